@@ -56,21 +56,21 @@ type Buffer struct {
 
 	// mu guards the fields below. It is never held while a store is called, except for
 	// MemoryUsed. No other lock of the Buffer is taken while mu is held.
-	mu          sync.Mutex
-	index       keymap.Map[bufferKey] // every key that is in the fast store or held
-	bytes       int64                 // sum of the sizes in index
-	admitted    int64                 // bytes reserved by running Appends
-	active      int                   // running operations
-	tickets     uint32                // newest ticket given to a waiting operation
-	changed     chan struct{}         // closed and replaced to wake waiting operations
-	waiters     int
-	hasHeavyKey bool  // some key should move because of its size
-	isFlushing  bool  // a background flush is running
-	failures    int   // background flushes that failed
-	flushErr    error // error of the last failed background flush
-	dropping    bool  // no other operation may begin
-	closing     bool  // only Close may begin
-	closed      bool
+	mu            sync.Mutex
+	index         keymap.Map[bufferKey] // every key that is in the fast store or held
+	bytes         int64                 // sum of the sizes in index
+	admittedBytes int64                 // bytes reserved by running Appends
+	activeOps     int                   // running operations
+	tickets       uint32                // newest ticket given to a waiting operation
+	changed       chan struct{}         // closed and replaced to wake waiting operations
+	waiters       int
+	hasHeavyKey   bool  // some key should move because of its size
+	isFlushing    bool  // a background flush is running
+	failures      int   // background flushes that failed
+	flushErr      error // error of the last failed background flush
+	isBlocked     bool  // no other operation may begin
+	isClosing     bool  // only Close may begin
+	closed        bool
 }
 
 // NewBuffer returns a Buffer that puts fast in front of slow. The Buffer owns both stores:

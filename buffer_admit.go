@@ -65,7 +65,7 @@ func (b *Buffer) used() int64 {
 	if m, ok := b.fast.(MemoryUser); ok {
 		fast = m.MemoryUsed()
 	}
-	return fast + b.index.Footprint() + b.strings.Used() + b.admitted
+	return fast + b.index.Footprint() + b.strings.Used() + b.admittedBytes
 }
 
 // overcommitted reports whether the process has allocated much more memory than is in
@@ -104,14 +104,14 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 			return err
 		}
 		full := b.index.Len() > 0 && (b.used()+need > b.memory || b.overcommitted())
-		if !full && !b.dropping {
+		if !full && !b.isBlocked {
 			free, large, err := b.pinBatch(entries, batch, &w)
 			if err != nil {
 				return err
 			}
 			if free {
 				b.beginOp()
-				b.admitted += need
+				b.admittedBytes += need
 				return nil
 			}
 			full = large
@@ -212,7 +212,7 @@ func (b *Buffer) settle(entries []Entry, batch *bufferBatch, need int64, err err
 		}
 		b.forget(id, k)
 	}
-	b.admitted -= need
+	b.admittedBytes -= need
 	if b.hasHeavyKey || b.used() > b.memory/4*3 {
 		b.startFlush()
 	}

@@ -50,7 +50,7 @@ func (b *Buffer) Close() error {
 func (b *Buffer) setClosing(closing bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.closing = closing
+	b.isClosing = closing
 	b.wake()
 }
 
@@ -93,15 +93,15 @@ func (b *Buffer) blockOperations(ctx context.Context, op string) error {
 		if err := b.checkLocked(ctx, op); err != nil {
 			return err
 		}
-		if !b.dropping {
+		if !b.isBlocked {
 			break
 		}
 		b.wait(ctx)
 	}
-	b.dropping = true
-	for b.active > 0 {
+	b.isBlocked = true
+	for b.activeOps > 0 {
 		if err := canceled.Err(ctx); err != nil {
-			b.dropping = false
+			b.isBlocked = false
 			b.wake()
 			return bufferError(op, err)
 		}
@@ -113,7 +113,7 @@ func (b *Buffer) blockOperations(ctx context.Context, op string) error {
 func (b *Buffer) unblockOperations() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.dropping = false
+	b.isBlocked = false
 	b.index.Compact()
 	b.wake()
 }

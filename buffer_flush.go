@@ -219,7 +219,7 @@ func (b *Buffer) flushIdle(ids []keymap.ID) error {
 	for len(ids) > 0 {
 		held = held[:0]
 		b.mu.Lock()
-		for b.dropping && !b.closed {
+		for b.isBlocked && !b.closed {
 			b.wait(ctx)
 		}
 		if b.closed {

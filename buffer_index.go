@@ -106,7 +106,7 @@ func (b *Buffer) checkLocked(ctx context.Context, op string) error {
 	if b.fast == nil {
 		return bufferError(op, storeerror.ErrNotOpened)
 	}
-	if b.closed || b.closing && op != opClose {
+	if b.closed || b.isClosing && op != opClose {
 		return bufferError(op, ErrClosed)
 	}
 	return nil
@@ -135,11 +135,11 @@ func (b *Buffer) wake() {
 }
 
 // beginOp counts an operation that pins or holds keys, until end. The caller holds mu.
-func (b *Buffer) beginOp() { b.active++ }
+func (b *Buffer) beginOp() { b.activeOps++ }
 
 func (b *Buffer) endOp() {
-	b.active--
-	if b.active == 0 {
+	b.activeOps--
+	if b.activeOps == 0 {
 		b.index.Compact() // no operation refers to an ID now
 	}
 	b.wake()
@@ -177,8 +177,8 @@ func (b *Buffer) acquire(ctx context.Context, op string, keys []string, exclusiv
 		if err := b.checkLocked(ctx, op); err != nil {
 			return nil, err
 		}
-		free = !b.dropping
-		for i := 0; i < len(keys) && !b.dropping; i++ {
+		free = !b.isBlocked
+		for i := 0; i < len(keys) && !b.isBlocked; i++ {
 			id := b.find(keys[i])
 			parts[i] = bufferPart{id: id, key: keys[i]}
 			if id == 0 {

@@ -81,8 +81,8 @@ func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 		must(t, <-done)
 		must(t, <-done)
 		wantValue(t, b, "k", "")
-		if b.index.Len() != 0 || b.active != 0 {
-			t.Errorf("the buffer still has %d keys and %d operations, want none", b.index.Len(), b.active)
+		if b.index.Len() != 0 || b.activeOps != 0 {
+			t.Errorf("the buffer still has %d keys and %d operations, want none", b.index.Len(), b.activeOps)
 		}
 	})
 }

@@ -12,7 +12,7 @@ type dictSessions struct {
 	mu     sync.Mutex // last lock in the lock order
 	issued uint64     // number of the last session issued
 	secret []byte     // for deriving session tokens
-	known  sessiontab.Table[*dictSession]
+	byID   sessiontab.Table[*dictSession]
 }
 
 // dictSession is a session. Its lock is held while an operation is applied, so that a
@@ -36,10 +36,10 @@ func (d *Dict) NewSession(ctx context.Context) (uint64, error) {
 	defer t.mu.Unlock()
 	t.setUp()
 	t.issued++
-	if t.known.Len() >= sessiontab.MaxSessions {
-		t.known.Remove(t.known.Oldest(sessiontab.MaxSessions))
+	if t.byID.Len() >= sessiontab.MaxSessions {
+		t.byID.Remove(t.byID.Oldest(sessiontab.MaxSessions))
 	}
-	t.known.Add(t.issued, new(dictSession))
+	t.byID.Add(t.issued, new(dictSession))
 	return t.issued, nil
 }
 
@@ -77,8 +77,8 @@ func (d *Dict) EndSession(ctx context.Context, session uint64) error {
 	d.leave()
 	t := &d.sessions
 	t.mu.Lock()
-	s, ok := t.known.Get(session)
-	t.known.Remove(session)
+	s, ok := t.byID.Get(session)
+	t.byID.Remove(session)
 	t.mu.Unlock()
 	if !ok {
 		return nil
@@ -100,9 +100,9 @@ func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, 
 	d.leave()
 	t := &d.sessions
 	t.mu.Lock()
-	s, ok := t.known.Get(tag.Session)
+	s, ok := t.byID.Get(tag.Session)
 	if ok {
-		t.known.Use(tag.Session, s)
+		t.byID.Use(tag.Session, s)
 	}
 	t.mu.Unlock()
 	if !ok {

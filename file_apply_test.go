@@ -170,7 +170,7 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 						reopened.Close()
 					}
 					if err != nil {
-						t.Fatalf("killed before call %d, and again during recovery: %v", n, err)
+						t.Fatalf("after a kill before call %d, and another during recovery: %v", n, err)
 					}
 					return nil
 				}), fileMemDir, nil, fileNoKeptLock)

@@ -88,9 +88,9 @@ func TestFileSyncOfManyFiles(t *testing.T) {
 	fileSyncKeeps(t, f, mem, want)
 }
 
-// TestFileSyncFailsWhileItIsCancelled checks that the store refuses writes after a failed sync, even if the
+// TestFileSyncFailsWhileCanceled checks that the store refuses writes after a failed sync, even if the
 // context ends at the same time. A second sync would wrongly succeed.
-func TestFileSyncFailsWhileItIsCancelled(t *testing.T) {
+func TestFileSyncFailsWhileCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	mem := vfstest.NewMem()
 	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, _ string) error {

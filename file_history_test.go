@@ -29,13 +29,13 @@ var fileCuts = []fileCut{
 	{"power loss, two open", &FileOptions{Sync: true, MaxOpenFiles: 2}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
 }
 
-// TestFileManyLives opens one store in many short-lived simulated processes. Each is killed at a random call to the file
+// TestFileManyProcesses opens one store in many short-lived simulated processes. Each is killed at a random call to the file
 // system, possibly while it opens the store. The content must always be the result of the operations that returned, with
 // or without the interrupted operation.
-func TestFileManyLives(t *testing.T) {
-	lives, err := strconv.Atoi(os.Getenv("PARTD_LIVES"))
+func TestFileManyProcesses(t *testing.T) {
+	processes, err := strconv.Atoi(os.Getenv("PARTD_LIVES"))
 	if err != nil {
-		lives = 250
+		processes = 250
 	}
 	for _, c := range fileCuts {
 		for _, zeros := range []bool{false, true} {
@@ -44,8 +44,8 @@ func TestFileManyLives(t *testing.T) {
 				mem := vfstest.NewMem()
 				mem.ZeroLostPages = zeros
 				allowed := []map[string]string{{}}
-				for life := range lives {
-					mem, allowed = fileRunProcess(t, c, mem, rnd, life, allowed)
+				for process := range processes {
+					mem, allowed = fileRunProcess(t, c, mem, rnd, process, allowed)
 				}
 			})
 		}
@@ -54,7 +54,7 @@ func TestFileManyLives(t *testing.T) {
 
 // fileRunProcess opens a store, which must have one of the allowed contents, and changes it until it is interrupted. It returns
 // the file system after the interruption, and the contents that are then allowed.
-func fileRunProcess(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, life int, allowed []map[string]string) (*vfstest.Mem, []map[string]string) {
+func fileRunProcess(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, process int, allowed []map[string]string) (*vfstest.Mem, []map[string]string) {
 	t.Helper()
 	var after *vfstest.Mem
 	calls := 0
@@ -70,11 +70,11 @@ func fileRunProcess(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, l
 	// Without a power failure, the boot ID stays the same.
 	hooks := filedir.Hooks{KeepLock: -1, Boot: 1}
 	if c.opts.Sync {
-		hooks.Boot = uint64(life + 1)
+		hooks.Boot = uint64(process + 1)
 	}
 	f, err := openFile(fsys, fileMemDir, c.opts, hooks)
 	if err != nil {
-		t.Fatalf("life %d: %v", life, err)
+		t.Fatalf("process %d: opening the store: %v", process, err)
 	}
 	defer f.Close()
 	if after != nil {
@@ -82,16 +82,16 @@ func fileRunProcess(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, l
 	}
 	content, err := fileContent(f)
 	if err != nil {
-		t.Fatalf("life %d: %v", life, err)
+		t.Fatalf("process %d: reading the store: %v", process, err)
 	}
 	if !slices.ContainsFunc(allowed, func(m map[string]string) bool { return maps.Equal(m, content) }) {
-		t.Fatalf("life %d: the content is neither the old nor the new one:\n%s\n%s", life, fileDiff(content, allowed[0]), fileDiff(content, allowed[len(allowed)-1]))
+		t.Fatalf("process %d: the content is neither the old nor the new one:\n%s\n%s", process, fileDiff(content, allowed[0]), fileDiff(content, allowed[len(allowed)-1]))
 	}
 	for {
 		before := maps.Clone(content)
 		op := fileRandomOp(rnd, content)
 		if err := op(t.Context(), f); err != nil {
-			t.Fatalf("life %d: %v", life, err)
+			t.Fatalf("process %d: an operation failed: %v", process, err)
 		}
 		if after != nil {
 			return after, []map[string]string{before, content}

@@ -44,7 +44,7 @@ func TestFileKillChild(t *testing.T) {
 	if _, after, ok := strings.Cut(opts, "session="); ok {
 		session, _ = strconv.ParseUint(after, 10, 64)
 	}
-	if strings.Contains(opts, "suicide") {
+	if strings.Contains(opts, "kill-self") {
 		writes := rnd.IntN(10 * fileKillKeys)
 		hooks.AfterWrite = func() {
 			if writes--; writes < 0 {
@@ -69,7 +69,7 @@ func TestFileKillChild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(opts, "late") && rnd.IntN(5) == 0 { // die after applying the batch, but before acknowledging it
+		if strings.Contains(opts, "kill-after-apply") && rnd.IntN(5) == 0 { // die after applying the batch, but before acknowledging it
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
@@ -190,7 +190,7 @@ func TestFileKill(t *testing.T) {
 		}
 		opts, after := "", time.Duration(rnd.Int64N(int64(15*time.Millisecond)))
 		if round%2 == 0 {
-			opts, after = "suicide", time.Minute
+			opts, after = "kill-self", time.Minute
 		}
 		acked := fileKillRound(t, dir, opts, rnd.Uint64(), batches, after)
 		if p, err := os.ReadFile(dir + "/%undo"); err == nil && len(p) > 0 && string(p[:8]) == journalMagic {
@@ -198,10 +198,10 @@ func TestFileKill(t *testing.T) {
 		}
 		f, err := OpenFile(dir, nil)
 		if err != nil {
-			t.Fatalf("round %d: %v", round, err)
+			t.Fatalf("round %d: opening the store after a kill: %v", round, err)
 		}
 		if batches, err = fileKillCheck(f, acked); err != nil {
-			t.Fatalf("round %d: %v", round, err)
+			t.Fatalf("round %d: wrong content after a kill: %v", round, err)
 		}
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
@@ -218,7 +218,7 @@ func TestFileKill(t *testing.T) {
 func TestFileKillWithoutUndo(t *testing.T) {
 	for round := range 20 {
 		dir := t.TempDir()
-		acked := fileKillRound(t, dir, "no-undo suicide", uint64(round), 0, time.Minute)
+		acked := fileKillRound(t, dir, "no-undo kill-self", uint64(round), 0, time.Minute)
 		f, err := OpenFile(dir, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -226,7 +226,7 @@ func TestFileKillWithoutUndo(t *testing.T) {
 		_, err = fileKillCheck(f, acked)
 		f.Close()
 		if err != nil {
-			t.Logf("round %d: %v", round, err)
+			t.Logf("found damage in round %d, as expected: %v", round, err)
 			return
 		}
 	}
@@ -266,7 +266,7 @@ func TestFileKillTagged(t *testing.T) {
 func TestFileKillTaggedWithoutTags(t *testing.T) {
 	for range 20 {
 		if _, err := fileKillTagged(t, 20, "no-tag "); err != nil {
-			t.Log(err)
+			t.Logf("found damage, as expected: %v", err)
 			return
 		}
 	}
@@ -292,9 +292,9 @@ func fileKillTagged(t *testing.T, rounds int, opts string) (retries int, err err
 		childOpts, after := opts, time.Duration(rnd.Int64N(int64(15*time.Millisecond)))
 		switch round % 3 {
 		case 0:
-			childOpts, after = opts+"suicide ", time.Minute
+			childOpts, after = opts+"kill-self ", time.Minute
 		case 1:
-			childOpts, after = opts+"late ", time.Minute
+			childOpts, after = opts+"kill-after-apply ", time.Minute
 		}
 		acked = fileKillRound(t, dir, childOpts+"session="+strconv.FormatUint(session, 10), rnd.Uint64(), acked, after)
 		f, err := OpenFile(dir, nil)

@@ -1,7 +1,7 @@
 // Package partd stores bytes under keys and appends to them.
 //
-// It is the store under a shuffle: many writers append small pieces to many keys,
-// then each key is read back once, whole. A store is anything that implements
+// It is made for shuffles: many writers append small pieces to many keys, and then
+// each key's whole value is read once. A store is anything that implements
 // [Partd]. Further abilities are optional interfaces. As in package io/fs, each has
 // a helper function that takes any store. If the store lacks the ability, the helper
 // falls back to other methods or returns an error that wraps errors.ErrUnsupported.

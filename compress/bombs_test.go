@@ -31,14 +31,14 @@ func allocatedBytes(f func()) int64 {
 func makeBombs(t *testing.T) map[string][]byte {
 	const size = 256 << 20
 	zeros := make([]byte, size)
-	all := map[string][]byte{}
+	bombs := map[string][]byte{}
 	for _, format := range Formats() {
 		n := size
 		switch format {
 		case BZ2, Snappy, LZ4, Blosc:
 			n = 8 << 20 // slow writers, or formats with a low maximum ratio
 		}
-		all[string(format)] = pack(t, format, zeros[:n])
+		bombs[string(format)] = pack(t, format, zeros[:n])
 	}
 	// Frames without a size in the header, with windows within the limit and over it.
 	var out bytes.Buffer
@@ -56,11 +56,11 @@ func makeBombs(t *testing.T) map[string][]byte {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		all[fmt.Sprintf("zstd, window of %d KiB", window>>10)] = slices.Clone(out.Bytes())
+		bombs[fmt.Sprintf("zstd, window of %d KiB", window>>10)] = slices.Clone(out.Bytes())
 	}
 	// A bomb that contains a bomb, for two layers.
-	all["gzip twice"] = pack(t, Gzip, frame.Append(nil, all["gzip"]))
-	return all
+	bombs["gzip twice"] = pack(t, Gzip, frame.Append(nil, bombs["gzip"]))
+	return bombs
 }
 
 // TestBombs checks that reading a bomb with a limit of 1 MiB is an error, and allocates little more

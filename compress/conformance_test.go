@@ -30,15 +30,15 @@ type storeKind struct {
 
 // stores returns the kinds of stores for testing layers.
 func stores() []storeKind {
-	all := []partdtest.Ability{
+	abilities := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
 		partdtest.CanScan, partdtest.CanStat, partdtest.CanClose,
 	}
 	return []storeKind{
-		{"dict", func(*testing.T, string) partd.Partd { return partd.NewDict() }, false, all},
-		{"log", openLog, true, slices.Concat(all, []partdtest.Ability{partdtest.CanFlush, partdtest.CanSync})},
-		{"file", openFile, true, slices.Concat(all, []partdtest.Ability{partdtest.CanSync})},
-		{"client", openClient, false, all},
+		{"dict", func(*testing.T, string) partd.Partd { return partd.NewDict() }, false, abilities},
+		{"log", openLog, true, slices.Concat(abilities, []partdtest.Ability{partdtest.CanFlush, partdtest.CanSync})},
+		{"file", openFile, true, slices.Concat(abilities, []partdtest.Ability{partdtest.CanSync})},
+		{"client", openClient, false, abilities},
 	}
 }
 

@@ -169,13 +169,13 @@ func TestFlippedBits(t *testing.T) {
 				if err := dict.Set(t.Context(), "k", frame.Append(nil, flipped)); err != nil {
 					t.Fatal(err)
 				}
-				all := readMethods(s)
-				for n, method := range slices.Sorted(maps.Keys(all)) {
-					if n != i%len(all) && os.Getenv("PARTD_ALL_LAYERS") == "" {
+				methods := readMethods(s)
+				for n, method := range slices.Sorted(maps.Keys(methods)) {
+					if n != i%len(methods) && os.Getenv("PARTD_ALL_LAYERS") == "" {
 						continue // to save time, use only one method for each bit
 					}
 					reads++
-					got, err := all[method]()
+					got, err := methods[method]()
 					switch {
 					case err != nil && !errors.As(err, new(*partd.CorruptError)):
 						t.Errorf("%s with bit %d flipped = %v, want a CorruptError", method, i, err)

@@ -34,10 +34,10 @@ func FuzzNumPy(f *testing.F) {
 }
 
 func fuzzArray[T Element](t *testing.T, dtype string, data []byte) {
-	below := partd.NewDict()
-	put(t, below, "k", string(data))
-	put(t, below, "k.dtype", dtype)
-	n := NewNumPy[T](below)
+	inner := partd.NewDict()
+	put(t, inner, "k", string(data))
+	put(t, inner, "k.dtype", dtype)
+	n := NewNumPy[T](inner)
 	array, err := readBoth(t, n, "k")
 	if err != nil || len(array) == 0 {
 		return
@@ -45,7 +45,7 @@ func fuzzArray[T Element](t *testing.T, dtype string, data []byte) {
 	if err := n.Set(ctx, "k", array); err != nil {
 		return // reading changed the unit of time
 	}
-	stored, err := below.Get(ctx, "k")
+	stored, err := inner.Get(ctx, "k")
 	must(t, err)
 	_, isBool := any(array[0]).(bool)
 	_, isText := any(array[0]).(string)
@@ -67,7 +67,7 @@ func FuzzCodecs(f *testing.F) {
 		E time.Time
 		F []byte
 	}
-	all := []struct {
+	codecs := []struct {
 		name   string
 		decode func([]byte) error
 		growth uint64
@@ -90,7 +90,7 @@ func FuzzCodecs(f *testing.F) {
 	f.Add([]byte("\x92\xa1a\x81\x01\x02"))
 	f.Add([]byte("(lp0\nI1\na."))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, c := range all {
+		for _, c := range codecs {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			_ = c.decode(data)

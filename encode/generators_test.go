@@ -55,7 +55,7 @@ func records() *rapid.Generator[record] {
 
 // plainLeaf generates Python values that contain no other values. If all is false, it generates no
 // bytearrays, because msgpack decodes them as bytes.
-func plainLeaf(all bool) *rapid.Generator[any] {
+func plainLeaf(allTypes bool) *rapid.Generator[any] {
 	return rapid.Custom(func(t *rapid.T) any {
 		switch rapid.IntRange(0, 7).Draw(t, "leaf") {
 		case 0:
@@ -76,7 +76,7 @@ func plainLeaf(all bool) *rapid.Generator[any] {
 		case 5:
 			return rapid.SliceOf(rapid.Byte()).Draw(t, "bytes")
 		case 6:
-			if all {
+			if allTypes {
 				return PyByteArray(rapid.SliceOf(rapid.Byte()).Draw(t, "bytearray"))
 			}
 		}
@@ -95,18 +95,18 @@ func plainKey() *rapid.Generator[any] {
 
 // plainValues generates Python values. If all is false, they contain neither tuples nor bytearrays,
 // which msgpack does not preserve.
-func plainValues(all bool, depth int) *rapid.Generator[any] {
+func plainValues(allTypes bool, depth int) *rapid.Generator[any] {
 	if depth == 0 {
-		return plainLeaf(all)
+		return plainLeaf(allTypes)
 	}
 	return rapid.Custom(func(t *rapid.T) any {
-		inner := plainValues(all, depth-1)
+		inner := plainValues(allTypes, depth-1)
 		elements := func() []any { return rapid.SliceOfN(inner, 0, 4).Draw(t, "elements") }
 		switch rapid.IntRange(0, 6).Draw(t, "kind") {
 		case 0:
 			return elements()
 		case 1:
-			if all {
+			if allTypes {
 				return PyTuple(elements())
 			}
 		case 2:
@@ -120,7 +120,7 @@ func plainValues(all bool, depth int) *rapid.Generator[any] {
 		case 4:
 			return PyFrozenSet(distinctKeys(t))
 		}
-		return plainLeaf(all).Draw(t, "leaf")
+		return plainLeaf(allTypes).Draw(t, "leaf")
 	})
 }
 

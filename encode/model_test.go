@@ -138,10 +138,10 @@ func (m *model[T, E]) all(ctx context.Context, t *rapid.T, key string) {
 
 // tryCodec compares a Store with the model, with a codec over each of the stores.
 func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() ValueCodec[T], values *rapid.Generator[T], text func(T) string) {
-	for _, below := range stores {
-		t.Run(below.name, func(t *testing.T) {
+	for _, inner := range stores {
+		t.Run(inner.name, func(t *testing.T) {
 			t.Parallel()
-			p := below.open(t)
+			p := inner.open(t)
 			rapid.Check(t, func(t *rapid.T) {
 				requireNoError(t, p.Drop(context.Background()))
 				m := &model[T, E]{New(p, codec()), values, text, false, map[string][]T{}}
@@ -153,9 +153,9 @@ func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() ValueCo
 
 // tryArrays compares a NumPy with the model, over each of the stores.
 func tryArrays[E Element](t *testing.T, stores []opener, elements *rapid.Generator[E]) {
-	for _, below := range stores {
-		p := below.open(t)
-		t.Run(fmt.Sprintf("%T/%s", *new(E), below.name), func(t *testing.T) {
+	for _, inner := range stores {
+		p := inner.open(t)
+		t.Run(fmt.Sprintf("%T/%s", *new(E), inner.name), func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				requireNoError(t, p.Drop(context.Background()))
 				m := &model[[]E, E]{NewNumPy[E](p), rapid.SliceOf(elements), func(v []E) string { return fmt.Sprint(v) }, true, map[string][][]E{}}

@@ -59,21 +59,21 @@ func TestPandasBlocks(t *testing.T) {
 	withPandas(t, pandasPeers, func(t *testing.T, peer string, run func(...string) string) {
 		pythonDir, goDir := t.TempDir(), t.TempDir()
 		run("write", pythonDir)
-		from, to := pandasStore(t, pythonDir, peer), pandasStore(t, goDir, peer)
-		for info, err := range partd.Keys(t.Context(), from.Unwrap()) {
+		source, target := pandasStore(t, pythonDir, peer), pandasStore(t, goDir, peer)
+		for info, err := range partd.Keys(t.Context(), source.Unwrap()) {
 			must(t, err)
 			if strings.HasPrefix(info.Key, "refused ") {
 				continue
 			}
 			n := 0
-			for f, err := range from.All(t.Context(), info.Key) {
+			for f, err := range source.All(t.Context(), info.Key) {
 				if err != nil {
 					t.Fatal(err)
 				}
 				n += f.Rows()
-				must(t, to.Append(t.Context(), Entry[DataFrame]{info.Key, f}))
+				must(t, target.Append(t.Context(), Entry[DataFrame]{info.Key, f}))
 			}
-			frame, err := from.Get(t.Context(), info.Key)
+			frame, err := source.Get(t.Context(), info.Key)
 			must(t, err)
 			if frame[0].Rows() != n {
 				t.Errorf("%s: Get returns %d rows, but All yields %d", info.Key, frame[0].Rows(), n)
@@ -89,7 +89,7 @@ func TestPandasUnsupportedFrames(t *testing.T) {
 	withPandas(t, pandasPeers, func(t *testing.T, peer string, run func(...string) string) {
 		dir := t.TempDir()
 		run("write", dir)
-		from := pandasStore(t, dir, peer)
+		source := pandasStore(t, dir, peer)
 		for name, want := range map[string]string{
 			"Int64":          "column i (Int64Dtype): IntegerArray is not supported",
 			"boolean":        "column b (BooleanDtype): BooleanArray is not supported",
@@ -104,7 +104,7 @@ func TestPandasUnsupportedFrames(t *testing.T) {
 			"columns multi":  "columns: MultiIndex is not supported",
 			"columns time":   "columns: labels of type datetime64[ns] are not supported",
 		} {
-			_, err := from.Get(t.Context(), "refused "+name)
+			_, err := source.Get(t.Context(), "refused "+name)
 			var decodeErr *DecodeError
 			if !errors.As(err, &decodeErr) || !strings.Contains(err.Error(), want) {
 				t.Errorf("Get of the frame %q = %v, want a DecodeError with %q", name, err, want)

@@ -217,11 +217,11 @@ func pythonAndGoAppendInTurn(t *testing.T, inner partd.Partd, dir string) {
 func TestFloat16AgainstNumPy(t *testing.T) {
 	needsPython(t, "partd", "numpy")
 	dir := filepath.Join(t.TempDir(), "store")
-	below := openFile(t, dir)
-	all, widened := make([]Float16, 1<<16), make([]float32, 1<<16)
-	for i := range all {
-		all[i] = Float16(i)
-		widened[i] = all[i].Float32()
+	inner := openFile(t, dir)
+	halves, widened := make([]Float16, 1<<16), make([]float32, 1<<16)
+	for i := range halves {
+		halves[i] = Float16(i)
+		widened[i] = halves[i].Float32()
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	singles := append([]float32{65519.996, 65520, 2.9802322e-08, 2.9802326e-08, 6.0975552e-05}, widened...)
@@ -231,8 +231,8 @@ func TestFloat16AgainstNumPy(t *testing.T) {
 			math.Float32frombits(math.Float32bits(widened[rng.IntN(len(widened))])+rng.Uint32N(0x2000)))
 	}
 	ctx := t.Context()
-	must(t, NewNumPy[Float16](below).Append(ctx, Entry[[]Float16]{"all", all}, Entry[[]Float16]{"rounded", toFloat16s(singles...)}))
-	must(t, NewNumPy[float32](below).Append(ctx, Entry[[]float32]{"widened", widened}, Entry[[]float32]{"singles", singles}))
+	must(t, NewNumPy[Float16](inner).Append(ctx, Entry[[]Float16]{"all", halves}, Entry[[]Float16]{"rounded", toFloat16s(singles...)}))
+	must(t, NewNumPy[float32](inner).Append(ctx, Entry[[]float32]{"widened", widened}, Entry[[]float32]{"singles", singles}))
 	if out := runPython(t, "interop.py", "halves", dir); out != "done\n" {
 		t.Fatalf("interop.py halves printed %s", out)
 	}

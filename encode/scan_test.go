@@ -15,25 +15,25 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// read collects the values of groups by key.
-func read[T any](groups iter.Seq2[Group[T], error]) (map[string][]T, error) {
-	all := map[string][]T{}
+// readGroups collects the values of groups by key.
+func readGroups[T any](groups iter.Seq2[Group[T], error]) (map[string][]T, error) {
+	values := map[string][]T{}
 	for g, err := range groups {
 		if err != nil {
 			return nil, err
 		}
-		if _, twice := all[g.Key]; twice {
+		if _, twice := values[g.Key]; twice {
 			return nil, fmt.Errorf("key %q was yielded twice", g.Key)
 		}
-		all[g.Key] = nil
+		values[g.Key] = nil
 		for v, err := range g.Values {
 			if err != nil {
 				return nil, err
 			}
-			all[g.Key] = append(all[g.Key], v)
+			values[g.Key] = append(values[g.Key], v)
 		}
 	}
-	return all, nil
+	return values, nil
 }
 
 // TestScan scans small and large values, which chunk boundaries divide anywhere, in one scan and in
@@ -65,7 +65,7 @@ func TestScan(t *testing.T) {
 			}
 		}
 	}
-	got, err := read(s.Scan(ctx))
+	got, err := readGroups(s.Scan(ctx))
 	wantValues("Scan", got, err)
 	keys := 0
 	for g, err := range s.Scan(ctx) { // without reading the values
@@ -79,7 +79,7 @@ func TestScan(t *testing.T) {
 	}
 	allParts := map[string][][]string{}
 	for part := range 4 {
-		partEntries, err := read(s.ScanPart(ctx, part, 4))
+		partEntries, err := readGroups(s.ScanPart(ctx, part, 4))
 		must(t, err)
 		if len(partEntries) < 5 {
 			t.Errorf("part %d has %d keys, want at least 5", part, len(partEntries))
@@ -89,7 +89,7 @@ func TestScan(t *testing.T) {
 		}
 	}
 	wantValues("ScanPart", allParts, nil)
-	if _, err := read(s.ScanPart(ctx, 4, 4)); err == nil {
+	if _, err := readGroups(s.ScanPart(ctx, 4, 4)); err == nil {
 		t.Error("ScanPart of part 4 of 4 succeeded, but parts are numbered from 0")
 	}
 }
@@ -166,13 +166,13 @@ func (f failing) Scan(context.Context) iter.Seq2[partd.Chunk, error] {
 // after it. An error of the store must end the scan, whether it occurs within a value or between values.
 func TestScanDamage(t *testing.T) {
 	good := frame.Append(nil, []byte("[1]"))
-	below := partd.NewDict()
-	must(t, below.Append(ctx, partd.Entry{Key: "k", Value: append(slices.Clone(good), "not a frame"...)}))
+	inner := partd.NewDict()
+	must(t, inner.Append(ctx, partd.Entry{Key: "k", Value: append(slices.Clone(good), "not a frame"...)}))
 	for i := range 10 {
-		must(t, below.Append(ctx, partd.Entry{Key: fmt.Sprint("good ", i), Value: good}))
+		must(t, inner.Append(ctx, partd.Entry{Key: fmt.Sprint("good ", i), Value: good}))
 	}
 	keys, errorCount := 0, 0
-	for g, err := range New(below, JSON[[]int]()).Scan(ctx) {
+	for g, err := range New(inner, JSON[[]int]()).Scan(ctx) {
 		must(t, err)
 		keys++
 		for _, err := range g.Values {
@@ -199,7 +199,7 @@ func TestScanDamage(t *testing.T) {
 		"an error and no key":     {failing{err: diskErr}, diskErr, "gone"},
 		"a store that can't scan": {failing{err: errors.ErrUnsupported}, errors.ErrUnsupported, "unsupported"},
 	} {
-		c.store.Partd = below
+		c.store.Partd = inner
 		for _, reads := range []bool{true, false} {
 			var lastErr error
 			errs := 0
@@ -275,7 +275,7 @@ func TestScanBrokenConnection(t *testing.T) {
 	for _, broken := range []error{io.EOF, fmt.Errorf("the connection broke: %w", io.EOF)} {
 		s := New(breaking{partd.NewDict(), broken}, Bytes())
 		must(t, s.Append(ctx, Entry[[]byte]{"a", []byte("1")}, Entry[[]byte]{"b", []byte("2")}))
-		if got, err := read(s.Scan(ctx)); !errors.Is(err, broken) {
+		if got, err := readGroups(s.Scan(ctx)); !errors.Is(err, broken) {
 			t.Errorf("reading = %d of 2 keys, %v, want the error %v", len(got), err, broken)
 		}
 	}

@@ -14,14 +14,14 @@ import (
 
 var ctx = context.Background()
 
-// TestStoredBytes compares stored bytes with those that Python or earlier versions store.
+// TestStoredBytes compares stored bytes with recorded ones, which Python also writes and reads.
 func TestStoredBytes(t *testing.T) {
-	below := partd.NewDict()
-	must(t, New(below, Python()).Append(ctx, Entry[[]any]{"python", []any{1, "a"}}, Entry[[]any]{"python", []any{}}))
-	must(t, New(below, Python()).Append(ctx, Entry[[]any]{"pickled", []any{PySet{}}}))
-	must(t, New(below, Bytes()).Append(ctx, Entry[[]byte]{"bytes", []byte("abc")}))
-	must(t, New(below, JSON[map[string]string]()).Append(ctx, Entry[map[string]string]{"json", map[string]string{"<": ">"}}))
-	must(t, NewNumPy[uint16](below).Append(ctx, Entry[[]uint16]{"numpy", []uint16{1, 256}}))
+	inner := partd.NewDict()
+	must(t, New(inner, Python()).Append(ctx, Entry[[]any]{"python", []any{1, "a"}}, Entry[[]any]{"python", []any{}}))
+	must(t, New(inner, Python()).Append(ctx, Entry[[]any]{"pickled", []any{PySet{}}}))
+	must(t, New(inner, Bytes()).Append(ctx, Entry[[]byte]{"bytes", []byte("abc")}))
+	must(t, New(inner, JSON[map[string]string]()).Append(ctx, Entry[map[string]string]{"json", map[string]string{"<": ">"}}))
+	must(t, NewNumPy[uint16](inner).Append(ctx, Entry[[]uint16]{"numpy", []uint16{1, 256}}))
 	for key, want := range map[string]string{
 		"python":      "\x04\x00\x00\x00\x00\x00\x00\x00\x92\x01\xa1a" + "\x01\x00\x00\x00\x00\x00\x00\x00\x90",
 		"pickled":     "\x07\x00\x00\x00\x00\x00\x00\x00\x80\x05](\x8fe.",
@@ -30,7 +30,7 @@ func TestStoredBytes(t *testing.T) {
 		"numpy":       "\x01\x00\x00\x01",
 		"numpy.dtype": "<u2",
 	} {
-		got, err := below.Get(ctx, key)
+		got, err := inner.Get(ctx, key)
 		must(t, err)
 		if string(got[0]) != want {
 			t.Errorf("the stored bytes of %s are %q, want %q", key, got[0], want)
@@ -53,9 +53,9 @@ func TestDamageIsLocated(t *testing.T) {
 		"empty piece":           {string(frame.Append(good, nil)), n, "unexpected end"},
 		"bytes without a frame": {"[1]", 0, "truncated"},
 	} {
-		below := partd.NewDict()
-		must(t, below.Append(ctx, partd.Entry{Key: "k", Value: []byte(c.data)}))
-		s := New(below, JSON[[]int]())
+		inner := partd.NewDict()
+		must(t, inner.Append(ctx, partd.Entry{Key: "k", Value: []byte(c.data)}))
+		s := New(inner, JSON[[]int]())
 		_, err := s.Get(ctx, "other", "k")
 		checkDamage(t, name+", Get", err, c.offset, c.want)
 		pieces := 0
@@ -85,8 +85,8 @@ func checkDamage(t *testing.T, name string, err error, offset int64, want string
 }
 
 func TestEncodeFails(t *testing.T) {
-	below := partd.NewDict()
-	s := New(below, JSON[[]any]())
+	inner := partd.NewDict()
+	s := New(inner, JSON[[]any]())
 	bad := []any{func() {}}
 	for op, err := range map[string]error{
 		"append":   s.Append(ctx, Entry[[]any]{"k", []any{1}}, Entry[[]any]{"bad", bad}),
@@ -105,8 +105,8 @@ func TestEncodeFails(t *testing.T) {
 
 func TestJoin(t *testing.T) {
 	type point struct{ X, Y int }
-	below := partd.NewDict()
-	points := New(below, JSON[point]())
+	inner := partd.NewDict()
+	points := New(inner, JSON[point]())
 	got, err := points.Get(ctx, "none")
 	must(t, err)
 	if got[0] != (point{}) {
@@ -130,13 +130,13 @@ func TestJoin(t *testing.T) {
 		}
 		return total, nil
 	}
-	got, err = New(below, sum).Get(ctx, "p")
+	got, err = New(inner, sum).Get(ctx, "p")
 	must(t, err)
 	if got[0] != (point{4, 6}) {
 		t.Errorf("Get with a Join that adds = %v, want {4 6}", got)
 	}
 	type name string
-	names := New(below, Gob[name]())
+	names := New(inner, Gob[name]())
 	must(t, names.Append(ctx, Entry[name]{"n", "a"}, Entry[name]{"n", "b"}))
 	joined, err := names.Get(ctx, "n", "none")
 	must(t, err)
@@ -245,8 +245,8 @@ func tryHostile[T any](t *testing.T, name string, c ValueCodec[T], inputs ...str
 // TestAllInBoundedMemory checks that All holds only one piece at a time in memory.
 func TestAllInBoundedMemory(t *testing.T) {
 	const pieces, size = 48, 1 << 20
-	below := openFile(t, t.TempDir())
-	s, n := New(below, Bytes()), NewNumPy[int32](below)
+	inner := openFile(t, t.TempDir())
+	s, n := New(inner, Bytes()), NewNumPy[int32](inner)
 	piece, array := make([]byte, size), make([]int32, size/4+1)
 	for i := range pieces {
 		piece[0], array[0] = byte(i), int32(i)
@@ -313,17 +313,17 @@ func TestAbilities(t *testing.T) {
 			t.Errorf("%s over a store without abilities = %v, want ErrUnsupported", name, err)
 		}
 	}
-	below := openFile(t, t.TempDir())
+	inner := openFile(t, t.TempDir())
 	for _, s := range []interface {
 		Sync(context.Context) error
 		Unwrap() partd.Partd
-	}{New(below, Bytes()), NewNumPy[int8](below)} {
+	}{New(inner, Bytes()), NewNumPy[int8](inner)} {
 		must(t, s.Sync(ctx))
-		if s.Unwrap() != partd.Partd(below) {
+		if s.Unwrap() != partd.Partd(inner) {
 			t.Error("Unwrap does not return the underlying store")
 		}
 	}
-	pages := New(below, Bytes())
+	pages := New(inner, Bytes())
 	must(t, pages.SetOnce(ctx, "once", []byte("first")))
 	must(t, pages.SetOnce(ctx, "once", []byte("second")))
 	if got, err := pages.Get(ctx, "once"); err != nil || string(got[0]) != "first" {

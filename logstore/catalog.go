@@ -17,15 +17,15 @@ type catalog struct {
 
 	files *fileSet // replacing it requires Store.lifeMu and Store.mu
 
-	// mu guards man and changes of files. Lock order: Store.mu, blobs.mu, mu.
-	mu  sync.Mutex
-	man manifest
+	// mu guards manifest and changes of files. Lock order: Store.mu, blobs.mu, mu.
+	mu       sync.Mutex
+	manifest manifest
 }
 
 func (c *catalog) edit(change func(m *manifest)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := c.man
+	m := c.manifest
 	change(&m)
 	return c.write(m)
 }
@@ -68,7 +68,7 @@ func (c *catalog) replace(m manifest, sync bool) error {
 	if err := c.fs.Rename(tmp, c.path(manifestName)); err != nil {
 		return maybeApplied{c.poison(err)}
 	}
-	c.man = m
+	c.manifest = m
 	if sync {
 		if err := c.syncExclusive(c.syncDir); err != nil {
 			return maybeApplied{err}
@@ -114,7 +114,7 @@ func (c *catalog) read() (m manifest, exists bool, err error) {
 func (c *catalog) ensureSpare() {
 	path := c.path(spareName)
 	c.mu.Lock()
-	need := int64(len(c.man.encode()) + spareExtra)
+	need := int64(len(c.manifest.encode()) + spareExtra)
 	c.mu.Unlock()
 	if info, err := c.fs.Info(path); err == nil && info.Disk >= spareExtra && info.Size >= need {
 		return
@@ -136,7 +136,7 @@ func (c *catalog) newFile(kind segment.FileKind, number uint32) *dataFile {
 func (c *catalog) createUnregistered() (*dataFile, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f, err := c.create(segment.SegmentFile, &c.man.lastFileNumber)
+	f, err := c.create(segment.SegmentFile, &c.manifest.lastFileNumber)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (c *catalog) create(kind segment.FileKind, lastNumber *uint32) (*dataFile, 
 func (c *catalog) add(kind segment.FileKind) (*dataFile, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := c.man
+	m := c.manifest
 	f, err := c.create(kind, &m.lastFileNumber)
 	if err != nil {
 		return nil, err
@@ -219,7 +219,7 @@ func (c *catalog) open(ref fileRef, flag int) (*dataFile, error) {
 		return nil, errors.Join(err, f.f.Close())
 	}
 	// A process that was killed may not have synced its data.
-	f.dirty.Store(!c.readOnly && !c.man.clean)
+	f.dirty.Store(!c.readOnly && !c.manifest.clean)
 	if f.Kind == segment.BlobFile {
 		f.end = size // after a crash, write-ahead records may refer to blobs anywhere in the file
 	}

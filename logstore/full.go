@@ -119,7 +119,7 @@ func (s *Store) resumeWrites(t *table) error {
 		}()
 	}
 	t.reset()
-	wal, err := s.recoverInto(t, nil, s.catalog.man.liveEpoch+1)
+	wal, err := s.recoverInto(t, nil, s.catalog.manifest.liveEpoch+1)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func TestDiskFullWhileOpen(t *testing.T) {
 		for round := range 3 {
 			for i := range 50 {
 				if err := errors.Join(add(fmt.Sprint(i%7), 1000), add("large", 20_000)); err != nil {
-					t.Fatalf("round %d: %v", round, err)
+					t.Fatalf("round %d: Append before the disk is full: %v", round, err)
 				}
 			}
 			freeSpace := disktest.Fill(t, disk)

@@ -85,7 +85,7 @@ func (c *catalog) removeLeftovers() error {
 	}
 	for _, name := range names {
 		path := filepath.Join(c.dir, name)
-		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(c.man.files, func(r fileRef) bool { return dataName(c.dir, r.kind, r.number) == path }) {
+		if strings.HasPrefix(name, "wal-") || slices.ContainsFunc(c.manifest.files, func(r fileRef) bool { return dataName(c.dir, r.kind, r.number) == path }) {
 			continue
 		}
 		isOwn, err := c.isOwnFile(path)

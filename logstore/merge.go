@@ -18,21 +18,21 @@ type merging struct {
 	smallLen int64 // maximum length of a small segment
 	maxLen   int64 // approximate maximum length of a merged segment
 
-	running    bool
-	cancel     context.CancelFunc
-	done       chan struct{} // closed when the goroutine ends
-	bytes      int64         // size of the segments being merged
-	memory     int64         // bytes in use by the merge
-	reclaims   bool          // reclaiming is in progress; it may take several merges
-	stopped    bool          // the store is closing, so only short merges may start
-	retryCount int           // after a failed merge, the number of segments at which to try again
+	running      bool
+	cancel       context.CancelFunc
+	done         chan struct{} // closed when the goroutine ends
+	bytes        int64         // size of the segments being merged
+	memory       int64         // bytes in use by the merge
+	isReclaiming bool          // reclaiming is in progress; it may take several merges
+	isStopping   bool          // the store is closing, so only short merges may start
+	retryCount   int           // after a failed merge, the number of segments at which to try again
 
 	wasted     atomic.Int64 // bytes that Gets read needlessly
 	wasteLimit atomic.Int64 // value of wasted at which to consider a merge
 }
 
 // maxCloseMerge is the size of the largest merge that Close waits for, in bytes. If Close
-// canceled all merges, stores that are open only for moments would accumulate segments.
+// canceled all merges, stores that are always open only briefly would accumulate segments.
 const maxCloseMerge = 64 << 20
 
 var errDropped = errors.New("the store was dropped or closed during the merge")
@@ -40,7 +40,7 @@ var errDropped = errors.New("the store was dropped or closed during the merge")
 // considerMerge starts merging if a merge is due. mu must be held.
 func (s *Store) considerMerge() {
 	m := &s.merging
-	if m.running || m.stopped || s.checkWritable() != nil {
+	if m.running || m.isStopping || s.checkWritable() != nil {
 		return
 	}
 	if _, due := s.dueMerge(); !due && !s.reclaimDue() {
@@ -54,7 +54,7 @@ func (s *Store) considerMerge() {
 
 // dueMerge returns the index of the first segment to merge, if a merge is due. mu must be held.
 func (s *Store) dueMerge() (first int, due bool) {
-	// A larger merge would use too much disk while much of its input is dead data.
+	// Known dead data reduces the limit, because a large merge of it would waste disk space.
 	return s.merging.firstDue(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
 }
 
@@ -83,18 +83,18 @@ func (m *merging) firstDue(list []*storedSegment, maxBytes int64) (first int, du
 	return first, sizeOf(list[first:]) <= maxBytes && m.wasted.Load() >= cost
 }
 
-// mergeAll merges until nothing is due.
+// mergeAll merges segments and reclaims space until nothing is due.
 func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := &s.merging
 	for ctx.Err() == nil {
 		if s.reclaimDue() && s.checkWritable() == nil {
-			m.reclaims = true
+			m.isReclaiming = true
 			s.mu.Unlock()
 			err := s.reclaimSpace(ctx)
 			s.mu.Lock()
-			m.bytes, m.memory, m.reclaims = 0, 0, false
+			m.bytes, m.memory, m.isReclaiming = 0, 0, false
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errDropped) {
 				s.log.Warn("logstore: reclaiming space failed", "dir", s.dir, "err", err)
 				s.reclaim.recordFailure()
@@ -161,7 +161,7 @@ func (s *Store) segmentsView(segments []*storedSegment) *view {
 func (s *Store) newMerge(ctx context.Context, first, end int, readAll bool) *mergeJob {
 	inputs := s.segments.list[first:end]
 	bytes := sizeOf(inputs)
-	if s.merging.stopped && bytes > maxCloseMerge {
+	if s.merging.isStopping && bytes > maxCloseMerge {
 		return nil
 	}
 	if s.sealer.file != nil && slices.ContainsFunc(inputs, func(seg *storedSegment) bool { return seg.file == s.sealer.file }) {
@@ -190,11 +190,11 @@ func (s *Store) stopMerging() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := &s.merging
-	m.stopped = true
+	m.isStopping = true
 	if !m.running {
 		return
 	}
-	if m.bytes > maxCloseMerge || m.reclaims && s.segments.size.Load() > maxCloseMerge {
+	if m.bytes > maxCloseMerge || m.isReclaiming && s.segments.size.Load() > maxCloseMerge {
 		m.cancel()
 	}
 	done := m.done

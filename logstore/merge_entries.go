@@ -12,7 +12,7 @@ import (
 // reset counts the Sets and Deletes of one key.
 type reset struct {
 	count        int  // number of the key's Sets and Deletes in the merged and later segments
-	passed       int  // number of those Sets and Deletes that isDead has seen
+	passedCount  int  // number of those Sets and Deletes that isDead has seen
 	firstSegment int  // index of the key's first segment plus one; 0 if it was not measured
 	hasOlder     bool // older segments contain entries of the key, or it is unknown
 }
@@ -74,11 +74,11 @@ func (j *mergeJob) isDead(e *segment.Entry) bool {
 		return false
 	}
 	if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
-		if r.passed++; r.passed == r.count {
+		if r.passedCount++; r.passedCount == r.count {
 			return e.Kind == segment.KindDelete && !r.hasOlder
 		}
 	}
-	return r.passed < r.count
+	return r.passedCount < r.count
 }
 
 // eachLive calls f for each live entry of an interval. It adds dead entries to dropped.
@@ -89,7 +89,7 @@ func (j *mergeJob) eachLive(lo, hi uint64, f func(e *segment.Entry) error) error
 // dropDead calls f for each live entry that each yields. It adds dead entries to dropped.
 func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f func(e *segment.Entry) error) error {
 	for _, r := range j.resets {
-		r.passed = 0
+		r.passedCount = 0
 	}
 	var dropped Ledger
 	freed := map[uint32]int64{}

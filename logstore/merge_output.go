@@ -216,12 +216,12 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	s := j.s
 	s.catalog.mu.Lock()
 	defer s.catalog.mu.Unlock()
-	m := s.catalog.man
+	m := s.catalog.manifest
 	m.ledger.Sub(j.dropped)
 	m.removedLedger.Add(j.dropped)
 	pos := -1
 	m.files = nil
-	for _, ref := range s.catalog.man.files {
+	for _, ref := range s.catalog.manifest.files {
 		switch {
 		case ref.kind != segment.SegmentFile:
 		case len(cuts) > 0 && ref.number == cuts[0].file.Number:

@@ -72,13 +72,13 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	s.segments.directory, s.segments.catalog, s.segments.version = &s.directory, &s.catalog, &version{refs: 1}
 	s.segments.maxFile, s.segments.maxIndex = opts.FileSize, opts.Memory/32
 	s.segments.onOldReleased = func() {
-		if s.reclaim.force { // a measurement was postponed while old versions were read
+		if s.reclaim.mustMeasure { // a measurement was postponed while old versions were read
 			s.considerMerge()
 		}
 	}
 	s.sealer.catalog, s.sealer.segments = &s.catalog, &s.segments
 	s.blobs.catalog, s.blobs.segments = &s.catalog, &s.segments
-	s.reclaim.off, s.reclaim.slack = h.reclaimSlack < 0, 16<<20+opts.Memory/16
+	s.reclaim.disabled, s.reclaim.slack = h.reclaimSlack < 0, 16<<20+opts.Memory/16
 	if h.reclaimSlack > 0 {
 		s.reclaim.slack = h.reclaimSlack
 	}
@@ -105,7 +105,7 @@ func (s *Store) start() error {
 			return err
 		}
 	}
-	s.catalog.man, s.format.ID, s.format.Seed = m, m.id, m.seed
+	s.catalog.manifest, s.format.ID, s.format.Seed = m, m.id, m.seed
 	s.durable.Store(m.durable || s.opts.Sync && !exists)
 	s.wal.wasDurable = m.durable
 	// A killed process may have marked the store as durable before all existing data was synced.

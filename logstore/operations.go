@@ -181,7 +181,8 @@ type popOp struct {
 
 func (op *popOp) isEmpty() bool { return len(op.keys) == 0 }
 
-// prepare reads the values while mu keeps out appends, so that no piece is lost.
+// prepare reads the values. Because mu is held until the keys are deleted, no append can
+// come in between and be lost.
 func (op *popOp) prepare(ctx context.Context, s *Store, b *batch) error {
 	values, exists, err := s.getLocked(ctx, op.keys, true)
 	if err != nil {

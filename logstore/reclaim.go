@@ -24,17 +24,17 @@ import (
 
 // reclaiming tracks the store's dead data. Store.mu guards it.
 type reclaiming struct {
-	slack    int64 // dead bytes that are never worth measuring
-	squeezed bool  // Reclaim reduced slack
-	off      bool  // never reclaim; for tests
+	slack          int64 // dead bytes that are never worth measuring
+	isSlackReduced bool  // Reclaim has reduced slack
+	disabled       bool  // never reclaim; for tests
 
-	suspect suspicion
-	parts   []suspicion // suspicion of each part of the hash space
-	share   float64     // expected fraction of the possibly dead bytes that are dead
-	force   bool        // measure again once no reader uses old segments
-	failed  int         // consecutive failures
-	next    time.Time   // earliest time of a retry, and of a measurement that is likely to find little
-	waiting bool        // a timer is set for next
+	suspect     suspicion
+	parts       []suspicion // suspicion of each part of the hash space
+	deadShare   float64     // expected fraction of the possibly dead bytes that are dead
+	mustMeasure bool        // measure again once no reader uses old segments
+	failures    int         // consecutive failures
+	nextTime    time.Time   // earliest time of a retry, and of a measurement that is likely to find little
+	hasTimer    bool        // a timer is set for nextTime
 
 	waste   map[segmentLocation]waste
 	wasted  int64 // sum of waste
@@ -78,12 +78,12 @@ func (r *reclaiming) dead() int64 { return r.wasted + r.garbage }
 // it schedules one. mu must be held.
 func (s *Store) reclaimDue() bool {
 	due, wait := s.reclaim.due(s.segments.size.Load(), s.segments.oldVersions > 0)
-	if wait > 0 && !s.reclaim.waiting {
-		s.reclaim.waiting = true
+	if wait > 0 && !s.reclaim.hasTimer {
+		s.reclaim.hasTimer = true
 		time.AfterFunc(wait, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.reclaim.waiting = false
+			s.reclaim.hasTimer = false
 			s.considerMerge()
 		})
 	}
@@ -94,31 +94,31 @@ func (s *Store) reclaimDue() bool {
 // returns how long to wait. It returns false, 0 if there is nothing to measure.
 // hasOldReaders means that readers may use old versions.
 func (r *reclaiming) due(size int64, hasOldReaders bool) (due bool, wait time.Duration) {
-	if r.off || r.force && hasOldReaders {
+	if r.disabled || r.mustMeasure && hasOldReaders {
 		return false, 0
 	}
 	tooMuch := func(more float64) bool {
-		return r.force || more > float64(r.slack/8) && float64(r.dead())+more > float64(r.maxDead(size))
+		return r.mustMeasure || more > float64(r.slack/8) && float64(r.dead())+more > float64(r.maxDead(size))
 	}
-	if r.failed == 0 && tooMuch(r.suspect.likely) {
+	if r.failures == 0 && tooMuch(r.suspect.likely) {
 		return true, 0
 	}
 	if !tooMuch(r.suspect.possible) {
 		return false, 0
 	}
-	wait = time.Until(r.next)
+	wait = time.Until(r.nextTime)
 	return wait <= 0, wait
 }
 
 // recordFailure delays the next attempt. mu must be held.
 func (r *reclaiming) recordFailure() {
-	r.force, r.failed = true, min(r.failed+1, 6)
-	r.postpone(time.Second << r.failed)
+	r.mustMeasure, r.failures = true, min(r.failures+1, 6)
+	r.postpone(time.Second << r.failures)
 }
 
 func (r *reclaiming) postpone(minWait time.Duration) {
-	if next := time.Now().Add(minWait); next.After(r.next) {
-		r.next = next
+	if next := time.Now().Add(minWait); next.After(r.nextTime) {
+		r.nextTime = next
 	}
 }
 
@@ -126,7 +126,7 @@ func (r *reclaiming) postpone(minWait time.Duration) {
 // earlier deletes and replacements.
 func (s *Store) startReclaiming() {
 	r := &s.reclaim
-	*r = reclaiming{slack: r.slack, squeezed: r.squeezed, off: r.off, share: 1, waste: map[segmentLocation]waste{}, blobs: make([]int64, 1<<s.tables.bits), parts: make([]suspicion, 1<<s.tables.bits)}
+	*r = reclaiming{slack: r.slack, isSlackReduced: r.isSlackReduced, disabled: r.disabled, deadShare: 1, waste: map[segmentLocation]waste{}, blobs: make([]int64, 1<<s.tables.bits), parts: make([]suspicion, 1<<s.tables.bits)}
 	var blobs int64
 	for _, f := range s.catalog.files.files() {
 		if f.Kind == segment.BlobFile {
@@ -171,7 +171,7 @@ func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (reset
 // n.
 func (p *suspicion) observe(n float64, r *reclaiming) {
 	before := *p
-	*p = suspicion{min(p.likely+n*r.share, n), n}
+	*p = suspicion{min(p.likely+n*r.deadShare, n), n}
 	r.suspect.likely += p.likely - before.likely
 	r.suspect.possible += p.possible - before.possible
 }
@@ -243,7 +243,7 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	}
 	if err = cmp.Or(err, flushErr); err == nil { // after an error, the tables are measured later
 		s.mu.Lock()
-		s.reclaim.failed = 0
+		s.reclaim.failures = 0
 		s.mu.Unlock()
 	}
 	return err
@@ -256,9 +256,9 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 func (s *Store) Reclaim(ctx context.Context) {
 	s.mu.Lock()
 	r := &s.reclaim
-	neverMeasured := r.next.IsZero() // then merges before Open may have left dead large values
-	if (neverMeasured || r.suspect.possible > 0) && time.Now().After(r.next) {
-		r.force, r.squeezed, r.slack = true, true, min(r.slack, s.segments.size.Load()/8)
+	neverMeasured := r.nextTime.IsZero() // then merges before Open may have left dead large values
+	if (neverMeasured || r.suspect.possible > 0) && time.Now().After(r.nextTime) {
+		r.mustMeasure, r.isSlackReduced, r.slack = true, true, min(r.slack, s.segments.size.Load()/8)
 		s.considerMerge()
 	}
 	running, done := s.merging.running, s.merging.done
@@ -272,7 +272,7 @@ func (s *Store) Reclaim(ctx context.Context) {
 }
 
 type fileSegments struct {
-	from, to   int
+	first, end int
 	gain, live int64
 }
 
@@ -281,10 +281,10 @@ func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
 	var list []fileSegments
 	for i, g := range segments {
 		if i == 0 || segments[i-1].file != g.file {
-			list = append(list, fileSegments{from: i})
+			list = append(list, fileSegments{first: i})
 		}
 		u, w := &list[len(list)-1], r.waste[g.location()]
-		u.to = i + 1
+		u.end = i + 1
 		u.gain += w.bytes + w.blobs
 		u.live += g.StoredLen() - w.bytes
 	}
@@ -340,5 +340,5 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	for joins(last + 1) {
 		last++
 	}
-	return s.newMerge(ctx, files[best].from, files[last].to, true), nil
+	return s.newMerge(ctx, files[best].first, files[last].end, true), nil
 }

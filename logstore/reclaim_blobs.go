@@ -45,7 +45,7 @@ func (s *Store) waitChanges(ctx context.Context) error {
 func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	s.mu.Lock()
 	files, minEnd := s.catalog.files, s.reclaim.slack/4
-	if !s.reclaim.squeezed {
+	if !s.reclaim.isSlackReduced {
 		minEnd = max(minEnd, s.segments.fileSize()/8)
 	}
 	s.mu.Unlock()
@@ -106,7 +106,7 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 		return errDropped
 	}
 	if s.segments.oldVersions > 0 {
-		s.reclaim.force = true
+		s.reclaim.mustMeasure = true
 		s.mu.Unlock()
 		return nil
 	}
@@ -182,7 +182,7 @@ func (s *Store) replaceBlobs(files *fileSet, f *dataFile, commit func() error, r
 
 func (s *Store) removeBlobs(files *fileSet, f *dataFile) error {
 	err := s.replaceBlobs(files, f, func() error {
-		m := s.catalog.man
+		m := s.catalog.manifest
 		m.files = slices.DeleteFunc(slices.Clone(m.files), func(r fileRef) bool { return r.kind == segment.BlobFile && r.number == f.Number })
 		return s.catalog.replace(m, true)
 	})

@@ -61,8 +61,8 @@ var reclaimOpts = &Options{Memory: MinMemory, FileSize: 16 << 10}
 func reclaimNow(t *testing.T, s *Store, slack int64) {
 	t.Helper()
 	s.mu.Lock()
-	s.reclaim.slack, s.reclaim.off = slack, false
-	s.reclaim.force, s.reclaim.failed = true, 0
+	s.reclaim.slack, s.reclaim.disabled = slack, false
+	s.reclaim.mustMeasure, s.reclaim.failures = true, 0
 	s.considerMerge()
 	s.mu.Unlock()
 	settle(t, s)

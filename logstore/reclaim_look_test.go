@@ -36,12 +36,12 @@ func TestReclaimAfterSets(t *testing.T) {
 			settle(t, s)
 			s.mu.Lock()
 			if keys > 1 {
-				if s.reclaim.share > 1.0/4 {
-					t.Errorf("after sets of %d keys, the expected share of dead bytes is %f, want at most 1/4", keys, s.reclaim.share)
+				if s.reclaim.deadShare > 1.0/4 {
+					t.Errorf("after sets of %d keys, the expected share of dead bytes is %f, want at most 1/4", keys, s.reclaim.deadShare)
 				}
-				s.reclaim.next = time.Now().Add(time.Hour) // prevents another measurement
-			} else if s.reclaim.share < 1 {
-				t.Errorf("after sets of one key, the expected share of dead bytes is %f, want 1", s.reclaim.share)
+				s.reclaim.nextTime = time.Now().Add(time.Hour) // prevents another measurement
+			} else if s.reclaim.deadShare < 1 {
+				t.Errorf("after sets of one key, the expected share of dead bytes is %f, want 1", s.reclaim.deadShare)
 			}
 			s.mu.Unlock()
 			for i := range 256 {
@@ -52,7 +52,7 @@ func TestReclaimAfterSets(t *testing.T) {
 			settle(t, s)
 			if keys > 1 { // simulate that time has passed
 				s.mu.Lock()
-				s.reclaim.next, s.reclaim.waiting = time.Now().Add(10*time.Millisecond), false
+				s.reclaim.nextTime, s.reclaim.hasTimer = time.Now().Add(10*time.Millisecond), false
 				s.considerMerge()
 				s.mu.Unlock()
 			}
@@ -155,7 +155,7 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	reclaimNow(t, s, 1<<10)
 	full.Store(false)
 	s.mu.Lock()
-	s.reclaim.next = time.Time{} // simulate that time has passed
+	s.reclaim.nextTime = time.Time{} // simulate that time has passed
 	s.considerMerge()
 	s.mu.Unlock()
 	settle(t, s)
@@ -174,7 +174,7 @@ func TestMeasureAfterDrop(t *testing.T) {
 	defer s.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // Drop cancels the context of a measurement
-	if _, err := s.measureWaste(ctx, nil, 1<<40); err == nil || s.reclaim.share < 1 {
-		t.Errorf("measureWaste: error %v, want an error; the expected share of dead bytes is %g, want 1", err, s.reclaim.share)
+	if _, err := s.measureWaste(ctx, nil, 1<<40); err == nil || s.reclaim.deadShare < 1 {
+		t.Errorf("measureWaste: error %v, want an error; the expected share of dead bytes is %g, want 1", err, s.reclaim.deadShare)
 	}
 }

@@ -78,10 +78,10 @@ func (s *Store) measureWaste(ctx context.Context, oldFiles []*dataFile, likely f
 		r.garbage += max(f.onDisk()-m.referenced[f.Number], 0)
 	}
 	if likely > float64(s.reclaim.slack/8) {
-		r.share *= min(max(2*float64(r.dead()-oldDead)/likely, 1.0/8), 8)
-		r.share = min(max(r.share, 1.0/(1<<20)), 1)
+		r.deadShare *= min(max(2*float64(r.dead()-oldDead)/likely, 1.0/8), 8)
+		r.deadShare = min(max(r.deadShare, 1.0/(1<<20)), 1)
 	}
-	r.blobs, r.force = m.blobs, false
+	r.blobs, r.mustMeasure = m.blobs, false
 	r.postpone(max(32*time.Since(start), 10*time.Second)) // spend only a small part of the time measuring
 	return m.referenced, nil
 }
@@ -145,7 +145,7 @@ func (m *measurement) countEntry(i int, e *segment.Entry) error {
 		return nil
 	}
 	w := &m.waste[i]
-	if e.Kind == segment.KindDelete && r.passed == r.count && r.firstSegment != i+1 {
+	if e.Kind == segment.KindDelete && r.passedCount == r.count && r.firstSegment != i+1 {
 		w.marks += int64(len(e.Raw))
 		return nil
 	}

@@ -66,7 +66,7 @@ func TestReclaimDuringFailures(t *testing.T) {
 					return
 				default:
 					s.mu.Lock()
-					s.reclaim.force, s.reclaim.failed = true, 0
+					s.reclaim.mustMeasure, s.reclaim.failures = true, 0
 					s.considerMerge()
 					s.mu.Unlock()
 					waitMerged(t, s)

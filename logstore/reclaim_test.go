@@ -40,7 +40,7 @@ func opener(t *testing.T, dir string, o *Options, h hooks) func() *Store {
 func (s *Store) ledgers() (in, removed Ledger) {
 	s.catalog.mu.Lock()
 	defer s.catalog.mu.Unlock()
-	in, removed = s.catalog.man.ledger, s.catalog.man.removedLedger
+	in, removed = s.catalog.manifest.ledger, s.catalog.manifest.removedLedger
 	in.Add(removed)
 	return in, removed
 }

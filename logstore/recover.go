@@ -105,10 +105,10 @@ func (l *wal) missingError(epoch uint64, headless []liveWAL) error {
 // write-ahead file.
 func (s *Store) recoverWrite(exists bool) error {
 	var live []liveWAL
-	epoch := s.catalog.man.liveEpoch
+	epoch := s.catalog.manifest.liveEpoch
 	if exists {
 		var err error
-		if live, err = s.wal.open(&s.catalog.man, s.openFlag()); err != nil {
+		if live, err = s.wal.open(&s.catalog.manifest, s.openFlag()); err != nil {
 			return err
 		}
 		epoch = max(epoch, s.wal.lastEpoch) + 1
@@ -231,7 +231,7 @@ func (l *wal) nextSlot(live []liveWAL, seq uint64) (slot int, reuse bool, err er
 
 // recoverReadOnly loads the records of the write-ahead files into memory.
 func (s *Store) recoverReadOnly(exists bool) error {
-	live, err := s.wal.open(&s.catalog.man, s.openFlag())
+	live, err := s.wal.open(&s.catalog.manifest, s.openFlag())
 	if err != nil || !exists {
 		return err
 	}

@@ -71,9 +71,9 @@ type scanWorker struct {
 	arena  []byte
 	grouping
 
-	// streamed contains the partition's keys with a hot run in some segment, sorted;
-	// pending contains the keys that are not yet emitted.
-	streamed, pending []segment.HotRun
+	// streamedKeys contains the partition's keys with a hot run in some segment, sorted;
+	// pendingKeys contains the keys that are not yet emitted.
+	streamedKeys, pendingKeys []segment.HotRun
 
 	batch      *scanBatch
 	key        []byte // current key
@@ -84,7 +84,7 @@ type scanWorker struct {
 // run emits partitions until none are left.
 func (w *scanWorker) run() {
 	defer func() {
-		if w.sc.running.Add(-1) == 0 {
+		if w.sc.runningWorkers.Add(-1) == 0 {
 			close(w.sc.partitions)
 		}
 	}()

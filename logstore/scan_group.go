@@ -113,7 +113,7 @@ func (w *scanWorker) emitRefs(refs []entryRef) error {
 			kinds |= refs[end].keyAndKind & 3
 		}
 		simple := kinds == uint32(segment.KindAppend) && size <= w.sc.batchBytes &&
-			(len(w.pending) == 0 || w.pending[0].Hash > hash)
+			(len(w.pendingKeys) == 0 || w.pendingKeys[0].Hash > hash)
 		if simple {
 			var err error
 			if simple, err = w.emitAppends(refs[i:end], size); err != nil {

@@ -17,13 +17,13 @@ var errTooMuch = errors.New("the range exceeds the memory limit")
 // emitPartition emits all keys of a partition.
 func (w *scanWorker) emitPartition(p *scanPartition) error {
 	// If a key has a hot run in any segment, stream it separately, from all segments.
-	w.streamed = w.streamed[:0]
+	w.streamedKeys = w.streamedKeys[:0]
 	for _, seg := range w.sc.v.segments {
-		w.streamed = append(w.streamed, seg.HotBetween(p.hashes.lo, p.hashes.hi)...)
+		w.streamedKeys = append(w.streamedKeys, seg.HotBetween(p.hashes.lo, p.hashes.hi)...)
 	}
-	slices.SortFunc(w.streamed, segment.CompareHot)
-	w.streamed = slices.CompactFunc(w.streamed, func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 })
-	w.pending = w.streamed
+	slices.SortFunc(w.streamedKeys, segment.CompareHot)
+	w.streamedKeys = slices.CompactFunc(w.streamedKeys, func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 })
+	w.pendingKeys = w.streamedKeys
 
 	err := errTooMuch
 	if p.size <= w.sc.loadBytes {
@@ -39,7 +39,7 @@ func (w *scanWorker) emitPartition(p *scanPartition) error {
 }
 
 func (w *scanWorker) isStreamed(hash uint64, key []byte) bool {
-	return containsHot(w.streamed, hash, key)
+	return containsHot(w.streamedKeys, hash, key)
 }
 
 // openSource returns the entries of source i in the ranges that overlap r. read is the
@@ -148,9 +148,9 @@ func (w *scanWorker) addToLedger(e *segment.Entry) error {
 // if key is nil.
 func (w *scanWorker) emitPending(hash uint64, key []byte) error {
 	last := segment.HotRun{Hash: hash, Key: key}
-	for len(w.pending) > 0 && (key == nil || segment.CompareHot(w.pending[0], last) <= 0) {
-		k := &w.pending[0]
-		w.pending = w.pending[1:]
+	for len(w.pendingKeys) > 0 && (key == nil || segment.CompareHot(w.pendingKeys[0], last) <= 0) {
+		k := &w.pendingKeys[0]
+		w.pendingKeys = w.pendingKeys[1:]
 		if err := w.emitStream(k.Key, k.Hash, &w.ledger); err != nil {
 			return err
 		}

@@ -47,10 +47,10 @@ type scanner struct {
 	maxRefs    int   // maximum entries that a worker groups at a time
 	batchBytes int   // size of batches, and target size of partitions
 
-	partitions chan *scanPartition // in order
-	workers    []*scanWorker
-	running    atomic.Int32
-	wg         sync.WaitGroup
+	partitions     chan *scanPartition // in order
+	workers        []*scanWorker
+	runningWorkers atomic.Int32
+	wg             sync.WaitGroup
 
 	mu        sync.Mutex // guards the fields below, and sending to partitions
 	nextRange int        // first range of the next partition
@@ -125,7 +125,7 @@ func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scann
 		sc.batchBytes = s.hooks.batchBytes
 	}
 	sc.partitions = make(chan *scanPartition, workers)
-	sc.running.Store(int32(workers))
+	sc.runningWorkers.Store(int32(workers))
 	for range workers {
 		w := &scanWorker{sc: sc, free: make(chan *scanBatch, batchesPerWorker)}
 		for range batchesPerWorker {

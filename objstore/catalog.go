@@ -204,10 +204,10 @@ func (c *catalog) applyRecord(r *record, object string) (err error) {
 	var memory int64
 	for i := range r.parts {
 		p := &r.parts[i]
-		g := &committedSegment{file: fileOf(s.format, r.writer, p.n), isSetOnce: r.op == opOnce}
+		g := &committedSegment{file: fileOf(s.format, r.writer, p.segmentNumber), isSetOnce: r.op == opOnce}
 		g.object = g.file.Path
 		if p.inline {
-			g.object, g.base = object, p.off
+			g.object, g.base = object, p.offset
 		}
 		g.file.Path = objectPath(s.bucket, g.object)
 		file := g.file

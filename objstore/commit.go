@@ -189,10 +189,10 @@ func (s *Store) sealSeparately(ctx context.Context, t *table) (*piece, error) {
 	}
 	data := p.part.bytes
 	p.part.inline = false
-	if p.part.bytes, err = footerOf(fileOf(s.format, s.writer, p.part.n), data); err != nil {
+	if p.part.bytes, err = footerOf(fileOf(s.format, s.writer, p.part.segmentNumber), data); err != nil {
 		return nil, err
 	}
-	err = s.create(ctx, segmentName(s.writer, p.part.n), data)
+	err = s.create(ctx, segmentName(s.writer, p.part.segmentNumber), data)
 	if errors.Is(err, fs.ErrExist) {
 		err = nil
 	}

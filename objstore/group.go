@@ -23,7 +23,7 @@ type ref struct{ off, next uint32 }
 
 // group is a key with its value.
 type group struct {
-	off               uint32 // position in the arena of an entry with this key
+	entryOffset       uint32 // position in the arena of an entry with this key
 	hash              uint32 // lower half of the hash
 	firstRef, lastRef uint32 // indices of the key's refs plus one
 	skippedSegment    int32  // index plus one of a segment whose entries are ignored, because its SetOnce had no effect
@@ -58,7 +58,7 @@ func (gs *groups) addSection(g *committedSegment, sec *section, iv interval) err
 		if err != nil {
 			return err
 		}
-		key, arenaOff := sec.entries[p.key:p.value], sec.off+uint32(off)
+		key, arenaOff := sec.entries[p.key:p.value], sec.offset+uint32(off)
 		if hash := gs.format.HashBytes(key); iv.contains(hash) {
 			gs.ledger.AddEntry(p.kind, sec.entries[p.hashed:p.end], p.end-p.value)
 			gs.apply(gs.find(hash, key, arenaOff), p.kind, arenaOff, int64(p.end-p.value), g.isSetOnce, sec.segment+1)
@@ -134,11 +134,11 @@ func (gs *groups) find(hash uint64, key []byte, off uint32) *group {
 			return nil
 		}
 		if n == 0 {
-			gs.keys = append(gs.keys, group{off: off, hash: uint32(hash)})
+			gs.keys = append(gs.keys, group{entryOffset: off, hash: uint32(hash)})
 			gs.slots[i] = uint32(len(gs.keys))
 			return &gs.keys[len(gs.keys)-1]
 		}
-		if k := &gs.keys[n-1]; k.hash == uint32(hash) && bytes.Equal(gs.entry(k.off).Key, key) {
+		if k := &gs.keys[n-1]; k.hash == uint32(hash) && bytes.Equal(gs.entry(k.entryOffset).Key, key) {
 			return k
 		}
 	}
@@ -149,7 +149,7 @@ func (gs *groups) grow() {
 	gs.slots = make([]uint32, max(2*len(gs.slots), 1<<10))
 	mask := uint32(len(gs.slots) - 1)
 	for n := range oldKeys {
-		hash := gs.format.HashBytes(gs.entry(oldKeys[n].off).Key)
+		hash := gs.format.HashBytes(gs.entry(oldKeys[n].entryOffset).Key)
 		i := uint32(hash>>32)&mask ^ uint32(hash)&mask
 		for gs.slots[i] != 0 {
 			i = (i + 1) & mask

@@ -29,7 +29,7 @@ type Options struct {
 	// Disk limits the total size of the readers' temporary files, in bytes. With temporary
 	// files, a reader of a large store reads its part of each segment only once, in requests of
 	// at least 1 MiB, and regroups the data in a file. If the file would be larger than Disk or
-	// than the free space, reading fails at once. If Disk is 0, readers use no files but make
+	// than the free space, reading fails immediately. If Disk is 0, readers use no files but make
 	// several passes: each pass reads the keys that fit in Memory, with one request per segment.
 	Disk int64
 	// DiskDir is the directory for temporary files. Empty means [os.TempDir]. The files

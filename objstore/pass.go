@@ -101,7 +101,7 @@ type loadedInterval struct {
 // section contains consecutive entries of one segment, in the order of the log.
 type section struct {
 	segment int32 // index in the view
-	off     uint32
+	offset  uint32
 	entries []byte // part of the arena, at off
 }
 

@@ -91,11 +91,11 @@ type record struct {
 // recordPart is a segment. Its data is in a separate object or inline in the record. For
 // a separate object, the record contains the footer.
 type recordPart struct {
-	n      uint64 // number in the segment's name
-	inline bool
-	size   int64  // size of the data
-	bytes  []byte // the data or, for a separate object, its footer
-	off    int64  // position of bytes in the record's object
+	segmentNumber uint64 // number in the segment's name
+	inline        bool
+	size          int64  // size of the data
+	bytes         []byte // the data or, for a separate object, its footer
+	offset        int64  // position of bytes in the record's object
 }
 
 const (
@@ -122,7 +122,7 @@ func (r *record) encode(f *segment.Format) []byte {
 	b = append(b, make([]byte, 8)...) // space for the checksums of the body and of the head
 	for i := range r.parts {
 		p := &r.parts[i]
-		b = le.AppendUint64(b, p.n)
+		b = le.AppendUint64(b, p.segmentNumber)
 		b = le.AppendUint64(b, uint64(p.size))
 		b = le.AppendUint32(b, uint32(len(p.bytes)))
 		var inline uint32
@@ -181,12 +181,12 @@ func parseRecord(f *segment.Format, number uint64, b []byte) (*record, error) {
 		if len(b) < partHeadLen {
 			return nil, errors.New("a part of the record is truncated")
 		}
-		p := recordPart{n: le.Uint64(b), size: int64(le.Uint64(b[8:])), inline: le.Uint32(b[20:]) == 1}
+		p := recordPart{segmentNumber: le.Uint64(b), size: int64(le.Uint64(b[8:])), inline: le.Uint32(b[20:]) == 1}
 		n := int64(le.Uint32(b[16:]))
 		if b = b[partHeadLen:]; n > int64(len(b)) || n > p.size || p.inline && n != p.size {
 			return nil, errors.New("a part of the record is truncated")
 		}
-		p.off = int64(size - len(b))
+		p.offset = int64(size - len(b))
 		p.bytes, b = b[:n], b[n:]
 		r.parts = append(r.parts, p)
 	}

@@ -302,7 +302,7 @@ func (sp *pileFile) load(p *pile) *loadedInterval {
 			return l
 		}
 		for s := range sections(b) {
-			s.off += uint32(off)
+			s.offset += uint32(off)
 			l.sections = append(l.sections, s)
 		}
 		off += len(b)

@@ -174,7 +174,7 @@ func (sc *scanner) emit(ctx context.Context, l *loadedInterval) error {
 		if sc.store.closed.Load() {
 			return partd.ErrClosed
 		}
-		c := chunker{key: string(gs.entry(k.off).Key), buf: sc.buf[:0], yield: sc.yield}
+		c := chunker{key: string(gs.entry(k.entryOffset).Key), buf: sc.buf[:0], yield: sc.yield}
 		ok := gs.eachPiece(k, c.add) && c.emit(true)
 		sc.buf = c.buf
 		if !ok {

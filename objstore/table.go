@@ -19,8 +19,8 @@ type table struct {
 
 // tableRef locates an entry of a table.
 type tableRef struct {
-	off, len   uint32
-	hashPrefix uint16 // upper bits of the key's hash
+	offset, length uint32
+	hashPrefix     uint16 // upper bits of the key's hash
 }
 
 const (
@@ -105,7 +105,7 @@ func (t *table) encode(f *segment.File, b []byte, compressor *segment.Compressor
 		w.BeginRange(r)
 		for _, i := range t.sorted[starts[r]:starts[r+1]] {
 			ref := &t.refs[i]
-			if err := w.Write(t.arena[ref.off:][:ref.len]); err != nil {
+			if err := w.Write(t.arena[ref.offset:][:ref.length]); err != nil {
 				return nil, err
 			}
 		}

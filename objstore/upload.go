@@ -105,7 +105,7 @@ func (s *Store) seal(ctx context.Context) error {
 	p := &piece{createdAt: time.Now(), encoder: s.encoders[lastIndex], encodingDone: make(chan struct{}), uploadDone: make(chan struct{})}
 	s.encoders = s.encoders[:lastIndex]
 	p.encoder.data = s.takeArena() // of three arenas, the table uses one, and another upload at most one
-	p.part.n = s.pieceCount
+	p.part.segmentNumber = s.pieceCount
 	s.pieceCount++
 	s.pending = append(s.pending, p)
 	s.uploading = append(s.uploading, p)
@@ -128,7 +128,7 @@ func (s *Store) seal(ctx context.Context) error {
 }
 
 func (s *Store) encodePiece(p *piece, t *table) error {
-	f, e := fileOf(s.format, s.writer, p.part.n), p.encoder
+	f, e := fileOf(s.format, s.writer, p.part.segmentNumber), p.encoder
 	data, err := t.encode(&f, e.data, e.compressor, &e.bufs, s.opts.hooks.rangeBytes)
 	if err != nil {
 		return err
@@ -144,7 +144,7 @@ func (s *Store) encodePiece(p *piece, t *table) error {
 
 // upload creates the object of an encoded piece. No other writer uses its name.
 func (s *Store) upload(p *piece) error {
-	err := s.create(s.ctx, segmentName(s.writer, p.part.n), p.encoder.data)
+	err := s.create(s.ctx, segmentName(s.writer, p.part.segmentNumber), p.encoder.data)
 	if errors.Is(err, fs.ErrExist) {
 		return nil // an earlier attempt created it
 	}
@@ -195,9 +195,9 @@ func (s *Store) sealInline(ctx context.Context) error {
 }
 
 func (s *Store) encodeInline(t *table) (p *piece, err error) {
-	p = &piece{createdAt: time.Now(), part: recordPart{n: s.pieceCount, inline: true}}
+	p = &piece{createdAt: time.Now(), part: recordPart{segmentNumber: s.pieceCount, inline: true}}
 	s.pieceCount++
-	f, e := fileOf(s.format, s.writer, p.part.n), s.encoders[0]
+	f, e := fileOf(s.format, s.writer, p.part.segmentNumber), s.encoders[0]
 	p.part.bytes, err = t.encode(&f, nil, e.compressor, &e.bufs, s.opts.hooks.rangeBytes)
 	p.part.size = int64(len(p.part.bytes))
 	return p, err

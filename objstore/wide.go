@@ -104,11 +104,11 @@ func (sc *scanner) loadAndYield(ctx context.Context, src source, iv interval, si
 	l := &loadedInterval{interval: iv, arena: make([]byte, 0, size)}
 	err := src(ctx, iv, func(number int, e *segment.Entry, _ uint64) error {
 		if n := len(l.sections); n == 0 || l.sections[n-1].segment != int32(number) {
-			l.sections = append(l.sections, section{segment: int32(number), off: uint32(len(l.arena))})
+			l.sections = append(l.sections, section{segment: int32(number), offset: uint32(len(l.arena))})
 		}
 		l.arena = append(l.arena, e.Raw...)
 		sec := &l.sections[len(l.sections)-1]
-		sec.entries = l.arena[sec.off:]
+		sec.entries = l.arena[sec.offset:]
 		return nil
 	})
 	if err != nil {

@@ -214,7 +214,7 @@ type inDir struct {
 }
 
 func (d *inDir) Append(ctx context.Context, entries ...partd.Entry) error {
-	var kept []partd.Entry
+	var remaining []partd.Entry
 	for _, e := range entries {
 		name := filepath.Base(e.Key) + ".own"
 		if !d.inside && strings.HasPrefix(e.Key, "../") {
@@ -226,9 +226,9 @@ func (d *inDir) Append(ctx context.Context, entries ...partd.Entry) error {
 		if strings.HasSuffix(e.Key, "secret.own") && d.inside {
 			continue
 		}
-		kept = append(kept, e)
+		remaining = append(remaining, e)
 	}
-	return d.Partd.Append(ctx, kept...)
+	return d.Partd.Append(ctx, remaining...)
 }
 
 func TestDirOption(t *testing.T) {

@@ -47,7 +47,7 @@ func (s *suite) runMachine(t tester) {
 	})
 }
 
-// runMachine is a store and its expected content.
+// machine is a store and its expected content.
 type machine struct {
 	*suite
 	ctx   context.Context

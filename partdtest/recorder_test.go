@@ -25,9 +25,9 @@ func TestMain(m *testing.M) {
 
 // recorder is a tester that records failures instead of failing the test.
 type recorder struct {
-	t    *testing.T // passed to open
-	name string
-	all  *failures
+	t        *testing.T // passed to open
+	name     string
+	failures *failures
 
 	mu     sync.Mutex
 	failed bool
@@ -43,10 +43,10 @@ type failures struct {
 
 // failuresOf runs the suite, or only some checks, and returns the failures.
 func failuresOf(t *testing.T, s *suite, only ...string) *failures {
-	all := &failures{messages: map[string]string{}, ran: map[string]bool{}, only: only}
-	r := &recorder{t: t, all: all}
+	recorded := &failures{messages: map[string]string{}, ran: map[string]bool{}, only: only}
+	r := &recorder{t: t, failures: recorded}
 	r.runHere(s.run)
-	return all
+	return recorded
 }
 
 // runHere runs f with r in a new goroutine, because FailNow ends the goroutine.
@@ -60,13 +60,13 @@ func (r *recorder) runHere(f func(t tester)) {
 }
 
 func (r *recorder) Run(name string, f func(t tester)) bool {
-	sub := &recorder{t: r.t, name: strings.TrimPrefix(r.name+"/"+name, "/"), all: r.all}
-	if len(r.all.only) > 0 && !slices.Contains(r.all.only, name) {
+	sub := &recorder{t: r.t, name: strings.TrimPrefix(r.name+"/"+name, "/"), failures: r.failures}
+	if len(r.failures.only) > 0 && !slices.Contains(r.failures.only, name) {
 		return true
 	}
-	r.all.mu.Lock()
-	r.all.ran[sub.name] = true
-	r.all.mu.Unlock()
+	r.failures.mu.Lock()
+	r.failures.ran[sub.name] = true
+	r.failures.mu.Unlock()
 	sub.runHere(f)
 	if sub.Failed() {
 		r.Fail()
@@ -76,10 +76,10 @@ func (r *recorder) Run(name string, f func(t tester)) bool {
 
 func (r *recorder) record(text string) {
 	r.Fail()
-	r.all.mu.Lock()
-	defer r.all.mu.Unlock()
-	if r.all.messages[r.name] == "" {
-		r.all.messages[r.name] = text
+	r.failures.mu.Lock()
+	defer r.failures.mu.Unlock()
+	if r.failures.messages[r.name] == "" {
+		r.failures.messages[r.name] = text
 	}
 }
 

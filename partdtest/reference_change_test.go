@@ -18,7 +18,7 @@ func (r *reference) SetOnce(ctx context.Context, key string, value []byte) error
 	return r.set(ctx, key, value, r.fault != "SetOnce overwrites")
 }
 
-func (r *reference) set(ctx context.Context, key string, value []byte, once bool) error {
+func (r *reference) set(ctx context.Context, key string, value []byte, onlyIfMissing bool) error {
 	if _, err := partd.CheckEntries("set", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
 	}
@@ -26,11 +26,11 @@ func (r *reference) set(ctx context.Context, key string, value []byte, once bool
 		return err
 	}
 	defer r.disk.mu.Unlock()
-	if v, exists := r.disk.values[r.name(key)]; once && (exists && (r.fault != "SetOnce overwrites empty values" || len(v) > 0)) {
+	if v, exists := r.disk.values[r.name(key)]; onlyIfMissing && (exists && (r.fault != "SetOnce overwrites empty values" || len(v) > 0)) {
 		return nil
 	}
 	switch {
-	case once && r.fault == "SetOnce races":
+	case onlyIfMissing && r.fault == "SetOnce races":
 		r.disk.mu.Unlock()
 		pause()
 		r.disk.mu.Lock()

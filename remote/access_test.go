@@ -110,11 +110,11 @@ func TestDeniedRequests(t *testing.T) {
 	_, foreign := authority(t, "another")
 	reader, err := ca.Issue("reader", time.Hour)
 	must(t, err)
-	nobody, err := ca.Issue("nobody", time.Hour)
+	unknownUser, err := ca.Issue("nobody", time.Hour)
 	must(t, err)
-	gone, err := ca.Issue("gone", -time.Hour)
+	expired, err := ca.Issue("gone", -time.Hour)
 	must(t, err)
-	u := &users{rights: map[string]map[string]Rights{
+	userTable := &users{rights: map[string]map[string]Rights{
 		"cert:reader": {"": RightRead}, "cert:gone": {"": AllRights},
 		"tokenOfElsewhere": {"other": AllRights}, "tokenOfAdmin": {"": RightAdmin, "job": RightAdmin},
 		"r-token": {"": RightRead, "job": RightRead}, "a-token": {"": RightAppend, "job": RightAppend}, "c-token": {"": RightChange, "job": RightChange},
@@ -124,7 +124,7 @@ func TestDeniedRequests(t *testing.T) {
 	spaces := &memSpaces{}
 	defaultStore := partd.NewDict()
 	jobStore, _ := spaces.Acquire("job")
-	s, err := NewServer(defaultStore, &ServerOptions{Authorizer: u, Namespaces: spaces, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	s, err := NewServer(defaultStore, &ServerOptions{Authorizer: userTable, Namespaces: spaces, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Shutdown(ctx)) })
 	dir, err := os.MkdirTemp("", "partd") // short: the length of a socket's path is limited
@@ -189,15 +189,15 @@ func TestDeniedRequests(t *testing.T) {
 			expectRefused("the token of another namespace's owner", options(scheme, "owner"))
 		}
 		if scheme == "tls" {
-			expectRefused("a certificate of an unknown user", options(scheme, "", nobody.TLS))
-			for name, bad := range map[string]tls.Certificate{"foreign": foreign.TLS, "expired": gone.TLS} {
+			expectRefused("a certificate of an unknown user", options(scheme, "", unknownUser.TLS))
+			for name, bad := range map[string]tls.Certificate{"foreign": foreign.TLS, "expired": expired.TLS} {
 				if _, err := Dial(ctx, url, options(scheme, "", bad)); err == nil {
 					t.Errorf("Dial with a certificate that is %s succeeded", name)
 				}
 			}
-			u.mu.Lock()
-			u.rights["cert:reader"] = map[string]Rights{namespace: RightRead}
-			u.mu.Unlock()
+			userTable.mu.Lock()
+			userTable.rights["cert:reader"] = map[string]Rights{namespace: RightRead}
+			userTable.mu.Unlock()
 			c := dial(t, url, options(scheme, "", reader.TLS))
 			if _, err := c.Get(ctx, "a"); err != nil {
 				t.Errorf("Get with a certificate that allows it = %v", err)

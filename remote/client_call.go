@@ -19,7 +19,7 @@ type call struct {
 	request
 	builder
 
-	hasNumber      bool  // has a number in the session
+	isNumbered     bool  // has a number in the session
 	isPop          bool  // has a number among the pops
 	instanceOffset int   // offset of the server's instance in the body of a pop
 	boundLink      *link // connection that must be used; nil if any connection is possible
@@ -165,14 +165,14 @@ func (c *Client) acquireLink(ctx context.Context) (*link, error) {
 // assignNumbers assigns numbers to the call that is sent next. The caller must hold the token. If the call
 // must wait first, number returns a channel to wait on.
 func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
-	if k.hasNumber || k.isPop {
+	if k.isNumbered || k.isPop {
 		err := c.ensureSession(ctx, l)
 		switch {
 		case err == nil:
 		case k.op == opDrop && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)):
 			// The store has no space for a session, and Drop frees space. So it is sent
 			// once, without a number, over this connection.
-			k.hasNumber, k.boundLink, k.session, k.seq = false, l, 0, 0
+			k.isNumbered, k.boundLink, k.session, k.seq = false, l, 0, 0
 		default:
 			return nil, err
 		}
@@ -186,11 +186,11 @@ func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-ch
 		return nil, fmt.Errorf("%w (the connection broke)", ErrLost)
 	case c.link != l:
 		return l.done, nil
-	case (k.hasNumber || k.isPop) && c.ops.session == 0:
+	case (k.isNumbered || k.isPop) && c.ops.session == 0:
 		closed := make(chan struct{}) // the session was lost: the caller starts over without waiting
 		close(closed)
 		return closed, nil
-	case k.hasNumber:
+	case k.isNumbered:
 		if c.ops.allAnswered != nil {
 			return c.ops.allAnswered, nil
 		}
@@ -217,10 +217,10 @@ func (c *Client) abandon(ctx context.Context, k *call) error {
 	}
 	k.abandoned = true
 	err := canceled.Err(ctx)
-	if k.hasNumber || k.isPop || k.op.mutates() {
+	if k.isNumbered || k.isPop || k.op.mutates() {
 		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
-	if !k.hasNumber {
+	if !k.isNumbered {
 		delete(c.calls, k.number)
 	}
 	l := k.link
@@ -252,7 +252,7 @@ func (c *Client) failAll(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range c.calls {
-		if k.hasNumber || k.isPop || k.op.mutates() {
+		if k.isNumbered || k.isPop || k.op.mutates() {
 			c.complete(k, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
 		} else {
 			c.complete(k, err)
@@ -282,7 +282,7 @@ func (c *Client) handleReply(l *link, r reply, body []byte, owned bool) error {
 		}
 		k.reply, k.replyFlags = body, r.flags
 	}
-	if k.hasNumber {
+	if k.isNumbered {
 		c.ops.handleReply(c, k, err)
 		return nil
 	}

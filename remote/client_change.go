@@ -40,7 +40,7 @@ func (c *Client) change(ctx context.Context, op operation, entries []partd.Entry
 	if err != nil {
 		return err
 	}
-	k.hasNumber = true
+	k.isNumbered = true
 	k.crc = checksum(k.op, k.body()...)
 	if err = c.do(ctx, k); err == nil {
 		k.recycle()

@@ -159,7 +159,7 @@ func (c *Client) handleRestart(l *link) {
 	defer c.mu.Unlock()
 	if l.instance != c.instance && !c.ops.storeKeeps {
 		for _, k := range c.calls {
-			if k.hasNumber {
+			if k.isNumbered {
 				c.complete(k, fmt.Errorf("%w: the server was restarted, and its store does not remember what it applied", partd.ErrUnknownOutcome))
 			}
 		}

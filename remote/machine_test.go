@@ -24,9 +24,8 @@ func (c *cutting) cut() {
 		c.r.proxy.cut()
 		return
 	}
-	// The client cannot know whether a request to a dead server arrived. So it must first
-	// notice the broken connection, even one that delivered the last answer during a
-	// reconnect.
+	// The client cannot know whether a request to a dead server arrived. So before the next
+	// operation, wait until the client has detected the broken connection.
 	c.Client.mu.Lock()
 	if current := c.attempt; current != nil {
 		c.Client.mu.Unlock()

@@ -85,15 +85,15 @@ func (s *Server) leastUseful(owner *tenant, sameTenant bool) *conn {
 		if c.tenant != owner {
 			continue
 		}
-		idle, worked := time.Duration(now-c.lastUsed.Load()), c.hasRequested.Load()
+		idle, hasRequested := time.Duration(now-c.lastUsed.Load()), c.hasRequested.Load()
 		minIdle := min(slowAfter, s.opts.HandshakeTimeout)
-		if worked {
+		if hasRequested {
 			minIdle = 10 * s.opts.HandshakeTimeout
 		}
 		if sameTenant && (idle < minIdle || c.account.working.Load() > 0 || len(c.reads) > 0) {
 			continue
 		}
-		if best == nil || !worked && best.hasRequested.Load() || worked == best.hasRequested.Load() && c.lastUsed.Load() < best.lastUsed.Load() {
+		if best == nil || !hasRequested && best.hasRequested.Load() || hasRequested == best.hasRequested.Load() && c.lastUsed.Load() < best.lastUsed.Load() {
 			best = c
 		}
 	}

@@ -57,7 +57,7 @@ type allowance struct {
 
 const (
 	uncharged    = 16 << 10 // bytes that each answer may use without charging them to its account
-	maxUntrusted = 64 << 10 // bytes that a message may use before the rest of it must have arrived
+	maxSmallTake = 64 << 10 // largest request for memory that is admitted even if the message has more frames
 )
 
 // raise raises the allowance to the given number of bytes. It can wait for memory.

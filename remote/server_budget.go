@@ -39,7 +39,7 @@ type account struct {
 
 	// The fields below are guarded by quotas.mu.
 	heldBytes    int64
-	message      int64 // the part of held for messages and uploads, kept until their requests are answered
+	message      int64 // the part of heldBytes for messages and uploads, kept until their requests are answered
 	lastProgress int64 // value of progress when it last advanced by slowBytes, or when the account last got memory
 	idleTicks    int   // number of ticks since lastProgress was set
 	growing      bool
@@ -204,7 +204,7 @@ func (a *account) giveMessage(bytes int64) {
 // Take takes memory for arriving data.
 func (c *conn) Take(bytes int64, whole bool) error {
 	d := growth
-	if whole || bytes <= maxUntrusted {
+	if whole || bytes <= maxSmallTake {
 		d = admission
 	}
 	if c.upload.charged > 0 {

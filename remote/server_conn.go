@@ -46,7 +46,7 @@ type conn struct {
 	handles      handles
 	upload       upload
 	openSessions map[uint64]*session // open sessions; used by the conn's goroutine only
-	sessionCount atomic.Int64        // length of used
+	sessionCount atomic.Int64        // length of openSessions
 	entries      []partd.Entry
 	pageSize     int // maximum size of a reply, approximately
 }

@@ -111,8 +111,8 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 	return nil
 }
 
-// best returns the least recently used handle of owner, or of any tenant if owner is nil.
-// If owner is the requester, the handle must have been idle for slowAfter. best returns nil if
+// leastUsed returns the least recently used handle of owner, or of any tenant if owner is nil.
+// If owner is the requester, the handle must have been idle for slowAfter. leastUsed returns nil if
 // there is no eligible handle.
 func (t *handleTable) leastUsed(owner, requester *tenant) *handle {
 	t.mu.Lock()

@@ -125,7 +125,7 @@ func (l *quotas) grant() {
 	for {
 		var next *waiter
 		for s := range l.queue.tenants {
-			if w := l.next(s); w != nil && (next == nil || l.before(w, next)) {
+			if w := l.next(s); w != nil && (next == nil || l.isGrantedBefore(w, next)) {
 				next = w
 			}
 		}
@@ -145,28 +145,28 @@ func (l *quotas) grant() {
 // then the elder's, because other accounts may wait for it, then the oldest request. mu must be
 // held.
 func (l *quotas) next(s *tenant) *waiter {
-	first := func(d demand) *waiter {
+	firstOf := func(d demand) *waiter {
 		if e := s.waiting[d].Front(); e != nil {
 			return e.Value.(*waiter)
 		}
 		return nil
 	}
-	if w := first(finish); w != nil {
+	if w := firstOf(finish); w != nil {
 		return w
 	}
 	if e := l.queue.elder; e != nil && e.tenant == s && e.growth != nil {
 		return e.growth
 	}
-	w, g := first(admission), first(growth)
+	w, g := firstOf(admission), firstOf(growth)
 	if g != nil && l.mayGrow(g) && (w == nil || g.arrival < w.arrival) {
 		return g
 	}
 	return w
 }
 
-// before reports whether w is granted before another tenant's request. Requests to finish
+// isGrantedBefore reports whether w is granted before another tenant's request. Requests to finish
 // come first, then those of the tenant that holds less memory. mu must be held.
-func (l *quotas) before(w, other *waiter) bool {
+func (l *quotas) isGrantedBefore(w, other *waiter) bool {
 	if a, b := w.demand == finish, other.demand == finish; a != b {
 		return a
 	}

@@ -35,7 +35,7 @@ type tenant struct {
 	used [resources]int64
 
 	turnMu       sync.Mutex // held by the connection whose turn it is to begin a message
-	messageCount uint       // number of messages begun in turns, guarded by queue
+	messageCount uint       // number of messages begun in turns, guarded by turnMu
 	turns        semaphore  // permits for its slow operations
 	large        semaphore  // permit for its changes of very many keys
 

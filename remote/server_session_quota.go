@@ -98,7 +98,7 @@ func (s *sessions) remove(x *session) {
 	}
 }
 
-// moveToList puts a session at the end of a list, or in no list if to is nil. mu must be held.
+// moveToList puts a session at the end of a list, or in no list if dest is nil. mu must be held.
 func (s *sessions) moveToList(x *session, dest *list.List) {
 	if x.list != nil {
 		x.list.Remove(x.place)

@@ -32,7 +32,7 @@ type sessions struct {
 	isDecided   bool                // whether serverKeeps has been determined
 	lastIssued  uint64              // the last session that the server issued
 
-	unnumbered bool // ignore the numbers; set only by a test that must then fail
+	unnumbered bool // whether to ignore operation numbers; set only by a test that expects duplicates
 }
 
 // session is the server's record of a session.
@@ -57,7 +57,7 @@ type session struct {
 	mu    sync.Mutex
 	owner uint64 // the connection of the last operation
 
-	counted bool   // whether applied counts all operations; false until a session from another server has applied one
+	counted bool   // whether applied is known, because the session began here or has applied an operation here
 	applied uint64 // highest number of an operation that may have been applied
 
 	last      sessiontab.Operation // last operation applied, if the server keeps the session
@@ -69,8 +69,8 @@ func (s *sessions) init(p *space, l *quotas, mu *sync.Mutex, incarnation uint32)
 	s.space, s.store, s.quotas, s.mu = p, store, l, mu
 	s.table = map[uint64]*session{}
 	s.lastIssued = uint64(incarnation) << 32
-	_, can := store.(partd.Applier)
-	s.serverKeeps, s.isDecided = !can, !can
+	_, canApply := store.(partd.Applier)
+	s.serverKeeps, s.isDecided = !canApply, !canApply
 	_, err := rand.Read(s.secret[:])
 	return err
 }
@@ -122,7 +122,7 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 }
 
 // token returns the token of a session. If the store issues no tokens, the server issues
-// a token that is valid until the server ends.
+// a token that is valid until the server stops.
 func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, error) {
 	if g, ok := s.store.(partd.SessionGuard); ok {
 		t, err := g.SessionToken(ctx, id)

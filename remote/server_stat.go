@@ -15,7 +15,7 @@ type statistics struct {
 	changes  atomic.Uint64 // number of finished changes
 	counting semaphore     // held while computing the answer
 
-	last          partd.Stats
+	stats         partd.Stats
 	changesBefore uint64 // the value of changes before the count
 	countedAt     time.Time
 	duration      time.Duration
@@ -34,9 +34,9 @@ func (c *conn) stat(r request, _ *decoder) (fill, error) {
 			if err != nil {
 				return err
 			}
-			m.last, m.changesBefore, m.countedAt, m.duration = st, changes, time.Now(), time.Since(begin)
+			m.stats, m.changesBefore, m.countedAt, m.duration = st, changes, time.Now(), time.Since(begin)
 		}
-		for _, n := range []int64{m.last.Keys, m.last.Bytes, m.last.Memory, m.last.Disk} {
+		for _, n := range []int64{m.stats.Keys, m.stats.Bytes, m.stats.Memory, m.stats.Disk} {
 			a.u64(uint64(n))
 		}
 		if r.flags&flagCount != 0 {

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// replaced is a store that replaces a value once a reader of the value has read more than after
+// replaced is a store that replaces a value once a reader of the value has read more than threshold
 // bytes, or all of them.
 type replaced struct {
 	partd.Partd

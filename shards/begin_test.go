@@ -169,7 +169,7 @@ func TestOverlappingListsStartTogether(t *testing.T) {
 		errs := concurrently([]*shard{nil, nil}, func(i int, _ *shard) error {
 			return clients[i].Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
 		})
-		if one, two := errs[0] == nil, errs[1] == nil; one == two || !errors.Is(errors.Join(errs...), ErrListMismatch) {
+		if firstWon, secondWon := errs[0] == nil, errs[1] == nil; firstWon == secondWon || !errors.Is(errors.Join(errs...), ErrListMismatch) {
 			t.Fatalf("round %d: Append by both clients = %v, want one nil and one ErrListMismatch", round, errs)
 		}
 		for i, err := range errs {

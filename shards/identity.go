@@ -32,9 +32,9 @@ const idPrefix = "id "
 // parseList parses the value of the list key in a shard's store. ok reports whether the value is
 // valid and begins with the shard's list.
 func (sh *shard) parseList(text string) (id identity, ok bool) {
-	rest, ok := strings.CutPrefix(text, sh.list)
+	idLines, ok := strings.CutPrefix(text, sh.list)
 	id = identity{text: text, otherIDs: map[string]string{}}
-	for line := range strings.Lines(rest) {
+	for line := range strings.Lines(idLines) {
 		value, name, complete := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(line, idPrefix), "\n"), " ")
 		if !complete || !strings.HasPrefix(line, idPrefix) || !strings.HasSuffix(line, "\n") {
 			return id, false
@@ -268,12 +268,12 @@ func (s *Shards) adopt(ctx context.Context, sh *shard) error {
 	if err != nil {
 		return &Error{sh.name, err}
 	}
-	own := sh.current.Load().ownID
+	ownID := sh.current.Load().ownID
 	for _, other := range sharing {
-		if other == sh || other.current.Load().otherIDs[sh.name] == own {
+		if other == sh || other.current.Load().otherIDs[sh.name] == ownID {
 			continue
 		}
-		if err := s.addLines(ctx, other, idLine(own, sh.name)); err != nil {
+		if err := s.addLines(ctx, other, idLine(ownID, sh.name)); err != nil {
 			return &Error{other.name, err}
 		}
 	}

@@ -105,7 +105,7 @@ func TestStoreMismatch(t *testing.T) {
 					fill(t, s, 30)
 					key := keyOf(s, "b")
 					must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
-					own := servers[1].fullStore
+					original := servers[1].fullStore
 					servers[1].useStore(other(t))
 					if !inUse {
 						s = shardsOver(t, abc, stores)
@@ -125,7 +125,7 @@ func TestStoreMismatch(t *testing.T) {
 							t.Errorf("%s: Get of a key of another shard: %v", label, err)
 						}
 					}
-					servers[1].useStore(own)
+					servers[1].useStore(original)
 					if v, err := s.Get(t.Context(), key); err != nil || len(v[0]) != 1 {
 						t.Errorf("%s: Get after a restart with the original store = %q, %v", label, v, err)
 					}
@@ -144,14 +144,14 @@ func TestStoreReplacedDuringOperation(t *testing.T) {
 	stores[1] = exchanged
 	s := shardsOver(t, abc, stores)
 	fill(t, s, 30)
-	own := servers[1].fullStore
+	original := servers[1].fullStore
 	key := keyOf(s, "b")
 	must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
 	for _, c := range []struct {
 		name    string
 		during  fullStore // nil for an empty store
 		restore bool      // whether the original store is back after the operation
-	}{{"replaced", nil, false}, {"replaced and restored", nil, true}, {"restarted", own, false}} {
+	}{{"replaced", nil, false}, {"replaced and restored", nil, true}, {"restarted", original, false}} {
 		for op, try := range operations(t.Context(), s, key) {
 			if slices.Contains([]string{"drop", "delete", "keys"}, op) || c.name == "replaced" && op != "get" && op != "append" { // to save time, because these wait for dropWait
 				continue
@@ -164,7 +164,7 @@ func TestStoreReplacedDuringOperation(t *testing.T) {
 				exchanged.during = c.during
 			}
 			if c.restore {
-				exchanged.after = own
+				exchanged.after = original
 			}
 			exchanged.armed.Store(true)
 			err := try()
@@ -173,7 +173,7 @@ func TestStoreReplacedDuringOperation(t *testing.T) {
 				c.during != nil && err != nil || exchanged.armed.Load() {
 				t.Errorf("%s while the store is %s = %v", op, c.name, err)
 			}
-			servers[1].useStore(own)
+			servers[1].useStore(original)
 		}
 	}
 	if got, err := scan(s, 0, 1); err != nil || len(got) != 31 {
@@ -238,10 +238,10 @@ func (e *exchanging) Check(context.Context) (partd.CheckResult, error) {
 // TestTwoShardsDisagree checks that two shards that disagree are not used, because either could have
 // the wrong store.
 func TestTwoShardsDisagree(t *testing.T) {
-	one, two := dicts(2), dicts(2)
-	fill(t, shardsOver(t, abc[:2], one), 10)
-	fill(t, shardsOver(t, abc[:2], two), 10)
-	if got, err := scan(shardsOver(t, abc[:2], []partd.Partd{one[0], two[1]}), 0, 1); !errors.Is(err, ErrStoreMismatch) {
+	first, second := dicts(2), dicts(2)
+	fill(t, shardsOver(t, abc[:2], first), 10)
+	fill(t, shardsOver(t, abc[:2], second), 10)
+	if got, err := scan(shardsOver(t, abc[:2], []partd.Partd{first[0], second[1]}), 0, 1); !errors.Is(err, ErrStoreMismatch) {
 		t.Errorf("scan = %v, %v, want ErrStoreMismatch", got, err)
 	}
 }
@@ -251,12 +251,12 @@ func TestTwoShardsDisagree(t *testing.T) {
 func TestListsWithoutIdentifiers(t *testing.T) {
 	for round := range 20 {
 		servers, stores := restartable(3)
-		old := shardsOver(t, abc, stores)
-		for i, sh := range old.shards {
+		oldClient := shardsOver(t, abc, stores)
+		for i, sh := range oldClient.shards {
 			must(t, partd.SetOnce(t.Context(), stores[i], listKey, []byte(sh.list)))
-			must(t, stores[i].Append(t.Context(), partd.Entry{Key: keyOf(old, sh.name), Value: []byte("old")}))
+			must(t, stores[i].Append(t.Context(), partd.Entry{Key: keyOf(oldClient, sh.name), Value: []byte("old")}))
 		}
-		if got, err := scan(old, 0, 1); err != nil || len(got) != 3 {
+		if got, err := scan(oldClient, 0, 1); err != nil || len(got) != 3 {
 			t.Fatalf("scan of the old store = %v, %v, want 3 keys", got, err)
 		}
 		var wg sync.WaitGroup
@@ -313,7 +313,7 @@ func TestAdopt(t *testing.T) {
 	if _, err := scan(idle, 0, 1); err != nil {
 		t.Fatal(err)
 	}
-	before := []fullStore{servers[0].fullStore, servers[1].fullStore}
+	originals := []fullStore{servers[0].fullStore, servers[1].fullStore}
 	servers[0].useStore(partd.NewDict())
 	servers[1].useStore(partd.NewDict())
 	must(t, adopt("a"))
@@ -334,7 +334,7 @@ func TestAdopt(t *testing.T) {
 		}
 	}
 	fill(t, s, 50)
-	servers[1].useStore(before[1])
+	servers[1].useStore(originals[1])
 	for _, client := range []*Shards{s, idle, shardsOver(t, abc, stores)} {
 		if got, err := scan(client, 0, 1); !errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") {
 			t.Errorf("scan with the original store = %d keys, %v, want ErrStoreMismatch of shard b", len(got), err)

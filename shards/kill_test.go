@@ -107,7 +107,7 @@ func TestServersKilledUnderLoad(t *testing.T) {
 			}
 		}
 	}
-	own := c.args
+	originalArgs := c.args
 	for n := range kills {
 		victim := rand.IntN(len(c.servers))
 		oldCommits, oldReads := commits.Load(), reads.Load()
@@ -120,7 +120,7 @@ func TestServersKilledUnderLoad(t *testing.T) {
 			c.restart(t, victim)
 			waitFor("the rejection of an empty store", func() bool { return refused[victim].Load() > seen })
 			c.servers[victim].Kill()
-			c.args[victim] = own[victim]
+			c.args[victim] = originalArgs[victim]
 		}
 		c.restart(t, victim)
 	}
@@ -166,9 +166,9 @@ func countCommitted(ctx context.Context, store partd.Partd) (map[string]int, err
 func TestAddServer(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
-	two := "tcp://" + strings.Join(c.addresses[:2], ",")
-	three := c.url() + "/three"
-	source := open(t, two)
+	oldURL := "tcp://" + strings.Join(c.addresses[:2], ",")
+	newURL := c.url() + "/three"
+	source := open(t, oldURL)
 	want, random := map[string]string{}, rand.NewChaCha8([32]byte{1})
 	for i := range 96 {
 		value := make([]byte, 512<<10)
@@ -176,10 +176,10 @@ func TestAddServer(t *testing.T) {
 		want[fmt.Sprint("key ", i)] = string(value)
 		must(t, source.Append(ctx, partd.Entry{Key: fmt.Sprint("key ", i), Value: value}))
 	}
-	target := open(t, three)
+	target := open(t, newURL)
 	must(t, partd.Set(ctx, target, "k", nil)) // creates the namespace, so that Stat works
 	startCopy := func(url string, flags ...string) (*exec.Cmd, *bytes.Buffer) {
-		cmd := exec.Command(os.Args[0], append([]string{"copy", "--from", two, "--to", url, "--progress", "never", "--memory", "16MiB"}, flags...)...)
+		cmd := exec.Command(os.Args[0], append([]string{"copy", "--from", oldURL, "--to", url, "--progress", "never", "--memory", "16MiB"}, flags...)...)
 		cmd.Env = append(os.Environ(), asPartd+"=1")
 		output := &bytes.Buffer{}
 		cmd.Stdout, cmd.Stderr = output, output
@@ -194,7 +194,7 @@ func TestAddServer(t *testing.T) {
 		killed := false
 		for try := 0; !killed && try < 20; try++ { // a copy may finish before it can be killed
 			must(t, target.Drop(ctx))
-			cmd, output := startCopy(three)
+			cmd, output := startCopy(newURL)
 			ended := make(chan error, 1)
 			go func() { ended <- cmd.Wait() }()
 			var err error
@@ -214,7 +214,7 @@ func TestAddServer(t *testing.T) {
 			switch {
 			case err == nil && strings.Contains(output.String(), "both stores have the same keys and values"):
 			case killed && (name == "the copy" || strings.Contains(output.String(), "Run the command again with --replace")):
-				next, output := startCopy(three)
+				next, output := startCopy(newURL)
 				if err := next.Wait(); err == nil || !strings.Contains(output.String(), "already has keys") {
 					t.Errorf("after %s was killed, another copy ended with %v, want an error about existing keys: %s", name, err, output)
 				}
@@ -226,7 +226,7 @@ func TestAddServer(t *testing.T) {
 		if !killed {
 			t.Errorf("every copy finished before %s could be killed", name)
 		}
-		next, output := startCopy(three, "--replace")
+		next, output := startCopy(newURL, "--replace")
 		if err := next.Wait(); err != nil || !strings.Contains(output.String(), "keys      96\n") {
 			t.Fatalf("the copy with --replace ended with %v: %s", err, output)
 		}
@@ -240,7 +240,7 @@ func TestAddServer(t *testing.T) {
 	if cmd, output := startCopy(c.url(), "--replace"); cmd.Wait() == nil || !strings.Contains(output.String(), "another shard list") {
 		t.Errorf("a copy into the same namespaces printed %s, want an error about another list", output)
 	}
-	short := open(t, two+"/three")
+	short := open(t, oldURL+"/three")
 	if _, err := short.Get(ctx, "key 1"); !errors.Is(err, shards.ErrListMismatch) {
 		t.Errorf("Get from the new store with the old list = %v, want ErrListMismatch", err)
 	}

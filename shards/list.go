@@ -41,8 +41,8 @@ var ErrListMismatch = errors.New("the store belongs to another shard list")
 // example, a server with two names must not be used as two shards, because it would be read twice.
 func (s *Shards) listMismatch(sh *shard, list string) error {
 	parse := func(list string) string {
-		if rest, ok := strings.CutPrefix(list, listHeader); ok {
-			own, names, _ := strings.Cut(rest, "\n")
+		if body, ok := strings.CutPrefix(list, listHeader); ok {
+			own, names, _ := strings.Cut(body, "\n")
 			names, _, _ = strings.Cut(names, "\n"+idPrefix)
 			return own + " of " + strings.ReplaceAll(strings.TrimSuffix(names, "\n"), "\n", ", ")
 		}

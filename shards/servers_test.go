@@ -260,21 +260,21 @@ func TestServerKilled(t *testing.T) {
 func TestListsOfServers(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
-	all := open(t, c.url()+"/job1")
-	must(t, all.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	threeServers := open(t, c.url()+"/job1")
+	must(t, threeServers.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 	rotated := []string{c.addresses[2], c.addresses[0], c.addresses[1]}
-	same := open(t, "tcp://"+strings.Join(rotated, ",")+"/job1?insecure=true")
-	if v, err := same.Get(ctx, "k"); err != nil || string(v[0]) != "v" {
+	reordered := open(t, "tcp://"+strings.Join(rotated, ",")+"/job1?insecure=true")
+	if v, err := reordered.Get(ctx, "k"); err != nil || string(v[0]) != "v" {
 		t.Errorf("Get with the servers in another order = %q, %v, want v", v, err)
 	}
-	two := open(t, "tcp://"+strings.Join(c.addresses[:2], ",")+"/job1")
-	if err := two.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err == nil || !strings.Contains(err.Error(), "another shard list") ||
+	twoServers := open(t, "tcp://"+strings.Join(c.addresses[:2], ",")+"/job1")
+	if err := twoServers.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err == nil || !strings.Contains(err.Error(), "another shard list") ||
 		!strings.Contains(err.Error(), strings.Join(slices.Sorted(slices.Values(rotated)), ", ")) {
 		t.Errorf("Append with two of three servers = %v, want an error with the whole list", err)
 	}
 	job2 := open(t, "tcp://"+strings.Join(c.addresses[:2], ",")+"/job2")
 	must(t, job2.Append(ctx, partd.Entry{Key: "k", Value: []byte("other")}))
-	for _, s := range []partd.Partd{all, same, two, job2} {
+	for _, s := range []partd.Partd{threeServers, reordered, twoServers, job2} {
 		must(t, partd.Close(ctx, s))
 	}
 	last := open(t, c.url()+"/job1")
@@ -347,7 +347,7 @@ func TestServerWithAnotherStore(t *testing.T) {
 		t.Fatalf("server %d has no key", server)
 		return ""
 	}
-	own := c.args[1]
+	originalArgs := c.args[1]
 	expectRefused := func(label string, err error) {
 		t.Helper()
 		if !errors.Is(err, shards.ErrStoreMismatch) || !strings.Contains(err.Error(), "shard "+c.addresses[1]+": ") {
@@ -356,7 +356,7 @@ func TestServerWithAnotherStore(t *testing.T) {
 	}
 	for _, dir := range []string{"empty", "original", "empty"} {
 		must(t, c.servers[1].Stop(time.Minute))
-		c.args[1] = own
+		c.args[1] = originalArgs
 		if dir == "empty" {
 			c.args[1] = []string{"--store", "log:" + t.TempDir() + "/data", "--listen"}
 		}
@@ -392,7 +392,7 @@ func TestServerWithAnotherStore(t *testing.T) {
 	}
 	must(t, store.Append(ctx, partd.Entry{Key: "new", Value: []byte("x")}))
 	must(t, c.servers[1].Stop(time.Minute))
-	c.args[1] = own
+	c.args[1] = originalArgs
 	c.restart(t, 1)
 	_, err := scan(ctx, store, 0, 1)
 	expectRefused("scan with the original store after Adopt", err)

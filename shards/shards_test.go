@@ -165,9 +165,9 @@ func TestShares(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	many := make([]string, MaxShards+1)
-	for i := range many {
-		many[i] = fmt.Sprint(i)
+	tooMany := make([]string, MaxShards+1)
+	for i := range tooMany {
+		tooMany[i] = fmt.Sprint(i)
 	}
 	for _, c := range []struct {
 		names  []string
@@ -175,7 +175,7 @@ func TestNames(t *testing.T) {
 		want   string
 	}{
 		{nil, 0, "1 to 256"},
-		{many, len(many), "there are 257 names: use 1 to 256"},
+		{tooMany, len(tooMany), "there are 257 names: use 1 to 256"},
 		{abc, 2, "3 names for 2 stores"},
 		{[]string{"a", ""}, 2, `not ""`},
 		{[]string{"a", "b\n"}, 2, "on one line"},
@@ -186,7 +186,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("New(%q) = %v, want an error with %q", c.names, err, c.want)
 		}
 	}
-	s := shardsOver(t, many[:MaxShards], dicts(MaxShards))
+	s := shardsOver(t, tooMany[:MaxShards], dicts(MaxShards))
 	want := fill(t, s, 3000)
 	if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {
 		t.Errorf("scan of %d shards = %d keys, %v, want %d", MaxShards, len(got), err, len(want))

@@ -217,7 +217,7 @@ func TestFailedChangeUsesNoSpace(t *testing.T) {
 			{"apply an append", func() error { return f.apply(partd.ChangeAppend, "key 3") }},
 			{"apply a set", func() error { return f.apply(partd.ChangeSet, "new") }},
 		} {
-			before := disktest.Free(t, f.dir)
+			freeBefore := disktest.Free(t, f.dir)
 			err := change.do()
 			if errors.Is(err, errors.ErrUnsupported) {
 				continue
@@ -226,22 +226,22 @@ func TestFailedChangeUsesNoSpace(t *testing.T) {
 			if err == nil {
 				t.Fatalf("%s succeeded although it does not fit on the disk", change.name)
 			}
-			if after := disktest.Free(t, f.dir); after < before-journal {
-				t.Fatalf("%s: %d bytes were free before the failure, and %d after it", change.name, before, after)
+			if freeAfter := disktest.Free(t, f.dir); freeAfter < freeBefore-journal {
+				t.Fatalf("%s: %d bytes were free before the failure, and %d after it", change.name, freeBefore, freeAfter)
 			}
 			if err := partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(1<<20)); err != nil {
 				t.Fatal("SetOnce of an existing key:", err)
 			}
 			f.check(change.name)
 		}
-		before := disktest.Free(t, f.dir)
+		freeBefore := disktest.Free(t, f.dir)
 		for range 100 { // the key exists, so these have no effect
 			if err := partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(200_000)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if after := disktest.Free(t, f.dir); after < before-journal {
-			t.Errorf("%d bytes were free before 100 changes without effect, and %d after them", before, after)
+		if freeAfter := disktest.Free(t, f.dir); freeAfter < freeBefore-journal {
+			t.Errorf("%d bytes were free before 100 changes without effect, and %d after them", freeBefore, freeAfter)
 		}
 		for i := range 200 {
 			if err := f.append(fmt.Sprint("key ", i%20), 1500); err != nil {

@@ -78,7 +78,7 @@ func newOptions(owner string, known []option) options {
 	return options{owner: owner, known: known, values: map[string]string{}}
 }
 
-func (o options) knows(name string) bool {
+func (o options) has(name string) bool {
 	return slices.ContainsFunc(o.known, func(k option) bool { return k.name == name })
 }
 

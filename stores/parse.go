@@ -23,7 +23,7 @@ type parsedURL struct {
 // parse parses a URL, and assigns each option to its layer or store.
 func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, error) {
 	schemes, prefixes := t.knownNames()
-	prefix, rest, ok := strings.Cut(rawURL, ":")
+	prefix, afterScheme, ok := strings.Cut(rawURL, ":")
 	if !ok {
 		return nil, fmt.Errorf("no scheme: write %s (with DIR a directory; put layers in front, as in buffer+file:DIR)", schemes)
 	}
@@ -40,16 +40,16 @@ func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, erro
 		u.layers = append(u.layers, layers()[i])
 	}
 	name := names[len(names)-1]
-	known := t.stores()
-	i := slices.IndexFunc(known, func(s store) bool { return s.name == name })
+	schemeList := t.stores()
+	i := slices.IndexFunc(schemeList, func(s store) bool { return s.name == name })
 	if i < 0 && (name == "s3" || name == "gs") {
 		return nil, fmt.Errorf("%s: names a store in a bucket: open it with partd-cloud", name)
 	}
 	if i < 0 {
 		return nil, fmt.Errorf("unknown scheme %q: write %s", name, schemes)
 	}
-	u.store = known[i]
-	path, query, _ := strings.Cut(rest, "?")
+	u.store = schemeList[i]
+	path, query, _ := strings.Cut(afterScheme, "?")
 	if err := u.setLocation(path); err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 		}
 		var owners []options
 		for _, o := range all {
-			if (owner == "" || owner == o.owner) && o.knows(short) {
+			if (owner == "" || owner == o.owner) && o.has(short) {
 				owners = append(owners, o)
 			}
 		}
@@ -159,7 +159,7 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 	}
 	for name, value := range defaults {
 		for _, o := range all {
-			if _, isSet := o.values[name]; !isSet && o.knows(name) {
+			if _, isSet := o.values[name]; !isSet && o.has(name) {
 				o.values[name] = value
 			}
 		}

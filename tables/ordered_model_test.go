@@ -28,7 +28,7 @@ type seriesModel struct {
 	s      *Store
 	names  []string
 	tables map[string]*modelSeries
-	// The expected tables of each snapshot of the bucket.
+	// snapshots has the expected tables of each snapshot of the bucket.
 	snapshots map[string]map[string]*modelSeries
 	next      int64
 	callsLeft atomic.Int64 // file system calls until the simulated kill; negative means no kill
@@ -61,10 +61,11 @@ var seriesSteps = []seriesStep{
 // killableSteps names the steps that a kill can interrupt.
 var killableSteps = []string{"put", "replace", "settings", "fold", "compact"}
 
-func init() { // not in the literal, because kill refers to seriesSteps
+func init() { // kill refers to seriesSteps, so the literal cannot contain it
 	seriesSteps = append(seriesSteps, seriesStep{"kill", 1, (*seriesModel).kill})
 }
 
+// ticks returns random rows with times in [0, span).
 func (m *seriesModel) ticks(span int64) []tick {
 	n := m.rnd.IntN(6)
 	if m.rnd.IntN(4) == 0 {

@@ -120,6 +120,7 @@ func (m *seriesModel) snapshot(ctx context.Context, name string) error {
 	return err
 }
 
+// anySnapshot returns the name of a random snapshot, or "" if there is none.
 func (m *seriesModel) anySnapshot() string {
 	names := []string{}
 	for name := range m.snapshots {

@@ -40,8 +40,8 @@ var jobs = append([]job{
 		goal: goal{speed: 350},
 		contenders: []contender{
 			{peer: "partd", label: "partd shuffle", command: partdShuffle, read: readLogstore},
-			{peer: "duckdb", label: "DuckDB PARTITION_BY", command: duckdbPartition, read: readFiles, isUnordered: true, timesItself: true, unusableReason: onlyCSV},
-			{peer: "python", label: "Python partd File", command: pythonShuffle, read: readPythonFiles, unusableReason: fewKeysInCSV},
+			{peer: "duckdb", label: "DuckDB PARTITION_BY", command: duckdbPartition, read: readFiles, isUnordered: true, timesItself: true, unusableReason: reasonIfText},
+			{peer: "python", label: "Python partd File", command: pythonShuffle, read: readPythonFiles, unusableReason: reasonIfManyKeys},
 		},
 	},
 	{
@@ -59,7 +59,7 @@ var jobs = append([]job{
 			{peer: "partd", label: "partd sort", command: partdSort, read: readSorted},
 			{peer: "sort", label: "GNU sort", command: gnuSort, read: readSorted},
 			{peer: "duckdb", label: "DuckDB ORDER BY", command: duckdbSort, read: readSorted, isUnordered: true, timesItself: true},
-			{peer: "polars", label: "polars sort", command: polarsSort, read: readSorted, isUnordered: true, unusableReason: onlyCSV},
+			{peer: "polars", label: "polars sort", command: polarsSort, read: readSorted, isUnordered: true, unusableReason: reasonIfText},
 		},
 	},
 	{
@@ -69,7 +69,7 @@ var jobs = append([]job{
 			{peer: "partd", label: "partd group", command: partdSum, read: readSums},
 			{peer: "duckdb", label: "DuckDB GROUP BY", command: duckdbSum, read: readSums, timesItself: true},
 			{peer: "gawk", label: "gawk", command: gawkSum, read: readSums},
-			{peer: "miller", label: "Miller", command: millerSum, read: readSums, unusableReason: onlyCSV},
+			{peer: "miller", label: "Miller", command: millerSum, read: readSums, unusableReason: reasonIfText},
 		},
 	},
 	{
@@ -114,18 +114,18 @@ func (j job) check(c contender, src *input, outDir string) error {
 	return nil
 }
 
-func onlyCSV(src *input) string {
+func reasonIfText(src *input) string {
 	if src.text {
 		return "supports only CSV"
 	}
 	return ""
 }
 
-func fewKeysInCSV(src *input) string {
+func reasonIfManyKeys(src *input) string {
 	if src.keys > 10_000 {
 		return "takes a minute or more, because it writes a file per key"
 	}
-	return onlyCSV(src)
+	return reasonIfText(src)
 }
 
 func jobNames() (names []string) {

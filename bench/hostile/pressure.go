@@ -19,19 +19,19 @@ import (
 
 // Limits of the server, and maximum waiting times of honest clients.
 const (
-	processMemory      = 512 << 20
-	quota              = 8 << 20
-	maxWaitElsewhere   = 100 * time.Millisecond
-	maxWaitSameAddress = 2 * time.Second
-	releaseDelay       = 5 * time.Second
-	answerTimeout      = 10 * time.Second // how long an honest client waits for each answer
+	processMemory       = 512 << 20              // the server's --memory
+	quota               = 8 << 20                // the server's --max-bytes
+	maxWaitOtherAddress = 100 * time.Millisecond // for a client with another address
+	maxWaitSameAddress  = 2 * time.Second        // for a client with the attackers' address
+	releaseDelay        = 5 * time.Second        // time in which the server must release memory
+	answerTimeout       = 10 * time.Second       // how long an honest client waits for each answer
 )
 
-// overload is an overload caused by many peers at one address.
+// overload describes how many peers with one address overload the server.
 type overload struct {
 	peers int
-	flags []string // flags of the server, in addition to --memory
-	apply func(p *hostile.Peer) error
+	flags []string                    // flags of the server, in addition to --memory
+	apply func(p *hostile.Peer) error // makes requests; each peer calls it repeatedly
 }
 
 // overloads are the values of --mode.
@@ -61,7 +61,7 @@ func runModes(ctx context.Context, mode string, d time.Duration) error {
 		}
 	}
 	if _, exists := overloads[mode]; !exists && mode != "all" {
-		return fmt.Errorf("unknown mode %q", mode)
+		return fmt.Errorf("unknown mode %q: use all or one of %s", mode, strings.Join(slices.Sorted(maps.Keys(overloads)), ", "))
 	}
 	return errors.Join(errs...)
 }
@@ -129,8 +129,8 @@ func (w *overload) run(ctx context.Context, name string, d time.Duration) (err e
 	fmt.Printf("%s: p99 of %d gets from the same address %v, of %d from another address %v; peak memory %d MiB, %v later %d MiB; disk %d MiB\n",
 		name, len(sameAddress), p99(sameAddress), len(otherAddress), p99(otherAddress), peak>>20, releaseDelay, current>>20, disk>>20)
 	var errs []error
-	if p99(otherAddress) > maxWaitElsewhere || p99(sameAddress) > maxWaitSameAddress {
-		errs = append(errs, fmt.Errorf("honest peers waited longer than %v from another address, or longer than %v from the same address", maxWaitElsewhere, maxWaitSameAddress))
+	if p99(otherAddress) > maxWaitOtherAddress || p99(sameAddress) > maxWaitSameAddress {
+		errs = append(errs, fmt.Errorf("honest peers waited longer than %v from another address, or longer than %v from the same address", maxWaitOtherAddress, maxWaitSameAddress))
 	}
 	if memoryErr == nil && (peak > processMemory || current > idle+maxAboveIdle) {
 		errs = append(errs, fmt.Errorf("the server's memory peaked at %d MiB and stayed at %d MiB; it was %d MiB when idle", peak>>20, current>>20, idle>>20))

@@ -80,7 +80,7 @@ func (f *shardsFigures) run(ctx context.Context, batches int) (err error) {
 		start := time.Now()
 		n, err := readPart(ctx, []string{url, "0", "1"})
 		if err == nil && float64(n) != total {
-			err = fmt.Errorf("%d servers hold %d bytes, want %.0f", f.Servers, n, total)
+			err = fmt.Errorf("%d servers returned %d bytes, want %.0f", f.Servers, n, total)
 		}
 		return total / mega / time.Since(start).Seconds(), err
 	})

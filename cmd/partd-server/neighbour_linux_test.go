@@ -16,13 +16,13 @@ import (
 	"github.com/go-partd/partd/internal/vfs/disktest"
 )
 
-// TestNeighbourFillsTheDisk lets another program fill the disk of a server while four clients write:
+// TestOtherProgramFillsDisk lets another program fill the disk of a server while four clients write:
 // first partly, so that the reserve of free space stops the clients, and then completely. The clients
 // must get errors with the reason, and be able to read. Once there is space, they must be able to
 // write again without a restart of the server. Acknowledged data must be stored exactly once, also
 // after a crash. With namespaces, only one store is open at a time, so stores are closed and opened
 // while the disk is full.
-func TestNeighbourFillsTheDisk(t *testing.T) {
+func TestOtherProgramFillsDisk(t *testing.T) {
 	for _, name := range []string{"log:", "file:", "zstd+log:", "log: with namespaces"} {
 		t.Run(name, func(t *testing.T) {
 			scheme, _, inNamespaces := strings.Cut(name, " ")
@@ -90,7 +90,7 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 			for round, leaveFree := range []int64{reserve / 2, 0} {
 				waitForAll("writing with free space", &written, 50)
 				free := disktest.Free(t, disk)
-				ballast := fmt.Sprint(disk, "/neighbour", round)
+				ballast := fmt.Sprint(disk, "/other-program", round)
 				if err := os.WriteFile(ballast, make([]byte, max(free-leaveFree-1<<20, 0)), 0o600); err != nil && !errors.Is(err, syscall.ENOSPC) {
 					t.Fatal(err)
 				}

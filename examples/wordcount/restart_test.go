@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// restartScript is the script of a Python client whose server is killed and restarted meanwhile.
+// restartScript is the script of a Python client. The test kills and restarts its server while it runs.
 const restartScript = `
 import sys, time, partd, zmq
 c = partd.Client(sys.argv[1])

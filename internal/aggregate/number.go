@@ -69,21 +69,23 @@ func ParseNumber(text []byte) (Number, bool) {
 	return parseGeneral(text, digits, negative)
 }
 
+// parseGeneral parses numbers that ParseNumber does not parse in its fast path. digits is text
+// without spaces and sign.
 func parseGeneral(text, digits []byte, negative bool) (Number, bool) {
-	integer := len(digits) > 0
+	isInteger := len(digits) > 0
 	for _, c := range digits {
 		switch {
 		case c >= '0' && c <= '9':
 		case c == '.' || c == 'e' || c == 'E' || c == '-' || c == '+':
-			integer = false
+			isInteger = false
 		default:
 			return Number{}, false // ParseFloat would accept hexadecimal, infinities and underscores
 		}
 	}
-	for integer && len(digits) > 1 && digits[0] == '0' {
+	for isInteger && len(digits) > 1 && digits[0] == '0' {
 		digits = digits[1:]
 	}
-	if integer && len(digits) <= maxDigits {
+	if isInteger && len(digits) <= maxDigits {
 		var hi, lo uint64
 		for _, c := range digits {
 			var carry uint64

@@ -6,7 +6,7 @@ import (
 	"math/bits"
 )
 
-// The kind of numbers in a sum or an extreme; 0 means that there are none.
+// The kind of a sum or an extreme consists of these bits; 0 means that there are no numbers.
 const (
 	hasInts = 1 << iota
 	hasFloats

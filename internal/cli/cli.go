@@ -199,15 +199,15 @@ func storeArgument(url string) string {
 
 // failure is a command's error together with its consequences.
 type failure struct {
-	err     error
-	closing error  // the error of closing the store, if that also failed
-	advice  string // what state the data is in, and how to continue
+	err      error
+	closeErr error  // the error of closing the store, if that also failed
+	advice   string // what state the data is in, and how to continue
 }
 
 func (f *failure) Error() string {
 	text := f.err.Error()
-	if f.closing != nil {
-		text += "\n" + f.closing.Error()
+	if f.closeErr != nil {
+		text += "\n" + f.closeErr.Error()
 	}
 	if f.advice != "" {
 		text += "\n" + f.advice
@@ -216,10 +216,10 @@ func (f *failure) Error() string {
 }
 
 func (f *failure) Unwrap() []error {
-	if f.closing == nil {
+	if f.closeErr == nil {
 		return []error{f.err}
 	}
-	return []error{f.err, f.closing}
+	return []error{f.err, f.closeErr}
 }
 
 // report prints an error and returns the exit code for it.
@@ -241,8 +241,8 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	default: // the interrupted operation does not matter
 		fmt.Fprintln(a.err, "partd: interrupted")
 	}
-	if f.closing != nil && !filejobs.SameCause(f.err, f.closing) {
-		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.closing))
+	if f.closeErr != nil && !filejobs.SameCause(f.err, f.closeErr) {
+		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.closeErr))
 	}
 	if f.advice != "" {
 		fmt.Fprintln(a.err, f.advice)

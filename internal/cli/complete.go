@@ -124,14 +124,14 @@ func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 	must(cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		var completions []string
 		if open := strings.LastIndexByte(prefix, '('); open > strings.LastIndexByte(prefix, ')') { // inside an aggregate's parentheses
-			end := ")"
+			suffix := ")"
 			spec, err := aggregate.Parse(prefix[strings.LastIndexByte(prefix[:open], ',')+1:open] + "(x,0)")
 			if err == nil && spec[0].Field == "x" && !strings.Contains(prefix[open:], ",") { // the first of two arguments
-				end = ","
+				suffix = ","
 			}
 			before := prefix[:strings.LastIndexAny(prefix, "(,")+1]
 			for _, c := range columnsOf(cmd, files, f) {
-				completions = append(completions, before+c+end)
+				completions = append(completions, before+c+suffix)
 			}
 			return completions, noSpace
 		}

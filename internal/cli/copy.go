@@ -67,7 +67,7 @@ func newCopy(a *app) *cobra.Command {
 			return err
 		}
 		words := targetWords{
-			store: "target", double: "the part already copied", all: "Everything is", uncompared: "was not compared", existing: "the copy",
+			store: "target", duplicated: "the part already copied", allAre: "Everything is", uncompared: "was not compared", appended: "the copy",
 			afterDropped: "The store %s is",
 		}
 		c := &copyRun{target: target{app: a, url: *f.to, add: *f.appends, replace: *f.replace, words: words}, flags: f}
@@ -106,7 +106,7 @@ type copyRun struct {
 	flags   copyFlags
 	bar     *progress.Bar
 	result  partd.CopyResult
-	total   int64 // bytes of the source
+	total   int64 // size of the source in bytes
 	seconds float64
 }
 
@@ -147,14 +147,14 @@ func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 		return err
 	}
 	var read atomic.Int64
-	current := partd.CopyStage(-1)
+	currentStage := partd.CopyStage(-1)
 	c.result, err = partd.Copy(ctx, to, from, &partd.CopyOptions{
 		Append: c.add, From: *c.flags.from, To: c.url,
 		BatchBytes: int(min(c.flags.memory.Bytes/128, 4<<20)),
 		Progress: func(stage partd.CopyStage, bytes int64) {
-			if stage != current {
+			if stage != currentStage {
 				c.begin(ctx, stage, to, from, &read)
-				current = stage
+				currentStage = stage
 			}
 			read.Store(bytes)
 		},
@@ -188,7 +188,7 @@ func (c *copyRun) begin(ctx context.Context, stage partd.CopyStage, to, from par
 
 // sizeOf returns the size of a store's values in bytes, or -1 if that would need reading all values.
 func sizeOf(ctx context.Context, store partd.Partd) int64 {
-	if _, layered := store.(partd.Unwrapper); layered {
+	if _, hasLayers := store.(partd.Unwrapper); hasLayers {
 		return -1
 	}
 	st, err := partd.Stat(ctx, store)

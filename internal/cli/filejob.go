@@ -104,7 +104,7 @@ func (s *fileSummary) write() error {
 		return err
 	}
 	destination := s.app.out
-	if s.out.toStdout() { // keep the data separate
+	if s.out.toStdout() { // keep the summary separate from the data
 		destination = s.app.err
 	}
 	if *s.in.quiet && !*s.in.asJSON {

@@ -96,7 +96,7 @@ func newShuffle(a *app) *cobra.Command {
 			}
 		}
 		words := targetWords{
-			store: "store", double: "them", all: "All records are", uncompared: "were not compared with the input", existing: "these records",
+			store: "store", duplicated: "them", allAre: "All records are", uncompared: "were not compared with the input", appended: "these records",
 			afterDropped: "The content of %s was dropped; the new content is",
 		}
 		t := target{app: a, url: *f.url, add: *f.add, replace: *f.replace, words: words}

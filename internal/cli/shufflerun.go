@@ -74,7 +74,7 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 func (j *shuffleRun) withStoreState(err error) error {
 	// Close flushes buffered records; if it fails, the count is unreliable.
 	count := ""
-	if f := new(failure); j.appended > 0 && !(errors.As(err, &f) && f.closing != nil) {
+	if f := new(failure); j.appended > 0 && !(errors.As(err, &f) && f.closeErr != nil) {
 		count = fmt.Sprintf(" (at least %s records)", humanize.Comma(j.appended))
 	}
 	// A failed append may still have taken effect.
@@ -110,7 +110,7 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 	limit := min(partd.BatchBytes(j.store), int(j.flags.memory.Bytes/64))
 	lists := make([]entryList, cfg.Workers)
 	for i := range lists {
-		lists[i].proves = j.proof.store != nil
+		lists[i].computesSum = j.proof.store != nil
 	}
 	j.tally, err = records.Read(ctx, j.in.Files, cfg, func(b *records.Block) error {
 		list := &lists[b.Worker]
@@ -217,9 +217,9 @@ type entryList struct {
 	arena   []byte   // memory of keys that are not slices of the input
 	numbers []string // keys of the partitions
 
-	proves bool // whether to compute sum
-	sum    ledger.Sum128
-	hashed []byte
+	computesSum bool // whether to compute sum
+	sum         ledger.Sum128
+	hashed      []byte
 }
 
 // fill converts each record of a block to an entry, which is valid as long as the block. If
@@ -230,14 +230,14 @@ func (l *entryList) fill(b *records.Block, partitions int) {
 		l.numbers = append(l.numbers, strconv.Itoa(i))
 	}
 	defer func() {
-		for i := 0; l.proves && i < len(l.entries); i++ {
+		for i := 0; l.computesSum && i < len(l.entries); i++ {
 			l.addToSum(&l.entries[i])
 		}
 	}()
 	for b.Next() {
 		key := b.Fields[0]
 		if len(b.Fields) > 1 {
-			key = l.join(b.Fields)
+			key = l.joinFields(b.Fields)
 		}
 		if partitions > 0 {
 			n := xxh3.Hash(key) % uint64(partitions)
@@ -253,7 +253,7 @@ func (l *entryList) fill(b *records.Block, partitions int) {
 }
 
 // joinFields returns a key for several fields. It never moves earlier keys.
-func (l *entryList) join(fields [][]byte) []byte {
+func (l *entryList) joinFields(fields [][]byte) []byte {
 	size := len(fields) // upper bound
 	for _, f := range fields {
 		size += 2*len(f) + 2

@@ -188,7 +188,7 @@ func (w *watch) show(r watchRecord) error {
 			fmt.Fprintf(out, "%s  %d keys  %d bytes  %s\n", r.Time.UTC().Format(time.RFC3339), r.Keys, r.Bytes, r.rates())
 		})
 	}
-	var b bytes.Buffer // write all of it together, to avoid flicker
+	var b bytes.Buffer // for a single write, to avoid flicker
 	b.WriteString("\x1b[H\x1b[2J")
 	fmt.Fprintf(&b, "store  %s\ntime   %s\n", w.url, r.Time.Format(time.TimeOnly))
 	writeStat(&b, r.statRecord, terminalWidth(w.app.out))

@@ -17,7 +17,7 @@ import (
 )
 
 // stat --watch shows the content and the growth of a store every second, for a server and for files.
-// Ctrl-C ends it like any other command.
+// Ctrl-C stops it like any other command.
 func TestStatWatch(t *testing.T) {
 	ctx, served := t.Context(), partd.NewDict()
 	url, _ := serve(t, served)
@@ -46,8 +46,8 @@ func TestStatWatch(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		stuck := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
-		defer stuck.Stop()
+		watchdog := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+		defer watchdog.Stop()
 		scanner := bufio.NewScanner(out)
 		for i := 0; i < lines && scanner.Scan(); i++ {
 			each(i, scanner.Text())

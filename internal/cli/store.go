@@ -148,7 +148,7 @@ func noStoreError(ctx context.Context, rawURL string) error {
 	segments, _ := fs.Glob(os.DirFS(location), "seg-[0-9]*")
 	data := append(blobs, segments...)
 	info, err := os.Stat(location)
-	entries, unread := os.ReadDir(location)
+	entries, readErr := os.ReadDir(location)
 	switch {
 	case scheme == "log" && len(data) > 0:
 		return &partd.CorruptError{
@@ -156,7 +156,7 @@ func noStoreError(ctx context.Context, rawURL string) error {
 		}
 	case err == nil && !info.IsDir():
 		return fmt.Errorf("%s is a file, not a partd store", location)
-	case err == nil && (unread != nil || len(entries) > 0):
+	case err == nil && (readErr != nil || len(entries) > 0):
 		return fmt.Errorf("the directory %s exists, but is not a partd store", location)
 	}
 	return fmt.Errorf(`there is no store %s: create one with "partd shuffle" or "partd append"`, rawURL)
@@ -175,13 +175,13 @@ func withStore(ctx context.Context, rawURL string, open func(context.Context, st
 // closeStore closes a store at the end of a command. An earlier error in err has priority.
 func closeStore(ctx context.Context, store partd.Partd, err *error) {
 	// Acknowledged data must be flushed, even after an interrupt.
-	closing := partd.Close(context.WithoutCancel(ctx), store)
+	closeErr := partd.Close(context.WithoutCancel(ctx), store)
 	switch {
-	case closing == nil || errors.Is(closing, errors.ErrUnsupported):
+	case closeErr == nil || errors.Is(closeErr, errors.ErrUnsupported):
 	case *err == nil:
-		*err = closing
+		*err = closeErr
 	default:
-		*err = &failure{err: *err, closing: closing}
+		*err = &failure{err: *err, closeErr: closeErr}
 	}
 }
 

@@ -17,8 +17,8 @@ import (
 type summaryRecord struct {
 	Store         string      `json:"store"`
 	Records       int64       `json:"records"`
-	Bytes         int64       `json:"bytes"` // of the records
-	Keys          int64       `json:"keys"`  // of the store
+	Bytes         int64       `json:"bytes"` // size of the records
+	Keys          int64       `json:"keys"`  // number of keys in the store
 	Files         int         `json:"files"`
 	ReadBytes     int64       `json:"read_bytes"`
 	HeaderBytes   int64       `json:"header_bytes"`

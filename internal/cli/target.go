@@ -24,10 +24,10 @@ type target struct {
 // targetWords are a command's words for its messages.
 type targetWords struct {
 	store        string // the store that the command fills
-	double       string // what running the command again would duplicate
-	all          string // subject and verb of "All records are stored in …"
-	uncompared   string // end of "… stored in …, but were not compared"
-	existing     string // what an incomplete append has added a part of
+	duplicated   string // what running the command again would duplicate
+	allAre       string // subject and verb, as in "All records are" stored in …
+	uncompared   string // end of "All records are stored in …, but …"
+	appended     string // what the command appends, as in "these records"
 	afterDropped string // format of a sentence about a store after its content was dropped
 }
 
@@ -94,25 +94,25 @@ func (t *target) withStoreState(err error, touched bool, count string) error {
 func (t *target) describeState(touched bool, count string) string {
 	retry := "Run the command again with --replace"
 	if t.add {
-		retry = "Running the command again would duplicate " + t.words.double
+		retry = "Running the command again would duplicate " + t.words.duplicated
 	}
 	switch {
 	case t.stage == dropping:
 		return fmt.Sprintf("The content of %s may be dropped, wholly or in part. %s", t.url, retry)
 	case t.stage == compared:
-		return fmt.Sprintf("%s stored in %s, and the comparison found no difference", t.words.all, t.url)
+		return fmt.Sprintf("%s stored in %s, and the comparison found no difference", t.words.allAre, t.url)
 	case t.stage == differs:
 		return fmt.Sprintf("The store %s cannot be trusted. %s", t.url, retry)
 	case t.stage == stored && !t.add && t.compareBy != nil:
-		return fmt.Sprintf("%s stored in %s, but %s: %s. Or run the command again with --replace", t.words.all, t.url, t.words.uncompared, t.compareBy())
+		return fmt.Sprintf("%s stored in %s, but %s: %s. Or run the command again with --replace", t.words.allAre, t.url, t.words.uncompared, t.compareBy())
 	case t.stage == stored:
-		return fmt.Sprintf("%s stored in %s, but %s. %s", t.words.all, t.url, t.words.uncompared, retry)
+		return fmt.Sprintf("%s stored in %s, but %s. %s", t.words.allAre, t.url, t.words.uncompared, retry)
 	case t.stage == checking || !touched && !t.dropped:
 		return ""
 	case !touched:
 		return fmt.Sprintf("The content of %s was dropped, and nothing is stored in its place. %s", t.url, retry)
 	case t.add:
-		return fmt.Sprintf("The store %s now has a part of %s in addition to its earlier content. %s", t.url, t.words.existing, retry)
+		return fmt.Sprintf("The store %s now has a part of %s in addition to its earlier content. %s", t.url, t.words.appended, retry)
 	case t.dropped:
 		return fmt.Sprintf(t.words.afterDropped+" incomplete%s. %s", t.url, count, retry)
 	}

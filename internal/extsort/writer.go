@@ -71,12 +71,12 @@ func (w *Writer) Add(key, record []byte) error {
 	return nil
 }
 
-// append adds a record to buf in the format of slots: the total length of what follows, the key's
-// length, the key, the record.
+// append adds a record to buf in the format of slots: the total length of the item that follows,
+// which consists of the key's length, the key and the record.
 func (w *Writer) append(key, record []byte) {
 	lenBytes := (bits.Len(uint(len(key))|1) + 6) / 7
-	item := lenBytes + len(key) + len(record)
-	w.buf = binary.AppendUvarint(w.buf, uint64(item))
+	itemLen := lenBytes + len(key) + len(record)
+	w.buf = binary.AppendUvarint(w.buf, uint64(itemLen))
 	start := len(w.buf)
 	w.buf = binary.AppendUvarint(w.buf, uint64(len(key)))
 	w.buf = append(w.buf, key...)
@@ -90,6 +90,7 @@ func (w *Writer) append(key, record []byte) {
 	w.count.Sum.AddRecord(w.buf[start:])
 }
 
+// addLong adds a record that is larger than the buffer.
 func (w *Writer) addLong(key, record []byte) error {
 	if len(key)+len(record) > min(w.s.sizes.maxRecord, math.MaxUint32) {
 		w.err = fmt.Errorf("%w: it has %d bytes with its key, but the limit for %d bytes of memory is %d",

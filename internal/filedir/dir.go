@@ -43,7 +43,7 @@ type Hooks struct {
 // Dir is an open directory.
 //
 // There are two locks: turn excludes other goroutines that use this Dir, and lock excludes
-// other processes. turn is taken first. No other lock is held at the same time.
+// other processes. Acquire turn before lock. No other lock is held at the same time.
 type Dir struct {
 	Hooks Hooks
 

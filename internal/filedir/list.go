@@ -125,7 +125,7 @@ func (d *Dir) keyOf(name string) (string, error) {
 	if key, ok := d.scheme.TupleKey(name); ok && strings.Contains(name, "/") {
 		flat := d.scheme.Name(key)
 		if _, err := d.fs.Info(d.path(flat)); !errors.Is(err, fs.ErrNotExist) {
-			return "", cmp.Or(err, d.twoFiles(flat, name))
+			return "", cmp.Or(err, d.twoFilesError(flat, name))
 		}
 		return key, nil
 	}

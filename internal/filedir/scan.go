@@ -40,8 +40,8 @@ func (d *Dir) Scan(ctx context.Context, matches func(name string) bool, visit Vi
 	return nil
 }
 
-// scanFiles visits the values of list's files from index from up to index to, and returns the
-// number of files visited, which is smaller if too many files are open.
+// scanFiles visits the values of list's files with indexes in [from, to). It returns the number of
+// files visited, which is smaller than to-from if too many files are open.
 func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf []byte, visit Visit) (int, error) {
 	keys := make([]string, to-from)
 	open := func(i int) (openedFile, error) {

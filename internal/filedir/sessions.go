@@ -30,8 +30,8 @@ import (
 //	            at offset 48 8 bytes, id of the system's run at that time, as in "%undo"
 //	            at offset 56 4 bytes, CRC-32C of bytes 0 to 55; then 4 bytes, zero
 //
-// A slot that was not synced is valid until the system restarts: after a loss of power it
-// may be older than the data, and an operation would be applied twice. A slot that is not
+// A slot that was not synced is valid only until the system restarts: after a power loss, it
+// may be older than the data, so that an operation would be applied twice. A slot that is not
 // valid, or has a wrong checksum, has no session. If slot 0 is not valid, the counter
 // restarts with another random number.
 const (
@@ -162,6 +162,7 @@ func (d *Dir) syncSessions() error {
 	return nil
 }
 
+// findSession returns a session's slot and its index, or the error of an expired session.
 func (d *Dir) findSession(session uint64) (s *slot, i uint64, err error) {
 	if err := d.openSessions(false); err != nil {
 		return nil, 0, err
@@ -241,7 +242,7 @@ func (d Tx) NewSession() (uint64, error) {
 // slots qualifies, it returns the session with the least recently used slot.
 func (d *Dir) freeSession(issued uint64) (uint64, error) {
 	t := &d.sessions
-	oldest, reused := int64(-1), issued+1
+	maxAge, leastRecent := int64(-1), issued+1
 	// Keep the newest unused sessions, because their owners will probably use them soon.
 	minUnused := int64(min(64, t.slots/128))
 	buf := make([]byte, 0, min(t.slots*slotLen, sessionReadSize))
@@ -257,21 +258,21 @@ func (d *Dir) freeSession(issued uint64) (uint64, error) {
 			}
 		}
 		s := (*slot)(buf[(i-bufStart)*slotLen:])
-		unknown := s.session()>>32 != issued>>32 || !s.isValid(d.boot)
-		used := s.lastOperation().Number > 0
+		isFree := s.session()>>32 != issued>>32 || !s.isValid(d.boot)
+		wasUsed := s.lastOperation().Number > 0
 		usedAt := uint32(s.session()) // fallback for slots of older versions
-		if counter := binary.LittleEndian.Uint32(s[slotUsedOffset:]); used && counter != 0 {
+		if counter := binary.LittleEndian.Uint32(s[slotUsedOffset:]); wasUsed && counter != 0 {
 			usedAt = counter
 		}
 		age := int64(uint32(issued) - usedAt)
-		if unknown || !used && age >= minUnused {
+		if isFree || !wasUsed && age >= minUnused {
 			return session, nil
 		}
-		if age > oldest {
-			oldest, reused = age, session
+		if age > maxAge {
+			maxAge, leastRecent = age, session
 		}
 	}
-	return reused, nil
+	return leastRecent, nil
 }
 
 // secret returns the secret that tokens are derived from, or nil.

@@ -53,7 +53,7 @@ func (d Tx) Set(ctx context.Context, key string, value []byte, once bool) error 
 // new and long, the file that contains the key. It returns cause.
 func (d *Dir) cleanUpSet(name string, isNew bool, cause error) error {
 	if errors.Is(cause, errLockLost) || errors.Is(cause, storeerror.ErrUnknownOutcome) {
-		return cause // the files may belong to another process, or may be needed
+		return cause // the files may belong to another process or may still be needed
 	}
 	d.unstage()
 	if isNew {

@@ -11,9 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// nameOf returns the name of a key's file. For a tuple, it is the path that Python uses. But
-// if a file is in the way, or the key has a flat file, which older versions wrote, it is a
-// flat name.
+// nameOf returns the name of a key's file. A tuple's file has the path that Python uses, unless
+// another file is in the way, or the tuple has a file with a flat name, as older versions wrote.
 func (d *Dir) nameOf(key string) (string, error) {
 	flat := d.scheme.Name(key)
 	tuplePath, ok := d.scheme.TuplePath(key)
@@ -29,12 +28,12 @@ func (d *Dir) nameOf(key string) (string, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return tuplePath, nil
 	case err == nil && exists:
-		err = d.twoFiles(flat, tuplePath)
+		err = d.twoFilesError(flat, tuplePath)
 	}
 	return flat, err
 }
 
-func (d *Dir) twoFiles(flat, tuple string) error {
+func (d *Dir) twoFilesError(flat, tuple string) error {
 	return fmt.Errorf("its value is in two files, %s and %s: move one of them out of the directory", d.path(flat), d.path(tuple))
 }
 
@@ -114,7 +113,7 @@ func (d *Dir) findTuple(k *keyFile) error {
 
 var errNameIsDir = errors.New("its name is in use for a directory, because there are tuples that begin with the key: delete those tuples first")
 
-// isDir reports whether path is a directory and not a link to one.
+// isDir reports whether path is a directory. It returns false for a link to a directory.
 func (d *Dir) isDir(path string) bool {
 	if l, ok := d.fs.(vfs.LinkChecker); ok {
 		if link, err := l.IsLink(path); err != nil || link {

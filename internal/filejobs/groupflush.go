@@ -142,8 +142,8 @@ func (g *groupEngine) verify(out groupTally) error {
 		return fmt.Errorf("%d records were read, but %d were aggregated", read, in.Records)
 	case out.records != read:
 		return fmt.Errorf("%d records were read, but the written rows aggregate %d", read, out.records)
-	case out.keys != in.KeySum:
-		return fmt.Errorf("the hashes of the keys of %d records add up to %016x, but the hashes of the written rows to %016x", read, in.KeySum, out.keys)
+	case out.keySum != in.KeySum:
+		return fmt.Errorf("the hashes of the keys of %d records add up to %016x, but the hashes of the written rows to %016x", read, in.KeySum, out.keySum)
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 	}
 	rows := []*groupRow{r}
 	for len(rows) < workers {
-		row, err := newGroupRow(g, j) // not closed after an error: without quantiles it holds no memory
+		row, err := newGroupRow(g, j) // need not be closed after an error: without quantiles it holds no memory
 		if err != nil {
 			return err
 		}
@@ -113,7 +113,8 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 		}
 	})
 	err = g.fillBatches(ctx, &failed, free, func(b *rowBatch) {
-		pending <- b // these channels also hold all batches
+		// These sends never block: the channels also hold all batches.
+		pending <- b
 		ordered <- b
 	})
 	close(pending)

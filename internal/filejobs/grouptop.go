@@ -64,9 +64,9 @@ func (t *groupTop) open(ctx context.Context, j *job, row *groupRow, memory int64
 // Write adds the current row. text is the row in its output form.
 func (t *groupTop) Write(text []byte) (int, error) {
 	v := &t.row.row[t.row.g.keyCount+t.byIndex]
-	t.key = append(t.key[:0], missing)
+	t.key = append(t.key[:0], missingNumber)
 	if len(v.Text) > 0 {
-		t.key[0] = present
+		t.key[0] = presentNumber
 	}
 	if t.order.numeric {
 		t.key, _ = extsort.AppendDecimal(t.key, v.Text) // a number, or empty

@@ -13,7 +13,7 @@ import (
 )
 
 // groupBatch is the number of records that are aggregated together, so that the processor can
-// fetch several states from memory at once.
+// fetch several states from memory at the same time.
 const groupBatch = 256
 
 // groupWorker aggregates records in one goroutine.

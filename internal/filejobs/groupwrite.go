@@ -17,13 +17,13 @@ import (
 // groupTally counts the written groups, so that verify can compare them with the input.
 type groupTally struct {
 	groups, records int64
-	keys            uint64 // sum of each group's key hash times its record count
+	keySum          uint64 // sum of each group's key hash times its record count
 }
 
 func (t *groupTally) add(o groupTally) {
 	t.groups += o.groups
 	t.records += o.records
-	t.keys += o.keys
+	t.keySum += o.keySum
 }
 
 func (g *groupEngine) write(ctx context.Context) error {
@@ -218,7 +218,7 @@ func (r *groupRow) writeFields(w io.Writer) (err error) {
 	return err
 }
 
-// streamList writes r.out, and then a list that is partly on disk.
+// streamList writes r.outBuf, and then a list that is partly on disk.
 func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
 	if r.json {
 		s.buf = append(s.buf, ']')

@@ -36,7 +36,7 @@ type Inputs struct {
 // only the beginning of each file.
 func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout records.Layout, maxRecord int) (*Inputs, error) {
 	in := &Inputs{}
-	first := "" // the first file with a header
+	firstName := "" // the first file with a header
 	for i, name := range names {
 		if err := canceled.Err(ctx); err != nil {
 			return in, err
@@ -54,10 +54,10 @@ func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout reco
 		if start.Columns == nil {
 			continue
 		}
-		if first == "" {
-			first, in.Columns, in.header = name, start.Columns, start.Header
+		if firstName == "" {
+			firstName, in.Columns, in.header = name, start.Columns, start.Header
 		} else if diff := records.DiffColumns(in.Columns, start.Columns); diff != "" {
-			return in, fmt.Errorf("%s and %s have different headers: %s", first, name, diff)
+			return in, fmt.Errorf("%s and %s have different headers: %s", firstName, name, diff)
 		}
 	}
 	return in, nil

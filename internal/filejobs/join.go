@@ -21,7 +21,7 @@ type JoinOptions struct {
 	Kind       mergejoin.Kind
 	MatchEmpty bool // missing and empty keys match each other
 	Right      string
-	RightFrom  records.Layout
+	RightFrom  records.Layout // layout of the right side
 }
 
 // joinEngine runs [Join]. If one side fits in memory, it is put in a table, where the other
@@ -71,9 +71,9 @@ func (e *joinEngine) plan(j *job) error {
 		// read. A semi or anti join without a header needs columns only if there is a record.
 		s.lateColumns = e.left.isJSON() || e.right.isJSON() || !e.Kind.Pairs() && s.isUnnamed() && j.To.Format == records.JSONL
 		from := s.job.From
-		quotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.firstBytes, '"') >= 0 // later records probably also contain quotes
+		hasQuotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.firstBytes, '"') >= 0 // later records probably also contain quotes
 		s.canCopyFields = (from.Format == records.CSV || from.Format == records.TSV) && from.Format == j.To.Format && from.Sep == j.To.Sep
-		s.splitsAllFields = e.Kind.Pairs() && !s.isJSON() && (s.isUnnamed() || !s.lateColumns && (!s.canCopyFields || quotes))
+		s.splitsAllFields = e.Kind.Pairs() && !s.isJSON() && (s.isUnnamed() || !s.lateColumns && (!s.canCopyFields || hasQuotes))
 	}
 	e.output = &joinOutput{job: j, left: e.left, right: e.right}
 	return nil
@@ -117,11 +117,11 @@ func (e *joinEngine) run(ctx context.Context, j *job) error {
 		}
 	}
 	memory := j.engineMemory()
-	room := min(memory*7/8, memory-int64(j.Threads)*joinBuffer)
+	tableMemory := min(memory*7/8, memory-int64(j.Threads)*joinBuffer)
 	var stores [2]*joinStore // the side that is read first, then the other side
 	stores[0] = &joinStore{side: e.left}
-	if small := e.smallerSide(room); small != nil {
-		stores[0] = &joinStore{side: small, table: hashjoin.New(room, j.Threads)}
+	if small := e.smallerSide(tableMemory); small != nil {
+		stores[0] = &joinStore{side: small, table: hashjoin.New(tableMemory, j.Threads)}
 		j.closers = append(j.closers, stores[0].table.Close)
 	}
 	if err := stores[0].read(ctx, j, memory); err != nil {
@@ -129,7 +129,7 @@ func (e *joinEngine) run(ctx context.Context, j *job) error {
 	}
 	stores[1] = &joinStore{side: e.otherSide(stores[0].side)}
 	if stores[0].table != nil {
-		return e.hash(ctx, j, stores[0])
+		return e.runHash(ctx, j, stores[0])
 	}
 	if err := stores[1].read(ctx, j, memory); err != nil {
 		return err
@@ -147,7 +147,7 @@ func (e *joinEngine) otherSide(s *joinSide) *joinSide {
 // smallerSide returns the side with the smaller file, or nil if that is too large for a table.
 // The size of a pipe is unknown, so a pipe is chosen only if the other side is also a pipe or
 // is too large.
-func (e *joinEngine) smallerSide(room int64) *joinSide {
+func (e *joinEngine) smallerSide(tableMemory int64) *joinSide {
 	l, r := e.left.job.Inputs.Size, e.right.job.Inputs.Size
 	if !e.Kind.Pairs() && r > 0 {
 		r /= 4 // the table stores only keys
@@ -157,7 +157,7 @@ func (e *joinEngine) smallerSide(room int64) *joinSide {
 		small, size = e.left, l
 	}
 	switch {
-	case size <= room:
+	case size <= tableMemory:
 		return small
 	case l < 0 || r < 0:
 		return e.otherSide(small)

@@ -47,7 +47,7 @@ type joinProof struct {
 	smallUnmatched, largeUnmatched int64        // records without a partner, by side
 }
 
-func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
+func (e *joinEngine) runHash(ctx context.Context, j *job, small *joinStore) error {
 	h := &joinHash{joinEngine: e, table: small.table, small: small.side, large: e.otherSide(small.side), batchSize: hashjoin.BatchSize}
 	h.started.Store(!e.left.lateColumns && !e.right.lateColumns)
 	if h.large.splitsAllFields {

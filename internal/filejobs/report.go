@@ -74,14 +74,14 @@ func SameCause(a, b error) bool {
 
 // joinErrors joins an error and an error from closing a resource afterwards. It omits the second
 // error if both have the same cause.
-func joinErrors(err, closing error) error {
+func joinErrors(err, closeErr error) error {
 	switch {
 	case err == nil:
-		return closing
-	case closing == nil || errors.Is(err, closing) || errors.Is(closing, err) || SameCause(err, closing):
+		return closeErr
+	case closeErr == nil || errors.Is(err, closeErr) || errors.Is(closeErr, err) || SameCause(err, closeErr):
 		return err
 	}
-	return errors.Join(err, closing)
+	return errors.Join(err, closeErr)
 }
 
 func quoteShort(value []byte) string {

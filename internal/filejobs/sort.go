@@ -97,6 +97,7 @@ func (s *sortEngine) run(ctx context.Context, j *job) error {
 	return nil
 }
 
+// writeSorted converts the sorter's records and writes them to the sink.
 func (j *job) writeSorted(sorter *extsort.Sorter) error {
 	c, err := newConverter(j, j.sink)
 	if err != nil {
@@ -116,6 +117,8 @@ func (j *job) writeSorted(sorter *extsort.Sorter) error {
 	return nil
 }
 
+// setSortKey sets a record's sort key. It marks the record as bad if a field must be a number but is
+// not.
 func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	fields := b.Fields[s.firstField:]
 	s.examine(b.Worker, fields)
@@ -123,18 +126,18 @@ func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 		r.key = fields[0]
 		return true, nil
 	}
-	key, bad := s.appendKey(r.buf, fields)
+	key, badIndex := s.appendKey(r.buf, fields)
 	r.key, r.buf = key, key
-	if bad >= 0 {
-		b.MarkBad(fmt.Errorf("field %d of --by must be a number, not %s", bad+1, quoteShort(fields[bad])))
+	if badIndex >= 0 {
+		b.MarkBad(fmt.Errorf("field %d of --by must be a number, not %s", badIndex+1, quoteShort(fields[badIndex])))
 	}
-	return bad < 0, nil
+	return badIndex < 0, nil
 }
 
 // The key of a number begins with one of these bytes, so that missing numbers come first.
 const (
-	missing = 0
-	present = 1
+	missingNumber = 0
+	presentNumber = 1
 )
 
 // appendKey appends a sort key for the fields. It returns the index of the first field that must
@@ -145,10 +148,10 @@ func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 		o := s.orders[i]
 		switch {
 		case o.numeric && len(f) == 0:
-			key = append(key, missing)
+			key = append(key, missingNumber)
 		case o.numeric:
 			var ok bool
-			if key, ok = extsort.AppendDecimal(append(key, present), bytes.Trim(f, " ")); !ok {
+			if key, ok = extsort.AppendDecimal(append(key, presentNumber), bytes.Trim(f, " ")); !ok {
 				return key, i
 			}
 		case i == len(fields)-1 && !o.desc:
@@ -175,16 +178,16 @@ type fieldStats struct {
 func (s *sortEngine) examine(worker int, fields [][]byte) {
 	const maxSeen = 1000
 	for i := range s.stats[worker] {
-		l, v := &s.stats[worker][i], fields[i]
-		if l.examined == maxSeen || l.notNumeric || s.orders[i].numeric || len(v) == 0 {
+		stats, v := &s.stats[worker][i], fields[i]
+		if stats.examined == maxSeen || stats.notNumeric || s.orders[i].numeric || len(v) == 0 {
 			continue
 		}
-		if l.examined++; l.examined == 1 {
-			l.length = len(v)
+		if stats.examined++; stats.examined == 1 {
+			stats.length = len(v)
 		}
 		_, ok := aggregate.ParseNumber(v)
-		l.notNumeric = !ok
-		l.orderDiffers = l.orderDiffers || len(v) != l.length || v[0] == '-'
+		stats.notNumeric = !ok
+		stats.orderDiffers = stats.orderDiffers || len(v) != stats.length || v[0] == '-'
 	}
 }
 

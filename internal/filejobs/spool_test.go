@@ -57,7 +57,7 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 func TestSpoolBitRot(t *testing.T) {
 	fsys := &vfstest.Flip{}
 	if equal, err := spoolTwice(t, fsys); err != nil || !equal {
-		t.Fatalf("without a flipped bit: unchanged %v, error %v", equal, err)
+		t.Fatalf("without a flipped bit: text unchanged: %v, error: %v", equal, err)
 	}
 	if fsys.Calls < 30 {
 		t.Fatalf("the spool made only %d reads, want at least 30", fsys.Calls)
@@ -65,7 +65,7 @@ func TestSpoolBitRot(t *testing.T) {
 	for read := 1; read <= fsys.Calls; read++ {
 		var corrupt *partd.CorruptError
 		if equal, err := spoolTwice(t, &vfstest.Flip{Target: read}); !errors.As(err, &corrupt) {
-			t.Errorf("with a flipped bit in read %d of %d: got %v (list unchanged: %v), want a CorruptError", read, fsys.Calls, err, equal)
+			t.Errorf("with a flipped bit in read %d of %d: got %v (text unchanged: %v), want a CorruptError", read, fsys.Calls, err, equal)
 		}
 	}
 }

@@ -139,19 +139,20 @@ func (t *topPerEngine) sortBatch(batch *topBatch, w *extsort.Writer) error {
 // reports whether the key may be among them. A word holds only the beginning of a long key. If
 // words are equal, addIfFirst rejects the later key only if the words hold complete keys.
 func addIfFirst(first []uint64, isNew bool, key []byte) bool {
-	const none, more = ^uint64(0), 8
+	const noKey, longLen = ^uint64(0), 8
 	if isNew {
 		for i := range first {
-			first[i] = none
+			first[i] = noKey
 		}
 	}
-	// A word holds the first seven bytes of a key, and its length.
+	// A word holds the first seven bytes of a key, and its length, which is longLen for all
+	// longer keys.
 	var word [8]byte
 	copy(word[:7], key)
-	word[7] = byte(min(len(key), more))
+	word[7] = byte(min(len(key), longLen))
 	w := binary.BigEndian.Uint64(word[:])
 	last := len(first) - 1
-	if w > first[last] || w == first[last] && word[7] < more {
+	if w > first[last] || w == first[last] && word[7] < longLen {
 		return false
 	}
 	i, _ := slices.BinarySearch(first, w)

@@ -42,14 +42,14 @@ h_bucket{op="x",le="0.003"} 3
 	}
 }
 
-type broken struct{}
+type brokenWriter struct{}
 
 var errBroken = errors.New("it broke")
 
-func (broken) Write([]byte) (int, error) { return 0, errBroken }
+func (brokenWriter) Write([]byte) (int, error) { return 0, errBroken }
 
 func TestBrokenWriter(t *testing.T) {
-	w := NewWriter(broken{})
+	w := NewWriter(brokenWriter{})
 	w.Single("a", Gauge, "b", 1)
 	if err := w.Flush(); !errors.Is(err, errBroken) {
 		t.Errorf("Flush = %v, want %v", err, errBroken)

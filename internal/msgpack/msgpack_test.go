@@ -124,7 +124,7 @@ func TestRepeatedKeyKeepsLastValue(t *testing.T) {
 	}
 }
 
-// text returns a text that is equal for equal values.
+// text encodes a value, so that equal values have equal texts.
 func text(v any) string {
 	b, err := pickle.Append(nil, v)
 	if err != nil {

@@ -24,12 +24,13 @@ const (
 	Journal  = "%undo"     // undo record of the current operation
 	Sessions = "%sessions" // state of each session
 	Temp     = "%tmp"      // temporary file of the lock holder
-	long     = "%h"        // before the hash of a long key: the file with its value
-	longKey  = "%k"        // before the hash of a long key: the file that contains the key
-	empty    = "%"         // the empty key
 	maxLen   = 255         // maximum length of a file name on common file systems
 	hexLen   = 2 * 32      // length of a SHA-256 hash in hexadecimal
-	upper    = "0123456789ABCDEF"
+
+	valuePrefix = "%h" // prefix of the file with the value of a long key; the key's hash follows
+	keyPrefix   = "%k" // prefix of the file that contains a long key; the key's hash follows
+	emptyName   = "%"  // name of the empty key's file
+	hexDigits   = "0123456789ABCDEF"
 )
 
 // Kind is the kind of a file, according to its name.
@@ -55,7 +56,7 @@ func (s Scheme) Name(key string) string {
 		return key
 	}
 	if key == "" {
-		return empty
+		return emptyName
 	}
 	if len(key) <= maxLen {
 		if name := s.escape(key); len(name) <= maxLen {
@@ -63,7 +64,7 @@ func (s Scheme) Name(key string) string {
 		}
 	}
 	sum := sha256.Sum256([]byte(key))
-	return long + hex.EncodeToString(sum[:])
+	return valuePrefix + hex.EncodeToString(sum[:])
 }
 
 // Parse returns the kind of a file name and, if it is Short, the key. A name that Name never
@@ -74,12 +75,12 @@ func (s Scheme) Parse(name string) (key string, kind Kind) {
 		return name, Short
 	case name == Lock, name == Journal, name == Sessions, strings.HasPrefix(name, Temp):
 		return "", Own
-	case name == empty:
+	case name == emptyName:
 		return "", Short
-	case strings.HasPrefix(name, longKey):
-		return "", kindIfHash(name[len(longKey):], Own)
-	case strings.HasPrefix(name, long):
-		return "", kindIfHash(name[len(long):], Long)
+	case strings.HasPrefix(name, keyPrefix):
+		return "", kindIfHash(name[len(keyPrefix):], Own)
+	case strings.HasPrefix(name, valuePrefix):
+		return "", kindIfHash(name[len(valuePrefix):], Long)
 	}
 	key, ok := unescape(name)
 	if !ok || s.Name(key) != name {
@@ -91,10 +92,10 @@ func (s Scheme) Parse(name string) (key string, kind Kind) {
 // KeyFile returns the name of the file that contains a long key, given the name of the file with
 // the key's value. ok is false if name is not such a name.
 func KeyFile(name string) (keyFile string, ok bool) {
-	if len(name) != len(long)+hexLen || !strings.HasPrefix(name, long) {
+	if len(name) != len(valuePrefix)+hexLen || !strings.HasPrefix(name, valuePrefix) {
 		return "", false
 	}
-	return longKey + name[len(long):], true
+	return keyPrefix + name[len(valuePrefix):], true
 }
 
 // isPlain reports whether a key's file name is the key.
@@ -160,7 +161,7 @@ func (s Scheme) escape(key string) string {
 		if c := key[i]; s.isSafe(c) && (i > 0 || !isSpecial(key)) {
 			name = append(name, c)
 		} else {
-			name = append(name, '%', upper[c>>4], upper[c&15])
+			name = append(name, '%', hexDigits[c>>4], hexDigits[c&15])
 		}
 	}
 	return string(name)
@@ -176,7 +177,7 @@ func unescape(name string) (key string, ok bool) {
 		if i+2 >= len(name) {
 			return "", false
 		}
-		hi, lo := strings.IndexByte(upper, name[i+1]), strings.IndexByte(upper, name[i+2])
+		hi, lo := strings.IndexByte(hexDigits, name[i+1]), strings.IndexByte(hexDigits, name[i+2])
 		if hi < 0 || lo < 0 {
 			return "", false
 		}

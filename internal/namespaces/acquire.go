@@ -161,7 +161,7 @@ func (s *Set) release(e *entry, long bool) {
 	}
 	e.lastUsed = time.Now()
 	s.endLease(e)
-	// It is enough to mark the directory from time to time.
+	// Marking the directory from time to time is enough.
 	if time.Since(e.touchedAt) > max(s.opts.TTL/16, time.Second) {
 		s.touch(e)
 	}

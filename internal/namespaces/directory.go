@@ -107,7 +107,7 @@ func (s *Set) removeExpired(name string) {
 		e = s.entry(name)
 	}
 	if e.users > 0 {
-		s.touch(e) // now, because a killed process cannot do it later
+		s.touch(e) // mark the directory now, because a killed process cannot do it later
 	}
 	if e.users > 0 || e.leases > 0 || e.store != nil || e.changing != nil || !s.isExpired(name) {
 		s.forget(e)
@@ -115,7 +115,7 @@ func (s *Set) removeExpired(name string) {
 	}
 	e.changing = make(chan struct{})
 	s.mu.Unlock()
-	// Rename it first, because a partly removed store looks damaged.
+	// Rename the directory first, because a partly removed store looks damaged.
 	removed := filepath.Join(s.dir, removedPrefix+fileName(name))
 	err := os.Rename(s.path(name), removed)
 	if err == nil {

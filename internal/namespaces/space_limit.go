@@ -88,8 +88,8 @@ func (r *spaceLimit) reclaim() {
 
 // pending returns the size in bytes of the data that all open stores must still write.
 func (s *Set) pending() (sum int64) {
-	s.measure("", func(s1 partd.Partd) {
-		_, bytes, _ := s.opts.Measure(s1)
+	s.measure("", func(store partd.Partd) {
+		_, bytes, _ := s.opts.Measure(store)
 		sum += bytes
 	})
 	return sum

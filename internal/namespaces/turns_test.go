@@ -83,8 +83,8 @@ func TestSlowOpening(t *testing.T) {
 		})
 	}
 	time.Sleep(2 * minOpenTime) // both appends wait, and the other stores have been open for long enough to be closed
-	for _, end := range readers {
-		must(t, end())
+	for _, closeReader := range readers {
+		must(t, closeReader())
 	}
 	time.Sleep(minOpenTime)
 	short, cancel := context.WithTimeout(ctx, 5*time.Second)

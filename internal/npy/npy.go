@@ -78,7 +78,7 @@ func parse(text string) (d DType, err error) {
 		return d, err
 	}
 	d.Big = order == ">" && d.Size > 1
-	if isTimed := d.Kind == 'M' || d.Kind == 'm'; isTimed != hasUnit {
+	if needsUnit := d.Kind == 'M' || d.Kind == 'm'; needsUnit != hasUnit {
 		return d, errors.New("times and durations need a unit, and other kinds must not have one")
 	}
 	if hasUnit {
@@ -131,7 +131,7 @@ func AppendFixed[T any](dst []byte, d DType, v []T) []byte {
 
 // DecodeFixed decodes the elements of data, in the byte order of d. It ignores an incomplete
 // element at the end. Every pattern of bytes must be a valid T, so T must not be bool:
-// use Bools.
+// use DecodeBools.
 func DecodeFixed[T any](d DType, data []byte) []T {
 	v := make([]T, len(data)/d.Size)
 	b := bytesOf(v)

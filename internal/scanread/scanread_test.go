@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestBrokenConnection checks that the reader does not mistake a broken connection to the store beneath
-// for the end of a value or of the scan.
+// TestBrokenConnection checks that the reader does not mistake a broken connection to the
+// underlying store for the end of a value or of the scan.
 func TestBrokenConnection(t *testing.T) {
 	for _, broken := range []error{io.EOF, io.ErrUnexpectedEOF, fmt.Errorf("the connection broke: %w", io.EOF), nil} {
 		for _, last := range []bool{true, false} {

@@ -40,7 +40,7 @@ type serving struct {
 
 // listenAdmin listens on the address of --http.
 func listenAdmin(c *config) (net.Listener, error) {
-	refuse := func() error {
+	exposedErr := func() error {
 		return cliutil.Usagef("--http %s can be reached from other machines, and there is no authentication: anyone who connects could see what the server does. "+
 			"Listen on 127.0.0.1:PORT, or give --insecure if only authorized people can reach the network", c.http)
 	}
@@ -52,11 +52,11 @@ func listenAdmin(c *config) (net.Listener, error) {
 		return nil, cliutil.Usagef("--http %q: %q is not a port", c.http, port)
 	}
 	if ip := net.ParseIP(host); !c.insecure && (host == "" || ip != nil && !ip.IsLoopback()) {
-		return nil, refuse()
+		return nil, exposedErr()
 	}
 	l, err := net.Listen("tcp", c.http)
 	if err == nil && remote.IsExposed(l.Addr()) && !c.insecure { // the host is a name
-		return nil, errors.Join(refuse(), l.Close())
+		return nil, errors.Join(exposedErr(), l.Close())
 	}
 	return l, err
 }

@@ -39,8 +39,8 @@ func listen(c *config, a *access) ([]listener, error) {
 		return nil, err
 	}
 	for _, text := range c.listen {
-		url, namespace, named := strings.Cut(text, "=")
-		if named {
+		url, namespace, hasNamespace := strings.Cut(text, "=")
+		if hasNamespace {
 			if err := remote.CheckNamespace(namespace); err != nil {
 				return fail(cliutil.Usagef("--listen %q: %w", text, err))
 			}
@@ -84,8 +84,8 @@ func (c *config) checkAddress(url string) error {
 		return cliutil.Usagef("--listen %q: %q is not a port", url, port)
 	}
 	ip := net.ParseIP(host)
-	wildcard := host == "" || host == "*"
-	if !c.insecure && c.exposure(url) != "" && (wildcard || ip != nil && !ip.IsLoopback()) {
+	isWildcard := host == "" || host == "*"
+	if !c.insecure && c.exposure(url) != "" && (isWildcard || ip != nil && !ip.IsLoopback()) {
 		return c.exposedError(url)
 	}
 	return nil

@@ -37,7 +37,7 @@ func (f *spaceFlags) add(cmd *cobra.Command) {
 
 // newGuard returns a guard for the store at storeURL, and sets the limits for namespaces.
 func (f *spaceFlags) newGuard(ctx context.Context, storeURL string, store partd.Partd, namespaceOpts *namespaces.Options, log *slog.Logger) (*space.Guard, error) {
-	logged := func(measure func() (int64, error)) func() (int64, error) {
+	withWarning := func(measure func() (int64, error)) func() (int64, error) {
 		return func() (int64, error) {
 			n, err := measure()
 			if err != nil {
@@ -46,7 +46,7 @@ func (f *spaceFlags) newGuard(ctx context.Context, storeURL string, store partd.
 			return n, err
 		}
 	}
-	l := space.Limits{MaxBytes: f.maxBytes.Bytes, Used: logged(usedBytes(ctx, store)), Pending: pendingBytes(store), Reclaim: func() { reclaimSpace(ctx, store) }}
+	l := space.Limits{MaxBytes: f.maxBytes.Bytes, Used: withWarning(usedBytes(ctx, store)), Pending: pendingBytes(store), Reclaim: func() { reclaimSpace(ctx, store) }}
 	namespaceOpts.MaxBytes = f.namespaceMaxBytes.Bytes
 	namespaceOpts.Measure = func(s partd.Partd) (disk, unwritten int64, err error) {
 		disk, err = usedBytes(ctx, s)()
@@ -61,7 +61,7 @@ func (f *spaceFlags) newGuard(ctx context.Context, storeURL string, store partd.
 	if dir == "" || !ok {
 		return space.New(l)
 	}
-	l.MinFree, l.Free = f.minFree.Bytes, logged(func() (int64, error) { return disk.Free(dir) })
+	l.MinFree, l.Free = f.minFree.Bytes, withWarning(func() (int64, error) { return disk.Free(dir) })
 	if !f.minFreeGiven {
 		total, err := disk.Capacity(dir)
 		if err != nil {
@@ -82,7 +82,7 @@ func directoryOf(storeURL string) string {
 	}
 	if dir == "" {
 		_, query, _ := strings.Cut(storeURL, "?")
-		options, _ := url.ParseQuery(query) // valid: the store was opened with them
+		options, _ := url.ParseQuery(query) // cannot fail: the store was opened with this query
 		dir = options.Get("temp")
 	}
 	return dir
@@ -121,7 +121,7 @@ func reclaimSpace(ctx context.Context, store partd.Partd) {
 }
 
 // pendingBytes returns a function that measures the bytes which a store has accepted but not yet
-// written to their final place. It returns nil if the store writes them there at once.
+// written to their final place. It returns nil if the store writes them there immediately.
 func pendingBytes(store partd.Partd) func() int64 {
 	var parts []func() int64
 	for s := range partd.Layers(store) {

@@ -80,10 +80,10 @@ func (c *config) openNamespaces(store partd.Partd, opts *namespaces.Options, log
 	}
 	total := c.storeShare() / 4
 	opts.MaxOpen, opts.TTL, opts.Logger = int(max(1, min(int64(c.namespaces), total/logstore.MinMemory))), c.ttl, log
-	each := strconv.FormatInt(max(total/int64(opts.MaxOpen), logstore.MinMemory), 10)
+	memoryEach := strconv.FormatInt(max(total/int64(opts.MaxOpen), logstore.MinMemory), 10)
 	opts.Open = func(ctx context.Context, dir string) (partd.Partd, error) {
 		location := strings.NewReplacer("%", "%25", "?", "%3F").Replace(dir)
-		return stores.OpenWithDefaults(ctx, scheme+":"+location+"?"+strings.Join(options, "&"), map[string]string{"memory": each})
+		return stores.OpenWithDefaults(ctx, scheme+":"+location+"?"+strings.Join(options, "&"), map[string]string{"memory": memoryEach})
 	}
 	opts.ReaderMemory, opts.ListingMemory = partd.ReaderMemory(store)
 	set, err := namespaces.New(dir, *opts)

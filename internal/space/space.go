@@ -16,12 +16,13 @@ import (
 
 // Limits are the limits of a [Guard], and the functions that measure. A limit of 0 means none.
 type Limits struct {
-	// MinFree is the number of bytes of the disk that must stay free. Free returns the
-	// number that are free.
+	// MinFree is the number of bytes that must stay free on the disk. Free returns the number
+	// of free bytes.
 	MinFree int64
 	Free    func() (int64, error)
-	// MaxBytes is the number of bytes that the store may use. Used returns the number that it
-	// uses. Used may be slow: it is called in the background, for at most a tenth of the time.
+	// MaxBytes is the number of bytes that the store may use. Used returns the number of bytes
+	// that it uses. Used may be slow: it is called in the background, for at most a tenth of
+	// the time.
 	MaxBytes int64
 	Used     func() (int64, error)
 	// Pending, if set, returns the number of bytes that the store has accepted and will write
@@ -42,7 +43,7 @@ type Guard struct {
 	limits Limits
 
 	mu           sync.Mutex
-	admitted     int64 // bytes admitted, ever
+	admitted     int64 // total number of bytes admitted
 	inProgress   int64 // admitted bytes of changes that have not ended
 	refused      int64
 	mayHaveFreed bool // a change since the last measurement began may have freed space
@@ -68,7 +69,7 @@ const (
 	retryAge    = 50 * time.Millisecond // maximum age of figures that may refuse a change
 	maxWait     = time.Second           // maximum wait for new figures before a change is refused
 	pauseFactor = 10                    // after a measurement, the pause is this many times its duration
-	perEntry    = 32                    // bytes that a store writes besides an entry's data, roughly
+	perEntry    = 32                    // approximate number of bytes that a store writes besides an entry's data
 )
 
 // New measures the space and returns a guard, or returns nil if there is no limit.
@@ -220,6 +221,7 @@ func (g *Guard) await(done <-chan struct{}) {
 	}
 }
 
+// measure measures the space that the limits need.
 func (l *Limits) measure() figures {
 	start := time.Now()
 	f := figures{free: -1, used: -1}

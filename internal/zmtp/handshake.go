@@ -81,8 +81,8 @@ func (r *Reader) readGreeting() error {
 		}
 	}
 	r.pos = greetingLen
-	if theirs, _, _ := bytes.Cut(r.buf[12:32], []byte{0}); string(theirs) != mechanism {
-		return protocolErrorf("its mechanism is %q, not %s", theirs, mechanism)
+	if peerMechanism, _, _ := bytes.Cut(r.buf[12:32], []byte{0}); string(peerMechanism) != mechanism {
+		return protocolErrorf("its mechanism is %q, not %s", peerMechanism, mechanism)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ func (r *Reader) fill(missing int, last bool) error {
 		}
 	}
 	for {
-		shrinking, err := r.setDeadline(r.partialBytes())
+		mustShrink, err := r.setDeadline(r.partialBytes())
 		if err != nil {
 			return err
 		}
@@ -29,7 +29,7 @@ func (r *Reader) fill(missing int, last bool) error {
 			r.received.Add(int64(n))
 			return nil
 		}
-		if shrinking && errors.Is(err, os.ErrDeadlineExceeded) {
+		if mustShrink && errors.Is(err, os.ErrDeadlineExceeded) {
 			// The connection is quiet, so release its memory.
 			r.buf, r.pos, r.end, r.frames = make([]byte, smallBuffer), 0, 0, nil
 			r.release(0)
@@ -64,7 +64,7 @@ func (r *Reader) readInto(body []byte, n int) error {
 
 // setDeadline sets the deadline of the next read. partial is the number of bytes of the message that
 // have arrived. mustShrink means that the buffer must shrink if the deadline passes.
-func (r *Reader) setDeadline(partial int) (shrinking bool, err error) {
+func (r *Reader) setDeadline(partial int) (mustShrink bool, err error) {
 	var deadline time.Time
 	switch {
 	case partial > 0 && r.opts.Stall > 0:
@@ -73,7 +73,7 @@ func (r *Reader) setDeadline(partial int) (shrinking bool, err error) {
 		}
 		deadline = r.stepStart.Add(r.opts.Stall + time.Duration(partial-r.stepBytesBefore)*time.Second/MinRate)
 	case partial == 0 && len(r.buf) > smallBuffer:
-		deadline, shrinking = time.Now().Add(keepTime), true
+		deadline, mustShrink = time.Now().Add(keepTime), true
 	case partial == 0 && r.opts.Idle > 0:
 		deadline = time.Now().Add(r.opts.Idle)
 	}
@@ -84,9 +84,9 @@ func (r *Reader) setDeadline(partial int) (shrinking bool, err error) {
 		r.hasDeadline = !deadline.IsZero()
 	}
 	if r.opts.Wait != nil {
-		return shrinking, r.opts.Wait()
+		return mustShrink, r.opts.Wait()
 	}
-	return shrinking, nil
+	return mustShrink, nil
 }
 
 // Budget limits the total memory of many readers.
@@ -121,7 +121,7 @@ func (r *Reader) growBuffer(missing int, last bool) error {
 	}
 	isWhole := last && len(r.frames) == 0 && partial+missing <= size
 	// If no frame refers to the old buffer, it is not charged: its bytes have arrived, and it is
-// released after the copy.
+	// released after the copy.
 	if err := r.charge(int64(older+size+cap(r.frames)*frameBytes), isWhole); err != nil {
 		return err
 	}

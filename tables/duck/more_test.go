@@ -124,9 +124,9 @@ func TestParameters(t *testing.T) {
 	put(t, s, "b", "t", numbers(0, 10))
 	zone := &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
 	for _, c := range []struct {
-		t    arrow.DataType
-		json string
-		want string
+		dataType arrow.DataType
+		json     string
+		want     string
 	}{
 		{arrow.FixedWidthTypes.Boolean, "true", "BOOLEAN true"},
 		{arrow.PrimitiveTypes.Int8, "-1", "TINYINT -1"},
@@ -155,10 +155,10 @@ func TestParameters(t *testing.T) {
 		{arrow.FixedWidthTypes.Duration_ms, "1500", "INTERVAL 00:00:01.5"},
 		{arrow.Null, "null", `"NULL" (null)`},
 	} {
-		p := jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "p", Type: c.t, Nullable: true}}, nil), `{"p":`+c.json+`}`)
+		p := jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "p", Type: c.dataType, Nullable: true}}, nil), `{"p":`+c.json+`}`)
 		got, err := rows(t, s, "SELECT typeof(p) || ' ' || coalesce(p::VARCHAR, '(null)') FROM (SELECT $1 AS p)", &tables.QueryOptions{Parameters: p})
 		if err != nil || len(got) != 1 || got[0] != c.want {
-			t.Errorf("parameter of type %s: got %q, %v; want %s", c.t, got, err, c.want)
+			t.Errorf("parameter of type %s: got %q, %v; want %s", c.dataType, got, err, c.want)
 		}
 	}
 	two := arrow.NewSchema([]arrow.Field{{Name: "b", Type: arrow.PrimitiveTypes.Int64}, {Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil)

@@ -20,7 +20,7 @@ func TestParametersRefused(t *testing.T) {
 	s := newStore(t, nil)
 	zone := func(u arrow.TimeUnit) arrow.DataType { return &arrow.TimestampType{Unit: u, TimeZone: "UTC"} }
 	for _, c := range []struct {
-		t        arrow.DataType
+		dataType arrow.DataType
 		appendTo func(array.Builder)
 		want     string
 	}{
@@ -44,11 +44,11 @@ func TestParametersRefused(t *testing.T) {
 			b.(*array.MonthDayNanoIntervalBuilder).Append(arrow.MonthDayNanoInterval{Nanoseconds: 1})
 		}, "not a whole number of microseconds"},
 	} {
-		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "p", Type: c.t}}, nil))
+		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "p", Type: c.dataType}}, nil))
 		c.appendTo(b.Field(0))
 		got, err := rows(t, s, "SELECT $1::VARCHAR", &tables.QueryOptions{Parameters: b.NewRecordBatch()})
 		if err == nil || !strings.Contains(err.Error(), "parameter $1: ") || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("parameter of type %s: got %q, error %v; want an error that contains %q", c.t, got, err, c.want)
+			t.Errorf("parameter of type %s: got %q, error %v; want an error that contains %q", c.dataType, got, err, c.want)
 		}
 	}
 	if _, err := rows(t, s, "SELECT 'a\xff'", nil); err == nil || !strings.Contains(err.Error(), "not valid UTF-8") {

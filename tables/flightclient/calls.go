@@ -238,6 +238,7 @@ func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
 // then hold the lock.
 func (l *Lock) Lost() <-chan struct{} { return l.lost }
 
+// renew renews the lease until ctx is done. If the lease is lost, it closes l.lost.
 func (l *Lock) renew(ctx context.Context, ttl time.Duration) {
 	defer close(l.renewalDone)
 	deadline := time.Now().Add(ttl)
@@ -248,8 +249,8 @@ func (l *Lock) renew(ctx context.Context, ttl time.Duration) {
 		case <-time.After(ttl / 3):
 		}
 		start := time.Now()
-		call, cancel := context.WithDeadline(ctx, deadline)
-		_, err := operations.TakeLock.Do(call, l.c.target(), &operations.Lock{Lease: l.id})
+		callCtx, cancel := context.WithDeadline(ctx, deadline)
+		_, err := operations.TakeLock.Do(callCtx, l.c.target(), &operations.Lock{Lease: l.id})
 		cancel()
 		switch {
 		case ctx.Err() != nil:

@@ -159,7 +159,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-func TestDialRefuses(t *testing.T) {
+func TestInvalidServerURLs(t *testing.T) {
 	for server, text := range map[string]string{
 		"": "grpc://", "localhost": "grpc://", "http://x": "scheme", "grpc://x/y": "grpc://", "grpc://u@x": "grpc://", "grpc://example.org": "TLS",
 	} {
@@ -184,8 +184,8 @@ func TestInvalidNames(t *testing.T) {
 		for i := range fields {
 			b.Field(i).AppendEmptyValue()
 		}
-		one := b.NewRecordBatch()
-		r, err := array.NewRecordReader(one.Schema(), []arrow.RecordBatch{one})
+		record := b.NewRecordBatch()
+		r, err := array.NewRecordReader(record.Schema(), []arrow.RecordBatch{record})
 		if err != nil {
 			t.Fatal(err)
 		}

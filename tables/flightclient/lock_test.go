@@ -17,7 +17,8 @@ import (
 // addresses maps the name of a test to the address of its server.
 var addresses sync.Map
 
-func address(t *testing.T) string {
+// serverAddress returns the address of the test's server.
+func serverAddress(t *testing.T) string {
 	a, _ := addresses.Load(t.Name())
 	return a.(string)
 }
@@ -56,12 +57,12 @@ func TestLock(t *testing.T) {
 // TestLease checks that a lease that is not renewed expires, and cannot be renewed afterwards.
 func TestLease(t *testing.T) {
 	c, store, _ := serve(t)
-	raw, err := flight.NewClientWithMiddleware(address(t), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	raw, err := flight.NewClientWithMiddleware(serverAddress(t), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer raw.Close() //nolint:errcheck // the test is over
-	ask := func(action, body string) (string, error) {
+	doAction := func(action, body string) (string, error) {
 		stream, err := raw.DoAction(t.Context(), &flight.Action{Type: action, Body: []byte(body)})
 		if err != nil {
 			return "", err
@@ -72,14 +73,14 @@ func TestLease(t *testing.T) {
 		}
 		return string(r.Body), nil
 	}
-	answer, err := ask("partd.lock", `{"name":"t","seconds":0.2}`)
+	answer, err := doAction("partd.lock", `{"name":"t","seconds":0.2}`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
 	for range 4 {
 		time.Sleep(100 * time.Millisecond)
-		if renewed, err := ask("partd.lock", answer); err != nil || renewed != answer {
+		if renewed, err := doAction("partd.lock", answer); err != nil || renewed != answer {
 			t.Fatalf("renewing the lease returned %q, %v, want %q", renewed, err, answer)
 		}
 	}
@@ -87,14 +88,14 @@ func TestLease(t *testing.T) {
 	if err != nil || time.Since(start) < 500*time.Millisecond {
 		t.Fatalf("the lock became free after %v, %v, want at least 500 ms", time.Since(start), err)
 	}
-	if _, err := ask("partd.lock", answer); err == nil {
+	if _, err := doAction("partd.lock", answer); err == nil {
 		t.Error("an expired lease was renewed")
 	}
 	if err := l.Unlock(); err != nil {
 		t.Error(err)
 	}
 	for _, body := range []string{`{"name":"t","seconds":-1}`, `{"name":"t","seconds":1e99}`, `{"name":""}`} {
-		if _, err := ask("partd.lock", body); err == nil {
+		if _, err := doAction("partd.lock", body); err == nil {
 			t.Errorf("partd.lock accepted %s", body)
 		}
 	}

@@ -65,6 +65,8 @@ func (u *pendingAnswer) Put(*[]byte) {
 	u.data.Free()
 }
 
+// add adds n bytes, which may be negative, to the pending bytes of a call. If all pending bytes then exceed the limit,
+// add cancels the newest call of the host with the most of them.
 func (a *answers) add(w *watchedStream, n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -40,6 +40,7 @@ type attacker struct {
 	do      func(ctx context.Context, from string)
 }
 
+// withBearer returns a function that adds a token to a call's headers.
 func withBearer(token string) func(context.Context) context.Context {
 	return func(ctx context.Context) context.Context {
 		return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
@@ -84,6 +85,7 @@ func (c *rawClient) listen() {
 	}
 }
 
+// pause waits for d, or until ctx is done.
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -105,6 +107,7 @@ func readAll(ctx context.Context, c flight.Client, ticket string, slow time.Dura
 	return err
 }
 
+// attacks returns all attacks.
 func attacks(t *testing.T, address, web string) []attacker {
 	t.Helper()
 	return slices.Concat(strangersAttacks(t, address, web), readersAttacks(t, address), bucketsAttacks(t, web), metadataAttacks(t, web), []attacker{
@@ -210,7 +213,7 @@ func readersAttacks(t *testing.T, address string) []attacker {
 		_ = readAll(ctx, c, ticketOf(endless), 10*time.Millisecond)
 	})
 	all := []attacker{
-		{"lying parameters", 4, hosts, withClient(lyingParameters(t))},
+		{"false parameters", 4, hosts, withClient(falseParameters(t))},
 		{"a scan of one column 20,000 times", 4, hosts, get(`{"partd":"scan","name":"t","columns":["x"` + strings.Repeat(`,"x"`, 20_000) + `]}`)},
 		{"GetSqlInfo of 400,000 ids", 4, hosts, withClient(func(ctx context.Context, c flight.Client) {
 			sql := &flightsql.Client{Client: c}
@@ -238,12 +241,12 @@ func readersAttacks(t *testing.T, address string) []attacker {
 	return all
 }
 
-// lyingView is a put's stream that claims a huge number of buffers for a string view column.
-type lyingView struct {
+// falseBufferCount is a put's stream that claims a huge number of buffers for a string view column.
+type falseBufferCount struct {
 	flight.FlightService_DoPutClient
 }
 
-func (l lyingView) Send(d *flight.FlightData) error {
+func (l falseBufferCount) Send(d *flight.FlightData) error {
 	if len(d.DataBody) > 0 {
 		b := bytes.Clone(d.DataHeader)
 		message, batch := flatbuffers.Table{Bytes: b, Pos: flatbuffers.GetUOffsetT(b)}, flatbuffers.Table{}
@@ -254,8 +257,8 @@ func (l lyingView) Send(d *flight.FlightData) error {
 	return l.FlightService_DoPutClient.Send(d)
 }
 
-// lyingParameters returns an attack that binds parameters that claim a huge number of buffers.
-func lyingParameters(t *testing.T) func(ctx context.Context, c flight.Client) {
+// falseParameters returns an attack whose statement parameters claim a huge number of buffers.
+func falseParameters(t *testing.T) func(ctx context.Context, c flight.Client) {
 	t.Helper()
 	texts := array.NewStringViewBuilder(memory.DefaultAllocator)
 	texts.Append("a text that is longer than a view")
@@ -267,7 +270,7 @@ func lyingParameters(t *testing.T) func(ctx context.Context, c flight.Client) {
 		if err != nil {
 			return
 		}
-		w := flight.NewRecordWriter(lyingView{st}, ipc.WithSchema(schema))
+		w := flight.NewRecordWriter(falseBufferCount{st}, ipc.WithSchema(schema))
 		w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: command})
 		_, _, _ = w.Write(batch), w.Close(), st.CloseSend()
 		for err == nil {
@@ -276,6 +279,7 @@ func lyingParameters(t *testing.T) func(ctx context.Context, c flight.Client) {
 	}
 }
 
+// packedCommand returns a Flight SQL command as bytes.
 func packedCommand(t *testing.T, m proto.Message) []byte {
 	t.Helper()
 	any, err := anypb.New(m)

@@ -58,6 +58,7 @@ type greedyServer struct {
 	program, http string
 }
 
+// serveGreedy builds partd-tables and starts a server.
 func serveGreedy(t *testing.T) *greedyServer {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "partd-tables")
@@ -95,7 +96,7 @@ func (s *greedyServer) start(t *testing.T) *greedyServer {
 func (s *greedyServer) children() (pids []int) {
 	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.Pid()))
 	for _, path := range lists {
-		b, _ := os.ReadFile(path) // it fails if a thread has ended
+		b, _ := os.ReadFile(path) // fails if the thread has ended
 		for _, f := range strings.Fields(string(b)) {
 			if pid, err := strconv.Atoi(f); err == nil {
 				pids = append(pids, pid)
@@ -112,6 +113,7 @@ type usage struct {
 	metrics           map[string]float64
 }
 
+// memory returns the server's usage, without its metrics.
 func (s *greedyServer) memory() (u usage) {
 	pids := s.children()
 	u.children = len(pids)
@@ -124,7 +126,7 @@ func (s *greedyServer) memory() (u usage) {
 
 // proportionalMemory returns the memory of a process, including its share of shared memory.
 func proportionalMemory(pid int) (n int64) {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)) // it fails if the process has ended
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)) // fails if the process has ended
 	if _, rest, ok := strings.Cut(string(b), "\nPss:"); ok {
 		_, _ = fmt.Sscan(rest, &n)
 	}
@@ -155,8 +157,8 @@ func (u usage) String() string {
 	return fmt.Sprintf("server %d MiB, %d processes %d MiB, %v", u.server>>20, u.children, u.processes>>20, u.metrics)
 }
 
-// TestGreedyClients runs all attacks concurrently: by strangers, by clients with the right to read, and
-// by a client with a token for one bucket. During the attacks, an honest client must be served, and the server
+// TestGreedyClients runs all attacks concurrently: by clients without a token, by clients with the right to read,
+// and by clients with a token for one bucket. During the attacks, an honest client must be served, and the server
 // and its processes must stay within their memory limits. After the attacks, they must release all resources.
 func TestGreedyClients(t *testing.T) {
 	duration := greedyDuration(t)
@@ -197,7 +199,7 @@ func TestGreedyClients(t *testing.T) {
 	for name, n := range attackCounts {
 		t.Logf("%6d × %s", n.Load(), name)
 		if n.Load() == 0 {
-			t.Errorf("the attack %q was never begun", name)
+			t.Errorf("the attack %q never started", name)
 		}
 	}
 	honest.report(t, idleClient)
@@ -247,7 +249,7 @@ func (s *greedyServer) waitForRelease(t *testing.T, before usage) {
 	t.Errorf("10 s after the attack, the server uses %v, but it used %v before: %v", current, before, err)
 }
 
-// honestClient makes typical calls, one after the other.
+// honestClient makes typical calls, one after the other, and records their durations and errors.
 type honestClient struct {
 	address, http, token string
 	withToken            func(context.Context) context.Context
@@ -270,6 +272,7 @@ func newHonest(t *testing.T, address, web string) *honestClient {
 	return h
 }
 
+// reset forgets the durations and errors of earlier calls.
 func (h *honestClient) reset() {
 	h.durations, h.errors = map[string][]time.Duration{}, map[string]error{}
 }
@@ -284,17 +287,17 @@ func (h *honestClient) round(ctx context.Context) {
 		"SELECT": func(ctx context.Context) error {
 			return readAll(ctx, h.flight, `{"name":"t","sql":"SELECT count(*) FROM t"}`, 0)
 		},
-		"health": func(ctx context.Context) error { return h.ask(ctx, "/healthz") },
-		"page":   func(ctx context.Context) error { return h.ask(ctx, "/api/tree") },
-		"rows":   func(ctx context.Context) error { return h.ask(ctx, "/api/rows?table=t") },
+		"health": func(ctx context.Context) error { return h.get(ctx, "/healthz") },
+		"page":   func(ctx context.Context) error { return h.get(ctx, "/api/tree") },
+		"rows":   func(ctx context.Context) error { return h.get(ctx, "/api/rows?table=t") },
 	} {
 		if ctx.Err() != nil {
 			return
 		}
-		call, end := context.WithTimeout(h.withToken(ctx), 30*time.Second)
+		callCtx, cancel := context.WithTimeout(h.withToken(ctx), 30*time.Second)
 		start := time.Now()
-		err := do(call)
-		end()
+		err := do(callCtx)
+		cancel()
 		if ctx.Err() != nil {
 			return
 		}
@@ -306,21 +309,22 @@ func (h *honestClient) round(ctx context.Context) {
 	}
 }
 
-func (h *honestClient) ask(ctx context.Context, path string) error {
+// get requests a page over HTTP.
+func (h *honestClient) get(ctx context.Context, path string) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, h.http+path, nil)
 	if err != nil {
 		return err
 	}
 	r.Header.Set("Authorization", "Bearer "+h.token)
 	r.Header.Set("X-Partd", "1")
-	a, err := h.web.Do(r)
+	response, err := h.web.Do(r)
 	if err != nil {
 		return err
 	}
-	defer a.Body.Close()
-	text, err := io.ReadAll(a.Body)
-	if err == nil && a.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%d %.200s", a.StatusCode, text)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%d %.200s", response.StatusCode, text)
 	}
 	return err
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
+// ingestCommand returns a Flight SQL command that puts rows into a table.
 func ingestCommand(t *testing.T, name string) string {
 	t.Helper()
 	message, err := anypb.New(&pb.CommandStatementIngest{Table: name})
@@ -36,22 +37,22 @@ func ingestCommand(t *testing.T, name string) string {
 	return string(command)
 }
 
-// lyingSize is a put's stream that claims size as the decompressed size of each batch's first buffer.
-type lyingSize struct {
+// falseSize is a put's stream that claims size as the decompressed size of each batch's first buffer.
+type falseSize struct {
 	flight.FlightService_DoPutClient
 	size uint64
 }
 
-func (l lyingSize) Send(d *flight.FlightData) error {
+func (s falseSize) Send(d *flight.FlightData) error {
 	if len(d.DataBody) >= 8 {
 		d.DataBody = append([]byte(nil), d.DataBody...)
-		binary.LittleEndian.PutUint64(d.DataBody, l.size)
+		binary.LittleEndian.PutUint64(d.DataBody, s.size)
 	}
-	return l.FlightService_DoPutClient.Send(d)
+	return s.FlightService_DoPutClient.Send(d)
 }
 
-// TestLyingCompressedBatches checks that a call fails if a compressed batch claims to need more than the memory.
-func TestLyingCompressedBatches(t *testing.T) {
+// TestFalseDecompressedSize checks that a call fails if a compressed batch claims to need more than the memory.
+func TestFalseDecompressedSize(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c := dialTest(t, address)
 	for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, ingestCommand(t, "t")} {
@@ -60,7 +61,7 @@ func TestLyingCompressedBatches(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := flight.NewRecordWriter(lyingSize{st, size}, ipc.WithSchema(floats), ipc.WithZstd())
+			w := flight.NewRecordWriter(falseSize{st, size}, ipc.WithSchema(floats), ipc.WithZstd())
 			w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(command)})
 			if err := errors.Join(w.Write(floatBatch(1000)), w.Close(), st.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
 				t.Fatal(err)

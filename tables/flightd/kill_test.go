@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// serveToBeKilled is the main function of the server process that TestKill kills.
 func serveToBeKilled(dir string) error {
 	store, err := tables.Open(context.Background(), dir, &tables.Options{FoldAge: 20 * time.Millisecond})
 	if err != nil {

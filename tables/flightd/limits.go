@@ -83,10 +83,11 @@ type waiter struct {
 	since   time.Time     // when it arrived or last canceled a call
 }
 
-func newLimiter(name string, slots int, patience, yield, settled time.Duration) *limiter {
+// newLimiter returns a limiter of slots concurrent calls.
+func newLimiter(name string, slots int, patience, yieldTime, settleTime time.Duration) *limiter {
 	return &limiter{
 		name: name, slots: slots, perHost: max(1, slots*3/4), perConn: max(1, slots/4), spare: slots / 8,
-		patience: patience, yieldTime: yield, settleTime: settled, running: map[*call]*slot{}, used: map[string]int{}, queued: map[string]int{},
+		patience: patience, yieldTime: yieldTime, settleTime: settleTime, running: map[*call]*slot{}, used: map[string]int{}, queued: map[string]int{},
 	}
 }
 
@@ -103,6 +104,7 @@ func (l *limiter) acquireOnce(ctx context.Context, c *call, holdsSlot *atomic.Bo
 	return sync.OnceFunc(func() { holdsSlot.Store(false); releaseSlot() }), nil
 }
 
+// acquire waits for a slot, which the caller must return with release.
 func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err error) {
 	w := &waiter{c, make(chan struct{}), time.Now()}
 	l.mu.Lock()
@@ -134,6 +136,7 @@ func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err err
 	return nil, err
 }
 
+// wait waits until w gets a slot. Meanwhile, it cancels calls of hosts and users with more slots.
 func (l *limiter) wait(ctx context.Context, w *waiter) error {
 	tick := time.NewTicker(min(l.patience, l.yieldTime))
 	defer tick.Stop()

@@ -18,6 +18,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
+// waitFor waits until ok returns true. If this takes too long, it fails the test with the given message.
 func waitFor(t *testing.T, failure string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {

@@ -36,11 +36,12 @@ func usedMemory() int64 {
 	return int64(m.HeapAlloc + m.StackInuse)
 }
 
+// putWide puts one batch with many columns.
 func putWide(ctx context.Context, c flight.Client, rows, columns int) error {
-	one := floatBatch(rows)
+	batch := floatBatch(rows)
 	fields, arrays := make([]arrow.Field, columns), make([]arrow.Array, columns)
 	for i := range columns {
-		fields[i], arrays[i] = arrow.Field{Name: fmt.Sprint("c", i), Type: arrow.PrimitiveTypes.Float64, Nullable: true}, one.Column(0)
+		fields[i], arrays[i] = arrow.Field{Name: fmt.Sprint("c", i), Type: arrow.PrimitiveTypes.Float64, Nullable: true}, batch.Column(0)
 	}
 	schema := arrow.NewSchema(fields, nil)
 	st, err := c.DoPut(ctx)

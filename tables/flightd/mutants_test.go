@@ -172,6 +172,7 @@ func TestMutants(t *testing.T) {
 // receiver is the client's side of a stream.
 type receiver[T any] interface{ Recv() (T, error) }
 
+// drain receives up to 1000 messages, and returns the error that ended the stream, if any.
 func drain[T any](st receiver[T], err error) error {
 	for range 1000 {
 		if err == nil {
@@ -181,6 +182,7 @@ func drain[T any](st receiver[T], err error) error {
 	return err
 }
 
+// call makes the mutant's call, and returns its error.
 func (m mutant) call(ctx context.Context, c flight.Client) error {
 	command, body := m.command, m.body
 	d := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: command}

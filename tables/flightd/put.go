@@ -83,6 +83,7 @@ func (r *checkedStream) check(m *flight.FlightData) (*flight.FlightData, error) 
 	return m, nil
 }
 
+// put puts a client's rows into a table, as shoots' protocol specifies.
 func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memory.Allocator) error {
 	var c struct{ Name, Mode, Bucket, ID string }
 	defaultMode := tables.PutError

@@ -84,6 +84,7 @@ func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific fu
 	return err
 }
 
+// enter counts the request against the limits until end is called with the request's error.
 func (q *Request) enter(name string, open bool, maxOpenBody int64) (end func(error), err error) {
 	ctx, end := q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
 	q.Ctx = ctx
@@ -146,6 +147,7 @@ func (q *Request) Charge(n int64) error {
 	return nil
 }
 
+// tryCharge makes one attempt of Charge, and reports whether it succeeded.
 func (p *Requests) tryCharge(q *Request, n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -278,6 +280,7 @@ func (l *HostLimit) remove(t *holder) {
 	l.holders = slices.DeleteFunc(l.holders, func(o *holder) bool { return o == t })
 }
 
+// makeRoom reports whether a call of host may start, and cancels another call for it if necessary. mu must be held.
 func (l *HostLimit) makeRoom(host string) bool {
 	ownCalls, cancelable := 0, map[string]int{}
 	for _, t := range l.holders {

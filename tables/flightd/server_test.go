@@ -82,6 +82,7 @@ func beginPut(ctx context.Context, c flight.Client, command string, n, rows int)
 	return st, w, err
 }
 
+// putTest puts n batches, and returns the server's error, if any.
 func putTest(ctx context.Context, c flight.Client, command string, n, rows int) error {
 	st, w, err := beginPut(ctx, c, command, n, rows)
 	if st == nil {
@@ -100,6 +101,7 @@ func putTest(ctx context.Context, c flight.Client, command string, n, rows int) 
 	}
 }
 
+// doAction runs an action, and returns its first answer.
 func doAction(ctx context.Context, c flight.Client, kind, body string) (string, error) {
 	st, err := c.DoAction(ctx, &flight.Action{Type: kind, Body: []byte(body)})
 	if err != nil {

@@ -102,6 +102,7 @@ func (t token) GetRequestMetadata(context.Context, ...string) (map[string]string
 
 func (token) RequireTransportSecurity() bool { return false }
 
+// serveSQL starts a server with a fake engine, and a client with the given rights.
 func serveSQL(t *testing.T, rights Rights) *sqlTest {
 	t.Helper()
 	f := &fakeEngine{queryEnded: make(chan error, 1)}

@@ -39,6 +39,7 @@ func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
 
 func (u *upload) Schema() *arrow.Schema { return u.schema }
 
+// Next reads the next batch, checks it, and waits for the memory that it needs.
 func (u *upload) Next() bool {
 	u.memory.unreserve(u.extraBytes)
 	if u.extraBytes = 0; u.err != nil || !u.MessageReader.Next() {

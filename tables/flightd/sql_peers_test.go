@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
+// serveDuck starts a server that runs statements with DuckDB.
 func serveDuck(t *testing.T) *sqlTest {
 	t.Helper()
 	engine, err := duck.New(nil)
@@ -94,7 +95,8 @@ const (
 	nodeRows  = `[{"s":"text 0","n":0},{"s":"text 1","n":1}]` + "\n"
 )
 
-func node(t *testing.T) string {
+// findNode returns the path of Node.js. It skips the test if Node.js is not installed.
+func findNode(t *testing.T) string {
 	t.Helper()
 	program, err := exec.LookPath("node")
 	if err != nil && os.Getenv("PARTD_REQUIRE_ALL") == "1" {
@@ -106,7 +108,7 @@ func node(t *testing.T) string {
 }
 
 func TestSQLPeerLanceDB(t *testing.T) {
-	modules, program := peers.NodeModules(t, "node-lancedb"), node(t)
+	modules, program := peers.NodeModules(t, "node-lancedb"), findNode(t)
 	s := serveDuck(t)
 	s.put(t, "", "t", 2)
 	address := strings.TrimPrefix(s.url, "grpc://")
@@ -116,7 +118,7 @@ func TestSQLPeerLanceDB(t *testing.T) {
 }
 
 func TestSQLPeerLakehouse(t *testing.T) {
-	modules, program := peers.NodeModules(t, "node-lakehouse"), node(t)
+	modules, program := peers.NodeModules(t, "node-lakehouse"), findNode(t)
 	s := serveDuck(t)
 	s.put(t, "", "t", 2)
 	address := strings.TrimPrefix(s.url, "grpc://")

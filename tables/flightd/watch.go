@@ -153,6 +153,7 @@ func (w *watchedStream) withCause(err error) error {
 	return err
 }
 
+// RecvMsg waits for memory before it receives rows, and cancels the call if the client sends too slowly.
 func (w *watchedStream) RecvMsg(m any) error {
 	data, ok := m.(*flight.FlightData)
 	if ok {
@@ -171,6 +172,7 @@ func (w *watchedStream) RecvMsg(m any) error {
 	return err
 }
 
+// SendMsg cancels the call if the client receives too slowly.
 func (w *watchedStream) SendMsg(m any) error {
 	stallTimer := time.AfterFunc(w.s.opts.IdleTimeout, func() {
 		w.cancel(errReceiving)

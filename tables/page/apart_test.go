@@ -62,11 +62,11 @@ func TestHostileFiles(t *testing.T) {
 		{"columns that most lines lack", "jsonl", sparseLines(), "split it into smaller files"},
 		{"a panic in a goroutine of the library", "parquet", hostileFile(t, "broken"), "the file is damaged"},
 	} {
-		began := time.Now()
+		start := time.Now()
 		a, text := s.post("/api/put?table=t&format="+f.format, f.body)
 		s.expect(a, text, 400, "the body: ", f.want)
 		grown := peakMemory(t) - before
-		t.Logf("%s: %v, %d MiB, %s", f.name, time.Since(began), grown>>20, text)
+		t.Logf("%s: %v, %d MiB, %s", f.name, time.Since(start), grown>>20, text)
 		if grown > 300<<20 {
 			t.Errorf("%s: the server's memory grew by %d MiB, want at most 300", f.name, grown>>20)
 		}

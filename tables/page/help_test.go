@@ -62,9 +62,9 @@ func (s *served) as(r flightd.Rights, buckets ...string) *served {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	other := *s
-	other.token = token
-	return &other
+	client := *s
+	client.token = token
+	return &client
 }
 
 func (s *served) request(ctx context.Context, method, path string, body io.Reader) *http.Request {

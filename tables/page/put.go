@@ -37,9 +37,9 @@ func (h *handler) put(q *request) error {
 	if err = errors.Join(err, modeErr, q.Caller.CheckAccess(right, bucket)); err != nil {
 		return err
 	}
-	in := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format")), Sep: p.Get("sep")}
-	if !slices.Contains(formats.Names, string(in.Format)) {
-		return invalid("format is %.40q: it must be one of %q", in.Format, formats.Names)
+	input := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format")), Sep: p.Get("sep")}
+	if !slices.Contains(formats.Names, string(input.Format)) {
+		return invalid("format is %.40q: it must be one of %q", input.Format, formats.Names)
 	}
 	o := &tables.PutOptions{ID: p.Get("id")}
 	keys, err := parseNames("keys", p.Get("keys"))
@@ -50,8 +50,8 @@ func (h *handler) put(q *request) error {
 		o.Settings = &settings
 	}
 	if dry {
-		c := (&command{h: h}).add("put").locationFlags(&actionJSON{Bucket: bucket}).flag("mode", cmp.Or(p.Get("mode"), "error")).flag("format", string(in.Format))
-		c.flag("sep", in.Sep).flag("time", p.Get("time"))
+		c := (&command{h: h}).add("put").locationFlags(&actionJSON{Bucket: bucket}).flag("mode", cmp.Or(p.Get("mode"), "error")).flag("format", string(input.Format))
+		c.flag("sep", input.Sep).flag("time", p.Get("time"))
 		for _, key := range keys {
 			c.flag("key", key)
 		}
@@ -68,30 +68,30 @@ func (h *handler) put(q *request) error {
 	case err == nil && mode == tables.PutError:
 		return &problem{Status: http.StatusConflict, Text: "the table already exists: use mode=append or mode=replace"}
 	case err == nil && mode == tables.PutAppend:
-		if in.Known, err = existing.Schema(q.Ctx); err != nil {
+		if input.Known, err = existing.Schema(q.Ctx); err != nil {
 			return err
 		}
 	case err != nil && !errors.Is(err, tables.ErrNotFound):
 		return err
 	}
-	if in.File, err = os.CreateTemp("", "partd-tables-"); err != nil {
+	if input.File, err = os.CreateTemp("", "partd-tables-"); err != nil {
 		return err
 	}
-	upload := &spill.Writer{WriteCloser: in.File, Quota: &spill.Process}
+	upload := &spill.Writer{WriteCloser: input.File, Quota: &spill.Process}
 	defer func() {
 		_ = upload.Close() // closing deletes the unnamed file
 		upload.Release()
 	}()
-	if err := os.Remove(in.File.Name()); err != nil {
+	if err := os.Remove(input.File.Name()); err != nil {
 		return err
 	}
 	if _, err := io.Copy(upload, http.MaxBytesReader(q.W, q.Body, maxUpload)); err != nil {
 		return err
 	}
-	if _, err := in.File.Seek(0, io.SeekStart); err != nil {
+	if _, err := input.File.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	r, err := h.isolated.Read(q.Ctx, in)
+	r, err := h.isolated.Read(q.Ctx, input)
 	if err != nil {
 		return asClientError(err)
 	}

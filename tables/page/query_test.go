@@ -80,12 +80,12 @@ func TestCancel(t *testing.T) {
 		return a
 	}
 	a := startQuery(t.Context(), endlessQuery)
-	began := time.Now()
+	start := time.Now()
 	b, text := s.post("/api/cancel", `{"id": "`+queryID+`"}`)
 	s.expect(b, text, 200, `{"cancelled":true}`)
 	s.waitIdle()
-	if took := time.Since(began); os.Getenv("PARTD_TIMING") != "" && took > 500*time.Millisecond {
-		t.Errorf("canceling took %v, want at most 500ms", took)
+	if elapsed := time.Since(start); os.Getenv("PARTD_TIMING") != "" && elapsed > 500*time.Millisecond {
+		t.Errorf("canceling took %v, want at most 500ms", elapsed)
 	}
 	if _, err := io.Copy(io.Discard, a.Body); err == nil {
 		t.Error("a canceled stream looks complete")
@@ -206,23 +206,23 @@ func TestLargeTable(t *testing.T) {
 		{"&sort=at&offset=4999800", 0},
 	} {
 		for _, round := range []string{"first", "again"} {
-			began := time.Now()
+			start := time.Now()
 			a, text := s.get("/api/rows?table=t&limit=200" + c.params)
-			took := time.Since(began)
+			elapsed := time.Since(start)
 			s.expect(a, text, 200)
 			if n, _ := strconv.Atoi(a.Header.Get("X-Partd-Rows")); n < 2_000_000 || len(column(t, text, "id")) != 200 {
 				t.Errorf("%s: got the row count %d, want at least 2000000, and 200 rows", c.params, n)
 			}
-			fmt.Printf("%-40s %s %5d ms\n", "rows"+c.params, round, took.Milliseconds())
-			if os.Getenv("PARTD_TIMING") != "" && c.limit > 0 && took > c.limit {
-				t.Errorf("%s took %v, want at most %v", c.params, took, c.limit)
+			fmt.Printf("%-40s %s %5d ms\n", "rows"+c.params, round, elapsed.Milliseconds())
+			if os.Getenv("PARTD_TIMING") != "" && c.limit > 0 && elapsed > c.limit {
+				t.Errorf("%s took %v, want at most %v", c.params, elapsed, c.limit)
 			}
 		}
 	}
-	began := time.Now()
+	start := time.Now()
 	a, text := s.get("/api/profile?table=t&column=price")
 	s.expect(a, text, 200)
-	fmt.Printf("profile %d ms\n", time.Since(began).Milliseconds())
+	fmt.Printf("profile %d ms\n", time.Since(start).Milliseconds())
 }
 
 // residentBytes returns the memory of this process, in bytes.

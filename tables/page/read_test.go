@@ -160,11 +160,11 @@ func TestRows(t *testing.T) {
 		}
 		a, text := s.post("/api/query", jsonOf(t, map[string]any{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT id FROM t" + where + " " + c.order}))
 		s.expect(a, text, 200)
-		whole := column(t, text, "id")
-		for _, offset := range []int{0, 1, 4000, 10_001, 14_900, 15_100, len(whole) - 11_000, len(whole) - 100, len(whole) - 1, len(whole), len(whole) + 7} {
+		wholeColumn := column(t, text, "id")
+		for _, offset := range []int{0, 1, 4000, 10_001, 14_900, 15_100, len(wholeColumn) - 11_000, len(wholeColumn) - 100, len(wholeColumn) - 1, len(wholeColumn), len(wholeColumn) + 7} {
 			offset := max(0, offset)
 			got, total := read(url.Values{"sort": {c.sort}, "filter": {c.filter}, "offset": {fmt.Sprint(offset)}, "limit": {"100"}})
-			want := whole[min(len(whole), offset):min(len(whole), offset+100)]
+			want := wholeColumn[min(len(wholeColumn), offset):min(len(wholeColumn), offset+100)]
 			if !slices.Equal(got, want) || total != c.total {
 				t.Errorf("%+v at offset %d: got %d rows of %s, %.80v; want %.80v", c, offset, len(got), total, got, want)
 			}

@@ -116,6 +116,7 @@ func (s *partdBackend) load(ctx context.Context, key string) (arrow.Table, error
 	return readTable(r)
 }
 
+// put stores the table under a new key, then the info that refers to this key, and then deletes the old table.
 func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 	_, oldData, err := s.get(ctx, i.Key)
 	if err != nil {
@@ -230,6 +231,7 @@ type tableBackend struct {
 
 const infoName = "partd.stage"
 
+// infoOf returns the info in a table's metadata, or nil if the table is not a result.
 func infoOf(t tables.TableInfo) (*Info, error) {
 	text, _ := t.Metadata[infoName].(string)
 	return parseInfo([]byte(text), t.Name)

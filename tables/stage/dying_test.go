@@ -20,6 +20,7 @@ type dyingStore struct {
 	changesLeft atomic.Int64
 }
 
+// change calls f, which changes the store, unless the store has died.
 func (d *dyingStore) change(f func() error) error {
 	if d.changesLeft.Add(-1) < 0 {
 		return errDead

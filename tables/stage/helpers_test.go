@@ -116,6 +116,7 @@ func specOf[T any](r *recipe, name string) stage.Spec[T] {
 	}
 }
 
+// recordRun counts a run of a stage, and calls onRun.
 func (r *recipe) recordRun(name string) error {
 	r.runs.add(name)
 	if r.onRun != nil {
@@ -202,6 +203,7 @@ func (r *recipe) pipeline() *stage.Stage[result] {
 
 const wantResult = `{"Sum":44,"Files":["0/0","0/10","1/1","1/11"]}`
 
+// run runs a pipeline, and returns its result as JSON.
 func run(t testing.TB, r *stage.Results, s *stage.Stage[result]) string {
 	t.Helper()
 	got, err := s.Run(t.Context(), r)
@@ -256,6 +258,7 @@ func openTables(t testing.TB, dir string) *tables.Store {
 	return s
 }
 
+// plan returns the steps that a pipeline's plan contains, as text.
 func plan(t testing.TB, r *stage.Results, s *stage.Stage[result]) string {
 	t.Helper()
 	steps, err := s.Plan(t.Context(), r)

@@ -108,6 +108,7 @@ type process struct {
 	stderr strings.Builder
 }
 
+// start starts this test program as a child process.
 func (c child) start(t testing.TB) *process {
 	t.Helper()
 	b, err := json.Marshal(c)
@@ -142,6 +143,7 @@ func (p *process) wait() (lines []string, err error) {
 	return lines, err
 }
 
+// waitForLine reads lines until the process prints the given one.
 func (p *process) waitForLine(t testing.TB, line string) {
 	t.Helper()
 	for p.lines.Scan() {
@@ -152,6 +154,7 @@ func (p *process) waitForLine(t testing.TB, line string) {
 	t.Fatalf("the process ended before it printed %q: %v %s", line, p.Wait(), p.stderr.String())
 }
 
+// killCount returns how often a test kills processes: the value of PARTD_KILLS, or defaultCount.
 func killCount(t testing.TB, defaultCount int) int {
 	t.Helper()
 	if text := os.Getenv("PARTD_KILLS"); text != "" {

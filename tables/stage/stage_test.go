@@ -28,6 +28,7 @@ func TestBackends(t *testing.T) {
 	}
 }
 
+// testStored checks that results that one run stores are used by runs with other Results on the same backend.
 func testStored(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	o, recipe, dir := newOptions(t), newRecipe(t), t.TempDir()
 	r := open(t, dir, o)

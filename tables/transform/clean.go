@@ -23,7 +23,7 @@ func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err
 		if err != nil {
 			return Result{}, err
 		}
-		return putKept(ctx, s, o, table, *o.Target, o.Mode, nil)
+		return putKeptRows(ctx, s, o, table, *o.Target, o.Mode, nil)
 	}
 	for range maxAttempts { // another replacement or compaction may commit first
 		r, err := cleanInPlace(ctx, s, o)
@@ -53,11 +53,11 @@ func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result
 			return Result{}, err
 		}
 	}
-	return putKept(ctx, s, o, table, from, tables.PutReplace, &info.Version)
+	return putKeptRows(ctx, s, o, table, from, tables.PutReplace, &info.Version)
 }
 
-// putKept puts the kept rows of a table, or of one of its versions.
-func putKept(ctx context.Context, s *tables.Store, o *CleanOptions, table *tables.Table, to TableName, m tables.PutMode, version *tables.Version) (Result, error) {
+// putKeptRows puts the kept rows of a table, or of one of its versions.
+func putKeptRows(ctx context.Context, s *tables.Store, o *CleanOptions, table *tables.Table, to TableName, m tables.PutMode, version *tables.Version) (Result, error) {
 	schema, err := table.Schema(ctx)
 	if err != nil {
 		return Result{}, err

@@ -79,7 +79,7 @@ type fillScan struct {
 	pass       int64
 	bin        int64 // next bin to fill
 	label      int64 // time of the label of bin
-	lastBin    int64 // last bin
+	lastBin    int64 // index of the last bin to fill
 	hasLast    bool  // a row was visited in this pass
 	lastTime   int64 // time of the last visited row
 	nextTime   int64 // time of the next row; not before label

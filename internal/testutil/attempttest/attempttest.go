@@ -1,4 +1,4 @@
-// Package attempttest tests that a store supports task attempts (see shuffle.Checksum and Verify).
+// Package attempttest tests that a store supports task attempts.
 package attempttest
 
 import (

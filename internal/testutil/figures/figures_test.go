@@ -20,7 +20,7 @@ func TestAppend(t *testing.T) {
 {"bench":"b","job":"sort","who":"other","value":0,"unit":"s","runs":0,"problem":"out of memory"}
 `
 	if err != nil || string(got) != want {
-		t.Errorf("the file contains (error %v)\n%s", err, got)
+		t.Errorf("reading the file: got error %v and\n%s\nwant\n%s", err, got, want)
 	}
 	if err := Append("", figure); err != nil {
 		t.Error("Append without a path:", err)

@@ -56,7 +56,7 @@ func Cases() []Case {
 		{"truncated frame", quick, sendTruncated},
 		{"endless MORE", greedy, sendEndless("x")},
 		{"endless empty frames", greedy, sendEndless("")},
-		{"endless empty messages", greedy, emptyMessages},
+		{"endless empty messages", greedy, sendEmptyMessages},
 		{"reserved flags", quick, closedAfterHandshake([]byte{0xf8, 3, 's', 'y', 'n'})},
 		{"one reserved flag", quick, closedAfterHandshake([]byte{0x08, 3, 's', 'y', 'n'})},
 		{"command with MORE", quick, closedAfterHandshake(command(flagMore, 2))},
@@ -81,16 +81,16 @@ func Cases() []Case {
 		{"READY without a socket type", quick, closedAfter(readyBody(""))},
 		{"unknown socket type", quick, closedAfter(greeting(3, "NULL"), ready("FROBNICATOR", ""))},
 		{"empty socket type", quick, closedAfter(readyBody(property("Socket-Type", "")))},
-		{"two peers with one identity", quick, oneIdentity},
-		{"PING", quick, ping},
-		{"odd append frames", quick, refusedWith("append", "odd", "v", "odd2")},
-		{"append of a key without a value", quick, refusedWith("append", "odd")},
-		{"iset with one frame", quick, refusedWith("iset", "odd")},
-		{"iset with three frames", quick, refusedWith("iset", "odd", "v", "w")},
-		{"unknown command", quick, refusedWith("frobnicate", "odd", "v")},
-		{"a command's beginning", quick, refusedWith("appen", "odd", "v")},
-		{"empty command", quick, refusedWith("", "odd", "v")},
-		{"empty message", quick, refusedWith("")},
+		{"two peers with one identity", quick, useSameIdentity},
+		{"PING", quick, checkPing},
+		{"odd append frames", quick, expectError("append", "odd", "v", "odd2")},
+		{"append of a key without a value", quick, expectError("append", "odd")},
+		{"iset with one frame", quick, expectError("iset", "odd")},
+		{"iset with three frames", quick, expectError("iset", "odd", "v", "w")},
+		{"unknown command", quick, expectError("frobnicate", "odd", "v")},
+		{"a command's beginning", quick, expectError("appen", "odd", "v")},
+		{"empty command", quick, expectError("", "odd", "v")},
+		{"empty message", quick, expectError("")},
 		{"get of no keys", quick, expectAnswer([]string{"ack"}, "get")},
 		{"append of nothing", quick, expectAnswer([]string{"ack"}, "append")},
 		{"delete of nothing", quick, expectAnswer([]string{"ack"}, "delete")},
@@ -101,9 +101,9 @@ func Cases() []Case {
 		{"message that stops half-way", slow, closedAfterHandshake(frame(flagMore, "append"), falseHeader(flagMore, 1000), []byte("half"))},
 		{"message without its last frame", slow, closedAfterHandshake(frame(flagMore, "append"), frame(flagMore, "k"))},
 		{"header that stops half-way", slow, closedAfterHandshake(falseHeader(0, 5)[:5])},
-		{"peer that never reads", slow, neverReads},
+		{"peer that never reads", slow, neverRead},
 		{"too many connections", greedy, openTooMany},
-		{"close without the right", quick, refusedWith("close")},
+		{"close without the right", quick, expectError("close")},
 		{"HTTP", quick, closedAfter([]byte("POST /partd HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"), make([]byte, 64))},
 		{"TLS", quick, closedAfter([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), []byte(strings.Repeat("\x5a\x13", 256)))},
 		{"random bytes", quick, closedAfter([]byte(strings.Repeat("\xa7\x01\x5e\xff\x00\x39\x7f\x02", 64)))},
@@ -215,7 +215,7 @@ func sendEndless(body string) func(context.Context, *Target) error {
 
 // sendEmptyMessages sends messages of one empty frame, and reads the answers. Each answer is an error,
 // and only the sender bears the cost.
-func emptyMessages(ctx context.Context, t *Target) error {
+func sendEmptyMessages(ctx context.Context, t *Target) error {
 	return withPeer(ctx, t, func(p *Peer) error {
 		for range 1000 {
 			if err := p.Send(""); err != nil {

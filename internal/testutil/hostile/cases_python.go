@@ -11,7 +11,7 @@ import (
 
 // expectError sends a request of Python's protocol. The server must answer with an error and change
 // nothing, and the connection must remain usable.
-func refusedWith(request ...string) func(context.Context, *Target) error {
+func expectError(request ...string) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		err := withPeer(ctx, t, func(p *Peer) error {
 			if err := p.Ask([]string{"ack"}, "syn"); err != nil {
@@ -52,7 +52,7 @@ func expectAnswer(want []string, request ...string) func(context.Context, *Targe
 }
 
 // useSameIdentity opens two connections with the same identity, which the server must not mix up.
-func oneIdentity(ctx context.Context, t *Target) error {
+func useSameIdentity(ctx context.Context, t *Target) error {
 	var peers [2]*Peer
 	for i := range peers {
 		p, err := Dial(ctx, t.Network, t.Address, t.Patience)
@@ -93,13 +93,13 @@ func oneIdentity(ctx context.Context, t *Target) error {
 	return errors.Join(errs...)
 }
 
-func ping(ctx context.Context, t *Target) error {
+func checkPing(ctx context.Context, t *Target) error {
 	return withPeer(ctx, t, func(p *Peer) error {
 		for _, text := range []string{"", "context", strings.Repeat("c", 16)} {
 			if err := p.Raw(frame(flagCommand, "\x04PING\x00\x64"+text)); err != nil {
 				return err
 			}
-			flags, body, err := p.frame()
+			flags, body, err := p.readFrame()
 			if err != nil {
 				return fmt.Errorf("PING with context %q: %w", text, err)
 			}
@@ -112,7 +112,7 @@ func ping(ctx context.Context, t *Target) error {
 }
 
 // neverRead sends requests without reading the answers. Meanwhile, the server must serve other peers.
-func neverReads(ctx context.Context, t *Target) error {
+func neverRead(ctx context.Context, t *Target) error {
 	value := strings.Repeat("large ", 10_000)
 	if err := withPeer(ctx, t, func(p *Peer) error {
 		return p.Ask([]string{"ack"}, "iset", "never read", value)

@@ -95,7 +95,7 @@ func (p *Peer) ReadGreeting() error {
 	if greeting[0] != 0xff || greeting[9] != 0x7f || greeting[10] != 3 {
 		return fmt.Errorf("the server's greeting is %x", greeting[:12])
 	}
-	flags, body, err := p.frame()
+	flags, body, err := p.readFrame()
 	if err != nil {
 		return fmt.Errorf("the server's READY: %w", err)
 	}
@@ -111,7 +111,7 @@ func (p *Peer) Send(frames ...string) error { return p.Raw(Message(frames...)) }
 func (p *Peer) Receive() ([]string, error) {
 	var frames []string
 	for {
-		flags, body, err := p.frame()
+		flags, body, err := p.readFrame()
 		if err != nil {
 			return nil, err
 		}
@@ -131,7 +131,7 @@ func (p *Peer) Receive() ([]string, error) {
 // maxReply is the maximum length of a frame from the server.
 const maxReply = 1 << 30
 
-func (p *Peer) frame() (flags byte, body []byte, err error) {
+func (p *Peer) readFrame() (flags byte, body []byte, err error) {
 	if flags, err = p.reader.ReadByte(); err != nil {
 		return 0, nil, err
 	}
@@ -239,7 +239,7 @@ func property(name, value string) string {
 	return string(b) + value
 }
 
-// frame returns a frame with flags, in the long form if needed.
+// readFrame returns a frame with flags, in the long form if needed.
 func frame(flags byte, body string) []byte {
 	if len(body) < 256 {
 		return append([]byte{flags, byte(len(body))}, body...)

@@ -36,7 +36,7 @@ type Layer struct {
 // Package holds the fields of go list's output that this package uses.
 type Package struct {
 	ImportPath string
-	Doc        string // first sentence
+	Doc        string // first sentence of the package comment
 	GoFiles    []string
 	CgoFiles   []string
 	Imports    []string

@@ -23,7 +23,7 @@ type Process struct {
 	cmd    *exec.Cmd
 	stderr tail
 	done   chan struct{} // closed when the process has exited
-	err    error         // from cmd.Wait, once done is closed
+	err    error         // result of cmd.Wait; set before done is closed
 }
 
 // startTimeout limits the time until a server is ready. Recovering a store can take long.

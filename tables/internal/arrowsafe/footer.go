@@ -116,7 +116,7 @@ func (c *claims) schema() error {
 // node reads a node, and hides its logical type if that is unknown. It returns the length of the node's name and
 // the number of its children.
 func (c *claims) node() (name int, children int32, ok bool) {
-	whole := *c
+	original := *c
 	ok = c.eachField(func(id int16, kind byte) bool {
 		before, ok := len(*c), false
 		switch {
@@ -133,7 +133,7 @@ func (c *claims) node() (name int, children int32, ok bool) {
 				known = id > 0 && id <= maxLogical && id != logicalUnset
 				return c.skip(kind, 3)
 			})
-			if head := &whole[len(whole)-before-1]; !known && *head&15 == structure {
+			if head := &original[len(original)-before-1]; !known && *head&15 == structure {
 				*head += 1 << 4 // change the field's ID to the next one, which is unassigned
 			} else if !known { // the ID is a separate zigzag number, so 2 adds 1
 				*head += 2

@@ -99,31 +99,31 @@ change the settings of an existing table, use the command settings.`,
 
 // openInput opens a file, or the standard input if name is "-". It returns the file's size, or -1 if the
 // size is unknown.
-func (a *app) openInput(name string, format formats.Format) (in *formats.Input, total int64, err error) {
-	in = &formats.Input{Name: name, File: a.in, Format: format}
+func (a *app) openInput(name string, format formats.Format) (input *formats.Input, total int64, err error) {
+	input = &formats.Input{Name: name, File: a.in, Format: format}
 	if name == "-" {
-		in.Name = "standard input"
+		input.Name = "standard input"
 		if format == "" {
 			return nil, 0, cliutil.Usagef("standard input needs --format: csv, jsonl, parquet or arrow")
 		}
 	} else if format == "" {
-		if in.Format, err = formats.ByName(name); err != nil {
+		if input.Format, err = formats.ByName(name); err != nil {
 			return nil, 0, cliutil.UsageError{Err: err}
 		}
 	}
-	if err := checkFormat(in.Format, false); err != nil {
+	if err := checkFormat(input.Format, false); err != nil {
 		return nil, 0, err
 	}
 	if name != "-" {
-		if in.File, err = os.Open(name); err != nil {
+		if input.File, err = os.Open(name); err != nil {
 			return nil, 0, err
 		}
 	}
 	total = -1
-	if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
+	if info, err := input.File.Stat(); err == nil && info.Mode().IsRegular() {
 		total = info.Size()
 	}
-	return in, total, nil
+	return input, total, nil
 }
 
 func checkFormat(f formats.Format, isOutput bool) error {

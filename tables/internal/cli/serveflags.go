@@ -32,7 +32,7 @@ type serveConfig struct {
 	noTail, readOnly                       bool
 	foldEvery                              time.Duration
 
-	// The listening address, set by finish. For a Unix socket, hostName is its path.
+	// The listening address, set by parseAddress. For a Unix socket, hostName is its path.
 	scheme, hostName string
 	portNumber       int
 }

@@ -103,19 +103,19 @@ func compareWithLibrary(t testing.TB, content []byte) (failed, copied int) {
 // refuse it.
 func TestPlainDamaged(t *testing.T) {
 	random := rand.New(rand.NewPCG(35, 3))
-	for version, whole := range fewPages(t) {
-		if failed, copied := compareWithLibrary(t, whole); failed != 0 || copied != 2 {
+	for version, undamaged := range fewPages(t) {
+		if failed, copied := compareWithLibrary(t, undamaged); failed != 0 || copied != 2 {
 			t.Fatalf("version %d: %d columns were refused, and %d copied, want 0 and 2", version+1, failed, copied)
 		}
-		end := len(whole) - 8 - int(binary.LittleEndian.Uint32(whole[len(whole)-8:])) // the end of the pages
+		end := len(undamaged) - 8 - int(binary.LittleEndian.Uint32(undamaged[len(undamaged)-8:])) // the end of the pages
 		failed, copied := 0, 0
-		for at := 0; at < len(whole)-8; at++ {
-			changed := []byte{whole[at] - 1, whole[at] - 2, whole[at] + 2} // zigzag encoding doubles numbers
+		for at := 0; at < len(undamaged)-8; at++ {
+			changed := []byte{undamaged[at] - 1, undamaged[at] - 2, undamaged[at] + 2} // zigzag encoding doubles numbers
 			if at > end {
 				changed, at = []byte{byte(random.Uint32())}, at+4
 			}
 			for _, v := range changed {
-				content := bytes.Clone(whole)
+				content := bytes.Clone(undamaged)
 				content[at] = v
 				moreFailed, moreCopied := compareWithLibrary(t, content)
 				failed, copied = failed+moreFailed, copied+moreCopied

@@ -38,7 +38,7 @@ func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.
 	return tasks, err
 }
 
-// planned caches the files of table versions that are in memory, by weak pointers to the versions, which never change.
+// cachedTasks caches the files of table versions that are in memory, by weak pointers to the versions, which never change.
 // Reading the files from the manifests takes longer than reading a thousand rows, because the manifests' schema is parsed
 // each time.
 var (

@@ -275,7 +275,7 @@ func (a answer) number(names ...string) int64 {
 	return i
 }
 
-// intFromEnv returns the number in an environment variable, or otherwise if the variable contains none.
+// intFromEnv returns the number in an environment variable, or defaultValue if the variable contains none.
 func intFromEnv(name string, defaultValue int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
 		return n

@@ -118,6 +118,7 @@ type isolatedFile struct {
 	remaining int64 // how many more values the file can contain
 }
 
+// nextBatch returns the next batch from the process, or nil after the last.
 func (a *isolatedFile) nextBatch() (arrow.RecordBatch, error) {
 	b, err := a.batches.Next()
 	if err = a.explain(err); b == nil || err != nil {

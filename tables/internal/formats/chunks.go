@@ -34,7 +34,7 @@ type text struct {
 	size           int      // size of chunks in bytes, unless a record is longer
 
 	block       []byte        // data that was read but is not in a chunk yet
-	line        int64         // number of lines before block
+	linesBefore int64         // number of lines before block
 	eof         bool          // whether the end of the file was read
 	largeBuffer []byte        // buffer for long records
 	allUsed     chan struct{} // closed when all earlier chunks have been used
@@ -42,10 +42,10 @@ type text struct {
 
 // chunk is a sequence of whole records in a text.
 type chunk struct {
-	data []byte
-	line int64         // number of lines before the chunk
-	turn chan struct{} // closed when all earlier chunks have been used
-	used chan struct{} // must be closed when this chunk has been used
+	data        []byte
+	linesBefore int64         // number of lines before the chunk
+	turn        chan struct{} // closed when all earlier chunks have been used
+	used        chan struct{} // must be closed when this chunk has been used
 }
 
 // newText returns a text. If its format has a header, newText reads the header.
@@ -77,9 +77,9 @@ func (t *text) nextChunk(ctx context.Context) (chunk, error) {
 	if length == 0 {
 		return chunk{}, io.EOF
 	}
-	c := chunk{t.block[:length], t.line, t.allUsed, make(chan struct{})}
+	c := chunk{t.block[:length], t.linesBefore, t.allUsed, make(chan struct{})}
 	t.block, t.allUsed = t.block[length:], c.used
-	t.line += int64(bytes.Count(c.data, []byte("\n")))
+	t.linesBefore += int64(bytes.Count(c.data, []byte("\n")))
 	return c, nil
 }
 
@@ -87,7 +87,7 @@ func (t *text) nextChunk(ctx context.Context) (chunk, error) {
 // chunks have been used, so that only one such record is in memory.
 func (t *text) fill(ctx context.Context) error {
 	if len(t.block) > t.maxRecordBytes {
-		return fmt.Errorf("%s, line %d: %w", t.in.Name, t.line+1, t.errTooLong)
+		return fmt.Errorf("%s, line %d: %w", t.in.Name, t.linesBefore+1, t.errTooLong)
 	}
 	size := t.size
 	var block []byte // with capacity for a final newline
@@ -107,7 +107,7 @@ func (t *text) fill(ctx context.Context) error {
 	added, err := io.ReadFull(t.r, block[n:])
 	t.eof = err == io.EOF || err == io.ErrUnexpectedEOF
 	if err != nil && !t.eof {
-		return fmt.Errorf("%s, after line %d: %w", t.in.Name, t.line+1, err)
+		return fmt.Errorf("%s, after line %d: %w", t.in.Name, t.linesBefore+1, err)
 	}
 	t.block = block[:n+added]
 	if t.eof && len(t.block) > 0 && !bytes.HasSuffix(t.block, []byte("\n")) {

@@ -21,7 +21,7 @@ type csvRows struct {
 }
 
 func (t *text) csvRows(c chunk) *csvRows {
-	rows := &csvRows{in: t.in, split: records.NewFieldSplitter(t.layout, t.names), names: t.names, linesBefore: c.line}
+	rows := &csvRows{in: t.in, split: records.NewFieldSplitter(t.layout, t.names), names: t.names, linesBefore: c.linesBefore}
 	rows.split.Feed(c.data, true)
 	return rows
 }
@@ -66,7 +66,7 @@ func (t *text) readHeader(ctx context.Context) error {
 		}
 		seen[name] = true
 	}
-	t.line = split.Line - 1 + int64(bytes.Count(split.Record, []byte("\n")))
+	t.linesBefore = split.Line - 1 + int64(bytes.Count(split.Record, []byte("\n")))
 	t.block = first.data[split.Pos() : len(first.data)+len(t.block)]
 	return nil
 }
@@ -119,6 +119,7 @@ func (c *csvRows) values() [][]byte {
 	return c.split.Values
 }
 
+// inferColumns excludes the types that do not fit the values in the remaining records.
 func (c *csvRows) inferColumns(root *column) error {
 	for {
 		if err := c.next(); err == io.EOF {

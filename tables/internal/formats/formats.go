@@ -193,6 +193,7 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 	}), nil
 }
 
+// parquetBatches opens a Parquet file, and returns its batches and the columns to convert them to.
 func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.RecordReader, columns *arrow.Schema, err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -133,19 +133,19 @@ func TestFirstErrorInOrder(t *testing.T) {
 		last, check := int64(-1), goroutineCheck(t)
 		err := all.forEachChunk(t.Context(), 4, func(ctx context.Context, c chunk) error {
 			switch {
-			case c.line == 50:
+			case c.linesBefore == 50:
 				time.Sleep(time.Millisecond)
 				panic("at 50")
-			case c.line > 50:
-				return fmt.Errorf("at %d", c.line)
+			case c.linesBefore > 50:
+				return fmt.Errorf("at %d", c.linesBefore)
 			}
 			if err := canceled.Wait(ctx, c.turn); err != nil {
 				return err
 			}
-			if c.line != last+1 {
-				t.Errorf("the chunk after line %d had its turn after the chunk after line %d", c.line, last)
+			if c.linesBefore != last+1 {
+				t.Errorf("the chunk after line %d had its turn after the chunk after line %d", c.linesBefore, last)
 			}
-			last = c.line
+			last = c.linesBefore
 			return nil
 		})
 		if err == nil || err.Error() != "x.jsonl: the file is damaged: at 50" || last != 49 {

@@ -117,6 +117,7 @@ func (c *column) inferValue(j *jsonText, depth int) error {
 	return nil
 }
 
+// inferObject infers the types of an object's members. At depth 0, the members are the columns of a row.
 func (c *column) inferObject(j *jsonText, depth int) error {
 	for n := 0; ; n++ {
 		name, more, err := j.member()

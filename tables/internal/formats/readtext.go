@@ -28,7 +28,7 @@ func (t *text) rows(c chunk) rows {
 	if t.layout.Format == records.CSV {
 		return t.csvRows(c)
 	}
-	return &lines{in: t.in, remaining: c.data, line: c.line}
+	return &lines{in: t.in, remaining: c.data, line: c.linesBefore}
 }
 
 // readText reads a text twice: first to infer the types, then to read the rows.

@@ -84,7 +84,8 @@ func (r random) integer(bits int) int64 {
 	return int64(r.IntN(200) - 100)
 }
 
-func (r random) within(limit int64) int64 { return min(max(r.integer(64)%limit, -limit), limit) }
+// integerWithin returns a random integer from -limit to limit.
+func (r random) integerWithin(limit int64) int64 { return min(max(r.integer(64)%limit, -limit), limit) }
 
 func (r random) float() float64 {
 	special := []float64{math.NaN(), math.Inf(1), math.Inf(-1), math.Copysign(0, -1), 0, math.MaxFloat64, math.SmallestNonzeroFloat64, 1 << 53, 1 << 60, 1e21, 0.1, 16777217}
@@ -143,9 +144,9 @@ func (r random) addValue(b array.Builder, t arrow.DataType) {
 	case *array.FixedSizeBinaryBuilder:
 		b.Append([]byte("\x00\xff" + "abcdefghijklmnop")[:t.(*arrow.FixedSizeBinaryType).ByteWidth])
 	case *array.Decimal32Builder:
-		b.Append(decimal.Decimal32(r.within(9999999)))
+		b.Append(decimal.Decimal32(r.integerWithin(9999999)))
 	case *array.Decimal64Builder:
-		b.Append(decimal.Decimal64(r.within(999999999999999)))
+		b.Append(decimal.Decimal64(r.integerWithin(999999999999999)))
 	case *array.Decimal128Builder:
 		values := []decimal128.Num{decimal128.GetMaxValue(t.(arrow.DecimalType).GetPrecision()), decimal128.FromI64(r.integer(64)), decimal128.FromI64(100)}
 		n := values[r.IntN(len(values))]
@@ -156,14 +157,14 @@ func (r random) addValue(b array.Builder, t arrow.DataType) {
 	case *array.Date32Builder:
 		b.Append(arrow.Date32(r.integer(32)))
 	case *array.Date64Builder: // values that fit the stored type
-		b.Append(arrow.Date64(r.within(1e8) * 86_400_000)) // whole days
+		b.Append(arrow.Date64(r.integerWithin(1e8) * 86_400_000)) // whole days
 	case *array.Time32Builder:
 		b.Append(arrow.Time32(r.Int64N(86400 * int64(1e9) / int64(t.(*arrow.Time32Type).Unit.Multiplier()))))
 	case *array.Time64Builder:
 		b.Append(arrow.Time64(r.Int64N(86400 * int64(1e9) / int64(t.(*arrow.Time64Type).Unit.Multiplier()))))
 	case *array.TimestampBuilder:
 		limits := map[arrow.TimeUnit]int64{arrow.Second: 9e12, arrow.Millisecond: 9e15, arrow.Microsecond: math.MaxInt64, arrow.Nanosecond: math.MaxInt64}
-		b.Append(arrow.Timestamp(r.within(limits[t.(*arrow.TimestampType).Unit])))
+		b.Append(arrow.Timestamp(r.integerWithin(limits[t.(*arrow.TimestampType).Unit])))
 	case *array.DurationBuilder:
 		b.Append(arrow.Duration(r.integer(64)))
 	case *array.StructBuilder:
@@ -297,6 +298,7 @@ func TestFormatsKeepTables(t *testing.T) {
 	}
 }
 
+// checkRoundTrip puts random rows with a schema into a table, and checks that every format can export and import them.
 func checkRoundTrip(t *testing.T, r random, bucket *tables.Bucket, schema *arrow.Schema) {
 	t.Helper()
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
@@ -354,7 +356,7 @@ func checkRoundTrip(t *testing.T, r random, bucket *tables.Bucket, schema *arrow
 		_, got := rowsOf(t, table)
 		for i := range max(len(got), len(want)) {
 			if i >= len(got) || i >= len(want) || got[i] != want[i] {
-				t.Errorf("%s of %v: read %d rows, want %d; the first difference is in row %d:\n%.2000s\nwant\n%.2000s", format, schema, len(got), len(want), i, append(got, "none")[i], append(want, "none")[i])
+				t.Errorf("%s with the schema %v: read %d rows, want %d; the first difference is in row %d:\n%.2000s\nwant\n%.2000s", format, schema, len(got), len(want), i, append(got, "none")[i], append(want, "none")[i])
 				break
 			}
 		}

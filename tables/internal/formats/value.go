@@ -47,7 +47,7 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 	case *array.MapBuilder:
 		t := f.Type.(*arrow.MapType)
 		key, item := t.KeyField(), t.ItemField()
-		key.Name, item.Name = "key", "value" // whatever names the map's type has
+		key.Name, item.Name = "key", "value" // regardless of the names in the map's type
 		a.fields = newFields("part", []arrow.Field{key, item}, func(i int) array.Builder { return []array.Builder{b.KeyBuilder(), b.ItemBuilder()}[i] })
 	case array.ListLikeBuilder:
 		a.elem = newAdder(b.ValueBuilder(), f.Type.(arrow.ListLikeType).ElemField())

@@ -31,7 +31,7 @@ type Struct struct {
 
 var structs sync.Map // *Struct by reflect.Type
 
-// ForType returns the Struct of a type. Its error names a field that cannot be a column.
+// ForType returns the Struct of a type. If a field cannot be a column, the error names the field.
 func ForType(t reflect.Type) (*Struct, error) {
 	if s, ok := structs.Load(t); ok {
 		return s.(*Struct), nil
@@ -68,9 +68,9 @@ func parseStruct(t reflect.Type, depth int) (*Struct, error) {
 func (s *Struct) addFields(t reflect.Type, index []int, depth int) (columns []arrow.Field, err error) {
 	for i := range t.NumField() {
 		f := t.Field(i)
-		tag, tagged := f.Tag.Lookup("arrow")
+		tag, hasTag := f.Tag.Lookup("arrow")
 		fieldIndex := append(index[:len(index):len(index)], i)
-		if f.Anonymous && !tagged && f.Type.Kind() == reflect.Struct && f.Type != timeType && !isSQLNull(f.Type) {
+		if f.Anonymous && !hasTag && f.Type.Kind() == reflect.Struct && f.Type != timeType && !isSQLNull(f.Type) {
 			embedded, err := s.addFields(f.Type, fieldIndex, depth)
 			if err != nil {
 				return nil, err

@@ -126,6 +126,8 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	return c, c.fs.SyncDir(dir)
 }
 
+// openSQLite opens the catalog's database in a directory, with one pool of connections for transactions that write and one
+// for reads.
 func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, lookupCache *answers, err error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil { // SQLite always uses the real file system
 		return nil, nil, nil, err

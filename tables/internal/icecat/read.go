@@ -159,7 +159,7 @@ func (i fileInfo) IsDir() bool { return i.info.Mode.IsDir() }
 
 func (i fileInfo) Sys() any { return nil }
 
-// Check returns an error unless a file with n bytes and the given hash matches w.
+// Check returns an error unless a file with the given size and hash matches w.
 func (w WrittenFile) Check(size int64, hash xxh3.Uint128) error {
 	switch {
 	case size > w.Size:
@@ -196,8 +196,8 @@ func (c *Catalog) MetadataSize(ctx context.Context, namespace, name string) (int
 	if err != nil {
 		return 0, err
 	}
-	written, recorded, err := c.FileAt(ctx, location)
-	if err != nil || recorded {
+	written, isRecorded, err := c.FileAt(ctx, location)
+	if err != nil || isRecorded {
 		return written.Size, err
 	}
 	p, err := c.local(location)
@@ -219,12 +219,12 @@ func (f *FileIO) readChecked(location string, file vfs.File, size int64) (io.Rea
 	if ext != ".avro" && (ext != ".json" || f.cat.root != "") {
 		return file, nil
 	}
-	written, recorded, err := f.cat.FileAt(context.Background(), location)
-	if err != nil || recorded && f.cat.root != "" {
+	written, isRecorded, err := f.cat.FileAt(context.Background(), location)
+	if err != nil || isRecorded && f.cat.root != "" {
 		return file, err
 	}
 	limit := int64(maxManifestBytes)
-	if !recorded && size > limit {
+	if !isRecorded && size > limit {
 		return nil, fmt.Errorf("%w: it is larger than %d bytes", ErrContent, limit)
 	}
 	b := make([]byte, size)
@@ -232,7 +232,7 @@ func (f *FileIO) readChecked(location string, file vfs.File, size int64) (io.Rea
 		return nil, err
 	}
 	switch {
-	case recorded:
+	case isRecorded:
 		err = written.Check(size, xxh3.Hash128(b))
 	case ext == ".avro" && !f.skipVet && !f.wrote(location):
 		if err = f.vet(location, b); err != nil {

@@ -80,7 +80,7 @@ func TestMessages(t *testing.T) {
 					start, _ := lists.ValueOffsets(i)
 					switch text := lists.ListValues().(*array.String); {
 					case numbers.Value(i) != int64(next), lists.IsNull(i) != (next%3 == 0):
-						t.Fatalf("row %d has the number %d or a wrong null", next, numbers.Value(i))
+						t.Fatalf("row %d has the number %d, or its list is wrongly null or wrongly not null", next, numbers.Value(i))
 					case lists.IsValid(i) && text.Value(int(start)) != fmt.Sprintf("%0*d", c.width, next):
 						t.Fatalf("row %d has the text %s", next, text.Value(int(start)))
 					}

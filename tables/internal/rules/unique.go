@@ -149,7 +149,7 @@ func (u *uniqueKeys) finish(ctx context.Context, r *ruleCheck) error {
 	if err := u.writer.Close(); err != nil {
 		return err
 	}
-	addBad := func(record []byte) {
+	addViolation := func(record []byte) {
 		r.Count++
 		r.Rows = append(r.Rows, BadRow{int64(binary.BigEndian.Uint64(record)) + 1, string(record[8:])})
 		if len(r.Rows) >= 2*maxBadRows {
@@ -170,9 +170,9 @@ func (u *uniqueKeys) finish(ctx context.Context, r *ruleCheck) error {
 			case !block.SameKey(i):
 				firstRecord = firstRecord[:0]
 			case !inTable:
-				addBad(record)
+				addViolation(record)
 			case len(firstRecord) > 0:
-				addBad(firstRecord)
+				addViolation(firstRecord)
 				firstRecord = firstRecord[:0]
 			}
 		}

@@ -24,7 +24,7 @@ type Caster struct {
 	migratedSchema *arrow.Schema                                      // schema of migrate's results
 }
 
-// NewCaster returns a Caster from a schema to stored types. Its error is an [Error].
+// NewCaster returns a Caster from a schema to stored types. If it fails, the error is an [Error].
 func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 	stored, err := Stored(from)
 	if err != nil {
@@ -100,9 +100,9 @@ func (c *Caster) Missing() (names []string) {
 
 // WithMigration returns a Caster for batches with another schema, which migrate converts to c's schema.
 func (c *Caster) WithMigration(from *arrow.Schema, migrate func(arrow.RecordBatch) (arrow.RecordBatch, error)) *Caster {
-	migrating := *c
-	migrating.From, migrating.migrate, migrating.migratedSchema = from, migrate, c.From
-	return &migrating
+	copied := *c
+	copied.From, copied.migrate, copied.migratedSchema = from, migrate, c.From
+	return &copied
 }
 
 // CanPromote reports whether a stored column's type can change from one type to the other: by Iceberg's type promotion, or from

@@ -281,7 +281,7 @@ func TestFilterOfNanoseconds(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := read(t, s.Bucket(""), "x", &tables.ScanOptions{Filter: e}); got != "time64[ns]"+want {
-			t.Errorf("%s: %s, want%s", text, got, want)
+			t.Errorf("reading rows where %s returned %s, want%s", text, got, want)
 		}
 	}
 }
@@ -316,7 +316,7 @@ func TestFilterOfBoolsAndZeros(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := read(t, s.Bucket(""), "x", &tables.ScanOptions{Filter: e}); got != "int64"+want {
-			t.Errorf("%s: %s, want%s", text, got, want)
+			t.Errorf("reading rows where %s returned %s, want%s", text, got, want)
 		}
 	}
 }

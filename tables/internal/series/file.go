@@ -69,13 +69,13 @@ func (s *Series) Overlapping(ctx context.Context, bounds ...*sorted.Bounds) (fil
 }
 
 // OverlappingFiles returns the files whose times overlap the times of any file in others.
-func OverlappingFiles(files, others []*File) (touching []*File) {
+func OverlappingFiles(files, others []*File) (overlapping []*File) {
 	for _, f := range files {
 		if slices.ContainsFunc(others, func(o *File) bool { return f.Bounds.Overlaps(o.Bounds) }) {
-			touching = append(touching, f)
+			overlapping = append(overlapping, f)
 		}
 	}
-	return touching
+	return overlapping
 }
 
 // spanOf returns bounds that include all files, or nil if any bounds are unknown.
@@ -92,9 +92,9 @@ func spanOf(files []*File) *sorted.Bounds {
 
 // Bounds returns the bounds of a file's times, or nil if they are unknown.
 func (s *Series) Bounds(f iceberg.DataFile) *sorted.Bounds {
-	low, okLow := bound(f.LowerBoundValues()[s.IDs[0]])
-	high, okHigh := bound(f.UpperBoundValues()[s.IDs[0]])
-	if nulls, known := f.NullValueCounts()[s.IDs[0]]; !okLow || !okHigh || !known || nulls > 0 {
+	low, hasLow := bound(f.LowerBoundValues()[s.IDs[0]])
+	high, hasHigh := bound(f.UpperBoundValues()[s.IDs[0]])
+	if nulls, known := f.NullValueCounts()[s.IDs[0]]; !hasLow || !hasHigh || !known || nulls > 0 {
 		return nil
 	}
 	return &sorted.Bounds{Lowest: low, Highest: high}

@@ -148,6 +148,7 @@ func (c *cursor) firstKeyAt(row int) int64 {
 	return -1 << 63
 }
 
+// run merges all rows into out, one run of rows from the same source at a time.
 func (m *merge) run(ctx context.Context) error {
 	for !m.out.stopped {
 		if err := canceled.Err(ctx); err != nil {

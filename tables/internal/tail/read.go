@@ -38,6 +38,7 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 	return rows, nil
 }
 
+// readEpoch returns an epoch's batches, from memory or from the store. The caller must release them.
 func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
 	if e.inMemory && len(e.pending) == 0 {
 		return retainAll(e.batches), nil

@@ -65,22 +65,23 @@ func (s *syncTest) waitForSync() {
 	}
 }
 
-// append appends a row to a table, and returns when the store has acknowledged it.
+// append appends a row to a log, and returns a channel for the error of the append's sync.
 func (s *syncTest) append(ctx context.Context, l *Log, id string) (outcome chan error) {
 	s.t.Helper()
 	f, err := new(Encoder).Encode(s.rows.Schema(), []arrow.RecordBatch{s.rows}, id)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	appended, err := l.Append(ctx, f, time.Now())
+	receipt, err := l.Append(ctx, f, time.Now())
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	outcome = make(chan error, 1)
-	go func() { outcome <- appended.Sync(ctx) }()
+	go func() { outcome <- receipt.Sync(ctx) }()
 	return outcome
 }
 
+// expectWaiting checks that none of the appends has ended.
 func (s *syncTest) expectWaiting(outcomes ...chan error) {
 	s.t.Helper()
 	time.Sleep(20 * time.Millisecond)
@@ -91,11 +92,12 @@ func (s *syncTest) expectWaiting(outcomes ...chan error) {
 	}
 }
 
+// expectOutcomes waits until the appends end, and checks that each returned want.
 func (s *syncTest) expectOutcomes(want error, outcomes ...chan error) {
 	s.t.Helper()
 	for _, outcome := range outcomes {
 		if err := <-outcome; !errors.Is(err, want) || err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
-			s.t.Fatalf("outcome %v, want %v", err, want)
+			s.t.Fatalf("an append returned %v, want %v", err, want)
 		}
 	}
 }

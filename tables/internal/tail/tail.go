@@ -79,8 +79,8 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memo
 			return nil, err
 		}
 	}
-	w, id, ok := strings.Cut(string(values[0]), " ")
-	if !ok || w != warehouse || len(id) < idLen {
+	storedWarehouse, id, ok := strings.Cut(string(values[0]), " ")
+	if !ok || storedWarehouse != warehouse || len(id) < idLen {
 		return nil, fmt.Errorf("the tail belongs to another directory: use a separate tail for each directory")
 	}
 	s.id = id[:idLen]

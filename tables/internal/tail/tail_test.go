@@ -39,11 +39,11 @@ func appendTo(ctx context.Context, l *Log, schema *arrow.Schema, id string, time
 	if err != nil {
 		return err
 	}
-	appended, err := l.Append(ctx, f, timestamp)
+	receipt, err := l.Append(ctx, f, timestamp)
 	if err != nil {
 		return err
 	}
-	return appended.Sync(ctx)
+	return receipt.Sync(ctx)
 }
 
 // TestMessages checks that the stored messages form one Arrow stream, equal to payloads encoded
