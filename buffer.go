@@ -68,7 +68,7 @@ type Buffer struct {
 	isFlushing    bool  // a background flush is running
 	failures      int   // background flushes that failed
 	flushErr      error // error of the last failed background flush
-	isBlocked     bool  // no other operation may begin
+	isBlocked     bool  // Drop or Close runs alone, so no other operation may begin
 	isClosing     bool  // only Close may begin
 	closed        bool
 }
@@ -115,7 +115,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 		b.index.Val(id).size = info.Size
 		b.bytes += info.Size
 	}
-	// The index cannot represent a key without bytes, so move it to the slow store.
+	// The index cannot represent a key with an empty value, so move such keys to the slow store.
 	for _, key := range empty {
 		if err := SetOnce(ctx, slow, key, nil); err != nil {
 			return fail(fmt.Errorf("moving a key with an empty value to the slow store: %w", err))
@@ -168,8 +168,8 @@ func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 	return err
 }
 
-// errCrowded means that an admitted batch must go to the slow store, because it would make a
-// key larger than one move may append.
+// errCrowded means that an admitted batch must go directly to the slow store, because it would
+// make a key too large to move to the slow store in one append.
 var errCrowded = errors.New("too much for one key")
 
 // appendDirectly appends a batch that is too large for the buffer directly to the slow store.
@@ -203,8 +203,8 @@ func (b *Buffer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return b.join(ctx, keys, pinned, b.slow.Get)
 }
 
-// join returns the values of pinned or held keys. It reads the fast store first, then
-// calls getSlow, and appends the fast values to the slow ones.
+// join returns the values of keys that the caller has pinned or holds. It reads the fast
+// store first, then calls getSlow, and appends the fast values to the slow ones.
 func (b *Buffer) join(ctx context.Context, keys []string, parts []bufferPart,
 	getSlow func(context.Context, ...string) ([][]byte, error),
 ) ([][]byte, error) {
@@ -371,8 +371,8 @@ func (b *Buffer) HasKey(ctx context.Context, key string) (bool, error) {
 	return Has(ctx, b.slow, key)
 }
 
-// Stat moves everything to the slow store and returns its statistics. Memory includes the
-// buffer's own.
+// Stat moves everything to the slow store and returns its statistics, with the Buffer's
+// memory added.
 func (b *Buffer) Stat(ctx context.Context) (Stats, error) {
 	if err := b.flush(ctx, "stat"); err != nil {
 		return Stats{}, err

@@ -18,7 +18,7 @@ type bufferBatch struct {
 	hashes []uint64
 	ids    []keymap.ID // 0 for an entry with an empty value
 
-	exceedsMove bool // a key would exceed what one move may append
+	exceedsMove bool // the batch makes a key too large to move to the slow store in one append
 }
 
 func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
@@ -33,9 +33,9 @@ func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
 	}
 }
 
-// needs returns an upper bound of the memory that a batch uses, in bytes, or a number
-// above limit if the bound exceeds limit. It counts each entry as a new key unless
-// that adds up to a quarter of limit.
+// needs returns an upper bound of the memory that a batch uses, in bytes, or any number
+// above limit if the bound exceeds limit. It counts each entry as a new key. If that adds
+// up to more than a quarter of limit, it counts repeated keys only once.
 func (batch *bufferBatch) needs(entries []Entry, valueBytes, limit int64) int64 {
 	need := valueBytes
 	var seen map[uint64]struct{}
@@ -53,7 +53,7 @@ func (batch *bufferBatch) needs(entries []Entry, valueBytes, limit int64) int64 
 			break
 		}
 		if n := len(entries[i].Key); n > keymap.InlineKey {
-			need += 4 * int64(n) // in the index and in the fast store, each rounded up
+			need += 4 * int64(n) // the index and the fast store each store the key, rounded up
 		}
 	}
 	return need
@@ -90,9 +90,9 @@ func (b *Buffer) excess() int64 {
 	return b.used() - b.memory/2
 }
 
-// admit waits until there is room for a batch and none of its keys is held. Then it pins
-// the keys and counts the entries as if the fast store already had them. The caller must
-// call settle if admit succeeds.
+// admit waits until there is room for a batch, and until no other operation has exclusive
+// use of one of its keys. Then it pins the keys and counts the entries as if the fast store
+// already had them. If admit succeeds, the caller must call settle.
 func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch, need int64) error {
 	var w bufferWait
 	b.mu.Lock()
@@ -117,8 +117,8 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 			full = large
 		}
 		if full {
-			// The flush that makes room may itself wait for these keys, so leave their
-			// queues.
+			// The flush that makes room may itself wait for these keys, so this Append
+			// must leave their queues.
 			b.dequeue(&w)
 			if b.failures != failures {
 				return unchangedError("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", b.flushErr))
@@ -129,9 +129,10 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 	}
 }
 
-// pinBatch pins the keys of a batch and counts its bytes. If a key is not available, it
-// only queues the operation for all unavailable keys. If a key is too large to grow, it
-// only marks the buffer as heavy, so that the key is flushed.
+// pinBatch pins the keys of a batch, counts its bytes, and returns free = true. If another
+// operation has or awaits exclusive use of a key, pinBatch only queues the batch for all
+// such keys. If a key is too large to grow, it only sets hasHeavyKey, so that the key is
+// flushed, and returns large = true.
 func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (free, large bool, err error) {
 	free = true
 	for i := range entries {

@@ -84,8 +84,8 @@ func (b *Buffer) Drop(ctx context.Context) error {
 	return nil
 }
 
-// blockOperations waits until no operation is running, and prevents new operations until include is
-// called.
+// blockOperations waits until no operation is running, and prevents new operations until
+// unblockOperations is called.
 func (b *Buffer) blockOperations(ctx context.Context, op string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

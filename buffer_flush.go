@@ -21,7 +21,7 @@ func (b *Buffer) Flush(ctx context.Context) error {
 }
 
 // flush moves every key with data in the fast store to the slow one. If ctx ends, flush
-// returns, but the append in progress still completes.
+// returns early, but its current append to the slow store still completes.
 func (b *Buffer) flush(ctx context.Context, op string) error {
 	if err := b.check(ctx, op); err != nil {
 		return err
@@ -108,7 +108,7 @@ func (b *Buffer) flushInBackground() {
 		}
 		if excess > 0 {
 			if ids = b.largestIdle(excess); len(ids) == 0 && len(keys) == 0 {
-				// All keys are in use: queue for some of them.
+				// All keys are in use: choose some that moveKeys will wait for.
 				keys = b.keysLargerThan(0)
 				switch {
 				case len(keys) > 0:
@@ -210,7 +210,7 @@ func (b *Buffer) largestIdle(atLeast int64) []keymap.ID {
 	return ids
 }
 
-// flushIdle moves idle keys to the slow store, in moves of at most step bytes. It skips keys
+// flushIdle moves idle keys to the slow store, about moveSize bytes at a time. It skips keys
 // that are no longer idle, and IDs that no longer exist. If an ID now belongs to another
 // key, it moves that key, which does no harm.
 func (b *Buffer) flushIdle(ids []keymap.ID) error {

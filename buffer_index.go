@@ -9,6 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
+// bufferKey is the state of a key that has data in the fast store or is in use. Operations
+// that pin a key share it; an operation that holds a key uses it exclusively.
 type bufferKey struct {
 	size  int64 // bytes in the fast store
 	moved int64 // number of leading bytes that no longer count, because the slow store has them or they were replaced
@@ -51,7 +53,7 @@ type bufferPart struct {
 // bufferWait is an operation's place in the queues of keys.
 type bufferWait struct {
 	ticket     uint32
-	queuedKeys []string // keys that may have this ticket
+	queuedKeys []string // keys that got this ticket; an older ticket may have replaced it
 }
 
 // enqueue queues the operation for a key that is not available yet.
@@ -134,7 +136,8 @@ func (b *Buffer) wake() {
 	}
 }
 
-// beginOp counts an operation that pins or holds keys, until end. The caller holds mu.
+// beginOp counts a running operation that pins or holds keys. The caller holds mu, and must
+// call endOp at the end of the operation.
 func (b *Buffer) beginOp() { b.activeOps++ }
 
 func (b *Buffer) endOp() {
@@ -154,7 +157,7 @@ func (b *Buffer) forget(id keymap.ID, k *bufferKey) {
 }
 
 // pin prevents the keys' data from moving until release. A key that is not in the fast store
-// needs no pin, because data appended later moves as a whole.
+// needs no pin: data appended to it later moves as a whole, so a reader sees all of it or none.
 func (b *Buffer) pin(ctx context.Context, op string, keys []string) ([]bufferPart, error) {
 	return b.acquire(ctx, op, keys, false, false)
 }

@@ -89,8 +89,8 @@ func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
 	return nil
 }
 
-// read appends an entry for each key with the data to move. It copies the data into buf
-// if the fast store is a Dict. It returns buf, which may have grown.
+// read appends one entry per key, with the data to move, to entries. If the fast store is a
+// Dict, it copies the data into buf. It returns buf, which may have grown.
 func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, total int64, parts []bufferPart) ([]Entry, []byte, error) {
 	if d, ok := b.fast.(*Dict); ok {
 		buf = slices.Grow(buf, int(total))

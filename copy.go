@@ -12,7 +12,7 @@ import (
 // CopyOptions are options of [Copy].
 type CopyOptions struct {
 	// Append allows a target that already has keys. Then Copy compares only the number
-	// of bytes, because values may be longer than in the source.
+	// of added bytes, because the target's values may also contain other data.
 	Append bool
 
 	// BatchBytes is the maximum size of the keys and values of one append, by default
@@ -46,7 +46,7 @@ type CopyResult struct {
 }
 
 // ErrCopyDiffers is wrapped by the error of [Copy] if the target does not contain what
-// Copy wrote.
+// Copy wrote. Its text follows a part that names the target and the difference.
 var ErrCopyDiffers = errors.New("either another program writes to it, or it lost data")
 
 // Copy appends the value of every key of from to the same key of to, in bounded memory,

@@ -9,7 +9,7 @@ import (
 type dictBatch struct {
 	hashes []uint64
 	order  []uint32 // indexes of the entries, stably sorted by shard
-	sink   uint64   // result of Prefetch, stored so that the compiler keeps its reads
+	sink   uint64   // result of Prefetch, stored so that the compiler does not remove the reads
 }
 
 // maxPooledBatch is the maximum number of entries of a dictBatch that is reused.

@@ -9,7 +9,7 @@ import (
 
 // dictSessions holds the sessions of a Dict.
 type dictSessions struct {
-	mu     sync.Mutex // last lock in the lock order
+	mu     sync.Mutex // no other lock is taken while mu is held
 	issued uint64     // number of the last session issued
 	secret []byte     // for deriving session tokens
 	byID   sessiontab.Table[*dictSession]

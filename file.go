@@ -34,11 +34,11 @@ type FileOptions struct {
 // The file names of other keys contain a percent sign, which Python never writes. (Python
 // omits other characters from the file name.)
 //
-// A Python key that is a tuple or a string with slashes becomes a path. File names such a key
-// as Python's server does: "a-|-1" for ('a', 1). File writes the key to the same path or, if a
-// file is in the way, to a file with a percent sign in its name. While there are tuples that
-// begin with "a", neither Python nor File can store a key "a". An empty directory is removed
-// when a key needs its name.
+// Python stores a key that is a tuple, or a string with slashes, under a path. In Go, such a
+// key has the name that Python's server uses: "a-|-1" for ('a', 1). A File writes the key to
+// the same path or, if a file is in the way, to a file with a percent sign in its name. While
+// there are tuples that begin with "a", neither Python nor File can store a key "a". An empty
+// directory is removed when a key needs its name.
 //
 // File never changes symbolic links or foreign files. If there is such a file, operations on
 // all keys fail with an error that names it, because it may contain a key's value.
@@ -269,8 +269,8 @@ func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Se
 	}
 }
 
-// ReaderMemory returns the memory of an open reader, and of a listing with as many keys as
-// the last one, in bytes.
+// ReaderMemory returns the memory that an open reader uses, and the memory that a listing of
+// as many keys as the last one uses, in bytes.
 func (f *File) ReaderMemory() (reader, listing int64) {
 	if f.dir == nil {
 		return 0, 0

@@ -132,7 +132,7 @@ func CheckOperation(tag Tag, op Operation) error {
 		return err
 	case ChangeSet, ChangeSetOnce:
 		if len(op.Entries) != 1 {
-			return &Error{Op: "apply", Err: fmt.Errorf("a set has one entry, not %d", len(op.Entries))}
+			return &Error{Op: "apply", Err: fmt.Errorf("a set must have exactly one entry, but this one has %d", len(op.Entries))}
 		}
 		_, err := CheckEntries("set", op.Entries)
 		return err

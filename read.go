@@ -15,11 +15,11 @@ import (
 )
 
 // Optional abilities of a store are interfaces, each followed by a function that works on
-// any store. If a store lacks an ability, Open falls back to Get, Has to Open and Keys,
-// Scan to Keys and Open, ScanPart to a filtered Scan, and Stat to the sum of Keys. The
-// other functions return an error that wraps errors.ErrUnsupported, and so do these if
-// their fallback is missing. A layer implements every ability with these functions, so
-// that it supports whatever the store beneath it supports.
+// any store. If the store lacks the ability, the function uses other abilities instead:
+// Open uses Get, Has uses Open and Keys, Scan uses Keys and Open, ScanPart filters a Scan,
+// and Stat adds up Keys. If there is no such substitute, the function returns an error that
+// wraps errors.ErrUnsupported. A layer implements every ability by calling these functions
+// on the store beneath it, so it supports whatever that store supports.
 
 // KeyInfo describes a key.
 type KeyInfo struct {
@@ -87,7 +87,7 @@ type Scanner interface {
 }
 
 // Scan yields every key with its whole value; see [Scanner]. If the store is not a Scanner,
-// Scan lists the keys and opens each, so that it does not read a snapshot.
+// Scan lists the keys and opens one after another, which does not yield a snapshot.
 func Scan(ctx context.Context, store Partd) iter.Seq2[Chunk, error] {
 	if s, ok := store.(Scanner); ok {
 		return s.Scan(ctx)
@@ -109,8 +109,8 @@ type PartScanner interface {
 	// ScanPart is like Scan, but yields only the keys of one part. Parts are
 	// numbered from 0 to parts−1, and parts is between 1 and [MaxParts]. While the
 	// store does not change, each key is in exactly one part, for every caller, even
-	// after the store is reopened. The store chooses the part of each key: two
-	// stores, or two values of parts, divide the same keys differently.
+	// after the store is reopened. The store chooses the part of each key, so another
+	// store, or another number of parts, may divide the same keys differently.
 	ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error]
 }
 
@@ -119,8 +119,9 @@ type PartScanner interface {
 // parts add up to the whole store's.
 //
 // If the store cannot scan parts, ScanPart scans everything and skips the other parts.
-// If it cannot scan at all, ScanPart lists the keys and opens only the part's keys. Such
-// parts are the same in every process and in every version of this package.
+// If it cannot scan at all, ScanPart lists the keys and opens only the part's keys. In
+// both cases, a key is in the same part in every process and in every version of this
+// package.
 func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)
@@ -216,11 +217,11 @@ func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader,
 	defer func() { err = errors.Join(err, r.Close()) }()
 	b.Reset(r)
 	for offset, last := int64(0), false; !last; {
-		if ctx.Err() != nil { // a reader over Get's result does not check ctx
+		if ctx.Err() != nil { // the reader that Open returns may not check ctx
 			return true, &Error{Op: "scan", Key: info.Key, HasKey: true, Err: canceled.Err(ctx)}
 		}
 		data, err := b.Peek(scanChunk + 1)
-		last = err == io.EOF // a wrapped io.EOF comes from a broken connection
+		last = err == io.EOF // not errors.Is: a wrapped io.EOF means a broken connection
 		if err != nil && !last {
 			return true, err
 		}
@@ -314,8 +315,9 @@ type MemoryUser interface {
 	MemoryUsed() int64
 }
 
-// ReaderMemory returns the memory of an open reader of a store, and of a listing, in bytes.
-// If the store does not report them, they are estimates.
+// ReaderMemory returns the memory that an open reader of a store uses, and the memory that
+// listing its keys uses, in bytes. If the store does not report these numbers, they are
+// estimates.
 func ReaderMemory(store Partd) (reader, listing int64) {
 	if s, ok := store.(interface {
 		ReaderMemory() (reader, listing int64)

@@ -92,8 +92,8 @@ func Apply(ctx context.Context, store Partd, tag Tag, op Operation) (applied boo
 type SessionToken [16]byte
 
 // SessionGuard is an [Applier] that protects its sessions with tokens, such as [Dict],
-// [File] and logstore. A session's token stays the same as long as the store exists. The
-// sessions of any other store end when its server restarts.
+// [File] and logstore. A session's token stays the same as long as the store exists. If a
+// store is not a SessionGuard, its sessions end when its server restarts.
 type SessionGuard interface {
 	// SessionToken returns the token of a session of this store.
 	SessionToken(ctx context.Context, session uint64) (SessionToken, error)

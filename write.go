@@ -98,8 +98,7 @@ func Close(ctx context.Context, store Partd) error {
 		return unsupportedError("close", store)
 	}
 	if f, ok := store.(Flusher); ok {
-		// Close retries a failed flush and returns its error.
-		_ = f.Flush(ctx)
+		_ = f.Flush(ctx) // if it fails, c.Close flushes again and returns the error
 	}
 	return c.Close()
 }
@@ -114,7 +113,7 @@ type Batcher interface {
 const (
 	defaultBatch    = 4 << 20  // maximum size for a store that is not a Batcher, in bytes
 	maxBatchEntries = 32 << 10 // maximum number of entries
-	entryCost       = 24       // bytes that a store adds to an entry's key and value
+	entryCost       = 24       // estimated overhead of an entry besides its key and value, in bytes
 )
 
 // BatchBytes returns the recommended maximum size of one Append to a store, in bytes. It asks

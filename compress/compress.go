@@ -1,5 +1,5 @@
-// Package compress has a layer that compresses the values of a store: it compresses what
-// is appended, and decompresses what is read.
+// Package compress provides a layer over a store that compresses values when they are
+// appended, and decompresses them when they are read.
 //
 //	store, err := compress.New(partd.NewDict(), compress.Zstd, nil)
 //

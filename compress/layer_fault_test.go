@@ -76,7 +76,7 @@ func TestDamagedPop(t *testing.T) {
 	}
 }
 
-// failing is a store whose readers and scans fail in the middle.
+// failing is a store whose readers fail in the middle of a value.
 type failing struct{ *partd.Dict }
 
 var errMiddle = errors.New("the disk is gone")

@@ -17,10 +17,11 @@
 // # Hostile data
 //
 // No codec of this package executes the data that it reads, and none allocates memory
-// just because a length field claims it. A decoded value takes at most a multiple
-// pickled. A frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob
-// the limit depends on the type, because a byte or two may stand for a large struct.
-// Data that does not decode is a *DecodeError, which identifies the piece.
+// just because a length field claims it. A decoded value takes at most a multiple of
+// its encoded size: 384 for Pickle, and 128 for Python, or 384 if Python pickled it.
+// A frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob the limit
+// depends on the type, because a byte or two may stand for a large struct. If data
+// does not decode, the error is a *DecodeError, which identifies the piece.
 package encode
 
 import (

@@ -116,8 +116,8 @@ func isNA(dtype *pickle.Object) bool {
 	return !isNaN
 }
 
-// arrowTexts reads the Arrow array of a pandas array of texts: its type, length, number
-// of nulls, offset and buffers, which are validity, offsets, and text.
+// arrowTexts reads the Arrow array inside a pandas string array. It was pickled as its type,
+// length, number of nulls, offset, and buffers (validity, offsets and text).
 func arrowTexts(o *pickle.Object) (t Texts, err error) {
 	state, _ := o.State.(PyDict)
 	dtype, _ := dictValue[*pickle.Object](state, "_dtype")
@@ -146,7 +146,7 @@ func arrowTexts(o *pickle.Object) (t Texts, err error) {
 	}
 	maxIndex := int64(len(offsets)/8) - 1
 	if length < 0 || offset < 0 || offset > maxIndex || length > maxIndex-offset || valid != nil && (offset+length+7)/8 > int64(len(valid)) {
-		return t, fmt.Errorf("%d texts from offset %d in buffers of %d and %d bytes", length, offset, len(valid), len(offsets))
+		return t, fmt.Errorf("%d strings from offset %d do not fit in a validity buffer of %d bytes and an offset buffer of %d bytes", length, offset, len(valid), len(offsets))
 	}
 	offsetAt := func(i int64) uint64 { return binary.LittleEndian.Uint64(offsets[8*i:]) }
 	// A sliced array keeps the buffers of the whole array.
@@ -177,7 +177,7 @@ func bufferOf(v any) []byte {
 	return nil
 }
 
-// shortText returns up to 60 bytes of a text or of bytes, to compare or print a name.
+// shortText returns the first 60 bytes of a string or byte slice, to compare or print a name.
 func shortText(v any) string {
 	if text, ok := v.(string); ok {
 		return text[:min(len(text), 60)]

@@ -65,7 +65,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 type operation interface {
 	// size returns an upper bound on the size of the operation's batch, in bytes.
 	size(s *Store) int64
-	// empty reports whether the operation certainly changes nothing.
+	// isEmpty reports whether the operation certainly changes nothing.
 	isEmpty() bool
 	// prepare is called with mu held, right before the operation is written. It can read
 	// the store to decide which entries to write. It then updates b or, if b is nil, the
@@ -93,7 +93,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	defer changes.Done()
 	seq, isNew := s.seq-1, true
 	if s.droppedWhileFull && !s.closed && s.checkPoisoned() == nil && s.resumeWrites(nil) == nil {
-		s.droppedWhileFull = false // the drop was made on a full disk, but now there is space
+		s.droppedWhileFull = false // an earlier Drop found the disk full, but now there is space
 	}
 	if err = s.checkWritable(); err == nil && tag != (partd.Tag{}) {
 		isNew, err = s.sessions.check(tag)
@@ -102,7 +102,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	if err != nil || op.isEmpty() && tag == (partd.Tag{}) {
 		return err == nil, s.opError(opName, err)
 	}
-	if !isNew { // do not write blobs for a retry
+	if !isNew { // a retry: return before its large values are written to blob files again
 		return false, s.opError(opName, s.acknowledge(seq))
 	}
 	if op.size(s) > int64(s.maxBatch) {
@@ -192,7 +192,7 @@ func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 		t := s.tables.active
 		fits := t.fits(b)
 		// Records without entries, such as records of operations without effect, use space
-		// in the file but not in the table. No quota counts them, so limit them here.
+		// in the write-ahead file but not in the table, so limit their total size separately.
 		logFull := t.emptyRecordBytes > walStep || t.wal.end > 4*int64(len(t.arena))+s.wal.step
 		if fits && !logFull {
 			return nil

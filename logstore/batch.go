@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// batch is an encoded record that is not yet written, with the offset, table part and hash
-// of each entry. Batches are reused.
+// batch is an encoded record that is not yet written, with the offset and hash of each entry
+// and the part of the table that it belongs to. Batches are reused.
 type batch struct {
 	buf       []byte // space for the header, then the entries
 	offsets   []uint32
@@ -22,7 +22,7 @@ type batch struct {
 	hashes    []uint64
 	blobs     []segment.BlobRef // blobs written for this batch
 	ledger    Ledger
-	maxBlobNo uint32
+	maxBlobNo uint32 // highest number of a blob file that an entry refers to
 	crc       uint32 // checksum of the entries
 }
 
@@ -199,8 +199,9 @@ func (s *Store) maxEncodedLen(entries []partd.Entry) int64 {
 	return n
 }
 
-// BatchBytes returns the recommended batch size. The store writes a batch of twice that size
-// directly to its own segment, and thousands of small segments are expensive to merge.
+// BatchBytes returns the recommended batch size. The store writes a batch of more than twice
+// that size directly to a segment of its own, and thousands of such small segments are
+// expensive to merge.
 func (s *Store) BatchBytes() int { return s.maxBatch / 2 }
 
 // takeBatch waits for a free batch.
@@ -212,7 +213,8 @@ func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
 	return b, err
 }
 
-// putBatch makes a batch available again. It replaces a batch that exceeds its share of memory.
+// putBatch makes a batch available again. It replaces a batch that has grown too large with an
+// empty one.
 func (s *Store) putBatch(b *batch) {
 	if b.memory() > s.maxBatch+s.maxBatch/2 {
 		b = &batch{}

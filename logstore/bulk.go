@@ -20,8 +20,8 @@ type bulkWriter struct {
 	ledger   Ledger
 }
 
-// add inserts a batch into the table. If the table is too full, add first writes it as a
-// segment.
+// add inserts a batch into the table. If the table is too full, add first writes the table as
+// a segment.
 func (w *bulkWriter) add(b *batch) error {
 	w.blobs, b.blobs = append(w.blobs, b.blobs...), b.blobs[:0]
 	if !w.t.fits(b) {

@@ -53,9 +53,10 @@ func (c *catalog) replace(m manifest, sync bool) error {
 	tmp := c.path(manifestTmpName)
 	err := c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)
 	if isNoSpace(err) && len(m.files) == 0 && c.fs.Rename(c.path(spareName), tmp) == nil {
-		// The manifest of an empty store frees space. The spare file already has the blocks
-		// that it needs. If the file system does not overwrite blocks in place, truncating
-		// the spare file frees them for a new file.
+		// Once the manifest of an empty store is in place, all data files can be removed, which
+		// frees space. Write it over the spare file, which already has enough blocks. If that
+		// fails because the file system does not overwrite blocks in place, first free the
+		// spare file's blocks by truncating it.
 		if err = c.writeContent(tmp, 0, m.encode(), sync); isNoSpace(err) {
 			err = c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)
 		}
@@ -127,7 +128,7 @@ func (c *catalog) ensureSpare() {
 	c.warn(err, "space for a drop on a full disk could not be reserved", "path", path)
 }
 
-// newFile describes a data file. It does not create or open it.
+// newFile returns the description of a data file. It neither creates nor opens the file.
 func (c *catalog) newFile(kind segment.FileKind, number uint32) *dataFile {
 	return &dataFile{File: segment.File{Format: c.format, Kind: kind, Number: number, Path: dataName(c.dir, kind, number)}}
 }

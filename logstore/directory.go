@@ -114,7 +114,7 @@ func (d *directory) syncParents() error {
 // truncateTail truncates a data file to its end. The caller must be the only writer.
 func (d *directory) truncateTail(f *dataFile) {
 	if d.checkPoisoned() != nil {
-		return // a manifest with unknown outcome may refer to the data
+		return // a new manifest may or may not be in place, and may refer to the data
 	}
 	d.warn(f.f.Truncate(f.end), "a file could not be truncated after a failed change", "path", f.Path)
 }

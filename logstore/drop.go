@@ -34,7 +34,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 			return false, err
 		}
 	}
-	if fullErr := s.fullErr.Load(); fullErr != nil { // the disk was full when the store was opened or dropped
+	if fullErr := s.fullErr.Load(); fullErr != nil { // the disk was full at Open or at an earlier Drop
 		if err = cmp.Or(canceled.Err(ctx), s.checkPoisoned()); err == nil {
 			err = s.dropOnFullDisk(h, nil, *fullErr)
 		}
@@ -51,7 +51,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		}
 	}()
 	if s.durable.Load() {
-		// As in freeze, the previous file must be on disk before the next file exists.
+		// As in freeze, sync the current write-ahead file before the next one exists.
 		if err := s.syncLogLocked(); err != nil {
 			return false, err
 		}
@@ -88,7 +88,7 @@ func (s *Store) forgetFiles() {
 	oldFiles := s.catalog.files
 	s.catalog.files, s.segments.list = newFileSet(), nil
 	s.sealer.file = nil
-	s.blobs.mu.Lock() // reclaiming may be in progress
+	s.blobs.mu.Lock() // the background reclaiming of space may use blobs.file
 	s.blobs.file = nil
 	s.blobs.mu.Unlock()
 	s.startReclaiming()

@@ -70,8 +70,9 @@ func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
 }
 
 // dropOnFullDisk drops a store on a full disk, without first creating a write-ahead file.
-// Afterwards it creates one if there is space, and uses t as the active table unless t is
-// nil. lifeMu and mu must be held.
+// Afterwards, if there is space, it creates one and makes the store writable again, with t as
+// the active table unless t is nil. cause is the error that reported the full disk. lifeMu and
+// mu must be held.
 func (s *Store) dropOnFullDisk(h recordHeader, t *table, cause error) error {
 	sessions := s.sessions.clone()
 	sessions.apply(h, s.opts.MaxSessions)

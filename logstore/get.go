@@ -65,7 +65,7 @@ func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][
 }
 
 // getLocked reads keys without releasing mu, so that the caller can write a change that
-// depends on them. mu must be held.
+// depends on their values. mu must be held.
 func (s *Store) getLocked(ctx context.Context, keys []string, withValues bool) ([][]byte, []bool, error) {
 	v, err := s.viewLocked(0, math.MaxUint64)
 	if err != nil {
@@ -133,7 +133,8 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 			}
 			if values != nil {
 				values[ref.index] = l.value
-				// Values must not share memory, even if keys contains duplicates.
+				// The returned values must not share memory with each other, even if keys
+				// contains duplicates, or with shortBuf.
 				if l.returned || l.value == nil || cap(l.value) == len(g.shortBuf) {
 					values[ref.index] = append([]byte{}, l.value...)
 				}
@@ -235,8 +236,8 @@ func (g *getter) indexKeys(keys []string, refs []keyRef, lookups []*lookup) []*l
 	return lookups
 }
 
-// rangeSource returns the entries of a source's range that contains hash, except
-// entries of hot keys.
+// rangeSource returns the entries in a source's range that contains hash, without the hot
+// keys' entries in a segment. Sources are numbered as in view.sources.
 func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.Source {
 	if source >= len(v.segments) {
 		return v.tables[source-len(v.segments)].source(hash)
@@ -255,7 +256,7 @@ func (v *view) rangeCost(source int, hash uint64) int64 {
 	return readCost + size
 }
 
-// read applies the entries of single or, if it is nil, of all keys in byKey.
+// read applies src's entries of the key in single or, if single is nil, of all keys in byKey.
 func (g *getter) read(src segment.Source, single *lookup, byKey map[string]*lookup) error {
 	g.er.Reset(src)
 	for {
@@ -272,7 +273,7 @@ func (g *getter) read(src segment.Source, single *lookup, byKey map[string]*look
 				continue
 			}
 		} else if l = byKey[string(e.Key)]; l == nil || l.hash>>g.shift != g.prefix {
-			continue // the range of this source is wider than the group's
+			continue // another key, perhaps from a wider range of this source
 		}
 		if err := g.apply(l, &e); err != nil {
 			return err

@@ -15,7 +15,7 @@ import (
 
 const (
 	maxHotPerPart = 16
-	hotSample     = 8 << 10 // size of the first sample of a part
+	hotSample     = 8 << 10 // bytes at the start of a table's part that hotKeys examines first
 )
 
 func isHot(hotRuns []segment.HotRun, key []byte) bool {
@@ -34,8 +34,9 @@ func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
 	if size < minBytes || sl.segments.hotFull.Load() {
 		return nil, nil
 	}
-	// A sample from the start usually suffices: in a store with many keys, few parts
-	// contain a hot key. Unusually large parts are always counted completely.
+	// Usually, a sample from the start of the part shows that no key is hot, because in a
+	// store with many keys, few parts contain a hot key. Unusually large parts are always
+	// counted completely.
 	blocks := t.blocksOf(t.parts[part])
 	if size < int64(len(t.arena))/64 {
 		sizes, sampled, err := countKeys(&segment.BlockList{Blocks: blocks}, hotSample)
@@ -72,7 +73,7 @@ func (t *table) hotBytes() int64 { return max(int64(len(t.arena))/512, 4<<10) }
 // keySize sums up the effect of one key's entries.
 type keySize struct {
 	encodedLen int64 // encoded length of the entries
-	valueLen   int64 // length of the resulting value
+	valueLen   int64 // length of the value that these entries alone would yield
 	resets     bool  // the entries include a Set or Delete, which discards earlier entries
 	deleted    bool  // the key does not exist after the entries
 }

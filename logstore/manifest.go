@@ -17,14 +17,16 @@ type manifest struct {
 	durable bool   // Sync was called at least once, so the order of writes to the disk matters
 	clean   bool   // the store was closed cleanly, so the write-ahead files are not needed
 
-	liveEpoch      uint64 // all records of write-ahead files with lower epochs are in segments
-	nextSeq        uint64 // number of the live epoch's first record
+	// An epoch is one use of a write-ahead file, which is later reused: see wal_record.go. All
+	// records of epochs before liveEpoch are in segments.
+	liveEpoch      uint64
+	nextSeq        uint64 // number of the first record of liveEpoch
 	lastFileNumber uint32 // highest data file number ever used
 
 	ledger        Ledger // sum of all segments' ledgers
-	removedLedger Ledger // entries dropped by merges; ledger + removedLedger covers all entries that segments ever contained
+	removedLedger Ledger // entries dropped by merges; ledger + removedLedger covers all entries written to segments since the last Drop
 	files         []fileRef
-	sessions      sessionTable // as of record nextSeq-1
+	sessions      sessionTable // sessions after record nextSeq-1
 }
 
 // fileRef names a data file. In a segment file, end is the end of the last segment; for a

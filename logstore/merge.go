@@ -54,7 +54,8 @@ func (s *Store) considerMerge() {
 
 // dueMerge returns the index of the first segment to merge, if a merge is due. mu must be held.
 func (s *Store) dueMerge() (first int, due bool) {
-	// Known dead data reduces the limit, because a large merge of it would waste disk space.
+	// The second argument limits the size of a merge that only speeds up Gets. Known dead data
+	// reduces it, because a large merge of dead data would waste disk space.
 	return s.merging.firstDue(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
 }
 
@@ -138,8 +139,8 @@ func (s *Store) nextMerge(ctx context.Context) *mergeJob {
 	return s.newMerge(ctx, first, len(s.segments.list), false)
 }
 
-// waitSealed waits until no seal is running, because a seal adds a segment. mu must be held;
-// it is released while waiting.
+// waitSealed waits until no table is being sealed (written as a segment), because that adds a
+// segment. mu must be held; it is released while waiting.
 func (s *Store) waitSealed() {
 	for s.sealing {
 		sealed := s.sealDone
@@ -165,7 +166,7 @@ func (s *Store) newMerge(ctx context.Context, first, end int, readAll bool) *mer
 		return nil
 	}
 	if s.sealer.file != nil && slices.ContainsFunc(inputs, func(seg *storedSegment) bool { return seg.file == s.sealer.file }) {
-		s.sealer.rotate.Store(true) // write the next segment to another file
+		s.sealer.rotate.Store(true) // the merge will cut or remove this file: write the next segment to another
 	}
 	j := &mergeJob{s: s, ctx: ctx, listIndex: first, inputBytes: bytes, reclaims: readAll}
 	if readAll {

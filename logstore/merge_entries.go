@@ -13,7 +13,7 @@ import (
 type reset struct {
 	count        int  // number of the key's Sets and Deletes in the merged and later segments
 	passedCount  int  // number of those Sets and Deletes that isDead has seen
-	firstSegment int  // index of the key's first segment plus one; 0 if it was not measured
+	firstSegment int  // for countEntry: index of the first segment with the key, plus one; 0 if not yet seen
 	hasOlder     bool // older segments contain entries of the key, or it is unknown
 }
 
@@ -112,7 +112,7 @@ func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f fun
 		return j.view.files.addEntry(&dropped, e)
 	})
 	if err != nil {
-		return err // after errTooMuch, the caller retries with smaller intervals
+		return err // leave j.dropped unchanged: after errTooMuch, the caller retries with smaller intervals
 	}
 	j.dropped.Add(dropped)
 	for file, n := range freed {

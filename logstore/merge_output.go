@@ -111,7 +111,9 @@ func (j *mergeJob) finish() error {
 		return errors.Join(f.f.Close(), j.s.fs.Remove(f.Path))
 	}
 	if len(j.outputs) == 0 && j.wroteBlob && !j.readsBlobs {
-		// If this is not the only segment, the next call returns errSplitBlobs.
+		// The merge has not read large values, so take the checksum from the inputs. This is
+		// right if the output has only this segment. If not, the next call of finish returns
+		// errSplitBlobs, and the merge starts again.
 		want := ledgerOf(j.inputs())
 		want.Sub(j.dropped)
 		j.current.ledger.Sum = want.Sum

@@ -29,7 +29,7 @@ type mergeJob struct {
 	bits       uint8
 	limit      int64 // maximum bytes loaded at a time
 	maxLen     int64 // approximate maximum length of a segment
-	readsBlobs bool  // read large values, to compute a ledger for each of several segments
+	readsBlobs bool  // read large values, because each of several output segments needs its own ledger
 
 	hot       []segment.HotRun // keys with their own runs, sorted
 	comp      *segment.Compressor

@@ -108,7 +108,8 @@ func (s *Store) start() error {
 	s.catalog.manifest, s.format.ID, s.format.Seed = m, m.id, m.seed
 	s.durable.Store(m.durable || s.opts.Sync && !exists)
 	s.wal.wasDurable = m.durable
-	// A killed process may have marked the store as durable before all existing data was synced.
+	// If the store was not closed cleanly, the process may have died between marking the store
+	// as durable and syncing all earlier data.
 	s.allSynced = m.durable && exists && m.clean
 	s.catalog.files = newFileSet()
 	for _, ref := range m.files {
@@ -249,7 +250,8 @@ func (s *Store) initMemory() error {
 	return s.makeTables()
 }
 
-// makeTables allocates what only changes need, unless it is already allocated.
+// makeTables allocates the tables, batches and compressor, which only changes need, unless they
+// are already allocated.
 func (s *Store) makeTables() error {
 	var err error
 	if s.sealer.comp, err = segment.NewCompressor(segment.Codec(s.opts.Compression)); err != nil {

@@ -28,7 +28,7 @@ type reclaiming struct {
 	isSlackReduced bool  // Reclaim has reduced slack
 	disabled       bool  // never reclaim; for tests
 
-	suspect     suspicion
+	suspect     suspicion   // sum of parts
 	parts       []suspicion // suspicion of each part of the hash space
 	deadShare   float64     // expected fraction of the possibly dead bytes that are dead
 	mustMeasure bool        // measure again once no reader uses old segments
@@ -60,7 +60,7 @@ func (g *storedSegment) location() segmentLocation { return segmentLocation{g.fi
 
 type waste struct {
 	bytes int64 // bytes that merging only this segment would free
-	marks int64 // bytes of delete markers that older segments still need
+	marks int64 // bytes of delete markers that are needed only as long as older segments contain their keys
 	blobs int64 // bytes of large values that only dead entries refer to
 }
 
@@ -241,7 +241,7 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	if err == nil {
 		err = s.sweepBlobs(ctx, files, oldFiles, referenced)
 	}
-	if err = cmp.Or(err, flushErr); err == nil { // after an error, the tables are measured later
+	if err = cmp.Or(err, flushErr); err == nil { // after an error, recordFailure schedules another attempt
 		s.mu.Lock()
 		s.reclaim.failures = 0
 		s.mu.Unlock()
@@ -256,7 +256,7 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 func (s *Store) Reclaim(ctx context.Context) {
 	s.mu.Lock()
 	r := &s.reclaim
-	neverMeasured := r.nextTime.IsZero() // then merges before Open may have left dead large values
+	neverMeasured := r.nextTime.IsZero() // if so, there may be dead large values from before Open
 	if (neverMeasured || r.suspect.possible > 0) && time.Now().After(r.nextTime) {
 		r.mustMeasure, r.isSlackReduced, r.slack = true, true, min(r.slack, s.segments.size.Load()/8)
 		s.considerMerge()
@@ -271,9 +271,11 @@ func (s *Store) Reclaim(ctx context.Context) {
 	}
 }
 
+// fileSegments is the result of groupByFile for one file.
 type fileSegments struct {
-	first, end int
-	gain, live int64
+	first, end int   // the file's segments in the list
+	gain       int64 // bytes that a merge of these segments frees
+	live       int64 // bytes that the merge writes
 }
 
 // groupByFile sums up the waste of segments by file. The segments of a file must be adjacent.

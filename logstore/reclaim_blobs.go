@@ -16,8 +16,8 @@ import (
 
 // The store removes a blob file if no segment refers to it. If more than half of a file is
 // unreferenced, the store replaces it by a sparse copy. In the copy, values keep their
-// offsets, so that no entry changes. Both wait until no reader uses older segments, which
-// may contain more references.
+// offsets, so that no entry changes. Before it removes or replaces a file, the store waits
+// until no reader uses older segments, which may contain more references.
 
 const blobTmpName = "blob.tmp"
 
@@ -40,8 +40,8 @@ func (s *Store) waitChanges(ctx context.Context) error {
 	}
 }
 
-// oldBlobFiles returns the blob files that no change writes to any more. All references
-// to them are in tables and segments.
+// oldBlobFiles returns the blob files that no change writes to any more. So all references
+// to them are already in tables and segments.
 func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	s.mu.Lock()
 	files, minEnd := s.catalog.files, s.reclaim.slack/4

@@ -12,16 +12,16 @@ import (
 
 // measurement finds the dead data of each segment.
 type measurement struct {
-	j          *mergeJob // provides the reads; never run
+	j          *mergeJob // reads the entries; its method run is never called
 	waste      []waste
 	hasBlobs   bool             // the store has large values
 	referenced map[uint32]int64 // bytes that entries refer to, by blob file
 	blobs      []int64          // bytes of large values, by part of the hash space
 }
 
-// measureWaste reads all segments and records the dead bytes of each. It returns the
-// bytes that entries, dead or not, refer to in each blob file. old lists the blob files
-// to include in the garbage. likely is the number of dead bytes that was expected.
+// measureWaste reads all segments and records the dead bytes of each. It returns the number
+// of bytes in each blob file that entries, dead or not, refer to. It counts unreferenced
+// bytes of oldFiles as garbage. likely is the number of dead bytes that was expected.
 func (s *Store) measureWaste(ctx context.Context, oldFiles []*dataFile, likely float64) (map[uint32]int64, error) {
 	s.mu.Lock()
 	if err := s.checkWritable(); err != nil {
@@ -53,7 +53,7 @@ func (s *Store) measureWaste(ctx context.Context, oldFiles []*dataFile, likely f
 		err = e
 	}
 	if err == nil && ctx.Err() != nil {
-		err = errDropped // or closed, possibly before the view was created
+		err = errDropped // Drop or Close canceled ctx, possibly before the view was created
 	}
 	if err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ func (s *Store) Recovery() Recovery { return s.wal.recovery }
 
 // liveWAL is a write-ahead file with records that are not in segments.
 type liveWAL struct {
-	slot int
+	slot int // index in wal.files; the file is named wal-0, wal-1 or wal-2
 	f    vfs.File
 	path string
 	walHeader
@@ -146,7 +146,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 			w.undo()
 		}
 	}()
-	for _, f := range s.catalog.files.files() { // continue to write to the last file of each kind
+	for _, f := range s.catalog.files.files() { // new data goes to the last file of each kind
 		if f.Kind == segment.SegmentFile {
 			s.sealer.file = f
 		} else {

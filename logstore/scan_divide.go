@@ -76,8 +76,9 @@ func (w *scanWorker) emitHash(hash uint64) error {
 }
 
 // keysWithHash returns keys with the given hash that are greater than after, in order, and whether
-// there are more. The first call also adds their entries to the ledger. If filtered is set,
-// it omits the entries of streamed keys.
+// there are more. It omits streamed keys (keys with hot runs). If first is set, it also adds all
+// entries with this hash to the ledger, but not those of streamed keys if filtered is set, because
+// they were added earlier.
 func (w *scanWorker) keysWithHash(hash uint64, after []byte, first, filtered bool) (keys [][]byte, hasMore bool, err error) {
 	seen := map[string]bool{}
 	var size int64

@@ -71,8 +71,8 @@ type scanWorker struct {
 	arena  []byte
 	grouping
 
-	// streamedKeys contains the partition's keys with a hot run in some segment, sorted;
-	// pendingKeys contains the keys that are not yet emitted.
+	// streamedKeys contains the partition's keys with a hot run in some segment, sorted. They
+	// are not loaded, but streamed one by one. pendingKeys contains those not yet emitted.
 	streamedKeys, pendingKeys []segment.HotRun
 
 	batch      *scanBatch

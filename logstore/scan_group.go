@@ -40,8 +40,8 @@ func (w *scanWorker) group(r hashRange) error {
 	if complete {
 		return w.emitRefs(w.refs)
 	}
-	// There are too many entries, and refs contains only the first. Divide the interval at
-	// their median hash, which many entries may have in common.
+	// There are too many entries, and refs contains only the first maxRefs. Divide the interval
+	// at their median hash. Group that hash separately, because many entries may have it.
 	w.ledger = oldLedger
 	median := w.refs[len(w.refs)/2].hash
 	if median > r.lo {

@@ -42,8 +42,8 @@ func (w *scanWorker) isStreamed(hash uint64, key []byte) bool {
 	return containsHot(w.streamedKeys, hash, key)
 }
 
-// openSource returns the entries of source i in the ranges that overlap r. read is the
-// interval of these ranges, which may be wider than r.
+// openSource returns the entries of source i (see view.sources) in the ranges that overlap r.
+// read is the interval of these ranges, which may be wider than r.
 func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, read hashRange) {
 	widen := func(bits uint8) {
 		read.lo, read.hi = segment.HashBounds(segment.RangeIndex(r.lo, bits), segment.RangeIndex(r.hi, bits)+1, bits)
@@ -132,7 +132,8 @@ func (w *scanWorker) eachEntryIn(source int, r hashRange, f func(e *segment.Entr
 	})
 }
 
-// addToLedger adds an entry to the ledger, if collect will not do so.
+// addToLedger adds an entry that is not loaded to the ledger; collect adds the loaded ones. It
+// does nothing in a scan of keys, which does not compare ledgers.
 func (w *scanWorker) addToLedger(e *segment.Entry) error {
 	if w.sc.keysOnly {
 		return nil

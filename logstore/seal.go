@@ -13,8 +13,8 @@ import (
 )
 
 // rotateTable freezes the active table or, if another table is frozen, waits until that one
-// is sealed. So repeated calls yield an empty active table. mu must be held; it is released
-// while waiting.
+// is sealed (written as a segment). Callers then check the tables again, and repeat the call if
+// necessary. mu must be held; it is released while waiting.
 func (s *Store) rotateTable(ctx context.Context) error {
 	if s.tables.frozen == nil {
 		t, err := s.tables.takeTable(ctx)
@@ -22,7 +22,7 @@ func (s *Store) rotateTable(ctx context.Context) error {
 			return err
 		}
 		if s.tables.frozen != nil || s.seq == s.tables.active.firstSeq || s.checkWritable() != nil {
-			s.tables.put(t) // while this one waited, another goroutine rotated or closed
+			s.tables.put(t) // meanwhile, another goroutine rotated the tables or closed the store
 			return nil
 		}
 		if err := s.freeze(t); err != nil {
@@ -48,7 +48,8 @@ func (s *Store) rotateTable(ctx context.Context) error {
 // held.
 func (s *Store) freeze(t *table) error {
 	if s.durable.Load() {
-		// The next write-ahead file must not survive a power loss without this one.
+		// Sync the current write-ahead file first: the next one must not survive a power loss
+		// without it.
 		if err := s.syncLogLocked(); err != nil {
 			return err
 		}
@@ -170,7 +171,7 @@ func (sl *sealer) write(t *table) (*storedSegment, error) {
 // fileFor returns the file for the next segment.
 func (sl *sealer) fileFor() (*dataFile, error) {
 	f := sl.file
-	// Check rotate before f.end, because a merge can shorten a file that it reads from.
+	// If rotate is set, a merge of f's segments may be changing f.end, so check rotate first.
 	if f != nil && !sl.rotate.Load() && f.end < sl.segments.fileSize() {
 		return f, nil
 	}
@@ -236,7 +237,7 @@ func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 	return &storedSegment{Layout: w.Layout, file: f, ledger: t.ledger}, nil
 }
 
-// writeEntries writes a part's entries whose keys choose accepts.
+// writeEntries writes the entries of part p for whose keys choose returns true.
 func (t *table) writeEntries(w *segment.Writer, p int, choose func(key []byte) bool) error {
 	return segment.EachEntry(t.source(t.parts[p]), func(e *segment.Entry) error {
 		if !choose(e.Key) {

@@ -170,7 +170,7 @@ func (ss *segments) discard(doomed []*dataFile, cuts []fileCut) {
 // readers of an open store. A reader that outlives its closed store, in this or another
 // process, holds a shared lock on each file.
 
-var errStillRead = errors.New("it is still being read")
+var errStillRead = errors.New("it is still being read") // follows the name of a file
 
 // shortenFiles removes merged segments from the ends of files, except from the file that
 // the next segment is appended to.

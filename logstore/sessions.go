@@ -96,13 +96,13 @@ func parseSessions(b []byte) (sessionTable, error) {
 	le := binary.LittleEndian
 	t := newSessionTable(0)
 	if len(b) < 12 {
-		return t, errors.New("its session table is truncated")
+		return t, errors.New("the session table is truncated")
 	}
 	t.issued = le.Uint64(b)
 	n := le.Uint32(b[8:])
 	b = b[12:]
 	if uint64(n)*sessionLen != uint64(len(b)) {
-		return t, fmt.Errorf("its session table of %d sessions has the wrong length of %d bytes", n, len(b))
+		return t, fmt.Errorf("the session table claims %d sessions, which does not match its length of %d bytes", n, len(b))
 	}
 	for range n {
 		t.put(le.Uint64(b), sessiontab.Operation{Number: le.Uint64(b[8:]), CRC: le.Uint32(b[16:])})
@@ -145,7 +145,7 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 
 // ReaderMemory returns the memory of an open reader and of a listing, in bytes.
 func (s *Store) ReaderMemory() (reader, listing int64) {
-	// A concurrent scan loads 1 MiB, groups it, and fills two batches ahead.
+	// A scan that runs concurrently with another loads 1 MiB, groups it, and fills two batches.
 	return 256 << 10, 5 << 20
 }
 

@@ -23,7 +23,7 @@ type Store struct {
 	hooks hooks
 
 	format    segment.Format
-	blobBytes int   // minimum length of a blob
+	blobBytes int   // values of at least this length are stored as blobs
 	maxBatch  int   // maximum bytes of a record; a larger operation writes segments directly
 	readBytes int64 // maximum bytes that a Scan loads at a time
 	batches   chan *batch
@@ -75,8 +75,8 @@ func (s *Store) opError(op string, err error) error {
 	return &partd.Error{Op: op, Path: s.dir, Err: err}
 }
 
-// maybeApplied wraps the error of a write that may have taken effect. Only if the write would
-// have committed an operation is the operation's outcome unknown: see commitError.
+// maybeApplied wraps the error of a write that may have taken effect. If that write was an
+// operation's commit, the operation's outcome is unknown: see commitError.
 type maybeApplied struct{ error }
 
 func (u maybeApplied) Unwrap() error { return u.error }

@@ -110,9 +110,9 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		return nil, false, io.EOF
 	}
 	if !ks.started {
-		src, hot := ks.view.keySource(ks.source, ks.hash, ks.key, &ks.run)
+		src, hotRun := ks.view.keySource(ks.source, ks.hash, ks.key, &ks.run)
 		ks.er.Reset(src)
-		ks.inHotRun, ks.started, ks.entry = hot != nil, true, 0
+		ks.inHotRun, ks.started, ks.entry = hotRun != nil, true, 0
 	}
 	e, err := ks.er.Next()
 	if err == io.EOF {

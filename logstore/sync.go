@@ -52,7 +52,7 @@ func (s *Store) makeDurable() error {
 	if s.allSynced {
 		return nil
 	}
-	// A file created later is synced by its creator, which reads durable with mu held.
+	// A file created later is synced by its creator, which reads durable with catalog.mu held.
 	s.catalog.mu.Lock()
 	s.durable.Store(true)
 	s.catalog.mu.Unlock()

@@ -18,7 +18,8 @@ type view struct {
 	slowReader bool        // the view is counted in tables.slowReaders
 }
 
-// tableView is a table at the time of the view. parts[0] is a copy of part number base.
+// tableView is a table at the time of the view. parts holds copies of the table's parts from
+// number base on.
 type tableView struct {
 	t      *table
 	base   int
@@ -75,6 +76,8 @@ func (v *view) closeLocked() error {
 	return v.files.release()
 }
 
+// sources returns the number of sources: the segments, followed by the tables. Functions take
+// the index of a source in this order, which is also the order in which entries were written.
 func (v *view) sources() int { return len(v.segments) + len(v.tables) }
 
 func (v *view) ledger() Ledger {
@@ -85,8 +88,8 @@ func (v *view) ledger() Ledger {
 	return l
 }
 
-// keySource returns the key's hot run in a source, or, if it has none, the range that may
-// contain the key's entries among others. Then hot is nil.
+// keySource returns the key's hot run in a source. If there is none, hot is nil, and src is the
+// range that may contain the key's entries, among others.
 func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader) (src segment.Source, hot *segment.HotRun) {
 	if h := v.hotFor(source, hash, key); h != nil {
 		return v.segments[source].openHotRun(r, h), h

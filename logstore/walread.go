@@ -58,8 +58,8 @@ func (r *walReader) readAt(off int64, n int) ([]byte, error) {
 	return r.buf[:min(n, read)], nil
 }
 
-// next returns the next record. If there is no valid record, it returns errNoRecord; the
-// caller must find out whether this is the end of the log or damage.
+// next returns the next record. If there is no valid record, it returns errNoRecord. Then the
+// caller must find out whether the log ends here or is damaged.
 func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	b, err := r.readAt(r.off, recordHeaderLen+tagLen)
 	if err != nil {
@@ -124,8 +124,8 @@ func (r *walReader) check(h recordHeader) error {
 	return nil
 }
 
-// damageError returns an error if a later record shows that the invalid record at off is
-// damaged, and not the torn end of the log after a crash.
+// damageError is called when there is no valid record at off. It returns an error if a later
+// record shows that this is damage, and not the torn end of the log after a crash.
 func (r *walReader) damageError() error {
 	later, exists, err := r.findHeader(r.off + 1)
 	if err != nil || !exists {

@@ -11,9 +11,9 @@ import (
 
 const (
 	minTableSize = 144 << 10 // large enough for the largest entry
-	memoryShares = 7         // Memory is divided into this number of shares; arenas and tables use 3⅔ of them
+	memoryShares = 7         // a table has at most this fraction of Memory; arenas and tables together use 3⅔ times as much
 	maxTableSize = 1 << 30   // offsets have 32 bits, and one S3 request accepts 5 GB
-	// maxFooterBytes is the approximate maximum of footer bytes in a record of the log.
+	// maxFooterBytes approximately limits the segment footers inside one record of the log.
 	maxFooterBytes = 4 << 20
 )
 
@@ -33,7 +33,7 @@ func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	if _, err := partd.CheckEntries("append", entries); err != nil {
 		return err
 	}
-	if s.pendingFull.Load() { // the offsets of pending segments also need memory
+	if s.pendingFull.Load() { // the footers of pending segments stay in memory until they are committed
 		if err := s.Flush(ctx); err != nil {
 			return &partd.Error{Op: "append", Err: err}
 		}
@@ -100,7 +100,7 @@ func (s *Store) addEntries(ctx context.Context, kind segment.Kind, entries []par
 			return err
 		}
 	}
-	// The entries now fit, or the table is empty.
+	// The entries now fit in the active table, or fill several tables.
 	pendingBefore := len(s.pending)
 	for i := range entries {
 		if err := s.put(ctx, s.active, kind, entries[i].Key, entries[i].Value); err != nil {
@@ -116,8 +116,8 @@ func (s *Store) addEntries(ctx context.Context, kind segment.Kind, entries []par
 	return nil
 }
 
-// put adds a value to t, as several entries if it is too long for one. If t is not the
-// active table, it must have enough space.
+// put adds a value to t, as several entries if it is too long for one. If the active table
+// becomes full, put continues in the next one; any other t must have enough space.
 func (s *Store) put(ctx context.Context, t *table, kind segment.Kind, key string, value []byte) error {
 	if kind == segment.KindAppend && len(value) == 0 {
 		return nil

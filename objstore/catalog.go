@@ -17,11 +17,11 @@ import (
 // committedSegment is a segment that the log refers to.
 type committedSegment struct {
 	segment.Layout
-	file      segment.File // without ReaderAt
-	object    string
-	base      int64  // offset of the data file in the object
-	data      []byte // the data file, if it is cached in memory
-	isSetOnce bool   // its Sets apply only to keys that do not exist
+	file      segment.File // each read uses a copy with its own ReaderAt
+	object    string       // name of the object that contains it
+	base      int64        // where it begins in the object; not 0 if it is inside a log record
+	data      []byte       // the whole segment, if it is cached in memory
+	isSetOnce bool         // its Sets apply only to keys that do not exist
 	ledger    segment.Ledger
 }
 
@@ -31,9 +31,9 @@ type catalog struct {
 	mu         ctxMutex
 	nextNumber uint64              // number of the next record to read
 	seqs       map[writerID]uint64 // sequence number of each writer's last record
-	segments   []*committedSegment // copy-on-write, except for appending
-	drops      int
-	memory     atomic.Int64
+	segments   []*committedSegment // shared with views: may be appended to or replaced, but not changed
+	drops      int                 // number of Drops in the log
+	memory     atomic.Int64        // bytes used by segments
 }
 
 // view is a snapshot of the store.
@@ -50,8 +50,8 @@ func (s *Store) flushAndRefresh(ctx context.Context) (view, error) {
 	return s.catalog.refresh(ctx)
 }
 
-// listLog lists the log after a name. It returns the highest number and the size of the largest
-// record. Without records, both are 0.
+// listLog lists the records of the log whose names are greater than after. It returns their
+// highest number and the size of the largest. If there are none, both are 0.
 func (s *Store) listLog(ctx context.Context, after string) (highest uint64, largest int64, err error) {
 	err = s.retry(ctx, func(ctx context.Context) error {
 		for o, err := range s.bucket.List(ctx, "log/", after) {
@@ -68,11 +68,11 @@ func (s *Store) listLog(ctx context.Context, after string) (highest uint64, larg
 	return highest, largest, err
 }
 
-// refresh reads the log to its end. A record that a listing shows must exist, so a
-// missing one is an error, not the end. Because the listing may be stale, refresh then
-// reads further records until one does not exist.
+// refresh reads the log to its end. Every record up to the highest listed number must exist,
+// so a missing one is an error, not the end of the log. Because the listing may be stale,
+// refresh then reads further records until one does not exist.
 func (c *catalog) refresh(ctx context.Context) (view, error) {
-	if err := c.mu.lock(ctx); err != nil { // the holder may be waiting for the bucket
+	if err := c.mu.lock(ctx); err != nil { // this can take long: the holder may be waiting for the bucket
 		return view{}, err
 	}
 	defer c.mu.unlock()
@@ -130,7 +130,7 @@ func (c *catalog) readAll(ctx context.Context, names []string, handle func(i int
 	return nil
 }
 
-// addRecord applies the next object of the log.
+// addRecord applies b, the content of the log's next object.
 func (c *catalog) addRecord(ctx context.Context, b []byte) error {
 	r, err := parseRecord(c.store.format, c.nextNumber, b)
 	switch {
@@ -147,8 +147,8 @@ func (c *catalog) addRecord(ctx context.Context, b []byte) error {
 	return err
 }
 
-// applyMembers applies the records that a group names. It skips records that were already
-// applied, by another group or by a failed call of applyMembers.
+// applyMembers applies the records that a group (see wait.go) names. It skips records that
+// another group, or an earlier call that failed halfway, already applied.
 func (c *catalog) applyMembers(ctx context.Context, members []member) error {
 	isApplied := func(m member) bool { return m.seq <= c.seqs[m.writer] && !c.store.opts.hooks.applyTwice }
 	members = slices.DeleteFunc(members, isApplied)
@@ -183,14 +183,15 @@ func (c *catalog) applyMembers(ctx context.Context, members []member) error {
 	return nil
 }
 
-// hasRecord reports whether the log contains a record.
+// hasRecord reports whether the part of the log read so far contains record seq of writer w.
 func (c *catalog) hasRecord(w writerID, seq uint64) bool {
 	c.mu <- struct{}{}
 	defer c.mu.unlock()
 	return seq <= c.seqs[w]
 }
 
-// applyRecord applies a record from an object, or returns an error without applying any of it.
+// applyRecord applies r, which was read from the given object. If it returns an error, it has
+// applied nothing.
 func (c *catalog) applyRecord(r *record, object string) (err error) {
 	s := c.store
 	path := objectPath(s.bucket, object)
@@ -238,8 +239,8 @@ func (c *catalog) applyRecord(r *record, object string) (err error) {
 // catalogMemory returns the memory limit for the index of segments.
 func (o *Options) catalogMemory() int64 { return o.Memory / 8 }
 
-// shrink reduces the index to the memory limit by halving the number of ranges of the
-// finest segments. Reads then fetch larger ranges.
+// shrink reduces the index to the memory limit: it repeatedly halves the number of hash ranges
+// in the segments that have the most. Reads then fetch larger ranges.
 func (c *catalog) shrink() {
 	for c.memory.Load() > c.store.opts.catalogMemory() {
 		var finest uint8
@@ -265,7 +266,8 @@ func (c *catalog) shrink() {
 	}
 }
 
-// explainMissing adds the reason to the error for a missing object, if the log shows the reason.
+// explainMissing explains the error for a missing object: the store was dropped during the
+// read, or is damaged. It returns other errors unchanged.
 func (s *Store) explainMissing(ctx context.Context, v view, g *committedSegment, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err

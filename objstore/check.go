@@ -17,7 +17,7 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	if _, err := s.flushAndRefresh(ctx); err != nil && !errors.As(err, new(*partd.CorruptError)) {
 		return result, &partd.Error{Op: "verify", Err: err}
 	}
-	// A new catalog reads the log from its beginning.
+	// s.catalog reads only new records. A new catalog reads the whole log.
 	log := &catalog{store: s, mu: make(ctxMutex, 1), seqs: map[writerID]uint64{}}
 	v, err := log.refresh(ctx)
 	errs := []error{err}

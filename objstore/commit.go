@@ -26,8 +26,8 @@ func (s *Store) errorf(op string, err error) error {
 	return &partd.Error{Op: op, Path: objectPath(s.bucket, ""), Err: err}
 }
 
-// flushThen flushes the store unless it was opened for reading. Then it calls change,
-// unless change is nil.
+// flushThen flushes the store and then, still holding commitMu, calls change unless it is nil.
+// A read-only store has nothing to flush, and refuses changes.
 func (s *Store) flushThen(ctx context.Context, change func() error) error {
 	if err := s.checkUsable(ctx, change != nil); err != nil || s.opts.ReadOnly {
 		return err
@@ -42,8 +42,8 @@ func (s *Store) flushThen(ctx context.Context, change func() error) error {
 	return change()
 }
 
-// flush uploads and commits all gathered entries. commitMu must be held. If final is true, flush
-// continues until nothing is pending, and then frees the tables.
+// flush uploads and commits all buffered entries. commitMu must be held. If final is true, flush
+// repeats this until nothing is pending, and then closes the store and frees the tables.
 func (s *Store) flush(ctx context.Context, final bool) error {
 	if s.closed.Load() {
 		return partd.ErrClosed
@@ -56,7 +56,7 @@ func (s *Store) flush(ctx context.Context, final bool) error {
 			return err
 		}
 		if final && s.active.used == 0 && len(s.pending) == 0 {
-			err := s.waitUploads(ctx, 0) // uploads of abandoned pieces
+			err := s.waitUploads(ctx, 0) // wait for the uploads of abandoned pieces, which are not pending
 			if err == nil {
 				s.closed.Store(true)
 				s.releaseTables()
@@ -83,8 +83,9 @@ func (s *Store) flush(ctx context.Context, final bool) error {
 	}
 }
 
-// sealAll seals the active table. It returns the pending pieces, and channels that are closed when
-// the current uploads end. mu must be held.
+// sealAll turns the active table into a pending piece (a segment that is not yet committed). It
+// returns all pending pieces, and channels that are closed when the current uploads end. mu must
+// be held.
 func (s *Store) sealAll(ctx context.Context) (pieces []*piece, uploadsDone []chan struct{}, err error) {
 	inline := func(p *piece) bool { return p.part.inline }
 	switch {
@@ -113,12 +114,12 @@ func (s *Store) waitPieces(ctx context.Context, pieces []*piece, uploadsDone []c
 	defer s.mu.unlock()
 	n := len(s.uploading)
 	for n > 0 && !slices.Contains(pieces, s.uploading[n-1]) {
-		n-- // this upload began after pieces was returned
+		n-- // this upload began after sealAll returned pieces
 	}
 	return s.waitUploads(ctx, len(s.uploading)-n)
 }
 
-// commit creates a record in the log. commitMu must be held.
+// commit adds a record of an operation with the given pieces to the log. commitMu must be held.
 func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error {
 	if s.lastSeq == 0 && s.nextNumber == 0 {
 		highest, largest, err := s.listLog(ctx, "")
@@ -137,7 +138,7 @@ func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error
 			c.oldestObject = p.createdAt
 		}
 	}
-	if op == opEntries { // a SetOnce does not commit pending pieces
+	if op == opEntries { // the piece of a SetOnce is not in s.pending
 		c.pieceCount = len(pieces)
 	}
 	c.data = r.encode(s.format)
@@ -153,7 +154,7 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	}
 	return s.errorf("set once", s.flushThen(ctx, func() error {
 		_, size := cost(len(key), len(value))
-		if limit := s.opts.Memory / 16; size > limit { // the value is held in memory several times
+		if limit := s.opts.Memory / 16; size > limit { // several copies of the value are in memory at the same time
 			return fmt.Errorf("%w: the entry of SetOnce has %d bytes, but the limit is %d, a sixteenth of the store's memory",
 				partd.ErrTooLarge, size, limit)
 		}
@@ -173,8 +174,8 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	}))
 }
 
-// sealSeparately encodes a table as a piece for a separate record. It uploads the piece
-// unless it is small.
+// sealSeparately encodes a table other than the active one as a piece for its own record. A
+// small piece is stored inside the record; a larger one is uploaded.
 func (s *Store) sealSeparately(ctx context.Context, t *table) (*piece, error) {
 	if err := s.mu.lock(ctx); err != nil {
 		return nil, err

@@ -12,21 +12,21 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// commitment is a record that is being committed. Attempts use the same number until its outcome is
-// certain, so the record never gets two numbers.
+// commitment is a record that is being committed. While an attempt has an unknown outcome, further
+// attempts use the same number, so that the log never contains the record under two numbers.
 type commitment struct {
-	number       uint64
+	number       uint64 // number in the log that the next attempt uses
 	data         []byte
-	pieceCount   int           // number of pending pieces that it commits
-	oldestObject time.Time     // when the oldest object that Sweep may delete was created, or zero
+	pieceCount   int           // number of pieces at the start of Store.pending that it commits
+	oldestObject time.Time     // creation time of its oldest object that Sweep may delete, or zero
 	isUnknown    bool          // a request with this number has an unknown outcome
-	losses       int           // number of attempts that other writers won
+	losses       int           // number of attempts in which another writer got the number
 	duration     time.Duration // duration of the last attempt
 
-	// The fields below are for waiting records, which other writers may put into the log.
+	// The fields below are for waiting records (see wait.go), which other writers may put into the log.
 	member       member
 	waitingSince time.Time // just before it began to wait
-	hasObject    bool      // its object exists
+	hasObject    bool      // the separate object of the waiting record exists
 }
 
 // finishCommit continues the current commit, until it is certain whether the log contains the
@@ -75,7 +75,7 @@ func (s *Store) attempt(ctx context.Context, c *commitment) (isMine bool, err er
 	switch {
 	case err != nil || isMine && (created || !c.isWaiting()):
 		return isMine, err
-	case isMine: // a group of another writer names it
+	case isMine: // another writer's group names the record
 		return s.confirmInGroup(ctx, c)
 	case created:
 		return false, s.twoWinnersError(c)
@@ -95,8 +95,8 @@ func (s *Store) twoWinnersError(c *commitment) error {
 // prepareRetry prepares the next attempt after another writer won the number: with a higher
 // number, or as a waiting record.
 func (s *Store) prepareRetry(ctx context.Context, c *commitment) (err error) {
-	// The number can never be ours. Clone the data, because a canceled request may still
-	// be reading it.
+	// Another writer's record has the number, so no attempt with it can have succeeded. Clone the
+	// data before changing it, because a canceled request may still be reading it.
 	c.isUnknown = false
 	var highest uint64
 	if !s.opts.hooks.noReadBack {
@@ -128,8 +128,8 @@ func (s *Store) recordCommit(ctx context.Context, c *commitment) error {
 	return nil
 }
 
-// createRecord creates the object with the record's number. If it exists, the error wraps
-// fs.ErrExist.
+// createRecord creates the log object c.number: the record or, if the record is waiting, a group
+// that names it. If the object exists, the error wraps fs.ErrExist.
 func (s *Store) createRecord(ctx context.Context, c *commitment) error {
 	return s.retry(ctx, func(ctx context.Context) (err error) {
 		data := c.data
@@ -190,7 +190,8 @@ func (s *Store) readBack(ctx context.Context, c *commitment) (isMine bool, err e
 	return isMine, err
 }
 
-// holdsRecord makes one attempt to read whether the object with c's number contains c's record.
+// holdsRecord makes one request to check whether the object with c's number is c's record, or a
+// group that names it.
 func (s *Store) holdsRecord(ctx context.Context, c *commitment) (bool, error) {
 	limit := int64(recordHeadLen)
 	if c.isWaiting() {

@@ -26,7 +26,7 @@ type Directory struct{ root string }
 
 var _ Bucket = (*Directory)(nil)
 
-// errNilBucket is the error of a zero Directory, which also represents a nil bucket.
+// errNilBucket is returned by a zero Directory, which nonNil also uses in place of a nil bucket.
 var errNilBucket = fmt.Errorf("%w: the bucket is nil or a zero value: create it with a constructor", ErrRefused)
 
 // nonNil returns b or, if b is nil, a bucket that refuses all requests.
@@ -37,8 +37,8 @@ func nonNil(b Bucket) Bucket {
 	return b
 }
 
-// tempPrefix begins the names of incomplete files. A file older than leftoverAge
-// belongs to a killed writer.
+// tempPrefix begins the names of temporary files. One that is older than leftoverAge was left
+// by a killed writer.
 const (
 	tempPrefix  = ".new-"
 	leftoverAge = 24 * time.Hour

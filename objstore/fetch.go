@@ -20,7 +20,8 @@ func (s *Store) readPart(ctx context.Context, name string, off, n int64) ([]byte
 	return b, errors.Join(err, r.Close())
 }
 
-// sequentialReader is a segment whose bytes are read sequentially.
+// sequentialReader is an io.ReaderAt that can only be read in order: it passes on the bytes of a
+// response.
 type sequentialReader struct {
 	r   io.ReadCloser
 	off int64
@@ -43,7 +44,7 @@ func (b *sequentialReader) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// open requests the ranges [first, end) of a segment.
+// open requests the hash ranges [first, end) of a segment, unless it is cached.
 func (s *Store) open(ctx context.Context, g *committedSegment, first, end int) (*segment.Reader, io.Closer, error) {
 	start, stop := g.Start+int64(g.Offsets[first]), g.Start+int64(g.Offsets[end])
 	b := &sequentialReader{off: start}
@@ -97,7 +98,7 @@ func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, 
 	}
 	var passed int // number of entries passed to f
 	var fErr error
-	// If f is slow, the server may close connections. That is not a failure as long as f makes
+	// If f is slow, the server may close connections. Retry does not give up as long as f makes
 	// progress.
 	err := Retry(ctx, s.opts.RetryFor, s.tableSize(), &passed, func(ctx context.Context) error {
 		r, c, err := s.open(ctx, g, first, end)

@@ -52,7 +52,7 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 	sc := &scanner{store: s, view: v, budget: min(memory, maxArena)}
 	sc.groups.format = s.format
 	for len(refs) > 0 {
-		// Extend the interval to further keys while few bytes lie between them.
+		// Read several keys with one interval of hashes, as long as few bytes lie between them.
 		n, iv := 1, interval{refs[0].hash, refs[0].hash}
 		size, weight := v.weight(iv)
 		singleSize := size
@@ -77,7 +77,8 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-// getLoaded reads keys with an interval that fits in memory.
+// getLoaded reads keys whose hashes are in iv, by loading the whole interval into memory. size is
+// its number of stored bytes.
 func (sc *scanner) getLoaded(ctx context.Context, keys []string, refs []keyRef, values [][]byte, iv interval, size int64) error {
 	l := sc.loadAll(ctx, 0, len(sc.view.segments), iv, size)
 	defer l.release()
@@ -106,7 +107,7 @@ func (sc *scanner) getLoaded(ctx context.Context, keys []string, refs []keyRef, 
 	return nil
 }
 
-// getWide reads keys whose ranges do not fit in memory.
+// getWide reads keys whose hash ranges do not fit in memory.
 func (sc *scanner) getWide(ctx context.Context, keys []string, refs []keyRef, values [][]byte) error {
 	for _, ref := range refs {
 		var value []byte

@@ -7,18 +7,19 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// groups groups the entries of an interval by key, in the order of the log. It is reused for
-// further intervals.
+// groups groups the entries of an interval of hashes by key, in the order of the log. It is reused
+// for further intervals.
 type groups struct {
 	format *segment.Format
 	data   *loadedInterval
 	refs   []ref
 	keys   []group
-	slots  []uint32 // open addressing; a group's index plus one, or 0
+	slots  []uint32 // hash table with open addressing: index in keys plus one; 0 if empty
 	ledger segment.Ledger
 }
 
-// ref is the position of an entry in the arena, and the index of the key's next entry plus one.
+// ref is the position of an entry in the arena, and the index of the key's next ref plus one; 0 is
+// the end.
 type ref struct{ off, next uint32 }
 
 // group is a key with its value.
@@ -26,13 +27,13 @@ type group struct {
 	entryOffset       uint32 // position in the arena of an entry with this key
 	hash              uint32 // lower half of the hash
 	firstRef, lastRef uint32 // indices of the key's refs plus one
-	skippedSegment    int32  // index plus one of a segment whose entries are ignored, because its SetOnce had no effect
+	skippedSegment    int32  // index plus one of a SetOnce's segment, which is ignored because the key existed before
 	exists            bool
 	size              int64
 }
 
-// entryOverhead is the maximum memory for an entry besides its bytes: a ref, a group and slots, for
-// a key with one entry, while the slices grow.
+// entryOverhead is the maximum memory for an entry besides its bytes. An entry that is the only one
+// of its key needs most: a ref, a group and slots, in slices that double when they grow.
 const entryOverhead = 2*8 + 2*32 + 4*4
 
 // maxArena is the maximum size of an arena, because refs have 32 bits.

@@ -19,8 +19,8 @@ type Job struct {
 // Plan is the estimate of a job: requests, dollars, and seconds at the rates that S3 documents.
 type Plan = plan.Plan
 
-// Plan estimates a job with the same code that divides a store's work into requests. Like
-// a reader, it returns an error if a reader needs more disk than Options.Disk.
+// Plan estimates a job with the same code that divides a store's work into requests. It returns
+// the same error as a reader if a reader needs more disk than Options.Disk.
 func (j Job) Plan() (Plan, error) {
 	o, err := j.Options.withDefaults()
 	if err != nil {
@@ -82,7 +82,7 @@ func (j Job) divide(o Options) plan.Work {
 	v := view{segments: []*committedSegment{g}}
 	if sh := v.share(interval).times(w.Segments); o.usesDisk(&sh, sc.budget) {
 		w.Passes, w.Read, w.Disk = 1, sh.bytes, sh.pileLayout(sc.budget).diskBytes
-		ownFraction := float64(sh.bytes) / float64(w.Segments*segmentSize) // fraction of each segment
+		ownFraction := float64(sh.bytes) / float64(w.Segments*segmentSize) // fraction of each segment that one reader reads
 		gets := func(n int64) int64 { return (int64(float64(n)*ownFraction) + sc.batchBytes() - 1) / sc.batchBytes() }
 		w.Gets = writers * (perWriter/size*gets(size) + gets(perWriter%size))
 		return w

@@ -39,13 +39,13 @@ type Store struct {
 	// mu guards the fields below: everything appended but not yet committed.
 	mu          ctxMutex
 	active      *table
-	spare       *table
+	spare       *table      // the table that is being encoded, or an empty one
 	pending     []*piece    // in the order of the appends
 	uploading   []*piece    // oldest first
 	pieceCount  uint64      // number of pieces so far
 	encoders    []*encoder  // unused encoders
 	arenas      [][]byte    // unused arenas
-	pendingFull atomic.Bool // enough segments are pending for a commit
+	pendingFull atomic.Bool // so many segments are pending that the next Append flushes first
 
 	catalog catalog
 	scans   scanMemory
@@ -135,8 +135,8 @@ func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	return f, s.checkRace(ctx)
 }
 
-// createStore creates STORE, unless the bucket contains records of another store, which would
-// make the log unreadable.
+// createStore creates STORE, unless the bucket contains records of an earlier store: the new store
+// could not read a log that contains them.
 func (s *Store) createStore(ctx context.Context) ([]byte, error) {
 	hasOtherRecords, err := s.hasRecords(ctx)
 	if err == nil && !hasOtherRecords {
@@ -209,7 +209,7 @@ func (s *Store) Close() error {
 	}
 	s.closed.Store(true)
 	s.stop()
-	return s.temp.Close() // running readers already have their files open
+	return s.temp.Close() // running readers keep the files that they have open
 }
 
 // closeBroken closes a store that can never flush again. commitMu must be held.

@@ -127,8 +127,8 @@ func Retry(ctx context.Context, limit time.Duration, size int64, progress *int, 
 			return err
 		case ctx.Err() != nil:
 			return errors.Join(canceled.Err(ctx), err)
-		case errors.As(err, new(*partd.CorruptError)):
-			if sawDamage { // the network may have flipped bits
+		case errors.As(err, new(*partd.CorruptError)): // retry once, because the network may have flipped bits
+			if sawDamage {
 				return err
 			}
 			sawDamage = true
@@ -147,7 +147,7 @@ func isDefinite(err error) bool {
 }
 
 // pauseBeforeRetry waits for a random time that increases with the attempt number, so that
-// competing writers disperse.
+// competing writers do not all retry at the same moment.
 func pauseBeforeRetry(ctx context.Context, attempt int) error {
 	return canceled.Wait(ctx, time.After(randomUpTo(min(10*time.Millisecond<<min(attempt, 8), time.Second))))
 }

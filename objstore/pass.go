@@ -21,7 +21,7 @@ func (g *committedSegment) rangesOf(iv interval) (first, end int) {
 	return g.RangeIndex(iv.lo), g.RangeIndex(iv.hi) + 1
 }
 
-// weight returns the stored bytes of an interval, and the maximum memory for reading it.
+// weight returns the stored bytes of an interval, and the maximum memory for loading and grouping it.
 func (v view) weight(iv interval) (bytes, weight int64) {
 	for _, g := range v.segments {
 		n, w := g.weight(iv)
@@ -36,7 +36,8 @@ func (g *committedSegment) weight(iv interval) (bytes, weight int64) {
 	return bytes, bytes + int64(float64(bytes)*g.entriesPerByte())*entryOverhead + bytes/8
 }
 
-// finestBits returns the maximum number of hash bits that select a range in any segment.
+// finestBits returns the number of hash bits that select a range in the segment with the most
+// ranges.
 func (v view) finestBits() (bits uint8) {
 	for _, g := range v.segments {
 		bits = max(bits, g.Bits)
@@ -87,7 +88,8 @@ func (m *scanMemory) reserveBudget() (budget int64, release func()) {
 	}
 }
 
-// passBudget returns the memory for one pass. Two passes share a reader's memory.
+// passBudget returns the memory for one pass. Two passes share a reader's memory, because the next
+// pass is loaded while the previous one is processed.
 func passBudget(memory int64) int64 { return min(memory/2, maxArena) }
 
 // loadedInterval contains the entries of an interval, in order for each segment.
@@ -102,7 +104,7 @@ type loadedInterval struct {
 type section struct {
 	segment int32 // index in the view
 	offset  uint32
-	entries []byte // part of the arena, at off
+	entries []byte // part of the arena, at offset
 }
 
 func (l *loadedInterval) release() {
@@ -122,8 +124,8 @@ func requestLimit(budget int64) int {
 	return int(max(min(budget/budgetPerRequest, maxRequests), minRequests))
 }
 
-// loadAll reads an interval of the segments [first, end), with one request for each segment. The
-// ranges read may also contain hashes outside of the interval.
+// loadAll reads an interval of the segments [first, end), with one request for each segment. bytes
+// is the total size of the ranges to read, which may also contain hashes outside of the interval.
 func (sc *scanner) loadAll(ctx context.Context, first, end int, iv interval, bytes int64) *loadedInterval {
 	s, v := sc.store, sc.view
 	l := &loadedInterval{interval: iv, sections: make([]section, 0, end-first)}

@@ -19,7 +19,8 @@ const (
 	storeMagic  = "partdOBJ"
 	recordMagic = "partdLOG"
 	version     = 1
-	// groupVersion is the version of groups, which older programs must not ignore.
+	// groupVersion is the version of groups. It is higher, so that programs that do not know groups
+	// return an error.
 	groupVersion = 2
 
 	storeLen      = 8 + 4 + 4 + 8 + 8 + 4
@@ -83,7 +84,7 @@ type record struct {
 	number  uint64 // number in the log; in a waiting record, the number when it began to wait
 	op      operation
 	writer  writerID
-	seq     uint64 // sequence number of the writer's records, from 1; in a group, that of its writer's own member
+	seq     uint64 // sequence number of the writer's records, from 1; in a group, the seq of its creator's own record
 	parts   []recordPart
 	members []member // members of a group
 }

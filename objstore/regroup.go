@@ -49,10 +49,10 @@ type pileFile struct {
 //	number of the segment (4) · length of the entries (4) · entries
 type pile struct {
 	interval
-	emptyBuf, buf            []byte // initial and current buffer of unwritten data
-	sectionStart             int    // position in buf of the last section
-	segment                  int32  // segment of the last section
-	blocks                   []int32
+	emptyBuf, buf            []byte  // initial and current buffer of unwritten data
+	sectionStart             int     // position in buf of the last section
+	segment                  int32   // segment of the last section
+	blocks                   []int32 // numbers of its blocks in the file
 	bytes, entries, sections int64
 }
 
@@ -310,7 +310,7 @@ func (sp *pileFile) load(p *pile) *loadedInterval {
 	return l
 }
 
-// sections yields the sections of a block.
+// sections yields the sections of a block. Their offsets are relative to the block.
 func sections(b []byte) func(yield func(section) bool) {
 	return func(yield func(section) bool) {
 		for off := 0; off < len(b); {

@@ -14,7 +14,7 @@ import (
 
 // Scan yields every key with its value; see [partd.Scanner]. It reads a snapshot, the
 // state of the log when the scan starts. At the end, it compares everything read with the
-// ledgers of all segments.
+// ledgers (checksums of the appended pieces) of all segments.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.ScanPart(ctx, 0, 1)
 }
@@ -106,12 +106,12 @@ func (sc *scanner) readInPasses(ctx context.Context, whole interval) error {
 	return sc.run(ctx, nextPass, sc.emit)
 }
 
-// pass is one step of reading: load reads data into memory; stream processes data that
-// does not fit.
+// pass is one step of reading. Either load is set, and reads data into memory, or stream is set,
+// and processes data that does not fit.
 type pass struct {
 	load   func(ctx context.Context) *loadedInterval
 	stream func(ctx context.Context) error
-	done   chan *loadedInterval
+	done   chan *loadedInterval // receives the result of load
 }
 
 // run executes passes. It loads the next pass while process handles the previous one. A streaming
@@ -157,7 +157,7 @@ func (sc *scanner) run(ctx context.Context, nextPass func() *pass, process func(
 	return nil
 }
 
-// emit groups loaded entries, and yields the keys.
+// emit groups loaded entries by key, and yields each key's value.
 func (sc *scanner) emit(ctx context.Context, l *loadedInterval) error {
 	gs := &sc.groups
 	if err := gs.add(sc.view, l); err != nil {
@@ -199,8 +199,8 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// Stat counts keys and bytes; see [partd.Statter]. It reads as much as Scan. Disk is the
-// size of the committed segments in the bucket.
+// Stat counts keys and bytes; see [partd.Statter]. It reads as much as Scan. In the result, Disk
+// is the size of the committed segments in the bucket.
 func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	stats, err := partd.Stat(ctx, struct {
 		partd.Partd

@@ -2,12 +2,12 @@ package objstore
 
 import "github.com/go-partd/partd/internal/segment"
 
-// share measures the data of an interval in some segments.
+// share describes the data that some segments have for an interval of hashes.
 type share struct {
-	requests    int64 // one for each segment with data of the interval
-	bytes       int64 // bytes of the ranges that overlap the interval
+	requests    int64 // one for each uncached segment with data in the interval
+	bytes       int64 // size of the segments' hash ranges that overlap the interval
 	weight      int64 // maximum memory for these ranges
-	insideBytes int64 // approximate bytes without hashes outside of the interval
+	insideBytes int64 // approximate part of bytes whose hashes are in the interval
 	entries     int64 // approximate number of the interval's entries
 }
 
@@ -33,12 +33,12 @@ func (v view) share(iv interval) (sh share) {
 	return sh
 }
 
-// times returns the share of n equal segments.
+// times returns the sum of n shares like sh.
 func (sh share) times(n int64) share {
 	return share{sh.requests * n, sh.bytes * n, sh.weight * n, sh.insideBytes * n, sh.entries * n}
 }
 
-// outsideBytes returns the approximate number of a range's bytes outside of the interval.
+// outsideBytes returns the approximate number of bytes of range r whose hashes are outside of iv.
 func (g *committedSegment) outsideBytes(iv interval, r int) float64 {
 	lo, hi := segment.HashBounds(r, r+1, g.Bits)
 	insideBytes := float64(min(hi, iv.hi)-max(lo, iv.lo)) + 1
@@ -50,11 +50,11 @@ func (g *committedSegment) entriesPerByte() float64 {
 	return float64(g.ledger.Pieces+g.ledger.Marks) / float64(max(g.StoredLen(), 1))
 }
 
-// passes returns the number of passes of a reader with this budget that uses no disk.
+// passes returns how many passes a reader needs without a disk, if each can use budget bytes of memory.
 func (sh *share) passes(budget int64) int64 { return max((sh.weight+budget-1)/budget, 1) }
 
-// usesDisk reports whether a reader with this budget regroups its share on disk: if a disk is
-// allowed, and if the requests of its passes would be too short.
+// usesDisk reports whether a reader regroups its share on disk. It does if the options allow a
+// disk, the share does not fit in memory, and several passes would make too short requests.
 func (o *Options) usesDisk(sh *share, budget int64) bool {
 	if o.Disk == 0 || sh.insideBytes == 0 {
 		return false
@@ -67,7 +67,8 @@ func (o *Options) usesDisk(sh *share, budget int64) bool {
 // written to disk.
 func (sc *scanner) batchBytes() int64 { return sc.budget * 2 / 5 }
 
-// pileLayout is the division of a share into piles on disk.
+// pileLayout is the division of a share into piles on disk. A pile has the entries of one
+// interval of hashes.
 type pileLayout struct {
 	piles     int
 	blockSize int   // bytes that a pile buffers before writing
@@ -77,13 +78,14 @@ type pileLayout struct {
 const (
 	minPileBlock  = 64 << 10
 	maxPileBlock  = 1 << 20
-	blockMemory   = 48 // memory for the position of a block
-	sectionMemory = 48
+	blockMemory   = 48 // memory for the position of a block in the file
+	sectionMemory = 48 // memory for a section of a loaded pile
 )
 
-// pileLayout divides the share so that two piles fit in memory, which is two budgets. During
-// writing, two batches need up to 4/5 of a budget, the buffers of all piles 1/2, and the positions
-// of blocks 1/4. If that allows too few piles, large piles are read from disk several times.
+// pileLayout divides the share so that each pile fits in a budget: a reader has memory for two
+// budgets, and processes a pile while it loads the next. While piles are written, two batches need
+// up to 4/5 of a budget, the buffers of all piles 1/2, and the positions of blocks 1/4. If memory
+// for buffers allows too few piles, some do not fit in a budget, and are read several times.
 func (sh *share) pileLayout(budget int64) (p pileLayout) {
 	weight := float64(sh.weight) * float64(sh.insideBytes) / float64(sh.bytes)
 	block := max(minPileBlock, sh.insideBytes*4*blockMemory/budget)

@@ -46,8 +46,8 @@ func (s *Store) sweep(ctx context.Context, swept *SweepResult) error {
 	if err != nil || len(oldObjects) == 0 {
 		return err
 	}
-	// The log is read after the listing. An old object that it does not contain now will
-	// never be in it.
+	// Read the log after listing the objects. If it does not refer to an old object by now, it
+	// never will, because writers do not commit old segments.
 	v, err := s.flushAndRefresh(ctx)
 	if err != nil {
 		return err

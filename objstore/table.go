@@ -69,7 +69,7 @@ func cost(keyLen, valueLen int) (entries int, bytes int64) {
 // add appends an entry, which must fit.
 func (t *table) add(f *segment.Format, kind segment.Kind, key string, value []byte) {
 	b := segment.AppendEntryHead(t.arena[t.used:t.used:len(t.arena)], kind, key, len(value))
-	hashStart := 1 // after the length of the value
+	hashStart := 1 // the ledger's checksum excludes the first field, the value's length as a varint
 	for b[hashStart-1] >= 0x80 {
 		hashStart++
 	}
@@ -79,8 +79,8 @@ func (t *table) add(f *segment.Format, kind segment.Kind, key string, value []by
 	t.used += len(b)
 }
 
-// encode returns a data file with one segment of the table's entries. It uses b if b is large
-// enough.
+// encode returns a data file with one segment of the table's entries. It writes to b if b is large
+// enough. bufs are scratch buffers, which encode may replace with larger ones.
 func (t *table) encode(f *segment.File, b []byte, compressor *segment.Compressor, bufs *[2][]byte, rangeBytes int64) ([]byte, error) {
 	rangeBits := uint8(min(max(bits.Len64(uint64(int64(t.used)/rangeBytes))-1, 0), maxBits))
 	// Stable counting sort by range.
@@ -116,8 +116,9 @@ func (t *table) encode(f *segment.File, b []byte, compressor *segment.Compressor
 	return dst.b, err
 }
 
-// maxEncodedSize returns an upper bound of the length of encode's result. Besides the entries, it
-// contains a header for each block, one incomplete block for each range, and the footer.
+// maxEncodedSize returns an upper bound of the length of encode's result for a table of this size.
+// Besides the entries, the result contains block headers and a footer. Each range may end with an
+// incomplete block.
 func maxEncodedSize(size int64) int64 {
 	const block, perRange = 64 << 10, 12 + 4
 	return size + (size/block+1<<maxBits)*perRange + 4096
@@ -142,7 +143,7 @@ func footerOf(f segment.File, data []byte) ([]byte, error) {
 	return data[layout.Start+int64(layout.Offsets[len(layout.Offsets)-1]):], nil
 }
 
-// fileTail is the end of a file.
+// fileTail is an io.ReaderAt for the end of a file, from offset off.
 type fileTail struct {
 	off int64
 	b   []byte

@@ -16,8 +16,8 @@ import (
 // being filled.
 const maxUploads = 2
 
-// arenaCount is the number of arenas: one for the table being filled, and one for each upload. When
-// a table is encoded into an arena, the table's own arena goes to the next table.
+// arenaCount is the number of arenas: one for the table being filled, and one for each upload. A
+// table is encoded into another arena; then its own arena is free for the next table.
 const arenaCount = maxUploads + 1
 
 // encoder encodes one table at a time.
@@ -35,7 +35,7 @@ type piece struct {
 	encodingDone chan struct{} // closed when its table can be reused
 	uploadDone   chan struct{} // closed when the upload succeeded, or failed with err
 	err          error
-	abandoned    bool // no record will refer to it
+	abandoned    bool // its append failed, so no record will refer to it
 }
 
 // allocateTables allocates the memory for appends.
@@ -86,8 +86,8 @@ func (s *Store) releaseTables() {
 	s.active, s.spare, s.encoders, s.arenas = nil, nil, nil, nil
 }
 
-// seal uploads the active table in the background, after the previous one is encoded. mu
-// must be held.
+// seal replaces the active table by an empty one, and encodes and uploads the full one in the
+// background. It first waits until the previous table is encoded. mu must be held.
 func (s *Store) seal(ctx context.Context) error {
 	if err := s.waitUploads(ctx, maxUploads-1); err != nil {
 		return err
@@ -167,7 +167,7 @@ func (s *Store) waitUploads(ctx context.Context, limit int) error {
 			attempt = -1
 			continue
 		}
-		if attempt > 0 || p.part.size == 0 { // encoding failed
+		if attempt > 0 || p.part.size == 0 { // the retry failed, or encoding did
 			return p.err
 		}
 		p.err, p.uploadDone = nil, make(chan struct{})
@@ -179,8 +179,8 @@ func (s *Store) waitUploads(ctx context.Context, limit int) error {
 	return nil
 }
 
-// sealInline converts the active table, which must be small, to a piece inside the
-// record. mu must be held.
+// sealInline converts the active table, which must be small, to a piece whose data will be
+// inside the record that commits it. mu must be held.
 func (s *Store) sealInline(ctx context.Context) error {
 	if err := s.waitUploads(ctx, maxUploads-1); err != nil { // wait for a free encoder
 		return err

@@ -14,26 +14,26 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// After losing its number to other writers several times, a record waits: it becomes a
-// separate object. The writer that gets the next number creates a group, which names all
-// waiting records. So concurrent flushes need few numbers.
+// Writers compete to create the log's next number. A record that lost several times waits: its
+// writer creates it as a separate object. The writer that gets the next number creates a group,
+// which names all waiting records. So many concurrent flushes need few numbers.
 //
 // Readers apply a waiting record at the first group that names it, and ignore it in later
 // groups. So several writers may name it independently.
 //
-// A group does not copy the records, because a record may contain 4 MiB of footers. So one
-// request creates a group of any size. Separate logs for each writer are no alternative,
+// A group does not contain copies of the records, because a record may contain 4 MiB of footers.
+// So a single request can always create it. Separate logs for each writer are no alternative,
 // because they would not order Sets, Deletes and Drops of different writers.
 
 const (
 	waitPrefix = "wait/"
 	// maxMembers is the maximum number of records in a group, which is read with one request.
 	maxMembers = 1600
-	// A record waits after lossesBeforeWait lost attempts. A first loss may just mean that other
-	// writers wrote since this writer's last record.
+	// A record waits after lossesBeforeWait lost attempts. A first loss may just mean that others
+	// have written since this writer's last record, not that they are writing now.
 	lossesBeforeWait = 2
-	// waitAge is the maximum age of a waiting record that others may name. Its segments
-	// were younger than sweepAge/2 when it began to wait.
+	// waitAge is the maximum age of a waiting record that other writers may commit. Sweep has not
+	// yet deleted its segments, which were younger than sweepAge/2 when it began to wait.
 	waitAge = sweepAge / 4
 )
 
@@ -45,7 +45,7 @@ type member struct {
 	seq    uint64
 }
 
-// waitDir returns the prefix of the names of records that began to wait at a number.
+// waitDir returns the name prefix of records that began to wait when number was free in the log.
 func waitDir(number uint64) string { return fmt.Sprintf("%s%020d", waitPrefix, number) }
 
 func (m *member) name() string { return fmt.Sprintf("%s/%x-%d", waitDir(m.number), m.writer, m.seq) }
@@ -65,8 +65,8 @@ func parseMember(o Object) (m member, ok bool) {
 // isWaiting reports whether the record is, or may be, a separate object.
 func (c *commitment) isWaiting() bool { return c.member.seq > 0 }
 
-// startWaiting creates the object of a waiting record. Then any writer may put the record into the
-// log.
+// startWaiting creates the object of a waiting record. From then on, any writer may commit the
+// record by naming it in a group.
 func (s *Store) startWaiting(ctx context.Context, c *commitment) error {
 	if !c.isWaiting() {
 		c.waitingSince = time.Now()
@@ -84,8 +84,8 @@ func (s *Store) startWaiting(ctx context.Context, c *commitment) error {
 	return err
 }
 
-// isInGroup reports whether a group names a waiting record. If none does, c.number is the
-// first free number of the log.
+// isInGroup reports whether a group in the log names c, a waiting record. If none does, it sets
+// c.number to the first free number of the log.
 func (s *Store) isInGroup(ctx context.Context, c *commitment) (bool, error) {
 	if !c.hasObject {
 		if err := s.startWaiting(ctx, c); err != nil {
@@ -113,8 +113,9 @@ func (s *Store) isInGroup(ctx context.Context, c *commitment) (bool, error) {
 	}
 }
 
-// confirmInGroup reads another writer's group again after a while. If the bucket let two writers win,
-// the other writer's own check detects that, but this writer would never notice.
+// confirmInGroup reads another writer's group, which names c, again after a while. If a faulty
+// bucket let two writers create that object, the group may have been replaced since; its creator
+// would notice, but this writer would not.
 func (s *Store) confirmInGroup(ctx context.Context, c *commitment) (bool, error) {
 	if s.opts.hooks.noRecheck {
 		return true, nil
@@ -143,8 +144,8 @@ func (s *Store) group(ctx context.Context, c *commitment) ([]byte, error) {
 	if ownIndex < 0 {
 		return r.encode(s.format), nil // the listing is stale, so it is useless for other records
 	}
-	// Ages are by the bucket's clock, relative to this record's object. If there are too
-	// many records, each writer begins at a different one.
+	// Ages are by the bucket's clock, relative to this record's object. Each writer lists the
+	// records after its own first, so if there are too many, groups contain different ones.
 	now := objects[ownIndex].Modified.Add(age(c.waitingSince))
 	for _, o := range slices.Concat(objects[ownIndex+1:], objects[:ownIndex]) {
 		m, ok := parseMember(o)

@@ -10,11 +10,11 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// A range that does not fit in memory is read several times. The first pass measures
-// subintervals. Then subintervals that fit are loaded together. Keys that do not fit are
-// streamed to the consumer.
+// A range that does not fit in memory is read several times. The first pass measures equal
+// subintervals of its hashes. Further passes each load adjacent subintervals that fit together.
+// A key that does not fit is streamed to the consumer.
 
-// source calls f for the entries of an interval, in the order of the log. number is the
+// source calls f for the entries of an interval of hashes, in the order of the log. number is the
 // index of the entry's segment in the view.
 type source func(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error
 
@@ -40,12 +40,12 @@ func (sc *scanner) eachEntryOf(ctx context.Context, i int, iv interval, f func(n
 	})
 }
 
-// subinterval measures one of the equal parts of an interval.
+// subinterval describes the entries in one of the equal parts of an interval.
 type subinterval struct {
 	key          []byte // the first key
 	hasOtherKeys bool
-	weight       int64
-	bytes        int64
+	weight       int64 // memory to load and group the entries
+	bytes        int64 // size of the entries
 }
 
 const subintervals = 256
@@ -117,7 +117,7 @@ func (sc *scanner) loadAndYield(ctx context.Context, src source, iv interval, si
 	return sc.emit(ctx, l)
 }
 
-// emitHash yields the keys that share one hash.
+// emitHash yields keys that share one hash and together do not fit in memory.
 func (sc *scanner) emitHash(ctx context.Context, src source, iv interval) error {
 	keys := map[string]bool{}
 	err := src(ctx, iv, func(_ int, e *segment.Entry, _ uint64) error {
@@ -135,8 +135,8 @@ func (sc *scanner) emitHash(ctx context.Context, src source, iv interval) error 
 	return nil
 }
 
-// streamKey yields the value of one key of any length. A first pass finds the last Set or
-// Delete, where the value begins.
+// streamKey yields the value of one key without loading it. A first pass finds the key's last Set
+// or Delete, where its value begins; a second pass yields the value.
 func (sc *scanner) streamKey(ctx context.Context, src source, key []byte, yield func(partd.Chunk, error) bool) error {
 	hash := sc.store.format.HashBytes(key)
 	iv := interval{hash, hash}

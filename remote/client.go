@@ -74,7 +74,7 @@ type Client struct {
 	instance     uint64           // identifies the server process of the last connection
 	restarts     uint64           // number of times that instance has changed
 	ops          opSequence
-	droppedPops  []partd.Tag       // pops whose results the server need no longer keep
+	droppedPops  []partd.Tag       // pops to confirm to the server, which need then not keep their results
 	proofs       map[uint64]*proof // by session, for sessions that this client created or presented
 }
 

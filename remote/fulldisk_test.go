@@ -34,7 +34,7 @@ func (s *noSpace) Drop(ctx context.Context) error {
 }
 
 // TestDropWithoutSession checks that a client drops a store that has no space for a session, and
-// sends such a Drop only once.
+// sends this Drop only once.
 func TestDropWithoutSession(t *testing.T) {
 	ctx := t.Context()
 	store := &noSpace{Dict: partd.NewDict(), wait: make(chan struct{})}

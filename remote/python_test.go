@@ -82,7 +82,8 @@ func TestPythonCommands(t *testing.T) {
 
 // TestPythonMessageTooLarge checks that a change over the limit is read, discarded and
 // answered with an error, and that the connection stays usable. An endless message ends
-// the connection. So does a get, because its client would take an error for a value.
+// the connection. So does a get that is too large, because its client would mistake an error for a
+// value.
 func TestPythonMessageTooLarge(t *testing.T) {
 	opts := &ServerOptions{MaxMessage: minMessage, StallTimeout: 2 * time.Second}
 	value := strings.Repeat("v", 100_000)

@@ -79,9 +79,10 @@ func (a *account) close() {
 	delete(a.quotas.queue.accounts, a)
 }
 
-// take waits until the account may hold bytes more. The tenant with the least memory is served
-// first, and each tenant's requests are granted in order of arrival. A request fails if it has waited
-// for the account's patience and the server has granted no request during that time.
+// take reserves bytes of memory for the account, and waits until they are available. The tenant
+// with the least memory is served first, and each tenant's requests are granted in order of arrival.
+// A request fails if it has waited longer than the account's patience (its time limit) and the
+// server has granted no request of any account during that time.
 func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	l := a.quotas
 	maximum := l.limit[memory]
@@ -130,8 +131,8 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	}
 }
 
-// markGrowing records that an account's message grows. The first such account becomes the elder.
-// mu must be held.
+// markGrowing records that an account's message is growing. If there is no elder, the account
+// becomes the elder, whose message may always grow. mu must be held.
 func (l *quotas) markGrowing(a *account) {
 	switch {
 	case l.queue.elder == nil:
@@ -147,7 +148,7 @@ func (l *quotas) markGrowing(a *account) {
 
 // charge adds bytes, which may be negative, to the memory that an account holds. mu must be held.
 func (l *quotas) charge(a *account, bytes int64) {
-	if bytes > 0 { // progress before the grant does not count
+	if bytes > 0 { // measure idleness from now on: progress before the grant does not count
 		a.lastProgress, a.idleTicks = a.progress(), 0
 	}
 	a.heldBytes += bytes

@@ -66,8 +66,8 @@ var pythonRights = map[string]Rights{
 	"get": RightRead, "append": RightAppend, "iset": RightAppend, "delete": RightChange, "drop": RightChange,
 }
 
-// checkPythonRights returns an error if the client lacks the right to run the command. syn and unknown
-// commands need no right.
+// checkPythonRights returns an error if the client lacks the right to run the command. The command
+// syn needs no right. An unknown command needs none either, because it fails anyway.
 func (c *conn) checkPythonRights(command string) error {
 	needs, known := pythonRights[command]
 	switch {

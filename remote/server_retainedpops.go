@@ -259,7 +259,8 @@ func (r *popResult) wait(a *answer, offset uint64) error {
 	return nil
 }
 
-// pop claims a pop while requests are still in order; the returned function runs it.
+// pop reserves the result of a pop, while requests are still in their order of arrival. The
+// returned function performs the pop, and may run concurrently with other requests.
 func (c *conn) pop(r request, d *decoder) (fill, error) {
 	s := c.space
 	instance, keys, allowance := d.u64(), d.keys(), d.allowance

@@ -51,7 +51,7 @@ func (s *Shards) Drop(ctx context.Context) error {
 	err := s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
 		sh := s.shards[i]
 		known := sh.current.Load()
-		if known == nil { // another Drop has failed: retry only to recognize the store
+		if known == nil { // a concurrent Drop has failed and reset current: only recognize the store again
 			return s.enter(ctx, sh, read)
 		}
 		text, err := readList(ctx, store)

@@ -78,9 +78,9 @@ func (s *Shards) prepare(ctx context.Context, n need, targets []*shard) error {
 }
 
 // checkUnchanged checks, after an operation, that the shard's server has not restarted with another
-// store. oldInstance is the server instance before the operation. If the server restarted twice,
-// even the same store proves nothing, because a second instance may have answered. checkUnchanged
-// joins its error to err, the error of the operation.
+// store. oldInstance is the server instance before the operation. If the server restarted more than
+// once, finding the right store now proves nothing, because an instance with another store may have
+// answered in between. checkUnchanged joins its error to err, the error of the operation.
 func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInstance uint64, err error) error {
 	if sh.current.Load() == nil || sh.instance() == oldInstance {
 		return err

@@ -91,7 +91,7 @@ const (
 	dropWait   = time.Second     // how long a list may be missing because another client drops all keys
 )
 
-var errUnreachable = errors.New("it cannot be reached")
+var errUnreachable = errors.New("it cannot be reached") // follows the name of a shard
 
 // recognize returns an error if id, the identity of a shard's store, is not the identity that the
 // other shards have recorded. Unreachable shards do not count; operations on their keys fail anyway. A
@@ -99,7 +99,7 @@ var errUnreachable = errors.New("it cannot be reached")
 func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	wasKnown := sh.current.Load() != nil // the other shards may have recorded another identifier since then
+	wasKnown := sh.current.Load() != nil // if so, read the other shards' identities again: they may have changed
 	identities := make([]*identity, len(s.shards))
 	errs := concurrently(s.shards, func(i int, other *shard) error {
 		store := other.store.Load()
@@ -163,7 +163,8 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 }
 
 // exchangeIDs writes missing identifiers of shards to the stores. Identifiers can be missing because
-// an earlier version created the store, or because a client was killed. All shards must be known.
+// an earlier version created the store, or because a client was killed. All shards must have been
+// recognized.
 func (s *Shards) exchangeIDs(ctx context.Context) error {
 	ids := map[string]string{}
 	for _, sh := range s.shards {
@@ -207,8 +208,8 @@ func (s *Shards) addLines(ctx context.Context, sh *shard, lines string) error {
 	return s.recordIdentity(sh, text, sh.current.Load().instance)
 }
 
-// recordIdentity stores the identity that text contains in sh.known. It returns an error if text does not
-// contain our list.
+// recordIdentity sets sh.current to the identity that text contains. It returns an error if text
+// does not contain our list.
 func (s *Shards) recordIdentity(sh *shard, text string, instance uint64) error {
 	id, ok := sh.parseList(text)
 	if !ok {

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/nostore"
 )
 
-// listKey is the key of the shard list in each store. If a caller's key is listKey, with or without
-// NUL bytes after it, its stored key has another NUL byte, so that callers can use every key.
+// listKey is the key of the shard list in each store. If a caller's key is listKey, or listKey
+// followed by NUL bytes, it is stored with one more NUL byte, so that callers can use every key.
 const (
 	listKey    = "partd-shards"
 	listHeader = "partd shards 1\n"
@@ -38,7 +38,8 @@ func resemblesListKey(key string) bool {
 var ErrListMismatch = errors.New("the store belongs to another shard list")
 
 // listMismatch returns the error for a store that contains another list than its shard's. For
-// example, a server with two names must not be used as two shards, because it would be read twice.
+// example, a server with two names must not be used as two shards, because its keys would be read
+// twice.
 func (s *Shards) listMismatch(sh *shard, list string) error {
 	parse := func(list string) string {
 		if body, ok := strings.CutPrefix(list, listHeader); ok {
@@ -92,8 +93,8 @@ func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	return err
 }
 
-// openAndRecognize opens a shard and recognizes its store, as far as n requires. The caller must
-// hold sh.turn.
+// openAndRecognize opens a shard and checks that it has the right store, as far as n requires. The
+// caller must hold sh.openLock.
 func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error {
 	store := sh.store.Load()
 	if store == nil {
@@ -121,10 +122,10 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 		sh.lastIdentity.Store(&seenIdentity{id, instance})
 		err = s.recognize(ctx, sh, id)
 		if errors.Is(err, ErrStoreMismatch) && list == "" && time.Now().Before(end) && ctx.Err() == nil {
-			time.Sleep(dropWait / 8) // another client may be writing the list again
+			time.Sleep(dropWait / 8) // after a Drop, another client may be writing the list again
 			continue
 		}
-		if errors.Is(err, ErrStoreMismatch) && !isRetry { // the list was perhaps read before the identifier was added
+		if errors.Is(err, ErrStoreMismatch) && !isRetry { // another client may have added the identifier after the list was read
 			continue
 		}
 		if err == nil && list == "" {

@@ -112,8 +112,8 @@ func tempOption() option {
 	return option{"temp", pathKind("DIR", true, "it is not a directory"), "", "create the store in a new directory inside DIR, and remove it on close"}
 }
 
-// serverStore returns the scheme of a server's store. Its exists function always returns true,
-// because opening such a store creates nothing, and Open's error explains more.
+// serverStore returns the scheme of a server's store. Its exists function always returns true:
+// opening such a store creates nothing, and if there is no server, Open's error says so.
 func serverStore(scheme, usage, help string, more ...option) store {
 	return store{
 		name: scheme, usage: usage, help: help, hasLocation: true, remote: true,

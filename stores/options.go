@@ -56,7 +56,8 @@ func boolKind() kind {
 
 func fileKind() kind { return pathKind("FILE", false, "it is a directory") }
 
-// pathKind returns the kind of existing files or, if isDir is set, directories.
+// pathKind returns the kind of existing files or, if isDir is set, directories. wrongType is the
+// message if the path is not of that type.
 func pathKind(usage string, isDir bool, wrongType string) kind {
 	return kind{usage, func(value string) error {
 		info, err := os.Stat(value)

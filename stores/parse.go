@@ -25,7 +25,7 @@ func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, erro
 	schemes, prefixes := t.knownNames()
 	prefix, afterScheme, ok := strings.Cut(rawURL, ":")
 	if !ok {
-		return nil, fmt.Errorf("no scheme: write %s (with DIR a directory; put layers in front, as in buffer+file:DIR)", schemes)
+		return nil, fmt.Errorf("no scheme: write %s, where DIR is a directory; layers go in front, as in buffer+file:DIR", schemes)
 	}
 	names := strings.Split(prefix, "+")
 	if len(names)-1 > MaxLayers {
@@ -43,7 +43,7 @@ func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, erro
 	schemeList := t.stores()
 	i := slices.IndexFunc(schemeList, func(s store) bool { return s.name == name })
 	if i < 0 && (name == "s3" || name == "gs") {
-		return nil, fmt.Errorf("%s: names a store in a bucket: open it with partd-cloud", name)
+		return nil, fmt.Errorf("scheme %q is for stores in a bucket: use partd-cloud to open it", name)
 	}
 	if i < 0 {
 		return nil, fmt.Errorf("unknown scheme %q: write %s", name, schemes)
@@ -67,7 +67,7 @@ func (u *parsedURL) checkLocation(path string) error {
 	case u.store.hasLocation && u.location == "" && temp == "":
 		return fmt.Errorf("no location: write %s", u.store.usage)
 	case temp != "" && u.location != "":
-		return fmt.Errorf("location %q together with temp=%s: write %s:?temp=DIR for a store that is removed when it is closed", path, temp, u.store.name)
+		return fmt.Errorf("location %q cannot be combined with temp=%s: for a store that is removed when it is closed, write %s:?temp=DIR", path, temp, u.store.name)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...s
 		if err != nil {
 			return err
 		}
-		buckets = slices.Clone(buckets) // now in the other store
+		buckets = slices.Clone(buckets) // replaced below by the other store's buckets
 		for i, b := range buckets {
 			if slices.ContainsFunc(existing, func(i SnapshotInfo) bool { return i.Name == name && i.Bucket == b.Name() }) {
 				return fmt.Errorf("backup %q %w: choose another name", name, ErrExists)

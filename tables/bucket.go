@@ -145,7 +145,7 @@ func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, er
 	return errors.Join(err, infoErr)
 }
 
-// list calls do with each table that can match f.
+// list calls do with each table that may match f, until do returns false. The caller must check f.selects.
 func (b *Bucket) list(ctx context.Context, f *Filter, do func(icecat.Listed) bool) error {
 	switch ns := namespaceOf(b.Name()); {
 	case f.Snapshot != "":
@@ -179,7 +179,7 @@ func infoOf(l icecat.Listed) TableInfo {
 	return i
 }
 
-// info returns infoOf(l), with the tail's rows included.
+// info is like infoOf, but its row count and size include the rows in the tail.
 func (s *Store) info(ctx context.Context, l icecat.Listed) (TableInfo, error) {
 	current, err := s.commits.WithTailRows(ctx, l)
 	return infoOf(current), err
@@ -202,8 +202,8 @@ func checkName(kind, name string) error {
 	return nil
 }
 
-// defaultNamespace is the namespace of the default bucket: the bucket's name is empty, but a namespace's name
-// cannot be. Buckets named "default", or "default" followed by underscores, get an extra underscore.
+// defaultNamespace is the namespace of the default bucket, whose name is "": a namespace's name cannot be empty.
+// Buckets named "default", or "default" followed by underscores, get an extra underscore.
 const defaultNamespace = "default"
 
 func namespaceOf(bucket string) string {

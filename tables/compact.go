@@ -54,7 +54,7 @@ type compactStep struct {
 	commit.Basis
 	seq           int64 // sequence number of the snapshot that was read
 	result        table.CompactionGroupResult
-	before, after int            // file counts
+	before, after int            // number of replaced files, and of new files
 	cut           *series.Cutter // cuts the new files by period; nil if the table has no periods
 }
 
@@ -64,14 +64,14 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *com
 	if step.Basis, err = commit.BasisOf(t, commit.OnlyAppends, e.s.cat.NewIO()); err != nil {
 		return nil, err
 	}
-	io := step.IO // step is nil if an error is returned
+	io := step.IO // for the deferred call: returning an error sets step to nil
 	defer func() { io.RemoveFailed(err) }()
 	def, err := definition.FromMetadata(t.Metadata())
 	if err != nil {
 		return nil, err
 	}
 	if schema.CheckReadable(def.Stored) != nil {
-		return step, nil // only the engine that wrote these columns can compact them
+		return step, nil // this package cannot read all columns; the engine that wrote them can compact the table
 	}
 	writer := e.Staged(t.Metadata(), step.IO)
 	if def.Order != nil {
@@ -183,7 +183,7 @@ func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.T
 		return nil, err
 	}
 	tx := cur.NewTransaction()
-	// The sequence number of the snapshot that was read keeps the rewritten rows before rows that were added later.
+	// Give the new files the sequence number of the snapshot that was read, so that their rows stay before rows added later.
 	rewrite := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
 	rewrite.ApplyResult(result)
 	if err := rewrite.Commit(ctx); err != nil {

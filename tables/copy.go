@@ -94,8 +94,8 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 type copyJob struct {
 	from, to   *Store
 	snapshot   string
-	rules      string // property that stores a bucket's rules
-	keepOthers bool   // keep the destination's other tables, and replace only copies from this store
+	rules      string // property that stores a bucket's rules in the source
+	keepOthers bool   // keep the destination's other tables, and replace only tables that were copied from the source
 	restore    bool   // reuse files in the destination only if they are intact
 	results    []CopiedTable
 	damaged    []error // errors of skipped tables
@@ -118,7 +118,7 @@ func (c *copyJob) run(op string, f func() error) (err error) {
 		}
 		defer unpin()
 	}
-	err = f() // evaluated before c.damaged, which f fills
+	err = f() // must run before c.damaged is read, because f fills it
 	return errors.Join(append(c.damaged, err)...)
 }
 
@@ -229,7 +229,7 @@ func (c *copyJob) plan(ctx context.Context, l icecat.Listed) (*restoreStep, erro
 	return step, err
 }
 
-// key returns a key for a metadata location that is unique across stores.
+// key returns a key, unique across stores, for the location of a table's metadata.
 func (s *Store) key(location string) string { return s.cat.ID() + " " + location }
 
 // verify compares the rows of a copied table with the original's.

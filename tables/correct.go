@@ -96,8 +96,8 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 // newRows are the rows that a rewrite adds. They are written only once, even if the commit is retried.
 type newRows struct {
 	basis   *commit.Basis // table state that the rows were written for; nil until they are written
-	recheck bool          // whether a rule compares the rows with all rows of the table, which may have changed
-	rows    int64         // rows read
+	recheck bool          // whether a retry must check the rows again, because a rule compares them with all rows of the table
+	rows    int64         // rows read so far
 
 	written int64 // rows written, after duplicates were dropped
 }

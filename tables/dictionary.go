@@ -91,7 +91,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	return d, nil
 }
 
-// encode returns a as a dictionary array, after adding its new values to d.
+// encode converts a to a dictionary array, and adds its new values to d.
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	indices := array.NewInt32Builder(memory.DefaultAllocator)
 	defer indices.Release()

@@ -23,7 +23,7 @@ type ColumnChange struct {
 	To     string     `json:"to,omitempty"`   // the new name, for RenameColumn
 	Type   ColumnType `json:"type,omitempty"` // the new type, for AddColumn and WidenColumn
 
-	field arrow.Field // the column in put types; its type is used if Type is ""
+	field arrow.Field // the column as put; its type is used if Type is ""
 }
 
 // ColumnOp is the kind of a ColumnChange.
@@ -56,7 +56,7 @@ func checkAllowed(e Evolution, c ColumnChange) error {
 	return nil
 }
 
-// changesOf returns the column changes that a put requires.
+// changesOf returns, as ColumnChanges, the column changes that a put requires.
 func changesOf(needed []definition.Change) (changes []ColumnChange) {
 	for _, c := range needed {
 		changes = append(changes, ColumnChange{Op: c.Op, Column: c.Field.Name, field: c.Field})
@@ -140,7 +140,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 			if !schema.CanWiden(types[index].Type, f.Type) {
 				return nil, schema.Errorf(c.Column, "cannot widen type %s to %s: integers can become larger integers or float64, floats larger floats, and null any type", types[index].Type, f.Type)
 			}
-			if types[index].Type.ID() == arrow.NULL { // a new column replaces it; older files have no values for it
+			if types[index].Type.ID() == arrow.NULL { // a new column replaces the null column; existing files have no values for the new one
 				lastID = max(lastID, highestID(newField))
 				fields[index], columns[index], types[index], ev.oldIndexes[index] = newField, f, f, -1
 				break
@@ -150,7 +150,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 				return nil, err
 			}
 			ev.rewrites = ev.rewrites || arrow.IsInteger(oldType.ID()) && newField.Type.Equals(iceberg.PrimitiveTypes.Float64)
-			// Doc records the put type, which the stored type may not determine.
+			// Doc records the type as put, because several such types can have the same stored type.
 			fields[index].Type, fields[index].Doc = newField.Type, f.Type.String()
 			columns[index].Type, types[index].Type = f.Type, f.Type
 		}
@@ -173,7 +173,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 	return ev, err
 }
 
-// caster returns a Caster that converts rows from the old columns, in logical types, to the new columns.
+// caster returns a Caster that converts rows from the old columns, in the types that readers see, to the new columns.
 func (ev *evolvedColumns) caster(before table.Metadata) (*schema.Caster, error) {
 	def, err := definition.FromMetadata(before)
 	if err != nil {

@@ -31,8 +31,8 @@ type evolveStep struct {
 	props        iceberg.Properties
 
 	// The remaining fields are used only if the step rewrites files.
-	caster   *schema.Caster // converts rows in logical types to the new columns; nil if no files are rewritten
-	check    *rules.Check   // checks the rules on the new rows; can be nil
+	caster   *schema.Caster // converts rows, in the types that readers see, to the new columns; nil if no files are rewritten
+	check    *rules.Check   // checks the new rows against the table's rules; can be nil
 	written  []iceberg.DataFile
 	replaced []iceberg.DataFile // the files to replace; ignored if Allowed is OnlyAppends, because all files are replaced
 	read     map[string]bool    // paths of the files that the step has read
@@ -75,7 +75,7 @@ func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *t
 	if err == nil && len(replaced)+len(p.written) > 0 {
 		meta, err = commit.ReplaceFiles(ctx, a.Table(meta), replaced, p.written, nil)
 	}
-	// Append files added since the read separately, to keep their order.
+	// Append the files that were added since the read, and then the tail's files, so that rows keep their order.
 	for _, files := range [][]iceberg.DataFile{newFiles, tail} {
 		if err == nil && len(files) > 0 {
 			meta, err = a.AddOrdered(ctx, a.Table(meta), files, nil, true)
@@ -162,7 +162,7 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 		}
 	}
 	c.Add(commit.Folds, step.IO, step.apply)
-	c.cur = c.Staged(meta, t.s.cat.NewIO()) // so that rules for the whole table read the new files
+	c.cur = c.Staged(meta, t.s.cat.NewIO()) // later steps of this Update see the new columns, and rules that compare all rows read the new files
 	return nil
 }
 

@@ -29,7 +29,7 @@ const FoldOnLoadProperty = "partd.fold-on-load"
 
 // IcebergOptions configures Bucket.Iceberg. Nil or the zero value does not fold.
 type IcebergOptions struct {
-	Fold bool // fold the tail's rows first
+	Fold bool // first fold: move the tail's rows into files, because other engines see only files
 
 	// Every is the minimum interval between folds: if the newest version is younger, Bucket.Iceberg does not fold.
 	Every time.Duration
@@ -121,7 +121,7 @@ func (b *Bucket) Rename(ctx context.Context, name string, to *Bucket, newName st
 	if err := b.store().cat.Rename(ctx, n, target); err != nil {
 		return notFound(err)
 	}
-	// Open the tail's rows under the table's new name.
+	// Assign the table's rows in the tail to the new name.
 	return errors.Join(b.store().commits.Refresh(ctx, n), b.store().commits.Refresh(ctx, target))
 }
 
@@ -155,8 +155,8 @@ func (s *Store) NewIceberg(columns *iceberg.Schema, spec *iceberg.PartitionSpec,
 	return meta, err
 }
 
-// StageIceberg creates the directory for a table whose metadata NewIceberg returned and that another engine will
-// create by a commit. If the bucket already contains a table of that name, the error wraps [ErrExists].
+// StageIceberg creates the directory of a table that another engine will create with a later commit. meta must be the
+// result of NewIceberg. If the bucket already contains a table of that name, the error wraps [ErrExists].
 func (b *Bucket) StageIceberg(ctx context.Context, name string, meta table.Metadata) error {
 	if _, err := b.Iceberg(ctx, name, nil); !errors.Is(err, ErrNotFound) {
 		return cmp.Or(err, ErrExists)
@@ -247,7 +247,7 @@ func (p *icebergStep) tailMode(oldMeta, newMeta table.Metadata) commit.Mode {
 		return commit.Plain
 	case !added:
 		return commit.Folds
-	case oldMeta.CurrentSnapshot() != nil && s != nil && s.ParentSnapshotID == nil && oldMeta.SnapshotByID(s.SnapshotID) == nil: // a new history, which replaces all rows
+	case oldMeta.CurrentSnapshot() != nil && s != nil && s.ParentSnapshotID == nil && oldMeta.SnapshotByID(s.SnapshotID) == nil: // a new snapshot without a parent replaces all rows
 		return commit.Replaces
 	}
 	return commit.Exclusive
@@ -352,7 +352,7 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 		}
 		version := table.DefaultFormatVersion
 		if slices.ContainsFunc(p.change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion }) {
-			version = 1 // the updates set a higher version
+			version = 1 // the lowest, because the updates then raise it
 		}
 		b, err := table.NewMetadataBuilder(version)
 		if err != nil {
@@ -375,8 +375,8 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 	return nil, &ArgumentError{Err: err}
 }
 
-// renumbered returns nil unless a client replaces the table, and the table has changed since the client loaded it.
-// Then it returns the client's updates, with the next sequence number for the new snapshot. The snapshot's files
+// renumbered returns nil unless a client replaces the table, and the table has changed since the client loaded it. In
+// that case, it returns the client's updates, with the next sequence number for the new snapshot. The snapshot's files
 // keep their lower sequence numbers, which is correct because the snapshot contains no other files.
 func (p *icebergStep) renumbered(oldMeta, newMeta table.Metadata) table.Updates {
 	hasAction := func(action string) func(table.Update) bool {

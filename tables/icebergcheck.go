@@ -90,7 +90,8 @@ func removeString(list []string, removed string) []string {
 	return slices.DeleteFunc(list, func(s string) bool { return s == removed })
 }
 
-// checkUUIDUnused returns an error if another table has the new table's UUID. The commit checks the location.
+// checkUUIDUnused returns an error if another table has the new table's UUID. That the location is unused is checked
+// later, by the commit.
 func (p *icebergStep) checkUUIDUnused(ctx context.Context, newMeta table.Metadata) error {
 	_, err := p.s.cat.ByUUID(ctx, newMeta.TableUUID().String())
 	if errors.Is(err, icecat.ErrNotFound) {
@@ -130,7 +131,7 @@ func checkProperties(oldMeta, newMeta table.Metadata, registered bool) error {
 	return nil
 }
 
-// checkRegistered returns an error if a table's reserved properties are invalid, as any engine may have written
+// checkRegistered returns an error if a table's reserved properties are invalid, because any engine may have written
 // them.
 func checkRegistered(meta table.Metadata) error {
 	for k, text := range meta.Properties() {
@@ -175,7 +176,7 @@ func checkSize(oldMeta, newMeta table.Metadata) error {
 	if err != nil {
 		return err
 	}
-	_, exceeds := icecat.DecodedCost(b)
+	_, exceeds := icecat.DecodedCost(b) // begins with a verb, such as "has", and continues the message below
 	if len(b) > maxTableMetadata {
 		exceeds = fmt.Errorf("has %d bytes; the limit is %d", len(b), maxTableMetadata)
 	}

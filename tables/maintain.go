@@ -24,7 +24,7 @@ const IDAge = 30 * 24 * time.Hour
 // tables.
 type MaintainOptions struct {
 	Buckets Buckets  `json:"Bucket"`
-	Tables  []string // tables in the one bucket in Buckets; nil selects all
+	Tables  []string // table names, which require exactly one bucket in Buckets; nil selects all tables
 
 	// OlderThan is the minimum age of versions that expire; 0 means any age. The newest version never expires.
 	OlderThan time.Duration
@@ -133,7 +133,7 @@ func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f fu
 			}
 			defer release()
 			ctx, end := gctx, ignoreOutcome
-			if op != "fold" { // commit reports folds itself
+			if op != "fold" { // package commit reports folds itself
 				ctx, end = s.begin(gctx, op, bucketOf(n.Namespace), n.Name)
 			}
 			results[i], err = f(ctx, e)

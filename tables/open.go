@@ -23,8 +23,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
-// locate sets the locations of the files, the catalog and this machine's locks, and opens the bucket, if any. It
-// returns the catalog's directory.
+// locate sets the locations of the files, the catalog and this machine's locks. If dir is a URL, it opens the
+// object-store bucket. It returns the catalog's directory.
 func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
 	inBucket := strings.Contains(dir, "://")
 	if !inBucket {
@@ -54,11 +54,11 @@ func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (ca
 	return s.local, nil
 }
 
-// openBucket opens the bucket at a URL, with a cache on this machine.
+// openBucket opens the object-store bucket at a URL, with a cache on this machine.
 func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options) (err error) {
 	scheme, path, _ := strings.Cut(url, "://")
 	if host, _, _ := strings.Cut(path, "/"); strings.ContainsAny(host, "@:") {
-		s.dir = scheme + "://…" // the URL's options must not appear in messages or tables
+		s.dir = scheme + "://…" // dir appears in messages and tables, so it must not contain credentials
 		return errors.New("the URL must not contain credentials: write s3://BUCKET/PREFIX, and supply credentials as docs/warehouses.md describes")
 	}
 	root, _, _ := strings.Cut(url, "?")
@@ -108,7 +108,7 @@ func (s *Store) openTail(ctx context.Context) error {
 		}
 		o := logstore.Options{
 			Memory: min(max(logstore.MinMemory, s.opts.Memory/4), logstore.MaxMemory),
-			Logger: s.opts.Logger, // Sync is not set: appends share a later sync, after releasing the table
+			Logger: s.opts.Logger, // Sync is not set: package tail syncs, once for concurrent appends
 		}
 		if s.opts.Sync {
 			if err := createSynced(dir, o); err != nil {

@@ -25,7 +25,7 @@ type DuplicateError = series.DuplicateError
 // Put writes the rows of r to a table, and returns the table's newest version. If the rows go to the tail, they become
 // part of a later version, when they are folded. Put reads r to the end and does not release it.
 //
-// If r is a reader from arrow-go or this module that has already been read to its end, Put returns an error. A custom
+// If r is a reader from arrow-go or this module that has already been read to the end, Put returns an error. A custom
 // reader, such as a queue, can yield more rows later; if it is empty, Put adds no rows.
 //
 // An append matches columns by name. The table must have all columns of r, in compatible types; columns that r lacks
@@ -56,7 +56,7 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 		if m == PutAppend && src.IsWhole() && b.store().tail != nil {
 			v, err := e.putInTail(ctx, src, opts)
 			if errors.Is(err, commit.ErrStale) {
-				continue // created concurrently
+				continue // the table was created concurrently
 			}
 			if !errors.Is(err, commit.ErrNeedsCommit) {
 				return v, err
@@ -150,7 +150,7 @@ type putStep struct {
 	newMeta table.Metadata // the metadata after the put, without the new files
 	shape   *schema.Shape  // the new schema, if the put changes it
 
-	replaced []iceberg.DataFile // files of the version Over
+	replaced []iceberg.DataFile // files of the version opts.Over, which the put replaces
 }
 
 // prepare writes the files of a put to t, or to a new table if t is nil. hasOtherPuts means that the same Update has
@@ -307,7 +307,7 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	return commit.ReplaceFiles(ctx, cur, old, p.files, nil)
 }
 
-// replaceVersion replaces the rows of the version Over.
+// replaceVersion replaces the rows of the version opts.Over.
 func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	err := p.CheckFresh(cur)
 	if errors.Is(err, commit.ErrStale) {

@@ -37,8 +37,8 @@ type QueryOptions struct {
 	// Parameters is nil, or one row with a column for each parameter (?, $1 or $name), in order or by name.
 	Parameters arrow.RecordBatch
 
-	// Nanoseconds reads times with nanoseconds and a zone as TIMESTAMP_NS in UTC, which copies the table's rows.
-	// Without it, such times are rounded to microseconds.
+	// Nanoseconds reads timestamps that have nanoseconds and a time zone as TIMESTAMP_NS in UTC, which requires a copy of
+	// the table's rows. Without it, such timestamps are rounded to microseconds.
 	Nanoseconds bool
 
 	// Memory limits the query's memory, in bytes. Operations that need more use temporary files where possible. 0

@@ -116,7 +116,8 @@ func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 const mtimeGranularity = 20 * time.Millisecond
 
 // tailFingerprint returns a fingerprint of a log store that changes with its manifest, or when the store starts another
-// write-ahead file; see docs/format.md. While it stays the same, files only grow, so a copy looks as after a crash.
+// write-ahead file; see docs/format.md. While it stays the same, files only grow, so a copy is a state that a crash
+// could also have left.
 func tailFingerprint(dir string) (string, error) {
 	fingerprint, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
 	for n := range 3 {

@@ -63,7 +63,8 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 	return ErrConflict
 }
 
-// planRestore returns the snapshot's listings of the tables to restore. A table without a location must be deleted.
+// planRestore returns the snapshot's listing of each table to restore. A listing without a location means that the
+// snapshot lacks the table, so it must be deleted.
 func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []string) (map[string]icecat.Listed, error) {
 	ns := namespaceOf(b.Name())
 	planned := map[string]icecat.Listed{}

@@ -24,7 +24,7 @@ import (
 type restoreStep struct {
 	source         *table.Table
 	meta           Metadata
-	uuid, location string // used if the table no longer exists
+	uuid, location string // of the new table, if the step creates one
 
 	copied *content.Copy // the copied data files if the table comes from another store; otherwise nil
 	copyOf string        // key of the original's metadata, from Store.key
@@ -93,7 +93,7 @@ func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (tab
 	return table.ParseMetadataBytes(b)
 }
 
-// tailProperties is the prefix of the properties that record what has been folded. A restore keeps them.
+// tailProperties is the prefix of the properties that record how far each tail has been folded. A restore keeps them.
 const tailProperties = "partd.tail-epoch."
 
 // withColumns returns meta with the columns and properties of source.

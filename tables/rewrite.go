@@ -32,12 +32,12 @@ type rewrite struct {
 	commit.Basis
 	e            entry
 	added        []iceberg.DataFile // files with new rows, which a later attempt can reuse
-	addedWritten int                // number of files that IO has written for added
+	addedWritten int                // number of files in IO.Written when added was complete; a retry keeps these files
 
 	t          *table.Table
 	def        *definition.Definition
 	old, files []iceberg.DataFile // files replaces old
-	evolving   *evolveStep        // adds columns; nil if the columns stay the same
+	evolving   *evolveStep        // changes columns; nil if they stay the same
 	rewriteAll bool               // true if a column change requires rewriting all files
 	result     RewriteResult
 }
@@ -100,8 +100,8 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 	return nil
 }
 
-// evolve adds missing columns for rows with the given columns. Later reads and writes use the new columns, which the
-// commit adds first. w.Allowed must be commit.NoChanges.
+// evolve plans the column changes that rows with the given columns require. w then reads and writes with the new
+// columns, which its commit adds. The caller must set w.Allowed to commit.NoChanges.
 func (w *rewrite) evolve(columns *arrow.Schema) error {
 	_, changes, err := w.def.Caster(columns)
 	if err != nil || len(changes) == 0 {

@@ -133,8 +133,8 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 	return nil
 }
 
-// ruleCheck returns a check of new rows by the rules of the table and its bucket, or nil if there are no rules. old, if
-// not nil, is the table that receives the rows; the check ignores its rows that deleted selects.
+// ruleCheck returns a check of new rows by the rules of the table and its bucket, or nil if there are no rules. If old
+// is not nil, the new rows join its rows, except those that deleted selects, and rules can compare with them.
 func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, put *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
 	ruleList, err := e.Rules(ctx, d)
 	if err != nil {
@@ -156,7 +156,7 @@ func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePr
 		return err
 	}
 	r.def, r.skipFiles = r.def.AsStored(), skip
-	// After a column change, the bounds of files that have not been rewritten may have another type.
+	// Do not filter if the columns changed after the last write: the bounds of files may have another type.
 	if s := t.CurrentSnapshot(); where != nil && s != nil && s.SchemaID != nil && *s.SchemaID == t.Schema().ID {
 		r.filters = append(r.filters, where)
 	}

@@ -110,7 +110,7 @@ type reader struct {
 	ctx context.Context // Scan's context, stored because RecordReader's methods take none
 
 	schema  *arrow.Schema // columns of the result
-	read    *arrow.Schema // columns that are read
+	read    *arrow.Schema // columns to read, including those that only filters use
 	columns []int         // indices of the read columns in the table
 	names   []string      // names of the read columns
 	casts   bool          // whether read has types other than the stored ones

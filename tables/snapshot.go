@@ -21,7 +21,8 @@ type SnapshotInfo struct {
 	Metadata Metadata  `json:"metadata"` // the bucket's metadata
 }
 
-// snapshotNotFound converts the catalog's error for a missing snapshot, or for a table that the snapshot lacks.
+// snapshotNotFound converts the catalog's error for a missing snapshot, or for a table that the snapshot lacks, to an
+// error that wraps ErrNotFound.
 func snapshotNotFound(err error) error {
 	if errors.Is(err, icecat.ErrNoSnapshot) {
 		return errNoSnapshot
@@ -102,7 +103,7 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 // foldTails folds the bucket's tables that have rows in the tail. It skips damaged tables, and returns their errors at
 // the end.
 func (b *Bucket) foldTails(ctx context.Context) error {
-	// The tail can contain rows of tables that other Stores renamed.
+	// Other engines may have renamed tables whose rows are in the tail: assign the rows to the new names.
 	renamed, err := b.store().cat.Unlisted(ctx, namespaceOf(b.Name()))
 	if err != nil {
 		return err

@@ -59,14 +59,14 @@ func (b *Bucket) acquire(name string) (e entry, release func(), err error) {
 // hooks change a store's behavior in tests.
 type hooks struct {
 	fs         vfs.FS
-	onCommit   func(done bool)
-	onPrepared func()        // called after a put has written its files
-	retryFor   time.Duration // how long to retry requests to a bucket; 0 means one minute
-	fileBytes  int           // target size of data files; 0 means definition.FileBytes
+	onCommit   func(done bool) // called before and after each transaction of the catalog
+	onPrepared func()          // called after a put has written its files
+	retryFor   time.Duration   // how long to retry requests to a bucket; 0 means one minute
+	fileBytes  int             // target size of data files; 0 means definition.FileBytes
 
 	// Each of these disables one safeguard, so that tests can show that they detect its absence.
 	noSync  bool // do not sync files
-	noEpoch bool // a fold does not commit the tail's epoch with the rows
+	noEpoch bool // a fold does not record in its commit how far (to which epoch) it folded the tail
 	sameID  bool // all tails have the same ID
 }
 

@@ -19,7 +19,7 @@ type Table struct {
 	b    *Bucket
 	name tableName
 	old  *Version // the old version; nil means the current state
-	uuid string   // UUID of the table with the old version
+	uuid string   // the table's UUID when old was selected; differs if the table was created again
 
 	snapshot, location string // the snapshot's name, and the location of the table's metadata in it
 }
@@ -68,7 +68,7 @@ func (b *Bucket) Table(ctx context.Context, name string, selectors ...At) (_ *Ta
 		if unfolded && b.s.opts.Catalog != "" {
 			return nil, fmt.Errorf("%w: rows put before that time are still in the tail of another Store: wait until that Store folds them", ErrReadOnly)
 		}
-		if unfolded { // no more commits will reach this store's copies
+		if unfolded { // a read-only Store: its copies never change, so their current state is the answer
 			return &Table{b: b, name: n}, nil
 		}
 		meta = cur.Metadata()
@@ -91,7 +91,7 @@ func combine(selectors []At) (a stateSelection) {
 	return a
 }
 
-// notFound converts the catalog's error for a missing table.
+// notFound converts the catalog's error for a missing table to ErrNotFound.
 func notFound(err error) error {
 	if errors.Is(err, icecat.ErrNotFound) {
 		return ErrNotFound

@@ -207,7 +207,7 @@ type ScanOptions struct {
 // Filter selects tables for a listing. Nil selects all.
 type Filter struct {
 	Pattern  string   // a pattern in the syntax of path.Match; "" matches all names
-	Metadata Metadata // entries that the table's metadata must contain; an index finds them
+	Metadata Metadata // entries that the table's metadata must contain; the search uses an index
 	Snapshot string   // name of the snapshot whose tables to list; "" lists current tables
 }
 

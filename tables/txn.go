@@ -33,7 +33,7 @@ type txnChange struct {
 	cur     *table.Table // state after the steps so far; nil if the table does not exist
 	hasPuts bool
 
-	creates string // location at which another engine creates the table
+	creates string // location of the table, if the change is another engine's commit that creates it
 }
 
 // Update runs f, and commits all changes that f makes to the Txn together. If f or the commit fails, nothing changes.

@@ -176,7 +176,7 @@ func appendKey(dst []byte, columns []arrow.Array, row int) []byte {
 	return dst
 }
 
-// mayMatch returns a deletePredicate.mayMatch that compares a file's bounds with the bounds of the put files.
+// mayMatch returns a deletePredicate.mayMatch that compares a file's bounds with those of files, which contain the new rows.
 func (k *keySet) mayMatch(icebergSchema *iceberg.Schema, stored *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (canMatch, canRemain bool) {
 	return func(bounds func(string) filter.Bounds) (canMatch, canRemain bool) {
 		for _, f := range files {

@@ -19,7 +19,7 @@ import (
 // VerifyOptions configures Verify. Nil or the zero value verifies all tables.
 type VerifyOptions struct {
 	Buckets Buckets
-	Tables  []string // tables in the one bucket in Buckets; nil means all tables
+	Tables  []string // table names, which require exactly one bucket in Buckets; nil means all tables
 
 	// Repair supplies copies of damaged or missing files. If a copy's size and checksum match the catalog, it replaces
 	// the file atomically.

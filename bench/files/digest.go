@@ -37,8 +37,8 @@ func (d *digest) addKey(c chain) {
 	d.Ordered += bits.RotateLeft64(c.ordered*chainPrime, 31) * chainPrime
 }
 
-// grouping digests pairs that are grouped by key. If a key's pairs are not adjacent, the key
-// counts twice, and so the output is wrong.
+// grouping computes the digest of pairs that are grouped by key. If a key's pairs are not
+// adjacent, the key counts twice, so the digest shows that the output is wrong.
 type grouping struct {
 	d          digest
 	currentKey []byte
@@ -70,12 +70,12 @@ func (g *grouping) result() digest {
 
 // expectedOutputs holds the digests of correct outputs.
 type expectedOutputs struct {
-	rows   digest // of shuffle, split and sort: key and row
-	sums   digest // key, and count and sum
-	values digest // key and value
+	rows   digest // of pairs of a key and a row, which shuffle, split and sort write
+	sums   digest // of pairs of a key and the text of its count and sum
+	values digest // of pairs of a key and a value
 }
 
-// expectedBuilder computes expected from the rows in input order.
+// expectedBuilder computes expectedOutputs from rows, which must be added in input order.
 type expectedBuilder struct {
 	src  *input
 	keys map[string]*keyState

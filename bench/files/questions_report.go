@@ -122,12 +122,12 @@ func (s summary) cell(src *input) string {
 
 // writeQuestions writes the table as Markdown.
 func (f *flags) writeQuestions(w io.Writer, results []questionResult) error {
-	var measured, absent []string
+	var measured, skipReasons []string
 	for _, a := range results {
 		for _, s := range a.list {
-			if _, reason, not := strings.Cut(s.Output, "skipped: "); not && !slices.Contains(absent, reason) {
-				absent = append(absent, reason)
-			} else if !not && !slices.Contains(measured, s.How) {
+			if _, reason, wasSkipped := strings.Cut(s.Output, "skipped: "); wasSkipped && !slices.Contains(skipReasons, reason) {
+				skipReasons = append(skipReasons, reason)
+			} else if !wasSkipped && !slices.Contains(measured, s.How) {
 				measured = append(measured, s.How)
 			}
 		}
@@ -154,8 +154,8 @@ func (f *flags) writeQuestions(w io.Writer, results []questionResult) error {
 		fmt.Fprintf(&b, "\nBest other ÷ partd: %.2f (geometric mean of %d), minimum %.2f (%s). Peak VmHWM of partd: %d MiB (limit: %d).\n",
 			r.Mean, r.N, r.Least, r.LeastAt, r.Peak>>20, (int64(f.memory)*11/10+30<<20)>>20)
 	}
-	if len(absent) > 0 {
-		fmt.Fprintf(&b, "\nNot measured: %s.\n", strings.Join(absent, "; "))
+	if len(skipReasons) > 0 {
+		fmt.Fprintf(&b, "\nNot measured: %s.\n", strings.Join(skipReasons, "; "))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

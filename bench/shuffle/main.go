@@ -44,7 +44,7 @@ func main() {
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	scale := flag.Bool("scale", true, "also measure inputs of several sizes")
 	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "operations, separated by commas; partition, which has no in-memory version, works only with -one")
-	flag.StringVar(&f.impl, "impl", "partd", "partd, or memory for simple Go code")
+	flag.StringVar(&f.impl, "impl", "partd", "implementation: partd, or memory (plain Go code that holds everything in memory)")
 	flag.IntVar(&f.records, "records", 10_000_000, "number of records, each of which has a uint64 key and a uint64 value")
 	flag.Int64Var(&f.memory, "memory", 1<<30, "memory limit of partd, in bytes")
 	flag.StringVar(&f.file, "file", "", "sort the lines of this CSV file by their second column")
@@ -87,7 +87,7 @@ func runChild(f flags) (r result, err error) {
 	return r, json.Unmarshal(out, &r)
 }
 
-// runInTurn runs the variants in turn, rounds times each. For each variant, it returns the run
+// runInTurn runs all variants once in each of several rounds. For each variant, it returns the run
 // with the median time, but with the largest VmHWM of all its runs.
 func runInTurn(rounds int, variants ...flags) ([]result, error) {
 	results := make([][]result, len(variants))

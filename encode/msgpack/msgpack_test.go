@@ -10,7 +10,7 @@ import (
 )
 
 // TestStoredBytesDoNotChange compares encoded bytes with recorded ones, because earlier versions have
-// written such bytes.
+// written the same bytes.
 func TestStoredBytesDoNotChange(t *testing.T) {
 	type row struct {
 		Name string `json:"name"`

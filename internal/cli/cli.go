@@ -46,7 +46,7 @@ type app struct {
 // code.
 func Main(args []string) int { return MainWith(stores.NewSet(), args) }
 
-// MainWith is like Main, but set opens the stores, and more are additional commands.
+// MainWith is like Main, but opens stores with set, and also offers the commands in more.
 func MainWith(set *stores.Set, args []string, more ...*cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -238,7 +238,7 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.err))
 	case errors.Is(f.err, partd.ErrUnknownOutcome):
 		fmt.Fprintln(a.err, "partd: interrupted:", partd.ErrUnknownOutcome)
-	default: // the interrupted operation does not matter
+	default: // which operation was interrupted does not matter to the user
 		fmt.Fprintln(a.err, "partd: interrupted")
 	}
 	if f.closeErr != nil && !filejobs.SameCause(f.err, f.closeErr) {

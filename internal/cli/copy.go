@@ -17,10 +17,10 @@ import (
 	"github.com/go-partd/partd/internal/progress"
 )
 
-const copyHelp = `Copy every key with its value from one store to another. The prefixes of the
-URLs apply, so this changes a store's compression or its kind. Both stores are
-read and written in parts that fit in --memory. The source is opened for reading
-only and is not changed.
+const copyHelp = `Copy every key with its value from one store to another. Each URL's prefixes
+apply to its store, so a copy can have another compression or be another kind of
+store. Both stores are read and written in parts that fit in --memory. The
+source is opened for reading only and is not changed.
 
 A target that already has keys is an error without --append or --replace, so
 running a command twice does not duplicate data. --replace first drops the
@@ -30,8 +30,8 @@ removed, to check that the target is not the source under another name.
 
 At the end the whole target is read again. Its number of keys and bytes, and a
 checksum of all keys with their values (a sum of 128-bit hashes), are compared
-with those of the source; a difference is an error. With --append only the bytes
-are compared, because values may be longer than those of the source.
+with those of the source; a difference is an error. With --append only the
+number of added bytes is compared, because the target also has older values.
 
 Values are cut into new pieces of up to 1 MiB, depending on --memory: larger
 pieces compress better than many small appends.`
@@ -45,7 +45,7 @@ type copyFlags struct {
 func newCopy(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "copy --from URL --to URL [flags]",
-		Short: "Copy a store to another one, and compare both",
+		Short: "Copy one store to another, and compare the two",
 		Long:  copyHelp,
 		Example: `  partd copy --from zlib+file:old --to zstd+log:new
   partd copy --from log:partd-out --to 'zstd+log:small?zstd.level=10' --replace
@@ -67,8 +67,8 @@ func newCopy(a *app) *cobra.Command {
 			return err
 		}
 		words := targetWords{
-			store: "target", duplicated: "the part already copied", allAre: "Everything is", uncompared: "was not compared", appended: "the copy",
-			afterDropped: "The store %s is",
+			store: "target", repeated: "Running the command again would duplicate the part already copied", allStored: "Everything is stored in %s",
+			uncompared: "was not compared", appended: "the copy", afterDropped: "The store %s is incomplete",
 		}
 		c := &copyRun{target: target{app: a, url: *f.to, add: *f.appends, replace: *f.replace, words: words}, flags: f}
 		return c.run(cmd.Context())
@@ -84,7 +84,7 @@ func (f *copyFlags) check(ctx context.Context) error {
 	case *f.to == "":
 		return cliutil.Usagef("--to is missing: set it to the URL of the store to write")
 	case *f.appends && *f.replace:
-		return cliutil.Usagef("--append and --replace exclude each other")
+		return cliutil.Usagef("--append and --replace cannot be used together")
 	}
 	for flag, url := range map[string]string{"from": *f.from, "to": *f.to} {
 		if _, err := storeExists(ctx, flag, url); err != nil {
@@ -111,7 +111,7 @@ type copyRun struct {
 }
 
 func (c *copyRun) run(ctx context.Context) (err error) {
-	// Each store can use half of the memory for stores.
+	// Both stores are open at the same time, so each may use half of the memory.
 	limitHeap(c.flags.memory.Bytes)
 	halfMemory := func(url string) map[string]string {
 		return map[string]string{"memory": fmt.Sprint(storeShare(c.flags.memory.Bytes/2, url))}
@@ -139,7 +139,8 @@ func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 	defer c.bar.Stop()
 	start := time.Now()
 	c.bar.Wait("checking both stores", nil)
-	// The content of the target may have been written with other layers.
+	// prepare looks for existing keys in the bottom store, because they may have been written
+	// with other layers, such as another compression.
 	err = c.prepare(ctx, c.bar, to, bottomStore(to), func() error {
 		return checkDifferentStores(ctx, to, from, c.url, *c.flags.from)
 	})

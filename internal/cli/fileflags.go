@@ -62,8 +62,8 @@ func (f *inputFlags) showsProgress(a *app) bool {
 	return !*f.quiet && cliutil.ShowsProgress(*f.progress, a.err)
 }
 
-// layout determines the layout of files from the flags and the file extensions, except extensions
-// for compression.
+// layout determines the layout of files from the flags and the file extensions. It ignores
+// extensions for compression, such as .gz.
 func (f *inputFlags) layout(files []string) (records.Layout, error) {
 	// In a separator, \t is a tab, because a tab is hard to type, and \\ is a backslash.
 	l := records.Layout{NoHeader: *f.noHeader, Sep: strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(*f.sep)}

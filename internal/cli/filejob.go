@@ -151,7 +151,7 @@ func (s *fileSummary) writeText(w io.Writer) {
 	if !s.out.directory {
 		fmt.Fprintf(w, "output    %s, %s\n", s.out.shownOutput(), withUnit(s.Written))
 	}
-	size := "their full size"
+	size := "which is their full size"
 	if s.Inputs.Size < 0 {
 		size = "of unknown size"
 	}

@@ -18,12 +18,13 @@ func bottomStore(store partd.Partd) partd.Partd {
 	return store
 }
 
-// checkDifferentStores returns an error if the target, which has keys, is the source under another name.
-// That can happen with servers, which can have several addresses and can serve a local directory.
-// checkDifferentStores writes a test key to the target, looks for it in the source, and removes it.
+// checkDifferentStores returns an error if the target is the source under another name. That can
+// happen with servers, which can have several addresses and can serve a local directory. It writes
+// a test key to the target, looks for it in the source, and removes it. The target must have keys:
+// only then can it be the source.
 func checkDifferentStores(ctx context.Context, to, from partd.Partd, toURL, fromURL string) (err error) {
 	if !isServer(fromURL) && !isServer(toURL) {
-		return nil // the directories were compared
+		return nil // two local directories were compared by copyFlags.check
 	}
 	if err := checkNotShard(ctx, bottomStore(to), bottomStore(from), toURL, fromURL); err != nil {
 		return err

@@ -96,8 +96,9 @@ func newShuffle(a *app) *cobra.Command {
 			}
 		}
 		words := targetWords{
-			store: "store", duplicated: "them", allAre: "All records are", uncompared: "were not compared with the input", appended: "these records",
-			afterDropped: "The content of %s was dropped; the new content is",
+			store: "store", repeated: "Running the command again would duplicate them", allStored: "All records are stored in %s",
+			uncompared: "were not compared with the input", appended: "these records",
+			afterDropped: "The content of %s was dropped; the new content is incomplete",
 		}
 		t := target{app: a, url: *f.url, add: *f.add, replace: *f.replace, words: words}
 		j := &shuffleRun{target: t, flags: f, layout: layout}
@@ -117,7 +118,7 @@ func (f *shuffleFlags) check(cmd *cobra.Command) error {
 	case *f.by == "":
 		return cliutil.Usagef("--by is missing: set it to the field that has the key")
 	case *f.add && *f.replace:
-		return cliutil.Usagef("--append and --replace exclude each other")
+		return cliutil.Usagef("--append and --replace cannot be used together")
 	case cmd.Flags().Changed("partitions") && (*f.partitions < 1 || *f.partitions > maxPartitions):
 		return cliutil.Usagef("--partitions must be from 1 to %d, not %d", maxPartitions, *f.partitions)
 	}

@@ -115,7 +115,7 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 	j.tally, err = records.Read(ctx, j.in.Files, cfg, func(b *records.Block) error {
 		list := &lists[b.Worker]
 		list.fill(b, *j.flags.partitions)
-		if err := b.Turn(); err != nil { // so that the records of a key stay in order
+		if err := b.Turn(); err != nil { // wait for earlier blocks, so that the records of a key stay in order
 			return err
 		}
 		for entries := range partd.Batches(list.entries, limit) {
@@ -145,7 +145,7 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 
 // compare compares the records read with the content of the store.
 func (j *shuffleRun) compare(ctx context.Context) (err error) {
-	// Finding the largest keys costs no more than counting the keys.
+	// largestKeys lists all keys, so it also counts them.
 	if j.largest, j.statsAfter, err = largestKeys(ctx, j.store, 5); err != nil {
 		return err
 	}
@@ -252,7 +252,8 @@ func (l *entryList) fill(b *records.Block, partitions int) {
 	}
 }
 
-// joinFields returns a key for several fields. It never moves earlier keys.
+// joinFields returns a key for several fields. It never moves earlier keys, because entries refer
+// to them.
 func (l *entryList) joinFields(fields [][]byte) []byte {
 	size := len(fields) // upper bound
 	for _, f := range fields {

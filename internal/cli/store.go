@@ -32,7 +32,7 @@ func urlFlag(cmd *cobra.Command, name, value, usage string) *string {
 	return flag
 }
 
-// must panics if an operation on a flag that exists fails.
+// must panics if err is not nil. It is for calls that fail only if a flag does not exist.
 func must(err error) {
 	if err != nil {
 		panic(err) // a bug
@@ -74,7 +74,7 @@ func openStore(ctx context.Context, rawURL string, options map[string]string) (p
 	}
 	store, err := setOf(ctx).Open(ctx, rawURL, options)
 	if inner, ok := errors.AsType[*partd.Error](err); ok && inner.Path != "" {
-		return nil, inner // names the path, so the URL is not needed
+		return nil, inner // omit the URL, because this error names the path
 	}
 	return store, err
 }
@@ -96,9 +96,9 @@ func openReadingWith(ctx context.Context, rawURL string, options map[string]stri
 	if err == nil || errors.As(err, new(*partd.CorruptError)) {
 		return store, err
 	}
-	// The data left by a killed process may be too large to read it into memory. Opening the
-	// store for writing turns it into segments. If another process holds the store, this fails
-	// again.
+	// A killed process may have left a write-ahead log that is too large for a reader's memory.
+	// Opening the store for writing moves its data to segments. That fails too if another
+	// process has the store open.
 	if store, retryErr := openStore(ctx, rawURL, options); retryErr == nil {
 		return store, nil
 	}

@@ -18,17 +18,17 @@ type target struct {
 	words        targetWords
 	stage        stage
 	dropped      bool          // the earlier content was dropped
-	compareBy    func() string // returns how to compare the content by hand, nil if that is impossible
+	compareBy    func() string // returns advice on comparing the content by hand; nil if that is impossible
 }
 
-// targetWords are a command's words for its messages.
+// targetWords contains the parts of messages that differ between commands. A %s stands for the store's URL.
 type targetWords struct {
-	store        string // the store that the command fills
-	duplicated   string // what running the command again would duplicate
-	allAre       string // subject and verb, as in "All records are" stored in …
-	uncompared   string // end of "All records are stored in …, but …"
-	appended     string // what the command appends, as in "these records"
-	afterDropped string // format of a sentence about a store after its content was dropped
+	store        string // what to call the store that the command fills: "store" or "target"
+	repeated     string // sentence that warns against running the command again with --append
+	allStored    string // clause that says that everything is stored, as in "All records are stored in %s"
+	uncompared   string // completes "All records are stored in URL, but …"
+	appended     string // completes "The store URL now has a part of …", as in "these records"
+	afterDropped string // clause that says that the store is incomplete after its content was dropped
 }
 
 // stage is the progress of a command.
@@ -44,7 +44,8 @@ const (
 )
 
 // prepare checks that the store is empty, or drops its content if the flags say so. It looks for
-// keys in bottom. check checks a store with keys before it is changed.
+// keys in bottom, the store below all layers. If there are keys, it calls check before it changes
+// the store.
 func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom partd.Partd, check func() error) error {
 	for _, err := range partd.Keys(ctx, bottom) {
 		if err == nil && !t.add && !t.replace {
@@ -80,7 +81,8 @@ func (t *target) setStage(s stage) {
 	t.app.abandoned.Store(&advice)
 }
 
-// withStoreState adds the state of the store and advice on how to continue to an error.
+// withStoreState adds to an error what state the store is in and how to continue. See describeState
+// for touched and count.
 func (t *target) withStoreState(err error, touched bool, count string) error {
 	f := &failure{err: err}
 	errors.As(err, &f)
@@ -94,19 +96,19 @@ func (t *target) withStoreState(err error, touched bool, count string) error {
 func (t *target) describeState(touched bool, count string) string {
 	retry := "Run the command again with --replace"
 	if t.add {
-		retry = "Running the command again would duplicate " + t.words.duplicated
+		retry = t.words.repeated
 	}
 	switch {
 	case t.stage == dropping:
 		return fmt.Sprintf("The content of %s may be dropped, wholly or in part. %s", t.url, retry)
 	case t.stage == compared:
-		return fmt.Sprintf("%s stored in %s, and the comparison found no difference", t.words.allAre, t.url)
+		return fmt.Sprintf(t.words.allStored+", and the comparison found no difference", t.url)
 	case t.stage == differs:
 		return fmt.Sprintf("The store %s cannot be trusted. %s", t.url, retry)
 	case t.stage == stored && !t.add && t.compareBy != nil:
-		return fmt.Sprintf("%s stored in %s, but %s: %s. Or run the command again with --replace", t.words.allAre, t.url, t.words.uncompared, t.compareBy())
+		return fmt.Sprintf(t.words.allStored+", but %s: %s. Or run the command again with --replace", t.url, t.words.uncompared, t.compareBy())
 	case t.stage == stored:
-		return fmt.Sprintf("%s stored in %s, but %s. %s", t.words.allAre, t.url, t.words.uncompared, retry)
+		return fmt.Sprintf(t.words.allStored+", but %s. %s", t.url, t.words.uncompared, retry)
 	case t.stage == checking || !touched && !t.dropped:
 		return ""
 	case !touched:
@@ -114,7 +116,7 @@ func (t *target) describeState(touched bool, count string) string {
 	case t.add:
 		return fmt.Sprintf("The store %s now has a part of %s in addition to its earlier content. %s", t.url, t.words.appended, retry)
 	case t.dropped:
-		return fmt.Sprintf(t.words.afterDropped+" incomplete%s. %s", t.url, count, retry)
+		return fmt.Sprintf(t.words.afterDropped+"%s. %s", t.url, count, retry)
 	}
 	return fmt.Sprintf("The store %s is incomplete%s. %s", t.url, count, retry)
 }

@@ -32,14 +32,14 @@ A file: store has no checksums and cannot be verified; the exit code is then 2.`
 func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [flags]",
-		Short: "Check every checksum and the ledger of a store",
+		Short: "Check all checksums of a store and its ledger (record counts and hashes)",
 		Long:  verifyHelp,
 		Example: `  partd verify
   partd verify --store log:users --json
   partd verify --store tcp://127.0.0.1:7077
   partd verify --progress never || echo "restore it from a copy"`,
 	}
-	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write a JSON object, also for a damaged store")
+	url, asJSON := storeFlag(cmd), jsonFlag(cmd, "write a JSON object, even if the store is damaged")
 	when := cliutil.ProgressFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := cliutil.CheckProgress(*when); err != nil {
@@ -112,7 +112,7 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 	if ctx.Err() != nil || err != nil && damageIn(err) == nil {
 		return err
 	}
-	bar.Wait("counting keys", nil) // a newly opened layer has no buffered data
+	bar.Wait("counting keys", nil) // in the bottom store: layers just opened have no buffered keys to miss
 	for info, keysErr := range partd.Keys(ctx, bottomStore(store)) {
 		if keysErr != nil {
 			if err == nil || ctx.Err() != nil {
@@ -146,7 +146,7 @@ func damageIn(err error) []damage {
 			d.Offset = &e.Offset
 		}
 		return []damage{d}
-	case *shards.Error: // servers may have files with equal names
+	case *shards.Error: // add the server, because several may have a file of this name
 		all := damageIn(e.Err)
 		for i := range all {
 			all[i].File = e.Shard + ": " + all[i].File

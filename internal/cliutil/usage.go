@@ -29,7 +29,7 @@ const (
 const ExitCodes = `0 done, 1 failed (data, files, a mismatch), 2 wrong usage,
 130 interrupted.`
 
-// UsageError is an error in the command line, whatever data the command would process.
+// UsageError is an error in the command line itself, which does not depend on the data.
 type UsageError struct{ Err error }
 
 func (e UsageError) Error() string { return e.Err.Error() }

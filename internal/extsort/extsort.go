@@ -64,7 +64,7 @@ type Sorter struct {
 
 	// Mu guards the fields below.
 	nextBatch    uint64 // number of the batch whose records come next
-	seq          int64  // seq of the next slot
+	seq          int64  // number of the next slot: see slot.seq
 	current      *slot  // the current slot, which receives records, or nil
 	free         []*slot
 	slots        []*slot // all slots
@@ -74,7 +74,7 @@ type Sorter struct {
 	spillCount   int     // number of slots being written
 	merging      bool    // mergeEarly is merging runs
 	stats        Stats
-	buffers      [][]byte
+	buffers      [][]byte // unused buffers for writers
 
 	sortPermits chan struct{} // semaphore for sorting slots
 	readLock    sync.Mutex    // held while a block is read ahead, so that only one is read at a time

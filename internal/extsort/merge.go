@@ -61,7 +61,7 @@ func (m *merger) beats(a, b int32) bool {
 		return x.word < y.word
 	case x.common == noRecord || x.common == wholeKey:
 		return a < b
-	case x.common == zerosFollow: // both keys have the same zeros at the end
+	case x.common == zerosFollow: // both keys are the base followed by equally many zeros
 		m.codes[max(a, b)] = code{wholeKey, 0}
 		return a < b
 	}

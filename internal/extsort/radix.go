@@ -9,7 +9,8 @@ type sorter struct{ mem []byte }
 const insertionLimit = 24
 
 // sort stably sorts entries by their keys. The first depth bytes of all keys must be equal. If
-// depth is 0, the prefixes must be set. scratch must be at least as long as list.
+// depth is 0, the caller must have set each entry's prefix to the first eight bytes of its key.
+// scratch must be at least as long as list.
 func (s *sorter) sort(list, scratch []entry, depth int) {
 	if len(list) < 2 {
 		return

@@ -41,7 +41,7 @@ func (r *run) add(h *head, sameKey bool) error {
 	return nil
 }
 
-// fill adds the records that next returns until it returns nil.
+// fill adds the records that next returns, until next returns nil.
 func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
 	for blocks := 0; ; {
 		h, sameKey, err := next()
@@ -90,7 +90,7 @@ func (r *runReader) fetchNext() {
 		r.s.Tasks.Go(func() {
 			r.s.readLock.Lock()
 			block, err := r.run.Read(r.bufs[i%2], i, 1)
-			r.ready <- readResult{block, err} // does not block, because only one read at a time is in progress
+			r.ready <- readResult{block, err} // does not block: only one block of a run is read ahead
 			r.s.readLock.Unlock()
 			// Freeing disk space can be slow. If another goroutine is doing it, a later call will free
 			// these blocks too.

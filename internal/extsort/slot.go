@@ -14,7 +14,7 @@ import (
 // and one for sorting the list.
 type slot struct {
 	mem     []byte
-	seq     int64
+	seq     int64   // number of the slot, in the order of the input
 	used    int     // size of the records in bytes
 	records int     // number of records
 	entries []entry // set by sort, in sort order

@@ -37,7 +37,8 @@ func (s *Sorter) addBuffer(w *Writer) error {
 	return nil
 }
 
-// nextSlot sets current to a free slot, or waits until something changes. Mu must be held.
+// nextSlot sets current to a free slot. If there is none, it waits for progress (on Cond), and the
+// caller must try again. Mu must be held.
 func (s *Sorter) nextSlot() {
 	if s.merging {
 		s.Cond.Wait()
@@ -67,8 +68,8 @@ func (s *Sorter) nextSlot() {
 	s.keepSlotsFree()
 }
 
-// mergeEarly frees all memory, and then merges n of the runs in the background. It takes one step
-// and waits until something changes. Mu must be held, and current must be nil.
+// mergeEarly frees all memory, and then merges n of the runs in the background. Each call takes one
+// step and waits for progress (on Cond). Mu must be held, and current must be nil.
 func (s *Sorter) mergeEarly(n int) {
 	switch {
 	case len(s.sorted) > 0:

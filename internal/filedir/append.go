@@ -148,7 +148,7 @@ func (d *Dir) makeRoomInBatch() error {
 		return err
 	}
 	k := d.cache.ring[0]
-	if d.sync { // the system may report a failed write only to this descriptor
+	if d.sync { // sync before closing: the system may report a failed write only to this descriptor
 		if err := d.refuseWrites(k.file.Sync()); err != nil {
 			return err
 		}
@@ -218,7 +218,8 @@ func (d *Dir) syncBatch() error {
 	return nil
 }
 
-// writeKeyFile writes the file that contains a long key, before the file with its value.
+// writeKeyFile writes the file that contains a key which is too long for a file name. It must be
+// called before the file with the key's value is created.
 func (d *Dir) writeKeyFile(key, name string) error {
 	keyName, ok := names.KeyFile(name)
 	if !ok {

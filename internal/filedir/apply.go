@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// sessionTag is the tag of the current operation: its slot of "%sessions", with the contents
-// before and after the operation. The undo record contains both. Completing the operation
-// writes newSlot, and undoing it writes oldSlot.
+// sessionTag records that a session's operation was applied, so that it is not applied twice. It is
+// the session's slot of the file "%sessions", with its contents before and after the operation. The
+// undo record contains both. Completing the operation writes newSlot, and undoing it writes oldSlot.
 type sessionTag struct {
 	slot             uint64
 	oldSlot, newSlot *slot
@@ -74,8 +74,8 @@ func (d *Dir) commitTag() error {
 	return d.writeSlot(d.tag.slot, d.tag.newSlot)
 }
 
-// commit commits an operation that must not be undone. hasRecord means that the operation's
-// record must be cleared.
+// commit commits a Delete, Drop or Set, which is completed, not undone, if it was interrupted.
+// hasRecord means that the operation's record must be cleared.
 func (d *Dir) commit(hasRecord bool) error {
 	if err := d.commitTag(); err != nil {
 		d.needsReplay = true
@@ -105,7 +105,7 @@ func (d *Dir) finishTag(r *record, applied bool) error {
 	if err := d.openSessions(false); err != nil {
 		return err
 	}
-	if d.sessions.file == nil { // the process that removed it ended all sessions
+	if d.sessions.file == nil { // the file was removed, which ended all sessions
 		return nil
 	}
 	s := r.tag.oldSlot
@@ -116,8 +116,8 @@ func (d *Dir) finishTag(r *record, applied bool) error {
 	return err // syncFinished will sync the file
 }
 
-// setTagged sets a key and records the operation's tag. The rename is atomic, but
-// the rename and the tag together need a record.
+// setTagged sets a key and records the operation's tag. The rename alone is atomic, but the rename
+// and the tag together need a record in the journal.
 func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 	staged, err := d.stage(value)
 	if err != nil {

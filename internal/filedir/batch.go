@@ -118,12 +118,12 @@ func (d *Dir) buildRecord(entries Entries) {
 	b.record = d.seal(rec, kindAppend, len(b.touched))
 }
 
-// rollback undoes the append to the batch's first done files, and returns cause, as an unknown
-// outcome if a sync failed. If undoing fails, the record stays, and the next lock holder
-// undoes the append.
-func (d *Dir) rollback(done int, cause error) error {
+// rollback undoes the append in the first n files of the batch. It returns cause, as an unknown
+// outcome if a sync failed. If undoing fails, the record stays, and the next lock holder undoes the
+// append.
+func (d *Dir) rollback(n int, cause error) error {
 	var err error
-	for _, k := range d.batch.touched[:done] {
+	for _, k := range d.batch.touched[:n] {
 		err = errors.Join(err, d.rollbackKey(k))
 	}
 	if d.tag != nil && d.tag.mayBeWritten {
@@ -131,7 +131,7 @@ func (d *Dir) rollback(done int, cause error) error {
 	}
 	if d.sync && err == nil {
 		// The truncations must be on disk before the record is cleared.
-		err = d.refuseWrites(d.syncBatchCut(done))
+		err = d.refuseWrites(d.syncBatchCut(n))
 	}
 	if err == nil {
 		err = d.clearRecord()
@@ -178,9 +178,9 @@ func (d *Dir) rollbackKey(k *keyFile) error {
 	return nil
 }
 
-// syncBatchCut syncs the batch's first done files after they were truncated.
-func (d *Dir) syncBatchCut(done int) error {
-	for _, k := range d.batch.touched[:done] {
+// syncBatchCut syncs the first n files of the batch after they were truncated.
+func (d *Dir) syncBatchCut(n int) error {
+	for _, k := range d.batch.touched[:n] {
 		if k.isNew {
 			continue
 		}

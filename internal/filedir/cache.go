@@ -33,13 +33,13 @@ type keyFile struct {
 	created     bool   // the batch has created the file
 }
 
-// cache holds the open files. It evicts files with the clock algorithm: using a file sets its
-// used flag. The hand moves around the ring, clears flags, and stops at a file without one.
+// cache holds the open files. It evicts files with the clock algorithm: using a file sets its flag
+// recentlyUsed. The hand moves around the ring, clears flags, and stops at a file without one.
 type cache struct {
 	byKey map[string]*keyFile
 	ring  []*keyFile // open files
 	hand  int
-	epoch uint64
+	epoch uint64 // increases when the lock is taken, because other processes may have changed files
 }
 
 func (c *cache) add(k *keyFile) {
@@ -143,7 +143,7 @@ func (d *Dir) openPerm(path string, flags int, perm fs.FileMode) (vfs.File, erro
 	return retry(d, func() (vfs.File, error) { return d.fs.OpenFile(path, flags|vfs.NoFollow, perm) })
 }
 
-// openOwn opens a file of the store that does not belong to a key. If the file does not
+// openOwn opens a file that does not belong to a key, such as the journal. If the file does not
 // exist, openOwn creates it or, if create is false, returns nil.
 func (d *Dir) openOwn(path string, create bool) (vfs.File, error) {
 	file, err := d.open(path, os.O_RDWR)

@@ -34,7 +34,7 @@ type Hooks struct {
 	KeepLock   time.Duration // replaces keepLock, unless 0; if negative, the lock is never kept
 	Boot       uint64        // replaces the system's boot id, unless 0
 	NoUndo     bool          // write no undo records
-	NoTag      bool          // apply an operation even if its tag was applied before
+	NoTag      bool          // apply an operation even if it was applied before: see [Tx.Apply]
 	Sessions   int           // replaces the maximum number of sessions, unless 0
 	MaxDirty   int           // replaces maxDirty, unless 0
 	AfterWrite func()        // called after each write of data
@@ -59,7 +59,7 @@ type Dir struct {
 	closed     atomic.Bool
 	listMemory atomic.Int64  // memory for the names of the last listing, in bytes
 	turn       chan struct{} // a mutex: the goroutine whose token is in the channel owns the fields below
-	orphan     chan struct{} // contains a token while the owner of turn is a goroutine whose caller has given up
+	orphan     chan struct{} // contains a token while turn is held by a goroutine whose caller has given up: see waitLock
 	lock       vfs.Lock      // a writer can keep the lock between turns: see keepLock
 	lockInfo   vfs.Info      // info of the locked file
 	pin        vfs.File      // the lock file, kept open so that its inode is not reused
@@ -76,7 +76,7 @@ type Dir struct {
 	needsReplay bool  // an incomplete operation must be completed or undone first
 	failure     error // the reason why writes are refused, or nil: see ErrNeedsReopen
 	dirty       dirtySet
-	subdirs     map[string]struct{} // directories of tuples with changed names that were not synced
+	subdirs     map[string]struct{} // subdirectories (for tuples: see nameOf) whose changed file names were not synced
 }
 
 // KeyError is an operation's error about one key.
@@ -112,7 +112,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	d.log = cmp.Or(d.log, slog.New(slog.DiscardHandler))
 	d.cache.byKey = make(map[string]*keyFile)
 	d.dirty.limit = cmp.Or(opts.Hooks.MaxDirty, maxDirty)
-	d.dirty.parents = []string{filepath.Dir(abs)} // the creator of dir may not have synced its name
+	d.dirty.parents = []string{filepath.Dir(abs)} // dir's creator may not have synced dir's entry in its parent
 	d.keeper = time.AfterFunc(time.Hour, d.releaseIdleLock)
 	d.keeper.Stop()
 	d.lock = fsys.NewLock(d.path(names.Lock))
@@ -161,7 +161,7 @@ func (d *Dir) Close() error {
 }
 
 // closeAll closes all files and releases the lock. It may be called more than once. The caller
-// must own the turn.
+// must hold turn, the mutex of d.
 func (d *Dir) closeAll() error {
 	d.keeper.Stop()
 	return errors.Join(d.closeCached(), closeOnce(&d.journal.file), closeOnce(&d.sessions.file),
@@ -194,7 +194,7 @@ func (d *Dir) KeyError(key string, err error) error {
 	if err == nil || d == nil {
 		return err
 	}
-	name, _ := d.nameOf(key) // after an error, name is the key's flat name
+	name, _ := d.nameOf(key) // even after an error, nameOf returns a name
 	return &KeyError{Key: key, Path: d.path(name), Err: err}
 }
 

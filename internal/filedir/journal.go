@@ -85,7 +85,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // journal is the open file "%undo".
 type journal struct {
 	file     vfs.File
-	links    uint64
+	links    uint64 // number of hard links at the time of opening; it changes if the file is removed
 	size     int64
 	readOnly bool // opened read-only, because the file or file system is read-only
 }

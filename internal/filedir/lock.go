@@ -21,8 +21,8 @@ import (
 const (
 	keepLock = 20 * time.Millisecond
 	idleLock = 500 * time.Microsecond
-	// yieldLock is how long a writer pauses after keepLock. flock is not fair, so
-	// waiting processes could not take the lock without the pause.
+	// yieldLock is how long a writer pauses when it has released the lock after keepLock.
+	// Without the pause, waiting processes might never get the lock, because flock is not fair.
 	yieldLock = 100 * time.Microsecond
 )
 
@@ -36,8 +36,9 @@ const (
 
 var errLockLost = errors.New("the file .lock was removed or replaced while it was locked, so another process may have written at the same time")
 
-// begin waits for the turn and the directory's lock, and completes or undoes an incomplete
-// operation. If begin returns nil, the caller must call end.
+// begin acquires d.turn and the directory's lock, and completes or undoes an operation that another
+// process left incomplete. write means that the lock must be exclusive. If begin returns nil, the
+// caller must call end.
 func (d *Dir) begin(ctx context.Context, write bool) error {
 	if err := d.Check(); err != nil {
 		return err
@@ -56,7 +57,7 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 	if err == nil {
 		var abandoned bool
 		if abandoned, err = d.takeLock(ctx, write); abandoned {
-			return err // the waiting goroutine will pass the turn
+			return err // the waiting goroutine will release d.turn
 		}
 	}
 	if err != nil {
@@ -65,8 +66,7 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 	return err
 }
 
-// end releases the lock, or keeps an exclusive lock for the next operation, and passes the
-// turn.
+// end releases the lock, or keeps an exclusive lock for the next operation, and releases d.turn.
 func (d *Dir) end() {
 	keep := cmp.Or(d.Hooks.KeepLock, keepLock)
 	if d.mode == exclusive && keep > 0 && d.failure == nil && !d.needsReplay {
@@ -81,8 +81,8 @@ func (d *Dir) end() {
 	d.passTurn()
 }
 
-// passTurn releases the turn. After Close, it first closes everything that the last operation
-// opened.
+// passTurn releases d.turn, so that another goroutine can use the Dir. After Close, it first closes
+// everything that the last operation opened.
 func (d *Dir) passTurn() {
 	if d.closed.Load() {
 		d.warn("closing files", d.closeAll())
@@ -117,8 +117,8 @@ func (d *Dir) releaseLock() error {
 	return d.lock.Unlock()
 }
 
-// takeLock takes the directory's lock, unless the previous operation kept it. If abandoned is
-// true, a goroutine is still waiting for the lock and will pass the turn.
+// takeLock takes the directory's lock, unless the previous operation kept it. If abandoned is true,
+// ctx has ended, but a goroutine is still waiting for the lock and will release d.turn.
 func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err error) {
 	if d.mode == exclusive {
 		expired := !time.Now().Before(d.keepUntil)
@@ -168,7 +168,7 @@ func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err err
 }
 
 // tryLock takes the lock. If the locked file is no longer the directory's lock file, tryLock
-// releases the lock, and leaves d.mode unlocked.
+// releases the lock, and leaves d.mode unlocked. For abandoned, see waitLock.
 func (d *Dir) tryLock(ctx context.Context, want lockMode) (abandoned bool, err error) {
 	if err := d.prepareDir(); err != nil {
 		return false, err
@@ -197,7 +197,7 @@ func (d *Dir) tryLock(ctx context.Context, want lockMode) (abandoned bool, err e
 }
 
 // waitLock waits for the lock. If ctx ends first, abandoned is true: a goroutine then still waits
-// for the lock, and will release it and pass the turn.
+// for the lock, and will release it and d.turn.
 func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err error) {
 	if ctx.Done() == nil {
 		return false, d.lock.Lock(write)

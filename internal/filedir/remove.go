@@ -39,7 +39,7 @@ func (d Tx) Pop(ctx context.Context, keys []string) ([][]byte, error) {
 		if err := checkContext(ctx, i); err != nil {
 			return nil, err
 		}
-		if j, ok := firstIndex[key]; ok { // each value has its own memory
+		if j, ok := firstIndex[key]; ok { // the values of a repeated key must not share memory
 			values[i] = slices.Clone(values[j])
 			continue
 		}
@@ -81,7 +81,7 @@ func (d Tx) Drop(ctx context.Context) error {
 	return nil
 }
 
-// removeOrphans removes files that contain long keys. No values may exist.
+// removeOrphans removes files that contain long keys. There must be no values.
 func (d *Dir) removeOrphans() error {
 	var orphans []string
 	err := d.eachName("", false, func(name string, kind names.Kind) error {

@@ -132,8 +132,8 @@ func (d *Dir) undo(r *record, s *span, i int) (err error) {
 	return d.recordProgress(r, i, d.boot)
 }
 
-// minProof is the number of matching bytes that prove that a torn piece, with other bytes after
-// it, belongs to the append.
+// minProof is the minimum number of matching bytes that show where a partly written append ends, if
+// other bytes follow it. Fewer bytes could match by chance.
 const minProof = 16
 
 // appendEnd returns the end of the bytes that the append added to the file. Any bytes after it

@@ -26,7 +26,7 @@ import (
 //	            8 number of the last applied operation, or 0
 //	            4 CRC of that operation, from its tag
 //	            4 counter of the last issued session at that time
-//	each slot:  at offset 44 a byte: 1 if the slot was synced when written, and the data before it
+//	each slot:  at offset 44 a byte: 1 if the slot and the data before it were synced
 //	            at offset 48 8 bytes, id of the system's run at that time, as in "%undo"
 //	            at offset 56 4 bytes, CRC-32C of bytes 0 to 55; then 4 bytes, zero
 //
@@ -237,13 +237,14 @@ func (d Tx) NewSession() (uint64, error) {
 	return session, nil
 }
 
-// freeSession returns the session to issue after the session issued: the first session whose
-// slot is free, or contains a session that was never used. If none of the next maxProbed
-// slots qualifies, it returns the session with the least recently used slot.
+// freeSession returns the session to issue next, where issued is the last one that was issued. It is
+// the first session whose slot is free, or contains a session that was never used. If none of the
+// next maxProbed slots qualifies, it is the session with the least recently used slot.
 func (d *Dir) freeSession(issued uint64) (uint64, error) {
 	t := &d.sessions
 	maxAge, leastRecent := int64(-1), issued+1
-	// Keep the newest unused sessions, because their owners will probably use them soon.
+	// Do not reuse the slots of the newest unused sessions, because their owners will probably use
+	// them soon.
 	minUnused := int64(min(64, t.slots/128))
 	buf := make([]byte, 0, min(t.slots*slotLen, sessionReadSize))
 	bufStart := uint64(0) // index of buf's first slot

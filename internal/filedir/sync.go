@@ -102,7 +102,7 @@ func (d *Dir) syncAll(ctx context.Context) error {
 		}
 		delete(d.dirty.paths, path)
 	}
-	// A power loss must not restore an old record.
+	// Sync the journal too. Otherwise, an old record could reappear after a power loss, and be replayed.
 	if d.journal.file != nil {
 		if err := d.journal.file.Sync(); err != nil {
 			return err

@@ -11,8 +11,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// nameOf returns the name of a key's file. A tuple's file has the path that Python uses, unless
-// another file is in the way, or the tuple has a file with a flat name, as older versions wrote.
+// nameOf returns the name of a key's file. In Python, a key can be a tuple, whose file is in a
+// subdirectory. A tuple's file has the path that Python uses, unless another file is in the way, or
+// the tuple has a file with a flat name (directly in the store's directory), as older versions wrote.
 func (d *Dir) nameOf(key string) (string, error) {
 	flat := d.scheme.Name(key)
 	tuplePath, ok := d.scheme.TuplePath(key)
@@ -37,7 +38,8 @@ func (d *Dir) twoFilesError(flat, tuple string) error {
 	return fmt.Errorf("its value is in two files, %s and %s: move one of them out of the directory", d.path(flat), d.path(tuple))
 }
 
-// statTuple reports whether a tuple's file exists, and whether it exists or could be created.
+// statTuple reports whether a tuple's file exists at the path that Python uses. possible means that
+// it exists or could be created there.
 func (d *Dir) statTuple(tuple string) (exists, possible bool, err error) {
 	for i, c := range tuple + "/" {
 		if c != '/' {

@@ -70,8 +70,8 @@ func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 	return nil
 }
 
-// setSortKey sorts a record by its values, together with its position in the input. It drops
-// a record whose values its worker remembers.
+// setSortKey makes the values of the fields the sort key, and stores the record after its position
+// in the input. It returns false, which drops the record, if the worker has seen these values.
 func (d *distinctEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = trimNewline(b.Record)
 	if len(d.fields) > 0 {

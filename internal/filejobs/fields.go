@@ -124,8 +124,8 @@ const (
 )
 
 // appendKey encodes fields as a key that sorts by the first field, then the second, and so
-// on. A 255 follows each NUL in a field. Each field ends with a NUL and an end byte. bare[i] is
-// true if field i is a number, true or false; bare is nil if types do not matter.
+// on. Each field ends with a NUL and an end byte. A NUL inside a field is followed by 255 instead.
+// bare[i] is true if field i is a JSON number, true or false; bare is nil if types do not matter.
 func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	if bare == nil {
 		if key, ok := appendWords(dst, fields); ok {

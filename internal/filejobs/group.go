@@ -41,7 +41,7 @@ type groupEngine struct {
 	pairs   []*hashagg.Aggregator // for each of distinctColumns, a table of (key, value)
 	sorter  *extsort.Sorter
 	workers []*groupWorker
-	batches atomic.Int64
+	batches atomic.Int64 // number of the sorter's batches so far, if values are sorted
 }
 
 // Group returns an engine that groups records by the fields of by, and aggregates each group.
@@ -113,7 +113,7 @@ func (g *groupEngine) addValueColumn(field, text string) (int, error) {
 // sortsValues reports whether the sorter receives values, in input order.
 func (g *groupEngine) sortsValues() bool { return len(g.storedColumns)+len(g.modeColumns) > 0 }
 
-// sortsParts reports whether the parts of a group must be sorted by kind.
+// sortsParts reports whether the parts of a group must be sorted by kind (see aggregatedPart).
 func (g *groupEngine) sortsParts() bool { return len(g.modeColumns) > 0 }
 
 // MemoryError means that the aggregates need more memory than the job may use.
@@ -125,8 +125,8 @@ func (e *MemoryError) Error() string {
 
 // divideMemory divides the memory into equal shares. Each table gets three shares. The sorter gets
 // three, or four if it also receives values. Quantiles get one share for lists of numbers and two
-// for the numbers of one group. Sorting rows gets one share. If memory is short, divide reduces
-// the number of threads.
+// for the numbers of one group. Sorting rows for --top gets one share. If memory is short,
+// divideMemory reduces the number of threads.
 func (g *groupEngine) divideMemory(memory Memory, threads *int) error {
 	const (
 		minKey   = 1 << 10 // key length that must always be possible

@@ -20,8 +20,8 @@ type numberLists struct {
 }
 
 const (
-	lenBits    = 16
-	capBits    = 8
+	lenBits    = 16  // low bits of a list's word: the number of its numbers
+	capBits    = 8   // bits after these: the logarithm of the capacity
 	minListCap = 4   // initial capacity of a list
 	maxListCap = 512 // maximum capacity of a list
 )

@@ -53,7 +53,8 @@ type countedColumn struct {
 	mode      output.Value // the most frequent value
 }
 
-// checkCount returns an error unless spec i has as many values as the table counted.
+// checkCount returns an error unless spec i received as many values of the group as the hash table
+// counted.
 func (r *groupRow) checkCount(i int, values uint64) error {
 	if want := r.g.program.Values(i, r.words); values != want {
 		return fmt.Errorf("%w: %s received %d of %d values", errPart, r.g.specs[i].Text, values, want)

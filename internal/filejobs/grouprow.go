@@ -17,7 +17,7 @@ type groupRow struct {
 	g     *groupEngine
 	rows  *output.Rows
 	json  bool
-	plain *output.Plain // for rows that need no quotes; nil if the format or the aggregates rule them out
+	plain *output.Plain // writes rows quickly if they need no quotes; nil if the format or an aggregate may need them
 
 	started   bool
 	complete  bool // the aggregated part was added
@@ -26,7 +26,7 @@ type groupRow struct {
 	words     []uint64
 	distinct  []uint64
 	texts     []storedText // one for each spec
-	lists     []*spool     // one for each spec, nil unless it is a list
+	lists     []*spool     // one for each spec, nil unless the spec is a list
 	modes     []countedColumn
 	numbers   []*numberColumn
 	quantiles []quantile // one for each spec
@@ -72,14 +72,16 @@ func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
 		}
 	}
 	for range g.quantileColumns {
-		// A third of the memory for quantiles and of the closed tables; the sorters get the rest.
+		// The workers' tables and lists were closed, which leaves six shares of memory for
+		// quantiles: two for numbers in memory, and four for the sorters.
 		c, err := newNumberColumn(r, 2*g.shareSize/int64(len(g.quantileColumns)))
 		if err != nil {
 			return nil, err
 		}
 		r.numbers = append(r.numbers, c)
 	}
-	// Without text results, only numbers, true and false follow the key in a row.
+	// Numbers, true and false need no quotes. Without text results, a row has nothing else after
+	// its key.
 	mayBeText := func(s aggregate.Spec) bool { return s.StoresValues() || s.NeedsSorting() }
 	if g.top.N == 0 && !slices.ContainsFunc(g.specs, mayBeText) {
 		r.plain = rows.Plain()
@@ -133,8 +135,8 @@ func (r *groupRow) add(key, rec []byte, sameKey bool) error {
 	return nil
 }
 
-// addAggregated adds a part that holds the state of the group in a table. A group can have
-// several such parts.
+// addAggregated adds a group's state from a worker's hash table. A group can have several such
+// parts, because each worker has a table and may empty it several times.
 func (r *groupRow) addAggregated(key, rec []byte) error {
 	records, l := binary.Uvarint(rec)
 	for i := range r.partWords {

@@ -57,7 +57,7 @@ func (g *groupEngine) write(ctx context.Context) error {
 	}
 	j.report("groups", "groups", r.tally.groups)
 	j.report("records_by_worker", "", perWorker)
-	j.report("proof", "proof", fmt.Sprintf("the counts of the groups add up to the records: %s (%s)", humanize.Comma(r.tally.records), strings.Join(counts, " + ")))
+	j.report("proof", "proof", fmt.Sprintf("the group counts add up to the number of records: %s (%s)", humanize.Comma(r.tally.records), strings.Join(counts, " + ")))
 	j.report("spills", "", g.sorter.Stats().Runs)
 	return nil
 }
@@ -87,7 +87,7 @@ func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
 	return r.end(out)
 }
 
-// addBlock adds the parts in a block, and writes the row of each complete group.
+// addBlock adds a block's records to their groups, and writes the row of each group that is complete.
 func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
 	for i := range b.Len() {
 		rec, sameKey := b.Record(i), b.SameKey(i)

@@ -126,7 +126,8 @@ func (j *job) execute(parent context.Context, e Engine) error {
 	return j.sink.commit()
 }
 
-// newSorter returns a sorter that the job closes after the engine has finished.
+// newSorter returns a sorter that the job closes after the engine has finished. If keepKeys is set,
+// the sorter's output includes the keys.
 func (j *job) newSorter(ctx context.Context, memory int64, keepKeys bool) (*extsort.Sorter, error) {
 	s, err := extsort.New(ctx, &extsort.Options{Memory: memory, Threads: j.Threads, Temp: j.temp, KeepKeys: keepKeys})
 	if err == nil {
@@ -209,7 +210,7 @@ func (j *job) isTyped() bool {
 }
 
 // keyBy returns a key for the given fields. It may append the key to buf, and also returns the
-// extended buf.
+// extended buf. For bare, see appendKey.
 func (j *job) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte) {
 	if !j.isTyped() {
 		if bare = nil; len(fields) == 1 {
@@ -217,7 +218,7 @@ func (j *job) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte
 		}
 	}
 	from := len(buf)
-	// If append reallocates buf, earlier keys still refer to the old memory.
+	// If append reallocates buf, earlier keys stay valid: they refer to the old memory.
 	buf = appendKey(buf, fields, bare)
 	return buf[from:], buf
 }
@@ -230,8 +231,8 @@ func (j *job) appendKeyValues(dst []output.Value, key []byte, n int) []output.Va
 	return splitKey(dst, key)
 }
 
-// reportTooLong makes the block fail with the current record's line if err says that the record is
-// too long. It always returns err.
+// reportTooLong returns err. If err says that the current record is too long, it also makes the
+// block fail, so that the job's error names the record's line.
 func reportTooLong(b *records.Block, err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
 		b.Fail(adviseMemory(err))

@@ -68,7 +68,8 @@ func (e *joinEngine) plan(j *job) error {
 	}
 	for _, s := range []*joinSide{e.left, e.right} {
 		// The columns of JSON lines are known only after the first record of each side was
-		// read. A semi or anti join without a header needs columns only if there is a record.
+		// read. If a semi or anti join converts a file without a header to JSON lines, the
+		// missing column names are an error only if there is a record.
 		s.lateColumns = e.left.isJSON() || e.right.isJSON() || !e.Kind.Pairs() && s.isUnnamed() && j.To.Format == records.JSONL
 		from := s.job.From
 		hasQuotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.firstBytes, '"') >= 0 // later records probably also contain quotes

@@ -91,7 +91,8 @@ func (s *joinSide) appendEncoded(dst []byte, w *joinWorker, fields [][]byte, rec
 	return text
 }
 
-// appendFields appends the fields. It stores the key's length in the last byte of dst.
+// appendFields appends the fields. The last byte of dst is reserved for the length of the fields of
+// --on.
 func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, record []byte) (_ []byte, err error) {
 	var bare []bool
 	if fields == nil {

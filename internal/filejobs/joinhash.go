@@ -24,7 +24,7 @@ type joinHash struct {
 	small, large *joinSide
 	batchSize    int // maximum number of records in a batch
 
-	mu      sync.Mutex
+	mu      sync.Mutex  // held while the header is written
 	started atomic.Bool // the header was written and the columns of both sides are known
 }
 

@@ -34,7 +34,7 @@ type joinSide struct {
 	workers          []joinWorker
 }
 
-// joinWorker belongs to one goroutine that reads records of a side.
+// joinWorker holds the buffers of one goroutine that reads a side's records.
 type joinWorker struct {
 	maxFields     int // maximum number of fields in a record
 	keyFields     [][]byte
@@ -163,7 +163,7 @@ func (s *joinSide) selectKeyFields(dst [][]byte, b *records.Block) (_ [][]byte, 
 	return dst, true
 }
 
-// storedForm returns the bytes to store for a record. picked holds its fields of --on. If
+// storedForm returns the bytes to store for a record. keyFields holds its fields of --on. If
 // s.splitsAllFields is set, fields holds all of its fields.
 func (s *joinSide) storedForm(w *joinWorker, record []byte, keyFields, fields [][]byte) []byte {
 	switch {

@@ -103,7 +103,7 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	return nil
 }
 
-// setCSVKey sorts a record by its fields, encoded as a CSV line.
+// setCSVKey makes a record's fields, encoded as a CSV line, its sort key.
 func setCSVKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = b.Fields[0]
 	if len(b.Fields) > 1 {
@@ -148,7 +148,7 @@ func statDir(dir string) (exists, empty bool, err error) {
 	case !info.IsDir():
 		return true, false, optionErrorf("--dir %s is a file, not a directory", dir)
 	}
-	// New removes the temporary files of a killed run, which must not count.
+	// tempdir.New removes the temporary files of a killed run, so that they do not count as content.
 	if _, err := tempdir.New([]string{dir}, nil); err != nil {
 		return true, false, err
 	}
@@ -156,8 +156,8 @@ func statDir(dir string) (exists, empty bool, err error) {
 	return true, err == nil && len(entries) == 0, nil
 }
 
-// makeDirs creates a directory and its parents. undo removes empty
-// directories that makeParents created.
+// makeDirs creates a directory and its parents. undo removes those that makeDirs created and that
+// are still empty.
 func makeDirs(dir string) (undo func(), err error) {
 	var created []string
 	for d := dir; ; d = filepath.Dir(d) {

@@ -119,7 +119,8 @@ func (t *topEngine) verify(j *job, total int64, subject string) error {
 	return nil
 }
 
-// setSortKey sets a record's key. It drops the record if its worker has n earlier keys.
+// setSortKey sets a record's sort key. It returns false, which drops the record, if the worker has
+// seen n keys that sort before it.
 func (t *topEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	include, err := t.sorting.setSortKey(b, r)
 	return include && t.firsts[b.Worker].add(r.key), err
@@ -140,7 +141,8 @@ func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err 
 		for b.Next() {
 			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Unquoted)
 			t.keys[b.Worker] = buf
-			// The sorter stores the key twice, each time with its count.
+			// sortCounts passes the key to the sorter twice, in the sort key and in the record, each time
+			// with its count.
 			if limit := min(t.tables[b.Worker].MaxKey(), extsort.MaxRecord(j.engineMemory()/3)/2-8); len(key) > limit {
 				reportLongKey(b, len(key), limit)
 				continue

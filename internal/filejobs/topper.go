@@ -32,7 +32,7 @@ type topBatch struct {
 	err                     error
 }
 
-// maxFiltered is the maximum n. Above it, workers drop no records before the sort.
+// maxFiltered is the maximum n for which workers drop records before the sort.
 const maxFiltered = 64
 
 // TopPer returns an engine that writes, for each group of records with the same values in the
@@ -167,7 +167,7 @@ func (t *topPerEngine) write(j *job) (groups int64, err error) {
 		return 0, err
 	}
 	var group []byte
-	n := 0 // number of records read from the group
+	n := 0 // number of records of the group so far
 	for b, err := range t.sorter.Sorted() {
 		if err != nil {
 			return 0, err

@@ -26,7 +26,8 @@ type Rows struct {
 	sep     []byte
 }
 
-// NewRows returns an encoder. columns are the column names, which JSON lines require.
+// NewRows returns an encoder. columns are the column names, which JSON lines require; nil means that
+// there are none.
 func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 	r := &Rows{layout: layout, columns: columns}
 	switch layout.Format {
@@ -120,7 +121,7 @@ func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 			return dst, err
 		}
 	}
-	if len(row) == 1 && len(row[0].Text) == 0 { // readers may skip an empty line
+	if len(row) == 1 && len(row[0].Text) == 0 { // the row must not be an empty line, which readers may skip
 		switch {
 		case r.layout.Format == records.CSV:
 			dst = append(dst, `""`...)

@@ -13,8 +13,8 @@ var (
 	errUnderflow = errors.New("it pops more elements than the stack has")
 )
 
-// Decode returns the plain value of a pickle, which must fill data. It does not retain
-// data. Its error is an *Error.
+// Decode returns the plain value of the pickle in data, which must contain nothing else. It does
+// not retain data. Its error is an *Error.
 func Decode(data []byte) (any, error) { return DecodeObjects(data, nil) }
 
 // DecodeObjects is like Decode, but the pickle may also contain the classes and functions that
@@ -54,7 +54,7 @@ type reader struct {
 	marks     []int // positions of the marks in the stack
 	memo      []any // values that the pickle refers to by number
 	texts     pyvalue.Texts
-	copied    int // bytes that calls copied
+	copied    int // bytes copied by calls of bytearray
 }
 
 type kind uint8
@@ -71,7 +71,7 @@ const (
 // node is a container while it is read.
 type node struct {
 	kind  kind
-	state uint8
+	state uint8 // notBuilt, beingBuilt or isBuilt
 	depth int32 // nesting depth; set when the node is built
 	size  int64 // number of elements, including nested ones; set when the node is built
 	items []any

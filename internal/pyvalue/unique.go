@@ -5,18 +5,18 @@ import (
 	"math/big"
 )
 
-// ErrTooMuchWork is the error for keys that are too long or too many to compare. A short input can
-// refer to such keys.
+// ErrTooMuchWork is the error for keys that are too long or too many to compare. Even a short input
+// can have such keys, because it can refer to the same long key many times.
 var ErrTooMuchWork = errors.New("comparing the keys of dicts and sets takes too much work for the length of the input")
 
-// Unique removes repeated keys.
+// Unique removes repeated keys of dicts and repeated elements of sets.
 type Unique struct {
 	Work int64 // key bytes that may still be compared or hashed
 	keys keyer
 }
 
-// NewUnique returns a Unique for a value that was read from n bytes. Its Work is a
-// multiple of n, because an input can refer to the same key many times.
+// NewUnique returns a Unique for a value that was read from n bytes. Its Work is a large multiple
+// of n, because an input may refer to the same key several times.
 func NewUnique(n int) *Unique { return &Unique{Work: 1<<26 + 1<<8*int64(n)} }
 
 // maxPairwise is the maximum number of keys that are compared pairwise. For so few keys, this is

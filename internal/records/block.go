@@ -170,7 +170,7 @@ type blockOrder struct {
 type inputPosition struct {
 	name    string
 	isFirst bool  // whether the block is the input's first
-	skipped int64 // number of lines before the input's first block
+	skipped int64 // number of lines before the input's first block, such as the header
 }
 
 // result is the result of a block. Line numbers count from the block's beginning, from 1.
@@ -226,7 +226,7 @@ func (o *blockOrder) merge(r *result) {
 	o.linesBefore += r.lines
 }
 
-// needsFirst reports whether no record has been merged yet.
+// needsFirst reports whether the first valid record, which JSON lines need, is not known yet.
 func (o *blockOrder) needsFirst() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

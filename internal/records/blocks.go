@@ -31,7 +31,7 @@ func wholeCSV(data []byte, sep byte) int {
 		if q < search {
 			q = len(data)
 		} else if q > 0 && data[q-1] != sep && data[q-1] != '\n' {
-			search = q + 1 // the field does not begin with the quote, so it is data
+			search = q + 1 // the quote is not at the start of a field, so the quote is data
 			continue
 		}
 		if bytes.IndexByte(data[plain:q], '\n') >= 0 {
@@ -53,7 +53,8 @@ func wholeCSV(data []byte, sep byte) int {
 func (r *reader) sendBlock(end int) error {
 	old := r.block
 	data, tail := old[r.start:end], old[end:]
-	// old is valid until a worker returns it. If it contains no record, it is reused immediately.
+	// A worker returns old after it has used the records; until then, tail stays valid. If old
+	// contains no record, it is reused immediately.
 	n := r.cfg.Block
 	if len(tail) >= n-1 {
 		n = cap(old)

@@ -6,7 +6,7 @@ import (
 	"math/bits"
 )
 
-// endsWindow is the size of the windows that are searched for ends, in bytes.
+// endsWindow is the number of bytes that are searched at a time: see ends.
 const endsWindow = 4 << 10
 
 // ends holds the positions of the separators and newlines in a window of data without quotes.
@@ -27,7 +27,7 @@ const (
 	highBits = 0x8080808080808080
 	eachByte = 0x0101010101010101
 	highByte = 0xff << 56
-	gather   = 0x0002040810204081 // moves the highest bit of each byte into the highest byte
+	gather   = 0x0002040810204081 // multiplying by this moves the highest bit of each byte into the highest byte
 	newlines = '\n' * eachByte
 )
 
@@ -57,8 +57,8 @@ func (e *ends) find(data []byte, base int) {
 			lines[l] = uint32(n + bits.OnesCount64(endBits&(newline-1)&^newline))
 			l++
 		}
-		// Store four positions at a time, which the processor predicts well. The next word
-		// overwrites extra ones.
+		// Store four positions in each round, so that the processor mispredicts fewer branches.
+		// The next word overwrites surplus positions.
 		end := n + bits.OnesCount64(endBits)
 		for ; n < end; n += 4 {
 			four := (*[4]uint32)(positions[n:])

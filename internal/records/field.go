@@ -47,7 +47,7 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	switch {
 	case err != nil && columns != nil:
 		return Field{}, fmt.Errorf("no column is named %q%s; the columns are %s", by, nearest.Hint(by, columns), listColumns(columns))
-	case err != nil && l.HasHeader(): // all files are empty
+	case err != nil && l.HasHeader(): // all files are empty, so any column name is accepted
 		return Field{}, nil
 	case err != nil:
 		return Field{}, fmt.Errorf("without a header, a field must be a number from 1, or from the end (-1 is the last), not %q", by)

@@ -40,7 +40,7 @@ func (s *Splitter) parseObject(line []byte) Kind {
 
 // decodeValues replaces the JSON values in s.Values by the texts that they represent.
 func (s *Splitter) decodeValues() Kind {
-	s.sawObject = true
+	s.sawRecord = true
 	for i, v := range s.Values {
 		if v != nil {
 			s.seenFields[i], s.Bare[i] = true, v[0] != '"'

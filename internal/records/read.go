@@ -109,12 +109,13 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 	if ctx.Err() != nil {
 		return Tally{}, canceled.Err(ctx)
 	}
-	// Without an error, the workers stop when the reader closes its channel, so it has finished.
+	// Without an error, the workers stop only after the reader has closed fullBlocks. So the reader
+	// has finished, and r.tally no longer changes.
 	o.tally.Add(&r.tally)
-	sawObject := func(s *Splitter) bool { return s.sawObject }
+	sawRecord := func(s *Splitter) bool { return s.sawRecord }
 	for i, f := range cfg.Fields {
 		seen := func(s *Splitter) bool { return s.seenFields[i] }
-		if slices.ContainsFunc(splitters, sawObject) && !slices.ContainsFunc(splitters, seen) {
+		if slices.ContainsFunc(splitters, sawRecord) && !slices.ContainsFunc(splitters, seen) {
 			o.tally.Absent = append(o.tally.Absent, f)
 		}
 	}
@@ -160,14 +161,14 @@ type reader struct {
 	seq           int64 // index of the next block
 	bytesSent     int64 // bytes sent to workers
 	inputPosition       // input of the next block
-	errLine       int64 // line of an error, counted from the first line after the sent blocks; 0 if the error contains its position
+	errLine       int64 // line of run's error, counted from 1 at the first line that was not sent to a worker; 0 if the error's text contains its position
 }
 
 func (r *reader) run(inputs []Input) {
 	r.block, r.limit = <-r.emptyBlocks, r.cfg.Block-1
 	for i := range inputs {
 		if err := r.readInput(&inputs[i]); err != nil {
-			// The error comes after all blocks that were sent.
+			// Report the error in input order: after the results of all blocks that were sent.
 			r.order.addResult(&result{seq: r.seq, inputPosition: r.inputPosition, err: err, errLine: r.errLine})
 			return
 		}

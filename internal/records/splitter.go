@@ -32,7 +32,7 @@ type Splitter struct {
 	fields     []Field
 	seenFields []bool           // JSON lines: true for each field that was in a record, even as null
 	byName     map[string][]int // JSON lines: indexes of fields by name; nil for a few fields
-	sawObject  bool             // JSON lines: a record was valid
+	sawRecord  bool             // JSON lines: there was a valid record
 	allFields  bool             // CSV, TSV and text: all fields are requested
 	exclusive  bool             // JSON lines: a member that is not requested is an error
 	sep        []byte           // field separator
@@ -97,7 +97,7 @@ func (s *Splitter) Begin() {
 // data ends the file, with a newline.
 func (s *Splitter) Feed(data []byte, final bool) {
 	s.buf, s.pos, s.final, s.quote, s.arena = data, 0, final, -1, s.arena[:0]
-	s.ends.lineIndex = len(s.ends.lines) // the known positions refer to the old data
+	s.ends.lineIndex = len(s.ends.lines) // forget the positions of ends, which refer to the old data
 }
 
 // Pos returns the number of bytes of data that were consumed.

@@ -30,7 +30,7 @@ type Entry struct {
 	Key       []byte
 	Value     []byte // for KindBlob, the encoded BlobRef
 	Raw       []byte // the whole encoding
-	HashStart int    // the ledger hashes Raw[HashStart:]
+	HashStart int    // offset in Raw of the key's length; a Ledger hashes Raw from there
 }
 
 var (

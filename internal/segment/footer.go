@@ -21,12 +21,13 @@ type Layout struct {
 	uncompressedLen int64 // cached by UncompressedLen; 0 if unknown
 }
 
-// HotRun locates a run of entries of one hot key.
+// HotRun locates the entries of one hot key, which has so much data in the segment that its
+// entries are stored apart from all others.
 type HotRun struct {
 	Hash    uint64
 	Off     uint32 // offset from the start of the segment
 	Len     uint32
-	Bytes   int64 // length of the value after these entries
+	Bytes   int64 // length of the value that these entries alone would yield
 	Resets  bool  // the run contains a Set or Delete, which discards the value in earlier segments
 	Deleted bool  // the key does not exist after these entries
 	Key     []byte
@@ -80,8 +81,8 @@ func (g *Layout) UncompressedLen() int64 {
 		n += int64(r)
 	}
 	for i := range g.Hot {
-		// The run's uncompressed length is unknown. The value's length is an estimate, but
-		// may include blobs, which maxFactor limits.
+		// The run's uncompressed length is unknown, so estimate it by the value's length.
+		// That may include blobs, so limit it to maxFactor times the compressed length.
 		const maxFactor = 64
 		n += max(min(g.Hot[i].Bytes, maxFactor*int64(g.Hot[i].Len))-int64(g.Hot[i].Len), 0)
 	}

@@ -13,7 +13,7 @@ type Writer struct {
 	file     *File
 	dst      io.WriterAt
 	comp     *Compressor
-	off      int64  // offset in dst at which to write out
+	off      int64  // offset in dst of the first byte of out
 	out      []byte // blocks that are not yet written
 	block    int    // offset of the current block in out, or -1
 	raw      []byte // if blocks are compressed, the uncompressed current block
@@ -56,7 +56,7 @@ func (w *Writer) EndRange(i int) {
 	w.Layout.Offsets = append(w.Layout.Offsets[:i+1], uint32(w.Size())) // start of the next range
 }
 
-// BeginRun begins the run of a hot key. All remaining ranges are empty.
+// BeginRun begins the run of a hot key. Ranges that were not begun before are empty.
 func (w *Writer) BeginRun() {
 	w.BeginRange(1 << w.Bits)
 	w.runStart = w.Size()

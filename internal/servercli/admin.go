@@ -55,7 +55,7 @@ func listenAdmin(c *config) (net.Listener, error) {
 		return nil, exposedErr()
 	}
 	l, err := net.Listen("tcp", c.http)
-	if err == nil && remote.IsExposed(l.Addr()) && !c.insecure { // the host is a name
+	if err == nil && remote.IsExposed(l.Addr()) && !c.insecure { // the host is a name for an address that others can reach
 		return nil, errors.Join(exposedErr(), l.Close())
 	}
 	return l, err
@@ -147,7 +147,7 @@ func (s *serving) writeSpace(w *metrics.Writer) {
 		refused += f.Refused
 		w.Single("partd_namespaces_in_use", metrics.Gauge, "Namespaces that clients are connected to.", float64(f.InUse))
 		w.Single("partd_namespace_stores_open", metrics.Gauge, "Namespaces whose stores are open.", float64(f.Open))
-		w.Single("partd_namespace_stores_limit", metrics.Gauge, "Namespaces whose stores may be open.", float64(f.MaxOpen))
+		w.Single("partd_namespace_stores_limit", metrics.Gauge, "Maximum number of namespaces whose stores are open.", float64(f.MaxOpen))
 	}
 	w.Single("partd_room_refused_total", metrics.Counter, "Appends and sets refused because of --min-free, --max-bytes or --namespace-max-bytes.", float64(refused))
 	w.Begin("partd_disk_free_bytes", metrics.Gauge, "Bytes free on the store's disk, if --min-free is above 0.")
@@ -179,7 +179,7 @@ func writeLog(w *metrics.Writer, s *logstore.Store) error {
 		{"partd_log_seals_total", metrics.Counter, "Tables written out as segments.", float64(f.Seals)},
 		{"partd_log_seal_failures_total", metrics.Counter, "Failed attempts to write a table as a segment; its data is safe in write-ahead files.", float64(f.SealFailures)},
 		{"partd_log_stalls_total", metrics.Counter, "Changes that waited for a table to be written out.", float64(f.Stalls)},
-		{"partd_log_stall_seconds_total", metrics.Counter, "The sum of these waits.", f.StallTime.Seconds()},
+		{"partd_log_stall_seconds_total", metrics.Counter, "Time that changes waited for a table to be written out.", f.StallTime.Seconds()},
 		{"partd_log_segments", metrics.Gauge, "Number of segments.", float64(f.Segments)},
 		{"partd_log_live_bytes", metrics.Gauge, "Bytes of the store's files, except those known to be dead.", float64(f.DiskBytes - f.DeadBytes)},
 		{"partd_log_dead_bytes", metrics.Gauge, "Bytes of the store's files that are known to be unused.", float64(f.DeadBytes)},

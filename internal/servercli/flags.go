@@ -22,8 +22,8 @@ type config struct {
 	stores     *stores.Set // nil means the schemes of package stores
 	listen     []string
 	store      string
-	maxMessage sizeflag.Size // check copies these to ServerOptions
-	memory     sizeflag.Size
+	maxMessage sizeflag.Size // serve copies it to ServerOptions
+	memory     sizeflag.Size // half for messages (in ServerOptions), half for the store
 	space      spaceFlags
 	insecure   bool
 	http       string

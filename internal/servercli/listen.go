@@ -91,7 +91,8 @@ func (c *config) checkAddress(url string) error {
 	return nil
 }
 
-// exposure describes what other machines could do through an address, or returns "".
+// exposure describes what other machines could do through an address. It returns "" if the address
+// is protected by TLS and users.
 func (c *config) exposure(url string) string {
 	switch {
 	case isTLS(url) && c.hasUsers():

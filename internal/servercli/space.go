@@ -24,7 +24,7 @@ const minLogQuota = 2 << 20
 // spaceFlags are the flags that limit the space of stores.
 type spaceFlags struct {
 	maxBytes, namespaceMaxBytes, minFree sizeflag.Size
-	minFreeGiven                         bool
+	minFreeGiven                         bool // --min-free was set
 }
 
 func (f *spaceFlags) add(cmd *cobra.Command) {
@@ -35,7 +35,8 @@ func (f *spaceFlags) add(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.minFree, "min-free", "`SIZE` to keep free on the store's disk; appends and sets that would use it are refused (default: a hundredth of the disk, at most 256MiB)")
 }
 
-// newGuard returns a guard for the store at storeURL, and sets the limits for namespaces.
+// newGuard returns a guard, which refuses changes when space runs out, for the store at storeURL. It
+// also sets the limits for namespaces.
 func (f *spaceFlags) newGuard(ctx context.Context, storeURL string, store partd.Partd, namespaceOpts *namespaces.Options, log *slog.Logger) (*space.Guard, error) {
 	withWarning := func(measure func() (int64, error)) func() (int64, error) {
 		return func() (int64, error) {

@@ -1,6 +1,6 @@
-// Package slab stores many growing byte strings in memory that it reuses. It has no pointers for
-// the garbage collector to follow, and a growing string is not moved. Freed memory is reused for
-// strings of any size before the slab grows, so that its memory follows a budget.
+// Package slab stores many growing byte strings in memory that it reuses. The memory contains no
+// pointers for the garbage collector to follow, and a growing string is not moved. Freed memory is
+// reused for strings of any size before the slab grows, so callers can keep it within a budget.
 package slab
 
 import (

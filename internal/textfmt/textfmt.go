@@ -9,8 +9,8 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// POSIXQuote returns an argument as any POSIX shell reads it: unchanged, or in single quotes
-// if it contains special characters. It keeps line endings.
+// POSIXQuote quotes an argument for any POSIX shell, in single quotes. An argument without special
+// characters is returned unchanged. Line breaks stay as they are.
 func POSIXQuote(arg string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-+=:,./@%", r)

@@ -62,8 +62,9 @@ func Replace(name, tempDir, pattern string, content []byte) error {
 	return Publish(f.Name(), name, errors.Join(err, f.Sync(), f.Close()))
 }
 
-// Publish renames temp, which must be written and synced, to name, and syncs the directory. It
-// replaces an existing file. If err is not nil or renaming fails, it removes temp.
+// Publish renames temp to name, replacing an existing file, and syncs the directory. err is the
+// result of writing, syncing and closing temp. If err is not nil or renaming fails, Publish removes
+// temp and returns the error.
 func Publish(temp, name string, err error) error {
 	if err == nil {
 		err = os.Rename(temp, name)

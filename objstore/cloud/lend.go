@@ -17,7 +17,7 @@ import (
 // Lender issues temporary credentials for an S3 bucket to other programs. They have the
 // form of the properties that Iceberg engines use: s3.region, s3.access-key-id and so on.
 type Lender struct {
-	Role string // role of the issued credentials; "" for none
+	Role string // ARN of the role whose credentials Lend issues
 
 	bucket, region, endpoint string
 	provider                 credentials.Provider

@@ -87,8 +87,8 @@ func (b *s3) Create(ctx context.Context, name string, data []byte) error {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// borrowedReader reads bytes that the caller owns. After release it returns an error, because a
-// closing connection may continue to read from a finished request.
+// borrowedReader reads bytes that the caller may reuse after release. From then on, Read returns an
+// error, because a connection that is being closed may still read the body of a finished request.
 type borrowedReader struct {
 	mu sync.Mutex
 	r  *bytes.Reader

@@ -23,8 +23,8 @@ VALUES = b"partd_go.values"  # a column's kind of values, if numbers of its type
 def to_arrow(data: Any, *, nested: bool = False, dictionaries: bool = True, ranges: bool = False) -> pa.Table:
     """Returns a table of pandas, polars or pyarrow, or a Series, as a pyarrow table.
 
-    For pandas: nested converts lists and dicts to JSON; without dictionaries, the notes hold the categories;
-    ranges converts a RangeIndex to a column.
+    For pandas: nested converts lists and dicts to JSON. If dictionaries is false, categories are stored in the
+    columns' notes instead. ranges converts a RangeIndex to a column.
     """
     kind = type(data).__module__.partition(".")[0]
     if isinstance(data, pa.RecordBatch):
@@ -37,7 +37,7 @@ def to_arrow(data: Any, *, nested: bool = False, dictionaries: bool = True, rang
         return _of_pandas(data, nested, dictionaries, ranges)
     if hasattr(data, "__arrow_c_stream__"):
         return pa.table(data)
-    raise Misuse(f"a value of type {type(data).__name__}: give a table of pandas, polars or pyarrow")
+    raise Misuse(f"cannot store a value of type {type(data).__name__}: pass a pandas, polars or pyarrow table")
 
 
 def to_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
@@ -74,7 +74,7 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
         arrays.append(array)
         notes.append(column_note)
 
-    # Have pandas describe an empty frame, where the columns with a note are objects.
+    # Let pandas generate its metadata from an empty frame with the same columns. Columns with a note have the dtype object.
     dtypes = [object if column_note else values.dtype for values, column_note in zip(columns, notes)]
     template = pd.DataFrame({position: pd.Series(dtype=dtype) for position, dtype in enumerate(dtypes[: len(labels)])})
     names = [*index.names, *labels.names]
@@ -87,8 +87,8 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
     label_levels = [labels.get_level_values(position) for position in range(labels.nlevels)]
     is_exact = all(level_labels.dtype == TEXT and all(type(label) is str for label in level_labels) for level_labels in label_levels)
     is_exact = is_exact or labels.nlevels == 1 and labels.dtype.kind in "iu"  # pandas' metadata does not restore other labels
-    named = labels if is_exact or labels.nlevels > 1 else pd.Index(list(map(str, labels)), dtype=object)
-    template.columns = named.set_names(texts[index.nlevels :])
+    template_labels = labels if is_exact or labels.nlevels > 1 else pd.Index(list(map(str, labels)), dtype=object)
+    template.columns = template_labels.set_names(texts[index.nlevels :])
     template.attrs = data.attrs
     schema = pa.Schema.from_pandas(template, preserve_index=None if is_range else True)
     try:
@@ -108,7 +108,8 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
 
 
 def _to_lists(labels: Any) -> Any:
-    """Returns labels as a Series. Each object is in a list of length one, because their types can differ."""
+    """Returns labels as a Series. It wraps each label of dtype object in a list of length one, so that the label keeps its type
+    although the labels' types can differ."""
     import pandas as pd
 
     return pd.Series([[label] for label in labels]) if labels.dtype == object else pd.Series(labels, dtype=labels.dtype)

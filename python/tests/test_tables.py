@@ -56,7 +56,7 @@ def test_kinds(tables):
         assert tables.get("q", bucket, as_="polars")["price"].to_list() == [0.5, 1.5, 2.5, 3.5]
         assert list(tables.get("q", bucket)["sym"]) == ["A", "B", "A", "B"]
     assert tables.buckets() == ["arrow", "batch", "pandas", "polars"]
-    with pytest.raises(TypeError, match="give a table of pandas"):
+    with pytest.raises(TypeError, match="pass a pandas, polars or pyarrow table"):
         tables.put("q", {"a": [1]})
     with pytest.raises(ValueError, match="write 'pandas'"):
         tables.get("q", "arrow", as_="numpy")

@@ -257,7 +257,8 @@ func (b *bench) runHitsPeer(peer, metadata string, answers []answer) (*contender
 	return &contender{name: names[peer], version: got.Version, load: elapsed, bytes: got.Bytes, seconds: got.Seconds}, nil
 }
 
-// reportHits prints the milliseconds of each query, their sums, and the geometric means of the ratios.
+// reportHits prints each query's time in milliseconds, each contender's total, and the geometric mean of
+// its times relative to ours.
 func (b *bench) reportHits(all []*contender) error {
 	for i := range hitsQueryList() {
 		fmt.Printf("hits, query %2d:", i+1)
@@ -284,7 +285,7 @@ func (b *bench) reportHits(all []*contender) error {
 	return nil
 }
 
-// compareAnswers returns an error that describes the first difference of two answers, or nil. Numbers
+// compareAnswers returns an error that describes the first difference between two answers, or nil. Numbers
 // may differ by a billionth.
 func compareAnswers(query int, want, got answer) error {
 	if len(want) != len(got) {
@@ -315,7 +316,7 @@ func equalCells(want, got string) bool {
 	return err == nil && gotErr == nil && math.Abs(a-c) <= 1e-9*math.Abs(a)
 }
 
-// queryAnswer returns the result of a query of our SQL, whose columns must all be texts.
+// queryAnswer runs a query in our SQL and returns its result. All columns must be strings.
 func (b *bench) queryAnswer(s *tables.Store, sql string) (all answer, err error) {
 	r, err := s.Query(b.ctx, sql, &tables.QueryOptions{Bucket: "b"})
 	if err != nil {
@@ -335,7 +336,7 @@ func (b *bench) queryAnswer(s *tables.Store, sql string) (all answer, err error)
 	return all, r.Err()
 }
 
-// duckdbAnswer returns the result of a query of DuckDB, whose columns must all be texts.
+// duckdbAnswer runs a query in DuckDB and returns its result. All columns must be strings.
 func duckdbAnswer(conn duckdb.Connection, sql string) (all answer, err error) {
 	var result duckdb.Result
 	defer duckdb.DestroyResult(&result)

@@ -27,7 +27,7 @@ type Engine struct {
 	opts    Options
 	temp    *tempdir.Set
 	dir     string
-	slots   chan struct{}
+	slots   chan struct{} // has one element for each running query
 	scratch scratch
 
 	statements preparedCache

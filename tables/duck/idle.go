@@ -60,8 +60,8 @@ func (ds *idleDatabases) remove(i int) lease {
 	return d
 }
 
-// add adds a used database. If there are now too many databases, including pending ones, add removes
-// one and returns it; otherwise, it returns nil.
+// add adds a used database. If there are now too many databases, including the pending ones that are still
+// being opened, add removes one and returns it; otherwise, it returns nil.
 func (ds *idleDatabases) add(d lease, pending int) database.Runner {
 	*ds = append(*ds, d)
 	usedCount := 0
@@ -99,7 +99,7 @@ func (e *Engine) acquireDatabase(ctx context.Context, key string) (lease, error)
 
 // giveBack ends the lease of a database. The database becomes idle or is closed.
 func (e *Engine) giveBack(d lease) {
-	if e.opts.Processes { // in the background, because recycle waits for the other process
+	if e.opts.Processes { // in the background, because recycle waits for the database's process
 		e.runInBackground(d.db, func() { e.recycle(d) })
 	} else {
 		e.recycle(d)

@@ -50,7 +50,8 @@ func (q *query) close() {
 	}
 }
 
-// acquireDatabase gives back the query's database, if any, and leases one that can run statements with a key.
+// acquireDatabase gives back the query's database, if any, and leases one that can run statements with a key;
+// see lease.key.
 func (q *query) acquireDatabase(ctx context.Context, key string) error {
 	if q.db != nil {
 		q.db.Finish()
@@ -130,8 +131,8 @@ func (q *query) retryIfDead(ctx context.Context, f func() error) error {
 	return err
 }
 
-// prepare returns a job that runs a statement and can read only the statement's tables. It takes a database
-// for the job.
+// prepare returns a job that runs a statement and can read only the statement's tables. If the query has no
+// database that can run the job, prepare acquires one.
 func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*database.Job, error) {
 	limit := q.e.opts.Memory
 	if t := q.e.opts.Total; t != 0 {
@@ -222,7 +223,7 @@ func (q *query) wrapError(ctx context.Context, op string, err error) error {
 	return &tables.OpError{Op: op, Err: q.hidePaths(err)}
 }
 
-// pathError wraps an error, without the paths in its text.
+// pathError wraps an error. Its text is the error's text without paths.
 type pathError struct {
 	text     string
 	err      error

@@ -29,7 +29,7 @@ type boundTable struct {
 	schema, name  string // of the view, as spelled in the statement
 	bucket, table string
 	columns       []column
-	namedColumns  []string // database.Name.Columns
+	namedColumns  []string // columns that the statement can name, in lower case and sorted
 	allColumns    bool     // the view must contain all columns
 	files         []tables.PlannedFile
 	plan          *tables.ScanPlan
@@ -37,7 +37,7 @@ type boundTable struct {
 	extraRows     *scratchFile // contains the rows that are not in the table's files
 	copied        bool         // whether extraRows contains all rows of the table, with changed types
 	isPrivate     bool         // whether only this statement reads extraRows
-	emptyFile     string       // path of a file without rows; "" if no file is large
+	emptyFile     string       // path of a file without rows, for readFunction; "" if no file is large
 }
 
 func (t *boundTable) String() string { return sqlquote.Qualified(t.bucket, t.table) }
@@ -161,8 +161,8 @@ func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (e
 	return nil
 }
 
-// setFiles sets the files of the table's view, and writes rows to a file if necessary. If describeOnly is true,
-// it does not copy all rows.
+// setFiles sets the files of the table's view, and writes rows that DuckDB cannot read from the table's files to
+// another file. If describeOnly is true, it does nothing for a table whose rows must all be copied.
 func (q *query) setFiles(ctx context.Context, t *boundTable, describeOnly bool) (err error) {
 	switch p := t.plan; {
 	case p.NeedsScan || t.copied:
@@ -247,10 +247,10 @@ func (t *boundTable) viewColumns() []column {
 	return columns
 }
 
-// columnList returns the select list of the view's columns, each with a prefix. It wraps columns that may
-// contain NaN in greatest, which returns its only argument, because Parquet statistics ignore NaN: without
-// statistics for an expression, DuckDB skips no rows. TestNaN fails if a DuckDB version has such
-// statistics.
+// columnList returns the select list of the view's columns, each with a prefix. DuckDB must not skip rows by
+// the Parquet statistics of columns that may contain NaN, because they ignore NaN. columnList therefore wraps
+// these columns in greatest, which returns its only argument and has no statistics. TestNaN fails if a DuckDB
+// version has such statistics.
 func (t *boundTable) columnList(prefix string) string {
 	if len(t.plan.NaN) == 0 {
 		return prefix + "*"
@@ -266,8 +266,8 @@ func (t *boundTable) columnList(prefix string) string {
 }
 
 // readFunction returns a call of the table function that reads files. It passes the columns as JSON, which
-// DuckDB binds in half the time of an expression, and the row count, because DuckDB would otherwise assume
-// one row per file and plan joins that may never end.
+// DuckDB binds in half the time of an expression. It also passes the row count: DuckDB would otherwise assume
+// one row per file, and plan joins that may never end.
 func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 	paths := make([]string, len(files))
 	var rows int64
@@ -275,7 +275,7 @@ func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 		paths[i] = sqlquote.Text(f.Path)
 		rows += max(f.Rows, 0) // manifests from other programs may contain any number
 	}
-	if len(files) == 1 && isLarge(files[0]) { // DuckDB reads a single file with a schema in one thread
+	if len(files) == 1 && isLarge(files[0]) { // with a schema, DuckDB reads a single file in one thread, so add an empty file
 		paths = append(paths, sqlquote.Text(t.emptyFile))
 	}
 	viewColumns := t.viewColumns()

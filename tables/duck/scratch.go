@@ -47,8 +47,8 @@ type scratchFile struct {
 	err     error
 }
 
-// write returns a file with the rows of the tail with a mark or, if mark is "", with all rows of the
-// table. The caller must release the file.
+// write returns a file with the rows of the plan's tail if mark is plan.TailMark, or with all rows of the
+// table if mark is "". The caller must release the file.
 func (s *scratch) write(ctx context.Context, plan *tables.ScanPlan, mark string) (*scratchFile, error) {
 	f, isNew := s.acquire(plan.UUID, mark)
 	if isNew {
@@ -75,7 +75,7 @@ func (s *scratch) write(ctx context.Context, plan *tables.ScanPlan, mark string)
 	return nil, err
 }
 
-// acquire returns the file with a mark, or a new file that the caller must write.
+// acquire returns the file that has the given mark, or else a new file that the caller must write.
 func (s *scratch) acquire(table, mark string) (_ *scratchFile, isNew bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +131,8 @@ func (f *scratchFile) release() {
 	s.sweep()
 }
 
-// sweep removes outdated files and files above maxScratch, unless a query uses them. mu must be held.
+// sweep removes files of outdated tails, and the least recently used files above maxScratch, unless a query
+// uses them. mu must be held.
 func (s *scratch) sweep() {
 	newest := map[string]bool{}
 	var kept []*scratchFile

@@ -43,8 +43,8 @@ func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) (
 	})
 }
 
-// columnAs returns a column converted to the type as. If keepCodes is true, it may return a dictionary-encoded
-// column whose values have that type instead.
+// columnAs returns a column converted to the type typ. If keepCodes is true, it may instead return a
+// dictionary-encoded column whose values have that type.
 func columnAs(column func(string) arrow.Array, name string, typ arrow.DataType, keepCodes bool) (arrow.Array, error) {
 	a := column(name)
 	if typ == nil || keepCodes && isEncoded(a, typ) {

@@ -132,7 +132,7 @@ var errorByCode = map[codes.Code]error{
 	codes.DeadlineExceeded: context.DeadlineExceeded,
 }
 
-// convertError converts the error of a call.
+// convertError converts a gRPC error to an error that wraps the corresponding error in errorByCode.
 func (c *Client) convertError(ctx context.Context, err error) error {
 	s, ok := status.FromError(err)
 	switch {

@@ -34,7 +34,7 @@ func TestReadReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := put(r, tables.PutReplace); err == nil || !strings.Contains(err.Error(), "already been read to its end") {
+		if err := put(r, tables.PutReplace); err == nil || !strings.Contains(err.Error(), "already been read to the end") {
 			t.Errorf("Put of a reader that has been read = %v, want an error that says so", err)
 		}
 	}

@@ -16,11 +16,13 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// action is one of the actions of shoots' protocol, or partd.cancel.
+// action is an action of DoAction. All but partd.cancel come from the protocol of shoots, another
+// server of tables, whose clients this server supports.
 type action struct {
 	description string
-	readOnly    bool // the right to read is sufficient
-	run         func(s *Server, ctx context.Context, body []byte) (any, error)
+	readOnly    bool // whether DoAction runs it without the right to write
+
+	run func(s *Server, ctx context.Context, body []byte) (any, error) // nil for ping
 }
 
 var actions = map[string]action{
@@ -212,7 +214,7 @@ func (s *Server) combine(ctx context.Context, c *combineInput) (_ any, err error
 type cleanInput struct {
 	transform.CleanOptions
 	Mode        string
-	DropNulls   json.RawMessage `json:"drop_nulls"` // true for all columns, or their names
+	DropNulls   json.RawMessage `json:"drop_nulls"` // true for all columns, or a list of column names
 	KeepFirstOf []string        `json:"keep_first_of"`
 }
 

@@ -9,10 +9,10 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// answers limits the memory of messages that the server has not sent yet. The limit is needed because
-// gRPC's SendMsg only queues the message, and the last message of a call outlives the call. Above the
-// limit, the server picks the host with the most unsent bytes, and closes the connection of the host's
-// newest call, unless only one call has unsent bytes.
+// answers limits the memory of answers: messages of the server that have not been sent yet. The limit
+// is needed because gRPC's SendMsg only queues a message, and a call's last message outlives the call.
+// Above the limit, the server picks the host with the most unsent bytes, and closes the connection of
+// that host's newest call, unless only one call has unsent bytes.
 type answers struct {
 	limit int64
 

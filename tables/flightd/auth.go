@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// claims is the content of a token, in shoots' format.
+// claims is the content of a token: a JSON Web Token with the fields that shoots defines.
 type claims struct {
 	jwt.RegisteredClaims
 	Server  string   `json:"server,omitempty"`
@@ -29,8 +29,8 @@ type claims struct {
 
 var rightsByType = map[string]Rights{"read": Read, "admin": Admin}
 
-// NewToken returns a token for servers with the given secret. A token for some buckets is valid only over
-// HTTP: Flight refuses it.
+// NewToken returns a token for servers with the given secret. If buckets are given, the token covers
+// only these, and is valid only over HTTP: Flight refuses it.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
 	if len(secret) == 0 {
 		return "", errors.New("the secret for a token must not be empty")
@@ -82,7 +82,7 @@ func (s *Server) Verify(address, token string) (Caller, error) {
 	if !ok {
 		return Caller{}, errors.New("the token's type is neither read nor admin")
 	}
-	unsigned := token[:strings.LastIndexByte(token, '.')] // without the signature, because the same signature has several encodings
+	unsigned := token[:strings.LastIndexByte(token, '.')] // identifies the user; without the signature, because one signature has several encodings
 	return Caller{r, c.Buckets, c.ExpiresAt.Time, unsigned, s.opts.ReadOnly}, nil
 }
 
@@ -179,8 +179,8 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 }
 
 // payloadToken returns the token in a payload, and an error unless the token is valid. The token is
-// either the password of a BasicAuth message or, from shoots' clients, the whole payload. The latter
-// must grant admin rights.
+// either the password of a BasicAuth message or, from shoots' clients, the whole payload, which must
+// then be an admin token.
 func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 	var basic flight.BasicAuth
 	if proto.Unmarshal(payload, &basic) == nil && basic.Password != "" {

@@ -21,11 +21,11 @@ type connections struct {
 	mu        sync.Mutex
 	open      map[string]*connection // by the peer's address
 	hosts     map[string]*hostUsage
-	strangers int
-	calls     int
+	strangers int // open connections that are strangers
+	calls     int // running calls
 }
 
-// hostUsage counts the connections and calls of a host.
+// hostUsage counts a host's open connections, the strangers among them, and its running calls.
 type hostUsage struct{ open, strangers, calls int }
 
 type connection struct {
@@ -41,9 +41,9 @@ type connection struct {
 type connectionKey struct{}
 
 const (
-	maxCalls     = 4096 // at the same time
-	maxHostCalls = 1024
-	minHostCalls = 32 // calls that a host may always have
+	maxCalls     = 4096 // limit on the running calls of all hosts
+	maxHostCalls = 1024 // limit on the running calls of one host
+	minHostCalls = 32   // calls that a host may run even above maxCalls
 
 	strangerGrace = time.Second // how long a new stranger is kept open, unless there are too many strangers
 )
@@ -95,6 +95,7 @@ func (c *connections) drop(conn *connection) {
 	c.forget(conn.host, u)
 }
 
+// forget removes a host without connections and calls.
 func (c *connections) forget(host string, u *hostUsage) {
 	if *u == (hostUsage{}) {
 		delete(c.hosts, host)
@@ -132,33 +133,33 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// admit adds a connection. It returns nil if there is no room.
+// admit adds a connection. At a limit, it closes another connection, or returns nil if it finds none to close.
 func (c *connections) admit(conn net.Conn) net.Conn {
 	now := time.Now()
 	added := &connection{Conn: conn, counts: c, host: hostOf(conn.RemoteAddr()), opened: now, since: now}
 	c.mu.Lock()
 	u := c.usage(added.host)
-	var pickVictim *connection
+	var victim *connection
 	isFull := true
 	switch {
 	case u.open >= c.limit-c.limit/4:
-		pickVictim = c.pickVictim(func(o *connection) bool { return o.host == added.host })
+		victim = c.pickVictim(func(o *connection) bool { return o.host == added.host })
 	case c.strangers >= max(4, c.limit/4):
-		pickVictim = c.pickVictim(func(o *connection) bool { return !o.isKnown })
+		victim = c.pickVictim(func(o *connection) bool { return !o.isKnown })
 	case len(c.open) >= c.limit:
-		if pickVictim = c.pickVictim(func(*connection) bool { return true }); pickVictim == nil {
-			pickVictim = c.pickGreediest(u.open + 2)
+		if victim = c.pickVictim(func(*connection) bool { return true }); victim == nil {
+			victim = c.pickGreediest(u.open + 2)
 		}
 	default:
 		isFull = false
 	}
-	if isFull && pickVictim == nil {
+	if isFull && victim == nil {
 		c.forget(added.host, u)
 		c.mu.Unlock()
 		return nil
 	}
-	if pickVictim != nil {
-		c.drop(pickVictim)
+	if victim != nil {
+		c.drop(victim)
 	}
 	c.open[conn.RemoteAddr().String()] = added
 	c.strangers++
@@ -166,15 +167,16 @@ func (c *connections) admit(conn net.Conn) net.Conn {
 	u.open++
 	u.strangers++
 	c.mu.Unlock()
-	if pickVictim != nil {
-		_ = pickVictim.Conn.Close()
+	if victim != nil {
+		_ = victim.Conn.Close()
 	}
 	return added
 }
 
 // pickVictim returns the connection to close for a new one, or nil. It considers only connections for
-// which canClose returns true. It prefers strangers, then connections without a call; among these, it
-// prefers connections of the host with the most connections, and then the oldest.
+// which canClose returns true. It prefers strangers (clients without a token), then known clients
+// without a running call, and picks a new stranger only as a last resort. Within each class, it picks
+// from the host with the most connections, and there the connection that has been idle for longest.
 func (c *connections) pickVictim(canClose func(*connection) bool) (v *connection) {
 	var best [2]int
 	for _, o := range c.open {
@@ -196,8 +198,8 @@ func (c *connections) pickVictim(canClose func(*connection) bool) (v *connection
 	return v
 }
 
-// idleSince returns when a connection was last busy. For a stranger, it returns when it
-// was opened.
+// idleSince returns when a connection's last call began or ended. For a stranger, it returns when the
+// connection was opened.
 func (c *connection) idleSince() time.Time {
 	if c.isKnown {
 		return c.since
@@ -267,7 +269,7 @@ func (c *connections) HandleRPC(ctx context.Context, e stats.RPCStats) {
 // localHost is the host of all clients on a Unix socket, in limits and logs.
 const localHost = "unix"
 
-// localConn is a connection on a Unix socket. Its client has no address, so it gets a number.
+// localConn is a connection on a Unix socket. Its client has no address, so RemoteAddr contains a unique number.
 type localConn struct {
 	net.Conn
 	number int64

@@ -1,5 +1,6 @@
 // Package flightd serves a store of tables over Arrow Flight. On a single port, it serves Flight SQL
-// clients, clients of shoots, which send JSON commands, and any client that puts and gets tables by path.
+// clients, clients of shoots (another server of tables), which send JSON commands, and any client that puts
+// and gets tables by path.
 package flightd
 
 import (
@@ -119,9 +120,9 @@ type Server struct {
 	metrics       *metrics
 	leases        leases
 
-	running  sync.WaitGroup // running calls, including abandoned ones
-	deadline atomic.Int64   // when running calls are cut off, in Unix nanoseconds; 0 before the shutdown
-	lifetime context.Context
+	running  sync.WaitGroup  // running calls, including canceled ones that have not returned yet
+	deadline atomic.Int64    // when running calls are cut off, in Unix nanoseconds; 0 before the shutdown
+	lifetime context.Context // done once a client shuts down the server
 	stop     context.CancelFunc
 }
 
@@ -185,7 +186,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer forceStop.Stop()
 	s.grpc.GracefulStop()
 	s.running.Wait()
-	if err := <-serveErr; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // ErrServerStopped means that the shutdown began before gRPC served
+	if err := <-serveErr; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // ErrServerStopped means that the shutdown began before s.grpc.Serve was called
 		return err
 	}
 	return nil

@@ -59,7 +59,7 @@ type limiter struct {
 	name                    string
 	slots, perHost, perConn int
 	spare                   int           // slots reserved for hosts and users without a running call
-	patience                time.Duration // how long a call waits before it is refused if its connection is stuck
+	patience                time.Duration // how long a call waits before it is refused if its connection isStuck
 	yieldTime               time.Duration // how long a call waits before another is canceled for it
 	settleTime              time.Duration // how long a call runs before it can be canceled for another
 
@@ -80,7 +80,7 @@ type slot struct {
 type waiter struct {
 	*call
 	granted chan struct{} // closed when the call gets its slot
-	since   time.Time     // when it arrived or last canceled a call
+	since   time.Time     // start of the wait for yieldTime: when the call arrived, or a second after a call was canceled for it
 }
 
 // newLimiter returns a limiter of slots concurrent calls.
@@ -91,7 +91,7 @@ func newLimiter(name string, slots int, patience, yieldTime, settleTime time.Dur
 	}
 }
 
-// acquireOnce waits for a slot, unless holdsSlot is already true. It keeps holdsSlot up to date.
+// acquireOnce waits for a slot, unless c already has one. holdsSlot records whether c has one.
 func (l *limiter) acquireOnce(ctx context.Context, c *call, holdsSlot *atomic.Bool) (release func(), err error) {
 	if holdsSlot.Swap(true) {
 		return func() {}, nil
@@ -156,9 +156,10 @@ func (l *limiter) wait(ctx context.Context, w *waiter) error {
 	}
 }
 
-// endFor cancels a settled call of a host or user with more slots if w has waited long. It
-// chooses the newest such call of the host and user with the most slots. Each call is
-// canceled only once: if it keeps its slot, a later endFor cancels another call.
+// endFor cancels a call of a host or user with more slots if w has waited for yieldTime. It
+// chooses, from the host and user with the most slots, the newest call that has run for
+// settleTime. Each call is canceled only once: if it keeps its slot, a later endFor cancels
+// another call.
 func (l *limiter) endFor(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -26,7 +26,7 @@ type budget struct {
 	mem.BufferPool
 	limit        int64
 	used         atomic.Int64 // bytes of buffers and of messages that are being processed
-	requestBytes atomic.Int64 // the part of used for requests without rows, which may use a quarter
+	requestBytes atomic.Int64 // the part of used for requests without rows; limited to a quarter of limit
 
 	buffers sync.Map // *countedBuffer by address
 
@@ -38,7 +38,7 @@ type budget struct {
 }
 
 // countedBuffer describes a buffer from the pool. If the buffer's stream was canceled, gRPC does not return
-// the buffer; a cleanup then subtracts its size when it is garbage collected.
+// the buffer, which is then lost; cleanup subtracts the size when a lost buffer is garbage collected.
 type countedBuffer struct {
 	size    int64
 	cleanup runtime.Cleanup
@@ -110,7 +110,7 @@ func (b *budget) admit(w *watchedStream) error {
 	b.expect(w, 0)
 	for waited := 0; b.used.Load()-b.requestBytes.Load() > b.limit/2; waited++ {
 		if waited%100 == 10 {
-			runtime.GC() // lost buffers may occupy the memory
+			runtime.GC() // so that lost buffers (see countedBuffer) no longer count
 		}
 		select {
 		case <-w.ctx.Done():
@@ -121,7 +121,8 @@ func (b *budget) admit(w *watchedStream) error {
 	return nil
 }
 
-// setProcessing counts the message that a call is processing, until its next message.
+// setProcessing counts n bytes for the message that a call is processing, instead of the bytes for the
+// call's previous message.
 func (b *budget) setProcessing(w *watchedStream, n int64) {
 	b.mu.Lock()
 	previous := w.processing
@@ -132,7 +133,8 @@ func (b *budget) setProcessing(w *watchedStream, n int64) {
 }
 
 // addRequest counts a request without rows until its call ends. Calls with such requests may
-// wait long for slots, so they have their own part of the memory, and puts never wait for it.
+// wait long for slots, so they have their own quarter of the memory, which admit does not count:
+// puts need not wait for them.
 func (b *budget) addRequest(w *watchedStream, n int64) {
 	b.mu.Lock()
 	w.requestBytes = n
@@ -156,14 +158,14 @@ func (b *budget) remove(w *watchedStream) {
 }
 
 // tidy collects garbage while the server is idle if memory has grown much since the last
-// collection, or if canceled streams have lost buffers. Lost buffers count against the
+// collection, or if there are lost buffers (see countedBuffer). These count against the
 // limit until they are collected, and in an idle server, Go itself collects garbage only
-// every two minutes.
+// every two minutes. Each collection is repeated once.
 func (s *Server) tidy(ctx context.Context) {
 	const (
 		interval = 2 * time.Second
 		minFreed = 64 << 20  // memory growth, in bytes, that is worth collecting
-		minLost  = 512 << 10 // bytes of buffers in an idle server, all of which are lost
+		minLost  = 512 << 10 // size of lost buffers, in bytes, that is worth collecting; in an idle server, all counted buffers are lost
 	)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -250,7 +252,7 @@ func (r *putRows) reserve(n int64) {
 	for deadline := time.Now().Add(b.patience); !r.tryReserve(n, limit); {
 		if time.Now().After(deadline) {
 			if c, ok := r.ctx.Value(callKey{}).(*call); ok {
-				c.cancel(errMemory) // sets the code of the call
+				c.cancel(errMemory) // so that the call ends with the status code for errMemory
 			}
 			panic(errMemory)
 		}

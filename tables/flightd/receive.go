@@ -28,7 +28,7 @@ const (
 	maxHandshake = 64 << 10 // small, because the server has not yet checked a token
 )
 
-// requestTimeout limits the time until the message of a call with a single message has arrived.
+// requestTimeout limits how long the message of a single-message call may take to arrive.
 const requestTimeout = 10 * time.Second
 
 // maxHandshakes limits concurrent handshakes. One host may run an eighth of them.
@@ -96,7 +96,7 @@ func (w *watchedStream) messageLimits(m any) (size int, timeout time.Duration) {
 	case *flight.FlightData:
 		if timeout = o.IdleTimeout; rightsFrom(w.ctx) == Admin {
 			return o.MaxMessage, timeout
-		} // without admin rights, clients can only send parameters
+		} // without admin rights, clients can only send parameters of statements, which are small
 	}
 	return min(size, o.MaxMessage), timeout
 }
@@ -166,8 +166,8 @@ func receiveError(err error) error {
 }
 
 // flightReader returns a reader of the rows in a stream of checked messages. The reader allocates
-// decompressed buffers from m, and returns m's panics as errors. The caller must check its batches
-// with arrowsafe.Check.
+// decompressed buffers from m, and returns m's panics as errors. The caller must check the reader's
+// batches with arrowsafe.Check.
 func flightReader(st flight.DataStreamReader, m memory.Allocator) (r *flight.Reader, err error) {
 	defer func() {
 		if p := recover(); p != nil {

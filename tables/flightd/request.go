@@ -48,7 +48,7 @@ func (s *Server) NewRequests() *Requests {
 // Request is a running HTTP request.
 type Request struct {
 	*http.Request
-	Ctx          context.Context // of the call
+	Ctx          context.Context // the call's context; set by Serve
 	W            http.ResponseWriter
 	Control      *http.ResponseController
 	Caller       Caller        // must be set before Serve
@@ -131,8 +131,9 @@ func WithoutPath(text string, err error) string {
 }
 
 // Charge counts n bytes, which the request needs in total, against a quarter of Options.Memory until
-// the request ends. If too few bytes are free, it waits for other requests to end. The request that
-// called Charge first is never refused, so that requests can raise n in further calls.
+// the request ends. If too few bytes are free, it waits for other requests to end. The oldest request with
+// charged bytes is never refused; otherwise, requests that raise n in further calls could all wait for each
+// other.
 func (q *Request) Charge(n int64) error {
 	for deadline := time.Now().Add(q.Idle / 3); !q.limits.tryCharge(q, n); {
 		if time.Now().After(deadline) {
@@ -187,8 +188,8 @@ func (q *Request) Limited(limit, large int64) io.Reader {
 	return io.MultiReader(io.LimitReader(b, large), &largeBodyEnd{b, q})
 }
 
-// largeBodyEnd reads the end of a large body. The first read counts the request against
-// MaxLargeRequests.
+// largeBodyEnd reads the part of a large body that exceeds Limited's parameter large. The first read
+// counts the request against MaxLargeRequests.
 type largeBodyEnd struct {
 	io.Reader
 	q *Request // nil after the first read

@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// The error types that shoots' clients know.
+// The error types that clients of shoots (another server of tables) know.
 const (
 	kindMissing  = "FileNotFoundError"
 	kindExists   = "FileExistsError"
@@ -76,7 +76,7 @@ func asShootsError(st trailerSetter, err error) error {
 	message := shorten(strings.TrimPrefix(err.Error(), "tables: "))
 	detail, jsonErr := json.Marshal(map[string]string{"type": kind, "message": message})
 	if jsonErr == nil {
-		const ioError = "5"
+		const ioError = "5" // Arrow's status code
 		st.SetTrailer(metadata.Pairs("grpc-status-details-bin", string(detail),
 			"x-arrow-status", ioError, "x-arrow-status-message-bin", message, "x-arrow-status-detail-bin", "Failed"))
 	}

@@ -77,7 +77,7 @@ func sqlError(err error) error {
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		return status.Error(codes.InvalidArgument, shorten(err.Error()))
-	case errors.Is(err, fs.ErrPermission) && !errors.As(err, new(*fs.PathError)): // except a file that the server has no permission to open
+	case errors.Is(err, fs.ErrPermission) && !errors.As(err, new(*fs.PathError)): // a PathError means that the server itself lacks permission to open a file
 		return status.Error(codes.PermissionDenied, shorten(err.Error()))
 	}
 	return status.Error(codes.Internal, shorten(err.Error()))

@@ -176,7 +176,7 @@ func (w *watchedStream) RecvMsg(m any) error {
 func (w *watchedStream) SendMsg(m any) error {
 	stallTimer := time.AfterFunc(w.s.opts.IdleTimeout, func() {
 		w.cancel(errReceiving)
-		closeConnection(w.ctx) // otherwise, its unsent data would stay in memory
+		closeConnection(w.ctx) // otherwise, the call's unsent data would stay in memory
 	})
 	defer stallTimer.Stop()
 	err := Sending(w.ctx, func() error { return w.ServerStream.SendMsg(&answer{m, w}) })

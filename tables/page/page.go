@@ -39,8 +39,8 @@ type handler struct {
 	failures []failure // oldest first
 }
 
-// Handler returns a handler that serves the page for a store. Requests of the page need the same
-// tokens as server's calls and count against the same limits. server must serve the same store.
+// Handler returns a handler that serves the page for a store. server must serve the same store.
+// Requests from the page need the same tokens as calls to server, and count against the same limits.
 func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests()}
 	h.isolated = formats.NewIsolatedReader(h.opts.Memory / 2)
@@ -106,7 +106,7 @@ func (h *handler) checkOrigin(r *http.Request) error {
 		return err
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Header.Get("X-Partd") != "1" {
-		return &problem{Status: http.StatusForbidden, Text: "the request has no header X-Partd: 1: send it, to show that the request is not from another site"}
+		return &problem{Status: http.StatusForbidden, Text: "the request lacks the header \"X-Partd: 1\": add it to show that the request does not come from another site"}
 	}
 	return nil
 }

@@ -214,8 +214,8 @@ func (h *handler) rows(q *request) error {
 func limitClause(n, offset int64) string { return fmt.Sprintf(" LIMIT %d OFFSET %d", n, offset) }
 
 // pageSQL returns the statement for a page: n of total rows, beginning at offset. Sorting whole rows is
-// slow, and needs memory for all rows up to the page. pageSQL therefore determines the values of the
-// first key at the page, and the statement sorts only the rows near them.
+// slow, and needs memory for all rows up to the page. pageSQL therefore first finds a range of the first
+// sort key's values that includes the page. The statement then sorts only the rows in that range.
 func (h *handler) pageSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
 	const maxFromEnd = 10_000
 	rowsAfter := total - offset - n

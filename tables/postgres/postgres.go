@@ -107,7 +107,7 @@ func numberPlaceholders(q string) string {
 	}
 }
 
-// lockCatalog waits for other writers of the schema's catalog, and returns the transaction's ID.
+// lockCatalog waits for other writers of the catalog in the current schema, and returns the transaction's ID.
 const lockCatalog = `SELECT pg_advisory_xact_lock(hashtext('partd-tables'), hashtext(current_schema()))::text, pg_current_xact_id()::text`
 
 // BeginTx begins a transaction. A writing transaction first acquires the catalog's lock.

@@ -32,8 +32,8 @@ type Copied struct {
 	Name    string
 	Version int64
 	Rows    int64
-	Files   int   // files sent, including the manifest; existing ones do not count
-	Bytes   int64 // bytes of the files sent
+	Files   int   // files transferred, including the manifest; files that the target already has do not count
+	Bytes   int64 // bytes of the files transferred
 }
 
 // BackupInfo describes a backup in a listing.
@@ -116,7 +116,7 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	if err != nil {
 		return nil, err
 	}
-	sizes := map[string]int64{} // sizes by name
+	sizes := map[string]int64{} // sizes of the files of earlier backups, by hash
 	for _, o := range files {
 		sizes[strings.TrimPrefix(o.Name, backupFiles)] = o.Size
 	}
@@ -175,7 +175,7 @@ func (n *Node) newestVersions(ctx context.Context) (map[string]int64, error) {
 	return all, err
 }
 
-// send copies the missing files of a version to a bucket.
+// send copies the missing files of a version to a bucket. sizes has the size of each existing file, by hash.
 func (n *Node) send(ctx context.Context, to content.Bucket, sizes map[string]int64, r record, m *manifest, verify bool, done *Copied) error {
 	var mu sync.Mutex
 	all := []content.Named{r.manifestFile()}

@@ -171,7 +171,7 @@ func (r record) diverged(from record) bool {
 }
 
 // setHead makes r the head of its table, unless the current head is newer or from another
-// history. An audit keeps a head of another history under another name.
+// history. A later audit moves a head from another history to another name.
 func (d *disk) setHead(r record) error {
 	key := keyOf(r.Name)
 	return d.withLock(func() error {
@@ -198,7 +198,7 @@ func (d *disk) expired(o oldVersion) bool {
 	return time.Since(o.Until) > grace && d.pins[o.Manifest] == 0
 }
 
-// pin adds by to the count of a manifest's readers. While the count is positive, sweep
+// pin adds delta to the count of a manifest's readers. While the count is positive, sweep
 // keeps the version.
 func (d *disk) pin(manifest string, delta int) {
 	d.mu.Lock()
@@ -210,9 +210,9 @@ func (d *disk) pin(manifest string, delta int) {
 
 // sweep removes unreferenced files that are older than orphanAge. It keeps the files of
 // the newest versions, of versions replaced within the grace period, and of versions being
-// read. It also keeps the files of records, which are the registry's: a killed process may
-// have saved one of these versions here without setting a head. With a storage, where each
-// manifest costs a request, sweep runs at most once an hour.
+// read. It also keeps the files of records, the newest versions in the registry: a killed
+// process may have saved one of these versions here without setting a head. With a storage,
+// where reading a manifest costs a request, sweep runs at most once an hour.
 func (d *disk) sweep(ctx context.Context, records []record) error {
 	used := map[string]bool{}
 	markUsed := func(r record) error {

@@ -23,8 +23,8 @@ import (
 
 var errAbsent = errors.New("the node does not have the file")
 
-// newClient returns a client for requests to other nodes. It gives up on a connection or
-// on the headers of a response after patience.
+// newClient returns a client for requests to other nodes. timeout limits the time for
+// connecting, and the time until the headers of a response arrive.
 func newClient(config *tls.Config, timeout time.Duration) *http.Client {
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // never send the token elsewhere
@@ -36,8 +36,8 @@ func newClient(config *tls.Config, timeout time.Duration) *http.Client {
 	}
 }
 
-// request sends a request to another node, for the content from byte from on. Reading the
-// response body fails if no bytes arrive for a lease.
+// request sends a request to another node, for the content that starts at byte from. Reading
+// the response body fails if no bytes arrive for the duration Options.Lease.
 func (n *Node) request(ctx context.Context, method, url string, from int64) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, method, url, nil)
@@ -81,7 +81,7 @@ func (n *Node) askJSON(ctx context.Context, method, url string, limit int64, int
 }
 
 // watchedBody is a response body that counts the received bytes, and cancels the request if no
-// bytes arrive for a lease.
+// bytes arrive for the duration Options.Lease.
 type watchedBody struct {
 	io.ReadCloser
 	n      *Node
@@ -103,8 +103,8 @@ func (w *watchedBody) Close() error {
 	return err
 }
 
-// askHeads asks nodes concurrently for a table's head. It returns the heads, and the errors
-// of nodes that may have one but did not send it.
+// askHeads asks nodes concurrently for a table's head, the newest version that the node has.
+// It returns the heads, and the errors of nodes that may have a head but did not send it.
 func (n *Node) askHeads(ctx context.Context, key string, peers []peer) (heads map[peer]record, causes []HolderError) {
 	heads = map[peer]record{}
 	var mu sync.Mutex
@@ -115,7 +115,7 @@ func (n *Node) askHeads(ctx context.Context, key string, peers []peer) (heads ma
 		switch {
 		case err == nil:
 			heads[p] = r
-		case !errors.Is(err, errAbsent) && !errors.Is(err, syscall.ECONNREFUSED): // a node that has just stopped counts as alive until its lease ends
+		case !errors.Is(err, errAbsent) && !errors.Is(err, syscall.ECONNREFUSED): // a node that refuses the connection has stopped, but counts as alive until its lease ends
 			causes = append(causes, HolderError{p.address, err})
 		}
 		return nil // other nodes may still answer
@@ -154,7 +154,7 @@ func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
 	return &SyncError{causes}
 }
 
-// peerFiles is the files of another node, as a [content.Holder].
+// peerFiles is a [content.Holder] for the files of another node.
 type peerFiles struct {
 	n *Node
 	peer

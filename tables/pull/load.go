@@ -53,8 +53,8 @@ func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ arr
 	return arrowsafe.Reader(m.schema, rows, func() { n.disk.pin(rec.Manifest, -1) }), nil
 }
 
-// fetchNewest fetches the missing files that a Load of [from, to) needs. It returns the loaded
-// version, and the range as [lo, hi] in the unit of the time column.
+// fetchNewest fetches the missing files that a Load of [from, to) needs. It returns the version
+// to load, and the range as [lo, hi] in the unit of the time column.
 func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time) (m *manifest, rec record, lo, hi int64, err error) {
 	key := keyOf(name)
 	h, err := n.disk.head(key)

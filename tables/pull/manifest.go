@@ -43,7 +43,8 @@ type record struct {
 // manifestFile returns the manifest's hash and size.
 func (r record) manifestFile() content.Named { return content.Named{Hash: r.Manifest, Size: r.Size} }
 
-// check validates a record from outside this process.
+// check validates a record from outside this process, which must be of the table with this
+// key.
 func (r record) check(key string) error {
 	if keyOf(r.Name) != key || checkName(r.Name) != nil || r.Version < 1 || !isHash(r.Manifest) || r.Size < 1 || r.Size > maxManifest || r.Rows < 0 || r.Bytes < 0 {
 		return fmt.Errorf("the record of version %d, with a manifest of %d bytes, is invalid", r.Version, r.Size)

@@ -16,9 +16,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// merge writes the files of a new version, with the rows of base and of a frame. It reuses
-// the files of base whose time range has no rows of the frame, except small files, which it
-// extends.
+// merge writes the files of a new version, with the rows of base and of a frame (the rows of
+// one Save). It reuses each file of base if no row of the frame is in the file's time range,
+// except that it may extend small files.
 func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest, error) {
 	next := &manifest{time: added.time, schema: added.batch.Schema()}
 	if base.manifest == nil {
@@ -105,7 +105,8 @@ func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// rewrite writes a file's rows merged with new rows. of is the set of the frame's columns.
+// rewrite writes a file's rows merged with new rows. inFrame is the set of the frame's
+// columns.
 func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, added arrow.RecordBatch, inFrame map[string]bool) ([]dataFile, error) {
 	var parts []arrow.RecordBatch
 	defer func() { take.Release(parts) }()
@@ -145,9 +146,9 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	return n.write(ctx, b, next.time)
 }
 
-// pickRows returns two rows for each distinct time. The frame's columns come from newer. All
-// other columns come from older, because new rows have nulls there. If a time occurs twice,
-// the second row is the new one.
+// pickRows returns the indices of two rows for each distinct time in the merged rows. The
+// frame's columns come from the rows newer, and all other columns from the rows older, because
+// new rows have nulls there. If a time occurs twice, the second row is the new one.
 func pickRows(times arrow.Array) (newer, older []int) {
 	for i := 0; i < times.Len(); i++ {
 		older = append(older, i)

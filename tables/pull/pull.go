@@ -84,8 +84,8 @@ type Options struct {
 	// OwnRegistry replaces NATS. The caller must close it after the nodes.
 	OwnRegistry Registry
 	// Storage holds the files of the tables instead of the directory. The directory still
-	// holds the node's ID, its lock, the heads of tables, and an empty file for each file
-	// in the storage. Object names begin with the node's ID, so that nodes can share a
+	// holds the node's ID, its lock, a record of each table's newest version, and an empty
+	// file for each file in the storage. Object names begin with the node's ID, so that nodes can share a
 	// bucket. Processes that share the directory must use the same storage. Files that are
 	// already in the directory stay there. The caller must close the storage after the
 	// node.
@@ -98,12 +98,12 @@ type Options struct {
 	// address of Listen.
 	Advertise string
 
-	// SyncTimeout limits how long a Load waits for news from the registry. 0:
-	// [DefaultSyncTimeout]
+	// SyncTimeout limits how long a Load waits for the registry's response. 0 means
+	// [DefaultSyncTimeout].
 	SyncTimeout time.Duration
 
 	// Lease is how long a silent node counts as alive, and how long the node trusts its
-	// copy of the registry while the registry is silent. 0: [DefaultLease]
+	// copy of the registry while the registry is silent. 0 means [DefaultLease].
 	Lease time.Duration
 
 	// MaxStaleness is the largest age of a version that Load may return if the registry,
@@ -115,7 +115,7 @@ type Options struct {
 	// outdated by up to a Lease.
 	Newest bool
 
-	Token string // shared secret of the nodes; "": none
+	Token string // shared secret of the nodes; "" means none
 	// TLS applies to serving and fetching. With ClientAuth, the server requests client
 	// certificates. Nil means plain HTTP.
 	TLS *tls.Config

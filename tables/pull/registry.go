@@ -53,7 +53,7 @@ type Entry struct {
 // registry is the node's copy of the [Registry], and its access to it. The keys there are:
 //
 //	t.KEY     the record of a table, set by compare-and-swap
-//	h.KEY.ID  the version and the manifest of the table that a directory holds
+//	h.KEY.ID  the version and the manifest that directory ID holds of the table KEY
 //	n.ID      the heartbeat of a node, three times in each lease
 //	b.ID      the heartbeat of a process that serves nothing
 //
@@ -124,8 +124,8 @@ func (r *registry) run(ctx context.Context) {
 	}
 }
 
-// session reads the whole registry into a new copy, follows its changes for a lease, and
-// sends heartbeats. It returns an error if the registry does not respond.
+// session reads the whole registry into a new copy, follows its changes for the duration
+// Options.Lease, and sends heartbeats. It returns an error if the registry does not respond.
 func (r *registry) session(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -197,7 +197,7 @@ func (r *registry) apply(c *registryCopy, e Entry) {
 			if t.Name != "" && keyOf(t.Name) == parts[1] && t.Version == 0 {
 				delete(r.known, parts[1]) // Forget removed the table
 			}
-			t.record = record{} // an audit restores it, at this revision
+			t.record = record{} // lost: an audit of a node that has the table restores it, at this revision
 		}
 		c.tables[parts[1]] = t
 		if _, asked := r.known[parts[1]]; asked {
@@ -250,7 +250,7 @@ func (r *registry) announce() {
 	r.changed = make(chan struct{})
 }
 
-// ticker sends a heartbeat to the registry.
+// heartbeat sends a heartbeat to the registry.
 func (r *registry) heartbeat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
@@ -265,7 +265,7 @@ func (r *registry) heartbeat(ctx context.Context) error {
 	return r.kv.Put(ctx, key, b)
 }
 
-// next reports whether the copy is at most a lease old.
+// fresh reports whether the copy's age is at most Options.Lease.
 func (r *registry) fresh() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -357,8 +357,8 @@ func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	return r.kv.Update(ctx, "t."+keyOf(rec.Name), b, revision)
 }
 
-// reportHeld records in the registry that this directory holds a version, unless the copy
-// says so already.
+// reportHeld records in the registry that this directory holds a version, unless the copy of
+// the registry already contains that.
 func (r *registry) reportHeld(ctx context.Context, rec record) error {
 	key := keyOf(rec.Name)
 	r.mu.Lock()

@@ -15,8 +15,8 @@ import (
 )
 
 // Restore restores the named tables from a backup, or all of its tables if none are
-// named. If no node has a table, or only an older version of it, Restore restores the very
-// version that the backup has, which also replaces the versions of nodes that return later.
+// named. If no node has a table, or only an older version of it, Restore restores exactly the
+// backup's version. It also replaces the older versions of nodes that return later.
 // A table that has changed since the backup gets a new version with the rows of the backup.
 // Restore does not fetch intact files again, and a second call continues an interrupted
 // one.
@@ -52,12 +52,12 @@ func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, t
 	return done, nil
 }
 
-// restoreTable restores a table to the version saved, and returns the number of its newest
-// version. It adds the fetched files to done.
+// restoreTable restores a table to saved, the backup's version, and returns the number of the
+// version that is then the newest. It counts the fetched files in done.
 func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved record, done *Copied) (_ int64, err error) {
 	var mu sync.Mutex
 	get := func(ctx context.Context, f content.Named) error {
-		n.disk.touch(f) // protects the file until a head refers to it
+		n.disk.touch(f) // protects the file from a sweep until a head refers to it
 		existing, err := n.disk.Open(ctx, f)
 		if err == nil {
 			return existing.Close()

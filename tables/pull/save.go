@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	// MaxFrame is the largest frame that Save accepts, in bytes of memory.
+	// MaxFrame limits the size of a frame (the rows of one Save), in bytes of memory.
 	MaxFrame = 1 << 30
 
 	fileBytes = 64 << 20 // limit of a file's rows, in bytes of memory
@@ -71,8 +71,8 @@ func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (ver
 	return rec.Version, nil
 }
 
-// publish writes and commits next as the version that follows after. The manifest of after
-// may be nil.
+// publish writes and commits next as the successor of the version after, whose manifest may
+// be nil.
 func (n *Node) publish(ctx context.Context, next *manifest, after version, revision uint64) (rec record, err error) {
 	next.Version, next.Before = after.record.Version+1, nil
 	if after.manifest != nil {
@@ -98,7 +98,7 @@ func (n *Node) publish(ctx context.Context, next *manifest, after version, revis
 }
 
 // adopt records that this directory has the newest version of a table. If the old head is
-// from another history, because others saved after the registry lost the record, saved
+// from another history, because others saved after the registry lost the record, adopt
 // keeps that head under another name.
 func (n *Node) adopt(ctx context.Context, rec record) error {
 	n.reg.confirm(rec)
@@ -115,7 +115,7 @@ func (n *Node) adopt(ctx context.Context, rec record) error {
 	if err != nil {
 		return fmt.Errorf("version %d is the newest, but this directory could not record that: %w", rec.Version, err)
 	}
-	if err := n.reg.reportHeld(ctx, rec); err != nil { // an audit reports it later
+	if err := n.reg.reportHeld(ctx, rec); err != nil { // an audit reports the version later
 		n.log.Warn("pull: the registry could not record that this node has the version; the node tries again later", "table", rec.Name, "error", err)
 	}
 	return nil

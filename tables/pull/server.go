@@ -17,8 +17,9 @@ const (
 	maxServed = 64 // concurrent requests
 )
 
-// newServer returns a server that sends files by hash and heads by key, and checks the
-// whole directory on request. Requests cannot name anything else in the directory.
+// newServer returns a server that sends files by hash, and records of the newest versions
+// (heads) by table key. It checks the whole directory on request. Requests cannot name
+// anything else in the directory.
 func (n *Node) newServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+filePath+"{hash}", n.serveFile)

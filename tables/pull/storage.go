@@ -14,7 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// store puts a file into the storage, and sets its marker in the directory.
+// store puts a file into the storage, and sets its marker, the sparse file in the directory
+// that openDisk describes.
 func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
 	marker, err := d.openMarker(f.Hash)
 	if err != nil {
@@ -62,7 +63,7 @@ func (d *disk) Create(ctx context.Context, write func(io.Writer) error) (content
 	return f, d.store(ctx, f, b.Bytes())
 }
 
-// Fetch fetches a file from a holder.
+// Fetch fetches a file from a holder: another node, a backup or the storage.
 func (d *disk) Fetch(ctx context.Context, f content.Named, from content.Holder) error {
 	if d.storage == nil {
 		return d.Dir.Fetch(ctx, f, from)
@@ -95,7 +96,7 @@ func (d *disk) Open(ctx context.Context, f content.Named) (*os.File, error) {
 	return nil, err
 }
 
-// openCopy opens a private temporary copy of a file.
+// openCopy fetches a temporary copy of a file from a holder, and opens the copy.
 func (d *disk) openCopy(ctx context.Context, f content.Named, from content.Holder) (*os.File, error) {
 	dir, err := os.MkdirTemp(d.Temp, "")
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 
 // Finding is a problem that Verify found.
 type Finding struct {
-	Node     string `json:"node"`  // address of the node; "": this node
+	Node     string `json:"node"`  // address of the node; "" means this node
 	Table    string `json:"table"` // "" if the problem concerns the whole node
 	File     string `json:"file,omitempty"`
 	Problem  string `json:"problem"`
@@ -110,13 +110,13 @@ func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, e
 	return file, err
 }
 
-// refetch fetches a file from other nodes. why is the error of opening it.
+// refetch fetches a file from other nodes. cause is the error of opening it.
 func (n *Node) refetch(ctx context.Context, r record, f content.Named, cause error) error {
 	return n.replace(ctx, r.Name, f, cause, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
 }
 
-// replace calls fetch to get a missing or damaged file. why is the error of opening it;
-// replace returns any other error unchanged.
+// replace calls fetch to get a missing or damaged file. cause is the error of opening the
+// file; if it has another reason, replace only returns it.
 func (n *Node) replace(ctx context.Context, table string, f content.Named, cause error, fetch func() error) error {
 	damaged := errors.Is(cause, content.ErrDamaged)
 	if !damaged && !errors.Is(cause, fs.ErrNotExist) {

@@ -15,8 +15,8 @@ type GCOptions struct {
 	Live []Any         // last stages of pipelines whose current results GC keeps, whatever their age
 }
 
-// unreferencedAge is the age at which GC removes unreferenced data from a partd store. Younger data may
-// belong to a process with another directory that has not yet stored the info.
+// unreferencedAge is the age at which GC removes unreferenced data from a partd store. Younger data may be a
+// result that a process with another directory is still storing: the info that refers to the data comes last.
 const unreferencedAge = 24 * time.Hour
 
 // GCResult counts the results that GC removed and kept.

@@ -95,7 +95,7 @@ func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, er
 		}
 		params.add(fmt.Sprintf("%T", p), fmt.Sprintf("%#v", p))
 	}
-	slices.Sort(types) // map order is random
+	slices.Sort(types) // checkParam visits the entries of maps in random order
 	params.add(types...)
 	k.parts["parameters"] = params.sum()
 	k.parts["result"] = n.result.PkgPath() + "." + n.result.String()
@@ -174,8 +174,8 @@ func checkParam(v reflect.Value, name string, depth int, types *[]string) (err e
 }
 
 // checkUnchanged returns an error if raw files changed after the key was computed. It compares the
-// content of files that had changed shortly before, because a further change may have left their times
-// unchanged.
+// content of files that had changed shortly before the hashing, because a further change may have left their
+// times unchanged.
 func (k *stageKey) checkUnchanged() error {
 	for f, old := range k.hashes {
 		current, err := stampOf(f)

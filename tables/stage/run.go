@@ -67,7 +67,7 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 		}
 		return t, w.err
 	}
-	t, _ = w.value.(T) // nil if T is an interface
+	t, _ = w.value.(T) // if the value is nil, T is an interface, and t remains nil
 	return t, nil
 }
 

@@ -96,7 +96,7 @@ func (s *Stage[T]) Of(in *Inputs) (t T, err error) {
 	if !ok {
 		return t, fmt.Errorf("stage %q is not a direct ancestor: list it in Spec.From", s.n.name)
 	}
-	t, _ = v.(T) // nil if T is an interface
+	t, _ = v.(T) // if v is nil, T is an interface, and t remains nil
 	return t, nil
 }
 
@@ -197,7 +197,7 @@ func Define[T any](name string, f func(context.Context, *Inputs) (T, error), spe
 		n.codec = &codec{
 			name: spec.CodecName,
 			encode: func(v any) ([]byte, error) {
-				t, _ := v.(T) // nil if T is an interface
+				t, _ := v.(T) // if v is nil, T is an interface, and t remains nil
 				return spec.Codec.Encode(nil, t)
 			},
 			decode: func(b []byte) (any, error) { return spec.Codec.Decode(b) },

@@ -25,12 +25,12 @@ const (
 type bins struct {
 	*rule
 	zone   *time.Location // UTC if the times have no zone
-	second int64          // units of the times per second
-	label  int64          // units of the labels per second; 0 if labels are days
+	second int64          // number of units in a second, in which times are measured
+	label  int64          // the same for labels; 0 if labels are days
 
 	origin          int64   // start of bin 0: a time for fixed bins, else a position on the grid
 	day0            int64   // day of the first time, in local time
-	shifts          []shift // UTC offsets of the zone, beginning with the first time
+	shifts          []shift // UTC offsets of the zone, beginning with the offset at the first time
 	shiftsEnd       int64   // first time that shifts does not cover
 	wideDifferences bool    // differences of times may overflow int64
 }
@@ -38,7 +38,7 @@ type bins struct {
 // shift is a UTC offset and the time at which it ends, in the unit of the times.
 type shift struct{ until, offset int64 }
 
-// start sets the bins' origin from the earliest time and the approximate latest time.
+// start sets the bins' origin from the earliest time, and prepares them for times up to about last.
 func (b *bins) start(first, last int64) error {
 	b.shiftsEnd = math.MaxInt64
 	b.wideDifferences = uint64(last-first) > math.MaxInt64/2
@@ -66,7 +66,7 @@ func (b *bins) start(first, last int64) error {
 // binIndex returns the index of t's bin. t must not precede the first time.
 func (b *bins) binIndex(t int64) int64 {
 	if b.nanos > 0 {
-		n := uint64(t-b.origin) / uint64(b.step()) // unsigned: 292 years of nanoseconds overflow int64
+		n := uint64(t-b.origin) / uint64(b.step()) // unsigned, because 292 years of nanoseconds overflow int64
 		return int64(min(n, math.MaxInt64))
 	}
 	local := floorDiv(t, b.second) + b.offset(t)/b.second
@@ -93,7 +93,7 @@ func (b *bins) sameBinUntil(t int64) int64 {
 
 func (b *bins) checkCount(n int64) error {
 	if n > maxBins {
-		return fmt.Errorf("rule %q needs more than %d bins for these times: use a longer one", b.text, maxBins)
+		return fmt.Errorf("rule %q needs more than %d bins for these times: use a rule with longer bins", b.text, maxBins)
 	}
 	return nil
 }
@@ -160,7 +160,8 @@ func (b *bins) sql(t string) string {
 	return fmt.Sprintf("((%s + (%d)) // %d)::BIGINT", position, constant-b.origin+b.roundUp(), b.binLength())
 }
 
-// roundUp returns the term that makes a division round up, for bins whose label is at their end.
+// roundUp returns the number to add before a division by binLength: it makes the division round up if labels are
+// at the end of bins.
 func (b *bins) roundUp() int64 {
 	if b.labelsAtEnd {
 		return b.binLength() - 1
@@ -202,8 +203,8 @@ func (b *bins) labelError() error {
 }
 
 // instant returns the time at which a day begins in the zone. If midnight occurs twice, it returns the first;
-// if clocks skip midnight, it returns the time of the change. The result is in units of 1/second, and false
-// if it overflows.
+// if clocks skip midnight, it returns the time of the change. The result is in units of 1/second of a second;
+// it is false if it overflows.
 func (b *bins) instant(d, second int64) (int64, bool) {
 	midnight := d * day
 	zoned := func(approximate int64) time.Time {

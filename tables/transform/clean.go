@@ -34,7 +34,7 @@ func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err
 	return Result{}, tables.ErrConflict
 }
 
-// cleanInPlace replaces the rows of the newest version.
+// cleanInPlace replaces the rows of the source's newest version by those that are kept.
 func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error) {
 	from := o.Source
 	if _, err := s.Fold(ctx, &tables.MaintainOptions{Buckets: tables.Buckets{from.Bucket}, Tables: []string{from.Name}}); err != nil {
@@ -56,7 +56,8 @@ func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result
 	return putKeptRows(ctx, s, o, table, from, tables.PutReplace, &info.Version)
 }
 
-// putKeptRows puts the kept rows of a table, or of one of its versions.
+// putKeptRows puts the rows of table that o keeps. If version is not nil, it is the version that table reads, and
+// the rows replace its rows.
 func putKeptRows(ctx context.Context, s *tables.Store, o *CleanOptions, table *tables.Table, to TableName, m tables.PutMode, version *tables.Version) (Result, error) {
 	schema, err := table.Schema(ctx)
 	if err != nil {
@@ -90,8 +91,8 @@ func putKeptRows(ctx context.Context, s *tables.Store, o *CleanOptions, table *t
 	return Result{info.Rows, n}, err
 }
 
-// keptRowsSQL returns the statement that selects the kept rows. A table's rows are ordered, so it finds the
-// first row of each combination by row number.
+// keptRowsSQL returns the statement that selects the kept rows. For KeepFirstOf, it numbers the rows in the
+// table's order, and selects the lowest number of each combination of values.
 func keptRowsSQL(schema *arrow.Schema, o *CleanOptions) (string, error) {
 	var conditions []string
 	if o.Where != "" {
@@ -116,7 +117,7 @@ func keptRowsSQL(schema *arrow.Schema, o *CleanOptions) (string, error) {
 		conditions = append(conditions, c)
 	}
 	if len(conditions) == 0 && len(o.KeepFirstOf) == 0 {
-		return "", errors.New("nothing to remove: set a condition, columns without nulls, or columns whose first row is kept")
+		return "", errors.New("nothing to remove: set a condition, columns that must not be null, or columns of which each combination is kept once")
 	}
 	sql := "SELECT * FROM " + sqlquote.Name(o.Source.Name)
 	if len(conditions) > 0 {

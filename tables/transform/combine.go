@@ -112,8 +112,8 @@ func (c *combination) union() (string, error) {
 	return strings.Join(parts, "\nUNION ALL "), nil
 }
 
-// join returns a statement with the join columns, then the other columns of each source. A column
-// whose name is already used gets its table's name appended.
+// join returns a statement with the join columns, then the other columns of each source. If a column's
+// name is already used, its table's name is appended.
 func (c *combination) join(on []string) (string, error) {
 	var columns []string
 	keys := map[string]arrow.DataType{}
@@ -160,14 +160,14 @@ func (c *combination) join(on []string) (string, error) {
 		}
 	}
 	for i := range columns {
-		columns[i] += fmt.Sprintf(" AS c%d", i) // names may differ only in case
+		columns[i] += fmt.Sprintf(" AS c%d", i) // unlike in SQL, column names may differ only in case
 	}
 	return "SELECT " + strings.Join(columns, ", ") + " FROM " + from, nil
 }
 
-// keySQL returns the SQL for a join column in a form that can be compared with the other sources. If some
-// sources have integers and others floats, a float is converted to an equal integer or matches nothing: two
-// different integers may be equal as floats.
+// keySQL returns the SQL for a join column of source i, in a form that can be compared with the other sources. If
+// some sources have integers and others floats, integers are compared, because different integers may be equal as
+// floats. A float that is not an integer matches nothing.
 func (c *combination) keySQL(i int, name string) string {
 	typeOf := func(s source) arrow.DataType { return s.schema.Field(s.schema.FieldIndices(name)[0]).Type }
 	t := typeOf(c.sources[i])
@@ -183,7 +183,7 @@ func (c *combination) keySQL(i int, name string) string {
 	return x + "::HUGEINT"
 }
 
-// castTo returns the SQL that casts a column's values to the type of the result.
+// castTo returns the SQL that casts x, a column of type t, to the type of the result's column.
 func castTo(x string, t arrow.DataType, to arrow.Field) string {
 	switch {
 	case arrow.TypeEqual(t, to.Type):
@@ -205,8 +205,8 @@ func isInteger(t arrow.DataType) bool {
 	return arrow.IsInteger(t.ID()) || arrow.TypeEqual(t, wideInteger)
 }
 
-// commonType returns a type for the values of both column types. For integers and floats it is float64, and
-// integers without an exact float64 fail later.
+// commonType returns a type for the values of both column types. For integers and floats it is float64;
+// castTo's SQL then fails at the first integer that has no exact float64.
 func commonType(f arrow.Field, other arrow.DataType) (arrow.DataType, error) {
 	a, b := f.Type, other
 	isText := func(t arrow.DataType) bool {

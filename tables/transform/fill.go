@@ -29,8 +29,8 @@ func (q *resampling) fillFunction() string {
 	return ""
 }
 
-// fill returns the result of a fill function. The engine sorts the rows, and labels are inserted between
-// them. Memory holds only one batch of each.
+// fill returns the result of a fill function. The engine sorts the rows by time, and a fillScan merges them with
+// the labels of the bins. Memory holds only one batch of each.
 func (q *resampling) fill(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	if err := q.bounds(ctx, s, from); err != nil || !q.hasTimes {
 		return arrowsafe.Reader(q.schema, func(func(arrow.RecordBatch, error) bool) {}, func() {}), err
@@ -72,28 +72,28 @@ type fillScan struct {
 	*resampling
 	filler   binFiller
 	yield    func(arrow.RecordBatch, error) bool
-	stopped  bool         // the consumer stopped reading
+	stopped  bool         // yield returned false, because the consumer stopped reading
 	canceled func() error // returns the context's error
 
 	started    bool
-	pass       int64
-	bin        int64 // next bin to fill
-	label      int64 // time of the label of bin
-	lastBin    int64 // index of the last bin to fill
-	hasLast    bool  // a row was visited in this pass
-	lastTime   int64 // time of the last visited row
-	nextTime   int64 // time of the next row; not before label
-	hasNext    bool  // a next row exists
-	binIndexes []int64
+	pass       int64   // number of the pass over all rows, from 0
+	bin        int64   // index of the next bin to fill
+	label      int64   // time of that bin's label
+	lastBin    int64   // index of the last bin to fill
+	hasLast    bool    // a row was visited in this pass
+	lastTime   int64   // time of the last visited row
+	nextTime   int64   // time of the row to visit next
+	hasNext    bool    // not all rows have been visited
+	binIndexes []int64 // bins filled since the last flush
 }
 
 // binFiller computes the values of bins from the rows that a fillScan visits.
 type binFiller interface {
-	begin(columns []arrow.Array) error // begin passes the columns of the next rows
-	fill(row int)                      // fill fills the next bin; the given row has its label's time or follows it
-	row(row int)                       // row is called after the bins before the row were filled
+	begin(columns []arrow.Array) error // begin is called with the columns of the next batch of rows
+	fill(row int)                      // fill fills the next bin; row is the first row that is not before its label
+	row(row int)                       // row visits a row, after all bins whose labels are not after it were filled
 	flush() error                      // flush emits the filled bins
-	end() error                        // end is called after the last row of the columns that begin passed
+	end() error                        // end is called after the last row of the batch
 	restart()                          // restart begins the second pass over all rows
 }
 
@@ -146,7 +146,7 @@ func (f *fillScan) add(b arrow.RecordBatch) error {
 	return f.filler.end()
 }
 
-// fillTo fills the bins whose labels are not after t.
+// fillTo fills the bins whose labels are not after t, the time of the given row.
 func (f *fillScan) fillTo(row int, t int64) error {
 	for f.bin <= f.lastBin && f.label <= t && !f.stopped {
 		if len(f.binIndexes) == maxBatchBins {
@@ -172,6 +172,7 @@ func (f *fillScan) endPass() error {
 	return f.filler.flush()
 }
 
+// moveTo makes bin the next bin to fill.
 func (f *fillScan) moveTo(bin int64) (err error) {
 	if f.bin = bin; bin <= f.lastBin {
 		f.label, err = f.bins.startOf(bin)
@@ -179,7 +180,7 @@ func (f *fillScan) moveTo(bin int64) (err error) {
 	return err
 }
 
-// emit yields the bins in binIndexes, with their columns, which it releases.
+// emit yields the bins in binIndexes with the given columns of values, which it releases.
 func (f *fillScan) emit(binIndexes []int64, columns []arrow.Array) error {
 	labels, err := f.labels(binIndexes)
 	if err != nil {

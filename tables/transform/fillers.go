@@ -12,15 +12,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxFilledBytes bounds the bytes of a batch of filled bins: one large row may fill many bins.
+// maxFilledBytes limits the bytes of a batch of filled bins, because one large row may fill many bins.
 const maxFilledBytes = 16 << 20
 
 // rowFiller fills bins with copies of rows.
 type rowFiller struct {
 	*fillScan
-	columns  []arrow.Array // of the current rows
-	previous []arrow.Array // last row before the current ones, or nulls
-	rows     []int         // for each bin, a row of previous and columns concatenated, or -1
+	columns  []arrow.Array // columns of the current batch of rows
+	previous []arrow.Array // the last row of the previous batch, or nulls
+	rows     []int         // for each bin, the row that fills it: 0 is previous, 1 the batch's first row, -1 none
 }
 
 func (n *rowFiller) begin(columns []arrow.Array) error {
@@ -48,7 +48,7 @@ func (n *rowFiller) row(int) {}
 
 func (n *rowFiller) restart() {}
 
-// flush emits the bins filled up to now.
+// flush emits the bins that were filled since the last flush.
 func (n *rowFiller) flush() error {
 	if len(n.rows) == 0 {
 		return nil
@@ -121,9 +121,9 @@ func maxValueSize(a arrow.Array) (size int64) {
 }
 
 // interpolator fills bins with straight lines between values. As in pandas by default, adjacent rows and
-// labels are equally distant, whatever their times. A line may end far beyond the bins that memory holds. The
-// first pass over the rows therefore records one knot for each batch of bins that a line leaves open, and the
-// second pass uses these knots.
+// labels are equally distant, whatever their times. A line may end far beyond the bins that memory holds. For
+// each line that is open (not yet ended) when a batch of bins is emitted, the first pass over the rows therefore
+// records the end, and the second pass uses it.
 type interpolator struct {
 	*fillScan
 	columns      []*array.Float64
@@ -135,12 +135,13 @@ type interpolator struct {
 
 // line is the state of one column.
 type line struct {
-	values   []float64 // of the first bins in positions; NaN is null
-	last     *knot
-	open     bool   // bins after last were already emitted
-	openEnds []knot // ends of the open lines, in order
+	values   []float64 // values of the first bins in positions; NaN is null
+	last     *knot     // the last non-null value, or nil
+	open     bool      // bins after last were already emitted
+	openEnds []knot    // ends of the open lines, in order
 }
 
+// knot is a value at which lines begin or end.
 type knot struct {
 	position int64
 	value    float64

@@ -41,7 +41,7 @@ var functions = map[string]function{
 	"count":    {sql: "count({x})", empty: "0", resultType: int64Type},
 	"nunique":  {sql: "count(DISTINCT {x})", empty: "0", resultType: int64Type},
 	"median":   {sql: "median({f})", resultType: float64Type, numeric: true},
-	"quantile": {sql: "median({f})", resultType: float64Type, numeric: true}, // pandas' 0.5
+	"quantile": {sql: "median({f})", resultType: float64Type, numeric: true}, // pandas' default is the quantile 0.5
 	"std":      {sql: fmt.Sprintf(variance, "stddev_samp"), resultType: float64Type, numeric: true},
 	"var":      {sql: fmt.Sprintf(variance, "var_samp"), resultType: float64Type, numeric: true},
 	"sem":      {sql: fmt.Sprintf(variance, "stddev_samp") + " / sqrt(count({x}))", resultType: float64Type, numeric: true},
@@ -59,11 +59,11 @@ var Functions = []string{"mean", "sum", "min", "max", "first", "last", "count", 
 
 var ohlc = []string{"open", "high", "low", "close"}
 
-// aggregate is a column of the result.
+// aggregate is a column of the result: a function of a source column.
 type aggregate struct {
 	field arrow.Field
 	sql   string // aggregate of a bin's rows
-	empty string
+	empty string // result for an empty bin, in SQL; "" means null
 
 	function        string
 	column          int  // index in resampling.columns; unset for size
@@ -135,7 +135,7 @@ func newAggregate(column arrow.Field, x, name string) (aggregate, error) {
 		resultType = t
 	}
 	sql := f.sql
-	if name == "sum" && arrow.IsInteger(resultType.ID()) { // the engine's sums are wider
+	if name == "sum" && arrow.IsInteger(resultType.ID()) { // the engine's sums of integers have more than 64 bits
 		sql += map[bool]string{true: "::UBIGINT", false: "::BIGINT"}[resultType.ID() == arrow.UINT64]
 	}
 	if f.empty != "" {

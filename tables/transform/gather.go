@@ -15,14 +15,14 @@ import (
 
 // gatherer accumulates a column's values within a bin, for the functions of that column.
 type gatherer interface {
-	setBatch(c arrow.Array)                                      // batch sets the batch that add refers to
+	setBatch(c arrow.Array)                                      // setBatch sets the batch that add reads
 	add(from, to int)                                            // add adds rows [from, to) of the batch
 	begin()                                                      // begin starts the next bin
 	putter(function string, to array.Builder) (put func() error) // putter returns a function that appends the bin's result, or null
 }
 
-// Functions, grouped by what a gatherer computes for them. Each list from firstLastFunctions to
-// momentFunctions includes the previous list.
+// Functions, grouped by the values that a gatherer must compute for them. Each list from extremeFunctions to
+// momentFunctions also contains the functions of the list before it.
 var (
 	totalFunctions     = []string{"mean", "sum", "count"}
 	firstLastFunctions = []string{"count", "first", "last", "open", "close"}
@@ -92,7 +92,7 @@ func putOrNull[T any](n *int64, value *T, to array.Builder) func() error {
 	}
 }
 
-// selectValue returns the pointer to the result of a function.
+// selectValue returns the one of its pointers that points to the result of a function.
 func selectValue[T any](function string, first, last, lowest, highest *T) *T {
 	switch function {
 	case "first", "open":

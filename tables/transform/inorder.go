@@ -21,8 +21,8 @@ var errNeedsSQL = errors.New("rows in this order can only be resampled with SQL"
 
 // inOrder resamples a table whose rows are in time order, without SQL. It is several times as fast as SQL,
 // because it holds only one bin at a time. It returns nil if a column's type or function needs SQL. If a later
-// row shows that only SQL can resample the rows, the reader ends with errNeedsSQL. q.lateFallback reports
-// whether any row may show this.
+// row shows that only SQL can resample the rows, the reader ends with errNeedsSQL. inOrder sets
+// q.lateFallback if this is possible at any row.
 func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	names := make([][]string, len(q.columns))
 	for _, a := range q.aggregates {
@@ -45,7 +45,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 		if containsOther(names[i], momentFunctions) {
 			w.keptColumns++
 		}
-		if _, fixed := c.Type.(arrow.FixedWidthDataType); !fixed { // a bin's first text is used while later batches are read
+		if _, fixed := c.Type.(arrow.FixedWidthDataType); !fixed { // a bin keeps its first text while later batches are read, so batches must not be recycled
 			scan.Recycle = false
 		}
 		if c.Name != q.timeColumn {
@@ -66,7 +66,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	if err != nil {
 		return nil, err
 	}
-	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC // clocks may be set back across midnight
+	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC // clocks set back across midnight return to an earlier bin
 	q.lateFallback = backward || !w.ordered || w.keptColumns > 0
 	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		w.yield, w.out = yield, array.NewRecordBuilder(memory.DefaultAllocator, q.schema)
@@ -93,7 +93,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	}, r.Release), nil
 }
 
-// orderedResampling is a resampling that visits rows in order.
+// orderedResampling is a resampling that visits rows in time order.
 type orderedResampling struct {
 	*resampling
 	gatherers  []gatherer // for each column; nil if no function needs it
@@ -124,7 +124,7 @@ const (
 
 func (w *orderedResampling) add(b arrow.RecordBatch) error {
 	w.sourceRows += b.NumRows()
-	if !w.ordered && b.Column(0).NullN() > 0 { // an ordered table has its nulls first
+	if !w.ordered && b.Column(0).NullN() > 0 { // only in a table with a promised order do null times come first
 		return errNeedsSQL
 	}
 	times, err := w.timesOf(b.Column(0))
@@ -136,7 +136,7 @@ func (w *orderedResampling) add(b arrow.RecordBatch) error {
 			g.setBatch(b.Column(w.batchIndex[i]))
 		}
 	}
-	for from := b.Column(0).NullN(); from < len(times) && !w.stopped; { // nulls come first, and belong to no bin
+	for from := b.Column(0).NullN(); from < len(times) && !w.stopped; { // skip the null times, which belong to no bin
 		if err := w.moveTo(times[from]); err != nil {
 			return err
 		}
@@ -178,6 +178,7 @@ func (w *orderedResampling) timesOf(a arrow.Array) ([]int64, error) {
 	return nil, errNeedsSQL
 }
 
+// inUnit multiplies times by factor. A product that overflows needs SQL.
 func inUnit[T ~int32 | ~int64](w *orderedResampling, times []T, factor int64) ([]int64, error) {
 	lowest, highest := int64(math.MinInt64)/factor, int64(math.MaxInt64)/factor
 	for _, t := range times {
@@ -224,6 +225,7 @@ func (w *orderedResampling) moveTo(t int64) error {
 	return nil
 }
 
+// endBin appends the results of the current bin, and resets the gatherers.
 func (w *orderedResampling) endBin() error {
 	w.binIndexes = append(w.binIndexes, w.bin)
 	for i, put := range w.putFuncs {

@@ -18,12 +18,12 @@ type number interface {
 
 // numbers is the gatherer of a column of numbers.
 type numbers[T number] struct {
-	needsMoments bool // a function needs the product or the variance
-	keepsValues  bool // a function needs all values of the bin
-	kept         []T
-	floatTotals  bool // floats; only their sums and counts are needed
-	values       []T
-	nulls        arrow.Array // non-nil if some values are null
+	needsMoments bool        // a function needs the product or the variance
+	keepsValues  bool        // a function needs all values of the bin
+	kept         []T         // the bin's values, if keepsValues
+	floatTotals  bool        // T is a float, and only sums and counts are needed
+	values       []T         // the current batch
+	nulls        arrow.Array // the current batch, if some values are null; otherwise nil
 	binState[T]
 }
 
@@ -35,7 +35,8 @@ type binState[T number] struct {
 	high                         int64   // high and low are the 128-bit sum of integers
 	low                          uint64
 
-	finite, product, mean, squares float64 // squares is the sum of squared differences from the mean
+	// finite is the number of finite values, squares the sum of their squared differences from their mean.
+	finite, product, mean, squares float64
 	hasInfinity                    bool
 }
 
@@ -259,7 +260,7 @@ func selectNth[T number](values []T, n int) {
 	slices.Sort(values)
 }
 
-// countDistinct returns the number of different values, which it sorts.
+// countDistinct returns the number of different values. It sorts the slice.
 func countDistinct[T number](values []T) int64 {
 	slices.Sort(values)
 	n := int64(0)

@@ -71,7 +71,7 @@ func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, erro
 			order = append(order, literal)
 		}
 		values.Release()
-		// Rows that are put later may contain categories that are not in this order.
+		// If the source gets rows with new categories before the statement runs, their order is unknown.
 		q.aggregates[i].byCategoryOrder = true
 		q.aggregates[i].sql = fmt.Sprintf(`%[1]s(c%[2]d, CASE WHEN c%[2]d IS NOT NULL THEN coalesce(list_position([%[3]s], c%[2]d),
 error(%[4]s || c%[2]d || ', which is not in the order of the categories: use first, last or count')) END)`,

@@ -44,7 +44,7 @@ func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (result 
 }
 
 // Resampled returns a reader of the rows that Resample would put. Target and Mode are ignored. The caller
-// must release the reader, whose last error may be one of the statement.
+// must release the reader, and check its error after the last row.
 func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ array.RecordReader, err error) {
 	o = cmp.Or(o, new(ResampleOptions))
 	defer func() { err = opError("resample", o.Source, err) }()
@@ -56,7 +56,8 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 	if err != nil {
 		return nil, err
 	}
-	// If any row may show that SQL is needed, the reader emits no bins before it has read the last row.
+	// If any row, even the last, may show that SQL is needed, buffer the bins until all rows are read. If there
+	// are too many bins for that, use SQL.
 	var buffered []arrow.RecordBatch
 	bytes, hasNext := int64(0), r.Next()
 	for ; hasNext; hasNext = r.Next() {
@@ -83,7 +84,7 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 			}
 		}
 		for b, err := range arrowsafe.Batches(r) {
-			if errors.Is(err, errNeedsSQL) { // so late, the only possible reason is a time that SQL cannot represent either
+			if errors.Is(err, errNeedsSQL) { // after the first bins, the only possible reason is a time that SQL cannot represent either
 				err = q.bins.labelError()
 			}
 			if !yield(b, opError("resample", o.Source, err)) {
@@ -96,7 +97,7 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 	}), nil
 }
 
-// maxBuffered bounds the bytes of bins that Resampled buffers until it has read all rows.
+// maxBuffered limits the bytes of bins that Resampled buffers until it has read all rows.
 const maxBuffered = 16 << 20
 
 // rows returns the result, with dictionaries for the columns that are dictionaries in the source. If inOrder
@@ -122,7 +123,7 @@ func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptio
 	return tables.AsDictionaries(r, q.dictionaries)
 }
 
-// maxAttempts bounds the attempts when concurrent puts invalidate a prepared statement.
+// maxAttempts limits the attempts if concurrent puts make earlier ones invalid.
 const maxAttempts = 10
 
 // resampling is a Resample by a rule.
@@ -136,10 +137,10 @@ type resampling struct {
 	zonedNanos   bool          // a column has nanoseconds with a zone
 
 	bins         *bins
-	hasTimes     bool  // the source has a non-null time, and first and last are set
+	hasTimes     bool  // first and last are set; false if the source has no non-null time
 	first, last  int64 // the earliest and the latest time
 	sourceRows   int64 // rows of the source
-	lateFallback bool  // any row may show that SQL is needed
+	lateFallback bool  // even the last row may show that SQL is needed
 }
 
 func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*resampling, error) {
@@ -210,8 +211,9 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	return q, nil
 }
 
-// query returns the result of the SQL statement. It calls bounds if the bounds are not known yet. If rows that
-// were put since then do not fit into the bins, it returns nil, and records the new bounds for the next attempt.
+// query returns the result of the SQL statement. Its bins depend on the bounds (the earliest and the latest
+// time), which it queries first if they are unknown. If rows that were put since then do not fit into the bins,
+// it returns nil, and records the new bounds for the next attempt.
 func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	if !q.hasTimes {
 		err := q.bounds(ctx, s, from)
@@ -258,7 +260,7 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 
 // bounds queries the earliest and the latest time.
 func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName) error {
-	timeColumn := sqlquote.Name(q.timeColumn) // the engine has statistics of a column, but not of an expression on it
+	timeColumn := sqlquote.Name(q.timeColumn) // min and max of the column itself use its statistics; those of an expression would not
 	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epochSQL("min("+timeColumn+")"), q.epochSQL("max("+timeColumn+")"), timeColumn, sqlquote.Name(from.Name))
 	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: isZonedNanos(arrow.Field{Type: q.schema.Field(0).Type})})
 	if err != nil {

@@ -13,22 +13,22 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// rule is a pandas offset, from which bins are derived. A fixed offset has a number of nanoseconds. The
-// others divide the positions of a grid: a bin has n periods, and begins at a position that is anchor modulo
-// period.
+// rule is a pandas offset, from which bins are derived. A fixed offset is a number of nanoseconds. A calendar
+// offset counts the positions of a grid of days: a bin has n periods of equally many positions, and begins at a
+// position that equals anchor modulo period.
 type rule struct {
 	text  string
-	nanos int64 // 0 if not fixed
+	nanos int64 // length of a bin; 0 for a calendar offset
 	grid
-	period int64 // in positions: 1, 7 days of a week; 1, 3, 6, 12 months
+	period int64 // length of the unit in positions, for example 7 for a week of days, 3 for a quarter of months
 	anchor int64
-	n      int64
+	n      int64 // number before the unit
 }
 
 // binLength returns the length of a bin, in positions.
 func (r *rule) binLength() int64 { return r.period * r.n }
 
-// maxMultiple bounds the periods of a calendar bin.
+// maxMultiple is the maximum number before a calendar unit.
 const maxMultiple = 1_000_000
 
 var (
@@ -52,13 +52,14 @@ var (
 		"d": "D", "w": "W", "b": "B", "C": "B", "CBMS": "BMS", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "AS": "YS", "SM": "SME",
 		"BM": "BME", "CBM": "CBME", "BQ": "BQE", "BY": "BYE", "BA": "BYE", "BAS": "BYS",
 	}
-	// Day 0 was a Thursday.
+	// Day 0, 1 January 1970, was a Thursday.
 	weekdays   = []string{"THU", "FRI", "SAT", "SUN", "MON", "TUE", "WED"}
 	monthNames = []string{"JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"}
 
 	offsetPattern = regexp.MustCompile(`^\s*([0-9]*(?:\.[0-9]+)?)\s*([A-Za-z]+)(?:-([A-Z0-9]+))?\s*`)
 )
 
+// months returns the rule of a unit of several months. end means that bins have their label at their end.
 func months(period int64, end bool, marks ...mark) rule {
 	return rule{grid: grid{marks: marks, labelsAtEnd: end}, period: period}
 }
@@ -72,7 +73,7 @@ func parseRule(text string) (*rule, error) {
 	for rest := text; rest != "" || text == ""; {
 		m := offsetPattern.FindStringSubmatch(rest)
 		if m == nil || len(m[1]) > 20 {
-			return nil, invalid("it is not an offset")
+			return nil, invalid("it does not consist of numbers and units")
 		}
 		unit, anchor := m[2], m[3]
 		n, ok := new(big.Rat).SetString(cmp.Or(m[1], "1"))
@@ -109,7 +110,7 @@ func parseRule(text string) (*rule, error) {
 func (r *rule) setAnchor(unit, name string) error {
 	names, defaultName := monthNames, "DEC"
 	switch {
-	case len(r.marks) > 1: // one of them is a day that the suffix chooses, 15 by default
+	case len(r.marks) > 1: // SME or SMS: the suffix chooses one of the two days, 15 by default
 		return r.setDay(unit, name)
 	case r.period == 7:
 		names, defaultName = weekdays, "SUN"
@@ -141,13 +142,13 @@ func (r *rule) setDay(unit, name string) error {
 	return nil
 }
 
-// grid numbers the days at which calendar bins begin or end: its positions. A position contains the days from
-// its own day until the next position. With labelsAtEnd, it contains the days after the previous position, up
-// to its own.
+// grid numbers the days at which calendar bins may begin or end. Each is a position. A position contains the
+// days from its own day until the day before the next position. With labelsAtEnd, it contains the days after the
+// previous position, up to its own day.
 type grid struct {
 	weekdays    bool   // positions are Mondays to Fridays
-	marks       []mark // positions are one or two days of each month; empty: every day
-	labelsAtEnd bool
+	marks       []mark // the one or two days of each month that are positions; empty: every day is one
+	labelsAtEnd bool   // the label of a bin is its last day
 }
 
 // mark selects a day of a month with n days that begins on weekday w, where 0 is Monday.

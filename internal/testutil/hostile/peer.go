@@ -239,7 +239,7 @@ func property(name, value string) string {
 	return string(b) + value
 }
 
-// readFrame returns a frame with flags, in the long form if needed.
+// frame returns a frame with flags, in the long form if needed.
 func frame(flags byte, body string) []byte {
 	if len(body) < 256 {
 		return append([]byte{flags, byte(len(body))}, body...)

@@ -3,7 +3,7 @@ package vfstest
 import "math/rand/v2"
 
 // afterCrash returns the content of a file after a power failure. It returns the durable content if
-// rnd is nil.
+// rnd is nil. zeros is Mem.ZeroLostPages.
 func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 	if rnd == nil || len(n.log) == 0 {
 		return n.durable
@@ -61,7 +61,7 @@ func (n *inode) tornAnywhere(rnd *rand.Rand, block int64, zeros bool) *content {
 	if rnd.IntN(2) == 0 {
 		sizeChanges = len(log)
 	}
-	base := n.durable.size // bytes after base are new
+	base := n.durable.size // smallest size during the changes; all bytes after it are new
 	size := n.durable.size
 	for i, w := range log {
 		shrinks := w.sizeAfter < size

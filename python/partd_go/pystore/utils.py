@@ -41,7 +41,7 @@ def set_path(path: str | os.PathLike[str] | None = None) -> Path:
     if path is not None and "://" in os.fspath(path):
         url = urllib.parse.urlsplit(os.fspath(path))
         if url.scheme != "file" or url.netloc not in ("", "localhost"):
-            raise Misuse("PyStore currently only works with local file system: pass a directory")
+            raise Misuse("PyStore works only with the local file system: pass a directory")
         path = urllib.request.url2pathname(url.path)
     directory = Path(path).expanduser().resolve() if path is not None else Path.home() / "pystore"
     directory.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def connection(datastore: str | os.PathLike[str]) -> Tables:
     with _lock:
         if (found := _find_open(key)) is not None:
             return found
-        _open[key] = tables.connect(datastore, flags=("--no-tail",))  # without a tail, because other processes may also use the store
+        _open[key] = tables.connect(datastore, flags=("--no-tail",))  # --no-tail commits each put at once, so that other processes can also use the store
         return _open[key]
 
 

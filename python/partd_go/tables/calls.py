@@ -26,13 +26,14 @@ _CANCEL_WAIT = 0.5  # maximum time that cancel blocks its caller, in seconds
 class Call:
     """A call to a server. Its with block converts Flight's errors to partd_go's.
 
-    If another exception, such as Ctrl-C, ends the block, the server cancels the call.
+    If another exception, such as Ctrl-C, ends the block, the server cancels the call. is_write means that the call changes
+    data and is not safe to repeat, so an error must say if the outcome is unknown.
     """
 
     def __init__(
-        self, client: Any, op: str, url: str, headers: Sequence[tuple[bytes, bytes]], timeout: float | None, changes: bool
+        self, client: Any, op: str, url: str, headers: Sequence[tuple[bytes, bytes]], timeout: float | None, is_write: bool
     ):
-        self.client, self._op, self._url, self._headers, self._timeout, self._changes = client, op, url, headers, timeout, changes
+        self.client, self._op, self._url, self._headers, self._timeout, self._is_write = client, op, url, headers, timeout, is_write
         self._id, self.abandoned, self._running = secrets.token_hex(16), False, 0
         self._deadline = None if timeout is None else time.monotonic() + timeout + _GRACE
         self.options = flight.FlightCallOptions(timeout=timeout, headers=[*headers, (b"partd-call", self._id.encode())])
@@ -42,7 +43,7 @@ class Call:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (pa.ArrowException, KeyError, OSError)):
-            raise convert_error(error, self._op, self._url, self._changes, self._timeout) from error
+            raise convert_error(error, self._op, self._url, self._is_write, self._timeout) from error
         if error is not None:
             self.cancel()
 
@@ -52,9 +53,9 @@ class Call:
             raise InterruptedError(self._op)
 
     def wait(self, work: Callable[..., T], *args: Any) -> T:
-        """Returns the result of work. It runs work in another thread if the call has a timeout, or in the main thread. The
-        main thread handles signals, so it must not block in Flight. And if the server reads nothing, a put blocks in
-        Flight even after its timeout."""
+        """Returns the result of work. It runs work in another thread if the caller is the main thread, which handles signals
+        and so must not block in Flight. It also does so if the call has a timeout, because a put blocks in Flight even after
+        its timeout if the server reads nothing."""
         if self._deadline is None and threading.current_thread() is not threading.main_thread():
             return work(*args)
         done, results, errors = threading.Event(), [], []

@@ -142,7 +142,7 @@ class Tables(Connection, Shown):
                 raise
 
         try:
-            with self._call(op, timeout, changes=not id) as flight_call:
+            with self._call(op, timeout, is_write=not id) as flight_call:
                 reply = flight_call.wait(send)
         except Error:
             if failed:  # the source of the rows failed

@@ -73,7 +73,7 @@ class Connection:
         return self._ask(kind, timeout, **body)
 
     def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
-        with self._call(kind, timeout, changes=kind not in _READS) as call:
+        with self._call(kind, timeout, is_write=kind not in _READS) as call:
             action = flight.Action(kind, json.dumps(body).encode())
             answers = call.wait(lambda: [*call.client.do_action(action, call.options)])
         return [json.loads(answer.body.to_pybytes()) for answer in answers]
@@ -84,8 +84,8 @@ class Connection:
         check_not_forked(self.url)
         return self._flight
 
-    def _call(self, op: str, timeout: float | None, changes: bool = False) -> Call:
-        return Call(self._open(), op, self.url, self._headers, self._timeout if timeout is None else timeout, changes)
+    def _call(self, op: str, timeout: float | None, is_write: bool = False) -> Call:
+        return Call(self._open(), op, self.url, self._headers, self._timeout if timeout is None else timeout, is_write)
 
     def _shows_progress(self) -> bool:
         return progress.is_watched() if self._progress is None else self._progress

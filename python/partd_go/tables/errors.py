@@ -48,7 +48,7 @@ _MESSAGE = re.compile(r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRP
 _CHECK_OR_REPEAT = "check whether it was applied, or repeat it with the same id"
 
 
-def convert_error(error: Exception, op: str, url: str, changes: bool = False, timeout: float | None = None) -> Error:
+def convert_error(error: Exception, op: str, url: str, is_write: bool = False, timeout: float | None = None) -> Error:
     """Returns this package's error for a Flight error, based on the error's type and the server's text."""
     match = _MESSAGE.match(str(error))
     problem = match[1] if match else str(error)
@@ -61,7 +61,7 @@ def convert_error(error: Exception, op: str, url: str, changes: bool = False, ti
     timed_out = isinstance(error, (flight.FlightTimedOutError, flight.FlightCancelledError))  # the server may report its timeout first
     if timed_out and timeout is not None and "than the server allows" not in problem and "client sent" not in problem and "client received" not in problem:
         problem = f"no answer within {timeout:g} seconds"
-        return failure(UnknownOutcome, op, url, problem, _CHECK_OR_REPEAT) if changes else failure(TimedOut, op, url, problem, "pass a longer timeout")
+        return failure(UnknownOutcome, op, url, problem, _CHECK_OR_REPEAT) if is_write else failure(TimedOut, op, url, problem, "pass a longer timeout")
     try:
         detail = json.loads(getattr(error, "extra_info", b"") or b"{}")
     except ValueError:
@@ -72,9 +72,9 @@ def convert_error(error: Exception, op: str, url: str, changes: bool = False, ti
         return failure(Exists, op, url, problem)
     for flight_class, kind, advice in _CLASSES:
         if isinstance(error, flight_class):
-            if kind is ConnectionFailed and changes and "failed to connect" not in str(error):
+            if kind is ConnectionFailed and is_write and "failed to connect" not in str(error):
                 return failure(UnknownOutcome, op, url, problem, _CHECK_OR_REPEAT)
-            if changes and (kind is TimedOut or "canceled in favor of other users" in problem):  # the server may still apply the change
+            if is_write and (kind is TimedOut or "canceled in favor of other users" in problem):  # the server may still apply the change
                 return failure(UnknownOutcome, op, url, problem, _CHECK_OR_REPEAT)
             return failure(kind, op, url, problem, advice)
     return failure(Violation if detail else Error, op, url, problem)

@@ -25,8 +25,9 @@ type stream struct {
 	references atomic.Int64
 }
 
-func newStream(r io.Reader, size, limit int64, mem memory.Allocator) *stream {
-	s := &stream{r: r, size: size, mem: mem, checks: NewMessages(limit)}
+// newStream returns a stream of messages of at most size bytes. Their rows and dictionaries may use memoryLimit bytes.
+func newStream(r io.Reader, size, memoryLimit int64, mem memory.Allocator) *stream {
+	s := &stream{r: r, size: size, mem: mem, checks: NewMessages(memoryLimit)}
 	s.references.Store(1)
 	return s
 }
@@ -44,7 +45,7 @@ func (s *stream) Message() (*ipc.Message, error) {
 	return s.last, nil
 }
 
-// next reads and checks a message. It returns the description, and fills body.
+// next reads and checks a message. It returns the message's metadata as head, and reads its data into body.
 func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	var word [4]byte
 	if _, err := io.ReadFull(s.r, word[:]); err != nil {

@@ -39,9 +39,9 @@ type serveConfig struct {
 
 const unixScheme = "grpc+unix://"
 
-// shootsFlags maps shoots' flags to the equivalent flags of serve, or to "" if serve has no such flag. They are
-// hidden, but the help text mentions them.
-var shootsFlags = map[string]string{"port": "", "host": "", "bucket_dir": "dir", "cert_file": "tls-cert", "key_file": "tls-key", "secret": ""}
+// shootsToServeFlag contains the flags of shoots, a Python server that serve can replace. serve accepts them as hidden
+// flags. Each value is the name of the serve flag with the same meaning, or "" if no single flag has that meaning.
+var shootsToServeFlag = map[string]string{"port": "", "host": "", "bucket_dir": "dir", "cert_file": "tls-cert", "key_file": "tls-key", "secret": ""}
 
 func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl := cmd.Flags()
@@ -52,20 +52,20 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
 	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens (default: clients need no token)")
 	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and remote clients without a secret or TLS")
-	fl.BoolVar(&c.printToken, "print-token", false, "print an admin token, valid for a year, on the line before ready")
+	fl.BoolVar(&c.printToken, "print-token", false, "print an admin token, valid for a year, on the line before the ready line")
 	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "stop when the standard input closes, for example because the parent process ended")
 	fl.BoolVar(&c.readOnly, "read-only", false, "serve the current state of the tables, and change nothing; always set for a directory that cannot be written")
-	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, in milliseconds, so that other processes can also use the directory")
-	fl.StringVar(&c.http, "http", "", "serve the page for browsers on `ADDR`, such as localhost:9090, with /healthz, /readyz and /metrics, unauthenticated (default: off)")
-	fl.StringVar(&c.rest, "rest", "", "serve an Iceberg REST catalog on `ADDR`, such as localhost:8181, in addition to /iceberg of --http (default: off)")
-	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "fold small appends when an engine loads a table, if its newest version is at least this `TIME` old; 0 means always")
+	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, which takes some milliseconds, so that other processes can also use the directory")
+	fl.StringVar(&c.http, "http", "", "serve the web page on `ADDR`, such as localhost:9090; its paths /healthz, /readyz and /metrics need no token (default: off)")
+	fl.StringVar(&c.rest, "rest", "", "serve an Iceberg REST catalog on `ADDR`, such as localhost:8181, in addition to the path /iceberg on the --http address (default: off)")
+	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table, write its small appends to files if the newest version is at least this `TIME` old; 0 means always")
 	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and for the files of one table (default: engines use their own keys)")
 	c.maxMessage = sizeflag.Size{Bytes: flightd.DefaultMaxMessage, Min: 1 << 20}
 	c.memory = sizeflag.Size{Bytes: defaultMemory(), Min: 64 << 20}
 	c.maxSpill = sizeflag.Size{Bytes: 512 << 30, Min: 64 << 20}
 	fl.Var(&c.maxMessage, "max-message", "maximum `SIZE` of a message of rows")
-	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; queries may use half as much in addition, and tables a quarter")
-	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB if that is at most half"
+	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; queries may use another half of this, and tables another quarter")
+	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, or if more, 1GiB (at most half the memory)"
 	fl.Var(&c.maxSpill, "max-spill", "maximum `SIZE` of all temporary files: half for queries, in equal shares, and half for uploads and sorting")
 	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "maximum `NUMBER` of concurrent queries, but not more than one for each 64 MiB of --memory; others wait")
 	fl.IntVar(&o.Puts, "max-puts", flightd.DefaultPuts, "maximum `NUMBER` of concurrent puts; others wait")
@@ -79,13 +79,13 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl.StringVar(&c.cert, "cert_file", "", "")
 	fl.StringVar(&c.key, "key_file", "", "")
 	fl.StringVar(&c.secret, "secret", "", "")
-	for name := range shootsFlags {
+	for name := range shootsToServeFlag {
 		must(fl.MarkHidden(name))
 	}
 }
 
-// defaultMemory returns a quarter of the memory of the machine or container, but at least 1 GiB if that
-// is at most half.
+// defaultMemory returns a quarter of the memory of the machine or container. The result is at least 1 GiB, or half of
+// the memory if that is less.
 func defaultMemory() int64 {
 	total, err := memlimit.FromSystem()
 	if limit, limitErr := memlimit.FromCgroup(); limitErr == nil && (err != nil || limit < total) {
@@ -149,7 +149,7 @@ func (c *serveConfig) validate(cmd *cobra.Command) error {
 // applyShootsVariables sets flags from shoots' environment variables, unless they were set in another way.
 func (c *serveConfig) applyShootsVariables(cmd *cobra.Command) error {
 	isSet := cmd.Flags().Changed
-	for name, flag := range shootsFlags {
+	for name, flag := range shootsToServeFlag {
 		variable := "SHOOTS_" + strings.ToUpper(name)
 		value := os.Getenv(variable)
 		switch {

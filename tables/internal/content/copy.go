@@ -34,7 +34,7 @@ func NewCopy(from, to *icecat.Catalog, verifyExisting bool) *Copy {
 	return &Copy{from: from, to: to, verifyExisting: verifyExisting, locations: map[string]string{}, inUse: map[string]bool{}}
 }
 
-// Location returns the location in this store for a file of the other store.
+// Location returns the location of the target store's copy of a source file.
 func (c *Copy) Location(location string) string { return c.locations[location] }
 
 // Entries calls f for each manifest of a version, with the manifest's entries.
@@ -45,7 +45,7 @@ func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg
 		var entries []iceberg.ManifestEntry
 		if entries, err = Entries(io, m); err == nil && len(entries) > 0 {
 			if m.ManifestContent() != iceberg.ManifestContentData {
-				return errors.New("another program deleted rows with delete files: rewrite the table's data files with it first")
+				return errors.New("another program deleted rows by writing delete files: first use that program to rewrite the table's data files")
 			}
 			err = f(m, entries)
 		}

@@ -31,7 +31,7 @@ type Source struct {
 var (
 	// ErrNoReader is the error for a nil reader.
 	ErrNoReader = errors.New("the reader of the rows is nil")
-	errWasRead  = errors.New("the reader has already been read to its end, such as by another put: create a new one")
+	errWasRead  = errors.New("the reader has already been read to the end, perhaps by another put: create a new one")
 )
 
 // Gather reads batches from r until they hold about maxBytes bytes. A put of fewer bytes is thus completely in memory, so
@@ -41,8 +41,8 @@ func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 	if r == nil {
 		return src, ErrNoReader
 	}
-	wasUsed := hasCurrentRows(r) // some readers keep their last batch at the end
-	defer func() {               // some readers know their schema only after the first Next
+	hadBatchBefore := hasCurrentRows(r) // some readers still have their last batch after their end
+	defer func() {                      // some readers know their schema only after the first Next
 		if src.Schema = r.Schema(); src.Schema == nil && err == nil {
 			err = errors.New("the rows have no columns")
 		}
@@ -53,7 +53,7 @@ func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 				src.Release()
 				return src, err
 			}
-			if wasUsed || len(src.Batches) == 0 && wasRead(r) {
+			if hadBatchBefore || len(src.Batches) == 0 && wasRead(r) {
 				return src, errWasRead
 			}
 			if len(src.Batches) > 0 {
@@ -61,7 +61,7 @@ func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 			}
 			return src, nil
 		}
-		wasUsed = false
+		hadBatchBefore = false
 		batch := r.RecordBatch()
 		if batch.NumRows() == 0 {
 			continue

@@ -38,9 +38,9 @@ func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.
 	return tasks, err
 }
 
-// cachedTasks caches the files of table versions that are in memory, by weak pointers to the versions, which never change.
-// Reading the files from the manifests takes longer than reading a thousand rows, because the manifests' schema is parsed
-// each time.
+// cachedTasks maps a weak pointer to each table version in memory to the version's tasks. The tasks stay valid, because a
+// version never changes. Reading them from the manifests takes longer than reading a thousand rows, because the manifests'
+// schema is parsed each time.
 var (
 	cachedTasks sync.Map
 	cachedCells atomic.Int64 // sum of the products of file and column counts, a measure of the cache's size

@@ -21,7 +21,7 @@ func init() { worker.Handle(decodeKind, decode) }
 
 // IsolatedReader reads untrusted files, each in a separate process that may crash without harm.
 type IsolatedReader struct {
-	memory int64
+	memory int64 // for all processes together, in bytes
 
 	mu            sync.Mutex
 	reservedBytes int64 // memory reserved by running processes
@@ -33,8 +33,8 @@ const (
 	// processOverhead is the memory of a process in addition to its data: thread stacks and code.
 	processOverhead = 64 << 20
 
-	// These constants limit the values in a file per byte of the file, in addition to freeValues. Values need a limit because
-	// a column of nulls, or of one repeated value, needs almost no bytes.
+	// A file may contain freeValues values, and this many more for each of its bytes. The limit is needed because a column of
+	// nulls, or of one repeated value, takes almost no bytes.
 	valuesPerByte           = 256
 	valuesPerCompressedByte = 16 << 10 // for Parquet and Arrow files, which compress values
 )

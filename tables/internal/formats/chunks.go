@@ -23,21 +23,22 @@ var (
 	fewColumns = 1 << 10 // maximum number of columns that counts as few
 )
 
-// text is a text file that is divided into chunks of whole records.
+// text is a text file that is divided into chunks of whole records. A chunk is used when forEachChunk's callback has finished with
+// it and all earlier chunks are used.
 type text struct {
 	in             *Input
 	r              io.Reader
 	layout         records.Layout
-	names          []string // from the header; nil without a header
+	names          []string // column names from the header; nil if the format has no header
 	maxRecordBytes int      // maximum size of a record
 	errTooLong     error    // the error for a larger record
 	size           int      // size of chunks in bytes, unless a record is longer
 
 	block       []byte        // data that was read but is not in a chunk yet
 	linesBefore int64         // number of lines before block
-	eof         bool          // whether the end of the file was read
+	eof         bool          // whether the end of the file has been reached
 	largeBuffer []byte        // buffer for long records
-	allUsed     chan struct{} // closed when all earlier chunks have been used
+	allUsed     chan struct{} // closed when all chunks before block have been used
 }
 
 // chunk is a sequence of whole records in a text.
@@ -72,7 +73,7 @@ func (t *text) nextChunk(ctx context.Context) (chunk, error) {
 		length = t.layout.WholeRecords(t.block)
 	}
 	if length == 0 {
-		length = len(t.block) // the chunk's reader will report the error
+		length = len(t.block) // the last record is incomplete: parsing the chunk will report that
 	}
 	if length == 0 {
 		return chunk{}, io.EOF
@@ -116,8 +117,8 @@ func (t *text) fill(ctx context.Context) error {
 	return nil
 }
 
-// forEachChunk calls f for each chunk, for up to workers chunks concurrently. To act in the order of the text, f must wait for
-// the chunk's turn. The first error in that order stops all calls, and forEachChunk returns it.
+// forEachChunk calls f for each chunk, in up to workers goroutines. To act in the order of the text, f must wait until the chunk's
+// channel turn is closed. The first error in that order stops all calls, and forEachChunk returns it.
 func (t *text) forEachChunk(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

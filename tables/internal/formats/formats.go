@@ -320,7 +320,8 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	}), nil
 }
 
-// endRecorder records whether the input was read to its end. In a complete Arrow file, more bytes follow the stream.
+// endRecorder records whether the input was read to its end. In a complete Arrow file, a footer follows the stream, so reading the
+// stream does not reach the end.
 type endRecorder struct {
 	*bufio.Reader
 	reachedEnd bool

@@ -49,8 +49,8 @@ func parseFloat(s []byte, bits int) (float64, bool) {
 	return f, !losesInteger(s, f, bits)
 }
 
-// losesInteger reports whether a text is an integer within int64 that the float f does not equal. It accepts the shortest digits
-// of f: JavaScript writes 2^60 as 1152921504606847000.
+// losesInteger reports whether a text is an integer within int64 that the float f does not equal. It returns false for the shortest
+// digits that are read as f, because JavaScript writes these: it writes 2^60 as 1152921504606847000.
 func losesInteger(s []byte, f float64, bits int) bool {
 	const exact = 1 << 24 // every float type represents all integers up to here
 	if f < exact && f > -exact || len(s) > 20 || bytes.ContainsAny(s, ".eEnN") {

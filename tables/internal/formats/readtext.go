@@ -94,7 +94,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 		return root
 	}
 	root := columns()
-	var isWide atomic.Bool // whether chunks have too many columns to collect them separately
+	var isWide atomic.Bool // whether there are too many columns to keep a separate set for each chunk
 	err = t.forEachChunk(ctx, textWorkers, func(ctx context.Context, c chunk) error {
 		chunkColumns, isSeparate := columns(), !isWide.Load()
 		if isSeparate {
@@ -106,7 +106,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 			return err
 		}
 		if n, err := root.merge(chunkColumns); err != nil || !isSeparate {
-			return t.rows(c).inferColumns(root) // reads the chunk again, into root; on an error, this also finds its line
+			return t.rows(c).inferColumns(root) // reads the chunk again, into root; after a failed merge, this also finds the line of the error
 		} else if n > fewColumns {
 			isWide.Store(true)
 		}

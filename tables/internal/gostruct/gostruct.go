@@ -26,7 +26,7 @@ var timeType = reflect.TypeFor[time.Time]()
 // Struct is a struct type whose exported fields are columns.
 type Struct struct {
 	Schema *arrow.Schema
-	index  [][]int // field index of each column
+	index  [][]int // each column's index for reflect's FieldByIndex
 }
 
 var structs sync.Map // *Struct by reflect.Type
@@ -108,7 +108,7 @@ func columnOf(t reflect.Type, tag string, depth int) (typ arrow.DataType, nullab
 		}
 		typ, nullable, err = columnOf(elem, tag, depth-1)
 		if err == nil && nullable {
-			err = fmt.Errorf("%s has more than one null", t)
+			err = fmt.Errorf("%s has more than one null: values can be null at two levels, such as nil and a pointer to nil", t)
 		}
 		return typ, true, err
 	case kind == reflect.Slice && t.Elem().Kind() != reflect.Uint8:

@@ -72,7 +72,7 @@ func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budg
 
 // countAvro charges an Avro file to a budget. If the file exceeds the budget, it returns an error.
 func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, budget *Budget) error {
-	budget.bytes += size // a lower bound, because some contents are not compressed
+	budget.bytes += size // the codecs add only decompressed blocks, so add the file's size for the parts that are not compressed
 	if err := budget.check(); err != nil {
 		return err
 	}

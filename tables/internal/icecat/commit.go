@@ -21,7 +21,7 @@ import (
 type Change struct {
 	Namespace, Name string
 	Base            *table.Table   // the state that the change is based on; nil if the table must not exist
-	DamagedLocation *string        // metadata location of a damaged table; Base is then nil
+	DamagedLocation *string        // for a damaged table, which has no Base: its metadata location
 	New             table.Metadata // the new metadata; nil deletes the table
 	// IOs are the FileIOs that wrote the change's files. The last one also writes the new metadata.
 	IOs []*FileIO
@@ -170,7 +170,7 @@ func (ch *Change) apply(w *transaction) {
 	if w.err == nil && n == 0 {
 		w.err = ErrConflict
 	}
-	if oldLocation != nil && w.exec(deleteInline, *oldLocation) > 0 { // the old metadata file was not synced, and may be lost
+	if oldLocation != nil && w.exec(deleteInline, *oldLocation) > 0 { // an inline table's old metadata file was not synced, so it may be missing without being damaged
 		w.exec(`DELETE FROM partd_files WHERE path=?`, *oldLocation)
 	}
 	if ch.New == nil {

@@ -12,7 +12,8 @@ const (
 )
 
 // DecodedCost returns the memory for decoding a client's JSON text, in bytes. If the text has too many values or levels, it returns
-// an error: the decoder cannot be interrupted, and reads a schema again for each level that contains it.
+// an error: the decoder cannot be interrupted, and reads a schema again for each level that contains it. The error's text needs a
+// subject, such as "the body".
 func DecodedCost(b []byte) (int64, error) {
 	level, inString := int64(1), false
 	var passes, values int64

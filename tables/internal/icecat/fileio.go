@@ -32,7 +32,7 @@ type WrittenFile struct {
 type FileIO struct {
 	cat     *Catalog
 	noSync  bool // do not sync files
-	skipVet bool // do not vet manifests and manifest lists, because the caller does
+	skipVet bool // do not vet manifests and manifest lists (see vet), because the caller checks them
 	syncs   errgroup.Group
 
 	mu       sync.Mutex

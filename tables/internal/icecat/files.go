@@ -58,7 +58,7 @@ func (c *Catalog) CopyOf(ctx context.Context, location string) (string, error) {
 type State struct {
 	Name     string // the table's name
 	Location string
-	Pinned   bool // whether only snapshots refer to the location; snapshots need only the newest version
+	Pinned   bool // whether only snapshots refer to the location; they need only the metadata's newest version
 }
 
 // States returns the metadata locations that a namespace's tables and snapshots refer to, without duplicates. For each table, the

@@ -69,12 +69,12 @@ type Catalog struct {
 
 	writes  *sql.DB // with a single connection
 	reads   *sql.DB
-	lookup  *sql.Stmt // prepared statement for Lookup; only for SQLite
-	answers *answers
-	cache   *Cache[*table.Table]
-	footers *Cache[*metadata.FileMetaData]
-	// tallies contains the tally of each manifest, by location. It also contains an empty tally for each manifest list that
-	// was vetted, by location and hash.
+	lookup  *sql.Stmt                      // prepared statement for Lookup; only for SQLite
+	answers *answers                       // results of Lookup; only for SQLite
+	cache   *Cache[*table.Table]           // tables, by metadata location
+	footers *Cache[*metadata.FileMetaData] // parsed Parquet footers
+	// tallies contains the tally of each manifest that was vetted (see FileIO.vet), by location. It also contains an empty tally
+	// for each manifest list that was vetted, by location and hash.
 	tallies *Cache[Tally]
 	reader  *FileIO
 }
@@ -225,7 +225,8 @@ func (c *Catalog) NewIO() *FileIO {
 	return f
 }
 
-// NewCheckIO returns a FileIO that does not vet the manifests and manifest lists that it opens. It is for checks before a commit.
+// NewCheckIO returns a FileIO for checks before a commit. It does not vet the manifests and manifest lists that it opens, because
+// its caller checks them.
 func (c *Catalog) NewCheckIO() *FileIO {
 	f := c.NewIO()
 	f.skipVet = true

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// MetaPrefix and JSONPrefix are the prefixes of properties that mirror a table's own metadata: MetaPrefix for string values,
-	// JSONPrefix for all other values.
+	// MetaPrefix and JSONPrefix are the prefixes of Iceberg properties that mirror the metadata that users set on a table:
+	// MetaPrefix for string values, JSONPrefix for all other values.
 	MetaPrefix = "partd.meta."
 	JSONPrefix = "partd.json."
 	// UpdatedKey is the metadata key for the time of the last change.
@@ -29,7 +29,7 @@ type Listed struct {
 	Rows, Bytes, Files    int64
 	Version               int64
 	Location              string // location of the metadata
-	Damaged               error  // error from reading the metadata; nil if the listing did not need it
+	Damaged               error  // error from reading the metadata; nil if that succeeded or was not necessary
 	Info
 }
 

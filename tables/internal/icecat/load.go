@@ -102,7 +102,7 @@ func (a *answers) open() (err error) {
 		return err
 	}
 	a.entries = map[TableName]answer{}
-	// ExecContext starts a read, because only then does SQLite detect other connections' commits.
+	// Executing this statement starts a read; only then does SQLite detect other connections' commits.
 	a.versionQuery, err = a.conn.Prepare(`PRAGMA data_version`)
 	return err
 }

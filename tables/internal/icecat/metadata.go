@@ -130,7 +130,7 @@ func FromProperties(props map[string]string) (m map[string]any) {
 // UpdatedText formats the time of the last change for metadata.
 func UpdatedText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// Mirror returns meta with properties that mirror i.
+// Mirror returns meta with properties that contain i's metadata and time of change; see MetaPrefix.
 func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 	props := iceberg.Properties(Properties(i.Metadata))
 	delete(props, JSONPrefix+UpdatedKey)
@@ -161,7 +161,7 @@ func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 
 func hashOf(v any) int64 { return int64(xxh3.HashString(Canonical(v))) }
 
-// index updates the metadata index for a table whose metadata changes from old to updated.
+// index updates partd_meta, the index of tables by metadata, for a table whose metadata changes from old to updated.
 func (w *transaction) index(n TableName, old, updated map[string]any) {
 	for k, v := range old {
 		w.exec(`DELETE FROM partd_meta WHERE namespace=? AND key=? AND hash=? AND name=?`, n.Namespace, k, hashOf(v), n.Name)

@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrExists means that a table or namespace with this name already exists.
+// ErrExists means that a table or namespace with this name already exists. Errors that wrap it put the name before its text.
 var ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
 
 // Names returns the names of a namespace's tables, sorted: at most limit names, all after the given name.
@@ -37,9 +37,9 @@ func (c *Catalog) CreateNamespace(ctx context.Context, namespace string, metadat
 // Rename renames a table. The new name must be unused.
 func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 	const (
-		find   = `SELECT 1 FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`
-		rename = `UPDATE iceberg_tables SET table_namespace=?, table_name=? WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`
-		listed = `UPDATE partd_tables SET namespace=?, name=? WHERE namespace=? AND name=?`
+		find                = `SELECT 1 FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`
+		rename              = `UPDATE iceberg_tables SET table_namespace=?, table_name=? WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`
+		renameInPartdTables = `UPDATE partd_tables SET namespace=?, name=? WHERE namespace=? AND name=?`
 	)
 	return c.inTx(ctx, func(w *transaction) {
 		if len(w.strings(find, to.Namespace, to.Name)) > 0 {
@@ -55,7 +55,7 @@ func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 		if len(meta) > 0 {
 			w.reindex(to, meta[0])
 		}
-		w.exec(listed, to.Namespace, to.Name, from.Namespace, from.Name)
+		w.exec(renameInPartdTables, to.Namespace, to.Name, from.Namespace, from.Name)
 	})
 }
 
@@ -84,8 +84,8 @@ func (c *Catalog) MakeDirectories(location string) error {
 	return nil
 }
 
-// CheckVacant returns a hook that fails if a location is in use: if the metadata of a table, or of a snapshot of another namespace, is
-// below it. Another commit may have just created a table there.
+// CheckVacant returns a hook that fails if a location is in use, because another commit may have just created a table there. A location
+// is in use if it contains the metadata of any table, or of a snapshot of another namespace.
 func CheckVacant(location, namespace string) TxHook {
 	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=?1 AND metadata_location<?2
 		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`

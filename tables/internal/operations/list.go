@@ -209,7 +209,7 @@ type TableSettings struct {
 	Settings tables.Settings `json:"settings"`
 }
 
-// Evolution changes a table's columns, and the column changes that puts may make.
+// Evolution changes a table's columns, and sets which column changes puts may make.
 type Evolution struct {
 	Bucket  string                `json:"bucket,omitempty"`
 	Name    string                `json:"name"`

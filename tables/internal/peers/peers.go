@@ -1,5 +1,5 @@
-// Package peers finds the Python, Node and Java programs that tests and benchmarks use. .ci/peers installs
-// each of them in a separate environment.
+// Package peers finds the peers: Python, Node and Java programs that tests and benchmarks use. .ci/peers
+// installs each of them in a separate environment.
 package peers
 
 import (

@@ -20,8 +20,8 @@ import (
 
 // Check applies rules to the rows of one put. A nil Check has no rules.
 type Check struct {
-	logical    *arrow.Schema
-	rows       int64 // rows seen so far
+	logical    *arrow.Schema // the table's columns as readers see them
+	rows       int64         // rows seen so far
 	violations []*Violation
 	rules      []*ruleCheck
 }
@@ -29,12 +29,12 @@ type Check struct {
 // ruleCheck applies one rule.
 type ruleCheck struct {
 	*Violation
-	columns         []int
+	columns         []int             // indices of the rule's columns in Check.logical
 	violationFilter *filter.Condition // true for rows that violate the rule; nil if the rule is checked in another way
-	pattern         *regexp.Regexp
-	isSorted        bool
-	last            arrow.Array // the previous row, for a rule about order
-	keys            *uniqueKeys // finds duplicates, for a unique rule
+	pattern         *regexp.Regexp    // for a regexp rule
+	isSorted        bool              // whether the rule is of kind sorted
+	last            arrow.Array       // for a sorted rule: the previous row's value
+	keys            *uniqueKeys       // for a unique rule: finds duplicates
 }
 
 // Table is a function that reads a table. It calls visit with the stored rows that match where, or with all rows
@@ -142,7 +142,7 @@ func (c *Check) Violated() bool {
 	return c != nil && slices.ContainsFunc(c.violations, func(v *Violation) bool { return v.Count > 0 || v.Reason != "" })
 }
 
-// WholeTable reports whether a rule applies to all rows of the table.
+// WholeTable reports whether a rule compares the put's rows with all rows of the table.
 func (c *Check) WholeTable() bool {
 	return c != nil && slices.ContainsFunc(c.rules, func(r *ruleCheck) bool { return r.keys != nil && r.keys.inTable })
 }
@@ -200,7 +200,7 @@ func (c *Check) Finish(ctx context.Context) error {
 	return &e
 }
 
-// WithoutOrder drops the checks that depend on the order of rows, or that need all rows.
+// WithoutOrder drops the checks that depend on the order of rows (sorted), or that need all rows (unique).
 func (c *Check) WithoutOrder() {
 	if c != nil {
 		c.Close()

@@ -20,7 +20,7 @@ import (
 // do not fit in memory.
 type uniqueKeys struct {
 	table      Table // reads the table's rows to compare with; nil if only the put's rows are compared
-	inTable    bool
+	inTable    bool  // whether the rule also compares with the table's rows
 	columns    []string
 	firstField arrow.Field // the first key column
 	sorter     *extsort.Sorter
@@ -53,7 +53,7 @@ func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema)
 
 func (u *uniqueKeys) close() {
 	if u.sorter != nil {
-		_ = u.sorter.Close() // Close removes only temporary files, which the next process would remove anyway
+		_ = u.sorter.Close() // removes temporary files; if that fails, the next process removes them
 		u.sorter = nil
 	}
 }

@@ -47,8 +47,8 @@ func unwrap(t arrow.DataType) arrow.DataType {
 	return t
 }
 
-// Restore returns the stored type with all original types, at any level, that keep selects instead of the types
-// that replaced them.
+// Restore returns a stored type with some of the original types put back. At every level, it replaces the stored
+// type by the original one if keep returns true for the latter.
 func Restore(stored, original arrow.DataType, keep func(arrow.DataType) bool) arrow.DataType {
 	original = unwrap(original)
 	if keep(original) {

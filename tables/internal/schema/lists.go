@@ -8,7 +8,7 @@ import (
 // withReadableTypes returns the schema of a Parquet file with every list in the three-level form that arrow-go reads, and with
 // JSON and enums as strings, which arrow-go would read as bytes. By the format's backward-compatibility rules, a repeated group
 // whose only field is repeated is itself the element, but arrow-go would take that field as the element. A required group around
-// the element prevents this, and changes neither the columns nor their levels.
+// the element prevents this, and changes neither the columns nor their definition and repetition levels.
 func withReadableTypes(s *pqschema.Schema) (*pqschema.Schema, error) {
 	root, err := readableNode(s.Root())
 	if err != nil || root == pqschema.Node(s.Root()) {

@@ -226,7 +226,7 @@ const ValuesKey = "partd_go.values"
 func CheckValues(put, column arrow.Field) error {
 	values, _ := put.Metadata.GetValue(ValuesKey)
 	stored, _ := column.Metadata.GetValue(ValuesKey)
-	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 { // the table was written before ValuesKey existed
+	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 { // the key is set if the table was written before ValuesKey existed
 		return nil
 	}
 	return Errorf(put.Name, "the column's values are of kind %s, but the table's are of kind %s", cmp.Or(values, put.Type.String()), cmp.Or(stored, column.Type.String()))

@@ -18,7 +18,7 @@ import (
 type File struct {
 	Task   table.FileScanTask
 	Bounds *sorted.Bounds // bounds of the file's times; nil if unknown
-	Stale  bool           // whether the file must be rewritten
+	Stale  bool           // whether the file must be rewritten for another reason than its rows; set by the caller of Groups
 }
 
 // Data returns the file's manifest entry.
@@ -129,8 +129,9 @@ func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, er
 	return result, nil
 }
 
-// Groups returns groups of files to merge. Each group lists its files in the order of arrival. A file that begins at the last
-// time of an earlier file does not overlap that file. A merged group's rows follow the other rows with the same time.
+// Groups returns groups of files to merge, so that files have about target bytes. Each group lists its files in the order of
+// arrival. A file that begins at the last time of a file that arrived earlier does not overlap that file. The file of a merged group
+// counts as the newest: its rows follow other files' rows with the same time.
 func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][]*File) {
 	position := map[*File]int{}
 	for i, f := range files {

@@ -1,6 +1,6 @@
-// Package series reads and writes tables whose rows are ordered by time: it merges files and the
-// tail's rows, removes duplicates by the table's rule, divides files by time periods, and finds the
-// last rows.
+// Package series reads and writes tables whose rows are ordered by time: it merges files and the rows
+// of the tail (recent appends that are not in files yet), removes duplicates by the table's rule,
+// divides files by time periods, and finds the last rows.
 package series
 
 import (

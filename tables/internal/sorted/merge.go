@@ -13,7 +13,7 @@ import (
 )
 
 // Merge yields the rows of sources in the order of their keys, and applies a rule to rows with
-// equal keys. All sources that do not hide must have the same columns. If the open sources would
+// equal keys. All sources without Hides must have the same columns. If the open sources would
 // use more than memory bytes, Merge merges a few at a time, through temporary files.
 func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
@@ -40,10 +40,11 @@ type merge struct {
 	open    cursors
 	out     output
 
-	// heldBlock and heldRow identify a row that may equal the next row. heldBlock is nil if no row is held back.
+	// heldBlock and heldRow identify a row that is held back, because the next row may have the same keys.
+	// heldBlock is nil if no row is held back.
 	heldBlock    *block
 	heldRow      int
-	heldIsHidden bool
+	heldIsHidden bool // whether the row's source has Hides set
 }
 
 // block is a batch with its key columns.
@@ -261,7 +262,7 @@ func (b *block) lastDistinct(row, end int) int {
 	return row
 }
 
-// hold keeps a row back until the next row shows whether they are equal.
+// hold keeps a row back until the next row shows whether both have the same keys.
 func (m *merge) hold(b *block, row int, hide bool) {
 	if b != m.heldBlock {
 		if b != nil {
@@ -274,7 +275,7 @@ func (m *merge) hold(b *block, row int, hide bool) {
 	m.heldBlock, m.heldRow, m.heldIsHidden = b, row, hide
 }
 
-// releaseHeld yields the held row, if the rule keeps it. No later row may equal it.
+// releaseHeld yields the held row, if the rule keeps it. No later row may have the same keys.
 func (m *merge) releaseHeld() error {
 	if m.heldBlock == nil || m.heldIsHidden || m.rule == Extra || m.rule == All {
 		return nil

@@ -30,7 +30,7 @@ type run struct {
 	from, to int
 }
 
-// add adds the rows from from to to of a block, and yields the collected rows if there are enough.
+// add adds the block's rows in [from, to), and yields the collected rows if there are enough.
 func (o *output) add(b *block, from, to int) error {
 	if last := len(o.runs) - 1; last >= 0 && o.runs[last].batch == b.batch && o.runs[last].to == from {
 		o.runs[last].to = to

@@ -124,10 +124,10 @@ func (s Source) compareLowest(o Source) int {
 
 // peakCost returns the maximum cost of simultaneously open sources.
 func peakCost(sources []Source) (maxCost int64) {
-	compareLowest := slices.Clone(sources)
-	slices.SortStableFunc(compareLowest, Source.compareLowest)
+	byLowest := slices.Clone(sources)
+	slices.SortStableFunc(byLowest, Source.compareLowest)
 	var openSources []Source
-	for _, s := range compareLowest {
+	for _, s := range byLowest {
 		openSources = slices.DeleteFunc(openSources, func(o Source) bool {
 			return o.Bounds != nil && s.Bounds != nil && o.Bounds.Highest < s.Bounds.Lowest
 		})

@@ -118,7 +118,7 @@ func (l *Log) load(ctx context.Context, e *epoch) error {
 		v = remaining
 	}
 	*e = *newEpoch
-	l.pos = l.s.written.Add(1) // rows in the store may not be durable yet
+	l.pos = l.s.written.Add(1) // so that Applied waits for a sync: rows in the store may not be durable yet
 	return nil
 }
 

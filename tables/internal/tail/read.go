@@ -102,7 +102,7 @@ func (l *Log) refresh(ctx context.Context) error {
 		if err := l.load(ctx, e); err != nil {
 			return err
 		}
-		l.current = max(l.current, e.number+1) // a late append must not add rows to an epoch older than the newest
+		l.current = max(l.current, e.number+1) // later appends go to a new epoch, so that this one gets no more rows
 		if e.bytes == 0 {
 			l.epochs = slices.Delete(l.epochs, i, i+1)
 			i--
@@ -137,7 +137,7 @@ func (l *Log) size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 type cachedResult struct {
 	key      string
 	rows     arrow.RecordBatch // nil if nothing is cached
-	replaces bool
+	replaces bool              // whether the rows can replace rows in the table's files
 	bytes    int64
 }
 
@@ -152,13 +152,14 @@ func (l *Log) Fingerprint(ctx context.Context, after int64) (string, error) {
 	return fmt.Sprintf("%d-%d-%d", after, rows, bytes), nil
 }
 
-// Cache replaces the cached result, if rows fit in half of the free memory.
+// Cache replaces the cached result, if rows fit in half of the free memory. replaces is part of the result. replaces tells whether the rows can replace
+// rows in the table's files.
 func (l *Log) Cache(key string, rows arrow.RecordBatch, replaces bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.setCached(cachedResult{})
 	if len(l.epochs) == 0 {
-		return // the rows were folded concurrently
+		return // the rows have meanwhile been folded (moved into the table's files)
 	}
 	if n := util.TotalRecordSize(rows); n <= (l.s.memory-l.s.usedBytes.Load())/2 {
 		rows.Retain()

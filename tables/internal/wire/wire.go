@@ -65,7 +65,7 @@ type Scan struct {
 	To         time.Time `json:"to,omitzero"`
 	TimeColumn string    `json:"time_column,omitempty"`
 
-	Part         int64 `json:"part,omitempty"`
+	Part         int64 `json:"part,omitempty"` // see tables.ScanOptions.Part
 	Dictionaries bool  `json:"dictionaries,omitempty"`
 }
 
@@ -91,7 +91,7 @@ type Put struct {
 	AllColumns bool             `json:"whole,omitempty"` // refuse an append if table columns are missing
 
 	Range  *Range `json:"range,omitempty"`  // replace the rows in a range of time; then only Bucket and Name also apply
-	Upsert *Keys  `json:"upsert,omitempty"` // replace rows with equal keys; then only Bucket, Name and Whole also apply
+	Upsert *Keys  `json:"upsert,omitempty"` // replace rows with equal keys; then only Bucket, Name and AllColumns also apply
 }
 
 // PutAnswer is the answer to a put that is not a correction.

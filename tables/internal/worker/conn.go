@@ -24,10 +24,10 @@ type Conn struct {
 
 // Kinds of frames. A frame consists of a byte for its kind, the length in four bytes, and the content.
 const (
-	kindValue = 'v' // JSON
-	kindFault = 'f' // an error instead of the next frame
-	kindPiece = 'p' // a part of a stream
-	kindEnd   = 'e'
+	kindValue = 'v'       // JSON
+	kindFault = 'f'       // an error instead of the next frame
+	kindPiece = 'p'       // a part of a stream
+	kindEnd   = 'e'       // the end of a stream
 	maxJSON   = 256 << 20 // limit on the content of a frame that is not part of a stream, in bytes
 )
 

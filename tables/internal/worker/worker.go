@@ -7,7 +7,7 @@
 //
 // A worker runs while the program's packages are still being initialized. Go initializes packages that do not
 // import each other in the order of their paths, so the tables' libraries come later. Workers do not need
-// these libraries, whose initialization takes four fifths of the time.
+// these libraries, whose initialization takes four fifths of the startup time.
 package worker
 
 import (

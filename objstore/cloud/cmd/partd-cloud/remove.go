@@ -50,7 +50,7 @@ there, and all stores below it. Nobody may be using them. This cannot be undone.
 	return cmd
 }
 
-// retry calls request until it succeeds. It gives up after a minute without progress.
+// retry calls request until it succeeds. It gives up after a minute in which *done did not increase.
 func retry(ctx context.Context, done *int, request func(ctx context.Context) error) error {
 	return objstore.Retry(ctx, time.Minute, 0, done, request)
 }
@@ -73,8 +73,8 @@ func removeAll(ctx context.Context, bucket objstore.Bucket) (n int, err error) {
 		})
 	}
 	lastName := ""
-	// The request's own context is not used, because its time limit does not include the wait for
-	// deletions.
+	// List with the outer context, because the context of one attempt has a time limit that does not
+	// allow for slow deletions.
 	err = retry(ctx, &n, func(context.Context) error {
 		for o, err := range bucket.List(ctx, "", lastName) {
 			if err != nil || ctx.Err() != nil {

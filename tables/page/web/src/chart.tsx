@@ -32,8 +32,8 @@ interface Drawn {
 const text = (value: string) => `'${value.replaceAll("'", "''")}'`;
 
 // sampling returns the statement that computes the points to draw.
-function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, named: boolean, width: number, height: number): string {
-  const xExpression = named ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoted(x)}) THEN epoch_us(${quoted(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoted(x)}::DOUBLE`;
+function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, xIsCategory: boolean, width: number, height: number): string {
+  const xExpression = xIsCategory ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoted(x)}) THEN epoch_us(${quoted(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoted(x)}::DOUBLE`;
   const group = by ? `coalesce(${quoted(by)}::VARCHAR, 'null')` : "";
   const values = (kind === "histogram" ? [""] : y).map((name) => {
     const label = group && y.length > 1 && name ? `${group} || ${text(` · ${name}`)}` : group || text(name);
@@ -47,7 +47,7 @@ r AS (SELECT min(x) AS lo, max(x) AS hi, min(y) AS low, max(y) AS high, count(*)
 g AS MATERIALIZED (SELECT s, count(*) AS many FROM c GROUP BY s),
 top AS (SELECT s FROM g ORDER BY many DESC, s LIMIT ${maxSeries}),
 p AS (SELECT c.* FROM c WHERE s IN (FROM top))`;
-  const pixel = (value: string, low: string, high: string, many: number) => `least(floor((${value} - ${low}) / nullif(${high} - ${low}, 0) * ${many}), ${many - 1})`;
+  const pixel = (value: string, low: string, high: string, steps: number) => `least(floor((${value} - ${low}) / nullif(${high} - ${low}, 0) * ${steps}), ${steps - 1})`;
   const facts = "(SELECT n FROM r) AS n, (SELECT count(*) FROM g) AS series";
   switch (kind) {
     case "line":
@@ -57,7 +57,7 @@ SELECT DISTINCT s, unnest([x1, x2]) AS x, unnest([y1, y2]) AS y, ${facts} FROM e
       return `${prefix} SELECT s, any_value(x) AS x, any_value(y) AS y, ${facts} FROM p, r
 GROUP BY s, ${pixel("x", "lo", "hi", Math.ceil(width / dotSize))}, ${pixel("y", "low", "high", Math.ceil(height / dotSize))} LIMIT ${maxDots}`;
     case "bar":
-      return `${prefix}, b AS MATERIALIZED (SELECT label, ${named ? "-sum(y)" : "min(x)"} AS rank FROM p GROUP BY label), l AS (FROM b ORDER BY rank, label LIMIT ${maxBars})
+      return `${prefix}, b AS MATERIALIZED (SELECT label, ${xIsCategory ? "-sum(y)" : "min(x)"} AS rank FROM p GROUP BY label), l AS (FROM b ORDER BY rank, label LIMIT ${maxBars})
 SELECT s, label, sum(y) AS y, ${facts}, (SELECT count(*) FROM b) AS bars FROM p JOIN l USING (label) GROUP BY s, label, rank ORDER BY rank, label`;
     case "histogram":
       return `${prefix}, h AS (SELECT s, coalesce(${pixel("x", "lo", "hi", bins)}, 0) AS b, count(*) AS y FROM p, r GROUP BY ALL), w AS (SELECT coalesce(nullif(hi - lo, 0) / ${bins}, 1) AS wide FROM r)
@@ -93,11 +93,11 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
     bar: () => barY(points, { ...common, fill: colour }),
     histogram: () => rectY(points, { ...common, x: undefined, x1: "x", x2: "x2", fill: colour, insetLeft: 1 }),
   };
-  const legend = names.length > 1 ? Math.ceil((names.join("").length * 7 + names.length * 28) / (width - 80)) * 18 : 0;
+  const legendHeight = names.length > 1 ? Math.ceil((names.join("").length * 7 + names.length * 28) / (width - 80)) * 18 : 0;
   const svg = plot({
     width,
     height,
-    marginTop: 26 + legend,
+    marginTop: 26 + legendHeight,
     marginLeft: 70,
     marginBottom: slanted ? 110 : 42,
     style: { background: "transparent", fontSize: "11px", overflow: "visible" },
@@ -111,7 +111,7 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
   svg.setAttribute("aria-hidden", "true"); // the parent element has a label
   let [left, top] = [70, 14];
   const scale = (svg as unknown as { scale: (name: string) => { apply: (name: string) => string } | undefined }).scale("color");
-  for (const name of legend ? names : []) {
+  for (const name of legendHeight ? names : []) {
     const itemWidth = name.length * 7 + 28;
     if (left + itemWidth > width && left > 70) [left, top] = [70, top + 18];
     svg.append(shape("rect", { x: left, y: top - 9, width: 10, height: 10, rx: 2, fill: scale?.apply(name) ?? accent }), shape("text", { x: left + 15, y: top, "text-anchor": "start" }, name));
@@ -163,7 +163,7 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
   const y = requestedY.length ? requestedY : numbers.filter((name) => name !== x).slice(0, 1).concat(numbers).slice(0, 1);
   const chart: ChartArgs = { kind, x, y, by: columns.includes(requested.by) ? requested.by : "" };
   const time = times.includes(x);
-  const named = !time && !numbers.includes(x);
+  const xIsCategory = !time && !numbers.includes(x);
   const drawable = x !== undefined && (kind === "histogram" || y.length > 0);
 
   const host = useRef<HTMLDivElement>(null);
@@ -174,7 +174,7 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
   useEffect(() => {
     if (!drawable) return;
     const abort = new AbortController();
-    const sql = sampling(narrowed(source.sql, look.filter, null), chart, time, named, Math.max(200, Math.min(2000, host.current!.clientWidth - 90)), 400);
+    const sql = sampling(narrowed(source.sql, look.filter, null), chart, time, xIsCategory, Math.max(200, Math.min(2000, host.current!.clientWidth - 90)), 400);
     draw(source, chart, sql, time, abort.signal).then((d) => (setDrawn(d), setError("")), (err: Error) => abort.signal.aborted || setError(err.message));
     return () => abort.abort();
   }, [key]);

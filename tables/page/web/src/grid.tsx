@@ -115,7 +115,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   function onKey(event: KeyboardEvent) {
     const page = Math.max(1, Math.floor(fit) - 1);
     const { row, column } = active;
-    const all = event.ctrlKey || event.metaKey;
+    const withCtrl = event.ctrlKey || event.metaKey;
     const moves: Record<string, [number, number]> = {
       ArrowDown: [row + 1, column],
       ArrowUp: [row - 1, column],
@@ -123,17 +123,17 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
       ArrowLeft: [row, column - 1],
       PageDown: [row + page, column],
       PageUp: [Math.max(0, row - page), column],
-      Home: [all ? 0 : row, 0],
-      End: [all ? rows.count - 1 : row, columnWidths.length - 1],
+      Home: [withCtrl ? 0 : row, 0],
+      End: [withCtrl ? rows.count - 1 : row, columnWidths.length - 1],
     };
     const name = rows.fields[column]?.name;
-    if (event.key === "a" && all) {
+    if (event.key === "a" && withCtrl) {
       setCorner({ row: 0, column: 0 });
       setActive({ row: rows.count - 1, column: columnWidths.length - 1 });
     } else if (event.key === "Enter" && row < 0 && name !== undefined) onSort?.(name);
     else if (event.key === "Enter" && row >= 0) setOpen(true);
-    else if (event.key === "p" && !all && name !== undefined && onColumn) onColumn(name);
-    else if (event.key === "c" && all) copy();
+    else if (event.key === "p" && !withCtrl && name !== undefined && onColumn) onColumn(name);
+    else if (event.key === "c" && withCtrl) copy();
     else if (event.key === "Escape" && (open || corner)) (setOpen(false), setCorner(null));
     else if (moves[event.key]) move(...moves[event.key], event.shiftKey);
     else return;
@@ -197,8 +197,8 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   for (let row = first; row < end; row++) lines.push(row);
   const id = (row: number, column: number) => `c${row}_${column}`;
   // A column of numbers grows with the visible values, unless the user has set its width. In that case,
-  // the grid hides numbers that are too wide instead of truncating them, because a part of a number
-  // would mislead.
+  // the grid hides numbers that are too wide instead of truncating them, because part of a number
+  // would be misleading.
   const grown = [...columnWidths];
   function text(column: number, { text, cut }: Cell): string {
     const needs = mustShowWhole(rows, column) ? cellWidth(text) : 0;
