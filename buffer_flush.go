@@ -45,8 +45,8 @@ func (b *Buffer) flush(ctx context.Context, op string) error {
 	return doubtErr
 }
 
-// maxMoveKeys limits the keys of one move, because the bookkeeping of small keys is
-// larger than the keys.
+// maxMoveKeys limits the keys of one move to the slow store, because the bookkeeping of small
+// keys is larger than the keys.
 const maxMoveKeys = 4096
 
 // nextMoveLen returns the number of leading keys that fit into one move. It is at least one.

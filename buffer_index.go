@@ -128,7 +128,7 @@ func (b *Buffer) wait(ctx context.Context) {
 	b.waiters--
 }
 
-// wake lets all waiting operations check again. The caller holds mu.
+// wake lets all waiting operations check again whether they can continue. The caller holds mu.
 func (b *Buffer) wake() {
 	if b.waiters > 0 {
 		close(b.changed)
@@ -163,7 +163,7 @@ func (b *Buffer) pin(ctx context.Context, op string, keys []string) ([]bufferPar
 }
 
 // hold waits until no operation uses the keys, and reserves them for the caller until
-// release. A key in doubt is an error unless allowDoubt is set.
+// release. If a key is in doubt (see doubtBit), hold returns an error unless allowDoubt is set.
 func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt bool) ([]bufferPart, error) {
 	return b.acquire(ctx, op, keys, true, allowDoubt)
 }

@@ -233,7 +233,7 @@ func (f *File) Stat(ctx context.Context) (Stats, error) {
 
 // Keys yields the keys that exist when the iteration begins, in directory order. It takes the
 // lock to look up the sizes of up to 1,024 keys at a time, and skips keys that were deleted
-// in the meantime. It holds all names in memory, packed.
+// in the meantime. It holds all names in memory, in a compact form.
 func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	return func(yield func(KeyInfo, error) bool) {
 		err := f.dir.Keys(ctx, func(key string, size int64) bool { return yield(KeyInfo{key, size}, nil) })
@@ -245,7 +245,8 @@ func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 
 // Scan yields the keys that exist when the iteration begins, in directory order. It takes the
 // lock to open 8 files at a time, skips keys that were deleted in the meantime, and yields
-// the values at that time. It holds all names in memory, packed, and a chunk of 256 KiB.
+// each value as of when its file was opened. It holds all names in memory, in a compact form,
+// and a chunk of 256 KiB.
 func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return f.scan(ctx, nil) }
 
 // ScanPart is like Scan, but yields only the keys of one part, and opens only their files. A
@@ -257,7 +258,7 @@ func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, e
 	return f.scan(ctx, func(name string) bool { return keyPart(name, parts) == part })
 }
 
-// scan yields the keys whose file names matches accepts. If matches is nil, it yields all.
+// scan yields the keys for whose file names matches returns true, or all keys if matches is nil.
 func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		err := f.dir.Scan(ctx, matches, func(key string, offset int64, data []byte, last bool) bool {

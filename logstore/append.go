@@ -61,7 +61,8 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return op.values, nil
 }
 
-// operation is an atomic change: one record or one new manifest makes it take effect.
+// operation is a change that takes effect atomically, either by one record in the write-ahead
+// log or by one new manifest.
 type operation interface {
 	// size returns an upper bound on the size of the operation's batch, in bytes.
 	size(s *Store) int64
@@ -76,8 +77,8 @@ type operation interface {
 	each(f func(kind segment.Kind, key string, value []byte) error) error
 }
 
-// change applies an operation and records its tag, unless the tag is zero. applied is false
-// if an operation with the same tag was applied before.
+// change applies an operation. If tag is not zero, change records it, so that a retry with the
+// same tag changes nothing. In such a retry, applied is false.
 func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op operation) (applied bool, err error) {
 	if err := canceled.Err(ctx); err != nil {
 		return false, s.opError(opName, err)
@@ -137,7 +138,7 @@ func (s *Store) acknowledge(seq uint64) error {
 }
 
 // commit writes a batch to the log and inserts it into the table. mu must be held. The
-// caller must pass seq to acknowledge.
+// caller must pass seq to acknowledge, which waits until the record is durable.
 func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operation) (seq uint64, applied bool, err error) {
 	if err := s.makeRoom(ctx, b); err != nil {
 		return 0, false, err

@@ -66,6 +66,8 @@ func (b *batch) add(kind segment.Kind, key string, value []byte, hash uint64, pa
 	b.ledger.AddEntry(kind, buf[start+headLen:], len(value))
 }
 
+// push adds an entry that is already encoded: buf is b.buf followed by the entry, which begins
+// at start.
 func (b *batch) push(start int, buf []byte, hash uint64, partBits uint8) {
 	b.buf = buf
 	b.offsets = append(b.offsets, uint32(start))

@@ -34,7 +34,7 @@ func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
 		bs.release([]segment.BlobRef{ref})
 		return segment.BlobRef{}, err
 	}
-	f.dirty.Store(true) // set after the write, because a sync during the write may miss it
+	f.dirty.Store(true) // not before the write: a sync during the write resets dirty, but may miss the data
 	return ref, nil
 }
 

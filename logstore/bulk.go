@@ -164,8 +164,8 @@ func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op operation) (app
 	return true, nil
 }
 
-// drainTables writes all records to segments, so that the caller can write segments
-// directly, and returns a free table. mu must be held; it is released while waiting.
+// drainTables writes all records to segments, so that segments which the caller writes are
+// newer than all records. It returns a free table. mu must be held; it is released while waiting.
 func (s *Store) drainTables(ctx context.Context) (*table, error) {
 	for {
 		if err := s.checkWritable(); err != nil {
@@ -188,7 +188,7 @@ func (s *Store) drainTables(ctx context.Context) (*table, error) {
 	}
 }
 
-// addSegments makes segments visible. mu must be held.
+// addSegments adds segments to the list that readers use. mu must be held.
 func (s *Store) addSegments(added []*storedSegment) {
 	s.editCount++
 	old := s.segments.list

@@ -30,7 +30,7 @@ func (c *catalog) edit(change func(m *manifest)) error {
 	return c.write(m)
 }
 
-// write replaces the manifest. mu must be held. If it fails with maybeApplied, either
+// write replaces the manifest. mu must be held. If it returns a maybeApplied error, either
 // manifest may be in place; after any other error, the old one is.
 func (c *catalog) write(m manifest) error {
 	err := c.replace(m, c.durable.Load())
@@ -111,7 +111,8 @@ func (c *catalog) read() (m manifest, exists bool, err error) {
 	return m, true, nil
 }
 
-// ensureSpare creates the spare file, which allows a Drop on a full disk, if it can.
+// ensureSpare creates the spare file, whose space a Drop uses if the disk is full. It only logs
+// a failure.
 func (c *catalog) ensureSpare() {
 	path := c.path(spareName)
 	c.mu.Lock()
@@ -219,7 +220,7 @@ func (c *catalog) open(ref fileRef, flag int) (*dataFile, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.f.Close())
 	}
-	// A process that was killed may not have synced its data.
+	// If the last process was killed, it may not have synced its data.
 	f.dirty.Store(!c.readOnly && !c.manifest.clean)
 	if f.Kind == segment.BlobFile {
 		f.end = size // after a crash, write-ahead records may refer to blobs anywhere in the file

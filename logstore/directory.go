@@ -23,7 +23,7 @@ type directory struct {
 	readOnly bool
 	noSync   bool // do not sync: a fault injected by tests
 
-	lock      vfs.Lock              // lock on the directory; nil if it cannot contain a lock file
+	lock      vfs.Lock              // lock on the directory; nil for a reader that cannot create the lock file
 	durable   atomic.Bool           // see manifest.durable
 	poisonErr atomic.Pointer[error] // why the store refuses writes until it is reopened
 
@@ -181,7 +181,7 @@ func (d *directory) takeLock() error {
 	locked, err := l.TryLock(!d.readOnly)
 	if err != nil {
 		if d.readOnly && (errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS)) {
-			return nil // a writer could not create a lock file either
+			return nil // read without a lock: a writer could not create the lock file either
 		}
 		return err
 	}
@@ -219,7 +219,7 @@ func (d *directory) unlock() error {
 		return nil
 	}
 	if !d.readOnly && d.checkLock() == nil {
-		_ = vfs.ClearHolder(d.fs, d.path(lockName)) // a stale name is harmless
+		_ = vfs.ClearHolder(d.fs, d.path(lockName)) // if it fails, the stale note in the lock file is harmless
 	}
 	return d.lock.Unlock()
 }

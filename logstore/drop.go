@@ -129,7 +129,7 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 }
 
 // dropManifest writes the manifest of the empty store. If it fails, it removes the header
-// of the new write-ahead file, which would mark the end of the previous file.
+// of the new write-ahead file, because that header would mark the end of the previous file.
 func (s *Store) dropManifest(wal *walFile, sessions sessionTable) error {
 	err := s.catalog.edit(func(m *manifest) { m.clearData(wal.epoch, s.seq, sessions) })
 	if u := (maybeApplied{}); err == nil || errors.As(err, &u) {

@@ -98,7 +98,7 @@ type lookup struct {
 	hash     uint64
 	value    []byte
 	exists   bool
-	returned bool // the value was returned to the caller
+	returned bool // value is already in the result, for another occurrence of the key
 }
 
 // get fills values and exists like lookUp. It reads up to maxGroup keys of a range together, and
@@ -173,7 +173,7 @@ type getter struct {
 	single     lookup             // the range's only requested key
 	byKey      map[string]*lookup // the range's requested keys, if there are several
 	withValues bool
-	shift      uint8
+	shift      uint8  // hash >> shift is the number of the hash's range
 	prefix     uint64 // hash >> shift of the current keys
 	cost       int64  // bytes read from segments, plus readCost for each read
 	run        segment.Reader

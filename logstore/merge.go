@@ -27,7 +27,7 @@ type merging struct {
 	isStopping   bool          // the store is closing, so only short merges may start
 	retryCount   int           // after a failed merge, the number of segments at which to try again
 
-	wasted     atomic.Int64 // bytes that Gets read needlessly
+	wasted     atomic.Int64 // bytes that Gets read only because there are several segments
 	wasteLimit atomic.Int64 // value of wasted at which to consider a merge
 }
 
@@ -150,7 +150,7 @@ func (s *Store) waitSealed() {
 	}
 }
 
-// segmentsView returns a view without tables. mu must be held.
+// segmentsView returns a view of segments, without tables. mu must be held.
 func (s *Store) segmentsView(segments []*storedSegment) *view {
 	s.catalog.files.refs.Add(1)
 	return &view{s: s, files: s.catalog.files, version: s.segments.acquire(), segments: segments}
@@ -228,7 +228,7 @@ func (j *mergeJob) run() error {
 	s := j.s
 	s.mu.Lock()
 	if err != nil && !s.sealing {
-		s.sealer.rotate.Store(false) // the next merge may set it again
+		s.sealer.rotate.Store(false) // nothing was merged, so new segments may go to the same file as before
 	}
 	s.mu.Unlock()
 	return errors.Join(err, j.view.close())

@@ -9,7 +9,7 @@ import (
 // the last Set, which makes the key exist. It keeps the last Delete while older segments
 // contain entries of the key.
 
-// reset counts the Sets and Deletes of one key.
+// reset counts the Sets and Deletes of one key, which discard its earlier entries.
 type reset struct {
 	count        int  // number of the key's Sets and Deletes in the merged and later segments
 	passedCount  int  // number of those Sets and Deletes that isDead has seen
@@ -28,7 +28,8 @@ func (j *mergeJob) findResets(lo, hi uint64, limit int64) error {
 	})
 }
 
-// collectResets fills resets from the entries that each yields for a range of segments.
+// collectResets fills j.resets. each must call f for the entries to consider in the view's
+// segments [first, end).
 func (j *mergeJob) collectResets(limit int64, each func(first, end int, f func(e *segment.Entry) error) error) error {
 	j.resets = map[string]*reset{}
 	var bytes int64
@@ -86,7 +87,8 @@ func (j *mergeJob) eachLive(lo, hi uint64, f func(e *segment.Entry) error) error
 	return j.dropDead(func(f func(e *segment.Entry) error) error { return j.eachEntryIn(j.first, j.end, lo, hi, f) }, f)
 }
 
-// dropDead calls f for each live entry that each yields. It adds dead entries to dropped.
+// dropDead calls f for each live entry that the function each yields, and adds dead entries to
+// dropped.
 func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f func(e *segment.Entry) error) error {
 	for _, r := range j.resets {
 		r.passedCount = 0

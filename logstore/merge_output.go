@@ -168,7 +168,7 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	s := j.s
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
-	s.firstSync.Lock() // the first Sync must cover the new files
+	s.firstSync.Lock() // keep a first Sync from missing the new files
 	defer s.firstSync.Unlock()
 	s.mu.Lock()
 	dropped := s.catalog.files != j.view.files || s.closed

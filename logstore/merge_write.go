@@ -153,6 +153,8 @@ func (j *mergeJob) writeRanges() error {
 	return nil
 }
 
+// writeRangeGroup writes the ranges [first, end). If they need too much memory at once, it
+// divides them.
 func (j *mergeJob) writeRangeGroup(first, end int) error {
 	limit := j.limit / 2
 	if end-first == 1 {

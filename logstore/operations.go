@@ -116,7 +116,7 @@ func (op *deleteOp) isEmpty() bool {
 }
 
 // prepare looks up the absent keys again if the store has changed since newDeleteOp. If no
-// key existed at that time, the operation took effect then.
+// key existed in newDeleteOp, prepare does nothing: the operation took effect at that time.
 func (op *deleteOp) prepare(ctx context.Context, s *Store, b *batch) error {
 	if op.exists == nil || op.editCount == s.editCount || op.isEmpty() {
 		return nil
@@ -196,8 +196,8 @@ func (op *popOp) prepare(ctx context.Context, s *Store, b *batch) error {
 	return s.encode(b, op)
 }
 
-// clear removes all entries from the batch, but keeps its list of blobs, which are already
-// written.
+// clear removes all entries from the batch. It keeps the list of blobs, which are already
+// written, so that change can free them.
 func (b *batch) clear() {
 	blobs := b.blobs
 	b.reset()

@@ -15,12 +15,12 @@ import (
 // Deleted and replaced values stay in segments until a merge omits them. The store
 // decides in two steps whether such a merge pays. First, each delete or replacement marks
 // the bytes in its key's part of the hash space as possibly dead, which costs no reads.
-// Usually only a share of those bytes is dead. If the expected dead bytes exceed the
-// limit, the store reads its segments and measures the dead bytes of each. The share
-// learned from some keys may be wrong for others, so now and then the store also measures
-// if all possibly dead bytes together exceed the limit. After a measurement, the store
-// rewrites the segments with the most dead bytes, a few files at a time, so that the
-// temporary space is bounded.
+// Usually only a share of those bytes is dead; the store learns this share. Second, if the
+// expected dead bytes exceed a limit (see maxDead), the store reads its segments and measures
+// the dead bytes of each. The share learned from some keys may be wrong for others, so now and
+// then the store also measures if all possibly dead bytes together exceed the limit. After a
+// measurement, the store rewrites the segments with the most dead bytes, a few files at a time,
+// so that the temporary space is bounded.
 
 // reclaiming tracks the store's dead data. Store.mu guards it.
 type reclaiming struct {
@@ -36,9 +36,9 @@ type reclaiming struct {
 	nextTime    time.Time   // earliest time of a retry, and of a measurement that is likely to find little
 	hasTimer    bool        // a timer is set for nextTime
 
-	waste   map[segmentLocation]waste
-	wasted  int64 // sum of waste
-	garbage int64 // bytes of blob files that no segment refers to
+	waste   map[segmentLocation]waste // known dead data of each segment
+	wasted  int64                     // sum of waste
+	garbage int64                     // bytes of blob files that no segment refers to
 
 	// Bytes by part of the hash space.
 	weights []int64 // bytes in segments; nil if segments have changed since
@@ -46,7 +46,7 @@ type reclaiming struct {
 }
 
 // suspicion estimates the bytes that deletes and replacements have made dead since the
-// last measurement.
+// last measurement: the expected number and the maximum.
 type suspicion struct{ likely, possible float64 }
 
 // segmentLocation identifies a segment by its location. The in-memory segment may be replaced,
@@ -58,6 +58,7 @@ type segmentLocation struct {
 
 func (g *storedSegment) location() segmentLocation { return segmentLocation{g.file, g.Start} }
 
+// waste is the measured dead data of one segment.
 type waste struct {
 	bytes int64 // bytes that merging only this segment would free
 	marks int64 // bytes of delete markers that are needed only as long as older segments contain their keys
@@ -122,8 +123,9 @@ func (r *reclaiming) postpone(minWait time.Duration) {
 	}
 }
 
-// startReclaiming initializes the state when the store is opened. It does not know about
-// earlier deletes and replacements.
+// startReclaiming initializes the state when the store is opened or dropped. It does not know
+// what deletes and replacements before Open have made dead. If there were any, it counts all
+// data as possibly dead.
 func (s *Store) startReclaiming() {
 	r := &s.reclaim
 	*r = reclaiming{slack: r.slack, isSlackReduced: r.isSlackReduced, disabled: r.disabled, deadShare: 1, waste: map[segmentLocation]waste{}, blobs: make([]int64, 1<<s.tables.bits), parts: make([]suspicion, 1<<s.tables.bits)}
@@ -145,8 +147,8 @@ func (s *Store) startReclaiming() {
 }
 
 // noteBatch counts the bytes that the deletes and replacements of a batch may have made
-// dead, and reports whether there are any. t is the table that receives the batch. mu
-// must be held.
+// dead, and reports whether the batch has any deletes or replacements. t is the table that
+// receives the batch; list is the store's segments. mu must be held.
 func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (resets bool) {
 	if b.ledger.Marks == 0 && b.maxBlobNo == 0 || r.blobs == nil {
 		return false
@@ -167,8 +169,8 @@ func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (reset
 	return b.ledger.Marks > 0
 }
 
-// observe counts a delete or replacement in a part of n bytes. The suspicion never exceeds
-// n.
+// observe counts a delete or replacement in p's part of the hash space, which has n bytes, and
+// updates the sum in r. The suspicion never exceeds n.
 func (p *suspicion) observe(n float64, r *reclaiming) {
 	before := *p
 	*p = suspicion{min(p.likely+n*r.deadShare, n), n}
@@ -190,8 +192,8 @@ func bytesByPart(list []*storedSegment, bits uint8) []int64 {
 	return weights
 }
 
-// forgetWaste removes the records of segments that were merged into others. mu must be
-// held.
+// forgetWaste removes the waste of the segments that the merge has replaced, and updates the
+// store's size and garbage. mu must be held.
 func (j *mergeJob) forgetWaste() {
 	r := &j.s.reclaim
 	for _, g := range j.inputs() {
@@ -221,7 +223,7 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	s.lifeMu.RUnlock()
 	flushErr := err
 	if isFull(err) {
-		oldFiles, err = nil, nil // segments may still contain dead data to free
+		oldFiles, err = nil, nil // free at least the dead data in segments
 	}
 	if err != nil {
 		return err
@@ -293,9 +295,10 @@ func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
 	return list
 }
 
-// nextReclaim returns the next merge of files, or nil if none is worth its cost. It
-// starts with the best file. The files after it join while each frees more than it writes
-// and the merge writes only a small part of the store. nextReclaim locks mu.
+// nextReclaim returns the next merge that reclaims space, or nil if none is worth its cost.
+// It chooses the file that frees the most for the bytes to write. The files after it join the
+// merge as long as each frees more than it writes, and the merge writes only a small part of
+// the store. nextReclaim locks mu.
 func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	room := int64(math.MaxInt64)
 	if t, ok := s.fs.(vfs.SpaceReporter); ok {

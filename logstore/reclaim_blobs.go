@@ -92,6 +92,7 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, oldFiles []*data
 	return nil
 }
 
+// extent locates a large value in a blob file.
 type extent struct{ off, n int64 }
 
 const extentMemory = 32 // bytes, approximately

@@ -177,7 +177,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 		if err := s.wal.clearEnd(live[len(live)-2], s.wal.prevFileEnd); err != nil {
 			return nil, err
 		}
-		// A torn record in the file must not be mistaken for a record of the same epoch.
+		// Remove a torn record from the file: it has the same epoch as the new records.
 		if err := s.wal.files[slot].Truncate(0); err != nil {
 			return nil, err
 		}
@@ -241,7 +241,7 @@ func (s *Store) recoverReadOnly(exists bool) error {
 	s.tables.bits, _ = tableShape(size)
 	return s.replay(live, func(entries []byte) error {
 		if s.walErr != nil {
-			return nil // apply only session changes; the store can still be dropped
+			return nil // the store can only be dropped, which keeps sessions, so read only their changes
 		}
 		if err := s.addRecord(b, entries); err != nil {
 			return err

@@ -83,7 +83,8 @@ func (l *wal) checkLogEnd(r *walReader) error {
 	if err := l.checkNewest(r); err != nil {
 		return err
 	}
-	// After a power loss, the file may have any size.
+	// A store that was ever synced must open even after a power loss, which can leave the file
+	// with any size.
 	if !l.wasDurable && r.size%l.step != 0 {
 		return &partd.CorruptError{Path: r.path, Offset: r.size, Err: errors.New("the file is truncated")}
 	}

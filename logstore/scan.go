@@ -12,7 +12,7 @@ import (
 // Scan yields every key with its whole value, in the order of the keys' hashes, which stays
 // the same until the store is dropped. Scan reads and groups ahead, with up to GOMAXPROCS
 // goroutines. A scan that reaches the end has read everything in the store, and has compared
-// it with the ledger.
+// it with the ledger (the checksum of all data).
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.scanChunks(ctx, 0, 1)
 }

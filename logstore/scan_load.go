@@ -159,7 +159,8 @@ func (w *scanWorker) emitPending(hash uint64, key []byte) error {
 	return nil
 }
 
-// emitStream reads and emits a single key.
+// emitStream reads and emits a single key. Unless ledger is nil, it adds the entries in the
+// key's hot runs to it.
 func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
 	if w.sc.keysOnly {
 		return w.emitSize(key, hash)

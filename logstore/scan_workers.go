@@ -42,12 +42,12 @@ type scanner struct {
 	v      *view
 	bits   uint8 // hash bits that select a range; partitions consist of ranges
 
-	memory     int64 // reserved in Store.scanMemory
+	memory     int64 // bytes reserved by takeScanMemory
 	loadBytes  int64 // maximum bytes that a worker loads at a time
 	maxRefs    int   // maximum entries that a worker groups at a time
 	batchBytes int   // size of batches, and target size of partitions
 
-	partitions     chan *scanPartition // in order
+	partitions     chan *scanPartition // in the order of their hashes
 	workers        []*scanWorker
 	runningWorkers atomic.Int32
 	wg             sync.WaitGroup
@@ -60,7 +60,7 @@ type scanner struct {
 // scanPartition is an interval of hashes that one worker reads.
 type scanPartition struct {
 	hashes  hashRange
-	size    int64 // approximate
+	size    int64 // approximate bytes to load
 	batches chan *scanBatch
 	err     error // set before batches is closed
 }
@@ -117,7 +117,8 @@ func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scann
 	sc.nextRange = segment.RangeIndex(req.hashes.lo, sc.bits)
 	workers := sc.workerCount(memory)
 	memory /= int64(workers)
-	// Loaded data is off the heap. Each entry needs two references.
+	// Three quarters are for loaded data, which is off the heap, and one quarter is for two
+	// references to each entry, in refs and spare.
 	sc.loadBytes = min(memory/4*3, maxEntryOffset)
 	sc.maxRefs = max(int(memory/4/(2*entryRefLen)), 8)
 	sc.batchBytes = max(min(maxBatchBytes, int(sc.loadBytes/8), maxScanBatchBytes/(2*workers)), 64<<10)

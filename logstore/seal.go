@@ -152,7 +152,7 @@ type sealer struct {
 	bufs     [2][]byte // see segment.Writer.Buffers
 
 	file   *dataFile   // the segment file in use
-	rotate atomic.Bool // write the next segment to a new file
+	rotate atomic.Bool // set by a merge of segments in file: write the next segment to a new file
 }
 
 // write appends a frozen table to the segment file. The manifest does not name the segment yet.

@@ -41,7 +41,8 @@ func (t *sessionTable) put(session uint64, last sessiontab.Operation) {
 	}
 }
 
-// check reports whether tag is new, and was not applied before.
+// check reports whether tag belongs to its session's next operation. It returns false if the
+// operation was applied before, and an error if the tag is invalid.
 func (t *sessionTable) check(tag partd.Tag) (isNew bool, err error) {
 	lastOperation, known := t.lastOperations.Get(tag.Session)
 	switch {

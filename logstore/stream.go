@@ -17,7 +17,7 @@ type keyStream struct {
 	hash uint64
 
 	// Position of the key's last Set or Delete: the value does not depend on earlier
-	// sources, or on the first startEntry entries of startSource.
+	// sources (see view.sources), or on the key's first startEntry entries in startSource.
 	startSource, startEntry int
 	exists                  bool // the key exists after the entries read so far
 

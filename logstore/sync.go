@@ -57,7 +57,7 @@ func (s *Store) makeDurable() error {
 	s.durable.Store(true)
 	s.catalog.mu.Unlock()
 	s.mu.Lock()
-	s.waitSealed() // a running seal may not sync its segment
+	s.waitSealed() // a seal that began before durable was set may not sync its segment
 	files := s.catalog.files
 	var logs []*walFile
 	for _, t := range s.tables.inUse() {

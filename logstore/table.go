@@ -26,7 +26,7 @@ type table struct {
 	firstSeq         uint64
 	ledger           Ledger
 	size             int64 // encoded bytes
-	emptyRecordBytes int64 // bytes of records without entries in wal
+	emptyRecordBytes int64 // bytes in wal of records that have no entries
 	maxBlobNo        uint32
 	temporary        bool // free the table, instead of reusing it, when the last reader ends
 

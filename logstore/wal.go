@@ -41,8 +41,8 @@ type walFile struct {
 	size  int64 // size of the file
 }
 
-// walStep is the growth step of write-ahead files. A file grows before records are written,
-// so a file of any other size was truncated.
+// walStep is the growth step of write-ahead files. A file grows by whole steps before records
+// are written, so a file whose size is not a multiple of walStep was truncated.
 const walStep = 1 << 20
 
 // grow extends the file at least to end.

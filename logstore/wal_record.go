@@ -45,7 +45,7 @@ type recordHeader struct {
 	epoch    uint64
 	seq      uint64 // number of the record
 	synced   uint64 // highest record known to be synced when this record was written
-	totalLen int64
+	totalLen int64  // length of the record, including its header and tag
 }
 
 const walFileNumber = 1<<32 - 1 // file number of all write-ahead files, for checksums
@@ -78,6 +78,7 @@ func (h *recordHeader) put(b *batch, f *segment.Format, off int64) []byte {
 	return rec
 }
 
+// errNoRecord means that there is no valid record, or file header, at a position.
 var errNoRecord = errors.New("no record")
 
 // parseRecordHeader decodes the header at the start of b. If the file is long enough, b

@@ -40,9 +40,9 @@ type Bucket interface {
 	// the object exists, and the store retries with the same name. S3's 409
 	// ConditionalRequestConflict is such an error.
 	Create(ctx context.Context, name string, data []byte) error
-	// ReadRange returns length bytes of an object from an offset. It returns fewer bytes
-	// if the object ends earlier, and the whole rest if length is negative. The error for
-	// a missing object wraps io/fs.ErrNotExist.
+	// ReadRange returns length bytes of an object, from offset on. It returns fewer bytes
+	// if the object ends earlier, and all bytes to the object's end if length is negative.
+	// The error for a missing object wraps io/fs.ErrNotExist.
 	ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error)
 	// List yields the objects with names that begin with prefix and are greater than
 	// after, in bytewise order of the names. The listing may be stale.

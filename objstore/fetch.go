@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// readPart reads a short part of an object, or everything from off if n is negative.
+// readPart reads n bytes of an object from offset off, or everything after off if n is negative.
 func (s *Store) readPart(ctx context.Context, name string, off, n int64) ([]byte, error) {
 	r, err := s.bucket.ReadRange(ctx, name, off, n)
 	if err != nil {

@@ -75,7 +75,7 @@ func (j Job) divide(o Options) plan.Work {
 		w.Catalog = w.Segments * (g.MemoryUsed() + 200)
 	}
 
-	// Compute what the middle reader reads.
+	// Compute what one reader reads, which has a part from the middle.
 	sc := &scanner{budget: passBudget(scanBudget(o.scanMemory()))}
 	w.Readers = requestLimit(sc.budget)
 	interval := partOf(j.Readers/2, j.Readers)

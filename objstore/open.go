@@ -49,8 +49,8 @@ type Store struct {
 
 	catalog catalog
 	scans   scanMemory
-	temp    *tempdir.Set // for readers; nil without a disk
-	disk    atomic.Int64 // bytes of temp reserved by readers
+	temp    *tempdir.Set // temporary directory of readers; nil if they may not use a disk
+	disk    atomic.Int64 // bytes that readers have reserved for files in temp
 }
 
 // ctxMutex is a mutex that can be locked with a context.

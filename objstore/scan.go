@@ -85,7 +85,7 @@ type scanner struct {
 	budget         int64 // memory for loaded data and its groups
 	yield          func(partd.Chunk, error) bool
 	groups         groups
-	streamedLedger segment.Ledger // ledger of streamed entries
+	streamedLedger segment.Ledger // ledger of the entries that were streamed instead of loaded
 	buf            []byte
 }
 

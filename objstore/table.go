@@ -52,7 +52,8 @@ func (t *table) reset() {
 	t.used, t.refs, t.ledger = 0, t.refs[:0], segment.Ledger{}
 }
 
-// canHold reports whether a number of entries with a total encoded length fits.
+// canHold reports whether the table has space for that many more entries, with a total encoded
+// length of bytes.
 func (t *table) canHold(entries int, bytes int64) bool {
 	return int64(t.used)+bytes <= int64(len(t.arena)) && len(t.refs)+entries <= cap(t.refs)
 }

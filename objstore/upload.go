@@ -31,7 +31,7 @@ type encoder struct {
 type piece struct {
 	part         recordPart // its bytes are set after encoding
 	createdAt    time.Time
-	encoder      *encoder      // while uploading
+	encoder      *encoder      // holds the data until the upload has ended
 	encodingDone chan struct{} // closed when its table can be reused
 	uploadDone   chan struct{} // closed when the upload succeeded, or failed with err
 	err          error

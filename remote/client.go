@@ -21,8 +21,8 @@ type ClientOptions struct {
 	// RetryFor is how long the client tries to reconnect before waiting calls fail. 0
 	// means one minute. The next call starts another attempt of the same length.
 	RetryFor time.Duration
-	// StallTimeout limits how long a reply that has begun may take to arrive,
-	// plus a second for each 16 KiB. 0 means 30 seconds.
+	// StallTimeout limits how long a reply may take to arrive after its first byte, in
+	// addition to a second for each 16 KiB. 0 means 30 seconds.
 	StallTimeout time.Duration
 	// Namespace selects one of the server's stores. The default namespace is used
 	// unless this option or the URL names one.
@@ -74,8 +74,8 @@ type Client struct {
 	instance     uint64           // identifies the server process of the last connection
 	restarts     uint64           // number of times that instance has changed
 	ops          opSequence
-	droppedPops  []partd.Tag       // pops to confirm to the server, which need then not keep their results
-	proofs       map[uint64]*proof // by session, for sessions that this client created or presented
+	droppedPops  []partd.Tag       // pops to confirm, so that the server can drop their results
+	proofs       map[uint64]*proof // tokens of the sessions that this client may use, by session
 }
 
 // Dial connects to the server at a URL: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH. The
@@ -181,7 +181,7 @@ func (c *Client) Close() error {
 }
 
 // endOwnSession asks the server to end the client's session, and waits at most closeTimeout for
-// the answer. A server that misses the request forgets the session later.
+// the answer. If the request is lost, the server forgets the session later.
 func (c *Client) endOwnSession(l *link, session uint64) {
 	if session == 0 {
 		return

@@ -19,15 +19,15 @@ type call struct {
 	request
 	builder
 
-	isNumbered     bool  // has a number in the session
-	isPop          bool  // has a number among the pops
-	instanceOffset int   // offset of the server's instance in the body of a pop
+	isNumbered     bool  // the call is a change, numbered within the session
+	isPop          bool  // the call is a pop, numbered separately from changes
+	instanceOffset int   // position in a pop's body of the id of the server process
 	boundLink      *link // connection that must be used; nil if any connection is possible
 
 	// writeMu is held while the body is being written. It must be locked before the client's mu.
 	writeMu sync.Mutex
 
-	// The client's mu guards the rest until done is closed.
+	// The client's mu guards the fields below until done is closed.
 	sendCount    int   // number of connections over which the call was sent
 	link         *link // the last of these connections
 	abandoned    bool  // the caller no longer waits
@@ -125,7 +125,7 @@ func (c *Client) start(ctx context.Context, k *call) error {
 	}
 }
 
-// acquireLink waits for a connection and for its token.
+// acquireLink waits for a connection and for the right to write to it, its token.
 func (c *Client) acquireLink(ctx context.Context) (*link, error) {
 	for {
 		c.mu.Lock()
@@ -162,8 +162,8 @@ func (c *Client) acquireLink(ctx context.Context) (*link, error) {
 	}
 }
 
-// assignNumbers assigns numbers to the call that is sent next. The caller must hold the token. If the call
-// must wait first, number returns a channel to wait on.
+// assignNumbers assigns numbers to the call that is sent next. The caller must hold l's token.
+// If the call must wait first, assignNumbers returns a channel to wait on.
 func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
 	if k.isNumbered || k.isPop {
 		err := c.ensureSession(ctx, l)
@@ -197,7 +197,7 @@ func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-ch
 		k.session, k.seq = c.ops.session, c.ops.next
 		c.ops.next++
 		c.ops.unanswered++
-	case k.isPop: // the body names the server instance that receives the pop first
+	case k.isPop: // the body names the server process to which the pop is first sent
 		c.ops.lastPop++
 		k.session, k.seq = c.ops.session, c.ops.lastPop
 		putU64(k.buf[k.instanceOffset:], l.instance)
@@ -261,7 +261,8 @@ func (c *Client) failAll(err error) {
 	c.ops.renew()
 }
 
-// handleReply handles a reply. An error means that the connection must end.
+// handleReply handles a reply. owned means that the call may keep body without a copy. An error
+// means that the connection must end.
 func (c *Client) handleReply(l *link, r reply, body []byte, owned bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

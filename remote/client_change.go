@@ -179,7 +179,7 @@ func parsePopped(result []byte, keys int) ([][]byte, error) {
 }
 
 // dropPops tells the server which results of pops it need no longer keep. The caller must hold
-// the token. The link's reader detects errors.
+// l's token. The link's reader detects errors.
 func (c *Client) dropPops(ctx context.Context, l *link) {
 	c.mu.Lock()
 	ids := c.droppedPops

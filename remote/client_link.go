@@ -20,7 +20,7 @@ type link struct {
 	nc     net.Conn
 	reader *zmtp.Reader
 
-	// token is held while writing, and acquired before a call's writeMu.
+	// token is a lock for writing to nc. It is acquired before a call's writeMu.
 	token chan struct{}
 	dead  atomic.Bool
 	done  chan struct{} // closed when the goroutine that reads replies has ended
@@ -86,7 +86,7 @@ func (c *Client) checkTokenExposure(addr net.Addr) error {
 	return fmt.Errorf("%w: the token was not sent, because others could read it over tcp://: use tls:// (or insecure=true, if nobody can eavesdrop on the network)", errRefused)
 }
 
-// open does the handshake and sends hello.
+// open does the handshake, sends hello and reads the answer.
 func (c *Client) open(nc net.Conn) (*link, error) {
 	buffered, err := zmtp.Open(nc, zmtp.Dealer, c.opts.DialTimeout)
 	if errors.Is(err, zmtp.ErrLibzmq) {
@@ -198,7 +198,7 @@ func (l *link) write(parts [][]byte) error {
 // sendGrace is how long a call may still be written after its context has ended.
 const sendGrace = 100 * time.Millisecond
 
-// send writes a call. The caller must hold the token. If the call is still being written when
+// send writes a call. The caller must hold l's token. If the call is still being written when
 // sendGrace has passed after the end of ctx, send breaks the connection, because a partial message
 // cannot be undone. Every error also breaks the connection. Other calls on it are then resent.
 func (l *link) send(ctx context.Context, k *call) error {
@@ -302,7 +302,7 @@ func (l *link) readReplies() error {
 		}
 		r, body, err := parseReply(frame)
 		if err != nil {
-			return fmt.Errorf("a message from the server: %w", err)
+			return fmt.Errorf("cannot decode the server's answer: %w", err)
 		}
 		if err := l.client.handleReply(l, r, body, owned); err != nil {
 			return err

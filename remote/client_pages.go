@@ -72,8 +72,8 @@ func (c *Client) scan(ctx context.Context, part, parts int) iter.Seq2[partd.Chun
 	}
 }
 
-// listPages yields the items of the listing that a call requests. Each item has at least
-// minSize bytes.
+// listPages yields the items of the listing that a call requests. item decodes one of them; each
+// has at least minSize bytes.
 func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item func(d *decoder) V, yield func(V, error) bool) {
 	var zero V
 	op := k.op
@@ -117,18 +117,18 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 	}
 }
 
-// pager reads the pages of a handle. It requests one page ahead, so that the server
-// prepares it while the current page is used.
+// pager reads the pages of a handle: a reader or listing that is open on the server. It requests
+// one page ahead, so that the server prepares it while the current page is used.
 type pager struct {
 	c       *Client
 	ctx     context.Context
-	op      operation // opRead or opNext
-	link    *link     // connection that the handle belongs to
-	handle  uint64    // 0 after the last page
-	step    uint64
-	pending *call // the request for the next page; nil before requestNext
-	err     error // error from sending the request
-	stopped *atomic.Bool
+	op      operation    // opRead or opNext
+	link    *link        // connection that the handle belongs to
+	handle  uint64       // 0 after the last page
+	step    uint64       // number of the last requested page
+	pending *call        // the request for the next page; nil before requestNext
+	err     error        // error from requesting or receiving a page
+	stopped *atomic.Bool // set when the handle need no longer be kept open
 }
 
 // keepInterval is the interval at which a client tells the server that it still uses a handle.

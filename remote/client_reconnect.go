@@ -70,7 +70,7 @@ func (c *Client) nextPause() (wait time.Duration, err error) {
 // recordUseless records that a connection failed without delivering an answer. mu must be held.
 func (c *Client) recordUseless(err error) {
 	c.linkErr = err
-	if c.uselessSince.IsZero() { // ignore the first failure, which may be accidental
+	if c.uselessSince.IsZero() { // no pause after the first failure, which may be accidental
 		c.uselessSince = time.Now()
 		return
 	}
@@ -132,7 +132,7 @@ func (c *Client) resend(l *link, k *call) error {
 	return l.send(c.life, empty)
 }
 
-// useLink directs calls to a connection, and releases its token.
+// useLink makes new calls use a connection, and releases its token.
 func (c *Client) useLink(l *link) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

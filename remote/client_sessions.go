@@ -185,8 +185,8 @@ func (n *opSequence) handleReply(c *Client, k *call, err error) {
 	}
 }
 
-// ensureSession creates a session unless the client has one. The caller must hold the token, so that
-// nothing else is sent at the same time.
+// ensureSession creates a session unless the client has one. The caller must hold l's token, so
+// that nothing else is sent at the same time.
 func (c *Client) ensureSession(ctx context.Context, l *link) error {
 	c.mu.Lock()
 	if c.ops.session != 0 || c.link != l {

@@ -8,8 +8,8 @@
 //	client, err := remote.Dial(ctx, "tcp://127.0.0.1:7077", nil)
 //	err = client.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")})
 //
-// They speak ZeroMQ's ZMTP. The server accepts clients of Python's partd on the same
-// port. docs/wire.md describes the protocols byte by byte.
+// Client and server speak ZMTP, ZeroMQ's protocol. The server accepts clients of Python's
+// partd on the same port. docs/wire.md describes the protocols byte by byte.
 //
 // # Exactly once
 //
@@ -17,9 +17,9 @@
 // change again until the server answers, and the server applies it once. If the store keeps the
 // numbers with its data ([partd.Applier]), this also holds across server restarts. For other
 // stores the server remembers the numbers only while it runs: after a restart, a change without
-// an answer returns an error that wraps [partd.ErrUnknownOutcome]. Pop does so with any store,
-// because the server keeps popped values for the client.
+// an answer returns an error that wraps [partd.ErrUnknownOutcome]. Pop then returns this error
+// with any store, because the server keeps popped values for the client only in memory.
 //
-// Clients also repeat requests that only read. A listing or a reader in progress ends
-// with an error that wraps [ErrLost].
+// After a broken connection, clients also repeat requests that only read. But a listing or a
+// reader that is already in progress ends with an error that wraps [ErrLost].
 package remote

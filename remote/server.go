@@ -28,7 +28,7 @@ type Server struct {
 	partTimeout time.Duration // time allowed for receiving a part of an upload, in addition to StallTimeout
 	quotas      quotas
 	handles     handleTable
-	crowded     atomic.Bool // set while there are so many connections that they take turns
+	crowded     atomic.Bool // set while so many connections are open that those of a tenant take turns
 	checking    semaphore   // limits checksum verification to one request at a time
 	logins      ratelimit.Logins
 	meters      meters

@@ -62,9 +62,10 @@ type Identity struct {
 // Authorizer authenticates users and returns their rights. Package remote/tokens
 // implements it with a file or a map.
 type Authorizer interface {
-	// Authenticate identifies the bearer of a token, or, if token is empty, of a verified
-	// certificate, which may be nil. Its error appears only in the log. Its running time
-	// must not depend on how much of the token is correct.
+	// Authenticate identifies the bearer of a token. If token is empty, it identifies the
+	// bearer of the verified certificate, which is nil if the client has none. Its error
+	// appears only in the log. Its running time must not depend on how much of the token is
+	// correct.
 	Authenticate(token string, certificate *x509.Certificate) (Identity, error)
 	// Rights returns a user's current rights in a namespace. "" is the default namespace.
 	// The server calls Rights for each request.
@@ -90,7 +91,7 @@ type access struct {
 	user           Identity
 	authenticated  bool // whether the credential was accepted, or none is needed
 	trusted        bool // whether no credential is needed although the server has users
-	namespaceFixed bool // whether the namespace is fixed
+	namespaceFixed bool // whether the connection has its final namespace
 }
 
 func (c *conn) rights() Rights { return c.rightsIn(c.namespace) }

@@ -11,7 +11,7 @@ type answer struct {
 	allowance
 	builder
 	flags    uint8
-	pageSize int // approximate maximum size
+	pageSize int // approximate maximum size of the body
 }
 
 func (c *conn) newAnswer() *answer {
@@ -51,13 +51,13 @@ func (a *answer) parts(r reply) [][]byte {
 type allowance struct {
 	account *account
 	ctx     context.Context
-	total   int64
+	total   int64 // bytes charged to the account
 	initial int64 // minimum of the first request, so that no answer holds some memory while it waits for more
 }
 
 const (
 	uncharged    = 16 << 10 // bytes that each answer may use without charging them to its account
-	maxSmallTake = 64 << 10 // largest request for memory that is admitted even if the message has more frames
+	maxSmallTake = 64 << 10 // a frame that needs at most this much memory counts as admission even if more frames follow
 )
 
 // raise raises the allowance to the given number of bytes. It can wait for memory.

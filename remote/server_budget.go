@@ -33,17 +33,17 @@ type account struct {
 	evict    func()       // closes the connection
 	received func() int64 // returns the bytes that have arrived; quotas.mu guards the field
 	sent     atomic.Int64 // bytes that the peer has received
-	working  atomic.Int32 // running changes, which cannot be interrupted
+	working  atomic.Int32 // number of running changes, which cannot be interrupted
 
 	waitPermit semaphore // held by the one answer that may wait for memory
 
 	// The fields below are guarded by quotas.mu.
 	heldBytes    int64
-	message      int64 // the part of heldBytes for messages and uploads, kept until their requests are answered
-	lastProgress int64 // value of progress when it last advanced by slowBytes, or when the account last got memory
-	idleTicks    int   // number of ticks since lastProgress was set
-	growing      bool
-	waiting      int     // number of requests for memory, and of other reasons why it waits
+	message      int64   // the part of heldBytes for messages and uploads, kept until their requests are answered
+	lastProgress int64   // value of progress when it last advanced by slowBytes, or when the account last got memory
+	idleTicks    int     // number of ticks since lastProgress was set
+	growing      bool    // holds memory for a message with more frames to come (see growth)
+	waiting      int     // number of reasons why the connection waits: requests for memory and those from addWaits
 	growth       *waiter // its waiting growth request, or nil
 	evicted      bool
 }
@@ -52,14 +52,14 @@ const (
 	evictAfter   = 200 * time.Millisecond // how long a request waits before connections are evicted for it
 	tickInterval = 100 * time.Millisecond // interval of ticks while requests wait
 	maxLookahead = 16                     // number of further requests per tenant for which a tick evicts connections
-	// A connection that holds memory must move slowBytes within twice slowAfter. Otherwise
+	// A connection that holds memory must transfer slowBytes within twice slowAfter. Otherwise
 	// it may be evicted in favor of another connection of the same tenant.
 	slowBytes    = 64 << 10
 	slowAfter    = time.Second
 	maxIdleTicks = int(2 * slowAfter / tickInterval) // counted in ticks, because a busy machine delays ticks
 )
 
-// reserve returns the bytes kept for requests to finish.
+// reserve returns the bytes that only requests with the demand finish may use.
 func (l *quotas) reserve() int64 { return l.limit[memory] / 8 }
 
 func (a *account) progress() int64 { return a.received() + a.sent.Load() }
@@ -72,7 +72,7 @@ func (l *quotas) open(s *tenant, patience time.Duration, evict func()) *account 
 	return a
 }
 
-// close removes an account. It must hold no memory.
+// close removes an account, which must hold no memory.
 func (a *account) close() {
 	a.quotas.mu.Lock()
 	defer a.quotas.mu.Unlock()
@@ -202,7 +202,7 @@ func (a *account) giveMessage(bytes int64) {
 	a.quotas.charge(a, -bytes)
 }
 
-// Take takes memory for arriving data.
+// Take takes memory for arriving data. whole means that the message needs no more memory after it.
 func (c *conn) Take(bytes int64, whole bool) error {
 	d := growth
 	if whole || bytes <= maxSmallTake {

@@ -29,8 +29,8 @@ type conn struct {
 	namespace    string       // the namespace, once it is fixed
 	space        *space       // the default space until the namespace is fixed
 
-	tenant       *tenant      // the peer
-	account      *account     // memory account
+	tenant       *tenant      // the peer, which may have other connections
+	account      *account     // counts the memory that the connection holds
 	lastUsed     atomic.Int64 // time of the last message, in nanoseconds
 	hasRequested atomic.Bool  // a request other than hello has arrived
 
@@ -47,8 +47,8 @@ type conn struct {
 	upload       upload
 	openSessions map[uint64]*session // open sessions; used by the conn's goroutine only
 	sessionCount atomic.Int64        // length of openSessions
-	entries      []partd.Entry
-	pageSize     int // maximum size of a reply, approximately
+	entries      []partd.Entry       // reused to decode changes
+	pageSize     int                 // maximum size of a reply, approximately
 }
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {

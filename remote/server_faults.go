@@ -35,7 +35,7 @@ func isPeerFault(err error) bool {
 		return true
 	}
 	if !errors.As(err, new(*partd.Error)) && (errors.Is(err, partd.ErrUnknownOutcome) || errors.As(err, new(*net.OpError))) {
-		return true // the result is no longer kept, or the connection broke
+		return true // the result of a pop is no longer kept, or the connection broke
 	}
 	if errors.As(err, new(*limitError)) {
 		return errors.Is(err, syscall.EDQUOT) // a full quota is the client's fault, a full disk the server's

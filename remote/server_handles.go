@@ -39,23 +39,24 @@ type handles struct {
 	closed bool
 }
 
+// handle is an open reader or listing.
 type handle struct {
 	owner    *handles
 	id       uint64
-	bytes    int64
+	bytes    int64 // memory that its reader uses
 	opened   time.Time
 	lastUsed time.Time     // guarded by the table's mu, like place
 	place    *list.Element // position in the table's list
 
-	mu       sync.Mutex // held while a page is read; locked before the other mutexes
-	step     uint64     // number of the last page
-	nextPage func(a *answer) (more bool, err error)
+	mu       sync.Mutex                             // held while a page is read; locked before the other mutexes
+	step     uint64                                 // number of the last page read
+	nextPage func(a *answer) (more bool, err error) // adds a page to an answer
 	close    func() error
 	ended    bool
 	timer    *time.Timer
 }
 
-// add opens a handle after its first page has been answered.
+// add opens a handle for the pages after the first, which is already in the caller's answer.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
 	n := &handle{owner: h, nextPage: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
 	h.mu.Lock()

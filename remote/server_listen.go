@@ -53,8 +53,8 @@ func listenUnix(path string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	// On Linux the file gets the socket's mode when it is bound, so another user can
-	// never connect.
+	// Set the mode before the socket is bound: on Linux the file then has this mode from the
+	// start, so another user can never connect.
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { makePrivate(fd) })
 	}}
@@ -101,7 +101,7 @@ type unixListener struct {
 }
 
 func (o *unixListener) Close() (err error) {
-	o.once.Do(func() { // while the socket is bound, no other file can have its inode number
+	o.once.Do(func() { // before closing: while the socket is bound, no other file can have its inode number
 		if current, e := os.Lstat(o.path); e == nil && o.info != nil && os.SameFile(current, o.info) {
 			err = os.Remove(o.path)
 		}
@@ -150,7 +150,7 @@ func ListenTLS(rawURL string, config *tls.Config) (net.Listener, error) {
 	return tlsListener{l, withSecureSettings(config)}, nil
 }
 
-// withSecureSettings returns a copy of config with the security and speed settings of both sides.
+// withSecureSettings returns a copy of config with the settings that clients and servers share.
 func withSecureSettings(config *tls.Config) *tls.Config {
 	config = config.Clone()
 	config.MinVersion = tls.VersionTLS13

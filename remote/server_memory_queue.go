@@ -20,6 +20,7 @@ type queue struct {
 	reap     func() // closes the least recently used reader
 }
 
+// waiter is a request that waits for memory.
 type waiter struct {
 	account  *account
 	arrival  uint64
@@ -141,9 +142,9 @@ func (l *quotas) grant() {
 	}
 }
 
-// next returns the request of a tenant to grant next, or nil. Requests to finish come first,
-// then the elder's, because other accounts may wait for it, then the oldest request. mu must be
-// held.
+// next returns the request of a tenant to grant next, or nil. Requests with the demand finish come
+// first, then the elder's, because other accounts may wait for it, then the oldest request. mu must
+// be held.
 func (l *quotas) next(s *tenant) *waiter {
 	firstOf := func(d demand) *waiter {
 		if e := s.waiting[d].Front(); e != nil {
@@ -164,8 +165,8 @@ func (l *quotas) next(s *tenant) *waiter {
 	return w
 }
 
-// isGrantedBefore reports whether w is granted before another tenant's request. Requests to finish
-// come first, then those of the tenant that holds less memory. mu must be held.
+// isGrantedBefore reports whether w is granted before another tenant's request. Requests with the
+// demand finish come first, then those of the tenant that holds less memory. mu must be held.
 func (l *quotas) isGrantedBefore(w, other *waiter) bool {
 	if a, b := w.demand == finish, other.demand == finish; a != b {
 		return a

@@ -11,8 +11,8 @@ import (
 
 // meters count the server's work.
 type meters struct {
-	goOperations [lastOperation + 1]meter // by operation; index 0 is for unknown operations
-	python       [len(pythonCommands) + 1]meter
+	goOperations [lastOperation + 1]meter       // by operation; index 0 is for unknown operations
+	python       [len(pythonCommands) + 1]meter // by command; index 0 is for unknown commands
 
 	bytesSent        atomic.Int64
 	acceptedConns    atomic.Int64 // connections accepted
@@ -111,12 +111,12 @@ func (s *Server) WriteMetrics(to io.Writer) error {
 		{"partd_connections_limit", metrics.Gauge, "Maximum number of connections.", int64(s.opts.MaxConnections)},
 		{"partd_connections_accepted_total", metrics.Counter, "Connections accepted.", m.acceptedConns.Load()},
 		{"partd_connections_refused_total", metrics.Counter, "Connections closed at once because there were too many.", m.refusedConns.Load()},
-		{"partd_connections_evicted_total", metrics.Counter, "Connections closed because others needed what they held.", m.evictedConns.Load()},
+		{"partd_connections_evicted_total", metrics.Counter, "Connections closed because others needed their memory or their slot.", m.evictedConns.Load()},
 		{"partd_connections_faulty_total", metrics.Counter, "Connections closed because the peer broke the protocol or stalled, or because they broke.", m.faultyConns.Load()},
 		{"partd_tls_failures_total", metrics.Counter, "Connections to tls:// whose TLS handshake failed: no TLS, another version, or a refused certificate.", m.failedTLS.Load()},
 		{"partd_credentials_refused_total", metrics.Counter, "Credentials refused: wrong, without any right in the namespace, or too many to check.", m.wrongCredentials.Load()},
 		{"partd_requests_denied_total", metrics.Counter, "Requests refused because the user lacks the right.", m.deniedRequests.Load()},
-		{"partd_peers", metrics.Gauge, "Peers (users or addresses) that hold something.", int64(peers)},
+		{"partd_peers", metrics.Gauge, "Peers (users or addresses) that have connections or hold other resources.", int64(peers)},
 		{"partd_memory_used_bytes", metrics.Gauge, "Memory that messages, answers and open readers use.", used[memory]},
 		{"partd_memory_limit_bytes", metrics.Gauge, "Maximum memory of messages, answers and open readers.", l.limit[memory]},
 		{"partd_memory_waits_total", metrics.Counter, "Times that a message or answer waited for memory.", l.waitCount.Load()},
@@ -129,7 +129,7 @@ func (s *Server) WriteMetrics(to io.Writer) error {
 	} {
 		w.Single(metric.name, metric.kind, metric.help, float64(metric.value))
 	}
-	w.Single("partd_memory_wait_seconds_total", metrics.Counter, "The sum of these waits.", time.Duration(l.waitNanos.Load()).Seconds())
+	w.Single("partd_memory_wait_seconds_total", metrics.Counter, "Total time that messages and answers waited for memory.", time.Duration(l.waitNanos.Load()).Seconds())
 	return w.Flush()
 }
 

@@ -12,7 +12,7 @@ type service struct {
 	// needs lists rights. The user must have at least one of them. Only hello needs none.
 	needs Rights
 	cost  cost
-	// anySession permits a session that is not open on the connection.
+	// anySession permits requests for a session that is not open on the connection.
 	anySession bool
 	// prepare decodes the request, in the order of arrival, and returns the function
 	// that answers it.
@@ -77,6 +77,7 @@ func (op operation) service() service {
 	}}
 }
 
+// withoutBody returns the prepare function of an operation whose request has no body.
 func withoutBody(f func(c *conn, a *answer) error) func(*conn, request, *decoder) (fill, error) {
 	return func(c *conn, _ request, _ *decoder) (fill, error) {
 		return func(a *answer) error { return f(c, a) }, nil
@@ -111,7 +112,7 @@ func (c *conn) closeHandle(_ request, d *decoder) (fill, error) {
 // hello tells the client the server's limits. The request chooses the page size and the session to
 // continue. A session with a wrong token counts as unknown, here and in later requests.
 func (c *conn) hello(_ request, d *decoder) (fill, error) {
-	// The fields after the versions depend on the version.
+	// Check the versions first, because they determine the layout of the other fields.
 	if lowest, highest := d.u16(), d.u16(); d.err == nil && (lowest > protocolVersion || highest < protocolVersion) {
 		return nil, fmt.Errorf("%w: the client speaks versions %d to %d of the protocol, the server %d: both sides need the same partd",
 			ErrBadRequest, lowest, highest, protocolVersion)

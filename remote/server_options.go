@@ -72,7 +72,7 @@ const (
 	maxReads    = 8  // requests answered concurrently
 	maxHandles  = 64 // open readers and listings
 	handleIdle  = 2 * time.Minute
-	frameMemory = 256     // memory per frame of a message; a frame uses at most half of it
+	frameMemory = 256     // a message may have Memory/frameMemory frames; each takes at most half of frameMemory besides its data
 	defaultPage = 4 << 20 // maximum size of a reply, approximately
 	minPage     = 64 << 10
 )

@@ -14,7 +14,7 @@ import (
 // request answers a message of the Go client's protocol. Its error ends the connection.
 func (c *conn) request(frames [][]byte) error {
 	if len(frames) != 1 {
-		return fmt.Errorf("a request of %d frames instead of one", len(frames))
+		return fmt.Errorf("a request has %d frames instead of one", len(frames))
 	}
 	r, body, err := parseRequest(frames[0])
 	if err != nil {
@@ -167,7 +167,7 @@ func (c *conn) inTurn(f fill) fill {
 func (c *conn) handleMutation(r request, body []byte) error {
 	allowance := c.newAllowance()
 	defer allowance.release()
-	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // the number is not verified yet
+	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // the claimed number of items, which is not verified yet
 		if err := c.enterLarge(); err != nil {
 			return err
 		}
@@ -202,7 +202,7 @@ func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error
 	} else {
 		applied, err = s.sessions.apply(base, c, tag, op)
 	}
-	s.changes.Add(1) // before the answer is sent
+	s.changes.Add(1) // before answering, so that a stat after the answer includes the change
 	c.server.recordChange(s, op.Change, err)
 	return applied, err
 }
@@ -224,7 +224,7 @@ func (c *conn) parseChange(change operation, body []byte, allowance *allowance) 
 		if len(op.Entries) != 1 {
 			return op, fmt.Errorf("%w: %s with %d entries instead of one", ErrBadRequest, change, len(op.Entries))
 		}
-		// Only Append promises not to keep the key.
+		// Copy the key, which points into the message: only Append promises not to keep it.
 		op.Entries[0].Key = strings.Clone(op.Entries[0].Key)
 	}
 	return op, nil

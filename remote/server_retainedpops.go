@@ -44,8 +44,8 @@ type popResult struct {
 }
 
 const (
-	keepPop = 10 * time.Minute
-	maxPops = 256 // limit for one session
+	keepPop = 10 * time.Minute // how long an unconfirmed result is kept
+	maxPops = 256              // maximum number of unconfirmed pops of one session
 )
 
 func (p *retainedPops) init(l *quotas, lost *lostPops) {
@@ -169,7 +169,8 @@ func (p *retainedPops) close() {
 	}
 }
 
-// claim records a pop before it runs. It must be called in the order of the pops.
+// claim records a pop before it runs. It must be called in the order of the pops. resent means that
+// the pop may have arrived before.
 func (p *retainedPops) claim(owner *tenant, session, number uint64, resent bool) (r *popResult, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -266,7 +267,7 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 	instance, keys, allowance := d.u64(), d.keys(), d.allowance
 	switch {
 	case d.end() != nil:
-		return nil, nil
+		return nil, nil // conn.prepare returns the error
 	case r.session == 0:
 		return nil, fmt.Errorf("%w: a pop without a session", ErrBadRequest)
 	case instance != c.server.instance:

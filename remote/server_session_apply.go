@@ -28,8 +28,8 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	x.owner = c.id
 	do := func() (bool, error) { return x.applyTo(ctx, s, c, tag, op) }
 	// A resent operation may already have been applied, and so may the first operation of
-	// a session that began on another server. Only the store knows, so ask it even if it
-	// has no space.
+	// a session that began on another server. Only the store knows, so ask it without
+	// checking the limit, which could refuse the operation.
 	if resent := !x.counted || tag.Number <= x.applied; resent {
 		applied, err = do()
 	} else {
@@ -61,6 +61,7 @@ func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.T
 	return applied, err
 }
 
+// use records that a session is in use.
 func (s *sessions) use(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,7 +80,8 @@ func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op part
 	case forgotten:
 		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
 	case tag.Number > x.last.Number && x.uncertain != nil:
-		// If this operation were applied, the unknown outcome before it would look known.
+		// Do not apply this operation: the client would conclude that the one before it,
+		// whose outcome is unknown, was applied.
 		return false, fmt.Errorf("session %d: operation %d came after %d, whose outcome is unknown: %w", tag.Session, tag.Number, x.last.Number, partd.ErrSessionGap)
 	}
 	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}

@@ -16,8 +16,8 @@ const (
 	maxConnSessions = 1024 // open sessions of one connection
 )
 
-// forgettable lists the sessions of a tenant that the server may forget, oldest first.
-// Sessions in the first lists are forgotten first.
+// forgettable lists the sessions of a tenant that the server may forget, oldest first. The
+// server forgets all sessions of one list before those of the next.
 type forgettable struct {
 	unused     list.List // never used, and not open on any connection
 	openUnused list.List // never used, but open, so they may still be used

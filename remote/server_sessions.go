@@ -38,8 +38,8 @@ type sessions struct {
 // session is the server's record of a session.
 type session struct {
 	id          uint64
-	home        *sessions
-	serverKeeps bool // whether the server keeps the session, instead of the store
+	home        *sessions // the sessions of its store
+	serverKeeps bool      // whether the server keeps the session, instead of the store
 	tenant      *tenant
 	ended       atomic.Bool // ended by its client, perhaps over a newer connection
 
@@ -64,6 +64,8 @@ type session struct {
 	uncertain error                // error of the last operation if its outcome is unknown
 }
 
+// init initializes the sessions of a space. The sessions that the server issues are numbered from
+// incarnation<<32.
 func (s *sessions) init(p *space, l *quotas, mu *sync.Mutex, incarnation uint32) error {
 	store := p.store
 	s.space, s.store, s.quotas, s.mu = p, store, l, mu
@@ -169,8 +171,8 @@ func (s *sessions) serverKeepsSessions() bool {
 	return s.isDecided && s.serverKeeps
 }
 
-// decide records whether the server or the store keeps sessions. A layer may have the
-// methods even if the store below does not.
+// decide records whether the server or the store keeps sessions. Only the first session shows
+// it: a layer has the methods of [partd.Applier] even if the store below does not.
 func (s *sessions) decide(inServer bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,9 +5,9 @@ import "github.com/go-partd/partd"
 // SpaceLimit decides whether a store may grow. It may enforce a quota or a minimum of
 // free disk space. Only appends and sets need space.
 type SpaceLimit interface {
-	// Admit admits a change that adds this number of entries and bytes. If it returns an
+	// Admit decides whether a change may add this number of entries and bytes. If it returns an
 	// error, the request is not applied, and the error is the answer; clients recognize
-	// ENOSPC and EDQUOT.
+	// ENOSPC and EDQUOT. Otherwise admitted is a value for Done.
 	Admit(entries int, bytes int64) (admitted int64, err error)
 	// Done is called with the result of Admit when the change has ended, whether it succeeded or
 	// not. It is called with 0 after a delete or a drop, which may have freed space.

@@ -43,8 +43,8 @@ type space struct {
 	statistics
 	dropped atomic.Int64 // time of the last drop, in nanoseconds
 
-	done func()
-	refs int // number of connections; guarded by the mu of spaces
+	done func() // tells Namespaces that the store is no longer in use
+	refs int    // number of connections; guarded by the mu of spaces
 }
 
 func newSpace(name string, store partd.Partd, s *Server) (*space, error) {
@@ -59,8 +59,8 @@ func newSpace(name string, store partd.Partd, s *Server) (*space, error) {
 // spaces are the namespaces in use by connections, and the namespaces with popped values
 // for a client that may reconnect.
 type spaces struct {
-	sessions sync.Mutex // for the sessions of all spaces, because peers share them
-	lost     lostPops   // from all spaces, including forgotten ones
+	sessions sync.Mutex // guards the sessions of all spaces, because a tenant's lists contain them all
+	lost     lostPops   // lost pops of all spaces, including forgotten ones
 	mu       sync.Mutex
 	named    map[string]*space
 }
@@ -154,7 +154,7 @@ func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
 			}
 		}
 		if lastName = ""; len(visible) > 0 {
-			lastName = visible[len(visible)-1].Name // does not reveal other namespaces
+			lastName = visible[len(visible)-1].Name // the last visible one, which reveals no others
 		}
 		a.buf = appendText(a.buf, lastName)
 		count := a.reserveU32()

@@ -16,7 +16,7 @@ type statistics struct {
 	counting semaphore     // held while computing the answer
 
 	stats         partd.Stats
-	changesBefore uint64 // the value of changes before the count
+	changesBefore uint64 // value of changes when computing stats began
 	countedAt     time.Time
 	duration      time.Duration
 }

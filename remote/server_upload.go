@@ -15,8 +15,8 @@ func putU64(b []byte, v uint64) { binary.LittleEndian.PutUint64(b, v) }
 type upload struct {
 	id      uint64
 	body    []byte
-	charged int64
-	err     error // error of a part
+	charged int64 // memory taken for the whole body; 0 before the first part
+	err     error // error of a part; later parts are ignored
 
 	timer    *time.Timer // ends the connection; nil while nothing is held
 	timedLen int         // length of the body when the timer was last set

@@ -62,8 +62,8 @@ func (s *space) getValue(ctx context.Context, key string, buf []byte, a *allowan
 	return value{data: values[0], buf: buf}, nil
 }
 
-// nextSize returns the next size of a full buffer. The steps are large, because each step
-// copies the buffer. A value of 1 MiB fits one of the sizes.
+// nextSize returns the size to which a full buffer should grow. The steps are large, because
+// each step copies the buffer. A value of 1 MiB fits one of the sizes.
 func nextSize(size int) int {
 	for _, step := range []int{4 << 10, 64 << 10, 256 << 10, keepBuffer} {
 		if size < step {
@@ -74,7 +74,7 @@ func nextSize(size int) int {
 }
 
 // readUpTo appends data read from r to buf, up to limit bytes, and reports whether there
-// may be more.
+// may be more. It charges the buffer's memory to a.
 func readUpTo(r io.Reader, buf []byte, limit int, a *allowance) (out []byte, more bool, err error) {
 	end := len(buf) + limit
 	for len(buf) < end {

@@ -20,9 +20,9 @@ type ref struct {
 }
 
 const (
-	headRoom   = 9 + requestLen
-	byRef      = 16 << 10      // minimum length of a piece that is not copied
-	keepBuffer = 1<<20 + 4<<10 // maximum size of a buffer that is kept for reuse
+	headRoom   = 9 + requestLen // space for the longest header of ZMTP and for a request's header
+	byRef      = 16 << 10       // minimum length of a piece that is not copied
+	keepBuffer = 1<<20 + 4<<10  // maximum size of a buffer that is kept for reuse
 )
 
 // buffers holds buffers for messages, of at most keepBuffer bytes each.

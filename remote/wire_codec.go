@@ -18,7 +18,7 @@ var errShort = errors.New("the message is incomplete")
 type decoder struct {
 	b         []byte
 	err       error
-	allowance *allowance // charged for slices; may be nil
+	allowance *allowance // charged for the memory of decoded slices; may be nil
 }
 
 func (d *decoder) take(n uint64) []byte {
@@ -69,8 +69,8 @@ func (d *decoder) end() error {
 }
 
 // count reads the number of items that follow. Each item has at least minSize bytes in the message,
-// so count detects a wrong number before memory is allocated. A decoded item needs memory bytes,
-// which can be much more than minSize.
+// so count detects a wrong number before memory is allocated. memory is the size of a decoded
+// item, which can be much more than minSize; count charges it to the allowance.
 func (d *decoder) count(minSize, memory int) int {
 	n := d.u32()
 	if uint64(n)*uint64(minSize) > uint64(len(d.b)) {
@@ -89,12 +89,13 @@ func (d *decoder) count(minSize, memory int) int {
 // Memory of decoded items, in bytes.
 const (
 	entryMemory = int(unsafe.Sizeof(partd.Entry{}))
-	keyMemory   = 64 // the string, and the minimum of its copy
+	keyMemory   = 64 // estimate for a string with a copy of a short key
 )
 
 const entryHeaderLen = 2 + 4
 
-// entries decodes into the storage of into. Keys and values refer to the message.
+// entries decodes entries into the storage of into. Their keys and values are not copied: they
+// point into the message.
 func (d *decoder) entries(into []partd.Entry) []partd.Entry {
 	n := d.count(entryHeaderLen, entryMemory)
 	b := d.b

@@ -17,13 +17,14 @@ var (
 	// request. No part of the request was applied.
 	ErrBusy = errors.New("the server is too busy for the request now: try again later")
 	// ErrLost means that a reader or a listing cannot continue, because the connection broke or
-	// the pause was too long. The caller can start reading again.
+	// the client paused too long. The caller can start reading again.
 	ErrLost = errors.New("the reader or listing is no longer open on the server: begin again")
 	// ErrBadRequest means that the server does not understand a request.
 	ErrBadRequest = errors.New("the server does not understand the request")
 )
 
-// errorsByCode holds the errors for the codes in a reply. An error can have several codes.
+// errorsByCode maps the codes in an error reply to errors. The reply has one code for each of
+// these errors that the store's error wraps.
 var errorsByCode = [...]error{
 	1:           errors.ErrUnsupported,
 	2:           partd.ErrTooLarge,

@@ -19,7 +19,8 @@ const (
 	replyLen   = 16 // length of a reply's header
 )
 
-// magic begins each message. Python's commands begin with a letter.
+// magic begins each message. Python's commands begin with a letter, so the server can tell the
+// two protocols apart.
 var magic = [4]byte{0, 'P', 'D', '1'}
 
 // operation is the type of a request.
@@ -80,7 +81,7 @@ const (
 	flagStaged = 1 // request: the body was sent before, in parts
 	flagResent = 2 // request: this pop may have arrived before
 	flagCount  = 4 // request: stat also returns the number of changes
-	flagMore   = 1 // reply: there is more
+	flagMore   = 1 // reply: this is not the last page
 	flagKnown  = 2 // reply: the change had already been applied
 
 	statusOK    = 0
@@ -117,7 +118,7 @@ func isRequest(frame []byte) bool {
 
 func parseRequest(frame []byte) (r request, body []byte, err error) {
 	if len(frame) < requestLen || !isRequest(frame) {
-		return r, nil, fmt.Errorf("a request of %d bytes, shorter than its header of %d", len(frame), requestLen)
+		return r, nil, fmt.Errorf("a request has %d bytes, less than its header of %d", len(frame), requestLen)
 	}
 	le := binary.LittleEndian
 	r = request{

@@ -28,11 +28,11 @@ func parseURL(raw string) (address, error) {
 			return address{}, fmt.Errorf("address %q: %s", RedactURL(raw), usage)
 		}
 		if hasNamespace {
-			if CheckNamespace(namespace) != nil { // the error of CheckNamespace could contain a secret
+			if CheckNamespace(namespace) != nil { // do not return its error, which quotes the text: that could be a secret
 				return address{}, fmt.Errorf("address %q: the text after the port is not %s: %s", RedactURL(raw), namespaceRule, usage)
 			}
 		}
-		if host == "*" { // as ZeroMQ writes it
+		if host == "*" { // ZeroMQ's name for all interfaces
 			host = ""
 		}
 		return address{"tcp", net.JoinHostPort(host, port), namespace, scheme == "tls"}, nil

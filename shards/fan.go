@@ -97,7 +97,7 @@ func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInsta
 
 // joinErrors joins the errors of shards, and adds the shards' names. If one shard lacks an ability
 // and another shard fails, the result does not wrap ErrUnsupported, because callers may ignore
-// ErrUnsupported.
+// ErrUnsupported. If n is change and some shards succeeded, the result wraps ErrUnknownOutcome.
 func joinErrors(shards []*shard, errs []error, n need) error {
 	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
 		return nil

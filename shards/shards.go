@@ -59,7 +59,7 @@ type shard struct {
 	open     func(ctx context.Context) (partd.Partd, error)
 
 	list         string                       // the shard list that the store must contain
-	current      atomic.Pointer[seenIdentity] // the store's identity; nil until recognized
+	current      atomic.Pointer[seenIdentity] // the store's identity; nil until the store is known to be the right one
 	lastIdentity atomic.Pointer[seenIdentity] // the identity last read from the store, even if not recognized
 	lastErr      atomic.Pointer[error]        // the last error from opening the store or reading its list
 }

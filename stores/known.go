@@ -189,7 +189,7 @@ func compressors() []layer {
 		}
 		l.wrap = func(inner partd.Partd, o options) (partd.Partd, error) {
 			opts := &compress.Options{Level: o.count("level"), Limit: o.size("limit"), TypeSize: o.count("typesize")}
-			// The values have been checked. An option that the layer does not have is not set.
+			// Parsing cannot fail: the values have been checked, or are the defaults given here.
 			opts.Shuffle, _ = blosc.ParseShuffle(o.text("shuffle", "byte"))
 			opts.Inner, _ = blosc.ParseCompressor(o.text("codec", "lz4"))
 			return compress.New(inner, format, opts)

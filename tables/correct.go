@@ -108,7 +108,7 @@ func (n *newRows) canReuse(w *rewrite) bool {
 }
 
 // write writes the rows of src, which replace the rows that deletes selects. It calls check with each batch,
-// converted to the stored types.
+// converted to the types in which files store the columns.
 func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, deletes *deletePredicate, check func(context.Context, arrow.RecordBatch) error) error {
 	if n.canReuse(w) {
 		w.result.Written = n.written

@@ -67,7 +67,7 @@ func changesOf(needed []definition.Change) (changes []ColumnChange) {
 // evolvedColumns describes a table's columns after changes have been applied.
 type evolvedColumns struct {
 	shape      *schema.Shape
-	oldIndexes []int // for each new column, the index of the old one, or -1
+	oldIndexes []int // for each column, its index before the changes, or -1 if it is new
 	rewrites   bool  // true if Iceberg cannot express the change, so the files must be rewritten
 }
 

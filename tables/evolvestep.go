@@ -162,7 +162,8 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 		}
 	}
 	c.Add(commit.Folds, step.IO, step.apply)
-	c.cur = c.Staged(meta, t.s.cat.NewIO()) // later steps of this Update see the new columns, and rules that compare all rows read the new files
+	// Later steps of this Update see the new columns, and rules that compare all rows read the new files.
+	c.cur = c.Staged(meta, t.s.cat.NewIO())
 	return nil
 }
 
@@ -187,9 +188,9 @@ func schemaVersion(t *table.Table) (int, error) {
 }
 
 // Migrate converts a table to a numbered version of its schema, in one commit. f converts each batch of rows, in
-// logical types, to a batch of new rows. The first batch is empty; f's result for it defines the new columns.
-// Migrate streams the rows. After a concurrent commit, it may call f again with the same rows. f must not use the
-// table, because that would deadlock. Migrate releases f's results; f can return its argument.
+// the types of Table.Schema, to a batch of new rows. The first batch is empty; f's result for it defines the new
+// columns. Migrate streams the rows. After a concurrent commit, it may call f again with the same rows. f must not
+// use the table, because that would deadlock. Migrate releases f's results; f can return its argument.
 //
 // Migrate reports whether it migrated the table. It does nothing if the table already has this version or a later
 // one. Rows in the tail of another Store are not migrated; their columns are matched to the new ones by name. The

@@ -29,7 +29,7 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 		defer e.Commits.Unlock()
 		t, err := e.Commit(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 			if cur == nil {
-				return nil, commit.ErrNothing // deleted concurrently
+				return nil, commit.ErrNothing // the table was deleted concurrently
 			}
 			tx := cur.NewTransaction()
 			err := tx.ExpireSnapshots(table.WithOlderThan(o.OlderThan), table.WithRetainLast(max(1, o.Keep)), table.WithPostCommit(false))

@@ -20,8 +20,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// ErrRequirement is wrapped by the error from a commit whose requirement is not met because the table has changed.
-// The caller can prepare the change again for the new table state.
+// ErrRequirement is wrapped by the error from CommitIceberg if a requirement of a change is not met, because the table
+// has changed. The caller can prepare the change again for the new table state.
 var ErrRequirement = errors.New("the table has changed since the change was prepared")
 
 // FoldOnLoadProperty is a table property; if it is "false", Bucket.Iceberg does not fold the table.
@@ -34,7 +34,7 @@ type IcebergOptions struct {
 	// Every is the minimum interval between folds: if the newest version is younger, Bucket.Iceberg does not fold.
 	Every time.Duration
 
-	// Admit, if not nil, is called before a fold and can delay or reject it.
+	// Admit, if not nil, is called before a fold and can delay or reject it. Bucket.Iceberg calls release when it returns.
 	Admit func(context.Context) (release func(), err error)
 }
 

@@ -90,8 +90,8 @@ func removeString(list []string, removed string) []string {
 	return slices.DeleteFunc(list, func(s string) bool { return s == removed })
 }
 
-// checkUUIDUnused returns an error if another table has the new table's UUID. That the location is unused is checked
-// later, by the commit.
+// checkUUIDUnused returns an error if another table has the new table's UUID. The commit later checks that the table's
+// location is unused.
 func (p *icebergStep) checkUUIDUnused(ctx context.Context, newMeta table.Metadata) error {
 	_, err := p.s.cat.ByUUID(ctx, newMeta.TableUUID().String())
 	if errors.Is(err, icecat.ErrNotFound) {
@@ -204,7 +204,7 @@ func asClientError(err error) error {
 	return err
 }
 
-// needsWholeTable reports whether a rule compares all rows of the table, so that all rows must be in files.
+// needsWholeTable reports whether a rule compares all rows of the table, so that no rows may remain in the tail.
 func (p *icebergStep) needsWholeTable(ctx context.Context, meta table.Metadata) bool {
 	d, err := definition.FromMetadata(meta)
 	if err != nil {

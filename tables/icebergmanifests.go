@@ -211,7 +211,7 @@ func partitionTypes(meta table.Metadata, spec *iceberg.PartitionSpec) map[int]ic
 
 // isOfType reports whether a manifest value is valid for a type. An int is also valid for a long, and a float for a
 // double, because the column may have been widened. Dates, times and timestamps are plain numbers if the manifest
-// does not mark them.
+// does not contain their logical types.
 func isOfType(v any, t iceberg.Type) bool {
 	var validTypes []iceberg.Type
 	switch v.(type) {

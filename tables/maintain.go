@@ -111,7 +111,7 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 	}
 	unpin() // pinned only to check that the store is open
 	tables, err := s.selectTables(ctx, op, o)
-	if err == nil && s.opts.ReadOnly && op != "fold" { // a read-only store has nothing to fold
+	if err == nil && s.opts.ReadOnly && op != "fold" { // in a read-only store, a fold does nothing
 		err = ErrReadOnly
 	}
 	if err != nil {
@@ -155,7 +155,8 @@ func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f fu
 	return sum, err
 }
 
-// selectTables returns the tables that o selects. For a fold, it returns only tables with rows in memory.
+// selectTables returns the tables that o selects. For a fold of whole buckets, it returns only the tables in memory,
+// which include every table with rows in the tail.
 func (s *Store) selectTables(ctx context.Context, op string, o *MaintainOptions) (names []tableName, err error) {
 	if o.Tables != nil {
 		if len(o.Buckets) != 1 {

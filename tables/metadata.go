@@ -47,7 +47,8 @@ func (m Metadata) normalize() (normalized Metadata, err error) {
 	if len(b) > maxMetadata {
 		return nil, errors.New("the metadata is larger than 1 MiB")
 	}
-	// Package json accepts at most 10,000 levels. Wrapped in all but maxDepth of these, deeper metadata is invalid.
+	// Package json accepts at most 10,000 levels. With all but maxDepth of these around the metadata, it rejects deeper
+	// metadata.
 	if wrapping := 10_000 - maxDepth; !json.Valid([]byte(strings.Repeat("[", wrapping) + string(b) + strings.Repeat("]", wrapping))) {
 		return nil, fmt.Errorf("the metadata is nested more than %d levels deep", maxDepth)
 	}

@@ -82,7 +82,7 @@ func (s *Store) withCounts(r array.RecordReader) (array.RecordReader, *countingR
 	return c, c
 }
 
-// observe returns a reader that calls end with its counts when it is released.
+// observe returns a reader that counts r's rows and bytes, and calls end with the counts when it is released.
 func (s *Store) observe(r array.RecordReader, end func(Outcome)) array.RecordReader {
 	if s.opts.Observer == nil {
 		return r

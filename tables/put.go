@@ -128,7 +128,8 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	return opts, err
 }
 
-// checkMissing records which table columns an append lacks, or rejects the append.
+// checkMissing rejects an append that lacks columns of the table if o.AllColumns is set. Otherwise, it sets
+// o.MissingColumns to these columns.
 func (o *PutOptions) checkMissing(c *schema.Caster) error {
 	missing := c.Missing()
 	if o.AllColumns && len(missing) > 0 {
@@ -226,7 +227,8 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	return step, err
 }
 
-// reshape returns the metadata of the replaced table, with new columns if they differ.
+// reshape returns the table's metadata after the replacement. If the put's columns differ from the table's, it first
+// sets p.shape.
 func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata, error) {
 	meta := t.Metadata()
 	sh, err := schema.NewShape(columns, meta.LastColumnID())
@@ -243,7 +245,7 @@ func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata
 	return p.replacement(meta)
 }
 
-// replacement returns the metadata of the replaced table, with the put's columns and settings.
+// replacement returns the table's metadata after the replacement, with the put's columns and settings.
 func (p *putStep) replacement(meta table.Metadata) (_ table.Metadata, err error) {
 	if p.shape != nil {
 		if meta, err = definition.Reshape(meta, p.shape); err != nil {

@@ -15,7 +15,7 @@ import (
 // Engine runs SQL queries over the tables of a Store. Package duck implements it.
 type Engine interface {
 	// Query runs one SELECT statement and streams its result. It sees all rows acknowledged before the call,
-	// including those in the tail. The caller must release the reader, at any time.
+	// including those in the tail. The caller must release the reader, but need not read it to the end.
 	Query(ctx context.Context, s *Store, sql string, o *QueryOptions) (array.RecordReader, error)
 
 	// Describe returns the parameters and columns of a statement without reading rows.

@@ -22,7 +22,7 @@ type deletePredicate struct {
 	// mayMatch reports whether a file with the given bounds can contain selected rows, and whether it can contain rows
 	// that are not selected.
 	mayMatch func(bounds func(column string) filter.Bounds) (canMatch, canRemain bool)
-	columns  []string // columns that matches reads
+	columns  []string // columns that the function matches reads
 	// matches reports for each row whether it is selected. The batch must contain columns, in the stored types.
 	matches func(arrow.RecordBatch) ([]bool, error)
 }

@@ -64,7 +64,7 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 }
 
 // newMetadata returns metadata for a new table like source, but without rows and with a new UUID, so that rows in a tail
-// for the old table do not appear in the new one.
+// for the old table do not appear in the new one. Its last sequence number is at least minSequence.
 func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (table.Metadata, error) {
 	b, err := json.Marshal(source)
 	if err != nil {
@@ -101,7 +101,7 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 	columns, order := *source.CurrentSchema(), source.SortOrder()
 	updates := []table.Update{
 		table.NewAddSchemaUpdate(&columns), table.NewSetCurrentSchemaUpdate(-1),
-		table.NewAddSortOrderUpdate(&order), table.NewSetDefaultSortOrderUpdate(-1), // files refer to their sort order by its number
+		table.NewAddSortOrderUpdate(&order), table.NewSetDefaultSortOrderUpdate(-1), // data files of source refer to its sort order
 	}
 	if source.Version() > meta.Version() {
 		updates = append([]table.Update{table.NewUpgradeFormatVersionUpdate(source.Version())}, updates...)
@@ -135,8 +135,8 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 	return table.UpdateTableMetadata(meta, updates, "")
 }
 
-// withRows adds a version that consists of the files of source's newest version. It writes a new manifest list, because
-// other programs delete a version's list when they expire the version.
+// withRows adds a version that consists of the files of source's newest version. The versions do not share a manifest
+// list, because other programs delete a version's list when they expire the version.
 func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.Metadata, err error) {
 	source, id, added := r.source.CurrentSnapshot(), rand.Int64(), int64(0)
 	summary := &table.Summary{Operation: table.OpDelete, Properties: iceberg.Properties{"total-records": "0", "total-data-files": "0", "total-files-size": "0"}}

@@ -20,7 +20,7 @@ type RewriteResult struct {
 	Written int64   `json:"written"` // rows added
 	Files   int     `json:"files"`   // number of data files that contained deleted rows
 
-	TimeColumn string `json:"time_column,omitempty"` // column that contains the range of ReplaceRange
+	TimeColumn string `json:"time_column,omitempty"` // the column to which ReplaceRange applied its range
 }
 
 // maxRewrites limits how often a rewrite is tried when other processes change the rows concurrently.

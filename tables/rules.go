@@ -84,7 +84,7 @@ func (b *Bucket) EditRules(ctx context.Context, name string, e RuleEdit) (err er
 	return b.store().cat.EditProperty(ctx, namespaceOf(b.Name()), rulesProperty, func(oldText string) (string, error) { return editRules(oldText, &e, Settings{}, nil) })
 }
 
-// editRules applies an edit to rules in stored form.
+// editRules applies an edit to the text of a rulesProperty, and returns the new text.
 func editRules(oldText string, e *RuleEdit, s Settings, columns *arrow.Schema) (string, error) {
 	ruleList, err := rules.Parse(oldText)
 	if err != nil {
@@ -134,7 +134,8 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 }
 
 // ruleCheck returns a check of new rows by the rules of the table and its bucket, or nil if there are no rules. If old
-// is not nil, the new rows join its rows, except those that deleted selects, and rules can compare with them.
+// is not nil, it is the table that gets the new rows: rules can compare them with old's rows, except those that
+// deleted selects.
 func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, put *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
 	ruleList, err := e.Rules(ctx, d)
 	if err != nil {

@@ -194,7 +194,7 @@ func (r *reader) plan(columns []string) (err error) {
 			return err
 		}
 	}
-	maxRows := int64(-1) // how many rows must be read at most; -1 if unknown because of a filter
+	maxRows := int64(-1) // maximum number of rows to read; -1 if unknown because of a filter
 	if where == nil {
 		maxRows = r.limit
 	}

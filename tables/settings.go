@@ -106,7 +106,8 @@ func withSettings(meta table.Metadata, edit func(*Settings)) (table.Metadata, er
 	return definition.WithSettings(meta, &s)
 }
 
-// editSettingsStep returns a step that edits the settings. If they change the table's order, the step rewrites all files.
+// editSettingsStep returns a step that edits the settings. If this changes the order of the rows or the rule for
+// duplicates, the step rewrites all files.
 func editSettingsStep(edit func(*Settings)) commit.Step {
 	return func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if cur == nil {

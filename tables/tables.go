@@ -81,9 +81,9 @@ type Options struct {
 	// the tail.
 	TailDir string
 
-	// Tail acknowledges small appends. It must be able to list and delete keys. It must contain nothing else, and must
-	// not be used by anything else while the Store is open. Nil means a log store in a directory. The Store does not
-	// close Tail.
+	// Tail is the store for small appends until they are folded. It must be able to list and delete keys. It must contain
+	// nothing else, and must not be used by anything else while the Store is open. Nil means a log store in a directory.
+	// The Store does not close Tail.
 	Tail partd.Partd
 
 	// NoTail makes every put a separate commit, which all processes see immediately. With ReadOnly, it hides rows that

@@ -67,7 +67,7 @@ func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, 
 			}
 		}
 		if hasRule := w.def.Settings.OnDuplicate != "" && w.def.Settings.OnDuplicate != KeepAll; hasRule && !sameNames(keys, w.def.Settings.Order()) {
-			return schema.Errorf(keys[0], "the keys are %q, but the table's rule for duplicates, %s, uses %q: use the latter keys", keys, w.def.Settings.OnDuplicate, w.def.Settings.Order())
+			return schema.Errorf(keys[0], "the keys are %q, but the table's rule for duplicates, %s, uses %q: use those keys", keys, w.def.Settings.OnDuplicate, w.def.Settings.Order())
 		}
 		w.Allowed = commit.NoChanges // a concurrent upsert could put the same keys
 		if !added.canReuse(w) {
@@ -176,7 +176,8 @@ func appendKey(dst []byte, columns []arrow.Array, row int) []byte {
 	return dst
 }
 
-// mayMatch returns a deletePredicate.mayMatch that compares a file's bounds with those of files, which contain the new rows.
+// mayMatch returns a deletePredicate.mayMatch that compares a file's bounds with those of files, which contain the new
+// rows.
 func (k *keySet) mayMatch(icebergSchema *iceberg.Schema, stored *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (canMatch, canRemain bool) {
 	return func(bounds func(string) filter.Bounds) (canMatch, canRemain bool) {
 		for _, f := range files {

@@ -132,8 +132,8 @@ func (s *Store) intact(ctx context.Context, namespace, name, location string) (b
 	return v.Result.Damaged == 0, err
 }
 
-// verifyState checks a table's files. If they are intact, it also detects damaged metadata and tail rows. If it
-// repaired files, it reads the tail's rows again.
+// verifyState checks the files of a table in one state. If this is the current state and its metadata is intact,
+// verifyState also refreshes the table, which detects other damage, and reads the tail's rows again after a repair.
 func (s *Store) verifyState(ctx context.Context, v *content.Verifier, namespace string, state icecat.State) error {
 	t := content.Table{Bucket: bucketOf(namespace), Name: state.Name}
 	current, err := v.VerifyState(ctx, t, state)
@@ -160,7 +160,7 @@ type File struct {
 // the error wraps fs.ErrNotExist.
 type Copies func(ctx context.Context, f File) (io.ReadCloser, error)
 
-// Copies returns files of the store by their content, from any location in the store.
+// Copies returns a function that finds files by their content, at any location in this store.
 func (s *Store) Copies() Copies {
 	s = s.orUnopened()
 	return func(ctx context.Context, f File) (io.ReadCloser, error) {

@@ -25,9 +25,9 @@ var peerPython string
 // row is one comparison. Each run appends batches of 1,000 entries of 100 bytes.
 type row struct {
 	name   string
-	ours   string // the name of our run, an argument of runOne
-	peer   string // the peer's run: "go NAME" runs in this program, "python NAME" in peer.py
-	target string
+	ours   string // the name of our run, for runOne
+	peer   string // the run to compare with: "go NAME" is run by runOne, "python NAME" by peer.py
+	target string // what our run should reach, as text
 }
 
 func rows() []row {

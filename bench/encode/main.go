@@ -1,5 +1,5 @@
 // Command encode compares package encode with Python's partd.Python and partd.Pickle, on lists
-// of Python's plain values. Each is appended to a Dict and read back.
+// of Python's plain values. The lists are appended to a Dict and read back.
 //
 //	go run ./bench/encode
 //

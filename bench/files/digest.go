@@ -8,9 +8,9 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// digest identifies the content of an output: pairs of a key and a value. A value is a
-// row, a field or a result. The digest holds sums over all pairs, so the order of keys
-// does not matter.
+// digest identifies the content of an output, which consists of pairs of a key and a value. A
+// value is a row, a field or a result. The digest holds sums over all pairs, so the order of
+// keys does not matter.
 type digest struct {
 	Keys, Pairs uint64
 	Rows        uint64 // sum of the pairs' hashes, which does not depend on order
@@ -70,9 +70,9 @@ func (g *grouping) result() digest {
 
 // expectedOutputs holds the digests of correct outputs.
 type expectedOutputs struct {
-	rows   digest // of pairs of a key and a row, which shuffle, split and sort write
-	sums   digest // of pairs of a key and the text of its count and sum
-	values digest // of pairs of a key and a value
+	rows   digest // for shuffle, split and sort: pairs of a key and a row
+	sums   digest // for sum: pairs of a key and the text of its count and sum
+	values digest // for values: pairs of a key and a value
 }
 
 // expectedBuilder computes expectedOutputs from rows, which must be added in input order.

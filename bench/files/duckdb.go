@@ -113,7 +113,8 @@ func duckdbLists(f *flags, src *input, outDir string) *exec.Cmd {
 		filepath.Join(outDir, "result.csv"), ", HEADER "+strconv.FormatBool(!src.text)))
 }
 
-// duckdbValues is DuckDB's fastest method: it sorts, so that the rows of a key are adjacent.
+// duckdbValues does the job values with DuckDB's fastest method: it sorts, so that the rows of a key
+// are adjacent.
 func duckdbValues(f *flags, src *input, outDir string) *exec.Cmd {
 	key, value := src.columnNames()
 	return f.duckdbCommand(outDir, copyTo("SELECT "+key+", "+value+" FROM "+duckdbRowsAsText(src)+" ORDER BY "+key,

@@ -18,7 +18,7 @@ import (
 type input struct {
 	name   string // for reports
 	path   string
-	text   bool // fields separated by runs of blanks, without a header; otherwise CSV
+	text   bool // the file has no header, and fields are separated by runs of blanks; otherwise it is CSV
 	header string
 	keys   int64 // the number of keys of a generated input
 	dist   string

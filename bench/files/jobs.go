@@ -14,7 +14,7 @@ type job struct {
 	title      string
 	contenders []contender
 	goal       goal
-	// question is the db-benchmark's question that the job answers, or nil.
+	// question is the question of the db-benchmark that the job answers, or nil for another job.
 	question *question
 }
 

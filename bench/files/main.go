@@ -59,7 +59,7 @@ type flags struct {
 	dir, partd, python, polars, duckdb, datafusion string
 }
 
-// defaults returns the defaults of the flags that are not declared with one.
+// defaults returns the defaults of the flags whose declarations in main contain no default.
 func defaults() flags {
 	cache, _ := os.UserCacheDir() // if this fails, flags must name the Pythons
 	python := func(peer string) string {

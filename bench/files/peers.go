@@ -94,7 +94,7 @@ func gawkSum(_ *flags, src *input, outDir string) *exec.Cmd {
 	}
 	program := ""
 	if !src.text {
-		program = `BEGIN { print "key,count,sum" } ` // the header of the other contenders
+		program = `BEGIN { print "key,count,sum" } ` // a header, like in the outputs of the other contenders
 	}
 	program += fmt.Sprintf(`%s{ count[%s]++%s } END { for (k in count) print k, count[k]%s }`, skip, key, add, show)
 	return script(`gawk -b `+separator+` -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, src.path, outDir, program)

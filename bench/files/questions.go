@@ -21,7 +21,7 @@ type question struct {
 	// for each key. Both are empty for questions that need more than one line of awk.
 	awk, print string
 
-	right, joinColumn, joinKind string
+	right, joinColumn, joinKind string // the table to join with x, or "" for a grouping; the column; "inner" or "left"
 }
 
 var groupings = []question{

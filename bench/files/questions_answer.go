@@ -20,8 +20,8 @@ type answer struct {
 	inexact           []inexact
 }
 
-// inexact holds the numbers of a row that are compared to a billionth, and the hash of the
-// row's other fields.
+// inexact holds the numbers of a row that may differ by a billionth, and the hash of the row's
+// other fields.
 type inexact struct {
 	row uint64
 	x   [3]float64
@@ -98,7 +98,7 @@ func eachRow(path string, handle func(cells [][]byte) error) error {
 	})
 }
 
-// read reads an output.
+// read reads a contender's output.
 func (q *question) read(src *input, outDir string) (*answer, error) {
 	a, xColumns := &answer{}, len(src.tables[0].columns)
 	columns := len(q.keys) + len(q.aggregates)
@@ -160,8 +160,8 @@ func (q *question) check(src *input, outDir string) (err error) {
 	return nil
 }
 
-// almostEqual reports whether two numbers agree to a billionth. The absolute tolerance is
-// for an r² near 0, because its sums lose digits.
+// almostEqual reports whether two numbers differ by at most a billionth. A small absolute
+// difference is also allowed, because the sums for an r² near 0 lose digits.
 func almostEqual(x, want float64) bool {
 	return math.IsNaN(x) && math.IsNaN(want) || math.Abs(x-want) <= 1e-9*math.Abs(want)+1e-12
 }

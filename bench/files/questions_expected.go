@@ -15,12 +15,12 @@ func (q *question) computeAnswer(src *input) (a *answer, err error) {
 	if q.right == "" {
 		return a, q.groupedAnswer(src.tables[0], a)
 	}
-	// Keys of the other table are unique.
-	otherCounts := make(map[uint64]uint64, src.tables[1].rows)
+	// A map from keys to rows suffices, because keys of the other table are unique.
+	otherRows := make(map[uint64]uint64, src.tables[1].rows)
 	joinColumn := slices.Index(src.tables[1].columns, q.joinColumn)
 	if err := eachRow(src.tables[1].path, func(cells [][]byte) error {
 		key := xxh3.Hash(cells[joinColumn])
-		otherCounts[key] = hashCells(slices.Delete(cells, joinColumn, joinColumn+1))
+		otherRows[key] = hashCells(slices.Delete(cells, joinColumn, joinColumn+1))
 		return nil
 	}); err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func (q *question) computeAnswer(src *input) (a *answer, err error) {
 	return a, eachRow(src.tables[0].path, func(cells [][]byte) error {
 		key := cells[joinColumn]
 		x := hashCells(slices.Insert(slices.Delete(cells, joinColumn, joinColumn+1), 0, key))
-		if other, ok := otherCounts[xxh3.Hash(key)]; ok && len(key) > 0 {
+		if other, ok := otherRows[xxh3.Hash(key)]; ok && len(key) > 0 {
 			a.addJoined(x, other)
 		} else if q.joinKind == "left" {
 			a.addJoined(x, emptyRow)
@@ -48,7 +48,7 @@ type measuredRow struct {
 
 const missingValue = math.MinInt32
 
-var scales = [3]float64{1, 1, 1e4}
+var scales = [3]float64{1, 1, 1e4} // factors that make v1, v2 and v3 integers
 
 func (q *question) groupedAnswer(t *table, a *answer) error {
 	rows := make([]measuredRow, 0, t.rows)

@@ -19,8 +19,8 @@ type table struct {
 	name           string
 	columns, types []string
 	rows           uint64
-	order          string // the columns to sort it by
-	// row appends the row i. It is called for consecutive rows.
+	order          string // options of sort that select the columns to sort it by
+	// row appends row i to line. It is called for all rows in order.
 	row func(line []byte, i uint64) []byte
 
 	path string

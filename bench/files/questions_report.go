@@ -108,7 +108,7 @@ func ratiosOf(results []questionResult) (r ratios) {
 	return r
 }
 
-// cell formats a field of the table.
+// cell formats a contender's result as a cell of the table.
 func (s summary) cell(src *input) string {
 	switch {
 	case strings.HasPrefix(s.Output, "right"):

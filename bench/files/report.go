@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/figures"
 )
 
-// goal is partd's target at a job, as a speed or as a ratio to a peer.
+// goal is what partd should reach in a job, as a speed or as a ratio to a peer.
 type goal struct {
 	speed float64 // MB/s, or 0
 	ratio float64 // to the peer's speed
@@ -27,7 +27,7 @@ type summary struct {
 	How     string  `json:"how"`
 	Runs    int     `json:"runs"`
 	Speed   float64 `json:"mb_per_second"`
-	Ratio   float64 `json:"partd_speed_ratio"`
+	Ratio   float64 `json:"partd_speed_ratio"` // the contender's time divided by partd's time in the same round
 	CPU     float64 `json:"cpu_seconds_per_gb"`
 	VmHWM   int64   `json:"vmhwm_bytes"` // the highest
 	Slowest float64 `json:"slowest_mb_per_second"`

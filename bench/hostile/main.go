@@ -32,8 +32,8 @@ import (
 const serverEnv = "PARTD_BENCH_SERVER"
 
 const (
-	maxAboveIdle = 64 << 20
-	maxMessage   = 1 << 20
+	maxAboveIdle = 64 << 20 // maximum of the server's memory minus its memory when idle
+	maxMessage   = 1 << 20  // the server's --max-message
 )
 
 func main() {
@@ -43,7 +43,7 @@ func main() {
 	n := flag.Int64("conversations", 1_000_000, "number of conversations")
 	concurrency := flag.Int("at-once", 16, "number of concurrent conversations")
 	seed := flag.Uint64("seed", 0, "seed of the random conversations; 0 means a random seed")
-	maxWait := flag.Duration("within", time.Second, "maximum time that the honest peer may wait")
+	maxWait := flag.Duration("within", time.Second, "maximum time that the honest client may wait for an answer")
 	mode := flag.String("mode", "", "overload the server with valid requests instead: frames, keys, deletes, readers, turns, or all")
 	modeDuration := flag.Duration("for", 20*time.Second, "duration of each mode")
 	flag.Parse()
@@ -87,7 +87,7 @@ func run(ctx context.Context, n int64, concurrency int, seed uint64, maxWait tim
 	memoryErr = errors.Join(memoryErr, e)
 	fmt.Printf("seed %d: %d conversations in %v, %.0f a second\n", seed, report.Conversations,
 		report.Duration.Round(time.Second), float64(report.Conversations)/report.Duration.Seconds())
-	fmt.Printf("honest peer: %d requests answered, the slowest three took %v (the machine's longest stall was %v); %d values removed by others\n",
+	fmt.Printf("honest client: %d requests answered, the slowest three took %v (the machine's longest stall was %v); %d values removed by others\n",
 		report.HonestRequests, report.Slowest.Round(time.Millisecond), report.LongestStall.Round(time.Millisecond), report.MissingValues)
 	if memoryErr != nil {
 		fmt.Println("memory unknown:", memoryErr)

@@ -97,7 +97,7 @@ func (w *overload) run(ctx context.Context, name string, d time.Duration) (err e
 	if err := fill(ctx, address, name == "readers"); err != nil {
 		return err
 	}
-	idle, _, _ := serverproc.Memory(p.Pid()) // later calls return the same error
+	idle, _, _ := serverproc.Memory(p.Pid()) // if this fails, the later call fails too, and its error is checked
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var attackers, honest sync.WaitGroup
@@ -130,7 +130,7 @@ func (w *overload) run(ctx context.Context, name string, d time.Duration) (err e
 		name, len(sameAddress), p99(sameAddress), len(otherAddress), p99(otherAddress), peak>>20, releaseDelay, current>>20, disk>>20)
 	var errs []error
 	if p99(otherAddress) > maxWaitOtherAddress || p99(sameAddress) > maxWaitSameAddress {
-		errs = append(errs, fmt.Errorf("honest peers waited longer than %v from another address, or longer than %v from the same address", maxWaitOtherAddress, maxWaitSameAddress))
+		errs = append(errs, fmt.Errorf("honest clients waited longer than %v from another address, or longer than %v from the same address", maxWaitOtherAddress, maxWaitSameAddress))
 	}
 	if memoryErr == nil && (peak > processMemory || current > idle+maxAboveIdle) {
 		errs = append(errs, fmt.Errorf("the server's memory peaked at %d MiB and stayed at %d MiB; it was %d MiB when idle", peak>>20, current>>20, idle>>20))
@@ -154,8 +154,8 @@ func fill(ctx context.Context, address string, large bool) error {
 	return errors.Join(err, p.Close())
 }
 
-// measureGets returns the duration of each get of a byte. A get that fails counts as at least
-// answerTimeout.
+// measureGets gets a byte repeatedly until ctx ends, and returns the duration of each get. A failed
+// get counts as at least answerTimeout.
 func measureGets(ctx context.Context, address, localAddress string) (waits []time.Duration) {
 	var p *hostile.Peer
 	for i := 0; ctx.Err() == nil; i++ {

@@ -22,7 +22,7 @@ import (
 // setting is a compression format with options.
 type setting struct {
 	format compress.Format
-	name   string // the name of the options
+	name   string // describes the options in the table
 	opts   compress.Options
 }
 
@@ -110,8 +110,8 @@ func tableRow(w *tabwriter.Writer, s sample, set setting, rounds int) error {
 // codecFigures holds the results of one setting on one sample with one piece length.
 type codecFigures struct{ ratio, compress, decompress float64 }
 
-// measureCodec stores a sample, several times if it is small, and reads it back. The times
-// include memory copies.
+// measureCodec stores a sample in values of the given length, and reads it back. It repeats this if
+// the sample is small. The times include memory copies.
 func measureCodec(data []byte, set setting, piece int) (codecFigures, error) {
 	ctx := context.Background()
 	dict := partd.NewDict()

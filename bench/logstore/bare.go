@@ -11,7 +11,7 @@ import (
 )
 
 // bareFiles reads hash files with minimal work for grouping: it verifies no checksums, and
-// treats keys with the same hash as equal. It is the lower bound for reading.
+// treats keys with the same hash as equal. Its time is the lower bound for reading.
 type bareFiles struct{ *hashFiles }
 
 type bareRef struct {

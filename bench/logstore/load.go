@@ -18,8 +18,8 @@ type load struct {
 	value   int // bytes of a value
 	batch   int // entries per append
 	dist    string
-	pattern []byte
-	lnKeys  float64
+	pattern []byte  // pseudorandom bytes, from which values are cut
+	lnKeys  float64 // natural logarithm of keys + 1
 }
 
 const (
@@ -65,7 +65,7 @@ func (l *load) keyOf(i uint64) uint64 {
 	return uint64(float64(u>>11) / (1 << 53) * float64(l.keys))
 }
 
-// putKey writes the key with an index, of keyLen bytes.
+// putKey writes key number index, which has keyLen bytes, to b.
 func putKey(b []byte, index uint64) {
 	const digits = "0123456789abcdefghijklmnopqrstuv"
 	x := index * 0x9E3779B97F4A7C15 // the factor is odd, so products differ
@@ -94,7 +94,7 @@ func (l *load) newFiller() *filler {
 	return &filler{l: l, keys: make([]byte, l.batch*keyLen), values: make([]byte, l.batch*l.value), entries: make([]partd.Entry, l.batch)}
 }
 
-// fill returns the batch that begins with entry number first. It is valid until the next call.
+// fill returns the batch that begins with entry number firstEntry. It is valid until the next call.
 func (f *filler) fill(firstEntry uint64) []partd.Entry {
 	l := f.l
 	n := int(min(uint64(l.batch), l.entries-firstEntry))
@@ -121,8 +121,8 @@ type checker struct {
 	count    uint64
 	keys     uint64
 	key      string
-	previous uint64 // number, plus one, of the previous entry of the same key
-	carry    []byte
+	previous uint64 // number of the key's previous entry, plus one; 0 if there is none
+	carry    []byte // the beginning of a value whose end has not been read yet
 	want     [keyLen]byte
 }
 

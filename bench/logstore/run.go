@@ -23,11 +23,11 @@ type result struct {
 	WriteSec     float64 // time from the first append to the end of the flush, including the generation of entries
 	ScanSec      float64
 	JobSec       float64 // time of everything, including checks
-	P99Micros    float64 // latency of an append
-	MaxMillis    float64 // latency of an append
+	P99Micros    float64 // 99th percentile of the latency of appends
+	MaxMillis    float64 // maximum latency of an append
 	CPUSec       float64 // CPU time of appending, including the generation of entries
 	ScanCPUSec   float64
-	WrittenBytes int64 // to the disk while appending, as counted by the kernel
+	WrittenBytes int64 // bytes written to the disk while appending, as counted by the kernel
 	VmHWM        int64 // peak resident memory, in bytes
 	Keys         uint64
 	ScanRead     int64 // bytes of the values that the timed scan read

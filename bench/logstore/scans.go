@@ -99,7 +99,7 @@ func (f *flags) compareScan(l *load) (err error) {
 	return nil
 }
 
-// medianRatio returns the median of a, or of its ratio to b in each round if b is not empty.
+// medianRatio returns the median of a or, if b is not nil, of the ratio of a to b in each round.
 func medianRatio(a, b []scanTime, value func(scanTime) float64) float64 {
 	var xs []float64
 	for i := range a {
@@ -112,7 +112,8 @@ func medianRatio(a, b []scanTime, value func(scanTime) float64) float64 {
 	return program.Median(xs)
 }
 
-// timeScan scans a store on procs processors. The store must hold want bytes.
+// timeScan times a scan of a store on procs processors. It returns an error unless the scan reads
+// want bytes.
 func timeScan(procs int, want int64, scan func(handle func(key string, b []byte, isFirst bool) error) error) (scanTime, error) {
 	runtime.GC()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))

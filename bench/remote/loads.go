@@ -77,7 +77,7 @@ func dialRaw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), e
 	peers := make([]*hostile.Peer, 0, n)
 	closeAll := func() {
 		for _, p := range peers {
-			_ = p.Close() // all requests were answered
+			_ = p.Close() // an error does not matter, because all requests were answered
 		}
 	}
 	for range n {
@@ -119,8 +119,8 @@ func appendRaw(ctx context.Context, url string, connections, batches int) (float
 }
 
 const (
-	largeKeys, largeRounds = 256, 4 // 1 GiB
-	largeOfPython          = 128
+	largeKeys, largeRounds = 256, 4 // keys, and values of largeBytes for each: 1 GiB
+	largeOfPython          = 128    // number of values of largeBytes for Python's server
 )
 
 func largeKey(i int) string { return fmt.Sprint("large", i) }
@@ -184,7 +184,7 @@ func getLarge(ctx context.Context, url string) (rate float64, err error) {
 				return err
 			}
 			if len(values[0]) != largeBytes {
-				return fmt.Errorf("%s has %d bytes", largeKey(n%largeKeys), len(values[0]))
+				return fmt.Errorf("%s has %d bytes, want %d", largeKey(n%largeKeys), len(values[0]), largeBytes)
 			}
 		}
 		return nil
@@ -208,7 +208,7 @@ func getLargeRaw(ctx context.Context, url string) (float64, error) {
 				return err
 			}
 			if len(values[0]) != largeBytes {
-				return fmt.Errorf("%s has %d bytes", largeKey(n), len(values[0]))
+				return fmt.Errorf("%s has %d bytes, want %d", largeKey(n), len(values[0]), largeBytes)
 			}
 		}
 		return nil

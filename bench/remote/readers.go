@@ -118,7 +118,7 @@ func measureReaders(ctx context.Context, name, store string, batches, rounds int
 	if _, err := appendSmall(ctx, p.URL(), 2, 4, batches); err != nil {
 		return err
 	}
-	total := int64(batches/8*8) * keys * valueBytes
+	total := int64(batches/8*8) * keys * valueBytes // appendSmall divided the batches among 2 × 4 goroutines
 	all := []*readerGroup{
 		{Name: "one reads all", processes: 1, parts: 1, reads: 1},
 		{Name: "four read a quarter each", processes: 4, parts: 4, reads: 1},

@@ -66,15 +66,15 @@ func withPythonServer(ctx context.Context, f func(context.Context, string) (floa
 type idleFigures struct {
 	Row           string  `json:"row"`
 	Connections   int     `json:"connections"`
-	IdleBytes     int64   `json:"memory_without_bytes"`
-	Bytes         int64   `json:"memory_bytes"`
+	IdleBytes     int64   `json:"memory_without_bytes"` // the server's memory before the connections
+	Bytes         int64   `json:"memory_bytes"`         // the server's memory with the connections
 	BytesEach     int64   `json:"memory_bytes_each"`
 	CPUPerMinute  float64 `json:"cpu_seconds_per_minute"`
 	SecondsToOpen float64 `json:"seconds_to_open"`
 }
 
-// measureIdle opens n connections, stores a value over each, and measures the server's memory
-// and CPU time while they are idle.
+// measureIdle opens n connections, sends one append over each, and then measures the server's
+// memory and CPU time while they are idle.
 func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 	const idleTime = 10 * time.Second
 	p, stop, err := startServer(ctx, "mem:")

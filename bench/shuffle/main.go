@@ -157,7 +157,7 @@ func compareSizes(f flags, rounds int) error {
 		}
 		fmt.Fprintf(w, "%d MiB\t%d MiB\t\n", maxPeak>>20, limit>>20)
 	}
-	fmt.Fprintln(w, "(in brackets: ns of time)\t\t\t\t\t\t\t")
+	fmt.Fprintln(w, "(in brackets: ns of elapsed time)\t\t\t\t\t\t\t")
 	return w.Flush()
 }
 

@@ -43,7 +43,7 @@ func runOne(f flags) error {
 	if f.impl == "memory" {
 		return inMemory(f)
 	}
-	// Set Go's memory limit, like a program with a fixed amount of memory.
+	// Set Go's memory limit, as a program that must fit in a fixed amount of memory would.
 	debug.SetMemoryLimit(f.memory/4 + 20<<20)
 	ctx := context.Background()
 	if f.op == "file" {
@@ -65,7 +65,7 @@ func runOne(f flags) error {
 				return err
 			}
 			if r.Key < previous {
-				return errors.New("not sorted")
+				return errors.New("the output is not sorted")
 			}
 			previous = r.Key
 			n++
@@ -128,12 +128,12 @@ var sums = shuffle.Accumulator[record, sum]{
 
 func checkCount(n, want int) error {
 	if n != want {
-		return fmt.Errorf("%d records, want %d", n, want)
+		return fmt.Errorf("got %d records, want %d", n, want)
 	}
 	return nil
 }
 
-// inMemory performs an operation without package shuffle.
+// inMemory performs an operation with slices and maps instead of package shuffle.
 func inMemory(f flags) error {
 	n := 0
 	switch f.op {

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// sortFile sorts the lines of a CSV file without quotes by the second column. It uses only
-// the sorting engine.
+// sortFile sorts the lines of a CSV file without quotes by the second column. It uses package
+// extsort directly.
 func sortFile(ctx context.Context, in, out, dir string, memory int64, threads int) (stats extsort.Stats, err error) {
 	var dirs []string
 	if dir != "" {

@@ -24,8 +24,8 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// childEnv is the environment variable that makes this program a server, or a process that
-// writes with or without shuffle.Writer ("server", "writer" or "plain").
+// childEnv is the environment variable that makes this program a server ("server"), or a process
+// that writes with shuffle.Writer ("writer") or with plain appends ("plain").
 const childEnv = "PARTD_BENCH_CHILD"
 
 type flags struct {

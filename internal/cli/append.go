@@ -35,7 +35,7 @@ something was appended to it.`,
 	keys := completeKeys(url, coded)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveDefault // files
+			return nil, cobra.ShellCompDirectiveDefault // complete file names
 		}
 		return keys(cmd, args, prefix)
 	}

@@ -70,7 +70,7 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	return j.summary()
 }
 
-// withStoreState adds the state of the store and advice on how to continue to an error.
+// withStoreState adds to an error what state the store is in and how to continue.
 func (j *shuffleRun) withStoreState(err error) error {
 	// Close flushes buffered records; if it fails, the count is unreliable.
 	count := ""

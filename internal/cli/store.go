@@ -39,7 +39,7 @@ func must(err error) {
 	}
 }
 
-// storeExists reports whether the store in a flag exists. An invalid URL is a usage error.
+// storeExists reports whether the store that a flag names exists. An invalid URL is a usage error.
 func storeExists(ctx context.Context, flag, rawURL string) (bool, error) {
 	exists, err := setOf(ctx).Exists(rawURL)
 	if errors.As(err, new(*stores.URLError)) {

@@ -63,13 +63,13 @@ type Sorter struct {
 	sizes sizes
 
 	// Mu guards the fields below.
-	nextBatch    uint64 // number of the batch whose records come next
+	nextBatch    uint64 // number of the batch whose records the slots receive next
 	seq          int64  // number of the next slot: see slot.seq
 	current      *slot  // the current slot, which receives records, or nil
 	free         []*slot
 	slots        []*slot // all slots
 	sorted       []*slot // sorted slots in memory, by seq
-	runs         []*run  // by seq
+	runs         []*run  // runs in files, by seq
 	sortingCount int     // number of full slots that are not sorted yet
 	spillCount   int     // number of slots being written
 	merging      bool    // mergeEarly is merging runs

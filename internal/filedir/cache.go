@@ -157,7 +157,7 @@ func (d *Dir) openOwn(path string, create bool) (vfs.File, error) {
 	if err != nil || !d.sync {
 		return file, err
 	}
-	// A power loss must not remove the new file with its data.
+	// Sync the new name, so that a power loss does not remove the file with its data.
 	if err := d.refuseWrites(d.syncNames()); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}

@@ -205,7 +205,7 @@ func (d *Dir) tryRecord(rec []byte) error {
 		return nil
 	}
 	clearErr := d.clearRecord()
-	if clearErr != nil && rec[10] != kindAppend { // the next lock holder may still complete the operation
+	if clearErr != nil && rec[10] != kindAppend { // if the record is valid, the next lock holder will complete the operation
 		return unknownOutcome(errors.Join(err, clearErr))
 	}
 	return errors.Join(err, clearErr)

@@ -36,9 +36,9 @@ const (
 
 var errLockLost = errors.New("the file .lock was removed or replaced while it was locked, so another process may have written at the same time")
 
-// begin acquires d.turn and the directory's lock, and completes or undoes an operation that another
-// process left incomplete. write means that the lock must be exclusive. If begin returns nil, the
-// caller must call end.
+// begin acquires d.turn and the directory's lock, and completes or undoes an operation that was left
+// incomplete. write means that the lock must be exclusive. If begin returns nil, the caller must
+// call end.
 func (d *Dir) begin(ctx context.Context, write bool) error {
 	if err := d.Check(); err != nil {
 		return err

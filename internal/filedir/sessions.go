@@ -162,7 +162,7 @@ func (d *Dir) syncSessions() error {
 	return nil
 }
 
-// findSession returns a session's slot and its index, or the error of an expired session.
+// findSession returns a session's slot and its index, or an error if the session has expired.
 func (d *Dir) findSession(session uint64) (s *slot, i uint64, err error) {
 	if err := d.openSessions(false); err != nil {
 		return nil, 0, err
@@ -288,7 +288,7 @@ func (t *sessionFile) secret() []byte {
 }
 
 // SessionSecret returns the secret that session tokens are derived from. It is the same in
-// every process. If there is no secret, it returns the error of an expired session.
+// every process. If there is no secret, it returns an error as for an expired session.
 func (d Tx) SessionSecret(session uint64) ([]byte, error) {
 	if err := d.openSessions(false); err != nil {
 		return nil, err

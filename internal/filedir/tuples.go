@@ -161,7 +161,7 @@ func (d *Dir) removeDirs(below string) {
 	d.warn("closing a directory", dir.Close())
 	for _, name := range names {
 		d.removeDirs(name + "/")
-		_ = d.fs.Remove(d.path(name)) // fails if it is not empty
+		_ = d.fs.Remove(d.path(name)) // fails, as intended, if the directory is not empty
 		d.markNamesDirty(name)
 	}
 }

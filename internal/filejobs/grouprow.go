@@ -20,7 +20,7 @@ type groupRow struct {
 	plain *output.Plain // writes rows quickly if they need no quotes; nil if the format or an aggregate may need them
 
 	started   bool
-	complete  bool // the aggregated part was added
+	complete  bool // the group's aggregatedPart was added
 	records   uint64
 	key       []byte
 	words     []uint64

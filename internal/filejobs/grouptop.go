@@ -69,7 +69,7 @@ func (t *groupTop) Write(text []byte) (int, error) {
 		t.key[0] = presentNumber
 	}
 	if t.order.numeric {
-		t.key, _ = extsort.AppendDecimal(t.key, v.Text) // a number, or empty
+		t.key, _ = extsort.AppendDecimal(t.key, v.Text) // v.Text is a number, or empty if it is missing
 	} else {
 		t.key = extsort.AppendText(t.key, v.Text)
 	}

@@ -181,17 +181,17 @@ func (g *groupEngine) wrongValue(value []byte, col int) error {
 // A group's data in the sorter consists of parts. Each part begins with its kind; if there
 // are modes, a group's parts are sorted by kind.
 const (
-	aggregatedPart = iota // record count, words and, if parts are sorted, the key
+	aggregatedPart = iota // record count, the words of the state and, if parts are sorted, the key
 	distinctPart          // the number of distinct values of each column
 	storedPart            // the stored values of a record
-	modePart              // index of the mode; 1 if the value is bare JSON, otherwise 0; the value
-	numbersPart           // index of the column, 64-bit floats
-	wideNumberPart        // index of the column, an integer that no float can represent
+	modePart              // index in modeColumns; 1 if the value is bare JSON, otherwise 0; the value
+	numbersPart           // index in quantileColumns; numbers as 64-bit floats
+	wideNumberPart        // index in quantileColumns; an integer that no float can represent
 )
 
 // encodeStored encodes a record's stored values. Before each value, it writes twice the
-// value's length plus one, or plus two if the value is bare JSON (a number, true or false). A
-// missing value is a 0.
+// value's length plus one, or plus two if the value is bare JSON (a number, true or false). For a
+// missing value, it writes only 0.
 func (w *groupWorker) encodeStored(values [][]byte, bare []bool) []byte {
 	rec := append(w.recordBuf[:0], storedPart)
 	for _, col := range w.g.storedColumns {

@@ -240,7 +240,7 @@ func (c content) Close() error { return c.close() }
 
 // decompress returns the content of a file. It detects compression from the first bytes, and
 // returns an error if the file's extension contradicts them. A zstd window may use half of
-// maxRecord, which is an eighth of the job's memory.
+// maxRecord (an eighth of the job's memory).
 func decompress(name string, f io.Reader, maxRecord int) (content, error) {
 	head := make([]byte, zfile.HeadSize)
 	n, err := io.ReadFull(f, head)

@@ -71,7 +71,7 @@ func (e *joinEngine) runHash(ctx context.Context, j *job, small *joinStore) erro
 	if err := h.large.readWith(ctx, func(b *records.Block) error { return probes[b.Worker].addBlock(b) }); err != nil {
 		return err
 	}
-	if !h.started.Load() { // there were no records
+	if !h.started.Load() { // no record of the large side has started the output
 		if err := e.begin(); err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (p *joinProbe) beginWith(b *records.Block) error {
 	tally := &p.large.job.Tally
 	tally.First, tally.Records = bytes.Clone(b.Record), 1
 	if err := p.begin(); err != nil {
-		return err // the columns are unknown, so no goroutine may write
+		return err // without setting started: the columns are unknown, so no goroutine may write
 	}
 	p.started.Store(true)
 	return nil

@@ -101,7 +101,7 @@ func newConverter(j *job, w io.Writer) (*converter, error) {
 	c.splitter = allFields(j.From, columns)
 	var err error
 	if columns == nil && j.To.Format == records.JSONL && j.Tally.Records == 0 {
-		columns = []string{} // nothing will be written
+		columns = []string{} // no record will be written, so no names are needed
 	}
 	if c.rows, err = output.NewRows(j.To, columns); err != nil {
 		return nil, optionErrorf("--to-format %s: %w", j.To.Format, err)

@@ -11,8 +11,8 @@ import (
 )
 
 // topPerEngine runs [TopPer]. It sorts the records by group, and by the sort fields within each
-// group. Before the sort, each worker drops a record if it remembers n earlier records of the
-// same group.
+// group. Before the sort, each worker drops a record if it remembers n records of the same group
+// that sort before it.
 type topPerEngine struct {
 	topEngine
 	per     string

@@ -155,8 +155,8 @@ func escapePattern(name string) string {
 
 func (o *File) Write(p []byte) (int, error) { return o.f.Write(p) }
 
-// Commit closes the file and gives it its final name. If Commit fails, the final name does not
-// change.
+// Commit closes the file and gives it its final name. If Commit fails, an existing file of that
+// name stays unchanged.
 func (o *File) Commit() error {
 	if o.closed {
 		return fs.ErrClosed

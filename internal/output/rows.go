@@ -68,8 +68,8 @@ type Plain struct {
 	Special [256]bool // true for bytes that fields must not contain
 }
 
-// Plain returns the rows' format as a plain format. It returns nil for JSON lines and text, and if
-// a number, true or false can contain a special byte.
+// Plain returns the Plain of the rows' format. It returns nil for JSON lines and text, and if the
+// separator can occur in a number, true or false.
 func (r *Rows) Plain() *Plain {
 	var special string
 	switch r.layout.Format {

@@ -17,7 +17,7 @@ type Field struct {
 	Optional bool   // JSONL: the member can be missing or null
 }
 
-// purpose returns what the field is used as, for messages.
+// purpose returns what a message calls the value that the field must have.
 func (f Field) purpose() string {
 	if f.Optional {
 		return "single value"

@@ -12,8 +12,8 @@ import (
 // Layout describes a segment, which consists of ranges, runs of hot keys, and a footer.
 type Layout struct {
 	Start   int64
-	End     int64 // end of the footer
-	Bits    uint8
+	End     int64    // end of the footer
+	Bits    uint8    // the segment has 2^Bits ranges of key hashes
 	Offsets []uint32 // 2^Bits+1 offsets from Start: the start of each range, and the end of the last range
 	RawLens []uint32 // uncompressed length of each range; nil if the segment is not compressed
 	Hot     []HotRun // sorted with CompareHot
@@ -175,7 +175,7 @@ func ReadFooter(f *File, end int64) (g Layout, ledger []byte, err error) {
 	}
 	n := int64(le.Uint32(tail[8:]))
 	if string(tail[:8]) != segmentMagic || n < footerFixedLen || n > maxFooter || n > end-HeaderLen-footerTailLen {
-		return g, nil, f.Corrupt(end-footerTailLen, errors.New("a segment should end here"))
+		return g, nil, f.Corrupt(end-footerTailLen, errors.New("a segment should end here, but there is no valid footer"))
 	}
 	b := make([]byte, n+footerTailLen)
 	off := end - int64(len(b))

@@ -165,6 +165,8 @@ func (s *Slab) chunk(ref Ref, from, to uint32) []byte {
 	return (*s.blocks.Load())[ref>>unitBits][offset+from : offset+to]
 }
 
+// classFor returns the smallest class whose chunks have at least size bytes. A chunk of class c has
+// 64 << c bytes.
 func classFor(size int) int {
 	return max(bits.Len(uint(size-1)), unitShift) - unitShift
 }

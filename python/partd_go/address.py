@@ -18,7 +18,7 @@ _NAMESPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")
 
 @dataclass(frozen=True)
 class Settings:
-    """The URL and the options of a connection."""
+    """The URL and the options of a connection, as passed to Client."""
 
     url: str
     namespace: str = ""
@@ -33,7 +33,7 @@ class Settings:
     python_server: bool = False
 
     def parse(self) -> Address:
-        """Returns the address in the URL, after checking the options against it."""
+        """Returns the address in the URL, after checking that the other options are compatible with it."""
         address = _parse(self.url)
         if self.namespace and address.namespace not in ("", self.namespace):
             raise Misuse(f"{self.url} names the namespace {address.namespace!r}, and namespace= names {self.namespace!r}: give one")
@@ -56,7 +56,7 @@ class Address:
     secure: bool = False
     host: str = ""
     port: int = 0
-    path: str = ""  # of a Unix socket, instead of host and port
+    path: str = ""  # the Unix socket's path; if set, host and port are not
     namespace: str = ""
 
 

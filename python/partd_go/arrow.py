@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
-_KIND = b"partd_go"  # key of the schema's metadata that names the table's library
+_KIND = b"partd_go"  # metadata key whose value is the library of the stored table: pandas or polars
 KINDS = ("pyarrow", "pandas", "polars")
 
 
 def encode(table: Any, compression: str | None = None) -> pa.Buffer:
-    """Returns a table of pyarrow, pandas or polars, or a record batch, as an IPC stream."""
+    """Encodes a table of pyarrow, pandas or polars, or a record batch, as an IPC stream."""
     arrow = _to_arrow(table)
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=compression, unify_dictionaries=True)
@@ -36,7 +36,7 @@ def _to_arrow(table: Any) -> pa.Table:
     kind = type(table).__module__.partition(".")[0]
     if kind == "pandas" and not hasattr(table, "columns"):
         raise Misuse(f"a value of type {type(table).__name__}: convert it to a DataFrame, for example with to_frame()")
-    # A range index becomes a column, because each piece of a table would have another range.
+    # Store a RangeIndex as a column: each appended piece of a table has its own range, and the joined table has no single one.
     arrow = to_arrow(table, ranges=True)
     if kind not in ("pandas", "polars"):
         return arrow
@@ -44,8 +44,8 @@ def _to_arrow(table: Any) -> pa.Table:
 
 
 def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> Any:
-    """Returns the table in a sequence of IPC streams, as a table of the library that kind names (default: the
-    library of the first piece)."""
+    """Returns the table in data: IPC streams, one for each appended piece. kind names the library of
+    the result; by default it is that of the first piece."""
     reader = pa.BufferReader(data)
     pieces = []
     try:
@@ -84,7 +84,8 @@ def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
 
 
 def _check_values(schemas: list[pa.Schema], key: Key) -> None:
-    """Raises SchemaMismatch if columns of one type have values of different kinds, such as periods of days and months."""
+    """Raises SchemaMismatch if a column's values differ in kind between two pieces, such as periods of days and of months.
+The Arrow type does not show the kind, so it is in the field's metadata."""
     known: dict[str, str] = {}
     for field in (field for schema in schemas for field in schema if not pa.types.is_null(field.type)):
         values = (field.metadata or {}).get(VALUES, b"").decode()
@@ -157,7 +158,7 @@ def _retype(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
 
 
 def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
-    orders = [chunk.dictionary for chunk in column.chunks if len(chunk.dictionary)]  # pieces without the column have no dictionary
+    orders = [chunk.dictionary for chunk in column.chunks if len(chunk.dictionary)]  # skip pieces without the column, whose dictionary is empty
     for order in orders[1:]:
         if not order.equals(orders[0]):
             raise SchemaMismatch(
@@ -170,7 +171,7 @@ class Arrow(Generic[T]):
     """Stores tables in a partd. Tables appended to one key are read as one table.
 
     kind, one of KINDS, selects the library of the tables that get returns; by default, the
-    library of a key's first table. compression, "lz4" or "zstd", applies to the columns.
+    library of a key's first table. compression, "lz4" or "zstd", compresses the columns.
     """
 
     @overload

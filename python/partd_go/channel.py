@@ -31,9 +31,9 @@ class Changes:
         self.session = session
         self.is_persistent = is_persistent  # the store keeps the session, so that it survives a restart of the server
         self.next = 1  # number of the next change
-        self.has_abandoned = False  # the change with this number was sent, but abandoned before its reply
+        self.has_abandoned = False  # the change numbered next was sent, but its reply was not received
         self.pops = 0  # number of the last pop
-        self.received_pops: list[int] = []  # numbers of received pops that the server does not know of yet
+        self.received_pops: list[int] = []  # numbers of ended pops whose results the server keeps until POP_DONE tells it
 
 
 class Channel:
@@ -51,8 +51,8 @@ class Channel:
         self.deadline: float | None = None  # deadline of the current call
         self.link: Link | None = None
         self.changes: Changes | None = None
-        # The server uses the checksum only to distinguish two changes with the same
-        # number, so a number that is never repeated suffices.
+        # Each change is sent with a checksum. The server uses it only to distinguish two
+        # changes with the same number, so a counter suffices.
         self.checks = itertools.count(random.getrandbits(31))
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Channel:
             self._finish_abandoned(self.link, self.changes)
         return self.link
 
-    instance = 0  # identifies the server of the last connection
+    instance = 0  # identifies the server process of the last connection
 
     @staticmethod
     def keys(wanted: Sequence[wire.Key]) -> list[wire.Buffer]:
@@ -103,7 +103,7 @@ class Channel:
                     continue
                 if self.link or BUSY not in error.codes:
                     raise
-                cause: Exception = error  # the server refused the hello
+                cause: Exception = error  # the server was too busy to accept the connection
             except Protocol as error:
                 self.hang_up()
                 raise failure(
@@ -162,7 +162,7 @@ class Channel:
                 raise
             sent.append(changes)
             link.ask(op, pieces, session=changes.session.id, seq=changes.next, check=check)
-            changes.next += 1  # immediately, so that no interrupt comes in between
+            changes.next += 1  # directly after the reply: after an interrupt in between, the number would be used twice
 
         for _ in range(3):
             try:
@@ -185,10 +185,10 @@ class Channel:
                 raise self._unknown(op, str(error)) from error
             return False
         if error.codes & {UNKNOWN, GAP, EXPIRED, REUSED}:
-            self.changes = None  # its numbers are no longer valid
+            self.changes = None  # the server no longer accepts this session's numbers: begin a new session
         if UNKNOWN in error.codes:
             return False
-        # The last send was not applied; an earlier one may have been.
+        # The server did not apply the last send. If the session expired, it may have applied an earlier one.
         return GAP in error.codes or EXPIRED in error.codes and len(sent) == 1
 
     def _unknown(self, op: int, cause: str) -> Error:
@@ -238,7 +238,7 @@ class Channel:
             requested = encoded[len(values) : len(values) + min(count, limit)]
             received = self.repeat(wire.GET, lambda link: self._get_some(link, requested))  # noqa: B023
             values += received
-            count = 4 * len(received)  # the next request asks for values that did not fit into the reply
+            count = 4 * len(received)  # the server replies with as many values as fit; the next request asks for more
         return values
 
     def _get_some(self, link: Link, keys: list[bytes]) -> list[bytes]:

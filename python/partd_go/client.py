@@ -92,7 +92,8 @@ class Client:
 
     def _after_fork(self) -> None:
         """Resets the client in a forked process, because the parent keeps the connection and the session."""
-        # Only its owner can release an RLock, so an interrupted call can always try to release it.
+        # An RLock, because releasing it fails unless this thread holds it. So an interrupted call
+# can try to release it without knowing whether it was acquired.
         self._mutex = threading.RLock()
         self._busy = False  # the thread that holds the mutex is in a call
         self._channel = (PythonChannel if self._settings.python_server else Channel)(self._settings, self._address)
@@ -258,7 +259,7 @@ class Client:
         return pages.joined(self.scan_chunks(part, parts))
 
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
-        """Yields a part of a scan with values in chunks, so that values may exceed the memory."""
+        """Is like scan_part, but yields each value in chunks, so that a value may be larger than memory."""
         if not (0 <= part < parts <= 65536):
             raise Misuse(f"part {part} of {parts}: number parts from 0, and use 1 to 65,536 of them")
         return self._pages(wire.SCAN, struct.pack("<II", part, parts), pages.chunks)

@@ -1,11 +1,13 @@
 """Converts columns of pandas to Arrow arrays and back. Every value comes back equal, or the column is refused.
 
-A column's note holds what the array's type does not express. Its "as" selects the conversion back:
+A column's note (a dict) holds what the array's type does not express. Its "as" selects the conversion back:
 
 category  a categorical; "of" is the note of its categories, and "values" has them if the array has no dictionary
 sparse    a sparse array; "of" is the note of the dense array, "fill" its fill value
-period, interval, arrow, masked, string, json
-object    Python objects
+dtype     "dtype" is the name of the pandas dtype
+json      lists and dicts, stored as JSON
+object    Python objects; "of" is "tuple" or "pandas" (Timestamp or Timedelta) if all are of this kind
+period, interval, arrow, masked, string: the pandas dtype of this name
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ _NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT}
 
 
 def to_array(values: Any, nested: bool = False, dictionaries: bool = True) -> tuple[Array, Note]:
-    """Returns a Series or an Index as an array, and its note. If nested is true, lists and dicts become JSON."""
+    """Returns a Series or an Index as an array, and its note. If nested is true, lists and dicts become JSON.
+If dictionaries is false, a categorical becomes an array of its values, and the note holds its categories."""
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         categories, note = to_array(dtype.categories)
@@ -60,7 +63,7 @@ def to_array(values: Any, nested: bool = False, dictionaries: bool = True) -> tu
     if isinstance(dtype, pd.StringDtype) and dtype != TEXT:
         return array, {"as": "string", "storage": dtype.storage, "NA": getattr(dtype, "na_value", pd.NA) is pd.NA}
     if isinstance(dtype, pd.DatetimeTZDtype) and pa.chunked_array([], array.type).to_pandas().dtype != dtype:
-        return array, {"as": "dtype", "dtype": str(dtype)}  # a time zone of a library that pyarrow does not use
+        return array, {"as": "dtype", "dtype": str(dtype)}  # pyarrow would return the time zone as another library's object
     return array, {"as": "masked"} if str(dtype) in _MASKED.values() else {}
 
 
@@ -197,7 +200,7 @@ def _categories(column: pa.ChunkedArray, note: Note, inner_note: Note) -> Any:
 
 
 def to_text(table: pa.Table) -> str:
-    """Returns a small table as text."""
+    """Returns a small table as base64 text, for a note."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)

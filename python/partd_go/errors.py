@@ -99,6 +99,7 @@ def failure(kind: type[Error], op: str, url: str, problem: str, advice: str = ""
     return error
 
 
+# Words in the output of a server that did not start, with the error class and the advice for them.
 _CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
     (("no space left", "disk quota exceeded", "disk is full"), NoSpace, SPACE),
     (("in use by another", "in use by process"), NoServer, "close it there, or connect to the server that has it open"),
@@ -129,7 +130,7 @@ def parse_error(body: bytes, op: str, url: str) -> Error:
         (count,) = struct.unpack_from("<B", body)
         codes = struct.unpack_from(f"<{count}H", body, 1)
         texts, offset = [], 1 + 2 * count
-        for has_flag in (False, True, False, False):  # operation; a flag and the key; file; text
+        for has_flag in (False, True, False, False):  # the fields: operation, key (after a flag byte), file, text
             (n,) = struct.unpack_from("<I", body, offset + has_flag)
             offset += has_flag + 4 + n
             texts.append(body[offset - n : offset].decode("utf-8", "replace"))

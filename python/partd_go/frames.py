@@ -167,7 +167,7 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
         labels = _to_pandas(from_text(note["labels"]), True).set_index("field")
         if set(table.schema.names) - {*index} <= {*labels.index}:
             pandas_metadata["column_indexes"] = []
-        else:  # an append added columns
+        else:  # an append added columns, which the stored labels lack
             labels = None
     frame = plain_table.replace_schema_metadata({b"pandas": json.dumps(pandas_metadata)} if pandas_metadata else None).to_pandas()
     index_levels = {position: level for level, position in enumerate(map(table.schema.names.index, index))}
@@ -188,7 +188,7 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
     if note.get("index"):
         frame.index = frame.index.astype(note["index"])
     for level in pandas_metadata.get("index_columns", []):
-        if isinstance(level, dict) and frame.index.name is None:  # a range, which appends change
+        if isinstance(level, dict) and frame.index.name is None:  # a range: if appends changed its length, pyarrow does not restore its name
             frame.index.name = level["name"]
     if "names" in note:
         names = list(_from_lists(_to_pandas(from_text(note["names"]), True)["0"]))
@@ -205,7 +205,8 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
 
 
 def _column_note(field: pa.Field, frame: dict[str, Any], described: dict[str, Any], nulls: bool, nested: bool) -> dict[str, Any]:
-    """Returns the note for converting a column back, or {} if pyarrow converts it correctly."""
+    """Returns the note for converting a column back, or {} if pyarrow converts it correctly. frame is the frame's note, described
+    is the column's entry in pandas' metadata, and nulls tells whether the column has nulls."""
     metadata = field.metadata or {}
     if NOTE in metadata:
         column_note: dict[str, Any] = json.loads(metadata[NOTE])

@@ -71,7 +71,7 @@ class Link:
     inherited = False  # the process was forked after connecting
     python = False  # whether the link uses the protocol of partd's server
     instance = 0  # identifies the server's process
-    flags = _LONG | _COMMAND  # allowed in frames
+    flags = _LONG | _COMMAND  # the frame flags that the server may set
     longest = _MAX_REPLY  # maximum size of frames that are not commands
 
     def __init__(self, settings: Settings, address: Address, deadline: float | None, session: Session | None = None):
@@ -206,7 +206,7 @@ class Link:
                 return flags, size
             body = self._read(size)
             if body.startswith(b"\x04PING"):
-                pong = b"\x04PONG" + body[7:23]  # the context, which follows the time to live
+                pong = b"\x04PONG" + body[7:23]  # returns the ping's context, which follows its 2 bytes of time to live
                 self._write([bytes([_COMMAND, len(pong)]), pong])
 
     def receive(self, op: int, number: int) -> Reply:

@@ -39,7 +39,7 @@ class Namespace(NamedTuple):
     last_used: int  # seconds since 1970
 
 
-_ITEM = struct.Struct("<BQIH")
+_ITEM = struct.Struct("<BQIH")  # the head of a chunk: whether it is the key's last, its offset, its size, the key's size
 
 
 def pages(

@@ -98,7 +98,7 @@ class PullFrame(Process, Shown):
                 try:
                     self._reconnect()
                 finally:
-                    fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked in between also has the file open
+                    fcntl.flock(lock, fcntl.LOCK_UN)  # closing would not unlock the file if a process forked meanwhile also has it open
         except Error:
             raise
         except OSError as error:

@@ -116,7 +116,7 @@ func Read(name string) ([]Grant, error) {
 		return nil, fmt.Errorf("%s: other users may write to it (mode %04o): run chmod 600", name, info.Mode().Perm())
 	}
 	if info.Size() > maxFile {
-		return nil, fmt.Errorf("%s: %d bytes, at most %d are allowed", name, info.Size(), maxFile)
+		return nil, fmt.Errorf("%s: the file has %d bytes, and at most %d are allowed", name, info.Size(), maxFile)
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -158,7 +158,7 @@ func parseGrant(line string) (g Grant, err error) {
 		return g, errors.New("field 2 is neither *, nor ., nor the name of a namespace")
 	}
 	if g.Rights, err = remote.ParseRights(fields[2]); err != nil {
-		return g, errors.New("field 3 is not rights separated by commas: read, append, change, admin")
+		return g, errors.New("field 3 is not a comma-separated list of rights: read, append, change, admin")
 	}
 	if g.byCert {
 		return g, nil

@@ -35,8 +35,8 @@ func Load(file string) (*Users, error) {
 	return u, u.Reload()
 }
 
-// minToken is the minimum length of a token in a map, in bytes. The fast hash does not
-// protect shorter tokens.
+// minToken is the minimum length of a token in a map, in bytes. Shorter tokens could be guessed,
+// because the hash is fast.
 const minToken = 16
 
 // New returns users from a map by token. Each token must have at least 16 bytes that

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// measureClients measures the peers for the figures of writers: Quack's server with one and with eight
+// measureClients measures peers, for comparison with measureWriters: Quack's server with one and with eight
 // clients, and DuckLake. Each row is committed separately.
 func (b *bench) measureClients() error {
 	for _, peer := range []string{"quack", "ducklake"} {

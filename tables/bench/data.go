@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// trades returns n rows with a time, a symbol, a price and a size, starting with row from. The rows
+// trades returns n rows with a time, a symbol, a price and a size. The first is row number from. The rows
 // depend only on the arguments.
 func trades(from, n int) arrow.RecordBatch {
 	schema := arrow.NewSchema([]arrow.Field{

@@ -34,18 +34,18 @@ var hitsQueries string
 
 const (
 	hitsMemory = 4 << 30 // the memory limit of a query in each program
-	anyRows    = 18      // the query that may return any rows
+	anyRows    = 18      // number of the query whose cells are not compared, because it may return any ten groups
 )
 
 // contender is a program that answers the queries of hits.sql.
 type contender struct {
 	name    string
-	version string // of DuckDB
-	load    time.Duration
-	bytes   int64
+	version string                           // the version of DuckDB that it uses
+	load    time.Duration                    // the time to load the rows
+	bytes   int64                            // the size of the loaded rows on disk
 	seconds []float64                        // the median of each query
-	rows    func(sql string) (answer, error) // returns the result as texts
-	run     func(sql string) error
+	rows    func(sql string) (answer, error) // runs a query whose columns are strings, and returns the result
+	run     func(sql string) error           // runs a query without returning the result
 }
 
 // answer holds the cells of a result by row.
@@ -53,9 +53,9 @@ type answer [][]string
 
 // measureHits runs queries like ClickBench's on generated rows. Three contenders take turns: our SQL,
 // and the same build of DuckDB with its own table and with a Parquet file. A newer DuckDB,
-// DuckLake, and DuckDB's Iceberg reader on our files run after them. Our SQL is DuckDB on our
-// files, so its times differ only by the cost of reading and of its separate process. All answers
-// must be equal.
+// DuckLake, and DuckDB's Iceberg reader on our files run after them. Our SQL uses DuckDB to query our
+// files, so its times differ from DuckDB's only by the cost of reading and of its separate process.
+// All answers must be equal.
 func (b *bench) measureHits() (err error) {
 	path := filepath.Join(b.dir, "hits.parquet")
 	if err := b.makeHits(path); err != nil {
@@ -219,7 +219,7 @@ func (b *bench) compareHits(all []*contender) (answers []answer, err error) {
 				}
 				elapsed[k] = append(elapsed[k], time.Since(start).Seconds())
 				if k == 0 {
-					time.Sleep(50 * time.Millisecond) // lets our SQL open a spare database
+					time.Sleep(50 * time.Millisecond) // lets our SQL open a spare database for the next query
 				}
 			}
 		}
@@ -230,7 +230,7 @@ func (b *bench) compareHits(all []*contender) (answers []answer, err error) {
 	return answers, nil
 }
 
-// runHitsPeer runs the queries with a peer.
+// runHitsPeer runs the queries with a peer. It returns an error if an answer differs from answers.
 func (b *bench) runHitsPeer(peer, metadata string, answers []answer) (*contender, error) {
 	out, err := b.runPython("peers.py", peer, peer, "hits", metadata)
 	if err != nil {

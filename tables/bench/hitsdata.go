@@ -15,13 +15,13 @@ import (
 
 // hit is one view of a page. Its fields determine the columns of a row.
 type hit struct {
-	row, rows        int64
+	row, rows        int64 // the number of the row, and the total number of rows
 	user, page       int64
 	referrer, phrase int64  // the previous page and the search phrase; 0 means none
 	randomBits       uint64 // random bits of this row
 }
 
-// column is a column of hits. It has a function either for its texts or for its numbers.
+// column is a column of hits. Only one of the functions is set: text for a column of strings, otherwise number.
 type column struct {
 	name   string
 	kind   arrow.DataType
@@ -118,7 +118,7 @@ func skewed(bits, n int64) int64 {
 	return int64(float64(n) * u * u * u)
 }
 
-// uniform returns a uniformly distributed number below n for a column of the row.
+// uniform returns a uniformly distributed number below n, which depends on the row and on column.
 func (h *hit) uniform(column int, n int64) int64 {
 	return hashID(uint64(column), int64(h.randomBits>>1)) % n
 }
@@ -196,9 +196,9 @@ func hitsSchema() *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// hits returns n of all rows of hits, from row number from on, in order of time. The rows depend
-// only on the arguments. As in ClickBench, there is one user per six rows, one page per five rows,
-// and a search in one of eight rows.
+// hits returns n rows, in order of time, of a table hits that has the given number of rows. The first is
+// row number from. The rows depend only on the arguments. As in ClickBench, there is one user per six
+// rows, one page per five rows, and a search in one of eight rows.
 func hits(from, n, rows int) arrow.RecordBatch {
 	random := rand.New(rand.NewPCG(2, uint64(from)))
 	randomID := func(of int) int64 { return skewed(random.Int64(), int64(1+rows/of)) }

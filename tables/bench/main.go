@@ -127,7 +127,7 @@ func (b *bench) put(s *tables.Store, name string, batch arrow.RecordBatch) error
 	return err
 }
 
-// runPeer runs peers.py in a peer's Python environment, and returns the seconds by name.
+// runPeer runs peers.py in a peer's Python environment, and returns the seconds of each operation by name.
 func (b *bench) runPeer(name string, args ...string) (map[string]float64, error) {
 	out, err := b.runPython("peers.py", name, name, args...)
 	if err != nil {
@@ -320,8 +320,8 @@ func writeParquet(path string, batch arrow.RecordBatch) error {
 	return errors.Join(w.Write(batch), w.Close(), f.Close())
 }
 
-// measureStream is like DuckLake's streaming benchmark: it appends generated rows of ClickBench's
-// hits in batches of 10, each acknowledged after a sync.
+// measureStream is like DuckLake's streaming benchmark: it appends generated rows like ClickBench's
+// hits in batches of 10. Each batch is synced before its append returns.
 func (b *bench) measureStream() error {
 	const size = 10
 	batch := hits(0, size, 1_000_000)

@@ -32,10 +32,10 @@ const seriesTables = 1000
 
 // results are the measurements of one program.
 type results struct {
-	Seconds map[string]timePair
-	Results map[string]float64
-	Prices  int64 // size of the series on disk in bytes
-	Bytes   int64 // size of everything on disk in bytes
+	Seconds map[string]timePair // times by operation
+	Results map[string]float64  // what operations returned, which must be equal in all programs
+	Prices  int64               // size of the series on disk in bytes
+	Bytes   int64               // size of everything on disk in bytes
 	Files   int
 }
 
@@ -65,7 +65,7 @@ func cpu() time.Duration {
 }
 
 // measureSeries compares time series with pystore and ArcticDB, on data from pandas: appends to a
-// large table, a range, resampling, and many tables with metadata.
+// large table, reading a time range, resampling, and many tables with metadata.
 func (b *bench) measureSeries() (err error) {
 	more := max(b.seriesRows/10, 2000)
 	if _, err := b.runPython("series.py", "pandas", "make", fmt.Sprint(b.seriesRows), fmt.Sprint(more)); err != nil {
@@ -177,7 +177,7 @@ func (b *bench) readParquet(name string) ([]arrow.RecordBatch, error) {
 	return all, r.Err()
 }
 
-// measureOurSeries measures the time series of this module.
+// measureOurSeries measures the time series of this module. more is the number of rows of the largest appends.
 func (b *bench) measureOurSeries(more int, sync bool) (m *results, err error) {
 	m = &results{Seconds: map[string]timePair{}, Results: map[string]float64{}}
 	engine, err := duck.New(nil)
@@ -217,7 +217,7 @@ func (b *bench) measureOurSeries(more int, sync bool) (m *results, err error) {
 				return err
 			}
 		}
-		fold := func(int) error { // work that appends defer
+		fold := func(int) error { // writes the appended rows to data files, which appends leave to later folds
 			_, err := s.Fold(b.ctx, nil)
 			return err
 		}

@@ -146,7 +146,7 @@ func (b *bench) measureSmall(s *tables.Store) error {
 		b.writeFigure("SQL over 10 rows, one query after the other", "tables", medianOf(times).Seconds(), 10*b.rounds))
 }
 
-// measureStreaming reads many rows, and measures the memory of the process.
+// measureStreaming reads the rows of a large result, and measures the memory of the process meanwhile.
 func (b *bench) measureStreaming(s *tables.Store) error {
 	const times = 7
 	before, err := residentMemory()

@@ -39,7 +39,7 @@ type Engine struct {
 	idle          idleDatabases
 	borrowedBytes int64 // bytes that queries borrowed from the shared half of Options.Total
 	openCount     int   // databases opened so far, for directory names
-	pending       int   // databases being opened or returned
+	pending       int   // databases that recycle is opening or reopening
 }
 
 var _ tables.Engine = (*Engine)(nil)
@@ -113,8 +113,8 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 		return err
 	})
 	if database.NeedsMemory(err) && ctx.Err() == nil {
-		// DuckDB needs a hash table of all keys in memory, which did not fit. A different database with a
-		// single thread is slower, but needs no such table.
+		// The statement needs a hash table of all keys, which did not fit into memory. A different database
+		// with a single thread and Job.Spills is slower, but needs no such table.
 		if err = q.acquireDatabase(ctx, ""); err == nil {
 			j.Threads, j.Spills = 1, true
 			result, err = q.db.Start(ctx, j)

@@ -22,7 +22,7 @@ const maxIdle = 4
 // lease is a database that one statement uses.
 type lease struct {
 	db  database.Runner
-	key string // database.Job.Key of its statements; "" if it has not run any
+	key string // identifies the statements that it can run (database.Job.Key); "" if it has run none
 
 	wasIdle bool // whether the database was idle before this statement
 }

@@ -111,7 +111,7 @@ func (q *query) parseNames(ctx context.Context, sql string) (names []database.Na
 		return err
 	}
 	err = q.retryIfDead(ctx, parse)
-	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil { // an earlier statement limited the database's memory
+	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil { // an earlier statement may have lowered the database's memory limit
 		if err = q.acquireDatabase(ctx, ""); err == nil {
 			err = q.retryIfDead(ctx, parse)
 		}
@@ -181,7 +181,7 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 	return j, nil
 }
 
-// defineViews sets a job's views.
+// defineViews sets j.Views to the statements that create the views of the query's tables.
 func (q *query) defineViews(j *database.Job) {
 	j.Views = nil
 	for _, t := range q.tables {

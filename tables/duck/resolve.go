@@ -73,7 +73,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 		state := q.o.At
 		if n.Catalog == database.Before {
 			if state = q.o.Before; state == nil {
-				return resolved, database.RefusedAt(sql, n.Offset, "%s refers to an earlier state of the tables, but the query has none", database.Before)
+				return resolved, database.RefusedAt(sql, n.Offset, "%s refers to an earlier state of the tables, but the query does not select one", database.Before)
 			}
 		}
 		t.schema = cmp.Or(t.schema, mainSchema)
@@ -236,7 +236,7 @@ func (t *boundTable) viewColumns() []column {
 	}
 	var columns []column
 	for _, c := range t.columns {
-		_, isNamed := slices.BinarySearch(t.namedColumns, strings.ToLower(c.name)) // a statement can have many names, and a table many columns
+		_, isNamed := slices.BinarySearch(t.namedColumns, strings.ToLower(c.name)) // a binary search, because a statement can have many names, and a table many columns
 		if isNamed || slices.Contains(t.plan.KeyColumns, c.name) {
 			columns = append(columns, c)
 		}

@@ -70,7 +70,7 @@ func (s *scratch) write(ctx context.Context, plan *tables.ScanPlan, mark string)
 	s.mu.Unlock()
 	f.release()
 	if !isNew && ctx.Err() == nil {
-		return s.write(ctx, plan, mark) // the file may be missing only because the query that wrote it was canceled
+		return s.write(ctx, plan, mark) // perhaps only the other query, which was writing the file, was canceled
 	}
 	return nil, err
 }
@@ -203,8 +203,8 @@ func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail
 	return errors.Join(err, r.Err(), w.Close())
 }
 
-// makePartsOptional makes all fields of nested columns nullable, because a tail from an earlier version can
-// contain nulls in fields that do not allow them.
+// makePartsOptional makes all fields of nested columns nullable, because a tail that an earlier version of this
+// package wrote can contain nulls in fields that do not allow them.
 func makePartsOptional(columns *arrow.Schema) *arrow.Schema {
 	fields := columns.Fields()
 	for i := range fields {

@@ -122,7 +122,7 @@ func TestQueryBefore(t *testing.T) {
 	expect(t, s, `SELECT k FROM (FROM t EXCEPT ALL FROM before.b.t) ORDER BY k`, o, "10", "11")
 	expect(t, s, `SELECT count(*) FROM "before"."b"."t" JOIN partd.b.t USING (k)`, o, "10")
 	expect(t, s, `SELECT count(*) FROM before.t`, o, "1")
-	for sql, want := range map[string]string{"SELECT * FROM before.b.t": "but the query has none", "SELECT * FROM before.b.nothing": "but the query has none", "SELECT * FROM after.b.t": "the only catalog"} {
+	for sql, want := range map[string]string{"SELECT * FROM before.b.t": "but the query does not select one", "SELECT * FROM before.b.nothing": "but the query does not select one", "SELECT * FROM after.b.t": "the only catalog"} {
 		if _, err := rows(t, s, sql, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error = %v, want %s", sql, err, want)
 		}

@@ -23,7 +23,7 @@ type boundNode struct {
 	values []value
 	like   *pattern // for opLike
 
-	isColumn  bool // whether the column is compared with another column, whose name and type follow
+	isColumn  bool // whether the column is compared with the column otherName instead of values
 	otherName string
 	otherType arrow.DataType
 }
@@ -177,7 +177,8 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 	return nil
 }
 
-// rational returns the exact value of a literal in the units of the type for comparing.
+// rational returns the exact value of a literal for a column of type t, in the units of typ, the type in which the
+// column is compared.
 func rational(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	switch {
 	case l.kind == literalText:
@@ -244,15 +245,15 @@ func timeValue(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	case *arrow.Time64Type:
 		return sinceMidnight(l, typ.Unit)
 	}
-	return sinceMidnight(l, arrow.Nanosecond) // stored as integers, because Iceberg has no nanosecond times of day
+	return sinceMidnight(l, arrow.Nanosecond) // the column is stored as integers, because Iceberg has no nanosecond times of day
 }
 
 func unitsPerSecond(u arrow.TimeUnit) *big.Rat {
 	return big.NewRat(int64(time.Second/u.Multiplier()), 1)
 }
 
-// since1970 converts a date or time to units since 1970. If the column has no zone, neither may the text
-// have an offset. If the column has a zone, text without an offset is in UTC.
+// since1970 converts a date or time to units since 1970. units is the number of units per second. If the column
+// has no time zone, text with an offset from UTC is an error. Text without an offset is in UTC.
 func since1970(l literal, units *big.Rat, zoned bool) (*big.Rat, error) {
 	tm, offset, err := ParseTime(l.text)
 	switch {

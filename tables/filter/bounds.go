@@ -30,7 +30,7 @@ func (c *Condition) May(bounds func(column string) Bounds) (mayHold, mayFail boo
 func (n *boundNode) outcomesWithin(b Bounds) (out outcomes) {
 	nulls, values := b.Nulls != 0, b.Nulls < 0 || b.Nulls < b.Rows
 	if n.isColumn {
-		return holds | fails | unknown // the other column's bounds are not considered
+		return holds | fails | unknown // any outcome, because the bounds of two columns are not compared
 	}
 	switch n.op {
 	case opNull:

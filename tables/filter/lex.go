@@ -51,8 +51,8 @@ func (l literal) String() string {
 	return l.text
 }
 
-// maxDigits limits the digits of a number, because a short text such as 1e999999999 could otherwise need very
-// much memory. The exponent is limited to 3 digits.
+// maxDigits limits the digits of a number. Its exponent is limited to 3 digits, because a short text such as
+// 1e999999999 would otherwise need very much memory.
 const maxDigits = 400
 
 // nextToken reads the token at an offset, and returns the offset after it.

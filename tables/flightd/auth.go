@@ -200,7 +200,7 @@ func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 	case errors.Is(err, ErrTooManyGuesses):
 		return "", status.Error(codes.Unauthenticated, err.Error())
 	case err != nil, c.Rights < Admin:
-		return "", status.Error(codes.Unauthenticated, "token has incorrect permissions: a client of this kind needs type admin")
+		return "", status.Error(codes.Unauthenticated, "token has incorrect permissions: a token that is sent as the whole payload must have type admin")
 	}
 	return string(payload), nil
 }

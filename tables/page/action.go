@@ -210,7 +210,7 @@ func (q *request) replyCommand(c *command) error {
 type command struct {
 	h    *handler
 	args []string
-	err  error
+	err  error // why the command line cannot be built, or nil
 }
 
 func (c *command) add(args ...string) *command {

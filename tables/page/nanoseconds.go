@@ -14,10 +14,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// keepNanoseconds makes a view keep the nanoseconds of times with a zone. SQL has no type for them. It
-// sets v.source to a subquery with two columns for each such column. The first has the column's name
-// and SQL's type, for conditions. The second has another name and no zone, and the engine's option
-// Nanoseconds reads it exactly.
+// keepNanoseconds makes a view keep the nanoseconds of timestamps with a time zone, for which SQL has no
+// type. It sets v.source to a subquery with two columns for each such column. One has the column's name,
+// and the type that SQL gives it, for conditions. The other has another name and no time zone, and the
+// engine's option Nanoseconds reads it exactly.
 func (h *handler) keepNanoseconds(q *request, v *view) error {
 	var names, typeQueries []string
 	for _, f := range v.schema.Fields() {
@@ -50,7 +50,7 @@ func (h *handler) keepNanoseconds(q *request, v *view) error {
 	return nil
 }
 
-// rowsFrom is like from, for the statement that returns the rows.
+// rowsFrom is like from, for the statement that returns the rows, which selects from v.source.
 func (v *view) rowsFrom(condition string) string {
 	return v.fromSource(cmp.Or(v.source, sqlquote.Name(v.name)), condition)
 }

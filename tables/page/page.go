@@ -140,8 +140,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 		h.fail(w, tokenProblem("sign in with a valid token: ", err))
 		return
 	}
-	isKnown := func(err error) bool { return errors.As(err, new(*problem)) }
-	err = q.Serve(e.name, e.isPublic, maxOpenBody, isKnown, func() error { return e.handle(q) })
+	isSpecific := func(err error) bool { return errors.As(err, new(*problem)) }
+	err = q.Serve(e.name, e.isPublic, maxOpenBody, isSpecific, func() error { return e.handle(q) })
 	q.unregister()
 	if err != nil && q.hasBody {
 		h.rememberFailure(q.id, err)

@@ -107,7 +107,7 @@ func (h *handler) put(q *request) error {
 	return q.reply(map[string]int64{"version": int64(v), "rows": counted.Rows})
 }
 
-// asClientError returns err as an error of the client's input, unless err states another cause.
+// asClientError converts err to an error that blames the client's input, unless err is known to have another cause.
 func asClientError(err error) error {
 	hasCause := problemOf(err).Status != http.StatusInternalServerError && !errors.Is(err, partd.ErrTooLarge)
 	if hasCause || errors.As(err, new(*os.PathError)) || errors.As(err, new(*os.SyscallError)) {

@@ -45,6 +45,7 @@ type bucketJSON struct {
 	Snapshots []snapshotJSON `json:"snapshots"`
 }
 
+// treePosition identifies the last table on a page of the tree, after which the next page begins.
 type treePosition struct {
 	Bucket string `json:"bucket"`
 	Table  string `json:"table"`
@@ -94,7 +95,7 @@ func (h *handler) tree(q *request) error {
 	}{Buckets: []bucketJSON{}}
 	for _, name := range buckets {
 		b := bucketJSON{Name: name, Tables: []tableJSON{}, Snapshots: []snapshotJSON{}}
-		isNew := name != after.Bucket || after.Table == ""
+		isNew := name != after.Bucket || after.Table == "" // whether the bucket was not on an earlier page
 		for i, err := range h.store.Bucket(name).Tables(q.Ctx, f) {
 			switch {
 			case err != nil:

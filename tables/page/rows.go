@@ -30,9 +30,9 @@ type view struct {
 	sql    string    // a statement that replaces the table, or ""
 	before tables.At // earlier state for comparisons in sql
 	filter string
-	source string            // in the statement for the rows, the FROM source; "" means the table
-	star   string            // in the statement for the rows, the select list; "" means *
-	exact  map[string]string // for a column with exact nanoseconds, its name in source
+	source string            // what the statement for the rows selects from; "" means the table; set by keepNanoseconds
+	star   string            // select list of the statement for the rows; "" means *; set by keepNanoseconds
+	exact  map[string]string // for each column with exact nanoseconds, the name of the exact column in source
 	keys   []sortKey         // sort keys: none, or all columns, so that only equal rows compare as equal
 }
 
@@ -110,7 +110,7 @@ func (v *view) fromSource(source, condition string) string {
 	return " FROM " + source + "\nWHERE (\n" + v.filter + "\n)" + condition
 }
 
-// linesAbove returns the number of lines before the filter in a statement with from.
+// linesAbove returns the number of lines before the filter in a statement that contains from's result.
 func (v *view) linesAbove() int { return 2 + strings.Count(v.name+v.sql, "\n") }
 
 // order returns the ORDER BY clause for the view's order, or for its reverse.
@@ -263,7 +263,7 @@ func (h *handler) endCondition(q *request, v *view, o *tables.QueryOptions, desc
 	return condition, nil
 }
 
-// bindRow runs a statement, and sets its row as the parameters in o.
+// bindRow runs a statement, and makes its only row the parameters in o.
 func (h *handler) bindRow(q *request, v *view, o *tables.QueryOptions, sql string) error {
 	return adjustLine(h.eachBatch(q, sql, o, func(b arrow.RecordBatch) error {
 		b.Retain()

@@ -22,7 +22,7 @@ import (
 
 const (
 	// Objects named backup-files/HASH are files and manifests of nodes, unchanged. No
-	// folder of a node has this name, so a node's directory can also hold backups.
+	// folder in a node's directory has this name, so the directory can also hold backups.
 	backupFiles = "backup-files/"
 	backupNames = "backups/" // prefix of the objects that list the tables of a backup
 )
@@ -110,7 +110,7 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	if _, err := to.Read(ctx, backupObject(name), 0); err == nil {
 		return nil, fmt.Errorf("a backup of this name exists: choose another name (%w)", fs.ErrExist)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err // the name may be invalid for an object
+		return nil, err // for example, because the name is invalid for an object
 	}
 	files, err := to.Objects(ctx, backupFiles)
 	if err != nil {
@@ -169,7 +169,7 @@ func (n *Node) newestVersions(ctx context.Context) (map[string]int64, error) {
 	})
 	for _, key := range n.reg.heldKeys() {
 		if err == nil && !keys[key] && n.reg.heldVersion(key) > 0 {
-			err = registryError(fmt.Errorf("it lost the record of the table with the key %s: start a node that has the table and wait for a lease, or call Forget", key))
+			err = registryError(fmt.Errorf("it lost the record of the table with the key %s: start a node that has the table, so that it restores the record, or call Forget", key))
 		}
 	}
 	return all, err

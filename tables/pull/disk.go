@@ -164,8 +164,8 @@ func (d *disk) heads(f func(key string, h head) error) error {
 	return err
 }
 
-// diverged reports whether r and from belong to different histories. It returns false if r
-// is newer than from.
+// diverged reports whether two versions of a table are known to belong to different
+// histories. It returns false if r is newer than from, because that cannot be told then.
 func (r record) diverged(from record) bool {
 	return r.Version > 0 && r.Version <= from.Version && (r.Table != from.Table || r.Version == from.Version && r.Manifest != from.Manifest)
 }

@@ -27,7 +27,7 @@ var errAbsent = errors.New("the node does not have the file")
 // connecting, and the time until the headers of a response arrive.
 func newClient(config *tls.Config, timeout time.Duration) *http.Client {
 	return &http.Client{
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // never send the token elsewhere
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // never follow a redirect, which could send the token elsewhere
 		Transport: &http.Transport{
 			TLSClientConfig: config.Clone(), DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 			DialContext:         (&net.Dialer{Timeout: timeout}).DialContext,

@@ -92,7 +92,7 @@ type TableInfo struct {
 	Name        string
 	Version     int64
 	Rows, Bytes int64
-	Here        int64 // version in this directory, complete or partial; 0: none
+	Here        int64 // version in this directory, complete or partial; 0 means none
 	Holders     int   // number of directories with the newest version, complete or partial
 }
 

@@ -25,7 +25,7 @@ import (
 
 const (
 	maxManifest = 64 << 20 // bytes, enough for about 400,000 files
-	maxLine     = 4 << 20  // bytes of a manifest's line; the header, which has the schema, is longest
+	maxLine     = 4 << 20  // bytes of a line in a manifest; the header, which has the schema, is the longest line
 	maxBefore   = 256      // previous versions listed in a manifest
 )
 
@@ -70,7 +70,7 @@ type header struct {
 	Before []string `json:"before,omitempty"` // short names of the previous versions' manifests, the latest last
 }
 
-// shortName returns the name of a manifest in other manifests.
+// shortName returns the short name of r's manifest, under which later manifests list it.
 func (r record) shortName() string { return r.Manifest[:min(len(r.Manifest), 16)] }
 
 // follows reports whether m descends from version r. It returns true if r is too old to be

@@ -41,8 +41,8 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 		return nil, err
 	}
 	defer converted.Release()
-	// Rows of the frame before a file's first time go to a new file, unless the preceding
-	// file is rewritten anyway or is small.
+	// Rows of the frame between two files go to a new file or, if the preceding file is
+	// rewritten anyway or is small, to the file that replaces it.
 	start, times := 0, converted.Column(next.time)
 	takeUntil := func(end int) arrow.RecordBatch {
 		b := converted.NewSlice(int64(start), int64(end))

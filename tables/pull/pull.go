@@ -85,10 +85,10 @@ type Options struct {
 	OwnRegistry Registry
 	// Storage holds the files of the tables instead of the directory. The directory still
 	// holds the node's ID, its lock, a record of each table's newest version, and an empty
-	// file for each file in the storage. Object names begin with the node's ID, so that nodes can share a
-	// bucket. Processes that share the directory must use the same storage. Files that are
-	// already in the directory stay there. The caller must close the storage after the
-	// node.
+	// file for each file in the storage. Object names begin with the node's ID, so that nodes
+	// can share a bucket. Processes that share the directory must use the same storage. Files
+	// that are already in the directory stay there. The caller must close the storage after
+	// the node.
 	Storage objstore.Bucket
 
 	// Listen is the host and port at which this node serves files to others. "" means
@@ -107,7 +107,8 @@ type Options struct {
 	Lease time.Duration
 
 	// MaxStaleness is the largest age of a version that Load may return if the registry,
-	// or every holder of a newer version, does not respond. 0 makes that an error.
+	// or every holder of a newer version, does not respond. If it is 0, Load then returns
+	// an error.
 	MaxStaleness time.Duration
 
 	// Newest makes every Load ask the registry for the newest version, so that Load never

@@ -54,8 +54,10 @@ type Entry struct {
 //
 //	t.KEY     the record of a table, set by compare-and-swap
 //	h.KEY.ID  the version and the manifest that directory ID holds of the table KEY
-//	n.ID      the heartbeat of a node, three times in each lease
+//	n.ID      the heartbeat of a node, sent three times per Options.Lease
 //	b.ID      the heartbeat of a process that serves nothing
+//
+// KEY is keyOf a table's name, and ID the random ID of a node's directory.
 //
 // Changes arrive in the order in which they were made. So a process that sees its own
 // heartbeat has seen all earlier changes.
@@ -74,8 +76,8 @@ type registry struct {
 // registryCopy is a copy of the registry's content.
 type registryCopy struct {
 	tables  map[string]tableEntry
-	holders map[string]map[string]string // by key and directory: version and manifest
-	nodes   map[string]nodeEntry         // by directory
+	holders map[string]map[string]string // version and manifest that a directory holds, by table key and directory ID
+	nodes   map[string]nodeEntry         // newest heartbeats, by directory ID
 	latest  time.Time                    // newest heartbeat, by the registry's clock
 	asOf    time.Time                    // the copy is complete up to this time
 }
@@ -92,7 +94,7 @@ type nodeEntry struct {
 	Process string `json:"process"`
 	At      int64  `json:"at"` // nanoseconds since registry.start of that process
 
-	seen time.Time // by the registry's clock
+	seen time.Time // time of the heartbeat, by the registry's clock
 }
 
 func newCopy() *registryCopy {

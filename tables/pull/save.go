@@ -27,7 +27,7 @@ const (
 	// MaxFrame limits the size of a frame (the rows of one Save), in bytes of memory.
 	MaxFrame = 1 << 30
 
-	fileBytes = 64 << 20 // limit of a file's rows, in bytes of memory
+	fileBytes = 64 << 20 // approximate limit for the rows of a file, in bytes of memory
 	smallRows = 64 << 10 // a file with fewer rows is rewritten with the rows that follow it
 )
 
@@ -223,7 +223,7 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 	return f, nil
 }
 
-// write writes rows as files of at most fileBytes each.
+// write writes rows as files of about fileBytes or less each.
 func (n *Node) write(ctx context.Context, b arrow.RecordBatch, time int) (files []dataFile, err error) {
 	times := b.Column(time)
 	rowsPerFile := max(1, int(b.NumRows()*fileBytes/max(fileBytes, util.TotalRecordSize(b))))

@@ -87,7 +87,7 @@ func (d *disk) Open(ctx context.Context, f content.Named) (*os.File, error) {
 	if err == nil {
 		return file, nil
 	}
-	if file, err := d.Dir.Open(f); err == nil { // the file is older than the storage
+	if file, err := d.Dir.Open(f); err == nil { // the file was written before the node had a storage
 		return file, nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {

@@ -23,8 +23,8 @@ const (
 
 // Options configures Handler.
 type Options struct {
-	// FoldEvery limits how often loading a table folds its tail: only if the newest version is at
-	// least this old. Zero means at every load.
+	// FoldEvery limits how often loading a table folds its tail, which means that small appends are
+	// written to files: only if the newest version is at least this old. Zero means at every load.
 	FoldEvery time.Duration
 
 	// Storage contains the properties with which clients access the files, such as s3.region.
@@ -36,8 +36,8 @@ type Options struct {
 	Lend func(ctx context.Context, location string, write bool) (map[string]string, error)
 }
 
-// Handler returns a handler that serves a store's catalog at /v1/. Requests need the same tokens as
-// server's calls and count against the same limits. server must serve the same store.
+// Handler returns a handler that serves a store's catalog at /v1/. server must serve the same store.
+// Requests need the same tokens as calls to server, and count against the same limits.
 func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), rest: o, requests: server.NewRequests()}
 	mux := http.NewServeMux()

@@ -136,7 +136,7 @@ func (q *request) chargeTables(mayCreate bool, all ...tableName) error {
 	return q.charge(cost)
 }
 
-// loadTable folds a table's tail into files, and responds with the table's metadata.
+// loadTable folds a table's tail (it writes small appends to files), and responds with the table's metadata.
 func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	v := q.URL.Query()
 	refs := false

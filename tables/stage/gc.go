@@ -103,12 +103,12 @@ func (r *Results) sweepAll(ctx context.Context) error {
 		for _, e := range entries {
 			path := r.path(dir, e.Name())
 			if dir == locksDir {
-				err = r.ifUnused(ctx, e.Name(), func() error { return nil }) // removes the lock file
+				err = r.ifUnused(ctx, e.Name(), func() error { return nil }) // releasing the lock removes the lock file
 			} else if len(e.Name()) < keyLen { // the file hashes.RANDOM
 				err = r.ifUnused(ctx, hashesLock, func() error { return os.RemoveAll(path) })
 			} else {
 				key := e.Name()[:keyLen]
-				err = r.ifUnlocked(ctx, key, func() error { // removes unfinished results
+				err = r.ifUnlocked(ctx, key, func() error { // acquiring the lock removes unfinished results
 					i, err := r.backend.info(ctx, key)
 					if err != nil || dir != filesDir || i != nil && r.folder(i) == path {
 						return err

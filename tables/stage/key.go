@@ -124,7 +124,7 @@ func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, er
 	for _, name := range slices.Sorted(maps.Keys(k.parts)) {
 		key.add(name, k.parts[name])
 	}
-	key.add(k.files...) // in the order of Inputs.Files
+	key.add(k.files...) // because the order of Inputs.Files matters too
 	k.key = key.sum()
 	return k, nil
 }

@@ -211,8 +211,9 @@ func (x *run) computeStored(ctx context.Context, w *work) (err error) {
 	return x.backend.put(ctx, i, t)
 }
 
-// fetch loads a stored result. For a Folder, it only makes sure that the directory contains the files,
-// which may be in another store. If data or files are missing, the error wraps fs.ErrNotExist.
+// fetch loads a stored result. For a Folder, it only makes sure that the directory contains the files: if
+// results are in another store, it unpacks them from there. If data or files are missing, the error wraps
+// fs.ErrNotExist.
 func (x *run) fetch(ctx context.Context, w *work, i *Info) error {
 	if w.result != folderType {
 		err := x.load(ctx, w)

@@ -19,7 +19,8 @@ import (
 	"strings"
 )
 
-// digest hashes words, each preceded by its length, so that different words never have the same input.
+// digest hashes words, each preceded by its length, so that different lists of words are always hashed as
+// different text.
 type digest struct{ hash.Hash }
 
 func newDigest(words ...string) digest {

@@ -21,12 +21,12 @@ const (
 )
 
 // bins assigns times to the bins of a rule. Bin 0 contains the first time; earlier times are invalid. Times
-// are integers in a unit, since 1970.
+// are integers that count units since 1970.
 type bins struct {
 	*rule
 	zone   *time.Location // UTC if the times have no zone
-	second int64          // number of units in a second, in which times are measured
-	label  int64          // the same for labels; 0 if labels are days
+	second int64          // the unit of times, as units per second, such as 1e6 for microseconds
+	label  int64          // the unit of labels, as units per second; 0 if labels are days
 
 	origin          int64   // start of bin 0: a time for fixed bins, else a position on the grid
 	day0            int64   // day of the first time, in local time

@@ -73,7 +73,7 @@ func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (result Re
 // combination is the state of a Combine.
 type combination struct {
 	sources []source
-	fields  []arrow.Field // of the result
+	fields  []arrow.Field // the result's columns
 }
 
 type source struct {

@@ -99,7 +99,7 @@ type binFiller interface {
 
 // add visits a batch of rows.
 func (f *fillScan) add(b arrow.RecordBatch) error {
-	var head [5][]int64 // the statement's columns before those of the aggregates
+	var head [5][]int64 // the statement's columns pass, t, lo, hi and n; the aggregates follow
 	for i := range head {
 		a, err := schema.ConvertArray(b.Column(i), int64Type)
 		if err != nil {

@@ -96,13 +96,13 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 // orderedResampling is a resampling that visits rows in time order.
 type orderedResampling struct {
 	*resampling
-	gatherers  []gatherer // for each column; nil if no function needs it
-	batchIndex []int      // of each column in a batch
+	gatherers  []gatherer // one for each of columns; nil if no function uses the column
+	batchIndex []int      // for each of columns, its index in a batch of the scan
 
 	ordered     bool  // the table's settings promise the order
 	keptColumns int64 // number of columns that need all values of a bin in memory
 
-	times        []int64 // of the current batch
+	times        []int64 // buffer for the converted times of a batch
 	hasRows      bool    // a row was visited
 	lastTime     int64   // time of the last row
 	bin          int64   // index of the current bin

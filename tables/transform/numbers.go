@@ -31,8 +31,8 @@ type numbers[T number] struct {
 type binState[T number] struct {
 	n                            int64
 	first, last, lowest, highest T
-	sum                          float64 // of floats
-	high                         int64   // high and low are the 128-bit sum of integers
+	sum                          float64 // the sum, if T is a float
+	high                         int64   // high and low are the sum with 128 bits, if T is an integer
 	low                          uint64
 
 	// finite is the number of finite values, squares the sum of their squared differences from their mean.

@@ -99,7 +99,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	update := func(key string, change func(map[string]any)) {
 		text, _ := m.GetValue(key)
 		var value map[string]any
-		if json.Unmarshal([]byte(text), &value) != nil || value == nil { // other programs may have written anything
+		if json.Unmarshal([]byte(text), &value) != nil || value == nil { // another program may have written invalid metadata
 			if key != pandasKey || !q.timeIndex {
 				return
 			}
@@ -143,7 +143,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 		}
 	})
 	update(extraKey, func(value map[string]any) {
-		delete(value, "freq") // describes the source's rows
+		delete(value, "freq") // the frequency of the source's rows is not that of the bins
 		if renamed {
 			delete(value, "labels")
 		}

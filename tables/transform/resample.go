@@ -132,7 +132,7 @@ type resampling struct {
 	timeIndex    bool // the time column becomes pandas' index
 	columns      []arrow.Field
 	aggregates   []aggregate
-	schema       *arrow.Schema // of the result, without dictionaries
+	schema       *arrow.Schema // the result's schema, without dictionaries
 	dictionaries *arrow.Schema // the result's dictionary columns
 	zonedNanos   bool          // a column has nanoseconds with a zone
 

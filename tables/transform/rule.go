@@ -14,8 +14,8 @@ import (
 )
 
 // rule is a pandas offset, from which bins are derived. A fixed offset is a number of nanoseconds. A calendar
-// offset counts the positions of a grid of days: a bin has n periods of equally many positions, and begins at a
-// position that equals anchor modulo period.
+// offset counts positions on a grid of days: a bin has n × period positions, and begins at a position that
+// equals anchor modulo period.
 type rule struct {
 	text  string
 	nanos int64 // length of a bin; 0 for a calendar offset

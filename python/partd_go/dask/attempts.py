@@ -1,5 +1,5 @@
-"""Stores attempts at tasks, in the format that docs/format.md describes. Readers see
-only the appends of the attempt that commits first."""
+"""Stores the output of tasks that may run several times, in the format that docs/format.md
+describes. Readers see only the appends of each task's attempt that commits first."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def commits(store: Store, control: str) -> dict[str, Commit]:
 
 
 def pieces(key: str, value: bytes, winners: dict[str, Commit]) -> dict[str, list[memoryview]]:
-    """Returns the pieces of a key that count, in order, by task."""
+    """Returns the pieces in a key's value that the winners (the committed attempts) wrote, by task and in order."""
     results: dict[str, list[memoryview]] = {}
     last: dict[str, tuple[int, int]] = {}
     for kind, frame in _frames(key, value):

@@ -1,8 +1,8 @@
 """Splits data frames by partition, and joins the pieces again.
 
-A block of rows is sorted by partition once. A partition's piece consists of records with
-the numeric columns, which are a slice of the block's records without a copy, and of one
-Arrow message without schema for the other columns. A task's layout holds the common
+A block of rows is sorted by partition once. A partition's piece consists of records, which
+hold the numeric columns and are a slice of the sorted block, not a copy, and of one Arrow
+message, without a schema, with the other columns. A task's layout holds the common
 properties of its pieces: labels, types, categories and the form of each column.
 """
 
@@ -22,8 +22,8 @@ import pyarrow as pa
 from ..errors import Misuse
 
 BLOCK_BYTES = 8 << 20  # size of a block of rows that is sorted, and of a batch that is sent
-NUMBERS = ("plain", "code", "time")
-_CACHED = 1 << 20  # bytes of records that are split into columns together
+NUMBERS = ("plain", "code", "time")  # the forms (see _form) that records hold
+_CACHED = 1 << 20  # bytes of records that are split into columns together; they fit into the processor's cache
 
 Piece: TypeAlias = "list[bytes | memoryview]"  # the number of rows, their records, and an Arrow message
 Block: TypeAlias = "list[tuple[int, int, Piece]]"  # (partition, number of rows, piece)
@@ -37,7 +37,7 @@ class Layout:
     """The common properties of a task's pieces: an empty frame, and the form of each array."""
 
     empty: pd.DataFrame
-    forms: list[str]  # of the columns, then the index levels
+    forms: list[str]  # the form (see _form) of each column, then of each index level
 
     def is_compatible(self, layout: Layout) -> bool:
         """Reports whether pieces of both layouts can be joined without conversion."""
@@ -146,9 +146,9 @@ def layout_of(df: pd.DataFrame) -> Layout:
             'use another method, such as shuffle_method="tasks"'
         )
     empty = df.iloc[:0].copy()
-    if isinstance(df.index, pd.RangeIndex):  # a slice of it would have no step
+    if isinstance(df.index, pd.RangeIndex):  # join returns frames with an ordinary index instead
         empty.index = pd.Index([], dtype=np.int64, name=df.index.name)
-    elif df.index.nlevels > 1:  # a level with missing values may have another type
+    elif df.index.nlevels > 1:  # the values of a level with missing values may have another type than the level
         levels = [df.index.get_level_values(i)[:0] for i in range(df.index.nlevels)]
         empty.index = pd.MultiIndex.from_arrays(levels, names=df.index.names)
     return Layout(empty, [_form(a) for a in _arrays(df)])
@@ -161,9 +161,9 @@ def _record(layout: Layout) -> np.dtype[Any]:
 
 
 def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compression: str | None) -> Iterator[Block]:
-    """Yields blocks of (partition, number of rows, piece) for a frame whose rows go to the
-    partitions in ids. It skips rows with a negative id. Each block reuses the memory of
-    the previous one."""
+    """Yields the frame's rows as blocks of (partition, number of rows, piece). ids holds each
+    row's partition; rows with a negative id are skipped. Each block reuses the memory of the
+    previous one."""
     names = [*df.columns, *df.index.names]
     arrays = _arrays(df)
     step = max(1, -(-len(df) // max(1, -(-int(df.memory_usage(deep=True).sum()) // BLOCK_BYTES))))
@@ -201,7 +201,7 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
 
 
 def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> memoryview:
-    """Returns the bytes of the records in that order, copying each record as a whole."""
+    """Returns the bytes of the records in the given order, in target's memory. It copies each record as a whole."""
     size = records.dtype.itemsize
     if not size:
         return memoryview(b"")

@@ -49,7 +49,7 @@ def prepare(client: Any, store: shuffle.Store) -> Callable[[], None]:
             "use a synchronous Client for use() and to compute"
         )
     try:
-        # The scheduler builds the graph, and deletes the graph's rows.
+        # The scheduler needs the store too: it builds the graph, and deletes the graph's rows.
         client.run_on_scheduler(reach, store)
         client.run(reach, store)
     except Exception as err:

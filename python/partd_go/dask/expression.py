@@ -12,7 +12,7 @@ from dask.dataframe.dask_expr._shuffle import SimpleShuffle
 from . import shuffle
 
 METHOD = "partd"
-OPEN = "partd-open-"
+OPEN = "partd-open-"  # the name of a shuffle's first task begins with this
 
 
 class PartdShuffle(SimpleShuffle):  # type: ignore[misc]

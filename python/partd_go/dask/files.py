@@ -22,7 +22,7 @@ class Rows:
 
     def __init__(self, file: int) -> None:
         self.file, self.end = file, 0
-        self.positions: dict[int, bytearray] = {}  # of each partition's pieces
+        self.positions: dict[int, bytearray] = {}  # by partition: the packed positions of its pieces
 
     def append(self, block: Block) -> None:
         buffers: list[memoryview] = []
@@ -51,12 +51,12 @@ class Rows:
 def created(path: str) -> Iterator[Rows]:
     """Creates a file for an attempt, and removes it if the attempt fails."""
     with contextlib.suppress(FileExistsError):
-        os.mkdir(os.path.dirname(path))  # fails if `use` has ended, so that no file stays behind
+        os.mkdir(os.path.dirname(path))  # fails if `use` has ended and removed the parent, so that no file stays behind
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         yield Rows(file)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):  # `use` has ended
+        with contextlib.suppress(FileNotFoundError):  # `use` has ended, and removed the file
             os.unlink(path)
         raise
     finally:

@@ -25,7 +25,8 @@ from .expression import METHOD, PartdShuffle
 from .private import Bucket, Private
 from .shuffle import Store, _clients, delete
 
-# The supported versions of dask, because the code depends on its query planner. Tests run with the oldest and the newest.
+# The supported versions of dask, as (year, month). The code depends on internals of dask's query planner. Tests run
+# with the oldest and the newest.
 OLDEST, NEWEST = (2025, 7), (2026, 8)
 
 _lock = threading.Lock()
@@ -35,12 +36,12 @@ _active: use | None = None
 class use:
     """Makes "partd" dask's shuffle method, until the end of the with block, or close().
 
-    url is the address of a partd-server that all workers can reach, of several servers (tcp://A,B,C), or
-    a bucket (s3://BUCKET/PREFIX, which needs the program partd-cloud). It may also be a `partd_go.Client`,
-    whose address, token and certificates the workers use. Without url, all processes must be on this
+    url is the address of a partd-server that all workers can reach, of several such servers (tcp://A,B,C), or
+    of a bucket (s3://BUCKET/PREFIX, which needs the program partd-cloud). It may also be a `partd_go.Client`;
+    then the workers use its address, token and certificates. Without url, all processes must be on this
     machine: tasks write rows to files, and a server that use() starts records the commits. The files and
     the server's store are in directory, by default dask's temporary-directory. compression, "lz4" or
-    "zstd", applies to the rows.
+    "zstd", compresses the rows.
 
     Stored rows are deleted when dask no longer needs them; a persisted collection keeps its rows.
     close() deletes the rest. If the program is killed, rows stay until the server's --namespace-ttl
@@ -113,7 +114,7 @@ class use:
             if directory is not None:
                 os.makedirs(directory, exist_ok=True)
             server = serve(directory=directory, flags=("--memory=256MiB",))
-            client = Client(self._undo.enter_context(server), retry_for=5)  # the server is not restarted
+            client = Client(self._undo.enter_context(server), retry_for=5)  # no long retries, because nothing restarts this server
             self._undo.callback(client.close)
             rows = os.path.join(server.directory, "rows")
             os.mkdir(rows)

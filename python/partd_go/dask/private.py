@@ -22,12 +22,12 @@ from ..server import Server
 
 T = TypeVar("T")
 
-_ATTEMPTS = 5  # maximum number of calls of work if its server ends each time
+_ATTEMPTS = 5  # how often Private.work calls its function before it gives up, if the server ends each time
 _RECENT = 4  # maximum number of idle servers
-_IDLE = 120.0  # seconds until an idle server is stopped, because it holds the memory of a bucket's segments
+_IDLE = 120.0  # seconds until an idle server is stopped; until then, it holds a bucket's segments in memory
 _FLAGS = (
     "--memory=512MiB",  # half is for a bucket's segments
-    "--stop-timeout=10s",  # for a dead worker's server, whose store may be gone; its uncommitted appends do not count
+    "--stop-timeout=10s",  # so that a dead worker's server ends soon even if its store is gone; it may lose uncommitted appends
     "--log-format=json",
 )
 
@@ -126,7 +126,7 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe:
             pipe.close()
-    with contextlib.suppress(RuntimeError):  # the program is ending: no need to wait
+    with contextlib.suppress(RuntimeError):  # no thread can start, because the program is ending: no need to wait
         threading.Thread(target=process.wait, name="partd_go.dask end", daemon=True).start()
 
 

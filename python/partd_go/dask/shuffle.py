@@ -150,7 +150,8 @@ def open_shuffle(lease: Lease | Shuffle) -> Shuffle:
 
 
 def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, selected: Sequence[int] | None) -> None:
-    """Writes an input partition, unless another attempt has committed it."""
+    """Writes an input partition, unless another attempt has committed it. column holds each row's
+    output partition. It writes only rows for the partitions in selected; None means all."""
     ids = np.asarray(df[column], dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= shuffle.npartitions):
         raise Misuse(f"rows have partitions from {ids.min()} to {ids.max()}: number them from 0 to {shuffle.npartitions - 1}")
@@ -161,7 +162,8 @@ def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, selected: 
 
 
 def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np.ndarray[Any, Any]) -> None:
-    in_bucket = isinstance(shuffle.store.client, Bucket)  # reading the commits there costs a request for each segment
+    # In a bucket, do not check for an earlier commit: reading the commits costs a request for each segment.
+    in_bucket = isinstance(shuffle.store.client, Bucket)
     if not in_bucket and str(task) in commits(client, shuffle.key("commits")):
         return
     layout = layout_of(df)
@@ -202,9 +204,9 @@ class Plan:
     """The plan for readers: the attempts that count, their layouts, and the row count of each partition."""
 
     shuffle: Shuffle
-    winners: dict[str, Commit]
+    winners: dict[str, Commit]  # by task
     layouts: list[Layout]
-    layout_of: dict[str, int]
+    layout_of: dict[str, int]  # index in layouts, by task
     rows: np.ndarray[Any, Any]
 
 

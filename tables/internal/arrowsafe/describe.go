@@ -8,12 +8,12 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// Limits of a message's description. Arrow's reader trusts its numbers: it allocates as many fields and metadata
-// entries as the description claims, and copies a text for each reference to it.
+// Limits of a message's description, which is its metadata as a FlatBuffer. Arrow's reader trusts the description:
+// it allocates as many fields and metadata entries as that claims, and copies a string for each reference to it.
 const (
 	maxDescription = 64 << 20 // bytes
 	maxFields      = 1 << 16  // including nested fields
-	maxNested      = 64
+	maxNested      = 64       // levels of nested fields
 )
 
 var (
@@ -21,7 +21,7 @@ var (
 	errSchemaMessage = errors.New("the description of the schema is damaged")
 )
 
-// Slots of the tables in Arrow's format/Message.fbs and format/Schema.fbs.
+// Slots of fields in the FlatBuffers tables of Arrow's format/Message.fbs and format/Schema.fbs.
 const (
 	messageHead     = 8 // bytes before a message in a stream: marker and length
 	messageVersion  = 4
@@ -40,8 +40,8 @@ const (
 	fieldDictionary = 12
 	fieldChildren   = 14
 	fieldMetadata   = 16
-	firstSlot       = 4 // for a dictionary's ID, and a metadata key
-	secondSlot      = 6 // for a metadata value, a timestamp's zone and a union's IDs
+	firstSlot       = 4 // of a dictionary's ID, and of a metadata key
+	secondSlot      = 6 // of a metadata value, of a timestamp's time zone, and of a union's type IDs
 
 	batchLength      = 4
 	batchNodes       = 6
@@ -59,24 +59,25 @@ const (
 	typeUnion     = 14
 )
 
+// description is the parsed start of a message's description.
 type description struct {
 	kind    byte
 	version int16
-	body    int64 // claimed bytes
+	body    int64 // size of the message's body in bytes, as claimed
 	header  flatbuffers.Table
 
-	texts  int64 // bytes of texts that may still be referenced
+	texts  int64 // bytes of strings that checkText still allows
 	fields int   // number of fields seen so far
 }
 
 // field is a field of a schema, with the properties needed for reading batches.
 type field struct {
 	dictionary int64 // ID of the dictionary, if any
-	encoded    bool
+	encoded    bool  // whether the values are in a dictionary
 	children   []field
 }
 
-// describe parses the start of a description. It panics on offsets outside the description.
+// describe parses the start of a message's description. It panics if an offset is outside the description.
 func describe(message []byte) (*description, error) {
 	if len(message) > maxDescription {
 		return nil, fmt.Errorf("%w: its description has %d bytes", errMessage, len(message))
@@ -214,7 +215,7 @@ func vector(t flatbuffers.Table, slot flatbuffers.VOffsetT, size int64) (flatbuf
 	}
 	start, n := t.Vector(at), t.VectorLen(at)
 	if n < 0 || int64(start)+size*int64(n) > int64(len(t.Bytes)) {
-		return 0, 0, fmt.Errorf("%w: %d entries in %d bytes", errMessage, n, len(t.Bytes))
+		return 0, 0, fmt.Errorf("%w: it claims %d entries in %d bytes", errMessage, n, len(t.Bytes))
 	}
 	return start, n, nil
 }

@@ -7,12 +7,12 @@ import (
 	"io"
 )
 
-// Bounds of a Parquet file's footer. arrow-go follows the levels of its schema recursively, and stores
-// the path of each column as a text.
+// Limits of a Parquet file's footer. arrow-go reads the levels of its schema recursively, and stores the
+// path of each column as a string.
 const (
-	maxFooter = maxDescription // bytes, also of all paths together
-	maxNodes  = 2 * maxFields  // a list has one more node than in Arrow
-	maxLevels = 4 * maxNested  // a list has two levels
+	maxFooter = maxDescription // bytes of the footer, and of all column paths together
+	maxNodes  = 2 * maxFields  // nodes of the schema; a list has one more than in Arrow
+	maxLevels = 4 * maxNested  // levels of the schema; a list has two
 )
 
 var errFooter = errors.New("its footer claims more data than it contains: the file is damaged")
@@ -30,8 +30,8 @@ const (
 )
 
 // Footer returns a Parquet file's footer, or nil if it has none, and the file's size. It checks that the
-// footer's lists have all the elements that they claim, and that the schema is within bounds. It hides logical
-// types that arrow-go does not know, because readers must then use the physical types.
+// footer's lists have all the elements that they claim, and that the schema is within the limits above. It hides
+// logical types that arrow-go does not know, so that arrow-go uses the physical types instead.
 func Footer(in interface {
 	io.ReaderAt
 	io.Seeker
@@ -134,8 +134,8 @@ func (c *claims) node() (name int, children int32, ok bool) {
 				return c.skip(kind, 3)
 			})
 			if head := &original[len(original)-before-1]; !known && *head&15 == structure {
-				*head += 1 << 4 // change the field's ID to the next one, which is unassigned
-			} else if !known { // the ID is a separate zigzag number, so 2 adds 1
+				*head += 1 << 4 // hide the field: change its ID to the next one, which is unassigned
+			} else if !known { // the ID is a separate number; in zigzag encoding, adding 2 increases it by 1
 				*head += 2
 			}
 			return ok
@@ -164,10 +164,10 @@ const (
 	structure    = 12
 )
 
-const maxThrift = 32 // nested values; footers have few levels
+const maxThrift = 32 // maximum depth of nested values; real footers have few levels
 
-// Whole reports whether the bytes at an offset are a complete Thrift structure, and its lists have all
-// the elements that they claim.
+// Whole reports whether the size bytes at an offset begin with a complete Thrift structure, whose lists
+// have all the elements that they claim.
 func Whole(in io.ReaderAt, from int64, size int) bool {
 	b := make(claims, size)
 	if _, err := in.ReadAt(b, from); err != nil {
@@ -193,6 +193,7 @@ func MayBeDictionary(in io.ReaderAt, at int64) bool {
 	return !complete || kind == dictionaryPage
 }
 
+// take skips n bytes. It returns false if fewer remain.
 func (c *claims) take(n uint64) bool {
 	if n > uint64(len(*c)) {
 		return false
@@ -218,6 +219,7 @@ func (c *claims) varint32() (int32, bool) {
 	return int32(uint32(n)>>1) ^ -int32(n&1), ok
 }
 
+// skip skips a value at the given nesting depth. It returns false if the value is incomplete, or nested too deeply.
 func (c *claims) skip(kind byte, depth int) bool {
 	if depth > maxThrift {
 		return false
@@ -243,8 +245,8 @@ func (c *claims) skip(kind byte, depth int) bool {
 	return false
 }
 
-// eachField calls value with the ID and the kind of each field of a structure. value must consume the
-// field's value.
+// eachField calls value with the ID and the kind of each field of a structure. value must read or skip the
+// field's value. eachField returns false if value does, or if the structure is incomplete.
 func (c *claims) eachField(value func(id int16, kind byte) bool) bool {
 	for id := int16(0); ; {
 		head, ok := c.readByte()

@@ -14,24 +14,27 @@ const (
 	maxWidth       = 16 << 20 // bytes of a fixed-size value
 	maxDigits      = 76       // digits of a decimal
 	emptyValueSize = 8        // bytes charged for a value that has no bytes in the message
-	offsetSize     = 4        // bytes of a text's offset
+	offsetSize     = 4        // bytes of a string's offset
 	version4       = 3        // format version 4
 	version5       = 4        // format version 5; earlier unions had bitmaps
 
-	maxLength = 1 << 48 // rows; limited so that no product below overflows
+	maxLength = 1 << 48 // values of an array; limited so that no product in this file overflows
 )
 
 // cursor iterates over the lengths and buffers of a batch, depth-first, column by column.
 type cursor struct {
-	bytes                              []byte // of the description
-	node, nodes                        int
-	buffer, buffers                    int
-	count, counts                      int
-	nodesAt, buffersAt, variadicAt     flatbuffers.UOffsetT
-	body                               []byte
-	compressed                         bool
-	version                            int16
-	limit, referred, inflated, charged int64
+	bytes                          []byte               // the batch's description
+	node, nodes                    int                  // index of the next array, and number of arrays
+	buffer, buffers                int                  // index of the next buffer, and number of buffers
+	count, counts                  int                  // index and number of the view columns' buffer counts
+	nodesAt, buffersAt, variadicAt flatbuffers.UOffsetT // positions of these three lists in bytes
+	body                           []byte
+	compressed                     bool
+	version                        int16
+	limit                          int64 // maximum of inflated, and of charged
+	referred                       int64 // bytes of the body that the buffers so far use
+	inflated                       int64 // bytes of the buffers so far, after decompression
+	charged                        int64 // bytes counted by charge
 }
 
 func (m *Messages) cursor(batch flatbuffers.Table, version int16, body []byte) (*cursor, error) {
@@ -224,7 +227,7 @@ func firstError(err error, steps ...func() error) error {
 	return err
 }
 
-// variadic returns the number of data buffers of a view column.
+// variadic returns the number of data buffers of the next array, or 0 unless it contains views.
 func (c *cursor) variadic(dt arrow.DataType) (int64, error) {
 	if _, ok := dt.(arrow.BinaryViewDataType); !ok {
 		return 0, nil
@@ -240,6 +243,7 @@ func (c *cursor) variadic(dt arrow.DataType) (int64, error) {
 	return n, nil
 }
 
+// hasBitmap reports whether arrays of a type have a validity bitmap.
 func (c *cursor) hasBitmap(id arrow.Type) bool {
 	switch id {
 	case arrow.NULL, arrow.RUN_END_ENCODED:
@@ -261,7 +265,7 @@ func storageType(dt arrow.DataType) arrow.DataType {
 	}
 }
 
-// width returns the size in bytes of a fixed-size value. A null has the same size.
+// width returns the size in bytes of a value, which a null has too. Other types than the ones below count as 8.
 func width(dt arrow.DataType) int64 {
 	switch dt := storageType(dt).(type) {
 	case *arrow.FixedSizeBinaryType:

@@ -15,7 +15,7 @@ import (
 // Messages checks the messages of one stream, in order. Pass a message to Arrow's reader only after the check,
 // because the reader allocates as much memory as the message claims.
 type Messages struct {
-	limit           int64 // bytes for the rows of a message together with all dictionaries
+	limit           int64 // maximum bytes of a message's rows, and of all dictionaries
 	schema          *arrow.Schema
 	valueTypes      map[int64]arrow.DataType // value types of dictionaries, by ID
 	dictionarySizes map[int64]int64          // bytes of dictionaries, by ID
@@ -86,13 +86,13 @@ func (m *Messages) readSchema(d *description, head []byte) error {
 	return nil
 }
 
-// recordTypes records the types of dictionaries, and refuses values that are too wide.
+// recordTypes records the types of a field's dictionaries, and rejects a type whose values are too wide.
 func (m *Messages) recordTypes(f arrow.Field, described field) error {
 	dt := storageType(f.Type)
 	if described.encoded {
 		encoded, ok := dt.(*arrow.DictionaryType)
 		if !ok {
-			return fmt.Errorf("%w: a dictionary of %v", errSchemaMessage, dt)
+			return fmt.Errorf("%w: it has a dictionary for the type %v", errSchemaMessage, dt)
 		}
 		dt = storageType(encoded.ValueType)
 		m.valueTypes[described.dictionary] = dt

@@ -35,11 +35,11 @@ type FS struct {
 	retryFor time.Duration
 	ctx      context.Context // canceled by Close
 	cancel   context.CancelFunc
-	uploads  *semaphore.Weighted // counts bytes
-	expected func(name string) (size int64, hash xxh3.Uint128, known bool, err error)
+	uploads  *semaphore.Weighted                                                      // limits the bytes that uploads hold in memory
+	expected func(name string) (size int64, hash xxh3.Uint128, known bool, err error) // set by Expect
 
 	mu      sync.Mutex
-	writing map[string]*newFile
+	writing map[string]*newFile // files that are not closed yet, by name
 }
 
 var _ icecat.Remote = (*FS)(nil)
@@ -66,7 +66,7 @@ func (f *FS) Close() error {
 	return err
 }
 
-// Expect sets the function that returns the expected size and checksum of a file.
+// Expect sets the function that returns the expected size and checksum of a file, and whether they are known.
 func (f *FS) Expect(expected func(name string) (int64, xxh3.Uint128, bool, error)) {
 	f.expected = expected
 }
@@ -98,7 +98,7 @@ func (f *FS) Info(name string) (info vfs.Info, err error) {
 	return info, err
 }
 
-// withCopy calls use with the path of a local copy.
+// withCopy calls use with the path of a local copy of a file. While the file is being written, it is its own copy.
 func (f *FS) withCopy(name string, use func(path string) error) error {
 	f.mu.Lock()
 	if w := f.writing[name]; w != nil {
@@ -178,7 +178,7 @@ func (f *FS) fetch(name string) func(*os.File) error {
 				}
 				return err
 			}
-			return f.damaged(name, "is not listed")
+			return f.damaged(name, "is missing from the bucket's listing")
 		})
 	}
 }
@@ -204,12 +204,12 @@ func (f *FS) Files(ctx context.Context) (files map[string]int64, err error) {
 	return files, err
 }
 
-// Mkdir, MkdirAll and SyncDir do nothing.
+// Mkdir, MkdirAll and SyncDir do nothing, because a bucket has no directories.
 func (f *FS) Mkdir(string, fs.FileMode) error    { return nil }
 func (f *FS) MkdirAll(string, fs.FileMode) error { return nil }
 func (f *FS) SyncDir(string) error               { return nil }
 
-// Rename, ReadDir and NewLock are not supported by buckets.
+// Rename and ReadDir are not supported. NewLock returns a lock on a local file.
 func (f *FS) Rename(string, string) error      { return errors.ErrUnsupported }
 func (f *FS) ReadDir(string) (vfs.Dir, error)  { return nil, errors.ErrUnsupported }
 func (f *FS) NewLock(name string) (l vfs.Lock) { return vfs.OS{}.NewLock(name) }
@@ -219,8 +219,8 @@ type newFile struct {
 	vfs.File
 	f        *FS
 	name     string
-	uploaded bool
-	err      error
+	uploaded bool  // whether Sync has tried to upload the file
+	err      error // result of the upload
 }
 
 func (f *FS) create(name string) (vfs.File, error) {
@@ -258,7 +258,7 @@ func (w *newFile) Sync() error {
 func (w *newFile) Close() error {
 	err := errors.Join(w.Sync(), w.File.Close())
 	if err == nil {
-		err = w.f.cache.Add(w.Name(), w.f.key+w.name) // because the file is often read soon
+		err = w.f.cache.Add(w.Name(), w.f.key+w.name) // keep the local copy, because a new file is often read soon
 	} else {
 		_ = os.Remove(w.Name())
 	}

@@ -114,6 +114,7 @@ func suggestForce(err error) error {
 	return err
 }
 
+// writeRows writes the rows of r. If stream is true, Arrow is written as a stream instead of a file for random access.
 func writeRows(out io.Writer, format formats.Format, r array.RecordReader, stream bool) error {
 	w, err := formats.NewWriter(format, out, r.Schema(), stream)
 	if err != nil {

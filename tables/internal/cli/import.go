@@ -222,7 +222,7 @@ func exportPath(dir, bucket, name string) string {
 	file := scheme.Name(name) + extension
 	if len(file) > maxLength {
 		sum := sha256.Sum256([]byte(name))
-		file = "%h" + hex.EncodeToString(sum[:]) + extension // as in package names
+		file = "%h" + hex.EncodeToString(sum[:]) + extension // package names shortens long names in the same way
 	}
 	if bucket == "" {
 		return filepath.Join(dir, file)

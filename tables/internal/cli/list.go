@@ -47,8 +47,8 @@ func displayName(name string) string {
 	return strconv.Quote(name)
 }
 
-// printRecords calls write, and prints the records that write passes to its argument, as JSON lines or in
-// columns. Column titles are the fields' JSON names.
+// printRecords prints records as JSON lines or in columns. It calls write, which must call record for each
+// record. Column titles are the fields' JSON names.
 func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
 	if asJSON {

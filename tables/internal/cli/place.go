@@ -33,7 +33,7 @@ type location struct {
 	bucket                *string
 	server, tokenFile, ca *string
 	insecure              *bool
-	dirFlag               *pflag.Flag
+	dirFlag               *pflag.Flag // --dir, which must not be set together with --server
 }
 
 // directoryFlags adds the location flags, for commands without --bucket.
@@ -88,6 +88,7 @@ func (p location) withSQL(ctx context.Context, f func(backend) error) error {
 	return errors.Join(p.withDir(ctx, false, engine, f), engine.Close())
 }
 
+// withDir runs f on the store in the directory. engine can be nil.
 func (p location) withDir(ctx context.Context, create bool, engine tables.Engine, f func(backend) error) (err error) {
 	if err := p.checkExists(); !create && err != nil {
 		return err
@@ -130,7 +131,7 @@ type warehouse struct {
 	cacheSize                    *sizeflag.Size
 }
 
-// Default directories. serveDir is the default of shoots' server.
+// Default directories of serve and of the other commands. serveDir is also the default of shoots, which serve can replace.
 const (
 	commandsDir = "partd-tables"
 	serveDir    = "buckets"
@@ -179,7 +180,7 @@ type backend struct {
 	streams
 }
 
-// streams contains the methods that transfer rows or columns, which operations do not support. A
+// streams contains the methods that transfer rows or columns, which package operations does not support.
 // flightclient.Client implements it.
 type streams interface {
 	Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error)

@@ -94,7 +94,7 @@ func serveCall(ctx context.Context, n *pull.Node, c net.Conn) {
 	var stderr strings.Builder
 	code := run(ctx, append([]string{"pull"}, call.Args...), &app{in: os.Stdin, out: output, err: &stderr})
 	if code != 0 && ctx.Err() != nil {
-		_ = output.Close() // without an answer
+		_ = output.Close() // the call gets no answer
 		return
 	}
 	if code == 0 {

@@ -31,15 +31,15 @@ import (
 )
 
 const serveHelp = `Serve the tables of a directory or cloud bucket over Arrow Flight: to clients of Flight SQL (ADBC, JDBC,
-Grafana), to clients of shoots, and to any other Flight client. docs/flight.md has examples.
+Grafana), to clients of shoots (a Python server), and to any other Flight client. docs/flight.md has examples.
 With --http, also serve a page for browsers, and its API; see docs/http.md. The same address serves,
 below /iceberg, an Iceberg REST catalog for Spark, Trino, DuckDB, pyiceberg and others, with the
 same tokens; --rest serves it at a separate address. See docs/rest.md.
 
 With a secret, every call needs a token that is signed with the secret (see "partd-tables token"),
 as a bearer token or as the password of any user. The server refuses to use a secret without TLS, because
-anyone on the network could read the tokens, and to listen on an address that other machines can
-reach without a secret or TLS. --insecure allows both.
+anyone on the network could read the tokens. It also refuses to listen on an address that other machines
+can reach if it has neither a secret nor TLS. --insecure allows both.
 
 Other users of this machine cannot read the files that the server creates: files have mode 0640
 and directories 0750, or less if the umask says so.

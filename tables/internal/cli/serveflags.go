@@ -65,7 +65,7 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	c.maxSpill = sizeflag.Size{Bytes: 512 << 30, Min: 64 << 20}
 	fl.Var(&c.maxMessage, "max-message", "maximum `SIZE` of a message of rows")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; queries may use another half of this, and tables another quarter")
-	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, or if more, 1GiB (at most half the memory)"
+	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB, or half of the memory if that is less"
 	fl.Var(&c.maxSpill, "max-spill", "maximum `SIZE` of all temporary files: half for queries, in equal shares, and half for uploads and sorting")
 	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "maximum `NUMBER` of concurrent queries, but not more than one for each 64 MiB of --memory; others wait")
 	fl.IntVar(&o.Puts, "max-puts", flightd.DefaultPuts, "maximum `NUMBER` of concurrent puts; others wait")
@@ -94,7 +94,7 @@ func defaultMemory() int64 {
 	if err != nil {
 		return flightd.DefaultMemory
 	}
-	lowerBound := min(flightd.DefaultMemory, int64(min(total, 1<<50)/2)) // the process uses twice --memory
+	lowerBound := min(flightd.DefaultMemory, int64(min(total, 1<<50)/2)) // half, because the process may use twice --memory
 	return max(lowerBound, int64(min(total, 1<<50)/4))
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// transformFlags contains the flags of a command that creates a table from other tables.
+// transformFlags contains the flags that all commands have that create a table from other tables.
 type transformFlags struct {
 	a            *app
 	p            location

@@ -23,8 +23,8 @@ import (
 // the table's lock, so that the table cannot change again.
 const maxChanges = 2
 
-// Append adds rows to the tail, unless checkFit returns an error for the conversion of the rows. It reports whether the
-// table exists; if not, Append does nothing.
+// Append adds rows to the tail, the log of small appends. It fails if checkFit rejects the conversion of the rows to the
+// table's columns. It reports whether the table exists; if not, Append does nothing.
 func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, checkFit func(*schema.Caster) error) (version int64, exists bool, err error) {
 	for attempts := 0; ; attempts++ {
 		e.tables.Appending.RLock()
@@ -37,7 +37,7 @@ func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, che
 		if err != nil {
 			return 0, a.exists, err
 		}
-		if a.full { // folds cannot keep up with appends, so this append folds as well
+		if a.full { // folds in the background cannot keep up with appends, so fold here
 			if _, err = e.Fold(ctx); err != nil {
 				return 0, false, err
 			}
@@ -49,18 +49,19 @@ func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, che
 
 // appendAttempt is one attempt at an append.
 type appendAttempt struct {
-	id        string
-	holdsLock bool // whether the attempt holds e.mu throughout
+	id        string // the put's ID, or ""
+	holdsLock bool   // whether the attempt holds e.mu throughout
 
 	// State of the table when the rows were prepared. Another goroutine may have changed the table since then.
 	location string
 	def      *definition.Definition
 	rules    string // the bucket's rules
 
-	exists, full bool
-	changed      bool // the table has changed since the rows were prepared, so the append must be retried
-	version      int64
-	appended     tail.Receipt
+	exists   bool  // whether the table exists
+	full     bool  // the tail is full, so it must be folded before the append is retried
+	changed  bool  // the table has changed since the rows were prepared, so the append must be retried
+	version  int64 // the table's version
+	appended tail.Receipt
 }
 
 func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) error {
@@ -149,9 +150,9 @@ func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) 
 	return nil
 }
 
-// cast checks the rows in memory, and returns them in the stored types. It returns ErrNeedsCommit if the put changes
-// columns, may be rejected as a duplicate, or must be checked against the whole table. If checkFit is nil, the table has no
-// rows yet. The caller must release the result.
+// cast checks the rows in memory, and returns them in the column types of the table's files. It returns ErrNeedsCommit if the
+// put changes columns, may be rejected as a duplicate, or must be checked against the whole table. A nil checkFit means that
+// the table has no rows yet. The caller must release the result.
 func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, ruleList []rules.Rule, checkFit func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
 	if d.Order != nil && d.Order.Rule == definition.RefuseDuplicate {
 		return nil, ErrNeedsCommit

@@ -19,7 +19,7 @@ type Basis struct {
 	Order   *definition.Order // nil if the table has no order
 	Base    *int64            // ID of the snapshot that was read; nil if the table had no snapshot
 
-	Allowed AllowedChanges // which row changes are allowed after Base
+	Allowed AllowedChanges // the row changes after Base that leave the files valid
 	IO      *icecat.FileIO // used to write the files
 }
 
@@ -29,7 +29,7 @@ type AllowedChanges int
 const (
 	AnyChanges  AllowedChanges = iota // the step does not depend on existing rows
 	OnlyAppends                       // rows can be added, but not deleted or replaced
-	NoChanges
+	NoChanges                         // the snapshot must still be Base
 )
 
 // BasisOf returns the basis for files written for a table's current state.
@@ -42,7 +42,7 @@ func BasisOf(t *table.Table, allowed AllowedChanges, io *icecat.FileIO) (Basis, 
 	return Basis{meta.TableUUID().String(), meta.CurrentSchema().ID, meta.LastColumnID(), d.Order, SnapshotID(t), allowed, io}, nil
 }
 
-// CheckFresh returns ErrStale if the files are no longer valid for the table.
+// CheckFresh returns ErrStale if files that were written for b are no longer valid for the table cur.
 func (b *Basis) CheckFresh(cur *table.Table) error { return b.checkFreshSince(cur, cur) }
 
 // CheckFresh is like Basis.CheckFresh, for a table whose columns earlier steps of the attempt may have changed.
@@ -53,7 +53,7 @@ func (a *Attempt) CheckFresh(b *Basis, cur *table.Table) error {
 	return b.checkFreshSince(a.initial, cur)
 }
 
-// checkFreshSince checks the basis against cur. base is the table at the last commit.
+// checkFreshSince is like CheckFresh, but compares b's snapshot with that of base, which is the table at the last commit.
 func (b *Basis) checkFreshSince(base, cur *table.Table) error {
 	if cur == nil {
 		return ErrStale

@@ -30,7 +30,7 @@ type Step func(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadat
 type Mode uint8
 
 const (
-	Plain     Mode = 0
+	Plain     Mode = 0         // appends to the tail may proceed between the step and the commit
 	Exclusive Mode = 1 << iota // no append to the tail is allowed between the step and the commit
 	Replaces                   // the step replaces the rows in the tail
 	Folds                      // the step writes the tail's rows to files
@@ -170,8 +170,8 @@ type Attempt struct {
 	initial  *table.Table   // state before the steps; nil if the table did not exist
 	tailDone bool           // whether a step has written the tail to files
 	tailRows bool           // whether the tail had rows at that time
-	inline   bool           // whether the metadata can be stored in the catalog's database
-	epoch    *int64         // last epoch of the tail that the change replaces; can be nil
+	inline   bool           // whether the metadata can be stored in the catalog's database, without a file
+	epoch    *int64         // last epoch (part of the tail) whose rows the change replaces; nil if none
 	record   *icecat.Change // nil if there is nothing to commit
 }
 
@@ -320,7 +320,7 @@ func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) err
 	return nil
 }
 
-// asConflict converts the error for a table that disappeared to ErrConflict, which is retried.
+// asConflict converts ErrNotFound to icecat.ErrConflict, so that the commit is retried: the table existed a moment ago.
 func asConflict(err error) error {
 	if errors.Is(err, icecat.ErrNotFound) {
 		return icecat.ErrConflict

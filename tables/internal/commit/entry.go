@@ -47,10 +47,9 @@ type Entry struct {
 
 // Release drops a reference obtained from Acquire.
 func (e *Entry) Release() {
-	// Only a concurrent Acquire can race with the last release.
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.tables.mu.Lock()
+	e.tables.mu.Lock() // keeps a concurrent Acquire from taking the entry while it is removed
 	defer e.tables.mu.Unlock()
 	if e.refs--; e.refs == 0 && len(e.tables.entries) > maxEntries && (e.log == nil || e.tables.Tail.Retire(e.log)) {
 		delete(e.tables.entries, e.TableName)
@@ -62,7 +61,8 @@ type Tail struct {
 	Rows        []arrow.RecordBatch // in the stored types; the caller of View must release them
 	Fingerprint string              // if two fingerprints are equal, the rows are equal
 
-	Deduped, Replaces bool // Deduped: Rows come from Cache; Replaces: they can replace rows in files
+	Deduped  bool // whether Rows come from Cache, and so contain no duplicates
+	Replaces bool // if Deduped, whether Rows can replace rows in files
 
 	log *tail.Log
 	key string

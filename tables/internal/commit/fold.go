@@ -58,11 +58,11 @@ type foldInput struct {
 	Basis
 	t       *table.Table
 	rows    []arrow.RecordBatch
-	stored  *arrow.Schema
-	epoch   int64
-	ids     map[string]time.Time
-	oldest  time.Time // time of the oldest put
-	updated time.Time
+	stored  *arrow.Schema        // schema of the rows in files
+	epoch   int64                // the last epoch to fold
+	ids     map[string]time.Time // times of the puts, by ID
+	oldest  time.Time            // time of the oldest put
+	updated time.Time            // time of the newest put
 }
 
 func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
@@ -94,7 +94,8 @@ func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
 	return folded, e.log.Forget(ctx, f.epoch)
 }
 
-// startFold ends the tail's epoch, and returns the rows to fold, or nil if there are none.
+// startFold ends the tail's current epoch, so that later appends go to a new one. It returns the rows to fold, or nil if
+// there are none.
 func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -151,7 +152,7 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 		if e.tables.Tail.Folded(cur.Properties()) >= f.epoch {
 			return nil, ErrNothing // an earlier fold with unknown outcome took effect
 		}
-		// If another Store has applied a put, its rows must not be added again.
+		// If another Store has applied one of the puts, the put's rows must not be added again.
 		applied, err := e.tables.Catalog.PutsApplied(ctx, f.UUID, slices.Collect(maps.Keys(f.ids))...)
 		if err != nil || len(applied) > 0 {
 			return nil, cmp.Or(err, ErrStale)
@@ -219,7 +220,7 @@ func (f *foldInput) backdate(cur *table.Table, meta table.Metadata, props iceber
 	}, cur.MetadataLocation())
 }
 
-// epochProperty returns the table property that records the last epoch in files.
+// epochProperty returns the table property that records epoch as the last one whose rows are in files.
 func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
 	if s.NoEpoch {
 		return nil
@@ -305,7 +306,8 @@ func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table
 	return t, false, err
 }
 
-// lockCommits locks Commits, which a correction can hold for a long time. If ctx ends first, lockCommits returns an error.
+// lockCommits locks Commits, which an operation that rewrites rows can hold for a long time. If ctx ends first, lockCommits
+// returns an error.
 func (e *Entry) lockCommits(ctx context.Context) error {
 	locked := make(chan struct{})
 	go func() {

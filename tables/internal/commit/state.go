@@ -19,7 +19,7 @@ type state struct {
 	location string
 	uuid     string
 	version  int64
-	folded   int64                  // last epoch in files
+	folded   int64                  // last epoch of the tail whose rows are in files
 	def      *definition.Definition // nil if the table does not exist
 }
 
@@ -71,7 +71,7 @@ func (e *Entry) setState(ctx context.Context, t *table.Table) error {
 		e.detach()
 	}
 	if e.log == nil && e.tables.Tail != nil {
-		// The table may have been renamed or repaired.
+		// The tail may already have rows of the table, which may have been renamed or repaired.
 		if e.log, err = e.tables.Tail.Claim(ctx, newState.uuid, newState.folded); err != nil {
 			if ctx.Err() != nil {
 				return canceled.Err(ctx)
@@ -80,7 +80,7 @@ func (e *Entry) setState(ctx context.Context, t *table.Table) error {
 		}
 	}
 	if e.log != nil {
-		// Another Store may have applied puts with the same IDs.
+		// Ignore the rows of puts that another Store has applied.
 		applied, err := e.tables.Catalog.PutsApplied(ctx, newState.uuid, slices.Collect(maps.Keys(e.log.IDs(newState.folded, lastEpoch)))...)
 		if err != nil {
 			return err

@@ -1,5 +1,6 @@
 // Package commit commits changes to tables. It applies a change's steps to a table's newest state, and retries until the
-// catalog accepts the result. It also writes the steps' files, and folds the tail.
+// catalog accepts the result. It also writes the steps' files, and folds the tail: it moves the rows of small appends from
+// the tail, a log, to files of the table.
 //
 // Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order of
 // their names; Entry.mu, in the same order; Tables.mu.
@@ -41,7 +42,7 @@ type Options struct {
 	Catalog   *icecat.Catalog
 	FoldBytes int64         // size, in bytes, at which a table's tail is folded
 	FoldAge   time.Duration // age of the oldest row at which a table's tail is folded; negative means no limit
-	Memory    int64
+	Memory    int64         // memory for checking and sorting rows, in bytes
 	Logger    *slog.Logger
 	BucketOf  func(namespace string) string // converts namespaces for log messages
 
@@ -50,7 +51,7 @@ type Options struct {
 
 	ReadOnly   bool   // reject commits, and do not fold
 	OnPrepared func() // called after a change's files have been written; can be nil
-	NoEpoch    bool   // for tests: do not commit a fold's epoch with its rows
+	NoEpoch    bool   // for tests: a fold does not record its epoch in the table
 }
 
 // Tables manages a catalog's tables that are in use or have rows in the tail.

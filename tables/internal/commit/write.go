@@ -74,9 +74,9 @@ func (e *Entry) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO
 	return s.Write(ctx, sorted.Single(rows))
 }
 
-// TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from their logical
-// types; nil means no conversion. The change must have the mode Folds. If TailFiles returns errForbiddenNulls, the tail must be folded
-// first.
+// TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from the table's
+// logical types (its types for users); nil means no conversion. The change must have the mode Folds. If TailFiles returns
+// errForbiddenNulls, the tail must be folded first.
 func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Metadata, caster *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
 	if a.tailDone || a.log == nil {
 		return nil, nil

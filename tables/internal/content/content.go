@@ -67,7 +67,7 @@ func Entries(io iceio.IO, m iceberg.ManifestFile) (all []iceberg.ManifestEntry, 
 	return all, nil
 }
 
-// cause returns the cause of a file's error, without the advice.
+// cause returns the cause of err without the advice of icecat.Damaged, or err itself.
 func cause(err error) error {
 	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
 		return d.Err

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// Copy copies those data files of another store's table that this store lacks.
+// Copy copies the data files of a table from one store to another, except files that the target already has.
 type Copy struct {
 	Sent  int   // number of copied files
 	Bytes int64 // total size of the copied files
@@ -24,12 +24,12 @@ type Copy struct {
 	verifyExisting bool // read existing files, and use only intact ones
 
 	mu        sync.Mutex
-	locations map[string]string // from locations in the other store to locations in this store
-	inUse     map[string]bool   // locations in use, because each existing file is used at most once
+	locations map[string]string // locations of the copies in the target, by location in the source
+	inUse     map[string]bool   // locations in the target that a copy uses; no two copies share a file
 }
 
-// NewCopy returns a Copy from one store to another. If verifyExisting is true, it reads existing files, and
-// uses only intact ones.
+// NewCopy returns a Copy from one store to another. If verifyExisting is true, it reads files that the target
+// already has, and uses only intact ones.
 func NewCopy(from, to *icecat.Catalog, verifyExisting bool) *Copy {
 	return &Copy{from: from, to: to, verifyExisting: verifyExisting, locations: map[string]string{}, inUse: map[string]bool{}}
 }
@@ -56,8 +56,8 @@ func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg
 	return err
 }
 
-// Files copies the missing data files of a version. It records each copy immediately, so that an interrupted
-// copy can resume.
+// Files copies the data files of a version to the directory dir, except files that the target already has. It
+// records each copy immediately, so that an interrupted copy can resume.
 func (c *Copy) Files(ctx context.Context, s *table.Snapshot, dir string) error {
 	return c.Entries(s, func(_ iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
 		return parallel.Each(ctx, slices.Values(entries), 0, func(ctx context.Context, e iceberg.ManifestEntry) error {
@@ -100,7 +100,7 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	return c.to.RecordFiles(ctx, dest)
 }
 
-// findExisting returns the location of an existing file with the same content and name, or "". The name must match
+// findExisting returns the location of a file in the target with the same content and name, or "". The name must match
 // because names determine the order of rows.
 func (c *Copy) findExisting(ctx context.Context, content icecat.WrittenFile) (string, error) {
 	candidates, err := c.to.FilesLike(ctx, content)

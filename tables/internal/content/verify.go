@@ -40,7 +40,7 @@ const (
 // Result counts the files that were verified.
 type Result struct {
 	Tables, Files                 int
-	Bytes                         int64 // of files with a checksum
+	Bytes                         int64 // total size of the files with a checksum
 	Damaged, Repaired, Unverified int
 }
 
@@ -67,8 +67,8 @@ func NewVerifier(c *icecat.Catalog) *Verifier {
 // Table is a table's name.
 type Table struct{ Bucket, Name string }
 
-// verifyFile verifies a file, and reports whether it is intact. It does nothing if the key has already been
-// verified. parse makes further checks.
+// verifyFile verifies a file, and reports whether it is intact. It does nothing, and returns false, if it was
+// already called with this key. parse makes further checks of the content.
 func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location string, parse func() error) (bool, error) {
 	hash := xxh3.HashString128(key)
 	v.mu.Lock()
@@ -151,8 +151,8 @@ func (v *Verifier) Record(f Finding, size int64) {
 	}
 }
 
-// VerifyState verifies a table's metadata and all files that it refers to. It reports whether the metadata is
-// current and intact.
+// VerifyState verifies a table's metadata and all files that it refers to. It reports whether the state is the
+// current one, not one that a snapshot pins, and its metadata is intact.
 func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) (current bool, err error) {
 	_ = v.Catalog.RestoreMetadataFile(ctx, l.Location) // if this fails, the file counts as damaged
 	meta, ok, err := v.verifyMetadata(ctx, name, l.Location)
@@ -160,7 +160,8 @@ func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) 
 		return false, err
 	}
 	for old := range meta.PreviousFiles() {
-		// Expire removes the previous file. A table's first metadata was never synced, so it may be missing.
+		// Skip a file that is not recorded, because it may be missing: expire may have removed it, and a table's
+		// first metadata was never synced.
 		_, recorded, err := v.Catalog.FileAt(ctx, old.MetadataFile)
 		if err == nil && recorded {
 			_, _, err = v.verifyMetadata(ctx, name, old.MetadataFile)
@@ -170,7 +171,7 @@ func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) 
 		}
 	}
 	versions := meta.Snapshots()
-	if l.Pinned { // older versions may have expired
+	if l.Pinned { // versions before the pinned one may have expired
 		versions = nil
 		if s := meta.CurrentSnapshot(); s != nil {
 			versions = append(versions, *s)

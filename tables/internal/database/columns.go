@@ -11,8 +11,8 @@ import (
 // columnRefs collects the column names in a statement, so that views can omit the other columns. DuckDB opens
 // a reader for each column of a view in each row group, even for columns that the statement does not use.
 //
-// The names of all subqueries form one set: a name that could refer to a column of any table keeps that
-// column in all tables. So every name refers to the same column as with complete views.
+// There is one set of names for the whole statement, including its subqueries: each view keeps every column
+// whose name is in the set. So every name refers to the same column as with complete views.
 type columnRefs struct {
 	names      map[string]bool // in lower case, like all names here
 	qualifiers map[string]bool // first parts of qualified names: tables, or columns with fields
@@ -68,13 +68,13 @@ func addName(set *map[string]bool, name string) {
 	(*set)[strings.ToLower(name)] = true
 }
 
-// assign stores the columns in names, after all nodes were added.
+// assign sets the columns of each name. All nodes must have been added.
 func (c *columnRefs) assign(names []Name) {
 	for _, n := range names {
 		addName(&c.aliases, n.Table)
 	}
 	for alias := range c.aliases {
-		c.usesAll = c.usesAll || c.names[alias] // the alias refers to a whole row
+		c.usesAll = c.usesAll || c.names[alias] // where a table's alias is used like a column, it means a whole row
 	}
 	for name := range c.qualifiers {
 		addName(&c.names, name)

@@ -17,13 +17,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Database is an in-memory DuckDB database. Its first statement determines its tables and memory. Further statements must have the same
-// Key. Each statement runs on a separate connection.
+// Database is an in-memory DuckDB database. Its first statement determines its tables and memory, and confines the database to them (see
+// confinement). Further statements must have the same [Job.Key]. Each statement runs on a separate connection.
 type Database struct {
 	db           duckdb.Database
 	conn         duckdb.Connection   // connection of the current statement
 	unused       []duckdb.Connection // connections for later statements
-	confinedKey  string              // Key of the database's statements; "" while the database is unrestricted
+	confinedKey  string              // Job.Key of the database's statements; "" while the database is not confined
 	views        string              // statements that defined the current views
 	isIncomplete bool                // the current statement has begun, but has not succeeded yet
 	stmt         duckdb.PreparedStatement
@@ -33,17 +33,17 @@ type Database struct {
 }
 
 // maxStatements is the maximum number of statements that a database runs. All their connections must be opened before the database is
-// confined, because a setting of connections cannot be changed afterwards.
+// confined, because each connection needs the setting errors_as_json, which cannot be changed afterwards.
 const maxStatements = 16
 
 // Options limits a database's resources.
 type Options struct {
-	Memory, MaxTemp int64
+	Memory, MaxTemp int64 // maximum size of memory, and of temporary files, in bytes
 	Threads         int
 }
 
-// Open opens an unrestricted database that uses dir for data beyond the memory limit. It applies the settings that all queries share;
-// confinement applies the settings of one query.
+// Open opens a database that is not confined yet, and uses dir for data beyond the memory limit. It applies the settings that all queries
+// share; confinement applies the settings of one query.
 func Open(o *Options, dir string) (_ *Database, err error) {
 	d := &Database{dir: dir}
 	defer func() {
@@ -91,8 +91,8 @@ const (
 	Before  = "before"
 )
 
-// confinement returns the SQL statements that revoke access to everything except a job's files. The caller defines the job's views
-// afterwards, because each job's views contain only the columns that its statement needs.
+// confinement returns the SQL statements that confine a database: they revoke access to everything except a job's files. The views are not
+// among them, because each job's views contain only the columns that its statement needs.
 func confinement(j *Job) []string {
 	memory := j.Memory
 	if j.Spills { // DuckDB returns freed memory late, and the process has a limit
@@ -156,8 +156,8 @@ func (d *Database) prepare(sql string) error {
 	return nil
 }
 
-// schema returns two schemas: raw with DuckDB's types, and shown with int64 instead of 128-bit integers, which sums produce. It decides
-// without looking at values, because readers need the types first.
+// schema returns two schemas for n columns, whose names and types column returns: raw with DuckDB's types, and shown with int64 instead of
+// 128-bit integers, which sums produce. It does so whatever the values are, because readers need the types first.
 func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckdb.LogicalType)) (raw, shown *arrow.Schema, err error) {
 	var o duckdb.ArrowOptions
 	duckdb.ConnectionGetArrowOptions(d.conn, &o)

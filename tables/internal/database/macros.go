@@ -12,7 +12,7 @@ import (
 // number if it looks like one.
 var macros = []string{
 	`CREATE MACRO partd_months(stride) AS 12 * date_part('year', CAST(stride AS INTERVAL)) + date_part('month', CAST(stride AS INTERVAL))`,
-	// time_bucket ignores the day of the month in the origin.
+	// time_bucket ignores the day of the month in the origin, so date_bin computes bins of months itself.
 	`CREATE MACRO date_bin(stride, ts) AS time_bucket(CAST(stride AS INTERVAL), ts, TIMESTAMP '1970-01-01'),
 		(stride, ts, origin) AS CASE
 			WHEN partd_months(stride) = 0 THEN time_bucket(CAST(stride AS INTERVAL), ts, CAST(origin AS TIMESTAMP))
@@ -52,8 +52,8 @@ var macros = []string{
 // DuckDB matches LIKE patterns recursively, with one level per wildcard, but its regular expressions take linear time. A constant
 // pattern with few wildcards is matched and pushed down as usual. DuckDB also evaluates constant CASE branches that it does not take, so
 // arguments are checked within the calls. The argument of a regular expression must not contain a call of error, because the expression
-// would then be compiled for each row. If a pattern is a parameter, the casts determine its type, as does strlen, which unlike length
-// accepts only text.
+// would then be compiled for each row. If a pattern is a parameter, DuckDB infers its type from the casts, and from strlen, which accepts
+// only text (length also accepts other types).
 var guards = []string{
 	`CREATE MACRO partd_wilds(p) AS strlen(p) - strlen(replace(p, '%', ''))`,
 	`CREATE MACRO partd_wild(p) AS partd_wilds(p) > 2`,

@@ -24,11 +24,11 @@ import (
 // Process is the parent's end of a database in a separate process. serveStatements is the other end.
 type Process struct {
 	p             *worker.Process
-	dir           string // the database's directory, as in Database.dir
-	maxBatchBytes int64  // maximum size of a batch
-	stopWatching  func() bool
-	isOpen        bool // whether the process has opened the database
-	hasEnded      bool // whether the statement has ended
+	dir           string      // the database's directory, as in Database.dir
+	maxBatchBytes int64       // maximum size of a batch
+	stopWatching  func() bool // stops watching the context of CancelWith; false means that the process was killed
+	isOpen        bool        // whether the process has opened the database
+	hasEnded      bool        // whether the statement has ended
 }
 
 // message is a request to a process. Exactly one field is set.
@@ -154,7 +154,7 @@ func (d *Process) Reopen(o *Options, dir string) bool {
 	if !d.prepareNext(message{Open: &openRequest{*o, dir}}) {
 		return false
 	}
-	_ = os.RemoveAll(d.dir) // as in Close
+	_ = os.RemoveAll(d.dir) // Engine.Close removes remaining files
 	d.dir = dir
 	return true
 }
@@ -200,7 +200,7 @@ func (r *processRows) Next() (arrow.RecordBatch, error) {
 	return batch, statementError(r.d.p.ExplainError(err))
 }
 
-// Messages yields the encoded result; it can be used instead of Next. Each message is valid until the next one.
+// Messages yields the result as encoded Arrow messages. It can be used instead of Next. Each message is valid until the next one.
 func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range r.batches.Messages() {

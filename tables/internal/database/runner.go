@@ -26,24 +26,24 @@ type Runner interface {
 	Close()
 }
 
-// Job is a statement where all names refer to tables.
+// Job is a statement, with the tables that its names refer to.
 type Job struct {
 	SQL        string
-	Memory     int64
+	Memory     int64             // bytes
 	Threads    int               // 0 means the database's setting
 	Spills     bool              // whether to write temporary files from the beginning
 	Attach     []string          // catalogs that the statement names
 	Tables     []string          // qualified names of the tables
 	Views      []string          // statements that define or replace the tables' views
 	Paths      []string          // paths of the tables' files
-	Footers    bool              // the files' footers are small enough to keep them for the next statement
+	Footers    bool              // whether to keep the files' footers in memory for the next statement
 	Parameters arrow.RecordBatch `json:"-"`
 }
 
-// Key is equal for jobs that differ only in their statement, its parameters and the columns of its views. ""
-// means that no other job may use the database.
+// Key returns a key that is equal for jobs that can run in the same database. They may differ only in their
+// statement, its parameters and the columns of its views. "" means that no other job may use the database.
 func (j *Job) Key() string {
-	if j.Spills { // spilling is a setting of one connection
+	if j.Spills { // its setting would apply only to the first connection
 		return ""
 	}
 	return strings.Join(append(confinement(j), j.Tables...), ";\n")

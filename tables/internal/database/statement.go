@@ -68,7 +68,7 @@ var explainPattern = regexp.MustCompile(`(?is)^(\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN
 
 const explainPrefix = "EXPLAIN "
 
-// explainLength returns the length of the EXPLAIN at the start of a statement, or 0. prepare replaces it by a plain EXPLAIN without options.
+// explainLength returns the length of the start of a statement up to and including EXPLAIN and spaces, or 0 without EXPLAIN.
 func explainLength(sql string) int { return len(explainPattern.FindString(sql)) }
 
 // parse returns the statement's parse tree as JSON.

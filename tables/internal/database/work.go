@@ -68,14 +68,14 @@ type session struct {
 	restorePriority func() // set while worker.LowerPriorityLater is in effect
 }
 
-// begin begins or continues a statement's use of the processor.
+// begin starts the timer of worker.LowerPriorityLater for a statement, unless it is running.
 func (w *session) begin() {
 	if w.restorePriority == nil {
 		w.restorePriority = worker.LowerPriorityLater()
 	}
 }
 
-// pause ends the statement's use of the processor.
+// pause stops the timer that begin started.
 func (w *session) pause() {
 	if w.restorePriority != nil {
 		w.restorePriority()

@@ -49,7 +49,7 @@ func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (bo
 	return false, nil
 }
 
-// unannotatedFiles creates files for unannotatedFile, which removes their width annotations.
+// unannotatedFiles makes every file that is created through it an unannotatedFile.
 type unannotatedFiles struct{ iceio.WriteFileIO }
 
 func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {
@@ -57,8 +57,8 @@ func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {
 	return &unannotatedFile{FileWriter: f}, err
 }
 
-// unannotatedFile forwards all writes except the last three, which the library uses for the footer, its length and the
-// magic number.
+// unannotatedFile is a Parquet file without width annotations. It forwards all writes except the last three, which the
+// library uses for the footer, its length and the magic number. Close removes the annotations from these.
 type unannotatedFile struct {
 	iceio.FileWriter
 	lastWrites [][]byte

@@ -22,14 +22,14 @@ type columns struct {
 	nextRow         int64 // index of the next row in the group
 	maxRows         int64 // maximum number of rows to decode at once
 	requested       []Column
-	readers         []*pqarrow.ColumnReader // nil if the file lacks the column
+	readers         []*pqarrow.ColumnReader // the library's readers; nil for a column that the file lacks
 	fields          []pqarrow.SchemaField   // the columns' types in the file
 	dictionarySizes []int                   // number of strings in the dictionary; 0 if the column is not read as codes
-	plain           []*plain                // replaces the reader, which then stays at the first row; nil if the reader is used
+	plain           []*plain                // used instead of the library's reader, which stays at the first row; can be nil
 }
 
-// columns returns a reader of the given columns of a group. Up to the first maxCoded columns can be read as dictionary
-// codes.
+// columns returns a reader of the given columns of a group, based on one of the file's readers. Only the first maxCoded
+// columns can be read as dictionary codes.
 func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, requested []Column, maxCoded int) (c *columns, err error) {
 	n := len(requested)
 	c = &columns{
@@ -42,10 +42,10 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 		}
 	}()
 	defer f.recoverPanic(&err)
-	reader := *base // a copy, with its own properties and fields
+	reader := *base // a copy, because its properties and fields are changed below
 	fields := *reader.Manifest
 	reader.Manifest, fields.Fields = &fields, slices.Clone(fields.Fields)
-	// Trust sizes in the footer only up to maxHeldBytes.
+	// Allocate memory in advance, by the sizes in the footer, only up to maxHeldBytes: a damaged file can claim any size.
 	reader.Props.PreAllocBinaryData = f.size(g, requested) <= maxHeldBytes
 	allLeaves := map[int]bool{}
 	for i, w := range requested {
@@ -108,6 +108,7 @@ func (c *columns) release() {
 	}
 }
 
+// next returns the next rows of all columns.
 func (c *columns) next(rows int64) ([]arrow.Array, error) {
 	arrays := make([]arrow.Array, len(c.requested))
 	for i, w := range c.requested {

@@ -27,7 +27,7 @@ type deleteReader struct {
 	positions map[string]map[string]map[int64]bool // deleted row numbers, by delete file and data file
 }
 
-// deletesOf returns the Deletes that marks the deleted rows of a file.
+// deletesOf returns a Deletes that marks the rows of a data file that its delete files delete.
 func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (*Deletes, error) {
 	result := &Deletes{}
 	var isDeleted []func(int64) bool
@@ -66,7 +66,7 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 			return keys[string(key)]
 		})
 	}
-	var mu sync.Mutex // row groups are read concurrently
+	var mu sync.Mutex // row groups are read concurrently, and share the buffers for keys
 	result.MarkDeleted = func(firstRow int64, keep []bool, columns []arrow.Array) error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -123,7 +123,7 @@ func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile 
 	return rowsByFile[dataFile], nil
 }
 
-// keysOf returns the columns of an equality delete file, and the keys of the values to delete.
+// keysOf returns the columns of an equality delete file, and the values to delete, encoded by appendNullable.
 func (d *deleteReader) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Column, keys map[string]bool, err error) {
 	for _, id := range f.EqualityFieldIDs() {
 		column, err := d.column(id)
@@ -174,7 +174,7 @@ func (d *deleteReader) eachBatch(ctx context.Context, f iceberg.DataFile, column
 	return nil
 }
 
-// appendNullable appends the keys of a row's values. Nulls equal each other.
+// appendNullable appends an encoding of a row's values. Equal rows have equal encodings; nulls count as equal.
 func appendNullable(dst []byte, columns []arrow.Array, row int) []byte {
 	for _, c := range columns {
 		if c.IsNull(row) {

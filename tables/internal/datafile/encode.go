@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	dictionaryBytes = 1 << 20
-	maxIndexedBytes = 256 // maximum average size of values, in bytes; the page index of longer values would be large
+	dictionaryBytes = 1 << 20 // maximum size of a dictionary
+	maxIndexedBytes = 256     // maximum average size of a column's values for a page index, in bytes; otherwise it would be large
 	zstdLevel       = 1
 )
 
@@ -225,8 +225,8 @@ func (e *encoder) bytesWritten() int64 {
 	return e.flat.TotalBytesWritten()
 }
 
-// The library limits pages only by size. Delta-encoded, 131,072 values can take only 6 KB, and a reader that needs a few of
-// them would have to decode all of them.
+// The library limits pages only by size. But 131,072 values can take only 6 KB when they are delta-encoded, and a reader that
+// needs a few of them would have to decode all of them. So writePages also limits the number of rows in a page.
 const (
 	pageBytes       = 64 << 10 // small, so that a reader with a page index decodes few unneeded values
 	pageRows        = 8 << 10  // limit for files without nested columns; corresponds to 64 KiB of 8-byte values

@@ -24,7 +24,7 @@ type file struct {
 	scan            *Scan
 	name            string // base name; errors must not reveal the directory
 	deletes         *Deletes
-	skip            int64
+	skip            int64 // number of leading rows to skip
 	opened          parquet.ReaderAtSeeker
 	parsed          *pqfile.Reader
 	reader          *pqarrow.FileReader
@@ -115,8 +115,8 @@ func (f *file) fieldIndex(c Column) int {
 	return slices.IndexFunc(f.reader.Manifest.Fields, func(field pqarrow.SchemaField) bool { return f.scan.matchesField(*field.Field, c.IDs) })
 }
 
-// matchesField reports whether a field of a file is the wanted field of the table. It compares IDs, or names
-// if the file has no IDs.
+// matchesField reports whether a field of a file contains the values of a field of the table. It compares IDs, or
+// names if the file has no IDs.
 func (s *Scan) matchesField(field, tableField arrow.Field) bool {
 	id, _ := idOf(tableField)
 	if fieldID, ok := idOf(field); ok {

@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// plain reads a column without nulls from pages that store values in their memory layout. It copies whole pages, whereas the
-// library decodes levels and bits for each value. If a page has another format or is damaged, columns switches to the library's
-// reader, which starts again at the first row and reports any error.
+// plain reads a column without nulls from pages that store values as they are in memory. It copies whole pages, whereas the
+// library decodes levels and bits for each value. If a page has another format or is damaged, the type columns switches to the
+// library's reader, which starts again at the first row and reports any error.
 type plain struct {
 	pages    pqfile.PageReader
 	dataType arrow.DataType
@@ -113,7 +113,7 @@ func areOnes(levels []byte, count int64) bool {
 	return true
 }
 
-// take passes the values of the next rows to use. It returns false if rows are missing.
+// take calls use with the values of the next rows, page by page. It returns false if it cannot read all of them.
 func (p *plain) take(rows int64, use func(values []byte)) bool {
 	for rows > 0 {
 		if len(p.unread) == 0 && !(p.pages.Next() && p.openPage()) {
@@ -126,7 +126,7 @@ func (p *plain) take(rows int64, use func(values []byte)) bool {
 	return true
 }
 
-// nextRows returns the next rows, or nil if rows are missing.
+// nextRows returns the next rows, or nil if it cannot read all of them.
 func (p *plain) nextRows(rows int64) arrow.Array {
 	size := int(rows * p.width)
 	var values *memory.Buffer

@@ -23,7 +23,7 @@ type step struct {
 	span
 	conditionArrays []arrow.Array // the condition's columns
 	keptRows        []int         // indices of the rows to keep; nil means all rows
-	isEmpty         bool
+	isEmpty         bool          // whether no row is kept
 }
 
 // rows yields a group's rows that match.
@@ -35,6 +35,7 @@ func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, e
 	}
 }
 
+// readGroup reads the condition's columns first, and the other columns only where rows are kept.
 func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBatch, error) bool) error {
 	conditionColumns := slices.Clone(f.scan.ConditionColumns)
 	if f.deletes != nil {

@@ -1,9 +1,9 @@
 // Package datafile reads and writes a table's Parquet files, and lists the files of a version.
 //
 // A file's columns are found by their Iceberg field IDs, which do not change when a column is renamed, moved or widened. If
-// the file lacks a column, its values are null or its default. A narrower type is widened exactly. A condition's columns
-// are read first; the other columns are read only if a row matches. This package chooses the leaf columns to decode and
-// the rows to keep, and arrow-go decodes them.
+// a file lacks a column, the column's values are null or its default. If a column has a narrower type in a file, its values
+// are widened without loss. A condition's columns are read first; the other columns are read only if a row matches. This
+// package chooses the leaf columns to decode and the rows to keep, and arrow-go decodes them.
 package datafile
 
 import (
@@ -124,10 +124,10 @@ func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow
 // package wrote, so that the group's goroutine need not wait for earlier groups.
 const maxAhead = 4
 
-// readAhead is a group that is read ahead.
+// readAhead is a group that is read ahead of the consumer.
 type readAhead struct {
 	rows chan result
-	size int64
+	size int64 // bytes of Scan.Memory that the group uses
 }
 
 // readConcurrently reads groups concurrently, each in a goroutine that decodes up to maxAhead batches ahead.

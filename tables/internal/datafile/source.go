@@ -41,7 +41,7 @@ func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 	if r == nil {
 		return src, ErrNoReader
 	}
-	hadBatchBefore := hasCurrentRows(r) // some readers still have their last batch after their end
+	hadBatchBefore := hasCurrentRows(r) // a reader that has ended may still have its last batch
 	defer func() {                      // some readers know their schema only after the first Next
 		if src.Schema = r.Schema(); src.Schema == nil && err == nil {
 			err = errors.New("the rows have no columns")

@@ -13,9 +13,9 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// columnEncoding describes the encoding of a column in a row group; docs/speed.md explains the choice. It uses only
-// encodings that all documented readers support. Spark's vectorized Iceberg reader supports delta encodings since 1.10, and
-// other encodings later or not yet.
+// columnEncoding describes the encoding of a column in a row group; docs/speed.md explains the choice. Only encodings are used
+// that all readers in the documentation support. Spark's vectorized Iceberg reader, for example, has supported delta encodings
+// since 1.10, and others later or not yet.
 type columnEncoding struct {
 	encoding   parquet.Encoding // encoding used without a dictionary
 	dictionary bool
@@ -29,7 +29,8 @@ const (
 	maxSampleBytes  = 16 << 10 // maximum size of a sample, in bytes
 )
 
-// encodingOf chooses the encoding for an array. pageValues is the number of values between two checks of the page size.
+// encodingOf chooses the encoding for an array. flat means that the file has no nested columns. pageValues is the number of
+// values between two checks of the page size.
 func encodingOf(a arrow.Array, flat bool, pageValues int) columnEncoding {
 	e := columnEncoding{encoding: parquet.Encodings.Plain, codec: compress.Codecs.Uncompressed}
 	values := a.Len() - a.NullN()
@@ -69,8 +70,8 @@ func encodingOf(a arrow.Array, flat bool, pageValues int) columnEncoding {
 	return e.withCodec(bytes)
 }
 
-// withCodec selects zstd if zstd shrinks the sample by at least two fifths, because reading then takes twice as long and
-// writing five times as long.
+// withCodec selects zstd if zstd shrinks the sample by at least two fifths. It must save that much, because with zstd, reading
+// takes twice as long, and writing five times as long.
 func (e columnEncoding) withCodec(sample []byte) columnEncoding {
 	if len(sample) < minSampleBytes {
 		return e
@@ -198,8 +199,8 @@ func sample(a arrow.Array, value func(int) []byte) (runs [][][]byte, spread [][]
 	return runs, rowsOf(0, rows, rows/sampleSpreadRows)
 }
 
-// estimateDistinct estimates the number of distinct values in a column. Values that repeat locally need not repeat in the whole
-// column, and vice versa.
+// estimateDistinct estimates the number of distinct values in a column. It combines both parts of a sample, because values
+// that repeat in adjacent rows need not repeat in the whole column, and vice versa.
 func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 	distinct, hashSeed := map[uint64]bool{}, maphash.MakeSeed()
 	add := func(run [][]byte) {

@@ -29,9 +29,9 @@ type writer struct {
 	groupRows, groupBytes, fileBytes int64
 
 	pending     []arrow.RecordBatch // rows of the next group
-	rows, bytes int64
+	rows, bytes int64               // number and size of the pending rows
 
-	path   string
+	path   string           // of the open file
 	output iceio.FileWriter // nil if no file is open
 	file   *encoder
 	files  []iceberg.DataFile

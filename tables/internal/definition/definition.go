@@ -22,8 +22,8 @@ import (
 type Definition struct {
 	Columns *iceberg.Schema
 	Put     *arrow.Schema // the types of the columns as put
-	Stored  *arrow.Schema // the types that the table stores
-	Logical *arrow.Schema // the types that readers get
+	Stored  *arrow.Schema // the types in the table's files
+	Logical *arrow.Schema // the types that readers get: Put without encodings such as dictionaries
 
 	Settings Settings
 	Order    *Order                       // nil if rows are in the order of arrival
@@ -109,7 +109,7 @@ func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
 	return d, err
 }
 
-// AsStored returns a copy of d with the stored types in place of the logical types.
+// AsStored returns a copy of d whose readers get the stored types.
 func (d *Definition) AsStored() *Definition {
 	return &Definition{Columns: d.Columns, Put: d.Put, Stored: d.Stored, Logical: d.Stored, Settings: d.Settings, Order: d.Order, Rules: d.Rules}
 }

@@ -48,9 +48,10 @@ func NewMetadata(sh *schema.Shape, location string, s *Settings, fileBytes int) 
 	return WithSettings(meta, s)
 }
 
-// Reshape returns meta with another schema. Older versions keep their schema.
+// Reshape returns meta with another schema, and without a sort order. The caller must then call WithSettings, which
+// adds the sort order again. Older versions of the table keep their schema.
 func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
-	// Remove the sort order, which may refer to dropped columns. WithSettings adds it again.
+	// The sort order may refer to dropped columns.
 	updates := append(RemoveSortOrder(), table.NewAddSchemaUpdate(sh.Schema), table.NewSetCurrentSchemaUpdate(-1))
 	if schema.HasNanoseconds(sh.Stored) && meta.Version() < 3 {
 		updates = append([]table.Update{table.NewUpgradeFormatVersionUpdate(3)}, updates...)
@@ -88,7 +89,7 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 		return nil, err
 	}
 	props := iceberg.Properties{SettingsProperty: text}
-	if s.Time != "" { // by default, files of a table with many columns have bounds only for the first columns
+	if s.Time != "" { // always record the bounds of the time column; by default, a wide table has bounds only for its first columns
 		props[table.MetricsModeColumnConfPrefix+"."+s.Time] = "full"
 	}
 	for k, v := range props {

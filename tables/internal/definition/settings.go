@@ -41,7 +41,8 @@ type Settings struct {
 // settingNames are the JSON keys of settings.
 var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution"}
 
-// storedSettings are Settings in stored form, with unknown keys if another version of this module wrote them.
+// storedSettings decodes the settings in a table's metadata. Unlike Settings, it accepts unknown keys, which another
+// version of this module may have written.
 type storedSettings Settings
 
 // UnmarshalJSON returns an error for unknown keys, which are probably misspelled.

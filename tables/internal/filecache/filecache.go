@@ -30,27 +30,29 @@ import (
 
 // Cache is an open cache. It is safe for concurrent use.
 type Cache struct {
-	dir, ownDir string
-	limit       int64
-	temp        *tempdir.Set // this process's directory
-	flights     singleflight.Group
+	dir     string
+	ownDir  string       // this process's directory, below processes/
+	limit   int64        // bytes
+	temp    *tempdir.Set // removes ownDir, and the directories of ended processes
+	flights singleflight.Group
 
 	mu         sync.Mutex
-	created    int
+	created    int   // number of unique paths so far
 	totalBytes int64 // bytes at the last scan, plus addedBytes
 	addedBytes int64 // bytes added since the last scan
 	verified   map[string]verification
 	pins       map[string]*pin
 }
 
-// verification records when a file was verified or used, and its size at that time.
+// verification records that this process has verified a copy.
 type verification struct {
-	size       int64
-	verifiedAt time.Time // when it was added or last used
+	size       int64     // size of the copy at that time
+	verifiedAt time.Time // when the copy was added or last recorded as used
 }
 
+// pin is a link that protects a copy from eviction.
 type pin struct {
-	path string
+	path string // path of the link
 	refs int
 }
 
@@ -200,7 +202,8 @@ func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func
 	return err
 }
 
-// Pin is like WithCopy, for a link to the copy. The link stays until release is called.
+// Pin creates a link to the copy for a key, and returns the link's path. The link stays until release is called.
+// check and fetch are as in WithCopy.
 func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.File) error) (path string, release func(), err error) {
 	p := c.addPin(key, nil)
 	if p == nil {

@@ -136,7 +136,7 @@ func (a *isolatedFile) nextBatch() (arrow.RecordBatch, error) {
 	return b, nil
 }
 
-// explain explains err if the process died. Otherwise, it returns err.
+// explain returns the reason if err was caused by the process's death or by the end of the context, and err otherwise.
 func (a *isolatedFile) explain(err error) error {
 	if err = a.p.ExplainError(err); err != nil && a.ctx.Err() != nil {
 		return canceled.Err(a.ctx)

@@ -20,7 +20,7 @@ const textWorkers = 4
 // These sizes are variables so that tests can replace them.
 var (
 	chunkBytes = 1 << 20 // size of a chunk in bytes, unless there are many columns or a long record
-	fewColumns = 1 << 10 // maximum number of columns that counts as few
+	fewColumns = 1 << 10 // a text with more columns than this has many columns
 )
 
 // text is a text file that is divided into chunks of whole records. A chunk is used when forEachChunk's callback has finished with

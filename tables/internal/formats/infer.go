@@ -73,6 +73,7 @@ func isNonFinite(s []byte) bool {
 	return false
 }
 
+// kindsOfNumber returns the kinds that represent a number's text without losing digits, except kindText.
 func kindsOfNumber(s []byte) kinds {
 	digits := bytes.TrimPrefix(s, []byte("-"))
 	integerDigits := records.Digits(digits)
@@ -192,7 +193,7 @@ func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 
 // field returns the nested column called name, and adds it if it is missing. index is its likely index.
 func (c *column) field(name []byte, index int) (*column, error) {
-	if index < len(c.fields) && c.fields[index].name == string(name) { // the same order as in the previous line
+	if index < len(c.fields) && c.fields[index].name == string(name) { // the usual case: all lines have their members in the same order
 		return c.fields[index], nil
 	}
 	if existing := c.byName[string(name)]; existing != nil {

@@ -148,7 +148,7 @@ func (m *moment) ticks(unit arrow.TimeUnit) (int64, bool) {
 	return v, m.nanos%nanos == 0 && floor == seconds && v-floor*perSecond == fraction
 }
 
-// parseTimestamp parses a timestamp in whole units, with or without a UTC offset.
+// parseTimestamp parses a timestamp in whole units. The text must have a UTC offset if hasZone is true, and none otherwise.
 func parseTimestamp(s []byte, unit arrow.TimeUnit, hasZone bool) (int64, bool) {
 	m, ok := parseMoment(s)
 	if !ok || m.hasOffset != hasZone {

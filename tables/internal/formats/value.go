@@ -120,7 +120,7 @@ func (a *adder) setQuoted(t arrow.DataType) {
 		}
 	case *array.FixedSizeBinaryBuilder:
 		a.addText = fixedBytesParser(b, func(s []byte) ([]byte, error) { return base64.StdEncoding.Strict().AppendDecode(nil, s) })
-	case interface{ Append([]byte) }: // all byte-string layouts, including strings
+	case interface{ Append([]byte) }: // byte strings, in any layout
 		a.acceptsEmpty = true
 		a.addText = func(s []byte) bool {
 			v, err := base64.StdEncoding.Strict().AppendDecode(nil, s)

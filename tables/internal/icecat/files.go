@@ -34,8 +34,8 @@ func (c *Catalog) RecordFiles(ctx context.Context, f *FileIO) error {
 	return c.inTx(ctx, func(w *transaction) { f.record(w, "") })
 }
 
-// Protect prevents other processes from removing a file for the grace period, starting now. If a Sweep is already removing the file,
-// it returns false.
+// Protect prevents other processes from removing a file for the grace period, starting now. Protect returns false if a Sweep is
+// already removing the file.
 func (c *Catalog) Protect(ctx context.Context, location string) (exists bool, err error) {
 	path, err := c.local(location)
 	if err != nil {

@@ -45,13 +45,13 @@ type Options struct {
 	FS         vfs.FS // file system for all files except the database; a Remote if Root is set
 	Root       string // location of the files for other engines, such as s3://bucket/prefix; "" means the directory
 	Database   string // URL of a PostgreSQL database; "" means catalog.db in the directory
-	ReadOnly   bool   // reject changes; only CopyDir is written
+	ReadOnly   bool   // reject changes; the catalog then writes only to CopyDir
 	CopyDir    string // directory with a copy of catalog.db to use instead of the original
 	CacheBytes int64  // memory limit, in bytes, for parsed metadata
 	NoSync     bool   // for tests: do not sync
 
-	// Committing is called before and after each transaction that changes the database. Tests use it to simulate a power
-	// failure.
+	// Committing is called before (done is false) and after (done is true) each transaction that changes the database. Tests
+	// use it to simulate a power failure.
 	Committing func(done bool)
 }
 

@@ -14,9 +14,9 @@ import (
 // ErrNoSnapshot means that a namespace has no snapshot of that name.
 var ErrNoSnapshot = fmt.Errorf("snapshot not found (%w)", fs.ErrNotExist)
 
-// Snapshot is a named state of a namespace. It pins one metadata location per table, in rows of the database. It needs no commits to
-// the tables and, unlike tags in their metadata, survives their deletion. Sweep keeps only the newest version of a table that only
-// snapshots pin.
+// Snapshot is a named state of a namespace. It pins one metadata location per table, in rows of the database. So taking a snapshot
+// needs no commits to the tables, and the snapshot survives their deletion, unlike tags in their metadata. For a metadata location
+// that only snapshots pin, Sweep keeps only the files of the newest version.
 type Snapshot struct {
 	Name     string
 	Created  time.Time

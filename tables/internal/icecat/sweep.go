@@ -177,6 +177,7 @@ func (r references) has(location string) bool {
 	return err == nil && exists
 }
 
+// addAll adds the files of all of a table's versions.
 func (r references) addAll(t *table.Table) error {
 	r.add(t.MetadataLocation())
 	meta := t.Metadata()

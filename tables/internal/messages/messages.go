@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// mergeRows limits merging: larger batches are sent as they are.
+// mergeRows is the maximum number of rows of a merged batch.
 const mergeRows = 64 << 10
 
 // Rebatch yields a reader's rows in batches of a suitable size for messages: it merges the small batches that

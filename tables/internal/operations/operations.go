@@ -81,7 +81,7 @@ type Operation[In, Out any] struct {
 	run func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]
 }
 
-// withAnswers registers an operation with any number of answers.
+// withAnswers registers an operation with any number of answers. do is nil if only a server implements the operation.
 func withAnswers[In, Out any](e Entry, do func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]) Operation[In, Out] {
 	e.Input, e.Output = reflect.TypeFor[In](), reflect.TypeFor[Out]()
 	if do != nil {

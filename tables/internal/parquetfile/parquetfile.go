@@ -66,6 +66,7 @@ type keepOpen struct{ io.Writer }
 
 // NewWriter returns a writer of rows with the given columns.
 func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
+	// fields are the columns to write; recorded are the columns that readers restore.
 	fields, recorded := slices.Clone(columns.Fields()), slices.Clone(columns.Fields())
 	for i, f := range fields {
 		if stored, err := schema.StoredType(f.Type); err == nil && schema.ContainsType(f.Type, unwritable) {
@@ -102,6 +103,7 @@ func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
 	return p, p.file.AppendKeyValueMetadata("ARROW:schema", base64.StdEncoding.EncodeToString(encodedSchema))
 }
 
+// isTime reports whether t is a 64-bit time of day. The library can write these times, so they keep their type.
 func isTime(t arrow.DataType) bool { return t.ID() == arrow.TIME64 }
 
 // unwritable reports whether the library fails to write columns of a type, or to read them back, if they have

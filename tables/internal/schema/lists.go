@@ -17,6 +17,7 @@ func withReadableTypes(s *pqschema.Schema) (*pqschema.Schema, error) {
 	return pqschema.NewSchema(root.(*pqschema.GroupNode)), nil
 }
 
+// readableNode is withReadableTypes for one node. It returns n if nothing changes.
 func readableNode(n pqschema.Node) (pqschema.Node, error) {
 	group, ok := n.(*pqschema.GroupNode)
 	if !ok {

@@ -15,8 +15,8 @@ import (
 
 // DuplicateError is the error for a put whose rows would repeat a time and keys, which the table's settings forbid.
 type DuplicateError struct {
-	Count int64    // number of surplus rows
-	Rows  []string // the first ten surplus rows
+	Count int64    // number of rows that repeat the time and keys of other rows
+	Rows  []string // the first ten of these rows
 }
 
 func (e *DuplicateError) Error() string {
@@ -36,7 +36,8 @@ func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.Da
 	if len(existing) == 0 || s.Merging() == sorted.All {
 		return added, nil, nil
 	}
-	// Under either rule, rows of some files hide rows of other files. Files with hidden rows must be rewritten.
+	// With KeepFirst, rows of existing files hide rows of new files; with KeepLast, it is the reverse. Files with hidden rows
+	// must be rewritten.
 	hiding, hidden := existing, written
 	if s.Rule == definition.KeepLast {
 		hiding, hidden = written, existing

@@ -18,7 +18,7 @@ import (
 type File struct {
 	Task   table.FileScanTask
 	Bounds *sorted.Bounds // bounds of the file's times; nil if unknown
-	Stale  bool           // whether the file must be rewritten for another reason than its rows; set by the caller of Groups
+	Stale  bool           // whether Groups must include the file even if its rows are in order; set by the caller of Groups
 }
 
 // Data returns the file's manifest entry.

@@ -27,6 +27,7 @@ func (s *Series) LastRowsFilter(ctx context.Context, minRows int64, tail []arrow
 	return s.boundsFilter(&sorted.Bounds{Lowest: start, Highest: math.MaxInt64}, s.def.Logical)
 }
 
+// lastRowsStart returns the time from which the condition of LastRowsFilter selects rows, or math.MinInt64 for all rows.
 func (s *Series) lastRowsStart(ctx context.Context, minRows int64, tail []arrow.RecordBatch) (int64, error) {
 	files, err := s.Files(ctx)
 	if err != nil {

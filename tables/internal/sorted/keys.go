@@ -59,7 +59,7 @@ func keysOf(batch arrow.RecordBatch, columns []int) (keys, error) {
 
 // HasOrder reports whether columns of a type can be keys.
 func HasOrder(t arrow.DataType) bool {
-	b := array.NewBuilder(memory.DefaultAllocator, t) // MakeArrayOfNull panics for the null type
+	b := array.NewBuilder(memory.DefaultAllocator, t) // not MakeArrayOfNull, which panics for the null type
 	defer b.Release()
 	a := b.NewArray()
 	defer a.Release()

@@ -29,8 +29,8 @@ const (
 type Source struct {
 	Batches Batches
 	Keys    []int // the columns that order the rows, the most significant first
-	// Hides means that the source's rows are omitted from the output, although the rule still counts them. Such
-	// a source needs only key columns.
+	// Hides means that the source's rows are omitted from the output, but can still be, for example, the First of
+	// several rows with equal keys. Such a source needs only key columns.
 	Hides bool
 
 	// Bounds are the lowest and highest value of the first key column, which must be a number, a

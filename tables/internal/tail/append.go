@@ -126,7 +126,7 @@ func (e *epoch) hasID(id string) bool {
 	return ok
 }
 
-// Void makes the log ignore the rows of puts that another Store applied to the same table.
+// Void makes the log ignore the rows of the puts with these IDs, which another Store has applied to the same table.
 func (l *Log) Void(ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

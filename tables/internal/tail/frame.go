@@ -45,7 +45,7 @@ type frame struct {
 type Encoder struct {
 	schema        *arrow.Schema
 	w             *ipc.Writer
-	skippedSchema bool         // the writer's schema message was skipped; Frame.bytes adds the schema to the first frame of an epoch
+	skippedSchema bool         // whether the writer's schema message was skipped; Frame.bytes adds the schema to the first frame of an epoch
 	buf           bytes.Buffer // the frame being encoded
 }
 

@@ -152,8 +152,8 @@ func (l *Log) Fingerprint(ctx context.Context, after int64) (string, error) {
 	return fmt.Sprintf("%d-%d-%d", after, rows, bytes), nil
 }
 
-// Cache replaces the cached result, if rows fit in half of the free memory. replaces is part of the result. replaces tells whether the rows can replace
-// rows in the table's files.
+// Cache replaces the cached result, if rows fit in half of the free memory. replaces tells whether the rows can replace rows in the
+// table's files.
 func (l *Log) Cache(key string, rows arrow.RecordBatch, replaces bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -141,7 +141,7 @@ func IsCall(call string, b []byte) bool {
 // names would become equal.
 func Unmarshal(b []byte, v any) error {
 	if !utf8.Valid(b) {
-		return errors.New("it is not UTF-8")
+		return errors.New("the text is not UTF-8")
 	}
 	return json.Unmarshal(b, v)
 }

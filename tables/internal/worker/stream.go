@@ -25,7 +25,7 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 	w := ipc.NewWriter(buffered, ipc.WithSchema(r.Schema()))
 	var err error
 	for part := range messages.Rebatch(r) {
-		batch := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows()) // a reader's batches may have other metadata
+		batch := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows()) // the schemas of the batches themselves may have other metadata
 		err = cmp.Or(w.Write(batch), buffered.Flush())
 		batch.Release()
 		if err != nil {
