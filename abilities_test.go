@@ -9,8 +9,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// storeAbilities lists the abilities that all stores in this file have. If a store loses one, this file no
-// longer compiles.
+// storeAbilities lists the abilities of all stores in this file, so that a missing one is a compile error.
 type storeAbilities interface {
 	partd.Partd
 	partd.Setter

@@ -2,7 +2,6 @@ package partd
 
 import "testing"
 
-// BenchmarkBufferAppend measures appends to a buffer over files, including Close.
 func BenchmarkBufferAppend(b *testing.B) {
 	benchAppend(b, 1000, func() Partd {
 		f, err := OpenFile(b.TempDir(), nil)

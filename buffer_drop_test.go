@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// TestBufferDropExcludes starts operations while Drop waits and while it runs, and
-// cancels some of them. No operation may hang, and the last Append must take effect after
-// the drop.
+// TestBufferDropExcludes starts operations while Drop waits and while it runs, and cancels some. None may hang, and
+// the last Append must take effect after the drop.
 func TestBufferDropExcludes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -113,8 +112,7 @@ func TestBufferDropDuringChanges(t *testing.T) {
 	must(t, b.Close())
 }
 
-// TestBufferDropBetweenSteps drops while a background flush is between two appends to the
-// slow store. The second append must not follow the drop.
+// TestBufferDropBetweenSteps drops between two appends of a background flush. The second must not follow the drop.
 func TestBufferDropBetweenSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()

@@ -17,8 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// TestBufferIsFair keeps two keys busy from several goroutines. Appends and deletes of both
-// keys and flushes must still get their turn.
+// TestBufferIsFair keeps two keys busy. Appends, deletes and flushes must still get their turn.
 func TestBufferIsFair(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -59,8 +58,7 @@ func TestBufferIsFair(t *testing.T) {
 	wg.Wait()
 }
 
-// TestBufferHoldsAKeyManyTimes passes one key 65,536 times in one call while the key is held.
-// That would overflow a 16-bit counter.
+// TestBufferHoldsAKeyManyTimes passes a key 65,536 times, which would overflow a 16-bit counter of its holders.
 func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -87,8 +85,7 @@ func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 	})
 }
 
-// TestBufferShowsWholeAppends appends values, some larger than one move, while Get and Scan
-// run. They must see only whole appends.
+// TestBufferShowsWholeAppends checks that Get and Scan see only whole appends, even larger than one move.
 func TestBufferShowsWholeAppends(t *testing.T) {
 	ctx := context.Background()
 	for _, size := range []int{20 << 10, 100 << 10} {
@@ -170,8 +167,7 @@ func TestBufferMoveHonorsDeadline(t *testing.T) {
 	})
 }
 
-// TestBufferRealMemory checks the live heap while the load changes from many small keys to few
-// large ones, and then to long keys.
+// TestBufferRealMemory checks the live heap for many small keys, then few large ones, and then long keys.
 func TestBufferRealMemory(t *testing.T) {
 	if race.Enabled {
 		t.Skip("slow with the race detector, and only one goroutine appends")
@@ -229,7 +225,6 @@ func TestBufferRealMemory(t *testing.T) {
 	must(t, b.Close())
 }
 
-// discardingStore is a store that accepts and discards everything.
 type discardingStore struct{}
 
 func (discardingStore) Append(context.Context, ...Entry) error { return nil }
@@ -239,7 +234,7 @@ func (discardingStore) Get(_ context.Context, keys ...string) ([][]byte, error) 
 func (discardingStore) Drop(context.Context) error { return nil }
 
 // TestBufferEmptyKeys checks that a key with an empty value in the fast store is kept, and that
-// appending an empty value does not wait for a held key.
+// appending an empty value does not wait for an operation that holds the key.
 func TestBufferEmptyKeys(t *testing.T) {
 	ctx := context.Background()
 	fast := NewDict()

@@ -15,8 +15,7 @@ import (
 	"time"
 )
 
-// faultyDict is a Dict with injected failures: fail returns the errors before and after an
-// operation.
+// faultyDict is a Dict with injected failures: fail returns the errors before and after an operation.
 type faultyDict struct {
 	*Dict
 	mu   sync.Mutex
@@ -81,8 +80,7 @@ func wantValue(t *testing.T, store Partd, key, want string) {
 
 var errDisk = errors.New("the disk is full")
 
-// TestBufferFlushFails flushes into a store that first rejects the append and later accepts
-// it.
+// TestBufferFlushFails flushes into a store that first rejects the append and later accepts it.
 func TestBufferFlushFails(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
@@ -103,8 +101,7 @@ func TestBufferFlushFails(t *testing.T) {
 	must(t, b.Close())
 }
 
-// TestBufferDeleteFails flushes while the fast store cannot delete the keys that the slow
-// store has appended.
+// TestBufferDeleteFails flushes while the fast store cannot delete the keys that have been flushed.
 func TestBufferDeleteFails(t *testing.T) {
 	ctx := context.Background()
 	b, fast, slow := newFaultyBuffer(t, 1<<30)
@@ -134,8 +131,8 @@ func TestBufferDeleteFails(t *testing.T) {
 	wantValue(t, fast, "k", "")
 }
 
-// TestBufferUnknownOutcome flushes into a store that cannot tell whether it appended. The
-// append must not be retried, whether or not it took effect.
+// TestBufferUnknownOutcome checks that an append with an unknown outcome is not retried, whether or not it took
+// effect.
 func TestBufferUnknownOutcome(t *testing.T) {
 	ctx := context.Background()
 	for _, applied := range []bool{false, true} {
@@ -169,8 +166,7 @@ func TestBufferUnknownOutcome(t *testing.T) {
 	}
 }
 
-// TestBufferSetOfUnknownOutcome sets a key with buffered data in a store that cannot tell
-// whether it set the value.
+// TestBufferSetOfUnknownOutcome sets a key with buffered data, with an unknown outcome.
 func TestBufferSetOfUnknownOutcome(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
@@ -187,8 +183,8 @@ func TestBufferSetOfUnknownOutcome(t *testing.T) {
 	wantValue(t, b, "k", "newer")
 }
 
-// TestBufferFullReportsFailure fills the budget while the slow store fails. Append must
-// return the cause, change nothing, and work again later.
+// TestBufferFullReportsFailure checks that Append to a full buffer returns why the slow store fails, and changes
+// nothing.
 func TestBufferFullReportsFailure(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 4<<20)
@@ -202,7 +198,7 @@ func TestBufferFullReportsFailure(t *testing.T) {
 		}
 	}
 	if !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "memory budget is full") {
-		t.Fatalf("Append at the full budget: error %v, want %v with the reason", err, errDisk)
+		t.Fatalf("Append with a full budget: error %v, want %v and the words memory budget is full", err, errDisk)
 	}
 	wantValue(t, b, fmt.Sprint(stored), "")
 	slow.set(nil)
@@ -211,7 +207,7 @@ func TestBufferFullReportsFailure(t *testing.T) {
 	st, err := Stat(ctx, slow.Dict)
 	must(t, err)
 	if st.Keys != int64(stored+1) || st.Bytes != int64((stored+1)*len(value)) {
-		t.Errorf("the slow store has %d keys, %d bytes", st.Keys, st.Bytes)
+		t.Errorf("the slow store has %d keys with %d bytes, want %d with %d", st.Keys, st.Bytes, stored+1, (stored+1)*len(value))
 	}
 }
 
@@ -222,7 +218,7 @@ func TestBufferDropFails(t *testing.T) {
 	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
 	slow.set(func(string) (error, error) { return errDisk, nil })
 	if err := b.Drop(ctx); !errors.Is(err, errDisk) {
-		t.Fatalf("drop: %v", err)
+		t.Fatalf("Drop while the slow store fails: error %v, want %v", err, errDisk)
 	}
 	wantValue(t, b, "k", "one")
 	slow.set(nil)
@@ -240,7 +236,6 @@ func TestBufferDropFails(t *testing.T) {
 	wantValue(t, slow, "k", "two")
 }
 
-// TestNewBufferKeepsFastData creates a buffer with a fast store that already has data.
 func TestNewBufferKeepsFastData(t *testing.T) {
 	ctx := context.Background()
 	fast, slow := NewDict(), NewDict()
@@ -253,7 +248,6 @@ func TestNewBufferKeepsFastData(t *testing.T) {
 	wantValue(t, slow, "k", "oldnew")
 }
 
-// TestNewBufferRejectsArguments checks that NewBuffer rejects invalid arguments.
 func TestNewBufferRejectsArguments(t *testing.T) {
 	type bare struct{ Partd }
 	if _, err := NewBuffer(bare{NewDict()}, NewDict(), nil); !errors.Is(err, errors.ErrUnsupported) {
@@ -267,8 +261,7 @@ func TestNewBufferRejectsArguments(t *testing.T) {
 	}
 }
 
-// TestBufferOtherKeysDoNotWait flushes into a slow store that hangs. Only operations on the
-// moving key must wait.
+// TestBufferOtherKeysDoNotWait checks that while a flush hangs, only operations on the moving key wait.
 func TestBufferOtherKeysDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -296,8 +289,7 @@ func TestBufferOtherKeysDoNotWait(t *testing.T) {
 	})
 }
 
-// TestBufferKeepsBudget appends small and large values with far more data than the budget,
-// and checks the memory in use.
+// TestBufferKeepsBudget checks the memory in use while far more data than the budget is appended.
 func TestBufferKeepsBudget(t *testing.T) {
 	ctx := context.Background()
 	const memory = 8 << 20
@@ -335,7 +327,6 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// countingDict is a Dict that counts the appended entries.
 type countingDict struct {
 	*Dict
 	pieces atomic.Int64
@@ -346,8 +337,7 @@ func (p *countingDict) Append(ctx context.Context, e ...Entry) error {
 	return p.Dict.Append(ctx, e...)
 }
 
-// TestBufferGathersLargeBatches checks that the slow store receives few, large entries for
-// any size of the appended batches, and that memory stays near the budget.
+// TestBufferGathersLargeBatches checks that the slow store receives few, large entries for any size of batches.
 func TestBufferGathersLargeBatches(t *testing.T) {
 	const memory, keys, total, size = 8 << 20, 100, 400_000, 100
 	pieces := map[int]int64{}
@@ -356,9 +346,9 @@ func TestBufferGathersLargeBatches(t *testing.T) {
 		b, err := NewBuffer(NewDict(), slow, &BufferOptions{Memory: memory})
 		must(t, err)
 		entries := make([]Entry, batch)
-		for from := 0; from < total; from += batch {
+		for start := 0; start < total; start += batch {
 			for i := range entries {
-				entries[i] = Entry{fmt.Sprint((from + i) % keys), fmt.Appendf(nil, "%0*d", size, from+i)}
+				entries[i] = Entry{fmt.Sprint((start + i) % keys), fmt.Appendf(nil, "%0*d", size, start+i)}
 			}
 			must(t, b.Append(t.Context(), entries...))
 			if used := b.MemoryUsed(); used > memory+memory/4 {

@@ -13,7 +13,6 @@ var dictAbilities = []partdtest.Ability{
 	partdtest.CanScan, partdtest.CanStat, partdtest.CanClose,
 }
 
-// TestDictKeepsPromises runs the conformance suite on a Dict.
 func TestDictKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(*testing.T) partd.Partd { return partd.NewDict() },
 		&partdtest.Options{Require: append(dictAbilities, partdtest.CanApply)})
@@ -31,8 +30,6 @@ func TestBufferKeepsPromises(t *testing.T) {
 	}
 }
 
-// TestBufferOverBufferKeepsPromises runs the conformance suite on nested buffers, so that the fast
-// store is not a Dict.
 func TestBufferOverBufferKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(t *testing.T) partd.Partd {
 		fast := newBuffer(t, partd.NewDict(), partd.NewDict(), 64<<10)

@@ -17,7 +17,7 @@ import (
 type tamperingStore struct {
 	*partd.Dict
 	entries func([]partd.Entry) []partd.Entry
-	fails   error
+	err     error
 	largest int
 }
 
@@ -27,8 +27,8 @@ func (s *tamperingStore) Append(ctx context.Context, entries ...partd.Entry) err
 		size += len(e.Value)
 	}
 	s.largest = max(s.largest, size)
-	if s.fails != nil {
-		return s.fails
+	if s.err != nil {
+		return s.err
 	}
 	if s.entries != nil {
 		entries = s.entries(entries)
@@ -36,7 +36,6 @@ func (s *tamperingStore) Append(ctx context.Context, entries ...partd.Entry) err
 	return s.Dict.Append(ctx, entries...)
 }
 
-// twoKeys returns a source with two keys of four bytes.
 func twoKeys(t *testing.T) partd.Partd {
 	t.Helper()
 	d := partd.NewDict()
@@ -46,10 +45,9 @@ func twoKeys(t *testing.T) partd.Partd {
 	return d
 }
 
-// TestCopy checks that all keys are copied, in appends within the limit: empty values, values larger
-// than an append, and many small ones in one append.
+// TestCopy copies empty values, values larger than an append, and many small values in one append.
 func TestCopy(t *testing.T) {
-	from, to := partd.NewDict(), &tamperingStore{Dict: partd.NewDict()}
+	source, target := partd.NewDict(), &tamperingStore{Dict: partd.NewDict()}
 	want := map[string][]byte{"": []byte("x"), "empty": {}, "large": bytes.Repeat([]byte("0123456789"), 30_000), strings.Repeat("k", partd.MaxKeyLen): []byte("y")}
 	r := rand.New(rand.NewPCG(1, 2))
 	total := int64(0)
@@ -58,13 +56,13 @@ func TestCopy(t *testing.T) {
 	}
 	for key, value := range want {
 		total += int64(len(value))
-		if err := errors.Join(from.SetOnce(t.Context(), key, nil), from.Append(t.Context(), partd.Entry{Key: key, Value: value})); err != nil {
+		if err := errors.Join(source.SetOnce(t.Context(), key, nil), source.Append(t.Context(), partd.Entry{Key: key, Value: value})); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var stages []partd.CopyStage
 	last := int64(-1)
-	result, err := partd.Copy(t.Context(), to, from, &partd.CopyOptions{BatchBytes: 64 << 10, Progress: func(s partd.CopyStage, bytes int64) {
+	result, err := partd.Copy(t.Context(), target, source, &partd.CopyOptions{BatchBytes: 64 << 10, Progress: func(s partd.CopyStage, bytes int64) {
 		if last = bytes; len(stages) == 0 || stages[len(stages)-1] != s {
 			stages = append(stages, s)
 		}
@@ -75,11 +73,11 @@ func TestCopy(t *testing.T) {
 	if last != total || !slices.Equal(stages, []partd.CopyStage{partd.CopyFilling, partd.CopyFlushing, partd.CopyComparing}) {
 		t.Errorf("Progress was called with stages %v, and last with %d bytes, want all stages and %d bytes", stages, last, total)
 	}
-	if to.largest > 64<<10 {
-		t.Errorf("the largest append has %d bytes, want at most 64 KiB", to.largest)
+	if target.largest > 64<<10 {
+		t.Errorf("the largest append has %d bytes, want at most 64 KiB", target.largest)
 	}
 	n := 0
-	for chunk, err := range partd.Scan(t.Context(), to) {
+	for chunk, err := range partd.Scan(t.Context(), target) {
 		if n++; err != nil || !bytes.Equal(chunk.Data, want[chunk.Key]) {
 			t.Fatalf("the copy of key %.20q has %d bytes, error %v, want %d bytes as in the source", chunk.Key, len(chunk.Data), err, len(want[chunk.Key]))
 		}
@@ -89,8 +87,7 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// TestCopyFindsDamage checks that Copy detects a target that loses, duplicates, swaps or changes data,
-// and a target that another program writes to.
+// TestCopyFindsDamage copies to stores that lose or change data, or that another program writes to.
 func TestCopyFindsDamage(t *testing.T) {
 	for name, c := range map[string]struct {
 		entries func([]partd.Entry) []partd.Entry
@@ -108,33 +105,32 @@ func TestCopyFindsDamage(t *testing.T) {
 		}, "the same number of keys and bytes"},
 		"another writer": {func(e []partd.Entry) []partd.Entry { return append(e, partd.Entry{Key: "c", Value: []byte("3")}) }, "holds 3 keys instead of 2"},
 	} {
-		to := &tamperingStore{Dict: partd.NewDict(), entries: c.entries}
-		result, err := partd.Copy(t.Context(), to, twoKeys(t), nil)
+		target := &tamperingStore{Dict: partd.NewDict(), entries: c.entries}
+		result, err := partd.Copy(t.Context(), target, twoKeys(t), nil)
 		if !errors.Is(err, partd.ErrCopyDiffers) || !strings.Contains(err.Error(), "the target ") || !strings.Contains(err.Error(), c.want) || !result.Changed {
 			t.Errorf("%s: Copy = %v, error %v, want ErrCopyDiffers with %q", name, result, err, c.want)
 		}
 	}
 }
 
-// TestCopyAppend checks that a target with keys requires CopyOptions.Append, and that Copy then
-// compares bytes.
+// TestCopyAppend checks that a target with keys requires CopyOptions.Append, and that Copy then compares bytes.
 func TestCopyAppend(t *testing.T) {
-	to := &tamperingStore{Dict: partd.NewDict()}
-	if err := to.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("old")}); err != nil {
+	target := &tamperingStore{Dict: partd.NewDict()}
+	if err := target.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("old")}); err != nil {
 		t.Fatal(err)
 	}
-	if result, err := partd.Copy(t.Context(), to, twoKeys(t), nil); err == nil || result.Changed || errors.Is(err, partd.ErrCopyDiffers) {
+	if result, err := partd.Copy(t.Context(), target, twoKeys(t), nil); err == nil || result.Changed || errors.Is(err, partd.ErrCopyDiffers) {
 		t.Errorf("Copy to a target with keys = %v, error %v, want an error and no change", result, err)
 	}
 	o := &partd.CopyOptions{Append: true, To: "T"}
-	if result, err := partd.Copy(t.Context(), to, twoKeys(t), o); err != nil || result.Keys != 2 {
+	if result, err := partd.Copy(t.Context(), target, twoKeys(t), o); err != nil || result.Keys != 2 {
 		t.Errorf("Copy with Append = %v, %v, want 2 keys", result, err)
 	}
-	if values, err := to.Get(t.Context(), "a", "b"); err != nil || string(values[0]) != "1111" || string(values[1]) != "old2222" {
+	if values, err := target.Get(t.Context(), "a", "b"); err != nil || string(values[0]) != "1111" || string(values[1]) != "old2222" {
 		t.Errorf("Get(a, b) after Copy with Append = %q, %v, want 1111 and old2222", values, err)
 	}
-	to.entries = func(e []partd.Entry) []partd.Entry { return e[1:] }
-	_, err := partd.Copy(t.Context(), to, twoKeys(t), o)
+	target.entries = func(e []partd.Entry) []partd.Entry { return e[1:] }
+	_, err := partd.Copy(t.Context(), target, twoKeys(t), o)
 	if !errors.Is(err, partd.ErrCopyDiffers) || !strings.HasPrefix(err.Error(), "8 bytes were copied, but the store T has grown by 4 bytes") {
 		t.Errorf("Copy to a target that loses an entry: error %v, want ErrCopyDiffers with the bytes", err)
 	}
@@ -143,7 +139,7 @@ func TestCopyAppend(t *testing.T) {
 // TestCopyFails checks that errors name the failed store, and that Changed is correct.
 func TestCopyFails(t *testing.T) {
 	broken := errors.New("it broke")
-	if result, err := partd.Copy(t.Context(), &tamperingStore{Dict: partd.NewDict(), fails: broken}, twoKeys(t), nil); !errors.Is(err, broken) || !result.Changed {
+	if result, err := partd.Copy(t.Context(), &tamperingStore{Dict: partd.NewDict(), err: broken}, twoKeys(t), nil); !errors.Is(err, broken) || !result.Changed {
 		t.Errorf("Copy to a failing target = %v, error %v, want %v and Changed", result, err, broken)
 	}
 	closed := partd.NewDict()

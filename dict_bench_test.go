@@ -16,7 +16,6 @@ func BenchmarkDictAppend(b *testing.B) {
 	}
 }
 
-// benchAppend appends 2 million entries to a new store in each round.
 func benchAppend(b *testing.B, keys int, open func() Partd) {
 	const batch, total = 1000, 2_000_000
 	names := make([]string, keys)

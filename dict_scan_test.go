@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestDictScanWhileKeysChange checks that Scan does not yield keys deleted before it reaches them, but
-// yields keys that were set to an empty value.
+// TestDictScanWhileKeysChange deletes keys, and sets others to an empty value, while a Scan runs.
 func TestDictScanWhileKeysChange(t *testing.T) {
 	d := NewDict()
 	const n = 2000

@@ -18,7 +18,6 @@ func TestClusterPlan(t *testing.T) {
 	checkGenerated(t, "docs/cluster.md", "TestClusterPlan", clusterTable(t, string(plan)))
 }
 
-// clusterTable returns a table with one row for each job of the plan.
 func clusterTable(t *testing.T, plan string) string {
 	var columns []string
 	type memory struct{ dollars, minutes, disk string }

@@ -20,7 +20,7 @@ import (
 // bench/figures, and the results of other tools in the same run.
 type comparison struct {
 	label, file, job string
-	x                float64
+	x                float64 // the figure's X, such as the number of keys
 	contender        string
 	others           []string // nil means all contenders except partd and tables
 }
@@ -68,8 +68,7 @@ var contenderNames = map[string]string{
 	"DuckDB, Parquet": "DuckDB on Parquet",
 }
 
-// TestFigures compares the figures in the pages with those in bench/figures.
-// "go test -run TestFigures . -update" rewrites them.
+// TestFigures compares the figures in the pages with bench/figures, or rewrites them with -update.
 func TestFigures(t *testing.T) {
 	tables := comparisonTable(t, "tables", tableComparisons)
 	for page, want := range map[string]string{
@@ -99,7 +98,6 @@ func uniqueFeatures(t *testing.T) string {
 		"| a row is durable within a fraction of a millisecond, in an Iceberg table that other engines read | " + figure(tableComparisons, "append a row to a series of a million rows, and sync", "arcticdb") + " |\n"
 }
 
-// comparisonTable returns a table with a row for each comparison, whose second column has our results.
 func comparisonTable(t *testing.T, ours string, list []comparison) string {
 	table := "| job | " + ours + " | others in the same run |\n|---|---|---|\n"
 	for _, c := range list {
@@ -147,7 +145,6 @@ func (c comparison) results(t *testing.T) (ours, others string) {
 	return ours, strings.Join(texts, "; ")
 }
 
-// formatResult returns a contender's name, speed and peak memory.
 func formatResult(f figures.Figure) string {
 	name := cmp.Or(contenderNames[f.Contender], f.Contender)
 	if f.Runs == 0 {

@@ -268,7 +268,6 @@ func TestDocs(t *testing.T) {
 	t.Run("names", func(t *testing.T) { checkNames(t, programDir) })
 }
 
-// buildCommands builds partd, partd-server and the tasks example in a temporary directory.
 func buildCommands(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -278,7 +277,6 @@ func buildCommands(t *testing.T) string {
 	return dir
 }
 
-// freeAddress returns a local address that is not in use.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

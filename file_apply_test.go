@@ -97,8 +97,8 @@ func fileRetryApply(f *File, tag Tag, op Operation, before, after map[string]str
 	return nil
 }
 
-// TestFileApplyEveryCut interrupts a tagged operation, by kill -9 or a power failure, before every call to the
-// file system. After a retry, it must have been applied exactly once.
+// TestFileApplyEveryCut interrupts an operation that has a tag (a session and a number), by kill -9 or a power
+// failure, before every file system call. After a retry, it must have been applied exactly once.
 func TestFileApplyEveryCut(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		for _, step := range fileTaggedOps {
@@ -148,8 +148,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 	}
 }
 
-// TestFileApplyEveryCutWhileReplaying also interrupts the process that completes or undoes the interrupted
-// operation.
+// TestFileApplyEveryCutWhileReplaying also interrupts the process that completes or undoes the operation.
 func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 	for _, step := range fileTaggedOps {
 		t.Run(step.name, func(t *testing.T) {
@@ -184,8 +183,7 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 	}
 }
 
-// TestFileApplyEveryFault makes each call to the file system fail in turn, either only that call or all later
-// calls too.
+// TestFileApplyEveryFault makes each file system call fail in turn, either only that call or all later calls too.
 func TestFileApplyEveryFault(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		for _, step := range fileTaggedOps {
@@ -236,7 +234,7 @@ func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vf
 	if opErr != nil && !hit {
 		t.Fatalf("Apply failed before the fault in call %d: %v", fault.Call, opErr)
 	}
-	// Check another store, and the same one unless it refuses writes.
+	// Retry in a reopened store, and in the same one unless it refuses writes.
 	other, err := openFile(mem.KillClone(), fileMemDir, opts, fileNoKeptLock)
 	if err == nil {
 		err = fileRetryApply(other, tag, op, fileStart, after, appliedBefore)

@@ -6,7 +6,6 @@ import (
 	"testing"
 )
 
-// BenchmarkFileAppend appends batches with one entry of 100 bytes per key.
 func BenchmarkFileAppend(b *testing.B) {
 	for _, keys := range []int{1, 1000, 10_000} {
 		for _, sync := range []bool{false, true} {
@@ -45,7 +44,6 @@ func fileBenchAppend(b *testing.B, keys int, opts *FileOptions) {
 	b.ReportMetric(float64(keys)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mentries/s")
 }
 
-// BenchmarkFileGet reads values of 100 kB.
 func BenchmarkFileGet(b *testing.B) {
 	f, err := OpenFile(b.TempDir(), nil)
 	if err != nil {

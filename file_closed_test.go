@@ -11,8 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/filedir"
 )
 
-// TestFileClosed checks that all operations on a closed store fail with ErrClosed, and that open readers keep
-// working.
+// TestFileClosed checks that operations on a closed store return ErrClosed, but open readers keep working.
 func TestFileClosed(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
@@ -72,7 +71,6 @@ func TestFileClosed(t *testing.T) {
 	}
 }
 
-// TestFileSetKeepsReaders checks that Set does not affect readers of the old value.
 func TestFileSetKeepsReaders(t *testing.T) {
 	f := fileOpen(t, fileOS, t.TempDir(), nil, filedir.Hooks{})
 	fileAppend(t, f, "a", strings.Repeat("old", 1000))
@@ -123,8 +121,7 @@ func TestFileCutWhileRead(t *testing.T) {
 	t.Fatal("Scan did not detect that a value was truncated")
 }
 
-// TestFileHardLink removes a key's file that also has a hard link, such as a backup. Later appends must create
-// a new file and not change the link's content.
+// TestFileHardLink removes a file that also has a hard link. Later appends must not change the link's content.
 func TestFileHardLink(t *testing.T) {
 	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
 	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
@@ -143,7 +140,6 @@ func TestFileHardLink(t *testing.T) {
 	}
 }
 
-// TestFileLongKeyDamaged checks that damage to the file of a long key is detected.
 func TestFileLongKeyDamaged(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})

@@ -8,14 +8,13 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-// TestFileKeepsPromises runs the conformance suite on a plain store, on a store with Sync, and on a store that
-// keeps only two files open. The whole suite runs for the last two only in CI, because it needs many files and
-// syncs.
+// TestFileKeepsPromises runs the conformance suite with different options. The whole suite runs for the last two
+// only in CI, because it needs many files and syncs.
 func TestFileKeepsPromises(t *testing.T) {
 	for name, opts := range map[string]*partd.FileOptions{
-		"plain":    nil,
-		"sync":     {Sync: true},
-		"two open": {MaxOpenFiles: 2},
+		"plain":      nil,
+		"sync":       {Sync: true},
+		"max open 2": {MaxOpenFiles: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dirs := map[partd.Partd]string{}

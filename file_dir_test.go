@@ -16,8 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestFileRefusesForeignDirectories checks that OpenFile rejects paths that are not stores, and does not change
-// them.
+// TestFileRefusesForeignDirectories checks that OpenFile rejects and does not change paths that are not stores.
 func TestFileRefusesForeignDirectories(t *testing.T) {
 	base := t.TempDir()
 	home := filepath.Join(base, "home")
@@ -53,8 +52,7 @@ func TestFileRefusesForeignDirectories(t *testing.T) {
 	fileWantInErr(t, err, "MaxOpenFiles")
 }
 
-// TestFileCreatesDirectories checks that OpenFile creates missing directories, and that a later change of the
-// working directory does not affect the store.
+// TestFileCreatesDirectories also checks that a later change of the working directory does not affect the store.
 func TestFileCreatesDirectories(t *testing.T) {
 	t.Chdir(t.TempDir())
 	f := fileOpen(t, fileOS, "a/b/c", nil, filedir.Hooks{})
@@ -211,8 +209,7 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 	}
 }
 
-// TestFileKeptLockIsReleased checks that a store that keeps its lock between appends releases it soon, so that
-// other processes can acquire it.
+// TestFileKeptLockIsReleased checks that other processes soon get a lock that a store keeps between appends.
 func TestFileKeptLockIsReleased(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})

@@ -15,7 +15,6 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fileSyncKeeps syncs a store, and checks its content after a power failure.
 func fileSyncKeeps(t *testing.T, f *File, mem *vfstest.Mem, want map[string]string) {
 	t.Helper()
 	if err := f.Sync(t.Context()); err != nil {
@@ -24,8 +23,7 @@ func fileSyncKeeps(t *testing.T, f *File, mem *vfstest.Mem, want map[string]stri
 	fileCheckCrash(t, mem.Crash(nil), nil, -1, want)
 }
 
-// TestFileSyncAfterLockWasReplaced checks that Sync covers earlier unsynced data, even if .lock was removed and
-// recreated.
+// TestFileSyncAfterLockWasReplaced checks that Sync covers earlier data, even if .lock was recreated.
 func TestFileSyncAfterLockWasReplaced(t *testing.T) {
 	mem := vfstest.NewMem()
 	f := fileOpen(t, mem, fileMemDir, nil, fileNoKeptLock)
@@ -44,8 +42,8 @@ func TestFileSyncAfterLockWasReplaced(t *testing.T) {
 	fileSyncKeeps(t, f, mem, map[string]string{"a": "1", "b!": "2"})
 }
 
-// TestFileSyncOfAFileThatWasReplaced replaces a file with an unsynced copy. Another process does that when it
-// undoes an incomplete append.
+// TestFileSyncOfAFileThatWasReplaced replaces a file with an unsynced copy, as another process does when it undoes
+// an incomplete append. Sync must also cover the copy.
 func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 	for _, appendFirst := range []bool{false, true} {
 		t.Run(fmt.Sprintf("append=%v", appendFirst), func(t *testing.T) {
@@ -72,8 +70,7 @@ func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 	}
 }
 
-// TestFileSyncOfManyFiles checks that all files are synced, including long keys' files, if there are
-// more than the store remembers.
+// TestFileSyncOfManyFiles checks that Sync covers more files than the store remembers.
 func TestFileSyncOfManyFiles(t *testing.T) {
 	mem := vfstest.NewMem()
 	hooks := fileNoKeptLock
@@ -196,7 +193,6 @@ func TestFileFailedSetLeavesNoKey(t *testing.T) {
 	}
 }
 
-// fileNames returns the names in the store's directory, except %undo and %sessions.
 func fileNames(t *testing.T, mem *vfstest.Mem) map[string]bool {
 	t.Helper()
 	d, err := mem.ReadDir(fileMemDir)

@@ -32,7 +32,6 @@ type fileStep struct {
 	want func(m map[string]string)
 }
 
-// fileSteps lists operations, each with its effect on the content.
 var fileSteps = []fileStep{
 	{"append", func(ctx context.Context, f *File) error {
 		return f.Append(ctx, fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", "a", "y", fileLong+"2", "m", "b!", "z", "t-|-u", "t", "n-|-m", "o")...)
@@ -105,19 +104,18 @@ func fileFilled(t *testing.T, opts *FileOptions) *vfstest.Mem {
 	return mem
 }
 
-// faultStep is the distance between the calls that fail. With the race detector, fewer faults suffice, because
-// the tests use only one goroutine.
+// faultStep is the distance between the calls that fail. It is larger with the slow race detector.
 var faultStep = map[bool]int64{false: 1, true: 4}[race.Enabled]
 
 // fileFaultOpts lists the options of the stores to test with faults. If only two files may be open, the store
 // closes and reopens files within a batch.
 var fileFaultOpts = map[string]*FileOptions{
-	"plain": {}, "sync": {Sync: true}, "two open": {MaxOpenFiles: 2}, "two open, sync": {MaxOpenFiles: 2, Sync: true},
+	"plain": {}, "sync": {Sync: true}, "max open 2": {MaxOpenFiles: 2}, "max open 2, sync": {MaxOpenFiles: 2, Sync: true},
 }
 
-// TestFileEveryFault makes each call of each operation to the file system fail, either only that call or all
-// later calls too. The content must be the old or the new one, as the error says, and must be the same after
-// reopening.
+// TestFileEveryFault makes each file system call of each operation fail, either only that call or all later calls
+// too. The operation's error must say whether the content is the old or the new one, and reopening the store must
+// not change the content.
 func TestFileEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}
 	tryAllErrnos := os.Getenv("PARTD_FAULTS") != ""
@@ -238,8 +236,7 @@ func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfste
 	return hit
 }
 
-// TestFileEveryKill simulates kill -9 before each call of each operation to the file system. The next process must
-// find the old or the new content.
+// TestFileEveryKill simulates kill -9 before each file system call. The old or the new content must survive.
 func TestFileEveryKill(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		for _, step := range fileSteps {
@@ -258,8 +255,8 @@ func TestFileEveryKill(t *testing.T) {
 	}
 }
 
-// fileCutAt runs an operation. It calls check with a copy of the file system before each of the operation's calls to
-// it, and after the last call.
+// fileCutAt runs an operation. It calls check with a copy of the file system before each file system call that
+// changes something, and after the last one.
 func fileCutAt(t *testing.T, start *vfstest.Mem, opts *FileOptions, do func(context.Context, *File) error, check func(mem *vfstest.Mem, n int)) {
 	t.Helper()
 	mem := start.KillClone()
@@ -298,8 +295,7 @@ func fileWantEither(t *testing.T, f *File, label string, allowed ...map[string]s
 	t.Fatalf("%s: the content is neither the old nor the new one:\n%s", label, fileDiff(got, allowed[0]))
 }
 
-// TestFileEveryKillWhileReplaying also simulates kill -9 of the process that completes or undoes the interrupted
-// operation.
+// TestFileEveryKillWhileReplaying also kills the process that completes or undoes the interrupted operation.
 func TestFileEveryKillWhileReplaying(t *testing.T) {
 	for _, step := range fileSteps {
 		t.Run(step.name, func(t *testing.T) {

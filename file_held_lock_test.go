@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestFileEveryFaultUnderKeptLock makes each call in a sequence of operations under a kept lock fail once. While a store
-// keeps its lock, it does not look up its files again for each operation. The failed operation must change nothing, and
-// the later operations must find the results of the earlier ones.
+// TestFileEveryFaultUnderKeptLock makes each file system call in a sequence of operations fail once, while the store keeps
+// its lock between operations and therefore does not look up its files again. The failed operation must change nothing,
+// and later operations must find the results of earlier ones.
 func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		t.Run(optName, func(t *testing.T) {

@@ -14,8 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// fileNoKeptLock are the hooks of most tests. They release the lock after each operation, so that the order of calls to
-// the file system is reproducible.
+// fileNoKeptLock makes a store release its lock after each operation, so that file system calls are reproducible.
 var fileNoKeptLock = filedir.Hooks{KeepLock: -1}
 
 func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *FileOptions, hooks filedir.Hooks) *File {
@@ -65,7 +64,7 @@ func fileContent(f *File) (map[string]string, error) {
 	}
 	for i, key := range keys {
 		if string(values[i]) != content[key] {
-			return nil, fmt.Errorf("key %q: Get returns %.40q, Scan %.40q", key, values[i], content[key])
+			return nil, fmt.Errorf("key %q: Get returns %.40q, but Scan yields %.40q", key, values[i], content[key])
 		}
 	}
 	listed := 0
@@ -74,16 +73,16 @@ func fileContent(f *File) (map[string]string, error) {
 			return nil, err
 		}
 		if value, ok := content[info.Key]; !ok || int64(len(value)) != info.Size {
-			return nil, fmt.Errorf("Keys lists %q of %d bytes, Scan yields %d", info.Key, info.Size, len(value))
+			return nil, fmt.Errorf("Keys lists %q with %d bytes, but Scan yields %d bytes", info.Key, info.Size, len(value))
 		}
 		listed++
 	}
 	if listed != len(content) {
-		return nil, fmt.Errorf("Keys lists %d keys, Scan yields %d", listed, len(content))
+		return nil, fmt.Errorf("Keys lists %d keys, but Scan yields %d", listed, len(content))
 	}
 	stats, err := f.Stat(ctx)
 	if err == nil && (stats.Keys != int64(len(content)) || stats.Bytes != total) {
-		err = fmt.Errorf("Stat counts %+v, Scan yields %d keys of %d bytes", stats, len(content), total)
+		err = fmt.Errorf("Stat returns %+v, but Scan yields %d keys with %d bytes", stats, len(content), total)
 	}
 	return content, err
 }
@@ -128,7 +127,6 @@ func fileWantErr(t testing.TB, err error, want ...error) {
 	}
 }
 
-// fileWantInErr fails the test unless the error contains all words.
 func fileWantInErr(t testing.TB, err error, words ...string) {
 	t.Helper()
 	if err == nil {
@@ -141,8 +139,7 @@ func fileWantInErr(t testing.TB, err error, words ...string) {
 	}
 }
 
-// fileRequire skips the test unless ok is set. If PARTD_REQUIRE_ALL is set, it fails the test instead. label names the
-// missing requirement.
+// fileRequire skips the test unless ok is true, or fails it if PARTD_REQUIRE_ALL is set.
 func fileRequire(t testing.TB, ok bool, label string) {
 	t.Helper()
 	switch {

@@ -24,9 +24,9 @@ type fileCut struct {
 
 var fileCuts = []fileCut{
 	{"kill", &FileOptions{}, func(mem *vfstest.Mem, _ *rand.Rand) *vfstest.Mem { return mem.KillClone() }},
-	{"kill, two open", &FileOptions{MaxOpenFiles: 2}, func(mem *vfstest.Mem, _ *rand.Rand) *vfstest.Mem { return mem.KillClone() }},
+	{"kill, max open 2", &FileOptions{MaxOpenFiles: 2}, func(mem *vfstest.Mem, _ *rand.Rand) *vfstest.Mem { return mem.KillClone() }},
 	{"power loss", &FileOptions{Sync: true}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
-	{"power loss, two open", &FileOptions{Sync: true, MaxOpenFiles: 2}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
+	{"power loss, max open 2", &FileOptions{Sync: true, MaxOpenFiles: 2}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
 }
 
 // TestFileManyProcesses opens one store in many short-lived simulated processes. Each is killed at a random call to the file
@@ -99,7 +99,6 @@ func fileRunProcess(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, p
 	}
 }
 
-// fileRandomOp returns a random operation, and applies it to the model.
 func fileRandomOp(rnd *rand.Rand, model map[string]string) func(ctx context.Context, f *File) error {
 	keys := []string{"a", "b", "c!", "", fileLong, fileLong + "2", "t-|-u", "f"}
 	key := keys[rnd.IntN(len(keys))]

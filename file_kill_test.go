@@ -36,7 +36,7 @@ func TestFileKillChild(t *testing.T) {
 		return // the parent is TestFileKill
 	}
 	seed, _ := strconv.ParseUint(os.Getenv(fileChildSeed), 10, 64)
-	from, _ := strconv.Atoi(os.Getenv(fileChildFrom))
+	firstBatch, _ := strconv.Atoi(os.Getenv(fileChildFrom))
 	opts := os.Getenv(fileChildOpts)
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	hooks := filedir.Hooks{NoUndo: strings.Contains(opts, "no-undo"), NoTag: strings.Contains(opts, "no-tag")}
@@ -58,7 +58,7 @@ func TestFileKillChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Println("ready")
-	for n := from; ; n++ {
+	for n := firstBatch; ; n++ {
 		var err error
 		if session == 0 {
 			err = f.Append(context.Background(), fileKillBatch(n)...)
@@ -77,8 +77,7 @@ func TestFileKillChild(t *testing.T) {
 	}
 }
 
-// fileKillBatch returns a numbered batch with a distinct piece for each key. Some pieces have many pages, and the first key
-// occurs twice.
+// fileKillBatch returns a numbered batch. Some pieces have many pages, and the first key occurs twice.
 func fileKillBatch(n int) []Entry {
 	var entries []Entry
 	for k := range fileKillKeys {
@@ -94,7 +93,6 @@ func fileKillKey(k int) string {
 	return "key" + strconv.Itoa(k)
 }
 
-// fileKillPiece returns the piece of batch n for key k.
 func fileKillPiece(n, k int) []byte {
 	fill := k * 7
 	if k == 5 {
@@ -136,11 +134,11 @@ func fileKillCheck(f *File, acked int) (batches int, err error) {
 }
 
 // fileKillRound runs a child until it dies, and returns the total number of acknowledged batches.
-func fileKillRound(t *testing.T, dir, opts string, seed uint64, from int, after time.Duration) (acked int) {
+func fileKillRound(t *testing.T, dir, opts string, seed uint64, firstBatch int, after time.Duration) (acked int) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestFileKillChild$", "-test.v=false")
 	cmd.Env = append(os.Environ(), fileChildDir+"="+dir, fileChildSeed+"="+strconv.FormatUint(seed, 10),
-		fileChildOpts+"="+opts, fileChildFrom+"="+strconv.Itoa(from))
+		fileChildOpts+"="+opts, fileChildFrom+"="+strconv.Itoa(firstBatch))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -157,7 +155,7 @@ func fileKillRound(t *testing.T, dir, opts string, seed uint64, from int, after 
 		t.Fatalf("the child did not start: %s %s", lines.Text(), rest)
 	}
 	kill := time.AfterFunc(after, func() { cmd.Process.Kill() })
-	acked = from
+	acked = firstBatch
 	for lines.Scan() {
 		n, err := strconv.Atoi(strings.TrimPrefix(lines.Text(), "ack "))
 		if err != nil || n != acked {
@@ -233,7 +231,6 @@ func TestFileKillWithoutUndo(t *testing.T) {
 	t.Fatal("fileKillCheck found no torn append after 20 writers without an undo record were killed between two writes")
 }
 
-// fileKills returns the number of kills: the value of PARTD_KILLS or, if it is unset, defaultCount.
 func fileKills(t *testing.T, defaultCount int) int {
 	t.Helper()
 	s := os.Getenv("PARTD_KILLS")
@@ -261,8 +258,7 @@ func TestFileKillTagged(t *testing.T) {
 	t.Logf("%d kills, %d retries of applied operations", rounds, retries)
 }
 
-// TestFileKillTaggedWithoutTags checks that the check of TestFileKillTagged detects repeated appends if the store ignores
-// tags.
+// TestFileKillTaggedWithoutTags checks that the check of TestFileKillTagged detects repeated appends.
 func TestFileKillTaggedWithoutTags(t *testing.T) {
 	for range 20 {
 		if _, err := fileKillTagged(t, 20, "no-tag "); err != nil {
@@ -273,8 +269,7 @@ func TestFileKillTaggedWithoutTags(t *testing.T) {
 	t.Fatal("fileKillCheck found no repeated append after 400 writers that ignore tags were killed")
 }
 
-// fileKillTagged kills writers that share a session. It returns the number of applied operations that were retried, and an
-// error if the store's content is wrong.
+// fileKillTagged kills writers that share a session, and returns the number of retries of applied operations.
 func fileKillTagged(t *testing.T, rounds int, opts string) (retries int, err error) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

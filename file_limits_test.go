@@ -68,7 +68,7 @@ func TestFileDiskFull(t *testing.T) {
 	fileWantContent(t, f, want)
 }
 
-// TestFileReadOnly checks that a store on a read-only disk can be read, and that appends fail without an effect.
+// TestFileReadOnly checks that a store on a read-only disk can be read, and that failed appends do not change it.
 func TestFileReadOnly(t *testing.T) {
 	dir := fileTmpfs(t, "1m")
 	store := filepath.Join(dir, "store")
@@ -98,9 +98,9 @@ func TestFileReadOnly(t *testing.T) {
 func TestFileNoPermission(t *testing.T) {
 	if os.Getuid() == 0 {
 		// Permissions do not restrict root, so inject the errors.
-		start := fileFilled(t, nil)
+		filled := fileFilled(t, nil)
 		fault := &vfstest.Fault{Call: 1, Err: syscall.EACCES, Persists: true}
-		_, err := openFile(vfstest.Inject(start, fault.Check), fileMemDir, nil, fileNoKeptLock)
+		_, err := openFile(vfstest.Inject(filled, fault.Check), fileMemDir, nil, fileNoKeptLock)
 		fileWantErr(t, err, os.ErrPermission)
 		fileWantInErr(t, err, fileMemDir)
 		return
@@ -173,8 +173,7 @@ func TestFileAppendAllocates(t *testing.T) {
 		}
 	}
 	fill()
-	// In the rare case that the lock is released between two runs, the next run looks up each file by name, and allocates
-	// for each.
+	// In the rare case that the lock is released between two runs, the next run allocates for each file.
 	if n := testing.AllocsPerRun(50, fill); n > 100 {
 		t.Fatalf("Append of 500 entries allocates %v times, want at most 100", n)
 	}

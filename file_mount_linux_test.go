@@ -5,7 +5,6 @@ import (
 	"testing"
 )
 
-// fileTmpfs returns a directory with its own file system.
 func fileTmpfs(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()

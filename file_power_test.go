@@ -13,9 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestFileEveryPowerLoss simulates a power failure before each call of each operation of a
-// store with Sync to the file system. Completed operations must survive; the interrupted one
-// may.
+// TestFileEveryPowerLoss simulates a power failure before each file system call of each operation,
+// in a store with Sync. Completed operations must survive; the interrupted one may.
 func TestFileEveryPowerLoss(t *testing.T) {
 	rounds := 40
 	if testing.Short() || race.Enabled {
@@ -36,7 +35,6 @@ func TestFileEveryPowerLoss(t *testing.T) {
 	}
 }
 
-// fileFilledMem is like fileFilled, but also sets ZeroLostPages.
 func fileFilledMem(t *testing.T, opts *FileOptions, zeros bool) *vfstest.Mem {
 	t.Helper()
 	mem := fileFilled(t, opts)
@@ -119,7 +117,6 @@ func TestFilePowerLossWithoutSyncs(t *testing.T) {
 	}
 }
 
-// fileNoSync is a file system whose syncs do nothing.
 type fileNoSync struct{ vfs.FS }
 
 func (fileNoSync) SyncDir(string) error { return nil }

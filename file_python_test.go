@@ -24,7 +24,6 @@ func fileNeedsPython(t *testing.T) {
 	fileRequire(t, err == nil, "python3-partd under "+filePython)
 }
 
-// filePythonRun runs a script with args, usually the store's directory first, and returns its output.
 func filePythonRun(t testing.TB, script string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(filePython, append([]string{"-c", script}, args...)...).CombinedOutput()
@@ -37,7 +36,6 @@ func filePythonRun(t testing.TB, script string, args ...string) string {
 // filePlainKeys are keys that have the same file name in Go and Python.
 var filePlainKeys = []string{"a", "Key", "key", "x.y", "with space", "(1)", "a-b_c", "0", "..."}
 
-// TestFilePythonReadsGo checks that Python reads values that Go has written.
 func TestFilePythonReadsGo(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
@@ -61,7 +59,6 @@ for key in sys.argv[2:]:
 	}
 }
 
-// TestFileGoReadsPython checks that Go reads and drops values that Python has written.
 func TestFileGoReadsPython(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
@@ -90,8 +87,7 @@ p.iset('once', b'2')
 	}
 }
 
-// TestFilePythonAndGoTogether appends to one directory from Python and Go concurrently. No append may be lost or torn, and
-// each writer's pieces must be in order.
+// TestFilePythonAndGoTogether checks that concurrent appends by Python and Go are not lost, torn or out of order.
 func TestFilePythonAndGoTogether(t *testing.T) {
 	fileNeedsPython(t)
 	const writers, batches, keys = 3, 40, 12
@@ -169,8 +165,7 @@ for n in range(batches):
 	}
 }
 
-// TestFilePythonDrops runs Python's drop, which removes and recreates the directory without taking the lock, while a Go
-// store has the directory open.
+// TestFilePythonDrops runs Python's drop, which recreates the directory without its lock, while a Go store is open.
 func TestFilePythonDrops(t *testing.T) {
 	fileNeedsPython(t)
 	dir := filepath.Join(t.TempDir(), "store")
@@ -204,8 +199,7 @@ if sys.argv[2] == '1': p.append({'a': b'0'})
 	}
 }
 
-// TestFilePythonChangesOpenFiles deletes, replaces and extends files in Python between two appends of a Go store that has
-// the files open.
+// TestFilePythonChangesOpenFiles deletes, replaces and extends files while a Go store has them open.
 func TestFilePythonChangesOpenFiles(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
@@ -222,8 +216,7 @@ p.append({'longer': b'py', 'again': b'py'})
 	fileWantContent(t, f, map[string]string{"deleted": "2", "set": "2", "longer": "1py2", "again": "py2"})
 }
 
-// TestFileTuples checks that Go and Python can share tuples. Python's File stores a tuple as a path; Go names its key as
-// Python's server does.
+// TestFileTuples checks that Go reads and writes the tuple keys that Python's File stores as paths.
 func TestFileTuples(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
@@ -377,7 +370,6 @@ func TestFileTuplesKilled(t *testing.T) {
 	}
 }
 
-// TestFilePandasColumns copies a store of PandasColumns and reads the copy in Python.
 func TestFilePandasColumns(t *testing.T) {
 	fileNeedsPython(t)
 	fileRequire(t, exec.Command(filePython, "-c", "import pandas").Run() == nil, "python3-pandas under "+filePython)
@@ -388,11 +380,11 @@ df = pandas.DataFrame({'x': [1, 2, 3], 'y z': ['a', 'b', 'c']}, index=[10, 20, 3
 p = partd.PandasColumns(partd.File(sys.argv[1]))
 `
 	filePythonRun(t, frame+"p.append({'k': df, 'l': df})", dir)
-	from, to := fileOpen(t, fileOS, dir, nil, filedir.Hooks{}), fileOpen(t, fileOS, copied, nil, filedir.Hooks{})
-	if got, err := fileContent(from); err != nil || len(got) < 10 || got["k-|-.columns"] == "" {
+	source, target := fileOpen(t, fileOS, dir, nil, filedir.Hooks{}), fileOpen(t, fileOS, copied, nil, filedir.Hooks{})
+	if got, err := fileContent(source); err != nil || len(got) < 10 || got["k-|-.columns"] == "" {
 		t.Fatalf("the store contains %q (error %v), want at least 10 keys with k-|-.columns", got, err)
 	}
-	if _, err := Copy(t.Context(), to, from, nil); err != nil {
+	if _, err := Copy(t.Context(), target, source, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := filePythonRun(t, frame+"print(all(p.get(k).equals(df) for k in 'kl'))", copied); got != "True\n" {

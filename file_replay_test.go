@@ -104,21 +104,21 @@ func TestFileReplayTornTail(t *testing.T) {
 // the old value is removed. Without Sync, bytes of the append and zeros are removed.
 func TestFileReplayAfterPowerLoss(t *testing.T) {
 	old, added := fileBytes(5000), "+"+fileBytes(19_999)
-	zeros := func(s string, from, to int) []byte {
+	zeros := func(s string, begin, end int) []byte {
 		p := []byte(s)
-		clear(p[from:to])
+		clear(p[begin:end])
 		return p
 	}
 	for name, c := range map[string]struct {
 		sync bool
 		tail []byte
 	}{
-		"a block lost, sync":     {true, zeros(added, 4096, 8192)},
-		"torn anywhere, sync":    {true, []byte(added[:12_345])},
-		"all zero, sync":         {true, zeros(added, 0, len(added))},
-		"all zero":               {false, zeros(added, 0, len(added))},
-		"the end is zero":        {false, zeros(added, 3192+4096, len(added))},
-		"the end is zero, short": {false, zeros(added, 3192+4096, 15_000)[:15_000]},
+		"sync, one page is zero":     {true, zeros(added, 4096, 8192)},
+		"sync, truncated":            {true, []byte(added[:12_345])},
+		"sync, all zero":             {true, zeros(added, 0, len(added))},
+		"all zero":                   {false, zeros(added, 0, len(added))},
+		"zero at the end":            {false, zeros(added, 3192+4096, len(added))},
+		"zero at the end, truncated": {false, zeros(added, 3192+4096, 15_000)[:15_000]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, _ := fileMakeTorn(t, &FileOptions{Sync: c.sync}, 1, old, added, c.tail)
@@ -151,8 +151,7 @@ func TestFileReplayKeepsForeignBytes(t *testing.T) {
 	}
 }
 
-// TestFileReplayMismatch checks that bytes of unknown origin are not changed, and that the error names their position and a
-// remedy.
+// TestFileReplayMismatch checks that bytes of unknown origin are kept, and that the error gives position and remedy.
 func TestFileReplayMismatch(t *testing.T) {
 	for _, l := range fileLengths {
 		if l.added < 100 {

@@ -16,8 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestFileSessionsOfAnotherBoot checks that a session used without Sync expires when the system restarts, because its state
-// may be older than the data.
+// TestFileSessionsOfAnotherBoot checks that sessions used without Sync expire when the system restarts.
 func TestFileSessionsOfAnotherBoot(t *testing.T) {
 	ctx := t.Context()
 	mem := vfstest.NewMem()
@@ -115,8 +114,7 @@ func TestFileSessionsAreBounded(t *testing.T) {
 	}
 }
 
-// TestFileSessionsOfManyProcesses checks that several stores with the same directory issue each session once, and that an
-// operation sent to all of them is applied once.
+// TestFileSessionsOfManyProcesses checks sessions of several stores that share a directory.
 func TestFileSessionsOfManyProcesses(t *testing.T) {
 	dir := t.TempDir()
 	ctx := t.Context()
@@ -159,8 +157,7 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 	fileWantContent(t, stores[3], map[string]string{"k": want})
 }
 
-// TestFileSessionsDamaged checks that if the session file is damaged or foreign, all sessions expire, and nothing else is
-// affected.
+// TestFileSessionsDamaged checks that a damaged or foreign session file only makes all sessions expire.
 func TestFileSessionsDamaged(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
@@ -199,8 +196,7 @@ func TestFileSessionsDamaged(t *testing.T) {
 	fileWantContent(t, f, map[string]string{})
 }
 
-// TestFileTaggedRecordIsNewer checks that a record with a tag has a newer format version, so that older programs do not
-// replay it.
+// TestFileTaggedRecordIsNewer checks that older programs do not replay undo records with a tag.
 func TestFileTaggedRecordIsNewer(t *testing.T) {
 	mem, tag := fileFilledTagged(t, nil)
 	seen := false
@@ -217,11 +213,11 @@ func TestFileTaggedRecordIsNewer(t *testing.T) {
 		if _, err := file.ReadAt(head[:], 0); err == nil && string(head[:8]) == journalMagic {
 			seen = true
 			if head[8] != 2 || head[11]&flagTag == 0 {
-				t.Errorf("the record of a tagged operation begins with % x, want version 2 and the tag flag", head)
+				t.Errorf("the undo record of a tagged operation begins with % x, want version 2 and the tag flag", head)
 			}
 		}
 	})
 	if !seen {
-		t.Fatal("the operation wrote no record")
+		t.Fatal("the operation wrote no undo record")
 	}
 }

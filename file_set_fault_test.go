@@ -14,8 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestFileEveryFaultOfSetUnderKeptFile makes each call of a Set fail. The key's file is open and has unsynced data. The key
-// must have the old or the new value, as the error says, and a later append and Sync must make it durable.
+// TestFileEveryFaultOfSetUnderKeptFile makes each file system call of a Set fail while the key's file is open and has
+// unsynced data. The error must say whether the key has the old or the new value, and a later append and Sync must make
+// the value durable.
 func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
 	set := func(ctx context.Context, f *File) error { return f.Set(ctx, "a", []byte("set")) }
 	tagged := fileApplyInNewSession(Operation{Change: ChangeSet, Entries: fileEntries("a", "set")})
@@ -79,8 +80,7 @@ func fileSetWithFault(t *testing.T, label string, opts *FileOptions, hooks filed
 	return hit
 }
 
-// TestFileFailedCloseOfAnUndoneFile checks that if a failed append created a file, a failure to close the file has no further
-// effect.
+// TestFileFailedCloseOfAnUndoneFile checks that a failure to close a file that a failed append created is harmless.
 func TestFileFailedCloseOfAnUndoneFile(t *testing.T) {
 	mem := vfstest.NewMem()
 	enabled := false

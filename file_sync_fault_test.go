@@ -35,9 +35,9 @@ func fileApplyInNewSession(op Operation) func(ctx context.Context, f *File) erro
 	}
 }
 
-// TestFileSyncAfterEveryFault makes each call of each operation to the file system fail, in a store without Sync. Either only
-// that call fails, or all later calls too. If the method Sync then returns nil, the whole content must survive a power failure.
-// Sync must not return nil if a sync has failed.
+// TestFileSyncAfterEveryFault makes each file system call of each operation fail, in a store without the option Sync. Either
+// only that call fails, or all later calls too. If the method Sync then returns nil, the whole content must survive a power
+// failure. Sync must not return nil after a failed sync.
 func TestFileSyncAfterEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}
 	tryAll := os.Getenv("PARTD_FAULTS") != ""

@@ -117,14 +117,11 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 	}},
 }}
 
-// mayUseTesting lists the packages that may import package testing outside of tests.
-// Package testing adds flags to every program that links it.
+// mayUseTesting lists packages that may import testing, which adds flags to every program that links it.
 var mayUseTesting = []string{"partdtest", "internal/testutil/attempttest", "internal/testutil/layering", "internal/testutil/zerovalues", "internal/vfs/disktest"}
 
-// TestImports checks that each package imports only what its layer allows.
 func TestImports(t *testing.T) { partdLayering.CheckImports(t) }
 
-// TestHouse checks that the table of packages in docs/design.md is up to date.
 func TestHouse(t *testing.T) { partdLayering.CheckTable(t, *update) }
 
 // TestWeight checks that importing a package does not link too many packages, or certain large ones.

@@ -18,7 +18,6 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// layerStacks lists layers over a File.
 var layerStacks = map[string]func(t *testing.T, inner partd.Partd) partd.Partd{
 	"zstd":             withZstd,
 	"buffer":           smallBuffer,
@@ -42,14 +41,12 @@ func smallBuffer(t *testing.T, slow partd.Partd) partd.Partd {
 	return b
 }
 
-// layerOp is an operation and its effect on a model.
 type layerOp struct {
 	name  string
 	do    func(ctx context.Context, s partd.Partd) error
 	apply func(m map[string]string)
 }
 
-// layerOps returns a sequence of operations, with appends of different sizes.
 func layerOps() []layerOp {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	var ops []layerOp
@@ -110,8 +107,8 @@ func layerOps() []layerOp {
 	return ops
 }
 
-// TestLayersAfterEveryFault makes one or many calls to the file system fail, starting at each call in turn. Acknowledged data
-// must be readable afterwards, failed operations must have changed nothing, and synced data must survive a power failure.
+// TestLayersAfterEveryFault makes 1 or 60 file system calls fail, starting at each call in turn. Acknowledged data must be
+// readable afterwards, failed operations must have changed nothing, and synced data must survive a power failure.
 func TestLayersAfterEveryFault(t *testing.T) {
 	ops := layerOps()
 	for name, newLayer := range layerStacks {
@@ -133,14 +130,14 @@ func TestLayersAfterEveryFault(t *testing.T) {
 	}
 }
 
-// layerFault makes n calls fail, starting with call from.
+// layerFault makes n calls fail, starting with firstCall.
 type layerFault struct {
-	mu         sync.Mutex
-	enabled    bool
-	calls      int64
-	from, n    int64
-	err        error
-	syncFailed bool // a sync, or another call with an unknown effect, has failed
+	mu           sync.Mutex
+	enabled      bool
+	calls        int64
+	firstCall, n int64
+	err          error
+	syncFailed   bool // a sync, or another call with an unknown effect, has failed
 }
 
 func (f *layerFault) check(op vfstest.Op, _ string) error {
@@ -149,7 +146,7 @@ func (f *layerFault) check(op vfstest.Op, _ string) error {
 	if !f.enabled {
 		return nil
 	}
-	if f.calls++; f.calls < f.from || f.calls >= f.from+f.n {
+	if f.calls++; f.calls < f.firstCall || f.calls >= f.firstCall+f.n {
 		return nil
 	}
 	switch op {
@@ -165,11 +162,11 @@ func (f *layerFault) set(enabled bool) {
 	f.enabled = enabled
 }
 
-func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Partd, opts *partd.FileOptions, ops []layerOp, from, n int64, errno error) (hit bool) {
+func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Partd, opts *partd.FileOptions, ops []layerOp, firstCall, n int64, errno error) (hit bool) {
 	t.Helper()
 	ctx := t.Context()
 	mem := vfstest.NewMem()
-	fault := &layerFault{from: from, n: n, err: errno}
+	fault := &layerFault{firstCall: firstCall, n: n, err: errno}
 	file, err := partd.OpenFileOn(vfstest.Inject(mem, fault.check), opts, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +176,7 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 	var trace []string
 	failf := func(format string, args ...any) {
 		t.Helper()
-		t.Fatalf("%[2]d calls fail with %[3]v, starting at call %[1]d: %[4]s\n%[5]s", from, n, errno, fmt.Sprintf(format, args...), strings.Join(trace, "\n"))
+		t.Fatalf("%[2]d calls fail with %[3]v, starting at call %[1]d: %[4]s\n%[5]s", firstCall, n, errno, fmt.Sprintf(format, args...), strings.Join(trace, "\n"))
 	}
 	fault.set(true)
 	allowed := []map[string]string{{}} // allowed contents
@@ -226,7 +223,7 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 	}
 	if syncErr := partd.Sync(ctx, store); syncErr == nil {
 		for i := range 3 {
-			rnd := rand.New(rand.NewPCG(uint64(from), uint64(i)))
+			rnd := rand.New(rand.NewPCG(uint64(firstCall), uint64(i)))
 			if i == 2 {
 				rnd = nil
 			}
@@ -254,7 +251,7 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 	if err := partd.Close(ctx, store); err != nil && !isUnknown {
 		failf("Close: %v", err)
 	}
-	return fault.calls >= from
+	return fault.calls >= firstCall
 }
 
 func keysOf(models []map[string]string) map[string]bool {
@@ -276,5 +273,5 @@ func diffValues(got, want map[string]string) string {
 			return fmt.Sprintf("key %q has %d bytes, want %d", k, len(got[k]), len(want[k]))
 		}
 	}
-	return "there is no difference"
+	return "all values are equal"
 }

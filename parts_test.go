@@ -29,7 +29,6 @@ func (l *listStore) Open(ctx context.Context, key string) (io.ReadCloser, error)
 	return partd.Open(ctx, l.Partd, key)
 }
 
-// keysOfPart returns the keys of one part, sorted.
 func keysOfPart(t *testing.T, store partd.Partd, part, parts int) []string {
 	t.Helper()
 	var keys []string
@@ -56,7 +55,7 @@ func fillNumbered(t *testing.T, store partd.Partd, n int) {
 	}
 }
 
-// TestFallbackOpensOnlyThePart checks that ScanPart of a store without scans opens only the keys of the requested part.
+// TestFallbackOpensOnlyThePart checks that ScanPart of a store that cannot scan opens only the keys of the requested part.
 func TestFallbackOpensOnlyThePart(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 100)
@@ -71,14 +70,12 @@ func TestFallbackOpensOnlyThePart(t *testing.T) {
 	}
 }
 
-// scanOnlyStore is a store whose only ability is Scan.
 type scanOnlyStore struct {
 	partd.Partd
 	partd.Scanner
 }
 
-// TestPartsNeverChange pins the parts of keys in stores without their own ScanPart, because processes of different versions
-// can share a store.
+// TestPartsNeverChange pins the parts of keys, because processes of different versions can share a store.
 func TestPartsNeverChange(t *testing.T) {
 	want := map[string]int{"": 957, "a": 10, "b": 243, "key 1": 593, "key 2": 937, "\xff": 309, strings.Repeat("long", 100): 971}
 	d := partd.NewDict()
@@ -100,8 +97,7 @@ func TestPartsNeverChange(t *testing.T) {
 	}
 }
 
-// TestFileOpensOnlyThePart checks that ScanPart of a File opens only the files of the part's keys, and that parts are the
-// same for every store with the directory.
+// TestFileOpensOnlyThePart also checks that parts are the same for every store with the directory.
 func TestFileOpensOnlyThePart(t *testing.T) {
 	var mu sync.Mutex
 	opened := map[string]bool{}
@@ -155,8 +151,8 @@ func TestFileOpensOnlyThePart(t *testing.T) {
 	}
 }
 
-// TestBufferPartsHoldWhatIsInMemory checks that the parts of a Buffer have the data of both stores.
-func TestBufferPartsHoldWhatIsInMemory(t *testing.T) {
+// TestBufferPartsHaveBufferedData checks that the parts of a Buffer have the data of both stores.
+func TestBufferPartsHaveBufferedData(t *testing.T) {
 	slow := partd.NewDict()
 	fillNumbered(t, slow, 10)
 	b, err := partd.NewBuffer(partd.NewDict(), slow, nil)
@@ -184,11 +180,10 @@ func TestBufferPartsHoldWhatIsInMemory(t *testing.T) {
 	}
 }
 
-// TestConcurrentParts checks that concurrent scans of all parts together yield every key.
 func TestConcurrentParts(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 1000)
-	for name, store := range map[string]partd.Partd{"dict": d, "filter": scanOnlyStore{d, d}} {
+	for name, store := range map[string]partd.Partd{"dict": d, "scan only": scanOnlyStore{d, d}} {
 		t.Run(name, func(t *testing.T) {
 			var wg sync.WaitGroup
 			counts := make([]int, 4)

@@ -54,7 +54,6 @@ func TestSessionFlood(t *testing.T) {
 	}
 }
 
-// TestSessionTokens checks that a store accepts only a session's own token.
 func TestSessionTokens(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()

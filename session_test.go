@@ -6,7 +6,6 @@ import (
 	"testing"
 )
 
-// TestHelpersOnABareStore checks that helpers return ErrUnsupported for a store with only the methods of Partd.
 func TestHelpersOnABareStore(t *testing.T) {
 	ctx := context.Background()
 	store := struct{ Partd }{NewDict()}

@@ -13,7 +13,6 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// temporaryStores lists functions that open temporary stores.
 var temporaryStores = map[string]func(dir string) (partd.Partd, error){
 	"file": func(dir string) (partd.Partd, error) { return partd.OpenTemp(dir) },
 	"log": func(dir string) (partd.Partd, error) {
@@ -21,8 +20,7 @@ var temporaryStores = map[string]func(dir string) (partd.Partd, error){
 	},
 }
 
-// TestTemporaryStore checks that Close removes the store's directory, and that opening a temporary store removes directories of
-// dead processes.
+// TestTemporaryStore checks that Close removes the directory, and that opening removes those of dead processes.
 func TestTemporaryStore(t *testing.T) {
 	if kind := os.Getenv("PARTD_TEST_TEMP"); kind != "" {
 		store, err := temporaryStores[kind](os.Getenv("PARTD_TEST_DIR"))
@@ -41,7 +39,7 @@ func TestTemporaryStore(t *testing.T) {
 			child := exec.Command(os.Args[0], "-test.run=^TestTemporaryStore$")
 			child.Env = append(os.Environ(), "PARTD_TEST_TEMP="+kind, "PARTD_TEST_DIR="+dir)
 			if out, err := child.CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, out)
+				t.Fatalf("the child process failed: %v\n%s", err, out)
 			}
 			leftovers := entries(t, dir)
 			if len(leftovers) != 2 {

@@ -29,7 +29,6 @@ func TestZeroValues(t *testing.T) {
 	}, "*")
 }
 
-// TestNilStore checks that the helper functions return an error for a nil store.
 func TestNilStore(t *testing.T) {
 	ctx := t.Context()
 	errOnly := func(_ any, err error) error { return err }
@@ -83,7 +82,7 @@ func TestNilArguments(t *testing.T) {
 	values := encode.New(nil, encode.JSON[int]()).Append(ctx, encode.Entry[int]{Key: "a", Value: 1})
 	codec := encode.New(partd.NewDict(), encode.ValueCodec[int]{}).Append(ctx, encode.Entry[int]{Key: "a", Value: 1})
 	_, unknownUser := new(tokens.Users).Authenticate("a", nil)
-	for name, err := range map[string]error{"buffer": buffer, "stranger": unknownUser, "layer": layer, "server": server, "no shards": noShards, "nil shard": shard, "values": values, "codec": codec} {
+	for name, err := range map[string]error{"NewBuffer(nil)": buffer, "Authenticate": unknownUser, "compress.New(nil)": layer, "NewServer(nil)": server, "shards.New(nil)": noShards, "nil shard": shard, "encode.New(nil)": values, "zero codec": codec} {
 		if err == nil {
 			t.Errorf("%s: no error for a nil argument or zero value", name)
 		}

@@ -17,7 +17,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// allocatedBytes returns the bytes that f allocates.
 func allocatedBytes(f func()) int64 {
 	runtime.GC()
 	var before, after runtime.MemStats

@@ -130,7 +130,7 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 }
 
 // ReaderMemory returns the memory that an open reader and a listing need, in bytes,
-// including the memory of the underlying store. Pieces shorter than a window need less.
+// including the memory of the underlying store. Short pieces need less.
 func (s *Store) ReaderMemory() (reader, listing int64) {
 	reader, listing = partd.ReaderMemory(s.innerStore())
 	layerBytes := int64(1 << 20)

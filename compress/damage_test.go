@@ -137,9 +137,9 @@ func TestDamage(t *testing.T) {
 				}
 				wantCorrupt(t, s, "no frame", 0, nil)
 			}
-			whole := frame.Append(slices.Clone(before), piece)
+			untruncated := frame.Append(slices.Clone(before), piece)
 			for _, n := range []int{1, 7, 8, 9, len(piece)} {
-				if err := dict.Set(t.Context(), "k", whole[:len(before)+n]); err != nil {
+				if err := dict.Set(t.Context(), "k", untruncated[:len(before)+n]); err != nil {
 					t.Fatal(err)
 				}
 				wantCorrupt(t, s, "a truncated value", int64(len(before)), slices.Concat(first, data))

@@ -10,8 +10,7 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// A layer works over any store. It compresses appended values and returns them
-// decompressed.
+// A layer works over any store. It compresses appended values and returns them decompressed.
 func Example() {
 	ctx := context.Background()
 	dict := partd.NewDict()

@@ -37,7 +37,7 @@ func FuzzBZ2(f *testing.F) {
 // fuzzDecode reads a value with an arbitrary piece between two valid ones, with each method. All
 // methods must agree and respect the limit, and decoding the arbitrary piece must not affect the valid
 // pieces, although they share pooled decoders.
-func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, error)) {
+func fuzzDecode(f *testing.F, format Format, newStdReader func(io.Reader) (io.Reader, error)) {
 	s := newStore(f, partd.NewDict(), format, &Options{Limit: fuzzLimit})
 	good := randomText(500)
 	goodPiece, err := s.codec.encode(nil, good)
@@ -63,21 +63,21 @@ func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, e
 				t.Fatalf("%s returned %d bytes, more than the limit", method, len(values[method]))
 			}
 		}
-		whole, wholeErr := values["Get"], errs["Get"]
+		fullValue, getErr := values["Get"], errs["Get"]
 		for method, err := range errs {
-			if (err == nil) != (wholeErr == nil) || err == nil && !bytes.Equal(values[method], whole) {
-				t.Fatalf("Get = %d bytes, %v, but %s = %d bytes, %v", len(whole), wholeErr, method, len(values[method]), err)
+			if (err == nil) != (getErr == nil) || err == nil && !bytes.Equal(values[method], fullValue) {
+				t.Fatalf("Get = %d bytes, %v, but %s = %d bytes, %v", len(fullValue), getErr, method, len(values[method]), err)
 			}
 		}
 		size, keysErr := int64(0), error(nil)
 		for info, err := range s.Keys(t.Context()) {
 			size, keysErr = info.Size, err
 		}
-		if wholeErr == nil {
-			if keysErr != nil || size != int64(len(whole)) {
-				t.Fatalf("Keys yields a size of %d bytes, %v, want %d", size, keysErr, len(whole))
+		if getErr == nil {
+			if keysErr != nil || size != int64(len(fullValue)) {
+				t.Fatalf("Keys yields a size of %d bytes, %v, want %d", size, keysErr, len(fullValue))
 			}
-			if !bytes.HasPrefix(whole, good) || !bytes.HasSuffix(whole, good) {
+			if !bytes.HasPrefix(fullValue, good) || !bytes.HasSuffix(fullValue, good) {
 				t.Fatal("a valid piece before or after the arbitrary one was decoded wrongly")
 			}
 		}
@@ -85,21 +85,20 @@ func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, e
 		if err != nil || !bytes.Equal(decoded, good) {
 			t.Fatalf("decoding a valid piece after the arbitrary one = %d bytes, %v", len(decoded), err)
 		}
-		if other == nil || wholeErr != nil {
+		if newStdReader == nil || getErr != nil {
 			return
 		}
-		r, err := other(bytes.NewReader(content))
+		r, err := newStdReader(bytes.NewReader(content))
 		var want []byte
 		if err == nil {
 			want, err = io.ReadAll(r)
 		}
-		if piece := whole[len(good) : len(whole)-len(good)]; err != nil || !bytes.Equal(piece, want) {
-			t.Fatalf("decoding returned %d bytes, but the standard library %d bytes, %v", len(piece), len(want), err)
+		if piece := fullValue[len(good) : len(fullValue)-len(good)]; err != nil || !bytes.Equal(piece, want) {
+			t.Fatalf("decoding returned %d bytes, but the standard library returned %d bytes, error %v", len(piece), len(want), err)
 		}
 	})
 }
 
-// FuzzRoundTrip writes and reads arbitrary values in every format.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("a"))
 	f.Add(randomText(1000))

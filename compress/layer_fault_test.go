@@ -65,14 +65,14 @@ func TestDamagedPop(t *testing.T) {
 	set("bad", good)
 	dict.damage = func() { set("bad", []byte("more rubbish")) }
 	if v, err := s.Pop(t.Context(), "good", "bad", "good"); v != nil || !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("Pop of a value damaged in between = %q, %v, want a CorruptError", v, err)
+		t.Errorf("Pop of a value that was damaged after its check = %q, %v, want a CorruptError", v, err)
 	}
 	check("more rubbish")
 	// A piece that is appended after Pop has checked the value is popped as well.
 	set("bad", good)
 	dict.damage = func() { set("bad", append(good, good...)) }
 	if v, err := s.Pop(t.Context(), "good", "bad"); err != nil || string(v[0]) != "good" || string(v[1]) != "goodgood" {
-		t.Errorf("Pop of a value that grew in between = %q, %v, want good and goodgood", v, err)
+		t.Errorf("Pop of a value that grew after its check = %q, %v, want good and goodgood", v, err)
 	}
 }
 
@@ -93,8 +93,7 @@ type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, errMiddle }
 
-// TestErrorsOfUnderlyingStore checks that errors of the underlying store are not reported as
-// damage.
+// TestErrorsOfUnderlyingStore checks that errors of the underlying store are not reported as damage.
 func TestErrorsOfUnderlyingStore(t *testing.T) {
 	for _, format := range Formats() {
 		s := newStore(t, failing{partd.NewDict()}, format, nil)

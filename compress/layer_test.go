@@ -306,8 +306,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestLevels encodes and decodes with every level. The highest level must compress better than the
-// lowest.
+// TestLevels encodes and decodes with every level. The highest level must compress better than the lowest.
 func TestLevels(t *testing.T) {
 	for format, maxLevel := range map[Format]int{S2: 3, Zstd: 22, LZ4: 10, Zlib: 9, Gzip: 9, BZ2: 9, Blosc: 9} {
 		if got := format.MaxLevel(); got != maxLevel {
@@ -323,7 +322,7 @@ func TestLevels(t *testing.T) {
 			}
 			got, err := s.codec.decode(nil, piece)
 			if err != nil || !bytes.Equal(got, value) {
-				t.Errorf("%s, level %d: decoding returned %d bytes, %v, want the encoded %d", format, level, len(got), err, len(value))
+				t.Errorf("%s, level %d: decoding returned %d bytes, error %v; want the %d encoded bytes", format, level, len(got), err, len(value))
 			}
 			sizes[level] = len(piece)
 		}

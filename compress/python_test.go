@@ -15,8 +15,7 @@ import (
 	"github.com/go-partd/partd/compress/blosc"
 )
 
-// python is Debian's Python, which finds the packages python3-partd, python3-snappy and
-// python3-blosc.
+// python is Debian's Python, which finds the packages python3-partd, python3-snappy and python3-blosc.
 const python = "/usr/bin/python3"
 
 func needsPython(t *testing.T) {

@@ -59,8 +59,7 @@ func benchCodec[T any](b *testing.B, name string, c ValueCodec[T], v T) {
 	})
 }
 
-// BenchmarkNumPy measures encoded bytes per second, with arrays of 8,192 elements and without a
-// store.
+// BenchmarkNumPy measures encoded bytes per second, with arrays of 8,192 elements and without a store.
 func BenchmarkNumPy(b *testing.B) {
 	benchArray[int8](b)
 	benchArray[float64](b)

@@ -102,7 +102,7 @@ func checkGob(data []byte) error {
 			data = data[size:]
 		}
 		if n > uint64(len(data)) {
-			return fmt.Errorf("a message of %d bytes, but only %d follow: %w", n, len(data), io.ErrUnexpectedEOF)
+			return fmt.Errorf("a message claims %d bytes, but only %d follow: %w", n, len(data), io.ErrUnexpectedEOF)
 		}
 		data = data[n:]
 	}
@@ -235,7 +235,7 @@ func decodeList(format string, decode func([]byte) (any, error), data []byte) ([
 	}
 	list, ok := v.([]any)
 	if !ok {
-		return nil, fmt.Errorf("%s: a %s, not a list", format, pyvalue.Name(v))
+		return nil, fmt.Errorf("%s: the value is a %s, not a list", format, pyvalue.Name(v))
 	}
 	return list, nil
 }

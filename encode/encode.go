@@ -9,7 +9,8 @@
 //
 // Each appended value becomes one frame of package frame. This is the format of
 // Python's class partd.Encode. The codecs Python and Pickle read and write the
-// same data as partd.Python and partd.Pickle, limited to plain values. [NumPy]
+// same data as partd.Python and partd.Pickle, limited to plain values: numbers, text,
+// bytes, and containers such as lists and dicts. [NumPy]
 // stores arrays as partd.Numpy does, and [PandasBlocks] and [PandasColumns] store
 // the DataFrames of pandas. [JSON], [Gob], [Bytes] and the codec of package
 // encode/msgpack are for programs in Go and in other languages.
@@ -154,7 +155,7 @@ func (b *buffer) batch() []partd.Entry {
 	return b.entries
 }
 
-// layer implements the abilities that the stores of this package pass on unchanged.
+// layer implements the methods that the stores of this package pass on to the underlying store.
 type layer struct{ inner partd.Partd }
 
 func (l layer) innerStore() partd.Partd { return nostore.Or(l.inner) }

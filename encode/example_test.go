@@ -102,9 +102,9 @@ func ExamplePython() {
 
 // Python reads this store as partd.Pickle(partd.BZ2(partd.Dict())).
 func ExamplePickle() {
-	below, err := compress.New(partd.NewDict(), compress.BZ2, nil)
+	compressed, err := compress.New(partd.NewDict(), compress.BZ2, nil)
 	check(err)
-	lists := encode.New(below, encode.Pickle())
+	lists := encode.New(compressed, encode.Pickle())
 	check(lists.Append(ctx, encode.Entry[[]any]{Key: "k", Value: []any{encode.PyTuple{1, 2}, encode.PySet{"x"}}}))
 	got, err := lists.Get(ctx, "k")
 	check(err)
@@ -118,13 +118,13 @@ func ExamplePickle() {
 
 // Python reads this store as partd.Numpy(partd.Dict()).
 func ExampleNumPy() {
-	below := partd.NewDict()
-	prices := encode.NewNumPy[float64](below)
+	dict := partd.NewDict()
+	prices := encode.NewNumPy[float64](dict)
 	check(prices.Append(ctx, encode.Entry[[]float64]{Key: "AAPL", Value: []float64{1.5, 2.25}}))
 	check(prices.Append(ctx, encode.Entry[[]float64]{Key: "AAPL", Value: []float64{3}}))
 	got, err := prices.Get(ctx, "AAPL")
 	check(err)
-	dtype, err := below.Get(ctx, "AAPL.dtype")
+	dtype, err := dict.Get(ctx, "AAPL.dtype")
 	check(err)
 	fmt.Printf("%v %s\n", got[0], dtype[0])
 	// Output: [1.5 2.25 3] <f8

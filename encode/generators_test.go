@@ -31,8 +31,7 @@ func drawText() *rapid.Generator[string] {
 	return rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "é", "\x00", "\U0001f600", "a b\n"}))
 }
 
-// records generates records without empty slices and maps, which some formats do not distinguish
-// from nil.
+// records generates records without empty slices and maps, which some formats do not distinguish from nil.
 func records() *rapid.Generator[record] {
 	return rapid.Custom(func(t *rapid.T) record {
 		r := record{
@@ -53,7 +52,7 @@ func records() *rapid.Generator[record] {
 	})
 }
 
-// plainLeaf generates Python values that contain no other values. If all is false, it generates no
+// plainLeaf generates Python values that contain no other values. Unless allTypes is set, it generates no
 // bytearrays, because msgpack decodes them as bytes.
 func plainLeaf(allTypes bool) *rapid.Generator[any] {
 	return rapid.Custom(func(t *rapid.T) any {
@@ -93,7 +92,7 @@ func plainKey() *rapid.Generator[any] {
 	)
 }
 
-// plainValues generates Python values. If all is false, they contain neither tuples nor bytearrays,
+// plainValues generates Python values. Unless allTypes is set, they contain neither tuples nor bytearrays,
 // which msgpack does not preserve.
 func plainValues(allTypes bool, depth int) *rapid.Generator[any] {
 	if depth == 0 {

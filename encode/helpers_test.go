@@ -104,8 +104,7 @@ func must(t testing.TB, err error) {
 // python is Debian's Python, which finds Debian's packages.
 const python = "/usr/bin/python3"
 
-// needsPython skips a test if Python's modules are absent, or fails it if
-// PARTD_REQUIRE_ALL is set.
+// needsPython skips a test if Python's modules are absent, or fails it if PARTD_REQUIRE_ALL is set.
 func needsPython(t *testing.T, modules ...string) {
 	t.Helper()
 	out, err := exec.Command(python, "-c", "import "+strings.Join(modules, ", ")).CombinedOutput()

@@ -29,11 +29,11 @@ type typed[T any] interface {
 
 // model is a state machine that compares a store of slices with a map.
 type model[T ~[]E, E any] struct {
-	store  typed[T]
-	values *rapid.Generator[T]
-	text   func(T) string // returns equal texts for equal values
-	whole  bool           // whether All divides values differently from the appended pieces
-	pieces map[string][]T // appended pieces, by key
+	store        typed[T]
+	values       *rapid.Generator[T]
+	text         func(T) string // returns equal texts for equal values
+	splitsFreely bool           // whether All may split a value elsewhere than between the appended pieces
+	pieces       map[string][]T // appended pieces, by key
 }
 
 var modelKeys = []string{"", "a", "key", "a b", "x.y", "ü/..", strings.Repeat("long", 100)}
@@ -118,7 +118,7 @@ func (m *model[T, E]) all(ctx context.Context, t *rapid.T, key string) {
 		}
 		got = append(got, piece)
 	}
-	if m.whole {
+	if m.splitsFreely {
 		m.requireValue(t, key, slices.Concat(got...))
 		return
 	}
@@ -171,8 +171,7 @@ func requireNoError(t *rapid.T, err error) {
 	}
 }
 
-// recordText returns equal texts for equal records. It treats −0 as 0, because Gob and
-// JSON omit both.
+// recordText returns equal texts for equal records. It treats −0 as 0, because Gob and JSON omit both.
 func recordText(v []record) string {
 	var b strings.Builder
 	for _, r := range v {

@@ -16,8 +16,8 @@ import (
 // their type. Arrays of text are arrays of objects, stored as frames of
 // MessagePack lists.
 //
-// Keys that end in .dtype are refused, because they describe other keys. An array
-// whose type is not T is an error that wraps [ErrDtype]. NumPy reads both byte
+// Keys that end in .dtype are refused, because they describe other keys. The error for
+// an array whose type is not T wraps [ErrDtype]. NumPy reads both byte
 // orders, and a big-endian key stays big-endian when Go appends to it. It reads
 // times and durations in any unit from ns to W, but appends them only in ns.
 //

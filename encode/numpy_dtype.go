@@ -33,8 +33,8 @@ func (n *NumPy[T]) ensureDtypes(ctx context.Context, op string, batch []partd.En
 	return nil
 }
 
-// lookUp returns the cached dtypes of a batch's keys, and dtype entries for all other
-// keys.
+// lookUp returns the cached dtypes of a batch's keys. For the other keys, it returns entries
+// that set their dtypes.
 func (n *NumPy[T]) lookUp(batch []partd.Entry) (dtypes map[string]npy.DType, uncached []partd.Entry) {
 	dtypes = make(map[string]npy.DType, len(batch))
 	n.cacheMu.Lock()
@@ -80,8 +80,8 @@ func (l layer) setMissing(ctx context.Context, op string, entries []partd.Entry,
 	}
 	for _, e := range missing {
 		// Python's delete can leave data without a dtype, and such data must not get our
-		// dtype. First check again, because another process may just have set a dtype and
-		// appended.
+		// dtype. Before refusing the data, check for a dtype again: another process may just
+		// have set one and appended.
 		if name, isDtype := strings.CutSuffix(e.Key, dtypeSuffix); isDtype {
 			exists, err := hasData(ctx, l.innerStore(), name)
 			if err != nil {

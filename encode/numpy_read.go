@@ -23,7 +23,7 @@ func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
 			return nil, err
 		}
 	}
-	// Get the data first: a key with data already has a dtype.
+	// Get the data before the dtypes: appends set a key's dtype first, so data read here has one.
 	stored, err := n.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return nil, err

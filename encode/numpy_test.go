@@ -86,10 +86,10 @@ func TestNumPyErrors(t *testing.T) {
 		"from 1677-":          NewNumPy[time.Time](inner).Append(ctx, Entry[[]time.Time]{"times", []time.Time{time.Unix(1<<40, 0)}}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got the error %v, want one with %q", err, want)
+			t.Errorf("a refused operation returned %v, want an error with %q", err, want)
 		}
 	}
-	// The only trace may be a dtype that was set for the first of two keys.
+	// The refused Append of two keys may leave only the dtype of the first key.
 	after := contents(t, inner)
 	after = slices.DeleteFunc(after, func(s string) bool { return s == "new.dtype=<f8" })
 	if !slices.Equal(before, after) {
@@ -229,9 +229,9 @@ func TestNumPyInterruptedAtEveryWrite(t *testing.T) {
 			err := op(NewNumPy[int32](store))
 			store.writes = 1 << 30
 			after := fmt.Sprint(arraysOf(t, store, "new", "old", "also"))
-			done := map[string]string{"append": "[[1] [9 2] [3]]", "set": "[[1] [9] []]", "delete": "[[] [] []]"}[name]
-			if err != nil && after != "[[] [9] []]" || err == nil && after != done {
-				t.Errorf("%s interrupted after %d writes = %v, and the arrays are %s", name, writes, err, after)
+			wantArrays := map[string]string{"append": "[[1] [9 2] [3]]", "set": "[[1] [9] []]", "delete": "[[] [] []]"}[name]
+			if err != nil && after != "[[] [9] []]" || err == nil && after != wantArrays {
+				t.Errorf("%s, interrupted after %d writes: error %v, and the arrays are %s", name, writes, err, after)
 			}
 			// The keys must remain usable.
 			must(t, NewNumPy[int32](store).Append(ctx, Entry[[]int32]{"new", []int32{5}}))

@@ -14,7 +14,7 @@ import (
 )
 
 // PandasOptions lists the packages that are installed in the Python that will read the
-// data. If a package is installed, partd accepts only data in the package's format;
+// data. If a package is installed, Python's partd accepts only data in the package's format;
 // otherwise it accepts only plain data. If the options are wrong, Python raises an error.
 // Go reads every format.
 type PandasOptions struct {

@@ -14,8 +14,8 @@ import (
 
 // PandasColumns stores DataFrames as partd.PandasColumns does: each column is an
 // array under its own key, so columns can be read selectively. The keys are those
-// that Python's clients send to a server: K-|-column, with .columns, .index and
-// .index-name for columns.
+// that Python's clients send to a server: K-|-NAME for the column NAME of key K. The
+// index and the names are stored like columns called .index, .columns and .index-name.
 //
 // It refuses texts, categories and times with a zone: Python's class fails on them or
 // drops the zone. A PandasColumns is safe for concurrent use.
@@ -34,9 +34,9 @@ func NewPandasColumns(p partd.Partd, o *PandasOptions) *PandasColumns {
 	return s
 }
 
-// Append adds each entry's rows to its key. If the key exists, the rows must have its
-// columns and types. Append is all or nothing, except that it first sets the names and
-// dtypes of a new key.
+// Append adds each entry's rows to its key. If the key exists, the rows must have the same
+// columns and types as the key's rows. Append is all or nothing, except that it first sets
+// the names and dtypes of a new key.
 func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame]) error {
 	var arrays, descriptions []partd.Entry
 	for _, e := range entries {
@@ -80,35 +80,35 @@ func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame])
 }
 
 // encodeColumn returns the entries for the elements of a column and for its dtype.
-func (s *PandasColumns) encodeColumn(key string, c Column) (encodeColumn, dtype partd.Entry, err error) {
+func (s *PandasColumns) encodeColumn(key string, c Column) (elements, dtype partd.Entry, err error) {
 	if r, ok := c.Values.(Range); ok {
 		if c.Values, err = r.numbers(); err != nil {
-			return encodeColumn, dtype, err
+			return elements, dtype, err
 		}
 	}
 	switch name := c.Name.(type) {
 	case string, int, int64:
 	default:
-		return encodeColumn, dtype, fmt.Errorf("its name is a %T: use text or an integer", name)
+		return elements, dtype, fmt.Errorf("its name is a %T: use text or an integer", name)
 	}
 	stored, err := encodeValues(c.Values)
 	if err != nil {
-		return encodeColumn, dtype, err
+		return elements, dtype, err
 	}
 	if stored.pandasDtype != nil || stored.categories != nil {
-		return encodeColumn, dtype, fmt.Errorf("PandasColumns does not support %s", typeName(c.Values))
+		return elements, dtype, fmt.Errorf("PandasColumns does not support %s", typeName(c.Values))
 	}
-	encodeColumn.Key = columnKey(key, c.Name)
-	dtype = partd.Entry{Key: encodeColumn.Key + dtypeSuffix, Value: []byte(stored.dtype.String())}
+	elements.Key = columnKey(key, c.Name)
+	dtype = partd.Entry{Key: elements.Key + dtypeSuffix, Value: []byte(stored.dtype.String())}
 	if stored.appendTo != nil {
-		encodeColumn.Value = stored.appendTo(nil)
-		return encodeColumn, dtype, nil
+		elements.Value = stored.appendTo(nil)
+		return elements, dtype, nil
 	}
 	list, err := s.objects.Encode(frame.Begin(nil), stored.objects)
 	if err == nil {
-		encodeColumn.Value = frame.End(list, 0)
+		elements.Value = frame.End(list, 0)
 	}
-	return encodeColumn, dtype, err
+	return elements, dtype, err
 }
 
 func columnKey(key string, name any) string { return fmt.Sprint(key, "-|-", name) }

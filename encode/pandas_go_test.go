@@ -26,8 +26,8 @@ func readTestdata(t testing.TB, name string) []byte {
 	return data
 }
 
-// testdataFrame returns the frame in the files of testdata/pandas. In pandas 3, texts have
-// their own type.
+// testdataFrame returns the frame that the files of testdata/pandas contain. The types of texts and
+// categories differ between pandas 2 and 3.
 func testdataFrame(texts, categories any) DataFrame {
 	const day = 24 * 3600e9
 	return DataFrame{
@@ -73,7 +73,6 @@ func TestPandasRangeWithoutStep(t *testing.T) {
 	}
 }
 
-// TestPandasRoundTrip writes and reads frames with each kind of compression.
 func TestPandasRoundTrip(t *testing.T) {
 	frames := []DataFrame{
 		testdataFrame([]any{"a", nil, 2.5}, []any{"x", "y"}),
@@ -117,7 +116,7 @@ func TestPandasJoin(t *testing.T) {
 		if want, fails := c.want.(string); fails {
 			want = strings.Replace(want, "append 2", "append 3", 1)
 			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("got the error %v, want one with %q", err, want)
+				t.Errorf("Get of joined columns = %v, want an error with %q", err, want)
 			}
 			continue
 		}
@@ -188,7 +187,7 @@ func TestPandasWriteErrors(t *testing.T) {
 	} {
 		_, err := PandasBlocks(nil).Encode(nil, f)
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got the error %v, want one with %q", err, want)
+			t.Errorf("Encode = %v, want an error with %q", err, want)
 		}
 	}
 }
@@ -277,7 +276,7 @@ func TestPandasHostileFrames(t *testing.T) {
 		{encodeCodes("<m8[ns]", false, make([]byte, 8)), "the codes are timedelta64[ns]"},
 		{encodeCodes("|O", false, frame.Append(nil, pickled([]any{long}))), "the codes are []interface {}"},
 		{encodeCodes("<i8", false, []byte("\x01\x00\x00\x00\x00\x00\x00\x00")), "element 0 has the code 1"},
-		{encodeHostile(t, PyTuple{[]any{0, 0}, i8, PyTuple{2}, PyTuple{"categorical_type", PyTuple{}}}, make([]byte, 16)), "a block of a category in 2 columns"},
+		{encodeHostile(t, PyTuple{[]any{0, 0}, i8, PyTuple{2}, PyTuple{"categorical_type", PyTuple{}}}, make([]byte, 16)), "a categorical block has 2 columns"},
 		{encodeHostile(t, numbers(o, 1, 1), huge), "objects: 68157440 bytes of"},
 		{encodeHostile(t, emptyBlock("<U5", 0, 1), nil), "a block without columns: "},
 		{encodeHostile(t, emptyBlock("<i8", 0, 1, 1), nil), "3 dimensions"},
@@ -331,7 +330,7 @@ func TestPandasHostileFrames(t *testing.T) {
 		_, err := PandasBlocks(nil).Decode(c.data)
 		runtime.ReadMemStats(&after)
 		if err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 500 {
-			t.Errorf("got the error %v, want a short one with %q", err, c.want)
+			t.Errorf("Decode = %v, want a short error with %q", err, c.want)
 		}
 		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 1<<20 {
 			t.Errorf("decoding the frame with the error %q allocated %d bytes, want at most 1 MiB", c.want, allocated)
@@ -340,7 +339,7 @@ func TestPandasHostileFrames(t *testing.T) {
 	if _, err := PandasBlocks(nil).Decode(encodeHostile(t, numbers(i8, 1, 1), make([]byte, 8))); err != nil {
 		t.Errorf("Decode of the valid frame that the cases modify: %v", err)
 	}
-	// A slice of texts without missing values.
+	// The texts are a slice of an Arrow array, without missing values.
 	d, err := PandasBlocks(nil).Decode(encodeHostile(t, other, arrow(1, 1, []byte{2}, append(ends, 3, 0, 0, 0, 0, 0, 0, 0), []byte("abcd"))))
 	if err != nil || !reflect.DeepEqual(d.Columns[0].Values, Texts{Values: []string{"bc"}, NA: true}) {
 		t.Errorf("Decode of sliced texts = %v, %v, want bc", d, err)
@@ -360,7 +359,7 @@ func TestPandasCategoriesLimit(t *testing.T) {
 		must(t, err)
 		_, err = (&blocksReader{remaining: 8000}).readFrame(data)
 		if want := "column a (category): categories of "; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "over the limit") {
-			t.Errorf("got the error %v, want one with %q", err, want)
+			t.Errorf("readFrame = %v, want an error with %q", err, want)
 		}
 	}
 }
@@ -429,7 +428,7 @@ func TestPandasColumnsErrors(t *testing.T) {
 		"has 1 rows":                                                  {Columns: []Column{{"a", []int64{1, 2}}, {"b", []int64{1}}}},
 	} {
 		if err := s.Append(t.Context(), Entry[DataFrame]{"k", f}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got the error %v, want one with %q", err, want)
+			t.Errorf("Append = %v, want an error with %q", err, want)
 		}
 	}
 	for info, err := range partd.Keys(t.Context(), s.Unwrap()) {

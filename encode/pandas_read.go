@@ -82,8 +82,8 @@ func columnValues(v any, err error) (any, error) {
 	return v, err
 }
 
-// readBlock reads the columns of a block. Its header consists of their placement, the dtype,
-// the shape, and the kind of block.
+// readBlock reads the columns of a block. The block's header consists of the positions of its
+// columns (the placement), the dtype, the shape, and the kind of block.
 func (r *blocksReader) readBlock(columns []Column, header any, data []byte) error {
 	t, _ := header.(PyTuple)
 	if len(t) != 4 {
@@ -98,7 +98,7 @@ func (r *blocksReader) readBlock(columns []Column, header any, data []byte) erro
 		return fmt.Errorf("the placement of a block: %w", err)
 	}
 	if kind[0] == "categorical_type" && len(positions) != 1 {
-		return fmt.Errorf("a block of a category in %d columns", len(positions))
+		return fmt.Errorf("a categorical block has %d columns instead of one", len(positions))
 	}
 	name := dtypeText(t[1])
 	if kind[0] == "categorical_type" {
@@ -128,7 +128,7 @@ func (r *blocksReader) readBlock(columns []Column, header any, data []byte) erro
 	return nil
 }
 
-// readValues returns an array, or the Values of a Column.
+// readValues decodes the data of a block. It returns an array, or the Values of a Column.
 func (r *blocksReader) readValues(kind, dtype, shape any, data []byte) (any, error) {
 	switch kind {
 	case "numpy_type", "categorical_type":
@@ -322,7 +322,7 @@ func (r *blocksReader) decompress(data []byte, n int64) ([]byte, error) {
 }
 
 // readObjects reads framed lists, which may be compressed with Blosc or Snappy.
-func (r *blocksReader) readObjects(data []byte) (readObjects []any, err error) {
+func (r *blocksReader) readObjects(data []byte) (objects []any, err error) {
 	if len(data) < frame.HeaderLen || binary.LittleEndian.Uint64(data) != uint64(len(data)-frame.HeaderLen) {
 		if n, ok := r.containerLen(data); ok && n > max(64<<20, 22*int64(len(data))) {
 			return nil, fmt.Errorf("objects: %d bytes of %d are over the limit", n, len(data))
@@ -362,8 +362,8 @@ func (r *blocksReader) decodeSnappy(data []byte) ([]byte, error) {
 // unpickle reads a pickle that may contain arrays and indexes of pandas.
 func unpickle(data []byte) (any, error) { return pickle.DecodeObjects(data, isPandasName) }
 
-// isPandasName reports whether pickles of pandas arrays and indexes use a name. It allows
-// some other names too, which the readers of objects refuse with a better error.
+// isPandasName reports whether pickles of pandas arrays and indexes use a name. It also allows
+// some other names, for which the readers of objects return a better error.
 func isPandasName(module, name string) bool {
 	switch module {
 	case "numpy", "numpy.core.numeric", "numpy._core.numeric", "numpy.core.multiarray", "numpy._core.multiarray":

@@ -16,8 +16,8 @@ import (
 // the packages that compress frames.
 var pandasPeers = []string{"python", "pytables", "pandas3", "dask"}
 
-// withPandas runs a test in each environment. peer is the output of "blocks.py has", and run executes
-// blocks.py in the environment.
+// withPandas runs a test in each environment. peer lists the compression packages that the environment
+// has, and run executes blocks.py in it.
 func withPandas(t *testing.T, peers []string, test func(t *testing.T, peer string, run func(args ...string) string)) {
 	t.Helper()
 	dir := os.Getenv("PARTD_PEERS")
@@ -53,8 +53,7 @@ func pandasStore(t *testing.T, dir, peer string) *Store[DataFrame] {
 	return New(openFile(t, dir), PandasBlocks(&PandasOptions{Blosc: strings.Contains(peer, "blosc"), Snappy: strings.Contains(peer, "snappy")}))
 }
 
-// TestPandasBlocks copies frames that pandas wrote with Go, and checks that pandas reads the same
-// frames from the copies.
+// TestPandasBlocks checks that Go's copies of frames that pandas wrote are the same frames for pandas.
 func TestPandasBlocks(t *testing.T) {
 	withPandas(t, pandasPeers, func(t *testing.T, peer string, run func(...string) string) {
 		pythonDir, goDir := t.TempDir(), t.TempDir()
@@ -142,7 +141,6 @@ func TestPandasColumns(t *testing.T) {
 	})
 }
 
-// firstRow returns a frame's first row.
 func firstRow(f DataFrame) DataFrame {
 	first := func(c Column) Column {
 		switch v := c.Values.(type) {

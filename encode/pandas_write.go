@@ -239,7 +239,7 @@ func (o PandasOptions) appendBlock(dst []byte, s storedColumn) ([]byte, error) {
 		dst, err = appendContainer(dst, s.appendTo(nil), s.dtype.Size)
 		return frame.End(dst, start), err
 	}
-	// Python reads pickles whether msgpack is installed or not.
+	// Pickle the objects, because Python reads pickles whether msgpack is installed or not.
 	objects, err := appendPickle(nil, s.objects)
 	switch {
 	case err != nil:
@@ -257,7 +257,7 @@ func (o PandasOptions) appendBlock(dst []byte, s storedColumn) ([]byte, error) {
 
 // appendContainer appends data in a Blosc container.
 func appendContainer(dst, data []byte, size int) ([]byte, error) {
-	if len(data) == 0 { // as c-blosc writes it
+	if len(data) == 0 { // append an empty container, as c-blosc writes it
 		return append(dst, 2, 1, 3, byte(size), 0, 0, 0, 0, 0, 0, 0, 0, blosc.HeaderLen, 0, 0, 0), nil
 	}
 	e, err := blosc.NewEncoder(&blosc.Options{TypeSize: size})

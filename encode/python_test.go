@@ -90,7 +90,7 @@ func toFloat16s(values ...float32) (h []Float16) {
 	return h
 }
 
-var nineteen = time.Date(1900, 2, 3, 4, 5, 6, 7e8, time.UTC)
+var year1900 = time.Date(1900, 2, 3, 4, 5, 6, 7e8, time.UTC)
 
 var allArrays = []func(*testing.T, partd.Partd, bool){
 	arrayCheck[int8]("i1", -128, -1, 0, 127),
@@ -107,7 +107,7 @@ var allArrays = []func(*testing.T, partd.Partd, bool){
 	arrayCheck("c8", 1+2i, complex64(complex(math.Copysign(0, -1), -0.5))),
 	arrayCheck("c16", 0.1+2i, complex(math.Copysign(0, -1), -1e300)),
 	arrayCheck("b1", true, false, true),
-	arrayCheck("M8(ns)", time.Unix(0, 1).UTC(), nineteen, time.Time{}),
+	arrayCheck("M8(ns)", time.Unix(0, 1).UTC(), year1900, time.Time{}),
 	arrayCheck[time.Duration]("m8(ns)", 1, -1<<62),
 	arrayCheck("O", "text", "", "\u00e9\U0001f600"),
 }
@@ -118,7 +118,7 @@ var bigArrays = []func(*testing.T, partd.Partd, bool){
 	arrayCheck[uint16]("big_u2", 0, 1, math.MaxUint16),
 	arrayCheck[float32]("big_f4", 0.5, -2.25, 1e38),
 	arrayCheck("big_c16", 0.1+2i, complex(math.Copysign(0, -1), -1e300)),
-	arrayCheck("big_M8(ns)", time.Unix(0, 1).UTC(), nineteen, time.Time{}),
+	arrayCheck("big_M8(ns)", time.Unix(0, 1).UTC(), year1900, time.Time{}),
 }
 
 // forEachStore runs a test over a directory and over a server. dir is the directory or the server's

@@ -36,8 +36,7 @@ func readGroups[T any](groups iter.Seq2[Group[T], error]) (map[string][]T, error
 	return values, nil
 }
 
-// TestScan scans small and large values, which chunk boundaries divide anywhere, in one scan and in
-// parts.
+// TestScan scans small and large values, in one scan and in parts. A chunk can end anywhere in a value.
 func TestScan(t *testing.T) {
 	file, err := partd.OpenTemp(t.TempDir())
 	must(t, err)
@@ -200,7 +199,7 @@ func TestScanDamage(t *testing.T) {
 		"a store that can't scan": {failing{err: errors.ErrUnsupported}, errors.ErrUnsupported, "unsupported"},
 	} {
 		c.store.Partd = inner
-		for _, reads := range []bool{true, false} {
+		for _, readsAll := range []bool{true, false} {
 			var lastErr error
 			errs := 0
 			for g, err := range New(c.store, JSON[[]int]()).Scan(ctx) {
@@ -210,13 +209,13 @@ func TestScanDamage(t *testing.T) {
 					continue
 				}
 				for range g.Values {
-					if !reads {
+					if !readsAll {
 						break
 					}
 				}
 			}
 			if errs != 1 || c.wantErr != nil && !errors.Is(lastErr, c.wantErr) || !strings.Contains(lastErr.Error(), c.text) {
-				t.Errorf("%s, with reading all values %v: Scan yielded %d errors, the last %v, want one with %q", name, reads, errs, lastErr, c.text)
+				t.Errorf("%s (all values are read: %v): Scan yielded %d errors, the last %v, want one with %q", name, readsAll, errs, lastErr, c.text)
 			}
 		}
 	}

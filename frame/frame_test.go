@@ -51,13 +51,13 @@ func TestBytes(t *testing.T) {
 
 func TestRoundTrip(t *testing.T) {
 	want := []string{"", "a", string(bytes.Repeat([]byte("long"), 100_000)), ""}
-	split, read, err1, err2 := collect(t, join(want...), 0)
-	if err1 != nil || err2 != nil {
-		t.Fatal(err1, err2)
+	split, read, splitErr, readErr := collect(t, join(want...), 0)
+	if splitErr != nil || readErr != nil {
+		t.Fatal(splitErr, readErr)
 	}
 	for i := range want {
 		if split[i] != want[i] || read[i] != want[i] {
-			t.Fatalf("frame %d differs", i)
+			t.Fatalf("Split or Read yielded a wrong frame %d", i)
 		}
 	}
 	if len(split) != len(want) || len(read) != len(want) {
@@ -70,7 +70,7 @@ func TestRoundTrip(t *testing.T) {
 func TestEveryCut(t *testing.T) {
 	data := join("Hello", "World!")
 	for n := range len(data) {
-		split, read, err1, err2 := collect(t, data[:n], 0)
+		split, read, splitErr, readErr := collect(t, data[:n], 0)
 		frames, boundary := 0, int64(0)
 		if n >= 13 {
 			frames, boundary = 1, 13
@@ -78,11 +78,11 @@ func TestEveryCut(t *testing.T) {
 		if len(split) != frames || len(read) != frames {
 			t.Errorf("cut at %d: Split yielded %d frames and Read %d, want %d", n, len(split), len(read), frames)
 		}
-		for _, err := range []error{err1, err2} {
+		for _, err := range []error{splitErr, readErr} {
 			var e *Error
 			if int64(n) == boundary {
 				if err != nil {
-					t.Errorf("cut at %d, between frames: %v", n, err)
+					t.Errorf("cut at %d, between frames: error %v, want none", n, err)
 				}
 			} else if !errors.As(err, &e) || e.Offset != boundary || !errors.Is(err, ErrTruncated) {
 				t.Errorf("cut at %d: %v, want a truncated frame at %d", n, err, boundary)
@@ -96,10 +96,10 @@ func TestFalseLength(t *testing.T) {
 		data, _ := hex.DecodeString(header + "61")
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, _, err1, err2 := collect(t, data, 1<<40)
+		_, _, splitErr, readErr := collect(t, data, 1<<40)
 		runtime.ReadMemStats(&after)
-		if err1 == nil || err2 == nil {
-			t.Errorf("length %s: Split = %v, Read = %v, want errors", header, err1, err2)
+		if splitErr == nil || readErr == nil {
+			t.Errorf("length %s: Split = %v, Read = %v, want errors", header, splitErr, readErr)
 		}
 		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
 			t.Errorf("length %s: Split and Read allocated %d bytes, want at most 1 MiB", header, n)
@@ -132,12 +132,12 @@ func FuzzSplit(f *testing.F) {
 	f.Add(join("", "")[:15])
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\x7fabc"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		split, read, err1, err2 := collect(t, data, 1<<62)
-		if len(split) != len(read) || (err1 == nil) != (err2 == nil) {
-			t.Fatalf("Split yielded %d frames and %v, but Read %d frames and %v", len(split), err1, len(read), err2)
+		split, read, splitErr, readErr := collect(t, data, 1<<62)
+		if len(split) != len(read) || (splitErr == nil) != (readErr == nil) {
+			t.Fatalf("Split yielded %d frames and %v, but Read %d frames and %v", len(split), splitErr, len(read), readErr)
 		}
 		joined := join(split...)
-		if !bytes.HasPrefix(data, joined) || err1 == nil && len(joined) != len(data) {
+		if !bytes.HasPrefix(data, joined) || splitErr == nil && len(joined) != len(data) {
 			t.Fatalf("joining the %d frames gives %d bytes, which differ from the input of %d bytes", len(split), len(joined), len(data))
 		}
 	})

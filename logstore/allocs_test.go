@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// getCases describe a Get of one key out of 1,000, and its maximum number of allocations.
-// This includes the slice of keys that the caller allocates.
+// getCases describe a Get of one key out of 1,000, and its maximum number of allocations,
+// including the slice of keys that the caller allocates.
 var getCases = []struct {
 	name      string
 	zstd      bool
@@ -28,7 +28,6 @@ var getCases = []struct {
 	{"zstd/ten pieces", true, [2]int{5, 5}, 16},
 }
 
-// getOne returns a function that gets one key.
 func getOne(tb testing.TB, zstd bool, parts [2]int) func() {
 	log, err := Open(tb.TempDir(), nil)
 	if err != nil {
@@ -72,7 +71,6 @@ func getOne(tb testing.TB, zstd bool, parts [2]int) func() {
 	}
 }
 
-// BenchmarkGetOne measures a Get of one key.
 func BenchmarkGetOne(b *testing.B) {
 	for _, c := range getCases {
 		b.Run(c.name, func(b *testing.B) {
@@ -85,7 +83,6 @@ func BenchmarkGetOne(b *testing.B) {
 	}
 }
 
-// TestGetAllocates limits the allocations of a Get of one key.
 func TestGetAllocates(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector changes the number of allocations")

@@ -71,8 +71,7 @@ func TestRetryWaitsForSync(t *testing.T) {
 	}
 }
 
-// TestSessionRecordsAreBounded checks that records without entries do not make the write-ahead
-// file grow without limit.
+// TestSessionRecordsAreBounded checks that records without entries do not make the write-ahead file grow forever.
 func TestSessionRecordsAreBounded(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks

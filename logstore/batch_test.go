@@ -11,7 +11,6 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// TestAddShort checks that addShort produces the same encoding as add.
 func TestAddShort(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{Memory: MinMemory})
 	r := rand.New(rand.NewPCG(1, 2))

@@ -24,8 +24,7 @@ func openBulk(t *testing.T, opts *Options) (*Store, *vfstest.Mem) {
 	return s, mem
 }
 
-// TestLargeSetOnce checks that a SetOnce that is too large for a record does not change an
-// existing key.
+// TestLargeSetOnce checks that a SetOnce that is too large for a record does not change an existing key.
 func TestLargeSetOnce(t *testing.T) {
 	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
 	if err != nil {
@@ -59,8 +58,7 @@ func TestLargeSetOnce(t *testing.T) {
 	wantValue(t, s, hugeKey, "fourth")
 }
 
-// TestLargePop checks that a large Pop removes the existing keys, and writes nothing for keys
-// that do not exist.
+// TestLargePop checks that a large Pop writes nothing for keys that do not exist.
 func TestLargePop(t *testing.T) {
 	s, _ := openBulk(t, nil)
 	defer s.Close()
@@ -94,8 +92,7 @@ func TestLargePop(t *testing.T) {
 	}
 }
 
-// TestLargeRetry checks that an operation that is too large for a record is applied only
-// once if it is retried, even after reopening.
+// TestLargeRetry checks that a retried operation that is too large for a record is applied only once.
 func TestLargeRetry(t *testing.T) {
 	s, mem := openBulk(t, nil)
 	session, err := s.NewSession(t.Context())
@@ -138,8 +135,7 @@ func TestLargeRetry(t *testing.T) {
 	}
 }
 
-// TestMemoryOfShortEntries checks that batches of very short entries do not need more memory
-// than batches of long entries.
+// TestMemoryOfShortEntries checks that batches of very short entries need no more memory than others.
 func TestMemoryOfShortEntries(t *testing.T) {
 	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
 	if err != nil {

@@ -75,7 +75,6 @@ func TestGroupCommitCrashes(t *testing.T) {
 	}
 }
 
-// groupBatch returns a writer's n-th append, to two keys.
 func groupBatch(w, n int) []partd.Entry {
 	v := bytes.Repeat([]byte{byte(n)}, 20+n%3*300)
 	return []partd.Entry{{Key: fmt.Sprint("a", w), Value: v}, {Key: fmt.Sprint("b", w), Value: v}}

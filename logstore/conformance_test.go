@@ -47,12 +47,12 @@ func TestKeepsPromises(t *testing.T) {
 		{"sync", Options{Sync: true, Memory: MinMemory}, smallTables},
 		{"s2", Options{Compression: S2, Memory: MinMemory}, smallTables},
 		{"zstd", Options{Compression: Zstd, Memory: MinMemory}, smallTables},
-		{"four hashes", Options{Memory: MinMemory}, withHash(smallTables, func(key string) uint64 { return byteHash(key)>>62<<62 | 0x123456789abcdef0 })},
+		{"2-bit hash", Options{Memory: MinMemory}, withHash(smallTables, func(key string) uint64 { return byteHash(key)>>62<<62 | 0x123456789abcdef0 })},
 		{"8-bit hash", Options{Memory: MinMemory}, withHash(smallTables, byteHash)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dirs := map[partd.Partd]string{}
-			must := func(t *testing.T, dir string) partd.Partd {
+			openIn := func(t *testing.T, dir string) partd.Partd {
 				s, err := open(dir, &c.opts, c.h)
 				if err != nil {
 					t.Fatal(err)
@@ -72,7 +72,7 @@ func TestKeepsPromises(t *testing.T) {
 					if err := partd.Close(t.Context(), s); err != nil && !errors.Is(err, partd.ErrClosed) {
 						t.Fatal(err)
 					}
-					return must(t, dirs[s])
+					return openIn(t, dirs[s])
 				},
 			}
 			if c.h.fs != nil {
@@ -81,7 +81,7 @@ func TestKeepsPromises(t *testing.T) {
 			} else {
 				c.h.fs = vfstest.NewMem()
 			}
-			run(t, func(t *testing.T) partd.Partd { return must(t, newDir(t)) }, opts)
+			run(t, func(t *testing.T) partd.Partd { return openIn(t, newDir(t)) }, opts)
 		})
 	}
 }

@@ -13,8 +13,7 @@ import (
 
 type crashStep func(ctx context.Context, s **Store) (synced bool, err error)
 
-// nextOperation returns a random operation, and applies it to the model m. It increments n for
-// each value, so that values differ.
+// nextOperation returns a random operation, and applies it to the model m. n makes values differ.
 func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 	key := func() string { return fmt.Sprintf("k%d", r.rnd.IntN(6)) }
 	value := func() []byte {
@@ -85,7 +84,7 @@ func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 		for i, want := range []bool{true, false} {
 			applied, err := s.Apply(ctx, partd.Tag{Session: session, Number: 1, CRC: 7}, partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: k, Value: v}}})
 			if err != nil || applied != want {
-				return fmt.Errorf("attempt %d: applied %v, %w", i+1, applied, err)
+				return fmt.Errorf("attempt %d: Apply returned applied=%v, error %w", i+1, applied, err)
 			}
 		}
 		return nil

@@ -20,7 +20,6 @@ const crashDir = "/data/store"
 // crashHooks make tables so small that a few appends fill one.
 var crashHooks = hooks{tableBytes: 4 << 10, blobBytes: 400, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 512}
 
-// crashKind is a kind of simulated crash.
 type crashKind uint8
 
 const (
@@ -66,7 +65,6 @@ func newCrashRun(kind crashKind, seed uint64, h hooks) *crashRun {
 	return r
 }
 
-// beforeCall is called before each call of the file system.
 func (r *crashRun) beforeCall(op vfstest.Op, _ string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -81,7 +79,6 @@ func (r *crashRun) options() *Options {
 	return &Options{Memory: MinMemory, FileSize: 20 << 10, Sync: r.kind == powerLossSync, MaxSessions: 3}
 }
 
-// check simulates a crash and verifies the result.
 func (r *crashRun) check() error {
 	r.numChecked++
 	err := r.checkCrash()
@@ -236,8 +233,7 @@ func (r *crashRun) run(ops int) error {
 	return errors.Join(r.endScan(), s.Close(), r.err)
 }
 
-// crashCount returns the number of crashes to simulate: the value of PARTD_CRASHES or, if it
-// is unset, normally.
+// crashCount returns the number of crashes to simulate: PARTD_CRASHES or, if it is unset, defaultCount.
 func crashCount(t *testing.T, defaultCount int) int {
 	n, err := strconv.Atoi(os.Getenv("PARTD_CRASHES"))
 	if err != nil {
@@ -289,8 +285,7 @@ func TestCrashes(t *testing.T) {
 	t.Logf("%d crashes, seeds %d to %d, %d entries dropped", done, first, seed-1, droppedEntries)
 }
 
-// TestCrashesDetectMissingProtection checks that the crash test fails if one of the protections
-// is disabled. Otherwise it would prove nothing.
+// TestCrashesDetectMissingProtection checks that the crash test fails if one of the protections is disabled.
 func TestCrashesDetectMissingProtection(t *testing.T) {
 	for name, disable := range map[string]func(h *hooks){
 		"sync":  func(h *hooks) { h.noSync = true },

@@ -83,8 +83,7 @@ func changeByte(t *testing.T, m *vfstest.Mem, name string, off int64, f func(byt
 	}
 }
 
-// damageStart returns the files of a small store after a kill, its content, and its content
-// without the last record.
+// damageStart returns a small store after a kill, its content, and its content without the last record.
 func damageStart(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[string][]byte) {
 	t.Helper()
 	live := vfstest.NewMem()
@@ -120,7 +119,6 @@ func damageStart(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[string][
 	return killed, want, withoutLast
 }
 
-// checkDamaged damages a copy of a store, and checks that reads return correct data or an error.
 func checkDamaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string][]byte, desc string, damage func(m *vfstest.Mem)) {
 	t.Helper()
 	mem := start.KillClone()
@@ -149,12 +147,11 @@ func checkDamaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string
 	}
 	var corrupt *partd.CorruptError
 	if err != nil && !errors.As(err, &corrupt) {
-		t.Fatalf("%s: got %v, want a CorruptError", desc, err)
+		t.Fatalf("%s: error %v, want a CorruptError", desc, err)
 	}
 }
 
-// TestMissingBlobFileIsDamage checks that all reads of an entry that refers to a missing file
-// report damage.
+// TestMissingBlobFileIsDamage checks that reads of an entry that refers to a missing file report damage.
 func TestMissingBlobFileIsDamage(t *testing.T) {
 	h := hooks{fs: vfstest.NewMem(), blobBytes: 1000}
 	s, err := open("/s", nil, h)

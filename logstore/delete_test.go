@@ -9,8 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestDeleteWithoutEffect checks that operations without an effect write nothing, such as a
-// delete of many keys that do not exist.
+// TestDeleteWithoutEffect checks that changes without an effect, such as deletes of missing keys, write nothing.
 func TestDeleteWithoutEffect(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
@@ -47,8 +46,7 @@ func TestDeleteWithoutEffect(t *testing.T) {
 	}
 }
 
-// TestNumberedDeletesWithoutEffect checks that the store records the tags of deletes without an
-// effect, and uses little disk space for them.
+// TestNumberedDeletesWithoutEffect checks that tags of deletes without an effect are stored in little space.
 func TestNumberedDeletesWithoutEffect(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(dir, nil)
@@ -85,8 +83,7 @@ func TestNumberedDeletesWithoutEffect(t *testing.T) {
 	}
 }
 
-// TestDeleteRepeatsLookup checks that Delete also removes a key that was created after the lookup
-// and before the record was written.
+// TestDeleteRepeatsLookup checks that Delete also removes a key created between its lookup and its record.
 func TestDeleteRepeatsLookup(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
@@ -107,8 +104,7 @@ func TestDeleteRepeatsLookup(t *testing.T) {
 	}
 }
 
-// TestLargeNumberedDeleteWithoutEffect checks that a tagged delete of very many missing keys
-// does not cause a seal.
+// TestLargeNumberedDeleteWithoutEffect checks that a delete of very many missing keys does not cause a seal.
 func TestLargeNumberedDeleteWithoutEffect(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {

@@ -78,8 +78,7 @@ func wantMemory(t *testing.T, s *Store) {
 	}
 }
 
-// TestDropWithinScanOfAFullStore checks that a Scan that retains both tables does not block Drop
-// in the same goroutine.
+// TestDropWithinScanOfAFullStore checks that a Scan that retains both tables does not block Drop.
 func TestDropWithinScanOfAFullStore(t *testing.T) {
 	s, _, _ := fullStore(t)
 	n := 0
@@ -114,8 +113,8 @@ func TestDropWithinScanOfAFullStore(t *testing.T) {
 	}
 }
 
-// TestAppendWithinScanOfAFullStore checks that a Scan that retains both tables does not block
-// appends when the disk has space again.
+// TestAppendWithinScanOfAFullStore checks that a Scan that retains both tables does not block appends when the disk
+// has space again.
 func TestAppendWithinScanOfAFullStore(t *testing.T) {
 	s, _, full := fullStore(t)
 	before, err := contents(s)
@@ -163,8 +162,7 @@ func TestAppendWithinScanOfAFullStore(t *testing.T) {
 	}
 }
 
-// TestAppendAfterAFailedDrop checks that the store does not lose data that is appended after a
-// failed Drop, even if the process dies.
+// TestAppendAfterAFailedDrop checks that data appended after a failed Drop is not lost, even if the process dies.
 func TestAppendAfterAFailedDrop(t *testing.T) {
 	mem := vfstest.NewMem()
 	var refuse atomic.Bool
@@ -204,8 +202,7 @@ func TestAppendAfterAFailedDrop(t *testing.T) {
 	}
 }
 
-// TestAppendWhileOpenOfAFullStore checks that an unfinished reader of a large, unsealed value does
-// not block appends.
+// TestAppendWhileOpenOfAFullStore checks that an unfinished reader of an unsealed value does not block appends.
 func TestAppendWhileOpenOfAFullStore(t *testing.T) {
 	var full atomic.Bool
 	full.Store(true)

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestFaultThenPowerLoss makes each call of each operation fail, and then simulates a Sync and a
-// power failure. The content must be correct. An outcome may be reported as unknown only if the
-// operation may have taken effect.
+// TestFaultThenPowerLoss makes each file system call of each operation fail, then calls Sync and
+// simulates a power failure. The content must be correct. An outcome may be reported as unknown
+// only if the operation may have taken effect.
 func TestFaultThenPowerLoss(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO}
 	tryAll := os.Getenv("PARTD_FAULTS") != ""
@@ -123,8 +123,7 @@ func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *v
 	return syncErr == nil
 }
 
-// TestFullDiskOutcomesAreKnown checks that a store on a disk without any free space opens for
-// reads and Drop, and refuses all other changes with a known outcome.
+// TestFullDiskOutcomesAreKnown checks that a store on a full disk allows reads and Drop, and refuses other changes.
 func TestFullDiskOutcomesAreKnown(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
@@ -169,8 +168,7 @@ func TestFullDiskOutcomesAreKnown(t *testing.T) {
 	}
 }
 
-// TestUnreadableBlob checks that if a large value cannot be read during recovery, the store does
-// not open without the value, because it may not be lost.
+// TestUnreadableBlob checks that a store does not open without a large value that cannot be read.
 func TestUnreadableBlob(t *testing.T) {
 	for _, kind := range []vfstest.Op{vfstest.OpInfo, vfstest.OpRead} {
 		for n := int64(1); ; n++ {

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// contents reads a store with Scan, which also checks the ledger.
+// contents reads a store with Scan, which also checks the store's ledger (counts and sums of hashes).
 func contents(s *Store) (map[string][]byte, error) {
 	got := map[string][]byte{}
 	for c, err := range s.Scan(context.Background()) {
@@ -130,9 +130,9 @@ func faultStart(t *testing.T, opts *Options) (*vfstest.Mem, map[string][]byte) {
 	return killed, want
 }
 
-// TestEveryFault makes each call of each operation to the file system fail, either only that call
-// or all later calls too. The content must be the state before or after the operation, the error
-// must say which, and reopening must not change the content.
+// TestEveryFault makes each file system call of each operation fail, either only that call or all
+// later calls too. The content must be the state before or after the operation, the error must say
+// which, and reopening must not change the content.
 func TestEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO}
 	tryAll := os.Getenv("PARTD_FAULTS") != ""
@@ -159,7 +159,7 @@ func TestEveryFault(t *testing.T) {
 	}
 }
 
-// faultAt injects one fault, and reports whether it was hit.
+// faultAt injects one fault, and reports whether it occurred.
 func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
 	enabled := make(chan struct{}, 1) // contains a value while calls may fail

@@ -18,8 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestForeignWriteAheadFile checks that a write-ahead file of another store or of a newer format is
-// not mistaken for a torn file.
+// TestForeignWriteAheadFile checks that a foreign or newer write-ahead file is not mistaken for a torn one.
 func TestForeignWriteAheadFile(t *testing.T) {
 	start, _ := killedStore(t, true)
 	for name, change := range map[string]func(b []byte) []byte{
@@ -59,7 +58,6 @@ func TestForeignWriteAheadFile(t *testing.T) {
 	}
 }
 
-// TestFailedOpenFreesMemory checks that a failed open frees all memory.
 func TestFailedOpenFreesMemory(t *testing.T) {
 	mapped := func() (pages int) {
 		b, err := os.ReadFile("/proc/self/statm")
@@ -98,8 +96,8 @@ func TestFailedOpenFreesMemory(t *testing.T) {
 	}
 }
 
-// TestFalseRecordLength checks that a record header with a false length does not cause an allocation
-// of that length.
+// TestFalseRecordLength checks that Open does not allocate as much memory as a wrong length in a
+// record header claims.
 func TestFalseRecordLength(t *testing.T) {
 	const claim = 1500 << 20
 	for name, crc := range map[string]uint32{
@@ -208,8 +206,6 @@ func TestForeignDataFileIsIgnored(t *testing.T) {
 	}
 }
 
-// TestReadOnlyLeavesNoLock checks that a read-only Open creates no files in a directory without a
-// store.
 func TestReadOnlyLeavesNoLock(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(dir, &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {

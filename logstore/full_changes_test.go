@@ -19,7 +19,6 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// diskUsage returns the disk space of a directory's files.
 func diskUsage(t *testing.T, fsys vfs.FS, dir string) int64 {
 	t.Helper()
 	d, err := fsys.ReadDir(dir)
@@ -96,8 +95,7 @@ func roomStore(t *testing.T, dir string, opts *Options, h hooks) (*Store, partd.
 	return s, tag
 }
 
-// TestFailedChangesFreeSpace checks that a change uses no disk space if it has no effect, or fails
-// at any call to the file system.
+// TestFailedChangesFreeSpace checks that a change that fails or has no effect uses no disk space.
 func TestFailedChangesFreeSpace(t *testing.T) {
 	for _, sync := range []bool{false, true} {
 		for _, size := range []int{100, 300, 1000, 10_000} { // inline, and as a blob
@@ -146,8 +144,7 @@ func TestFailedChangesFreeSpace(t *testing.T) {
 	}
 }
 
-// TestFullDiskKeepsSpace checks on real full disks that failed large changes free their space, so
-// that small changes succeed.
+// TestFullDiskKeepsSpace checks on real full disks that failed large changes leave space for small ones.
 func TestFullDiskKeepsSpace(t *testing.T) {
 	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
 		s, tag := roomStore(t, disk+"/store", opts, hooks{fs: vfs.OS{}})
@@ -189,8 +186,7 @@ func TestFullDiskKeepsSpace(t *testing.T) {
 	})
 }
 
-// TestFailedBlobFreesSpace checks that if the write of a large value fails, its space is freed,
-// even if another value was already written after it in the file.
+// TestFailedBlobFreesSpace makes the write of a large value fail after a later value was written to the same file.
 func TestFailedBlobFreesSpace(t *testing.T) {
 	mem := vfstest.NewMem()
 	var armed atomic.Bool

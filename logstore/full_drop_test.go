@@ -51,8 +51,7 @@ func TestFullDiskDropTwice(t *testing.T) {
 	}
 }
 
-// TestSpaceAfterDrop checks that after a drop on a full disk, the store accepts changes as soon
-// as there is space, without being reopened.
+// TestSpaceAfterDrop checks that after a drop on a full disk, the store accepts changes as soon as there is space.
 func TestSpaceAfterDrop(t *testing.T) {
 	for _, openedFull := range []bool{false, true} {
 		mem := vfstest.NewMem()
@@ -101,7 +100,7 @@ func TestSpaceAfterDrop(t *testing.T) {
 }
 
 // TestFullDiskCopyOnOpen checks that no data is lost if the disk is too full to open a data file
-// for writing, as on a file system that copies the file then.
+// for writing. Some file systems copy a file when it is opened for writing.
 func TestFullDiskCopyOnOpen(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
@@ -147,16 +146,15 @@ func (c copyOnOpen) OpenFile(name string, flag int, perm os.FileMode) (vfs.File,
 	return c.FS.OpenFile(name, flag, perm)
 }
 
-// TestDiskFillsBeforeDrop checks that if the disk fills while the store is open, Drop succeeds
-// without a new write-ahead file.
+// TestDiskFillsBeforeDrop checks that Drop succeeds without a new write-ahead file if the disk fills before it.
 func TestDiskFillsBeforeDrop(t *testing.T) {
 	for _, sync := range []bool{false, true} {
-		for _, room := range []bool{false, true} {
+		for _, dropFreesSpace := range []bool{false, true} {
 			mem := vfstest.NewMem()
 			var full atomic.Bool
 			h := crashHooks
 			h.fs = diskFull(mem, &full, true)
-			if room { // removing a write-ahead file frees enough space
+			if dropFreesSpace { // removing a write-ahead file frees enough space
 				h.fs = vfstest.Inject(h.fs, func(op vfstest.Op, name string) error {
 					if op == vfstest.OpRemove && strings.Contains(name, "wal-") {
 						full.Store(false)
@@ -177,19 +175,19 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 			full.Store(true)
 			op := partd.Operation{Change: partd.ChangeDrop}
 			if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, op); err != nil || !applied {
-				t.Fatalf("Sync option %t, room %t: Apply of a drop: %v", sync, room, err)
+				t.Fatalf("Sync option %t, drop frees space %t: Apply of the drop: %v", sync, dropFreesSpace, err)
 			}
 			wantValue(t, s, "k", "")
 			s.MemoryUsed()
 			err = s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
-			if room && err != nil || !room && !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("room %t: Append after Drop: error %v, want ENOSPC only without room", room, err)
+			if dropFreesSpace && err != nil || !dropFreesSpace && !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("Drop frees space %t: Append after Drop: error %v, want ENOSPC only without space", dropFreesSpace, err)
 			}
-			if err := errors.Join(s.Flush(t.Context())); room && err != nil || !room && !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("room %t: Flush after Drop: error %v, want ENOSPC only without room", room, err)
+			if err := errors.Join(s.Flush(t.Context())); dropFreesSpace && err != nil || !dropFreesSpace && !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("Drop frees space %t: Flush after Drop: error %v, want ENOSPC only without space", dropFreesSpace, err)
 			}
 			want := ""
-			if room {
+			if dropFreesSpace {
 				want = "x"
 			}
 			wantValue(t, s, "k", want)

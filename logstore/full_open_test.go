@@ -32,7 +32,6 @@ func mustBeFull(t *testing.T, desc string, err error) {
 	}
 }
 
-// wantContents checks that all reads of a store return the wanted content.
 func wantContents(t *testing.T, s *Store, want map[string][]byte) {
 	t.Helper()
 	got, err := contents(s)
@@ -119,8 +118,7 @@ func TestDiskFullWhileOpen(t *testing.T) {
 	})
 }
 
-// TestDiskFullUnderBuffer checks that data that a Buffer in front of the store has acknowledged is
-// not lost when the store's disk fills.
+// TestDiskFullUnderBuffer checks that data that a Buffer has acknowledged survives a full disk of its slow store.
 func TestDiskFullUnderBuffer(t *testing.T) {
 	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
 		dir := disk + "/store"

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestDropAfterReadOnlyRecovery opens a store that was not closed on a full disk, so that the
+// TestDropAfterReadOnlyRecovery opens a store after a crash, while the disk is full, so that the
 // records of its write-ahead files stay in memory. When there is space, a Drop must make the
 // store accept changes. A reader of an old value must continue to work.
 func TestDropAfterReadOnlyRecovery(t *testing.T) {

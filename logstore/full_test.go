@@ -120,8 +120,7 @@ func TestFullDiskDrop(t *testing.T) {
 	}
 }
 
-// TestFullDiskDropFails checks that Drop fails and changes nothing if even the spare file cannot be
-// used.
+// TestFullDiskDropFails checks that Drop changes nothing if even the spare file cannot be used.
 func TestFullDiskDropFails(t *testing.T) {
 	mem := vfstest.NewMem()
 	var full atomic.Bool
@@ -157,7 +156,6 @@ func TestFullDiskDropFails(t *testing.T) {
 	}
 }
 
-// TestFullDiskNew checks that Open fails if there is no store and the disk is full.
 func TestFullDiskNew(t *testing.T) {
 	var full atomic.Bool
 	full.Store(true)
@@ -168,7 +166,6 @@ func TestFullDiskNew(t *testing.T) {
 	}
 }
 
-// TestFullTmpfs reads and drops stores on a full tmpfs.
 func TestFullTmpfs(t *testing.T) {
 	disk := disktest.Mount(t, "tmpfs", 4<<20)
 	dir := disk + "/store"

@@ -45,8 +45,7 @@ func FuzzRecordHeader(f *testing.F) {
 	})
 }
 
-// FuzzManifest checks that parseManifest does not panic, and accepts only encodings of the right
-// length.
+// FuzzManifest checks that parseManifest does not panic, and accepts only encodings of the right length.
 func FuzzManifest(f *testing.F) {
 	m := manifest{id: 1, seed: 2, liveEpoch: 3, nextSeq: 4, lastFileNumber: 2, files: []fileRef{{segment.SegmentFile, 1, 100}, {segment.BlobFile, 2, 32}}}
 	m.sessions = newSessionTable(5)

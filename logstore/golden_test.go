@@ -16,7 +16,6 @@ var makeGolden = flag.Bool("make-golden", false, "rewrite testdata/golden-v1; al
 
 const goldenDir = "testdata/golden-v1"
 
-// goldenContent returns the content of the golden store.
 func goldenContent() map[string]string {
 	m := map[string]string{"": "the empty key", "set to nothing": "", "pieces": "onetwothree", "set": "newer", "large": strings.Repeat("0123456789", 7000)}
 	for i := range 200 {

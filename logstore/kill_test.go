@@ -34,13 +34,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// killSyncEnv is an environment variable that makes the writer set the option Sync.
 const killSyncEnv = "PARTD_TEST_KILL_SYNC"
 
-// killLimitEnv is an environment variable that limits the writer's number of batches.
 const killLimitEnv = "PARTD_TEST_KILL_MOST"
 
-// killKeys is the number of keys to which every batch appends.
 const killKeys = 5
 
 // Each batch also has its own key, "job" and the batch number. The writer deletes it jobLifetime
@@ -142,8 +139,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// killOnce runs a writer for a random time. It returns the number of the last
-// acknowledged batch, or -1.
+// killOnce runs a writer for a random time, and returns its last acknowledged batch, or -1.
 func killOnce(t *testing.T, exe, dir string) int64 {
 	t.Helper()
 	cmd := exec.Command(exe)

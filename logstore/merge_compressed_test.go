@@ -12,8 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestNoMergeOfCompressedTables checks that segments of full tables are not merged, even if they
-// compress well.
+// TestNoMergeOfCompressedTables checks that segments of full tables are not merged even if they compress well.
 func TestNoMergeOfCompressedTables(t *testing.T) {
 	for _, c := range []Compression{S2, Zstd} {
 		for _, keys := range []int{1, 1000} {

@@ -19,18 +19,18 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestMergeWithReaders checks that readers see the content at their start, even in files that
-// merges removed, and that these files are closed when the readers end.
+// TestMergeWithReaders checks that readers see the content as it was when they started, even in
+// files that merges have removed, and that these files are closed when the readers end.
 func TestMergeWithReaders(t *testing.T) {
 	var openFiles atomic.Int64
 	mem := vfstest.NewMem()
-	count := vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+	countCloses := vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if strings.Contains(name, "seg-") && op == vfstest.OpClose {
 			openFiles.Add(-1)
 		}
 		return nil
 	})
-	fs := countOpens{count, &openFiles}
+	fs := countOpens{countCloses, &openFiles}
 	want := manySessions(t, mem, 40)
 	h := mergeHooks
 	h.fs = fs
@@ -47,7 +47,7 @@ func TestMergeWithReaders(t *testing.T) {
 		seen := 0
 		for c, err := range s.Scan(t.Context()) {
 			if err != nil || !bytes.Equal(c.Data, want[c.Key]) {
-				t.Fatalf("Scan yielded key %s with %d bytes, want %d bytes or other data; error %v", c.Key, len(c.Data), len(want[c.Key]), err)
+				t.Fatalf("Scan yielded for key %s %d bytes that differ from the %d bytes written; error %v", c.Key, len(c.Data), len(want[c.Key]), err)
 			}
 			if seen++; seen > 1 {
 				continue
@@ -98,8 +98,7 @@ func (c countOpens) OpenFile(name string, flag int, perm os.FileMode) (vfs.File,
 	return f, err
 }
 
-// TestMergeDropped checks that Drop does not wait for a merge, and that Close does not wait for a
-// long merge.
+// TestMergeDropped checks that Drop does not wait for a merge, and that Close does not wait for a long one.
 func TestMergeDropped(t *testing.T) {
 	mem := vfstest.NewMem()
 	want := manySessions(t, mem, 10)
@@ -134,16 +133,16 @@ func TestMergeDropped(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		before := 10
+		wantSegments := 10
 		if end == "drop" {
-			before = 1
+			wantSegments = 1
 		}
 		h.fs, h.minMerge = mem, -1
 		if s, err = open("/s", nil, h); err != nil {
 			t.Fatal(err)
 		}
-		if s.SegmentCount() != before {
-			t.Errorf("after %s: the store has %d segments, want %d", end, s.SegmentCount(), before)
+		if s.SegmentCount() != wantSegments {
+			t.Errorf("after %s: the store has %d segments, want %d", end, s.SegmentCount(), wantSegments)
 		}
 		wantMerged(t, s, want)
 		if err := s.Close(); err != nil {
@@ -268,8 +267,7 @@ func TestMergeCutsFile(t *testing.T) {
 	}
 }
 
-// TestMergeOfDamage checks that damage in a segment makes the merge fail, but does not affect the
-// store otherwise.
+// TestMergeOfDamage checks that damage in a segment makes the merge fail, but not the store.
 func TestMergeOfDamage(t *testing.T) {
 	mem := vfstest.NewMem()
 	manySessions(t, mem, 12)

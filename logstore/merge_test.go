@@ -16,11 +16,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// mergeHooks are hooks for stores in which most segments count as small, and four small segments
-// make a merge due.
+// mergeHooks make most segments count as small, and make a merge due for four small segments.
 var mergeHooks = hooks{tableBytes: 64 << 10, blobBytes: 600, readBytes: 16 << 10, walStep: 4096, minMerge: 4, smallLen: 1 << 20}
 
-// waitMerged waits until no merge is running.
 func waitMerged(t *testing.T, s *Store) {
 	t.Helper()
 	for range 10_000 {
@@ -107,7 +105,6 @@ func TestMergeContent(t *testing.T) {
 	}
 }
 
-// wantMerged checks the content of a store by all kinds of reads.
 func wantMerged(t *testing.T, s *Store, want map[string][]byte) {
 	t.Helper()
 	got, err := contents(s)
@@ -133,8 +130,7 @@ func wantMerged(t *testing.T, s *Store, want map[string][]byte) {
 	}
 }
 
-// manySessions opens and closes a store n times, so that it has n tiny, unmerged segments. It
-// returns the content.
+// manySessions opens and closes a store n times, so that it has n tiny segments, and returns the content.
 func manySessions(t *testing.T, fs vfs.FS, n int) map[string][]byte {
 	t.Helper()
 	want := map[string][]byte{}
@@ -195,8 +191,7 @@ func TestMergeShortSessions(t *testing.T) {
 	}
 }
 
-// TestNoMergeOfFullSegments checks that a store whose segments come from full tables is not
-// rewritten.
+// TestNoMergeOfFullSegments checks that segments of full tables are not merged.
 func TestNoMergeOfFullSegments(t *testing.T) {
 	mem := vfstest.NewMem()
 	s, err := open("/s", nil, hooks{fs: mem, tableBytes: 64 << 10})

@@ -9,7 +9,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestMetrics checks that the metrics match the operations on the store.
 func TestMetrics(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	s, err := Open(dir, &Options{Memory: MinMemory})
@@ -31,7 +30,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	if f := metrics(); f.UnsealedBytes < 1000 || f.UnsealedBytes > 1100 || f.UnsealedBytes != s.UnsealedBytes() || f.Seals != 0 {
-		t.Errorf("metrics after an append of 1000 bytes: %+v", f)
+		t.Errorf("metrics after an append of 1000 bytes: %+v, want 1000 to 1100 unsealed bytes and no seals", f)
 	}
 	if err := s.Flush(ctx); err != nil {
 		t.Fatal(err)

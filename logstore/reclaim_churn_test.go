@@ -82,13 +82,13 @@ func (c *churn) job(n int) {
 			c.t.Fatalf("Get(%s) = %d bytes, want %d; error %v", name(n, i), len(v[0]), c.live[name(n, i)], err)
 		}
 	}
-	const later = 3
-	if n < later {
+	const lifetime = 3 // a job removes the keys of the job this many before it
+	if n < lifetime {
 		return
 	}
 	var keys []string
 	for i := range 24 {
-		keys = append(keys, name(n-later, i))
+		keys = append(keys, name(n-lifetime, i))
 	}
 	var err error
 	if n%2 == 0 {

@@ -15,8 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestReclaimDuringRead checks that a reader can read its data while space is reclaimed, and that
-// closing the reader frees the space without another change.
+// TestReclaimDuringRead reclaims space while a reader is open. Closing the reader must free its space.
 func TestReclaimDuringRead(t *testing.T) {
 	for _, size := range []int{10_000, 100_000} { // small values are in segments, large ones in blob files
 		dir := t.TempDir()
@@ -60,7 +59,7 @@ func TestReclaimDuringRead(t *testing.T) {
 	}
 }
 
-// TestReclaimInterrupted starts Drop and Close at each call of reclaiming to the file system.
+// TestReclaimInterrupted starts Drop or Close at each file system call of reclaiming.
 func TestReclaimInterrupted(t *testing.T) {
 	h := reclaimHooks
 	h.tableBytes, h.minMerge = 16<<10, -1
@@ -132,8 +131,7 @@ func TestReclaimInterrupted(t *testing.T) {
 	}
 }
 
-// TestReclaimDuringAppend checks that reclaiming does not remove a large value that is being
-// written, although no segment refers to it yet.
+// TestReclaimDuringAppend checks that reclaiming keeps a large value that is being written.
 func TestReclaimDuringAppend(t *testing.T) {
 	proceed, blocked := make(chan struct{}), make(chan struct{})
 	var armed atomic.Bool

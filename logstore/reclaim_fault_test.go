@@ -16,7 +16,7 @@ import (
 )
 
 // makeWasteful creates a closed store in which three quarters of the data are dead. The data has small
-// entries, large values and hot keys. wasteful returns the live content.
+// entries, large values and hot keys. makeWasteful returns the live content.
 func makeWasteful(t *testing.T, fs vfs.FS, h hooks) map[string][]byte {
 	t.Helper()
 	h.fs, h.reclaimSlack = fs, -1
@@ -68,7 +68,6 @@ func reclaimNow(t *testing.T, s *Store, slack int64) {
 	settle(t, s)
 }
 
-// dataBytesOf returns the disk space of a store's data files.
 func dataBytesOf(t *testing.T, fs vfs.FS, s *Store) (n int64) {
 	t.Helper()
 	names, err := s.listStoreFiles()
@@ -83,8 +82,8 @@ func dataBytesOf(t *testing.T, fs vfs.FS, s *Store) (n int64) {
 	return n
 }
 
-// TestReclaimFault makes calls of reclaiming to the file system fail. No data may be lost, all
-// files must be closed, and the next attempt must free the space.
+// TestReclaimFault makes file system calls of reclaiming fail. No data may be lost, all files must
+// be closed, and the next attempt must free the space.
 func TestReclaimFault(t *testing.T) {
 	const slack = 1 << 10
 	h := reclaimHooks
@@ -187,8 +186,7 @@ func (d *littleRoom) used() int64 {
 
 func (d *littleRoom) Free(string) (int64, error) { return d.size.Load() - d.used(), nil }
 
-// TestReclaimLittleRoom checks that space is reclaimed in steps if the live data is larger than the
-// free space.
+// TestReclaimLittleRoom checks that space is reclaimed in steps if there is less free space than live data.
 func TestReclaimLittleRoom(t *testing.T) {
 	d := &littleRoom{t: t, dir: t.TempDir()}
 	d.size.Store(1 << 40)

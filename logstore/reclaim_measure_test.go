@@ -88,8 +88,7 @@ func (f denseFile) Info() (vfs.Info, error) {
 	return info, err
 }
 
-// TestReclaimWithoutHoles checks that on a file system without sparse files, a blob file is copied
-// only once.
+// TestReclaimWithoutHoles checks that a blob file is copied only once on a file system without sparse files.
 func TestReclaimWithoutHoles(t *testing.T) {
 	copies := 0
 	mem := vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
@@ -126,8 +125,7 @@ func TestReclaimWithoutHoles(t *testing.T) {
 	}
 }
 
-// TestReclaimAfterFullDisk checks that the space of deleted keys is freed later if a full disk at
-// first prevents flushing the deletes.
+// TestReclaimAfterFullDisk deletes keys while a full disk prevents flushing. Their space must be freed later.
 func TestReclaimAfterFullDisk(t *testing.T) {
 	var full atomic.Bool
 	mem := vfstest.NewMem()
@@ -167,8 +165,7 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	}
 }
 
-// TestMeasureAfterDrop checks that a measurement after Drop, with no segments to read,
-// fails and leaves the learned share unchanged.
+// TestMeasureAfterDrop checks that a measurement without segments fails and leaves the expected share unchanged.
 func TestMeasureAfterDrop(t *testing.T) {
 	s := opener(t, "/s", nil, hooks{fs: vfstest.NewMem()})()
 	defer s.Close()

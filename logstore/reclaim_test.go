@@ -35,17 +35,15 @@ func opener(t *testing.T, dir string, o *Options, h hooks) func() *Store {
 	}
 }
 
-// ledgers returns the ledger of all data that was ever written to segments, and the ledger of the
-// data removed from them.
-func (s *Store) ledgers() (in, removed Ledger) {
+// ledgers returns the ledgers of all data ever written to segments, and of the data removed from them.
+func (s *Store) ledgers() (written, removed Ledger) {
 	s.catalog.mu.Lock()
 	defer s.catalog.mu.Unlock()
-	in, removed = s.catalog.manifest.ledger, s.catalog.manifest.removedLedger
-	in.Add(removed)
-	return in, removed
+	written, removed = s.catalog.manifest.ledger, s.catalog.manifest.removedLedger
+	written.Add(removed)
+	return written, removed
 }
 
-// addChange adds the entries of a change to a ledger.
 func addChange(l *Ledger, key string, value []byte, marks ...segment.Kind) {
 	b := &batch{}
 	for _, m := range marks {
@@ -199,8 +197,7 @@ func settle(t *testing.T, s *Store) {
 	s.segments.discards.Wait()
 }
 
-// TestReclaimAll checks that deleting all keys frees nearly all space while the store is
-// open.
+// TestReclaimAll checks that deleting all keys frees nearly all space of the open store.
 func TestReclaimAll(t *testing.T) {
 	for name, value := range map[string]string{"small": strings.Repeat("v", 100), "large": strings.Repeat("large", 20_000)} {
 		for _, remove := range []string{"delete", "set", "pop"} {
@@ -254,8 +251,7 @@ func TestReclaimAll(t *testing.T) {
 	}
 }
 
-// TestManifestVersion checks that a manifest has format version 2 only if its ledger of removed
-// data is not empty.
+// TestManifestVersion checks that only manifests with a ledger of removed data have format version 2.
 func TestManifestVersion(t *testing.T) {
 	m := manifest{lastFileNumber: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}}}
 	for version := byte(1); version <= 2; version++ {

@@ -14,8 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// killedStore returns the files of a store after a kill, and its content. If frozen is set, two
-// write-ahead files are in use, otherwise one.
+// killedStore returns the files of a store after a kill, with two write-ahead files in use if frozen is set.
 func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	t.Helper()
 	mem := vfstest.NewMem()
@@ -53,7 +52,6 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	return killed, want
 }
 
-// failSegmentWrites returns a hook that makes writes to segment files fail while enabled is true.
 func failSegmentWrites(enabled *atomic.Bool) func(op vfstest.Op, name string) error {
 	return func(op vfstest.Op, name string) error {
 		if enabled.Load() && op == vfstest.OpWrite && strings.Contains(name, "seg-") {
@@ -80,8 +78,7 @@ func wantContent(t *testing.T, mem *vfstest.Mem, want map[string][]byte) {
 	}
 }
 
-// TestRecoveryFailsRepeatedly checks that no data is lost if recovery fails repeatedly because the
-// disk is full.
+// TestRecoveryFailsRepeatedly checks that no data is lost if recovery fails repeatedly on a full disk.
 func TestRecoveryFailsRepeatedly(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		t.Run(fmt.Sprint("frozen=", frozen), func(t *testing.T) {
@@ -110,8 +107,7 @@ func TestRecoveryFailsRepeatedly(t *testing.T) {
 	}
 }
 
-// TestRecoveryIsKilledRepeatedly checks that no data is lost if recovery is killed repeatedly at the
-// same call.
+// TestRecoveryIsKilledRepeatedly kills recovery repeatedly at the same call.
 func TestRecoveryIsKilledRepeatedly(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		start, want := killedStore(t, frozen)
@@ -151,8 +147,7 @@ func TestRecoveryIsKilledRepeatedly(t *testing.T) {
 	}
 }
 
-// TestSyncCoversKilledProcess checks that Sync after reopening covers data that a killed process
-// wrote.
+// TestSyncCoversKilledProcess checks that Sync covers data that a killed process wrote.
 func TestSyncCoversKilledProcess(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks

@@ -12,8 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestCanceledScanStopsReading checks that a Scan stops reading soon after it is canceled, even
-// while it reads much data without yielding anything.
+// TestCanceledScanStopsReading cancels Scans, also while they read much data without yielding anything.
 func TestCanceledScanStopsReading(t *testing.T) {
 	large := bytes.Repeat([]byte("v"), 4<<20)
 	small := func(key func(i int) string) (entries []partd.Entry) {

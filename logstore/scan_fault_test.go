@@ -17,8 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestScanStops checks that all goroutines of a Scan end and its memory is freed after its consumer
-// stops, panics or cancels the Scan at any chunk.
+// TestScanStops checks that goroutines and memory of a Scan are freed after its consumer stops, panics or cancels.
 func TestScanStops(t *testing.T) {
 	for _, workers := range []int{1, 2, 8} {
 		h := scanHooks(vfstest.NewMem())
@@ -70,8 +69,7 @@ func TestScanStops(t *testing.T) {
 	}
 }
 
-// TestScanReadFails makes each read of a Scan fail. The Scan must yield correct data and then the
-// error.
+// TestScanReadFails makes each read of a Scan fail. The Scan must yield correct data and then the error.
 func TestScanReadFails(t *testing.T) {
 	for _, workers := range []int{1, 2, 8} {
 		mem := vfstest.NewMem()
@@ -226,9 +224,9 @@ func TestKeyInWrongRange(t *testing.T) {
 	s, want := rangesStore(t, scanHooks(mem))
 	defer s.Close()
 	s.format.NoCRC = true
-	whole := 0
+	wantTotal := 0
 	for _, v := range want {
-		whole += len(v)
+		wantTotal += len(v)
 	}
 	seg := s.segments.list[0]
 	ranges := int(seg.Offsets[len(seg.Offsets)-1])
@@ -254,8 +252,8 @@ func TestKeyInWrongRange(t *testing.T) {
 		switch {
 		case errs != nil && strings.Contains(errs.Error(), "in the wrong range"):
 			reported++
-		case errs != nil || total != whole || off >= ranges:
-			t.Fatalf("after a change of the key at offset %d, the parts have %d bytes, want %d; error %v", off, total, whole, errs)
+		case errs != nil || total != wantTotal || off >= ranges:
+			t.Fatalf("after a change of the key at offset %d, the parts have %d bytes, want %d; error %v", off, total, wantTotal, errs)
 		}
 		changeByte(t, mem, seg.file.Path, seg.Start+int64(off), func(b byte) byte { return b ^ 1 })
 	}

@@ -37,8 +37,8 @@ func TestPartHashes(t *testing.T) {
 	}
 }
 
-// TestScanHeavyHash reads keys with one hash that together exceed the limits for loading and for
-// references. They must be read one at a time, and streamed keys among them only once.
+// TestScanHeavyHash reads keys with the same hash whose data and references together exceed the
+// memory limits. They must be read one at a time, and streamed keys among them only once.
 func TestScanHeavyHash(t *testing.T) {
 	h := scanHooks(vfstest.NewMem())
 	h.readBytes, h.tableBytes = 8<<10, 256<<10
@@ -106,7 +106,6 @@ func TestScanHeavyHash(t *testing.T) {
 	check()
 }
 
-// TestSortByHash compares sortByHash with a stable sort.
 func TestSortByHash(t *testing.T) {
 	var counts [2][1 << maxDigit]uint32
 	rapid.Check(t, func(t *rapid.T) {

@@ -8,8 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestScanComparesLedgers checks that Scan, and ScanPart with one part, compare the data with the
-// ledger.
+// TestScanComparesLedgers checks that a Scan compares the data with the ledger (counts and sums of hashes).
 func TestScanComparesLedgers(t *testing.T) {
 	s, _ := rangesStore(t, scanHooks(vfstest.NewMem()))
 	defer s.Close()
@@ -28,7 +27,7 @@ func TestScanComparesLedgers(t *testing.T) {
 			}
 			var corrupt *partd.CorruptError
 			if _, err := collectParts(chunks); !errors.As(err, &corrupt) {
-				t.Errorf("%s, parts %d: error %v, want a CorruptError", name, parts, err)
+				t.Errorf("%s, scan of all keys in %d parts (0: not divided): error %v, want a CorruptError", name, parts, err)
 			}
 		}
 		s.segments.list[0].ledger = right

@@ -16,8 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// heapPeak returns the maximum growth of the heap while f runs. It makes the garbage collector run
-// often, because otherwise the amount of garbage would depend on the load of the machine.
+// heapPeak returns the maximum growth of the heap while f runs, with a more frequent garbage collector.
 func heapPeak(f func()) int64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	heap := func() int64 {
@@ -43,7 +42,6 @@ func heapPeak(f func()) int64 {
 	return peak - before
 }
 
-// readAll scans a store and checks the number of keys and bytes.
 func readAll(t *testing.T, s *Store, keys int, bytes int64) {
 	t.Helper()
 	var gotKeys int
@@ -62,8 +60,7 @@ func readAll(t *testing.T, s *Store, keys int, bytes int64) {
 	}
 }
 
-// TestScanMemoryOfLongKeys checks that a Scan's read-ahead also limits the memory for keys: 4,000 keys
-// of 50 KB have 200 MB.
+// TestScanMemoryOfLongKeys checks that a Scan's read-ahead also limits the memory for keys.
 func TestScanMemoryOfLongKeys(t *testing.T) {
 	ctx := t.Context()
 	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
@@ -134,9 +131,8 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	}
 }
 
-// TestScanMemoryOfShortEntries checks the memory of a Scan of very short entries, whose references
-// need more memory than the entries. It tests many keys and few keys, each together with large
-// values.
+// TestScanMemoryOfShortEntries checks the memory of a Scan of entries that are shorter than their references, with
+// many and with few keys.
 func TestScanMemoryOfShortEntries(t *testing.T) {
 	const segments, perSegment = 900, 1100
 	for keys, limit := range map[int]int64{segments * perSegment: 64 << 20, 1000: 24 << 20} {

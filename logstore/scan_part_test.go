@@ -153,7 +153,7 @@ func TestPartsEqualScan(t *testing.T) {
 
 // checkParts compares the parts with a complete scan. If there are many parts, it reads only the parts
 // that contain keys, and a few others.
-func checkParts(t *rapid.T, s *Store, whole scanned, parts int) {
+func checkParts(t *rapid.T, s *Store, fullScan scanned, parts int) {
 	t.Helper()
 	var chosen []int
 	if parts <= 7 {
@@ -162,7 +162,7 @@ func checkParts(t *rapid.T, s *Store, whole scanned, parts int) {
 		}
 	} else {
 		chosen = append(chosen, 0, parts/2, parts-1)
-		for _, k := range whole.keys {
+		for _, k := range fullScan.keys {
 			hash := s.format.Hash(k)
 			p := sort.Search(parts, func(p int) bool { return hash <= partHashes(p, parts).hi })
 			chosen = append(chosen, p)
@@ -179,8 +179,8 @@ func checkParts(t *rapid.T, s *Store, whole scanned, parts int) {
 		joined.keys = append(joined.keys, got.keys...)
 		maps.Copy(joined.values, got.values)
 	}
-	if !joined.equals(whole) {
-		t.Fatalf("%d parts have %d keys, want %d in the same order", parts, len(joined.keys), len(whole.keys))
+	if !joined.equals(fullScan) {
+		t.Fatalf("%d parts have %d keys, want %d in the same order", parts, len(joined.keys), len(fullScan.keys))
 	}
 }
 
@@ -244,11 +244,11 @@ func TestPartLedgers(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		var whole Ledger
+		var storeLedger Ledger
 		for _, seg := range s.segments.list {
-			whole.Add(seg.ledger)
+			storeLedger.Add(seg.ledger)
 		}
-		if err := whole.Diff(sum); err != nil || sum.Pieces == 0 {
+		if err := storeLedger.Diff(sum); err != nil || sum.Pieces == 0 {
 			t.Errorf("%d parts: their ledgers do not add up: %v", parts, err)
 		}
 	}

@@ -6,8 +6,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// TestScanBits checks that scanBits chooses ranges just wide enough that few bytes are read more than
-// once, as far as memory allows.
+// TestScanBits checks that scanBits chooses ranges just wide enough that few bytes are read more than once.
 func TestScanBits(t *testing.T) {
 	type source struct {
 		bits uint8

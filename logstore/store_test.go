@@ -120,7 +120,6 @@ func TestLockFileRemoved(t *testing.T) {
 	wantValue(t, s, "a", "1")
 }
 
-// TestForeignFiles checks that the store does not change foreign files.
 func TestForeignFiles(t *testing.T) {
 	dir := t.TempDir()
 	names := []string{"notes.txt", "seg-1", "seg-00000001.bak", "wal-3", "blob-x0000001", ".hidden", "MANIFEST.old"}
@@ -147,7 +146,6 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
-// TestOpenWithoutStore checks that Open rejects paths without a store, and paths that cannot be a store.
 func TestOpenWithoutStore(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(filepath.Join(dir, "none"), &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
@@ -175,7 +173,6 @@ func TestOpenWithoutStore(t *testing.T) {
 	}
 }
 
-// TestChangeOfDirectory checks that a change of the working directory does not affect an open store.
 func TestChangeOfDirectory(t *testing.T) {
 	t.Chdir(t.TempDir())
 	s := mustOpen(t, "a/b", nil)
@@ -190,7 +187,6 @@ func TestChangeOfDirectory(t *testing.T) {
 	}
 }
 
-// TestNewerFormat checks that Open rejects a file of a newer format, and advises to use a newer program.
 func TestNewerFormat(t *testing.T) {
 	for _, name := range []string{manifestName, "seg-00000001"} {
 		dir := t.TempDir()

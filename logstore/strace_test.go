@@ -26,8 +26,8 @@ func TestSystemCallFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		call, errno, says string
-		sync              bool
+		call, errno, message string
+		sync                 bool
 	}{
 		{"pwrite64", "ENOSPC", "no space left on device", false},
 		{"pwrite64", "EIO", "input/output error", false},
@@ -36,11 +36,11 @@ func TestSystemCallFaults(t *testing.T) {
 		{"renameat", "EROFS", "read-only file system", false},
 		{"ftruncate", "ENOSPC", "no space left on device", false},
 	} {
-		for _, label := range []string{"1+", "4+", "40+", "300+"} {
-			name := fmt.Sprintf("%s %s %s", c.call, c.errno, label)
+		for _, when := range []string{"1+", "4+", "40+", "300+"} {
+			name := fmt.Sprintf("%s %s %s", c.call, c.errno, when)
 			dir := t.TempDir()
 			cmd := exec.Command(strace, "-f", "-qq", "-o", os.DevNull, "-e", "trace="+c.call,
-				"-e", fmt.Sprintf("inject=%s:error=%s:when=%s", c.call, c.errno, label), exe)
+				"-e", fmt.Sprintf("inject=%s:error=%s:when=%s", c.call, c.errno, when), exe)
 			cmd.Env = append(os.Environ(), killEnv+"="+dir, killLimitEnv+"=500")
 			if c.sync {
 				cmd.Env = append(cmd.Env, killSyncEnv+"=1")
@@ -54,11 +54,11 @@ func TestSystemCallFaults(t *testing.T) {
 				}
 				t.Skipf("strace may not trace here: %s", stderr.String())
 			}
-			if err == nil && label != "1+" {
+			if err == nil && when != "1+" {
 				continue // the writer made fewer calls
 			}
-			if err == nil || !strings.Contains(stderr.String(), c.says) {
-				t.Fatalf("%s: the writer exited with %v and message %q, want %q", name, err, stderr.String(), c.says)
+			if err == nil || !strings.Contains(stderr.String(), c.message) {
+				t.Fatalf("%s: the writer exited with %v and message %q, want %q", name, err, stderr.String(), c.message)
 			}
 			acked := int64(-1)
 			lines := strings.Fields(out.String())

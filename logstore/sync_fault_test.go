@@ -99,7 +99,6 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 	}
 }
 
-// nextRecord returns the number of the next record.
 func (s *Store) nextRecord() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,9 +10,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestVerifyHotRuns checks that Verify compares a footer's information about a hot key with its run,
-// because Stat and Keys rely on it. Open must reject a footer that claims more bytes than its segment
-// has.
+// TestVerifyHotRuns checks that Verify compares a footer's information about hot keys, on which Stat and Keys rely,
+// with the data. Open must reject a footer that claims more bytes than its segment has.
 func TestVerifyHotRuns(t *testing.T) {
 	const pieces, pieceLen = 200, 1000
 	for name, test := range map[string]struct {
@@ -29,19 +28,19 @@ func TestVerifyHotRuns(t *testing.T) {
 			change: func(seg *storedSegment) { seg.Hot[0].Bytes-- },
 			verify: "199999 bytes, resets false, deleted false; but it has 200000 bytes",
 		},
-		"reset": {
+		"wrong reset flag": {
 			change: func(seg *storedSegment) { seg.Hot[0].Resets = true },
 			verify: "200000 bytes, resets true, deleted false; but it has 200000 bytes, resets false",
 		},
-		"deleted": {
+		"wrong deleted flag": {
 			change: func(seg *storedSegment) { seg.Hot[0].Deleted = true },
 			verify: "resets false, deleted true; but it has 200000 bytes, resets false, deleted false",
 		},
-		"hash": {
+		"wrong hash": {
 			change: func(seg *storedSegment) { seg.Hot[0].Hash++ },
 			verify: "the footer has the wrong hash for key ",
 		},
-		"order": {
+		"wrong order": {
 			change: func(seg *storedSegment) { slices.Reverse(seg.Hot) },
 			verify: " is out of order",
 		},
@@ -73,8 +72,7 @@ func TestVerifyHotRuns(t *testing.T) {
 	}
 }
 
-// rewriteFooter creates a store whose only segment has two hot keys. Then it changes the
-// segment's footer, with a correct checksum.
+// rewriteFooter creates a segment with two hot keys, and changes its footer, with a correct checksum.
 func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(seg *storedSegment)) {
 	t.Helper()
 	s, err := Open(dir, &Options{Memory: MinMemory})

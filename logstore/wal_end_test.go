@@ -8,8 +8,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestRemovedFileIsDetected checks that Open rejects a store if any file is missing, and names the
-// file.
+// TestRemovedFileIsDetected checks that Open rejects a store without one of its files, and names the file.
 func TestRemovedFileIsDetected(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		start, want := killedStore(t, frozen)
@@ -49,7 +48,7 @@ func TestRemovedFileIsDetected(t *testing.T) {
 			removed++
 		}
 		if removed < 2 || frozen && removed < 3 {
-			t.Errorf("frozen %t: the store has only %d files to remove", frozen, removed)
+			t.Errorf("frozen %t: the store has only %d files to remove, want at least 2, or 3 if frozen", frozen, removed)
 		}
 		wantContent(t, start, want)
 	}

@@ -7,7 +7,6 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// TestZeroValues checks that methods of zero values return errors and do not panic.
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{"Store": new(logstore.Store)}, "Close")
 	zerovalues.Check(t, map[string]any{"Ledger": logstore.Ledger{}, "Compression": logstore.Compression(200)}, "*")

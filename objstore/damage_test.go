@@ -116,8 +116,8 @@ func TestBrokenConnections(t *testing.T) {
 	}
 }
 
-// TestLedgerDetectsMissingData checks that the ledgers detect a skipped segment, which no checksum
-// can detect.
+// TestLedgerDetectsMissingData checks that ledgers (checksums of all records together) detect a skipped
+// segment. Checksums of blocks cannot.
 func TestLedgerDetectsMissingData(t *testing.T) {
 	for _, noLedger := range []bool{false, true} {
 		remaining := false

@@ -213,7 +213,7 @@ func TestConflictIsNotExists(t *testing.T) {
 	}
 	err := run(hooks{noReadBack: true, isConflict: func(err error) bool { return errors.Is(err, errConflict) }})
 	if !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("without the protection: %v", err)
+		t.Errorf("without the protection, the error is %v, want a CorruptError", err)
 	}
 }
 

@@ -48,7 +48,7 @@ func TestPlanMatchesRequests(t *testing.T) {
 		counter := NewCounter(new(Memory))
 		keys := runJob(t, j, func() partd.Partd { return open(t, counter, o) })
 		if want := int(j.Bytes / c.entry / int64(c.writers)); keys != want {
-			t.Errorf("%d keys, want %d", keys, want)
+			t.Errorf("the readers saw %d keys, want %d", keys, want)
 		}
 		got := counter.Requests()
 		slack := int64(2)

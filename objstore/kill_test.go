@@ -37,7 +37,7 @@ func writeUntilKilled(dir, writer string) error {
 	if err != nil {
 		return err
 	}
-	killAt, _ := strconv.Atoi(os.Getenv("PARTD_KILL_AT")) // the waiting record after whose creation the process kills itself
+	killAt, _ := strconv.Atoi(os.Getenv("PARTD_KILL_AT")) // the number of waiting records that this process creates before it kills itself
 	s.bucket = &faultyBucket{Bucket: b, create: func(ctx context.Context, name string, data []byte) error {
 		time.Sleep(rand.N(4 * time.Millisecond)) // lets other writers win
 		err := b.Create(ctx, name, data)
@@ -61,27 +61,27 @@ func writeUntilKilled(dir, writer string) error {
 	}
 }
 
-// TestKilledWriters kills writer processes, half of them right after their record began to wait. All
-// pieces that they reported as acknowledged must exist once, and in order.
+// TestKilledWriters kills writer processes, half of them right after they created a waiting record, which
+// other writers may commit. All pieces that they reported as acknowledged must exist once, and in order.
 func TestKilledWriters(t *testing.T) {
 	dir := t.TempDir()
 	b, err := OpenDirectory(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const lanes, lives = 5, 4
+	const workers, processes = 5, 4
 	var mu sync.Mutex
 	acknowledged := map[string]int{} // number of pieces by writer
 	killedWhileWaiting := 0
 	var wg sync.WaitGroup
-	for lane := range lanes {
+	for worker := range workers {
 		wg.Go(func() {
-			for life := range lives {
-				writer := fmt.Sprintf("%d-%d", lane, life)
+			for process := range processes {
+				writer := fmt.Sprintf("%d-%d", worker, process)
 				cmd := exec.Command(os.Args[0])
 				cmd.Env = append(os.Environ(), "PARTD_KILL_DIR="+dir, "PARTD_KILL_WRITER="+writer)
-				if life%2 == 0 {
-					cmd.Env = append(cmd.Env, fmt.Sprint("PARTD_KILL_AT=", 1+lane))
+				if process%2 == 0 {
+					cmd.Env = append(cmd.Env, fmt.Sprint("PARTD_KILL_AT=", 1+worker))
 				}
 				cmd.Stderr = t.Output()
 				out, err := cmd.StdoutPipe()
@@ -97,7 +97,7 @@ func TestKilledWriters(t *testing.T) {
 					if lines.Text() != fmt.Sprint(pieces) {
 						t.Errorf("the writer printed %q, want %d", lines.Text(), pieces)
 					}
-					if pieces++; pieces == limit && life%2 == 1 || pieces == 500 { // after 500 pieces, no other writer competes
+					if pieces++; pieces == limit && process%2 == 1 || pieces == 500 { // after 500 pieces, no other writer competes
 						if err := cmd.Process.Kill(); err != nil {
 							t.Error(err)
 						}
@@ -109,7 +109,7 @@ func TestKilledWriters(t *testing.T) {
 				if killed := err != nil && err.Error() == "signal: killed"; !killed {
 					t.Error(err)
 				}
-				if life%2 == 0 && pieces < 500 {
+				if process%2 == 0 && pieces < 500 {
 					killedWhileWaiting++
 				}
 				mu.Unlock()

@@ -29,7 +29,7 @@ func TestPeakMemory(t *testing.T) {
 			cmd.Env = append(os.Environ(), "PARTD_PEAK_DIR="+t.TempDir(), "PARTD_PEAK_DISK="+disk)
 			out, err := cmd.CombinedOutput()
 			if err != nil || !strings.Contains(string(out), "peak") {
-				t.Errorf("%v\n%s", err, out)
+				t.Errorf("the child process: %v\n%s", err, out)
 			}
 			t.Logf("%s", out)
 		}

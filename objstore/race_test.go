@@ -15,10 +15,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// racingBucket returns a bucket that first checks whether an object exists and then creates it. So
-// several concurrent creators may succeed, and the last one overwrites the other objects. All creators
-// get their answers after the last one is done. For names without the prefix, the bucket works
-// correctly.
+// racingBucket returns a bucket that first checks whether an object exists and then creates it. So several
+// concurrent creators may succeed, and the last one overwrites the other objects. All creators get their
+// answers after the last one is done. For names without the prefix, the bucket works correctly.
 func racingBucket(b Bucket, prefix string, chance float64) *faultyBucket {
 	type group struct {
 		running int
@@ -79,10 +78,9 @@ func TestTwoCreatorsWin(t *testing.T) {
 	}
 }
 
-// runRace lets many writers append to a bucket in a synctest bubble. The bucket lets two
-// creators win, but only after the stores were opened. runRace returns the number of
-// acknowledged appends that are lost, of refused stores, and of other writers' records
-// that waited.
+// runRace lets many writers append to a bucket in a synctest bubble. The bucket lets two creators win, but
+// only after the stores were opened. runRace returns the number of acknowledged appends that are lost, of
+// refused stores, and of other writers' records that waited.
 func runRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited int) {
 	synctest.Test(t, func(t *testing.T) {
 		b := racingBucket(new(Memory), "log/", 0.5)
@@ -141,13 +139,13 @@ func runRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited int
 // neither the writer that created it, nor a writer whose waiting record it names.
 func TestRecordsAreReadBack(t *testing.T) {
 	if lost, refusedCount, _ := runRace(t, 4, hooks{}); lost > 0 || refusedCount == 0 {
-		t.Errorf("%d acknowledged appends are lost, %d stores were refused", lost, refusedCount)
+		t.Errorf("%d acknowledged appends are lost, want 0; %d stores were refused, want at least 1", lost, refusedCount)
 	}
 	if lost, _, _ := runRace(t, 4, hooks{noReadBack: true}); lost == 0 {
 		t.Error("the missing protection was not detected")
 	}
 	if lost, refusedCount, waited := runRace(t, 30, hooks{}); lost > 0 || refusedCount == 0 || waited < 100 {
-		t.Errorf("%d acknowledged appends are lost, %d stores were refused, %d records waited", lost, refusedCount, waited)
+		t.Errorf("%d acknowledged appends are lost, want 0; %d stores were refused, want at least 1; %d records waited, want at least 100", lost, refusedCount, waited)
 	}
 }
 

@@ -118,10 +118,10 @@ func TestRegroupOnBadDisks(t *testing.T) {
 		fs  vfs.FS
 		err error
 	}{
-		"full":  {nil, syscall.ENOSPC},
-		"lost":  {truncatingFS{}, io.EOF},
-		"flips": {&vfstest.Flip{Target: 3}, spill.ErrDamaged},
-		"gone":  {vfs.OS{}, fs.ErrNotExist},
+		"full disk":         {nil, syscall.ENOSPC},
+		"lost data":         {truncatingFS{}, io.EOF},
+		"flipped bit":       {&vfstest.Flip{Target: 3}, spill.ErrDamaged},
+		"missing directory": {vfs.OS{}, fs.ErrNotExist},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -137,7 +137,7 @@ func TestRegroupOnBadDisks(t *testing.T) {
 				})
 			}
 			s := open(t, b, Options{Disk: 1 << 30, DiskDir: dir, hooks: hooks{fs: c.fs}})
-			if name == "gone" {
+			if name == "missing directory" {
 				if err := os.Remove(dir); err != nil {
 					t.Fatal(err)
 				}
@@ -157,7 +157,7 @@ func TestRegroupOnBadDisks(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
-			if remaining, err := os.ReadDir(dir); len(remaining) > 0 || err != nil && name != "gone" {
+			if remaining, err := os.ReadDir(dir); len(remaining) > 0 || err != nil && name != "missing directory" {
 				t.Errorf("files remain in the disk directory: %v (error %v)", remaining, err)
 			}
 		})
@@ -186,7 +186,7 @@ func TestRegroupStops(t *testing.T) {
 		}
 		cancel(nil)
 		if s.disk.Load() != 0 || s.scans.used.Load() != 0 || n > 100 {
-			t.Errorf("%d bytes of disk and %d of memory were not freed, %d chunks", s.disk.Load(), s.scans.used.Load(), n)
+			t.Errorf("%d bytes of disk and %d of memory were not freed; Scan() yielded %d chunks, want at most 100", s.disk.Load(), s.scans.used.Load(), n)
 		}
 	}
 	if err := s.Close(); err != nil {

@@ -40,8 +40,8 @@ func readPart(ctx context.Context, s *Store, part, parts int) (content []string,
 	return content, nil
 }
 
-// TestRegroupEqualsPasses checks that both ways of reading yield the content of a Dict, from any store:
-// with Sets and Deletes, keys larger than memory, segments of any size, and any hash.
+// TestRegroupEqualsPasses checks that reading in passes and regrouping on disk yield the content of a Dict,
+// from any store: with Sets and Deletes, keys larger than memory, segments of any size, and any hash.
 func TestRegroupEqualsPasses(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestRegroupEqualsPasses(t *testing.T) {
 						t.Errorf("%d parts: the two ways of reading yield different content: %d and %d keys", parts, len(read[0])/2, len(read[1])/2)
 					}
 					if len(read[1]) != 2*len(want) {
-						t.Errorf("%d parts: %d keys, want %d", parts, len(read[1])/2, len(want))
+						t.Errorf("%d parts: read %d keys, want %d", parts, len(read[1])/2, len(want))
 					}
 					for i := 0; i < len(read[1]); i += 2 {
 						if v, exists := want[read[1][i]]; !exists || v != read[1][i+1] {
@@ -208,9 +208,8 @@ func TestRegroupRequestsOnce(t *testing.T) {
 	}
 }
 
-// TestRegroupFromFaultyBuckets checks that responses that are always truncated or changed cause an
-// error. After a temporary failure, the reader must request the data again, but not write data to
-// disk twice.
+// TestRegroupFromFaultyBuckets checks that responses that are always truncated or changed cause an error.
+// After a temporary failure, the reader must request the data again, but not write data to disk twice.
 func TestRegroupFromFaultyBuckets(t *testing.T) {
 	mem := filledBucket(t)
 	for name, c := range map[string]struct {
@@ -259,7 +258,7 @@ func TestRegroupFromFaultyBuckets(t *testing.T) {
 	}
 }
 
-// TestPileLayoutFitsBudget checks that the memory for writing piles fits in a budget.
+// TestPileLayoutFitsBudget checks that the buffers of all piles (intervals of hashes) fit in a budget.
 func TestPileLayoutFitsBudget(t *testing.T) {
 	for _, budget := range []int64{minScanMemory / 2, 2 << 20, 160 << 20, 2 << 30} {
 		for size := int64(1 << 10); size < 1000*budget; size *= 8 {

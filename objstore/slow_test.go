@@ -87,8 +87,7 @@ func TestSlowReaders(t *testing.T) {
 	})
 }
 
-// TestCanceledReaders checks that a reader whose context ends does not wait for another reader of the
-// log.
+// TestCanceledReaders checks that a reader whose context ends does not wait for another reader of the log.
 func TestCanceledReaders(t *testing.T) {
 	b := &slowBucket{Bucket: new(Memory)}
 	if err := open(t, b, Options{}).Close(); err != nil {

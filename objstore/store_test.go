@@ -18,7 +18,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// requireEqual compares the content of two stores.
 func requireEqual(t *testing.T, want partd.Partd, got *Store) {
 	t.Helper()
 	read := func(s partd.Partd) map[string]string {
@@ -53,7 +52,7 @@ func requireEqual(t *testing.T, want partd.Partd, got *Store) {
 // distributions of hashes, for which readers use different methods.
 func TestDataLargerThanMemory(t *testing.T) {
 	for name, hash := range map[string]func(string) uint64{
-		"spread": nil, "one hash": func(string) uint64 { return 1 << 60 }, "8 bits": byteHash,
+		"spread hashes": nil, "one hash": func(string) uint64 { return 1 << 60 }, "8-bit hashes": byteHash,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, new(Memory), Options{SegmentSize: 1 << 20, hooks: hooks{keyHash: hash, rangeBytes: 1 << 30}})
@@ -89,9 +88,9 @@ func TestDataLargerThanMemory(t *testing.T) {
 // of several concurrent SetOnce calls wins.
 func TestTwoInstances(t *testing.T) {
 	b := new(Memory)
-	one, two := open(t, b, Options{}), open(t, b, Options{})
+	first, second := open(t, b, Options{}), open(t, b, Options{})
 	for i := range 5 {
-		for _, s := range []*Store{one, two} {
+		for _, s := range []*Store{first, second} {
 			if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Append(nil, i)}); err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +99,7 @@ func TestTwoInstances(t *testing.T) {
 			}
 		}
 	}
-	if v, err := two.Get(t.Context(), "k"); err != nil || string(v[0]) != "0011223344" {
+	if v, err := second.Get(t.Context(), "k"); err != nil || string(v[0]) != "0011223344" {
 		t.Errorf("the value is %q (error %v), want %q", v, err, "0011223344")
 	}
 	var wg sync.WaitGroup
@@ -113,15 +112,15 @@ func TestTwoInstances(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	v, err := one.Get(t.Context(), "once")
-	w, err2 := two.Get(t.Context(), "once")
+	v, err := first.Get(t.Context(), "once")
+	w, err2 := second.Get(t.Context(), "once")
 	if err != nil || err2 != nil || len(v[0]) != 1 || string(v[0]) != string(w[0]) {
 		t.Errorf("the two stores return %q (error %v) and %q (error %v), want one and the same byte", v, err, w, err2)
 	}
-	if err := one.Drop(t.Context()); err != nil {
+	if err := first.Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := mustCountKeys(t, two); n != 0 {
+	if n := mustCountKeys(t, second); n != 0 {
 		t.Errorf("the other store has %d keys after Drop, want 0", n)
 	}
 }
@@ -130,7 +129,7 @@ func TestTwoInstances(t *testing.T) {
 func TestRequestCounts(t *testing.T) {
 	c := NewCounter(new(Memory))
 	s := open(t, c, Options{SegmentSize: 1 << 20, hooks: hooks{maxInline: -1}})
-	if got := c.Requests(); got != (Requests{Put: 2 + 12, Get: 2, List: 2, Delete: 3}) { // STORE, another store's leftovers, and three races of four
+	if got := c.Requests(); got != (Requests{Put: 2 + 12, Get: 2, List: 2, Delete: 3}) { // for STORE, another store's leftovers, and three races of four creators
 		t.Errorf("Open() made the requests %v", got)
 	}
 	value := make([]byte, 100)
@@ -142,20 +141,20 @@ func TestRequestCounts(t *testing.T) {
 	if err := s.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	requestsWritten := c.Requests()
-	if requestsWritten != (Requests{Put: 2 + 12 + 6 + 1, Get: 2 + 1, List: 2 + 1, Delete: 3}) {
-		t.Errorf("after the flush, the total requests are %v", requestsWritten)
+	afterFlush := c.Requests()
+	if afterFlush != (Requests{Put: 2 + 12 + 6 + 1, Get: 2 + 1, List: 2 + 1, Delete: 3}) {
+		t.Errorf("after the flush, the total requests are %v", afterFlush)
 	}
 	if n := mustCountKeys(t, s); n != 50_000 {
 		t.Errorf("the store has %d keys, want 50000", n)
 	}
-	requestsRead := c.Requests()
+	afterRead := c.Requests()
 	// The log needs a listing, a record and the end. Then each pass reads each segment.
-	gets := requestsRead.Get - requestsWritten.Get - 2
-	if requestsRead.List-requestsWritten.List != 1 || requestsRead.Put != requestsWritten.Put || gets%6 != 0 || gets == 0 || gets > 6*16 {
-		t.Errorf("after reading, the total requests are %v", requestsRead)
+	gets := afterRead.Get - afterFlush.Get - 2
+	if afterRead.List-afterFlush.List != 1 || afterRead.Put != afterFlush.Put || gets%6 != 0 || gets == 0 || gets > 6*16 {
+		t.Errorf("after reading, the total requests are %v", afterRead)
 	}
-	t.Logf("50,000 appends written and read: %v", requestsRead)
+	t.Logf("50,000 appends written and read: %v", afterRead)
 }
 
 // TestSweep checks that Sweep deletes old leftovers of dead writers and drops, and nothing else.
@@ -169,10 +168,10 @@ func TestSweep(t *testing.T) {
 		}
 		return n
 	}
-	small := hooks{maxInline: -1}
-	s := open(t, b, Options{hooks: small})
+	noInline := hooks{maxInline: -1}
+	s := open(t, b, Options{hooks: noInline})
 	fill(t, s, 10)
-	dead := open(t, b, Options{SegmentSize: 144 << 10, hooks: small})
+	dead := open(t, b, Options{SegmentSize: 144 << 10, hooks: noInline})
 	for range 4 { // segments that are never committed
 		if err := dead.Append(t.Context(), partd.Entry{Key: "dead", Value: make([]byte, 100<<10)}); err != nil {
 			t.Fatal(err)

@@ -50,8 +50,7 @@ func TestBucketOutage(t *testing.T) {
 	}
 }
 
-// TestUnknownOutcomes checks that the next operation completes a flush with unknown outcome, exactly
-// once.
+// TestUnknownOutcomes checks that the next operation completes a flush with unknown outcome, exactly once.
 func TestUnknownOutcomes(t *testing.T) {
 	b := &faultyBucket{Bucket: new(Memory)}
 	for _, created := range []bool{false, true} {
@@ -91,15 +90,15 @@ func TestRefusedButCreated(t *testing.T) {
 			b := new(Memory)
 			s := contendedStore(t, b, Options{}, nil)
 			l := s.bucket.(*faultyBucket)
-			create, lied := l.create, 0
+			create, falseRefusals := l.create, 0
 			if prefix == "log/" {
 				create = b.Create
 			}
 			l.create = func(ctx context.Context, name string, data []byte) error {
-				if !strings.HasPrefix(name, prefix) || lied > 0 {
+				if !strings.HasPrefix(name, prefix) || falseRefusals > 0 {
 					return create(ctx, name, data)
 				}
-				lied++
+				falseRefusals++
 				if created {
 					if err := create(ctx, name, data); err != nil {
 						t.Error(err)
@@ -114,8 +113,8 @@ func TestRefusedButCreated(t *testing.T) {
 				t.Errorf("%s, created %v: Flush() error = %v", prefix, created, err)
 			}
 			appendAndFlush(t, s, "k", "2;")
-			if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;2;" || lied != 1 {
-				t.Errorf("%s, created %v: the value is %q (error %v), want %q; refused %d requests, want 1", prefix, created, v, err, "1;2;", lied)
+			if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;2;" || falseRefusals != 1 {
+				t.Errorf("%s, created %v: the value is %q (error %v), want %q; refused %d requests, want 1", prefix, created, v, err, "1;2;", falseRefusals)
 			}
 		}
 	}

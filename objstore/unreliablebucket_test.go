@@ -132,7 +132,7 @@ func (b *unreliableBucket) List(ctx context.Context, prefix, after string) iter.
 // appendedPiece is a piece that one append added to a key.
 type appendedPiece struct {
 	writer               string
-	flushStart, flushEnd time.Time // of the flush; ended is zero if it was not acknowledged
+	flushStart, flushEnd time.Time // flushEnd is zero if the flush was not acknowledged
 }
 
 // history records the appends of writers, to check what readers see.

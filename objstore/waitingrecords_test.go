@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// contendedStore opens a store whose records wait: another writer always wins the number that
-// a separate record tries. before is called before each attempt with a group.
+// contendedStore opens a store that always loses the race for a log number to another writer, so its records
+// wait for a group (a commit of several records). before, if not nil, is called before each attempt at a group.
 func contendedStore(t *testing.T, b Bucket, o Options, before func()) *Store {
 	rival := open(t, b, Options{})
 	s := open(t, b, o)
@@ -32,7 +32,6 @@ func contendedStore(t *testing.T, b Bucket, o Options, before func()) *Store {
 	return s
 }
 
-// appendAndFlush appends to a key and flushes.
 func appendAndFlush(t testing.TB, s *Store, key, value string) {
 	t.Helper()
 	err := s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)})
@@ -52,8 +51,8 @@ func readValue(t testing.TB, b Bucket, key string, h hooks) (string, error) {
 	return string(v[0]), nil
 }
 
-// abandonedStore returns a store that died when its record was waiting, before it tried a
-// number with a group.
+// abandonedStore returns a store that died after it created a waiting record, before its first attempt at a
+// group.
 func abandonedStore(t *testing.T, b Bucket, o Options, key, value string) *Store {
 	ctx, die := context.WithCancel(t.Context())
 	s := contendedStore(t, b, o, nil)
@@ -115,7 +114,7 @@ func TestDeathWhileWaiting(t *testing.T) {
 		b := new(Memory)
 		var dead *Store
 		attempts := 0
-		other := contendedStore(t, b, Options{}, func() {
+		survivor := contendedStore(t, b, Options{}, func() {
 			if attempts++; attempts == 1 && c.foundByOther { // another writer wins the number
 				dead = abandonedStore(t, b, Options{}, "k", "1;")
 			}
@@ -129,7 +128,7 @@ func TestDeathWhileWaiting(t *testing.T) {
 		if c.writerReturns && !c.foundByOther {
 			appendAndFlush(t, dead, "k", "2;")
 		}
-		appendAndFlush(t, other, "k", "4;")
+		appendAndFlush(t, survivor, "k", "4;")
 		if c.writerReturns && c.foundByOther {
 			appendAndFlush(t, dead, "k", "2;")
 		}
@@ -142,9 +141,9 @@ func TestDeathWhileWaiting(t *testing.T) {
 	}
 }
 
-// meetGroup makes a record wait at the same time as another writer's record. The other
-// writer's group names it before it tries a number, and then meetGroup calls wrap with its
-// bucket. It returns the store and the error of its flush.
+// meetGroup lets the records of two stores wait at the same time. The second store commits both in its group.
+// Then meetGroup calls wrap with the bucket of the first store, whose own group comes too late. It returns the
+// first store and the error of its flush.
 func meetGroup(t *testing.T, b Bucket, h hooks, wrap func(l *faultyBucket)) (first *Store, err error) {
 	waits, proceed, done := make(chan bool), make(chan bool), make(chan error)
 	var once sync.Once
@@ -244,8 +243,7 @@ func agedBucket(b Bucket, age time.Duration, isAged func(name string) bool) *fau
 	}}
 }
 
-// TestOldWaitingRecords checks that writers do not commit a waiting record whose segments Sweep may
-// delete.
+// TestOldWaitingRecords checks that writers do not commit a waiting record whose segments Sweep may delete.
 func TestOldWaitingRecords(t *testing.T) {
 	run := func(h hooks) error {
 		mem := new(Memory)
@@ -273,7 +271,7 @@ func TestOldWaitingRecords(t *testing.T) {
 		t.Error(err)
 	}
 	if err := run(hooks{groupOldRecords: true}); !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("without the protection: %v", err)
+		t.Errorf("without the protection, the error is %v, want a CorruptError", err)
 	}
 }
 

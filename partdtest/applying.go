@@ -45,7 +45,8 @@ func (e *env) expectApply(tag partd.Tag, op partd.Operation, want bool) {
 	}
 }
 
-// expectRejected sends an operation that must be rejected.
+// expectRejected sends an operation that must be rejected with an error that wraps cause, or with
+// any error if cause is nil.
 func (e *env) expectRejected(tag partd.Tag, op partd.Operation, cause error) {
 	e.Helper()
 	applied, err := partd.Apply(e.ctx, e.store, tag, op)

@@ -29,8 +29,8 @@ type appender struct {
 	e      *env
 	writer int
 	counts [sharedKeyCount]int // pieces appended, by key
-	clock  *atomic.Int64
-	spans  map[keyedPiece]span
+	clock  *atomic.Int64       // counts the begins and ends of all appends
+	spans  map[keyedPiece]span // when each piece was appended
 }
 
 type keyedPiece struct {

@@ -19,7 +19,7 @@ type env struct {
 	suite  *suite
 	ctx    context.Context
 	store  partd.Partd
-	closed bool
+	closed bool // close must not close the store
 }
 
 // close closes the check's store, unless the check has closed it.

@@ -32,10 +32,10 @@ func openFaulty(fault string) func(t *testing.T) partd.Partd {
 
 func reopen(_ *testing.T, store partd.Partd) partd.Partd { return reopened(store) }
 
-var everything = []Ability{CanSet, CanDelete, CanPop, CanList, CanOpen, CanScan, CanFlush, CanSync, CanStat, CanApply, CanClose}
+var allAbilities = []Ability{CanSet, CanDelete, CanPop, CanList, CanOpen, CanScan, CanFlush, CanSync, CanStat, CanApply, CanClose}
 
 func TestReferencePasses(t *testing.T) {
-	Run(t, openFaulty(""), &Options{Reopen: reopen, Require: everything})
+	Run(t, openFaulty(""), &Options{Reopen: reopen, Require: allAbilities})
 }
 
 // bare hides every ability of a store.
@@ -70,7 +70,7 @@ func TestCheckRunsAlone(t *testing.T) {
 func TestFaultsAreCaught(t *testing.T) {
 	for _, c := range []struct{ fault, checks, words string }{
 		{"drops an append", "append-order concurrent-append state-machine", "want"},
-		{"drops the second of a key in a batch", "key-twice-in-a-batch", "in the batch's order"},
+		{"drops a key's second entry in a batch", "key-twice-in-a-batch", "in the batch's order"},
 		{"repeats an append", "append-order concurrent-append state-machine", "want"},
 		{"prepends", "append-order key-twice-in-a-batch value-of-many-pieces concurrent-append state-machine", "appends in order"},
 		{"keeps the caller's key", "slice-changed-after-append", "reused the memory of a key"},
@@ -166,7 +166,7 @@ func TestFaultsAreCaught(t *testing.T) {
 
 // TestReferenceHasNoFailures checks that no check fails without a fault, and that all checks run.
 func TestReferenceHasNoFailures(t *testing.T) {
-	failed := failuresOf(t, withShortWaits(newSuite(openFaulty(""), &Options{Reopen: reopen, Require: everything})))
+	failed := failuresOf(t, withShortWaits(newSuite(openFaulty(""), &Options{Reopen: reopen, Require: allAbilities})))
 	if len(failed.messages) != 0 {
 		t.Fatalf("checks of a correct store failed: %q", failed.messages)
 	}
@@ -200,7 +200,7 @@ func TestMissingAbilities(t *testing.T) {
 	open = func(*testing.T) partd.Partd { return unsupportedSetter{bare{newReference("")}} }
 	failed = failuresOf(t, withShortWaits(newSuite(open, nil)), "abilities")
 	if m := failed.messages["abilities"]; !strings.Contains(m, "has an effect") {
-		t.Errorf("with an unsupported Set that has an effect, the failure is %q", m)
+		t.Errorf("with an unsupported Set that has an effect, the failure is %q, want one that mentions the effect", m)
 	}
 }
 
@@ -233,8 +233,8 @@ func (d *inDir) Append(ctx context.Context, entries ...partd.Entry) error {
 
 func TestDirOption(t *testing.T) {
 	for _, c := range []struct {
-		inside             bool
-		check, other, word string
+		inside                    bool
+		check, passingCheck, word string
 	}{
 		{true, "internal-names", "path-traversal", "secret.own"},
 		{false, "path-traversal", "internal-names", "outside"},
@@ -243,12 +243,12 @@ func TestDirOption(t *testing.T) {
 			return &inDir{bare{newReference("")}, filepath.Join(mkdir(t, "parent"), "store"), c.inside}
 		}
 		dir := func(store partd.Partd) string { return store.(*inDir).dir }
-		failed := failuresOf(t, withShortWaits(newSuite(open, &Options{Dir: dir, InternalNames: []string{"secret"}})), "abilities", c.check, c.other)
+		failed := failuresOf(t, withShortWaits(newSuite(open, &Options{Dir: dir, InternalNames: []string{"secret"}})), "abilities", c.check, c.passingCheck)
 		if m := failed.messages[c.check]; !strings.Contains(m, c.word) {
 			t.Errorf("the failure of %s is %q, want one with %q", c.check, m, c.word)
 		}
-		if m := failed.messages[c.other]; m != "" {
-			t.Errorf("%s failed with %q", c.other, m)
+		if m := failed.messages[c.passingCheck]; m != "" {
+			t.Errorf("%s failed with %q", c.passingCheck, m)
 		}
 	}
 }

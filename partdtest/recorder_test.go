@@ -45,12 +45,12 @@ type failures struct {
 func failuresOf(t *testing.T, s *suite, only ...string) *failures {
 	recorded := &failures{messages: map[string]string{}, ran: map[string]bool{}, only: only}
 	r := &recorder{t: t, failures: recorded}
-	r.runHere(s.run)
+	r.runInGoroutine(s.run)
 	return recorded
 }
 
-// runHere runs f with r in a new goroutine, because FailNow ends the goroutine.
-func (r *recorder) runHere(f func(t tester)) {
+// runInGoroutine runs f with r in a new goroutine, because FailNow ends the goroutine.
+func (r *recorder) runInGoroutine(f func(t tester)) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -67,7 +67,7 @@ func (r *recorder) Run(name string, f func(t tester)) bool {
 	r.failures.mu.Lock()
 	r.failures.ran[sub.name] = true
 	r.failures.mu.Unlock()
-	sub.runHere(f)
+	sub.runInGoroutine(f)
 	if sub.Failed() {
 		r.Fail()
 	}
@@ -121,7 +121,6 @@ func (r *recorder) Skipf(string, ...any)              { runtime.Goexit() }
 func (r *recorder) SkipNow()                          { runtime.Goexit() }
 func (r *recorder) testingT() *testing.T              { return r.t }
 
-// withShortWaits shortens a suite's waits and inputs.
 func withShortWaits(s *suite) *suite {
 	s.hangTimeout = 2 * time.Second
 	s.opts.Pieces = 50

@@ -107,7 +107,6 @@ func (r *reference) apply(ctx context.Context, op partd.Operation) error {
 	return fmt.Errorf("unknown change %d", op.Change)
 }
 
-// reopened returns the sessions as they are after reopening.
 func (s sessions) reopened(fault string) sessions {
 	switch fault {
 	case "forgets sessions on reopen":

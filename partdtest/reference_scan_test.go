@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// pause lets other goroutines run.
 func pause() { time.Sleep(50 * time.Microsecond) }
 
 // Scan yields chunks of 4 KiB in a buffer that it reuses.

@@ -112,7 +112,7 @@ func (r *reference) Append(ctx context.Context, entries ...partd.Entry) error {
 		key := r.name(e.Key)
 		switch {
 		case r.fault == "drops an append" && r.disk.opCount%19 == 0,
-			r.fault == "drops the second of a key in a batch" && i > 0 && entries[i-1].Key == e.Key:
+			r.fault == "drops a key's second entry in a batch" && i > 0 && entries[i-1].Key == e.Key:
 			continue
 		case r.fault == "repeats an append" && r.disk.opCount%19 == 0:
 			r.disk.values[key] = append(r.disk.values[key], e.Value...)
@@ -256,7 +256,6 @@ func (r *reference) Close() error {
 	return nil
 }
 
-// snapshot returns a copy of everything.
 func (r *reference) snapshot(ctx context.Context) (map[string][]byte, error) {
 	if err := r.begin(ctx); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 """Builds Go programs for a wheel. The build hooks of ./python and ./python/tables use it.
 
-GOARCH selects another processor; cgo programs then need CC and CXX, its compilers. packaging/wheels sets them.
+GOARCH selects another processor. cgo programs then need that processor's compilers in CC and CXX. packaging/wheels
+sets these variables.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from packaging.tags import platform_tags
 os.environ.pop("PIP_BUILD_TRACKER", None)
 
 # Rarely used packages, compiled without inlining, which makes partd-tables a twelfth smaller. Packages that read, write
-# or send rows are not listed; compute only casts rows that a put sends in another type.
+# or send rows are not listed, except arrow/compute, which is needed only if a put sends rows in another type.
 _RARELY_USED = ("crypto/x509", "database/sql", "encoding/xml", "html/template", "net/http", "text/template",
            "github.com/andybalholm/brotli", "github.com/antlr4-go", "github.com/apache/iceberg-go", "github.com/geoarrow", "github.com/goccy",
            "github.com/go-partd/partd/tables/internal/cli", "github.com/jackc",

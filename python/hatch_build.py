@@ -18,7 +18,7 @@ PROGRAMS = ("./cmd/partd", "./cmd/partd-server")
 
 class GoPrograms(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        bundled = Path(self.root, "go")  # in an sdist
+        bundled = Path(self.root, "go")  # exists only in an sdist
         source = bundled if bundled.is_dir() else Path(self.root).parent
         if self.target_name == "sdist":
             build_data["force_include"].update(sources(source))
@@ -27,7 +27,7 @@ class GoPrograms(BuildHookInterface):  # type: ignore[type-arg]
             gobuild.build("partd-go", out, *PROGRAMS, cwd=source, cgo=False)
             build_data["force_include"].update({str(path): f"partd_go/_bin/{path.name}" for path in out.iterdir()})
             build_data["pure_python"] = False
-            build_data["tag"] = gobuild.tag("2_17", "musllinux_1_1")  # programs without C
+            build_data["tag"] = gobuild.tag("2_17", "musllinux_1_1")  # old systems and musl too, because the programs contain no C
 
     def clean(self, versions: list[str]) -> None:
         for path in Path(self.directory, "bin").glob("partd*"):

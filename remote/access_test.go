@@ -20,7 +20,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/hostile"
 )
 
-// users maps tokens, and common names after "cert:", to rights in namespaces.
+// users maps each credential (a token, or "cert:" and a certificate's common name) to its rights
+// in each namespace.
 type users struct {
 	mu     sync.Mutex
 	rights map[string]map[string]Rights
@@ -44,7 +45,6 @@ func (u *users) Rights(identity Identity, namespace string) Rights {
 	return u.rights[identity.Grant][namespace]
 }
 
-// safeBuffer is a log for concurrent writers.
 type safeBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -62,7 +62,6 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-// clientRequests returns a function for each kind of request that a client can send.
 func clientRequests(c *Client) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"append": func(ctx context.Context) error { return c.Append(ctx, entry("a", "intruder")) },
@@ -101,7 +100,7 @@ var allowedWith = map[Rights][]string{
 
 // TestDeniedRequests sends every kind of request without a credential, with a wrong credential,
 // and without the necessary rights, over each transport, in the default namespace and in
-// another one. Each refusal has the same answer, changes nothing, and is logged without the
+// another one. All refusals must have the same answer, change nothing, and be logged without the
 // credential.
 func TestDeniedRequests(t *testing.T) {
 	t.Parallel()
@@ -200,7 +199,7 @@ func TestDeniedRequests(t *testing.T) {
 			userTable.mu.Unlock()
 			c := dial(t, url, options(scheme, "", reader.TLS))
 			if _, err := c.Get(ctx, "a"); err != nil {
-				t.Errorf("Get with a certificate that allows it = %v", err)
+				t.Errorf("Get with a certificate that allows reading = %v, want nil", err)
 			}
 			if err := c.Append(ctx, entry("a", "x")); !errors.Is(err, fs.ErrPermission) {
 				t.Errorf("Append with a certificate that only allows reading = %v, want ErrPermission", err)

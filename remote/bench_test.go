@@ -9,7 +9,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// batch returns entries of 100 bytes with n keys.
 func batch(n int) []partd.Entry {
 	entries := make([]partd.Entry, n)
 	for i := range entries {

@@ -9,15 +9,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// uncertain is a store that applies an operation, but returns ErrUnknownOutcome together
+// uncertainStore is a store that applies an operation, but returns ErrUnknownOutcome together
 // with another error, like a client whose operation was resent in an expired session.
-type uncertain struct {
+type uncertainStore struct {
 	*partd.Dict
 	remaining int // number of operations that will still return err
 	err       error
 }
 
-func (u *uncertain) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
+func (u *uncertainStore) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
 	applied, err := u.Dict.Apply(ctx, tag, op)
 	if err == nil && u.remaining > 0 {
 		u.remaining--
@@ -30,27 +30,27 @@ func (u *uncertain) Apply(ctx context.Context, tag partd.Tag, op partd.Operation
 // and applied again, even if its error also wraps another error.
 func TestChainKeepsOutcomeUnknown(t *testing.T) {
 	ctx := context.Background()
-	for _, also := range []error{partd.ErrSessionExpired, partd.ErrSessionGap, partd.ErrSessionReused} {
-		store := &uncertain{partd.NewDict(), 1, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, also)}
+	for _, joinedErr := range []error{partd.ErrSessionExpired, partd.ErrSessionGap, partd.ErrSessionReused} {
+		store := &uncertainStore{partd.NewDict(), 1, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, joinedErr)}
 		_, url := serve(t, store, nil)
 		c := dial(t, url, nil)
 		if err := c.Append(ctx, entry("k", "1")); !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("Append with an unknown outcome and %q = %v, want ErrUnknownOutcome", also, err)
+			t.Errorf("Append with an unknown outcome and %q = %v, want ErrUnknownOutcome", joinedErr, err)
 		}
 		must(t, c.Append(ctx, entry("k", "2")))
 		if v, err := store.Get(ctx, "k"); err != nil || string(v[0]) != "12" {
-			t.Errorf("after an unknown outcome and %q, the store has %q, %v, want 12", also, v, err)
+			t.Errorf("after an unknown outcome and %q, the store has %q, %v, want 12", joinedErr, v, err)
 		}
 	}
 }
 
-// unsure is a store whose next appends are applied but return ErrUnknownOutcome.
-type unsure struct {
+// unsureStore is a store whose next appends are applied but return ErrUnknownOutcome.
+type unsureStore struct {
 	partd.Partd
 	remaining int // number of appends that will still return the error
 }
 
-func (u *unsure) Append(ctx context.Context, entries ...partd.Entry) error {
+func (u *unsureStore) Append(ctx context.Context, entries ...partd.Entry) error {
 	err := u.Partd.Append(ctx, entries...)
 	if u.remaining > 0 {
 		u.remaining--
@@ -63,7 +63,7 @@ func (u *unsure) Append(ctx context.Context, entries ...partd.Entry) error {
 // the next operation of the session came in between.
 func TestResentOperationGetsFirstAnswer(t *testing.T) {
 	ctx := context.Background()
-	_, url := serve(t, &unsure{partd.NewDict(), 1}, nil)
+	_, url := serve(t, &unsureStore{partd.NewDict(), 1}, nil)
 	c := dial(t, url, nil)
 	session, err := c.NewSession(ctx)
 	must(t, err)
@@ -84,10 +84,10 @@ func TestResentOperationGetsFirstAnswer(t *testing.T) {
 func TestChainServesManyClients(t *testing.T) {
 	ctx := context.Background()
 	for _, endsSession := range []bool{true, false} {
-		_, back := serve(t, partd.NewDict(), nil)
-		_, front := serve(t, dial(t, back, nil), nil)
+		_, backURL := serve(t, partd.NewDict(), nil)
+		_, frontURL := serve(t, dial(t, backURL, nil), nil)
 		for i := range maxConnSessions + 10 {
-			c, err := Dial(ctx, front, nil)
+			c, err := Dial(ctx, frontURL, nil)
 			must(t, err)
 			if err := c.Append(ctx, entry("k", "v")); err != nil {
 				t.Fatalf("Append by client %d: %v", i, err)

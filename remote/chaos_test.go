@@ -44,9 +44,9 @@ func (s *Server) kill() {
 	s.pops.close()
 }
 
-// restarting is a server that is killed and restarted with the same store. Clients reach it
+// restartingServer is a server that is killed and restarted with the same store. Clients reach it
 // through a proxy.
-type restarting struct {
+type restartingServer struct {
 	store  partd.Partd
 	opts   ServerOptions
 	server *Server
@@ -54,15 +54,15 @@ type restarting struct {
 	hook   func(*Server)
 }
 
-func startRestarting(t *testing.T, store partd.Partd, limit func() int64, hook func(*Server)) *restarting {
-	r := &restarting{store: store, hook: hook}
+func startRestarting(t *testing.T, store partd.Partd, limit func() int64, hook func(*Server)) *restartingServer {
+	r := &restartingServer{store: store, hook: hook}
 	url := r.start(t)
 	r.proxy = newProxy(t, url, limit)
 	t.Cleanup(func() { must(t, r.server.Shutdown(context.Background())) })
 	return r
 }
 
-func (r *restarting) start(t *testing.T) string {
+func (r *restartingServer) start(t *testing.T) string {
 	s, err := NewServer(r.store, &r.opts)
 	must(t, err)
 	if r.hook != nil {
@@ -75,7 +75,7 @@ func (r *restarting) start(t *testing.T) string {
 	return URL(l.Addr())
 }
 
-func (r *restarting) restart(t *testing.T) {
+func (r *restartingServer) restart(t *testing.T) {
 	r.server.kill()
 	url := r.start(t)
 	r.proxy.target.Store(&url)
@@ -90,12 +90,12 @@ func afterBytes(low, high int64) func() int64 {
 
 // writer appends numbered pieces to keys that all writers share, until it is stopped.
 type writer struct {
-	id      int
-	c       *Client
-	acked   []bool // whether append i was acknowledged
-	popped  []string
-	unknown int // number of changes with an unknown outcome
-	changes int // number of appends among them
+	id             int
+	c              *Client
+	acked          []bool // whether append i was acknowledged
+	popped         []string
+	unknown        int // number of changes with an unknown outcome
+	unknownAppends int // number of appends among them
 }
 
 func (w *writer) run(stop func() bool) error {
@@ -112,7 +112,7 @@ func (w *writer) run(stop func() bool) error {
 		}
 		if err != nil {
 			w.unknown++
-			w.changes++
+			w.unknownAppends++
 		}
 		w.acked = append(w.acked, err == nil)
 		if i%64 == 63 {
@@ -175,7 +175,7 @@ func (w *writer) check(shared, remaining string) error {
 // writeThrough runs writers through a proxy until it has cut enough connections. If restartEvery
 // is positive, it also restarts the server at this interval. It returns an error if the store's
 // content is wrong.
-func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Duration) (unknown, changes int, err error) {
+func writeThrough(t *testing.T, r *restartingServer, cuts int64, restartEvery time.Duration) (unknown, unknownAppends int, err error) {
 	const writers = 4
 	deadline := time.Now().Add(time.Duration(cuts)*20*time.Millisecond + 20*time.Second)
 	stop := func() bool { return r.proxy.cuts.Load() >= cuts || time.Now().After(deadline) }
@@ -218,9 +218,9 @@ func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Dur
 			return 0, 0, err
 		}
 		unknown += w.unknown
-		changes += w.changes
+		unknownAppends += w.unknownAppends
 	}
-	return unknown, changes, nil
+	return unknown, unknownAppends, nil
 }
 
 // dialRepeatedly dials through a proxy that may cut the first connections.
@@ -238,7 +238,7 @@ func dialRepeatedly(t testing.TB, url string) *Client {
 }
 
 // TestCutConnections cuts the connections of four writers at random bytes. Each change must be
-// applied once, in order, whether the store or the server keeps the numbers.
+// applied once, in order, whether the store or the server remembers the operations' numbers.
 func TestCutConnections(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
@@ -252,8 +252,8 @@ func TestCutConnections(t *testing.T) {
 	}
 }
 
-// TestDuplicatesWithoutNumbers checks that writeThrough detects a server that ignores numbers. It
-// tries several times, because whether an acknowledgement is lost depends on chance.
+// TestDuplicatesWithoutNumbers checks that writeThrough detects a server that ignores the numbers of
+// operations. It tries several times, because whether an acknowledgement is lost depends on chance.
 func TestDuplicatesWithoutNumbers(t *testing.T) {
 	for range 10 {
 		r := startRestarting(t, partd.NewDict(), afterBytes(200, 30_000), func(s *Server) { s.sessions.unnumbered = true })
@@ -261,21 +261,21 @@ func TestDuplicatesWithoutNumbers(t *testing.T) {
 			return
 		}
 	}
-	t.Error("a server that ignores numbers applied no change twice")
+	t.Error("writeThrough detected no change that a server without numbers applied twice")
 }
 
-// TestRestartedServer also kills the server. If the store keeps the numbers, no change
-// has an unknown outcome.
+// TestRestartedServer cuts connections and also kills the server. If the store remembers the
+// operations' numbers, no append may have an unknown outcome.
 func TestRestartedServer(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			r := startRestarting(t, open(t), afterBytes(500, 200_000), nil)
-			unknown, changes, err := writeThrough(t, r, minCuts(t, 20), 30*time.Millisecond)
+			unknown, unknownAppends, err := writeThrough(t, r, minCuts(t, 20), 30*time.Millisecond)
 			must(t, err)
-			if _, canApply := r.store.(partd.Applier); canApply && changes > 0 {
-				t.Errorf("the outcomes of %d appends are unknown although the store keeps their numbers", changes)
+			if _, canApply := r.store.(partd.Applier); canApply && unknownAppends > 0 {
+				t.Errorf("the outcomes of %d appends are unknown although the store keeps their numbers", unknownAppends)
 			}
-			t.Logf("%d outcomes unknown, %d of them of appends", unknown, changes)
+			t.Logf("%d outcomes unknown, %d of them of appends", unknown, unknownAppends)
 		})
 	}
 }

@@ -62,7 +62,7 @@ type Client struct {
 	life       context.Context // ends when the client is closed
 	cancelLife context.CancelFunc
 
-	mu           sync.Mutex // locked last: after a link's token and a call's writeMu
+	mu           sync.Mutex // locked last: after a link's writeToken and a call's writeMu
 	closed       bool
 	link         *link            // nil while there is no connection
 	attempt      *attempt         // while connecting; otherwise nil

@@ -90,8 +90,8 @@ func (c *Client) wait(ctx context.Context, k *call) error {
 			return err
 		}
 	}
-	// Another goroutine may still be resending the call. From here on the caller owns the
-	// call's memory.
+	// Wait for a goroutine that is still resending the call: from here on, the caller owns
+	// the call's memory.
 	k.writeMu.Lock()
 	defer k.writeMu.Unlock()
 	return k.err
@@ -107,7 +107,7 @@ func (c *Client) start(ctx context.Context, k *call) error {
 		}
 		wait, err := c.assignNumbers(ctx, l, k)
 		if err != nil {
-			<-l.token
+			<-l.writeToken
 			return err
 		}
 		if wait == nil {
@@ -115,17 +115,17 @@ func (c *Client) start(ctx context.Context, k *call) error {
 			k.writeMu.Lock()
 			_ = l.send(ctx, k) // after an error, the link's reader makes the client send the call again
 			k.writeMu.Unlock()
-			<-l.token
+			<-l.writeToken
 			return nil
 		}
-		<-l.token
+		<-l.writeToken
 		if err := canceled.Wait(ctx, wait); err != nil {
 			return err
 		}
 	}
 }
 
-// acquireLink waits for a connection and for the right to write to it, its token.
+// acquireLink waits for a connection and for its writeToken, the right to write to it.
 func (c *Client) acquireLink(ctx context.Context) (*link, error) {
 	for {
 		c.mu.Lock()
@@ -149,11 +149,11 @@ func (c *Client) acquireLink(ctx context.Context) (*link, error) {
 			continue
 		}
 		select {
-		case l.token <- struct{}{}:
+		case l.writeToken <- struct{}{}:
 			if !l.dead.Load() {
 				return l, nil
 			}
-			<-l.token
+			<-l.writeToken
 			<-l.done
 		case <-l.done:
 		case <-ctx.Done():
@@ -162,7 +162,7 @@ func (c *Client) acquireLink(ctx context.Context) (*link, error) {
 	}
 }
 
-// assignNumbers assigns numbers to the call that is sent next. The caller must hold l's token.
+// assignNumbers assigns numbers to the call that is sent next. The caller must hold l.writeToken.
 // If the call must wait first, assignNumbers returns a channel to wait on.
 func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
 	if k.isNumbered || k.isPop {
@@ -231,7 +231,7 @@ func (c *Client) abandon(ctx context.Context, k *call) error {
 			l.abort()
 			k.writeMu.Lock()
 		}
-		k.refs, k.bytes = nil, 0 // the call is not sent again
+		k.refs, k.bytes = nil, 0 // resend does not send the body of an abandoned call
 		k.writeMu.Unlock()
 	}
 	return err

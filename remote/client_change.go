@@ -145,9 +145,9 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	}
 	if l := c.confirmPop(k); l != nil {
 		select {
-		case l.token <- struct{}{}:
+		case l.writeToken <- struct{}{}:
 			c.dropPops(ctx, l)
-			<-l.token
+			<-l.writeToken
 		default: // another call is being written; the next call sends the confirmation
 		}
 	}
@@ -179,7 +179,7 @@ func parsePopped(result []byte, keys int) ([][]byte, error) {
 }
 
 // dropPops tells the server which results of pops it need no longer keep. The caller must hold
-// l's token. The link's reader detects errors.
+// l.writeToken. The link's reader detects errors.
 func (c *Client) dropPops(ctx context.Context, l *link) {
 	c.mu.Lock()
 	ids := c.droppedPops

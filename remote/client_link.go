@@ -20,10 +20,10 @@ type link struct {
 	nc     net.Conn
 	reader *zmtp.Reader
 
-	// token is a lock for writing to nc. It is acquired before a call's writeMu.
-	token chan struct{}
-	dead  atomic.Bool
-	done  chan struct{} // closed when the goroutine that reads replies has ended
+	// writeToken is a lock for writing to nc. It is acquired before a call's writeMu.
+	writeToken chan struct{}
+	dead       atomic.Bool
+	done       chan struct{} // closed when the goroutine that reads replies has ended
 
 	useful bool // the connection has delivered an answer; guarded by the client's mu
 
@@ -35,7 +35,7 @@ type link struct {
 // maxReply is the maximum length of a reply. It can exceed a page by item headers and one key.
 const maxReply = defaultPage + 1<<20
 
-// connect opens a connection and returns it with its token held.
+// connect opens a connection and returns it with its writeToken held.
 func (c *Client) connect(ctx context.Context) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.DialTimeout)
 	defer cancel()
@@ -98,8 +98,8 @@ func (c *Client) open(nc net.Conn) (*link, error) {
 	if err := nc.SetDeadline(time.Now().Add(c.opts.DialTimeout)); err != nil {
 		return nil, err
 	}
-	l := &link{client: c, nc: nc, token: make(chan struct{}, 1), done: make(chan struct{})}
-	l.token <- struct{}{}
+	l := &link{client: c, nc: nc, writeToken: make(chan struct{}, 1), done: make(chan struct{})}
+	l.writeToken <- struct{}{}
 	l.reader = zmtp.NewReader(nc, buffered, zmtp.ReaderOptions{
 		MaxMessage: maxReply, MaxFrames: 16, Stall: c.opts.StallTimeout,
 		Command: l.command,
@@ -170,8 +170,8 @@ func (l *link) command(body []byte) error {
 		return err
 	}
 	select {
-	case l.token <- struct{}{}:
-		defer func() { <-l.token }()
+	case l.writeToken <- struct{}{}:
+		defer func() { <-l.writeToken }()
 		return l.write([][]byte{pong})
 	default:
 		return nil
@@ -198,7 +198,7 @@ func (l *link) write(parts [][]byte) error {
 // sendGrace is how long a call may still be written after its context has ended.
 const sendGrace = 100 * time.Millisecond
 
-// send writes a call. The caller must hold l's token. If the call is still being written when
+// send writes a call. The caller must hold l.writeToken. If the call is still being written when
 // sendGrace has passed after the end of ctx, send breaks the connection, because a partial message
 // cannot be undone. Every error also breaks the connection. Other calls on it are then resent.
 func (l *link) send(ctx context.Context, k *call) error {
@@ -228,9 +228,9 @@ func (l *link) send(ctx context.Context, k *call) error {
 // link's reader detects errors.
 func (l *link) notify(ctx context.Context, k *call) {
 	select {
-	case l.token <- struct{}{}:
+	case l.writeToken <- struct{}{}:
 		_ = l.send(ctx, k)
-		<-l.token
+		<-l.writeToken
 	case <-l.done:
 	case <-ctx.Done():
 	}

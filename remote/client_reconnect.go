@@ -132,7 +132,7 @@ func (c *Client) resend(l *link, k *call) error {
 	return l.send(c.life, empty)
 }
 
-// useLink makes new calls use a connection, and releases its token.
+// useLink makes new calls use a connection, and releases its writeToken.
 func (c *Client) useLink(l *link) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -140,7 +140,7 @@ func (c *Client) useLink(l *link) error {
 		return errors.New("the connection broke immediately")
 	}
 	c.link, c.instance, c.attempt = l, l.instance, nil
-	<-l.token
+	<-l.writeToken
 	return nil
 }
 

@@ -23,7 +23,7 @@ func (c *Client) storeProof(session uint64, token partd.SessionToken, l *link) {
 }
 
 // sendToken sends the token of the call's session, unless it was already sent over this
-// connection. The link's token must be held.
+// connection. l.writeToken must be held.
 func (l *link) sendToken(k *call) error {
 	c := l.client
 	c.mu.Lock()
@@ -143,9 +143,9 @@ func (n *opSequence) handleReply(c *Client, k *call, err error) {
 	case errors.Is(err, partd.ErrUnknownOutcome): // must come first: if the server's store is itself remote, err can wrap several of these errors
 		n.unusable = true
 	case errors.Is(err, partd.ErrSessionGap):
-		// The change was not applied, because an earlier change was not. If no failed
-		// change is known, the server's store has lost some changes, and the numbers are
-		// useless.
+		// The change was not applied, because an earlier change was not. If the client
+		// knows of no failed change, the server's store has lost some changes, and the
+		// session's numbers are useless.
 		n.unusable = n.unusable || n.freeNumber == 0
 		k.mustRenumber, err = !k.abandoned, nil
 	case errors.Is(err, partd.ErrSessionExpired):
@@ -185,7 +185,7 @@ func (n *opSequence) handleReply(c *Client, k *call, err error) {
 	}
 }
 
-// ensureSession creates a session unless the client has one. The caller must hold l's token, so
+// ensureSession creates a session unless the client has one. The caller must hold l.writeToken, so
 // that nothing else is sent at the same time.
 func (c *Client) ensureSession(ctx context.Context, l *link) error {
 	c.mu.Lock()

@@ -17,15 +17,15 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// faulty is a store whose appends return the given errors.
-type faulty struct {
+// faultyStore is a store whose appends return the given errors.
+type faultyStore struct {
 	partd.Partd
 	mu      sync.Mutex
 	errs    []error       // errors of the next appends; nil lets an append succeed
 	unblock chan struct{} // if not nil, appends block until it is closed
 }
 
-func (f *faulty) Append(ctx context.Context, entries ...partd.Entry) error {
+func (f *faultyStore) Append(ctx context.Context, entries ...partd.Entry) error {
 	f.mu.Lock()
 	var err error
 	if len(f.errs) > 0 {
@@ -55,7 +55,7 @@ func TestErrors(t *testing.T) {
 		errors.ErrUnsupported, partd.ErrTooLarge, partd.ErrUnknownOutcome, partd.ErrNeedsReopen, partd.ErrClosed, syscall.ENOSPC,
 		fs.ErrPermission, syscall.EROFS, syscall.EIO, fs.ErrNotExist, syscall.EDQUOT, syscall.EMFILE, ErrBusy,
 	} {
-		store := &faulty{Partd: partd.NewDict(), errs: []error{&partd.Error{Op: "append", Key: "k\x00", HasKey: true, Path: "/some/file", Err: fmt.Errorf("it failed: %w", want)}}}
+		store := &faultyStore{Partd: partd.NewDict(), errs: []error{&partd.Error{Op: "append", Key: "k\x00", HasKey: true, Path: "/some/file", Err: fmt.Errorf("it failed: %w", want)}}}
 		_, url := serve(t, store, nil)
 		c := dial(t, url, nil)
 		err := c.Append(ctx, entry("k", "v"))
@@ -74,7 +74,7 @@ func TestErrors(t *testing.T) {
 			t.Errorf("after the error %v: Get(k) = %q, want w", want, v[0])
 		}
 	}
-	store := &faulty{Partd: partd.NewDict(), errs: []error{fmt.Errorf("reading: %w", &partd.CorruptError{Path: "seg-1", Offset: 77, Err: errors.New("bad sum")})}}
+	store := &faultyStore{Partd: partd.NewDict(), errs: []error{fmt.Errorf("reading: %w", &partd.CorruptError{Path: "seg-1", Offset: 77, Err: errors.New("bad sum")})}}
 	_, url := serve(t, store, nil)
 	err := dial(t, url, nil).Append(ctx, entry("k", "v"))
 	var corrupt *partd.CorruptError
@@ -87,7 +87,7 @@ func TestErrors(t *testing.T) {
 // changes may be missing, and each other change must be applied once.
 func TestFailuresOfConcurrentChanges(t *testing.T) {
 	ctx := context.Background()
-	store := &faulty{Partd: partd.NewDict()}
+	store := &faultyStore{Partd: partd.NewDict()}
 	for i := range 200 {
 		var err error
 		if i%7 == 3 {
@@ -131,7 +131,7 @@ func TestFailuresOfConcurrentChanges(t *testing.T) {
 // TestContexts checks that a call ends with its context, even while the server is busy. An
 // abandoned change must be applied at most once, and later changes must not be lost.
 func TestContexts(t *testing.T) {
-	store := &faulty{Partd: partd.NewDict(), unblock: make(chan struct{})}
+	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, url := serve(t, store, nil)
 	p := newProxy(t, url, noLimit)
 	c := dial(t, p.url(), nil)
@@ -144,7 +144,7 @@ func TestContexts(t *testing.T) {
 			t.Errorf("append %d = %v, want DeadlineExceeded, with an unknown outcome if it was sent", i, err)
 		}
 		if d := time.Since(begin); d > 5*time.Second {
-			t.Errorf("append %d took %v", i, d)
+			t.Errorf("append %d took %v, want at most 5 s", i, d)
 		}
 	}
 	p.cut()
@@ -158,7 +158,7 @@ func TestContexts(t *testing.T) {
 	v, err := c.Get(ctx, "a", "b")
 	must(t, err)
 	if got := string(v[0][:min(len(v[0]), 4)]); got != "" && got != "1" && got != "12" && !strings.HasPrefix(got, "12") || string(v[1]) != "34" {
-		t.Errorf("the store has %q and %q", got, v[1])
+		t.Errorf("key a begins with %q and key b is %q, want the pieces of a in order, and 34", got, v[1])
 	}
 	if _, err := c.Get(cancelledContext(), "a"); !errors.Is(err, context.Canceled) {
 		t.Errorf("Get with a canceled context = %v, want context.Canceled", err)

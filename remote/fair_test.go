@@ -146,13 +146,13 @@ func sendUnfinishedMessages(t *testing.T, s *Server, url string, size int) {
 func TestUnfinishedMessages(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 32 << 20, MaxMessage: 4 << 20})
-	honest, same := dialFrom(t, url, "127.0.0.2"), dial(t, url, nil)
+	honest, sameAddress := dialFrom(t, url, "127.0.0.2"), dial(t, url, nil)
 	large := partd.Entry{Key: "k", Value: make([]byte, 3<<20)}
 	for range 3 {
 		sendUnfinishedMessages(t, s, url, 3<<20)
 		requireWithin(t, 2*time.Second, "an append of another peer", func() error { return honest.Append(ctx, large) })
 		requireWithin(t, 2*time.Second, "a get of another peer", func() error { _, err := honest.Get(ctx, "k"); return err })
-		requireWithin(t, 10*time.Second, "an append from the same address", func() error { return same.Append(ctx, large) })
+		requireWithin(t, 10*time.Second, "an append from the same address", func() error { return sameAddress.Append(ctx, large) })
 	}
 }
 
@@ -187,7 +187,7 @@ func TestConnectionShares(t *testing.T) {
 	}
 }
 
-// TestConnectionWaitingForMemoryIsInUse makes a request wait for memory for its keys. Meanwhile,
+// TestConnectionWaitingForMemoryIsInUse makes a request wait for memory for its keys. While it waits,
 // its connection must count as used. A connection with a change by Python's client must not be
 // evicted, because the client would wait forever for an answer.
 func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
@@ -228,8 +228,8 @@ func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 	}
 }
 
-// TestHandleShares opens more readers than the limit. The server must close the readers that have
-// been idle longest, of the peer that has the most.
+// TestHandleShares opens more readers than the limit allows. The server must close the readers that
+// have been idle longest, of the peer that has the most.
 func TestHandleShares(t *testing.T) {
 	ctx := context.Background()
 	store, err := partd.OpenFile(t.TempDir(), nil)
@@ -248,9 +248,9 @@ func TestHandleShares(t *testing.T) {
 		k.u32(2)
 		must(t, greedy.do(ctx, k))
 	}
-	more := dial(t, url, nil)
+	secondGreedy := dial(t, url, nil)
 	for range maxHandles - 20 {
-		_, err := more.Open(ctx, "large")
+		_, err := secondGreedy.Open(ctx, "large")
 		must(t, err)
 	}
 	if n := descriptors(t) - before; n > 100*scanFiles+50 {
@@ -270,7 +270,7 @@ func TestHandleShares(t *testing.T) {
 	if used := s.openHandles(); used > 100 {
 		t.Errorf("%d handles are open, want at most 100", used)
 	}
-	must(t, errors.Join(greedy.Close(), more.Close()))
+	must(t, errors.Join(greedy.Close(), secondGreedy.Close()))
 }
 
 // openHandles returns the number of open readers and listings.

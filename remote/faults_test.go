@@ -16,36 +16,37 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// logged collects a server's log.
-type logged struct {
+type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (l *logged) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.Write(p)
 }
 
-func (l *logged) String() string {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.String()
 }
 
-// failing is a store whose operations all return err.
-type failing struct{ err error }
+// failingStore is a store whose operations all return err.
+type failingStore struct{ err error }
 
-func (f failing) Append(context.Context, ...partd.Entry) error     { return f.err }
-func (f failing) Get(context.Context, ...string) ([][]byte, error) { return nil, f.err }
-func (f failing) Drop(context.Context) error                       { return f.err }
-func (f failing) Check(context.Context) (partd.CheckResult, error) { return partd.CheckResult{}, f.err }
-func (f failing) Stat(context.Context) (partd.Stats, error)        { return partd.Stats{}, f.err }
-func (f failing) Set(context.Context, string, []byte) error        { return f.err }
-func (f failing) SetOnce(context.Context, string, []byte) error    { return f.err }
-func (f failing) Delete(context.Context, ...string) error          { return f.err }
-func (f failing) Pop(context.Context, ...string) ([][]byte, error) { return nil, f.err }
+func (f failingStore) Append(context.Context, ...partd.Entry) error     { return f.err }
+func (f failingStore) Get(context.Context, ...string) ([][]byte, error) { return nil, f.err }
+func (f failingStore) Drop(context.Context) error                       { return f.err }
+func (f failingStore) Check(context.Context) (partd.CheckResult, error) {
+	return partd.CheckResult{}, f.err
+}
+func (f failingStore) Stat(context.Context) (partd.Stats, error)        { return partd.Stats{}, f.err }
+func (f failingStore) Set(context.Context, string, []byte) error        { return f.err }
+func (f failingStore) SetOnce(context.Context, string, []byte) error    { return f.err }
+func (f failingStore) Delete(context.Context, ...string) error          { return f.err }
+func (f failingStore) Pop(context.Context, ...string) ([][]byte, error) { return nil, f.err }
 
 // TestStoreErrorsAreLogged checks that each error of the store is logged completely, at level
 // ERROR, and that peers see no directory of the server.
@@ -62,8 +63,8 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 	}
 	for name, cause := range causes {
 		t.Run(name, func(t *testing.T) {
-			var log logged
-			_, url := serve(t, failing{cause}, &ServerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			var log logBuffer
+			_, url := serve(t, failingStore{cause}, &ServerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			c := dial(t, url, nil)
 			_, getErr := c.Get(ctx, "k")
 			_, popErr := c.Pop(ctx, "k")
@@ -93,7 +94,7 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 		})
 	}
 	t.Run("mistakes of peers", func(t *testing.T) {
-		var log logged
+		var log logBuffer
 		_, url := serve(t, partd.NewDict(), &ServerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		c := dial(t, url, nil)
 		if _, err := c.Check(ctx); !errors.Is(err, errors.ErrUnsupported) {

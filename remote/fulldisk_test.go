@@ -12,22 +12,22 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// noSpace is a store that has no space for more than a few sessions.
-type noSpace struct {
+// fullStore is a store that has no space for more than a few sessions.
+type fullStore struct {
 	*partd.Dict
 	sessions atomic.Int32 // number of sessions that still fit
 	drops    atomic.Int32
 	wait     chan struct{} // Drop blocks until it is closed
 }
 
-func (s *noSpace) NewSession(ctx context.Context) (uint64, error) {
+func (s *fullStore) NewSession(ctx context.Context) (uint64, error) {
 	if s.sessions.Add(-1) >= 0 {
 		return s.Dict.NewSession(ctx)
 	}
 	return 0, fmt.Errorf("the disk is full: %w", syscall.ENOSPC)
 }
 
-func (s *noSpace) Drop(ctx context.Context) error {
+func (s *fullStore) Drop(ctx context.Context) error {
 	s.drops.Add(1)
 	<-s.wait
 	return s.Dict.Drop(ctx)
@@ -37,7 +37,7 @@ func (s *noSpace) Drop(ctx context.Context) error {
 // sends this Drop only once.
 func TestDropWithoutSession(t *testing.T) {
 	ctx := t.Context()
-	store := &noSpace{Dict: partd.NewDict(), wait: make(chan struct{})}
+	store := &fullStore{Dict: partd.NewDict(), wait: make(chan struct{})}
 	must(t, store.Append(ctx, entry("k", "v")))
 	_, url := serve(t, store, nil)
 	p := newProxy(t, url, noLimit)
@@ -68,7 +68,7 @@ func TestDropWithoutSession(t *testing.T) {
 // session and has no space for another.
 func TestDropAfterExpiredSession(t *testing.T) {
 	ctx := t.Context()
-	store := &noSpace{Dict: partd.NewDict(), wait: make(chan struct{})}
+	store := &fullStore{Dict: partd.NewDict(), wait: make(chan struct{})}
 	close(store.wait)
 	store.sessions.Store(1)
 	_, url := serve(t, store, nil)

@@ -46,7 +46,6 @@ func requestFrame(r request, body []byte) []byte {
 	return message(string(r.append(nil)) + string(body))
 }
 
-// FuzzConversation sends arbitrary bytes after READY.
 func FuzzConversation(f *testing.F) {
 	f.Add(joinBytes(message("append", "k", "v"), message("get", "k", "x"), message("drop")))
 	f.Add(joinBytes(message("iset", "k", "v"), message("delete", "k"), message("close")))
@@ -113,7 +112,6 @@ func hostileServer(nc net.Conn, status, flags uint8, body []byte) {
 	}
 }
 
-// socketPair returns both ends of a connection with a buffer between them.
 func socketPair() (a, b net.Conn, err error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {

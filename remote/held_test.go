@@ -112,7 +112,7 @@ func TestPopOfLongKeys(t *testing.T) {
 // TestFailingPops checks that the server does not retain the errors of failed pops.
 func TestFailingPops(t *testing.T) {
 	ctx := context.Background()
-	s, url := serve(t, &faulty{Partd: partd.NewDict()}, nil)
+	s, url := serve(t, &faultyStore{Partd: partd.NewDict()}, nil)
 	c := dial(t, url, nil)
 	for i := range maxPops + 20 {
 		if _, err := c.Pop(ctx, "k"); !errors.Is(err, errors.ErrUnsupported) {
@@ -149,7 +149,7 @@ func TestGetWaitsForMemory(t *testing.T) {
 // reported as unapplied, because it may have been applied.
 func TestResentOperationOfEndedSession(t *testing.T) {
 	ctx := context.Background()
-	store := &faulty{Partd: partd.NewDict(), unblock: make(chan struct{})}
+	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, url := serve(t, store, nil)
 	p := newProxy(t, url, noLimit)
 	c := dial(t, p.url(), nil)

@@ -14,16 +14,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// queued is one end of a pipe that buffers writes, as a socket does.
-type queued struct {
+// queuedConn is one end of a pipe that buffers writes, as a socket does.
+type queuedConn struct {
 	net.Conn
 	out  chan []byte
 	done chan struct{}
 	once sync.Once
 }
 
-func newQueued(nc net.Conn) *queued {
-	q := &queued{Conn: nc, out: make(chan []byte, 1000), done: make(chan struct{})}
+func newQueued(nc net.Conn) *queuedConn {
+	q := &queuedConn{Conn: nc, out: make(chan []byte, 1000), done: make(chan struct{})}
 	go func() {
 		for {
 			select {
@@ -37,7 +37,7 @@ func newQueued(nc net.Conn) *queued {
 	return q
 }
 
-func (q *queued) Write(b []byte) (int, error) {
+func (q *queuedConn) Write(b []byte) (int, error) {
 	select {
 	case q.out <- append([]byte(nil), b...):
 		return len(b), nil
@@ -46,13 +46,13 @@ func (q *queued) Write(b []byte) (int, error) {
 	}
 }
 
-func (q *queued) Close() error {
+func (q *queuedConn) Close() error {
 	q.once.Do(func() { close(q.done) })
 	return q.Conn.Close()
 }
 
-// TestSlowConsumersKeepTheirListing checks that listings, scans and readers stay open although
-// the client pauses for an hour between pages.
+// TestSlowConsumersKeepTheirListing checks that listings, scans and readers stay open even if the
+// client pauses for an hour between pages.
 func TestSlowConsumersKeepTheirListing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -112,23 +112,23 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 	})
 }
 
-// counted is a store that counts the calls of Stat.
-type counted struct {
+// statCounter is a store that counts calls to Stat.
+type statCounter struct {
 	*partd.Dict
 	stats atomic.Int32
 }
 
-func (c *counted) Stat(ctx context.Context) (partd.Stats, error) {
+func (c *statCounter) Stat(ctx context.Context) (partd.Stats, error) {
 	c.stats.Add(1)
-	time.Sleep(200 * time.Millisecond) // so that the other calls come within ten times this duration
+	time.Sleep(200 * time.Millisecond) // a result is cached for ten times as long as Stat took
 	return c.Dict.Stat(ctx)
 }
 
-// TestStatIsCached checks that many calls of Stat count the store only once until the store
-// changes or the result is too old.
+// TestStatIsCached checks that many calls to Client.Stat cause only one call to the store's Stat,
+// until the store changes or the result is too old.
 func TestStatIsCached(t *testing.T) {
 	ctx := t.Context()
-	store := &counted{Dict: partd.NewDict()}
+	store := &statCounter{Dict: partd.NewDict()}
 	s, url := serve(t, store, nil)
 	c, other := dial(t, url, nil), dial(t, url, nil)
 	p := openPeer(t, url)
@@ -145,7 +145,7 @@ func TestStatIsCached(t *testing.T) {
 		}
 		wg.Wait()
 		if n := store.stats.Load() - before; n != 1 {
-			t.Errorf("%s: the store was counted %d times, want once", label, n)
+			t.Errorf("%s: the store's Stat was called %d times, want once", label, n)
 		}
 	}
 	check("the first call")

@@ -14,7 +14,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// memoryUsed returns the memory that all connections hold.
 func (s *Server) memoryUsed() int64 {
 	s.quotas.mu.Lock()
 	defer s.quotas.mu.Unlock()

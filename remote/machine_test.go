@@ -9,16 +9,16 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-// cutting is a client that loses its connection or its server before each operation.
-type cutting struct {
+// cuttingClient is a client that loses its connection or its server before each operation.
+type cuttingClient struct {
 	*Client
-	r *restarting
+	r *restartingServer
 	t *testing.T
 	n int // number of operations so far
 }
 
 // cut breaks the connection or, at every third operation, restarts the server.
-func (c *cutting) cut() {
+func (c *cuttingClient) cut() {
 	c.n++
 	if c.n%3 != 0 {
 		c.r.proxy.cut()
@@ -41,42 +41,42 @@ func (c *cutting) cut() {
 	}
 }
 
-func (c *cutting) Append(ctx context.Context, entries ...partd.Entry) error {
+func (c *cuttingClient) Append(ctx context.Context, entries ...partd.Entry) error {
 	c.cut()
 	return c.Client.Append(ctx, entries...)
 }
 
-func (c *cutting) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+func (c *cuttingClient) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	c.cut()
 	return c.Client.Get(ctx, keys...)
 }
 
-func (c *cutting) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+func (c *cuttingClient) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	c.cut()
 	return c.Client.Pop(ctx, keys...)
 }
 
-func (c *cutting) Set(ctx context.Context, key string, value []byte) error {
+func (c *cuttingClient) Set(ctx context.Context, key string, value []byte) error {
 	c.cut()
 	return c.Client.Set(ctx, key, value)
 }
 
-func (c *cutting) SetOnce(ctx context.Context, key string, value []byte) error {
+func (c *cuttingClient) SetOnce(ctx context.Context, key string, value []byte) error {
 	c.cut()
 	return c.Client.SetOnce(ctx, key, value)
 }
 
-func (c *cutting) Delete(ctx context.Context, keys ...string) error {
+func (c *cuttingClient) Delete(ctx context.Context, keys ...string) error {
 	c.cut()
 	return c.Client.Delete(ctx, keys...)
 }
 
-func (c *cutting) Drop(ctx context.Context) error {
+func (c *cuttingClient) Drop(ctx context.Context) error {
 	c.cut()
 	return c.Client.Drop(ctx)
 }
 
-func (c *cutting) Flush(ctx context.Context) error {
+func (c *cuttingClient) Flush(ctx context.Context) error {
 	c.cut()
 	return c.Client.Flush(ctx)
 }
@@ -96,7 +96,7 @@ func TestMachineWithCuts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
 				r := startRestarting(t, open(t), noLimit, nil)
-				return &cutting{Client: dialRepeatedly(t, r.proxy.url()), r: r, t: t}
+				return &cuttingClient{Client: dialRepeatedly(t, r.proxy.url()), r: r, t: t}
 			}, &partdtest.Options{MachineRuns: 8})
 		})
 	}

@@ -29,7 +29,6 @@ func TestServices(t *testing.T) {
 	}
 }
 
-// TestMutations checks the conversion between operations and changes.
 func TestMutations(t *testing.T) {
 	for change, name := range map[partd.Change]string{
 		partd.ChangeAppend: "append", partd.ChangeSet: "set", partd.ChangeSetOnce: "set once", partd.ChangeDelete: "delete", partd.ChangeDrop: "drop",

@@ -12,13 +12,13 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// undivided is a store that makes its server look like an old one, which cannot scan parts.
-type undivided struct {
+// undividedStore is a store that makes its server look like an old one, which cannot scan parts.
+type undividedStore struct {
 	*partd.Dict
 	partScans atomic.Int64 // number of scans of a part
 }
 
-func (u *undivided) ScanPart(ctx context.Context, _, parts int) iter.Seq2[partd.Chunk, error] {
+func (u *undividedStore) ScanPart(ctx context.Context, _, parts int) iter.Seq2[partd.Chunk, error] {
 	if parts == 1 {
 		return u.Scan(ctx)
 	}
@@ -32,7 +32,7 @@ func (u *undivided) ScanPart(ctx context.Context, _, parts int) iter.Seq2[partd.
 // everything and skips the other parts, and that all clients divide the keys in the same way.
 func TestPartsOfAnOlderServer(t *testing.T) {
 	ctx := context.Background()
-	store := &undivided{Dict: partd.NewDict()}
+	store := &undividedStore{Dict: partd.NewDict()}
 	_, url := serve(t, store, nil)
 	for i := range 100 {
 		must(t, store.Append(ctx, entry(fmt.Sprint("key ", i), "value")))
@@ -76,15 +76,15 @@ func TestPartsOfStoreWithoutScan(t *testing.T) {
 // scanRecorder is a store that records its scans.
 type scanRecorder struct {
 	*partd.Dict
-	mu    sync.Mutex
-	whole int      // number of scans of all keys
-	parts []string // scanned parts
+	mu        sync.Mutex
+	fullScans int      // number of scans of all keys
+	parts     []string // scanned parts
 }
 
 func (a *scanRecorder) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.whole++
+	a.fullScans++
 	return a.Dict.Scan(ctx)
 }
 
@@ -114,7 +114,7 @@ func TestServerScansOnlyThePart(t *testing.T) {
 	}
 	store.mu.Lock()
 	defer store.mu.Unlock()
-	if got := fmt.Sprint(store.parts); keys != 200 || got != "[0/4 1/4 2/4 3/4]" || store.whole != 0 {
-		t.Errorf("got %d keys from the parts %s and %d scans of all keys, want 200 keys from the parts 0/4 to 3/4", keys, got, store.whole)
+	if got := fmt.Sprint(store.parts); keys != 200 || got != "[0/4 1/4 2/4 3/4]" || store.fullScans != 0 {
+		t.Errorf("got %d keys from the parts %s and %d scans of all keys, want 200 keys from the parts 0/4 to 3/4", keys, got, store.fullScans)
 	}
 }

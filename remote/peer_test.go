@@ -28,7 +28,6 @@ func ready(kind string) []byte {
 	return zmtp.AppendCommand(nil, "READY", append(body, kind...))
 }
 
-// message returns the encoding of a message with these frames.
 func message(frames ...string) []byte {
 	var b []byte
 	for i, f := range frames {
@@ -80,7 +79,6 @@ func (p *peer) send(parts ...[]byte) {
 	must(p.t, err)
 }
 
-// wantBytes reads exactly these bytes.
 func (p *peer) wantBytes(b []byte) {
 	p.t.Helper()
 	got := make([]byte, len(b))
@@ -113,7 +111,6 @@ func (p *peer) wantError() string {
 	return string(text)
 }
 
-// wantClosed reads until the server closes the connection.
 func (p *peer) wantClosed() {
 	p.t.Helper()
 	if _, err := io.Copy(io.Discard, p); errors.Is(err, os.ErrDeadlineExceeded) {

@@ -12,13 +12,13 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// mute is a connection that breaks at the next write once lose is set, and loses the written data.
-type mute struct {
+// lossyConn is a connection that breaks at the next write once lose is set, and loses the written data.
+type lossyConn struct {
 	net.Conn
 	lose *atomic.Bool
 }
 
-func (m mute) Write(b []byte) (int, error) {
+func (m lossyConn) Write(b []byte) (int, error) {
 	if m.lose.Load() {
 		return len(b), m.Close()
 	}
@@ -43,7 +43,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 			}
 		}
 		nc, err := dialNet(ctx)
-		return mute{nc, lose}, err
+		return lossyConn{nc, lose}, err
 	}
 	l := c.link
 	l.abort() // the next connections work normally
@@ -64,23 +64,23 @@ func TestExpiredPopResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
 		peer, lost := l.enter("peer"), &lostPops{}
-		var before, after retainedPops
-		before.init(&l, lost)
-		r, err := before.claim(peer, 1, 1, false)
+		var oldPops, newPops retainedPops
+		oldPops.init(&l, lost)
+		r, err := oldPops.claim(peer, 1, 1, false)
 		must(t, err)
-		before.finish(1, 1, r, nil, nil)
+		oldPops.finish(1, 1, r, nil, nil)
 		time.Sleep(keepPop)
 		synctest.Wait()
-		if !before.empty() {
+		if !oldPops.empty() {
 			t.Error("the result is still retained after keepPop")
 		}
-		after.init(&l, lost)
-		after.enter(1)
-		after.enter(2)
-		if _, err := after.claim(peer, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
+		newPops.init(&l, lost)
+		newPops.enter(1)
+		newPops.enter(2)
+		if _, err := newPops.claim(peer, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("claim of a resent pop whose result has expired = %v, want ErrUnknownOutcome", err)
 		}
-		if _, err := after.claim(peer, 2, 1, true); err != nil {
+		if _, err := newPops.claim(peer, 2, 1, true); err != nil {
 			t.Errorf("claim of a resent pop in another session = %v", err)
 		}
 		for session := range uint64(maxSessions + 1) {

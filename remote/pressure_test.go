@@ -21,7 +21,7 @@ func TestStuckReaders(t *testing.T) {
 	must(t, err)
 	must(t, store.Append(ctx, entry("small", "v"), partd.Entry{Key: "large", Value: make([]byte, 12<<20)}))
 	s, url := serve(t, store, &ServerOptions{Memory: 32 << 20})
-	same, other := dial(t, url, nil), dialFrom(t, url, "127.0.0.2")
+	sameAddress, otherAddress := dial(t, url, nil), dialFrom(t, url, "127.0.0.2")
 	for range 60 {
 		openPeer(t, url).send(message("get", "large"))
 	}
@@ -29,8 +29,8 @@ func TestStuckReaders(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	for range 5 {
-		requireWithin(t, 3*time.Second, "a get from the same address", func() error { _, err := same.Get(ctx, "small"); return err })
-		requireWithin(t, time.Second, "a get from another address", func() error { _, err := other.Get(ctx, "small"); return err })
+		requireWithin(t, 3*time.Second, "a get from the same address", func() error { _, err := sameAddress.Get(ctx, "small"); return err })
+		requireWithin(t, time.Second, "a get from another address", func() error { _, err := otherAddress.Get(ctx, "small"); return err })
 	}
 }
 
@@ -179,7 +179,7 @@ func (s *busyStore) Delete(ctx context.Context, keys ...string) error {
 }
 
 // TestLargeChangesTakeTurns checks that a peer's changes with very many keys are applied one at a
-// time, and that other requests are served meanwhile.
+// time, and that other requests are served in between.
 func TestLargeChangesTakeTurns(t *testing.T) {
 	store := &busyStore{Dict: partd.NewDict()}
 	_, url := serve(t, store, nil)

@@ -85,7 +85,6 @@ func (p *proxy) forward(src, dst net.Conn, remaining *atomic.Int64) {
 	p.mu.Unlock()
 }
 
-// cut ends all connections.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -10,18 +10,17 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// TestInvalidPythonRequests checks that invalid requests get an error and change nothing.
 func TestInvalidPythonRequests(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		frames []string
 	}{
-		{"append of a key alone", []string{"append", "k"}},
-		{"odd append", []string{"append", "k", "v", "k2"}},
+		{"append without a value", []string{"append", "k"}},
+		{"append with one value for two keys", []string{"append", "k", "v", "k2"}},
 		{"iset with 1 frame", []string{"iset", "k"}},
 		{"iset with 3 frames", []string{"iset", "k", "v", "x"}},
 		{"unknown command", []string{"explode", "k"}},
-		{"almost a command", []string{"append ", "k", "v"}},
+		{"command with a trailing space", []string{"append ", "k", "v"}},
 		{"empty command", []string{"", "k", "v"}},
 		{"empty message", []string{""}},
 		{"close without the right", []string{"close"}},
@@ -88,7 +87,7 @@ func TestPythonMessageTooLarge(t *testing.T) {
 	opts := &ServerOptions{MaxMessage: minMessage, StallTimeout: 2 * time.Second}
 	value := strings.Repeat("v", 100_000)
 	more := func(frame string) []byte { return zmtp.AppendFrame(nil, []byte(frame), true) }
-	t.Run("answered", func(t *testing.T) {
+	t.Run("large changes", func(t *testing.T) {
 		store := partd.NewDict()
 		s, url := serve(t, store, opts)
 		p := openPeer(t, url)

@@ -10,8 +10,8 @@ import (
 // see [tenant.takeTurn].
 const turnThreshold = 32
 
-// admit starts a connection. If there are too many, it evicts a connection of the
-// heaviest tenant. At most a quarter of all connections may be in their handshake.
+// admit starts a connection. If there are too many, it evicts a connection of the tenant
+// (peer) that has the most. At most a quarter of all connections may be in their handshake.
 func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	c := newConn(s, nc, s.lastID.Add(1))
 	c.serveOptions = o

@@ -29,18 +29,18 @@ const (
 type account struct {
 	quotas   *quotas
 	tenant   *tenant
-	patience time.Duration
-	evict    func()       // closes the connection
-	received func() int64 // returns the bytes that have arrived; quotas.mu guards the field
-	sent     atomic.Int64 // bytes that the peer has received
-	working  atomic.Int32 // number of running changes, which cannot be interrupted
+	patience time.Duration // time limit of a request for memory
+	evict    func()        // closes the connection
+	received func() int64  // returns the bytes that have arrived; quotas.mu guards the field
+	sent     atomic.Int64  // bytes that the peer has received
+	working  atomic.Int32  // number of running changes, which cannot be interrupted
 
 	waitPermit semaphore // held by the one answer that may wait for memory
 
 	// The fields below are guarded by quotas.mu.
 	heldBytes    int64
 	message      int64   // the part of heldBytes for messages and uploads, kept until their requests are answered
-	lastProgress int64   // value of progress when it last advanced by slowBytes, or when the account last got memory
+	lastProgress int64   // value of progress() when it last advanced by slowBytes, or when the account last got memory
 	idleTicks    int     // number of ticks since lastProgress was set
 	growing      bool    // holds memory for a message with more frames to come (see growth)
 	waiting      int     // number of reasons why the connection waits: requests for memory and those from addWaits

@@ -91,7 +91,7 @@ func (c *conn) run() {
 		c.running.Wait()
 	}
 	c.cancel()
-	_ = c.nc.Close() // all answers were sent
+	_ = c.nc.Close() // ignore the error: the connection is no longer needed
 	c.running.Wait()
 	c.handles.close()
 	c.upload.drop(c)

@@ -20,7 +20,7 @@ type service struct {
 }
 
 // fill builds the body of an answer. Unless the operation's cost is immediate, fill must not use
-// the request's body.
+// the request's body, because the next message may overwrite it.
 type fill func(a *answer) error
 
 // cost estimates how long an answer takes. It decides which goroutine builds the answer.
@@ -36,7 +36,8 @@ const (
 	inTurn
 )
 
-// services lists the operations. [conn.mutate] applies operations that change the store.
+// services lists the operations. Those without prepare change the store: [conn.handleMutation]
+// applies them.
 var services = [lastOperation + 1]service{
 	opAppend:      {needs: RightAppend},
 	opSetOnce:     {needs: RightAppend},

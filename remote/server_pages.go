@@ -134,7 +134,7 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 }
 
 // answerListing answers with the first page of a listing, and a handle if there is more. item
-// adds an item, or a part of it, and reports whether it is complete.
+// adds an item to the answer, or the part that fits, and reports whether all of it was added.
 func answerListing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *answer, v *V) (done bool)) error {
 	id := len(a.buf)
 	a.u64(0)

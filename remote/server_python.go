@@ -236,8 +236,9 @@ func (w *frameWriter) frame(body []byte, more bool) error {
 	return w.flush()
 }
 
-// lengthOf reads r to its end and returns the number of bytes. Because that may take long, it waits
-// for a turn of the tenant. It counts the bytes as sent, so that the connection does not look stalled.
+// lengthOf reads r to its end and returns the number of bytes. Because that may take long, it needs
+// one of the tenant's permits for slow operations. It counts the bytes as sent, so that the
+// connection does not look stalled.
 func (c *conn) lengthOf(r io.Reader) (int64, error) {
 	if err := c.tenant.turns.acquire(c.ctx); err != nil {
 		return 0, err

@@ -47,7 +47,7 @@ type tenant struct {
 
 // quotas divides the server's resources fairly among tenants. A tenant gets what it
 // requests while the resource lasts. After that, a request of a tenant with less than its fair
-// share evicts something of the heaviest tenant.
+// share evicts something of the heaviest tenant, the one that holds the most of the resource.
 type quotas struct {
 	limit [resources]int64
 

@@ -143,15 +143,15 @@ func (c *conn) answerAsync(r request, allowance *allowance, f fill) error {
 	return nil
 }
 
-// enterLarge waits for the turn of a change with many keys. Call it before taking memory for the
-// change, because the running change may need that memory.
+// enterLarge waits until no other change with many keys of the same peer is running. Call it before
+// taking memory for the change, because the running one may need that memory.
 func (c *conn) enterLarge() error {
 	c.account.addWaits(1)
 	defer c.account.addWaits(-1)
 	return c.tenant.large.acquire(c.ctx)
 }
 
-// inTurn returns a fill that waits for a turn of the peer before it calls f.
+// inTurn returns a fill that waits for one of the peer's permits for slow operations and calls f.
 func (c *conn) inTurn(f fill) fill {
 	return func(a *answer) error {
 		if err := c.tenant.turns.acquire(c.ctx); err != nil {

@@ -25,8 +25,8 @@ type forgettable struct {
 }
 
 // reserve counts one more session in the quotas. If there are too many, it ends a
-// forgettable session of the heaviest tenant. If that tenant has none, reserve closes one
-// of its connections, unless it is the caller's own tenant.
+// forgettable session of the tenant with the most sessions. If that tenant has none, reserve
+// closes one of its connections, unless it is the caller's own tenant.
 func (s *sessions) reserve(ctx context.Context, c *conn) error {
 	if len(c.openSessions) >= maxConnSessions {
 		return fmt.Errorf("%w: more than %d sessions on one connection", ErrBusy, maxConnSessions)

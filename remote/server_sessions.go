@@ -45,7 +45,7 @@ type session struct {
 
 	// The mu of sessions guards these fields.
 	conns int  // number of connections that have the session open
-	used  bool // whether an operation was applied
+	used  bool // whether an operation or a pop may have used the session
 	begun time.Time
 	place *list.Element // position in the list
 	list  *list.List    // one of the tenant's lists; nil if the session must be kept

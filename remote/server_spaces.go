@@ -14,14 +14,15 @@ import (
 // Namespaces manages a server's stores, except the default one.
 type Namespaces interface {
 	// Acquire returns the store of a namespace. The store is in use until done is called.
-	// The first change creates it. Acquire may be called several times for one namespace.
+	// A namespace that does not exist is an empty store, and its first change creates it.
+	// Acquire may be called several times for one namespace.
 	Acquire(name string) (store partd.Partd, done func())
 	// SpaceLimit returns the limit of a namespace, or nil for no limit.
 	SpaceLimit(name string) SpaceLimit
 	// List returns at most limit namespaces with names after a given one, sorted by name.
 	List(ctx context.Context, after string, limit int) ([]NamespaceInfo, error)
 	// WhenFull registers a function that ends idle reads, which keep stores open.
-	// Namespaces calls it when it must open a store and the maximum number is open.
+	// Namespaces calls it when it must open a store and the maximum number is already open.
 	WhenFull(endIdle func())
 	// Close closes all stores.
 	Close(ctx context.Context) error

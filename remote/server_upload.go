@@ -18,12 +18,12 @@ type upload struct {
 	charged int64 // memory taken for the whole body; 0 before the first part
 	err     error // error of a part; later parts are ignored
 
-	timer    *time.Timer // ends the connection; nil while nothing is held
+	timer    *time.Timer // ends the connection if the upload stalls; nil while there is no upload
 	timedLen int         // length of the body when the timer was last set
 }
 
 // uploadStep is the number of bytes that must arrive within StallTimeout, plus a second
-// for each 16 KiB of a part. A stalled upload would occupy memory.
+// for each 16 KiB of a part. Without this limit, a stalled upload would occupy memory.
 const uploadStep = 512 << 10
 
 // watch sets the timer when the upload begins and at each step.

@@ -23,7 +23,8 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 		return s.getValue(ctx, key, buf, a)
 	}
 	if a.account.quotas.isCrowded() {
-		// A request should not keep a reader open while it waits for memory.
+		// Take memory before opening the reader, so that no request waits for memory with an
+		// open reader.
 		if err := a.raise(uncharged + 1); err != nil {
 			return value{}, err
 		}

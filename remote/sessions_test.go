@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestTooManySessions creates too many sessions, kept by the server or by its store. The number
-// of sessions per connection must be limited, and a used session must survive even while its client
-// is disconnected. If all sessions are open, a new one must fail with ErrBusy.
+// TestTooManySessions creates too many sessions, in stores with and without their own sessions. The
+// number of sessions per connection must be limited, and a used session must survive even while its
+// client is disconnected. If all sessions are open, a new one must fail with ErrBusy.
 func TestTooManySessions(t *testing.T) {
 	ctx := context.Background()
 	for name, open := range map[string]func() partd.Partd{
@@ -130,9 +130,9 @@ func TestInvalidHello(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	tail := make([]byte, 4+8+16)
 	for _, c := range []struct {
-		body []byte
-		is   error
-		text string
+		body    []byte
+		wantErr error
+		text    string
 	}{
 		{append([]byte{1, 0, 1, 0}, make([]byte, 12)...), ErrBadRequest, "versions 1 to 1"},
 		{joinBytes([]byte{2, 0, 2, 0}, tail, appendText(nil, "job"), appendText(nil, "")), errors.ErrUnsupported, `"job"`},
@@ -143,8 +143,8 @@ func TestInvalidHello(t *testing.T) {
 		k := newCall(opHello)
 		k.buf = append(k.buf, c.body...)
 		err := client.do(t.Context(), k)
-		if !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "secret") {
-			t.Errorf("hello with the body %q = %v, want %v with %q", c.body, err, c.is, c.text)
+		if !errors.Is(err, c.wantErr) || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("hello with the body %q = %v, want %v with %q", c.body, err, c.wantErr, c.text)
 		}
 	}
 	for _, invalid := range [][2]uint32{{4, 4}, {0, 0}, {0, partd.MaxParts + 1}, {1 << 31, 1<<32 - 1}} {

@@ -31,9 +31,9 @@ func TestNoServer(t *testing.T) {
 			t.Errorf("Get without a server took %v, want about 200 ms", d)
 		}
 	}
-	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	shortCtx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	if err := c.Append(short, entry("k", "v")); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, partd.ErrUnknownOutcome) {
+	if err := c.Append(shortCtx, entry("k", "v")); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("Append without a server = %v, want DeadlineExceeded", err)
 	}
 	if _, err := Dial(ctx, URL(l.Addr()), nil); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -45,7 +45,7 @@ func TestNoServer(t *testing.T) {
 func TestShutdown(t *testing.T) {
 	ctx := context.Background()
 	inner := partd.NewDict()
-	store := &faulty{Partd: inner, unblock: make(chan struct{})}
+	store := &faultyStore{Partd: inner, unblock: make(chan struct{})}
 	s, err := NewServer(store, nil)
 	must(t, err)
 	l, err := Listen("tcp://127.0.0.1:0")
@@ -79,7 +79,7 @@ func TestShutdown(t *testing.T) {
 // TestShutdownIsBounded checks that Shutdown returns when its context ends, even if the store
 // hangs.
 func TestShutdownIsBounded(t *testing.T) {
-	store := &faulty{Partd: partd.NewDict(), unblock: make(chan struct{})}
+	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, err := NewServer(store, nil)
 	must(t, err)
 	l, err := Listen("tcp://127.0.0.1:0")

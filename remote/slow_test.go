@@ -43,15 +43,15 @@ func TestSlowReaderIsServed(t *testing.T) {
 	}
 }
 
-// stuck is a connection whose peer stops reading.
-type stuck struct {
+// stuckConn is a connection whose peer stops reading.
+type stuckConn struct {
 	net.Conn
 	full   atomic.Bool
 	closed chan struct{}
 	once   sync.Once
 }
 
-func (s *stuck) Write(b []byte) (int, error) {
+func (s *stuckConn) Write(b []byte) (int, error) {
 	if s.full.Load() {
 		<-s.closed
 		return 0, net.ErrClosed
@@ -59,7 +59,7 @@ func (s *stuck) Write(b []byte) (int, error) {
 	return s.Conn.Write(b)
 }
 
-func (s *stuck) Close() error {
+func (s *stuckConn) Close() error {
 	s.once.Do(func() { close(s.closed) })
 	return s.Conn.Close()
 }
@@ -71,7 +71,7 @@ func TestCloseIsBounded(t *testing.T) {
 	c := dial(t, url, nil)
 	must(t, c.Append(ctx, entry("k", "v")))
 	c.mu.Lock()
-	s := &stuck{Conn: c.link.nc, closed: make(chan struct{})}
+	s := &stuckConn{Conn: c.link.nc, closed: make(chan struct{})}
 	s.full.Store(true)
 	c.link.nc = s // nobody else writes now
 	c.mu.Unlock()

@@ -11,35 +11,35 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// replaced is a store that replaces a value once a reader of the value has read more than threshold
+// replacingStore is a store that replaces a value once a reader of the value has read more than threshold
 // bytes, or all of them.
-type replaced struct {
+type replacingStore struct {
 	partd.Partd
 	threshold int
 	value     []byte // the new value; nil once it is stored
 }
 
-func (s *replaced) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+func (s *replacingStore) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	r, err := partd.Open(ctx, s.Partd, key)
 	if err != nil {
 		return nil, err
 	}
-	watched := &replacing{ReadCloser: r, s: s, key: key}
+	watched := &replacingReader{ReadCloser: r, s: s, key: key}
 	if _, ok := r.(partd.Rewinder); ok {
-		return &rewindable{watched}, nil
+		return &rewindableReader{watched}, nil
 	}
 	return watched, nil
 }
 
-// replacing is a reader of a replaced store.
-type replacing struct {
+// replacingReader is a reader of a replacingStore.
+type replacingReader struct {
 	io.ReadCloser
-	s   *replaced
+	s   *replacingStore
 	key string
 	n   int // bytes read
 }
 
-func (r *replacing) Read(p []byte) (int, error) {
+func (r *replacingReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	if r.n += n; r.s.value != nil && (err == io.EOF || r.n > r.s.threshold) {
 		value := r.s.value
@@ -52,9 +52,9 @@ func (r *replacing) Read(p []byte) (int, error) {
 	return n, err
 }
 
-type rewindable struct{ *replacing }
+type rewindableReader struct{ *replacingReader }
 
-func (r *rewindable) Rewind() error { return r.ReadCloser.(partd.Rewinder).Rewind() }
+func (r *rewindableReader) Rewind() error { return r.ReadCloser.(partd.Rewinder).Rewind() }
 
 // TestPythonGetIsOneSnapshot checks that an answer never mixes an old and a new value, even if a
 // large value is replaced while its length is being determined.
@@ -78,10 +78,10 @@ func TestPythonGetIsOneSnapshot(t *testing.T) {
 			return dial(t, url, nil)
 		},
 	} {
-		for label, after := range map[string]int{"early": 1, "at its end": 1 << 60} {
+		for label, threshold := range map[string]int{"early": 1, "at its end": 1 << 60} {
 			t.Run(name+"/"+label, func(t *testing.T) {
 				oldValue, newValue := bytes.Repeat([]byte("o"), size), bytes.Repeat([]byte("n"), 2*size)
-				store := &replaced{open(t), after, newValue}
+				store := &replacingStore{open(t), threshold, newValue}
 				must(t, store.Append(ctx, partd.Entry{Key: "k", Value: oldValue}))
 				_, url := serve(t, store, nil)
 				p := openPeer(t, url)

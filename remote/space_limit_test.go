@@ -10,14 +10,14 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// switched is a SpaceLimit that refuses all changes while full is set.
-type switched struct {
+// switchedLimit is a SpaceLimit that refuses all changes while full is set.
+type switchedLimit struct {
 	full     atomic.Bool
 	pending  atomic.Int64 // bytes of admitted changes in progress
 	admitted atomic.Int64 // bytes of all admitted changes
 }
 
-func (r *switched) Admit(entries int, bytes int64) (int64, error) {
+func (r *switchedLimit) Admit(entries int, bytes int64) (int64, error) {
 	if r.full.Load() {
 		return 0, syscall.EDQUOT
 	}
@@ -26,7 +26,7 @@ func (r *switched) Admit(entries int, bytes int64) (int64, error) {
 	return bytes, nil
 }
 
-func (r *switched) Done(admitted int64) { r.pending.Add(-admitted) }
+func (r *switchedLimit) Done(admitted int64) { r.pending.Add(-admitted) }
 
 // TestSpaceLimit checks that a full limit refuses only changes that need space. A resent change
 // that was applied must still be answered as applied. Otherwise its client would repeat it later.
@@ -34,7 +34,7 @@ func TestSpaceLimit(t *testing.T) {
 	ctx := context.Background()
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
-			store, limit := open(t), &switched{}
+			store, limit := open(t), &switchedLimit{}
 			s, url := serve(t, store, &ServerOptions{SpaceLimit: limit})
 			c := dial(t, url, nil)
 			must(t, errors.Join(c.Append(ctx, entry("k", "1"), entry("p", "2")), c.Set(ctx, "s", []byte("3"))))
@@ -99,10 +99,10 @@ func TestSpaceLimitAfterRestart(t *testing.T) {
 	must(t, err)
 	_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op)
 	must(t, err)
-	limit := &switched{}
+	limit := &switchedLimit{}
 	limit.full.Store(true)
-	_, next := serve(t, store, &ServerOptions{SpaceLimit: limit})
-	p.target.Store(&next)
+	_, nextURL := serve(t, store, &ServerOptions{SpaceLimit: limit})
+	p.target.Store(&nextURL)
 	p.cut()
 	if applied, err := c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op); applied || err != nil {
 		t.Errorf("Apply of an applied operation at the next server = %v, %v, want false, nil", applied, err)

@@ -13,7 +13,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// memSpaces implements Namespaces in memory.
 type memSpaces struct {
 	mu     sync.Mutex
 	stores map[string]partd.Partd
@@ -75,7 +74,7 @@ func TestNamespaces(t *testing.T) {
 	for i, c := range []*Client{base, a, b} {
 		values, err := c.Get(ctx, "k")
 		if must(t, err); string(values[0]) != []string{"0", "11", "again"}[i] {
-			t.Errorf("Get by client %d = %q", i, values[0])
+			t.Errorf("Get by client %d = %q, want %q", i, values[0], []string{"0", "11", "again"}[i])
 		}
 		if st, err := c.Stat(ctx); err != nil || st.Bytes != int64(len(values[0])) {
 			t.Errorf("Stat by client %d = %+v, %v, want %d bytes", i, st, err, len(values[0]))

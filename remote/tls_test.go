@@ -29,7 +29,6 @@ func authority(t testing.TB, name string) (*testcert.Authority, *testcert.Pair) 
 	return ca, pair
 }
 
-// serveTLS is like serve with TLS.
 func serveTLS(t testing.TB, store partd.Partd, config *tls.Config, opts *ServerOptions) string {
 	t.Helper()
 	s, err := NewServer(store, opts)
@@ -120,7 +119,7 @@ func TestExactlyOnceOverTLS(t *testing.T) {
 	p.StopCutting()
 	values, err := c.Get(ctx, "k")
 	if must(t, err); string(values[0]) != want.String() {
-		t.Errorf("the value has %d bytes, want %d; or its content differs", len(values[0]), want.Len())
+		t.Errorf("the value has %d bytes, want %d bytes or other data", len(values[0]), want.Len())
 	}
 	must(t, c.Close())
 }

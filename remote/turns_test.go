@@ -73,9 +73,9 @@ func TestMemoryForSmallPeer(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	soon, stop := context.WithTimeout(t.Context(), 2*time.Second)
+	shortCtx, stop := context.WithTimeout(t.Context(), 2*time.Second)
 	defer stop()
-	must(t, l.open(l.enter("honest"), time.Minute, func() {}).take(soon, 6<<20, admission))
+	must(t, l.open(l.enter("honest"), time.Minute, func() {}).take(shortCtx, 6<<20, admission))
 }
 
 // TestOneAnswerPerConnectionWaits checks that only one answer of a connection waits for memory at
@@ -111,17 +111,17 @@ func TestOneAnswerPerConnectionWaits(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	many := startAnswers(open(), 8)
+	firstGranted := startAnswers(open(), 8)
 	awaitWaiting(1)
 	time.Sleep(50 * time.Millisecond) // more answers of this connection would join the queue now
-	one := startAnswers(open(), 1)
+	secondGranted := startAnswers(open(), 1)
 	awaitWaiting(2)
 	holder.give(6 << 20)
-	<-many
+	<-firstGranted
 	l.add(s, memory, -6<<20) // the first answer is finished
 	select {
-	case <-one:
-	case <-many:
+	case <-secondGranted:
+	case <-firstGranted:
 		t.Error("a connection got memory again while another connection of its peer waited")
 	}
 }

@@ -80,7 +80,7 @@ func appendError(b []byte, err error) []byte {
 	} else {
 		corrupt = &partd.CorruptError{Offset: -1}
 	}
-	text := err // the cause of a partd.Error, which is encoded separately
+	text := err // for a partd.Error only its cause, because its other fields are encoded separately
 	var inner *partd.Error
 	if errors.As(err, &inner) && err.Error() == inner.Error() {
 		text = inner.Err

@@ -70,8 +70,8 @@ func (op operation) String() string {
 // mutates reports whether an operation may be numbered in a session.
 func (op operation) mutates() bool { return op >= opAppend && op <= opDrop }
 
-// change returns the change that a mutating operation makes. change and mutation rely on both
-// enumerations having the same order.
+// change returns the change that a mutating operation makes. change and mutation rely on the
+// constants of operation and partd.Change having the same order.
 func (op operation) change() partd.Change { return partd.Change(op - opAppend) }
 
 func mutation(c partd.Change) operation { return opAppend + operation(c) }

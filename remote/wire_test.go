@@ -20,8 +20,8 @@ func TestProtocolViolations(t *testing.T) {
 	hello := func(parts ...[]byte) []byte {
 		return joinBytes(append([][]byte{greeting(), ready("DEALER")}, parts...)...)
 	}
-	many := bytes.Repeat(zmtp.AppendFrame(nil, nil, true), 1<<20)
-	bad := func(change func(g []byte)) []byte {
+	endlessFrames := bytes.Repeat(zmtp.AppendFrame(nil, nil, true), 1<<20)
+	changedGreeting := func(change func(g []byte)) []byte {
 		g := greeting()
 		change(g)
 		return g
@@ -35,12 +35,12 @@ func TestProtocolViolations(t *testing.T) {
 	}{
 		{"frame length beyond the limit", hello(longHeader(0, 1<<40))},
 		{"frame length within the limit", hello(message("append", "k")[:8], longHeader(0, 100_000), []byte("short"))},
-		{"2^64-1", hello(longHeader(0, 1<<64-1))},
-		{"2^63-1", hello(longHeader(1, 1<<63-1))},
+		{"frame length 2^64-1", hello(longHeader(0, 1<<64-1))},
+		{"frame length 2^63-1 with MORE", hello(longHeader(1, 1<<63-1))},
 		{"truncated frame", hello(message("append", "k", "value")[:15])},
 		{"truncated header", hello([]byte{2, 0, 0})},
 		{"endless MORE", hello(zmtp.AppendFrame(nil, []byte("append"), true), bytes.Repeat(zmtp.AppendFrame(nil, make([]byte, 200), true), 10_000))},
-		{"endless empty frames", hello(many)},
+		{"endless empty frames", hello(endlessFrames)},
 		{"reserved flags", hello([]byte{8, 1, 'x'})},
 		{"reserved flags of a later frame", hello(zmtp.AppendFrame(nil, []byte("append"), true), []byte{0x80, 0})},
 		{"command with MORE", hello([]byte{5, 5, 4, 'P', 'I', 'N', 'G'})},
@@ -50,11 +50,11 @@ func TestProtocolViolations(t *testing.T) {
 		{"PING without time", hello(zmtp.AppendCommand(nil, "PING", nil))},
 		{"message before READY", joinBytes(greeting(), message("drop"))},
 		{"second READY", hello(ready("DEALER"))},
-		{"bad signature", bad(func(g []byte) { g[0] = 'x' })},
-		{"bad end of the signature", bad(func(g []byte) { g[9] = 0 })},
-		{"version 2", bad(func(g []byte) { g[10] = 2 })[:11]},
-		{"mechanism PLAIN", bad(func(g []byte) { copy(g[12:], "PLAIN") })},
-		{"mechanism of 20 letters", bad(func(g []byte) { copy(g[12:], "ABCDEFGHIJKLMNOPQRST") })},
+		{"bad signature", changedGreeting(func(g []byte) { g[0] = 'x' })},
+		{"bad end of the signature", changedGreeting(func(g []byte) { g[9] = 0 })},
+		{"version 2", changedGreeting(func(g []byte) { g[10] = 2 })[:11]},
+		{"mechanism PLAIN", changedGreeting(func(g []byte) { copy(g[12:], "PLAIN") })},
+		{"mechanism of 20 letters", changedGreeting(func(g []byte) { copy(g[12:], "ABCDEFGHIJKLMNOPQRST") })},
 		{"READY with a wrong name length", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", []byte{200, 'x'}))},
 		{"READY with a wrong value length", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", append([]byte{1, 'x'}, 0xff, 0xff, 0xff, 0xff)))},
 		{"empty READY", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", nil))},
@@ -70,7 +70,7 @@ func TestProtocolViolations(t *testing.T) {
 		{"random bytes", append([]byte{1}, noise...)},
 		{"random bytes after the handshake", hello(append([]byte{0xf8}, noise...))},
 		{"request of two frames", hello(message("\x00PD1"+strings.Repeat("\x00", 36), "x"))},
-		{"request cut off", hello(message("\x00PD1\x05"))},
+		{"truncated request", hello(message("\x00PD1\x05"))},
 		{"get that fails", hello(message("get", strings.Repeat("k", partd.MaxKeyLen+1)))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestProtocolViolations(t *testing.T) {
 				// The timeouts are long enough for the honest peer on a busy machine.
 				MaxMessage: 1 << 20, HandshakeTimeout: 2 * time.Second, StallTimeout: 2 * time.Second,
 			})
-			good := openPeer(t, url)
+			honestPeer := openPeer(t, url)
 			p := rawPeer(t, url)
 			go p.Write(c.send) // fails if the server closes the connection
 			p.wantClosed()
@@ -88,8 +88,8 @@ func TestProtocolViolations(t *testing.T) {
 			if must(t, err); st.Keys > 0 {
 				t.Errorf("the connection changed the store: %+v", st)
 			}
-			good.send(message("append", "k", "v"), message("get", "k"))
-			good.wantBytes(joinBytes(acked, message("v"), acked))
+			honestPeer.send(message("append", "k", "v"), message("get", "k"))
+			honestPeer.wantBytes(joinBytes(acked, message("v"), acked))
 		})
 	}
 }
@@ -110,7 +110,6 @@ func TestPing(t *testing.T) {
 	p.wantBytes(joinBytes(pong, pong, acked, message("v"), acked))
 }
 
-// TestEqualIdentities checks that two peers with the same identity get their own answers.
 func TestEqualIdentities(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	var peers [2]*peer

@@ -109,8 +109,8 @@ func TestConcurrentFirstChanges(t *testing.T) {
 	}
 }
 
-// TestInterruptedFirstChange checks that other clients write the missing lists if a client died
-// after writing some of them.
+// TestInterruptedFirstChange checks that other clients write the missing shard lists if a client
+// died after writing some of them.
 func TestInterruptedFirstChange(t *testing.T) {
 	for done := range 3 {
 		stores := dicts(3)
@@ -125,23 +125,23 @@ func TestInterruptedFirstChange(t *testing.T) {
 	}
 }
 
-// dropping is a store whose Drop cancels the caller's context.
-type dropping struct {
+// cancelingStore is a store whose Drop cancels the caller's context.
+type cancelingStore struct {
 	*partd.Dict
 	cancel context.CancelFunc
 }
 
-func (d *dropping) Drop(ctx context.Context) error {
+func (d *cancelingStore) Drop(ctx context.Context) error {
 	d.cancel()
 	return errors.Join(d.Dict.Drop(context.WithoutCancel(ctx)), ctx.Err())
 }
 
-// TestDropCancelled checks that every store still has its list after a Drop whose context ended. A
-// store with keys but no list would be unusable.
+// TestDropCancelled checks that every store still has its shard list after a Drop whose context
+// ended. A store with keys but no list would be unusable.
 func TestDropCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	stores := []partd.Partd{&dropping{partd.NewDict(), cancel}, &dropping{partd.NewDict(), cancel}}
+	stores := []partd.Partd{&cancelingStore{partd.NewDict(), cancel}, &cancelingStore{partd.NewDict(), cancel}}
 	s, other := shardsOver(t, abc[:2], stores), shardsOver(t, abc[:2], stores)
 	fill(t, s, 10)
 	fill(t, other, 10)
@@ -180,16 +180,16 @@ func TestOverlappingListsStartTogether(t *testing.T) {
 	}
 }
 
-// beginning is a store that another client fills after the first Get, which reads the list.
-type beginning struct {
+// racingStore is a store that another client fills after the first Get, which reads the shard list.
+type racingStore struct {
 	*partd.Dict
-	other func()
+	otherClient func()
 }
 
-func (b *beginning) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+func (b *racingStore) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	values, err := b.Dict.Get(ctx, keys...)
-	if other := b.other; other != nil {
-		b.other = nil
+	if other := b.otherClient; other != nil {
+		b.otherClient = nil
 		other()
 	}
 	return values, err
@@ -199,7 +199,7 @@ func (b *beginning) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 // read the list are not mistaken for keys without a list.
 func TestListWrittenDuringFirstChange(t *testing.T) {
 	d := partd.NewDict()
-	b := &beginning{d, func() { fill(t, shardsOver(t, abc[:1], []partd.Partd{d}), 10) }}
+	b := &racingStore{d, func() { fill(t, shardsOver(t, abc[:1], []partd.Partd{d}), 10) }}
 	fill(t, shardsOver(t, abc[:1], []partd.Partd{b}), 10)
 	if stats, err := shardsOver(t, abc[:1], []partd.Partd{d}).Stat(t.Context()); err != nil || stats.Keys != 10 || stats.Bytes != 140 {
 		t.Errorf("Stat = %+v, %v, want 10 keys with 140 bytes", stats, err)

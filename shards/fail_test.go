@@ -11,14 +11,14 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// faulty is a store whose operations also return err while it is set.
-type faulty struct {
+// faultyStore is a store whose operations also return err while it is set.
+type faultyStore struct {
 	*partd.Dict
 	err   atomic.Pointer[error]
 	calls atomic.Int64
 }
 
-func (f *faulty) fail() error {
+func (f *faultyStore) fail() error {
 	f.calls.Add(1)
 	if err := f.err.Load(); err != nil {
 		return *err
@@ -26,20 +26,20 @@ func (f *faulty) fail() error {
 	return nil
 }
 
-func (f *faulty) Append(ctx context.Context, entries ...partd.Entry) error {
+func (f *faultyStore) Append(ctx context.Context, entries ...partd.Entry) error {
 	return errors.Join(f.fail(), f.Dict.Append(ctx, entries...))
 }
 
-func (f *faulty) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+func (f *faultyStore) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	v, err := f.Dict.Get(ctx, keys...)
 	return v, errors.Join(f.fail(), err)
 }
 
-func (f *faulty) Delete(ctx context.Context, keys ...string) error {
+func (f *faultyStore) Delete(ctx context.Context, keys ...string) error {
 	return errors.Join(f.fail(), f.Dict.Delete(ctx, keys...))
 }
 
-func (f *faulty) Close() error { return errors.Join(f.fail(), f.Dict.Close()) }
+func (f *faultyStore) Close() error { return errors.Join(f.fail(), f.Dict.Close()) }
 
 // keyOf returns a key that belongs to the named shard.
 func keyOf(s *Shards, name string) string {
@@ -52,7 +52,7 @@ func keyOf(s *Shards, name string) string {
 
 func TestFailingShard(t *testing.T) {
 	ctx := t.Context()
-	stores := []*faulty{{Dict: partd.NewDict()}, {Dict: partd.NewDict()}, {Dict: partd.NewDict()}}
+	stores := []*faultyStore{{Dict: partd.NewDict()}, {Dict: partd.NewDict()}, {Dict: partd.NewDict()}}
 	s := shardsOver(t, abc, []partd.Partd{stores[0], stores[1], stores[2]})
 	downErr := errors.New("no route to host")
 	batch := func(names ...string) (entries []partd.Entry) {
@@ -61,7 +61,7 @@ func TestFailingShard(t *testing.T) {
 		}
 		return entries
 	}
-	// Until all lists are written, nothing must change anywhere: a name may be wrong.
+	// Until all shard lists are written, no store may change, because a name may be wrong.
 	stores[1].err.Store(&downErr)
 	for _, names := range [][]string{abc, {"a", "c"}} {
 		err := s.Append(ctx, batch(names...)...)
@@ -84,7 +84,7 @@ func TestFailingShard(t *testing.T) {
 		"delete": s.Delete(ctx, keyOf(s, "a"), keyOf(s, "b"), keyOf(s, "c")),
 	} {
 		if !errors.Is(err, downErr) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "the change succeeded on a, c, but shard b: no route") {
-			t.Errorf("%s on three shards, of which one is down, = %v", name, err)
+			t.Errorf("%s on three shards, of which one is down, = %v, want an unknown outcome that names all shards", name, err)
 		}
 	}
 	if err := s.Append(ctx, batch("b")...); !errors.Is(err, downErr) || errors.Is(err, partd.ErrUnknownOutcome) {
@@ -103,10 +103,10 @@ func TestFailingShard(t *testing.T) {
 	}
 }
 
-// bare has only the methods of partd.Partd; setting can also set.
+// bare has only the methods of partd.Partd; settable can also set.
 type bare struct{ partd.Partd }
 
-type setting struct {
+type settable struct {
 	bare
 	partd.Setter
 }
@@ -116,7 +116,7 @@ type setting struct {
 func TestAbilities(t *testing.T) {
 	ctx := t.Context()
 	d := partd.NewDict()
-	s := shardsOver(t, abc[:2], []partd.Partd{setting{bare{d}, d}, partd.NewDict()})
+	s := shardsOver(t, abc[:2], []partd.Partd{settable{bare{d}, d}, partd.NewDict()})
 	fill(t, s, 10)
 	tries := map[string]func() error{
 		"keys":  func() error { _, err := partd.Stat(ctx, bareLister{s}); return err },
@@ -142,18 +142,18 @@ func TestAbilities(t *testing.T) {
 		t.Errorf("Append to a store that cannot set = %v, want ErrUnsupported", err)
 	}
 	// A failed flush must not look like an unsupported flush.
-	b, err := partd.NewBuffer(partd.NewDict(), &faulty{Dict: partd.NewDict()}, nil)
+	b, err := partd.NewBuffer(partd.NewDict(), &faultyStore{Dict: partd.NewDict()}, nil)
 	must(t, err)
 	s = shardsOver(t, abc[:2], []partd.Partd{partd.NewDict(), b})
 	fill(t, s, 10)
 	must(t, s.Flush(ctx))
 	fill(t, s, 10)
 	downErr := errors.New("no route to host")
-	b.Unwrap().(*faulty).err.Store(&downErr)
+	b.Unwrap().(*faultyStore).err.Store(&downErr)
 	if err := s.Flush(ctx); !errors.Is(err, downErr) || errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("Flush = %v, want %v", err, downErr)
 	}
-	b.Unwrap().(*faulty).err.Store(nil)
+	b.Unwrap().(*faultyStore).err.Store(nil)
 	must(t, s.Close())
 }
 
@@ -168,7 +168,7 @@ func (b bareLister) Stat(ctx context.Context) (st partd.Stats, err error) {
 
 // TestCancelled checks that an operation with a canceled context does not reach the stores.
 func TestCancelled(t *testing.T) {
-	store := &faulty{Dict: partd.NewDict()}
+	store := &faultyStore{Dict: partd.NewDict()}
 	s := shardsOver(t, abc[:1], []partd.Partd{store})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("canceled by the test")

@@ -25,26 +25,26 @@ type fullStore interface {
 	partd.Lister
 }
 
-// restarted is the store of a server that can restart with another store.
-type restarted struct {
+// restartableStore is the store of a server that can restart with another store.
+type restartableStore struct {
 	fullStore
 	instance atomic.Uint64
 }
 
-func (r *restarted) Instance() uint64 { return r.instance.Load() }
+func (r *restartableStore) Instance() uint64 { return r.instance.Load() }
 
-func (r *restarted) useStore(store fullStore) {
+func (r *restartableStore) useStore(store fullStore) {
 	r.fullStore = store
 	r.instance.Add(1)
 }
 
-func (r *restarted) Sync(context.Context) error { return nil }
+func (r *restartableStore) Sync(context.Context) error { return nil }
 
-func (r *restarted) Check(context.Context) (partd.CheckResult, error) {
+func (r *restartableStore) Check(context.Context) (partd.CheckResult, error) {
 	return partd.CheckResult{}, nil
 }
 
-func (r *restarted) Close() error { return nil }
+func (r *restartableStore) Close() error { return nil }
 
 // operations returns functions that call each operation of s. Operations on a key use key.
 func operations(ctx context.Context, s *Shards, key string) map[string]func() error {
@@ -74,9 +74,9 @@ func operations(ctx context.Context, s *Shards, key string) map[string]func() er
 	}
 }
 
-func restartable(n int) (servers []*restarted, stores []partd.Partd) {
+func restartable(n int) (servers []*restartableStore, stores []partd.Partd) {
 	for range n {
-		servers = append(servers, &restarted{fullStore: partd.NewDict()})
+		servers = append(servers, &restartableStore{fullStore: partd.NewDict()})
 		stores = append(stores, servers[len(servers)-1])
 	}
 	return servers, stores
@@ -140,7 +140,7 @@ func TestStoreMismatch(t *testing.T) {
 // be an error.
 func TestStoreReplacedDuringOperation(t *testing.T) {
 	servers, stores := restartable(3)
-	exchanged := &exchanging{restarted: servers[1]}
+	exchanged := &swappingStore{restartableStore: servers[1]}
 	stores[1] = exchanged
 	s := shardsOver(t, abc, stores)
 	fill(t, s, 30)
@@ -171,7 +171,7 @@ func TestStoreReplacedDuringOperation(t *testing.T) {
 			changes := op == "append" || strings.HasPrefix(op, "set")
 			if c.during == nil && (!errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") || errors.Is(err, partd.ErrUnknownOutcome) != changes) ||
 				c.during != nil && err != nil || exchanged.armed.Load() {
-				t.Errorf("%s while the store is %s = %v", op, c.name, err)
+				t.Errorf("%s while the store is %s = %v, want ErrStoreMismatch of shard b only if the store was replaced", op, c.name, err)
 			}
 			servers[1].useStore(original)
 		}
@@ -181,15 +181,15 @@ func TestStoreReplacedDuringOperation(t *testing.T) {
 	}
 }
 
-// exchanging replaces its store during the next operation once armed is set, and again after it if
-// after is not nil.
-type exchanging struct {
-	*restarted
+// swappingStore replaces its store during the next operation once armed is set, and again after
+// the operation if after is not nil.
+type swappingStore struct {
+	*restartableStore
 	armed         atomic.Bool
 	during, after fullStore
 }
 
-func (e *exchanging) swapStores() (swapBack func()) {
+func (e *swappingStore) swapStores() (swapBack func()) {
 	if !e.armed.CompareAndSwap(true, false) {
 		return func() {}
 	}
@@ -201,36 +201,36 @@ func (e *exchanging) swapStores() (swapBack func()) {
 	}
 }
 
-func (e *exchanging) Get(ctx context.Context, keys ...string) ([][]byte, error) {
+func (e *swappingStore) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	defer e.swapStores()()
-	return e.restarted.Get(ctx, keys...)
+	return e.restartableStore.Get(ctx, keys...)
 }
 
-func (e *exchanging) Append(ctx context.Context, entries ...partd.Entry) error {
+func (e *swappingStore) Append(ctx context.Context, entries ...partd.Entry) error {
 	defer e.swapStores()()
-	return e.restarted.Append(ctx, entries...)
+	return e.restartableStore.Append(ctx, entries...)
 }
 
-func (e *exchanging) Set(ctx context.Context, key string, value []byte) error {
+func (e *swappingStore) Set(ctx context.Context, key string, value []byte) error {
 	defer e.swapStores()()
-	return e.restarted.Set(ctx, key, value)
+	return e.restartableStore.Set(ctx, key, value)
 }
 
-func (e *exchanging) SetOnce(ctx context.Context, key string, value []byte) error {
+func (e *swappingStore) SetOnce(ctx context.Context, key string, value []byte) error {
 	defer e.swapStores()()
-	return e.restarted.SetOnce(ctx, key, value)
+	return e.restartableStore.SetOnce(ctx, key, value)
 }
 
-func (e *exchanging) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+func (e *swappingStore) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		defer e.swapStores()()
-		e.restarted.Keys(ctx)(yield)
+		e.restartableStore.Keys(ctx)(yield)
 	}
 }
 
-func (e *exchanging) Sync(context.Context) error { e.swapStores()(); return nil }
+func (e *swappingStore) Sync(context.Context) error { e.swapStores()(); return nil }
 
-func (e *exchanging) Check(context.Context) (partd.CheckResult, error) {
+func (e *swappingStore) Check(context.Context) (partd.CheckResult, error) {
 	e.swapStores()()
 	return partd.CheckResult{}, nil
 }
@@ -362,7 +362,7 @@ func TestAdopt(t *testing.T) {
 func TestEmptyStoreWithUnreachableShards(t *testing.T) {
 	_, stores := restartable(3)
 	fill(t, shardsOver(t, abc, stores), 30)
-	downShard := &faulty{Dict: partd.NewDict()}
+	downShard := &faultyStore{Dict: partd.NewDict()}
 	cause := os.ErrDeadlineExceeded
 	downShard.err.Store(&cause)
 	s := shardsOver(t, abc, []partd.Partd{downShard, partd.NewDict(), downShard})

@@ -144,7 +144,6 @@ func TestServersKilledUnderLoad(t *testing.T) {
 	t.Logf("%d tasks and %d reads, %d failed attempts, %d kills", commits.Load(), reads.Load(), retries.Load(), kills+kills/2)
 }
 
-// countCommitted counts the committed pieces by their values.
 func countCommitted(ctx context.Context, store partd.Partd) (map[string]int, error) {
 	c, err := shuffle.ReadCommitted(ctx, store)
 	if err != nil {
@@ -240,15 +239,15 @@ func TestAddServer(t *testing.T) {
 	if cmd, output := startCopy(c.url(), "--replace"); cmd.Wait() == nil || !strings.Contains(output.String(), "another shard list") {
 		t.Errorf("a copy into the same namespaces printed %s, want an error about another list", output)
 	}
-	short := open(t, oldURL+"/three")
-	if _, err := short.Get(ctx, "key 1"); !errors.Is(err, shards.ErrListMismatch) {
+	withOldList := open(t, oldURL+"/three")
+	if _, err := withOldList.Get(ctx, "key 1"); !errors.Is(err, shards.ErrListMismatch) {
 		t.Errorf("Get from the new store with the old list = %v, want ErrListMismatch", err)
 	}
 	must(t, source.Drop(ctx))
 	if got, err := scan(ctx, target, 0, 1); err != nil || !maps.Equal(got, want) {
 		t.Errorf("after dropping the source, the target has %d keys, %v, want %d", len(got), err, len(want))
 	}
-	for _, store := range []partd.Partd{source, target, short} {
+	for _, store := range []partd.Partd{source, target, withOldList} {
 		must(t, partd.Close(ctx, store))
 	}
 }

@@ -21,12 +21,12 @@ import (
 func TestListMismatch(t *testing.T) {
 	stores := dicts(4)
 	want := fill(t, shardsOver(t, abc, stores[:3]), 100)
-	others := map[string]*Shards{
+	otherClients := map[string]*Shards{
 		"fewer":             shardsOver(t, abc[:2], stores[:2]),
 		"more":              shardsOver(t, append(abc, "d"), stores),
 		"named differently": shardsOver(t, []string{"A", "b", "c"}, stores[:3]),
 	}
-	for name, other := range others {
+	for name, other := range otherClients {
 		key := ""
 		for i := 0; name == "more" && other.shards[other.indexOf(key)].name != "d"; i++ {
 			key = fmt.Sprint("of d ", i) // a key of shard d, whose store has no list yet
@@ -78,7 +78,6 @@ func TestMistakenStores(t *testing.T) {
 	}
 }
 
-// TestStoreWithKeysButNoList checks that a store with keys but no list is rejected.
 func TestStoreWithKeysButNoList(t *testing.T) {
 	stores := dicts(3)
 	must(t, stores[1].Append(t.Context(), partd.Entry{Key: "mine", Value: []byte("x")}))
@@ -116,12 +115,11 @@ func TestListIsHidden(t *testing.T) {
 	}
 	for i, store := range stores {
 		if list, err := store.Get(t.Context(), listKey); err != nil || !strings.HasPrefix(string(list[0]), "partd shards 1\n"+abc[i]+"\na\nb\nc\nid ") {
-			t.Errorf("the list of shard %d is %q, %v", i, list, err)
+			t.Errorf("the list of shard %d is %q, %v, want the shards a, b and c with identifiers", i, list, err)
 		}
 	}
 }
 
-// TestCheck checks that Check finds damage on any shard and names the shard.
 func TestCheck(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *Shards {
@@ -167,7 +165,6 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// rewriteFiles replaces the content of each file in dir with the result of f.
 func rewriteFiles(dir string, f func(path string, data []byte) []byte) error {
 	files, err := os.ReadDir(dir)
 	for _, file := range files {

@@ -46,7 +46,6 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// start starts a server, and kills it when the test ends.
 func start(t testing.TB, args ...string) *serverproc.Process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
@@ -74,7 +73,6 @@ func startCluster(t testing.TB) *cluster {
 	return c
 }
 
-// restart restarts a killed server at the same address.
 func (c *cluster) restart(t testing.TB, i int) {
 	c.servers[i] = start(t, append(c.args[i], "tcp://"+c.addresses[i])...)
 }
@@ -187,12 +185,12 @@ func TestServerKilled(t *testing.T) {
 		failed, succeeded := 0, 0
 		for i := range keys {
 			for name, store := range map[string]partd.Partd{"an old client": probe, "a new client": newClient} {
-				short, cancel := context.WithTimeout(ctx, 20*time.Second)
+				shortCtx, cancel := context.WithTimeout(ctx, 20*time.Second)
 				if serverOf[key(i)] == victim {
 					cancel()
-					short, cancel = context.WithTimeout(ctx, 20*time.Millisecond)
+					shortCtx, cancel = context.WithTimeout(ctx, 20*time.Millisecond)
 				}
-				_, err := store.Get(short, key(i))
+				_, err := store.Get(shortCtx, key(i))
 				cancel()
 				switch {
 				case serverOf[key(i)] != victim:

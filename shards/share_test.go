@@ -41,24 +41,24 @@ func TestOpenSharesIdentifiers(t *testing.T) {
 	}
 }
 
-// relisted is a store to which another client writes a list right after each Drop.
-type relisted struct {
-	*restarted
+// relistedStore is a store to which another client writes a list right after each Drop.
+type relistedStore struct {
+	*restartableStore
 	sh *shard
 }
 
-func (r *relisted) Drop(ctx context.Context) error {
-	if err := r.restarted.Drop(ctx); err != nil {
+func (r *relistedStore) Drop(ctx context.Context) error {
+	if err := r.restartableStore.Drop(ctx); err != nil {
 		return err
 	}
-	return partd.SetOnce(ctx, r.restarted, listKey, []byte(r.sh.signature()))
+	return partd.SetOnce(ctx, r.restartableStore, listKey, []byte(r.sh.signature()))
 }
 
 // TestListWrittenAfterDrop checks that the other shards record the new identifier if another client
 // writes a list after a Drop, before the dropping client does.
 func TestListWrittenAfterDrop(t *testing.T) {
 	servers, stores := restartable(3)
-	stores[1] = &relisted{servers[1], shardsOver(t, abc, stores).shards[1]}
+	stores[1] = &relistedStore{servers[1], shardsOver(t, abc, stores).shards[1]}
 	s := shardsOver(t, abc, stores)
 	fill(t, s, 30)
 	for range 3 {

@@ -36,7 +36,7 @@ type Result[K, A any] struct {
 
 // Aggregate yields each key once, with its accumulated records, in no particular order. Keys
 // are equal if their default encodings are equal. For most types, this is the same as ==,
-// except that all NaNs are one key; types with pointers to floats differ.
+// except that all NaNs are one key. Pointers are equal if the values they point to are.
 func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, acc Accumulator[T, A], o *Options[T]) iter.Seq2[Result[K, A], error] {
 	return pipe(in, func() (*Aggregator[T, K, A], error) { return NewAggregator(ctx, key, acc, o.oneThread()) }, (*Aggregator[T, K, A]).Results)
 }
@@ -47,7 +47,7 @@ type Aggregator[T, K, A any] struct {
 	key    func(T) K
 	acc    Accumulator[T, A]
 	codec  encode.ValueCodec[K]
-	inline bool // accumulators are stored in words of the engine
+	inline bool // accumulators are stored in the hash table itself, not in pages
 }
 
 // NewAggregator returns an aggregator. The caller must close it.
@@ -80,8 +80,8 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	return a, nil
 }
 
-// chooseStorage decides where to store accumulators: in words of the engine if they are small and
-// contain no pointers, or else in pages.
+// chooseStorage decides where to store accumulators: in the state words of hashagg's table if they
+// are small and contain no pointers, or else in pages.
 func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 	if a.acc.Codec.Encode == nil {
 		var err error
@@ -137,8 +137,7 @@ func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 	})
 }
 
-// maxInlineWords is the maximum size of an accumulator that is stored in words of the engine, in
-// words.
+// maxInlineWords is the maximum size of an accumulator that is stored in the hash table, in words.
 const maxInlineWords = 64
 
 func wordsOf[A any]() int { return int(unsafe.Sizeof(*new(A))+7) / 8 }
@@ -146,8 +145,8 @@ func wordsOf[A any]() int { return int(unsafe.Sizeof(*new(A))+7) / 8 }
 // inWords returns the accumulator that words contain. A must not contain pointers.
 func inWords[A any](words []uint64) *A { return (*A)(unsafe.Pointer(unsafe.SliceData(words))) }
 
-// accumulators stores the accumulators of one table in pages, which never move. A key's word
-// is the index of its accumulator.
+// accumulators stores the accumulators of one hash table in pages, which never move. The state
+// word of a key is the index of its accumulator.
 type accumulators[T, A any] struct {
 	acc       *Accumulator[T, A]
 	pages     [][]item[A]

@@ -69,7 +69,6 @@ func TestAggregate(t *testing.T) {
 	}
 }
 
-// TestAggregateLists aggregates into slices.
 func TestAggregateLists(t *testing.T) {
 	in := randomRecs(6, manyRecords)
 	lists := shuffle.Accumulator[rec, []int]{
@@ -111,7 +110,7 @@ func TestDistinct(t *testing.T) {
 	seen := make(map[[2]string]bool)
 	for _, k := range got {
 		if _, ok := firsts[k]; !ok || seen[k] {
-			t.Fatalf("%q is duplicated or unexpected", k)
+			t.Fatalf("the results contain %q, which is duplicated or unexpected", k)
 		}
 		seen[k] = true
 	}
@@ -138,22 +137,22 @@ func TestDistinct(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
-	whole, err := shuffle.NewDeduplicator(t.Context(), minMemory[[2]string](t))
+	deduplicator, err := shuffle.NewDeduplicator(t.Context(), minMemory[[2]string](t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	feedInParts(t, whole.Feed, keys, 4)
+	feedInParts(t, deduplicator.Feed, keys, 4)
 	seen = make(map[[2]string]bool)
-	for _, k := range mustCollect(t, whole.Records()) {
+	for _, k := range mustCollect(t, deduplicator.Records()) {
 		if _, ok := firsts[k]; !ok || seen[k] {
-			t.Fatalf("%q is duplicated or unexpected", k)
+			t.Fatalf("the results contain %q, which is duplicated or unexpected", k)
 		}
 		seen[k] = true
 	}
 	if len(seen) != len(firsts) {
 		t.Errorf("Deduplicator with several feeds yields %d records, want %d", len(seen), len(firsts))
 	}
-	if err := whole.Close(); err != nil {
+	if err := deduplicator.Close(); err != nil {
 		t.Error(err)
 	}
 }

@@ -23,7 +23,7 @@ const (
 	frameClosed = 4
 )
 
-var errFrame = errors.New("it holds data that no shuffle.Writer wrote")
+var errFrame = errors.New("the data was not written by a shuffle.Writer")
 
 func appendText(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)

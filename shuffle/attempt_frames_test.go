@@ -33,7 +33,7 @@ func TestDamagedOrMissingPieces(t *testing.T) {
 	}
 	for name, value := range map[string]string{
 		"text": "hello", "cut": "\x09\x01\x01t", "empty frame": "\x00", "commit elsewhere": string(appendCommit(nil, Commit{Task: "t"})),
-		"long": "\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "no number": strings.Repeat("\xff", 11), "kind": "\x01\x09",
+		"huge length": "\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "invalid length": strings.Repeat("\xff", 11), "unknown kind": "\x01\x09",
 	} {
 		store := newStore()
 		if err := store.Append(t.Context(), entries("a", value)...); err != nil {

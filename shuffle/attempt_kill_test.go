@@ -101,7 +101,7 @@ func startWorker(url, task, attempt string) (*worker, error) {
 	return &worker{cmd, in, bufio.NewScanner(out)}, cmd.Start()
 }
 
-// runWorkers waits until all workers have begun, calls begun, and lets them append. It kills each
+// runWorkers waits until all workers have begun, calls onBegun, and lets them append. It kills each
 // worker after killAfter batches, or never if killAfter is -1, and reports whether a worker succeeded.
 func runWorkers(workers []*worker, killAfter int, onBegun func()) bool {
 	for _, w := range workers {
@@ -226,15 +226,15 @@ func runWithKills(t *testing.T, seed uint64, servers int) (url string, stop func
 	}
 }
 
-// collectSorted adds the pieces of each key to into, and sorts them.
-func collectSorted(seq iter.Seq2[partd.Entry, error], into map[string][]string) error {
+// collectSorted adds the pieces of each key to pieces, and sorts them.
+func collectSorted(seq iter.Seq2[partd.Entry, error], pieces map[string][]string) error {
 	for e, err := range seq {
 		if err != nil {
 			return err
 		}
-		into[e.Key] = append(into[e.Key], string(e.Value))
+		pieces[e.Key] = append(pieces[e.Key], string(e.Value))
 	}
-	for _, values := range into {
+	for _, values := range pieces {
 		slices.Sort(values)
 	}
 	return nil

@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// TestAttemptsOnStores checks that attempts work on every kind of store.
 func TestAttemptsOnStores(t *testing.T) {
 	for _, url := range []string{
 		"mem:", "file:%s", "log:%s?memory=16MiB", "buffer+file:%s?memory=1MiB", "zstd+log:%s?memory=16MiB", "snappy+buffer+log:%s?buffer.memory=1MiB&log.memory=16MiB",

@@ -15,7 +15,7 @@ import (
 
 // control is the decoded value of the control key.
 type control struct {
-	winners []Commit
+	winners []Commit       // the first commit of each task
 	index   map[string]int // task -> index in winners
 	tasks   []string       // the task list
 	listed  map[string]bool

@@ -151,7 +151,6 @@ func TestKeyCodec(t *testing.T) {
 	}
 }
 
-// FuzzDecode decodes arbitrary bytes.
 func FuzzDecode(f *testing.F) {
 	c, err := DefaultCodec[nested]()
 	if err != nil {

@@ -84,7 +84,7 @@ func (c *Committed) Scan(ctx context.Context) iter.Seq2[partd.Entry, error] {
 
 // ScanPart is like [Committed.Scan] for one part of the keys (see [partd.ScanPart]), so that
 // several readers can divide the work. A single reader cannot notice that a piece is missing,
-// because commits do not list parts. Instead, each reader adds the checksum of its pieces to
+// because a commit has one checksum for all parts. Instead, each reader adds the checksum of its pieces to
 // sum at the end. Pass the checksums of all parts to [Committed.Verify].
 func (c *Committed) ScanPart(ctx context.Context, part, parts int, sum *Checksum) iter.Seq2[partd.Entry, error] {
 	if sum == nil {
@@ -237,7 +237,7 @@ func (r *scanPass) total() Checksum {
 func (r *scanPass) verify() error {
 	for i, w := range r.winners {
 		if err := w.count().Compare(r.counts[i]); err != nil && !r.disabled.totals {
-			return fmt.Errorf("%s, which committed: %w", attemptText(w.Task, w.Attempt), err)
+			return fmt.Errorf("the pieces of %s: %w", attemptText(w.Task, w.Attempt), err)
 		}
 	}
 	return nil

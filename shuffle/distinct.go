@@ -35,7 +35,7 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 	if err != nil {
 		return nil, err
 	}
-	if o.orDefault().Codec.Encode == nil { // equal values need equal encodings
+	if o.orDefault().Codec.Encode == nil { // encodings are compared, so equal values need equal ones
 		if c.Codec, _, err = newCodec[T](true); err != nil {
 			return nil, err
 		}
@@ -108,11 +108,11 @@ func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 	})
 }
 
-// firstRecords stores the first record of each key of one table. A key's words are the position
-// and the length of the record.
+// firstRecords stores the first record of each key of one hash table. The state words of a key
+// are the position and the length of the record.
 type firstRecords struct {
 	blocks [][]byte
-	excess int64 // bytes of blocks that are larger than usual, beyond the usual size
+	excess int64 // total number of bytes by which blocks exceed firstRecordsBlock
 }
 
 const firstRecordsBlock = 64 << 10

@@ -43,12 +43,11 @@ func TestTooLarge(t *testing.T) {
 }
 
 var counts = shuffle.Accumulator[string, int]{
-	Add:   func(to *int, _ string) { *to++ },
-	Merge: func(to, other *int) { *to += *other },
+	Add:   func(total *int, _ string) { *total++ },
+	Merge: func(total, other *int) { *total += *other },
 }
 
-// TestClosed checks that errors of closed values wrap shuffle.ErrClosed, partd.ErrClosed and
-// fs.ErrClosed.
+// TestClosed checks that errors of closed values wrap shuffle.ErrClosed, partd.ErrClosed and fs.ErrClosed.
 func TestClosed(t *testing.T) {
 	type feeder interface {
 		Feed() (*shuffle.Feed[string], error)

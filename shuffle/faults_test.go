@@ -276,7 +276,6 @@ func TestWrongOptions(t *testing.T) {
 	}
 }
 
-// TestFailingCodec checks that operations return an error of the codec.
 func TestFailingCodec(t *testing.T) {
 	o := minMemory[rec](t)
 	o.Codec = failingCodec

@@ -131,7 +131,8 @@ func orZero[T any](p *T) *T {
 	return p
 }
 
-// pipe returns an iterator that calls start, feeds in to the result, and then yields from out.
+// pipe returns an iterator that calls start, feeds the records of in to the result, and then yields
+// the values of out.
 func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		var zero R

@@ -61,14 +61,14 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 }
 
 // groupReader reads the blocks of a scanner. Several readers can share a scanner. A reader
-// receives any batch, and then also the batches that continue the batch's last group.
+// receives the next batch that is ready, and then those that continue the batch's last group.
 type groupReader[T any] struct {
 	sc    *scanner
 	codec encode.ValueCodec[T]
 	b     *batch
 	i     int // index of the next block of b
 	block recordBlock
-	group int64 // number of the group
+	group int64 // number of the current group
 	tally *tally
 	err   error
 }

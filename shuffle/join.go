@@ -121,7 +121,7 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 	return j, nil
 }
 
-// joinKey appends the encoding of a key. Only the encoding of a nil pointer is empty.
+// joinKey appends the encoding of a key. If K is a pointer, only the encoding of nil is empty.
 func joinKey[K any](keys encode.ValueCodec[K], dst []byte, k K) ([]byte, error) {
 	if v := reflect.ValueOf(&k).Elem(); v.Kind() == reflect.Pointer && v.IsNil() {
 		return dst, nil

@@ -65,9 +65,9 @@ var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wideRecord, er
 		return g.ForEach(ctx, 64, func(_ context.Context, g shuffle.Group[uint64, wideRecord]) error { return readAll(g.Values) })
 	},
 	"aggregate, all keys differ": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
-		all := func(w wideRecord) wideRecord { return w }
+		identity := func(w wideRecord) wideRecord { return w }
 		acc := shuffle.Accumulator[wideRecord, int]{Add: func(n *int, _ wideRecord) { *n++ }, Merge: func(n, o *int) { *n += *o }}
-		return readAll(shuffle.Aggregate(ctx, in, all, acc, o))
+		return readAll(shuffle.Aggregate(ctx, in, identity, acc, o))
 	},
 	"distinct by key": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
 		return readAll(shuffle.DistinctBy(ctx, in, func(w wideRecord) uint64 { return w.Key }, o))

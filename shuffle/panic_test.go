@@ -31,8 +31,8 @@ func TestCallersPanic(t *testing.T) {
 		},
 		"accumulator": func(fail func()) {
 			count := shuffle.Accumulator[rec, int]{
-				Add:   func(to *int, _ rec) { fail(); *to++ },
-				Merge: func(to, other *int) { *to += *other },
+				Add:   func(total *int, _ rec) { fail(); *total++ },
+				Merge: func(total, other *int) { *total += *other },
 			}
 			_ = readAll(shuffle.Aggregate(ctx, in, rareKey, count, o))
 		},
@@ -71,13 +71,13 @@ func TestCallersPanic(t *testing.T) {
 func TestUseAfterPanic(t *testing.T) {
 	adds := 0
 	a, err := shuffle.NewAggregator(t.Context(), func(r rec) int { return r.N }, shuffle.Accumulator[rec, int]{
-		Add: func(to *int, _ rec) {
+		Add: func(total *int, _ rec) {
 			if adds++; adds == 100 {
 				panic("once")
 			}
-			*to++
+			*total++
 		},
-		Merge: func(to, other *int) { *to += *other },
+		Merge: func(total, other *int) { *total += *other },
 	}, minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
@@ -113,8 +113,7 @@ func breakingCodec(c encode.ValueCodec[rec], remaining int) encode.ValueCodec[re
 	return c
 }
 
-// TestRecordsBeforeAFailure checks that a record that cannot be encoded does not affect earlier
-// records.
+// TestRecordsBeforeAFailure checks that a record that cannot be encoded does not affect earlier records.
 func TestRecordsBeforeAFailure(t *testing.T) {
 	const goodRecords = 100
 	codec, err := shuffle.DefaultCodec[rec]()

@@ -15,7 +15,6 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// splitRecords divides records into sequences.
 func splitRecords(all []rec, n int) (seqs []iter.Seq2[rec, error]) {
 	for part := range slices.Chunk(all, (len(all)+n-1)/n) {
 		seqs = append(seqs, shuffle.Values(part...))
@@ -32,9 +31,9 @@ func TestFeedAll(t *testing.T) {
 	}
 	sorted := slices.Clone(in)
 	slices.SortFunc(sorted, compareRecs)
-	feed := func(t *testing.T, to shuffle.Feeder[rec], n int) {
+	feed := func(t *testing.T, feeder shuffle.Feeder[rec], n int) {
 		t.Helper()
-		if err := shuffle.FeedAll(t.Context(), to, n, splitRecords(in, 7)...); err != nil {
+		if err := shuffle.FeedAll(t.Context(), feeder, n, splitRecords(in, 7)...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -75,8 +74,7 @@ func TestFeedAll(t *testing.T) {
 	}
 }
 
-// checkOrder compares records by their keys. Equal records keep their order only within a
-// feed.
+// checkOrder compares records by their keys. Equal records keep their order only within a feed.
 func checkOrder(t *testing.T, want, got []rec) {
 	t.Helper()
 	if !slices.EqualFunc(want, got, func(a, b rec) bool { return compareRecs(a, b) == 0 }) {
@@ -91,8 +89,7 @@ func checkOrder(t *testing.T, want, got []rec) {
 	}
 }
 
-// TestFeedAllFails checks that an error, a cancellation or a panic stops sequences that would never
-// end.
+// TestFeedAllFails checks that an error, a cancellation or a panic stops sequences that would never end.
 func TestFeedAllFails(t *testing.T) {
 	errBrokenSeq := errors.New("a broken sequence")
 	var ended atomic.Int64

@@ -52,7 +52,7 @@ func (p *plan) length(data []byte, size uintptr) (int, []byte, error) {
 	if n > 1 && minSize > 0 && n-1 > uint64(len(rest))/minSize {
 		return 0, nil, errEncoding
 	}
-	if n > 1<<40 { // elements may have size 0
+	if n > 1<<40 { // elements of size 0 pass the check above
 		return 0, nil, errEncoding
 	}
 	return int(n), rest, nil

@@ -25,8 +25,8 @@ const (
 type meter struct {
 	callback   func(Progress)
 	start      time.Time
-	lastReport atomic.Int64 // time of the last call, in nanoseconds from start
-	mu         sync.Mutex   // held while call runs
+	lastReport atomic.Int64 // time of the last report, in nanoseconds from start
+	mu         sync.Mutex   // held while callback runs
 
 	in, out amount
 }
@@ -70,8 +70,8 @@ func (t *tally) add(size int) {
 	}
 }
 
-// due adds the counts to the meter if they are large, and then reports whether to report
-// progress.
+// due adds the counts to the meter if they are large. It returns true if the caller should then
+// report progress.
 func (t *tally) due() bool {
 	if t == nil || t.records < tallyRecords && t.bytes < tallyBytes {
 		return false

@@ -47,11 +47,11 @@ type scanner struct {
 	batchSize int
 
 	current      *batch
-	continuation chan *batch // if current begins within a group, the channel to send it to; else nil
-	carry        []byte      // the beginning of an incomplete record
-	hashed       []byte      // bytes to hash for a record: the key's length, the key, and the record
-	output       ledger.Count
-	err          error // valid after full is closed
+	continuation chan *batch  // if current begins within a group, the channel to send it to; else nil
+	carry        []byte       // the beginning of an incomplete record
+	hashed       []byte       // bytes to hash for a record: the key's length, the key, and the record
+	output       ledger.Count // counts and hashes the records that were read
+	err          error        // valid after full is closed
 }
 
 // scan starts to read the store for a number of readers. The first reader needs three batches

@@ -15,7 +15,7 @@
 // ends the work and is returned. If several goroutines produce records, use the second
 // form of each function: [NewSorter], [NewGrouper], [NewAggregator], [NewJoiner],
 // [NewPartitions], [NewDeduplicator] and [NewTop] return a value that any number of
-// concurrent [Feed]s can feed. [FeedAll] feeds one from several goroutines.
+// concurrent [Feed]s can feed. [FeedAll] feeds such a value from several goroutines.
 // [Grouper.ForEach] and [Partitions.ForEach] pass groups to several goroutines.
 //
 // If several processes produce records, each uses [Begin] to get a [Writer] to a shared
@@ -28,6 +28,9 @@
 // Every run verifies itself: input and output must have the same number of records and the
 // same checksum. After the last record it reports a difference as an error
 // that wraps [ErrNotVerified]. A caller that stops reading early has verified nothing.
+//
+// If a key or record is too large for the memory or for a store, the error wraps
+// [partd.ErrTooLarge].
 package shuffle
 
 import (
@@ -89,8 +92,7 @@ var (
 	// input.
 	ErrNotVerified = ledger.ErrNotVerified
 	// ErrClosed is wrapped by the error for using a closed value, or a zero value instead of
-	// the result of a constructor. It wraps [partd.ErrClosed]. If a key or record is too
-	// large for the memory or for a store, the error wraps [partd.ErrTooLarge].
+	// the result of a constructor. It wraps [partd.ErrClosed].
 	ErrClosed = spill.ErrClosed
 )
 

@@ -10,7 +10,6 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// TestKeysOfAllTypes checks that keys of all types sort like their values.
 func TestKeysOfAllTypes(t *testing.T) {
 	type named string
 	check := func(name string, sorted bool) {

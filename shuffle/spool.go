@@ -46,7 +46,7 @@ func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
 	} else if err := checkEmpty(ctx, s.store); err != nil {
 		return nil, err
 	}
-	s.batchSize = min(maxBatchBytes, partd.BatchBytes(s.store)/2, int(c.Memory/128)) // other feeds append at the same time
+	s.batchSize = min(maxBatchBytes, partd.BatchBytes(s.store)/2, int(c.Memory/128)) // leaves room for other feeds' batches
 	return s, s.engine.Start(ctx, "grouping", 1)
 }
 
@@ -123,6 +123,7 @@ func (f *spoolFeed) flush() error {
 	return nil
 }
 
+// close ends the feed. If failed is set, it discards the records that are not yet in the store.
 func (f *spoolFeed) close(failed bool) error {
 	var err error
 	if !failed {

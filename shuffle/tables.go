@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// tables assigns an engine's tables to feeds. Each feed receives a new table until there are
-// as many tables as threads. Further feeds share tables.
+// tables assigns the hash tables of a [hashagg.Aggregator] to feeds. Each feed receives a new
+// table until there are as many tables as threads. Further feeds share tables.
 type tables[T any] struct {
 	engine     *hashagg.Aggregator
 	temp       *tempdir.Set
@@ -41,8 +41,8 @@ func (s *tables[T]) Stats() Stats {
 // may be in use.
 func (s *tables[T]) Close() error { return errors.Join(orZero(s.engine).Close(), s.temp.Close()) }
 
-// results yields the result of decode for each group. size counts as output bytes. Call
-// results once.
+// results yields the result of decode for each group. The sizes are counted as output in
+// [Progress]. Call results once.
 func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, err error)) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		tally := s.meter.newOutTally()
@@ -67,7 +67,7 @@ func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, 
 
 // sharedTable is a table that one or more feeds use.
 type sharedTable[T any] struct {
-	mu     sync.Mutex // Feed.mu of its feeds
+	mu     sync.Mutex // the Feed.mu of all its feeds
 	feeds  int        // guarded by tables.mu
 	table  *hashagg.Table
 	encode func(dst []byte, v T) ([]byte, error)

@@ -28,7 +28,7 @@ func TestNilArguments(t *testing.T) {
 	ctx, in, o := t.Context(), shuffle.Values(2, 1), &shuffle.Options[int]{TempDirs: []string{t.TempDir()}}
 	identity := func(v int) int { return v }
 	key := shuffle.By(shuffle.Asc(identity))
-	sum := shuffle.Accumulator[int, int]{Add: func(to *int, v int) { *to += v }, Merge: func(to, other *int) { *to += *other }}
+	sum := shuffle.Accumulator[int, int]{Add: func(total *int, v int) { *total += v }, Merge: func(total, other *int) { *total += *other }}
 	partialCodec := &shuffle.Options[int]{Codec: encode.ValueCodec[int]{Encode: func(dst []byte, _ int) ([]byte, error) { return dst, nil }}}
 	text := func(key shuffle.Key[string]) error {
 		return zerovalues.FirstError(shuffle.Sort(ctx, shuffle.Values("b", "a"), shuffle.By(key), nil))

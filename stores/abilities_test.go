@@ -27,7 +27,7 @@ type bare struct{ partd.Partd }
 var partialStores = map[string]func(d *partd.Dict) partd.Partd{
 	"none": func(d *partd.Dict) partd.Partd { return bare{d} },
 	"keys": func(d *partd.Dict) partd.Partd { return canList{bare{d}, d} },
-	"open": func(d *partd.Dict) partd.Partd { return canOpen{bare{d}, opening{d}} },
+	"open": func(d *partd.Dict) partd.Partd { return canOpen{bare{d}, dictOpener{d}} },
 	"scan": func(d *partd.Dict) partd.Partd { return canScan{bare{d}, d} },
 	"scan and parts": func(d *partd.Dict) partd.Partd {
 		return struct {
@@ -63,8 +63,8 @@ var partialStores = map[string]func(d *partd.Dict) partd.Partd{
 	"flush and sync": func(d *partd.Dict) partd.Partd {
 		return struct {
 			bare
-			flushing
-		}{bare{d}, flushing{}}
+			noopFlusher
+		}{bare{d}, noopFlusher{}}
 	},
 	"close": func(d *partd.Dict) partd.Partd {
 		return struct {
@@ -76,7 +76,7 @@ var partialStores = map[string]func(d *partd.Dict) partd.Partd{
 		return struct {
 			canList
 			partd.Opener
-		}{canList{bare{d}, d}, opening{d}}
+		}{canList{bare{d}, d}, dictOpener{d}}
 	},
 	"keys and scan": func(d *partd.Dict) partd.Partd {
 		return struct {
@@ -118,17 +118,17 @@ type (
 	}
 )
 
-// opening adds Open to a Dict, which has no such method.
-type opening struct{ d *partd.Dict }
+// dictOpener adds Open to a Dict, which has no such method.
+type dictOpener struct{ d *partd.Dict }
 
-func (o opening) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+func (o dictOpener) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return partd.Open(ctx, o.d, key)
 }
 
-type flushing struct{}
+type noopFlusher struct{}
 
-func (flushing) Flush(context.Context) error { return nil }
-func (flushing) Sync(context.Context) error  { return nil }
+func (noopFlusher) Flush(context.Context) error { return nil }
+func (noopFlusher) Sync(context.Context) error  { return nil }
 
 // layers has functions that put layers over a store. able lists the abilities that the layers have
 // over any store; lacks lists the abilities that they never have.
@@ -158,7 +158,6 @@ var layers = map[string]struct {
 	},
 }
 
-// withCompression returns a compressing layer over a store.
 func withCompression(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
 	t.Helper()
 	s, err := compress.New(p, format, nil)
@@ -211,8 +210,9 @@ func fillSome(t *testing.T, store partd.Partd) {
 	}
 }
 
-// tries performs each operation, and returns its error or an error about its result.
-var tries = map[string]func(ctx context.Context, s partd.Partd) error{
+// operations has a function for each operation, which returns the operation's error or an error about its
+// result.
+var operations = map[string]func(ctx context.Context, s partd.Partd) error{
 	"keys": func(ctx context.Context, s partd.Partd) error {
 		n := 0
 		for k, err := range partd.Keys(ctx, s) {
@@ -319,7 +319,7 @@ func TestLayersKeepAbilities(t *testing.T) {
 		for abilities, limitTo := range partialStores {
 			t.Run(layer+" over "+abilities, func(t *testing.T) {
 				t.Parallel()
-				for name, try := range tries {
+				for name, try := range operations {
 					inner := limitTo(partd.NewDict())
 					fillSome(t, inner)
 					want := try(t.Context(), inner)
@@ -365,7 +365,7 @@ func TestGroupOverLayers(t *testing.T) {
 					}
 					list, err := shuffle.Collect(g.Values)
 					if err != nil || len(list) != map[string]int{"one": 1, "two": 2, "three": 3}[g.Key] {
-						t.Fatalf("group %s is %q, %v", g.Key, list, err)
+						t.Fatalf("group %s has the values %q, error %v, want one: 1, two: 2, three: 3 values", g.Key, list, err)
 					}
 					n++
 				}

@@ -16,7 +16,7 @@ import (
 // derives the list from the tables that parse URLs.
 func helpListing() string {
 	var b strings.Builder
-	part := func(name, help string, options []option) {
+	writeEntry := func(name, help string, options []option) {
 		fmt.Fprintf(&b, "\t%-14s %s\n", name, help)
 		for _, o := range options {
 			fallback := ""
@@ -28,11 +28,11 @@ func helpListing() string {
 	}
 	b.WriteString("# Schemes\n\n")
 	for _, s := range stores() {
-		part(s.usage, s.help, s.options)
+		writeEntry(s.usage, s.help, s.options)
 	}
 	b.WriteString("\n# Layers\n\n")
 	for _, l := range layers() {
-		part(l.name+"+", l.help, l.options)
+		writeEntry(l.name+"+", l.help, l.options)
 	}
 	return b.String()
 }

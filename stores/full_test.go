@@ -24,8 +24,8 @@ var fullStores = map[string]string{
 	"buffer+file:": "?buffer.memory=1MiB&file.sync=true", "zstd+buffer+zlib+file": "?buffer.memory=1MiB",
 }
 
-// full is a store on a small disk, with its expected contents.
-type full struct {
+// diskTest is a test of a store on a small disk, with the expected contents.
+type diskTest struct {
 	*testing.T
 	ctx   context.Context
 	dir   string
@@ -34,14 +34,14 @@ type full struct {
 }
 
 // forEachDisk runs a test with each store on each kind of disk.
-func forEachDisk(t *testing.T, test func(f *full)) {
+func forEachDisk(t *testing.T, test func(f *diskTest)) {
 	for _, kind := range disktest.Kinds {
 		for scheme, options := range fullStores {
 			t.Run(fmt.Sprintf("%s/%s/%v", kind, scheme, strings.Contains(options, "sync")), func(t *testing.T) {
 				t.Parallel()
 				dir := disktest.Mount(t, kind, 16<<20)
 				url := strings.TrimSuffix(scheme, ":") + ":" + filepath.Join(dir, "store") + options
-				f := &full{T: t, ctx: t.Context(), dir: dir, want: map[string][]byte{}}
+				f := &diskTest{T: t, ctx: t.Context(), dir: dir, want: map[string][]byte{}}
 				f.open(url)
 				for i := range 20 {
 					if f.append(fmt.Sprint("key ", i), 1500) != nil {
@@ -65,7 +65,7 @@ func forEachDisk(t *testing.T, test func(f *full)) {
 	}
 }
 
-func (f *full) open(url string) {
+func (f *diskTest) open(url string) {
 	f.Helper()
 	var err error
 	if f.store, err = stores.Open(f.ctx, url); err != nil {
@@ -85,7 +85,7 @@ var tooMuch = sync.OnceValue(func() []byte { return randomBytes(18 << 20) })
 
 // append appends to a key and, if the store acknowledges that, to the expected value. An error
 // must have a known outcome, and say that the disk is full.
-func (f *full) append(key string, n int) error {
+func (f *diskTest) append(key string, n int) error {
 	f.Helper()
 	value := randomBytes(n)
 	err := f.store.Append(f.ctx, partd.Entry{Key: key, Value: value}, partd.Entry{Key: key + "'", Value: value})
@@ -98,7 +98,7 @@ func (f *full) append(key string, n int) error {
 }
 
 // apply makes a tagged change that is too large for the disk.
-func (f *full) apply(change partd.Change, key string) error {
+func (f *diskTest) apply(change partd.Change, key string) error {
 	f.Helper()
 	a, ok := f.store.(partd.Applier)
 	if !ok {
@@ -115,15 +115,14 @@ func (f *full) apply(change partd.Change, key string) error {
 }
 
 // checkDefinite fails the test if err has an unknown outcome or another cause than a full disk.
-func (f *full) checkDefinite(op string, err error) {
+func (f *diskTest) checkDefinite(op string, err error) {
 	f.Helper()
 	if err != nil && (errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, syscall.ENOSPC)) {
 		f.Fatalf("%s = %v, want ENOSPC with a known outcome", op, err)
 	}
 }
 
-// check compares the store with the expected values.
-func (f *full) check(label string) {
+func (f *diskTest) check(label string) {
 	f.Helper()
 	for key, want := range f.want {
 		got, err := f.store.Get(f.ctx, key)
@@ -139,7 +138,7 @@ func (f *full) check(label string) {
 // TestFullDisk checks that on a full disk, changes either fail without effect or are kept. Once there
 // is space again, the store must work, and have lost nothing that it acknowledged.
 func TestFullDisk(t *testing.T) {
-	forEachDisk(t, func(f *full) {
+	forEachDisk(t, func(f *diskTest) {
 		freeSpace := disktest.Fill(t, f.dir)
 		refused := 0
 		for round := range 8 {
@@ -197,7 +196,7 @@ func TestFullDisk(t *testing.T) {
 // TestFailedChangeUsesNoSpace checks that a change that fails for lack of space uses no space after
 // that, so that smaller changes fit.
 func TestFailedChangeUsesNoSpace(t *testing.T) {
-	forEachDisk(t, func(f *full) {
+	forEachDisk(t, func(f *diskTest) {
 		const journal = 1 << 20 // File's journal may keep this much
 		for _, change := range []struct {
 			name string

@@ -131,7 +131,6 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestAmbiguousOption checks options that several layers have.
 func TestAmbiguousOption(t *testing.T) {
 	known := []option{{name: "level", kind: countKind()}}
 	u := &parsedURL{store: store{name: "a", options: known}, layers: []layer{{name: "b", options: known}}}
@@ -213,7 +212,6 @@ func TestExists(t *testing.T) {
 	}
 }
 
-// TestServer opens a server's store.
 func TestServer(t *testing.T) {
 	ctx := context.Background()
 	socket := filepath.Join(t.TempDir(), "s?%")
@@ -258,7 +256,6 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// TestKeepsPromises runs partdtest on a buffer over files that is opened from a URL.
 func TestKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(t *testing.T) partd.Partd {
 		store, err := Open(context.Background(), "buffer+file:"+t.TempDir()+"/s?memory=64KiB")

@@ -28,8 +28,8 @@ func nullsOf(fields ...arrow.Field) array.RecordReader {
 	})
 }
 
-// TestAppendMissingColumns checks that an append reports which table columns it lacks, or is rejected because of them.
-// A column of only nulls counts as present.
+// TestAppendMissingColumns checks that an append reports the table columns that its rows lack, and that it fails
+// because of them with AllColumns. A column that contains only nulls is not missing.
 func TestAppendMissingColumns(t *testing.T) {
 	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
 	s := arrow.Field{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}
@@ -45,13 +45,13 @@ func TestAppendMissingColumns(t *testing.T) {
 			t.Fatalf("put of all columns, %s: missing columns %q, error %v; want no missing columns", name, missing, err)
 		}
 		if err := put(PutOptions{}, n); err != nil || !reflect.DeepEqual(missing, []string{"s"}) {
-			t.Errorf("put, %s: missing columns %q, error %v", name, missing, err)
+			t.Errorf("put without column s, %s: missing columns %q, error %v; want s to be missing", name, missing, err)
 		}
 		if err := put(PutOptions{AllColumns: true}, n); err == nil || !strings.Contains(err.Error(), `column "s": the rows lack this column`) {
 			t.Errorf("put without column s with AllColumns, %s: error = %v, want a missing column", name, err)
 		}
 		if err := put(PutOptions{AllColumns: true}, n, arrow.Field{Name: "s", Type: arrow.Null, Nullable: true}); err != nil || missing != nil {
-			t.Errorf("put, %s: missing columns %q, error %v", name, missing, err)
+			t.Errorf("put with nulls in column s, %s: missing columns %q, error %v; want no missing columns", name, missing, err)
 		}
 	}
 }
@@ -119,7 +119,7 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 		}
 	})
 	if err != nil {
-		t.Fatalf("attempt %d: %v", attempts, err)
+		t.Fatalf("Append in attempt %d: %v", attempts, err)
 	}
 	if attempts == 3 { // otherwise a change took longer than expected
 		err = <-last

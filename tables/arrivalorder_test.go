@@ -34,9 +34,8 @@ func wantTicks(t testing.TB, s *Store, name string, want []tick) {
 	}
 }
 
-// TestArrivalWithinPut puts rows with equal times in one put. They fill more than ten files, so
-// file numbers have two digits. Some late rows are out of order, so the rows are written in two
-// parts.
+// TestArrivalWithinPut checks that rows with equal times keep their order within one put. The rows fill
+// more than ten files, so file numbers have two digits, and some rows are not in time order.
 func TestArrivalWithinPut(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for name, time := range map[string]string{"ordered": "ts", "plain": ""} {
@@ -76,8 +75,8 @@ func TestArrivalWithinPut(t *testing.T) {
 	}
 }
 
-// TestArrivalAcrossCompaction compacts small files when the last time in a small file equals the
-// first time in a later, large file.
+// TestArrivalAcrossCompaction checks that compaction keeps the order of rows with equal times if the last
+// time in a small file equals the first time in a later, large file.
 func TestArrivalAcrossCompaction(t *testing.T) {
 	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: vfs.OS{}, fileBytes: 40_000})
 	if err != nil {
@@ -105,8 +104,8 @@ func TestArrivalAcrossCompaction(t *testing.T) {
 	wantTicks(t, s, "t", all)
 }
 
-// TestReplaceVersionKeepsDuplicateRule replaces an old version with Over, after other rows were put with the
-// same keys as the replacement. The table's rule for duplicates must still hold.
+// TestReplaceVersionKeepsDuplicateRule replaces an earlier version (PutOptions.Over) with rows whose keys
+// have been put since. The table's rule for duplicates must still hold.
 func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 	for _, rule := range []OnDuplicate{KeepFirst, KeepLast, RefuseDuplicate} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
@@ -135,7 +134,6 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 	}
 }
 
-// TestSeveralPutsInTransaction puts rows into one table several times in one commit.
 func TestSeveralPutsInTransaction(t *testing.T) {
 	for rule, want := range map[OnDuplicate]string{KeepAll: "[{1 a 0} {1 a 1} {1 a 2} {1 a 3}]", KeepFirst: "[{1 a 0}]", KeepLast: "[{1 a 3}]", RefuseDuplicate: "[{1 a 0}]"} {
 		for _, created := range []bool{false, true} {
@@ -341,13 +339,13 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 	for range 2 {
 		got, err := (&seriesModel{s: b}).scan(t.Context(), "t", nil)
 		if err != nil || len(got) != 3 {
-			t.Errorf("scan returned %v, %v; want 3 rows", got, err)
+			t.Errorf("scan of store b returned rows %v, error %v; want 3 rows", got, err)
 		}
 		if _, err := b.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if got, err := (&seriesModel{s: a}).scan(t.Context(), "t", nil); err != nil || len(got) != 3 {
-		t.Errorf("scan returned %v, %v; want 3 rows", got, err)
+		t.Errorf("scan of store a returned rows %v, error %v; want 3 rows", got, err)
 	}
 }

@@ -34,25 +34,25 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 		}
 		ns, err := readAll(t.Context(), table, nil)
 		if err != nil || !slices.Equal(ns, want) {
-			t.Fatalf("AtTime read %v, %v; want %v", ns, err, want)
+			t.Fatalf("AtTime read rows %v, error %v; want rows %v", ns, err, want)
 		}
 	}
 	before := start.Add(-time.Second)
 	mustPut(t, b, "t", PutAppend, 1)
-	one := pause()
-	wantRowsAt(b, one, 1)
+	afterRow1 := pause()
+	wantRowsAt(b, afterRow1, 1)
 	mustPut(t, b, "t", PutAppend, 2)
-	two := pause()
+	afterRow2 := pause()
 	mustPut(t, b, "t", PutAppend, 3)
 	pause()
-	wantRowsAt(b, one, 1)
+	wantRowsAt(b, afterRow1, 1)
 	wantRowsAt(b, time.Now(), 1, 2, 3)
-	wantRowsAt(b, one, 1)
-	wantRowsAt(b, two, 1) // 2 and 3 were folded together
+	wantRowsAt(b, afterRow1, 1)
+	wantRowsAt(b, afterRow2, 1) // rows 2 and 3 were folded together, so AtTime excludes both
 	mustPut(t, b, "t", PutReplace, 9)
 	pause()
 	wantRowsAt(b, time.Now(), 9)
-	wantRowsAt(b, one, 1)
+	wantRowsAt(b, afterRow1, 1)
 	if _, err := b.Table(t.Context(), "t", AtTime(before)); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "every version contains rows put after") {
 		t.Fatalf(`Table error = %v, want ErrNotFound with the text "every version contains rows put after"`, err)
 	}
@@ -63,7 +63,7 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	}
 	mustPut(t, b, "t", PutAppend, 11)
 	if ns, err := readAll(t.Context(), pinned, nil); err != nil || !slices.Equal(ns, []int64{9, 10}) {
-		t.Fatalf("after a later put, AtTime read %v, %v; want [9 10]", ns, err)
+		t.Fatalf("after a later put, AtTime read rows %v, error %v; want [9 10]", ns, err)
 	}
 	now := pause()
 	if err := s.Close(); err != nil {
@@ -72,7 +72,7 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	// A read-only store cannot fold, and reads the rows from the tail.
 	readOnly := mustOpen(t, dir, &Options{ReadOnly: true})
 	wantRowsAt(readOnly.Bucket(""), now, 9, 10, 11)
-	wantRowsAt(readOnly.Bucket(""), one, 1)
+	wantRowsAt(readOnly.Bucket(""), afterRow1, 1)
 }
 
 // TestAtTimeDuringPuts checks, while rows are put, that AtTime excludes later rows and always
@@ -157,13 +157,13 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 	for r.Next() {
 		batches = append(batches, r.RecordBatch(), r.RecordBatch().NewSlice(0, 0))
 	}
-	two, err := array.NewRecordReader(numbers, batches)
+	rows, err := array.NewRecordReader(numbers, batches)
 	if err != nil {
 		t.Fatal(err)
 	}
 	reached, proceed, upsertErr := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
-		_, err := b.Upsert(t.Context(), "t", &slowReader{two, 0, reached, proceed}, &UpsertOptions{Keys: []string{"n"}})
+		_, err := b.Upsert(t.Context(), "t", &slowReader{rows, 0, reached, proceed}, &UpsertOptions{Keys: []string{"n"}})
 		upsertErr <- err
 	}()
 	<-reached
@@ -193,7 +193,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ns, err := readAll(t.Context(), table, nil); err != nil || len(ns) != 1002 {
-		t.Errorf("readAll = %d elements, %v; want 1002", len(ns), err)
+		t.Errorf("AtTime after the upsert read %d rows, error %v; want 1002 rows", len(ns), err)
 	}
 }
 
@@ -257,6 +257,6 @@ func TestAtTimeBeforeFoldedRow(t *testing.T) {
 	}
 	time.Sleep(2 * time.Millisecond)
 	if ns := read(time.Now()); !slices.Equal(ns, []int64{0, 1, 2}) {
-		t.Errorf("read = %+v; want [0 1 2]", ns)
+		t.Errorf("AtTime(now) read rows %v, want [0 1 2]", ns)
 	}
 }

@@ -61,7 +61,7 @@ func TestBackup(t *testing.T) {
 	}
 	backup("metadata", 3, 0)
 	if _, err := s.Backup(ctx, b, "monday"); !errors.Is(err, ErrExists) {
-		t.Errorf("Backup error = %v, want ErrExists", err)
+		t.Errorf("Backup with an existing name: error = %v, want ErrExists", err)
 	}
 	if _, err := s.Backup(ctx, b, ""); err == nil {
 		t.Error("Backup without a name succeeded, want an error")
@@ -91,7 +91,7 @@ func TestBackup(t *testing.T) {
 	mustPut(t, one, "twice", PutAppend, 11) // stays in the tail
 	copied, err := s.RestoreFrom(ctx, b, "tuesday")
 	if u, f := totals(copied); err != nil || u != 2 || f != 0 {
-		t.Errorf("RestoreFrom = %+v, %v; want 2 unchanged files and none copied", copied, err)
+		t.Errorf("RestoreFrom = %+v, %v; want 2 unchanged tables and no copied files", copied, err)
 	}
 	wantState(t, s, tuesday)
 	only := "one"
@@ -100,7 +100,7 @@ func TestBackup(t *testing.T) {
 	}
 	wantState(t, s, monday)
 	if _, err := s.RestoreFrom(ctx, b, "sunday"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("RestoreFrom error = %v, want fs.ErrNotExist", err)
+		t.Errorf("RestoreFrom of a missing backup: error = %v, want fs.ErrNotExist", err)
 	}
 	mustPut(t, one, "twice", PutAppend, 12)
 	if _, err := s.Fold(ctx, nil); err != nil {
@@ -116,11 +116,11 @@ func TestBackupInterrupted(t *testing.T) {
 	t.Parallel()
 	ctx, s, dir := t.Context(), fullStore(t), t.TempDir()
 	errInterrupted := errors.New("interrupted")
-	for after := 2; ; after += 2 {
+	for attempt := 2; ; attempt += 2 {
 		commits := 0
 		b, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
 			if strings.HasSuffix(name, ".metadata.json") && op == vfstest.OpSync {
-				if commits++; commits > after/2-1 {
+				if commits++; commits > attempt/2-1 {
 					return errInterrupted
 				}
 			}
@@ -135,13 +135,13 @@ func TestBackupInterrupted(t *testing.T) {
 			t.Fatal(err)
 		}
 		if backupErr == nil {
-			if got != `one of "": 1;one of "one": 3;` || after == 2 {
-				t.Errorf("attempt %d succeeded with backups %q, want a failure in the first attempt, and then backups of both buckets", after, got)
+			if got != `one of "": 1;one of "one": 3;` || attempt == 2 {
+				t.Errorf("attempt %d succeeded with backups %q, want a failure in the first attempt, and then backups of both buckets", attempt, got)
 			}
 			return
 		}
-		if got != "" || !errors.Is(backupErr, errInterrupted) || after > 50 {
-			t.Fatalf("attempt %d: backups are %q and the error is %v, want no backups and the injected error", after, got, backupErr)
+		if got != "" || !errors.Is(backupErr, errInterrupted) || attempt > 50 {
+			t.Fatalf("attempt %d: backups are %q and the error is %v, want no backups and the injected error", attempt, got, backupErr)
 		}
 	}
 }
@@ -150,11 +150,11 @@ const backupKillEnv = "PARTD_TABLES_BACKUP_KILL"
 
 // TestBackupChild is not a test: TestBackupKill runs it in a child process that it kills.
 func TestBackupChild(t *testing.T) {
-	from, to, ok := strings.Cut(os.Getenv(backupKillEnv), ",")
+	sourceDir, backupDir, ok := strings.Cut(os.Getenv(backupKillEnv), ",")
 	if !ok {
 		t.Skip("runs only as a child process of TestBackupKill")
 	}
-	s, b := mustOpen(t, from, nil), mustOpen(t, to, nil)
+	s, b := mustOpen(t, sourceDir, nil), mustOpen(t, backupDir, nil)
 	fmt.Println("ready")
 	if _, err := s.Backup(t.Context(), b, "killed"); err != nil {
 		t.Fatal(err)
@@ -162,8 +162,8 @@ func TestBackupChild(t *testing.T) {
 	fmt.Println("done")
 }
 
-// TestBackupKill kills backups with kill -9, each after a longer time than the previous one, until a backup
-// completes.
+// TestBackupKill kills backups with kill -9, each later than the previous one, until one completes. Only that
+// one must be listed.
 func TestBackupKill(t *testing.T) {
 	t.Parallel()
 	s := fullStore(t)
@@ -176,7 +176,7 @@ func TestBackupKill(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "backup")
 	killed := 0
-	for after := 20 * time.Millisecond; ; after *= 2 {
+	for delay := 20 * time.Millisecond; ; delay *= 2 {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBackupChild$", "-test.v")
 		cmd.Env = append(os.Environ(), backupKillEnv+"="+s.Dir()+","+dir)
 		out, err := cmd.StdoutPipe()
@@ -187,7 +187,7 @@ func TestBackupKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		output := waitFor(t, out, "ready")
-		timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
+		timer := time.AfterFunc(delay, func() { _ = cmd.Process.Kill() })
 		output += waitFor(t, out, "done")
 		timer.Stop()
 		waitErr := cmd.Wait()
@@ -207,8 +207,8 @@ func TestBackupKill(t *testing.T) {
 			}
 			return
 		}
-		if waitErr == nil || after > time.Minute {
-			t.Fatalf("killed after %v: no backup is listed; the child's output: %s", after, output)
+		if waitErr == nil || delay > time.Minute {
+			t.Fatalf("killed after %v: no backup is listed; the child's output: %s", delay, output)
 		}
 		killed++
 		if err := b.Close(); err != nil {

@@ -53,7 +53,7 @@ func TestCachedTail(t *testing.T) {
 		if put(1); isCached() || !isCached() {
 			t.Errorf("%s: the cache was not replaced after a put", rule)
 		}
-		whole, err := ticksFrom(table.Scan(t.Context(), nil))
+		allRows, err := ticksFrom(table.Scan(t.Context(), nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,23 +62,23 @@ func TestCachedTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range 30 {
-			from := random.Int64N(n)
-			to := from + random.Int64N(n/3)
-			o := &ScanOptions{From: time.Unix(from, 0), To: time.Unix(to, 0)}
+			start := random.Int64N(n)
+			end := start + random.Int64N(n/3)
+			o := &ScanOptions{From: time.Unix(start, 0), To: time.Unix(end, 0)}
 			if i%2 == 0 {
 				o.Filter = where
 			}
 			got, err := ticksFrom(table.Scan(t.Context(), o))
-			want := slices.DeleteFunc(slices.Clone(whole), func(k tick) bool { return k.ts < from || k.ts >= to || o.Filter != nil && k.v <= 90 })
+			want := slices.DeleteFunc(slices.Clone(allRows), func(k tick) bool { return k.ts < start || k.ts >= end || o.Filter != nil && k.v <= 90 })
 			if err != nil || !slices.Equal(got, want) {
-				t.Fatalf("%s: scan from %d to %d returned %d rows, want %d; error: %v", rule, from, to, len(got), len(want), err)
+				t.Fatalf("%s: scan from %d to %d returned %d rows, want %d; error: %v", rule, start, end, len(got), len(want), err)
 			}
 		}
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		folded, err := ticksFrom(table.Scan(t.Context(), nil))
-		if used := s.tail.UsedMemory(); err != nil || used != 0 || !slices.Equal(folded, whole) {
+		if used := s.tail.UsedMemory(); err != nil || used != 0 || !slices.Equal(folded, allRows) {
 			t.Errorf("%s: after the fold, the tail uses %d bytes of memory, want 0, or the rows changed; error: %v", rule, used, err)
 		}
 	}

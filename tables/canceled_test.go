@@ -104,18 +104,17 @@ func TestCanceledContext(t *testing.T) {
 // cancelingReader is a reader that calls cancel before it returns its last batch.
 type cancelingReader struct {
 	array.RecordReader
-	cancel func()
-	left   int
+	cancel      func()
+	batchesLeft int
 }
 
 func (e *cancelingReader) Next() bool {
-	if e.left--; e.left == 0 {
+	if e.batchesLeft--; e.batchesLeft == 0 {
 		e.cancel()
 	}
-	return e.left >= 0 && (e.left > 0 || e.RecordReader.Next())
+	return e.batchesLeft >= 0 && (e.batchesLeft > 0 || e.RecordReader.Next())
 }
 
-// TestContextCanceledDuringCall checks the errors of calls whose context is canceled during the call.
 func TestContextCanceledDuringCall(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	mustPut(t, b, "t", PutError, sequence(0, 1000)...)
@@ -134,7 +133,7 @@ func TestContextCanceledDuringCall(t *testing.T) {
 		},
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		batches := array.RecordReader(&cancelingReader{RecordReader: rowsOf(2000), left: 1, cancel: func() { cancel(errSibling) }})
+		batches := array.RecordReader(&cancelingReader{RecordReader: rowsOf(2000), batchesLeft: 1, cancel: func() { cancel(errSibling) }})
 		wantCanceled(t, name, put(ctx, batches))
 	}
 	mustPut(t, b, "long", PutError, sequence(0, 200_000)...)

@@ -81,11 +81,11 @@ func TestManyWriters(t *testing.T) {
 	for _, noTail := range []bool{false, true} {
 		s := mustOpen(t, t.TempDir(), &Options{NoTail: noTail, FoldBytes: 3000})
 		var g sync.WaitGroup
-		const writers, each = 20, 5
+		const writers, putsPerWriter = 20, 5
 		for w := range writers {
 			g.Go(func() {
-				for i := range each {
-					n := int64(w*each + i)
+				for i := range putsPerWriter {
+					n := int64(w*putsPerWriter + i)
 					if _, err := s.Bucket("x").Put(t.Context(), fmt.Sprint(n%3), rowsOf(n), PutAppend, nil); err != nil {
 						t.Error(err)
 					}
@@ -102,8 +102,8 @@ func TestManyWriters(t *testing.T) {
 			all = append(all, ns...)
 		}
 		slices.Sort(all)
-		if !slices.Equal(all, sequence(0, writers*each)) {
-			t.Fatalf("NoTail %v: read rows %v, want 0 to %d", noTail, all, writers*each-1)
+		if !slices.Equal(all, sequence(0, writers*putsPerWriter)) {
+			t.Fatalf("NoTail %v: read rows %v, want 0 to %d", noTail, all, writers*putsPerWriter-1)
 		}
 	}
 }
@@ -124,17 +124,17 @@ func TestForeignCommits(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer foreign.Close() //nolint:errcheck // the test is over
-	const each = 10
+	const putsPerWriter = 10
 	var g sync.WaitGroup
 	g.Go(func() {
-		for n := range int64(each) {
+		for n := range int64(putsPerWriter) {
 			if err := foreignAppend(t.Context(), foreign, rowsOf(100+n)); err != nil {
 				t.Error(err)
 			}
 		}
 	})
 	g.Go(func() {
-		for n := range int64(each) {
+		for n := range int64(putsPerWriter) {
 			if _, err := b.Put(t.Context(), "a", rowsOf(1+n), PutAppend, nil); err != nil {
 				t.Error(err)
 			}
@@ -144,10 +144,10 @@ func TestForeignCommits(t *testing.T) {
 		}
 	})
 	g.Wait()
-	wantRows(t, b, "a", append(sequence(0, each+1), sequence(100, each)...)...)
+	wantRows(t, b, "a", append(sequence(0, putsPerWriter+1), sequence(100, putsPerWriter)...)...)
 	for info, err := range b.Tables(t.Context(), nil) {
-		if err != nil || info.Rows != 2*each+1 {
-			t.Fatalf("listing yielded %+v, %v; want %d rows", info, err, 2*each+1)
+		if err != nil || info.Rows != 2*putsPerWriter+1 {
+			t.Fatalf("listing yielded %+v, %v; want %d rows", info, err, 2*putsPerWriter+1)
 		}
 	}
 	// When another program drops a table, the table's rows in the tail are gone as well.
@@ -201,7 +201,7 @@ func foreignAppend(ctx context.Context, cat *icecat.Catalog, r array.RecordReade
 	}
 }
 
-// TestTwoTails opens two Stores with separate tails on one directory.
+// TestTwoTails checks that two Stores can share a directory if their tails have different IDs.
 func TestTwoTails(t *testing.T) {
 	t.Parallel()
 	if err := twoTails(t, hooks{fs: vfs.OS{}}); err != nil {
@@ -242,7 +242,7 @@ func twoTails(t *testing.T, h hooks) error {
 	}
 	for _, s := range stores {
 		if got, _, err := read(t.Context(), s.Bucket(""), "a"); err != nil || !slices.Equal(got, sequence(0, 20)) {
-			return fmt.Errorf("rows %v: %w", got, err)
+			return fmt.Errorf("read rows %v, want 0 to 19; error: %w", got, err)
 		}
 	}
 	return nil

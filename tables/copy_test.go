@@ -146,16 +146,16 @@ func totals(copied []CopiedTable) (unchanged, files int) {
 
 func TestCopyTo(t *testing.T) {
 	t.Parallel()
-	ctx, from := t.Context(), fullStore(t)
-	to := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
-	want := stateOf(t, from)
-	copied, err := from.CopyTo(ctx, to)
+	ctx, source := t.Context(), fullStore(t)
+	dest := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	want := stateOf(t, source)
+	copied, err := source.CopyTo(ctx, dest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantState(t, to, want)
+	wantState(t, dest, want)
 	for _, d := range copied {
-		sum, err := to.Bucket(d.Bucket).checksum(ctx, d.Name, nil)
+		sum, err := dest.Bucket(d.Bucket).checksum(ctx, d.Name, nil)
 		if err != nil || sum.String() != d.Checksum || sum.Rows != d.Rows || d.Rows == 0 {
 			t.Errorf("checksum of the copied table = %+v, %v; want that of %+v", sum, err, d)
 		}
@@ -164,60 +164,60 @@ func TestCopyTo(t *testing.T) {
 		t.Errorf("CopyTo = %+v, want 4 tables, no unchanged files and at least 7 copied files", copied)
 	}
 	// Copying again copies nothing; after a change, only the new files are copied.
-	mustPut(t, from.Bucket("one"), "twice", PutAppend, 9)
-	copied, err = from.CopyTo(ctx, to)
+	mustPut(t, source.Bucket("one"), "twice", PutAppend, 9)
+	copied, err = source.CopyTo(ctx, dest)
 	if unchanged, files := totals(copied); err != nil || unchanged != 3 || files != 1 {
 		t.Errorf("CopyTo = %+v, %v; want 3 unchanged tables and one copied file", copied, err)
 	}
-	wantState(t, to, stateOf(t, from))
-	for _, s := range []*Store{from, to} {
+	wantState(t, dest, stateOf(t, source))
+	for _, s := range []*Store{source, dest} {
 		if snapshots, err := s.Bucket("one").Snapshots(ctx); err != nil || len(snapshots) > 0 {
 			t.Errorf("Snapshots = %+v, %v; want none", snapshots, err)
 		}
 	}
 	// Another copy does not overwrite changes in the destination.
-	mustPut(t, to.Bucket("one"), "plain", PutAppend, 44)
-	before := stateOf(t, to)
-	if _, err = from.CopyTo(ctx, to); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "plain") {
+	mustPut(t, dest.Bucket("one"), "plain", PutAppend, 44)
+	before := stateOf(t, dest)
+	if _, err = source.CopyTo(ctx, dest); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "plain") {
 		t.Errorf(`CopyTo error = %v, want ErrExists with the text "plain"`, err)
 	}
-	wantState(t, to, before)
-	if _, err := from.CopyTo(ctx, from); err == nil {
+	wantState(t, dest, before)
+	if _, err := source.CopyTo(ctx, source); err == nil {
 		t.Error("CopyTo of a store to itself succeeded, want an error")
 	}
 	other := mustOpen(t, t.TempDir(), nil)
 	mustPut(t, other.Bucket("one"), "twice", PutAppend, 1)
-	if _, err = other.CopyTo(ctx, to); !errors.Is(err, ErrExists) { // the table there is another store's copy
-		t.Errorf("CopyTo error = %v, want ErrExists", err)
+	if _, err = other.CopyTo(ctx, dest); !errors.Is(err, ErrExists) { // the table there is another store's copy
+		t.Errorf("CopyTo to another store's copy: error = %v, want ErrExists", err)
 	}
 	missing := "missing"
-	if _, err = other.CopyTo(ctx, to, missing); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("CopyTo error = %v, want fs.ErrNotExist", err)
+	if _, err = other.CopyTo(ctx, dest, missing); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("CopyTo of a missing bucket: error = %v, want fs.ErrNotExist", err)
 	}
 }
 
 // TestCopyToConcurrentPut checks that rows put into the destination during the copy are not lost.
 func TestCopyToConcurrentPut(t *testing.T) {
 	t.Parallel()
-	ctx, from := t.Context(), fullStore(t)
-	var to *Store
+	ctx, source := t.Context(), fullStore(t)
+	var dest *Store
 	hasPut := false
 	h := hooks{fs: vfs.OS{}, onPrepared: func() {
 		if !hasPut {
 			hasPut = true
-			mustPut(t, to.Bucket("one"), "plain", PutAppend, 44)
+			mustPut(t, dest.Bucket("one"), "plain", PutAppend, 44)
 		}
 	}}
-	to, err := open(ctx, t.TempDir(), &Options{NoTail: true}, h)
+	dest, err := open(ctx, t.TempDir(), &Options{NoTail: true}, h)
 	if err != nil {
 		t.Fatal(err)
 	}
 	bucket := "one"
-	if _, err := from.CopyTo(ctx, to, bucket); !hasPut || !errors.Is(err, ErrConflict) {
-		t.Errorf("CopyTo with a concurrent put (made: %v): error = %v, want ErrConflict", hasPut, err)
+	if _, err := source.CopyTo(ctx, dest, bucket); !hasPut || !errors.Is(err, ErrConflict) {
+		t.Errorf("CopyTo with a concurrent put (called: %v): error = %v, want ErrConflict", hasPut, err)
 	}
-	wantRows(t, to.Bucket("one"), "plain", 44)
-	if err := to.Close(); err != nil {
+	wantRows(t, dest.Bucket("one"), "plain", 44)
+	if err := dest.Close(); err != nil {
 		t.Error(err)
 	}
 }
@@ -226,15 +226,15 @@ func TestCopyToConcurrentPut(t *testing.T) {
 // that the next copy resumes it.
 func TestCopyToInterrupted(t *testing.T) {
 	t.Parallel()
-	ctx, from := t.Context(), fullStore(t)
-	want := stateOf(t, from)
+	ctx, source := t.Context(), fullStore(t)
+	want := stateOf(t, source)
 	dir := t.TempDir()
 	errInterrupted, sent := errors.New("interrupted"), 0
-	for after := 1; ; after++ {
+	for attempt := 1; ; attempt++ {
 		var ops atomic.Int64
-		to, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
+		dest, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
 			if op.Changes() && strings.Contains(name, "/data/") {
-				if ops.Add(1) > int64(3*after) { // the clean-up fails as well
+				if ops.Add(1) > int64(3*attempt) { // the clean-up fails as well
 					return errInterrupted
 				}
 			}
@@ -243,32 +243,32 @@ func TestCopyToInterrupted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		copied, copyErr := from.CopyTo(ctx, to)
+		copied, copyErr := source.CopyTo(ctx, dest)
 		ops.Store(-1 << 40)
 		_, files := totals(copied)
 		sent += files
-		for name, state := range stateOf(t, to) {
+		for name, state := range stateOf(t, dest) {
 			if strings.HasPrefix(name, "one/") && state != want[name] && state != "map[] []" {
-				t.Fatalf("failure in attempt %d: the state of %q is %s", after, name, state)
+				t.Fatalf("failure in attempt %d: the state of %q is %s", attempt, name, state)
 			}
 		}
 		if copyErr == nil {
-			wantState(t, to, want)
+			wantState(t, dest, want)
 		}
-		if err := to.Close(); err != nil {
+		if err := dest.Close(); err != nil {
 			t.Fatal(err)
 		}
 		if copyErr == nil {
 			break
 		}
-		if !errors.Is(copyErr, errInterrupted) || after > 100 {
-			t.Fatalf("attempt %d: CopyTo error = %v, want the injected error and success within 100 attempts", after, copyErr)
+		if !errors.Is(copyErr, errInterrupted) || attempt > 100 {
+			t.Fatalf("attempt %d: CopyTo error = %v, want the injected error and success within 100 attempts", attempt, copyErr)
 		}
 	}
 	if sent > 8 {
 		t.Errorf("sent %d files, want at most 8", sent)
 	}
-	if !reflect.DeepEqual(want, stateOf(t, from)) {
+	if !reflect.DeepEqual(want, stateOf(t, source)) {
 		t.Error("the copy changed the source")
 	}
 }

@@ -68,7 +68,7 @@ func TestDeleteRows(t *testing.T) {
 	if result := deleteWhere(t, b, "t", "n > 1000 or s = 'row 9'"); result != (RewriteResult{Version: 5}) {
 		t.Errorf("DeleteRows without a matching row = %+v, want no change", result)
 	}
-	if result := deleteWhere(t, b, "t", "n = 3 and s = 'row 4'"); result != (RewriteResult{Version: 5}) { // the bounds do not exclude such a row
+	if result := deleteWhere(t, b, "t", "n = 3 and s = 'row 4'"); result != (RewriteResult{Version: 5}) { // the files' bounds do not rule out such a row
 		t.Errorf("DeleteRows without a matching row = %+v, want no change", result)
 	}
 	if now := filesOf(t, b, "t"); !slices.Equal(now, after) {
@@ -139,7 +139,7 @@ func TestDeleteRowsUnknown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Some files have one value, so that their bounds suffice; others have several values.
+		// Some files have one value, so their bounds decide the condition; others have several values.
 		for _, group := range [][]*float64{values[:1], values[1:2], values[2:3], values[3:], values[:2], {values[0], nil}, {values[0], &nan}, values} {
 			rb := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 			for _, v := range group {

@@ -27,28 +27,28 @@ type rowsByTable map[string][]int64
 // The database is a real SQLite database that syncs every commit. It is never copied during a
 // commit, so a copy has the state of the last commit.
 type crashRun struct {
-	t     testing.TB
-	rnd   *rand.Rand
-	crash *rand.Rand
-	every int
-	dir   string // the database's directory
-	mem   *vfstest.Mem
-	tail  *memTail
-	hooks hooks
+	t             testing.TB
+	opRand        *rand.Rand
+	crashRand     *rand.Rand
+	callsPerCrash int
+	dir           string // the database's directory
+	mem           *vfstest.Mem
+	tail          *memTail
+	hooks         hooks
 
-	db       sync.Mutex // held while the database changes
-	mu       sync.Mutex // guards the following fields
-	armed    bool
-	last     rowsByTable
-	inFlight rowsByTable
-	checked  int
-	err      error
+	db           sync.Mutex // held while the database changes
+	mu           sync.Mutex // guards the following fields
+	armed        bool
+	acknowledged rowsByTable
+	inFlight     rowsByTable
+	crashCount   int
+	err          error
 }
 
 func newCrashRun(t testing.TB, seed uint64, h hooks) *crashRun {
 	r := &crashRun{
-		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), crash: rand.New(rand.NewPCG(seed, 2)), every: 12,
-		dir: t.TempDir(), mem: vfstest.NewMem(), last: rowsByTable{}, inFlight: rowsByTable{},
+		t: t, opRand: rand.New(rand.NewPCG(seed, 1)), crashRand: rand.New(rand.NewPCG(seed, 2)), callsPerCrash: 12,
+		dir: t.TempDir(), mem: vfstest.NewMem(), acknowledged: rowsByTable{}, inFlight: rowsByTable{},
 	}
 	if err := makeDurable(r.mem, r.dir); err != nil {
 		t.Fatal(err)
@@ -85,21 +85,21 @@ func makeDurable(m *vfstest.Mem, dir string) error {
 	return nil
 }
 
-// maybeCheck is called at each operation where the machine may stop. At random, it checks the state there.
+// maybeCheck is called wherever the machine may stop. At random, it checks the state that a stop would leave.
 func (r *crashRun) maybeCheck() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.armed && r.err == nil && r.crash.IntN(r.every) == 0 {
-		r.checked++
+	if r.armed && r.err == nil && r.crashRand.IntN(r.callsPerCrash) == 0 {
+		r.crashCount++
 		r.err = r.check(context.Background())
 	}
 }
 
 // check checks the state that remains if the machine stops now.
 func (r *crashRun) check(ctx context.Context) (err error) {
-	remaining := r.mem.Crash(r.crash)
+	remaining := r.mem.Crash(r.crashRand)
 	kind := "power loss"
-	if r.crash.IntN(3) == 0 {
+	if r.crashRand.IntN(3) == 0 {
 		remaining, kind = r.mem.KillClone(), "kill"
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(r.dir), "left")
@@ -135,7 +135,7 @@ func (r *crashRun) check(ctx context.Context) (err error) {
 		case "fold":
 			_, err = s.Fold(ctx, nil)
 		case "expire":
-			if r.crash.IntN(4) != 0 {
+			if r.crashRand.IntN(4) != 0 {
 				return nil
 			}
 			_, err = s.Expire(ctx, &MaintainOptions{Grace: -1})
@@ -155,8 +155,8 @@ func (r *crashRun) check(ctx context.Context) (err error) {
 		if err := got.addSnapshots(ctx, s.Bucket("")); err != nil {
 			return fmt.Errorf("after a %s and %q: %w", kind, step, err)
 		}
-		if !got.equal(r.last) && !got.equal(r.inFlight) {
-			return fmt.Errorf("after a %s and %q the tables are %v, want %v or %v", kind, step, got, r.last, r.inFlight)
+		if !got.equal(r.acknowledged) && !got.equal(r.inFlight) {
+			return fmt.Errorf("after a %s and %q the tables are %v, want %v or %v", kind, step, got, r.acknowledged, r.inFlight)
 		}
 	}
 	return nil
@@ -195,13 +195,13 @@ func (r *crashRun) run(crashes int) (err error) {
 	defer func() { err = cmp.Or(r.err, errors.Join(err, s.Close(), os.RemoveAll(r.dir))) }()
 	b := s.Bucket("")
 	r.armed = true
-	for next := int64(0); r.checked < crashes; {
-		name := []string{"a", "b", "c"}[r.rnd.IntN(3)]
-		after := maps.Clone(r.last)
+	for next := int64(0); r.crashCount < crashes; {
+		name := []string{"a", "b", "c"}[r.opRand.IntN(3)]
+		after := maps.Clone(r.acknowledged)
 		var op func() error
-		switch k := r.rnd.IntN(15); k {
+		switch k := r.opRand.IntN(15); k {
 		default:
-			count := int64(1 + r.rnd.IntN(4))
+			count := int64(1 + r.opRand.IntN(4))
 			mode := PutAppend
 			switch {
 			case k == 0:
@@ -227,11 +227,11 @@ func (r *crashRun) run(crashes int) (err error) {
 			delete(after, name)
 			op = func() error { return b.Delete(ctx, name) }
 		case 10:
-			snap := []string{"x", "y"}[r.rnd.IntN(2)]
+			snap := []string{"x", "y"}[r.opRand.IntN(2)]
 			if _, ok := after[snap+"/"]; ok || len(after) == 0 {
 				continue
 			}
-			for table, rows := range r.last {
+			for table, rows := range r.acknowledged {
 				if !strings.Contains(table, "/") {
 					after[snap+"/"+table] = rows
 				}
@@ -239,7 +239,7 @@ func (r *crashRun) run(crashes int) (err error) {
 			after[snap+"/"] = nil
 			op = func() error { _, err := b.Snapshot(ctx, snap); return err }
 		case 11, 12:
-			snap := []string{"x", "y"}[r.rnd.IntN(2)]
+			snap := []string{"x", "y"}[r.opRand.IntN(2)]
 			if _, ok := after[snap+"/"]; !ok {
 				continue
 			}
@@ -249,7 +249,7 @@ func (r *crashRun) run(crashes int) (err error) {
 				break
 			}
 			maps.DeleteFunc(after, func(name string, _ []int64) bool { return !strings.Contains(name, "/") })
-			for name, rows := range r.last {
+			for name, rows := range r.acknowledged {
 				if table, ok := strings.CutPrefix(name, snap+"/"); ok && table != "" {
 					after[table] = rows
 				}
@@ -263,7 +263,7 @@ func (r *crashRun) run(crashes int) (err error) {
 			return err
 		}
 		r.mu.Lock()
-		r.last = after
+		r.acknowledged = after
 		stop := r.err != nil
 		r.mu.Unlock()
 		if stop {
@@ -276,15 +276,15 @@ func (r *crashRun) run(crashes int) (err error) {
 // TestCrash simulates power losses and kills; PARTD_CRASHES sets how many.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	const each = 100
+	const crashesPerSeed = 100
 	n := rounds(t, "PARTD_CRASHES", 100)
-	for i := range uint64((n + each - 1) / each) {
+	for i := range uint64((n + crashesPerSeed - 1) / crashesPerSeed) {
 		r := newCrashRun(t, i, hooks{})
-		if err := r.run(min(n, each)); err != nil {
-			t.Fatalf("seed %d, crash %d: %v", i, r.checked, err)
+		if err := r.run(min(n, crashesPerSeed)); err != nil {
+			t.Fatalf("seed %d, crash %d: %v", i, r.crashCount, err)
 		}
 		if i%100 == 99 {
-			t.Logf("%d crashes", (i+1)*each)
+			t.Logf("%d crashes", (i+1)*crashesPerSeed)
 		}
 	}
 }
@@ -297,7 +297,7 @@ func TestCrashDetectsMissingSafeguards(t *testing.T) {
 			r := newCrashRun(t, seed, h)
 			err := r.run(100)
 			if err != nil {
-				t.Logf("%s: detected at crash %d: %v", name, r.checked, err)
+				t.Logf("%s: detected at crash %d: %v", name, r.crashCount, err)
 				break
 			}
 			if seed == 10 {

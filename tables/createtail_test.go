@@ -17,7 +17,7 @@ func TestCreateInTail(t *testing.T) {
 	put := func(n int64, id string) {
 		t.Helper()
 		if v, err := b.Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: id, Metadata: Metadata{"k": fmt.Sprint(n)}}); v != 0 || err != nil {
-			t.Fatalf("Put = %+v, %v; want 0", v, err)
+			t.Fatalf("Put = version %+v, error %v; want version 0", v, err)
 		}
 	}
 	put(1, "x")
@@ -34,8 +34,8 @@ func TestCreateInTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A power loss may remove or truncate a file that was not synced.
-	for _, lost := range []func() error{func() error { return os.Remove(file) }, func() error { return os.Truncate(file, 100) }} {
-		if err := lost(); err != nil {
+	for _, loseFile := range []func() error{func() error { return os.Remove(file) }, func() error { return os.Truncate(file, 100) }} {
+		if err := loseFile(); err != nil {
 			t.Fatal(err)
 		}
 		s = mustOpen(t, dir, &Options{FoldAge: -1})
@@ -58,12 +58,12 @@ func TestCreateInTail(t *testing.T) {
 	if r, err := s.Fold(t.Context(), nil); err != nil || r.Rows != 2 {
 		t.Fatalf("Fold = %+v, %v; want Rows 2", r, err)
 	}
-	put2 := func() Version {
+	repeatPut := func() Version {
 		v, err := b.Put(t.Context(), "a", rowsOf(1), PutAppend, &PutOptions{ID: "x"})
 		_ = err
 		return v
 	}
-	if v := put2(); v != 1 {
+	if v := repeatPut(); v != 1 {
 		t.Fatalf("repeated put returned version %d, want 1", v)
 	}
 	wantRows(t, b, "a", 1, 2)
@@ -98,7 +98,7 @@ func TestConcurrentCreates(t *testing.T) {
 	for n := range tables {
 		got, _, err := read(t.Context(), stores[0].Bucket(""), fmt.Sprint(n))
 		if err != nil || len(got) != len(stores) || got[0]+got[1]+got[2] != 3 {
-			t.Fatalf("table %d has rows %v, %v; want one row of each store", n, got, err)
+			t.Fatalf("table %d has rows %v, error %v; want one row from each store", n, got, err)
 		}
 	}
 }

@@ -11,15 +11,15 @@ import (
 // corruptions maps names to functions that damage a file with content b; other is the content of another file. A nil
 // function means that the file is deleted.
 var corruptions = map[string]func(b, other []byte) []byte{
-	"truncated": func(b, _ []byte) []byte { return b[:len(b)/2] },
-	"zeroed":    func(b, _ []byte) []byte { return make([]byte, len(b)) },
-	"garbage":   func(b, _ []byte) []byte { return []byte(strings.Repeat("\xff{[", len(b)/3)) },
-	"another's": func(_, other []byte) []byte { return other },
-	"deleted":   nil,
+	"truncated":    func(b, _ []byte) []byte { return b[:len(b)/2] },
+	"zeroed":       func(b, _ []byte) []byte { return make([]byte, len(b)) },
+	"garbage":      func(b, _ []byte) []byte { return []byte(strings.Repeat("\xff{[", len(b)/3)) },
+	"another file": func(_, other []byte) []byte { return other },
+	"deleted":      nil,
 }
 
-// corruptedStore returns a store of three tables with rows in files and in the tail, and an undamaged
-// copy of the store. In the first store, file, which belongs to table bad, is damaged.
+// corruptedStore returns a store of three tables with rows in files and in the tail, and an undamaged copy of it.
+// In the store, file is damaged: it belongs to table bad and has the given kind.
 func corruptedStore(t *testing.T, kind string, corruption func(b, other []byte) []byte) (s, copied *Store, file string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -116,18 +116,18 @@ func TestOpenDamaged(t *testing.T) {
 				t.Errorf("Snapshot returned the name %q, want snap", name)
 			}
 			for _, op := range []string{"backup", "copy"} {
-				to := mustOpen(t, t.TempDir(), nil)
+				dest := mustOpen(t, t.TempDir(), nil)
 				var copied []CopiedTable
 				if op == "backup" {
-					copied, err = s.Backup(ctx, to, "monday")
+					copied, err = s.Backup(ctx, dest, "monday")
 				} else {
-					copied, err = s.CopyTo(ctx, to)
+					copied, err = s.CopyTo(ctx, dest)
 				}
 				wantDamagedError(op, err)
 				if len(copied) != 2 {
 					t.Errorf("%s copied %+v, want 2 tables", op, copied)
 				}
-				wantRows(t, to.Bucket("one"), "good", 0, 1, 2, 3, 4, 5, 6)
+				wantRows(t, dest.Bucket("one"), "good", 0, 1, 2, 3, 4, 5, 6)
 			}
 			wantDamaged(t, b, "bad")
 			findings, _ := verifyAll(t, s, VerifyOptions{})
@@ -153,7 +153,7 @@ func TestOpenDamaged(t *testing.T) {
 	}
 }
 
-// wantDamaged compares the names of the tables that a listing shows as damaged.
+// wantDamaged checks which tables a listing shows as damaged.
 func wantDamaged(t *testing.T, b *Bucket, want ...string) {
 	t.Helper()
 	var damaged []string

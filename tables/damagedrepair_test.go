@@ -62,11 +62,11 @@ func TestDeleteOrRestoreDamaged(t *testing.T) {
 				case "bucket":
 					err = s.DeleteBucket(ctx, "one", true)
 				case "restore":
-					to := mustOpen(t, t.TempDir(), nil)
-					if _, err := copied.Backup(ctx, to, "monday"); err != nil {
+					dest := mustOpen(t, t.TempDir(), nil)
+					if _, err := copied.Backup(ctx, dest, "monday"); err != nil {
 						t.Fatal(err)
 					}
-					_, err = s.RestoreFrom(ctx, to, "monday")
+					_, err = s.RestoreFrom(ctx, dest, "monday")
 				}
 				if err != nil {
 					t.Fatal(err)

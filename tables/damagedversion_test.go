@@ -18,7 +18,7 @@ func TestDamagedVersion(t *testing.T) {
 				s, copied, file := corruptedStore(t, kind, f)
 				b := s.Bucket("one")
 				if _, _, err := read(ctx, b, "bad"); err == nil {
-					if kind != "data" || corruption != "another's" { // only the checksum shows the difference
+					if kind != "data" || corruption != "another file" { // only the checksum shows the difference
 						t.Error("reading the damaged table succeeded, want an error")
 					}
 				} else if kind != "data" && (!errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), file)) {
@@ -31,12 +31,12 @@ func TestDamagedVersion(t *testing.T) {
 				if r, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); kind != "data" && (!errors.Is(err, ErrDamaged) || r.FilesRemoved > 0) {
 					t.Errorf("Expire = %+v, %v; want ErrDamaged and no removed files", r, err)
 				}
-				to := mustOpen(t, t.TempDir(), nil)
-				done, err := s.Backup(ctx, to, "monday")
-				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(file)) || len(done) != 2 {
-					t.Errorf("Backup = %+v, %v; want 2 tables and ErrDamaged with the name of %s", done, err, file)
+				dest := mustOpen(t, t.TempDir(), nil)
+				copiedTables, err := s.Backup(ctx, dest, "monday")
+				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(file)) || len(copiedTables) != 2 {
+					t.Errorf("Backup = %+v, %v; want 2 tables and ErrDamaged with the name of %s", copiedTables, err, file)
 				}
-				wantRows(t, to.Bucket("one"), "good", 0, 1, 2, 3, 4, 5)
+				wantRows(t, dest.Bucket("one"), "good", 0, 1, 2, 3, 4, 5)
 				if findings, _ := verifyAll(t, s, VerifyOptions{Repair: copied.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
 					t.Errorf("Verify reported %+v; want 1 element with State Repaired", findings)
 				}

@@ -123,9 +123,9 @@ func TestForeignDeletes(t *testing.T) {
 // wantFailureNotCached checks that a failure to read delete files is not cached.
 func wantFailureNotCached(t *testing.T, f datafile.File) {
 	t.Helper()
-	ended, end := context.WithCancel(t.Context())
-	end()
-	if _, err := f.Deletes(ended); err == nil {
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.Deletes(canceled); err == nil {
 		t.Fatal("Deletes with a canceled context succeeded, want an error")
 	}
 	drop, err := f.Deletes(t.Context())
@@ -134,6 +134,6 @@ func wantFailureNotCached(t *testing.T, f datafile.File) {
 	}
 	keep := []bool{true, true, true, true}
 	if err := drop.MarkDeleted(0, keep, nil); err != nil || !slices.Equal(keep, []bool{true, false, true, true}) {
-		t.Errorf("after a failed read, MarkDeleted kept rows %v, %v; want all except the second", keep, err)
+		t.Errorf("after a failed read, MarkDeleted kept rows %v, error %v; want all except the second", keep, err)
 	}
 }

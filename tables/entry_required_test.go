@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// TestNullsFromEarlierVersions checks rows with nulls in nested fields that do not allow them, which earlier
-// versions acknowledged. They and their neighbors must stay unchanged by each operation that writes them to files.
+// TestNullsFromEarlierVersions checks that operations that write rows to files change no rows, even if nested
+// fields that do not allow nulls contain nulls, which earlier versions accepted.
 func TestNullsFromEarlierVersions(t *testing.T) {
 	number := arrow.PrimitiveTypes.Int64
 	point := arrow.StructOf(arrow.Field{Name: "p", Type: number}, arrow.Field{Name: "q", Type: arrow.BinaryTypes.String, Nullable: true})
@@ -37,7 +37,7 @@ func TestNullsFromEarlierVersions(t *testing.T) {
 	bad := rows(`["2000-01-04","2000-01-05","2000-01-06"]`, `[[7,null,8],[9],[10,null]]`, `[{"p":null,"q":"bad"},{"p":5,"q":"last"},null]`,
 		`[[{"l":[1]},{"l":[null,3]}],[{"l":null}],[{"l":[4]}]]`,
 		`[[{"key":{"p":null,"q":"k"},"value":{"p":null,"q":"v"}}],[{"key":{"p":1},"value":null}],[{"key":{"p":3},"value":{"p":4}}]]`)
-	second, err := filter.Parse("a = '2000-01-02'")
+	secondRow, err := filter.Parse("a = '2000-01-02'")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestNullsFromEarlierVersions(t *testing.T) {
 			_, err := b.Upsert(t.Context(), "t", readerOf(t, good), &UpsertOptions{Keys: []string{"a"}})
 			return err
 		},
-		"delete": func(_ *Store, b *Bucket) error { _, err := b.DeleteRows(t.Context(), "t", second); return err },
+		"delete": func(_ *Store, b *Bucket) error { _, err := b.DeleteRows(t.Context(), "t", secondRow); return err },
 	}
 	for name, operation := range operations {
 		for _, settings := range []*Settings{nil, {Time: "a"}} {

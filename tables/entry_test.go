@@ -71,9 +71,9 @@ func rowTexts(t *testing.T, b *Bucket, name string) (all []string) {
 	return all
 }
 
-// wantRejected checks that every operation that writes rows rejects bad with a SchemaError for column that
-// contains why, and changes nothing.
-func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, why string) {
+// wantRejected checks that every operation that writes rows rejects bad with a SchemaError for the column whose
+// message contains text, and changes nothing.
+func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, text string) {
 	t.Helper()
 	ctx := t.Context()
 	for _, noTail := range []bool{false, true} {
@@ -94,8 +94,8 @@ func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, why string)
 		operations := map[string]func() error{
 			"append":  func() error { _, err := b.Put(ctx, "t", readerOf(t, bad), PutAppend, nil); return err },
 			"replace": func() error { _, err := b.Put(ctx, "t", readerOf(t, bad), PutReplace, nil); return err },
-			"make":    func() error { _, err := b.Put(ctx, "new", readerOf(t, bad), PutError, nil); return err },
-			"many": func() error {
+			"create":  func() error { _, err := b.Put(ctx, "new", readerOf(t, bad), PutError, nil); return err },
+			"append after a valid batch": func() error {
 				_, err := b.Put(ctx, "t", readerOf(t, good, bad), PutAppend, nil)
 				return err
 			},
@@ -116,15 +116,15 @@ func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, why string)
 		}
 		if len(vs) > 0 {
 			version := vs[len(vs)-1].Version
-			operations["over"] = func() error {
+			operations["replace a version"] = func() error {
 				_, err := b.Put(ctx, "t", readerOf(t, bad), PutReplace, &PutOptions{Over: &version})
 				return err
 			}
 		}
 		for name, operation := range operations {
 			var schemaErr *SchemaError
-			if err := operation(); !errors.As(err, &schemaErr) || schemaErr.Column != column || !strings.Contains(err.Error(), why) {
-				t.Errorf("%s, NoTail %v: error = %v, want a SchemaError for column %q that contains %q", name, noTail, err, column, why)
+			if err := operation(); !errors.As(err, &schemaErr) || schemaErr.Column != column || !strings.Contains(err.Error(), text) {
+				t.Errorf("%s, NoTail %v: error = %v, want a SchemaError for column %q that contains %q", name, noTail, err, column, text)
 			}
 		}
 		if _, err := s.Fold(ctx, nil); err != nil {
@@ -198,12 +198,12 @@ func appendUnchecked(t *testing.T, s *Store, rows arrow.RecordBatch) {
 	}
 }
 
-// TestTailsFromEarlierVersions folds rows that earlier versions acknowledged but could not fold.
+// TestTailsFromEarlierVersions checks that rows are folded that earlier versions put into the tail but could not fold.
 func TestTailsFromEarlierVersions(t *testing.T) {
 	ctx := t.Context()
 	lists := arrow.ListOf(arrow.PrimitiveTypes.Int64)
-	whole := jsonArray(t, lists, `[[1,2],[3],[4,5]]`)
-	d := whole.Data()
+	listValues := jsonArray(t, lists, `[[1,2],[3],[4,5]]`)
+	d := listValues.Data()
 	hidden := func() arrow.Array { // the second list is null, but has a value
 		bits := memory.NewBufferBytes([]byte{5})
 		return array.MakeFromData(array.NewData(lists, 3, append([]*memory.Buffer{bits}, d.Buffers()[1:]...), d.Children(), 1, 0))
@@ -211,10 +211,10 @@ func TestTailsFromEarlierVersions(t *testing.T) {
 	outer := arrow.StructOf(arrow.Field{Name: "l", Type: lists, Nullable: true})
 	masked := array.MakeFromData(array.NewData(outer, 3, []*memory.Buffer{memory.NewBufferBytes([]byte{6})}, []arrow.ArrayData{d}, 1, 0))
 	ids := jsonArray(t, arrow.PrimitiveTypes.Int64, `[1,2,3]`)
-	good := batchOf(3, ids, whole, jsonArray(t, outer, `[{"l":[1]},null,{"l":null}]`))
+	good := batchOf(3, ids, listValues, jsonArray(t, outer, `[{"l":[1]},null,{"l":null}]`))
 	for name, bad := range map[string]arrow.RecordBatch{
 		"hidden values": batchOf(3, ids, hidden(), masked),
-		"long columns":  batchOf(2, ids, whole, masked),
+		"long columns":  batchOf(2, ids, listValues, masked),
 	} {
 		for _, snapshot := range []bool{false, true} {
 			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})

@@ -150,7 +150,7 @@ func TestEvolutionOfPuts(t *testing.T) {
 						return
 					}
 					if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), want) {
-						t.Fatalf("error = %v, want a SchemaError with the text %s", err, want)
+						t.Fatalf("Put error = %v, want a SchemaError with the text %s", err, want)
 					}
 					wantText(t, b, "t", table+" | 1,0.5,x")
 				})
@@ -227,7 +227,7 @@ func TestEvolve(t *testing.T) {
 			}
 			err := b.Evolve(t.Context(), "t", change, ColumnChange{Op: "drop", Column: "nope"}) // the second change fails, so Evolve makes neither
 			if allowed := !strings.Contains(err.Error(), "does not allow the change \""+op); allowed != strings.Contains(ops, op) {
-				t.Errorf("Evolve with %s under evolution %s: error %v", op, e, err)
+				t.Errorf("Evolve with %s under evolution %s: error %v, want the change to be allowed: %v", op, e, err, strings.Contains(ops, op))
 			}
 		}
 	}
@@ -258,12 +258,12 @@ func TestWidenReplaced(t *testing.T) {
 	for _, tail := range []bool{false, true} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !tail})
 		b := s.Bucket("")
-		set := &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}
+		options := &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}
 		for _, row := range []string{`{"t":"2026-01-01T00:00:00","a":9007199254740993}`, `{"t":"2026-01-01T00:00:00","a":2}`} {
-			if _, err := b.Put(t.Context(), "t", jsonRows(t, "t timestamp[us]; a int64", row), PutAppend, set); err != nil {
+			if _, err := b.Put(t.Context(), "t", jsonRows(t, "t timestamp[us]; a int64", row), PutAppend, options); err != nil {
 				t.Fatal(err)
 			}
-			set = nil
+			options = nil
 		}
 		if err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "a", Type: "float64"}); err != nil {
 			t.Fatal(err)

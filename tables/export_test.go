@@ -40,7 +40,7 @@ func parquetNumbers(t *testing.T, path string) (ns []int64, groups int) {
 	return ns, f.NumRowGroups()
 }
 
-// TestExport exports a table with rows in the tail, some of its rows, and an old version, to a file or a directory.
+// TestExport exports all or some rows of a table with a tail, and an old version, to a file or a directory.
 func TestExport(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -49,11 +49,11 @@ func TestExport(t *testing.T) {
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	now, err := b.Table(ctx, "t")
+	current, err := b.Table(ctx, "t")
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := now.Info(ctx)
+	info, err := current.Info(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,39 +73,39 @@ func TestExport(t *testing.T) {
 		scan *ScanOptions
 		want []int64
 	}{
-		"all":     {now, nil, sequence(0, 150)},
-		"version": {old, nil, sequence(0, 100)},
-		"scan":    {now, &ScanOptions{Columns: []string{"n"}, Filter: where, Limit: 20}, sequence(95, 20)},
-		"limit":   {now, &ScanOptions{Filter: where, Limit: 1, Part: 0, Columns: []string{"n"}}, sequence(95, 1)},
+		"all":                {current, nil, sequence(0, 150)},
+		"old version":        {old, nil, sequence(0, 100)},
+		"filter":             {current, &ScanOptions{Columns: []string{"n"}, Filter: where, Limit: 20}, sequence(95, 20)},
+		"filter and limit 1": {current, &ScanOptions{Filter: where, Limit: 1, Part: 0, Columns: []string{"n"}}, sequence(95, 1)},
 	} {
 		path := filepath.Join(dir, name+".parquet")
 		rows, err := Export(ctx, c.t, path, &ExportOptions{Scan: c.scan})
 		if err != nil || rows != int64(len(c.want)) {
-			t.Fatalf("%v: Export = %+v, %v; want %v", name, rows, err, int64(len(c.want)))
+			t.Fatalf("%v: Export = %+v rows, error %v; want %v rows", name, rows, err, int64(len(c.want)))
 		}
 		got, groups := parquetNumbers(t, path)
 		if slices.Sort(got); !slices.Equal(got, c.want) || groups != 1 {
 			t.Errorf("%s: exported %d row groups with rows %v, want 1 with %v", name, groups, got, c.want)
 		}
 	}
-	one := filepath.Join(dir, "all.parquet")
-	if _, err := Export(ctx, old, one, nil); !errors.Is(err, ErrExists) {
-		t.Errorf("Export error = %v, want ErrExists", err)
+	allPath := filepath.Join(dir, "all.parquet")
+	if _, err := Export(ctx, old, allPath, nil); !errors.Is(err, ErrExists) {
+		t.Errorf("Export to an existing file: error = %v, want ErrExists", err)
 	}
-	if _, err := Export(ctx, old, one, &ExportOptions{Replace: true}); err != nil {
+	if _, err := Export(ctx, old, allPath, &ExportOptions{Replace: true}); err != nil {
 		t.Error(err)
 	}
-	if got, _ := parquetNumbers(t, one); len(got) != 100 {
-		t.Errorf("parquetNumbers = %+v; want 100 elements", got)
+	if got, _ := parquetNumbers(t, allPath); len(got) != 100 {
+		t.Errorf("the replaced file contains rows %+v; want 100 rows", got)
 	}
 
-	parts := filepath.Join(dir, "parts")
-	if rows, err := Export(ctx, now, parts, &ExportOptions{FileRows: 40}); err != nil || rows != 150 {
-		t.Fatalf("Export = %+v, %v; want 150", rows, err)
+	partsDir := filepath.Join(dir, "parts")
+	if rows, err := Export(ctx, current, partsDir, &ExportOptions{FileRows: 40}); err != nil || rows != 150 {
+		t.Fatalf("Export to several files = %+v rows, error %v; want 150 rows", rows, err)
 	}
 	var all []int64
 	for n, want := range []int{40, 40, 40, 30} {
-		got, _ := parquetNumbers(t, filepath.Join(parts, fmt.Sprintf("part-%05d.parquet", n)))
+		got, _ := parquetNumbers(t, filepath.Join(partsDir, fmt.Sprintf("part-%05d.parquet", n)))
 		if all = append(all, got...); len(got) != want {
 			t.Errorf("part %d has %d rows, want %d", n, len(got), want)
 		}
@@ -113,12 +113,12 @@ func TestExport(t *testing.T) {
 	if slices.Sort(all); !slices.Equal(all, sequence(0, 150)) {
 		t.Errorf("the parts contain rows %v, want 0 to 149", all)
 	}
-	if _, err := Export(ctx, now, parts, &ExportOptions{FileRows: 40}); !errors.Is(err, ErrExists) {
-		t.Errorf("Export error = %v, want ErrExists", err)
+	if _, err := Export(ctx, current, partsDir, &ExportOptions{FileRows: 40}); !errors.Is(err, ErrExists) {
+		t.Errorf("Export to an existing directory: error = %v, want ErrExists", err)
 	}
 	for _, o := range []*ExportOptions{{FileRows: -1}, {FileRows: 1, Replace: true}} {
-		if _, err := Export(ctx, now, filepath.Join(dir, "bad"), o); !errors.As(err, new(*ArgumentError)) {
-			t.Errorf("Export error = %v, want an ArgumentError", err)
+		if _, err := Export(ctx, current, filepath.Join(dir, "bad"), o); !errors.As(err, new(*ArgumentError)) {
+			t.Errorf("Export with options %+v: error = %v, want an ArgumentError", o, err)
 		}
 	}
 }
@@ -136,13 +136,13 @@ func TestExportFails(t *testing.T) {
 	cancel()
 	for name, o := range map[string]*ExportOptions{"file": nil, "parts": {FileRows: 10}} {
 		if _, err := Export(ctx, table, filepath.Join(dir, name), o); !errors.Is(err, context.Canceled) {
-			t.Errorf("%v: Export error = %v, want context.Canceled", name, err)
+			t.Errorf("%v: Export with a canceled context: error = %v, want context.Canceled", name, err)
 		}
 		if _, err := Export(t.Context(), table, filepath.Join(dir, "missing", name), o); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%v: Export error = %v, want os.ErrNotExist", name, err)
+			t.Errorf("%v: Export to a missing directory: error = %v, want os.ErrNotExist", name, err)
 		}
 		if _, err := Export(t.Context(), table, filepath.Join(dir, name), &ExportOptions{Scan: &ScanOptions{Columns: []string{"no"}}}); !errors.As(err, new(*SchemaError)) {
-			t.Errorf("%v: Export error = %v, want a SchemaError", name, err)
+			t.Errorf("%v: Export of a missing column: error = %v, want a SchemaError", name, err)
 		}
 	}
 	if remaining, err := os.ReadDir(dir); err != nil || len(remaining) > 0 {

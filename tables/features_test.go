@@ -46,7 +46,7 @@ func TestHostileNames(t *testing.T) {
 		var got []string
 		for info, err := range s.Bucket(bucket).Tables(t.Context(), nil) {
 			if err != nil || info.Bucket != bucket {
-				t.Fatalf("listing of bucket %q yielded %+v, %v", bucket, info, err)
+				t.Fatalf("listing of bucket %q yielded %+v, error %v", bucket, info, err)
 			}
 			got = append(got, info.Name)
 			n := int64(i*100 + slices.Index(hostile, info.Name))
@@ -65,7 +65,7 @@ func TestHostileNames(t *testing.T) {
 		}
 	}
 	if all, err := os.ReadDir(parent); err != nil || len(all) != 1 {
-		t.Fatalf("ReadDir = %+v, %v; want 1 element", all, err)
+		t.Fatalf("the parent directory contains %+v, want only the store; error: %v", all, err)
 	}
 }
 
@@ -82,17 +82,17 @@ func TestFailedPutLeavesNoFiles(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldBytes: 500})
 	b := s.Bucket("")
-	errCut := errors.New("cut")
-	many := func() array.RecordReader {
+	errReader := errors.New("cut")
+	failingRows := func() array.RecordReader {
 		r := rowsOf(sequence(0, 100)...)
 		r.Next()
 		batch := r.RecordBatch()
 		r, _ = array.NewRecordReader(numbers, []arrow.RecordBatch{batch, batch, batch})
-		return &failingReader{r, errCut}
+		return &failingReader{r, errReader}
 	}
 	for _, mode := range []PutMode{PutAppend, PutReplace, PutError} {
-		if _, err := b.Put(t.Context(), "a", many(), mode, nil); !errors.Is(err, errCut) {
-			t.Fatalf("Put error = %v, want errCut", err)
+		if _, err := b.Put(t.Context(), "a", failingRows(), mode, nil); !errors.Is(err, errReader) {
+			t.Fatalf("Put error = %v, want the reader's error", err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -155,7 +155,7 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := readAll(t.Context(), table, &ScanOptions{Columns: []string{"n"}}); err != nil || !slices.Equal(got, []int64{1, 2}) {
-			t.Fatalf("readAll = %+v, %v; want [1 2]", got, err)
+			t.Fatalf("column n contains %+v, want [1 2]; error: %v", got, err)
 		}
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
@@ -206,7 +206,7 @@ func TestPutIDs(t *testing.T) {
 	g.Wait()
 	ns, _, err := read(t.Context(), b, "a")
 	if err != nil || len(ns) != 5 && len(ns) != 3 {
-		t.Fatalf("read rows %v, %v; want 5 rows after the append, or 3 after the replacement", ns, err)
+		t.Fatalf("read rows %v, error %v; want 5 rows after the append, or 3 after the replacement", ns, err)
 	}
 }
 
@@ -221,20 +221,20 @@ func TestInUse(t *testing.T) {
 	tail := partd.NewDict()
 	mustOpen(t, dir, &Options{Tail: tail})
 	if _, err := Open(t.Context(), dir, &Options{Tail: tail}); !errors.Is(err, ErrInUse) {
-		t.Fatalf("Open error = %v, want ErrInUse", err)
+		t.Fatalf("Open with a tail in use: error = %v, want ErrInUse", err)
 	}
 	if _, err := Open(t.Context(), t.TempDir(), &Options{Tail: tail}); err == nil {
 		t.Fatal("Open with another directory's tail succeeded, want an error")
 	}
-	full := partd.NewDict()
-	if err := full.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
+	nonEmpty := partd.NewDict()
+	if err := nonEmpty.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), dir, &Options{Tail: full}); err == nil {
+	if _, err := Open(t.Context(), dir, &Options{Tail: nonEmpty}); err == nil {
 		t.Fatal("Open with a tail store that contains another key succeeded, want an error")
 	}
-	direct := mustOpen(t, dir, &Options{NoTail: true})
-	mustPut(t, direct.Bucket(""), "a", PutAppend, 1)
+	withoutTail := mustOpen(t, dir, &Options{NoTail: true})
+	mustPut(t, withoutTail.Bucket(""), "a", PutAppend, 1)
 	wantRows(t, s.Bucket(""), "a", 1)
 }
 
@@ -280,6 +280,6 @@ func TestExpireKeepsFilesBeingRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if remaining, err := os.ReadDir(filepath.Join(s.Dir(), "data")); err != nil || len(remaining) != 0 {
-		t.Fatalf("ReadDir = %+v, %v; want 0 elements", remaining, err)
+		t.Fatalf("after Expire, the data directory contains %+v, want it empty; error: %v", remaining, err)
 	}
 }

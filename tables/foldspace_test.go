@@ -8,7 +8,6 @@ import (
 	"testing"
 )
 
-// TestFoldFreesTailSpace checks that a fold frees the tail's space.
 func TestFoldFreesTailSpace(t *testing.T) {
 	for _, background := range []bool{false, true} {
 		t.Run(fmt.Sprintf("background=%t", background), func(t *testing.T) { foldFreesTailSpace(t, background) })

@@ -20,15 +20,15 @@ func invalidColumns() map[string][]arrow.Field {
 	column := func(name string, t arrow.DataType) arrow.Field {
 		return arrow.Field{Name: name, Type: t, Nullable: true}
 	}
-	empty := arrow.StructOf(field("x"), field(""))
+	emptyField := arrow.StructOf(field("x"), field(""))
 	return map[string][]arrow.Field{
 		`column "" has type int64: its name is empty`:                                  {field("n"), field("")},
 		`its name contains a zero byte`:                                                {field("n"), field("a\x00b")},
 		`its name is not valid UTF-8`:                                                  {field("a\xffb")},
 		`two columns have this name`:                                                   {field("n"), field("n")},
-		`column "s" has type struct<x: int64 nullable, : int64 nullable>: its field's`: {column("s", empty)},
-		`column "l"`: {column("l", arrow.ListOf(empty))},
-		`column "m"`: {column("m", arrow.MapOf(arrow.BinaryTypes.String, arrow.ListOf(empty)))},
+		`column "s" has type struct<x: int64 nullable, : int64 nullable>: its field's`: {column("s", emptyField)},
+		`column "l"`: {column("l", arrow.ListOf(emptyField))},
+		`column "m"`: {column("m", arrow.MapOf(arrow.BinaryTypes.String, arrow.ListOf(emptyField)))},
 		`its field's name "a\x00" contains a zero byte`: {column("s", arrow.StructOf(field("a\x00")))},
 		`its field's name "\xff" is not valid UTF-8`:    {column("s", arrow.StructOf(field("\xff")))},
 		`the column has two fields named "x"`:           {column("s", arrow.StructOf(field("x"), field("x")))},
@@ -52,13 +52,13 @@ func TestInvalidColumnNames(t *testing.T) {
 		for _, noTail := range []bool{true, false} {
 			ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: noTail, FoldAge: -1})
 			bucket := s.Bucket("b")
-			wantRejected := func(how string, err error) {
+			wantRejected := func(operation string, err error) {
 				t.Helper()
 				if schemaErr := (*SchemaError)(nil); !errors.As(err, &schemaErr) || !strings.Contains(err.Error(), want) {
-					t.Errorf("%s: error = %v, want a SchemaError that contains %q", how, err, want)
+					t.Errorf("%s: error = %v, want a SchemaError that contains %q", operation, err, want)
 				}
 			}
-			files := func() (n int) {
+			countFiles := func() (n int) {
 				t.Helper()
 				err := filepath.WalkDir(filepath.Join(s.Dir(), "data"), func(_ string, d fs.DirEntry, err error) error {
 					if err == nil && !d.IsDir() {
@@ -76,27 +76,26 @@ func TestInvalidColumnNames(t *testing.T) {
 				wantRejected("put", err)
 			}
 			wantRejected("txn", s.Update(ctx, func(x *Txn) error { return x.Put("b", "t", rows(), PutAppend, nil) }))
-			if n := files(); n > 0 {
+			if n := countFiles(); n > 0 {
 				t.Errorf("rejected puts wrote %d files, want none", n)
 			}
-			if buckets, err := s.Bucket("b").Exists(ctx); buckets || err != nil {
-				t.Errorf("Exists = %+v, %v; want false", buckets, err)
+			if exists, err := s.Bucket("b").Exists(ctx); exists || err != nil {
+				t.Errorf("Exists = %+v, %v; want false", exists, err)
 			}
-			mustPut(t, bucket, "there", PutReplace, 1)
-			before := files()
-			_, err := bucket.Put(ctx, "there", rows(), PutReplace, nil)
+			mustPut(t, bucket, "existing", PutReplace, 1)
+			before := countFiles()
+			_, err := bucket.Put(ctx, "existing", rows(), PutReplace, nil)
 			wantRejected("replace", err)
-			_, err = bucket.Migrate(ctx, "there", 1, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return b.NewRecordBatch(), nil })
+			_, err = bucket.Migrate(ctx, "existing", 1, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return b.NewRecordBatch(), nil })
 			wantRejected("migrate", err)
-			if n := files(); n != before {
+			if n := countFiles(); n != before {
 				t.Errorf("after rejected changes, got %d files, want %d", n, before)
 			}
-			wantRows(t, bucket, "there", 1)
+			wantRows(t, bucket, "existing", 1)
 		}
 	}
 }
 
-// TestEvolveToInvalidNames checks that Evolve rejects invalid column names.
 func TestEvolveToInvalidNames(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), mustOpen(t, t.TempDir(), nil)

@@ -92,10 +92,10 @@ func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	rnd := rand.New(rand.NewPCG(1, 1))
-	last := rowsByTable{}
+	acknowledged := rowsByTable{}
 	next := int64(0)
 	for round := range rounds(t, "PARTD_KILLS", 3) {
-		inFlight, err := killRound(t, dir, rnd, last, &next)
+		inFlight, err := killRound(t, dir, rnd, acknowledged, &next)
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
@@ -113,10 +113,10 @@ func TestKill(t *testing.T) {
 				got[name] = rows
 			}
 		}
-		if !got.equal(last) && !got.equal(inFlight) {
-			t.Fatalf("round %d: the tables are %v, want %v or %v", round, got, last, inFlight)
+		if !got.equal(acknowledged) && !got.equal(inFlight) {
+			t.Fatalf("round %d: the tables are %v, want %v or %v", round, got, acknowledged, inFlight)
 		}
-		last = got
+		acknowledged = got
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +125,7 @@ func TestKill(t *testing.T) {
 
 // killRound starts a process, lets it work for a while and kills it. It updates last with each
 // acknowledged operation, and returns the rows that the operation in flight would result in.
-func killRound(t *testing.T, dir string, rnd *rand.Rand, last rowsByTable, next *int64) (inFlight rowsByTable, err error) {
+func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTable, next *int64) (inFlight rowsByTable, err error) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), killEnv+"="+dir)
 	var stderr strings.Builder
@@ -155,12 +155,12 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, last rowsByTable, next 
 			count = 150 // too many for the tail
 		}
 		inFlight = rowsByTable{}
-		for k, v := range last {
+		for k, v := range acknowledged {
 			inFlight[k] = v
 		}
 		switch op {
 		case "append":
-			inFlight[name] = append(slices.Clone(last[name]), sequence(*next, count)...)
+			inFlight[name] = append(slices.Clone(acknowledged[name]), sequence(*next, count)...)
 		case "replace":
 			inFlight[name] = sequence(*next, count)
 		}
@@ -170,7 +170,7 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, last rowsByTable, next 
 			break
 		}
 		for k, v := range inFlight {
-			last[k] = v
+			acknowledged[k] = v
 		}
 	}
 	_ = cmd.Wait() // it was killed

@@ -18,7 +18,7 @@ func BenchmarkCorrect(b *testing.B) {
 	benchmarkCorrect(b, "files=1000", PartitionDay, 100_000, 864*time.Second)
 }
 
-func benchmarkCorrect(b *testing.B, name string, by Partition, rows int, step time.Duration) {
+func benchmarkCorrect(b *testing.B, name string, partition Partition, rows int, step time.Duration) {
 	ctx := b.Context()
 	newTable := func(b *testing.B) *Bucket {
 		dir, err := os.MkdirTemp("", "")
@@ -27,14 +27,14 @@ func benchmarkCorrect(b *testing.B, name string, by Partition, rows int, step ti
 		}
 		b.Cleanup(func() { _ = os.RemoveAll(dir) })
 		bucket := mustOpen(b, dir, &Options{NoTail: true}).Bucket("")
-		o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: by}}
+		o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: partition}}
 		if _, err := bucket.Put(ctx, "t", evenlySpaced(rows, step), PutAppend, o); err != nil {
 			b.Fatal(err)
 		}
 		return bucket
 	}
-	from := day0.Add(time.Duration(rows) * step / 2)
-	to := from.Add(time.Duration(rows) * step / 100)
+	start := day0.Add(time.Duration(rows) * step / 2)
+	end := start.Add(time.Duration(rows) * step / 100)
 	for _, c := range []struct {
 		name string
 		do   func(*Bucket) (RewriteResult, error)
@@ -47,7 +47,7 @@ func benchmarkCorrect(b *testing.B, name string, by Partition, rows int, step ti
 			return t.DeleteRows(ctx, "t", cond)
 		}},
 		{"range", func(t *Bucket) (RewriteResult, error) {
-			return t.ReplaceRange(ctx, "t", from, to, evenlySpaced(0, step), nil)
+			return t.ReplaceRange(ctx, "t", start, end, evenlySpaced(0, step), nil)
 		}},
 		{"upsert", func(t *Bucket) (RewriteResult, error) { return t.Upsert(ctx, "t", evenlySpaced(rows/100, step), nil) }},
 	} {
@@ -71,7 +71,7 @@ func benchmarkCorrect(b *testing.B, name string, by Partition, rows int, step ti
 			b.Fatal(err)
 		}
 		for b.Loop() {
-			r, err := table.Scan(ctx, &ScanOptions{From: from, To: from.Add(step)})
+			r, err := table.Scan(ctx, &ScanOptions{From: start, To: start.Add(step)})
 			if err != nil {
 				b.Fatal(err)
 			}

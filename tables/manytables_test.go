@@ -18,11 +18,11 @@ func TestManyTables(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	logTime := func(what string, f func()) {
+	logTime := func(label string, f func()) {
 		t.Helper()
 		start := time.Now()
 		f()
-		t.Logf("%s: %v", what, time.Since(start).Round(10*time.Microsecond))
+		t.Logf("%s: %v", label, time.Since(start).Round(10*time.Microsecond))
 	}
 	logTime("snapshot that folds a row of each table", func() { mustSnapshot(t, b, "") })
 	for range 3 {
@@ -54,7 +54,7 @@ func TestManyTables(t *testing.T) {
 	logTime("list", func() { wantCount(count(nil), n) })
 	all, err := b.Snapshots(t.Context())
 	if err != nil || len(all) != 4 || all[0].Tables != n {
-		t.Fatalf("Snapshots = %+v, %v; want 4, with %d tables", all, err, n)
+		t.Fatalf("Snapshots = %+v, %v; want 4 snapshots of %d tables", all, err, n)
 	}
 	logTime("list a snapshot", func() { wantCount(count(&Filter{Snapshot: all[0].Name}), n) })
 	mustPut(t, b, "table 00007", PutAppend, 2)

@@ -12,9 +12,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/compute"
 )
 
-// negated returns a migration that replaces column n by a column minus with the negated values, and drops s.
+// negateColumn returns a migration that replaces column n by a column minus with the negated values, and drops s.
 // It counts its calls.
-func negated(calls *int) func(arrow.RecordBatch) (arrow.RecordBatch, error) {
+func negateColumn(calls *int) func(arrow.RecordBatch) (arrow.RecordBatch, error) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "minus", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 	return func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		*calls++
@@ -37,14 +37,14 @@ func TestMigrate(t *testing.T) {
 	}
 	mustPut(t, b, "t", PutAppend, 3)
 	calls := 0
-	if migrated, err := b.Migrate(t.Context(), "t", 2, negated(&calls)); !migrated || err != nil {
+	if migrated, err := b.Migrate(t.Context(), "t", 2, negateColumn(&calls)); !migrated || err != nil {
 		t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
 	}
 	wantText(t, b, "t", "minus int64 | -1 | -2 | -3")
 	wantText(t, b, "t", "n int64; s utf8 | 1,row 1 | 2,row 2", AtVersion(1))
 	calls = 0
 	for _, version := range []int{1, 2} {
-		if migrated, err := b.Migrate(t.Context(), "t", version, negated(&calls)); migrated || calls > 0 || err != nil {
+		if migrated, err := b.Migrate(t.Context(), "t", version, negateColumn(&calls)); migrated || calls > 0 || err != nil {
 			t.Errorf("Migrate to version %d, which is not newer, = %v, %v, with %d calls; want nothing done", version, migrated, err, calls)
 		}
 	}
@@ -55,19 +55,19 @@ func TestMigrate(t *testing.T) {
 	if v, err := table.SchemaVersion(t.Context()); v != 2 || err != nil {
 		t.Errorf("SchemaVersion = %+v, %v; want 2", v, err)
 	}
-	broken := errors.New("broken")
-	if migrated, err := b.Migrate(t.Context(), "t", 3, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return nil, broken }); migrated || !errors.Is(err, broken) {
-		t.Errorf("Migrate = %+v, %v; want false and error broken", migrated, err)
+	errBroken := errors.New("broken")
+	if migrated, err := b.Migrate(t.Context(), "t", 3, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return nil, errBroken }); migrated || !errors.Is(err, errBroken) {
+		t.Errorf("Migrate = %+v, %v; want false and errBroken", migrated, err)
 	}
 	wantText(t, b, "t", "minus int64 | -1 | -2 | -3")
-	if _, err := b.Migrate(t.Context(), "none", 1, negated(&calls)); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Migrate error = %v, want ErrNotFound", err)
+	if _, err := b.Migrate(t.Context(), "none", 1, negateColumn(&calls)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Migrate of a missing table: error = %v, want ErrNotFound", err)
 	}
 	// A table without rows is also migrated to the new columns.
 	if _, err := b.Put(t.Context(), "empty", rowsOf(), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if migrated, err := b.Migrate(t.Context(), "empty", 1, negated(&calls)); !migrated || err != nil {
+	if migrated, err := b.Migrate(t.Context(), "empty", 1, negateColumn(&calls)); !migrated || err != nil {
 		t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
 	}
 	wantText(t, b, "empty", "minus int64")
@@ -79,10 +79,10 @@ func TestEvolveDuringAppends(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")
 	mustPut(t, b, "t", PutAppend, 0)
-	var put sync.WaitGroup
+	var writer sync.WaitGroup
 	var rows int64 = 1
 	stop := make(chan struct{})
-	put.Go(func() {
+	writer.Go(func() {
 		for {
 			select {
 			case <-stop:
@@ -115,7 +115,7 @@ func TestEvolveDuringAppends(t *testing.T) {
 		}
 	}
 	close(stop)
-	put.Wait()
+	writer.Wait()
 	got := tableText(t, b, "t", nil)
 	seen := map[string]int{}
 	for _, line := range strings.Split(got, " | ")[1:] {
@@ -136,17 +136,17 @@ func TestEvolveDuringAppends(t *testing.T) {
 	}
 }
 
-// TestEvolveWithAnotherTail changes columns while another Store's tail contains rows with the
-// old columns.
+// TestEvolveWithAnotherTail changes columns while another Store's tail contains rows with the old columns. Those rows
+// must be converted to the new columns.
 func TestEvolveWithAnotherTail(t *testing.T) {
 	dir := t.TempDir()
-	one := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
-	two := mustOpen(t, dir, &Options{FoldAge: -1})
-	b := one.Bucket("")
+	withoutTail := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
+	withTail := mustOpen(t, dir, &Options{FoldAge: -1})
+	b := withoutTail.Bucket("")
 	if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := two.Bucket("").Put(t.Context(), "t", jsonRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), PutAppend, nil); err != nil {
+	if _, err := withTail.Bucket("").Put(t.Context(), "t", jsonRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "a", Type: "float64"}, ColumnChange{Op: "rename", Column: "b", To: "text"},
@@ -156,24 +156,24 @@ func TestEvolveWithAnotherTail(t *testing.T) {
 	}
 	const want = "a float64; text utf8; c int32 | 1,x,(null)"
 	wantText(t, b, "t", want)
-	wantText(t, two.Bucket(""), "t", want+" | 2,y,(null)")
-	if _, err := two.Fold(t.Context(), nil); err != nil {
+	wantText(t, withTail.Bucket(""), "t", want+" | 2,y,(null)")
+	if _, err := withTail.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	wantText(t, b, "t", want+" | 2,y,(null)")
 }
 
-// TestReplaceWithAnotherTail replaces a table while another Store's tail contains rows of a
-// column that the new table lacks.
+// TestReplaceWithAnotherTail replaces a table while another Store's tail contains rows of the old table. Those rows
+// must be added to the new table, without the column that it lacks.
 func TestReplaceWithAnotherTail(t *testing.T) {
 	dir := t.TempDir()
-	one := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
-	two := mustOpen(t, dir, &Options{FoldAge: -1})
-	b := one.Bucket("")
+	withoutTail := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
+	withTail := mustOpen(t, dir, &Options{FoldAge: -1})
+	b := withoutTail.Bucket("")
 	if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int16; c int32", `{"a":1,"c":1}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := two.Bucket("").Put(t.Context(), "t", jsonRows(t, "a int16; c int32", `{"a":2,"c":2}`), PutAppend, nil); err != nil {
+	if _, err := withTail.Bucket("").Put(t.Context(), "t", jsonRows(t, "a int16; c int32", `{"a":2,"c":2}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), PutReplace, nil); err != nil {
@@ -181,8 +181,8 @@ func TestReplaceWithAnotherTail(t *testing.T) {
 	}
 	const want = "a int16; d utf8 | 3,x"
 	wantText(t, b, "t", want)
-	wantText(t, two.Bucket(""), "t", want+" | 2,(null)")
-	if _, err := two.Fold(t.Context(), nil); err != nil {
+	wantText(t, withTail.Bucket(""), "t", want+" | 2,(null)")
+	if _, err := withTail.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	wantText(t, b, "t", want+" | 2,(null)")

@@ -42,7 +42,7 @@ type model struct {
 	s       *Store
 	next    int64
 	tables  map[tableName]*modelTable
-	usedIDs []string // ids used before
+	usedIDs []string
 }
 
 var modelNames = []tableName{
@@ -248,7 +248,7 @@ func (m *model) check(ctx context.Context) error {
 			got, err := readAll(ctx, old, nil)
 			slices.Sort(got)
 			if err != nil || !slices.Equal(got, rows) {
-				return fmt.Errorf("table %v at version %d has rows %v, want %v: %v", n, v, got, rows, err)
+				return fmt.Errorf("table %v at version %d has rows %v, want %v; error: %v", n, v, got, rows, err)
 			}
 		}
 		// If the tail has no rows of the table, the current version contains all rows: remember it.

@@ -23,11 +23,11 @@ func TestPutMustExist(t *testing.T) {
 				t.Fatal(err)
 			}
 			bucket := s.Bucket("")
-			put := func(o *PutOptions, during func()) error {
+			put := func(o *PutOptions, beforeLastBatch func()) error {
 				_, err := bucket.Put(t.Context(), "t", array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
 					for i := range 3 {
 						if i == 2 {
-							during()
+							beforeLastBatch()
 						}
 						batch.Retain()
 						if !yield(batch, nil) {
@@ -53,7 +53,7 @@ func TestPutMustExist(t *testing.T) {
 				}
 			})
 			if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrConflict) {
-				t.Errorf("%s, mode %d: put of a table deleted during the put: error = %v, want ErrNotFound or ErrConflict", name, mode, err)
+				t.Errorf("%s, mode %d: put to a table deleted during the put: error = %v, want ErrNotFound or ErrConflict", name, mode, err)
 			}
 			if _, err := bucket.Table(t.Context(), "t"); !errors.Is(err, ErrNotFound) {
 				t.Errorf("%s, mode %d: Table of the deleted table: error = %v, want ErrNotFound", name, mode, err)

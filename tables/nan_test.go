@@ -17,11 +17,11 @@ import (
 func TestNaNCounts(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
-	double := arrow.Field{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true}
+	floatField := arrow.Field{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true}
 	columns := arrow.NewSchema([]arrow.Field{
-		double,
+		floatField,
 		{Name: "g", Type: arrow.PrimitiveTypes.Float32, Nullable: true},
-		{Name: "s", Type: arrow.StructOf(double), Nullable: true},
+		{Name: "s", Type: arrow.StructOf(floatField), Nullable: true},
 		{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 	}, nil)
 	put := func(mode PutMode, rows, nans int) {
@@ -79,7 +79,7 @@ func TestNaNCounts(t *testing.T) {
 			}
 		}
 	}
-	put(PutReplace, 300_000, 3) // NaN in the last of three groups
+	put(PutReplace, 300_000, 3) // NaN in the last of three row groups
 	wantCounts("put", 3)
 	put(PutAppend, 5, 0)
 	if _, err := s.Fold(t.Context(), nil); err != nil {

@@ -45,9 +45,9 @@ func TestFirstOpenSynced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile(`rename[^\n]*/tail/MANIFEST"`).FindStringIndex(string(text))
-	synced := regexp.MustCompile(`f(data)?sync\([^\n]*/tail/MANIFEST\.`).FindStringIndex(string(text))
-	if named == nil || synced == nil || synced[0] > named[0] {
-		t.Fatalf("the tail's first manifest was renamed at offset %v and synced at offset %v, want a sync before the rename:\n%s", named, synced, text)
+	renamePos := regexp.MustCompile(`rename[^\n]*/tail/MANIFEST"`).FindStringIndex(string(text))
+	syncPos := regexp.MustCompile(`f(data)?sync\([^\n]*/tail/MANIFEST\.`).FindStringIndex(string(text))
+	if renamePos == nil || syncPos == nil || syncPos[0] > renamePos[0] {
+		t.Fatalf("the tail's first manifest was renamed at offset %v and synced at offset %v, want a sync before the rename:\n%s", renamePos, syncPos, text)
 	}
 }

@@ -28,7 +28,7 @@ type seriesModel struct {
 	s      *Store
 	names  []string
 	tables map[string]*modelSeries
-	// snapshots has the expected tables of each snapshot of the bucket.
+	// snapshots maps the names of snapshots to their expected tables.
 	snapshots map[string]map[string]*modelSeries
 	next      int64
 	callsLeft atomic.Int64 // file system calls until the simulated kill; negative means no kill
@@ -214,8 +214,8 @@ func (m *seriesModel) kill(ctx context.Context, name string) error {
 	m.callsLeft.Store(m.rnd.Int64N(12))
 	step := steps[m.rnd.IntN(len(steps))]
 	err := step.run(m, ctx, name)
-	if reopened := m.reopen(ctx, name); reopened != nil {
-		return reopened
+	if reopenErr := m.reopen(ctx, name); reopenErr != nil {
+		return reopenErr
 	}
 	if err == nil {
 		return nil
@@ -252,7 +252,7 @@ func (m *seriesModel) check(ctx context.Context, name string) error {
 		if i.Rows != int64(len(got)) {
 			return fmt.Errorf("%s has %d rows, but Info says %d", name, len(got), i.Rows)
 		}
-		if i.Version > s.evolvedVersion { // the version is new, and has the current columns
+		if i.Version > s.evolvedVersion { // a new version has the current columns
 			s.versions[i.Version] = got
 		}
 	}
@@ -265,13 +265,13 @@ func (m *seriesModel) checkRange(ctx context.Context, name string) error {
 		return nil
 	}
 	s := m.tables[name]
-	from := m.rnd.Int64N(300)
-	to := from + m.rnd.Int64N(100)
-	o := &ScanOptions{From: time.Unix(from, 0), To: time.Unix(to, 0), Limit: m.rnd.Int64N(20)}
-	above := m.rnd.Int64N(m.next + 1)
+	start := m.rnd.Int64N(300)
+	end := start + m.rnd.Int64N(100)
+	o := &ScanOptions{From: time.Unix(start, 0), To: time.Unix(end, 0), Limit: m.rnd.Int64N(20)}
+	minV := m.rnd.Int64N(m.next + 1)
 	var err error
 	if m.rnd.IntN(2) == 0 {
-		if o.Filter, err = filter.Parse(fmt.Sprintf("v > %d", above)); err != nil {
+		if o.Filter, err = filter.Parse(fmt.Sprintf("v > %d", minV)); err != nil {
 			return err
 		}
 	}
@@ -280,7 +280,7 @@ func (m *seriesModel) checkRange(ctx context.Context, name string) error {
 	}
 	want := []tick{}
 	for _, r := range s.read() {
-		if r.ts < from || r.ts >= to || o.Filter != nil && r.v <= above || o.Limit > 0 && int64(len(want)) == o.Limit {
+		if r.ts < start || r.ts >= end || o.Filter != nil && r.v <= minV || o.Limit > 0 && int64(len(want)) == o.Limit {
 			continue
 		}
 		if o.Columns != nil {
@@ -302,13 +302,13 @@ func (m *seriesModel) checkEnds(ctx context.Context, name string) error {
 	all := m.tables[name].read()
 	n := 1 + m.rnd.IntN(30)
 	o := &ScanOptions{Last: int64(n)}
-	above := m.rnd.Int64N(m.next + 1)
+	minV := m.rnd.Int64N(m.next + 1)
 	if m.rnd.IntN(2) == 0 {
 		var err error
-		if o.Filter, err = filter.Parse(fmt.Sprintf("v > %d", above)); err != nil {
+		if o.Filter, err = filter.Parse(fmt.Sprintf("v > %d", minV)); err != nil {
 			return err
 		}
-		all = slices.DeleteFunc(all, func(r tick) bool { return r.v <= above })
+		all = slices.DeleteFunc(all, func(r tick) bool { return r.v <= minV })
 	}
 	got, err := m.scan(ctx, name, o)
 	if want := all[max(0, len(all)-n):]; err != nil || !slices.Equal(got, want) {
@@ -329,9 +329,9 @@ func (m *seriesModel) checkVersions(ctx context.Context, name string) error {
 			return err
 		}
 		got, err := ticksFrom(t.Scan(ctx, nil))
-		less := func(a, b tick) int { return cmp.Compare(a.v, b.v) } // a later change of settings may have changed the order
-		slices.SortFunc(got, less)
-		want = slices.SortedFunc(slices.Values(want), less)
+		compareV := func(a, b tick) int { return cmp.Compare(a.v, b.v) } // a later change of settings may have changed the order
+		slices.SortFunc(got, compareV)
+		want = slices.SortedFunc(slices.Values(want), compareV)
 		if err != nil || !slices.Equal(got, want) {
 			return fmt.Errorf("table %s at version %d has rows\n%v, want\n%v; error: %w", name, v, got, want, err)
 		}

@@ -26,7 +26,7 @@ import (
 // countingFS counts the bytes read from data files.
 type countingFS struct {
 	vfs.FS
-	read *atomic.Int64
+	bytesRead *atomic.Int64
 }
 
 func (c countingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
@@ -34,17 +34,17 @@ func (c countingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File,
 	if err != nil || !strings.HasSuffix(name, ".parquet") {
 		return f, err
 	}
-	return countingFile{f, c.read}, nil
+	return countingFile{f, c.bytesRead}, nil
 }
 
 type countingFile struct {
 	vfs.File
-	read *atomic.Int64
+	bytesRead *atomic.Int64
 }
 
 func (c countingFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := c.File.ReadAt(p, off)
-	c.read.Add(int64(n))
+	c.bytesRead.Add(int64(n))
 	return n, err
 }
 
@@ -53,27 +53,27 @@ var _ io.ReaderAt = countingFile{}
 // TestBytesReadByScans limits how many bytes scans of a range, or of the first or last rows, read
 // from tables with many files.
 func TestBytesReadByScans(t *testing.T) {
-	var read atomic.Int64
-	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &read}})
+	var bytesRead atomic.Int64
+	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &bytesRead}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close() //nolint:errcheck // nothing is lost
-	const files, each = 20, 5000
+	const files, rowsPerFile = 20, 5000
 	for name, settings := range map[string]*Settings{"series": {Time: "ts", OnDuplicate: KeepLast}, "unordered": nil} {
-		var last int64
+		var lastTime int64
 		for _, i := range rand.New(rand.NewPCG(1, 1)).Perm(files) {
-			rows := make([]tick, each)
+			rows := make([]tick, rowsPerFile)
 			for j := range rows {
-				last = int64(i*each + j)
-				rows[j] = tick{last, fmt.Sprint(rand.Int64()), int64(j), 0}
+				lastTime = int64(i*rowsPerFile + j)
+				rows[j] = tick{lastTime, fmt.Sprint(rand.Int64()), int64(j), 0}
 			}
-			if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, each), PutAppend, &PutOptions{Settings: settings}); err != nil {
+			if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, rowsPerFile), PutAppend, &PutOptions{Settings: settings}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if settings != nil {
-			last = files*each - 1
+			lastTime = files*rowsPerFile - 1
 		}
 		table, err := s.Bucket("b").Table(t.Context(), name)
 		if err != nil {
@@ -83,8 +83,8 @@ func TestBytesReadByScans(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		file := info.Bytes / files
-		after, err := filter.Parse(fmt.Sprintf("v >= %d", each/2))
+		fileBytes := info.Bytes / files
+		secondHalf, err := filter.Parse(fmt.Sprintf("v >= %d", rowsPerFile/2))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,31 +93,31 @@ func TestBytesReadByScans(t *testing.T) {
 			rows  int
 			files int64
 		}{
-			"all":  {func() (array.RecordReader, error) { return table.Scan(t.Context(), nil) }, files * each, files},
+			"all":  {func() (array.RecordReader, error) { return table.Scan(t.Context(), nil) }, files * rowsPerFile, files},
 			"head": {func() (array.RecordReader, error) { return table.Head(t.Context(), 10) }, 10, 1},
 			"tail": {func() (array.RecordReader, error) { return table.Tail(t.Context(), 10) }, 10, 1},
 			"last": {func() (array.RecordReader, error) { return table.Last(t.Context()) }, 1, 1},
 			"last with a filter": {func() (array.RecordReader, error) {
-				return table.Scan(t.Context(), &ScanOptions{Last: 10, Filter: after})
+				return table.Scan(t.Context(), &ScanOptions{Last: 10, Filter: secondHalf})
 			}, 10, 1},
 			"range": {func() (array.RecordReader, error) {
-				return table.Scan(t.Context(), &ScanOptions{From: time.Unix(3*each, 0), To: time.Unix(5*each, 0)})
-			}, 2 * each, 2},
+				return table.Scan(t.Context(), &ScanOptions{From: time.Unix(3*rowsPerFile, 0), To: time.Unix(5*rowsPerFile, 0)})
+			}, 2 * rowsPerFile, 2},
 		} {
-			read.Store(0)
+			bytesRead.Store(0)
 			rows, err := ticksFrom(c.scan())
 			if err != nil || len(rows) != c.rows {
 				t.Fatalf("%s, %s: got %d rows, want %d; error: %v", name, scanName, len(rows), c.rows, err)
 			}
-			if end := rows[len(rows)-1].ts; end != last && c.files == 1 && scanName != "head" {
-				t.Errorf("%s, %s: the last row has time %d, want %d", name, scanName, end, last)
+			if end := rows[len(rows)-1].ts; end != lastTime && c.files == 1 && scanName != "head" {
+				t.Errorf("%s, %s: the last row has time %d, want %d", name, scanName, end, lastTime)
 			}
-			minBytes, maxBytes := c.files*file*6/10, c.files*file*14/10
+			minBytes, maxBytes := c.files*fileBytes*6/10, c.files*fileBytes*14/10
 			if settings == nil && (scanName == "tail" || scanName == "last") { // only some pages of a file
-				minBytes, maxBytes = 1, file*6/10
+				minBytes, maxBytes = 1, fileBytes*6/10
 			}
-			if got := read.Load(); got < minBytes || got > maxBytes {
-				t.Errorf("%s, %s: read %d bytes, want %d to %d; a file has %d bytes", name, scanName, got, minBytes, maxBytes, file)
+			if got := bytesRead.Load(); got < minBytes || got > maxBytes {
+				t.Errorf("%s, %s: read %d bytes, want %d to %d; a file has %d bytes", name, scanName, got, minBytes, maxBytes, fileBytes)
 			}
 		}
 	}
@@ -126,8 +126,8 @@ func TestBytesReadByScans(t *testing.T) {
 // TestRowGroups checks that a read of the first or last rows of one large file skips the other row
 // groups.
 func TestRowGroups(t *testing.T) {
-	var read atomic.Int64
-	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &read}})
+	var bytesRead atomic.Int64
+	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &bytesRead}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,20 +155,20 @@ func TestRowGroups(t *testing.T) {
 		}{
 			"tail": {&ScanOptions{Last: 5}, rows[n-5:]}, "head": {&ScanOptions{Limit: 5}, rows[:5]},
 		} {
-			read.Store(0)
+			bytesRead.Store(0)
 			got, err := ticksFrom(table.Scan(t.Context(), c.o))
 			if err != nil || !slices.Equal(got, c.want) {
 				t.Fatalf("%s, %s: got rows %v, want %v; error: %v", name, scanName, got, c.want, err)
 			}
-			t.Logf("%s, %s: read %d of %d bytes in %d files", name, scanName, read.Load(), info.Bytes, info.Files)
-			if read.Load() > info.Bytes*9/10 { // the file has two row groups
-				t.Errorf("%s, %s: read %d of %d bytes, want at most nine tenths", name, scanName, read.Load(), info.Bytes)
+			t.Logf("%s, %s: read %d of %d bytes in %d files", name, scanName, bytesRead.Load(), info.Bytes, info.Files)
+			if bytesRead.Load() > info.Bytes*9/10 { // the file has two row groups
+				t.Errorf("%s, %s: read %d of %d bytes, want at most nine tenths", name, scanName, bytesRead.Load(), info.Bytes)
 			}
 		}
 	}
 }
 
-// TestLargeUnsortedPut puts unsorted rows that need many times the available memory.
+// TestLargeUnsortedPut checks that a put can sort rows that need many times the available memory.
 func TestLargeUnsortedPut(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	s := mustOpen(t, t.TempDir(), &Options{Memory: 1 << 20, FoldAge: -1})

@@ -31,7 +31,7 @@ func bucketWithFileSize(t testing.TB, fileBytes int) *Bucket {
 	return s.Bucket("b")
 }
 
-// fileSpans returns the first and last hour in each file, sorted.
+// fileSpans returns the hours after day0 of the first and last row in each file, sorted.
 func fileSpans(t testing.TB, b *Bucket, name string) (all [][2]int) {
 	t.Helper()
 	table, err := b.Table(t.Context(), name)
@@ -108,17 +108,17 @@ func TestPartition(t *testing.T) {
 		t.Errorf("Settings = %+v, %v, want PartitionAuto and time column at", settings, err)
 	}
 	if _, err := b.Partition(ctx, "t", "week"); err == nil || !strings.Contains(err.Error(), "quarter") {
-		t.Errorf(`Partition error = %v, want an error with the text "quarter"`, err)
+		t.Errorf(`Partition by week: error = %v, want an error with the text "quarter"`, err)
 	}
 	mustPut(t, b, "plain", PutAppend, 1)
 	if _, err := b.Partition(ctx, "plain", PartitionDay); err == nil || !strings.Contains(err.Error(), "time column") {
-		t.Errorf(`Partition error = %v, want an error with the text "time column"`, err)
+		t.Errorf(`Partition of a table without a time column: error = %v, want an error with the text "time column"`, err)
 	}
 	if result, err := b.Partition(ctx, "plain", ""); err != nil || result.Partition != PartitionNone {
 		t.Errorf("Partition = %+v, %v; want Partition PartitionNone", result, err)
 	}
 	if _, err := b.Partition(ctx, "missing", PartitionDay); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Partition error = %v, want ErrNotFound", err)
+		t.Errorf("Partition of a missing table: error = %v, want ErrNotFound", err)
 	}
 }
 
@@ -126,12 +126,12 @@ func TestPartition(t *testing.T) {
 func TestPartitionAuto(t *testing.T) {
 	b := bucketWithoutTail(t)
 	s := ticks(arrow.Second, "")
-	var each []int
+	var dayStarts []int
 	for day := range 5 * 365 {
-		each = append(each, 24*day)
+		dayStarts = append(dayStarts, 24*day)
 	}
 	o := &PutOptions{Settings: &Settings{Time: "at", Partition: PartitionAuto}}
-	if _, err := b.Put(t.Context(), "t", ticksAt(s, 1, each...), PutAppend, o); err != nil {
+	if _, err := b.Put(t.Context(), "t", ticksAt(s, 1, dayStarts...), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(filesOf(t, b, "t")); n != 12+8+2 {
@@ -184,7 +184,7 @@ func TestCompactOrdered(t *testing.T) {
 				t.Errorf("the files have hours %v, want %v", got, want)
 			}
 			wantHours(t, b, "t", want)
-			if !slices.IsSorted(hoursInOrder(t, b, "t")) {
+			if !slices.IsSorted(timestampsOf(t, b, "t")) {
 				t.Error("the rows are not in order")
 			}
 			put(5, 1700) // in another month
@@ -257,7 +257,7 @@ func TestPartitionDuringDelete(t *testing.T) {
 	wantHours(t, b, "t", want)
 }
 
-func hoursInOrder(t testing.TB, b *Bucket, name string) (all []int64) {
+func timestampsOf(t testing.TB, b *Bucket, name string) (all []int64) {
 	t.Helper()
 	table, err := b.Table(t.Context(), name)
 	if err != nil {
@@ -311,8 +311,8 @@ func TestScanHourOfPartitionedTable(t *testing.T) {
 	if n := len(filesOf(t, b, "t")); n != 12 {
 		t.Fatalf("got %d files, want one for each of 12 days", n)
 	}
-	var counted atomic.Int64
-	s, err := open(ctx, b.s.dir, &Options{NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &counted}})
+	var bytesRead atomic.Int64
+	s, err := open(ctx, b.s.dir, &Options{NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &bytesRead}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,8 +321,8 @@ func TestScanHourOfPartitionedTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	from := hour(5*24 + 13)
-	r, err := table.Scan(ctx, &ScanOptions{From: from, To: from.Add(time.Hour)})
+	start := hour(5*24 + 13)
+	r, err := table.Scan(ctx, &ScanOptions{From: start, To: start.Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,13 +339,13 @@ func TestScanHourOfPartitionedTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	file := m.Files[0].Bytes
+	maxFileBytes := m.Files[0].Bytes
 	for _, f := range m.Files {
-		file = max(file, f.Bytes)
+		maxFileBytes = max(maxFileBytes, f.Bytes)
 	}
-	if read := counted.Load(); read == 0 || float64(read) > 1.2*float64(file) {
-		t.Errorf("the scan read %d bytes, want at most 1.2 times the size of the largest file, %d bytes", read, file)
+	if read := bytesRead.Load(); read == 0 || float64(read) > 1.2*float64(maxFileBytes) {
+		t.Errorf("the scan read %d bytes, want at most 1.2 times the size of the largest file, %d bytes", read, maxFileBytes)
 	} else {
-		t.Logf("the scan read %d bytes; the largest file has %d bytes", read, file)
+		t.Logf("the scan read %d bytes; the largest file has %d bytes", read, maxFileBytes)
 	}
 }

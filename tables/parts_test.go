@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// TestParts checks that the parts of a table together contain each row once, in ordered and unordered tables, with
-// files that overlap or not, and with rows in the tail.
+// TestParts checks that the parts of a table together contain each row once: in ordered and unordered tables, with
+// files that do and do not overlap, and with rows that are not in a file yet (the tail).
 func TestParts(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")
@@ -65,7 +65,7 @@ func TestParts(t *testing.T) {
 			for o.Part = 1; o.Part <= int64(n); o.Part++ {
 				part, err := readAll(t.Context(), table, &o)
 				if err != nil {
-					t.Errorf("%v, %v: readAll: %v", name, o.Part, err)
+					t.Errorf("%s, part %d: readAll: %v", name, o.Part, err)
 				}
 				got = append(got, part...)
 			}

@@ -44,7 +44,7 @@ func TestPlainIntegers(t *testing.T) {
 		5: "INT64 Timestamp, INT32 None, INT64 None, INT32 None, INT32 Date",
 		6: "INT64 Timestamp, INT32 None, INT64 None, INT32 None, INT32 Date, INT32 None",
 	} {
-		for kind, settings := range map[string]*Settings{"arrival": nil, "ordered": {Time: "at"}} {
+		for kind, settings := range map[string]*Settings{"unordered": nil, "ordered": {Time: "at"}} {
 			t.Run(fmt.Sprint(fields, " ", kind), func(t *testing.T) {
 				b := bucketWithoutTail(t)
 				batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(columns.Fields()[:fields], nil), strings.NewReader(rows))
@@ -54,14 +54,14 @@ func TestPlainIntegers(t *testing.T) {
 				if _, err := b.Put(t.Context(), "t", oneBatch(batch), PutAppend, &PutOptions{Settings: settings}); err != nil {
 					t.Fatal(err)
 				}
-				read := scanJSON(t, b, "t", nil)
+				rowsBefore := scanJSON(t, b, "t", nil)
 				check := func() {
 					t.Helper()
 					if types := columnTypes(t, filesOf(t, b, "t")[0]); types != want {
 						t.Errorf("the file's column types are %s, want %s", types, want)
 					}
-					if now := scanJSON(t, b, "t", nil); now != read {
-						t.Errorf("the rows are %s, want the rows before the compaction, %s", now, read)
+					if now := scanJSON(t, b, "t", nil); now != rowsBefore {
+						t.Errorf("the rows are %s, want the rows before the compaction, %s", now, rowsBefore)
 					}
 				}
 				check()
@@ -69,9 +69,9 @@ func TestPlainIntegers(t *testing.T) {
 				if types := columnTypes(t, filesOf(t, b, "t")[0]); types == want {
 					t.Errorf("a file with the old encodings has column types without annotations: %s", types)
 				}
-				for _, before := range []int{1, 0} {
-					if r, err := b.s.Compact(t.Context(), nil); err != nil || r.FilesBefore != before || r.FilesAfter != before {
-						t.Fatalf("Compact = %+v, %v; want FilesBefore and FilesAfter %d", r, err, before)
+				for _, replacedFiles := range []int{1, 0} {
+					if r, err := b.s.Compact(t.Context(), nil); err != nil || r.FilesBefore != replacedFiles || r.FilesAfter != replacedFiles {
+						t.Fatalf("Compact = %+v, %v; want FilesBefore and FilesAfter %d", r, err, replacedFiles)
 					}
 					check()
 				}

@@ -50,7 +50,7 @@ func (r *acknowledgedRows) add(table int, row int64) {
 	r.rows[table] = append(r.rows[table], row)
 }
 
-func (r *acknowledgedRows) now() [2][]int64 {
+func (r *acknowledgedRows) copyRows() [2][]int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return [2][]int64{slices.Clone(r.rows[0]), slices.Clone(r.rows[1])}
@@ -123,7 +123,7 @@ func TestPowerLossDuringWrites(t *testing.T) {
 	}()
 	for range 20 {
 		time.Sleep(5 * time.Millisecond)
-		l := loss{acknowledged: acknowledged.now()}
+		l := loss{acknowledged: acknowledged.copyRows()}
 		l.durable = p.durable.Load()
 		losses = append(losses, l)
 	}
@@ -135,7 +135,7 @@ func TestPowerLossDuringWrites(t *testing.T) {
 	for _, l := range losses {
 		wantAtLeast(t, dir, &Options{Tail: l.durable, FoldAge: -1}, l.acknowledged)
 	}
-	if n := acknowledged.now(); len(n[0]) == 0 || len(n[1]) == 0 {
+	if n := acknowledged.copyRows(); len(n[0]) == 0 || len(n[1]) == 0 {
 		t.Fatalf("acknowledged %d and %d rows of the two tables, want some of both", len(n[0]), len(n[1]))
 	}
 }
@@ -158,7 +158,7 @@ func TestCloseDuringWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-done
-		wantAtLeast(t, dir, &Options{FoldAge: -1}, acknowledged.now())
+		wantAtLeast(t, dir, &Options{FoldAge: -1}, acknowledged.copyRows())
 	}
 }
 

@@ -28,8 +28,8 @@ func TestSameIDTwoTails(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	open := func() *Store { return mustOpen(t, dir, &Options{Tail: partd.NewDict(), FoldAge: -1}) }
-	one, two, direct := open(), open(), mustOpen(t, dir, &Options{NoTail: true})
-	mustPut(t, one.Bucket(""), "a", PutAppend, 0)
+	first, second, withoutTail := open(), open(), mustOpen(t, dir, &Options{NoTail: true})
+	mustPut(t, first.Bucket(""), "a", PutAppend, 0)
 	put := func(s *Store, n int64, id string) {
 		t.Helper()
 		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: id}); err != nil {
@@ -42,18 +42,18 @@ func TestSameIDTwoTails(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put(one, 1, "x")
-	put(two, 1, "x") // the first frame of its epoch, with the schema
-	put(two, 2, "")
-	fold(one)
-	fold(two)
-	for _, s := range []*Store{one, two} {
+	put(first, 1, "x")
+	put(second, 1, "x") // the Store's first append to the table, which stores the schema in the tail
+	put(second, 2, "")
+	fold(first)
+	fold(second)
+	for _, s := range []*Store{first, second} {
 		wantRows(t, s.Bucket(""), "a", 0, 1, 2)
 	}
-	put(one, 3, "y")
-	put(direct, 3, "y")
-	fold(one)
-	wantRows(t, direct.Bucket(""), "a", 0, 1, 2, 3)
+	put(first, 3, "y")
+	put(withoutTail, 3, "y")
+	fold(first)
+	wantRows(t, withoutTail.Bucket(""), "a", 0, 1, 2, 3)
 }
 
 func TestSameIDTwiceInTxn(t *testing.T) {
@@ -78,7 +78,7 @@ func TestSameIDTwiceInTxn(t *testing.T) {
 // rows count once.
 func TestLateAppend(t *testing.T) {
 	t.Parallel()
-	tail := &lateTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
+	tail := &delayingTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
 	dir, o := t.TempDir(), &Options{Tail: tail, FoldAge: -1}
 	s := mustOpen(t, dir, o)
 	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
@@ -107,14 +107,14 @@ func TestLateAppend(t *testing.T) {
 	wantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
-// lateTail holds back the entries of the next Append if holdNext is set.
-type lateTail struct {
+// delayingTail holds back the entries of the next Append if holdNext is set.
+type delayingTail struct {
 	*memTail
 	holdNext bool
 	heldBack []partd.Entry
 }
 
-func (l *lateTail) Append(ctx context.Context, entries ...partd.Entry) error {
+func (l *delayingTail) Append(ctx context.Context, entries ...partd.Entry) error {
 	if l.holdNext {
 		l.holdNext, l.heldBack = false, entries
 		return partd.ErrUnknownOutcome
@@ -233,10 +233,10 @@ func TestForeignSchema(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
 	b := s.Bucket("")
-	other := arrow.NewSchema([]arrow.Field{{Name: "old", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "gone", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+	oldSchema := arrow.NewSchema([]arrow.Field{{Name: "old", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "gone", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 	put := func() {
 		t.Helper()
-		r := array.NewRecordBuilder(memory.DefaultAllocator, other)
+		r := array.NewRecordBuilder(memory.DefaultAllocator, oldSchema)
 		r.Field(0).(*array.Int64Builder).Append(1)
 		r.Field(1).(*array.Int64Builder).Append(2)
 		if _, err := b.Put(t.Context(), "a", oneBatch(r.NewRecordBatch()), PutAppend, nil); err != nil {
@@ -299,12 +299,12 @@ func TestSharedSchema(t *testing.T) {
 // racedTail simulates another process that claims the tail between a listing and the next write.
 type racedTail struct {
 	*memTail
-	other string
+	otherID string
 }
 
 func (r *racedTail) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	all := r.memTail.Keys(ctx)
-	r.values["partd-tables"] = []byte(r.other)
+	r.values["partd-tables"] = []byte(r.otherID)
 	return all
 }
 

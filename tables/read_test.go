@@ -81,17 +81,17 @@ func where(t testing.TB, text string, columns ...string) *ScanOptions {
 	return &ScanOptions{Filter: mustParse(t, text), Columns: columns}
 }
 
-func wantEqual(t testing.TB, what, got, want string) {
+func wantEqual(t testing.TB, label, got, want string) {
 	t.Helper()
 	if got != want {
-		t.Errorf("%s:\n%s\nwant\n%s", what, got, want)
+		t.Errorf("%s:\n%s\nwant\n%s", label, got, want)
 	}
 }
 
 func deleteRows(t testing.TB, b *Bucket, name, cond string) {
 	t.Helper()
 	if _, err := b.DeleteRows(t.Context(), name, mustParse(t, cond)); err != nil {
-		t.Fatalf("delete rows %s: %v", cond, err)
+		t.Fatalf("DeleteRows(%s): %v", cond, err)
 	}
 }
 
@@ -150,8 +150,8 @@ func TestReadAfterEvolution(t *testing.T) {
 		ColumnChange{Op: "add", Column: "y", Type: "utf8"}); err != nil {
 		t.Fatal(err)
 	}
-	now := []arrow.Field{nullable("n", arrow.PrimitiveTypes.Int64), nullable("f", arrow.PrimitiveTypes.Float64), nullable("s", arrow.BinaryTypes.String), nullable("x", arrow.PrimitiveTypes.Int32)}
-	putJSON(t, b, "t", `[{"n":5000000000,"f":1e300,"s":"d","x":7}]`, now...)
+	newFields := []arrow.Field{nullable("n", arrow.PrimitiveTypes.Int64), nullable("f", arrow.PrimitiveTypes.Float64), nullable("s", arrow.BinaryTypes.String), nullable("x", arrow.PrimitiveTypes.Int32)}
+	putJSON(t, b, "t", `[{"n":5000000000,"f":1e300,"s":"d","x":7}]`, newFields...)
 	check := func(when string) {
 		t.Helper()
 		for cond, want := range map[string]string{
@@ -170,8 +170,8 @@ func TestReadAfterEvolution(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("after the compaction")
-	putJSON(t, b, "t", `[{"n":6}]`, now[0])
-	if _, err := b.Upsert(t.Context(), "t", rowsOfJSON(t, `[{"n":1,"s":"A"}]`, now[0], now[2]), &UpsertOptions{Keys: []string{"n"}}); err != nil {
+	putJSON(t, b, "t", `[{"n":6}]`, newFields[0])
+	if _, err := b.Upsert(t.Context(), "t", rowsOfJSON(t, `[{"n":1,"s":"A"}]`, newFields[0], newFields[2]), &UpsertOptions{Keys: []string{"n"}}); err != nil {
 		t.Fatal(err)
 	}
 	deleteRows(t, b, "t", "x = 7")
@@ -209,7 +209,7 @@ func TestLimitAndLast(t *testing.T) {
 	}
 	all, err := readAll(t.Context(), table, nil)
 	if err != nil || len(all) != 20 || !slices.IsSorted(all) {
-		t.Fatalf("readAll = %v, %v; want 20 sorted numbers", all, err)
+		t.Fatalf("the table has rows %v (error %v), want 20 sorted numbers", all, err)
 	}
 	for n := range 21 {
 		for _, cond := range []string{"", "n > 3"} {
@@ -217,11 +217,11 @@ func TestLimitAndLast(t *testing.T) {
 			n := min(max(n, 1), len(want))
 			ns, err := readAll(t.Context(), table, &ScanOptions{Limit: int64(n), Filter: mustParse(t, cond)})
 			if err != nil || !slices.Equal(ns, want[:n]) {
-				t.Errorf("the first %d rows where %q = %v, %v, want %v", n, cond, ns, err, want[:n])
+				t.Errorf("the first %d rows where %q = %v (error %v), want %v", n, cond, ns, err, want[:n])
 			}
 			ns, err = readAll(t.Context(), table, &ScanOptions{Last: int64(n), Filter: mustParse(t, cond)})
 			if err != nil || !slices.Equal(ns, want[len(want)-n:]) {
-				t.Errorf("the last %d rows where %q = %v, %v, want %v", n, cond, ns, err, want[len(want)-n:])
+				t.Errorf("the last %d rows where %q = %v (error %v), want %v", n, cond, ns, err, want[len(want)-n:])
 			}
 		}
 	}

@@ -9,16 +9,16 @@ import (
 )
 
 // textBetween returns the text of a page between the first occurrence of from and the next occurrence of to.
-func textBetween(t *testing.T, file, from, to string) string {
+func textBetween(t *testing.T, file, start, end string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, ok := strings.Cut(string(text), from)
-	inner, _, ended := strings.Cut(rest, to)
-	if !ok || !ended {
-		t.Fatalf("%s contains no text between %q and %q", file, from, to)
+	_, rest, ok := strings.Cut(string(text), start)
+	inner, _, hasEnd := strings.Cut(rest, end)
+	if !ok || !hasEnd {
+		t.Fatalf("%s contains no text between %q and %q", file, start, end)
 	}
 	return inner
 }
@@ -51,7 +51,7 @@ func TestReadmeCommand(t *testing.T) {
 // TestReadmeTour checks that the commands in the README, the tour and other pages run as written, and print the
 // output shown there.
 func TestReadmeTour(t *testing.T) {
-	bin, dir, firstMinuteDir := t.TempDir(), t.TempDir(), t.TempDir()
+	bin, dir, readmeDir := t.TempDir(), t.TempDir(), t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/partd-tables")
 	build.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -62,7 +62,7 @@ func TestReadmeTour(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, dir := range []string{dir, firstMinuteDir} {
+		for _, dir := range []string{dir, readmeDir} {
 			if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +77,7 @@ func TestReadmeTour(t *testing.T) {
 			want.WriteString(line)
 		}
 	}
-	if got := shell(t, firstMinuteDir, commands.String(), path); got != want.String() || strings.Count(got, "BRK.B") != 1 {
+	if got := shell(t, readmeDir, commands.String(), path); got != want.String() || strings.Count(got, "BRK.B") != 1 {
 		t.Errorf("the commands in README.md printed\n%s\nwant\n%s", got, want.String())
 	}
 
@@ -88,7 +88,7 @@ func TestReadmeTour(t *testing.T) {
 		}
 	}
 	if n := strings.Count(out, "BRK.B,700.5\n"); n != 3 {
-		t.Errorf("the row of the repeated put occurs %d times in three listings, want 3", n)
+		t.Errorf("the tour puts one row twice and lists it three times: the row occurs %d times in the output, want 3", n)
 	}
 
 	if out := shell(t, dir, textBetween(t, "docs/snapshots.md", "```sh\n", "```"), path); !strings.Contains(out, "count_star()\n") || !strings.Contains(out, "before-import") {
@@ -118,29 +118,29 @@ partd-tables backup --to /mnt/backup --name sunday
 	}
 
 	series := t.TempDir()
-	for _, c := range []struct{ page, dir, from, before string }{
+	for _, c := range []struct{ page, dir, beforeCommands, beforeOutput string }{
 		{"docs/transform.md", t.TempDir(), "", "prints\n\n"},
 		{"docs/pull.md", t.TempDir(), "", "prints\n\n"},
 		{"docs/series.md", series, "", "prints\n\n"},
 		{"docs/series.md", series, "## Corrections\n\n", "leaves\n\n"},
 		{"docs/series.md", series, "at about 128 MB.\n\n", "chosen, and why:\n\n"},
 	} {
-		got := shell(t, c.dir, textBetween(t, c.page, c.from+"```sh\n", "```"), path)
-		if want := textBetween(t, c.page, c.before+"```\n", "```"); got != want {
+		got := shell(t, c.dir, textBetween(t, c.page, c.beforeCommands+"```sh\n", "```"), path)
+		if want := textBetween(t, c.page, c.beforeOutput+"```\n", "```"); got != want {
 			t.Errorf("the commands in %s printed\n%s\nwant\n%s", c.page, got, want)
 		}
 	}
 }
 
-// TestReadmeModule checks that a user's module next to a clone builds with the tour's workspace, and with the tour's
-// lines for go.mod.
+// TestReadmeModule checks that a user's module next to a clone of this repository builds with the workspace that the
+// tour shows, and with the lines for go.mod that it shows.
 func TestReadmeModule(t *testing.T) {
 	clone, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tour := func(from string) string {
-		return strings.ReplaceAll(textBetween(t, "docs/tour.md", from, "```"), "../partd", clone)
+	tour := func(before string) string {
+		return strings.ReplaceAll(textBetween(t, "docs/tour.md", before, "```"), "../partd", clone)
 	}
 	for name, setup := range map[string]string{
 		"workspace": tour("does not need:\n\n```sh\n"),

@@ -70,14 +70,14 @@ func startChild(t *testing.T, operation, dir string, o *Options) (printed *atomi
 		t.Fatal(err)
 	}
 	printed = &atomic.Int64{}
-	ended, first := make(chan struct{}), make(chan struct{})
+	ended, firstLine := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		lines := bufio.NewScanner(out)
 		for n := 0; lines.Scan(); n++ {
 			rows, _ := strconv.ParseInt(lines.Text(), 10, 64)
 			if printed.Store(rows); n == 0 {
-				close(first)
+				close(firstLine)
 			}
 		}
 	}()
@@ -96,7 +96,7 @@ func startChild(t *testing.T, operation, dir string, o *Options) (printed *atomi
 	}
 	t.Cleanup(kill)
 	select {
-	case <-first:
+	case <-firstLine:
 	case <-ended:
 		kill()
 		t.Fatal("the child process ended before it was killed")
@@ -151,12 +151,12 @@ func TestReadOnlyDuringWrites(t *testing.T) {
 				t.Fatal("the writer stopped appending rows")
 			}
 			kill()
-			was := listFiles(t, dir)
+			filesBefore := listFiles(t, dir)
 			got, _ := readOnlyRows(t, dir, o)
 			if got < printed.Load() {
 				t.Fatalf("after the kill, read %d rows, want at least %d", got, printed.Load())
 			}
-			if !slices.Equal(listFiles(t, dir), was) {
+			if !slices.Equal(listFiles(t, dir), filesBefore) {
 				t.Error("the read-only Store changed the directory")
 			}
 			if remaining, err := os.ReadDir(os.TempDir()); err != nil || len(remaining) > 0 {
@@ -197,9 +197,9 @@ func TestReadersKilledDuringWrites(t *testing.T) {
 func TestReadOnlyOnPostgres(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	o := Options{Catalog: postgres.Start(t).URL(), FoldAge: -1}
-	readOnly := o
-	readOnly.ReadOnly = true
-	if _, err := Open(ctx, t.TempDir(), &readOnly); !errors.Is(err, fs.ErrNotExist) {
+	readOnlyOptions := o
+	readOnlyOptions.ReadOnly = true
+	if _, err := Open(ctx, t.TempDir(), &readOnlyOptions); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("Open of a directory without tables: error = %v, want fs.ErrNotExist", err)
 	}
 	s := mustOpen(t, dir, &o)
@@ -209,7 +209,7 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 	}
 	mustPut(t, s.Bucket(""), "t", PutAppend, 2)
 	before := listFiles(t, dir)
-	r := mustOpen(t, dir, &readOnly)
+	r := mustOpen(t, dir, &readOnlyOptions)
 	wantRows(t, r.Bucket(""), "t", 0, 1, 2)
 	for operation, err := range tryChanges(ctx, r) {
 		if !errors.Is(err, ErrReadOnly) {
@@ -259,8 +259,8 @@ func TestReadOnlyGivenTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRows(t, r.Bucket(""), "t", 0, 1)
-	if alone := mustOpen(t, dir, &Options{NoTail: true, ReadOnly: true}); alone.SeesTail() || !r.SeesTail() {
-		t.Errorf("SeesTail = %v with NoTail and %v with Tail, want false and true", alone.SeesTail(), r.SeesTail())
+	if withoutTail := mustOpen(t, dir, &Options{NoTail: true, ReadOnly: true}); withoutTail.SeesTail() || !r.SeesTail() {
+		t.Errorf("SeesTail = %v with NoTail and %v with Tail, want false and true", withoutTail.SeesTail(), r.SeesTail())
 	}
 	if after, err := partd.Stat(ctx, tail); err != nil || after.Keys >= before.Keys {
 		t.Errorf("tail after the fold: Stat = %+v, %v; want fewer keys than before, %+v", after, err, before)

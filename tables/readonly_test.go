@@ -71,7 +71,7 @@ func TestReadOnly(t *testing.T) {
 		return ns
 	}
 	if got := read(); !slices.Equal(got, sequence(0, 101)) {
-		t.Errorf("read = %+v; want %v", got, sequence(0, 101))
+		t.Errorf("the read-only Store has rows %+v, want %v", got, sequence(0, 101))
 	}
 	if _, err := r.Bucket("").Put(ctx, "t", rowsOf(1), PutAppend, nil); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("Put error = %v, want ErrReadOnly", err)
@@ -99,7 +99,7 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := read(); !slices.Equal(got, sequence(0, 101)) {
-		t.Errorf("read = %+v; want %v", got, sequence(0, 101))
+		t.Errorf("after a later put, the read-only Store has rows %+v, want %v", got, sequence(0, 101))
 	}
 	if err := errors.Join(r.Close(), s.Close()); err != nil {
 		t.Error(err)
@@ -108,7 +108,7 @@ func TestReadOnly(t *testing.T) {
 		t.Errorf("the temporary directory contains %v, want it empty; error: %v", remaining, err)
 	}
 	if _, err := Open(ctx, t.TempDir(), &Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Open error = %v, want fs.ErrNotExist", err)
+		t.Errorf("Open of an empty directory: error = %v, want fs.ErrNotExist", err)
 	}
 }
 
@@ -117,9 +117,9 @@ func TestReadOnly(t *testing.T) {
 func TestCopyStableErrors(t *testing.T) {
 	changes := 0
 	fingerprint := func(context.Context) (string, error) { changes++; return strconv.Itoa(changes), nil }
-	full := errors.New("no space left on device")
-	if _, err := copyStable(t.Context(), fingerprint, func() error { return full }); !errors.Is(err, full) {
-		t.Errorf("copyStable of changing files, with failing copies: error = %v, want %v", err, full)
+	errFull := errors.New("no space left on device")
+	if _, err := copyStable(t.Context(), fingerprint, func() error { return errFull }); !errors.Is(err, errFull) {
+		t.Errorf("copyStable of changing files, with failing copies: error = %v, want %v", err, errFull)
 	}
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())

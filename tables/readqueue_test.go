@@ -88,16 +88,16 @@ func TestCustomReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, own := tablestest.Open(t, nil).Bucket("b"), &customReader{RecordReader: rows}
+	b, custom := tablestest.Open(t, nil).Bucket("b"), &customReader{RecordReader: rows}
 	put := func() {
 		t.Helper()
-		if _, err := b.Put(t.Context(), "own", own, tables.PutAppend, nil); err != nil {
+		if _, err := b.Put(t.Context(), "own", custom, tables.PutAppend, nil); err != nil {
 			t.Error(err)
 		}
 	}
 	put()
 	rows.Next()
-	own.batches = []arrow.RecordBatch{rows.RecordBatch()}
+	custom.batches = []arrow.RecordBatch{rows.RecordBatch()}
 	put()
 	put()
 	tablestest.Expect(t, b, "own", `[{"n":1}]`)

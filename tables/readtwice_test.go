@@ -61,11 +61,11 @@ var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.Record
 		if _, err := b.Put(t.Context(), "source", rowsOf(ns...), PutReplace, nil); err != nil {
 			t.Fatal(err)
 		}
-		from, err := b.Table(t.Context(), "source")
+		source, err := b.Table(t.Context(), "source")
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := from.Scan(t.Context(), nil)
+		r, err := source.Scan(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,17 +86,17 @@ func TestPutDrainedReader(t *testing.T) {
 					t.Fatal(err)
 				}
 				for name, put := range map[string]func() error{
-					"again":   func() error { _, err := b.Put(t.Context(), kind, r, PutAppend, nil); return err },
+					"append":  func() error { _, err := b.Put(t.Context(), kind, r, PutAppend, nil); return err },
 					"replace": func() error { _, err := b.Put(t.Context(), kind, r, PutReplace, nil); return err },
 					"upsert": func() error {
 						_, err := b.Upsert(t.Context(), kind, r, &UpsertOptions{Keys: []string{"n"}})
 						return err
 					},
-					"nil": func() error { _, err := b.Put(t.Context(), kind, nil, PutAppend, nil); return err },
+					"nil reader": func() error { _, err := b.Put(t.Context(), kind, nil, PutAppend, nil); return err },
 					"update": func() error {
 						return b.s.Update(t.Context(), func(x *Txn) error { return x.Put("b", kind, r, PutReplace, nil) })
 					},
-					"update nil": func() error {
+					"update with a nil reader": func() error {
 						return b.s.Update(t.Context(), func(x *Txn) error { return x.Put("b", kind, nil, PutReplace, nil) })
 					},
 				} {
@@ -117,7 +117,7 @@ func TestReaderTwiceInUpdate(t *testing.T) {
 		r := reader(t, b, 1, 2)
 		err := b.s.Update(t.Context(), func(x *Txn) error {
 			if err := x.Put("b", kind, r, PutError, nil); err != nil {
-				t.Errorf("%v: Put: %v", kind, err)
+				t.Errorf("%v: first Put: %v", kind, err)
 			}
 			return x.Put("b", kind+" again", r, PutError, nil)
 		})

@@ -19,11 +19,11 @@ import (
 // batches do.
 func TestRecycle(t *testing.T) {
 	for _, time := range []string{"", "t"} {
-		t.Run(time, func(t *testing.T) { recycle(t, &Settings{Time: time}) })
+		t.Run(time, func(t *testing.T) { testRecycle(t, &Settings{Time: time}) })
 	}
 }
 
-func recycle(t *testing.T, settings *Settings) {
+func testRecycle(t *testing.T, settings *Settings) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")
 	put := func(first, count int64) {
@@ -79,7 +79,7 @@ func recycle(t *testing.T, settings *Settings) {
 			r.Release()
 		}
 	}
-	allocated := func(o *ScanOptions) uint64 {
+	allocatedBytes := func(o *ScanOptions) uint64 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for range 10 {
@@ -91,10 +91,10 @@ func recycle(t *testing.T, settings *Settings) {
 		return after.TotalAlloc - before.TotalAlloc
 	}
 	o := ScanOptions{Columns: []string{"n"}}
-	without := allocated(&o)
+	bytesWithout := allocatedBytes(&o)
 	o.Recycle = true
-	if with := allocated(&o); !race.Enabled && with > without/2 { // under the race detector, sync.Pool drops values at random
-		t.Errorf("scans with Recycle allocated %d bytes, want at most half of the %d bytes without it", with, without)
+	if bytesWith := allocatedBytes(&o); !race.Enabled && bytesWith > bytesWithout/2 { // under the race detector, sync.Pool drops values at random
+		t.Errorf("scans with Recycle allocated %d bytes, want at most half of the %d bytes without it", bytesWith, bytesWithout)
 	}
 }
 

@@ -14,10 +14,10 @@ import (
 // objects although intact copies of them are cached, and repairs data objects from the original store.
 func TestCopyToABucket(t *testing.T) {
 	t.Parallel()
-	from, b := fullStore(t), new(objstore.Memory)
-	want := stateOf(t, from)
+	source, b := fullStore(t), new(objstore.Memory)
+	want := stateOf(t, source)
 	bucket := mustOpen(t, "s3://bucket/house", memoryWarehouse(t, b))
-	if _, err := from.CopyTo(t.Context(), bucket); err != nil {
+	if _, err := source.CopyTo(t.Context(), bucket); err != nil {
 		t.Fatal(err)
 	}
 	wantState(t, bucket, want)
@@ -34,7 +34,7 @@ func TestCopyToABucket(t *testing.T) {
 				replaceObject(t, b, name, before) // metadata differs between stores, so it cannot be repaired from the original
 				continue
 			}
-			if findings, _ := verifyAll(t, bucket, VerifyOptions{Repair: from.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
+			if findings, _ := verifyAll(t, bucket, VerifyOptions{Repair: source.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
 				t.Fatalf("%s %s: Verify reported %+v, want one file", kind, damageName, findings)
 			}
 			if now := readObject(t, b, name); !bytes.Equal(now, before) {
@@ -48,11 +48,11 @@ func TestCopyToABucket(t *testing.T) {
 	if _, err := bucket.Backup(t.Context(), mustOpen(t, t.TempDir(), nil), "monday"); err != nil {
 		t.Fatal(err)
 	}
-	back := mustOpen(t, t.TempDir(), nil)
-	if _, err := bucket.CopyTo(t.Context(), back); err != nil {
+	copiedBack := mustOpen(t, t.TempDir(), nil)
+	if _, err := bucket.CopyTo(t.Context(), copiedBack); err != nil {
 		t.Fatal(err)
 	}
-	wantState(t, back, want)
+	wantState(t, copiedBack, want)
 }
 
 func flipBit(b []byte) []byte {

@@ -26,7 +26,7 @@ import (
 // faultyBucket is a bucket that can fail uploads and return wrong data.
 type faultyBucket struct {
 	objstore.Memory
-	create func(name string, make func() error) error
+	create func(name string, upload func() error) error
 	read   func(name string, data []byte) []byte
 }
 
@@ -54,7 +54,7 @@ func TestUncertainUploads(t *testing.T) {
 	var mu sync.Mutex
 	rnd := rand.New(rand.NewPCG(1, 1))
 	failed := 0
-	b.create = func(_ string, make func() error) error {
+	b.create = func(_ string, upload func() error) error {
 		mu.Lock()
 		n := rnd.IntN(4)
 		mu.Unlock()
@@ -64,10 +64,10 @@ func TestUncertainUploads(t *testing.T) {
 			return errShaky
 		case 1:
 			failed++
-			_ = make()
+			_ = upload()
 			return errShaky
 		}
-		return make()
+		return upload()
 	}
 	s := mustOpen(t, memoryURL, memoryWarehouse(t, b))
 	for n := range int64(10) {
@@ -113,7 +113,7 @@ func TestDamagedObjects(t *testing.T) {
 			got, _, err := read(t.Context(), s.Bucket(""), "a")
 			var corrupt *partd.CorruptError
 			if err == nil && len(got) != 200 || err != nil && !errors.As(err, &corrupt) {
-				t.Fatalf("with the object %s damaged, read %d rows, %v; want 200 rows or a CorruptError", name, len(got), err)
+				t.Fatalf("with the object %s damaged, read %d rows, error %v; want 200 rows or a CorruptError", name, len(got), err)
 			}
 			if err != nil {
 				detected++
@@ -136,11 +136,11 @@ func TestDamagedObjects(t *testing.T) {
 	}
 	wantRows(t, mustOpen(t, memoryURL, o).Bucket(""), "a", sequence(0, 200)...)
 
-	b.create = func(name string, make func() error) error {
+	b.create = func(name string, upload func() error) error {
 		if err := b.Memory.Create(t.Context(), name, []byte("another program's data")); err != nil {
 			return err
 		}
-		return make()
+		return upload()
 	}
 	if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(1), PutAppend, nil); err == nil {
 		t.Error("Put succeeded although another program wrote the object, want an error")
@@ -156,13 +156,13 @@ func TestRequests(t *testing.T) {
 	s := mustOpen(t, memoryURL, o)
 	b := s.Bucket("")
 	var last objstore.Requests
-	check := func(what string, want objstore.Requests) {
+	check := func(label string, want objstore.Requests) {
 		t.Helper()
-		now := counted.Requests()
-		if got := (objstore.Requests{Put: now.Put - last.Put, Get: now.Get - last.Get, List: now.List - last.List, Delete: now.Delete - last.Delete}); got != want {
-			t.Errorf("%s caused requests %+v, want %+v", what, got, want)
+		total := counted.Requests()
+		if got := (objstore.Requests{Put: total.Put - last.Put, Get: total.Get - last.Get, List: total.List - last.List, Delete: total.Delete - last.Delete}); got != want {
+			t.Errorf("%s caused requests %+v, want %+v", label, got, want)
 		}
-		last = now
+		last = total
 	}
 	check("open", objstore.Requests{})
 	mustPut(t, b, "a", PutAppend, 1)
@@ -174,12 +174,12 @@ func TestRequests(t *testing.T) {
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	check("a fold: a file, a manifest, a list, metadata", objstore.Requests{Put: 4})
+	check("a fold, which writes a data file, a manifest, a manifest list and metadata", objstore.Requests{Put: 4})
 	wantRows(t, b, "a", sequence(1, 51)...)
 	check("a read of files that this machine wrote", objstore.Requests{})
-	direct := *o
-	direct.TailDir, direct.CacheDir = "", t.TempDir()
-	d := mustOpen(t, memoryURL, &direct).Bucket("")
+	otherMachine := *o
+	otherMachine.TailDir, otherMachine.CacheDir = "", t.TempDir()
+	d := mustOpen(t, memoryURL, &otherMachine).Bucket("")
 	wantRows(t, d, "a", sequence(1, 51)...)
 	check("the first read on another machine", objstore.Requests{Get: 4})
 	wantRows(t, d, "a", sequence(1, 51)...)
@@ -189,15 +189,14 @@ func TestRequests(t *testing.T) {
 		check("an append without a tail", objstore.Requests{Put: 4})
 	}
 	mustPut(t, b, "a", PutAppend, 55)
-	last = counted.Requests() // this Store has read the metadata
+	last = counted.Requests() // leave out the put, which also read the new metadata
 	wantRows(t, b, "a", sequence(1, 55)...)
 	check("a read after three commits by another machine", objstore.Requests{Get: 1 + 3 + 3})
 }
 
-// losingProxy starts a proxy to the server at to. At each COMMIT it calls commits, which decides whether to cut the
-// connection, and whether to do so before forwarding the COMMIT. Otherwise the COMMIT is forwarded, but its response is
-// lost.
-func losingProxy(t *testing.T, to string, commits func() (cut, before bool)) string {
+// losingProxy starts a proxy to the server at addr. At each COMMIT it calls onCommit, which returns whether to cut the
+// connection, and whether to do so before the COMMIT is forwarded. If not, only the response to the COMMIT is lost.
+func losingProxy(t *testing.T, addr string, onCommit func() (cut, before bool)) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -209,7 +208,7 @@ func losingProxy(t *testing.T, to string, commits func() (cut, before bool)) str
 			if err != nil {
 				return
 			}
-			server, err := net.Dial("tcp", to)
+			server, err := net.Dial("tcp", addr)
 			if err != nil {
 				client.Close()
 				continue
@@ -229,7 +228,7 @@ func losingProxy(t *testing.T, to string, commits func() (cut, before bool)) str
 					}
 					lose, before := false, false
 					if strings.Contains(strings.ToLower(string(buf[:n])), "\x0bcommit\x00") {
-						lose, before = commits()
+						lose, before = onCommit()
 					}
 					if lose && before {
 						return
@@ -292,7 +291,7 @@ func TestLostCommitResponses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if vs, err := table.Versions(t.Context()); err != nil || len(vs) != 15 {
-		t.Errorf("Versions = %d elements, %v; want 15", len(vs), err)
+		t.Errorf("the table has %d versions (error %v), want 15", len(vs), err)
 	}
 }
 

@@ -21,8 +21,8 @@ import (
 
 const writerEnv = "PARTD_TABLES_WRITER"
 
-// writer configures a child process with two writers.
-type writer struct {
+// writerConfig configures a child process with two writers.
+type writerConfig struct {
 	URL     string
 	Options struct{ Catalog, CacheDir, TailDir string }
 	First   int      // the number of the first writer
@@ -34,7 +34,7 @@ const rowsPerWriter = 1_000_000
 // writerChild appends rows until standard input ends. It retries each row until the row is acknowledged,
 // and then prints it.
 func writerChild(text string) error {
-	var w writer
+	var w writerConfig
 	if err := json.Unmarshal([]byte(text), &w); err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func writerChild(text string) error {
 
 // writerProcess is a child process that the test kills and restarts.
 type writerProcess struct {
-	w             writer
+	w             writerConfig
 	cmd           *exec.Cmd
 	in            io.Closer
 	outputReaders sync.WaitGroup
@@ -153,7 +153,7 @@ func TestKillRemote(t *testing.T) {
 	w := startWarehouse(t)
 	var processes []*writerProcess
 	for i := range 4 {
-		p := &writerProcess{w: writer{URL: w.url, First: 2 * i}}
+		p := &writerProcess{w: writerConfig{URL: w.url, First: 2 * i}}
 		p.w.Options.Catalog, p.w.Options.CacheDir = w.options.Catalog, w.options.CacheDir
 		if i < 2 {
 			p.w.Options.TailDir = t.TempDir() + "/tail"
@@ -162,7 +162,7 @@ func TestKillRemote(t *testing.T) {
 		p.start(t)
 		t.Cleanup(func() { _ = p.cmd.Process.Kill() })
 	}
-	progress := func() {
+	waitForProgress := func() {
 		t.Helper()
 		before := make([][2]int64, len(processes))
 		for i, p := range processes {
@@ -183,7 +183,7 @@ func TestKillRemote(t *testing.T) {
 			}
 		}
 	}
-	progress()
+	waitForProgress()
 	s, err := Open(t.Context(), w.url, &w.options)
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func TestKillRemote(t *testing.T) {
 			_ = p.cmd.Wait()
 			p.start(t)
 		}
-		progress()
+		waitForProgress()
 		if _, err := s.Bucket("").Snapshot(t.Context(), fmt.Sprint("after ", round)); err == nil {
 			snapshots++
 		}
@@ -219,7 +219,7 @@ func TestKillRemote(t *testing.T) {
 		}
 		p.outputReaders.Wait()
 		if err := p.cmd.Wait(); err != nil {
-			t.Fatalf("%v: %s", err, p.stderr.String())
+			t.Fatalf("writer process failed: %v: %s", err, p.stderr.String())
 		}
 		for i, n := range p.next() {
 			name := fmt.Sprint("t", i)

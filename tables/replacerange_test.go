@@ -39,8 +39,8 @@ func ticksAt(schema *arrow.Schema, n int64, hours ...int) array.RecordReader {
 	return oneBatch(b.NewRecordBatch())
 }
 
-func hours(from, to int) (all []int) {
-	for h := from; h < to; h++ {
+func hours(start, end int) (all []int) {
+	for h := start; h < end; h++ {
 		all = append(all, h)
 	}
 	return all
@@ -63,9 +63,9 @@ func numbersByHour(t testing.TB, b *Bucket, name string) []string {
 	var all []string
 	for r.Next() {
 		at := r.RecordBatch().Column(0).(*array.Timestamp)
-		to := at.DataType().(*arrow.TimestampType)
+		timeType := at.DataType().(*arrow.TimestampType)
 		for i := range at.Len() {
-			h := at.Value(i).ToTime(to.Unit).Sub(day0) / time.Hour
+			h := at.Value(i).ToTime(timeType.Unit).Sub(day0) / time.Hour
 			all = append(all, fmt.Sprintf("%04d:%s", h, r.RecordBatch().Column(2).ValueStr(i)))
 		}
 	}

@@ -22,8 +22,8 @@ func TestRestoreOne(t *testing.T) {
 	mustPut(t, b, "b", PutError, 1)
 	mustPut(t, b, "empty", PutError)
 	mustSnapshot(t, b, "x")
-	other := arrow.NewSchema([]arrow.Field{{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond}, Nullable: true}}, nil)
-	r := array.NewRecordBuilder(memory.DefaultAllocator, other)
+	newSchema := arrow.NewSchema([]arrow.Field{{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond}, Nullable: true}}, nil)
+	r := array.NewRecordBuilder(memory.DefaultAllocator, newSchema)
 	r.Field(0).(*array.TimestampBuilder).Append(1)
 	if _, err := b.Put(t.Context(), "a", oneBatch(r.NewRecordBatch()), PutReplace, &PutOptions{Metadata: Metadata{"k": nil}, Settings: &Settings{Time: "at"}}); err != nil {
 		t.Fatal(err)
@@ -42,8 +42,8 @@ func TestRestoreOne(t *testing.T) {
 	}
 	mustSucceed(t, b.Restore(t.Context(), "y", "a"))
 	schema, err := table.Schema(t.Context())
-	if err != nil || !schema.Equal(other) {
-		t.Errorf("Schema = %+v, %v; want %v", schema, err, other)
+	if err != nil || !schema.Equal(newSchema) {
+		t.Errorf("Schema = %+v, %v; want %v", schema, err, newSchema)
 	}
 	if settings, err := table.Settings(t.Context()); err != nil || settings.Time != "at" {
 		t.Errorf(`Settings = %+v, %v; want Time "at"`, settings, err)
@@ -58,7 +58,7 @@ func TestRestoreOne(t *testing.T) {
 		t.Errorf("Info = %+v, %v; want a new version although the rows are the same", restored, err)
 	}
 	if err := b.Restore(t.Context(), "x", "a", "nope"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Restore error = %v, want ErrNotFound", err)
+		t.Errorf("Restore of a missing table: error = %v, want ErrNotFound", err)
 	}
 	wantRows(t, b, "b", 1, 2)
 }
@@ -67,11 +67,11 @@ func TestRestoreOne(t *testing.T) {
 // restore must start again, or report that the snapshot is gone.
 func TestRestoreRaced(t *testing.T) {
 	t.Parallel()
-	var race func()
+	var beforeCommit func()
 	h := hooks{fs: vfs.OS{}, onPrepared: func() {
-		if race != nil {
-			do := race
-			race = nil
+		if beforeCommit != nil {
+			do := beforeCommit
+			beforeCommit = nil
 			do()
 		}
 	}}
@@ -85,7 +85,7 @@ func TestRestoreRaced(t *testing.T) {
 	mustPut(t, b, "b", PutError, 1)
 	mustSnapshot(t, b, "x")
 	mustPut(t, b, "a", PutAppend, 2)
-	race = func() {
+	beforeCommit = func() {
 		mustPut(t, other.Bucket(""), "b", PutAppend, 2)
 		mustPut(t, other.Bucket(""), "c", PutAppend, 2)
 	}
@@ -97,12 +97,12 @@ func TestRestoreRaced(t *testing.T) {
 		t.Errorf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 	}
 	mustPut(t, b, "a", PutAppend, 2)
-	race = func() {
+	beforeCommit = func() {
 		mustSucceed(t, other.Bucket("").DeleteSnapshots(t.Context()))
 		sweepAll(t, other)
 	}
 	if err := b.Restore(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Restore error = %v, want ErrNotFound", err)
+		t.Errorf("Restore of a deleted snapshot: error = %v, want ErrNotFound", err)
 	}
 	wantRows(t, b, "a", 1, 2)
 }

@@ -71,7 +71,7 @@ func TestBackupOverOtherTables(t *testing.T) {
 	for _, name := range []string{"b", "a"} {
 		mustPut(t, other.Bucket(""), name, PutAppend, 2)
 		if _, err := s.Backup(ctx, other, "monday"); !errors.Is(err, ErrExists) {
-			t.Errorf("Backup error = %v, want ErrExists", err)
+			t.Errorf("Backup over tables that are no backup: error = %v, want ErrExists", err)
 		}
 		wantRows(t, other.Bucket(""), name, 2)
 		if err := other.Bucket("").Delete(ctx, name); err != nil {

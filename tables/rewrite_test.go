@@ -125,9 +125,9 @@ func TestRewriteModel(t *testing.T) {
 	if _, err := b.Put(ctx, "t", ticksAt(s, 0), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	randomHours := func(from, to, maxCount int) (hours []int) {
+	randomHours := func(start, end, maxCount int) (hours []int) {
 		for range random.IntN(maxCount + 1) {
-			if h := from + random.IntN(to-from); !slices.Contains(hours, h) {
+			if h := start + random.IntN(end-start); !slices.Contains(hours, h) {
 				hours = append(hours, h)
 			}
 		}
@@ -157,16 +157,16 @@ func TestRewriteModel(t *testing.T) {
 			deleteFromModel(func(h int, _ int64) bool { return slices.Contains(hours, h) })
 			set(hours)
 		case 1:
-			from := random.IntN(500)
-			to := from + 1 + random.IntN(40)
-			hours := randomHours(from, to, 10)
-			result = mustDo(b.ReplaceRange(ctx, "t", hour(from), hour(to), ticksAt(s, n, hours...), nil))
-			deleteFromModel(func(h int, _ int64) bool { return h >= from && h < to })
+			start := random.IntN(500)
+			end := start + 1 + random.IntN(40)
+			hours := randomHours(start, end, 10)
+			result = mustDo(b.ReplaceRange(ctx, "t", hour(start), hour(end), ticksAt(s, n, hours...), nil))
+			deleteFromModel(func(h int, _ int64) bool { return h >= start && h < end })
 			set(hours)
 		case 2:
-			before, from := max(0, n-int64(random.IntN(20))), random.IntN(500)
-			result = deleteWhere(t, b, "t", fmt.Sprintf("n < %d and at >= '%s'", before, filter.TimeText(hour(from))))
-			deleteFromModel(func(h int, value int64) bool { return value < before && h >= from })
+			before, start := max(0, n-int64(random.IntN(20))), random.IntN(500)
+			result = deleteWhere(t, b, "t", fmt.Sprintf("n < %d and at >= '%s'", before, filter.TimeText(hour(start))))
+			deleteFromModel(func(h int, value int64) bool { return value < before && h >= start })
 		case 3:
 			hours := slices.DeleteFunc(randomHours(0, 500, 60), func(h int) bool { _, exists := model[h]; return exists })
 			if _, err := b.Put(ctx, "t", ticksAt(s, n, hours...), PutAppend, nil); err != nil {

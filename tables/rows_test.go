@@ -95,16 +95,16 @@ func TestRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, from := range []string{"tail", "files"} {
+	for _, source := range []string{"tail", "files"} {
 		var got []trade
 		for row, err := range Rows[trade](t.Context(), table, &ScanOptions{Dictionaries: true}) {
 			if err != nil {
-				t.Fatalf("%s: %v", from, err)
+				t.Fatalf("rows from the %s: %v", source, err)
 			}
 			got = append(got, row)
 		}
 		if !reflect.DeepEqual(got, want) {
-			t.Fatalf("rows from the %s: got %+v\nwant %+v", from, got, want)
+			t.Fatalf("rows from the %s: got %+v\nwant %+v", source, got, want)
 		}
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
@@ -144,7 +144,7 @@ func TestRowsOfManyBatches(t *testing.T) {
 	}
 	s := mustOpen(t, t.TempDir(), nil)
 	if v, err := Append(t.Context(), s.Bucket(""), "t", all); err != nil || v != 0 {
-		t.Fatalf("Append = %+v, %v; want 0", v, err)
+		t.Fatalf("Append = version %+v, error %v; want version 0", v, err)
 	}
 	table, err := s.Bucket("").Table(t.Context(), "t")
 	if err != nil {
@@ -264,7 +264,7 @@ func TestRowsOfOtherTypes(t *testing.T) {
 }
 
 func rowsOfBatches[T any](batch arrow.RecordBatch) (all []T, err error) {
-	for row, err := range RowsOf[T](oneBatchKept(batch)) {
+	for row, err := range RowsOf[T](retainedReader(batch)) {
 		if err != nil {
 			return all, err
 		}
@@ -273,7 +273,7 @@ func rowsOfBatches[T any](batch arrow.RecordBatch) (all []T, err error) {
 	return all, nil
 }
 
-func oneBatchKept(b arrow.RecordBatch) array.RecordReader {
+func retainedReader(b arrow.RecordBatch) array.RecordReader {
 	b.Retain()
 	return oneBatch(b)
 }
@@ -395,7 +395,7 @@ func BenchmarkRowsOf(b *testing.B) {
 	for batch := range BatchesOf(r) {
 		for b.Loop() {
 			n := 0
-			for row, err := range RowsOf[flat](oneBatchKept(batch)) {
+			for row, err := range RowsOf[flat](retainedReader(batch)) {
 				if err != nil || row.Size != int64(n) {
 					b.Fatalf("row %d is %+v; error: %v", n, row, err)
 				}
@@ -405,7 +405,6 @@ func BenchmarkRowsOf(b *testing.B) {
 	}
 }
 
-// BenchmarkAppendRows appends rows to a table.
 func BenchmarkAppendRows(b *testing.B) {
 	rows, bucket := flats(1_000_000), mustOpen(b, b.TempDir(), nil).Bucket("")
 	defer perSecond(b, len(rows))()

@@ -36,8 +36,8 @@ func TestRules(t *testing.T) {
 		{Rule{Kind: "regexp", Column: "s", Pattern: "^[A-Z]{2}$"}, ruleColumns, extraRow + `{"s":"abc"},{"s":null}`, `1 rows violate it: row 2 (s=abc)`},
 		{Rule{Kind: "expression", Where: "x >= n and s != 'no'"}, ruleColumns, extraRow + `{"n":5,"x":4},{"s":"no"},{"n":5}`, `2 rows violate it: row 2 (x=4, n=5, s=null), row 3 (x=null, n=null, s=no)`},
 	} {
-		for _, mode := range []string{"tail", "commit", "error", "replace", "update", "bucket", "reopened"} {
-			if !c.rule.InTable || mode != "replace" && mode != "error" {
+		for _, mode := range []string{"tail", "commit", "create", "replace", "update", "bucket", "reopened"} {
+			if !c.rule.InTable || mode != "replace" && mode != "create" {
 				t.Run(c.rule.Kind+" "+c.put+"/"+mode, func(t *testing.T) { checkRule(t, c.rule, good, c.put, c.rows, c.want, mode) })
 			}
 		}
@@ -55,7 +55,7 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, mode string) 
 	b := s.Bucket("b")
 	rule.Name = "the rule"
 	edit, name := RuleEdit{Add: []Rule{rule}}, "t"
-	if mode == "bucket" || mode == "error" { // a bucket's rules also apply to tables created later
+	if mode == "bucket" || mode == "create" { // a bucket's rules also apply to tables created later
 		name = ""
 		if err := b.EditRules(ctx, name, edit); err != nil {
 			t.Fatal(err)
@@ -82,7 +82,7 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, mode string) 
 	put := func() error {
 		r := jsonRows(t, columns, rows)
 		switch mode {
-		case "error":
+		case "create":
 			_, err = b.Put(ctx, "new", r, PutError, nil)
 		case "replace":
 			_, err = b.Put(ctx, "t", r, PutReplace, nil)
@@ -208,7 +208,7 @@ func TestRuleSets(t *testing.T) {
 		}
 	}
 	if err := b.EditRules(t.Context(), "none", RuleEdit{}); !errors.Is(err, ErrNotFound) {
-		t.Errorf("EditRules error = %v, want ErrNotFound", err)
+		t.Errorf("EditRules of a missing table: error = %v, want ErrNotFound", err)
 	}
 	err = b.Evolve(t.Context(), "t", ColumnChange{Op: "rename", Column: "Open", To: "open"})
 	if err == nil || !strings.Contains(err.Error(), "the rule") {
@@ -220,14 +220,14 @@ func TestRuleSets(t *testing.T) {
 // must succeed.
 func TestUniqueOfTwoStores(t *testing.T) {
 	dir := t.TempDir()
-	one, two := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true})
-	mustPut(t, one.Bucket(""), "t", PutAppend, 0)
-	if err := two.Bucket("").EditRules(t.Context(), "t", RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}); err != nil {
+	withTail, withoutTail := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true})
+	mustPut(t, withTail.Bucket(""), "t", PutAppend, 0)
+	if err := withoutTail.Bucket("").EditRules(t.Context(), "t", RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}); err != nil {
 		t.Fatal(err)
 	}
 	for n := int64(1); n < 10; n++ {
 		errs := make(chan error)
-		for _, s := range []*Store{one, two} {
+		for _, s := range []*Store{withTail, withoutTail} {
 			go func() {
 				_, err := s.Bucket("").Put(t.Context(), "t", rowsOf(n), PutAppend, nil)
 				errs <- err
@@ -238,10 +238,10 @@ func TestUniqueOfTwoStores(t *testing.T) {
 			t.Fatalf("concurrent puts of the same key: errors %v and %v, want one RuleError", a, b)
 		}
 	}
-	if _, err := one.Bucket("").Put(t.Context(), "t", rowsOf(0), PutAppend, nil); !errors.As(err, new(*RuleError)) {
+	if _, err := withTail.Bucket("").Put(t.Context(), "t", rowsOf(0), PutAppend, nil); !errors.As(err, new(*RuleError)) {
 		t.Errorf("put of a key that was in the tail before the rule: error = %v, want a RuleError", err)
 	}
-	wantRows(t, one.Bucket(""), "t", sequence(0, 10)...)
+	wantRows(t, withTail.Bucket(""), "t", sequence(0, 10)...)
 }
 
 func BenchmarkAppendRuled(b *testing.B) {

@@ -73,7 +73,7 @@ func TestScanOptions(t *testing.T) {
 	} {
 		r, err := table.Scan(t.Context(), &c.o)
 		if err != nil {
-			t.Fatalf("%v: Scan: %v", c.o, err)
+			t.Fatalf("Scan(%v): %v", c.o, err)
 		}
 		rows := 0
 		for r.Next() {
@@ -83,10 +83,10 @@ func TestScanOptions(t *testing.T) {
 			t.Errorf("Scan(%+v) returned %d rows, want %d; error: %v", c.o, rows, c.rows, r.Err())
 		}
 		if c.o.Columns != nil && !slices.Equal(schema.Names(r.Schema()), c.o.Columns) {
-			t.Errorf("Scan(%+v): unexpected schema %v", c.o, r.Schema())
+			t.Errorf("Scan(%+v): schema is %v, want columns %q", c.o, r.Schema(), c.o.Columns)
 		}
 		if c.o.Columns == nil && (!arrow.TypeEqual(r.Schema().Field(1).Type, sc.Field(1).Type) || !arrow.TypeEqual(r.Schema().Field(2).Type, sc.Field(2).Type)) {
-			t.Errorf("Scan(%+v): unexpected schema %v", c.o, r.Schema())
+			t.Errorf("Scan(%+v): schema is %v, want the types of %v", c.o, r.Schema(), sc)
 		}
 		r.Release()
 	}
@@ -121,10 +121,10 @@ func TestListAndTime(t *testing.T) {
 		return all
 	}
 	if got := list(&Filter{Pattern: "a*"}); !slices.Equal(got, []string{"a/3", "a1", "a2"}) {
-		t.Errorf(`list = %+v; want ["a/3" "a1" "a2"]`, got)
+		t.Errorf(`tables that match a*: %+v, want ["a/3" "a1" "a2"]`, got)
 	}
 	if got := list(&Filter{Pattern: "?[12]", Metadata: Metadata{"i": "0"}}); !slices.Equal(got, []string{"a1", "b1"}) {
-		t.Errorf(`list = %+v; want ["a1" "b1"]`, got)
+		t.Errorf(`tables that match ?[12] with i = 0: %+v, want ["a1" "b1"]`, got)
 	}
 	before := time.Now()
 	time.Sleep(2 * time.Millisecond)
@@ -134,20 +134,20 @@ func TestListAndTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{1}) {
-		t.Errorf("readAll = %+v, %v; want [1]", got, err)
+		t.Errorf("AtTime before the replacement read rows %+v, error %v; want [1]", got, err)
 	}
 	if _, err := b.Table(t.Context(), "a1", AtTime(before.AddDate(-1, 0, 0))); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Table error = %v, want ErrNotFound", err)
+		t.Errorf("Table before the first version: error = %v, want ErrNotFound", err)
 	}
 	if err := b.Delete(t.Context(), "a1", "nope"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Delete error = %v, want ErrNotFound", err)
+		t.Errorf("Delete of a missing table: error = %v, want ErrNotFound", err)
 	}
 	wantRows(t, b, "a1", 2)
 	if err := b.Delete(t.Context(), "a1", "a2"); err != nil {
 		t.Error(err)
 	}
 	if got := list(nil); !slices.Equal(got, []string{"a/3", "b1"}) {
-		t.Errorf(`list = %+v; want ["a/3" "b1"]`, got)
+		t.Errorf(`tables after the deletes: %+v, want ["a/3" "b1"]`, got)
 	}
 }
 
@@ -181,7 +181,7 @@ func TestOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := readAll(t.Context(), table, nil); err != nil || !slices.IsSorted(got) {
-			t.Fatalf("after put %d, the scan returned %v, %v; want sorted rows", i, got, err)
+			t.Fatalf("after put %d, the scan returned rows %v, error %v; want sorted rows", i, got, err)
 		}
 	}
 }
@@ -192,12 +192,12 @@ func TestMemory(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, Memory: 1 << 20})
 	b := s.Bucket("")
-	tables, each := rounds(t, "PARTD_TABLES", 20), int64(100)
+	tables, rowsPerTable := rounds(t, "PARTD_TABLES", 20), int64(100)
 	var g sync.WaitGroup
 	for w := range 10 {
 		g.Go(func() {
 			for i := w; i < tables; i += 10 {
-				for n := range each {
+				for n := range rowsPerTable {
 					if _, err := b.Put(t.Context(), fmt.Sprint(i), rowsOf(n), PutAppend, nil); err != nil {
 						t.Error(err)
 						return
@@ -211,16 +211,16 @@ func TestMemory(t *testing.T) {
 		t.Errorf("the tail's rows use %d bytes of memory, want at most %d", used, 1<<18)
 	}
 	for i := range tables {
-		wantRows(t, b, fmt.Sprint(i), sequence(0, each)...)
+		wantRows(t, b, fmt.Sprint(i), sequence(0, rowsPerTable)...)
 	}
-	if r, err := s.Fold(t.Context(), nil); err != nil || r.Tables != tables || r.Rows != int64(tables)*each {
-		t.Fatalf("Fold = %+v, %v; want %d tables and %d rows", r, err, tables, int64(tables)*each)
+	if r, err := s.Fold(t.Context(), nil); err != nil || r.Tables != tables || r.Rows != int64(tables)*rowsPerTable {
+		t.Fatalf("Fold = %+v, %v; want %d tables and %d rows", r, err, tables, int64(tables)*rowsPerTable)
 	}
 	if used := s.tail.UsedMemory(); used != 0 {
 		t.Errorf("after the fold, the tail's rows use %d bytes of memory, want 0", used)
 	}
 	for i := range tables {
-		wantRows(t, b, fmt.Sprint(i), sequence(0, each)...)
+		wantRows(t, b, fmt.Sprint(i), sequence(0, rowsPerTable)...)
 	}
 }
 
@@ -267,7 +267,7 @@ func TestScanHalfNulls(t *testing.T) {
 		}
 		got, err := readAll(t.Context(), table, &ScanOptions{Filter: cond})
 		if err != nil || !slices.Equal(got, []int64{1}) {
-			t.Errorf("scan where %s = %v, %v, want [1]", where, got, err)
+			t.Errorf("scan where %s returned rows %v, error %v; want [1]", where, got, err)
 		}
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestSourceFilesOfScan limits how many source files contain the code that a scan executes, until it is opened
-// and until its end, so that the code stays easy to follow.
+// TestSourceFilesOfScan limits how many source files contain the code that opening a scan executes, and the code that
+// a whole scan executes, so that the code stays easy to follow.
 func TestSourceFilesOfScan(t *testing.T) {
 	if os.Getenv("PARTD_SCANNED") == "" {
 		t.Skip("set PARTD_SCANNED=1 to run this test, which builds a program with coverage counters")
@@ -32,10 +32,10 @@ func TestSourceFilesOfScan(t *testing.T) {
 		args     []string
 		maxFiles int
 	}{{"opened", []string{"opened"}, 12}, {"read", nil, 21}} {
-		to := t.TempDir()
-		run(program, append([]string{to}, c.args...)...)
-		list := filepath.Join(to, "list")
-		run("go", "tool", "covdata", "textfmt", "-i="+to, "-o="+list)
+		coverDir := t.TempDir()
+		run(program, append([]string{coverDir}, c.args...)...)
+		list := filepath.Join(coverDir, "list")
+		run("go", "tool", "covdata", "textfmt", "-i="+coverDir, "-o="+list)
 		text, err := os.ReadFile(list)
 		if err != nil {
 			t.Fatal(err)

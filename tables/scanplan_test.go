@@ -87,6 +87,6 @@ func TestScanPlan(t *testing.T) {
 		got = append(got, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
 	}
 	if r.Err() != nil || !slices.Equal(got, []int64{1, 3, 4, 5}) {
-		t.Errorf("Rows = %v, %v, want [1 3 4 5]", got, r.Err())
+		t.Errorf("Rows = %v, error %v; want [1 3 4 5]", got, r.Err())
 	}
 }

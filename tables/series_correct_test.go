@@ -39,24 +39,24 @@ func (m *seriesModel) deleteRows(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
 	}
-	from, above := m.rnd.Int64N(300), m.rnd.Int64N(m.next+1)
-	cond, err := filter.Parse(fmt.Sprintf("ts >= '%s' and v > %d and %s = 'a'", filter.TimeText(time.Unix(from, 0)), above, m.tables[name].key()))
+	start, minV := m.rnd.Int64N(300), m.rnd.Int64N(m.next+1)
+	cond, err := filter.Parse(fmt.Sprintf("ts >= '%s' and v > %d and %s = 'a'", filter.TimeText(time.Unix(start, 0)), minV, m.tables[name].key()))
 	if err != nil {
 		return err
 	}
 	result, err := m.s.Bucket("b").DeleteRows(ctx, name, cond)
-	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= from && r.v > above && r.k == "a" }, nil)
+	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= start && r.v > minV && r.k == "a" }, nil)
 }
 
 func (m *seriesModel) replaceRange(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
 	}
-	from := m.rnd.Int64N(300)
-	to := from + 1 + m.rnd.Int64N(50)
-	r, rows := m.tables[name].reader(m.distinct(m.ticks(to-from), from), 20)
-	result, err := m.s.Bucket("b").ReplaceRange(ctx, name, time.Unix(from, 0), time.Unix(to, 0), r, nil)
-	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= from && r.ts < to }, rows)
+	start := m.rnd.Int64N(300)
+	end := start + 1 + m.rnd.Int64N(50)
+	r, rows := m.tables[name].reader(m.distinct(m.ticks(end-start), start), 20)
+	result, err := m.s.Bucket("b").ReplaceRange(ctx, name, time.Unix(start, 0), time.Unix(end, 0), r, nil)
+	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= start && r.ts < end }, rows)
 }
 
 // upsert upserts rows by time and keys, sometimes with a new or wider column.
@@ -81,11 +81,11 @@ func (m *seriesModel) upsert(ctx context.Context, name string) error {
 	}, rows)
 }
 
-// distinct adds from to the rows' times, and drops rows with repeated times.
-func (m *seriesModel) distinct(rows []tick, from int64) (all []tick) {
+// distinct adds offset to the times of the rows, and drops rows whose time repeats an earlier one.
+func (m *seriesModel) distinct(rows []tick, offset int64) (all []tick) {
 	seen := map[int64]bool{}
 	for _, r := range rows {
-		if r.ts += from; !seen[r.ts] {
+		if r.ts += offset; !seen[r.ts] {
 			seen[r.ts] = true
 			all = append(all, r)
 		}
@@ -97,10 +97,10 @@ func (m *seriesModel) partition(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
 	}
-	by := []Partition{PartitionNone, PartitionAuto, PartitionDay, PartitionYear}[m.rnd.IntN(4)]
-	if _, err := m.s.Bucket("b").Partition(ctx, name, by); err != nil {
+	partition := []Partition{PartitionNone, PartitionAuto, PartitionDay, PartitionYear}[m.rnd.IntN(4)]
+	if _, err := m.s.Bucket("b").Partition(ctx, name, partition); err != nil {
 		return err
 	}
-	m.tables[name].settings.Partition = by
+	m.tables[name].settings.Partition = partition
 	return nil
 }

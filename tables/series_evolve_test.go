@@ -301,9 +301,9 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 	if err := b.EditRules(ctx, "t", RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}}}); err != nil {
 		t.Fatal(err)
 	}
-	one := func() array.RecordReader { return jsonRows(t, columns, `{"at":"2026-01-05 00:00:00","k":9}`) }
+	oneRow := func() array.RecordReader { return jsonRows(t, columns, `{"at":"2026-01-05 00:00:00","k":9}`) }
 	err = b.s.Update(ctx, func(x *Txn) error {
-		return errors.Join(x.Put("b", "t", one(), PutAppend, nil), x.Put("b", "t", one(), PutAppend, nil))
+		return errors.Join(x.Put("b", "t", oneRow(), PutAppend, nil), x.Put("b", "t", oneRow(), PutAppend, nil))
 	})
 	if err == nil || !strings.Contains(err.Error(), "combine the puts") {
 		t.Errorf("Update error = %v, want advice to combine the puts", err)
@@ -363,17 +363,17 @@ func TestCorrectWithRules(t *testing.T) {
 	// Rules consider rows that another Store puts before the commit.
 	dir := s.dir
 	other := mustOpen(t, dir, &Options{NoTail: true}).Bucket("b")
-	first := true
+	pending := true
 	s.hooks.onPrepared = func() {
-		if first {
-			first = false
+		if pending {
+			pending = false
 			if _, err := other.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), PutAppend, nil); err != nil {
 				t.Error(err)
 			}
 		}
 	}
 	if err := upsert(columns, `{"at":"2026-01-02 00:00:00","k":7}`); !errors.As(err, new(*RuleError)) {
-		t.Errorf("upsert error = %v, want a RuleError", err)
+		t.Errorf("Upsert of a key that another Store put: error = %v, want a RuleError", err)
 	}
 }
 
@@ -417,7 +417,7 @@ func TestRestoreSettings(t *testing.T) {
 			t.Errorf("Settings = %+v, want %+v; error: %v", got, want, err)
 		}
 		if rules, err := b.Rules(ctx, "t"); err != nil || len(rules) != 1 {
-			t.Errorf("Rules = %+v, %v; want 1 element", rules, err)
+			t.Errorf("Rules = %+v, %v; want one rule", rules, err)
 		}
 		wantInOrder(t, b, "t", 1)
 		wantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,2 | 2026-01-02T00:00:00,1")

@@ -23,6 +23,8 @@ import (
 //   - OnDuplicate OnDuplicate: the rule for rows with equal Time and Keys.
 //   - Partition Partition: the period that divides files.
 //   - Evolution Evolution: the column changes that the table allows.
+//   - Compression Compression: whether files are compressed to be read fast or to be small. A change applies to files
+//     written from then on.
 type Settings = definition.Settings
 
 // OnDuplicate is a rule for rows with equal time and keys.
@@ -59,6 +61,15 @@ const (
 	AddOnly    = definition.AddOnly    // like Strict, but puts can add columns
 	Compatible = definition.Compatible // like AddOnly, but narrower numbers are widened, in the put or in the table
 	Flexible   = definition.Flexible   // like Compatible, but columns that a put lacks become null, and Evolve can rename and drop columns
+)
+
+// Compression says what a table's files are compressed for.
+type Compression = definition.Compression
+
+// Kinds of Compression. "" means CompressFast.
+const (
+	CompressFast  = definition.CompressFast  // Snappy for the columns that shrink, or zstd for those that it shrinks to less than half of that
+	CompressSmall = definition.CompressSmall // zstd for every column
 )
 
 // Settings returns the table's current settings.

@@ -72,7 +72,7 @@ func TestSettings(t *testing.T) {
 func TestUnknownSettings(t *testing.T) {
 	var s Settings
 	if err := json.Unmarshal([]byte(`{"tiem": "day"}`), &s); err == nil || !strings.Contains(err.Error(), `unknown setting "tiem" (did you mean "time"?)`) {
-		t.Errorf("error = %v, want an unknown setting and a suggestion", err)
+		t.Errorf("Unmarshal error = %v, want an unknown setting and a suggestion", err)
 	}
 	all := Settings{Time: "t", Keys: []string{"k"}, OnDuplicate: KeepLast, Partition: PartitionDay, Evolution: Strict}
 	text, err := json.Marshal(all)

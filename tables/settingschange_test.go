@@ -51,8 +51,8 @@ func wantValues(t *testing.T, b *Bucket, name string, want ...int64) {
 	}
 }
 
-// TestCompactDuringSettingsChange removes the time column from the settings while a compaction merges
-// files in time order.
+// TestCompactDuringSettingsChange removes the time column from the settings while a compaction merges files in time
+// order. Then the rows must be in the order of their puts.
 func TestCompactDuringSettingsChange(t *testing.T) {
 	b := bucketWithoutTail(t)
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}

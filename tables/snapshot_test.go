@@ -38,7 +38,7 @@ func readAt(ctx context.Context, b *Bucket, snapshot, name string) ([]int64, err
 	return ns, err
 }
 
-func wantAt(t testing.TB, b *Bucket, snapshot, name string, want ...int64) {
+func wantInSnapshot(t testing.TB, b *Bucket, snapshot, name string, want ...int64) {
 	t.Helper()
 	if got, err := readAt(t.Context(), b, snapshot, name); err != nil || !slices.Equal(got, want) {
 		t.Fatalf("table %q in snapshot %q has rows %v, want %v; error: %v", name, snapshot, got, want, err)
@@ -66,7 +66,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
 	b := s.Bucket("b")
-	for _, name := range []string{"replaced", "deleted", "anew", "same"} {
+	for _, name := range []string{"replaced", "deleted", "recreated", "same"} {
 		mustPut(t, b, name, PutError, 1)
 		mustPut(t, b, name, PutAppend, 2) // stays in the tail
 	}
@@ -77,20 +77,20 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 
 	mustPut(t, b, "replaced", PutReplace, 3)
 	mustPut(t, b, "replaced", PutAppend, 4)
-	mustSucceed(t, b.Delete(t.Context(), "deleted", "anew", "none"))
-	mustPut(t, b, "anew", PutError, 5)
+	mustSucceed(t, b.Delete(t.Context(), "deleted", "recreated", "none"))
+	mustPut(t, b, "recreated", PutError, 5)
 	mustPut(t, b, "later", PutError, 6)
 	mustSucceed(t, b.ChangeMetadata(t.Context(), "", MetadataChange{Set: Metadata{"more": true}}))
 	sweepAll(t, s)
 	check := func(s *Store) {
 		t.Helper()
 		b := s.Bucket("b")
-		for _, name := range []string{"replaced", "deleted", "anew", "same"} {
-			wantAt(t, b, "one", name, 1, 2)
+		for _, name := range []string{"replaced", "deleted", "recreated", "same"} {
+			wantInSnapshot(t, b, "one", name, 1, 2)
 		}
-		wantAt(t, b, "one", "none")
+		wantInSnapshot(t, b, "one", "none")
 		if _, err := readAt(t.Context(), b, "one", "later"); !errors.Is(err, ErrNotFound) {
-			t.Fatalf("readAt error = %v, want ErrNotFound", err)
+			t.Fatalf("read of a table that the snapshot lacks: error = %v, want ErrNotFound", err)
 		}
 		var names []string
 		for info, err := range b.Tables(t.Context(), &Filter{Snapshot: "one", Pattern: "*e*"}) {
@@ -100,8 +100,8 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 			}
 			names = append(names, info.Name)
 		}
-		if !slices.Equal(names, []string{"anew", "deleted", "none", "replaced", "same"}) {
-			t.Errorf("tables in the snapshot are %q, want anew, deleted, none, replaced and same", names)
+		if !slices.Equal(names, []string{"deleted", "none", "recreated", "replaced", "same"}) {
+			t.Errorf("tables in the snapshot are %q, want deleted, none, recreated, replaced and same", names)
 		}
 	}
 	check(s)
@@ -120,7 +120,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	checkRestored := func(s *Store) {
 		t.Helper()
 		b := s.Bucket("b")
-		for _, name := range []string{"replaced", "deleted", "anew", "same"} {
+		for _, name := range []string{"replaced", "deleted", "recreated", "same"} {
 			wantRows(t, b, name, 1, 2)
 		}
 		wantRows(t, b, "none")
@@ -157,7 +157,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	mustSucceed(t, b.DeleteSnapshot(t.Context(), "one"))
 	sweepAll(t, s)
 	checkRestored(s)
-	for _, name := range []string{"replaced", "deleted", "anew", "same", "none"} {
+	for _, name := range []string{"replaced", "deleted", "recreated", "same", "none"} {
 		mustPut(t, b, name, PutAppend, 9)
 	}
 	_, err = s.Fold(t.Context(), nil)
@@ -165,7 +165,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	sweepAll(t, s)
 	mustSucceed(t, s.Close())
 	b = mustOpen(t, dir, nil).Bucket("b")
-	for _, name := range []string{"replaced", "deleted", "anew", "same"} {
+	for _, name := range []string{"replaced", "deleted", "recreated", "same"} {
 		wantRows(t, b, name, 1, 2, 9)
 	}
 	wantRows(t, b, "none", 9)
@@ -182,7 +182,7 @@ func TestDeleteSnapshots(t *testing.T) {
 	mustPut(t, b, "a", PutError, 1)
 	mustSnapshot(t, b, "x")
 	if _, err := b.Snapshot(t.Context(), "x"); !errors.Is(err, ErrExists) {
-		t.Errorf("Snapshot error = %v, want ErrExists", err)
+		t.Errorf("Snapshot with an existing name: error = %v, want ErrExists", err)
 	}
 	unnamed := []string{mustSnapshot(t, b, ""), mustSnapshot(t, b, "")}
 	if _, err := time.Parse("2006-01-02T15:04:05.000000Z", unnamed[0]); err != nil || unnamed[0] == unnamed[1] {
@@ -197,21 +197,21 @@ func TestDeleteSnapshots(t *testing.T) {
 	mustSucceed(t, b.Delete(t.Context(), "a"))
 	sweepAll(t, s)
 	if err := s.DeleteBucket(t.Context(), "b", false); !errors.Is(err, ErrNotEmpty) {
-		t.Errorf("DeleteBucket error = %v, want ErrNotEmpty", err)
+		t.Errorf("DeleteBucket of a bucket with snapshots: error = %v, want ErrNotEmpty", err)
 	}
 	mustSucceed(t, b.DeleteSnapshots(t.Context()))
 	if _, err := readAll(t.Context(), table, nil); !errors.Is(err, ErrNotFound) {
-		t.Errorf("readAll error = %v, want ErrNotFound", err)
+		t.Errorf("read of a deleted snapshot: error = %v, want ErrNotFound", err)
 	}
 	if err := b.Restore(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Restore error = %v, want ErrNotFound", err)
+		t.Errorf("Restore of a deleted snapshot: error = %v, want ErrNotFound", err)
 	}
 	if sweepAll(t, s) == 0 {
 		t.Error("Expire removed no files")
 	}
 	remaining, err := os.ReadDir(s.Dir() + "/data")
 	if err != nil || len(remaining) > 0 {
-		t.Errorf("ReadDir = %+v, %v; want none", remaining, err)
+		t.Errorf("the data directory contains %+v, want it empty; error: %v", remaining, err)
 	}
 	mustPut(t, b, "a", PutError, 1)
 	mustSnapshot(t, b, "x")

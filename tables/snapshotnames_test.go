@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestSnapshotInOrder reads a snapshot of a table whose files overlap in time.
+// TestSnapshotInOrder checks that a snapshot's rows are in time order if the table's files overlap in time.
 func TestSnapshotInOrder(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
@@ -22,11 +22,11 @@ func TestSnapshotInOrder(t *testing.T) {
 	mustSucceed(t, err)
 	rows, err := ticksFrom(table.Scan(t.Context(), nil))
 	if err != nil || !slices.IsSortedFunc(rows, func(a, b tick) int { return int(a.ts - b.ts) }) || len(rows) != 5 {
-		t.Errorf("scan returned %+v, %v; want 5 rows, sorted by time", rows, err)
+		t.Errorf("scan returned rows %+v, error %v; want 5 rows, sorted by time", rows, err)
 	}
 	last, err := ticksFrom(table.Tail(t.Context(), 2))
 	if err != nil || len(last) != 2 || last[0].ts != 4 {
-		t.Errorf("Tail returned %+v, %v; want 2 rows that start at time 4", last, err)
+		t.Errorf("Tail returned rows %+v, error %v; want 2 rows that start at time 4", last, err)
 	}
 }
 
@@ -34,7 +34,7 @@ func TestSnapshotInOrder(t *testing.T) {
 // snapshot is taken.
 func TestSnapshotRenamed(t *testing.T) {
 	t.Parallel()
-	for _, isNoticed := range []bool{false, true} {
+	for _, isNoticed := range []bool{false, true} { // whether the Store noticed that the old name is gone
 		dir := t.TempDir()
 		s := mustOpen(t, dir, &Options{FoldAge: -1})
 		b := s.Bucket("")
@@ -47,7 +47,7 @@ func TestSnapshotRenamed(t *testing.T) {
 			}
 		}
 		mustSnapshot(t, b, "x")
-		wantAt(t, b, "x", "b", 0, 1)
+		wantInSnapshot(t, b, "x", "b", 0, 1)
 	}
 }
 
@@ -58,7 +58,7 @@ func TestSnapshotNames(t *testing.T) {
 	mustPut(t, b, "t%_'", PutError, 1)
 	for _, name := range []string{"it's", "a/../b", "%", "_", "\u202e\n", strings.Repeat("x", MaxName), " "} {
 		mustSnapshot(t, b, name)
-		wantAt(t, b, name, "t%_'", 1)
+		wantInSnapshot(t, b, name, "t%_'", 1)
 	}
 	for _, name := range []string{"\xff", "a\x00b", strings.Repeat("x", MaxName+1)} {
 		if _, err := b.Snapshot(t.Context(), name); err == nil {
@@ -68,7 +68,7 @@ func TestSnapshotNames(t *testing.T) {
 	mustSucceed(t, b.DeleteSnapshot(t.Context(), "%"))
 	mustSucceed(t, b.DeleteSnapshot(t.Context(), ""))
 	if all, err := b.Snapshots(t.Context()); err != nil || len(all) != 6 {
-		t.Errorf("Snapshots = %d elements, %v; want 6", len(all), err)
+		t.Errorf("got %d snapshots (error %v), want 6", len(all), err)
 	}
 	mustSucceed(t, b.Restore(t.Context(), "it's"))
 }

@@ -17,7 +17,7 @@ func TestPutAndScan(t *testing.T) {
 	mustPut(t, b, "a", PutAppend, 4)
 	wantRows(t, b, "a", 1, 2, 3, 4)
 	if _, err := b.Put(t.Context(), "a", rowsOf(9), PutError, nil); !errors.Is(err, ErrExists) {
-		t.Fatalf("Put error = %v, want ErrExists", err)
+		t.Fatalf("Put with PutError to an existing table: error = %v, want ErrExists", err)
 	}
 	mustPut(t, b, "a", PutReplace, 7, 8)
 	wantRows(t, b, "a", 7, 8)
@@ -45,7 +45,7 @@ func TestPutAndScan(t *testing.T) {
 		}
 		got, err := readAll(t.Context(), old, nil)
 		if err != nil || int64(len(got)) != v.Rows {
-			t.Fatalf("version %d: read rows %v, %v; want %d rows", v.Version, got, err, v.Rows)
+			t.Fatalf("version %d: read rows %v, error %v; want %d rows", v.Version, got, err, v.Rows)
 		}
 	}
 	if !slices.Equal(rows, []int64{2, 4, 2}) {
@@ -55,6 +55,6 @@ func TestPutAndScan(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := b.Table(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
-		t.Fatalf("Table error = %v, want ErrNotFound", err)
+		t.Fatalf("Table of a deleted table: error = %v, want ErrNotFound", err)
 	}
 }

@@ -17,22 +17,22 @@ func TestTxnAfterUpdate(t *testing.T) {
 	b := s.Bucket("b")
 	mustPut(t, b, "t", PutError, 1)
 	for _, failure := range []error{nil, errors.New("the function's error")} {
-		var kept *Txn
+		var endedTxn *Txn
 		err := s.Update(ctx, func(txn *Txn) error {
-			kept = txn
+			endedTxn = txn
 			return errors.Join(txn.Put("b", "t", rowsOf(2), PutReplace, nil), failure)
 		})
 		if !errors.Is(err, failure) {
 			t.Fatalf("Update error = %v, want %v", err, failure)
 		}
 		for name, do := range map[string]func() error{
-			"put":      func() error { return kept.Put("b", "t", rowsOf(3), PutAppend, nil) },
-			"create":   func() error { return kept.Put("b", "new", rowsOf(3), PutError, nil) },
-			"delete":   func() error { return kept.Delete("b", "t") },
-			"metadata": func() error { return kept.SetMetadata("b", "", Metadata{"k": "v"}) },
-			"settings": func() error { return kept.SetSettings("b", "t", Settings{}) },
-			"rules":    func() error { return kept.EditRules("b", "t", RuleEdit{}) },
-			"evolve":   func() error { return kept.Evolve("b", "t") },
+			"put":      func() error { return endedTxn.Put("b", "t", rowsOf(3), PutAppend, nil) },
+			"create":   func() error { return endedTxn.Put("b", "new", rowsOf(3), PutError, nil) },
+			"delete":   func() error { return endedTxn.Delete("b", "t") },
+			"metadata": func() error { return endedTxn.SetMetadata("b", "", Metadata{"k": "v"}) },
+			"settings": func() error { return endedTxn.SetSettings("b", "t", Settings{}) },
+			"rules":    func() error { return endedTxn.EditRules("b", "t", RuleEdit{}) },
+			"evolve":   func() error { return endedTxn.Evolve("b", "t") },
 		} {
 			if err := do(); !errors.Is(err, ErrTxnDone) || !errors.As(err, new(*OpError)) {
 				t.Errorf("%s after Update: error = %v, want an OpError that wraps ErrTxnDone", name, err)
@@ -50,10 +50,10 @@ func TestSnapshotCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := b.Snapshot(ctx, "s"); !errors.Is(err, context.Canceled) || errors.Is(err, ErrNotFound) {
-		t.Errorf("Snapshot error = %v, want context.Canceled", err)
+		t.Errorf("Snapshot with a canceled context: error = %v, want context.Canceled", err)
 	}
 	if _, err := s.Bucket("none").Snapshot(t.Context(), "s"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Snapshot error = %v, want ErrNotFound", err)
+		t.Errorf("Snapshot of a missing bucket: error = %v, want ErrNotFound", err)
 	}
 }
 
@@ -62,12 +62,12 @@ func TestSnapshotCancelled(t *testing.T) {
 func TestRangeOfSettingsColumn(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	day := func(n int) arrow.Timestamp { return arrow.Timestamp(n) * 24 * 3600 * 1e6 }
-	rows := func(from, count int) array.RecordReader {
+	rows := func(start, count int) array.RecordReader {
 		us := &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
 		rb := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "created", Type: us}, {Name: "ts", Type: us}}, nil))
 		for i := range count {
 			rb.Field(0).(*array.TimestampBuilder).Append(day(1000))
-			rb.Field(1).(*array.TimestampBuilder).Append(day(from + i))
+			rb.Field(1).(*array.TimestampBuilder).Append(day(start + i))
 		}
 		return oneBatch(rb.NewRecordBatch())
 	}
@@ -75,13 +75,13 @@ func TestRangeOfSettingsColumn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	from, to := day(5).ToTime(arrow.Microsecond), day(8).ToTime(arrow.Microsecond)
+	start, end := day(5).ToTime(arrow.Microsecond), day(8).ToTime(arrow.Microsecond)
 	count := func(column string) (n int64) {
 		table, err := b.Table(t.Context(), "t")
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := table.Scan(t.Context(), &ScanOptions{From: from, To: to, TimeColumn: column})
+		r, err := table.Scan(t.Context(), &ScanOptions{From: start, To: end, TimeColumn: column})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,11 +94,11 @@ func TestRangeOfSettingsColumn(t *testing.T) {
 		}
 		return n
 	}
-	if n, other := count(""), count("created"); n != 3 || other != 0 {
-		t.Errorf("scan of the range returned %d rows by the settings' column and %d by the first column, want 3 and 0", n, other)
+	if n, byCreated := count(""), count("created"); n != 3 || byCreated != 0 {
+		t.Errorf("scan of the range returned %d rows by the settings' column and %d by the first column, want 3 and 0", n, byCreated)
 	}
-	done, err := b.ReplaceRange(t.Context(), "t", from, to, rows(6, 1), nil)
-	if err != nil || done.Deleted != 3 || count("") != 1 {
-		t.Errorf("ReplaceRange = %+v, %v, then %d rows in the range; want 3 deleted and 1 row", done, err, count(""))
+	result, err := b.ReplaceRange(t.Context(), "t", start, end, rows(6, 1), nil)
+	if err != nil || result.Deleted != 3 || count("") != 1 {
+		t.Errorf("ReplaceRange = %+v, %v, then %d rows in the range; want 3 deleted and 1 row", result, err, count(""))
 	}
 }

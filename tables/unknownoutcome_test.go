@@ -66,7 +66,7 @@ func TestUnknownOutcome(t *testing.T) {
 			}
 			got, _, err := read(t.Context(), b, "a")
 			if err != nil || !slices.Equal(got, sequence(0, n)) && !slices.Equal(got, sequence(0, n+1)) {
-				t.Fatalf("read rows %v, %v; want 0 to %d, with or without the last", got, err, n)
+				t.Fatalf("read rows %v, error %v; want 0 to %d, with or without the last", got, err, n)
 			}
 		}
 		wantRows(t, b, "a", sequence(0, n+1)...)
@@ -89,11 +89,11 @@ func TestUnknownOutcome(t *testing.T) {
 // syncedTail counts syncs, and fails the sync whose number is fail.
 type syncedTail struct {
 	*memTail
-	syncs, fail int
+	syncs, failAt int
 }
 
 func (s *syncedTail) Sync(context.Context) error {
-	if s.syncs++; s.syncs == s.fail {
+	if s.syncs++; s.syncs == s.failAt {
 		return errShaky
 	}
 	return nil
@@ -111,7 +111,7 @@ func TestSync(t *testing.T) {
 		t.Fatalf("an append made %d syncs, want 1", tail.syncs-before)
 	}
 	for range 2 { // a retry that is recognized by its ID must also be durable
-		tail.fail = tail.syncs + 1
+		tail.failAt = tail.syncs + 1
 		if _, err := b.Put(t.Context(), "a", rowsOf(2), PutAppend, &PutOptions{ID: "x"}); !errors.Is(err, errShaky) {
 			t.Fatalf("Put error = %v, want errShaky", err)
 		}
@@ -121,6 +121,6 @@ func TestSync(t *testing.T) {
 	}
 	wantRows(t, b, "a", 0, 1, 2)
 	if _, err := Open(t.Context(), t.TempDir(), &Options{Tail: partd.NewDict(), Sync: true}); !errors.Is(err, errors.ErrUnsupported) {
-		t.Fatalf("Open error = %v, want errors.ErrUnsupported", err)
+		t.Fatalf("Open with Sync and a tail that cannot sync: error = %v, want errors.ErrUnsupported", err)
 	}
 }

@@ -125,16 +125,16 @@ func TestVerify(t *testing.T) {
 			damage(t, path, f)
 			findings, _ := verifyAll(t, s, VerifyOptions{})
 			if len(findings) != 1 || findings[0].File != path || findings[0].Table != "twice" || findings[0].Bucket != "one" || findings[0].State != Damaged {
-				t.Fatalf("%s %s: Verify reported unexpected findings: %+v", kind, damageName, findings)
+				t.Fatalf("%s %s: Verify reported %+v, want one damaged file of table twice", kind, damageName, findings)
 			}
 			if findings, _ := verifyAll(t, s, VerifyOptions{Repair: copied.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
-				t.Fatalf("%s %s: Verify reported unexpected findings: %+v", kind, damageName, findings)
+				t.Fatalf("%s %s: Verify reported %+v, want one repaired file", kind, damageName, findings)
 			}
 			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
 				t.Fatalf("%s %s: the repaired file differs from the original; error: %v", kind, damageName, err)
 			}
 			if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) != 0 {
-				t.Fatalf("%s %s: Verify reported unexpected findings: %+v", kind, damageName, findings)
+				t.Fatalf("%s %s: Verify after the repair reported %+v, want nothing", kind, damageName, findings)
 			}
 		}
 	}
@@ -148,24 +148,24 @@ func TestVerify(t *testing.T) {
 	}
 	damage(t, path, damages["truncated"])
 	damage(t, filepath.Join(good, relPath), damages["flipped"])
-	names := func() (all []string) {
+	listPaths := func() (all []string) {
 		_ = filepath.WalkDir(filepath.Join(s.Dir(), "data"), func(path string, _ fs.DirEntry, err error) error {
 			all = append(all, path)
 			return err
 		})
 		return all
 	}
-	before := names()
+	before := listPaths()
 	findings, _ := verifyAll(t, s, VerifyOptions{Repair: copied.Copies()})
 	if len(findings) != 1 || findings[0].State != Damaged || !strings.Contains(findings[0].Problem, "not repaired") || !strings.Contains(findings[0].Problem, relPath) {
 		t.Errorf("Verify reported %+v, want a damaged file that was not repaired", findings)
 	}
-	wrongSource := func(_ context.Context, _ File) (io.ReadCloser, error) { return os.Open(filepath.Join(good, relPath)) } // a source with the wrong file
+	wrongSource := func(_ context.Context, _ File) (io.ReadCloser, error) { return os.Open(filepath.Join(good, relPath)) }
 	findings, _ = verifyAll(t, s, VerifyOptions{Repair: wrongSource})
 	if len(findings) != 1 || findings[0].State != Damaged || !strings.Contains(findings[0].Problem, "not repaired: "+icecat.ErrContent.Error()) {
 		t.Errorf("Verify reported %+v, want a damaged file that was not repaired because of ErrContent", findings)
 	}
-	if !slices.Equal(names(), before) {
+	if !slices.Equal(listPaths(), before) {
 		t.Error("a rejected copy left files")
 	}
 }

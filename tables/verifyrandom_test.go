@@ -27,7 +27,7 @@ func TestVerifyRandomOperations(t *testing.T) {
 			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 			var log []string
 			for range *verifySteps {
-				b, name, all := s.Bucket("b"), string(rune('a'+r.IntN(2))), &MaintainOptions{Grace: -1, Keep: r.IntN(3)}
+				b, name, expireOptions := s.Bucket("b"), string(rune('a'+r.IntN(2))), &MaintainOptions{Grace: -1, Keep: r.IntN(3)}
 				steps := map[string]func() error{
 					"put": func() error {
 						_, err := b.Put(ctx, name, rowsOf(sequence(r.Int64N(9), 3)...), PutReplace, nil)
@@ -39,26 +39,26 @@ func TestVerifyRandomOperations(t *testing.T) {
 					},
 					"fold":    func() error { _, err := s.Fold(ctx, nil); return err },
 					"compact": func() error { _, err := s.Compact(ctx, nil); return err },
-					"expire":  func() error { _, err := s.Expire(ctx, all); return err },
+					"expire":  func() error { _, err := s.Expire(ctx, expireOptions); return err },
 					"snapshot": func() error {
 						_, err := b.Snapshot(ctx, "")
 						return err
 					},
 					"restore": func() error {
-						if findings, err := b.Snapshots(ctx); err != nil || len(findings) == 0 {
+						if snapshots, err := b.Snapshots(ctx); err != nil || len(snapshots) == 0 {
 							return err
 						} else {
-							return b.Restore(ctx, findings[r.IntN(len(findings))].Name)
+							return b.Restore(ctx, snapshots[r.IntN(len(snapshots))].Name)
 						}
 					},
-					"forget": func() error { return b.DeleteSnapshots(ctx) },
+					"delete snapshots": func() error { return b.DeleteSnapshots(ctx) },
 					"evolve": func() error {
 						return b.Evolve(ctx, name, ColumnChange{Op: "add", Column: fmt.Sprint("c", r.Int64()), Type: "int64"})
 					},
-					"delete": func() error { return b.Delete(ctx, name) },
-					"rows":   func() error { _, err := b.DeleteRows(ctx, name, filterOf(t, "n > 4")); return err },
+					"delete":      func() error { return b.Delete(ctx, name) },
+					"delete rows": func() error { _, err := b.DeleteRows(ctx, name, filterOf(t, "n > 4")); return err },
 				}
-				kinds := []string{"put", "append", "append", "fold", "compact", "expire", "expire", "snapshot", "restore", "forget", "evolve", "delete", "rows"}
+				kinds := []string{"put", "append", "append", "fold", "compact", "expire", "expire", "snapshot", "restore", "delete snapshots", "evolve", "delete", "delete rows"}
 				kind := kinds[r.IntN(len(kinds))]
 				log = append(log, kind+" "+name)
 				var schemaErr *SchemaError // from an append to a table whose columns changed
@@ -136,7 +136,7 @@ func TestVerifyEachFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	copied := mustOpen(t, good, nil)
-	files, older := 0, 0
+	files, damagedMetadata := 0, 0
 	err := filepath.WalkDir(filepath.Join(s.Dir(), "data"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -174,13 +174,13 @@ func TestVerifyEachFile(t *testing.T) {
 				return fmt.Errorf("%s %s: Verify reported %+v, want one repaired file; error: %v", damageName, path, findings, err)
 			}
 			if strings.HasSuffix(path, ".json") {
-				older++
+				damagedMetadata++
 			}
 		}
 		return nil
 	})
-	if err != nil || files < 20 || older < 20 {
-		t.Errorf("checked %d files and %d damaged metadata files, want at least 20 of each; error: %v", files, older, err)
+	if err != nil || files < 20 || damagedMetadata < 20 {
+		t.Errorf("checked %d files and %d damaged metadata files, want at least 20 of each; error: %v", files, damagedMetadata, err)
 	}
 }
 

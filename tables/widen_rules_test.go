@@ -51,8 +51,8 @@ func TestUniqueWhileWidening(t *testing.T) {
 	}
 }
 
-// TestUniqueWithUncheckedTail widens a column and puts a row in one Update, while the tail has a row that a rule about all
-// rows has not considered. The Update must fail with ErrConflict.
+// TestUniqueWithUncheckedTail widens a column and puts a row in one Update, while the tail has a row that a rule about
+// all rows has not checked. The Update must fail with ErrConflict.
 func TestUniqueWithUncheckedTail(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")

@@ -46,10 +46,10 @@ func wantSorted(t *testing.T, b *Bucket, want string) {
 	}
 }
 
-// openWithHook opens a store that calls prepared after each preparation of a commit.
-func openWithHook(t *testing.T, o *Options, prepared func()) *Store {
+// openWithHook opens a store that calls beforeCommit after it has prepared a commit.
+func openWithHook(t *testing.T, o *Options, beforeCommit func()) *Store {
 	t.Helper()
-	s, err := open(t.Context(), t.TempDir(), o, hooks{fs: vfs.OS{}, onPrepared: prepared})
+	s, err := open(t.Context(), t.TempDir(), o, hooks{fs: vfs.OS{}, onPrepared: beforeCommit})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,17 +135,17 @@ func TestUpsertDuringChanges(t *testing.T) {
 		tail   bool   // whether theirs uses the same store, with a tail, rather than another store
 		want   string // the resulting rows, or part of the error
 	}{
-		"append":             {put(oldColumns, `{"k":3,"v":3}`), false, wide + " | 1,1 | 2,0.5 | 3,3"},
-		"append of a key":    {put(oldColumns, `{"k":2,"v":3}`), false, wide + " | 1,1 | 2,0.5"},
-		"append that widens": {put("k int64; v int64", `{"k":3,"v":5000000000}`), false, wide + " | 1,1 | 2,0.5 | 3,5e+09"},
-		"same widening":      {evolve(ColumnChange{Op: "widen", Column: "v", Type: "float64"}), false, wide + " | 1,1 | 2,0.5"},
-		"less widening":      {evolve(ColumnChange{Op: "widen", Column: "v", Type: "int64"}), false, wide + " | 1,1 | 2,0.5"},
-		"new column":         {evolve(ColumnChange{Op: "add", Column: "w", Type: "utf8"}), false, wide + "; w utf8 | 1,1,(null) | 2,0.5,(null)"},
-		"dropped":            {evolve(ColumnChange{Op: "drop", Column: "v"}), false, wide + " | 1,(null) | 2,0.5"},
-		"made strict":        {func(b *Bucket) error { return b.SetEvolution(t.Context(), "t", Strict) }, false, `column "v": it has type float64`},
-		"to the tail":        {put(oldColumns, `{"k":2,"v":3}`), true, wide + " | 1,1 | 2,0.5 | 2,3"},
-		"beyond float64":     {put("k int64; v int64", `{"k":3,"v":9007199254740993}`), false, `column "v"`},
-		"deleted":            {func(b *Bucket) error { return b.Delete(t.Context(), "t") }, false, "not found"},
+		"append":                     {put(oldColumns, `{"k":3,"v":3}`), false, wide + " | 1,1 | 2,0.5 | 3,3"},
+		"append of the upserted key": {put(oldColumns, `{"k":2,"v":3}`), false, wide + " | 1,1 | 2,0.5"},
+		"append that widens":         {put("k int64; v int64", `{"k":3,"v":5000000000}`), false, wide + " | 1,1 | 2,0.5 | 3,5e+09"},
+		"same widening":              {evolve(ColumnChange{Op: "widen", Column: "v", Type: "float64"}), false, wide + " | 1,1 | 2,0.5"},
+		"widening to int64":          {evolve(ColumnChange{Op: "widen", Column: "v", Type: "int64"}), false, wide + " | 1,1 | 2,0.5"},
+		"new column":                 {evolve(ColumnChange{Op: "add", Column: "w", Type: "utf8"}), false, wide + "; w utf8 | 1,1,(null) | 2,0.5,(null)"},
+		"dropped column":             {evolve(ColumnChange{Op: "drop", Column: "v"}), false, wide + " | 1,(null) | 2,0.5"},
+		"made strict":                {func(b *Bucket) error { return b.SetEvolution(t.Context(), "t", Strict) }, false, `column "v": it has type float64`},
+		"append to the tail":         {put(oldColumns, `{"k":2,"v":3}`), true, wide + " | 1,1 | 2,0.5 | 2,3"},
+		"append of a value that float64 cannot represent": {put("k int64; v int64", `{"k":3,"v":9007199254740993}`), false, `column "v"`},
+		"deleted table": {func(b *Bucket) error { return b.Delete(t.Context(), "t") }, false, "not found"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var ours *Store
@@ -202,7 +202,7 @@ func TestUpsertUnderEvolutions(t *testing.T) {
 	b := bucketWithoutTail(t)
 	mustPut(t, b, "t", PutAppend, 1)
 	if _, err := b.Upsert(t.Context(), "t", rowsOf(1), &UpsertOptions{Keys: []string{"new"}}); !errors.As(err, new(*SchemaError)) {
-		t.Errorf("Upsert error = %v, want a SchemaError", err)
+		t.Errorf("Upsert with a missing key column: error = %v, want a SchemaError", err)
 	}
 }
 
@@ -245,7 +245,7 @@ func TestNullTypeReplaced(t *testing.T) {
 					}
 					if e == Strict || e == AddOnly {
 						if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), `column "v"`) {
-							t.Fatalf("error = %v, want a SchemaError about column v", err)
+							t.Fatalf("put or Evolve error = %v, want a SchemaError about column v", err)
 						}
 						wantText(t, b, "t", "k int64; v null | 1,(null)")
 						return

@@ -19,8 +19,8 @@ var (
 	faultyEnv = "PARTD_DIFFERENTIAL_FAULTY"
 )
 
-// TestMain can make the test binary a faulty partd, which runs the real partd, and then removes the
-// last line of the output file, unless that file is compressed.
+// If faultyEnv is set, TestMain acts as a faulty partd: it runs the real partd, and then removes the
+// last line of an uncompressed output file.
 func TestMain(m *testing.M) {
 	program := os.Getenv(faultyEnv)
 	if program == "" {
@@ -129,8 +129,7 @@ func pick[T any](r *run, list ...T) T { return list[r.IntN(len(list))] }
 // packers maps file extensions to programs that compress files, or decompress them with -dc.
 var packers = map[string]string{".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".lz4": "lz4"}
 
-// pack compresses or decompresses data, depending on flags, in the format of name's
-// extension.
+// pack compresses or decompresses data, depending on flags, in the format of name's extension.
 func pack(name, data string, flags string) (string, error) {
 	packer := packers[filepath.Ext(name)]
 	if packer == "" {
@@ -142,7 +141,6 @@ func pack(name, data string, flags string) (string, error) {
 	return string(out), err
 }
 
-// partd runs partd and returns its standard output.
 func (r *run) partd(args ...string) (string, error) {
 	r.args = args
 	cmd := exec.Command(r.program, args...)
@@ -208,7 +206,6 @@ func (r *run) tryCommand() (command string, err error) {
 	return command, compareRows(got, rows, to == "jsonl")
 }
 
-// read reads an output file.
 func (r *run) read(name, format string, names []string, header bool) ([][]cell, error) {
 	data, err := os.ReadFile(filepath.Join(r.dir, name))
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 // aggregateSpec is a requested aggregate.
 type aggregateSpec struct {
 	function    string
-	text        string // as in --agg
+	text        string // the aggregate as written in --agg
 	col, second int    // columns; second is the column of x, for functions of y and x
 	fraction    float64
 }
@@ -118,7 +118,7 @@ func (j *job) limitToTop(r *run, keys int, all []aggregateSpec, n int) {
 		j.args = append(j.args, "--top-by", sortColumn)
 	}
 	groups := j.rows
-	j.unlimitedRows = groups // the output format must be able to hold every group, because equal groups may be exchanged
+	j.unlimitedRows = groups // the output format must be able to hold every group, because partd may choose any of those that tie
 	j.rows = func(typed bool) [][]cell {
 		rows := groups(typed)
 		slices.SortStableFunc(rows, func(a, b []cell) int {
@@ -140,7 +140,6 @@ func floatCell(f, scale float64) cell {
 	return cell{text: strconv.FormatFloat(f, 'g', -1, 64), number: true, bare: true, rounded: true, scale: scale}
 }
 
-// compute returns the aggregate of a group.
 func (a aggregateSpec) compute(all, second []cell) cell {
 	nonempty := slices.DeleteFunc(slices.Clone(all), func(c cell) bool { return c.text == "" })
 	switch a.function {
@@ -196,7 +195,6 @@ func (a aggregateSpec) compute(all, second []cell) cell {
 	return a.computeNumbers(nonempty)
 }
 
-// countTexts counts the occurrences of each value.
 func countTexts(list []cell) map[string]int {
 	n := map[string]int{}
 	for _, c := range list {
@@ -226,11 +224,11 @@ func quantileOf(list []cell, fraction float64) cell {
 	return c
 }
 
-// roundedQuotient returns the expected cell for x, a sum or a mean. partd computes it with floats if
-// divisor, the sum, is too large for exact floats.
-func roundedQuotient(x, divisor *big.Rat) cell {
+// sumOrMeanCell returns the expected cell for x, a sum or a mean. partd computes both with floats if
+// sum is too large for exact floats.
+func sumOrMeanCell(x, sum *big.Rat) cell {
 	c := numberCell(x.RatString())
-	c.rounded = new(big.Rat).Abs(divisor).Cmp(big.NewRat(1<<53, 1)) > 0
+	c.rounded = new(big.Rat).Abs(sum).Cmp(big.NewRat(1<<53, 1)) > 0
 	return c
 }
 
@@ -239,11 +237,11 @@ func (a aggregateSpec) computeNumbers(list []cell) cell {
 	switch a.function {
 	case "sum":
 		if slices.ContainsFunc(list, func(c cell) bool { return strings.ContainsAny(c.text, ".e") }) {
-			return roundedQuotient(s.x, s.x)
+			return sumOrMeanCell(s.x, s.x)
 		}
 		return numberCell(s.x.RatString())
 	case "mean":
-		return roundedQuotient(new(big.Rat).Quo(s.x, s.n), s.x)
+		return sumOrMeanCell(new(big.Rat).Quo(s.x, s.n), s.x)
 	}
 	n := float64(len(list))
 	if !strings.HasSuffix(a.function, "_pop") {
@@ -260,7 +258,7 @@ func (a aggregateSpec) computeNumbers(list []cell) cell {
 	return floatCell(math.Sqrt(variance), 0)
 }
 
-// moments are sums over pairs of numbers: of the numbers, and of the products of their
+// moments are sums over pairs of numbers x and y: the count, the numbers, and the products of their
 // deviations from the means.
 type moments struct{ n, x, y, xx, yy, xy *big.Rat }
 

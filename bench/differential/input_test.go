@@ -14,7 +14,7 @@ type cell struct {
 	text    string
 	bare    bool // a number, true or false in JSON
 	missing bool
-	number  bool    // computed, and so compared as a number
+	number  bool    // computed by partd, so compared as a number
 	rounded bool    // computed with floats: the last digits may differ
 	scale   float64 // the magnitude of the numbers from which it was computed
 	list    []cell
@@ -49,7 +49,7 @@ func (in *input) fieldName(col int) string {
 func (r *run) input() (*input, error) {
 	format := pick(r, "csv", "csv", "tsv", "jsonl", "jsonl", "text")
 	noHeader := format == "text" || format != "jsonl" && r.maybe(0.2)
-	in := r.table(format, noHeader, pick(r, 0, 1, 5, 50, 300, 300, 1000, 1000, 60_000)) // the largest has several blocks
+	in := r.table(format, noHeader, pick(r, 0, 1, 5, 50, 300, 300, 1000, 1000, 60_000)) // the largest fills several blocks
 	return in, r.write(in, "in", 1+r.IntN(3))
 }
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// join compares the join of two tables with the model, in any order of rows.
+// join compares partd's join of two random tables with the model's, regardless of the order of rows.
 func (r *run) join(flags []string) error {
 	format := pick(r, "csv", "csv", "tsv", "jsonl", "text")
 	nameless := format == "text" || format != "jsonl" && r.maybe(0.2)
@@ -154,7 +154,7 @@ func joinModel(left, right *input, leftColumns, rightColumns []int, kind string,
 		}
 		return true
 	}
-	matchedRight := map[int]bool{} // rows of the right side with a partner
+	matchedRight := map[int]bool{} // right rows that match a left row
 	for _, l := range left.rows {
 		matched := false
 		for i, r := range right.rows {

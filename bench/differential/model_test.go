@@ -12,7 +12,7 @@ import (
 // job is a command with its expected output.
 type job struct {
 	args          []string
-	names         []string // of the output's columns
+	names         []string // the output's columns
 	rows          func(typed bool) [][]cell
 	unlimitedRows func(typed bool) [][]cell // rows without the limit; nil if the job has no limit
 }
@@ -51,7 +51,7 @@ func (r *run) plan(command string, in *input) *job {
 		j.rows = func(bool) [][]cell { return rows }
 	case "per":
 		groups, names := cols, slices.Clone(byFields)
-		rows := r.sortRows(in, cols, byFields, true) // changes by
+		rows := r.sortRows(in, cols, byFields, true) // extends byFields
 		if r.maybe(0.7) {                            // otherwise, group by the sort keys
 			groups, names = r.pickColumns(in)
 		}
@@ -123,8 +123,8 @@ func keyOf(row []cell, cols []int, typed bool) string {
 	return b.String()
 }
 
-// sortRows returns the rows in a random order of the columns, and appends that order to the
-// names in by.
+// sortRows returns the rows sorted by the columns, each in a random direction, which it appends to
+// the column's name in byFields.
 func (r *run) sortRows(in *input, cols []int, byFields []string, descending bool) [][]cell {
 	var compare []func(a, b []cell) int
 	for i, col := range cols {

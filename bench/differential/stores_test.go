@@ -107,7 +107,7 @@ func (r *run) split(in *input, flags []string) error {
 	want := r.recordsByKey(in, cols)
 	files, err := os.ReadDir(filepath.Join(r.dir, "new/out"))
 	if err != nil || len(files) != len(want) {
-		return fmt.Errorf("%d files, want %d: %w", len(files), len(want), err)
+		return fmt.Errorf("split wrote %d files, want %d: %w", len(files), len(want), err)
 	}
 	for _, f := range files {
 		data, err := os.ReadFile(filepath.Join(r.dir, "new/out", f.Name()))
@@ -164,7 +164,7 @@ func (r *run) shuffle(in *input, flags []string) error {
 	}
 	var stat struct{ Keys int }
 	if err := json.Unmarshal([]byte(list), &stat); err != nil || stat.Keys != len(want) {
-		return fmt.Errorf("%d keys, want %d after %q: %w", stat.Keys, len(want), shuffled, err)
+		return fmt.Errorf("the store has %d keys, want %d after %q: %w", stat.Keys, len(want), shuffled, err)
 	}
 	for keys := range slices.Chunk(slices.Sorted(maps.Keys(want)), 1000) { // because the length of a command line is limited
 		all, values := []string{"get", "--base64", "--store", store, "--"}, ""
@@ -173,7 +173,7 @@ func (r *run) shuffle(in *input, flags []string) error {
 			values += want[key]
 		}
 		if got, err := r.partd(all...); err != nil || got != values {
-			return fmt.Errorf("the values differ, after %q: %w", shuffled, err)
+			return fmt.Errorf("partd get returned wrong values after %q: %w", shuffled, err)
 		}
 	}
 	return nil

@@ -123,9 +123,9 @@ func TestLinesOfAnyLength(t *testing.T) {
 	}
 }
 
-// TestMemoryOfATree checks that the memory of all processes of a pipeline is counted, but not the memory
+// TestProcessTreeMemory checks that the memory of all processes of a pipeline is counted, but not the memory
 // of the test itself.
-func TestMemoryOfATree(t *testing.T) {
+func TestProcessTreeMemory(t *testing.T) {
 	pages := bytes.Repeat([]byte{1}, 300<<20)
 	u, err := runMeasured(context.Background(), time.Minute,
 		exec.Command("sh", "-c", `head -c 50000000 /dev/zero | sort -z -S90M | tail -c1 >/dev/null; sleep 0.3`))
@@ -172,6 +172,6 @@ func TestFigures(t *testing.T) {
 {"bench":"files","job":"sort","who":"other","x":7,"value":0,"unit":"MB/s","runs":0,"problem":"out of memory"}
 `
 	if err != nil || string(got) != want {
-		t.Errorf("the file contains (error %v)\n%s\nwant\n%s", err, got, want)
+		t.Errorf("writeFigures wrote (error %v)\n%s\nwant\n%s", err, got, want)
 	}
 }

@@ -51,7 +51,7 @@ func TestQuestions(t *testing.T) {
 	}
 }
 
-// corruptOutput damages an output in several ways.
+// corruptOutput damages an output in several ways, and checks that each is detected.
 func corruptOutput(t *testing.T, j job, in *input, out string) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(out, "result.csv"))
@@ -66,7 +66,7 @@ func corruptOutput(t *testing.T, j job, in *input, out string) {
 	digit := strings.LastIndexByte(lines[last], ',') + 1
 	digit += strings.IndexAny(lines[last][digit:], "123456789")
 	changed := lines[last][:digit] + string('1'+(lines[last][digit]-'0')%9) + lines[last][digit+1:]
-	wrongs := map[string]string{
+	wrongOutputs := map[string]string{
 		"lost row":      strings.Join(lines[:last], "") + lines[last+1],
 		"duplicate row": strings.Join(lines[:last], "") + lines[1] + lines[1] + lines[last+1],
 		"replaced row":  strings.Join(lines[:last], "") + lines[1] + lines[last+1],
@@ -78,9 +78,9 @@ func corruptOutput(t *testing.T, j job, in *input, out string) {
 			y = strings.SplitN(lines[i], ",", cut+1)
 			lines[1], lines[i] = strings.Join(append(x[:cut:cut], y[cut]), ","), strings.Join(append(y[:cut:cut], x[cut]), ",")
 		}
-		wrongs["two rows with exchanged partners"] = strings.Join(lines, "")
+		wrongOutputs["two rows with exchanged partners"] = strings.Join(lines, "")
 	}
-	for label, wrong := range wrongs {
+	for label, wrong := range wrongOutputs {
 		write(t, filepath.Join(out, "result.csv"), wrong)
 		if err := j.check(j.contenders[0], in, out); err == nil || !strings.HasPrefix(err.Error(), "wrong output") {
 			t.Errorf("question %s, output with a %s: error = %v, want one about a wrong output", j.name, label, err)
@@ -118,7 +118,7 @@ func TestQuestionsOfPeers(t *testing.T) {
 	}
 }
 
-// TestQuestionsTable checks that the table shows the reason of each failure, and one ratio for all
+// TestQuestionsTable checks that the table shows the reason for each failure, and one ratio for all
 // questions.
 func TestQuestionsTable(t *testing.T) {
 	in := &input{name: "9 rows", bytes: 5e6}
@@ -152,6 +152,6 @@ Best other ÷ partd: 2.00 (geometric mean of 2), minimum 1.00 (q2). Peak VmHWM o
 Not measured: gawk is not installed.
 `
 	if b.String() != want {
-		t.Errorf("got the table\n%s\nwant\n%s", b.String(), want)
+		t.Errorf("writeQuestions wrote\n%s\nwant\n%s", b.String(), want)
 	}
 }

@@ -44,7 +44,7 @@ func TestSamples(t *testing.T) {
 		t.Fatalf("readSamples returned %d samples, error %v", len(samples), err)
 	}
 	if !bytes.Contains(samples[0].data, []byte("Louisiana")) || len(samples[1].data) != 4*8*10_000 {
-		t.Errorf("the samples have unexpected sizes: %d and %d bytes", len(samples[0].data), len(samples[1].data))
+		t.Errorf("the samples have unexpected contents, of %d and %d bytes", len(samples[0].data), len(samples[1].data))
 	}
 	for _, set := range settings() {
 		if f, err := measureCodec(samples[1].data[:8000], set, 1000); err != nil || f.ratio < 1 {

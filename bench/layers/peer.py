@@ -15,7 +15,7 @@ names = ["key%08d" % i for i in range(KEYS)]
 store = getattr(partd, name)(partd.Dict())
 batches, at, n = [], 0, 0
 while n * value < total:
-    # A dict holds each key once, so a batch with more values than keys becomes several dicts.
+    # A dict holds each key once, so a batch must not have more values than there are keys.
     entries = []
     for _ in range(batch):
         if at + value > len(text):

@@ -92,7 +92,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	if series > 100 {
-		t.Errorf("unexpected number of series after appends of one client: %d", series)
+		t.Errorf("after one client's appends, there are %d series, want at most 100", series)
 	}
 	if err := p.Stop(30 * time.Second); err != nil {
 		t.Fatal(err)

@@ -105,7 +105,7 @@ func (d *dealer) startSession() {
 	}
 	_, b = d.request(3, header{}, 0, make([]byte, 24))
 	if d.session = binary.LittleEndian.Uint64(b); d.session == 0 || b[8] != 1 {
-		t.Fatalf("got session %d, whose flag for persistence is %d, want a session with flag 1", d.session, b[8])
+		t.Fatalf("got session %d with the persistence flag %d, want a session other than 0 with flag 1", d.session, b[8])
 	}
 }
 

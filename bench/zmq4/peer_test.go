@@ -73,7 +73,7 @@ func serve(t testing.TB, store partd.Partd, url string) string {
 	return remote.URL(l.Addr())
 }
 
-// quietOptions holds the options of sockets whose peers disconnect.
+// quietOptions are for sockets whose peers disconnect: they log nothing.
 var quietOptions = []zmq4.Option{zmq4.WithLogger(log.New(io.Discard, "", 0)), zmq4.WithTimeout(time.Minute)}
 
 // dealer is a zmq4 DEALER that is connected to our server.

@@ -199,8 +199,8 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// TestDisconnects appends while zmq4's ROUTER disconnects and returns. No append is lost or
-// applied twice.
+// TestDisconnects checks that no append is lost or applied twice when zmq4's ROUTER disconnects and
+// returns.
 func TestDisconnects(t *testing.T) {
 	for transport, address := range transports {
 		t.Run(transport, func(t *testing.T) {
@@ -244,14 +244,14 @@ func TestDisconnects(t *testing.T) {
 				}
 			}
 			if cuts < 5 {
-				t.Errorf("%d cuts", cuts)
+				t.Errorf("the relay disconnected %d times, want at least 5", cuts)
 			}
 		})
 	}
 }
 
-// TestDealerLeaves disconnects zmq4 DEALERs while they send and receive. The server continues
-// to serve others, and applies no incomplete request.
+// TestDealerLeaves disconnects zmq4 DEALERs while they send and receive. The server must still
+// serve others, and must not apply incomplete requests.
 func TestDealerLeaves(t *testing.T) {
 	value := string(randomBytes(8 << 20))
 	for transport, address := range transports {

@@ -59,17 +59,18 @@ func startRouter(t *testing.T) string {
 	return "tcp://" + r.Addr().String()
 }
 
-// TestSilentPeer checks what docs/wire.md says about the handshakes of zmq4 and of our server.
+// TestSilentPeer checks a claim in docs/wire.md: a silent peer blocks a zmq4 ROUTER for all other
+// peers, but does not block our server.
 func TestSilentPeer(t *testing.T) {
 	if answersDespiteSilentPeer(t, startRouter(t)) {
-		t.Error("zmq4's ROUTER serves other peers despite a silent one: correct docs/wire.md")
+		t.Error("zmq4's ROUTER now serves other peers while one is silent; update docs/wire.md")
 	}
 	if !answersDespiteSilentPeer(t, serve(t, partd.NewDict(), "tcp://127.0.0.1:0")) {
 		t.Error("our server does not answer while another peer is silent")
 	}
 }
 
-// isOverheard reports whether a DEALER receives the answer to a request of another DEALER with
+// isOverheard reports whether a DEALER receives the answer to another DEALER's request when both have
 // the same identity.
 func isOverheard(t *testing.T, url string) bool {
 	t.Helper()
@@ -96,10 +97,11 @@ func isOverheard(t *testing.T, url string) bool {
 	}
 }
 
-// TestSameIdentity checks what docs/wire.md says about the replies of zmq4 and of our server.
+// TestSameIdentity checks a claim in docs/wire.md: if two peers have the same identity, zmq4's ROUTER
+// may answer the wrong one, but our server does not.
 func TestSameIdentity(t *testing.T) {
 	if !isOverheard(t, startRouter(t)) {
-		t.Error("zmq4's ROUTER sends a reply only to the peer that sent the request: correct docs/wire.md")
+		t.Error("zmq4's ROUTER now replies only to the peer that sent the request; update docs/wire.md")
 	}
 	if isOverheard(t, serve(t, partd.NewDict(), "tcp://127.0.0.1:0")) {
 		t.Error("our server sends a peer the reply to another peer's request")

@@ -115,8 +115,8 @@ func TestUsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for from, to := range map[string]string{newPair.Key: pair.Key, newPair.Cert: pair.Cert} {
-		if err := os.Rename(from, to); err != nil {
+	for newFile, file := range map[string]string{newPair.Key: pair.Key, newPair.Cert: pair.Cert} {
+		if err := os.Rename(newFile, file); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -43,10 +43,10 @@ func TestAdmin(t *testing.T) {
 	if code, _ := httpGet(t, admin+"/debug/pprof/"); code != 404 {
 		t.Errorf("GET /debug/pprof/ without --pprof: status %d, want 404", code)
 	}
-	const last = `partd_requests_total{protocol="python",operation="unknown",result="failed"} 1`
+	const failedRequestLine = `partd_requests_total{protocol="python",operation="unknown",result="failed"} 1`
 	var body string
 	for range 1000 { // the server counts a request only after it has sent the answer
-		if _, body = httpGet(t, admin+"/metrics"); strings.Contains(body, last+"\n") {
+		if _, body = httpGet(t, admin+"/metrics"); strings.Contains(body, failedRequestLine+"\n") {
 			break
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -54,7 +54,7 @@ func TestAdmin(t *testing.T) {
 	for _, line := range []string{
 		`partd_requests_total{protocol="go",operation="append",result="ok"} 3`,
 		`partd_requests_total{protocol="python",operation="append",result="ok"} 1`,
-		last,
+		failedRequestLine,
 		`partd_request_seconds_count{protocol="go",operation="append"} 3`,
 		`partd_connections 2`, `partd_sessions 1`, `partd_log_seals_total 1`, `partd_log_segments 1`, `partd_ready 1`, `partd_store_limit_bytes 1.073741824e+09`,
 	} {

@@ -57,7 +57,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	}
 	time.Sleep(300 * time.Millisecond)
 	mu.Lock()
-	before := acked
+	ackedBefore := acked
 	mu.Unlock()
 	source := dial()
 	copied, err := partd.Copy(ctx, target, source, nil)
@@ -82,8 +82,8 @@ func TestBackupUnderLoad(t *testing.T) {
 			}
 			parts[n%2] = rest
 		}
-		if n < before[w] || n > acked[w] {
-			t.Errorf("writer %d: the copy has %d pieces; %d were acknowledged before the copy, and %d in total", w, n, before[w], acked[w])
+		if n < ackedBefore[w] || n > acked[w] {
+			t.Errorf("writer %d: the copy has %d pieces; %d were acknowledged before the copy, and %d in total", w, n, ackedBefore[w], acked[w])
 		}
 	}
 	if err := source.Drop(ctx); err != nil {

@@ -12,7 +12,6 @@ import (
 	"time"
 )
 
-// runCommand runs the server's command until it exits, and returns its exit code and output.
 func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	cmd := command("server", args...)
@@ -97,7 +96,6 @@ func TestWrongUsage(t *testing.T) {
 	}
 }
 
-// TestHelpVersionAndCompletion checks the output of --help, version and completion.
 func TestHelpVersionAndCompletion(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "--help")
 	for _, words := range []string{

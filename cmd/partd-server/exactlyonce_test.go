@@ -83,7 +83,6 @@ func (f untaggedStore) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 
 func (f untaggedStore) Close() error { return partd.Close(context.Background(), f.Partd) }
 
-// serverAt starts a child that serves a store at an address.
 func serverAt(ctx context.Context, child, store, address string) (*serverproc.Process, error) {
 	args := []string{store, "tcp://" + address}
 	if child == "server" {

@@ -56,13 +56,13 @@ func TestDropFreesFullDisk(t *testing.T) {
 				if client == "Python" {
 					peer := openPeer(t, p)
 					if err := peer.Ask([]string{"ack"}, "drop"); err != nil {
-						t.Fatalf("drop: %v\n%s", err, p.Stderr())
+						t.Fatalf("drop in Python's protocol: %v\nserver log:\n%s", err, p.Stderr())
 					}
 				} else if err := c.Drop(ctx); err != nil {
-					t.Fatalf("drop: %v\n%s", err, p.Stderr())
+					t.Fatalf("Drop: %v\nserver log:\n%s", err, p.Stderr())
 				}
 				if err := c.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-					t.Errorf("append after the drop: %v\n%s", err, p.Stderr())
+					t.Errorf("Append after the drop: %v\nserver log:\n%s", err, p.Stderr())
 				}
 				if values, err := c.Get(ctx, "k", "k1"); err != nil || string(values[0]) != "v" || len(values[1]) > 0 {
 					t.Errorf("Get(k, k1) after the drop = %.20q, %v, want v and an empty value", values, err)

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestFullDisk checks that appends on a full disk fail without an effect, that clients in Go and Python
-// get an error, and that reads work. Once there is space, appends must work with the same server and
-// clients.
+// TestFullDisk checks that on a full disk, clients in Go and Python get errors for appends, that the failed
+// appends change nothing, and that reads work. Once there is space, appends must work with the same
+// server and clients.
 func TestFullDisk(t *testing.T) {
 	for _, scheme := range []string{"file:", "log:"} {
 		t.Run(scheme, func(t *testing.T) {

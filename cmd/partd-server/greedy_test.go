@@ -36,15 +36,15 @@ func greedyFor(t *testing.T) (d time.Duration, conns int) {
 	return d, 1000
 }
 
-// forward starts a proxy, so that clients can connect from another address. It returns the proxy's URL.
-// The proxy connects to the server at to from the local address from.
-func forward(t *testing.T, from, to string) (url string) {
+// forward starts a proxy that connects to serverAddress from localIP, so that a client can use another
+// address. It returns the proxy's URL.
+func forward(t *testing.T, localIP, serverAddress string) (url string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(localIP)}, Timeout: 5 * time.Second}
 	go func() {
 		for {
 			in, err := l.Accept()
@@ -53,7 +53,7 @@ func forward(t *testing.T, from, to string) (url string) {
 			}
 			go func() {
 				defer in.Close()
-				out, err := dialer.Dial("tcp", to)
+				out, err := dialer.Dial("tcp", serverAddress)
 				if err != nil {
 					return
 				}
@@ -187,8 +187,8 @@ func TestGreedyPeers(t *testing.T) {
 	network, address := p.Address()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	open := func(from string) *remote.Client {
-		c, err := remote.Dial(ctx, forward(t, from, address), &remote.ClientOptions{RetryFor: 10 * time.Minute})
+	open := func(localIP string) *remote.Client {
+		c, err := remote.Dial(ctx, forward(t, localIP, address), &remote.ClientOptions{RetryFor: 10 * time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -263,10 +263,10 @@ func TestGreedyPeers(t *testing.T) {
 			t.Errorf("the client of %s received %d answers, want at least %d", name, len(w), minAnswers)
 			continue
 		}
-		admin := func(percent int) time.Duration { return w[len(w)*percent/100].Round(time.Microsecond) }
-		t.Logf("the client of %s: %d answers, p50 %v, p99 %v, the longest %v", name, len(w), admin(50), admin(99), w[len(w)-1].Round(time.Microsecond))
-		if i == 0 && admin(99) > max(time.Second, 4*quietP99) && !withRace {
-			t.Errorf("the p99 wait of the client at another address is %v, want at most %v", admin(99), max(time.Second, 4*quietP99))
+		percentile := func(percent int) time.Duration { return w[len(w)*percent/100].Round(time.Microsecond) }
+		t.Logf("the client of %s: %d answers, p50 %v, p99 %v, the longest %v", name, len(w), percentile(50), percentile(99), w[len(w)-1].Round(time.Microsecond))
+		if i == 0 && percentile(99) > max(time.Second, 4*quietP99) && !withRace {
+			t.Errorf("the p99 wait of the client at another address is %v, want at most %v", percentile(99), max(time.Second, 4*quietP99))
 		}
 	}
 	for i := range rounds {
@@ -279,7 +279,7 @@ func TestGreedyPeers(t *testing.T) {
 	if now, peak, err := serverproc.Memory(p.Pid()); err == nil {
 		t.Logf("the server uses %d MiB, at its peak %d", now>>20, peak>>20)
 		if peak > memory+memory/10+30<<20 && !withRace {
-			t.Errorf("the server used %d MiB at its peak, its limit is %d", peak>>20, memory>>20)
+			t.Errorf("the server used %d MiB at its peak, with a limit of %d", peak>>20, memory>>20)
 		}
 	}
 	for _, c := range []*remote.Client{honestPeer, greedyPeer, janitor, quietClient} {

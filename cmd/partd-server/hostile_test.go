@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// numberFromEnv returns the number in an environment variable or, if it is unset, the usual number.
+// numberFromEnv returns the number in an environment variable or, if it is unset, defaultValue.
 func numberFromEnv(t testing.TB, variable string, defaultValue int) int {
 	t.Helper()
 	s := os.Getenv(variable)
@@ -57,7 +57,7 @@ func TestHostileCases(t *testing.T) {
 		}
 	})
 	if _, peak, err := serverproc.Memory(p.Pid()); err == nil && idle > 0 && peak > idle+memoryAboveIdle && !withRace {
-		t.Errorf("the server used up to %d MiB, %d MiB when idle", peak>>20, idle>>20)
+		t.Errorf("the server used up to %d MiB, and %d MiB when idle, want at most %d MiB more", peak>>20, idle>>20, memoryAboveIdle>>20)
 	}
 	stop(t, p)
 	stop(t, impatientServer)
@@ -80,10 +80,10 @@ func TestHostileConversations(t *testing.T) {
 		t.Fatalf("hostile.Run: %v; the server's log:\n%s", err, p.Stderr())
 	}
 	_, peak, err := serverproc.Memory(p.Pid())
-	t.Logf("seed %d: %d conversations in %v; %d honest requests, the slowest three %v (the machine: %v); memory %d MiB above %d MiB (%v)",
+	t.Logf("seed %d: %d conversations in %v; %d honest requests, the slowest three %v (longest stall of the machine: %v); memory %d MiB above %d MiB (%v)",
 		seed, r.Conversations, r.Duration, r.HonestRequests, r.Slowest, r.LongestStall, (peak-idle)>>20, idle>>20, err)
 	if err == nil && peak > idle+memoryAboveIdle && !withRace {
-		t.Errorf("the server used up to %d MiB, %d MiB when idle", peak>>20, idle>>20)
+		t.Errorf("the server used up to %d MiB, and %d MiB when idle, want at most %d MiB more", peak>>20, idle>>20, memoryAboveIdle>>20)
 	}
 	if r.HonestRequests == 0 || r.MissingValues > r.HonestRequests/100 {
 		t.Errorf("of %d honest requests, %d returned no value, want at most 1 %%", r.HonestRequests, r.MissingValues)

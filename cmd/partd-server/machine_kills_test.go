@@ -61,10 +61,8 @@ func (m *mortalClient) start(address string) *serverproc.Process {
 	return m.process
 }
 
-// isDue reports whether the server should be killed now.
 func (m *mortalClient) isDue() bool { return m.rnd.IntN(3) == 0 }
 
-// whileKilled runs an operation while the server is killed and restarted.
 func (m *mortalClient) whileKilled(f func() error) error {
 	*m.kills++
 	wait := time.Duration(m.rnd.Int64N(int64(2 * time.Millisecond)))

@@ -96,7 +96,6 @@ func startChild(t testing.TB, child string, args ...string) *serverproc.Process 
 	return p
 }
 
-// stop ends a server with SIGTERM.
 func stop(t testing.TB, p *serverproc.Process) {
 	t.Helper()
 	if err := p.Stop(30 * time.Second); err != nil {
@@ -116,7 +115,6 @@ func require(t testing.TB, ok bool, label string) {
 	}
 }
 
-// requirePython returns a Python interpreter that has the modules.
 func requirePython(t testing.TB, modules string) string {
 	t.Helper()
 	for _, name := range []string{"python3", "/usr/bin/python3"} {

@@ -18,12 +18,12 @@ func TestManyNamespaces(t *testing.T) {
 	many := numberFromEnv(t, "PARTD_NAMESPACES", 120)
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", "128MiB", "--http", "127.0.0.1:0")
 	admin := adminURL(t, p)
-	each := func(from, to int, f func(ctx context.Context, c *remote.Client, name string) error) {
+	each := func(begin, end int, f func(ctx context.Context, c *remote.Client, name string) error) {
 		t.Helper()
 		var wg sync.WaitGroup
 		for g := range 4 {
 			wg.Go(func() {
-				for i := from + g; i < to; i += 4 {
+				for i := begin + g; i < end; i += 4 {
 					name := fmt.Sprint("job", i)
 					c, err := remote.Dial(t.Context(), p.URL()+"/"+name, nil)
 					if err == nil {

@@ -25,9 +25,9 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// startCuttingProxy starts a proxy that forwards connections to an address, and cuts some of them. It
+// startCuttingProxy starts a proxy that forwards connections to serverAddress, and cuts some of them. It
 // returns the proxy's address.
-func startCuttingProxy(t *testing.T, to string, cuts *atomic.Int64) (address string) {
+func startCuttingProxy(t *testing.T, serverAddress string, cuts *atomic.Int64) (address string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func startCuttingProxy(t *testing.T, to string, cuts *atomic.Int64) (address str
 			if err != nil {
 				return
 			}
-			out, err := net.Dial("tcp", to)
+			out, err := net.Dial("tcp", serverAddress)
 			if err != nil {
 				_ = in.Close()
 				continue
@@ -52,9 +52,9 @@ func startCuttingProxy(t *testing.T, to string, cuts *atomic.Int64) (address str
 				cuts.Add(1)
 				closeBoth()
 			})
-			for from, to := range map[net.Conn]net.Conn{in: out, out: in} {
+			for src, dst := range map[net.Conn]net.Conn{in: out, out: in} {
 				go func() {
-					_, _ = io.Copy(to, from)
+					_, _ = io.Copy(dst, src)
 					cut.Stop()
 					closeBoth()
 				}()
@@ -72,7 +72,6 @@ type tenant struct {
 	operations int
 }
 
-// runLoad appends, reads, lists, sets, deletes and drops until ctx ends.
 func (n *tenant) runLoad(ctx context.Context) error {
 	base := context.WithoutCancel(ctx)
 	for ; ctx.Err() == nil; n.operations++ {
@@ -111,7 +110,6 @@ func (n *tenant) runLoad(ctx context.Context) error {
 	return nil
 }
 
-// check compares the whole content of the namespace with the expected content.
 func (n *tenant) check(ctx context.Context) error {
 	var keys []string
 	for k, err := range n.c.Keys(ctx) {
@@ -253,7 +251,6 @@ func TestMixedLoad(t *testing.T) {
 	stop(t, quietServer)
 }
 
-// percentiles logs percentiles of waits, and returns the 99th.
 func percentiles(t *testing.T, client string, waits []time.Duration) (p99 time.Duration) {
 	slices.Sort(waits)
 	p99 = waits[len(waits)*99/100]

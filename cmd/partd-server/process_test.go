@@ -160,7 +160,6 @@ func TestSignalDrains(t *testing.T) {
 	}
 }
 
-// TestHangup checks that the server logs SIGHUP and continues.
 func TestHangup(t *testing.T) {
 	p := start(t, "--store", "mem:")
 	network, address := p.Address()

@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// runPython runs a script and returns its output.
 func runPython(t testing.TB, interpreter, script string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -22,7 +21,7 @@ func runPython(t testing.TB, interpreter, script string, args ...string) string 
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%v: %v\n%s%s", cmd, err, out, stderr.String())
+		t.Fatalf("running %v: %v\noutput:\n%s%s", cmd, err, out, stderr.String())
 	}
 	return string(out)
 }

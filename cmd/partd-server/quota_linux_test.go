@@ -58,7 +58,6 @@ func TestQuota(t *testing.T) {
 	}
 }
 
-// TestSmallestQuota checks that an append fits into the smallest quota that the server accepts.
 func TestSmallestQuota(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", "64MiB", "--namespaces", "1", "--max-bytes", "2MiB", "--namespace-max-bytes", "2MiB")
 	defer stop(t, p)
@@ -175,7 +174,6 @@ func TestDeletesFreeSpace(t *testing.T) {
 	}
 }
 
-// diskUsage returns the disk space of the files below dir.
 func diskUsage(dir string) (size int64) {
 	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() {

@@ -41,7 +41,6 @@ func httpGet(t testing.TB, url string) (code int, body string) {
 	return r.StatusCode, string(text)
 }
 
-// usage describes the resources that a process uses.
 type usage struct {
 	connections, goroutines, descriptors int
 	memory                               int64 // resident bytes
@@ -51,7 +50,7 @@ type usage struct {
 func usageOf(t testing.TB, p *serverproc.Process, admin string) (u usage) {
 	t.Helper()
 	_, body := httpGet(t, admin+"/metrics")
-	for name, to := range map[string]*int{"partd_goroutines": &u.goroutines, "partd_connections": &u.connections} {
+	for name, count := range map[string]*int{"partd_goroutines": &u.goroutines, "partd_connections": &u.connections} {
 		m := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(body)
 		if m == nil {
 			t.Fatalf("/metrics lacks %s: %s", name, body)
@@ -60,7 +59,7 @@ func usageOf(t testing.TB, p *serverproc.Process, admin string) (u usage) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		*to = int(n)
+		*count = int(n)
 	}
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Pid()))
 	if err != nil {

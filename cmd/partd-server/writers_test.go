@@ -166,7 +166,6 @@ func (f *fleet) write(ctx context.Context, stop <-chan struct{}) error {
 	return context.Cause(ctx)
 }
 
-// check compares everything in the store with the writers' expectations.
 func (f *fleet) check(ctx context.Context, store partd.Partd) error {
 	want := map[string]string{}
 	for _, w := range f.writers {

@@ -148,7 +148,7 @@ func parseHeader(b []byte, total, limit int64) (header, error) {
 	case h.flags&flagReserved != 0 || h.codec() >= wireCodecs || h.typeSize == 0:
 		return h, corruptError("invalid flags %#x or type size %d", h.flags, h.typeSize)
 	case h.total != total:
-		return h, corruptError("%d bytes long instead of %d", total, h.total)
+		return h, corruptError("its length is %d bytes instead of %d", total, h.total)
 	case h.length > limit:
 		return h, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLong, h.length, limit)
 	case h.length == 0:

@@ -73,10 +73,10 @@ func TestBlocks(t *testing.T) {
 				}
 				got, err := d.Append(nil, c)
 				if err != nil || !bytes.Equal(got, data) {
-					t.Errorf("codec %d, size %d: decoding returned %d bytes, %v, want the encoded %d", codec, size, len(got), err, n)
+					t.Errorf("codec %d, type size %d: decoding returned %d bytes, error %v; want the %d encoded bytes", codec, size, len(got), err, n)
 				}
 				if n > 1000 && codec != Copy && len(c) > n*2/3 {
-					t.Errorf("codec %d, size %d: %d bytes were compressed to %d, want at most two thirds", codec, size, n, len(c))
+					t.Errorf("codec %d, type size %d: %d bytes were compressed to %d, want at most two thirds", codec, size, n, len(c))
 				}
 			}
 		}

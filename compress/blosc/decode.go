@@ -110,7 +110,7 @@ func (d *Decoder) decodeStreams(dst, src []byte, h header) error {
 		length := binary.LittleEndian.Uint32(src)
 		src = src[4:]
 		if uint64(length) > uint64(len(src)) {
-			return corruptError("a stream of %d bytes, but only %d follow", length, len(src))
+			return corruptError("a stream claims %d bytes, but only %d follow", length, len(src))
 		}
 		if err := d.decodeStream(dst[j*streamLen:(j+1)*streamLen:(j+1)*streamLen], src[:length], h.codec()); err != nil {
 			return err

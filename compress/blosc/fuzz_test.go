@@ -65,7 +65,6 @@ func FuzzBloscLZ(f *testing.F) {
 	})
 }
 
-// FuzzRoundTrip encodes and decodes arbitrary data.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("a"), byte(8), byte(0), byte(0))
 	f.Add(bytes.Repeat([]byte{1, 0, 0, 0}, 300), byte(4), byte(1), byte(1))
@@ -84,11 +83,11 @@ func FuzzRoundTrip(f *testing.F) {
 			return
 		}
 		if err != nil || len(container)-6 > len(data)+HeaderLen {
-			t.Fatalf("encoding %d bytes = %d bytes, %v, want at most the header more", len(data), len(container)-6, err)
+			t.Fatalf("encoding %d bytes returned %d bytes, error %v; want at most the header's length more", len(data), len(container)-6, err)
 		}
 		got, err := d.Append(nil, container[6:])
 		if err != nil || !bytes.Equal(got, data) {
-			t.Fatalf("decoding returned %d bytes, %v, want the encoded %d", len(got), err, len(data))
+			t.Fatalf("decoding returned %d bytes, error %v; want the %d encoded bytes", len(got), err, len(data))
 		}
 	})
 }

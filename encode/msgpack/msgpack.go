@@ -16,8 +16,8 @@ import (
 // Slices and strings are concatenated; other types have no join, see
 // [encode.ErrNoJoin].
 //
-// It allocates no memory because a length field claims it. The memory of a value
-// depends on the type, because a byte or two may stand for a large struct.
+// It never allocates memory just because a length field claims it. But the memory of a
+// value depends on the type, because a byte or two may stand for a large struct.
 func Codec[T any]() encode.ValueCodec[T] {
 	encodeValue, decodeValue := gomsgpack.Of[T]()
 	return encode.ValueCodec[T]{Encode: encodeValue, Decode: decodeValue, Join: encode.JoinOf[T]()}

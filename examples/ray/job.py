@@ -41,7 +41,7 @@ def put(server, job, side, file):
 
 @retried
 def reduce(server, job, count, part, parts, out):
-    """Writes a part of the result atomically, and returns the checksum of the lines it read."""
+    """Writes a part of the result atomically, and returns the checksum of the lines it read, which "tasks verify" needs."""
     attempt = Path(tempfile.mkdtemp(dir=out / "attempts"))
     with open(attempt / "lines", "wb") as lines:
         tasks("reduce", server, "--job", job, "--tasks", count, "--part", f"{part}/{parts}", "--share", attempt / "share", stdout=lines)

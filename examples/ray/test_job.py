@@ -58,7 +58,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def ray_job(tmp_path_factory):
-    """Yields the module job and the directory of the programs. Ray's workers run KILLER instead of tasks."""
+    """Yields the module job, and the directory of the programs. Ray's workers run KILLER in place of the program tasks."""
     programs = tmp_path_factory.mktemp("programs")
     root = HERE.parent.parent
     subprocess.run(["go", "build", "-o", f"{programs}/", "./examples/tasks", "./cmd/partd-server"], cwd=root, check=True)
@@ -85,8 +85,8 @@ def ray_job(tmp_path_factory):
 
 @pytest.fixture
 def store(ray_job, request, tmp_path):
-    """Yields the URL of request.param servers. It kills a server after KILLER has begun 2 tasks, and the next server (or the
-    only one again) after FILES + 2 tasks."""
+    """Yields the URL of request.param servers. After KILLER has begun 2 tasks, one server is killed and restarted, and after
+    FILES + 2 tasks, the next one, or the same one if it is the only one."""
     _, programs = ray_job
     servers = []
     for i in range(request.param):

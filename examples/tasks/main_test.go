@@ -22,7 +22,7 @@ import (
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
 	if out, err := exec.Command("go", "build", "-o", bin, ".", "../../cmd/partd-server").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	wd, err := os.Getwd()
 	if err != nil {

@@ -156,7 +156,7 @@ func TestReadme(t *testing.T) {
 	}
 	dir := t.TempDir()
 	if out, err := run(dir, files); err != nil || !strings.Contains(out, "100000 words, ") {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("the README's commands: %v\n%s", err, out)
 	}
 	if out, err := run(dir, files); err == nil || !strings.Contains(out, "the server already has counts") || strings.Contains(out, " words, ") {
 		t.Errorf("the second run = %v, want an error about existing counts\n%s", err, out)

@@ -204,7 +204,7 @@ func TestResults(t *testing.T) {
 			got := results(t, strings.Split(c.values, ","), parts)
 			text := strings.Join([]string{got["count(x)"], got["sum(x)"], got["mean(x)"], got["min(x)"], got["max(x)"]}, " ")
 			want, deviation, _ := cutLast(c.want)
-			if text != want || got["stddev(x)"] != deviation && !close(t, got["stddev(x)"], deviation) {
+			if text != want || got["stddev(x)"] != deviation && !isClose(t, got["stddev(x)"], deviation) {
 				t.Errorf("aggregates of %q in %d parts = %s %s, want %s", c.values, parts, text, got["stddev(x)"], c.want)
 			}
 		}
@@ -216,7 +216,7 @@ func cutLast(text string) (before, after string, ok bool) {
 	return text[:i], text[i+1:], true
 }
 
-func close(t *testing.T, a, b string) bool {
+func isClose(t *testing.T, a, b string) bool {
 	x, y := parseNumber(t, a).Float64(), parseNumber(t, b).Float64()
 	return math.Abs(x-y) <= 1e-15*math.Abs(y)
 }

@@ -107,9 +107,9 @@ func (p *Program) addStep(kind stepKind, c Columns) int {
 	return s.first
 }
 
-// Numbers sets numbers, by column, to the values that must be numbers, and checks that other
-// values are true or false if they must be. It ignores empty values, which are missing. It
-// returns the column of the first invalid value, or -1.
+// Numbers parses the values that must be numbers into numbers, by column. It also checks the
+// values that must be true or false. It ignores empty values, which are missing. It returns the
+// column of the first invalid value, or -1.
 func (p *Program) Numbers(values [][]byte, numbers []Number) int {
 	for col, c := range p.checks {
 		if len(values[col]) == 0 {

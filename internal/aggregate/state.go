@@ -104,7 +104,8 @@ func decodeExtreme(s []uint64) Number {
 }
 
 // The spread of numbers consists of their count, their mean, and the sum of their squared
-// distances from the mean (Welford). Spreads are merged as by Chan, Golub and LeVeque.
+// distances from the mean (Welford's method). Spreads are merged with the method of Chan, Golub
+// and LeVeque.
 const spreadWords = 3
 
 func addToSpread(s []uint64, x float64) {

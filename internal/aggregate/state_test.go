@@ -180,7 +180,7 @@ func TestQuantile(t *testing.T) {
 				got = err.Error()
 			}
 		}
-		if got != c.want && !(got != "none" && c.want != "none" && close(t, got, c.want)) {
+		if got != c.want && !(got != "none" && c.want != "none" && isClose(t, got, c.want)) {
 			t.Errorf("quantile %s of %s = %s, want %s", c.fraction, c.numbers, got, c.want)
 		}
 	}

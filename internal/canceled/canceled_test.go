@@ -58,7 +58,7 @@ func TestErr(t *testing.T) {
 		})
 	}
 	if err := canceled.Err(t.Context()); err != nil {
-		t.Errorf("Err of an active context = %v", err)
+		t.Errorf("Err of an active context = %v, want nil", err)
 	}
 	if e := (*fs.PathError)(nil); !errors.As(canceled.Err(canceledWith(pathErr)), &e) || e != pathErr {
 		t.Errorf("errors.As finds %v, want %v", e, pathErr)
@@ -79,7 +79,7 @@ func TestExplain(t *testing.T) {
 	readErr := fmt.Errorf("read: %w", context.Canceled)
 	err := canceled.Explain(ctx, readErr)
 	if err.Error() != "read: context canceled (cause: the disk is full)" || !errors.Is(err, errDisk) || !errors.Is(err, readErr) {
-		t.Errorf("Explain = %v", err)
+		t.Errorf("Explain = %v, want the cause in an error that wraps both", err)
 	}
 	for _, unchanged := range []error{nil, fs.ErrNotExist, context.DeadlineExceeded, err} {
 		if got := canceled.Explain(ctx, unchanged); got != unchanged {

@@ -58,7 +58,7 @@ func TestPeers(t *testing.T) {
 	b.Reload()
 	nowA, nowB, err := handshake(client)
 	if err != nil || nowA == byA || nowB == byB {
-		t.Errorf("after Reload, the certificates are new: %v and %v, want true and true; %v", nowA != byA, nowB != byB, err)
+		t.Errorf("after Reload, the certificates are new: %v and %v, want true and true; error %v", nowA != byA, nowB != byB, err)
 	}
 	if _, _, err := handshake(&tls.Config{RootCAs: ca.Pool, ServerName: "localhost", MaxVersion: tls.VersionTLS12}); err == nil {
 		t.Error("the server accepted a node without a certificate")

@@ -39,13 +39,13 @@ func TestFewSegmentsWithLittleMemory(t *testing.T) {
 			t.Errorf("%s has %d segments for 12 MB of entries, want at most 8", filepath.Base(store), segments)
 		}
 	}
-	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
-	if out, err := program(t, "shuffle", "--by", "k", "--memory", "16MiB", "--store", "log:"+from, file).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	source, target := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	if out, err := program(t, "shuffle", "--by", "k", "--memory", "16MiB", "--store", "log:"+source, file).CombinedOutput(); err != nil {
+		t.Fatalf("partd shuffle: %v\n%s", err, out)
 	}
-	check(from)
-	if out, err := program(t, "copy", "--memory", "16MiB", "--from", "log:"+from, "--to", "log:"+to).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	check(source)
+	if out, err := program(t, "copy", "--memory", "16MiB", "--from", "log:"+source, "--to", "log:"+target).CombinedOutput(); err != nil {
+		t.Fatalf("partd copy: %v\n%s", err, out)
 	}
-	check(to)
+	check(target)
 }

@@ -117,8 +117,7 @@ func printf(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o666))
 }
 
-// Every command has an example and a long help, and every flag names its
-// environment variable.
+// Every command has an example and a long help, and every flag names its environment variable.
 func TestHelpIsComplete(t *testing.T) {
 	root := newRoot(&app{})
 	commands := append([]*cobra.Command{root}, root.Commands()...)

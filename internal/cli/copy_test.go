@@ -38,7 +38,7 @@ func fillStore(t *testing.T, url string, entries ...partd.Entry) {
 	}
 }
 
-// copy detects every failure of the target. The message describes the target's content and how to
+// partd copy detects every failure of the target. The message describes the target's content and how to
 // continue.
 func TestCopyOutcomes(t *testing.T) {
 	broken := errors.New("it broke")
@@ -113,15 +113,15 @@ func TestCopyOutcomes(t *testing.T) {
 	}
 }
 
-// copy copies and compares a value larger than the memory in pieces.
+// partd copy copies and compares a value in pieces if it is larger than the memory.
 func TestCopyMemory(t *testing.T) {
 	size, memory := 96<<20, 32<<20
 	if race.Enabled {
 		size, memory = size/2, memory/2
 	}
 	dir := t.TempDir()
-	from, to := "zlib+log:"+dir+"/from?zlib.level=1&memory=8MiB", "zstd+file:"+dir+"/to"
-	store, err := stores.Open(t.Context(), from)
+	source, target := "zlib+log:"+dir+"/from?zlib.level=1&memory=8MiB", "zstd+file:"+dir+"/to"
+	store, err := stores.Open(t.Context(), source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,14 +138,14 @@ func TestCopyMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	cmd := program(t, "copy", "--from", from, "--to", to, "--memory", fmt.Sprint(memory), "--json")
+	cmd := program(t, "copy", "--from", source, "--to", target, "--memory", fmt.Sprint(memory), "--json")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	peak, err := waitMemory(cmd)()
 	if err != nil || !strings.Contains(out.String(), fmt.Sprintf(`"keys":1,"bytes":%d,`, size)) {
-		t.Fatalf("%v, %s", err, out.String())
+		t.Fatalf("partd copy: %v, %s", err, out.String())
 	}
 	if limit := int64(memory/10*11 + 30<<20); peak > limit && !race.Enabled {
 		t.Errorf("copy used %d bytes of memory, want at most %d", peak, limit)

@@ -15,7 +15,7 @@ import (
 // because it is not empty. So no data is duplicated or lost.
 func TestKilledCopy(t *testing.T) {
 	dir := t.TempDir()
-	from, to := "s2+file:"+dir+"/from", "zstd+log:"+dir+"/to"
+	source, target := "s2+file:"+dir+"/from", "zstd+log:"+dir+"/to"
 	random := rand.NewChaCha8([32]byte{1})
 	var entries []partd.Entry
 	for i := range 32 {
@@ -23,10 +23,10 @@ func TestKilledCopy(t *testing.T) {
 		_, _ = random.Read(value)
 		entries = append(entries, partd.Entry{Key: fmt.Sprint("key ", i), Value: value})
 	}
-	fillStore(t, from, entries...)
+	fillStore(t, source, entries...)
 	killed, refused := 0, 0
 	for i := range 6 {
-		cmd := program(t, "copy", "--from", from, "--to", to, "--quiet", "--memory", "16MiB")
+		cmd := program(t, "copy", "--from", source, "--to", target, "--quiet", "--memory", "16MiB")
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		if err := cmd.Start(); err != nil {
@@ -40,16 +40,16 @@ func TestKilledCopy(t *testing.T) {
 		case cmd.ProcessState.ExitCode() == 1 && strings.Contains(stderr.String(), "already has keys"):
 			refused++
 		case cmd.ProcessState.ExitCode() != 0:
-			t.Fatalf("exit code %d, %s", cmd.ProcessState.ExitCode(), stderr.String())
+			t.Fatalf("partd copy: exit code %d, %s", cmd.ProcessState.ExitCode(), stderr.String())
 		}
 	}
 	t.Logf("%d copies were killed, and %d rejected the target", killed, refused)
-	code, out, errs := partdCopy(t, "--from", from, "--to", to, "--replace")
+	code, out, errs := partdCopy(t, "--from", source, "--to", target, "--replace")
 	if code != 0 || !strings.Contains(out, "keys      32\n") {
-		t.Fatalf("exit code %d, %s%s", code, out, errs)
+		t.Fatalf("partd copy --replace: exit code %d, %s%s", code, out, errs)
 	}
 	for _, e := range entries {
-		for _, url := range []string{from, to} {
+		for _, url := range []string{source, target} {
 			if valueOf(t, url, e.Key) != string(e.Value) {
 				t.Errorf("%s: key %q has a wrong value", url, e.Key)
 			}

@@ -39,7 +39,6 @@ func serve(t *testing.T, store partd.Partd) (first, second string) {
 	return urls[0], urls[1]
 }
 
-// partdCopy runs partd copy.
 func partdCopy(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -48,7 +47,6 @@ func partdCopy(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
-// valueOf returns the value of a key.
 func valueOf(t *testing.T, url, key string) string {
 	t.Helper()
 	store, err := stores.Open(t.Context(), url)
@@ -90,8 +88,8 @@ func TestCopyServers(t *testing.T) {
 	}
 }
 
-// copy refuses to copy a store to itself, even under another URL, because that would drop or duplicate
-// its content.
+// partd copy refuses to copy a store to itself, even under another URL, because that would drop or
+// duplicate its content.
 func TestCopyOntoItself(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	slow, err := partd.OpenFile(dir, nil)

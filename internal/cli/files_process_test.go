@@ -19,8 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// fileCommands are commands that turn files into a file, with flags that make them use much disk
-// space.
+// fileCommands are commands that turn files into a file, with flags that make them use much disk space.
 var fileCommands = map[string][]string{
 	"sort":     {"sort", "--by", "2,3:n"},
 	"group":    {"group", "--by", "2", "--agg", "count,list(5)"},
@@ -126,7 +125,7 @@ func TestKillFiles(t *testing.T) {
 		rerun := program(t, append(args, "--format", "csv", "--tmp", tmp, "-o", out, "-")...)
 		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
 		if text, err := rerun.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, text)
+			t.Fatalf("the next run: %v\n%s", err, text)
 		}
 		if names := leftoverFiles(t, dir, tmp); len(names) != 1 || names[0] != out {
 			t.Errorf("%s: the next run leaves %v, want only %s", name, names, out)
@@ -144,7 +143,7 @@ func TestBrokenPipeFiles(t *testing.T) {
 		cmd, _, tmp, stderr := feed(t, args)
 		cmd.Stdin = bytes.NewReader(rows.Bytes())
 		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
-			t.Errorf("%s: %v, %s", name, err, stderr)
+			t.Errorf("%s with a reader that stops early: %v, %s", name, err, stderr)
 		}
 		if names := leftoverFiles(t, tmp); names != nil {
 			t.Errorf("%s leaves %v", name, names)
@@ -152,7 +151,7 @@ func TestBrokenPipeFiles(t *testing.T) {
 	}
 }
 
-// A line far larger than the memory is an error with its position, and uses no more memory.
+// A line far larger than the memory causes an error with its position, and no use of more memory.
 func TestEndlessLine(t *testing.T) {
 	for name, args := range fileCommands {
 		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(t.TempDir(), "out"))
@@ -276,7 +275,7 @@ func TestInterruptSplit(t *testing.T) {
 		rerun := program(t, "split", "--by", "2", "--format", "csv", "--tmp", tmp, "--dir", filepath.Join(dir, "out"), "-")
 		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
 		if text, err := rerun.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, text)
+			t.Fatalf("the next run: %v\n%s", err, text)
 		}
 		if names := leftoverFiles(t, dir, tmp); len(names) != 2 {
 			t.Errorf("the next run leaves %v, want only the directory and one file", names)
@@ -314,7 +313,7 @@ func TestDamagedInput(t *testing.T) {
 	for _, ext := range []string{"gz", "zst", "bz2", "lz4"} {
 		intact := filepath.Join(dir, "whole.csv."+ext)
 		if out, err := program(t, "sort", "--by", "key", "-o", intact, file).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
+			t.Fatalf("partd sort: %v\n%s", err, out)
 		}
 		data, err := os.ReadFile(intact)
 		if err != nil {
@@ -322,7 +321,7 @@ func TestDamagedInput(t *testing.T) {
 		}
 		damaged := bytes.Clone(data)
 		damaged[len(data)*2/3] ^= 0x40
-		for label, content := range map[string][]byte{"cut": data[:len(data)*2/3], "damaged": damaged, "followed": append(bytes.Clone(data), "more"...)} {
+		for label, content := range map[string][]byte{"cut": data[:len(data)*2/3], "damaged": damaged, "trailing-data": append(bytes.Clone(data), "more"...)} {
 			bad := filepath.Join(dir, label+".csv."+ext)
 			if err := os.WriteFile(bad, content, 0o666); err != nil {
 				t.Fatal(err)

@@ -36,9 +36,9 @@ func TestFullDisk(t *testing.T) {
 		if rest, ok := strings.CutPrefix(kind, "buffer+"); ok {
 			layer, scheme = "buffer+", rest
 		}
-		paths := 1
+		mentions := 1
 		if scheme == "log" {
-			paths = 2 // the message names the directory and the file in it
+			mentions = 2 // the message names the directory and the file in it
 		}
 		store := scheme + ":" + filepath.Join(disk, scheme)
 		cmd := program(t, "shuffle", "--by=2", "--format=csv", "--memory=16MiB", "--replace", "--store", layer+store, "-")
@@ -46,13 +46,13 @@ func TestFullDisk(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		first, _, _ := strings.Cut(string(out), "\n")
 		if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(first, "partd: no space left on device: ") ||
-			strings.Count(first, disk) != paths || !strings.Contains(string(out), "\nThe store "+layer+store+" is incomplete") ||
+			strings.Count(first, disk) != mentions || !strings.Contains(string(out), "\nThe store "+layer+store+" is incomplete") ||
 			!strings.HasSuffix(string(out), ". Run the command again with --replace\n") {
-			t.Errorf("%s: %v, %s", kind, err, out)
+			t.Errorf("%s: shuffle to a full disk: %v, %s", kind, err, out)
 		}
 		list, err := program(t, "keys", "--json", "--store", store).Output()
 		if err != nil || len(list) == 0 {
-			t.Fatalf("%s: %v, %s", kind, err, list)
+			t.Fatalf("%s: keys: %v, %s", kind, err, list)
 		}
 		for dec := json.NewDecoder(bytes.NewReader(list)); dec.More(); {
 			var k struct{ Key string }
@@ -66,7 +66,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		if scheme == "log" {
 			if out, err := program(t, "verify", "--store", store).CombinedOutput(); err != nil {
-				t.Errorf("%v\n%s", err, out)
+				t.Errorf("partd verify: %v\n%s", err, out)
 			}
 			value := program(t, "append", "--store", store, "k")
 			value.Stdin = strings.NewReader("more")
@@ -75,7 +75,7 @@ func TestFullDisk(t *testing.T) {
 			}
 		}
 		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
+			t.Fatalf("partd drop: %v\n%s", err, out)
 		}
 		small := program(t, "shuffle", "--by=1", "--format=csv", "--no-header", "--store", layer+store, "-")
 		small.Stdin = strings.NewReader("a,1\n")
@@ -87,7 +87,7 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("get after the drop: %q, %v", value, err)
 		}
 		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
+			t.Fatalf("partd drop: %v\n%s", err, out)
 		}
 	}
 }

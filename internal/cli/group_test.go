@@ -44,8 +44,7 @@ var asDuckDB = [][2]string{
 	{"any(n)", "any_value(n order by id)"},
 }
 
-// DuckDB computes the same aggregates for groups of one, several and many records, and with missing
-// values.
+// DuckDB computes the same aggregates for groups of one, several and many records, and with missing values.
 func TestGroupLikeDuckDB(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 39))
 	rows := [][]string{{"id", "k", "x", "n", "b", "k2"}}
@@ -115,15 +114,15 @@ func TestTopOfLongRows(t *testing.T) {
 	args := []string{"group", "--by", "k", "--agg", "count,first(s)", "--top", "1", file, "--memory"}
 	text, err := program(t, append(args, "16MiB")...).CombinedOutput()
 	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), "increase --memory") {
-		t.Errorf("with 16 MiB: %v, %s", err, text)
+		t.Errorf("group with 16 MiB: %v, %s; want advice to increase --memory", err, text)
 	}
 	if text, err = program(t, append(args, "128MiB")...).CombinedOutput(); err != nil || len(text) < 50_000 {
-		t.Errorf("with 128 MiB: %v, %d bytes of output", err, len(text))
+		t.Errorf("group with 128 MiB: %v, %d bytes of output", err, len(text))
 	}
 }
 
-// The maximum key length that the error names is correct: a key of that length passes through all steps,
-// which are tables, sort and rows.
+// The error for a key that is too long names the correct limit: a key of that length passes through all
+// steps (tables, sort and output rows).
 func TestLongestKeys(t *testing.T) {
 	for _, job := range []string{"group --agg count --by", "group --agg median(x) --by", "group --agg count,distinct(x) --by", "group --agg mode(x),distinct(x) --by", "top --frequent"} {
 		run := func(key string) (string, error) {
@@ -136,7 +135,7 @@ func TestLongestKeys(t *testing.T) {
 		_, after, hasLimit := strings.Cut(text, "but the limit is ")
 		longest, _ := strconv.Atoi(strings.FieldsFunc(after+";", func(r rune) bool { return r == ';' })[0])
 		if err == nil || !hasLimit || longest < 16<<20/1000 {
-			t.Errorf("%s: %v, %s", job, err, text)
+			t.Errorf("%s with a key of 1 MiB: %v, %s; want an error with a limit", job, err, text)
 			continue
 		}
 		for _, c := range []string{"a", "\x00"} {
@@ -188,7 +187,7 @@ func TestQuantilesBeyondMemory(t *testing.T) {
 	}
 	peak, err := waitMemory(cmd)()
 	if err != nil || peak > (16+30)<<20 && !race.Enabled {
-		t.Errorf("group used %d bytes of memory, %v", peak, err)
+		t.Errorf("group used %d bytes of memory, error %v", peak, err)
 	}
 	got := readCSV(t, out)[1:]
 	if len(got) != len(values) {
@@ -223,7 +222,7 @@ func TestGroupWideRowsMemory(t *testing.T) {
 	}
 	peak, err := waitMemory(cmd)()
 	if err != nil || peak > (18+30)<<20 && !race.Enabled {
-		t.Errorf("group used %d bytes of memory, %v", peak, err)
+		t.Errorf("group used %d bytes of memory, error %v", peak, err)
 	}
 	text, err := os.ReadFile(out)
 	if n := strings.Count(string(text), "\n"); n != len(rows)-1 || err != nil {
@@ -248,6 +247,6 @@ func TestHugeGroupFiles(t *testing.T) {
 	cmd.Args = append([]string{"sh", "-c", `ulimit -n 300 && exec "$0" "$@"`}, cmd.Args...)
 	cmd.Path = "/bin/sh"
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v: %s", err, out)
+		t.Errorf("group with at most 300 open files: %v: %s", err, out)
 	}
 }

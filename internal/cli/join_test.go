@@ -17,7 +17,6 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// writeRows writes a file with a header.
 func writeRows(t *testing.T, name string, rows [][]string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name)
@@ -112,7 +111,7 @@ func addBallast(rows [][]string, byKeys bool) [][]string {
 // pipes and compressed files. It also checks which engine --json reports.
 func TestJoinModel(t *testing.T) {
 	l, r := joinInputs(600, 1)
-	small, few := joinInputs(30, 0)
+	smallLeft, smallRight := joinInputs(30, 0)
 	heavyLeft, heavyRight, wideRight := addBallast(l, true), addBallast(r, true), addBallast(r, false)
 	piped := func(name string, rows [][]string) string { return "piped " + writeRows(t, name, rows) }
 	for name, c := range map[string]struct {
@@ -120,7 +119,7 @@ func TestJoinModel(t *testing.T) {
 		files       [2]string
 		engine      string
 	}{
-		"both small":              {small, few, [2]string{writeRows(t, "l.csv", small), writeRows(t, "r.csv", few)}, "hash"},
+		"both small":              {smallLeft, smallRight, [2]string{writeRows(t, "l.csv", smallLeft), writeRows(t, "r.csv", smallRight)}, "hash"},
 		"no row on the left":      {l[:1], r, [2]string{writeRows(t, "l.csv", l[:1]), writeRows(t, "r.csv", r)}, "hash"},
 		"no row on the right":     {l, r[:1], [2]string{writeRows(t, "l.csv", l), writeRows(t, "r.csv", r[:1])}, "hash"},
 		"large left":              {heavyLeft, r, [2]string{writeRows(t, "l.csv", heavyLeft), writeRows(t, "r.csv", r)}, "hash"},
@@ -171,7 +170,6 @@ func TestJoinModel(t *testing.T) {
 	}
 }
 
-// gzipFile compresses a file.
 func gzipFile(t *testing.T, file string) string {
 	t.Helper()
 	data, err := os.ReadFile(file)
@@ -320,7 +318,7 @@ func TestJoinWithinMemory(t *testing.T) {
 		}
 		peak, err := waitMemory(cmd)()
 		if err != nil {
-			t.Fatalf("%v\n%s", err, &out)
+			t.Fatalf("partd join: %v\n%s", err, &out)
 		}
 		if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !race.Enabled {
 			t.Errorf("%d rows: join used %d bytes of memory\n%s", rows, peak, &out)

@@ -26,7 +26,7 @@ func TestLongRecords(t *testing.T) {
 	write(limit)
 	url := "file:" + filepath.Join(dir, "store")
 	if out, err := program(t, "shuffle", "--by", "k", "--memory", "16MiB", "--store", url, file).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("partd shuffle: %v\n%s", err, out)
 	}
 	out, err := program(t, "get", "--store", url, "b").Output()
 	if err != nil || len(out) != limit {
@@ -45,7 +45,7 @@ func TestLongRecords(t *testing.T) {
 	}
 }
 
-// distinct detects equal values even if they are too long for a worker to remember.
+// partd distinct detects equal values even if they are too long for a worker to remember.
 func TestDistinctOfLongValues(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "long.txt")
 	var data, want bytes.Buffer
@@ -100,7 +100,7 @@ func TestFullOutput(t *testing.T) {
 	in := program(t, "append", "--store", url, "key")
 	in.Stdin = strings.NewReader("value")
 	if out, err := in.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("partd append: %v\n%s", err, out)
 	}
 	for _, args := range [][]string{{"get", "--store", url, "key"}, {"keys", "--store", url}, {"stat", "--store", url}} {
 		cmd := program(t, args...)

@@ -64,6 +64,6 @@ func TestLongWindow(t *testing.T) {
 		}
 	}
 	if out, err := program(t, "distinct", "--memory", "1GiB", "--format", "text", second).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("partd distinct: %v\n%s", err, out)
 	}
 }

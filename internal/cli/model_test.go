@@ -66,8 +66,7 @@ var shapes = []csvgen.Options{
 	{Rows: 110_000, Keys: 50, Dist: "half", Seed: 8},
 }
 
-// TestSortModel sorts files larger than the memory, and compares the result with a stable sort of a
-// slice.
+// TestSortModel sorts files larger than the memory, and compares the result with a stable sort of a slice.
 func TestSortModel(t *testing.T) {
 	for _, shape := range shapes {
 		file, rows := rowsFile(t, shape)
@@ -214,7 +213,7 @@ func TestSplitModel(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "out")
 	if text, err := program(t, "split", "--by", "key", "--memory", "16MiB", "--dir", dir, file).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
+		t.Fatalf("partd split: %v\n%s", err, text)
 	}
 	if names := leftoverFiles(t, dir); len(names) != len(want) {
 		t.Fatalf("split wrote %d files, want %d", len(names), len(want))

@@ -177,7 +177,7 @@ func TestOutcomeWithoutFailure(t *testing.T) {
 	}
 }
 
-// A store that hangs is abandoned ten seconds after an interrupt, with the same advice.
+// If a store hangs, the command exits ten seconds after an interrupt, with the same advice.
 func TestOutcomeOfHangingStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -42,7 +42,7 @@ func TestBirdstrikes(t *testing.T) {
 
 	shuffle := program(t, "shuffle", "--by", "Origin State", input)
 	if out, err := shuffle.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("partd shuffle: %v\n%s", err, out)
 	}
 	run := func(args ...string) []byte {
 		cmd := program(t, args...)
@@ -113,7 +113,7 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 		store := filepath.Join(dir, kind+"-store")
 		out, err := program(t, "shuffle", "--by", "key", "--memory", "16MiB", "--store", kind+":"+store, file).CombinedOutput()
 		if err != nil {
-			t.Fatalf("%v\n%s", err, out)
+			t.Fatalf("partd shuffle: %v\n%s", err, out)
 		}
 		for key, ids := range want {
 			rows, err := program(t, "get", "--store", kind+":"+store, key).Output()
@@ -236,13 +236,12 @@ func TestInterrupt(t *testing.T) {
 			}
 			rows, err := csv.NewReader(bytes.NewReader(data)).ReadAll()
 			if err != nil || len(rows[0]) != 5 || rows[0][1] != filepath.Base(name) {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s does not contain the rows of its key: %v", name, err)
 			}
 		}
 	}
 }
 
-// waitFor waits until condition returns true.
 func waitFor(t *testing.T, condition func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
@@ -286,7 +285,7 @@ func TestBrokenPipe(t *testing.T) {
 	}
 	url := "file:" + filepath.Join(dir, "store")
 	if out, err := program(t, "append", "--store", url, "key", file).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("partd append: %v\n%s", err, out)
 	}
 	for _, args := range [][]string{{"get", "key"}, {"scan"}, {"scan", "--values"}} {
 		cmd := program(t, append([]string{args[0], "--store", url}, args[1:]...)...)

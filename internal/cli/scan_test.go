@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// A line of scan contains up to 1 MiB of a value, however the store divides its values. Only an empty
-// value has a line without bytes.
+// Each line that the scan command prints contains at most 1 MiB of a value, no matter how the store splits
+// its values. Only an empty value has a line without bytes.
 func TestScanLines(t *testing.T) {
 	const mega = 1 << 20
 	lines := map[string]int{"": 1, "empty": 1, "one": 1, "full": 1, "more": 2, "large": 4, "\xff": 1}
@@ -68,7 +68,7 @@ func TestScanLines(t *testing.T) {
 			}
 			values, err := program(t, "scan", "--store", url, "--values").Output()
 			if err != nil || len(values) != length || len(got) != len(want) {
-				t.Errorf("%d bytes of values, want %d; %d keys, want %d; %v", len(values), length, len(got), len(want), err)
+				t.Errorf("scan --values prints %d bytes, want %d; scan prints %d keys, want %d; error %v", len(values), length, len(got), len(want), err)
 			}
 		})
 	}

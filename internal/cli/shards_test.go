@@ -67,7 +67,7 @@ func TestCommandsOnShards(t *testing.T) {
 		t.Errorf("scan yields %d bytes, its parts %d, want %d", len(fullOutput), len(parts), len(all))
 	}
 	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); strings.Count(keys, "\n") != 50 || strings.Contains(keys, "partd-shards") {
-		t.Errorf("keys prints, want 50 keys:\n%s", keys)
+		t.Errorf("keys does not print 50 keys:\n%s", keys)
 	}
 	var stat statRecord
 	text, _ := command(cliutil.ExitOK, "stat", "--json", "--store", url)
@@ -84,8 +84,8 @@ func TestCommandsOnShards(t *testing.T) {
 	// servers in another order, must fail.
 	copied := "zstd+log:" + dir + "/copy"
 	command(cliutil.ExitOK, "copy", "--quiet", "--from", url, "--to", copied)
-	other := "tcp://" + addresses[2] + "," + addresses[0] + "," + addresses[1]
-	for _, c := range [][2]string{{url, urls[1]}, {urls[1], url}, {url, other}} {
+	reordered := "tcp://" + addresses[2] + "," + addresses[0] + "," + addresses[1]
+	for _, c := range [][2]string{{url, urls[1]}, {urls[1], url}, {url, reordered}} {
 		if _, stderr := command(cliutil.ExitFailed, "copy", "--quiet", "--replace", "--from", c[0], "--to", c[1]); !strings.Contains(stderr, "nothing to copy") {
 			t.Errorf("copy from %s to %s prints %s", c[0], c[1], stderr)
 		}
@@ -166,7 +166,7 @@ func TestCommandsOnShards(t *testing.T) {
 		t.Errorf("adopt prints %s, want the address %s", out, addresses[1])
 	}
 	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); keys == "" || strings.Count(keys, "\n") >= 49 {
-		t.Errorf("after adopt, keys prints, want fewer than 49 keys:\n%s", keys)
+		t.Errorf("after adopt, keys does not print 1 to 48 keys:\n%s", keys)
 	}
 	command(cliutil.ExitOK, "append", "--store", url, "city 1", csv)
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// stat --watch shows the content and the growth of a store every second, for a server and for files.
+// partd stat --watch shows the content and the growth of a store every second, for a server and for files.
 // Ctrl-C stops it like any other command.
 func TestStatWatch(t *testing.T) {
 	ctx, served := t.Context(), partd.NewDict()

@@ -21,7 +21,7 @@ func verify(t *testing.T, dir string) (v verification, code int, stderr string) 
 	code = run(t.Context(), []string{"verify", "--json", "--store", "log:" + dir}, &app{out: &out, err: &errs, open: openStore})
 	if out.Len() > 0 {
 		if err := json.Unmarshal(out.Bytes(), &v); err != nil {
-			t.Fatalf("%v: %s", err, out.Bytes())
+			t.Fatalf("parsing the output of verify: %v: %s", err, out.Bytes())
 		}
 	}
 	return v, code, errs.String()
@@ -68,7 +68,7 @@ func flipBit(t *testing.T, path string, bit int) (undo func()) {
 	return func() { write(data) }
 }
 
-// verify detects a flipped bit anywhere in the files that a closed store needs, and names the file.
+// partd verify detects a flipped bit anywhere in the files that a closed store needs, and names the file.
 func TestVerifyFindsFlippedBits(t *testing.T) {
 	dir, _ := smallStores(t)
 	if v, code, text := verify(t, dir); code != cliutil.ExitOK || !v.OK || v.Keys != 3 || v.Bytes != 2*(120_000+9) {
@@ -77,7 +77,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 	for pattern, step := range map[string]int{"MANIFEST": 11, "seg-*": 131, "blob-*": 9973} {
 		paths, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil || len(paths) != 1 {
-			t.Fatalf("%s: %v, %v", pattern, paths, err)
+			t.Fatalf("the files %s are %v, error %v; want one file", pattern, paths, err)
 		}
 		info, err := os.Stat(paths[0])
 		if err != nil {

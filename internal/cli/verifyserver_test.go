@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// verify checks a store that a server has open through the server. It reports the file and offset of
-// damage, but not the directory of the store.
+// If a server has a store open, partd verify checks it through the server. It reports the file and offset
+// of damage, but not the directory of the store.
 func TestVerifyThroughServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	store, err := stores.Open(t.Context(), "zstd+log:"+dir)
@@ -34,14 +34,14 @@ func TestVerifyThroughServer(t *testing.T) {
 		code = run(t.Context(), []string{"verify", "--json", "--store", url}, &app{out: &out, err: &errs, open: stores.OpenWithDefaults})
 		if out.Len() > 0 {
 			if err := json.Unmarshal(out.Bytes(), &v); err != nil {
-				t.Fatalf("%v: %s", err, out.Bytes())
+				t.Fatalf("parsing the output of verify: %v: %s", err, out.Bytes())
 			}
 		}
 		return v, code, errs.String()
 	}
 	v, code, stderr := verifyURL(url)
 	if code != cliutil.ExitOK || !v.OK || v.Keys != 2 || v.Records != 2 || v.Segments != 1 || v.Store != url {
-		t.Fatalf("exit code %d, %+v, %s", code, v, stderr)
+		t.Fatalf("verify of an intact store: exit code %d, %+v, %s", code, v, stderr)
 	}
 	if _, code, stderr := verifyURL("log:" + dir); code != cliutil.ExitFailed || !strings.Contains(stderr, "use the server's URL, such as tcp://") {
 		t.Errorf("verify of the directory while the server runs: exit code %d, %s", code, stderr)

@@ -74,7 +74,7 @@ func TestDistributions(t *testing.T) {
 	} {
 		first, keys := share(Options{Rows: 20_000, Keys: 100, Dist: c.dist, Seed: 7})
 		if first < c.low || first > c.high || keys != c.keys {
-			t.Errorf("%s: the first of %d keys has the share %.3f of the rows, want %.3f to %.3f", c.dist, keys, first, c.low, c.high)
+			t.Errorf("%s: key k0, one of %d keys, is in %.3f of the rows, want %.3f to %.3f", c.dist, keys, first, c.low, c.high)
 		}
 	}
 }

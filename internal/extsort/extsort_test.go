@@ -174,8 +174,7 @@ func TestVeryLongKeys(t *testing.T) {
 	checkSorted(t, s, sortedPairs(pairs))
 }
 
-// A merge must not copy the previous key of each run: long keys would use memory that is not
-// counted.
+// A merge must not copy the previous key of each run: long keys would use memory that is not counted.
 func TestMergeCopiesNoKeys(t *testing.T) {
 	s := newTestSorter(t, &Options{Memory: 16 << 20, Threads: 1})
 	w, err := s.Writer()

@@ -66,16 +66,16 @@ func TestFaults(t *testing.T) {
 	pairs := longPairs(500)
 	broken := errors.New("broken")
 	o := Options{Memory: MinMemory, Threads: 2}
-	count := &vfstest.Fault{}
-	if _, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, count.Check), t.TempDir(), o, pairs); err != nil {
+	counter := &vfstest.Fault{}
+	if _, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, counter.Check), t.TempDir(), o, pairs); err != nil {
 		t.Fatal(err)
 	}
-	step := max(count.Calls()/20, 1)
+	step := max(counter.Calls()/20, 1)
 	if os.Getenv("PARTD_FAULTS") != "" {
 		step = 1
 	}
 	for _, short := range []bool{false, true} {
-		for call := int64(1); call <= count.Calls(); call += step {
+		for call := int64(1); call <= counter.Calls(); call += step {
 			dir := t.TempDir()
 			fault := &vfstest.Fault{Call: call, Err: broken, ShortWrite: short}
 			n, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir, o, pairs)

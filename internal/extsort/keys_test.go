@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// checkOrder checks that two encodings have the order want: alone, followed by another key, and, in
-// reverse, inverted. values are the encoded values.
+// checkOrder checks that encodings a and b compare as want, also if other keys follow them, and as -want
+// if both are inverted. values are the encoded values, for messages.
 func checkOrder(t *testing.T, values any, a, b []byte, want int) {
 	t.Helper()
 	if got := bytes.Compare(a, b); got != want {

@@ -52,7 +52,6 @@ func checkContent(t *testing.T, d *Dir, want map[string]string) {
 	}
 }
 
-// TestMaxOpenFiles checks that a store keeps no more files open than its options allow.
 func TestMaxOpenFiles(t *testing.T) {
 	mem := vfstest.NewMem()
 	d := openDir(t, mem, "/store", Options{MaxOpenFiles: 5, Hooks: Hooks{KeepLock: -1}})

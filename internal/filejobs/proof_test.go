@@ -17,7 +17,7 @@ import (
 // CheckTally and verify return errors if the counts do not add up.
 func TestProofs(t *testing.T) {
 	if err := CheckTally(&records.Tally{ReadBytes: 10, RecordBytes: 9}); err == nil || !strings.Contains(err.Error(), "does not add up") {
-		t.Errorf("CheckTally with an uncounted byte = %v", err)
+		t.Errorf("CheckTally with an uncounted byte = %v, want an error", err)
 	}
 	j := &job{}
 	top := &topEngine{written: 2, dropped: 3}

@@ -166,16 +166,16 @@ func TestPanic(t *testing.T) {
 		})
 	}()
 	<-begun
-	other := make(chan error, 1)
-	go func() { other <- d.Wait(t.Context(), 2, d.sync) }()
-	expectWaiting(t, other)
+	waiter := make(chan error, 1)
+	go func() { waiter <- d.Wait(t.Context(), 2, d.sync) }()
+	expectWaiting(t, waiter)
 	close(proceed)
 	if <-panicked == nil {
 		t.Fatal("Wait did not pass the panic on")
 	}
 	d.awaitSync(t)
 	d.outcome <- nil
-	if err := <-other; err != nil {
+	if err := <-waiter; err != nil {
 		t.Fatal(err)
 	}
 }

@@ -20,9 +20,9 @@ func BenchmarkGet(b *testing.B) {
 		order := make([][]byte, 1<<20)
 		text := make([]byte, 0, 16*len(order))
 		for i := range order {
-			from := len(text)
+			start := len(text)
 			text = append(text, keys[rand.IntN(n)]...)
-			order[i] = text[from:]
+			order[i] = text[start:]
 		}
 		b.Run(fmt.Sprintf("table/%d", n), func(b *testing.B) {
 			a, err := New(context.Background(), Options{Words: 2, Threads: 1, Memory: 512 << 20, Merge: sumWords})
@@ -74,8 +74,8 @@ func BenchmarkGet(b *testing.B) {
 			b.ResetTimer()
 			defer cpuTime(b)()
 			for i := 0; i < b.N; i += 256 {
-				from := i & (1<<20 - 1)
-				if err := table.GetMany(order[from:from+256], func(i int, state []uint64, _ bool) {
+				start := i & (1<<20 - 1)
+				if err := table.GetMany(order[start:start+256], func(i int, state []uint64, _ bool) {
 					state[0]++
 					state[1] += uint64(i)
 				}); err != nil {

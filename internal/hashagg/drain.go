@@ -21,17 +21,17 @@ func (t *Table) Drain(handle func(Group) error) error {
 	return nil
 }
 
-// If most keys are unique, a table does not help, and most records bypass it. From time to time,
-// some records go through the table again, to recheck whether it helps.
+// If most keys are unique, collecting their states in a table saves nothing, and most records
+// bypass it. From time to time, some records go through the table again, as a recheck.
 const (
 	bypassEntries  = 256 << 10 // minimum number of entries before bypassing can start
 	recheckEntries = 16 << 10  // number of entries in a recheck
-	smallRechecks  = 64        // number of rechecks before a recheck with bypassEntries
+	smallRechecks  = 64        // number of rechecks before a longer one, of bypassEntries entries
 	bypassFactor   = 16        // number of records that bypass the table for each entry of a recheck
 )
 
-// AllowBypass lets the table detect that it does not help. The caller must then call
-// [Table.Bypass] before it adds records.
+// AllowBypass lets the table detect that most keys are unique, so that records can bypass it. The
+// caller must then call [Table.Bypass] before it adds records.
 func (t *Table) AllowBypass() { t.bypassAt = bypassEntries }
 
 // startBypass lets the next records bypass the table.

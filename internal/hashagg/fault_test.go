@@ -59,15 +59,15 @@ func countIn(ctx context.Context, fsys vfs.FS, dir string) (n int, err error) {
 // leave no files.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
-	count := &vfstest.Fault{}
-	if n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, count.Check), t.TempDir()); err != nil || n != faultKeys {
+	counter := &vfstest.Fault{}
+	if n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, counter.Check), t.TempDir()); err != nil || n != faultKeys {
 		t.Fatalf("without faults: %d groups, %v", n, err)
 	}
-	step := max(count.Calls()/40, 1)
+	step := max(counter.Calls()/40, 1)
 	if os.Getenv("PARTD_FAULTS") != "" {
 		step = 1
 	}
-	for call := int64(1); call <= count.Calls(); call += step {
+	for call := int64(1); call <= counter.Calls(); call += step {
 		dir := t.TempDir()
 		fault := &vfstest.Fault{Call: call, Err: broken, ShortWrite: call%2 == 0}
 		n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir)

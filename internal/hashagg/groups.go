@@ -88,7 +88,8 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 	return true
 }
 
-// eachTable calls handle with tables of complete states, until handle returns false.
+// eachTable calls handle with tables that hold the complete states of their keys, until handle
+// returns false.
 func (a *Aggregator) eachTable(handle func(*Table) bool) error {
 	spilled := slices.ContainsFunc(a.tables, func(t *Table) bool { return t.spill != nil })
 	for _, t := range a.tables {

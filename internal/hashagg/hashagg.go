@@ -48,8 +48,8 @@ type Options struct {
 	NewStates func() States
 }
 
-// States stores what the words of a table's states do not contain. Only one goroutine at a time
-// uses it.
+// States stores those parts of a table's states that do not fit in words. Only one goroutine at
+// a time uses it.
 type States interface {
 	// Append encodes a key's complete state, which includes the words if they matter.
 	Append(dst []byte, words []uint64) ([]byte, error)
@@ -110,7 +110,7 @@ func New(ctx context.Context, o Options) (*Aggregator, error) {
 	return a, nil
 }
 
-// Table returns a table for one goroutine. Only Options.Threads tables can be open.
+// Table returns a table for one goroutine. At most Options.Threads tables can be open at a time.
 func (a *Aggregator) Table() (*Table, error) {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()

@@ -23,23 +23,23 @@ type Table struct {
 	// Otherwise its upper half is the lower half of the key's hash, and its lower half is
 	// the position of the entry's first word, plus one.
 	slots    []uint64
-	slotMem  []byte
+	slotMem  []byte   // memory of slots
 	words    []uint64 // entries
-	mem      []byte
-	used     int // number of words in use
-	n        int // number of entries
-	resets   int
-	stateLen int // number of words in a state
-	budget   int64
+	mem      []byte   // memory of words
+	used     int      // number of words in use
+	n        int      // number of entries
+	resets   int      // number of times that the table was emptied
+	stateLen int      // number of words in a state
+	budget   int64    // maximum bytes of entries, slots and states
 
 	drain        func() error // empties a full table; nil means that the table is written to a file
 	drained      int64        // number of records that were drained or bypassed the table
 	bypassAt     int          // number of entries at which bypassing can start
-	rechecksLeft int          // number of rechecks before a recheck with bypassEntries
+	rechecksLeft int          // number of rechecks before a longer one, of bypassEntries entries
 	bypassLeft   int          // number of records that will still bypass the table
 
 	input   proof
-	level   int // level of the partitions when the table is written to a file
+	level   int // how often the keys have already been partitioned; at most maxLevel
 	spill   *spillFile
 	decoded []uint64 // memory for a decoded state
 	sink    uint64   // depends on prefetched words, so that the compiler keeps the reads
@@ -49,8 +49,8 @@ type Table struct {
 	// After an exchange, owners is the number of tables. This table, whose number is index,
 	// then has the complete states of the keys that it owns. Its other entries must be ignored.
 	owners, index int
-	// If an exchange ran out of memory, takenUpTo is not nil. Table i has then taken its
-	// entries before position takenUpTo[i].
+	// If an exchange ran out of memory, takenUpTo is not nil. Table i has then taken over the
+	// entries that it owns before position takenUpTo[i].
 	takenUpTo []int
 }
 
@@ -204,7 +204,7 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 		return 0, t.fail(fmt.Errorf("%w: the key has %d bytes, but the limit is %d (up to %d with more memory or fewer threads)", ErrTooLarge, len(key), maxLen, maxKey&^7))
 	}
 	growFirst := t.mustGrow()
-	// A table is futile if almost all keys are unique.
+	// The table is futile, because it saves nothing, if almost all keys are unique.
 	isFutile := t.n >= t.bypassAt && int64(t.n) >= (t.input.records-t.drained)*9/10
 	if isFutile || !t.hasRoom(size, growFirst) {
 		if t.n == 0 {
@@ -241,8 +241,8 @@ func (t *Table) fail(err error) error {
 // mustGrow reports whether the slots must be doubled for one more entry.
 func (t *Table) mustGrow() bool { return (t.n+1)*2 > len(t.slots) }
 
-// hasRoom reports whether an entry of size words fits. growFirst means that the slots must be doubled
-// before, during which the old slots also need memory.
+// hasRoom reports whether an entry of size words fits. growFirst means that the slots must be
+// doubled first. While they are copied, the old slots also need memory.
 func (t *Table) hasRoom(size int, growFirst bool) bool {
 	slots := len(t.slots)
 	if growFirst {

@@ -164,7 +164,7 @@ func TestTableMemory(t *testing.T) {
 func TestLossIsDetected(t *testing.T) {
 	all := someRecords(1000)
 	hot := []byte("hot")
-	var each error // the error of Each for a list that lacks a record
+	var eachErr error // the error of Each for a list that lacks a record
 	for name, damage := range map[string]func(*Table, int){
 		"a key is missing from the index": func(t *Table, _ int) {
 			for i, slot := range t.index {
@@ -177,7 +177,7 @@ func TestLossIsDetected(t *testing.T) {
 		"a record is missing from its list": func(t *Table, first int) {
 			head := headOf(t.entryAt(first))
 			*head = *head>>32<<32 | uint64(uint32(*headOf(t.entryAt(int(uint32(*head))))))
-			each = t.Each(first, func([]byte) error { return nil })
+			eachErr = t.Each(first, func([]byte) error { return nil })
 		},
 		"a byte is changed": func(t *Table, first int) {
 			_, record, _ := entryOf(t.entryAt(first))
@@ -195,8 +195,8 @@ func TestLossIsDetected(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", name, err, ledger.ErrNotVerified)
 		}
 	}
-	if !errors.Is(each, ledger.ErrNotVerified) {
-		t.Errorf("Each for a list that lacks a record = %v, want %v", each, ledger.ErrNotVerified)
+	if !errors.Is(eachErr, ledger.ErrNotVerified) {
+		t.Errorf("Each for a list that lacks a record = %v, want %v", eachErr, ledger.ErrNotVerified)
 	}
 	table, _ := filledTable(t, 64<<20, all)
 	table.pieces = table.pieces[1:]

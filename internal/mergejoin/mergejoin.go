@@ -192,7 +192,7 @@ func (j *join) emitPairs() error {
 // there are further records.
 func (j *join) fill() (more bool, n int64, err error) {
 	h, limit := &j.held, j.Memory/2
-	if int64(cap(h.data)) > 2*limit { // a long record made it grow
+	if int64(cap(h.data)) > 2*limit { // a long record made data grow
 		h.data = nil
 	}
 	h.data, h.ends = h.data[:0], h.ends[:0]
@@ -261,6 +261,7 @@ func (j *join) readRight() error {
 	return nil
 }
 
+// held holds left records of the current key in memory.
 type held struct {
 	data []byte
 	ends []int
@@ -281,6 +282,7 @@ func (h *held) record(i int) []byte {
 	return h.data[from:h.ends[i]:h.ends[i]]
 }
 
+// cursor reads the records of one side in key order.
 type cursor struct {
 	next   func() (*extsort.Block, error, bool)
 	stop   func()

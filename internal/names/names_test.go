@@ -42,7 +42,7 @@ func TestName(t *testing.T) {
 	for _, key := range []string{long, strings.Repeat("x", 65535), strings.Repeat("!", 86)} {
 		name := Scheme{}.Name(key)
 		if _, kind := (Scheme{}).Parse(name); kind != Long || len(name) != 66 {
-			t.Errorf("a key of %d bytes has the name %q", len(key), name)
+			t.Errorf("a key of %d bytes has the name %q, want one of kind Long", len(key), name)
 		}
 		keyName, ok := KeyFile(name)
 		if _, kind := (Scheme{}).Parse(keyName); !ok || kind != Own {
@@ -95,7 +95,7 @@ func FuzzName(f *testing.F) {
 		default:
 			t.Fatalf("the name %q of the key %q is of kind %v", nameA, a, kind)
 		}
-		// A name is foreign, or equals Name's result.
+		// Parse accepts a name only if Name returns it.
 		if key, kind := s.Parse(b); kind == Short && s.Name(key) != b {
 			t.Fatalf("Parse(%q) returns the key %q, whose name is %q", b, key, s.Name(key))
 		}

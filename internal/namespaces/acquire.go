@@ -161,14 +161,14 @@ func (s *Set) release(e *entry, long bool) {
 	}
 	e.lastUsed = time.Now()
 	s.endLease(e)
-	// Marking the directory from time to time is enough.
+	// touch marks the directory as used; doing so from time to time is enough.
 	if time.Since(e.touchedAt) > max(s.opts.TTL/16, time.Second) {
 		s.touch(e)
 	}
 }
 
-// endLease undoes lease. It inserts the store into idle by the time of its last use, which a lease
-// for measuring does not change. mu must be held.
+// endLease undoes lease. It inserts the store into idle by the time of its last use; measuring
+// does not count as use. mu must be held.
 func (s *Set) endLease(e *entry) {
 	if e.leases--; e.leases > 0 {
 		return

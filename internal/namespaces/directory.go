@@ -56,7 +56,7 @@ func diskUsed(dir string) (bytes int64) {
 	return bytes
 }
 
-// sweep regularly removes namespaces that were not used for the TTL.
+// sweep regularly removes namespaces that have been unused for longer than the TTL.
 func (s *Set) sweep() {
 	tick := time.NewTicker(min(max(s.opts.TTL/8, 10*time.Millisecond), time.Minute))
 	defer tick.Stop()

@@ -67,6 +67,7 @@ type Set struct {
 	sweeping  sync.WaitGroup
 }
 
+// entry is the state of a namespace.
 type entry struct {
 	name        string
 	users       int // number of Acquire calls that are not done
@@ -184,7 +185,8 @@ func (s *Set) WhenFull(endIdle func()) {
 	s.endIdle = endIdle
 }
 
-// touch sets the modification time of a namespace's directory to now. mu must be held.
+// touch records that a namespace was used now, in the modification time of its directory. mu must
+// be held.
 func (s *Set) touch(e *entry) {
 	e.touchedAt = time.Now()
 	_ = os.Chtimes(s.path(e.name), e.touchedAt, e.touchedAt) // ignore the error: the namespace only expires earlier

@@ -79,9 +79,8 @@ func (d *disturbed) Append(ctx context.Context, entries ...partd.Entry) error {
 	return d.lazy.Append(ctx, entries...)
 }
 
-// TestManyNamespaces uses many namespaces (their number is in PARTD_NAMESPACES) from several
-// goroutines, with few open stores. Each namespace must keep its own data, and few file descriptors
-// may be in use.
+// TestManyNamespaces uses many namespaces (their number is in PARTD_NAMESPACES) from several goroutines,
+// with few open stores. Each namespace must keep its own data, and few file descriptors may be in use.
 func TestManyNamespaces(t *testing.T) {
 	count := 300
 	if s := os.Getenv("PARTD_NAMESPACES"); s != "" {

@@ -17,6 +17,6 @@ func TestName(t *testing.T) {
 		}
 	}
 	if got := Hint("usr", names); got != ` (did you mean "user"?)` {
-		t.Errorf("Hint = %s", got)
+		t.Errorf("Hint = %q, want the name user", got)
 	}
 }

@@ -167,7 +167,7 @@ func (d DType) Swap(b []byte) {
 	}
 }
 
-// nanoseconds are the units of times and durations that have a fixed length.
+// nanoseconds maps the units of times and durations that have a fixed length to this length.
 var nanoseconds = map[string]int64{
 	"ns": 1,
 	"us": 1e3,

@@ -203,7 +203,7 @@ func TestRowsCSV(t *testing.T) {
 		}
 		got, err := csv.NewReader(bytes.NewReader(out)).ReadAll()
 		if err != nil || !slices.EqualFunc(got, want, slices.Equal) {
-			t.Errorf("%v\n got %q\nwant %q", err, got, want)
+			t.Errorf("reading the rows: error %v\n got %q\nwant %q", err, got, want)
 		}
 	}
 }

@@ -144,7 +144,7 @@ func TestSharedContainer(t *testing.T) {
 	}
 	list := v.([]any)
 	if describe(v) != "[[i1],[i1]]" {
-		t.Fatal(describe(v))
+		t.Fatalf("Decode = %s, want [[i1],[i1]]", describe(v))
 	}
 	list[0].([]any)[0] = "changed"
 	if list[1].([]any)[0] != "changed" {
@@ -315,7 +315,7 @@ func TestAppendGoTypes(t *testing.T) {
 			continue
 		}
 		if err != nil {
-			t.Errorf("%T: %v", c.v, err)
+			t.Errorf("Append of a %T: %v", c.v, err)
 			continue
 		}
 		if got, err := Decode(b); err != nil || describe(got) != describe(c.want) {

@@ -46,7 +46,8 @@ func Start(w io.Writer, show bool) *Bar {
 	return b
 }
 
-// Count begins a step whose bytes are counted. total is -1 if it is unknown.
+// Count begins a step whose bytes are counted. done returns the number of bytes processed so far.
+// total is -1 if it is unknown.
 func (b *Bar) Count(total int64, done func() int64) {
 	b.step.Store(&step{time.Now(), func(elapsed time.Duration) string { return Line(done(), total, elapsed) }})
 }

@@ -17,7 +17,7 @@ import (
 func referenceCSV(data string) (records []string, fields [][]string, err error) {
 	r := csv.NewReader(strings.NewReader(data))
 	r.FieldsPerRecord = -1
-	from := int64(0)
+	start := int64(0)
 	for {
 		f, err := r.Read()
 		if err == io.EOF {
@@ -26,16 +26,16 @@ func referenceCSV(data string) (records []string, fields [][]string, err error) 
 		if err != nil {
 			return nil, nil, err
 		}
-		to := r.InputOffset()
+		end := r.InputOffset()
 		// Empty lines before a record are not part of it.
-		text := data[from:to]
+		text := data[start:end]
 		for strings.HasPrefix(text, "\n") || strings.HasPrefix(text, "\r\n") {
 			text = text[strings.IndexByte(text, '\n')+1:]
 		}
 		if !strings.HasSuffix(text, "\n") {
 			text += "\n"
 		}
-		from = to
+		start = end
 		records, fields = append(records, text), append(fields, f)
 	}
 }

@@ -46,7 +46,7 @@ func TestReadStart(t *testing.T) {
 		t.Errorf("ReadStart of a zip archive = %v, want %v", err, ErrUnsupported)
 	}
 	if start, err := ReadStart("f", strings.NewReader("BZh is no magic\n"), Layout{Format: Text}, 1000); err != nil || len(start.Read) != 16 {
-		t.Errorf("ReadStart of text that begins like bzip2 = %v, %v", start, err)
+		t.Errorf("ReadStart of text that begins like bzip2 = %v, %v, want no error", start, err)
 	}
 	if _, err := ReadStart("f", iotest.ErrReader(partd.ErrClosed), Layout{Format: CSV}, 1000); !errors.Is(err, partd.ErrClosed) {
 		t.Errorf("ReadStart after a failed read = %v, want %v", err, partd.ErrClosed)

@@ -58,7 +58,7 @@ func readAll(t *testing.T, cfg Config, inputs ...Input) ([]record, Tally, error)
 		got = append(got, part...)
 		for _, o := range offsets {
 			if o <= last {
-				t.Errorf("offset %d after %d", o, last)
+				t.Errorf("a record at offset %d follows one at offset %d", o, last)
 			}
 			last = o
 		}
@@ -136,7 +136,7 @@ func TestReadFormats(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got, _, err := readAll(t, c.cfg, input("f", c.data))
 			if err != nil || !slices.Equal(got, c.want) {
-				t.Errorf("%v\n got %q\nwant %q", err, got, c.want)
+				t.Errorf("Read: error %v\n got %q\nwant %q", err, got, c.want)
 			}
 		})
 	}
@@ -153,7 +153,7 @@ func TestReadErrors(t *testing.T) {
 		cfg  Config
 		data string
 		want string
-		bad  bool // --skip-bad skips it
+		bad  bool // whether --skip-bad skips the record
 	}{
 		{"too few fields", csv, "a,b\n1,2\n\"x\ny\",2\n3\n", "f, line 5: the record has 1 field, but the header has 2", true},
 		{"too many fields, quoted", csv, "a,b\n1,2,\"3\"\n", "f, line 2: the record has 3 fields, but the header has 2", true},
@@ -179,12 +179,12 @@ func TestReadErrors(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			_, _, err := readAll(t, c.cfg, input("f", c.data))
 			if err == nil || err.Error() != c.want {
-				t.Errorf("got %v\nwant %s", err, c.want)
+				t.Errorf("Read: got the error %v\nwant %s", err, c.want)
 			}
 			c.cfg.SkipBad = true
 			_, tally, err := readAll(t, c.cfg, input("f", c.data))
 			if c.bad != (err == nil) || c.bad && (tally.BadRecords != 1 || tally.FirstBad.Error() != c.want) {
-				t.Errorf("with SkipBad: got %+v, %v", tally, err)
+				t.Errorf("Read with SkipBad = %+v, %v", tally, err)
 			}
 		})
 	}
@@ -203,7 +203,7 @@ func TestReadManyInputs(t *testing.T) {
 	}
 	got, tally, err := readAll(t, cfg, inputs...)
 	if err != nil || !slices.Equal(got, want) {
-		t.Fatalf("%v: %d records, want %d", err, len(got), len(want))
+		t.Fatalf("Read: error %v, %d records, want %d", err, len(got), len(want))
 	}
 	if tally.BlankLines != 50 || tally.AddedNewlines != 50 {
 		t.Errorf("got %+v, want 50 blank lines and 50 added newlines", tally)
@@ -229,20 +229,20 @@ func TestReadFailures(t *testing.T) {
 	if _, _, err := readAll(t, cfg, Input{Name: "f", Size: -1, Open: func() (io.ReadCloser, error) {
 		return io.NopCloser(io.MultiReader(strings.NewReader("a\n"), iotest.ErrReader(boom))), nil
 	}}); !errors.Is(err, boom) {
-		t.Errorf("a failed read: %v", err)
+		t.Errorf("Read with a failing input: error %v, want %v", err, boom)
 	}
 	if _, _, err := readAll(t, cfg, Input{Open: func() (io.ReadCloser, error) { return nil, boom }}); !errors.Is(err, boom) {
-		t.Errorf("a failed Open: %v", err)
+		t.Errorf("Read with a failing Open: error %v, want %v", err, boom)
 	}
 	if _, err := Read(t.Context(), []Input{input("f", strings.Repeat("a\n", 1000))}, cfg, func(*Block) error { return boom }); !errors.Is(err, boom) {
-		t.Errorf("a failed handler: %v", err)
+		t.Errorf("Read with a failing handler: error %v, want %v", err, boom)
 	}
 	grown := input("f", "a\nb\n")
 	grown.Size = 2
 	if _, _, err := readAll(t, cfg, grown); err == nil || !strings.Contains(err.Error(), "had 2 bytes, but 4 were read") {
-		t.Errorf("a file that grew: %v", err)
+		t.Errorf("Read of a file that grew: error %v, want one with the sizes", err)
 	}
-	// Read returns even if a read hangs.
+	// When its context is canceled, Read returns even if a read from the input hangs.
 	pr, pw := io.Pipe()
 	defer pw.Close()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -256,7 +256,7 @@ func TestReadFailures(t *testing.T) {
 		return nil
 	})
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("canceled: %v", err)
+		t.Errorf("Read with a canceled context and a hanging input: error %v, want context.Canceled", err)
 	}
 }
 
@@ -272,7 +272,8 @@ func TestFailedWorkerGetsNoBlock(t *testing.T) {
 		cfg.Workers = 2
 		var failed atomic.Int32
 		_, err := Read(t.Context(), []Input{input("f", strings.Repeat("a\n", 1000))}, cfg, func(b *Block) error {
-			if b.Seq == 0 { // later blocks fail, and their errors are reported only after this block
+			// Errors are reported in the order of the blocks. So block 0 waits until both workers could fail.
+			if b.Seq == 0 {
 				for deadline := time.Now().Add(100 * time.Millisecond); failed.Load() < 2 && time.Now().Before(deadline); {
 					time.Sleep(time.Millisecond)
 				}
@@ -285,7 +286,7 @@ func TestFailedWorkerGetsNoBlock(t *testing.T) {
 			return fail(b)
 		})
 		if n := failed.Load(); n == 0 || n > 2 || !errors.Is(err, boom) {
-			t.Errorf("%s: the handler failed %d times in two workers: %v", name, n, err)
+			t.Errorf("%s: the handler failed %d times in two workers, want 1 or 2 times: %v", name, n, err)
 		}
 	}
 }
@@ -299,14 +300,14 @@ func TestManyMembers(t *testing.T) {
 			for i := range 12 {
 				fields = append(fields, Field{Name: fmt.Sprint("m", i%11), Optional: true})
 			}
-			table := NewSplitter(Layout{Format: JSONL}, fields, nil)
-			compare := NewSplitter(Layout{Format: JSONL}, fields, nil)
-			compare.byName, table.exclusive, compare.exclusive = nil, exclusive, exclusive
-			table.Feed([]byte(record+"\n"), true)
-			compare.Feed([]byte(record+"\n"), true)
-			got, want := table.Next(), compare.Next()
-			if table.byName == nil || got != want || fmt.Sprint(table.Err) != fmt.Sprint(compare.Err) || fmt.Sprintf("%q", table.Values) != fmt.Sprintf("%q", compare.Values) {
-				t.Errorf("%s: %v %v %q, want %v %v %q", record, got, table.Err, table.Values, want, compare.Err, compare.Values)
+			withMap := NewSplitter(Layout{Format: JSONL}, fields, nil)
+			withoutMap := NewSplitter(Layout{Format: JSONL}, fields, nil)
+			withoutMap.byName, withMap.exclusive, withoutMap.exclusive = nil, exclusive, exclusive
+			withMap.Feed([]byte(record+"\n"), true)
+			withoutMap.Feed([]byte(record+"\n"), true)
+			got, want := withMap.Next(), withoutMap.Next()
+			if withMap.byName == nil || got != want || fmt.Sprint(withMap.Err) != fmt.Sprint(withoutMap.Err) || fmt.Sprintf("%q", withMap.Values) != fmt.Sprintf("%q", withoutMap.Values) {
+				t.Errorf("%s: %v %v %q, want %v %v %q", record, got, withMap.Err, withMap.Values, want, withoutMap.Err, withoutMap.Values)
 			}
 		}
 	}

@@ -73,7 +73,6 @@ func TestSlabIsReused(t *testing.T) {
 	}
 }
 
-// TestStoredStrings checks that strings of different lengths can be stored, read and freed.
 func TestStoredStrings(t *testing.T) {
 	var s Slab
 	for _, n := range []int{0, 1, 55, 56, 57, 65_535, MaxString} {
@@ -87,7 +86,6 @@ func TestStoredStrings(t *testing.T) {
 	}
 }
 
-// TestSlabConcurrently grows and frees strings in several goroutines.
 func TestSlabConcurrently(t *testing.T) {
 	var s Slab
 	var wg sync.WaitGroup

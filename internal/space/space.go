@@ -184,7 +184,7 @@ func (g *Guard) refresh(age time.Duration) <-chan struct{} {
 	f := &g.figures
 	switch {
 	case age == retryAge && (g.reclaimed || g.mayHaveFreed && f.duration < retryAge):
-		age = 0 // reclaims pause, and the figures are cheap after a drop, so this cannot measure all the time
+		age = 0 // measure now: either a reclaim has ended, which is rare, or measuring is fast
 	default:
 		age = max(age, pauseFactor*f.duration)
 	}

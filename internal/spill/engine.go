@@ -56,8 +56,8 @@ type Engine struct {
 }
 
 // Start sets zero fields to their defaults, and checks the fields. activity is the engine's
-// activity for errors, such as "sorting". The engine needs memory for parts times
-// [MinMemory]; 0 parts means one for each thread. The end of ctx stops the engine.
+// activity for errors, such as "sorting". Memory must be at least parts times [MinMemory]; 0
+// parts means one for each thread. The end of ctx stops the engine.
 func (e *Engine) Start(ctx context.Context, activity string, parts int) error {
 	e.Memory = cmp.Or(e.Memory, DefaultMemory)
 	e.Threads = cmp.Or(e.Threads, runtime.GOMAXPROCS(0))
@@ -104,7 +104,7 @@ func (e *Engine) ErrLocked() error {
 	if e.Ctx == nil {
 		return ErrNotOpened
 	}
-	// If ctx has ended, the function that calls Fail may not have run yet.
+	// If ctx has just ended, the function from Start that calls Fail may not have run yet.
 	if e.err == nil && e.Ctx.Err() != nil {
 		e.FailLocked(canceled.Err(e.Ctx))
 	}

@@ -116,8 +116,8 @@ func (f *File) Finish() error {
 const freeUnit = 1 << 20
 
 // Drop frees the disk space and page cache of the first n blocks, which must not be read
-// again. Later writes can reuse this memory, which is several times cheaper than using memory
-// that was idle. If the file system does not support this, Drop does nothing.
+// again. Later writes can reuse the freed page cache, which is several times cheaper than using
+// memory that was idle. If the file system does not support this, Drop does nothing.
 func (f *File) Drop(n int) {
 	end := f.size
 	if n < len(f.blocks) {

@@ -103,8 +103,8 @@ func NewDir(parent string) (path string, s *Set, err error) {
 	return path, s, nil
 }
 
-// Create creates a file in the next of the directories, in turn. The file has no name, so that it
-// is removed when it is closed or the process dies.
+// Create creates a file. It uses the directories in turn. The file has no name, so the system removes
+// it when it is closed or the process dies.
 func (s *Set) Create() (vfs.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,8 +131,8 @@ func createUnnamed(fsys vfs.FS, name string) (vfs.File, error) {
 	return f, nil
 }
 
-// Mkdir creates a directory in the next of the directories, in turn, and returns its path. Close
-// removes it and its contents.
+// Mkdir creates a directory and returns its path. It uses the parent directories in turn. Close
+// removes the new directory and its contents.
 func (s *Set) Mkdir() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,7 +151,7 @@ func (s *Set) newName(kind string) (string, error) {
 	d := s.dirs[s.next]
 	s.next = (s.next + 1) % len(s.dirs)
 	if err := s.create(d); err != nil {
-		return "", fmt.Errorf("a temporary directory in %s: %w", d.parent, err)
+		return "", fmt.Errorf("cannot create a temporary directory in %s: %w", d.parent, err)
 	}
 	s.files++
 	return filepath.Join(d.path, kind+"-"+strconv.Itoa(s.files)), nil
@@ -168,7 +168,7 @@ func (s *Set) create(d *dir) error {
 			return err
 		}
 		if lock == nil {
-			continue // another process took it for a dead process's file and removed it before it was locked
+			continue // another process removed the lock file as that of a dead process, before it was locked
 		}
 		if err := s.fs.Mkdir(path, 0o700); err != nil {
 			return errors.Join(err, s.fs.Remove(path+lockSuffix), lock.Unlock())

@@ -150,9 +150,9 @@ func TestDeadProcess(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestDeadProcess$")
 	cmd.Env = append(os.Environ(), "PARTD_TEST_DIE_IN="+parent)
 	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 3 {
-		t.Fatalf("%v: %s", err, out)
+		t.Fatalf("the child process: %v, want exit code 3: %s", err, out)
 	}
-	// The child removed that lock file, and left a directory and its lock file.
+	// The child removed the lock file 2222222222222222, and left a directory and its lock file.
 	before = slices.DeleteFunc(before, func(n string) bool { return strings.Contains(n, "2222222222222222") })
 	if n := len(names(t, parent)); n != len(before)+2 {
 		t.Fatalf("the directory has %d names, want %d", n, len(before)+2)
@@ -203,7 +203,7 @@ func TestFaults(t *testing.T) {
 		fault := &vfstest.Fault{Call: call, Err: broken}
 		err := use(vfstest.Inject(vfs.OS{}, fault.Check), parent)
 		if err != nil && !errors.Is(err, broken) {
-			t.Errorf("call %d: %v", call, err)
+			t.Errorf("call %d failed: use returned %v, want %v", call, err, broken)
 		}
 		if err := mustNew(t, parent).Close(); err != nil {
 			t.Error(err)

@@ -43,8 +43,8 @@ type Reader struct {
 	format compress.Format
 	window int64 // maximum zstd window
 	src    *bufio.Reader
-	count  *counter // counts the bytes that src has read
-	from   io.Reader
+	count  *counter  // counts the bytes that src has read
+	from   io.Reader // decompresses src
 	close  func()
 	err    error
 }
@@ -127,7 +127,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end checks that nothing follows the compressed data.
+// end checks what follows the compressed data: only skippable frames and another LZ4 frame may.
 func (r *Reader) end() error {
 	rest, err := r.skipFrames()
 	switch {
@@ -143,6 +143,7 @@ func (r *Reader) end() error {
 	return r.explain(errors.New("other data follows"))
 }
 
+// explain returns the error of reading the file if that failed, or else the error for damaged data.
 func (r *Reader) explain(err error) error {
 	if r.count.err != nil {
 		return r.count.err // reading failed; the data may be good

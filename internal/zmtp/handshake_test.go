@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// TestOpen compares the bytes that each role sends with those of ZMTP 3.0. Open must return the bytes
+// TestOpen checks that each role sends the bytes that ZMTP 3.0 specifies, and that Open returns the bytes
 // that the peer sent after READY.
 func TestOpen(t *testing.T) {
 	for _, role := range []Role{Router, Dealer} {
@@ -30,7 +30,6 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestBadHandshake checks that the error for a bad handshake describes the problem.
 func TestBadHandshake(t *testing.T) {
 	greeting := string(append([]byte{0: 0xff, 9: 0x7f, 10: 3, 11: 1}, "NULL"...)) + strings.Repeat("\x00", 48)
 	changed := func(offset int, b byte) string { return greeting[:offset] + string([]byte{b}) + greeting[offset+1:] }
@@ -69,8 +68,8 @@ func TestBadHandshake(t *testing.T) {
 	}
 }
 
-// TestLongestReady opens a connection with the longest allowed READY. Open may read only a little more,
-// because it does not charge a budget.
+// TestLongestReady opens a connection with the longest allowed READY. Open may read only a little beyond
+// it, because what Open reads does not count toward the connection's memory budget.
 func TestLongestReady(t *testing.T) {
 	greeting := string(append([]byte{0: 0xff, 9: 0x7f, 10: 3, 11: 0}, "NULL"...)) + strings.Repeat("\x00", 48)
 	body := appendProperty(nil, "Socket-Type", "DEALER")

@@ -16,8 +16,8 @@ type ReaderOptions struct {
 	MaxFrames  int    // maximum number of frames in a message
 	Budget     Budget // charged before memory is allocated; nil for none
 
-	// Idle is the maximum time until a message begins. Stall is the maximum time for each step
-	// of a message, not counting a second per MinRate bytes. 0 means no limit.
+	// Idle is the maximum time until a message begins. Stall is the maximum time for each
+	// 512 KiB of a message, in addition to a second per MinRate bytes. 0 means no limit.
 	Idle, Stall time.Duration
 
 	// Command is called with the body of each command. Commands can come between the frames
@@ -29,10 +29,10 @@ type ReaderOptions struct {
 }
 
 const (
-	// MinRate is the minimum rate of a message in bytes per second, after Stall.
+	// MinRate is the minimum rate of a message in bytes per second, once Stall has passed.
 	MinRate = 16 << 10
-	// stepSize is the length of a step. The time limit starts again with each step, so that a
-	// peer which sent the beginning fast cannot then hold memory for hours.
+	// stepSize divides a message into steps. The time limit starts again with each step, so
+	// that a peer which sent the beginning fast cannot then hold memory for hours.
 	stepSize = 512 << 10
 
 	smallBuffer = 4 << 10                // buffer of a quiet connection
@@ -178,6 +178,7 @@ func (r *Reader) begin() {
 	r.release(r.heldBytes())
 }
 
+// partialBytes returns the number of bytes of the current message that have arrived.
 func (r *Reader) partialBytes() int { return r.bytesBefore + r.end - r.pos }
 
 // wrapEOF returns io.ErrUnexpectedEOF if the connection ended within a message.

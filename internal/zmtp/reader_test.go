@@ -68,7 +68,7 @@ func (a *account) now() int64 {
 	return a.used
 }
 
-// parse is a simple implementation that needs all bytes at once.
+// parse is a simple model of Reader that needs all bytes at once.
 func parse(b []byte, maxMessage, maxFrames int) (messages [][][]byte, commands [][]byte, ok bool) {
 	for len(b) > 0 {
 		var frames [][]byte
@@ -300,7 +300,7 @@ func TestNoAllocationPerFrame(t *testing.T) {
 		}
 	})
 	if n > 1 {
-		t.Errorf("%v allocations for %d frames", n, len(frames))
+		t.Errorf("Next makes %v allocations for %d frames, want at most 1", n, len(frames))
 	}
 }
 

@@ -34,10 +34,10 @@ func BenchmarkGateway(b *testing.B) {
 				// CPU seconds per GB, because elapsed time depends on the load of the machine.
 				cpu := func(b *testing.B, gb float64) func() {
 					var before, after [2]time.Duration
-					read := func(to *[2]time.Duration) {
+					read := func(dst *[2]time.Duration) {
 						for i, pid := range []int{os.Getpid(), g.Pid()} {
 							var err error
-							if to[i], err = serverproc.CPU(pid); err != nil {
+							if dst[i], err = serverproc.CPU(pid); err != nil {
 								b.Skip(err)
 							}
 						}

@@ -60,12 +60,11 @@ func buildExample(t *testing.T, bin, name string) {
 	cmd := exec.Command("go", "build", "-overlay", file, "-o", filepath.Join(bin, name), "./cmd/example-"+name)
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("building the example: %v\n%s", err, out)
 	}
 }
 
-// TestExamples runs the examples wordcount and join over a bucket, with a separate
-// process for each task.
+// TestExamples runs the examples wordcount and join over a bucket, with a separate process for each task.
 func TestExamples(t *testing.T) {
 	g := startGateway(t)
 	bin, dir := t.TempDir(), t.TempDir()

@@ -156,11 +156,11 @@ func TestS3(t *testing.T) {
 		}
 		checkBucket(t, b)
 	}
-	none, err := openS3("no-such-bucket", "", "us-east-1", "http://"+g.Addr)
+	missingBucket, err := openS3("no-such-bucket", "", "us-east-1", "http://"+g.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := none.Create(t.Context(), "x", nil); !errors.Is(err, objstore.ErrRefused) {
+	if err := missingBucket.Create(t.Context(), "x", nil); !errors.Is(err, objstore.ErrRefused) {
 		t.Errorf("Create() in a missing bucket: error = %v, want %v", err, objstore.ErrRefused)
 	}
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")

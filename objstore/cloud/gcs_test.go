@@ -114,14 +114,14 @@ func fakeGCS(t *testing.T) *httptest.Server {
 }
 
 // newTokenProxy starts a proxy that requires a token, and records the billed project.
-func newTokenProxy(t *testing.T, to *httptest.Server, token string, billed *string) *httptest.Server {
+func newTokenProxy(t *testing.T, backend *httptest.Server, token string, billed *string) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		*billed = r.Header.Get("X-Goog-User-Project")
 		if r.Header.Get("Authorization") != "Bearer "+token {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		to.Config.Handler.ServeHTTP(w, r)
+		backend.Config.Handler.ServeHTTP(w, r)
 	}))
 	t.Cleanup(s.Close)
 	return s
@@ -249,8 +249,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestOtherDefaultTransport replaces the default transport with one of another type, as a program
-// may do.
+// TestOtherDefaultTransport replaces the default transport with one of another type, as a program may do.
 func TestOtherDefaultTransport(t *testing.T) {
 	defer func(old http.RoundTripper) { http.DefaultTransport = old }(http.DefaultTransport)
 	http.DefaultTransport = roundTrip(http.DefaultTransport.RoundTrip)

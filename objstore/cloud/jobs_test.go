@@ -109,8 +109,7 @@ func TestAttempts(t *testing.T) {
 	})
 }
 
-// TestWordCount counts words in tasks with several attempts, and compares the result with a direct
-// count.
+// TestWordCount counts words in tasks with several attempts, and compares the result with a direct count.
 func TestWordCount(t *testing.T) {
 	forEachBucket(t, func(t *testing.T, open func() partd.Partd) {
 		want := map[string]int{}

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 
 const (
 	batches, perBatch = 12, 20
-	firstTwin         = 1000 // attempts with lower numbers are killed
+	firstUnkilled     = 1000 // attempts with lower numbers are killed
 )
 
 func runWorker(url, task, attempt string) (err error) {
@@ -63,7 +63,7 @@ func runWorker(url, task, attempt string) (err error) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	if n, err := strconv.Atoi(attempt); err != nil || n < firstTwin {
+	if n, err := strconv.Atoi(attempt); err != nil || n < firstUnkilled {
 		time.Sleep(time.Minute) // until it is killed
 	}
 	return w.Commit(ctx)
@@ -111,7 +111,7 @@ func TestKills(t *testing.T) {
 	killed := 0
 	for task := range tasks {
 		workers.Go(func() {
-			for attempt := 0; attempt < firstTwin && (attempt*tasks < kills || gatewayKills.Load() < int64(kills)); attempt++ {
+			for attempt := 0; attempt < firstUnkilled && (attempt*tasks < kills || gatewayKills.Load() < int64(kills)); attempt++ {
 				cmd := startWorker(t, url, task, attempt)
 				time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
 				if cmd.Process.Kill() == nil {
@@ -122,8 +122,8 @@ func TestKills(t *testing.T) {
 				_ = cmd.Wait()
 			}
 			// Two concurrent attempts: one of them commits.
-			twins := []*exec.Cmd{startWorker(t, url, task, firstTwin), startWorker(t, url, task, firstTwin+1)}
-			for _, cmd := range twins {
+			concurrent := []*exec.Cmd{startWorker(t, url, task, firstUnkilled), startWorker(t, url, task, firstUnkilled+1)}
+			for _, cmd := range concurrent {
 				if err := cmd.Wait(); err != nil {
 					t.Errorf("task %d: %v", task, err)
 				}

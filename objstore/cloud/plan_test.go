@@ -66,7 +66,7 @@ func TestPlanOverGateway(t *testing.T) {
 			}
 			wantNear := func(kind string, got, want int64) {
 				if 10*(got-slack) > 11*want || 10*(want-slack) > 11*got {
-					t.Errorf("%+v, disk %d: %s: %d, planned %d", c, disk, kind, got, want)
+					t.Errorf("%+v, disk %d: %s requests: %d, planned %d", c, disk, kind, got, want)
 				}
 			}
 			wantNear("PUT", got.Put, p.Requests.Put)

@@ -85,7 +85,7 @@ def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
 
 def _check_values(schemas: list[pa.Schema], key: Key) -> None:
     """Raises SchemaMismatch if a column's values differ in kind between two pieces, such as periods of days and of months.
-The Arrow type does not show the kind, so it is in the field's metadata."""
+    The Arrow type does not show the kind, so it is in the field's metadata."""
     known: dict[str, str] = {}
     for field in (field for schema in schemas for field in schema if not pa.types.is_null(field.type)):
         values = (field.metadata or {}).get(VALUES, b"").decode()

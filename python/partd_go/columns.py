@@ -33,7 +33,7 @@ _NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT}
 
 def to_array(values: Any, nested: bool = False, dictionaries: bool = True) -> tuple[Array, Note]:
     """Returns a Series or an Index as an array, and its note. If nested is true, lists and dicts become JSON.
-If dictionaries is false, a categorical becomes an array of its values, and the note holds its categories."""
+    If dictionaries is false, a categorical becomes an array of its values, and the note holds its categories."""
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         categories, note = to_array(dtype.categories)

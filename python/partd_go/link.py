@@ -256,7 +256,7 @@ def _after_fork() -> None:
     a reader's lock, and closing that reader here, even by garbage collection, would block forever."""
     for link in list(_links):
         link.inherited = True
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(link.file))  # never collected
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(link.file))  # so that it is never garbage-collected
 
 
 if hasattr(os, "register_at_fork"):

@@ -40,7 +40,7 @@ __all__ = ["AllSyncFailed", "Conflict", "NoResourceAvailable", "NotFound", "Pull
 
 _UNNAMED = "__index__"  # the column for an unnamed index
 _CAUSE = re.compile(r'^.*?pull: \w+ "(?:[^"\\]|\\.)*": ', re.S)  # the text before an error's cause
-_VARIABLES = ("PARTD_TABLES_", "SHOOTS_")
+_VARIABLES = ("PARTD_TABLES_", "SHOOTS_")  # prefixes of environment variables that the node does not inherit
 
 
 class SyncFailed(Error, ConnectionError):

@@ -15,7 +15,7 @@ from .channel import Channel
 from .errors import Error, UnknownOutcome, Unsupported, failure
 from .link import _COMMAND, _LONG, Link, Protocol, Session
 
-_MORE = 1  # flag of a frame
+_MORE = 1  # flag of a frame that is not the last of its message
 _CHUNK = 64 << 20  # bytes read at a time, so that memory for a frame is allocated only as its data arrives
 _COMMANDS = {
     wire.APPEND: b"append", wire.SET_ONCE: b"iset", wire.DELETE: b"delete", wire.DROP: b"drop", wire.GET: b"get",

@@ -32,8 +32,9 @@ from . import stagekept
 from .errors import Misuse
 from .shown import Summary, Shown
 from .stagecode import Code, record_sources
+from .stagefiles import Kept
 from .stageformats import EXECUTE_NOTHING, methods, read, write
-from .stagekept import IDENTITY, Kept, gc, set_directory, storage_of
+from .stagekept import IDENTITY, gc, set_directory, storage_of
 
 __all__ = ["Kept", "Stage", "gc", "set_directory", "stage"]
 
@@ -85,7 +86,7 @@ class Stage(Shown, Generic[R]):
         return _Run(self).key(self, args)
 
     def _stage_inputs(self) -> Any:
-        """Returns the inputs of this stage that are part of the key of any function that calls it, like the stage's code."""
+        """Returns the inputs of this stage. Like its code, they are part of the key of every stage whose function calls this stage."""
         return {name: _content(path) for name, path in self.files.items()}, self.ancestors, self.format if self.cache else ""
 
     def __call__(self, *args: Any) -> R:
@@ -102,7 +103,7 @@ class _Run:
         self.expires: dict[Stage[Any], float] = {}  # times at which results expire
         self.results: dict[Stage[Any], Any] = {}
         self.uses: dict[Stage[Any], int] = {}  # number of stages with this ancestor
-        self.stats: dict[Stage[Any], list[tuple[int, ...]]] = {}
+        self.stats: dict[Stage[Any], list[tuple[int, ...]]] = {}  # size, times and inode of its raw files before the run
         visited = {target}
         pending = [target]
         while pending:
@@ -151,7 +152,7 @@ class _Run:
             raise Misuse(f"{s.name}: reading a shared result as {s.format} could run another user's code: use parquet, csv or pickle")
         key, directory = self.keys[s], local.base / s.name
         directory.mkdir(parents=True, exist_ok=True)
-        if not (directory / f".{key}.lock").exists() and self.load(storage, s):  # a lock file may be left from a killed process
+        if not (directory / f".{key}.lock").exists() and self.load(storage, s):  # if only a killed process's lock file remains, the code below loads the result
             return self.results[s]
         shared_lock = contextlib.nullcontext(True) if storage is local else storage.locked(s.name, key)
         with local.locked(s.name, key), shared_lock:

@@ -28,7 +28,7 @@ _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
 _LIBRARIES = tuple({os.path.join(p, "") for n, p in sysconfig.get_paths().items() if n in ("stdlib", "platstdlib", "purelib", "platlib")})
 _INTERNAL = {f"__{n}__" for n in "name doc package loader spec file cached path builtins warningregistry".split()}  # names that Python sets in modules
 _NAMESPACE = {"globals", "__globals__", "f_globals", "getmodule"}  # through these a function can use any name of its module
-_file_lines: dict[str, list[str]] = {}  # lines by file
+_file_lines: dict[str, list[str]] = {}  # the lines of each file that record_sources has parsed
 _sources: dict[types.CodeType, _Source] = {}
 
 
@@ -46,7 +46,7 @@ class Code:
     def __init__(self, seen: Mapping[int, int] = types.MappingProxyType({})) -> None:
         self.seen = {**seen}
         self.kept_alive: list[Any] = []  # keeps values alive, so that ids stay unique
-        self.modules: set[tuple[int, frozenset[str] | None]] = set()  # (id, names looked up)
+        self.modules: set[tuple[int, frozenset[str] | None]] = set()  # the modules hashed so far: (id, names that code looks up in it)
         self.hash = hashlib.sha256(repr(sys.version_info[:2]).encode())
 
     def of(self, value: Any) -> str:
@@ -166,7 +166,7 @@ class Code:
         for name, cell in zip(code.co_freevars, f.__closure__ or (), strict=True):
             try:
                 self.value(name, cell.cell_contents, names)
-            except ValueError:  # not assigned yet
+            except ValueError:  # the variable is not assigned yet
                 self.add(name, "empty")
         for name in sorted(names):
             if name in f.__globals__:
@@ -184,7 +184,7 @@ def _is_user_code(v: types.FunctionType | type) -> bool:
 
 def _is_user_module(module: str | None) -> bool:
     spec = sys.modules.get(module or "")
-    file = getattr(spec, "__file__", None) or next(iter(getattr(spec, "__path__", ())), None)  # a namespace package
+    file = getattr(spec, "__file__", None) or next(iter(getattr(spec, "__path__", ())), None)  # a namespace package has only a path
     if module == "__main__" or file is None and module not in sys.builtin_module_names and module not in sys.modules:
         return True
     return file is not None and not _is_library_file(file) and (module or "").partition(".")[0] != __package__
@@ -202,7 +202,7 @@ def _modules_used_whole(f: types.FunctionType, names: frozenset[str]) -> Iterato
         yield own
     roots = [(name, f.__globals__[name]) for name in names if name in f.__globals__]
     for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # not assigned yet
+        with contextlib.suppress(ValueError):  # the variable is not assigned yet
             roots.append((name, cell.cell_contents))
     source = _sources.get(f.__code__)
     for variable, module, attribute in source.imports if source else ():

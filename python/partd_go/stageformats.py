@@ -88,7 +88,7 @@ def read(file: Any, format: str) -> Any:
         from .frames import from_arrow
 
         return from_arrow(pyarrow.parquet.ParquetFile(file).read(), "pandas")
-    index = {"index_col": 0} if format in ("csv", "excel") else {}  # pandas also writes the index
+    index = {"index_col": 0} if format in ("csv", "excel") else {}  # pandas writes the index as the first column
     return methods(format)[1](file, **index)
 
 

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from .errors import Corrupt, Error, TimedOut, failure
+from .stagefiles import Kept
 from .stageformats import read
-from .stagekept import Kept
 from .tables.errors import NotFound
 
 if TYPE_CHECKING:
     from .client import Client
     from .tables import Tables
 
-_INFO = "partd_go.stage"  # key in a table's metadata
-_PIECE = 1 << 20  # bytes in a row
+_INFO = "partd_go.stage"  # metadata key of a table whose value is the result's description
+_PIECE = 1 << 20  # bytes of a result that one row of its table holds
 _LEASE = 30.0  # seconds until the lock of a killed process expires
 _SUM = 32  # bytes of the checksum in front of a result
 
@@ -82,7 +82,7 @@ class InTables:
 
         def renew() -> None:
             while not stop.wait(_LEASE / 3):
-                with contextlib.suppress(Error):  # another process may get the lock; both then put a whole result
+                with contextlib.suppress(Error):  # if renewing fails, another process may get the lock; then both put a whole result
                     self.tables._ask("partd.lock", _LEASE / 3, lease=lease["lease"])
 
         threading.Thread(target=renew, name="partd stage", daemon=True).start()
@@ -90,7 +90,7 @@ class InTables:
             yield True
         finally:
             stop.set()
-            with contextlib.suppress(Error):  # the lock expires
+            with contextlib.suppress(Error):  # if unlocking fails, the lock expires by itself
                 self.tables._ask("partd.unlock", lease=lease["lease"])
 
 

@@ -37,7 +37,7 @@ ENTRY = struct.Struct("<HI")
 
 BY_REFERENCE = 32 << 10  # values of this size or more are not copied
 MAX_KEY = 0xFFFF
-LARGE = 0xFFFFFFFF
+LARGE = 0xFFFFFFFF  # in a get's reply, instead of a size: a handle follows, with which the client reads the large value
 
 Key = Union[str, bytes, tuple[Any, ...], Any]
 V = TypeVar("V")

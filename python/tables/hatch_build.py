@@ -27,7 +27,7 @@ class GoProgram(BuildHookInterface):  # type: ignore[type-arg]
         gobuild.build("partd-go-tables", out, "./cmd/partd-tables", cwd=HERE.parent.parent / "tables", cgo=True)
         build_data["force_include"][str(out / "partd-tables")] = "partd_go_tables/_bin/partd-tables"
         build_data["pure_python"] = False
-        build_data["tag"] = gobuild.tag("2_36")  # glibc of Debian 12
+        build_data["tag"] = gobuild.tag("2_36")  # needs glibc 2.36, as in Debian 12
 
     def clean(self, versions: list[str]) -> None:
         Path(self.directory, "bin", "partd-tables").unlink(missing_ok=True)

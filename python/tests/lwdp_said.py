@@ -14,27 +14,27 @@ from pathlib import Path
 
 import pandas
 
-name = sys.argv[1]
+module_name = sys.argv[1]
 warnings.simplefilter("ignore")
-top = Path(tempfile.mkdtemp())
-sys.path.insert(0, str(top))
-os.environ["PYTHONPATH"] = os.pathsep.join([str(top), os.environ.get("PYTHONPATH", "")])
+temp_root = Path(tempfile.mkdtemp())
+sys.path.insert(0, str(temp_root))
+os.environ["PYTHONPATH"] = os.pathsep.join([str(temp_root), os.environ.get("PYTHONPATH", "")])
 sys.dont_write_bytecode = True
-stage_module = importlib.import_module(f"{name}.stage")
+stage_module = importlib.import_module(f"{module_name}.stage")
 stage = stage_module.stage
-NOTE = "    with open(os.environ['HOME'] + '/ran', 'a') as f: f.write('%s')\n"
+RECORD_RUN = "    with open(os.environ['HOME'] + '/ran', 'a') as f: f.write('%s')\n"
 
 
 def load(text):
-    """Imports a module pipe with the given stages, as new code."""
+    """Writes the stages in text to a module named pipe, and imports it afresh."""
     sys.modules.pop("pipe", None)
-    (top / "pipe.py").write_text(f"import os, time, pandas as pd\nfrom pathlib import Path\nfrom {name}.stage import stage\n" + text)
+    (temp_root / "pipe.py").write_text(f"import os, time, pandas as pd\nfrom pathlib import Path\nfrom {module_name}.stage import stage\n" + text)
     importlib.invalidate_caches()
     return importlib.import_module("pipe")
 
 
-def ran():
-    """Returns the numbers of the stages that ran since the last call."""
+def pop_runs():
+    """Returns the numbers of the stages that ran since the last call, and resets the record."""
     path = Path(os.environ["HOME"], "ran")
     text = "".join(sorted(path.read_text())) if path.exists() else ""
     path.unlink(missing_ok=True)
@@ -59,17 +59,17 @@ def stg_final_process(**kwargs):
 """
 
 
-def the_import():
-    exec(f"from {name} import stage\n@stage\ndef one(): return 1\none()", {})
+def decorator_import():
+    exec(f"from {module_name} import stage\n@stage\ndef one(): return 1\none()", {})
     return True
 
 
-def new_home():
+def without_cache_directory():
     Path(".lwdp_cache").rmdir()
-    return the_example()
+    return readme_example()
 
 
-def the_example():
+def readme_example():
     Path("input.csv").write_text("a\n1\n")
     columns = [list(load(README).stg_final_process()) for _ in range(2)]
     Path("input.csv").write_text("a\n1\n2\n")
@@ -83,66 +83,66 @@ def file_types():
     return [stage(raw=path)(lambda raw: raw)() for path in paths] == paths
 
 
-BRANCHES = "".join(f"@stage(raw='{n}.csv', cache=True)\ndef r{n}(raw):\n{NOTE % n}    return pd.DataFrame({{'a': [{n}]}})\n" for n in (1, 2))
+BRANCHES = "".join(f"@stage(raw='{n}.csv', cache=True)\ndef r{n}(raw):\n{RECORD_RUN % n}    return pd.DataFrame({{'a': [{n}]}})\n" for n in (1, 2))
 BRANCHES += "@stage(a=r1, b=r2)\ndef last(a, b):\n    return len(a) + len(b)\n"
 
 
-def only_what_needs_it():
+def reruns_only_changed_branch():
     for n in (1, 2):
         Path(f"{n}.csv").write_text("a")
-    first = load(BRANCHES).last(), ran()
+    first = load(BRANCHES).last(), pop_runs()
     Path("2.csv").write_text("other")
-    return (first, load(BRANCHES).last(), ran()) == ((2, "12"), 2, "2")
+    return (first, load(BRANCHES).last(), pop_runs()) == ((2, "12"), 2, "2")
 
 
-def last_runs_all():
+def last_stage_runs_all():
     for n in (1, 2):
         Path(f"{n}.csv").write_text("a")
-    return load(BRANCHES).last() == 2 and ran() == "12"
+    return load(BRANCHES).last() == 2 and pop_runs() == "12"
 
 
 def key(s):
-    return s.hash.hexdigest() if name == "lwdp" else s.key()
+    return s.hash.hexdigest() if module_name == "lwdp" else s.key()
 
 
 CHAIN = "@stage\ndef one():\n    %s\n@stage(x=one)\ndef two(x):\n    return x\n@stage(x=two)\ndef three(x):\n    return x\n"
 
 
-def white_space_and_docstrings():
+def hash_ignores_formatting():
     return key(load(CHAIN % "return 1").three) == key(load(CHAIN % '"""One."""\n\n    return  1').three)
 
 
-def children_have_new_hashes():
+def change_reaches_dependent_stages():
     return key(load(CHAIN % "return 1").three) != key(load(CHAIN % "return 2").three)
 
 
-ONE = "@stage(%s)\ndef one(*_):\n" + NOTE % 1 + "    return %s\n"
+ONE = "@stage(%s)\ndef one(*_):\n" + RECORD_RUN % 1 + "    return %s\n"
 FRAME = "pd.DataFrame({'a': [1, 2]})"
 
 
-def optional():
-    return [load(ONE % ("cache=False", FRAME)).one().shape for _ in range(2)] == [(2, 1)] * 2 and ran() == "11"
+def caching_is_optional():
+    return [load(ONE % ("cache=False", FRAME)).one().shape for _ in range(2)] == [(2, 1)] * 2 and pop_runs() == "11"
 
 
-def formats():
+def cache_formats():
     for form in ("parquet", "pickle", "json", "feather", "orc"):
         for _ in range(2):
             if list(load(ONE % (f"cache=True, cache_format='{form}'", FRAME)).one().a) != [1, 2]:
                 return False
-    return ran() == "11111"
+    return pop_runs() == "11111"
 
 
-def reads_the_file():
-    return [len(load(ONE % ("cache=True", FRAME)).one()) for _ in range(2)] == [2, 2] and ran() == "1"
+def second_run_reads_cache():
+    return [len(load(ONE % ("cache=True", FRAME)).one()) for _ in range(2)] == [2, 2] and pop_runs() == "1"
 
 
-def elsewhere():
-    if name == "lwdp":
+def cache_in_other_stores():
+    if module_name == "lwdp":
         return bool(importlib.import_module("lwdp.cache").Cache("s3").output_path)
     return {"tables", "store"} <= {*inspect.signature(stage_module.set_directory).parameters}
 
 
-def raw_files_elsewhere():
+def raw_file_in_s3():
     return stage(raw="s3://bucket/in.csv")(lambda raw: raw)() == "s3://bucket/in.csv"
 
 
@@ -150,22 +150,22 @@ def ttl():
     for _ in range(2):
         load(ONE % ("cache=True, ttl=0.05", FRAME)).one()
         time.sleep(0.1)
-    return ran() == "11"
+    return pop_runs() == "11"
 
 
-def alone():
+def decorator_without_arguments():
     return (stage(lambda: 1)(), stage()(lambda: 2)()) == (1, 2)
 
 
-def arguments():
+def call_with_arguments():
     return stage(lambda x: x + 1)(2) == 3
 
 
-def hashes():
+def has_hash_path():
     return bool(stage(file_types).hash_path.name)
 
 
-def ancestors():
+def lists_ancestors():
     Path("in.csv").write_text("a")
     one = stage(lambda: 1)
     two = stage(raw="in.csv", x=one)(lambda raw, x: x)
@@ -173,22 +173,22 @@ def ancestors():
 
 
 def cache_class():
-    cache = importlib.import_module(f"{name}.cache").Cache(format="parquet", subdir="mine")
+    cache = importlib.import_module(f"{module_name}.cache").Cache(format="parquet", subdir="mine")
     cache.write(pandas.DataFrame({"a": [1]}), Path("x"))
     return len(cache.read(Path("x"))) == 1
 
 
-def at_the_same_time():
+def stages_run_concurrently():
     """Each of four stages waits until all four have started."""
-    late = 60 if name == "lwdp" else 0.2
-    wait = f"    Path(os.environ['HOME'], '%d').touch()\n    late = time.monotonic() + {late}\n"
-    wait += "    while len([*Path(os.environ['HOME']).glob('[0-3]')]) < 4 and time.monotonic() < late:\n        time.sleep(0.01)\n"
+    timeout = 60 if module_name == "lwdp" else 0.2
+    wait = f"    Path(os.environ['HOME'], '%d').touch()\n    deadline = time.monotonic() + {timeout}\n"
+    wait += "    while len([*Path(os.environ['HOME']).glob('[0-3]')]) < 4 and time.monotonic() < deadline:\n        time.sleep(0.01)\n"
     wait += "    return len([*Path(os.environ['HOME']).glob('[0-3]')])\n"
     pipe = load("".join(f"@stage\ndef r{n}():\n{wait % n}" for n in range(4)) + "@stage(a=r0, b=r1, c=r2, d=r3)\ndef last(**all):\n    return all\n")
     return [*pipe.last().values()] == [4] * 4
 
 
-def log():
+def logs_messages():
     messages = []
     logging.getLogger().addFilter(messages.append)
     handler = logging.Handler()
@@ -208,38 +208,39 @@ def path_objects():
     return stage(raw=Path("in.csv"))(lambda **inputs: len(inputs))() == 1
 
 
-def other_inputs():
+def constant_inputs():
     return stage(x=3)(lambda **inputs: len(inputs))() == 0
 
 
-def other_results():
-    return [load(ONE % ("cache=True", "7")).one() for _ in range(2)] == [7, 7] and ran() == "1"
+def non_frame_results():
+    return [load(ONE % ("cache=True", "7")).one() for _ in range(2)] == [7, 7] and pop_runs() == "1"
 
 
-def named():
+def keeps_function_name():
     return stage(file_types).__name__ == "file_types"
 
 
-def any_name():
+def inputs_named_like_options():
     for path in ("a.csv", "b.csv"):
         Path(path).write_text("a")
     return stage(format="a.csv", cache_dir="b.csv")(lambda **inputs: len(inputs))() == 2
 
 
-def place():
+def default_cache_path():
     load(ONE % ("cache=True", FRAME)).one()
     return [path.suffix for path in Path(os.environ["HOME"], ".lwdp_cache", "pipe.one").iterdir()] == [".csv"]
 
 
 for case in (
-    the_import, new_home, the_example, file_types, only_what_needs_it, last_runs_all, white_space_and_docstrings, children_have_new_hashes, optional,
-    formats, reads_the_file, elsewhere, raw_files_elsewhere, ttl, alone, arguments, hashes, ancestors, cache_class, at_the_same_time, log, missing_file,
-    path_objects, other_inputs, other_results, named, any_name, place,
+    decorator_import, without_cache_directory, readme_example, file_types, reruns_only_changed_branch, last_stage_runs_all, hash_ignores_formatting,
+    change_reaches_dependent_stages, caching_is_optional, cache_formats, second_run_reads_cache, cache_in_other_stores, raw_file_in_s3, ttl,
+    decorator_without_arguments, call_with_arguments, has_hash_path, lists_ancestors, cache_class, stages_run_concurrently, logs_messages,
+    missing_file, path_objects, constant_inputs, non_frame_results, keeps_function_name, inputs_named_like_options, default_cache_path,
 ):  # fmt: skip
     if child := os.fork():  # each case has a process with its own workers
         print(f"{case.__name__}: {'no' if os.waitpid(child, 0)[1] else 'yes'}", flush=True)
         continue
-    home = Path(tempfile.mkdtemp(dir=top))
+    home = Path(tempfile.mkdtemp(dir=temp_root))
     os.chdir(home)
     os.environ["HOME"] = str(home)
     (home / ".lwdp_cache").mkdir()
@@ -248,7 +249,7 @@ for case in (
     except Exception as error:
         print(f"{case.__name__}: {error!r}", file=sys.stderr)
         ok = False
-    if name == "lwdp":
+    if module_name == "lwdp":
         importlib.import_module("joblib.externals.loky").get_reusable_executor().shutdown()
     sys.stderr.flush()
     os._exit(not ok)

@@ -1,4 +1,4 @@
-"""Lets tests of values store frames with each module of partd_go, and read them here or in a new process.
+"""Stores frames with each module of partd_go for the tests of values, and reads them back in this process or in a new one.
 
     python -c "import places; places.main()" MODULE DIRECTORY URL NAMES RESULTS
 
@@ -67,21 +67,21 @@ class Pull:
         self.prefix = str(os.stat(directory).st_ino)  # keeps names unique, because tests share the machine's registry
         self.parts, self.loaded = {}, {}
 
-    def write(self, name, frame, at=0):
+    def write(self, name, frame, batch=0):
         from partd_go.frames import to_arrow
 
         to_arrow(frame)  # raises an error for a frame that must be refused
         column_name, _, step = name.rpartition(", ")
         frame = frame.rename(columns={"v": column_name})
-        known = self.parts.setdefault((at, step), frame)
-        self.parts[at, step] = known.assign(**{column: frame[column] for column in frame})
+        known = self.parts.setdefault((batch, step), frame)
+        self.parts[batch, step] = known.assign(**{column: frame[column] for column in frame})
 
     def append(self, name, frame):
         self.write(name, frame, 1)
 
     def read(self, name):
-        for at, step in sorted(self.parts):
-            self.open.save(f"{self.prefix} {step}", self.parts.pop((at, step)))
+        for batch, step in sorted(self.parts):
+            self.open.save(f"{self.prefix} {step}", self.parts.pop((batch, step)))
         column_name, _, step = name.rpartition(", ")
         if step not in self.loaded:
             self.loaded[step] = self.open.load(f"{self.prefix} {step}")
@@ -116,25 +116,25 @@ class Stage:
         self.frames = {}
 
         @stage(cache=True, cache_dir=Path(directory, "stage"))
-        def kept(name):
+        def cached(name):
             return frames.pop(name)
 
         frames = Lazy(self.frames)
-        self.kept = kept
+        self.cached = cached
 
     def write(self, name, frame):
         self.frames[name] = frame
-        self.kept(name)
+        self.cached(name)
 
     def read(self, name):
-        return self.kept(name)
+        return self.cached(name)
 
     def close(self):
         pass
 
 
 class Lazy:
-    """Gives access to the frames. Its hash for stages does not depend on them."""
+    """Gives a stage access to the frames, without making them part of the hash of its arguments."""
 
     def __init__(self, frames):
         self.pop = frames.pop
@@ -170,12 +170,12 @@ class Dask:
 MODULES = {"tables": Tables, "pystore": PyStore, "pull": Pull, "Arrow": Arrow, "stage": Stage, "dask": Dask}
 
 
-def read_all(place, names):
+def read_all(store, names):
     """Returns each named frame, or the text of the error."""
     results = {}
     for name in names:
         try:
-            results[name] = place.read(name)
+            results[name] = store.read(name)
         except Exception as error:
             results[name] = f"{type(error).__name__}: {error}"
     return results
@@ -183,8 +183,8 @@ def read_all(place, names):
 
 def main():
     module, directory, url, names, results = sys.argv[1:]
-    with contextlib.closing(MODULES[module](directory, url)) as place:
-        Path(results).write_bytes(pickle.dumps(read_all(place, json.loads(names))))
+    with contextlib.closing(MODULES[module](directory, url)) as store:
+        Path(results).write_bytes(pickle.dumps(read_all(store, json.loads(names))))
 
 
 def read_in_new_process(module, directory, url, names):

@@ -22,7 +22,7 @@ def test_tls_and_token(secure):
         with pytest.raises(partd_go.Refused, match="check the token, and its user"):
             client.append({"x": b"1"})
         assert client.get("x") == b""
-    with partd_go.Client(urls["tcp"], alice) as client:  # a loopback address may get the token without TLS
+    with partd_go.Client(urls["tcp"], alice) as client:  # the client sends a token without TLS to a loopback address
         assert client.get("x") == b""
 
 

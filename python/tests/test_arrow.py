@@ -75,8 +75,8 @@ def test_polars(tables):
 def test_kinds(store):
     frame = pd.DataFrame({"a": [1, 2], "s": ["x", "y"]})
     partd_go.Arrow(store).append({"x": frame, "y": pl.DataFrame(frame.to_dict("list")), "z": pa.table({"a": [1]})})
-    for kind, of in (("pandas", pd.DataFrame), ("polars", pl.DataFrame), ("pyarrow", pa.Table)):
-        assert all(isinstance(got, of) for got in partd_go.Arrow(store, kind=kind).get(["x", "y", "z", "none"]))
+    for kind, table_type in (("pandas", pd.DataFrame), ("polars", pl.DataFrame), ("pyarrow", pa.Table)):
+        assert all(isinstance(got, table_type) for got in partd_go.Arrow(store, kind=kind).get(["x", "y", "z", "none"]))
     assert partd_go.Arrow(store, kind="pyarrow").get("x").schema.metadata.keys() == {b"pandas"}
 
 
@@ -102,17 +102,17 @@ def test_dictionaries_are_unified(tables):
 
 
 @pytest.mark.parametrize(
-    "one, other, types",
+    "first, second, message",
     [
         (pa.array([1]), pa.array(["x"]), "int64 in one piece and string in another"),
         (pa.array([1], pa.int32()), pa.array([1]), "int32 in one piece and int64"),
         (pa.array([0], pa.timestamp("s")), pa.array([0], pa.timestamp("s", "UTC")), "tz=UTC"),
     ],
 )
-def test_type_mismatch(tables, one, other, types):
-    tables.append({"key": pa.table({"fine": [1], "col": one})})
-    tables.append({"key": pa.table({"fine": [1], "col": other})})
-    with pytest.raises(partd_go.SchemaMismatch, match=f"'key'.*'col' is .*{types}"):
+def test_type_mismatch(tables, first, second, message):
+    tables.append({"key": pa.table({"fine": [1], "col": first})})
+    tables.append({"key": pa.table({"fine": [1], "col": second})})
+    with pytest.raises(partd_go.SchemaMismatch, match=f"'key'.*'col' is .*{message}"):
         tables.get("key")
 
 
@@ -133,7 +133,7 @@ def test_invalid_arguments(store, tables):
 
 
 def test_with_partd_store():
-    """Arrow works with any partd."""
+    """Arrow works with any of partd's own stores."""
     import partd
 
     tables = partd_go.Arrow(partd.Dict())

@@ -42,10 +42,10 @@ def test_files_are_the_same(ours, theirs, tmp_path):
 
 
 def test_keys_share_no_file(ours, theirs):
-    for store, both in ((ours, [b"1", b"2"]), (theirs, [b"12", b"12"])):
+    for store, values in ((ours, [b"1", b"2"]), (theirs, [b"12", b"12"])):
         store.append({"x!": b"1"})
         store.append({"x": b"2"})
-        assert store.get(["x!", "x"]) == both
+        assert store.get(["x!", "x"]) == values
 
 
 def test_keys_cannot_leave_the_directory(ours, theirs, tmp_path):
@@ -57,7 +57,7 @@ def test_keys_cannot_leave_the_directory(ours, theirs, tmp_path):
     assert os.path.exists(tmp_path / "a" / "out") and not os.path.exists(tmp_path.parent / "out")
 
 
-@pytest.mark.parametrize("bad", ["", "k" * 300, ("x", "in the way")], ids=["empty", "long", "beside"])
+@pytest.mark.parametrize("bad", ["", "k" * 300, ("x", "in the way")], ids=["empty", "too long for a file name", "below another key"])
 def test_keys_of_all_kinds(ours, theirs, bad):
     for store in (ours, theirs):
         store.append({"x": b"1"})

@@ -52,7 +52,7 @@ def test_values_of_all_kinds(store):
 def test_large_values(url, size):
     # The largest value is longer than a message, so it is sent in parts.
     value = os.urandom(1 << 20) * (size >> 20) + bytes(size % (1 << 20))
-    with partd_go.serve(flags=("--memory=2GiB",)) as own, partd_go.Client(own if size >> 28 else url) as store:
+    with partd_go.serve(flags=("--memory=2GiB",)) as large_url, partd_go.Client(large_url if size >> 28 else url) as store:
         store.append({"big": value, "small": b"s"})
         assert store.get(["small", "big", "small"]) == [b"s", value, b"s"]
         assert dict(store.scan()) == {"big": value, "small": b"s"}
@@ -198,14 +198,14 @@ def test_close(url, store):
     other.__del__()  # partd's layers do this
     assert other.get("x") == b"1"
 
-    def used(channel):  # during a call, in this thread or another
+    def delete_during_call(channel):  # in the thread of the call, and in another
         other.__del__()
         thread = threading.Thread(target=other.__del__)
         thread.start()
         thread.join()
         return channel.link
 
-    assert other._call(partd_go.wire.GET, used)
+    assert other._call(partd_go.wire.GET, delete_during_call)
     other.close()
 
 

@@ -61,15 +61,15 @@ def tail(df: pd.DataFrame) -> pd.DataFrame:
     return df.sort_values("id").tail(1)
 
 
-def computations(how: str | None) -> Iterator[tuple[str, dd.DataFrame, list[str]]]:
+def computations(shuffle_method: str | None) -> Iterator[tuple[str, dd.DataFrame, list[str]]]:
     """Yields the name of each computation, its collection, and the columns by which to sort the rows before comparing."""
     df, names = frame(), pd.DataFrame({"name": [f"name {n}" for n in range(0, 2000, 2)], "n": range(1000)})
-    with dask.config.set({"dataframe.shuffle.method": how}):
+    with dask.config.set({"dataframe.shuffle.method": shuffle_method}):
         yield "shuffle", df.shuffle("name"), []
-        yield "fewer", df.shuffle("id", npartitions=3), []
-        yield "more", df.shuffle(["name", "kind"], npartitions=13), []
-        yield "series", df["name"].shuffle(df["name"]), []
-        yield "some", df.shuffle("id").partitions[[5, 2]], []
+        yield "shuffle to fewer partitions", df.shuffle("id", npartitions=3), []
+        yield "shuffle to more partitions", df.shuffle(["name", "kind"], npartitions=13), []
+        yield "shuffle of a series", df["name"].shuffle(df["name"]), []
+        yield "some partitions of a shuffle", df.shuffle("id").partitions[[5, 2]], []
         yield "set_index", df.set_index("id"), []
         yield "set_index, times", df.set_index("when", npartitions=5), []
         yield "sort_values", df.sort_values("value"), []
@@ -265,11 +265,11 @@ def test_task_that_runs_twice(url: str) -> None:
 def test_layouts_that_differ(url: str) -> None:
     """Partitions with different categories or types give the same result as dask's own shuffle."""
 
-    def odd(i: int) -> pd.DataFrame:
+    def varying_part(i: int) -> pd.DataFrame:
         kinds = pd.Categorical([f"k{i}", "k"])
         return pd.DataFrame({"id": [i, i + 1], "kind": kinds, "n": np.array([i, 2], "i8" if i % 3 else "f8")})
 
-    df = dd.from_map(odd, range(10), meta=odd(0))
+    df = dd.from_map(varying_part, range(10), meta=varying_part(0))
     want = df.shuffle("id", npartitions=4, shuffle_method="tasks").compute(scheduler="sync")
     with partd_go.dask.use(url):
         assert_same(df.shuffle("id", npartitions=4).compute(scheduler="sync"), want, [])

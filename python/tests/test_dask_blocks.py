@@ -29,8 +29,8 @@ def columns() -> dict[str, object]:
     gaps = rng.random(N) < 0.2
     text = np.array(words, dtype=object)
     text[gaps] = None
-    odd = [None, 1, "a", float("nan"), (1, 2), b"\xff", {"a": [1]}, "\ud800"]
-    big = pd.arrays.IntervalArray.from_breaks(np.arange(N + 1))
+    mixed = [None, 1, "a", float("nan"), (1, 2), b"\xff", {"a": [1]}, "\ud800"]
+    intervals = pd.arrays.IntervalArray.from_breaks(np.arange(N + 1))
     return {
         "int8": rng.integers(-100, 100, N).astype(np.int8),
         "uint64": rng.integers(0, 1 << 63, N).astype(np.uint64) * 2 + 1,
@@ -53,12 +53,12 @@ def columns() -> dict[str, object]:
         "arrow decimal": pd.array([decimal.Decimal(i) for i in range(N)], dtype=pd.ArrowDtype(pa.decimal128(20, 2))),
         "arrow dictionary": pd.array(words, dtype=pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))),
         "arrow list": pd.array([[i, i] for i in range(N)], dtype=pd.ArrowDtype(pa.list_(pa.int64()))),
-        "interval": big,
+        "interval": intervals,
         "sparse": pd.arrays.SparseArray(np.where(gaps, 1.0, 0.0), fill_value=0.0),
         "text": pd.Series(text, dtype=object),
         "words": pd.Series(words, dtype=object),
         "surrogates": pd.Series(["word", "\ud800", None, "é"] * (N // 4), dtype=object),
-        "odd": pd.Series([odd[i % len(odd)] for i in range(N)], dtype=object),
+        "mixed": pd.Series([mixed[i % len(mixed)] for i in range(N)], dtype=object),
         "dates": pd.Series([datetime.date(2020, 1, 1 + i % 28) for i in range(N)], dtype=object),
     }
 
@@ -89,7 +89,7 @@ def test_types(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check(df)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 3000)  # several blocks
     check(df, "zstd")
-    if name not in ("float16", "sparse", "odd"):
+    if name not in ("float16", "sparse", "mixed"):
         check(df.set_index(name))
 
 
@@ -107,7 +107,8 @@ def test_labels() -> None:
 
 @pytest.mark.parametrize("level", [[1, 2], [True, False], [1.5, 2.5], pd.array([1, 2], dtype="Int8"), pd.interval_range(0, 2)])
 def test_levels_with_gaps(level: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A level with gaps has the same type in all blocks, although pandas gives it another type in blocks with a gap."""
+    """A level of a MultiIndex with missing values (gaps) has the same type in all blocks, although pandas would use another
+    type in blocks that contain a gap."""
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 3000)  # so that some blocks have no gap
     codes = np.where(np.arange(N) < 700, np.arange(N) % 2, -1)
     df = pd.DataFrame({"v": range(N)}, index=pd.MultiIndex(levels=[level, range(N)], codes=[codes, range(N)]))
@@ -126,8 +127,8 @@ def test_big_endian_columns() -> None:
 
 def test_column_memory_order() -> None:
     values = np.random.default_rng(3).random((3 * N, 5))
-    for given in (values[:N], np.asfortranarray(values[:N]), values[::-3]):
-        check(pd.DataFrame(given))
+    for array in (values[:N], np.asfortranarray(values[:N]), values[::-3]):
+        check(pd.DataFrame(array))
     values.flags.writeable = False
     check(pd.DataFrame(values[:N], copy=False))
 
@@ -135,7 +136,7 @@ def test_column_memory_order() -> None:
 def test_large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "_CACHED", 1000)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 30_000)
-    check(pd.DataFrame(columns()).drop(columns="odd"))
+    check(pd.DataFrame(columns()).drop(columns="mixed"))
 
 
 def test_piece_has_three_buffers() -> None:

@@ -51,7 +51,7 @@ def test_rows_in_files(expected: dict[str, pd.DataFrame], tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("most", [1 << 30, 20_000])
+@pytest.mark.parametrize("max_write", [1 << 30, 20_000])
 def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_write: int) -> None:
     writev = os.writev
     monkeypatch.setattr(os, "writev", lambda file, views: writev(file, [memoryview(b"".join(views))[:max_write]]))
@@ -169,16 +169,16 @@ def test_server_that_is_killed(tmp_path: Path) -> None:
     df = dd.from_pandas(pd.DataFrame({"x": range(10_000)}), npartitions=4)
 
     def kill(part: pd.DataFrame) -> pd.DataFrame:
-        mine = [s for s in server_module._servers if s.directory.startswith(str(tmp_path)) and not s.ended()]
-        for server in mine:
+        servers = [s for s in server_module._servers if s.directory.startswith(str(tmp_path)) and not s.ended()]
+        for server in servers:
             for process in psutil.Process(server._process.pid).children():
                 process.kill()
         return part
 
-    for before, after in ((kill, len), (len, kill)):
-        killed = df.map_partitions(kill, meta=df._meta) if before is kill else df
-        out = killed.shuffle("x", npartitions=3)
-        out = out.map_partitions(kill, meta=df._meta).shuffle("x", npartitions=2) if after is kill else out
+    for kill_before_shuffle in (True, False):
+        source = df.map_partitions(kill, meta=df._meta) if kill_before_shuffle else df
+        out = source.shuffle("x", npartitions=3)
+        out = out if kill_before_shuffle else out.map_partitions(kill, meta=df._meta).shuffle("x", npartitions=2)
         with pytest.raises(partd_go.NoServer), partd_go.dask.use(directory=tmp_path):  # use() ends with an error, because its server was killed
             with pytest.raises((partd_go.Error, OSError, RuntimeError)):
                 out.compute(scheduler="threads")

@@ -234,7 +234,7 @@ def test_private_server_dies_in_an_attempt(place: Place, monkeypatch: pytest.Mon
     place.wait_until_empty()
 
 
-@pytest.mark.parametrize("who", ["worker", "server", "private"])
+@pytest.mark.parametrize("target", ["worker", "server", "private"])
 def test_killed(place: Place, workers: LocalCluster, target: str, tmp_path: Path) -> None:
     early = 0
     for kill in KILLS:

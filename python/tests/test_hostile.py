@@ -17,8 +17,8 @@ TEXT = struct.pack("<I", 1) + b"a"
 
 
 class Fake:
-    """A server that sends a valid hello, and then for each operation the flags and body in answers. It sends trickle seconds
-    apart the bytes of a reply, and serves one connection at a time."""
+    """A server that sends a valid hello, and answers each operation with the flags and body in answers. If trickle is set, it
+    waits for that many seconds after each byte of a reply. It serves one connection at a time."""
 
     def __init__(self, path: str, answers: dict[int, tuple[int, bytes]], trickle: float = 0):
         self.answers, self.trickle, self.requests = answers, trickle, 0
@@ -64,18 +64,18 @@ class Fake:
 
 CALLS: dict[str, tuple[int, bytes, Callable[[partd_go.Client], object]]] = {
     "get: no values": (wire.GET, struct.pack("<I", 0), lambda c: c.get("x")),
-    "get: too many": (wire.GET, struct.pack("<III", 2, 0, 0), lambda c: c.get("x")),
-    "get: claims too much": (wire.GET, struct.pack("<II", 1 << 31, 1 << 31), lambda c: c.get("x")),
-    "pop: too few": (wire.POP, struct.pack("<I", 0), lambda c: c.pop("x")),
-    "pop: claims too much": (wire.POP, struct.pack("<IQ", 1, 1 << 60) + b"x", lambda c: c.pop("x")),
-    "stat": (wire.STAT, b"1234", lambda c: c.stat()),
-    "scan: nothing": (wire.SCAN, b"", lambda c: list(c.scan())),
-    "scan: claims too much": (wire.SCAN, bytes(8) + struct.pack("<I", 1 << 31), lambda c: list(c.scan())),
+    "get: too many values": (wire.GET, struct.pack("<III", 2, 0, 0), lambda c: c.get("x")),
+    "get: claims too large a size": (wire.GET, struct.pack("<II", 1 << 31, 1 << 31), lambda c: c.get("x")),
+    "pop: no values": (wire.POP, struct.pack("<I", 0), lambda c: c.pop("x")),
+    "pop: claims too large a size": (wire.POP, struct.pack("<IQ", 1, 1 << 60) + b"x", lambda c: c.pop("x")),
+    "stat: truncated": (wire.STAT, b"1234", lambda c: c.stat()),
+    "scan: empty reply": (wire.SCAN, b"", lambda c: list(c.scan())),
+    "scan: claims too large a size": (wire.SCAN, bytes(8) + struct.pack("<I", 1 << 31), lambda c: list(c.scan())),
     "scan: truncated": (
         wire.SCAN, bytes(8) + struct.pack("<IBQIH", 1, 1, 0, 1000, 1) + b"kvalue", lambda c: list(c.scan())
     ),
     "keys: truncated": (wire.KEYS, bytes(8) + struct.pack("<IQH", 1, 0, 9) + b"key", lambda c: list(c.keys())),
-    "namespaces": (wire.NAMESPACES, TEXT + struct.pack("<I", 1), lambda c: c.namespaces()),
+    "namespaces: truncated": (wire.NAMESPACES, TEXT + struct.pack("<I", 1), lambda c: c.namespaces()),
 }  # fmt: skip
 
 

@@ -25,8 +25,8 @@ INTERRUPTS = int(os.environ.get("PARTD_INTERRUPTS", 150))
 class Proxy:
     """Forwards connections to a Unix socket. It can cut them, and hold back the server's replies."""
 
-    def __init__(self, path: str, to: str):
-        self.path, self.to = path, to
+    def __init__(self, path: str, server_path: str):
+        self.path, self.server_path = path, server_path
         self.holding = threading.Event()  # while set, the proxy holds back replies
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
         self.listener = socket.socket(socket.AF_UNIX)
@@ -42,7 +42,7 @@ class Proxy:
                 return
             server_end = socket.socket(socket.AF_UNIX)
             try:
-                server_end.connect(self.to)
+                server_end.connect(self.server_path)
             except OSError:  # no server is running
                 client_end.close()
                 server_end.close()
@@ -140,11 +140,11 @@ def test_abandoned_change_is_never_late(url, store, monkeypatch, next_request):
         client.append({"x": b"1"})
         channel = client._channel
         ask = partd_go.link.Link.ask
-        late = []
+        abandoned = []
 
         def interrupted(link, op, pieces=(), **header):
-            if op == partd_go.wire.APPEND and not late:
-                late.append((pieces, header))
+            if op == partd_go.wire.APPEND and not abandoned:
+                abandoned.append((pieces, header))
                 raise KeyboardInterrupt
             return ask(link, op, pieces, **header)
 
@@ -152,7 +152,7 @@ def test_abandoned_change_is_never_late(url, store, monkeypatch, next_request):
         with pytest.raises(KeyboardInterrupt):
             client.append({"x": b"late"})
         next_request(client)
-        pieces, header = late[0]
+        pieces, header = abandoned[0]
         with contextlib.suppress(partd_go.Error):  # another change has used its number
             ask(channel.connected(), partd_go.wire.APPEND, pieces, **header)
         client.append({"x": b"2"})

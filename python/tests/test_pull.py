@@ -86,9 +86,9 @@ def test_second_load(nodes, name):
 
     def load_stats(*flags):
         command = [two._program, "pull", "get", "--stats", "--format=arrow", *two._flags, *flags, "--", name]
-        ran = subprocess.run(command, check=True, capture_output=True)
-        assert_equal(pa.ipc.open_stream(ran.stdout).read_all().to_pandas().set_index("when"), one.load(name), check_freq=False)
-        stats = json.loads(ran.stderr)
+        result = subprocess.run(command, check=True, capture_output=True)
+        assert_equal(pa.ipc.open_stream(result.stdout).read_all().to_pandas().set_index("when"), one.load(name), check_freq=False)
+        stats = json.loads(result.stderr)
         return stats["Requests"], stats["Bytes"]
 
     one.save(name, prices(10_000))
@@ -102,7 +102,7 @@ def test_second_load(nodes, name):
     assert load_stats()[0] > 1 and load_stats()[0] == 1
 
 
-def test_names_of_pullframe(tmp_path, name):
+def test_names_from_pullframe(tmp_path, name):
     from partd_go.pull import AllSyncFailed, NoResourceAvailable
 
     with pullframe(hosts=set(), directory=tmp_path, sync_timeo=30.0) as pf, pytest.raises(NoResourceAvailable):
@@ -141,23 +141,23 @@ def test_conflict(nodes, name):
     """Each concurrent save either succeeds or raises a conflict."""
     one, two = nodes
     one.save(name, prices())
-    saved, other = [], []
+    saved, errors = [], []
 
-    def save(at):
+    def save(i):
         try:
-            nodes[at % 2].save(name, pd.DataFrame({f"c{at}": [1.0]}, prices().index[:1]))
-            saved.append(f"c{at}")
+            nodes[i % 2].save(name, pd.DataFrame({f"c{i}": [1.0]}, prices().index[:1]))
+            saved.append(f"c{i}")
         except Conflict:
             pass
         except Exception as error:
-            other.append(error)
+            errors.append(error)
 
-    threads = [threading.Thread(target=save, args=(at,)) for at in range(4)]
+    threads = [threading.Thread(target=save, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert saved and not other
+    assert saved and not errors
     assert set(two.load(name).columns) == {"sym", "price", *saved}
 
 
@@ -176,7 +176,7 @@ def test_node_killed_and_reopened(tmp_path, name):
         assert_equal(two.load(name), frame, check_freq=False)  # from its own files, because no other node is running
 
 
-def test_closed(tmp_path, name):
+def test_closed_node(tmp_path, name):
     pf = pullframe((), tmp_path)
     program = socket_of(pf).parent
     assert program.exists() and not pf.ended()
@@ -202,7 +202,7 @@ def test_no_call_starts_a_program(nodes, name, monkeypatch):
         assert name in repr(two)
 
 
-def test_one_program(tmp_path, name):
+def test_handles_share_a_program(tmp_path, name):
     """All handles to a directory, in any process, share a program. It ends with the last handle, not with the one that started it."""
     first, url = in_new_process(tmp_path, "sys.stdin.read()")
     with pullframe((), tmp_path, flags=("--lease=2s",)) as one, pullframe((), tmp_path, flags=("--lease=2s",)) as two:
@@ -224,9 +224,9 @@ def test_one_program(tmp_path, name):
 def test_relative_files_in_flags(tmp_path, monkeypatch):
     """If the flags contain a relative path, programs started in different directories do not share a node."""
     urls = set()
-    for place, token in (("a", "one"), ("b", "another")):
-        os.mkdir(tmp_path / place)
-        monkeypatch.chdir(tmp_path / place)
+    for directory, token in (("a", "one"), ("b", "another")):
+        os.mkdir(tmp_path / directory)
+        monkeypatch.chdir(tmp_path / directory)
         Path("token").write_text(f"a secret of {token}, which is long enough")
         with pullframe("localhost:1", tmp_path / "node", flags=("--token-file=token",)) as opened:
             urls.add(opened._key)
@@ -343,15 +343,15 @@ def test_address_of_another_user(tmp_path, monkeypatch):
             assert two.url != one.url
 
 
-@pytest.mark.parametrize("seen", ["directory", pytest.param("process", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs SO_PEERCRED"))])
-def test_address_taken_over(tmp_path, name, monkeypatch, seen):
+@pytest.mark.parametrize("revealed_by", ["directory", pytest.param("process", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs SO_PEERCRED"))])
+def test_address_taken_over(tmp_path, name, monkeypatch, revealed_by):
     """A node sends nothing to a socket that another user created in the place of a dead node's socket."""
     with pullframe((), tmp_path) as one, socket.socket(socket.AF_UNIX) as listener:
-        place = socket_of(one)
+        socket_path = socket_of(one)
         os.killpg(one._process.pid, signal.SIGKILL)
-        shutil.rmtree(place.parent, ignore_errors=True)
-        place.parent.mkdir()
-        listener.bind(str(place))
+        shutil.rmtree(socket_path.parent, ignore_errors=True)
+        socket_path.parent.mkdir()
+        listener.bind(str(socket_path))
         listener.listen()
         received = []
 
@@ -370,12 +370,12 @@ def test_address_taken_over(tmp_path, name, monkeypatch, seen):
 
         def fake_stat(path, **options):
             found = lstat(path, **options)
-            return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]]) if os.fspath(path) == os.fsencode(place.parent) else found
+            return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]]) if os.fspath(path) == os.fsencode(socket_path.parent) else found
 
         def fake_getsockopt(connection, *which):
-            return struct.pack("3i", 1, os.getuid() + 1, 1) if connection.getpeername() == str(place) else option(connection, *which)
+            return struct.pack("3i", 1, os.getuid() + 1, 1) if connection.getpeername() == str(socket_path) else option(connection, *which)
 
-        if seen == "directory":
+        if revealed_by == "directory":
             monkeypatch.setattr(os, "lstat", fake_stat)
         else:
             monkeypatch.setattr(socket.socket, "getsockopt", fake_getsockopt)
@@ -384,7 +384,7 @@ def test_address_taken_over(tmp_path, name, monkeypatch, seen):
         assert_equal(one.load(name), prices(), check_freq=False)
         monkeypatch.undo()
         listener.shutdown(socket.SHUT_RDWR)
-        shutil.rmtree(place.parent)
+        shutil.rmtree(socket_path.parent)
 
 
 def test_address_damaged(tmp_path):
@@ -405,8 +405,8 @@ def test_address_damaged(tmp_path):
 def test_directory_of_two_machines(tmp_path, monkeypatch):
     """Machines that share a directory have separate nodes, because they cannot use each other's sockets."""
     with pullframe((), tmp_path) as one:
-        here = os.uname()
-        monkeypatch.setattr(os, "uname", lambda: os.uname_result([here.sysname, "another", *here[2:]]))
+        own = os.uname()
+        monkeypatch.setattr(os, "uname", lambda: os.uname_result([own.sysname, "another", *own[2:]]))
         with pullframe((), tmp_path) as two:
             assert two.url != one.url and socket_of(two) != socket_of(one)
 
@@ -424,7 +424,7 @@ def test_killed_after_restart(tmp_path, monkeypatch):
             one.load("x")
 
 
-def test_links_and_a_lock_of_another(tmp_path, monkeypatch):
+def test_link_or_lock_of_another_user(tmp_path, monkeypatch):
     """A node neither writes to a link that another user places in its directory, nor waits for another user's lock."""
     with pullframe((), tmp_path) as one:
         new, lock = (Path(f"{one._address()}.{kind}") for kind in ("new", "lock"))
@@ -522,8 +522,8 @@ def test_statements_about_pullframe(nodes, name):
     assert not hasattr(failed.value, "demand") and f"{name} of nobody" in str(failed.value)
     assert_equal(two.load(name), one.load(name))
     for file in Path(one.directory, "files").iterdir():
-        whole = file.read_bytes()
-        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     run = subprocess.run([one._program, "pull", "verify", *one._flags], stdout=subprocess.PIPE)
     found = [finding for finding in map(json.loads, run.stdout.splitlines()) if finding["table"] == name]  # other nodes may have died
     assert found and all(finding["repaired"] for finding in found)

@@ -85,9 +85,9 @@ def test_validators_filters_and_async(collection):
                 assert (await c.item("y")).metadata["_updated"]
                 return await c.item("y").to_pandas(), await c.read("y", columns=["sym"])
 
-    whole, some = asyncio.run(run())
-    equal(whole, prices(4))
-    equal(some, prices(4)[["sym"]])
+    all_columns, one_column = asyncio.run(run())
+    equal(all_columns, prices(4))
+    equal(one_column, prices(4)[["sym"]])
 
 
 def test_custom_rule(collection):
@@ -180,8 +180,8 @@ def test_dask(collection):
     partition.rebalance_partitions(collection, "x", freq="monthly")
     frame = pystore.partition.optimize_time_series_partitions(prices(400))
     assert frame[1] == 5 and len(frame[0].compute()) == 400
-    collection.write("of dask", frame[0])
-    assert len(collection.item("of dask").to_pandas()) == 400
+    collection.write("from dask", frame[0])
+    assert len(collection.item("from dask").to_pandas()) == 400
     assert pystore.get_client() is None
 
 
@@ -220,7 +220,7 @@ def test_transactions(collection):
     collection.write("x", prices(4), metadata={"k": 1})
     with pytest.raises(pystore.TransactionError, match="failed"), pystore.transaction(collection) as txn:
         txn.append("x", prices(8))
-        txn.write("made", prices(2))
+        txn.write("new", prices(2))
         txn.delete("x")
         txn.append("none", prices(2))
     assert collection.list_items() == {"x"} and not collection.list_snapshots()

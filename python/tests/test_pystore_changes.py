@@ -53,7 +53,7 @@ def test_interrupted(collection, monkeypatch):
     monkeypatch.setattr(collection, "_append", interrupted)
     with pytest.raises(KeyboardInterrupt), pystore.transaction(collection) as txn:
         txn.delete("x")
-        txn.write("made", rows(1))
+        txn.write("new", rows(1))
         txn.append("x", rows(3))
     equal(collection.item("x").to_pandas(), rows(1, 2), check_freq=False)
     assert collection.list_items() == {"x"} and not collection.list_snapshots()
@@ -71,12 +71,12 @@ if sys.argv[2] == "end":
     pystore.undo.end = killed
 with pystore.transaction(collection) as txn:
     txn.delete("x")
-    txn.write("made", pd.DataFrame({"a": [1]}))
+    txn.write("new", pd.DataFrame({"a": [1]}))
     txn.append("y", pd.DataFrame({"a": [3]}, pd.DatetimeIndex(["2024-02-01"])))
 """
 
 
-@pytest.mark.parametrize("at", ["_delete", "_append", "end"])
+@pytest.mark.parametrize("function", ["_delete", "_append", "end"])
 @pytest.mark.parametrize("changed", [False, True])
 def test_killed_in_a_transaction(store, collection, function, changed):
     """The next program that changes or opens the collection undoes a partial transaction, but keeps other programs' items."""
@@ -84,12 +84,12 @@ def test_killed_in_a_transaction(store, collection, function, changed):
     collection.write("y", rows(1, 2))
     died = subprocess.run([sys.executable, "-c", KILLED, str(store.datastore.parent), function])
     assert died.returncode == -signal.SIGKILL and collection.list_snapshots()
-    collection._put("beside", rows(7), "error")  # a program that does not use transactions writes an item
+    collection._put("outside transactions", rows(7), "error")  # a program that does not use transactions writes an item
     if changed:
         collection.write("other", rows(5))
     else:
         collection = store.collection("c")
-    assert collection.list_items() == {"x", "y", "beside"} | ({"other"} if changed else set())
+    assert collection.list_items() == {"x", "y", "outside transactions"} | ({"other"} if changed else set())
     for item in "xy":
         equal(collection.item(item).to_pandas(), rows(1, 2), check_freq=False)
     assert not collection.list_snapshots()
@@ -105,7 +105,7 @@ def test_lock_lost_in_a_transaction(collection, monkeypatch, fails):
         collection.write(item, rows(1, 2))
     append = collection._append
 
-    def lost(item, data, **kwargs):
+    def append_without_lock(item, data, **kwargs):
         monkeypatch.undo()
         for lock in [lock for lock in gc.get_objects() if isinstance(lock, CollectionLock) and lock._lease]:
             lock._call("partd.unlock", lease=lock._lease)  # the server does this when the lock expires
@@ -116,12 +116,12 @@ def test_lock_lost_in_a_transaction(collection, monkeypatch, fails):
             raise ValueError("later")
         append(item, data, **kwargs)
 
-    monkeypatch.setattr(collection, "_append", lost)
+    monkeypatch.setattr(collection, "_append", append_without_lock)
     with pytest.raises(pystore.exceptions.TransactionError, match="later" if fails else "lock"), pystore.transaction(collection) as txn:
         txn.delete("x")
         txn.append("y", rows(3, start="2024-03-01"))
-        txn.write("made", rows(1))
-    assert collection.list_items() >= {"x", "y", "other"} and "made" not in collection.list_items()
+        txn.write("new", rows(1))
+    assert collection.list_items() >= {"x", "y", "other"} and "new" not in collection.list_items()
     assert len(collection.item("x").to_pandas()) == 2 and len(collection.item("other").to_pandas()) == 2
 
 
@@ -152,11 +152,11 @@ def test_batch_keeps_each_append(collection):
 def test_values_in_transactions(collection, kind):
     collection.write("x", rows(1, 2))
     with kind(collection) as txn:
-        txn.write("of item", collection.item("x"))
-        txn.write("of dask", dd.from_pandas(rows(3, 4), npartitions=2))
+        txn.write("from item", collection.item("x"))
+        txn.write("from dask", dd.from_pandas(rows(3, 4), npartitions=2))
         txn.append("x", dd.from_pandas(rows(5, start="2024-02-01"), npartitions=1))
         txn.append("x", collection.item("x"))
-    assert list(collection.item("of item").to_pandas().a) == [1, 2] and list(collection.item("of dask").to_pandas().a) == [3, 4]
+    assert list(collection.item("from item").to_pandas().a) == [1, 2] and list(collection.item("from dask").to_pandas().a) == [3, 4]
     assert list(collection.item("x").to_pandas().a) == [1, 2, 5]
 
 
@@ -192,8 +192,8 @@ def test_no_matching_rows(collection):
     assert [len(item.head(0)), len(item.tail(0)), len(item.head(-1)), len(item.tail(2))] == [0, 0, 2, 2]
 
 
-FIT = {
-    "whole numbers among floats": ([1.5, 2.5], [3, 4]),
+FITTING = {
+    "integers among floats": ([1.5, 2.5], [3, 4]),
     "whole floats among integers": ([1, 2], [3.0, 4.0]),
     "halves among small floats": (np.array([1.5, 2.5], "float32"), [0.5, 1.0]),
     "wider integers": (np.array([1, 2], "int32"), [3, 4]),
@@ -201,26 +201,26 @@ FIT = {
     "times of another unit": (pd.date_range("2024", periods=2), pd.date_range("2024", periods=2).as_unit("s")),
     "spans of another unit": (pd.to_timedelta([1, 2], "s"), pd.to_timedelta([1, 2], "s").as_unit("us")),
 }
-FIT_NOT = {
+NOT_FITTING = {
     "a fraction among large integers": ([2**53 + 1, 2], [3.5, 4]),
     "a large integer among floats": ([1.5, 2.5], [2**53 + 1, 0]),
     "an integer among small floats": (np.array([1.5, 2.5], "float32"), [2**24 + 1, 0]),
-    "an unsigned integer beyond all others": ([1, 2], np.array([2**63, 0], "uint64")),
+    "an unsigned integer beyond int64": ([1, 2], np.array([2**63, 0], "uint64")),
     "a time among numbers": ([1, 2], pd.date_range("2024", periods=2)),
     "a zone among times without": (pd.date_range("2024", periods=2), pd.date_range("2024", periods=2, tz="Asia/Tokyo")),
     "nanoseconds among seconds": (pd.date_range("2024", periods=2).as_unit("s"), pd.DatetimeIndex(["2024-01-01 00:00:00.000000001"] * 2)),
     "numbers among texts": (["a", "b"], [1, 2]),
-    "texts among numbers, and numbers among them": ([1, 2], ["a", 2]),
+    "texts and numbers among numbers": ([1, 2], ["a", 2]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all"])
-@pytest.mark.parametrize("name", [*FIT, *FIT_NOT])
+@pytest.mark.parametrize("name", [*FITTING, *NOT_FITTING])
 def test_types_that_fit(collection, name, handling):
-    existing, appended = {**FIT, **FIT_NOT}[name]
+    existing, appended = {**FITTING, **NOT_FITTING}[name]
     frame, added = rows(0, 0, v=existing), rows(0, 0, start="2024-02-01", v=appended)
     collection.write("x", frame)
-    if name in FIT_NOT:
+    if name in NOT_FITTING:
         with pytest.raises(pystore.SchemaError, match="column"):
             collection.append("x", added, duplicate_handling=handling)
         return equal(collection.item("x").to_pandas(), frame, check_freq=False)
@@ -228,7 +228,7 @@ def test_types_that_fit(collection, name, handling):
     equal(collection.item("x").to_pandas(), pd.concat([frame, added.astype({"v": frame.v.dtype})]), check_freq=False)
 
 
-def nothing(n):
+def nulls(n):
     return [None] * n
 
 
@@ -239,13 +239,13 @@ WIDENED = {  # type in the item, appended type, resulting type
     "integers as floats": ([1, 2], [7.0, 2.5], "float64"),
     "finer floats": (np.array([1.5, 2.5], "float32"), [7.0, 0.1], "float64"),
     "nullable integers": (pd.array([1, 2], "Int16"), pd.array([None, 70000], "Int32"), "Int32"),
-    "nulls to texts": (nothing(2), ["x", "y"], None),
-    "nulls to floats": (nothing(2), [1.5, 2.5], "float64"),
-    "nulls to booleans": (nothing(2), [True, False], None),
-    "nulls to times": (nothing(2), pd.date_range("2024", periods=2, tz="Asia/Tokyo"), None),
-    "nulls to periods": (nothing(2), pd.period_range("2024", periods=2, freq="M"), None),
-    "nulls to categories": (nothing(2), pd.Categorical(["x", "y"]), None),
-    "nulls to nested values": (nothing(2), [[1], {"a": None}], None),
+    "nulls to texts": (nulls(2), ["x", "y"], None),
+    "nulls to floats": (nulls(2), [1.5, 2.5], "float64"),
+    "nulls to booleans": (nulls(2), [True, False], None),
+    "nulls to times": (nulls(2), pd.date_range("2024", periods=2, tz="Asia/Tokyo"), None),
+    "nulls to periods": (nulls(2), pd.period_range("2024", periods=2, freq="M"), None),
+    "nulls to categories": (nulls(2), pd.Categorical(["x", "y"]), None),
+    "nulls to nested values": (nulls(2), [[1], {"a": None}], None),
 }
 
 
@@ -266,10 +266,10 @@ def test_appends_that_widen(collection, name, handling):
         frames = {"keep_last": [frame[:1], added], "keep_first": [frame, added[1:]]}.get(handling, [frame, added])
         got = collection.item(item).to_pandas()
         assert handling != "keep_last" or len(collection._tables.versions(item, "c")) == versions + 1 or not strategy
-        want = [None if pd.isna(value) is True else value for one in frames for value in one.v]
+        want = [None if pd.isna(value) is True else value for part in frames for value in part.v]
         assert [None if pd.isna(value) is True else value for value in got.v] == want
         assert kind is None or got.v.dtype == kind
-        assert list(got.a) == [value for one in frames for value in one.a]
+        assert list(got.a) == [value for part in frames for value in part.a]
 
 
 def test_widened_without_an_evolution(collection):
@@ -295,9 +295,9 @@ def test_evolutions_that_do_not_widen(store, collection, strategy):
     """These strategies do not widen an item, not even for a process that has not enabled the item's evolution."""
     collection.write("x", rows(1, 2))
     collection.enable_schema_evolution("x", pystore.EvolutionStrategy[strategy])
-    for one in (collection, store.collection("c")):
+    for handle in (collection, store.collection("c")):
         with pytest.raises(pystore.SchemaError, match='column "a"'):
-            one.append("x", rows(0.5, start="2024-02-01"))
+            handle.append("x", rows(0.5, start="2024-02-01"))
     equal(collection.item("x").to_pandas(), rows(1, 2), check_freq=False)
 
 
@@ -322,7 +322,7 @@ def test_columns_of_duplicate_rows(collection, strategy):
 
 @pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all", "error"])
 @pytest.mark.parametrize(
-    "there, more",
+    "existing, appended",
     [([1, 2], ["x", "y"]), ([1.5, 2.5], ["x", "y"]), (["x", "y"], [1, 2]), ([2**53 + 1, 2], [2.5, 7.0]), ([True, False], [1, 2])],
 )
 def test_appends_that_cannot_widen(collection, existing, appended, handling):

@@ -66,14 +66,14 @@ def test_long_directories(temp_directory, tmp_path, monkeypatch):
     assert not list(long.iterdir())
 
 
-@pytest.mark.parametrize("how", ["end", "kill", "fork", "term"])
+@pytest.mark.parametrize("ending", ["end", "kill", "fork", "term"])
 @pytest.mark.parametrize("kept", [False, True])
-def test_ends_with_the_process(temp_directory, tmp_path, how, kept):
+def test_ends_with_the_process(temp_directory, tmp_path, ending, kept):
     store = f"log:{tmp_path}/kept" if kept else ""
-    program = subprocess.Popen([sys.executable, "-c", PROGRAM, store, how], stdout=subprocess.PIPE, cwd=tmp_path)
+    program = subprocess.Popen([sys.executable, "-c", PROGRAM, store, ending], stdout=subprocess.PIPE, cwd=tmp_path)
     server = int(program.stdout.readline())
-    if how != "end":
-        os.kill(program.pid, signal.SIGTERM if how == "term" else signal.SIGKILL)
+    if ending != "end":
+        os.kill(program.pid, signal.SIGTERM if ending == "term" else signal.SIGKILL)
     program.wait()
     program.stdout.close()
     deadline = time.monotonic() + 20
@@ -117,7 +117,7 @@ def test_no_shell_or_directory(temp_directory, tmp_path, monkeypatch):
     with pytest.raises(partd_go.NoServer, match="none"):
         partd_go.serve(directory=tmp_path / "none")
     start = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda args, **rest: start([f"{tmp_path}/sh", *args[1:]], **rest))
+    monkeypatch.setattr(subprocess, "Popen", lambda args, **options: start([f"{tmp_path}/sh", *args[1:]], **options))
     with pytest.raises(partd_go.NoServer, match="No such file or directory: .*/sh"):
         partd_go.serve()
     assert list(temp_directory.iterdir()) == []

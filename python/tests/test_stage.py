@@ -18,7 +18,7 @@ CASES = Path(__file__).parent.parent.parent / "tables" / "stage" / "testdata" / 
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -34,11 +34,11 @@ def load(text, name="pipe"):
     return importlib.import_module(name)
 
 
-def note(name):
+def record_run(name):
     return f"    with open('ran', 'a') as f:\n        f.write('{name} ')\n"
 
 
-def ran():
+def pop_runs():
     path = Path("ran")
     names = sorted(path.read_text().split()) if path.exists() else []
     path.unlink(missing_ok=True)
@@ -47,30 +47,30 @@ def ran():
 
 PIPE = (
     "@stage(raw='in.csv', cache=True, format='parquet')\ndef one(raw):\n"
-    + note("one") + "    return pandas.read_csv(raw)\n"
-    "@stage(rows=one)\ndef two(rows):\n" + note("two") + "    rows['b'] = rows.a * 2\n    return rows\n"
-    "@stage(rows=one, cache=True)\ndef three(rows):\n" + note("three") + "    return rows\n"
-    "@stage\ndef four():\n" + note("four") + "    return 4\n"
-    "@stage(x=two, y=three, z=four)\ndef last(**all):\n" + note("last")
+    + record_run("one") + "    return pandas.read_csv(raw)\n"
+    "@stage(rows=one)\ndef two(rows):\n" + record_run("two") + "    rows['b'] = rows.a * 2\n    return rows\n"
+    "@stage(rows=one, cache=True)\ndef three(rows):\n" + record_run("three") + "    return rows\n"
+    "@stage\ndef four():\n" + record_run("four") + "    return 4\n"
+    "@stage(x=two, y=three, z=four)\ndef last(**all):\n" + record_run("last")
     + "    return list(all['x'].columns), list(all['y'].columns), all['z']\n"
 )  # fmt: skip
 
 
-def test_pipeline(place):
+def test_pipeline(directory):
     Path("in.csv").write_text("a\n1\n")
     pipe = load(PIPE)
     assert pipe.last() == (["a", "b"], ["a"], 4)  # three does not see the column that two adds
-    assert ran() == "four last one three two"
+    assert pop_runs() == "four last one three two"
     assert pipe.last() == (["a", "b"], ["a"], 4)
-    assert ran() == "four last two"
-    assert sorted(p.name for p in (place / ".partd_stages").iterdir()) == ["pipe.one", "pipe.three"]
+    assert pop_runs() == "four last two"
+    assert sorted(p.name for p in (directory / ".partd_stages").iterdir()) == ["pipe.one", "pipe.three"]
     Path("in.csv").write_text("a\n2\n")
     pipe.three()
-    assert ran() == "one three"
+    assert pop_runs() == "one three"
     assert pipe.one.__name__ == "one" and len(pipe.one.key()) == 64 and pipe.one.key() != pipe.three.key()
 
 
-def test_places(place, monkeypatch):
+def test_cache_directories(directory, monkeypatch):
     text = "@stage(cache=True%s)\ndef one():\n    return pandas.DataFrame({'a': [1]})\n"
     load(text % ", cache_dir='own'").one()
     monkeypatch.setenv("PARTD_STAGES", "env")
@@ -80,17 +80,17 @@ def test_places(place, monkeypatch):
         load(text % ", cache_format='pickle'").one()
     finally:
         partd_go.stage.set_directory(None)
-    assert {str(p.parent) for p in place.rglob("pipe.one/*.*") for p in [p.relative_to(place)]} == {
+    assert {str(p.parent) for p in directory.rglob("pipe.one/*.*") for p in [p.relative_to(directory)]} == {
         "own/pipe.one", "env/pipe.one", "set/pipe.one"}  # fmt: skip
     assert [p.suffix for p in Path("set/pipe.one").iterdir()] == [".pickle"]
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet", "pickle", "json", "feather", "orc"])
 def test_formats(format):
-    pipe = load(f"@stage(cache=True, format='{format}')\ndef one():\n{note('one')}    return pandas.DataFrame({{'a': [1, 2]}})\n")
+    pipe = load(f"@stage(cache=True, format='{format}')\ndef one():\n{record_run('one')}    return pandas.DataFrame({{'a': [1, 2]}})\n")
     for _ in range(2):
         assert list(pipe.one().a) == [1, 2]
-    assert ran() == "one"
+    assert pop_runs() == "one"
 
 
 @pytest.mark.parametrize(
@@ -103,28 +103,28 @@ def test_formats(format):
         ("{'a': 1}", "pickle"),
     ],
 )
-def test_default_keeps_values(place, body, suffix):
-    pipe = load(f"@stage(cache=True)\ndef one():\n{note('one')}    return {body}\n")
+def test_default_keeps_values(directory, body, suffix):
+    pipe = load(f"@stage(cache=True)\ndef one():\n{record_run('one')}    return {body}\n")
     want = eval(body, {"pandas": pd})
     for _ in range(2):
         got = pipe.one()
         assert type(got) is type(want) and (got.equals(want) if suffix == "parquet" or isinstance(want, pd.DataFrame) else got == want)
-    assert ran() == "one"
-    assert [p.suffix for p in (place / ".partd_stages" / "pipe.one").iterdir()] == ["." + suffix]
+    assert pop_runs() == "one"
+    assert [p.suffix for p in (directory / ".partd_stages" / "pipe.one").iterdir()] == ["." + suffix]
 
 
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can give files to other users")
-def test_pickle_of_another_user(place):
+def test_pickle_of_another_user(directory):
     pipe = load("@stage(cache=True)\ndef one():\n    return {1}\n")
     assert pipe.one() == {1}
-    (kept,) = (place / ".partd_stages" / "pipe.one").iterdir()
+    (kept,) = (directory / ".partd_stages" / "pipe.one").iterdir()
     os.chown(kept, 12345, -1)
     with pytest.raises(PermissionError, match="format='pickle'"):
         pipe.one()
 
 
 @pytest.mark.parametrize(
-    "options, body, error, says",
+    "options, body, error, message",
     [
         ("x=3", "0", TypeError, "x is a int"),
         ("cache=True, format='no'", "0", ValueError, "to_no"),
@@ -142,11 +142,11 @@ def test_pickle_of_another_user(place):
         ("raw='in.csv', cache=True", "Path('in.csv').write_text('longer')", RuntimeError, "the result is not kept"),
     ],
 )
-def test_errors(place, options, body, error, message):
+def test_errors(directory, options, body, error, message):
     Path("in.csv").write_text("a")
     with pytest.raises(error, match=message or None):
         load(f"import threading\nlock = threading.Lock()\n@stage({options})\ndef one(**_):\n    return {body}\n").one()
-    assert not [p for p in place.rglob(".partd_stages/*/*")] and not Path("s3:").exists()
+    assert not [p for p in directory.rglob(".partd_stages/*/*")] and not Path("s3:").exists()
 
 
 HELPED = """{decorated}
@@ -172,11 +172,11 @@ def made(n):
     return one
 one = made({closure})
 """
-SAME = dict(decorated="", doc="", factor=2, item=1, classdoc="'''Adds.'''", more=1, default=1, doc2="One.", body="1", closure=1)
+DEFAULTS = dict(decorated="", doc="", factor=2, item=1, classdoc="'''Adds.'''", more=1, default=1, doc2="One.", body="1", closure=1)
 
 
 @pytest.mark.parametrize(
-    "change, runs",
+    "change, reruns",
     [
         ({}, False),
         ({"doc": "'''Helps.'''\n    # so\n    "}, False),
@@ -195,14 +195,14 @@ SAME = dict(decorated="", doc="", factor=2, item=1, classdoc="'''Adds.'''", more
         ({"unused": 2}, False),
     ],
 )
-def test_changes(change, runs):
+def test_code_changes(change, reruns):
     counts = []
     for values in ({}, change):
-        values = {"away": "x", "far": 1, "unused": 1, **SAME, **values}
+        values = {"away": "x", "far": 1, "unused": 1, **DEFAULTS, **values}
         Path("helpers.py").write_text("far = {far}\nunused = {unused}\ndef away(x): return far * ({away})\n".format(**values))
         load("import helpers\n" + HELPED.format(**values)).one()
-        counts.append(ran())
-    assert counts == ["one", "one" if runs else ""]
+        counts.append(pop_runs())
+    assert counts == ["one", "one" if reruns else ""]
 
 
 def test_recursive_and_methods():
@@ -245,7 +245,7 @@ def test_source_changed_after_load():
 
 
 SLOW = (
-    "import time\n@stage(cache=True, format='%s')\ndef one():\n" + note("one")
+    "import time\n@stage(cache=True, format='%s')\ndef one():\n" + record_run("one")
     + "    while Path('hold').exists():\n        time.sleep(0.01)\n    return pandas.DataFrame({'a': range(10000)})\n"
 )  # fmt: skip
 
@@ -257,7 +257,7 @@ def start():
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_processes(place, killed):
+def test_processes(directory, killed):
     load(SLOW % "csv")
     Path("hold").touch()
     first = start()
@@ -271,11 +271,11 @@ def test_processes(place, killed):
     for process in others:
         assert process.communicate(timeout=120)[0] == "10000\n"
     first.communicate(timeout=120)
-    assert ran() == ("one one" if killed else "one")
-    assert [p.suffix for p in (place / ".partd_stages" / "pipe.one").iterdir()] == [".csv"]
+    assert pop_runs() == ("one one" if killed else "one")
+    assert [p.suffix for p in (directory / ".partd_stages" / "pipe.one").iterdir()] == [".csv"]
 
 
-def test_kills(place):
+def test_kills(directory):
     """A process that is killed at any moment leaves no partial result. PARTD_KILLS is the number of kills."""
     for i in range(int(os.environ.get("PARTD_KILLS", "3"))):
         load(f"#{i}\n" + SLOW.replace("range(", f"range({i}, {i} + ") % ("csv", "parquet", "pickle")[i % 3])
@@ -286,8 +286,8 @@ def test_kills(place):
         process.kill()
         process.communicate(timeout=120)
         assert len(importlib.import_module("pipe").one()) == 10000
-        ran()
-    assert not [p for p in (place / ".partd_stages").rglob(".*")]
+        pop_runs()
+    assert not [p for p in (directory / ".partd_stages").rglob(".*")]
 
 
 def test_cases():

@@ -19,7 +19,7 @@ pd = pytest.importorskip("pandas")
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -42,11 +42,11 @@ def load(text, name="pipe"):
     return importlib.import_module(name)
 
 
-def note(name):
+def record_run(name):
     return f"    with open('ran', 'a') as f:\n        f.write('{name} ')\n"
 
 
-def ran():
+def pop_runs():
     path = Path("ran")
     names = sorted(path.read_text().split()) if path.exists() else []
     path.unlink(missing_ok=True)
@@ -55,9 +55,9 @@ def ran():
 
 def pipe(ttl="", two="", cache="cache=True", body="rows"):
     return load(
-        f"@stage(cache=True{ttl})\ndef one():\n{note('one')}    return pandas.DataFrame({{'a': [1]}})\n"
-        f"@stage(rows=one, {cache}{two})\ndef two(rows):\n{note('two')}    return {body}\n"
-        f"@stage(rows=two, cache=True)\ndef three(rows):\n{note('three')}    return rows\n"
+        f"@stage(cache=True{ttl})\ndef one():\n{record_run('one')}    return pandas.DataFrame({{'a': [1]}})\n"
+        f"@stage(rows=one, {cache}{two})\ndef two(rows):\n{record_run('two')}    return {body}\n"
+        f"@stage(rows=two, cache=True)\ndef three(rows):\n{record_run('three')}    return rows\n"
     )
 
 
@@ -73,40 +73,40 @@ def test_ttl(clock):
     for ttl in (", ttl=100", ", ttl=100.0"):
         pipe(ttl).one()
         clock(60)
-    assert ran() == "one"
+    assert pop_runs() == "one"
     pipe(", ttl=100").one()
-    assert ran() == "one" and files() == ["one"]  # the old result was removed
+    assert pop_runs() == "one" and files() == ["one"]  # the old result was removed
     clock(60)
     pipe(", ttl=100").one()
-    assert ran() == ""
+    assert pop_runs() == ""
 
 
 @pytest.mark.parametrize("cache", ["cache=True", "cache=False"])
 def test_dependent_results_expire(clock, cache):
     pipe(", ttl=100", ", ttl=1000", cache).three()
-    assert ran() == "one three two"
+    assert pop_runs() == "one three two"
     clock(60)
     pipe(", ttl=100", ", ttl=1000", cache).three()
-    assert ran() == ""
+    assert pop_runs() == ""
     clock(60)
     pipe(", ttl=100", ", ttl=1000", cache).three()
-    assert ran() == "one three two"
+    assert pop_runs() == "one three two"
 
 
-def test_kept_by_any_process(clock):
+def test_ttl_changes(clock):
     pipe().three()
     clock(60)
     pipe(", ttl=100").three()
-    assert ran() == "one three two"
+    assert pop_runs() == "one three two"
     clock(60)
     pipe(", ttl=100").three()  # a shorter ttl also applies to results that were kept forever
-    assert ran() == "one three two"
+    assert pop_runs() == "one three two"
     clock(120)
     pipe().three()  # results that were kept with a ttl expire even for stages without one
-    assert ran() == "one three two"
+    assert pop_runs() == "one three two"
     clock(1e8)
     pipe(", ttl=0").three()
-    assert ran() == ""
+    assert pop_runs() == ""
 
 
 def test_ttl_is_not_in_the_key():
@@ -122,8 +122,8 @@ def test_invalid_ttl(ttl, error):
 
 @pytest.mark.parametrize("ttl", [1e300, 1e11, float("inf")])
 def test_ttl_for_ever(ttl):
-    one = load(f"@stage(cache=True, ttl=float('{ttl}'))\ndef one():\n{note('one')}    return pandas.DataFrame({{'a': [1]}})\n").one
-    assert one().equals(one()) and ran() == "one"
+    one = load(f"@stage(cache=True, ttl=float('{ttl}'))\ndef one():\n{record_run('one')}    return pandas.DataFrame({{'a': [1]}})\n").one
+    assert one().equals(one()) and pop_runs() == "one"
 
 
 def test_gc_removes_expired_results(clock):
@@ -154,9 +154,9 @@ def test_gc_removes_superseded_results():
     changed = pipe(body="rows * 2")
     changed.three()
     assert reasons(gc()) == [("three", "superseded"), ("two", "superseded")]
-    ran()
+    pop_runs()
     changed.three()
-    assert ran() == ""
+    assert pop_runs() == ""
     Path("1.csv").write_text("b")
     loops.made(1, "1.csv")()
     assert [r.why for r in gc()] == ["superseded"]
@@ -173,15 +173,15 @@ def test_gc_by_size():
     assert reasons(gc(max_bytes=0)) == [("three", "over max_bytes"), ("two", "over max_bytes")]
 
 
-def test_gc_removes_leftovers_of_killed_processes(place):
+def test_gc_removes_leftovers_of_killed_processes(directory):
     one = load("import os, signal\n@stage(cache=True)\ndef one():\n    return pandas.DataFrame({'a': [1]})\n").one
     program = (
         "import os, partd_go.stage as s, pipe\ns.write = lambda name, result, path, format: (path.write_bytes(b'half'), os.kill(os.getpid(), 9))\npipe.one()"
     )
     path = os.pathsep.join([os.getcwd(), str(Path(partd_go.__file__).parent.parent)])
     assert subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}).returncode == -9
-    kept = place / ".partd_stages" / "pipe.one"
-    others = [kept / "mine.parquet", kept / ".mine", place / ".partd_stages" / "file"]
+    kept = directory / ".partd_stages" / "pipe.one"
+    others = [kept / "mine.parquet", kept / ".mine", directory / ".partd_stages" / "file"]
     for other in others:
         other.touch()
     assert len([p for p in kept.iterdir() if one.key() in p.name]) == 2
@@ -194,20 +194,19 @@ def test_gc_leaves_locked_results(clock):
     """gc() does not wait for locks, and keeps results that are locked."""
     pipe_ = load(
         "from partd_go.stage import gc\n"
-        f"@stage(cache=True, ttl=100)\ndef one():\n{note('one')}    said.append(gc(max_bytes=0))\n    return pandas.DataFrame({{'a': [1]}})\n".replace(
-            "said.", "__import__('builtins').said."
-        )
+        f"@stage(cache=True, ttl=100)\ndef one():\n{record_run('one')}"
+        "    __import__('builtins').gc_results.append(gc(max_bytes=0))\n    return pandas.DataFrame({'a': [1]})\n"
     )
     import builtins
 
-    builtins.said = gc_results = []
+    builtins.gc_results = gc_results = []
     try:
         pipe_.one()
         clock(200)
         pipe_.one()  # gc keeps the old result while the stage computes a new one
     finally:
-        del builtins.said
-    assert gc_results == [[], []] and ran() == "one one" and gc() == []
+        del builtins.gc_results
+    assert gc_results == [[], []] and pop_runs() == "one one" and gc() == []
 
 
 def test_gc_while_stages_run():

@@ -12,12 +12,12 @@ import pytest
 
 import partd_go.stage
 
-HELD = {
+REACHED = {
     "a partial": "g = functools.partial(f, 1)\nuse = lambda: g()",
-    "a function of an object": "held = types.SimpleNamespace(g=f)\nuse = lambda: held.g(1)",
-    "a function of a mapping": "held = types.MappingProxyType({'g': f})\nuse = lambda: held['g'](1)",
-    "a default of a dict": "held = collections.defaultdict(functools.partial(f, 1))\nuse = lambda: held[1]",
-    "a function of an array": "held = functools.partial(map, f)\nuse = lambda: list(held([1]))[0]",
+    "an attribute of an object": "held = types.SimpleNamespace(g=f)\nuse = lambda: held.g(1)",
+    "a function in a mapping": "held = types.MappingProxyType({'g': f})\nuse = lambda: held['g'](1)",
+    "the factory of a defaultdict": "held = collections.defaultdict(functools.partial(f, 1))\nuse = lambda: held[1]",
+    "an argument of a partial": "held = functools.partial(map, f)\nuse = lambda: list(held([1]))[0]",
     "a method of a subclass of dict": "class A(dict):\n    def m(self): return f(1)\nheld = A(a=1)\nuse = lambda: held.m()",
     "a method of a subclass of str": "class A(str):\n    def m(self): return f(1)\nheld = A('a')\nuse = lambda: held.m()",
     "a method of an enum": "class A(enum.IntEnum):\n    X = 1\n    def m(self): return f(1)\nheld = A.X\nuse = lambda: held.m()",
@@ -26,31 +26,31 @@ HELD = {
     "a default of a dataclass": "@dataclasses.dataclass\nclass A:\n    a: int = f(1)\nuse = lambda: A().a",
     "a cached property": "class A:\n    @functools.cached_property\n    def p(self): return f(1)\nuse = lambda: A().p",
     "a metaclass": "class M(type):\n    def m(cls): return f(1)\nclass A(metaclass=M): pass\nuse = lambda: A.m()",
-    "an implementation": "@functools.singledispatch\ndef g(x): return 0\ng.register(int, lambda x: f(x))\nuse = lambda: g(1)",
+    "an implementation of a singledispatch function": "@functools.singledispatch\ndef g(x): return 0\ng.register(int, lambda x: f(x))\nuse = lambda: g(1)",
     "another stage's file": "Path('in.csv').write_text(str(f(1)))\n@stage(raw='in.csv')\ndef g(raw): return int(Path(raw).read_text())\nuse = lambda: g()",
     "another stage's ancestor": "above = stage(lambda: f(1))\n@stage(x=above)\ndef g(x): return x\nuse = lambda: g()",
-    "a function of a set that it uses": "held = set()\ndef use(): return len(held) and f(1)\nheld.add(use)",
-    "a function of a set": "held = {functools.partial(f, 1)}\ndef use(): return [g() for g in held][0]",
+    "a function in a set that it uses": "held = set()\ndef use(): return len(held) and f(1)\nheld.add(use)",
+    "a function in a set": "held = {functools.partial(f, 1)}\ndef use(): return [g() for g in held][0]",
     "an import after many names": "def use():\n    if 0: " + "; ".join(f"name{n}" for n in range(300)) + "\n    import helpers as h\n    return h.away(1)",
-    "an import within": "def use():\n    import helpers\n    return helpers.away(1)",
-    "an import of a name within": "def use():\n    def g():\n        from helpers import away as a\n        return a(1)\n    return g()",
+    "an import inside a function": "def use():\n    import helpers\n    return helpers.away(1)",
+    "an import of a name inside a nested function": "def use():\n    def g():\n        from helpers import away as a\n        return a(1)\n    return g()",
     "a module in a list": "import helpers\nheld = [helpers]\ndef use(): return held[0].away(1)",
     "attributes of a function": "def g(): return g.k\ng.k = f(1)\nuse = lambda: g()",
-    "a function that wraps a library's": "import json\n@functools.wraps(json.dumps)\ndef g(x): return f(x)\nuse = lambda: g(1)",
+    "a function that wraps a library's function": "import json\n@functools.wraps(json.dumps)\ndef g(x): return f(x)\nuse = lambda: g(1)",
     "a decorator that is a class": "class D:\n    def __init__(self, g): functools.update_wrapper(self, g)\n    def __call__(self, x): return f(x)\n"
     "@D\ndef g(x): return 0\nuse = lambda: g(1)",
     "an attribute of a decorator that is a class": "class D:\n    def __init__(self, g): functools.update_wrapper(self, g); self.k = f(1)\n"
     "    def __call__(self): return self.k\n@D\ndef g(): return 0\nuse = lambda: g()",
-    "a module of a class": "import helpers\nclass A:\n    h = helpers\ndef use(): return A.h.away(1)",
+    "a module as a class attribute": "import helpers\nclass A:\n    h = helpers\ndef use(): return A.h.away(1)",
 }  # fmt: skip
-HEAD = (
+MODULE = (
     "import collections, dataclasses, enum, functools, types, typing\nfrom pathlib import Path\nfrom partd_go.stage import stage\n"
     "def f(x): return x + {n}\n{text}\n@stage\ndef one(): return use()\n"
 )
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -61,16 +61,16 @@ def load(text, n):
     for name in ("pipe", "helpers"):
         sys.modules.pop(name, None)
     Path("helpers.py").write_text(f"def away(x): return x + {n}\n")
-    Path("pipe.py").write_text(HEAD.format(n=0 if "helpers" in text else n, text=text))
+    Path("pipe.py").write_text(MODULE.format(n=0 if "helpers" in text else n, text=text))
     importlib.invalidate_caches()
     return importlib.import_module("pipe").one
 
 
-@pytest.mark.parametrize("name", HELD)
+@pytest.mark.parametrize("name", REACHED)
 def test_key_depends_on_reachable_code(name):
     keys = []
     for n in (1, 1, 2):
-        one = load(HELD[name], n)
+        one = load(REACHED[name], n)
         keys.append(one.key())
         assert one() == 1 + n
     assert keys[0] == keys[1] != keys[2]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
-import json
 import os
 import pickle
 import socket
@@ -24,15 +23,15 @@ pd = pytest.importorskip("pandas")
 pa = pytest.importorskip("pyarrow")
 
 
-class OfTables:
-    """Storage in tables. It reads and changes results in the way of a program that does not use stages."""
+class TablesStorage:
+    """Storage in tables. Its methods read and change results without using stages, as another program could."""
 
     def __init__(self, url):
         import partd_go.tables
 
-        self.how = f"tables=partd_go.tables.connect({url!r})"
+        self.options_code = f"tables=partd_go.tables.connect({url!r})"
         self.tables = partd_go.tables.connect(url)
-        self.place = {"tables": self.tables}
+        self.options = {"tables": self.tables}
 
     def result(self, key):
         return b"".join(self.tables.get(key, "stages", as_="arrow").column("data").to_pylist())
@@ -53,11 +52,11 @@ class OfTables:
         self.tables.close()
 
 
-class OfStore:
+class ServerStorage:
     def __init__(self, url):
-        self.how = f"store=partd_go.Client({url!r})"
+        self.options_code = f"store=partd_go.Client({url!r})"
         self.store = partd_go.Client(url)
-        self.place = {"store": self.store}
+        self.options = {"store": self.store}
 
     def result(self, key):
         return self.store.get(f"pystage/{key}").partition(b"\n")[2]
@@ -87,17 +86,17 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(params=["tables", "store"])
-def place(request, tmp_path, monkeypatch):
+def storage(request, tmp_path, monkeypatch):
     """Yields shared storage, which stages then use."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    place = OfTables(request.getfixturevalue("server").url) if request.param == "tables" else OfStore(request.getfixturevalue("url"))
-    set_directory("here", **place.place)
-    yield place
+    storage = TablesStorage(request.getfixturevalue("server").url) if request.param == "tables" else ServerStorage(request.getfixturevalue("url"))
+    set_directory("here", **storage.options)
+    yield storage
     set_directory(None)
-    place.close()
+    storage.close()
 
 
 @pytest.fixture
@@ -107,16 +106,16 @@ def clock(monkeypatch):
     return lambda seconds: ahead.__setitem__(0, ahead[0] + seconds)
 
 
-def elsewhere(place):
+def switch_machine(storage):
     """Simulates another machine, with its own directory."""
-    set_directory(f"machine-{len(list(Path().glob('machine-*')))}", **place.place)
+    set_directory(f"machine-{len(list(Path().glob('machine-*')))}", **storage.options)
 
 
-def note(name):
+def record_run(name):
     return f"    with open('ran', 'a') as f:\n        f.write('{name} ')\n"
 
 
-def ran():
+def pop_runs():
     path = Path("ran")
     names = sorted(path.read_text().split()) if path.exists() else []
     path.unlink(missing_ok=True)
@@ -126,8 +125,8 @@ def ran():
 def load(body="pandas.DataFrame({'a': [1]})", options="", before=""):
     sys.modules.pop("pipe", None)
     text = "import pandas, partd_go.tables, time\nfrom pathlib import Path\nfrom partd_go.stage import stage\nclass A: pass\n"
-    text += f"@stage(cache=True{options})\ndef one():\n{note('one')}{before}    return {body}\n"
-    text += f"@stage(rows=one, cache=True{options})\ndef two(rows):\n{note('two')}    return rows\n"
+    text += f"@stage(cache=True{options})\ndef one():\n{record_run('one')}{before}    return {body}\n"
+    text += f"@stage(rows=one, cache=True{options})\ndef two(rows):\n{record_run('two')}    return rows\n"
     Path("pipe.py").write_text(text)
     importlib.invalidate_caches()
     return importlib.import_module("pipe")
@@ -143,44 +142,44 @@ FRAMES = [
 
 
 @pytest.mark.parametrize("body", FRAMES)
-def test_result_of_another_machine(place, body):
+def test_result_of_another_machine(storage, body):
     pipe, want = load(body), eval(body, {"pandas": pd})
     for _ in range(3):
         got = pipe.two()
         assert type(got) is type(want) and got.equals(want)
-        elsewhere(place)
-    assert ran() == "one two" and sorted(place.names()) == sorted([pipe.one.key(), pipe.two.key()])
+        switch_machine(storage)
+    assert pop_runs() == "one two" and sorted(storage.names()) == sorted([pipe.one.key(), pipe.two.key()])
     assert not [path for path in Path().glob("machine-*/*/*")]  # the machines' directories have no results
 
 
-@pytest.mark.parametrize("options, body, error, says", [
+@pytest.mark.parametrize("options, body, error, message", [
     ("", "3", TypeError, "use format='pickle'"),
     ("", "pandas.DataFrame({'a': [1j]})", (TypeError, ValueError), "a of type complex128"),
     (", format='json'", "pandas.DataFrame({'a': [1]})", ValueError, "as json could run another user.s code: use parquet, csv or pickle"),
     (", format='hdf'", "pandas.DataFrame({'a': [1]})", ValueError, "reading a shared result as hdf"),
     (", cache_dir='s3://b/c'", "3", ValueError, "set_directory"),
 ])  # fmt: skip
-def test_values_that_are_not_kept(place, options, body, error, message):
+def test_values_that_are_not_kept(storage, options, body, error, message):
     with pytest.raises(error, match=message):
         load(body, options).one()
-    assert place.names() == []
+    assert storage.names() == []
 
 
 @pytest.mark.parametrize("options, body, want", [(", format='csv'", "pandas.DataFrame({'a': [1, 2]})", [1, 2]), (", format='pickle'", "{'a': 7}", 7)])
-def test_formats(place, options, body, want):
+def test_formats(storage, options, body, want):
     for _ in range(2):
         got = load(body, options).one()["a"]
         assert (list(got) if isinstance(want, list) else got) == want
-        elsewhere(place)
-    assert ran() == "one"
+        switch_machine(storage)
+    assert pop_runs() == "one"
 
 
-def test_own_directory(place):
+def test_own_directory(storage):
     """A stage with its own directory keeps its results only there."""
     load(options=", cache_dir='own'").one()
-    assert place.names() == [] and len([*Path("own/pipe.one").iterdir()]) == 1
+    assert storage.names() == [] and len([*Path("own/pipe.one").iterdir()]) == 1
     with pytest.raises(ValueError, match="pass one"):
-        set_directory(None, tables=place, store=place)
+        set_directory(None, tables=storage, store=storage)
 
 
 class Runs:
@@ -196,18 +195,18 @@ def with_checksum(data):
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv"])
-def test_hostile(place, format):
+def test_hostile(storage, format):
     """A stage does not load a pickle that another user has stored with valid metadata, unless its format is pickle."""
     one = load(options=f", format='{format}'").one
     one()
-    place.change(one.key(), with_checksum(pickle.dumps(Runs())))
-    elsewhere(place)
+    storage.change(one.key(), with_checksum(pickle.dumps(Runs())))
+    switch_machine(storage)
     with pytest.raises(partd_go.Corrupt, match=one.key()):
         one()
-    assert not Path("executed").exists() and ran() == "one"
+    assert not Path("executed").exists() and pop_runs() == "one"
     one = load(options=", format='pickle'").one  # this stage asks for pickles
     one()
-    place.change(one.key(), with_checksum(pickle.dumps(Runs())))
+    storage.change(one.key(), with_checksum(pickle.dumps(Runs())))
     one()
     assert Path("executed").exists()
 
@@ -216,15 +215,15 @@ def test_hostile(place, format):
     lambda data: data[:-1], lambda data: b"", lambda data: data[:20], lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:],
     lambda data: with_checksum(data[32:200]),
 ], ids=["short", "empty", "shorter", "a bit", "half"])  # fmt: skip
-def test_damaged(place, damage):
+def test_damaged(storage, damage):
     one = load("pandas.DataFrame({'a': range(1000)})").one
     one()
-    place.change(one.key(), damage(place.result(one.key())))
-    elsewhere(place)
+    storage.change(one.key(), damage(storage.result(one.key())))
+    switch_machine(storage)
     with pytest.raises(partd_go.Corrupt, match=f"result of pipe.one under {one.key()} is damaged.*so that the stage computes it again"):
         one()
     assert gc(max_bytes=0)[0].key == one.key()
-    assert len(one()) == 1000 and ran() == "one one"
+    assert len(one()) == 1000 and pop_runs() == "one one"
 
 
 INFOS = ["", "{", "[]", "3", "null", "[1, 2, 3, 4]", "[" * 5000, '["s", "yesterday", 9, 2]', '[["s"], 1, 9e99, 2]', '["s", NaN, NaN, 1]',
@@ -232,71 +231,71 @@ INFOS = ["", "{", "[]", "3", "null", "[1, 2, 3, 4]", "[" * 5000, '["s", "yesterd
 
 
 @pytest.mark.parametrize("text", INFOS)
-def test_damaged_info(place, text):
+def test_damaged_info(storage, text):
     """A result with invalid metadata counts as missing."""
     one = load().one
     one()
-    place.garble(one.key(), text.replace("KEY", one.key()))
+    storage.garble(one.key(), text.replace("KEY", one.key()))
     assert gc() == []
     assert list(one().a) == [1]
-    elsewhere(place)
-    ran()
-    assert list(one().a) == [1] and ran() == ""
+    switch_machine(storage)
+    pop_runs()
+    assert list(one().a) == [1] and pop_runs() == ""
 
 
-def test_ttl_and_gc(place, clock):
+def test_ttl_and_gc(storage, clock):
     load(options=", ttl=100").two()
     clock(60)
-    elsewhere(place)
+    switch_machine(storage)
     load(options=", ttl=100").two()
-    assert ran() == "one two" and gc() == []
+    assert pop_runs() == "one two" and gc() == []
     clock(60)
     load().two()  # the results were kept with a ttl, and have expired
-    assert ran() == "one two"
+    assert pop_runs() == "one two"
     pipe = load("pandas.DataFrame({'a': [2]})")
-    assert sorted(r.why for r in gc(max_bytes=1)) == ["over max_bytes"] * 2 and place.names() == []
+    assert sorted(r.why for r in gc(max_bytes=1)) == ["over max_bytes"] * 2 and storage.names() == []
     pipe.two()
     load("pandas.DataFrame({'a': [3]})", ", ttl=10").two()
     assert sorted((r.stage, r.why) for r in gc()) == [("pipe.one", "superseded"), ("pipe.two", "superseded")]
     clock(20)
     assert sorted((r.stage, r.why) for r in gc()) == [("pipe.one", "expired"), ("pipe.two", "expired")]
-    assert place.names() == [] and gc() == []
-    if isinstance(place, OfStore):
-        assert list(place.store.keys()) == []
+    assert storage.names() == [] and gc() == []
+    if isinstance(storage, ServerStorage):
+        assert list(storage.store.keys()) == []
 
 
-def test_result_that_expires_while_computed(place):
+def test_result_that_expires_while_computed(storage):
     """A result that expires while it is computed is not used, and gc() removes it."""
     one = load(options=", ttl=0.05", before="    time.sleep(0.2)\n").one
     one()
     one()
-    assert ran() == "one one" and place.names() == [one.key()]
-    assert [(kept.key, kept.why) for kept in gc()] == [(one.key(), "expired")] and place.names() == []
+    assert pop_runs() == "one one" and storage.names() == [one.key()]
+    assert [(kept.key, kept.why) for kept in gc()] == [(one.key(), "expired")] and storage.names() == []
 
 
-def start(place, at, lease="30"):
+def start(storage, directory, lease="30"):
     program = f"import partd_go, partd_go.stage as s, partd_go.stageshared as shared\nshared._LEASE = {lease}\n"
-    program += f"import partd_go.tables, pipe\ns.set_directory({at!r}, {place.how})\nprint(len(pipe.one()))"
+    program += f"import partd_go.tables, pipe\ns.set_directory({directory!r}, {storage.options_code})\nprint(len(pipe.one()))"
     path = os.pathsep.join([os.getcwd(), *sys.path])
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})
 
 
-def test_gc_does_not_wait_for_locks(place, clock):
+def test_gc_does_not_wait_for_locks(storage, clock):
     """gc() does not wait for a locked result and keeps it. Afterwards the lock is free."""
     pipe = load(options=", ttl=100")
     pipe.one()
     clock(200)
     shared, begun = partd_go.stage.stagekept._shared, time.monotonic()
     with shared.locked("pipe.one", pipe.one.key()):
-        assert isinstance(place, OfStore) or gc() == []
+        assert isinstance(storage, ServerStorage) or gc() == []
     pipe.one()
-    assert time.monotonic() - begun < 20 and ran() == "one one"
+    assert time.monotonic() - begun < 20 and pop_runs() == "one one"
     clock(200)
     assert [kept.why for kept in gc()] == ["expired"]
 
 
-def test_repr(place, monkeypatch):
-    assert place.place[next(iter(place.place))].url in repr(load().one)
+def test_repr(storage, monkeypatch):
+    assert storage.options[next(iter(storage.options))].url in repr(load().one)
     set_directory(None)
     monkeypatch.setenv("PARTD_STAGES", "s3://bucket")
     assert "the default directory of stages" in repr(load().one)
@@ -309,15 +308,15 @@ def wait_until_ran(times):
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_processes(place, killed):
+def test_processes(storage, killed):
     """At a server of tables, one machine computes and the others wait. If it is killed, another takes over. At a partd-server
     all machines compute, and one result wins."""
     load("pandas.DataFrame({'a': range(1000)})", before="    while Path('hold').exists():\n        time.sleep(0.01)\n")
     Path("hold").touch()
-    first = start(place, "first", "2.0")
+    first = start(storage, "first", "2.0")
     wait_until_ran(1)
-    others = [start(place, f"other-{n}", "2.0") for n in range(2)]
-    if isinstance(place, OfStore):
+    others = [start(storage, f"other-{n}", "2.0") for n in range(2)]
+    if isinstance(storage, ServerStorage):
         wait_until_ran(3)
     else:
         time.sleep(4)  # longer than the first machine's lease, which it renews
@@ -328,10 +327,10 @@ def test_processes(place, killed):
     for process in others:
         assert process.communicate(timeout=120)[0] == "1000\n"
     first.communicate(timeout=120)
-    runs = 3 if isinstance(place, OfStore) else 2 if killed else 1
-    assert ran() == " ".join(["one"] * runs)
-    elsewhere(place)
-    assert len(importlib.import_module("pipe").one()) == 1000 and ran() == "" and len(place.names()) == 1
+    runs = 3 if isinstance(storage, ServerStorage) else 2 if killed else 1
+    assert pop_runs() == " ".join(["one"] * runs)
+    switch_machine(storage)
+    assert len(importlib.import_module("pipe").one()) == 1000 and pop_runs() == "" and len(storage.names()) == 1
 
 
 def test_bucket(tmp_path, monkeypatch):
@@ -351,21 +350,21 @@ def test_bucket(tmp_path, monkeypatch):
     keys = {"ROOT_ACCESS_KEY": "key", "ROOT_SECRET_KEY": "secret-key", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
-    served = subprocess.Popen([gateway, "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "s3")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    gateway_process = subprocess.Popen([gateway, "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "s3")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(600):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 break
             time.sleep(0.1)
-        where = f"s3://lake/house?region=us-east-1&endpoint=http://127.0.0.1:{port}"
+        bucket_url = f"s3://lake/house?region=us-east-1&endpoint=http://127.0.0.1:{port}"
         one = load("pandas.DataFrame({'a': range(1000)})").one
-        with partd_go.tables.connect(where, catalog=tmp_path / "catalog") as a, partd_go.tables.connect(where, catalog=tmp_path / "catalog") as b:
+        with partd_go.tables.connect(bucket_url, catalog=tmp_path / "catalog") as a, partd_go.tables.connect(bucket_url, catalog=tmp_path / "catalog") as b:
             for n, tables in enumerate((a, b, a)):  # two programs that both have the bucket open
                 set_directory(f"machine-{n}", tables=tables)
                 assert len(one()) == 1000
-            assert ran() == "one"
-            assert [r.why for r in gc(max_bytes=0)] == ["over max_bytes"] and len(one()) == 1000 and ran() == "one"
+            assert pop_runs() == "one"
+            assert [r.why for r in gc(max_bytes=0)] == ["over max_bytes"] and len(one()) == 1000 and pop_runs() == "one"
     finally:
         set_directory(None)
-        served.kill()
-        served.wait()
+        gateway_process.kill()
+        gateway_process.wait()

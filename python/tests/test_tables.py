@@ -24,22 +24,22 @@ import partd_go
 import partd_go.tables
 from partd_go.tables import Exists, NotFound, Violation, filters
 
-SOON = 120  # seconds until a killed client's server must have stopped
+STOP_TIMEOUT = 120  # seconds until a killed client's server must have stopped
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory):
+def shared_tables(tmp_path_factory):
     with partd_go.tables.connect(tmp_path_factory.mktemp("tables")) as tables:
         yield tables
 
 
 @pytest.fixture
-def tables(opened):
-    yield opened
-    for bucket in opened.buckets():
-        opened.delete_bucket(bucket, tables=True)
-    if names := opened.list():
-        opened.delete(*names)
+def tables(shared_tables):
+    yield shared_tables
+    for bucket in shared_tables.buckets():
+        shared_tables.delete_bucket(bucket, tables=True)
+    if names := shared_tables.list():
+        shared_tables.delete(*names)
 
 
 def quotes(days=4):
@@ -69,20 +69,20 @@ def test_filters_and_limits(tables):
     equal(tables.get("q", columns=["price"]), frame[["price"]])
     equal(tables.get("q", where="price > 30 and sym = 'A'"), frame[(frame.price > 30) & (frame.sym == "A")], check_freq=False)
     day = pd.Timestamp("2024-01-20")
-    for filters, kept in (
+    for conditions, selected in (
         ([("when", ">=", day), ("sym", "in", ["A"])], (frame.index >= day) & (frame.sym == "A")),
         ([[("price", "<", 3)], [("price", ">=", np.float64(30)), ("index", "!=", day)]], (frame.price < 3) | (frame.price >= 30)),
         ([("sym", "not in", ["A", "it's"])], frame.sym == "B"),
     ):
-        equal(tables.get("q", where=filters), frame[kept], check_freq=False)
+        equal(tables.get("q", where=conditions), frame[selected], check_freq=False)
     equal(tables.get("q", limit=3), frame[:3])
     equal(tables.get("q", last=3), frame[-3:])
     for wrong in ([("price", "~", 1)], [], [("price",)]):
         with pytest.raises(ValueError, match="write"):
             tables.get("q", where=wrong)
     equal(tables.sql("SELECT sym, sum(price) AS total FROM q GROUP BY sym ORDER BY sym"), frame.groupby("sym").agg(total=("price", "sum")).reset_index())
-    long = "SELECT count(*) AS n FROM q WHERE sym <> '" + "x" * 20_000 + "'"
-    assert tables.sql(long, as_="arrow").to_pydict() == {"n": [40]}
+    long_statement = "SELECT count(*) AS n FROM q WHERE sym <> '" + "x" * 20_000 + "'"
+    assert tables.sql(long_statement, as_="arrow").to_pydict() == {"n": [40]}
 
 
 def test_filters_by_members_of_enums():
@@ -112,8 +112,8 @@ def test_parts(tables):
         got = [tables.get(name, bucket, part=at, version=found["Version"]) for at in range(1, parts + 1)]
         assert all(map(len, got))
         pd.testing.assert_frame_equal(pd.concat(got), rows, check_freq=False)
-        only = [tables.get(name, bucket, part=at, where="price > 250", columns=["price"]) for at in range(1, parts + 1)]
-        pd.testing.assert_frame_equal(pd.concat(only), rows[rows.price > 250][["price"]], check_freq=False)
+        filtered = [tables.get(name, bucket, part=at, where="price > 250", columns=["price"]) for at in range(1, parts + 1)]
+        pd.testing.assert_frame_equal(pd.concat(filtered), rows[rows.price > 250][["price"]], check_freq=False)
         with pytest.raises(partd_go.Error, match="parts 1 to"):
             tables.get(name, bucket, part=parts + 1)
 
@@ -191,20 +191,20 @@ def test_streamed(tables):
     batch = pa.record_batch({"n": np.arange(1 << 17)})  # 1 MiB
     max_allocated = 0
 
-    def batches(fails=None):
+    def batches(error=None):
         nonlocal max_allocated
         for at in range(64):
             max_allocated = max(max_allocated, pa.total_allocated_bytes())
-            if fails and at == 32:
-                raise fails
+            if error and at == 32:
+                raise error
             yield pa.record_batch({"n": pa.array(np.arange(1 << 17) + at).take(pa.array(np.arange(1 << 17)))})
 
     before = pa.total_allocated_bytes()
     tables.put("q", pa.RecordBatchReader.from_batches(batch.schema, batches()))
     assert tables.describe("q")["Rows"] == 64 << 17 and max_allocated - before < 24 << 20
-    for fails in (ZeroDivisionError("mine"), KeyboardInterrupt()):
-        with pytest.raises(type(fails)):
-            tables.put("r", pa.RecordBatchReader.from_batches(batch.schema, batches(fails)))
+    for error in (ZeroDivisionError("mine"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            tables.put("r", pa.RecordBatchReader.from_batches(batch.schema, batches(error)))
         assert tables.list() == ["q"]
     tables.put("s", polars.DataFrame({"n": [1]}))
     assert tables.list() == ["q", "s"]
@@ -269,7 +269,7 @@ def test_killed_client(tmp_path):
     assert socket.exists() and socket.parent.stat().st_mode & 0o77 == 0 and socket.stat().st_mode & 0o77 == 0
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    deadline = time.monotonic() + SOON
+    deadline = time.monotonic() + STOP_TIMEOUT
     while socket.parent.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not socket.parent.exists()
@@ -358,8 +358,8 @@ def test_wheels(tmp_path):
     page = (Path(__file__).parent.parent / "docs" / "tables.md").read_text()
     code, want = re.findall(r"^```(?:python|text)\n(.*?)^```$", page, re.M | re.S)[:2]
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PATH")}
-    ran = subprocess.run([bin / "python", "-c", code], check=True, capture_output=True, text=True, env=env, cwd=tmp_path)
-    assert ran.stdout == want
+    result = subprocess.run([bin / "python", "-c", code], check=True, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert result.stdout == want
     with contextlib.suppress(KeyError):
         env["PATH"] = os.environ["PATH"]
     version_text = subprocess.run([bin / "partd-tables", "--version"], check=True, capture_output=True, text=True, env=env).stdout

@@ -42,25 +42,25 @@ def restore_interrupts():
 
 
 CALLS = {
-    "sql": lambda tables, **more: tables.sql(ENDLESS, **more),
-    "scan": lambda tables, **more: next(iter(tables.scan("t", **more))),
-    "get": lambda tables, **more: tables.get("t", **more),
-    "put": lambda tables, **more: tables.put("put", pd.DataFrame({"n": range(1_000_000)}), "append", **more),
-    "list": lambda tables, **more: tables.list(**more),
-    "describe": lambda tables, **more: tables.describe("t", **more),
-    "buckets": lambda tables, **more: tables.buckets(**more),
-    "delete": lambda tables, **more: tables.delete("none", **more),
-    "delete_bucket": lambda tables, **more: tables.delete_bucket("none", **more),
-    "combine": lambda tables, **more: tables.combine(["t", "t"], "both", mode="replace", **more),
-    "resample": lambda tables, **more: tables.resample("t", "resampled", sql="SELECT n FROM t", mode="replace", **more),
-    "resampled": lambda tables, **more: tables.resampled("t", "1us", "n", "size", **more),
-    "action": lambda tables, **more: tables.action("partd.buckets", **more),
+    "sql": lambda tables, **options: tables.sql(ENDLESS, **options),
+    "scan": lambda tables, **options: next(iter(tables.scan("t", **options))),
+    "get": lambda tables, **options: tables.get("t", **options),
+    "put": lambda tables, **options: tables.put("put", pd.DataFrame({"n": range(1_000_000)}), "append", **options),
+    "list": lambda tables, **options: tables.list(**options),
+    "describe": lambda tables, **options: tables.describe("t", **options),
+    "buckets": lambda tables, **options: tables.buckets(**options),
+    "delete": lambda tables, **options: tables.delete("none", **options),
+    "delete_bucket": lambda tables, **options: tables.delete_bucket("none", **options),
+    "combine": lambda tables, **options: tables.combine(["t", "t"], "both", mode="replace", **options),
+    "resample": lambda tables, **options: tables.resample("t", "resampled", sql="SELECT n FROM t", mode="replace", **options),
+    "resampled": lambda tables, **options: tables.resampled("t", "1us", "n", "size", **options),
+    "action": lambda tables, **options: tables.action("partd.buckets", **options),
 }
 CHANGES = {"put", "delete", "delete_bucket", "combine", "resample"}
 
 
-def _server(group):
-    """Returns the process ID of the server, which runs under a shell."""
+def _server_pid(group):
+    """Returns the process ID of the server in a process group, whose leader is a shell."""
     return subprocess.run(["pgrep", "-g", str(group), "-x", "partd-tables"], capture_output=True, text=True).stdout.split()[0]
 
 
@@ -70,7 +70,7 @@ def stopped_server(tables):
     group = os.getpgid(tables._server._process.pid)
     os.killpg(group, signal.SIGSTOP)
     try:
-        while "T" not in subprocess.run(["ps", "-o", "stat=", "-p", _server(group)], capture_output=True, text=True).stdout:
+        while "T" not in subprocess.run(["ps", "-o", "stat=", "-p", _server_pid(group)], capture_output=True, text=True).stdout:
             time.sleep(0.01)
         yield
     finally:
@@ -125,7 +125,7 @@ def test_timeout(tables, call):
     assert time.monotonic() - start < 2
 
 
-def test_timeout_of_all(tables, tmp_path):
+def test_default_timeout(tmp_path):
     with connect(tmp_path, timeout=0.5) as hasty:
         with pytest.raises(partd_go.TimedOut, match="pass a longer timeout"):
             hasty.sql(ENDLESS)

@@ -76,7 +76,7 @@ def test_memory(tables, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
-@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("explicit", [False, True])
 def test_read_only(tables, tmp_path, explicit):
     """A directory without write permission can be read, including rows that are only in the tail."""
     place = tmp_path / "d"

@@ -26,16 +26,16 @@ from partd_go.tables import NotFound, Violation
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory):
+def shared_tables(tmp_path_factory):
     with partd_go.tables.connect(tmp_path_factory.mktemp("tables")) as tables:
         yield tables
 
 
 @pytest.fixture
-def tables(opened):
-    yield opened
-    if names := opened.list():
-        opened.delete(*names)
+def tables(shared_tables):
+    yield shared_tables
+    if names := shared_tables.list():
+        shared_tables.delete(*names)
 
 
 def test_parameters(tables):
@@ -70,7 +70,7 @@ def test_versions(tables):
     assert list(tables.get("q", version=1).a) == [1] and len(tables.table("q", version=1)) == 1
     with pytest.raises(NotFound, match="every version contains rows put after"):
         tables.get("q", at="2001-01-01")
-    with pytest.raises(ValueError, match="exclude"):
+    with pytest.raises(ValueError, match="only one of"):
         tables.get("q", at=between, version=1)
     with pytest.raises(NotFound):
         tables.versions("none")
@@ -99,10 +99,10 @@ def test_files(tables, tmp_path):
     (tmp_path / "a.csv").write_text("code,n,when\n007,1,2024-01-01 00:00:00\n008,2,2024-01-02 03:04:00\n")
     (tmp_path / "a.jsonl").write_text('{"code":"007","n":1,"when":"2024-01-01 00:00:00"}\n{"code":"008","n":2,"when":"2024-01-02 03:04:00"}\n')
     for name in ("a.parquet", "a.arrow", "a.csv", "a.jsonl"):
-        tables.put(name, tmp_path / name, metadata={"from": name})
+        tables.put(name, tmp_path / name, metadata={"source": name})
         got = tables.get(name)
         assert got.reset_index()[["code", "n"]].to_dict("list") == {"code": ["007", "008"], "n": [1, 2]}, name
-        assert got.reset_index().when.to_list() == frame.when.to_list() and tables.describe(name)["Metadata"]["from"] == name
+        assert got.reset_index().when.to_list() == frame.when.to_list() and tables.describe(name)["Metadata"]["source"] == name
     (tmp_path / "more.csv").write_text("code,n\n9,3\n")
     tables.put("a.csv", str(tmp_path / "more.csv"), "append", missing="ignore")
     assert list(tables.get("a.csv").code) == ["007", "008", "9"]
@@ -178,8 +178,8 @@ def test_progress_bars(tmp_path, monkeypatch, capsys):
         assert "get 'q'" in (output := capsys.readouterr().err) and "/100k" in output
         tables.get("q", where="a > 7")
         assert "get 'q'" in capsys.readouterr().err
-        with monkeypatch.context() as without:
-            without.setattr(progress.importlib.util, "find_spec", lambda name: None)
+        with monkeypatch.context() as patch:
+            patch.setattr(progress.importlib.util, "find_spec", lambda name: None)
             assert len(tables.get("q")) == 100_000 and not capsys.readouterr().err
     assert tqdm
     with partd_go.tables.connect(tmp_path / "t") as tables:
@@ -200,11 +200,11 @@ def test_async(tmp_path):
             assert (await tables.get("t3", as_="polars")).height == 5 and (await tables.describe("t3"))["Rows"] == 5
             with pytest.raises(NotFound):
                 await tables.get("none")
-            loop, ticks = asyncio.create_task(tables.sql("SELECT count(*) FROM range(30000000) a WHERE a.range % 7 = 1")), 0
-            while not loop.done():
+            query, ticks = asyncio.create_task(tables.sql("SELECT count(*) FROM range(30000000) a WHERE a.range % 7 = 1")), 0
+            while not query.done():
                 await asyncio.sleep(0.001)
                 ticks += 1
-            assert ticks > 1 and len(await loop) == 1
+            assert ticks > 1 and len(await query) == 1
         with pytest.raises(RuntimeError):
             await tables.list()
 
@@ -225,22 +225,22 @@ def test_bucket(tmp_path, monkeypatch):
     keys = {"ROOT_ACCESS_KEY": "key", "ROOT_SECRET_KEY": "secret-key", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
-    served = subprocess.Popen([gateway, "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "s3")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    gateway_process = subprocess.Popen([gateway, "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "s3")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(600):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 break
             time.sleep(0.1)
-        where = f"s3://lake/house?region=us-east-1&endpoint=http://127.0.0.1:{port}"
+        bucket_url = f"s3://lake/house?region=us-east-1&endpoint=http://127.0.0.1:{port}"
         for _ in range(2):
-            with partd_go.tables.connect(where, catalog=tmp_path / "catalog") as tables:
+            with partd_go.tables.connect(bucket_url, catalog=tmp_path / "catalog") as tables:
                 tables.put("q", pa.table({"a": [1, 2]}), "replace")
                 assert list(tables.get("q").a) == [1, 2] and repr(tables).startswith("<Tables at s3://lake/house")
         assert any((tmp_path / "s3" / "lake" / "house").rglob("*.parquet"))
         with pytest.raises(partd_go.NoServer, match="catalog"):
-            partd_go.tables.connect(where)
+            partd_go.tables.connect(bucket_url)
     finally:
-        served.kill()
-        served.wait()
+        gateway_process.kill()
+        gateway_process.wait()
     with pytest.raises(ValueError, match="catalog"):
         partd_go.tables.connect("grpc://localhost:1", catalog="c")

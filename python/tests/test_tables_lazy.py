@@ -67,8 +67,8 @@ POLARS = {  # filters, and the maximum number of rows that the server may send
     "in a category": (pl.col("kind").is_in(["x"]) & (N < 10), 4),
     "between": (N.is_between(3, 5, closed="left"), 2),
     "a time": (WHEN >= DAY, 27),
-    "NaN is greater than all numbers": (PRICE > 989.5, 20),
-    "no NaN": (PRICE < 2, 2),
+    "rows with NaN, which polars compares as the greatest number": (PRICE > 989.5, 20),
+    "no rows with NaN": (PRICE < 2, 2),
     "literal first": (pl.lit(990) < N, 9),
     "a fraction of integers": (N > 990.5, ROWS),
 }  # fmt: skip
@@ -105,7 +105,7 @@ PYARROW = {
     "in": (FIELD("n").isin([3, 4]), 2),
     "valid": (~FIELD("n").is_null() & (FIELD("n") < 2), 1),
     "a time": (FIELD("when") >= pa.scalar(DAY, pa.timestamp("ns")), 27),
-    "no NaN": (FIELD("price") > 989.5, 20),
+    "more than a number, without NaN": (FIELD("price") > 989.5, 20),
     "arithmetic": (FIELD("n") + 1 > 990, ROWS),
     "partly convertible": ((FIELD("n") + 1 > 990) & (FIELD("sym") == "B") & (FIELD("n") > 900), 50),
 }  # fmt: skip
@@ -133,8 +133,7 @@ def test_dataset_errors_and_pickling(tables):
         data.filter(FIELD("n") > 1)
 
 
-def test_names(tables, sent):
-    """Filters work on columns with any name."""
+def test_filters_on_columns_with_any_name(tables, sent):
     names = ["a b", 'q"q', "it's", "x'\nliteral: '0", "end: 'and'", "ä"]
     tables.put("names", pa.table({name: range(10) for name in names}))
     for name in names:
@@ -188,8 +187,8 @@ def test_dask(tables, sent):
     assert lazy.npartitions > 9
     sent.clear()
     assert lazy.price.sum().compute(scheduler="threads") == frame.price.sum()
-    assert sum(one["rows"] for one in sent) == 400 and all("sym" not in one["columns"] for one in sent)
+    assert sum(scan["rows"] for scan in sent) == 400 and all("sym" not in scan["columns"] for scan in sent)
     pd.testing.assert_frame_equal(lazy.compute(scheduler="threads"), frame, check_freq=False, check_dtype=False)
     sent.clear()
     assert len(tables.scan_dask("parts", where="sym = 'A'", columns=["price"]).compute(scheduler="threads")) == 200
-    assert sum(one["rows"] for one in sent) <= 202
+    assert sum(scan["rows"] for scan in sent) <= 202

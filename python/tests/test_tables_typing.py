@@ -34,7 +34,7 @@ def test_checker(checker, tmp_path):
     wrong = ('opened.get("t", as_="numpy")', 'opened.get("t", colums=["a"])', 'opened.get("t", as_="polars").iloc', 'opened.put("t", 7)')
     output = run(PROGRAM.read_text() + "".join(f"    {line}\n" for line in wrong)).stdout
     first = len(PROGRAM.read_text().splitlines()) + 1
-    assert all(f"user.py:{first + at}:" in output for at in range(len(wrong))), output
+    assert all(f"user.py:{first + i}:" in output for i in range(len(wrong))), output
 
 
 PUBLIC = ("partd_go", "partd_go.tables", "partd_go.stage", "partd_go.pull", "partd_go.dask", "partd_go.pystore")
@@ -43,28 +43,28 @@ RETURNED = {  # classes that are public because functions return them
     "partd_go.pystore.transactions": ["Transaction", "BatchTransaction"], "partd_go.pystore.async_operations": ["AsyncItem"],
     "partd_go.tables.lazy": ["Dataset"],
 }  # fmt: skip
-PARAMETER = re.compile(r"(Series|Index|Coroutine)\[Any[], ]+")  # known generic types
+ALLOWED_ANY = re.compile(r"(Series|Index|Coroutine)\[Any[], ]+")  # generic types whose parameter may be Any
 
 
-def results(thing, name):
+def declared_results(obj, name):
     """Yields the name and the declared result of each public function of an object, and of each overload."""
-    thing = thing.fget if isinstance(thing, property) else thing.func if isinstance(thing, functools.cached_property) else thing
-    thing = getattr(thing, "__func__", thing)
-    if isinstance(thing, types.FunctionType):
-        for each in typing.get_overloads(thing) or [inspect.unwrap(thing)]:
-            yield name, str(each.__annotations__.get("return", "nothing" if thing.__name__ == "__init__" else "Any"))
-    elif isinstance(thing, type) and thing.__module__.startswith("partd_go") or isinstance(thing, types.ModuleType):
-        for key, part in vars(thing).items():
-            ours = not isinstance(thing, types.ModuleType) or getattr(part, "__module__", "") == thing.__name__
+    obj = obj.fget if isinstance(obj, property) else obj.func if isinstance(obj, functools.cached_property) else obj
+    obj = getattr(obj, "__func__", obj)
+    if isinstance(obj, types.FunctionType):
+        for overload in typing.get_overloads(obj) or [inspect.unwrap(obj)]:
+            yield name, str(overload.__annotations__.get("return", "nothing" if obj.__name__ == "__init__" else "Any"))
+    elif isinstance(obj, type) and obj.__module__.startswith("partd_go") or isinstance(obj, types.ModuleType):
+        for key, part in vars(obj).items():
+            ours = not isinstance(obj, types.ModuleType) or getattr(part, "__module__", "") == obj.__name__
             if ours and (not key.startswith("_") or key in ("__call__", "__enter__", "__aenter__", "__getitem__", "__await__")):
-                yield from results(part, f"{name}.{key}")
+                yield from declared_results(part, f"{name}.{key}")
 
 
-def test_results():
+def test_no_result_is_any():
     named = {module: importlib.import_module(module).__all__ for module in PUBLIC} | RETURNED
     known = []
     for module, names in named.items():
         for name in names:
-            known.extend(results(getattr(importlib.import_module(module), name), f"{module}.{name}"))
+            known.extend(declared_results(getattr(importlib.import_module(module), name), f"{module}.{name}"))
     assert len(known) > 200
-    assert not [(name, kind) for name, kind in known if re.search(r"\bAny\b", PARAMETER.sub("", kind))]
+    assert not [(name, kind) for name, kind in known if re.search(r"\bAny\b", ALLOWED_ANY.sub("", kind))]

@@ -28,15 +28,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:::dask", "ignore:::distributed",
 TYPES = {**VALUES, **HARD}
 PAGE = Path(__file__).parent.parent / "docs" / "values.md"
 TIMES = pd.date_range("2024-01-01", periods=6, freq="D", name="when")
-APPENDS = ("tables", "pystore", "pull", "Arrow")
+MODULES_WITH_APPEND = ("tables", "pystore", "pull", "Arrow")
 
 
-def column(values, index):
+def frame_of(values, index):
     return pd.DataFrame({"n": range(len(index)), "v": pd.Series(values).set_axis(index)}, index)
 
 
 def nulls(values):
-    """Returns values with two nulls, in a type that supports nulls."""
+    """Returns two nulls in the type of values, or in a similar type that supports nulls."""
     kind = pd.Series(values).dtype
     if isinstance(kind, pd.SparseDtype):
         kind = kind.subtype
@@ -54,79 +54,80 @@ def values_equal(a, b):
     if a is None or a is pd.NA or a is pd.NaT or a != a:
         return b is None or b is pd.NA or b is pd.NaT or b != b
     a, b = (v.item() if isinstance(v, np.generic) else v for v in (a, b))
-    whole, truth = (isinstance(b, of) == isinstance(a, of) for of in (numbers.Integral, bool))
-    return whole and truth and a == b and getattr(a, "utcoffset", str)() == getattr(b, "utcoffset", str)()
+    same_integral, same_bool = (isinstance(b, kind) == isinstance(a, kind) for kind in (numbers.Integral, bool))
+    return same_integral and same_bool and a == b and getattr(a, "utcoffset", str)() == getattr(b, "utcoffset", str)()
 
 
 def check(got, want, exact):
-    """Fails unless the rows of want come back: exactly, or with equal values and nulls, followed by nulls in column v."""
+    """Fails unless got starts with the rows of want. If exact, the frames must be identical; otherwise, values and nulls must be
+    equal, and any further rows must have nulls in column v."""
     if exact:
         pd.testing.assert_frame_equal(got, want, check_freq=False, check_exact=True)
     assert list(got.columns) == list(want.columns) and got.index[: len(want)].equals(want.index)
-    for at in range(want.shape[1]):
-        old, new = list(want.iloc[:, at]), list(got.iloc[:, at])
+    for i in range(want.shape[1]):
+        old, new = list(want.iloc[:, i]), list(got.iloc[:, i])
         assert all(map(values_equal, old, new)), f"{old} became {new}"
-        assert exact or at == 0 or all(pd.isna(value) for value in new[len(old) :] if not isinstance(value, (list, dict))), new
+        assert exact or i == 0 or all(pd.isna(value) for value in new[len(old) :] if not isinstance(value, (list, dict))), new
 
 
 def cases(module):
     """Yields the name of each case, and the frames to write one after another."""
     index = TIMES if module in ("pystore", "pull") else pd.RangeIndex(6, name="when")
     for name, values in TYPES.items():
-        first = column(values, index[:4])
+        first = frame_of(values, index[:4])
         yield f"{name}, written", [first]
-        if module in APPENDS:
+        if module in MODULES_WITH_APPEND:
             rest = pd.DataFrame({"n": [4, 5]}, index[4:])
-            yield f"{name}, lacking", [first, rest]
-            empty = pd.Series(nulls(values))
-            yield f"{name}, null", [first, rest.assign(v=empty.set_axis(index[4:]))]
+            yield f"{name}, append without the column", [first, rest]
+            two_nulls = pd.Series(nulls(values))
+            yield f"{name}, append nulls", [first, rest.assign(v=two_nulls.set_axis(index[4:]))]
 
 
 @pytest.mark.parametrize("module", places.MODULES)
 def test_values(module, url, tmp_path):
     if module == "dask":
         pytest.importorskip("xxhash")
-    found, frames = {}, dict(cases(module))
-    with contextlib.closing(places.MODULES[module](tmp_path, url)) as place:
+    outcomes, frames = {}, dict(cases(module))
+    with contextlib.closing(places.MODULES[module](tmp_path, url)) as store:
         for name, parts in frames.items():
             try:
-                place.write(name, parts[0])
+                store.write(name, parts[0])
             except Exception as error:
                 assert re.search(r"column '?\"?v", str(error)) and str(parts[0].v.dtype) in str(error), f"{name}: {error}"
-                found[name] = "refused"
+                outcomes[name] = "refused"
                 continue
             for part in parts[1:]:
                 try:
-                    place.append(name, part)
+                    store.append(name, part)
                 except Exception as error:
                     assert re.search(r"column '?\"?v", str(error)), f"{name}: {error}"
-                    found[name] = "refused"
-        here = places.read_all(place, [name for name in frames if name not in found])
+                    outcomes[name] = "refused"
+        read_here = places.read_all(store, [name for name in frames if name not in outcomes])
     wrong = []
-    for of, got in (("here", here), ("fresh", places.read_in_new_process(module, tmp_path, url, [*here]))):
+    for reader, got in (("this process", read_here), ("a new process", places.read_in_new_process(module, tmp_path, url, [*read_here]))):
         for name, frame in got.items():
             try:
                 assert isinstance(frame, pd.DataFrame), frame
                 check(frame, frames[name][0], len(frames[name]) == 1)
-                found[name] = "equal"
+                outcomes[name] = "equal"
             except AssertionError as error:
-                wrong.append(f"{name}, {of}: {str(error)[:300]}")
+                wrong.append(f"{name}, read in {reader}: {str(error)[:300]}")
     assert not wrong, "\n".join(wrong)
-    compare(module, found)
+    compare(module, outcomes)
 
 
-def compare(module, found):
-    """Compares the results with the module's column on the page, or updates it."""
-    steps = ("written", "lacking", "null") if module in APPENDS else ("written",)
-    cells = {name: " ".join({"equal": "=", "refused": "×"}[found[f"{name}, {step}"]] for step in steps) for name in TYPES}
+def compare(module, outcomes):
+    """Compares the outcomes with the module's column on the page, or updates it."""
+    steps = ("written", "append without the column", "append nulls") if module in MODULES_WITH_APPEND else ("written",)
+    cells = {name: " ".join({"equal": "=", "refused": "×"}[outcomes[f"{name}, {step}"]] for step in steps) for name in TYPES}
     cells = {name: "×" if cell[0] == "×" else cell for name, cell in cells.items()}
     head, *rows = re.findall(r"^\|.*\|$", PAGE.read_text(), re.M) or [""]
     names = list(places.MODULES)
     known = {row[0]: row[1:] for row in ([cell.strip() for cell in row.strip("|").split("|")] for row in rows[1:])}
     if os.environ.get("PARTD_UPDATE"):
-        at = names.index(module)
+        i = names.index(module)
         for name, cell in cells.items():
-            known.setdefault(name, [""] * len(names))[at] = cell
+            known.setdefault(name, [""] * len(names))[i] = cell
         table = [["values", *names], ["---"] * (len(names) + 1), *([name, *known[name]] for name in TYPES)]
         text = "\n".join("| " + " | ".join(row) + " |" for row in table)
         PAGE.write_text(re.sub(r"(?:^\|.*\|\n)+", lambda _: text + "\n", PAGE.read_text(), count=1, flags=re.M))
@@ -153,11 +154,11 @@ def test_labels_and_indexes(module, url, tmp_path):
     """Column names and an index of any type come back equal in a new process."""
     frames = {name: pd.DataFrame([[1, 2], [3, 4]], columns=labels) for name, labels in LABELS.items()}
     frames |= {f"index of {name}": pd.DataFrame({"n": range(4)}, pd.Index(TYPES[name], name="i")) for name in INDEXES}
-    two = pd.MultiIndex.from_arrays([TYPES["period"], TYPES["cut"], [BIG, 1, 2, 3]], names=["p", 3, None])
-    frames["index of several"] = pd.DataFrame({"n": range(4)}, two)
-    with contextlib.closing(places.MODULES[module](tmp_path, url)) as place:
+    three_levels = pd.MultiIndex.from_arrays([TYPES["period"], TYPES["cut"], [BIG, 1, 2, 3]], names=["p", 3, None])
+    frames["index of several"] = pd.DataFrame({"n": range(4)}, three_levels)
+    with contextlib.closing(places.MODULES[module](tmp_path, url)) as store:
         for name, frame in frames.items():
-            place.write(name, frame)
+            store.write(name, frame)
     for name, got in places.read_in_new_process(module, tmp_path, url, [*frames]).items():
         assert isinstance(got, pd.DataFrame), f"{name}: {got}"
         pd.testing.assert_frame_equal(got, frames[name], obj=name)
@@ -180,14 +181,14 @@ def test_kinds_of_numbers(tmp_path, url):
     days, months = (pd.DataFrame({"v": pd.period_range("2024-01", periods=2, freq=freq)}) for freq in "DM")
     arrow = partd_go.Arrow(partd_go.Client(url))
     with partd_go.tables.connect(tmp_path) as tables:
-        for at, (first, second) in enumerate([(days, months), (days, pd.DataFrame({"v": [1, 2]})), (pd.DataFrame({"v": [1, 2]}), days)]):
-            tables.put(f"t{at}", first)
+        for i, (first, second) in enumerate([(days, months), (days, pd.DataFrame({"v": [1, 2]})), (pd.DataFrame({"v": [1, 2]}), days)]):
+            tables.put(f"t{i}", first)
             with pytest.raises(partd_go.Error, match="v"):
-                tables.put(f"t{at}", second, "append")
-            pd.testing.assert_frame_equal(tables.get(f"t{at}"), first)
-            arrow.append({f"t{at}": first})
-            arrow.append({f"t{at}": second})
+                tables.put(f"t{i}", second, "append")
+            pd.testing.assert_frame_equal(tables.get(f"t{i}"), first)
+            arrow.append({f"t{i}": first})
+            arrow.append({f"t{i}": second})
             with pytest.raises(partd_go.SchemaMismatch, match="'v' is"):
-                arrow.get(f"t{at}")
+                arrow.get(f"t{i}")
     arrow.drop()
     arrow.close()

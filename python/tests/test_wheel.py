@@ -25,15 +25,15 @@ def test_fresh_environment(tmp_path):
     subprocess.run([bin / "pip", "install", "--quiet", "--no-index", WHEEL], check=True)
     code, want = re.findall(r"^```(?:python|text)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)[:2]
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PATH")}
-    ran = subprocess.run([bin / "python", "-c", code], check=True, capture_output=True, text=True, env=env, cwd=tmp_path)
-    assert ran.stdout == want
+    result = subprocess.run([bin / "python", "-c", code], check=True, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert result.stdout == want
     for program in ("partd", "partd-server"):
         version_text = subprocess.run([bin / program, "--version"], check=True, capture_output=True, text=True, env=env).stdout
         assert version_text.startswith(f"{program} ")
 
 
 @pytest.mark.skipif(not WHEEL, reason="needs PARTD_WHEEL, the built wheel")
-def test_platform():
+def test_platform_tag():
     tags = re.search(r"-py3-none-(.*)\.whl$", WHEEL)
     assert tags and (sys.platform != "linux" or tags[1].startswith("manylinux_2_17_"))
     with zipfile.ZipFile(WHEEL) as wheel:
@@ -67,7 +67,7 @@ for program in partd partd-server partd-tables; do case "$*" in *cmd/$program*) 
 
 
 @pytest.fixture
-def fakes(tmp_path, monkeypatch):
+def fake_compilers(tmp_path, monkeypatch):
     """Replaces Go and the compilers with programs that only record their calls. Returns a copy of the repository, and the log."""
     bin = tmp_path / "bin"
     bin.mkdir()
@@ -89,16 +89,16 @@ def pip(*args, cwd):
 
 
 @pytest.mark.parametrize("package", ["./python", "./python/tables"])
-def test_built_once(fakes, tmp_path, package):
+def test_built_once(fake_compilers, tmp_path, package):
     """An install builds the programs only once, because asking for the metadata does not build."""
-    clone, log = fakes
+    clone, log = fake_compilers
     pip("install", "--no-deps", "--target", str(tmp_path / "to"), package, cwd=clone)
     assert [line.split()[0] for line in log.read_text().splitlines()] == ["build"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="packaging/wheels runs only on Linux")
-def test_wheels_of_both_processors(fakes, tmp_path):
-    clone, log = fakes
+def test_wheels_of_both_processors(fake_compilers, tmp_path):
+    clone, log = fake_compilers
     subprocess.run([clone / "packaging" / "wheels", tmp_path / "out"], check=True, capture_output=True)
     assert sorted(re.sub(r"-\d[\d.]*-", "-", path.name) for path in (tmp_path / "out").iterdir()) == [
         f"{name}-py3-none-{tags}.whl"
@@ -110,10 +110,10 @@ def test_wheels_of_both_processors(fakes, tmp_path):
     ]
 
 
-def test_build_prints_progress(fakes, tmp_path):
+def test_build_prints_progress(fake_compilers, tmp_path):
     """Without a terminal, a build prints its progress to standard output, which pip -v shows."""
-    clone, _ = fakes
+    clone, _ = fake_compilers
     code = "import sys; sys.path.insert(0, '.'); from hatch_build import build_wheel; build_wheel(sys.argv[1])"
-    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=clone / "python" / "tables", check=True,
+    result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=clone / "python" / "tables", check=True,
                          capture_output=True, text=True, start_new_session=True)  # fmt: skip
-    assert re.search(r"building partd-tables with Go, which can take minutes\n.*built in \d+ seconds, \d+ MB", ran.stdout)
+    assert re.search(r"building partd-tables with Go, which can take minutes\n.*built in \d+ seconds, \d+ MB", result.stdout)

@@ -95,16 +95,16 @@ assert_type(total(), float)
 assert_type(one(), int)
 
 
-def pulled(frames: PullFrame) -> None:
+def load_from_node(frames: PullFrame) -> None:
     assert_type(frames.load("prices"), pd.DataFrame)
 
 
 @pystore.with_validation(pystore.create_validator())
-def written(frame: pd.DataFrame, name: str = "a") -> int:
+def count_rows(frame: pd.DataFrame, name: str = "a") -> int:
     return len(frame)
 
 
-def stored(name: str) -> None:
+def read_items(name: str) -> None:
     collection = pystore.store(name).collection("c")
     item = collection.item("a")
     assert_type(item.to_pandas(), pd.DataFrame)
@@ -112,14 +112,14 @@ def stored(name: str) -> None:
     assert_type(collection.read_batch(["a"]), dict[str, pd.DataFrame | None])
     assert_type(collection.index("a", last=True), Hashable)
     collection.index("a").size
-    assert_type(written(item.tail(), name="b"), int)
+    assert_type(count_rows(item.tail(), name="b"), int)
     with pystore.transaction(collection) as changes:
         changes.write("a", item.to_pandas())
     for part in pystore.memory.read_in_chunks(collection, "a"):
         assert_type(part, pd.DataFrame)
 
 
-async def stored_async(name: str) -> None:
+async def read_items_async(name: str) -> None:
     async with pystore.async_pystore.store(name) as opened:
         assert_type(await opened.collection("c").item("a").to_pandas(), pd.DataFrame)
         assert_type(await opened.collection("c").read_batch(["a"]), dict[str, pd.DataFrame | None])

@@ -68,7 +68,7 @@ func TestUsers(t *testing.T) {
 		}
 		identity, err := u.Authenticate(c.token, certificate)
 		if identity.User != c.user || (err == nil) != (c.user != "") || u.Rights(identity, c.namespace) != c.want {
-			t.Errorf("%+v: got user %q with rights %v, %v", c, identity.User, u.Rights(identity, c.namespace), err)
+			t.Errorf("case %+v: Authenticate returned user %q with rights %v, error %v", c, identity.User, u.Rights(identity, c.namespace), err)
 		}
 		if c.token != "" && strings.Contains(string(text), c.token) {
 			t.Error("the file contains a token")

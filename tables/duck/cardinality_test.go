@@ -15,7 +15,7 @@ func TestCardinality(t *testing.T) {
 		t.Helper()
 		got, err := rows(t, s, "EXPLAIN SELECT k FROM b.t", nil)
 		if want := fmt.Sprintf("~%d rows", n); err != nil || !strings.Contains(strings.ReplaceAll(fmt.Sprint(got), ",", ""), want) {
-			t.Errorf("got plan %v, %v; want it to contain %s", got, err, want)
+			t.Errorf("got plan %v, error %v; want it to contain %s", got, err, want)
 		}
 	}
 	put(t, s, "b", "t", numbers(0, 70_000))

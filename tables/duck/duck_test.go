@@ -51,7 +51,7 @@ func observedStore(t testing.TB, o *duck.Options, observer tables.Observer) *tab
 	return s
 }
 
-// numbers returns a batch with columns k (int64, in [from, to)) and s (utf8).
+// numbers returns a batch with columns k (int64, in [first, end)) and s (utf8).
 func numbers(from, to int64) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
 		{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
@@ -106,7 +106,7 @@ func expect(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions, w
 	t.Helper()
 	got, err := rows(t, s, sql, o)
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("%s: got %v, %v; want %v", sql, got, err, want)
+		t.Errorf("%s: got %v, error %v; want %v", sql, got, err, want)
 	}
 }
 

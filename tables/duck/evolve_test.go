@@ -22,7 +22,7 @@ func TestChangedColumns(t *testing.T) {
 			t.Fatal(err)
 		}
 		if out, err := exec.Command(python, "testdata/evolve_peer.py", s.Dir(), step).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
+			t.Fatalf("evolve_peer.py failed: %v\n%s", err, out)
 		}
 	}
 	columns := []arrow.Field{

@@ -78,7 +78,7 @@ func TestOldListsInFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := scanText(t, s, "b", "t"); err != nil || got != "[[1,2],[3,4]];" {
-			t.Errorf("with IDs from %d: scan = %s, %v, want [[1,2],[3,4]]", ids, got, err)
+			t.Errorf("with IDs from %d: scan = %s, error %v; want [[1,2],[3,4]]", ids, got, err)
 		}
 		expect(t, s, "SELECT v FROM b.t", nil, "[[1,2],[3,4]]") // reading the file directly, DuckDB returns nulls
 	}

@@ -92,7 +92,7 @@ func TestHostile(t *testing.T) {
 			}
 			for _, path := range []string{s.Dir(), temp, "hunter2"} {
 				if strings.Contains(err.Error(), path) && !strings.Contains(sql, path) {
-					t.Errorf("%s %s: the error reveals a path: %v", op, sql, err)
+					t.Errorf("%s %s: the error reveals a path or a secret: %v", op, sql, err)
 				}
 			}
 		}

@@ -146,7 +146,7 @@ func TestHostileNames(t *testing.T) {
 		check := func(operation string, got array.RecordReader, err error) {
 			t.Helper()
 			if err != nil {
-				t.Errorf("%s %q: %v", operation, schema, err)
+				t.Errorf("%s of %q: %v", operation, schema, err)
 				return
 			}
 			defer got.Release()
@@ -155,7 +155,7 @@ func TestHostileNames(t *testing.T) {
 				rows += got.RecordBatch().NumRows()
 				for i, f := range fields {
 					if value := got.RecordBatch().Column(i).ValueStr(0); valuesOnly(value) != valuesOnly(batch.Column(i).ValueStr(0)) {
-						t.Errorf("%s %q: column %q is %s, want %s", operation, schema, f.Name, value, batch.Column(i).ValueStr(0))
+						t.Errorf("%s of %q: column %q is %s, want %s", operation, schema, f.Name, value, batch.Column(i).ValueStr(0))
 					}
 				}
 			}

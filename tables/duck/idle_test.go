@@ -57,7 +57,7 @@ func TestFewDatabases(t *testing.T) {
 	}
 }
 
-// TestIdle tests choose and keep of idleDatabases.
+// TestIdle tests the methods choose and add of idleDatabases.
 func TestIdle(t *testing.T) {
 	var idle idleDatabases
 	for _, key := range []string{"", "a", "", "b", ""} {
@@ -93,7 +93,7 @@ func TestIdle(t *testing.T) {
 			}
 		}
 		if len(idle) > maxIdle || used > maxIdle/2 || idle[len(idle)-1].key != key {
-			t.Errorf("after keep(%q), %d of %d idle databases are used, want at most %d of %d, with the kept one last", key, used, len(idle), maxIdle/2, maxIdle)
+			t.Errorf("after add(%q), %d of %d idle databases are used, want at most %d of %d, with the added one last", key, used, len(idle), maxIdle/2, maxIdle)
 		}
 	}
 	for _, c := range []struct {
@@ -105,7 +105,7 @@ func TestIdle(t *testing.T) {
 			idle = append(idle, lease{key: key})
 		}
 		if idle.add(lease{key: "b"}, c.pending); len(idle)+c.pending != maxIdle {
-			t.Errorf("after keep with %q: %d databases are idle and %d pending, want %d in all", c.keys, len(idle), c.pending, maxIdle)
+			t.Errorf("after add to %q: %d databases are idle and %d pending, want %d in all", c.keys, len(idle), c.pending, maxIdle)
 		}
 	}
 }

@@ -45,12 +45,12 @@ func expectNaN(t *testing.T, s *tables.Store, state string) {
 		} {
 			sql := "SELECT k FROM b.t WHERE " + fmt.Sprintf(p, e)
 			if got, err := rows(t, s, sql, nil); err != nil || fmt.Sprint(got) != "[2]" {
-				t.Errorf("%s: %s = %v, %v; want row 2", state, sql, got, err)
+				t.Errorf("%s: %s = %v, error %v; want row 2", state, sql, got, err)
 			}
 		}
 		sql := fmt.Sprintf("SELECT min(%s), max(%[1]s), count(%[1]s) FROM b.t", e)
 		if got, err := rows(t, s, sql, nil); err != nil || fmt.Sprint(got) != "[1|NaN|3]" {
-			t.Errorf("%s: %s = %v, %v; want [1|NaN|3]", state, sql, got, err)
+			t.Errorf("%s: %s = %v, error %v; want [1|NaN|3]", state, sql, got, err)
 		}
 	}
 }
@@ -92,11 +92,11 @@ func TestNaNForeign(t *testing.T) {
 import sys, pyarrow as pa
 from pyiceberg.catalog import load_catalog
 t = load_catalog("partd", type="sql", uri=f"sqlite:///{sys.argv[1]}/catalog.db", warehouse=f"file://{sys.argv[1]}").load_table("b.t")
-of = lambda v: {"f": v, "g": v, "s": {"a": v, "b": {"c": v}}, "l": [v], "m": [("x", v)]}
-t.append(pa.Table.from_pylist([{"k": 2, **of(float("nan"))}, {"k": 3, **of(None)}, {"k": 4, **of(1.0)}], schema=t.schema().as_arrow()))
+row = lambda v: {"f": v, "g": v, "s": {"a": v, "b": {"c": v}}, "l": [v], "m": [("x", v)]}
+t.append(pa.Table.from_pylist([{"k": 2, **row(float("nan"))}, {"k": 3, **row(None)}, {"k": 4, **row(1.0)}], schema=t.schema().as_arrow()))
 `
 	if out, err := exec.Command(python, "-c", add, s.Dir()).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("the pyiceberg script failed: %v\n%s", err, out)
 	}
 	if plan := planOf(t, s); len(plan.NaN) != 5 {
 		t.Errorf("columns %q may contain NaN, want all except k", plan.NaN)
@@ -140,7 +140,7 @@ rows = c.load_table("b.ours").scan().to_arrow()
 c.create_table("b.foreign", rows.schema).append(rows)
 `
 	if out, err := exec.Command(python, "-c", copyScript, s.Dir()).CombinedOutput(); err != nil {
-		b.Fatalf("%v\n%s", err, out)
+		b.Fatalf("the pyiceberg script failed: %v\n%s", err, out)
 	}
 	for _, sql := range []string{"SELECT count(*) FROM %s WHERE f > 2990", "SELECT count(*) FROM %s WHERE f <> 2", "SELECT sum(f) FROM %s", "SELECT max(f) FROM %s"} {
 		for _, table := range []string{"b.ours", `b."foreign"`} {

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/database"
 )
 
-// countingRunner is a database that records calls of Names and Describe.
+// countingRunner is a database that records calls to Names and Describe.
 type countingRunner struct {
 	database.Runner
 	calls *[]string

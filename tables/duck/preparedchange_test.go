@@ -46,7 +46,7 @@ func TestPreparedAfterChange(t *testing.T) {
 					}
 				}
 				if processes {
-					time.Sleep(20 * time.Millisecond) // until its database is idle
+					time.Sleep(20 * time.Millisecond) // wait until the statement's database is idle
 				}
 			}
 			put(t, s, "b", "t", numbers(0, 1))

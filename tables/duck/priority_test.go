@@ -48,7 +48,7 @@ func TestLongStatementsYield(t *testing.T) {
 	eventually(t, "a long statement keeps its priority", func() bool { r.Next(); return hasNiceWorker(t) })
 	r.Release()
 	expect(t, s, "SELECT count(*) FROM range(3000000000)", nil, "3000000000") // a long statement that completes
-	eventually(t, "a process with low priority is idle", func() bool { return !hasNiceWorker(t) })
+	eventually(t, "a process with low priority is still idle", func() bool { return !hasNiceWorker(t) })
 	expect(t, s, "SELECT 1", nil, "1")
 }
 
@@ -75,5 +75,5 @@ func TestCallerWithOthers(t *testing.T) {
 	if _, err := s.Query(ctx, "SELECT 1", nil); err == nil {
 		t.Error("Query with a canceled context succeeded, want an error")
 	}
-	eventually(t, "a process with low priority is idle", func() bool { return !hasNiceWorker(t) })
+	eventually(t, "a process with low priority is still idle", func() bool { return !hasNiceWorker(t) })
 }

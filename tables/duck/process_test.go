@@ -93,7 +93,7 @@ func TestGreedy(t *testing.T) {
 			<-done
 			t.Logf("%d MiB, %.200v", maxSeen>>20, err)
 			if !errors.As(err, new(*tables.SQLError)) {
-				t.Errorf("error = %v, want an SQLError", err)
+				t.Errorf("Query error = %v, want an SQLError", err)
 			}
 			if maxSeen > memory+fixed {
 				t.Errorf("the process used %d MiB, want at most %d MiB", maxSeen>>20, (memory+fixed)>>20)
@@ -197,7 +197,7 @@ func TestKilledProcesses(t *testing.T) {
 	for r.Next() {
 	}
 	if err := r.Err(); !errors.As(err, new(*tables.SQLError)) || !strings.Contains(err.Error(), "killed") {
-		t.Errorf(`Err error = %v, want an SQLError with the text "killed"`, err)
+		t.Errorf(`after the process was killed: error = %v, want an SQLError with the text "killed"`, err)
 	}
 	r.Release()
 	eventually(t, "there is no idle process", func() bool { return len(workerPIDs(t)) > 0 })
@@ -228,7 +228,7 @@ func TestProcessStartTime(t *testing.T) {
 	cmd.Env = []string{"GODEBUG=inittrace=1"}
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "socket") {
-		t.Fatalf("%v: %s", err, out)
+		t.Fatalf("worker without a socket: error %v, output %s", err, out)
 	}
 	for _, slow := range []string{"iceberg-go/table/substrait", "google.golang.org/grpc"} {
 		if strings.Contains(string(out), "init github.com/apache/"+slow+" ") || strings.Contains(string(out), "init "+slow+" ") {

@@ -58,7 +58,7 @@ func TestErrorPositions(t *testing.T) {
 		}
 	}
 	if _, err := rows(t, s, "FROM tradse", o); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("rows error = %v, want tables.ErrNotFound", err)
+		t.Errorf("query of a misspelled table: error = %v, want tables.ErrNotFound", err)
 	}
 	expect(t, s, "SELECT sum(9223372036854775807)::DECIMAL(38,0) FROM trades", o, "92233720368547758070")
 	expect(t, s, "SELECT sum(k), sum(-k), sum(NULL::BIGINT) FROM trades", o, "45|-45|(null)")
@@ -85,11 +85,11 @@ func TestNamesDifferingInCase(t *testing.T) {
 	put(t, s, "b", "xY", numbers(0, 1))
 	put(t, s, "b", "Xy", numbers(0, 1))
 	if _, err := rows(t, s, "FROM xy", o); err == nil || !strings.Contains(err.Error(), `"b"."Xy" and "b"."xY"`) {
-		t.Errorf(`rows error = %v, want an error with the text "b"."Xy" and "b"."xY"`, err)
+		t.Errorf(`query of a table whose name is ambiguous: error = %v, want an error with the text "b"."Xy" and "b"."xY"`, err)
 	}
 	put(t, s, "b", "columns", jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}, {Name: "A", Type: arrow.PrimitiveTypes.Int64}}, nil), `{"a":1,"A":2}`))
 	if _, err := rows(t, s, "SELECT a FROM columns", o); err == nil || !strings.Contains(err.Error(), `columns "a" and "A" differ only in case`) {
-		t.Errorf(`rows error = %v, want an error with the text columns "a" and "A" differ only in case`, err)
+		t.Errorf(`query of a column whose name is ambiguous: error = %v, want an error with the text columns "a" and "A" differ only in case`, err)
 	}
 }
 
@@ -108,14 +108,14 @@ func TestVersions(t *testing.T) {
 	}
 	versions, err := table.Versions(t.Context())
 	if err != nil || len(versions) != 3 {
-		t.Fatalf("Versions = %+v, %v; want 3 elements", versions, err)
+		t.Fatalf("Versions = %+v, %v; want 3 versions", versions, err)
 	}
 	for i, v := range versions {
 		expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtVersion(v.Version)}, fmt.Sprint(10*(i+1)))
 	}
 	expect(t, s, "SELECT count(*) FROM b.t", nil, "31")
 	if _, err := rows(t, s, "SELECT count(*) FROM b.t", &tables.QueryOptions{At: tables.AtVersion(99)}); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("rows error = %v, want tables.ErrNotFound", err)
+		t.Errorf("query of a missing version: error = %v, want tables.ErrNotFound", err)
 	}
 }
 
@@ -158,7 +158,7 @@ func TestParameters(t *testing.T) {
 		p := jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "p", Type: c.dataType, Nullable: true}}, nil), `{"p":`+c.json+`}`)
 		got, err := rows(t, s, "SELECT typeof(p) || ' ' || coalesce(p::VARCHAR, '(null)') FROM (SELECT $1 AS p)", &tables.QueryOptions{Parameters: p})
 		if err != nil || len(got) != 1 || got[0] != c.want {
-			t.Errorf("parameter of type %s: got %q, %v; want %s", c.dataType, got, err, c.want)
+			t.Errorf("parameter of type %s: got %q, error %v; want %s", c.dataType, got, err, c.want)
 		}
 	}
 	two := arrow.NewSchema([]arrow.Field{{Name: "b", Type: arrow.PrimitiveTypes.Int64}, {Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil)
@@ -171,7 +171,7 @@ func TestParameters(t *testing.T) {
 	}
 	lists := arrow.NewSchema([]arrow.Field{{Name: "p", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64)}}, nil)
 	if _, err := rows(t, s, "SELECT ?", &tables.QueryOptions{Parameters: jsonBatch(t, lists, `{"p":[1]}`)}); err == nil || !strings.Contains(err.Error(), "parameter $1: a value of type list") {
-		t.Errorf(`rows error = %v, want an error with the text "parameter $1: a value of type list"`, err)
+		t.Errorf(`query with a list parameter: error = %v, want an error with the text "parameter $1: a value of type list"`, err)
 	}
 }
 
@@ -226,7 +226,7 @@ func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Query(ctx, "SELECT 1", nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("Query error = %v, want context.Canceled", err)
+		t.Errorf("Query with a canceled context: error = %v, want context.Canceled", err)
 	}
 }
 
@@ -268,7 +268,7 @@ func TestMemoryAndTemporaryFiles(t *testing.T) {
 		n += r.RecordBatch().NumRows()
 	}
 	if r.Err() != nil || n != 2_000_000 {
-		t.Errorf("got %d rows, %v; want 2,000,000", n, r.Err())
+		t.Errorf("got %d rows, error %v; want 2,000,000", n, r.Err())
 	}
 	r.Release()
 	for tries := 0; ; tries++ { // the database closes in the background
@@ -353,7 +353,7 @@ func TestTypes(t *testing.T) {
 	}
 }
 
-// TestScratch checks that an unchanged tail is written only once, and that no file remains.
+// TestScratch checks that an unchanged tail is written to a scratch file only once, and that old files are removed.
 func TestScratch(t *testing.T) {
 	temp := t.TempDir()
 	s := newStore(t, &duck.Options{TempDir: temp})
@@ -399,7 +399,7 @@ func TestNoLeftovers(t *testing.T) {
 	})
 	files, err := os.ReadDir(temp)
 	if err != nil || len(files) > 0 {
-		t.Errorf("ReadDir = %+v, %v; want none", files, err)
+		t.Errorf("the temporary directory contains %+v, want it empty; error: %v", files, err)
 	}
 	for range 100 {
 		if runtime.NumGoroutine() <= before {

@@ -52,7 +52,7 @@ func TestParametersRefused(t *testing.T) {
 		}
 	}
 	if _, err := rows(t, s, "SELECT 'a\xff'", nil); err == nil || !strings.Contains(err.Error(), "not valid UTF-8") {
-		t.Errorf(`rows error = %v, want an error with the text "not valid UTF-8"`, err)
+		t.Errorf(`query that is not UTF-8: error = %v, want an error with the text "not valid UTF-8"`, err)
 	}
 	// The extreme values of decimals are valid.
 	maxValue := "99999999999999999999999999999999999999"

@@ -72,7 +72,7 @@ func TestMemoryOfEarlierStatement(t *testing.T) {
 					time.Sleep(20 * time.Millisecond) // wait until its database is idle
 				}
 				if got, err := rows(t, s, long, nil); err != nil || fmt.Sprint(got) != "[true]" {
-					t.Errorf("the long statement returned %v, %v; want [true]", got, err)
+					t.Errorf("the long statement returned %v, error %v; want [true]", got, err)
 				}
 			})
 		}

@@ -28,7 +28,7 @@ func TestShow(t *testing.T) {
 	}
 	for sql, want := range map[string]int{"DESCRIBE t": 2, "SHOW t": 2, "summarize t": 2, "SUMMARIZE SELECT k FROM t": 1, "DESCRIBE SELECT 1": 1, "SHOW TABLES": 3, "-- EXPLAIN\nSELECT 1": 1} {
 		if got, err := rows(t, s, sql, o); err != nil || len(got) != want {
-			t.Errorf("%s: got %q, %v; want %d rows", sql, got, err, want)
+			t.Errorf("%s: got %q, error %v; want %d rows", sql, got, err, want)
 		}
 	}
 	for sql, want := range map[string]string{"SHOW TABLES": "b|it's|3| b|new|1| b|t|10|", "show all tables;": "|plain|1| b|it's|3| b|new|1| b|t|10|"} {
@@ -37,11 +37,11 @@ func TestShow(t *testing.T) {
 			got[i] = got[i][:strings.LastIndex(got[i][:strings.LastIndex(got[i][:strings.LastIndex(got[i], "|")], "|")], "|")+1]
 		}
 		if strings.Join(got, " ") != want || err != nil {
-			t.Errorf("%s: got %q, %v; want %s", sql, got, err, want)
+			t.Errorf("%s: got %q, error %v; want %s", sql, got, err, want)
 		}
 	}
 	if got, err := rows(t, s, "SHOW TABLES", &tables.QueryOptions{Bucket: "b", At: tables.AtSnapshot("kept")}); err != nil || len(got) != 2 {
-		t.Errorf("SHOW TABLES of a snapshot returned %q, %v; want 2 rows", got, err)
+		t.Errorf("SHOW TABLES of a snapshot returned %q, error %v; want 2 rows", got, err)
 	}
 	d, err := s.Describe(t.Context(), "EXPLAIN SELECT 1", o)
 	if err != nil || d.Result.NumFields() != 2 {
@@ -60,7 +60,7 @@ func TestExplain(t *testing.T) {
 			got, err := rows(t, s, sql, o)
 			text := strings.Join(got, "\n")
 			if err != nil || !strings.Contains(text, "PARQUET") {
-				t.Errorf("%s = %q, %v; want a plan that reads Parquet", sql, got, err)
+				t.Errorf("%s = %q, error %v; want a plan that reads Parquet", sql, got, err)
 			}
 			for _, pathPart := range append(strings.Split(strings.Trim(s.Dir(), "/"), "/"), ".parquet", "spill", ".arrow") {
 				if len(pathPart) > 3 && strings.Contains(text, pathPart) {
@@ -109,7 +109,7 @@ func queryText(ctx context.Context, s *tables.Store, sql string, o *tables.Query
 	return text
 }
 
-// TestQueryBefore compares two states of a table.
+// TestQueryBefore compares a table with its state in a snapshot, to which queries refer as before.b.t.
 func TestQueryBefore(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))

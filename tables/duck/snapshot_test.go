@@ -34,6 +34,6 @@ func TestAtSnapshot(t *testing.T) {
 		}
 	}
 	if _, err := rows(t, s, "SELECT * FROM t", &tables.QueryOptions{At: tables.AtSnapshot("none")}); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "no snapshot of that name") {
-		t.Errorf(`rows error = %v, want tables.ErrNotFound with the text "no snapshot of that name"`, err)
+		t.Errorf(`query of a missing snapshot: error = %v, want tables.ErrNotFound with the text "no snapshot of that name"`, err)
 	}
 }

@@ -85,7 +85,7 @@ func TestVariant(t *testing.T) {
 	}
 	expect(t, s, "SELECT k FROM b.other", nil, "0")
 	if lines, err := rows(t, s, "SHOW ALL TABLES", nil); err != nil || len(lines) != 5 || !strings.Contains(lines[4], "moved") {
-		t.Errorf("SHOW ALL TABLES returned %q, %v; want 5 rows, of which the last contains moved", lines, err)
+		t.Errorf("SHOW ALL TABLES returned %q, error %v; want 5 rows, of which the last contains moved", lines, err)
 	}
 	if err := s.Bucket("b").Evolve(t.Context(), "t0", tables.ColumnChange{Op: tables.DropColumn, Column: "v"}); err != nil {
 		t.Error(err)

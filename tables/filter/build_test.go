@@ -193,7 +193,7 @@ func TestLikeOfManyPatterns(t *testing.T) {
 		column := b.NewArray()
 		got, err := cond.Holds(1, func(string) arrow.Array { return column })
 		if err != nil || got[0] != want {
-			t.Fatalf("%q like %q = %v, %v, want %v", value, pattern, got, err, want)
+			t.Fatalf("%q like %q = %v, error %v; want %v", value, pattern, got, err, want)
 		}
 		mayHold, mayFail := cond.May(func(string) filter.Bounds {
 			return filter.Bounds{Min: []byte(value), Max: []byte(value), Rows: 1}
@@ -221,7 +221,7 @@ func TestCodes(t *testing.T) {
 	withNulls := dictionary.NewArray()
 	dictionary.AppendValues([]string{"a", "b"}, nil)
 	other := dictionary.NewArray()
-	for name, values := range map[string]arrow.Array{"whole": whole, "nulls": withNulls, "int64 codes": whole, "empty": array.NewSlice(whole, 0, 0)} {
+	for name, values := range map[string]arrow.Array{"no nulls": whole, "nulls in the dictionary": withNulls, "int64 codes": whole, "empty": array.NewSlice(whole, 0, 0)} {
 		var index arrow.DataType = arrow.PrimitiveTypes.Int32
 		if name == "int64 codes" {
 			index = arrow.PrimitiveTypes.Int64

@@ -385,7 +385,7 @@ func TestNilExpr(t *testing.T) {
 	}
 	matching, err := expr.Filter(t.Context(), batch)
 	if err != nil || matching.NumRows() != 2 {
-		t.Errorf("Filter of a nil Expr = %v, %v, want both rows", matching, err)
+		t.Errorf("Filter of a nil Expr = %v, error %v; want both rows", matching, err)
 	}
 	c, err := expr.Bind(batch.Schema())
 	if err != nil {

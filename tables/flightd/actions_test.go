@@ -45,7 +45,7 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 	} {
 		got, err := doAction(ctx, s.client.Client, c.kind, c.body)
 		if err != nil || got != c.reply || count(c.bucket, c.target) != c.rows {
-			t.Errorf("%s %s = %s, %v, want %s and %d rows in the target", c.kind, c.body, got, err, c.reply, c.rows)
+			t.Errorf("%s %s = %s, error %v; want %s and %d rows in the target", c.kind, c.body, got, err, c.reply, c.rows)
 		}
 	}
 	for body, want := range map[string]string{

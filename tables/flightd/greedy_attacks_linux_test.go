@@ -76,7 +76,7 @@ func rawAttack(address string, f func(ctx context.Context, c *rawClient)) func(c
 	}
 }
 
-// listen reads until the server closes the connection.
+// readUntilClosed reads until the server closes the connection.
 func (c *rawClient) listen() {
 	for {
 		if _, err := c.framer.ReadFrame(); err != nil {

@@ -362,7 +362,7 @@ func (h *honestClient) report(t *testing.T, idleServer *honestClient) {
 	}
 }
 
-// attack runs all attacks until ctx is done, and counts how often each was begun.
+// attack runs all attacks until ctx is done, and counts how often each started.
 func attack(ctx context.Context, t *testing.T, s *greedyServer) (attackCounts map[string]*atomic.Int64, wg *sync.WaitGroup) {
 	t.Helper()
 	attackCounts, wg = map[string]*atomic.Int64{}, &sync.WaitGroup{}

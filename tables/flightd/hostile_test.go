@@ -70,7 +70,7 @@ func TestFalseDecompressedSize(t *testing.T) {
 				_, err = st.Recv()
 			}
 			if errors.Is(err, io.EOF) || status.Code(err) == codes.Unavailable {
-				t.Errorf("put %.20q of a buffer that claims %d bytes: got %v, want an error of the call", command, size, err)
+				t.Errorf("put %.20q of a buffer that claims %d bytes: got %v, want an error that fails only the call", command, size, err)
 			}
 		}
 	}
@@ -89,7 +89,7 @@ func TestNamesThatAreNotUTF8(t *testing.T) {
 	c := dialTest(t, address)
 	for _, command := range []string{"{\"name\":\"\xff\"}", "{\"partd\":\"put\",\"name\":\"\xff\"}"} {
 		if err := putTest(t.Context(), c, command, 1, 1); err == nil {
-			t.Errorf("a put with the command %q succeeded", command)
+			t.Errorf("a put with the command %q succeeded, want an error", command)
 		}
 	}
 	for info, err := range store.Bucket("").Tables(t.Context(), nil) {
@@ -244,6 +244,6 @@ func TestLongRequests(t *testing.T) {
 		rows += r.RecordBatch().NumRows()
 	}
 	if allocatedBytes := allocated() - before; rows != 1 || allocatedBytes > 32<<20 || r.Err() != nil {
-		t.Errorf("GetSqlInfo of 200,000 ids returned %d rows and allocated %d bytes, %v, want 1 row", rows, allocatedBytes, r.Err())
+		t.Errorf("GetSqlInfo of 200,000 ids returned %d rows and allocated %d bytes, error %v; want 1 row and at most 32 MiB", rows, allocatedBytes, r.Err())
 	}
 }

@@ -28,8 +28,8 @@ func waitFor(t *testing.T, failure string, ok func() bool) {
 	}
 }
 
-// TestLostBuffers checks that buffers of canceled streams are subtracted from the budget
-// within seconds, even in an idle server.
+// TestLostBuffers checks that buffers of canceled streams are subtracted from the server's memory budget
+// within seconds, even if the server is idle.
 func TestLostBuffers(t *testing.T) {
 	s, _, _ := serveTest(t, nil)
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
@@ -66,7 +66,7 @@ func TestCutPut(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info, err := table.Info(t.Context()); err != nil || info.Rows != 10 {
-		t.Errorf("%d rows, want 10: %v", info.Rows, err)
+		t.Errorf("table kept has %d rows, want 10; error: %v", info.Rows, err)
 	}
 	waitFor(t, "canceled puts still hold memory", func() bool {
 		runtime.GC()
@@ -109,7 +109,7 @@ func TestStalled(t *testing.T) {
 		rows += r.RecordBatch().NumRows()
 	}
 	if r.Err() != nil || rows != 4_000_001 {
-		t.Errorf("got %d rows, %v, want 4,000,001", rows, r.Err())
+		t.Errorf("got %d rows, error %v; want 4,000,001", rows, r.Err())
 	}
 	if elapsed := time.Since(start); elapsed > 10*time.Second {
 		t.Errorf("the calls of another client took %s, want at most 10 s", elapsed)
@@ -121,8 +121,7 @@ func TestStalled(t *testing.T) {
 	})
 }
 
-// TestIdleConnections checks that a flood of silent connections is limited and locks
-// nobody out.
+// TestIdleConnections checks that silent connections are limited in number and do not block other clients.
 func TestIdleConnections(t *testing.T) {
 	const limit = 50
 	s, _, address := serveTest(t, &Options{Connections: limit})
@@ -216,9 +215,8 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestCanceledForOthers checks that a call that has waited long gets a slot of the
-// heaviest host. The server cancels that host's newest settled call and, if this call does
-// not end, the next newest.
+// TestCanceledForOthers checks that a call that has waited long gets a slot of the heaviest host. The server
+// cancels that host's newest settled call (one that has run for a while) and, if it does not end, the next newest.
 func TestCanceledForOthers(t *testing.T) {
 	const slots, slotsOfA = 8, 5
 	l := newLimiter("queries", slots, time.Minute, 100*time.Millisecond, 300*time.Millisecond)

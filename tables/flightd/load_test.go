@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// envCount returns the number in an environment variable, which long runs set, or small if it is not set.
+// envCount returns the number in an environment variable, which long runs set, or defaultCount if it is not set.
 func envCount(variable string, small int) int {
 	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
 		return n
@@ -70,7 +70,7 @@ func TestOneMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info, err := table.Info(t.Context()); err != nil || info.Rows != rows {
-		t.Errorf("%d rows, want %d: %v", info.Rows, rows, err)
+		t.Errorf("table wide has %d rows, want %d; error: %v", info.Rows, rows, err)
 	}
 	_, _, small := serveTest(t, &Options{MaxMessage: 1 << 20})
 	if err := putWide(t.Context(), dialTest(t, small), 5000, columns); status.Code(err) != codes.ResourceExhausted {
@@ -79,7 +79,7 @@ func TestOneMessage(t *testing.T) {
 }
 
 // TestManyConnections checks that connections that only send a preface use little memory, are limited in number,
-// and do not lock out other clients. PARTD_CONNECTIONS sets the number of connections.
+// and do not block other clients. PARTD_CONNECTIONS sets the number of connections.
 func TestManyConnections(t *testing.T) {
 	const hello = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // empty settings
 	const maxEach = 128 << 10                                                                 // bytes each, mostly gRPC's buffers
@@ -161,7 +161,7 @@ func TestNeverRead(t *testing.T) {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%v queries still run and %v wait", running, waiting)
+			t.Fatalf("%v queries still run and %v wait, want none", running, waiting)
 		}
 	}
 }

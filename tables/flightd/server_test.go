@@ -256,7 +256,7 @@ func TestHostileCommands(t *testing.T) {
 			}
 		}
 		if err := putTest(t.Context(), c, body, 1, 1); err == nil {
-			t.Errorf("a put with the command %.20q succeeded", body)
+			t.Errorf("a put with the command %.20q succeeded, want an error", body)
 		}
 	}
 }

@@ -174,7 +174,7 @@ func (s *sqlTest) values(t *testing.T, info *flight.FlightInfo, err error) (rows
 			t.Fatal(err)
 		}
 		if !output.Equal(got) {
-			t.Errorf("the info's schema is %v, the rows' schema %v", output, got)
+			t.Errorf("the info's schema is %v, but the rows have the schema %v", output, got)
 		}
 	}
 	for _, b := range all {

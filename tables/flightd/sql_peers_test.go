@@ -165,7 +165,7 @@ func TestSQLPeerJDBC(t *testing.T) {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%v\n%s\n%s", err, out, stderr.String())
+		t.Fatalf("JdbcPeer.java failed: %v\n%s\n%s", err, out, stderr.String())
 	}
 	got, failures, _ := strings.Cut(string(out), "wrong ")
 	want := "select text 0,0;text 1,1;\nprepared \nprepared text 1;\n" +

@@ -23,7 +23,7 @@ import (
 func wantCode(t *testing.T, err error, code codes.Code, text string) {
 	t.Helper()
 	if status.Code(err) != code || !strings.Contains(err.Error(), text) {
-		t.Errorf("got %v, want %v with %q", err, code, text)
+		t.Errorf("got error %v, want code %v with the text %q", err, code, text)
 	}
 }
 
@@ -48,7 +48,7 @@ func TestSQLStatement(t *testing.T) {
 	if schema, err := s.client.GetExecuteSchema(ctx, "SELECT * FROM t"); err != nil {
 		t.Errorf("GetExecuteSchema failed: %v", err)
 	} else if got, err := flight.DeserializeSchema(schema.Schema, memory.DefaultAllocator); err != nil || !got.HasField("n") {
-		t.Errorf("GetExecuteSchema returned %v, %v, want column n", got, err)
+		t.Errorf("GetExecuteSchema returned %v, error %v; want column n", got, err)
 	}
 	_, err = s.client.ExecuteUpdate(ctx, "DROP TABLE t")
 	wantCode(t, err, codes.Unimplemented, "CommandStatementIngest")
@@ -66,7 +66,7 @@ func TestSQLTicketsAreStateless(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, all, err := b.fetch(t, info); err != nil || len(all) != 1 || all[0].NumRows() != 5 {
-		t.Errorf("the other server returned %v, %v, want one batch of 5 rows", all, err)
+		t.Errorf("the other server returned %v, error %v; want one batch of 5 rows", all, err)
 	}
 	for _, handle := range []string{"", "{", `{"sql":7}`, `{"sql":"SELECT ?","parameters":"////"}`, `{"sql":"SELECT ?","parameters":""}`} {
 		ticket, err := flightsql.CreateStatementQueryTicket([]byte(handle))
@@ -140,7 +140,7 @@ func TestSQLCancel(t *testing.T) {
 		return r.Status
 	}
 	if got := cancel(); got != flight.CancelStatusNotCancellable {
-		t.Error("canceling before the query runs returned", got)
+		t.Errorf("canceling before the query runs returned %v, want NotCancellable", got)
 	}
 	r, err := s.client.DoGet(ctx, info.Endpoint[0].Ticket)
 	if err != nil {
@@ -155,7 +155,7 @@ func TestSQLCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r, err := s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: other}); err != nil || r.Status != flight.CancelStatusNotCancellable {
-		t.Errorf("canceling an execution that is not running returned %v, %v, want NotCancellable", r, err)
+		t.Errorf("canceling an execution that is not running returned %v, error %v; want NotCancellable", r, err)
 	}
 	for sent := int64(-1); s.engine.batches.Load() != sent; time.Sleep(200 * time.Millisecond) {
 		sent = s.engine.batches.Load() // wait until the server blocks on this client, which receives nothing
@@ -175,7 +175,7 @@ func TestSQLCancel(t *testing.T) {
 	}
 	wantCode(t, r.Err(), codes.Canceled, "cancelled")
 	if got := cancel(); got != flight.CancelStatusNotCancellable {
-		t.Error("canceling the query again returned", got)
+		t.Errorf("canceling the query a second time returned %v, want NotCancellable", got)
 	}
 	for _, garbage := range []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: []byte("x")}}, {}} {
 		_, err = s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: &flight.FlightInfo{Endpoint: []*flight.FlightEndpoint{garbage}}})
@@ -215,7 +215,7 @@ func TestSQLWideRows(t *testing.T) {
 		rows += b.NumRows()
 	}
 	if err != nil || rows != 1<<18 || len(all) < 3 {
-		t.Errorf("got %d rows in %d batches, %v, want %d rows in at least 3", rows, len(all), err, 1<<18)
+		t.Errorf("got %d rows in %d batches, error %v; want %d rows in at least 3", rows, len(all), err, 1<<18)
 	}
 }
 
@@ -258,13 +258,13 @@ func TestSQLIngest(t *testing.T) {
 	_, err = ingest(optionsFor(missingFails, replaces))
 	wantCode(t, err, codes.NotFound, "")
 	if n, err := ingest(optionsFor(missingCreates, fails)); n != 5 || err != nil {
-		t.Errorf("the ingestion that creates the table = %d, %v, want 5 rows", n, err)
+		t.Errorf("the ingestion that creates the table = %d, error %v; want 5 rows", n, err)
 	}
 	_, err = ingest(optionsFor(missingCreates, fails))
 	wantCode(t, err, codes.AlreadyExists, "")
 	for _, missing := range []flightsql.TableDefinitionOptionsTableNotExistOption{missingFails, missingCreates} {
 		if n, err := ingest(optionsFor(missing, appends)); n != 5 || err != nil {
-			t.Errorf("an appending ingestion = %d, %v, want 5 rows", n, err)
+			t.Errorf("an appending ingestion = %d, error %v; want 5 rows", n, err)
 		}
 	}
 	if rows() != 15 {
@@ -281,7 +281,7 @@ func TestSQLIngest(t *testing.T) {
 		t.Errorf("after an ingestion with the same id, the table has %d rows, want 20", rows())
 	}
 	if _, err := ingest(optionsFor(missingFails, replaces)); err != nil || rows() != 5 {
-		t.Errorf("after a replacing ingestion, the table has %d rows, %v, want 5", rows(), err)
+		t.Errorf("after a replacing ingestion, the table has %d rows (error %v), want 5", rows(), err)
 	}
 	other := "elsewhere"
 	for text, o := range map[string]*flightsql.ExecuteIngestOpts{
@@ -292,7 +292,7 @@ func TestSQLIngest(t *testing.T) {
 		"zero byte":      {Table: "\x00"},
 	} {
 		if _, err := ingest(o); err == nil || !strings.Contains(err.Error(), text) {
-			t.Errorf("got error %v, want one with %q", err, text)
+			t.Errorf("refused ingestion: got error %v, want one with %q", err, text)
 		}
 	}
 	if _, err := s.store.Bucket("").Table(ctx, "x"); !errors.Is(err, tables.ErrNotFound) {
@@ -368,14 +368,14 @@ func TestSQLCatalog(t *testing.T) {
 	}
 	schema, err := flight.DeserializeSchema(all[0].Column(4).(interface{ Value(int) []byte }).Value(0), memory.DefaultAllocator)
 	if err != nil || !arrow.TypeEqual(schema.Field(0).Type, arrow.PrimitiveTypes.Int64) {
-		t.Errorf("GetTables included the schema %v, %v, want an int64 column first", schema, err)
+		t.Errorf("GetTables included the schema %v, error %v; want an int64 column first", schema, err)
 	}
 	ref := flightsql.TableRef{Table: "t"}
 	for name, get := range map[string]func() (*flight.FlightInfo, error){
-		"primary keys":  func() (*flight.FlightInfo, error) { return s.client.GetPrimaryKeys(ctx, ref) },
-		"exported keys": func() (*flight.FlightInfo, error) { return s.client.GetExportedKeys(ctx, ref) },
-		"imported keys": func() (*flight.FlightInfo, error) { return s.client.GetImportedKeys(ctx, ref) },
-		"cross":         func() (*flight.FlightInfo, error) { return s.client.GetCrossReference(ctx, ref, ref) },
+		"primary keys":    func() (*flight.FlightInfo, error) { return s.client.GetPrimaryKeys(ctx, ref) },
+		"exported keys":   func() (*flight.FlightInfo, error) { return s.client.GetExportedKeys(ctx, ref) },
+		"imported keys":   func() (*flight.FlightInfo, error) { return s.client.GetImportedKeys(ctx, ref) },
+		"cross reference": func() (*flight.FlightInfo, error) { return s.client.GetCrossReference(ctx, ref, ref) },
 	} {
 		info, err := get()
 		if got := s.values(t, info, err); len(got) > 0 {

@@ -41,7 +41,7 @@ func TestSQLTypesOfParameters(t *testing.T) {
 			t.Fatalf("Prepare(%q): %v", c.sql, err)
 		}
 		if isPattern := strings.Contains(c.sql, "LIKE") || strings.Contains(c.sql, "GLOB"); isPattern && p.DatasetSchema().Field(0).Name != "n" || p.ParameterSchema().Field(0).Type.ID() == arrow.NULL {
-			t.Errorf("Prepare(%q) returned parameters %v and result %v", c.sql, p.ParameterSchema(), p.DatasetSchema())
+			t.Errorf("Prepare(%q) returned parameters %v and result %v, want a typed parameter, and column n", c.sql, p.ParameterSchema(), p.DatasetSchema())
 		}
 		kind := arrow.DataType(arrow.PrimitiveTypes.Int64)
 		if c.value[0] == '"' {
@@ -54,7 +54,7 @@ func TestSQLTypesOfParameters(t *testing.T) {
 		p.SetParameters(row)
 		info, err := p.Execute(ctx)
 		if err != nil || info.Schema != nil {
-			t.Fatalf("Execute of %q = %v, %v, want no schema", c.sql, info, err)
+			t.Fatalf("Execute of %q = %v, error %v; want no schema", c.sql, info, err)
 		}
 		schema, all, err := s.fetch(t, info)
 		if err != nil {
@@ -74,7 +74,7 @@ func TestSQLTypesOfParameters(t *testing.T) {
 		if err != nil {
 			t.Errorf("GetSchema of %q failed: %v", c.sql, err)
 		} else if gotSchema, err := flight.DeserializeSchema(described.Schema, memory.DefaultAllocator); err != nil || !gotSchema.Equal(schema) {
-			t.Errorf("%s: GetSchema returned %v, %v, but the rows have %v", c.sql, gotSchema, err, schema)
+			t.Errorf("%s: GetSchema returned %v, error %v, but the rows have %v", c.sql, gotSchema, err, schema)
 		}
 		if err := p.Close(ctx); err != nil {
 			t.Error(err)
@@ -116,7 +116,7 @@ func TestSQLTypeInfo(t *testing.T) {
 	timestamp := int32(pb.XdbcDataType_XDBC_TIMESTAMP)
 	infos, err = s.client.GetXdbcTypeInfo(t.Context(), &timestamp)
 	if got := s.values(t, infos, err); len(got) != 1 || got[0] != "TIMESTAMP|93|29|'|'|(null)|1|false|3|(null)|false|false|TIMESTAMP|(null)|(null)|9|3|(null)|(null)" {
-		t.Errorf("GetXdbcTypeInfo for TIMESTAMP returned %q", got)
+		t.Errorf("GetXdbcTypeInfo for TIMESTAMP returned %q, want the description of type TIMESTAMP", got)
 	}
 }
 
@@ -153,7 +153,7 @@ func TestSQLViewTypes(t *testing.T) {
 		got += fmt.Sprintf("%s %v, ", f.Name, f.Type)
 	}
 	if want := "s utf8, b binary, l list<item: utf8, nullable>, "; got != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("GetTables lists the columns %s, want %s", got, want)
 	}
 }
 
@@ -166,6 +166,6 @@ func TestDeletedNone(t *testing.T) {
 	}
 	got, err := doAction(ctx, c, "partd.delete_rows", `{"name":"t","where":"x > 100"}`)
 	if want := `{"version":1,"deleted":0,"written":0,"files":0}`; got != want || err != nil {
-		t.Errorf("partd.delete_rows returned %s, %v, want %s", got, err, want)
+		t.Errorf("partd.delete_rows returned %s, error %v; want %s", got, err, want)
 	}
 }

@@ -40,7 +40,7 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
-// TestUnfinishedSignInsDoNotBlock checks that clients without a token that never finish their requests do not keep others out.
+// TestUnfinishedSignInsDoNotBlock checks that clients that never finish their sign-in requests do not block others.
 func TestUnfinishedSignInsDoNotBlock(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	for range flightd.MaxRequests {
@@ -71,7 +71,7 @@ func TestErrorsHidePaths(t *testing.T) {
 		broken++
 		return os.WriteFile(path, []byte("broken"), 0o600)
 	}); err != nil || broken == 0 {
-		t.Fatalf("broke %d files, error %v", broken, err)
+		t.Fatalf("overwrote %d files, want at least one; error: %v", broken, err)
 	}
 	checkNoPath := func(a *http.Response, text string) {
 		if s.expect(a, text, a.StatusCode); a.StatusCode == 200 || strings.Contains(text, dir) || strings.Contains(text, os.TempDir()) {

@@ -55,7 +55,7 @@ func serveDir(t testing.TB, dir string, o flightd.Options) *served {
 	return &served{t: t, server: server, store: store, url: "http://" + address}
 }
 
-// as returns a client with a token for the given rights and buckets.
+// withToken returns a client with a token for the given rights and buckets.
 func (s *served) as(r flightd.Rights, buckets ...string) *served {
 	s.t.Helper()
 	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)

@@ -100,7 +100,7 @@ func TestCancel(t *testing.T) {
 	stop()
 	s.waitIdle()
 
-	startQuery(t.Context(), endlessQuery) // the rest is never read
+	startQuery(t.Context(), endlessQuery) // the result is never read
 	s.waitIdle()
 	b, text = s.get("/api/query/" + queryID + "/error")
 	s.expect(b, text, 200, "too long")
@@ -205,7 +205,7 @@ func TestLargeTable(t *testing.T) {
 		{"&filter=price+%3E+500&offset=2400000", 0},
 		{"&sort=at&offset=4999800", 0},
 	} {
-		for _, round := range []string{"first", "again"} {
+		for _, round := range []string{"first", "second"} {
 			start := time.Now()
 			a, text := s.get("/api/rows?table=t&limit=200" + c.params)
 			elapsed := time.Since(start)

@@ -90,7 +90,7 @@ func TestRights(t *testing.T) {
 	} {
 		a, text := b.post("/api/query", jsonOf(t, map[string]any{"id": "aaaaaaaaaaaaaaaa", "sql": sql, "bucket": "B"}))
 		if b.expect(a, text, a.StatusCode); a.StatusCode != 403 && a.StatusCode != 404 && a.StatusCode != 400 || strings.Contains(text, "hidden in A") {
-			t.Errorf("%s: %d %s", sql, a.StatusCode, text)
+			t.Errorf("%s: got status %d %s, want an error that reveals no other bucket", sql, a.StatusCode, text)
 		}
 		for _, action := range []map[string]any{
 			{"action": "resample", "bucket": "B", "source": "t", "target": "stolen", "sql": sql},
@@ -98,12 +98,12 @@ func TestRights(t *testing.T) {
 		} {
 			a, text := b.post("/api/action", jsonOf(t, action))
 			if b.expect(a, text, a.StatusCode); a.StatusCode < 400 || a.StatusCode >= 500 {
-				t.Errorf("%v: %d %s", action, a.StatusCode, text)
+				t.Errorf("action %v: got status %d %s, want a client error", action, a.StatusCode, text)
 			}
 		}
 		a, text = b.get("/api/rows?bucket=B&table=t&filter=" + url.QueryEscape("x IN ("+sql+")"))
 		if a.StatusCode < 400 || a.StatusCode >= 500 {
-			t.Errorf("%s: %d %s", sql, a.StatusCode, text)
+			t.Errorf("filter with %s: got status %d %s, want a client error", sql, a.StatusCode, text)
 		}
 	}
 	a, text = b.post("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT 1", "bucket": "A"}`)
@@ -211,12 +211,12 @@ func TestFiles(t *testing.T) {
 		r.Header.Set("Accept-Encoding", encoding)
 		a, text := s.do(r)
 		if got := a.Header.Get("Content-Encoding"); a.StatusCode != 200 || (got == "gzip") != (encoding == "gzip") {
-			t.Errorf("Accept-Encoding %s: got status %d, encoding %q", encoding, a.StatusCode, got)
+			t.Errorf("Accept-Encoding %s: got status %d, encoding %q, want status 200 and gzip only if it was requested", encoding, a.StatusCode, got)
 		}
 		sent = append(sent, text)
 	}
 	if plain, err := gunzip([]byte(sent[0])); err != nil || len(plain) < 1000 || string(plain) != sent[1] {
-		t.Errorf("page.js has %d bytes compressed, %d bytes otherwise, error %v", len(plain), len(sent[1]), err)
+		t.Errorf("page.js has %d bytes after decompression and %d bytes without, want the same content; error: %v", len(plain), len(sent[1]), err)
 	}
 	for _, path := range []string{"/../page.go", "/none.js", "/%2e%2e/files.go", "/index.html/x"} {
 		a, text := s.get(path)
@@ -227,7 +227,7 @@ func TestFiles(t *testing.T) {
 	for header, want := range map[string]bool{"gzip, br": true, "br;q=0": false, "br;q=0.5": true, "": false, "brx": false, "gzip;q=1,br ; q=1": true} {
 		r.Header.Set("Accept-Encoding", header)
 		if acceptsEncoding(r, "br") != want {
-			t.Errorf("accepts(%q, br) = %v, want %v", header, !want, want)
+			t.Errorf("acceptsEncoding(%q, br) = %v, want %v", header, !want, want)
 		}
 	}
 }

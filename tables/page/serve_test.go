@@ -56,7 +56,7 @@ func TestSecureCookie(t *testing.T) {
 		r.TLS = state
 		h.setCookie(&request{Request: &flightd.Request{Request: r, W: w}}, "a", 0)
 		if c := w.Result().Cookies()[0]; c.Secure != (state != nil) {
-			t.Errorf("TLS %v: got cookie %v", state != nil, c)
+			t.Errorf("TLS %v: got cookie %v, want Secure only with TLS", state != nil, c)
 		}
 	}
 }

@@ -30,8 +30,8 @@ func (s *served) signIn(from, token string) (status int, err error) {
 	return a.StatusCode, a.Body.Close()
 }
 
-// TestUnfinishedSignIns checks that unfinished sign-in requests do not keep anyone out, even at the same address, and
-// that they end at their time limit.
+// TestUnfinishedSignIns checks that unfinished sign-in requests do not block other sign-ins, even from the same
+// address, and that they end at their time limit.
 func TestUnfinishedSignIns(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	token := s.as(flightd.Read).token
@@ -48,7 +48,7 @@ func TestUnfinishedSignIns(t *testing.T) {
 	time.Sleep(500 * time.Millisecond)
 	for _, from := range []string{"127.0.0.2", "127.0.0.1", "127.0.0.3"} {
 		if status, err := s.signIn(from, token); err != nil || status != http.StatusOK {
-			t.Errorf("signing in from %s: %d %v", from, status, err)
+			t.Errorf("sign-in from %s: got status %d, error %v, want status 200", from, status, err)
 		}
 	}
 	last := conns[len(conns)-1]
@@ -63,7 +63,7 @@ func TestUnfinishedSignIns(t *testing.T) {
 		}
 	}()
 	if _, err := io.ReadAll(last); err != nil && !strings.Contains(err.Error(), "reset") || time.Since(began) > headerTimeout+5*time.Second {
-		t.Errorf("the last request lasted %s: %v", time.Since(began), err)
+		t.Errorf("the last request lasted %s, want at most headerTimeout; error: %v", time.Since(began), err)
 	}
 	r := s.request(t.Context(), http.MethodGet, "/api/session", nil)
 	r.Header.Set("X-Large", strings.Repeat("x", 40_000))
@@ -73,7 +73,7 @@ func TestUnfinishedSignIns(t *testing.T) {
 		}
 	}
 	if status, err := s.signIn("127.0.0.1", token+strings.Repeat("x", maxOpenBody)); err != nil || status != http.StatusRequestEntityTooLarge {
-		t.Errorf("sign-in with a token of more than %d bytes: got %d, %v, want status 413", maxOpenBody, status, err)
+		t.Errorf("sign-in with a token of more than %d bytes: got %d, error %v, want status 413", maxOpenBody, status, err)
 	}
 }
 
@@ -83,7 +83,7 @@ func TestGuessedSignIns(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	known, fresh := s.as(flightd.Admin).token, s.as(flightd.Read).token
 	if status, err := s.signIn("127.0.0.1", known); err != nil || status != http.StatusOK {
-		t.Fatalf("sign-in: got status %d, %v", status, err)
+		t.Fatalf("sign-in: got status %d, error %v, want status 200", status, err)
 	}
 	answers := map[int]int{}
 	for i := range 60 {
@@ -98,7 +98,7 @@ func TestGuessedSignIns(t *testing.T) {
 	}
 	for _, c := range [][2]string{{"127.0.0.2", fresh}, {"127.0.0.1", known}} {
 		if status, err := s.signIn(c[0], c[1]); err != nil || status != http.StatusOK {
-			t.Errorf("signing in from %s: %d %v", c[0], status, err)
+			t.Errorf("sign-in from %s: got status %d, error %v, want status 200", c[0], status, err)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func TestPut(t *testing.T) {
 		s.expect(a, text, 200, `"version":`)
 	}
 	if got := rows(); got != "1 2 3" {
-		t.Errorf("got %q, want %q", got, "1 2 3")
+		t.Errorf("rows after the append: got %q, want %q", got, "1 2 3")
 	}
 	_, parquet := s.get("/api/download?format=parquet&" + url.Values{"bucket": {"B"}, "table": {hostileName}}.Encode())
 	a, text = s.post(putPath("parquet", "&mode=append"), parquet)
@@ -62,7 +62,7 @@ func TestPut(t *testing.T) {
 	a, text = s.get("/api/table?" + url.Values{"bucket": {"B"}, "table": {hostileName}}.Encode())
 	s.expect(a, text, 200, `"time":"at","keys":["x","a,b"]`)
 	if got := rows(); got != "7 2" {
-		t.Errorf("got %q, want %q", got, "7 2")
+		t.Errorf("rows after the replacement: got %q, want %q", got, "7 2")
 	}
 	a, text = s.post("/api/put?dry=1&bucket=B&table=-t&format=csv&sep=%3B&time=at&keys=x,%22a,b%22&file=it's.csv", "")
 	s.expect(a, text, 200, `"partd-tables put --server grpc://localhost:8081 --bucket B --mode error --format csv --sep ';' --time at --key x --key a,b -- -t 'it'\\''s.csv'"`)
@@ -75,7 +75,7 @@ func TestPut(t *testing.T) {
 	a, text = s.post(putPath("csv", "&mode=append"), "x\nno number\n")
 	s.expect(a, text, 400)
 	if got := rows(); got != "7 2" {
-		t.Errorf("got %q, want %q", got, "7 2")
+		t.Errorf("rows after a failed append: got %q, want %q", got, "7 2")
 	}
 }
 
@@ -206,7 +206,7 @@ func TestActions(t *testing.T) {
 		}
 		want = append(append(append([]string{}, want[:verbs]...), "--server", "grpc://localhost:8081"), want[verbs:]...)
 		if err != nil || strings.Join(args, "\x00") != strings.Join(want, "\x00") {
-			t.Errorf("%s\n got %q %v\nwant %q", dry.Command, args, err, want)
+			t.Errorf("%s\n got arguments %q, error %v\nwant %q", dry.Command, args, err, want)
 		}
 	}
 	for body, status := range map[string]int{
@@ -234,7 +234,7 @@ func TestDownload(t *testing.T) {
 	}
 	a, text := s.get("/api/download?format=csv&sql=SELECT+i+FROM+range(100000)+t(i)")
 	if s.expect(a, text, 200); strings.Count(text, "\n") != 100_001 {
-		t.Errorf("download of 100000 rows: got %d bytes", len(text))
+		t.Errorf("download of 100000 rows: got %d bytes, want 100001 lines", len(text))
 	}
 	if !bytes.HasPrefix([]byte(fileName("")), []byte("table")) || fileName("../..") != "_" || len(fileName(strings.Repeat("x", 255))) != 100 {
 		t.Errorf("fileName of an empty name = %q, of ../.. = %q", fileName(""), fileName("../.."))

@@ -46,8 +46,8 @@ func openNode(t *testing.T, dir string, o Options) *Node {
 
 func day(n int) time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, n) }
 
-// rowsOf returns a frame with a row per day from day first on, and with float64 columns. For
-// example, "a=1,2 b=3,-" has columns a and b and two rows. "-" means null.
+// rowsOf returns a frame with float64 columns and a row per day, starting with day first. For
+// example, "a=1,2 b=3,-" has columns a and b and two rows; "-" means null.
 func rowsOf(t *testing.T, first int, columns string) array.RecordReader {
 	t.Helper()
 	fields := []arrow.Field{{Name: "time", Type: arrow.FixedWidthTypes.Timestamp_us}}

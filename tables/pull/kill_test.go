@@ -46,14 +46,14 @@ func TestMain(m *testing.M) {
 		var k int
 		out := ""
 		if _, err = fmt.Sscanf(lines.Text(), "save %d", &k); err == nil {
-			// Each save has the same ten days, and one day that only it has.
+			// Each save has the same ten days, and one day that no other save has.
 			v := strconv.Itoa(k)
 			frame := "k=" + strings.Repeat(v+",", 9) + v
 			_, err = n.Save(context.Background(), "x", withExtraDay(rowsOf(&testing.T{}, 0, frame), k))
-		} else if place, isBackup := strings.CutPrefix(lines.Text(), "backup "); isBackup {
-			place, name, _ := strings.Cut(place, " ")
+		} else if arguments, isBackup := strings.CutPrefix(lines.Text(), "backup "); isBackup {
+			directory, name, _ := strings.Cut(arguments, " ")
 			var b objstore.Bucket
-			if b, err = objstore.OpenDirectory(place); err == nil {
+			if b, err = objstore.OpenDirectory(directory); err == nil {
 				_, err = n.Backup(context.Background(), b, name, false)
 			}
 		} else {

@@ -278,8 +278,8 @@ func TestStorage(t *testing.T) {
 	}
 }
 
-// TestStorageLater opens a directory that has files with a storage. The files must stay
-// usable, even if the storage damages objects of the same name.
+// TestStorageLater gives a storage to a node whose directory already has files. These files must
+// stay usable, even if the storage has damaged objects with the same names.
 func TestStorageLater(t *testing.T) {
 	t.Parallel()
 	registry, bucket, dir := newInMemory(), new(faultyBucket), t.TempDir()

@@ -81,7 +81,7 @@ func TestRefusalCodes(t *testing.T) {
 		}
 		a, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil || a.StatusCode != 503 {
-			t.Errorf("body %q: got response %v, %v, want status 503", body, a, err)
+			t.Errorf("body %q: got response %v, error %v, want status 503", body, a, err)
 		}
 	}
 	if all := callCounts(); strings.Contains(all, "Internal") || strings.Contains(all, "Unknown") || strings.Contains(all, "Unavailable") {

@@ -63,7 +63,7 @@ func TestETag(t *testing.T) {
 	tag := get("", `"another"`, 200)
 	refs := get("?snapshots=refs", tag, 200)
 	if get("", tag, 304) != tag || get("", `"x", W/`+tag, 304) != tag || get("?snapshots=refs", refs, 304) != refs || tag == refs || tag == "" {
-		t.Errorf("wrong ETags %s for all snapshots and %s for refs", tag, refs)
+		t.Errorf("got ETags %s for all snapshots and %s for refs, want different ones and status 304 for each", tag, refs)
 	}
 	c.put("ns", "t", nil, 2)
 	if get("", tag, 200) == tag {
@@ -247,14 +247,14 @@ func TestRename(t *testing.T) {
 	c := serve(t, dir, flightd.Options{}, Options{})
 	c.put("a", "t", &tables.PutOptions{Metadata: tables.Metadata{"k": "v"}}, 1)
 	c.put("a", "t", nil, 2)
-	c.put("a", "there", nil, 9)
+	c.put("a", "existing", nil, 9)
 	rename := func(fromNS, from, toNS, to string, code int) {
 		t.Helper()
 		c.send("POST", "tables/rename", object{"source": identifier{[]string{fromNS}, from}, "destination": identifier{[]string{toNS}, to}}, code)
 	}
 	rename("a", "t", "b", "t", 404)
 	c.send("POST", "namespaces", object{"namespace": []string{"b"}}, 200)
-	rename("a", "t", "a", "there", 409)
+	rename("a", "t", "a", "existing", 409)
 	rename("a", "none", "b", "x", 404)
 	rename("none", "none", "b", "x", 404)
 	rename("a", "t", "b", "u", 204)
@@ -268,7 +268,7 @@ func TestRename(t *testing.T) {
 	}
 	for info, err := range c.store.Bucket("b").Tables(t.Context(), &tables.Filter{Metadata: tables.Metadata{"k": "v"}}) {
 		if err != nil || info.Name != "u" || info.Rows != 3 {
-			t.Errorf("listing by metadata: got %+v, %v, want table u with 3 rows", info, err)
+			t.Errorf("listing by metadata: got %+v, error %v, want table u with 3 rows", info, err)
 		}
 		c = nil
 	}

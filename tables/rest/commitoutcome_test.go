@@ -38,7 +38,7 @@ func TestUnknownOutcome(t *testing.T) {
 		}})
 		cancel()
 		if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "CommitStateUnknownException") {
-			t.Errorf("client disconnected %v: got %d %s", disconnected, w.Code, w.Body)
+			t.Errorf("client disconnected %v: got %d %s, want status 500 and CommitStateUnknownException", disconnected, w.Code, w.Body)
 		}
 	}
 }
@@ -95,7 +95,7 @@ func TestDuplicateUUID(t *testing.T) {
 			t.Errorf("got %d tables, want %d: %v", got, want, a)
 		}
 	}
-	c.send("POST", "namespaces/ns/tables/alone", c.createCommit(uuid.New(), root), 200)
+	c.send("POST", "namespaces/ns/tables/second", c.createCommit(uuid.New(), root), 200)
 	checkCount(2)
 	commit := c.createCommit(uuid.New(), root)
 	changes := []any{}
@@ -244,13 +244,13 @@ func TestInvalidJSON(t *testing.T) {
 				for _, before := range []string{"", `{"action":"upgrade-format-version","format-version":2},`} {
 					body := `{"requirements":[` + requirement + `],"updates":[` + before + `{"action":"` + action + `"` + rest + `}]}`
 					if code := c.statusOf("POST", "namespaces/ns/tables/"+to, body); code >= 500 || code < 200 {
-						t.Errorf("commit to %s: got status %d for %s", to, code, body)
+						t.Errorf("commit to %s: got status %d, want 200 to 499, for %s", to, code, body)
 					}
 				}
 			}
 			if strings.Contains(rest, `"schema":`) {
 				if code := c.statusOf("POST", "namespaces/ns/tables", `{"name":"x"`+strings.ReplaceAll(rest, `"spec"`, `"partition-spec"`)+`}`); code >= 500 || code < 200 {
-					t.Error("create", code, rest)
+					t.Errorf("create a table: got status %d, want 200 to 499, for %s", code, rest)
 				}
 			}
 		}
@@ -264,14 +264,14 @@ func TestInvalidJSON(t *testing.T) {
 				}
 				body := `{"requirements":[` + extra + `{"type":"` + kind + `"` + rest + `}],"updates":[{"action":"set-properties","updates":{"a":"b"}}]}`
 				if code := c.statusOf("POST", "namespaces/ns/tables/"+to, body); code >= 500 || code < 200 {
-					t.Errorf("commit to %s: got status %d for %s", to, code, body)
+					t.Errorf("commit to %s: got status %d, want 200 to 499, for %s", to, code, body)
 				}
 			}
 		}
 	}
 	for _, body := range []string{`{"requirements":[null],"updates":[null]}`, `{"requirements":null,"updates":null}`, `{"requirements":[],"updates":[null]}`, `{"requirements":[{}],"updates":[{}]}`} {
 		if code := c.statusOf("POST", "namespaces/ns/tables/t", body); code >= 500 || code < 200 {
-			t.Errorf("commit: got status %d for %s", code, body)
+			t.Errorf("commit: got status %d, want 200 to 499, for %s", code, body)
 		}
 	}
 }

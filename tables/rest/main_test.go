@@ -51,7 +51,7 @@ func serve(t testing.TB, dir string, fo flightd.Options, o Options) *catalog {
 	return &catalog{t, dir, store, h.URL, ""}
 }
 
-// as returns a client with a token for a right and buckets.
+// withToken returns a client with a token for the given rights and buckets.
 func (c *catalog) as(r flightd.Rights, buckets ...string) *catalog {
 	c.Helper()
 	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)

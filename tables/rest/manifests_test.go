@@ -26,7 +26,7 @@ type engineSnapshot struct {
 	partition      map[int]any
 	equality       []int
 	sequence       int64 // sequence number of the manifest's entry
-	// inList returns the manifest's entry in the list.
+	// inList, if set, returns the manifest's entry in the list.
 	inList func(m iceberg.ManifestFile, b *iceberg.ManifestBuilder) iceberg.ManifestFile
 }
 
@@ -199,7 +199,7 @@ func TestFalseKnownManifest(t *testing.T) {
 }
 
 // TestManifestChangedAfterCommit changes a manifest list or a manifest after its commit. Scans must fail, and must not
-// allocate what the file claims.
+// allocate as much memory as the file claims.
 func TestManifestChangedAfterCommit(t *testing.T) {
 	for name, change := range map[string]func(*testing.T, *catalog, *table.Table, engineSnapshot){
 		"a list": func(_ *testing.T, c *catalog, base *table.Table, b engineSnapshot) {

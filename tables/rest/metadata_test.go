@@ -110,7 +110,7 @@ func TestLargeBodiesShareMemory(t *testing.T) {
 			_, err = slow.Write([]byte(" "))
 		}
 	}()
-	time.Sleep(200 * time.Millisecond) // until the slow body has the memory
+	time.Sleep(200 * time.Millisecond) // wait until the slow body has the memory
 	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20), 503, "SlowDownException", "need much memory")
 	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 1<<10), 200)
 	for code := 503; code != 200; {

@@ -32,7 +32,7 @@ func TestEndpoints(t *testing.T) {
 		}
 		a.Body.Close()
 		if a.StatusCode == 405 || a.StatusCode == 406 || a.StatusCode >= 500 {
-			t.Errorf("%s, which config lists, responds with %d", e, a.StatusCode)
+			t.Errorf("%s: got status %d, but config lists this endpoint", e, a.StatusCode)
 		}
 	}
 	if len(listed) != 16 {
@@ -56,8 +56,8 @@ func TestEndpoints(t *testing.T) {
 	c.send("GET", "namespaces/n/tables/t/credentials", nil, 406, "--rest-role")
 }
 
-// TestCredentialVending checks that clients that request credentials receive them according to their rights. Without Lend,
-// responses must contain no credentials.
+// TestCredentialVending checks that clients that request credentials receive them according to their rights. Without
+// Options.Lend, responses must contain no credentials.
 func TestCredentialVending(t *testing.T) {
 	o := Options{Storage: map[string]string{"s3.region": "eu"}}
 	get := func(c *catalog, header, path string, code int, texts ...string) map[string]any {
@@ -143,7 +143,7 @@ func TestTokens(t *testing.T) {
 		t.Errorf("wrong secret: got %v, want invalid_client", a)
 	}
 	if a := firstOf(form(400, false, "grant_type", "password")); a["error"] != "unsupported_grant_type" {
-		t.Errorf("unsupported grant type: got %v", a)
+		t.Errorf("unsupported grant type: got %v, want unsupported_grant_type", a)
 	}
 	form(400, false, "grant_type", strings.Repeat("x", maxOpenBody))
 	admin.send("POST", "namespaces", `{"namespace": ["a"]}`, 200)

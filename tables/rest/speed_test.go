@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// createManySnapshots creates a table with many snapshots, which have metadata but no files, and a number of empty tables.
+// createManySnapshots creates a table with many snapshots, which have metadata but no files, and empty tables.
 func createManySnapshots(tb testing.TB, dir string, snapshots, emptyTables int) {
 	tb.Helper()
 	ctx := context.Background()
@@ -84,7 +84,7 @@ func (c *catalog) get(path string) {
 	}
 	defer a.Body.Close()
 	if n, err := io.Copy(io.Discard, a.Body); err != nil || a.StatusCode != http.StatusOK || n < 500 {
-		c.Fatal(a.Status, n, err)
+		c.Fatalf("GET %s: got status %s and %d bytes, want 200 and at least 500 bytes; error: %v", path, a.Status, n, err)
 	}
 }
 

@@ -50,8 +50,8 @@ func testGC(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	recipe.source["last.go"] = &fstest.MapFile{Data: []byte("package p")}
 	run(t, r, recipe.pipeline())
 	recipe.runs.take()
-	// Now the first result of last is old. The results of load and text are old too, but the second result
-	// of last needs them.
+	// The first result of last is now old. The results of load and text are also old, but the second result of
+	// last needs them.
 	collect := func(want string, o *stage.GCOptions, remaining string) {
 		t.Helper()
 		result, err := r.GC(t.Context(), o)

@@ -271,13 +271,13 @@ func TestKills(t *testing.T) {
 				r := open(t, c.Dir, o)
 				got, err := c.recipe().pipeline().Run(t.Context(), r)
 				if b, _ := json.Marshal(got); err != nil || string(b) != strings.Replace(wantResult, "44", fmt.Sprint(22*c.Factor), 1) {
-					t.Fatalf("round %d: %s, %v", c.Factor, b, err)
+					t.Fatalf("round %d: the run after the kill returned %s, %v", c.Factor, b, err)
 				}
 				// Stored results are complete: a stage with changed code reads all of them.
 				changed := c.recipe()
 				changed.source["last.go"] = &fstest.MapFile{Data: fmt.Appendf(nil, "package p%d", c.Factor)}
 				if b, err := json.Marshal(run(t, r, changed.pipeline())); err != nil || !strings.Contains(string(b), fmt.Sprint(22*c.Factor)) {
-					t.Fatalf("round %d: %s, %v", c.Factor, b, err)
+					t.Fatalf("round %d: the run with changed code returned %s, %v", c.Factor, b, err)
 				}
 				if _, err := r.GC(t.Context(), nil); err != nil {
 					t.Fatal(err)

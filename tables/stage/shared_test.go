@@ -31,8 +31,8 @@ func (f slowStore) Set(ctx context.Context, key string, value []byte) error {
 	return f.Dict.Set(ctx, key, value)
 }
 
-// TestSharedStore checks that processes that share a store but no directory may compute a key at the same time. Later
-// reads must return one of the results, complete, and GC must remove the data of the other.
+// TestSharedStore checks that processes that share a store but no directory may compute the result for a key at the same
+// time. Later reads must return one complete result, and GC must remove the data of the other.
 func TestSharedStore(t *testing.T) {
 	store := slowStore{partd.NewDict()}
 	results := []*stage.Results{open(t, t.TempDir(), &stage.Options{Store: store}), open(t, t.TempDir(), &stage.Options{Store: store})}
@@ -57,7 +57,7 @@ func TestSharedStore(t *testing.T) {
 		done.Wait()
 		got, err := define(func() { t.Error("a stored result was computed again") }).Run(t.Context(), reader)
 		if err != nil || fmt.Sprint(valuesOf(got)) != fmt.Sprintf("[%d]", round) {
-			t.Fatalf("round %d: %v, %v", round, got, err)
+			t.Fatalf("round %d: Run = %v, %v, want a stored result", round, got, err)
 		}
 	}
 	keys := func() (n int) {

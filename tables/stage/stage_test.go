@@ -96,7 +96,7 @@ func TestNotCached(t *testing.T) {
 	}
 }
 
-// TestParallel checks that independent stages run at the same time, with two stages that wait for each other.
+// TestParallel checks that independent stages run at the same time: two stages wait for each other.
 func TestParallel(t *testing.T) {
 	recipe := newRecipe(t)
 	names := make(chan string, 1)

@@ -85,7 +85,7 @@ func TestClean(t *testing.T) {
 	}
 }
 
-// TestCleanNaN checks that NaN, which is the largest number in SQL, is kept.
+// TestCleanNaN checks that a filter for large numbers keeps NaN, which is the largest number in SQL.
 func TestCleanNaN(t *testing.T) {
 	s := newStore(t)
 	put(t, s, "t", tables.PutReplace, rows(t, `[{"b":1},{"b":"NaN"},{"b":1}]`, fieldB))

@@ -60,17 +60,17 @@ func everyCall(fsys vfs.FS) (err error) {
 
 // TestInjectAtEveryCall checks that a fault in any call is returned, and leaks no open files.
 func TestInjectAtEveryCall(t *testing.T) {
-	count := &Fault{}
+	counter := &Fault{}
 	kinds := map[Op]bool{}
 	m := NewMem()
 	must(t, everyCall(Inject(m, func(op Op, name string) error {
 		kinds[op] = true
-		return count.Check(op, name)
+		return counter.Check(op, name)
 	})))
 	if len(kinds) != int(NumOps) {
 		t.Fatalf("everyCall made calls of %d of the %d kinds: %v", len(kinds), NumOps, kinds)
 	}
-	for n := int64(1); n <= count.Calls(); n++ {
+	for n := int64(1); n <= counter.Calls(); n++ {
 		m := NewMem()
 		fault := &Fault{Call: n, Err: syscall.EIO}
 		err := everyCall(Inject(m, fault.Check))

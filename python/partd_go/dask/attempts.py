@@ -162,7 +162,7 @@ def pieces(key: str, value: bytes, winners: dict[str, Commit]) -> dict[str, list
         if winner is None or attempt != winner.attempt or offset[0] > winner.batches:
             continue
         if offset <= last.get(task, (0, 0)):
-            continue  # the batch was sent twice
+            continue  # the client sent this batch twice
         last[task] = offset
         results.setdefault(task, []).append(frame.data[frame.offset :])
     return results

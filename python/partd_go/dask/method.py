@@ -56,7 +56,7 @@ class use:
     ) -> None:
         global _active
         if url is not None and directory is not None:
-            raise Misuse("url and directory exclude each other, because a running server has its own directory: pass one")
+            raise Misuse("pass either url or directory, not both: a running server has its own directory")
         if compression not in (None, "lz4", "zstd"):
             raise Misuse(f'compression {compression!r}: write "lz4", "zstd" or None')
         _check_version()

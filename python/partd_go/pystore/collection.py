@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import pandas as pd
 import pyarrow as pa
@@ -20,14 +21,15 @@ from .exceptions import DataIntegrityError, ItemExistsError, ItemNotFoundError, 
 from .frames import encode, fit_types, prepare, widened_fields
 from .item import Item
 from .lock import CollectionLock
+from .schema_evolution import EvolutionStrategy, SchemaEvolution
 
 if TYPE_CHECKING:
     from ..tables.results import Json
-    from .schema_evolution import EvolutionStrategy, SchemaEvolution
     from .validation import DataValidator
 
 _MIN_ROWS_BY_TIME = 10_000  # larger tables are divided into files by months, quarters or years
 _THREADS = 4
+_SCHEMA_VERSION = "_schema_version"  # metadata key whose value is the version of the item's rows
 _LOCK_TIMEOUT = 600.0  # seconds that a change waits for earlier changes
 DUPLICATES = ("keep_last", "keep_first", "keep_all", "error")
 
@@ -79,7 +81,7 @@ class Collection:
         return frame.index[-1] if last else frame.index
 
     def get_item_metadata(self, item: str, use_cache: bool = True) -> dict[str, Json]:
-        """Returns an item's metadata, always from the server."""
+        """Returns an item's metadata. use_cache is ignored: the metadata always comes from the server."""
         return self.item(item).metadata
 
     def clear_metadata_cache(self, item: str | None = None) -> None:
@@ -100,16 +102,16 @@ class Collection:
     def _changing(self) -> Iterator[CollectionLock]:
         """Holds the collection's lock for changes, after undoing an unfinished transaction."""
         with CollectionLock(self, "pystore.changes", _LOCK_TIMEOUT) as lock:
-            undo.undo(self)
+            undo.undo(self._tables, self.collection)
             yield lock
 
     def _undo_unfinished(self) -> Collection:
         """Undoes the unfinished transaction of a killed process, and returns the collection."""
-        if undo.has_unfinished(self):
+        if undo.has_unfinished(self._tables, self.collection):
             lock = CollectionLock(self, "pystore.changes")
             if lock.acquire(0.5):  # otherwise the transaction is still running
                 try:
-                    undo.undo(self)
+                    undo.undo(self._tables, self.collection)
                 finally:
                     lock.release()
         return self
@@ -211,7 +213,7 @@ class Collection:
         return True
 
     def _between(self, stored: Item, data: Any) -> Any:
-        """Returns the part of the item's index that may have duplicates in the new data."""
+        """Returns the item's rows, without columns, whose index is in the range of the new data's: only these can be duplicates."""
         first = stored._index[0]
         level = data.index.get_level_values(0)
         if level.hasnans or not isinstance(level.min(), (int, float, str, pd.Timestamp)):
@@ -274,7 +276,7 @@ class Collection:
         return True
 
     def list_snapshots(self) -> set[str]:
-        return {snapshots["name"] for snapshots in self._tables._ask("partd.snapshots", bucket=self.collection)[0] or ()}
+        return utils.list_snapshots(self._tables, self.collection)
 
     def delete_snapshot(self, snapshot: str) -> bool:
         if snapshot in self.list_snapshots():
@@ -294,10 +296,8 @@ class Collection:
 
     def enable_schema_evolution(self, item: str, strategy: EvolutionStrategy | None = None) -> SchemaEvolution:
         """Lets appends change an item's columns, as the strategy permits. The server enforces it."""
-        from .schema_evolution import EvolutionStrategy, SchemaEvolution
-
         evolution = SchemaEvolution(strategy or EvolutionStrategy.COMPATIBLE)
-        evolution._collection, evolution._item = self, item
+        evolution._migrate_item = functools.partial(self._migrate, item)
         self._tables._ask("partd.evolve", bucket=self.collection, name=item, mode=evolution.strategy.value)
         self._schema_evolutions[item] = evolution
         return evolution
@@ -310,6 +310,14 @@ class Collection:
         if evolution is None:
             raise Misuse(f"Schema evolution not enabled for item '{item}': call enable_schema_evolution() first")
         evolution.migrate_to_version(to_version)
+
+    def _migrate(self, item: str, evolution: SchemaEvolution, to_version: int) -> pd.DataFrame:
+        with self._changing():
+            stored = self.item(item)
+            kept = {key: value for key, value in stored.metadata.items() if key != "_updated"}
+            migrated = evolution.migrate(stored.to_pandas(), cast(int, kept.get(_SCHEMA_VERSION, 1)), to_version)
+            self._write(item, prepare(migrated), {**kept, _SCHEMA_VERSION: to_version}, overwrite=True)
+        return migrated
 
 
 def index_names(data: Any) -> list[str]:

@@ -11,6 +11,8 @@ import pyarrow as pa
 from ..frames import from_arrow, to_arrow
 from .exceptions import ValidationError
 
+# Groups of types: fit_types casts rows only within a group of _MEASURES, and an item's columns are widened only within a
+# group of _WIDENABLE, or from integers to float64.
 _MEASURES = ((pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal), (pa.types.is_timestamp,), (pa.types.is_duration,))
 _WIDENABLE = ((pa.types.is_integer,), (pa.types.is_floating,))
 

@@ -38,7 +38,7 @@ class Item:
                 raise ItemNotFoundError(
                     f"Item '{item}' doesn't exist. Create it using collection.write('{item}', data, ...)"
                 ) from error
-            if snapshot not in {entry["name"] for entry in tables._ask("partd.snapshots", bucket=collection)[0] or ()}:
+            if snapshot not in utils.list_snapshots(tables, collection):
                 raise SnapshotNotFoundError(f"Snapshot '{snapshot}' doesn't exist") from error
             raise ItemNotFoundError(f"Item '{item}' doesn't exist in snapshot '{snapshot}'") from error
         self._state = state or ({"version": description["Version"]} if description["Version"] else {})

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..errors import Error, TimedOut
-from ..tables import NotFound
+from ..tables import NotFound, Tables
 from .exceptions import TransactionError
 
-if TYPE_CHECKING:
-    from .collection import Collection
+
+class Bucket(Protocol):
+    """The part of a Collection that a lock uses."""
+
+    collection: str
+
+    @property
+    def _tables(self) -> Tables: ...
 
 
 class CollectionLock:
     """A named lock, which this process renews. It expires after the process ends."""
 
-    def __init__(self, collection: Collection, lock_name: str = "collection", wait: float = 30.0):
+    def __init__(self, collection: Bucket, lock_name: str = "collection", wait: float = 30.0):
         self.collection, self.lock_name, self._wait = collection, lock_name, wait
         self._lease = ""
         self._stop_renewing = threading.Event()

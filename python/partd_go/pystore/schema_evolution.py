@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pandas as pd
 
 from .exceptions import SchemaError
-from .frames import prepare
-
-if TYPE_CHECKING:
-    from .collection import Collection
-
-_VERSION = "_schema_version"  # key in an item's metadata
 
 
 class EvolutionStrategy(Enum):
@@ -75,8 +69,7 @@ _REFUSED = {
 class SchemaEvolution:
     """An item's strategy, with the functions that migrate its rows from one version to another."""
 
-    _collection: Collection | None = None
-    _item = ""
+    _migrate_item: Callable[[SchemaEvolution, int], pd.DataFrame] | None = None  # set by the item's collection
 
     def __init__(self, strategy: EvolutionStrategy = EvolutionStrategy.COMPATIBLE):
         self.strategy = strategy
@@ -128,12 +121,6 @@ class SchemaEvolution:
 
     def migrate_to_version(self, to_version: int) -> pd.DataFrame:
         """Migrates the item to a version from the version in its metadata (default: 1). It keeps the other metadata."""
-        if self._collection is None:
+        if self._migrate_item is None:
             raise RuntimeError("migrate_to_version requires collection context. Call collection.migrate_item_to_version instead.")
-        collection = self._collection
-        with collection._changing():
-            item = collection.item(self._item)
-            kept = {key: value for key, value in item.metadata.items() if key != "_updated"}
-            migrated = self.migrate(item.to_pandas(), cast(int, kept.get(_VERSION, 1)), to_version)
-            collection._write(self._item, prepare(migrated), {**kept, _VERSION: to_version}, overwrite=True)
-        return migrated
+        return self._migrate_item(self, to_version)

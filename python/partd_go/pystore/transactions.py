@@ -44,7 +44,7 @@ class Transaction:
             raise TransactionError(f"Transaction already {self._state}")
         collection, name = self.collection, f"pystore.{uuid.uuid4().hex}"
         with collection._changing() as lock:
-            undo.begin(collection, name, (item for _, item, _, _ in self.operations))
+            undo.begin(collection._tables, collection.collection, name, (item for _, item, _, _ in self.operations))
             try:
                 for kind, item, data, kwargs in self.operations:
                     _check_lock(lock)
@@ -53,12 +53,14 @@ class Transaction:
                 self._state = "committed"
             except BaseException as error:  # also Ctrl-C
                 self._state = "rolled back"
-                if lock.held():  # otherwise another process undoes this transaction, and the note may already describe that process's transaction
-                    undo.undo(collection)
+                # Without the lock, leave the undo to the next holder: the collection's note of the running transaction may
+                # already describe that holder's own.
+                if lock.held():
+                    undo.undo(collection._tables, collection.collection)
                 if not isinstance(error, Exception):
                     raise
                 raise TransactionError(f"Transaction failed: {error}") from error
-            undo.end(collection, name)
+            undo.end(collection._tables, collection.collection, name)
 
     def rollback(self) -> None:
         """Discards the changes. None has been applied yet."""

@@ -7,48 +7,45 @@ the next process that changes or opens the collection undoes it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .collection import Collection
+from ..tables import Tables
+from . import utils
 
 _KEY = "pystore.transaction"
 
 
-def begin(collection: Collection, snapshot: str, items: Iterable[str]) -> None:
+def begin(tables: Tables, bucket: str, snapshot: str, items: Iterable[str]) -> None:
     """Records the items that a transaction will change, and takes a snapshot of their state."""
-    bucket, tables = collection.collection, collection._tables
     tables._ask("partd.change-metadata", bucket=bucket, set={_KEY: {"snapshot": snapshot, "items": sorted(set(items))}})
     tables._ask("partd.snapshot", bucket=bucket, name=snapshot)
 
 
-def end(collection: Collection, snapshot: str) -> None:
+def end(tables: Tables, bucket: str, snapshot: str) -> None:
     """Removes the snapshot and then the note. Without its snapshot, a transaction can no longer be undone."""
-    bucket, tables = collection.collection, collection._tables
     tables._ask("partd.delete-snapshots", bucket=bucket, name=snapshot)
     tables._ask("partd.change-metadata", bucket=bucket, remove=[_KEY])
 
 
-def has_unfinished(collection: Collection) -> bool:
+def has_unfinished(tables: Tables, bucket: str) -> bool:
     """Reports whether there is an unfinished transaction."""
-    return _read_note(collection) is not None
+    return _read_note(tables, bucket) is not None
 
 
-def _read_note(collection: Collection) -> Any:
-    return (collection._tables._ask("partd.bucket-metadata", bucket=collection.collection)[0] or {}).get(_KEY)
+def _read_note(tables: Tables, bucket: str) -> Any:
+    return (tables._ask("partd.bucket-metadata", bucket=bucket)[0] or {}).get(_KEY)
 
 
-def undo(collection: Collection) -> None:
+def undo(tables: Tables, bucket: str) -> None:
     """Restores the items of an unfinished transaction. The caller must hold the collection's lock for changes."""
-    bucket, tables = collection.collection, collection._tables
-    note = _read_note(collection)
+    note = _read_note(tables, bucket)
     if note is None:
         return
     snapshot, items = note["snapshot"], set(note["items"])
-    if snapshot in collection.list_snapshots():
+    if snapshot in utils.list_snapshots(tables, bucket):
         before = set(tables.list(bucket, snapshot=snapshot))
         if restored := sorted(before & items):
             tables._ask("partd.restore", bucket=bucket, name=snapshot, tables=restored)
-        if new_items := sorted((collection.list_items() & items) - before):
+        if new_items := sorted((set(tables.list(bucket)) & items) - before):
             tables.delete(*new_items, bucket=bucket)
-    end(collection, snapshot)
+    end(tables, bucket, snapshot)

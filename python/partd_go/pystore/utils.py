@@ -27,8 +27,8 @@ _scheduler: Any = None
 _client: distributed.Client | None = None
 
 _lock = threading.Lock()
-_open: dict[tuple[int, str], Tables] = {}  # by process, because a forked process needs its own connections
-_remote: dict[tuple[int, str], Tables] = {}
+_open: dict[tuple[int, str], Tables] = {}  # by process and store; by process, because a forked process needs its own connections
+_remote: dict[tuple[int, str], Tables] = {}  # connections to servers that other processes started, by process and URL
 
 
 def get_path(*args: str) -> Path:
@@ -112,6 +112,10 @@ def delete_stores() -> bool:
     release(lambda known: get_path() in Path(known).parents)
     shutil.rmtree(get_path())
     return True
+
+
+def list_snapshots(tables: Tables, bucket: str) -> set[str]:
+    return {snapshot["name"] for snapshot in tables._ask("partd.snapshots", bucket=bucket)[0] or ()}
 
 
 def set_client(scheduler: Any = None) -> distributed.Client | None:

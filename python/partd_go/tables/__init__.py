@@ -11,11 +11,10 @@ from ..errors import extra
 
 with extra("tables"):
     from .asynchronous import AsyncTables, connect_async
-    from .client import Tables, connect
+    from .client import Table, Tables, connect
     from .errors import Exists, MissingColumns, NotFound, Violation
     from .results import Described, Version
     from .server import Server, serve
-    from .table import Table
 
 __all__ = [
     "AsyncTables", "Described", "Exists", "MissingColumns", "NotFound", "Server", "Table", "Tables", "Version", "Violation",

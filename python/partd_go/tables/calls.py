@@ -87,7 +87,7 @@ class Call:
         def send() -> None:
             deadline = time.monotonic() + _CANCEL_WINDOW
             while time.monotonic() < deadline:
-                with contextlib.suppress(Exception):  # a suspended server may resume
+                with contextlib.suppress(Exception):  # repeat a failed request, because a suspended server may resume
                     if any(json.loads(answer.body.to_pybytes())["cancelled"] for answer in self.client.do_action(request, options)):
                         return
                 if not self._running:

@@ -25,7 +25,6 @@ from .connection import Connection, check_not_forked
 from .errors import MissingColumns, NotFound
 from .results import MODES, Data, Described, Mode, Query, Read, Resampled, State, Time, Version, state, time_of
 from .server import Server, server_flags
-from .table import Table
 
 if TYPE_CHECKING:
     import dask.dataframe
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from . import lazy
 
 T = TypeVar("T")
-Names: TypeAlias = list[str]  # the class has a method named list
+Names: TypeAlias = list[str]  # an alias, because in the class Tables, list is a method
 Versions: TypeAlias = list[Version]
 Errors: TypeAlias = list[BaseException]
 Functions: TypeAlias = "str | Sequence[str]"
@@ -45,7 +44,7 @@ Missing = Literal["warn", "error", "ignore"]
 _MESSAGE_BYTES = 4 << 20  # approximate size of a message of a put
 _ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
 _CONCURRENT = 4  # concurrent calls of get_many and put_many: as many as a server permits for a connection
-_REPR_TIMEOUT = 5.0  # seconds
+_REPR_TIMEOUT = 5.0  # seconds for each call that a repr makes
 _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
 
 
@@ -117,7 +116,7 @@ class Tables(Connection, Shown):
                     for batch in piece.to_batches(max(1, piece.num_rows * _MESSAGE_BYTES // max(_MESSAGE_BYTES, piece.nbytes))):
                         flight_call.check()
                         yield batch
-            except GeneratorExit:  # the server refused the rows
+            except GeneratorExit:  # not a failure of the source: send stopped, because the server rejected the rows
                 raise
             except BaseException as error:
                 failed.append(error)
@@ -300,7 +299,8 @@ class Tables(Connection, Shown):
         return cast(Described, {**answer["info"], "parts": answer["parts"], "schema": schema})
 
     def versions(self, name: str, bucket: str = "", *, timeout: float | None = None) -> Versions:
-        """Returns the existing versions of a table, oldest first. Small appends do not create versions until they are folded."""
+        """Returns the existing versions of a table, oldest first. Small appends create a version only when the server folds
+        them, that is, moves them into the table's files."""
         (entries,) = self._ask("partd.versions", timeout, bucket=bucket, name=name)
         return [Version(entry["Version"], time_of(entry["Time"]), entry["Operation"], entry["Rows"], entry["Current"]) for entry in entries or ()]
 
@@ -309,7 +309,7 @@ class Tables(Connection, Shown):
         self._ask("partd.delete", timeout, bucket=bucket, names=names)
 
     def buckets(self, *, timeout: float | None = None) -> Names:
-        """Returns the names of the buckets, without ""."""
+        """Returns the names of the buckets, except "", which holds the tables without a bucket."""
         return [name for name in self._ask("partd.buckets", timeout) if name]
 
     def delete_bucket(self, name: str, *, tables: bool = False, timeout: float | None = None) -> None:
@@ -364,6 +364,68 @@ class Tables(Connection, Shown):
             Mode=MODES.index(mode), Target={"Bucket": bucket, "Name": target},
         )  # fmt: skip
         return reply["SourceRows"], reply["TargetRows"]
+
+
+class Table(Shown):
+    """A handle to the current or an earlier state of a table, which need not exist.
+
+    Libraries that import Arrow streams, such as polars, pandas 3 and DuckDB, can read it directly.
+    """
+
+    def __init__(self, tables: Tables, name: str, bucket: str = "", **selection: Unpack[State]):
+        self.tables, self.name, self.bucket, self.state = tables, name, bucket, selection
+
+    def _summary(self) -> Summary:
+        label = f"Table {'/'.join(filter(None, (self.bucket, self.name)))}"
+        try:
+            found = self.tables.describe(self.name, self.bucket, timeout=5.0, **self.state)
+        except Error as error:
+            return f"{label}: {error}", (), ()
+        columns = [(field.name, field.type) for field in found["schema"]]
+        title = f"{label}: {found['Rows']} rows, {len(columns)} columns, {size(found['Bytes'])}, version {found['Version']}"
+        return title, ("column", "type"), columns
+
+    def __len__(self) -> int:
+        return self.describe()["Rows"]
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.scan().__arrow_c_stream__(requested_schema)
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.describe()["schema"]
+
+    def describe(self) -> Described:
+        return self.tables.describe(self.name, self.bucket, **self.state)
+
+    def versions(self) -> list[Version]:
+        return self.tables.versions(self.name, self.bucket)
+
+    def put(self, data: Data, mode: Mode = "error", **options: Any) -> int:
+        return self.tables.put(self.name, data, mode, self.bucket, **options)
+
+    @overload
+    def get(self, *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]) -> pandas.DataFrame: ...
+
+    @overload
+    def get(self, *, as_: Literal["polars"], **read: Unpack[Read]) -> polars.DataFrame: ...
+
+    @overload
+    def get(self, *, as_: Literal["arrow"], **read: Unpack[Read]) -> pa.Table: ...
+
+    def get(self, *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
+        options: Any = {**self.state, **read, "as_": as_}
+        return self.tables.get(self.name, self.bucket, **options)
+
+    def scan(self, **read: Unpack[Read]) -> pa.RecordBatchReader:
+        options: Any = {**self.state, **read}
+        return self.tables.scan(self.name, self.bucket, **options)
+
+    def scan_polars(self) -> polars.LazyFrame:
+        return self.tables.scan_polars(self.name, self.bucket, **self.state)
+
+    def dataset(self) -> pyarrow.dataset.Dataset:
+        return self.tables.dataset(self.name, self.bucket, **self.state)
 
 
 def _resample_body(rule: str, time_col: str, how: Functions, columns: Sequence[str] | None) -> dict[str, Any]:

@@ -91,6 +91,7 @@ class Connection:
         return progress.is_watched() if self._progress is None else self._progress
 
     def _rows(self, ticket: bytes, op: str, timeout: float | None, total: int | None = None) -> pa.RecordBatchReader:
+        """Returns a reader of the batches that a ticket requests. total is the number of rows, if known, for the progress bar."""
         with self._call(op, timeout) as call:
             reader = call.wait(call.client.do_get, flight.Ticket(ticket), call.options)
             schema = reader.schema
@@ -141,7 +142,7 @@ def _reconnect(kind: Any, arguments: Any) -> Connection:
     known = _known.get(arguments)
     if known is None or not known._finalizer.alive:
         known = _reopen(kind, arguments)
-        if not known._finalizer.alive:  # it was closed
+        if not known._finalizer.alive:  # _reopen returned a cached connection that has been closed
             _reopen.cache_clear()
             known = _reopen(kind, arguments)
     return known
@@ -151,7 +152,7 @@ def _reconnect(kind: Any, arguments: Any) -> Connection:
 def _reopen(kind: Any, arguments: Any) -> Connection:
     url, token, tls_ca, timeout, progress, server_arguments = arguments
     server = None
-    if server_arguments is not None and not os.path.exists(url.removeprefix("grpc+unix://")):  # the server ended with the process that started it
+    if server_arguments is not None and not os.path.exists(url.removeprefix("grpc+unix://")):  # the server ended with the process that started it: start another
         directory, flags, start_timeout = server_arguments
         server = Server(directory, flags=flags, start_timeout=start_timeout)
         url = server.url

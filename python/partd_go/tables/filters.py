@@ -22,7 +22,7 @@ def quoted(column: str) -> str:
 def text(filters: Filters, index: list[str] | None = None) -> str:
     """Returns the text of a filter: [(column, op, value), …] joined by "and", or lists of these joined by "or".
 
-    The column "index" is the frame's only index column, which index names.
+    index has the names of the frame's index columns. If there is only one, the filter may call it "index".
     """
     if not filters:
         raise Misuse("filters are empty: write [(column, operator, value), ...]")
@@ -46,7 +46,7 @@ def condition(part: Any, index: Sequence[str] = ()) -> str:
     values = list(value)
     listed = ", ".join(_value(one) for one in values if not _is_null(one))
     parts = [f"{name} {sign} ({listed})"] if listed else [f"{name} is not null"] if sign == "not in" else []
-    if any(map(_is_null, values)) == (sign == "in"):  # pyarrow treats a null as a value of the list
+    if any(map(_is_null, values)) == (sign == "in"):  # as in pyarrow, a null in the list matches null rows
         parts.append(f"{name} is null")
     return f"({' or '.join(parts) or never})"
 

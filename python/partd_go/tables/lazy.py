@@ -4,34 +4,48 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pyarrow as pa
 import pyarrow.dataset as dataset
 import pyarrow.fs as fs
 
 from ..errors import Refused
-from . import pushdown
 from ..frames import from_arrow
+from . import pushdown
+from .results import Described, Json, Read, State
 
 if TYPE_CHECKING:
     import dask.dataframe
+    import pandas
     import polars
-
-    from .client import Tables
+    from typing_extensions import Unpack
 
 _USAGE = "read a table with scanner(), to_batches() or to_table() of its dataset"
+
+
+class Reader(Protocol):
+    """The part of Tables that this module uses."""
+
+    def action(self, kind: str, /, **body: Any) -> list[Json]: ...
+
+    def describe(self, name: str, bucket: str, **selection: Unpack[State]) -> Described: ...
+
+    def get(self, name: str, bucket: str, **read: Unpack[Read]) -> pandas.DataFrame: ...
+
+    def scan(self, name: str, bucket: str, **read: Unpack[Read]) -> pa.RecordBatchReader: ...
 
 
 class Source:
     """A table in one of its states, with a filter that every read applies."""
 
-    def __init__(self, tables: Tables, name: str, bucket: str, where: str | None, state: dict[str, Any]):
+    def __init__(self, tables: Reader, name: str, bucket: str, where: str | None, state: dict[str, Any]):
         self.tables, self.name, self.bucket, self.where, self.state = tables, name, bucket, where, state
         self.schema = tables.scan(name, bucket, limit=1, **state).schema
 
     def read(self, needed: set[str] | None, tree: pushdown.Tree, **options: Any) -> pa.RecordBatchReader:
-        """Returns a reader of the needed columns. It may include rows that do not match tree, if the server cannot evaluate it."""
+        """Returns a reader of the needed columns of the rows that match tree, a filter in pushdown's form. If the server cannot
+        evaluate all of tree, the reader also returns rows that do not match."""
         texts = [f"({text})" for text in (self.where, pushdown.text(tree, self.schema)) if text]
         columns = None if needed is None else [name for name in self.schema.names if name in needed] or self.schema.names[:1]
         return self.tables.scan(self.name, self.bucket, columns=columns, where=" and ".join(texts) or None, **self.state, **options)
@@ -102,7 +116,7 @@ def _align(batch: pa.RecordBatch) -> pa.RecordBatch:
 class Part:
     """Reads one part of a table, in any process."""
 
-    def __init__(self, tables: Tables, name: str, bucket: str, options: dict[str, Any]):
+    def __init__(self, tables: Reader, name: str, bucket: str, options: dict[str, Any]):
         self.tables, self.name, self.bucket, self.options = tables, name, bucket, options
 
     def __call__(self, part: int, columns: Sequence[str] | None = None) -> Any:
@@ -110,7 +124,7 @@ class Part:
 
 
 def scan_dask(
-    tables: Tables, name: str, bucket: str, columns: Sequence[str] | None, where: Any, state: dict[str, Any]
+    tables: Reader, name: str, bucket: str, columns: Sequence[str] | None, where: Any, state: dict[str, Any]
 ) -> dask.dataframe.DataFrame:
     """Returns a DataFrame of dask with a partition for each part of one version. It first folds small appends into a
     version; if this is not permitted, all rows are one partition."""

@@ -19,7 +19,7 @@ from .filters import condition, quoted
 Tree = tuple[Any, ...] | None
 _MAX_BYTES = 512 << 10  # bytes of a filter; the server accepts twice as many
 _MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_INVERSE = {">": "<=", ">=": "<"}  # inverse operators for floats, because some engines order NaN above all numbers
+_INVERSE = {">": "<=", ">=": "<"}  # for floats, > becomes "not <=", so that NaN matches, because some engines order NaN above all numbers
 _OF_ARROW = {"equal": "=", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
              "and_kleene": "and", "and": "and", "or_kleene": "or", "or": "or", "is_null": "null", "is_valid": "valid"}  # fmt: skip
 _OF_POLARS = {"Eq": "=", "NotEq": "!=", "Lt": "<", "LtEq": "<=", "Gt": ">", "GtEq": ">=", "And": "and", "LogicalAnd": "and",
@@ -83,7 +83,8 @@ def _family(data_type: pa.DataType) -> str | None:
 
 
 def _comparison(op: str, left: Tree, right: Tree) -> Tree:
-    """Returns the comparison of ("column", name), or ("coarse", name) for a column in a coarser unit, with ("value", value)."""
+    """Returns the tree of a comparison, or None. One side must be ("value", value); the other must be ("column", name), or
+    ("coarse", name) for a time column that is cast to a coarser unit."""
     if left and right and left[0] == "value":
         op, left, right = _MIRRORED[op], right, left
     if not left or not right or right[0] != "value" or left[0] not in ("column", "coarse"):
@@ -115,7 +116,7 @@ def of_arrow(expression: Any) -> tuple[Tree, set[str] | None]:
         words = re.findall(r"^(call|end|field_ref|nested_field_ref|literal|options): '(.*)'$", shown, re.MULTILINE)
         names = {name for kind, name in words if kind == "field_ref"}
         if len(shown.partition("-- schema metadata --")[2].splitlines()) - 1 == len(words) and not any("'" in name for name in names):
-            return _combine("and", [_of_arrow(words[::-1], batch)]), names  # only if no column name contains line breaks
+            return _combine("and", [_of_arrow(words[::-1], batch)]), names  # the condition above fails if a column name contains a line break
     except (pa.ArrowException, AttributeError, IndexError, KeyError, TypeError, ValueError):
         pass  # another version of pyarrow pickles differently
     return None, None

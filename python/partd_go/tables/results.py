@@ -92,7 +92,7 @@ class Resampled(TypedDict, total=False):
 def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]:
     """Returns the fields of a request that select a state."""
     if (version is not None) + (at is not None) + bool(snapshot) > 1:
-        raise Misuse("version, at and snapshot exclude each other: pass one")
+        raise Misuse("pass only one of version, at and snapshot")
     if at is not None:
         moment = datetime.datetime.fromisoformat(at.replace("Z", "+00:00")) if isinstance(at, str) else at
         moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)

@@ -11,7 +11,7 @@ from ..errors import Error, NoServer, failure, not_started
 from ..server import START_TIMEOUT, Process, find
 
 Pem = str | bytes | os.PathLike[str]  # a file, or its content
-VARIABLES = ("PARTD_TABLES_", "SHOOTS_")
+VARIABLES = ("PARTD_TABLES_", "SHOOTS_")  # prefixes of environment variables that partd-tables does not inherit
 
 
 def program() -> str:
@@ -71,7 +71,7 @@ class Server(Process):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def shutdown(self) -> None:
-        """Stops the server, after it has finished running calls and folded small appends."""
+        """Stops the server, after it has finished running calls and folded small appends (moved them into the tables' files)."""
         try:
             self.close()
         except NoServer:

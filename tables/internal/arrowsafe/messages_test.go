@@ -160,7 +160,7 @@ func TestOldStreams(t *testing.T) {
 	}
 }
 
-// message is one message of a stream.
+// message is a message of a stream.
 type message struct{ head, body []byte }
 
 func messagesOf(t testing.TB, stream []byte) (all []message) {

@@ -65,7 +65,7 @@ func TestPutAndGet(t *testing.T) {
 	mustRun(t, "", "put", "birdstrikes", birdstrikes)
 	out := mustRun(t, "", "get", "birdstrikes", "--where", `"Cost Total $" > 3000000 and "Flight Date" < '2001-01-01'`, "--columns", `"Flight Date","Cost Total $"`)
 	if want := "Flight Date,Cost Total $\n1995-09-19,3811576\n1998-02-24,7043545\n2000-02-22,3367644\n"; out != want {
-		t.Errorf("%s, want\n%s", out, want)
+		t.Errorf("get birdstrikes: got %s, want\n%s", out, want)
 	}
 	rows := writeTemp(t, "rows.csv", "sym,price,at\nA,1.5,2026-01-31 12:00:00\nB,2,2026-01-31 12:00:01\n")
 	for _, mode := range []string{"error", "append"} {
@@ -78,10 +78,10 @@ func TestPutAndGet(t *testing.T) {
 {"sym":"B","price":2,"at":"2026-01-31T12:00:01"}
 {"sym":"007","price":3,"at":null}
 `; out != want {
-		t.Errorf("%s, want\n%s", out, want)
+		t.Errorf("get BRK.B --bucket NYSE --format jsonl: got %s, want\n%s", out, want)
 	}
 	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "--limit", "1", "--format", "table"); out != "sym  price  at\nA    1.5    2026-01-31T12:00:00\n" {
-		t.Errorf("got %q, want %q", out, "sym  price  at\nA    1.5    2026-01-31T12:00:00\n")
+		t.Errorf("get BRK.B --bucket NYSE --limit 1 --format table: got %q, want %q", out, "sym  price  at\nA    1.5    2026-01-31T12:00:00\n")
 	}
 	for _, format := range []string{"csv", "jsonl", "parquet", "arrow"} {
 		file := filepath.Join(t.TempDir(), "rows."+format)
@@ -91,32 +91,32 @@ func TestPutAndGet(t *testing.T) {
 			t.Errorf("rows exported and imported as %s:\n%s, want\n%s", format, b, a)
 		}
 		if _, stderr, code := command(t, "", "get", format, "-o", file); code != cliutil.ExitFailed || !strings.Contains(stderr, "to replace it, use --force") {
-			t.Errorf("exit code %d, stderr %q", code, stderr)
+			t.Errorf("get: exit code %d, stderr %q", code, stderr)
 		}
 		mustRun(t, "", "get", format, "-o", file, "--force")
 	}
 	mustRun(t, "sym\nonly\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "replace", "--bucket", "NYSE")
 	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE"); out != "sym\nonly\n" {
-		t.Errorf("got %q, want %q", out, "sym\nonly\n")
+		t.Errorf("get BRK.B --bucket NYSE: got %q, want %q", out, "sym\nonly\n")
 	}
 	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "--version", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
-		t.Error("version 1:", out)
+		t.Errorf("get BRK.B --version 1: got %q, want the rows before the replacement", out)
 	}
 	if out := mustRun(t, "", "buckets"); !slices.Contains([]string{"\"\"\nNYSE\n", "NYSE\n\"\"\n"}, out) {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("buckets: unexpected output\n%s", out)
 	}
 	mustRun(t, "", "delete", "csv", "arrow")
 	if _, stderr, code := command(t, "", "delete", "jsonl", "csv"); code != cliutil.ExitFailed || !strings.Contains(stderr, "csv") {
-		t.Errorf("exit code %d, stderr %q", code, stderr)
+		t.Errorf("delete jsonl csv: exit code %d, stderr %q", code, stderr)
 	}
 	if out := mustRun(t, "", "list", "[j-p]*"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "jsonl") || !strings.Contains(out, "parquet") {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("list [j-p]*: unexpected output\n%s", out)
 	}
 	mustRun(t, "", "fold")
 	mustRun(t, "", "compact", "birdstrikes")
 	mustRun(t, "", "expire", "--keep", "1", "--older-than", "1ns")
 	if out := mustRun(t, "", "get", "parquet", "--limit", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("get parquet --limit 1: unexpected output\n%s", out)
 	}
 }
 
@@ -151,18 +151,18 @@ func TestJSONLines(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(mustRun(t, "", "list", "--json")), "\n")
 	for i, name := range []string{" <é> ", "AAPL", "aapl"} {
 		if want := fmt.Sprintf(`{"bucket":"b","name":%q,"rows":1,"bytes":N,"files":1,"version":1,"updated":"T"}`, name); maskSize(maskTime(lines[i])) != want {
-			t.Errorf("%s, want %s", lines[i], want)
+			t.Errorf("list --json: got %s, want %s", lines[i], want)
 		}
 	}
 	described := maskSize(maskTime(strings.TrimSpace(mustRun(t, "", "describe", "AAPL", "--bucket", "b", "--json"))))
 	if want := `"updated":"T","schema":[{"name":"x","type":"int64","nullable":true},{"name":"t","type":"date32","nullable":true}],"metadata":{"_updated":"T"},"partitions":[]}`; !strings.HasSuffix(described, want) {
-		t.Errorf("%s, want …%s", described, want)
+		t.Errorf("describe: got %s, want it to end with %s", described, want)
 	}
 	if got := maskTime(strings.TrimSpace(mustRun(t, "", "versions", "AAPL", "--bucket", "b", "--json"))); got != `{"version":1,"time":"T","operation":"append","rows":1}` {
-		t.Errorf("unexpected output:\n%s", got)
+		t.Errorf("versions AAPL --bucket b --json: unexpected output\n%s", got)
 	}
 	if got := mustRun(t, "", "buckets", "--json"); got != "{\"bucket\":\"b\"}\n" {
-		t.Errorf("got %q, want %q", got, "{\"bucket\":\"b\"}\n")
+		t.Errorf("buckets --json: got %q, want %q", got, "{\"bucket\":\"b\"}\n")
 	}
 }
 
@@ -170,7 +170,7 @@ func TestErrors(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir+" contains no tables") {
-		t.Errorf("exit code %d, stderr %q", code, stderr)
+		t.Errorf("get x: exit code %d, stderr %q", code, stderr)
 	}
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("reading created a directory")
@@ -212,7 +212,7 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	if _, stderr, code := command(t, "", "put", "a\n\x1b[31m", rows, "--bucket", "b"); code != cliutil.ExitOK || stderr != `"a\n\x1b[31m": 1 rows put, version 1`+"\n" {
-		t.Errorf("exit code %d, stderr %q", code, stderr)
+		t.Errorf("put: exit code %d, stderr %q", code, stderr)
 	}
 	mustRun(t, "", "delete", "a\n\x1b[31m", "--bucket", "b")
 	store, err := tables.Open(t.Context(), dir, nil)
@@ -255,7 +255,7 @@ func TestHelpAndVariables(t *testing.T) {
 	}
 	t.Setenv("PARTD_TABLES_LIMIT", "many")
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitUsage || !strings.Contains(stderr, `the environment variable PARTD_TABLES_LIMIT="many"`) {
-		t.Errorf("exit code %d, stderr %q", code, stderr)
+		t.Errorf("get x: exit code %d, stderr %q", code, stderr)
 	}
 	if out := mustRun(t, "", "completion", "bash"); !strings.Contains(out, "partd-tables") {
 		t.Error("completion bash does not print a script for partd-tables")
@@ -270,10 +270,10 @@ func TestCompletion(t *testing.T) {
 	}
 	out := mustRun(t, "", cobra.ShellCompRequestCmd, "get", "--dir", dir, "A")
 	if !strings.HasPrefix(out, "AAPL\nAMZN\n:") {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("completion of get A = %q, want AAPL and AMZN", out)
 	}
 	if out := mustRun(t, "", cobra.ShellCompRequestCmd, "put", "x", "--mode", ""); !strings.HasPrefix(out, "error\nappend\nreplace\n") {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("completion of put --mode = %q, want the modes", out)
 	}
 }
 
@@ -290,6 +290,6 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("interrupted put: exit code %d, stderr %q", code, stderr.String())
 	}
 	if out := mustRun(t, "", "list"); strings.Count(out, "\n") != 2 {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("list: unexpected output\n%s", out)
 	}
 }

@@ -187,6 +187,8 @@ func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
 	keys := fs.StringArray("key", nil, "key `COLUMN`, which distinguishes rows with equal times; may be repeated")
 	rule := fs.String("on-duplicate", "", "`RULE` for rows with equal times and keys: keep_all, keep_first, keep_last or error")
 	cliutil.Complete(cmd, "on-duplicate", string(tables.KeepAll), string(tables.KeepFirst), string(tables.KeepLast), string(tables.RefuseDuplicate))
+	compression := fs.String("compression", "", "whether new files are compressed for speed or for size: the `KIND` is fast (the default) or small")
+	cliutil.Complete(cmd, "compression", string(tables.CompressFast), string(tables.CompressSmall))
 	return func(s *tables.Settings) bool {
 		if fs.Changed("time") {
 			s.Time = *timeColumn
@@ -197,7 +199,10 @@ func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
 		if fs.Changed("on-duplicate") {
 			s.OnDuplicate = tables.OnDuplicate(*rule)
 		}
-		return fs.Changed("time") || fs.Changed("key") || fs.Changed("on-duplicate")
+		if fs.Changed("compression") {
+			s.Compression = tables.Compression(*compression)
+		}
+		return fs.Changed("time") || fs.Changed("key") || fs.Changed("on-duplicate") || fs.Changed("compression")
 	}
 }
 

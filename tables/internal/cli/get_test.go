@@ -12,16 +12,16 @@ import (
 func TestConvert(t *testing.T) {
 	file, typesFile := writeTemp(t, "a.csv", "code,n\n007,1\n008,2\n"), filepath.Join(t.TempDir(), "like.arrow")
 	if got := mustRun(t, "", "convert", file, "--format", "jsonl"); got != "{\"code\":\"007\",\"n\":1}\n{\"code\":\"008\",\"n\":2}\n" {
-		t.Errorf("got %q, want %q", got, "{\"code\":\"007\",\"n\":1}\n{\"code\":\"008\",\"n\":2}\n")
+		t.Errorf("convert: got %q, want %q", got, "{\"code\":\"007\",\"n\":1}\n{\"code\":\"008\",\"n\":2}\n")
 	}
 	mustRun(t, "", "convert", file, "-o", typesFile)
 	if got := mustRun(t, "code,n\n1,2\n", "convert", "-", "--from", "csv", "--like", typesFile, "--format", "jsonl"); got != "{\"code\":\"1\",\"n\":2}\n" {
-		t.Errorf("got %q, want %q", got, "{\"code\":\"1\",\"n\":2}\n")
+		t.Errorf("convert - --from csv: got %q, want %q", got, "{\"code\":\"1\",\"n\":2}\n")
 	}
 	if got := mustRun(t, "", "convert", typesFile); got != "code,n\n007,1\n008,2\n" {
-		t.Errorf("got %q, want %q", got, "code,n\n007,1\n008,2\n")
+		t.Errorf("convert: got %q, want %q", got, "code,n\n007,1\n008,2\n")
 	}
 	if _, stderr, code := command(t, "a\n", "convert", "-"); code != cliutil.ExitUsage || !strings.Contains(stderr, "use --from") {
-		t.Errorf("exit code %d, stderr %q", code, stderr)
+		t.Errorf("convert -: exit code %d, stderr %q", code, stderr)
 	}
 }

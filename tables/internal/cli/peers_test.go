@@ -55,18 +55,18 @@ func TestImportPystore(t *testing.T) {
 	python(t, "pystore", "pystore_peer.py", source)
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
 	if _, stderr, code := command(t, "", "import", "--from", "pystore", source); code != cliutil.ExitUsage || !strings.Contains(stderr, "contains several pystore stores") {
-		t.Errorf("exit code %d, stderr %q", code, stderr)
+		t.Errorf("import --from pystore: exit code %d, stderr %q", code, stderr)
 	}
 	store := filepath.Join(source, "mystore")
 	lines := importTwice(t, "pystore", store)
 	for i, want := range []string{"imported\tNASDAQ\tAAPL\t30 rows", "imported\tNASDAQ\tBRK.B\t50 rows", "imported\tNASDAQ@first\tAAPL\t50 rows"} {
 		if len(lines) != 3 || !strings.HasPrefix(lines[i], want) {
-			t.Fatalf("%q, want %q", lines, want)
+			t.Fatalf("import printed %q, want 3 lines with %q", lines, want)
 		}
 	}
 	// The parts of an item keep their order: part 2 comes before part 10.
 	if out := mustRun(t, "", "get", "AAPL", "--bucket", "NASDAQ@first", "--columns", "volume,sym"); !strings.HasPrefix(out, "volume,sym\n0,AAPL\n1,\n2,AAPL\n") || !strings.HasSuffix(out, "\n48,AAPL\n49,\n") {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("get AAPL --bucket NASDAQ@first --columns volume,sym: unexpected output\n%s", out)
 	}
 	described := mustRun(t, "", "describe", "AAPL", "--bucket", "NASDAQ@first", "--json")
 	for _, want := range []string{`"source":"test"`, `"n":5`, `"pystore._updated":"20`, `{"name":"Date","type":"timestamp[ns]"`} {
@@ -89,11 +89,11 @@ func TestImportShoots(t *testing.T) {
 	lines := importTwice(t, "shoots", source)
 	for i, want := range []string{"imported\t\"\"\tsensors\t6 rows", "imported\ttrades\tAAPL 1\t3 rows"} {
 		if len(lines) != 2 || !strings.HasPrefix(lines[i], want) {
-			t.Fatalf("%q, want %q", lines, want)
+			t.Fatalf("import printed %q, want 2 lines with %q", lines, want)
 		}
 	}
 	if out := mustRun(t, "", "get", "sensors", "--where", "v is not null and v != 0"); !strings.Contains(out, "a,2026-01-01T00:00:00,1.5\n") {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("get sensors: unexpected output\n%s", out)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestExport(t *testing.T) {
 		t.Error("pandas:", got)
 	}
 	if _, stderr, code := command(t, "", "export", target); code != cliutil.ExitFailed || !strings.Contains(stderr, "--force") {
-		t.Errorf("exit code %d, stderr %q", code, stderr)
+		t.Errorf("export: exit code %d, stderr %q", code, stderr)
 	}
 	mustRun(t, "", "export", target, "--force", "--bucket", "NASDAQ")
 }

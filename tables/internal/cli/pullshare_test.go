@@ -74,17 +74,17 @@ func TestPullShare(t *testing.T) {
 	if err := os.WriteFile(inDir("a.csv"), []byte(rows), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if wrote, failed := call("save", "--", name, inDir("a.csv")); wrote != "" || failed != "" {
-		t.Errorf("%q, %q", wrote, failed)
+	if output, errText := call("save", "--", name, inDir("a.csv")); output != "" || errText != "" {
+		t.Errorf("save: output %q, error %q, want none", output, errText)
 	}
-	if wrote, failed := call("get", "--", name); wrote != rows || failed != "" {
-		t.Errorf("%q, %q", wrote, failed)
+	if output, errText := call("get", "--", name); output != rows || errText != "" {
+		t.Errorf("get: output %q, error %q, want %q", output, errText, rows)
 	}
-	if _, failed := call("get", "--", name+" missing"); !strings.Contains(failed, "not found") {
-		t.Errorf("%q", failed)
+	if _, errText := call("get", "--", name+" missing"); !strings.Contains(errText, "not found") {
+		t.Errorf("get of a missing table: error %q, want not found", errText)
 	}
-	if _, failed := call("get", "--nonsense"); !strings.Contains(failed, "nonsense") {
-		t.Errorf("%q", failed)
+	if _, errText := call("get", "--nonsense"); !strings.Contains(errText, "nonsense") {
+		t.Errorf("get with an unknown flag: error %q, want one that names the flag", errText)
 	}
 	abandoned, _ := connect()
 	if _, err := fmt.Fprint(abandoned, "{"); err != nil { // then disconnects
@@ -102,10 +102,10 @@ func TestPullShare(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := r.ReadByte(); err != io.EOF {
-		t.Errorf("%v", err)
+		t.Errorf("read after the node ended: error %v, want io.EOF", err)
 	}
 	if code := <-exitCode; code != 0 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("the node exited with %d, want 0", code)
 	}
 	if _, err := os.Stat(inDir("s")); err == nil {
 		t.Error("the socket still exists")

@@ -30,7 +30,7 @@ is inferred from all its values.
 --mode append creates a missing table; --mode replace replaces the table's rows and columns. A
 second put with the same --id changes nothing, so it is safe to retry a put with an ID.
 
---time, --key and --on-duplicate set the settings of a table that put creates or replaces. To
+--time, --key, --on-duplicate and --compression set the settings of a table that put creates or replaces. To
 change the settings of an existing table, use the command settings.`,
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables put AAPL trades.parquet --bucket NASDAQ --mode append --id 2026-01-31

@@ -155,15 +155,15 @@ func TestRemoteExportImport(t *testing.T) {
 	mustRun(t, "", "put", "birds", birdstrikes)
 	mustRun(t, "{\"a\":1}", "put", "x", "-", "--format", "jsonl", "--bucket", "b")
 	if out := mustRun(t, "", "export", target); strings.Count(out, "\n") != 2 {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("export: unexpected output\n%s", out)
 	}
 	mustRun(t, "", "delete", "birds")
 	if out := mustRun(t, "", "import", "--from", "shoots", target); !strings.Contains(out, "imported\t\"\"\tbirds\t10000 rows") || !strings.Contains(out, "unchanged\tb\tx\t1 rows") {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("import --from shoots: unexpected output\n%s", out)
 	}
 	// The command line overrides the variable of the other location.
 	if _, stderr, code := command(t, "", "list", "--dir", filepath.Join(target, "none")); code != cliutil.ExitFailed || !strings.Contains(stderr, "no tables") {
-		t.Errorf("exit code %d, stderr %q", code, stderr)
+		t.Errorf("list: exit code %d, stderr %q", code, stderr)
 	}
 }
 
@@ -199,7 +199,7 @@ func TestRemoteErrors(t *testing.T) {
 		}
 	}
 	if out := mustRun(t, "", "list", "--server", url, "--token-file", read); strings.Count(out, "\n") != 1 {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("list: unexpected output\n%s", out)
 	}
 	text, err := os.ReadFile(read)
 	if err != nil {

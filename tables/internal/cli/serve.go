@@ -31,7 +31,7 @@ import (
 )
 
 const serveHelp = `Serve the tables of a directory or cloud bucket over Arrow Flight: to clients of Flight SQL (ADBC, JDBC,
-Grafana), to clients of shoots (a Python server), and to any other Flight client. docs/flight.md has examples.
+Grafana), to clients of shoots (a Python server), and to any other Flight client; see docs/flight.md.
 With --http, also serve a page for browsers, and its API; see docs/http.md. The same address serves,
 below /iceberg, an Iceberg REST catalog for Spark, Trino, DuckDB, pyiceberg and others, with the
 same tokens; --rest serves it at a separate address. See docs/rest.md.

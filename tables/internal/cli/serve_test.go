@@ -128,7 +128,7 @@ func TestShootsClient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cmd, u := startServer(t, append(c.flags, "--dir", filepath.Join(t.TempDir(), "buckets"))...)
 			if out := python(t, "shoots", "shoots_serve_peer.py", append([]string{u.Port(), freePort(t), t.TempDir()}, c.peer...)...); strings.TrimSpace(out) != "" {
-				t.Errorf("unexpected output:\n%s", out)
+				t.Errorf("the comparison with shoots printed differences:\n%s", out)
 			}
 			if err := cmd.Wait(); err != nil {
 				t.Error(err)
@@ -191,10 +191,10 @@ func TestServeUsage(t *testing.T) {
 		}
 	}
 	if out, _, code := command(t, "", "token", "--admin", "--bucket", "B", "--bucket", "", "--secret-file", secret); code != 0 || strings.Count(out, ".") != 2 {
-		t.Errorf("%d %q", code, out)
+		t.Errorf("token --admin --bucket B: exit code %d, output %q", code, out)
 	}
 	if out, _, code := command(t, "", "token", "--read", "--ttl", "30d", "--secret-file", secret); code != 0 || strings.Count(out, ".") != 2 || strings.Count(out, "\n") != 1 {
-		t.Errorf("%d %q", code, out)
+		t.Errorf("token --read --ttl 30d: exit code %d, output %q", code, out)
 	}
 }
 
@@ -293,7 +293,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 	}
 	const wrong = "eyJwrong.token.here"
 	if stderr, code := run(wrong); code != cliutil.ExitFailed || strings.Contains(stderr, wrong) {
-		t.Errorf("exit code %d, stderr %q", code, stderr)
+		t.Errorf("list with a wrong token: exit code %d, stderr %q, want an error without the token", code, stderr)
 	}
 	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": `partd_tables_calls_total{code="OK",method="DoAction"} 1`} {
 		r, err := http.Get("http://" + admin + path)

@@ -63,7 +63,7 @@ func TestServeUnix(t *testing.T) {
 		}
 		defer c.Close() //nolint:errcheck // the server has stopped
 		if got := call(c, "buckets"); got != `["b"]` {
-			t.Errorf("unexpected output:\n%s", got)
+			t.Errorf("buckets = %s, want b", got)
 		}
 		clients = append(clients, c)
 	}

@@ -12,23 +12,23 @@ func TestSnapshotAndMeta(t *testing.T) {
 	mustRun(t, "", "meta", "set", "a", "text=feed", `quoted="5"`, "number=5", "large=12345678901234567890", `nested={"x":[1,null]}`)
 	mustRun(t, "", "meta", "set", "--of-bucket", "k=true")
 	if out := mustRun(t, "", "snapshot", "create", "one"); out != "one\n" {
-		t.Errorf("got %q, want %q", out, "one\n")
+		t.Errorf("snapshot create one: got %q, want %q", out, "one\n")
 	}
 	mustRun(t, `{"n":2}`, "put", "a", "-", "--format", "jsonl", "--mode", "append")
 	mustRun(t, "", "meta", "set", "a", "--remove", "text", "number=6")
 	mustRun(t, "", "delete", "a")
 	unnamed := strings.TrimSpace(mustRun(t, "", "snapshot", "create"))
 	if out := mustRun(t, "", "get", "a", "--snapshot", "one"); out != "n\n1\n" {
-		t.Errorf("got %q, want %q", out, "n\n1\n")
+		t.Errorf("get a --snapshot one: got %q, want %q", out, "n\n1\n")
 	}
 	if out := mustRun(t, "", "sql", "SELECT sum(n) AS n FROM a", "--snapshot", "one"); out != "n\n1\n" {
-		t.Errorf("got %q, want %q", out, "n\n1\n")
+		t.Errorf("sql: got %q, want %q", out, "n\n1\n")
 	}
 	mustRun(t, "", "snapshot", "restore", "one")
 	out := mustRun(t, "", "meta", "get", "a", "--json")
 	if before, _, _ := strings.Cut(out, `"_updated"`); !strings.HasPrefix(out, `{"_updated":`) || before != "{" ||
 		!strings.HasSuffix(out, `,"large":12345678901234567890,"nested":{"x":[1,null]},"number":5,"quoted":"5","text":"feed"}`+"\n") {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("meta get a --json: unexpected output\n%s", out)
 	}
 	for want, args := range map[string][]string{
 		"a": {"number=5.0"}, "a a": {"large=12345678901234567890", "text=feed"}, "a a a": {`quoted="5"`, `nested={"x": [1, null]}`},
@@ -41,16 +41,16 @@ func TestSnapshotAndMeta(t *testing.T) {
 		}
 	}
 	if out := mustRun(t, "", "meta", "get"); out != "KEY  VALUE\nk    true\n" {
-		t.Errorf("got %q, want %q", out, "KEY  VALUE\nk    true\n")
+		t.Errorf("meta get: got %q, want %q", out, "KEY  VALUE\nk    true\n")
 	}
 	out = mustRun(t, "", "snapshot", "list", "--json")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	if len(lines) != 2 || !strings.HasPrefix(lines[0], `{"bucket":"b","name":"one","time":"`) || !strings.HasSuffix(lines[0], `Z","tables":1,"metadata":{"k":true}}`) ||
 		!strings.Contains(lines[1], `"name":"`+unnamed+`"`) || !strings.Contains(lines[1], `"tables":0`) {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("snapshot list --json: unexpected output\n%s", out)
 	}
 	mustRun(t, "", "snapshot", "delete", "one", "nothing")
 	if out := mustRun(t, "", "snapshot", "list"); strings.Contains(out, "one") || !strings.Contains(out, unnamed) {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("snapshot list: unexpected output\n%s", out)
 	}
 }

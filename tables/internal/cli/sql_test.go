@@ -17,19 +17,19 @@ func TestSQL(t *testing.T) {
 	run("put", "trades", csv, "--bucket", "NYSE", "--mode", "append")
 	run("put", "names", writeTemp(t, "names.csv", "sym,name\nA,Alpha\n"))
 	if got := run("sql", "SELECT sym, count(*) AS n, sum(price) AS total FROM trades GROUP BY sym ORDER BY sym", "--bucket", "NYSE"); got != "sym,n,total\nA,4,10\nB,2,5\n" {
-		t.Errorf("got %q, want %q", got, "sym,n,total\nA,4,10\nB,2,5\n")
+		t.Errorf("sql of groups: got %q, want %q", got, "sym,n,total\nA,4,10\nB,2,5\n")
 	}
 	if got := run("sql", `SELECT name, price FROM "NYSE".trades JOIN names USING (sym) WHERE price < 2`, "--format", "jsonl"); got != strings.Repeat(`{"name":"Alpha","price":1.5}`+"\n", 2) {
-		t.Errorf("%q", got)
+		t.Errorf("sql of a join: got %q, want two rows of Alpha", got)
 	}
 	if got := run("sql", "SELECT count(*) AS n FROM trades", "--bucket", "NYSE", "--version", "1"); got != "n\n3\n" {
-		t.Errorf("got %q, want %q", got, "n\n3\n")
+		t.Errorf("sql of an old version: got %q, want %q", got, "n\n3\n")
 	}
 	out := filepath.Join(t.TempDir(), "out.parquet")
 	run("sql", `SELECT * FROM "NYSE".trades`, "-o", out)
 	run("put", "copy", out)
 	if got := run("sql", "SELECT sum(price) AS s FROM copy"); got != "s\n15\n" {
-		t.Errorf("got %q, want %q", got, "s\n15\n")
+		t.Errorf("sql of the copied file: got %q, want %q", got, "s\n15\n")
 	}
 	for sql, want := range map[string]string{
 		"SELECT * FROM trade":           `line 1, column 15: table "trade"`,

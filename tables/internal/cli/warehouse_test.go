@@ -56,10 +56,10 @@ func TestWarehouse(t *testing.T) {
 		return string(out)
 	}
 	if got, want := peer(), "[1, 2, 3]\n[(3, 6)]\n"; got != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("pyiceberg and DuckDB read %s, want %s", got, want)
 	}
 	if got := do("", "get", "x", "--bucket", "b"); !strings.Contains(got, "1000") || strings.Count(got, "\n") != 5 {
-		t.Errorf("unexpected output:\n%s", got)
+		t.Errorf("get x: got %s, want 4 rows with the peer's row 1000", got)
 	}
 	do("n\n4\n", "put", "x", "-", "--format", "csv", "--bucket", "b", "--mode", "append", "--tail", t.TempDir()+"/tail")
 	if got := do("", "sql", "SELECT sum(n)::BIGINT AS s FROM x", "--bucket", "b"); got != "s\n1006\n" {
@@ -67,10 +67,10 @@ func TestWarehouse(t *testing.T) {
 	}
 	do("", "expire", "--older-than", "0s")
 	if got, want := peer(), "[1, 2, 3, 1000]\n[(4, 1006)]\n"; got != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("after expire, pyiceberg and DuckDB read %s, want %s", got, want)
 	}
 	if got := do("", "list"); !strings.Contains(got, "x") {
-		t.Errorf("unexpected output:\n%s", got)
+		t.Errorf("list = %s, want table x", got)
 	}
 	var errs strings.Builder
 	if code := run(t.Context(), []string{"list", "--dir", "s3://bucket/house"}, &app{in: os.Stdin, out: &errs, err: &errs}); code == 0 || !strings.Contains(errs.String(), "need a catalog") {

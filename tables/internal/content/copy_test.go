@@ -27,7 +27,7 @@ func TestCopyEqualFiles(t *testing.T) {
 	}
 	content, ok, err := to.FileAt(t.Context(), path)
 	if err != nil || !ok {
-		t.Fatalf("FileAt: found %v, error %v", ok, err)
+		t.Fatalf("FileAt = %v, %v, want true", ok, err)
 	}
 	c := NewCopy(nil, to, false)
 	for i, want := range []string{path, "", ""} {

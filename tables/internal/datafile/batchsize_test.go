@@ -63,9 +63,9 @@ func TestBatchSizeLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for at, want := range map[int64]bool{chunk.DictionaryPageOffset(): true, chunk.DataPageOffset(): false, int64(out.Len()): true} {
-		if arrowsafe.MayBeDictionary(bytes.NewReader(out.Bytes()), at) != want {
-			t.Errorf("MayBeDictionary at %d = %t, want %t", at, !want, want)
+	for offset, want := range map[int64]bool{chunk.DictionaryPageOffset(): true, chunk.DataPageOffset(): false, int64(out.Len()): true} {
+		if arrowsafe.MayBeDictionary(bytes.NewReader(out.Bytes()), offset) != want {
+			t.Errorf("MayBeDictionary at %d = %t, want %t", offset, !want, want)
 		}
 	}
 	columns := make([]Column, 3)

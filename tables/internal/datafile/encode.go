@@ -27,6 +27,7 @@ const (
 // encoder writes a file, one row group after another. It chooses encodings for each group.
 type encoder struct {
 	columns *pqschema.Schema
+	small   bool // compress every column with zstd
 	// The library reads the properties when a group begins and when it ends, so they must not change in between.
 	properties *parquet.WriterProperties
 	flat       *pqfile.Writer      // writes files without nested columns, whose columns are encoded concurrently
@@ -43,9 +44,9 @@ type chunk struct{ group, leaf int }
 
 var arrowProperties = pqarrow.NewArrowWriterProperties()
 
-func newEncoder(out io.Writer, columns *arrow.Schema) (e *encoder, err error) {
+func newEncoder(out io.Writer, columns *arrow.Schema, small bool) (e *encoder, err error) {
 	initial := []parquet.WriterProperty{parquet.WithPageIndexEnabled(true), parquet.WithStoreDecimalAsInteger(true)}
-	e = &encoder{properties: parquet.NewWriterProperties(initial...), buffer: &tailBuffer{Writer: out}, nans: map[int]int64{}}
+	e = &encoder{small: small, properties: parquet.NewWriterProperties(initial...), buffer: &tailBuffer{Writer: out}, nans: map[int]int64{}}
 	if e.columns, err = pqarrow.ToParquet(columns, e.properties, arrowProperties); err != nil {
 		return nil, err
 	}
@@ -130,7 +131,7 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 	encodings = make([]columnEncoding, len(leaves))
 	nans := make([]int64, len(leaves))
 	err = forEachColumn(ctx, len(leaves), func(i int) error {
-		encodings[i] = encodingOf(leaves[i], e.flat != nil, batchValues)
+		encodings[i] = encodingOf(leaves[i], e.flat != nil, batchValues, e.small)
 		nans[i] = countNaN(leaves[i])
 		return nil
 	})

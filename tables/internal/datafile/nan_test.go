@@ -51,7 +51,7 @@ func TestBoundsOfNaN(t *testing.T) {
 			groups = append(groups, b.NewRecordBatch())
 		}
 		var out bytes.Buffer
-		e, err := newEncoder(&out, columns)
+		e, err := newEncoder(&out, columns, false)
 		for i := 0; i < len(groups) && err == nil; i++ {
 			err = e.write(t.Context(), groups[i])
 		}

@@ -27,6 +27,7 @@ type writer struct {
 	arrow     *arrow.Schema
 
 	groupRows, groupBytes, fileBytes int64
+	small                            bool // compress every column with zstd
 
 	pending     []arrow.RecordBatch // rows of the next group
 	rows, bytes int64               // number and size of the pending rows
@@ -44,6 +45,10 @@ func (w *writer) prepare() (err error) {
 	properties := w.table.Properties()
 	w.groupRows = max(int64(properties.GetInt(table.ParquetRowGroupLimitKey, table.ParquetRowGroupLimitDefault)), 1) // other writers may set any value
 	w.groupBytes = min(int64(properties.GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))), maxGroupBytes)
+	switch properties.Get(table.ParquetCompressionKey, "") {
+	case "zstd", "gzip", "brotli": // the slower codecs that Iceberg allows
+		w.small = true
+	}
 	if w.fileBytes == 0 {
 		w.fileBytes = int64(properties.GetInt(table.WriteTargetFileSizeBytesKey, table.WriteTargetFileSizeBytesDefault))
 	}
@@ -121,7 +126,7 @@ func (w *writer) release() {
 func (w *writer) openFile() (err error) {
 	w.path = w.locations.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1)) // see compareNames
 	if w.output, err = w.fs.Create(w.path); err == nil {
-		w.file, err = newEncoder(w.output, w.arrow)
+		w.file, err = newEncoder(w.output, w.arrow, w.small)
 	}
 	return err
 }

@@ -24,7 +24,7 @@ func newProperties(sc *arrow.Schema) iceberg.Properties {
 	return iceberg.Properties{
 		"format-version":                          version,
 		table.ManifestMergeEnabledKey:             "true",
-		table.ParquetCompressionKey:               "zstd",
+		table.ParquetCompressionKey:               Compression("").codec(),
 		"write.parquet.row-group-size-bytes":      "33554432",
 		table.ParquetRowGroupLimitKey:             "131072", // smaller than the default, because a reader of a few rows decodes a whole row group
 		table.WriteTargetFileSizeBytesKey:         strconv.Itoa(FileBytes),
@@ -67,7 +67,10 @@ func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 // WithSettings returns meta with new settings, after checking them against the columns. If s is nil, it keeps
 // the current settings.
 func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
-	if s == nil {
+	props := iceberg.Properties{}
+	if s != nil {
+		props[table.ParquetCompressionKey] = s.Compression.codec()
+	} else {
 		current, err := ParseSettings(meta.Properties()[SettingsProperty])
 		if err != nil {
 			return nil, err
@@ -88,7 +91,7 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 	if err != nil {
 		return nil, err
 	}
-	props := iceberg.Properties{SettingsProperty: text}
+	props[SettingsProperty] = text
 	if s.Time != "" { // always record the bounds of the time column; by default, a wide table has bounds only for its first columns
 		props[table.MetricsModeColumnConfPrefix+"."+s.Time] = "full"
 	}

@@ -36,10 +36,12 @@ type Settings struct {
 
 	Partition Partition `json:"partition,omitempty"`
 	Evolution Evolution `json:"evolution,omitempty"`
+	// Compression applies to files written from now on.
+	Compression Compression `json:"compression,omitempty"`
 }
 
 // settingNames are the JSON keys of settings.
-var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution"}
+var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution", "compression"}
 
 // storedSettings decodes the settings in a table's metadata. Unlike Settings, it accepts unknown keys, which another
 // version of this module may have written.
@@ -73,6 +75,30 @@ const (
 // Partition is the length of the periods that divide a table's files.
 type Partition string
 
+// Compression says what a table's files are compressed for.
+type Compression string
+
+// The kinds of compression. "" is CompressFast.
+const (
+	CompressFast  Compression = "fast"  // Snappy for the columns that shrink, or zstd for those that it shrinks to less than half of that
+	CompressSmall Compression = "small" // zstd for every column
+)
+
+func (c Compression) check() error {
+	if all := []Compression{"", CompressFast, CompressSmall}; !slices.Contains(all, c) {
+		return fmt.Errorf("unknown compression %q: use one of %q", c, all[1:])
+	}
+	return nil
+}
+
+// codec returns the value of Iceberg's property for c, which other programs follow, too.
+func (c Compression) codec() string {
+	if c == CompressSmall {
+		return "zstd"
+	}
+	return "snappy"
+}
+
 // SettingsProperty is the table property that contains the settings.
 const SettingsProperty = "partd.settings"
 
@@ -88,7 +114,7 @@ func ParseSettings(text string) (s Settings, err error) {
 
 // property returns the stored form of the settings, after checking them against a table's columns.
 func (s Settings) property(schema *arrow.Schema) (string, error) {
-	if err := errors.Join(s.Evolution.Check(), s.CheckPartition(), s.checkOrder(schema)); err != nil {
+	if err := errors.Join(s.Evolution.Check(), s.CheckPartition(), s.Compression.check(), s.checkOrder(schema)); err != nil {
 		return "", &ArgumentError{fmt.Errorf("settings: %w", err)}
 	}
 	b, err := json.Marshal(s)

@@ -148,7 +148,7 @@ func (d *run) checkAllRows() error {
 		return errors.New("get: the rows are not ordered by time")
 	}
 	vs, err := t.Versions(d.ctx)
-	if len(vs) > 0 && vs[len(vs)-1].Version > d.newest { // the version has the current columns
+	if len(vs) > 0 && vs[len(vs)-1].Version > d.newest { // record a new version; its columns are the current ones
 		if d.newest = vs[len(vs)-1].Version; !d.inTail {
 			d.versions[d.newest] = d.state
 		}

@@ -164,7 +164,7 @@ func (d *run) newRows(r *rand.Rand, n int, cols []*column, required []string) []
 	return rows
 }
 
-// reader returns a reader of rows, in random batches and with columns in random order.
+// reader returns a reader of rows in random batches. If the table exists, the columns may be in another order.
 func (d *run) reader(r *rand.Rand, rows []row, cols []*column) array.RecordReader {
 	cols = slices.Clone(cols)
 	if d.exists && r.IntN(3) == 0 {
@@ -377,7 +377,7 @@ func (d *run) createTable(r *rand.Rand, mode tables.PutMode) (string, error) {
 	d.settings = d.randomSettings(r, d.cols, "", tables.KeepAll, tables.KeepFirst, tables.KeepLast)
 	rows := d.newRows(r, d.rowCount(r), d.cols, d.identityColumns())
 	s := d.settings
-	d.exists = false // so that the columns keep their order
+	d.exists = false // so that d.reader does not shuffle the columns, whose order this put defines
 	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, d.cols), mode, &tables.PutOptions{Settings: &s})
 	d.rows, d.exists, d.inArrivalOrder, d.inTail = d.dedup(rows), true, true, false
 	return fmt.Sprintf("%d rows of %s, settings %+v", len(rows), describeColumns(d.cols), s), err

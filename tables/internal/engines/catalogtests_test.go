@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// expectedFailures lists Iceberg's catalog tests that fail here, by reason.
+// expectedFailures lists the catalog tests of Iceberg that must fail with this catalog, by reason.
 var expectedFailures = map[string][]string{
 	"the error's code and type are as expected, but its message differs": {
 		"testConcurrentCreateTransaction", "testConcurrentReplaceTransactionPartitionSpecConflict", "testConcurrentReplaceTransactionSchemaConflict",

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// sparkTable is a table that Spark and the server's own clients change in turns.
+// sparkTable is a table that Spark and the server's own clients take turns changing.
 type sparkTable struct {
 	*server
 	t       *testing.T
@@ -136,7 +136,7 @@ func (x *sparkTable) checkMetadata() {
 	}
 }
 
-// TestSpark alternates many statements of Spark with puts, and checks after each that all readers see the same rows.
+// TestSpark alternates Spark statements with puts, and checks after each one that all readers see the same rows.
 func TestSpark(t *testing.T) {
 	t.Parallel()
 	s := serve(t)

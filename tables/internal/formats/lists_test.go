@@ -18,8 +18,8 @@ type leaf struct {
 	def, rep []int16
 }
 
-// TestLegacyLists reads lists and maps in all forms of the backward-compatibility rules in Parquet's
-// LogicalTypes.
+// TestLegacyLists reads lists and maps in every form that the backward-compatibility rules of Parquet's
+// LogicalTypes.md describe.
 func TestLegacyLists(t *testing.T) {
 	const required, optional, repeated = 0, 1, 2
 	number := func(name string, r parquet.Repetition) schema.Node { return schema.NewInt32Node(name, r, -1) }
@@ -43,19 +43,19 @@ func TestLegacyLists(t *testing.T) {
 	}{
 		"three levels":        {group("v", optional, list, group("list", repeated, nil, number("element", required))), []leaf{flat}, `[1,2] null []`},
 		"repeated values":     {group("v", optional, list, number("element", repeated)), []leaf{flat}, `[1,2] null []`},
-		"structs":             {group("v", optional, list, group("element", repeated, nil, number("a", required), number("b", required))), []leaf{flat, flat}, `[{"a":1,"b":1},{"a":2,"b":2}] null []`},
-		"array":               {group("v", optional, list, group("array", repeated, nil, number("a", required))), []leaf{flat}, `[{"a":1},{"a":2}] null []`},
-		"tuple":               {group("v", optional, list, group("v_tuple", repeated, nil, number("a", required))), []leaf{flat}, `[{"a":1},{"a":2}] null []`},
+		"list of structs":     {group("v", optional, list, group("element", repeated, nil, number("a", required), number("b", required))), []leaf{flat, flat}, `[{"a":1,"b":1},{"a":2,"b":2}] null []`},
+		"group named array":   {group("v", optional, list, group("array", repeated, nil, number("a", required))), []leaf{flat}, `[{"a":1},{"a":2}] null []`},
+		"group named v_tuple": {group("v", optional, list, group("v_tuple", repeated, nil, number("a", required))), []leaf{flat}, `[{"a":1},{"a":2}] null []`},
 		"lists in two levels": {group("v", optional, list, group("array", repeated, list, number("array", repeated))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
-		"named bag":           {group("v", optional, list, group("bag", repeated, list, number("item", repeated))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
+		"lists named bag":     {group("v", optional, list, group("bag", repeated, list, number("item", repeated))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
 		"mixed levels":        {group("v", optional, list, group("array", repeated, list, group("list", repeated, nil, number("element", required)))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
 		"list in a struct":    {group("v", optional, list, group("bag", repeated, nil, number("a", repeated))), []leaf{lists}, `[{"a":[1,2]},{"a":[3,4]}] null [] [{"a":[]}]`},
-		"maps": {
+		"list of maps": {
 			group("v", optional, list, group("array", repeated, mapType, group("key_value", repeated, nil, number("key", required), number("value", required)))),
 			[]leaf{pairs, pairs},
 			`[[{"key":1,"value":1},{"key":2,"value":2}],[{"key":3,"value":3}]] null`,
 		},
-		"in a struct": {
+		"nested lists in a struct": {
 			group("v", optional, nil, group("a", required, list, group("array", repeated, list, number("array", repeated)))),
 			[]leaf{{lists.values, []int16{3, 3, 3, 3, 0, 1}, []int16{0, 2, 1, 2, 0, 0}}},
 			`{"a":[[1,2],[3,4]]} null {"a":[]}`,

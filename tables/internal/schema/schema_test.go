@@ -206,7 +206,7 @@ func TestIntoUUIDs(t *testing.T) {
 		if err != nil {
 			t.Errorf("Cast from %s: %v", c.put, err)
 		} else if text := fmt.Sprint(got.Column(0)); !arrow.TypeEqual(got.Column(0).DataType(), c.to) || !strings.Contains(text, "00000000-0000-0000-0000-000000000001") || !strings.Contains(text, "null") {
-			t.Errorf("Cast of %s returned %s", c.put, text)
+			t.Errorf("Cast of %s to %s returned %s, want the UUID and a null", c.put, c.to, text)
 		}
 	}
 	if _, err := NewCaster(arrow.NewSchema([]arrow.Field{{Name: "u", Type: &arrow.FixedSizeBinaryType{ByteWidth: 15}}}, nil), arrow.NewSchema([]arrow.Field{{Name: "u", Type: uuid}}, nil)); err == nil {

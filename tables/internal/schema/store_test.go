@@ -462,7 +462,7 @@ func TestExactFloat(t *testing.T) {
 		case exact != (err == nil):
 			t.Errorf("ConvertArray(%d) = %v, want an error only if the result is inexact", n, err)
 		case exact && (got.IsValid(0) || got.(*array.Float64).Value(1) != float64(n)):
-			t.Errorf("ConvertArray(%d) = %v", n, got)
+			t.Errorf("ConvertArray(%d) = %v, want a null and the same number", n, got)
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 const table = "4fd8a7cb-8f9d-4a83-8f4d-5a6a0e1d5a10"
 
-// batchOf returns rows with the numbers ns, and with texts that are null in every other row.
+// batchOf returns rows with the given numbers, and with texts that are null in every other row.
 func batchOf(t *testing.T, schema *arrow.Schema, ns ...int64) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 	defer b.Release()

@@ -27,7 +27,7 @@ export interface TreeBucket {
 }
 export interface Tree {
   buckets: TreeBucket[];
-  next: { bucket: string; table: string } | null;
+  next: { bucket: string; table: string } | null; // where the next page begins: after this table; null on the last page
 }
 export interface Column {
   name: string;
@@ -48,20 +48,21 @@ export interface Profile {
   rows: number;
   nulls: number;
   distinct: number;
-  exact: boolean;
+  exact: boolean; // whether distinct is exact, not an estimate
   min: string | null;
   max: string | null;
   histogram: { from: number; to: number; count: number }[] | null;
   top: { value: string; count: number }[] | null;
 }
 
+// status is 0 if the server could not be reached. line and column, counted from 1, locate an error in SQL.
 export class ApiError extends Error {
   constructor(message: string, readonly status: number, readonly line?: number, readonly column?: number) {
     super(message);
   }
 }
 
-// An argument "" is omitted; null is sent as an empty value.
+// An argument that is "" or undefined is omitted; null is sent as an empty value.
 export type Args = Record<string, string | number | null | undefined>;
 
 export function address(path: string, args: Args = {}): string {
@@ -74,8 +75,8 @@ export function address(path: string, args: Args = {}): string {
 
 const noResponse = "the server does not respond: the page retries until it does";
 
-// onBack calls again once the server responds, if the error means that the server could not be reached.
-// Until then, it polls the server.
+// onBack polls the server, and calls retry once the server responds, if the error means that the server
+// could not be reached.
 let pollTimer = 0;
 export function onBack(error: Error, signal: AbortSignal, retry: () => void) {
   if (error instanceof ApiError && error.status !== 0 && error.status !== 503) return;

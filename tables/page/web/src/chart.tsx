@@ -24,6 +24,7 @@ interface Point {
 interface Drawn {
   chart: ChartArgs;
   points: Point[];
+  // The numbers of rows, series and bars in the source, of which not all may be drawn.
   rows: number;
   series: number;
   bars: number;
@@ -31,7 +32,8 @@ interface Drawn {
 
 const text = (value: string) => `'${value.replaceAll("'", "''")}'`;
 
-// sampling returns the statement that computes the points to draw.
+// sampling returns the statement that computes the points to draw from the rows of sql. time tells whether
+// x is a column of times. width and height are the chart's size in pixels.
 function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, xIsCategory: boolean, width: number, height: number): string {
   const xExpression = xIsCategory ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoted(x)}) THEN epoch_us(${quoted(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoted(x)}::DOUBLE`;
   const group = by ? `coalesce(${quoted(by)}::VARCHAR, 'null')` : "";
@@ -39,7 +41,7 @@ function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, xIs
     const label = group && y.length > 1 && name ? `${group} || ${text(` · ${name}`)}` : group || text(name);
     return `{'s': left(${label}, 60), 'y': ${name ? `${quoted(name)}::DOUBLE` : "1::DOUBLE"}}`;
   });
-  // The condition on x below keeps times within the range of JavaScript's Date.
+  // In prefix, the condition abs(x) <= 8.64e15 keeps times within the range of JavaScript's Date.
   const label = kind === "bar" ? `coalesce(left(${quoted(x)}::VARCHAR, 60), 'null') AS label, ` : "";
   const prefix = `WITH d AS (SELECT ${xExpression} AS x, ${label}unnest([${values.join(", ")}], recursive := true) FROM (\n${sql}\n)),
 c AS MATERIALIZED (SELECT * FROM d WHERE isfinite(x) AND isfinite(y)${time ? " AND abs(x) <= 8.64e15" : ""}),
@@ -106,7 +108,7 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
     y: { label: title, grid: true },
     marks: [kind === "bar" || kind === "histogram" ? ruleY([0]) : null, marks[kind]()],
   }) as SVGSVGElement;
-  // The page does not need Plot's style sheet, and its Content-Security-Policy would refuse it.
+  // The page does not need Plot's style sheet, and the page's Content-Security-Policy would block it.
   for (const style of svg.querySelectorAll("style")) style.remove();
   svg.setAttribute("aria-hidden", "true"); // the parent element has a label
   let [left, top] = [70, 14];

@@ -10,7 +10,7 @@ export interface Route {
 export interface App {
   session: Session;
   tree: Tree | null;
-  // turn changes when all data must be reloaded.
+  // turn is a counter. When it changes, the views reload their data.
   turn: number;
   reload: () => void;
   dialog: (form: FormName | null, args?: FormArgs) => void;
@@ -23,7 +23,7 @@ export interface FormArgs {
   file?: File;
 }
 
-// The address contains the state of the view after a #, which the browser does not send to the server.
+// The view and its state are in the part of the address after #, which the browser does not send to the server.
 export const readRoute = (): Route => parseRoute(location.hash);
 
 export function parseRoute(hash: string): Route {

@@ -6,9 +6,9 @@ import { type App, bucketName } from "./common";
 import { named } from "./duckdb";
 import type { Editor, Names } from "./editor";
 
-const maxDescribed = 50;
+const maxDescribed = 50; // tables whose columns are requested
 const completion = (label: string, type: string, detail?: string) => ({ label, type, detail, apply: named(label) });
-// A dot in a key would split it into two names.
+// CodeMirror splits a key into two names at a dot, unless the dot is escaped.
 const key = (name: string) => name.replaceAll(".", "\\.");
 
 export function useCompletion(edit: RefObject<Editor | null>, app: App, tab: { sql: string; bucket: string }, visible: boolean) {

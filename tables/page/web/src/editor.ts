@@ -37,7 +37,10 @@ const theme = EditorView.theme({
 export type Names = Record<string, { self: Completion; children: Completion[] | Record<string, unknown> }>;
 export interface Editor {
   view: EditorView;
+  // schema sets the names that completion offers.
   schema(names: Names): void;
+  // mark shows an error at a line and column of the statement text, which begins at index from. Without a
+  // place, it only removes the previous mark.
   mark(message: string, place?: { text: string; from: number; line: number; column: number }): void;
   statements(): { sql: string; from: number }[];
   format(): Promise<void>;
@@ -46,7 +49,7 @@ export interface Editor {
 const functionNames = new Set(functions.split(" "));
 const duckdb = SQLDialect.define({ ...PostgreSQL.spec, keywords: words(PostgreSQL.spec.keywords, "qualify summarize describe pivot unpivot anti semi asof exclude") });
 
-// words returns keywords without DuckDB's functions, and adds more.
+// words removes the names of DuckDB's functions from keywords, and adds the keywords in more.
 function words(keywords = "", more: string): string {
   return [...keywords.split(" ").filter((word) => !functionNames.has(word)), more].join(" ");
 }

@@ -9,15 +9,15 @@ interface Input {
   label: string;
   hint?: string;
   choices?: string[];
-  list?: boolean;
+  list?: boolean; // whether the value is a comma-separated list
 }
 interface Form {
   title: string;
   button: string;
-  bad?: boolean;
+  bad?: boolean; // whether it deletes data
   text?: (args: FormArgs) => string;
   inputs: Input[];
-  first: (args: FormArgs) => Record<string, string>;
+  first: (args: FormArgs) => Record<string, string>; // the initial values of the inputs
 }
 
 export const modes = ["error", "append", "replace"];
@@ -98,7 +98,7 @@ interface DialogProps {
   command: string;
   error: string;
   busy: boolean;
-  cancels?: boolean;
+  cancels?: boolean; // whether closing the form cancels the request that is running
   submit: () => Promise<void>;
   close: () => void;
   children: ComponentChildren;

@@ -10,7 +10,7 @@ import { cellWidth, initialWidths, gutterWidth, mustShowWhole } from "./widths";
 const rowHeight = 26;
 const headHeight = 42;
 const maxCopied = 200_000; // cells
-const maxHeight = 8_000_000;
+const maxHeight = 8_000_000; // pixels; browsers limit the height of an element
 const minColumnWidth = 56;
 
 interface Props {
@@ -19,7 +19,7 @@ interface Props {
   busy: boolean;
   sort?: Sort | null;
   onSort?: (column: string) => void;
-  onColumn?: (column: string) => void;
+  onColumn?: (column: string) => void; // shows or hides a column's profile
   say?: (text: string) => void;
 }
 
@@ -35,9 +35,9 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   const [corner, setCorner] = useState<{ row: number; column: number } | null>(null); // the corner of the selected range opposite the active cell
   const [open, setOpen] = useState(false);
   const [widths, setWidths] = useState<number[]>([]);
-  const last = useRef(0);
-  const settle = useRef(0);
-  const dragged = useRef(new Set<number>());
+  const last = useRef(0); // the last known position of the scroll bar, in pixels
+  const settle = useRef(0); // the timer that corrects the scroll bar after scrolling stops
+  const dragged = useRef(new Set<number>()); // the columns whose width the user has set
 
   const names = rows.fields.map((f) => f.name).join("\0");
   const hasRows = rows.count > 0;
@@ -74,9 +74,9 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
     if (top > maxTop) setTop(maxTop);
   }, [maxTop, top]);
 
-  // place moves the scroll bar to a row. If all rows are taller than maxHeight, one pixel of the bar
-  // is many rows: a small step of the bar then scrolls the rows by the same number of pixels, and a
-  // large step scrolls to the same share of the rows. When scrolling stops, place corrects the bar.
+  // place moves the scroll bar to a row. If the rows together are taller than maxHeight, one pixel of the
+  // bar is many rows. Then onScroll scrolls the rows by as many pixels as the bar if the step is small;
+  // after a large step, it scrolls to the bar's share of all rows. When scrolling stops, place corrects the bar.
   function place(to: number) {
     const element = scroller.current!;
     last.current = Math.round(maxTop ? (to / maxTop) * maxScroll : 0);

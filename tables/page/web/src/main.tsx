@@ -56,7 +56,8 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
   const [sidebarWidth, setSidebarWidth] = useKept("partd.sidebar", 280);
   const [menu, setMenu] = useState(false);
   const main = useRef<HTMLElement>(null);
-  // After the SQL view has been shown, it stays mounted while other views are shown.
+  // writes becomes true when the SQL view is first shown. From then on, the SQL view stays mounted while
+  // other views are shown.
   const writes = useRef(false);
 
   useEffect(() => {

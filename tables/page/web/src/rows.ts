@@ -8,7 +8,9 @@ import type { Sort } from "./state";
 export interface Rows {
   fields: Field[];
   count: number;
+  // at returns the batch that contains a row, and the row's index there, or undefined if the row is not loaded.
   at(row: number): { batch: RecordBatch; index: number } | undefined;
+  // want loads the rows from first to last, because they are visible.
   want(first: number, last: number): void;
 }
 
@@ -161,7 +163,7 @@ export class ResultRows implements Rows {
   fields: Field[] = [];
   count = 0;
   batches: RecordBatch[] = [];
-  cut = "";
+  cut = ""; // describes the rows that were kept, if the result exceeds the limit
   running = true;
   error?: Error;
   cancelled = false;
@@ -169,7 +171,7 @@ export class ResultRows implements Rows {
   readonly started = performance.now();
   elapsed = 0;
   private abort = new AbortController();
-  private starts: number[] = [];
+  private starts: number[] = []; // the first row of each batch
 
   readonly done: Promise<void>;
 

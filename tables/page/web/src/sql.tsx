@@ -22,7 +22,7 @@ interface Tab {
 interface Run {
   started: number;
   all: ResultRows[];
-  shown: number;
+  shown: number; // index in all
   next?: ResultRows; // the result with a new filter or order, which replaces the shown one when it is complete
   stopped?: boolean;
 }
@@ -30,7 +30,7 @@ const maxTabs = 8;
 const maxHistory = 100;
 const maxStatements = 10;
 const maxAddressLength = 16_000;
-const states = ["version", "snapshot", "before_version", "before_snapshot"];
+const states = ["version", "snapshot", "before_version", "before_snapshot"]; // parameters that select the tables' state
 
 const lookOf = (tab: Tab) => readLook(new URLSearchParams(tab.look));
 const addressOf = (tab: Tab) => {
@@ -49,7 +49,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   const runs = useRef(new Map<number, Run>());
   const host = useRef<HTMLDivElement>(null);
   const edit = useRef<Editor | null>(null);
-  const [filled, setFilled] = useState(0);
+  const [filled, setFilled] = useState(0); // counts how often open filled an empty tab
   const tab = tabs.find((t) => t.id === current) ?? tabs[0];
   const look = lookOf(tab);
   const activeRun = runs.current.get(tab.id);

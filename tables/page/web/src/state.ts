@@ -8,7 +8,7 @@ export interface ChartArgs {
   kind: (typeof kinds)[number];
   x: string;
   y: string[];
-  by: string;
+  by: string; // the column whose values divide the rows into series; "" for none
 }
 export interface Look {
   filter: string;

@@ -37,7 +37,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
   const visible = isReady ? rows : last.rows;
   const isOld = !!(name.version || name.snapshot);
 
-  // compare opens a statement that returns the differences from another state.
+  // compare opens the SQL view with a statement that returns the differences from another state of the table.
   async function compare(to: string) {
     const before = to.startsWith("version ") ? { version: to.slice(8) } : { snapshot: to.slice(9) };
     const other = await get<Table>("table", { bucket: name.bucket, table: name.table, ...before }).catch((err: Error) => setNote(err.message));

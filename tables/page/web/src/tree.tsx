@@ -9,9 +9,9 @@ interface Node {
   label: string;
   detail?: string;
   kind: "bucket" | "table" | "group" | "column" | "version" | "snapshot" | "note";
-  open?: boolean;
-  go?: string;
-  drop?: string;
+  open?: boolean; // undefined for a node without children
+  go?: string; // the address that a click opens
+  drop?: string; // the bucket into which a file dropped on the node is put
 }
 
 // idOf encodes names as JSON, because they may contain slashes.
