@@ -8,13 +8,13 @@ import (
 	"testing/synctest"
 )
 
-// gatedSets is a store whose Set waits until the key's channel in gates is closed.
-type gatedSets struct {
+// gatedStore is a store whose Set waits until the key's channel in gates is closed.
+type gatedStore struct {
 	*Dict
 	gates map[string]chan struct{}
 }
 
-func (s gatedSets) Set(ctx context.Context, key string, value []byte) error {
+func (s gatedStore) Set(ctx context.Context, key string, value []byte) error {
 	<-s.gates[key]
 	return s.Dict.Set(ctx, key, value)
 }
@@ -26,7 +26,7 @@ func TestBufferFullAppendLeavesQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		gates := map[string]chan struct{}{"a": make(chan struct{}), "b": make(chan struct{}), "c": make(chan struct{})}
-		b, err := NewBuffer(NewDict(), gatedSets{NewDict(), gates}, &BufferOptions{Memory: 128 << 10})
+		b, err := NewBuffer(NewDict(), gatedStore{NewDict(), gates}, &BufferOptions{Memory: 128 << 10})
 		must(t, err)
 		var wg sync.WaitGroup
 		begin := func(op func() error) {

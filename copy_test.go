@@ -16,9 +16,9 @@ import (
 // tamperingStore is a target that changes entries before it stores them, or fails.
 type tamperingStore struct {
 	*partd.Dict
-	entries func([]partd.Entry) []partd.Entry
+	tamper  func([]partd.Entry) []partd.Entry
 	err     error
-	largest int
+	largest int // bytes of the largest append
 }
 
 func (s *tamperingStore) Append(ctx context.Context, entries ...partd.Entry) error {
@@ -30,8 +30,8 @@ func (s *tamperingStore) Append(ctx context.Context, entries ...partd.Entry) err
 	if s.err != nil {
 		return s.err
 	}
-	if s.entries != nil {
-		entries = s.entries(entries)
+	if s.tamper != nil {
+		entries = s.tamper(entries)
 	}
 	return s.Dict.Append(ctx, entries...)
 }
@@ -61,17 +61,17 @@ func TestCopy(t *testing.T) {
 		}
 	}
 	var stages []partd.CopyStage
-	last := int64(-1)
+	lastBytes := int64(-1)
 	result, err := partd.Copy(t.Context(), target, source, &partd.CopyOptions{BatchBytes: 64 << 10, Progress: func(s partd.CopyStage, bytes int64) {
-		if last = bytes; len(stages) == 0 || stages[len(stages)-1] != s {
+		if lastBytes = bytes; len(stages) == 0 || stages[len(stages)-1] != s {
 			stages = append(stages, s)
 		}
 	}})
 	if err != nil || result.Keys != int64(len(want)) || result.Bytes != total || !result.Changed || len(result.Checksum) != 32 {
 		t.Fatalf("Copy = %+v, %v, want %d keys and %d bytes", result, err, len(want), total)
 	}
-	if last != total || !slices.Equal(stages, []partd.CopyStage{partd.CopyFilling, partd.CopyFlushing, partd.CopyComparing}) {
-		t.Errorf("Progress was called with stages %v, and last with %d bytes, want all stages and %d bytes", stages, last, total)
+	if lastBytes != total || !slices.Equal(stages, []partd.CopyStage{partd.CopyFilling, partd.CopyFlushing, partd.CopyComparing}) {
+		t.Errorf("Progress was called with stages %v, and last with %d bytes, want all stages and %d bytes", stages, lastBytes, total)
 	}
 	if target.largest > 64<<10 {
 		t.Errorf("the largest append has %d bytes, want at most 64 KiB", target.largest)
@@ -90,8 +90,8 @@ func TestCopy(t *testing.T) {
 // TestCopyFindsDamage copies to stores that lose or change data, or that another program writes to.
 func TestCopyFindsDamage(t *testing.T) {
 	for name, c := range map[string]struct {
-		entries func([]partd.Entry) []partd.Entry
-		want    string
+		tamper func([]partd.Entry) []partd.Entry
+		want   string
 	}{
 		"lost":       {func(e []partd.Entry) []partd.Entry { return e[1:] }, "holds 1 keys instead of 2"},
 		"duplicated": {func(e []partd.Entry) []partd.Entry { return append(e, e[0]) }, "holds 12 bytes instead of 8"},
@@ -105,7 +105,7 @@ func TestCopyFindsDamage(t *testing.T) {
 		}, "the same number of keys and bytes"},
 		"another writer": {func(e []partd.Entry) []partd.Entry { return append(e, partd.Entry{Key: "c", Value: []byte("3")}) }, "holds 3 keys instead of 2"},
 	} {
-		target := &tamperingStore{Dict: partd.NewDict(), entries: c.entries}
+		target := &tamperingStore{Dict: partd.NewDict(), tamper: c.tamper}
 		result, err := partd.Copy(t.Context(), target, twoKeys(t), nil)
 		if !errors.Is(err, partd.ErrCopyDiffers) || !strings.Contains(err.Error(), "the target ") || !strings.Contains(err.Error(), c.want) || !result.Changed {
 			t.Errorf("%s: Copy = %v, error %v, want ErrCopyDiffers with %q", name, result, err, c.want)
@@ -129,7 +129,7 @@ func TestCopyAppend(t *testing.T) {
 	if values, err := target.Get(t.Context(), "a", "b"); err != nil || string(values[0]) != "1111" || string(values[1]) != "old2222" {
 		t.Errorf("Get(a, b) after Copy with Append = %q, %v, want 1111 and old2222", values, err)
 	}
-	target.entries = func(e []partd.Entry) []partd.Entry { return e[1:] }
+	target.tamper = func(e []partd.Entry) []partd.Entry { return e[1:] }
 	_, err := partd.Copy(t.Context(), target, twoKeys(t), o)
 	if !errors.Is(err, partd.ErrCopyDiffers) || !strings.HasPrefix(err.Error(), "8 bytes were copied, but the store T has grown by 4 bytes") {
 		t.Errorf("Copy to a target that loses an entry: error %v, want ErrCopyDiffers with the bytes", err)

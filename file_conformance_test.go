@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-// TestFileKeepsPromises runs the conformance suite with different options. The whole suite runs for the last two
-// only in CI, because it needs many files and syncs.
+// TestFileKeepsPromises runs the conformance suite. Except for plain stores, the whole suite runs only in CI,
+// because it needs many files and syncs.
 func TestFileKeepsPromises(t *testing.T) {
 	for name, opts := range map[string]*partd.FileOptions{
 		"plain":      nil,

@@ -179,7 +179,7 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 			f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 			fileAppend(t, f, "a", "1")
 			lock := filepath.Join(dir, ".lock")
-			once := sync.OnceFunc(func() {
+			removeLock := sync.OnceFunc(func() {
 				if err := os.Remove(lock); err != nil {
 					t.Error(err)
 				}
@@ -187,7 +187,7 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 					fileWrite(t, lock, nil)
 				}
 			})
-			f.dir.Hooks.AfterWrite = once
+			f.dir.Hooks.AfterWrite = removeLock
 			err := f.Append(t.Context(), fileEntries("a", "2", "b", "2")...)
 			fileWantErr(t, err, ErrUnknownOutcome)
 			fileWantInErr(t, err, ".lock", dir)

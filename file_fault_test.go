@@ -60,7 +60,7 @@ var fileSteps = []fileStep{
 	{"pop", func(ctx context.Context, f *File) error {
 		v, err := f.Pop(ctx, "a", "c")
 		if err == nil && (string(v[0]) != "1" || string(v[1]) != fileLarge) {
-			return fmt.Errorf("Pop returned %.20q", v)
+			return fmt.Errorf("Pop returned %.20q, want the values of a and c", v)
 		}
 		return err
 	}, func(m map[string]string) {
@@ -285,7 +285,7 @@ func fileWantEither(t *testing.T, f *File, label string, allowed ...map[string]s
 	t.Helper()
 	got, err := fileContent(f)
 	if err != nil {
-		t.Fatalf("%s: %v", label, err)
+		t.Fatalf("%s: reading the store: %v", label, err)
 	}
 	for _, m := range allowed {
 		if maps.Equal(got, m) {

@@ -152,7 +152,7 @@ func fileKillRound(t *testing.T, dir, opts string, seed uint64, firstBatch int, 
 		rest, _ := io.ReadAll(out)
 		cmd.Process.Kill()
 		cmd.Wait()
-		t.Fatalf("the child did not start: %s %s", lines.Text(), rest)
+		t.Fatalf("the child did not start; its output: %s %s", lines.Text(), rest)
 	}
 	kill := time.AfterFunc(after, func() { cmd.Process.Kill() })
 	acked = firstBatch

@@ -80,14 +80,14 @@ func TestFileReadOnly(t *testing.T) {
 	if err := fileRemountReadOnly(dir); err != nil {
 		t.Fatal(err)
 	}
-	g := fileOpen(t, fileOS, store, nil, fileNoKeptLock)
-	fileWantContent(t, g, map[string]string{"a": "1"})
+	readOnly := fileOpen(t, fileOS, store, nil, fileNoKeptLock)
+	fileWantContent(t, readOnly, map[string]string{"a": "1"})
 	for range 2 {
-		err := g.Append(t.Context(), fileEntries("a", "2")...)
+		err := readOnly.Append(t.Context(), fileEntries("a", "2")...)
 		if !errors.Is(err, syscall.EROFS) || errors.Is(err, ErrUnknownOutcome) {
 			t.Fatalf("Append on a read-only disk: error %v, want EROFS and a known outcome", err)
 		}
-		fileWantContent(t, g, map[string]string{"a": "1"})
+		fileWantContent(t, readOnly, map[string]string{"a": "1"})
 	}
 	if _, err := OpenFile(filepath.Join(dir, "new"), nil); !errors.Is(err, syscall.EROFS) {
 		t.Fatalf("OpenFile of a new directory on a read-only disk: error %v, want EROFS", err)

@@ -129,7 +129,7 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 				s, err := stores[i].NewSession(ctx)
 				mu.Lock()
 				if err != nil || issued[s] {
-					t.Errorf("NewSession = %d, %v; issued before: %v", s, err, issued[s])
+					t.Errorf("NewSession = %d, %v; issued before: %v, want a new session", s, err, issued[s])
 				}
 				issued[s] = true
 				mu.Unlock()

@@ -62,8 +62,7 @@ func makeBombs(t *testing.T) map[string][]byte {
 	return bombs
 }
 
-// TestBombs checks that reading a bomb with a limit of 1 MiB is an error, and allocates little more
-// than 2 MiB.
+// Reading a bomb with a limit of 1 MiB is an error, and allocates little more than 2 MiB.
 func TestBombs(t *testing.T) {
 	for name, bomb := range makeBombs(t) {
 		t.Run(name, func(t *testing.T) {
@@ -99,8 +98,7 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// streamingReads returns functions that read the value of key "k" with each method and return its
-// size, without keeping the value.
+// streamingReads returns functions that read the value of key "k", without keeping it, and return its size.
 func streamingReads(ctx context.Context, s *Store) map[string]func() (int64, error) {
 	return map[string]func() (int64, error){
 		"Get": func() (int64, error) {
@@ -136,8 +134,7 @@ func streamingReads(ctx context.Context, s *Store) map[string]func() (int64, err
 	}
 }
 
-// TestFalseLengths checks that small pieces whose headers claim 1 GiB are refused before memory is
-// allocated for them.
+// Small pieces whose headers claim 1 GiB are refused before memory is allocated for them.
 func TestFalseLengths(t *testing.T) {
 	const claimed = 1 << 30
 	lz4 := pack(t, LZ4, randomText(5000))
@@ -170,8 +167,7 @@ func TestFalseLengths(t *testing.T) {
 	}
 }
 
-// TestManyFalseLengths reads a value of many pieces that each claim a plausible size, but together
-// claim more than fits in memory.
+// Many pieces each claim a plausible size, but together more than fits in memory.
 func TestManyFalseLengths(t *testing.T) {
 	const pieces = 50_000
 	for name, piece := range map[string][]byte{

@@ -81,8 +81,7 @@ func readMethods(s *Store) map[string]func() ([]byte, error) {
 	}
 }
 
-// wantCorrupt checks that every method of reading fails with a CorruptError at offset, and delivers
-// only a prefix of good.
+// wantCorrupt checks that every read fails with a CorruptError at offset, and delivers a prefix of good.
 func wantCorrupt(t *testing.T, s *Store, label string, offset int64, good []byte) {
 	t.Helper()
 	for method, read := range readMethods(s) {
@@ -98,23 +97,22 @@ func wantCorrupt(t *testing.T, s *Store, label string, offset int64, good []byte
 	}
 }
 
-// TestDamage reads values of three pieces, of which the second is truncated, has trailing data, or is
-// not in the layer's format.
+// The second of three pieces is truncated, has trailing data, or is not in the layer's format.
 func TestDamage(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(string(format), func(t *testing.T) {
 			dict := partd.NewDict()
 			s := newStore(t, dict, format, nil)
 			first, data := randomText(100), randomText(3000)
-			before, piece := frame.Append(nil, pack(t, format, first)), pack(t, format, data)
+			prefix, piece := frame.Append(nil, pack(t, format, first)), pack(t, format, data)
 			try := func(label string, content []byte) {
 				t.Helper()
-				stored := frame.Append(slices.Clone(before), content)
-				stored = append(stored, before...)
+				stored := frame.Append(slices.Clone(prefix), content)
+				stored = append(stored, prefix...)
 				if err := dict.Set(t.Context(), "k", stored); err != nil {
 					t.Fatal(err)
 				}
-				wantCorrupt(t, s, label, int64(len(before)), slices.Concat(first, data))
+				wantCorrupt(t, s, label, int64(len(prefix)), slices.Concat(first, data))
 			}
 			for _, n := range []int{0, 1, 2, 3, 4, 8, 15, 16, 17, 20, len(piece) / 2, len(piece) - 4, len(piece) - 1} {
 				try(fmt.Sprint("cut to ", n), piece[:n])
@@ -122,9 +120,9 @@ func TestDamage(t *testing.T) {
 			for _, garbage := range []string{"\x00", "x", "garbage that follows", string(piece[:len(piece)/2])} {
 				try("trailing garbage", slices.Concat(piece, []byte(garbage)))
 			}
-			for _, other := range Formats() {
-				if other != format {
-					try("a piece of "+string(other), pack(t, other, data))
+			for _, otherFormat := range Formats() {
+				if otherFormat != format {
+					try("a piece of "+string(otherFormat), pack(t, otherFormat, data))
 				}
 			}
 			for _, plain := range []string{"plain", "a plain text that is not compressed\n", strings.Repeat("\x00", 100), strings.Repeat("\xff", 40)} {
@@ -137,12 +135,12 @@ func TestDamage(t *testing.T) {
 				}
 				wantCorrupt(t, s, "no frame", 0, nil)
 			}
-			untruncated := frame.Append(slices.Clone(before), piece)
+			untruncated := frame.Append(slices.Clone(prefix), piece)
 			for _, n := range []int{1, 7, 8, 9, len(piece)} {
-				if err := dict.Set(t.Context(), "k", untruncated[:len(before)+n]); err != nil {
+				if err := dict.Set(t.Context(), "k", untruncated[:len(prefix)+n]); err != nil {
 					t.Fatal(err)
 				}
-				wantCorrupt(t, s, "a truncated value", int64(len(before)), slices.Concat(first, data))
+				wantCorrupt(t, s, "a truncated value", int64(len(prefix)), slices.Concat(first, data))
 				for info, err := range s.Keys(t.Context()) {
 					if !errors.As(err, new(*partd.CorruptError)) {
 						t.Errorf("Keys with a value truncated after %d bytes of a piece yields %v, %v, want a CorruptError", n, info, err)
@@ -193,8 +191,6 @@ func TestFlippedBits(t *testing.T) {
 	}
 }
 
-// TestFlippedBitsOfLargeValue flips some bits of a piece of several blocks, and truncates it at several
-// places.
 func TestFlippedBitsOfLargeValue(t *testing.T) {
 	data := randomText(2 << 20)
 	for _, format := range Formats() {

@@ -215,8 +215,7 @@ func TestPooledStateIsNotShared(t *testing.T) {
 	}
 }
 
-// TestLimitSplitsValues checks that a value over the limit is stored as several pieces, and that a piece
-// over the limit cannot be read.
+// A value over the limit is stored as several pieces, and a piece over the limit cannot be read.
 func TestLimitSplitsValues(t *testing.T) {
 	for _, format := range Formats() {
 		dict := partd.NewDict()

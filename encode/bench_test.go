@@ -97,8 +97,7 @@ func benchArray[T Element](b *testing.B) {
 	})
 }
 
-// BenchmarkPandasBlocks uses a frame with the same columns as blocks.py, and measures encoded bytes
-// per second.
+// BenchmarkPandasBlocks uses the columns of blocks.py, and measures encoded bytes per second.
 func BenchmarkPandasBlocks(b *testing.B) {
 	for _, n := range []int{100_000, 1_000_000} {
 		ints, shorts, floats, texts := make([]int64, n), make([]int32, n), make([]float64, n), make([]any, n)

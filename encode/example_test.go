@@ -150,8 +150,7 @@ func ExampleValueCodec() {
 	// Output: [5 0]
 }
 
-// This stores a pandas DataFrame as partd.PandasBlocks does. Python reads it with the same dtypes
-// and index.
+// This stores a DataFrame as partd.PandasBlocks does. Python reads it with the same dtypes and index.
 func ExamplePandasBlocks() {
 	frames := encode.New(partd.NewDict(), encode.PandasBlocks(nil))
 	day := encode.DataFrame{

@@ -17,8 +17,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// Msgpack is the same codec as msgpack.Codec. This package cannot import that one, which would be an
-// import cycle.
+// Msgpack is the same codec as msgpack.Codec, which this package cannot import (an import cycle).
 func Msgpack[T any]() ValueCodec[T] {
 	encodeValue, decodeValue := gomsgpack.Of[T]()
 	return ValueCodec[T]{Encode: encodeValue, Decode: decodeValue, Join: JoinOf[T]()}
@@ -127,8 +126,7 @@ func runPython(t *testing.T, script string, args ...string) string {
 	return string(out)
 }
 
-// TestMain runs fewer rounds of each model than rapid's default, because there are many
-// models. -rapid.checks=1000 runs more.
+// TestMain runs fewer rounds of each model than rapid's default. -rapid.checks=1000 runs more.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	isSet := false

@@ -43,7 +43,7 @@ func (m *model[T, E]) run(t *rapid.T) {
 	key := rapid.SampledFrom(modelKeys)
 	check := func(label string, err error) {
 		if err != nil {
-			t.Fatalf("%s: %v", label, err)
+			t.Fatalf("%s failed: %v", label, err)
 		}
 	}
 	t.Repeat(map[string]func(*rapid.T){
@@ -114,7 +114,7 @@ func (m *model[T, E]) all(ctx context.Context, t *rapid.T, key string) {
 	var got []T
 	for piece, err := range m.store.All(ctx, key) {
 		if err != nil {
-			t.Fatalf("All: %v", err)
+			t.Fatalf("All yields the error %v", err)
 		}
 		got = append(got, piece)
 	}

@@ -168,8 +168,7 @@ func TestNumPyRemovesBothKeys(t *testing.T) {
 	}
 }
 
-// failingStore is a store that fails after a number of writes, as if the process were killed in the
-// middle of an operation.
+// failingStore fails after a number of writes, as if the process were killed during an operation.
 type failingStore struct {
 	*partd.Dict
 	writes int // number of writes that will still succeed
@@ -212,8 +211,7 @@ func (s *failingStore) Delete(ctx context.Context, keys ...string) error {
 	return s.Dict.Delete(ctx, keys...)
 }
 
-// TestNumPyInterruptedAtEveryWrite checks that if an operation is interrupted at any write, each key has
-// either its old or its new elements.
+// If an operation is interrupted at any write, each key has either its old or its new elements.
 func TestNumPyInterruptedAtEveryWrite(t *testing.T) {
 	for name, op := range map[string]func(*NumPy[int32]) error{
 		"append": func(n *NumPy[int32]) error {
@@ -252,8 +250,7 @@ func arraysOf(t *testing.T, store partd.Partd, keys ...string) [][]int32 {
 	return got
 }
 
-// TestNumPyConcurrently checks that with concurrent appends, reads and removals, reads return whole
-// appends, and data always has a dtype.
+// With concurrent changes, reads return whole appends, and data always has a dtype.
 func TestNumPyConcurrently(t *testing.T) {
 	n := NewNumPy[int64](partd.NewDict())
 	var wg sync.WaitGroup

@@ -63,8 +63,7 @@ func TestPandasTestdata(t *testing.T) {
 
 var pandasWriters = []*PandasOptions{nil, {Blosc: true}, {Snappy: true}, {Blosc: true, Snappy: true}}
 
-// TestPandasRangeWithoutStep checks that a range with a step of 0, which Python does not allow, is
-// written with a valid step.
+// A range with a step of 0, which Python does not allow, is written with a valid step.
 func TestPandasRangeWithoutStep(t *testing.T) {
 	data, err := PandasBlocks(nil).Encode(nil, DataFrame{Columns: []Column{{"a", []int64{}}}, Index: Column{nil, Range{}}})
 	must(t, err)
@@ -232,7 +231,7 @@ func TestPandasHostileFrames(t *testing.T) {
 	numbers := func(dtype any, shape ...any) any {
 		return PyTuple{[]any{0}, dtype, PyTuple(shape), PyTuple{"numpy_type", PyTuple{}}}
 	}
-	other := PyTuple{[]any{0}, o, PyTuple{1}, PyTuple{"other", PyTuple{}}}
+	otherBlock := PyTuple{[]any{0}, o, PyTuple{1}, PyTuple{"other", PyTuple{}}}
 	pickled := func(v any) []byte {
 		b, err := pickle.Append(nil, v)
 		must(t, err)
@@ -282,7 +281,7 @@ func TestPandasHostileFrames(t *testing.T) {
 		{encodeHostile(t, emptyBlock("<i8", 0, 1, 1), nil), "3 dimensions"},
 		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", "<M8[D]"), 1, 1), make([]byte, 8)), `column a (<M8[D]): unknown unit "D"`},
 		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", "<m8[h]"), 1, 1), make([]byte, 8)), `unknown unit "h"`},
-		{encodeHostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
+		{encodeHostile(t, otherBlock, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
 			pickle.Call("pandas", "DatetimeTZDtype", "min", "UTC")))), `unknown unit "min"`},
 		{encodeHostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, long}, nil), "is not (placement, dtype, shape, kind)"},
 		{encodeHostile(t, PyTuple{[]any{long}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", nil}}, nil), "not a list of non-negative integers"},
@@ -295,7 +294,7 @@ func TestPandasHostileFrames(t *testing.T) {
 		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple{"a", long}}, nil, false, nil, false), emptyIndex), "names of type list"},
 		{hostileIndex(t, pickle.Call("pandas", "Index", []any{PyTuple(long)}, nil, false, nil, false), emptyIndex), "names of 1000 parts"},
 		{hostileIndex(t, emptyIndex, pickle.Call("pandas", "Index", []any{pickle.Global{Module: "pandas", Name: "NA"}}, "object", false, nil, false)), "index: element 0 is a pickle.Global"},
-		{encodeHostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
+		{encodeHostile(t, otherBlock, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
 			pickle.Call("pandas", "DatetimeTZDtype", "s", pickle.Call("datetime", "timezone", pickle.Call("datetime", "timedelta", 0, 90, 0)))))), "an offset of 90 s"},
 		{hostileIndex(t, emptyIndex, rangeIndex(0, 1, 1, long)), "names of type list"},
 		{[]byte{1}, "truncated frame"},
@@ -312,18 +311,18 @@ func TestPandasHostileFrames(t *testing.T) {
 		{encodeHostile(t, numbers(o, 1, 1), frame.Append(nil, []byte("\x91\xa1a\x00"))), "column a (|O): "},
 		{encodeHostile(t, numbers(o, 1, 1), []byte("\xff\xff\xff\xff\x0fx")), "snappy: 4294967295 bytes of 6 are over the limit"},
 		{encodeHostile(t, numbers(o, 1, 1), snappy.Encode(nil, make([]byte, 9))), "too few bytes left"},
-		{encodeHostile(t, other, []byte("\x80\x05\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.")), `"system" of the module "posix"`},
-		{encodeHostile(t, other, []byte("cposix\nsystem\n(\x8c\x02lstR.")), "GLOBAL (a class or function)"},
-		{encodeHostile(t, other, pickled(pickle.Call("builtins", "eval", "1"))), `"eval" of the module "builtins"`},
-		{encodeHostile(t, other, pickled(pickle.Call("builtins", "getattr", "1", "x"))), "getattr is not supported"},
-		{encodeHostile(t, other, pickled(pickle.Call("pandas", "read_pickle", "x"))), `"read_pickle" of the module "pandas"`},
-		{encodeHostile(t, other, pickled(7)), "a int is not an array"},
-		{encodeHostile(t, other, arrow(1<<50, 0, nil, ends, []byte("a"))), "1125899906842624 texts"},
-		{encodeHostile(t, other, arrow(1, math.MaxInt64, nil, ends, []byte("a"))), "texts from offset 9223372036854775807"},
-		{encodeHostile(t, other, arrow(1, 0, []byte{}, ends, []byte("a"))), "buffers of 0 and 16 bytes"},
-		{encodeHostile(t, other, arrow(1, 0, nil, ends, nil)), "bytes 0 to 1 of 0, is not text"},
-		{encodeHostile(t, other, arrow(1, 0, nil, ends, []byte{0xff})), "is not text"},
-		{encodeHostile(t, other, arrow(1, 0, nil, append([]byte{2}, ends[1:]...), []byte("ab"))), "bytes 2 to 1 of 2"},
+		{encodeHostile(t, otherBlock, []byte("\x80\x05\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.")), `"system" of the module "posix"`},
+		{encodeHostile(t, otherBlock, []byte("cposix\nsystem\n(\x8c\x02lstR.")), "GLOBAL (a class or function)"},
+		{encodeHostile(t, otherBlock, pickled(pickle.Call("builtins", "eval", "1"))), `"eval" of the module "builtins"`},
+		{encodeHostile(t, otherBlock, pickled(pickle.Call("builtins", "getattr", "1", "x"))), "getattr is not supported"},
+		{encodeHostile(t, otherBlock, pickled(pickle.Call("pandas", "read_pickle", "x"))), `"read_pickle" of the module "pandas"`},
+		{encodeHostile(t, otherBlock, pickled(7)), "a int is not an array"},
+		{encodeHostile(t, otherBlock, arrow(1<<50, 0, nil, ends, []byte("a"))), "1125899906842624 texts"},
+		{encodeHostile(t, otherBlock, arrow(1, math.MaxInt64, nil, ends, []byte("a"))), "texts from offset 9223372036854775807"},
+		{encodeHostile(t, otherBlock, arrow(1, 0, []byte{}, ends, []byte("a"))), "buffers of 0 and 16 bytes"},
+		{encodeHostile(t, otherBlock, arrow(1, 0, nil, ends, nil)), "bytes 0 to 1 of 0, is not text"},
+		{encodeHostile(t, otherBlock, arrow(1, 0, nil, ends, []byte{0xff})), "is not text"},
+		{encodeHostile(t, otherBlock, arrow(1, 0, nil, append([]byte{2}, ends[1:]...), []byte("ab"))), "bytes 2 to 1 of 2"},
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -340,7 +339,7 @@ func TestPandasHostileFrames(t *testing.T) {
 		t.Errorf("Decode of the valid frame that the cases modify: %v", err)
 	}
 	// The texts are a slice of an Arrow array, without missing values.
-	d, err := PandasBlocks(nil).Decode(encodeHostile(t, other, arrow(1, 1, []byte{2}, append(ends, 3, 0, 0, 0, 0, 0, 0, 0), []byte("abcd"))))
+	d, err := PandasBlocks(nil).Decode(encodeHostile(t, otherBlock, arrow(1, 1, []byte{2}, append(ends, 3, 0, 0, 0, 0, 0, 0, 0), []byte("abcd"))))
 	if err != nil || !reflect.DeepEqual(d.Columns[0].Values, Texts{Values: []string{"bc"}, NA: true}) {
 		t.Errorf("Decode of sliced texts = %v, %v, want bc", d, err)
 	}

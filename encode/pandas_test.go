@@ -12,8 +12,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// pandasPeers lists Python environments that .ci/peers creates: pandas 2 and 3, each with and without
-// the packages that compress frames.
+// pandasPeers are environments of .ci/peers: pandas 2 and 3, with and without compression packages.
 var pandasPeers = []string{"python", "pytables", "pandas3", "dask"}
 
 // withPandas runs a test in each environment. peer lists the compression packages that the environment
@@ -53,7 +52,7 @@ func pandasStore(t *testing.T, dir, peer string) *Store[DataFrame] {
 	return New(openFile(t, dir), PandasBlocks(&PandasOptions{Blosc: strings.Contains(peer, "blosc"), Snappy: strings.Contains(peer, "snappy")}))
 }
 
-// TestPandasBlocks checks that Go's copies of frames that pandas wrote are the same frames for pandas.
+// TestPandasBlocks checks that pandas reads Go's copies of frames like the frames that it wrote.
 func TestPandasBlocks(t *testing.T) {
 	withPandas(t, pandasPeers, func(t *testing.T, peer string, run func(...string) string) {
 		pythonDir, goDir := t.TempDir(), t.TempDir()

@@ -43,8 +43,7 @@ func fallbackList() []any {
 	return []any{bigPower(2, 100), PyTuple{1, 2}, PySet{7}, PyDict{{Key: 1, Value: "int"}}}
 }
 
-// pythonStores returns the stores of interop.py over an inner store, by key, with the values that
-// interop.py stores under the key.
+// pythonStores returns the stores of interop.py over an inner store, by key, with the values of the key.
 func pythonStores(t testing.TB, inner partd.Partd) map[string]struct {
 	store  *Store[[]any]
 	values []any
@@ -65,8 +64,7 @@ func pythonStores(t testing.TB, inner partd.Partd) map[string]struct {
 	}
 }
 
-// arrayCheck returns a function that checks the array stored under np_NAME. If write is true, the
-// function first writes the array.
+// arrayCheck returns a function that checks the array np_NAME. If write is true, it first writes the array.
 func arrayCheck[T Element](name string, values ...T) func(t *testing.T, inner partd.Partd, write bool) {
 	return func(t *testing.T, inner partd.Partd, write bool) {
 		t.Helper()
@@ -121,8 +119,7 @@ var bigArrays = []func(*testing.T, partd.Partd, bool){
 	arrayCheck("big_M8(ns)", time.Unix(0, 1).UTC(), year1900, time.Time{}),
 }
 
-// forEachStore runs a test over a directory and over a server. dir is the directory or the server's
-// URL, for the Python script.
+// forEachStore runs a test over a directory and over a server. dir is the directory or the server's URL.
 func forEachStore(t *testing.T, test func(t *testing.T, inner partd.Partd, dir string)) {
 	t.Helper()
 	needsPython(t, "partd", "numpy", "msgpack", "snappy", "blosc", "zmq")

@@ -93,8 +93,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// TestScanSkipsValues moves to the next key before the values of a key have been read, or while they
-// are being read.
+// TestScanSkipsValues moves to the next key before or while the values of a key are read.
 func TestScanSkipsValues(t *testing.T) {
 	s := New(partd.NewDict(), Bytes())
 	for i := range 20 {
@@ -268,8 +267,7 @@ func (b breaking) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	}
 }
 
-// TestScanBrokenConnection checks that a broken connection is an error, and not the end of the scan,
-// even if the error is or wraps io.EOF.
+// A broken connection is an error, not the end of the scan, even if the error is or wraps io.EOF.
 func TestScanBrokenConnection(t *testing.T) {
 	for _, broken := range []error{io.EOF, fmt.Errorf("the connection broke: %w", io.EOF)} {
 		s := New(breaking{partd.NewDict(), broken}, Bytes())

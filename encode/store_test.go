@@ -145,8 +145,7 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// TestDecodeDoesNotRetainData checks that decoded values do not refer to the decoded data, which the
-// caller reuses.
+// Decoded values do not refer to the decoded data, because the caller reuses it.
 func TestDecodeDoesNotRetainData(t *testing.T) {
 	type all struct {
 		S string
@@ -284,7 +283,7 @@ func TestAllInBoundedMemory(t *testing.T) {
 			must(t, err)
 			for i, v := range part {
 				if i, want := (position+i)%len(array), int32((position+i)/len(array)); i == 0 && v != want || i != 0 && v != 0 {
-					t.Fatalf("element %d is %d", position+i, v)
+					t.Fatalf("All yields a wrong element %d: %d", position+i, v)
 				}
 			}
 			if position += len(part); position%(1<<20) < len(part) {

@@ -65,8 +65,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestEveryCut truncates two frames at each byte. Frames before the cut must be read, and a truncated
-// frame must be an error with the frame's offset.
+// Frames before a cut are read, and a truncated frame is an error with the frame's offset.
 func TestEveryCut(t *testing.T) {
 	data := join("Hello", "World!")
 	for n := range len(data) {
@@ -125,8 +124,7 @@ func TestReaderError(t *testing.T) {
 	}
 }
 
-// FuzzSplit checks that Split and Read agree on any input, and that joining the frames that they
-// yield gives the input.
+// Split and Read agree on any input, and the frames that they yield join to the input.
 func FuzzSplit(f *testing.F) {
 	f.Add(join("Hello", "World"))
 	f.Add(join("", "")[:15])

@@ -148,8 +148,8 @@ func TestLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, two := bytes.Index(b, []byte("value one")), bytes.Index(b, []byte("value two"))
-	for off, v := range map[int]string{one: "value two", two: "value one"} {
+	firstOffset, secondOffset := bytes.Index(b, []byte("value one")), bytes.Index(b, []byte("value two"))
+	for off, v := range map[int]string{firstOffset: "value two", secondOffset: "value one"} {
 		if _, err := f.WriteAt([]byte(v), int64(off)); err != nil {
 			t.Fatal(err)
 		}

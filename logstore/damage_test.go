@@ -20,7 +20,7 @@ import (
 // Reads must return correct data or an error. Only the last record of a torn log may be
 // missing, and the store must report that.
 func TestEveryBitAndCut(t *testing.T) {
-	mem, want, last := damageStart(t)
+	mem, want, last := smallKilledStore(t)
 	names := []string{manifestName, "wal-0", "wal-1", "wal-2", "seg-00000001", "blob-00000002", "seg-00000002", "blob-00000001"}
 	damagedFiles := 0
 	for _, name := range names {
@@ -83,8 +83,8 @@ func changeByte(t *testing.T, m *vfstest.Mem, name string, off int64, f func(byt
 	}
 }
 
-// damageStart returns a small store after a kill, its content, and its content without the last record.
-func damageStart(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[string][]byte) {
+// smallKilledStore returns a small store after a kill, its content, and its content without the last record.
+func smallKilledStore(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[string][]byte) {
 	t.Helper()
 	live := vfstest.NewMem()
 	h := crashHooks

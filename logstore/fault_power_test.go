@@ -46,7 +46,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 		}
 	}
 	if synced < 100 {
-		t.Errorf("Sync succeeded after only %d faults", synced)
+		t.Errorf("Sync succeeded after only %d faults, want at least 100", synced)
 	}
 }
 
@@ -153,7 +153,7 @@ func TestFullDiskOutcomesAreKnown(t *testing.T) {
 	if s, err = open(crashDir, nil, h); err != nil {
 		t.Fatal(err)
 	}
-	ops, _ := roomOps(partd.Tag{Session: 1, Number: 1}, 10)
+	ops, _ := sizedChanges(partd.Tag{Session: 1, Number: 1}, 10)
 	for name, op := range ops {
 		mustBeFull(t, name, op(t.Context(), s))
 	}

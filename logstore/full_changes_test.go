@@ -40,9 +40,9 @@ func diskUsage(t *testing.T, fsys vfs.FS, dir string) int64 {
 	return n
 }
 
-// roomOps returns changes with values of n bytes. The changes in skipped have no effect, because
+// sizedChanges returns changes with values of n bytes. The changes in skipped have no effect, because
 // the store has the key "there" and has already applied an operation with the tag.
-func roomOps(tag partd.Tag, n int) (ops map[string]func(context.Context, *Store) error, skipped []string) {
+func sizedChanges(tag partd.Tag, n int) (ops map[string]func(context.Context, *Store) error, skipped []string) {
 	value := bytes.Repeat([]byte("v"), n)
 	bulk := make([]partd.Entry, 40)
 	for i := range bulk {
@@ -69,8 +69,8 @@ func roomOps(tag partd.Tag, n int) (ops map[string]func(context.Context, *Store)
 	}, []string{"set again", "retry append", "retry set"}
 }
 
-// roomStore returns a store with data files of each kind, and empty tables.
-func roomStore(t *testing.T, dir string, opts *Options, h hooks) (*Store, partd.Tag) {
+// flushedStore returns a store with data files of each kind, and empty tables.
+func flushedStore(t *testing.T, dir string, opts *Options, h hooks) (*Store, partd.Tag) {
 	t.Helper()
 	h.minMerge = -1
 	s, err := open(dir, opts, h)
@@ -99,7 +99,7 @@ func roomStore(t *testing.T, dir string, opts *Options, h hooks) (*Store, partd.
 func TestFailedChangesFreeSpace(t *testing.T) {
 	for _, sync := range []bool{false, true} {
 		for _, size := range []int{100, 300, 1000, 10_000} { // inline, and as a blob
-			ops, skipped := roomOps(partd.Tag{}, size)
+			ops, skipped := sizedChanges(partd.Tag{}, size)
 			for name := range ops {
 				for n := int64(0); ; n++ {
 					mem := vfstest.NewMem()
@@ -120,8 +120,8 @@ func TestFailedChangesFreeSpace(t *testing.T) {
 						}
 						return err
 					})
-					s, tag := roomStore(t, crashDir, &Options{Sync: sync}, h)
-					ops, _ := roomOps(tag, size)
+					s, tag := flushedStore(t, crashDir, &Options{Sync: sync}, h)
+					ops, _ := sizedChanges(tag, size)
 					before := diskUsage(t, mem, crashDir)
 					enabled <- struct{}{}
 					err := ops[name](t.Context(), s)
@@ -147,8 +147,8 @@ func TestFailedChangesFreeSpace(t *testing.T) {
 // TestFullDiskKeepsSpace checks on real full disks that failed large changes leave space for small ones.
 func TestFullDiskKeepsSpace(t *testing.T) {
 	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
-		s, tag := roomStore(t, disk+"/store", opts, hooks{fs: vfs.OS{}})
-		ops, skipped := roomOps(tag, 1<<20)
+		s, tag := flushedStore(t, disk+"/store", opts, hooks{fs: vfs.OS{}})
+		ops, skipped := sizedChanges(tag, 1<<20)
 		free := disktest.Free(t, disk)
 		checkSpace := func(label string) {
 			t.Helper()
@@ -200,7 +200,7 @@ func TestFailedBlobFreesSpace(t *testing.T) {
 		}
 		return nil
 	})
-	s, _ := roomStore(t, crashDir, nil, h)
+	s, _ := flushedStore(t, crashDir, nil, h)
 	before := diskUsage(t, mem, crashDir)
 	armed.Store(true)
 	failed := make(chan error, 1)

@@ -91,12 +91,12 @@ func makeGoldenStore(t *testing.T, dir string) {
 	}
 }
 
-func copyDir(t *testing.T, from, to string) {
+func copyDir(t *testing.T, source, target string) {
 	t.Helper()
-	if err := os.RemoveAll(to); err != nil {
+	if err := os.RemoveAll(target); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+	if err := os.CopyFS(target, os.DirFS(source)); err != nil {
 		t.Fatal(err)
 	}
 }

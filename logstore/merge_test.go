@@ -180,7 +180,7 @@ func TestMergeShortSessions(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := s.SegmentCount(); n > 2*minMerge {
-			t.Fatalf("the store has %d segments after it was opened %d times", n, i)
+			t.Fatalf("the store has %d segments after it was opened %d times, want at most %d", n, i, 2*minMerge)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

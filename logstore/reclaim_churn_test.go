@@ -21,7 +21,7 @@ type churn struct {
 	dir       string
 	memory    int64
 	live      map[string]int64
-	sum       int64
+	liveBytes int64
 	allowance int64   // disk space allowed besides the live data and memory
 	maxRatio  float64 // largest disk usage so far, relative to the bound
 	log       []string
@@ -40,12 +40,12 @@ func (c *churn) append(key string, pieces, size int) {
 		}
 		pieces -= len(batch)
 		c.live[key] += int64(len(batch) * len(v))
-		c.sum += int64(len(batch) * len(v))
+		c.liveBytes += int64(len(batch) * len(v))
 	}
 }
 
 func (c *churn) remove(key string) {
-	c.sum -= c.live[key]
+	c.liveBytes -= c.live[key]
 	delete(c.live, key)
 }
 
@@ -53,10 +53,10 @@ func (c *churn) remove(key string) {
 func (c *churn) sample() int64 {
 	c.t.Helper()
 	used := disk(c.t, c.dir, "")
-	bound := 2*c.sum + 2*c.memory + c.allowance
+	bound := 2*c.liveBytes + 2*c.memory + c.allowance
 	c.maxRatio = max(c.maxRatio, float64(used)/float64(bound))
 	if used > bound {
-		c.t.Errorf("the store uses %d bytes of disk for %d live bytes, want at most %d", used, c.sum, bound)
+		c.t.Errorf("the store uses %d bytes of disk for %d live bytes, want at most %d", used, c.liveBytes, bound)
 	}
 	return used
 }
@@ -121,7 +121,7 @@ func TestChurn(t *testing.T) {
 		c.job(n)
 		appended += 4
 		if n%(jobs/10) == 0 {
-			c.log = append(c.log, fmt.Sprintf("%d+%d", c.sum>>20, c.sample()>>20))
+			c.log = append(c.log, fmt.Sprintf("%d+%d", c.liveBytes>>20, c.sample()>>20))
 		}
 	}
 	took := time.Since(start)
@@ -134,14 +134,14 @@ func TestChurn(t *testing.T) {
 			t.Errorf("Get(%s) = %d bytes, want %d; error %v", k, len(v[0]), want, err)
 		}
 	}
-	if readable, err := c.s.Verify(t.Context()); err != nil || readable.Bytes < c.sum {
-		t.Errorf("Verify counts %d bytes, want at least %d; error %v", readable.Bytes, c.sum, err)
+	if readable, err := c.s.Verify(t.Context()); err != nil || readable.Bytes < c.liveBytes {
+		t.Errorf("Verify counts %d bytes, want at least %d; error %v", readable.Bytes, c.liveBytes, err)
 	}
 	if err := c.s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if used := disk(t, c.dir, ""); used > 2*c.sum+c.s.reclaim.slack*2 {
-		t.Errorf("the closed store uses %d bytes of disk for %d live bytes", used, c.sum)
+	if used := disk(t, c.dir, ""); used > 2*c.liveBytes+c.s.reclaim.slack*2 {
+		t.Errorf("the closed store uses %d bytes of disk for %d live bytes", used, c.liveBytes)
 	}
 }
 

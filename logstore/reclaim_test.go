@@ -258,7 +258,7 @@ func TestManifestVersion(t *testing.T) {
 		b := m.encode()
 		got, err := parseManifest(b)
 		if err != nil || b[8] != version || got.ledger != m.ledger || got.removedLedger != m.removedLedger || len(got.files) != 1 || got.files[0] != m.files[0] {
-			t.Errorf("parseManifest of version %d, want version %d: %+v, %v", b[8], version, got, err)
+			t.Errorf("parseManifest of a manifest with version %d = %+v, %v, want version %d and the encoded manifest", b[8], got, err, version)
 		}
 		m.removedLedger = Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: Sum128{Hi: 3, Lo: 4}}
 		if _, err := parseManifest(b[:len(b)-1]); err == nil {

@@ -128,7 +128,7 @@ func TestRecoveryIsKilledRepeatedly(t *testing.T) {
 				})
 				s, err := open(crashDir, nil, h)
 				if err != nil {
-					t.Fatalf("frozen=%v, killed at call %d: %v", frozen, n, err)
+					t.Fatalf("frozen=%v, recovery killed at call %d: opening the store: %v", frozen, n, err)
 				}
 				opened := killed == nil
 				if err := s.Close(); err != nil {

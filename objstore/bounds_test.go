@@ -15,8 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// TestSegmentSizeLimits checks that the largest entry fits into the smallest segment, and that the
-// offsets of the largest segment fit into 32 bits.
+// The largest entry fits into the smallest segment, and offsets in the largest segment fit into 32 bits.
 func TestSegmentSizeLimits(t *testing.T) {
 	s := open(t, new(Memory), Options{SegmentSize: 1})
 	large := partd.Entry{Key: strings.Repeat("k", partd.MaxKeyLen), Value: bytes.Repeat([]byte("v"), 3*segment.MaxInline+1)}
@@ -75,8 +74,7 @@ func TestSetOnceIsBounded(t *testing.T) {
 	}
 }
 
-// TestFailingUploadsUnderLoad runs appends and flushes concurrently while uploads fail. All
-// acknowledged data must exist once.
+// If uploads fail during concurrent appends and flushes, all acknowledged data must exist once.
 func TestFailingUploadsUnderLoad(t *testing.T) {
 	b := &faultyBucket{Bucket: new(Memory)}
 	var n atomic.Int64
@@ -111,8 +109,7 @@ func TestFailingUploadsUnderLoad(t *testing.T) {
 	}
 }
 
-// TestClosingWithOldSegments checks that Close returns an error if the segments are too old to be
-// committed. Inline data is never too old.
+// Close returns an error if segments are too old to be committed. Inline data is never too old.
 func TestClosingWithOldSegments(t *testing.T) {
 	for _, inline := range []int64{-1, 1 << 20} {
 		s := open(t, new(Memory), Options{hooks: hooks{maxInline: inline, segmentAge: sweepAge}})
@@ -132,8 +129,7 @@ func TestClosingWithOldSegments(t *testing.T) {
 	}
 }
 
-// TestCloseDuringAppends checks that Close returns although another goroutine appends continuously,
-// and that all acknowledged data exists.
+// Close returns although another goroutine appends continuously, and all acknowledged data exists.
 func TestCloseDuringAppends(t *testing.T) {
 	mem := new(Memory)
 	s := open(t, &faultyBucket{Bucket: mem, create: func(ctx context.Context, name string, data []byte) error {
@@ -166,8 +162,7 @@ func TestCloseDuringAppends(t *testing.T) {
 	}
 }
 
-// TestCanceledContexts cancels a context during each of the first requests. All acknowledged data
-// must exist once.
+// If a context is canceled during any of the first requests, all acknowledged data must exist once.
 func TestCanceledContexts(t *testing.T) {
 	for request := range 12 {
 		b := &faultyBucket{Bucket: new(Memory)}

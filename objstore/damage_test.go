@@ -11,7 +11,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestDamagedObjects damages each object: it flips a bit, cuts the end off, or removes everything.
 func TestDamagedObjects(t *testing.T) {
 	for _, opts := range append(optionVariants(hooks{maxInline: -1, rangeBytes: 256}), optionVariants(hooks{maxInline: 1 << 20, rangeBytes: 256})...) {
 		mem := new(Memory)

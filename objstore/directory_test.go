@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// TestListRemovesLeftovers checks that a listing removes a killed writer's file that is more than a day
-// old, but not a file that may still be written.
+// A listing removes a killed writer's file after a day, but not a file that may still be written.
 func TestListRemovesLeftovers(t *testing.T) {
 	d, err := OpenDirectory(t.TempDir())
 	if err != nil {

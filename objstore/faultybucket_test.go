@@ -25,37 +25,37 @@ type faultyBucket struct {
 	list   func(all []Object) []Object
 }
 
-func (l *faultyBucket) Create(ctx context.Context, name string, data []byte) error {
-	if l.create != nil {
-		return l.create(ctx, name, data)
+func (b *faultyBucket) Create(ctx context.Context, name string, data []byte) error {
+	if b.create != nil {
+		return b.create(ctx, name, data)
 	}
-	return l.Bucket.Create(ctx, name, data)
+	return b.Bucket.Create(ctx, name, data)
 }
 
-func (l *faultyBucket) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	r, err := l.Bucket.ReadRange(ctx, name, offset, length)
-	if err != nil || l.read == nil {
+func (b *faultyBucket) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	r, err := b.Bucket.ReadRange(ctx, name, offset, length)
+	if err != nil || b.read == nil {
 		return r, err
 	}
 	data, err := io.ReadAll(r)
 	if err == nil {
-		data, err = l.read(name, offset, length, data)
+		data, err = b.read(name, offset, length, data)
 	}
 	return io.NopCloser(bytes.NewReader(data)), err
 }
 
-func (l *faultyBucket) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
-	if l.list == nil {
-		return l.Bucket.List(ctx, prefix, after)
+func (b *faultyBucket) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
+	if b.list == nil {
+		return b.Bucket.List(ctx, prefix, after)
 	}
 	var all []Object
-	for o, err := range l.Bucket.List(ctx, prefix, after) {
+	for o, err := range b.Bucket.List(ctx, prefix, after) {
 		if err == nil {
 			all = append(all, o)
 		}
 	}
 	return func(yield func(Object, error) bool) {
-		for _, o := range l.list(all) {
+		for _, o := range b.list(all) {
 			if !yield(o, nil) {
 				return
 			}
@@ -70,10 +70,10 @@ var (
 
 // uncertainBucket returns a bucket that answers some creations with errors, whether they succeed or not.
 func uncertainBucket(b Bucket, seed uint64) *faultyBucket {
-	l := &faultyBucket{Bucket: b}
+	faulty := &faultyBucket{Bucket: b}
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 1))
-	l.create = func(ctx context.Context, name string, data []byte) error {
+	faulty.create = func(ctx context.Context, name string, data []byte) error {
 		mu.Lock()
 		n := random.IntN(10)
 		mu.Unlock()
@@ -84,35 +84,33 @@ func uncertainBucket(b Bucket, seed uint64) *faultyBucket {
 		case 0:
 			return errServer
 		case 1, 2:
-			return errors.Join(l.Bucket.Create(ctx, name, data), errServer)
+			return errors.Join(faulty.Bucket.Create(ctx, name, data), errServer)
 		case 3:
 			return errConflict
 		case 4: // the response is lost, even if the object exists
-			_ = l.Bucket.Create(ctx, name, data)
+			_ = faulty.Bucket.Create(ctx, name, data)
 			return context.DeadlineExceeded
 		}
-		return l.Bucket.Create(ctx, name, data)
+		return faulty.Bucket.Create(ctx, name, data)
 	}
 	// Remove fs.ErrExist from joined errors, because the store would take it for a definite answer.
-	inner := l.create
-	l.create = func(ctx context.Context, name string, data []byte) error {
+	inner := faulty.create
+	faulty.create = func(ctx context.Context, name string, data []byte) error {
 		err := inner(ctx, name, data)
 		if errors.Is(err, errServer) {
 			return errServer
 		}
 		return err
 	}
-	return l
+	return faulty
 }
 
-// runConcurrentWriters lets several writers append numbers to keys. It returns an error if the final
-// content is wrong.
+// runConcurrentWriters lets writers append numbers to keys. It returns an error if the content is wrong.
 func runConcurrentWriters(t *testing.T, seed uint64, h hooks) error {
 	const writers, rounds = 3, 25
 	b := uncertainBucket(new(Memory), seed)
 	h.maxInline = 500 // some segments are separate objects, some are inline
-	// Half of the answers are errors. If requests were retried for only five seconds, about one
-	// creation in 60,000 would fail.
+	// Half of the answers are errors. With retries for only five seconds, one creation in 60,000 would fail.
 	opts := Options{Memory: MinMemory, hooks: h, RetryFor: 20 * time.Second}
 	var wg sync.WaitGroup
 	errs := make([]error, writers)

@@ -24,8 +24,7 @@ func TestPlanPageIsCurrent(t *testing.T) {
 	}
 }
 
-// TestPlanMatchesRequests checks that jobs make the planned requests, with a tolerance of a tenth or
-// one pass.
+// Jobs make the planned requests, with a tolerance of a tenth or one pass.
 func TestPlanMatchesRequests(t *testing.T) {
 	for _, c := range []struct {
 		writers, readers int
@@ -66,7 +65,7 @@ func TestPlanMatchesRequests(t *testing.T) {
 	}
 }
 
-// TestPlanRefuses checks that Plan returns an error if readers would exceed the disk limit.
+// Plan returns an error if readers would exceed the disk limit.
 func TestPlanRefuses(t *testing.T) {
 	j := Job{Writers: 100, Readers: 100, Bytes: 1e12, EntryBytes: 100, Options: Options{Memory: 1 << 30, Disk: 1 << 30}}
 	if p, err := j.Plan(); err == nil || !strings.Contains(err.Error(), "disk=0") {
@@ -98,8 +97,7 @@ func TestCostOfLargeJob(t *testing.T) {
 	}
 }
 
-// runJob runs a job with stores that open returns, one after another. It returns the
-// number of keys that the readers saw.
+// runJob runs a job's stores one after another, and returns the number of keys that the readers saw.
 func runJob(t testing.TB, j Job, open func() partd.Partd) (keys int) {
 	t.Helper()
 	value := make([]byte, j.EntryBytes-3-10) // the rest of the entry is its head and key

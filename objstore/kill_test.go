@@ -17,8 +17,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestMain can make the test program a writer, which appends to a store in a directory and prints the
-// acknowledged pieces until it is killed.
+// TestMain can make the test program a writer that prints its acknowledged pieces until it is killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("PARTD_KILL_DIR"); dir != "" {
 		fmt.Fprintln(os.Stderr, writeUntilKilled(dir, os.Getenv("PARTD_KILL_WRITER")))

@@ -23,10 +23,10 @@ func racingBucket(b Bucket, prefix string, chance float64) *faultyBucket {
 		running int
 		done    chan struct{}
 	}
-	l := &faultyBucket{Bucket: b}
+	faulty := &faultyBucket{Bucket: b}
 	var mu sync.Mutex
 	groups := map[string]*group{}
-	l.create = func(ctx context.Context, name string, data []byte) error {
+	faulty.create = func(ctx context.Context, name string, data []byte) error {
 		if !strings.HasPrefix(name, prefix) {
 			return b.Create(ctx, name, data)
 		}
@@ -57,11 +57,10 @@ func racingBucket(b Bucket, prefix string, chance float64) *faultyBucket {
 		<-g.done
 		return err
 	}
-	return l
+	return faulty
 }
 
-// TestTwoCreatorsWin checks that Open for writing rejects a bucket in which two creators of an object can
-// succeed.
+// Open for writing rejects a bucket in which two creators of an object can succeed.
 func TestTwoCreatorsWin(t *testing.T) {
 	b := racingBucket(new(Memory), "", 0.9)
 	for range 3 {
@@ -149,8 +148,7 @@ func TestRecordsAreReadBack(t *testing.T) {
 	}
 }
 
-// TestReadingBackFails checks that a created record that cannot be read back has an unknown outcome,
-// and that the next operation determines the outcome.
+// A record that cannot be read back has an unknown outcome, which the next operation determines.
 func TestReadingBackFails(t *testing.T) {
 	b := &faultyBucket{Bucket: new(Memory)}
 	s := open(t, b, Options{RetryFor: time.Nanosecond})

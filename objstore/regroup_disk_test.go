@@ -67,8 +67,7 @@ func TestRegroupIsRefused(t *testing.T) {
 	}
 }
 
-// TestRegroupStaysWithinDisk checks that a reader respects the disk limit even if it needs more than
-// estimated, because keys are spread unevenly.
+// A reader respects the disk limit even if uneven keys need more than estimated.
 func TestRegroupStaysWithinDisk(t *testing.T) {
 	mem := new(Memory)
 	h := hooks{maxInline: -1, rangeBytes: 1 << 30, keyHash: func(string) uint64 { return 1 }} // all keys are in part 0 of many
@@ -197,8 +196,7 @@ func TestRegroupStops(t *testing.T) {
 	}
 }
 
-// TestRegroupIsKilled checks that the temporary file of a killed process disappears, and that opening
-// another store removes the directory.
+// A killed process leaves no temporary file, and opening another store removes its directory.
 func TestRegroupIsKilled(t *testing.T) {
 	if dir := os.Getenv("PARTD_TEST_REGROUP"); dir != "" {
 		s := open(t, filledBucket(t), Options{Disk: 1 << 30, DiskDir: dir})

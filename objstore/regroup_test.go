@@ -170,8 +170,7 @@ func filledBucket(t testing.TB) *Memory {
 	return b
 }
 
-// TestRegroupRequestsOnce checks that each byte of a segment is requested once: with one request, or
-// with several requests of at least a MiB, except for the last request.
+// Each byte of a segment is requested once, in one request or in several of at least a MiB.
 func TestRegroupRequestsOnce(t *testing.T) {
 	b := filledBucket(t)
 	for parts, longest := range map[int]int{1: 4, 2: 2} {

@@ -84,8 +84,7 @@ func TestDataLargerThanMemory(t *testing.T) {
 	}
 }
 
-// TestTwoInstances checks that two stores on one bucket see each other's flushes, and that exactly one
-// of several concurrent SetOnce calls wins.
+// Two stores on one bucket see each other's flushes, and one of several concurrent SetOnce calls wins.
 func TestTwoInstances(t *testing.T) {
 	b := new(Memory)
 	first, second := open(t, b, Options{}), open(t, b, Options{})
@@ -149,7 +148,7 @@ func TestRequestCounts(t *testing.T) {
 		t.Errorf("the store has %d keys, want 50000", n)
 	}
 	afterRead := c.Requests()
-	// The log needs a listing, a record and the end. Then each pass reads each segment.
+	// The log needs a listing and two reads: a record, and its missing successor. Each pass reads each segment.
 	gets := afterRead.Get - afterFlush.Get - 2
 	if afterRead.List-afterFlush.List != 1 || afterRead.Put != afterFlush.Put || gets%6 != 0 || gets == 0 || gets > 6*16 {
 		t.Errorf("after reading, the total requests are %v", afterRead)
@@ -211,8 +210,7 @@ func TestSweep(t *testing.T) {
 	sweep(sweepAge+time.Minute, 2, 0)
 }
 
-// TestDropWhileReading checks that a reader's error mentions the drop if another process drops and
-// sweeps the store during the read.
+// A reader's error mentions the drop if another process drops and sweeps the store during the read.
 func TestDropWhileReading(t *testing.T) {
 	b := new(Memory)
 	s := open(t, b, Options{hooks: hooks{maxInline: -1}})

@@ -12,8 +12,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestBucketOutage checks that data that could not be uploaded exists after the bucket works again,
-// and that failed appends have no effect.
+// After an outage, data that could not be uploaded exists, and failed appends have no effect.
 func TestBucketOutage(t *testing.T) {
 	b := &faultyBucket{Bucket: new(Memory)}
 	s := open(t, b, Options{RetryFor: 20 * time.Millisecond, SegmentSize: 128 << 10})
@@ -82,8 +81,7 @@ func TestUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// TestRefusedButCreated lets the bucket create a record although it answers that it refuses the
-// request. The record and later appends must count once.
+// If the bucket creates a record but answers that it refuses it, the record and later appends count once.
 func TestRefusedButCreated(t *testing.T) {
 	for _, prefix := range []string{"log/", waitPrefix} {
 		for _, created := range []bool{true, false} {

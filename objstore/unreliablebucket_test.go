@@ -19,8 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// unreliableBucket is a bucket in a synctest bubble. Its requests and responses may be lost,
-// delayed, duplicated or truncated.
+// unreliableBucket may lose, delay, duplicate or truncate requests and responses, in a synctest bubble.
 type unreliableBucket struct {
 	Bucket
 	mu           sync.Mutex

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// contendedStore opens a store that always loses the race for a log number to another writer, so its records
-// wait for a group (a commit of several records). before, if not nil, is called before each attempt at a group.
+// contendedStore opens a store that always loses the race for a log number, so its records wait for a group
+// (a commit of several records). before, if not nil, is called before each attempt at a group.
 func contendedStore(t *testing.T, b Bucket, o Options, before func()) *Store {
 	rival := open(t, b, Options{})
 	s := open(t, b, o)
@@ -51,8 +51,7 @@ func readValue(t testing.TB, b Bucket, key string, h hooks) (string, error) {
 	return string(v[0]), nil
 }
 
-// abandonedStore returns a store that died after it created a waiting record, before its first attempt at a
-// group.
+// abandonedStore returns a store that died after it created a waiting record, before its own group.
 func abandonedStore(t *testing.T, b Bucket, o Options, key, value string) *Store {
 	ctx, die := context.WithCancel(t.Context())
 	s := contendedStore(t, b, o, nil)
@@ -75,8 +74,7 @@ func abandonedStore(t *testing.T, b Bucket, o Options, key, value string) *Store
 	return s
 }
 
-// TestFormatOfGroups checks that only groups have version 2, so that programs without support for
-// groups reject groups, but can read all other objects.
+// Only groups have version 2, so that programs without support for groups can read all other objects.
 func TestFormatOfGroups(t *testing.T) {
 	b := new(Memory)
 	appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "1")
@@ -141,9 +139,9 @@ func TestDeathWhileWaiting(t *testing.T) {
 	}
 }
 
-// meetGroup lets the records of two stores wait at the same time. The second store commits both in its group.
-// Then meetGroup calls wrap with the bucket of the first store, whose own group comes too late. It returns the
-// first store and the error of its flush.
+// meetGroup lets records of two stores wait at the same time. The second store commits both in its group.
+// Then meetGroup calls wrap with the bucket of the first store, whose own group comes too late. It returns
+// the first store and the error of its flush.
 func meetGroup(t *testing.T, b Bucket, h hooks, wrap func(l *faultyBucket)) (first *Store, err error) {
 	waits, proceed, done := make(chan bool), make(chan bool), make(chan error)
 	var once sync.Once
@@ -202,8 +200,7 @@ func TestRecordInSeveralGroups(t *testing.T) {
 	}
 }
 
-// TestGroupsAreReadAgain checks that a writer does not acknowledge its record if another writer
-// overwrites the group that names it.
+// A writer does not acknowledge its record if another writer overwrites the group that names it.
 func TestGroupsAreReadAgain(t *testing.T) {
 	for _, noRecheck := range []bool{false, true} {
 		b := new(Memory)
@@ -275,8 +272,7 @@ func TestOldWaitingRecords(t *testing.T) {
 	}
 }
 
-// TestSweepOfWaitingRecords checks that Sweep deletes old waiting records that are not in the log, and no
-// other records.
+// Sweep deletes old waiting records that are not in the log, and no other records.
 func TestSweepOfWaitingRecords(t *testing.T) {
 	b := new(Memory)
 	appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "1;")
@@ -293,8 +289,7 @@ func TestSweepOfWaitingRecords(t *testing.T) {
 	}
 }
 
-// TestSleepWhileWaiting checks that a writer that sleeps for more than a day does not commit its waiting
-// record, which Sweep may have deleted, even if all data is inline.
+// A writer that sleeps for more than a day does not commit its waiting record, even if all data is inline.
 func TestSleepWhileWaiting(t *testing.T) {
 	b := new(Memory)
 	s := abandonedStore(t, b, Options{}, "k", "1;")
@@ -318,8 +313,6 @@ func TestSleepWhileWaiting(t *testing.T) {
 	}
 }
 
-// TestDamagedGroups damages each object of a store with groups: it flips a bit, cuts the end off, or
-// removes everything.
 func TestDamagedGroups(t *testing.T) {
 	mem := new(Memory)
 	for i := range 3 {
@@ -356,8 +349,7 @@ func TestDamagedGroups(t *testing.T) {
 	}
 }
 
-// TestNumberThatCannotBeRead checks that a writer does not wait forever for an existing object that
-// cannot be read.
+// A writer does not wait forever for an existing object that cannot be read.
 func TestNumberThatCannotBeRead(t *testing.T) {
 	b := new(Memory)
 	s := contendedStore(t, b, Options{RetryFor: 50 * time.Millisecond}, nil)

@@ -56,8 +56,7 @@ func TestOnlyStateMachine(t *testing.T) {
 	}
 }
 
-// TestCheckRunsAlone runs a single check, as the flag -run can. The store's abilities must be probed
-// even then.
+// TestCheckRunsAlone runs a single check, as with -run. The store's abilities must be probed even then.
 func TestCheckRunsAlone(t *testing.T) {
 	failed := failuresOf(t, withShortWaits(newSuite(openFaulty("Set appends"), nil)), "set")
 	if failed.messages["set"] == "" || len(failed.messages) != 1 {

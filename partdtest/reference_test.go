@@ -14,8 +14,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// reference is a simple store. It is correct if fault is empty. Otherwise fault describes how it
-// breaks a promise.
+// reference is a simple store. If fault is not empty, it breaks the promise that fault describes.
 type reference struct {
 	fault  string
 	calls  atomic.Int64 // number of calls of ScanPart

@@ -20,8 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/hostile"
 )
 
-// users maps each credential (a token, or "cert:" and a certificate's common name) to its rights
-// in each namespace.
+// users maps each credential (a token, or "cert:" and a common name) to its rights in each namespace.
 type users struct {
 	mu     sync.Mutex
 	rights map[string]map[string]Rights
@@ -338,8 +337,7 @@ func TestTrustedSocket(t *testing.T) {
 	}
 }
 
-// TestNamespaceAdminCannotStopServer checks that stopping the server requires the right admin in
-// the default namespace.
+// TestNamespaceAdminCannotStopServer checks that only administrators of the default namespace can stop the server.
 func TestNamespaceAdminCannotStopServer(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

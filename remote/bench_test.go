@@ -18,8 +18,7 @@ func batch(n int) []partd.Entry {
 	return entries
 }
 
-// BenchmarkAppend appends batches of 1,000 entries of 100 bytes over several connections,
-// and drops everything now and then.
+// BenchmarkAppend appends batches of 1,000 entries of 100 bytes over several connections, with some drops.
 func BenchmarkAppend(b *testing.B) {
 	for _, clients := range []int{1, 4} {
 		b.Run(fmt.Sprintf("connections=%d", clients), func(b *testing.B) {

@@ -26,8 +26,7 @@ func (u *uncertainStore) Apply(ctx context.Context, tag partd.Tag, op partd.Oper
 	return applied, err
 }
 
-// TestChainKeepsOutcomeUnknown checks that a change that may have been applied is not renumbered
-// and applied again, even if its error also wraps another error.
+// TestChainKeepsOutcomeUnknown checks that a change that may have been applied is not renumbered and sent again.
 func TestChainKeepsOutcomeUnknown(t *testing.T) {
 	ctx := context.Background()
 	for _, joinedErr := range []error{partd.ErrSessionExpired, partd.ErrSessionGap, partd.ErrSessionReused} {
@@ -59,8 +58,7 @@ func (u *unsureStore) Append(ctx context.Context, entries ...partd.Entry) error 
 	return err
 }
 
-// TestResentOperationGetsFirstAnswer checks that a resent operation gets its first answer, even if
-// the next operation of the session came in between.
+// TestResentOperationGetsFirstAnswer resends an operation after the next operation of its session.
 func TestResentOperationGetsFirstAnswer(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, &unsureStore{partd.NewDict(), 1}, nil)

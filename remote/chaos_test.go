@@ -44,8 +44,7 @@ func (s *Server) kill() {
 	s.pops.close()
 }
 
-// restartingServer is a server that is killed and restarted with the same store. Clients reach it
-// through a proxy.
+// restartingServer is a server that is killed and restarted with the same store, behind a proxy.
 type restartingServer struct {
 	store  partd.Partd
 	opts   ServerOptions
@@ -147,7 +146,7 @@ func (w *writer) check(shared, remaining string) error {
 		}
 		n, err := strconv.Atoi(number)
 		if err != nil {
-			return fmt.Errorf("a torn piece %q", p)
+			return fmt.Errorf("the shared key has a torn piece %q", p)
 		}
 		counts[number]++
 		if n <= last {

@@ -172,8 +172,7 @@ func cancelledContext() context.Context {
 	return ctx
 }
 
-// TestHeartbeats checks that heartbeats do not count as parts of a message, even if there are
-// very many.
+// TestHeartbeats checks that heartbeats do not count as parts of a message, even if there are very many.
 func TestHeartbeats(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxMessage: minMessage, StallTimeout: time.Second})
 	p := openPeer(t, url)

@@ -64,8 +64,7 @@ func dial(t testing.TB, url string, opts *ClientOptions) *Client {
 	return c
 }
 
-// TestClientKeepsPromises runs partdtest over a client. For slow stores on the disk it runs only
-// the state machine, unless PARTD_REQUIRE_ALL is set.
+// TestClientKeepsPromises runs partdtest over a client, for slow stores only its state machine.
 func TestClientKeepsPromises(t *testing.T) {
 	abilities := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen, partdtest.CanScan,

@@ -20,8 +20,7 @@ func slowReader(t *testing.T, url string) *peer {
 	return p
 }
 
-// TestSlowReaderDoesNotBlockShutdown checks that Shutdown disconnects a peer that does not
-// read its answer.
+// TestSlowReaderDoesNotBlockShutdown checks that Shutdown disconnects a peer that does not read its answer.
 func TestSlowReaderDoesNotBlockShutdown(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{DrainTimeout: 200 * time.Millisecond, StallTimeout: time.Hour})
 	p := slowReader(t, url)
@@ -37,8 +36,7 @@ func TestSlowReaderDoesNotBlockShutdown(t *testing.T) {
 	}
 }
 
-// TestShutdownFlushesFirst checks that acknowledged data is flushed before Shutdown
-// waits for peers.
+// TestShutdownFlushesFirst checks that acknowledged data is flushed before Shutdown waits for peers.
 func TestShutdownFlushesFirst(t *testing.T) {
 	ctx := t.Context()
 	slow := partd.NewDict()

@@ -114,8 +114,7 @@ func TestLargeMessagesTogether(t *testing.T) {
 	}
 }
 
-// TestLargeMessageLeavesNoBuffer checks that no memory is held after a large message is
-// applied, even if the next message follows immediately.
+// TestLargeMessageLeavesNoBuffer checks that no memory is held after a large message is applied.
 func TestLargeMessageLeavesNoBuffer(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
@@ -156,9 +155,8 @@ func TestUnfinishedMessages(t *testing.T) {
 	}
 }
 
-// TestConnectionShares checks that another peer is admitted although one peer has all
-// connections, and that another connection of that peer is admitted once some of its connections
-// are idle.
+// TestConnectionShares checks that other peers are admitted although one peer has all connections, and that this
+// peer gets another connection once some of its connections are idle.
 func TestConnectionShares(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 20})
@@ -292,8 +290,7 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// TestListingsAfterDrop checks that abandoned listings are closed after a drop, because they keep
-// deleted files.
+// TestListingsAfterDrop checks that abandoned listings are closed after a drop, because they keep deleted files.
 func TestListingsAfterDrop(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -313,8 +310,7 @@ func TestListingsAfterDrop(t *testing.T) {
 	}
 }
 
-// TestPopShares checks that the retained results of one peer's pops are limited, and do not keep
-// other peers from popping.
+// TestPopShares checks that one peer's retained pop results do not keep other peers from popping.
 func TestPopShares(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -358,7 +354,7 @@ func TestPopShares(t *testing.T) {
 	k.session, k.seq = session, 1
 	k.u64(0)
 	if err := greedy.do(ctx, k); err != nil || len(k.reply) < 1<<20 {
-		t.Errorf("reading a retained result returned %d bytes, %v", len(k.reply), err)
+		t.Errorf("reading a retained result returned %d bytes, %v, want at least 1 MiB", len(k.reply), err)
 	}
 }
 

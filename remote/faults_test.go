@@ -48,8 +48,7 @@ func (f failingStore) SetOnce(context.Context, string, []byte) error    { return
 func (f failingStore) Delete(context.Context, ...string) error          { return f.err }
 func (f failingStore) Pop(context.Context, ...string) ([][]byte, error) { return nil, f.err }
 
-// TestStoreErrorsAreLogged checks that each error of the store is logged completely, at level
-// ERROR, and that peers see no directory of the server.
+// TestStoreErrorsAreLogged checks that errors of the store are logged completely, but hide directories from peers.
 func TestStoreErrorsAreLogged(t *testing.T) {
 	ctx := t.Context()
 	path := &fs.PathError{Op: "write", Path: "/secret/place/wal-0", Err: syscall.ENOSPC}

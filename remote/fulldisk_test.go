@@ -33,8 +33,7 @@ func (s *fullStore) Drop(ctx context.Context) error {
 	return s.Dict.Drop(ctx)
 }
 
-// TestDropWithoutSession checks that a client drops a store that has no space for a session, and
-// sends this Drop only once.
+// TestDropWithoutSession checks that a client drops a store without space for a session, and only once.
 func TestDropWithoutSession(t *testing.T) {
 	ctx := t.Context()
 	store := &fullStore{Dict: partd.NewDict(), wait: make(chan struct{})}
@@ -64,8 +63,7 @@ func TestDropWithoutSession(t *testing.T) {
 	}
 }
 
-// TestDropAfterExpiredSession checks that a client drops a store that has forgotten the client's
-// session and has no space for another.
+// TestDropAfterExpiredSession drops a store that has forgotten the session and has no space for another.
 func TestDropAfterExpiredSession(t *testing.T) {
 	ctx := t.Context()
 	store := &fullStore{Dict: partd.NewDict(), wait: make(chan struct{})}
@@ -78,6 +76,6 @@ func TestDropAfterExpiredSession(t *testing.T) {
 	must(t, c.Drop(ctx))
 	v, err := store.Get(ctx, "k")
 	if must(t, err); len(v[0]) > 0 {
-		t.Errorf("after Drop, the store has %q", v)
+		t.Errorf("after Drop, the store has %q, want no value", v)
 	}
 }

@@ -128,8 +128,7 @@ func socketPair() (a, b net.Conn, err error) {
 	return ends[0], ends[1], nil
 }
 
-// FuzzReply sends arbitrary replies to a client. The client must not hang, and must not
-// allocate more than the replies contain.
+// FuzzReply sends arbitrary replies to a client, which must neither hang nor allocate more than they contain.
 func FuzzReply(f *testing.F) {
 	f.Add(uint8(1), uint8(0), appendError(nil, &partd.CorruptError{Path: "p", Offset: 3, Err: errors.New("x")}))
 	f.Add(uint8(1), uint8(0), appendError(nil, fmt.Errorf("session: %w", partd.ErrSessionGap)))

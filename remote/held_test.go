@@ -13,8 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestStalledUpload checks that the server releases the memory of a stalled upload, even if its
-// peer continues to send other requests.
+// TestStalledUpload checks that memory of a stalled upload is released even if its peer sends other requests.
 func TestStalledUpload(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20, StallTimeout: 300 * time.Millisecond})
@@ -43,13 +42,12 @@ func TestStalledUpload(t *testing.T) {
 	must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 15<<17)}))
 }
 
-// TestForgottenPops checks that no pop runs twice, even if its session was forgotten after the
-// first time.
+// TestForgottenPops checks that no pop runs twice, even if its session was forgotten after the first time.
 func TestForgottenPops(t *testing.T) {
-	l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
+	q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
 	var p retainedPops
-	p.init(&l, &lostPops{})
-	peer := l.enter("peer")
+	p.init(&q, &lostPops{})
+	peer := q.enter("peer")
 	for _, session := range []uint64{1, 2} {
 		p.begin(session)
 		r, err := p.claim(peer, session, 1, false)
@@ -60,26 +58,25 @@ func TestForgottenPops(t *testing.T) {
 	p.enter(1)
 	p.enter(2)
 	if r, err := p.claim(peer, 1, 1, true); err != nil || r.bytes != 9 {
-		t.Errorf("claim of a resent pop with a retained result = %v", err)
+		t.Errorf("claim of a resent pop with a retained result = %v, want nil and 9 bytes", err)
 	}
 	if _, err := p.claim(peer, 2, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("claim of a resent pop in a forgotten session = %v, want ErrUnknownOutcome", err)
 	}
 	if _, err := p.claim(peer, 2, 2, false); err != nil {
-		t.Errorf("claim of a new pop in a forgotten session = %v", err)
+		t.Errorf("claim of a new pop in a forgotten session = %v, want nil", err)
 	}
 	p.begin(3)
 	if _, err := p.claim(peer, 3, 1, true); err != nil {
-		t.Errorf("claim of a pop in a new session = %v", err)
+		t.Errorf("claim of a pop in a new session = %v, want nil", err)
 	}
 	p.close()
-	if p.keptBytes != 0 || l.used[popBytes] != 0 {
-		t.Errorf("after close, %d bytes are retained and %d are charged, want 0", p.keptBytes, l.used[popBytes])
+	if p.keptBytes != 0 || q.used[popBytes] != 0 {
+		t.Errorf("after close, %d bytes are retained and %d are charged, want 0", p.keptBytes, q.used[popBytes])
 	}
 }
 
-// TestPopOfLongKeys pops keys that together exceed a message, and checks that a pop
-// without a session loses nothing.
+// TestPopOfLongKeys pops keys that together exceed a message, and sends a pop without a session.
 func TestPopOfLongKeys(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -128,8 +125,7 @@ func TestFailingPops(t *testing.T) {
 	}
 }
 
-// TestGetWaitsForMemory checks that a get of a store in memory waits while the server has no
-// memory for the value.
+// TestGetWaitsForMemory checks that a get of a store in memory waits for memory for the value.
 func TestGetWaitsForMemory(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -145,8 +141,8 @@ func TestGetWaitsForMemory(t *testing.T) {
 	must(t, err)
 }
 
-// TestResentOperationOfEndedSession checks that a resent operation of an ended session is not
-// reported as unapplied, because it may have been applied.
+// TestResentOperationOfEndedSession checks that an operation that may have been applied is not reported as
+// unapplied.
 func TestResentOperationOfEndedSession(t *testing.T) {
 	ctx := context.Background()
 	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
@@ -171,8 +167,7 @@ func TestResentOperationOfEndedSession(t *testing.T) {
 	close(store.unblock)
 }
 
-// TestShutdownOfSilentPeers checks that Shutdown does not wait for peers that have not
-// finished their handshake.
+// TestShutdownOfSilentPeers checks that Shutdown does not wait for peers that have not finished their handshake.
 func TestShutdownOfSilentPeers(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	rawPeer(t, url)

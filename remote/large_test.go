@@ -180,8 +180,7 @@ func TestLongListings(t *testing.T) {
 	}
 }
 
-// TestManyTinyItems checks that requests are refused if their decoded form would need many times
-// their length.
+// TestManyTinyItems checks that requests are refused if their decoded form would need many times their length.
 func TestManyTinyItems(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()

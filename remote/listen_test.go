@@ -87,8 +87,7 @@ func TestSocketFiles(t *testing.T) {
 	}
 }
 
-// TestLockedDirectory checks that Listen does not wait forever for a directory that another process
-// keeps locked.
+// TestLockedDirectory checks that Listen does not wait forever for a directory that another process keeps locked.
 func TestLockedDirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

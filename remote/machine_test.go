@@ -81,8 +81,7 @@ func (c *cuttingClient) Flush(ctx context.Context) error {
 	return c.Client.Flush(ctx)
 }
 
-// TestMachineWithCuts compares a client with a plain map. Its connection is cut or its server
-// killed before each operation.
+// TestMachineWithCuts compares a client whose connection is cut or whose server is killed with a plain map.
 func TestMachineWithCuts(t *testing.T) {
 	small := map[string]func(t *testing.T) partd.Partd{
 		"buffer": stores["buffer"], "dict": stores["dict"],

@@ -7,17 +7,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestServices checks that each known operation either changes the store or has a service, and that
-// unknown operations are refused.
+// TestServices checks that each operation either changes the store or has a service, or is unknown and refused.
 func TestServices(t *testing.T) {
 	for op := range operation(255) {
 		s := op.service()
 		if (s.needs == 0) != (op == opHello) {
-			t.Errorf("%s needs the rights %q", op, s.needs)
+			t.Errorf("%s needs the rights %q, want some for every operation except hello", op, s.needs)
 		}
 		if s.prepare == nil {
 			if !op.mutates() {
-				t.Errorf("%s has no service", op)
+				t.Errorf("%s neither changes the store nor has a service", op)
 			}
 			continue
 		}

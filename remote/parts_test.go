@@ -95,8 +95,8 @@ func (a *scanRecorder) ScanPart(ctx context.Context, part, parts int) iter.Seq2[
 	return a.Dict.ScanPart(ctx, part, parts)
 }
 
-// TestServerScansOnlyThePart checks that the server's store divides its keys, so that only the
-// requested part is read and sent.
+// TestServerScansOnlyThePart checks that the server's store divides its keys, so that only one part is read and
+// sent.
 func TestServerScansOnlyThePart(t *testing.T) {
 	ctx := context.Background()
 	store := &scanRecorder{Dict: partd.NewDict()}

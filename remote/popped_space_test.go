@@ -25,8 +25,7 @@ func (m lossyConn) Write(b []byte) (int, error) {
 	return m.Conn.Write(b)
 }
 
-// TestPopThatNeverArrived checks that a pop that never arrived runs when the client
-// returns to a namespace that the server has forgotten.
+// TestPopThatNeverArrived checks that a lost pop runs after the server has forgotten the namespace.
 func TestPopThatNeverArrived(t *testing.T) {
 	ctx := t.Context()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{
@@ -62,10 +61,10 @@ func TestPopThatNeverArrived(t *testing.T) {
 // if the server has forgotten the namespace, and that pops of other sessions still run there.
 func TestExpiredPopResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
-		peer, lost := l.enter("peer"), &lostPops{}
+		q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
+		peer, lost := q.enter("peer"), &lostPops{}
 		var oldPops, newPops retainedPops
-		oldPops.init(&l, lost)
+		oldPops.init(&q, lost)
 		r, err := oldPops.claim(peer, 1, 1, false)
 		must(t, err)
 		oldPops.finish(1, 1, r, nil, nil)
@@ -74,14 +73,14 @@ func TestExpiredPopResult(t *testing.T) {
 		if !oldPops.empty() {
 			t.Error("the result is still retained after keepPop")
 		}
-		newPops.init(&l, lost)
+		newPops.init(&q, lost)
 		newPops.enter(1)
 		newPops.enter(2)
 		if _, err := newPops.claim(peer, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("claim of a resent pop whose result has expired = %v, want ErrUnknownOutcome", err)
 		}
 		if _, err := newPops.claim(peer, 2, 1, true); err != nil {
-			t.Errorf("claim of a resent pop in another session = %v", err)
+			t.Errorf("claim of a resent pop in another session = %v, want nil", err)
 		}
 		for session := range uint64(maxSessions + 1) {
 			lost.add(session)

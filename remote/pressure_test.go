@@ -13,8 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestStuckReaders checks that a get of one byte is answered while many connections from the same
-// address have requested a large value and read nothing.
+// TestStuckReaders checks that a get is answered while connections that requested a large value read nothing.
 func TestStuckReaders(t *testing.T) {
 	ctx := t.Context()
 	store, err := partd.OpenFile(t.TempDir(), nil)
@@ -39,17 +38,17 @@ func TestStuckReaders(t *testing.T) {
 // accepted some MiB for it.
 func TestStoppedHolderIsEvicted(t *testing.T) {
 	for name, timeout := range map[string]time.Duration{"holder": 4 * time.Second, "other": time.Second} {
-		l := newQuotas(16 << 20)
+		q := newQuotas(16 << 20)
 		evicted := make(chan struct{})
 		var holder *account
-		holder = l.open(l.enter("holder"), time.Minute, func() {
+		holder = q.open(q.enter("holder"), time.Minute, func() {
 			close(evicted)
 			holder.give(12 << 20)
 		})
 		must(t, holder.take(t.Context(), 12<<20, admission))
 		holder.sent.Add(6 << 20)
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
-		if err := l.open(l.enter(name), time.Minute, func() {}).take(ctx, 8<<20, admission); err != nil {
+		if err := q.open(q.enter(name), time.Minute, func() {}).take(ctx, 8<<20, admission); err != nil {
 			t.Errorf("take for peer %s: %v", name, err)
 		}
 		cancel()
@@ -61,16 +60,15 @@ func TestStoppedHolderIsEvicted(t *testing.T) {
 	}
 }
 
-// TestSlowHolderIsNotEvicted checks that a connection that reads slowly stays open while another
-// connection of the same peer waits for memory.
+// TestSlowHolderIsNotEvicted checks that a connection that reads slowly stays open while another waits for memory.
 func TestSlowHolderIsNotEvicted(t *testing.T) {
-	l := newQuotas(16 << 20)
-	s := l.enter("peer")
-	holder := l.open(s, time.Minute, func() { t.Error("the connection was evicted") })
+	q := newQuotas(16 << 20)
+	sender := q.enter("peer")
+	holder := q.open(sender, time.Minute, func() { t.Error("the connection was evicted") })
 	must(t, holder.take(t.Context(), 12<<20, admission))
 	ctx, cancel := context.WithCancel(t.Context())
 	got := make(chan error, 1)
-	go func() { got <- l.open(s, time.Minute, func() {}).take(ctx, 8<<20, admission) }()
+	go func() { got <- q.open(sender, time.Minute, func() {}).take(ctx, 8<<20, admission) }()
 	for range 75 {
 		time.Sleep(40 * time.Millisecond)
 		holder.sent.Add(slowBytes / 5)
@@ -81,8 +79,7 @@ func TestSlowHolderIsNotEvicted(t *testing.T) {
 	}
 }
 
-// TestImpossibleRequestFailsImmediately checks that a request that needs more memory than the server
-// has fails immediately instead of waiting.
+// TestImpossibleRequestFailsImmediately sends requests that need more memory than the server has.
 func TestImpossibleRequestFailsImmediately(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
@@ -113,8 +110,7 @@ func TestImpossibleRequestFailsImmediately(t *testing.T) {
 	}
 }
 
-// TestManyFrames checks that clients from the same address are served while peers send endless
-// messages of empty frames.
+// TestManyFrames checks that clients are served while peers send endless messages of empty frames.
 func TestManyFrames(t *testing.T) {
 	ctx := t.Context()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 16 << 20, MaxMessage: 4 << 20})
@@ -134,8 +130,7 @@ func TestManyFrames(t *testing.T) {
 	}
 }
 
-// TestMemoryIsReturned checks that memory is returned to the system a few seconds after a
-// burst of requests.
+// TestMemoryIsReturned checks that memory is returned to the system a few seconds after a burst of requests.
 func TestMemoryIsReturned(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 128 << 20, MaxMessage: 32 << 20})
 	residentHeap := func() int64 {
@@ -178,8 +173,7 @@ func (s *busyStore) Delete(ctx context.Context, keys ...string) error {
 	return s.Dict.Delete(ctx, keys...)
 }
 
-// TestLargeChangesTakeTurns checks that a peer's changes with very many keys are applied one at a
-// time, and that other requests are served in between.
+// TestLargeChangesTakeTurns checks that other requests are served between a peer's changes with very many keys.
 func TestLargeChangesTakeTurns(t *testing.T) {
 	store := &busyStore{Dict: partd.NewDict()}
 	_, url := serve(t, store, nil)

@@ -12,8 +12,7 @@ import (
 type proxy struct {
 	l      net.Listener
 	target atomic.Pointer[string]
-	// limit returns the number of bytes, in both directions together, after which the
-	// next connection is cut.
+	// limit returns the number of bytes, in both directions together, after which the next connection is cut.
 	limit func() int64
 	cuts  atomic.Int64
 

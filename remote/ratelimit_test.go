@@ -15,8 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/ratelimit"
 )
 
-// TestGuesses sends many wrong credentials. The server must limit their rate, and soon admit the
-// peer with the right credential.
+// TestGuesses checks that the rate of wrong credentials is limited, and that the right one is soon admitted.
 func TestGuesses(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -76,8 +75,7 @@ func TestGuessesFromSameAddress(t *testing.T) {
 	must(t, dial(t, URL(l.Addr()), &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{reader.TLS}}}).Close())
 }
 
-// TestRefusalIsLoggedOnce checks that a refused request and a refused client are each logged with
-// one line.
+// TestRefusalIsLoggedOnce checks that a refused request and a refused client are logged with one line each.
 func TestRefusalIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

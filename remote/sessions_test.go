@@ -78,8 +78,7 @@ func TestTooManySessions(t *testing.T) {
 	}
 }
 
-// TestGuessedSession checks that a client without a session's token can neither change
-// anything in the session nor receive its popped values.
+// TestGuessedSession checks that without its token, a session can neither be changed nor reveal popped values.
 func TestGuessedSession(t *testing.T) {
 	ctx := context.Background()
 	for name, open := range stores {
@@ -157,8 +156,7 @@ func TestInvalidHello(t *testing.T) {
 	}
 }
 
-// TestSupersededConnection checks that the server does not apply an operation that arrives over the
-// older of two connections of a session.
+// TestSupersededConnection checks that the server refuses operations over the older connection of a session.
 func TestSupersededConnection(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), nil)

@@ -76,8 +76,7 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestShutdownIsBounded checks that Shutdown returns when its context ends, even if the store
-// hangs.
+// TestShutdownIsBounded checks that Shutdown returns when its context ends, even if the store hangs.
 func TestShutdownIsBounded(t *testing.T) {
 	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, err := NewServer(store, nil)

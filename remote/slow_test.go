@@ -87,8 +87,7 @@ func TestCloseIsBounded(t *testing.T) {
 	}
 }
 
-// TestReconnectingHasJitter checks that clients of a server do not all reconnect at the
-// same time.
+// TestReconnectingHasJitter checks that clients of a server do not all reconnect at the same time.
 func TestReconnectingHasJitter(t *testing.T) {
 	c := &Client{opts: ClientOptions{RetryFor: time.Hour}, backoff: lastBackoff}
 	waits := map[time.Duration]bool{}
@@ -104,8 +103,7 @@ func TestReconnectingHasJitter(t *testing.T) {
 	}
 }
 
-// TestListsWithLittleMemory lists and scans more than a page with the minimum memory of
-// partd-server, half of 16 MiB.
+// TestListsWithLittleMemory lists more than a page with the minimum memory of partd-server, half of 16 MiB.
 func TestListsWithLittleMemory(t *testing.T) {
 	ctx := t.Context()
 	for _, name := range []string{"dict", "log"} { // a File store would take long to create files for 4,000 keys

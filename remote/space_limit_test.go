@@ -87,8 +87,7 @@ func TestSpaceLimit(t *testing.T) {
 	}
 }
 
-// TestSpaceLimitAfterRestart resends a change that was applied but not answered to a
-// restarted server without space.
+// TestSpaceLimitAfterRestart resends an applied but unanswered change to a restarted server without space.
 func TestSpaceLimitAfterRestart(t *testing.T) {
 	ctx, store := context.Background(), partd.NewDict()
 	_, url := serve(t, store, nil)

@@ -58,8 +58,7 @@ func (m *memSpaces) Close(context.Context) error {
 	return nil
 }
 
-// TestNamespaces checks that namespaces have separate values, sizes, drops, sessions and popped
-// values.
+// TestNamespaces checks that namespaces have separate values, sizes, drops, sessions and popped values.
 func TestNamespaces(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -119,13 +118,12 @@ func TestNamespaces(t *testing.T) {
 	must(t, s.Shutdown(ctx))
 	for name, n := range spaces.refs {
 		if n != 0 && name != "c" || !spaces.closed {
-			t.Errorf("after Shutdown, the namespace %s has %d uses, and closed is %t", name, n, spaces.closed)
+			t.Errorf("after Shutdown, the namespace %s has %d uses, and closed is %t, want no uses and true", name, n, spaces.closed)
 		}
 	}
 }
 
-// TestManyNamespacesListed checks that a listing of more namespaces than fit in an answer contains
-// only the namespaces where the user has the right admin.
+// TestManyNamespacesListed checks that a long listing has only namespaces where the user has the right admin.
 func TestManyNamespacesListed(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -177,8 +175,7 @@ func TestListenerOfANamespace(t *testing.T) {
 	t.Error("the namespace lacks values that clients of its listener appended")
 }
 
-// TestListHidesOtherNamespaces checks that a listing reveals no namespace of other users, not even
-// through its cursor.
+// TestListHidesOtherNamespaces checks that not even the cursor of a listing reveals namespaces of other users.
 func TestListHidesOtherNamespaces(t *testing.T) {
 	t.Parallel()
 	spaces := &memSpaces{}

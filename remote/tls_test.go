@@ -40,8 +40,7 @@ func serveTLS(t testing.TB, store partd.Partd, config *tls.Config, opts *ServerO
 	return URL(l.Addr())
 }
 
-// TestTLS stores and reads large values over TLS. A client that cannot verify the server must
-// fail, and so must a client without TLS.
+// TestTLS checks that clients that cannot verify the server, or do not use TLS, cannot connect.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -84,16 +83,15 @@ func TestTLS(t *testing.T) {
 	if _, err := tls.Dial("tcp", address, &tls.Config{RootCAs: ca.Pool, MaxVersion: tls.VersionTLS12}); err == nil {
 		t.Error("Dial with TLS 1.2 succeeded")
 	}
-	quiet, err := net.Dial("tcp", address)
+	silentConn, err := net.Dial("tcp", address)
 	must(t, err)
-	must(t, quiet.SetReadDeadline(time.Now().Add(20*time.Second)))
-	if n, err := quiet.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, context.DeadlineExceeded) {
+	must(t, silentConn.SetReadDeadline(time.Now().Add(20*time.Second)))
+	if n, err := silentConn.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Read by a silent peer = %d, %v, want a closed connection", n, err)
 	}
 }
 
-// TestExactlyOnceOverTLS appends over connections that are cut at random bytes, also
-// inside TLS records.
+// TestExactlyOnceOverTLS appends over connections that are cut at random bytes, also inside TLS records.
 func TestExactlyOnceOverTLS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

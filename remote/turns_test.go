@@ -13,18 +13,18 @@ import (
 )
 
 func newQuotas(limit int64) *quotas {
-	l := new(quotas)
-	l.init(&ServerOptions{Memory: limit, MaxConnections: 10, MaxHandles: 10})
-	l.queue.reap = func() {}
-	return l
+	q := new(quotas)
+	q.init(&ServerOptions{Memory: limit, MaxConnections: 10, MaxHandles: 10})
+	q.queue.reap = func() {}
+	return q
 }
 
 // TestTurnsOfPeers checks that between two messages of one peer, the server handles only a few
 // messages of another peer with hundreds of busy connections.
 func TestTurnsOfPeers(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	l := newQuotas(1 << 20)
-	flooder, honest := l.enter("flooder"), l.enter("honest")
+	q := newQuotas(1 << 20)
+	flooder, honest := q.enter("flooder"), q.enter("honest")
 	var begun atomic.Int64
 	var finished atomic.Bool
 	var wg sync.WaitGroup
@@ -53,21 +53,20 @@ func TestTurnsOfPeers(t *testing.T) {
 	}
 }
 
-// TestMemoryForSmallPeer checks that a peer that holds no memory gets some quickly while another
-// peer takes all that it can get.
+// TestMemoryForSmallPeer checks that a peer without memory soon gets some while another takes all that it can.
 func TestMemoryForSmallPeer(t *testing.T) {
-	l := newQuotas(64 << 20)
+	q := newQuotas(64 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	greedy := l.enter("greedy")
+	greedy := q.enter("greedy")
 	for range 100 {
-		a := l.open(greedy, time.Minute, func() {})
+		a := q.open(greedy, time.Minute, func() {})
 		go func() { _ = a.take(ctx, 1<<20, admission) }() // most of these wait until the test ends
 	}
 	for {
-		l.mu.Lock()
-		total := l.used[memory]>>20 + int64(l.queue.waiting)
-		l.mu.Unlock()
+		q.mu.Lock()
+		total := q.used[memory]>>20 + int64(q.queue.waiting)
+		q.mu.Unlock()
 		if total == 100 {
 			break
 		}
@@ -75,17 +74,17 @@ func TestMemoryForSmallPeer(t *testing.T) {
 	}
 	shortCtx, stop := context.WithTimeout(t.Context(), 2*time.Second)
 	defer stop()
-	must(t, l.open(l.enter("honest"), time.Minute, func() {}).take(shortCtx, 6<<20, admission))
+	must(t, q.open(q.enter("honest"), time.Minute, func() {}).take(shortCtx, 6<<20, admission))
 }
 
 // TestOneAnswerPerConnectionWaits checks that only one answer of a connection waits for memory at
 // a time, so that the next memory goes to another connection of the same peer.
 func TestOneAnswerPerConnectionWaits(t *testing.T) {
-	l := newQuotas(8 << 20)
+	q := newQuotas(8 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s := l.enter("peer")
-	open := func() *account { return l.open(s, time.Minute, func() {}) }
+	sender := q.enter("peer")
+	open := func() *account { return q.open(sender, time.Minute, func() {}) }
 	holder := open()
 	must(t, holder.take(ctx, 6<<20, admission))
 	startAnswers := func(a *account, n int) (granted chan struct{}) {
@@ -102,9 +101,9 @@ func TestOneAnswerPerConnectionWaits(t *testing.T) {
 	}
 	awaitWaiting := func(n int) {
 		for {
-			l.mu.Lock()
-			waiting := l.queue.waiting
-			l.mu.Unlock()
+			q.mu.Lock()
+			waiting := q.queue.waiting
+			q.mu.Unlock()
 			if waiting >= n {
 				return
 			}
@@ -118,7 +117,7 @@ func TestOneAnswerPerConnectionWaits(t *testing.T) {
 	awaitWaiting(2)
 	holder.give(6 << 20)
 	<-firstGranted
-	l.add(s, memory, -6<<20) // the first answer is finished
+	q.add(sender, memory, -6<<20) // the first answer is finished
 	select {
 	case <-secondGranted:
 	case <-firstGranted:
@@ -148,7 +147,7 @@ func TestAnswerBuffersAreCharged(t *testing.T) {
 			}
 		}
 		if i%2 == 0 && cap(a.buf) > uncharged {
-			t.Fatalf("with little memory, an empty answer has a buffer of %d bytes", cap(a.buf))
+			t.Fatalf("with little memory, an empty answer has a buffer of %d bytes, want at most %d", cap(a.buf), uncharged)
 		}
 		a.drop()
 	}

@@ -94,8 +94,7 @@ func TestProtocolViolations(t *testing.T) {
 	}
 }
 
-// TestPing checks that PING is answered with its context, even between the frames of a message,
-// where libzmq may send it.
+// TestPing checks that PING is answered with its context, even between the frames of a message.
 func TestPing(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	p := openPeer(t, url)
@@ -129,8 +128,7 @@ func TestEqualIdentities(t *testing.T) {
 	}
 }
 
-// TestPeerThatNeverReads checks that a peer that sends requests but never reads is disconnected, and
-// does not delay other peers.
+// TestPeerThatNeverReads checks that a peer that never reads is disconnected, and does not delay others.
 func TestPeerThatNeverReads(t *testing.T) {
 	store := partd.NewDict()
 	must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 4<<20)}))
@@ -153,8 +151,7 @@ func TestPeerThatNeverReads(t *testing.T) {
 	p.wantClosed()
 }
 
-// TestTooManyConnections checks that, at the limit, a new connection replaces an unused one, or is
-// closed if all are in use.
+// TestTooManyConnections checks that a new connection replaces an unused one, or is closed if all are in use.
 func TestTooManyConnections(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 3, HandshakeTimeout: 500 * time.Millisecond})
 	silent := openPeer(t, url)

@@ -19,8 +19,7 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// TestWaitersShareAttempt checks that concurrent callers that need an unreachable shard share
-// attempts to open it, instead of trying one after another.
+// TestWaitersShareAttempt checks that concurrent callers share attempts to open an unreachable shard.
 func TestWaitersShareAttempt(t *testing.T) {
 	refused := error(&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("no route to host")})
 	const readers = 20
@@ -78,8 +77,7 @@ func TestCloseWhileOpening(t *testing.T) {
 	}
 }
 
-// TestConcurrentFirstChanges checks that clients that make the first changes at the same time, with
-// the same list, agree on the identifiers and lose no change.
+// TestConcurrentFirstChanges checks that concurrent first changes agree on the identifiers and are not lost.
 func TestConcurrentFirstChanges(t *testing.T) {
 	for round := range 20 {
 		stores := dicts(3)
@@ -109,8 +107,7 @@ func TestConcurrentFirstChanges(t *testing.T) {
 	}
 }
 
-// TestInterruptedFirstChange checks that other clients write the missing shard lists if a client
-// died after writing some of them.
+// TestInterruptedFirstChange checks that clients write the missing shard lists if another died writing them.
 func TestInterruptedFirstChange(t *testing.T) {
 	for done := range 3 {
 		stores := dicts(3)
@@ -154,8 +151,7 @@ func TestDropCancelled(t *testing.T) {
 	}
 }
 
-// TestOverlappingListsStartTogether checks that of two clients with overlapping lists that make the
-// first change at the same time, exactly one succeeds.
+// TestOverlappingListsStartTogether checks that of two clients with overlapping lists, exactly one succeeds.
 func TestOverlappingListsStartTogether(t *testing.T) {
 	for round := range 200 {
 		stores := dicts(3)

@@ -111,8 +111,7 @@ type settable struct {
 	partd.Setter
 }
 
-// TestAbilities checks that an ability that some store lacks is an error, and that it never hides
-// another failure.
+// TestAbilities checks that a missing ability of one store is an error, and never hides another failure.
 func TestAbilities(t *testing.T) {
 	ctx := t.Context()
 	d := partd.NewDict()

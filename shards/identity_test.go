@@ -127,7 +127,7 @@ func TestStoreMismatch(t *testing.T) {
 					}
 					servers[1].useStore(original)
 					if v, err := s.Get(t.Context(), key); err != nil || len(v[0]) != 1 {
-						t.Errorf("%s: Get after a restart with the original store = %q, %v", label, v, err)
+						t.Errorf("%s: Get after a restart with the original store = %q, %v, want one byte", label, v, err)
 					}
 				})
 			}
@@ -235,8 +235,7 @@ func (e *swappingStore) Check(context.Context) (partd.CheckResult, error) {
 	return partd.CheckResult{}, nil
 }
 
-// TestTwoShardsDisagree checks that two shards that disagree are not used, because either could have
-// the wrong store.
+// TestTwoShardsDisagree checks that if two shards disagree, neither is used, because either could be wrong.
 func TestTwoShardsDisagree(t *testing.T) {
 	first, second := dicts(2), dicts(2)
 	fill(t, shardsOver(t, abc[:2], first), 10)
@@ -246,8 +245,7 @@ func TestTwoShardsDisagree(t *testing.T) {
 	}
 }
 
-// TestListsWithoutIdentifiers checks that concurrent clients add identifiers to the lists of earlier
-// versions, and agree on them.
+// TestListsWithoutIdentifiers checks that clients agree on identifiers that they add to lists of earlier versions.
 func TestListsWithoutIdentifiers(t *testing.T) {
 	for round := range 20 {
 		servers, stores := restartable(3)
@@ -293,8 +291,7 @@ func TestListsWithoutIdentifiers(t *testing.T) {
 	}
 }
 
-// TestAdopt checks that Adopt accepts an empty store, and that the original store is rejected after
-// that.
+// TestAdopt checks that Adopt accepts an empty store, and that the original store is rejected after that.
 func TestAdopt(t *testing.T) {
 	servers, stores := restartable(3)
 	s := shardsOver(t, abc, stores)
@@ -371,8 +368,7 @@ func TestEmptyStoreWithUnreachableShards(t *testing.T) {
 	}
 }
 
-// TestClientsStartingDuringDrop checks that clients that start during a Drop do not reject a shard
-// whose list is missing for a moment.
+// TestClientsStartingDuringDrop checks that new clients accept a shard whose list is missing during a Drop.
 func TestClientsStartingDuringDrop(t *testing.T) {
 	_, stores := restartable(3)
 	s := shardsOver(t, abc, stores)

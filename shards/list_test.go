@@ -16,8 +16,7 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// TestListMismatch checks that operations of a client with another list fail without any effect, and
-// that the error shows both lists.
+// TestListMismatch checks that a client with another list cannot do anything, and gets an error with both lists.
 func TestListMismatch(t *testing.T) {
 	stores := dicts(4)
 	want := fill(t, shardsOver(t, abc, stores[:3]), 100)
@@ -178,8 +177,7 @@ func rewriteFiles(dir string, f func(path string, data []byte) []byte) error {
 	return err
 }
 
-// TestOpen checks that Open succeeds if some shards are unreachable, and opens them when they are
-// needed.
+// TestOpen checks that Open succeeds if some shards are unreachable, and opens them when they are needed.
 func TestOpen(t *testing.T) {
 	ctx := t.Context()
 	stores := map[string]partd.Partd{"a": partd.NewDict(), "b": partd.NewDict(), "c": partd.NewDict()}

@@ -112,8 +112,7 @@ func scan(ctx context.Context, s partd.Partd, part, parts int) (map[string]strin
 	return got, nil
 }
 
-// TestServersKeepPromises runs partdtest over three servers. Each check uses a new namespace, which
-// has its own list.
+// TestServersKeepPromises runs partdtest over three servers, with a new namespace for each check.
 func TestServersKeepPromises(t *testing.T) {
 	var addresses []string
 	for range 3 {
@@ -275,13 +274,13 @@ func TestListsOfServers(t *testing.T) {
 	for _, s := range []partd.Partd{threeServers, reordered, twoServers, job2} {
 		must(t, partd.Close(ctx, s))
 	}
-	last := open(t, c.url()+"/job1")
-	must(t, last.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	finalClient := open(t, c.url()+"/job1")
+	must(t, finalClient.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 	for _, p := range c.servers {
 		must(t, p.Stop(time.Minute))
 	}
 	start := time.Now()
-	must(t, last.(io.Closer).Close())
+	must(t, finalClient.(io.Closer).Close())
 	if elapsed := time.Since(start); elapsed > 20*time.Second {
 		t.Errorf("Close took %v after the servers had stopped, want at most 20 s", elapsed)
 	}

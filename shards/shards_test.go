@@ -119,8 +119,7 @@ func TestKeepsPromises(t *testing.T) {
 	})
 }
 
-// TestHashNeverChanges compares the shards of some keys with recorded ones. If the hash changed,
-// stored keys would no longer be found.
+// TestHashNeverChanges pins the shards of some keys. If the hash changed, stored keys would not be found.
 func TestHashNeverChanges(t *testing.T) {
 	s := shardsOver(t, []string{"10.0.0.1:7077", "10.0.0.2:7077", "10.0.0.3:7077"}, dicts(3))
 	got := ""

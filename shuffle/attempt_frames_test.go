@@ -74,13 +74,12 @@ func TestFrameBytes(t *testing.T) {
 		"06 03 0174 027575" + "01 04" + "19 02 0174 026131 01 02 05" + sumOf("k", "piece", "k", ""),
 	} {
 		if want = strings.ReplaceAll(want, " ", ""); hex.EncodeToString(values[i]) != want {
-			t.Errorf("stored %x, want %s", values[i], want)
+			t.Errorf("the stored bytes are %x, want %s", values[i], want)
 		}
 	}
 }
 
-// FuzzFrames reads arbitrary values. Reading must yield the same pieces or fail, regardless of the
-// division into chunks.
+// Reading arbitrary values yields the same pieces or fails, regardless of the division into chunks.
 func FuzzFrames(f *testing.F) {
 	store := partd.NewDict()
 	c := Commit{Task: "t", Attempt: "a", Batches: 2}

@@ -41,8 +41,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// runTask runs an attempt at a task. The task determines the appended pieces, and the attempt
-// determines their division into batches.
+// runTask runs an attempt. The task determines the pieces, and the attempt their division into batches.
 func runTask(ctx context.Context, url, task, attempt string) (err error) {
 	store, err := stores.Open(ctx, url)
 	if err != nil {
@@ -226,7 +225,7 @@ func runWithKills(t *testing.T, seed uint64, servers int) (url string, stop func
 	}
 }
 
-// collectSorted adds the pieces of each key to pieces, and sorts them.
+// collectSorted adds the pieces of each key to the map pieces, and sorts them.
 func collectSorted(seq iter.Seq2[partd.Entry, error], pieces map[string][]string) error {
 	for e, err := range seq {
 		if err != nil {

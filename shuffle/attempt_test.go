@@ -152,8 +152,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	}
 }
 
-// uncertainStore is a store that applies each append, but returns ErrUnknownOutcome for some. It later
-// applies these entries a second time.
+// uncertainStore applies each append, but returns ErrUnknownOutcome for some, and later applies them again.
 type uncertainStore struct {
 	*partd.Dict
 	appends       int
@@ -243,8 +242,7 @@ func TestFailedAppendUsesNoNumber(t *testing.T) {
 	}
 }
 
-// TestBatchesAfterTheCommit lets a process continue that was considered dead, after another process
-// with the same attempt name has committed.
+// Batches of a process that continues after another one with its attempt name has committed do not count.
 func TestBatchesAfterTheCommit(t *testing.T) {
 	store := partd.NewDict()
 	w, revived := mustBegin(t, store, "t", "1"), mustBegin(t, store, "t", "1")

@@ -81,8 +81,7 @@ func TestInputError(t *testing.T) {
 	}
 }
 
-// TestCancel cancels the context at random moments. All work must end, and no goroutine and no
-// temporary data may remain.
+// After a cancellation at a random moment, all work ends, and no goroutine or temporary data remains.
 func TestCancel(t *testing.T) {
 	in := shuffle.Values(randomRecs(1, 60_000)...)
 	o := minMemory[rec](t)

@@ -95,8 +95,7 @@ func TestJoinErrors(t *testing.T) {
 	}
 }
 
-// TestJoinMemory joins two sides that are larger than memory, with one key in half of their records,
-// from several feeds.
+// TestJoinMemory joins two sides larger than memory, with one key in half of the records.
 func TestJoinMemory(t *testing.T) {
 	const n, memory = 150_000, 8 << 20
 	type row struct {

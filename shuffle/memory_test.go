@@ -151,7 +151,7 @@ func peakOf(t *testing.T, name string) int64 {
 	cmd.Env = append(os.Environ(), childEnv+"="+name)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", name, err, out)
+		t.Fatalf("the child process for %s: %v\n%s", name, err, out)
 	}
 	_, rest, _ := strings.Cut(string(out), "VmHWM:")
 	var kib int64

@@ -36,8 +36,7 @@ func randomRecs(seed uint64, n int) []rec {
 
 const manyRecords = 150_000
 
-// minMemory returns options with the minimum memory and a directory for temporary data,
-// which must be empty at the end.
+// minMemory returns options with the minimum memory and a temporary directory that must be empty at the end.
 func minMemory[T any](t *testing.T) *shuffle.Options[T] {
 	t.Helper()
 	dir := t.TempDir()
@@ -193,7 +192,7 @@ func TestSortFuncInPasses(t *testing.T) {
 			t.Fatal(err)
 		}
 		if a, b := last.N%100, v.N%100; a > b || a == b && last.N >= v.N || len(v.Text) != 20_000 {
-			t.Fatalf("%d comes after %d", v.N, last.N)
+			t.Fatalf("record %d comes after record %d, or its text is wrong", v.N, last.N)
 		}
 		last = v
 	}
@@ -206,8 +205,7 @@ func TestSortFuncInPasses(t *testing.T) {
 	}
 }
 
-// TestGroupsReadInPart checks that a caller need not read a group to its end, but cannot read it after
-// the next group was requested.
+// A group need not be read to its end, but cannot be read after the next group was requested.
 func TestGroupsReadInPart(t *testing.T) {
 	in := randomRecs(4, manyRecords)
 	g, err := shuffle.NewGrouper(t.Context(), text, minMemory[rec](t))

@@ -10,8 +10,7 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// TestCallersPanic checks that a panic of the caller's function ends the operation and propagates, and
-// that no temporary data remain.
+// A panic of the caller's function ends the operation and propagates, and no temporary data remains.
 func TestCallersPanic(t *testing.T) {
 	o := minMemory[rec](t)
 	ctx := t.Context()
@@ -66,8 +65,7 @@ func TestCallersPanic(t *testing.T) {
 	}
 }
 
-// TestUseAfterPanic checks that a caller that recovers from a panic and continues gets an error,
-// because records were lost.
+// A caller that recovers from a panic and continues gets an error, because records were lost.
 func TestUseAfterPanic(t *testing.T) {
 	adds := 0
 	a, err := shuffle.NewAggregator(t.Context(), func(r rec) int { return r.N }, shuffle.Accumulator[rec, int]{
@@ -113,7 +111,7 @@ func breakingCodec(c encode.ValueCodec[rec], remaining int) encode.ValueCodec[re
 	return c
 }
 
-// TestRecordsBeforeAFailure checks that a record that cannot be encoded does not affect earlier records.
+// A record that cannot be encoded does not affect earlier records.
 func TestRecordsBeforeAFailure(t *testing.T) {
 	const goodRecords = 100
 	codec, err := shuffle.DefaultCodec[rec]()
@@ -165,8 +163,7 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 	}
 }
 
-// TestGroupsAfterTheLoop checks that reading a group's values after the loop is an error, even for the
-// last group.
+// Reading a group's values after the loop is an error, even for the last group.
 func TestGroupsAfterTheLoop(t *testing.T) {
 	var groups []shuffle.Group[string, rec]
 	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(randomRecs(1, 1000)...), text, minMemory[rec](t)) {

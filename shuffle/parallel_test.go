@@ -74,7 +74,7 @@ func TestFeedAll(t *testing.T) {
 	}
 }
 
-// checkOrder compares records by their keys. Equal records keep their order only within a feed.
+// checkOrder compares records by their keys: equal records keep their order only within a feed.
 func checkOrder(t *testing.T, want, got []rec) {
 	t.Helper()
 	if !slices.EqualFunc(want, got, func(a, b rec) bool { return compareRecs(a, b) == 0 }) {
@@ -89,7 +89,7 @@ func checkOrder(t *testing.T, want, got []rec) {
 	}
 }
 
-// TestFeedAllFails checks that an error, a cancellation or a panic stops sequences that would never end.
+// An error, a cancellation or a panic stops sequences that would never end.
 func TestFeedAllFails(t *testing.T) {
 	errBrokenSeq := errors.New("a broken sequence")
 	var ended atomic.Int64
@@ -161,8 +161,7 @@ func newGroups(t *testing.T, in []rec, o *shuffle.Options[rec]) *shuffle.Grouper
 	return g
 }
 
-// TestForEach checks that each group is passed once, with its records in order. It does not read some
-// groups to their end.
+// Each group is passed once, with its records in order, even if some groups are not read to their end.
 func TestForEach(t *testing.T) {
 	in := randomRecs(8, manyRecords)
 	want := map[string][]rec{}
@@ -212,8 +211,7 @@ func TestForEach(t *testing.T) {
 	}
 }
 
-// TestForEachIsParallel checks that groups are processed concurrently: the first two calls wait for
-// each other.
+// ForEach processes groups concurrently: the first two calls wait for each other.
 func TestForEachIsParallel(t *testing.T) {
 	const large = 100_000 // records of a group, which fill several batches
 	in := make([]rec, 0, 2*large)
@@ -250,8 +248,7 @@ func TestForEachIsParallel(t *testing.T) {
 	}
 }
 
-// TestForEachFails checks that ForEach stops all goroutines after an error, a cancellation or a panic,
-// and that it detects missing data.
+// ForEach stops all goroutines after an error, a cancellation or a panic, and detects missing data.
 func TestForEachFails(t *testing.T) {
 	in := randomRecs(10, 20_000)
 	errBrokenGroup := errors.New("a broken group")

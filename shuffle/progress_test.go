@@ -146,8 +146,7 @@ func TestProgressOfSeveralGoroutines(t *testing.T) {
 	}
 }
 
-// TestProgressOutsideLocks checks that feeds that share a lock report progress without holding it:
-// otherwise, the Progress function could not call Stats.
+// Feeds that share a lock report progress without holding it, so the Progress function can call Stats.
 func TestProgressOutsideLocks(t *testing.T) {
 	w := &progressRecorder{t: t}
 	o := minMemory[rec](t)

@@ -22,8 +22,7 @@ import (
 // bare is a store with only the three required methods.
 type bare struct{ partd.Partd }
 
-// partialStores has functions that hide some abilities of a Dict. The keys name the abilities that
-// remain.
+// partialStores has functions that hide all abilities of a Dict except those in their keys.
 var partialStores = map[string]func(d *partd.Dict) partd.Partd{
 	"none": func(d *partd.Dict) partd.Partd { return bare{d} },
 	"keys": func(d *partd.Dict) partd.Partd { return canList{bare{d}, d} },
@@ -210,8 +209,7 @@ func fillSome(t *testing.T, store partd.Partd) {
 	}
 }
 
-// operations has a function for each operation, which returns the operation's error or an error about its
-// result.
+// operations returns the error of each operation, or an error about its result.
 var operations = map[string]func(ctx context.Context, s partd.Partd) error{
 	"keys": func(ctx context.Context, s partd.Partd) error {
 		n := 0
@@ -349,8 +347,7 @@ func TestLayersKeepAbilities(t *testing.T) {
 	}
 }
 
-// TestGroupOverLayers checks that packages shuffle and encode work with any layer over a store that
-// can list its keys.
+// TestGroupOverLayers uses packages shuffle and encode with any layer over a store that can list its keys.
 func TestGroupOverLayers(t *testing.T) {
 	for layer, l := range layers {
 		for _, abilities := range []string{"keys", "keys and open", "all"} {

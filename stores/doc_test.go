@@ -12,8 +12,7 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// helpListing returns the list of schemes and layers that the package comment must contain. It
-// derives the list from the tables that parse URLs.
+// helpListing returns the list of schemes and layers that the package comment must contain.
 func helpListing() string {
 	var b strings.Builder
 	writeEntry := func(name, help string, options []option) {

@@ -17,8 +17,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// fullStores maps schemes to the options that follow the path. A trailing colon only makes the key
-// unique.
+// fullStores maps schemes to options. A trailing colon only makes the key unique.
 var fullStores = map[string]string{
 	"file": "", "file:": "?sync=true", "zstd+file": "", "buffer+file": "?buffer.memory=1MiB",
 	"buffer+file:": "?buffer.memory=1MiB&file.sync=true", "zstd+buffer+zlib+file": "?buffer.memory=1MiB",
@@ -140,12 +139,12 @@ func (f *diskTest) check(label string) {
 func TestFullDisk(t *testing.T) {
 	forEachDisk(t, func(f *diskTest) {
 		freeSpace := disktest.Fill(t, f.dir)
-		refused := 0
+		numRefused := 0
 		for round := range 8 {
 			for _, n := range []int{1, 700, 5000, 100_000} {
 				for _, key := range []string{fmt.Sprint("key ", round), fmt.Sprint("new ", round, n)} {
 					if f.append(key, n) != nil {
-						refused++
+						numRefused++
 					}
 				}
 			}
@@ -163,7 +162,7 @@ func TestFullDisk(t *testing.T) {
 			}
 			f.checkDefinite("flush", ignoreUnsupported(partd.Flush(f.ctx, f.store)))
 		}
-		if refused == 0 {
+		if numRefused == 0 {
 			t.Fatal("every append succeeded, so the disk was not full")
 		}
 		f.check("on the full disk")
@@ -193,8 +192,7 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// TestFailedChangeUsesNoSpace checks that a change that fails for lack of space uses no space after
-// that, so that smaller changes fit.
+// TestFailedChangeUsesNoSpace checks that a change that fails for lack of space leaves space for smaller ones.
 func TestFailedChangeUsesNoSpace(t *testing.T) {
 	forEachDisk(t, func(f *diskTest) {
 		const journal = 1 << 20 // File's journal may keep this much

@@ -59,8 +59,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestErrors checks that the error for an invalid URL shows how to correct it, and that Open then
-// creates nothing.
+// TestErrors checks that the error for an invalid URL shows a correction, and that Open then creates nothing.
 func TestErrors(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
 		{"", "mem:, file:DIR, log:DIR"},

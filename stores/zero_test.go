@@ -9,8 +9,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// TestZeroValues checks that a zero Set has this package's schemes, and that an incomplete Scheme
-// returns an error.
+// TestZeroValues checks that a zero Set has this package's schemes, and an incomplete Scheme returns errors.
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{
 		"Set": new(stores.Set), "Set(nil)": (*stores.Set)(nil), "URLError": new(stores.URLError),
@@ -37,6 +36,6 @@ func TestZeroValues(t *testing.T) {
 		t.Errorf("Exists with an option without Check = %v, %v, want true", exists, err)
 	}
 	if store, err := new(stores.Set).Open(ctx, "mem:", nil); err != nil {
-		t.Errorf("Open(mem:) with a zero Set = %v, %v", store, err)
+		t.Errorf("Open(mem:) with a zero Set = %v, %v, want a store", store, err)
 	}
 }

@@ -46,9 +46,8 @@ func BenchmarkScanThousand(b *testing.B) {
 	}
 }
 
-// TestAllocations limits the allocations of scanning a file and of appending a row to slightly more
-// than the measured counts. The Parquet reader makes most of a scan's 530 allocations, and the IPC
-// writer makes 19 of an append's 35.
+// TestAllocations limits the allocations of scanning a file and of appending a row to slightly more than the measured
+// counts. The Parquet reader makes most of a scan's 530 allocations, and the IPC writer makes 19 of an append's 35.
 func TestAllocations(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector allocates memory too")

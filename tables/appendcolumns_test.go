@@ -113,7 +113,7 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 		select {
 		case err := <-changed:
 			return err
-		case <-time.After(2 * time.Second): // the change waits for the append
+		case <-time.After(2 * time.Second): // the change waits until the append ends
 			go func() { last <- <-changed }()
 			return nil
 		}
@@ -121,7 +121,7 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 	if err != nil {
 		t.Fatalf("Append in attempt %d: %v", attempts, err)
 	}
-	if attempts == 3 { // otherwise a change took longer than expected
+	if attempts == 3 { // with fewer attempts, a change was slow and may still run
 		err = <-last
 	}
 	if err != nil || attempts > 3 {

@@ -21,7 +21,7 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
 	b := s.Bucket("")
 	start := time.Now()
-	pause := func() time.Time { // AtTime works in milliseconds
+	pause := func() time.Time { // AtTime's resolution is one millisecond
 		now := time.Now()
 		time.Sleep(5 * time.Millisecond)
 		return now
@@ -75,13 +75,12 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	wantRowsAt(readOnly.Bucket(""), afterRow1, 1)
 }
 
-// TestAtTimeDuringPuts checks, while rows are put, that AtTime excludes later rows and always
-// yields the same rows.
+// TestAtTimeDuringPuts checks, while rows are put, that AtTime excludes later rows and always yields the same rows.
 func TestAtTimeDuringPuts(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: 3 * time.Millisecond}).Bucket("")
 	mustPut(t, b, "t", PutReplace, 0) // a version older than all times below
 	time.Sleep(2 * time.Millisecond)
-	ctx, end := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	var put atomic.Int64
 	var writers sync.WaitGroup
 	for range 2 {
@@ -115,7 +114,7 @@ func TestAtTimeDuringPuts(t *testing.T) {
 		time.Sleep(2 * time.Millisecond)
 		times, read = append(times, now), append(read, readAtTime(now))
 	}
-	end()
+	cancel()
 	writers.Wait()
 	for i, when := range times {
 		if len(read[i]) == 0 || slices.Max(read[i]) > when.UnixMilli() {

@@ -32,7 +32,7 @@ func backupNames(t testing.TB, s *Store) string {
 func TestBackup(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), fullStore(t)
-	b, one := mustOpen(t, t.TempDir(), nil), s.Bucket("one")
+	b, bucketOne := mustOpen(t, t.TempDir(), nil), s.Bucket("one")
 	backup := func(name string, unchanged, files int) map[string]string {
 		t.Helper()
 		copied, err := s.Backup(ctx, b, name)
@@ -46,17 +46,17 @@ func TestBackup(t *testing.T) {
 	}
 	monday := backup("monday", 0, 8)
 	backup("nothing", 4, 0)
-	mustPut(t, one, "twice", PutAppend, 10)
-	if err := one.Delete(ctx, "plain"); err != nil {
+	mustPut(t, bucketOne, "twice", PutAppend, 10)
+	if err := bucketOne.Delete(ctx, "plain"); err != nil {
 		t.Fatal(err)
 	}
-	if err := one.EditRules(ctx, "", RuleEdit{Remove: []string{"few"}}); err != nil {
+	if err := bucketOne.EditRules(ctx, "", RuleEdit{Remove: []string{"few"}}); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, one, "new", PutAppend, 1)
+	mustPut(t, bucketOne, "new", PutAppend, 1)
 	tuesday := backup("tuesday", 2, 2)
 	// Backing up a change of metadata copies no data.
-	if err := one.ChangeMetadata(ctx, "new", MetadataChange{Set: Metadata{"a": "b"}}); err != nil {
+	if err := bucketOne.ChangeMetadata(ctx, "new", MetadataChange{Set: Metadata{"a": "b"}}); err != nil {
 		t.Fatal(err)
 	}
 	backup("metadata", 3, 0)
@@ -88,7 +88,7 @@ func TestBackup(t *testing.T) {
 		wantState(t, empty, want)
 	}
 	// The source store still has most of the files, so a restore sends few.
-	mustPut(t, one, "twice", PutAppend, 11) // stays in the tail
+	mustPut(t, bucketOne, "twice", PutAppend, 11) // stays in the tail
 	copied, err := s.RestoreFrom(ctx, b, "tuesday")
 	if u, f := totals(copied); err != nil || u != 2 || f != 0 {
 		t.Errorf("RestoreFrom = %+v, %v; want 2 unchanged tables and no copied files", copied, err)
@@ -102,7 +102,7 @@ func TestBackup(t *testing.T) {
 	if _, err := s.RestoreFrom(ctx, b, "sunday"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("RestoreFrom of a missing backup: error = %v, want fs.ErrNotExist", err)
 	}
-	mustPut(t, one, "twice", PutAppend, 12)
+	mustPut(t, bucketOne, "twice", PutAppend, 12)
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}

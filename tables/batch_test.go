@@ -128,9 +128,9 @@ func TestLock(t *testing.T) {
 	s := mustOpen(t, dir, &Options{NoTail: true})
 	l, err := s.Bucket("b").Lock(t.Context(), "a")
 	mustSucceed(t, err)
-	other, err := s.Bucket("").Lock(t.Context(), "a")
+	otherLock, err := s.Bucket("").Lock(t.Context(), "a")
 	mustSucceed(t, err)
-	mustSucceed(t, other.Unlock())
+	mustSucceed(t, otherLock.Unlock())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := s.Bucket("b").Lock(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {

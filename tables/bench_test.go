@@ -65,7 +65,6 @@ func BenchmarkAppendRow(b *testing.B) {
 	}
 }
 
-// BenchmarkAppendTables appends one row to each of many tables.
 func BenchmarkAppendTables(b *testing.B) {
 	s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
 	t := s.Bucket("")

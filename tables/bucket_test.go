@@ -30,7 +30,7 @@ func TestBucketLifecycle(t *testing.T) {
 		t.Fatalf("DeleteBucket of a missing bucket: error = %v, want ErrNotFound", err)
 	}
 	if ok, err := b.Exists(ctx); ok || err != nil {
-		t.Fatalf("after a read, Exists = %v, %v, want false", ok, err)
+		t.Fatalf("after a read, Exists = %v, error %v; want false", ok, err)
 	}
 	mustPut(t, b, "t", PutAppend, 1)
 	mustPut(t, b, "u", PutAppend, 2)

@@ -24,8 +24,8 @@ func wantCanceled(t *testing.T, name string, err error) {
 	}
 }
 
-func lastError[T any](all iter.Seq2[T, error]) (last error) {
-	for _, err := range all {
+func lastError[T any](results iter.Seq2[T, error]) (last error) {
+	for _, err := range results {
 		last = err
 	}
 	return last
@@ -35,7 +35,7 @@ func lastError[T any](all iter.Seq2[T, error]) (last error) {
 // and the cause, but not ErrUnknownOutcome.
 func TestCanceledContext(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
-	other := mustOpen(t, t.TempDir(), nil)
+	dest := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("b")
 	mustPut(t, b, "t", PutError, sequence(0, 1000)...)
 	mustPut(t, b, "u", PutError, sequence(0, 10)...)
@@ -75,7 +75,7 @@ func TestCanceledContext(t *testing.T) {
 		"snapshots":       func() error { _, err := b.Snapshots(ctx); return err },
 		"restore":         func() error { return b.Restore(ctx, name) },
 		"delete snapshot": func() error { return b.DeleteSnapshot(ctx, name) },
-		"copy":            func() error { _, err := s.CopyTo(ctx, other, ""); return err },
+		"copy":            func() error { _, err := s.CopyTo(ctx, dest, ""); return err },
 		"fold":            func() error { _, err := s.Fold(ctx, nil); return err },
 		"compact":         func() error { _, err := s.Compact(ctx, nil); return err },
 		"expire":          func() error { _, err := s.Expire(ctx, nil); return err },
@@ -88,12 +88,12 @@ func TestCanceledContext(t *testing.T) {
 		"tail":            func() error { _, err := table.Tail(ctx, 5); return err },
 		"versions":        func() error { _, err := table.Versions(ctx); return err },
 		"lock": func() error {
-			held, err := b.Lock(t.Context(), "t")
+			lock, err := b.Lock(t.Context(), "t")
 			if err != nil {
 				t.Fatal(err)
 			}
 			_, err = b.Lock(ctx, "t")
-			return errors.Join(err, held.Unlock())
+			return errors.Join(err, lock.Unlock())
 		},
 	} {
 		wantCanceled(t, call, do())

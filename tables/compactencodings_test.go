@@ -15,9 +15,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// TestCompactReencodesOldFiles compacts files as earlier versions wrote them: all columns with dictionaries and
-// zstd, and without a page index. Such files can be read, and Compact merges them into files with the
-// current encodings.
+// TestCompactReencodesOldFiles compacts files as earlier versions wrote them: all columns with dictionaries and zstd,
+// and without a page index. Such files can be read, and Compact merges them into files with the current encodings.
 func TestCompactReencodesOldFiles(t *testing.T) {
 	b := bucketWithoutTail(t)
 	columns := arrow.NewSchema([]arrow.Field{

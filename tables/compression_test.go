@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestCompression writes a table with each kind of compression, and switches from one to the other.
+// TestCompression checks the codecs and sizes of files with each kind of compression, also after it changes.
 func TestCompression(t *testing.T) {
 	b := bucketWithoutTail(t)
 	columns := arrow.NewSchema([]arrow.Field{nullable("n", arrow.PrimitiveTypes.Int64), nullable("url", arrow.BinaryTypes.String)}, nil)
@@ -57,6 +57,6 @@ func TestCompression(t *testing.T) {
 	put("small", nil)
 	check("small", "UNCOMPRESSED", "SNAPPY")
 	if err := b.SetSettings(t.Context(), "fast", Settings{Compression: "tiny"}); err == nil || !strings.Contains(err.Error(), `unknown compression "tiny": use one of ["fast" "small"]`) {
-		t.Errorf("SetSettings with an unknown compression: %v", err)
+		t.Errorf("SetSettings with an unknown compression: error = %v, want one that lists the valid ones", err)
 	}
 }

@@ -74,8 +74,7 @@ func TestReadersDuringFolds(t *testing.T) {
 	readers.Wait()
 }
 
-// TestManyWriters appends from many goroutines to the same few tables, which do not exist at the
-// start.
+// TestManyWriters appends from many goroutines to the same few tables, which do not exist at the start.
 func TestManyWriters(t *testing.T) {
 	t.Parallel()
 	for _, noTail := range []bool{false, true} {
@@ -147,7 +146,7 @@ func TestForeignCommits(t *testing.T) {
 	wantRows(t, b, "a", append(sequence(0, putsPerWriter+1), sequence(100, putsPerWriter)...)...)
 	for info, err := range b.Tables(t.Context(), nil) {
 		if err != nil || info.Rows != 2*putsPerWriter+1 {
-			t.Fatalf("listing yielded %+v, %v; want %d rows", info, err, 2*putsPerWriter+1)
+			t.Fatalf("listing yielded %+v, error %v; want %d rows", info, err, 2*putsPerWriter+1)
 		}
 	}
 	// When another program drops a table, the table's rows in the tail are gone as well.

@@ -70,8 +70,7 @@ func fullStore(t testing.TB) *Store {
 	return s
 }
 
-// stateOf returns a store's visible state by bucket and table: rows in order, columns,
-// settings, rules and metadata.
+// stateOf returns a store's visible state by bucket and table: rows in order, columns, settings, rules and metadata.
 func stateOf(t testing.TB, s *Store) map[string]string {
 	t.Helper()
 	ctx := t.Context()
@@ -157,7 +156,7 @@ func TestCopyTo(t *testing.T) {
 	for _, d := range copied {
 		sum, err := dest.Bucket(d.Bucket).checksum(ctx, d.Name, nil)
 		if err != nil || sum.String() != d.Checksum || sum.Rows != d.Rows || d.Rows == 0 {
-			t.Errorf("checksum of the copied table = %+v, %v; want that of %+v", sum, err, d)
+			t.Errorf("checksum of the copied table = %+v, error %v; want that of %+v", sum, err, d)
 		}
 	}
 	if unchanged, files := totals(copied); unchanged != 0 || files < 7 || len(copied) != 4 {
@@ -185,13 +184,13 @@ func TestCopyTo(t *testing.T) {
 	if _, err := source.CopyTo(ctx, source); err == nil {
 		t.Error("CopyTo of a store to itself succeeded, want an error")
 	}
-	other := mustOpen(t, t.TempDir(), nil)
-	mustPut(t, other.Bucket("one"), "twice", PutAppend, 1)
-	if _, err = other.CopyTo(ctx, dest); !errors.Is(err, ErrExists) { // the table there is another store's copy
+	otherSource := mustOpen(t, t.TempDir(), nil)
+	mustPut(t, otherSource.Bucket("one"), "twice", PutAppend, 1)
+	if _, err = otherSource.CopyTo(ctx, dest); !errors.Is(err, ErrExists) { // the table there is another store's copy
 		t.Errorf("CopyTo to another store's copy: error = %v, want ErrExists", err)
 	}
 	missing := "missing"
-	if _, err = other.CopyTo(ctx, dest, missing); !errors.Is(err, fs.ErrNotExist) {
+	if _, err = otherSource.CopyTo(ctx, dest, missing); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("CopyTo of a missing bucket: error = %v, want fs.ErrNotExist", err)
 	}
 }

@@ -94,26 +94,25 @@ func TestDeleteRowsInTail(t *testing.T) {
 	wantRows(t, b, "t", 1, 3, 4)
 }
 
-// TestDeleteRowsDropsUnread checks that files whose rows are all deleted are dropped without
-// being read.
+// TestDeleteRowsDropsUnread checks that files whose rows are all deleted are dropped without being read.
 func TestDeleteRowsDropsUnread(t *testing.T) {
 	b := bucketWithoutTail(t)
 	for i := range int64(3) {
 		mustPut(t, b, "t", PutAppend, sequence(10*i, 10)...)
 	}
 	var reads atomic.Int64
-	other, err := open(t.Context(), b.s.dir, &Options{NoTail: true}, hooks{fs: countingFS{b.s.hooks.fs, &reads}})
+	countingStore, err := open(t.Context(), b.s.dir, &Options{NoTail: true}, hooks{fs: countingFS{b.s.hooks.fs, &reads}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.Close()
-	if result := deleteWhere(t, other.Bucket("b"), "t", "n < 20"); result.Deleted != 20 || result.Files != 2 {
+	defer countingStore.Close()
+	if result := deleteWhere(t, countingStore.Bucket("b"), "t", "n < 20"); result.Deleted != 20 || result.Files != 2 {
 		t.Errorf("DeleteRows = %+v, want Deleted 20 and Files 2", result)
 	}
 	if n := reads.Load(); n > 0 {
 		t.Errorf("read %d bytes of data files, want 0 because their bounds suffice", n)
 	}
-	deleteWhere(t, other.Bucket("b"), "t", "n < 22") // a delete that must read, to show that reads are counted
+	deleteWhere(t, countingStore.Bucket("b"), "t", "n < 22") // a delete that must read, to show that reads are counted
 	if reads.Load() == 0 {
 		t.Error("reads are not counted")
 	}

@@ -162,8 +162,7 @@ func (r *crashRun) check(ctx context.Context) (err error) {
 	return nil
 }
 
-// addSnapshots adds an entry "snapshot/name" for each table of a snapshot, and "snapshot/" for
-// the snapshot itself.
+// addSnapshots adds an entry "snapshot/name" for each table of a snapshot, and "snapshot/" for the snapshot itself.
 func (a rowsByTable) addSnapshots(ctx context.Context, b *Bucket) error {
 	all, err := b.Snapshots(ctx)
 	for _, snap := range all {

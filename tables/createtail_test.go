@@ -23,8 +23,8 @@ func TestCreateInTail(t *testing.T) {
 	put(1, "x")
 	put(1, "x")
 	put(2, "")
-	other := mustOpen(t, dir, &Options{NoTail: true})
-	wantRows(t, other.Bucket(""), "a")
+	otherStore := mustOpen(t, dir, &Options{NoTail: true})
+	wantRows(t, otherStore.Bucket(""), "a")
 	cur, err := s.cat.Load(t.Context(), defaultNamespace, "a")
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestCreateInTail(t *testing.T) {
 		wantRows(t, b, "a", 1, 2)
 		for info, err := range b.Tables(t.Context(), nil) {
 			if err != nil || info.Rows != 2 || info.Version != 0 || info.Metadata["k"] != "1" {
-				t.Fatalf("listing yielded %+v, %v; want 2 rows, version 0 and metadata k of the first put", info, err)
+				t.Fatalf("listing yielded %+v, error %v; want 2 rows, version 0 and metadata k of the first put", info, err)
 			}
 		}
 		if _, err := os.Stat(file); err != nil {
@@ -67,7 +67,7 @@ func TestCreateInTail(t *testing.T) {
 		t.Fatalf("repeated put returned version %d, want 1", v)
 	}
 	wantRows(t, b, "a", 1, 2)
-	wantRows(t, other.Bucket(""), "a", 1, 2)
+	wantRows(t, otherStore.Bucket(""), "a", 1, 2)
 }
 
 // TestConcurrentCreates creates the same tables concurrently from several Stores with separate tails.

@@ -20,7 +20,7 @@ var corruptions = map[string]func(b, other []byte) []byte{
 
 // corruptedStore returns a store of three tables with rows in files and in the tail, and an undamaged copy of it.
 // In the store, file is damaged: it belongs to table bad and has the given kind.
-func corruptedStore(t *testing.T, kind string, corruption func(b, other []byte) []byte) (s, copied *Store, file string) {
+func corruptedStore(t *testing.T, kind string, corruption func(b, otherContent []byte) []byte) (s, copied *Store, file string) {
 	t.Helper()
 	dir := t.TempDir()
 	s = mustOpen(t, dir, &Options{FoldAge: -1})
@@ -38,7 +38,7 @@ func corruptedStore(t *testing.T, kind string, corruption func(b, other []byte) 
 		mustPut(t, b, name, PutAppend, 4, 5)
 	}
 	files := tableFiles(t, s, "one", "bad")[kind]
-	others := tableFiles(t, s, "one", "other")[kind]
+	otherFiles := tableFiles(t, s, "one", "other")[kind]
 	file = files[len(files)-1]
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -47,14 +47,14 @@ func corruptedStore(t *testing.T, kind string, corruption func(b, other []byte) 
 	if err := os.CopyFS(good, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	other, err := os.ReadFile(others[len(others)-1])
+	otherContent, err := os.ReadFile(otherFiles[len(otherFiles)-1])
 	if err != nil {
 		t.Fatal(err)
 	}
 	if corruption == nil {
 		damage(t, file, nil)
 	} else {
-		damage(t, file, func(b []byte) []byte { return corruption(b, other) })
+		damage(t, file, func(b []byte) []byte { return corruption(b, otherContent) })
 	}
 	return mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, good, nil), file
 }

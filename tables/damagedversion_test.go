@@ -46,8 +46,7 @@ func TestDamagedVersion(t *testing.T) {
 	}
 }
 
-// TestInvalidMetadataLocation checks that a catalog row with an invalid metadata location affects only its
-// table.
+// TestInvalidMetadataLocation checks that a catalog row with an invalid metadata location affects only its table.
 func TestInvalidMetadataLocation(t *testing.T) {
 	t.Parallel()
 	for _, loc := range []any{nil, "", "nowhere", "s3://bucket/x.metadata.json", "file:///nowhere/x.metadata.json"} {

@@ -157,7 +157,7 @@ func TestNullsInNestedFields(t *testing.T) {
 		{arrow.StructOf(required("s", point)), `[{"s":{"p":1,"q":"x"}},null]`, `[{"s":{"p":1,"q":"x"}},{"s":null}]`, "b.s"},
 	} {
 		builderType := c.typ
-		if builderType.ID() == arrow.MAP { // a map's builder panics on such nulls
+		if builderType.ID() == arrow.MAP { // a map's builder panics on nulls that the type does not allow
 			builderType = arrow.MapOf(text, number)
 		}
 		typed := func(values string) arrow.Array {

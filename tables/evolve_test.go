@@ -77,8 +77,7 @@ func wantText(t testing.TB, b *Bucket, name, want string, at ...At) {
 	}
 }
 
-// TestEvolutionOfPuts puts rows with different columns under each kind of evolution, through the
-// tail and in commits.
+// TestEvolutionOfPuts puts rows with different columns under each kind of evolution, through the tail and in commits.
 func TestEvolutionOfPuts(t *testing.T) {
 	const table = "a int16; b float32; c utf8"
 	const row = `{"a":1,"b":0.5,"c":"x"}`

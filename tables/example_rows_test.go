@@ -85,8 +85,7 @@ func ExampleRows() {
 	// 09:01:00 A 10.75 false 0
 }
 
-// Conditions are built from values, which need no quoting. A struct can have fields for only some of the
-// columns.
+// Conditions are built from values, which need no quoting. A struct can have fields for only some of the columns.
 func ExampleAnd() {
 	ctx := context.Background()
 	bucket, done := openBucket(ctx)

@@ -11,8 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestForeignSeries lets pyiceberg read a partitioned table with keys after corrections, and
-// append unordered rows.
+// TestForeignSeries lets pyiceberg read a partitioned table with keys after corrections, and append unordered rows.
 func TestForeignSeries(t *testing.T) {
 	python := peers.Python(t, "pyiceberg")
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -29,7 +28,7 @@ func TestForeignSeries(t *testing.T) {
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	put(tick{day, "a", 5, 0}) // replaces 3
+	put(tick{day, "a", 5, 0}) // replaces the row with v = 3
 	if _, err := b.DeleteRows(t.Context(), "t", filterOf(t, "v = 4")); err != nil {
 		t.Fatal(err)
 	}

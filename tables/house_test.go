@@ -9,9 +9,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the table of packages in docs/design.md")
 
-// tablesLayering lists the layers of the module, top first. Add each new package to
-// a layer above all packages that it imports, and run "go test -run TestHouse . -update"
-// to rewrite the table of packages in docs/design.md.
+// tablesLayering lists the layers of the module, top first. Add each new package to a layer above all packages that it
+// imports, and run "go test -run TestHouse . -update" to rewrite the table of packages in docs/design.md.
 var tablesLayering = layering.Layering{
 	Module: "github.com/go-partd/partd/tables", Root: "tables", Cgo: true, MayUseTesting: []string{"internal/testutil/testserve", "tablestest"},
 	Shared: []string{"github.com/go-partd/partd", "github.com/apache/arrow-go"},

@@ -86,8 +86,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestKill kills processes on one directory with kill -9 at random times; PARTD_KILLS sets how
-// many.
+// TestKill kills processes on one directory with kill -9 at random times; PARTD_KILLS sets how many.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -123,8 +122,8 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// killRound starts a process, lets it work for a while and kills it. It updates last with each
-// acknowledged operation, and returns the rows that the operation in flight would result in.
+// killRound starts a process, lets it work for a while and kills it. It adds each acknowledged
+// operation to acknowledged, and returns the rows that the operation in flight would result in.
 func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTable, next *int64) (inFlight rowsByTable, err error) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), killEnv+"="+dir)

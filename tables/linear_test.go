@@ -9,8 +9,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// BenchmarkCorrect corrects tables of increasing size, and a table with a thousand
-// files.
+// BenchmarkCorrect corrects tables of increasing size, and a table with a thousand files.
 func BenchmarkCorrect(b *testing.B) {
 	for _, rows := range []int{1_000, 100_000, 1_000_000} {
 		benchmarkCorrect(b, fmt.Sprint("rows=", rows), PartitionMonth, rows, time.Second)

@@ -34,12 +34,12 @@ func TestManyTables(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	logTime("open", func() { s = mustOpen(t, dir, &Options{FoldAge: -1}) })
 	b = s.Bucket("b")
-	count := func(f *Filter) (found int) {
+	count := func(f *Filter) (n int) {
 		for _, err := range b.Tables(t.Context(), f) {
 			mustSucceed(t, err)
-			found++
+			n++
 		}
-		return found
+		return n
 	}
 	wantCount := func(got, n int) {
 		t.Helper()

@@ -10,8 +10,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// memTail is a tail store in memory. It simulates a store on disk whose operations are durable when
-// they return.
+// memTail is a tail store in memory. It simulates a store on disk whose operations are durable when they return.
 type memTail struct {
 	mu     sync.Mutex
 	values map[string][]byte

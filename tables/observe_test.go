@@ -100,7 +100,6 @@ func TestObserver(t *testing.T) {
 	n.want(t)
 }
 
-// TestObserverOfBackgroundFolds checks that an Observer also receives background folds.
 func TestObserverOfBackgroundFolds(t *testing.T) {
 	n := &recordingObserver{}
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: 10 * time.Millisecond, Observer: n})

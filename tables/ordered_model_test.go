@@ -36,8 +36,7 @@ type seriesModel struct {
 
 var errKilled = errors.New("killed")
 
-// seriesStep is a kind of operation on a table. Add a step to seriesSteps for each new
-// operation on tables.
+// seriesStep is a kind of operation on a table. Add a step to seriesSteps for each new operation on tables.
 type seriesStep struct {
 	name   string
 	weight int

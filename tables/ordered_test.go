@@ -109,8 +109,8 @@ func TestBytesReadByScans(t *testing.T) {
 			if err != nil || len(rows) != c.rows {
 				t.Fatalf("%s, %s: got %d rows, want %d; error: %v", name, scanName, len(rows), c.rows, err)
 			}
-			if end := rows[len(rows)-1].ts; end != lastTime && c.files == 1 && scanName != "head" {
-				t.Errorf("%s, %s: the last row has time %d, want %d", name, scanName, end, lastTime)
+			if lastRead := rows[len(rows)-1].ts; lastRead != lastTime && c.files == 1 && scanName != "head" {
+				t.Errorf("%s, %s: the last row has time %d, want %d", name, scanName, lastRead, lastTime)
 			}
 			minBytes, maxBytes := c.files*fileBytes*6/10, c.files*fileBytes*14/10
 			if settings == nil && (scanName == "tail" || scanName == "last") { // only some pages of a file
@@ -123,8 +123,7 @@ func TestBytesReadByScans(t *testing.T) {
 	}
 }
 
-// TestRowGroups checks that a read of the first or last rows of one large file skips the other row
-// groups.
+// TestRowGroups checks that a read of the first or last rows of one large file skips the other row groups.
 func TestRowGroups(t *testing.T) {
 	var bytesRead atomic.Int64
 	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &bytesRead}})

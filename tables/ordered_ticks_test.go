@@ -116,8 +116,7 @@ func (s *modelSeries) clone() *modelSeries {
 	return &c
 }
 
-// reader returns a reader of rows in the table's columns, and the rows as the table will store
-// them.
+// reader returns a reader of rows in the table's columns, and the rows as the table will store them.
 func (s *modelSeries) reader(rows []tick, batchRows int) (array.RecordReader, []tick) {
 	rows = slices.Clone(rows)
 	for i := range rows {

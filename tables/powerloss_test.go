@@ -98,8 +98,7 @@ func (p *powerTail) Sync(context.Context) error {
 	return nil
 }
 
-// TestPowerLossDuringWrites checks that acknowledged rows of writers that share syncs survive a
-// power loss at any time.
+// TestPowerLossDuringWrites checks that acknowledged rows of writers that share syncs survive a power loss at any time.
 func TestPowerLossDuringWrites(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -179,8 +178,7 @@ func syncKillChild(dir string) error {
 	return nil
 }
 
-// TestKillDuringWrites kills processes whose writers share syncs; PARTD_KILLS sets how
-// many.
+// TestKillDuringWrites kills processes whose writers share syncs; PARTD_KILLS sets how many.
 func TestKillDuringWrites(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -74,8 +74,7 @@ func TestSameIDTwiceInTxn(t *testing.T) {
 	wantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
-// TestLateAppend delays an append with an unknown outcome until after its retry with the same ID: its
-// rows count once.
+// TestLateAppend delays an append with an unknown outcome until after its retry with the same ID: its rows count once.
 func TestLateAppend(t *testing.T) {
 	t.Parallel()
 	tail := &delayingTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
@@ -172,8 +171,7 @@ func execInCatalog(t *testing.T, dir, q string, args ...any) {
 	}
 }
 
-// TestDeleteAndPutInTxn deletes a table and creates it again in one commit: its old rows must not
-// stay in the tail.
+// TestDeleteAndPutInTxn deletes a table and creates it again in one commit: its old rows must not stay in the tail.
 func TestDeleteAndPutInTxn(t *testing.T) {
 	t.Parallel()
 	tail := &memTail{values: map[string][]byte{}, around: func() {}}

@@ -94,8 +94,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// cpu returns the CPU time that the process has used, which depends less on the machine's load than
-// elapsed time does.
+// cpu returns the CPU time that the process has used, which depends less on the machine's load than elapsed time does.
 func cpu() time.Duration {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {

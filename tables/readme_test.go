@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// textBetween returns the text of a page between the first occurrence of from and the next occurrence of to.
+// textBetween returns the text of a page between the first occurrence of start and the next occurrence of end.
 func textBetween(t *testing.T, file, start, end string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)

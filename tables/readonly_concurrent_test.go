@@ -70,9 +70,9 @@ func startChild(t *testing.T, operation, dir string, o *Options) (printed *atomi
 		t.Fatal(err)
 	}
 	printed = &atomic.Int64{}
-	ended, firstLine := make(chan struct{}), make(chan struct{})
+	outputEnded, firstLine := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(ended)
+		defer close(outputEnded)
 		lines := bufio.NewScanner(out)
 		for n := 0; lines.Scan(); n++ {
 			rows, _ := strconv.ParseInt(lines.Text(), 10, 64)
@@ -88,7 +88,7 @@ func startChild(t *testing.T, operation, dir string, o *Options) (printed *atomi
 		}
 		killed = true
 		_ = cmd.Process.Kill()
-		<-ended
+		<-outputEnded
 		_ = cmd.Wait() // it was killed
 		if stderr.Len() > 0 {
 			t.Errorf("child process (%s) failed: %s", operation, stderr.String())
@@ -97,7 +97,7 @@ func startChild(t *testing.T, operation, dir string, o *Options) (printed *atomi
 	t.Cleanup(kill)
 	select {
 	case <-firstLine:
-	case <-ended:
+	case <-outputEnded:
 		kill()
 		t.Fatal("the child process ended before it was killed")
 	}

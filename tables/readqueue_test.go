@@ -36,8 +36,7 @@ func (r *queueReader) RecordBatch() arrow.RecordBatch {
 func (r *queueReader) Schema() *arrow.Schema { return r.columns }
 func (r *queueReader) Err() error            { return nil }
 
-// TestReaderOfQueue checks that a reader that is temporarily empty can be put again without
-// losing rows.
+// TestReaderOfQueue checks that a reader that is temporarily empty can be put again without losing rows.
 func TestReaderOfQueue(t *testing.T) {
 	type row struct {
 		N int64 `arrow:"n"`
@@ -60,8 +59,7 @@ func TestReaderOfQueue(t *testing.T) {
 	tablestest.Expect(t, b, "queue", `[{"n":1},{"n":2}]`)
 }
 
-// customReader is a reader whose RecordBatch panics before the first Next, and returns the last batch after the
-// end.
+// customReader is a reader whose RecordBatch panics before the first Next, and returns the last batch after the end.
 type customReader struct {
 	array.RecordReader
 	batches []arrow.RecordBatch

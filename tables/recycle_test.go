@@ -14,9 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// TestRecycle checks that scans with and without Recycle return the same rows, from files and the
-// tail, with and without a filter and an order. With Recycle, retained batches keep their rows; without it, all
-// batches do.
+// TestRecycle checks that scans with and without Recycle return the same rows, from files and the tail, with and
+// without a filter and an order. With Recycle, retained batches keep their rows; without it, all batches do.
 func TestRecycle(t *testing.T) {
 	for _, time := range []string{"", "t"} {
 		t.Run(time, func(t *testing.T) { testRecycle(t, &Settings{Time: time}) })

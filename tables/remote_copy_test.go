@@ -43,7 +43,7 @@ func TestCopyToABucket(t *testing.T) {
 		}
 	}
 	if findings, r := verifyAll(t, bucket, VerifyOptions{}); len(findings) > 0 || r.Tables != 4 {
-		t.Fatalf("Verify reported %+v, %+v; want none and Tables 4", findings, r)
+		t.Fatalf("Verify reported %+v with result %+v, want no findings and Tables 4", findings, r)
 	}
 	if _, err := bucket.Backup(t.Context(), mustOpen(t, t.TempDir(), nil), "monday"); err != nil {
 		t.Fatal(err)

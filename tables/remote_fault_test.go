@@ -107,9 +107,9 @@ func TestDamagedObjects(t *testing.T) {
 				}
 				return data
 			}
-			other := *o
-			other.CacheDir = t.TempDir()
-			s := mustOpen(t, memoryURL, &other)
+			uncached := *o
+			uncached.CacheDir = t.TempDir()
+			s := mustOpen(t, memoryURL, &uncached)
 			got, _, err := read(t.Context(), s.Bucket(""), "a")
 			var corrupt *partd.CorruptError
 			if err == nil && len(got) != 200 || err != nil && !errors.As(err, &corrupt) {
@@ -147,8 +147,7 @@ func TestDamagedObjects(t *testing.T) {
 	}
 }
 
-// TestRequests checks how many bucket requests appends, folds and reads cause. Reading cached files
-// must cause none.
+// TestRequests checks how many bucket requests appends, folds and reads cause. Reading cached files must cause none.
 func TestRequests(t *testing.T) {
 	counted := objstore.NewCounter(new(objstore.Memory))
 	o := memoryWarehouse(t, counted)
@@ -196,7 +195,7 @@ func TestRequests(t *testing.T) {
 
 // losingProxy starts a proxy to the server at addr. At each COMMIT it calls onCommit, which returns whether to cut the
 // connection, and whether to do so before the COMMIT is forwarded. If not, only the response to the COMMIT is lost.
-func losingProxy(t *testing.T, addr string, onCommit func() (cut, before bool)) string {
+func losingProxy(t *testing.T, addr string, onCommit func() (cut, beforeForward bool)) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -226,11 +225,11 @@ func losingProxy(t *testing.T, addr string, onCommit func() (cut, before bool)) 
 					if err != nil {
 						return
 					}
-					lose, before := false, false
+					lose, beforeForward := false, false
 					if strings.Contains(strings.ToLower(string(buf[:n])), "\x0bcommit\x00") {
-						lose, before = onCommit()
+						lose, beforeForward = onCommit()
 					}
-					if lose && before {
+					if lose && beforeForward {
 						return
 					}
 					if lose { // discard the response

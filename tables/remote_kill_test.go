@@ -21,7 +21,7 @@ import (
 
 const writerEnv = "PARTD_TABLES_WRITER"
 
-// writerConfig configures a child process with two writers.
+// writerConfig is the configuration of a child process with two writers.
 type writerConfig struct {
 	URL     string
 	Options struct{ Catalog, CacheDir, TailDir string }
@@ -232,8 +232,7 @@ func TestKillRemote(t *testing.T) {
 	w.checkAll(t, s, want)
 }
 
-// checkAll compares tables with the expected rows, and reads each version and snapshot with
-// an initially empty cache.
+// checkAll compares tables with the expected rows, and reads each version and snapshot with an initially empty cache.
 func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
 	t.Helper()
 	o := w.options

@@ -53,8 +53,7 @@ func (w *warehouse) schemaOf(t testing.TB, name string) string {
 	return w.postgres.URL() + "&search_path=" + name
 }
 
-// TestModelOnPostgresAndS3 runs TestModel's operations on a bucket with the catalog in
-// PostgreSQL.
+// TestModelOnPostgresAndS3 runs TestModel's operations on a bucket with the catalog in PostgreSQL.
 func TestModelOnPostgresAndS3(t *testing.T) {
 	w := startWarehouse(t)
 	for seed := range uint64(2) {
@@ -69,7 +68,7 @@ func TestModelOnPostgresAndS3(t *testing.T) {
 		runModel(t, url, o, seed, 60)
 		s := mustOpen(t, url, &o)
 		if findings, r := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 || r.Files == 0 {
-			t.Errorf("Verify reported %+v, %+v; want none and Files above 0", findings, r)
+			t.Errorf("Verify reported %+v with result %+v, want no findings and Files above 0", findings, r)
 		}
 	}
 }

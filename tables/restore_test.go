@@ -12,8 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestRestoreOne restores single tables with their rows, columns and metadata, and leaves other tables
-// unchanged.
+// TestRestoreOne restores single tables with their rows, columns and metadata, and leaves other tables unchanged.
 func TestRestoreOne(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)
@@ -80,14 +79,14 @@ func TestRestoreRaced(t *testing.T) {
 	mustSucceed(t, err)
 	defer s.Close() //nolint:errcheck // the test is over
 	b := s.Bucket("")
-	other := mustOpen(t, dir, &Options{NoTail: true})
+	otherStore := mustOpen(t, dir, &Options{NoTail: true})
 	mustPut(t, b, "a", PutError, 1)
 	mustPut(t, b, "b", PutError, 1)
 	mustSnapshot(t, b, "x")
 	mustPut(t, b, "a", PutAppend, 2)
 	beforeCommit = func() {
-		mustPut(t, other.Bucket(""), "b", PutAppend, 2)
-		mustPut(t, other.Bucket(""), "c", PutAppend, 2)
+		mustPut(t, otherStore.Bucket(""), "b", PutAppend, 2)
+		mustPut(t, otherStore.Bucket(""), "c", PutAppend, 2)
 	}
 	mustSucceed(t, b.Restore(t.Context(), "x"))
 	for _, name := range []string{"a", "b"} {
@@ -98,8 +97,8 @@ func TestRestoreRaced(t *testing.T) {
 	}
 	mustPut(t, b, "a", PutAppend, 2)
 	beforeCommit = func() {
-		mustSucceed(t, other.Bucket("").DeleteSnapshots(t.Context()))
-		sweepAll(t, other)
+		mustSucceed(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
+		sweepAll(t, otherStore)
 	}
 	if err := b.Restore(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Restore of a deleted snapshot: error = %v, want ErrNotFound", err)

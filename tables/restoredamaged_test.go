@@ -66,19 +66,19 @@ func TestRestoreDamaged(t *testing.T) {
 func TestBackupOverOtherTables(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	s, other := mustOpen(t, t.TempDir(), nil), mustOpen(t, t.TempDir(), nil)
+	s, dest := mustOpen(t, t.TempDir(), nil), mustOpen(t, t.TempDir(), nil)
 	mustPut(t, s.Bucket(""), "a", PutAppend, 1)
 	for _, name := range []string{"b", "a"} {
-		mustPut(t, other.Bucket(""), name, PutAppend, 2)
-		if _, err := s.Backup(ctx, other, "monday"); !errors.Is(err, ErrExists) {
+		mustPut(t, dest.Bucket(""), name, PutAppend, 2)
+		if _, err := s.Backup(ctx, dest, "monday"); !errors.Is(err, ErrExists) {
 			t.Errorf("Backup over tables that are no backup: error = %v, want ErrExists", err)
 		}
-		wantRows(t, other.Bucket(""), name, 2)
-		if err := other.Bucket("").Delete(ctx, name); err != nil {
+		wantRows(t, dest.Bucket(""), name, 2)
+		if err := dest.Bucket("").Delete(ctx, name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Backup(ctx, other, "monday"); err != nil {
+	if _, err := s.Backup(ctx, dest, "monday"); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -48,15 +48,15 @@ func TestRewriteDuringCommits(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			other := mustOpen(t, dir, &Options{NoTail: true})
-			mustPut(t, other.Bucket(""), "t", PutAppend, 1, 2, 3)
-			mustPut(t, other.Bucket(""), "t", PutAppend, 11, 12, 13)
-			h := hooks{fs: other.hooks.fs}
+			otherStore := mustOpen(t, dir, &Options{NoTail: true})
+			mustPut(t, otherStore.Bucket(""), "t", PutAppend, 1, 2, 3)
+			mustPut(t, otherStore.Bucket(""), "t", PutAppend, 11, 12, 13)
+			h := hooks{fs: otherStore.hooks.fs}
 			pending := true
 			h.onPrepared = func() {
 				if pending {
 					pending = false
-					if err := c.theirs(other.Bucket("")); err != nil {
+					if err := c.theirs(otherStore.Bucket("")); err != nil {
 						t.Error(err)
 					}
 				}
@@ -69,7 +69,7 @@ func TestRewriteDuringCommits(t *testing.T) {
 			if err := c.ours(s.Bucket("")); err != nil {
 				t.Fatal(err)
 			}
-			wantRows(t, other.Bucket(""), "t", c.want...)
+			wantRows(t, otherStore.Bucket(""), "t", c.want...)
 			before := len(parquetFiles(t, dir))
 			if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 100}); err != nil {
 				t.Fatal(err)
@@ -81,12 +81,12 @@ func TestRewriteDuringCommits(t *testing.T) {
 	}
 	t.Run("every attempt conflicts", func(t *testing.T) {
 		dir := t.TempDir()
-		other := mustOpen(t, dir, &Options{NoTail: true})
-		mustPut(t, other.Bucket(""), "t", PutAppend, 1, 2, 3)
+		otherStore := mustOpen(t, dir, &Options{NoTail: true})
+		mustPut(t, otherStore.Bucket(""), "t", PutAppend, 1, 2, 3)
 		attempts := 0
-		s, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: other.hooks.fs, onPrepared: func() {
+		s, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: otherStore.hooks.fs, onPrepared: func() {
 			attempts++
-			mustPut(t, other.Bucket(""), "t", PutReplace, 1, 2, 3)
+			mustPut(t, otherStore.Bucket(""), "t", PutReplace, 1, 2, 3)
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -95,7 +95,7 @@ func TestRewriteDuringCommits(t *testing.T) {
 		if err := deleteRows(s.Bucket("")); !errors.Is(err, ErrConflict) || attempts != maxRewrites {
 			t.Errorf("DeleteRows after %d attempts: error = %v, want ErrConflict after %d", attempts, err, maxRewrites)
 		}
-		wantRows(t, other.Bucket(""), "t", 1, 2, 3)
+		wantRows(t, otherStore.Bucket(""), "t", 1, 2, 3)
 	})
 }
 

@@ -153,7 +153,7 @@ func TestRowsOfManyBatches(t *testing.T) {
 	next := 0
 	for r, err := range Rows[row](t.Context(), table, nil) {
 		if err != nil || r.N != next {
-			t.Fatalf("Rows yielded %+v, %v; want row %d", r, err, next)
+			t.Fatalf("Rows yielded %+v, error %v; want row %d", r, err, next)
 		}
 		next++
 	}
@@ -163,7 +163,7 @@ func TestRowsOfManyBatches(t *testing.T) {
 	next = 0
 	for r, err := range Rows[row](t.Context(), table, &ScanOptions{Filter: And(Gt("N", 100), In("N", 1, 101, 60_000))}) {
 		if err != nil || r.N < 101 {
-			t.Fatalf("Rows yielded %+v, %v; want only rows that match the filter", r, err)
+			t.Fatalf("Rows yielded %+v, error %v; want only rows that match the filter", r, err)
 		}
 		if next++; next == 1 {
 			break
@@ -208,7 +208,7 @@ func TestRowsOfOtherTypes(t *testing.T) {
 		wide
 		G time.Duration `arrow:"g"`
 	}
-	if _, err := rowsOfBatches[tagged](first); err == nil || !strings.Contains(err.Error(), `no such column`) { // wide has G
+	if _, err := rowsOfBatches[tagged](first); err == nil || !strings.Contains(err.Error(), `no such column`) { // field G of the embedded wide has no column
 		t.Fatalf(`RowsOf error = %v, want an error with the text "no such column"`, err)
 	}
 	type fit struct {

@@ -156,7 +156,7 @@ func TestRulesOfAStream(t *testing.T) {
 	if _, err := b.Put(t.Context(), "t", stream(sequence(0, 500), sequence(500, 500)), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Put(t.Context(), "t", stream(sequence(5, 1), sequence(4, 1)), PutAppend, nil) // the order is violated between batches
+	_, err = b.Put(t.Context(), "t", stream(sequence(5, 1), sequence(4, 1)), PutAppend, nil) // the two rows are in separate batches
 	if !errors.As(err, &violated) || violated.Violations[0].Rows[0] != (BadRow{Row: 2, Values: "n=4"}) {
 		t.Errorf("Put error = %v, want a violation in row 2", err)
 	}
@@ -216,8 +216,7 @@ func TestRuleSets(t *testing.T) {
 	}
 }
 
-// TestUniqueOfTwoStores puts the same key into a table concurrently from two Stores: only one put
-// must succeed.
+// TestUniqueOfTwoStores puts the same key into a table concurrently from two Stores: only one put must succeed.
 func TestUniqueOfTwoStores(t *testing.T) {
 	dir := t.TempDir()
 	withTail, withoutTail := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true})

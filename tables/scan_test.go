@@ -151,8 +151,7 @@ func TestListAndTime(t *testing.T) {
 	}
 }
 
-// TestOrder checks that rows are read in the order of their puts, whether they are in files or
-// the tail.
+// TestOrder checks that rows are read in the order of their puts, whether they are in files or the tail.
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldBytes: 2000, FoldAge: -1})

@@ -362,12 +362,12 @@ func TestCorrectWithRules(t *testing.T) {
 	wantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,5 | 2026-01-03T00:00:00,3")
 	// Rules consider rows that another Store puts before the commit.
 	dir := s.dir
-	other := mustOpen(t, dir, &Options{NoTail: true}).Bucket("b")
+	otherBucket := mustOpen(t, dir, &Options{NoTail: true}).Bucket("b")
 	pending := true
 	s.hooks.onPrepared = func() {
 		if pending {
 			pending = false
-			if _, err := other.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), PutAppend, nil); err != nil {
+			if _, err := otherBucket.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), PutAppend, nil); err != nil {
 				t.Error(err)
 			}
 		}

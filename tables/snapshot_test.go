@@ -114,7 +114,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	mustPut(t, b, "same", PutAppend, 7) // stays in the tail
 	table, err := b.Table(t.Context(), "replaced")
 	mustSucceed(t, err)
-	before, err := table.Info(t.Context())
+	infoBefore, err := table.Info(t.Context())
 	mustSucceed(t, err)
 	mustSucceed(t, b.Restore(t.Context(), "one"))
 	checkRestored := func(s *Store) {
@@ -133,14 +133,14 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 		}
 	}
 	checkRestored(s)
-	after, err := table.Info(t.Context())
-	if err != nil || after.Version <= before.Version {
-		t.Errorf("after the restore, the version is %d, want it above %d; error: %v", after.Version, before.Version, err)
+	infoAfter, err := table.Info(t.Context())
+	if err != nil || infoAfter.Version <= infoBefore.Version {
+		t.Errorf("after the restore, the version is %d, want it above %d; error: %v", infoAfter.Version, infoBefore.Version, err)
 	}
-	old, err := b.Table(t.Context(), "replaced", AtVersion(before.Version))
+	old, err := b.Table(t.Context(), "replaced", AtVersion(infoBefore.Version))
 	mustSucceed(t, err)
-	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{3}) { // 4 was still in the tail
-		t.Errorf("rows of the version before the restore = %v, %v; want [3]", got, err)
+	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{3}) { // row 4 was still in the tail
+		t.Errorf("rows of the version before the restore = %v, error %v; want [3]", got, err)
 	}
 	count := 0
 	for info, err := range b.Tables(t.Context(), &Filter{Metadata: Metadata{"n": 5.0}}) {

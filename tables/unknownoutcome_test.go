@@ -86,7 +86,7 @@ func TestUnknownOutcome(t *testing.T) {
 	wantRows(t, b, "a", sequence(0, 30)...)
 }
 
-// syncedTail counts syncs, and fails the sync whose number is fail.
+// syncedTail counts syncs, and fails the sync with the number failAt.
 type syncedTail struct {
 	*memTail
 	syncs, failAt int

@@ -20,7 +20,7 @@ func TestUpsert(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	mustPut(t, b, "t", PutAppend, 5, 100) // 5 now occurs twice, once in the tail
+	mustPut(t, b, "t", PutAppend, 5, 100) // row 5 now occurs twice, once in the tail
 	before := filesOf(t, b, "t")
 	result, err := b.Upsert(ctx, "t", rowsOf(5, 15, 200), &UpsertOptions{Keys: []string{"n"}})
 	if err != nil || result.Deleted != 3 || result.Written != 3 {

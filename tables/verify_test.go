@@ -91,8 +91,7 @@ func damage(t testing.TB, path string, change func([]byte) []byte) {
 	}
 }
 
-// TestVerify checks that Verify finds every damaged file, names its table, and repairs it
-// from a copy of the directory.
+// TestVerify checks that Verify finds every damaged file, names its table, and repairs it from a copy of the directory.
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	s := fullStore(t)
@@ -105,7 +104,7 @@ func TestVerify(t *testing.T) {
 	}
 	want := stateOf(t, s)
 	if findings, r := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 || r.Tables != 4 || r.Files < 20 || r.Bytes == 0 {
-		t.Fatalf("Verify reported %+v, %+v; want no findings, Tables 4, Files at least 20 and Bytes above 0", findings, r)
+		t.Fatalf("Verify reported %+v with result %+v, want no findings, Tables 4, Files at least 20 and Bytes above 0", findings, r)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -234,7 +233,7 @@ func TestVerifyManifest(t *testing.T) {
 			if err := s.cat.Commit(ctx, nil, &icecat.Change{Namespace: defaultNamespace, Name: "t", Base: cur, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
 				t.Fatal(err)
 			}
-			// The previous version has the correct entry of the same file.
+			// The previous version's manifest has the correct entry of the same file.
 			findings, _ := verifyAll(t, s, VerifyOptions{})
 			if len(findings) != 1 || findings[0].State != Damaged || !strings.Contains(findings[0].Problem, c.want) || findings[0].Table != "t" {
 				t.Errorf("Verify reported %+v, want one damaged file with the problem %q", findings, c.want)

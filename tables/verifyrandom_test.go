@@ -102,7 +102,7 @@ func TestVerifyAfterExpire(t *testing.T) {
 		t.Fatal(err)
 	}
 	if rows, err := readAll(ctx, snap, nil); err != nil || len(rows) != 1 || rows[0] != 2 {
-		t.Errorf("rows in the snapshot = %v, %v; want [2]", rows, err)
+		t.Errorf("rows in the snapshot = %v, error %v; want [2]", rows, err)
 	}
 }
 
@@ -184,9 +184,8 @@ func TestVerifyEachFile(t *testing.T) {
 	}
 }
 
-// neededFiles returns the files that a store's tables and snapshots refer to. It omits
-// metadata that no newer metadata lists as previous, and metadata of tables created in the tail,
-// which was never synced.
+// neededFiles returns the files that a store's tables and snapshots refer to. It omits metadata that no newer metadata
+// lists as previous, and metadata of tables created in the tail, which was never synced.
 func neededFiles(t *testing.T, s *Store) map[string]bool {
 	t.Helper()
 	ctx, needed := t.Context(), map[string]bool{}

@@ -84,14 +84,14 @@ func TestNullTypeReplacedWithAnotherTail(t *testing.T) {
 		return oneBatch(b.NewRecordBatch())
 	}
 	dir := t.TempDir()
-	s, other := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true}).Bucket("b")
+	s, otherBucket := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true}).Bucket("b")
 	b := s.Bucket("b")
 	for range 2 {
 		if _, err := b.Put(t.Context(), "t", null(), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := other.Put(t.Context(), "t", jsonRows(t, "v utf8", `{"v":"x"}`), PutAppend, nil); err != nil {
+	if _, err := otherBucket.Put(t.Context(), "t", jsonRows(t, "v utf8", `{"v":"x"}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	const want = "v utf8 | x | (null) | (null)"

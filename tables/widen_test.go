@@ -24,8 +24,7 @@ func oneNull() array.RecordReader {
 	return oneBatch(b.NewRecordBatch())
 }
 
-// wantUpsert upserts rows by key k, and expects an error that contains want, or success if want is
-// empty.
+// wantUpsert upserts rows by key k, and expects an error that contains want, or success if want is empty.
 func wantUpsert(t *testing.T, b *Bucket, columns, rows, want string) {
 	t.Helper()
 	var missing []string

@@ -75,8 +75,7 @@ func TestFaultIsDetected(t *testing.T) {
 	}
 }
 
-// TestEqualComparesExactNumbersExactly checks that the last digit of a number may differ only if the
-// number was computed with floats.
+// Only numbers computed with floats may differ in the last digit.
 func TestEqualComparesExactNumbersExactly(t *testing.T) {
 	const want, other = "4796667988732690", "4796667988732689"
 	if computed := floatCell(4796667988732690, 0); !equal(numberCell(other), computed, true) {
@@ -183,27 +182,27 @@ func (r *run) tryCommand() (command string, err error) {
 		return command, r.split(in, flags)
 	}
 	j := r.plan(command, in)
-	to := in.format
+	outFormat := in.format
 	if j.canHold("tsv", in.noHeader) && r.maybe(0.3) {
-		to = "tsv"
-	} else if to == "text" && !j.canHold("text", false) || r.maybe(0.3) {
-		to = "csv"
+		outFormat = "tsv"
+	} else if outFormat == "text" && !j.canHold("text", false) || r.maybe(0.3) {
+		outFormat = "csv"
 	} else if !in.noHeader && r.maybe(0.3) {
-		to = "jsonl"
-	} else if to == "tsv" && !j.canHold("tsv", in.noHeader) {
-		to = "csv"
+		outFormat = "jsonl"
+	} else if outFormat == "tsv" && !j.canHold("tsv", in.noHeader) {
+		outFormat = "csv"
 	}
-	rows := j.rows(in.format == "jsonl" && to == "jsonl")
-	output := "out." + to + pick(r, "", "", ".gz", ".zst", ".bz2", ".lz4")
-	args := append(append(append(j.args, flags...), "--to-format", to, "-o", output), in.files...)
+	rows := j.rows(in.format == "jsonl" && outFormat == "jsonl")
+	output := "out." + outFormat + pick(r, "", "", ".gz", ".zst", ".bz2", ".lz4")
+	args := append(append(append(j.args, flags...), "--to-format", outFormat, "-o", output), in.files...)
 	if _, err := r.partd(args...); err != nil {
 		return command, err
 	}
-	got, err := r.read(output, to, j.names, !in.noHeader || in.format == "jsonl")
+	got, err := r.read(output, outFormat, j.names, !in.noHeader || in.format == "jsonl")
 	if err != nil {
 		return command, err
 	}
-	return command, compareRows(got, rows, to == "jsonl")
+	return command, compareRows(got, rows, outFormat == "jsonl")
 }
 
 func (r *run) read(name, format string, names []string, header bool) ([][]cell, error) {

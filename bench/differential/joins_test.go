@@ -48,8 +48,7 @@ func (r *run) join(flags []string) error {
 	}
 	names, want := joinModel(left, right, leftColumns, rightColumns, kind, matchEmpty)
 	if r.maybe(0.3) && len(want) < 3000 {
-		// Make the sides larger than memory. If they are compressed or piped, partd notices this only
-		// while it reads them.
+		// Make the sides larger than memory. If they are compressed, partd notices it only while reading.
 		r.widen(left)
 		if r.maybe(0.7) {
 			r.widen(right)
@@ -62,30 +61,30 @@ func (r *run) join(flags []string) error {
 	if err := r.write(right, "right", 1); err != nil {
 		return err
 	}
-	to := "csv"
+	outFormat := "csv"
 	if !nameless && r.maybe(0.5) {
-		to = "jsonl"
+		outFormat = "jsonl"
 	}
-	output := "out." + to + pick(r, "", ".zst")
-	args := append(append([]string{"join", "--on", strings.Join(conditions, ","), "--how", kind}, flags...), "--to-format", to, "-o", output, left.files[0], right.files[0])
+	output := "out." + outFormat + pick(r, "", ".zst")
+	args := append(append([]string{"join", "--on", strings.Join(conditions, ","), "--how", kind}, flags...), "--to-format", outFormat, "-o", output, left.files[0], right.files[0])
 	if _, err := r.partd(args...); err != nil {
 		return err
 	}
-	got, err := r.read(output, to, names, !nameless)
+	got, err := r.read(output, outFormat, names, !nameless)
 	if err != nil {
 		return err
 	}
 	for _, rows := range [][][]cell{got, want} {
 		slices.SortFunc(rows, func(a, b []cell) int {
 			return slices.CompareFunc(a, b, func(x, y cell) int {
-				if d := strings.Compare(x.text, y.text); d != 0 || to == "csv" {
+				if d := strings.Compare(x.text, y.text); d != 0 || outFormat == "csv" {
 					return d
 				}
 				return cmp.Compare(fmt.Sprint(x.missing, x.bare), fmt.Sprint(y.missing, y.bare))
 			})
 		})
 	}
-	return compareRows(got, want, to == "jsonl")
+	return compareRows(got, want, outFormat == "jsonl")
 }
 
 // widen lengthens one value of each row.

@@ -123,8 +123,7 @@ func TestLinesOfAnyLength(t *testing.T) {
 	}
 }
 
-// TestProcessTreeMemory checks that the memory of all processes of a pipeline is counted, but not the memory
-// of the test itself.
+// TestProcessTreeMemory checks that all processes of a pipeline count, but not the test itself.
 func TestProcessTreeMemory(t *testing.T) {
 	pages := bytes.Repeat([]byte{1}, 300<<20)
 	u, err := runMeasured(context.Background(), time.Minute,
@@ -154,8 +153,7 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// TestFigures checks that a file of figures contains the medians, the memory trace of the median run, and
-// the reasons for missing values.
+// TestFigures checks medians, the memory trace of the median run, and the reasons for missing values.
 func TestFigures(t *testing.T) {
 	f := &flags{figures: filepath.Join(t.TempDir(), "f.jsonl"), trace: true}
 	in := &input{keys: 7, bytes: 6e6}

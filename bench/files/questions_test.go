@@ -88,8 +88,7 @@ func corruptOutput(t *testing.T, j job, in *input, out string) {
 	}
 }
 
-// TestQuestionsOfPeers checks the answers of the installed peers. It omits questions that differ from
-// others only in the names of columns.
+// TestQuestionsOfPeers omits questions that differ from others only in the names of columns.
 func TestQuestionsOfPeers(t *testing.T) {
 	f := smallTables(t)
 	f.missingPercent = 5
@@ -118,8 +117,7 @@ func TestQuestionsOfPeers(t *testing.T) {
 	}
 }
 
-// TestQuestionsTable checks that the table shows the reason for each failure, and one ratio for all
-// questions.
+// TestQuestionsTable checks that the table has the reason for each failure, and one ratio for all questions.
 func TestQuestionsTable(t *testing.T) {
 	in := &input{name: "9 rows", bytes: 5e6}
 	ran := func(peer string, seconds float64, problem string) *contenderRuns {

@@ -48,8 +48,7 @@ func TestReaders(t *testing.T) {
 	}
 }
 
-// TestShards runs the comparison of one and three servers on little data. It checks the number of
-// bytes read.
+// TestShards compares one and three servers on little data. It checks the number of bytes read.
 func TestShards(t *testing.T) {
 	if err := measureShards(t.Context(), 8, 1, true); err != nil {
 		t.Error(err)

@@ -21,8 +21,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestMetrics checks that Prometheus's parser accepts the server's metrics, and that they count
-// the operations of this test.
+// Prometheus's parser accepts the server's metrics, and they count the operations of this test.
 func TestMetrics(t *testing.T) {
 	program := t.TempDir() + "/partd-server"
 	if out, err := exec.Command("go", "build", "-o", program, "github.com/go-partd/partd/cmd/partd-server").CombinedOutput(); err != nil {
@@ -60,7 +59,7 @@ func TestMetrics(t *testing.T) {
 	}
 	families, err := new(expfmt.TextParser).TextToMetricFamilies(strings.NewReader(string(text)))
 	if err != nil {
-		t.Fatalf("%v:\n%s", err, text)
+		t.Fatalf("parsing the metrics: %v:\n%s", err, text)
 	}
 	if typeLines := strings.Count(string(text), "# TYPE "); len(families) < 35 || len(families) != typeLines {
 		t.Errorf("parsed %d metrics, but the text has %d TYPE lines; want the same number, at least 35", len(families), typeLines)

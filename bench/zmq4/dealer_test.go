@@ -109,7 +109,7 @@ func (d *dealer) startSession() {
 	}
 }
 
-// checkChanges makes each kind of change, one of them in parts.
+// checkChanges sends each kind of change, and a large append in parts.
 func (d *dealer) checkChanges(large []byte) {
 	t := d.t
 	message := []partd.Entry{{Key: "large", Value: large}}

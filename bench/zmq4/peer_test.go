@@ -127,8 +127,7 @@ func (d *dealer) wantMessage(message [][]byte) {
 	}
 }
 
-// requestPython sends a message of Python's protocol. vectored selects one of zmq4's two ways to
-// write frames.
+// requestPython sends a message of Python's protocol. vectored selects how zmq4 writes the frames.
 func (d *dealer) requestPython(message [][]byte, vectored bool) {
 	d.t.Helper()
 	send := d.Send

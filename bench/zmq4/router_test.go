@@ -18,8 +18,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// relay is a server with a zmq4 ROUTER. It forwards the requests of each peer to our server
-// through a zmq4 DEALER.
+// relay is a zmq4 ROUTER that forwards the requests of each peer to our server through a zmq4 DEALER.
 type relay struct {
 	t              testing.TB
 	url, serverURL string // URLs of the relay and of our server
@@ -199,8 +198,7 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// TestDisconnects checks that no append is lost or applied twice when zmq4's ROUTER disconnects and
-// returns.
+// No append is lost or applied twice while zmq4's ROUTER disconnects and returns.
 func TestDisconnects(t *testing.T) {
 	for transport, address := range transports {
 		t.Run(transport, func(t *testing.T) {

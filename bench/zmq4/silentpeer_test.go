@@ -70,8 +70,7 @@ func TestSilentPeer(t *testing.T) {
 	}
 }
 
-// isOverheard reports whether a DEALER receives the answer to another DEALER's request when both have
-// the same identity.
+// isOverheard reports whether one of two DEALERs with the same identity receives the other's answer.
 func isOverheard(t *testing.T, url string) bool {
 	t.Helper()
 	var peers [2]*dealer

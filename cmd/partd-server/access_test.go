@@ -21,8 +21,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// addToken runs "token add" with args, which begin with the user's name. It returns the token and a file
-// in dir with the token.
+// addToken runs "token add" with args, which begin with the user's name, and writes the token to a file in dir.
 func addToken(t *testing.T, dir, users string, args ...string) (file, token string) {
 	t.Helper()
 	code, out, errs := runCommand(t, nil, append([]string{"token", "add", "--tokens-file", users}, args...)...)

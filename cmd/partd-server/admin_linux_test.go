@@ -116,8 +116,7 @@ func TestNotReady(t *testing.T) {
 	stop(t, p)
 }
 
-// TestExitOnStdinClose checks that a server with --exit-on-stdin-close ends when its standard input is
-// closed, as when the program that started it ends.
+// TestExitOnStdinClose closes the server's standard input, as happens when its parent process ends.
 func TestExitOnStdinClose(t *testing.T) {
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir(), "--exit-on-stdin-close")
 	in, err := cmd.StdinPipe()

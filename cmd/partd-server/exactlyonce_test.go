@@ -91,8 +91,7 @@ func serverAt(ctx context.Context, child, store, address string) (*serverproc.Pr
 	return serverproc.Start(ctx, command(child, args...), 1)
 }
 
-// runWithCuts runs clients while their connections are cut. It returns an error if the store's content
-// is wrong afterwards.
+// runWithCuts cuts connections of running clients, and returns an error if the store's content is wrong.
 func runWithCuts(t *testing.T, child, store, namespace string, clients, perClient, cuts int, pops bool) error {
 	ctx := boundedContext(t, cuts)
 	seed := uint64(time.Now().UnixNano())
@@ -145,8 +144,7 @@ func check(ctx context.Context, t *testing.T, f *fleet, url string) error {
 	return errors.Join(f.check(ctx, c), c.Close())
 }
 
-// TestCutConnections checks that each change is applied once and in order while connections are cut at
-// random bytes.
+// TestCutConnections checks that changes over cut connections are applied once and in order.
 func TestCutConnections(t *testing.T) {
 	cuts := numberFromEnv(t, "PARTD_CUTS", 300)
 	for _, c := range []struct {
@@ -174,8 +172,7 @@ func TestCutConnections(t *testing.T) {
 	}
 }
 
-// TestCutConnectionsWithoutNumbers checks that the check of TestCutConnections detects duplicates if the
-// store ignores the numbers of operations.
+// TestCutConnectionsWithoutNumbers checks that the check of TestCutConnections detects duplicates.
 func TestCutConnectionsWithoutNumbers(t *testing.T) {
 	for range 10 {
 		if err := runWithCuts(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 4, 3, 200, false); err != nil {
@@ -195,8 +192,7 @@ func logDuplicate(t *testing.T, err error) {
 	t.Log(err)
 }
 
-// runWithKills runs clients while the server is killed and restarted. It returns an error if the
-// store's content is wrong afterwards.
+// runWithKills kills the server of running clients, and returns an error if the store's content is wrong.
 func runWithKills(t *testing.T, child, store, namespace string, kills int) error {
 	ctx := boundedContext(t, 20*kills)
 	seed := uint64(time.Now().UnixNano())
@@ -242,8 +238,7 @@ func runWithKills(t *testing.T, child, store, namespace string, kills int) error
 	return check(ctx, t, f, p.URL()+namespace)
 }
 
-// TestKillServer checks that each change is applied once and in order while the server is killed
-// (SIGKILL) and restarted.
+// TestKillServer checks that changes are applied once and in order while the server is killed (SIGKILL).
 func TestKillServer(t *testing.T) {
 	kills := numberFromEnv(t, "PARTD_KILLS", 10)
 	for _, c := range []struct{ store, namespace string }{{"log:", ""}, {"log:", "/job7"}, {"file:", ""}} {
@@ -255,8 +250,7 @@ func TestKillServer(t *testing.T) {
 	}
 }
 
-// TestKillServerWithoutNumbers checks that the check of TestKillServer detects duplicates if the store
-// ignores the numbers of operations.
+// TestKillServerWithoutNumbers checks that the check of TestKillServer detects duplicates.
 func TestKillServerWithoutNumbers(t *testing.T) {
 	for range 20 {
 		if err := runWithKills(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 10); err != nil {

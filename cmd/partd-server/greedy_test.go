@@ -88,8 +88,7 @@ func u64s(values ...uint64) (b []byte) {
 	return b
 }
 
-// announceFrame returns an incomplete frame: a header that announces size bytes, and only the bytes of
-// begin.
+// announceFrame returns an incomplete frame: a header that announces size bytes, and the bytes of begin.
 func announceFrame(size uint64, begin []byte) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{2}, size), begin...)
 }
@@ -111,10 +110,10 @@ func greedyLoads() []greedyLoad {
 			return nil
 		}
 	}
-	repeatFrames := func(n int, make func(i int) []byte) func(context.Context, *hostile.Peer, int) error {
+	repeatFrames := func(n int, makeFrame func(i int) []byte) func(context.Context, *hostile.Peer, int) error {
 		return func(_ context.Context, p *hostile.Peer, _ int) error {
 			for i := range n {
-				if err := p.Raw(make(i)); err != nil {
+				if err := p.Raw(makeFrame(i)); err != nil {
 					return err
 				}
 			}

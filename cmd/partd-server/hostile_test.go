@@ -29,8 +29,7 @@ func numberFromEnv(t testing.TB, variable string, defaultValue int) int {
 // --memory, a busy machine might collect garbage too late.
 const memoryAboveIdle = 64 << 20
 
-// TestHostileCases runs each named conversation of package hostile with the server, including
-// conversations that the server ends after a timeout.
+// TestHostileCases runs each named conversation of package hostile with the server.
 func TestHostileCases(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir()+"?memory=16MiB", "--memory", "64MiB", "--max-message", "1MiB", "--max-connections", "200")
 	network, address := p.Address()
@@ -63,8 +62,7 @@ func TestHostileCases(t *testing.T) {
 	stop(t, impatientServer)
 }
 
-// TestHostileConversations runs many random conversations with the server. Meanwhile, an honest peer
-// must be served.
+// TestHostileConversations runs random conversations, while an honest peer must be served.
 func TestHostileConversations(t *testing.T) {
 	n := numberFromEnv(t, "PARTD_CONVERSATIONS", 10_000)
 	p := start(t, "--store", "log:"+t.TempDir()+"?memory=16MiB", "--memory", "64MiB", "--max-message", "1MiB")

@@ -35,8 +35,7 @@ type keyState struct {
 	value  string
 }
 
-// model defines the possible answers about a key. It checks each key separately, because a store
-// promises no order across keys.
+// model defines the possible answers about a key. Stores promise no order across keys, so it checks them separately.
 var model = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byKey := map[string][]porcupine.Operation{}
@@ -177,8 +176,7 @@ func checkLinearizable(ctx context.Context, t *testing.T, clients []partd.Partd,
 	return nil
 }
 
-// pythonPeer is a client that appends, gets and deletes in Python's protocol, so that
-// histories mix both protocols.
+// pythonPeer appends, gets and deletes in Python's protocol, so that histories mix both protocols.
 type pythonPeer struct {
 	*remote.Client
 	peer *hostile.Peer
@@ -200,8 +198,7 @@ func (p pythonPeer) Delete(_ context.Context, keys ...string) error {
 	return p.peer.Ask([]string{"ack"}, "delete", keys[0])
 }
 
-// TestLinearizable checks that concurrent operations are linearizable: for each store, in both protocols,
-// and with cut connections.
+// TestLinearizable checks operations on each store, in both protocols, and over cut connections.
 func TestLinearizable(t *testing.T) {
 	histories := numberFromEnv(t, "PARTD_HISTORIES", 400)
 	for _, c := range []struct {

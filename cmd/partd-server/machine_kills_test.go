@@ -95,8 +95,7 @@ func (m *mortalClient) readState(ctx context.Context) (contents, error) {
 	return all, nil
 }
 
-// change calls f, which makes a change, and may kill the server at the same time. effect applies the
-// change to the expected content.
+// change calls f, which makes a change, and may kill the server. effect applies the change to the expected content.
 func (m *mortalClient) change(ctx context.Context, f func() error, effect func(contents)) error {
 	if !m.isDue() {
 		return f()
@@ -212,8 +211,7 @@ func (m *mortalClient) Get(ctx context.Context, keys ...string) (values [][]byte
 	return values, err
 }
 
-// Pop kills the server only before the operation, because a restart during a pop always makes its
-// outcome unknown.
+// Pop kills the server only before the operation, because a kill during a pop makes its outcome unknown.
 func (m *mortalClient) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := m.change(ctx, func() error { return nil }, func(contents) {}); err != nil {
 		return nil, err
@@ -227,8 +225,7 @@ func (m *mortalClient) Close() error {
 	return err
 }
 
-// TestMachineWithKills runs the state machine of partdtest on a client whose server is killed in about
-// every third step.
+// TestMachineWithKills runs the state machine of partdtest on a mortalClient.
 func TestMachineWithKills(t *testing.T) {
 	runs := max(3, numberFromEnv(t, "PARTD_KILLS", 0)/10)
 	for _, scheme := range []string{"buffer+file:", "log:", "file:"} {
@@ -237,7 +234,7 @@ func TestMachineWithKills(t *testing.T) {
 			partdtest.StateMachine(t, func(t *testing.T) partd.Partd { return newMortal(t, scheme, &kills) }, &partdtest.Options{MachineRuns: runs})
 			t.Logf("%d kills", kills)
 			if kills < runs {
-				t.Errorf("in %d runs, the server was killed only %d times", runs, kills)
+				t.Errorf("in %d runs, the server was killed only %d times, want at least once per run", runs, kills)
 			}
 		})
 	}

@@ -18,8 +18,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// childVariable is an environment variable. If it is set, the test binary runs as the server or as
-// one of children.
+// childVariable is an environment variable that makes the test binary run as the server or as one of children.
 const childVariable = "PARTD_TEST_CHILD"
 
 func TestMain(m *testing.M) {

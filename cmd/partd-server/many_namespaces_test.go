@@ -11,8 +11,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestManyNamespaces creates PARTD_NAMESPACES namespaces on one server, and reads and lists
-// them. The server's memory and descriptors must not grow with their number.
+// TestManyNamespaces checks that memory and descriptors do not grow with the number of namespaces.
 func TestManyNamespaces(t *testing.T) {
 	require(t, runtime.GOOS == "linux", "Linux's /proc, to measure the server's resources")
 	many := numberFromEnv(t, "PARTD_NAMESPACES", 120)

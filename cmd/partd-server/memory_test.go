@@ -11,9 +11,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestMemoryOfStoreAndMessages uses much memory for the store and for messages at the same
-// time. The process must stay near --memory: it may use a fifth and 30 MiB more, for the
-// program and uncollected garbage.
+// TestMemoryOfStoreAndMessages checks that the process stays near --memory: it may use a fifth and 30 MiB more, for
+// the program and uncollected garbage.
 func TestMemoryOfStoreAndMessages(t *testing.T) {
 	require(t, runtime.GOOS == "linux" && !withRace, "Linux's /proc, without the race detector")
 	const memory = 128 << 20

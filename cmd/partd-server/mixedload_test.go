@@ -25,8 +25,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// startCuttingProxy starts a proxy that forwards connections to serverAddress, and cuts some of them. It
-// returns the proxy's address.
+// startCuttingProxy starts a proxy that cuts some connections to serverAddress, and returns its address.
 func startCuttingProxy(t *testing.T, serverAddress string, cuts *atomic.Int64) (address string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -149,7 +148,7 @@ func TestMixedLoad(t *testing.T) {
 		}
 		greedy = 80
 	}
-	const tenants, direct = 12, 4
+	const tenants, reliable = 12, 4
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
 	ca, err := testcert.New(dir, "authority")
@@ -179,7 +178,7 @@ func TestMixedLoad(t *testing.T) {
 	all := make([]*tenant, tenants)
 	for i := range all {
 		url := address
-		if i >= direct {
+		if i >= reliable {
 			url = startCuttingProxy(t, address, &cuts)
 		}
 		c, err := remote.Dial(ctx, "tls://"+url, clientOptions[i])
@@ -235,7 +234,7 @@ func TestMixedLoad(t *testing.T) {
 		if n.operations == 0 {
 			t.Errorf("job%d completed no operation", i)
 		}
-		if i < direct {
+		if i < reliable {
 			waits = append(waits, n.waits...)
 		}
 		if err := n.c.Close(); err != nil {
@@ -258,8 +257,7 @@ func percentiles(t *testing.T, client string, waits []time.Duration) (p99 time.D
 	return p99
 }
 
-// beGreedyOverTLS uses resources of the server for some seconds. Depending on kind, it is silent, guesses
-// a token, fills its namespace, or reads slowly.
+// beGreedyOverTLS is silent, guesses a token, fills its namespace, or reads slowly, depending on kind.
 func beGreedyOverTLS(ctx context.Context, address string, o *remote.ClientOptions, kind int) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second+rand.N(5*time.Second))
 	defer cancel()

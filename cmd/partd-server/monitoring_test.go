@@ -73,8 +73,7 @@ func TestMonitoring(t *testing.T) {
 	}
 }
 
-// checkExpressions makes promtool parse the expressions of a dashboard, with Grafana's
-// variables replaced.
+// checkExpressions makes promtool parse a dashboard's expressions, with Grafana's variables replaced.
 func checkExpressions(t *testing.T, file string) {
 	t.Helper()
 	text, err := os.ReadFile(file)

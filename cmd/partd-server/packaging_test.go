@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// TestPackaging checks that the systemd unit and the container file set only existing options, and
-// that systemd rates the unit's exposure as low.
+// TestPackaging checks the options in the systemd unit and the container file, and the unit's exposure.
 func TestPackaging(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "--help")
 	for _, file := range []string{"../../packaging/partd-server.service", "../../packaging/Containerfile"} {

@@ -80,8 +80,7 @@ func TestSocketOfAKilledServer(t *testing.T) {
 	}
 }
 
-// TestEnvironment checks that environment variables set flags, and that the command line takes
-// precedence.
+// TestEnvironment checks that environment variables set flags, and that the command line takes precedence.
 func TestEnvironment(t *testing.T) {
 	dir := t.TempDir()
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0")
@@ -113,15 +112,14 @@ func TestEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := p.Wait(30 * time.Second); err != nil {
-		t.Fatalf("the server did not end after the close request: %v\n%s", err, p.Stderr())
+		t.Fatalf("the server did not end after the close request: %v\nserver log:\n%s", err, p.Stderr())
 	}
 	if !strings.HasPrefix(p.Stderr(), `{"time":`) {
 		t.Errorf("the log is not in JSON: %q", p.Stderr())
 	}
 }
 
-// TestSignalDrains checks that after a signal, the server finishes requests in progress, keeps
-// acknowledged data, and exits with code 0.
+// TestSignalDrains checks that after a signal, the server finishes requests, keeps their data, and exits with 0.
 func TestSignalDrains(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -147,7 +145,7 @@ func TestSignalDrains(t *testing.T) {
 				acked++
 			}
 			if err := p.Wait(30 * time.Second); err != nil {
-				t.Fatalf("the server did not end cleanly: %v\n%s", err, p.Stderr())
+				t.Fatalf("the server did not end cleanly: %v\nserver log:\n%s", err, p.Stderr())
 			}
 			text, err := os.ReadFile(dir + "/k")
 			if err != nil || len(text) != acked && len(text) != acked+1 {
@@ -180,7 +178,7 @@ func TestHangup(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
-		t.Fatalf("append after SIGHUP: %v\n%s", err, p.Stderr())
+		t.Fatalf("append after SIGHUP: %v\nserver log:\n%s", err, p.Stderr())
 	}
 	stop(t, p)
 }
@@ -207,7 +205,7 @@ func TestSlowReaderHoldsUpNoSignal(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := p.Wait(20 * time.Second); err != nil {
-		t.Fatalf("the server did not end cleanly: %v\n%s", err, p.Stderr())
+		t.Fatalf("the server did not end cleanly: %v\nserver log:\n%s", err, p.Stderr())
 	}
 	if text, err := os.ReadFile(dir + "/k"); err != nil || string(text) != "v" {
 		t.Errorf("key k has the value %q (error %v), want v", text, err)

@@ -26,8 +26,7 @@ func runPython(t testing.TB, interpreter, script string, args ...string) string 
 	return string(out)
 }
 
-// TestPythonClient runs the same script with Python partd's client against this server and against
-// Python partd's server.
+// TestPythonClient runs a script with Python partd's client against this server and Python partd's server.
 func TestPythonClient(t *testing.T) {
 	py := requirePython(t, "partd, zmq")
 	for name, server := range map[string]func(t *testing.T) *serverproc.Process{
@@ -125,8 +124,7 @@ a failed get ends by the timeout
 	stop(t, p)
 }
 
-// TestPythonClientClosesServer checks that Python partd's client can stop a server with --allow-close,
-// and that the server keeps its data.
+// TestPythonClientClosesServer checks that Python partd's client can stop a server with --allow-close.
 func TestPythonClientClosesServer(t *testing.T) {
 	py := requirePython(t, "partd, zmq")
 	dir := t.TempDir() + "/data"
@@ -144,7 +142,7 @@ c.close()
 		t.Fatalf("the Python script failed: %v\n%s", err, out)
 	}
 	if err := p.Wait(30 * time.Second); err != nil {
-		t.Fatalf("the server did not end cleanly: %v\n%s", err, p.Stderr())
+		t.Fatalf("the server did not end cleanly: %v\nserver log:\n%s", err, p.Stderr())
 	}
 	// Python reads the store after its server has ended.
 	out, err := exec.Command(py, "-c", `import sys, partd; print(partd.File(sys.argv[1]).get("k"))`, dir).CombinedOutput()

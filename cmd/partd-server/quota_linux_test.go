@@ -13,8 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestQuota checks that a store of any kind stays within its quota, can be read when it is full, and
-// accepts appends immediately after a drop.
+// TestQuota checks that stores of any kind stay within their quota, and accept appends right after a drop.
 func TestQuota(t *testing.T) {
 	const quota = 16 << 20
 	for _, scheme := range []string{"log:", "zstd+log:", "file:", "buffer+file:", "mem:"} {
@@ -42,7 +41,7 @@ func TestQuota(t *testing.T) {
 				}
 				size := diskUsage(dir)
 				if size > quota {
-					t.Errorf("round %d: the store uses %d bytes with a quota of %d", round, size, quota)
+					t.Errorf("round %d: the store uses %d bytes, want at most its quota of %d", round, size, quota)
 				}
 				t.Logf("round %d: %d bytes of values, %d on disk", round, stored*50_000, size)
 				v, err := c.Get(ctx, "k0")
@@ -68,9 +67,8 @@ func TestSmallestQuota(t *testing.T) {
 	}
 }
 
-// TestQuotaOfANamespace checks that each namespace has its own quota. A full namespace must not
-// accept appends, even after a restart, and must not affect other namespaces or the default store.
-// Drop must free its space.
+// TestQuotaOfANamespace checks that a full namespace refuses appends, even after a restart, but does not affect
+// other namespaces or the default store.
 func TestQuotaOfANamespace(t *testing.T) {
 	const quota = 8 << 20
 	dir := t.TempDir()

@@ -2,6 +2,5 @@
 
 package main
 
-// withRace reports whether the race detector is enabled. The race detector multiplies the memory
-// of a process.
+// withRace reports whether the race detector is enabled, which multiplies the memory of a process.
 const withRace = true

@@ -8,8 +8,7 @@ import (
 
 const fuzzLimit = 1 << 20
 
-// FuzzDecode decodes arbitrary bytes. The result must have the length that the header claims, and not
-// exceed the limit.
+// FuzzDecode checks that decoded data has the length that the header claims, within the limit.
 func FuzzDecode(f *testing.F) {
 	for _, codec := range []Compressor{LZ4, Zstd, Copy} {
 		e, err := NewEncoder(&Options{Compressor: codec, TypeSize: 4})

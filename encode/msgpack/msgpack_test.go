@@ -9,8 +9,7 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// TestStoredBytesDoNotChange compares encoded bytes with recorded ones, because earlier versions have
-// written the same bytes.
+// The encoding must not change, because earlier versions have written these bytes.
 func TestStoredBytesDoNotChange(t *testing.T) {
 	type row struct {
 		Name string `json:"name"`

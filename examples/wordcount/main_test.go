@@ -37,8 +37,7 @@ func child(label string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// TestConcurrentWorkers checks the sums that workers in Go and Python produce when they count
-// files at the same time.
+// Workers in Go and Python that count files at the same time produce the correct sums.
 func TestConcurrentWorkers(t *testing.T) {
 	const python = "/usr/bin/python3" // the system's Python has partd if it is installed
 	havePython := exec.Command(python, "-c", "import partd, zmq").Run() == nil

@@ -244,7 +244,7 @@ func TestSumOfBothKinds(t *testing.T) {
 	number := func(i int) Number {
 		n, ok := ParseNumber([]byte(texts[i]))
 		if !ok {
-			t.Fatal(texts[i])
+			t.Fatalf("%q is not a number", texts[i])
 		}
 		return n
 	}

@@ -27,8 +27,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"partd": func() { os.Exit(Main(os.Args[1:])) }})
 }
 
-// quickExit is an environment variable that lets programs built with the race detector exit without
-// the usual delay of a second.
+// quickExit lets programs with the race detector exit without the usual delay of a second.
 const quickExit = "GORACE=atexit_sleep_ms=0"
 
 // program returns a command that runs partd.

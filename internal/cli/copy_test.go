@@ -38,8 +38,7 @@ func fillStore(t *testing.T, url string, entries ...partd.Entry) {
 	}
 }
 
-// partd copy detects every failure of the target. The message describes the target's content and how to
-// continue.
+// copy detects every failure of the target. Its message describes the target's content, and what to do.
 func TestCopyOutcomes(t *testing.T) {
 	broken := errors.New("it broke")
 	change := func(do func(e []partd.Entry) []partd.Entry) func(*fake, func() error) {
@@ -104,7 +103,7 @@ func TestCopyOutcomes(t *testing.T) {
 			c.set(target, func() error { cancel(); return ctx.Err() })
 			code, out, errs := copyInto(t, ctx, target, strings.Fields(c.flags)...)
 			if code != c.code || !strings.Contains(errs, c.want) || c.want == "" && errs != "" {
-				t.Errorf("exit code %d, stderr %q, want %d and %q", code, errs, c.code, c.want)
+				t.Errorf("copy: exit code %d, stderr %q, want %d and %q", code, errs, c.code, c.want)
 			}
 			if ok := strings.Contains(out, "result"); ok != (c.code == 0) {
 				t.Errorf("copy prints %q with exit code %d", out, code)

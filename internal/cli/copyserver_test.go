@@ -88,8 +88,7 @@ func TestCopyServers(t *testing.T) {
 	}
 }
 
-// partd copy refuses to copy a store to itself, even under another URL, because that would drop or
-// duplicate its content.
+// copy refuses to copy a store to itself, even by another URL: that would drop or duplicate its content.
 func TestCopyOntoItself(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	slow, err := partd.OpenFile(dir, nil)

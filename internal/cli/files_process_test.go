@@ -65,8 +65,7 @@ func leftoverFiles(t *testing.T, dirs ...string) (names []string) {
 	return names
 }
 
-// After Ctrl-C while the input hangs, the exit code is 130, the message is one line, and neither
-// output nor temporary data remain.
+// After Ctrl-C while the input hangs, there is a one-line message, and no output or temporary data remain.
 func TestInterruptFiles(t *testing.T) {
 	for name, args := range fileCommands {
 		out := t.TempDir()
@@ -84,10 +83,10 @@ func TestInterruptFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" {
-			t.Errorf("%s: exit code %d, stderr %q", name, code, stderr)
+			t.Errorf("%s: unexpected exit code %d or stderr %q", name, code, stderr)
 		}
 		if names := leftoverFiles(t, out, tmp); names != nil {
-			t.Errorf("%s leaves %v", name, names)
+			t.Errorf("%s leaves the files %v", name, names)
 		}
 	}
 }
@@ -146,12 +145,12 @@ func TestBrokenPipeFiles(t *testing.T) {
 			t.Errorf("%s with a reader that stops early: %v, %s", name, err, stderr)
 		}
 		if names := leftoverFiles(t, tmp); names != nil {
-			t.Errorf("%s leaves %v", name, names)
+			t.Errorf("%s leaves the files %v", name, names)
 		}
 	}
 }
 
-// A line far larger than the memory causes an error with its position, and no use of more memory.
+// A line far larger than the memory causes an error with its position, but no more use of memory.
 func TestEndlessLine(t *testing.T) {
 	for name, args := range fileCommands {
 		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(t.TempDir(), "out"))
@@ -170,19 +169,18 @@ func TestEndlessLine(t *testing.T) {
 		peak, err := wait()
 		code := exitCode(t, err)
 		if code != cliutil.ExitFailed || sent == 1<<10 || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: too large: the record that begins here is longer than 4194304 bytes") {
-			t.Errorf("%s: exit code %d after %d MiB of input, stderr %q", name, code, sent, stderr)
+			t.Errorf("%s: unexpected exit code %d after %d MiB of input, or stderr %q", name, code, sent, stderr)
 		}
 		if peak > 64<<20 && !race.Enabled {
 			t.Errorf("%s used %d bytes of memory, want at most 64 MiB", name, peak)
 		}
 		if names := leftoverFiles(t, tmp); names != nil {
-			t.Errorf("%s leaves %v", name, names)
+			t.Errorf("%s leaves the files %v", name, names)
 		}
 	}
 }
 
-// Ctrl-C ends a command immediately, even if it still waits for the first byte of standard input, or
-// for a writer to open a pipe.
+// Ctrl-C ends a command immediately, even before the first byte of input or before a pipe is opened.
 func TestInterruptBeforeInput(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
@@ -209,10 +207,10 @@ func TestInterruptBeforeInput(t *testing.T) {
 				t.Fatal(err)
 			}
 			if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
-				t.Errorf("%s %s: exit code %d after %v, stderr %q", name, file, code, time.Since(start), stderr.String())
+				t.Errorf("%s %s: after the interrupt, exit code %d after %v, stderr %q; want code 130 within 8 s", name, file, code, time.Since(start), stderr.String())
 			}
 			if names := leftoverFiles(t, dir, cmd.Dir); names != nil {
-				t.Errorf("%s leaves %v", name, names)
+				t.Errorf("%s leaves the files %v", name, names)
 			}
 		}
 	}
@@ -242,16 +240,15 @@ func TestInterruptOutput(t *testing.T) {
 			t.Fatal(err)
 		}
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
-			t.Errorf("%s: exit code %d after %v, stderr %q", name, code, time.Since(start), stderr)
+			t.Errorf("%s: after the interrupt, exit code %d after %v, stderr %q; want code 130 within 8 s", name, code, time.Since(start), stderr)
 		}
 		if names := leftoverFiles(t, tmp); names != nil {
-			t.Errorf("%s leaves %v", name, names)
+			t.Errorf("%s leaves the files %v", name, names)
 		}
 	}
 }
 
-// After Ctrl-C, a split leaves neither a directory nor temporary data. After kill -9, the next run
-// removes them.
+// After Ctrl-C, a split leaves no files or directories. After kill -9, the next run removes them.
 func TestInterruptSplit(t *testing.T) {
 	for _, signal := range []os.Signal{os.Interrupt, os.Kill} {
 		dir := t.TempDir()
@@ -270,7 +267,7 @@ func TestInterruptSplit(t *testing.T) {
 		}
 		code := exitCode(t, cmd.Wait())
 		if signal == os.Interrupt && (code != cliutil.ExitInterrupted || leftoverFiles(t, dir, tmp) != nil) {
-			t.Errorf("exit code %d, leftover files %v", code, leftoverFiles(t, dir, tmp))
+			t.Errorf("interrupted split: exit code %d, leftover files %v", code, leftoverFiles(t, dir, tmp))
 		}
 		rerun := program(t, "split", "--by", "2", "--format", "csv", "--tmp", tmp, "--dir", filepath.Join(dir, "out"), "-")
 		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
@@ -291,10 +288,10 @@ func TestRecordTooLargeForSort(t *testing.T) {
 		cmd.Stdin = strings.NewReader(text)
 		code := exitCode(t, cmd.Run())
 		if code != cliutil.ExitFailed || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: the record is too large for the memory of the sort") {
-			t.Errorf("%s: exit code %d, stderr %q", name, code, stderr)
+			t.Errorf("%s: unexpected exit code %d or stderr %q", name, code, stderr)
 		}
 		if names := leftoverFiles(t, tmp); names != nil {
-			t.Errorf("%s leaves %v", name, names)
+			t.Errorf("%s leaves the files %v", name, names)
 		}
 	}
 }
@@ -330,7 +327,7 @@ func TestDamagedInput(t *testing.T) {
 			text, err := program(t, "sort", "--by", "key", "-o", out, bad).CombinedOutput()
 			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: "+bad) ||
 				label != "damaged" && !strings.Contains(string(text), "byte ") { // damaged records may be noticed before the checksum
-				t.Errorf("%s: %v, %s", bad, err, text)
+				t.Errorf("sort of %s: %v, %s; want an error with a position", bad, err, text)
 			}
 			if _, err := os.Stat(out); err == nil {
 				t.Fatalf("%s: the output exists after an error", bad)
@@ -339,8 +336,7 @@ func TestDamagedInput(t *testing.T) {
 	}
 }
 
-// Ctrl-C ends a command immediately while it waits for another process to open a pipe, for reading or
-// writing, and leaves no files.
+// Ctrl-C ends a command that waits for a pipe to be opened, for reading or writing, and no files remain.
 func TestInterruptUnopenedPipe(t *testing.T) {
 	dir := t.TempDir()
 	pipe, input := filepath.Join(dir, "pipe"), filepath.Join(dir, "in.csv")
@@ -370,10 +366,10 @@ func TestInterruptUnopenedPipe(t *testing.T) {
 			t.Fatal(err)
 		}
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
-			t.Errorf("%s: exit code %d after %v, stderr %q", name, code, time.Since(start), stderr.String())
+			t.Errorf("%s: after the interrupt, exit code %d after %v, stderr %q; want code 130 within 8 s", name, code, time.Since(start), stderr.String())
 		}
 		if names := leftoverFiles(t, tmp, cmd.Dir); names != nil {
-			t.Errorf("%s leaves %v", name, names)
+			t.Errorf("%s leaves the files %v", name, names)
 		}
 	}
 }

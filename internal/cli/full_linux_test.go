@@ -110,16 +110,15 @@ func smallDisk(t *testing.T) string {
 	return disk
 }
 
-// If the disk for temporary data or for the output is full, commands on files fail with exit code 1
-// and leave neither output nor temporary data.
+// On a full disk (for temporary data or output), commands on files exit with code 1 and leave no files.
 func TestFullDiskFiles(t *testing.T) {
-	disk, other := smallDisk(t), t.TempDir()
+	disk, roomyDisk := smallDisk(t), t.TempDir()
 	var rows bytes.Buffer
 	if err := csvgen.Write(&rows, csvgen.Options{Rows: 200_000, Keys: 1000, Seed: 5}); err != nil {
 		t.Fatal(err)
 	}
 	for name, args := range fileCommands {
-		for label, dirs := range map[string][2]string{"temporary data": {disk, other}, "output": {other, disk}} {
+		for label, dirs := range map[string][2]string{"temporary data": {disk, roomyDisk}, "output": {roomyDisk, disk}} {
 			if name == "top" && label == "output" {
 				args = append(args, "--number=1000000")
 			}
@@ -130,7 +129,7 @@ func TestFullDiskFiles(t *testing.T) {
 			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: no space left on device: ") || strings.Count(string(text), "\n") != 1 {
 				t.Errorf("%s with a full disk for the %s: %v, %s", name, label, err, text)
 			}
-			if names := leftoverFiles(t, disk, other); names != nil {
+			if names := leftoverFiles(t, disk, roomyDisk); names != nil {
 				t.Errorf("%s with a full disk for the %s leaves %v", name, label, names)
 			}
 		}

@@ -90,10 +90,10 @@ func TestTopLikeDuckDB(t *testing.T) {
 		rows = append(rows, []string{fmt.Sprint(i), fmt.Sprint("k", r.IntN(1+i/4)), pick(r, "", fmt.Sprint(r.IntN(50)), fmt.Sprintf("%.2f", r.Float64()*100-50))})
 	}
 	file, dir := writeRows(t, "rows.csv", rows), t.TempDir()
-	from := fmt.Sprintf(`read_csv('%s', types={'k': 'varchar', 'x': 'varchar'})`, file)
+	table := fmt.Sprintf(`read_csv('%s', types={'k': 'varchar', 'x': 'varchar'})`, file)
 	duckDB(t, fmt.Sprintf(`copy (select id, k, x from %s qualify row_number() over (partition by k order by x::double desc nulls last, id) <= 3
 			order by k, x::double desc nulls last, id) to '%s/per.csv' (header);
-		copy (select k, count(*), max(x::double) from %s group by k order by 3 desc nulls last, k limit 100) to '%s/groups.csv' (header)`, from, dir, from, dir))
+		copy (select k, count(*), max(x::double) from %s group by k order by 3 desc nulls last, k limit 100) to '%s/groups.csv' (header)`, table, dir, table, dir))
 	for _, c := range []struct {
 		args []string
 		want string
@@ -207,8 +207,7 @@ func TestQuantilesBeyondMemory(t *testing.T) {
 	}
 }
 
-// Rows that are far larger than their groups' data, such as JSON with long names, use no more memory
-// than other rows.
+// Rows far larger than their groups' data, as in JSON with long names, need no more memory than others.
 func TestGroupWideRowsMemory(t *testing.T) {
 	name := strings.Repeat("v", 5000)
 	rows := [][]string{{"k", name}}

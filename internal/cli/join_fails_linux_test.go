@@ -62,10 +62,10 @@ func TestJoinFails(t *testing.T) {
 			}
 			code := exitCode(t, cmd.Run())
 			if text := stderr.String(); code != cliutil.ExitFailed || !strings.Contains(text, c.want) || strings.Count(text, "\n") != 1 {
-				t.Errorf("%s: exit code %d, %.300s", name, code, text)
+				t.Errorf("join, %s: exit code %d, %.300s; want one line with the error", name, code, text)
 			}
 			if names := leftoverFiles(t, disk, out); names != nil {
-				t.Errorf("%s leaves %v", name, names)
+				t.Errorf("join, %s: leftover files %v", name, names)
 			}
 		}
 	}

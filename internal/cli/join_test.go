@@ -93,8 +93,7 @@ func sortedRows(rows [][]string) (all []string) {
 	return all
 }
 
-// addBallast adds rows without a partner, more than fit in a table of 16 MiB. If byKeys is set, they
-// have long keys, otherwise long values.
+// addBallast adds unmatched rows with long keys or long values, more than fit in a table of 16 MiB.
 func addBallast(rows [][]string, byKeys bool) [][]string {
 	rows, name, long := slices.Clone(rows), rows[0][1], strings.Repeat("x", 45_000)
 	for i := range 300 {
@@ -155,7 +154,7 @@ func TestJoinModel(t *testing.T) {
 				cmd.Stderr = &stderr
 				summary, err := cmd.Output()
 				if err != nil {
-					t.Fatalf("%s, %s: %v\n%s", name, args, err, &stderr)
+					t.Fatalf("%s: partd %s: %v\n%s", name, args, err, &stderr)
 				}
 				var stats struct{ Engine string }
 				if err := json.Unmarshal(summary, &stats); err != nil || stats.Engine != c.engine {
@@ -163,7 +162,7 @@ func TestJoinModel(t *testing.T) {
 				}
 				got := sortedRows(readCSV(t, out)[1:])
 				if want := joinModel(c.left, c.right, kind, flags != nil); !slices.Equal(got, want) {
-					t.Errorf("%s, %s %v: %d rows, want %d", name, kind, flags, len(got), len(want))
+					t.Errorf("%s, %s join, flags %v: got %d rows that differ from the model's %d", name, kind, flags, len(got), len(want))
 				}
 			}
 		}
@@ -202,7 +201,7 @@ func duckDB(t *testing.T, statements string) {
 		t.Skipf("%v: run .ci/peers to install it", err)
 	}
 	if text, err := exec.Command(python, "-c", "import duckdb, sys; duckdb.sql(sys.argv[1])", statements).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", statements, err, text)
+		t.Fatalf("DuckDB statements %s: %v\n%s", statements, err, text)
 	}
 }
 
@@ -237,7 +236,7 @@ func TestJoinLikeDuckDB(t *testing.T) {
 			want := sortedRows(readCSV(t, out+kind)[1:])
 			got := sortedRows(outputRows(t, "join", "--on", c.f+"="+c.g, "--how", kind, c.left, c.right))
 			if !slices.Equal(got, want) {
-				t.Errorf("%s of %s and %s: %d rows, DuckDB has %d", kind, filepath.Base(c.left), filepath.Base(c.right), len(got), len(want))
+				t.Errorf("%s join of %s and %s: got %d rows that differ from DuckDB's %d", kind, filepath.Base(c.left), filepath.Base(c.right), len(got), len(want))
 			}
 		}
 	}
@@ -324,7 +323,7 @@ func TestJoinWithinMemory(t *testing.T) {
 			t.Errorf("%d rows: join used %d bytes of memory\n%s", rows, peak, &out)
 		}
 		if !strings.Contains(out.String(), engine) && !race.Enabled {
-			t.Errorf("%d rows: want %s\n%s", rows, engine, &out)
+			t.Errorf("join with %d rows on the right does not print %s:\n%s", rows, engine, &out)
 		}
 		t.Logf("%d rows: join used %d MiB of memory", rows, peak>>20)
 	}

@@ -11,8 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// Records can be longer than blocks, up to a quarter of the memory. The error for a longer record contains
-// file and line.
+// A record may be longer than a block, up to a quarter of the memory. Longer ones cause an error.
 func TestLongRecords(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "long.csv")
@@ -65,8 +64,7 @@ func TestDistinctOfLongValues(t *testing.T) {
 	}
 }
 
-// A list that exceeds its memory only with the last value, and then moves to a temporary file, is written
-// correctly in every format.
+// A list that exceeds its memory only with the last value is written correctly in every format.
 func TestListAtTheLimit(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "list.txt")
 	const n = 16<<20/32/2 + 1 // number of values "x;", of which the last exceeds the limit
@@ -107,7 +105,7 @@ func TestFullOutput(t *testing.T) {
 		var stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = full, &stderr
 		if code := exitCode(t, cmd.Run()); code != cliutil.ExitFailed || !strings.Contains(stderr.String(), "no space left") {
-			t.Errorf("%s: exit code %d, %s", args, code, stderr.String())
+			t.Errorf("%s to a full device: exit code %d, %s", args, code, stderr.String())
 		}
 	}
 }

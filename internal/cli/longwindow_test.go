@@ -56,7 +56,7 @@ func TestLongWindow(t *testing.T) {
 			}
 			peak, err := waitMemory(cmd)()
 			if path == usual && err != nil || path != usual && (exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(stderr.String(), path) || !strings.Contains(stderr.String(), "--memory")) {
-				t.Errorf("%s of %s: %v, %s", args, path, err, stderr.String())
+				t.Errorf("%s of %s: unexpected result %v, %s", args, path, err, stderr.String())
 			}
 			if limit := int64(16<<20)*11/10 + 30<<20; peak > limit && !race.Enabled {
 				t.Errorf("%s of %s used %d bytes of memory, want at most %d", args, path, peak, limit)

@@ -166,8 +166,7 @@ func approxEqual(a, b string, tolerance float64) bool {
 	return errX == nil && errY == nil && math.Abs(x-y) <= tolerance*math.Abs(y)
 }
 
-// TestDistinctAndTopModel runs distinct and top on files larger than the memory, and compares the
-// results with maps and slices.
+// The results of distinct and top on files larger than the memory equal those of maps and slices.
 func TestDistinctAndTopModel(t *testing.T) {
 	for _, shape := range shapes {
 		file, rows := rowsFile(t, shape)

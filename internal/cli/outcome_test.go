@@ -163,7 +163,7 @@ func TestOutcomes(t *testing.T) {
 			c.set(store, func() error { cancel(); return &partd.Error{Op: "append", Key: "a", HasKey: true, Err: ctx.Err()} })
 			code, stdout, stderr := shuffleInto(t, ctx, store, flags...)
 			if code != c.code || stderr != "partd: "+c.want || stdout != "" {
-				t.Errorf("exit code %d\n got %q\nwant %q\n%s", code, stderr, "partd: "+c.want, stdout)
+				t.Errorf("shuffle: exit code %d\n got %q\nwant %q\n%s", code, stderr, "partd: "+c.want, stdout)
 			}
 		})
 	}
@@ -173,7 +173,7 @@ func TestOutcomes(t *testing.T) {
 func TestOutcomeWithoutFailure(t *testing.T) {
 	code, stdout, stderr := shuffleInto(t, t.Context(), &fake{Dict: partd.NewDict()})
 	if code != 0 || stderr != "" || !strings.Contains(stdout, "records   3\nkeys      2\n") {
-		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+		t.Errorf("shuffle: exit code %d, stdout %q, stderr %q, want success", code, stdout, stderr)
 	}
 }
 
@@ -191,7 +191,7 @@ func TestOutcomeOfHangingStore(t *testing.T) {
 		want := "partd: interrupted, without waiting for work in progress: its output may be incomplete\n" +
 			"The content of file:S was dropped; the new content is incomplete. Run the command again with --replace\n"
 		if code != cliutil.ExitInterrupted || stderr != want {
-			t.Errorf("exit code %d\n got %q\nwant %q", code, stderr, want)
+			t.Errorf("shuffle to a hanging store: exit code %d\n got %q\nwant %q", code, stderr, want)
 		}
 		close(proceed)
 		synctest.Wait()
@@ -215,8 +215,7 @@ func TestNoteAboutManyKeys(t *testing.T) {
 	}
 }
 
-// If a server refuses a drop because the user lacks the right, the message says nothing about the store,
-// because it did not change.
+// If the user lacks the right to drop, the message says nothing about the store, which did not change.
 func TestRefusedDrop(t *testing.T) {
 	store := &fake{Dict: partd.NewDict(), drop: func() error { return fs.ErrPermission }}
 	if err := store.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}); err != nil {
@@ -224,6 +223,6 @@ func TestRefusedDrop(t *testing.T) {
 	}
 	code, _, errs := shuffleInto(t, t.Context(), store, "--replace", "--store=tcp://127.0.0.1:7077")
 	if code != 1 || errs != "partd: permission denied\n" {
-		t.Errorf("exit code %d, stderr %q", code, errs)
+		t.Errorf("shuffle --replace: exit code %d, stderr %q, want only permission denied", code, errs)
 	}
 }

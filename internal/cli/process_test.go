@@ -19,8 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
-// TestBirdstrikes runs the README's first command, and compares its counts with those of an
-// independent CSV reader.
+// The README's first command finds the same counts as an independent CSV reader.
 func TestBirdstrikes(t *testing.T) {
 	input, err := filepath.Abs("../../testdata/birdstrikes.csv")
 	if err != nil {
@@ -160,7 +159,7 @@ func TestPrintedCommands(t *testing.T) {
 		cmd.Stderr = nil
 		out, err := cmd.Output()
 		if err != nil {
-			t.Fatalf("%s: %v", label, err)
+			t.Fatalf("shuffle, case %s: %v", label, err)
 		}
 		_, printed, _ := strings.Cut(string(out), "read them back\n")
 		get, _, _ := strings.Cut(printed, "\n")
@@ -171,7 +170,7 @@ func TestPrintedCommands(t *testing.T) {
 		}
 		rerun.Env = append(rerun.Env[:len(rerun.Env):len(rerun.Env)], path)
 		if got, err := rerun.CombinedOutput(); err != nil || string(got) != "a b,1\n" {
-			t.Errorf("%s: %s: %v\n%s", label, get, err, got)
+			t.Errorf("%s: the printed command %s: %v\n%s", label, get, err, got)
 		}
 	}
 }
@@ -216,7 +215,7 @@ func TestInterrupt(t *testing.T) {
 			t.Fatal(err)
 		}
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted {
-			t.Errorf("exit code %d, want %d", code, cliutil.ExitInterrupted)
+			t.Errorf("the interrupted command returned exit code %d, want %d", code, cliutil.ExitInterrupted)
 		}
 		want := "partd: interrupted\nThe store file:partd-out is incomplete (at least "
 		if args[0] == "--append" {
@@ -269,7 +268,7 @@ func TestInterruptAppend(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted {
-		t.Errorf("exit code %d, want %d", code, cliutil.ExitInterrupted)
+		t.Errorf("the interrupted command returned exit code %d, want %d", code, cliutil.ExitInterrupted)
 	}
 	if _, err := os.Stat(filepath.Join(cmd.Dir, "partd-out")); err == nil {
 		t.Error("a store was created")
@@ -292,13 +291,12 @@ func TestBrokenPipe(t *testing.T) {
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
-			t.Errorf("%q: %v, %s", args, err, stderr.String())
+			t.Errorf("%q with a reader that stops early: %v, %s", args, err, stderr.String())
 		}
 	}
 }
 
-// leaveEarly runs a command, stops reading its output after some bytes, and reports whether SIGPIPE
-// ended it.
+// leaveEarly stops reading a command's output after some bytes, and reports whether SIGPIPE ended it.
 func leaveEarly(t *testing.T, cmd *exec.Cmd) (quiet bool, err error) {
 	t.Helper()
 	stdout, err := cmd.StdoutPipe()

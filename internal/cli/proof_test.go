@@ -7,8 +7,7 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// A shuffleProof detects a record that is missing, duplicated, changed or stored under another key, even
-// if the number of bytes is correct.
+// A shuffleProof detects missing, duplicated, changed and misplaced records, even if the sizes are correct.
 func TestShuffleProof(t *testing.T) {
 	good := []partd.Entry{{Key: "a", Value: []byte("1\n")}, {Key: "b", Value: []byte("2\n")}, {Key: "b", Value: []byte("3\n")}}
 	for label, stored := range map[string][]partd.Entry{

@@ -133,8 +133,7 @@ func TestCommandsOnShards(t *testing.T) {
 		t.Errorf("verify of a damaged store = %+v, want damage in a file of %s", v, addresses[1])
 	}
 
-	// If a server's store is lost, every command fails until the user runs adopt to confirm that
-	// the store may be empty.
+	// If a server's store is lost, every command fails until the user confirms the loss with adopt.
 	if err := servedStores[1].Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}

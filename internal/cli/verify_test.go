@@ -235,8 +235,7 @@ func TestReadAfterKill(t *testing.T) {
 	}
 }
 
-// The memory of a store and its layers together is three quarters of --memory, with an upper limit for
-// log stores.
+// A store and its layers together get three quarters of --memory, with an upper limit for log stores.
 func TestStoreShare(t *testing.T) {
 	for url, want := range map[string]int64{
 		"log:x": 192 << 20, "buffer+log:x": 96 << 20, "file:x": 192 << 20, "buffer+file:x": 192 << 20,

@@ -60,8 +60,7 @@ func longPairs(n int) []pair {
 	return pairs
 }
 
-// TestFaults makes each call of the file system fail once. The sort must return the error and leave no
-// files.
+// If any call of the file system fails, the sort returns the error and leaves no files.
 func TestFaults(t *testing.T) {
 	pairs := longPairs(500)
 	broken := errors.New("broken")

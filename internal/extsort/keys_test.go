@@ -80,7 +80,7 @@ func TestDecimalsOrder(t *testing.T) {
 	for _, a := range texts {
 		x, ok := new(big.Rat).SetString(strings.TrimSuffix(a, "."))
 		if !ok {
-			t.Fatal(a)
+			t.Fatalf("big.Rat does not accept %q", a)
 		}
 		ea, ok := AppendDecimal(nil, a)
 		if !ok {

@@ -49,12 +49,12 @@ func TestFieldKeys(t *testing.T) {
 	}
 	for range 50_000 {
 		a, b := random(), random()
-		key, other := appendKey(nil, a, nil), appendKey(nil, b, nil)
+		key, otherKey := appendKey(nil, a, nil), appendKey(nil, b, nil)
 		want := bytes.Compare(a[0], b[0])
 		if want == 0 {
 			want = bytes.Compare(a[1], b[1])
 		}
-		if got := bytes.Compare(key, other); got != want {
+		if got := bytes.Compare(key, otherKey); got != want {
 			t.Fatalf("the keys of %q and %q have the order %d, want %d", a, b, got, want)
 		}
 		if got := splitKey(nil, key); !slices.EqualFunc(got, a, func(v output.Value, f []byte) bool { return bytes.Equal(v.Text, f) }) {

@@ -12,8 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// spoolTwice writes two texts to a spool, one after another, and reports whether it reads them back
-// unchanged.
+// spoolTwice writes two texts to a spool in turn, and reports whether it reads them back unchanged.
 func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 	t.Helper()
 	temp, err := tempdir.New([]string{t.TempDir()}, &tempdir.Options{FS: fsys})

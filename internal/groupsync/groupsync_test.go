@@ -38,8 +38,7 @@ func (d *disk) sync(ctx context.Context) (uint64, error) {
 	}
 }
 
-// write simulates a write and waits for its sync in the background. The returned channel receives the
-// result.
+// write simulates a write, and waits for its sync in the background. outcome receives the result.
 func (d *disk) write(ctx context.Context) (outcome chan error) {
 	pos := d.written.Add(1)
 	outcome = make(chan error, 1)
@@ -118,8 +117,7 @@ func TestFailure(t *testing.T) {
 	}
 }
 
-// TestContextEnds checks that if one caller's context ends, only that caller fails, even if it is
-// syncing for others.
+// If one caller's context ends, only that caller fails, even if it is syncing for others.
 func TestContextEnds(t *testing.T) {
 	d := newDisk()
 	leaderCtx, stop := context.WithCancel(t.Context())

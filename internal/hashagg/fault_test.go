@@ -16,8 +16,7 @@ import (
 
 const faultKeys = 12_000
 
-// countIn counts records of many keys with temporary data in fsys. It returns the number of groups in
-// the output.
+// countIn counts records of many keys, with temporary data in fsys. It returns the number of groups.
 func countIn(ctx context.Context, fsys vfs.FS, dir string) (n int, err error) {
 	temp, err := tempdir.New([]string{dir}, &tempdir.Options{FS: fsys})
 	if err != nil {
@@ -55,8 +54,7 @@ func countIn(ctx context.Context, fsys vfs.FS, dir string) (n int, err error) {
 	return n, nil
 }
 
-// TestFaults makes each call of the file system fail once. The aggregation must return the error and
-// leave no files.
+// If any call of the file system fails, the aggregation returns the error and leaves no files.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
 	counter := &vfstest.Fault{}

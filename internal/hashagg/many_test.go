@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// GetMany must not read ahead beyond the table, even if the last entry has an empty key, which needs
-// no words.
+// GetMany must not read beyond the table, even if the last entry has an empty key, which needs no words.
 func TestGetManyStaysInTable(t *testing.T) {
 	a := newTestAggregator(t, Options{Memory: 1<<20 + 1<<12, Threads: 1, Words: 1, Merge: sumWords})
 	table, err := a.Table()

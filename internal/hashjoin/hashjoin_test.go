@@ -32,8 +32,7 @@ func someRecords(n int) (all []pair) {
 	return all
 }
 
-// filledTable adds records to a table from several goroutines, and returns the table and the records
-// that fit in it.
+// filledTable fills a table from several goroutines, and also returns the records that fit in it.
 func filledTable(t *testing.T, memory int64, all []pair) (table *Table, in []pair) {
 	t.Helper()
 	table = New(memory, threads)
@@ -69,8 +68,7 @@ func indexedTable(t *testing.T, all []pair) *Table {
 	return table
 }
 
-// Find returns the records that were added with a key, and the table knows which keys were marked as
-// matched.
+// Find returns the records of a key, and the table knows which keys were marked as matched.
 func TestFind(t *testing.T) {
 	for _, n := range []int{0, 1, 63, 64, 65, 50_000} {
 		all := someRecords(n)
@@ -192,7 +190,7 @@ func TestLossIsDetected(t *testing.T) {
 			err = table.Added().Compare(out)
 		}
 		if !errors.Is(err, ledger.ErrNotVerified) {
-			t.Errorf("%s: got %v, want %v", name, err, ledger.ErrNotVerified)
+			t.Errorf("%s: reading the table = %v, want %v", name, err, ledger.ErrNotVerified)
 		}
 	}
 	if !errors.Is(eachErr, ledger.ErrNotVerified) {

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// TestMapAgainstModel compares random insertions, lookups and deletions with a Go map, once with
-// good hashes and twice with colliding ones.
+// TestMapAgainstModel compares a Map with a Go map, with good hashes and with colliding ones.
 func TestMapAgainstModel(t *testing.T) {
 	seed := maphash.MakeSeed()
 	hashes := map[string]func(string) uint64{

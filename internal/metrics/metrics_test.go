@@ -38,7 +38,7 @@ h_bucket{op="x",le="0.001"} 2
 h_bucket{op="x",le="0.003"} 3
 `
 	if got := b.String(); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "h_bucket{op=\"x\",le=\"30\"} 3\nh_bucket{op=\"x\",le=\"+Inf\"} 4\nh_sum{op=\"x\"} 3600.0021\nh_count{op=\"x\"} 4\n") {
-		t.Errorf("got\n%s\nwant, at the beginning\n%s", got, want)
+		t.Errorf("the metrics are\n%s\nwant, at the beginning\n%s", got, want)
 	}
 }
 

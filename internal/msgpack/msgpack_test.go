@@ -38,7 +38,7 @@ func TestSameBytesAsPython(t *testing.T) {
 		out = out[4+size:]
 		v, err := Decode(data)
 		if err != nil {
-			t.Fatalf("value %d, %.100q: %v", n, data, err)
+			t.Fatalf("Decode of value %d, %.100q: %v", n, data, err)
 		}
 		reencoded, err := Append([]byte("before"), v)
 		if err != nil || !bytes.Equal(reencoded[6:], data) {

@@ -160,8 +160,7 @@ func TestMissingNamespace(t *testing.T) {
 	}
 }
 
-// TestStoreInUse checks that a store being read stays open, and that an operation on another store
-// waits until it can be closed.
+// A store that is read stays open, so an operation on another store must wait.
 func TestStoreInUse(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, t.TempDir(), 1, 0, nil)
@@ -224,8 +223,7 @@ func (f *failing) Append(ctx context.Context, entries ...partd.Entry) error {
 	return f.Partd.Append(ctx, entries...)
 }
 
-// TestMeasuringDoesNotCountAsUse checks that an unused namespace expires although its open store
-// is measured again and again.
+// An unused namespace expires although its open store is measured again and again.
 func TestMeasuringDoesNotCountAsUse(t *testing.T) {
 	s := open(t, t.TempDir(), 3, 2*time.Second, nil)
 	s.opts.Measure = func(partd.Partd) (disk, pending int64, err error) { return 1, 1, nil }

@@ -12,8 +12,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestTTL checks that a set removes unused namespaces and keeps used ones, and that New finishes an
-// interrupted removal.
+// A set removes unused namespaces and keeps used ones, and New finishes an interrupted removal.
 func TestTTL(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
@@ -76,8 +75,7 @@ func TestTTLStartsAtRelease(t *testing.T) {
 	must(t, err)
 }
 
-// TestIdleReaders checks that stores which idle readers keep open are closed when an operation on
-// another namespace needs to open a store.
+// Stores that only idle readers keep open are closed when another namespace needs to open a store.
 func TestIdleReaders(t *testing.T) {
 	ctx := context.Background()
 	set, err := New(t.TempDir(), open(t, t.TempDir(), 2, 0, nil).opts)

@@ -14,8 +14,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestFairness checks that an operation gets a store although other operations use all open stores
-// without a pause.
+// An operation gets a store although other operations use all open stores without a pause.
 func TestFairness(t *testing.T) {
 	s := open(t, t.TempDir(), 2, 0, nil)
 	ctx, cancel := context.WithCancel(t.Context())

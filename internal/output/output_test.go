@@ -119,7 +119,7 @@ func TestLinkAndMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	info, err := os.Lstat(real)
-	if to, _ := os.Readlink(link); err != nil || to != "real" || info.Mode().Perm() != 0o604 || readContent(t, real) != "new" {
+	if linkTarget, _ := os.Readlink(link); err != nil || linkTarget != "real" || info.Mode().Perm() != 0o604 || readContent(t, real) != "new" {
 		t.Errorf("after replacing a linked file: error %v, mode %v, content %q", err, info.Mode(), readContent(t, real))
 	}
 }

@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// Create removes the temporary files of dead processes. It keeps those of living processes and all other
-// files.
+// Create removes the temporary files of dead processes, and nothing else.
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")

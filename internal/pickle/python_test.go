@@ -55,7 +55,7 @@ func TestAgainstPython(t *testing.T) {
 	}
 	in.Close()
 	if err := cmd.Wait(); err != nil || failed != nil {
-		t.Fatalf("%v (python: %v %s)", failed, err, stderr.String())
+		t.Fatalf("the comparison failed: %v (python: %v %s)", failed, err, stderr.String())
 	}
 }
 

@@ -39,8 +39,8 @@ func TestKey(t *testing.T) {
 			if err != nil {
 				t.Fatalf("Key(%#v): %v", v, err)
 			}
-			if other, ok := seen[key]; ok && other != i {
-				t.Errorf("Key returns the same key for %#v and %#v", v, groups[other])
+			if otherGroup, ok := seen[key]; ok && otherGroup != i {
+				t.Errorf("Key returns the same key for %#v and %#v", v, groups[otherGroup])
 			}
 			seen[key] = i
 		}

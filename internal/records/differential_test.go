@@ -63,7 +63,7 @@ func compareCSV(t *testing.T, data string, block int) {
 			return
 		}
 		if err != nil {
-			t.Fatalf("%q: %v", data, err)
+			t.Fatalf("Read of %q: %v", data, err)
 		}
 		var want []record
 		for k, f := range wantFields {

@@ -92,7 +92,7 @@ func TestLayout(t *testing.T) {
 		}
 	}
 	if f, err := ParseFormat("jsonl"); f != JSONL || err != nil {
-		t.Errorf("ParseFormat(jsonl) = %s, %v", f, err)
+		t.Errorf("ParseFormat(jsonl) = %s, %v, want JSONL", f, err)
 	}
 	for _, name := range []string{"", "CSV", "xml"} {
 		if _, err := ParseFormat(name); err == nil || !strings.Contains(err.Error(), FormatNames) {
@@ -105,6 +105,6 @@ func TestLayout(t *testing.T) {
 		}
 	}
 	if got := DiffColumns([]string{"a", "b"}, []string{"a", "c", "d"}); got != `column 2: "b" and "c"; column 3: none and "d"` {
-		t.Errorf("DiffColumns = %s", got)
+		t.Errorf("DiffColumns = %s, want the columns 2 and 3", got)
 	}
 }

@@ -31,8 +31,7 @@ func smallConfig(l Layout, f Field, columns ...string) Config {
 	return Config{Layout: l, Fields: []Field{f}, Columns: columns, Block: 16, MaxRecord: 1 << 20}
 }
 
-// readAll returns the records of inputs, with their first requested field, and checks their offsets
-// and counts.
+// readAll returns the records with their first requested field, and checks their offsets and counts.
 func readAll(t *testing.T, cfg Config, inputs ...Input) ([]record, Tally, error) {
 	t.Helper()
 	cfg.Workers = 3
@@ -215,9 +214,9 @@ func TestReadLongRecords(t *testing.T) {
 	cfg := smallConfig(Layout{Format: Text}, Field{Index: 0})
 	cfg.MaxRecord = 1000
 	for n := range 1000 {
-		line, other := "k "+strings.Repeat("x", max(n-3, 0))+"\n", "k "+strings.Repeat("y", max(997-n, 0))+"\n"
-		got, _, err := readAll(t, cfg, input("f", "k 1\n"+line+other+line+"k 2\n"+line))
-		if want := []record{{"k", "k 1\n"}, {"k", line}, {"k", other}, {"k", line}, {"k", "k 2\n"}, {"k", line}}; err != nil || !slices.Equal(got, want) {
+		line, otherLine := "k "+strings.Repeat("x", max(n-3, 0))+"\n", "k "+strings.Repeat("y", max(997-n, 0))+"\n"
+		got, _, err := readAll(t, cfg, input("f", "k 1\n"+line+otherLine+line+"k 2\n"+line))
+		if want := []record{{"k", "k 1\n"}, {"k", line}, {"k", otherLine}, {"k", line}, {"k", "k 2\n"}, {"k", line}}; err != nil || !slices.Equal(got, want) {
 			t.Fatalf("line length %d: got %q, %v", n, got, err)
 		}
 	}
@@ -272,7 +271,7 @@ func TestFailedWorkerGetsNoBlock(t *testing.T) {
 		cfg.Workers = 2
 		var failed atomic.Int32
 		_, err := Read(t.Context(), []Input{input("f", strings.Repeat("a\n", 1000))}, cfg, func(b *Block) error {
-			// Errors are reported in the order of the blocks. So block 0 waits until both workers could fail.
+			// Errors are reported in the order of blocks. So block 0 waits until both workers could fail.
 			if b.Seq == 0 {
 				for deadline := time.Now().Add(100 * time.Millisecond); failed.Load() < 2 && time.Now().Before(deadline); {
 					time.Sleep(time.Millisecond)
@@ -307,7 +306,7 @@ func TestManyMembers(t *testing.T) {
 			withoutMap.Feed([]byte(record+"\n"), true)
 			got, want := withMap.Next(), withoutMap.Next()
 			if withMap.byName == nil || got != want || fmt.Sprint(withMap.Err) != fmt.Sprint(withoutMap.Err) || fmt.Sprintf("%q", withMap.Values) != fmt.Sprintf("%q", withoutMap.Values) {
-				t.Errorf("%s: %v %v %q, want %v %v %q", record, got, withMap.Err, withMap.Values, want, withoutMap.Err, withoutMap.Values)
+				t.Errorf("%s: with a map, got %v %v %q; without it, %v %v %q", record, got, withMap.Err, withMap.Values, want, withoutMap.Err, withoutMap.Values)
 			}
 		}
 	}

@@ -10,8 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// FuzzEntry checks that the decoders do not panic or read beyond their input, and that they
-// agree with each other and with the encoder.
+// The decoders do not panic, read only their input, and agree with each other and with the encoder.
 func FuzzEntry(f *testing.F) {
 	f.Add(append(AppendEntryHead(nil, KindAppend, "key", 5), "value"...), 3)
 	f.Add(AppendEntryHead(nil, KindDelete, "", 0), 1)

@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// TestSlabAgainstModel compares random growth, reads and frees of strings of all sizes with plain
-// byte slices.
+// TestSlabAgainstModel compares strings of all sizes, which grow and are freed at random, with byte slices.
 func TestSlabAgainstModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	var s Slab
@@ -51,8 +50,7 @@ func TestSlabAgainstModel(t *testing.T) {
 	}
 }
 
-// TestSlabIsReused checks that a slab's memory stays near its maximum use while the sizes of its
-// strings change from phase to phase.
+// A slab's memory stays near its maximum use while the sizes of its strings change.
 func TestSlabIsReused(t *testing.T) {
 	var s Slab
 	const budget = 16 << 20
@@ -78,8 +76,8 @@ func TestStoredStrings(t *testing.T) {
 	for _, n := range []int{0, 1, 55, 56, 57, 65_535, MaxString} {
 		p := bytes.Repeat([]byte{byte(n)}, n)
 		ref := s.Store(string(p))
-		other := s.Store("other")
-		if !bytes.Equal(s.Stored(ref, n), p) || string(s.Stored(other, 5)) != "other" {
+		otherRef := s.Store("other")
+		if !bytes.Equal(s.Stored(ref, n), p) || string(s.Stored(otherRef, 5)) != "other" {
 			t.Errorf("a stored string of %d bytes, or the string after it, has changed", n)
 		}
 		s.FreeString(ref)

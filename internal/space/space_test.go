@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// disk simulates a disk with a store. The store writes accepted data immediately. If pending is not 0, it
-// must write that data a second time.
+// disk simulates a disk with a store, which writes accepted data immediately, and pending bytes again later.
 type disk struct {
 	free, used, pending atomic.Int64
 	broken              atomic.Pointer[error]
@@ -43,8 +42,7 @@ func newGuard(t *testing.T, l Limits) *Guard {
 	return g
 }
 
-// Four concurrent writers never exceed the free space, although it is seldom measured. When more space
-// becomes free, they use it.
+// Four concurrent writers use all free space, but never exceed it, although it is seldom measured.
 func TestReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const minFree, total, entry = 1 << 20, 8 << 20, 1000
@@ -136,8 +134,7 @@ func TestQuota(t *testing.T) {
 	})
 }
 
-// If measuring fails, the guard refuses nothing and State returns the error. Without limits, New returns
-// no guard.
+// If measuring fails, the guard refuses nothing and reports the error. Without limits, New returns nil.
 func TestMeasuringFails(t *testing.T) {
 	d := &disk{}
 	broken := errors.New("it broke")

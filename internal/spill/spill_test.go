@@ -46,8 +46,7 @@ func write(t *testing.T, f *File, lengths ...int) (all []byte) {
 	return all
 }
 
-// A long record has its own block, and later blocks have the usual length. Blocks can be read one at
-// a time or several together.
+// A long record has its own block, and later blocks have the usual length.
 func TestBlocks(t *testing.T) {
 	f, err := Create(newTemp(t, nil), "records", 100)
 	if err != nil {
@@ -200,7 +199,7 @@ func TestEarlyMerge(t *testing.T) {
 		for _, count := range []int{100, 1000, 10_000} {
 			for _, spread := range []int{1, 1000} {
 				var all, early []length
-				var size, atEnd, written int64
+				var size, writtenAtEnd, written int64
 				maxFiles := 0
 				finish := func(files []length, written *int64) {
 					for len(files) > fanIn {
@@ -216,10 +215,10 @@ func TestEarlyMerge(t *testing.T) {
 						early = mergedLengths(early, n, &written)
 					}
 				}
-				finish(all, &atEnd)
+				finish(all, &writtenAtEnd)
 				finish(early, &written)
-				if 2*(size+written) > 5*(size+atEnd) || maxFiles > MaxRuns || fanIn == 16 && maxFiles > 3*fanIn {
-					t.Errorf("fan-in %d, %d files, spread %d: up to %d files and %d bytes written, or %d bytes if merged at the end", fanIn, count, spread, maxFiles, size+written, size+atEnd)
+				if 2*(size+written) > 5*(size+writtenAtEnd) || maxFiles > MaxRuns || fanIn == 16 && maxFiles > 3*fanIn {
+					t.Errorf("fan-in %d, %d files, spread %d: up to %d files and %d bytes written, or %d bytes if merged at the end", fanIn, count, spread, maxFiles, size+written, size+writtenAtEnd)
 				}
 			}
 		}

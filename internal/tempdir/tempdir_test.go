@@ -98,8 +98,7 @@ func TestFilesAndDirectories(t *testing.T) {
 	}
 }
 
-// TestDeadProcess runs a process that dies with temporary files, and checks that the next New removes
-// these files and nothing else.
+// If a process dies with temporary files, the next New removes these files and nothing else.
 func TestDeadProcess(t *testing.T) {
 	if parent := os.Getenv("PARTD_TEST_DIE_IN"); parent != "" {
 		s := mustNew(t, parent)
@@ -129,8 +128,7 @@ func TestDeadProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Create a directory without a lock file, a directory with a foreign lock file, and a link in
-	// place of a directory.
+	// Create a directory without a lock file, one with a foreign lock file, and a link in place of one.
 	for _, name := range []string{prefix + "fedcba9876543210", prefix + "0123456789abcdef"} {
 		if err := os.Mkdir(filepath.Join(parent, name), 0o777); err != nil {
 			t.Fatal(err)
@@ -194,8 +192,7 @@ func TestWrongParents(t *testing.T) {
 	}
 }
 
-// TestFaults makes each call of the file system fail once, and checks that the next New removes all
-// leftover files.
+// If any call of the file system fails, the next New removes all leftover files.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
 	for call := int64(1); ; call++ {

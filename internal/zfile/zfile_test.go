@@ -181,7 +181,7 @@ func TestUsualPrograms(t *testing.T) {
 		cmd = exec.Command(path, "-dc")
 		cmd.Stdin = bytes.NewReader(pack(t, kind, data))
 		if got, err := cmd.Output(); err != nil || !bytes.Equal(got, data) {
-			t.Errorf("%s -d returns %d bytes, %v", program, len(got), err)
+			t.Errorf("%s -d of our file returns %d wrong bytes, or the error %v", program, len(got), err)
 		}
 	}
 }

@@ -145,8 +145,7 @@ func TestHandshakeTimeout(t *testing.T) {
 	})
 }
 
-// TestLibzmq checks that a client recognizes a libzmq server by its greeting, before it
-// sends READY. A server accepts libzmq clients.
+// A client recognizes a libzmq server by its greeting, before it sends READY. A server accepts libzmq.
 func TestLibzmq(t *testing.T) {
 	greeting := "\xff" + strings.Repeat("\x00", 7) + "\x01\x7f\x03\x01NULL" + strings.Repeat("\x00", 48)
 	ready := string(AppendCommand(nil, "READY", appendProperty(nil, "Socket-Type", string(Dealer))))

@@ -183,7 +183,7 @@ func FuzzNextFrame(f *testing.F) {
 			body, owned, err := r.NextFrame()
 			if err != nil {
 				if single := n < len(want) && len(want[n]) == 1; single || n == len(want) && complete && err != io.EOF {
-					t.Fatalf("message %d of %d: %v", n, len(want), err)
+					t.Fatalf("NextFrame for message %d of %d: %v", n, len(want), err)
 				}
 				return
 			}

@@ -176,7 +176,7 @@ func TestGCSCredentials(t *testing.T) {
 	}
 }
 
-// TestGCSEmulator uses the server in the variable that Google's own library reads.
+// TestGCSEmulator uses the server in the environment variable that Google's own library reads.
 func TestGCSEmulator(t *testing.T) {
 	server := fakeGCS(t)
 	t.Setenv("STORAGE_EMULATOR_HOST", strings.TrimPrefix(server.URL, "http://"))

@@ -93,11 +93,11 @@ func joinLines(name string, n int) (entries []partd.Entry) {
 }
 
 func waitCommitted(t *testing.T, store partd.Partd, tasks int) *shuffle.Committed {
-	c, err := shuffle.WaitCommitted(t.Context(), store, &shuffle.WaitOptions{Count: tasks})
+	committed, err := shuffle.WaitCommitted(t.Context(), store, &shuffle.WaitOptions{Count: tasks})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return committed
 }
 
 // TestAttempts checks that attempts work as with every other kind of store.
@@ -193,8 +193,7 @@ func TestJoin(t *testing.T) {
 	})
 }
 
-// TestUnknownSchemeNamesProgram checks that a program without package cloud returns an error that
-// names the program that supports the scheme.
+// A program without package cloud returns an error that names the program that supports the scheme.
 func TestUnknownSchemeNamesProgram(t *testing.T) {
 	if _, err := stores.Open(t.Context(), "s3://bucket/prefix"); err == nil || !strings.Contains(err.Error(), "partd-cloud") {
 		t.Errorf("Open() of an s3 URL: error = %v, want one that names partd-cloud", err)

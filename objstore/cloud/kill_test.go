@@ -125,7 +125,7 @@ func TestKills(t *testing.T) {
 			concurrent := []*exec.Cmd{startWorker(t, url, task, firstUnkilled), startWorker(t, url, task, firstUnkilled+1)}
 			for _, cmd := range concurrent {
 				if err := cmd.Wait(); err != nil {
-					t.Errorf("task %d: %v", task, err)
+					t.Errorf("an attempt at task %d that was not killed: %v", task, err)
 				}
 			}
 		})

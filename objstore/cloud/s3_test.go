@@ -10,8 +10,7 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// TestDeleteOfMissing deletes an object at a gateway that answers 404, as versitygw does
-// if another client deletes the object at the same time.
+// A gateway such as versitygw answers 404 if another client deletes the object at the same time.
 func TestDeleteOfMissing(t *testing.T) {
 	code := "NoSuchKey"
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

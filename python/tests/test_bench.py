@@ -11,7 +11,7 @@ import pytest
 
 
 def test_analyse():
-    """The benchmark itself fails unless three programs compute the same results from the same CSV."""
+    """The benchmark fails if its three engines compute different results from the same CSV."""
     for module in ("partd_go_tables", "duckdb", "polars", "psutil"):
         pytest.importorskip(module)
     program = Path(__file__).parent.parent / "bench" / "analyse.py"

@@ -98,7 +98,7 @@ def test_scan_in_parts(store):
 
 
 def test_abandoned_scan(store):
-    """Prefetched pages do not block the end of a scan."""
+    """A scan can be closed early, even while prefetched pages wait to be read."""
     for i in range(16):
         store.append({f"{i}": bytes(1 << 20)})
     for wait in (0, 0.3):

@@ -128,7 +128,6 @@ def test_same_as_dask_distributed(expected: dict[str, pd.DataFrame], cluster: Lo
 
 
 def wait_until_empty(store: shuffle.Store) -> None:
-    """Waits until the store is empty."""
     deadline = time.monotonic() + 20
     remaining: list[str] = []
     while time.monotonic() < deadline:
@@ -201,7 +200,7 @@ def slowly(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_set_index_of_many_small_partitions(cluster: LocalCluster, url: str) -> None:
-    """With several workers, dask's own shuffle on disk lost most rows of this workload."""
+    """No row is lost. With several workers, dask's own shuffle on disk lost most rows of this workload."""
     ids = [str(uuid.UUID(int=random.Random(i).getrandbits(128))) for i in range(10_000)]
     with partd_go.dask.use(url), Client(cluster):
         df = dd.from_pandas(pd.DataFrame({"uuid": ids}), chunksize=100).set_index("uuid")

@@ -108,7 +108,7 @@ def test_process_with_another_disk(url: str, tmp_path: Path) -> None:
 
 
 def test_attempts_have_files(url: str, tmp_path: Path) -> None:
-    """Readers need only the file of the attempt that committed first, and fail without it."""
+    """Readers need only the file of the attempt that committed first, and fail if it is missing."""
     with partd_go.Client(url) as client:
         s = shuffle.Shuffle(shuffle.Store("files", client, None, str(tmp_path)), "x", 3)
         df = pd.DataFrame({"v": range(90), "_partitions": [i % 3 for i in range(90)]})
@@ -189,7 +189,7 @@ def test_server_that_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kill", KILLS)
 def test_program_that_is_killed(tmp_path: Path, kill: int) -> None:
-    """After a program was killed, its files are removed, even while its workers still write."""
+    """After a program is killed, its files are removed, even if its workers are still writing."""
     program = (
         "import os, sys, threading, dask.dataframe as dd, pandas as pd, partd_go.dask\n"
         "from distributed import Client, LocalCluster\n"

@@ -118,7 +118,7 @@ def test_cut_connections(proxy, store):
 
 
 def test_missing_reply(proxy, store):
-    """An abandoned change is applied before the next change, or never."""
+    """A change whose reply is missing is applied before the next change, or never."""
     with partd_go.Client("ipc://" + proxy.path, timeout=0.3) as client:
         client.append({"x": b"1"})
         proxy.holding.set()
@@ -135,7 +135,8 @@ def test_missing_reply(proxy, store):
 
 @pytest.mark.parametrize("next_request", [lambda c: c.delete("none"), lambda c: c.get("x"), lambda c: c.stat(), lambda c: list(c.scan())])
 def test_abandoned_change_is_never_late(url, store, monkeypatch, next_request):
-    """The next request, even a read, uses up the number of an abandoned change, so that a late arrival is not applied."""
+    """Any later request, even a read, invalidates the number of an abandoned change, so that the server ignores the change if it
+    arrives late."""
     with partd_go.Client(url) as client:
         client.append({"x": b"1"})
         channel = client._channel

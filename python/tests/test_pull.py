@@ -48,7 +48,7 @@ def prices(days=4, zone=None, index="when"):
 
 
 def socket_of(pf):
-    """Returns the path of the socket of a node's program. Its directory is removed when the program ends."""
+    """Returns the path of the Unix socket of a node's program, which removes the socket's directory when it ends."""
     return Path(pf._address().read_text())
 
 
@@ -81,7 +81,7 @@ def test_saved_and_loaded_by_different_nodes(nodes, name):
 
 
 def test_second_load(nodes, name):
-    """A second load fetches no data: it sends one request for the holder's newest version, until that changes."""
+    """Until the table changes, a second load fetches no data: it sends only one request, for the holder's newest version."""
     one, two = nodes
 
     def load_stats(*flags):
@@ -112,7 +112,7 @@ def test_names_from_pullframe(tmp_path, name):
 
 
 def test_columns(nodes, name):
-    """Columns of a new frame replace the table's; other columns stay, and new columns are null in older rows."""
+    """Columns of a saved frame replace the table's columns; other columns stay, and new columns are null in older rows."""
     one, two = nodes
     one.save(name, prices())
     later = pd.DataFrame({"price": [9.0, 10.0], "volume": [1.0, 2.0]}, pd.date_range("2024-01-04", periods=2, name="when"))
@@ -345,7 +345,7 @@ def test_address_of_another_user(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("revealed_by", ["directory", pytest.param("process", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs SO_PEERCRED"))])
 def test_address_taken_over(tmp_path, name, monkeypatch, revealed_by):
-    """A node sends nothing to a socket that another user created in the place of a dead node's socket."""
+    """A node sends nothing to a socket that another user created in place of a dead node's socket."""
     with pullframe((), tmp_path) as one, socket.socket(socket.AF_UNIX) as listener:
         socket_path = socket_of(one)
         os.killpg(one._process.pid, signal.SIGKILL)

@@ -44,7 +44,7 @@ def rows(*values, start="2024-01-01", **columns):
 
 
 def test_interrupted(collection, monkeypatch):
-    """Ctrl-C during a commit restores the previous state, and is raised again."""
+    """A commit that Ctrl-C interrupts restores the previous state, and raises KeyboardInterrupt."""
     collection.write("x", rows(1, 2))
 
     def interrupted(*args, **kwargs):
@@ -252,8 +252,8 @@ WIDENED = {  # type in the item, appended type, resulting type
 @pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all", "error"])
 @pytest.mark.parametrize("name", WIDENED)
 def test_appends_that_widen(collection, name, handling):
-    """With any rule for duplicates, an append widens columns: in the same commit with an evolution that allows it, and also
-    without an evolution."""
+    """With any rule for duplicates, an append widens columns, whether or not the item has an evolution. With keep_last and an
+    evolution, it does so in a single commit."""
     existing, appended, kind = WIDENED[name]
     for strategy in ("COMPATIBLE", "FLEXIBLE", None):
         item = f"x{strategy}"
@@ -337,7 +337,7 @@ def test_appends_that_cannot_widen(collection, existing, appended, handling):
 
 @pytest.mark.parametrize("kinds", [*itertools.permutations((pa.int64(), pa.duration("s"), pa.timestamp("s")), 2)])
 def test_kinds_are_not_mixed(kinds):
-    """Integers, durations and times are not converted to each other, so that the server refuses the rows."""
+    """Integers, durations and times are not converted to each other; the server then refuses the rows."""
     existing, appended = (pa.table({"v": pa.array([1], kind)}) for kind in kinds)
     assert fit_types(appended, existing.schema).equals(appended) and not widened_fields(appended.schema, existing.schema)
 

@@ -291,7 +291,7 @@ def test_kills(directory):
 
 
 def test_cases():
-    """partd_go.stage gets the cases right that lwdp gets wrong. The tests of the tables module run the same cases with lwdp."""
+    """partd_go.stage passes the cases that lwdp fails. The tests of the tables module run the same cases with lwdp."""
     path = {**os.environ, "PYTHONPATH": str(Path(partd_go.__file__).parent.parent)}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(CASES), "partd_go.stage"], env=path, check=True, capture_output=True, text=True

@@ -87,7 +87,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(params=["tables", "store"])
 def storage(request, tmp_path, monkeypatch):
-    """Yields shared storage, which stages then use."""
+    """Yields shared storage after it has been set for all stages."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -178,7 +178,7 @@ def test_own_directory(storage):
     """A stage with its own directory keeps its results only there."""
     load(options=", cache_dir='own'").one()
     assert storage.names() == [] and len([*Path("own/pipe.one").iterdir()]) == 1
-    with pytest.raises(ValueError, match="pass one"):
+    with pytest.raises(ValueError, match="not both"):
         set_directory(None, tables=storage, store=storage)
 
 
@@ -190,7 +190,7 @@ class Runs:
 
 
 def with_checksum(data):
-    """Returns data after its checksum."""
+    """Returns the data's checksum, followed by the data."""
     return hashlib.sha256(data).digest() + data
 
 
@@ -226,12 +226,12 @@ def test_damaged(storage, damage):
     assert len(one()) == 1000 and pop_runs() == "one one"
 
 
-INFOS = ["", "{", "[]", "3", "null", "[1, 2, 3, 4]", "[" * 5000, '["s", "yesterday", 9, 2]', '[["s"], 1, 9e99, 2]', '["s", NaN, NaN, 1]',
-         '["s", 9, 1, 1]', '["s", 1, 9e99, "x"]', '["s", 1, 9e99, 1e999]']  # fmt: skip
+INVALID_METADATA = ["", "{", "[]", "3", "null", "[1, 2, 3, 4]", "[" * 5000, '["s", "yesterday", 9, 2]', '[["s"], 1, 9e99, 2]', '["s", NaN, NaN, 1]',
+                    '["s", 9, 1, 1]', '["s", 1, 9e99, "x"]', '["s", 1, 9e99, 1e999]']  # fmt: skip
 
 
-@pytest.mark.parametrize("text", INFOS)
-def test_damaged_info(storage, text):
+@pytest.mark.parametrize("text", INVALID_METADATA)
+def test_invalid_metadata(storage, text):
     """A result with invalid metadata counts as missing."""
     one = load().one
     one()
@@ -281,7 +281,7 @@ def start(storage, directory, lease="30"):
 
 
 def test_gc_does_not_wait_for_locks(storage, clock):
-    """gc() does not wait for a locked result and keeps it. Afterwards the lock is free."""
+    """gc() keeps a locked result instead of waiting for its lock, and does not block later users of the lock."""
     pipe = load(options=", ttl=100")
     pipe.one()
     clock(200)
@@ -309,8 +309,8 @@ def wait_until_ran(times):
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_processes(storage, killed):
-    """At a server of tables, one machine computes and the others wait. If it is killed, another takes over. At a partd-server
-    all machines compute, and one result wins."""
+    """With a server of tables, one machine computes and the others wait; if it is killed, another takes over. With a
+    partd-server, all machines compute, and one result is kept."""
     load("pandas.DataFrame({'a': range(1000)})", before="    while Path('hold').exists():\n        time.sleep(0.01)\n")
     Path("hold").touch()
     first = start(storage, "first", "2.0")

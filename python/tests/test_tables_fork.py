@@ -1,4 +1,4 @@
-"""Tests that calls in a forked process raise an error and the process ends. In gRPC itself, it would hang forever."""
+"""Tests that calls in a forked process raise an error, and that the process ends. gRPC alone would make it hang."""
 
 from __future__ import annotations
 

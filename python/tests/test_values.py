@@ -165,7 +165,7 @@ def test_labels_and_indexes(module, url, tmp_path):
 
 
 def test_append_without_columns(tmp_path):
-    """Rows that lack integer and boolean columns get nulls, and large integers stay exact, as a user reported."""
+    """Rows that lack integer and boolean columns get nulls, and large integers stay exact (from a user's bug report)."""
     with partd_go.tables.connect(tmp_path) as tables:
         tables.put("t", pd.DataFrame({"id": [BIG, 2], "b": [True, False], "n": [1, 2]}))
         with pytest.warns(partd_go.tables.MissingColumns, match=r"\['id', 'b'\]"):
@@ -177,7 +177,7 @@ def test_append_without_columns(tmp_path):
 
 
 def test_kinds_of_numbers(tmp_path, url):
-    """Values of different kinds that Arrow stores with the same type of numbers are not mixed."""
+    """Values of different kinds, such as periods of days and of months, are not mixed, although Arrow stores both as integers."""
     days, months = (pd.DataFrame({"v": pd.period_range("2024-01", periods=2, freq=freq)}) for freq in "DM")
     arrow = partd_go.Arrow(partd_go.Client(url))
     with partd_go.tables.connect(tmp_path) as tables:

@@ -128,8 +128,7 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
-// TestConcurrentEdits checks that concurrent edits lose nothing, and that a failed edit changes
-// nothing.
+// TestConcurrentEdits checks that concurrent edits lose nothing, and that a failed edit changes nothing.
 func TestConcurrentEdits(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
 	var wg sync.WaitGroup
@@ -149,8 +148,7 @@ func TestConcurrentEdits(t *testing.T) {
 	}
 }
 
-// TestLongTokens checks that input that is too long for a token is refused quickly. Hashing it for
-// each of many users would take seconds.
+// TestLongTokens checks that long input is refused before it is hashed for each user, which would take seconds.
 func TestLongTokens(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
 	add(t, file, "ann", AllNamespaces, remote.RightRead, false)
@@ -183,8 +181,7 @@ func TestLinkedFile(t *testing.T) {
 	}
 }
 
-// TestMap checks that users from a map are admitted with their tokens, and that a certificate gives
-// no rights.
+// TestMap checks that users from a map are admitted with their tokens, but not with certificates.
 func TestMap(t *testing.T) {
 	const etl, report = "0123456789abcdef", "a token of the reports"
 	u, err := New(map[string]Grant{

@@ -32,10 +32,10 @@ var schema = arrow.NewSchema([]arrow.Field{
 	{Name: "none", Type: arrow.Null, Nullable: true},
 }, nil)
 
-func newBatch(t testing.TB, from, n int) arrow.RecordBatch {
+func newBatch(t testing.TB, first, n int) arrow.RecordBatch {
 	t.Helper()
 	var b strings.Builder
-	for i := from; i < from+n; i++ {
+	for i := first; i < first+n; i++ {
 		fmt.Fprintf(&b, `{"id":%d,"s":"text %d","cat":"c%d","l":[%d,null]},`, i, i, i%7, i%100)
 	}
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader("["+strings.TrimSuffix(b.String(), ",")+"]"))
@@ -67,7 +67,7 @@ func readRows(ctx context.Context, store partd.Partd, key string, o *arrowvalue.
 
 func TestNilBatch(t *testing.T) {
 	if _, err := arrowvalue.Entry("k", schema, newBatch(t, 0, 1), nil); !errors.Is(err, arrowvalue.ErrSchema) {
-		t.Errorf("Entry error = %v, want arrowvalue.ErrSchema", err)
+		t.Errorf("Entry with a nil batch: error = %v, want arrowvalue.ErrSchema", err)
 	}
 }
 
@@ -84,7 +84,7 @@ func TestAppendAndRead(t *testing.T) {
 	for name, store := range map[string]partd.Partd{"dict": partd.NewDict(), "log": log} {
 		ctx := t.Context()
 		if _, err := readRows(ctx, store, "k", nil); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%v: readRows error = %v, want fs.ErrNotExist", name, err)
+			t.Errorf("%v: readRows of a missing key: error = %v, want fs.ErrNotExist", name, err)
 		}
 		var want []string
 		for i := range 50 {
@@ -99,25 +99,25 @@ func TestAppendAndRead(t *testing.T) {
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%s: got rows\n%v\nwant\n%v\nerror: %v", name, got, want, err)
 		}
-		other := array.NewRecordBatch(arrow.NewSchema(schema.Fields()[:1], nil), newBatch(t, 0, 1).Columns()[:1], 1)
-		if err := arrowvalue.Append(ctx, store, "many", newBatch(t, 0, 1), other); !errors.Is(err, arrowvalue.ErrSchema) {
-			t.Errorf("Append error = %v, want arrowvalue.ErrSchema", err)
+		otherBatch := array.NewRecordBatch(arrow.NewSchema(schema.Fields()[:1], nil), newBatch(t, 0, 1).Columns()[:1], 1)
+		if err := arrowvalue.Append(ctx, store, "many", newBatch(t, 0, 1), otherBatch); !errors.Is(err, arrowvalue.ErrSchema) {
+			t.Errorf("Append of batches with different schemas: error = %v, want arrowvalue.ErrSchema", err)
 		}
 		if err := arrowvalue.Append(ctx, store, "many", newBatch(t, 0, 1)); err != nil {
 			t.Fatal(err)
 		}
-		if err := arrowvalue.Append(ctx, store, "many", other); err != nil {
+		if err := arrowvalue.Append(ctx, store, "many", otherBatch); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := readRows(ctx, store, "many", nil); !errors.Is(err, arrowvalue.ErrSchema) {
-			t.Errorf("readRows error = %v, want arrowvalue.ErrSchema", err)
+			t.Errorf("readRows of batches with different schemas: error = %v, want arrowvalue.ErrSchema", err)
 		}
 		e, err := arrowvalue.Entry("none", schema)
 		if err == nil {
 			err = store.Append(ctx, e)
 		}
 		if got, e := readRows(ctx, store, "none", nil); err != nil || e != nil || len(got) != 0 {
-			t.Errorf("readRows = %+v, %v, %+v", got, err, e)
+			t.Errorf("readRows of an entry without rows = %+v; Append error %v, readRows error %+v; want no rows and no error", got, err, e)
 		}
 	}
 }
@@ -136,7 +136,7 @@ func TestConcurrentAppends(t *testing.T) {
 	}
 	wg.Wait()
 	if got, err := readRows(t.Context(), store, "k", nil); err != nil || len(got) != 200 {
-		t.Errorf("readRows = %d elements, %v; want 200", len(got), err)
+		t.Errorf("readRows = %d rows, error %v; want 200", len(got), err)
 	}
 }
 
@@ -173,7 +173,7 @@ func TestTruncatedValue(t *testing.T) {
 	}
 	for n := 1; n <= len(v); n++ {
 		if got, err := readBytes(t.Context(), v[:n], 0); (err == nil) != isFrameEnd[n] {
-			t.Fatalf("reading %d of %d bytes returned %d rows, %v; want success: %v", n, len(v), len(got), err, isFrameEnd[n])
+			t.Fatalf("reading %d of %d bytes returned %d rows, error %v; want success: %v", n, len(v), len(got), err, isFrameEnd[n])
 		}
 	}
 	first := v[frame.HeaderLen : frame.HeaderLen+int(binary.LittleEndian.Uint64(v))]

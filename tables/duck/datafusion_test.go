@@ -55,7 +55,7 @@ func TestDataFusion(t *testing.T) {
 	s := newStore(t, nil)
 	for i, sql := range statements {
 		theirs, typeName, _ := strings.Cut(want[i], "|")
-		if strings.Contains(theirs, ":") { // a time, with all digits
+		if strings.Contains(theirs, ":") { // a time, which DataFusion prints with trailing zeros
 			theirs = strings.TrimSuffix(strings.TrimRight(theirs, "0"), ".")
 			theirs += "00:00:00"[len("00:00:00")-max(0, len("2006-01-02 15:04:05")-len(theirs)):]
 		}
@@ -78,7 +78,7 @@ func TestDataFusion(t *testing.T) {
 // TestNestedMacros checks that nested macros are not expanded exponentially, which no interrupt could stop.
 func TestNestedMacros(t *testing.T) {
 	s := newStore(t, nil)
-	for _, c := range []struct{ before, after, argument, want string }{
+	for _, c := range []struct{ prefix, suffix, argument, want string }{
 		{"arrow_typeof(", ")", "[1.5::DECIMAL(10, 2)]", "Utf8"},
 		{"to_timestamp_millis(", ")", "'2020-01-01'", "2020-01-01 00:00:00"},
 		{"('a' LIKE ", ")::VARCHAR", "'a'", "false"},
@@ -89,9 +89,9 @@ func TestNestedMacros(t *testing.T) {
 			if levels > 3 {
 				want = "error"
 			}
-			got, _ := singleValue(t, s, "SELECT "+strings.Repeat(c.before, levels)+c.argument+strings.Repeat(c.after, levels))
+			got, _ := singleValue(t, s, "SELECT "+strings.Repeat(c.prefix, levels)+c.argument+strings.Repeat(c.suffix, levels))
 			if got != want || time.Since(start) > 20*time.Second {
-				t.Errorf("%s nested %d times: got %s after %v, want %s", c.before, levels, got, time.Since(start), want)
+				t.Errorf("%s nested %d times: got %s after %v, want %s", c.prefix, levels, got, time.Since(start), want)
 			}
 		}
 	}

@@ -52,13 +52,13 @@ func observedStore(t testing.TB, o *duck.Options, observer tables.Observer) *tab
 }
 
 // numbers returns a batch with columns k (int64, in [first, end)) and s (utf8).
-func numbers(from, to int64) arrow.RecordBatch {
+func numbers(first, end int64) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
 		{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 		{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
 	}, nil))
 	defer b.Release()
-	for k := from; k < to; k++ {
+	for k := first; k < end; k++ {
 		b.Field(0).(*array.Int64Builder).Append(k)
 		b.Field(1).(*array.StringBuilder).Append(fmt.Sprint("s", k%10))
 	}

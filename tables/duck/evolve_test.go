@@ -11,8 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestChangedColumns reads files that were written before another program renamed, added, widened and
-// dropped columns.
+// TestChangedColumns reads files that were written before another program renamed, added, widened and dropped columns.
 func TestChangedColumns(t *testing.T) {
 	python := peers.Python(t, "pyiceberg")
 	s := newStore(t, nil)
@@ -34,8 +33,8 @@ func TestChangedColumns(t *testing.T) {
 	put(t, s, "b", "t", jsonBatch(t, arrow.NewSchema(columns, nil), `{"i":1,"s":"x","gone":1.5,"part":{"a":7}}`))
 	change("columns")
 	change("order")
-	later := []arrow.Field{{Name: "text", Type: columns[1].Type, Nullable: true}, {Name: "i", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, columns[3], {Name: "added", Type: arrow.BinaryTypes.String, Nullable: true}}
-	put(t, s, "b", "t", jsonBatch(t, arrow.NewSchema(later, nil), `{"text":"y","i":5000000000,"part":{"a":8},"added":"new"}`))
+	newFields := []arrow.Field{{Name: "text", Type: columns[1].Type, Nullable: true}, {Name: "i", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, columns[3], {Name: "added", Type: arrow.BinaryTypes.String, Nullable: true}}
+	put(t, s, "b", "t", jsonBatch(t, arrow.NewSchema(newFields, nil), `{"text":"y","i":5000000000,"part":{"a":8},"added":"new"}`))
 	want := []string{"x|1|7|(null)", "y|5000000000|8|new"}
 	expect(t, s, "SELECT text, i, part.a, added FROM b.t", nil, want...)
 	expect(t, s, "SELECT i FROM b.t WHERE text = 'x'", nil, "1")

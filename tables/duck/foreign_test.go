@@ -20,11 +20,11 @@ import (
 // scanText returns the first column of a table as text.
 func scanText(t *testing.T, s *tables.Store, bucket, name string) (string, error) {
 	t.Helper()
-	opened, err := s.Bucket(bucket).Table(t.Context(), name)
+	table, err := s.Bucket(bucket).Table(t.Context(), name)
 	if err != nil {
 		return "", err
 	}
-	r, err := opened.Scan(t.Context(), nil)
+	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
 		return "", err
 	}

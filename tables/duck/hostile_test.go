@@ -22,15 +22,15 @@ func TestHostile(t *testing.T) {
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	var other string // a file of a table that the queries do not name
+	var otherFile string // a file of a table that the queries do not name
 	err := filepath.WalkDir(s.Dir(), func(path string, _ os.DirEntry, err error) error {
 		if strings.HasSuffix(path, ".parquet") {
-			other = path
+			otherFile = path
 		}
 		return err
 	})
-	if err != nil || other == "" {
-		t.Fatalf("found no Parquet file of the table: %q, %v", other, err)
+	if err != nil || otherFile == "" {
+		t.Fatalf("found no Parquet file of the table: path %q, error %v", otherFile, err)
 	}
 	out := filepath.Join(temp, "out")
 	t.Setenv("PARTD_TEST_SECRET", "hunter2")
@@ -75,7 +75,7 @@ func TestHostile(t *testing.T) {
 		"SELECT * FROM nothere", "SELECT * FROM before.b.t", "SELECT * FROM t AT (VERSION => 1)", "SELECT filename FROM t", "SELECT file_row_number FROM t", "SELECT t.filename FROM t", "SELECT error(s) FROM t",
 		"SELECT * FROM a.b.c", "SELECT CAST(s AS INTEGER) FROM t",
 	} {
-		sql = strings.NewReplacer("OUT", out, "OTHER", other).Replace(sql)
+		sql = strings.NewReplacer("OUT", out, "OTHER", otherFile).Replace(sql)
 		for _, op := range []string{"query", "describe"} {
 			var err error
 			o := &tables.QueryOptions{Bucket: "b"}

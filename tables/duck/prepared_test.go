@@ -70,7 +70,6 @@ func TestPreparedOnce(t *testing.T) {
 	}
 }
 
-// TestPreparedCache checks the limits of preparedCache.
 func TestPreparedCache(t *testing.T) {
 	var p preparedCache
 	newStatement := func(caller string, i int) statement { return statement{caller, "", fmt.Sprint(i)} }

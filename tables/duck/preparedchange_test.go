@@ -23,7 +23,7 @@ func TestPreparedAfterChange(t *testing.T) {
 	const sql = "SELECT * FROM t ORDER BY ALL"
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Float64, Nullable: true}}, nil))
 	b.Field(0).(*array.Float64Builder).Append(0.5)
-	other := b.NewRecordBatch()
+	floatBatch := b.NewRecordBatch()
 	for _, processes := range []bool{false, true} {
 		t.Run(fmt.Sprintf("processes %v", processes), func(t *testing.T) {
 			ctx := t.Context()
@@ -66,7 +66,7 @@ func TestPreparedAfterChange(t *testing.T) {
 			expect(t, s, sql, o, "0", "1")
 			expectColumns(o, "n:int64 ")
 
-			r, err := array.NewRecordReader(other.Schema(), []arrow.RecordBatch{other})
+			r, err := array.NewRecordReader(floatBatch.Schema(), []arrow.RecordBatch{floatBatch})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -207,8 +207,7 @@ func TestKilledProcesses(t *testing.T) {
 	expect(t, s, "SELECT 1", nil, "1")
 }
 
-// TestKilledIdleProcesses kills idle processes just before a statement, which then runs in
-// another process.
+// TestKilledIdleProcesses kills idle processes just before a statement, which then runs in another process.
 func TestKilledIdleProcesses(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true, Threads: 1})
 	for range 10 {

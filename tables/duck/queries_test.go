@@ -161,8 +161,8 @@ func TestParameters(t *testing.T) {
 			t.Errorf("parameter of type %s: got %q, error %v; want %s", c.dataType, got, err, c.want)
 		}
 	}
-	two := arrow.NewSchema([]arrow.Field{{Name: "b", Type: arrow.PrimitiveTypes.Int64}, {Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil)
-	o := &tables.QueryOptions{Bucket: "b", Parameters: jsonBatch(t, two, `{"b":3,"a":7}`)}
+	twoParameters := arrow.NewSchema([]arrow.Field{{Name: "b", Type: arrow.PrimitiveTypes.Int64}, {Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	o := &tables.QueryOptions{Bucket: "b", Parameters: jsonBatch(t, twoParameters, `{"b":3,"a":7}`)}
 	expect(t, s, "SELECT k FROM t WHERE k > ? AND k < ?", o, "4", "5", "6")
 	expect(t, s, "SELECT $b - $a", o, "-4")
 	expect(t, s, "SELECT $2 - $1", o, "4")
@@ -219,7 +219,7 @@ func TestCancel(t *testing.T) {
 		}
 		elapsed := time.Since(cancelled)
 		if !errors.Is(err, context.Canceled) || elapsed > 500*time.Millisecond {
-			t.Errorf("%s: error = %v, %v after the cancellation; want context.Canceled within 500ms", name, err, elapsed)
+			t.Errorf("%s: error = %v %v after the cancellation, want context.Canceled within 500ms", name, err, elapsed)
 		}
 		t.Logf("%s: %v", name, elapsed)
 	}

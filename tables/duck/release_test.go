@@ -70,7 +70,7 @@ func TestEndedQueriesReleaseAll(t *testing.T) {
 		inner, cancel := context.WithCancel(ctx)
 		callsLeft := &atomic.Int64{}
 		callsLeft.Store(n)
-		put(t, s, "b", "t", numbers(0, 1)) // changes the tail, so it is written again
+		put(t, s, "b", "t", numbers(0, 1)) // changes the tail, so the query writes it to a file again
 		r, err := s.Query(expiringContext{inner, cancel, callsLeft}, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"})
 		if err == nil {
 			for r.Next() {
@@ -89,12 +89,12 @@ func TestEndedQueriesReleaseAll(t *testing.T) {
 	if canceledCount < 3 {
 		t.Errorf("only %d queries were canceled, want at least 3", canceledCount)
 	}
-	for _, read := range []int{0, 1} { // batches to read before the release
+	for _, batchesToRead := range []int{0, 1} { // batches to read before the release
 		r, err := s.Query(ctx, "SELECT * FROM t, range(20000)", &tables.QueryOptions{Bucket: "b"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range read {
+		for range batchesToRead {
 			r.Next()
 		}
 		r.Release()

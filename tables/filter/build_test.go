@@ -173,10 +173,10 @@ func TestLikeOfBounds(t *testing.T) {
 func TestLikeOfManyPatterns(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	schema := arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil)
-	text := func(of string, maxLen int) string {
+	text := func(alphabet string, maxLen int) string {
 		var out strings.Builder
-		for all := []rune(of); out.Len() < maxLen && r.IntN(8) > 0; {
-			out.WriteRune(all[r.IntN(len(all))])
+		for letters := []rune(alphabet); out.Len() < maxLen && r.IntN(8) > 0; {
+			out.WriteRune(letters[r.IntN(len(letters))])
 		}
 		return out.String()
 	}
@@ -216,12 +216,12 @@ func TestCodes(t *testing.T) {
 	texts := []string{"a", "b", "ab", "", "é"}
 	dictionary := array.NewStringBuilder(memory.DefaultAllocator)
 	dictionary.AppendValues(texts, nil)
-	whole := dictionary.NewArray()
+	withoutNulls := dictionary.NewArray()
 	dictionary.AppendValues(texts, []bool{true, true, false, true, true})
 	withNulls := dictionary.NewArray()
 	dictionary.AppendValues([]string{"a", "b"}, nil)
-	other := dictionary.NewArray()
-	for name, values := range map[string]arrow.Array{"no nulls": whole, "nulls in the dictionary": withNulls, "int64 codes": whole, "empty": array.NewSlice(whole, 0, 0)} {
+	otherDictionary := dictionary.NewArray()
+	for name, values := range map[string]arrow.Array{"no nulls": withoutNulls, "nulls in the dictionary": withNulls, "int64 codes": withoutNulls, "empty": array.NewSlice(withoutNulls, 0, 0)} {
 		var index arrow.DataType = arrow.PrimitiveTypes.Int32
 		if name == "int64 codes" {
 			index = arrow.PrimitiveTypes.Int64
@@ -237,17 +237,17 @@ func TestCodes(t *testing.T) {
 		codes := array.NewDictionaryArray(&arrow.DictionaryType{IndexType: index, ValueType: arrow.BinaryTypes.String}, b.NewArray(), values)
 		var plain []arrow.Array
 		for i := range codes.Len() {
-			one := array.MakeArrayOfNull(memory.DefaultAllocator, arrow.BinaryTypes.String, 1)
+			value := array.MakeArrayOfNull(memory.DefaultAllocator, arrow.BinaryTypes.String, 1)
 			if codes.IsValid(i) {
-				one = array.NewSlice(values, int64(codes.GetValueIndex(i)), int64(codes.GetValueIndex(i))+1)
+				value = array.NewSlice(values, int64(codes.GetValueIndex(i)), int64(codes.GetValueIndex(i))+1)
 			}
-			plain = append(plain, one)
+			plain = append(plain, value)
 		}
 		texts, err := array.Concatenate(plain, memory.DefaultAllocator)
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, err := array.Concatenate(slices.Repeat([]arrow.Array{other}, codes.Len()/2), memory.DefaultAllocator)
+		otherColumn, err := array.Concatenate(slices.Repeat([]arrow.Array{otherDictionary}, codes.Len()/2), memory.DefaultAllocator)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -257,8 +257,8 @@ func TestCodes(t *testing.T) {
 		}
 		id := numbers.NewArray()
 		batch := func(s arrow.Array) arrow.RecordBatch {
-			fields := []arrow.Field{{Name: "id", Type: id.DataType()}, {Name: "s", Type: s.DataType(), Nullable: true}, {Name: "o", Type: second.DataType()}}
-			return array.NewRecordBatch(arrow.NewSchema(fields, nil), []arrow.Array{id, s, second}, int64(s.Len())).NewSlice(5, 33)
+			fields := []arrow.Field{{Name: "id", Type: id.DataType()}, {Name: "s", Type: s.DataType(), Nullable: true}, {Name: "o", Type: otherColumn.DataType()}}
+			return array.NewRecordBatch(arrow.NewSchema(fields, nil), []arrow.Array{id, s, otherColumn}, int64(s.Len())).NewSlice(5, 33)
 		}
 		for _, text := range []string{"s = 'a'", "s != 'ab'", "not s < 'b'", "s >= ''", "s in ('a', 'é', 'x')", "s like 'a%'", "s is null", "s is not null and s > 'a'", "s = o", "s < o or s is null"} {
 			if got, want := matchingIDs(t, text, batch(codes)), matchingIDs(t, text, batch(texts)); got != want {

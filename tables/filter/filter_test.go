@@ -229,7 +229,7 @@ func TestMayIsConservative(t *testing.T) {
 			}
 		}
 	})
-	pick := func(from []string) string { return from[random.IntN(len(from))] }
+	pick := func(options []string) string { return options[random.IntN(len(options))] }
 	var expression func(depth int) string
 	expression = func(depth int) string {
 		switch k := random.IntN(6); {
@@ -274,8 +274,8 @@ func TestMayIsConservative(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v: Bind: %v", text, err)
 		}
-		from := random.Int64N(batch.NumRows())
-		group := batch.NewSlice(from, min(batch.NumRows(), from+1+random.Int64N(8)))
+		start := random.Int64N(batch.NumRows())
+		group := batch.NewSlice(start, min(batch.NumRows(), start+1+random.Int64N(8)))
 		out, err := e.Filter(t.Context(), group)
 		if err != nil {
 			t.Fatalf("%v: Filter: %v", text, err)
@@ -315,7 +315,7 @@ func boundsOf(a arrow.Array) filter.Bounds {
 			all = append(all, v)
 		}
 	}
-	less := func(x, y []byte) int { return bytes.Compare(x, y) }
+	compare := func(x, y []byte) int { return bytes.Compare(x, y) }
 	compareInts := func(x, y []byte) int {
 		if len(x) == 4 {
 			return cmp.Compare(int32(binary.LittleEndian.Uint32(x)), int32(binary.LittleEndian.Uint32(y)))
@@ -330,27 +330,27 @@ func boundsOf(a arrow.Array) filter.Bounds {
 			add(i, []byte(a.Value(i)), false)
 		case *array.Int32:
 			add(i, encode32(uint32(a.Value(i))), false)
-			less = compareInts
+			compare = compareInts
 		case *array.Date32:
 			add(i, encode32(uint32(a.Value(i))), false)
-			less = compareInts
+			compare = compareInts
 		case *array.Timestamp:
 			add(i, encode64(uint64(a.Value(i))), false)
-			less = compareInts
+			compare = compareInts
 		case *array.Float32:
 			add(i, encode32(math.Float32bits(a.Value(i))), a.Value(i) != a.Value(i))
-			less = func(x, y []byte) int {
+			compare = func(x, y []byte) int {
 				return cmp.Compare(math.Float32frombits(binary.LittleEndian.Uint32(x)), math.Float32frombits(binary.LittleEndian.Uint32(y)))
 			}
 		case *array.Float64:
 			add(i, encode64(math.Float64bits(a.Value(i))), a.Value(i) != a.Value(i))
-			less = func(x, y []byte) int {
+			compare = func(x, y []byte) int {
 				return cmp.Compare(math.Float64frombits(binary.LittleEndian.Uint64(x)), math.Float64frombits(binary.LittleEndian.Uint64(y)))
 			}
 		}
 	}
 	if len(all) > 0 {
-		b.Min, b.Max = slices.MinFunc(all, less), slices.MaxFunc(all, less)
+		b.Min, b.Max = slices.MinFunc(all, compare), slices.MaxFunc(all, compare)
 	}
 	return b
 }

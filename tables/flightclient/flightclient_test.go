@@ -91,27 +91,27 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	if _, err := c.Query(ctx, "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Error("a query on a server without an SQL engine returned", err)
+		t.Errorf("Query on a server without an SQL engine: error = %v, want ErrUnsupported", err)
 	}
 	stop()
 	time.Sleep(50 * time.Millisecond)
 	if err := c.Delete(ctx, "b", "t"); err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Error("a call to a stopped server returned", err)
+		t.Errorf("Delete on a stopped server: error = %v, want an error other than ErrUnknownOutcome", err)
 	}
 }
 
 // TestInterruptedPut checks that a put that fails or is canceled while it sends rows stores nothing.
 func TestInterruptedPut(t *testing.T) {
 	c, store, _ := serve(t)
-	broken := errors.New("the disk is broken")
-	if _, err := c.Put(t.Context(), "", "t", batches(20, broken), tables.PutAppend, nil); !errors.Is(err, broken) {
-		t.Errorf("Put of a failing reader = %v, want %v", err, broken)
+	errBroken := errors.New("the disk is broken")
+	if _, err := c.Put(t.Context(), "", "t", batches(20, errBroken), tables.PutAppend, nil); !errors.Is(err, errBroken) {
+		t.Errorf("Put of a failing reader = %v, want %v", err, errBroken)
 	}
-	lost := fmt.Errorf("the connection is lost: %w", io.EOF) // an error from the rows that wraps io.EOF must not end the call successfully
+	errLost := fmt.Errorf("the connection is lost: %w", io.EOF) // an error from the rows that wraps io.EOF must not end the call successfully
 	deadlineCtx, cancelDeadline := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancelDeadline()
-	if _, err := c.Put(deadlineCtx, "", "t", batches(20, lost), tables.PutAppend, nil); !errors.Is(err, lost) {
-		t.Errorf("Put of a failing reader = %v, want %v", err, lost)
+	if _, err := c.Put(deadlineCtx, "", "t", batches(20, errLost), tables.PutAppend, nil); !errors.Is(err, errLost) {
+		t.Errorf("Put of a failing reader = %v, want %v", err, errLost)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	r := array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
@@ -126,7 +126,7 @@ func TestInterruptedPut(t *testing.T) {
 		t.Errorf("after interrupted puts, Table = %v, want ErrNotFound", err)
 	}
 	for name := range store.Buckets(t.Context()) {
-		t.Errorf("bucket %q exists", name)
+		t.Errorf("interrupted puts created bucket %q", name)
 	}
 }
 
@@ -147,7 +147,7 @@ func TestScan(t *testing.T) {
 	}
 	r.Release()
 	if r.Err() != nil || rows != 350_000 {
-		t.Errorf("Scan with a limit returned %d rows, %v, want 350,000", rows, r.Err())
+		t.Errorf("Scan with a limit returned %d rows, error %v; want 350,000", rows, r.Err())
 	}
 	if r, err = c.Scan(ctx, "", "t", nil, nil); err != nil || !r.Next() {
 		t.Fatal(err)
@@ -155,7 +155,7 @@ func TestScan(t *testing.T) {
 	r.Release()
 	info, s, err := c.Describe(ctx, "", "t", nil)
 	if err != nil || info.Rows != 1_000_000 || info.Metadata["a"] != "b" || !s.HasField("n") {
-		t.Errorf("Describe = %+v, %v, %v", info, s, err)
+		t.Errorf("Describe = %+v, schema %v, error %v; want 1,000,000 rows, metadata a = b and column n", info, s, err)
 	}
 }
 
@@ -207,7 +207,7 @@ func TestDamaged(t *testing.T) {
 	}
 	lists, err := filepath.Glob(filepath.Join(store.Dir(), "data", "*", "metadata", "snap-*.avro"))
 	if err != nil || len(lists) != 1 {
-		t.Fatalf("found the manifest lists %q, %v, want one", lists, err)
+		t.Fatalf("found the manifest lists %q (error %v), want one", lists, err)
 	}
 	if _, err := c.Put(ctx, "b", "good", batches(1, nil), tables.PutReplace, nil); err != nil {
 		t.Fatal(err)

@@ -81,12 +81,12 @@ func TestLease(t *testing.T) {
 	for range 4 {
 		time.Sleep(100 * time.Millisecond)
 		if renewed, err := doAction("partd.lock", answer); err != nil || renewed != answer {
-			t.Fatalf("renewing the lease returned %q, %v, want %q", renewed, err, answer)
+			t.Fatalf("renewing the lease returned %q, error %v; want %q", renewed, err, answer)
 		}
 	}
 	l, err := store.Bucket("").Lock(t.Context(), "t")
 	if err != nil || time.Since(start) < 500*time.Millisecond {
-		t.Fatalf("the lock became free after %v, %v, want at least 500 ms", time.Since(start), err)
+		t.Fatalf("the lock became free after %v (error %v), want at least 500 ms", time.Since(start), err)
 	}
 	if _, err := doAction("partd.lock", answer); err == nil {
 		t.Error("an expired lease was renewed")
@@ -96,7 +96,7 @@ func TestLease(t *testing.T) {
 	}
 	for _, body := range []string{`{"name":"t","seconds":-1}`, `{"name":"t","seconds":1e99}`, `{"name":""}`} {
 		if _, err := doAction("partd.lock", body); err == nil {
-			t.Errorf("partd.lock accepted %s", body)
+			t.Errorf("partd.lock with %s succeeded, want an error", body)
 		}
 	}
 	if _, err := c.Snapshot(t.Context(), "nothing", ""); !errors.Is(err, tables.ErrNotFound) {

@@ -42,13 +42,13 @@ func TestReadReaders(t *testing.T) {
 		t.Errorf("Put of a nil reader = %v, want an error that says so", err)
 	}
 	if _, err := c.DeleteRows(t.Context(), "b", "t", nil); err == nil {
-		t.Error("DeleteRows without a condition succeeded")
+		t.Error("DeleteRows without a condition succeeded, want an error")
 	}
 	table, err := store.Bucket("b").Table(t.Context(), "t")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := table.Info(t.Context()); err != nil || info.Rows != 2 {
-		t.Errorf("the table has %d rows, %v, want 2", info.Rows, err)
+		t.Errorf("the table has %d rows (error %v), want 2", info.Rows, err)
 	}
 }

@@ -64,7 +64,7 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 	}
 }
 
-// errorType returns the type of an action's error, as shoots' clients read it.
+// errorType returns the type of an action's error, as clients of shoots (another server) read it.
 func errorType(t *testing.T, c flight.Client, kind, body string) string {
 	t.Helper()
 	st, err := c.DoAction(t.Context(), &flight.Action{Type: kind, Body: []byte(body)})

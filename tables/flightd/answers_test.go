@@ -13,8 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// ask sends a complete message, and returns when the server begins its answer or closes the
-// connection.
+// ask sends a complete message, and returns when the server begins its answer or closes the connection.
 func (c *rawClient) ask(t *testing.T, method string, m proto.Message, headers ...string) {
 	t.Helper()
 	body, err := proto.Marshal(m)
@@ -45,13 +44,13 @@ func (c *rawClient) ask(t *testing.T, method string, m proto.Message, headers ..
 // TestUnsentAnswers checks that unsent answers use bounded memory, even if clients never receive them.
 func TestUnsentAnswers(t *testing.T) {
 	const limit = 64 << 20
-	_, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: limit, MaxMessage: 8 << 20})
-	ctx, _ := withToken(t, strangersSecret, Admin)
+	_, _, address := serveTest(t, &Options{Secret: testSecret, Memory: limit, MaxMessage: 8 << 20})
+	ctx, _ := withToken(t, testSecret, Admin)
 	honest := clientFrom(t, "127.0.0.3", address)
 	if err := putTest(ctx, honest, `{"name":"t"}`, 1, 10); err != nil {
 		t.Fatal(err)
 	}
-	_, token := withToken(t, strangersSecret, Read)
+	_, token := withToken(t, testSecret, Read)
 	question := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(`{"name":"t","more":"` + strings.Repeat("x", 900<<10) + `"}`)}
 	used := peak(func() {
 		for range 4 {
@@ -70,11 +69,10 @@ func TestUnsentAnswers(t *testing.T) {
 	}
 }
 
-// TestWaitingRequestsAndPuts checks that requests that wait for a slot leave enough memory for other clients'
-// puts.
+// TestWaitingRequestsAndPuts checks that requests that wait for a slot leave enough memory for other clients' puts.
 func TestWaitingRequestsAndPuts(t *testing.T) {
-	s, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: 64 << 20, MaxMessage: 8 << 20, Queries: 4})
-	ctx, token := withToken(t, strangersSecret, Admin)
+	s, _, address := serveTest(t, &Options{Secret: testSecret, Memory: 64 << 20, MaxMessage: 8 << 20, Queries: 4})
+	ctx, token := withToken(t, testSecret, Admin)
 	honest := clientFrom(t, "127.0.0.3", address)
 	if err := putTest(ctx, honest, `{"name":"t"}`, 20, 200_000); err != nil {
 		t.Fatal(err)

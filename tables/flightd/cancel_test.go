@@ -65,8 +65,7 @@ func TestErrorsAreWithoutJargon(t *testing.T) {
 	}
 }
 
-// TestReadOnlyServer checks that a read-only server refuses all changes, whatever the token allows, and says
-// why.
+// TestReadOnlyServer checks that a read-only server refuses all changes, whatever the token allows, and says why.
 func TestReadOnlyServer(t *testing.T) {
 	_, _, address := serveTest(t, &Options{ReadOnly: true})
 	c := dialTest(t, address)

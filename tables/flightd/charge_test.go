@@ -17,10 +17,10 @@ func TestCharge(t *testing.T) {
 	}
 	first, second, third := request(), request(), request()
 	for i, c := range []struct {
-		q       *Request
-		wantMiB int64
-		ok      bool
-		charged int64
+		q            *Request
+		requestedMiB int64
+		ok           bool
+		charged      int64
 	}{
 		{first, 7, true, 7},
 		{second, 7, true, 14},
@@ -31,7 +31,7 @@ func TestCharge(t *testing.T) {
 		{second, 5, true, 107},
 		{second, 8, false, 107},
 	} {
-		if ok := requests.tryCharge(c.q, c.wantMiB<<20); ok != c.ok || requests.charged != c.charged<<20 {
+		if ok := requests.tryCharge(c.q, c.requestedMiB<<20); ok != c.ok || requests.charged != c.charged<<20 {
 			t.Errorf("step %d: tryCharge = %v with %d MiB charged, want %v with %d MiB", i, ok, requests.charged>>20, c.ok, c.charged)
 		}
 	}

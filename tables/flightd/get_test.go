@@ -89,11 +89,11 @@ func TestConcurrentGets(t *testing.T) {
 		}
 		return r.Err()
 	}
-	var wait sync.WaitGroup
+	var gets sync.WaitGroup
 	for table := range want {
 		for _, ticket := range []string{`{"name":"t%d"}`, `{"partd":"scan","name":"t%d","dictionaries":true}`} {
 			for _, pause := range []time.Duration{0, 50 * time.Millisecond} {
-				wait.Go(func() {
+				gets.Go(func() {
 					for range 2 {
 						if err := get(fmt.Sprintf(ticket, table), table, pause); err != nil {
 							t.Errorf("%s, table %d, with pauses of %v: %v", ticket, table, pause, err)
@@ -103,5 +103,5 @@ func TestConcurrentGets(t *testing.T) {
 			}
 		}
 	}
-	wait.Wait()
+	gets.Wait()
 }

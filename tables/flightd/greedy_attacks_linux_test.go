@@ -37,7 +37,7 @@ type attacker struct {
 	name    string
 	clients int
 	hosts   []string
-	do      func(ctx context.Context, from string)
+	do      func(ctx context.Context, host string)
 }
 
 // withBearer returns a function that adds a token to a call's headers.
@@ -47,15 +47,15 @@ func withBearer(token string) func(context.Context) context.Context {
 	}
 }
 
-// webFrom returns an HTTP client that connects from an address.
-func webFrom(from string) *http.Client {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+// httpClientFrom returns an HTTP client that connects from an address.
+func httpClientFrom(host string) *http.Client {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}}
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: d.DialContext}}
 }
 
 // connect returns a connection that is closed when ctx is done.
-func connect(ctx context.Context, from, address string) (net.Conn, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
+func connect(ctx context.Context, host, address string) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}, Timeout: 5 * time.Second}
 	conn, err := d.DialContext(ctx, "tcp", address)
 	if err == nil {
 		context.AfterFunc(ctx, func() { _ = conn.Close() })
@@ -65,8 +65,8 @@ func connect(ctx context.Context, from, address string) (net.Conn, error) {
 
 // rawAttack returns a function that runs f on a new connection.
 func rawAttack(address string, f func(ctx context.Context, c *rawClient)) func(context.Context, string) {
-	return func(ctx context.Context, from string) {
-		conn, err := connect(ctx, from, address)
+	return func(ctx context.Context, host string) {
+		conn, err := connect(ctx, host, address)
 		if err != nil {
 			return
 		}
@@ -77,7 +77,7 @@ func rawAttack(address string, f func(ctx context.Context, c *rawClient)) func(c
 }
 
 // readUntilClosed reads until the server closes the connection.
-func (c *rawClient) listen() {
+func (c *rawClient) readUntilClosed() {
 	for {
 		if _, err := c.framer.ReadFrame(); err != nil {
 			return
@@ -94,11 +94,11 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // readAll reads the answer to a ticket, with a pause after each message.
-func readAll(ctx context.Context, c flight.Client, ticket string, slow time.Duration) error {
+func readAll(ctx context.Context, c flight.Client, ticket string, delay time.Duration) error {
 	st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(ticket)})
 	for err == nil {
-		if _, err = st.Recv(); slow > 0 {
-			pause(ctx, slow)
+		if _, err = st.Recv(); delay > 0 {
+			pause(ctx, delay)
 		}
 	}
 	if errors.Is(err, io.EOF) {
@@ -121,11 +121,11 @@ func strangersAttacks(t *testing.T, address, web string) []attacker {
 	hosts := []string{"127.0.1.1", "127.0.1.2"}
 	message := bomb(t, 16_000_000)
 	holdConnections := func(address, text string, n int) func(context.Context, string) {
-		return func(ctx context.Context, from string) {
-			ctx, end := context.WithTimeout(ctx, 5*time.Second)
-			defer end()
+		return func(ctx context.Context, host string) {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			defer cancel()
 			for range n {
-				if conn, err := connect(ctx, from, address); err == nil {
+				if conn, err := connect(ctx, host, address); err == nil {
 					_, _ = io.WriteString(conn, text)
 				}
 			}
@@ -139,18 +139,18 @@ func strangersAttacks(t *testing.T, address, web string) []attacker {
 				err = c.framer.WriteData(1, false, rest[:min(len(rest), 16<<10)])
 			}
 			_ = c.SetDeadline(time.Now().Add(time.Second))
-			c.listen()
+			c.readUntilClosed()
 		})},
 		{"unfinished unary messages", 24, hosts, rawAttack(address, func(_ context.Context, c *rawClient) {
 			if stream, err := c.begin("GetFlightInfo"); err == nil && c.claim(stream, 249<<20) == nil {
 				c.sendZeros(stream, 5*time.Second)
 			}
 		})},
-		{"1,041 connections with a call without a message", 1, hosts[:1], func(ctx context.Context, from string) {
-			ctx, end := context.WithTimeout(ctx, 5*time.Second)
-			defer end()
+		{"1,041 connections with a call without a message", 1, hosts[:1], func(ctx context.Context, host string) {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			defer cancel()
 			for range 1041 {
-				if conn, err := connect(ctx, from, address); err == nil {
+				if conn, err := connect(ctx, host, address); err == nil {
 					_, _ = newRawClient(conn).begin("Handshake")
 				}
 			}
@@ -158,7 +158,7 @@ func strangersAttacks(t *testing.T, address, web string) []attacker {
 		}},
 		{"300 unfinished sign-ins", 1, hosts[1:], holdConnections(web, "POST /api/sign-in HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\n{", 300)},
 		{"127 handshakes with headers of 60 KB", 8, hosts, rawAttack(address, func(ctx context.Context, c *rawClient) {
-			go c.listen()
+			go c.readUntilClosed()
 			for range 127 {
 				if _, err := c.begin("Handshake", "x", strings.Repeat("x", 60_000)); err != nil {
 					return
@@ -187,26 +187,26 @@ func ticketOf(sql string) string { return fmt.Sprintf(`{"name":"t","sql":%q}`, s
 // readersAttacks returns attacks by clients with the right to read.
 func readersAttacks(t *testing.T, address string) []attacker {
 	t.Helper()
-	tokenCtx, _ := withToken(t, strangersSecret, Read)
+	tokenCtx, _ := withToken(t, testSecret, Read)
 	md, _ := metadata.FromOutgoingContext(tokenCtx)
 	clients := map[string]flight.Client{}
 	withClient := func(f func(ctx context.Context, c flight.Client)) func(context.Context, string) {
-		return func(ctx context.Context, from string) {
-			c := clients[from]
+		return func(ctx context.Context, host string) {
+			c := clients[host]
 			f(metadata.NewOutgoingContext(ctx, md), c)
 		}
 	}
 	hosts := []string{"127.0.1.3", "127.0.1.4"}
-	forever := []string{"127.0.1.5", "127.0.1.6"}
-	for _, host := range append(hosts, forever...) {
+	endlessHosts := []string{"127.0.1.5", "127.0.1.6"}
+	for _, host := range append(hosts, endlessHosts...) {
 		clients[host] = clientFrom(t, host, address)
 	}
 	get := func(ticket string) func(context.Context, string) {
 		return withClient(func(ctx context.Context, c flight.Client) { _ = readAll(ctx, c, ticket, 0) })
 	}
 	disconnecting := withClient(func(ctx context.Context, c flight.Client) {
-		ctx, end := context.WithTimeout(ctx, 2*time.Second)
-		defer end()
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
 		_ = readAll(ctx, c, ticketOf(uninterruptible), 0)
 	})
 	readEndless := withClient(func(ctx context.Context, c flight.Client) {
@@ -232,8 +232,8 @@ func readersAttacks(t *testing.T, address string) []attacker {
 		})},
 		{"CancelFlightInfo of very many endpoints", 4, hosts, withClient(cancelMany(t))},
 		{"uninterruptible statements whose clients leave", 4, hosts, disconnecting},
-		{"endless SELECTs from one address", 12, forever[:1], readEndless},
-		{"endless SELECTs from another address", 4, forever[1:], readEndless},
+		{"endless SELECTs from one address", 12, endlessHosts[:1], readEndless},
+		{"endless SELECTs from another address", 4, endlessHosts[1:], readEndless},
 	}
 	for i, sql := range greedyStatements {
 		all = append(all, attacker{"SQL that exceeds its memory: " + []string{"median", "list", "json_object", "wide rows"}[i], 1, hosts, get(ticketOf(sql))})
@@ -282,11 +282,11 @@ func falseParameters(t *testing.T) func(ctx context.Context, c flight.Client) {
 // packedCommand returns a Flight SQL command as bytes.
 func packedCommand(t *testing.T, m proto.Message) []byte {
 	t.Helper()
-	any, err := anypb.New(m)
+	packed, err := anypb.New(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := proto.Marshal(any)
+	b, err := proto.Marshal(packed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,9 +319,9 @@ func cancelMany(t *testing.T) func(ctx context.Context, c flight.Client) {
 }
 
 // mutatedPuts returns an attack that puts damaged Arrow messages.
-func mutatedPuts(t *testing.T, address string) func(ctx context.Context, from string) {
+func mutatedPuts(t *testing.T, address string) func(ctx context.Context, host string) {
 	t.Helper()
-	tokenCtx, _ := withToken(t, strangersSecret, Admin)
+	tokenCtx, _ := withToken(t, testSecret, Admin)
 	md, _ := metadata.FromOutgoingContext(tokenCtx)
 	c := clientFrom(t, "127.0.1.8", address)
 	var puts [][]*flight.FlightData
@@ -344,22 +344,22 @@ func mutatedPuts(t *testing.T, address string) func(ctx context.Context, from st
 // metadataAttacks returns attacks on the Iceberg catalog, by clients with a token for one bucket.
 func metadataAttacks(t *testing.T, web string) []attacker {
 	t.Helper()
-	token, err := NewToken(strangersSecret, Admin, t.Name(), time.Hour, "b")
+	token, err := NewToken(testSecret, Admin, t.Name(), time.Hour, "b")
 	if err != nil {
 		t.Fatal(err)
 	}
 	hosts := []string{"127.0.1.9", "127.0.1.10", "127.0.1.11", "127.0.1.12"}
 	clients := map[string]*http.Client{}
 	for _, host := range hosts {
-		clients[host] = webFrom(host)
+		clients[host] = httpClientFrom(host)
 	}
-	send := func(ctx context.Context, from, method, path, body string) {
+	send := func(ctx context.Context, host, method, path, body string) {
 		r, err := http.NewRequestWithContext(ctx, method, "http://"+web+"/iceberg/v1/namespaces"+path, strings.NewReader(body))
 		if err != nil {
 			return
 		}
 		r.Header.Set("Authorization", "Bearer "+token)
-		if response, err := clients[from].Do(r); err == nil {
+		if response, err := clients[host].Do(r); err == nil {
 			_, _ = io.Copy(io.Discard, response.Body)
 			_ = response.Body.Close()
 		}
@@ -371,7 +371,7 @@ func metadataAttacks(t *testing.T, web string) []attacker {
 	}
 	commit := func(table string, updates ...string) func(context.Context, string) {
 		body := `{"requirements": [], "updates": [` + strings.Join(updates, ",") + `]}`
-		return func(ctx context.Context, from string) { send(ctx, from, "POST", "/b/tables/"+table, body) }
+		return func(ctx context.Context, host string) { send(ctx, host, "POST", "/b/tables/"+table, body) }
 	}
 	schemas := make([]string, 100)
 	for i := range schemas {
@@ -379,7 +379,7 @@ func metadataAttacks(t *testing.T, web string) []attacker {
 	}
 	return []attacker{
 		{"commits of large metadata", 8, hosts, commit("large", `{"action": "set-properties", "updates": {"a": "`+strings.Repeat("x", 15<<20)+`"}}`)},
-		{"loads of large metadata", 8, hosts, func(ctx context.Context, from string) { send(ctx, from, "GET", "/b/tables/large", "") }},
+		{"loads of large metadata", 8, hosts, func(ctx context.Context, host string) { send(ctx, host, "GET", "/b/tables/large", "") }},
 		{"commits of five million updates", 8, hosts, commit("dense", strings.Repeat("{},", 5<<20)+"{}")},
 		{"100 new schemas in a commit", 4, hosts, commit("schemas", schemas...)},
 	}
@@ -388,19 +388,19 @@ func metadataAttacks(t *testing.T, web string) []attacker {
 // bucketsAttacks returns attacks by a client with a token for one bucket.
 func bucketsAttacks(t *testing.T, web string) []attacker {
 	t.Helper()
-	token, err := NewToken(strangersSecret, Admin, t.Name(), time.Hour, "b")
+	token, err := NewToken(testSecret, Admin, t.Name(), time.Hour, "b")
 	if err != nil {
 		t.Fatal(err)
 	}
 	nulls := array.NewNull(1 << 53)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.Null, Nullable: true}}, nil)
-	var arrows bytes.Buffer
-	w := ipc.NewWriter(&arrows, ipc.WithSchema(schema))
+	var stream bytes.Buffer
+	w := ipc.NewWriter(&stream, ipc.WithSchema(schema))
 	if err := errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{nulls}, 1<<53)), w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	const from = "127.0.1.7"
-	client := webFrom(from)
+	const host = "127.0.1.7"
+	client := httpClientFrom(host)
 	put := func(format, body string) func(context.Context, string) {
 		return func(ctx context.Context, _ string) {
 			r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+web+"/api/put?bucket=b&table=hostile&mode=replace&format="+format, strings.NewReader(body))
@@ -428,9 +428,9 @@ func bucketsAttacks(t *testing.T, web string) []attacker {
 		fmt.Fprintf(&sparse, `,"c%d":1`, i)
 	}
 	return []attacker{
-		{"Parquet with large texts", 2, []string{from}, put("parquet", hostile["bomb"])},
-		{"Parquet that makes a library panic", 2, []string{from}, put("parquet", hostile["broken"])},
-		{"2^53 nulls as Arrow", 2, []string{from}, put("arrow", arrows.String())},
-		{"JSON lines of 65,536 columns", 2, []string{from}, put("jsonl", "{"+sparse.String()[1:]+"}\n"+strings.Repeat("{}\n", 16<<10))},
+		{"Parquet with large texts", 2, []string{host}, put("parquet", hostile["bomb"])},
+		{"Parquet that makes a library panic", 2, []string{host}, put("parquet", hostile["broken"])},
+		{"2^53 nulls as Arrow", 2, []string{host}, put("arrow", stream.String())},
+		{"JSON lines of 65,536 columns", 2, []string{host}, put("jsonl", "{"+sparse.String()[1:]+"}\n"+strings.Repeat("{}\n", 16<<10))},
 	}
 }

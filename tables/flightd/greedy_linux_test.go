@@ -75,7 +75,7 @@ func (s *greedyServer) start(t *testing.T) *greedyServer {
 	t.Helper()
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "secret")
-	if err := os.WriteFile(secret, strangersSecret, 0o600); err != nil {
+	if err := os.WriteFile(secret, testSecret, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -165,7 +165,7 @@ func TestGreedyClients(t *testing.T) {
 	s := serveGreedy(t)
 	_, address := s.Address()
 	honest := newHonest(t, address, s.http)
-	honest.round(t.Context()) // start the processes that others also use
+	honest.round(t.Context()) // starts the processes that other clients also use
 	idleServer := s.start(t)  // its times show how busy the machine is
 	_, idleAddress := idleServer.Address()
 	idleClient := newHonest(t, idleAddress, idleServer.http)
@@ -265,8 +265,8 @@ const honestHost = "127.0.2.1"
 
 func newHonest(t *testing.T, address, web string) *honestClient {
 	t.Helper()
-	_, token := withToken(t, strangersSecret, Admin)
-	h := &honestClient{address: address, http: "http://" + web, token: token, flight: clientFrom(t, honestHost, address), web: webFrom(honestHost)}
+	_, token := withToken(t, testSecret, Admin)
+	h := &honestClient{address: address, http: "http://" + web, token: token, flight: clientFrom(t, honestHost, address), web: httpClientFrom(honestHost)}
 	h.withToken = withBearer(token)
 	h.reset()
 	return h
@@ -329,10 +329,9 @@ func (h *honestClient) get(ctx context.Context, path string) error {
 	return err
 }
 
-// report logs how long the calls took, and fails the test if the 99th percentile is over a second. A short run
-// has too few calls for this limit, and shares its machine with other tests. For a short run, the limit is three
-// seconds, or four times as long as on an idle server if that is longer, and applies only to the median of the
-// statements.
+// report logs how long the calls took, and fails the test if the 99th percentile is over a second. A short run has too
+// few calls for this limit, and shares its machine with other tests. For a short run, the limit is three seconds, or
+// four times as long as on an idle server if that is longer, and applies only to the median of the statements.
 func (h *honestClient) report(t *testing.T, idleServer *honestClient) {
 	t.Helper()
 	percentile := func(durations []time.Duration, percent int) time.Duration {
@@ -341,14 +340,14 @@ func (h *honestClient) report(t *testing.T, idleServer *honestClient) {
 	}
 	long := os.Getenv("PARTD_GREEDY") != ""
 	for name, durations := range h.durations {
-		other := idleServer.durations[name]
-		if len(other) == 0 {
-			other = []time.Duration{0}
+		idleDurations := idleServer.durations[name]
+		if len(idleDurations) == 0 {
+			idleDurations = []time.Duration{0}
 		}
-		t.Logf("%s: %d times, p50 %v, p99 %v, at most %v; on an idle server p50 %v, p99 %v", name, len(durations), percentile(durations, 50), percentile(durations, 99), percentile(durations, 100), percentile(other, 50), percentile(other, 99))
+		t.Logf("%s: %d times, p50 %v, p99 %v, at most %v; on an idle server p50 %v, p99 %v", name, len(durations), percentile(durations, 50), percentile(durations, 99), percentile(durations, 100), percentile(idleDurations, 50), percentile(idleDurations, 99))
 		percent, limit := 99, time.Second
 		if !long {
-			limit = max(3*time.Second, 4*percentile(other, 99))
+			limit = max(3*time.Second, 4*percentile(idleDurations, 99))
 		}
 		if !long && (name == "SELECT" || name == "rows") {
 			percent = 50
@@ -372,12 +371,12 @@ func attack(ctx context.Context, t *testing.T, s *greedyServer) (attackCounts ma
 		attackCounts[a.name] = n
 		for i := range a.clients {
 			wg.Go(func() {
-				from := a.hosts[i%len(a.hosts)]
+				host := a.hosts[i%len(a.hosts)]
 				for ctx.Err() == nil {
 					n.Add(1)
-					attackCtx, end := context.WithTimeout(ctx, 20*time.Second)
-					a.do(attackCtx, from)
-					end()
+					attackCtx, cancel := context.WithTimeout(ctx, 20*time.Second)
+					a.do(attackCtx, host)
+					cancel()
 					select {
 					case <-ctx.Done():
 					case <-time.After(time.Duration(10+rand.IntN(200)) * time.Millisecond):

@@ -162,10 +162,10 @@ func TestRowsLargerThanMessages(t *testing.T) {
 	c := dialTest(t, address)
 	texts := array.NewStringBuilder(memory.DefaultAllocator)
 	texts.Append(strings.Repeat("x", 1<<20))
-	first := array.NewInt16Builder(memory.DefaultAllocator)
-	first.AppendValues(make([]int16, 16_384), nil)
+	indices := array.NewInt16Builder(memory.DefaultAllocator)
+	indices.AppendValues(make([]int16, 16_384), nil)
 	dictionaryType := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int16, ValueType: arrow.BinaryTypes.String}
-	for name, column := range map[string]arrow.Array{"dictionary": array.NewDictionaryArray(dictionaryType, first.NewArray(), texts.NewArray()), "nulls": array.NewNull(1 << 53)} {
+	for name, column := range map[string]arrow.Array{"dictionary": array.NewDictionaryArray(dictionaryType, indices.NewArray(), texts.NewArray()), "nulls": array.NewNull(1 << 53)} {
 		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: column.DataType(), Nullable: true}}, nil)
 		batch := array.NewRecordBatch(schema, []arrow.Array{column}, int64(column.Len()))
 		for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, ingestCommand(t, "t")} {

@@ -50,8 +50,7 @@ func serveToBeKilled(dir string) error {
 	return s.Serve(context.Background(), l)
 }
 
-// readCounts returns the number of rows for each value in a table. All rows of a put have the same
-// value.
+// readCounts returns the number of rows for each value in a table. All rows of a put have the same value.
 func readCounts(ctx context.Context, c flight.Client, name string) (map[float64]int, error) {
 	st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"` + name + `"}`)})
 	if err != nil {
@@ -80,7 +79,7 @@ func TestKill(t *testing.T) {
 	}
 	const clients, rows = 8, 7 // rows in each of the two batches of a put
 	dir := t.TempDir()
-	var acked [clients][]float64
+	var acknowledged [clients][]float64
 	var sent [clients]float64
 	start := func() (*exec.Cmd, string) {
 		cmd := exec.Command(os.Args[0])
@@ -120,7 +119,7 @@ func TestKill(t *testing.T) {
 					if err := putValue(t.Context(), c, name(i), value, rows); err != nil {
 						return
 					}
-					acked[i] = append(acked[i], value)
+					acknowledged[i] = append(acknowledged[i], value)
 				}
 			})
 			wg.Go(func() {
@@ -154,16 +153,16 @@ func TestKill(t *testing.T) {
 	total := 0
 	for i := range clients {
 		counts, err := readCounts(t.Context(), c, name(i))
-		if err != nil && (len(acked[i]) > 0 || !strings.Contains(err.Error(), "not found")) {
+		if err != nil && (len(acknowledged[i]) > 0 || !strings.Contains(err.Error(), "not found")) {
 			t.Fatal(err)
 		}
 		if err := checkComplete(counts); err != nil {
 			t.Error(err)
 		}
-		total += len(acked[i])
-		lost := slices.DeleteFunc(slices.Clone(acked[i]), func(v float64) bool { return counts[v] > 0 })
+		total += len(acknowledged[i])
+		lost := slices.DeleteFunc(slices.Clone(acknowledged[i]), func(v float64) bool { return counts[v] > 0 })
 		if len(lost) > 0 {
-			t.Errorf("%d of %d acknowledged puts of client %d were lost", len(lost), len(acked[i]), i)
+			t.Errorf("%d of %d acknowledged puts of client %d were lost", len(lost), len(acknowledged[i]), i)
 		}
 	}
 	if total == 0 {

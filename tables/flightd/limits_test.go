@@ -74,8 +74,7 @@ func TestCutPut(t *testing.T) {
 	})
 }
 
-// TestStalled checks that clients that receive or send nothing are disconnected, while
-// others are served.
+// TestStalled checks that clients that receive or send nothing are disconnected, while others are served.
 func TestStalled(t *testing.T) {
 	s, _, address := serveTest(t, &Options{IdleTimeout: 500 * time.Millisecond, Queries: 4, Puts: 4})
 	good := dialTest(t, address)
@@ -167,8 +166,7 @@ func TestFairShares(t *testing.T) {
 	}
 }
 
-// TestSpareSlots checks that users and hosts without running calls need not wait for
-// users and hosts with many.
+// TestSpareSlots checks that users and hosts without running calls need not wait for users and hosts with many.
 func TestSpareSlots(t *testing.T) {
 	l := newLimiter("queries", 16, time.Minute, time.Minute, time.Minute)
 	acquireMany := func(host, user string) int {
@@ -192,8 +190,7 @@ func TestSpareSlots(t *testing.T) {
 	}
 }
 
-// TestMemory checks that the newest put fails if messages exceed the memory limit, and
-// that the server continues.
+// TestMemory checks that the newest put fails if messages exceed the memory limit, and that the server continues.
 func TestMemory(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Memory: 4 << 20, MaxMessage: 2 << 20})
 	c := dialTest(t, address)
@@ -220,7 +217,7 @@ func TestMemory(t *testing.T) {
 func TestCanceledForOthers(t *testing.T) {
 	const slots, slotsOfA = 8, 5
 	l := newLimiter("queries", slots, time.Minute, 100*time.Millisecond, 300*time.Millisecond)
-	l.spare = 0 // otherwise, c would get a reserved slot
+	l.spare = 0 // otherwise, host c would get a reserved slot
 	canceled := make(chan int, slots)
 	var releases []func()
 	for i := range slots {
@@ -256,7 +253,7 @@ func TestCanceledForOthers(t *testing.T) {
 	releases[slotsOfA-1]()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	for range 3 { // after the first of these calls, all slots are used, and c has as many as the other hosts
+	for range 3 { // after the first of these calls, all slots are used, and host c has as many as the other hosts
 		_, _ = l.acquire(ctx, &call{host: "c", conn: "c:2", user: "one"})
 	}
 	select {

@@ -19,11 +19,11 @@ import (
 )
 
 // envCount returns the number in an environment variable, which long runs set, or defaultCount if it is not set.
-func envCount(variable string, small int) int {
+func envCount(variable string, defaultCount int) int {
 	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
 		return n
 	}
-	return small
+	return defaultCount
 }
 
 // usedMemory returns the memory of reachable objects and of goroutines.
@@ -72,8 +72,8 @@ func TestOneMessage(t *testing.T) {
 	if info, err := table.Info(t.Context()); err != nil || info.Rows != rows {
 		t.Errorf("table wide has %d rows, want %d; error: %v", info.Rows, rows, err)
 	}
-	_, _, small := serveTest(t, &Options{MaxMessage: 1 << 20})
-	if err := putWide(t.Context(), dialTest(t, small), 5000, columns); status.Code(err) != codes.ResourceExhausted {
+	_, _, limitedAddress := serveTest(t, &Options{MaxMessage: 1 << 20})
+	if err := putWide(t.Context(), dialTest(t, limitedAddress), 5000, columns); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("a message above MaxMessage: got %v, want ResourceExhausted", err)
 	}
 }
@@ -82,7 +82,7 @@ func TestOneMessage(t *testing.T) {
 // and do not block other clients. PARTD_CONNECTIONS sets the number of connections.
 func TestManyConnections(t *testing.T) {
 	const hello = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // empty settings
-	const maxEach = 128 << 10                                                                 // bytes each, mostly gRPC's buffers
+	const maxEach = 128 << 10                                                                 // bytes per connection, mostly gRPC's buffers
 	n := envCount("PARTD_CONNECTIONS", 1500)
 	s, _, address := serveTest(t, nil)
 	good := dialTest(t, address)
@@ -96,7 +96,7 @@ func TestManyConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_, _ = c.Write([]byte(hello)) // fails if the server closed it for another connection
+		_, _ = c.Write([]byte(hello)) // fails if the server closed c in favor of another connection
 		if i%100 == 0 {
 			start := time.Now()
 			if _, err := readCounts(t.Context(), good, "t"); err != nil {
@@ -105,9 +105,9 @@ func TestManyConnections(t *testing.T) {
 			longest = max(longest, time.Since(start))
 		}
 	}
-	const strangers = DefaultConnections/4 + 1 // including the regular client's connection
-	waitFor(t, "too many connections stay open", func() bool { return s.conns.count() <= strangers })
-	if s.conns.count() < min(n, strangers)/2 {
+	const maxOpen = DefaultConnections/4 + 1 // including the regular client's connection
+	waitFor(t, "too many connections stay open", func() bool { return s.conns.count() <= maxOpen })
+	if s.conns.count() < min(n, maxOpen)/2 {
 		t.Errorf("only %d connections are open: too few to measure", s.conns.count())
 	}
 	waitFor(t, "the server has not started goroutines for all connections", func() bool { return runtime.NumGoroutine() >= goroutines+2*(s.conns.count()-1) })

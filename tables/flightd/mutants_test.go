@@ -41,7 +41,7 @@ type mutant struct {
 	command, body []byte
 }
 
-// seeds returns valid calls of shoots' protocol, of this package's own protocol, and of Flight SQL.
+// seeds returns valid calls in the protocol of shoots (another server), in our own protocol, and in Flight SQL.
 func seeds(t *testing.T) (all []mutant) {
 	t.Helper()
 	add := func(kind int, command, body []byte) { all = append(all, mutant{kind, command, body}) }
@@ -74,20 +74,20 @@ func seeds(t *testing.T) (all []mutant) {
 	for _, command := range []string{`{"name":"t","mode":"append"}`, `{"partd":"put","name":"t","mode":1}`} {
 		add(callPut, []byte(command), rows.Bytes())
 	}
-	one := uint32(1)
+	infoID := uint32(1)
 	name := "t"
 	for _, m := range []proto.Message{
 		&pb.CommandStatementQuery{Query: "select 1"}, &pb.CommandGetTables{IncludeSchema: true, TableNameFilterPattern: &name},
-		&pb.CommandGetSqlInfo{Info: []uint32{one}}, &pb.CommandGetCatalogs{}, &pb.CommandGetDbSchemas{}, &pb.CommandGetPrimaryKeys{Table: name},
+		&pb.CommandGetSqlInfo{Info: []uint32{infoID}}, &pb.CommandGetCatalogs{}, &pb.CommandGetDbSchemas{}, &pb.CommandGetPrimaryKeys{Table: name},
 		&pb.CommandStatementIngest{Table: name}, &pb.CommandPreparedStatementQuery{PreparedStatementHandle: []byte(`{"sql":"select 1"}`)},
 		&pb.CommandStatementUpdate{Query: "delete from t"}, &pb.ActionCreatePreparedStatementRequest{Query: "select 1"},
 		&pb.TicketStatementQuery{StatementHandle: []byte(`{"sql":"select 1"}`)},
 	} {
-		any, err := anypb.New(m)
+		packed, err := anypb.New(m)
 		if err != nil {
 			t.Fatal(err)
 		}
-		command, err := proto.Marshal(any)
+		command, err := proto.Marshal(packed)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -183,8 +183,7 @@ func TestMutatedPuts(t *testing.T) {
 	}
 }
 
-// putMessages appends the rows in messages to a table. It returns the number of rows that the
-// server reports.
+// putMessages appends the rows in messages to a table. It returns the number of rows that the server reports.
 func putMessages(ctx context.Context, c flight.Client, messages []*flight.FlightData) (rows int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

@@ -14,10 +14,10 @@ import (
 // TestOperations checks that every operation is an action under each of its names, requires the right that
 // package operations defines, and refuses input that is not JSON.
 func TestOperations(t *testing.T) {
-	_, _, address := serveTest(t, &Options{Secret: strangersSecret})
+	_, _, address := serveTest(t, &Options{Secret: testSecret})
 	client := dialTest(t, address)
-	reader, _ := withToken(t, strangersSecret, Read)
-	admin, _ := withToken(t, strangersSecret, Admin)
+	reader, _ := withToken(t, testSecret, Read)
+	admin, _ := withToken(t, testSecret, Admin)
 	for _, o := range operations.All() {
 		for _, name := range []string{"partd." + o.Name, o.Action(), strings.ReplaceAll("partd."+o.Name, "_", "-")} {
 			_, err := doAction(reader, client, name, "nonsense")
@@ -34,8 +34,7 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// TestBothSlotsOrNone checks that an operation that needs both slots releases its query slot if it gets no put
-// slot.
+// TestBothSlotsOrNone checks that an operation that needs both slots releases its query slot if it gets no put slot.
 func TestBothSlotsOrNone(t *testing.T) {
 	s, _, _ := serveTest(t, &Options{Queries: 1, Puts: 1})
 	ctx, end := s.newCallContext(t.Context(), &Caller{Rights: Admin}, "")
@@ -72,7 +71,7 @@ func TestBothSlotsOrNone(t *testing.T) {
 
 // TestStrangers checks that a connection counts as a stranger until a call with a token uses it.
 func TestStrangers(t *testing.T) {
-	s, _, address := serveTest(t, &Options{Secret: strangersSecret})
+	s, _, address := serveTest(t, &Options{Secret: testSecret})
 	client := dialTest(t, address)
 	strangers := func() int {
 		s.conns.mu.Lock()
@@ -82,7 +81,7 @@ func TestStrangers(t *testing.T) {
 	if _, err := doAction(t.Context(), client, "ping", ""); status.Code(err) != codes.Unauthenticated || strangers() != 1 {
 		t.Errorf("ping without a token: %v with %d strangers, want Unauthenticated with 1", err, strangers())
 	}
-	reader, _ := withToken(t, strangersSecret, Read)
+	reader, _ := withToken(t, testSecret, Read)
 	if _, err := doAction(reader, client, "ping", ""); err != nil || strangers() != 0 {
 		t.Errorf("ping with a token: %v with %d strangers, want none", err, strangers())
 	}

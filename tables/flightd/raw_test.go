@@ -34,9 +34,9 @@ type rawClient struct {
 }
 
 // dialFrom connects from a loopback address, which the server treats as a separate host.
-func dialFrom(t *testing.T, from, address string) net.Conn {
+func dialFrom(t *testing.T, host, address string) net.Conn {
 	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}, Timeout: 10 * time.Second}
 	conn, err := d.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -46,15 +46,15 @@ func dialFrom(t *testing.T, from, address string) net.Conn {
 }
 
 // dialRaw returns a client that connects from a loopback address.
-func dialRaw(t *testing.T, from, address string) *rawClient {
+func dialRaw(t *testing.T, host, address string) *rawClient {
 	t.Helper()
-	return newRawClient(dialFrom(t, from, address))
+	return newRawClient(dialFrom(t, host, address))
 }
 
 // newRawClient returns a client on a connection, and sends the first frames of HTTP/2.
 func newRawClient(conn net.Conn) *rawClient {
 	c := &rawClient{Conn: conn, framer: http2.NewFramer(conn, conn), next: 1}
-	_, _ = io.WriteString(conn, http2.ClientPreface) // fails if the server closed the connection for another one
+	_, _ = io.WriteString(conn, http2.ClientPreface) // fails if the server closed the connection in favor of another one
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	_ = c.framer.WriteSettings()
 	return c
@@ -170,9 +170,9 @@ func (c *rawClient) sendZeros(stream uint32, timeout time.Duration) (sent int) {
 }
 
 // clientFrom returns a regular client that connects from an address.
-func clientFrom(t *testing.T, from, address string) flight.Client {
+func clientFrom(t *testing.T, host, address string) flight.Client {
 	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}}
 	c, err := flight.NewClientWithMiddleware("passthrough:///"+address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, a string) (net.Conn, error) { return d.DialContext(ctx, "tcp", a) }))
 	if err != nil {

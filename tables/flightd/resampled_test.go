@@ -13,8 +13,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestResampledRefuses checks that an invalid ticket is refused with InvalidArgument, because it is the client's
-// fault.
+// TestResampledRefuses checks that an invalid ticket is refused with InvalidArgument, because it is the client's fault.
 func TestResampledRefuses(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	rows := tableOf(0, 10)
@@ -25,16 +24,16 @@ func TestResampledRefuses(t *testing.T) {
 	if _, err := store.Bucket("").Put(t.Context(), "t", in, tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
-	for _, rest := range []string{
+	for _, fields := range []string{
 		`"Rule":"s"`, `"Rule":"s","Functions":["avg"]`, `"Rule":"s","Functions":["ffill","sum"]`, `"Rule":"-1s","Functions":["size"]`, `"Rule":"s","SQL":"SELECT 1"`,
 	} {
-		ticket := fmt.Sprintf(`{"partd":"resample","Source":{"Name":"t"},"TimeColumn":"at",%s}`, rest)
+		ticket := fmt.Sprintf(`{"partd":"resample","Source":{"Name":"t"},"TimeColumn":"at",%s}`, fields)
 		st, err := dialTest(t, address).DoGet(t.Context(), &flight.Ticket{Ticket: []byte(ticket)})
 		if err == nil {
 			_, err = st.Recv()
 		}
 		if status.Code(err) != codes.InvalidArgument {
-			t.Errorf("a ticket with %s: got %v, want InvalidArgument", rest, err)
+			t.Errorf("a ticket with %s: got %v, want InvalidArgument", fields, err)
 		}
 	}
 }

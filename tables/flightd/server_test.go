@@ -192,7 +192,7 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	time.Sleep(2 * time.Second / ratelimit.Rate) // the server slows down clients after many wrong tokens
-	read, err := NewToken(secret, Read, "", time.Hour)
+	readToken, err := NewToken(secret, Read, "", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for header, ctx := range contexts(read) {
+	for header, ctx := range contexts(readToken) {
 		if _, err := doAction(ctx, c, "ping", ""); err != nil {
 			t.Errorf("read token as %s: ping failed: %v", header, err)
 		}
@@ -224,8 +224,8 @@ func TestTokens(t *testing.T) {
 	if _, err := store.Bucket("").Table(t.Context(), "t"); err != nil {
 		t.Errorf("after the admin's puts, Table failed: %v", err)
 	}
-	// Handshakes of shoots' clients require an admin token, and their errors use PyJWT's names.
-	for token, want := range map[string]codes.Code{admin: codes.OK, read: codes.Unauthenticated, badTokens["other type"]: codes.Unauthenticated, "garbage": codes.Unknown, badTokens["other secret"]: codes.Unknown} {
+	// Handshakes of clients of shoots require an admin token, and their errors have PyJWT's names.
+	for token, want := range map[string]codes.Code{admin: codes.OK, readToken: codes.Unauthenticated, badTokens["other type"]: codes.Unauthenticated, "garbage": codes.Unknown, badTokens["other secret"]: codes.Unknown} {
 		if _, err := s.payloadToken("", []byte(token)); status.Code(err) != want {
 			t.Errorf("payloadToken returned %v, want %s", err, want)
 		}
@@ -235,7 +235,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// TestHostileCommands checks that hostile commands fail with errors in the form that shoots' clients read.
+// TestHostileCommands checks that hostile commands fail with errors that clients of shoots (another server) can read.
 func TestHostileCommands(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c := dialTest(t, address)

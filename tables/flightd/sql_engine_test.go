@@ -164,7 +164,7 @@ func (s *sqlTest) values(t *testing.T, info *flight.FlightInfo, err error) (rows
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, all, err := s.fetch(t, info)
+	gotSchema, all, err := s.fetch(t, info)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,8 +173,8 @@ func (s *sqlTest) values(t *testing.T, info *flight.FlightInfo, err error) (rows
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !output.Equal(got) {
-			t.Errorf("the info's schema is %v, but the rows have the schema %v", output, got)
+		if !output.Equal(gotSchema) {
+			t.Errorf("the info's schema is %v, but the rows have the schema %v", output, gotSchema)
 		}
 	}
 	for _, b := range all {

@@ -150,11 +150,11 @@ func TestSQLCancel(t *testing.T) {
 		t.Fatal(r.Err())
 	}
 	// Another execution of the same statement is not running.
-	other, err := s.client.Execute(ctx, "SELECT forever")
+	notRunning, err := s.client.Execute(ctx, "SELECT forever")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: other}); err != nil || r.Status != flight.CancelStatusNotCancellable {
+	if r, err := s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: notRunning}); err != nil || r.Status != flight.CancelStatusNotCancellable {
 		t.Errorf("canceling an execution that is not running returned %v, error %v; want NotCancellable", r, err)
 	}
 	for sent := int64(-1); s.engine.batches.Load() != sent; time.Sleep(200 * time.Millisecond) {
@@ -225,13 +225,13 @@ func TestSQLIngest(t *testing.T) {
 	const (
 		missingCreates = flightsql.TableDefinitionOptionsTableNotExistOptionCreate
 		missingFails   = flightsql.TableDefinitionOptionsTableNotExistOptionFail
-		fails          = flightsql.TableDefinitionOptionsTableExistsOptionFail
-		appends        = flightsql.TableDefinitionOptionsTableExistsOptionAppend
-		replaces       = flightsql.TableDefinitionOptionsTableExistsOptionReplace
+		existsFails    = flightsql.TableDefinitionOptionsTableExistsOptionFail
+		existsAppends  = flightsql.TableDefinitionOptionsTableExistsOptionAppend
+		existsReplaces = flightsql.TableDefinitionOptionsTableExistsOptionReplace
 	)
 	ingest := func(o *flightsql.ExecuteIngestOpts) (int64, error) {
 		if o.TableDefinitionOptions == nil {
-			o.TableDefinitionOptions = &flightsql.TableDefinitionOptions{IfNotExist: missingCreates, IfExists: appends}
+			o.TableDefinitionOptions = &flightsql.TableDefinitionOptions{IfNotExist: missingCreates, IfExists: existsAppends}
 		}
 		return s.client.ExecuteIngest(ctx, reader(t, numbers(2), numbers(3)), o)
 	}
@@ -253,24 +253,24 @@ func TestSQLIngest(t *testing.T) {
 		}
 		return info.Rows
 	}
-	_, err := ingest(optionsFor(missingFails, appends))
+	_, err := ingest(optionsFor(missingFails, existsAppends))
 	wantCode(t, err, codes.NotFound, "")
-	_, err = ingest(optionsFor(missingFails, replaces))
+	_, err = ingest(optionsFor(missingFails, existsReplaces))
 	wantCode(t, err, codes.NotFound, "")
-	if n, err := ingest(optionsFor(missingCreates, fails)); n != 5 || err != nil {
+	if n, err := ingest(optionsFor(missingCreates, existsFails)); n != 5 || err != nil {
 		t.Errorf("the ingestion that creates the table = %d, error %v; want 5 rows", n, err)
 	}
-	_, err = ingest(optionsFor(missingCreates, fails))
+	_, err = ingest(optionsFor(missingCreates, existsFails))
 	wantCode(t, err, codes.AlreadyExists, "")
 	for _, missing := range []flightsql.TableDefinitionOptionsTableNotExistOption{missingFails, missingCreates} {
-		if n, err := ingest(optionsFor(missing, appends)); n != 5 || err != nil {
+		if n, err := ingest(optionsFor(missing, existsAppends)); n != 5 || err != nil {
 			t.Errorf("an appending ingestion = %d, error %v; want 5 rows", n, err)
 		}
 	}
 	if rows() != 15 {
 		t.Errorf("after appending twice, the table has %d rows, want 15", rows())
 	}
-	retried := optionsFor(missingCreates, appends)
+	retried := optionsFor(missingCreates, existsAppends)
 	retried.Options = map[string]string{"id": "one"}
 	for range 2 {
 		if _, err := ingest(retried); err != nil {
@@ -280,14 +280,14 @@ func TestSQLIngest(t *testing.T) {
 	if rows() != 20 {
 		t.Errorf("after an ingestion with the same id, the table has %d rows, want 20", rows())
 	}
-	if _, err := ingest(optionsFor(missingFails, replaces)); err != nil || rows() != 5 {
+	if _, err := ingest(optionsFor(missingFails, existsReplaces)); err != nil || rows() != 5 {
 		t.Errorf("after a replacing ingestion, the table has %d rows (error %v), want 5", rows(), err)
 	}
-	other := "elsewhere"
+	otherCatalog := "elsewhere"
 	for text, o := range map[string]*flightsql.ExecuteIngestOpts{
 		"temporary":      {Table: "x", Temporary: true},
-		"catalog":        {Table: "x", Catalog: &other},
-		"whether or not": optionsFor(missingFails, fails),
+		"catalog":        {Table: "x", Catalog: &otherCatalog},
+		"whether or not": optionsFor(missingFails, existsFails),
 		"option":         {Table: "x", Options: map[string]string{"fast": "yes"}},
 		"zero byte":      {Table: "\x00"},
 	} {
@@ -303,13 +303,13 @@ func TestSQLIngest(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := rows()
-	_, err = ingest(optionsFor(missingCreates, appends))
+	_, err = ingest(optionsFor(missingCreates, existsAppends))
 	wantCode(t, err, codes.InvalidArgument, `rule "few": 1 rows violate it: row 5 (n=2)`)
 	if rows() != before {
 		t.Errorf("the refused ingestion changed the table from %d to %d rows", before, rows())
 	}
 	readOnly := serveSQL(t, Read)
-	_, err = readOnly.client.ExecuteIngest(ctx, reader(t, numbers(1)), optionsFor(missingCreates, appends))
+	_, err = readOnly.client.ExecuteIngest(ctx, reader(t, numbers(1)), optionsFor(missingCreates, existsAppends))
 	wantCode(t, err, codes.PermissionDenied, "")
 }
 
@@ -403,7 +403,7 @@ func TestSQLNamesOfTheCatalog(t *testing.T) {
 	s.put(t, "", "t", 1)
 	s.put(t, "b.c", `T"x`, 2)
 	s.put(t, "partd", "t", 3)
-	listed := func() (all []string) {
+	listTables := func() (all []string) {
 		info, err := s.client.GetTables(ctx, &flightsql.GetTablesOpts{})
 		for _, row := range s.values(t, info, err) {
 			all = append(all, strings.TrimSuffix(row, "|TABLE"))
@@ -412,21 +412,21 @@ func TestSQLNamesOfTheCatalog(t *testing.T) {
 	}
 	quoted := func(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 	counts := func() (all []string) {
-		for _, name := range listed() {
+		for _, name := range listTables() {
 			part := strings.Split(name, "|")
-			for _, from := range []string{quoted(part[1]), part[0] + "." + quoted(part[1])} {
-				info, err := s.client.Execute(ctx, "SELECT count(*) FROM "+from+"."+quoted(part[2]))
+			for _, schemaName := range []string{quoted(part[1]), part[0] + "." + quoted(part[1])} {
+				info, err := s.client.Execute(ctx, "SELECT count(*) FROM "+schemaName+"."+quoted(part[2]))
 				all = append(all, s.values(t, info, err)...)
 			}
 		}
 		return all
 	}
 	if got := counts(); !slices.Equal(got, []string{"2", "2", "1", "1", "3", "3"}) {
-		t.Errorf("the tables %q have the row counts %q, want 2, 1 and 3, each twice", listed(), got)
+		t.Errorf("the tables %q have the row counts %q, want 2, 1 and 3, each twice", listTables(), got)
 	}
 	ingest := func() {
-		to := "default"
-		_, err := s.client.ExecuteIngest(ctx, reader(t, numbers(5)), &flightsql.ExecuteIngestOpts{Table: "t", Schema: &to, TableDefinitionOptions: &flightsql.TableDefinitionOptions{
+		bucket := "default"
+		_, err := s.client.ExecuteIngest(ctx, reader(t, numbers(5)), &flightsql.ExecuteIngestOpts{Table: "t", Schema: &bucket, TableDefinitionOptions: &flightsql.TableDefinitionOptions{
 			IfNotExist: flightsql.TableDefinitionOptionsTableNotExistOptionCreate, IfExists: flightsql.TableDefinitionOptionsTableExistsOptionAppend,
 		}})
 		if err != nil {
@@ -435,7 +435,7 @@ func TestSQLNamesOfTheCatalog(t *testing.T) {
 	}
 	ingest()
 	if got := counts(); !slices.Contains(got, "6") {
-		t.Error("the rows were not ingested into the default bucket:", listed(), got)
+		t.Error("the rows were not ingested into the default bucket:", listTables(), got)
 	}
 	s.put(t, "default", "t", 4)
 	ingest()
@@ -443,7 +443,7 @@ func TestSQLNamesOfTheCatalog(t *testing.T) {
 	if got := s.values(t, info, err); !slices.Equal(got, []string{"9", "6"}) {
 		t.Errorf("the row counts are %q, want 9 in bucket default and 6 in the default bucket", got)
 	}
-	if got := listed(); !slices.Contains(got, "partd||t") || !slices.Contains(got, "partd|default|t") {
+	if got := listTables(); !slices.Contains(got, "partd||t") || !slices.Contains(got, "partd|default|t") {
 		t.Errorf("GetTables listed %q, want both tables named t", got)
 	}
 	_, err = s.client.Execute(ctx, "SELECT * FROM other.b.t")

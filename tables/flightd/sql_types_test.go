@@ -87,8 +87,7 @@ func TestSQLTypesOfParameters(t *testing.T) {
 	}
 }
 
-// TestSQLInfosAreComplete checks that every id of GetSqlInfo has a value, because drivers fail if a value is
-// missing.
+// TestSQLInfosAreComplete checks that every id of GetSqlInfo has a value, because drivers fail if a value is missing.
 func TestSQLInfosAreComplete(t *testing.T) {
 	known := sqlInfos()
 	for id, name := range pb.SqlInfo_name {
@@ -120,16 +119,15 @@ func TestSQLTypeInfo(t *testing.T) {
 	}
 }
 
-// TestSQLViewTypes checks that a table with columns of view types is listed with the types that SQL results
-// have.
+// TestSQLViewTypes checks that a table with columns of view types is listed with the types that SQL results have.
 func TestSQLViewTypes(t *testing.T) {
 	s := serveSQL(t, Read)
-	put := arrow.NewSchema([]arrow.Field{
+	columns := arrow.NewSchema([]arrow.Field{
 		{Name: "s", Type: arrow.BinaryTypes.StringView, Nullable: true},
 		{Name: "b", Type: arrow.BinaryTypes.BinaryView, Nullable: true},
 		{Name: "l", Type: arrow.ListOf(arrow.BinaryTypes.StringView), Nullable: true},
 	}, nil)
-	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, put, strings.NewReader(`[{"s":"x","b":"eA==","l":["y"]}]`))
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(`[{"s":"x","b":"eA==","l":["y"]}]`))
 	if err != nil {
 		t.Fatal(err)
 	}

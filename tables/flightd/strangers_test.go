@@ -25,15 +25,15 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-var strangersSecret = []byte("a secret of strangers' tests")
+var testSecret = []byte("a secret of strangers' tests")
 
 // checkServed checks that an honest client with a new connection is served within a second.
-func checkServed(ctx context.Context, t *testing.T, from, address string) {
+func checkServed(ctx context.Context, t *testing.T, host, address string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if got, err := doAction(ctx, clientFrom(t, from, address), "ping", ""); err != nil || got != "pong" {
-		t.Errorf("an honest client at %s was not served: ping returned %v", from, err)
+	if got, err := doAction(ctx, clientFrom(t, host, address), "ping", ""); err != nil || got != "pong" {
+		t.Errorf("an honest client at %s was not served: ping returned %v", host, err)
 	}
 }
 
@@ -54,8 +54,8 @@ func bomb(t *testing.T, parts int) []byte {
 // TestCompressedRequests checks that a compressed request is refused without being decompressed, with or without
 // a token.
 func TestCompressedRequests(t *testing.T) {
-	_, _, address := serveTest(t, &Options{Secret: strangersSecret})
-	ctx, token := withToken(t, strangersSecret, Read)
+	_, _, address := serveTest(t, &Options{Secret: testSecret})
+	ctx, token := withToken(t, testSecret, Read)
 	message := bomb(t, 16_000_000) // 256 MB of strings
 	for _, headers := range [][]string{nil, {"authorization", "Bearer " + token}} {
 		for _, method := range []string{"GetFlightInfo", "GetSchema", "PollFlightInfo", "Handshake", "DoGet", "DoAction", "ListFlights", "DoPut"} {
@@ -83,8 +83,8 @@ func TestCompressedRequests(t *testing.T) {
 // limits on size and time.
 func TestUnfinishedMessages(t *testing.T) {
 	const claimed, connections = 249 << 20, 12
-	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: 2 * time.Second})
-	ctx, token := withToken(t, strangersSecret, Read)
+	_, _, address := serveTest(t, &Options{Secret: testSecret, IdleTimeout: 2 * time.Second})
+	ctx, token := withToken(t, testSecret, Read)
 	tokenHeader := []string{"authorization", "Bearer " + token}
 	for _, c := range []struct {
 		name, method string
@@ -139,10 +139,10 @@ func TestUnfinishedMessages(t *testing.T) {
 }
 
 // TestOneHostsConnections checks that a host that opens as many connections as possible, each with a call
-// without a message, does not lock out other hosts over Flight or HTTP.
+// without a message, does not block other hosts over Flight or HTTP.
 func TestOneHostsConnections(t *testing.T) {
 	const attackers = 1041
-	s, _, address := serveTest(t, &Options{Secret: strangersSecret})
+	s, _, address := serveTest(t, &Options{Secret: testSecret})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -150,21 +150,21 @@ func TestOneHostsConnections(t *testing.T) {
 	web := &http.Server{ReadHeaderTimeout: time.Minute, ConnState: s.SetConnState, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })}
 	go func() { _ = web.Serve(s.Listener(l)) }()
 	defer web.Close()
-	ctx, token := withToken(t, strangersSecret, Admin)
+	ctx, token := withToken(t, testSecret, Admin)
 	for name, begin := range map[string]func(*rawClient) error{
-		"no call":      func(*rawClient) error { return nil },
-		"a handshake":  func(c *rawClient) error { _, err := c.begin("Handshake"); return err },
-		"a known call": func(c *rawClient) error { _, err := c.begin("DoPut", "authorization", "Bearer "+token); return err },
+		"no call":             func(*rawClient) error { return nil },
+		"a handshake":         func(c *rawClient) error { _, err := c.begin("Handshake"); return err },
+		"a call with a token": func(c *rawClient) error { _, err := c.begin("DoPut", "authorization", "Bearer "+token); return err },
 	} {
 		var conns []*rawClient
 		for range attackers {
 			c := dialRaw(t, "127.0.0.1", address)
-			_ = begin(c) // fails if the server closed it for another connection
+			_ = begin(c) // fails if the server closed c in favor of another connection
 			conns = append(conns, c)
 		}
 		time.Sleep(200 * time.Millisecond)
 		done, connecting := make(chan struct{}), sync.WaitGroup{}
-		connecting.Go(func() { // connect as soon as a place is free
+		connecting.Go(func() { // connect as soon as the server accepts another connection
 			for {
 				select {
 				case <-done:
@@ -180,13 +180,13 @@ func TestOneHostsConnections(t *testing.T) {
 			}
 		})
 		for i := range 20 {
-			from := fmt.Sprintf("127.0.0.%d", 2+i)
-			checkServed(ctx, t, from, address)
-			conn := dialFrom(t, from, l.Addr().String())
+			host := fmt.Sprintf("127.0.0.%d", 2+i)
+			checkServed(ctx, t, host, address)
+			conn := dialFrom(t, host, l.Addr().String())
 			_ = conn.SetDeadline(time.Now().Add(time.Second))
 			_, _ = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 			if answer, err := io.ReadAll(conn); err != nil || !strings.HasSuffix(string(answer), "ok") {
-				t.Errorf("%s: /healthz from %s: %q %v", name, from, answer, err)
+				t.Errorf("connections with %s: GET /healthz from %s = %q, error %v; want ok", name, host, answer, err)
 			}
 		}
 		close(done)
@@ -210,8 +210,8 @@ func TestOneHostsConnections(t *testing.T) {
 
 // TestOpenHandshakes checks that open handshakes use little memory, and do not block other clients' handshakes.
 func TestOpenHandshakes(t *testing.T) {
-	s, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: time.Minute})
-	tokenCtx, token := withToken(t, strangersSecret, Read)
+	s, _, address := serveTest(t, &Options{Secret: testSecret, IdleTimeout: time.Minute})
+	tokenCtx, token := withToken(t, testSecret, Read)
 	for _, size := range []int{60_000, 12_000} {
 		used := peak(func() {
 			for range 40 {
@@ -234,7 +234,7 @@ func TestOpenHandshakes(t *testing.T) {
 		open := len(s.handshakes.holders)
 		s.handshakes.mu.Unlock()
 		if used > 100<<20 || open > maxHandshakes/8+1 {
-			t.Errorf("handshakes with headers of %d bytes: %d are open and use %d MiB", size, open, used>>20)
+			t.Errorf("handshakes with headers of %d bytes: %d are open and use %d MiB, want at most maxHandshakes/8+1 and 100 MiB", size, open, used>>20)
 		}
 	}
 }
@@ -242,8 +242,8 @@ func TestOpenHandshakes(t *testing.T) {
 // TestConnectionLimits checks that the server limits the size of headers, the calls of a connection, and the
 // time until a connection's first message.
 func TestConnectionLimits(t *testing.T) {
-	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: 2 * time.Second})
-	_, token := withToken(t, strangersSecret, Admin)
+	_, _, address := serveTest(t, &Options{Secret: testSecret, IdleTimeout: 2 * time.Second})
+	_, token := withToken(t, testSecret, Admin)
 	silent := dialFrom(t, "127.0.0.1", address)
 	c := dialRaw(t, "127.0.0.1", address)
 	var headers []string
@@ -275,19 +275,19 @@ func TestConnectionLimits(t *testing.T) {
 // TestSlotsAreShared checks that if all slots are used, a new caller gets a slot of the host with the most
 // running calls, or of the user with the most running calls on its own host.
 func TestSlotsAreShared(t *testing.T) {
-	s, store, address := serveTables(t, &tables.Options{Engine: &fakeEngine{queryEnded: make(chan error, 100)}}, &Options{Secret: strangersSecret})
+	s, store, address := serveTables(t, &tables.Options{Engine: &fakeEngine{queryEnded: make(chan error, 100)}}, &Options{Secret: testSecret})
 	if _, err := store.Bucket("").Put(t.Context(), "t", reader(t, numbers(1)), tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.queries.settleTime = 100 * time.Millisecond
 	s.queries.spare = 0 // otherwise, a new host would not wait
-	ctx, _ := withToken(t, strangersSecret, Read)
+	ctx, _ := withToken(t, testSecret, Read)
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // tokens created in the same second may be equal, and would count as one user
-	otherUser, _ := withToken(t, strangersSecret, Admin)
+	otherUser, _ := withToken(t, testSecret, Admin)
 	results := make(chan error, 16)
-	runForever := func(ctx context.Context, from string, n int) {
+	runForever := func(ctx context.Context, host string, n int) {
 		for range n {
-			c := clientFrom(t, from, address)
+			c := clientFrom(t, host, address)
 			go func() {
 				st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"t","sql":"SELECT forever"}`)})
 				for err == nil {
@@ -298,16 +298,16 @@ func TestSlotsAreShared(t *testing.T) {
 			}()
 		}
 	}
-	runShort := func(ctx context.Context, from string) {
+	runShort := func(ctx context.Context, host string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
-		st, err := clientFrom(t, from, address).DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"t","sql":"SELECT * FROM t"}`)})
+		st, err := clientFrom(t, host, address).DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"t","sql":"SELECT * FROM t"}`)})
 		if err == nil {
 			_, err = st.Recv()
 		}
 		if err != nil {
-			t.Errorf("a statement from %s failed: %v", from, err)
+			t.Errorf("a statement from %s failed: %v", host, err)
 		}
 	}
 	runForever(ctx, "127.0.0.1", 12)
@@ -330,9 +330,9 @@ func TestSlotsAreShared(t *testing.T) {
 // TestGuessedTokens checks that the server limits the rate of wrong tokens from an address, without affecting
 // other addresses.
 func TestGuessedTokens(t *testing.T) {
-	s, _, _ := serveTest(t, &Options{Secret: strangersSecret})
-	_, token := withToken(t, strangersSecret, Read)
-	_, knownToken := withToken(t, strangersSecret, Admin)
+	s, _, _ := serveTest(t, &Options{Secret: testSecret})
+	_, token := withToken(t, testSecret, Read)
+	_, knownToken := withToken(t, testSecret, Admin)
 	if _, err := s.Verify("127.0.0.1:1", knownToken); err != nil {
 		t.Fatal(err)
 	}
@@ -355,10 +355,10 @@ func TestGuessedTokens(t *testing.T) {
 	}
 }
 
-// TestOneHostsCalls checks that a host that runs as many calls as it may does not lock out other hosts.
+// TestOneHostsCalls checks that a host that runs as many calls as it may does not block other hosts.
 func TestOneHostsCalls(t *testing.T) {
-	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: time.Minute})
-	ctx, token := withToken(t, strangersSecret, Admin)
+	_, _, address := serveTest(t, &Options{Secret: testSecret, IdleTimeout: time.Minute})
+	ctx, token := withToken(t, testSecret, Admin)
 	for remaining := maxHostCalls + 200; remaining > 0; remaining -= 100 { // more than the limit, because a busy server may close a connection
 		c := dialRaw(t, "127.0.0.1", address)
 		for range min(remaining, 100) {
@@ -380,8 +380,8 @@ func TestOneHostsCalls(t *testing.T) {
 func TestCostlyRequests(t *testing.T) {
 	const memory, clients = 64 << 20, 120
 	defer debug.SetGCPercent(debug.SetGCPercent(20)) // collect often, so that garbage hardly counts
-	s, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: memory, MaxMessage: 16 << 20, IdleTimeout: 5 * time.Second})
-	ctx, token := withToken(t, strangersSecret, Read)
+	s, _, address := serveTest(t, &Options{Secret: testSecret, Memory: memory, MaxMessage: 16 << 20, IdleTimeout: 5 * time.Second})
+	ctx, token := withToken(t, testSecret, Read)
 	complete := append(binary.BigEndian.AppendUint32([]byte{0}, maxRequest), bytes.Repeat([]byte{0x1a, 0}, maxRequest/2)...)
 	for name, message := range map[string][]byte{"complete": complete, "incomplete": complete[:len(complete)-1]} {
 		var senders sync.WaitGroup

@@ -55,7 +55,7 @@ func TestUnreadableTables(t *testing.T) {
 		}
 	}
 	if err != nil {
-		t.Error("tables with their schemas: ", err)
+		t.Error("listing tables with their schemas: ", err)
 	}
 	checkNames("tables with their schemas", names)
 	st, err := s.client.Client.ListFlights(t.Context(), &flight.Criteria{Expression: []byte(`{"bucket":"b"}`)})
@@ -69,7 +69,7 @@ func TestUnreadableTables(t *testing.T) {
 			break
 		}
 		if err != nil {
-			t.Error("flights: ", err)
+			t.Error("listing flights: ", err)
 			break
 		}
 		names = append(names, info.FlightDescriptor.Path...)

@@ -54,7 +54,7 @@ func TestUnfinishedSignInsDoNotBlock(t *testing.T) {
 		}
 	}
 	time.Sleep(3 * time.Second)
-	a, text := s.as(flightd.Read).get("/api/tree")
+	a, text := s.withToken(flightd.Read).get("/api/tree")
 	s.expect(a, text, 200)
 }
 

@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
-// served is a test server of the page, together with a client.
-type served struct {
+// testServer is a test server of the page, together with a client.
+type testServer struct {
 	t      testing.TB
 	server *flightd.Server
 	store  *tables.Store
@@ -30,12 +30,12 @@ type served struct {
 
 var secret = []byte("a secret of 32 bytes or more, of words")
 
-func serve(t testing.TB, o flightd.Options) *served {
+func serve(t testing.TB, o flightd.Options) *testServer {
 	t.Helper()
 	return serveDir(t, t.TempDir(), o)
 }
 
-func serveDir(t testing.TB, dir string, o flightd.Options) *served {
+func serveDir(t testing.TB, dir string, o flightd.Options) *testServer {
 	t.Helper()
 	engine, err := duck.New(&duck.Options{Memory: 128 << 20})
 	if err != nil {
@@ -52,11 +52,11 @@ func serveDir(t testing.TB, dir string, o flightd.Options) *served {
 	address, _ := testserve.Run(t, func(ctx context.Context, l net.Listener) error {
 		return Serve(ctx, l, server, Handler(server, store, Options{URL: "grpc://localhost:8081"}))
 	}, store, engine)
-	return &served{t: t, server: server, store: store, url: "http://" + address}
+	return &testServer{t: t, server: server, store: store, url: "http://" + address}
 }
 
 // withToken returns a client with a token for the given rights and buckets.
-func (s *served) as(r flightd.Rights, buckets ...string) *served {
+func (s *testServer) withToken(r flightd.Rights, buckets ...string) *testServer {
 	s.t.Helper()
 	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *served) as(r flightd.Rights, buckets ...string) *served {
 	return &client
 }
 
-func (s *served) request(ctx context.Context, method, path string, body io.Reader) *http.Request {
+func (s *testServer) request(ctx context.Context, method, path string, body io.Reader) *http.Request {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(ctx, method, s.url+path, body)
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *served) request(ctx context.Context, method, path string, body io.Reade
 	return r
 }
 
-func (s *served) do(r *http.Request) (*http.Response, string) {
+func (s *testServer) do(r *http.Request) (*http.Response, string) {
 	s.t.Helper()
 	a, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -96,18 +96,18 @@ func (s *served) do(r *http.Request) (*http.Response, string) {
 	return a, string(text)
 }
 
-func (s *served) get(path string) (*http.Response, string) {
+func (s *testServer) get(path string) (*http.Response, string) {
 	s.t.Helper()
 	return s.do(s.request(s.t.Context(), http.MethodGet, path, nil))
 }
 
-func (s *served) post(path, body string) (*http.Response, string) {
+func (s *testServer) post(path, body string) (*http.Response, string) {
 	s.t.Helper()
 	return s.do(s.request(s.t.Context(), http.MethodPost, path, strings.NewReader(body)))
 }
 
 // expect checks an answer's status, its headers, and that its body contains all words.
-func (s *served) expect(a *http.Response, text string, status int, words ...string) {
+func (s *testServer) expect(a *http.Response, text string, status int, words ...string) {
 	s.t.Helper()
 	if a.StatusCode != status {
 		s.t.Errorf("%s %s: got %d %s, want status %d", a.Request.Method, a.Request.URL, a.StatusCode, text, status)
@@ -129,7 +129,7 @@ func (s *served) expect(a *http.Response, text string, status int, words ...stri
 }
 
 // putQuery puts the rows of a statement into a table.
-func (s *served) putQuery(bucket, table, sql string) {
+func (s *testServer) putQuery(bucket, table, sql string) {
 	s.t.Helper()
 	r, err := s.store.Query(s.t.Context(), sql, nil)
 	if err != nil {

@@ -55,7 +55,7 @@ func TestFailedStream(t *testing.T) {
 }
 
 // waitIdle waits until the server runs no query.
-func (s *served) waitIdle() {
+func (s *testServer) waitIdle() {
 	s.t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if running := s.server.Metrics(); strings.Contains(metricsText(running), "partd_tables_queries_running 0") {

@@ -52,15 +52,15 @@ func TestTree(t *testing.T) {
 		t.Errorf("tree: got %q, next %v, want all 7 tables", all, next)
 	}
 	var pages []string
-	snapshots, at := 0, url.Values{"limit": {"2"}}
+	snapshots, position := 0, url.Values{"limit": {"2"}}
 	for range 10 {
-		names, next, n := read(at.Encode())
+		names, next, n := read(position.Encode())
 		pages, snapshots = append(pages, names...), snapshots+n
 		if next == nil {
 			break
 		}
-		at.Set("after_bucket", next.Bucket)
-		at.Set("after", next.Table)
+		position.Set("after_bucket", next.Bucket)
+		position.Set("after", next.Table)
 	}
 	if !slices.Equal(pages, all) || snapshots != 1 {
 		t.Errorf("tree in pages: got %q, %d snapshots, want %q and one snapshot", pages, snapshots, all)
@@ -74,8 +74,7 @@ func TestTree(t *testing.T) {
 		a, text := s.get("/api/tree?" + bad)
 		s.expect(a, text, 400, "limit")
 	}
-	// A snapshot contains the tables that existed when it was created, including tables deleted since
-	// then.
+	// A snapshot contains the tables that existed when it was created, including tables deleted since then.
 	if err := s.store.Bucket("B").Delete(ctx, "t0"); err != nil {
 		t.Fatal(err)
 	}
@@ -160,11 +159,11 @@ func TestRows(t *testing.T) {
 		}
 		a, text := s.post("/api/query", jsonOf(t, map[string]any{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT id FROM t" + where + " " + c.order}))
 		s.expect(a, text, 200)
-		wholeColumn := column(t, text, "id")
-		for _, offset := range []int{0, 1, 4000, 10_001, 14_900, 15_100, len(wholeColumn) - 11_000, len(wholeColumn) - 100, len(wholeColumn) - 1, len(wholeColumn), len(wholeColumn) + 7} {
+		allIDs := column(t, text, "id")
+		for _, offset := range []int{0, 1, 4000, 10_001, 14_900, 15_100, len(allIDs) - 11_000, len(allIDs) - 100, len(allIDs) - 1, len(allIDs), len(allIDs) + 7} {
 			offset := max(0, offset)
 			got, total := read(url.Values{"sort": {c.sort}, "filter": {c.filter}, "offset": {fmt.Sprint(offset)}, "limit": {"100"}})
-			want := wholeColumn[min(len(wholeColumn), offset):min(len(wholeColumn), offset+100)]
+			want := allIDs[min(len(allIDs), offset):min(len(allIDs), offset+100)]
 			if !slices.Equal(got, want) || total != c.total {
 				t.Errorf("%+v at offset %d: got %d rows of %s, %.80v; want %.80v", c, offset, len(got), total, got, want)
 			}

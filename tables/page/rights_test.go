@@ -27,7 +27,7 @@ func TestSignIn(t *testing.T) {
 	}
 	a, text = s.post("/api/sign-in", `{"token": "nonsense"}`)
 	s.expect(a, text, 401)
-	reader := s.as(flightd.Read, "B")
+	reader := s.withToken(flightd.Read, "B")
 	a, text = s.post("/api/sign-in", `{"token": "`+reader.token+`"}`)
 	s.expect(a, text, 200, `"signed_in":true,"rights":"read","buckets":["B"],"expires":"20`)
 	c := a.Cookies()[0]
@@ -42,14 +42,14 @@ func TestSignIn(t *testing.T) {
 	if s.expect(a, text, 200, `"signed_in":false`); a.Cookies()[0].MaxAge >= 0 {
 		t.Errorf("sign-out: got cookies %v, want the cookie deleted", a.Cookies())
 	}
-	other, err := flightd.NewToken([]byte("another secret"), flightd.Admin, "", 1<<40)
+	foreignToken, err := flightd.NewToken([]byte("another secret"), flightd.Admin, "", 1<<40)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.token = other
+	s.token = foreignToken
 	a, text = s.get("/api/tree")
 	s.expect(a, text, 401)
-	if strings.Contains(text, other) {
+	if strings.Contains(text, foreignToken) {
 		t.Error("the error reveals the token: ", text)
 	}
 }
@@ -65,7 +65,7 @@ func TestRights(t *testing.T) {
 	if _, err := s.store.Bucket("A").Snapshot(t.Context(), "kept"); err != nil {
 		t.Fatal(err)
 	}
-	b := s.as(flightd.Admin, "B")
+	b := s.withToken(flightd.Admin, "B")
 	a, text := b.get("/api/tree")
 	if b.expect(a, text, 200, `"name":"B"`); strings.Contains(text, `"A"`) || strings.Contains(text, `"name":""`) {
 		t.Errorf("the tree for a token for B shows other buckets: %s", text)
@@ -118,7 +118,7 @@ func TestRights(t *testing.T) {
 	}
 	a, text = b.post("/api/put?bucket=A&table=new&format=csv", "x\n1\n")
 	b.expect(a, text, 403)
-	reader := s.as(flightd.Read)
+	reader := s.withToken(flightd.Read)
 	a, text = reader.post("/api/put?bucket=A&table=new&format=csv", "x\n1\n")
 	reader.expect(a, text, 403, "admin")
 	a, text = reader.post("/api/action", `{"action": "delete", "bucket": "A", "tables": ["t"]}`)
@@ -133,7 +133,7 @@ func TestRights(t *testing.T) {
 func TestFlightRefusesBuckets(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	address, _ := testserve.Run(t, s.server.Serve)
-	for want, token := range map[bool]string{true: s.as(flightd.Admin).token, false: s.as(flightd.Admin, "B").token} {
+	for want, token := range map[bool]string{true: s.withToken(flightd.Admin).token, false: s.withToken(flightd.Admin, "B").token} {
 		c, err := flightclient.Dial("grpc://"+address, &flightclient.Options{Token: token, Insecure: true})
 		if err == nil {
 			for _, iterErr := range c.Buckets(t.Context()) {
@@ -205,7 +205,7 @@ func TestFiles(t *testing.T) {
 	r.Header.Set("Accept-Encoding", "identity")
 	a, text = s.do(r)
 	s.expect(a, text, http.StatusNotModified)
-	var sent []string // compressed, then not
+	var sent []string // the compressed response, then the plain one
 	for _, encoding := range []string{"gzip", "identity"} {
 		r := s.request(t.Context(), http.MethodGet, "/page.js", nil)
 		r.Header.Set("Accept-Encoding", encoding)
@@ -239,9 +239,9 @@ func TestRefusalCodes(t *testing.T) {
 	limit := maxUpload
 	maxUpload = 1
 	defer func() { maxUpload = limit }()
-	admin, reader := s.as(flightd.Admin), s.as(flightd.Read, "a")
+	admin, reader := s.withToken(flightd.Admin), s.withToken(flightd.Read, "a")
 	for _, r := range []struct {
-		as                 *served
+		client             *testServer
 		method, path, body string
 		status             int
 	}{
@@ -251,7 +251,7 @@ func TestRefusalCodes(t *testing.T) {
 		{admin, "POST", "/api/put?bucket=a&table=t&format=csv", "x\n1\n", 409},
 		{admin, "POST", "/api/put?bucket=a&table=u&format=csv", "x\n1\n", 413},
 	} {
-		a, text := r.as.do(r.as.request(t.Context(), r.method, r.path, strings.NewReader(r.body)))
+		a, text := r.client.do(r.client.request(t.Context(), r.method, r.path, strings.NewReader(r.body)))
 		s.expect(a, text, r.status)
 	}
 	w := httptest.NewRecorder()

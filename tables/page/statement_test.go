@@ -16,7 +16,7 @@ func TestDescribeRights(t *testing.T) {
 		s.putQuery(bucket, "t", "SELECT 1 AS x")
 		s.putQuery(bucket, "hidden in "+bucket, "SELECT 'secret' AS \"secret of "+bucket+"\"")
 	}
-	b := s.as(flightd.Read, "B")
+	b := s.withToken(flightd.Read, "B")
 	for _, sql := range []string{"SHOW TABLES", "SHOW ALL TABLES"} {
 		a, text := b.post("/api/query", jsonOf(t, map[string]any{"id": queryID, "sql": sql, "bucket": "B"}))
 		b.expect(a, text, 200)
@@ -44,7 +44,6 @@ func TestDescribeRights(t *testing.T) {
 	b.expect(a, text, 403, "bucket")
 }
 
-// TestCompareVersions runs a statement that compares two versions of a table.
 func TestCompareVersions(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.putQuery("B", "t", "SELECT unnest([1, 2, 3]) AS x")
@@ -63,7 +62,6 @@ func TestCompareVersions(t *testing.T) {
 	s.expect(a, text, 400, "cannot be combined")
 }
 
-// TestProfileOfStatement checks the profile of a column of a statement's result.
 func TestProfileOfStatement(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.putQuery("B", "t", "SELECT i % 4 AS x, 'v' || i % 3 AS s FROM range(100) t(i)")

@@ -13,17 +13,17 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// httpFrom returns a client with the given source address, and a timeout of one second.
-func httpFrom(from string) *http.Client {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+// clientAt returns a client with the given source address, and a timeout of one second.
+func clientAt(address string) *http.Client {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
 	return &http.Client{Timeout: time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, DialContext: func(ctx context.Context, network, a string) (net.Conn, error) { return d.DialContext(ctx, network, a) },
 	}}
 }
 
-func (s *served) signIn(from, token string) (status int, err error) {
+func (s *testServer) signIn(address, token string) (status int, err error) {
 	r := s.request(s.t.Context(), http.MethodPost, "/api/sign-in", strings.NewReader(fmt.Sprintf(`{"token": %q}`, token)))
-	a, err := httpFrom(from).Do(r)
+	a, err := clientAt(address).Do(r)
 	if err != nil {
 		return 0, err
 	}
@@ -34,7 +34,7 @@ func (s *served) signIn(from, token string) (status int, err error) {
 // address, and that they end at their time limit.
 func TestUnfinishedSignIns(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
-	token := s.as(flightd.Read).token
+	token := s.withToken(flightd.Read).token
 	var conns []net.Conn
 	for range 300 {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
@@ -46,9 +46,9 @@ func TestUnfinishedSignIns(t *testing.T) {
 		conns = append(conns, conn)
 	}
 	time.Sleep(500 * time.Millisecond)
-	for _, from := range []string{"127.0.0.2", "127.0.0.1", "127.0.0.3"} {
-		if status, err := s.signIn(from, token); err != nil || status != http.StatusOK {
-			t.Errorf("sign-in from %s: got status %d, error %v, want status 200", from, status, err)
+	for _, address := range []string{"127.0.0.2", "127.0.0.1", "127.0.0.3"} {
+		if status, err := s.signIn(address, token); err != nil || status != http.StatusOK {
+			t.Errorf("sign-in from %s: got status %d, error %v, want status 200", address, status, err)
 		}
 	}
 	last := conns[len(conns)-1]
@@ -67,7 +67,7 @@ func TestUnfinishedSignIns(t *testing.T) {
 	}
 	r := s.request(t.Context(), http.MethodGet, "/api/session", nil)
 	r.Header.Set("X-Large", strings.Repeat("x", 40_000))
-	if a, err := httpFrom("127.0.0.1").Do(r); err == nil { // otherwise, the server closed the connection early
+	if a, err := clientAt("127.0.0.1").Do(r); err == nil { // otherwise, the server closed the connection early
 		if _ = a.Body.Close(); a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 			t.Errorf("headers of 40 KB: got status %d, want 431", a.StatusCode)
 		}
@@ -81,13 +81,13 @@ func TestUnfinishedSignIns(t *testing.T) {
 // must be able to sign in, and clients with a verified token must stay signed in.
 func TestGuessedSignIns(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
-	known, fresh := s.as(flightd.Admin).token, s.as(flightd.Read).token
-	if status, err := s.signIn("127.0.0.1", known); err != nil || status != http.StatusOK {
+	verified, unverified := s.withToken(flightd.Admin).token, s.withToken(flightd.Read).token
+	if status, err := s.signIn("127.0.0.1", verified); err != nil || status != http.StatusOK {
 		t.Fatalf("sign-in: got status %d, error %v, want status 200", status, err)
 	}
 	answers := map[int]int{}
 	for i := range 60 {
-		status, err := s.signIn("127.0.0.1", fmt.Sprintf("%sx%d", fresh, i))
+		status, err := s.signIn("127.0.0.1", fmt.Sprintf("%sx%d", unverified, i))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +96,7 @@ func TestGuessedSignIns(t *testing.T) {
 	if answers[http.StatusUnauthorized] < 20 || answers[http.StatusTooManyRequests] < 10 {
 		t.Errorf("60 guesses got these statuses: %v, want at least 20 times 401 and 10 times 429", answers)
 	}
-	for _, c := range [][2]string{{"127.0.0.2", fresh}, {"127.0.0.1", known}} {
+	for _, c := range [][2]string{{"127.0.0.2", unverified}, {"127.0.0.1", verified}} {
 		if status, err := s.signIn(c[0], c[1]); err != nil || status != http.StatusOK {
 			t.Errorf("sign-in from %s: got status %d, error %v, want status 200", c[0], status, err)
 		}
@@ -107,26 +107,26 @@ func TestGuessedSignIns(t *testing.T) {
 // slots for a third host.
 func TestUnfinishedRequests(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
-	read := s.as(flightd.Read)
-	for _, from := range []string{"127.0.0.2", "127.0.0.3"} {
+	reader := s.withToken(flightd.Read)
+	for _, address := range []string{"127.0.0.2", "127.0.0.3"} {
 		for range flightd.MaxRequests / 2 {
-			conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+			conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_, _ = io.WriteString(conn, "POST /api/query HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nAuthorization: Bearer "+read.token+"\r\nContent-Length: 1000\r\n\r\n{")
+			_, _ = io.WriteString(conn, "POST /api/query HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nAuthorization: Bearer "+reader.token+"\r\nContent-Length: 1000\r\n\r\n{")
 		}
 	}
 	time.Sleep(500 * time.Millisecond)
-	a, err := httpFrom("127.0.0.4").Do(read.request(t.Context(), http.MethodGet, "/api/tree", nil))
+	a, err := clientAt("127.0.0.4").Do(reader.request(t.Context(), http.MethodGet, "/api/tree", nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _ = a.Body.Close(); a.StatusCode != http.StatusOK {
 		t.Errorf("request from a third host: got status %d, want 200", a.StatusCode)
 	}
-	if a, err = httpFrom("127.0.0.2").Do(read.request(t.Context(), http.MethodGet, "/api/tree", nil)); err != nil {
+	if a, err = clientAt("127.0.0.2").Do(reader.request(t.Context(), http.MethodGet, "/api/tree", nil)); err != nil {
 		t.Fatal(err)
 	}
 	if _ = a.Body.Close(); a.StatusCode != http.StatusTooManyRequests {
@@ -138,7 +138,7 @@ func TestUnfinishedRequests(t *testing.T) {
 // more slots, but other hosts and small bodies must still be served.
 func TestLargeBodies(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
-	read := s.as(flightd.Read)
+	reader := s.withToken(flightd.Read)
 	large := queryBody("SELECT 1 --" + strings.Repeat("x", largeBody))
 	for range flightd.MaxLargeRequests / 4 {
 		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
@@ -146,23 +146,23 @@ func TestLargeBodies(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_, _ = fmt.Fprintf(conn, "POST /api/query HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", read.token, len(large)+1, large)
+		_, _ = fmt.Fprintf(conn, "POST /api/query HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", reader.token, len(large)+1, large)
 	}
 	time.Sleep(500 * time.Millisecond)
 	for _, c := range []struct {
-		from, body string
-		want       int
+		address, body string
+		want          int
 	}{
 		{"127.0.0.2", large, http.StatusTooManyRequests},
 		{"127.0.0.2", queryBody("SELECT 1"), http.StatusOK},
 		{"127.0.0.3", large, http.StatusOK},
 	} {
-		a, err := httpFrom(c.from).Do(read.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(c.body)))
+		a, err := clientAt(c.address).Do(reader.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(c.body)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _ = a.Body.Close(); a.StatusCode != c.want {
-			t.Errorf("body of %d bytes from %s: got status %d, want %d", len(c.body), c.from, a.StatusCode, c.want)
+			t.Errorf("body of %d bytes from %s: got status %d, want %d", len(c.body), c.address, a.StatusCode, c.want)
 		}
 	}
 }

@@ -188,16 +188,16 @@ func TestActions(t *testing.T) {
 	} {
 		a, text := s.post("/api/action?dry=1", c.action)
 		s.expect(a, text, 200)
-		var dry, done struct{ Command string }
-		if err := json.Unmarshal([]byte(text), &dry); err != nil {
+		var dryRun, performed struct{ Command string }
+		if err := json.Unmarshal([]byte(text), &dryRun); err != nil {
 			t.Fatal(err)
 		}
 		a, text = s.post("/api/action", c.action)
 		s.expect(a, text, 200, c.result)
-		if err := json.Unmarshal([]byte(text), &done); err != nil || done != dry || dry.Command == "" {
-			t.Errorf("got command %q after the action, %q from the dry run, error %v", done, dry, err)
+		if err := json.Unmarshal([]byte(text), &performed); err != nil || performed != dryRun || dryRun.Command == "" {
+			t.Errorf("got command %q after the action, %q from the dry run, error %v", performed, dryRun, err)
 		}
-		out, err := exec.CommandContext(t.Context(), "sh", "-c", `partd_tables() { printf '%s\0' "$@"; }; `+strings.Replace(dry.Command, "partd-tables", "partd_tables", 1)).Output()
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", `partd_tables() { printf '%s\0' "$@"; }; `+strings.Replace(dryRun.Command, "partd-tables", "partd_tables", 1)).Output()
 		args := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
 		want := append([]string{}, c.args...)
 		verbs := 1
@@ -206,7 +206,7 @@ func TestActions(t *testing.T) {
 		}
 		want = append(append(append([]string{}, want[:verbs]...), "--server", "grpc://localhost:8081"), want[verbs:]...)
 		if err != nil || strings.Join(args, "\x00") != strings.Join(want, "\x00") {
-			t.Errorf("%s\n got arguments %q, error %v\nwant %q", dry.Command, args, err, want)
+			t.Errorf("%s\n got arguments %q, error %v\nwant %q", dryRun.Command, args, err, want)
 		}
 	}
 	for body, status := range map[string]int{

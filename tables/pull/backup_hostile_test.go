@@ -17,7 +17,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// allocated returns how many bytes f allocates.
 func allocated(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -102,7 +101,6 @@ func (zeroReader) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestFetchMemory checks that Fetch does not hold a whole file in memory.
 func TestFetchMemory(t *testing.T) {
 	f := content.Named{Hash: content.HashOf(bytes.Repeat([]byte{0}, manyZeros)), Size: manyZeros}
 	d, err := openDisk(t.TempDir(), nil)

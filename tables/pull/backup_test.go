@@ -19,7 +19,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// sentFiles returns the number of files that a backup or restore copied.
 func sentFiles(done []Copied) (files int) {
 	for _, d := range done {
 		files += d.Files
@@ -59,16 +58,16 @@ func TestBackup(t *testing.T) {
 func testBackup(t *testing.T, bucket objstore.Bucket) {
 	b := objstore.NewCounter(bucket)
 	_, url := startRegistry(t)
-	a, other := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
+	a, second := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSaveFile(t, a, "x", 0)
 	mustSaveFile(t, a, "x", 100)
-	mustSave(t, other, "y/z", 0, "a=1,2")
-	x, y := load(t, a, "x", noBound, noBound), load(t, other, "y/z", noBound, noBound)
+	mustSave(t, second, "y/z", 0, "a=1,2")
+	x, y := load(t, a, "x", noBound, noBound), load(t, second, "y/z", noBound, noBound)
 	if done := mustBackup(t, a, b, "monday/1"); sentFiles(done) != 5 || len(done) != 2 || done[0].Version != 2 || done[0].Rows != 10 {
 		t.Errorf("first Backup = %+v, want 5 files of tables x, at version 2 with 10 rows, and y/z", done)
 	}
 	before := b.Requests().Put
-	if done := mustBackup(t, other, b, "tuesday"); sentFiles(done) != 0 || b.Requests().Put != before+1 {
+	if done := mustBackup(t, second, b, "tuesday"); sentFiles(done) != 0 || b.Requests().Put != before+1 {
 		t.Errorf("Backup without changes = %+v and created %d objects, want no files and 1 object", done, b.Requests().Put-before)
 	}
 	if _, err := a.Backup(t.Context(), b, "tuesday", false); !errors.Is(err, fs.ErrExist) {
@@ -89,10 +88,10 @@ func testBackup(t *testing.T, bucket objstore.Bucket) {
 			t.Errorf("Restore of x = %+v, %v, want version 4 and no files", done, err)
 		}
 	}
-	if err := other.reg.sync(t.Context(), time.Minute); err != nil {
+	if err := second.reg.sync(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range []*Node{a, other} {
+	for _, n := range []*Node{a, second} {
 		wantRows(t, n, "x", x)
 	}
 	// Restore after the loss of all nodes and the registry.
@@ -106,7 +105,7 @@ func testBackup(t *testing.T, bucket objstore.Bucket) {
 	}
 	// A returning node has the same version of y/z, and a newer version of x, which all nodes
 	// must then load.
-	returned := openNode(t, other.disk.dir, Options{Registry: url})
+	returned := openNode(t, second.disk.dir, Options{Registry: url})
 	wantRows(t, returned, "x", x)
 	wantRows(t, returned, "y/z", y)
 	if received := returned.Stats().Bytes; received > 2*maxRecord {
@@ -135,8 +134,8 @@ func TestBackupDamaged(t *testing.T) {
 	}
 	mustBackup(t, a, b, "one")
 	hash := filepath.Base(parquetFiles(t, a)[0])
-	_, other := startRegistry(t)
-	empty := openNode(t, t.TempDir(), Options{Registry: other})
+	_, emptyRegistry := startRegistry(t)
+	empty := openNode(t, t.TempDir(), Options{Registry: emptyRegistry})
 	for _, damage := range []func(path string){
 		func(path string) { flipBit(t, path) },
 		func(path string) {
@@ -173,7 +172,6 @@ type failingBucket struct {
 	remaining atomic.Int64
 }
 
-// failAfter returns a bucket that fails after the given number of requests.
 func failAfter(b objstore.Bucket, after int64) *failingBucket {
 	f := &failingBucket{Bucket: b}
 	f.remaining.Store(after)
@@ -215,8 +213,8 @@ func TestBackupInterrupted(t *testing.T) {
 	if done := mustBackup(t, a, b, "one"); sentFiles(done) != 0 {
 		t.Errorf("Backup after interrupted ones = %+v, want no files sent again", done)
 	}
-	_, other := startRegistry(t)
-	empty := openNode(t, t.TempDir(), Options{Registry: other})
+	_, emptyRegistry := startRegistry(t)
+	empty := openNode(t, t.TempDir(), Options{Registry: emptyRegistry})
 	var done []Copied
 	tries := 0
 	for err := error(errInjected); err != nil; tries++ {

@@ -72,7 +72,7 @@ func TestBranchIsKept(t *testing.T) {
 // whichever node returns.
 func TestDivergedHistories(t *testing.T) {
 	t.Parallel()
-	for away := 1; away <= 3; away += 2 { // number of versions that b saves before it goes away
+	for savesOfB := 1; savesOfB <= 3; savesOfB += 2 { // number of versions that b saves before it goes away
 		s, url := startRegistry(t)
 		const lease = 2 * time.Second
 		a := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
@@ -82,7 +82,7 @@ func TestDivergedHistories(t *testing.T) {
 		if err := a.Close(); err != nil {
 			t.Fatal(err)
 		}
-		for i := range away {
+		for i := range savesOfB {
 			mustSave(t, b, "x", 10+i, "a=1")
 		}
 		if err := b.Close(); err != nil {
@@ -97,10 +97,10 @@ func TestDivergedHistories(t *testing.T) {
 			mustSave(t, a, "x", 20+i, "a=2")
 		}
 		b = openNode(t, b.disk.dir, Options{Registry: url, Lease: lease})
-		waitFor(t, "the longer history to keep the name", func() bool { return a.reg.table(keyOf("x")).Version == int64(1+max(away, 2)) })
+		waitFor(t, "the longer history to keep the name", func() bool { return a.reg.table(keyOf("x")).Version == int64(1+max(savesOfB, 2)) })
 		ours, winning := "0 1\n20 2\n21 2\n", "0 1\n10 1\n11 1\n12 1\n"
 		renamed, kept := a, ours
-		if away == 1 {
+		if savesOfB == 1 {
 			renamed, kept, winning = b, "0 1\n10 1\n", ours
 		}
 		for _, n := range []*Node{a, b} {

@@ -17,7 +17,6 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// startRegistry starts a NATS server for a test.
 func startRegistry(t *testing.T) (*server.Server, string) {
 	t.Helper()
 	s, err := startServer(t.TempDir(), server.RANDOM_PORT, "")
@@ -92,8 +91,8 @@ func formatRows(r array.RecordReader) (string, error) {
 	for r.Next() {
 		b := r.RecordBatch()
 		for i := range int(b.NumRows()) {
-			at := b.Column(0).(*array.Timestamp).Value(i).ToTime(arrow.Microsecond)
-			fmt.Fprintf(&out, "%d", int(at.Sub(day(0)).Hours()/24))
+			timestamp := b.Column(0).(*array.Timestamp).Value(i).ToTime(arrow.Microsecond)
+			fmt.Fprintf(&out, "%d", int(timestamp.Sub(day(0)).Hours()/24))
 			for _, c := range b.Columns()[1:] {
 				out.WriteString(" " + strings.ReplaceAll(c.ValueStr(i), array.NullValueStr, "-"))
 			}
@@ -137,7 +136,6 @@ func waitFor(t *testing.T, event string, f func() bool) {
 	}
 }
 
-// parquetFiles returns the paths of a node's Parquet files.
 func parquetFiles(t *testing.T, n *Node) (paths []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(n.disk.dir, "files"))
@@ -153,7 +151,6 @@ func parquetFiles(t *testing.T, n *Node) (paths []string) {
 	return paths
 }
 
-// flipBit flips a bit in the middle of a file.
 func flipBit(t *testing.T, path string) {
 	t.Helper()
 	b, err := os.ReadFile(path)

@@ -62,9 +62,9 @@ func TestServesOnlyFiles(t *testing.T) {
 		}
 	}
 	// A Load with the wrong token must return the server's error.
-	other := openNode(t, t.TempDir(), Options{Registry: url, Token: "wrong"})
+	unauthorized := openNode(t, t.TempDir(), Options{Registry: url, Token: "wrong"})
 	var failed *SyncError
-	if _, err := other.Load(t.Context(), "x", noBound, noBound); !errors.As(err, &failed) || len(failed.Causes) != 1 || !strings.Contains(err.Error(), "401") {
+	if _, err := unauthorized.Load(t.Context(), "x", noBound, noBound); !errors.As(err, &failed) || len(failed.Causes) != 1 || !strings.Contains(err.Error(), "401") {
 		t.Errorf("Load with the wrong token: got error %v, want one SyncError with status 401", err)
 	}
 	if _, err := Open(t.Context(), t.TempDir(), &Options{Registry: url, Listen: "0.0.0.0:0", Advertise: "x:1"}); err == nil || !strings.Contains(err.Error(), "Token") {
@@ -123,8 +123,8 @@ func TestHostilePeers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := openNode(t, t.TempDir(), Options{Registry: url, Lease: time.Hour})
 			peer := addHostilePeer(t, n, h)
-			from := []peerOf{{"hostile", peer.URL}}
-			if err := n.fetch(t.Context(), rec.manifestFile(), from); !errors.Is(err, ErrSyncFailed) {
+			peers := []peerOf{{"hostile", peer.URL}}
+			if err := n.fetch(t.Context(), rec.manifestFile(), peers); !errors.Is(err, ErrSyncFailed) {
 				t.Errorf("fetch from only the hostile peer: got error %v, want ErrSyncFailed", err)
 			}
 			entries, err := os.ReadDir(filepath.Join(n.disk.dir, "files"))
@@ -146,7 +146,7 @@ func TestHostilePeers(t *testing.T) {
 	// Invalid manifests.
 	lines := strings.SplitAfter(string(raw), "\n")
 	file := func(change string) string { return lines[0] + change + "\n" }
-	of := func(size, rows, lo, hi int64, hash string) string {
+	fileEntry := func(size, rows, lo, hi int64, hash string) string {
 		b, _ := json.Marshal(dataFile{content.Named{Hash: hash, Size: size}, rows, lo, hi})
 		return string(b)
 	}
@@ -154,8 +154,8 @@ func TestHostilePeers(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty": "", "not JSON": "x\n", "another name": strings.Replace(string(raw), `"name":"x"`, `"name":"y"`, 1),
 		"10^12 files claimed": file(`{"files":1000000000000}`), "many empty lines": strings.Repeat("{}\n", 1<<20),
-		"traversal": file(of(1, 1, 0, 0, "../../../etc/passwd")), "negative size": file(of(-1, 1, 0, 0, ok)), "no rows": file(of(1, 0, 0, 0, ok)),
-		"max before min": file(of(1, 1, 2, 1, ok)), "overlapping": file(of(1, 1, 0, 5, ok) + "\n" + of(1, 1, 5, 6, ok)),
+		"traversal": file(fileEntry(1, 1, 0, 0, "../../../etc/passwd")), "negative size": file(fileEntry(-1, 1, 0, 0, ok)), "no rows": file(fileEntry(1, 0, 0, 0, ok)),
+		"max before min": file(fileEntry(1, 1, 2, 1, ok)), "overlapping": file(fileEntry(1, 1, 0, 5, ok) + "\n" + fileEntry(1, 1, 5, 6, ok)),
 		"a long line": lines[0] + strings.Repeat(" ", maxLine+1), "a damaged schema": strings.Replace(string(raw), `"schema":"`, `"schema":"////`, 1),
 		"no time column": strings.Replace(string(raw), `"time":"time"`, `"time":"a"`, 1), "deep": lines[0] + strings.Repeat("[", 1<<20),
 	} {
@@ -173,35 +173,34 @@ func TestHostilePeers(t *testing.T) {
 
 type peerOf = peer // for functions that have a variable named peer
 
-// TestFetchResumes checks that fetch continues an interrupted fetch where it stopped.
 func TestFetchResumes(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
 	good := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, good, "x", 0, "a=1,2,3")
 	path := parquetFiles(t, good)[0]
-	whole, err := os.ReadFile(path)
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := openNode(t, t.TempDir(), Options{Registry: url})
-	half := len(whole) / 2
+	half := len(data) / 2
 	interrupting := addHostilePeer(t, n, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Length", fmt.Sprint(len(whole)))
-		_, _ = w.Write(whole[:half])
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		_, _ = w.Write(data[:half])
 	})
 	hash := filepath.Base(path)
-	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(whole))}, []peer{{"hostile", interrupting.URL}}); !errors.Is(err, ErrSyncFailed) {
+	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(data))}, []peer{{"hostile", interrupting.URL}}); !errors.Is(err, ErrSyncFailed) {
 		t.Fatal(err)
 	}
 	before := n.Stats().Bytes
-	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(whole))}, []peer{{"good", good.Address()}}); err != nil {
+	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(data))}, []peer{{"good", good.Address()}}); err != nil {
 		t.Fatal(err)
 	}
-	if received := n.Stats().Bytes - before; received != int64(len(whole)-half) || before != int64(half) {
-		t.Errorf("received %d bytes and then %d bytes of a file of %d bytes, want each byte once", before, received, len(whole))
+	if received := n.Stats().Bytes - before; received != int64(len(data)-half) || before != int64(half) {
+		t.Errorf("received %d bytes and then %d bytes of a file of %d bytes, want each byte once", before, received, len(data))
 	}
-	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(whole))}, nil); err != nil {
+	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(data))}, nil); err != nil {
 		t.Errorf("fetch of a file that is here: %v", err)
 	}
 }

@@ -85,7 +85,6 @@ func withExtraDay(r array.RecordReader, k int) array.RecordReader {
 	}, func() {})
 }
 
-// child is a process that runs a node.
 type child struct {
 	dir, url string
 	cmd      *exec.Cmd
@@ -175,7 +174,7 @@ func (h *history) check(text string, began time.Time) (newest int, err error) {
 	defer h.mu.Unlock()
 	set, saves := map[string]bool{}, map[int]bool{}
 	newest = -1
-	for _, row := range strings.Split(strings.TrimSuffix(text, ";"), ";") {
+	for _, row := range strings.Split(strings.TrimSuffix(text, ";"), ";") { // the process sends semicolons instead of line breaks
 		day, value, _ := strings.Cut(row, " ")
 		d, err := strconv.Atoi(day)
 		k, err2 := strconv.Atoi(value)
@@ -192,9 +191,9 @@ func (h *history) check(text string, began time.Time) (newest int, err error) {
 	if len(set) != 1 || !set[strconv.Itoa(newest)] {
 		return 0, fmt.Errorf("the rows mix %d versions: %q", len(set), text)
 	}
-	for k, at := range h.acked {
-		if !saves[k] && (k < newest || began.Sub(at) > killLease) {
-			return 0, fmt.Errorf("save %d, acknowledged %v before the Load, is missing; the newest is %d", k, began.Sub(at), newest)
+	for k, ackedAt := range h.acked {
+		if !saves[k] && (k < newest || began.Sub(ackedAt) > killLease) {
+			return 0, fmt.Errorf("save %d, acknowledged %v before the Load, is missing; the newest is %d", k, began.Sub(ackedAt), newest)
 		}
 	}
 	return newest, nil
@@ -254,11 +253,11 @@ func TestKill(t *testing.T) {
 				defer mu.Unlock()
 				if err != nil {
 					if refused++; !strings.Contains(err.Error(), ErrSyncFailed.Error()) {
-						t.Errorf("round %d: %v", round, err)
+						t.Errorf("round %d: Load by process %d: got error %v, want ErrSyncFailed or none", round, i, err)
 					}
 				} else if loaded++; true {
 					if _, err := h.check(text, began); err != nil {
-						t.Errorf("round %d: %v", round, err)
+						t.Errorf("round %d: Load by process %d: %v", round, i, err)
 					}
 				}
 			})
@@ -269,7 +268,7 @@ func TestKill(t *testing.T) {
 			began := time.Now()
 			if text, err := victim.ask("x"); err == nil {
 				if _, err := h.check(text, began); err != nil {
-					t.Errorf("round %d, after a pause: %v", round, err)
+					t.Errorf("round %d: Load after a pause: %v", round, err)
 				}
 			}
 			continue

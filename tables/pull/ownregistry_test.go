@@ -35,7 +35,6 @@ func open(t *testing.T, dir string, o pull.Options) *pull.Node {
 	return n
 }
 
-// save saves the price of one day.
 func save(t *testing.T, n *pull.Node, name string, day int, price float64) error {
 	t.Helper()
 	schema := arrow.NewSchema([]arrow.Field{{Name: "day", Type: arrow.PrimitiveTypes.Date32}, {Name: "price", Type: arrow.PrimitiveTypes.Float64}}, nil)
@@ -92,10 +91,10 @@ func TestOwnRegistry(t *testing.T) {
 		defer registry.mu.Unlock()
 		return len(registry.log)
 	}
-	before, asked := size(), c.Stats().Requests
+	changesBefore, requestsBefore := size(), c.Stats().Requests
 	wantPrices(t, c, "x", "10 11")
-	if size() != before || c.Stats().Requests != asked {
-		t.Errorf("a second Load caused %d changes of the registry and %d requests, want none", size()-before, c.Stats().Requests-asked)
+	if size() != changesBefore || c.Stats().Requests != requestsBefore {
+		t.Errorf("a second Load caused %d changes of the registry and %d requests, want none", size()-changesBefore, c.Stats().Requests-requestsBefore)
 	}
 	var work sync.WaitGroup
 	var saved, conflicts atomic.Int64
@@ -323,8 +322,8 @@ func TestNewest(t *testing.T) {
 		wantPrices(t, b, "x", strings.Join([]string{"0", "1", "2"}[:day+1], " "))
 		before := b.Stats().Requests
 		wantPrices(t, b, "x", strings.Join([]string{"0", "1", "2"}[:day+1], " "))
-		if asked := b.Stats().Requests - before; asked != 0 {
-			t.Errorf("a second Load sent %d requests, want none", asked)
+		if sent := b.Stats().Requests - before; sent != 0 {
+			t.Errorf("a second Load sent %d requests, want none", sent)
 		}
 	}
 }

@@ -50,7 +50,6 @@ func TestUpsert(t *testing.T) {
 	}
 }
 
-// TestSaveRejects checks that Save rejects invalid frames and names, and changes nothing.
 func TestSaveRejects(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
@@ -204,13 +203,13 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 	for i := range 4 { // each save writes its own file
 		mustSaveFile(t, a, "x", 100*i)
 	}
-	whole := a.reg.table(keyOf("x"))
+	saved := a.reg.table(keyOf("x"))
 	r, err := a.Load(t.Context(), "x", noBound, noBound)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Release()
-	m, err := a.manifest(t.Context(), whole.record)
+	m, err := a.manifest(t.Context(), saved.record)
 	if err != nil || len(m.files) != 4 {
 		t.Fatalf("the manifest has %d files, %v, want 4", len(m.files), err)
 	}
@@ -218,9 +217,9 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 		t.Fatalf("Load of three days = %q, want 3 rows", got)
 	}
 	fetched := b.Stats().Bytes
-	head := fetched - m.files[1].Size - whole.Size
+	head := fetched - m.files[1].Size - saved.Size
 	if head < 0 || head > maxRecord || len(parquetFiles(t, b)) != 1 {
-		t.Errorf("received %d bytes for a file of %d bytes and a manifest of %d bytes", fetched, m.files[1].Size, whole.Size)
+		t.Errorf("received %d bytes for a file of %d bytes and a manifest of %d bytes", fetched, m.files[1].Size, saved.Size)
 	}
 	want := load(t, a, "x", noBound, noBound)
 	wantRows(t, b, "x", want)
@@ -245,7 +244,7 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 	}
 	newest := a.reg.table(keyOf("x"))
 	received := b.Stats().Bytes - before.Bytes - newest.Size
-	if added := newest.Bytes - whole.Bytes; received < added || received > added+maxRecord {
+	if added := newest.Bytes - saved.Bytes; received < added || received > added+maxRecord {
 		t.Errorf("received %d bytes for a file of %d bytes", received, added)
 	}
 }

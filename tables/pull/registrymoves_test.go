@@ -93,12 +93,12 @@ func TestBackupKilled(t *testing.T) {
 	c := &child{dir: t.TempDir(), url: s.ClientURL()}
 	c.start(t)
 	defer func() { c.kill() }()
-	h, place := newHistory(), t.TempDir()
+	h, directory := newHistory(), t.TempDir()
 	for round := range 15 {
 		waitFor(t, "a save", func() bool { return h.save(c, round) == nil })
 		process := c.cmd.Process
 		killTimer := time.AfterFunc(time.Duration(rand.IntN(12000))*time.Microsecond, func() { _ = process.Kill() })
-		_, err := c.ask(fmt.Sprintf("backup %s %d", place, round))
+		_, err := c.ask(fmt.Sprintf("backup %s %d", directory, round))
 		if !killTimer.Stop() {
 			c.kill()
 			c.start(t)
@@ -106,10 +106,10 @@ func TestBackupKilled(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := c.ask("backup " + place + " last"); err != nil {
+	if _, err := c.ask("backup " + directory + " last"); err != nil {
 		t.Fatal(err)
 	}
-	b, err := objstore.OpenDirectory(place)
+	b, err := objstore.OpenDirectory(directory)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestBackupKilled(t *testing.T) {
 			t.Errorf("backup %s has save %d: %v", i.Name, newest, err)
 		}
 	}
-	if entries, err := os.ReadDir(place); err != nil || len(entries) != 2 {
+	if entries, err := os.ReadDir(directory); err != nil || len(entries) != 2 {
 		t.Errorf("the backup directory contains %v, %v, want 2 entries", entries, err)
 	}
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// authority signs certificates for 127.0.0.1.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey

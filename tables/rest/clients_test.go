@@ -17,9 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// TestImpossibleNames checks that requests for tables with impossible names return "no such table".
-// Java's clients rely on this: before they read the snapshots of d.t or write to its branch, they request a
-// table in namespace d␟t.
+// TestImpossibleNames checks that requests for tables with impossible names return "no such table". Java's clients rely
+// on this: before they read the snapshots of d.t or write to its branch, they request a table in namespace d␟t.
 func TestImpossibleNames(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("d", "t", nil, 1)
@@ -108,7 +107,7 @@ func TestReregisterTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 3 {
-		c.send("GET", "namespaces/ns/tables/t", nil, 200) // folds
+		c.send("GET", "namespaces/ns/tables/t", nil, 200) // folds the tail
 		location := c.load("ns", "t").MetadataLocation()
 		c.send("DELETE", "namespaces/ns/tables/t", nil, 204)
 		text, err := os.ReadFile(fileAt(location))
@@ -134,10 +133,10 @@ func TestReregisterTable(t *testing.T) {
 	}
 	c.wantRows("ns", "t", 1, 2, 3, 4, 5)
 	if s, err := firstOf(c.store.Bucket("ns").Table(t.Context(), "t")).Settings(t.Context()); err != nil || s.Time != "ts" {
-		t.Errorf("settings after registering again: %+v, %v, want the time column ts", s, err)
+		t.Errorf("settings after registering again: %+v, error %v; want the time column ts", s, err)
 	}
 	if r, err := c.store.Bucket("ns").Rules(t.Context(), "t"); err != nil || len(r) != 1 {
-		t.Errorf("rules after registering again: %v, %v, want one rule", r, err)
+		t.Errorf("rules after registering again: %v, error %v; want one rule", r, err)
 	}
 }
 
@@ -149,24 +148,24 @@ func TestErrorsHideDirectory(t *testing.T) {
 	base := c.load("ns", "t")
 	commit := c.appendCommit(base, 2)
 	snapshot := commit["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot)
-	damaged := snapshot.ManifestList
-	c.write(damaged, []byte("no Avro"))
+	manifestList := snapshot.ManifestList
+	c.write(manifestList, []byte("no Avro"))
 	missing := c.appendCommit(base, 3)
 	missing["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).ManifestList = base.Location() + "/metadata/none.avro"
-	forbidden := base.Location() + "/metadata/directory.avro"
-	if err := os.Mkdir(fileAt(forbidden), 0o700); err != nil {
+	directoryPath := base.Location() + "/metadata/directory.avro"
+	if err := os.Mkdir(fileAt(directoryPath), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	directory := c.appendCommit(base, 4)
-	directory["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).ManifestList = forbidden
-	elsewhere := object{"requirements": []any{}, "updates": []any{object{"action": "set-location", "location": base.Location() + "/x"}}}
-	for _, body := range []object{commit, missing, directory, elsewhere} {
+	directory["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).ManifestList = directoryPath
+	relocation := object{"requirements": []any{}, "updates": []any{object{"action": "set-location", "location": base.Location() + "/x"}}}
+	for _, body := range []object{commit, missing, directory, relocation} {
 		answer, _ := c.send("POST", "namespaces/ns/tables/t", body, 400)
 		if text := jsonOf(answer); strings.Contains(text, c.dir) {
 			t.Errorf("the error of a commit reveals the directory: %s", text)
 		}
 	}
-	for _, location := range []string{"x", base.Location() + "/metadata/none.json", strings.Replace(forbidden, ".avro", ".json", 1)} {
+	for _, location := range []string{"x", base.Location() + "/metadata/none.json", strings.Replace(directoryPath, ".avro", ".json", 1)} {
 		answer, _ := c.send("POST", "namespaces/ns/register", object{"name": "r", "metadata-location": location}, 400)
 		if text := jsonOf(answer); strings.Contains(text, c.dir) {
 			t.Errorf("the error of a registration reveals the directory: %s", text)

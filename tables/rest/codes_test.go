@@ -14,8 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// TestRefusalCodes checks that failures caused by the client do not count as server errors, which would fire
-// an alert.
+// TestRefusalCodes checks that failures caused by the client do not count as server errors, which would fire an alert.
 func TestRefusalCodes(t *testing.T) {
 	store, err := tables.Open(t.Context(), t.TempDir(), nil)
 	if err != nil {
@@ -28,7 +27,7 @@ func TestRefusalCodes(t *testing.T) {
 	}
 	h := httptest.NewServer(Handler(server, store, Options{}))
 	defer h.Close()
-	c := (&catalog{TB: t, store: store, url: h.URL}).as(flightd.Admin)
+	c := (&catalog{TB: t, store: store, url: h.URL}).withToken(flightd.Admin)
 	callCounts := func() string {
 		w := httptest.NewRecorder()
 		server.Metrics().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
@@ -44,14 +43,14 @@ func TestRefusalCodes(t *testing.T) {
 	c.create("a", "t")
 	empty := object{"requirements": []any{}, "updates": []any{}}
 	for _, r := range []struct {
-		as           *catalog
+		client       *catalog
 		method, path string
 		body         any
 		code         int
 		counts       string
 	}{
-		{c.as(flightd.Read, "a"), "GET", "namespaces/b", nil, 403, `code="PermissionDenied",method="iceberg-namespace"`},
-		{c.as(flightd.Read, "a"), "DELETE", "namespaces/a", nil, 403, `code="PermissionDenied",method="iceberg-drop-namespace"`},
+		{c.withToken(flightd.Read, "a"), "GET", "namespaces/b", nil, 403, `code="PermissionDenied",method="iceberg-namespace"`},
+		{c.withToken(flightd.Read, "a"), "DELETE", "namespaces/a", nil, 403, `code="PermissionDenied",method="iceberg-drop-namespace"`},
 		{c, "GET", "namespaces/a/tables/no", nil, 404, `code="NotFound",method="iceberg-table"`},
 		{c, "GET", "namespaces/no", nil, 404, `code="NotFound",method="iceberg-namespace"`},
 		{c, "POST", "namespaces", object{"namespace": []string{"a"}}, 409, `code="AlreadyExists",method="iceberg-create-namespace"`},
@@ -62,9 +61,9 @@ func TestRefusalCodes(t *testing.T) {
 		{c, "POST", "namespaces/a/properties", object{"removals": []string{"k"}, "updates": object{"k": "v"}}, 422, `code="InvalidArgument",method="iceberg-namespace-properties"`},
 		{c, "POST", "transactions/commit", object{"table-changes": []any{empty}}, 400, `code="InvalidArgument",method="iceberg-commit-transaction"`},
 	} {
-		r.as.send(r.method, r.path, r.body, r.code)
-		if all := callCounts(); !strings.Contains(all, r.counts) {
-			t.Errorf("%s %s: the response %d is not counted as %s:\n%s", r.method, r.path, r.code, r.counts, all)
+		r.client.send(r.method, r.path, r.body, r.code)
+		if counts := callCounts(); !strings.Contains(counts, r.counts) {
+			t.Errorf("%s %s: the response %d is not counted as %s:\n%s", r.method, r.path, r.code, r.counts, counts)
 		}
 	}
 	for _, body := range []string{"{", ""} { // the client stalls, or disconnects
@@ -84,8 +83,8 @@ func TestRefusalCodes(t *testing.T) {
 			t.Errorf("body %q: got response %v, error %v, want status 503", body, a, err)
 		}
 	}
-	if all := callCounts(); strings.Contains(all, "Internal") || strings.Contains(all, "Unknown") || strings.Contains(all, "Unavailable") {
-		t.Errorf("client failures are counted as server errors:\n%s", all)
+	if counts := callCounts(); strings.Contains(counts, "Internal") || strings.Contains(counts, "Unknown") || strings.Contains(counts, "Unavailable") {
+		t.Errorf("client failures are counted as server errors:\n%s", counts)
 	}
 }
 

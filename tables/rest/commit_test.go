@@ -208,22 +208,21 @@ func TestForeignCommitKeepsTail(t *testing.T) {
 		t.Error("rows with the old columns are still in the tail: total rows in files:", got)
 	}
 	c.wantRows("ns", "t", 1, 3, 2)
-	// A commit with new columns and new rows fails if the tail has newer rows. The client must
-	// retry.
+	// A commit with new columns and new rows fails if the tail has newer rows. The client must retry.
 	base = c.load("ns", "t")
-	add := c.appendCommit(base, 5)
-	both := object{"requirements": add["requirements"], "updates": append(widen("z")["updates"].([]any), add["updates"].([]any)...)}
+	appendRows := c.appendCommit(base, 5)
+	widenAndAppend := object{"requirements": appendRows["requirements"], "updates": append(widen("z")["updates"].([]any), appendRows["updates"].([]any)...)}
 	c.put("ns", "t", nil, 4)
-	c.send("POST", "namespaces/ns/tables/t", both, 409, "CommitFailedException")
+	c.send("POST", "namespaces/ns/tables/t", widenAndAppend, 409, "CommitFailedException")
 	c.wantRows("ns", "t", 1, 3, 2, 4)
 
 	// The first snapshot does not replace rows that are only in the tail.
 	c.send("POST", "namespaces", object{"namespace": []string{"new"}}, 200)
 	c.create("new", "t")
 	base = c.load("new", "t")
-	add = c.appendCommit(base, 6)
+	appendRows = c.appendCommit(base, 6)
 	c.put("new", "t", nil, 7)
-	c.send("POST", "namespaces/new/tables/t", object{"requirements": add["requirements"], "updates": append(widen("z")["updates"].([]any), add["updates"].([]any)...)}, 409)
+	c.send("POST", "namespaces/new/tables/t", object{"requirements": appendRows["requirements"], "updates": append(widen("z")["updates"].([]any), appendRows["updates"].([]any)...)}, 409)
 	c.wantRows("new", "t", 7)
 
 	// A commit that replaces all rows also replaces the rows in the tail.
@@ -248,9 +247,9 @@ func TestRename(t *testing.T) {
 	c.put("a", "t", &tables.PutOptions{Metadata: tables.Metadata{"k": "v"}}, 1)
 	c.put("a", "t", nil, 2)
 	c.put("a", "existing", nil, 9)
-	rename := func(fromNS, from, toNS, to string, code int) {
+	rename := func(sourceNS, source, destNS, dest string, code int) {
 		t.Helper()
-		c.send("POST", "tables/rename", object{"source": identifier{[]string{fromNS}, from}, "destination": identifier{[]string{toNS}, to}}, code)
+		c.send("POST", "tables/rename", object{"source": identifier{[]string{sourceNS}, source}, "destination": identifier{[]string{destNS}, dest}}, code)
 	}
 	rename("a", "t", "b", "t", 404)
 	c.send("POST", "namespaces", object{"namespace": []string{"b"}}, 200)

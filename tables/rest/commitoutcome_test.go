@@ -58,8 +58,8 @@ func TestBranchKeepsTail(t *testing.T) {
 	c.put("ns", "t", nil, 1)
 	c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	base := c.load("ns", "t")
-	add := c.appendCommit(base, 5)
-	updates := append(addColumn("s"), add["updates"].([]any)...)
+	commit := c.appendCommit(base, 5)
+	updates := append(addColumn("s"), commit["updates"].([]any)...)
 	updates[len(updates)-1].(object)["ref-name"] = "audit"
 	c.put("ns", "t", nil, 2)
 	c.send("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": updates}, 409, "CommitFailedException")
@@ -140,14 +140,14 @@ func TestClockAhead(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
 	c.send("GET", "namespaces/ns/tables/t", nil, 200)
-	add := c.appendCommit(c.load("ns", "t"), 2)
-	add["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).TimestampMs += time.Hour.Milliseconds()
-	c.send("POST", "namespaces/ns/tables/t", add, 400, "correct the writer's clock")
+	commit := c.appendCommit(c.load("ns", "t"), 2)
+	commit["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).TimestampMs += time.Hour.Milliseconds()
+	c.send("POST", "namespaces/ns/tables/t", commit, 400, "correct the writer's clock")
 	c.put("ns", "t", nil, 3)
 	c.send("GET", "namespaces/ns/tables/t", nil, 200)
-	add = c.appendCommit(c.load("ns", "t"), 4)
-	add["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).TimestampMs += 50 * time.Second.Milliseconds()
-	c.send("POST", "namespaces/ns/tables/t", add, 200)
+	commit = c.appendCommit(c.load("ns", "t"), 4)
+	commit["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).TimestampMs += 50 * time.Second.Milliseconds()
+	c.send("POST", "namespaces/ns/tables/t", commit, 200)
 	c.put("ns", "t", nil, 5)
 	if got := totalRecords(firstOf(c.send("GET", "namespaces/ns/tables/t", nil, 200))); got != "4" {
 		t.Errorf("got %s rows in files, want 4", got)
@@ -163,12 +163,12 @@ func TestSequenceNumberDecreases(t *testing.T) {
 		c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	}
 	base := c.load("ns", "t")
-	add := c.appendCommit(base, 9)
-	s := add["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot)
+	commit := c.appendCommit(base, 9)
+	s := commit["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot)
 	s.ParentSnapshotID, s.SequenceNumber = nil, 1
-	c.send("POST", "namespaces/ns/tables/t", add, 409, "sequence number")
-	if now := c.load("ns", "t").Metadata().LastSequenceNumber(); now < 3 {
-		t.Errorf("the last sequence number is %d, want at least 3", now)
+	c.send("POST", "namespaces/ns/tables/t", commit, 409, "sequence number")
+	if lastNumber := c.load("ns", "t").Metadata().LastSequenceNumber(); lastNumber < 3 {
+		t.Errorf("the last sequence number is %d, want at least 3", lastNumber)
 	}
 }
 
@@ -179,18 +179,18 @@ func TestReplaceChangedTable(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
-	add := c.appendCommit(c.load("ns", "t"), 9)
-	add["requirements"] = []any{}
+	commit := c.appendCommit(c.load("ns", "t"), 9)
+	commit["requirements"] = []any{}
 	for i := range int64(3) {
 		c.put("ns", "t", nil, i)
 		c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	}
-	c.send("POST", "namespaces/ns/tables/t", add, 409, "sequence number")
-	add["updates"] = append([]any{object{"action": "remove-snapshot-ref", "ref-name": "main"}}, add["updates"].([]any)...)
-	c.send("POST", "namespaces/ns/tables/t", add, 200)
-	now := c.load("ns", "t").Metadata()
-	if now.LastSequenceNumber() != 4 || now.CurrentSnapshot().SequenceNumber != 4 {
-		t.Errorf("got sequence numbers %d and %d, want 4", now.LastSequenceNumber(), now.CurrentSnapshot().SequenceNumber)
+	c.send("POST", "namespaces/ns/tables/t", commit, 409, "sequence number")
+	commit["updates"] = append([]any{object{"action": "remove-snapshot-ref", "ref-name": "main"}}, commit["updates"].([]any)...)
+	c.send("POST", "namespaces/ns/tables/t", commit, 200)
+	meta := c.load("ns", "t").Metadata()
+	if meta.LastSequenceNumber() != 4 || meta.CurrentSnapshot().SequenceNumber != 4 {
+		t.Errorf("got sequence numbers %d and %d, want 4", meta.LastSequenceNumber(), meta.CurrentSnapshot().SequenceNumber)
 	}
 	c.wantRows("ns", "t", 9)
 	c.put("ns", "t", nil, 10)
@@ -205,7 +205,7 @@ func TestReplaceChangedTable(t *testing.T) {
 // level again.
 func TestDeeplyNested(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
-	admin := c.as(flightd.Admin)
+	admin := c.withToken(flightd.Admin)
 	admin.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	table := func(levels, name int) string {
 		deep := ""
@@ -218,7 +218,7 @@ func TestDeeplyNested(t *testing.T) {
 		strings.Replace(table(500, 1), `"long"`, `"`+strings.Repeat("x", 2<<20)+`"`, 1), table(5000, 1), strings.Repeat("[", 1<<20),
 	} {
 		admin.send("POST", "namespaces/ns/tables", body, 400, "nested too deeply")
-		c.as(flightd.Read).send("POST", "namespaces/ns/tables", body, 403)
+		c.withToken(flightd.Read).send("POST", "namespaces/ns/tables", body, 403)
 	}
 	admin.send("POST", "namespaces/ns/tables", table(20, 1<<10), 200)
 }
@@ -229,42 +229,42 @@ func TestInvalidJSON(t *testing.T) {
 	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
 	for _, action := range []string{"assign-uuid", "upgrade-format-version", "add-schema", "set-current-schema", "add-spec", "set-default-spec", "add-sort-order", "set-default-sort-order", "add-snapshot", "set-snapshot-ref", "remove-snapshots", "remove-snapshot-ref", "set-location", "set-properties", "remove-properties", "set-statistics", "remove-statistics", "set-partition-statistics", "remove-partition-statistics", "remove-partition-specs", "remove-schemas", "add-encryption-key", "remove-encryption-key"} {
-		for _, rest := range []string{
+		for _, fields := range []string{
 			``, `,"schema":null,"snapshot":null,"spec":null,"sort-order":null,"statistics":null,"updates":null,"removals":null,"partition-statistics":null,"encryption-key":null`,
 			`,"schema":{},"snapshot":{},"spec":{},"sort-order":{},"statistics":{},"partition-statistics":{},"ref-name":"main","encryption-key":{}`,
 			`,"schema":{"type":"struct","schema-id":9223372036854775807,"fields":[null]},"spec":{"spec-id":5,"fields":[{"source-id":77,"field-id":1000,"name":"x","transform":"identity"}]},"sort-order":{"order-id":4,"fields":[{"source-id":77,"transform":"identity","direction":"asc","null-order":"nulls-first"}]},"schema-id":-9,"spec-id":-9,"sort-order-id":-9,"snapshot-ids":[1,2],"spec-ids":[0,1],"schema-ids":[0,1],"format-version":99`,
 			`,"schema":{"type":"struct","schema-id":1,"fields":[{"id":1,"name":"a","type":"long","required":true},{"id":1,"name":"a","type":"long","required":true}]},"spec":{"spec-id":1,"fields":[{"source-id":1,"field-id":1000,"name":"x","transform":"bucket[0]"}]},"format-version":-1,"sort-order":{"order-id":1,"fields":[{"source-id":1,"transform":"void","direction":"x","null-order":""}]}`,
 			`,"schema":{"type":"struct","schema-id":1,"fields":[{"id":1,"name":"n","type":{"type":"list"},"required":false},{"id":3,"name":"m","type":{"type":"map"},"required":false},{"id":4,"name":"s","type":{"type":"struct"},"required":false}]},"spec":{"spec-id":1,"fields":[{"source-id":1,"field-id":1000,"name":"x","transform":"truncate[-1]"}]},"snapshot":{"snapshot-id":1,"manifest-list":"x","summary":null}`,
 		} {
-			for _, to := range []string{"t", "new"} {
+			for _, name := range []string{"t", "new"} {
 				requirement := ""
-				if to == "new" {
+				if name == "new" {
 					requirement = `{"type":"assert-create"}`
 				}
-				for _, before := range []string{"", `{"action":"upgrade-format-version","format-version":2},`} {
-					body := `{"requirements":[` + requirement + `],"updates":[` + before + `{"action":"` + action + `"` + rest + `}]}`
-					if code := c.statusOf("POST", "namespaces/ns/tables/"+to, body); code >= 500 || code < 200 {
-						t.Errorf("commit to %s: got status %d, want 200 to 499, for %s", to, code, body)
+				for _, firstUpdate := range []string{"", `{"action":"upgrade-format-version","format-version":2},`} {
+					body := `{"requirements":[` + requirement + `],"updates":[` + firstUpdate + `{"action":"` + action + `"` + fields + `}]}`
+					if code := c.statusOf("POST", "namespaces/ns/tables/"+name, body); code >= 500 || code < 200 {
+						t.Errorf("commit to %s: got status %d, want 200 to 499, for %s", name, code, body)
 					}
 				}
 			}
-			if strings.Contains(rest, `"schema":`) {
-				if code := c.statusOf("POST", "namespaces/ns/tables", `{"name":"x"`+strings.ReplaceAll(rest, `"spec"`, `"partition-spec"`)+`}`); code >= 500 || code < 200 {
-					t.Errorf("create a table: got status %d, want 200 to 499, for %s", code, rest)
+			if strings.Contains(fields, `"schema":`) {
+				if code := c.statusOf("POST", "namespaces/ns/tables", `{"name":"x"`+strings.ReplaceAll(fields, `"spec"`, `"partition-spec"`)+`}`); code >= 500 || code < 200 {
+					t.Errorf("create a table: got status %d, want 200 to 499, for %s", code, fields)
 				}
 			}
 		}
 	}
 	for _, kind := range []string{"assert-create", "assert-table-uuid", "assert-ref-snapshot-id", "assert-last-assigned-field-id", "assert-current-schema-id", "assert-last-assigned-partition-id", "assert-default-spec-id", "assert-default-sort-order-id"} {
-		for _, rest := range []string{``, `,"ref":null,"snapshot-id":null,"uuid":null`, `,"ref":"main","snapshot-id":9223372036854775807`, `,"last-assigned-field-id":-5,"current-schema-id":77,"last-assigned-partition-id":8,"default-spec-id":9,"default-sort-order-id":10`} {
-			for _, to := range []string{"t", "new"} {
+		for _, fields := range []string{``, `,"ref":null,"snapshot-id":null,"uuid":null`, `,"ref":"main","snapshot-id":9223372036854775807`, `,"last-assigned-field-id":-5,"current-schema-id":77,"last-assigned-partition-id":8,"default-spec-id":9,"default-sort-order-id":10`} {
+			for _, name := range []string{"t", "new"} {
 				extra := ""
-				if to == "new" {
+				if name == "new" {
 					extra = `{"type":"assert-create"},`
 				}
-				body := `{"requirements":[` + extra + `{"type":"` + kind + `"` + rest + `}],"updates":[{"action":"set-properties","updates":{"a":"b"}}]}`
-				if code := c.statusOf("POST", "namespaces/ns/tables/"+to, body); code >= 500 || code < 200 {
-					t.Errorf("commit to %s: got status %d, want 200 to 499, for %s", to, code, body)
+				body := `{"requirements":[` + extra + `{"type":"` + kind + `"` + fields + `}],"updates":[{"action":"set-properties","updates":{"a":"b"}}]}`
+				if code := c.statusOf("POST", "namespaces/ns/tables/"+name, body); code >= 500 || code < 200 {
+					t.Errorf("commit to %s: got status %d, want 200 to 499, for %s", name, code, body)
 				}
 			}
 		}

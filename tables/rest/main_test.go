@@ -52,7 +52,7 @@ func serve(t testing.TB, dir string, fo flightd.Options, o Options) *catalog {
 }
 
 // withToken returns a client with a token for the given rights and buckets.
-func (c *catalog) as(r flightd.Rights, buckets ...string) *catalog {
+func (c *catalog) withToken(r flightd.Rights, buckets ...string) *catalog {
 	c.Helper()
 	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)
 	if err != nil {

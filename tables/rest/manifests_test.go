@@ -33,8 +33,8 @@ type engineSnapshot struct {
 // writeSnapshot writes the files of a snapshot into a table's directory.
 func (c *catalog) writeSnapshot(base *table.Table, b engineSnapshot) *table.Snapshot {
 	c.Helper()
-	in, snapshot, sequence := base.Location(), int64(77), int64(1)
-	data := in + "/data/x.parquet"
+	location, snapshot, sequence := base.Location(), int64(77), int64(1)
+	data := location + "/data/x.parquet"
 	d, err := iceberg.NewDataFileBuilder(b.spec, b.content, data, b.format, b.partition, nil, nil, 1, 100)
 	if err != nil {
 		c.Fatal(err)
@@ -55,23 +55,23 @@ func (c *catalog) writeSnapshot(base *table.Table, b engineSnapshot) *table.Snap
 	if err == nil {
 		err = w.Close()
 	}
-	m := iceberg.NewManifestFile(2, in+"/metadata/"+b.manifest, int64(manifest.Len()), int32(b.spec.ID()), snapshot).
+	m := iceberg.NewManifestFile(2, location+"/metadata/"+b.manifest, int64(manifest.Len()), int32(b.spec.ID()), snapshot).
 		SequenceNum(1, 1).Content(content).AddedFiles(1).AddedRows(1)
-	one := m.Build()
+	entry := m.Build()
 	if b.inList != nil {
-		one = b.inList(one, m)
+		entry = b.inList(entry, m)
 	}
 	if err == nil {
-		err = iceberg.WriteManifestList(2, &list, snapshot, nil, &sequence, 0, []iceberg.ManifestFile{one})
+		err = iceberg.WriteManifestList(2, &list, snapshot, nil, &sequence, 0, []iceberg.ManifestFile{entry})
 	}
 	if err != nil {
 		c.Fatal(err)
 	}
 	c.write(data, []byte("data"))
-	c.write(in+"/metadata/"+b.manifest, manifest.Bytes())
-	c.write(in+"/metadata/"+b.list, list.Bytes())
+	c.write(location+"/metadata/"+b.manifest, manifest.Bytes())
+	c.write(location+"/metadata/"+b.list, list.Bytes())
 	return &table.Snapshot{
-		SnapshotID: snapshot, SequenceNumber: sequence, TimestampMs: base.Metadata().LastUpdatedMillis() + 1, ManifestList: in + "/metadata/" + b.list,
+		SnapshotID: snapshot, SequenceNumber: sequence, TimestampMs: base.Metadata().LastUpdatedMillis() + 1, ManifestList: location + "/metadata/" + b.list,
 		SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend},
 	}
 }
@@ -122,7 +122,7 @@ func TestFalseManifests(t *testing.T) {
 		s := c.writeSnapshot(base, b)
 		c.send("POST", "namespaces/ns/tables/"+base.Identifier()[1], commitOf(base, s), 400, "ValidationException", reason)
 	}
-	withClaim := func(change func(*iceberg.ManifestBuilder)) engineSnapshot {
+	withListEntry := func(change func(*iceberg.ManifestBuilder)) engineSnapshot {
 		b := valid
 		b.inList = func(_ iceberg.ManifestFile, m *iceberg.ManifestBuilder) iceberg.ManifestFile {
 			change(m)
@@ -131,13 +131,13 @@ func TestFalseManifests(t *testing.T) {
 		return b
 	}
 	for _, n := range []int32{1, 7, -1, math.MaxInt32} {
-		checkRefused("existing files, but the manifest contains 0", plain, withClaim(func(m *iceberg.ManifestBuilder) { m.ExistingFiles(n) }))
-		checkRefused("deleted files, but the manifest contains 0", plain, withClaim(func(m *iceberg.ManifestBuilder) { m.DeletedFiles(n) }))
-		checkRefused("deleted rows, but the manifest contains 0", plain, withClaim(func(m *iceberg.ManifestBuilder) { m.DeletedRows(int64(n)) }))
+		checkRefused("existing files, but the manifest contains 0", plain, withListEntry(func(m *iceberg.ManifestBuilder) { m.ExistingFiles(n) }))
+		checkRefused("deleted files, but the manifest contains 0", plain, withListEntry(func(m *iceberg.ManifestBuilder) { m.DeletedFiles(n) }))
+		checkRefused("deleted rows, but the manifest contains 0", plain, withListEntry(func(m *iceberg.ManifestBuilder) { m.DeletedRows(int64(n)) }))
 	}
-	checkRefused("says 2 added files, but the manifest contains 1", plain, withClaim(func(m *iceberg.ManifestBuilder) { m.AddedFiles(2) }))
-	checkRefused("says 0 added rows, but the manifest contains 1", plain, withClaim(func(m *iceberg.ManifestBuilder) { m.AddedRows(0) }))
-	checkRefused("sequence numbers", plain, withClaim(func(m *iceberg.ManifestBuilder) { m.SequenceNum(9, 1) }))
+	checkRefused("says 2 added files, but the manifest contains 1", plain, withListEntry(func(m *iceberg.ManifestBuilder) { m.AddedFiles(2) }))
+	checkRefused("says 0 added rows, but the manifest contains 1", plain, withListEntry(func(m *iceberg.ManifestBuilder) { m.AddedRows(0) }))
+	checkRefused("sequence numbers", plain, withListEntry(func(m *iceberg.ManifestBuilder) { m.SequenceNum(9, 1) }))
 	for _, spec := range []int32{99, -1} {
 		b := valid
 		b.inList = func(iceberg.ManifestFile, *iceberg.ManifestBuilder) iceberg.ManifestFile {
@@ -145,18 +145,18 @@ func TestFalseManifests(t *testing.T) {
 		}
 		checkRefused("no partition spec", plain, b)
 	}
-	with := func(change func(*engineSnapshot)) engineSnapshot { b := valid; change(&b); return b }
-	checkRefused("does not end in .avro", plain, with(func(b *engineSnapshot) { b.manifest = "m.bin" }))
-	checkRefused("does not end in .avro", plain, with(func(b *engineSnapshot) { b.list = "l" }))
-	checkRefused("its format is ORC", plain, with(func(b *engineSnapshot) { b.format = iceberg.OrcFile }))
-	checkRefused("its format is AVRO", plain, with(func(b *engineSnapshot) { b.format = iceberg.AvroFile }))
-	checkRefused("its sequence number", plain, with(func(b *engineSnapshot) { b.sequence = 1 << 62 }))
-	checkRefused("its equality deletes name no column", plain, with(func(b *engineSnapshot) { b.content = iceberg.EntryContentEqDeletes }))
-	checkRefused("column with ID 999", plain, with(func(b *engineSnapshot) { b.content, b.equality = iceberg.EntryContentEqDeletes, []int{999} }))
+	modified := func(change func(*engineSnapshot)) engineSnapshot { b := valid; change(&b); return b }
+	checkRefused("does not end in .avro", plain, modified(func(b *engineSnapshot) { b.manifest = "m.bin" }))
+	checkRefused("does not end in .avro", plain, modified(func(b *engineSnapshot) { b.list = "l" }))
+	checkRefused("its format is ORC", plain, modified(func(b *engineSnapshot) { b.format = iceberg.OrcFile }))
+	checkRefused("its format is AVRO", plain, modified(func(b *engineSnapshot) { b.format = iceberg.AvroFile }))
+	checkRefused("its sequence number", plain, modified(func(b *engineSnapshot) { b.sequence = 1 << 62 }))
+	checkRefused("its equality deletes name no column", plain, modified(func(b *engineSnapshot) { b.content = iceberg.EntryContentEqDeletes }))
+	checkRefused("column with ID 999", plain, modified(func(b *engineSnapshot) { b.content, b.equality = iceberg.EntryContentEqDeletes, []int{999} }))
 
 	spec := parts.Spec()
 	text := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.String})
-	checkRefused("is of type string, not long", parts, with(func(b *engineSnapshot) { b.spec, b.schema, b.partition = spec, text, map[int]any{1000: "x"} }))
+	checkRefused("is of type string, not long", parts, modified(func(b *engineSnapshot) { b.spec, b.schema, b.partition = spec, text, map[int]any{1000: "x"} }))
 	checkRefused("no value for the partition field with ID 1000", parts, valid)
 
 	s := c.writeSnapshot(plain, valid)
@@ -164,7 +164,7 @@ func TestFalseManifests(t *testing.T) {
 	c.send("POST", "namespaces/ns/tables/t", commitOf(plain, s), 400, "ValidationException", "lack the field data_file")
 
 	c.send("POST", "namespaces/ns/tables/t", commitOf(plain, c.writeSnapshot(plain, valid)), 200)
-	s = c.writeSnapshot(parts, with(func(b *engineSnapshot) { b.spec, b.partition = spec, map[int]any{1000: int64(5)} }))
+	s = c.writeSnapshot(parts, modified(func(b *engineSnapshot) { b.spec, b.partition = spec, map[int]any{1000: int64(5)} }))
 	c.send("POST", "namespaces/ns/tables/parts", commitOf(parts, s), 200)
 }
 
@@ -175,22 +175,22 @@ func TestFalseKnownManifest(t *testing.T) {
 	c.put("ns", "t", nil, 1, 2)
 	c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	base := c.load("ns", "t")
-	known, err := base.CurrentSnapshot().Manifests(firstOf(base.FS(t.Context())))
+	manifests, err := base.CurrentSnapshot().Manifests(firstOf(base.FS(t.Context())))
 	if err != nil {
 		t.Fatal(err)
 	}
 	commit := func(id int64, claimed int32, code int) {
 		t.Helper()
 		sequence := base.Metadata().LastSequenceNumber() + 1
-		one := iceberg.NewManifestFile(2, known[0].FilePath(), known[0].Length(), 0, known[0].SnapshotID()).SequenceNum(known[0].SequenceNum(), known[0].MinSequenceNum()).
-			AddedFiles(known[0].AddedDataFiles()).AddedRows(known[0].AddedRows()).ExistingFiles(claimed).Build()
+		entry := iceberg.NewManifestFile(2, manifests[0].FilePath(), manifests[0].Length(), 0, manifests[0].SnapshotID()).SequenceNum(manifests[0].SequenceNum(), manifests[0].MinSequenceNum()).
+			AddedFiles(manifests[0].AddedDataFiles()).AddedRows(manifests[0].AddedRows()).ExistingFiles(claimed).Build()
 		var list bytes.Buffer
-		if err := iceberg.WriteManifestList(2, &list, id, nil, &sequence, 0, slices.Repeat([]iceberg.ManifestFile{one}, 1)); err != nil {
+		if err := iceberg.WriteManifestList(2, &list, id, nil, &sequence, 0, slices.Repeat([]iceberg.ManifestFile{entry}, 1)); err != nil {
 			t.Fatal(err)
 		}
-		at := base.Location() + "/metadata/list.avro"
-		c.write(at, list.Bytes())
-		s := &table.Snapshot{SnapshotID: id, SequenceNumber: sequence, TimestampMs: base.Metadata().LastUpdatedMillis() + 1, ManifestList: at, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
+		location := base.Location() + "/metadata/list.avro"
+		c.write(location, list.Bytes())
+		s := &table.Snapshot{SnapshotID: id, SequenceNumber: sequence, TimestampMs: base.Metadata().LastUpdatedMillis() + 1, ManifestList: location, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
 		c.send("POST", "namespaces/ns/tables/t", commitOf(base, s), code)
 	}
 	commit(77, math.MaxInt32, 400)
@@ -220,9 +220,9 @@ func TestManifestChangedAfterCommit(t *testing.T) {
 			b := engineSnapshot{list: "l.avro", manifest: "m.avro", spec: *iceberg.UnpartitionedSpec, schema: base.Schema(), format: iceberg.ParquetFile, sequence: 1}
 			c.send("POST", "namespaces/ns/tables/t", commitOf(base, c.writeSnapshot(base, b)), 200)
 			change(t, c, base, b)
-			read, err := c.store.Bucket("ns").Table(t.Context(), "t")
+			current, err := c.store.Bucket("ns").Table(t.Context(), "t")
 			if err == nil {
-				r, scanErr := read.Scan(t.Context(), nil)
+				r, scanErr := current.Scan(t.Context(), nil)
 				if err = scanErr; err == nil {
 					for r.Next() {
 					}

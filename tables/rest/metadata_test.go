@@ -149,7 +149,7 @@ func TestLoadsShareMemory(t *testing.T) {
 	}
 	c.send("GET", "namespaces/ns/tables/large", nil, 503, "SlowDownException", "need much memory")
 	c.send("GET", "namespaces/ns/tables/small", nil, 200)
-	var all sync.WaitGroup
+	var requests sync.WaitGroup
 	for path, body := range map[string]any{
 		"namespaces/ns/tables/small": setProperty("a", 1<<20),
 		"namespaces/ns/tables":       `{"name": "new", "schema": ` + schemaN + `, "properties": {"a": "` + strings.Repeat("x", 1<<20) + `"}}`,
@@ -158,13 +158,13 @@ func TestLoadsShareMemory(t *testing.T) {
 			"identifier": object{"namespace": []string{"ns"}, "name": "large"}, "requirements": []any{}, "updates": []any{},
 		}}},
 	} {
-		all.Go(func() {
+		requests.Go(func() {
 			if code := c.statusOf("POST", path, body); code != 503 {
 				t.Errorf("POST %s: got status %d, want 503", path, code)
 			}
 		})
 	}
-	all.Wait()
+	requests.Wait()
 	slow.Close()
 	for code := 503; code != 200; {
 		code = c.statusOf("GET", "namespaces/ns/tables/large", nil)

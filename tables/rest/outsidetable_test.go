@@ -29,20 +29,20 @@ func (c *catalog) forge(base *table.Table, list, manifest, data string, status i
 		c.Fatal(err)
 	}
 	snapshot, sequence := int64(id), int64(1)
-	var in, all bytes.Buffer
-	m, err := iceberg.WriteManifest(manifest, &in, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), id, []iceberg.ManifestEntry{
+	var manifestData, listData bytes.Buffer
+	m, err := iceberg.WriteManifest(manifest, &manifestData, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), id, []iceberg.ManifestEntry{
 		iceberg.NewManifestEntry(status, &snapshot, &sequence, &sequence, b.Build()),
 	})
 	if err == nil {
-		err = iceberg.WriteManifestList(2, &all, id, nil, &sequence, 0, []iceberg.ManifestFile{m})
+		err = iceberg.WriteManifestList(2, &listData, id, nil, &sequence, 0, []iceberg.ManifestFile{m})
 	}
 	if err != nil {
 		c.Fatal(err)
 	}
-	for at, content := range map[string]*bytes.Buffer{manifest: &in, list: &all} {
-		if strings.HasPrefix(at, "file://"+c.dir) || strings.HasPrefix(at, "/") {
-			_ = os.MkdirAll(filepath.Dir(fileAt(at)), 0o777)
-			if err := os.WriteFile(fileAt(at), content.Bytes(), 0o666); err != nil {
+	for location, content := range map[string]*bytes.Buffer{manifest: &manifestData, list: &listData} {
+		if strings.HasPrefix(location, "file://"+c.dir) || strings.HasPrefix(location, "/") {
+			_ = os.MkdirAll(filepath.Dir(fileAt(location)), 0o777)
+			if err := os.WriteFile(fileAt(location), content.Bytes(), 0o666); err != nil {
 				c.Fatal(err)
 			}
 		}
@@ -58,8 +58,8 @@ func TestLocationOutsideTable(t *testing.T) {
 	c.create("ns", "t")
 	c.create("ns", "victim")
 	base, victim := c.load("ns", "t"), c.load("ns", "victim")
-	elsewhere := t.TempDir()
-	secret := filepath.Join(elsewhere, "secret.parquet")
+	outsideDir := t.TempDir()
+	secret := filepath.Join(outsideDir, "secret.parquet")
 	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -71,8 +71,8 @@ func TestLocationOutsideTable(t *testing.T) {
 	if err := os.WriteFile(good, []byte("good"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, to := range map[string]string{"link.parquet": secret, "dir": elsewhere} {
-		if err := os.Symlink(to, fileAt(tableLocation)+"/data/"+name); err != nil {
+	for name, target := range map[string]string{"link.parquet": secret, "dir": outsideDir} {
+		if err := os.Symlink(target, fileAt(tableLocation)+"/data/"+name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,20 +89,20 @@ func TestLocationOutsideTable(t *testing.T) {
 		c.send("POST", "namespaces/ns/tables/t", commitOf(base, s), code, texts...)
 	}
 	valid := c.forge(base, path(), path(), tableLocation+"/data/good.parquet", iceberg.EntryStatusADDED)
-	for _, at := range outside {
+	for _, location := range outside {
 		bad := *valid
-		bad.ManifestList = at
-		if at != "" { // the library itself refuses a snapshot without a list
+		bad.ManifestList = location
+		if location != "" { // the library itself refuses a snapshot without a list
 			commit(&bad, 400, "ValidationException")
 		}
-		if !strings.Contains(at, "\x00") && at != "" {
-			s := c.forge(base, path(), path(), at, iceberg.EntryStatusADDED)
+		if !strings.Contains(location, "\x00") && location != "" {
+			s := c.forge(base, path(), path(), location, iceberg.EntryStatusADDED)
 			commit(s, 400, "ValidationException")
-			s = c.forge(base, path(), path(), at, iceberg.EntryStatusDELETED)
+			s = c.forge(base, path(), path(), location, iceberg.EntryStatusDELETED)
 			commit(s, 400, "ValidationException")
 		}
 	}
-	s := c.forge(base, path(), "file://"+elsewhere+"/m.avro", tableLocation+"/data/good.parquet", iceberg.EntryStatusADDED)
+	s := c.forge(base, path(), "file://"+outsideDir+"/m.avro", tableLocation+"/data/good.parquet", iceberg.EntryStatusADDED)
 	commit(s, 400, "outside")
 	commit(c.forge(base, path(), path(), tableLocation+"/data/none.parquet", iceberg.EntryStatusADDED), 400, "does not exist")
 	for _, props := range []string{
@@ -136,12 +136,12 @@ func (c *catalog) checkRegister(t *testing.T, outside []string, victim *table.Ta
 		t.Helper()
 		c.send("POST", "namespaces/ns/register", object{"name": "r", "metadata-location": location}, code, texts...)
 	}
-	for _, at := range outside {
-		if at == victim.MetadataLocation() {
-			register(at, 409) // the metadata belongs to a table
+	for _, location := range outside {
+		if location == victim.MetadataLocation() {
+			register(location, 409) // the metadata belongs to a table
 			continue
 		}
-		register(at, 400, "ValidationException")
+		register(location, 400, "ValidationException")
 	}
 	text, err := os.ReadFile(fileAt(victim.MetadataLocation()))
 	if err != nil {
@@ -155,13 +155,13 @@ func (c *catalog) checkRegister(t *testing.T, outside []string, victim *table.Ta
 	dir := root + "mine"
 	write := func(name string, change func(object)) string {
 		t.Helper()
-		one := object{}
+		metadata := object{}
 		for k, v := range doc {
-			one[k] = v
+			metadata[k] = v
 		}
-		one["location"], one["table-uuid"] = dir, "11111111-2222-3333-4444-555555555555"
-		change(one)
-		b, err := json.Marshal(one)
+		metadata["location"], metadata["table-uuid"] = dir, "11111111-2222-3333-4444-555555555555"
+		change(metadata)
+		b, err := json.Marshal(metadata)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,8 +195,7 @@ func (c *catalog) checkRegister(t *testing.T, outside []string, victim *table.Ta
 	register(write("ok.json", func(object) {}), 200)
 }
 
-// TestManifestLimits checks that manifest lists and manifests with too many entries or decompressed bytes are
-// refused.
+// TestManifestLimits checks that manifest lists and manifests with too many entries or decompressed bytes are refused.
 func TestManifestLimits(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -204,10 +203,10 @@ func TestManifestLimits(t *testing.T) {
 	base := c.load("ns", "t")
 	tableLocation := base.Location()
 	meta, snapshot, sequence := base.Metadata(), int64(77), int64(1)
-	write := func(at string, content *bytes.Buffer, err error) {
+	write := func(location string, content *bytes.Buffer, err error) {
 		t.Helper()
 		if err == nil {
-			err = os.WriteFile(fileAt(at), content.Bytes(), 0o666)
+			err = os.WriteFile(fileAt(location), content.Bytes(), 0o666)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -237,8 +236,8 @@ func TestManifestLimits(t *testing.T) {
 	}
 	e := iceberg.NewManifestEntry(iceberg.EntryStatusDELETED, &snapshot, &sequence, &sequence, d.KeyMetadata(make([]byte, 8<<20)).Build())
 	var b bytes.Buffer
-	one, err := iceberg.WriteManifest(manifest, &b, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), snapshot, slices.Repeat([]iceberg.ManifestEntry{e}, 129))
+	manifestFile, err := iceberg.WriteManifest(manifest, &b, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), snapshot, slices.Repeat([]iceberg.ManifestEntry{e}, 129))
 	write(manifest, &b, err)
-	writeList(one, 1)
+	writeList(manifestFile, 1)
 	checkRefused()
 }

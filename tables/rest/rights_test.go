@@ -72,7 +72,7 @@ func TestCredentialVending(t *testing.T) {
 	}
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, o)
 	c.put("ns", "t", nil, 1)
-	if a := get(c.as(flightd.Read), "vended-credentials", "t", 200, `"config":{"s3.region":"eu"}`); a["storage-credentials"] != nil {
+	if a := get(c.withToken(flightd.Read), "vended-credentials", "t", 200, `"config":{"s3.region":"eu"}`); a["storage-credentials"] != nil {
 		t.Errorf("without Lend, the response contains credentials: %v", a)
 	}
 	fail := false
@@ -84,17 +84,17 @@ func TestCredentialVending(t *testing.T) {
 	}
 	c = serve(t, t.TempDir(), flightd.Options{Secret: secret}, o)
 	c.put("ns", "t", nil, 1)
-	c.as(flightd.Read).send("GET", "config", nil, 200, "/credentials")
-	get(c.as(flightd.Read), "vended-credentials,remote-signing", "t", 200, `"s3.access-key-id":"true false"`, `"storage-credentials":[{`)
-	get(c.as(flightd.Admin), "vended-credentials", "t", 200, `"s3.access-key-id":"true true"`)
-	get(c.as(flightd.Admin, "ns"), "", "t/credentials", 200, `"s3.access-key-id":"true true"`)
-	get(c.as(flightd.Admin, "other"), "vended-credentials", "t", 403)
-	get(c.as(flightd.Admin, "other"), "vended-credentials", "t/credentials", 403)
-	if a := get(c.as(flightd.Admin), "remote-signing", "t", 200); a["storage-credentials"] != nil {
+	c.withToken(flightd.Read).send("GET", "config", nil, 200, "/credentials")
+	get(c.withToken(flightd.Read), "vended-credentials,remote-signing", "t", 200, `"s3.access-key-id":"true false"`, `"storage-credentials":[{`)
+	get(c.withToken(flightd.Admin), "vended-credentials", "t", 200, `"s3.access-key-id":"true true"`)
+	get(c.withToken(flightd.Admin, "ns"), "", "t/credentials", 200, `"s3.access-key-id":"true true"`)
+	get(c.withToken(flightd.Admin, "other"), "vended-credentials", "t", 403)
+	get(c.withToken(flightd.Admin, "other"), "vended-credentials", "t/credentials", 403)
+	if a := get(c.withToken(flightd.Admin), "remote-signing", "t", 200); a["storage-credentials"] != nil {
 		t.Errorf("without a request for credentials, the response contains some: %v", a)
 	}
 	fail = true
-	if a := get(c.as(flightd.Read), "vended-credentials", "t", 503); strings.Contains(fmt.Sprint(a), "secret") {
+	if a := get(c.withToken(flightd.Read), "vended-credentials", "t", 503); strings.Contains(fmt.Sprint(a), "secret") {
 		t.Errorf("the error reveals the server's secret: %v", a)
 	}
 }
@@ -105,7 +105,7 @@ func TestTokens(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	c.send("GET", "config", nil, 401, "NotAuthorizedException")
 	c.send("GET", "namespaces", nil, 401, "NotAuthorizedException")
-	admin := c.as(flightd.Admin)
+	admin := c.withToken(flightd.Admin)
 	form := func(code int, basic bool, values ...string) (map[string]any, http.Header) {
 		t.Helper()
 		v := url.Values{}
@@ -148,7 +148,7 @@ func TestTokens(t *testing.T) {
 	form(400, false, "grant_type", strings.Repeat("x", maxOpenBody))
 	admin.send("POST", "namespaces", `{"namespace": ["a"]}`, 200)
 	admin.create("a", "t")
-	reader := c.as(flightd.Read)
+	reader := c.withToken(flightd.Read)
 	reader.send("GET", "namespaces/a/tables/t", nil, 200)
 	for _, e := range (&handler{}).endpoints() {
 		if e.writes {
@@ -168,13 +168,13 @@ func TestTokens(t *testing.T) {
 // whether another bucket exists.
 func TestForeignBucket(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
-	admin := c.as(flightd.Admin)
+	admin := c.withToken(flightd.Admin)
 	for _, ns := range []string{"hidden", "own"} {
 		admin.send("POST", "namespaces", object{"namespace": []string{ns}, "properties": object{"k": "v"}}, 200)
 		admin.create(ns, "t")
 	}
 	location := firstOf(admin.send("GET", "namespaces/hidden/tables/t", nil, 200))["metadata-location"]
-	ownBucket := c.as(flightd.Admin, "own")
+	ownBucket := c.withToken(flightd.Admin, "own")
 	ownBucket.send("GET", "namespaces", nil, 200, `"namespaces":[["own"]]`)
 	ownBucket.send("GET", "namespaces?pageSize=1&pageToken=", nil, 200, `"namespaces":[["own"]]`)
 	checkSame := func(method, path string, body any) {
@@ -220,7 +220,7 @@ func TestForeignBucket(t *testing.T) {
 // bucket must be able to register it.
 func TestForeignSnapshots(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
-	admin := c.as(flightd.Admin)
+	admin := c.withToken(flightd.Admin)
 	admin.send("POST", "namespaces", object{"namespace": []string{"hidden"}}, 200)
 	admin.create("hidden", "t")
 	admin.send("POST", "namespaces/hidden/tables/t", c.appendCommit(c.load("hidden", "t"), 1, 2), 200)
@@ -232,7 +232,7 @@ func TestForeignSnapshots(t *testing.T) {
 		t.Fatal(err)
 	}
 	admin.send("POST", "namespaces", object{"namespace": []string{"own"}}, 200)
-	ownBucket := c.as(flightd.Admin, "own")
+	ownBucket := c.withToken(flightd.Admin, "own")
 	register := object{"name": "stolen", "metadata-location": base.MetadataLocation()}
 	ownBucket.send("POST", "namespaces/own/register", register, 409, "AlreadyExistsException")
 	meta, snap := base.Metadata(), base.CurrentSnapshot()
@@ -253,7 +253,7 @@ func TestForeignSnapshots(t *testing.T) {
 		},
 	}, 409, "AlreadyExistsException")
 	ownBucket.send("GET", "namespaces/own/tables/stolen", nil, 404)
-	c.as(flightd.Admin, "hidden").send("POST", "namespaces/hidden/register", register, 200)
+	c.withToken(flightd.Admin, "hidden").send("POST", "namespaces/hidden/register", register, 200)
 	c.wantRows("hidden", "stolen", 1, 2)
 }
 

@@ -32,13 +32,13 @@ func createManySnapshots(tb testing.TB, dir string, snapshots, emptyTables int) 
 	if err != nil {
 		tb.Fatal(err)
 	}
-	var all []*icecat.Change
+	var changes []*icecat.Change
 	for i := range emptyTables {
 		empty, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, cat.NewLocation(), nil)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		all = append(all, &icecat.Change{Namespace: "ns", Name: fmt.Sprintf("t%05d", i), New: empty, IOs: []*icecat.FileIO{cat.NewIO()}})
+		changes = append(changes, &icecat.Change{Namespace: "ns", Name: fmt.Sprintf("t%05d", i), New: empty, IOs: []*icecat.FileIO{cat.NewIO()}})
 	}
 	text, err := json.Marshal(meta)
 	if err != nil {
@@ -69,8 +69,8 @@ func createManySnapshots(tb testing.TB, dir string, snapshots, emptyTables int) 
 	if err != nil {
 		tb.Fatal(err)
 	}
-	all = append(all, &icecat.Change{Namespace: "ns", Name: "many", New: meta, IOs: []*icecat.FileIO{cat.NewIO()}, Info: &icecat.Info{Updated: time.Now()}})
-	if err := cat.Commit(ctx, nil, all...); err != nil {
+	changes = append(changes, &icecat.Change{Namespace: "ns", Name: "many", New: meta, IOs: []*icecat.FileIO{cat.NewIO()}, Info: &icecat.Info{Updated: time.Now()}})
+	if err := cat.Commit(ctx, nil, changes...); err != nil {
 		tb.Fatal(err)
 	}
 }

@@ -84,12 +84,12 @@ func testGC(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 // TestGCKeepsUsedResults checks that GC keeps results that are being computed, and the files that a run uses.
 func TestGCKeepsUsedResults(t *testing.T) {
 	recipe, dir := newRecipe(t), t.TempDir()
-	r, other := open(t, dir, nil), open(t, dir, nil)
+	r, second := open(t, dir, nil), open(t, dir, nil)
 	later := time.Now().Add(time.Hour)
-	stage.SetNow(other, func() time.Time { return later })
+	stage.SetNow(second, func() time.Time { return later })
 	recipe.onRun = func(name string) error {
 		if name == "last" {
-			_, err := other.GC(context.Background(), &stage.GCOptions{TTL: time.Minute})
+			_, err := second.GC(context.Background(), &stage.GCOptions{TTL: time.Minute})
 			return err
 		}
 		return nil

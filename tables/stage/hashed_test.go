@@ -22,11 +22,11 @@ func TestBuildSettings(t *testing.T) {
 		return sum
 	}
 	plain := hash(debug.BuildSetting{Key: "GOARCH", Value: "amd64"})
-	for _, other := range []string{
+	for _, changed := range []string{
 		hash(debug.BuildSetting{Key: "GOARCH", Value: "arm64"}),
 		hash(debug.BuildSetting{Key: "-tags", Value: "fast"}, debug.BuildSetting{Key: "GOARCH", Value: "amd64"}),
 	} {
-		if other == plain {
+		if changed == plain {
 			t.Error("a different build has the same hash")
 		}
 	}
@@ -103,7 +103,7 @@ func TestLargeBytes(t *testing.T) {
 	const n = 100*rowBytes + 1
 	table := bytesTable(make([]byte, n))
 	if chunks := table.Column(0).Data().Chunks(); len(chunks) != 2 || chunks[0].Len() != 64 {
-		t.Errorf("got %d batches, want 2, the first with 64 rows", len(chunks))
+		t.Errorf("bytesTable has %d batches, want 2, the first with 64 rows", len(chunks))
 	}
 	if b, err := tableBytes(table); len(b) != n || err != nil {
 		t.Errorf("tableBytes returned %d bytes, %v, want %d", len(b), err, n)

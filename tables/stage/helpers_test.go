@@ -45,7 +45,6 @@ func valuesOf(t arrow.Table) (values []int64) {
 	return values
 }
 
-// runCounter counts the runs of each stage.
 type runCounter struct {
 	mu     sync.Mutex
 	counts map[string]int
@@ -116,7 +115,6 @@ func specOf[T any](r *recipe, name string) stage.Spec[T] {
 	}
 }
 
-// recordRun counts a run of a stage, and calls onRun.
 func (r *recipe) recordRun(name string) error {
 	r.runs.add(name)
 	if r.onRun != nil {

@@ -100,7 +100,6 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// process is a running child.
 type process struct {
 	*exec.Cmd
 	in     io.WriteCloser
@@ -132,7 +131,6 @@ func (c child) start(t testing.TB) *process {
 	return p
 }
 
-// wait returns the lines that the process printed before it ended.
 func (p *process) wait() (lines []string, err error) {
 	for p.lines.Scan() {
 		lines = append(lines, p.lines.Text())

@@ -83,10 +83,10 @@ func TestSharedStore(t *testing.T) {
 // TestExpiredFilesInUse checks that expired files can be computed again while a run still uses the old files.
 func TestExpiredFilesInUse(t *testing.T) {
 	recipe, dir := newRecipe(t), t.TempDir()
-	r, other := open(t, dir, nil), open(t, dir, nil)
+	r, second := open(t, dir, nil), open(t, dir, nil)
 	pipeline := recipe.pipeline()
 	stage.Expire(pipeline, "text", time.Hour)
-	stage.SetNow(other, func() time.Time { return time.Now().Add(2 * time.Hour) })
+	stage.SetNow(second, func() time.Time { return time.Now().Add(2 * time.Hour) })
 	recipe.onRun = func(name string) error {
 		if name != "last" {
 			return nil
@@ -99,16 +99,16 @@ func TestExpiredFilesInUse(t *testing.T) {
 		changed.source["last.go"].Data = []byte("package other")
 		laterPipeline := changed.pipeline()
 		stage.Expire(laterPipeline, "text", time.Hour)
-		_, err := laterPipeline.Run(ctx, other)
+		_, err := laterPipeline.Run(ctx, second)
 		if err == nil {
-			_, err = other.GC(ctx, nil)
+			_, err = second.GC(ctx, nil)
 		}
 		return err
 	}
 	if got := run(t, r, pipeline); got != wantResult {
 		t.Errorf("the pipeline returned %s, want %s", got, wantResult)
 	}
-	if _, err := other.GC(t.Context(), nil); err != nil {
+	if _, err := second.GC(t.Context(), nil); err != nil {
 		t.Errorf("GC failed: %v", err)
 	}
 }

@@ -40,7 +40,7 @@ func TestSpec(t *testing.T) {
 		"the codec has no name": stage.Define("one", countRuns, stage.Spec[int]{Version: "1", Cache: true, Codec: json}),
 	} {
 		if _, err := s.Run(t.Context(), results); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got error %v, want one with %q", err, want)
+			t.Errorf("Run = %v, want an error with %q", err, want)
 		}
 	}
 }

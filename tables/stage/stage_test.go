@@ -36,7 +36,7 @@ func testStored(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 		t.Errorf("the first plan is %s, want all four stages to run", got)
 	}
 	if got := run(t, r, recipe.pipeline()); got != wantResult {
-		t.Errorf("got %s, want %s", got, wantResult)
+		t.Errorf("the first run returned %s, want %s", got, wantResult)
 	}
 	if got := recipe.runs.take(); got != "double 1, last 1, load 1, text 1" {
 		t.Errorf("the first run ran %q, want each stage once", got)
@@ -49,12 +49,12 @@ func testStored(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 		t.Errorf("the second plan is %s, want all results kept", got)
 	}
 	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "" {
-		t.Errorf("got %s, want %s", got, wantResult)
+		t.Errorf("the second run returned %s or ran a stage, want the stored result %s", got, wantResult)
 	}
-	// Now only the last stage must run again, on stored results. This fetches the files to this directory.
+	// After a change of its code, only the last stage must run. Its run fetches the stored files to this directory.
 	recipe.source["last.go"] = &fstest.MapFile{Data: []byte(code + "var x int")}
 	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "last 1" {
-		t.Errorf("got %s, want %s", got, wantResult)
+		t.Errorf("after the change, the run returned %s or did not run only last, want %s", got, wantResult)
 	}
 	checkNoLeftovers(t, dir)
 }
@@ -221,7 +221,7 @@ func TestInvalidSpecs(t *testing.T) {
 		"has the same name":                          define(spec{Version: "1", From: []stage.Any{other}}),
 	} {
 		if _, err := s.Plan(t.Context(), open(t, dir, nil)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want %s", err, want)
+			t.Errorf("Plan = %v, want an error with %q", err, want)
 		}
 	}
 	r := open(t, dir, nil)

@@ -23,8 +23,11 @@ type recordingTB struct {
 	message string
 }
 
-func (f *recordingTB) Fatal(args ...any)           { f.Fatalf("%s", fmt.Sprint(args...)) }
-func (f *recordingTB) Fatalf(how string, a ...any) { f.message = fmt.Sprintf(how, a...); panic(f) }
+func (f *recordingTB) Fatal(args ...any) { f.Fatalf("%s", fmt.Sprint(args...)) }
+func (f *recordingTB) Fatalf(format string, a ...any) {
+	f.message = fmt.Sprintf(format, a...)
+	panic(f)
+}
 func (f *recordingTB) run(do func(t testing.TB)) (message string) {
 	defer func() {
 		if p := recover(); p != nil && p != f {

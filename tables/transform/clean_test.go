@@ -95,7 +95,6 @@ func TestCleanNaN(t *testing.T) {
 	}
 }
 
-// hookedEngine calls a function after each query.
 type hookedEngine struct {
 	tables.Engine
 	afterQuery func(s *tables.Store, query int)

@@ -62,7 +62,6 @@ func TestUnionStreams(t *testing.T) {
 	}
 }
 
-// residentMemory returns the resident memory of this process, in bytes.
 func residentMemory() (n int64) {
 	b, _ := os.ReadFile("/proc/self/statm")
 	_, _ = fmt.Sscan(string(b), new(int64), &n)

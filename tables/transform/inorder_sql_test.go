@@ -148,7 +148,7 @@ func TestResampleInOrderLimits(t *testing.T) {
 	want, _ := resample(t, engine, o)
 	putByTime(t, engine, setBack)
 	if got, _ := resample(t, engine, o); got != want || strings.Count(want, "size") != 2 {
-		t.Errorf("got %s\nwant %s, with two bins", got, want)
+		t.Errorf("days that are not in order: got %s\nwant %s, with two bins", got, want)
 	}
 	o.Source, o.Target, o.TimeColumn, o.Mode = tableName("in"), tableName("out"), "t", tables.PutReplace
 	putByTime(t, noSQL, setBack)
@@ -215,7 +215,6 @@ func TestResampleMemory(t *testing.T) {
 	}
 }
 
-// heapBytes returns the size of the live objects on the heap, in bytes.
 func heapBytes() int64 {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	runtime.GC()

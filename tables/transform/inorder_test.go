@@ -75,7 +75,7 @@ func TestResampleInOrder(t *testing.T) {
 		`{"t":"2026-01-01T01:00:10+01:00","x_close":null,"x_first":null,"x_high":null,"x_last":null,"x_low":null,"x_open":null},` +
 		`{"t":"2026-01-01T01:00:20+01:00","x_close":-1,"x_first":-1,"x_high":-1,"x_last":-1,"x_low":-1,"x_open":-1}`
 	if got != want {
-		t.Errorf("got %s\nwant %s", got, want)
+		t.Errorf("ohlc, first and last in a zone: got %s\nwant %s", got, want)
 	}
 }
 

@@ -65,8 +65,7 @@ func TestCasesDetectFaults(t *testing.T) {
 	}
 }
 
-// TestRunDetectsFaults checks that Run fails if the honest peer is not served or gets wrong values, or
-// if the server is down.
+// Run fails if the honest peer is not served or gets wrong values, or if the server is down.
 func TestRunDetectsFaults(t *testing.T) {
 	for name, target := range map[string]*Target{
 		"silent":   serve(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }),

@@ -153,8 +153,7 @@ func TestOpNames(t *testing.T) {
 	}
 }
 
-// TestFailedSyncLoses checks that a failed sync loses the unsynced data, even if the next sync
-// succeeds, except for data written again.
+// A failed sync loses unsynced data, even if the next sync succeeds, except for data written again.
 func TestFailedSyncLoses(t *testing.T) {
 	mem := NewMem()
 	var fail bool

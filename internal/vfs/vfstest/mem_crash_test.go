@@ -89,8 +89,7 @@ func TestCrashOfNames(t *testing.T) {
 	}
 }
 
-// TestCrashKeepsTheOrderOfAName renames a file and creates another in its place: the old content must
-// never be lost.
+// If a file is renamed and another is created in its place, the old content is never lost.
 func TestCrashKeepsTheOrderOfAName(t *testing.T) {
 	m := NewMem()
 	create(t, m, "/log", "old", true)
@@ -106,8 +105,7 @@ func TestCrashKeepsTheOrderOfAName(t *testing.T) {
 	}
 }
 
-// TestCrashOfARenameBetweenDirectories checks that a rename is atomic, and that syncing either
-// directory makes all of it durable.
+// A rename is atomic, and syncing either directory makes all of it durable.
 func TestCrashOfARenameBetweenDirectories(t *testing.T) {
 	m := NewMem()
 	must(t, m.MkdirAll("/a", 0o777))

@@ -99,7 +99,7 @@ func TestSQLX(t *testing.T) {
 	}()
 	db := sqlx.NewDb(std, "flightsql")
 	defer db.Close() //nolint:errcheck // stop returns any error
-	askSQLX(t, db)
+	checkSQLX(t, db)
 }
 
 // TestServer uses sqlx with a server that requires a token.
@@ -110,18 +110,18 @@ func TestServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ more, fails string }{
+	for _, c := range []struct{ suffix, wantError string }{
 		{";adbc.flight.sql.authorization_header=Bearer " + token, ""},
 		{"", "token"},
 	} {
-		db, err := openServer("uri=grpc://" + address + c.more)
+		db, err := openServer("uri=grpc://" + address + c.suffix)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.fails == "" {
-			askSQLX(t, sqlx.NewDb(db, "flightsql"))
-		} else if _, err := db.QueryContext(t.Context(), "SELECT 1"); err == nil || !strings.Contains(err.Error(), c.fails) {
-			t.Errorf("query without a token: error = %v, want %q", err, c.fails)
+		if c.wantError == "" {
+			checkSQLX(t, sqlx.NewDb(db, "flightsql"))
+		} else if _, err := db.QueryContext(t.Context(), "SELECT 1"); err == nil || !strings.Contains(err.Error(), c.wantError) {
+			t.Errorf("query without a token: error = %v, want %q", err, c.wantError)
 		}
 		if err := db.Close(); err != nil {
 			t.Error(err)
@@ -129,7 +129,7 @@ func TestServer(t *testing.T) {
 	}
 }
 
-func askSQLX(t *testing.T, db *sqlx.DB) {
+func checkSQLX(t *testing.T, db *sqlx.DB) {
 	t.Helper()
 	for _, c := range []struct {
 		where string
@@ -154,7 +154,7 @@ func askSQLX(t *testing.T, db *sqlx.DB) {
 		err = db.GetContext(t.Context(), &n, query, args...)
 	}
 	if n != 2 || err != nil {
-		t.Errorf("query with IN: count = %d, %v; want 2", n, err)
+		t.Errorf("query with IN: count = %d, error %v; want 2", n, err)
 	}
 	if err := db.SelectContext(t.Context(), &[]trade{}, "SELECT nothing FROM \"NYSE\".trades"); err == nil || !strings.Contains(err.Error(), "nothing") {
 		t.Errorf(`SelectContext error = %v, want an error with the text "nothing"`, err)
@@ -180,11 +180,11 @@ func TestBun(t *testing.T) {
 	err = db.NewSelect().TableExpr("?.?", bun.Ident("NYSE"), bun.Ident("trades")).Column("sym", "price", "size", "ts").
 		Where("price > ?", 1).Where("sym IN (?)", bun.List([]string{"B", "it's"})).Where("ts < ?", nine.Add(90*time.Minute)).Order("sym").Scan(t.Context(), &got)
 	if err != nil || !reflect.DeepEqual(got, trades[1:2]) {
-		t.Errorf("query with bun = %+v, %v, want %+v", got, err, trades[1:2])
+		t.Errorf("query with bun = %+v, error %v; want %+v", got, err, trades[1:2])
 	}
 	n, err := db.NewSelect().TableExpr("NYSE.trades").Where("size IS NULL").Count(t.Context())
 	if n != 1 || err != nil {
-		t.Errorf("Count = %+v, %v; want 1", n, err)
+		t.Errorf("Count = %+v, error %v; want 1", n, err)
 	}
 }
 

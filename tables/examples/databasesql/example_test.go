@@ -111,18 +111,18 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close(), stop()) }()
-	found, err := db.QueryContext(ctx, "SELECT sym, price FROM trades WHERE price > ? ORDER BY sym", 2.0)
+	results, err := db.QueryContext(ctx, "SELECT sym, price FROM trades WHERE price > ? ORDER BY sym", 2.0)
 	if err != nil {
 		return err
 	}
-	defer found.Close() //nolint:errcheck // Err says it
-	for found.Next() {
+	defer results.Close() //nolint:errcheck // Err returns the error
+	for results.Next() {
 		var sym string
 		var price float64
-		if err := found.Scan(&sym, &price); err != nil {
+		if err := results.Scan(&sym, &price); err != nil {
 			return err
 		}
 		fmt.Println(sym, price)
 	}
-	return found.Err()
+	return results.Err()
 }

@@ -11,7 +11,7 @@ options = {"adbc.flight.sql.authorization_header": "Bearer " + token}
 results = {}
 
 
-def error(name, call):
+def record_error(name, call):
     try:
         call()
         results[name] = "no error"
@@ -22,9 +22,9 @@ def error(name, call):
 rows = pa.table({"n": [1, 2, 3], "s": ["a", None, "c"]})
 with flightsql.connect(url, db_kwargs=options, autocommit=True) as con:
 
-    def ingest(table, **how):
+    def ingest(table, **arguments):
         with con.cursor() as cur:  # a cursor remembers its db_schema_name
-            return cur.adbc_ingest(table, rows, **how)
+            return cur.adbc_ingest(table, rows, **arguments)
 
     results["ingested"] = [
         ingest("t", mode="create"),
@@ -32,9 +32,9 @@ with flightsql.connect(url, db_kwargs=options, autocommit=True) as con:
         ingest("u", mode="create_append", db_schema_name="b"),
         ingest("u", mode="replace", db_schema_name="b"),
     ]
-    error("exists", lambda: ingest("t", mode="create"))
-    error("missing", lambda: ingest("x", mode="append"))
-    error("temporary", lambda: ingest("x", mode="create", temporary=True))
+    record_error("exists", lambda: ingest("t", mode="create"))
+    record_error("missing", lambda: ingest("x", mode="append"))
+    record_error("temporary", lambda: ingest("x", mode="create", temporary=True))
 with flightsql.connect(url, db_kwargs=options, autocommit=True) as con, con.cursor() as cur:
     cur.execute('SELECT s, sum(n) AS n FROM t JOIN "b".u USING (n, s) GROUP BY s ORDER BY s NULLS LAST')
     results["joined"] = cur.fetch_arrow_table().to_pydict()
@@ -57,9 +57,9 @@ with flightsql.connect(url, db_kwargs=options, autocommit=True) as con, con.curs
     results["about"] = []
     for statement in "DESCRIBE t", 'DESCRIBE "b".u', "EXPLAIN SELECT n FROM t", "SELECT arrow_typeof(n), arrow_typeof(s) FROM t LIMIT 1":
         cur.execute(statement)
-        results["about"].append([[of[0] for of in cur.description][:2], [row[:2] for row in cur.fetchall() if "explain" not in cur.description[0][0]]])
-    error("wrong", lambda: cur.execute("SELECT n\nFROM t WHERE nn = 1"))
-    error("writes", lambda: cur.execute("DELETE FROM t"))
+        results["about"].append([[column[0] for column in cur.description][:2], [row[:2] for row in cur.fetchall() if "explain" not in cur.description[0][0]]])
+    record_error("wrong", lambda: cur.execute("SELECT n\nFROM t WHERE nn = 1"))
+    record_error("writes", lambda: cur.execute("DELETE FROM t"))
     results["types"] = con.adbc_get_table_types()
     results["vendor"] = con.adbc_get_info()["vendor_name"]
     results["schema"] = str(con.adbc_get_table_schema("t"))

@@ -18,7 +18,6 @@ func node(name string, children int) []byte {
 	return append(b, 0)
 }
 
-// parquetFile returns a Parquet file without rows.
 func parquetFile(nodes ...[]byte) *bytes.Reader {
 	b := binary.AppendUvarint([]byte("PAR1\x15\x02\x19\xfc"), uint64(len(nodes)))
 	b = append(append(b, slices.Concat(nodes...)...), "\x16\x00\x19\x0c\x00"...)

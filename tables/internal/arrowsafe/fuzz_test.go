@@ -8,7 +8,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
-// allocated returns the total bytes allocated so far.
 func allocated() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(sample)

@@ -93,7 +93,6 @@ func readAll(stream []byte, limit int64) (batches []arrow.RecordBatch, err error
 	return batches, r.Err()
 }
 
-// TestValidStreams checks that valid streams are read unchanged.
 func TestValidStreams(t *testing.T) {
 	b := rowsOf(t, allLayouts, allLayoutRows)
 	noViews := rowsOf(t, arrow.NewSchema(slices.DeleteFunc(allLayouts.Fields(), func(f arrow.Field) bool {
@@ -106,7 +105,7 @@ func TestValidStreams(t *testing.T) {
 		for _, options := range [][]ipc.Option{nil, {ipc.WithZstd()}, {ipc.WithLZ4()}, {ipc.WithDictionaryDeltas(true)}} {
 			got, err := readAll(streamOf(t, batches, options...), 1<<20)
 			if err != nil || len(got) != len(batches) {
-				t.Fatalf("%s: got %d batches, error %v", name, len(got), err)
+				t.Fatalf("%s: got %d batches, error %v, want %d batches", name, len(got), err, len(batches))
 			}
 			for i, b := range got {
 				if !array.RecordEqual(b, batches[i]) {
@@ -160,7 +159,6 @@ func TestOldStreams(t *testing.T) {
 	}
 }
 
-// message is a message of a stream.
 type message struct{ head, body []byte }
 
 func messagesOf(t testing.TB, stream []byte) (all []message) {
@@ -187,7 +185,6 @@ func joinMessages(messages []message) (stream []byte) {
 	return append(stream, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0)
 }
 
-// header returns the header table of a message.
 func (m message) header(t testing.TB) flatbuffers.Table {
 	t.Helper()
 	d, err := describe(m.head)
@@ -344,10 +341,10 @@ func TestTruncatedStreams(t *testing.T) {
 	b := rowsOf(t, allLayouts, allLayoutRows)
 	stream := streamOf(t, []arrow.RecordBatch{b, b})
 	ends := map[int]bool{}
-	at := 0
+	offset := 0
 	for _, m := range messagesOf(t, stream) {
-		at += 8 + len(m.head) + len(m.body)
-		ends[at] = true
+		offset += 8 + len(m.head) + len(m.body)
+		ends[offset] = true
 	}
 	for cut := 1; cut < len(stream)-8; cut++ {
 		if _, err := readAll(stream[:cut], 1<<20); err == nil && !ends[cut] {
@@ -358,7 +355,6 @@ func TestTruncatedStreams(t *testing.T) {
 	}
 }
 
-// TestBatchTooLarge checks that a batch that exceeds the limit fails with ErrTooLarge.
 func TestBatchTooLarge(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.Null, Nullable: true}}, nil)
 	stream := streamOf(t, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{array.NewNull(1 << 20)}, 1<<20)})

@@ -40,7 +40,6 @@ func command(t testing.TB, stdin string, args ...string) (stdout, stderr string,
 	return out.String(), e.String(), code
 }
 
-// mustRun runs a command that must succeed, and returns its output.
 func mustRun(t testing.TB, stdin string, args ...string) string {
 	t.Helper()
 	out, stderr, code := command(t, stdin, args...)

@@ -58,7 +58,7 @@ func TestDamagedTable(t *testing.T) {
 		damaged, good = good, damaged
 	}
 	if good.Damaged != "" || good.Rows != 2 || !strings.Contains(damaged.Damaged, file) || !strings.Contains(damaged.Damaged, "verify --repair-from") {
-		t.Errorf("%+v", lines)
+		t.Errorf("list printed %+v, want a table with 2 rows, and a damaged one that names its file", lines)
 	}
 	if text := mustRun(t, "", "list"); strings.Count(text, "damaged") != 2 || strings.Contains(strings.SplitN(text, "\n", 2)[0], "DAMAGED") {
 		t.Errorf("list does not show one damaged table:\n%s", text)
@@ -69,7 +69,7 @@ func TestDamagedTable(t *testing.T) {
 	for _, args := range []string{"get NAME", "put NAME " + csv + " --mode append", "describe NAME", "versions NAME", "fold", "compact", "expire", "snapshot create s --bucket=", "backup --to backup --name monday"} {
 		_, stderr, code := command(t, "", strings.Fields(strings.ReplaceAll(args, "NAME", damaged.Name))...)
 		if code == 0 || !strings.Contains(stderr, file) || !strings.Contains(stderr, damaged.Name) || !strings.Contains(stderr, "verify --repair-from") {
-			t.Errorf("%s: got exit code %d, stderr %s", args, code, stderr)
+			t.Errorf("%s: got exit code %d, stderr %s, want an error that names the table, its file and verify --repair-from", args, code, stderr)
 		}
 	}
 	if out, stderr, code := command(t, "", "verify"); code != 1 || !strings.Contains(out, file) {

@@ -37,7 +37,7 @@ func TestPullShare(t *testing.T) {
 	ready, err := bufio.NewReader(out).ReadString('\n')
 	url, ok := strings.CutPrefix(ready, "ready ")
 	if err != nil || !ok {
-		t.Fatalf("%q, %v", ready, err)
+		t.Fatalf("pull serve printed %q, error %v, want ready and a URL", ready, err)
 	}
 	connect := func() (net.Conn, *bufio.Reader) {
 		c, err := net.Dial("unix", inDir("s"))
@@ -144,7 +144,7 @@ func TestPullShareInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	if answer, err := r.ReadString('\n'); err != io.EOF {
-		t.Errorf("%q, %v", answer, err)
+		t.Errorf("got answer %q, error %v, want io.EOF", answer, err)
 	}
 }
 
@@ -169,7 +169,7 @@ func TestPullShareOutOfDescriptors(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- sharePull(t.Context(), n, l) }()
 	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil || l.remaining.Load() >= 0 {
-		t.Errorf("%v", err)
+		t.Errorf("read from the node after failed accepts: error %v; %d of the failures remain", err, l.remaining.Load())
 	}
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
@@ -179,9 +179,10 @@ func TestPullShareOutOfDescriptors(t *testing.T) {
 	}
 }
 
+// outOfDescriptors is a listener whose first calls to Accept fail.
 type outOfDescriptors struct {
 	net.Listener
-	remaining atomic.Int32
+	remaining atomic.Int32 // number of calls that will fail
 }
 
 func (l *outOfDescriptors) Accept() (net.Conn, error) {

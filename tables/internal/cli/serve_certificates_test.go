@@ -19,8 +19,8 @@ func TestServeReloadsCertificates(t *testing.T) {
 	replace := func() *x509.Certificate {
 		t.Helper()
 		newCert, newKey := certificate(t)
-		for from, to := range map[string]string{newCert: cert, newKey: key} {
-			if err := os.Rename(from, to); err != nil {
+		for source, target := range map[string]string{newCert: cert, newKey: key} {
+			if err := os.Rename(source, target); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -47,7 +47,7 @@ func TestServeReloadsCertificates(t *testing.T) {
 					continue
 				}
 				if err != nil {
-					t.Fatalf("%s: %v", address, err)
+					t.Fatalf("connect to %s: %v", address, err)
 				}
 				state := conn.ConnectionState()
 				_ = conn.Close()

@@ -52,7 +52,6 @@ func waitUntil(t *testing.T, message string, condition func() bool) {
 
 const uninterruptible = "SELECT max(levenshtein(x, y)) FROM (SELECT repeat('a', 65000) || range AS x, repeat('b', 65000) || range AS y FROM range(100000))"
 
-// postQuery sends a query to the page's API, and returns the answer.
 func postQuery(ctx context.Context, address, sql string) (string, error) {
 	body := fmt.Sprintf(`{"id":"0123456789abcdef","sql":%q}`, sql)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/api/query", strings.NewReader(body))
@@ -158,7 +157,6 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 	}
 }
 
-// TestServeKilled checks that a killed server leaves no processes behind.
 func TestServeKilled(t *testing.T) {
 	cmd, address := startHTTPServer(t)
 	running := startTwelve(t, t.Context(), cmd, address)
@@ -208,7 +206,7 @@ func TestServeMaxSpill(t *testing.T) {
 	}
 	for range 5 { // each file counts only until its put ends
 		if code, text := put(20 << 20); code == http.StatusTooManyRequests {
-			t.Errorf("put of 20 MiB: %d %s", code, text)
+			t.Errorf("put of 20 MiB: got %d %s, want no error for too many temporary files", code, text)
 		}
 	}
 	const sorts = "SELECT max(s) FROM (SELECT md5(range::VARCHAR) || md5((range + 1)::VARCHAR) AS s, row_number() OVER (ORDER BY md5((range + 2)::VARCHAR)) FROM range(2000000))"

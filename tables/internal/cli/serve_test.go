@@ -81,7 +81,6 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// certificate writes a self-signed certificate for localhost.
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

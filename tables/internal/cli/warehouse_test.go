@@ -29,7 +29,7 @@ func runIn(t *testing.T, input string, args ...string) string {
 	defer f.Close()
 	var out, errs strings.Builder
 	if code := run(context.Background(), args, &app{in: f, out: &out, err: &errs}); code != 0 {
-		t.Fatalf("%q: %s", args, errs.String())
+		t.Fatalf("%q: stderr %s", args, errs.String())
 	}
 	return out.String()
 }
@@ -63,7 +63,7 @@ func TestWarehouse(t *testing.T) {
 	}
 	do("n\n4\n", "put", "x", "-", "--format", "csv", "--bucket", "b", "--mode", "append", "--tail", t.TempDir()+"/tail")
 	if got := do("", "sql", "SELECT sum(n)::BIGINT AS s FROM x", "--bucket", "b"); got != "s\n1006\n" {
-		t.Errorf("%q: unfolded rows of another process are visible, or folded ones are missing", got)
+		t.Errorf("sql = %q, want the sum of the folded rows, without unfolded rows of another process", got)
 	}
 	do("", "expire", "--older-than", "0s")
 	if got, want := peer(), "[1, 2, 3, 1000]\n[(4, 1006)]\n"; got != want {

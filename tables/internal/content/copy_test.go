@@ -40,7 +40,6 @@ func TestCopyEqualFiles(t *testing.T) {
 	}
 }
 
-// TestCheck checks that Check reads the whole file, and describes a difference.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	c, err := icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}})

@@ -15,12 +15,12 @@ func TestTypesWithoutArrow(t *testing.T) {
 	for _, value := range []string{"'10:00:00.123456789'::TIME_NS", "['10:00:00'::TIME_NS]", "{a: '10:00:00'::TIME_NS}"} {
 		d := openDatabase(t, 64<<20)
 		j := &Job{Memory: 64 << 20, SQL: "SELECT 1 AS a, " + value + " AS b"}
-		_, _, described := d.Describe(j)
-		_, ran := d.Start(t.Context(), j)
+		_, _, describeErr := d.Describe(j)
+		_, startErr := d.Start(t.Context(), j)
 		d.Finish()
-		for _, err := range []error{described, ran} {
+		for _, err := range []error{describeErr, startErr} {
 			if _, ok := err.(*sqlerror.Error); !ok || !strings.Contains(err.Error(), `column "b": Not implemented error: Unsupported Arrow type TIME_NS: cast it`) {
-				t.Errorf("%s: got error %v", value, err)
+				t.Errorf("%s: got error %v, want one about column b and its type", value, err)
 			}
 		}
 	}

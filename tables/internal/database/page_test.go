@@ -52,7 +52,6 @@ func firstValue(t *testing.T, d *Database, sql string) string {
 	return strings.Clone(batch.Column(0).ValueStr(0)) // the batch owns it
 }
 
-// startStatement prepares and starts a statement.
 func startStatement(t testing.TB, d *Database, sql string) *stream {
 	t.Helper()
 	if err := d.prepare(sql); err != nil {

@@ -59,7 +59,7 @@ func TestUnannotatedFile(t *testing.T) {
 	}
 	scan := &Scan{Columns: []Column{column(1, "i", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32)}, Rows: 10, Workers: 1}
 	if a, b := textOf(scan.readAll(t.Context(), annotated)), textOf(scan.readAll(t.Context(), plain)); a != b || a == "" {
-		t.Errorf("got rows %s, want %s", b, a)
+		t.Errorf("without annotations: got rows %s, want %s", b, a)
 	}
 }
 

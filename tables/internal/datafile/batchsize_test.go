@@ -30,16 +30,16 @@ func TestBatchSizeLimit(t *testing.T) {
 		withID(3, arrow.Field{Name: "b", Type: arrow.BinaryTypes.Binary, Nullable: true}),
 	}, nil)
 	coded := slices.Clone(schema.Fields())
-	n, texts, at := array.NewInt64Builder(mem), array.NewStringBuilder(mem), array.NewInt32Builder(mem)
+	n, texts, indices := array.NewInt64Builder(mem), array.NewStringBuilder(mem), array.NewInt32Builder(mem)
 	texts.AppendValues([]string{strings.Repeat("x", text), "y"}, nil)
 	for i := range rows {
 		n.Append(int64(i))
-		at.Append(int32(i % 2))
+		indices.Append(int32(i % 2))
 	}
 	dictionary := texts.NewArray()
 	coded[1].Type = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String}
 	coded[2].Type = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.Binary}
-	codes := at.NewArray()
+	codes := indices.NewArray()
 	asBinary := array.NewData(arrow.BinaryTypes.Binary, 2, dictionary.Data().Buffers(), nil, 0, 0)
 	all := array.NewRecordBatch(arrow.NewSchema(coded, nil), []arrow.Array{
 		n.NewArray(), array.NewDictionaryArray(coded[1].Type, codes, dictionary), array.NewDictionaryArray(coded[2].Type, codes, array.MakeFromData(asBinary)),

@@ -103,7 +103,7 @@ func TestByID(t *testing.T) {
 	for workers := range 3 {
 		s.Workers = workers
 		if got, err := s.readAll(t.Context(), fileWithFiveRows(t)); err != nil || got != want {
-			t.Errorf("got error %v, rows\n%s, want\n%s", err, got, want)
+			t.Errorf("%d workers: got error %v, rows\n%s, want\n%s", workers, err, got, want)
 		}
 	}
 	// Rows are counted even if every column is absent.
@@ -138,11 +138,11 @@ func TestConditionFirst(t *testing.T) {
 			s.ConditionColumns = append(s.ConditionColumns, map[string]Column{"n": n, "t": text}[name])
 		}
 		if got, err := s.readAll(t.Context(), fileWithFiveRows(t)); err != nil || got != want.rows {
-			t.Errorf("%s: got error %v, rows %s, want %s", cond, err, got, want.rows)
+			t.Errorf("scan with %s: got error %v, rows %s, want %s", cond, err, got, want.rows)
 		}
 		f, err := s.open(t.Context(), File{Path: "a file"})
 		if err != nil || len(f.groups) != want.groups {
-			t.Errorf("%s: got error %v, %d groups, want %d", cond, err, len(f.groups), want.groups)
+			t.Errorf("open with %s: got error %v, %d groups, want %d", cond, err, len(f.groups), want.groups)
 		}
 	}
 }
@@ -168,21 +168,21 @@ func TestDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	conditionColumns := []Column{columns[0], columns[2]}
-	whole := pagedFile(t, paged)
-	readDamaged(t, whole, 600, len(whole)-500, 50, func(i int) *Scan {
+	undamaged := pagedFile(t, paged)
+	readDamaged(t, undamaged, 600, len(undamaged)-500, 50, func(i int) *Scan {
 		return &Scan{Rows: 1000, Columns: columns, ConditionColumns: conditionColumns, Where: where, Workers: 1 + i%2, Memory: 1 << 20}
 	})
 }
 
 // readDamaged damages copies of a file in various ways, and reads them. It first changes each byte from an
 // offset on, and then random bytes. At least minFailures of the reads must fail.
-func readDamaged(t *testing.T, whole []byte, copies, from, minFailures int, scan func(i int) *Scan) {
+func readDamaged(t *testing.T, undamaged []byte, copies, firstChanged, minFailures int, scan func(i int) *Scan) {
 	failed := 0
 	for i := range copies {
-		content := bytes.Clone(whole)
+		content := bytes.Clone(undamaged)
 		switch {
-		case from+i < len(whole):
-			content[from+i] ^= byte(1 + rand.IntN(255))
+		case firstChanged+i < len(undamaged):
+			content[firstChanged+i] ^= byte(1 + rand.IntN(255))
 		case i%10 == 0:
 			content = content[:rand.IntN(len(content))]
 		default:

@@ -61,7 +61,6 @@ func randomNulls(r *rand.Rand) func(i int) bool {
 	}[r.IntN(6)]
 }
 
-// appendRandomRows adds random rows to a column.
 func appendRandomRows(b array.Builder, r *rand.Rand, rows int) {
 	next, null := randomGenerator(r), randomNulls(r)
 	long := r.IntN(6) == 0
@@ -149,7 +148,6 @@ func randomGroups(t *testing.T, r *rand.Rand, nested bool) (groups []arrow.Recor
 	return groups, ids
 }
 
-// encodeGroups returns a file with the given row groups.
 func encodeGroups(t *testing.T, groups []arrow.RecordBatch, ids *arrow.Schema) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -191,19 +189,19 @@ func TestEncodeRoundTrip(t *testing.T) {
 		for _, f := range ids.Fields() {
 			s.Columns = append(s.Columns, Column{Field: f, IDs: f})
 		}
-		n, from := 0, int64(0) // the next row of the group; long texts make several batches
+		n, row := 0, int64(0) // the next row of the group; long texts make several batches
 		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
 			if err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 			for i, c := range b.Columns() {
-				want := array.NewSlice(groups[n].Column(i), from, from+b.NumRows())
+				want := array.NewSlice(groups[n].Column(i), row, row+b.NumRows())
 				if !array.Equal(floatBits(c), floatBits(want)) {
 					t.Fatalf("seed %d, group %d, column %d of type %v: the values read differ from the values written", seed, n, i, c.DataType())
 				}
 			}
-			if from += b.NumRows(); from == groups[n].NumRows() {
-				n, from = n+1, 0
+			if row += b.NumRows(); row == groups[n].NumRows() {
+				n, row = n+1, 0
 			}
 		}
 		if n != len(groups) {
@@ -257,21 +255,21 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 				t.Fatalf("column %d has %d nulls, but its statistics are %v, %v", i, a.NullN(), stats, err)
 			}
 			bounds, err := pages.GetColumnIndex(i)
-			places, err2 := pages.GetOffsetIndex(i)
+			locations, err2 := pages.GetOffsetIndex(i)
 			if err != nil || err2 != nil {
 				t.Fatalf("page index of column %d: %v, %v", i, err, err2)
 			}
 			if bounds == nil { // long texts have no index
 				continue
 			}
-			for p, place := range places.GetPageLocations() {
+			for p, location := range locations.GetPageLocations() {
 				end := int64(a.Len())
-				if p+1 < len(places.GetPageLocations()) {
-					end = places.GetPageLocations()[p+1].FirstRowIndex
+				if p+1 < len(locations.GetPageLocations()) {
+					end = locations.GetPageLocations()[p+1].FirstRowIndex
 				}
 				minValue, maxValue, nulls := bounds.GetMinValues()[p], bounds.GetMaxValues()[p], int64(0)
 				seen := [2]bool{}
-				for row := place.FirstRowIndex; row < end; row++ {
+				for row := location.FirstRowIndex; row < end; row++ {
 					if a.IsNull(int(row)) {
 						nulls++
 						continue
@@ -282,7 +280,7 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 					}
 					seen = [2]bool{seen[0] || bytes.Equal(v, minValue), seen[1] || bytes.Equal(v, maxValue)}
 				}
-				if all := nulls == end-place.FirstRowIndex; bounds.GetNullPages()[p] != all || bounds.GetNullCounts()[p] != nulls || !all && seen != [2]bool{true, true} {
+				if all := nulls == end-location.FirstRowIndex; bounds.GetNullPages()[p] != all || bounds.GetNullCounts()[p] != nulls || !all && seen != [2]bool{true, true} {
 					t.Fatalf("page %d of column %d: wrong null count, want %d, or bounds that do not occur: %v", p, i, nulls, seen)
 				}
 			}
@@ -298,8 +296,8 @@ func checkPageRows(t *testing.T, pages *metadata.RowGroupPageIndexReader, column
 		t.Fatal(err)
 	}
 	begins := []int64{}
-	for _, place := range index.GetPageLocations() {
-		begins = append(begins, place.FirstRowIndex)
+	for _, location := range index.GetPageLocations() {
+		begins = append(begins, location.FirstRowIndex)
 	}
 	for p, end := range append(begins[1:], rows) {
 		if n := end - begins[p]; n < 1 || n > pageRows {
@@ -416,7 +414,7 @@ func TestChooseEncoding(t *testing.T) {
 		if all := strings.Join(got, " "); all != c.want || len(content) > c.bytes {
 			t.Errorf("%s: got %s, %d bytes, want %s, at most %d bytes", c.name, all, len(content), c.want, c.bytes)
 		}
-		if at := chunk.GetOffsetIndexLocation(); at == nil || at.Length == 0 {
+		if offsetIndex := chunk.GetOffsetIndexLocation(); offsetIndex == nil || offsetIndex.Length == 0 {
 			t.Errorf("%s: the file has no page index", c.name)
 		}
 	}

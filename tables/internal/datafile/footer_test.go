@@ -19,8 +19,8 @@ import (
 // reader must not allocate memory for them.
 func TestFalseClaims(t *testing.T) {
 	rows := pagedRows(3000)
-	whole := pagedFile(t, rows)
-	r, err := pqfile.NewParquetReader(bytes.NewReader(whole))
+	undamaged := pagedFile(t, rows)
+	r, err := pqfile.NewParquetReader(bytes.NewReader(undamaged))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,29 +40,29 @@ func TestFalseClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	count := func(elementType byte) []byte { return []byte{0xf0 | elementType, 0x80, 0x84, 0xaf, 0x2f} } // 99,353,088
-	for name, at := range map[string]struct {
-		place int64
-		claim []byte
+	for name, change := range map[string]struct {
+		offset int64
+		claim  []byte
 	}{
 		"null pages":     {index.Offset, append([]byte{0x19}, count(1)...)},
 		"minimum values": {index.Offset, append([]byte{0x29}, count(8)...)},
 		"null counts":    {index.Offset, append([]byte{0x59}, count(6)...)},
 		"page locations": {offsets.Offset, append([]byte{0x19}, count(12)...)},
-		"the schema":     {int64(len(whole)-8) - int64(r.MetaData().Size()), append([]byte{0x15, 4, 0x19}, count(12)...)},
+		"schema":         {int64(len(undamaged)-8) - int64(r.MetaData().Size()), append([]byte{0x15, 4, 0x19}, count(12)...)},
 	} {
-		content := bytes.Clone(whole)
-		copy(content[at.place:], at.claim)
+		content := bytes.Clone(undamaged)
+		copy(content[change.offset:], change.claim)
 		s := &Scan{Rows: 1000, Columns: []Column{c}, ConditionColumns: []Column{c}, Where: where}
 		s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		n := int64(0)
 		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
-			if err != nil && name == "the schema" && strings.HasPrefix(err.Error(), "file a file: its footer claims") {
+			if err != nil && name == "schema" && strings.HasPrefix(err.Error(), "file a file: its footer claims") {
 				n = 3000 - 2103
 				break
 			} else if err != nil {
-				t.Fatalf("%s: %v", name, err)
+				t.Fatalf("scan a file with wrong %s: %v", name, err)
 			}
 			n += b.NumRows()
 		}
@@ -86,8 +86,8 @@ func TestUnsupportedEncoding(t *testing.T) {
 		t.Fatal(err)
 	}
 	content := pagedFile(t, b, parquet.WithDictionaryDefault(false))
-	at := bytes.LastIndex(content, []byte("\x19\x18\x01f")) // the column's path follows its encodings
-	plain := bytes.LastIndexByte(content[:at], 0)
+	pathIndex := bytes.LastIndex(content, []byte("\x19\x18\x01f")) // the column's path follows its encodings
+	plain := bytes.LastIndexByte(content[:pathIndex], 0)
 	content[plain] = 2 * byte(parquet.Encodings.DeltaByteArray)
 	for i, want := range []string{`file x: column "f": DELTA_BYTE_ARRAY is not supported`, ""} {
 		c := Column{Field: rows.Field(i), IDs: rows.Field(i)}

@@ -32,22 +32,21 @@ func foreignColumn(id int, name string, t arrow.DataType) Column {
 	return Column{Field: f, IDs: withID(id, f)}
 }
 
-// randomTerm returns a random comparison of a column with one of its values.
 func randomTerm(r *rand.Rand, rows arrow.RecordBatch) string {
 	column := r.IntN(int(rows.NumCols()))
-	name, a, at := rows.ColumnName(column), rows.Column(column), r.IntN(int(rows.NumRows()))
-	text := a.ValueStr(at)
+	name, a, row := rows.ColumnName(column), rows.Column(column), r.IntN(int(rows.NumRows()))
+	text := a.ValueStr(row)
 	switch b := a.(type) {
 	case *array.Binary:
-		text = "'" + string(b.Value(at)) + "'"
-		if !b.IsValid(at) || strings.ToValidUTF8(text, "") != text {
+		text = "'" + string(b.Value(row)) + "'"
+		if !b.IsValid(row) || strings.ToValidUTF8(text, "") != text {
 			text = "'a'"
 		}
 	case *array.String, *array.Date32, *array.Timestamp:
 		text = "'" + text + "'"
 	}
 	number := arrow.IsInteger(a.DataType().ID()) || arrow.IsFloating(a.DataType().ID())
-	if _, err := strconv.ParseFloat(text, 64); a.IsNull(at) || number && (err != nil || strings.ContainsAny(text, "IN")) {
+	if _, err := strconv.ParseFloat(text, 64); a.IsNull(row) || number && (err != nil || strings.ContainsAny(text, "IN")) {
 		return name + []string{" is null", " is not null"}[r.IntN(2)]
 	}
 	if a.DataType().ID() == arrow.STRING && r.IntN(4) == 0 {
@@ -98,30 +97,30 @@ func checkForeignFile(t *testing.T, r *rand.Rand, path string) error {
 		}
 		return take.Concat(all)
 	}
-	whole, err := read(&Scan{Rows: BatchRows, Columns: foreignColumns})
+	allRows, err := read(&Scan{Rows: BatchRows, Columns: foreignColumns})
 	if err != nil {
 		return err
 	}
-	for i, c := range whole.Columns() {
+	for i, c := range allRows.Columns() {
 		if c.Len() != 30_000 || c.NullN() == c.Len() {
-			return fmt.Errorf("column %s: %d rows of %d are null", whole.ColumnName(i), c.NullN(), c.Len())
+			return fmt.Errorf("column %s: %d rows of %d are null", allRows.ColumnName(i), c.NullN(), c.Len())
 		}
 	}
 	for range 30 {
-		cond := randomTerm(r, whole)
+		cond := randomTerm(r, allRows)
 		for range r.IntN(3) {
-			cond = fmt.Sprintf("%s (%s) %s %s", []string{"", "not"}[r.IntN(2)], cond, []string{"and", "or"}[r.IntN(2)], randomTerm(r, whole))
+			cond = fmt.Sprintf("%s (%s) %s %s", []string{"", "not"}[r.IntN(2)], cond, []string{"and", "or"}[r.IntN(2)], randomTerm(r, allRows))
 		}
 		e, err := filter.Parse(cond)
 		if err != nil {
 			return fmt.Errorf("%s: %w", cond, err)
 		}
-		wanted, err := e.Filter(t.Context(), whole)
+		wanted, err := e.Filter(t.Context(), allRows)
 		if err != nil {
 			return err
 		}
 		s := &Scan{Rows: []int64{BatchRows, 700, 5000}[r.IntN(3)], Workers: r.IntN(4), Memory: 1 << 20}
-		if s.Where, err = e.Bind(whole.Schema()); err != nil {
+		if s.Where, err = e.Bind(allRows.Schema()); err != nil {
 			return err
 		}
 		for i, c := range foreignColumns {
@@ -130,14 +129,14 @@ func checkForeignFile(t *testing.T, r *rand.Rand, path string) error {
 			}
 		}
 		for _, name := range s.Where.Columns {
-			s.ConditionColumns = append(s.ConditionColumns, foreignColumns[whole.Schema().FieldIndices(name)[0]])
+			s.ConditionColumns = append(s.ConditionColumns, foreignColumns[allRows.Schema().FieldIndices(name)[0]])
 		}
 		got, err := read(s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", cond, err)
 		}
 		for i, c := range s.Columns {
-			want := wanted.Column(whole.Schema().FieldIndices(c.Field.Name)[0])
+			want := wanted.Column(allRows.Schema().FieldIndices(c.Field.Name)[0])
 			if !array.Equal(floatBits(got.Column(i)), floatBits(want)) {
 				return fmt.Errorf("%s, %d rows per batch: column %s: the %d rows read differ from the %d wanted rows", cond, s.Rows, c.Field.Name, got.NumRows(), wanted.NumRows())
 			}

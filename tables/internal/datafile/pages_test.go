@@ -85,7 +85,6 @@ func pagedFile(t testing.TB, rows arrow.RecordBatch, o ...parquet.WriterProperty
 	return out.Bytes()
 }
 
-// countingReader is a reader that counts the bytes read.
 type countingReader struct {
 	*bytes.Reader
 	bytes *atomic.Int64
@@ -170,21 +169,21 @@ func TestPages(t *testing.T) {
 				s.Open = func(string) (parquet.ReaderAtSeeker, error) {
 					return countingReader{bytes.NewReader(content), &read}, nil
 				}
-				at := int64(0)
+				row := int64(0)
 				for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
 					if err != nil {
-						t.Fatalf("%s, %s: %v", name, c.cond, err)
+						t.Fatalf("%s, %s: read: %v", name, c.cond, err)
 					}
 					for j, o := range out {
 						wantColumn := wanted.Column(rows.Schema().FieldIndices(o.Field.Name)[0])
-						if part := array.NewSlice(wantColumn, at, min(at+b.NumRows(), int64(wantColumn.Len()))); !equalBits(b.Column(j), part) {
-							t.Fatalf("%s, %s: column %s, from row %d on: got %v, want %v", name, c.cond, o.Field.Name, at, b.Column(j), part)
+						if part := array.NewSlice(wantColumn, row, min(row+b.NumRows(), int64(wantColumn.Len()))); !equalBits(b.Column(j), part) {
+							t.Fatalf("%s, %s: column %s, from row %d on: got %v, want %v", name, c.cond, o.Field.Name, row, b.Column(j), part)
 						}
 					}
-					at += b.NumRows()
+					row += b.NumRows()
 				}
-				if at != wanted.NumRows() {
-					t.Errorf("%s, %s: got %d rows, want %d", name, c.cond, at, wanted.NumRows())
+				if row != wanted.NumRows() {
+					t.Errorf("%s, %s: got %d rows, want %d", name, c.cond, row, wanted.NumRows())
 				}
 				if c.fewPages && name == "no dictionary" && i > 0 && s.Workers < 2 && read.Load() > int64(len(content)/3) {
 					t.Errorf("%s, %s: read %d bytes of %d, want at most a third", name, c.cond, read.Load(), len(content))

@@ -109,14 +109,14 @@ func TestPlainDamaged(t *testing.T) {
 		}
 		end := len(undamaged) - 8 - int(binary.LittleEndian.Uint32(undamaged[len(undamaged)-8:])) // the end of the pages
 		failed, copied := 0, 0
-		for at := 0; at < len(undamaged)-8; at++ {
-			changed := []byte{undamaged[at] - 1, undamaged[at] - 2, undamaged[at] + 2} // zigzag encoding doubles numbers
-			if at > end {
-				changed, at = []byte{byte(random.Uint32())}, at+4
+		for offset := 0; offset < len(undamaged)-8; offset++ {
+			changed := []byte{undamaged[offset] - 1, undamaged[offset] - 2, undamaged[offset] + 2} // zigzag encoding doubles numbers
+			if offset > end {
+				changed, offset = []byte{byte(random.Uint32())}, offset+4
 			}
 			for _, v := range changed {
 				content := bytes.Clone(undamaged)
-				content[at] = v
+				content[offset] = v
 				moreFailed, moreCopied := compareWithLibrary(t, content)
 				failed, copied = failed+moreFailed, copied+moreCopied
 			}

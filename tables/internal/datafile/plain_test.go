@@ -154,14 +154,13 @@ func readSpans(t testing.TB, f *file, g group, all []span, library bool) (got []
 	return got, errs, copied
 }
 
-// randomSpans returns random spans of rows, in order.
 func randomSpans(random *rand.Rand, rows int64) (all []span) {
-	for from := int64(0); from < rows; {
+	for start := int64(0); start < rows; {
 		if random.IntN(3) > 0 {
-			from += random.Int64N(rows - from)
+			start += random.Int64N(rows - start)
 		}
-		to := min(rows, from+1+random.Int64N(2000))
-		all, from = append(all, span{from, to}), to
+		end := min(rows, start+1+random.Int64N(2000))
+		all, start = append(all, span{start, end}), end
 	}
 	return all
 }
@@ -196,14 +195,14 @@ func TestPlain(t *testing.T) {
 			for _, recycle := range []bool{version == parquet.DataPageV1, random.IntN(2) == 0} {
 				f, g, err := plainFile(t, content, recycle)
 				if err != nil {
-					t.Fatalf("%s: %v", name, err)
+					t.Fatalf("%s: open: %v", name, err)
 				}
 				g.index = f.pageIndex(g)
 				library, err := pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
 				if err != nil {
 					t.Fatal(err)
 				}
-				whole, err := library.ReadTable(t.Context())
+				table, err := library.ReadTable(t.Context())
 				if err != nil {
 					t.Fatalf("%s: the library's reader: %v", name, err)
 				}
@@ -213,7 +212,7 @@ func TestPlain(t *testing.T) {
 					if errs[i] != nil {
 						t.Fatalf("%s, column %s: %v", name, c.Field.Name, errs[i])
 					}
-					want, err := array.Concatenate(whole.Column(i).Data().Chunks(), memory.DefaultAllocator)
+					want, err := array.Concatenate(table.Column(i).Data().Chunks(), memory.DefaultAllocator)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -156,13 +156,13 @@ func (d *run) putOtherType(r *rand.Rand) (string, error) {
 		return "", nil
 	}
 	cols := slices.Clone(d.cols)
-	other := &column{c.name, confusableType(r, c.typ), c.nullable}
-	cols[slices.Index(cols, c)] = other
+	changed := &column{c.name, confusableType(r, c.typ), c.nullable}
+	cols[slices.Index(cols, c)] = changed
 	original := d.newRows(r, 1+r.IntN(3), cols, d.identityColumns())
 	rows, allEqual := slices.Clone(original), true
 	for i, row := range rows {
 		rows[i] = maps.Clone(row)
-		v, ok := convertValue(row[c.name], other.typ, c.typ)
+		v, ok := convertValue(row[c.name], changed.typ, c.typ)
 		rows[i][c.name], allEqual = v, allEqual && ok
 	}
 	description := fmt.Sprintf("%d rows of%s, for a column %q of %s", len(rows), describeColumns(cols), c.name, c.typ)
@@ -172,7 +172,7 @@ func (d *run) putOtherType(r *rand.Rand) (string, error) {
 		return description, errors.New("the put succeeded, although the column's type cannot represent a value")
 	case err == nil:
 		d.rows, d.inTail = d.dedup(append(slices.Clone(d.rows), rows...)), !d.opts.NoTail
-	case allEqual && other.typ.ID() == arrow.DURATION && c.typ.ID() == arrow.DURATION, !errors.As(err, new(*tables.SchemaError)):
+	case allEqual && changed.typ.ID() == arrow.DURATION && c.typ.ID() == arrow.DURATION, !errors.As(err, new(*tables.SchemaError)):
 		return description, err
 	}
 	return description, nil

@@ -215,7 +215,6 @@ func (d *run) checkScan(r *rand.Rand, s state, version tables.At, ordered bool) 
 	return "get" + flags, err
 }
 
-// checkParts compares the rows of all parts with the rows of a scan.
 func (d *run) checkParts(r *rand.Rand) (string, error) {
 	o, columns, want, flags, err := d.randomOptions(r, d.state)
 	if err != nil {
@@ -248,7 +247,6 @@ func (d *run) checkParts(r *rand.Rand) (string, error) {
 	return fmt.Sprintf("%d parts%s", n, flags), err
 }
 
-// checkEnds compares the first and last rows with the model.
 func (d *run) checkEnds(r *rand.Rand) (string, error) {
 	t, err := d.bucket.Table(d.ctx, "t")
 	if err != nil {
@@ -277,7 +275,6 @@ func (d *run) checkEnds(r *rand.Rand) (string, error) {
 	return "", nil
 }
 
-// checkQuery compares the result of an SQL query with the model.
 func (d *run) checkQuery(r *rand.Rand) (string, error) {
 	losesNanoseconds := func(c *column) bool { // SQL has only microseconds in nested columns
 		return arrow.IsNested(c.typ.ID()) && strings.Contains(c.typ.String(), "timestamp[ns, tz=")
@@ -306,7 +303,6 @@ func (d *run) checkQuery(r *rand.Rand) (string, error) {
 	return text, err
 }
 
-// checkFiles returns an error if Verify finds damaged files.
 func (d *run) checkFiles() error {
 	var findings bytes.Buffer
 	_, err := d.store.Verify(d.ctx, &tables.VerifyOptions{Report: func(f tables.Finding) { fmt.Fprintf(&findings, "\n%+v", f) }})

@@ -22,7 +22,7 @@ type cond struct {
 	op         string
 	parts      []*cond
 	col        *column
-	other      *column // the column with which col is compared, or nil
+	otherCol   *column // the column with which col is compared, or nil
 	values     []literal
 	isReversed bool // the value comes before the column
 }
@@ -45,11 +45,11 @@ func randomCond(r *rand.Rand, cols []*column, rows []row, depth int) *cond {
 		return c
 	}
 	c := &cond{col: pickColumn(r, cols, func(*column) bool { return true })}
-	if c.other = pickColumn(r, cols, func(o *column) bool { return o != c.col && areComparable(c.col.typ, o.typ) }); c.other != nil && r.IntN(4) == 0 {
+	if c.otherCol = pickColumn(r, cols, func(o *column) bool { return o != c.col && areComparable(c.col.typ, o.typ) }); c.otherCol != nil && r.IntN(4) == 0 {
 		c.op = pick(r, "=", "!=", "<", "<=", ">", ">=")
 		return c
 	}
-	c.other = nil
+	c.otherCol = nil
 	c.op = pick(r, "=", "==", "!=", "<>", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null")
 	if plainType(c.col.typ).ID() == arrow.STRING && r.IntN(6) == 0 {
 		c.op = pick(r, "like", "not like")
@@ -233,8 +233,8 @@ func (c *cond) String() string {
 	}
 	name := quoteName(c.col.name)
 	switch {
-	case c.other != nil:
-		return name + " " + c.op + " " + quoteName(c.other.name)
+	case c.otherCol != nil:
+		return name + " " + c.op + " " + quoteName(c.otherCol.name)
 	case len(c.values) == 0:
 		return name + " " + c.op
 	case strings.HasSuffix(c.op, "in"):
@@ -268,8 +268,8 @@ func (c *cond) sql() string {
 	}
 	name := quoteName(c.col.name)
 	switch {
-	case c.other != nil:
-		if !arrow.TypeEqual(plainType(c.col.typ), plainType(c.other.typ)) || isFloat(c.col.typ) {
+	case c.otherCol != nil:
+		if !arrow.TypeEqual(plainType(c.col.typ), plainType(c.otherCol.typ)) || isFloat(c.col.typ) {
 			return ""
 		}
 		return c.String()
@@ -306,7 +306,6 @@ const (
 
 func truthOf(b bool) truth { return map[bool]truth{false: no, true: yes}[b] }
 
-// eval returns the condition's value for a row.
 func (c *cond) eval(r row) truth {
 	switch c.op {
 	case "not":
@@ -327,11 +326,11 @@ func (c *cond) eval(r row) truth {
 		return truthOf(v == nil)
 	case c.op == "is not null":
 		return truthOf(v != nil)
-	case v == nil || c.other != nil && r[c.other.name] == nil:
+	case v == nil || c.otherCol != nil && r[c.otherCol.name] == nil:
 		return unknown
-	case c.other != nil:
-		w := r[c.other.name]
-		if isFloat(c.col.typ) != isFloat(c.other.typ) { // both are compared as float64
+	case c.otherCol != nil:
+		w := r[c.otherCol.name]
+		if isFloat(c.col.typ) != isFloat(c.otherCol.typ) { // both are compared as float64
 			v, w = asFloat(v), asFloat(w)
 		}
 		return truthOf(isTrue(v, c.op, w))

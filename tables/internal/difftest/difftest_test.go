@@ -44,7 +44,6 @@ type failure struct {
 	stepCount int // number of completed steps
 }
 
-// run makes a run in a new store.
 func (f *harness) run(t *testing.T, spec runSpec) *failure {
 	d := &run{
 		runSpec: spec, ctx: t.Context(), dir: t.TempDir(), counts: &f.counts,
@@ -79,7 +78,6 @@ func (f *harness) run(t *testing.T, spec runSpec) *failure {
 	return nil
 }
 
-// makeStep makes a step and checks its outcome.
 func (d *run) makeStep(number int) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

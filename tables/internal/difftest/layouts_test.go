@@ -292,7 +292,7 @@ func TestUnusualArrays(t *testing.T) {
 					_, err = s.Bucket("b").Put(t.Context(), name, reader, tables.PutAppend, nil)
 				}
 				if err != nil {
-					t.Errorf("%s: %v", name, err)
+					t.Errorf("put into %s: %v", name, err)
 				}
 			}
 			var want []string

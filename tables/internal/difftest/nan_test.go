@@ -159,7 +159,6 @@ func (c *cond) evalSQL(r row) truth {
 	return truthOf(isTrue(ratOf(int64(order)), c.op, ratOf(0)))
 }
 
-// compareFloats compares floats as SQL does.
 func compareFloats(a, b float64) int {
 	switch {
 	case math.IsNaN(a) && math.IsNaN(b), a == b:

@@ -41,7 +41,6 @@ for line in sys.stdin:
     print(json.dumps(wrong), flush=True)
 `
 
-// peer is a process that runs program.
 type peer struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser

@@ -37,7 +37,6 @@ type state struct {
 	rows []row
 }
 
-// run tests one table.
 type run struct {
 	runSpec
 	ctx    context.Context
@@ -78,7 +77,6 @@ func pickColumn(r *rand.Rand, cols []*column, ok func(*column) bool) (chosen *co
 	return chosen
 }
 
-// identityColumns returns the columns that identify a row according to the settings.
 func (d *run) identityColumns() []string {
 	if d.settings.Time == "" {
 		return nil
@@ -90,7 +88,6 @@ func (d *run) removesDuplicates() bool {
 	return d.settings.OnDuplicate == tables.KeepFirst || d.settings.OnDuplicate == tables.KeepLast
 }
 
-// randomSchema returns random columns, including the rows' id.
 func (d *run) randomSchema(r *rand.Rand) (cols []*column) {
 	names := []string{"a", "or", "null", "select", "b c", "d.e", `f"g`, "é", "in", "x,y", "true", "_"}
 	r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
@@ -195,7 +192,6 @@ func (d *run) reader(r *rand.Rand, rows []row, cols []*column) array.RecordReade
 	return reader
 }
 
-// rowKey returns a text that identifies a row by the given columns.
 func rowKey(r row, names []string) (text string) {
 	for _, name := range names {
 		text += canonicalText(r[name]) + "|"
@@ -203,7 +199,6 @@ func rowKey(r row, names []string) (text string) {
 	return text
 }
 
-// dedup returns the rows that the rule for duplicates keeps.
 func (d *run) dedup(rows []row) (kept []row) {
 	if !d.removesDuplicates() {
 		return rows
@@ -371,7 +366,6 @@ func (d *run) drop(r *rand.Rand) (string, error) {
 	return d.createTable(r, tables.PutError)
 }
 
-// createTable puts the first rows of a table with new columns.
 func (d *run) createTable(r *rand.Rand, mode tables.PutMode) (string, error) {
 	d.cols, d.rows, d.dropped = d.randomSchema(r), nil, nil
 	d.settings = d.randomSettings(r, d.cols, "", tables.KeepAll, tables.KeepFirst, tables.KeepLast)
@@ -573,7 +567,6 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 	return description, err
 }
 
-// widerTypes returns the types that a column may be widened to.
 func widerTypes(t arrow.DataType) (all []arrow.DataType) {
 	numbers := []arrow.DataType{
 		arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64,

@@ -29,7 +29,6 @@ func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 
 var zones = []string{"", "", "UTC", "America/New_York", "+01:30"}
 
-// plainTypes returns types that are not nested.
 func plainTypes(r *rand.Rand) []arrow.DataType {
 	unit := arrow.TimeUnit(r.IntN(4))
 	precision := func(maxPrecision int32) (int32, int32) {
@@ -146,7 +145,6 @@ var sampleStrings = []string{
 	strings.Repeat("x", 17) + "y", strings.Repeat("long ", 60), strings.Repeat("\U0010FFFF", 20), strings.Repeat("\U0010FFFF", 5),
 }
 
-// randomValue returns a random value of a type.
 func randomValue(r *rand.Rand, t arrow.DataType, nullable bool) any {
 	if nullable && r.IntN(6) == 0 || t.ID() == arrow.NULL {
 		return nil

@@ -9,7 +9,6 @@ import (
 	"github.com/apache/iceberg-go/catalog/rest"
 )
 
-// openCatalog returns an iceberg-go client of the server.
 func (s *server) openCatalog(t testing.TB) *rest.Catalog {
 	t.Helper()
 	var options []rest.Option

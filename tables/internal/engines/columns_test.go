@@ -36,7 +36,7 @@ func fileSchema(t *testing.T, path string) []string {
 }
 
 // putJSONRow appends a row of JSON to a table, and returns the paths of the new files.
-func (s *server) putJSONRow(t *testing.T, o *flightClient, table string, columns *arrow.Schema, row string) []string {
+func (s *server) putJSONRow(t *testing.T, client *flightClient, table string, columns *arrow.Schema, row string) []string {
 	t.Helper()
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader("["+row+"]"))
 	if err != nil {
@@ -50,7 +50,7 @@ func (s *server) putJSONRow(t *testing.T, o *flightClient, table string, columns
 	defer r.Release()
 	before := s.dataFiles(t, table)
 	bucket, name := splitName(table)
-	if _, err := o.c.Put(t.Context(), bucket, name, r, tables.PutAppend, nil); err != nil {
+	if _, err := client.c.Put(t.Context(), bucket, name, r, tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	return slices.DeleteFunc(s.dataFiles(t, table), func(f string) bool { return slices.Contains(before, f) })
@@ -82,7 +82,7 @@ func (s *server) dataFiles(t *testing.T, table string) (paths []string) {
 //   - Spark 4.1 with Iceberg 1.11 has no times of day and no timestamps in nanoseconds, so only pyiceberg tests them.
 //   - In tables with partitions, decimals of up to 18 digits are bytes instead of integers, because Iceberg's library for
 //     Go, which writes these files, has no setting for it. Spark and pyiceberg read both.
-func (s *server) testColumnTypes(t *testing.T, o *flightClient, spark, pyiceberg *engine) {
+func (s *server) testColumnTypes(t *testing.T, client *flightClient, spark, pyiceberg *engine) {
 	field := func(name string, kind arrow.DataType) arrow.Field {
 		return arrow.Field{Name: name, Type: kind, Nullable: true}
 	}
@@ -108,34 +108,34 @@ func (s *server) testColumnTypes(t *testing.T, o *flightClient, spark, pyiceberg
 		{"types.all", row, all},
 		{"types.more", row + `, "time": "12:34:56.789012", "ns": "2026-01-02 03:04:05.000000007", "utcns": "2026-01-02 03:04:05.000000007Z"`, slices.Concat(all, extraFields)},
 	} {
-		s.putJSONRow(t, o, c.name, arrow.NewSchema(c.columns, nil), "")
+		s.putJSONRow(t, client, c.name, arrow.NewSchema(c.columns, nil), "")
 		pyiceberg.mustRun("add", "table", c.name, "name", "u", "type", "uuid") // puts cannot create columns of this type
 		columns := arrow.NewSchema(append(c.columns, field("u", arrowext.NewUUIDType())), nil)
 		for _, kind := range []string{"plain", "partitioned"} {
 			if kind == "partitioned" {
 				pyiceberg.mustRun("partition", "table", c.name, "column", "k", "name", "part")
 			}
-			ours := fileSchema(t, s.putJSONRow(t, o, c.name, columns, "{"+c.row+"}")[0])
+			ours := fileSchema(t, s.putJSONRow(t, client, c.name, columns, "{"+c.row+"}")[0])
 			files := map[string]string{"pyiceberg": pyiceberg.mustRun("written", "table", c.name)[0]["path"].(string)}
 			if c.name == "types.all" {
 				before := s.dataFiles(t, c.name)
 				spark.mustRun("run", "statement", "INSERT INTO partd.types.all SELECT * FROM partd.types.all")
 				files["spark"] = slices.DeleteFunc(s.dataFiles(t, c.name), func(f string) bool { return slices.Contains(before, f) })[0]
 			}
-			for by, path := range files {
+			for writer, path := range files {
 				theirs := fileSchema(t, path)
 				for i := range min(len(ours), len(theirs)) {
 					known := kind == "partitioned" && strings.Contains(strings.ToLower(ours[i]), "decimal")
 					if ours[i] != theirs[i] && !known {
-						t.Errorf("%s, %s: the server writes %q, but %s writes %q", c.name, kind, ours[i], by, theirs[i])
+						t.Errorf("%s, %s: the server writes %q, but %s writes %q", c.name, kind, ours[i], writer, theirs[i])
 					}
 				}
 				if len(ours) != len(theirs) {
-					t.Errorf("%s, %s: the server writes %d columns and groups, but %s writes %d", c.name, kind, len(ours), by, len(theirs))
+					t.Errorf("%s, %s: the server writes %d columns and groups, but %s writes %d", c.name, kind, len(ours), writer, len(theirs))
 				}
 			}
 		}
-		for _, read := range []func(string) ([]record, error){o.rows, o.query} {
+		for _, read := range []func(string) ([]record, error){client.rows, client.query} {
 			rows, err := read(c.name)
 			if lines := slices.Compact(rowLines(rows)); err != nil || len(rows) < 2 || len(lines) != 1 {
 				t.Errorf("%s: the copies of a row differ: %q, %v", c.name, lines, err)

@@ -89,7 +89,7 @@ func TestConflicts(t *testing.T) {
 						continue
 					}
 					if err != nil {
-						t.Errorf("%d: %v", n, err)
+						t.Errorf("append row %d with iceberg-go: %v", n, err)
 					}
 					break
 				}
@@ -99,7 +99,7 @@ func TestConflicts(t *testing.T) {
 	wg.Go(func() {
 		for n, more := nextValue(); more; n, more = nextValue() {
 			if err := o.putRow(name, n); err != nil {
-				t.Errorf("%d: %v", n, err)
+				t.Errorf("put row %d through Flight: %v", n, err)
 			}
 			if _, err := o.c.Fold(t.Context(), nil); err != nil {
 				t.Error(err)
@@ -130,7 +130,7 @@ func TestConflicts(t *testing.T) {
 		}
 	}
 	if len(got) != total+1 {
-		t.Errorf("got %d values, want %d", len(got), total+1)
+		t.Errorf("the table has %d different values, want %d", len(got), total+1)
 	}
 	if rows := e.mustRun("rows", "table", name); len(rows) != total+1 {
 		t.Errorf("pyiceberg reads %d rows, want %d", len(rows), total+1)

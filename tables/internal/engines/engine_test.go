@@ -144,7 +144,7 @@ func (e *engine) mustRun(op string, arguments ...any) []record {
 func rowLines(rows []record) []string {
 	all := make([]string, len(rows))
 	for i, r := range rows {
-		whole := record{}
+		normalized := record{}
 		for k, v := range r {
 			switch n := v.(type) {
 			case json.Number:
@@ -152,15 +152,15 @@ func rowLines(rows []record) []string {
 				if err != nil {
 					panic(err)
 				}
-				whole[k] = f
+				normalized[k] = f
 			case int64:
-				whole[k] = float64(n)
+				normalized[k] = float64(n)
 			case nil: // the model's rows may omit null columns
 			default:
-				whole[k] = v
+				normalized[k] = v
 			}
 		}
-		text, err := json.Marshal(whole)
+		text, err := json.Marshal(normalized)
 		if err != nil {
 			panic(err)
 		}

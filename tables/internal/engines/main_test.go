@@ -48,7 +48,6 @@ func program(ctx context.Context, t testing.TB, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs partd-tables and returns its output.
 func run(t testing.TB, input string, args ...string) string {
 	t.Helper()
 	cmd := program(t.Context(), t, args...)
@@ -76,7 +75,6 @@ type server struct {
 	client      *http.Client
 }
 
-// outputBuffer collects the output of a process.
 type outputBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -94,7 +92,6 @@ func (l *outputBuffer) String() string {
 	return l.text.String()
 }
 
-// serve starts a server on a new directory.
 func serve(t testing.TB, flags ...string) *server {
 	t.Helper()
 	s := &server{t: t, dir: filepath.Join(t.TempDir(), "house"), client: &http.Client{Timeout: time.Minute}}
@@ -102,7 +99,6 @@ func serve(t testing.TB, flags ...string) *server {
 	return s
 }
 
-// secretFile returns the path of a file with the secret of all tests.
 func secretFile(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "secret")
@@ -175,7 +171,6 @@ func (s *server) kill() {
 	_ = s.cmd.Wait()
 }
 
-// trust makes the server's client trust a certificate.
 func (s *server) trust(file string) {
 	s.t.Helper()
 	pem, err := os.ReadFile(file)
@@ -187,7 +182,6 @@ func (s *server) trust(file string) {
 	s.ca, s.client = file, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
 }
 
-// answer is a response of the catalog.
 type answer struct {
 	code   int
 	header http.Header
@@ -195,7 +189,6 @@ type answer struct {
 	body   map[string]any
 }
 
-// send sends a request with the server's token.
 func (s *server) send(method, path string, body any, headers ...string) answer {
 	s.t.Helper()
 	return s.sendAs(s.token, method, path, body, headers...)

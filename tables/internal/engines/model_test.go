@@ -251,7 +251,6 @@ func (m *model) step(engineName string) (description string, err error) {
 	}
 }
 
-// check compares all readers with the model.
 func (m *model) check(readers []string) {
 	m.t.Helper()
 	want := rowLines(m.rows)

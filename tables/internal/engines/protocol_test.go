@@ -133,7 +133,7 @@ func TestNamespaces(t *testing.T) {
 	a := create(map[string]any{"namespace": []string{"a b/é"}, "properties": map[string]string{"owner": "me", "x": "1"}})
 	a.expect(t, "create", 200, "")
 	if got, _ := a.value("namespace").([]any); len(got) != 1 || got[0] != "a b/é" || a.text("properties", "owner") != "me" {
-		t.Errorf("create: %s", a.raw)
+		t.Errorf("create: got %s, want the namespace and its properties", a.raw)
 	}
 	create(map[string]any{"namespace": []string{"a b/é"}}).expect(t, "create again", 409, "AlreadyExistsException")
 	create(map[string]any{"namespace": []string{}}).expect(t, "no name", 400, "BadRequestException")
@@ -141,12 +141,12 @@ func TestNamespaces(t *testing.T) {
 	create("{").expect(t, "truncated body", 400, "BadRequestException")
 	create(map[string]any{}).expect(t, "empty object", 400, "BadRequestException")
 	if a := create(map[string]any{"namespace": []string{"a", "b"}}); a.code < 400 || a.code >= 500 || a.text("error", "message") == "" {
-		t.Errorf("create nested namespace: %d %s", a.code, a.raw)
+		t.Errorf("create nested namespace: got %d %s, want a 4xx status and a message", a.code, a.raw)
 	}
 	a = s.send("GET", namespacePath("a b/é"), nil)
 	a.expect(t, "load", 200, "")
 	if a.text("properties", "owner") != "me" || a.text("properties", "x") != "1" {
-		t.Errorf("load: %s", a.raw)
+		t.Errorf("load: got %s, want the properties owner and x", a.raw)
 	}
 	s.send("GET", namespacePath("gone"), nil).expect(t, "load missing namespace", 404, "NoSuchNamespaceException")
 	s.send("HEAD", namespacePath("a b/é"), nil).expect(t, "exists", 204, "")
@@ -170,7 +170,7 @@ func TestNamespaces(t *testing.T) {
 	}
 	a = s.send("GET", namespacePath("a b/é"), nil)
 	if a.text("properties", "owner") != "you" || a.value("properties", "x") != nil || a.text("properties", "new") != "2" {
-		t.Errorf("after an update: %s", a.raw)
+		t.Errorf("after an update: got %s, want owner changed, x removed, and new added", a.raw)
 	}
 	update("a b/é", []string{"q"}, map[string]string{"q": "1"}).expect(t, "removed and updated", 422, "UnprocessableEntityException")
 	update("gone", nil, map[string]string{"q": "1"}).expect(t, "update missing namespace", 404, "NoSuchNamespaceException")
@@ -183,11 +183,11 @@ func TestNamespaces(t *testing.T) {
 	s.send("HEAD", namespacePath("a b/é"), nil).expect(t, "HEAD of dropped namespace", 404, "")
 	s.send("GET", namespacePath("a b/é")+"/tables", nil).expect(t, "list tables of missing namespace", 404, "NoSuchNamespaceException")
 	if a := s.send("GET", "/v1/namespaces?parent=gone", nil); a.code != 404 {
-		t.Errorf("list children of missing namespace: %d %s", a.code, a.raw)
+		t.Errorf("list children of missing namespace: got %d %s, want status 404", a.code, a.raw)
 	}
 	s.mustNamespace("flat")
 	if a := s.send("GET", "/v1/namespaces?parent=flat", nil); a.code != 200 || len(listedNames(a, "namespaces")) != 0 {
-		t.Errorf("list children of namespace without children: %d %s", a.code, a.raw)
+		t.Errorf("list children of namespace without children: got %d %s, want an empty list", a.code, a.raw)
 	}
 }
 
@@ -247,7 +247,7 @@ func TestPagination(t *testing.T) {
 			s.send("GET", path+"?pageSize="+bad, nil).expect(t, "pageSize "+bad, 400, "BadRequestException")
 		}
 		if a := s.send("GET", path+"?pageSize=3&pageToken="+url.QueryEscape("\x00not a token"), nil); a.code >= 500 {
-			t.Errorf("invalid page token: %d %s", a.code, a.raw)
+			t.Errorf("invalid page token: got %d %s", a.code, a.raw)
 		}
 	}
 	first := s.send("GET", namespacePath("n00")+"/tables?pageSize=10", nil)
@@ -256,7 +256,7 @@ func TestPagination(t *testing.T) {
 	rest := s.send("GET", namespacePath("n00")+"/tables?pageSize=100&pageToken="+url.QueryEscape(first.text("next-page-token")), nil)
 	got := slices.Concat(listedNames(first, "identifiers"), listedNames(rest, "identifiers"))
 	if slices.Sort(got); !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
+		t.Errorf("pages around a dropped table: got %q, want %q", got, want)
 	}
 }
 
@@ -275,7 +275,7 @@ func TestTables(t *testing.T) {
 		}
 	}
 	if created.text("metadata", "table-uuid") == "" || !strings.HasPrefix(created.text("metadata", "location"), "file:///") {
-		t.Errorf("metadata: %s", created.raw)
+		t.Errorf("create: got metadata %s, want a UUID and a file location", created.raw)
 	}
 	create("a", map[string]any{"name": "t é/%", "schema": schema}).expect(t, "create again", 409, "AlreadyExistsException")
 	create("gone", map[string]any{"name": "t", "schema": schema}).expect(t, "create in missing namespace", 404, "NoSuchNamespaceException")
@@ -287,7 +287,7 @@ func TestTables(t *testing.T) {
 	loaded := s.send("GET", tablePath("a", "t é/%"), nil)
 	loaded.expect(t, "load", 200, "")
 	if loaded.text("metadata-location") != created.text("metadata-location") || loaded.text("metadata", "table-uuid") != created.text("metadata", "table-uuid") {
-		t.Errorf("loaded %s, created %s", loaded.raw, created.raw)
+		t.Errorf("load: got %s, want the metadata location and UUID of create: %s", loaded.raw, created.raw)
 	}
 	file, ok := strings.CutPrefix(loaded.text("metadata-location"), "file://")
 	if _, err := os.Stat(file); !ok || err != nil {
@@ -337,15 +337,15 @@ func TestTables(t *testing.T) {
 		return s.send("POST", namespacePath(space)+"/register", map[string]any{"name": name, "metadata-location": location})
 	}
 	if a := register("b", "back", moved.text("metadata-location")); a.code != 200 || a.text("metadata", "table-uuid") != moved.text("metadata", "table-uuid") {
-		t.Errorf("register dropped table: %d %s", a.code, a.raw)
+		t.Errorf("register dropped table: got %d %s, want the table with its UUID", a.code, a.raw)
 	}
 	register("b", "back", moved.text("metadata-location")).expect(t, "register again", 409, "AlreadyExistsException")
 	register("gone", "back", moved.text("metadata-location")).expect(t, "register in missing namespace", 404, "NoSuchNamespaceException")
 	if a := register("b", "none", strings.Replace(moved.text("metadata-location"), "metadata.json", "none.json", 1)); a.code < 400 || a.code >= 500 {
-		t.Errorf("register missing metadata: %d %s", a.code, a.raw)
+		t.Errorf("register missing metadata: got %d %s, want a 4xx status", a.code, a.raw)
 	}
 	if a := register("b", "stolen", "file:///etc/passwd"); a.code < 400 || a.code >= 500 || strings.Contains(a.raw, "root:") {
-		t.Errorf("register /etc/passwd: %d %s", a.code, a.raw)
+		t.Errorf("register /etc/passwd: got %d %s, want a 4xx status without the content", a.code, a.raw)
 	}
 	s.send("DELETE", tablePath("b", "back")+"?purgeRequested=true", nil).expect(t, "purge", 204, "")
 	s.send("HEAD", tablePath("b", "back"), nil).expect(t, "after a purge", 404, "")
@@ -355,7 +355,7 @@ func TestTables(t *testing.T) {
 
 	delegated := s.send("GET", tablePath("a", "t é/%"), nil, "X-Iceberg-Access-Delegation", "vended-credentials")
 	if delegated.code != 200 && delegated.text("error", "message") == "" {
-		t.Errorf("vended credentials for a directory: %d %s", delegated.code, delegated.raw)
+		t.Errorf("vended credentials for a directory: got %d %s, want status 200 or a message", delegated.code, delegated.raw)
 	}
 }
 
@@ -383,11 +383,11 @@ func TestCommits(t *testing.T) {
 	a := commit("t", []any{requirementOf("assert-table-uuid", "uuid", uuid), requirementOf("assert-ref-snapshot-id", "ref", "main", "snapshot-id", nil), requirementOf("assert-last-assigned-field-id", "last-assigned-field-id", 2), requirementOf("assert-current-schema-id", "current-schema-id", 0), requirementOf("assert-default-spec-id", "default-spec-id", 0), requirementOf("assert-default-sort-order-id", "default-sort-order-id", 0), requirementOf("assert-last-assigned-partition-id", "last-assigned-partition-id", 999)}, []any{setProperty("mine", "1")})
 	a.expect(t, "commit", 200, "")
 	if a.text("metadata-location") == "" || a.text("metadata-location") == created.text("metadata-location") || a.text("metadata", "properties", "mine") != "1" {
-		t.Errorf("commit: %s", a.raw)
+		t.Errorf("commit: got %s, want a new metadata location and the property", a.raw)
 	}
 	after := s.send("GET", tablePath("a", "t"), nil)
 	if after.text("metadata-location") != a.text("metadata-location") || after.text("metadata", "properties", "mine") != "1" {
-		t.Errorf("after a commit: %s", after.raw)
+		t.Errorf("load after a commit: got %s, want the committed metadata", after.raw)
 	}
 	if etag := a.header.Get("ETag"); etag == created.header.Get("ETag") || etag != after.header.Get("ETag") {
 		t.Errorf("got ETag %q before the commit, %q in its response, %q after", created.header.Get("ETag"), etag, after.header.Get("ETag"))
@@ -405,7 +405,7 @@ func TestCommits(t *testing.T) {
 		"existing table":    requirementOf("assert-create"),
 	} {
 		if a := commit("t", []any{requirement}, []any{setProperty("lost", "1")}); a.code != 409 || a.text("error", "type") != "CommitFailedException" && a.text("error", "type") != "AlreadyExistsException" {
-			t.Errorf("%s: %d %s", name, a.code, a.raw)
+			t.Errorf("commit that requires %s: got %d %s, want status 409", name, a.code, a.raw)
 		}
 	}
 	commit("t", []any{requirementOf("assert-the-moon")}, []any{setProperty("lost", "1")}).expect(t, "unknown requirement", 400, "BadRequestException")
@@ -415,7 +415,7 @@ func TestCommits(t *testing.T) {
 	s.send("POST", tablePath("a", "t"), "{\"updates\":").expect(t, "truncated body", 400, "BadRequestException")
 	after = s.send("GET", tablePath("a", "t"), nil)
 	if after.value("metadata", "properties", "lost") != nil || after.text("metadata-location") != a.text("metadata-location") {
-		t.Errorf("a refused commit changed the table: %s", after.raw)
+		t.Errorf("a refused commit changed the table to %s", after.raw)
 	}
 }
 
@@ -427,7 +427,7 @@ func TestStagedTable(t *testing.T) {
 	staged := s.send("POST", namespacePath("a")+"/tables", map[string]any{"name": "t", "schema": schema, "stage-create": true, "properties": map[string]string{"p": "1"}})
 	staged.expect(t, "stage", 200, "")
 	if staged.text("metadata-location") != "" || staged.text("metadata", "location") == "" {
-		t.Errorf("staged: %s", staged.raw)
+		t.Errorf("stage: got %s, want a location, but no metadata location", staged.raw)
 	}
 	s.send("HEAD", tablePath("a", "t"), nil).expect(t, "before the commit", 404, "")
 	if names := listedNames(s.send("GET", namespacePath("a")+"/tables", nil), "identifiers"); len(names) != 0 {
@@ -453,10 +453,10 @@ func TestStagedTable(t *testing.T) {
 	a.expect(t, "commit", 200, "")
 	loaded := s.send("GET", tablePath("a", "t"), nil)
 	if loaded.text("metadata", "table-uuid") != staged.text("metadata", "table-uuid") || loaded.text("metadata", "properties", "p") != "1" {
-		t.Errorf("after the commit: %s", loaded.raw)
+		t.Errorf("load after the commit: got %s, want the staged UUID and property", loaded.raw)
 	}
 	if a := commit(); a.code != 409 {
-		t.Errorf("commit again: %d %s", a.code, a.raw)
+		t.Errorf("second commit: got %d %s, want status 409", a.code, a.raw)
 	}
 }
 
@@ -500,7 +500,7 @@ func TestUnauthorized(t *testing.T) {
 			a.expect(t, c[0]+" "+c[1], 401, "NotAuthorizedException")
 		}
 		if a := s.sendAs(token, "HEAD", tablePath("a", "t"), nil); a.code != 401 {
-			t.Errorf("HEAD: %d", a.code)
+			t.Errorf("HEAD: got status %d, want 401", a.code)
 		}
 	}
 	form := func(values url.Values, headers ...string) answer {
@@ -508,19 +508,19 @@ func TestUnauthorized(t *testing.T) {
 	}
 	got := form(url.Values{"grant_type": {"client_credentials"}, "client_id": {"me"}, "client_secret": {s.token}, "scope": {"catalog"}})
 	if got.code != 200 || got.text("access_token") == "" || !strings.EqualFold(got.text("token_type"), "bearer") {
-		t.Fatalf("client credentials: %d %s", got.code, got.raw)
+		t.Fatalf("client credentials: got %d %s, want a bearer token", got.code, got.raw)
 	}
 	if cache := got.header.Get("Cache-Control"); cache != "no-store" {
 		t.Errorf("token response: Cache-Control = %q, want no-store", cache)
 	}
 	if a := s.sendAs(got.text("access_token"), "GET", tablePath("a", "t"), nil); a.code != 200 {
-		t.Errorf("request with the returned token: %d %s", a.code, a.raw)
+		t.Errorf("request with the returned token: got %d %s, want status 200", a.code, a.raw)
 	}
 	if a := form(url.Values{"grant_type": {"client_credentials"}, "client_id": {"me"}, "client_secret": {"wrong"}}); a.code != 401 && a.code != 400 || a.text("error") != "invalid_client" {
-		t.Errorf("wrong credentials: %d %s", a.code, a.raw)
+		t.Errorf("wrong credentials: got %d %s, want invalid_client", a.code, a.raw)
 	}
 	if a := form(url.Values{"grant_type": {"password"}, "client_secret": {s.token}}); a.code != 400 || a.text("error") != "unsupported_grant_type" {
-		t.Errorf("unsupported grant type: %d %s", a.code, a.raw)
+		t.Errorf("unsupported grant type: got %d %s, want unsupported_grant_type", a.code, a.raw)
 	}
 }
 
@@ -531,23 +531,23 @@ func TestHostileBodies(t *testing.T) {
 	s.mustNamespace("a")
 	s.mustTable("a", "t")
 	for name, body := range map[string]string{
-		"deep":        strings.Repeat(`{"updates":[`, 100_000),
-		"null":        "null",
-		"a list":      "[]",
-		"a text":      `"x"`,
-		"numbers":     `{"requirements":[{"type":"assert-ref-snapshot-id","ref":"main","snapshot-id":1e400}],"updates":[]}`,
-		"nulls":       `{"requirements":[null],"updates":[null]}`,
-		"empty":       `{"requirements":[{}],"updates":[{}]}`,
-		"no snapshot": `{"requirements":[],"updates":[{"action":"add-snapshot","snapshot":{}}]}`,
-		"no file":     `{"requirements":[],"updates":[{"action":"add-snapshot","snapshot":{"snapshot-id":1,"sequence-number":1,"timestamp-ms":1,"manifest-list":"file:///etc/passwd","summary":{"operation":"append"},"schema-id":0}},{"action":"set-snapshot-ref","ref-name":"main","type":"branch","snapshot-id":1}]}`,
-		"elsewhere":   `{"requirements":[],"updates":[{"action":"set-location","location":"file:///etc"}]}`,
+		"deep nesting": strings.Repeat(`{"updates":[`, 100_000),
+		"null":         "null",
+		"a list":       "[]",
+		"a text":       `"x"`,
+		"huge number":  `{"requirements":[{"type":"assert-ref-snapshot-id","ref":"main","snapshot-id":1e400}],"updates":[]}`,
+		"null entries": `{"requirements":[null],"updates":[null]}`,
+		"no types":     `{"requirements":[{}],"updates":[{}]}`,
+		"no snapshot":  `{"requirements":[],"updates":[{"action":"add-snapshot","snapshot":{}}]}`,
+		"foreign file": `{"requirements":[],"updates":[{"action":"add-snapshot","snapshot":{"snapshot-id":1,"sequence-number":1,"timestamp-ms":1,"manifest-list":"file:///etc/passwd","summary":{"operation":"append"},"schema-id":0}},{"action":"set-snapshot-ref","ref-name":"main","type":"branch","snapshot-id":1}]}`,
+		"foreign dir":  `{"requirements":[],"updates":[{"action":"set-location","location":"file:///etc"}]}`,
 	} {
 		if a := s.send("POST", tablePath("a", "t"), body); a.code < 400 || a.code >= 500 || a.text("error", "message") == "" {
-			t.Errorf("%s: %d %s", name, a.code, a.raw)
+			t.Errorf("commit of %s: got %d %s, want a 4xx status and a message", name, a.code, a.raw)
 		}
 	}
 	if a := s.send("POST", tablePath("a", "t"), `{"requirements":[],"updates":[],"x":"`+strings.Repeat("x", 64<<20)+`"}`); a.code != http.StatusRequestEntityTooLarge && a.code != 400 {
-		t.Errorf("64 MB: %d %.200s", a.code, a.raw)
+		t.Errorf("commit of 64 MiB: got %d %.200s, want status 413 or 400", a.code, a.raw)
 	}
 	s.send("GET", tablePath("a", "t"), nil).expect(t, "load afterwards", 200, "")
 }

@@ -43,7 +43,7 @@ func TestPutVisibleToNextQuery(t *testing.T) {
 			if err := o.putRow(name, n); err != nil {
 				t.Fatal(err)
 			}
-			from := time.Now()
+			start := time.Now()
 			rows, isVisible := e.mustRun("rows", "table", name), false
 			for _, r := range rows {
 				isVisible = isVisible || fmt.Sprint(r["n"]) == fmt.Sprint(n)
@@ -51,7 +51,7 @@ func TestPutVisibleToNextQuery(t *testing.T) {
 			if !isVisible {
 				t.Errorf("%s does not see row %d, which was just put, among %d rows", kind, n, len(rows))
 			}
-			t.Logf("%s: %s", kind, time.Since(from).Round(time.Millisecond))
+			t.Logf("%s: %s", kind, time.Since(start).Round(time.Millisecond))
 		}
 	}
 }
@@ -105,11 +105,11 @@ func TestMissingRights(t *testing.T) {
 		}
 	}
 	// Hidden names and missing names yield the same responses.
-	for who, token := range map[string]string{"reader of the other namespace": readsShown, "writer of the other namespace": writesShown} {
+	for client, token := range map[string]string{"reader of the other namespace": readsShown, "writer of the other namespace": writesShown} {
 		existing, missing := requestsFor(hidden, secretTable), requestsFor("absentplace", "absents")
 		for i, c := range existing {
 			a, b := s.sendAs(token, c.method, c.path, c.body), s.sendAs(token, missing[i].method, missing[i].path, missing[i].body)
-			request := fmt.Sprintf("%s: %s %s", who, c.method, c.path)
+			request := fmt.Sprintf("%s: %s %s", client, c.method, c.path)
 			if a.code < 400 || a.code >= 500 {
 				t.Errorf("%s: got %d %s, want a 4xx status", request, a.code, a.raw)
 			}
@@ -124,34 +124,34 @@ func TestMissingRights(t *testing.T) {
 			}
 		}
 		if a := s.sendAs(token, "GET", "/v1/namespaces", nil); a.code != 200 || strings.Contains(a.raw, hidden) || !strings.Contains(a.raw, shown) {
-			t.Errorf("%s lists namespaces: %d %s", who, a.code, a.raw)
+			t.Errorf("%s lists namespaces: got %d %s, want only %s", client, a.code, a.raw, shown)
 		}
 		if a := s.sendAs(token, "POST", namespacePath(shown)+"/register", map[string]any{"name": "stolen", "metadata-location": location}); a.code < 400 || a.code >= 500 || strings.Contains(a.raw, uuid) {
-			t.Errorf("%s registers hidden metadata: %d %s", who, a.code, a.raw)
+			t.Errorf("%s registers hidden metadata: got %d %s, want a 4xx status", client, a.code, a.raw)
 		}
 	}
-	for who, token := range map[string]string{"reader of all": readsAll, "reader of this namespace": readsShown} {
+	for client, token := range map[string]string{"reader of all": readsAll, "reader of this namespace": readsShown} {
 		for _, c := range requestsFor(shown, secretTable) {
 			a := s.sendAs(token, c.method, c.path, c.body)
 			if c.method == "GET" || c.method == "HEAD" || strings.HasSuffix(c.path, "/metrics") {
 				if a.code >= 400 && !strings.HasSuffix(c.path, "/credentials") {
-					t.Errorf("%s: %s %s: %d %s", who, c.method, c.path, a.code, a.raw)
+					t.Errorf("%s: %s %s: got %d %s, want success", client, c.method, c.path, a.code, a.raw)
 				}
 				continue
 			}
 			if a.code != 403 || a.text("error", "type") != "ForbiddenException" {
-				t.Errorf("%s: %s %s: %d %s", who, c.method, c.path, a.code, a.raw)
+				t.Errorf("%s: %s %s: got %d %s, want status 403", client, c.method, c.path, a.code, a.raw)
 			}
 		}
 		if a := s.sendAs(token, "POST", "/v1/namespaces", map[string]any{"namespace": []string{"mine"}}); a.code != 403 {
-			t.Errorf("%s creates a namespace: %d %s", who, a.code, a.raw)
+			t.Errorf("%s creates a namespace: got %d %s, want status 403", client, a.code, a.raw)
 		}
 	}
 	if after := s.send("GET", tablePath(hidden, secretTable), nil); after.raw != before {
 		t.Errorf("the hidden table changed from %s to %s", before, after.raw)
 	}
 	if names := listedNames(s.send("GET", namespacePath(shown)+"/tables", nil), "identifiers"); len(names) != 1 {
-		t.Errorf("got tables %q, want one", names)
+		t.Errorf("the hidden namespace contains tables %q, want one", names)
 	}
 
 	// Engines can list and read what their token allows.

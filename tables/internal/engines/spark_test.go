@@ -102,7 +102,6 @@ func (x *sparkTable) checkRows(after, ref, rows string) {
 	readers.Wait()
 }
 
-// snapshot returns the snapshot of a branch or tag, and its version.
 func (x *sparkTable) snapshot(ref string) (id int64, version tables.Version) {
 	x.t.Helper()
 	bucket, name := splitName(x.name)
@@ -140,19 +139,19 @@ func (x *sparkTable) checkMetadata() {
 func TestSpark(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	o, engines := s.flightClient(t), map[string]*engine{}
+	client, engines := s.flightClient(t), map[string]*engine{}
 	for _, kind := range []string{"spark", "pyiceberg", "duckdb"} {
 		engines[kind] = s.engine(t, kind)
 	}
-	t.Run("types", func(t *testing.T) { s.testColumnTypes(t, o, engines["spark"], engines["pyiceberg"]) })
+	t.Run("types", func(t *testing.T) { s.testColumnTypes(t, client, engines["spark"], engines["pyiceberg"]) })
 	for name, create := range map[string]string{
 		"ours": "",
 		"sparks": "CREATE TABLE $t (k string, n int, x float) USING iceberg PARTITIONED BY (k) TBLPROPERTIES ('format-version' = '3', " +
 			"'write.delete.mode' = 'merge-on-read', 'write.update.mode' = 'merge-on-read', 'write.merge.mode' = 'merge-on-read')",
 	} {
 		t.Run(name, func(t *testing.T) {
-			from := time.Now()
-			x := &sparkTable{server: s, t: t, name: "spark." + name, flight: o, engines: engines, columns: []column{{"k", "string"}, {"n", "int"}, {"x", "float"}}}
+			start := time.Now()
+			x := &sparkTable{server: s, t: t, name: "spark." + name, flight: client, engines: engines, columns: []column{{"k", "string"}, {"n", "int"}, {"x", "float"}}}
 			step := func(statement, rows string) {
 				t.Helper()
 				if strings.HasPrefix(statement, "put ") {
@@ -161,7 +160,7 @@ func TestSpark(t *testing.T) {
 					x.spark(statement)
 				}
 				x.checkRows(statement, "", rows)
-				t.Logf("%s %s", time.Since(from).Round(time.Millisecond), statement)
+				t.Logf("%s %s", time.Since(start).Round(time.Millisecond), statement)
 			}
 			if x.spark("CREATE NAMESPACE IF NOT EXISTS partd.spark"); create != "" {
 				step(create, "")
@@ -207,10 +206,10 @@ func TestSpark(t *testing.T) {
 			x.checkRows("expire_snapshots", "v", main+", g 12 12")
 			x.checkMetadata()
 			for range 2 {
-				if _, err := o.c.Compact(t.Context(), nil); err != nil {
+				if _, err := client.c.Compact(t.Context(), nil); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := o.c.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
+				if _, err := client.c.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -17,7 +17,6 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// setChunks sets chunkBytes for the duration of a test.
 func setChunks(t testing.TB, size int) {
 	old := chunkBytes
 	chunkBytes = size

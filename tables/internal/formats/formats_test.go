@@ -194,7 +194,7 @@ func TestErrorPositions(t *testing.T) {
 		{&Input{Name: "x", Format: Table}, "cannot read format"},
 	} {
 		if _, err := content(t, c.in); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("got error %v, want %s", err, c.want)
+			t.Errorf("reading %s: got error %v, want %s", c.in.Name, err, c.want)
 		}
 	}
 	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "set --format to one of csv, jsonl, parquet, arrow") {

@@ -184,20 +184,20 @@ func TestTooManyColumnsInChunks(t *testing.T) {
 		fmt.Fprintf(&lines, "{\"c%d\":1}\n{}\n", i)
 		fmt.Fprintf(&line, ",\"c%d\":1", i)
 	}
-	const before = 25_000 // lines: two chunks
+	const linesBefore = 25_000 // two chunks
 	for size, c := range map[int]struct {
 		text string
 		line int
 	}{
 		1000:    {lines.String(), 2*maxColumns + 4},
-		1 << 20: {strings.Repeat("{\"c3\":1}\n", before) + "{" + line.String()[1:] + "}\n", before + 1 + 4},
+		1 << 20: {strings.Repeat("{\"c3\":1}\n", linesBefore) + "{" + line.String()[1:] + "}\n", linesBefore + 1 + 4},
 	} {
 		setChunks(t, size)
 		in := fileOf(t, "x.jsonl", c.text+"{}\n{\"c3\":1}\n{}\n{\"more\":1}\n{\"most\":1}\n")
 		want := fmt.Sprintf("x.jsonl, line %d: too large: more than 65536 columns", c.line)
 		for range 5 {
 			if _, err := in.Read(t.Context()); err == nil || err.Error() != want {
-				t.Errorf("%v, want %s", err, want)
+				t.Errorf("Read = %v, want %s", err, want)
 			}
 		}
 	}

@@ -182,7 +182,7 @@ func TestArrowReadsFixedDeltas(t *testing.T) {
 	in := oneColumn(t, parquet.Types.FixedLenByteArray, "", 0, parquet.Encodings.DeltaByteArray)
 	want := `v.parquet: column "v": DELTA_BYTE_ARRAY is not supported for values of fixed size: `
 	if _, err := content(t, in); err == nil || !strings.HasPrefix(err.Error(), want) {
-		t.Errorf("got error %v, want %s", err, want)
+		t.Errorf("reading DELTA_BYTE_ARRAY of fixed size: got error %v, want %s", err, want)
 	}
 	defer func() { _ = recover() }()
 	if _, err := pqarrow.ReadTable(t.Context(), in.File, nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator); err == nil {

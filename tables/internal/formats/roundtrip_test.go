@@ -48,7 +48,6 @@ var plainTypes = func() []arrow.DataType {
 	return all
 }()
 
-// random generates random types and values.
 type random struct{ *rand.Rand }
 
 // typ returns a random type that is nested at most depth levels.
@@ -84,7 +83,6 @@ func (r random) integer(bits int) int64 {
 	return int64(r.IntN(200) - 100)
 }
 
-// integerWithin returns a random integer from -limit to limit.
 func (r random) integerWithin(limit int64) int64 { return min(max(r.integer(64)%limit, -limit), limit) }
 
 func (r random) float() float64 {
@@ -100,7 +98,6 @@ func (r random) text() string {
 	return texts[r.IntN(len(texts))]
 }
 
-// add adds a random value, or a null.
 func (r random) add(b array.Builder, t arrow.DataType) {
 	if b.Type().ID() == arrow.NULL || r.IntN(5) == 0 {
 		b.AppendNull()
@@ -235,7 +232,6 @@ func exactText(a arrow.Array, i int) string {
 	return "(" + strings.Join(parts, " ") + ")"
 }
 
-// rowsOf returns a table's schema and rows.
 func rowsOf(t *testing.T, table *tables.Table) (schema *arrow.Schema, rows []string) {
 	t.Helper()
 	r, err := table.Scan(t.Context(), nil)

@@ -37,7 +37,6 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// TestDocs checks that docs/flight.md lists all operations.
 func TestDocs(t *testing.T) {
 	file := filepath.Join("..", "..", "docs", "flight.md")
 	text, err := os.ReadFile(file)

@@ -26,12 +26,12 @@ func TestRowSum(t *testing.T) {
 	if got := sum(`[{"a":"z","b":null},{"a":"x","b":"y"}]`); !got.Equals(want) {
 		t.Error("the sum depends on the order of the rows:", got, want)
 	}
-	for _, other := range []string{
+	for _, different := range []string{
 		`[{"a":"y","b":"x"},{"a":"z","b":null}]`, `[{"a":"x","b":null},{"a":"z","b":"y"}]`, `[{"a":"xy","b":""},{"a":"z","b":null}]`,
 		`[{"a":"x","b":"y"},{"a":"z","b":""}]`, `[{"a":"x","b":"y"},{"a":"x","b":"y"}]`, `[{"a":"x","b":"y"},{"a":"z","b":null},{}]`,
 	} {
-		if got := sum(other); got.Equals(want) {
-			t.Errorf("%s has the same sum", other)
+		if got := sum(different); got.Equals(want) {
+			t.Errorf("%s has the same sum", different)
 		}
 	}
 }

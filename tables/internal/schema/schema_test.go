@@ -90,8 +90,8 @@ func TestTypes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := stored.Field(0).Type.String(); got != or(c.StoredType, c.Put.String()) {
-				t.Errorf("stored as %s, want %s", got, or(c.StoredType, c.Put.String()))
+			if got := stored.Field(0).Type.String(); got != orDefault(c.StoredType, c.Put.String()) {
+				t.Errorf("stored as %s, want %s", got, orDefault(c.StoredType, c.Put.String()))
 			}
 			if _, err := table.ArrowSchemaToIcebergWithFreshIDs(stored, false); err != nil {
 				t.Errorf("Iceberg does not accept the stored type: %v", err)
@@ -105,12 +105,12 @@ func TestTypes(t *testing.T) {
 				t.Fatal(err)
 			}
 			logical := WithoutEncodings(RestorePutTypes(stored, put))
-			if got := logical.Field(0).Type.String(); got != or(c.ReadType, c.Put.String()) {
-				t.Errorf("read as %s, want %s", got, or(c.ReadType, c.Put.String()))
+			if got := logical.Field(0).Type.String(); got != orDefault(c.ReadType, c.Put.String()) {
+				t.Errorf("read as %s, want %s", got, orDefault(c.ReadType, c.Put.String()))
 			}
-			for from := range 3 {
-				slice := array.NewSlice(a, int64(from), 3)
-				batch := array.NewRecordBatch(schema, []arrow.Array{slice}, int64(3-from))
+			for start := range 3 {
+				slice := array.NewSlice(a, int64(start), 3)
+				batch := array.NewRecordBatch(schema, []arrow.Array{slice}, int64(3-start))
 				converted, err := Convert(batch, stored)
 				if err != nil {
 					t.Fatal(err)
@@ -121,12 +121,12 @@ func TestTypes(t *testing.T) {
 				}
 				for i := range slice.Len() {
 					if got, want := restored.Column(0).ValueStr(i), slice.ValueStr(i); got != want && c.ReadType == "" {
-						t.Errorf("row %d: got %s, want %s", from+i, got, want)
+						t.Errorf("row %d: got %s, want %s", start+i, got, want)
 					}
 				}
 				if c.ReadType == "" && !array.Equal(restored.Column(0), slice) {
 					t.Errorf("the restored column is %v, want %v", restored.Column(0), slice)
-				} else if c.ReadType != "" && fmt.Sprint(restored.Column(0)) != map[string]string{"dictionary": `["a" "b" (null)]`, "run_end": "[1 1 2]"}[c.Name] && from == 0 {
+				} else if c.ReadType != "" && fmt.Sprint(restored.Column(0)) != map[string]string{"dictionary": `["a" "b" (null)]`, "run_end": "[1 1 2]"}[c.Name] && start == 0 {
 					t.Errorf("the restored column contains the wrong values %v", restored.Column(0))
 				}
 			}
@@ -134,7 +134,7 @@ func TestTypes(t *testing.T) {
 	}
 }
 
-func or(a, b string) string {
+func orDefault(a, b string) string {
 	if a != "" {
 		return a
 	}
@@ -184,8 +184,8 @@ func TestRestoreAfterForeignChanges(t *testing.T) {
 func TestIntoUUIDs(t *testing.T) {
 	uuid := extensions.NewUUIDType()
 	for _, c := range []struct {
-		put, to arrow.DataType
-		json    string
+		put, target arrow.DataType
+		json        string
 	}{
 		{uuid, uuid, `["00000000-0000-0000-0000-000000000001", null]`},
 		{&arrow.FixedSizeBinaryType{ByteWidth: 16}, uuid, `["AAAAAAAAAAAAAAAAAAAAAQ==", null]`},
@@ -196,8 +196,8 @@ func TestIntoUUIDs(t *testing.T) {
 			t.Fatal(err)
 		}
 		put := arrow.NewSchema([]arrow.Field{{Name: "u", Type: c.put, Nullable: true}}, nil)
-		to := arrow.NewSchema([]arrow.Field{{Name: "u", Type: c.to, Nullable: true}}, nil)
-		caster, err := NewPutCaster(put, to, to)
+		target := arrow.NewSchema([]arrow.Field{{Name: "u", Type: c.target, Nullable: true}}, nil)
+		caster, err := NewPutCaster(put, target, target)
 		if err != nil {
 			t.Errorf("NewPutCaster from %s: %v", c.put, err)
 			continue
@@ -205,8 +205,8 @@ func TestIntoUUIDs(t *testing.T) {
 		got, err := caster.Cast(array.NewRecordBatch(put, []arrow.Array{a}, 2))
 		if err != nil {
 			t.Errorf("Cast from %s: %v", c.put, err)
-		} else if text := fmt.Sprint(got.Column(0)); !arrow.TypeEqual(got.Column(0).DataType(), c.to) || !strings.Contains(text, "00000000-0000-0000-0000-000000000001") || !strings.Contains(text, "null") {
-			t.Errorf("Cast of %s to %s returned %s, want the UUID and a null", c.put, c.to, text)
+		} else if text := fmt.Sprint(got.Column(0)); !arrow.TypeEqual(got.Column(0).DataType(), c.target) || !strings.Contains(text, "00000000-0000-0000-0000-000000000001") || !strings.Contains(text, "null") {
+			t.Errorf("Cast of %s to %s returned %s, want the UUID and a null", c.put, c.target, text)
 		}
 	}
 	if _, err := NewCaster(arrow.NewSchema([]arrow.Field{{Name: "u", Type: &arrow.FixedSizeBinaryType{ByteWidth: 15}}}, nil), arrow.NewSchema([]arrow.Field{{Name: "u", Type: uuid}}, nil)); err == nil {
@@ -233,14 +233,13 @@ func TestNarrowing(t *testing.T) {
 	}
 }
 
-// TestTypesInDocs checks that docs/types.md agrees with these tests.
 func TestTypesInDocs(t *testing.T) {
 	text, err := os.ReadFile("../../docs/types.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range cases {
-		stored, returned := or(c.StoredType, c.Put.String()), or(c.ReadType, "the same")
+		stored, returned := orDefault(c.StoredType, c.Put.String()), orDefault(c.ReadType, "the same")
 		row := fmt.Sprintf("| %s | %s | %s |\n", strings.ReplaceAll(c.Put.String(), "|", `\|`), stored, returned)
 		if !strings.Contains(string(text), row) {
 			t.Errorf("docs/types.md lacks\n%s", row)

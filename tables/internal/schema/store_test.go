@@ -200,21 +200,21 @@ func copyAndBackup(t *testing.T, s *tables.Store, b *tables.Bucket) {
 		}
 		for _, o := range []*tables.ScanOptions{nil, {Dictionaries: true}} {
 			want := read(t, b, info.Name, o)
-			for _, other := range []*tables.Store{copied, restored} {
-				if got := read(t, other.Bucket(b.Name()), info.Name, o); got != want {
+			for _, store := range []*tables.Store{copied, restored} {
+				if got := read(t, store.Bucket(b.Name()), info.Name, o); got != want {
 					t.Errorf("the copy of %s contains %s, want %s", info.Name, got, want)
 				}
 			}
 		}
 	}
-	for _, other := range append(stores[:], s) {
-		r, err := other.Verify(t.Context(), &tables.VerifyOptions{Report: func(f tables.Finding) { t.Errorf("%+v", f) }})
+	for _, store := range append(stores[:], s) {
+		r, err := store.Verify(t.Context(), &tables.VerifyOptions{Report: func(f tables.Finding) { t.Errorf("Verify found %+v", f) }})
 		if err != nil || r.Tables < 20 {
 			t.Errorf("Verify = %+v, %v, want at least 20 tables", r, err)
 		}
 	}
-	for _, other := range stores {
-		if err := other.Close(); err != nil {
+	for _, store := range stores {
+		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -448,7 +448,6 @@ func floats(f float32) arrow.Array {
 	return b.NewArray()
 }
 
-// TestExactFloat checks that an integer is converted to float64 only if the result is exact.
 func TestExactFloat(t *testing.T) {
 	for n, exact := range map[int64]bool{
 		0: true, 1 << 53: true, 1<<53 + 1: false, 1<<53 + 2: true, -1<<53 - 1: false, 1 << 62: true,

@@ -12,13 +12,13 @@ import (
 
 func TestPeriods(t *testing.T) {
 	day := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
-	for by, want := range map[definition.Partition]string{
+	for partition, want := range map[definition.Partition]string{
 		definition.PartitionDay: "2024-03-01", definition.PartitionMonth: "2024-03-01", definition.PartitionQuarter: "2024-04-01", definition.PartitionYear: "2025-01-01",
 	} {
 		lastMoment := time.Date(2024, 2, 29, 23, 59, 59, 999, time.UTC)
 		for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 5*3600), time.FixedZone("", -5*3600)} {
-			if got := by.NextStart(lastMoment.In(zone)).Format(time.DateOnly); got != want {
-				t.Errorf("%[2]s.NextStart(%[1]s) = %[3]s, want %[4]s", lastMoment, by, got, want)
+			if got := partition.NextStart(lastMoment.In(zone)).Format(time.DateOnly); got != want {
+				t.Errorf("%[2]s.NextStart(%[1]s) = %[3]s, want %[4]s", lastMoment, partition, got, want)
 			}
 		}
 	}
@@ -40,8 +40,8 @@ func TestPeriods(t *testing.T) {
 		}
 	}
 	for days, want := range map[int]definition.Partition{0: definition.PartitionMonth, 365: definition.PartitionMonth, 366: definition.PartitionQuarter, 3*365 + 1: definition.PartitionYear, 9999: definition.PartitionYear} {
-		if by, reason := autoPartition(day, day.AddDate(0, 0, days)); by != want || !strings.Contains(reason, "2024-01-01") {
-			t.Errorf("%d days: autoPartition chose %s because %s", days, by, reason)
+		if partition, reason := autoPartition(day, day.AddDate(0, 0, days)); partition != want || !strings.Contains(reason, "2024-01-01") {
+			t.Errorf("%d days: autoPartition chose %s because %s", days, partition, reason)
 		}
 	}
 }

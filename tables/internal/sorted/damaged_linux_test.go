@@ -33,7 +33,7 @@ func TestDamagedRun(t *testing.T) {
 		}
 		damaged := new(partd.CorruptError)
 		if !errors.As(err, &damaged) || !errors.Is(err, spill.ErrDamaged) || damaged.Offset > offset || damaged.Offset < offset-2<<20 || !strings.HasPrefix(damaged.Path, temporary) {
-			t.Errorf("got error %v, want ErrDamaged with the position", err)
+			t.Errorf("reading the damaged file: got error %v, want ErrDamaged with the position", err)
 		}
 		return
 	}

@@ -12,7 +12,7 @@ func TestHasOrder(t *testing.T) {
 		&arrow.Decimal128Type{Precision: 5}: true, &arrow.FixedSizeBinaryType{ByteWidth: 2}: true, arrow.FixedWidthTypes.Boolean: true,
 	} {
 		if HasOrder(typ) != want {
-			t.Errorf("HasOrder(%s) = %v", typ, !want)
+			t.Errorf("HasOrder(%s) = %v, want %v", typ, !want, want)
 		}
 	}
 }

@@ -133,7 +133,7 @@ func TestMerge(t *testing.T) {
 				want := applyRule(all, rule, func(r row) bool { return hides[r.id] })
 				got := rowsOf(t, Merge(t.Context(), rule, memory, sources...))
 				if !slices.Equal(got, want) {
-					t.Fatalf("seed %d rule %d memory %d: got %v\nwant %v", seed, rule, memory, got, want)
+					t.Fatalf("Merge with seed %d, rule %d, memory %d: got %v\nwant %v", seed, rule, memory, got, want)
 				}
 			}
 		}
@@ -188,7 +188,7 @@ func TestSort(t *testing.T) {
 		for _, rule := range []Rule{All, First, Last} {
 			hideNone := func(row) bool { return false }
 			if got := rowsOf(t, Sort(t.Context(), rule, in)); !slices.Equal(got, applyRule(want, rule, hideNone)) {
-				t.Fatalf("seed %d rule %d: got %v", seed, rule, got)
+				t.Fatalf("Sort with seed %d, rule %d: got %v\nwant %v", seed, rule, got, applyRule(want, rule, hideNone))
 			}
 			var parts [][]row
 			if err := Parts(t.Context(), rule, in, func(b Batches) error {
@@ -203,17 +203,17 @@ func TestSort(t *testing.T) {
 			var sources []Source
 			for _, p := range parts {
 				if !slices.IsSortedFunc(p, compareRows) {
-					t.Fatalf("seed %d rule %d: the part %v is not sorted", seed, rule, p)
+					t.Fatalf("Parts with seed %d, rule %d: the part %v is not sorted", seed, rule, p)
 				}
 				sources = append(sources, Source{Batches: batchesOf(p, 100), Keys: []int{0, 1}})
 			}
 			if got := rowsOf(t, Merge(t.Context(), rule, 0, sources...)); !slices.Equal(got, applyRule(want, rule, hideNone)) {
-				t.Fatalf("seed %d rule %d: the merged parts contain %v", seed, rule, got)
+				t.Fatalf("Parts with seed %d, rule %d: the merged parts contain %v\nwant %v", seed, rule, got, applyRule(want, rule, hideNone))
 			}
 		}
 	}
 	if leftovers, err := os.ReadDir(tempDir); err != nil || len(leftovers) > 0 {
-		t.Fatalf("temporary files are left: %v %v", leftovers, err)
+		t.Fatalf("leftover temporary files: %v, error %v", leftovers, err)
 	}
 }
 
@@ -227,7 +227,7 @@ func TestInOrder(t *testing.T) {
 	in := Input{Batches: batchesOf(rows, 10), Keys: []int{0, 1}, Memory: 1, Size: func(arrow.RecordBatch) int64 { return 1 }}
 	err := Parts(t.Context(), Last, in, func(b Batches) error {
 		if got := rowsOf(t, b); !slices.Equal(got, rows) {
-			t.Fatalf("got %v", got)
+			t.Fatalf("the part contains %v, want all rows in order", got)
 		}
 		return nil
 	})

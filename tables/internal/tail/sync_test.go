@@ -55,7 +55,6 @@ func newSyncTest(t *testing.T) *syncTest {
 	return &syncTest{p, t, s, rows}
 }
 
-// waitForSync waits until the next sync begins.
 func (s *syncTest) waitForSync() {
 	s.t.Helper()
 	select {
@@ -81,7 +80,6 @@ func (s *syncTest) append(ctx context.Context, l *Log, id string) (outcome chan 
 	return outcome
 }
 
-// expectWaiting checks that none of the appends has ended.
 func (s *syncTest) expectWaiting(outcomes ...chan error) {
 	s.t.Helper()
 	time.Sleep(20 * time.Millisecond)
@@ -102,7 +100,6 @@ func (s *syncTest) expectOutcomes(want error, outcomes ...chan error) {
 	}
 }
 
-// countRows counts a log's rows.
 func (s *syncTest) countRows(l *Log) int64 {
 	rows, _, _, _ := l.Size(-1)
 	return rows
@@ -162,7 +159,7 @@ func TestSyncFails(t *testing.T) {
 		s.expectWaiting(got)
 		s.outcome <- want
 		if err := <-got; !errors.Is(err, want) || errors.Is(err, partd.ErrUnknownOutcome) != (want != nil) {
-			t.Fatalf("Applied: %v, want %v", err, want)
+			t.Fatalf("Applied after a sync that returned %v: got %v", want, err)
 		}
 	}
 	// Rows that the store lost must no longer be returned.

@@ -33,7 +33,6 @@ func batchOf(t *testing.T, schema *arrow.Schema, ns ...int64) arrow.RecordBatch 
 	return b.NewRecordBatch()
 }
 
-// appendTo appends batches with a new encoder.
 func appendTo(ctx context.Context, l *Log, schema *arrow.Schema, id string, timestamp time.Time, batches ...arrow.RecordBatch) error {
 	f, err := new(Encoder).Encode(schema, batches, id)
 	if err != nil {
@@ -71,8 +70,8 @@ func TestMessages(t *testing.T) {
 	rows := int64(0)
 	for i := range int64(9) {
 		if i == 5 {
-			other := arrow.NewSchema([]arrow.Field{schema.Field(0), {Name: "other", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
-			foreign := batchOf(t, other, 1)
+			otherSchema := arrow.NewSchema([]arrow.Field{schema.Field(0), {Name: "other", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+			foreign := batchOf(t, otherSchema, 1)
 			if err := appendTo(ctx, l, schema, "", time.Now(), foreign); err == nil {
 				t.Fatal("columns of another schema were accepted")
 			}

@@ -73,10 +73,10 @@ func sampleArrays(t *testing.T) map[string]arrow.Array {
 
 // TestRows selects random rows from arrays of every type, whole and sliced, and compares them value by value.
 func TestRows(t *testing.T) {
-	for name, whole := range sampleArrays(t) {
+	for name, full := range sampleArrays(t) {
 		for range 200 {
-			from := rand.Int64N(11)
-			a := array.NewSlice(whole, from, from+1+rand.Int64N(11-from))
+			start := rand.Int64N(11)
+			a := array.NewSlice(full, start, start+1+rand.Int64N(11-start))
 			indices := make([]int, rand.IntN(20))
 			for i := range indices {
 				if indices[i] = rand.IntN(a.Len()); rand.IntN(8) == 0 {

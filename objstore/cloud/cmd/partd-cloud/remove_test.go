@@ -14,8 +14,7 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// flakyBucket is a bucket that fails the first request for each object, is slow to delete, and
-// lists at most ten objects at a time.
+// flakyBucket fails the first request for each object, deletes slowly, and lists ten objects at a time.
 type flakyBucket struct {
 	objstore.Memory
 	mu          sync.Mutex
