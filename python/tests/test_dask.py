@@ -297,7 +297,7 @@ def test_use_and_close(tmp_path: Path) -> None:
 
 
 def test_invalid_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="pass one"):
+    with pytest.raises(ValueError, match="not both"):
         partd_go.dask.use("tcp://127.0.0.1:1", tmp_path)
     with pytest.raises(ValueError, match="lz4"):
         partd_go.dask.use(compression="gzip")

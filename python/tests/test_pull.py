@@ -189,7 +189,6 @@ def test_closed_node(tmp_path, name):
 
 
 def test_no_call_starts_a_program(nodes, name, monkeypatch):
-    """Calls of an open node start no program."""
     one, two = nodes
 
     def refuse(*command, **options):

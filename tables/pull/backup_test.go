@@ -166,7 +166,7 @@ func TestBackupDamaged(t *testing.T) {
 	wantRows(t, empty, "x", want)
 }
 
-// failingBucket is a bucket that fails after the remaining requests.
+// failingBucket is a bucket whose requests fail after a given number of successful ones.
 type failingBucket struct {
 	objstore.Bucket
 	remaining atomic.Int64

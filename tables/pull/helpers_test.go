@@ -115,7 +115,6 @@ func load(t *testing.T, n *Node, name string, from, to time.Time) string {
 	return text
 }
 
-// wantRows checks the text of all rows of a table, as loaded by n.
 func wantRows(t *testing.T, n *Node, name, want string) {
 	t.Helper()
 	if got := load(t, n, name, noBound, noBound); got != want {
@@ -126,7 +125,7 @@ func wantRows(t *testing.T, n *Node, name, want string) {
 // noBound is the zero time: as an argument of Load, it means no bound.
 var noBound time.Time
 
-// waitFor waits until f returns true. event describes that in the error message.
+// waitFor waits until f returns true. event says in the error message what was waited for.
 func waitFor(t *testing.T, event string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !f(); time.Sleep(20 * time.Millisecond) {
@@ -163,7 +162,6 @@ func flipBit(t *testing.T, path string) {
 	}
 }
 
-// addHostilePeer starts a server with the given handler, and registers it as a node.
 func addHostilePeer(t *testing.T, n *Node, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(h)

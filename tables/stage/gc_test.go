@@ -14,7 +14,6 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// storedStages returns the names of the stages that have stored results.
 func storedStages(t testing.TB, r *stage.Results) string {
 	t.Helper()
 	results, err := r.List(t.Context())

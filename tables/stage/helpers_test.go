@@ -71,7 +71,6 @@ func (r *runCounter) take() string {
 	return strings.Join(all, ", ")
 }
 
-// recipe contains the inputs of a test pipeline.
 type recipe struct {
 	runs     *runCounter
 	raw      string // pattern for the raw files
@@ -201,7 +200,6 @@ func (r *recipe) pipeline() *stage.Stage[result] {
 
 const wantResult = `{"Sum":44,"Files":["0/0","0/10","1/1","1/11"]}`
 
-// run runs a pipeline, and returns its result as JSON.
 func run(t testing.TB, r *stage.Results, s *stage.Stage[result]) string {
 	t.Helper()
 	got, err := s.Run(t.Context(), r)

@@ -173,7 +173,6 @@ func TestCauseOfCancellation(t *testing.T) {
 	}
 }
 
-// TestNilValue checks that a stage whose result is an interface may return nil.
 func TestNilValue(t *testing.T) {
 	s := stage.Define("nil", func(context.Context, *stage.Inputs) (any, error) { return nil, nil },
 		stage.Spec[any]{Version: "1", Cache: true, Codec: encode.JSON[any](), CodecName: "json"})

@@ -151,7 +151,6 @@ func dropUnfillable(b arrow.RecordBatch) arrow.RecordBatch {
 	return out
 }
 
-// writeArrow writes batches to a file for pyarrow.
 func writeArrow(t *testing.T, path string, schema *arrow.Schema, batches ...arrow.RecordBatch) {
 	t.Helper()
 	f, err := os.Create(path)

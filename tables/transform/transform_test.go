@@ -26,7 +26,6 @@ func needSQL(t testing.TB, s *tables.Store) {
 	}
 }
 
-// newStore returns a store with SQL that never folds the tail.
 func newStore(t testing.TB) *tables.Store {
 	t.Helper()
 	engine := newEngine(t)

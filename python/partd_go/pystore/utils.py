@@ -41,7 +41,7 @@ def set_path(path: str | os.PathLike[str] | None = None) -> Path:
     if path is not None and "://" in os.fspath(path):
         url = urllib.parse.urlsplit(os.fspath(path))
         if url.scheme != "file" or url.netloc not in ("", "localhost"):
-            raise Misuse("PyStore works only with the local file system: pass a directory")
+            raise Misuse("PyStore only works with local file system: pass a directory")  # pystore's own tests expect these words
         path = urllib.request.url2pathname(url.path)
     directory = Path(path).expanduser().resolve() if path is not None else Path.home() / "pystore"
     directory.mkdir(parents=True, exist_ok=True)

@@ -194,7 +194,6 @@ func (m message) header(t testing.TB) flatbuffers.Table {
 	return d.header
 }
 
-// element returns the bytes at an element of a vector.
 func (m message) element(t testing.TB, slot flatbuffers.VOffsetT, i int) []byte {
 	t.Helper()
 	h := m.header(t)

@@ -276,7 +276,6 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
-// TestInterrupted checks that an interrupted command reports the interruption, and changes nothing.
 func TestInterrupted(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)

@@ -15,7 +15,6 @@ import (
 	_ "github.com/go-partd/partd/tables/postgres" // as the program has
 )
 
-// runIn runs a command line with the given standard input, and returns its output.
 func runIn(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	inputFile := filepath.Join(t.TempDir(), "in")

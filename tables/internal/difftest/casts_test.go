@@ -178,7 +178,6 @@ func (d *run) putOtherType(r *rand.Rand) (string, error) {
 	return description, nil
 }
 
-// TestCasts puts values of every type into columns of every type.
 func TestCasts(t *testing.T) {
 	units := []arrow.TimeUnit{arrow.Second, arrow.Millisecond, arrow.Microsecond, arrow.Nanosecond}
 	r := rand.New(rand.NewPCG(1, 1))
@@ -219,7 +218,7 @@ func TestCasts(t *testing.T) {
 	}
 }
 
-// cast returns the value that is read back after a's value is put into a column of type to.
+// cast puts a's value into a column of type to, and returns the value that is read back.
 func cast(a arrow.Array, to arrow.DataType) (any, error) {
 	putSchema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType(), Nullable: true}}, nil)
 	tableSchema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: to, Nullable: true}}, nil)

@@ -124,7 +124,7 @@ func sortedKeys[K interface{ ~int64 | ~string }, V any](m map[K]V) (all []K) {
 	return all
 }
 
-// checkAllRows compares all rows with the model, and adopts the order they are read in.
+// checkAllRows compares all rows with the model, and gives the model's rows the order in which they were read.
 func (d *run) checkAllRows() error {
 	t, err := d.bucket.Table(d.ctx, "t")
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// runSpec defines a run. The seed determines everything in the run. The other fields leave out parts of it.
+// runSpec defines a run. The seed determines the whole run; the other fields leave out parts of it.
 type runSpec struct {
 	seed    uint64
 	Seed    string `json:"seed"`
@@ -28,7 +28,6 @@ type runSpec struct {
 	MaxRows int    `json:"max_rows"`
 }
 
-// counts summarizes the runs.
 type counts struct {
 	Schemas, Steps, Comparisons int
 	Foreign                     map[string]int // number of tables that each peer read
@@ -37,7 +36,6 @@ type counts struct {
 // repeatEnv is the environment variable that contains a runSpec to repeat.
 const repeatEnv = "PARTD_DIFF_AGAIN"
 
-// failure is an error, with the steps that led to it.
 type failure struct {
 	err       error
 	log       []string

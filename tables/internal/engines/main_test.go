@@ -63,7 +63,6 @@ func run(t testing.TB, input string, args ...string) string {
 
 const secret = "a secret of 32 bytes or more, of words"
 
-// server is a process of partd-tables serve --rest.
 type server struct {
 	t           testing.TB
 	dir         string // the tables' directory
@@ -162,7 +161,6 @@ func (s *server) start(rest string, flags ...string) {
 	go func() { _, _ = io.Copy(io.Discard, out) }()
 }
 
-// kill kills the server's process, without a shutdown.
 func (s *server) kill() {
 	s.t.Helper()
 	if err := s.cmd.Process.Kill(); err != nil {

@@ -105,7 +105,6 @@ func readRecords(r array.RecordReader, err error) (all []record, _ error) {
 
 type column struct{ name, kind string }
 
-// model is the expected state of a table.
 type model struct {
 	t              *testing.T
 	rand           *rand.Rand

@@ -33,7 +33,6 @@ func (s *server) mustNamespace(name string) {
 	}
 }
 
-// mustTable creates a table in an existing namespace.
 func (s *server) mustTable(space, name string) answer {
 	s.t.Helper()
 	a := s.send("POST", namespacePath(space)+"/tables", map[string]any{"name": name, "schema": schema})

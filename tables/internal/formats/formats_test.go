@@ -225,7 +225,6 @@ func mixedRows(t testing.TB, rows int) arrow.RecordBatch {
 	return batch
 }
 
-// TestRoundTrip checks that rows written in a format are read back unchanged, with their types.
 func TestRoundTrip(t *testing.T) {
 	batch := mixedRows(t, 100)
 	for _, c := range []struct {

@@ -48,7 +48,7 @@ func withArrowSchema(t *testing.T, column arrow.Array, as arrow.DataType) *Input
 	return &Input{Name: "noted.parquet", File: f, Format: Parquet}
 }
 
-// TestDurationsOfParquet checks that durations in Parquet are read in the form in which pandas writes them.
+// TestDurationsOfParquet checks that durations that pandas wrote to Parquet can be read.
 func TestDurationsOfParquet(t *testing.T) {
 	integers, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(`[1,null,-9]`))
 	if err != nil {

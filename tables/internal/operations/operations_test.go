@@ -59,7 +59,7 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// docsTable returns the table of docs/flight.md without its first line.
+// docsTable returns the table of operations for docs/flight.md, without its first line.
 func docsTable() string {
 	var b strings.Builder
 	b.WriteString("|---|---|---|---|---|---|\n")
@@ -74,7 +74,6 @@ func docsTable() string {
 	return b.String()
 }
 
-// shape describes the JSON of a type.
 func shape(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Slice:
