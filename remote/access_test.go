@@ -341,15 +341,15 @@ func TestTrustedSocket(t *testing.T) {
 func TestNamespaceAdminCannotStopServer(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	u := &users{rights: map[string]map[string]Rights{"job": {"job7": AllRights}, "default": {"job7": AllRights, "": RightAdmin}}}
+	u := &users{rights: map[string]map[string]Rights{"jobAdmin": {"job7": AllRights}, "default": {"job7": AllRights, "": RightAdmin}}}
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{}, Authorizer: u})
-	for _, token := range []string{"job", "default"} {
+	for _, token := range []string{"jobAdmin", "default"} {
 		c := dial(t, url+"/job7", &ClientOptions{Token: token})
 		must(t, c.link.write([][]byte{message("close")}))
 		_, _ = c.Get(ctx, "k") // the answer to close ends the connection
 		select {
 		case <-s.CloseRequested():
-			if token == "job" {
+			if token == "jobAdmin" {
 				t.Fatal("an administrator of another namespace can stop the server")
 			}
 		case <-time.After(100 * time.Millisecond):

@@ -42,6 +42,7 @@ func (f failingStore) Drop(context.Context) error                       { return
 func (f failingStore) Check(context.Context) (partd.CheckResult, error) {
 	return partd.CheckResult{}, f.err
 }
+
 func (f failingStore) Stat(context.Context) (partd.Stats, error)        { return partd.Stats{}, f.err }
 func (f failingStore) Set(context.Context, string, []byte) error        { return f.err }
 func (f failingStore) SetOnce(context.Context, string, []byte) error    { return f.err }

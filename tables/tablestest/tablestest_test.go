@@ -28,6 +28,7 @@ func (f *recordingTB) Fatalf(format string, a ...any) {
 	f.message = fmt.Sprintf(format, a...)
 	panic(f)
 }
+
 func (f *recordingTB) run(do func(t testing.TB)) (message string) {
 	defer func() {
 		if p := recover(); p != nil && p != f {

@@ -187,7 +187,7 @@ func TestResampleErrors(t *testing.T) {
 		{"in", "D", "t", "average", `unknown function "average"`, ""},
 		{"in", "D", "t", "", "no function given", ""},
 		{"in", "s", "t", "size", "more than 1073741824 bins", ""},
-		{"in", "", "t", "size", "not an offset", ""},
+		{"in", "", "t", "size", "it does not consist of numbers and units", ""},
 		{"nanos", "10s", "t", "max", "would be rounded", "u"},
 	} {
 		var functions []string

@@ -74,8 +74,8 @@ func encodingOf(a arrow.Array, flat bool, pageValues int, small bool) columnEnco
 	return e.withCodec(bytes)
 }
 
-// withCodec compresses a column without a codec if zstd shrinks the sample by at least two fifths. It selects Snappy, which is
-// read several times as fast as zstd, unless zstd needs less than half of Snappy's bytes.
+// withCodec selects the codec of a column that has none yet. It selects Snappy, which is read several times as fast as zstd, if
+// Snappy shrinks the sample by at least two fifths, and zstd if only zstd does, or if zstd needs less than half of Snappy's bytes.
 func (e columnEncoding) withCodec(sample []byte) columnEncoding {
 	if e.codec != compress.Codecs.Uncompressed || len(sample) < minSampleBytes {
 		return e
@@ -89,7 +89,7 @@ func (e columnEncoding) withCodec(sample []byte) columnEncoding {
 	}
 	switch zstd, snappy := size(compress.Codecs.Zstd), size(compress.Codecs.Snappy); {
 	case 5*zstd > 3*len(sample):
-	case 2*zstd < snappy:
+	case 2*zstd < snappy || 5*snappy > 3*len(sample):
 		e.codec = compress.Codecs.Zstd
 	default:
 		e.codec = compress.Codecs.Snappy
