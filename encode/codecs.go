@@ -84,7 +84,7 @@ func Gob[T any]() ValueCodec[T] {
 // checkGob returns an error unless data consists of whole messages. For a truncated
 // message, the decoder would allocate several megabytes before noticing. A message is
 // its length, followed by that many bytes. A length below 128 is one byte. A greater
-// length of n bytes is a byte with the value 256-n, followed by these n bytes, most
+// length that takes n bytes is stored as the byte 256-n, followed by those n bytes, most
 // significant first.
 func checkGob(data []byte) error {
 	for len(data) > 0 {

@@ -120,7 +120,7 @@ func (gs *groups) apply(k *group, kind segment.Kind, off uint32, size int64, isS
 	k.size += size
 }
 
-// noEntry, as the argument of find, means that the key must not be added.
+// noEntry as the argument off tells find not to add a missing key.
 const noEntry = 1<<32 - 1
 
 // find returns the group of a key. For a new key, it adds a group for the entry at off.

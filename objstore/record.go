@@ -79,7 +79,7 @@ const (
 	opGroup                    // applies the records of the members
 )
 
-// record is a change of the store by one writer, or a group that names several such changes.
+// record is one writer's change to the store, or a group that names several such changes.
 type record struct {
 	number  uint64 // number in the log; in a waiting record, the number when it began to wait
 	op      operation

@@ -175,8 +175,8 @@ func scanAll(ctx context.Context, store partd.Partd) (map[string][]byte, error) 
 	return values, scanInto(values, partd.Scan(ctx, store))
 }
 
-// scanParts returns the values in the parts that indexes yields. It returns an error if two parts
-// contain the same key.
+// scanParts scans the parts with the given indexes, and returns all their values. It returns an error if
+// two parts contain the same key.
 func scanParts(ctx context.Context, store partd.Partd, parts int, indexes iter.Seq[int]) (map[string][]byte, error) {
 	values := map[string][]byte{}
 	for part := range indexes {

@@ -247,7 +247,7 @@ func concurrentClose(e *env) {
 		runs = append(runs, func() error {
 			for n := range 20_000 {
 				if n > 1000 {
-					// Slow down, so that Close also runs during the appends to a fast store.
+					// Slow down, so that even a fast store still has appends to do when Close runs.
 					time.Sleep(time.Millisecond)
 				}
 				err := e.store.Append(e.ctx, partd.Entry{Key: "a", Value: piece{w, n}.bytes()})

@@ -143,7 +143,7 @@ func (c *conn) answerAsync(r request, allowance *allowance, f fill) error {
 	return nil
 }
 
-// enterLarge waits until no other change with many keys of the same peer is running. Call it before
+// enterLarge waits until the peer has no other change with many keys running. Call it before
 // taking memory for the change, because the running one may need that memory.
 func (c *conn) enterLarge() error {
 	c.account.addWaits(1)

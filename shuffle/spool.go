@@ -87,7 +87,7 @@ func (f *spoolFeed) add(key, record []byte) error {
 		if err := f.flush(); err != nil {
 			return err
 		}
-		if size > cap(f.buf) { // allocate now, because the entries refer to the buffer
+		if size > cap(f.buf) { // allocate everything now: the entries point into the buffer, so it must not move
 			f.buf = make([]byte, 0, size)
 		}
 	}

@@ -19,7 +19,7 @@ const (
 	preparedTTL      = 10 * time.Minute // after the last use
 )
 
-// statement identifies a statement: its caller, the bucket of unqualified names, and the SQL.
+// statement identifies a statement: its caller, the bucket where unqualified names are looked up, and the SQL.
 type statement struct{ caller, bucket, sql string }
 
 // prepared is a parsed and described statement. The description is valid while the tables keep their
@@ -73,8 +73,8 @@ func (p *preparedCache) add(st prepared) {
 	p.limit(maxPrepared, maxPreparedBytes, func(other prepared) bool { return true })
 }
 
-// limit drops the least recently used of the statements that matches selects, until at most count of them
-// remain, with at most the given size in bytes.
+// limit considers the statements for which matches returns true. It drops the least recently used of them until
+// at most count remain, with at most the given size in bytes.
 func (p *preparedCache) limit(count, bytes int, matches func(prepared) bool) {
 	for i, st := range slices.Backward(p.entries) {
 		if !matches(st) {

@@ -181,8 +181,8 @@ func tooMany(requests string) error {
 	return status.Error(codes.ResourceExhausted, "too many "+requests+" are running; try again later")
 }
 
-// Limited returns the body, limited to limit bytes. A body of more than large bytes counts against
-// MaxLargeRequests until the request ends, because decoding it needs several times its size in memory.
+// Limited returns the body, limited to limit bytes. If the body is longer than large, in bytes, the request counts
+// against MaxLargeRequests until it ends, because decoding the body needs several times its size in memory.
 func (q *Request) Limited(limit, large int64) io.Reader {
 	b := http.MaxBytesReader(q.W, q.Body, limit)
 	return io.MultiReader(io.LimitReader(b, large), &largeBodyEnd{b, q})
@@ -236,9 +236,9 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// HostLimit limits concurrent calls of some kind, in total and for each host. At a limit, a new call
-// cancels the oldest cancelable call of its own host if the host has used up its share, and otherwise
-// the oldest one of the host with the most cancelable calls.
+// HostLimit limits concurrent calls of some kind, in total and for each host. If the host of a new call has used up
+// its share, its oldest cancelable call is canceled. If only the total is reached, the host with the most cancelable
+// calls loses its oldest one.
 type HostLimit struct {
 	limit, share int
 
@@ -256,7 +256,7 @@ type holder struct {
 // canceled.
 const minPerHost = 8
 
-// NewHostLimit returns a limit of limit calls in total, and of share calls for each host.
+// NewHostLimit allows at most limit calls in total, and at most share calls for each host.
 func NewHostLimit(limit, share int) *HostLimit { return &HostLimit{limit: limit, share: share} }
 
 // Acquire counts a call from an address until release is called. If the limit does not allow the

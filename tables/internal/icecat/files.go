@@ -73,7 +73,7 @@ func (c *Catalog) States(ctx context.Context, namespace string) (states []State,
 	return states, err
 }
 
-// RestoreMetadataFile writes a lost metadata file again if the database contains its content.
+// RestoreMetadataFile recreates a lost metadata file from the copy in the database, if there is one.
 func (c *Catalog) RestoreMetadataFile(ctx context.Context, location string) error {
 	_, _, err := c.loadInline(ctx, "", "", location)
 	return err
@@ -98,7 +98,7 @@ func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 	return err
 }
 
-// Replace replaces a file's content by the content recorded in w. If r's content differs from that, Replace keeps the old file. f must
+// Replace replaces a file's content with that of r, which must match the hash in w. If it does not, Replace keeps the old file. f must
 // not be used concurrently.
 func (f *FileIO) Replace(w WrittenFile, r io.Reader) error {
 	path, err := f.cat.ownPath(w.Path)

@@ -54,8 +54,8 @@ func Write(ctx context.Context, path string, replace bool, r array.RecordReader)
 	return rows, f.Commit()
 }
 
-// Writer writes rows as Parquet. It converts columns that the library cannot write to the types that a table
-// would store. Close completes the file, but does not close the underlying writer.
+// Writer writes rows as Parquet. If the library cannot write a column, Writer first converts it to the type that
+// a table would store. Close completes the file, but does not close the underlying writer.
 type Writer struct {
 	file   *pqarrow.FileWriter
 	schema *arrow.Schema

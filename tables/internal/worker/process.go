@@ -146,7 +146,7 @@ func LowerPriorityLater() (stop func()) {
 			case <-tick.C:
 			}
 		}
-		if syscall.Setpriority(syscall.PRIO_PGRP, 0, lowPriority) == nil { // for all threads
+		if syscall.Setpriority(syscall.PRIO_PGRP, 0, lowPriority) == nil { // the process group, because PRIO_PROCESS changes only one thread
 			hasLowPriority.Store(true)
 		}
 	}()
@@ -174,7 +174,7 @@ func socketPair() (net.Conn, *os.File, error) {
 		return nil, nil, err
 	}
 	serverFile, workerFile := os.NewFile(uintptr(pair[0]), "worker"), os.NewFile(uintptr(pair[1]), "server")
-	defer serverFile.Close() //nolint:errcheck // FileConn has a duplicate
+	defer serverFile.Close() //nolint:errcheck // FileConn uses a duplicate of the descriptor
 	c, err := net.FileConn(serverFile)
 	if err != nil {
 		return nil, nil, errors.Join(err, workerFile.Close())
