@@ -38,7 +38,7 @@ func NewGrouper[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*G
 	return &Grouper[T, K]{k}, nil
 }
 
-// Groups yields the groups. All feeds must be closed. Call it once.
+// Groups yields the groups. Close all feeds before calling it. Call it once.
 func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 	return func(yield func(Group[K, T], error) bool) {
 		if err := orZero(g.spool).startReading(); err != nil {

@@ -20,7 +20,7 @@ from .link import Link, Protocol, Session
 
 T = TypeVar("T")
 
-_MAX_LOST = 100  # how often a read starts again after the server closed a value's handle
+_MAX_LOST = 100  # maximum number of times that a read restarts because the server closed a value's handle
 _KEYS_BYTES = 64 << 10  # maximum size of the keys in one get request
 
 

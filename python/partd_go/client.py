@@ -92,7 +92,7 @@ class Client:
 
     def _after_fork(self) -> None:
         """Resets the client in a forked process, because the parent keeps the connection and the session."""
-        # An RLock, because releasing it fails unless this thread holds it. So an interrupted call
+        # An RLock, because unlike a Lock, it cannot be released by a thread that does not hold it. So an interrupted call
         # can try to release it without knowing whether it was acquired.
         self._mutex = threading.RLock()
         self._busy = False  # the thread that holds the mutex is in a call

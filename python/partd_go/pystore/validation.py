@@ -121,7 +121,7 @@ class CustomRule(ValidationRule):
 
 
 class DataValidator:
-    """Checks that data satisfies all rules of a list."""
+    """Checks data against a list of rules."""
 
     def __init__(self, rules: Sequence[ValidationRule] = ()) -> None:
         self.rules = list(rules)

@@ -27,7 +27,7 @@ type deleteReader struct {
 	positions map[string]map[string]map[int64]bool // deleted row numbers, by delete file and data file
 }
 
-// deletesOf returns a Deletes that marks the rows of a data file that its delete files delete.
+// deletesOf returns the Deletes for a data file: it marks the rows listed in the file's delete files.
 func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (*Deletes, error) {
 	result := &Deletes{}
 	var isDeleted []func(int64) bool
