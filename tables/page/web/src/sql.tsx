@@ -49,7 +49,6 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   const runs = useRef(new Map<number, Run>());
   const host = useRef<HTMLDivElement>(null);
   const edit = useRef<Editor | null>(null);
-  const [filled, setFilled] = useState(0); // counts how often open filled an empty tab
   const tab = tabs.find((t) => t.id === current) ?? tabs[0];
   const look = lookOf(tab);
   const activeRun = runs.current.get(tab.id);
@@ -62,6 +61,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
 
   function keep(list: Tab[]) {
     now.current.tabs = list;
+    now.current.tab = list.find((t) => t.id === now.current.tab.id) ?? now.current.tab;
     setTabs(list);
   }
   function change(part: Partial<Tab>, id = now.current.tab.id) {
@@ -82,12 +82,17 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
       setCurrent(found.id);
     } else if (!tab.sql.trim() && wanted.sql) {
       change(wanted);
-      setFilled(filled + 1);
+      showInEditor(wanted.sql); // at once: the editor has the focus, and Ctrl+Enter must run this statement
     } else if (tabs.length >= maxTabs) setNote(`at most ${maxTabs} tabs: close one first`);
     else {
       keep([...tabs, { ...wanted, id }]);
       setCurrent(id);
     }
+  }
+  function showInEditor(sql: string) {
+    const { view } = edit.current!;
+    const text = view.state.doc.toString();
+    if (text !== sql) view.dispatch({ changes: { from: 0, to: text.length, insert: sql } });
   }
   function choose(to: Tab) {
     setCurrent(to.id);
@@ -145,11 +150,9 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
     };
   }, []);
   useEffect(() => {
-    const view = edit.current!.view;
-    const text = view.state.doc.toString();
-    if (text !== tab.sql) view.dispatch({ changes: { from: 0, to: text.length, insert: tab.sql } });
+    showInEditor(tab.sql);
     // tab.sql is not a dependency, because it comes from the editor, which may already contain newer text.
-  }, [tab.id, filled]);
+  }, [tab.id]);
   const link = visible && args.get("q") !== null ? args.toString() : null;
   useEffect(() => {
     if (link === null) return;
