@@ -15,11 +15,11 @@ from pathlib import Path
 
 from packaging.tags import platform_tags
 
-# With this variable, hatchling would build the wheel twice: silently for its metadata, and again for pip.
+# pip sets this variable. It would make hatchling build the wheel twice: silently for its metadata, and again for pip.
 os.environ.pop("PIP_BUILD_TRACKER", None)
 
-# Rarely used packages, compiled without inlining, which makes partd-tables a twelfth smaller. Packages that read, write
-# or send rows are not listed, except arrow/compute, which is needed only if a put sends rows in another type.
+# Rarely used packages. They are compiled without inlining, which makes partd-tables a twelfth smaller. Packages that read,
+# write or send rows are not listed, except arrow/compute, which is used only if a put sends rows of another type.
 _RARELY_USED = ("crypto/x509", "database/sql", "encoding/xml", "html/template", "net/http", "text/template",
            "github.com/andybalholm/brotli", "github.com/antlr4-go", "github.com/apache/iceberg-go", "github.com/geoarrow", "github.com/goccy",
            "github.com/go-partd/partd/tables/internal/cli", "github.com/jackc",
@@ -67,7 +67,7 @@ def go(*args: str, cwd: Path, **environment: str) -> str:
     try:
         run = subprocess.run(["go", *args], cwd=cwd, env=env, check=True, stdout=subprocess.PIPE, text=True)
     except FileNotFoundError:
-        raise SystemExit("this wheel is built from source, and Go was not found: install it from https://go.dev/dl")
+        raise SystemExit("building this wheel from source needs Go, which was not found: install it from https://go.dev/dl")
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"go {args[0]} failed with exit code {error.returncode}: see its output above (pip shows it)") from None
     return run.stdout

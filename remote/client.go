@@ -19,16 +19,16 @@ type ClientOptions struct {
 	// DialTimeout limits one attempt to connect. 0 means 10 seconds.
 	DialTimeout time.Duration
 	// RetryFor is how long the client tries to reconnect before waiting calls fail. 0
-	// means one minute. The next call starts another attempt of the same length.
+	// means one minute. A later call makes the client try again, for the same time.
 	RetryFor time.Duration
-	// StallTimeout limits how long a reply may take to arrive after its first byte, in
-	// addition to a second for each 16 KiB. 0 means 30 seconds.
+	// StallTimeout limits the time from the first byte of a reply to its last, not counting
+	// one second for each 16 KiB. 0 means 30 seconds.
 	StallTimeout time.Duration
 	// Namespace selects one of the server's stores. The default namespace is used
 	// unless this option or the URL names one.
 	Namespace string
-	// Token identifies the client to a server that has users. Over tcp://, where others could
-	// read the token, it is only sent to this machine, unless InsecureToken is set.
+	// Token identifies the client to a server that has users. Over tcp://, others could read the
+	// token, so the client sends it only to this machine, unless InsecureToken is set.
 	Token         string
 	InsecureToken bool
 	// TLS is for tls:// only. By default, an authority that the system trusts must have
@@ -45,7 +45,7 @@ const (
 
 	firstBackoff = 10 * time.Millisecond
 	lastBackoff  = time.Second
-	closeTimeout = 2 * time.Second // limits ending the session or closing a handle
+	closeTimeout = 2 * time.Second // for ending the session or closing a reader on the server
 )
 
 // Client is a store that uses the store of a [Server]. It is safe for concurrent use: it sends
@@ -65,17 +65,17 @@ type Client struct {
 	mu           sync.Mutex // locked last: after a link's writeToken and a call's writeMu
 	closed       bool
 	link         *link            // nil while there is no connection
-	attempt      *attempt         // while connecting; otherwise nil
-	uselessSince time.Time        // time since which no connection has delivered an answer; zero if the last one did
+	attempt      *attempt         // the attempt to connect that is in progress, or nil
+	uselessSince time.Time        // when connections began to fail without an answer; zero if the last one delivered an answer
 	backoff      time.Duration    // pause before the next attempt to connect
-	linkErr      error            // why the last connection delivered no answer
+	linkErr      error            // error of the last connection that delivered no answer
 	calls        map[uint64]*call // unanswered calls, by number
 	lastNumber   uint64           // number of the last call
 	instance     uint64           // identifies the server process of the last connection
 	restarts     uint64           // number of times that instance has changed
 	ops          opSequence
-	droppedPops  []partd.Tag       // pops to confirm, so that the server can drop their results
-	proofs       map[uint64]*proof // tokens of the sessions that this client may use, by session
+	droppedPops  []partd.Tag       // pops whose results the server may delete, but has not been told so
+	proofs       map[uint64]*proof // session tokens that this client may use, by session
 }
 
 // Dial connects to the server at a URL: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH. The

@@ -21,21 +21,21 @@ type call struct {
 
 	isNumbered     bool  // the call is a change, numbered within the session
 	isPop          bool  // the call is a pop, numbered separately from changes
-	instanceOffset int   // position in a pop's body of the id of the server process
-	boundLink      *link // connection that must be used; nil if any connection is possible
+	instanceOffset int   // where a pop's body contains the number of the server process
+	boundLink      *link // the only connection that may be used; nil means any
 
-	// writeMu is held while the body is being written. It must be locked before the client's mu.
+	// writeMu is held while the body is being written. Lock it before the client's mu.
 	writeMu sync.Mutex
 
 	// The client's mu guards the fields below until done is closed.
 	sendCount    int   // number of connections over which the call was sent
-	link         *link // the last of these connections
+	link         *link // the last connection over which the call was sent
 	abandoned    bool  // the caller no longer waits
 	finished     bool
 	done         chan struct{}
 	err          error
 	mustRenumber bool   // the change was not applied, and must get a new number
-	replyFlags   uint8  // flags in the reply
+	replyFlags   uint8
 	reply        []byte // body of the reply, owned by the caller
 }
 
@@ -90,15 +90,15 @@ func (c *Client) wait(ctx context.Context, k *call) error {
 			return err
 		}
 	}
-	// Wait for a goroutine that is still resending the call: from here on, the caller owns
-	// the call's memory.
+	// Another goroutine may still be resending the call. Wait for it, because the caller may
+	// reuse the call's memory once wait has returned.
 	k.writeMu.Lock()
 	defer k.writeMu.Unlock()
 	return k.err
 }
 
-// start assigns the call's numbers, in sending order, and sends the call. If it returns an error,
-// the call was not sent. A connection that breaks during a send is not an error: the call is sent again.
+// start numbers a call and sends it. If start returns an error, the call was not sent. If the
+// connection breaks during the send, start returns nil, because the client resends the call later.
 func (c *Client) start(ctx context.Context, k *call) error {
 	for {
 		l, err := c.acquireLink(ctx)
@@ -113,7 +113,7 @@ func (c *Client) start(ctx context.Context, k *call) error {
 		if wait == nil {
 			c.dropPops(ctx, l)
 			k.writeMu.Lock()
-			_ = l.send(ctx, k) // after an error, the link's reader makes the client send the call again
+			_ = l.send(ctx, k) // after an error, the link's reader makes the client resend the call
 			k.writeMu.Unlock()
 			<-l.writeToken
 			return nil
@@ -162,16 +162,16 @@ func (c *Client) acquireLink(ctx context.Context) (*link, error) {
 	}
 }
 
-// assignNumbers assigns numbers to the call that is sent next. The caller must hold l.writeToken.
-// If the call must wait first, assignNumbers returns a channel to wait on.
+// assignNumbers numbers k, the next call to be sent over l. The caller must hold l.writeToken.
+// If k must wait first, assignNumbers returns a channel that is closed when the caller may try again.
 func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
 	if k.isNumbered || k.isPop {
 		err := c.ensureSession(ctx, l)
 		switch {
 		case err == nil:
 		case k.op == opDrop && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)):
-			// The store has no space for a session, and Drop frees space. So it is sent
-			// once, without a number, over this connection.
+			// The store has no space for a session, but Drop would free space. So send Drop
+			// without a session, and only over this connection.
 			k.isNumbered, k.boundLink, k.session, k.seq = false, l, 0, 0
 		default:
 			return nil, err
@@ -187,7 +187,7 @@ func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-ch
 	case c.link != l:
 		return l.done, nil
 	case (k.isNumbered || k.isPop) && c.ops.session == 0:
-		closed := make(chan struct{}) // the session was lost: the caller starts over without waiting
+		closed := make(chan struct{}) // the session was lost, so the caller must try again at once
 		close(closed)
 		return closed, nil
 	case k.isNumbered:
@@ -197,7 +197,7 @@ func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-ch
 		k.session, k.seq = c.ops.session, c.ops.next
 		c.ops.next++
 		c.ops.unanswered++
-	case k.isPop: // the body names the server process to which the pop is first sent
+	case k.isPop: // a pop names the server process to which it was first sent
 		c.ops.lastPop++
 		k.session, k.seq = c.ops.session, c.ops.lastPop
 		putU64(k.buf[k.instanceOffset:], l.instance)
@@ -247,7 +247,7 @@ func (c *Client) complete(k *call, err error) {
 	close(k.done)
 }
 
-// failAll ends all calls, because the client gives up connecting.
+// failAll ends all calls with err.
 func (c *Client) failAll(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,8 +261,8 @@ func (c *Client) failAll(err error) {
 	c.ops.renew()
 }
 
-// handleReply handles a reply. owned means that the call may keep body without a copy. An error
-// means that the connection must end.
+// handleReply completes the call that a reply belongs to. If owned is true, the call may keep body
+// without copying it. After an error, the connection must end.
 func (c *Client) handleReply(l *link, r reply, body []byte, owned bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

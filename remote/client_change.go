@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Append adds each entry's value to the end of its key's value, in order, all or nothing.
+// Append appends each entry's value to its key's value, in order. It appends all entries or none.
 // The client splits a batch that exceeds the server's message limit into parts. The server
 // needs memory for all parts together.
 func (c *Client) Append(ctx context.Context, entries ...partd.Entry) error {
@@ -24,7 +24,7 @@ func (c *Client) SetOnce(ctx context.Context, key string, value []byte) error {
 	return c.change(ctx, opSetOnce, []partd.Entry{{Key: key, Value: value}}, nil)
 }
 
-// Delete removes keys: all of them or none.
+// Delete removes all of the keys, or none if it fails.
 func (c *Client) Delete(ctx context.Context, keys ...string) error {
 	return c.change(ctx, opDelete, nil, keys)
 }
@@ -154,8 +154,8 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// confirmPop records that the server need no longer keep a pop's result, and returns the current
-// connection. The client sends the confirmation with its next call at the latest.
+// confirmPop records that the server may delete a pop's result, and returns the current connection.
+// The client tells the server before it sends its next call.
 func (c *Client) confirmPop(k *call) *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,8 +178,7 @@ func parsePopped(result []byte, keys int) ([][]byte, error) {
 	return values, d.end()
 }
 
-// dropPops tells the server which results of pops it need no longer keep. The caller must hold
-// l.writeToken. The link's reader detects errors.
+// dropPops tells the server which results of pops it may delete. l.writeToken must be held.
 func (c *Client) dropPops(ctx context.Context, l *link) {
 	c.mu.Lock()
 	ids := c.droppedPops
@@ -188,7 +187,7 @@ func (c *Client) dropPops(ctx context.Context, l *link) {
 	for _, id := range ids {
 		k := newCall(opPopDone)
 		k.session, k.seq = id.Session, id.Number
-		_ = l.send(ctx, k)
+		_ = l.send(ctx, k) // the link's reader detects errors
 		k.recycle()
 	}
 }

@@ -20,7 +20,7 @@ type link struct {
 	nc     net.Conn
 	reader *zmtp.Reader
 
-	// writeToken is a lock for writing to nc. It is acquired before a call's writeMu.
+	// writeToken is a lock for writing to nc. Acquire it before a call's writeMu.
 	writeToken chan struct{}
 	dead       atomic.Bool
 	done       chan struct{} // closed when the goroutine that reads replies has ended
@@ -32,7 +32,7 @@ type link struct {
 	pageSize   int
 }
 
-// maxReply is the maximum length of a reply. It can exceed a page by item headers and one key.
+// maxReply is the maximum length of a reply, in bytes: a page, the headers of its items and one key.
 const maxReply = defaultPage + 1<<20
 
 // connect opens a connection and returns it with its writeToken held.
@@ -56,7 +56,6 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
-// dialNet connects, with TCP keep-alive so that the system notices a dead peer.
 func (c *Client) dialNet(ctx context.Context) (net.Conn, error) {
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6}}
 	nc, err := dialer.DialContext(ctx, c.addr.network, c.addr.address)
@@ -86,7 +85,6 @@ func (c *Client) checkTokenExposure(addr net.Addr) error {
 	return fmt.Errorf("%w: the token was not sent, because others could read it over tcp://: use tls:// (or insecure=true, if nobody can eavesdrop on the network)", errRefused)
 }
 
-// open does the handshake, sends hello and reads the answer.
 func (c *Client) open(nc net.Conn) (*link, error) {
 	buffered, err := zmtp.Open(nc, zmtp.Dealer, c.opts.DialTimeout)
 	if errors.Is(err, zmtp.ErrLibzmq) {
@@ -133,10 +131,10 @@ func (c *Client) open(nc net.Conn) (*link, error) {
 	return l, nc.SetDeadline(time.Time{})
 }
 
-// errHello means that the server has another protocol or version. Reconnecting does not help.
+// errHello means that the server speaks another protocol or version. Reconnecting does not help.
 var errHello = errors.New("the server does not answer like a partd server")
 
-// errRefused means that the server has refused the client, or that the client must not send its
+// errRefused means that the server rejected the client, or that the client must not send its
 // token. Reconnecting does not help.
 var errRefused = errors.New("refused")
 
@@ -162,8 +160,8 @@ func (l *link) parseHello(frame []byte) error {
 	return nil
 }
 
-// command answers a PING. While another goroutine is writing a message, it sends no PONG, because
-// that message already shows that the client is alive.
+// command answers a PING with a PONG, unless another goroutine is writing a message: that message
+// already shows that the client is alive.
 func (l *link) command(body []byte) error {
 	pong, err := zmtp.Pong(body)
 	if err != nil || pong == nil {
@@ -195,12 +193,12 @@ func (l *link) write(parts [][]byte) error {
 	return err
 }
 
-// sendGrace is how long a call may still be written after its context has ended.
+// sendGrace is how long send may continue writing a call after its context has ended.
 const sendGrace = 100 * time.Millisecond
 
-// send writes a call. The caller must hold l.writeToken. If the call is still being written when
-// sendGrace has passed after the end of ctx, send breaks the connection, because a partial message
-// cannot be undone. Every error also breaks the connection. Other calls on it are then resent.
+// send writes a call. The caller must hold l.writeToken. After an error, or if writing is not
+// finished within sendGrace after the end of ctx, send breaks the connection, because the server
+// cannot use an incomplete message. The client then resends its other calls.
 func (l *link) send(ctx context.Context, k *call) error {
 	if ctx.Done() != nil {
 		written := make(chan struct{})
@@ -224,22 +222,22 @@ func (l *link) send(ctx context.Context, k *call) error {
 	return err
 }
 
-// notify sends a request and ignores the answer. It waits for other writers until ctx ends. The
-// link's reader detects errors.
+// notify sends a request and ignores the answer. It waits for other writers until ctx ends.
 func (l *link) notify(ctx context.Context, k *call) {
 	select {
 	case l.writeToken <- struct{}{}:
-		_ = l.send(ctx, k)
+		_ = l.send(ctx, k) // the link's reader detects errors
 		<-l.writeToken
 	case <-l.done:
 	case <-ctx.Done():
 	}
 }
 
-// partLen is the length of the parts of a message that exceeds the limit.
+// partLen is the length in bytes of the parts of a message that exceeds the server's limit.
 const partLen = 4 << 20
 
-// sendParts writes a call. If the call exceeds the message limit, it sends the body in parts.
+// sendParts writes a call. If the call exceeds the server's message limit, sendParts sends its body
+// in parts first.
 func (l *link) sendParts(k *call) error {
 	size := k.size()
 	if int64(requestLen+size+16) <= l.maxMessage {
@@ -270,7 +268,7 @@ func (l *link) sendParts(k *call) error {
 	return l.write(final.parts())
 }
 
-// appendPieces appends the first n bytes of pieces, and returns the remaining pieces.
+// appendPieces appends the first n bytes of pieces, and returns the rest.
 func (b *builder) appendPieces(pieces [][]byte, n int) [][]byte {
 	for n > 0 {
 		p := pieces[0]

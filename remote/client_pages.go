@@ -25,9 +25,8 @@ func (c *Client) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 // breaks, it yields an error that wraps [ErrLost].
 func (c *Client) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] { return c.scan(ctx, 0, 1) }
 
-// ScanPart is like Scan for one part of the keys. The server's store divides the keys in
-// the same way for all clients, and the server sends only this part. An old server sends
-// everything, and the client skips the other parts.
+// ScanPart is like Scan, but yields only one part of the keys. The division into parts is the same
+// for all clients. An old server sends all keys, and the client skips the other parts.
 func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		if err := partd.CheckPart(part, parts); err != nil {
@@ -47,8 +46,8 @@ func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.
 	}
 }
 
-// wholeScan hides the client's ScanPart, so that [partd.ScanPart] scans every key and skips
-// the other parts.
+// wholeScan hides the client's ScanPart, so that [partd.ScanPart] uses Scan and skips the other
+// parts.
 type wholeScan struct {
 	partd.Partd
 	partd.Scanner
@@ -72,7 +71,7 @@ func (c *Client) scan(ctx context.Context, part, parts int) iter.Seq2[partd.Chun
 	}
 }
 
-// listPages yields the items of the listing that a call requests. item decodes one of them; each
+// listPages sends k, a request for a listing, and yields the items. item decodes an item, which
 // has at least minSize bytes.
 func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item func(d *decoder) V, yield func(V, error) bool) {
 	var zero V
@@ -89,7 +88,7 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 		return
 	}
 	pages := c.newPager(ctx, opNext, k.link, handle)
-	defer pages.close() // needed if the caller stops early
+	defer pages.close()
 	for {
 		d := &decoder{b: page}
 		for range d.count(minSize, 0) {
@@ -118,12 +117,12 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 }
 
 // pager reads the pages of a handle: a reader or listing that is open on the server. It requests
-// one page ahead, so that the server prepares it while the current page is used.
+// each page early, while its caller still uses the page before.
 type pager struct {
 	c       *Client
 	ctx     context.Context
 	op      operation    // opRead or opNext
-	link    *link        // connection that the handle belongs to
+	link    *link        // the handle's connection
 	handle  uint64       // 0 after the last page
 	step    uint64       // number of the last requested page
 	pending *call        // the request for the next page; nil before requestNext
@@ -162,7 +161,7 @@ func (p pager) keepOpen() {
 
 func (p *pager) ended() bool { return p.handle == 0 }
 
-// requestNext requests the next page, unless this page is the last or it was already requested.
+// requestNext requests the next page, unless it was already requested or there is none.
 func (p *pager) requestNext() {
 	if p.ended() || p.pending != nil || p.err != nil {
 		return
@@ -190,10 +189,10 @@ func (p *pager) next() ([]byte, error) {
 	}
 	k.recycle()
 	if k.replyFlags&flagMore == 0 {
-		p.handle = 0 // the server has closed it
+		p.handle = 0 // the server has closed the handle
 		p.stopped.Store(true)
 	}
-	p.requestNext() // read one page ahead
+	p.requestNext()
 	return k.reply, nil
 }
 

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	maxKeysLen  = 64 << 10 // maximum total length of the keys in a request, in bytes
-	maxRestarts = 100      // how often Get reads again after a broken connection
+	maxKeysLen  = 64 << 10 // total length of the keys in a request, in bytes
+	maxRestarts = 100      // number of times that Get starts again after a broken connection
 )
 
 // Get returns the value of each key, in the order of keys.
@@ -53,7 +53,7 @@ func (c *Client) checkUsable(ctx context.Context) error {
 	return canceled.Err(ctx)
 }
 
-// getBatch returns the values of the first keys, as many as fit in a reply.
+// getBatch returns the values of as many of the first keys as fit in a reply.
 func (c *Client) getBatch(ctx context.Context, keys []string) ([][]byte, error) {
 	n, size := 0, 0
 	for n < len(keys) && (n == 0 || size+len(keys[n]) <= maxKeysLen) {
@@ -179,8 +179,8 @@ func (r *reader) Close() error {
 // Flush flushes the server's store, as [partd.Flush] does.
 func (c *Client) Flush(ctx context.Context) error { return c.simpleCall(ctx, opFlush) }
 
-// Sync makes everything that was acknowledged before the call durable, so that it survives a power
-// failure of the server's machine.
+// Sync makes all acknowledged changes durable, so that they survive a power failure of the server's
+// machine.
 func (c *Client) Sync(ctx context.Context) error { return c.simpleCall(ctx, opSync) }
 
 func (c *Client) simpleCall(ctx context.Context, op operation) error {
@@ -210,8 +210,8 @@ func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 	return st, nil
 }
 
-// Check makes the server verify all checksums of its store. It continues after damage.
-// Its error joins a [partd.CorruptError] for each damaged place in the server's files.
+// Check makes the server verify all checksums of its store. Its error joins a [partd.CorruptError]
+// for each damaged place in the server's files.
 func (c *Client) Check(ctx context.Context) (partd.CheckResult, error) {
 	k := newCall(opVerify)
 	if err := c.do(ctx, k); err != nil {

@@ -77,7 +77,7 @@ func (c *Client) recordUseless(err error) {
 	c.backoff = min(max(firstBackoff, 2*c.backoff), lastBackoff)
 }
 
-// connectAndResend makes one attempt to connect, and resends all unanswered calls.
+// connectAndResend makes one attempt to connect and to resend all unanswered calls.
 func (c *Client) connectAndResend(ctx context.Context, current *attempt) error {
 	if err := canceled.Err(ctx); err != nil {
 		return err
@@ -103,8 +103,8 @@ func (c *Client) connectAndResend(ctx context.Context, current *attempt) error {
 	return nil
 }
 
-// resend resends a call over a new connection. It replaces an abandoned change by an empty change
-// with the same number.
+// resend resends a call over a new connection. Instead of an abandoned change, it sends an empty
+// change with the same number.
 func (c *Client) resend(l *link, k *call) error {
 	k.writeMu.Lock()
 	defer k.writeMu.Unlock()
@@ -144,9 +144,9 @@ func (c *Client) useLink(l *link) error {
 	return nil
 }
 
-// Instance returns how often the client has found a new server process, starting at 0. If
-// the server is restarted, possibly with another store, the number grows before the first
-// answer of the new process arrives.
+// Instance returns how often the client has found a new server process, starting at 0. After a
+// restart of the server, possibly with another store, Instance grows before the client handles the
+// first answer of the new process.
 func (c *Client) Instance() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,7 +181,7 @@ func (c *Client) giveUp(current *attempt, err error) {
 	c.mu.Lock()
 	current.err = err
 	c.attempt = nil
-	c.uselessSince, c.backoff = time.Time{}, 0 // a later call starts over
+	c.uselessSince, c.backoff = time.Time{}, 0
 	close(current.done)
 	c.mu.Unlock()
 	c.failAll(err)

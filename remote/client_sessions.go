@@ -94,8 +94,8 @@ func (c *Client) SessionToken(_ context.Context, session uint64) (partd.SessionT
 	return partd.SessionToken{}, c.wrapError("session token", fmt.Errorf("session %d: %w", session, partd.ErrSessionExpired))
 }
 
-// CheckSession presents the token of another client's session to the server. After that
-// this client may also use the session.
+// CheckSession presents the token of another client's session to the server. If it succeeds, this
+// client may also use the session.
 func (c *Client) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
 	k := newSessionRequest(session, token)
 	if err := c.do(ctx, k); err != nil {
@@ -107,12 +107,12 @@ func (c *Client) CheckSession(ctx context.Context, session uint64, token partd.S
 
 // opSequence is the client's session and the numbers of its changes. The client's mu guards it.
 //
-// A failed change leaves its number free, and the server refuses the changes sent after
-// it. Then the client sends no more changes until all are answered. It renumbers the
-// refused changes, starting at the free number.
+// If a change fails, its number stays free, and the server rejects the changes sent after it. The
+// client then sends no more changes until all are answered. Then it sends the rejected changes
+// again, numbered from the free number.
 type opSequence struct {
 	session    uint64 // 0 without a session
-	storeKeeps bool   // the store keeps the session, so it outlives the server
+	storeKeeps bool   // the session survives a restart of the server, because the store keeps it
 	next       uint64 // number of the next change
 	unanswered int    // number of unanswered changes
 	lastPop    uint64 // pops have their own numbers
@@ -140,7 +140,7 @@ func (n *opSequence) handleReply(c *Client, k *call, err error) {
 	n.unanswered--
 	switch {
 	case err == nil:
-	case errors.Is(err, partd.ErrUnknownOutcome): // must come first: if the server's store is itself remote, err can wrap several of these errors
+	case errors.Is(err, partd.ErrUnknownOutcome): // the first case, because err can wrap several of these errors if the server's store is itself a client
 		n.unusable = true
 	case errors.Is(err, partd.ErrSessionGap):
 		// The change was not applied, because an earlier change was not. If the client
@@ -156,8 +156,8 @@ func (n *opSequence) handleReply(c *Client, k *call, err error) {
 			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 		}
 	case errors.Is(err, partd.ErrSessionReused):
-		// The number of an abandoned change was resent with an empty change, but the
-		// original had been applied.
+		// If the change was abandoned, the client resent an empty change with its number,
+		// although the server had already applied the original.
 		n.unusable = n.unusable || !k.abandoned
 	default:
 		if n.freeNumber == 0 || k.seq < n.freeNumber {
@@ -185,8 +185,7 @@ func (n *opSequence) handleReply(c *Client, k *call, err error) {
 	}
 }
 
-// ensureSession creates a session unless the client has one. The caller must hold l.writeToken, so
-// that nothing else is sent at the same time.
+// ensureSession creates a session unless the client has one. The caller must hold l.writeToken.
 func (c *Client) ensureSession(ctx context.Context, l *link) error {
 	c.mu.Lock()
 	if c.ops.session != 0 || c.link != l {
@@ -217,8 +216,8 @@ func (c *Client) ensureSession(ctx context.Context, l *link) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ops.renew()
-	// Calls of the previous session may still need its token. Calls of the session before
-	// that are all done.
+	// Keep the token of the previous session, because its calls may still need it. Calls of
+	// older sessions have all ended.
 	delete(c.proofs, c.ops.recentSessions[1])
 	c.ops.recentSessions = [2]uint64{session, c.ops.recentSessions[0]}
 	c.ops.session, c.ops.storeKeeps, c.ops.next = session, storeKeeps, 1

@@ -16,10 +16,10 @@
 // A client numbers every change. After a broken connection or a server restart it sends the
 // change again until the server answers, and the server applies it once. If the store keeps the
 // numbers with its data ([partd.Applier]), this also holds across server restarts. For other
-// stores the server remembers the numbers only while it runs: after a restart, a change without
-// an answer returns an error that wraps [partd.ErrUnknownOutcome]. Pop then returns this error
+// stores the server remembers the numbers only while it runs: if it restarts before it answers a
+// change, the change returns an error that wraps [partd.ErrUnknownOutcome]. A Pop returns this error
 // with any store, because the server keeps popped values for the client only in memory.
 //
 // After a broken connection, clients also repeat requests that only read. But a listing or a
-// reader that is already in progress ends with an error that wraps [ErrLost].
+// reader in progress ends with an error that wraps [ErrLost].
 package remote

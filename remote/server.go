@@ -28,7 +28,7 @@ type Server struct {
 	partTimeout time.Duration // time allowed for receiving a part of an upload, in addition to StallTimeout
 	quotas      quotas
 	handles     handleTable
-	crowded     atomic.Bool // set while so many connections are open that those of a tenant take turns
+	crowded     atomic.Bool // set while more than turnThreshold connections are open
 	checking    semaphore   // limits checksum verification to one request at a time
 	logins      ratelimit.Logins
 	meters      meters
@@ -53,8 +53,7 @@ type Server struct {
 	shutdownErr  error
 }
 
-// NewServer returns a server of a store. The server owns the store from then on:
-// Shutdown closes it.
+// NewServer returns a server of a store. The server owns the store: Shutdown closes it.
 func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	if store == nil {
 		return nil, errors.New("remote: a server needs a store")
@@ -118,7 +117,7 @@ func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptio
 		s.mu.Lock()
 		delete(s.listeners, l)
 		s.mu.Unlock()
-		_ = l.Close() // usually a second Close, so ignore its error
+		_ = l.Close() // usually the listener is already closed, so ignore the error
 	}()
 	wait := time.Duration(0)
 	for {
@@ -177,10 +176,10 @@ func (s *Server) shutDown(ctx context.Context) error {
 		_ = l.Close() // Serve returns
 	}
 	for c := range s.conns {
-		// Stop reading messages. The connection ends once the messages that have arrived are answered.
+		// Stop reading. The connection ends once all messages that have arrived are answered.
 		_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 	}
-	for _, c := range s.handshaking { // these have not sent a request yet
+	for _, c := range s.handshaking {
 		c.abort()
 	}
 	s.mu.Unlock()
@@ -221,7 +220,7 @@ func (s *Server) cutOff(reason string) {
 	}
 }
 
-// closeStore flushes, syncs and closes a store. It continues after an error.
+// closeStore flushes, syncs and closes a store. It attempts each step even if one before failed.
 func closeStore(ctx context.Context, store partd.Partd) error {
 	var errs []error
 	for _, step := range []func(context.Context, partd.Partd) error{partd.Flush, partd.Sync, partd.Close} {

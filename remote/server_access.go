@@ -62,10 +62,9 @@ type Identity struct {
 // Authorizer authenticates users and returns their rights. Package remote/tokens
 // implements it with a file or a map.
 type Authorizer interface {
-	// Authenticate identifies the bearer of a token. If token is empty, it identifies the
-	// bearer of the verified certificate, which is nil if the client has none. Its error
-	// appears only in the log. Its running time must not depend on how much of the token is
-	// correct.
+	// Authenticate identifies the bearer of a token or, if token is empty, of the verified
+	// certificate, which is nil if the client has none. The error appears only in the log. The
+	// running time must not depend on how much of the token is correct.
 	Authenticate(token string, certificate *x509.Certificate) (Identity, error)
 	// Rights returns a user's current rights in a namespace. "" is the default namespace.
 	// The server calls Rights for each request.
@@ -74,24 +73,24 @@ type Authorizer interface {
 
 // ServeOptions configures [Server.ServeWith]. Nil and zero values mean the defaults.
 type ServeOptions struct {
-	// Namespace is the namespace of all clients of the listener. If it is empty,
-	// clients choose one, and Python's clients get the default one.
+	// Namespace is the namespace of all clients of the listener. If it is empty, Go clients
+	// choose a namespace, and Python's clients get the default one.
 	Namespace string
 	// Trusted admits clients without credentials, with every right except admin. Use it if the
 	// listener itself controls who may connect, for example by the permissions of a Unix socket.
 	Trusted bool
 }
 
-// errDenied is the answer to every refused request, so that it does not reveal whether a user, a
-// token or a namespace exists. The reason is in the log.
+// errDenied is the answer whenever a client lacks a right, whatever the reason, so that it does not
+// reveal whether a user, a token or a namespace exists. The log has the reason.
 var errDenied = fmt.Errorf("the credential is missing, wrong, or without the right to do this here (%w)", fs.ErrPermission)
 
 // access identifies a connection's client.
 type access struct {
 	user           Identity
-	authenticated  bool // whether the credential was accepted, or none is needed
-	trusted        bool // whether no credential is needed although the server has users
-	namespaceFixed bool // whether the connection has its final namespace
+	authenticated  bool // the credential was accepted, or none is needed
+	trusted        bool // no credential is needed although the server has users
+	namespaceFixed bool // the connection's namespace can no longer change
 }
 
 func (c *conn) rights() Rights { return c.rightsIn(c.namespace) }
@@ -168,7 +167,7 @@ func (c *conn) authenticate(namespace, credential string) error {
 // guessPause delays the answer to a wrong credential.
 const guessPause = 250 * time.Millisecond
 
-// rejectCredential logs and counts a wrong credential, and delays the answer.
+// rejectCredential logs and counts a wrong credential, pauses, and returns the error for the client.
 func (c *conn) rejectCredential(namespace string, cause error) error {
 	c.server.meters.wrongCredentials.Add(1)
 	c.server.logins.RecordFailure(c.tenant.name)
@@ -180,7 +179,7 @@ func (c *conn) rejectCredential(namespace string, cause error) error {
 	return errDenied
 }
 
-// bindDefault fixes the namespace of a client that has not chosen one.
+// bindDefault gives a client that has not chosen a namespace the listener's or the default one.
 func (c *conn) bindDefault() error {
 	if c.access.namespaceFixed || c.rights() == 0 {
 		return nil // requireRights will refuse the request
@@ -188,7 +187,7 @@ func (c *conn) bindDefault() error {
 	return c.bind(c.serveOptions.Namespace)
 }
 
-// bind fixes the namespace of a connection, before the first request is answered.
+// bind sets the connection's namespace, which cannot change afterwards.
 func (c *conn) bind(namespace string) error {
 	if !c.access.namespaceFixed {
 		p, err := c.server.enterSpace(namespace)

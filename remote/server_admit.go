@@ -10,8 +10,8 @@ import (
 // see [tenant.takeTurn].
 const turnThreshold = 32
 
-// admit starts a connection. If there are too many, it evicts a connection of the tenant
-// (peer) that has the most. At most a quarter of all connections may be in their handshake.
+// admit starts a connection. At MaxConnections, it evicts a connection of the tenant (peer) that has
+// the most. At most a quarter of MaxConnections may be in their handshake.
 func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	c := newConn(s, nc, s.lastID.Add(1))
 	c.serveOptions = o
@@ -52,7 +52,6 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	}()
 }
 
-// discard closes a connection that was not admitted.
 func (c *conn) discard() {
 	c.cancel()
 	hangUp(c.nc)
@@ -74,10 +73,9 @@ func (s *Server) evictOne() {
 	}
 }
 
-// leastUseful returns the connection of owner to evict, or nil. It prefers connections that
-// never sent a request, then the one idle longest. sameTenant means that the new connection also
-// belongs to owner. Then only connections that have been idle for a while are eligible.
-// mu must be held.
+// leastUseful returns the connection of owner to evict, or nil. It prefers connections that never
+// sent a request, then the one idle longest. If sameTenant is true, the connection is evicted for
+// another one of owner, so it must have been idle for a while. mu must be held.
 func (s *Server) leastUseful(owner *tenant, sameTenant bool) *conn {
 	now := time.Now().UnixNano()
 	var best *conn
@@ -100,7 +98,7 @@ func (s *Server) leastUseful(owner *tenant, sameTenant bool) *conn {
 	return best
 }
 
-// closeHolder closes the owner's connection that has the most open sessions.
+// closeHolder closes the connection of owner that has the most sessions open.
 func (s *Server) closeHolder(owner *tenant) {
 	s.mu.Lock()
 	var heaviest *conn
@@ -115,8 +113,8 @@ func (s *Server) closeHolder(owner *tenant) {
 	}
 }
 
-// oldestHandshake returns the connection that has been in its handshake for longest, of the tenant
-// with the most connections in this state. mu must be held.
+// oldestHandshake selects the tenant with the most connections in their handshake, and returns the
+// oldest of these connections. mu must be held.
 func (s *Server) oldestHandshake() *conn {
 	counts := map[*tenant]int{}
 	var heaviest *tenant

@@ -17,7 +17,7 @@ type answer struct {
 func (c *conn) newAnswer() *answer {
 	a := &answer{allowance: *c.newAllowance(), builder: newBuilder(), pageSize: c.server.quotas.pageSize(c.pageSize)}
 	if cap(a.buf) > uncharged {
-		// A recycled buffer can be larger than this answer needs, and a slow peer can
+		// The recycled buffer may be larger than this answer needs, and a slow peer could
 		// occupy it for long.
 		if c.Crowded() {
 			a.builder = builder{buf: make([]byte, headRoom, 4<<10)}
@@ -25,8 +25,7 @@ func (c *conn) newAnswer() *answer {
 			a.force(int64(cap(a.buf)))
 		}
 	}
-	// Include the memory of the store's reader, which is allocated before the data that it
-	// reads.
+	// Reserve the memory of the store's reader together with the memory of the data.
 	a.initial = int64(a.pageSize+a.pageSize/2) + c.handles.cost(false)
 	return a
 }
@@ -52,15 +51,15 @@ type allowance struct {
 	account *account
 	ctx     context.Context
 	total   int64 // bytes charged to the account
-	initial int64 // minimum of the first request, so that no answer holds some memory while it waits for more
+	initial int64 // the first raise takes at least this much, so that no answer holds some memory while it waits for more
 }
 
 const (
-	uncharged    = 16 << 10 // bytes that each answer may use without charging them to its account
-	maxSmallTake = 64 << 10 // a frame that needs at most this much memory counts as admission even if more frames follow
+	uncharged    = 16 << 10 // bytes that each answer may use for free
+	maxSmallTake = 64 << 10 // a frame of at most this size is admitted like a whole message, even if more frames follow
 )
 
-// raise raises the allowance to the given number of bytes. It can wait for memory.
+// raise raises the allowance to the given number of bytes, and waits until memory is available.
 func (a *allowance) raise(bytes int64) error {
 	if bytes -= uncharged; bytes <= a.total {
 		return nil
@@ -81,8 +80,8 @@ func (a *allowance) raise(bytes int64) error {
 	return nil
 }
 
-// force raises the allowance to the given number of bytes, even beyond the budget. It is for memory
-// that is already in use.
+// force raises the allowance to the given number of bytes without waiting, even beyond the budget.
+// Use it for memory that is already allocated.
 func (a *allowance) force(bytes int64) {
 	if bytes -= uncharged; bytes > a.total {
 		a.account.force(bytes - a.total)
@@ -90,7 +89,6 @@ func (a *allowance) force(bytes int64) {
 	}
 }
 
-// trim lowers the allowance to the given number of bytes.
 func (a *allowance) trim(bytes int64) {
 	if bytes = max(bytes-uncharged, 0); bytes < a.total {
 		a.account.give(a.total - bytes)

@@ -9,18 +9,18 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// demand is the purpose of a request for memory. It decides how much must remain free.
+// demand is the purpose of a request for memory. It determines how much must remain free.
 type demand int
 
 const (
-	// admission is for a whole message, which needs no more memory to arrive.
+	// admission is for a message that needs no more memory afterwards to arrive completely.
 	admission demand = iota
-	// growth is for a message that announces the length of each frame separately. Such a
-	// message holds memory while it waits for more. The server limits the total memory of
-	// these messages, so that at least one of them, the elder, can finish.
+	// growth is for a message that announces the length of each frame separately, and so holds
+	// memory while it waits for more. The server limits the total memory of these messages, so
+	// that at least one of them, the elder's, can finish.
 	growth
-	// finish is for an answer to a message that has arrived, or for a part of an upload.
-	// Both return memory when they complete, so the server keeps a reserve for them.
+	// finish is for answering a message, or for a part of an upload. These free memory when
+	// they complete, so the server keeps a reserve for them.
 	finish
 	demands
 )
@@ -29,7 +29,7 @@ const (
 type account struct {
 	quotas   *quotas
 	tenant   *tenant
-	patience time.Duration // time limit of a request for memory
+	patience time.Duration // how long a request for memory may wait
 	evict    func()        // closes the connection
 	received func() int64  // returns the bytes that have arrived; quotas.mu guards the field
 	sent     atomic.Int64  // bytes that the peer has received
@@ -39,19 +39,19 @@ type account struct {
 
 	// The fields below are guarded by quotas.mu.
 	heldBytes    int64
-	message      int64   // the part of heldBytes for messages and uploads, kept until their requests are answered
-	lastProgress int64   // value of progress() when it last advanced by slowBytes, or when the account last got memory
+	message      int64   // the part of heldBytes for messages and uploads whose requests are not yet answered
+	lastProgress int64   // progress() when it last advanced by slowBytes, or when the account last got memory
 	idleTicks    int     // number of ticks since lastProgress was set
 	growing      bool    // holds memory for a message with more frames to come (see growth)
-	waiting      int     // number of reasons why the connection waits: requests for memory and those from addWaits
-	growth       *waiter // its waiting growth request, or nil
+	waiting      int     // number of waiting requests for memory, plus the sum passed to addWaits
+	growth       *waiter // the waiting request with the demand growth, or nil
 	evicted      bool
 }
 
 const (
 	evictAfter   = 200 * time.Millisecond // how long a request waits before connections are evicted for it
 	tickInterval = 100 * time.Millisecond // interval of ticks while requests wait
-	maxLookahead = 16                     // number of further requests per tenant for which a tick evicts connections
+	maxLookahead = 16                     // number of further requests per tenant for which one tick evicts connections
 	// A connection that holds memory must transfer slowBytes within twice slowAfter. Otherwise
 	// it may be evicted in favor of another connection of the same tenant.
 	slowBytes    = 64 << 10
@@ -122,11 +122,11 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
-	case <-w.done: // granted just now
+	case <-w.done: // granted while the lock was not held
 		return w.err
 	default:
 		l.giveUp(w)
-		l.grant() // the request may have blocked others
+		l.grant() // other requests may have waited for this one
 		return w.err
 	}
 }
@@ -148,7 +148,7 @@ func (l *quotas) markGrowing(a *account) {
 
 // charge adds bytes, which may be negative, to the memory that an account holds. mu must be held.
 func (l *quotas) charge(a *account, bytes int64) {
-	if bytes > 0 { // measure idleness from now on: progress before the grant does not count
+	if bytes > 0 { // the peer's idle time starts now
 		a.lastProgress, a.idleTicks = a.progress(), 0
 	}
 	a.heldBytes += bytes
@@ -166,7 +166,7 @@ func (l *quotas) charge(a *account, bytes int64) {
 	l.addLocked(a.tenant, memory, bytes)
 }
 
-// force charges bytes that are already in use, even beyond the limit.
+// force charges bytes of memory that is already allocated, even beyond the limit.
 func (a *account) force(bytes int64) {
 	a.quotas.mu.Lock()
 	defer a.quotas.mu.Unlock()
@@ -183,8 +183,7 @@ func (a *account) addWaits(n int) {
 	a.waiting += n
 }
 
-// takeMessage takes memory for a message or an upload. The memory is held until the
-// request is answered, so memory that the request needs later comes in addition to it.
+// takeMessage takes memory for a message or an upload, which is held until the request is answered.
 func (a *account) takeMessage(ctx context.Context, bytes int64, d demand) error {
 	err := a.take(ctx, bytes, d)
 	if err == nil {
@@ -202,7 +201,7 @@ func (a *account) giveMessage(bytes int64) {
 	a.quotas.charge(a, -bytes)
 }
 
-// Take takes memory for arriving data. whole means that the message needs no more memory after it.
+// Take takes memory for arriving data. If whole is true, the message needs no more memory after it.
 func (c *conn) Take(bytes int64, whole bool) error {
 	d := growth
 	if whole || bytes <= maxSmallTake {
@@ -216,5 +215,5 @@ func (c *conn) Take(bytes int64, whole bool) error {
 
 func (c *conn) Release(bytes int64) { c.account.giveMessage(bytes) }
 
-// Crowded reports whether connections should keep little memory for their next message.
+// Crowded reports whether memory is so scarce that connections should keep only small buffers.
 func (c *conn) Crowded() bool { return c.server.quotas.isCrowded() }

@@ -17,17 +17,17 @@ import (
 )
 
 // conn is a connection of the server. Its goroutine reads messages and applies changes in the
-// order of arrival. Requests that only read may take longer, and run in a few other goroutines.
+// order of arrival. A few other goroutines answer requests that only read, which can take longer.
 type conn struct {
 	server   *Server
 	nc       net.Conn
 	id       uint64 // increases with each connection
 	openedAt time.Time
 
-	serveOptions ServeOptions // options of the connection's listener
-	access       access       // used only by the conn's goroutine
-	namespace    string       // the namespace, once it is fixed
-	space        *space       // the default space until the namespace is fixed
+	serveOptions ServeOptions
+	access       access // used only by the conn's goroutine
+	namespace    string // "" until access.namespaceFixed is set
+	space        *space // the default one until access.namespaceFixed is set
 
 	tenant       *tenant      // the peer, which may have other connections
 	account      *account     // counts the memory that the connection holds
@@ -39,16 +39,16 @@ type conn struct {
 	reader *zmtp.Reader
 
 	writeMu  sync.Mutex // locked before the mu of quotas
-	writeBuf []byte     // write buffer, kept for reuse
+	writeBuf []byte
 
 	reads        semaphore // limits the requests that are answered in other goroutines
 	running      sync.WaitGroup
 	handles      handles
 	upload       upload
-	openSessions map[uint64]*session // open sessions; used by the conn's goroutine only
+	openSessions map[uint64]*session // used only by the conn's goroutine
 	sessionCount atomic.Int64        // length of openSessions
 	entries      []partd.Entry       // reused to decode changes
-	pageSize     int                 // maximum size of a reply, approximately
+	pageSize     int                 // approximate maximum size of a reply
 }
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
@@ -74,7 +74,6 @@ func (c *conn) abort() {
 	hangUp(c.nc) // the connection's goroutine detects it
 }
 
-// evict ends the connection because other peers need its memory or its slot.
 func (c *conn) evict() {
 	c.server.meters.evictedConns.Add(1)
 	c.server.opts.Logger.Warn("connection closed: other peers need its memory or its slot", "peer", peerName(c.nc))
@@ -164,7 +163,8 @@ func (c *conn) serve() error {
 	}
 }
 
-// handshake does the TLS handshake, if the listener has TLS, and then ZMTP's.
+// handshake does the TLS handshake, if the listener uses TLS, and then the ZMTP handshake. It
+// returns bytes that the peer sent after the handshake.
 func (c *conn) handshake() (buffered []byte, err error) {
 	timeout := c.server.opts.HandshakeTimeout
 	if s, ok := c.nc.(*tls.Conn); ok {
@@ -179,7 +179,7 @@ func (c *conn) handshake() (buffered []byte, err error) {
 	return zmtp.Open(c.nc, zmtp.Router, timeout)
 }
 
-// writeStep is the maximum number of bytes written with one deadline.
+// writeStep is the number of bytes after which write sets a new deadline.
 const writeStep = 512 << 10
 
 // write writes to the peer. The peer must read 512 KiB within StallTimeout, or at least
@@ -227,7 +227,7 @@ func (c *conn) writeLocked(parts ...[]byte) error {
 func (c *conn) writeStep(step net.Buffers) error {
 	timeout := c.server.opts.StallTimeout
 	_, isTLS := c.nc.(*tls.Conn)
-	if isTLS { // TLS cannot continue after a missed deadline, so the deadline must allow for the whole step
+	if isTLS { // a TLS connection is unusable after a missed deadline, so allow enough time for the whole step
 		size := 0
 		for _, p := range step {
 			size += len(p)

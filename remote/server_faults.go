@@ -38,7 +38,7 @@ func isPeerFault(err error) bool {
 		return true // the result of a pop is no longer kept, or the connection broke
 	}
 	if errors.As(err, new(*limitError)) {
-		return errors.Is(err, syscall.EDQUOT) // a full quota is the client's fault, a full disk the server's
+		return errors.Is(err, syscall.EDQUOT) // a full quota is the client's fault; a full disk is not
 	}
 	for _, e := range []error{
 		ErrBadRequest, ErrBusy, ErrLost, partd.ErrTooLarge, zmtp.ErrTooLarge, errors.ErrUnsupported, errCommand, errFrames, errClose, errDenied,
@@ -51,8 +51,8 @@ func isPeerFault(err error) bool {
 	return false
 }
 
-// publicText returns text, which is the message of err or part of it, without the directories of
-// the server's files. Peers must not see them; the log contains the full paths.
+// publicText removes the directories of the server's files from text, the message of err or a part
+// of it. Clients must not see them; the log has the full paths.
 func publicText(text string, err error) string {
 	for _, path := range pathsIn(err) {
 		for _, dir := range []string{path, filepath.Dir(path)} {

@@ -14,7 +14,7 @@ import (
 )
 
 // handleTable holds the open readers and listings of all connections. It limits their
-// total, and evicts idle ones.
+// number, and closes idle ones.
 type handleTable struct {
 	quotas *quotas
 
@@ -43,20 +43,21 @@ type handles struct {
 type handle struct {
 	owner    *handles
 	id       uint64
-	bytes    int64 // memory that its reader uses
+	bytes    int64 // memory of the reader
 	opened   time.Time
 	lastUsed time.Time     // guarded by the table's mu, like place
 	place    *list.Element // position in the table's list
 
-	mu       sync.Mutex                             // held while a page is read; locked before the other mutexes
-	step     uint64                                 // number of the last page read
-	nextPage func(a *answer) (more bool, err error) // adds a page to an answer
+	mu       sync.Mutex // held while a page is read; locked before the other mutexes
+	step     uint64     // number of the last page read
+	nextPage func(a *answer) (more bool, err error)
 	close    func() error
 	ended    bool
 	timer    *time.Timer
 }
 
-// add opens a handle for the pages after the first, which is already in the caller's answer.
+// add opens a handle for the second and later pages. page adds a page to an answer, and closer
+// closes the reader or listing.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
 	n := &handle{owner: h, nextPage: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
 	h.mu.Lock()
@@ -70,7 +71,7 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 		err = h.table.admit(ctx, n)
 	}
 	if err != nil {
-		_ = closer() // closing a reader cannot lose data
+		_ = closer()
 		return 0, err
 	}
 	h.mu.Lock()
@@ -84,8 +85,7 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (b
 	return n.id, nil
 }
 
-// admit makes room for a handle in the table. If all handles are in use, it waits until
-// one ends.
+// admit adds a handle to the table. At a limit, it evicts an idle handle or waits until one ends.
 func (t *handleTable) admit(ctx context.Context, n *handle) error {
 	l, s := t.quotas, n.owner.tenant
 	for begin := time.Now(); ; {
@@ -114,7 +114,7 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 
 // leastUsed returns the least recently used handle of owner, or of any tenant if owner is nil.
 // If owner is the requester, the handle must have been idle for slowAfter. leastUsed returns nil if
-// there is no eligible handle.
+// no handle qualifies.
 func (t *handleTable) leastUsed(owner, requester *tenant) *handle {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -122,7 +122,7 @@ func (t *handleTable) leastUsed(owner, requester *tenant) *handle {
 		n := e.Value.(*handle)
 		idle := time.Since(n.lastUsed)
 		if owner == requester && idle < slowAfter && idle > 0 {
-			return nil // the handles after it were used later
+			return nil // the other handles were used even later
 		}
 		if (owner == nil || n.owner.tenant == owner) && idle > 0 {
 			return n
@@ -139,8 +139,8 @@ func (t *handleTable) reap() {
 	}
 }
 
-// endIdle closes the least recently used handle of a namespace, unless it was used within
-// slowAfter. Idle handles keep stores open, which can prevent other stores from being opened.
+// endIdle closes the least recently used handle outside the default namespace, unless it was used
+// within slowAfter. Idle handles keep stores open, which can prevent other stores from being opened.
 func (t *handleTable) endIdle() {
 	t.mu.Lock()
 	var victim *handle
@@ -156,8 +156,7 @@ func (t *handleTable) endIdle() {
 }
 
 // closeDropped closes handles that were opened before the store was dropped, because they keep
-// deleted files on disk. It spares handles that were used within minIdle; on a full disk,
-// minIdle is 0.
+// deleted files on disk. It spares handles that were used within minIdle.
 func (t *handleTable) closeDropped(p *space, before time.Time, minIdle time.Duration) {
 	var toClose []*handle
 	t.mu.Lock()
@@ -172,7 +171,7 @@ func (t *handleTable) closeDropped(p *space, before time.Time, minIdle time.Dura
 	}
 }
 
-// dropGrace is the time that readers get to finish after a drop.
+// dropGrace is how long readers may continue after a drop.
 const dropGrace = 10 * time.Second
 
 // recordChange handles the outcome of a change. After a drop or on a full disk, it closes
@@ -191,8 +190,8 @@ func (s *Server) recordChange(p *space, change partd.Change, err error) {
 	}
 }
 
-// markUsed records that a handle was used or, if open is false, that it was closed. A positive
-// protection prevents the handle's eviction for that time.
+// markUsed records that a handle was used or, if open is false, that it was closed. The handle
+// cannot be evicted until protection has passed.
 func (t *handleTable) markUsed(n *handle, open bool, protection time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -203,8 +202,8 @@ func (t *handleTable) markUsed(n *handle, open bool, protection time.Duration) {
 	}
 }
 
-// read answers with the next page. Pages are not kept, so repeating or skipping a step is
-// an error.
+// read adds the next page of a handle to an answer. step, the page's number, must be one more than
+// in the previous call, because pages are not kept.
 func (h *handles) read(a *answer, id, step uint64) error {
 	h.mu.Lock()
 	n := h.open[id]
@@ -272,7 +271,7 @@ func (h *handles) remove(id uint64) bool {
 	delete(h.open, id)
 	h.mu.Unlock()
 	if n != nil {
-		_ = n.closeReader() // closing a reader cannot lose data
+		_ = n.closeReader() // ignore the error, because closing a reader cannot lose data
 	}
 	return n != nil
 }
@@ -284,12 +283,12 @@ func (h *handles) close() {
 	h.open = nil
 	h.mu.Unlock()
 	for _, n := range open {
-		_ = n.closeReader() // closing a reader cannot lose data
+		_ = n.closeReader()
 	}
 }
 
-// cost returns the memory that an open reader or listing uses, in bytes. The result is at most
-// the limit of handleBytes.
+// cost returns the memory in bytes that a reader or listing of the store uses, at most the limit of
+// handleBytes.
 func (h *handles) cost(listing bool) int64 {
 	readerCost, listingCost := partd.ReaderMemory(h.space.store)
 	if listing {

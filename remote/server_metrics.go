@@ -15,7 +15,7 @@ type meters struct {
 	python       [len(pythonCommands) + 1]meter // by command; index 0 is for unknown commands
 
 	bytesSent        atomic.Int64
-	acceptedConns    atomic.Int64 // connections accepted
+	acceptedConns    atomic.Int64
 	refusedConns     atomic.Int64 // connections refused because there were too many
 	evictedConns     atomic.Int64 // connections closed in favor of other peers
 	faultyConns      atomic.Int64 // connections closed because the peer violated the protocol or stalled
@@ -23,7 +23,7 @@ type meters struct {
 	wrongCredentials atomic.Int64
 	deniedRequests   atomic.Int64 // requests refused because the user lacked a right
 	storeErrors      atomic.Int64
-	needsReopen      atomic.Pointer[error] // set by a change that failed because the store must be reopened
+	needsReopen      atomic.Pointer[error] // error of a change that failed because the store must be reopened
 	evictedSessions  atomic.Int64          // sessions forgotten in favor of other peers
 }
 
@@ -75,8 +75,7 @@ func (m *meters) forEach(f func(m *meter, labels ...string)) {
 	}
 }
 
-// WriteMetrics writes metrics about the server's work and resources in the Prometheus
-// text format.
+// WriteMetrics writes the server's metrics in the Prometheus text format.
 func (s *Server) WriteMetrics(to io.Writer) error {
 	if s.base == nil || to == nil {
 		return errors.New("WriteMetrics needs a server from NewServer, and a writer")

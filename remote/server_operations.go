@@ -9,13 +9,13 @@ import (
 
 // service describes how the server answers an operation of the Go client's protocol.
 type service struct {
-	// needs lists rights. The user must have at least one of them. Only hello needs none.
+	// needs lists rights, of which the user must have at least one. Only hello needs none.
 	needs Rights
 	cost  cost
 	// anySession permits requests for a session that is not open on the connection.
 	anySession bool
-	// prepare decodes the request, in the order of arrival, and returns the function
-	// that answers it.
+	// prepare decodes the request and returns the function that answers it. Requests are
+	// prepared in the order of arrival.
 	prepare func(c *conn, r request, d *decoder) (fill, error)
 }
 
@@ -31,13 +31,13 @@ const (
 	immediate cost = iota
 	// concurrent answers are built by one of a few other goroutines.
 	concurrent
-	// inTurn answers are like concurrent ones, but expensive for the store. A peer can have only
-	// a few at a time.
+	// inTurn answers are concurrent, but so expensive for the store that each peer can have only
+	// maxTurns of them at a time.
 	inTurn
 )
 
-// services lists the operations. Those without prepare change the store: [conn.handleMutation]
-// applies them.
+// services lists the operations. Operations without prepare change the store, and
+// [conn.handleMutation] applies them.
 var services = [lastOperation + 1]service{
 	opAppend:      {needs: RightAppend},
 	opSetOnce:     {needs: RightAppend},
@@ -110,12 +110,12 @@ func (c *conn) closeHandle(_ request, d *decoder) (fill, error) {
 	return func(*answer) error { c.handles.remove(id); return nil }, nil
 }
 
-// hello tells the client the server's limits. The request chooses the page size and the session to
-// continue. A session with a wrong token counts as unknown, here and in later requests.
+// hello authenticates the client and tells it the server's limits. If the request names a session
+// with the right token, the connection may use the session. A wrong token is not an error here.
 func (c *conn) hello(_ request, d *decoder) (fill, error) {
 	// Check the versions first, because they determine the layout of the other fields.
 	if lowest, highest := d.u16(), d.u16(); d.err == nil && (lowest > protocolVersion || highest < protocolVersion) {
-		return nil, fmt.Errorf("%w: the client speaks versions %d to %d of the protocol, the server %d: both sides need the same partd",
+		return nil, fmt.Errorf("%w: the client speaks versions %d to %d of the protocol, the server %d: install the same version of partd on both sides",
 			ErrBadRequest, lowest, highest, protocolVersion)
 	}
 	page, session, token := d.u32(), d.u64(), d.token()
@@ -139,7 +139,7 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// enter continues a session if the token is right.
+// enter lets the connection use a session whose token it presents.
 func (c *conn) enter(session uint64, token partd.SessionToken) error {
 	err := c.space.sessions.enter(c.ctx, c, session, token)
 	if err == nil {
@@ -149,8 +149,8 @@ func (c *conn) enter(session uint64, token partd.SessionToken) error {
 }
 
 // abilities returns a set of bits, one for each optional interface that the store implements. A
-// layer implements all of them, even if its methods return an error because the underlying store lacks
-// the ability.
+// store that wraps another one implements all of them, even if some of its methods then fail because
+// the wrapped store lacks the ability.
 func abilities(store partd.Partd) (bits uint32) {
 	for i, supported := range []bool{
 		implements[partd.Setter](store), implements[partd.Deleter](store), implements[partd.Lister](store), implements[partd.Opener](store), implements[partd.Scanner](store),
@@ -169,7 +169,7 @@ func implements[Ability any](store partd.Partd) bool {
 	return ok
 }
 
-// beginSession creates a session, or continues the session whose token the client presents.
+// beginSession creates a session or, if the request names one, lets the connection use it.
 func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 	id, token := d.u64(), d.token()
 	return func(a *answer) error {

@@ -17,9 +17,9 @@ type ServerOptions struct {
 	// maximum, a new connection replaces a connection of a peer that has more of them, or an
 	// idle connection of the same peer. If all are in use, the new connection is closed.
 	MaxConnections int
-	// MaxHandles is the maximum number of open readers and listings of all clients
-	// together. 0 means 1,024. At the maximum, opening another one closes the least recently
-	// used one of the peer that has the most, or waits.
+	// MaxHandles is the maximum number of open readers and listings of all clients together.
+	// 0 means 1,024. At the maximum, a request to open another one waits, or closes the least
+	// recently used one of the peer that has the most.
 	MaxHandles int
 	// Memory limits the memory of all connections for messages being received and values being
 	// sent, in bytes. 0 means 512 MiB. Idle connections and messages of a few KiB do not count.
@@ -30,8 +30,8 @@ type ServerOptions struct {
 	// except stop the server. With it, Python's clients, which cannot authenticate, need
 	// a trusted listener: see [ServeOptions].
 	Authorizer Authorizer
-	// Namespaces manages the stores other than the default one; may be nil. The server
-	// owns them: Shutdown also closes them.
+	// Namespaces manages the stores other than the default one; nil means that there are none.
+	// Shutdown also closes these stores.
 	Namespaces Namespaces
 	// AllowClose lets clients ask the server to stop, with the command close of Python's
 	// protocol. [Server.CloseRequested] reports the request.
@@ -72,8 +72,8 @@ const (
 	maxReads    = 8  // requests answered concurrently
 	maxHandles  = 64 // open readers and listings
 	handleIdle  = 2 * time.Minute
-	frameMemory = 256     // a message may have Memory/frameMemory frames; each takes at most half of frameMemory besides its data
-	defaultPage = 4 << 20 // maximum size of a reply, approximately
+	frameMemory = 256     // a message may have Memory/frameMemory frames, each of which needs at most frameMemory/2 bytes besides its data
+	defaultPage = 4 << 20 // approximate maximum size of a reply
 	minPage     = 64 << 10
 )
 

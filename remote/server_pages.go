@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// largeValue replaces the length of a value in an answer to get if the client must read
-// the value through a handle.
+// largeValue takes the place of a value's length in an answer to get. It means that a handle
+// follows, through which the client must read the value.
 const largeValue = math.MaxUint32
 
 // get answers with as many values as fit in a page, at least one. For a value that is larger than a
@@ -56,7 +56,7 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// appendValue adds a value's data to the answer, unless readValue has already put it there, at offset.
+// appendValue adds a value's data to the answer, unless readValue has already added it at offset.
 func (a *answer) appendValue(v value, offset int) {
 	if len(a.buf) == offset {
 		a.appendData(v.data)
@@ -82,7 +82,7 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 		}
 		a.buf = v.buf
 		more := v.rest != nil
-		if len(a.buf) == id+8 { // the data is in the store's own memory
+		if len(a.buf) == id+8 { // v.data is in the store's own memory, not in the answer
 			first := v.data[:min(len(v.data), a.pageSize)]
 			v.data = v.data[len(first):]
 			more = len(v.data) > 0
@@ -104,9 +104,10 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// valuePages returns the page and close functions of a handle that serves the rest of a value.
+// valuePages returns the functions page and closer of a handle for the rest of a value: see
+// [handles.add].
 func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer func() error) {
-	// Data that the client has not requested yet remains charged.
+	// Charge the data until the handle is closed.
 	pending := c.newAllowance()
 	pending.force(int64(len(v.data)))
 	page = func(a *answer) (bool, error) {
@@ -133,8 +134,8 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 	return page, closer
 }
 
-// answerListing answers with the first page of a listing, and a handle if there is more. item
-// adds an item to the answer, or the part that fits, and reports whether all of it was added.
+// answerListing answers with the first page of the listing seq, and a handle if there is more. item
+// adds *v to the answer. If only a part of it fits, item leaves the rest in *v and returns false.
 func answerListing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *answer, v *V) (done bool)) error {
 	id := len(a.buf)
 	a.u64(0)
@@ -193,7 +194,7 @@ func (c *conn) openKeys(a *answer) error {
 	})
 }
 
-// scan answers with chunks of one part of the keys. Chunks larger than a page are divided.
+// scan answers with the chunks of one part of the keys. It divides chunks that are larger than a page.
 func (c *conn) scan(_ request, d *decoder) (fill, error) {
 	part, parts := int(d.u32()), int(d.u32())
 	if err := partd.CheckPart(part, parts); d.err == nil && err != nil {
@@ -203,7 +204,7 @@ func (c *conn) scan(_ request, d *decoder) (fill, error) {
 		return answerListing(c, a, partd.ScanPart(c.ctx, c.space.store, part, parts), func(a *answer, k *partd.Chunk) bool {
 			n := min(len(k.Data), max(a.pageSize-a.size(), 1))
 			last := n == len(k.Data)
-			if len(a.buf) > a.pageSize/8 { // reserve a whole page instead of growing by several copies
+			if len(a.buf) > a.pageSize/8 { // allocate a whole page now, instead of copying the buffer at each growth
 				const lastKey = 4 << 10
 				a.buf = slices.Grow(a.buf, headRoom+a.pageSize+lastKey-len(a.buf))
 			}

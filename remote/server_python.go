@@ -18,15 +18,14 @@ import (
 var ack = [...]byte{0, 3, 'a', 'c', 'k'}
 
 var (
-	errCommand = errors.New("unknown command") // unknown command of Python's protocol
+	errCommand = errors.New("unknown command")
 	errFrames  = errors.New("wrong number of frames")
 	errClose   = fmt.Errorf("closing the server is not allowed (%w)", fs.ErrPermission)
 )
 
-// handlePython answers a message of Python's protocol. An error means that the connection
-// must end. A failed request is answered with a frame "error: …" before ack. Python's
-// client waits for ack before each request, so its next call raises an error, and then
-// the client can continue.
+// handlePython answers a message of Python's protocol. If it returns an error, the connection must
+// end. To a failed request it answers with a frame "error: …" and ack. Python's client expects ack
+// before each request, so the frame makes its next call raise an error. After that it can continue.
 func (c *conn) handlePython(frames [][]byte) error {
 	command, args := string(frames[0][:min(len(frames[0]), 16)]), frames[1:]
 	m, arrived := &c.server.meters.python[slices.Index(pythonCommands[:], command)+1], time.Now()
@@ -95,9 +94,9 @@ func (c *conn) pythonError(command string, err error) error {
 // multiples of MaxMessage.
 const maxSkipped = 3
 
-// refuse answers a Python client's change if MaxMessage or the memory is too small for
-// it, because the client would wait forever if the connection were closed. For any other
-// message it returns cause, which ends the connection.
+// refuse handles a message that is too large. If the message is a change from a Python client,
+// refuse answers with an error, because the client would wait forever if the connection were closed.
+// For any other message it returns cause, which ends the connection.
 func (c *conn) refuse(cause error) error {
 	if !errors.Is(cause, zmtp.ErrTooLarge) && !errors.Is(cause, ErrBusy) && !errors.Is(cause, partd.ErrTooLarge) {
 		return cause
@@ -114,7 +113,7 @@ func (c *conn) refuse(cause error) error {
 
 func (c *conn) pythonChange(command string, args [][]byte) error {
 	c.hasRequested.Store(true)
-	c.account.working.Add(1) // set before waiting for memory: if the connection were closed during the wait, the client would wait forever
+	c.account.working.Add(1) // prevents eviction: if the connection were closed while the change waits for memory, the client would wait forever
 	defer c.account.working.Add(-1)
 	allowance := c.newAllowance()
 	defer allowance.release()
@@ -183,9 +182,9 @@ func (c *conn) pythonGet(keys [][]byte) error {
 	return w.flush()
 }
 
-// pythonValue writes one value as a frame. A frame begins with its length, so a large
-// value is read twice from one reader, first to learn its length. If the reader cannot
-// be rewound, the value is held in memory.
+// pythonValue writes one value as a frame. A frame begins with its length, so pythonValue reads a
+// large value twice, the first time to learn its length. If the reader cannot be rewound, it reads
+// the value into memory.
 func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) error {
 	v, err := c.space.readValue(c.ctx, key, w.value[:0], w.pageSize, a)
 	if err != nil {
@@ -217,7 +216,7 @@ type frameWriter struct {
 	c        *conn
 	buf      []byte
 	value    []byte // buffer for a value
-	pageSize int    // maximum length of a value that is read completely before it is sent
+	pageSize int    // longer values are not read completely before they are sent
 }
 
 const batchSize = 64 << 10
@@ -236,8 +235,8 @@ func (w *frameWriter) frame(body []byte, more bool) error {
 	return w.flush()
 }
 
-// lengthOf reads r to its end and returns the number of bytes. Because that may take long, it needs
-// one of the tenant's permits for slow operations. It counts the bytes as sent, so that the
+// lengthOf reads r to its end and returns the number of bytes. That can take long, so it waits for
+// one of the tenant's permits for slow operations, and counts the bytes as sent, so that the
 // connection does not look stalled.
 func (c *conn) lengthOf(r io.Reader) (int64, error) {
 	if err := c.tenant.turns.acquire(c.ctx); err != nil {
@@ -254,7 +253,8 @@ func (p progress) Write(b []byte) (int, error) {
 	return len(b), p.ctx.Err() // stop if the connection has ended
 }
 
-// stream writes a frame with the content of a reader, which it reads twice.
+// stream writes a frame with the content of a reader, which it reads twice. rewinder is the same
+// reader as r.
 func (w *frameWriter) stream(r io.Reader, rewinder partd.Rewinder, more bool) error {
 	size, err := w.c.lengthOf(r)
 	if err == nil {

@@ -21,7 +21,7 @@ const (
 	memory        resource = iota // bytes of messages, answers and open handles
 	connections                   // open connections
 	openHandles                   // open readers and listings
-	handleBytes                   // memory of open handles, in bytes
+	handleBytes                   // bytes of open handles, a part of memory
 	knownSessions                 // sessions that the server remembers
 	popBytes                      // bytes of retained results of Pop
 	resources
@@ -31,35 +31,35 @@ const (
 // All connections of a peer share one tenant.
 type tenant struct {
 	name string
-	refs int // number of its connections
+	refs int // number of connections
 	used [resources]int64
 
-	turnMu       sync.Mutex // held by the connection whose turn it is to begin a message
-	messageCount uint       // number of messages begun in turns, guarded by turnMu
-	turns        semaphore  // permits for its slow operations
-	large        semaphore  // permit for its changes of very many keys
+	turnMu       sync.Mutex // held while takeTurn runs
+	messageCount uint       // number of calls of takeTurn; guarded by turnMu
+	turns        semaphore  // limits slow operations
+	large        semaphore  // limits changes of more than manyKeys keys
 
-	waiting     [demands]list.List // its requests for memory, by demand
+	waiting     [demands]list.List // waiting requests for memory, by demand
 	waiterCount int                // number of requests in the waiting lists
 
 	sessions forgettable // guarded by sessions.mu
 }
 
-// quotas divides the server's resources fairly among tenants. A tenant gets what it
-// requests while the resource lasts. After that, a request of a tenant with less than its fair
-// share evicts something of the heaviest tenant, the one that holds the most of the resource.
+// quotas divides the server's resources fairly among tenants. While a resource lasts, each tenant
+// gets what it requests. Once the resource is exhausted, a tenant with less than its fair share
+// evicts something of the heaviest tenant, the one that holds the most of it.
 type quotas struct {
 	limit [resources]int64
 
 	mu      sync.Mutex // locked last, after any other mutex of the server
 	used    [resources]int64
 	tenants map[string]*tenant
-	queue   queue // requests for memory, the only resource that callers wait for
+	queue   queue // requests for memory
 
 	waitCount, waitNanos atomic.Int64 // number of waits for memory, and their total duration in nanoseconds
 
-	inUse          atomic.Int64 // memory in use, for callers that need no exact value
-	peak           int64        // recent maximum of memory in use
+	inUse          atomic.Int64 // copy of used[memory] that is read without mu
+	peak           int64        // recent maximum of used[memory]
 	releasePending bool         // a timer will call releaseMemory
 }
 
@@ -79,8 +79,8 @@ func (l *quotas) isCrowded() bool { return l.inUse.Load() > l.limit[memory]/8 }
 // operating system.
 const releaseAfter = 2 * time.Second
 
-// releaseMemory returns memory to the operating system after a period of high use, because the
-// next garbage collection may be minutes away.
+// releaseMemory returns memory to the operating system after a period of high use. Otherwise the
+// process might keep it until a garbage collection minutes later.
 func (l *quotas) releaseMemory() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,8 +92,8 @@ func (l *quotas) releaseMemory() {
 	go debug.FreeOSMemory()
 }
 
-// pageSize returns the page size for answers: maxSize, or less as memory fills up, so
-// that many clients that do not read their pages leave memory for others.
+// pageSize returns the page size for answers, at most maxSize. It decreases as memory fills up, so
+// that pages which many clients are slow to read do not use all of it.
 func (l *quotas) pageSize(maxSize int) int {
 	unused := l.limit[memory]*3/8 - l.inUse.Load()
 	return min(maxSize, max(int(unused/8), minPage))
@@ -118,14 +118,14 @@ func (l *quotas) leave(s *tenant) {
 	l.forget(s)
 }
 
-// forget removes a tenant that has no connection and holds nothing. mu must be held.
+// forget removes a tenant if it has no connection and holds nothing. mu must be held.
 func (l *quotas) forget(s *tenant) {
 	if s.refs == 0 && s.used == [resources]int64{} {
 		delete(l.tenants, s.name)
 	}
 }
 
-// add changes the amount that a tenant holds, even beyond the limit.
+// add adds n, which may be negative, to the amount that a tenant holds, even beyond the limit.
 func (l *quotas) add(s *tenant, r resource, n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -150,7 +150,7 @@ func (l *quotas) addLocked(s *tenant, r resource, n int64) {
 	}
 }
 
-// tryAdd adds n and reports true, or adds nothing if n would exceed the limit.
+// tryAdd is like add, but adds nothing and returns false if that would exceed the limit.
 func (l *quotas) tryAdd(s *tenant, r resource, n int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -161,8 +161,8 @@ func (l *quotas) tryAdd(s *tenant, r resource, n int64) bool {
 	return true
 }
 
-// tryHandle adds a reader or a listing, or returns the exhausted resource. A handle that
-// needs more than the limit of handleBytes is admitted only if no other handle is open.
+// tryHandle adds a reader or a listing, or returns the exhausted resource. If no other handle is
+// open, tryHandle ignores the limit of handleBytes.
 func (l *quotas) tryHandle(s *tenant, bytes int64) (full resource, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -191,9 +191,9 @@ func (l *quotas) addHandle(s *tenant, n, bytes int64) {
 // messagesPerTurn is the number of messages after which a tenant yields to the scheduler.
 const messagesPerTurn = 8
 
-// takeTurn waits until the next message of one of the tenant's connections may be handled. It
-// limits the number of the tenant's goroutines in the scheduler's queue. Otherwise all other tenants
-// would wait for hundreds of connections of one tenant.
+// takeTurn waits until a connection of the tenant may handle its next message. It limits the number
+// of the tenant's goroutines in the scheduler's queue. Otherwise the other tenants would wait for
+// hundreds of goroutines of one tenant.
 func (s *tenant) takeTurn() {
 	s.turnMu.Lock()
 	defer s.turnMu.Unlock()
@@ -202,12 +202,12 @@ func (s *tenant) takeTurn() {
 	}
 }
 
-// manyKeys is the number of keys above which a change keeps a processor busy for a while.
-// Each tenant runs at most one such change at a time.
+// manyKeys is the number of keys above which a change keeps a processor busy for so long that each
+// tenant may run only one at a time.
 const manyKeys = 1 << 14
 
-// maxTurns limits the concurrent slow operations of a tenant, such as listings that cause
-// a flush, so that other tenants get their turns.
+// maxTurns is the maximum number of concurrent slow operations of a tenant, for example listings
+// that cause a flush.
 const maxTurns = 2
 
 // semaphore has as many permits as the channel's capacity.
@@ -219,9 +219,9 @@ func (p semaphore) acquire(ctx context.Context) error {
 
 func (p semaphore) release() { <-p }
 
-// heaviest returns the tenant to evict from so that s can get n more of r: the one that
-// holds the most. It returns s itself if n more would exceed the fair share of s or make s
-// hold more than any other tenant.
+// heaviest returns the tenant that must give up some of r so that s can get n more: the tenant that
+// holds the most. It returns s itself if n more would exceed the fair share of s, or make s the
+// heaviest.
 func (l *quotas) heaviest(r resource, s *tenant, n int64) *tenant {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -244,8 +244,8 @@ func (l *quotas) heaviestLocked(r resource, s *tenant, n int64) *tenant {
 	return heaviest
 }
 
-// peerOf returns the name of a connection's peer. An IPv6 peer is named by its /64
-// network, because one host usually controls all addresses of such a network.
+// peerOf returns the name of a connection's tenant: the user of a Unix socket, or an address. An
+// IPv6 address stands for its /64 network, because one host usually controls all of it.
 func peerOf(nc net.Conn) string {
 	switch a := nc.RemoteAddr().(type) {
 	case *net.TCPAddr:

@@ -11,7 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// request answers a message of the Go client's protocol. Its error ends the connection.
+// request answers a message of the Go client's protocol. If it returns an error, the connection must
+// end.
 func (c *conn) request(frames [][]byte) error {
 	if len(frames) != 1 {
 		return fmt.Errorf("a request has %d frames instead of one", len(frames))
@@ -56,7 +57,7 @@ func (c *conn) request(frames [][]byte) error {
 	}
 	if _, streams := c.space.store.(partd.Opener); r.op == opGet && !streams {
 		defer allowance.release()
-		return c.answerWith(r, f) // all values are in memory, so answering does not wait
+		return c.answerWith(r, f) // the store has all values in memory, so this is fast
 	}
 	if s.cost == inTurn {
 		f = c.inTurn(f)
@@ -100,7 +101,7 @@ func (c *conn) answerEmpty(r request, err error, flags uint8) error {
 
 func (c *conn) fail(r request, err error) error {
 	if errors.Is(err, errSuperseded) || c.ctx.Err() != nil && isCancelled(err) {
-		return err // without an answer, the client repeats the request over another connection
+		return err // send no answer, so that the client repeats the request over another connection
 	}
 	defer func() { c.server.meters.meter(r.op).observe(r.arrived, true) }()
 	c.logFault(slog.LevelWarn, "a request failed", err, "operation", r.op.String())
@@ -126,8 +127,8 @@ func (c *conn) answerWith(r request, f fill) error {
 	return c.write(a.parts(reply{op: r.op, number: r.number})...)
 }
 
-// answerAsync answers in another goroutine. It waits if too many requests are being answered.
-// The request's allowance is released afterwards.
+// answerAsync answers in another goroutine, and then releases the allowance. If too many requests
+// are being answered, it waits.
 func (c *conn) answerAsync(r request, allowance *allowance, f fill) error {
 	if err := c.reads.acquire(c.ctx); err != nil {
 		allowance.release()
@@ -151,7 +152,7 @@ func (c *conn) enterLarge() error {
 	return c.tenant.large.acquire(c.ctx)
 }
 
-// inTurn returns a fill that waits for one of the peer's permits for slow operations and calls f.
+// inTurn returns a fill that waits for one of the tenant's permits for slow operations and calls f.
 func (c *conn) inTurn(f fill) fill {
 	return func(a *answer) error {
 		if err := c.tenant.turns.acquire(c.ctx); err != nil {
@@ -167,7 +168,7 @@ func (c *conn) inTurn(f fill) fill {
 func (c *conn) handleMutation(r request, body []byte) error {
 	allowance := c.newAllowance()
 	defer allowance.release()
-	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // the claimed number of items, which is not verified yet
+	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // the number of items, as the client claims
 		if err := c.enterLarge(); err != nil {
 			return err
 		}
@@ -188,7 +189,7 @@ func (c *conn) handleMutation(r request, body []byte) error {
 	return c.answerEmpty(r, err, flags)
 }
 
-// apply applies a change. The change is numbered if it belongs to a session.
+// apply applies a change, exactly once if it belongs to a session.
 func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	s, base := c.space, c.server.base
 	defer func() {
@@ -224,7 +225,8 @@ func (c *conn) parseChange(change operation, body []byte, allowance *allowance) 
 		if len(op.Entries) != 1 {
 			return op, fmt.Errorf("%w: %s with %d entries instead of one", ErrBadRequest, change, len(op.Entries))
 		}
-		// Copy the key, which points into the message: only Append promises not to keep it.
+		// Copy the key, which points into the message, because the store may keep it. Only
+		// Append promises not to.
 		op.Entries[0].Key = strings.Clone(op.Entries[0].Key)
 	}
 	return op, nil

@@ -43,7 +43,7 @@ class Settings:
         if not address.secure and (self.tls_ca or self.tls_cert or self.tls_key or self.tls_name):
             raise Misuse(f"{self.url} does not use TLS, but a tls_ option is given: write tls://HOST:PORT")
         if self.python_server and (self.token or namespace or address.secure):
-            raise Misuse(f"{self.url} with python_server=True: partd's server has no users, namespaces or TLS: leave these options out")
+            raise Misuse(f"{self.url} with python_server=True: the Python server has no users, namespaces or TLS: leave these options out")
         if self.tls_key and not self.tls_cert:
             raise Misuse("tls_key without tls_cert: give both")
         return Address(address.secure, address.host, address.port, address.path, namespace)

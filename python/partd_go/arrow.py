@@ -36,7 +36,7 @@ def _to_arrow(table: Any) -> pa.Table:
     kind = type(table).__module__.partition(".")[0]
     if kind == "pandas" and not hasattr(table, "columns"):
         raise Misuse(f"a value of type {type(table).__name__}: convert it to a DataFrame, for example with to_frame()")
-    # Store a RangeIndex as a column: each appended piece of a table has its own range, and the joined table has no single one.
+    # Store a RangeIndex as a column: each appended piece has its own range, and their concatenation is not one range.
     arrow = to_arrow(table, ranges=True)
     if kind not in ("pandas", "polars"):
         return arrow
@@ -44,8 +44,8 @@ def _to_arrow(table: Any) -> pa.Table:
 
 
 def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> Any:
-    """Returns the table in data: IPC streams, one for each appended piece. kind names the library of
-    the result; by default it is that of the first piece."""
+    """Returns the table in data, which consists of an IPC stream for each appended piece. kind is the
+    library of the result; the default is the library of the first piece."""
     reader = pa.BufferReader(data)
     pieces = []
     try:
@@ -67,7 +67,7 @@ def _convert(table: pa.Table, kind: str) -> Any:
 
 
 def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
-    """Returns the concatenated tables. If a table lacks a column, its rows have null there."""
+    """Returns the concatenated tables. If a table lacks a column of the others, its rows have nulls in the column."""
     schema = pieces[0].schema
     _check_values([piece.schema for piece in pieces], key)
     if all(piece.schema.equals(schema) for piece in pieces):
@@ -84,8 +84,8 @@ def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
 
 
 def _check_values(schemas: list[pa.Schema], key: Key) -> None:
-    """Raises SchemaMismatch if a column's values differ in kind between two pieces, such as periods of days and of months.
-    The Arrow type does not show the kind, so it is in the field's metadata."""
+    """Raises SchemaMismatch if a column has different kinds of values in two pieces, such as periods of days and periods of
+    months. The Arrow type is the same for both, so the kind is in the field's metadata."""
     known: dict[str, str] = {}
     for field in (field for schema in schemas for field in schema if not pa.types.is_null(field.type)):
         values = (field.metadata or {}).get(VALUES, b"").decode()
@@ -113,7 +113,7 @@ def _unify(schemas: list[pa.Schema], key: Key) -> pa.Schema:
 
 
 def _common(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """Returns a type that represents the values of both types unchanged, or None."""
+    """Returns a type that can represent the values of a and of b without change, or None."""
     if a.equals(b) or pa.types.is_null(b):
         return a
     if pa.types.is_null(a):
@@ -158,7 +158,7 @@ def _retype(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
 
 
 def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
-    orders = [chunk.dictionary for chunk in column.chunks if len(chunk.dictionary)]  # skip pieces without the column, whose dictionary is empty
+    orders = [chunk.dictionary for chunk in column.chunks if len(chunk.dictionary)]  # in pieces without the column, the dictionary is empty
     for order in orders[1:]:
         if not order.equals(orders[0]):
             raise SchemaMismatch(
@@ -168,10 +168,10 @@ def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
 
 
 class Arrow(Generic[T]):
-    """Stores tables in a partd. Tables appended to one key are read as one table.
+    """Stores tables in a store, such as a Client. Tables appended to one key are read as one table.
 
-    kind, one of KINDS, selects the library of the tables that get returns; by default, the
-    library of a key's first table. compression, "lz4" or "zstd", compresses the columns.
+    kind is the library of the tables that get returns, one of KINDS; the default is the
+    library of a key's first table. compression is "lz4" or "zstd" (default: none).
     """
 
     @overload
@@ -196,7 +196,7 @@ class Arrow(Generic[T]):
         self.partd, self.kind, self.compression = partd, kind, compression
 
     def append(self, data: Mapping[Key, Any], **options: Any) -> None:
-        """Appends each table's rows to its key, all or nothing."""
+        """Appends each table's rows to its key: either all tables are appended, or none."""
         self.partd.append({key: bytes(encode(table, self.compression)) for key, table in data.items()}, **options)
 
     @overload
@@ -211,7 +211,7 @@ class Arrow(Generic[T]):
     def get(self, keys: Any, **options: Any) -> Any:
         """Returns the table of a key, or the tables of a list of keys, which may be nested.
 
-        A key without appends has a table without columns.
+        If a key does not exist, its table has no columns.
         """
         return self._decode(keys, self.partd.get(keys, **options))
 
@@ -225,7 +225,7 @@ class Arrow(Generic[T]):
     def pop(self, keys: Hashable, **options: Any) -> T: ...
 
     def pop(self, keys: Any, **options: Any) -> Any:
-        """Returns what get returns, and removes the keys, as one atomic step."""
+        """Returns the tables of keys like get, and removes the keys in the same atomic step."""
         return self._decode(keys, self.partd.pop(keys, **options))
 
     def _decode(self, keys: Any, values: Any) -> Any:

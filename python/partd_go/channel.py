@@ -31,32 +31,33 @@ class Changes:
         self.session = session
         self.is_persistent = is_persistent  # the store keeps the session, so that it survives a restart of the server
         self.next = 1  # number of the next change
-        self.has_abandoned = False  # the change numbered next was sent, but its reply was not received
+        self.has_abandoned = False  # the change with number self.next was sent, but no reply was received
         self.pops = 0  # number of the last pop
-        self.received_pops: list[int] = []  # numbers of ended pops whose results the server keeps until POP_DONE tells it
+        self.received_pops: list[int] = []  # numbers of completed pops; the server keeps their results until a POP_DONE message
 
 
 class Channel:
     """A connection that is replaced when it breaks. Only one thread at a time may use it.
 
-    Each change has a number. After a broken connection it is sent again with this number
-    until the server replies, and the server applies it once. At most one change is pending.
+    Each change has a number. If the connection breaks, the change is resent with the same
+    number until the server replies; the server applies it only once. At most one change is
+    pending.
     """
 
-    kind = Link
-    entries = staticmethod(wire.entries)  # encodes the data of a change
+    link_class = Link
+    entries = staticmethod(wire.entries)
 
     def __init__(self, settings: Settings, address: Address):
         self.settings, self.address = settings, address
-        self.deadline: float | None = None  # deadline of the current call
+        self.deadline: float | None = None  # when the current call times out, by time.monotonic
         self.link: Link | None = None
         self.changes: Changes | None = None
-        # Each change is sent with a checksum. The server uses it only to distinguish two
-        # changes with the same number, so a counter suffices.
+        # Each change has a checksum field. The server uses it only to distinguish two changes
+        # with the same number, so a counter suffices.
         self.checks = itertools.count(random.getrandbits(31))
 
     def close(self) -> None:
-        """Closes the connection, after at most two seconds for ending the session."""
+        """Ends the session, which takes at most two seconds, and closes the connection."""
         if self.link and self.changes:
             with contextlib.suppress(OSError, EOFError, Error):
                 self.link.deadline = time.monotonic() + 2
@@ -73,7 +74,7 @@ class Channel:
         """Returns the connection, after connecting and finishing an abandoned change if necessary."""
         if self.link is None:
             session = self.changes.session if self.changes else None
-            link = self.kind(self.settings, self.address, self.deadline, session)
+            link = self.link_class(self.settings, self.address, self.deadline, session)
             if self.changes and not self.changes.is_persistent and link.instance != self.instance:
                 self.changes = None  # the session ended with the server
             self.link, self.instance = link, link.instance
@@ -145,7 +146,7 @@ class Channel:
             ) from error  # fmt: skip
 
     def change(self, op: int, pieces: Sequence[wire.Buffer]) -> None:
-        """Applies a change once, even if it is sent several times."""
+        """Sends a change until the server replies. The server applies it once."""
         check = next(self.checks) & 0xFFFFFFFF
         sent: list[Changes] = []  # the session of each send
 
@@ -162,7 +163,7 @@ class Channel:
                 raise
             sent.append(changes)
             link.ask(op, pieces, session=changes.session.id, seq=changes.next, check=check)
-            changes.next += 1  # directly after the reply: after an interrupt in between, the number would be used twice
+            changes.next += 1  # increment before any other statement: if an interrupt came first, the number would be reused
 
         for _ in range(3):
             try:
@@ -197,7 +198,7 @@ class Channel:
         )
 
     def _ready(self, link: Link) -> Changes:
-        """Returns the session, after telling the server which pops' results it may discard."""
+        """Returns the session, after opening one if necessary. It first tells the server which pops' results it may discard."""
         if self.changes is None:
             body = link.ask(wire.SESSION, [bytes(24)]).body
             number, is_persistent, token = struct.unpack("<QB16s", body)
@@ -209,8 +210,8 @@ class Channel:
         return self.changes
 
     def _finish_abandoned(self, link: Link, changes: Changes) -> None:
-        """Sends an empty change with the number of the abandoned one. Then the server can no longer
-        apply the abandoned change, or reports that it has applied it."""
+        """Sends an empty change with the number of the abandoned one. From then on, the server cannot
+        apply the abandoned change. If the server has already applied it, it replies REUSED."""
         check = next(self.checks) & 0xFFFFFFFF
         try:
             link.ask(wire.APPEND, [wire.U32.pack(0)], session=changes.session.id, seq=changes.next, check=check)
@@ -238,7 +239,7 @@ class Channel:
             requested = encoded[len(values) : len(values) + min(count, limit)]
             received = self.repeat(wire.GET, lambda link: self._get_some(link, requested))  # noqa: B023
             values += received
-            count = 4 * len(received)  # the server replies with as many values as fit; the next request asks for more
+            count = 4 * len(received)  # the server sends as many values as fit into a reply, so ask for a few times as many
         return values
 
     def _get_some(self, link: Link, keys: list[bytes]) -> list[bytes]:
@@ -253,9 +254,9 @@ class Channel:
         return values
 
     def pop(self, keys: list[wire.Key]) -> list[bytes]:
-        """Returns the values of keys, and removes the keys, as one atomic step."""
+        """Returns the values of keys, and removes the keys in the same atomic step."""
         body = wire.keys(keys)
-        sent: list[Any] = []  # the session, the pop's number, the server's instance
+        sent: list[Any] = []  # after the first send: the session, the pop's number, and the server's instance
 
         def attempt(link: Link) -> list[bytes]:
             changes = self._ready(link)
@@ -290,6 +291,6 @@ class Channel:
                     raise self._unknown(wire.POP, str(error)) from error
                 raise
         sent[0].received_pops.append(sent[1])
-        with contextlib.suppress(OSError, EOFError, Error):  # if this fails, the next change confirms the pop
+        with contextlib.suppress(OSError, EOFError, Error):  # if POP_DONE cannot be sent now, the next change sends it
             self._ready(self.connected())
         return result

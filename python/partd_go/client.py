@@ -1,4 +1,4 @@
-"""The client of a partd-server, with the interface of a partd."""
+"""The client of a partd-server. It has the methods of the stores in the Python package partd."""
 
 from __future__ import annotations
 
@@ -34,18 +34,19 @@ class Stats(NamedTuple):
 
 
 class Client:
-    """A partd on the server at a URL: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH.
+    """A client of the store at a URL: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH.
 
-    Any number of threads may use it. The first call connects, and a broken connection
-    is replaced. An append is applied once, even if it is sent several times.
+    Any number of threads may use it. The first call connects. If the connection breaks, a
+    call reconnects, and repeats its request; the server applies each append only once.
 
     timeout limits each call, in seconds (default: no limit). retry_for limits how long a
-    call tries to reconnect, in seconds. As a context manager, the client closes at the end
-    of the block, and the store keeps all data.
+    call tries to reconnect, in seconds. Used as a context manager, the client is closed at
+    the end of the block; the store keeps its data.
 
-    With python_server, the client uses the protocol of partd's server, which a partd-server
-    also understands. Then a change whose reply was lost raises UnknownOutcome, operations
-    that this protocol lacks raise Unsupported, and the default timeout is 60 seconds.
+    With python_server, the client uses the protocol of the server in the Python package
+    partd. The Go program partd-server understands it too. In this protocol, a change whose
+    reply was lost raises UnknownOutcome, missing operations raise Unsupported, and the
+    default timeout is 60 seconds.
     """
 
     def __init__(
@@ -92,8 +93,8 @@ class Client:
 
     def _after_fork(self) -> None:
         """Resets the client in a forked process, because the parent keeps the connection and the session."""
-        # An RLock, because unlike a Lock, it cannot be released by a thread that does not hold it. So an interrupted call
-        # can try to release it without knowing whether it was acquired.
+        # Use an RLock: unlike a Lock, it rejects a release by a thread that does not hold it. So an interrupted call can
+        # try to release it without knowing whether it was acquired.
         self._mutex = threading.RLock()
         self._busy = False  # the thread that holds the mutex is in a call
         self._channel = (PythonChannel if self._settings.python_server else Channel)(self._settings, self._address)
@@ -115,7 +116,7 @@ class Client:
         self.close()
 
     def __del__(self) -> None:
-        # partd's layers also call __del__ of a partd that is still in use.
+        # The wrapper classes of the Python package partd call __del__ on the store that they wrap, even while it is in use.
         with contextlib.suppress(Exception):
             if self._mutex.acquire(blocking=False):
                 try:
@@ -133,7 +134,7 @@ class Client:
     def _call(self, op: int, work: Callable[[Channel], T]) -> T:
         self._channel.check(op)
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        # An interrupt may come right after acquire: always try to release.
+        # A KeyboardInterrupt can occur right after acquire: always try to release.
         try:
             if not self._mutex.acquire(timeout=-1 if self.timeout is None else self.timeout):
                 raise failure(
@@ -160,10 +161,10 @@ class Client:
     def append(
         self, data: Mapping[wire.Key, wire.Buffer], lock: object = None, fsync: bool = False, **ignored: object
     ) -> None:
-        """Appends each value to its key, all or nothing.
+        """Appends each value to its key: either all values are appended, or none.
 
-        It returns when the server has the values; with fsync, when they survive a power
-        loss of the server's machine. lock is ignored; partd's layers pass it.
+        It returns when the server has the values. With fsync, it returns when they survive a
+        power loss of the server's machine. lock is ignored; the package partd passes it.
         """
         if fsync:
             self._channel.check(wire.SYNC)
@@ -184,7 +185,7 @@ class Client:
     def get(self, keys: Any, lock: object = None, **ignored: object) -> Any:
         """Returns the value of a key, or the values of a list of keys, which may be nested.
 
-        A key without appends has an empty value.
+        The value of a key that does not exist is empty.
         """
         if not isinstance(keys, list):
             return self._get([keys])[0]
@@ -208,7 +209,7 @@ class Client:
     def pop(self, keys: Hashable, lock: object = None, **ignored: object) -> bytes: ...
 
     def pop(self, keys: Any, lock: object = None, **ignored: object) -> Any:
-        """Returns what get returns, and removes the keys, as one atomic step."""
+        """Returns the values of keys like get, and removes the keys in the same atomic step."""
         flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
         if not flat:
             return _nest(keys, iter(()))
@@ -216,13 +217,13 @@ class Client:
         return _nest(keys, iter(values)) if isinstance(keys, list) else values[0]
 
     def iset(self, key: wire.Key, value: wire.Buffer, lock: object = None, **ignored: object) -> None:
-        """Sets a key if it does not exist; otherwise it changes nothing."""
+        """Sets the value of a key, unless the key exists."""
         self._change(wire.SET_ONCE, self._channel.entries({key: value}))
 
     _iset = iset
 
     def delete(self, keys: Any, lock: object = None, **ignored: object) -> None:
-        """Removes a key, or a list of keys, all or nothing."""
+        """Removes a key, or all keys in a list, as one atomic step."""
         flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
         if flat:
             self._change(wire.DELETE, self._channel.keys(flat))
@@ -245,7 +246,7 @@ class Client:
         return self._call(op, lambda channel: channel.repeat(op, attempt))
 
     def keys(self) -> Iterator[str]:
-        """Yields every key as text, which encode_key converts back to the same bytes."""
+        """Yields every key as a string. Passed to get, the string selects the same key."""
         return self._pages(wire.KEYS, b"", pages.names)
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
@@ -259,7 +260,7 @@ class Client:
         return pages.joined(self.scan_chunks(part, parts))
 
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
-        """Is like scan_part, but yields each value in chunks, so that a value may be larger than memory."""
+        """Yields the same items as scan_part, but each value in chunks, so that it may be larger than memory."""
         if not (0 <= part < parts <= 65536):
             raise Misuse(f"part {part} of {parts}: number parts from 0, and use 1 to 65,536 of them")
         return self._pages(wire.SCAN, struct.pack("<II", part, parts), pages.chunks)
@@ -281,7 +282,7 @@ class Client:
 
 
 class NoLock:
-    """A lock for partd's layers, which does nothing, because the server needs none."""
+    """A lock that does nothing. The package partd locks every store that it wraps, but the server needs no lock."""
 
     def acquire(self) -> None:
         pass

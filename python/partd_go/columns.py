@@ -1,12 +1,12 @@
-"""Converts columns of pandas to Arrow arrays and back. Every value comes back equal, or the column is refused.
+"""Converts columns of pandas to Arrow arrays and back. Every value comes back equal, or the column is rejected.
 
-A column's note (a dict) holds what the array's type does not express. Its "as" selects the conversion back:
+A column's note (a dict) records properties that the array's type does not express. Its "as" selects the conversion back:
 
-category  a categorical; "of" is the note of its categories, and "values" has them if the array has no dictionary
+category  a categorical; "of" is the note of its categories; "values" has the categories if the array has no dictionary
 sparse    a sparse array; "of" is the note of the dense array, "fill" its fill value
 dtype     "dtype" is the name of the pandas dtype
 json      lists and dicts, stored as JSON
-object    Python objects; "of" is "tuple" or "pandas" (Timestamp or Timedelta) if all are of this kind
+object    Python objects; "of" is "tuple" if all are tuples, and "pandas" if all are Timestamps or Timedeltas
 period, interval, arrow, masked, string: the pandas dtype of this name
 """
 
@@ -27,7 +27,7 @@ Array: TypeAlias = "pa.Array | pa.ChunkedArray"
 TEXT = pd.Series(["a"]).dtype  # pandas' dtype for strings: object before pandas 3
 _MASKED = {pa.type_for_alias(f"{'u' * sign}int{size}"): f"{'U' * sign}Int{size}" for sign in (0, 1) for size in (8, 16, 32, 64)}
 _MASKED |= {pa.float32(): "Float32", pa.float64(): "Float64", pa.bool_(): "boolean"}
-_PLAIN = (datetime.date, decimal.Decimal, bytes)  # types that Arrow also has, so that values come back as the same type
+_PLAIN = (datetime.date, decimal.Decimal, bytes)  # Arrow returns values of these types as the same type
 _NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT}
 
 
@@ -63,7 +63,7 @@ def to_array(values: Any, nested: bool = False, dictionaries: bool = True) -> tu
     if isinstance(dtype, pd.StringDtype) and dtype != TEXT:
         return array, {"as": "string", "storage": dtype.storage, "NA": getattr(dtype, "na_value", pd.NA) is pd.NA}
     if isinstance(dtype, pd.DatetimeTZDtype) and pa.chunked_array([], array.type).to_pandas().dtype != dtype:
-        return array, {"as": "dtype", "dtype": str(dtype)}  # pyarrow would return the time zone as another library's object
+        return array, {"as": "dtype", "dtype": str(dtype)}  # pyarrow would restore the time zone as an object of another library
     return array, {"as": "masked"} if str(dtype) in _MASKED.values() else {}
 
 
@@ -132,7 +132,7 @@ def from_array(column: pa.ChunkedArray, note: Note) -> Any:
     if conversion == "interval":
         end_type = column.type.field(0).type
         left, right = (from_array(pa.chunked_array([chunk.flatten()[side] for chunk in column.chunks], end_type), inner_note) for side in (0, 1))
-        if column.null_count and pa.types.is_integer(end_type):  # an IntervalArray would convert the ends to floats
+        if column.null_count and pa.types.is_integer(end_type):  # because of the nulls, an IntervalArray would convert the ends to floats
             pairs = (None if pd.isna(a) else pd.Interval(a, b, note["closed"]) for a, b in zip(left, right))
             return np.fromiter(pairs, object, len(column))
         return pd.arrays.IntervalArray.from_arrays(left, right, note["closed"])

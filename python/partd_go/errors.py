@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 
 class Error(Exception):
-    """The base class: its text says what failed, where, why, and what to do."""
+    """The base class. The message says what failed, where, why, and what to do."""
 
     op = ""  # the operation that failed
     url = ""  # the server's URL
-    codes: frozenset[int] = frozenset()  # the error codes of docs/wire.md, if the server sent the error
+    codes: frozenset[int] = frozenset()  # the server's error codes (docs/wire.md); empty if the client raised the error
 
 
 class ConnectionFailed(Error, ConnectionError):
@@ -76,7 +76,7 @@ NO_SPACE, EXPIRED, GAP, REUSED, QUOTA, BUSY, LOST = 6, 8, 9, 10, 15, 18, 19
 
 SPACE = "free space on the server's disk, or drop unneeded data"
 
-# The error class and the advice for each code. If a reply has several codes, the first match in this table counts.
+# The error class and the advice for each error code. If a reply has several codes, the first one in this table counts.
 _MEANINGS: dict[int, tuple[type[Error], str]] = {
     UNKNOWN: (UnknownOutcome, "read the keys to see whether it was applied"),
     CORRUPT: (Corrupt, "run partd verify on the server's machine"),
@@ -93,13 +93,13 @@ _MEANINGS: dict[int, tuple[type[Error], str]] = {
 
 
 def failure(kind: type[Error], op: str, url: str, problem: str, advice: str = "") -> Error:
-    """Returns an error whose text says what failed, where, why, and what to do."""
+    """Returns an error of the class kind: operation op failed at url because of problem, and advice says what to do."""
     error = kind(f"{op} at {url}: {problem}" + (f": {advice}" if advice else ""))
     error.op, error.url = op, url
     return error
 
 
-# Words in the output of a server that did not start, with the error class and the advice for them.
+# The causes of a server's failure to start: words in its output, the error class, and the advice.
 _CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
     (("no space left", "disk quota exceeded", "disk is full"), NoSpace, SPACE),
     (("in use by another", "in use by process"), NoServer, "close it there, or connect to the server that has it open"),
@@ -110,7 +110,7 @@ _CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
 
 
 def not_started(store: str, output: object) -> Error:
-    """Returns the error for a server that did not start, from its output or an exception."""
+    """Returns the error for a server that did not start. output is the server's output, or an exception."""
     text = str(output)
     kind, advice = next(
         ((kind, advice) for patterns, kind, advice in _CAUSES if any(pattern in text.lower() for pattern in patterns)),
@@ -146,7 +146,7 @@ def parse_error(body: bytes, op: str, url: str) -> Error:
 
 @contextlib.contextmanager
 def extra(name: str) -> Iterator[None]:
-    """If an import in the block fails because a package is missing, says which extra to install."""
+    """If an import in the with block fails, adds to the error which extra of partd-go to install."""
     try:
         yield
     except ModuleNotFoundError as error:

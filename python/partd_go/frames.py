@@ -1,8 +1,9 @@
 """Converts tables of pandas and polars to Arrow and back.
 
-Every value comes back equal in every process, or the table is refused with the name and the type of the column. Notes
-in the metadata hold what Arrow's types do not express. A column's note is in the column's metadata, so that it stays
-with the column when columns are added, merged or renamed. The frame's note is in the schema's metadata.
+Every value comes back equal, in every process. If a column cannot be restored, the table is rejected with the name and
+the type of the column. Notes (dicts in the metadata) record properties that Arrow's types do not express. A column's note
+is in the column's metadata, so that it stays with the column when columns are added, merged or renamed. The frame's note
+is in the schema's metadata.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .errors import Misuse, SchemaMismatch
 
 As = Literal["pandas", "polars", "arrow"]
 NOTE = b"partd_go.pandas"
-VALUES = b"partd_go.values"  # a column's kind of values, if numbers of its type can have several meanings
+VALUES = b"partd_go.values"  # the kind of a column's values if its Arrow type does not tell, such as period[D]
 
 
 def to_arrow(data: Any, *, nested: bool = False, dictionaries: bool = True, ranges: bool = False) -> pa.Table:
@@ -41,7 +42,7 @@ def to_arrow(data: Any, *, nested: bool = False, dictionaries: bool = True, rang
 
 
 def to_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
-    """Returns data as a table, or as a reader if it arrives in batches. A reader needs memory for only one batch."""
+    """Returns data as a table. If data can be read batch by batch, it returns a reader, which holds only one batch in memory."""
     if isinstance(data, pa.RecordBatchReader):
         return data
     if hasattr(data, "__arrow_c_stream__") and type(data).__module__.partition(".")[0] not in ("pandas", "polars", "pyarrow"):
@@ -74,7 +75,7 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
         arrays.append(array)
         notes.append(column_note)
 
-    # Let pandas generate its metadata from an empty frame with the same columns. Columns with a note have the dtype object.
+    # pyarrow generates pandas' metadata from an empty frame with the same columns. There, columns with a note have the dtype object.
     dtypes = [object if column_note else values.dtype for values, column_note in zip(columns, notes)]
     template = pd.DataFrame({position: pd.Series(dtype=dtype) for position, dtype in enumerate(dtypes[: len(labels)])})
     names = [*index.names, *labels.names]
@@ -108,8 +109,8 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
 
 
 def _to_lists(labels: Any) -> Any:
-    """Returns labels as a Series. It wraps each label of dtype object in a list of length one, so that the label keeps its type
-    although the labels' types can differ."""
+    """Returns labels as a Series. If their dtype is object, their types can differ, so each label is wrapped in a list of
+    length one, which preserves its type."""
     import pandas as pd
 
     return pd.Series([[label] for label in labels]) if labels.dtype == object else pd.Series(labels, dtype=labels.dtype)
@@ -126,7 +127,7 @@ def _metadata(note: dict[str, Any]) -> dict[bytes, Any] | None:
 
 
 def _value_kind(note: dict[str, Any]) -> str:
-    """Returns the kind of values that a note describes, or "" if the column's type already expresses it."""
+    """Returns the kind of a column's values from its note, or "" if the column's Arrow type already expresses it."""
     conversion, inner_note = note.get("as"), note.get("of", "")
     inner_kind = _value_kind(inner_note) if isinstance(inner_note, dict) else "tuple" * (inner_note == "tuple")
     if conversion in ("period", "interval"):
@@ -188,7 +189,7 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
     if note.get("index"):
         frame.index = frame.index.astype(note["index"])
     for level in pandas_metadata.get("index_columns", []):
-        if isinstance(level, dict) and frame.index.name is None:  # a range: if appends changed its length, pyarrow does not restore its name
+        if isinstance(level, dict) and frame.index.name is None:  # a RangeIndex: pyarrow loses its name if appends changed its length
             frame.index.name = level["name"]
     if "names" in note:
         names = list(_from_lists(_to_pandas(from_text(note["names"]), True)["0"]))
@@ -198,7 +199,7 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
         try:
             frame.index.freq = note["freq"]
         except ValueError:
-            pass  # appended rows do not have this frequency
+            pass  # rows were appended, and the whole index no longer has this frequency
     if "series" in note and frame.shape[1] == 1:
         return frame.iloc[:, 0] if note["series"] else frame.iloc[:, 0].rename(None)
     return frame
@@ -206,7 +207,7 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
 
 def _column_note(field: pa.Field, frame: dict[str, Any], described: dict[str, Any], nulls: bool, nested: bool) -> dict[str, Any]:
     """Returns the note for converting a column back, or {} if pyarrow converts it correctly. frame is the frame's note, described
-    is the column's entry in pandas' metadata, and nulls tells whether the column has nulls."""
+    is the column's entry in pandas' metadata, and nulls is true if the column has nulls."""
     metadata = field.metadata or {}
     if NOTE in metadata:
         column_note: dict[str, Any] = json.loads(metadata[NOTE])

@@ -21,9 +21,9 @@ _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(23, b"\0") + bytes(32
 _READY = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
 _LONG, _COMMAND = 2, 4  # flags of frames
 _PAGE = 2 << 20  # size of replies that the client asks for, in bytes
-_LARGE = 256 << 10  # larger values are received without a copy
+_LARGE = 256 << 10  # values of more bytes are received without a copy
 _MAX_REPLY = 6 << 20
-_PART = 4 << 20  # size of the parts of a message that exceeds the server's limit
+_PART = 4 << 20  # if a message exceeds the server's limit, it is sent in parts of this many bytes
 _HELLO_REPLY = struct.Struct("<IIQQII")
 _VECTOR = 512  # maximum number of buffers in one system call
 
@@ -33,7 +33,7 @@ class Protocol(Exception):
 
 
 class Session(NamedTuple):
-    """A session with the server. The changes in a session are numbered."""
+    """A session with the server, in which changes are numbered, so that the server can detect resent ones."""
 
     id: int
     token: bytes
@@ -44,11 +44,11 @@ class Reply(NamedTuple):
 
     more: bool
     body: bytes
-    value: bytes | None = None  # the value of a get, if it is large and the only one; then body is empty
+    value: bytes | None = None  # if a get returns a single large value: this value, and body is empty
 
 
 class _Source(io.RawIOBase):
-    """Reads from a connection, within the remaining time of the current call."""
+    """A raw stream that reads from a link's socket, with the remaining time of the current call as its timeout."""
 
     def __init__(self, link: Link):
         self.link = link
@@ -64,12 +64,11 @@ class _Source(io.RawIOBase):
 class Link:
     """A connection to a server. Only one thread at a time may use it.
 
-    An OSError or an EOFError means that the connection is broken. So does any other
-    exception, except an Error from the server's reply.
+    After any exception, the connection is broken, except after an Error from the server's reply.
     """
 
     inherited = False  # the process was forked after connecting
-    python = False  # whether the link uses the protocol of partd's server
+    python = False  # the link uses the protocol of the server in the Python package partd
     instance = 0  # identifies the server's process
     flags = _LONG | _COMMAND  # the frame flags that the server may set
     longest = _MAX_REPLY  # maximum size of frames that are not commands
@@ -100,7 +99,7 @@ class Link:
         self.sock.close()
 
     def hang_up(self) -> None:
-        """Shuts the connection down, so that a thread that is waiting for data returns."""
+        """Shuts the connection down. Another thread that is waiting for data gets an exception."""
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -117,8 +116,8 @@ class Link:
         greeting = self._read(64)
         if greeting[0] != 0xFF or greeting[9] != 0x7F or greeting[10] < 3:
             raise Protocol(f"the server's greeting is {greeting[:12]!r}, not ZMTP 3")
-        if any(greeting[1:9]) and not self.python:  # our server sends zeros
-            raise Protocol("the server uses libzmq, like partd's server, which would exit on a hello")
+        if any(greeting[1:9]) and not self.python:  # a partd-server sends zeros, libzmq does not
+            raise Protocol("the server uses libzmq, so it is probably the server of the Python package partd, which exits on a hello")
         if greeting[12:32].rstrip(b"\0") != b"NULL":
             raise Protocol(f"the server's mechanism is {greeting[12:32]!r}, not NULL")
         command, size = self._frame()
@@ -158,7 +157,7 @@ class Link:
         self._message(wire.REQUEST.pack(wire.MAGIC, op, flags, number, session, seq, check), pieces)
         return number
 
-    max_message = 4096  # until the server sends its limit
+    max_message = 4096  # limit for the hello; the server's reply to it has the real limit
 
     def _message(self, header: bytes, pieces: Sequence[wire.Buffer]) -> None:
         size = len(header) + sum(map(len, pieces))
@@ -177,7 +176,7 @@ class Link:
                 remaining[0] = remaining[0][sent:]
 
     def arm(self) -> None:
-        """Limits the next system call to the remaining time."""
+        """Sets the socket's timeout to the remaining time. Call it before each system call."""
         if self.deadline is not None:
             self.sock.settimeout(self._remaining())
         elif self.sock.gettimeout() is not None:
@@ -190,7 +189,7 @@ class Link:
         return data
 
     def _frame(self) -> tuple[int, int]:
-        """Returns the flags and the length of the next frame. The caller must read its body."""
+        """Returns the flags and the length of the next frame. The caller must read the frame's body."""
         flags, size = self._read(2)
         if flags & _LONG:
             (size,) = struct.unpack(">Q", bytes([size]) + self._read(7))
@@ -206,7 +205,7 @@ class Link:
                 return flags, size
             body = self._read(size)
             if body.startswith(b"\x04PING"):
-                pong = b"\x04PONG" + body[7:23]  # returns the ping's context, which follows its 2 bytes of time to live
+                pong = b"\x04PONG" + body[7:23]  # the ping's context, which a pong repeats, follows 2 bytes of time to live
                 self._write([bytes([_COMMAND, len(pong)]), pong])
 
     def receive(self, op: int, number: int) -> Reply:
@@ -252,11 +251,11 @@ _links: weakref.WeakSet[Link] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """Keeps the links' readers alive in a forked process. A thread of the parent may have held
-    a reader's lock, and closing that reader here, even by garbage collection, would block forever."""
+    """Keeps the links' readers alive in a forked process. If a thread of the parent held a
+    reader's lock during the fork, closing the reader here would block forever, even by garbage collection."""
     for link in list(_links):
         link.inherited = True
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(link.file))  # so that it is never garbage-collected
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(link.file))
 
 
 if hasattr(os, "register_at_fork"):

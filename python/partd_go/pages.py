@@ -1,4 +1,4 @@
-"""Reads many keys in one pass over a separate connection, and lists namespaces."""
+"""Lists and scans keys over a separate connection, and lists namespaces."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .link import Link, Protocol
 
 T = TypeVar("T")
 
-_KEEP_EVERY = 30.0  # seconds between messages that keep an idle listing open
+_KEEP_EVERY = 30.0  # seconds between the messages that stop the server from closing an idle listing
 
 
 class Chunk(NamedTuple):
-    """A piece of a key's value. A key's chunks come one after another, in order."""
+    """A piece of a key's value. The chunks of a key come in order, without chunks of other keys in between."""
 
     key: str
     offset: int
@@ -39,14 +39,14 @@ class Namespace(NamedTuple):
     last_used: int  # seconds since 1970
 
 
-_ITEM = struct.Struct("<BQIH")  # the head of a chunk: whether it is the key's last, its offset, its size, the key's size
+_ITEM = struct.Struct("<BQIH")  # the header of a chunk: whether it is the key's last, offset, size, and size of the key
 
 
 def pages(
     settings: Settings, address: Address, timeout: float | None, op: int, body: bytes, parse: Callable[[bytes], list[T]]
 ) -> Iterator[T]:
-    """Yields the items of a listing. A thread fetches one page ahead, and keeps the
-    listing open while the caller is not reading."""
+    """Yields the items of a listing. A thread fetches one page ahead, and keeps the server's
+    end of the listing open while the caller is not reading."""
     channel = Channel(settings, address)
     channel.deadline = None if timeout is None else time.monotonic() + timeout
     process = os.getpid()
@@ -155,7 +155,7 @@ def joined(pieces: Iterator[Chunk]) -> Iterator[tuple[str, bytes]]:
 
 
 def namespaces(last: str, link: Link) -> tuple[bool, str, list[Namespace]]:
-    """Returns the page of namespaces after the name last: whether more pages follow, the page's last name, and the namespaces."""
+    """Reads the page of namespaces after the name last. Returns whether more pages follow, the page's last name, and the namespaces."""
     has_more, page, _ = link.ask(wire.NAMESPACES, [wire.text(last)])
     page_end, offset = _text(page, 0)
     if has_more and page_end <= last:

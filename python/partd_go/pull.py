@@ -62,7 +62,7 @@ _KINDS: tuple[tuple[str, type[Error]], ...] = (
 
 
 class PullFrame(Process, Shown):
-    """A node with a directory of frames, which it shares with other nodes until close(). Threads may share it."""
+    """A node that shares the frames in its directory with other nodes until close(). Several threads may use it."""
 
     def __init__(
         self, hosts: Iterable[str] | str, directory: str | os.PathLike[str], sync_timeout: float = 60.0, *,
@@ -80,7 +80,7 @@ class PullFrame(Process, Shown):
         working_directory = os.getcwd() if flags else ""  # flags may contain relative paths
         digest = hashlib.sha256(json.dumps([*self._serve, working_directory, os.uname().nodename]).encode()).hexdigest()[:16]
         self._key = f"node-{os.getuid()}-{digest}"
-        self._connection: socket.socket | None = None  # the node's program ends when the last such connection closes
+        self._connection: socket.socket | None = None  # keeps the node's program running, which ends with its last connection
         _servers.add(self)
         self._connect_or_start()
 
@@ -88,7 +88,7 @@ class PullFrame(Process, Shown):
         return self
 
     def _connect_or_start(self) -> None:
-        """Connects to the directory's node program, which any process of this user may have started, or starts it."""
+        """Connects to the directory's node program, and starts it if no process of this user has done so."""
         import fcntl
 
         try:
@@ -98,7 +98,7 @@ class PullFrame(Process, Shown):
                 try:
                     self._reconnect()
                 finally:
-                    fcntl.flock(lock, fcntl.LOCK_UN)  # closing would not unlock the file if a process forked meanwhile also has it open
+                    fcntl.flock(lock, fcntl.LOCK_UN)  # if a forked process also has the file open, closing it would not unlock it
         except Error:
             raise
         except OSError as error:
@@ -129,7 +129,7 @@ class PullFrame(Process, Shown):
                 file.write(os.fsencode(f"{directory}/socket"))
             new.replace(self._address())
         except BaseException:
-            connection, self._connection = self._connection, None  # keep the connection, so that the next call tries again
+            connection, self._connection = self._connection, None  # hide it from _kill, which would close it, so that the next call tries again
             self._kill()
             self._connection = connection
             raise
@@ -138,8 +138,8 @@ class PullFrame(Process, Shown):
         return Path(self.directory, f".{self._key}")
 
     def _connect(self) -> socket.socket:
-        """Returns a connection to the node's program, after reading its URL. It checks the owner, because another user
-        may have reused an old socket's path."""
+        """Connects to the node's program, and reads the node's URL from it. The program must belong to this user: another
+        user could have created a socket at an old socket's path."""
         with _open_own(self._address(), "rb") as file:
             path = file.read(4096).partition(b"\0")[0]
         if os.lstat(os.path.dirname(path)).st_uid != os.getuid():
@@ -189,8 +189,8 @@ class PullFrame(Process, Shown):
             self._connection = None
 
     def save(self, name: str, df: Any) -> None:
-        """Saves a frame with an index of times. For times that the table already has, the frame's columns replace
-        the table's values, and other columns keep theirs. New columns are null in older rows."""
+        """Saves a frame with an index of times. For times that the table already has, the frame's values replace the
+        table's; columns that the frame lacks keep their values. New columns are null in older rows."""
         import pandas as pd
 
         if not isinstance(df, pd.DataFrame) or not isinstance(df.index, pd.DatetimeIndex):
@@ -210,8 +210,8 @@ class PullFrame(Process, Shown):
             self._run("save", ["--format=arrow", "--", name, file.name], name).close()
 
     def load(self, name: str, start: datetime | None = None, end: datetime | None = None) -> pandas.DataFrame:
-        """Returns the rows from start to end, both included, ordered by time, after fetching missing rows from
-        other nodes. Times without a zone are in UTC."""
+        """Returns the rows from start to end (inclusive), ordered by time. It first fetches missing rows from other
+        nodes. Times without a zone are in UTC."""
         import pandas as pd
 
         flags = ["--format=arrow"]
@@ -244,7 +244,7 @@ class PullFrame(Process, Shown):
             call = json.dumps({"Args": [command, *arguments], "Out": out.name}).encode()
             reply = self._ask(op, call)
             if reply is None and command != "save":
-                reply = self._ask(op, call)  # try once more, because a second kill is unlikely
+                reply = self._ask(op, call)  # the node was killed: try once more, with a new one
             if reply is None:
                 kind = UnknownOutcome if command == "save" else NoServer
                 raise failure(kind, op, self.directory, "the node was killed during the call", "repeat the call")
@@ -257,8 +257,8 @@ class PullFrame(Process, Shown):
         return out
 
     def _ask(self, op: str, call: bytes) -> str | None:
-        """Returns the node's reply to a call: "" for success, an error's text, or None if the node was killed during the
-        call. If the node was killed earlier, it starts a new one first."""
+        """Sends a call to the node, after starting a new node if the last one was killed. Returns "" for success, an
+        error's text, or None if the node was killed during the call."""
         if self._connection is None:
             raise failure(NoServer, op, self.directory, "the node is closed", "call pullframe() again")
         try:
@@ -280,7 +280,7 @@ class PullFrame(Process, Shown):
 
 
 def _open_own(path: Path, mode: str) -> Any:
-    """Opens a file. It must belong to this user and must not be a link, because other users may be able to write to the directory."""
+    """Opens a file. It rejects links and other users' files, because other users may be able to write to the directory."""
     file = open(path, mode, opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     if os.fstat(file.fileno()).st_uid != os.getuid():
         file.close()
@@ -296,8 +296,8 @@ def pullframe(
     hosts: Iterable[str] | str, directory: str | os.PathLike[str], sync_timeout: float = 60.0, *,
     sync_timeo: float | None = None, listen: str = "localhost:0", flags: tuple[str, ...] = (),
 ) -> PullFrame:  # fmt: skip
-    """Opens a node in a directory: with pullframe(hosts, directory) as pf. hosts are NATS servers of the
-    registry, such as "a:4222" or "nats://a:4222"; if empty, this machine's first node runs the registry. listen
-    is the HOST:PORT for other nodes. flags are flags of `partd-tables pull`, such as ("--lease=5s",).
-    sync_timeo is pullframe's name for sync_timeout."""
+    """Opens a node in a directory: with pullframe(hosts, directory) as pf. hosts are the NATS servers of the registry,
+    through which nodes find each other, such as "a:4222" or "nats://a:4222". If hosts is empty, the first node on this
+    machine runs the registry. listen is the HOST:PORT for other nodes. flags are flags of `partd-tables pull`, such as
+    ("--lease=5s",). sync_timeo is another name for sync_timeout, as in the package pullframe."""
     return PullFrame(hosts, directory, sync_timeout if sync_timeo is None else sync_timeo, listen=listen, flags=flags)

@@ -1,7 +1,7 @@
-"""The client's side of the protocol of partd's server, which docs/wire.md describes.
+"""The client's side of the protocol of the server in the Python package partd (docs/wire.md).
 
-Changes have no numbers in this protocol, so a broken connection leaves their outcome unknown.
-The server exits on an unknown request, so the client sends none.
+Changes have no numbers in this protocol, so if the connection breaks, their outcome is unknown.
+The Python server exits on an unknown request, so the client must not send any.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .errors import Error, UnknownOutcome, Unsupported, failure
 from .link import _COMMAND, _LONG, Link, Protocol, Session
 
 _MORE = 1  # flag of a frame that is not the last of its message
-_CHUNK = 64 << 20  # bytes read at a time, so that memory for a frame is allocated only as its data arrives
+_CHUNK = 64 << 20  # maximum bytes of one read; memory for a large frame is allocated only as its data arrives
 _COMMANDS = {
     wire.APPEND: b"append", wire.SET_ONCE: b"iset", wire.DELETE: b"delete", wire.DROP: b"drop", wire.GET: b"get",
 }  # fmt: skip
 
 
 class PythonLink(Link):
-    """A connection to partd's server. Messages have several frames, and replies come in the order of the requests."""
+    """A connection to a Python server. Messages have several frames, and replies come in the order of the requests."""
 
     python = True
     flags = _MORE | _LONG | _COMMAND
@@ -67,7 +67,7 @@ class PythonLink(Link):
         return b"".join([super(PythonLink, self)._read(min(_CHUNK, size - at)) for at in range(0, size, _CHUNK)])
 
     def wait_for_ack(self, op: int) -> None:
-        """Waits for the server's ack. If a request fails, a partd-server sends an error message before the ack."""
+        """Waits for the server's ack. If a request fails, the Go program partd-server sends an error message before the ack."""
         reply = self.message(1)
         error = None
         if reply[0].startswith(b"error: "):
@@ -83,7 +83,7 @@ class PythonLink(Link):
 class PythonChannel(Channel):
     """A channel that sends each change only once, because changes have no numbers."""
 
-    kind = PythonLink
+    link_class = PythonLink
 
     def check(self, op: int) -> None:
         if op not in _COMMANDS:
@@ -94,7 +94,7 @@ class PythonChannel(Channel):
 
     @staticmethod
     def entries(data: Mapping[wire.Key, wire.Buffer]) -> list[wire.Buffer]:
-        """Returns alternating keys and values. It joins the values of equal keys, because the server would keep only one."""
+        """Returns alternating keys and values. It joins values of equal keys, because the server keeps only one value for each key."""
         values: dict[bytes, list[wire.Buffer]] = {}
         for key, value in zip(*wire.pairs(data)):
             values.setdefault(key, []).append(value)

@@ -22,8 +22,8 @@ _MAX_SOCKET = 90  # maximum length of a socket's directory in bytes; systems all
 _STOP_TIMEOUT = 60.0  # seconds for a server to write all data and exit
 START_TIMEOUT = 60.0  # seconds for a server to become ready; recovery after a crash can take long
 
-# This shell runs the server's command, which follows "--". After the server ends, it removes the
-# directories before "--", even if this process has ended or the server was killed.
+# This shell script gets directories, "--" and the server's command as arguments. It runs the command.
+# When the server ends, it removes the directories, even if this process has ended or the server was killed.
 _RUN = """
 trap : HUP INT TERM
 n=0
@@ -65,7 +65,7 @@ def _exec(program: str) -> None:
 
 
 class Process:
-    """A server started by this process. It runs until close(), or until this process ends, even if it is killed."""
+    """A server started by this process. It runs until close(), or until this process ends or is killed."""
 
     _process: subprocess.Popen[bytes] | None = None
     url = ""
@@ -74,16 +74,17 @@ class Process:
         self._directories: list[str] = []
 
     def _sockets(self) -> str:
-        """Returns a new directory for a socket, whose path must be short."""
+        """Returns a new directory for a socket. Its path is short, because systems limit the length of a socket's path."""
         directory = self._make_directory("partd-", None)
         return directory if len(os.fsencode(directory)) <= _MAX_SOCKET else self._make_directory("partd-", "/tmp")
 
     def _start(
         self, store: str, command: list[str], logs: str, variables: str | tuple[str, ...], timeout: float = START_TIMEOUT, shared: bool = False
     ) -> str:
-        """Starts a command, and returns the URL of the line "ready URL" that it must print before the timeout.
+        """Starts a command, which must print the line "ready URL" before the timeout, and returns the URL.
 
-        The server does not inherit environment variables whose prefix is in variables. A shared server stops by itself."""
+        The server does not inherit environment variables that begin with one of variables. A shared server outlives this
+        process, and must stop by itself."""
         script, extra_flags = (_RUN_SHARED, ()) if shared else (_RUN, ("--exit-on-stdin-close",))
         with open(os.path.join(logs, "log"), "w+b") as log:
             self._process = subprocess.Popen(
@@ -103,7 +104,7 @@ class Process:
         return os.fsdecode(line[len(b"ready ") :].rstrip())
 
     def _first_line(self, deadline: float) -> tuple[bytes, bool]:
-        """Returns the server's first line, and False if neither a whole line nor the end of output came in time."""
+        """Returns the server's first line of output, and whether it is complete: at the deadline, it returns what has arrived, and False."""
         assert self._process and self._process.stdout
         out, line = self._process.stdout.fileno(), b""
         while not line.endswith(b"\n"):
@@ -136,7 +137,7 @@ class Process:
         except BaseException as error:
             self._kill()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise failure(NoServer, "serve", self.url, f"the server did not end within {_STOP_TIMEOUT:.0f} seconds", "check its store with partd verify") from error
+                raise failure(NoServer, "serve", self.url, f"the server did not stop within {_STOP_TIMEOUT:.0f} seconds", "check its store with partd verify") from error
             raise
         if code:
             self._kill()
@@ -159,7 +160,7 @@ class Process:
 
 
 class Server(Process):
-    """A partd-server on a Unix socket that only this user can open. It runs until close()."""
+    """A partd-server on a Unix socket that only this user can open."""
 
     def __init__(
         self,
@@ -192,9 +193,9 @@ def serve(
 ) -> Server:
     """Starts a server for this program: with partd_go.serve("log:dir") as url.
 
-    store is a URL for partd-server --store. By default the store is in a new directory
-    below directory (default: the system's directory for temporary files), which is removed
-    when the server stops. flags are flags of partd-server, such as ("--memory=2GiB",).
+    store is a URL for partd-server --store. By default, serve makes a temporary store below
+    directory (default: the system's directory for temporary files), and removes it when the
+    server stops. flags are flags of partd-server, such as ("--memory=2GiB",).
     """
     return Server(store, directory=directory, flags=flags)
 

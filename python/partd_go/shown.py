@@ -1,4 +1,4 @@
-"""Shows objects of this package at a prompt and in a notebook."""
+"""Formats objects of this package for the interactive prompt and for notebooks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def size(n: float) -> str:
 
 
 class Shown:
-    """A base class for objects that show a title and a table, as text and as HTML."""
+    """A base class for objects whose repr is a title and a table, as text and as HTML."""
 
     def _summary(self) -> Summary:
         raise NotImplementedError

@@ -42,8 +42,9 @@ R = TypeVar("R")
 
 
 class Stage(Shown, Generic[R]):
-    """A function with its raw files and ancestor stages. A call first computes or reads the ancestors' results. Then it
-    runs the function, unless its result is kept. Arguments of the call are passed to the function, and are part of the key."""
+    """A function with its raw files and ancestor stages. A call returns the kept result, if there is one. Otherwise it
+    computes or reads the ancestors' results, and runs the function. Arguments of the call are passed to the function, and
+    are part of the result's key."""
 
     def __init__(
         self, function: Callable[..., R], cache: bool, format: str | None, directory: Any, inputs: dict[str, Any],
@@ -82,11 +83,11 @@ class Stage(Shown, Generic[R]):
         return f"Stage {self.name}, {storage}", ("input", "type", "source"), inputs + [(name, "stage", ancestor.name) for name, ancestor in self.ancestors.items()]
 
     def key(self, *args: Any) -> str:
-        """Returns the hash of everything that the result depends on: code, format, raw files' content, ancestors' keys and args."""
+        """Returns the hash of everything that the result depends on: code, format, contents of raw files, keys of ancestors, and args."""
         return _Run(self).key(self, args)
 
     def _stage_inputs(self) -> Any:
-        """Returns the inputs of this stage. Like its code, they are part of the key of every stage whose function calls this stage."""
+        """Returns the inputs of this stage. If another stage's function calls this stage, they are part of that stage's key."""
         return {name: _content(path) for name, path in self.files.items()}, self.ancestors, self.format if self.cache else ""
 
     def __call__(self, *args: Any) -> R:
@@ -95,15 +96,15 @@ class Stage(Shown, Generic[R]):
 
 
 class _Run:
-    """One call of a stage. Each stage that it needs runs at most once."""
+    """One call of a stage. It runs the stage and each of its ancestors at most once."""
 
     def __init__(self, target: Stage[Any]):
         self.keys: dict[Stage[Any], str] = {}
         self.ttls: dict[Stage[Any], float] = {}  # shortest ttl of the stage and its ancestors
         self.expires: dict[Stage[Any], float] = {}  # times at which results expire
         self.results: dict[Stage[Any], Any] = {}
-        self.uses: dict[Stage[Any], int] = {}  # number of stages with this ancestor
-        self.stats: dict[Stage[Any], list[tuple[int, ...]]] = {}  # size, times and inode of its raw files before the run
+        self.uses: dict[Stage[Any], int] = {}  # number of stages that have the stage as an ancestor
+        self.stats: dict[Stage[Any], list[tuple[int, ...]]] = {}  # size, times and inode of the stage's raw files before the run
         visited = {target}
         pending = [target]
         while pending:
@@ -135,7 +136,7 @@ class _Run:
             self.key(s, args)
             self.results[s] = self.stored_result(s, args) if s.cache else self.compute(s, args)
         result = self.results[s]
-        # A stage may modify its inputs, so if several stages use a result, each gets a copy.
+        # A stage's function may modify its inputs. So if several stages use a result, each gets a copy.
         return copy.deepcopy(result) if self.uses.get(s, 0) > 1 else result
 
     def compute(self, s: Stage[Any], args: tuple[Any, ...]) -> Any:
@@ -152,7 +153,9 @@ class _Run:
             raise Misuse(f"{s.name}: reading a shared result as {s.format} could run another user's code: use parquet, csv or pickle")
         key, directory = self.keys[s], local.base / s.name
         directory.mkdir(parents=True, exist_ok=True)
-        if not (directory / f".{key}.lock").exists() and self.load(storage, s):  # if only a killed process's lock file remains, the code below loads the result
+        # Without a lock file, nobody is computing the result, so it can be read without the lock. If a killed process left
+        # the lock file, the code below reads the result.
+        if not (directory / f".{key}.lock").exists() and self.load(storage, s):
             return self.results[s]
         shared_lock = contextlib.nullcontext(True) if storage is local else storage.locked(s.name, key)
         with local.locked(s.name, key), shared_lock:
@@ -166,7 +169,7 @@ class _Run:
         return self.results[s]
 
     def load(self, storage: Any, s: Stage[Any]) -> bool:
-        """Reads the kept result, and reports whether it exists and has not expired."""
+        """Reads the kept result into self.results, and reports whether it exists and has not expired."""
         stored = storage.find(s.name, self.keys[s])
         if stored is None or (expires := min(stored.expires, stored.made + self.ttls[s])) <= time.time():
             return False
@@ -222,13 +225,15 @@ def stage(
     """Turns a function into a stage. The function gets each of inputs by keyword: the path of a raw file, or the result
     of a stage.
 
-    cache keeps the result: a DataFrame or Series as Parquet if it comes back unchanged, any other value as a pickle. format
-    forces "parquet" or "pickle", or, for a DataFrame, a format for which pandas has to_<format> and read_<format>, such as
-    "csv". cache_format is another name for format. ttl is the lifetime of a result in seconds, and also applies to results
-    that another process kept. Results computed from it expire with it. 0 means forever.
+    If cache is true, the result is kept: a DataFrame or Series as Parquet if that preserves it exactly, any other value as
+    a pickle. format forces "parquet" or "pickle", or, for a DataFrame, a format for which pandas has to_<format> and
+    read_<format>, such as "csv". cache_format is another name for format.
 
-    Even the first call returns the value as read from the kept file. Errors: OSError for a missing raw file; Misuse for a
-    value that cannot be hashed or kept, and for a format that does not exist or loses columns."""
+    ttl is the lifetime of a result in seconds; 0 means forever. It also applies to results that another process kept. When
+    a result expires, results computed from it expire too.
+
+    Even the first call returns the value as read from the kept file. stage raises OSError if a raw file is missing, and
+    Misuse if a value cannot be hashed or kept, or a format does not exist or loses columns."""
     if function is not None:
         return Stage(function, False, None, None, {})
     return lambda function: Stage(function, cache, format or cache_format, cache_dir, inputs, ttl)

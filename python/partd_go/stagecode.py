@@ -27,7 +27,7 @@ from .errors import Misuse
 _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
 _LIBRARIES = tuple({os.path.join(p, "") for n, p in sysconfig.get_paths().items() if n in ("stdlib", "platstdlib", "purelib", "platlib")})
 _INTERNAL = {f"__{n}__" for n in "name doc package loader spec file cached path builtins warningregistry".split()}  # names that Python sets in modules
-_NAMESPACE = {"globals", "__globals__", "f_globals", "getmodule"}  # through these a function can use any name of its module
+_NAMESPACE = {"globals", "__globals__", "f_globals", "getmodule"}  # a function that uses one of these can reach any name in its module
 _file_lines: dict[str, list[str]] = {}  # the lines of each file that record_sources has parsed
 _sources: dict[types.CodeType, _Source] = {}
 
@@ -41,7 +41,7 @@ class _Source(NamedTuple):
 
 
 class Code:
-    """Computes the hash of a sequence of values. A repeated value counts as the number of its first occurrence."""
+    """Computes the hash of a sequence of values. For a repeated value, it hashes only the index of the first occurrence."""
 
     def __init__(self, seen: Mapping[int, int] = types.MappingProxyType({})) -> None:
         self.seen = {**seen}
@@ -50,7 +50,7 @@ class Code:
         self.hash = hashlib.sha256(repr(sys.version_info[:2]).encode())
 
     def of(self, value: Any) -> str:
-        """Returns the hash after hashing one more value."""
+        """Adds a value to the hash, and returns the hash."""
         self.value("", value)
         return self.hash.hexdigest()
 
@@ -70,7 +70,7 @@ class Code:
         self.seen[id(v)] = len(self.seen)
         self.kept_alive.append(v)
         if inputs := getattr(type(v), "_stage_inputs", None):
-            self.value("inputs", inputs(v))  # a stage that a function calls
+            self.value("inputs", inputs(v))  # v is a stage that the hashed function calls
         if not isinstance(v, (types.FunctionType, type)) and not _is_user_module(type(v).__module__):
             v = getattr(v, "__wrapped__", v)  # the function in a stage or in a functools cache
         self.add(name, type(v).__qualname__)
@@ -102,7 +102,7 @@ class Code:
             self.other(name, v)
 
     def other(self, name: str, v: Any) -> None:
-        """Hashes an object by its pickle, and by the code of its class and of functions that it holds."""
+        """Hashes an object: its pickle, and the code of its class and of functions that it refers to."""
         pickler = _Pickler(pickled := io.BytesIO(), 4)
         try:
             pickler.dump(v)
@@ -178,7 +178,7 @@ class Code:
 
 
 def _is_user_code(v: types.FunctionType | type) -> bool:
-    """Reports whether a function or class is user code. functools.wraps hides a function's real module, so it checks both."""
+    """Reports whether a function or class is user code. functools.wraps changes a function's __module__, so its globals count too."""
     return _is_user_module(v.__module__) or isinstance(v, types.FunctionType) and _is_user_module(v.__globals__.get("__name__"))
 
 
@@ -191,12 +191,12 @@ def _is_user_module(module: str | None) -> bool:
 
 
 def _is_library_file(file: str) -> bool:
-    """Reports whether a file belongs to Python or to an installed package, of any environment."""
+    """Reports whether a file belongs to Python or to an installed package, even in another environment."""
     return file.startswith(_LIBRARIES) or not {"site-packages", "dist-packages"}.isdisjoint(file.split(os.sep))
 
 
 def _modules_used_whole(f: types.FunctionType, names: frozenset[str]) -> Iterator[types.ModuleType]:
-    """Yields modules that a function passes on, stores, or looks up by name, so that it may use anything in them."""
+    """Yields modules of which a function may use any name, because it passes them on, stores them, or looks them up by name."""
     own = sys.modules.get(f.__globals__.get("__name__", ""))
     if own and (not names.isdisjoint(_NAMESPACE) or names >= {"modules", "__name__"}):
         yield own
@@ -252,7 +252,8 @@ def _import(f: types.FunctionType, name: str, names: tuple[str, ...] | None) -> 
 
 
 class _Pickler(pickle.Pickler):
-    """A pickler that collects values that pickle does not represent fully: user code, sets and modules. The caller hashes them separately."""
+    """A pickler that collects values instead of pickling them if a pickle would not identify them: user code, sets and modules.
+    The caller hashes them separately."""
 
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)
@@ -275,7 +276,7 @@ def _nested_codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def record_sources(file: str) -> None:
-    """Records the syntax trees of a file's functions. Call it before the file can change after it was loaded."""
+    """Records the syntax trees of a file's functions. Call it soon after the file is loaded, before the file can change."""
     linecache.checkcache(file)
     lines = linecache.getlines(file)
     if _file_lines.get(file) is lines:
@@ -305,7 +306,7 @@ def record_sources(file: str) -> None:
 
 def _attribute_paths(tree: ast.AST) -> Iterator[tuple[str, ...]]:
     seen: set[ast.AST] = set()
-    for node in ast.walk(tree):  # a.b.c comes before the a.b in it
+    for node in ast.walk(tree):  # the walk reaches a.b.c before the a.b in it, so seen prevents yielding a.b separately
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):
             attributes.insert(0, node.attr)

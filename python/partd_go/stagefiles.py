@@ -25,13 +25,13 @@ class Kept(NamedTuple):
     made: float
     expires: float  # math.inf means never
     bytes: int
-    at: Any = None  # its path in a directory, or its content from a partd-server
+    at: Any = None  # the path of the result's file, or the result itself if it is kept at a partd-server
     why: str = ""  # the reason for its removal
 
 
 class Directory:
-    """Keeps results as files, in a directory for each stage. The files are KEY.FORMAT, or KEY-EXPIRES.FORMAT with the
-    time of expiry in milliseconds. Locks and unfinished results are hidden files."""
+    """Keeps results as files, in a directory for each stage. The names are KEY.FORMAT, or KEY-EXPIRES.FORMAT, where EXPIRES
+    is in milliseconds since 1970. Locks and unfinished results are hidden files."""
 
     def __init__(self, base: Path):
         self.base = base
@@ -51,7 +51,7 @@ class Directory:
 
     def put(self, stage: str, key: str, expires: float, written: Path) -> None:
         path = self.base / stage / (key + (f"-{math.floor(expires * 1000)}" if expires < math.inf else "") + written.suffix)
-        os.utime(written, (now := time.time(), now))  # by this machine's clock, which also decides when the result expires
+        os.utime(written, (now := time.time(), now))  # a file server's clock may differ from this machine's, which decides about expiry
         os.replace(written, path)
         for old_path in path.parent.glob(f"{key}*"):
             if old_path != path:
@@ -62,7 +62,7 @@ class Directory:
         return (kept for path in self.base.glob("*/*") if (kept := _parse(path)))
 
     def remove(self, kept: Kept) -> bool:
-        """Removes a result, unless it has been replaced. The caller must hold its lock."""
+        """Removes a result, unless it has been replaced, and reports whether it did. The caller must hold the key's lock."""
         if _parse(kept.at) != kept:
             return False
         os.unlink(kept.at)
@@ -79,8 +79,8 @@ class Directory:
 
     @contextlib.contextmanager
     def locked(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
-        """Holds a key's lock, which excludes other threads and processes. If wait is false and the lock is not free, it yields
-        False. The system releases the lock of a dead process."""
+        """Holds a key's lock, which excludes other threads and processes, and yields True. If wait is false and the lock is not
+        free, it yields False. If a process dies, the system releases its locks."""
         import fcntl
 
         path = self.base / stage / f".{key}.lock"
@@ -107,7 +107,7 @@ class Directory:
 
 
 def _parse(path: Path) -> Kept | None:
-    """Returns the result in a file, or None if the file is not a result."""
+    """Returns the description of the result in a file, or None if the file is not a result."""
     try:
         match, stat = _RESULT.fullmatch(path.name), path.stat()
     except FileNotFoundError:  # removed in the meantime

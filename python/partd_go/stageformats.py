@@ -24,7 +24,7 @@ def methods(format: str) -> tuple[Any, Any]:
 
 
 def write(name: str, result: Any, path: Path, format: str | None) -> Path:
-    """Writes a stage's result, and checks that it can be read back. Returns its path, whose suffix is the format."""
+    """Writes a stage's result to path with the format as its suffix, checks that it can be read back, and returns the path."""
     with extra("stage"):
         import pandas
 
@@ -73,7 +73,7 @@ def _write_parquet(name: str, result: Any, path: Path) -> None:
 
 
 def _nulls(rows: Any) -> list[list[type]]:
-    """Returns the types of missing values in object columns, because pandas treats None and NaN as equal."""
+    """Returns the types of the missing values in object columns. Comparing them tells None from NaN, which pandas treats as equal."""
     columns = [rows] if rows.ndim == 1 else [rows.iloc[:, at] for at in range(rows.shape[1])]
     columns += [rows.index.get_level_values(at) for at in range(rows.index.nlevels)]
     return [[type(value) for value in column[column.isna()]] for column in columns if column.dtype == object]

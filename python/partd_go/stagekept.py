@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .stageshared import InStore, InTables
     from .tables import Tables
 
-IDENTITY = 16  # the first digits of a key: a hash of the stage's name, its inputs' names and its arguments, without code and content
+IDENTITY = 16  # the first digits of a key are a hash of the stage's name, its inputs' names and its arguments, but not of code and contents
 _UNFINISHED = re.compile(r"\.([0-9a-f]{64})(?:-.*|\.lock)")
 
 _directory: Path | None = None
@@ -55,9 +55,9 @@ def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Director
 
 
 def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = math.inf) -> list[Kept]:
-    """Removes results that have expired or are superseded by a newer result of the same stage, inputs (by name) and
-    arguments; the oldest results over max_bytes; and temporary files of killed processes. It returns the removed results,
-    with the reasons. It never waits, and skips results that a process is computing."""
+    """Removes expired results, results for which there is a newer one of the same stage, input names and arguments, the
+    oldest results over max_bytes, and temporary files of killed processes. It returns the removed results, with the
+    reasons. It never waits, and skips results that a process is computing."""
     removed: list[Kept] = []
     identities: set[tuple[str, str]] = set()
     total, now, (local, storage) = 0, time.time(), storage_of(directory)

@@ -1,6 +1,6 @@
 """Keeps results of stages in storage that other users share: in tables, or at a partd-server.
 
-Shared results may be damaged or hostile. So stages always read them in their own format, never in one that a result names."""
+Shared results may be damaged or hostile. So a stage reads them in the format that its code asks for, never in one that a result names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _INFO = "partd_go.stage"  # metadata key of a table whose value is the result's description
 _PIECE = 1 << 20  # bytes of a result that one row of its table holds
 _LEASE = 30.0  # seconds until the lock of a killed process expires
-_SUM = 32  # bytes of the checksum in front of a result
+_SUM = 32  # bytes of the SHA-256 checksum that precedes a result
 
 
 class InTables:
@@ -82,7 +82,7 @@ class InTables:
 
         def renew() -> None:
             while not stop.wait(_LEASE / 3):
-                with contextlib.suppress(Error):  # if renewing fails, another process may get the lock; then both put a whole result
+                with contextlib.suppress(Error):  # if renewing fails, another process may compute the result too, which does no harm
                     self.tables._ask("partd.lock", _LEASE / 3, lease=lease["lease"])
 
         threading.Thread(target=renew, name="partd stage", daemon=True).start()
@@ -95,7 +95,8 @@ class InTables:
 
 
 class InStore:
-    """Keeps each result under its key, after a line with its description. A result must fit into one message."""
+    """Keeps each result in a value of the store: a line with the result's description, then the result. The value must fit
+    into one message."""
 
     def __init__(self, store: Client):
         self.store, self.url = store, store.url
@@ -128,14 +129,14 @@ class InStore:
 
 
 def _pack(stage: str, expires: float, written: Path) -> tuple[str, bytes]:
-    """Returns the description of a result, and its checksum with the result."""
+    """Returns the description of a result, and the bytes to keep: the checksum and the result."""
     data = written.read_bytes()
-    made = min(time.time(), math.nextafter(expires, 0))  # before its expiry, so that gc() can also parse a result that has already expired
+    made = min(time.time(), math.nextafter(expires, 0))  # _parse_info rejects a result that was made after its expiry
     return json.dumps([stage, made, expires, len(data)]), hashlib.sha256(data).digest() + data
 
 
 def _parse_info(text: Any, key: str, at: Any = None) -> Kept | None:
-    """Returns the result that a text describes, or None if the text is not a description."""
+    """Parses a result's description. It returns None if text is not a description."""
     try:
         stage, made, expires, size = json.loads(text)
         return Kept(stage, key, float(made), float(expires), int(size), at) if isinstance(stage, str) and made < expires else None

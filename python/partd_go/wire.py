@@ -37,7 +37,7 @@ ENTRY = struct.Struct("<HI")
 
 BY_REFERENCE = 32 << 10  # values of this size or more are not copied
 MAX_KEY = 0xFFFF
-LARGE = 0xFFFFFFFF  # in a get's reply, instead of a size: a handle follows, with which the client reads the large value
+LARGE = 0xFFFFFFFF  # in a get's reply, in place of a size: no value follows, but a handle for reading the large value
 
 Key = Union[str, bytes, tuple[Any, ...], Any]
 V = TypeVar("V")
@@ -45,7 +45,7 @@ Nested: TypeAlias = "Union[V, list[Nested[V]]]"  # the result for a key or for a
 
 
 def encode_key(key: Key) -> bytes:
-    """Returns the bytes of a key, encoded as partd's client does."""
+    """Returns the bytes of a key, encoded in the same way as in the Python package partd."""
     if type(key) is str:
         return key.encode("utf-8", "surrogateescape")
     if isinstance(key, tuple):
@@ -56,7 +56,7 @@ def encode_key(key: Key) -> bytes:
 
 
 def decode_key(key: Buffer) -> str:
-    """Returns text that encode_key converts back to the same bytes."""
+    """Returns a string that encode_key converts back to the same bytes."""
     return str(key, "utf-8", "surrogateescape")
 
 
@@ -127,7 +127,7 @@ def text(value: str) -> bytes:
 
 
 def values(body: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yields (value, 0) for each value in a get's reply, and (b"", handle) for a large value."""
+    """Yields (value, 0) for each value in a get's reply, or (b"", handle) for a value that is too large for the reply."""
     (count,) = U32.unpack_from(body)
     offset = 4
     for _ in range(count):
@@ -143,7 +143,7 @@ def values(body: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def pop_values(result: bytes, count: int) -> list[bytes]:
-    """Returns the values of a pop of count keys."""
+    """Parses the result of a pop of count keys, and returns their values."""
     (received,), offset, values = U32.unpack_from(result), 4, []
     for _ in range(received):
         (size,) = U64.unpack_from(result, offset)

@@ -37,6 +37,8 @@ type Engine struct {
 	markClosed    context.CancelFunc
 	mu            sync.Mutex
 	idle          idleDatabases
+	recycling     []recycling
+	hasTimer      bool  // whether removeCold will run
 	borrowedBytes int64 // bytes that queries borrowed from the shared half of Options.Total
 	openCount     int   // databases opened so far, for directory names
 	pending       int   // databases that recycle is opening or reopening
@@ -84,9 +86,7 @@ func (e *Engine) Close() error {
 	e.markClosed()
 	e.mu.Unlock()
 	e.background.Wait()
-	for _, d := range e.idle {
-		d.db.Close()
-	}
+	e.idle.close()
 	return e.temp.Close()
 }
 
@@ -108,10 +108,18 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 		return nil, err
 	}
 	var result database.Rows
-	err = q.tryColumns(ctx, j, func() error {
+	start := func() error {
 		result, err = q.db.Start(ctx, j)
 		return err
-	})
+	}
+	err = q.tryColumns(ctx, j, start)
+	if database.NeedsMemory(err) && q.hasGrown && ctx.Err() == nil { // memory that earlier statements left can be fragmented
+		key := q.key
+		if err = q.acquireDatabase(ctx, ""); err == nil {
+			q.key = key
+			err = start()
+		}
+	}
 	if database.NeedsMemory(err) && ctx.Err() == nil {
 		// The statement needs a hash table of all keys, which did not fit into memory. A different database
 		// with a single thread and Job.Spills is slower, but needs no such table.
@@ -166,6 +174,14 @@ func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *t
 	st.shape, st.description = shape, d
 	q.e.statements.add(st)
 	return new(*d), nil
+}
+
+// share returns the memory that each query has without borrowing, in bytes.
+func (e *Engine) share() int64 {
+	if e.opts.Total == 0 {
+		return e.opts.Memory
+	}
+	return e.opts.Total / 2 / int64(e.opts.Queries)
 }
 
 // borrow borrows up to n bytes of the shared memory, but at most half of what is unused, and returns

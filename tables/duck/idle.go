@@ -14,6 +14,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
+// A process keeps the memory that it used, so that its next statement need not ask the system for it. If a process
+// has grown by more than smallGrowth, it keeps the memory only for warmPeriod, or twice as long, after a statement.
+const (
+	smallGrowth = 32 << 20
+	warmPeriod  = 2 * time.Second
+)
+
 // maxIdle limits the number of idle databases, which are kept for later statements because opening a database takes
 // 20 ms of CPU time and 3 MB, or 100 ms in a separate process. At most half of them are used databases, which can
 // run only statements on the same tables in the same state; the others have not run a statement.
@@ -24,7 +31,16 @@ type lease struct {
 	db  database.Runner
 	key string // identifies the statements that it can run (database.Job.Key); "" if it has run none
 
-	wasIdle bool // whether the database was idle before this statement
+	wasIdle   bool      // whether the database was idle before this statement
+	hasGrown  bool      // whether its process has grown by more than smallGrowth
+	idleSince time.Time // set if hasGrown
+}
+
+// recycling is a database that is being prepared for its next statement.
+type recycling struct {
+	db   database.Runner
+	key  string
+	done chan struct{}
 }
 
 // anyKey matches databases with any key.
@@ -78,18 +94,42 @@ func (ds *idleDatabases) add(d lease, pending int) database.Runner {
 	return ds.remove(max(i, 0)).db // i is -1 if all unused databases are pending
 }
 
+// grown returns the number of databases whose processes have grown.
+func (ds idleDatabases) grown() (n int) {
+	for _, d := range ds {
+		if d.hasGrown {
+			n++
+		}
+	}
+	return n
+}
+
+func (ds idleDatabases) close() {
+	for _, d := range ds {
+		d.db.Close()
+	}
+}
+
 // acquireDatabase returns a database for a statement with the given key.
 func (e *Engine) acquireDatabase(ctx context.Context, key string) (lease, error) {
+	hasOthers := worker.HasOtherJobs(ctx)
+	if !hasOthers {
+		e.awaitRecycling(ctx, key)
+	}
 	for {
 		e.mu.Lock()
-		i := e.idle.choose(key, worker.HasOtherJobs(ctx))
+		i := e.idle.choose(key, hasOthers)
 		if i < 0 || e.isClosed() {
+			excess := e.removeExcess()
 			e.mu.Unlock()
+			excess.close()
 			db, err := e.open(ctx)
 			return lease{db: db}, err
 		}
 		d := e.idle.remove(i)
+		excess := e.removeExcess()
 		e.mu.Unlock()
+		excess.close()
 		if d.wasIdle = true; d.db.IsAlive() {
 			return d, nil
 		}
@@ -97,13 +137,82 @@ func (e *Engine) acquireDatabase(ctx context.Context, key string) (lease, error)
 	}
 }
 
+// awaitRecycling waits briefly if the only used database that a statement with the given key can run in is still
+// being prepared: it is there within a millisecond or two, and an unused one has to read the files' footers again.
+func (e *Engine) awaitRecycling(ctx context.Context, key string) {
+	const timeout = 10 * time.Millisecond
+	e.mu.Lock()
+	i := e.idle.choose(key, false)
+	k := slices.IndexFunc(e.recycling, func(r recycling) bool { return r.key != "" && (key == anyKey || key == r.key) })
+	if k < 0 || i >= 0 && e.idle[i].key != "" {
+		e.mu.Unlock()
+		return
+	}
+	done := e.recycling[k].done
+	e.mu.Unlock()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	case <-time.After(timeout):
+	}
+}
+
+// removeExcess removes idle databases whose processes have grown, oldest first, until they and the running statements
+// are together at most Options.Queries, so that their memory stays within the statements' share. mu must be held.
+func (e *Engine) removeExcess() (removed idleDatabases) {
+	for i := 0; i < len(e.idle); {
+		if e.idle[i].hasGrown && len(e.slots)+e.idle.grown() > e.opts.Queries {
+			removed = append(removed, e.idle.remove(i))
+		} else {
+			i++
+		}
+	}
+	return removed
+}
+
+// removeCold replaces idle databases whose processes have grown and have not run a statement for warmPeriod.
+func (e *Engine) removeCold() {
+	var cold idleDatabases
+	e.mu.Lock()
+	if e.isClosed() {
+		e.mu.Unlock()
+		return
+	}
+	for i := 0; i < len(e.idle); {
+		if d := e.idle[i]; d.hasGrown && time.Since(d.idleSince) >= warmPeriod {
+			cold = append(cold, e.idle.remove(i))
+		} else {
+			i++
+		}
+	}
+	e.hasTimer = false
+	e.startTimer()
+	e.mu.Unlock()
+	for _, d := range cold {
+		d.key = "" // so that recycle replaces it
+		e.giveBack(d)
+	}
+}
+
+// startTimer makes removeCold run later if it has work to do. mu must be held.
+func (e *Engine) startTimer() {
+	if !e.hasTimer && e.idle.grown() > 0 {
+		e.hasTimer = true
+		time.AfterFunc(warmPeriod, e.removeCold)
+	}
+}
+
 // giveBack ends the lease of a database. The database becomes idle or is closed.
 func (e *Engine) giveBack(d lease) {
-	if e.opts.Processes { // in the background, because recycle waits for the database's process
-		e.runInBackground(d.db, func() { e.recycle(d) })
-	} else {
+	if !e.opts.Processes {
 		e.recycle(d)
+		return
 	}
+	// Recycle in the background, because it waits for the database's process.
+	e.mu.Lock()
+	e.recycling = append(e.recycling, recycling{d.db, d.key, make(chan struct{})})
+	e.mu.Unlock()
+	e.runInBackground(d.db, func() { e.recycle(d) })
 }
 
 // runInBackground runs f in the background, or closes db if the engine is closed.
@@ -122,8 +231,17 @@ func (e *Engine) runInBackground(db database.Runner, f func()) {
 // databases, recycle opens one in the background, because opening a database takes longer than a small
 // statement.
 func (e *Engine) recycle(d lease) {
-	reusable := d.key != "" && d.db.Reuse()
+	var reuse database.Reuse
+	if d.key != "" {
+		reuse = d.db.Reuse()
+	}
+	d.hasGrown, d.idleSince = reuse.Growth > smallGrowth, time.Now()
+	reusable := reuse.IsPossible && (!d.hasGrown || reuse.Growth <= e.share())
 	e.mu.Lock()
+	if i := slices.IndexFunc(e.recycling, func(r recycling) bool { return r.db == d.db }); i >= 0 {
+		defer close(e.recycling[i].done)
+		e.recycling = slices.Delete(e.recycling, i, i+1)
+	}
 	if e.isClosed() {
 		e.mu.Unlock()
 		d.db.Close()
@@ -132,7 +250,9 @@ func (e *Engine) recycle(d lease) {
 	db := d.db
 	if reusable {
 		db = e.idle.add(d, e.pending)
+		e.startTimer()
 	}
+	excess := e.removeExcess()
 	needsNew, dir := len(e.idle)+e.pending < maxIdle, ""
 	if needsNew {
 		e.pending++
@@ -140,6 +260,7 @@ func (e *Engine) recycle(d lease) {
 		dir = e.spillDir()
 	}
 	e.mu.Unlock()
+	excess.close()
 	if db == nil && !needsNew {
 		return
 	}

@@ -134,9 +134,8 @@ func (q *query) retryIfDead(ctx context.Context, f func() error) error {
 // prepare returns a job that runs a statement and can read only the statement's tables. If the query has no
 // database that can run the job, prepare acquires one.
 func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*database.Job, error) {
-	limit := q.e.opts.Memory
-	if t := q.e.opts.Total; t != 0 {
-		limit = min(limit, t/2/int64(q.e.opts.Queries))
+	limit := min(q.e.opts.Memory, q.e.share())
+	if q.e.opts.Total != 0 {
 		q.memory = q.e.borrow(q.e.opts.Memory - limit)
 		limit += q.memory
 	}

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// Objects named backup-files/HASH are files and manifests of nodes, unchanged. No
-	// folder in a node's directory has this name, so the directory can also hold backups.
+	// Objects named backup-files/HASH are copies of the nodes' files and manifests. A node's directory has
+	// no folder of this name, so backups can be stored in it too.
 	backupFiles = "backup-files/"
 	backupNames = "backups/" // prefix of the objects that list the tables of a backup
 )
@@ -49,8 +49,8 @@ type backup struct {
 	Tables []entry `json:"tables"`
 }
 
-// entry is a record that is checked while it is decoded. Otherwise a short forged list could
-// decode to very many empty records.
+// entry is a record that is checked while it is decoded. Otherwise a short forged list could decode to a
+// huge number of empty records.
 type entry struct{ record }
 
 // UnmarshalJSON decodes and checks a record.
@@ -61,7 +61,6 @@ func (e *entry) UnmarshalJSON(b []byte) error {
 	return e.check(keyOf(e.Name))
 }
 
-// backupBucket returns a content.Bucket for backups in b.
 func backupBucket(b objstore.Bucket) content.Bucket {
 	retryFor := time.Minute
 	if _, local := b.(*objstore.Directory); local {
@@ -110,13 +109,13 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	if _, err := to.Read(ctx, backupObject(name), 0); err == nil {
 		return nil, fmt.Errorf("a backup of this name exists: choose another name (%w)", fs.ErrExist)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err // for example, because the name is invalid for an object
+		return nil, err // for example, if the bucket rejects the object's name
 	}
 	files, err := to.Objects(ctx, backupFiles)
 	if err != nil {
 		return nil, err
 	}
-	sizes := map[string]int64{} // sizes of the files of earlier backups, by hash
+	sizes := map[string]int64{} // sizes of files that are already in the bucket, by hash
 	for _, o := range files {
 		sizes[strings.TrimPrefix(o.Name, backupFiles)] = o.Size
 	}

@@ -24,29 +24,29 @@ import (
 // fetching it.
 const grace = time.Hour
 
-// orphanAge is the age at which a sweep removes an unreferenced file. A younger file may
+// orphanAge is the age at which sweep removes an unreferenced file. A younger file may
 // belong to a version that is being fetched or saved.
 const orphanAge = 24 * time.Hour
 
 // disk is a node's directory. It contains files/HASH, heads/KEY, tmp/, lock, and id, which
-// holds the node's ID.
+// holds the node's ID. KEY is keyOf a table's name.
 type disk struct {
 	content.Dir
 	dir, id string
-	storage *content.Bucket // holds the files; nil if the directory does
+	storage *content.Bucket // holds the files' content; nil if the directory holds it
 
 	mu        sync.Mutex
-	pins      map[string]int // counts of readers, by manifest
-	lastSweep time.Time      // time of the last sweep
+	pins      map[string]int // number of readers of each version, by the hash of its manifest
+	lastSweep time.Time
 }
 
-// head is the newest version of a table in the directory. The modification time of the
-// head's file is when this version was last known to be the newest on any node.
+// head is the newest version of a table in this directory. The modification time of the
+// head's file says when all nodes last agreed that this version was the newest.
 type head struct {
 	record
 	Old []oldVersion `json:"old,omitempty"` // previous versions
 
-	confirmedAt time.Time // modification time of the file
+	confirmedAt time.Time // modification time of the head's file
 }
 
 // oldVersion is a version that a newer one has replaced.
@@ -55,7 +55,8 @@ type oldVersion struct {
 	Until time.Time `json:"until"` // when it was replaced
 }
 
-// keyOf returns a table's key, which is valid in file names, URLs and the registry.
+// keyOf returns the key of a table, a string that is valid in file names, URLs and the
+// registry.
 func keyOf(name string) string {
 	return content.HashOf([]byte(name))
 }
@@ -80,9 +81,9 @@ func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
 		}
 		if storage != nil {
 			// With a storage, the directory holds a marker for each file: a sparse file
-			// with the same name, size and age. So the node knows without a request what
-			// the storage holds, and a sweep finds the files that a killed process left
-			// there.
+			// with the same name, size and age. With the markers, the node knows without a
+			// request what the storage holds, and sweep finds files that a killed process
+			// left in the storage.
 			s := backupBucket(storage)
 			s.Prefix = d.id + "/"
 			d.storage = &s
@@ -106,13 +107,14 @@ func (d *disk) withLock(f func() error) error {
 // replace replaces a file atomically, even if the power fails.
 func (d *disk) replace(path string, b []byte) error { return vfs.Replace(path, d.Temp, "", b) }
 
-// touch reports whether a file is here. It refreshes the time of an old file, so that a
-// sweep does not remove the file before a version in progress refers to it.
+// touch reports whether a file is in the directory. It also makes an old file look new, so
+// that sweep does not remove it before the version that is being fetched or saved refers to
+// it.
 func (d *disk) touch(f content.Named) bool {
 	path := d.Path(f.Hash)
 	info, err := os.Stat(path)
 	if err == nil && time.Since(info.ModTime()) > orphanAge/2 {
-		err = d.withLock(func() error { // the lock prevents a sweep from removing it now
+		err = d.withLock(func() error { // Under the lock, no sweep can remove the file.
 			now := time.Now()
 			return os.Chtimes(path, now, now)
 		})
@@ -120,7 +122,7 @@ func (d *disk) touch(f content.Named) bool {
 	return err == nil && info.Size() == f.Size
 }
 
-// readAll reads and closes f unless err is set.
+// readAll reads and closes f. If err is set, f is nil and readAll returns err.
 func readAll(f *os.File, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
@@ -131,7 +133,8 @@ func readAll(f *os.File, err error) ([]byte, error) {
 
 func (d *disk) headPath(key string) string { return filepath.Join(d.dir, "heads", key) }
 
-// head returns a table's head. Its version is 0 if the directory does not have the table.
+// head returns a table's head. Its version is 0 if the directory has no version of the
+// table.
 func (d *disk) head(key string) (h head, err error) {
 	path := d.headPath(key)
 	b, err := os.ReadFile(path)
@@ -145,7 +148,7 @@ func (d *disk) head(key string) (h head, err error) {
 	if err == nil {
 		h.confirmedAt, err = info.ModTime(), h.check(key)
 	}
-	if err != nil { // the registry and the other nodes still have the record
+	if err != nil { // Removing the file is safe: the registry and other nodes have the record.
 		return head{}, fmt.Errorf("%s: %w: remove the file, so that the node gets the record from the registry again", path, err)
 	}
 	return h, nil
@@ -164,14 +167,15 @@ func (d *disk) heads(f func(key string, h head) error) error {
 	return err
 }
 
-// diverged reports whether two versions of a table are known to belong to different
-// histories. It returns false if r is newer than from, because that cannot be told then.
+// diverged reports whether r and from, two versions of a table, certainly belong to
+// different histories. It returns false if r is newer than from, because only a manifest
+// can tell then.
 func (r record) diverged(from record) bool {
 	return r.Version > 0 && r.Version <= from.Version && (r.Table != from.Table || r.Version == from.Version && r.Manifest != from.Manifest)
 }
 
 // setHead makes r the head of its table, unless the current head is newer or from another
-// history. A later audit moves a head from another history to another name.
+// history. The next audit keeps a head from another history under a new name.
 func (d *disk) setHead(r record) error {
 	key := keyOf(r.Name)
 	return d.withLock(func() error {
@@ -198,8 +202,8 @@ func (d *disk) expired(o oldVersion) bool {
 	return time.Since(o.Until) > grace && d.pins[o.Manifest] == 0
 }
 
-// pin adds delta to the count of a manifest's readers. While the count is positive, sweep
-// keeps the version.
+// pin adds delta to the number of readers of the version with this manifest. sweep keeps
+// versions that have readers.
 func (d *disk) pin(manifest string, delta int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -209,10 +213,10 @@ func (d *disk) pin(manifest string, delta int) {
 }
 
 // sweep removes unreferenced files that are older than orphanAge. It keeps the files of
-// the newest versions, of versions replaced within the grace period, and of versions being
-// read. It also keeps the files of records, the newest versions in the registry: a killed
-// process may have saved one of these versions here without setting a head. With a storage,
-// where reading a manifest costs a request, sweep runs at most once an hour.
+// heads, of versions replaced within the grace period, of versions being read, and of
+// records, which are the registry's newest versions: a killed process may have saved one of
+// these here without setting a head. With a storage, where reading a manifest costs a
+// request, sweep runs at most once an hour.
 func (d *disk) sweep(ctx context.Context, records []record) error {
 	used := map[string]bool{}
 	markUsed := func(r record) error {

@@ -24,10 +24,10 @@ import (
 var errAbsent = errors.New("the node does not have the file")
 
 // newClient returns a client for requests to other nodes. timeout limits the time for
-// connecting, and the time until the headers of a response arrive.
+// connecting and the time until a response's headers arrive.
 func newClient(config *tls.Config, timeout time.Duration) *http.Client {
 	return &http.Client{
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // never follow a redirect, which could send the token elsewhere
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // A redirect could send the token elsewhere.
 		Transport: &http.Transport{
 			TLSClientConfig: config.Clone(), DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 			DialContext:         (&net.Dialer{Timeout: timeout}).DialContext,
@@ -36,8 +36,8 @@ func newClient(config *tls.Config, timeout time.Duration) *http.Client {
 	}
 }
 
-// request sends a request to another node, for the content that starts at byte from. Reading
-// the response body fails if no bytes arrive for the duration Options.Lease.
+// request sends a request to another node for the content from byte from on. Reading the body
+// fails if nothing arrives for one Options.Lease.
 func (n *Node) request(ctx context.Context, method, url string, from int64) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, method, url, nil)
@@ -70,7 +70,7 @@ func (n *Node) request(ctx context.Context, method, url string, from int64) (*ht
 	return nil, fmt.Errorf("%s: %q", response.Status, strings.TrimSpace(string(text)))
 }
 
-// askJSON sends a request and decodes the JSON response. It reads at most limit bytes.
+// askJSON sends a request and decodes at most limit bytes of the JSON response into into.
 func (n *Node) askJSON(ctx context.Context, method, url string, limit int64, into any) error {
 	response, err := n.request(ctx, method, url, 0)
 	if err != nil {
@@ -80,8 +80,8 @@ func (n *Node) askJSON(ctx context.Context, method, url string, limit int64, int
 	return json.NewDecoder(io.LimitReader(response.Body, limit)).Decode(into)
 }
 
-// watchedBody is a response body that counts the received bytes, and cancels the request if no
-// bytes arrive for the duration Options.Lease.
+// watchedBody is a response body that counts the received bytes, and cancels the request if
+// nothing arrives for one Options.Lease.
 type watchedBody struct {
 	io.ReadCloser
 	n      *Node
@@ -103,8 +103,8 @@ func (w *watchedBody) Close() error {
 	return err
 }
 
-// askHeads asks nodes concurrently for a table's head, the newest version that the node has.
-// It returns the heads, and the errors of nodes that may have a head but did not send it.
+// askHeads asks nodes concurrently for the newest version of a table that they have. It
+// returns these versions, and the errors of nodes that may have a version but did not say so.
 func (n *Node) askHeads(ctx context.Context, key string, peers []peer) (heads map[peer]record, causes []HolderError) {
 	heads = map[peer]record{}
 	var mu sync.Mutex
@@ -137,7 +137,7 @@ func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
 	if n.disk.Contains(f) {
 		return nil
 	}
-	if storage := n.disk.storage; storage != nil && n.disk.Fetch(ctx, f, storage) == nil { // the storage has the file, but the directory has lost its marker
+	if storage := n.disk.storage; storage != nil && n.disk.Fetch(ctx, f, storage) == nil { // The storage can have the file although the directory has lost its marker.
 		return nil
 	}
 	var causes []HolderError
@@ -160,7 +160,7 @@ type peerFiles struct {
 	peer
 }
 
-// Try calls attempt once, with a time limit for the file.
+// Try calls attempt once, with a time limit that depends on the file's size.
 func (p peerFiles) Try(ctx context.Context, f content.Named, attempt func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, p.n.fileTime(f.Size))
 	defer cancel()

@@ -12,21 +12,24 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// table returns the copy's record of a table. The version is 0 if the copy has no record.
+// table returns the record of a table from the copy of the registry. The version is 0 if there
+// is no record.
 func (r *registry) table(key string) tableEntry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.copy.tables[key]
 }
 
-// raiseKnown remembers rec unless a newer version is known. mu must be held.
+// raiseKnown remembers rec as the newest known version, unless a newer one is known. mu must be
+// held.
 func (r *registry) raiseKnown(key string, rec record) {
 	if rec.Version >= r.known[key].Version {
 		r.known[key] = rec
 	}
 }
 
-// confirm remembers that rec is the newest version that the registry and all nodes know.
+// confirm remembers that, according to the registry and all nodes, rec is its table's newest
+// version.
 func (r *registry) confirm(rec record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -34,14 +37,14 @@ func (r *registry) confirm(rec record) {
 }
 
 // newestKnown returns the newest version that this process knows, even if the registry has lost
-// its record. The version is 0 until this process has asked all nodes.
+// the record. The version is 0 until this process has asked all nodes for the table.
 func (r *registry) newestKnown(key string) record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.known[key]
 }
 
-// records returns the newest versions of all tables, sorted by name.
+// records returns the registry's records of all tables, sorted by name.
 func (r *registry) records() (all []record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,7 +57,6 @@ func (r *registry) records() (all []record) {
 	return all
 }
 
-// countHolders returns the number of directories that hold version rec.
 func (r *registry) countHolders(rec record) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,21 +68,20 @@ func (r *registry) countHolders(rec record) (n int) {
 	return n
 }
 
-// heldVersion returns the newest version of a table in the directory of any live or dead
-// node.
+// heldVersion returns the newest version of a table that any directory has according to the
+// registry, even if its node is down.
 func (r *registry) heldVersion(key string) (newest int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, holding := range r.copy.holders[key] {
 		text, _, _ := strings.Cut(holding, " ")
-		if version, err := strconv.ParseInt(text, 10, 64); err == nil { // ignore invalid entries
+		if version, err := strconv.ParseInt(text, 10, 64); err == nil { // skip invalid values
 			newest = max(newest, version)
 		}
 	}
 	return newest
 }
 
-// heldKeys returns the keys of tables that any directory holds.
 func (r *registry) heldKeys() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -92,8 +93,8 @@ type TableInfo struct {
 	Name        string
 	Version     int64
 	Rows, Bytes int64
-	Here        int64 // version in this directory, complete or partial; 0 means none
-	Holders     int   // number of directories with the newest version, complete or partial
+	Here        int64 // version in this directory, even if some of its files are missing; 0 means none
+	Holders     int   // number of directories with the newest version, even if some of its files are missing
 }
 
 // List returns the tables in the registry, sorted by name.
@@ -114,11 +115,11 @@ func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
 	return all, nil
 }
 
-// Forget permanently gives up the newest version of a table that no live node has. Nodes
-// with older versions report theirs to the registry within a lease. If no node has an
-// older version, the name becomes free. If a node returns with the forgotten version, it
-// restores that version, and data saved since then is kept under another name. If a live
-// node has the version, or a part of it, Forget changes nothing and returns an error.
+// Forget gives up the newest version of a table that no live node has. Nodes with older
+// versions then report theirs to the registry within a lease. If there are none, the name
+// becomes free. If a node later returns with the forgotten version, that version is the newest
+// again, and data saved since then is kept under another name. If a live node has the version,
+// even only some of its files, Forget changes nothing and returns an error.
 func (n *Node) Forget(ctx context.Context, name string) (err error) {
 	defer wrapError("forget", name, &err)
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
@@ -131,7 +132,7 @@ func (n *Node) Forget(ctx context.Context, name string) (err error) {
 		return ErrNotFound
 	}
 	heads, causes := n.askHeads(ctx, key, n.reg.peers(e.record))
-	if len(causes) > 0 { // these nodes may have the version
+	if len(causes) > 0 { // these nodes may have the newest version
 		return &SyncError{causes}
 	}
 	h, err := n.disk.head(key)

@@ -20,10 +20,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Load returns the rows of a table with times in [from, to), in time order. A zero time
-// means no bound. Load first fetches the missing files of the newest version. The caller
-// must release the reader before Close. The error wraps [ErrNotFound] if no node has the
-// table, and [ErrSyncFailed] if missing files could not be fetched.
+// Load returns the rows of a table with times in [from, to), in time order. A zero time means
+// no bound. Load first fetches the missing files of the newest version. The caller must release
+// the reader before Close. The error wraps [ErrNotFound] if no node has the table, and
+// [ErrSyncFailed] if files are missing and no node could supply them.
 func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ array.RecordReader, err error) {
 	defer wrapError("load", name, &err)
 	if err := checkName(name); err != nil {
@@ -53,8 +53,8 @@ func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ arr
 	return arrowsafe.Reader(m.schema, rows, func() { n.disk.pin(rec.Manifest, -1) }), nil
 }
 
-// fetchNewest fetches the missing files that a Load of [from, to) needs. It returns the version
-// to load, and the range as [lo, hi] in the unit of the time column.
+// fetchNewest fetches the missing files that a Load of [from, to) needs. It returns the loaded
+// version as m and rec, and the range as [lo, hi] in the unit of the time column.
 func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time) (m *manifest, rec record, lo, hi int64, err error) {
 	key := keyOf(name)
 	h, err := n.disk.head(key)
@@ -86,28 +86,29 @@ func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time)
 	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmedAt) <= n.opts.MaxStaleness {
 		cause := err
 		if err = fetchVersion(h.record); err == nil {
-			n.log.Warn("pull: no node responds, so an older version is loaded", "table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
+			n.log.Warn("pull: the newest version is not available; Load returns an older one", "table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
 		}
 	}
 	return m, rec, lo, hi, err
 }
 
-// syncTimeout returns how long to wait for the registry.
+// syncTimeout returns how long to wait for the registry. It is shorter if Load may return h
+// instead.
 func (n *Node) syncTimeout(h head) time.Duration {
 	if h.Version > 0 && time.Since(h.confirmedAt) <= n.opts.MaxStaleness {
-		return min(n.opts.SyncTimeout, n.opts.Lease) // Load can return the local version instead
+		return min(n.opts.SyncTimeout, n.opts.Lease)
 	}
 	return n.opts.SyncTimeout
 }
 
-// findNewest returns the newest version that the registry, this directory or any other node
-// knows, and the revision of the registry's record. If the error is [ErrNotFound], the
-// revision is valid too.
+// findNewest returns the newest version of which the registry, this directory or any other node
+// knows, and the revision of the registry's record. The revision is also valid with
+// ErrNotFound.
 func (n *Node) findNewest(ctx context.Context, key string, h head) (record, uint64, error) {
 	if err := n.sync(ctx, n.syncTimeout(h)); err != nil {
 		return record{}, 0, err
 	}
-	held := n.reg.heldVersion(key) // read before the record: otherwise a concurrent Save would make the record look lost
+	held := n.reg.heldVersion(key) // Read this before the record: otherwise a concurrent Save would make the record look lost.
 	e := n.reg.table(key)
 	byVersion := func(a, b record) int { return cmp.Compare(a.Version, b.Version) }
 	best := slices.MaxFunc([]record{e.record, h.record, n.reg.newestKnown(key)}, byVersion)
@@ -128,7 +129,8 @@ func (n *Node) findNewest(ctx context.Context, key string, h head) (record, uint
 	return best, e.revision, nil
 }
 
-// manifest returns a version's manifest, and fetches it if it is not here.
+// manifest returns a version's manifest. It fetches the manifest if this directory does not
+// have it.
 func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
 	b, err := readAll(n.open(ctx, r, r.manifestFile()))
 	if err != nil {
@@ -137,7 +139,7 @@ func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
 	return readManifest(b, r)
 }
 
-// fetchRange fetches the missing files of the range [lo, hi].
+// fetchRange fetches those missing files of m that have rows in the range [lo, hi].
 func (n *Node) fetchRange(ctx context.Context, m *manifest, r record, lo, hi int64) error {
 	var missing []dataFile
 	for _, f := range m.files {
@@ -149,11 +151,11 @@ func (n *Node) fetchRange(ctx context.Context, m *manifest, r record, lo, hi int
 		return nil
 	}
 	return parallel.Each(ctx, slices.Values(missing), 0, func(ctx context.Context, f dataFile) error {
-		return n.fetch(ctx, f.Named, n.reg.peers(r)) // peers are shuffled for each file
+		return n.fetch(ctx, f.Named, n.reg.peers(r)) // peers returns the nodes in a new random order for each file
 	})
 }
 
-// rows yields a file's rows from lo to hi, after checking the file's hash.
+// rows yields a file's rows with times in [lo, hi]. It checks the file's hash first.
 func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, hi int64) func(func(arrow.RecordBatch, error) bool) {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		file, err := n.open(ctx, r, f.Named)
@@ -179,8 +181,8 @@ func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, 
 	}
 }
 
-// between returns the rows of a sorted batch with times from lo to hi, and releases the
-// batch.
+// between returns the rows of b, which are sorted by time, with times in [lo, hi]. It releases
+// b.
 func between(b arrow.RecordBatch, column int, lo, hi int64) (arrow.RecordBatch, error) {
 	defer b.Release()
 	times := b.Column(column)

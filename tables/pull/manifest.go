@@ -24,15 +24,15 @@ import (
 )
 
 const (
-	maxManifest = 64 << 20 // bytes, enough for about 400,000 files
-	maxLine     = 4 << 20  // bytes of a line in a manifest; the header, which has the schema, is the longest line
-	maxBefore   = 256      // previous versions listed in a manifest
+	maxManifest = 64 << 20 // bytes; enough for about 400,000 files
+	maxLine     = 4 << 20  // bytes; the longest line is the header, which has the schema
+	maxBefore   = 256      // number of previous versions that a manifest lists
 )
 
 // record describes a version of a table in the registry and in heads.
 type record struct {
 	Name     string `json:"name"`
-	Table    string `json:"table"` // random ID of the table's history; a table that is created again gets another
+	Table    string `json:"table"` // random ID of the table's history; a table that is deleted and created again gets a new one
 	Version  int64  `json:"version"`
 	Manifest string `json:"manifest"` // hash of the manifest
 	Size     int64  `json:"size"`     // bytes of the manifest
@@ -40,11 +40,10 @@ type record struct {
 	Bytes    int64  `json:"bytes"` // bytes of the files
 }
 
-// manifestFile returns the manifest's hash and size.
 func (r record) manifestFile() content.Named { return content.Named{Hash: r.Manifest, Size: r.Size} }
 
-// check validates a record from outside this process, which must be of the table with this
-// key.
+// check validates a record that came from outside this process. The record must describe
+// the table with this key.
 func (r record) check(key string) error {
 	if keyOf(r.Name) != key || checkName(r.Name) != nil || r.Version < 1 || !isHash(r.Manifest) || r.Size < 1 || r.Size > maxManifest || r.Rows < 0 || r.Bytes < 0 {
 		return fmt.Errorf("the record of version %d, with a manifest of %d bytes, is invalid", r.Version, r.Size)
@@ -52,8 +51,8 @@ func (r record) check(key string) error {
 	return nil
 }
 
-// manifest is a version of a table. Encoded, its first line is the header and each other
-// line a file.
+// manifest is a version of a table. In its encoded form, the first line is the header, and
+// each further line describes one file.
 type manifest struct {
 	header
 	schema *arrow.Schema
@@ -67,14 +66,14 @@ type header struct {
 	Time    string `json:"time"` // name of the time column
 	Schema  string `json:"schema"`
 
-	Before []string `json:"before,omitempty"` // short names of the previous versions' manifests, the latest last
+	Before []string `json:"before,omitempty"` // short names of the previous versions, oldest first
 }
 
-// shortName returns the short name of r's manifest, under which later manifests list it.
+// shortName returns the name under which later manifests list version r in header.Before.
 func (r record) shortName() string { return r.Manifest[:min(len(r.Manifest), 16)] }
 
-// follows reports whether m descends from version r. It returns true if r is too old to be
-// in m.Before.
+// follows reports whether m descends from version r. It returns true if r is too old for
+// m.Before to list it.
 func (m *manifest) follows(r record) bool {
 	distance := m.Version - r.Version
 	return distance > int64(len(m.Before)) || distance > 0 && m.Before[int64(len(m.Before))-distance] == r.shortName()
@@ -89,7 +88,6 @@ type dataFile struct {
 	Max  int64 `json:"max"`
 }
 
-// totals returns the total rows and bytes of the files.
 func (m *manifest) totals() (rows, size int64) {
 	for _, f := range m.files {
 		rows, size = rows+f.Rows, size+f.Size
@@ -109,8 +107,9 @@ func (m *manifest) encode(w io.Writer) (err error) {
 	return err
 }
 
-// readManifest decodes and validates the manifest of a record. Another node may have forged
-// it. A valid line is longer than its decoded form, so the size of b bounds the memory.
+// readManifest decodes the manifest of the record want, and validates it because another
+// node may have forged it. The decoded form is smaller than b, because every valid line is
+// longer than its decoded form.
 func readManifest(b []byte, want record) (*manifest, error) {
 	m := &manifest{}
 	lines := bufio.NewScanner(bytes.NewReader(b))
@@ -158,7 +157,6 @@ func isHash(s string) bool {
 	return err == nil && len(b) == 32 && hex.EncodeToString(b) == s
 }
 
-// checkName checks the name of a table.
 func checkName(name string) error {
 	if len(name) == 0 || len(name) > tables.MaxName {
 		return fmt.Errorf("the name has %d bytes: use 1 to %d bytes", len(name), tables.MaxName)
@@ -169,7 +167,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// decodeSchema decodes a schema that may be forged.
+// decodeSchema decodes a schema that another node may have forged.
 func decodeSchema(text string) (_ *arrow.Schema, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -192,14 +190,13 @@ func isTime(t arrow.DataType) bool {
 
 var errNoTime = errors.New("the time column contains a null: every row needs a time")
 
-// firstFrom returns the index of the first time in a sorted column that is at or after
-// from.
+// firstFrom returns the index of the first time at or after from in a sorted column.
 func firstFrom(times arrow.Array, from int64) int {
 	return sort.Search(times.Len(), func(i int) bool { return series.TimeAt(times, i) >= from })
 }
 
-// bounds returns the first and the last time of the range [from, to) in the unit of the
-// time column.
+// bounds converts the range [from, to) to the range [lo, hi] in the unit of the time
+// column.
 func bounds(m *manifest, from, to time.Time) (lo, hi int64) {
 	lo, hi = math.MinInt64, math.MaxInt64
 	t := m.schema.Field(m.time).Type

@@ -16,9 +16,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// merge writes the files of a new version, with the rows of base and of a frame (the rows of
-// one Save). It reuses each file of base if no row of the frame is in the file's time range,
-// except that it may extend small files.
+// merge writes the files of a new version with the rows of base and added. It reuses the files
+// of base that have no row of added in their time range, but may rewrite a small one to
+// include the new rows that follow it.
 func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest, error) {
 	next := &manifest{time: added.time, schema: added.batch.Schema()}
 	if base.manifest == nil {
@@ -41,8 +41,8 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 		return nil, err
 	}
 	defer converted.Release()
-	// Rows of the frame between two files go to a new file or, if the preceding file is
-	// rewritten anyway or is small, to the file that replaces it.
+	// New rows between two files go to a new file. If the file before them is rewritten anyway
+	// or is small, they go to its replacement.
 	start, times := 0, converted.Column(next.time)
 	takeUntil := func(end int) arrow.RecordBatch {
 		b := converted.NewSlice(int64(start), int64(end))
@@ -50,7 +50,7 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 		return b
 	}
 	for i := -1; i < len(base.files); i++ {
-		end := times.Len() // end of the rows before the next file
+		end := times.Len() // end of the new rows before the next file
 		if i+1 < len(base.files) {
 			end = firstFrom(times, base.files[i+1].Min)
 		}
@@ -79,14 +79,14 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 	return next, nil
 }
 
-// joinColumns returns the columns of a version, followed by new columns of the frame.
+// joinColumns returns the columns of m, followed by the columns that only the frame has.
 func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 	s := added.batch.Schema()
 	if !s.HasField(m.Time) {
-		return nil, &tables.SchemaError{Column: m.Time, Err: errors.New("the frame lacks this column, which is the table's time column")}
+		return nil, &tables.SchemaError{Column: m.Time, Err: errors.New("the rows lack this column, which is the table's time column")}
 	}
 	if s.Field(added.time).Name != m.Time {
-		return nil, &tables.SchemaError{Column: m.Time, Err: fmt.Errorf("it is the table's time column, but the frame has another time column, %q, before it: move it to the front", s.Field(added.time).Name)}
+		return nil, &tables.SchemaError{Column: m.Time, Err: fmt.Errorf("it is the table's time column, but the rows have another time column, %q, before it: move it to the front", s.Field(added.time).Name)}
 	}
 	fields := m.schema.Fields()
 	for _, f := range s.Fields() {
@@ -105,8 +105,8 @@ func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// rewrite writes a file's rows merged with new rows. inFrame is the set of the frame's
-// columns.
+// rewrite writes the rows of file f merged with the new rows in added. inFrame has the names
+// of the columns that were saved with the new rows.
 func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, added arrow.RecordBatch, inFrame map[string]bool) ([]dataFile, error) {
 	var parts []arrow.RecordBatch
 	defer func() { take.Release(parts) }()
@@ -146,9 +146,9 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	return n.write(ctx, b, next.time)
 }
 
-// pickRows returns the indices of two rows for each distinct time in the merged rows. The
-// frame's columns come from the rows newer, and all other columns from the rows older, because
-// new rows have nulls there. If a time occurs twice, the second row is the new one.
+// pickRows returns the indices of two rows for each distinct time. If a time occurs twice, the
+// second row is the new one. The saved columns come from the rows newer. All other columns
+// come from the rows older, because new rows have nulls there.
 func pickRows(times arrow.Array) (newer, older []int) {
 	for i := 0; i < times.Len(); i++ {
 		older = append(older, i)

@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// natsRegistry is a NATS bucket on the servers of Options.Registry, or on a server on this
-// machine.
+// natsRegistry is a NATS bucket. Its server is one of Options.Registry or, if that is empty,
+// runs in a process on this machine.
 type natsRegistry struct {
 	n    *Node
 	conn *nats.Conn
@@ -98,7 +98,6 @@ func (r *natsRegistry) Watch(ctx context.Context, f func(Entry)) error {
 	}
 }
 
-// bucket returns the bucket, and creates it if it does not exist.
 func (r *natsRegistry) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
@@ -125,13 +124,14 @@ func (r *natsRegistry) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	return kv, nil
 }
 
-// withBucket calls f with the bucket, or returns an error if the servers have not answered yet.
+// withBucket calls f with the bucket, or returns an error if the servers have not responded
+// yet.
 func (r *natsRegistry) withBucket(f func(jetstream.KeyValue) error) error {
 	r.mu.Lock()
 	kv := r.kv
 	r.mu.Unlock()
 	if kv == nil {
-		return errors.New("the servers have not answered yet")
+		return errors.New("the NATS servers have not responded yet")
 	}
 	return f(kv)
 }
@@ -160,13 +160,12 @@ func (r *natsRegistry) Delete(ctx context.Context, key string) error {
 	return r.withBucket(func(kv jetstream.KeyValue) error { return kv.Purge(ctx, key) })
 }
 
-// localPort is the port of the registry that runs in a process of this machine. Tests
-// change it.
+// localPort is the port of the NATS server in a process on this machine. Tests change it.
 var localPort = 4289
 
-// startLocal starts a registry in this process, unless one is running on this machine. If
-// the process that ran the last one has ended, that registry's content is lost, and the
-// nodes report their tables to the new one.
+// startLocal starts a NATS server in this process, unless one is running on this machine. If
+// the process with the previous server has ended, its content is lost, and the nodes report
+// their tables to the new one.
 func (r *natsRegistry) startLocal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -179,13 +178,12 @@ func (r *natsRegistry) startLocal() {
 	}
 	s, err := startServer(filepath.Join(r.n.disk.dir, "registry"), localPort, r.n.opts.Token)
 	if err != nil {
-		r.n.log.Debug("pull: no registry in this process", "error", err)
+		r.n.log.Debug("pull: this process could not start a NATS server", "error", err)
 		return
 	}
 	r.local = s
 }
 
-// startServer starts a NATS server that only this machine can reach.
 func startServer(dir string, port int, token string) (*server.Server, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err

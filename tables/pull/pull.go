@@ -244,10 +244,9 @@ func (n *Node) Close() (err error) {
 	return err
 }
 
-// registryError returns a SyncError for an error of the registry.
 func registryError(err error) error { return &SyncError{[]HolderError{{"", err}}} }
 
-// sync waits until this node knows the current content of the registry.
+// sync waits until this node's copy of the registry is as new as this call.
 func (n *Node) sync(ctx context.Context, timeout time.Duration) error {
 	if err := n.reg.sync(ctx, timeout); err != nil {
 		return registryError(err)
@@ -266,7 +265,6 @@ func (e *Error) Error() string { return fmt.Sprintf("pull: %s %q: %v", e.Op, e.N
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// wrapError wraps *err in an Error, unless it is nil.
 func wrapError(op, name string, err *error) {
 	if *err != nil {
 		*err = &Error{Op: op, Name: name, Err: *err}
@@ -276,7 +274,7 @@ func wrapError(op, name string, err *error) {
 // SyncError lists the holders that did not supply the data, each with its error. It wraps
 // [ErrSyncFailed].
 type SyncError struct {
-	Causes []HolderError // an error of the registry has no address
+	Causes []HolderError // an error of the registry itself has no address
 }
 
 // HolderError is the error of one holder.

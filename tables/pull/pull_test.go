@@ -93,7 +93,7 @@ func TestSaveRejects(t *testing.T) {
 		{"x", "two rows have the time", frame([]arrow.Timestamp{1, 1}, at)},
 		{"x", "null", frame([]arrow.Timestamp{1, -1}, at)},
 		{"x", "has type utf8, and the table has float64", frame([]arrow.Timestamp{1}, at, arrow.Field{Name: "a", Type: arrow.BinaryTypes.String})},
-		{"x", "the frame lacks this column", frame([]arrow.Timestamp{1}, arrow.Field{Name: "t", Type: at.Type})},
+		{"x", "the rows lack this column", frame([]arrow.Timestamp{1}, arrow.Field{Name: "t", Type: at.Type})},
 		{"x", `column "" has type float64: its name is empty`, frame([]arrow.Timestamp{1}, at, arrow.Field{Type: arrow.PrimitiveTypes.Float64})},
 		{"x", `column "s"`, frame([]arrow.Timestamp{1}, at, arrow.Field{Name: "s", Type: arrow.StructOf(arrow.Field{Type: at.Type})})},
 		{"x", "two columns have this name", frame([]arrow.Timestamp{1}, at, at)},

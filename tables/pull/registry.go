@@ -19,7 +19,7 @@ import (
 
 const (
 	bucketName = "partd-pull"
-	maxRecord  = 4 << 10 // maximum size of a value in bytes; records are shorter
+	maxRecord  = 4 << 10 // maximum size of a value in bytes
 	maxAsked   = 64      // maximum number of nodes asked for a table
 )
 
@@ -27,12 +27,11 @@ const (
 // 200 bytes, values up to 4 KiB. The default is NATS; [Options.OwnRegistry] replaces it. A
 // Registry must be safe for concurrent use by any number of goroutines and processes.
 type Registry interface {
-	// Watch calls f with the last entry of every key, then once with an entry without a
-	// key, and after that with each change, always in the order of the changes. It
-	// returns when ctx ends. If it may have missed a change, it returns an error, and the
-	// node calls it again.
+	// Watch calls f with the last entry of every key, then once with an entry without a key,
+	// and after that with each change, in order. It returns when ctx ends. It returns an
+	// error if it may have missed a change; the node then calls it again.
 	Watch(ctx context.Context, f func(Entry)) error
-	// Put sets a key. Watchers see the change after all earlier ones.
+	// Put sets a key. Watchers see the changes in the order in which they were made.
 	Put(ctx context.Context, key string, value []byte) error
 	// Update sets a key if its last entry has the given revision, or has none and
 	// revision is 0. Otherwise its error wraps [ErrConflict]. After any other error the
@@ -50,7 +49,7 @@ type Entry struct {
 	Time     time.Time // time of the change, by the registry's clock
 }
 
-// registry is the node's copy of the [Registry], and its access to it. The keys there are:
+// registry is the node's copy of the [Registry], and the way to change it. The keys there are:
 //
 //	t.KEY     the record of a table, set by compare-and-swap
 //	h.KEY.ID  the version and the manifest that directory ID holds of the table KEY
@@ -69,7 +68,7 @@ type registry struct {
 
 	mu      sync.Mutex
 	copy    *registryCopy
-	known   map[string]record // newest known versions, by key, of the tables about which this process has asked all nodes
+	known   map[string]record // newest known versions, by key, of tables about which this process has asked all other nodes
 	changed chan struct{}     // closed and replaced at each change
 }
 
@@ -82,7 +81,6 @@ type registryCopy struct {
 	asOf    time.Time                    // the copy is complete up to this time
 }
 
-// tableEntry is the record of a table, with the revision of its key.
 type tableEntry struct {
 	record
 	revision uint64
@@ -113,7 +111,7 @@ func openRegistry(n *Node) (*registry, error) {
 }
 
 // run keeps the copy up to date until ctx ends. Once per lease, it reads the whole registry
-// again, to notice and restore lost records.
+// again, to restore records that the registry lost.
 func (r *registry) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := r.session(ctx); err != nil && ctx.Err() == nil {
@@ -126,8 +124,8 @@ func (r *registry) run(ctx context.Context) {
 	}
 }
 
-// session reads the whole registry into a new copy, follows its changes for the duration
-// Options.Lease, and sends heartbeats. It returns an error if the registry does not respond.
+// session reads the whole registry into a new copy, and follows its changes and sends
+// heartbeats for one Options.Lease. It returns an error if the registry does not respond.
 func (r *registry) session(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -159,7 +157,7 @@ func (r *registry) session(ctx context.Context) error {
 			return cmp.Or(err, errors.New("the watch ended"))
 		case <-timer.C:
 			if loading {
-				return errors.New("the records did not arrive in time")
+				return errors.New("the registry did not send all its records in time")
 			}
 			return nil
 		case <-loaded:
@@ -199,7 +197,7 @@ func (r *registry) apply(c *registryCopy, e Entry) {
 			if t.Name != "" && keyOf(t.Name) == parts[1] && t.Version == 0 {
 				delete(r.known, parts[1]) // Forget removed the table
 			}
-			t.record = record{} // lost: an audit of a node that has the table restores it, at this revision
+			t.record = record{} // Keep the entry without a record: a node that has the table restores it, and needs this revision.
 		}
 		c.tables[parts[1]] = t
 		if _, asked := r.known[parts[1]]; asked {
@@ -235,24 +233,23 @@ func (r *registry) apply(c *registryCopy, e Entry) {
 	}
 }
 
-// validAddress reports whether a node may fetch from an address in the registry. The address
-// must have only a scheme, a host and a port. With TLS the scheme must be https, because the
-// node sends its token there.
+// validAddress reports whether a node may fetch from an address that it read in the
+// registry. The address must have only a scheme, a host and a port. If secured, the scheme
+// must be https, because the node sends its token there.
 func validAddress(address string, secured bool) bool {
 	u, err := url.Parse(address)
 	return err == nil && u.Host != "" && address == u.Scheme+"://"+u.Host && (u.Scheme == "https" || u.Scheme == "http" && !secured)
 }
 
-// processID returns a name by which this process recognizes its own heartbeats.
+// processID returns an ID by which this process recognizes its own heartbeats.
 func (r *registry) processID() string { return fmt.Sprintf("%p-%d", r, r.start.UnixNano()) }
 
-// announce wakes goroutines that wait for a change. mu must be held.
+// announce wakes the goroutines that wait for a change of the copy. mu must be held.
 func (r *registry) announce() {
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
-// heartbeat sends a heartbeat to the registry.
 func (r *registry) heartbeat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
@@ -281,8 +278,8 @@ func (r *registry) sync(ctx context.Context, timeout time.Duration) error {
 	start := time.Now()
 	err := errors.New("it did not respond in time")
 	for {
-		// Repeat the heartbeat: another process with the same directory may have
-		// overwritten the last one.
+		// Repeat the heartbeat, because another process with the same directory may have
+		// overwritten it.
 		if err2 := r.heartbeat(ctx); err2 != nil && ctx.Err() == nil {
 			err = err2
 		}
@@ -305,7 +302,7 @@ func (r *registry) sync(ctx context.Context, timeout time.Duration) error {
 	}
 }
 
-// holderValue returns the value of the registry's key h.KEY.ID for a directory that holds r.
+// holderValue returns the value of the key h.KEY.ID if directory ID has version r.
 func (r record) holderValue() string { return fmt.Sprintf("%d %s", r.Version, r.Manifest) }
 
 // forget removes a table from the registry if its record still has the given revision.
@@ -325,10 +322,9 @@ func (r *registry) forget(ctx context.Context, name string, revision uint64) err
 	return nil
 }
 
-// peer is another node.
 type peer struct{ id, address string }
 
-// peers returns up to maxAsked other live nodes, the holders of a version first and in
+// peers returns up to maxAsked other live nodes. Nodes that have version rec come first, in
 // random order.
 func (r *registry) peers(rec record) []peer {
 	r.mu.Lock()
@@ -359,8 +355,8 @@ func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	return r.kv.Update(ctx, "t."+keyOf(rec.Name), b, revision)
 }
 
-// reportHeld records in the registry that this directory holds a version, unless the copy of
-// the registry already contains that.
+// reportHeld records in the registry that this directory has a version. It sends nothing if
+// the registry's copy already says so.
 func (r *registry) reportHeld(ctx context.Context, rec record) error {
 	key := keyOf(rec.Name)
 	r.mu.Lock()

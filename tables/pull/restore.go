@@ -14,12 +14,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// Restore restores the named tables from a backup, or all of its tables if none are
-// named. If no node has a table, or only an older version of it, Restore restores exactly the
-// backup's version. It also replaces the older versions of nodes that return later.
-// A table that has changed since the backup gets a new version with the rows of the backup.
-// Restore does not fetch intact files again, and a second call continues an interrupted
-// one.
+// Restore restores the named tables from a backup, or all its tables if none are named. If no
+// node has a newer version of a table than the backup, Restore restores exactly the backup's
+// version. That version also replaces older ones on nodes that return later. A table that has
+// changed since the backup gets a new version with the backup's rows. Restore fetches only
+// files that are missing or damaged, so a second call continues an interrupted one.
 func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) (done []Copied, err error) {
 	defer wrapError("restore", name, &err)
 	source := backupBucket(from)
@@ -53,11 +52,11 @@ func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, t
 }
 
 // restoreTable restores a table to saved, the backup's version, and returns the number of the
-// version that is then the newest. It counts the fetched files in done.
+// table's version after that. It counts the fetched files in done.
 func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved record, done *Copied) (_ int64, err error) {
 	var mu sync.Mutex
 	get := func(ctx context.Context, f content.Named) error {
-		n.disk.touch(f) // protects the file from a sweep until a head refers to it
+		n.disk.touch(f) // Protect the file from a sweep until a head refers to it.
 		existing, err := n.disk.Open(ctx, f)
 		if err == nil {
 			return existing.Close()
@@ -96,7 +95,7 @@ func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved reco
 	case err == nil && current == saved:
 		err = n.adopt(ctx, saved)
 	case err == nil:
-		existing, err2 := n.manifest(ctx, current) // fails if no live node has the manifest
+		existing, err2 := n.manifest(ctx, current) // The error does not matter: it means that no live node has the manifest.
 		if err2 == nil && slices.Equal(existing.files, m.files) && existing.schema.Equal(m.schema) {
 			return current.Version, n.adopt(ctx, current)
 		}

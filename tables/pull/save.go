@@ -24,11 +24,11 @@ import (
 )
 
 const (
-	// MaxFrame limits the size of a frame (the rows of one Save), in bytes of memory.
+	// MaxFrame limits the rows of one Save, in bytes of memory.
 	MaxFrame = 1 << 30
 
-	fileBytes = 64 << 20 // approximate limit for the rows of a file, in bytes of memory
-	smallRows = 64 << 10 // a file with fewer rows is rewritten with the rows that follow it
+	fileBytes = 64 << 20 // approximate maximum size of a file's rows, in bytes of memory
+	smallRows = 64 << 10 // a file with fewer rows is rewritten to include the new rows after it
 )
 
 // Save adds rows to a table, and creates the table if it does not exist. The first
@@ -40,7 +40,7 @@ const (
 //
 // Once Save has returned the version, all nodes load it. The error wraps [ErrConflict] if
 // a Save of another node came first. It wraps partd.ErrUnknownOutcome if the registry did
-// not confirm the version. Save reads r to its end, holds all of it in memory, and does
+// not confirm the save. Save reads r to its end, holds all of it in memory, and does
 // not release it.
 func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (version int64, err error) {
 	defer wrapError("save", name, &err)
@@ -71,8 +71,8 @@ func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (ver
 	return rec.Version, nil
 }
 
-// publish writes and commits next as the successor of the version after, whose manifest may
-// be nil.
+// publish writes next's manifest and commits next as the successor of the version after.
+// revision is the one of the registry's current record.
 func (n *Node) publish(ctx context.Context, next *manifest, after version, revision uint64) (rec record, err error) {
 	next.Version, next.Before = after.record.Version+1, nil
 	if after.manifest != nil {
@@ -89,7 +89,7 @@ func (n *Node) publish(ctx context.Context, next *manifest, after version, revis
 	}
 	rec.Manifest, rec.Size = f.Hash, f.Size
 	if rec.Size > maxManifest {
-		return rec, fmt.Errorf("the table has %d files: %w", len(next.files), partd.ErrTooLarge)
+		return rec, fmt.Errorf("the manifest would be too large, because the table has %d files: %w", len(next.files), partd.ErrTooLarge)
 	}
 	if err := n.commit(ctx, rec, revision); err != nil {
 		return rec, err
@@ -97,9 +97,9 @@ func (n *Node) publish(ctx context.Context, next *manifest, after version, revis
 	return rec, n.adopt(ctx, rec)
 }
 
-// adopt records that this directory has the newest version of a table. If the old head is
-// from another history, because others saved after the registry lost the record, adopt
-// keeps that head under another name.
+// adopt makes rec, the newest version on any node, the head of its table in this directory.
+// If the old head belongs to another history, because others saved after the registry lost
+// the record, adopt keeps the old head under another name.
 func (n *Node) adopt(ctx context.Context, rec record) error {
 	n.reg.confirm(rec)
 	h, err := n.disk.head(keyOf(rec.Name))
@@ -115,14 +115,14 @@ func (n *Node) adopt(ctx context.Context, rec record) error {
 	if err != nil {
 		return fmt.Errorf("version %d is the newest, but this directory could not record that: %w", rec.Version, err)
 	}
-	if err := n.reg.reportHeld(ctx, rec); err != nil { // an audit reports the version later
+	if err := n.reg.reportHeld(ctx, rec); err != nil { // On failure, an audit reports the version later.
 		n.log.Warn("pull: the registry could not record that this node has the version; the node tries again later", "table", rec.Name, "error", err)
 	}
 	return nil
 }
 
-// commit sets the record in the registry. If the registry does not respond, commit reads
-// the record to learn the outcome.
+// commit sets the record in the registry. If the registry's response is lost, commit reads
+// the record to learn whether it was set.
 func (n *Node) commit(ctx context.Context, rec record, revision uint64) error {
 	set, cancel := context.WithTimeout(ctx, n.opts.SyncTimeout)
 	defer cancel()
@@ -147,7 +147,7 @@ type version struct {
 	*manifest // nil if the table does not exist
 }
 
-// fetchBase returns the newest version, for a Save on top of it, after fetching its files.
+// fetchBase fetches all files of the newest version, on which a Save builds.
 func (n *Node) fetchBase(ctx context.Context, name string) (v version, revision uint64, err error) {
 	key := keyOf(name)
 	h, err := n.disk.head(key)
@@ -155,7 +155,7 @@ func (n *Node) fetchBase(ctx context.Context, name string) (v version, revision 
 		return v, 0, err
 	}
 	if v.record, revision, err = n.findNewest(ctx, key, h); errors.Is(err, ErrNotFound) {
-		return v, revision, nil // the revision of the missing record detects a concurrent Save
+		return v, revision, nil // The revision lets commit detect a concurrent Save that creates the table.
 	}
 	if err != nil {
 		return v, 0, err
@@ -172,7 +172,8 @@ type frame struct {
 	time  int
 }
 
-// readFrame reads and sorts all rows of r, and rejects null and duplicate times.
+// readFrame reads all rows of r and sorts them by time. It rejects null and duplicate
+// times.
 func readFrame(r array.RecordReader) (f frame, err error) {
 	plain := schema.WithoutEncodings(r.Schema())
 	fields := plain.Fields()
@@ -188,7 +189,7 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 	columns := arrow.NewSchema(fields, nil)
 	builder := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 	defer builder.Release()
-	batches := []arrow.RecordBatch{builder.NewRecordBatch()} // an empty batch, so that there is at least one
+	batches := []arrow.RecordBatch{builder.NewRecordBatch()} // Start with an empty batch: sorted.Block needs at least one.
 	defer func() { take.Release(batches) }()
 	size := int64(0)
 	for r.Next() {
@@ -198,7 +199,7 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 		}
 		batches = append(batches, b)
 		if size += util.TotalRecordSize(b); size > MaxFrame {
-			return f, fmt.Errorf("the frame needs more than %d bytes of memory: save it in parts: %w", MaxFrame, partd.ErrTooLarge)
+			return f, fmt.Errorf("the rows need more than %d bytes of memory: save them in parts: %w", MaxFrame, partd.ErrTooLarge)
 		}
 	}
 	if err := r.Err(); err != nil && err != io.EOF { //nolint:errorlint // some readers end with io.EOF itself; an error that wraps it is a failure
@@ -223,7 +224,8 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 	return f, nil
 }
 
-// write writes rows as files of about fileBytes or less each.
+// write writes sorted rows as files of at most about fileBytes. time is the index of the
+// time column.
 func (n *Node) write(ctx context.Context, b arrow.RecordBatch, time int) (files []dataFile, err error) {
 	times := b.Column(time)
 	rowsPerFile := max(1, int(b.NumRows()*fileBytes/max(fileBytes, util.TotalRecordSize(b))))

@@ -14,11 +14,11 @@ const (
 	headPath   = "/v1/heads/"
 	verifyPath = "/v1/verify"
 
-	maxServed = 64 // concurrent requests
+	maxServed = 64 // maximum number of concurrent requests
 )
 
-// newServer returns a server that sends files by hash, and records of the newest versions
-// (heads) by table key. It checks the whole directory on request. Requests cannot name
+// newServer returns a server for other nodes. It sends files by their hashes and newest
+// versions by table keys, and checks the whole directory on request. Clients cannot access
 // anything else in the directory.
 func (n *Node) newServer() *http.Server {
 	mux := http.NewServeMux()
@@ -29,7 +29,7 @@ func (n *Node) newServer() *http.Server {
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !n.authorized(r) {
-				http.Error(w, "the token is missing or wrong: set the token of this node", http.StatusUnauthorized)
+				http.Error(w, "the token is missing or wrong: use the token of this node", http.StatusUnauthorized)
 				return
 			}
 			select {
@@ -46,7 +46,7 @@ func (n *Node) newServer() *http.Server {
 }
 
 // authorized reports whether a request has the right token, or the node requires none. TLS
-// has already checked the certificate.
+// checks client certificates before.
 func (n *Node) authorized(r *http.Request) bool {
 	want, got := sha256.Sum256([]byte("Bearer "+n.opts.Token)), sha256.Sum256([]byte(r.Header.Get("Authorization")))
 	return n.opts.Token == "" || subtle.ConstantTimeCompare(want[:], got[:]) == 1
@@ -98,8 +98,8 @@ func (n *Node) serveHead(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, h.record, err)
 }
 
-// serveVerify checks this directory and sends the findings. Until the check is done, it
-// sends spaces, so that the client knows that the server is alive.
+// serveVerify checks this directory and sends the findings. During the check, it sends
+// spaces, so that the client knows that the server is alive.
 func (n *Node) serveVerify(w http.ResponseWriter, r *http.Request) {
 	done := make(chan []Finding, 1)
 	go func() {
@@ -117,7 +117,7 @@ func (n *Node) serveVerify(w http.ResponseWriter, r *http.Request) {
 			writeJSON(w, findings, nil)
 			return
 		case <-ticker.C:
-			_, _ = w.Write([]byte(" ")) // an error ends the request's context
+			_, _ = w.Write([]byte(" ")) // If this fails, the request's context ends.
 			_ = http.NewResponseController(w).Flush()
 		}
 	}

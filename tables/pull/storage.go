@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// store puts a file into the storage, and sets its marker, the sparse file in the directory
-// that openDisk describes.
+// store puts a file into the storage. It marks the file as stored in the directory, with a
+// marker as described in openDisk.
 func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
 	marker, err := d.openMarker(f.Hash)
 	if err != nil {
@@ -33,9 +33,9 @@ func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
 	return errors.Join(err, marker.Close())
 }
 
-// openMarker opens or creates the marker of a file in the storage. It sets the marker's time
-// while it holds the lock, so that a concurrent sweep either keeps the marker or has
-// already removed it.
+// openMarker opens or creates the marker of a file in the storage. It updates the marker's
+// time under the lock, so that a concurrent sweep either has already removed the marker or
+// keeps it.
 func (d *disk) openMarker(hash string) (marker *os.File, err error) {
 	err = d.withLock(func() error {
 		if marker, err = os.OpenFile(d.Path(hash), os.O_RDWR|os.O_CREATE, 0o666); err != nil {
@@ -50,7 +50,7 @@ func (d *disk) openMarker(hash string) (marker *os.File, err error) {
 	return marker, err
 }
 
-// Create creates a file named by the hash of its content.
+// Create creates a file and names it by the hash of its content.
 func (d *disk) Create(ctx context.Context, write func(io.Writer) error) (content.Named, error) {
 	if d.storage == nil {
 		return d.Dir.Create(write)
@@ -63,12 +63,13 @@ func (d *disk) Create(ctx context.Context, write func(io.Writer) error) (content
 	return f, d.store(ctx, f, b.Bytes())
 }
 
-// Fetch fetches a file from a holder: another node, a backup or the storage.
+// Fetch copies a file from a holder (another node, a backup or the storage) into this
+// directory or its storage.
 func (d *disk) Fetch(ctx context.Context, f content.Named, from content.Holder) error {
 	if d.storage == nil {
 		return d.Dir.Fetch(ctx, f, from)
 	}
-	if f.Size > MaxFrame { // Save writes only smaller files
+	if f.Size > MaxFrame { // No Save writes a larger file.
 		return partd.ErrTooLarge
 	}
 	data, err := readAll(d.openCopy(ctx, f, from))
@@ -96,7 +97,7 @@ func (d *disk) Open(ctx context.Context, f content.Named) (*os.File, error) {
 	return nil, err
 }
 
-// openCopy fetches a temporary copy of a file from a holder, and opens the copy.
+// openCopy copies a file from a holder into a temporary file, and opens that.
 func (d *disk) openCopy(ctx context.Context, f content.Named, from content.Holder) (*os.File, error) {
 	dir, err := os.MkdirTemp(d.Temp, "")
 	if err != nil {
@@ -110,8 +111,8 @@ func (d *disk) openCopy(ctx context.Context, f content.Named, from content.Holde
 	return os.Open(here.Path(f.Hash))
 }
 
-// openServed opens a file for another node. It may skip the check of the hash, because the
-// other node checks what it receives.
+// openServed opens a file for another node. It need not check the hash, because the other
+// node checks what it receives.
 func (d *disk) openServed(ctx context.Context, hash string) (*os.File, error) {
 	if d.storage == nil {
 		return os.Open(d.Path(hash))

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// Finding is a problem that Verify found.
+// Finding describes a problem that Verify found.
 type Finding struct {
 	Node     string `json:"node"`  // address of the node; "" means this node
 	Table    string `json:"table"` // "" if the problem concerns the whole node
@@ -23,10 +23,10 @@ type Finding struct {
 	Repaired bool   `json:"repaired"` // whether Verify has repaired the problem
 }
 
-// Verify reads all files of the newest versions in this directory and compares them with
-// their hashes. It makes all other nodes do the same, and compares their versions with
-// the registry. It replaces damaged files with intact ones from other nodes. Problems are
-// reported as findings; an error means that the check itself failed.
+// Verify compares all files of the newest versions in this directory with their hashes. It
+// makes all other nodes do the same, and compares their versions with the registry. It
+// replaces damaged files with intact ones from other nodes. Problems are reported as
+// findings; an error means that the check itself failed.
 func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 	defer wrapError("verify", n.disk.dir, &err)
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
@@ -58,7 +58,6 @@ func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 	return all, nil
 }
 
-// verifyOwn checks the files of this directory, and replaces damaged ones.
 func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 	n.verifyMu.Lock()
 	defer n.verifyMu.Unlock()
@@ -70,8 +69,8 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 				return file.Close()
 			}
 			if !errors.Is(err, content.ErrDamaged) {
-				// The file is missing, because only a range was loaded or another
-				// process is changing the files.
+				// Only damage is a finding. A file can be missing because only a range was
+				// loaded, or because another process is changing the files.
 				return nil
 			}
 			finding := Finding{Table: h.Name, File: f.Hash, Problem: err.Error(), Repaired: true}
@@ -99,7 +98,8 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 	return all, err
 }
 
-// open opens a file of a version. It fetches the file if it is missing or damaged.
+// open opens a file of version r. If the file is missing or damaged, open fetches it
+// first.
 func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, error) {
 	file, err := n.disk.Open(ctx, f)
 	if err != nil {
@@ -110,13 +110,13 @@ func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, e
 	return file, err
 }
 
-// refetch fetches a file from other nodes. cause is the error of opening it.
+// refetch fetches a file that could not be opened because of cause.
 func (n *Node) refetch(ctx context.Context, r record, f content.Named, cause error) error {
 	return n.replace(ctx, r.Name, f, cause, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
 }
 
-// replace calls fetch to get a missing or damaged file. cause is the error of opening the
-// file; if it has another reason, replace only returns it.
+// replace calls fetch for a file that could not be opened because of cause. If the file is
+// neither missing nor damaged, replace returns cause.
 func (n *Node) replace(ctx context.Context, table string, f content.Named, cause error, fetch func() error) error {
 	damaged := errors.Is(cause, content.ErrDamaged)
 	if !damaged && !errors.Is(cause, fs.ErrNotExist) {
@@ -124,7 +124,7 @@ func (n *Node) replace(ctx context.Context, table string, f content.Named, cause
 	}
 	if damaged {
 		n.log.Warn("pull: a file is damaged; it is fetched again", "table", table, "file", f.Hash)
-		// If the fetch fails, no file is better than a damaged one.
+		// If the fetch fails, a missing file is better than a damaged one.
 		if err := n.disk.remove(ctx, f.Hash); err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ func (n *Node) audit(ctx context.Context) {
 			return n.keepBranch(ctx, h)
 		case e.record == h.record:
 			now := time.Now()
-			_ = os.Chtimes(n.disk.headPath(key), now, now) // the head is known to be the newest now
+			_ = os.Chtimes(n.disk.headPath(key), now, now) // record that the head is still the newest version
 		}
 		return n.reg.reportHeld(ctx, h.record)
 	})
@@ -159,12 +159,12 @@ func (n *Node) audit(ctx context.Context) {
 		err = n.disk.sweep(ctx, n.reg.records())
 	}
 	if err != nil && ctx.Err() == nil {
-		n.log.Warn("pull: the check of the directory failed", "error", err)
+		n.log.Warn("pull: the comparison of the directory with the registry failed", "error", err)
 	}
 }
 
-// keepBranch keeps a version under a new name, because the registry has another history of
-// the table. The next audit registers the new name.
+// keepBranch renames a table of this directory, because the registry has another history
+// under its name. The next audit registers the new name.
 func (n *Node) keepBranch(ctx context.Context, h head) error {
 	m, err := n.manifest(ctx, h.record)
 	if err != nil {

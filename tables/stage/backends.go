@@ -28,7 +28,7 @@ const (
 
 var dataSchema = arrow.NewSchema([]arrow.Field{{Name: "data", Type: arrow.BinaryTypes.Binary}}, nil)
 
-// bytesTable stores bytes in the rows of a table, in batches far below Arrow's limit of 2 GiB.
+// bytesTable stores bytes as the rows of a table, in batches far below Arrow's limit of 2 GiB.
 func bytesTable(b []byte) arrow.Table {
 	builder := array.NewRecordBuilder(memory.DefaultAllocator, dataSchema)
 	var batches []arrow.RecordBatch
@@ -63,7 +63,7 @@ func readTable(r array.RecordReader) (arrow.Table, error) {
 	return array.NewTableFromRecords(r.Schema(), batches), r.Err()
 }
 
-// parseInfo decodes an Info. If text is empty, it returns nil.
+// parseInfo decodes the info of a key. If text is empty, it returns nil.
 func parseInfo(text []byte, key string) (*Info, error) {
 	if len(text) == 0 {
 		return nil, nil
@@ -75,9 +75,9 @@ func parseInfo(text []byte, key string) (*Info, error) {
 	return i, nil
 }
 
-// partdBackend stores results in a partd store. For each put, a single append writes the data under a
-// new key, and a set then writes the info, which contains that key. The data of concurrent puts of the
-// same result therefore never mixes.
+// partdBackend stores results in a partd store. put writes the data under a new key in a single append, and
+// then sets the info, which contains that key. Concurrent puts of the same result therefore never mix their
+// data.
 type partdBackend struct{ partd.Partd }
 
 func infoKey(key string) string { return "stage/" + key + "/info" }
@@ -116,7 +116,6 @@ func (s *partdBackend) load(ctx context.Context, key string) (arrow.Table, error
 	return readTable(r)
 }
 
-// put stores the table under a new key, then the info that refers to this key, and then deletes the old table.
 func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 	_, oldData, err := s.get(ctx, i.Key)
 	if err != nil {
@@ -142,7 +141,7 @@ func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 	if err = errors.Join(err, rows.Err()); err == nil {
 		err = s.Append(ctx, entries...)
 	}
-	if err == nil { // sync the data first, so that the info never becomes durable before it
+	if err == nil { // Sync the data first, so that the info never becomes durable before it.
 		err = s.sync(ctx)
 	}
 	if err == nil {
@@ -217,13 +216,13 @@ func (s *partdBackend) sweep(ctx context.Context, before time.Time) error {
 	return partd.Delete(ctx, s.Partd, unreferenced...)
 }
 
-// lock does nothing, because a partd store cannot exclude processes that do not share the directory.
+// lock does nothing, because a partd store cannot exclude processes that use another directory.
 func (s *partdBackend) lock(context.Context, string) (func() error, error) {
 	return func() error { return nil }, nil
 }
 
-// tableBackend stores results in a bucket. Each result is a table whose name is the result's key and
-// whose metadata contains the info.
+// tableBackend stores each result as a table in a bucket. The table's name is the result's key, and its
+// metadata contains the info.
 type tableBackend struct {
 	store  *tables.Store
 	bucket *tables.Bucket
@@ -263,7 +262,7 @@ func (t *tableBackend) load(ctx context.Context, key string) (arrow.Table, error
 	return readTable(r)
 }
 
-// put commits the table immediately, without the store's tail.
+// put commits the table at once, without the store's tail (its log of recent rows).
 func (t *tableBackend) put(ctx context.Context, i *Info, rows arrow.Table) error {
 	text, err := json.Marshal(i)
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// stamp identifies a version of a file. Every change updates CTime, even if a program then resets MTime.
+// stamp identifies a version of a file. CTime changes with every change, even if a program then resets
+// MTime.
 type stamp struct {
 	Size         int64
 	MTime, CTime int64 // in Unix nanoseconds
@@ -32,7 +33,7 @@ func stampOf(path string) (stamp, error) {
 	return stamp{i.Size, i.MTime, i.CTime, i.Dev, i.Ino}, err
 }
 
-// isSettled reports whether any change after t would change the stamp.
+// isSettled reports whether any change to the file after t would also change the stamp.
 func (s stamp) isSettled(t time.Time) bool {
 	return t.UnixNano()-max(s.MTime, s.CTime) > int64(minSettledAge)
 }
@@ -44,8 +45,8 @@ type fileHash struct {
 }
 
 const (
-	// minSettledAge is the minimum age of a file's last change for caching its hash, because a further
-	// change soon after the last could leave the times unchanged.
+	// minSettledAge is how long ago a file must have changed for its hash to be cached. A second change
+	// soon after the first could leave the file's times unchanged.
 	minSettledAge = 3 * time.Second
 
 	maxHashes = 100_000
@@ -68,7 +69,7 @@ func openHashes(path string) *hashes {
 	return h
 }
 
-// save replaces the cache file, unless another process is replacing it.
+// save replaces the cache file, unless another process is replacing it at the same time.
 func (h *hashes) save(r *Results) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -124,7 +125,6 @@ func hashFile(path string) (sum string, err error) {
 	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
-// matchFiles returns the files that match the patterns, in the order of the patterns.
 func matchFiles(patterns []string) (files []string, err error) {
 	for _, p := range patterns {
 		paths, err := filepath.Glob(p)

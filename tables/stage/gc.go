@@ -15,19 +15,19 @@ type GCOptions struct {
 	Live []Any         // last stages of pipelines whose current results GC keeps, whatever their age
 }
 
-// unreferencedAge is the age at which GC removes unreferenced data from a partd store. Younger data may be a
-// result that a process with another directory is still storing: the info that refers to the data comes last.
+// unreferencedAge is the age at which GC removes data in a partd store that no info refers to. Younger data
+// may belong to a result that a process with another directory is storing, because that process writes the
+// info last.
 const unreferencedAge = 24 * time.Hour
 
-// GCResult counts the results that GC removed and kept.
 type GCResult struct {
 	Removed   int
 	Remaining int
 }
 
 // GC removes results that have expired or are older than GCOptions.TTL, and leftover files of killed
-// processes. It keeps the ancestors of kept results, and results that are being computed or used. The
-// files of removed tables remain until their store's Expire removes them.
+// processes. It keeps the ancestors of kept results, and results that are being computed or used. The store
+// of removed tables still has their files until its Expire removes them.
 func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err error) {
 	o = cmp.Or(o, new(GCOptions))
 	keep := map[string]bool{}
@@ -56,7 +56,7 @@ func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err er
 	for _, i := range results {
 		if !keep[i.Key] {
 			err := r.ifUnlocked(ctx, i.Key, func() error {
-				current, err := r.backend.info(ctx, i.Key) // another process may have replaced it
+				current, err := r.backend.info(ctx, i.Key) // Another process may have replaced the result.
 				if err != nil || current == nil || !isOld(current) {
 					return err
 				}
@@ -83,8 +83,8 @@ func (r *Results) ifUnlocked(ctx context.Context, key string, f func() error) er
 	return errors.Join(f(), unlock())
 }
 
-// ifUnused calls f while holding the exclusive lock of a file name. If the lock is held, such as by a run
-// that uses the folder of this name, it does nothing.
+// ifUnused calls f while holding the exclusive lock of a file name. It does nothing if the lock is held, for
+// example by a run that uses the folder of this name.
 func (r *Results) ifUnused(ctx context.Context, name string, f func() error) error {
 	unlock, err := r.flock(ctx, name, true, false)
 	if unlock == nil || err != nil {
@@ -103,12 +103,12 @@ func (r *Results) sweepAll(ctx context.Context) error {
 		for _, e := range entries {
 			path := r.path(dir, e.Name())
 			if dir == locksDir {
-				err = r.ifUnused(ctx, e.Name(), func() error { return nil }) // releasing the lock removes the lock file
-			} else if len(e.Name()) < keyLen { // the file hashes.RANDOM
+				err = r.ifUnused(ctx, e.Name(), func() error { return nil }) // Releasing the lock removes the lock file.
+			} else if len(e.Name()) < keyLen { // not a result but hashes.RANDOM
 				err = r.ifUnused(ctx, hashesLock, func() error { return os.RemoveAll(path) })
 			} else {
 				key := e.Name()[:keyLen]
-				err = r.ifUnlocked(ctx, key, func() error { // acquiring the lock removes unfinished results
+				err = r.ifUnlocked(ctx, key, func() error { // Acquiring the lock removes unfinished results.
 					i, err := r.backend.info(ctx, key)
 					if err != nil || dir != filesDir || i != nil && r.folder(i) == path {
 						return err

@@ -12,24 +12,25 @@ import (
 const (
 	formatVersion = "1" // part of every key; change it when the storage format changes
 
-	// maxNested limits the nesting of parameters, so that values that contain themselves fail.
+	// maxNested limits the nesting of parameters. Without it, a value that contains itself would recurse
+	// forever.
 	maxNested = 100
 )
 
-// stageKey is a stage, its key, and the inputs that the key was computed from.
+// stageKey is a stage with its key and the inputs from which the key was computed.
 type stageKey struct {
 	*node
 	key          string
-	parts        map[string]string // inputs of the key, mostly as hashes
+	parts        map[string]string // hashes of the inputs, by input; the result's type is not hashed
 	ancestorKeys []string          // keys of all ancestors, sorted
 	files        []string
 	hashStart    time.Time // when hashing started
 	hashes       map[string]fileHash
-	ttl          time.Duration // the shortest TTL of the stage and its ancestors; 0 means none
+	ttl          time.Duration // shortest TTL of the stage and its ancestors; 0 means none
 }
 
-// withTTL returns a copy of i that expires no later than k.ttl allows, because a program with a longer TTL may
-// have stored the result.
+// withTTL returns a copy of i that expires as early as k.ttl requires. A program with a longer TTL may have
+// stored the result.
 func (k *stageKey) withTTL(i *Info) *Info {
 	if i == nil || k.ttl == 0 {
 		return i
@@ -69,7 +70,7 @@ func (r *Results) keysOf(last *node) (keys []*stageKey, err error) {
 	return keys, errors.Join(visit(last), r.hashes.save(r))
 }
 
-// keyOf computes the key of a stage from its inputs. ancestors must contain the keys of its ancestors.
+// keyOf computes the key of a stage. ancestors must contain the keys of its ancestors.
 func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, err error) {
 	if n.err != nil {
 		return nil, n.err
@@ -95,7 +96,7 @@ func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, er
 		}
 		params.add(fmt.Sprintf("%T", p), fmt.Sprintf("%#v", p))
 	}
-	slices.Sort(types) // checkParam visits the entries of maps in random order
+	slices.Sort(types) // checkParam visits maps in random order.
 	params.add(types...)
 	k.parts["parameters"] = params.sum()
 	k.parts["result"] = n.result.PkgPath() + "." + n.result.String()
@@ -124,13 +125,13 @@ func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, er
 	for _, name := range slices.Sorted(maps.Keys(k.parts)) {
 		key.add(name, k.parts[name])
 	}
-	key.add(k.files...) // because the order of Inputs.Files matters too
+	key.add(k.files...) // The order of Inputs.Files matters too.
 	k.key = key.sum()
 	return k, nil
 }
 
-// checkParam returns an error unless the format %#v represents a value completely. It appends the types
-// of values in interfaces to types, because the format omits them.
+// checkParam returns an error unless the format %#v represents a value completely. It appends to types the
+// types of values in interfaces, which the format omits.
 func checkParam(v reflect.Value, name string, depth int, types *[]string) (err error) {
 	if depth > maxNested {
 		return fmt.Errorf("%s is nested more than %d levels deep, or contains itself", name, maxNested)
@@ -140,7 +141,7 @@ func checkParam(v reflect.Value, name string, depth int, types *[]string) (err e
 	}
 	if v.CanInterface() {
 		switch x := v.Interface().(type) {
-		case time.Time: // hash the time in UTC too, because a clock time can occur twice in a zone
+		case time.Time: // A clock time can occur twice in a zone, so hash the UTC time too.
 			*types = append(*types, name+" "+x.UTC().String())
 			return nil
 		case fmt.Formatter:
@@ -173,9 +174,9 @@ func checkParam(v reflect.Value, name string, depth int, types *[]string) (err e
 	return err
 }
 
-// checkUnchanged returns an error if raw files changed after the key was computed. It compares the
-// content of files that had changed shortly before the hashing, because a further change may have left their
-// times unchanged.
+// checkUnchanged returns an error if raw files changed after the key was computed. If a file had changed
+// shortly before the hashing, it compares the content, because a further change may have left the file's times
+// unchanged.
 func (k *stageKey) checkUnchanged() error {
 	for f, old := range k.hashes {
 		current, err := stampOf(f)

@@ -15,7 +15,7 @@ type Action string
 const (
 	Runs    Action = "runs"
 	Kept    Action = "kept"    // the result is stored
-	Skipped Action = "skipped" // the result is not stored, and no stage needs it
+	Skipped Action = "skipped" // the result is neither stored nor needed
 )
 
 // Step is the plan for one stage.
@@ -72,7 +72,7 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 	return steps, nil
 }
 
-// describeChanges describes the inputs of a key that changed.
+// describeChanges names the inputs that differ between two keys of a stage.
 func describeChanges(oldParts, newParts map[string]string) string {
 	var changes []string
 	names := maps.Clone(oldParts)
@@ -90,7 +90,7 @@ func describeChanges(oldParts, newParts map[string]string) string {
 		}
 	}
 	if len(changes) == 0 {
-		return "the order of files changed"
+		return "the order of the files changed"
 	}
 	return strings.Join(changes, ", ")
 }

@@ -23,15 +23,13 @@ import (
 
 // Options configures Open. With the zero value or nil, results are stored in the directory.
 type Options struct {
-	// Tables is a store of tables for results: tables are stored unchanged, and other
-	// results as tables of bytes. If several processes use the store at the same time, it
-	// needs tables.Options.NoTail.
+	// Tables is a store of tables in which results are stored: tables unchanged, and other results as tables of
+	// bytes. If several processes use the store at the same time, it needs tables.Options.NoTail.
 	Tables *tables.Store
 	Bucket string // bucket of Tables for results; it must contain nothing else
 
-	// Store is a partd store for results. It must be able to set, list and delete keys. All
-	// keys begin with "stage/". Results other than tables are limited to partd.MaxValueLen
-	// bytes.
+	// Store is a partd store in which results are stored. It must be able to set, list and delete keys. All keys
+	// begin with "stage/". Results other than tables are limited to partd.MaxValueLen bytes.
 	Store partd.Partd
 
 	// Parallel is the number of stages that can run at the same time; 0 means one per processor.
@@ -42,27 +40,27 @@ type Options struct {
 type Results struct {
 	dir      string
 	backend  backend
-	local    partd.Partd // store in the directory; nil if results are stored elsewhere
+	local    partd.Partd // the partd store in dir; nil if Options select another store
 	hashes   *hashes
 	parallel int
 	now      func() time.Time
 }
 
-// Subdirectories of dir. Except for hashesLock, the names of their entries begin with a key.
+// Subdirectories of dir. Their files have names that begin with a key, except hashesLock and tmp/hashes.RANDOM.
 const (
 	filesDir = "files" // folders that stages returned: KEY-TIME
 	tmpDir   = "tmp"   // unfinished results: KEY.RANDOM
 	locksDir = "locks" // one file for each locked key
 
-	hashesLock = "hashes" // lock for writing tmp/hashes.RANDOM
+	hashesLock = "hashes" // lock for replacing the cache of file hashes
 )
 
 const keyLen = 64
 
 var errLockHeld = errors.New("another process holds the lock")
 
-// Open opens a directory for results, and creates it if necessary. If Options select another store for
-// results, the directory still contains unfinished results, locks, hashes of raw files, and Folders.
+// Open opens a directory for results, and creates it if necessary. If Options select a store for results, the
+// directory still contains unfinished results, locks, hashes of raw files, and Folders.
 func Open(dir string, o *Options) (*Results, error) {
 	o = cmp.Or(o, new(Options))
 	if o.Tables != nil && o.Store != nil {
@@ -114,7 +112,7 @@ type Info struct {
 	Stage     string            `json:"stage"`
 	Created   time.Time         `json:"made"`
 	Expires   time.Time         `json:"expires,omitzero"` // zero means never
-	Parts     map[string]string `json:"parts"`            // inputs of the key, mostly as hashes
+	Parts     map[string]string `json:"parts"`            // hashes of the inputs from which the key is computed, by input
 	Ancestors []string          `json:"needs"`            // keys of all ancestors
 }
 
@@ -123,7 +121,7 @@ func (i *Info) expired(now time.Time) bool { return !i.Expires.IsZero() && !now.
 // List returns all stored results, in no particular order.
 func (r *Results) List(ctx context.Context) ([]*Info, error) { return r.backend.list(ctx) }
 
-// backend stores results, each as a table. Callers of put and remove must hold the key's lock.
+// backend stores each result as a table. The key's lock must be held for put and remove.
 type backend interface {
 	// info returns nil if no result is stored.
 	info(ctx context.Context, key string) (*Info, error)
@@ -133,14 +131,15 @@ type backend interface {
 	put(ctx context.Context, i *Info, t arrow.Table) error
 	list(ctx context.Context) ([]*Info, error)
 	remove(ctx context.Context, key string) error
-	// sweep removes unreferenced data that was put before a time.
+	// sweep removes data that was put before the given time and that no info refers to.
 	sweep(ctx context.Context, before time.Time) error
-	// lock waits for the lock of a key. It excludes processes with other directories if the backend supports that.
+	// lock waits for the lock of a key. It excludes processes that use another directory, if the backend supports
+	// that.
 	lock(ctx context.Context, key string) (unlock func() error, err error)
 }
 
-// lock acquires the lock of a key, and removes unfinished results of earlier holders. If the lock is held
-// and wait is false, it returns nil.
+// lock acquires the lock of a key, and removes unfinished results that earlier holders left. If another process
+// holds the lock and wait is false, lock returns nil.
 func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func() error, err error) {
 	unlockDir, err := r.flock(ctx, key, true, wait)
 	if unlockDir == nil || err != nil {
@@ -165,8 +164,8 @@ func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func(
 	return unlock, nil
 }
 
-// flock acquires a lock that excludes processes that share the directory. The operating system releases
-// it when the process dies. If the lock is held and wait is false, flock returns nil.
+// flock acquires a lock that excludes other processes with this directory. The operating system releases it when
+// the process ends. If another process holds the lock and wait is false, flock returns nil.
 func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (unlock func() error, err error) {
 	path := r.path(locksDir, key)
 	var l vfs.Lock
@@ -178,17 +177,15 @@ func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (
 	if l == nil || err != nil {
 		return nil, err
 	}
-	if !exclusive { // keep the lock file, because other readers may hold the lock
+	if !exclusive { // Keep the lock file, because other readers may hold the lock.
 		return l.Unlock, nil
 	}
 	return func() error { return errors.Join(os.Remove(path), l.Unlock()) }, nil
 }
 
-// makeTemp creates an empty directory for an unfinished result.
 func (r *Results) makeTemp(key string) (string, error) { return os.MkdirTemp(r.path(tmpDir), key+".") }
 
-// sweep removes the unfinished results of a key. The caller must hold the key's lock, so that no process
-// uses them.
+// sweep removes the unfinished results of a key. The key's lock must be held.
 func (r *Results) sweep(key string) error {
 	names, err := fs.Glob(os.DirFS(r.path(tmpDir)), key+".*")
 	for _, name := range names {
@@ -202,7 +199,7 @@ func (r *Results) folder(i *Info) string {
 	return r.path(filesDir, i.Key+"-"+strconv.FormatInt(i.Created.UnixNano(), 10))
 }
 
-// moveToFolder makes a directory durable, and moves it to the folder of a result.
+// moveToFolder syncs a directory and moves it to the folder of a result.
 func (r *Results) moveToFolder(i *Info, dir string) error {
 	if err := syncTree(dir); err != nil {
 		return err
@@ -213,7 +210,7 @@ func (r *Results) moveToFolder(i *Info, dir string) error {
 	return vfs.OS{}.SyncDir(r.path(filesDir))
 }
 
-// unpack extracts an archive to the folder of a result, unless the folder exists.
+// unpack extracts an archive into the folder of a result, unless the folder exists.
 func (r *Results) unpack(i *Info, archive []byte) error {
 	if _, err := os.Stat(r.folder(i)); err == nil {
 		return nil
@@ -239,7 +236,7 @@ func pack(folder string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// syncTree makes a directory and all files in it durable.
+// syncTree syncs a directory and all files in it.
 func syncTree(root string) error {
 	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {

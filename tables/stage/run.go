@@ -16,10 +16,9 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// maxAttempts limits the attempts to load a result that other processes keep removing.
+// maxAttempts limits how often a run tries to load a result that other processes remove.
 const maxAttempts = 10
 
-// run is one run of a pipeline.
 type run struct {
 	*Results
 	works  map[*node]*work
@@ -35,14 +34,14 @@ type work struct {
 	*stageKey
 	once     sync.Once
 	value    any
-	expires  time.Time // when results computed from value expire; zero means never
-	isLoaded bool      // whether computeStored loaded the result, which another process had computed
+	expires  time.Time // when results that are computed from value expire; zero means never
+	isLoaded bool      // computeStored found a result of another process, and loaded it
 	err      error
 }
 
-// Run returns the stage's result. If the result is not stored, Run runs the stage, and those ancestors
-// whose results are needed and not stored. If a stage fails, Run cancels the contexts of the other
-// stages, and returns an [*Error] that wraps the failed function's error.
+// Run returns the stage's result. If the result is not stored, Run runs the stage, and first the
+// ancestors whose results it needs and that are not stored. If a stage fails, Run cancels the contexts of
+// the other stages and returns an [*Error] that wraps the failed function's error.
 func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	stages, err := r.keysOf(s.n)
 	if err != nil {
@@ -61,7 +60,7 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	}()
 	w := x.result(ctx, s.n)
 	if w.err != nil {
-		var first *Error // the cause of all cancellations
+		var first *Error // The first failed stage canceled all others.
 		if errors.As(context.Cause(ctx), &first) {
 			return t, first
 		}
@@ -71,8 +70,8 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	return t, nil
 }
 
-// result loads or computes the result of a stage, once per run. It returns the stage's work, which then
-// contains the result.
+// result loads or computes the result of a stage, once per run. The returned work contains the result or
+// the error.
 func (x *run) result(ctx context.Context, n *node) *work {
 	w := x.works[n]
 	w.once.Do(func() {
@@ -92,7 +91,6 @@ func (x *run) result(ctx context.Context, n *node) *work {
 	return w
 }
 
-// loadOrCompute loads a stored result. If no result is stored, it first computes and stores it.
 func (x *run) loadOrCompute(ctx context.Context, w *work) error {
 	for range maxAttempts {
 		if err := x.load(ctx, w); err == nil || !errors.Is(err, fs.ErrNotExist) {
@@ -105,7 +103,7 @@ func (x *run) loadOrCompute(ctx context.Context, w *work) error {
 	return wrap("cache", w, errors.New("another program removes the stored result before it can be read: raise its TTL, or stop that program"))
 }
 
-// wrap adds an operation and the stage's name to err, unless err contains them already.
+// wrap adds an operation and the stage's name to err, unless err is already an Error.
 func wrap(op string, w *work, err error) error {
 	if err == nil || errors.As(err, new(*Error)) {
 		return err
@@ -113,8 +111,8 @@ func wrap(op string, w *work, err error) error {
 	return &Error{op, w.name, err}
 }
 
-// validInfo returns the info of a stored result. If no result is stored, or it has expired, the error
-// wraps fs.ErrNotExist.
+// validInfo returns the info of a stored result. If there is none, or it has expired, the error wraps
+// fs.ErrNotExist.
 func (x *run) validInfo(ctx context.Context, w *work) (*Info, error) {
 	i, err := x.backend.info(ctx, w.key)
 	if err != nil {
@@ -126,7 +124,6 @@ func (x *run) validInfo(ctx context.Context, w *work) (*Info, error) {
 	return i, nil
 }
 
-// load loads a stored result.
 func (x *run) load(ctx context.Context, w *work) error {
 	if w.result == folderType {
 		return x.loadFolder(ctx, w)
@@ -148,7 +145,7 @@ func (x *run) load(ctx context.Context, w *work) error {
 	return err
 }
 
-// loadFolder loads a result that is a Folder, and locks the folder until the end of the run, so that GC
+// loadFolder loads a result that is a Folder. It locks the folder until the end of the run, so that GC
 // does not remove it.
 func (x *run) loadFolder(ctx context.Context, w *work) error {
 	i, err := x.validInfo(ctx, w)
@@ -211,9 +208,9 @@ func (x *run) computeStored(ctx context.Context, w *work) (err error) {
 	return x.backend.put(ctx, i, t)
 }
 
-// fetch loads a stored result. For a Folder, it only makes sure that the directory contains the files: if
-// results are in another store, it unpacks them from there. If data or files are missing, the error wraps
-// fs.ErrNotExist.
+// fetch loads a stored result. If the result is a Folder, fetch only makes sure that the directory
+// contains the files: if results are stored in a backend outside the directory, it unpacks the files from
+// there. If data or files are missing, the error wraps fs.ErrNotExist.
 func (x *run) fetch(ctx context.Context, w *work, i *Info) error {
 	if w.result != folderType {
 		err := x.load(ctx, w)
@@ -235,7 +232,7 @@ func (x *run) fetch(ctx context.Context, w *work, i *Info) error {
 	return x.unpack(i, archive)
 }
 
-// asTable converts a stage's result to a table for the backend.
+// asTable converts a stage's result to the table that the backend stores.
 func (x *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 	switch {
 	case w.result == tableType && value == nil:
@@ -255,7 +252,7 @@ func (x *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 	return bytesTable(b), err
 }
 
-// compute runs a stage with the results of its ancestors. The result expires no later than they do.
+// compute runs a stage with the results of its ancestors. The result expires no later than theirs.
 func (x *run) compute(ctx context.Context, w *work, folder string) (value any, expires time.Time, err error) {
 	var g sync.WaitGroup
 	for _, a := range w.ancestors {
@@ -285,7 +282,6 @@ func (x *run) compute(ctx context.Context, w *work, folder string) (value any, e
 	return value, expires, wrap("run", w, err)
 }
 
-// earlier returns the earlier of two expiry times; a zero time means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

@@ -19,8 +19,8 @@ import (
 	"strings"
 )
 
-// digest hashes words, each preceded by its length, so that different lists of words are always hashed as
-// different text.
+// digest hashes lists of words. It adds each word's length, so that different lists never hash the same
+// bytes.
 type digest struct{ hash.Hash }
 
 func newDigest(words ...string) digest {
@@ -37,7 +37,7 @@ func (d digest) add(words ...string) {
 
 func (d digest) sum() string { return hex.EncodeToString(d.Sum(nil)) }
 
-// hash adds the files' names and code to d.
+// hash adds the names and the code of the files to d.
 func (c Code) hash(d digest) error {
 	var names []string
 	for _, p := range c.Patterns {
@@ -76,7 +76,7 @@ func (c Code) hash(d digest) error {
 	return nil
 }
 
-// hashGo hashes a Go file's syntax tree and directives. If the file uses cgo, it hashes all comments.
+// hashGo adds a Go file's syntax tree and directives to d. If the file uses cgo, it adds all comments.
 func hashGo(d digest, name string, text []byte) error {
 	f, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
@@ -86,7 +86,7 @@ func hashGo(d digest, name string, text []byte) error {
 	for _, group := range f.Comments {
 		for _, c := range group.List {
 			if cgo || strings.HasPrefix(c.Text, "//go:") {
-				d.add(c.Text, strconv.Itoa(nodesBefore(f, c.Pos()))) // the number identifies the node that the directive applies to
+				d.add(c.Text, strconv.Itoa(nodesBefore(f, c.Pos()))) // The number identifies the node to which the directive applies.
 			}
 		}
 	}

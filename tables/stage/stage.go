@@ -40,12 +40,11 @@ import (
 // Stage is a step of a pipeline, with a result of type T. It is safe for concurrent use.
 type Stage[T any] struct{ n *node }
 
-// Any is a stage with a result of any type.
+// Any is a stage whose result has any type.
 type Any interface{ node() *node }
 
 func (s *Stage[T]) node() *node { return s.n }
 
-// node contains the fields of a stage that do not depend on T.
 type node struct {
 	name      string
 	run       func(context.Context, *Inputs) (any, error)
@@ -62,7 +61,7 @@ type node struct {
 	err       error // error in the Spec, which Run and Plan return
 }
 
-// codec is an encode.ValueCodec for values of any type, with its name.
+// codec is an encode.ValueCodec whose values have any type, with its name.
 type codec struct {
 	name   string
 	encode func(any) ([]byte, error)
@@ -71,8 +70,8 @@ type codec struct {
 
 var tableType, folderType = reflect.TypeFor[arrow.Table](), reflect.TypeFor[Folder]()
 
-// Folder is the path of a directory with the files that a stage created; see [Inputs.Dir]. Its content
-// must not be modified. GC does not remove it while a run uses it.
+// Folder is the path of a directory with files that a stage created; see [Inputs.Dir]. The files must not
+// be modified. GC does not remove them while a run uses them.
 type Folder string
 
 // Inputs are the inputs of a stage's function.
@@ -82,19 +81,20 @@ type Inputs struct {
 	values map[*node]any
 }
 
-// Files returns the paths of the raw files, in the order of the patterns, and sorted for each pattern.
+// Files returns the paths of the raw files, in the order of the patterns. The files of each pattern are
+// sorted.
 func (in *Inputs) Files() []string { return in.files }
 
-// Dir returns an empty directory for a stage whose result is a [Folder]. The stage must return this
-// Folder, and create only regular files and directories in it.
+// Dir returns an empty directory for a stage whose result is a [Folder]. The stage must create only
+// regular files and directories in it, and return this Folder.
 func (in *Inputs) Dir() Folder { return Folder(in.folder) }
 
-// Of returns the result of s from the inputs of a stage that lists s in Spec.From. For the inputs of
-// other stages, it returns an error.
+// Of returns the result of s in the function of a stage that lists s in Spec.From. In other functions, it
+// returns an error.
 func (s *Stage[T]) Of(in *Inputs) (t T, err error) {
 	v, ok := in.values[s.n]
 	if !ok {
-		return t, fmt.Errorf("stage %q is not a direct ancestor: list it in Spec.From", s.n.name)
+		return t, fmt.Errorf("stage %q is not a direct ancestor of this stage: list it in Spec.From", s.n.name)
 	}
 	t, _ = v.(T) // if v is nil, T is an interface, and t remains nil
 	return t, nil
@@ -132,17 +132,17 @@ type Spec[T any] struct {
 	// Version identifies the stage's code if Code is empty. Change it when the code changes.
 	Version string
 
-	// Modules contains the versions of modules that a directory replaces, by a workspace or by replace
-	// in go.mod, because the program's module list does not contain them. A test has no module list at
-	// all, so it needs the version of github.com/go-partd/partd here; other modules are then not part of
-	// the key.
+	// Modules contains the versions of modules that a workspace, or replace in go.mod, takes from a
+	// directory, because the program's module list does not contain them. A test has no module list at
+	// all: it needs the version of github.com/go-partd/partd here, and other modules are not part of the
+	// key.
 	Modules map[string]string
 
-	// Cache means that the stage's result is stored.
+	// Cache makes runs store the stage's result, and load it if the key is unchanged.
 	Cache bool
 
-	// TTL is how long a result remains valid after it was computed, even if another program stored it.
-	// Results computed from it expire no later. 0 means that it does not expire.
+	// TTL is how long a result remains valid after it was computed, whatever TTL the program that stored
+	// it had. Results computed from it expire no later. 0 means that the result does not expire.
 	TTL time.Duration
 
 	// Codec encodes results that are neither tables nor folders. CodecName is part of the key: change
@@ -151,11 +151,10 @@ type Spec[T any] struct {
 	CodecName string
 }
 
-// Code is a set of files that the program embeds with go:embed. Patterns select files as in
-// [io/fs.Glob]; without patterns, the set contains all files except tests. Go files are hashed as
-// syntax trees, so comments other than directives, and white space, do not matter. Other files are hashed
-// unchanged. The hash includes the versions of Go and of the program's other modules, its build tags,
-// operating system and architecture.
+// Code is a set of files that the program embeds with go:embed. Patterns select files as in [io/fs.Glob];
+// without patterns, the set contains all files except tests. Go files are hashed as syntax trees, so
+// white space and comments other than directives do not matter. The hash includes the versions of Go and
+// of the program's other modules, its build tags, operating system and architecture.
 type Code struct {
 	Files    fs.FS
 	Patterns []string

@@ -13,32 +13,32 @@ import (
 const (
 	day = 24 * 60 * 60 // seconds
 
-	// maxBins bounds the rows of a result, most of which could be empty bins.
+	// maxBins limits the rows of a result. Most of them could be empty bins.
 	maxBins = 1 << 30
-	// maxShifts bounds the changes of a zone's UTC offset within a table. It covers 5,000 years of daylight
-	// saving time.
+	// maxShifts limits how often a zone's UTC offset may change within a table. The limit suffices for 5,000
+	// years of daylight saving time.
 	maxShifts = 10_000
 )
 
-// bins assigns times to the bins of a rule. Bin 0 contains the first time; earlier times are invalid. Times
-// are integers that count units since 1970.
+// bins assigns times to the bins of a rule. Bin 0 contains the first time; earlier times are invalid. A time is
+// an integer: the units since 1970.
 type bins struct {
 	*rule
 	zone   *time.Location // UTC if the times have no zone
-	second int64          // the unit of times, as units per second, such as 1e6 for microseconds
-	label  int64          // the unit of labels, as units per second; 0 if labels are days
+	second int64          // units of times per second, for example 1e6 for microseconds
+	label  int64          // units of labels per second; 0 if labels are days
 
-	origin          int64   // start of bin 0: a time for fixed bins, else a position on the grid
+	origin          int64   // start of bin 0: a time for fixed bins, or a position for calendar bins
 	day0            int64   // day of the first time, in local time
-	shifts          []shift // UTC offsets of the zone, beginning with the offset at the first time
-	shiftsEnd       int64   // first time that shifts does not cover
-	wideDifferences bool    // differences of times may overflow int64
+	shifts          []shift // UTC offsets of the zone; the first is the offset at the first time
+	shiftsEnd       int64   // first time for which shifts contains no offset
+	wideDifferences bool    // the difference of two times may overflow int64
 }
 
-// shift is a UTC offset and the time at which it ends, in the unit of the times.
+// shift is a UTC offset and the time until which it applies.
 type shift struct{ until, offset int64 }
 
-// start sets the bins' origin from the earliest time, and prepares them for times up to about last.
+// start sets bin 0 so that it contains first, the earliest time, and prepares for times up to about last.
 func (b *bins) start(first, last int64) error {
 	b.shiftsEnd = math.MaxInt64
 	b.wideDifferences = uint64(last-first) > math.MaxInt64/2
@@ -63,18 +63,18 @@ func (b *bins) start(first, last int64) error {
 	return b.findShifts(first, last)
 }
 
-// binIndex returns the index of t's bin. t must not precede the first time.
+// binIndex returns the index of the bin that contains t. t must not precede the first time.
 func (b *bins) binIndex(t int64) int64 {
 	if b.nanos > 0 {
-		n := uint64(t-b.origin) / uint64(b.step()) // unsigned, because 292 years of nanoseconds overflow int64
+		n := uint64(t-b.origin) / uint64(b.step()) // Unsigned, because the difference may exceed int64.
 		return int64(min(n, math.MaxInt64))
 	}
 	local := floorDiv(t, b.second) + b.offset(t)/b.second
 	return (b.positionOf(floorDiv(local, day)) - b.origin + b.roundUp()) / b.binLength()
 }
 
-// sameBinUntil returns an end such that all times in [t, end) are in t's bin. The bin may extend beyond end:
-// for calendar bins, end is the next midnight or change of the UTC offset.
+// sameBinUntil returns a time end such that all times in [t, end) are in the same bin. The bin may extend beyond
+// end: for calendar bins, end is the next midnight or the next change of the UTC offset.
 func (b *bins) sameBinUntil(t int64) int64 {
 	if b.nanos > 0 {
 		remaining := b.step() - int64(uint64(t-b.origin)%uint64(b.step()))
@@ -98,17 +98,17 @@ func (b *bins) checkCount(n int64) error {
 	return nil
 }
 
-// step returns the length of a fixed bin, in the unit of the times.
+// step returns the length of a fixed bin in the unit of the times.
 func (b *bins) step() int64 { return b.nanos / (1e9 / b.second) }
 
-// offset returns the zone's UTC offset at a time, in the unit of the times.
+// offset returns the zone's UTC offset at t in the unit of the times.
 func (b *bins) offset(t int64) int64 {
 	_, offset := time.Unix(floorDiv(t, b.second), 0).In(b.zone).Zone()
 	return int64(offset) * b.second
 }
 
-// findShifts records the changes of the zone's offset from first until a year after last. The extra year
-// covers rows that are put before the statement runs.
+// findShifts records the changes of the zone's UTC offset from first until a year after last. The extra year is
+// for rows that are put before the SQL statement runs.
 func (b *bins) findShifts(first, last int64) error {
 	b.shifts = b.shifts[:0]
 	minEnd := floorDiv(last, b.second) + 366*day
@@ -117,7 +117,7 @@ func (b *bins) findShifts(first, last int64) error {
 		next := end.Unix()
 		s := shift{math.MaxInt64, b.offset(second * b.second)}
 		if !end.IsZero() {
-			if next <= second { // the zone database repeats some transitions in future years
+			if next <= second { // The zone database repeats some transitions in future years.
 				next = second + day
 			}
 			s.until = saturatingMul(next, b.second)
@@ -137,7 +137,7 @@ func (b *bins) findShifts(first, last int64) error {
 	}
 }
 
-// sql returns an SQL expression for the index of the bin of t, itself an SQL expression.
+// sql returns an SQL expression for the index of a bin. t is an SQL expression for a time.
 func (b *bins) sql(t string) string {
 	if b.wideDifferences {
 		t += "::HUGEINT"
@@ -160,8 +160,8 @@ func (b *bins) sql(t string) string {
 	return fmt.Sprintf("((%s + (%d)) // %d)::BIGINT", position, constant-b.origin+b.roundUp(), b.binLength())
 }
 
-// roundUp returns the number to add before a division by binLength: it makes the division round up if labels are
-// at the end of bins.
+// roundUp returns the number to add before a division by binLength. If labels are at the end of bins, the number
+// makes the division round up.
 func (b *bins) roundUp() int64 {
 	if b.labelsAtEnd {
 		return b.binLength() - 1
@@ -169,7 +169,7 @@ func (b *bins) roundUp() int64 {
 	return 0
 }
 
-// labelOf returns the label of a bin, in the unit of the labels.
+// labelOf returns the label of a bin in the unit of the labels.
 func (b *bins) labelOf(bin int64) (int64, error) {
 	if b.nanos > 0 {
 		label, err := b.startOf(bin)
@@ -186,7 +186,7 @@ func (b *bins) labelOf(bin int64) (int64, error) {
 	return label, nil
 }
 
-// startOf returns the label of a bin, in the unit of the times.
+// startOf returns the label of a bin in the unit of the times.
 func (b *bins) startOf(bin int64) (int64, error) {
 	start, ok := b.origin+bin*b.step(), true
 	if b.nanos == 0 {
@@ -202,9 +202,9 @@ func (b *bins) labelError() error {
 	return fmt.Errorf("rule %q: the label of a bin is outside the range of timestamps", b.text)
 }
 
-// instant returns the time at which a day begins in the zone. If midnight occurs twice, it returns the first;
-// if clocks skip midnight, it returns the time of the change. The result is in units of 1/second of a second;
-// it is false if it overflows.
+// instant returns the time at which day d begins in the zone. If midnight occurs twice, it returns the first; if
+// clocks skip midnight, it returns the time of the change. Its unit is 1/second of a second. instant returns
+// false if the time overflows.
 func (b *bins) instant(d, second int64) (int64, bool) {
 	midnight := d * day
 	zoned := func(approximate int64) time.Time {
@@ -227,7 +227,7 @@ func (b *bins) instant(d, second int64) (int64, bool) {
 	return s * second, saturatingMul(s, second) == s*second
 }
 
-// saturatingMul returns s*by, or the closest int64 if the product overflows.
+// saturatingMul returns s*by, or the closest int64 if that overflows.
 func saturatingMul(s, by int64) int64 {
 	hi, lo := bits.Mul64(uint64(max(s, -s)), uint64(by))
 	switch {
@@ -247,7 +247,7 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
-// newBins returns bins for a column of times, and the type of their labels.
+// newBins returns bins for a time column of type t, and the type of their labels.
 func newBins(r *rule, t arrow.DataType) (*bins, arrow.DataType, error) {
 	b := &bins{rule: r, zone: time.UTC, second: 1e6}
 	label := &arrow.TimestampType{Unit: arrow.Second}
@@ -267,7 +267,7 @@ func newBins(r *rule, t arrow.DataType) (*bins, arrow.DataType, error) {
 	default:
 		return nil, nil, fmt.Errorf("it has type %s; want a timestamp or date column", t)
 	}
-	for r.nanos%int64(label.Unit.Multiplier()) != 0 { // a rule finer than the times needs finer labels
+	for r.nanos%int64(label.Unit.Multiplier()) != 0 { // A bin length that is finer than the times needs finer labels.
 		label.Unit++
 	}
 	if b.label = int64(time.Second / label.Unit.Multiplier()); b.label > b.second {

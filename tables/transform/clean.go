@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Clean removes rows of a table. If it replaces the rows of the source, rows that are put at the same time
-// are kept.
+// Clean removes rows of a table. If the kept rows replace the source's rows, concurrent puts into the source are
+// not lost.
 func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err error) {
 	o = cmp.Or(o, new(CleanOptions))
 	defer func() { err = opError("clean", o.Source, err) }()
@@ -25,7 +25,7 @@ func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err
 		}
 		return putKeptRows(ctx, s, o, table, *o.Target, o.Mode, nil)
 	}
-	for range maxAttempts { // another replacement or compaction may commit first
+	for range maxAttempts { // Another replacement or a compaction may commit first.
 		r, err := cleanInPlace(ctx, s, o)
 		if !errors.Is(err, tables.ErrConflict) {
 			return r, err
@@ -34,7 +34,7 @@ func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err
 	return Result{}, tables.ErrConflict
 }
 
-// cleanInPlace replaces the rows of the source's newest version by those that are kept.
+// cleanInPlace replaces the rows of the source's newest version with the kept rows.
 func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result, error) {
 	from := o.Source
 	if _, err := s.Fold(ctx, &tables.MaintainOptions{Buckets: tables.Buckets{from.Bucket}, Tables: []string{from.Name}}); err != nil {
@@ -48,7 +48,7 @@ func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result
 	if err != nil {
 		return Result{}, err
 	}
-	if info.Version > 0 { // without a version there are no rows, and only the options are checked
+	if info.Version > 0 { // Version 0 has no rows; only check the options.
 		if table, err = s.Bucket(from.Bucket).Table(ctx, from.Name, tables.AtVersion(info.Version)); err != nil {
 			return Result{}, err
 		}
@@ -56,8 +56,8 @@ func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result
 	return putKeptRows(ctx, s, o, table, from, tables.PutReplace, &info.Version)
 }
 
-// putKeptRows puts the rows of table that o keeps. If version is not nil, it is the version that table reads, and
-// the rows replace its rows.
+// putKeptRows puts those rows of table that o keeps. If version is not nil, table reads this version, and the
+// kept rows replace its rows.
 func putKeptRows(ctx context.Context, s *tables.Store, o *CleanOptions, table *tables.Table, to TableName, m tables.PutMode, version *tables.Version) (Result, error) {
 	schema, err := table.Schema(ctx)
 	if err != nil {
@@ -92,11 +92,11 @@ func putKeptRows(ctx context.Context, s *tables.Store, o *CleanOptions, table *t
 }
 
 // keptRowsSQL returns the statement that selects the kept rows. For KeepFirstOf, it numbers the rows in the
-// table's order, and selects the lowest number of each combination of values.
+// table's order, and selects the lowest number for each combination of values.
 func keptRowsSQL(schema *arrow.Schema, o *CleanOptions) (string, error) {
 	var conditions []string
 	if o.Where != "" {
-		conditions = append(conditions, "("+o.Where+"\n)") // the line break ends a comment in the condition
+		conditions = append(conditions, "("+o.Where+"\n)") // The line break ends a line comment in the condition.
 	}
 	notNull := o.DropNulls
 	if o.DropAnyNull {
@@ -137,7 +137,7 @@ func keptRowsSQL(schema *arrow.Schema, o *CleanOptions) (string, error) {
 	for schema.HasField(number) {
 		number += "_"
 	}
-	// To save memory, only the keys are grouped; the larger rows are read a second time.
+	// To save memory, group only the keys, and read the larger rows a second time.
 	rows := fmt.Sprintf("(SELECT *, row_number() OVER () AS %s FROM (%s))", number, sql)
 	return fmt.Sprintf("SELECT * EXCLUDE (%[1]s) FROM %[2]s WHERE %[1]s IN (SELECT min(%[1]s) FROM %[2]s GROUP BY %[3]s)", number, rows, strings.Join(keys, ", ")), nil
 }

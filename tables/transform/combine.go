@@ -15,9 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Combine puts the rows of several tables into one. A union has the rows of all tables, one table after
-// another. A join has a row for every combination of rows, one from each table, with equal values in the
-// columns On.
+// Combine puts the rows of several tables into one table. A union has the rows of all tables, one table after
+// another. A join has a row for every combination of one row from each table with equal values in the columns On.
 func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (result Result, err error) {
 	o = cmp.Or(o, new(CombineOptions))
 	defer func() { err = opError("combine", o.Target, err) }()
@@ -70,7 +69,6 @@ func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (result Re
 	return result, err
 }
 
-// combination is the state of a Combine.
 type combination struct {
 	sources []source
 	fields  []arrow.Field // the result's columns
@@ -81,7 +79,7 @@ type source struct {
 	schema *arrow.Schema
 }
 
-// union returns a statement with the columns of all sources. A column that a source lacks is null.
+// union returns a SELECT statement with the columns of all sources. A column that a source lacks is null.
 func (c *combination) union() (string, error) {
 	for _, s := range c.sources {
 		for _, f := range s.schema.Fields() {
@@ -112,8 +110,8 @@ func (c *combination) union() (string, error) {
 	return strings.Join(parts, "\nUNION ALL "), nil
 }
 
-// join returns a statement with the join columns, then the other columns of each source. If a column's
-// name is already used, its table's name is appended.
+// join returns a SELECT statement with the join columns, followed by the other columns of each source. If a
+// column's name is already used, the name of its table is appended.
 func (c *combination) join(on []string) (string, error) {
 	var columns []string
 	keys := map[string]arrow.DataType{}
@@ -160,14 +158,14 @@ func (c *combination) join(on []string) (string, error) {
 		}
 	}
 	for i := range columns {
-		columns[i] += fmt.Sprintf(" AS c%d", i) // unlike in SQL, column names may differ only in case
+		columns[i] += fmt.Sprintf(" AS c%d", i) // Number the columns, because SQL does not allow names that differ only in case.
 	}
 	return "SELECT " + strings.Join(columns, ", ") + " FROM " + from, nil
 }
 
-// keySQL returns the SQL for a join column of source i, in a form that can be compared with the other sources. If
-// some sources have integers and others floats, integers are compared, because different integers may be equal as
-// floats. A float that is not an integer matches nothing.
+// keySQL returns the SQL for a join column of source i, in a form that can be compared with the other sources'
+// columns. If some sources have integers and others floats, integers are compared, because different integers may
+// be equal as floats. A float that is not an integer then matches nothing.
 func (c *combination) keySQL(i int, name string) string {
 	typeOf := func(s source) arrow.DataType { return s.schema.Field(s.schema.FieldIndices(name)[0]).Type }
 	t := typeOf(c.sources[i])
@@ -198,15 +196,14 @@ func castTo(x string, t arrow.DataType, to arrow.Field) string {
 	return x
 }
 
-// wideInteger is a type that includes all 64-bit integers, signed and unsigned.
 var wideInteger = &arrow.Decimal128Type{Precision: 20}
 
 func isInteger(t arrow.DataType) bool {
 	return arrow.IsInteger(t.ID()) || arrow.TypeEqual(t, wideInteger)
 }
 
-// commonType returns a type for the values of both column types. For integers and floats it is float64;
-// castTo's SQL then fails at the first integer that has no exact float64.
+// commonType returns a type that can hold the values of both columns. For integers and floats it is float64; the
+// SQL of castTo then fails at an integer that float64 cannot represent exactly.
 func commonType(f arrow.Field, other arrow.DataType) (arrow.DataType, error) {
 	a, b := f.Type, other
 	isText := func(t arrow.DataType) bool {

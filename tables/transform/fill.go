@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// fillFunctions fill a bin from the rows adjacent to its label. The other functions aggregate the rows within
-// the bin.
+// fillFunctions fill a bin from the rows next to its label. All other functions aggregate the rows within the
+// bin.
 var fillFunctions = []string{"ffill", "bfill", "nearest", "asfreq", "interpolate"}
 
 // fillFunction returns the fill function of the resampling, or "" if it aggregates.
@@ -29,8 +29,8 @@ func (q *resampling) fillFunction() string {
 	return ""
 }
 
-// fill returns the result of a fill function. The engine sorts the rows by time, and a fillScan merges them with
-// the labels of the bins. Memory holds only one batch of each.
+// fill returns the result of a fill function. The SQL engine sorts the rows by time, and a fillScan merges them
+// with the labels of the bins, one batch at a time.
 func (q *resampling) fill(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	if err := q.bounds(ctx, s, from); err != nil || !q.hasTimes {
 		return arrowsafe.Reader(q.schema, func(func(arrow.RecordBatch, error) bool) {}, func() {}), err
@@ -67,7 +67,7 @@ FROM (SELECT %[5]s FROM %[3]s), (SELECT range AS pass FROM range(%[6]d)) WHERE t
 	}, rows.Release), nil
 }
 
-// fillScan visits rows and labels in the order of their times.
+// fillScan visits rows and bin labels in the order of their times.
 type fillScan struct {
 	*resampling
 	filler   binFiller
@@ -79,7 +79,7 @@ type fillScan struct {
 	pass       int64   // number of the pass over all rows, from 0
 	bin        int64   // index of the next bin to fill
 	label      int64   // time of that bin's label
-	lastBin    int64   // index of the last bin to fill
+	lastBin    int64   // index of the last bin of all
 	hasLast    bool    // a row was visited in this pass
 	lastTime   int64   // time of the last visited row
 	nextTime   int64   // time of the row to visit next
@@ -89,15 +89,14 @@ type fillScan struct {
 
 // binFiller computes the values of bins from the rows that a fillScan visits.
 type binFiller interface {
-	begin(columns []arrow.Array) error // begin is called with the columns of the next batch of rows
-	fill(row int)                      // fill fills the next bin; row is the first row that is not before its label
-	row(row int)                       // row visits a row, after all bins whose labels are not after it were filled
-	flush() error                      // flush emits the filled bins
-	end() error                        // end is called after the last row of the batch
-	restart()                          // restart begins the second pass over all rows
+	begin(columns []arrow.Array) error // starts a batch of rows with these columns
+	fill(row int)                      // fills the next bin; row is the index in the batch of the first row at or after the bin's label
+	row(row int)                       // visits a row, after all bins with labels up to the row's time are filled
+	flush() error                      // emits the filled bins
+	end() error                        // ends the batch
+	restart()                          // starts the second pass over all rows
 }
 
-// add visits a batch of rows.
 func (f *fillScan) add(b arrow.RecordBatch) error {
 	var head [5][]int64 // the statement's columns pass, t, lo, hi and n; the aggregates follow
 	for i := range head {
@@ -146,7 +145,7 @@ func (f *fillScan) add(b arrow.RecordBatch) error {
 	return f.filler.end()
 }
 
-// fillTo fills the bins whose labels are not after t, the time of the given row.
+// fillTo fills the bins with labels up to t, the time of the row with index row.
 func (f *fillScan) fillTo(row int, t int64) error {
 	for f.bin <= f.lastBin && f.label <= t && !f.stopped {
 		if len(f.binIndexes) == maxBatchBins {
@@ -163,7 +162,6 @@ func (f *fillScan) fillTo(row int, t int64) error {
 	return nil
 }
 
-// endPass fills the bins after the last row.
 func (f *fillScan) endPass() error {
 	f.hasNext = false
 	if err := f.fillTo(0, math.MaxInt64); err != nil {
@@ -180,7 +178,7 @@ func (f *fillScan) moveTo(bin int64) (err error) {
 	return err
 }
 
-// emit yields the bins in binIndexes with the given columns of values, which it releases.
+// emit yields the given bins and their columns of values. It releases the columns.
 func (f *fillScan) emit(binIndexes []int64, columns []arrow.Array) error {
 	labels, err := f.labels(binIndexes)
 	if err != nil {

@@ -12,15 +12,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxFilledBytes limits the bytes of a batch of filled bins, because one large row may fill many bins.
+// maxFilledBytes limits the size of a batch of filled bins. The limit is needed because one large row may fill
+// many bins.
 const maxFilledBytes = 16 << 20
 
 // rowFiller fills bins with copies of rows.
 type rowFiller struct {
 	*fillScan
 	columns  []arrow.Array // columns of the current batch of rows
-	previous []arrow.Array // the last row of the previous batch, or nulls
-	rows     []int         // for each bin, the row that fills it: 0 is previous, 1 the batch's first row, -1 none
+	previous []arrow.Array // last row of the previous batch, or nulls for the first batch
+	rows     []int         // for each bin, the row that fills it: 0 is previous, i+1 is row i of the batch, -1 means none
 }
 
 func (n *rowFiller) begin(columns []arrow.Array) error {
@@ -48,7 +49,6 @@ func (n *rowFiller) row(int) {}
 
 func (n *rowFiller) restart() {}
 
-// flush emits the bins that were filled since the last flush.
 func (n *rowFiller) flush() error {
 	if len(n.rows) == 0 {
 		return nil
@@ -88,7 +88,7 @@ func (n *rowFiller) flush() error {
 	return nil
 }
 
-// end keeps the last row for the next batch.
+// end keeps the last row, which may fill bins in the next batch.
 func (n *rowFiller) end() error {
 	if err := n.flush(); err != nil {
 		return err
@@ -120,10 +120,10 @@ func maxValueSize(a arrow.Array) (size int64) {
 	return util.TotalArraySize(a)
 }
 
-// interpolator fills bins with straight lines between values. As in pandas by default, adjacent rows and
-// labels are equally distant, whatever their times. A line may end far beyond the bins that memory holds. For
-// each line that is open (not yet ended) when a batch of bins is emitted, the first pass over the rows therefore
-// records the end, and the second pass uses it.
+// interpolator fills bins along straight lines between values. As in pandas by default, adjacent rows and labels
+// are equally distant, whatever their times. The end of a line may come long after its bins are emitted, so
+// interpolator reads all rows twice. The first pass records the ends of the lines that are open (not yet ended)
+// when bins are emitted; the second pass uses these ends.
 type interpolator struct {
 	*fillScan
 	columns      []*array.Float64
@@ -135,13 +135,13 @@ type interpolator struct {
 
 // line is the state of one column.
 type line struct {
-	values   []float64 // values of the first bins in positions; NaN is null
+	values   []float64 // values of the first bins in positions; NaN means null
 	last     *knot     // the last non-null value, or nil
-	open     bool      // bins after last were already emitted
+	open     bool      // bins after last are already emitted
 	openEnds []knot    // ends of the open lines, in order
 }
 
-// knot is a value at which lines begin or end.
+// knot is a value at which one line ends and the next begins.
 type knot struct {
 	position int64
 	value    float64
@@ -184,7 +184,8 @@ func (p *interpolator) row(row int) {
 	p.position++
 }
 
-// extend appends the values of the bins up to the knot to, or of all bins if to is nil.
+// extend appends the values of the bins up to the knot to. If to is nil, it appends the values of all bins in
+// positions.
 func (l *line) extend(to *knot, positions []int64) {
 	for _, position := range positions[len(l.values):] {
 		value := math.NaN()

@@ -11,16 +11,16 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// function is an aggregate in SQL, with placeholders: {x} is a column whose NaNs are nulls, {n} the column as
-// a number, {f} as a float. {k} is a sort key: the time, then the table's order.
+// function is an aggregate in SQL with placeholders for a column: {x} is its value with NaN as null, {n} its
+// value as a number, {f} its value as a float. {k} is a sort key: the time, then the row's position in the
+// table.
 type function struct {
 	sql        string
 	empty      string         // result for an empty bin; "" means null
-	resultType arrow.DataType // nil: the column's type
+	resultType arrow.DataType // nil means the column's type
 	numeric    bool           // accepts only numbers
 }
 
-// keepsType reports whether results have the column's type.
 func (f function) keepsType() bool { return f.resultType == nil && f.empty == "" }
 
 var (
@@ -28,7 +28,7 @@ var (
 	int64Type   = arrow.PrimitiveTypes.Int64
 )
 
-// The variance of numbers that include an infinity is NaN; the engine's functions would fail.
+// If a bin has an infinity, its variance is NaN, because the engine's variance functions would fail.
 const variance = "CASE WHEN bool_or(isinf({f})) THEN 'nan'::DOUBLE ELSE %s(CASE WHEN isfinite({f}) THEN {f} END) END"
 
 var functions = map[string]function{
@@ -54,24 +54,24 @@ var functions = map[string]function{
 	"interpolate": {sql: "{f}", resultType: float64Type, numeric: true},
 }
 
-// Functions lists the names that ResampleOptions.Functions accepts.
+// Functions lists all names that ResampleOptions.Functions accepts.
 var Functions = []string{"mean", "sum", "min", "max", "first", "last", "count", "median", "std", "var", "sem", "prod", "size", "ohlc", "nunique", "quantile", "ffill", "bfill", "nearest", "asfreq", "interpolate"}
 
 var ohlc = []string{"open", "high", "low", "close"}
 
-// aggregate is a column of the result: a function of a source column.
+// aggregate is a column of the result: a function applied to a source column.
 type aggregate struct {
 	field arrow.Field
-	sql   string // aggregate of a bin's rows
+	sql   string // SQL for the aggregate of a bin's rows
 	empty string // result for an empty bin, in SQL; "" means null
 
 	function        string
-	column          int  // index in resampling.columns; unset for size
-	byCategoryOrder bool // values are compared by their position among the categories
+	column          int  // index in resampling.columns; unused for size
+	byCategoryOrder bool // values are compared by their positions among the dictionary's categories
 }
 
-// newAggregates returns the result columns of applying each function to each column. The SQL names the
-// columns c0, c1 and so on, and the sort key k.
+// newAggregates applies each named function to each column, and returns the result columns. Their SQL refers
+// to the columns as c0, c1 and so on, and to the sort key as k.
 func newAggregates(columns []arrow.Field, names []string) ([]aggregate, error) {
 	if len(names) == 0 {
 		return nil, &tables.ArgumentError{Err: fmt.Errorf("no function given: use one of %s", strings.Join(Functions, ", "))}
@@ -135,7 +135,7 @@ func newAggregate(column arrow.Field, x, name string) (aggregate, error) {
 		resultType = t
 	}
 	sql := f.sql
-	if name == "sum" && arrow.IsInteger(resultType.ID()) { // the engine's sums of integers have more than 64 bits
+	if name == "sum" && arrow.IsInteger(resultType.ID()) { // the engine's sums of integers are wider than 64 bits
 		sql += map[bool]string{true: "::UBIGINT", false: "::BIGINT"}[resultType.ID() == arrow.UINT64]
 	}
 	if f.empty != "" {

@@ -13,16 +13,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// gatherer accumulates a column's values within a bin, for the functions of that column.
+// gatherer accumulates a bin's values of one column, for all functions of the column.
 type gatherer interface {
-	setBatch(c arrow.Array)                                      // setBatch sets the batch that add reads
-	add(from, to int)                                            // add adds rows [from, to) of the batch
-	begin()                                                      // begin starts the next bin
-	putter(function string, to array.Builder) (put func() error) // putter returns a function that appends the bin's result, or null
+	setBatch(c arrow.Array)                                      // sets the batch from which add reads
+	add(from, to int)                                            // adds rows [from, to) of the batch to the bin
+	begin()                                                      // starts the next bin
+	putter(function string, to array.Builder) (put func() error) // returns put, which appends the bin's result, or null, to a builder
 }
 
 // Functions, grouped by the values that a gatherer must compute for them. Each list from extremeFunctions to
-// momentFunctions also contains the functions of the list before it.
+// momentFunctions includes the previous list.
 var (
 	totalFunctions     = []string{"mean", "sum", "count"}
 	firstLastFunctions = []string{"count", "first", "last", "open", "close"}
@@ -32,7 +32,7 @@ var (
 	valueFunctions     = []string{"median", "quantile", "nunique"} // need all values of a bin
 )
 
-// containsOther reports whether any of the names is not among known.
+// containsOther reports whether any of the names is not in known.
 func containsOther(names, known []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(known, name) })
 }
@@ -45,7 +45,7 @@ var numberGatherers = map[arrow.Type]func(names []string) gatherer{
 	arrow.FLOAT32: newNumbers[float32], arrow.FLOAT64: newNumbers[float64],
 }
 
-// newGatherer returns a gatherer for a column's functions, or nil if they need SQL.
+// newGatherer returns a gatherer for a column of type t and its functions, or nil if they need SQL.
 func newGatherer(t arrow.DataType, names []string) gatherer {
 	if newGatherer := numberGatherers[t.ID()]; newGatherer != nil {
 		return newGatherer(names)
@@ -92,7 +92,7 @@ func putOrNull[T any](n *int64, value *T, to array.Builder) func() error {
 	}
 }
 
-// selectValue returns the pointer to the value that is the result of a function such as first or max.
+// selectValue returns the result of a function such as first or max.
 func selectValue[T any](function string, first, last, lowest, highest *T) *T {
 	switch function {
 	case "first", "open":
@@ -105,7 +105,7 @@ func selectValue[T any](function string, first, last, lowest, highest *T) *T {
 	return highest
 }
 
-// comparableValues is the gatherer of a column of values other than numbers.
+// comparableValues is the gatherer for columns of types other than numbers.
 type comparableValues[T any] struct {
 	compare       func(a, b T) int
 	needsExtremes bool // a function needs the minimum or the maximum

@@ -16,13 +16,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// errNeedsSQL means that only SQL can resample the rows.
+// errNeedsSQL means that the rows are not in time order, or have times that this code cannot handle, so that
+// only SQL can resample them.
 var errNeedsSQL = errors.New("rows in this order can only be resampled with SQL")
 
 // inOrder resamples a table whose rows are in time order, without SQL. It is several times as fast as SQL,
-// because it holds only one bin at a time. It returns nil if a column's type or function needs SQL. If a later
-// row shows that only SQL can resample the rows, the reader ends with errNeedsSQL. inOrder sets
-// q.lateFallback if this is possible at any row.
+// because it holds only one bin at a time. It returns nil if a column's type or function needs SQL. If later
+// rows show that SQL is needed, the reader fails with errNeedsSQL. inOrder sets q.lateFallback if even the
+// last row can show that.
 func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	names := make([][]string, len(q.columns))
 	for _, a := range q.aggregates {
@@ -45,7 +46,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 		if containsOther(names[i], momentFunctions) {
 			w.keptColumns++
 		}
-		if _, fixed := c.Type.(arrow.FixedWidthDataType); !fixed { // a bin keeps its first text while later batches are read, so batches must not be recycled
+		if _, fixed := c.Type.(arrow.FixedWidthDataType); !fixed { // A bin keeps its first string while later batches are read, so their memory must not be reused.
 			scan.Recycle = false
 		}
 		if c.Name != q.timeColumn {
@@ -66,7 +67,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	if err != nil {
 		return nil, err
 	}
-	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC // clocks set back across midnight return to an earlier bin
+	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC // Clocks that are set back across midnight return to the previous bin.
 	q.lateFallback = backward || !w.ordered || w.keptColumns > 0
 	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		w.yield, w.out = yield, array.NewRecordBuilder(memory.DefaultAllocator, q.schema)
@@ -93,38 +94,38 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	}, r.Release), nil
 }
 
-// orderedResampling is a resampling that visits rows in time order.
+// orderedResampling resamples rows that it visits in time order.
 type orderedResampling struct {
 	*resampling
-	gatherers  []gatherer // one for each of columns; nil if no function uses the column
-	batchIndex []int      // for each of columns, its index in a batch of the scan
+	gatherers  []gatherer // one for each entry of columns; nil if no function uses the column
+	batchIndex []int      // for each entry of columns, its index in a batch of the scan
 
-	ordered     bool  // the table's settings promise the order
-	keptColumns int64 // number of columns that need all values of a bin in memory
+	ordered     bool  // the table's settings guarantee the time order
+	keptColumns int64 // number of columns whose functions need all values of a bin
 
-	times        []int64 // buffer for the converted times of a batch
+	times        []int64 // reused for the converted times of each batch
 	hasRows      bool    // a row was visited
-	lastTime     int64   // time of the last row
+	lastTime     int64   // time of the last visited row
 	bin          int64   // index of the current bin
-	sameBinUntil int64   // later times are in the current bin if they are before this time
+	sameBinUntil int64   // end of the times that are surely in the current bin
 	binRows      int64   // rows in the current bin
 
-	out        *array.RecordBuilder // all columns except the labels
-	putFuncs   []func() error       // append the current bin's results to out
-	binIndexes []int64              // bins in out
+	out        *array.RecordBuilder // the result's columns except the labels
+	putFuncs   []func() error       // each appends a result of the current bin to out
+	binIndexes []int64              // finished bins in out
 	yield      func(arrow.RecordBatch, error) bool
-	stopped    bool // the consumer stopped reading
+	stopped    bool // yield returned false
 }
 
 const (
 	maxBatchBins = 8192     // bins in a batch of the result
-	maxBatchText = 16 << 20 // bytes of one column in a batch; the last bin can exceed this limit
-	maxBinValues = 2 << 20  // values of the current bin in memory
+	maxBatchText = 16 << 20 // bytes of strings of one column in a batch; the last bin can exceed this limit
+	maxBinValues = 2 << 20  // values of the current bin that are kept in memory
 )
 
 func (w *orderedResampling) add(b arrow.RecordBatch) error {
 	w.sourceRows += b.NumRows()
-	if !w.ordered && b.Column(0).NullN() > 0 { // only in a table with a promised order do null times come first
+	if !w.ordered && b.Column(0).NullN() > 0 { // Null times come first only if the table's settings guarantee the order.
 		return errNeedsSQL
 	}
 	times, err := w.timesOf(b.Column(0))
@@ -136,7 +137,7 @@ func (w *orderedResampling) add(b arrow.RecordBatch) error {
 			g.setBatch(b.Column(w.batchIndex[i]))
 		}
 	}
-	for from := b.Column(0).NullN(); from < len(times) && !w.stopped; { // skip the null times, which belong to no bin
+	for from := b.Column(0).NullN(); from < len(times) && !w.stopped; { // Skip the null times, which belong to no bin.
 		if err := w.moveTo(times[from]); err != nil {
 			return err
 		}
@@ -178,7 +179,7 @@ func (w *orderedResampling) timesOf(a arrow.Array) ([]int64, error) {
 	return nil, errNeedsSQL
 }
 
-// inUnit multiplies times by factor. A product that overflows needs SQL.
+// inUnit multiplies times by factor. If a product overflows, it returns errNeedsSQL.
 func inUnit[T ~int32 | ~int64](w *orderedResampling, times []T, factor int64) ([]int64, error) {
 	lowest, highest := int64(math.MinInt64)/factor, int64(math.MaxInt64)/factor
 	for _, t := range times {
@@ -190,7 +191,7 @@ func inUnit[T ~int32 | ~int64](w *orderedResampling, times []T, factor int64) ([
 	return w.times, nil
 }
 
-// moveTo finishes bins until the current one contains t.
+// moveTo finishes bins until the current bin contains t.
 func (w *orderedResampling) moveTo(t int64) error {
 	switch {
 	case !w.hasRows:
@@ -207,7 +208,7 @@ func (w *orderedResampling) moveTo(t int64) error {
 	if err := w.bins.checkCount(n); err != nil {
 		return err
 	}
-	if n < w.bin { // clocks were set back across midnight
+	if n < w.bin { // Clocks were set back across midnight.
 		return errNeedsSQL
 	}
 	for w.bin < n && !w.stopped {
@@ -242,7 +243,7 @@ func (w *orderedResampling) endBin() error {
 	return nil
 }
 
-// isLarge reports whether the finished bins contain much text.
+// isLarge reports whether the finished bins contain maxBatchText bytes of strings in any column.
 func (w *orderedResampling) isLarge() bool {
 	for _, column := range w.out.Fields() {
 		if texts, ok := column.(interface{ DataLen() int }); ok && texts.DataLen() >= maxBatchText {
@@ -252,7 +253,6 @@ func (w *orderedResampling) isLarge() bool {
 	return false
 }
 
-// flush emits the finished bins.
 func (w *orderedResampling) flush() error {
 	labels, err := w.labels(w.binIndexes)
 	if err != nil {

@@ -11,31 +11,30 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// number is the type of a value in a column of numbers.
 type number interface {
 	int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64 | float32 | float64
 }
 
-// numbers is the gatherer of a column of numbers.
+// numbers is the gatherer for columns of numbers.
 type numbers[T number] struct {
 	needsMoments bool        // a function needs the product or the variance
 	keepsValues  bool        // a function needs all values of the bin
 	kept         []T         // the bin's values, if keepsValues
 	floatTotals  bool        // T is a float, and only sums and counts are needed
 	values       []T         // the current batch
-	nulls        arrow.Array // the current batch, if some values are null; otherwise nil
+	nulls        arrow.Array // the current batch if it has nulls; otherwise nil
 	binState[T]
 }
 
-// binState accumulates the numbers of a bin, except nulls and NaN.
+// binState accumulates the numbers of a bin. It ignores nulls and NaN.
 type binState[T number] struct {
 	n                            int64
 	first, last, lowest, highest T
-	sum                          float64 // the sum, if T is a float
-	high                         int64   // high and low are the sum with 128 bits, if T is an integer
+	sum                          float64 // if T is a float
+	high                         int64   // high and low form the 128-bit sum if T is an integer
 	low                          uint64
 
-	// finite is the number of finite values, squares the sum of their squared differences from their mean.
+	// finite is the number of finite values; squares is the sum of the squared differences from their mean.
 	finite, product, mean, squares float64
 	hasInfinity                    bool
 }
@@ -48,7 +47,6 @@ func newNumbers[T number](names []string) gatherer {
 
 func (g *numbers[T]) begin() { g.binState, g.kept = binState[T]{product: 1}, g.kept[:0] }
 
-// isFloat reports whether T is a floating-point type.
 func isFloat[T number]() bool {
 	one := T(1)
 	return one/2 != 0
@@ -120,7 +118,7 @@ func (g *binState[T]) addMoments(v float64) {
 	g.squares += delta * (v - g.mean)
 }
 
-// total returns the sum as a float.
+// total returns the sum of integers or floats as a float.
 func (g *binState[T]) total() float64 {
 	switch {
 	case isFloat[T]():
@@ -218,19 +216,19 @@ func median[T number](values []T) float64 {
 	if len(values)%2 > 0 {
 		return float64(values[half])
 	}
-	return float64(slices.Max(values[:half]))*0.5 + float64(values[half])*0.5 // as DuckDB computes it
+	return float64(slices.Max(values[:half]))*0.5 + float64(values[half])*0.5 // the same formula as DuckDB's, for equal rounding
 }
 
 const sortThreshold = 16 // shorter slices are sorted directly
 
-// selectNth reorders values so that values[n] is the value that sorting would put there, and no value before it
-// is greater.
+// selectNth reorders values as far as needed to put the value with index n of the sorted order at values[n],
+// with no greater value before it.
 func selectNth[T number](values []T, n int) {
 	for rounds := 4 * bits.Len(uint(len(values))); rounds > 0 && len(values) > sortThreshold; rounds-- {
 		a, b, c := values[0], values[len(values)/2], values[len(values)-1]
 		pivot := max(min(a, b), min(max(a, b), c))
 		numLess := 0
-		for i, v := range values { // branch-free, because half of the branches would be mispredicted
+		for i, v := range values { // no branches, because half of them would be mispredicted
 			values[i] = values[numLess]
 			values[numLess] = v
 			step := 0

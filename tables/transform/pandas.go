@@ -14,15 +14,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Keys of schema metadata: pandas' own key, and the key of partd_go's additions.
+// Keys of schema metadata: pandas' own key, and partd_go's key for its additions to it.
 const (
 	pandasKey = "pandas"
 	extraKey  = ownPrefix + "pandas"
 	ownPrefix = "partd_go."
 )
 
-// extensionMetadata returns the metadata entries that describe a column's pandas type, or its extension type
-// if this process does not know the extension type.
+// extensionMetadata returns the entries of m that describe a column's pandas type, or an Arrow extension
+// type that this program does not know.
 func extensionMetadata(m arrow.Metadata) arrow.Metadata {
 	kept := m.ToMap()
 	for key := range kept {
@@ -33,8 +33,8 @@ func extensionMetadata(m arrow.Metadata) arrow.Metadata {
 	return arrow.MetadataFrom(kept)
 }
 
-// findDictionaries returns the columns of the result that are dictionaries in the source. If a dictionary is
-// ordered, min and max compare by that order.
+// findDictionaries returns the result columns whose source columns are dictionaries. For an ordered
+// dictionary, it makes min and max compare by the order of the categories.
 func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, error) {
 	var out []arrow.Field
 	for i, a := range q.aggregates {
@@ -71,7 +71,8 @@ func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, erro
 			order = append(order, literal)
 		}
 		values.Release()
-		// If the source gets rows with new categories before the statement runs, their order is unknown.
+		// A concurrent put may add categories before the statement runs. Their place in the order is
+		// unknown, so the statement fails.
 		q.aggregates[i].byCategoryOrder = true
 		q.aggregates[i].sql = fmt.Sprintf(`%[1]s(c%[2]d, CASE WHEN c%[2]d IS NOT NULL THEN coalesce(list_position([%[3]s], c%[2]d),
 error(%[4]s || c%[2]d || ', which is not in the order of the categories: use first, last or count')) END)`,
@@ -80,10 +81,10 @@ error(%[4]s || c%[2]d || ', which is not in the order of the categories: use fir
 	return arrow.NewSchema(out, nil), nil
 }
 
-// pandasMetadata returns the source's pandas metadata, reduced to the result columns that have their source
-// column's type.
+// pandasMetadata returns the source's pandas metadata for those result columns that have the type of their
+// source column.
 func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
-	targets := map[string][]string{} // names in the result by name in the source
+	targets := map[string][]string{} // names of result columns, by name of the source column
 	if timeField, err := field(source, q.timeColumn); err == nil && arrow.TypeEqual(timeField.Type, q.schema.Field(0).Type) {
 		targets[q.timeColumn] = []string{q.timeColumn}
 	}
@@ -99,7 +100,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	update := func(key string, change func(map[string]any)) {
 		text, _ := m.GetValue(key)
 		var value map[string]any
-		if json.Unmarshal([]byte(text), &value) != nil || value == nil { // another program may have written invalid metadata
+		if json.Unmarshal([]byte(text), &value) != nil || value == nil { // Another program may have written invalid metadata.
 			if key != pandasKey || !q.timeIndex {
 				return
 			}
@@ -115,7 +116,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 		if hasIndex = targets[q.timeColumn] != nil && len(indexColumns) == 1 && indexColumns[0] == q.timeColumn; !hasIndex {
 			value["index_columns"] = []any{}
 		}
-		if renamed { // the new names are strings, whatever type the old ones had
+		if renamed { // The new names are strings, even if the old ones were not.
 			value["column_indexes"] = []any{}
 		}
 		columns, hasColumns := value["columns"].([]any)
@@ -143,7 +144,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 		}
 	})
 	update(extraKey, func(value map[string]any) {
-		delete(value, "freq") // the frequency of the source's rows is not that of the bins
+		delete(value, "freq") // freq describes the source's times, not the bins.
 		if renamed {
 			delete(value, "labels")
 		}
@@ -172,7 +173,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	return arrow.MetadataFrom(metadata)
 }
 
-// indexMetadata returns pandas' metadata for the time column as an index.
+// indexMetadata returns the pandas metadata of the time column as an index.
 func (q *resampling) indexMetadata() map[string]any {
 	metadata := map[string]any{"name": q.timeColumn, "field_name": q.timeColumn, "pandas_type": "datetime", "numpy_type": "datetime64[ns]", "metadata": nil}
 	if t, ok := q.schema.Field(0).Type.(*arrow.TimestampType); !ok {

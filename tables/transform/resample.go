@@ -20,8 +20,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Resample puts the rows of an SQL statement into a table, or one row of aggregates for each time bin, like
-// resample in pandas.
+// Resample puts into a table either the rows of an SQL statement, or one row of aggregates for each time bin,
+// like pandas' resample.
 func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (result Result, err error) {
 	o = cmp.Or(o, new(ResampleOptions))
 	defer func() { err = opError("resample", o.Source, err) }()
@@ -43,8 +43,8 @@ func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (result 
 	return result, errNeedsSQL
 }
 
-// Resampled returns a reader of the rows that Resample would put. Target and Mode are ignored. The caller
-// must release the reader, and check its error after the last row.
+// Resampled returns the rows that Resample would put. It ignores Target and Mode. The caller must release the
+// reader, and check its error after the last row.
 func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ array.RecordReader, err error) {
 	o = cmp.Or(o, new(ResampleOptions))
 	defer func() { err = opError("resample", o.Source, err) }()
@@ -56,8 +56,8 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 	if err != nil {
 		return nil, err
 	}
-	// If any row, even the last, may show that SQL is needed, buffer the bins until all rows are read. If there
-	// are too many bins for that, use SQL.
+	// If even the last row may show that SQL is needed, buffer the bins until all rows are read. If the bins do
+	// not fit into the buffer, use SQL.
 	var buffered []arrow.RecordBatch
 	bytes, hasNext := int64(0), r.Next()
 	for ; hasNext; hasNext = r.Next() {
@@ -84,7 +84,7 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 			}
 		}
 		for b, err := range arrowsafe.Batches(r) {
-			if errors.Is(err, errNeedsSQL) { // after the first bins, the only possible reason is a time that SQL cannot represent either
+			if errors.Is(err, errNeedsSQL) { // The only possible reason after the first bins is a time that SQL cannot represent either.
 				err = q.bins.labelError()
 			}
 			if !yield(b, opError("resample", o.Source, err)) {
@@ -100,8 +100,8 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 // maxBuffered limits the bytes of bins that Resampled buffers until it has read all rows.
 const maxBuffered = 16 << 20
 
-// rows returns the result, with dictionaries for the columns that are dictionaries in the source. If inOrder
-// is set, the reader may end with errNeedsSQL.
+// rows returns the result. Columns that are dictionaries in the source are dictionaries in it. If inOrder is
+// set, the reader may fail with errNeedsSQL.
 func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptions, inOrder bool) (r array.RecordReader, err error) {
 	switch {
 	case o.SQL != "":
@@ -123,10 +123,10 @@ func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptio
 	return tables.AsDictionaries(r, q.dictionaries)
 }
 
-// maxAttempts limits the attempts if concurrent puts make earlier ones invalid.
+// maxAttempts limits how often an operation starts again because of concurrent puts.
 const maxAttempts = 10
 
-// resampling is a Resample by a rule.
+// resampling is the state of a Resample by a rule.
 type resampling struct {
 	timeColumn   string
 	timeIndex    bool // the time column becomes pandas' index
@@ -138,7 +138,7 @@ type resampling struct {
 
 	bins         *bins
 	hasTimes     bool  // first and last are set; false if the source has no non-null time
-	first, last  int64 // the earliest and the latest time
+	first, last  int64 // earliest and latest time of the source
 	sourceRows   int64 // rows of the source
 	lateFallback bool  // even the last row may show that SQL is needed
 }
@@ -211,9 +211,9 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	return q, nil
 }
 
-// query returns the result of the SQL statement. Its bins depend on the bounds (the earliest and the latest
-// time), which it queries first if they are unknown. If rows that were put since then do not fit into the bins,
-// it returns nil, and records the new bounds for the next attempt.
+// query returns the result of the SQL statement. Its bins depend on the earliest and the latest time, which
+// query reads first if they are unknown. If rows put in the meantime do not fit into the bins, query returns
+// nil and records the new times for the next attempt.
 func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	if !q.hasTimes {
 		err := q.bounds(ctx, s, from)
@@ -258,9 +258,9 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 	}, rows.Release), nil
 }
 
-// bounds queries the earliest and the latest time.
+// bounds reads the earliest and the latest time.
 func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName) error {
-	timeColumn := sqlquote.Name(q.timeColumn) // min and max of the column itself use its statistics; those of an expression would not
+	timeColumn := sqlquote.Name(q.timeColumn) // For a bare column, the engine takes min and max from statistics; for an expression, it would read all rows.
 	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epochSQL("min("+timeColumn+")"), q.epochSQL("max("+timeColumn+")"), timeColumn, sqlquote.Name(from.Name))
 	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: isZonedNanos(arrow.Field{Type: q.schema.Field(0).Type})})
 	if err != nil {
@@ -268,7 +268,7 @@ func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName
 	}
 	defer r.Release()
 	if !r.Next() {
-		return errors.Join(r.Err(), errors.New("the SQL engine returned no bounds"))
+		return errors.Join(r.Err(), errors.New("the SQL engine did not return the earliest and the latest time"))
 	}
 	bounds, err := integers(r.RecordBatch(), 0, 1, 2, 3)
 	if err != nil {
@@ -278,7 +278,7 @@ func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName
 	return nil
 }
 
-// epochSQL returns the SQL for a time as an integer.
+// epochSQL returns the SQL that converts a time to an integer.
 func (q *resampling) epochSQL(t string) string {
 	if q.bins.second == 1e9 {
 		return "epoch_ns(" + t + ")"
@@ -286,7 +286,7 @@ func (q *resampling) epochSQL(t string) string {
 	return "epoch_us(" + t + ")"
 }
 
-// innerSQL returns the SQL for the time and the columns, under the names that the aggregates use.
+// innerSQL returns the SQL for the time and the columns, with the names that the aggregates use.
 func (q *resampling) innerSQL() string {
 	inner := q.epochSQL(sqlquote.Name(q.timeColumn)) + " AS t"
 	for i, c := range q.columns {
@@ -299,13 +299,13 @@ func (q *resampling) innerSQL() string {
 	return inner
 }
 
-// sql returns the statement for query. Its rows contain a bin's index, the current bounds, the number of the
-// source's rows, and the aggregates.
+// sql returns the statement for query. Its columns are a bin's index, the earliest and the latest time, the
+// number of source rows, and the aggregates.
 func (q *resampling) sql(table string) string {
 	inner, order := q.innerSQL(), ""
 	if needsOrder(q.aggregates) {
 		inner += ", row_number() OVER () AS r"
-		order = ", t::HUGEINT * 1099511627776 + r AS k" // 2 to the power of 40: no table has more rows
+		order = ", t::HUGEINT * 1099511627776 + r AS k" // 2^40, because no table has more rows
 	}
 	var in, out strings.Builder
 	for i, a := range q.aggregates {
@@ -328,7 +328,6 @@ FROM range((SELECT max(b) + 1 FROM %[1]s)) LEFT JOIN %[1]s ON range = b ORDER BY
 		bins, q.bins.sql("t"), in.String(), order, inner, sqlquote.Name(table), out.String())
 }
 
-// batch converts a batch of the statement's rows to the schema of the result.
 func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 	numbers, err := schema.ConvertArray(b.Column(0), int64Type)
 	if err != nil {

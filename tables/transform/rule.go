@@ -14,21 +14,21 @@ import (
 )
 
 // rule is a pandas offset, from which bins are derived. A fixed offset is a number of nanoseconds. A calendar
-// offset counts positions on a grid of days: a bin has n × period positions, and begins at a position that
-// equals anchor modulo period.
+// offset counts positions on a grid of days: a bin has n × period positions and begins at a position p with p %
+// period == anchor.
 type rule struct {
 	text  string
 	nanos int64 // length of a bin; 0 for a calendar offset
 	grid
-	period int64 // length of the unit in positions, for example 7 for a week of days, 3 for a quarter of months
+	period int64 // length of the unit in positions, for example 7 for a week or 3 for a quarter
 	anchor int64
-	n      int64 // number before the unit
+	n      int64 // the number before the unit
 }
 
-// binLength returns the length of a bin, in positions.
+// binLength returns the length of a bin in positions.
 func (r *rule) binLength() int64 { return r.period * r.n }
 
-// maxMultiple is the maximum number before a calendar unit.
+// maxMultiple is the largest number before a calendar unit.
 const maxMultiple = 1_000_000
 
 var (
@@ -42,29 +42,31 @@ var (
 		"QE": months(3, true, lastDay), "QS": months(3, false, firstDay), "YE": months(12, true, lastDay), "YS": months(12, false, firstDay),
 		"BME": months(1, true, lastBusiness), "BMS": months(1, false, firstBusiness), "BQE": months(3, true, lastBusiness), "BQS": months(3, false, firstBusiness),
 		"BYE": months(12, true, lastBusiness), "BYS": months(12, false, firstBusiness),
-		// Bins of these units begin at their label, as in pandas.
+		// In pandas, the bins of these units begin at their label, although their days are at the end of a
+		// period.
 		"CBME": months(1, false, lastBusiness), "HYE": months(6, false, lastDay), "BHYE": months(6, false, lastBusiness),
 		"HYS": months(6, false, firstDay), "BHYS": months(6, false, firstBusiness),
 	}
-	// unitAliases maps other names, mostly from older versions of pandas. Custom business days equal business
-	// days because no holidays can be given.
+	// unitAliases maps other names, mostly from older versions of pandas, to the names above. Custom business
+	// days are treated as business days, because a rule cannot list holidays.
 	unitAliases = map[string]string{
 		"d": "D", "w": "W", "b": "B", "C": "B", "CBMS": "BMS", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "AS": "YS", "SM": "SME",
 		"BM": "BME", "CBM": "CBME", "BQ": "BQE", "BY": "BYE", "BA": "BYE", "BAS": "BYS",
 	}
-	// Day 0, 1 January 1970, was a Thursday.
+	// The list starts with Thursday, the weekday of 1 January 1970.
 	weekdays   = []string{"THU", "FRI", "SAT", "SUN", "MON", "TUE", "WED"}
 	monthNames = []string{"JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"}
 
 	offsetPattern = regexp.MustCompile(`^\s*([0-9]*(?:\.[0-9]+)?)\s*([A-Za-z]+)(?:-([A-Z0-9]+))?\s*`)
 )
 
-// months returns the rule of a unit of several months. end means that bins have their label at their end.
+// months returns a rule for units of period months. marks select the days that are positions; end means that
+// bins have their label at their end.
 func months(period int64, end bool, marks ...mark) rule {
 	return rule{grid: grid{marks: marks, labelsAtEnd: end}, period: period}
 }
 
-// parseRule parses an offset: a number and a unit, or the sum of several fixed ones such as 1h30min.
+// parseRule parses an offset: a number and a unit, or a sum of such offsets with fixed units, such as 1h30min.
 func parseRule(text string) (*rule, error) {
 	invalid := func(reason string) error {
 		return &tables.ArgumentError{Err: fmt.Errorf("rule %.40q: %s; use ns, us, ms, s, min, h, D, B, W, ME, MS, SME, SMS, QE, QS, HYE, HYS, YE, YS, or those of business days from BME to BYS, after a number, such as 10s or 2W-FRI", text, reason)}
@@ -106,11 +108,11 @@ func parseRule(text string) (*rule, error) {
 	return &rule{text: text, nanos: total}, nil
 }
 
-// setAnchor applies the suffix of a unit, such as FRI, or pandas' default.
+// setAnchor applies the suffix of a unit, such as FRI in W-FRI. Without a suffix, it applies pandas' default.
 func (r *rule) setAnchor(unit, name string) error {
 	names, defaultName := monthNames, "DEC"
 	switch {
-	case len(r.marks) > 1: // SME or SMS: the suffix chooses one of the two days, 15 by default
+	case len(r.marks) > 1: // For SME and SMS, the suffix is one of the two days of the month.
 		return r.setDay(unit, name)
 	case r.period == 7:
 		names, defaultName = weekdays, "SUN"
@@ -130,7 +132,8 @@ func (r *rule) setAnchor(unit, name string) error {
 	return nil
 }
 
-// setDay applies the suffix of SME-20 and SMS-20: the day of the month that is not its first or last day.
+// setDay applies the suffix of SME or SMS, such as 20 in SME-20: one of the two days of the month at which bins
+// may begin. The other is its first or last day.
 func (r *rule) setDay(unit, name string) error {
 	index := slices.Index([]string{"SME", "SMS"}, unit)
 	d, err := strconv.ParseInt(cmp.Or(name, "15"), 10, 64)
@@ -142,19 +145,20 @@ func (r *rule) setDay(unit, name string) error {
 	return nil
 }
 
-// grid numbers the days at which calendar bins may begin or end. Each is a position. A position contains the
-// days from its own day until the day before the next position. With labelsAtEnd, it contains the days after the
-// previous position, up to its own day.
+// grid numbers the days at which calendar bins may begin or end; the numbers are called positions. A position
+// covers the days from its own day to the day before the next position. With labelsAtEnd, it covers the days
+// after the previous position, up to its own day.
 type grid struct {
-	weekdays    bool   // positions are Mondays to Fridays
-	marks       []mark // the one or two days of each month that are positions; empty: every day is one
+	weekdays    bool   // positions are the days from Monday to Friday
+	marks       []mark // selects the one or two days of each month that are positions; nil means every day
 	labelsAtEnd bool   // the label of a bin is its last day
 }
 
-// mark selects a day of a month with n days that begins on weekday w, where 0 is Monday.
+// mark selects a day of a month. n is the month's number of days; w is the weekday of its first day, where 0 is
+// Monday.
 type mark struct {
 	day func(n, w int64) int64
-	sql string // the same expression in SQL, with {n} and {w}
+	sql string // SQL for the same day, with {n} and {w}
 }
 
 var (
@@ -168,15 +172,15 @@ func fixedDay(d int64) mark {
 	return mark{func(_, _ int64) int64 { return d }, fmt.Sprint(d)}
 }
 
-// month returns the first day of the month m months after January 1970, its number of days n, and its first
-// weekday w.
+// month returns the first day of the month that is m months after January 1970, the number of its days n, and
+// the weekday w of its first day.
 func month(m int64) (first, n, w int64) {
 	begin := time.Date(1970, time.January, 1, 0, 0, 0, 0, time.UTC).AddDate(0, int(m), 0)
 	first = floorDiv(begin.Unix(), day)
 	return first, int64(begin.AddDate(0, 1, -1).Day()), (int64(begin.Weekday()) + 6) % 7
 }
 
-// positionOf returns the number of the position that contains a day, counted from 1970.
+// positionOf returns the position that covers day d, counted in days since 1970.
 func (g *grid) positionOf(d int64) int64 {
 	switch {
 	case g.weekdays:
@@ -198,7 +202,7 @@ func (g *grid) positionOf(d int64) int64 {
 	return p
 }
 
-// dayOf returns the day of a position.
+// dayOf returns the day of position p.
 func (g *grid) dayOf(p int64) int64 {
 	switch {
 	case g.weekdays:
@@ -212,8 +216,8 @@ func (g *grid) dayOf(p int64) int64 {
 	return first + g.marks[p-m*int64(len(g.marks))].day(n, w) - 1
 }
 
-// sql returns an expression for the position of a day, and a constant to add to it. The days expression
-// counts days since day0 and must not be negative, because division rounds toward 0.
+// sql returns an SQL expression and a constant, whose sum is the position of a day. days is an SQL expression
+// for the days since day0. It must not be negative, because SQL's division rounds toward 0.
 func (g *grid) sql(days string, day0 int64) (expression string, constant int64) {
 	switch {
 	case g.weekdays:

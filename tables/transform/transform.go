@@ -1,7 +1,6 @@
 // Package transform derives tables from other tables: it aggregates rows by bins of time, combines several
-// tables, or removes rows. Each function streams its result, mostly through the store's SQL engine, into one
-// put: readers of the target see either the whole result or the previous state. The target may be one of the
-// sources.
+// tables, or removes rows. Each function streams its result into one put, so readers of the target see
+// either the whole result or the previous state. The target may be one of the sources.
 package transform
 
 import (
@@ -31,9 +30,9 @@ func (n *TableName) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*object)(n))
 }
 
-// Result reports how many rows were read and put.
+// Result has the numbers of rows read and put.
 type Result struct {
-	SourceRows int64 // of all sources; 0 with ResampleOptions.SQL
+	SourceRows int64 // rows of all sources; 0 with ResampleOptions.SQL
 	TargetRows int64
 }
 
@@ -46,20 +45,19 @@ type ResampleOptions struct {
 	// the source's bucket.
 	SQL string
 
-	// Rule is the length of a bin, as an offset of pandas: "10s", "2h", "D", "B", "W-FRI",
-	// "ME", "QS-FEB", "YE". docs/transform.md lists all of them.
+	// Rule is the length of a bin, as an offset of pandas, such as "10s", "2h", "B", "W-FRI", "ME" or
+	// "QS-FEB". docs/transform.md lists them all.
 	Rule string
 	// TimeColumn names a timestamp or date column of the source. It becomes the first
 	// column of the target, where it holds the label of each bin.
 	TimeColumn string
-	// TimeIndex makes the time column the target's index in pandas. Otherwise it is the
-	// index only if it is the source's.
+	// TimeIndex makes the time column the target's index in pandas. If it is false, the time column is the
+	// index only if it is the source's index.
 	TimeIndex bool
-	// Functions are aggregates: mean, sum, min, max, first, last, count, median, std, var,
-	// sem, prod, size, ohlc, nunique and quantile, which is the median. With one function,
-	// columns keep their names; with several, they are named column_function. The functions
-	// ffill, bfill, nearest, asfreq and interpolate fill bins from adjacent rows instead;
-	// one of them must be the only function.
+	// Functions are aggregates: mean, sum, min, max, first, last, count, median, std, var, sem, prod, size,
+	// ohlc, nunique and quantile, which is the median. With one function, columns keep their names; with
+	// several, they are named column_function. The functions ffill, bfill, nearest, asfreq and interpolate
+	// instead fill bins from adjacent rows; such a function must be the only one.
 	Functions []string
 	// Columns are the columns to aggregate; nil means all except TimeColumn.
 	Columns []string
@@ -79,19 +77,18 @@ type CombineOptions struct {
 // CleanOptions are the options of Clean. An option that is not set removes no rows.
 type CleanOptions struct {
 	Source TableName
-	// Target receives the rows that are kept. Nil means the source, whose rows they replace
-	// in one commit.
+	// Target receives the kept rows. If it is nil, the kept rows replace the source's rows in one commit.
 	Target *TableName
-	Mode   tables.PutMode // how to put them into Target
+	Mode   tables.PutMode // how the kept rows are put into Target
 
-	// Where is a condition in SQL. Only rows for which it is true are kept.
+	// Where is an SQL condition. Rows for which it is not true are removed.
 	Where string
 	// DropNulls removes rows with a null or a NaN in any of these columns.
 	DropNulls []string
 	// DropAnyNull removes rows with a null or a NaN in any column.
 	DropAnyNull bool
-	// KeepFirstOf keeps only the first row of each combination of values in these columns,
-	// among the rows that pass the other options.
+	// KeepFirstOf keeps only the first row of each combination of values in these columns. It applies after
+	// the other options.
 	KeepFirstOf []string
 }
 
@@ -102,10 +99,10 @@ func opError(op string, t TableName, err error) error {
 	return &tables.OpError{Op: op, Bucket: t.Bucket, Table: t.Name, Err: err}
 }
 
-// sql returns the table's qualified name in SQL, for statements of any bucket.
+// sql returns the table's name in SQL, qualified with its bucket.
 func (t TableName) sql() string { return sqlquote.Qualified(t.Bucket, t.Name) }
 
-// field returns a column, or an error that lists the columns.
+// field returns the named column, or an error that lists the columns.
 func field(s *arrow.Schema, name string) (arrow.Field, error) {
 	index, err := schema.ColumnIndex(s, name)
 	if err != nil {
@@ -114,7 +111,8 @@ func field(s *arrow.Schema, name string) (arrow.Field, error) {
 	return s.Field(index), nil
 }
 
-// isZonedNanos reports whether SQL would round a column's times: DuckDB has no nanoseconds with a zone.
+// isZonedNanos reports whether a column has nanoseconds with a time zone. SQL would round them, because
+// DuckDB has no such type.
 func isZonedNanos(f arrow.Field) bool { return schema.IsZonedNanos(f.Type) }
 
 // checkExact returns an error that names the first column whose values SQL would round.
@@ -131,20 +129,20 @@ func checkExact(fields ...arrow.Field) error {
 	return nil
 }
 
-// put puts rows, and returns their number.
+// put puts rows and returns their number.
 func put(ctx context.Context, s *tables.Store, r array.RecordReader, to TableName, m tables.PutMode, o *tables.PutOptions) (int64, error) {
 	counted := &arrowsafe.Counted{RecordReader: r}
 	_, err := s.Bucket(to.Bucket).Put(ctx, to.Name, counted, m, o)
 	return counted.Rows, err
 }
 
-// castReader casts the engine's rows to a table's column types, some of which SQL lacks, such as timestamps
-// with nanoseconds and a zone.
+// castReader casts the SQL engine's rows to a table's column types. SQL lacks some of these, such as
+// nanoseconds with a time zone.
 func castReader(r array.RecordReader, to *arrow.Schema) array.RecordReader {
 	return arrowsafe.Reader(to, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, to) }), r.Release)
 }
 
-// integers returns the first row's values in the given columns, with 0 for nulls.
+// integers returns the first row's values in the given columns. A null becomes 0.
 func integers(b arrow.RecordBatch, columns ...int) ([]int64, error) {
 	out := make([]int64, len(columns))
 	for i, c := range columns {

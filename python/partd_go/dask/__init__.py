@@ -5,7 +5,7 @@
 
 In the with block, dask's shuffles (in set_index, groupby, merge and others) go through
 a partd-server, with threads, processes or distributed workers. Tasks may fail, run twice
-or be killed: exactly one whole attempt of each task counts.
+or be killed: the result contains the output of exactly one complete execution of each task.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Stores the output of tasks that may run several times, in the format that docs/format.md
-describes. Readers see only the appends of each task's attempt that commits first."""
+describes. Of each task, readers see only the attempt (execution) that commits first."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Damaged(ValueError):
 
 
 class Entries:
-    """The entries of one append. Unlike a dict it may repeat a key, so that a header
-    can precede a large piece without a copy of the piece."""
+    """The entries of one append. Unlike a dict, it can repeat a key, so that a header and a
+    large piece are appended to the same key without copying the piece."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
@@ -97,7 +97,7 @@ class Commit:
 
 
 class Attempt:
-    """One attempt at a task. Its appends count only after its commit."""
+    """One execution of a task. Readers ignore its appends until it commits."""
 
     def __init__(self, store: Store, control: str, task: str) -> None:
         self.store, self.control, self.task = store, control, task
@@ -106,7 +106,7 @@ class Attempt:
         self._batches = self._pieces = self._bytes = self._sum = 0
 
     def append(self, pieces: Sequence[tuple[str, bytes | memoryview]]) -> None:
-        """Appends pieces to distinct keys in one batch, all or nothing."""
+        """Appends pieces to distinct keys in one batch: either all are appended, or none."""
         self._batches += 1
         entries = Entries()
         for index, (key, piece) in enumerate(pieces):
@@ -121,7 +121,7 @@ class Attempt:
         self.store.append(entries)
 
     def commit(self) -> None:
-        """Makes the appends count, unless another attempt at the task committed first."""
+        """Makes the appends visible to readers, unless another attempt at the task committed first."""
         numbers = b"".join(_uvarint(n) for n in (self._batches, self._pieces, self._bytes))
         frame = bytes([COMMIT]) + self._names + numbers + self._sum.to_bytes(16, "little")
         self.store.append({self.control: _uvarint(len(frame)) + frame})
@@ -151,7 +151,8 @@ def commits(store: Store, control: str) -> dict[str, Commit]:
 
 
 def pieces(key: str, value: bytes, winners: dict[str, Commit]) -> dict[str, list[memoryview]]:
-    """Returns the pieces in a key's value that the winners (the committed attempts) wrote, by task and in order."""
+    """Returns the pieces in a key's value by task, in order. It omits pieces of attempts that are not among the winners,
+    which are the committed attempts by task."""
     results: dict[str, list[memoryview]] = {}
     last: dict[str, tuple[int, int]] = {}
     for kind, frame in _frames(key, value):

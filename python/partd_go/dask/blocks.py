@@ -1,9 +1,9 @@
 """Splits data frames by partition, and joins the pieces again.
 
-A block of rows is sorted by partition once. A partition's piece consists of records, which
-hold the numeric columns and are a slice of the sorted block, not a copy, and of one Arrow
-message, without a schema, with the other columns. A task's layout holds the common
-properties of its pieces: labels, types, categories and the form of each column.
+A block of rows is sorted by partition. A partition's piece has two parts. Records hold the
+numeric columns; they are a slice of the sorted block, not a copy. One Arrow message, without
+a schema, holds the other columns. A task's layout holds the common properties of its pieces:
+labels, types, categories and the form of each column.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import pyarrow as pa
 from ..errors import Misuse
 
 BLOCK_BYTES = 8 << 20  # size of a block of rows that is sorted, and of a batch that is sent
-NUMBERS = ("plain", "code", "time")  # the forms (see _form) that records hold
-_CACHED = 1 << 20  # bytes of records that are split into columns together; they fit into the processor's cache
+NUMBERS = ("plain", "code", "time")  # columns in these forms (see _form) are in the records
+_CACHED = 1 << 20  # bytes of records that are split into columns at a time; they fit into the processor's cache
 
 Piece: TypeAlias = "list[bytes | memoryview]"  # the number of rows, their records, and an Arrow message
 Block: TypeAlias = "list[tuple[int, int, Piece]]"  # (partition, number of rows, piece)
@@ -66,12 +66,12 @@ def _arrays(df: pd.DataFrame) -> list[Any]:
 
 
 def _form(array: Any) -> str:
-    """Returns the form that an array is stored in:
+    """Returns the form in which an array is stored:
 
     plain   the bytes of a NumPy array
     code    the codes of a categorical, like plain
     time    the integers of zoned times and of periods, like plain
-    arrow   the Arrow array of the type
+    arrow   the Arrow array that the type converts itself to
     text    strings and None
     pickle  each value pickled
     """
@@ -85,7 +85,7 @@ def _form(array: Any) -> str:
     if isinstance(dtype, pd.IntervalDtype) and isinstance(dtype.subtype, pd.DatetimeTZDtype):
         return "pickle"  # pandas 2 cannot convert these to Arrow
     if isinstance(dtype, pd.ArrowDtype) and "dictionary<" in str(dtype.pyarrow_dtype):
-        return "pickle"  # it would need extra messages for the dictionaries
+        return "pickle"  # an Arrow dictionary would need extra messages
     if hasattr(array, "__arrow_array__") and hasattr(dtype, "__from_arrow__"):
         return "arrow"
     return "text" if dtype == object and all(map(_is_text, array)) else "pickle"
@@ -146,16 +146,16 @@ def layout_of(df: pd.DataFrame) -> Layout:
             'use another method, such as shuffle_method="tasks"'
         )
     empty = df.iloc[:0].copy()
-    if isinstance(df.index, pd.RangeIndex):  # join returns frames with an ordinary index instead
+    if isinstance(df.index, pd.RangeIndex):  # shuffled rows have no range, so join returns frames with an ordinary index
         empty.index = pd.Index([], dtype=np.int64, name=df.index.name)
-    elif df.index.nlevels > 1:  # the values of a level with missing values may have another type than the level
+    elif df.index.nlevels > 1:  # a level with missing values can have another type than its values, which are stored
         levels = [df.index.get_level_values(i)[:0] for i in range(df.index.nlevels)]
         empty.index = pd.MultiIndex.from_arrays(levels, names=df.index.names)
     return Layout(empty, [_form(a) for a in _arrays(df)])
 
 
 def _record(layout: Layout) -> np.dtype[Any]:
-    """Returns the record type of a row's numeric columns, named by their positions."""
+    """Returns the NumPy type of a record. Its fields are the numeric columns, named by their positions."""
     arrays = enumerate(zip(_arrays(layout.empty), layout.forms, strict=True))
     return np.dtype([(str(i), _numbers(array, form).dtype) for i, (array, form) in arrays if form in NUMBERS])
 
@@ -171,7 +171,7 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
     memory, ordered = (np.empty(min(step, len(df)), record) for _ in range(2))
     for start in range(0, len(df), step):
         part = ids[start : start + step]
-        # NumPy sorts 16-bit integers by radix sort, which is much faster.
+        # NumPy uses radix sort for 16-bit integers, which is much faster.
         order = (part.astype(np.int16) if part.max() < 1 << 15 else part).argsort(kind="stable")
         order = order[np.count_nonzero(part < 0) :]
         arrow_arrays: list[pa.Array] = []
@@ -201,7 +201,7 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
 
 
 def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> memoryview:
-    """Returns the bytes of the records in the given order, in target's memory. It copies each record as a whole."""
+    """Copies the records to target in the given order, and returns their bytes. It copies whole records, not field by field."""
     size = records.dtype.itemsize
     if not size:
         return memoryview(b"")
@@ -212,7 +212,7 @@ def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], targe
 
 
 def _messages(arrays: list[pa.Array], counts: np.ndarray[Any, Any]) -> Iterator[memoryview]:
-    """Yields an Arrow message for each slice of counts rows, except empty ones."""
+    """Splits the arrays into consecutive slices of counts rows, and yields an Arrow message for each slice that is not empty."""
     counts = counts[counts > 0]
     if not arrays:
         yield from [memoryview(b"")] * len(counts)
@@ -220,7 +220,7 @@ def _messages(arrays: list[pa.Array], counts: np.ndarray[Any, Any]) -> Iterator[
     batch = pa.record_batch(arrays, [str(i) for i in range(len(arrays))])
     sink = pa.BufferOutputStream()
     writer = pa.ipc.new_stream(sink, batch.schema)
-    writer.write_batch(batch.slice(0, 0))  # writes the schema first
+    writer.write_batch(batch.slice(0, 0))  # makes the writer write the schema, which is not part of the messages
     ends, row = [sink.tell()], 0
     for rows in counts:
         writer.write_batch(batch.slice(row, rows))

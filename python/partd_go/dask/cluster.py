@@ -1,5 +1,5 @@
-"""Prepares a distributed cluster: it checks that each process has the package and reaches the
-server, and deletes a shuffle's rows when the scheduler forgets the shuffle."""
+"""Prepares a distributed cluster: checks that each process has the package and reaches the
+server, and installs a plugin that deletes rows that are no longer needed."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Plugin(SchedulerPlugin):  # type: ignore[misc]
 
 
 def reach(store: shuffle.Store) -> None:
-    """Checks that this process can use the store. It runs on each process of the cluster."""
+    """Checks that this process can use the store. prepare runs it in each process of the cluster."""
     store.reach()
 
 
 def prepare(client: Any, store: shuffle.Store) -> Callable[[], None]:
-    """Prepares a cluster, and returns a function that undoes it."""
+    """Prepares the cluster of a dask client, and returns a function that undoes the preparation."""
     if client.asynchronous:
         raise RuntimeError(
             "partd_go.dask.use() cannot reach the scheduler and the workers with an asynchronous Client: "

@@ -51,7 +51,7 @@ class Rows:
 def created(path: str) -> Iterator[Rows]:
     """Creates a file for an attempt, and removes it if the attempt fails."""
     with contextlib.suppress(FileExistsError):
-        os.mkdir(os.path.dirname(path))  # fails if `use` has ended and removed the parent, so that no file stays behind
+        os.mkdir(os.path.dirname(path))  # do not create its parent: if it is gone, `use` has ended, and nobody would remove the file
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         yield Rows(file)
@@ -64,7 +64,7 @@ def created(path: str) -> Iterator[Rows]:
 
 
 def pieces(path: str, positions: bytes | bytearray) -> list[memoryview]:
-    """Returns an attempt's pieces at the given positions, after checking them."""
+    """Reads the pieces at the given positions of an attempt's file, and verifies their checksums."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return [_piece(file, path, *position) for position in _POSITION.iter_unpack(positions)]

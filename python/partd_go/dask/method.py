@@ -25,8 +25,8 @@ from .expression import METHOD, PartdShuffle
 from .private import Bucket, Private
 from .shuffle import Store, _clients, delete
 
-# The supported versions of dask, as (year, month). The code depends on internals of dask's query planner. Tests run
-# with the oldest and the newest.
+# The supported versions of dask, as (year, month). They are limited because the code uses internals of dask's query
+# planner. Tests run with the oldest and the newest version.
 OLDEST, NEWEST = (2025, 7), (2026, 8)
 
 _lock = threading.Lock()
@@ -114,7 +114,7 @@ class use:
             if directory is not None:
                 os.makedirs(directory, exist_ok=True)
             server = serve(directory=directory, flags=("--memory=256MiB",))
-            client = Client(self._undo.enter_context(server), retry_for=5)  # no long retries, because nothing restarts this server
+            client = Client(self._undo.enter_context(server), retry_for=5)  # nothing restarts this server, so long retries are useless
             self._undo.callback(client.close)
             rows = os.path.join(server.directory, "rows")
             os.mkdir(rows)
@@ -154,7 +154,7 @@ class use:
             )
 
         def is_broadcast_join(merge: Any) -> bool:
-            # Broadcast a small side whenever dask's own methods would.
+            # Broadcast a small side of a join whenever dask's method "tasks" would.
             if (merge.shuffle_method or get_default_shuffle_method()) == METHOD:
                 merge = merge.substitute_parameters({"shuffle_method": "tasks"})
             return bool(is_broadcast.func(merge))
@@ -176,7 +176,7 @@ class use:
             )
 
     def _prepare(self) -> None:
-        """Prepares the cluster, if dask computes on one."""
+        """Prepares the cluster of dask's default client, if there is one."""
         try:
             from distributed import default_client
 

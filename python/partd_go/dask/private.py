@@ -1,4 +1,4 @@
-"""Stores that each process opens with a private server: several servers as one store, and buckets."""
+"""Stores that each process opens through its own private server: one store spread over several servers, or a bucket."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ..server import Server
 
 T = TypeVar("T")
 
-_ATTEMPTS = 5  # how often Private.work calls its function before it gives up, if the server ends each time
+_ATTEMPTS = 5  # if the server ends during each call, Private.work fails after this many calls
 _RECENT = 4  # maximum number of idle servers
 _IDLE = 120.0  # seconds until an idle server is stopped; until then, it holds a bucket's segments in memory
 _FLAGS = (
     "--memory=512MiB",  # half is for a bucket's segments
-    "--stop-timeout=10s",  # so that a dead worker's server ends soon even if its store is gone; it may lose uncommitted appends
+    "--stop-timeout=10s",  # a dead worker's server ends soon, even if its store is unreachable; it may lose uncommitted appends
     "--log-format=json",
 )
 
@@ -39,8 +39,8 @@ class Private:
     """A store that each process opens with its own server, on a socket that no other user can
     open. The server ends with the process.
 
-    If a server dies, for example killed because of its memory, the uncommitted appends of its
-    attempts are lost, and the attempts start again with a new server.
+    If a server dies, for example because the system runs out of memory, the uncommitted
+    appends of the running tasks are lost. The tasks start again with a new server.
     """
 
     def __init__(self, url: str) -> None:
@@ -107,7 +107,7 @@ class _Served(Server):
                 raise _Killed(*error.args) from error
             raise
         assert self._process
-        # No other server will use this socket, so do not wait for one.
+        # If the server ends, no other server will listen on this socket, so do not retry.
         self.client = Client(self.url, retry_for=0)
         self.last_use = 0.0
         weakref.finalize(self, _end_process, self._process)

@@ -1,5 +1,5 @@
-"""The tasks of a shuffle, and its keys in the store. A task writes each input partition, the
-barrier checks the commits, and a task reads each output partition."""
+"""The tasks of a shuffle, and its keys in the store. One task writes each input partition. The
+barrier task then checks the commits. Finally, one task reads each output partition."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from .private import Bucket, Private
 T = TypeVar("T")
 logger = logging.getLogger("partd_go.dask")
 
-# This process's client for each `use`, by the name of the store.
+# This process's clients, by Store.name.
 _clients: weakref.WeakValueDictionary[str, Client | Private] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
 class Store:
-    """The store of one `use`. Its keys begin with its name."""
+    """The store of one `with use():` block. All its keys begin with name."""
 
     name: str
     client: Client | Private
@@ -44,8 +44,8 @@ class Store:
     directory: str | None = None  # for files with rows, if all processes are on one machine
 
     def work(self, name: str, work: Callable[[Any], T]) -> T:
-        """Calls work with a client of the store. In a bucket, this is the separate store called name.
-        If a private server ends during the call, it calls work again."""
+        """Returns work(client). In a bucket, it is a client of the separate store called name. If a
+        private server ends during the call, it calls work again."""
         if isinstance(self.client, Private):
             return self.client.work(f"{self.name}/{name}", work)
         return work(self.client)
@@ -103,8 +103,8 @@ def delete(client: Client, keys: list[str]) -> None:
 
 
 class Lease:
-    """Keeps a shuffle's rows as long as its graph exists in this process. Pickled, it becomes
-    the shuffle without a lease."""
+    """A handle in a shuffle's graph. When the graph is garbage-collected in this process, the
+    shuffle's rows are deleted. Unpickling returns the Shuffle alone, which deletes nothing."""
 
     def __init__(self, shuffle: Shuffle) -> None:
         self.shuffle = shuffle
@@ -116,7 +116,7 @@ class Lease:
             from distributed import default_client
 
             default_client()
-            self._end.detach()  # the graph goes to a scheduler, whose plugin deletes the rows
+            self._end.detach()  # a distributed scheduler gets the graph, and its plugin deletes the rows
         except (ImportError, ValueError):
             pass
         return Shuffle, (self.shuffle.store, self.shuffle.name, self.shuffle.npartitions)
@@ -144,14 +144,15 @@ def _clean() -> None:
 
 
 def open_shuffle(lease: Lease | Shuffle) -> Shuffle:
-    """Returns the shuffle, as the first task of the graph. All other tasks get the shuffle from
-    it, so that two graphs with equal task names never mix."""
+    """Returns the shuffle. It is the first task of the graph, and all other tasks get the shuffle
+    from it, so that two graphs with equal task names use different keys."""
     return lease.shuffle if isinstance(lease, Lease) else lease
 
 
 def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, selected: Sequence[int] | None) -> None:
-    """Writes an input partition, unless another attempt has committed it. column holds each row's
-    output partition. It writes only rows for the partitions in selected; None means all."""
+    """Writes an input partition, unless another attempt has committed it. column is the name of
+    the column with each row's output partition. Only rows for output partitions in selected are
+    written; None means all."""
     ids = np.asarray(df[column], dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= shuffle.npartitions):
         raise Misuse(f"rows have partitions from {ids.min()} to {ids.max()}: number them from 0 to {shuffle.npartitions - 1}")
@@ -186,7 +187,7 @@ def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np
 
 
 def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
-    """Appends a block in batches of a bounded size."""
+    """Appends a block in batches of at most BLOCK_BYTES, unless a single piece is larger."""
     batch: list[tuple[str, bytes]] = []
     size = 0
     for partition, _, piece in block:
@@ -201,7 +202,7 @@ def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
 
 @dataclass
 class Plan:
-    """The plan for readers: the attempts that count, their layouts, and the row count of each partition."""
+    """The plan for readers: the committed attempts, the layouts of their pieces, and the row count of each partition."""
 
     shuffle: Shuffle
     winners: dict[str, Commit]  # by task
@@ -211,7 +212,7 @@ class Plan:
 
 
 def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
-    """Returns the plan for reading, after all input partitions are written."""
+    """Returns the plan for reading. written makes dask run it after all writing tasks."""
     control, key = shuffle.key("commits"), shuffle.key("layouts")
     winners, layouts = shuffle.work(lambda client: (commits(client, control), client.get([key])[0]))
     pieces_of = pieces(key, layouts, winners)

@@ -69,7 +69,7 @@ def widened_fields(rows: pa.Schema, schema: pa.Schema) -> list[pa.Field]:
 
 
 def _in_same_group(first: pa.DataType, second: pa.DataType, kinds: Any) -> bool:
-    """Reports whether both types are in the same group of kinds."""
+    """Reports whether both types are in the same group."""
     return any(any(is_kind(first) for is_kind in predicate) and any(is_kind(second) for is_kind in predicate) for predicate in kinds)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_THREADS = 8  # maximum of concurrent calls
+_THREADS = 8  # maximum number of concurrent calls
 
 
 def _in_thread(method: Callable[Concatenate[Tables, P], R]) -> Callable[Concatenate[AsyncTables, P], Coroutine[Any, Any, R]]:
@@ -34,7 +34,7 @@ def _in_thread(method: Callable[Concatenate[Tables, P], R]) -> Callable[Concaten
 
 
 class AsyncTables:
-    """Tables with awaitable calls. A cancelled call still runs to its end, and its result is dropped."""
+    """The methods of Tables as coroutines. A cancelled call still runs to its end, and its result is dropped."""
 
     def __init__(self, tables: Tables):
         self.tables = tables

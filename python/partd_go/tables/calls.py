@@ -18,7 +18,7 @@ from .errors import convert_error
 T = TypeVar("T")
 
 _CANCEL_TIMEOUT = 2.0  # time limit of one request to cancel a call, in seconds
-_CANCEL_WINDOW = 10.0  # seconds during which cancel repeats the request, because the call may not have reached the server yet
+_CANCEL_WINDOW = 10.0  # how long cancel repeats its request, in seconds; the call itself may not have reached the server yet
 _GRACE = 0.5  # extra seconds after the timeout, so that Flight can report the timeout itself
 _CANCEL_WAIT = 0.5  # maximum time that cancel blocks its caller, in seconds
 
@@ -26,8 +26,8 @@ _CANCEL_WAIT = 0.5  # maximum time that cancel blocks its caller, in seconds
 class Call:
     """A call to a server. Its with block converts Flight's errors to partd_go's.
 
-    If another exception, such as Ctrl-C, ends the block, the server cancels the call. is_write means that the call changes
-    data and is not safe to repeat, so an error must say if the outcome is unknown.
+    If another exception, such as KeyboardInterrupt, ends the block, the server cancels the call. is_write means that the call
+    changes data and is not safe to repeat, so an error must say if the outcome is unknown.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Call:
             raise InterruptedError(self._op)
 
     def wait(self, work: Callable[..., T], *args: Any) -> T:
-        """Returns the result of work. It runs work in another thread if the caller is the main thread, which handles signals
-        and so must not block in Flight. It also does so if the call has a timeout, because a put blocks in Flight even after
+        """Runs work, and returns its result. work runs in another thread if the caller is the main thread, which handles
+        signals and so must not block in Flight. It also does if the call has a timeout, because Flight does not end a put at
         its timeout if the server reads nothing."""
         if self._deadline is None and threading.current_thread() is not threading.main_thread():
             return work(*args)
@@ -79,7 +79,7 @@ class Call:
         return results[0]
 
     def cancel(self) -> None:
-        """Asks the server to end the call, repeatedly, until the call has reached the server."""
+        """Asks the server to end the call. It repeats this, because the request can overtake the call."""
         self.abandoned = True
         options = flight.FlightCallOptions(timeout=_CANCEL_TIMEOUT, headers=list(self._headers))
         request = flight.Action("partd.cancel", json.dumps({"id": self._id}).encode())

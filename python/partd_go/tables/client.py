@@ -44,14 +44,14 @@ Missing = Literal["warn", "error", "ignore"]
 _MESSAGE_BYTES = 4 << 20  # approximate size of a message of a put
 _ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
 _CONCURRENT = 4  # concurrent calls of get_many and put_many: as many as a server permits for a connection
-_REPR_TIMEOUT = 5.0  # seconds for each call that a repr makes
+_REPR_TIMEOUT = 5.0  # timeout of each call that __repr__ makes, in seconds
 _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
 
 
 class Tables(Connection, Shown):
-    """The tables at a server. Threads may share it until close().
+    """The tables at a server. Several threads may use it until close().
 
-    A bucket is a namespace of tables; "" is the bucket of tables without one. timeout limits each call, in seconds,
+    A bucket is a namespace of tables; by default, tables are in the bucket "". timeout limits each call, in seconds,
     unless the call has its own. Ctrl-C ends a call within a second.
     """
 
@@ -65,7 +65,7 @@ class Tables(Connection, Shown):
         return Table(self, name)
 
     def table(self, name: str, bucket: str = "", **selection: Unpack[State]) -> Table:
-        """Returns a handle to the current or an earlier state of a table. tables["trades"] is short for table("trades")."""
+        """Returns a handle to the current state of a table, or to an earlier one. tables["trades"] is short for table("trades")."""
         return Table(self, name, bucket, **selection)
 
     def _summary(self) -> Summary:
@@ -84,14 +84,14 @@ class Tables(Connection, Shown):
         metadata: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None, upsert: Sequence[str] | None = None,
         missing: Missing = "warn", timeout: float | None = None,
     ) -> int:  # fmt: skip
-        """Puts a table, all or nothing, and returns the table's version. Data in batches, such as a RecordBatchReader,
-        is sent batch by batch. A path names a file: .parquet, .arrow, .csv with a header line, or .jsonl.
+        """Puts a table as one atomic change, and returns the table's version. A RecordBatchReader, or another source of
+        batches, is sent batch by batch. A path names a file: .parquet, .arrow, .csv with a header line, or .jsonl.
 
         If the table exists, mode "error" raises Exists, "append" adds the rows, and "replace" replaces all rows.
-        A put with the id of an earlier, applied put changes nothing. settings of a new table include its time column,
-        such as {"time": "when", "on_duplicate": "keep_last"}. upsert names key columns, instead of a mode: it replaces
-        rows with the same key and appends the others. If an append lacks columns of the table, they are null in its
-        rows, and missing ("warn", "error" or "ignore") says how to report this.
+        upsert names key columns and is used instead of mode: rows with the key of an existing row replace that row, and
+        other rows are appended. If a put has the id of an earlier put that was applied, it changes nothing.
+        settings apply to a new table, for example {"time": "when", "on_duplicate": "keep_last"}. If appended rows lack
+        columns of the table, the columns are null, and missing ("warn", "error" or "ignore") says how to report this.
         """
         if mode not in MODES:
             raise Misuse(f"mode {mode!r}: write one of {', '.join(MODES)}")
@@ -116,7 +116,7 @@ class Tables(Connection, Shown):
                     for batch in piece.to_batches(max(1, piece.num_rows * _MESSAGE_BYTES // max(_MESSAGE_BYTES, piece.nbytes))):
                         flight_call.check()
                         yield batch
-            except GeneratorExit:  # not a failure of the source: send stopped, because the server rejected the rows
+            except GeneratorExit:  # the source of the rows did not fail: send stopped reading, because the server rejected the rows
                 raise
             except BaseException as error:
                 failed.append(error)
@@ -155,8 +155,8 @@ class Tables(Connection, Shown):
         return int(result["version"])
 
     def put_many(self, tables: Mapping[str, Data], /, mode: Mode = "error", bucket: str = "", **options: Any) -> dict[str, int]:
-        """Puts several tables concurrently, by name, each as put() does with the options, and returns their versions.
-        Each put is all or nothing; after an error no further put starts."""
+        """Calls put() with the options for several tables concurrently, and returns the versions by name. After an error,
+        no further put starts; puts that have finished remain."""
         return _call_each(tables, lambda name: self.put(name, tables[name], mode, bucket, **options))
 
     @overload
@@ -169,7 +169,7 @@ class Tables(Connection, Shown):
     def get(self, name: str, bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> pa.Table: ...
 
     def get(self, name: str, bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
-        """Returns a table, or with the options of scan() (columns, where, limit and others) a part of it.
+        """Returns a table, or a part of it, which the options of scan() select (columns, where, limit and others).
 
         For pandas, the index is always included, and a table that was put as a Series comes back as a Series.
         """
@@ -189,7 +189,7 @@ class Tables(Connection, Shown):
     def get_many(self, names: Iterable[str], bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> dict[str, pa.Table]: ...
 
     def get_many(self, names: Iterable[str], bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
-        """Returns tables by name, each as get() does, reading a few concurrently."""
+        """Calls get() for several tables, a few at a time, and returns the results by name."""
         return _call_each(names, lambda name: self.get(name, bucket, as_=cast(Any, as_), **read))
 
     def scan(
@@ -197,12 +197,13 @@ class Tables(Connection, Shown):
         limit: int | None = None, last: int | None = None, version: int | None = None, at: Time | None = None, snapshot: str = "",
         part: int = 0, index: bool = False, timeout: float | None = None,
     ) -> pa.RecordBatchReader:  # fmt: skip
-        """Returns a reader of a table's batches: all rows, or the rows that match where, only the first (limit) or last
-        rows, or one part (describe() returns the number of parts). By default it reads the current state; version, at
-        and snapshot select an earlier one.
+        """Returns a reader of a table's batches. By default it reads all rows; where selects rows by a condition, limit and
+        last read only that many rows from the start or the end, and part reads one part of the table (describe() returns
+        the number of parts). version, at and snapshot select an earlier state.
 
-        where is a text such as "price > 100", or pyarrow's list of (column, operator, value). Times without a zone are in
-        UTC. The server ends the call when no reference to the reader remains: to stop early, del it rather than close() it.
+        where is a string such as "price > 100", or a list of (column, operator, value), as in pyarrow. Times without a zone
+        are in UTC. The server ends the call when no reference to the reader remains: to stop early, del it, because close()
+        does not end the call.
         """
         selection = state(version, at, snapshot)
         call: dict[str, Any] = {"partd": "scan", "bucket": bucket, "name": name, **selection, "part": part, "dictionaries": True}
@@ -223,7 +224,8 @@ class Tables(Connection, Shown):
     def scan_polars(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> polars.LazyFrame:
-        """Returns a LazyFrame of polars, whose filters and columns the server applies. Each collect() reads the table again."""
+        """Returns a LazyFrame of polars. Each collect() reads the table again; the server applies the query's filters, and
+        sends only the needed columns."""
         from . import lazy
 
         return lazy.scan_polars(self._source(name, bucket, where, selection))
@@ -231,8 +233,8 @@ class Tables(Connection, Shown):
     def dataset(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> pyarrow.dataset.Dataset:
-        """Returns a dataset of pyarrow, which DuckDB can query: the server applies its filters and columns. Each
-        scanner() reads the table again."""
+        """Returns a dataset of pyarrow, which DuckDB can query. Each scanner() reads the table again; the server applies the
+        query's filters, and sends only the needed columns."""
         from . import lazy
 
         return lazy.Dataset(self._source(name, bucket, where, selection))
@@ -241,8 +243,8 @@ class Tables(Connection, Shown):
         self, name: str, bucket: str = "", *, columns: Sequence[str] | None = None, where: str | filtering.Filters | None = None,
         **selection: Unpack[State],
     ) -> dask.dataframe.DataFrame:  # fmt: skip
-        """Returns a DataFrame of dask with a partition for each part of the table. Workers read parts from the server, and
-        only the columns that dask needs. where selects rows; dask's own filters do not reach the server."""
+        """Returns a DataFrame of dask with a partition for each part of the table. Workers read the parts from the server,
+        which sends only the columns that dask needs. The server applies where, but not filters of dask's expressions."""
         from . import lazy
 
         return lazy.scan_dask(self, name, bucket, columns, where, {**selection})
@@ -267,8 +269,8 @@ class Tables(Connection, Shown):
         self, statement: str, bucket: str = "", *, as_: As = "pandas", params: Sequence[Any] | Mapping[str, Any] | None = None,
         version: int | None = None, at: Time | None = None, snapshot: str = "", timeout: float | None = None,
     ) -> Any:  # fmt: skip
-        """Returns the rows of a SELECT over tables of the bucket; "bucket"."table" names tables of other buckets. params are
-        the values for ? or $1, in order, or for $name, by name."""
+        """Returns the rows of a SELECT over tables of the bucket; "bucket"."table" names tables of other buckets. params is a
+        sequence of the values for ? or $1, or a mapping with the values for $name."""
         call = {"sql": statement, "bucket": bucket, **state(version, at, snapshot)}
         if params is not None:
             named = params if isinstance(params, Mapping) else {str(at): value for at, value in enumerate(params, 1)}
@@ -321,8 +323,8 @@ class Tables(Connection, Shown):
         columns: Sequence[str] | None = None, sql: str = "", mode: Mode = "append", bucket: str = "", target_bucket: str | None = None,
         timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
-        """Puts the aggregates of a table by time bins, or the rows of a SELECT, into the table target. rule is an offset of
-        pandas such as "5min". It returns the number of the source's rows (0 for a SELECT) and of the rows put."""
+        """Puts the aggregates of a table by time bins, or the rows of the SELECT sql, into the table target. rule is the length
+        of a bin, an offset of pandas such as "5min". It returns the number of source rows (0 for a SELECT) and of rows put."""
         call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns)
         to = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
         source_ = {"Bucket": bucket, "Name": source}
@@ -357,7 +359,7 @@ class Tables(Connection, Shown):
         mode: Mode = "error", bucket: str = "", timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
         """Puts the concatenated rows of several tables, or their join on columns, into the table target. (bucket, name)
-        names a source in another bucket. It returns the number of the sources' rows and of the rows put."""
+        names a source in another bucket. It returns the number of source rows and of rows put."""
         named = [(bucket, source) if isinstance(source, str) else source for source in sources]
         (reply,) = self._ask(
             "partd.combine", timeout, Sources=[{"Bucket": source_bucket, "Name": name} for source_bucket, name in named], How=how, On=[*on],
@@ -367,7 +369,7 @@ class Tables(Connection, Shown):
 
 
 class Table(Shown):
-    """A handle to the current or an earlier state of a table, which need not exist.
+    """A handle to the current state of a table, or to an earlier one. The table need not exist.
 
     Libraries that import Arrow streams, such as polars, pandas 3 and DuckDB, can read it directly.
     """
@@ -429,12 +431,12 @@ class Table(Shown):
 
 
 def _resample_body(rule: str, time_col: str, how: Functions, columns: Sequence[str] | None) -> dict[str, Any]:
-    """Returns the request for aggregates by time bins."""
+    """Returns the fields that select the aggregates in a resample request."""
     return {"Rule": rule, "TimeColumn": time_col, "Functions": [how] if isinstance(how, str) else [*how], "Columns": columns}
 
 
 def _call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
-    """Returns the result of call for each name, running a few concurrently. After an error no further call starts."""
+    """Returns the result of call for each name, running a few calls concurrently. After an error, no further call starts."""
     all_names = list(names)
     pool = concurrent.futures.ThreadPoolExecutor(_CONCURRENT, "partd-tables")
     try:
@@ -458,8 +460,8 @@ def connect(
     catalog: str | os.PathLike[str] | None = None, progress: bool | None = None,
 ) -> Tables:  # fmt: skip
     """Connects to tables at grpc://HOST:PORT or grpc+tls://HOST:PORT, in a directory, or at s3://BUCKET/PREFIX or
-    gs://BUCKET/PREFIX. For a directory or a bucket it starts a server, on a socket that only this user can open, which
-    ends with the client.
+    gs://BUCKET/PREFIX. For a directory or a bucket, it starts a server on a socket that only this user can open. The
+    server stops when the client is closed.
 
     tls_ca is a PEM file, or its text, with the authorities that may sign the server's certificate (default: the system's).
     timeout limits each call, in seconds (default: no limit). progress shows a bar for long puts, gets and scans if tqdm

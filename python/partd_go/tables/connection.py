@@ -23,16 +23,16 @@ from .results import Json
 from .server import Server
 
 _grpc_process: int | None = None  # ID of the process that uses gRPC
-# Actions that change nothing permanently. partd.lock is one, because the lease of an unused lock expires.
+# Actions that are safe to repeat. partd.lock is safe, because an unused lock expires.
 _READS = {"partd.lock", "partd.tables", "partd.describe", "partd.buckets", "partd.versions", "partd.settings", "partd.rules", "partd.snapshots"}
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_GROUP_BYTES = 16 << 20  # one call of _read_batches returns batches of about this size
-_GROUP_TIME = 0.03  # after this time in seconds, it returns the batches so far
+_GROUP_BYTES = 16 << 20  # _read_batches returns when it has batches of this total size
+_GROUP_TIME = 0.03  # _read_batches returns the batches so far after this time, in seconds
 _MAX_REOPENED = 8  # maximum number of connections that are kept open for unpickled handles
 
 
 class Connection:
-    """A connection to a server of tables. Threads may share it. Pickling includes the token, and unpickling connects again."""
+    """A connection to a server of tables. Several threads may use it. A pickle of it contains the token; unpickling connects again."""
 
     def __init__(
         self, url: str, *, token: str | None = None, tls_ca: str | None = None, server: Server | None = None, timeout: float | None = None,
@@ -91,7 +91,7 @@ class Connection:
         return progress.is_watched() if self._progress is None else self._progress
 
     def _rows(self, ticket: bytes, op: str, timeout: float | None, total: int | None = None) -> pa.RecordBatchReader:
-        """Returns a reader of the batches that a ticket requests. total is the number of rows, if known, for the progress bar."""
+        """Returns a reader of the batches that a Flight ticket selects. total is the number of rows for the progress bar, if known."""
         with self._call(op, timeout) as call:
             reader = call.wait(call.client.do_get, flight.Ticket(ticket), call.options)
             schema = reader.schema
@@ -105,7 +105,7 @@ class Connection:
 
 
 def _read_batches(reader: Any) -> list[pa.RecordBatch]:
-    """Returns the next batches, or none at the end. It groups batches that arrive together, because each wait needs a thread."""
+    """Returns the next batches, or none at the end. It returns several at a time, because Call.wait starts a thread for each call."""
     batches, size, until = list[pa.RecordBatch](), 0, time.monotonic() + _GROUP_TIME
     while size < _GROUP_BYTES and time.monotonic() < until:
         try:
@@ -117,7 +117,7 @@ def _read_batches(reader: Any) -> list[pa.RecordBatch]:
 
 
 def check_not_forked(url: str) -> None:
-    """Raises Closed in a fork of a process with a client, because gRPC does not survive a fork and calls would block forever."""
+    """Raises Closed if this process was forked after its parent used gRPC, because calls would block forever."""
     global _grpc_process
     _grpc_process = _grpc_process or os.getpid()
     if _grpc_process != os.getpid():
@@ -152,7 +152,7 @@ def _reconnect(kind: Any, arguments: Any) -> Connection:
 def _reopen(kind: Any, arguments: Any) -> Connection:
     url, token, tls_ca, timeout, progress, server_arguments = arguments
     server = None
-    if server_arguments is not None and not os.path.exists(url.removeprefix("grpc+unix://")):  # the server ended with the process that started it: start another
+    if server_arguments is not None and not os.path.exists(url.removeprefix("grpc+unix://")):  # the server has ended, so start another
         directory, flags, start_timeout = server_arguments
         server = Server(directory, flags=flags, start_timeout=start_timeout)
         url = server.url

@@ -42,7 +42,7 @@ _CLASSES: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (pa.ArrowInvalid, Violation, ""),
 )  # fmt: skip
 _KINDS = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
-# Matches a Flight error's text. The group is the server's message, without what gRPC and Flight put before and after it.
+# Matches a Flight error's text. The group is the server's message, without the text that gRPC and Flight add before and after it.
 _MESSAGE = re.compile(r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$", re.S)
 
 
@@ -59,7 +59,7 @@ def convert_error(error: Exception, op: str, url: str, is_write: bool = False, t
         return failure(Refused, op, url, problem, "open the tables without read_only, as a user who can write")
     if "connect(memory=" in problem:
         return failure(TooLarge, op, url, problem)
-    timed_out = isinstance(error, (flight.FlightTimedOutError, flight.FlightCancelledError))  # a server that reaches the timeout first cancels the call
+    timed_out = isinstance(error, (flight.FlightTimedOutError, flight.FlightCancelledError))  # if the server reaches the timeout first, it cancels the call
     if timed_out and timeout is not None and "than the server allows" not in problem and "client sent" not in problem and "client received" not in problem:
         problem = f"no answer within {timeout:g} seconds"
         return failure(UnknownOutcome, op, url, problem, _CHECK_OR_REPEAT) if is_write else failure(TimedOut, op, url, problem, "pass a longer timeout")

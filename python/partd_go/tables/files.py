@@ -17,7 +17,8 @@ _FORMATS = {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feathe
 
 
 def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.RecordBatchReader:
-    """Returns a reader of a file's rows. Text columns get the types that schema has for their names, or types that fit all values."""
+    """Returns a reader of a file's rows. Columns of CSV and JSON get the types that schema has for their names, or otherwise types
+    that fit all values."""
     name = os.fspath(path)
     format = _FORMATS.get(os.path.splitext(name)[1].lower())
     if format is None:
@@ -39,7 +40,7 @@ def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.
 
 
 def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatchReader:
-    """Returns a reader of a text file's rows. `partd-tables convert` converts them, after it has read the whole file."""
+    """Returns a reader of a text file's rows. It runs `partd-tables convert`, which sends the first row after it has read the whole file."""
     with open(name, "rb"):
         pass  # fails if the file cannot be read
     command = [program(), "convert", "--from", format, "--format", "arrow"]

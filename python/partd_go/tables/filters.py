@@ -20,7 +20,8 @@ def quoted(column: str) -> str:
 
 
 def text(filters: Filters, index: list[str] | None = None) -> str:
-    """Returns the text of a filter: [(column, op, value), …] joined by "and", or lists of these joined by "or".
+    """Returns the text of filters. The conditions (column, operator, value) of a list are joined by "and". If filters is a
+    list of such lists, these are joined by "or".
 
     index has the names of the frame's index columns. If there is only one, the filter may call it "index".
     """

@@ -1,4 +1,4 @@
-"""Lets polars, DuckDB and dask read tables lazily, and only the columns and rows that they need."""
+"""Lets polars, DuckDB and dask read tables lazily, with only the columns and rows that a query needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _USAGE = "read a table with scanner(), to_batches() or to_table() of its dataset
 
 
 class Reader(Protocol):
-    """The part of Tables that this module uses."""
+    """The methods of Tables that this module uses."""
 
     def action(self, kind: str, /, **body: Any) -> list[Json]: ...
 
@@ -37,14 +37,14 @@ class Reader(Protocol):
 
 
 class Source:
-    """A table in one of its states, with a filter that every read applies."""
+    """A table, current or in an earlier state, with a filter that every read applies."""
 
     def __init__(self, tables: Reader, name: str, bucket: str, where: str | None, state: dict[str, Any]):
         self.tables, self.name, self.bucket, self.where, self.state = tables, name, bucket, where, state
         self.schema = tables.scan(name, bucket, limit=1, **state).schema
 
     def read(self, needed: set[str] | None, tree: pushdown.Tree, **options: Any) -> pa.RecordBatchReader:
-        """Returns a reader of the needed columns of the rows that match tree, a filter in pushdown's form. If the server cannot
+        """Returns a reader of the rows that match the filter tree (see pushdown), with the needed columns. If the server cannot
         evaluate all of tree, the reader also returns rows that do not match."""
         texts = [f"({text})" for text in (self.where, pushdown.text(tree, self.schema)) if text]
         columns = None if needed is None else [name for name in self.schema.names if name in needed] or self.schema.names[:1]
@@ -52,7 +52,7 @@ class Source:
 
 
 def scan_polars(source: Source) -> polars.LazyFrame:
-    """Returns a LazyFrame whose filters and columns the server applies. Each collect() reads the table again."""
+    """Implements Tables.scan_polars."""
     import polars
     from polars.io.plugins import register_io_source
 
@@ -78,11 +78,12 @@ def scan_polars(source: Source) -> polars.LazyFrame:
 
 
 class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
-    """A table as a pyarrow dataset, which DuckDB can query. The server applies its filters and columns. Each scanner
-    reads the table again."""
+    """A table as a pyarrow dataset, which DuckDB can query. Each scanner reads the table again; the server applies the filter,
+    and sends only the needed columns."""
 
     def __init__(self, source: Source):
-        # Operations that read files themselves, such as pyarrow's join, fail on this path. Otherwise they would find no rows.
+        # Some operations, such as pyarrow's join, read a dataset's files without scanner(). The base class gets a path that
+        # does not exist, so that they fail instead of finding no rows; the path tells the user what to call.
         form, files = dataset.ParquetFileFormat(), fs.LocalFileSystem()
         super().__init__([form.make_fragment(f"/{_USAGE}/{source.name}", files)], source.schema, form, files)
         self._source = source
@@ -126,8 +127,8 @@ class Part:
 def scan_dask(
     tables: Reader, name: str, bucket: str, columns: Sequence[str] | None, where: Any, state: dict[str, Any]
 ) -> dask.dataframe.DataFrame:
-    """Returns a DataFrame of dask with a partition for each part of one version. It first folds small appends into a
-    version; if this is not permitted, all rows are one partition."""
+    """Returns a DataFrame of dask with a partition for each part of one version. If small appends are not yet in a version,
+    it first makes the server fold them (move them into files); without the permission to do so, all rows are one partition."""
     import dask.dataframe
 
     described = tables.describe(name, bucket, **state)

@@ -19,7 +19,7 @@ from .filters import condition, quoted
 Tree = tuple[Any, ...] | None
 _MAX_BYTES = 512 << 10  # bytes of a filter; the server accepts twice as many
 _MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_INVERSE = {">": "<=", ">=": "<"}  # for floats, > becomes "not <=", so that NaN matches, because some engines order NaN above all numbers
+_INVERSE = {">": "<=", ">=": "<"}  # for floats, > is sent as "not <=", which NaN matches: some engines order NaN above all numbers
 _OF_ARROW = {"equal": "=", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
              "and_kleene": "and", "and": "and", "or_kleene": "or", "or": "or", "is_null": "null", "is_valid": "valid"}  # fmt: skip
 _OF_POLARS = {"Eq": "=", "NotEq": "!=", "Lt": "<", "LtEq": "<=", "Gt": ">", "GtEq": ">=", "And": "and", "LogicalAnd": "and",
@@ -60,7 +60,7 @@ def _text(tree: Tree, schema: pa.Schema) -> str | None:
 
 
 def _fit_value(value: pa.Scalar, data_type: pa.DataType, op: str) -> Any:
-    """Returns the value in a column's type, or None if it does not fit or the server compares such values differently."""
+    """Returns the value in a column's type. It returns None if the value does not fit, or if the server would compare it differently."""
     if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type if op in ("=", "!=", "in") else pa.null()
     families = _family(value.type), _family(data_type)
@@ -83,7 +83,7 @@ def _family(data_type: pa.DataType) -> str | None:
 
 
 def _comparison(op: str, left: Tree, right: Tree) -> Tree:
-    """Returns the tree of a comparison, or None. One side must be ("value", value); the other must be ("column", name), or
+    """Returns the tree of a comparison, or None unless one side is ("value", value), and the other is ("column", name), or
     ("coarse", name) for a time column that is cast to a coarser unit."""
     if left and right and left[0] == "value":
         op, left, right = _MIRRORED[op], right, left
@@ -108,15 +108,15 @@ def _combine(op: str, parts: list[Tree]) -> Tree:
 
 
 def of_arrow(expression: Any) -> tuple[Tree, set[str] | None]:
-    """Returns the tree of a pyarrow expression, and the columns that it names, or None if unknown. Only the pickled form
-    of an expression can be inspected: a batch with the values, whose metadata lists the calls word by word."""
+    """Returns the tree of a pyarrow expression and the set of its columns, or None for each that is unknown. An expression
+    can be inspected only in its pickled form: a batch with the values, whose metadata lists the calls word by word."""
     try:
         batch = pa.ipc.open_file(expression.__reduce__()[1][0]).get_batch(0)
         shown = batch.schema.to_string(truncate_metadata=False, show_field_metadata=False)
         words = re.findall(r"^(call|end|field_ref|nested_field_ref|literal|options): '(.*)'$", shown, re.MULTILINE)
         names = {name for kind, name in words if kind == "field_ref"}
         if len(shown.partition("-- schema metadata --")[2].splitlines()) - 1 == len(words) and not any("'" in name for name in names):
-            return _combine("and", [_of_arrow(words[::-1], batch)]), names  # the condition above fails if a column name contains a line break
+            return _combine("and", [_of_arrow(words[::-1], batch)]), names  # otherwise a column name contains a line break or a quote
     except (pa.ArrowException, AttributeError, IndexError, KeyError, TypeError, ValueError):
         pass  # another version of pyarrow pickles differently
     return None, None
@@ -152,7 +152,7 @@ def _of_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
 
 
 def of_polars(predicate: Any) -> tuple[Tree, Any]:
-    """Returns the tree of a polars expression, and the expression without polars' internal hints, which cannot be evaluated here."""
+    """Returns the tree of a polars expression, and the expression without conditions that only polars' engine can evaluate."""
     import polars
 
     tree = json.loads(predicate.meta.serialize(format="json"))

@@ -31,7 +31,7 @@ Data: TypeAlias = "pandas.DataFrame | pandas.Series[Any] | polars.Series | pa.Re
 
 
 class Version(NamedTuple):
-    """A version of a table, made by a commit that changed its rows."""
+    """A version of a table. Each commit that changes the table's rows makes one."""
 
     version: int
     time: datetime.datetime
@@ -41,7 +41,7 @@ class Version(NamedTuple):
 
 
 class Described(TypedDict):
-    """A table's description. parts is the number of parts for scan(part=), about one for each file; times are strings, in UTC."""
+    """A table's description. scan(part=) accepts 1 to parts, about one for each file. Updated is a time in UTC."""
 
     Bucket: str
     Name: str
@@ -101,7 +101,7 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
 
 
 def time_of(text: str) -> datetime.datetime:
-    """Returns a time from the server's text."""
+    """Parses a time in a reply of the server."""
     seconds, _, fraction = text.rstrip("Z").partition(".")
     time = datetime.datetime.fromisoformat(seconds).replace(tzinfo=datetime.timezone.utc)
     return time.replace(microsecond=int(f"{fraction:0<6}"[:6]))

@@ -30,7 +30,7 @@ def _write_private(directory: str, name: str, text: str) -> str:
 
 
 class Server(Process):
-    """A running `partd-tables serve`. It runs until shutdown()."""
+    """A running `partd-tables serve` process."""
 
     def __init__(
         self, directory: str | os.PathLike[str], listen: str = "", *, secret: str | None = None, flags: tuple[str, ...] = (),
@@ -71,7 +71,7 @@ class Server(Process):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def shutdown(self) -> None:
-        """Stops the server, after it has finished running calls and folded small appends (moved them into the tables' files)."""
+        """Stops the server. It first finishes running calls, and moves small appends into the tables' files."""
         try:
             self.close()
         except NoServer:

@@ -1,5 +1,5 @@
-// Package bucketfs presents the objects of a bucket as the files of a table catalog. Files are
-// written once, as a whole, and read from verified local copies.
+// Package bucketfs presents the objects of a bucket as the files of a table catalog. Files are written as a whole
+// and only once. They are read from verified local copies.
 package bucketfs
 
 import (
@@ -25,38 +25,38 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// FS presents the objects of a bucket as files with names below /data. It is safe for concurrent
+// FS is a file system whose files are the objects of a bucket, with names below /data. It is safe for concurrent
 // use.
 type FS struct {
 	bucket   objstore.Bucket
 	cache    *filecache.Cache
-	location string // prefix of names in messages
-	key      string // prefix of names in the cache
+	location string // the bucket's name in messages
+	key      string // prefix of the files' keys in the cache
 	retryFor time.Duration
 	ctx      context.Context // canceled by Close
 	cancel   context.CancelFunc
-	uploads  *semaphore.Weighted                                                      // limits the bytes that uploads hold in memory
-	expected func(name string) (size int64, hash xxh3.Uint128, known bool, err error) // set by Expect
+	uploads  *semaphore.Weighted                                                      // limits the memory of uploads, in bytes
+	expected func(name string) (size int64, hash xxh3.Uint128, known bool, err error) // the function passed to Expect
 
 	mu      sync.Mutex
-	writing map[string]*newFile // files that are not closed yet, by name
+	writing map[string]*newFile // files that are not closed yet
 }
 
 var _ icecat.Remote = (*FS)(nil)
 
-// maxUploads limits the total size of files that uploads hold in memory. A larger file is uploaded while no
-// other upload runs.
+// maxUploads limits the total size of the files that are uploaded at the same time, because uploads hold them in
+// memory. A larger file is uploaded alone.
 const maxUploads = 256 << 20
 
-// New returns the files of a bucket. location is the bucket's name in messages, and key is the prefix of its
-// files in the cache. Requests are retried for retryFor.
+// New returns the files of a bucket. location is the bucket's name in messages. key is the prefix of the files'
+// keys in the cache. Failed requests are retried for retryFor.
 func New(b objstore.Bucket, c *filecache.Cache, location, key string, retryFor time.Duration) *FS {
 	f := &FS{bucket: b, cache: c, location: location, key: key, retryFor: retryFor, uploads: semaphore.NewWeighted(maxUploads), writing: map[string]*newFile{}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f
 }
 
-// Close cancels requests, and closes the bucket and the cache.
+// Close cancels all requests, and closes the bucket and the cache.
 func (f *FS) Close() error {
 	f.cancel()
 	err := f.cache.Close()
@@ -66,7 +66,8 @@ func (f *FS) Close() error {
 	return err
 }
 
-// Expect sets the function that returns the expected size and checksum of a file, and whether they are known.
+// Expect sets a function that returns the expected size and checksum of a file, and reports whether they are
+// known.
 func (f *FS) Expect(expected func(name string) (int64, xxh3.Uint128, bool, error)) {
 	f.expected = expected
 }
@@ -98,7 +99,8 @@ func (f *FS) Info(name string) (info vfs.Info, err error) {
 	return info, err
 }
 
-// withCopy calls use with the path of a local copy of a file. While the file is being written, it is its own copy.
+// withCopy calls use with the path of a local copy of a file. For a file that is still being written, that is the
+// local file itself.
 func (f *FS) withCopy(name string, use func(path string) error) error {
 	f.mu.Lock()
 	if w := f.writing[name]; w != nil {
@@ -109,15 +111,14 @@ func (f *FS) withCopy(name string, use func(path string) error) error {
 	return f.cache.WithCopy(f.key+name, f.check(name), f.fetch(name), use)
 }
 
-// Pin returns the path of a local copy, which is not removed until release is called.
+// Pin returns the path of a local copy that exists until release is called.
 func (f *FS) Pin(name string) (path string, release func(), err error) {
 	return f.cache.Pin(f.key+name, f.check(name), f.fetch(name))
 }
 
-// Forget removes the local copy of a file.
+// Forget drops the local copy of a file.
 func (f *FS) Forget(name string) { f.cache.Forget(f.key + name) }
 
-// check returns a function that compares a copy with the expected size and checksum.
 func (f *FS) check(name string) func(path string) error {
 	return func(path string) error {
 		size, hash, known, err := f.expected(name)
@@ -142,8 +143,8 @@ func (f *FS) damaged(name, format string, args ...any) error {
 	return &partd.CorruptError{Path: f.location + name, Offset: -1, Err: fmt.Errorf(format, args...)}
 }
 
-// fetch returns a function that downloads and verifies an object. If no size and checksum are recorded, it
-// compares the size with the bucket's listing.
+// fetch returns a function that downloads and verifies an object. If the object's size and checksum are not
+// recorded, the function compares the size with the bucket's listing.
 func (f *FS) fetch(name string) func(*os.File) error {
 	return func(file *os.File) error {
 		size, _, known, err := f.expected(name)
@@ -163,7 +164,7 @@ func (f *FS) fetch(name string) func(*os.File) error {
 			}
 			limit := int64(math.MaxInt64)
 			if known {
-				limit = size + 1 // one extra byte, so that check notices an object that is too long
+				limit = size + 1 // With one extra byte, check notices an object that is too long.
 			}
 			n, err := io.Copy(file, io.LimitReader(r, limit))
 			if err = errors.Join(err, r.Close()); err != nil {
@@ -183,13 +184,11 @@ func (f *FS) fetch(name string) func(*os.File) error {
 	}
 }
 
-// Remove removes a file.
 func (f *FS) Remove(name string) error {
 	f.Forget(name)
 	return f.retry(0, func(ctx context.Context) error { return f.bucket.Delete(ctx, objectName(name)) })
 }
 
-// Files returns the sizes of all files, by name.
 func (f *FS) Files(ctx context.Context) (files map[string]int64, err error) {
 	err = objstore.Retry(ctx, f.retryFor, 0, nil, func(ctx context.Context) error {
 		files = map[string]int64{}
@@ -214,12 +213,12 @@ func (f *FS) Rename(string, string) error      { return errors.ErrUnsupported }
 func (f *FS) ReadDir(string) (vfs.Dir, error)  { return nil, errors.ErrUnsupported }
 func (f *FS) NewLock(name string) (l vfs.Lock) { return vfs.OS{}.NewLock(name) }
 
-// newFile is a file that is open for writing. It is local until it is uploaded.
+// newFile is a file that is open for writing. It is a local file until Sync or Close uploads it.
 type newFile struct {
 	vfs.File
 	f        *FS
 	name     string
-	uploaded bool  // whether Sync has tried to upload the file
+	uploaded bool  // Sync has tried to upload the file
 	err      error // result of the upload
 }
 
@@ -245,7 +244,6 @@ func (f *FS) create(name string) (vfs.File, error) {
 	return w, nil
 }
 
-// Sync uploads the file.
 func (w *newFile) Sync() error {
 	if !w.uploaded {
 		w.uploaded = true
@@ -254,11 +252,11 @@ func (w *newFile) Sync() error {
 	return w.err
 }
 
-// Close uploads the file, unless Sync has done so.
+// Close uploads the file unless Sync has done so.
 func (w *newFile) Close() error {
 	err := errors.Join(w.Sync(), w.File.Close())
 	if err == nil {
-		err = w.f.cache.Add(w.Name(), w.f.key+w.name) // keep the local copy, because a new file is often read soon
+		err = w.f.cache.Add(w.Name(), w.f.key+w.name) // Keep the local copy, because a new file is often read soon.
 	} else {
 		_ = os.Remove(w.Name())
 	}
@@ -268,7 +266,7 @@ func (w *newFile) Close() error {
 	return err
 }
 
-// upload creates the object. Names are unique, so an existing object must come from an earlier attempt whose
+// upload creates the object. Names are unique, so if the object exists, an earlier attempt created it but its
 // response was lost.
 func (w *newFile) upload() error {
 	info, err := w.Info()

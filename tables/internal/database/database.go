@@ -34,7 +34,7 @@ type Database struct {
 
 // maxStatements is the maximum number of statements that a database runs. All their connections must be opened before the database is
 // confined, because each connection needs the setting errors_as_json, which cannot be changed afterwards.
-const maxStatements = 16
+const maxStatements = 64
 
 // Options limits a database's resources.
 type Options struct {

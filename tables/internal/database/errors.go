@@ -13,12 +13,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// outOfMemoryAdvice tells the user what to do if a statement runs out of memory.
-const outOfMemoryAdvice = "raise --memory, or memory in connect(memory=…) in Python, or process fewer rows per statement"
+// OutOfMemoryAdvice tells the user what to do if a statement runs out of memory.
+const OutOfMemoryAdvice = "raise --memory, or memory in connect(memory=…) in Python, or process fewer rows per statement"
 
 // NeedsMemory reports whether a statement failed because it ran out of memory.
 func NeedsMemory(err error) bool {
-	return err != nil && strings.Contains(err.Error(), outOfMemoryAdvice)
+	return err != nil && strings.Contains(err.Error(), OutOfMemoryAdvice)
 }
 
 // IsBinderError reports whether a statement does not fit its tables, for example because a column is missing.
@@ -46,7 +46,7 @@ func decodeError(sql, message string) error {
 	text := f.Message
 	if f.Type == "Out of Memory" { // omit DuckDB's advice to change settings, which are locked here
 		text, _, _ = strings.Cut(text, "\n")
-		return f.error(sql, fmt.Errorf("%s error: %s: %s", f.Type, text, outOfMemoryAdvice))
+		return f.error(sql, fmt.Errorf("%s error: %s: %s", f.Type, text, OutOfMemoryAdvice))
 	}
 	if f.Type != "" {
 		text = f.Type + " error: " + text

@@ -147,11 +147,17 @@ func (d *Process) Finish() {
 	}
 }
 
-func (d *Process) Reuse() bool { return d.prepareNext(message{Again: true}) }
+func (d *Process) Reuse() (r Reuse) {
+	if !d.prepareNext(message{Again: true}, &r) {
+		return Reuse{}
+	}
+	d.isOpen = r.IsPossible
+	return r
+}
 
 // Reopen makes the process open a new database in dir.
 func (d *Process) Reopen(o *Options, dir string) bool {
-	if !d.prepareNext(message{Open: &openRequest{*o, dir}}) {
+	if !d.prepareNext(message{Open: &openRequest{*o, dir}}, &d.isOpen) || !d.isOpen {
 		return false
 	}
 	_ = os.RemoveAll(d.dir) // Engine.Close removes remaining files
@@ -159,8 +165,8 @@ func (d *Process) Reopen(o *Options, dir string) bool {
 	return true
 }
 
-// prepareNext asks the process to prepare for another statement, and reports whether it has.
-func (d *Process) prepareNext(m message) bool {
+// prepareNext asks the process to prepare for another statement, and reports whether it received the response.
+func (d *Process) prepareNext(m message, response any) bool {
 	const timeout = 2 * time.Second
 	if !d.IsAlive() {
 		return false
@@ -169,11 +175,11 @@ func (d *Process) prepareNext(m message) bool {
 	defer cancel()
 	d.CancelWith(ctx)
 	d.isOpen = false
-	if d.call(m, &d.isOpen) != nil || !d.stopWatching() {
+	if d.call(m, response) != nil || !d.stopWatching() {
 		return false
 	}
 	d.stopWatching = nil
-	return d.isOpen
+	return true
 }
 
 // Close ends the process.
@@ -222,7 +228,7 @@ func statementError(err error) error {
 	}
 	if death.Memory {
 		//lint:ignore ST1005 DuckDB's own errors begin like this
-		return &sqlerror.Error{Err: fmt.Errorf("Out of Memory error: the statement was stopped: %w: %s", err, outOfMemoryAdvice)}
+		return &sqlerror.Error{Err: fmt.Errorf("Out of Memory error: the statement was stopped: %w: %s", err, OutOfMemoryAdvice)}
 	}
 	return &sqlerror.Error{Err: fmt.Errorf("the statement was stopped: %w", err)}
 }

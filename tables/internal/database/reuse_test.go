@@ -71,7 +71,7 @@ func TestReuse(t *testing.T) {
 	if err := d.execute(setSeed); err != nil {
 		t.Fatal(err)
 	}
-	if !d.Reuse() {
+	if !d.Reuse().IsPossible {
 		t.Fatal("the database refuses another statement")
 	}
 	if got := firstValue(t, d, random); got == want {
@@ -111,7 +111,7 @@ func TestRunDescribed(t *testing.T) {
 		}
 		conn := d.conn
 		d.Finish()
-		if !d.Reuse() || d.conn != conn {
+		if !d.Reuse().IsPossible || d.conn != conn {
 			t.Fatal("after Describe, the connection was not kept for the statement")
 		}
 	}
@@ -130,7 +130,7 @@ func TestRunDescribed(t *testing.T) {
 		describe(setSeed)
 		d.describedSQL = "SELECT nothere" // cannot be prepared, so Start must use the described statement
 		runStatement(t, d, &Job{Memory: 64 << 20, SQL: d.describedSQL})
-		if d.stmt.Ptr != nil || !d.Reuse() {
+		if d.stmt.Ptr != nil || !d.Reuse().IsPossible {
 			t.Fatal("a statement stays prepared after it ran")
 		}
 	}
@@ -148,7 +148,7 @@ func TestRunDescribedTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.Finish()
-		if !d.Reuse() {
+		if !d.Reuse().IsPossible {
 			t.Fatal("the database refuses the statement")
 		}
 		var startMicros, runTime int64
@@ -170,7 +170,7 @@ func TestRunDescribedTime(t *testing.T) {
 			t.Errorf("got a second batch %v, error %v", last, err)
 		}
 		r.End()
-		if d.Finish(); !d.Reuse() {
+		if d.Finish(); !d.Reuse().IsPossible {
 			t.Fatal("the database refuses another statement")
 		}
 	}
@@ -184,14 +184,14 @@ func TestNoReuse(t *testing.T) {
 	ctx := context.Background()
 	small := &Job{Memory: 64 << 20, SQL: "SELECT 1"}
 	t.Run("unused", func(t *testing.T) {
-		if openDatabase(t, 64<<20).Reuse() {
+		if openDatabase(t, 64<<20).Reuse().IsPossible {
 			t.Error("an unconfined database can be reused")
 		}
 	})
 	t.Run("too many statements", func(t *testing.T) {
 		d := openDatabase(t, 64<<20)
 		n := 1
-		for runStatement(t, d, small); d.Reuse(); runStatement(t, d, small) {
+		for runStatement(t, d, small); d.Reuse().IsPossible; runStatement(t, d, small) {
 			n++
 		}
 		if n != maxStatements {
@@ -209,7 +209,7 @@ func TestNoReuse(t *testing.T) {
 				r.End()
 			}
 			d.Finish()
-			if d.Reuse() {
+			if d.Reuse().IsPossible {
 				t.Error("the database accepts another statement")
 			}
 		})
@@ -217,7 +217,7 @@ func TestNoReuse(t *testing.T) {
 	t.Run("other limits", func(t *testing.T) {
 		d := openDatabase(t, 64<<20)
 		runStatement(t, d, small)
-		if !d.Reuse() {
+		if !d.Reuse().IsPossible {
 			t.Fatal("the database refuses another statement")
 		}
 		if _, err := d.Start(ctx, &Job{Memory: 32 << 20, SQL: "SELECT 1"}); err == nil {
@@ -227,7 +227,7 @@ func TestNoReuse(t *testing.T) {
 	t.Run("connection setting", func(t *testing.T) {
 		d := openDatabase(t, 64<<20)
 		runStatement(t, d, &Job{Memory: 64 << 20, SQL: "SELECT 1", Spills: true})
-		if d.Reuse() {
+		if d.Reuse().IsPossible {
 			t.Error("the database accepts another statement")
 		}
 	})
@@ -238,7 +238,7 @@ func TestNoReuse(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.isIncomplete = false
-		if d.Reuse() {
+		if d.Reuse().IsPossible {
 			t.Error("the database accepts another statement")
 		}
 		r.End()

@@ -21,7 +21,7 @@ type Runner interface {
 	Describe(*Job) (result, parameters *arrow.Schema, err error)
 	Start(context.Context, *Job) (Rows, error)
 	Finish()                            // ends the statement, which then reads no more files
-	Reuse() bool                        // reports whether the database accepts another statement with the same Key
+	Reuse() Reuse                       // prepares the database for another statement with the same Key
 	Reopen(o *Options, dir string) bool // prepares a new database for any statement, and reports whether it succeeded
 	Close()
 }
@@ -49,6 +49,12 @@ func (j *Job) Key() string {
 	return strings.Join(append(confinement(j), j.Tables...), ";\n")
 }
 
+// Reuse tells whether a database can run another statement.
+type Reuse struct {
+	IsPossible bool
+	Growth     int64 // bytes by which the database's process has grown; 0 without a process
+}
+
 // Rows is the result of a statement.
 type Rows interface {
 	Schema() *arrow.Schema
@@ -60,18 +66,18 @@ func (d *Database) IsAlive() bool { return true }
 
 func (d *Database) Ready(context.Context) error { return nil }
 
-func (d *Database) Reuse() bool {
+func (d *Database) Reuse() Reuse {
 	spilled, _ := os.ReadDir(d.dir) // DuckDB creates the directory on demand
 	if d.confinedKey == "" || d.isIncomplete || len(d.unused) == 0 || len(spilled) > 0 {
-		return false
+		return Reuse{}
 	}
 	if d.describedSQL != "" { // no statement ran on the connection
-		return true
+		return Reuse{IsPossible: true}
 	}
 	duckdb.Disconnect(&d.conn)
 	last := len(d.unused) - 1
 	d.conn, d.unused = d.unused[last], d.unused[:last]
-	return true
+	return Reuse{IsPossible: true}
 }
 
 // Reopen returns false, because opening a new Database is as fast.

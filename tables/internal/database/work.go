@@ -19,8 +19,8 @@ func init() { worker.Handle(sqlWorker, serveStatements) }
 // 8 MiB each, Go's threads, plans, and values in transit.
 func processOverhead(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
 
-// maxGrowth limits how much a process can grow after opening its first database. A process that has grown more receives no further
-// statements.
+// maxGrowth limits how much a process can grow after opening its first database. A process that has grown more opens no further
+// database.
 const maxGrowth = 32 << 20
 
 // serveStatements runs statements one after another, in the steps of [Process]: it opens a database, returns the names of a statement's
@@ -43,7 +43,12 @@ func serveStatements(c *worker.Conn) error {
 			err = w.openDatabase(m.Open)
 		case m.Again:
 			w.pause()
-			err = c.Send(!w.isUsedUp() && w.d.Reuse())
+			var reuse Reuse
+			if !worker.HasLowPriority() {
+				reuse = w.d.Reuse()
+			}
+			reuse.Growth = worker.Growth()
+			err = c.Send(reuse)
 		case m.Job != nil:
 			w.begin()
 			err = w.run(m.Job)
@@ -83,8 +88,8 @@ func (w *session) pause() {
 	}
 }
 
-// isUsedUp reports whether the process must not run another statement, because it has grown too much or lowered its priority.
-func (w *session) isUsedUp() bool { return worker.HasGrown(maxGrowth) || worker.HasLowPriority() }
+// isUsedUp reports whether the process must not open another database, because it has grown too much or has a low priority.
+func (w *session) isUsedUp() bool { return worker.Growth() > maxGrowth || worker.HasLowPriority() }
 
 // close closes the database, and reports whether one was open.
 func (w *session) close() bool {
@@ -100,7 +105,7 @@ func (w *session) openDatabase(o *openRequest) error {
 	d, err := Open(&o.Options, o.Dir)
 	if err == nil {
 		w.d = d
-		worker.HasGrown(maxGrowth) // measure growth from here on
+		worker.Growth() // measures growth from here on
 		err = worker.Limit(o.Options.Memory + processOverhead(&o.Options))
 	}
 	return errors.Join(err, w.c.Reply(true, err))

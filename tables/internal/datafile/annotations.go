@@ -14,8 +14,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// Iceberg maps int and long to plain INT32 and INT64, but the library also annotates such columns with their bit width.
-// Spark then cannot read an int column that was widened to long.
+// For Iceberg, int and long columns are plain INT32 and INT64. The Parquet library also annotates them with their bit
+// width, and then Spark cannot read an int column that was widened to long.
 
 // removeWidths removes the width annotations of 32- and 64-bit integers from a footer. It reports whether there were
 // any.
@@ -28,8 +28,8 @@ func removeWidths(footer *metadata.FileMetaData) (removed bool) {
 	return removed
 }
 
-// HasWidths reports whether a file annotates any column with a width of 32 bits. Earlier versions of this package wrote
-// such files.
+// HasWidths reports whether a file has width annotations of 32-bit columns. Earlier versions of this package wrote such
+// files.
 func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
 	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
 	if err != nil {
@@ -49,7 +49,7 @@ func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (bo
 	return false, nil
 }
 
-// unannotatedFiles makes every file that is created through it an unannotatedFile.
+// unannotatedFiles creates every file as an unannotatedFile.
 type unannotatedFiles struct{ iceio.WriteFileIO }
 
 func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {
@@ -57,8 +57,8 @@ func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {
 	return &unannotatedFile{FileWriter: f}, err
 }
 
-// unannotatedFile is a Parquet file without width annotations. It forwards all writes except the last three, which the
-// library uses for the footer, its length and the magic number. Close removes the annotations from these.
+// unannotatedFile is a Parquet file without width annotations. It holds back the last three writes, with which the
+// library writes the footer, its length and the magic number. Close removes the annotations from them.
 type unannotatedFile struct {
 	iceio.FileWriter
 	lastWrites [][]byte
@@ -87,12 +87,12 @@ func (f *unannotatedFile) Close() error {
 	return errors.Join(err, f.FileWriter.Close())
 }
 
-// removeWidthsAtEnd removes width annotations from the footer at the end of a file. To keep the file size that the
-// library has already recorded, it pads the file with zeros before the footer, which Parquet allows.
+// removeWidthsAtEnd removes the width annotations from the footer at the end of a file. It keeps the file's size, which
+// the library has already recorded, by writing zeros before the footer, as Parquet allows.
 func removeWidthsAtEnd(b []byte) ([]byte, error) {
 	lengthStart := len(b) - footerEnd
 	if lengthStart < 0 || !bytes.HasSuffix(b, []byte("PAR1")) {
-		return b, nil // writing the file failed
+		return b, nil // Writing the file has failed.
 	}
 	footerStart := lengthStart - int(binary.LittleEndian.Uint32(b[lengthStart:]))
 	if footerStart < 0 {

@@ -15,21 +15,21 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// columns reads selected columns of a row group, from its first row.
+// columns reads selected columns of a row group.
 type columns struct {
 	f               *file
 	g               group
 	nextRow         int64 // index of the next row in the group
 	maxRows         int64 // maximum number of rows to decode at once
 	requested       []Column
-	readers         []*pqarrow.ColumnReader // the library's readers; nil for a column that the file lacks
-	fields          []pqarrow.SchemaField   // the columns' types in the file
+	readers         []*pqarrow.ColumnReader // nil for a column that the file lacks
+	fields          []pqarrow.SchemaField   // the columns as they are in the file
 	dictionarySizes []int                   // number of strings in the dictionary; 0 if the column is not read as codes
-	plain           []*plain                // used instead of the library's reader, which stays at the first row; can be nil
+	plain           []*plain                // if not nil, used instead of the library's reader, which then stays at the first row
 }
 
-// columns returns a reader of the given columns of a group, based on one of the file's readers. Only the first maxCoded
-// columns can be read as dictionary codes.
+// columns returns a reader of the given columns of a row group, based on one of the file's readers. Only the first
+// maxCoded columns can be read as dictionary codes.
 func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, requested []Column, maxCoded int) (c *columns, err error) {
 	n := len(requested)
 	c = &columns{
@@ -42,10 +42,10 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 		}
 	}()
 	defer f.recoverPanic(&err)
-	reader := *base // a copy, because its properties and fields are changed below
+	reader := *base // Copy it, because its properties and fields are changed below.
 	fields := *reader.Manifest
 	reader.Manifest, fields.Fields = &fields, slices.Clone(fields.Fields)
-	// Allocate memory in advance, by the sizes in the footer, only up to maxHeldBytes: a damaged file can claim any size.
+	// Allocate memory in advance only up to maxHeldBytes: in the footer of a damaged file, the sizes can be arbitrary.
 	reader.Props.PreAllocBinaryData = f.size(g, requested) <= maxHeldBytes
 	allLeaves := map[int]bool{}
 	for i, w := range requested {
@@ -56,7 +56,7 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 		c.fields[i] = f.reader.Manifest.Fields[index]
 		leaves := map[int]bool{}
 		addLeaves(&c.fields[i], leaves)
-		for leaf := range leaves { // check first: the reader of structs starts goroutines, whose panics cannot be recovered
+		for leaf := range leaves { // Check first: the library's reader of structs starts goroutines, whose panics cannot be recovered.
 			if err := f.checkChunk(g, leaf); err != nil {
 				return c, err
 			}
@@ -78,7 +78,7 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 	return c, nil
 }
 
-// checkChunk checks a column chunk's encoding, and the position and size that the footer records for it.
+// checkChunk checks a column chunk's encoding, and the position and size that the footer gives for it.
 func (f *file) checkChunk(g group, leaf int) error {
 	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
 	if err != nil {
@@ -126,7 +126,7 @@ func (c *columns) next(rows int64) ([]arrow.Array, error) {
 	return arrays, nil
 }
 
-// withColumnName adds the name of column i to an error.
+// withColumnName adds the name of column i to err.
 func (c *columns) withColumnName(i int, err error) error {
 	if err == nil || errors.As(err, new(*schema.Error)) {
 		return err
@@ -149,13 +149,13 @@ func (c *columns) readColumn(i int, rows int64) (_ arrow.Array, err error) {
 		return decoded, nil
 	}
 	defer decoded.Release()
-	if nested { // in a damaged file, the fields can have different lengths
+	if nested { // In a damaged file, the fields can have different lengths.
 		if err := array.ValidateFull(decoded); err != nil {
 			return nil, fmt.Errorf("the file is damaged: %w", err)
 		}
 	}
 	converted, err := c.f.scan.convertToTable(decoded, *c.fields[i].Field, c.requested[i].IDs, tableType)
-	if err != nil { // a value is outside the range of the table's type
+	if err != nil { // A value is outside the range of the table's type.
 		return nil, &schema.Error{Column: c.requested[i].Field.Name, Err: err}
 	}
 	return converted, nil
@@ -196,7 +196,7 @@ func absentValues(c Column, rows int) (arrow.Array, error) {
 	return take.Rows(c.Absent, make([]int, rows))
 }
 
-// releaseArrays releases column arrays, so that their memory can be recycled if nothing else uses it.
+// releaseArrays releases arrays of the columns, so that their memory can be reused.
 func (c *columns) releaseArrays(arrays []arrow.Array) {
 	for i, a := range arrays {
 		if c.readers[i] != nil && c.fields[i].IsLeaf() {
@@ -205,7 +205,7 @@ func (c *columns) releaseArrays(arrays []arrow.Array) {
 	}
 }
 
-// seek moves to a row. Columns with a page index skip whole pages; other columns decode all rows up to it.
+// seek moves forward to a row. It skips whole pages of columns with a page index, and decodes the other columns.
 func (c *columns) seek(row int64) error {
 	for i, r := range c.readers {
 		if r == nil || row == c.nextRow {

@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// deleteReader reads delete files, which other programs write, when a scan needs them. A position delete file can apply to
-// many data files; it is read only once.
+// deleteReader reads delete files, which other programs write. It reads a position delete file only once, because such a
+// file can apply to many data files.
 type deleteReader struct {
 	t  *table.Table
 	mu sync.Mutex
@@ -27,7 +27,7 @@ type deleteReader struct {
 	positions map[string]map[string]map[int64]bool // deleted row numbers, by delete file and data file
 }
 
-// deletesOf returns the Deletes for a data file: it marks the rows listed in the file's delete files.
+// deletesOf returns the Deletes for a data file, which mark the rows that the file's delete files delete.
 func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (*Deletes, error) {
 	result := &Deletes{}
 	var isDeleted []func(int64) bool
@@ -38,7 +38,7 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 	for _, f := range task.DeletionVectorFiles {
 		rows, err := dv.ReadDV(fs, f)
 		if err != nil {
-			return nil, fmt.Errorf("delete file %s: %w", path.Base(f.FilePath()), err)
+			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
 		}
 		isDeleted = append(isDeleted, func(row int64) bool { return rows.Contains(uint64(row)) })
 	}
@@ -48,7 +48,7 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 		}
 		rows, err := d.rowsOf(ctx, f, task.File.FilePath())
 		if err != nil {
-			return nil, fmt.Errorf("delete file %s: %w", path.Base(f.FilePath()), err)
+			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
 		}
 		isDeleted = append(isDeleted, func(row int64) bool { return rows[row] })
 	}
@@ -57,7 +57,7 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 		firstColumn := len(result.Columns)
 		columns, keys, err := d.keysOf(ctx, f)
 		if err != nil {
-			return nil, fmt.Errorf("delete file %s: %w", path.Base(f.FilePath()), err)
+			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
 		}
 		result.Columns = append(result.Columns, columns...)
 		var key []byte
@@ -66,7 +66,7 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 			return keys[string(key)]
 		})
 	}
-	var mu sync.Mutex // row groups are read concurrently, and share the buffers for keys
+	var mu sync.Mutex // Row groups are read concurrently and share the buffers for keys.
 	result.MarkDeleted = func(firstRow int64, keep []bool, columns []arrow.Array) error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -89,7 +89,7 @@ const (
 	positionID = 2147483545
 )
 
-// rowsOf returns the rows of a data file that a position delete file deletes.
+// rowsOf returns the row numbers that the position delete file f marks as deleted in dataFile.
 func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile string) (map[int64]bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -123,7 +123,7 @@ func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile 
 	return rowsByFile[dataFile], nil
 }
 
-// keysOf returns the columns of an equality delete file, and the values to delete, encoded by appendNullable.
+// keysOf returns the columns of an equality delete file, and the keys of the deleted rows, encoded by appendNullable.
 func (d *deleteReader) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Column, keys map[string]bool, err error) {
 	for _, id := range f.EqualityFieldIDs() {
 		column, err := d.column(id)
@@ -141,7 +141,7 @@ func (d *deleteReader) keysOf(ctx context.Context, f iceberg.DataFile) (columns 
 	return columns, keys, err
 }
 
-// column returns the table's column with the given field ID, even if the column has been dropped.
+// column returns the table's column with a field ID, even if the column was dropped.
 func (d *deleteReader) column(id int) (c Column, err error) {
 	schemas := d.t.Metadata().Schemas()
 	for _, s := range append([]*iceberg.Schema{d.t.Schema()}, schemas...) {
@@ -174,7 +174,7 @@ func (d *deleteReader) eachBatch(ctx context.Context, f iceberg.DataFile, column
 	return nil
 }
 
-// appendNullable appends an encoding of a row's values. Equal rows have equal encodings; nulls count as equal.
+// appendNullable appends a key for the values of a row. Keys are equal if all values are equal or null in both rows.
 func appendNullable(dst []byte, columns []arrow.Array, row int) []byte {
 	for _, c := range columns {
 		if c.IsNull(row) {
@@ -186,7 +186,7 @@ func appendNullable(dst []byte, columns []arrow.Array, row int) []byte {
 	return dst
 }
 
-// valueOf returns an array with one value: a column's default in Iceberg's schema.
+// valueOf converts v, a column's default value in Iceberg's schema, to an array with one value.
 func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
 	b := array.NewBuilder(memory.DefaultAllocator, t)
 	defer b.Release()
@@ -197,7 +197,7 @@ func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
 			b.Append(d.Val)
 		}
 	case *array.FixedSizeBinaryBuilder:
-		if value.Kind() == reflect.Array { // a UUID: Bytes requires an addressable array
+		if value.Kind() == reflect.Array { // a UUID; Bytes requires an addressable array
 			addressable := reflect.New(value.Type()).Elem()
 			addressable.Set(value)
 			value = addressable

@@ -19,27 +19,27 @@ import (
 )
 
 const (
-	dictionaryBytes = 1 << 20 // maximum size of a dictionary
-	maxIndexedBytes = 256     // maximum average size of a column's values for a page index, in bytes; otherwise it would be large
+	dictionaryBytes = 1 << 20 // maximum size of a dictionary in bytes
+	maxIndexedBytes = 256     // maximum average size of a column's values, in bytes, for a page index; with larger values, the index would be large
 	zstdLevel       = 1
 )
 
-// encoder writes a file, one row group after another. It chooses encodings for each group.
+// encoder writes a file by row groups, and chooses encodings for each.
 type encoder struct {
 	columns *pqschema.Schema
 	small   bool // compress every column with zstd
-	// The library reads the properties when a group begins and when it ends, so they must not change in between.
+	// The library reads properties at the beginning and the end of a row group, so they must not change in between.
 	properties *parquet.WriterProperties
-	flat       *pqfile.Writer      // writes files without nested columns, whose columns are encoded concurrently
-	nested     *pqarrow.FileWriter // writes files with nested columns, which are encoded sequentially
+	flat       *pqfile.Writer      // for files without nested columns; the columns are encoded concurrently
+	nested     *pqarrow.FileWriter // for files with nested columns, which are encoded one after another
 	ones       []int16             // definition levels of columns without nulls
 	buffer     *tailBuffer
 	groups     int
-	nans       map[int]int64 // NaN count of each floating-point leaf column
-	unbounded  []chunk       // chunks that contain NaN, whose bounds must be removed
+	nans       map[int]int64 // number of NaN values in each floating-point leaf column
+	unbounded  []chunk       // column chunks that contain NaN; their bounds must be removed
 }
 
-// chunk identifies a column of a group.
+// chunk identifies a column of a row group.
 type chunk struct{ group, leaf int }
 
 var arrowProperties = pqarrow.NewArrowWriterProperties()
@@ -67,7 +67,6 @@ func hasNested(columns *arrow.Schema) bool {
 	return false
 }
 
-// write writes a row group.
 func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
 	encodings, values, err := e.chooseEncodings(ctx, rows)
 	if err != nil {
@@ -104,7 +103,7 @@ func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
 	return group.Close()
 }
 
-// forEachColumn calls f for each of n column indices, concurrently on all processors.
+// forEachColumn calls f for the column indices 0 to n-1, concurrently on all processors.
 func forEachColumn(ctx context.Context, n int, f func(i int) error) error {
 	indices := func(yield func(int) bool) {
 		for i := range n {
@@ -116,8 +115,8 @@ func forEachColumn(ctx context.Context, n int, f func(i int) error) error {
 	return parallel.Each(ctx, indices, runtime.GOMAXPROCS(0), func(_ context.Context, i int) error { return f(i) })
 }
 
-// chooseEncodings sets the properties for a row group. It returns each column's encoding, and the number of values that
-// the library writes between two checks of the page size.
+// chooseEncodings sets the properties for a row group, and returns each column's encoding. batchValues is the number of
+// values after which the library checks the page size.
 func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (encodings []columnEncoding, batchValues int, err error) {
 	var leaves []arrow.Array
 	for _, c := range rows.Columns() {
@@ -167,7 +166,7 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 	return encodings, batchValues, err
 }
 
-// leafArrays appends to leaves the arrays of a column's Parquet leaf columns, in order. The caller must release them.
+// leafArrays appends the arrays of a column's Parquet leaf columns to leaves, in order. The caller must release them.
 func leafArrays(a arrow.Array, leaves []arrow.Array) []arrow.Array {
 	switch a := a.(type) {
 	case array.ExtensionArray:
@@ -191,7 +190,7 @@ func leafArrays(a arrow.Array, leaves []arrow.Array) []arrow.Array {
 	return append(leaves, a)
 }
 
-// close completes the file, and returns its footer and size.
+// close completes the file and returns its footer and size.
 func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error) {
 	e.buffer.hold()
 	if e.nested != nil {
@@ -209,7 +208,7 @@ func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error)
 	return footer, size + grown, err
 }
 
-// nanCounts returns the NaN count of each floating-point column, by field ID.
+// nanCounts returns the number of NaN values in each floating-point column, by field ID.
 func (e *encoder) nanCounts() map[int]int64 {
 	counts := map[int]int64{}
 	for leaf, n := range e.nans {
@@ -218,7 +217,6 @@ func (e *encoder) nanCounts() map[int]int64 {
 	return counts
 }
 
-// bytesWritten returns the number of bytes written so far.
 func (e *encoder) bytesWritten() int64 {
 	if e.nested != nil {
 		return e.nested.TotalBytesWritten()
@@ -226,15 +224,15 @@ func (e *encoder) bytesWritten() int64 {
 	return e.flat.TotalBytesWritten()
 }
 
-// The library limits pages only by size. But 131,072 values can take only 6 KB when they are delta-encoded, and a reader that
-// needs a few of them would have to decode all of them. So writePages also limits the number of rows in a page.
+// The library limits only the bytes of a page. But 131,072 delta-encoded values can take only 6 KB, and a reader that needs a
+// few of them would have to decode all. So writePages also limits the rows of a page.
 const (
-	pageBytes       = 64 << 10 // small, so that a reader with a page index decodes few unneeded values
-	pageRows        = 8 << 10  // limit for files without nested columns; corresponds to 64 KiB of 8-byte values
-	pageCheckValues = 1024     // the library checks the page size after each batch of this many values
+	pageBytes       = 64 << 10 // bytes; small, so that a reader with a page index decodes few unneeded values
+	pageRows        = 8 << 10  // rows of a page in files without nested columns: 64 KiB of 8-byte values
+	pageCheckValues = 1024     // number of values after which the library checks the page size
 )
 
-// pager is implemented by the library's column writers, although their interface does not include it.
+// pager is a method of the library's column writers that their interface does not include.
 type pager interface{ FlushCurrentPage() error }
 
 // writePages writes a column of a row group in pages of at most rows rows.
@@ -257,7 +255,7 @@ func (e *encoder) writePages(ctx context.Context, writer pqfile.ColumnChunkWrite
 		if err != nil {
 			return err
 		}
-		// The library may have just ended the page because of its size.
+		// Because of its size, the library may just have ended the page.
 		if stats := writer.PageStatistics(); stats != nil && stats.NumValues()+stats.NullCount() > 0 {
 			if err := pages.FlushCurrentPage(); err != nil {
 				return err
@@ -267,7 +265,7 @@ func (e *encoder) writePages(ctx context.Context, writer pqfile.ColumnChunkWrite
 	return nil
 }
 
-// levels returns the Parquet definition levels of a flat column.
+// levels returns the Parquet definition levels of a column that is not nested.
 func (e *encoder) levels(a arrow.Array, nullable bool) []int16 {
 	switch {
 	case !nullable:

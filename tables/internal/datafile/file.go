@@ -22,25 +22,25 @@ import (
 // file is an open data file that is being read.
 type file struct {
 	scan            *Scan
-	name            string // base name; errors must not reveal the directory
+	name            string // base name, because errors must not reveal the directory
 	deletes         *Deletes
 	skip            int64 // number of leading rows to skip
 	opened          parquet.ReaderAtSeeker
 	parsed          *pqfile.Reader
 	reader          *pqarrow.FileReader
 	conditionReader *pqarrow.FileReader // reads the condition's columns into recycled memory
-	groups          []group             // groups that can contain matching rows
+	groups          []group             // row groups that can contain matching rows
 }
 
-// group is a row group.
 type group struct {
 	number      int
-	first, rows int64                             // index of the first row in the file, and row count
-	size        int64                             // estimated size of the selected columns, decoded
-	index       *metadata.RowGroupPageIndexReader // page index, set when the rows are read; can be nil
+	first, rows int64                             // index of the group's first row in the file, and number of rows
+	size        int64                             // estimated decoded size of the selected columns, in bytes
+	index       *metadata.RowGroupPageIndexReader // page index, which is loaded when the rows are read; can be nil
 }
 
-// recoverPanic converts a panic in the library, which some damaged files cause, to an error. It must be deferred.
+// recoverPanic converts a panic of the Parquet library to an error. Some damaged files cause such panics. recoverPanic
+// must be deferred.
 func (f *file) recoverPanic(err *error) {
 	if p := recover(); p != nil {
 		*err = &partd.CorruptError{Path: f.name, Offset: -1, Err: fmt.Errorf("the Parquet data cannot be read: %v", p)}
@@ -90,7 +90,7 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 	return f, nil
 }
 
-// GroupBounds returns the bounds of the scan's first column in each row group of a file.
+// GroupBounds returns the bounds of the scan's first column in each row group of the named file.
 func (s *Scan) GroupBounds(ctx context.Context, name string) (bounds []filter.Bounds, err error) {
 	f, err := s.open(ctx, File{Path: name})
 	if err != nil {
@@ -106,7 +106,7 @@ func (s *Scan) GroupBounds(ctx context.Context, name string) (bounds []filter.Bo
 
 func (f *file) close() {
 	if c, ok := f.opened.(io.Closer); ok && f.opened != nil {
-		_ = c.Close() // opened only for reading
+		_ = c.Close() // The file was opened only for reading.
 	}
 }
 
@@ -115,8 +115,8 @@ func (f *file) fieldIndex(c Column) int {
 	return slices.IndexFunc(f.reader.Manifest.Fields, func(field pqarrow.SchemaField) bool { return f.scan.matchesField(*field.Field, c.IDs) })
 }
 
-// matchesField reports whether a field of a file contains the values of a field of the table. It compares IDs, or
-// names if the file has no IDs.
+// matchesField reports whether a field of a file has the values of a field of the table. It compares IDs, or names if
+// the file has no IDs.
 func (s *Scan) matchesField(field, tableField arrow.Field) bool {
 	id, _ := idOf(tableField)
 	if fieldID, ok := idOf(field); ok {
@@ -128,7 +128,7 @@ func (s *Scan) matchesField(field, tableField arrow.Field) bool {
 	return field.Name == tableField.Name
 }
 
-// leafIndex returns the leaf index of a flat column, or -1.
+// leafIndex returns the leaf index of a column that is not nested, or -1.
 func (f *file) leafIndex(c Column) int {
 	if i := f.fieldIndex(c); i >= 0 && f.reader.Manifest.Fields[i].IsLeaf() {
 		return f.reader.Manifest.Fields[i].ColIndex
@@ -136,7 +136,6 @@ func (f *file) leafIndex(c Column) int {
 	return -1
 }
 
-// addLeaves adds the leaf indices of a field to a set.
 func addLeaves(f *pqarrow.SchemaField, set map[int]bool) {
 	if f.IsLeaf() {
 		set[f.ColIndex] = true
@@ -146,7 +145,7 @@ func addLeaves(f *pqarrow.SchemaField, set map[int]bool) {
 	}
 }
 
-// size estimates the decoded size of columns in a group, in bytes.
+// size estimates the decoded size of columns in a row group, in bytes.
 func (f *file) size(g group, columns []Column) (n int64) {
 	for _, c := range columns {
 		if i := f.fieldIndex(c); i >= 0 {
@@ -154,7 +153,7 @@ func (f *file) size(g group, columns []Column) (n int64) {
 			addLeaves(&f.reader.Manifest.Fields[i], leaves)
 			for leaf := range leaves {
 				if chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf); err == nil {
-					n += min(max(chunk.TotalUncompressedSize(), 8*g.rows, 0), 1<<40) // limited, because a damaged file can claim any size
+					n += min(max(chunk.TotalUncompressedSize(), 8*g.rows, 0), 1<<40) // limited because a damaged file can claim any size
 				}
 			}
 		}
@@ -162,7 +161,7 @@ func (f *file) size(g group, columns []Column) (n int64) {
 	return n
 }
 
-// mayMatch reports whether a group can contain matching rows according to its statistics.
+// mayMatch reports whether a row group can contain matching rows, according to its statistics.
 func (f *file) mayMatch(g group) bool {
 	mayMatch := f.scan.MayMatch
 	if mayMatch == nil && f.scan.Where != nil {
@@ -184,7 +183,7 @@ func (f *file) boundsOf(g group, name string) filter.Bounds {
 	return filter.Bounds{Rows: g.rows, Nulls: -1}
 }
 
-// bounds returns a column's statistics in a group. It omits statistics that are not reliable for the column's type.
+// bounds returns the statistics of a column in a row group, except those that are not reliable for the column's type.
 func (f *file) bounds(g group, c Column) filter.Bounds {
 	b := filter.Bounds{Rows: g.rows, Nulls: -1}
 	leaf, exists := f.statsLeaf(c)
@@ -211,7 +210,8 @@ func (f *file) bounds(g group, c Column) filter.Bounds {
 	return b
 }
 
-// statsLeaf returns a column's leaf index if its statistics are usable, or -1, and whether the file contains the column.
+// statsLeaf returns a column's leaf index, or -1 if its statistics are not usable. It also reports whether the file has
+// the column.
 func (f *file) statsLeaf(c Column) (leaf int, exists bool) {
 	i := f.fieldIndex(c)
 	if i < 0 {
@@ -224,8 +224,8 @@ func (f *file) statsLeaf(c Column) (leaf int, exists bool) {
 	return field.ColIndex, true
 }
 
-// hasValidBounds reports whether bounds in a file's column type are valid for the table's type: the types must have the
-// same order and unit.
+// hasValidBounds reports whether bounds of a file's column type are also valid for the table's type, because both types
+// have the same order and unit.
 func hasValidBounds(fileType, tableType arrow.DataType) bool {
 	switch tableType.ID() {
 	case arrow.INT64:

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// convertToTable converts a column from the file's type to the table's type. fileField is the column's field in the file.
-// ids is the table's field with field IDs, which match nested fields.
+// convertToTable converts a column of a file to the type to. fileField is the column's field in the file. ids is the
+// table's field with field IDs, by which nested fields are found.
 func (s *Scan) convertToTable(a arrow.Array, fileField, ids arrow.Field, to arrow.DataType) (arrow.Array, error) {
 	switch to := to.(type) {
 	case *arrow.StructType:
@@ -59,7 +59,7 @@ func (s *Scan) convertToTable(a arrow.Array, fileField, ids arrow.Field, to arro
 	return widenArray(a, to)
 }
 
-// convertField returns a struct's field in the table's type, or nulls if the file lacks the field.
+// convertField converts the file's field of a struct to the table's type, or returns nulls if the file lacks it.
 func (s *Scan) convertField(from *array.Struct, fileField, ids, to arrow.Field) (arrow.Array, error) {
 	for i, f := range fileField.Type.(*arrow.StructType).Fields() {
 		if s.matchesField(f, ids) {
@@ -69,7 +69,7 @@ func (s *Scan) convertField(from *array.Struct, fileField, ids, to arrow.Field) 
 	return array.MakeArrayOfNull(memory.DefaultAllocator, to.Type, from.Len()), nil
 }
 
-// widenArray converts a column to a wider type, as Iceberg's schema evolution allows. Decimals of the same scale have the
+// widenArray converts a column to a wider type, as Iceberg's schema evolution allows. Decimals of equal scale have the
 // same bytes in every precision.
 func widenArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	switch from := a.(type) {

@@ -10,15 +10,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// properties make the library read files page by page, so that it can skip unneeded pages.
+// properties make the library read files page by page, so that unneeded pages can be skipped.
 var properties = func() *parquet.ReaderProperties {
 	p := parquet.NewReaderProperties(recycled)
 	p.BufferedStreamEnabled = true
 	return p
 }()
 
-// parse opens a Parquet file. It caches the footer by file name, size and modification time: a file never changes, but a
-// repair can replace it by one with another modification time.
+// parse opens a Parquet file. It caches the footer by the file's name, size and modification time. A data file never
+// changes, but a repair can replace it; the modification time then differs.
 func (s *Scan) parse(name string, in parquet.ReaderAtSeeker) (*pqfile.Reader, error) {
 	withProperties := pqfile.WithReadProps(properties)
 	key := ""
@@ -37,7 +37,7 @@ func (s *Scan) parse(name string, in parquet.ReaderAtSeeker) (*pqfile.Reader, er
 		return nil, err
 	}
 	footer := r.MetaData()
-	// Discard a stored Arrow schema, which would change the column types and could cause large allocations.
+	// Discard a stored Arrow schema: it would change the column types, and could cause large allocations.
 	footer.FileMetaData.KeyValueMetadata = nil
 	if key != "" {
 		s.Footers.Put(key, footer, 8*int64(footer.Size())+1024)

@@ -13,11 +13,11 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// The library ignores NaN in the minimum and maximum of a column chunk. A reader that orders NaN, such as DuckDB, which
-// sorts NaN after all numbers, would therefore skip matching rows. For this reason, chunks with NaN have no bounds in the
-// footer or the page index. The manifest contains each column's NaN count.
+// The library ignores NaN in the minimum and maximum of a column chunk. DuckDB sorts NaN after all numbers, so with such
+// bounds it would skip matching rows. Therefore chunks with NaN get no bounds in the footer or the page index; manifests
+// contain each column's number of NaN values.
 
-// countNaN returns the number of NaN values in an array. It ignores nulls.
+// countNaN returns the number of NaN values, except nulls, in an array.
 func countNaN(a arrow.Array) (n int64) {
 	switch a := a.(type) {
 	case *array.Float32:
@@ -51,11 +51,11 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 	return b.Writer.Write(p)
 }
 
-// footerEnd is the size, in bytes, of the footer's length and the magic number, which follow the footer.
+// footerEnd is the number of bytes after the footer: its length and the magic number.
 const footerEnd = 8
 
-// release writes the held bytes, which end with the footer. It removes from the footer the width annotations, and the
-// bounds of the given chunks, which contain NaN. It returns the change in file size.
+// release writes the held bytes, which end with the footer. It first removes from the footer the width annotations and
+// the bounds of the given chunks, which contain NaN. It returns the change of the file's size.
 func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (grown int64, err error) {
 	held := b.tail.Bytes()
 	b.tail = nil
@@ -89,8 +89,8 @@ func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (gro
 	return grown, nil
 }
 
-// withNaNs returns a file's manifest entry with the given NaN counts, by field ID. It removes the bounds of columns with
-// NaN, because the library computes them only from chunks without NaN.
+// withNaNs returns a file's manifest entry with NaN counts, by field ID. It removes the bounds of columns with NaN,
+// because the library computed them from chunks without NaN only.
 func withNaNs(spec iceberg.PartitionSpec, f iceberg.DataFile, counts map[int]int64) (iceberg.DataFile, error) {
 	b, err := Rebuild(spec, f, f.FilePath())
 	if err != nil {

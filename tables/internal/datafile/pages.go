@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	maxIndexBytes = 16 << 20 // a larger page index is ignored
+	maxIndexBytes = 16 << 20 // bytes; a larger page index is ignored
 	minSeekRows   = 1 << 12  // decoding fewer rows is faster than seeking to another page
 )
 
-// pageIndex returns a group's page index, or nil if it is missing or invalid.
+// pageIndex returns the page index of a row group, or nil if it is missing or invalid.
 func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 	group, size := f.parsed.MetaData().RowGroup(g.number), f.parsed.MetaData().GetSourceFileSize()
 	for _, location := range []func(int) (metadata.IndexLocation, bool){group.ColumnIndexLocation, group.OffsetIndexLocation} {
 		start, end := int64(math.MaxInt64), int64(0)
-		for i := range group.NumColumns() { // the library reads the indexes of all columns together
+		for i := range group.NumColumns() { // The library reads the indexes of all columns together.
 			if index, ok := location(i); ok {
 				start, end = min(start, index.Offset), max(end, index.Offset+int64(index.Length))
 			}
@@ -47,7 +47,8 @@ func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 	return index
 }
 
-// pageStarts returns the index of each page's first row in a flat column, or nil if the pages are unknown.
+// pageStarts returns the index of each page's first row in a column that is not nested, or nil if it is
+// unknown.
 func (f *file) pageStarts(g group, leaf int) (rows []int64) {
 	meta := f.parsed.MetaData()
 	if g.index == nil || meta.Schema.Column(leaf).MaxRepetitionLevel() > 0 {
@@ -75,13 +76,13 @@ func (f *file) pageStarts(g group, leaf int) (rows []int64) {
 	return rows
 }
 
-// page is the row span of a page, with the bounds of a column's values in it.
+// page has the rows of a page, and the bounds of a column's values in it.
 type page struct {
 	span
 	filter.Bounds
 }
 
-// columnPages returns a column's pages in a group, or nil if they are unknown.
+// columnPages returns a column's pages in a row group, or nil if they are unknown.
 func (f *file) columnPages(g group, c Column) (pages []page) {
 	leaf, _ := f.statsLeaf(c)
 	if g.index == nil || leaf < 0 {

@@ -12,19 +12,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// plain reads a column without nulls from pages that store values as they are in memory. It copies whole pages, whereas the
-// library decodes levels and bits for each value. If a page has another format or is damaged, the type columns switches to the
-// library's reader, which starts again at the first row and reports any error.
+// plain reads a column without nulls from pages in which values have the same bytes as in memory. It copies whole pages, and
+// is faster than the library, which decodes each value. If a page has another format or is damaged, the type columns switches
+// to the library's reader, which starts again at the first row and reports any error.
 type plain struct {
 	pages    pqfile.PageReader
 	dataType arrow.DataType
 	width    int64 // size of a value in bytes
 	nullable bool
-	recycle  bool   // whether to recycle the memory of released columns
+	recycle  bool   // reuse the memory of released columns
 	unread   []byte // unread values in the current page
 }
 
-// openPlain returns a reader for a leaf column of a group, or nil unless the footer shows that the pages are plain.
+// openPlain returns a reader for a leaf column of a row group, or nil if, according to the footer, pages may not be plain.
 func (f *file) openPlain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
 	switch t.ID() {
 	case arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP:
@@ -42,7 +42,7 @@ func (f *file) openPlain(g group, leaf int, t arrow.DataType, recycle bool) *pla
 		return nil
 	}
 	for _, e := range chunk.Encodings() {
-		if e != parquet.Encodings.Plain && e != parquet.Encodings.RLE { // RLE is used for levels
+		if e != parquet.Encodings.Plain && e != parquet.Encodings.RLE { // RLE is used for the levels that mark nulls
 			return nil
 		}
 	}
@@ -59,7 +59,7 @@ func (f *file) openPlain(g group, leaf int, t arrow.DataType, recycle bool) *pla
 	return p
 }
 
-// openPage loads the values of the current page. It returns false if the page is not plain.
+// openPage loads the values of the current page. It returns false if the page has another format.
 func (p *plain) openPage() bool {
 	page, ok := p.pages.Page().(pqfile.DataPage)
 	if !ok || parquet.Encoding(page.Encoding()) != parquet.Encodings.Plain {
@@ -74,7 +74,7 @@ func (p *plain) openPage() bool {
 	return true
 }
 
-// split divides a page into its levels, which mark the nulls, and its values.
+// split divides a page into its levels (which mark the nulls) and its values.
 func (p *plain) split(page pqfile.DataPage) (levels, values []byte, ok bool) {
 	data := page.Data()
 	switch page := page.(type) {
@@ -100,7 +100,7 @@ func (p *plain) split(page pqfile.DataPage) (levels, values []byte, ok bool) {
 	return nil, nil, false
 }
 
-// areOnes reports whether levels are exactly count ones in RLE encoding.
+// areOnes reports whether levels, in RLE encoding, are exactly count ones.
 func areOnes(levels []byte, count int64) bool {
 	for count > 0 {
 		header, n := binary.Uvarint(levels)
@@ -113,7 +113,7 @@ func areOnes(levels []byte, count int64) bool {
 	return true
 }
 
-// take calls use with the values of the next rows, page by page. It returns false if it cannot read all of them.
+// take calls use with the values of the next rows, page by page. It returns false if it cannot read them all.
 func (p *plain) take(rows int64, use func(values []byte)) bool {
 	for rows > 0 {
 		if len(p.unread) == 0 && !(p.pages.Next() && p.openPage()) {
@@ -126,7 +126,7 @@ func (p *plain) take(rows int64, use func(values []byte)) bool {
 	return true
 }
 
-// nextRows returns the next rows, or nil if it cannot read all of them.
+// nextRows returns the next rows, or nil if it cannot read them all.
 func (p *plain) nextRows(rows int64) arrow.Array {
 	size := int(rows * p.width)
 	var values *memory.Buffer
@@ -144,7 +144,7 @@ func (p *plain) nextRows(rows int64) arrow.Array {
 	return take.NewArray(p.dataType, int(rows), []*memory.Buffer{nil, values}, nil, 0, 0)
 }
 
-// skip moves forward from one row to another. If hasIndex is true, it skips whole pages. It returns false on failure.
+// skip moves forward from row from to row to. With a page index, it skips whole pages. It returns false if it fails.
 func (p *plain) skip(from, to int64, hasIndex bool) bool {
 	if hasIndex {
 		if p.pages.SeekToPageWithRow(to) != nil || !p.openPage() {
@@ -157,5 +157,5 @@ func (p *plain) skip(from, to int64, hasIndex bool) bool {
 
 func (p *plain) close() {
 	p.unread = nil
-	_ = p.pages.Close() // opened only for reading
+	_ = p.pages.Close() // The file was opened only for reading.
 }

@@ -14,19 +14,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxHeldBytes limits the decoded size of a group's condition columns that are held in memory until it is known which rows
-// to keep.
+// maxHeldBytes limits the decoded size of the condition's columns of a row group that stay in memory until the rows to
+// keep are known.
 const maxHeldBytes = 32 << 20
 
-// step is a range of a group's rows that are read together, with the rows to keep.
+// step is a range of rows of a row group that are read together.
 type step struct {
 	span
 	conditionArrays []arrow.Array // the condition's columns
 	keptRows        []int         // indices of the rows to keep; nil means all rows
-	isEmpty         bool          // whether no row is kept
+	isEmpty         bool          // no row is kept
 }
 
-// rows yields a group's rows that match.
+// rows yields the matching rows of a row group.
 func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		if err := f.readGroup(ctx, g, yield); err != nil {
@@ -85,7 +85,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 		}
 		return st, err
 	}
-	var heldSteps []step // steps that contain matching rows
+	var heldSteps []step // steps with matching rows
 	canHold := len(otherColumns) > 0 && len(conditionColumns) > 0 && f.size(g, conditionColumns) <= maxHeldBytes
 	for size := int64(0); canHold && len(spans) > 0 && size <= maxHeldBytes; {
 		st, err := nextStep()
@@ -143,7 +143,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 			}
 		}
 		b := array.NewRecordBatch(schema, columns, st.count())
-		if st.keptRows != nil || f.scan.Recycle { // the values were copied, or the batch holds its own reference
+		if st.keptRows != nil || f.scan.Recycle { // The kept values were copied, or the batch holds its own reference.
 			conditionReader.releaseArrays(st.conditionArrays)
 		}
 		if f.scan.Recycle {
@@ -156,7 +156,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 	return canceled.Err(ctx)
 }
 
-// chooseRows determines the rows of a step to keep, according to the condition and the deletes.
+// chooseRows determines which rows of a step to keep, according to the condition and the deletes.
 func (f *file) chooseRows(st *step, firstRow int64) error {
 	where, deletes := f.scan.Where, f.deletes
 	if where == nil && deletes == nil {
@@ -185,7 +185,7 @@ func (f *file) chooseRows(st *step, firstRow int64) error {
 	return nil
 }
 
-// keptSpan returns the span from the first to the last row to keep.
+// keptSpan returns the range from the first to the last row to keep.
 func (st *step) keptSpan() span {
 	if st.keptRows == nil {
 		return st.span
@@ -193,7 +193,7 @@ func (st *step) keptSpan() span {
 	return span{st.from + int64(st.keptRows[0]), st.from + int64(st.keptRows[len(st.keptRows)-1]) + 1}
 }
 
-// split divides a step into steps of at most rows rows, and omits steps without rows to keep. The new steps share the
+// split divides a step into steps of at most rows rows, and omits those without rows to keep. The new steps share the
 // columns' memory.
 func (st *step) split(rows int64) (steps []step) {
 	kept := st.keptRows
@@ -220,7 +220,7 @@ func (st *step) count() int64 {
 	return int64(len(st.keptRows))
 }
 
-// keptValues returns the rows to keep from a column that contains the rows of columnSpan.
+// keptValues returns the values to keep from a column with the rows of columnSpan.
 func (st *step) keptValues(c arrow.Array, columnSpan span) (arrow.Array, error) {
 	if st.keptRows != nil && columnSpan.rows() > st.count() {
 		rows, skipped := st.keptRows, int(columnSpan.from-st.from)
@@ -238,12 +238,12 @@ func (st *step) keptValues(c arrow.Array, columnSpan span) (arrow.Array, error) 
 	return decode(c)
 }
 
-// span is a range of row indices in a group: from <= row < to.
+// span is the range of rows [from, to) of a row group.
 type span struct{ from, to int64 }
 
 func (s span) rows() int64 { return s.to - s.from }
 
-// spans returns the spans of a group's rows that can match according to its page statistics. It sets g.index.
+// spans returns the rows of a row group that can match according to page statistics. It also sets g.index.
 func (f *file) spans(g *group) (spans []span, err error) {
 	defer f.recoverPanic(&err)
 	spans = []span{{max(0, f.skip-g.first), g.rows}}

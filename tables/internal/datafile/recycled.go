@@ -7,14 +7,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// recycler allocates Go memory. It reuses large buffers that were released. Allocate clears them.
+// recycler allocates Go memory and reuses large buffers that were released.
 type recycler struct {
 	memory.Allocator
 	buffers [22]sync.Pool // indexed by the base-2 logarithm of the buffer size
 }
 
-// recycled allocates memory that this package itself releases. If Scan.Recycle is set, it also allocates the memory of
-// batches.
+// recycled allocates memory that this package itself releases, and memory of batches if Scan.Recycle is set.
 var recycled = &recycler{Allocator: memory.DefaultAllocator}
 
 const minRecycled = 1 << 12

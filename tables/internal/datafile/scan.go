@@ -29,51 +29,51 @@ import (
 // Column is a table column to read.
 type Column struct {
 	Field  arrow.Field // the column as scans return it
-	IDs    arrow.Field // Field, with the field IDs of the column and its nested fields
-	Absent arrow.Array // the value for files that lack the column, as an array; nil means null
+	IDs    arrow.Field // Field with field IDs, also of nested fields
+	Absent arrow.Array // array with the value for files that lack the column; nil means null
 }
 
-// IDKey is the metadata key that stores a field's ID.
+// IDKey is the key of a field's metadata under which its ID is stored.
 const IDKey = "PARQUET:field_id"
 
 func idOf(f arrow.Field) (int, bool) {
 	text, ok := f.Metadata.GetValue(IDKey)
 	id, err := strconv.Atoi(text)
-	return id, ok && err == nil && id >= 0 // the library uses -1 if the file has no IDs
+	return id, ok && err == nil && id >= 0 // The library uses -1 if the file has no IDs.
 }
 
 // Deletes marks the deleted rows of a file.
 type Deletes struct {
 	Columns []Column // columns that MarkDeleted needs
-	// MarkDeleted sets keep to false for each deleted row of a batch. firstRow is the index of the batch's first row in
-	// the file.
+	// MarkDeleted sets keep[i] to false if row firstRow+i of the file is deleted. columns has the values of Columns for the
+	// rows of keep.
 	MarkDeleted func(firstRow int64, keep []bool, columns []arrow.Array) error
 }
 
 // File is a file to read.
 type File struct {
 	Path    string
-	Deletes func(context.Context) (*Deletes, error) // finds the deleted rows; nil if there are none
+	Deletes func(context.Context) (*Deletes, error) // returns the deleted rows; nil if there are none
 	Skip    int64                                   // number of leading rows to skip
 }
 
 // Scan configures how files are read.
 type Scan struct {
-	Open             func(path string) (parquet.ReaderAtSeeker, error) // if the result is an io.Closer, the scan closes it
+	Open             func(path string) (parquet.ReaderAtSeeker, error) // if the opened file is an io.Closer, the scan closes it
 	Footers          *icecat.Cache[*metadata.FileMetaData]             // cache of footers; can be nil
 	Columns          []Column
 	Where            *filter.Condition // nil selects all rows
 	ConditionColumns []Column          // the columns of Where, in the same order
-	// MayMatch reports whether rows with the given bounds can match. If it is nil, Where decides.
+	// MayMatch reports whether rows with the given column bounds can match, and whether they can differ in that. If it is
+	// nil, Where decides.
 	MayMatch func(column func(name string) filter.Bounds) (canMatch, canDiffer bool)
-	Names    map[int][]string // other names of fields, by ID, for files without IDs; can be nil
+	Names    map[int][]string // further names of fields, by ID, for files without IDs; can be nil
 	Rows     int64            // maximum number of rows per batch
-	Workers  int              // number of groups to read concurrently, ahead of the consumer
-	Memory   int64            // approximate limit for the decoded size, in bytes, of the groups being read
-	Recycle  bool             // whether to reuse the memory of released batches
+	Workers  int              // number of row groups to read concurrently, ahead of the consumer
+	Memory   int64            // approximate limit for the decoded size of the row groups being read, in bytes
+	Recycle  bool             // reuse the memory of released batches
 }
 
-// Schema returns the schema of the batches.
 func (s *Scan) Schema() *arrow.Schema {
 	fields := make([]arrow.Field, len(s.Columns))
 	for i, c := range s.Columns {
@@ -102,7 +102,8 @@ func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBat
 	}
 }
 
-// readSequentially reads a file's groups one after another. It returns false after an error, or if the consumer stopped.
+// readSequentially reads a file's row groups one after another. It returns false after an error, or if the consumer
+// stopped.
 func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow.RecordBatch, error) bool) bool {
 	f, err := s.open(ctx, file)
 	if err != nil {
@@ -120,17 +121,17 @@ func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow
 	return true
 }
 
-// maxAhead is the maximum number of batches that are decoded ahead for a group. It suffices for a whole group that this
-// package wrote, so that the group's goroutine need not wait for earlier groups.
+// maxAhead is the number of batches of a row group that are decoded ahead. It suffices for a whole group that this package
+// wrote; that group's goroutine then need not wait for earlier groups.
 const maxAhead = 4
 
-// readAhead is a group that is read ahead of the consumer.
+// readAhead is a row group that is decoded ahead of the consumer.
 type readAhead struct {
 	rows chan result
-	size int64 // bytes of Scan.Memory that the group uses
+	size int64 // bytes of Scan.Memory that the row group uses
 }
 
-// readConcurrently reads groups concurrently, each in a goroutine that decodes up to maxAhead batches ahead.
+// readConcurrently reads row groups concurrently, each in a goroutine that decodes up to maxAhead batches ahead.
 func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(arrow.RecordBatch, error) bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -205,11 +206,12 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 	}
 }
 
-// BatchRows is the maximum number of rows in a batch. Larger batches are slower, because each buffer is a large allocation.
+// BatchRows is the maximum number of rows in a batch. Larger batches are slower, because their buffers are large
+// allocations.
 const BatchRows = 1 << 15
 
-// NewScan returns a scan of a table's files. It reads the named columns of the schema s in their stored types. If columns
-// is nil, it reads all columns.
+// NewScan returns a scan of a table's files. It reads the named columns of schema s in their stored types, or all columns
+// if columns is nil.
 func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []string, where *filter.Condition) (*Scan, error) {
 	fs, err := t.FS(ctx)
 	if err != nil {
@@ -241,7 +243,7 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 	return scan, nil
 }
 
-// addMappedNames adds the names in a name mapping to names, by field ID. The mapping applies to files without IDs.
+// addMappedNames adds the names in a name mapping, which applies to files without IDs, to names, by field ID.
 func addMappedNames(fields []iceberg.MappedField, names map[int][]string) {
 	for _, f := range fields {
 		if f.FieldID != nil {
@@ -251,7 +253,7 @@ func addMappedNames(fields []iceberg.MappedField, names map[int][]string) {
 	}
 }
 
-// columnsByID returns a schema's columns, with field IDs, in their stored types.
+// columnsByID returns a schema's columns in their stored types, with field IDs.
 func columnsByID(s *iceberg.Schema) ([]Column, error) {
 	stored, err := schema.StoredSchema(s)
 	if err == nil {

@@ -19,7 +19,7 @@ import (
 // Rows is the part of array.RecordReader that a put needs.
 type Rows = arrowsafe.Rows
 
-// Source holds the rows of a put: the batches that have been read, and the reader of the remaining rows.
+// Source holds the rows of a put: the batches already read, and a reader for the rest.
 type Source struct {
 	Schema    *arrow.Schema
 	Batches   []arrow.RecordBatch // already read
@@ -34,15 +34,15 @@ var (
 	errWasRead  = errors.New("the reader has already been read to the end, perhaps by another put: create a new one")
 )
 
-// Gather reads batches from r until they hold about maxBytes bytes. A put of fewer bytes is thus completely in memory, so
-// its size is known and its rows can be read again.
+// Gather reads batches from r until they hold about maxBytes bytes. A smaller put is then completely in memory: its size is
+// known, and its rows can be read again.
 func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 	src = &Source{}
 	if r == nil {
 		return src, ErrNoReader
 	}
-	hadBatchBefore := hasCurrentRows(r) // a reader that has ended may still have its last batch
-	defer func() {                      // some readers know their schema only after the first Next
+	hadBatchBefore := hasCurrentRows(r) // A reader that has ended may still have its last batch.
+	defer func() {                      // Some readers know their schema only after the first Next.
 		if src.Schema = r.Schema(); src.Schema == nil && err == nil {
 			err = errors.New("the rows have no columns")
 		}
@@ -75,7 +75,7 @@ func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 	}
 }
 
-// IsWhole reports whether all rows have been read into memory, so that Rewind can be called.
+// IsWhole reports whether all rows are in memory. If they are, Rewind can be called.
 func (s *Source) IsWhole() bool { return s.remaining == nil }
 
 // Rewind returns to the first row.
@@ -110,7 +110,7 @@ func (s *Source) Err() error {
 	return s.remaining.Err()
 }
 
-// SizeOf estimates the size of a batch in bytes. For a slice of a larger batch, it counts only the slice's rows.
+// SizeOf estimates the size of a batch in bytes. In a slice of a larger batch, it counts only the rows of the slice.
 func SizeOf(batch arrow.RecordBatch) int64 {
 	var n int64
 	for _, c := range batch.Columns() {
@@ -131,7 +131,6 @@ func SizeOf(batch arrow.RecordBatch) int64 {
 	return int64(c)
 }
 
-// bufferBytes returns the total size of the buffers of an array and its children.
 func bufferBytes(d arrow.ArrayData) (n int64) {
 	for _, b := range d.Buffers() {
 		if b != nil {
@@ -151,11 +150,11 @@ func (c *byteCounter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// endedReaders contains the readers that puts have read to the end. It does not prevent their garbage collection.
+// endedReaders contains the readers that puts have read to their end. Its weak pointers allow their garbage collection.
 var endedReaders sync.Map // of weak.Pointer[byte]
 
-// hasCurrentRows reports whether a reader's current batch has rows. If it has rows before a put calls Next, the reader was
-// used before. It checks only readers of Arrow and of this module, because other readers may not allow RecordBatch before Next.
+// hasCurrentRows reports whether a reader's current batch has rows. If so before a put's first Next, the reader was used
+// before. hasCurrentRows checks only readers of Arrow and of this module, because others may not allow RecordBatch before Next.
 func hasCurrentRows(r array.RecordReader) bool {
 	if identity(r) == nil {
 		return false
@@ -164,8 +163,8 @@ func hasCurrentRows(r array.RecordReader) bool {
 	return b != nil && b.NumRows() > 0
 }
 
-// recordEnd records that a reader yielded rows and then ended. It does nothing if the reader keeps its last batch, because
-// hasCurrentRows detects that.
+// recordEnd records that a reader has ended. It does nothing for readers that keep their last batch, because hasCurrentRows
+// recognizes these.
 func recordEnd(r array.RecordReader) {
 	if p := identity(r); p != nil && r.Err() == nil && !hasCurrentRows(r) {
 		key := weak.Make(p)
@@ -174,14 +173,13 @@ func recordEnd(r array.RecordReader) {
 	}
 }
 
-// wasRead reports whether an earlier put has read a reader to the end.
 func wasRead(r array.RecordReader) bool {
 	_, ended := endedReaders.Load(weak.Make(identity(r)))
 	return ended
 }
 
-// identity returns the address of a reader of Arrow or of this module. Such a reader yields nothing after its end. For other
-// readers, it returns nil, because they can yield more rows later, as a queue does.
+// identity returns the address of a reader of Arrow or of this module, which yields nothing after its end. It returns nil for
+// other readers, because they may yield more rows later, as a queue does.
 func identity(r array.RecordReader) *byte {
 	if w, ok := r.(interface{ Unwrap() array.RecordReader }); ok {
 		return identity(w.Unwrap())

@@ -23,7 +23,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Tasks returns a table version's files in row order, each as one task. By default, the version is the current one.
+// Tasks returns the data files of a table version in row order, one task for each. Without options, it returns the current
+// version's.
 func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
 	if len(o) == 0 {
 		if cached, ok := cachedTasks.Load(weak.Make(t)); ok {
@@ -38,17 +39,17 @@ func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.
 	return tasks, err
 }
 
-// cachedTasks maps a weak pointer to each table version in memory to the version's tasks. The tasks stay valid, because a
-// version never changes. Reading them from the manifests takes longer than reading a thousand rows, because the manifests'
-// schema is parsed each time.
+// cachedTasks maps a weak pointer to a table version in memory to the version's tasks. They stay valid, because a version
+// never changes. Reading tasks from the manifests takes longer than reading a thousand rows, because the schema in each
+// manifest is parsed.
 var (
 	cachedTasks sync.Map
-	cachedCells atomic.Int64 // sum of the products of file and column counts, a measure of the cache's size
+	cachedCells atomic.Int64 // the cache's size: the sum of files × columns over all versions
 )
 
 const maxCells = 1 << 16 // about 20 MB
 
-// cacheTasks caches a version's files while the version is in memory.
+// cacheTasks caches a version's tasks as long as the version is in memory.
 func cacheTasks(t *table.Table, tasks []table.FileScanTask) {
 	cells := int64(len(tasks)) * int64(len(t.Schema().Fields()))
 	if cachedCells.Add(cells) > maxCells {
@@ -66,7 +67,7 @@ func cacheTasks(t *table.Table, tasks []table.FileScanTask) {
 	}, state)
 }
 
-// InOrder returns tasks in row order. It combines the tasks of a file that was split.
+// InOrder returns tasks in row order. If a file was split into several tasks, it combines them.
 func InOrder(tasks []table.FileScanTask) []table.FileScanTask {
 	slices.SortStableFunc(tasks, func(a, b table.FileScanTask) int {
 		if a.DataSequenceNumber != nil && b.DataSequenceNumber != nil && *a.DataSequenceNumber != *b.DataSequenceNumber {
@@ -90,9 +91,8 @@ func Files(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []
 	return files, err
 }
 
-// compareNames compares two files by the time at which they were written, to order files of the same commit. The names of
-// this package's files have the form <partition>-<number>-<id>-<count>.parquet. IDs increase with time; numbers are not
-// padded.
+// compareNames orders the files of one commit by the time when they were written. This package names files
+// <partition>-<number>-<id>-<count>.parquet. IDs increase with time; numbers are not padded.
 func compareNames(a, b string) int {
 	parseName := func(p string) (id string, n int) {
 		_, p, _ = strings.Cut(path.Base(p), "-")
@@ -105,7 +105,7 @@ func compareNames(a, b string) int {
 	return cmp.Or(strings.Compare(idA, idB), cmp.Compare(nA, nB), strings.Compare(a, b))
 }
 
-// BoundsOf returns a function that returns the bounds of a file's columns, according to the table's metadata.
+// BoundsOf returns a function that returns the bounds of a named column in a file, according to the table's metadata.
 func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bounds {
 	lower, upper, nulls := f.LowerBoundValues(), f.UpperBoundValues(), f.NullValueCounts()
 	return func(name string) filter.Bounds {
@@ -122,7 +122,7 @@ func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bo
 	}
 }
 
-// ToRead returns the files of tasks for a scan that omits deleted rows.
+// ToRead returns the files of tasks as a Scan reads them. The scan omits deleted rows.
 func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	d := &deleteReader{t: t}
 	files := make([]File, len(tasks))
@@ -135,8 +135,8 @@ func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	return files
 }
 
-// ReadableByID reports whether readers such as DuckDB find all values by column ID. Files of other programs that were added
-// to a table may lack IDs, so that the table needs a name mapping, or may store lists in two levels.
+// ReadableByID reports whether readers that find columns by ID, such as DuckDB, find all values. Files that other programs
+// added may have no IDs, so that the table needs a name mapping, or may store lists in two levels.
 func ReadableByID(ctx context.Context, t *table.Table, tasks []table.FileScanTask) bool {
 	isPrimitive := func(f iceberg.NestedField) bool { _, ok := f.Type.(iceberg.PrimitiveType); return ok }
 	if t.Metadata().NameMapping() == nil && !slices.ContainsFunc(t.Schema().Fields(), func(f iceberg.NestedField) bool { return !isPrimitive(f) }) {
@@ -145,7 +145,7 @@ func ReadableByID(ctx context.Context, t *table.Table, tasks []table.FileScanTas
 	scan, err := NewScan(ctx, t, t.Schema(), nil, nil)
 	return err == nil && !slices.ContainsFunc(tasks, func(task table.FileScanTask) bool {
 		readable, err := scan.readableByID(task.File.FilePath())
-		return err != nil || !readable // the scan reports the error
+		return err != nil || !readable // If there is an error, the scan reports it.
 	})
 }
 
@@ -172,7 +172,7 @@ func (s *Scan) readableByID(name string) (readable bool, err error) {
 	return true, nil
 }
 
-// HasDeletes reports whether delete files can apply to a file.
+// HasDeletes reports whether delete files may apply to a data file.
 func HasDeletes(task table.FileScanTask) bool {
 	return len(task.DeleteFiles)+len(task.EqualityDeleteFiles)+len(task.DeletionVectorFiles) > 0
 }
@@ -189,7 +189,7 @@ func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask) s
 	}
 }
 
-// RowsOf returns the row count in a file's footer.
+// RowsOf returns the number of rows according to a file's footer.
 func RowsOf(ctx context.Context, t *table.Table, task table.FileScanTask) (rows int64, err error) {
 	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
 	if err != nil {

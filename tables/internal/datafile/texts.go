@@ -18,14 +18,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// stringDictionary is a string column in the form of a dictionary and codes. The library's dictionary encoder takes three
-// times as long, because it allocates memory for each lookup.
+// stringDictionary is a string column as a dictionary and codes. Building one takes a third of the time of the library's
+// dictionary encoder, which allocates memory for each lookup.
 type stringDictionary struct {
 	values [][]byte
 	codes  []int32
 }
 
-// stringDictionaryOf returns a column's dictionary and codes, or nil if the dictionary would be too large.
+// stringDictionaryOf returns a column's dictionary and codes, or nil if the dictionary would exceed dictionaryBytes.
 func stringDictionaryOf(a arrow.Array) *stringDictionary {
 	t := &stringDictionary{codes: make([]int32, a.Len())}
 	codeOf, value, size := map[string]int32{}, plainValue(a), 0
@@ -47,7 +47,7 @@ func stringDictionaryOf(a arrow.Array) *stringDictionary {
 	return t
 }
 
-// write writes a, as codes and dictionary, to a column of a row group, in pages.
+// write writes a column of a row group in pages, as dictionary and codes. a is the column as strings.
 func (t *stringDictionary) write(writer pqfile.ColumnChunkWriter, a arrow.Array, levels []int16) error {
 	encoder, ok := writer.CurrentEncoder().(interface{ PutDictionary(arrow.Array) error })
 	pages, hasPages := writer.(pager)
@@ -104,7 +104,7 @@ func (t *stringDictionary) write(writer pqfile.ColumnChunkWriter, a arrow.Array,
 	return nil
 }
 
-// A group's strings are read as dictionary codes if the dictionary contains all of them and is much shorter than the group.
+// A row group's strings are read as dictionary codes if the dictionary contains all of them and is much shorter than the group.
 // A condition is then evaluated only once per dictionary entry, and only matching rows are copied.
 
 const (
@@ -112,7 +112,7 @@ const (
 	dictionaryPage = 2  // Parquet's page type of a dictionary page
 )
 
-// dictionarySize returns the number of strings in a group's dictionary, or 0 if the column cannot be read as codes.
+// dictionarySize returns the number of strings in a row group's dictionary, or 0 if the column cannot be read as codes.
 func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.DataType) int {
 	if !field.IsLeaf() || typ.ID() != arrow.STRING || field.Field.Type.ID() != arrow.STRING {
 		return 0
@@ -127,7 +127,7 @@ func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.Dat
 			return 0
 		}
 	}
-	distinct := map[string]bool{} // detects strings with several codes, which other writers may produce but Arrow merges
+	distinct := map[string]bool{} // Other writers may have given a string several codes, which Arrow would merge.
 	n := f.visitDictionary(g, field.ColIndex, func(n int64, text []byte) bool {
 		if n <= g.rows/minRowsPerCode {
 			distinct[string(text)] = true
@@ -140,8 +140,8 @@ func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.Dat
 	return n
 }
 
-// visitDictionary calls visit for each string in a column's dictionary, with the dictionary's length, until visit returns false.
-// It returns the length, or 0 if visit returned false or there is no dictionary.
+// visitDictionary calls visit for each string in a column's dictionary until visit returns false. n is the dictionary's length.
+// visitDictionary returns n, or 0 if visit returned false or there is no dictionary.
 func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byte) bool) int {
 	rows := f.parsed.RowGroup(g.number)
 	chunk, err := rows.MetaData().ColumnChunk(leaf)
@@ -156,7 +156,7 @@ func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byt
 	var page *pqfile.DictionaryPage
 	if offset := chunk.DictionaryPageOffset(); offset > 0 && offset < chunk.DataPageOffset() {
 		page, err = pages.GetDictionaryPage()
-	} else if arrowsafe.MayBeDictionary(f.opened, chunk.DataPageOffset()) && pages.Next() { // the footer may omit the dictionary
+	} else if arrowsafe.MayBeDictionary(f.opened, chunk.DataPageOffset()) && pages.Next() { // The footer may omit the dictionary.
 		page, _ = pages.Page().(*pqfile.DictionaryPage)
 	}
 	if err != nil || page == nil {
@@ -177,8 +177,8 @@ const (
 	minBatchBytes = 64 << 10
 )
 
-// batchBytes returns the approximate limit for the decoded strings of a batch. It applies to the condition's columns and the
-// other columns separately. All batches that are read ahead fit in the scan's memory.
+// batchBytes returns the approximate limit for the decoded strings of a batch, in bytes. The limit applies to the condition's
+// columns and to the other columns separately. With it, all batches that are decoded ahead fit into the scan's memory.
 func (s *Scan) batchBytes() int64 {
 	if s.Workers < 2 {
 		return batchBytes
@@ -186,10 +186,10 @@ func (s *Scan) batchBytes() int64 {
 	return min(batchBytes, max(minBatchBytes, s.Memory/int64(2*s.Workers*(maxAhead+1))))
 }
 
-// stepRows returns how many of a group's rows to decode at a time, so that their strings take at most batchBytes. With a
-// dictionary, a short file can contain gigabytes of strings. Numbers are not counted.
+// stepRows returns the number of rows to decode at a time, so that their strings take at most batchBytes. The limit is needed
+// because a short file with a dictionary can contain gigabytes of strings. Numbers are not counted.
 func (f *file) stepRows(g group, leaves map[int]bool) int64 {
-	width, limit := int64(0), f.scan.batchBytes() // estimated width of a row in bytes
+	width, limit := int64(0), f.scan.batchBytes() // width is the estimated size of a row in bytes
 	for leaf := range leaves {
 		chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
 		if err != nil {
@@ -214,7 +214,7 @@ func (f *file) stepRows(g group, leaves map[int]bool) int64 {
 	return max(1, min(f.scan.Rows, limit/max(width, 1)))
 }
 
-// withDictionaryType returns field with a dictionary type, so that it is read as codes.
+// withDictionaryType returns field with a dictionary type. The library then reads the column as codes.
 func withDictionaryType(field pqarrow.SchemaField) pqarrow.SchemaField {
 	dictionaryField := *field.Field
 	dictionaryField.Type = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: dictionaryField.Type}
@@ -222,7 +222,7 @@ func withDictionaryType(field pqarrow.SchemaField) pqarrow.SchemaField {
 	return field
 }
 
-// checkCodes returns an error unless the dictionary has the given length and contains all codes.
+// checkCodes returns an error unless the dictionary has dictionarySize strings and contains all codes.
 func checkCodes(a arrow.Array, dictionarySize int) error {
 	all := a.(*array.Dictionary)
 	if n := all.Dictionary().Len(); n != dictionarySize {
@@ -236,7 +236,7 @@ func checkCodes(a arrow.Array, dictionarySize int) error {
 	return nil
 }
 
-// decode returns the strings of a column that was read as codes. It returns other columns unchanged.
+// decode converts a column that was read as codes to strings. It returns other columns unchanged.
 func decode(a arrow.Array) (arrow.Array, error) {
 	codes, ok := a.(*array.Dictionary)
 	if !ok {

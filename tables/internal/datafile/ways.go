@@ -13,13 +13,13 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// columnEncoding describes the encoding of a column in a row group; docs/speed.md explains the choice. Only encodings are used
-// that all readers in the documentation support. Spark's vectorized Iceberg reader, for example, has supported delta encodings
-// since 1.10, and others later or not yet.
+// columnEncoding is the encoding of a column in a row group; docs/speed.md explains the choice. It uses only encodings that all
+// documented readers support. Delta encodings are restricted because, for example, Spark's vectorized Iceberg reader supports them
+// only since 1.10.
 type columnEncoding struct {
-	encoding   parquet.Encoding // encoding used without a dictionary
+	encoding   parquet.Encoding // the encoding if there is no dictionary
 	dictionary bool
-	texts      *stringDictionary // the dictionary and codes of a string column; can be nil
+	texts      *stringDictionary // dictionary and codes of a string column; can be nil
 	codec      compress.Compression
 }
 
@@ -29,9 +29,8 @@ const (
 	maxSampleBytes  = 16 << 10 // maximum size of a sample, in bytes
 )
 
-// encodingOf chooses the encoding for an array. flat means that the file has no nested columns. pageValues is the number of
-// values between two checks of the page size.
-// If small is set, it compresses every column with zstd, whatever the encoding.
+// encodingOf chooses the encoding for an array. flat means that the file has no nested columns. The library checks the page size
+// after every pageValues values. If small is true, the column is always compressed with zstd.
 func encodingOf(a arrow.Array, flat bool, pageValues int, small bool) columnEncoding {
 	e := columnEncoding{encoding: parquet.Encodings.Plain, codec: compress.Codecs.Uncompressed}
 	if small {
@@ -54,7 +53,7 @@ func encodingOf(a arrow.Array, flat bool, pageValues int, small bool) columnEnco
 		}
 	}
 	plainBits := 8 * float64(width(a))
-	best := 0.8 * plainBits // another encoding must save a fifth, because readers need longer to decode it
+	best := 0.8 * plainBits // Another encoding must save a fifth, because readers need longer to decode it.
 	if n := estimateDistinct(values, runs, spread); n <= float64(values)/2 {
 		if cost := math.Ceil(math.Log2(n+1)) + n*plainBits/float64(values); cost < best {
 			e.dictionary, best = true, cost
@@ -74,8 +73,9 @@ func encodingOf(a arrow.Array, flat bool, pageValues int, small bool) columnEnco
 	return e.withCodec(bytes)
 }
 
-// withCodec selects the codec of a column that has none yet. It selects Snappy, which is read several times as fast as zstd, if
-// Snappy shrinks the sample by at least two fifths, and zstd if only zstd does, or if zstd needs less than half of Snappy's bytes.
+// withCodec selects a codec for a column that has none yet. Snappy must shrink the sample by at least two fifths; it is read
+// several times as fast as zstd. zstd is selected if only zstd shrinks the sample that much, or if it needs less than half of
+// Snappy's bytes.
 func (e columnEncoding) withCodec(sample []byte) columnEncoding {
 	if e.codec != compress.Codecs.Uncompressed || len(sample) < minSampleBytes {
 		return e
@@ -97,7 +97,7 @@ func (e columnEncoding) withCodec(sample []byte) columnEncoding {
 	return e
 }
 
-// plainValue returns a function that returns the bytes of the value at an index, nearly as in the PLAIN encoding.
+// plainValue returns a function that returns the bytes of value i, nearly as in Parquet's PLAIN encoding.
 func plainValue(a arrow.Array) func(i int) []byte {
 	buffers, offset := a.Data().Buffers(), a.Data().Offset()
 	switch t := a.DataType().(type) {
@@ -117,7 +117,7 @@ func plainValue(a arrow.Array) func(i int) []byte {
 	}
 }
 
-// decimalBytes returns a decimal's size in Parquet, in bytes. Iceberg stores short decimals as integers.
+// decimalBytes returns a decimal's size in Parquet, in bytes. Iceberg requires integers for short decimals.
 func decimalBytes(t *arrow.Decimal128Type) int {
 	switch {
 	case t.Precision <= 9:
@@ -128,7 +128,7 @@ func decimalBytes(t *arrow.Decimal128Type) int {
 	return int(pqarrow.DecimalSize(t.Precision))
 }
 
-// width estimates the average size of a value in the PLAIN encoding, in bytes.
+// width estimates the average size of a value in Parquet's PLAIN encoding, in bytes.
 func width(a arrow.Array) int64 {
 	switch t := a.DataType().(type) {
 	case *arrow.BooleanType:
@@ -146,8 +146,7 @@ func width(a arrow.Array) int64 {
 	}
 }
 
-// integerDecoder returns a function that decodes an integer from a value's bytes. It returns nil for types that are not
-// stored as integers.
+// integerDecoder returns a function that converts a value's bytes to an integer, or nil for types that are not stored as integers.
 func integerDecoder(a arrow.Array) func([]byte) int64 {
 	int32Of := func(b []byte) int64 { return int64(int32(binary.LittleEndian.Uint32(b))) }
 	int64Of := func(b []byte) int64 { return int64(binary.LittleEndian.Uint64(b)) }
@@ -167,8 +166,8 @@ func integerDecoder(a arrow.Array) func([]byte) int64 {
 	return nil
 }
 
-// everyPageHasValues reports whether no page consists only of nulls. The library's delta encoder would fill such a page with
-// data from the previous page.
+// everyPageHasValues reports whether every page has a value that is not null. The library's delta encoder would fill a page of
+// nulls with data from the previous page.
 func everyPageHasValues(a arrow.Array, pageValues int) bool {
 	if a.NullN() == 0 {
 		return true
@@ -182,8 +181,8 @@ func everyPageHasValues(a arrow.Array, pageValues int) bool {
 	return true
 }
 
-// A sample consists of runs of adjacent rows, for estimating deltas and the effect of zstd, and of spread rows, for estimating
-// the number of distinct values.
+// A sample has runs of adjacent rows, for estimating deltas and compression, and spread rows, for estimating the number of
+// distinct values.
 const (
 	sampleRunCount   = 4
 	sampleRunRows    = 2*deltaBlock + 1
@@ -192,7 +191,7 @@ const (
 	miniblockSize    = 32
 )
 
-// sample returns a sample of an array's values: runs of adjacent rows, and rows spread over the whole array.
+// sample returns runs of adjacent values of an array, and values spread over the whole array.
 func sample(a arrow.Array, value func(int) []byte) (runs [][][]byte, spread [][]byte) {
 	rowsOf := func(start, end, step int) (values [][]byte) {
 		for i := start; i < end; i += step {
@@ -213,8 +212,8 @@ func sample(a arrow.Array, value func(int) []byte) (runs [][][]byte, spread [][]
 	return runs, rowsOf(0, rows, rows/sampleSpreadRows)
 }
 
-// estimateDistinct estimates the number of distinct values in a column. It combines both parts of a sample, because values
-// that repeat in adjacent rows need not repeat in the whole column, and vice versa.
+// estimateDistinct estimates the number of distinct values in a column from both parts of a sample, because values can repeat in
+// adjacent rows but not in the whole column, and vice versa.
 func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 	distinct, hashSeed := map[uint64]bool{}, maphash.MakeSeed()
 	add := func(run [][]byte) {
@@ -227,13 +226,13 @@ func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 		add(run)
 		sampled += len(run)
 	}
-	if sampled == 0 { // all sampled rows are null
+	if sampled == 0 {
 		return float64(values)
 	}
 	estimate := float64(values) * float64(len(distinct)) / float64(sampled)
 	clear(distinct)
 	add(spread)
-	// Find the number of distinct values for which a random sample of this size would contain as many duplicates.
+	// Find the number of distinct values with which a random sample of this size would have as many duplicates.
 	n, d := float64(len(spread)), float64(len(distinct))
 	low, high := d, float64(values)
 	for high-low > 1 {
@@ -249,7 +248,7 @@ func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 	return estimate
 }
 
-// deltaBits estimates the average size of a value in the DELTA_BINARY_PACKED encoding, in bits.
+// deltaBits estimates the average size of a value in Parquet's DELTA_BINARY_PACKED encoding, in bits.
 func deltaBits(runs [][][]byte, decode func([]byte) int64) float64 {
 	total, deltas := 0, 0
 	for _, run := range runs {

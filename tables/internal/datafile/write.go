@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Write writes batches as data files of a table, each of about fileBytes bytes. If fileBytes is 0, the table's setting applies.
+// Write writes batches as data files of about fileBytes bytes each. If fileBytes is 0, the table's setting applies.
 func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorted.Batches, fileBytes int64) ([]iceberg.DataFile, error) {
-	id, err := uuid.NewV7() // version 7 IDs increase with time; see compareNames
+	id, err := uuid.NewV7() // Version 7 IDs increase with time, as compareNames requires.
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 	return w.files, err
 }
 
-// hasForeignTypes reports whether a table has column types that only other programs create and only Iceberg's library can write.
+// hasForeignTypes reports whether columns have types that only other programs create and only Iceberg's library can write.
 func hasForeignTypes(columns *arrow.Schema) bool {
 	for _, f := range columns.Fields() {
 		if schema.ContainsType(f.Type, func(t arrow.DataType) bool {
@@ -63,9 +63,9 @@ func hasForeignTypes(columns *arrow.Schema) bool {
 	return false
 }
 
-// writeForeign uses Iceberg's library to write to tables of other programs, which can have partitions or variants.
+// writeForeign writes to tables of other programs with Iceberg's library, which supports partitions and variants.
 func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (files []iceberg.DataFile, err error) {
-	var rowsErr error // set by a goroutine of the library, which ends before the loop below does
+	var rowsErr error // A goroutine of the library sets it, and ends before the loop below.
 	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
 			rowsErr = err
@@ -84,7 +84,7 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 		}
 		files = append(files, f)
 	}
-	if rowsErr != nil { // prefer the cause, which the library may wrap or drop
+	if rowsErr != nil { // Prefer the cause, because the library may wrap or drop it.
 		err = rowsErr
 	}
 	if io, ok := fs.(*icecat.FileIO); ok && err != nil && io.Failure() != nil {
@@ -93,7 +93,7 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 	return files, err
 }
 
-// WithRowIDs assigns row IDs to new files, starting at the table's next row ID. Format version 3 of Iceberg requires row IDs, and
+// WithRowIDs assigns row IDs to new files, from the table's next row ID on. Iceberg's format version 3 requires them, and
 // Iceberg's library rejects files without them. Older format versions have no row IDs.
 func WithRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, error) {
 	meta := t.Metadata()
@@ -113,7 +113,7 @@ func WithRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, e
 	return withIDs, nil
 }
 
-// Rebuild returns a builder initialized with a file's manifest entry, for creating a changed copy.
+// Rebuild returns a builder with a file's manifest entry, for creating a changed copy of the entry.
 func Rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
 	b, err := iceberg.NewDataFileBuilder(spec, f.ContentType(), path, f.FileFormat(), f.Partition(), nil, nil, f.Count(), f.FileSizeBytes())
 	if err != nil {

@@ -16,7 +16,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// writer writes rows as data files, each with several row groups.
 type writer struct {
 	ctx       context.Context
 	table     *table.Table
@@ -29,8 +28,8 @@ type writer struct {
 	groupRows, groupBytes, fileBytes int64
 	small                            bool // compress every column with zstd
 
-	pending     []arrow.RecordBatch // rows of the next group
-	rows, bytes int64               // number and size of the pending rows
+	pending     []arrow.RecordBatch // rows of the next row group
+	rows, bytes int64               // of the pending rows
 
 	path   string           // of the open file
 	output iceio.FileWriter // nil if no file is open
@@ -38,15 +37,15 @@ type writer struct {
 	files  []iceberg.DataFile
 }
 
-// maxGroupBytes limits the size of a group, because Arrow limits a string column to 2 GiB.
+// maxGroupBytes limits the size of a row group, because Arrow limits a string column to 2 GiB.
 const maxGroupBytes = 1 << 30
 
 func (w *writer) prepare() (err error) {
 	properties := w.table.Properties()
-	w.groupRows = max(int64(properties.GetInt(table.ParquetRowGroupLimitKey, table.ParquetRowGroupLimitDefault)), 1) // other writers may set any value
+	w.groupRows = max(int64(properties.GetInt(table.ParquetRowGroupLimitKey, table.ParquetRowGroupLimitDefault)), 1) // Other programs may have set any value.
 	w.groupBytes = min(int64(properties.GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))), maxGroupBytes)
 	switch properties.Get(table.ParquetCompressionKey, "") {
-	case "zstd", "gzip", "brotli": // the slower codecs that Iceberg allows
+	case "zstd", "gzip", "brotli": // codecs that are slower than Snappy
 		w.small = true
 	}
 	if w.fileBytes == 0 {
@@ -62,7 +61,7 @@ func (w *writer) prepare() (err error) {
 	return err
 }
 
-// add adds the rows of a batch. It takes ownership of the batch.
+// add adds the rows of a batch, which it releases.
 func (w *writer) add(b arrow.RecordBatch) error {
 	defer b.Release()
 	if b.NumRows() == 0 {
@@ -82,7 +81,6 @@ func (w *writer) add(b arrow.RecordBatch) error {
 	return nil
 }
 
-// flush writes the pending rows as a row group.
 func (w *writer) flush() (err error) {
 	if w.rows == 0 {
 		return nil
@@ -96,7 +94,7 @@ func (w *writer) flush() (err error) {
 		return err
 	}
 	defer joined.Release()
-	rows, err := schema.Convert(joined, w.arrow) // renames nested fields to their names in files
+	rows, err := schema.Convert(joined, w.arrow) // rename nested fields to their names in files
 	if err != nil {
 		return err
 	}
@@ -131,7 +129,7 @@ func (w *writer) openFile() (err error) {
 	return err
 }
 
-// close completes the open file, if any.
+// close completes the open file, if there is one.
 func (w *writer) close() error {
 	if w.output == nil {
 		return nil
@@ -153,7 +151,8 @@ func (w *writer) close() error {
 	return err
 }
 
-// abort closes the open file after an error. The caller must remove all written files, including this one.
+// abort closes the open file after an error. The caller must remove all written files, including the open
+// one.
 func (w *writer) abort() {
 	w.release()
 	if w.output != nil {

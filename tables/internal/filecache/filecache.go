@@ -31,36 +31,35 @@ import (
 // Cache is an open cache. It is safe for concurrent use.
 type Cache struct {
 	dir     string
-	ownDir  string       // this process's directory, below processes/
+	ownDir  string       // directory of this process, in processes/
 	limit   int64        // bytes
-	temp    *tempdir.Set // removes ownDir, and the directories of ended processes
+	temp    *tempdir.Set // removes ownDir, and the directories of processes that ended
 	flights singleflight.Group
 
 	mu         sync.Mutex
-	created    int   // number of unique paths so far
+	created    int   // number of paths that uniquePath returned
 	totalBytes int64 // bytes at the last scan, plus addedBytes
 	addedBytes int64 // bytes added since the last scan
 	verified   map[string]verification
 	pins       map[string]*pin
 }
 
-// verification records that this process has verified a copy.
 type verification struct {
-	size       int64     // size of the copy at that time
-	verifiedAt time.Time // when the copy was added or last recorded as used
+	size       int64     // size of the copy when it was verified
+	verifiedAt time.Time // time when the copy was verified, or last recorded as used
 }
 
-// pin is a link that protects a copy from eviction.
+// pin is a link to a copy, which eviction does not remove.
 type pin struct {
 	path string // path of the link
 	refs int
 }
 
-// maxVerified limits the number of files that are recorded as verified.
+// maxVerified limits the number of copies that are recorded as verified.
 const maxVerified = 1 << 16
 
-// Open opens the cache in a directory, and creates it if it is missing. It keeps about limit bytes,
-// in addition to pinned files.
+// Open opens the cache in a directory, and creates it if it does not exist. The cache keeps about limit bytes,
+// and also the pinned copies.
 func Open(dir string, limit int64) (*Cache, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -82,7 +81,7 @@ func Open(dir string, limit int64) (*Cache, error) {
 	return c, c.evict("")
 }
 
-// Close removes the process's own files.
+// Close removes this process's temporary files and links.
 func (c *Cache) Close() error { return c.temp.Close() }
 
 func (c *Cache) path(key string) string {
@@ -91,7 +90,7 @@ func (c *Cache) path(key string) string {
 	return filepath.Join(c.dir, "files", name[:2], name[2:])
 }
 
-// Temp creates a temporary file. The caller must pass it to Add, or remove it.
+// Temp creates a temporary file. The caller must pass it to Add or remove it.
 func (c *Cache) Temp() (*os.File, error) {
 	return os.OpenFile(c.uniquePath(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 }
@@ -103,7 +102,7 @@ func (c *Cache) uniquePath() string {
 	return filepath.Join(c.ownDir, strconv.Itoa(c.created))
 }
 
-// Add makes a file from Temp the copy for a key.
+// Add makes the file temp, which Temp created, the copy for key.
 func (c *Cache) Add(temp, key string) error {
 	info, err := os.Stat(temp)
 	if err != nil {
@@ -137,9 +136,9 @@ func (c *Cache) markVerified(key string, info fs.FileInfo) {
 	c.verified[key] = verification{info.Size(), time.Now()}
 }
 
-// WithCopy calls use with the path of the copy for a key. use must open or link the copy, because it may be
-// evicted at any time. If there is no copy, fetch writes one. check verifies a copy that this process has not
-// verified. If check fails, the copy is fetched again.
+// WithCopy calls use with the path of the copy for a key. use must open or link the copy at once, because it can
+// be evicted at any time. fetch writes a missing copy. check verifies a copy that this process has not verified
+// yet; if it fails, the copy is fetched again.
 func (c *Cache) WithCopy(key string, check func(path string) error, fetch func(*os.File) error, use func(path string) error) error {
 	for range 2 {
 		if err := c.ensureCopy(key, check, fetch); err != nil {
@@ -149,7 +148,7 @@ func (c *Cache) WithCopy(key string, check func(path string) error, fetch func(*
 			return err
 		}
 	}
-	// Other processes evict the copies too quickly, so use a private copy.
+	// Other processes evict the copy too quickly, so use a private one.
 	temp, err := c.fetch(fetch)
 	if err != nil {
 		return err
@@ -157,7 +156,7 @@ func (c *Cache) WithCopy(key string, check func(path string) error, fetch func(*
 	return errors.Join(use(temp), os.Remove(temp))
 }
 
-// fetch fetches a file into a temporary file, and returns the file's path.
+// fetch calls fetch with a temporary file, and returns the file's path.
 func (c *Cache) fetch(fetch func(*os.File) error) (string, error) {
 	f, err := c.Temp()
 	if err != nil {
@@ -169,7 +168,7 @@ func (c *Cache) fetch(fetch func(*os.File) error) (string, error) {
 	return f.Name(), nil
 }
 
-// ensureCopy ensures that a verified copy exists.
+// ensureCopy makes sure that there is a verified copy.
 func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func(*os.File) error) error {
 	path := c.path(key)
 	info, err := os.Stat(path)
@@ -183,7 +182,7 @@ func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func
 		if err == nil {
 			if !isVerified || time.Since(previous.verifiedAt) > time.Minute {
 				now := time.Now()
-				_ = os.Chtimes(path, now, now) // if this fails, the copy may be evicted earlier
+				_ = os.Chtimes(path, now, now) // If this fails, the copy may be evicted earlier.
 				c.markVerified(key, info)
 			}
 			return nil
@@ -202,8 +201,8 @@ func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func
 	return err
 }
 
-// Pin creates a link to the copy for a key, and returns the link's path. The link stays until release is called.
-// check and fetch are as in WithCopy.
+// Pin creates a link to the copy for a key, and returns the link's path. The link exists until release is
+// called. check and fetch are as for WithCopy.
 func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.File) error) (path string, release func(), err error) {
 	p := c.addPin(key, nil)
 	if p == nil {
@@ -212,7 +211,7 @@ func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.Fi
 		if err != nil {
 			return "", func() {}, err
 		}
-		if p = c.addPin(key, &pin{path: link}); p.path != link { // another goroutine was faster
+		if p = c.addPin(key, &pin{path: link}); p.path != link { // Another goroutine has pinned the key meanwhile.
 			_ = os.Remove(link)
 		}
 	}
@@ -221,12 +220,12 @@ func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.Fi
 		defer c.mu.Unlock()
 		if p.refs--; p.refs == 0 {
 			delete(c.pins, key)
-			_ = os.Remove(p.path) // if this fails, the link is removed with the process's files
+			_ = os.Remove(p.path) // If this fails, the link is removed with the process's directory.
 		}
 	}), nil
 }
 
-// addPin adds a reference to the existing pin for a key. If the key has no pin, it registers p, unless p is nil.
+// addPin adds a reference to the pin of a key. If the key has no pin, it registers p, unless p is nil.
 func (c *Cache) addPin(key string, p *pin) *pin {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -244,9 +243,8 @@ func (c *Cache) addPin(key string, p *pin) *pin {
 // Forget removes the copy for a key.
 func (c *Cache) Forget(key string) { _ = os.Remove(c.path(key)) }
 
-// evict removes the least recently used copies until a tenth of the limit is free, and removes the files of
-// ended processes. It keeps the copy that was just added. If another process is evicting, it returns
-// immediately.
+// evict removes the least recently used copies until a tenth of the limit is free, and the files of processes
+// that ended. It keeps the copy that was just added. It does nothing if another process is evicting.
 func (c *Cache) evict(added string) (err error) {
 	l, err := vfs.TryLock(vfs.OS{}, filepath.Join(c.dir, "evict.lock"), true)
 	if l == nil || err != nil {
@@ -269,7 +267,7 @@ func (c *Cache) evict(added string) (err error) {
 			}
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			err = nil // removed by another process
+			err = nil // Another process has removed the file.
 		}
 		return err
 	})

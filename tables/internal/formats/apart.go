@@ -19,30 +19,30 @@ const decodeKind worker.Kind = "decode"
 
 func init() { worker.Handle(decodeKind, decode) }
 
-// IsolatedReader reads untrusted files, each in a separate process that may crash without harm.
+// IsolatedReader reads untrusted files in separate processes, whose crashes do no harm.
 type IsolatedReader struct {
-	memory int64 // for all processes together, in bytes
+	memory int64 // bytes for all processes together
 
 	mu            sync.Mutex
 	reservedBytes int64 // memory reserved by running processes
 }
 
 const (
-	// minProcessMemory is the minimum memory per process, in bytes.
+	// minProcessMemory is the least memory for a process, in bytes.
 	minProcessMemory = 64 << 20
-	// processOverhead is the memory of a process in addition to its data: thread stacks and code.
+	// processOverhead is what a process needs besides its data, in bytes: thread stacks and code.
 	processOverhead = 64 << 20
 
-	// A file may contain freeValues values, and this many more for each of its bytes. The limit is needed because a column of
-	// nulls, or of one repeated value, takes almost no bytes.
+	// A file may contain freeValues values, and valuesPerByte more for each of its bytes. Without a limit, a column of nulls,
+	// or of one repeated value, could have any number of values in almost no bytes.
 	valuesPerByte           = 256
 	valuesPerCompressedByte = 16 << 10 // for Parquet and Arrow files, which compress values
 )
 
-// freeValues is the number of values that a file of any size may contain. It is a variable so that tests can replace it.
+// freeValues is the number of values that a file of any size may contain. It is a variable because tests replace it.
 var freeValues int64 = 1 << 24
 
-// NewIsolatedReader returns a reader that divides memory, in bytes, among files that are read concurrently: each gets half of
+// NewIsolatedReader returns a reader that uses memory bytes for all files that are read concurrently. Each file gets half of
 // the remaining memory, but at least 64 MiB.
 func NewIsolatedReader(memory int64) *IsolatedReader { return &IsolatedReader{memory: memory} }
 
@@ -60,7 +60,7 @@ func (a *IsolatedReader) unreserve(n int64) {
 	a.reservedBytes -= n
 }
 
-// task tells a process which file to read.
+// task is the message that tells a process which file to read.
 type task struct {
 	Name   string
 	Format Format
@@ -69,8 +69,8 @@ type task struct {
 	Memory int64
 }
 
-// Read is like [Input.Read], but reads in a separate process, and checks the batches. If processes cannot be started, it reads
-// in this process.
+// Read is like [Input.Read], but reads in a separate process and checks the batches. On systems where package worker is not
+// supported, it reads in this process.
 func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
 	if !worker.Supported {
 		return in.Read(ctx)
@@ -115,10 +115,10 @@ type isolatedFile struct {
 	p         *worker.Process
 	batches   *worker.Batches
 	memory    int64
-	remaining int64 // how many more values the file can contain
+	remaining int64 // number of values that the file may still contain
 }
 
-// nextBatch returns the next batch from the process, or nil after the last.
+// nextBatch returns the next batch from the process. It returns nil after the last one.
 func (a *isolatedFile) nextBatch() (arrow.RecordBatch, error) {
 	b, err := a.batches.Next()
 	if err = a.explain(err); b == nil || err != nil {
@@ -136,7 +136,7 @@ func (a *isolatedFile) nextBatch() (arrow.RecordBatch, error) {
 	return b, nil
 }
 
-// explain returns the reason if err was caused by the process's death or by the end of the context, and err otherwise.
+// explain replaces an error that was caused by the end of the context or by the process's death with that cause.
 func (a *isolatedFile) explain(err error) error {
 	if err = a.p.ExplainError(err); err != nil && a.ctx.Err() != nil {
 		return canceled.Err(a.ctx)
@@ -151,7 +151,7 @@ func (a *isolatedFile) explain(err error) error {
 	return fmt.Errorf("%s: the file is damaged: %w", a.in.Name, err)
 }
 
-// decode runs in the separate process. It reads a file and sends the batches.
+// decode runs in the separate process: it reads a file and sends the batches.
 func decode(c *worker.Conn) error {
 	var t task
 	if err := c.Receive(&t); err != nil {

@@ -14,42 +14,42 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// textWorkers is the number of chunks processed concurrently, unless there are many columns.
+// textWorkers is the number of chunks that are processed concurrently, unless there are many columns.
 const textWorkers = 4
 
-// These sizes are variables so that tests can replace them.
+// Variables, because tests replace them.
 var (
-	chunkBytes = 1 << 20 // size of a chunk in bytes, unless there are many columns or a long record
-	fewColumns = 1 << 10 // a text with more columns than this has many columns
+	chunkBytes = 1 << 20 // bytes of a chunk, unless there are many columns or a record is longer
+	fewColumns = 1 << 10 // a text with more columns has many columns
 )
 
-// text is a text file that is divided into chunks of whole records. A chunk is used when forEachChunk's callback has finished with
-// it and all earlier chunks are used.
+// text is a text file that is divided into chunks of whole records. A chunk counts as used when forEachChunk's callback has
+// finished with it and all earlier chunks are used.
 type text struct {
 	in             *Input
 	r              io.Reader
 	layout         records.Layout
-	names          []string // column names from the header; nil if the format has no header
-	maxRecordBytes int      // maximum size of a record
-	errTooLong     error    // the error for a larger record
-	size           int      // size of chunks in bytes, unless a record is longer
+	names          []string // column names from the header; nil for formats without a header
+	maxRecordBytes int      // maximum size of a record in bytes
+	errTooLong     error    // the error for a longer record
+	size           int      // bytes of a chunk, unless a record is longer
 
-	block       []byte        // data that was read but is not in a chunk yet
+	block       []byte        // data that was read but does not belong to a chunk yet
 	linesBefore int64         // number of lines before block
-	eof         bool          // whether the end of the file has been reached
+	eof         bool          // the file was read to its end
 	largeBuffer []byte        // buffer for long records
-	allUsed     chan struct{} // closed when all chunks before block have been used
+	allUsed     chan struct{} // closed when all chunks before block are used
 }
 
-// chunk is a sequence of whole records in a text.
+// chunk is a sequence of whole records.
 type chunk struct {
 	data        []byte
 	linesBefore int64         // number of lines before the chunk
-	turn        chan struct{} // closed when all earlier chunks have been used
-	used        chan struct{} // must be closed when this chunk has been used
+	turn        chan struct{} // closed when all earlier chunks are used
+	used        chan struct{} // must be closed when this chunk is used
 }
 
-// newText returns a text. If its format has a header, newText reads the header.
+// newText returns a text. If the format has a header, newText reads it.
 func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 	t := &text{in: in, r: r, size: chunkBytes, allUsed: make(chan struct{})}
 	close(t.allUsed)
@@ -63,7 +63,6 @@ func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 	return t, nil
 }
 
-// nextChunk returns the next chunk, or io.EOF after the last.
 func (t *text) nextChunk(ctx context.Context) (chunk, error) {
 	length := t.layout.WholeRecords(t.block)
 	for length == 0 && !t.eof {
@@ -73,7 +72,7 @@ func (t *text) nextChunk(ctx context.Context) (chunk, error) {
 		length = t.layout.WholeRecords(t.block)
 	}
 	if length == 0 {
-		length = len(t.block) // the last record is incomplete: parsing the chunk will report that
+		length = len(t.block) // The last record is incomplete; parsing the chunk will report that.
 	}
 	if length == 0 {
 		return chunk{}, io.EOF
@@ -84,14 +83,14 @@ func (t *text) nextChunk(ctx context.Context) (chunk, error) {
 	return c, nil
 }
 
-// fill reads more data into block. Before it reads more of a record that is longer than a chunk, it waits until all earlier
-// chunks have been used, so that only one such record is in memory.
+// fill reads more data into block. If a record is longer than a chunk, fill first waits until all earlier chunks are used, so that
+// only one such record is in memory.
 func (t *text) fill(ctx context.Context) error {
 	if len(t.block) > t.maxRecordBytes {
 		return fmt.Errorf("%s, line %d: %w", t.in.Name, t.linesBefore+1, t.errTooLong)
 	}
 	size := t.size
-	var block []byte // with capacity for a final newline
+	var block []byte // one byte is reserved for a final newline
 	if 2*len(t.block) < size {
 		block = make([]byte, size, size+1)
 	} else {
@@ -117,8 +116,8 @@ func (t *text) fill(ctx context.Context) error {
 	return nil
 }
 
-// forEachChunk calls f for each chunk, in up to workers goroutines. To act in the order of the text, f must wait until the chunk's
-// channel turn is closed. The first error in that order stops all calls, and forEachChunk returns it.
+// forEachChunk calls f for each chunk, in up to workers goroutines. To act in the order of the file, f must wait until the chunk's
+// channel turn is closed. forEachChunk returns the first error in that order, which also cancels all calls.
 func (t *text) forEachChunk(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

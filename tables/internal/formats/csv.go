@@ -17,7 +17,7 @@ type csvRows struct {
 	split       *records.Splitter
 	names       []string
 	linesBefore int64 // number of lines before the chunk
-	isBlank     bool  // whether the current record is an empty line
+	isBlank     bool  // the current record is an empty line
 }
 
 func (t *text) csvRows(c chunk) *csvRows {
@@ -26,7 +26,6 @@ func (t *text) csvRows(c chunk) *csvRows {
 	return rows
 }
 
-// readHeader reads the column names.
 func (t *text) readHeader(ctx context.Context) error {
 	if err := t.layout.Check(); err != nil {
 		return fmt.Errorf("%s: %w", t.in.Name, err)
@@ -38,7 +37,7 @@ func (t *text) readHeader(ctx context.Context) error {
 	split := records.NewFieldSplitter(t.layout, nil)
 	split.Begin()
 	var first chunk
-	err := io.EOF // so far, the file contains only empty lines
+	err := io.EOF // The file may consist of empty lines.
 	for err == io.EOF {
 		if first, err = t.nextChunk(ctx); err == io.EOF {
 			return fmt.Errorf("%s: the file is empty: its first line must contain the column names", t.in.Name)
@@ -71,10 +70,11 @@ func (t *text) readHeader(ctx context.Context) error {
 	return nil
 }
 
-// line returns the number of the line where the current record starts.
+// line returns the number of the line in which the current record starts.
 func (c *csvRows) line() int64 { return c.linesBefore + c.split.Line }
 
-// next advances to the next record, and returns io.EOF after the last. In a file with one column, an empty line is a record.
+// next advances to the next record. It returns io.EOF after the last one. In a file with a single column, an empty line is a
+// record.
 func (c *csvRows) next() error {
 	for {
 		c.isBlank = false
@@ -102,7 +102,7 @@ func (c *csvRows) next() error {
 	}
 }
 
-// fieldError adds the file name, line and column to an error about field i.
+// fieldError adds the file name, the line and the column to an error about field i of the current record.
 func (c *csvRows) fieldError(i int, err error) error {
 	line := c.line()
 	for _, previous := range c.split.Values[:i] {
@@ -111,7 +111,6 @@ func (c *csvRows) fieldError(i int, err error) error {
 	return fmt.Errorf("%s, line %d: column %q: %w", c.in.Name, line, c.names[i], err)
 }
 
-// values returns the fields of the current record.
 func (c *csvRows) values() [][]byte {
 	if c.isBlank {
 		return [][]byte{nil}
@@ -119,7 +118,7 @@ func (c *csvRows) values() [][]byte {
 	return c.split.Values
 }
 
-// inferColumns excludes the types that do not fit the values in the remaining records.
+// inferColumns restricts the columns to types that can represent the values in the remaining records.
 func (c *csvRows) inferColumns(root *column) error {
 	for {
 		if err := c.next(); err == io.EOF {

@@ -33,7 +33,7 @@ import (
 // Format is the name of a format.
 type Format string
 
-// The formats. Table can be written, but not read.
+// The formats. Table can only be written.
 const (
 	CSV     Format = "csv"
 	JSONL   Format = "jsonl"
@@ -60,25 +60,24 @@ func ByName(name string) (Format, error) {
 
 const (
 	batchRows     = 16 << 10
-	batchBytes    = 8 << 20  // text size, in bytes, at which a batch ends early
-	batchCells    = 1 << 20  // number of cells at which a batch ends early
-	maxRecordSize = 64 << 20 // maximum size of a text record, in bytes
+	batchBytes    = 8 << 20  // bytes of text at which a batch ends early
+	batchCells    = 1 << 20  // number of values at which a batch ends early
+	maxRecordSize = 64 << 20 // maximum size of a text record in bytes
 	maxColumns    = 1 << 16
 	maxArrowBytes = 1 << 30 // maximum size of an Arrow batch in memory, in bytes
 )
 
-// arrowSchemaKey is the Parquet metadata key where Arrow's writers store the Arrow schema.
+// arrowSchemaKey is the key of Parquet metadata under which Arrow's writers store the Arrow schema.
 const arrowSchemaKey = "ARROW:schema"
 
 // Input is a file to read.
 type Input struct {
-	Name   string // used in errors
+	Name   string // file name in errors
 	File   *os.File
 	Format Format
-	Sep    string // single byte that separates CSV fields; "" means a comma
+	Sep    string // separator of CSV fields, a single byte; "" means a comma
 
-	// Known contains the columns with known types, such as the target table's columns. It can be nil. Only text formats use
-	// it.
+	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Only text formats use it.
 	Known *arrow.Schema
 	// Count, if not nil, is called after each read with the number of bytes read.
 	Count func(n int)
@@ -100,8 +99,8 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	return nil, fmt.Errorf("%s: cannot read format %q: the formats are %s", in.Name, in.Format, strings.Join(Names, ", "))
 }
 
-// batches returns a reader of the batches that generate yields. The reader retains them, so generate must release its own
-// references. If a library panics on a damaged file, the reader returns an error. Releasing the reader calls end.
+// batches returns a reader of the batches that generate yields. The reader retains them; generate must release its own references.
+// If a library panics on a damaged file, the reader returns an error. Releasing the reader calls end.
 func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), generate func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
@@ -114,7 +113,7 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), 
 				}
 			}()
 			return generate(func(b arrow.RecordBatch) bool {
-				b.Retain() // the reader releases it
+				b.Retain() // The reader releases it.
 				yielding = true
 				stopped = stopped || ctx.Err() != nil || !yield(b, nil)
 				yielding = false
@@ -127,7 +126,7 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), 
 	}, end)
 }
 
-// withCounter wraps r so that each read is reported to in.Count.
+// withCounter wraps r so that in.Count is called after each read.
 func (in *Input) withCounter(r io.Reader) io.Reader {
 	if in.Count == nil {
 		return r
@@ -146,7 +145,7 @@ func (c counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// seekable returns the file, or an unnamed copy if it is not a regular file.
+// seekable returns the file if it is a regular file, and otherwise an unnamed copy of it.
 func (in *Input) seekable() (*os.File, func(), error) {
 	if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
 		return in.File, func() {}, nil
@@ -155,7 +154,7 @@ func (in *Input) seekable() (*os.File, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	end := func() { _ = temp.Close() } // its error does not matter, because the file is only read
+	end := func() { _ = temp.Close() } // The error does not matter, because the file is only read.
 	_, err = io.Copy(temp, in.withCounter(in.File))
 	if err = errors.Join(err, os.Remove(temp.Name())); err != nil {
 		end()
@@ -193,7 +192,7 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 	}), nil
 }
 
-// parquetBatches opens a Parquet file, and returns its batches and the columns to convert them to.
+// parquetBatches opens a Parquet file. It returns its batches and the schema to which they must be converted.
 func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.RecordReader, columns *arrow.Schema, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -215,7 +214,7 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 			}
 		}
 	}
-	// The library trusts the numbers in the schema that Arrow's writers store, so check them first.
+	// Check the schema that Arrow's writers store, because the library trusts the numbers in it.
 	if encoded := parquetFile.MetaData().KeyValueMetadata().FindValue(arrowSchemaKey); encoded != nil {
 		message, err := base64.StdEncoding.DecodeString(*encoded)
 		if err == nil {
@@ -243,9 +242,9 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 	return r, withoutParquetIDs(columns), err
 }
 
-// replaceDurations replaces durations with integers in the Arrow schema of a file's metadata, because the library cannot read
-// durations (arrow-go 18.8; see TestArrowReadsDurations). It changes only the metadata in memory, and reports whether there are
-// any durations.
+// replaceDurations replaces durations with integers in the Arrow schema of a Parquet file's metadata, because the library cannot
+// read durations (arrow-go 18.8; see TestArrowReadsDurations). It changes only the metadata in memory. It reports whether there
+// are any durations.
 func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
 	fields := slices.Clone(columns.Fields())
 	for i, field := range fields {
@@ -263,8 +262,8 @@ func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
 	return replaced
 }
 
-// withoutParquetIDs removes the metadata that Parquet's reader adds to columns, such as the file's IDs. It keeps metadata from the
-// writer, such as the pandas index.
+// withoutParquetIDs removes the metadata that the Parquet reader adds to columns, such as field IDs. It keeps the writer's
+// metadata, such as the pandas index.
 func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
 	fields := slices.Clone(schema.Fields())
 	for i, f := range fields {
@@ -276,7 +275,7 @@ func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// readArrow reads an Arrow stream or an Arrow file. A file is a stream between a magic string and a footer.
+// readArrow reads an Arrow stream or an Arrow file. A file is a stream with a magic string before it and a footer after it.
 func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	const magic = "ARROW1\x00\x00"
 	buffered := &endRecorder{Reader: bufio.NewReaderSize(in.withCounter(in.File), 1<<20)}
@@ -284,7 +283,7 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	isFile := err == nil && string(start) == magic
 	if isFile {
 		_, err = buffered.Discard(len(magic))
-	} else if err == io.EOF { // the Arrow reader reports that the file is too short
+	} else if err == io.EOF { // The Arrow reader reports that the file is too short.
 		err = nil
 	}
 	if strings.HasPrefix(string(start), "FEA1") {
@@ -320,7 +319,7 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	}), nil
 }
 
-// endRecorder records whether the input was read to its end. In a complete Arrow file, a footer follows the stream, so reading the
+// endRecorder records whether the input was read to its end. A complete Arrow file has a footer after the stream, so reading its
 // stream does not reach the end.
 type endRecorder struct {
 	*bufio.Reader

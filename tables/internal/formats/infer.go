@@ -12,10 +12,10 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// kinds is the set of types that are valid for all values of a column so far.
+// kinds is the set of the types that can represent all values of a column so far.
 type kinds uint16
 
-// Kinds in the order of preference.
+// Types, in the order of preference.
 const (
 	kindBool kinds = 1 << iota
 	kindInt
@@ -29,12 +29,12 @@ const (
 	kindAll = kindObject<<1 - 1
 )
 
-// column collects properties of a column's values.
+// column collects what is known about the type of a column.
 type column struct {
 	name     string
 	kinds    kinds
-	hasValue bool // whether there is a value that is not null
-	hasNanos bool // whether a time has more than six fractional digits
+	hasValue bool // at least one value is not null
+	hasNanos bool // a time has more than six fractional digits
 	elem     *column
 	fields   []*column
 	byName   map[string]*column // fields, by name
@@ -44,10 +44,11 @@ func newColumn(name string) *column { return &column{name: name, kinds: kindAll}
 
 func (c *column) restrict(k kinds) { c.kinds, c.hasValue = c.kinds&k, true }
 
-// maxExactInt is the largest integer up to which a float64 represents every integer exactly.
+// maxExactInt limits the range in which a float64 represents every integer exactly.
 const maxExactInt = 1 << 53
 
-// kindsOfText returns the kinds that represent a text without losing digits or leading zeros.
+// kindsOfText returns the kinds that represent s without losing digits or leading zeros. nanos reports whether s
+// has more than six fractional digits of a second.
 func kindsOfText(s []byte) (k kinds, nanos bool) {
 	k = kindText
 	switch c := s[0]; {
@@ -64,7 +65,7 @@ func kindsOfText(s []byte) (k kinds, nanos bool) {
 	return k, false
 }
 
-// isNonFinite reports whether a text is NaN or an infinity.
+// isNonFinite reports whether s is NaN or an infinity.
 func isNonFinite(s []byte) bool {
 	switch string(s) {
 	case "NaN", "Inf", "+Inf", "-Inf", "inf", "+inf", "-inf":
@@ -73,14 +74,14 @@ func isNonFinite(s []byte) bool {
 	return false
 }
 
-// kindsOfNumber returns the kinds that represent a number's text without losing digits, except kindText.
+// kindsOfNumber returns the kinds, except kindText, that represent a number without losing digits.
 func kindsOfNumber(s []byte) kinds {
 	digits := bytes.TrimPrefix(s, []byte("-"))
 	integerDigits := records.Digits(digits)
 	if integerDigits > 1 && digits[0] == '0' {
 		return 0
 	}
-	if rest := digits[integerDigits:]; integerDigits > 0 && integerDigits < 16 { // fast path for most numbers: below maxExactInt
+	if rest := digits[integerDigits:]; integerDigits > 0 && integerDigits < 16 { // fast path for most numbers, which are below maxExactInt
 		if len(rest) == 0 && string(s) != "-0" {
 			return kindInt | kindFloat
 		}
@@ -121,7 +122,7 @@ func kindsOfTime(m moment) kinds {
 
 var errMixed = errors.New("the column contains values of several types, which no column type can represent")
 
-// dataType returns the type for the values.
+// dataType returns the preferred type for the column's values.
 func (c *column) dataType() (arrow.DataType, error) {
 	unit := arrow.Microsecond
 	if c.hasNanos {
@@ -172,7 +173,7 @@ func fieldsOf(columns []*column) ([]arrow.Field, error) {
 	return fields, nil
 }
 
-// schemaOf returns the schema of columns. Known types replace inferred types.
+// schemaOf returns the schema of columns. If a column is in known, its type is not inferred.
 func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 	for _, c := range columns {
 		if known != nil && known.HasField(c.name) {
@@ -191,9 +192,9 @@ func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// field returns the nested column called name, and adds it if it is missing. index is its likely index.
+// field returns the nested column called name, and adds it if it does not exist. index is its likely index.
 func (c *column) field(name []byte, index int) (*column, error) {
-	if index < len(c.fields) && c.fields[index].name == string(name) { // the usual case: all lines have their members in the same order
+	if index < len(c.fields) && c.fields[index].name == string(name) { // Most lines have their members in the same order.
 		return c.fields[index], nil
 	}
 	if existing := c.byName[string(name)]; existing != nil {
@@ -211,7 +212,7 @@ func (c *column) field(name []byte, index int) (*column, error) {
 	return f, nil
 }
 
-// merge adds the properties of the same column in a later chunk. It returns the number of columns nested in later.
+// merge adds what a later chunk shows about the same column. It returns the number of columns nested in later.
 func (c *column) merge(later *column) (n int, err error) {
 	c.kinds, c.hasValue, c.hasNanos = c.kinds&later.kinds, c.hasValue || later.hasValue, c.hasNanos || later.hasNanos
 	if later.elem != nil {

@@ -12,14 +12,13 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// lines iterates over the rows of a JSON-lines chunk: its nonempty lines.
+// lines iterates over the nonempty lines of a chunk of JSON lines, which are its rows.
 type lines struct {
 	in        *Input
 	remaining []byte
 	line      int64 // number of the last line read
 }
 
-// next returns the next line, or io.EOF after the last.
 func (l *lines) next() ([]byte, error) {
 	for len(l.remaining) > 0 {
 		line, remaining, _ := bytes.Cut(l.remaining, []byte("\n"))
@@ -42,7 +41,7 @@ func (l *lines) add(to *fields) (int, error) {
 
 var errNotObject = errors.New("each line must be a JSON object, such as {\"price\":1.5}")
 
-// object reads the JSON object in a line. It calls read to read the members.
+// object reads the JSON object in line. It calls read for the members.
 func (l *lines) object(line []byte, read func(*jsonText) error) error {
 	err := errNotObject
 	if line[0] == '{' {
@@ -72,7 +71,7 @@ func (l *lines) inferColumns(root *column) error {
 
 const maxJSONDepth = 100
 
-// inferValue reads a value and records its kind.
+// inferValue reads a value and restricts the column to types that can represent it.
 func (c *column) inferValue(j *jsonText, depth int) error {
 	if depth > maxJSONDepth {
 		return fmt.Errorf("values are nested more than %d levels deep", maxJSONDepth)
@@ -92,7 +91,7 @@ func (c *column) inferValue(j *jsonText, depth int) error {
 		}
 	case jsonString:
 		k := kindText
-		if isNonFinite(text) { // JSON has no numbers for NaN and infinities
+		if isNonFinite(text) { // JSON has no numbers for NaN and infinities.
 			k |= kindFloat
 		} else if len(text) > 0 {
 			textKinds, nanos := kindsOfText(text)
@@ -117,7 +116,7 @@ func (c *column) inferValue(j *jsonText, depth int) error {
 	return nil
 }
 
-// inferObject infers the types of an object's members. At depth 0, the members are the columns of a row.
+// inferObject infers the types of an object's members. At depth 0, the members are columns.
 func (c *column) inferObject(j *jsonText, depth int) error {
 	for n := 0; ; n++ {
 		name, more, err := j.member()
@@ -140,7 +139,7 @@ func (c *column) inferObject(j *jsonText, depth int) error {
 	}
 }
 
-// Kinds of JSON values, identified by their first byte.
+// Kinds of JSON values. Each is a byte with which such values can start.
 const (
 	jsonNull   = 'n'
 	jsonBool   = 't'
@@ -157,15 +156,15 @@ var (
 	errInvalidJSON = errors.New("the text is not valid JSON")
 )
 
-// jsonText reads and checks JSON value by value. It returns numbers as text, so that they do not lose digits in a float64.
+// jsonText reads and checks JSON value by value. It returns numbers as text, because a float64 would lose digits.
 type jsonText struct {
 	remaining  []byte
-	justOpened bool // whether an array or object was entered but nothing in it was read
-	invalid    bool // whether the JSON is invalid; the remaining text is then dropped
+	justOpened bool // an array or object was entered, and nothing in it was read
+	invalid    bool // the JSON is invalid; the remaining text is then dropped
 }
 
-// readJSON calls read to read the value in a text. If the text is not valid JSON, readJSON returns the error from encoding/json,
-// even if read returns another error.
+// readJSON calls read for the value in text. If text is not valid JSON, readJSON returns the error of encoding/json, whatever
+// read returns.
 func readJSON(text []byte, read func(*jsonText) error) error {
 	j := &jsonText{remaining: text}
 	err := read(j)
@@ -177,7 +176,7 @@ func readJSON(text []byte, read func(*jsonText) error) error {
 	return cmp.Or(json.Unmarshal(text, &none), err, errInvalidJSON)
 }
 
-// next skips to the next value or punctuation, and returns its first byte, or 0 at the end.
+// next skips white space and returns the next byte, or 0 at the end.
 func (j *jsonText) next() byte {
 	for i, c := range j.remaining {
 		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
@@ -189,7 +188,7 @@ func (j *jsonText) next() byte {
 	return 0
 }
 
-// value returns the kind and the text of the next value. If it is an array or object, value enters it.
+// value returns the kind and the text of the next value. If that is an array or object, value enters it.
 func (j *jsonText) value() (kind byte, text []byte, err error) {
 	kind = j.next()
 	if kind == jsonArray || kind == jsonObject {
@@ -215,7 +214,7 @@ func (j *jsonText) value() (kind byte, text []byte, err error) {
 	return kind, text, nil
 }
 
-// string returns the content of the next string. n is its length including the quotes, or 0 if it contains escapes.
+// string returns the content of the next string. n is its length with the quotes, or 0 if it contains escapes.
 func (j *jsonText) string(n int) ([]byte, error) {
 	escaped := n == 0
 	if escaped {
@@ -224,7 +223,7 @@ func (j *jsonText) string(n int) ([]byte, error) {
 				n++
 			}
 		}
-		n++ // the closing quote
+		n++ // include the closing quote
 		if n > len(j.remaining) || !json.Valid(j.remaining[:n]) {
 			return nil, errInvalidJSON
 		}
@@ -241,8 +240,8 @@ func (j *jsonText) string(n int) ([]byte, error) {
 	return text, nil
 }
 
-// more advances to the next element of an array or member of an object. After the last one, it consumes the byte end and returns
-// false.
+// more advances to the next element of an array or the next member of an object. After the last one, it skips the byte end and
+// returns false.
 func (j *jsonText) more(end byte) bool {
 	first := j.justOpened
 	j.justOpened = false
@@ -256,7 +255,7 @@ func (j *jsonText) more(end byte) bool {
 	return !j.invalid
 }
 
-// expect skips a punctuation byte. If the next byte is another one, it marks the JSON as invalid.
+// expect skips a punctuation byte. If another byte follows, it marks the JSON as invalid.
 func (j *jsonText) expect(punctuation byte) {
 	if j.next() != punctuation {
 		j.remaining, j.invalid = nil, true
@@ -265,7 +264,8 @@ func (j *jsonText) expect(punctuation byte) {
 	j.remaining = j.remaining[1:]
 }
 
-// member advances to the value of an object's next member and returns the member's name, or false after the last one.
+// member advances to the value of the next member of an object, and returns the member's name. It returns false after the last
+// member.
 func (j *jsonText) member() (name []byte, more bool, err error) {
 	if !j.more('}') {
 		return nil, false, nil

@@ -26,7 +26,7 @@ func signedParser[V int8 | int16 | int32 | int64](b interface{ Append(V) }) func
 
 func unsignedParser[V uint8 | uint16 | uint32 | uint64](b interface{ Append(V) }) func([]byte) bool {
 	return func(s []byte) bool {
-		n, err := strconv.ParseUint(strings.TrimPrefix(string(s), "+"), 10, 64) // accept a plus sign, as ParseInt does
+		n, err := strconv.ParseUint(strings.TrimPrefix(string(s), "+"), 10, 64) // Accept a plus sign, as ParseInt does.
 		return addIf(b, V(n), err == nil && uint64(V(n)) == n)
 	}
 }
@@ -39,8 +39,8 @@ func isBool(s []byte) bool {
 	return false
 }
 
-// parseFloat parses a float with the given number of bits. It rounds numbers with a fraction, and numbers beyond int64, to the
-// nearest float. It rejects other integers that cannot be represented exactly.
+// parseFloat parses a float with the given number of bits. It rounds numbers with a fraction, and integers that overflow int64. It
+// rejects all other integers that the float cannot represent exactly.
 func parseFloat(s []byte, bits int) (float64, bool) {
 	f, err := strconv.ParseFloat(string(s), bits)
 	if err != nil || records.PlainValue(s) < len(s) && bytes.ContainsAny(s, "_xX") {
@@ -49,10 +49,10 @@ func parseFloat(s []byte, bits int) (float64, bool) {
 	return f, !losesInteger(s, f, bits)
 }
 
-// losesInteger reports whether a text is an integer within int64 that the float f does not equal. It returns false for the shortest
-// digits that are read as f, because JavaScript writes these: it writes 2^60 as 1152921504606847000.
+// losesInteger reports whether s is an int64 that f does not equal. It returns false if s has the shortest digits that are parsed
+// as f: JavaScript, for example, writes 2^60 as 1152921504606847000.
 func losesInteger(s []byte, f float64, bits int) bool {
-	const exact = 1 << 24 // every float type represents all integers up to here
+	const exact = 1 << 24 // Every float type with these bits represents all integers up to here.
 	if f < exact && f > -exact || len(s) > 20 || bytes.ContainsAny(s, ".eEnN") {
 		return false
 	}
@@ -68,7 +68,7 @@ func parseFloat16(s []byte) (float16.Num, bool) {
 	return half, ok && math.IsInf(roundTripped, 0) == math.IsInf(f, 0) && (!isInteger || roundTripped == f)
 }
 
-// decimalParser returns a function that adds decimals. It rejects values with more fractional digits than the scale.
+// decimalParser returns a function that adds decimals. It rejects values with more fractional digits than the type's scale.
 func decimalParser(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	return func(s []byte) bool {
 		digits, ok := scaleDecimal(s, int(t.GetScale()), int(t.GetPrecision()))
@@ -93,8 +93,8 @@ func decimalParser(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	}
 }
 
-// scaleDecimal returns the digits of a number times ten to the power of scale, with its sign. It returns false if the text is not a
-// number, or if the result is not an integer within the precision.
+// scaleDecimal returns the digits, with the sign, of the number in s times 10^scale. It returns false if s is not a number, or if
+// the result is not an integer with at most precision digits.
 func scaleDecimal(s []byte, scale, precision int) (digits string, ok bool) {
 	number, exponent, scientific := strings.Cut(strings.ToLower(string(s)), "e")
 	if scientific {

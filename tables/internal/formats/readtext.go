@@ -16,11 +16,11 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// rows iterates over the rows of a chunk.
 type rows interface {
-	// inferColumns records the kinds of the rows' values in the columns of root.
+	// inferColumns restricts the columns of root to types that can represent the rows' values.
 	inferColumns(root *column) error
-	// add adds a row to the columns. It returns the size of the row's text in bytes, or io.EOF.
+	// add adds a row to the columns. It returns the size of the row's text in bytes, or io.EOF after the
+	// last row.
 	add(to *fields) (int, error)
 }
 
@@ -31,7 +31,7 @@ func (t *text) rows(c chunk) rows {
 	return &lines{in: t.in, remaining: c.data, line: c.linesBefore}
 }
 
-// readText reads a text twice: first to infer the types, then to read the rows.
+// readText reads the file twice: first to infer the types, then to read the rows.
 func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error) {
 	f, end, err := in.seekable()
 	if err != nil {
@@ -84,7 +84,8 @@ func (in *Input) refuseCompressed(f *os.File) error {
 	return nil
 }
 
-// schema returns the types that can represent all values, and the number of chunks to process concurrently.
+// schema infers the types from all values. It also returns the number of chunks to process concurrently when
+// the rows are read.
 func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err error) {
 	columns := func() *column {
 		root := newColumn("")
@@ -94,7 +95,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 		return root
 	}
 	root := columns()
-	var isWide atomic.Bool // whether there are too many columns to keep a separate set for each chunk
+	var isWide atomic.Bool // there are too many columns for a separate set per chunk
 	err = t.forEachChunk(ctx, textWorkers, func(ctx context.Context, c chunk) error {
 		chunkColumns, isSeparate := columns(), !isWide.Load()
 		if isSeparate {
@@ -106,7 +107,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 			return err
 		}
 		if n, err := root.merge(chunkColumns); err != nil || !isSeparate {
-			return t.rows(c).inferColumns(root) // reads the chunk again, into root; after a failed merge, this also finds the line of the error
+			return t.rows(c).inferColumns(root) // Read the chunk again, now into root. After a failed merge, this also finds the line of the error.
 		} else if n > fewColumns {
 			isWide.Store(true)
 		}
@@ -128,7 +129,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 	return schema, textWorkers, nil
 }
 
-// batches yields the rows in batches, which are built concurrently.
+// batches yields the rows. It builds batches concurrently.
 func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, yield func(arrow.RecordBatch) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	builtBatches, result := make(chan arrow.RecordBatch), make(chan error, 1)
@@ -161,10 +162,10 @@ func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, y
 	if err := <-result; ctx.Err() == nil {
 		return err
 	}
-	return nil // the consumer canceled ctx and reports that error itself
+	return nil // The consumer canceled ctx, and reports that error itself.
 }
 
-// build adds source's rows to b, and calls emit with each batch.
+// build adds source's rows to b and calls emit with each batch.
 func build(b *array.RecordBuilder, source rows, emit func(arrow.RecordBatch) error) error {
 	columns := newFields("column", b.Schema().Fields(), b.Field)
 	maxRows := min(batchRows, max(1, batchCells/max(1, b.Schema().NumFields())))

@@ -30,7 +30,7 @@ func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
 		if t.line, err = t.row(t.line[:0], b, i); err != nil {
 			return err
 		}
-		// A bufio.Writer keeps its first error until Flush.
+		// Write's error can be ignored, because Flush returns the first error.
 		_, _ = t.w.Write(append(t.line, '\n'))
 	}
 	return t.w.Flush()
@@ -38,7 +38,7 @@ func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
 
 func (t *textWriter) Close() error { return t.w.Flush() }
 
-// newCSVWriter returns a CSV writer. It writes a null as an empty field, and an empty string in quotes.
+// newCSVWriter returns a writer that writes nulls as empty fields, and empty strings in quotes.
 func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	t := &textWriter{w: bufio.NewWriterSize(w, 1<<16)}
 	for i, f := range schema.Fields() {
@@ -65,7 +65,8 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	return t, err
 }
 
-// appendField appends a CSV field that is not null. It also quotes values that may begin with white space or a byte order mark.
+// appendField appends a CSV field that is not null. It also quotes values that start with white space or may start with a byte
+// order mark.
 func appendField(line []byte, index int, value []byte) []byte {
 	if index > 0 {
 		line = append(line, ',')
@@ -76,7 +77,7 @@ func appendField(line []byte, index int, value []byte) []byte {
 	return append(append(append(line, '"'), bytes.ReplaceAll(value, []byte(`"`), []byte(`""`))...), '"')
 }
 
-// newJSONWriter returns a writer of JSON lines: one object per row, with the columns in order.
+// newJSONWriter returns a writer of JSON lines: an object per row, with its members in the order of the columns.
 func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	names := make([][]byte, schema.NumFields())
 	for k, f := range schema.Fields() {
@@ -99,7 +100,8 @@ func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	}}, nil
 }
 
-// unpack returns the array and index of a value inside a dictionary, run or extension. It does not unpack UUIDs.
+// unpack returns the array and the index of the value that a dictionary, run or extension holds at index i. It does not unpack
+// UUIDs.
 func unpack(a arrow.Array, i int) (arrow.Array, int) {
 	for {
 		switch typed := a.(type) {
@@ -121,10 +123,10 @@ func unpack(a arrow.Array, i int) (arrow.Array, int) {
 	}
 }
 
-// isNull reports whether a value is null. It includes columns of the null type, which have no bitmap.
+// isNull reports whether value i is null. Columns of the null type have no bitmap, so IsNull alone does not suffice.
 func isNull(a arrow.Array, i int) bool { return a.IsNull(i) || a.DataType().ID() == arrow.NULL }
 
-// appendValue appends a value that is not null. Nested values are written as JSON.
+// appendValue appends a value that is not null. It writes nested values as JSON.
 func appendValue(out []byte, a arrow.Array, i int) ([]byte, error) {
 	if arrow.IsNested(a.DataType().ID()) {
 		return appendJSON(out, a, i)
@@ -132,7 +134,7 @@ func appendValue(out []byte, a arrow.Array, i int) ([]byte, error) {
 	return appendText(out, a, i), nil
 }
 
-// appendText appends a value that is neither nested nor null, as text that an adder can read.
+// appendText appends a value that is neither nested nor null, in the form that adder parses.
 func appendText(out []byte, a arrow.Array, i int) []byte {
 	switch a := a.(type) {
 	case array.StringLike:
@@ -172,7 +174,7 @@ func appendText(out []byte, a arrow.Array, i int) []byte {
 	return append(out, a.ValueStr(i)...)
 }
 
-// appendJSON appends a value, or null.
+// appendJSON appends a value as JSON.
 func appendJSON(out []byte, a arrow.Array, i int) (_ []byte, err error) {
 	if a, i = unpack(a, i); isNull(a, i) {
 		return append(out, "null"...), nil
@@ -219,10 +221,10 @@ func appendArray(out []byte, a array.ListLike, i int) (_ []byte, err error) {
 	return append(out, ']'), nil
 }
 
-// entryNames are the field names that appendArray writes for a map's keys and values, whatever names the map's type has.
+// entryNames are the names that appendArray gives to a map's keys and values, whatever their names in the map's type.
 var entryNames = []string{"key", "value"}
 
-// appendObject appends a struct as an object. If names is not nil, its names replace the fields' names.
+// appendObject appends a struct as a JSON object. If names is not nil, it replaces the fields' names.
 func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte, err error) {
 	out = append(out, '{')
 	for k, f := range a.DataType().(*arrow.StructType).Fields() {
@@ -243,8 +245,8 @@ func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte,
 	return append(out, '}'), nil
 }
 
-// appendFloat appends a float. It quotes NaN and infinities. A large float gets an exponent, because readers would reject it as an
-// integer that a float cannot represent.
+// appendFloat appends a float. It quotes NaN and infinities. It writes large floats with an exponent, because readers would take
+// them for integers that a float cannot represent exactly.
 func appendFloat(out []byte, f float64, bits int) []byte {
 	switch a := math.Abs(f); {
 	case math.IsNaN(f) || math.IsInf(f, 0):

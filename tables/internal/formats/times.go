@@ -11,18 +11,17 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// moment is a parsed date, time of day, or both.
 type moment struct {
 	days       int64 // days since 1970-01-01
-	seconds    int64 // seconds since the start of the day, minus the UTC offset
+	seconds    int64 // seconds since midnight, minus the UTC offset
 	nanos      int64
 	digits     int  // number of fractional digits
-	hasClock   bool // whether the text has a time of day
-	hasOffset  bool // whether the text has a UTC offset
-	isComplete bool // whether the time of day has seconds, and the offset has the form Z or a colon
+	hasClock   bool // the text has a time of day
+	hasOffset  bool // the text has a UTC offset
+	isComplete bool // the time of day has seconds, and the offset, if any, is Z or has a colon
 }
 
-// parseDigits parses n digits, and returns the remaining text.
+// parseDigits parses n digits and returns the text after them.
 func parseDigits(s []byte, n int) (v int64, rest []byte, ok bool) {
 	if len(s) < n {
 		return 0, s, false
@@ -36,8 +35,8 @@ func parseDigits(s []byte, n int) (v int64, rest []byte, ok bool) {
 	return v, s[n:], true
 }
 
-// parseMoment parses a date, optionally followed by T or a space, a time, and a UTC offset. A year has at least four digits, and can be
-// negative.
+// parseMoment parses a date, optionally followed by T or a space, a time of day, and a UTC offset. A year has at least four digits and
+// can be negative.
 func parseMoment(s []byte) (m moment, ok bool) {
 	rest, negative := bytes.CutPrefix(s, []byte("-"))
 	width := bytes.IndexByte(rest, '-')
@@ -97,7 +96,7 @@ func (m *moment) readClock(s []byte) (rest []byte, ok bool) {
 	s = s[1:]
 	for unit := int64(1e8); len(s) > 0 && s[0] >= '0' && s[0] <= '9'; unit /= 10 {
 		if unit == 0 && s[0] != '0' {
-			return s, false // no type can represent this number of digits
+			return s, false // No type can represent so many digits.
 		}
 		m.nanos += int64(s[0]-'0') * unit
 		m.digits++
@@ -135,12 +134,12 @@ func (m *moment) readOffset(s []byte) (ok bool) {
 	return n > 0 && len(s) == 0 && parts[0] < 24 && parts[1] < 60 && parts[2] < 60
 }
 
-// ticks returns the moment in units since 1970. It returns false if the moment is not a whole number of units, or overflows an int64.
+// ticks returns the moment in units since 1970. It returns false if that is not a whole number or overflows an int64.
 func (m *moment) ticks(unit arrow.TimeUnit) (int64, bool) {
 	nanos := int64(unit.Multiplier())
 	seconds, fraction := m.days*secondsPerDay+m.seconds, m.nanos/nanos
 	perSecond := int64(time.Second) / nanos
-	v := seconds*perSecond + fraction // an overflow is detected below
+	v := seconds*perSecond + fraction // If this overflows, the code below detects it.
 	floor := v / perSecond
 	if v%perSecond < 0 {
 		floor--
@@ -148,7 +147,7 @@ func (m *moment) ticks(unit arrow.TimeUnit) (int64, bool) {
 	return v, m.nanos%nanos == 0 && floor == seconds && v-floor*perSecond == fraction
 }
 
-// parseTimestamp parses a timestamp in whole units. The text must have a UTC offset if hasZone is true, and none otherwise.
+// parseTimestamp parses a timestamp that is a whole number of units. The text must have a UTC offset if and only if hasZone is true.
 func parseTimestamp(s []byte, unit arrow.TimeUnit, hasZone bool) (int64, bool) {
 	m, ok := parseMoment(s)
 	if !ok || m.hasOffset != hasZone {
@@ -162,7 +161,6 @@ func parseDate32(s []byte) (arrow.Date32, bool) {
 	return arrow.Date32(m.days), ok && m.seconds == 0 && m.nanos == 0 && !m.hasOffset && m.days == int64(int32(m.days))
 }
 
-// parseClock parses a time of day in the given unit.
 func parseClock(s []byte, unit arrow.TimeUnit) (int64, bool) {
 	var m moment
 	rest, ok := m.readClock(s)
@@ -172,7 +170,7 @@ func parseClock(s []byte, unit arrow.TimeUnit) (int64, bool) {
 	return m.ticks(unit)
 }
 
-// parseDuration parses an integer and its unit, such as 1500ms. If the unit is missing, the column's unit applies.
+// parseDuration parses an integer with a unit, such as 1500ms. If there is no unit, the column's unit applies.
 func parseDuration(s []byte, unit arrow.TimeUnit) (int64, bool) {
 	number, inputUnit := bytes.TrimRight(s, "smun"), unit
 	if len(number) < len(s) {
@@ -195,7 +193,7 @@ func parseDuration(s []byte, unit arrow.TimeUnit) (int64, bool) {
 
 var unitNames = []string{"s", "ms", "us", "ns"}
 
-// appendClock appends a time of day with all digits of the unit. It does not wrap values of 24 hours or more.
+// appendClock appends a time of day with all digits of its unit. It writes 24 hours or more as such.
 func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
 	if v < 0 {
 		out, v = append(out, '-'), -v
@@ -208,7 +206,7 @@ func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
 	return out
 }
 
-// appendTime appends a time with as many fractional digits as necessary and, if hasZone is true, the zone's offset.
+// appendTime appends a time with as many fractional digits as it needs. If hasZone is true, it also appends the UTC offset.
 func appendTime(out []byte, t time.Time, hasZone bool) []byte {
 	layout := "2006-01-02T15:04:05.999999999"
 	if _, offset := t.Zone(); hasZone && offset%60 != 0 {

@@ -11,14 +11,14 @@ import (
 	"github.com/google/uuid"
 )
 
-// adder adds values to a column or to a nested field. It rejects values that the type cannot represent exactly.
+// adder parses values and adds them to a column or a nested field. It rejects values that the type cannot represent exactly.
 type adder struct {
 	array.Builder
 	nullable bool
 
-	addText      func([]byte) bool // parses and adds a value, and returns false if the type cannot represent it; nil for nested types
-	bareKind     byte              // kind of JSON value that the type accepts in addition to strings; 0 means none
-	acceptsEmpty bool              // whether an empty text is a value rather than null
+	addText      func([]byte) bool // parses and adds a value; returns false if the type cannot represent it; nil for nested types
+	bareKind     byte              // kind of JSON value that the type accepts besides strings; 0 means none
+	acceptsEmpty bool              // an empty string is a value, not null
 
 	fields *fields // for structs and map entries
 	elem   *adder  // for lists
@@ -30,7 +30,7 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 		if f.Type.(arrow.ExtensionType).ExtensionName() == "arrow.uuid" {
 			a.addText = fixedBytesParser(e.StorageBuilder(), func(s []byte) ([]byte, error) {
 				id, err := uuid.ParseBytes(s)
-				if len(s) != len(id.String()) { // the UUID is in braces, or has no hyphens
+				if len(s) != len(id.String()) { // Reject UUIDs in braces or without hyphens.
 					return nil, err
 				}
 				return id[:], err
@@ -47,7 +47,7 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 	case *array.MapBuilder:
 		t := f.Type.(*arrow.MapType)
 		key, item := t.KeyField(), t.ItemField()
-		key.Name, item.Name = "key", "value" // regardless of the names in the map's type
+		key.Name, item.Name = "key", "value" // whatever the names in the map's type are
 		a.fields = newFields("part", []arrow.Field{key, item}, func(i int) array.Builder { return []array.Builder{b.KeyBuilder(), b.ItemBuilder()}[i] })
 	case array.ListLikeBuilder:
 		a.elem = newAdder(b.ValueBuilder(), f.Type.(arrow.ListLikeType).ElemField())
@@ -57,7 +57,7 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 	return a
 }
 
-// setText sets the function that parses and adds a value.
+// setText sets addText and bareKind for type t.
 func (a *adder) setText(t arrow.DataType) {
 	a.bareKind = jsonNumber
 	switch b := a.Builder.(type) {
@@ -96,7 +96,7 @@ func (a *adder) setText(t arrow.DataType) {
 	}
 }
 
-// setQuoted is like setText, but for types whose values are JSON strings.
+// setQuoted is like setText, but for types whose values are strings in JSON.
 func (a *adder) setQuoted(t arrow.DataType) {
 	switch b := a.Builder.(type) {
 	case *array.Date32Builder:
@@ -120,7 +120,7 @@ func (a *adder) setQuoted(t arrow.DataType) {
 		}
 	case *array.FixedSizeBinaryBuilder:
 		a.addText = fixedBytesParser(b, func(s []byte) ([]byte, error) { return base64.StdEncoding.Strict().AppendDecode(nil, s) })
-	case interface{ Append([]byte) }: // byte strings, in any layout
+	case interface{ Append([]byte) }: // byte strings in any layout
 		a.acceptsEmpty = true
 		a.addText = func(s []byte) bool {
 			v, err := base64.StdEncoding.Strict().AppendDecode(nil, s)
@@ -135,7 +135,6 @@ func (a *adder) setQuoted(t arrow.DataType) {
 	}
 }
 
-// addIf adds v if ok is true, and returns ok.
 func addIf[V any](b interface{ Append(V) }, v V, ok bool) bool {
 	if ok {
 		b.Append(v)
@@ -143,7 +142,7 @@ func addIf[V any](b interface{ Append(V) }, v V, ok bool) bool {
 	return ok
 }
 
-// fixedBytesParser returns a function that decodes a text, and adds the resulting bytes if they have the type's length.
+// fixedBytesParser returns a function that decodes a string and adds the result if it has the type's length.
 func fixedBytesParser(b array.Builder, decode func([]byte) ([]byte, error)) func([]byte) bool {
 	size := b.Type().(*arrow.FixedSizeBinaryType).ByteWidth
 	return func(s []byte) bool {
@@ -152,7 +151,7 @@ func fixedBytesParser(b array.Builder, decode func([]byte) ([]byte, error)) func
 	}
 }
 
-// add parses and adds a text. An empty text becomes null, unless it was quoted and the type accepts empty texts.
+// add parses and adds a string. An empty string becomes null, unless it was quoted and the type accepts empty strings.
 func (a *adder) add(text []byte, quoted bool) error {
 	switch {
 	case len(text) == 0 && !(quoted && a.acceptsEmpty):
@@ -218,7 +217,7 @@ func (a *adder) addJSON(j *jsonText) error {
 	return nil
 }
 
-// addList adds the elements of an array, or the entries of a map.
+// addList adds the elements of a JSON array, or the entries of a map.
 func (a *adder) addList(j *jsonText) (err error) {
 	n := 0
 	for ; j.more(']'); n++ {
@@ -239,9 +238,9 @@ func (a *adder) addList(j *jsonText) (err error) {
 	return nil
 }
 
-// fields adds JSON objects to the columns of a table or struct.
+// fields adds JSON objects as rows of a table or as values of a struct.
 type fields struct {
-	term    string // the word for a field in errors, such as "column"
+	term    string // what errors call a field, such as "column"
 	names   []string
 	adders  []*adder
 	seen    []bool
@@ -257,7 +256,7 @@ func newFields(term string, arrowFields []arrow.Field, builder func(int) array.B
 	return f
 }
 
-// find returns the index of the field with a name, or -1. n is the member's index in its object, which usually equals the field's
+// find returns the index of the named field, or -1. n is the member's index in its object, which usually equals the field's
 // index.
 func (f *fields) find(name []byte, n int) int {
 	if n < len(f.names) && f.names[n] == string(name) {
@@ -269,7 +268,7 @@ func (f *fields) find(name []byte, n int) int {
 	return -1
 }
 
-// addJSON adds the members of an object, and nulls for fields that the object lacks.
+// addJSON adds the members of a JSON object, and a null for each field that the object lacks.
 func (f *fields) addJSON(j *jsonText) error {
 	clear(f.seen)
 	for n := 0; ; n++ {

@@ -13,13 +13,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/parquetfile"
 )
 
-// Writer writes batches. Close completes the output, but does not close the underlying writer.
+// Writer writes batches in a format. Close completes the output, but does not close the underlying writer.
 type Writer interface {
 	Write(arrow.RecordBatch) error
 	Close() error
 }
 
-// NewWriter returns a writer of a format. Arrow is written as a file for random access or, if stream is true, as a stream.
+// NewWriter returns a Writer for a format. Arrow is written as a stream if stream is true, and otherwise as a file for
+// random access.
 func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer, error) {
 	switch f {
 	case CSV:
@@ -39,10 +40,10 @@ func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer
 	return nil, fmt.Errorf("cannot write format %q: the formats are table, %s", f, strings.Join(Names, ", "))
 }
 
-// keepOpen hides a writer's Close method, because Arrow's library would call it.
+// keepOpen hides a writer's Close method, which Arrow's library would call.
 type keepOpen struct{ io.Writer }
 
-// tableWriter writes aligned columns. Each batch has its own column widths.
+// tableWriter writes aligned columns. The column widths can differ between batches.
 type tableWriter struct {
 	*tabwriter.Writer
 }
@@ -58,7 +59,7 @@ func newTableWriter(out io.Writer, schema *arrow.Schema) (*tableWriter, error) {
 
 const maxWidth = 40
 
-// oneLine returns a text as a single line of at most maxWidth characters.
+// oneLine returns text as a single line of at most maxWidth characters.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

@@ -11,13 +11,12 @@ import (
 	"github.com/twmb/avro/ocf"
 )
 
-// Budget limits the total contents of several Avro files.
+// Budget limits the total size of several Avro files.
 type Budget struct {
 	Entries, Bytes int64 // limits; Bytes counts uncompressed bytes
-	entries, bytes int64 // amounts used
+	entries, bytes int64 // sums for the files so far
 }
 
-// check returns an error if the contents exceed the budget.
 func (b *Budget) check() error {
 	if b.entries <= b.Entries && b.bytes <= b.Bytes {
 		return nil
@@ -27,7 +26,7 @@ func (b *Budget) check() error {
 
 // Limits for other engines' Avro files. Bytes are counted uncompressed.
 const (
-	maxManifests     = 10_000 // manifests in a list
+	maxManifests     = 10_000 // manifests in a manifest list
 	maxListBytes     = 64 << 20
 	maxManifestFiles = 1_000_000 // files listed in all new manifests of a commit
 	maxManifestBytes = 1 << 30
@@ -48,14 +47,15 @@ const (
 	ManifestKind AvroKind = "data_file"
 )
 
-// matches reports whether the schema's entries have the kind's field, with the type that Iceberg's library requires.
+// matches reports whether the entries have the kind's field. For manifests, it also requires the type that Iceberg's library
+// needs.
 func (k AvroKind) matches(s *avro.Schema) bool {
 	return slices.ContainsFunc(s.Root().Fields, func(f avro.SchemaField) bool {
 		return f.Name == string(k) && (k != ManifestKind || f.Type.Type == "record")
 	})
 }
 
-// CheckAvro returns an error if an Avro file exceeds the budget or is of another kind. It reads one block at a time, whereas
+// CheckAvro returns an error if an Avro file exceeds the budget or is of another kind. It reads one block at a time;
 // Iceberg's library would decompress the whole file into memory.
 func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budget *Budget) error {
 	file, err := f.Open(name)
@@ -70,9 +70,9 @@ func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budg
 	return countAvro(ctx, file, info.Size(), kind, budget)
 }
 
-// countAvro charges an Avro file to a budget. If the file exceeds the budget, it returns an error.
+// countAvro adds an Avro file to the amounts used of a budget. It returns an error if these exceed the budget.
 func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, budget *Budget) error {
-	budget.bytes += size // the codecs add only decompressed blocks, so add the file's size for the parts that are not compressed
+	budget.bytes += size // countingCodec adds only the decompressed blocks; this adds the parts that are not compressed
 	if err := budget.check(); err != nil {
 		return err
 	}

@@ -20,16 +20,15 @@ import (
 // Change is a staged change to one table.
 type Change struct {
 	Namespace, Name string
-	Base            *table.Table   // the state that the change is based on; nil if the table must not exist
-	DamagedLocation *string        // for a damaged table, which has no Base: its metadata location
+	Base            *table.Table   // table to which the change applies; nil if the table must not exist
+	DamagedLocation *string        // metadata location of a damaged table, which has no Base
 	New             table.Metadata // the new metadata; nil deletes the table
 	// IOs are the FileIOs that wrote the change's files. The last one also writes the new metadata.
 	IOs []*FileIO
-	// Info is shown in listings. It is nil for changes by other engines; listings then use the metadata.
+	// Info is shown in listings. Changes by other engines have none; listings then use the metadata.
 	Info   *Info
-	PutIDs []PutID // IDs of the change's puts
-	// Inline means that the new metadata, which must be small, is stored in the database until the next change, and that
-	// its file is not synced.
+	PutIDs []PutID
+	// Inline stores the new metadata, which must be small, in the database until the next change. Its file is then not synced.
 	Inline bool
 
 	Result *table.Table // the committed table
@@ -37,23 +36,23 @@ type Change struct {
 	inlineJSON []byte // the new metadata as JSON, if Inline is set
 }
 
-// Info is information about a table that listings show besides its metadata.
+// Info is what listings show of a table besides its metadata.
 type Info struct {
 	Updated  time.Time
 	Metadata map[string]any // as returned by ParseMetadata
 	CopyOf   string         // for an unchanged copy, the original's metadata location; see Catalog.CopyOf
 }
 
-// PutID is a put's ID, with the time at which the put was acknowledged.
+// PutID is a put's ID, with the time when the put was acknowledged.
 type PutID struct {
 	ID string
 	At time.Time
 }
 
-// TxHook runs in a commit's transaction, before its changes. If it returns an error, the commit fails.
+// TxHook runs in a commit's transaction before the changes. If it fails, the commit fails.
 type TxHook func(ctx context.Context, tx *sql.Tx) error
 
-// Commit applies all changes and hooks in one transaction. If it returns an error, nothing was changed, unless the error wraps
+// Commit applies all changes and hooks in one transaction. If it returns an error, nothing has changed, unless the error wraps
 // partd.ErrUnknownOutcome.
 func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change) error {
 	for _, ch := range changes {
@@ -64,7 +63,7 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
-	// From here on, the commit continues even if ctx is canceled.
+	// The commit can no longer be canceled.
 	ctx = context.WithoutCancel(ctx)
 	c.committing(false)
 	defer c.committing(true)
@@ -87,11 +86,11 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 		return err
 	}
 	for _, ch := range changes {
-		if ch.Base != nil { // only a table's newest metadata is worth caching
+		if ch.Base != nil { // Cache only a table's newest metadata.
 			c.cache.drop(ch.Base.MetadataLocation())
 		}
 		if ch.Result != nil {
-			// Use the catalog's own FileIO, because the change's FileIO keeps a list of its files.
+			// Use the catalog's own FileIO, because the change's FileIO would keep its list of written files in memory.
 			location, io := ch.Result.MetadataLocation(), ch.IOs[len(ch.IOs)-1]
 			ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, location, c.reader)
 			written := io.Written()
@@ -101,7 +100,7 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 	return nil
 }
 
-// writeMetadata writes a change's metadata, and syncs all files of the change.
+// writeMetadata writes the new metadata of a change, and syncs all files of the change.
 func (c *Catalog) writeMetadata(ch *Change) error {
 	if ch.New != nil {
 		version := 0
@@ -123,7 +122,7 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 		io := ch.IOs[len(ch.IOs)-1]
 		if ch.Inline {
 			ch.inlineJSON, io.noSync = b, true
-		} else if dir, err := c.ownPath(ch.New.Location()); err == nil { // the directory may have been created without a sync
+		} else if dir, err := c.ownPath(ch.New.Location()); err == nil { // The directory may have been created without a sync.
 			io.syncLater(dir)
 			io.syncLater(filepath.Dir(dir))
 		}
@@ -140,8 +139,7 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 	return nil
 }
 
-// metadataVersion returns the number at the start of a metadata file's name. If the name has none, as in files of other engines, it
-// returns 0.
+// metadataVersion returns the number at the start of a metadata file's name, or 0 if there is none, as in files of other engines.
 func metadataVersion(location string) int {
 	prefix, _, _ := strings.Cut(path.Base(location), "-")
 	v, err := strconv.Atoi(prefix)
@@ -151,7 +149,6 @@ func metadataVersion(location string) int {
 	return v
 }
 
-// apply applies the change to the database.
 func (ch *Change) apply(w *transaction) {
 	oldLocation := ch.DamagedLocation
 	if ch.Base != nil {
@@ -170,7 +167,7 @@ func (ch *Change) apply(w *transaction) {
 	if w.err == nil && n == 0 {
 		w.err = ErrConflict
 	}
-	if oldLocation != nil && w.exec(deleteInline, *oldLocation) > 0 { // an inline table's old metadata file was not synced, so it may be missing without being damaged
+	if oldLocation != nil && w.exec(deleteInline, *oldLocation) > 0 { // The old metadata of an inline table was in a file that was not synced. Without a record, a missing file does not count as damaged.
 		w.exec(`DELETE FROM partd_files WHERE path=?`, *oldLocation)
 	}
 	if ch.New == nil {
@@ -183,23 +180,23 @@ func (ch *Change) apply(w *transaction) {
 	ch.record(w)
 }
 
-// forget removes a deleted table's records from the database. The table's files become orphans.
+// forget removes a deleted table's records from the database, so that the next Sweep finds its files unused.
 func (ch *Change) forget(w *transaction, oldLocation string) {
 	w.reindex(TableName{ch.Namespace, ch.Name}, "null")
-	uuid := "" // unknown for a damaged table, whose put IDs expire later
+	uuid := "" // A damaged table's UUID is unknown; the IDs of its puts expire later.
 	location, _, _ := strings.Cut(oldLocation, "/metadata/")
 	if ch.Base != nil {
 		uuid, location = ch.Base.Metadata().TableUUID().String(), ch.Base.Location()
 	}
 	w.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
 	w.exec(`DELETE FROM partd_puts WHERE uuid=?`, uuid)
-	if dir, err := ch.IOs[0].cat.ownPath(location); err == nil { // otherwise, the table has no files in the warehouse
-		// The files were in use until now, so their grace period must not have started earlier.
+	if dir, err := ch.IOs[0].cat.ownPath(location); err == nil { // Otherwise the table has no files in the warehouse.
+		// The files were in use until now, so their grace period must start later.
 		w.exec(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
 	}
 }
 
-// record stores the change's records in the database, in addition to the metadata.
+// record adds the change's records to the database, besides the metadata location.
 func (ch *Change) record(w *transaction) {
 	uuid := ch.New.TableUUID().String()
 	if ch.Info != nil {
@@ -224,8 +221,7 @@ func (ch *Change) record(w *transaction) {
 	}
 }
 
-// record stores records of the written files for the table with the given UUID. If uuid is "", the files do not belong to a table
-// yet.
+// record adds records of the files that f wrote for the table with a UUID. uuid is "" if the files do not belong to a table yet.
 func (f *FileIO) record(w *transaction, uuid string) {
 	for _, file := range f.Written() {
 		hash := file.Hash.Bytes()

@@ -3,17 +3,17 @@ package icecat
 import "fmt"
 
 const (
-	// CostPerByte is the memory for decoding and encoding metadata, per byte of its JSON.
+	// CostPerByte is the memory that decoding and encoding metadata needs per byte of JSON.
 	CostPerByte = 6
 
-	costPerValue = 64        // additional memory per value, because a short value can become a large struct
-	maxValues    = 1 << 20   // maximum number of values in a text
-	maxPasses    = 192 << 20 // maximum of the bytes read by the decoder, summed over all nesting levels
+	costPerValue = 64        // additional bytes per value, because a short value can become a large struct
+	maxValues    = 1 << 20   // maximum number of values in a JSON text
+	maxPasses    = 192 << 20 // maximum of the bytes that the decoder reads, summed over all nesting levels
 )
 
-// DecodedCost returns the memory for decoding a client's JSON text, in bytes. If the text has too many values or levels, it returns
-// an error: the decoder cannot be interrupted, and reads a schema again for each level that contains it. The error's text needs a
-// subject, such as "the body".
+// DecodedCost returns the memory for decoding a client's JSON, in bytes. It returns an error for too many values or levels, because
+// the decoder cannot be interrupted and reads a schema again for each level around it. The error lacks a subject, such as "the
+// body", which the caller must add.
 func DecodedCost(b []byte) (int64, error) {
 	level, inString := int64(1), false
 	var passes, values int64

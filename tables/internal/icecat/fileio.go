@@ -19,38 +19,37 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// WrittenFile is the catalog's record of a written file. It is needed because Iceberg's manifests contain no checksums.
+// WrittenFile is the catalog's record of a written file. Iceberg's manifests contain no checksums.
 type WrittenFile struct {
 	Path string // location as in Iceberg's metadata
 	Size int64
 	Hash xxh3.Uint128
 }
 
-// FileIO is the file system that Iceberg's library uses. When a file is closed, FileIO starts to sync it. Sync syncs the directories
-// and waits for all syncs, which run concurrently, so that the disk can combine them in one journal entry. FileIO records the files
-// that it writes, so that a commit can store their records, or remove the files if it fails.
+// FileIO is the file system that Iceberg's library uses. Closing a file starts a sync in the background. The syncs run concurrently,
+// so that the disk can combine them; Sync waits for all of them, and syncs the directories. FileIO records the files that it writes:
+// a commit stores the records, or removes the files if it fails.
 type FileIO struct {
 	cat     *Catalog
-	noSync  bool // do not sync files
-	skipVet bool // do not vet manifests and manifest lists (see vet), because the caller checks them
+	noSync  bool
+	skipVet bool // do not check manifests and manifest lists with vet, because the caller checks them
 	syncs   errgroup.Group
 
 	mu       sync.Mutex
 	written  []WrittenFile
 	firstErr error           // the first error from writing a file
-	dirs     map[string]bool // directories with new entries that have not been synced
+	dirs     map[string]bool // directories with new entries that are not synced yet
 }
 
 var _ iceio.WriteFileIO = (*FileIO)(nil)
 
-// Remote is a file system on another machine. Its files are named /data/…. They become visible and immutable when they are closed,
-// and need no directories.
+// Remote is a file system on another machine. Its files are named /data/…, and need no directories. A file becomes visible and
+// immutable when it is closed.
 type Remote interface {
 	vfs.FS
-	// Files returns all files with their sizes.
+	// Files returns the sizes of all files.
 	Files(ctx context.Context) (map[string]int64, error)
-	// Expect sets the function that returns a file's recorded size and hash. For files of other engines, the function returns
-	// known = false.
+	// Expect sets a function that returns a file's recorded size and hash. known is false for files of other engines.
 	Expect(func(name string) (size int64, hash xxh3.Uint128, known bool, err error))
 	// Pin returns the path of a local copy of a file. The copy exists until release is called.
 	Pin(name string) (path string, release func(), err error)
@@ -58,13 +57,12 @@ type Remote interface {
 	Forget(name string)
 }
 
-// recorded returns a file's recorded size and hash, for Remote.Expect.
+// recorded is the function for Remote.Expect.
 func (c *Catalog) recorded(name string) (size int64, hash xxh3.Uint128, known bool, err error) {
 	w, known, err := c.FileAt(context.Background(), c.location(strings.TrimPrefix(name, "/")))
 	return w.Size, w.Hash, known, err
 }
 
-// Remove removes a file from the warehouse.
 func (f *FileIO) Remove(name string) error {
 	p, err := f.cat.ownPath(name)
 	if err != nil {
@@ -73,7 +71,7 @@ func (f *FileIO) Remove(name string) error {
 	return f.cat.fs.Remove(p)
 }
 
-// Create creates a file. The file must not exist.
+// Create creates a file, which must not exist.
 func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 	p, err := f.cat.ownPath(name)
 	if err != nil {
@@ -81,7 +79,7 @@ func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 	}
 	dir := filepath.Dir(p)
 	file, err := f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	for attempt := 0; errors.Is(err, fs.ErrNotExist) && attempt < 10; attempt++ { // a Sweep may have just removed the empty directory
+	for attempt := 0; errors.Is(err, fs.ErrNotExist) && attempt < 10; attempt++ { // A concurrent Sweep may keep removing the directory while it is empty.
 		if err := f.cat.fs.MkdirAll(dir, 0o777); err != nil {
 			return nil, err
 		}
@@ -98,7 +96,7 @@ func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 	return w, nil
 }
 
-// fail records err if it is the first error from writing a file. It returns err.
+// fail records and returns err, an error from writing a file.
 func (f *FileIO) fail(err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -108,14 +106,13 @@ func (f *FileIO) fail(err error) error {
 	return err
 }
 
-// Failure returns the first error from writing a file, or nil. It is needed because Iceberg's library may hide that error.
+// Failure returns the first error from writing a file, or nil. Iceberg's library may hide that error.
 func (f *FileIO) Failure() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.firstErr
 }
 
-// WriteFile creates a file with the given content.
 func (f *FileIO) WriteFile(name string, b []byte) error {
 	w, err := f.Create(name)
 	if err != nil {
@@ -131,7 +128,7 @@ func (f *FileIO) syncLater(dir string) {
 	f.dirs[dir] = true
 }
 
-// Sync waits until the written files and their names are durable.
+// Sync waits until the written files and their directory entries are durable.
 func (f *FileIO) Sync() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -151,12 +148,11 @@ func (f *FileIO) Written() []WrittenFile {
 	return f.written
 }
 
-// RemoveWritten removes all written files, after a commit that certainly failed. Files that it cannot remove become orphans, which
-// Sweep removes.
+// RemoveWritten removes all written files, after a commit that certainly failed. Sweep removes those that it cannot remove.
 func (f *FileIO) RemoveWritten() { f.RemoveAllAfter(0) }
 
-// RemoveFailed removes all written files if a commit failed with err. If the outcome is unknown, it keeps the files; Sweep removes
-// them if they are orphans.
+// RemoveFailed removes all written files if err, the error of a commit, means that the commit failed. If the outcome is unknown,
+// Sweep removes the files later if they are unused.
 func (f *FileIO) RemoveFailed(err error) {
 	if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
 		f.RemoveWritten()
@@ -175,7 +171,6 @@ func (f *FileIO) RemoveAllAfter(n int) {
 	}
 }
 
-// newFile is a file that is open for writing.
 type newFile struct {
 	io   *FileIO
 	name string
@@ -200,8 +195,7 @@ func (w *newFile) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// Close starts to sync the file, which is closed after the sync. It also returns an earlier error from Write, because some callers
-// ignore errors from Write.
+// Close starts a sync that closes the file at its end. It also returns an earlier error of Write, because some callers ignore that.
 func (w *newFile) Close() error {
 	if w.file == nil {
 		return nil

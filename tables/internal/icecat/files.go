@@ -23,18 +23,18 @@ import (
 // ErrContent means that a file's content differs from what was written.
 var ErrContent = errors.New("the file is damaged")
 
-// FilesLike returns the locations of files that were recorded with the same content. The files may no longer exist.
+// FilesLike returns the locations of files whose records have the same size and hash as w. The files may no longer exist.
 func (c *Catalog) FilesLike(ctx context.Context, w WrittenFile) ([]string, error) {
 	hash := w.Hash.Bytes()
 	return c.strings(ctx, `SELECT path FROM partd_files WHERE xxh3=? AND size=? LIMIT 16`, hash[:], w.Size)
 }
 
-// RecordFiles records the files written through f, before their commit.
+// RecordFiles adds records of the files that f has written, before their commit.
 func (c *Catalog) RecordFiles(ctx context.Context, f *FileIO) error {
 	return c.inTx(ctx, func(w *transaction) { f.record(w, "") })
 }
 
-// Protect prevents other processes from removing a file for the grace period, starting now. Protect returns false if a Sweep is
+// Protect starts the grace period of a file again: no Sweep removes the file before its end. Protect returns false if a Sweep is
 // already removing the file.
 func (c *Catalog) Protect(ctx context.Context, location string) (exists bool, err error) {
 	path, err := c.local(location)
@@ -48,21 +48,21 @@ func (c *Catalog) Protect(ctx context.Context, location string) (exists bool, er
 	return exists, err
 }
 
-// CopyOf returns "" unless the table whose metadata is at location is an unchanged copy from another warehouse. Then it returns the
-// original's metadata location.
+// CopyOf returns the metadata location of the original if the table whose metadata is at location is an unchanged copy from another
+// warehouse. Otherwise it returns "".
 func (c *Catalog) CopyOf(ctx context.Context, location string) (string, error) {
 	return c.firstString(ctx, `SELECT source FROM partd_copies WHERE location=?`, location)
 }
 
-// State is a metadata location that a table or its snapshots refer to.
+// State is a metadata location to which a table or its snapshots refer.
 type State struct {
 	Name     string // the table's name
 	Location string
-	Pinned   bool // whether only snapshots refer to the location; they need only the metadata's newest version
+	Pinned   bool // only snapshots refer to the location; then only the newest version in the metadata is needed
 }
 
-// States returns the metadata locations that a namespace's tables and snapshots refer to, without duplicates. For each table, the
-// current location comes first.
+// States returns the metadata locations to which a namespace's tables and snapshots refer, each once. For each table, the current
+// location comes first.
 func (c *Catalog) States(ctx context.Context, namespace string) (states []State, err error) {
 	encoded, err := c.strings(ctx, selectStates, namespace)
 	for _, s := range encoded {
@@ -79,8 +79,8 @@ func (c *Catalog) RestoreMetadataFile(ctx context.Context, location string) erro
 	return err
 }
 
-// WriteVerified writes and syncs a file with the content of r, which must match w. If it fails, it removes the file. f must not be
-// used concurrently.
+// WriteVerified writes and syncs a file with the content of r. If the content does not match w, or on another error, it removes the
+// file. f must not be used concurrently.
 func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 	file, err := f.Create(w.Path)
 	if err != nil {
@@ -98,15 +98,15 @@ func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 	return err
 }
 
-// Replace replaces a file's content with that of r, which must match the hash in w. If it does not, Replace keeps the old file. f must
-// not be used concurrently.
+// Replace replaces a file's content with that of r, which must match w. If it does not, Replace keeps the old file. f must not be used
+// concurrently.
 func (f *FileIO) Replace(w WrittenFile, r io.Reader) error {
 	path, err := f.cat.ownPath(w.Path)
 	if err != nil {
 		return err
 	}
 	temporary := w
-	temporary.Path += ".part-" + uuid.NewString() // remains as an orphan if the process is killed
+	temporary.Path += ".part-" + uuid.NewString() // If the process is killed, Sweep removes this file.
 	if err := f.WriteVerified(temporary, r); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (f *FileIO) Replace(w WrittenFile, r io.Reader) error {
 	return f.cat.fs.SyncDir(filepath.Dir(path))
 }
 
-// removeAndRewrite replaces a file in a store that cannot rename files. For a moment, the file does not exist.
+// removeAndRewrite replaces a file in a bucket, where files cannot be renamed. In between, the file does not exist.
 func (f *FileIO) removeAndRewrite(w, temporary WrittenFile) error {
 	content, err := f.Open(temporary.Path)
 	if err != nil {
@@ -136,12 +136,12 @@ func (f *FileIO) removeAndRewrite(w, temporary WrittenFile) error {
 	return errors.Join(err, content.Close(), f.Remove(temporary.Path))
 }
 
-// Damaged is the error for a table that cannot be read because one of its files is damaged. Other tables are not affected. The error
-// does not wrap fs.ErrNotExist even if the file is missing, because the table exists.
+// Damaged is the error for a table with a damaged file. It does not wrap fs.ErrNotExist even if the file is missing, because the table
+// exists.
 type Damaged struct {
-	File   string // path of the file, or description of another damaged object
+	File   string // path of the file, or description of what is damaged
 	Err    error  // the cause
-	Remedy string // what the user can do; "" means repairing the file
+	Remedy string // what the user can do; "" means to repair the file
 }
 
 // Unusable is the remedy for damage that cannot be repaired.
@@ -155,7 +155,7 @@ func (d *Damaged) Error() string {
 	return fmt.Sprintf("%s: %v: %v; %s", d.File, ErrContent, d.Err, remedy)
 }
 
-// Is reports whether target is ErrContent, which every Damaged error wraps.
+// Is reports whether target is ErrContent.
 func (d *Damaged) Is(target error) bool { return target == ErrContent }
 
 // Unwrap returns the cause, unless it is a missing file.
@@ -166,7 +166,7 @@ func (d *Damaged) Unwrap() error {
 	return d.Err
 }
 
-// CatchPanic calls f and converts a panic to an error. Iceberg's and Arrow's libraries panic on files with invalid contents.
+// CatchPanic calls f and converts a panic to an error, because Iceberg's and Arrow's libraries panic on some invalid files.
 func CatchPanic(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -176,13 +176,13 @@ func CatchPanic(f func() error) (err error) {
 	return f()
 }
 
-// damaged converts an error to a Damaged error if the file itself is the cause. Other errors, such as network errors of a bucket, can
-// be temporary.
+// damaged converts err to a Damaged error if the file itself is the cause. Other errors, such as network errors of a bucket, may be
+// temporary.
 func (c *Catalog) damaged(location string, err error) error {
 	if errors.As(err, new(*Damaged)) {
 		return err
 	}
-	isFileFault := errors.As(err, new(*partd.CorruptError)) // the error for damaged files in a bucket
+	isFileFault := errors.As(err, new(*partd.CorruptError)) // the error for a damaged file in a bucket
 	for _, cause := range []error{fs.ErrNotExist, fs.ErrPermission, syscall.EIO, syscall.EISDIR, ErrContent} {
 		isFileFault = isFileFault || errors.Is(err, cause)
 	}
@@ -192,8 +192,8 @@ func (c *Catalog) damaged(location string, err error) error {
 	return err
 }
 
-// loadInline returns a table if its metadata is in the database, and nil otherwise. If the metadata's file is lost, it also writes the
-// file again, because other engines read the file.
+// loadInline returns a table whose metadata is in the database, or nil if it is not there. If the metadata's file is lost, loadInline
+// also writes it again, because other engines read it.
 func (c *Catalog) loadInline(ctx context.Context, namespace, name, location string) (*table.Table, int64, error) {
 	var recorded []byte
 	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, location).Scan(&recorded)
@@ -210,7 +210,7 @@ func (c *Catalog) loadInline(ctx context.Context, namespace, name, location stri
 	if stored, err := c.reader.ReadFile(location); !c.readOnly && (err != nil || !bytes.Equal(stored, recorded)) {
 		io := c.NewIO()
 		_ = io.Remove(location)
-		_ = errors.Join(io.WriteFile(location, recorded), io.Sync()) // if this fails, the next load tries again
+		_ = errors.Join(io.WriteFile(location, recorded), io.Sync()) // If this fails, the next load tries again.
 	}
 	return c.Staged(namespace, name, meta, location, c.reader), int64(len(recorded)), nil
 }

@@ -1,7 +1,7 @@
 // Package icecat implements an Iceberg catalog on SQLite or PostgreSQL, and manages the files of its tables. In a directory, the catalog is
-// catalog.db and data/<table>/{data,metadata}/. The files can also be in a bucket. The database contains the tables of pyiceberg's
-// SqlCatalog, and tables of our own that change in the same transactions. Several processes can use a catalog concurrently. The
-// database orders their commits: a change that was staged on outdated metadata fails with [ErrConflict].
+// catalog.db and data/<table>/{data,metadata}/. The files can also be in a bucket. The database has the tables of pyiceberg's SqlCatalog,
+// and tables of our own that change in the same transactions. Several processes can use a catalog concurrently. If the metadata changed
+// after a change was staged, the change's commit fails with [ErrConflict].
 package icecat
 
 import (
@@ -30,7 +30,7 @@ import (
 )
 
 var (
-	// ErrConflict means that the table changed after the change was staged. Nothing was committed.
+	// ErrConflict means that another commit changed the table after the change was staged. Nothing was committed.
 	ErrConflict = fmt.Errorf("another commit changed the table first: %w", table.ErrCommitFailed)
 
 	// ErrNotFound means that the table does not exist.
@@ -45,8 +45,8 @@ type Options struct {
 	FS         vfs.FS // file system for all files except the database; a Remote if Root is set
 	Root       string // location of the files for other engines, such as s3://bucket/prefix; "" means the directory
 	Database   string // URL of a PostgreSQL database; "" means catalog.db in the directory
-	ReadOnly   bool   // reject changes; the catalog then writes only to CopyDir
-	CopyDir    string // directory with a copy of catalog.db to use instead of the original
+	ReadOnly   bool   // reject changes; the catalog then writes only copies of catalog.db, into CopyDir
+	CopyDir    string // if not "", directory with a copy of catalog.db that is used instead of the original
 	CacheBytes int64  // memory limit, in bytes, for parsed metadata
 	NoSync     bool   // for tests: do not sync
 
@@ -59,22 +59,22 @@ type Options struct {
 type Catalog struct {
 	dir         string // directory of the tables' files in fs
 	root        string // Options.Root
-	originalDir string // directory where the warehouse was created; recorded locations begin with it
-	id          string // ID of the warehouse
+	originalDir string // directory in which the warehouse was created; recorded locations begin with it
+	id          string
 	fs          vfs.FS
 	noSync      bool
 	committing  func(done bool)
 
 	postgres, readOnly bool
 
-	writes  *sql.DB // with a single connection
+	writes  *sql.DB // pool with a single connection
 	reads   *sql.DB
 	lookup  *sql.Stmt                      // prepared statement for Lookup; only for SQLite
 	answers *answers                       // results of Lookup; only for SQLite
 	cache   *Cache[*table.Table]           // tables, by metadata location
 	footers *Cache[*metadata.FileMetaData] // parsed Parquet footers
-	// tallies contains the tally of each manifest that was vetted (see FileIO.vet), by location. It also contains an empty tally
-	// for each manifest list that was vetted, by location and hash.
+	// tallies contains the tally of each manifest that FileIO.vet has checked, by location. For each manifest list that it has checked,
+	// tallies contains an empty tally, by location and hash.
 	tallies *Cache[Tally]
 	reader  *FileIO
 }
@@ -126,10 +126,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	return c, c.fs.SyncDir(dir)
 }
 
-// openSQLite opens the catalog's database in a directory, with one pool of connections for transactions that write and one
-// for reads.
+// openSQLite opens the database in a directory. It returns a pool with one connection for writing, and a pool for reading.
 func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, lookupCache *answers, err error) {
-	if err := os.MkdirAll(dir, 0o777); err != nil { // SQLite always uses the real file system
+	if err := os.MkdirAll(dir, 0o777); err != nil { // SQLite always uses the real file system.
 		return nil, nil, nil, err
 	}
 	synchronous := "FULL"
@@ -138,8 +137,7 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, lookupCache *an
 	}
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + synchronous + ")"
-	// A snapshot of 10,000 tables changes 900 pages. Keep them in memory until the commit, so that it does not wait for
-	// checkpoints.
+	// A snapshot of 10,000 tables changes 900 pages. The large cache keeps them in memory until the commit.
 	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(4000)"); err != nil {
 		return nil, nil, nil, err
 	}
@@ -149,12 +147,12 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, lookupCache *an
 	return writes, reads, &answers{driver: reads.Driver(), dsn: dsn}, nil
 }
 
-// prepare creates the database's tables. Several processes can call it concurrently.
+// prepare creates the database's tables if they do not exist. Several processes can call it concurrently.
 func (c *Catalog) prepare(ctx context.Context) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
 	db, isReader := c.writes, c.readOnly && c.postgres
 	if isReader {
-		db = c.reads // because a writer would block other processes
+		db = c.reads // A writer would block other processes.
 	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
@@ -212,21 +210,21 @@ func (c *Catalog) Close() error {
 	if c.answers != nil {
 		err = c.answers.close()
 	}
-	return errors.Join(err, c.reads.Close(), c.writes.Close()) // closing the connections also closes lookup
+	return errors.Join(err, c.reads.Close(), c.writes.Close()) // Closing the connections also closes lookup.
 }
 
 // ID returns the warehouse's ID, which never changes.
 func (c *Catalog) ID() string { return c.id }
 
-// NewIO returns a FileIO.
+// NewIO returns a FileIO for one reader or writer.
 func (c *Catalog) NewIO() *FileIO {
 	f := &FileIO{cat: c, noSync: c.noSync, dirs: map[string]bool{}}
 	f.syncs.SetLimit(maxSyncs)
 	return f
 }
 
-// NewCheckIO returns a FileIO for checks before a commit. It does not vet the manifests and manifest lists that it opens, because
-// its caller checks them.
+// NewCheckIO returns a FileIO for checks before a commit. Unlike others, it does not vet manifests and manifest lists, because its caller
+// checks them.
 func (c *Catalog) NewCheckIO() *FileIO {
 	f := c.NewIO()
 	f.skipVet = true
@@ -236,7 +234,7 @@ func (c *Catalog) NewCheckIO() *FileIO {
 // maxSyncs limits the number of concurrent syncs in a commit.
 const maxSyncs = 8
 
-// Unopened returns the catalog of a store that was not opened. All accesses to its database fail with storeerror.ErrNotOpened.
+// Unopened returns a catalog for a store that was not opened. Its database operations fail with storeerror.ErrNotOpened.
 var Unopened = sync.OnceValue(func() *Catalog {
 	db := sql.OpenDB(unopened{})
 	c := &Catalog{fs: vfs.OS{}, writes: db, reads: db, postgres: true, committing: func(bool) {}}
@@ -251,8 +249,8 @@ func (unopened) Connect(context.Context) (driver.Conn, error) { return nil, stor
 func (unopened) Open(string) (driver.Conn, error) { return nil, storeerror.ErrNotOpened }
 func (unopened) Driver() driver.Driver            { return unopened{} }
 
-// OpenPostgres opens a PostgreSQL database, with separate connection pools for writing and reading. If readOnly is true, both reject
-// changes. Package tables/postgres sets this variable, so that only programs that import it link the client.
+// OpenPostgres opens a PostgreSQL database, with one connection pool for writing and one for reading. If readOnly is true, both reject
+// changes. Package tables/postgres sets this variable, so programs that do not import it do not link the client.
 var OpenPostgres = func(url string, readOnly bool) (writes, reads *sql.DB, err error) {
 	return nil, nil, errors.New(`this program contains no PostgreSQL client: add import _ "github.com/go-partd/partd/tables/postgres"`)
 }

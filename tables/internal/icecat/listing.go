@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// MetaPrefix and JSONPrefix are the prefixes of Iceberg properties that mirror the metadata that users set on a table:
-	// MetaPrefix for string values, JSONPrefix for all other values.
+	// MetaPrefix and JSONPrefix begin the names of Iceberg properties with the metadata that users set on a table: MetaPrefix for
+	// string values, JSONPrefix for all other values.
 	MetaPrefix = "partd.meta."
 	JSONPrefix = "partd.json."
 	// UpdatedKey is the metadata key for the time of the last change.
@@ -29,11 +29,10 @@ type Listed struct {
 	Rows, Bytes, Files    int64
 	Version               int64
 	Location              string // location of the metadata
-	Damaged               error  // error from reading the metadata; nil if that succeeded or was not necessary
+	Damaged               error  // error from reading the metadata of a table that another engine changed
 	Info
 }
 
-// listed returns the listing for a table's metadata.
 func listed(meta table.Metadata) Listed {
 	l := Listed{UUID: meta.TableUUID().String(), Info: Info{Updated: time.UnixMilli(meta.LastUpdatedMillis()).UTC()}}
 	l.Metadata = FromProperties(meta.Properties())
@@ -44,7 +43,7 @@ func listed(meta table.Metadata) Listed {
 	return l
 }
 
-// Totals returns the table's totals according to a snapshot's summary.
+// Totals returns the numbers of rows, bytes and files in a table according to a snapshot's summary.
 func Totals(s *table.Snapshot) (rows, bytes, files int64) {
 	if s.Summary == nil {
 		return 0, 0, 0
@@ -74,7 +73,8 @@ func (c *Catalog) Property(ctx context.Context, namespace, key string) (string, 
 	return c.firstString(ctx, selectProperty, namespace, key)
 }
 
-// EditProperty replaces a namespace's property by the result of edit, in one transaction. It creates the namespace if necessary.
+// EditProperty replaces a namespace's property with the result of edit, in one transaction. It creates the namespace if it does not
+// exist.
 func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit func(old string) (string, error)) error {
 	return c.inTx(ctx, func(w *transaction) {
 		old, edited := strings.Join(w.strings(selectProperty, namespace, key), ""), ""
@@ -89,18 +89,18 @@ func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit 
 	})
 }
 
-// listPage limits the tables that one query reads, so that a slow caller of List does not occupy a connection.
+// listPage limits the tables that one query of List reads. Between queries, a slow caller does not occupy a connection.
 const listPage = 1000
 
-// List calls f for each table of a namespace, sorted by name, until f returns false. If another engine committed to a table, List
+// List calls f for each table of a namespace, sorted by name, until f returns false. If another engine has changed a table, List
 // reads the table's metadata.
 func (c *Catalog) List(ctx context.Context, namespace string, f func(Listed) bool) error {
 	_, err := c.pages(ctx, f, selectTables+` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace)
 	return err
 }
 
-// pages calls f for each table in the result of a paged query. The query's last two arguments are the last name on the previous page,
-// and the limit. pages reports whether there are any tables.
+// pages calls f for each table that q selects, page by page. The last two arguments of q, which pages adds, are the last name on the
+// previous page and the limit. hasTables reports whether there are any tables.
 func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) (hasTables bool, err error) {
 	for lastName := ""; ; {
 		page, err := c.listed(ctx, q, append(slices.Clip(args), lastName, listPage)...)
@@ -136,10 +136,10 @@ func (c *Catalog) queryOne(ctx context.Context, q string, args ...any) (Listed, 
 	return page[0], nil
 }
 
-// listed returns the result of a query with the columns of selectTables.
+// listed returns the tables that q selects, with the columns of selectTables.
 func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, error) {
 	var page []Listed
-	var outdated []int // indices of the tables that another engine changed
+	var outdated []int // indices of tables that another engine has changed
 	err := query(ctx, c.reads, func(rows *sql.Rows) (err error) {
 		var l Listed
 		var uuid, location, meta sql.NullString
@@ -186,7 +186,7 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 // TableName names a table.
 type TableName struct{ Namespace, Name string }
 
-// ByUUID returns the name that a table had at its last commit with an Info.
+// ByUUID returns the name that the catalog has recorded for the table with a UUID.
 func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err error) {
 	err = c.reads.QueryRowContext(ctx, `SELECT namespace, name FROM partd_tables WHERE uuid=?`, uuid).Scan(&n.Namespace, &n.Name)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -195,8 +195,7 @@ func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err err
 	return n, canceled.Explain(ctx, err)
 }
 
-// UUIDs returns the names of all tables by the UUIDs in their metadata. If tables are damaged, it returns the other tables, and an
-// error that wraps ErrContent.
+// UUIDs returns the names of all tables by UUID. If tables are damaged, it returns all others, and an error that wraps ErrContent.
 func (c *Catalog) UUIDs(ctx context.Context) (map[string]TableName, error) {
 	names := map[string]TableName{}
 	return names, c.eachTable(ctx, func(n TableName, t *table.Table) error {
@@ -205,7 +204,7 @@ func (c *Catalog) UUIDs(ctx context.Context) (map[string]TableName, error) {
 	})
 }
 
-// eachTable calls f for every table. It skips damaged tables; at the end, it returns an error for them that wraps ErrContent.
+// eachTable calls f for every table that is not damaged. If tables are damaged, the final error wraps ErrContent.
 func (c *Catalog) eachTable(ctx context.Context, f func(TableName, *table.Table) error) error {
 	namespaces, err := c.Namespaces(ctx)
 	if err != nil {
@@ -236,7 +235,7 @@ func (c *Catalog) eachTable(ctx context.Context, f func(TableName, *table.Table)
 	return damaged
 }
 
-// PutsApplied returns the given IDs whose puts were committed to a table.
+// PutsApplied returns those of the given put IDs that are committed to a table.
 func (c *Catalog) PutsApplied(ctx context.Context, uuid string, ids ...string) (applied []string, err error) {
 	for chunk := range slices.Chunk(ids, 500) {
 		args := []any{uuid}

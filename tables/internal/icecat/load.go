@@ -16,8 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Cache caches the contents of immutable files, such as tables by metadata location, up to a memory budget. It evicts arbitrary
-// entries. It is safe for concurrent use.
+// Cache caches the contents of immutable files up to a memory budget. It evicts arbitrary entries. It is safe for concurrent use.
 type Cache[T any] struct {
 	budget int64
 
@@ -35,11 +34,9 @@ func newCache[T any](budget int64) *Cache[T] {
 	return &Cache[T]{budget: budget, entries: map[string]cached[T]{}}
 }
 
-// costOf estimates the memory of parsed metadata from the length of its JSON. Objects, strings and maps need several times the memory
-// of their text.
+// costOf estimates the memory of parsed metadata. Objects, strings and maps need several times the memory of their JSON.
 func costOf(jsonLen int64) int64 { return 4*jsonLen + 1024 }
 
-// Get returns the value for a key.
 func (c *Cache[T]) Get(key string) (T, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,15 +70,15 @@ func (c *Cache[T]) remove(key string) {
 	delete(c.entries, key)
 }
 
-// maxAnswerBytes limits the memory for cached answers. It suffices for 16,000 tables. Each answer contains its own copy of the
-// namespace's rules.
+// maxAnswerBytes limits the memory for cached answers. It suffices for 16,000 tables; each answer has its own copy of the namespace's
+// rules.
 const maxAnswerBytes = 8 << 20
 
-// answer is the result of Lookup for a table.
+// answer is the result of Lookup for one table.
 type answer struct{ location, rules string }
 
-// answers caches Lookup's answers from SQLite until any connection, in this process or another, commits. For each lookup, it asks
-// SQLite for the database version on a separate connection, which is far cheaper than a query.
+// answers caches the results of Lookup from SQLite. A commit through any connection, in this process or another, makes them outdated.
+// To detect that, each lookup asks SQLite for the database version on a separate connection, which is far cheaper than a query.
 type answers struct {
 	driver driver.Driver
 	dsn    string
@@ -91,10 +88,9 @@ type answers struct {
 	versionQuery driver.Stmt
 	version      uint32
 	entries      map[TableName]answer
-	bytes        int // approximate size of the entries
+	bytes        int // approximate memory of the entries
 }
 
-// open opens the connection.
 func (a *answers) open() (err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -102,17 +98,17 @@ func (a *answers) open() (err error) {
 		return err
 	}
 	a.entries = map[TableName]answer{}
-	// Executing this statement starts a read; only then does SQLite detect other connections' commits.
+	// SQLite detects other connections' commits only when a read starts; executing this statement starts one.
 	a.versionQuery, err = a.conn.Prepare(`PRAGMA data_version`)
 	return err
 }
 
-// refresh drops outdated answers, and returns the database version. mu must be held.
+// refresh drops the answers if they are outdated, and returns the database version. mu must be held.
 func (a *answers) refresh() (uint32, error) {
 	if a.versionQuery == nil {
 		return 0, partd.ErrClosed
 	}
-	// With a cancelable context, the driver would start a goroutine.
+	// For a cancelable context, the driver would start a goroutine.
 	if _, err := a.versionQuery.(driver.StmtExecContext).ExecContext(context.Background(), nil); err != nil {
 		return 0, err
 	}
@@ -141,7 +137,7 @@ func (a *answers) put(n TableName, result answer, version uint32) error {
 	if err != nil || current != version {
 		return err
 	}
-	const overhead = 256 // memory per entry in addition to its strings
+	const overhead = 256 // memory of an entry besides its strings
 	size := overhead + len(n.Namespace) + len(n.Name) + len(result.location) + len(result.rules)
 	if a.bytes+size > maxAnswerBytes {
 		a.forget()
@@ -181,7 +177,7 @@ func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (location,
 	if err := canceled.Err(ctx); err != nil {
 		return "", "", err
 	}
-	if c.postgres { // the PostgreSQL client prepares statements itself
+	if c.postgres { // The PostgreSQL client prepares statements itself.
 		result, err := scanAnswer(c.reads.QueryRowContext(ctx, selectLocation, namespace, name))
 		return result.location, result.rules, canceled.Explain(ctx, err)
 	}
@@ -190,7 +186,7 @@ func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (location,
 	if err != nil || cached {
 		return result.location, result.rules, err
 	}
-	// With a cancelable context, the driver would start a goroutine. The query takes microseconds.
+	// For a cancelable context, the driver would start a goroutine. The query takes only microseconds.
 	if result, err = scanAnswer(c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
 		return "", "", err
 	}
@@ -216,7 +212,7 @@ func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Tabl
 		}
 		t, err := c.LoadAt(ctx, namespace, name, location)
 		if errors.Is(err, ErrContent) {
-			// Another commit may have just removed the old metadata.
+			// The metadata may be missing only because another commit has just replaced it.
 			if newest, err2 := c.Location(ctx, namespace, name); err2 != nil || newest != location {
 				continue
 			}
@@ -225,7 +221,7 @@ func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Tabl
 	}
 }
 
-// LoadAt returns a table with the metadata at a location.
+// LoadAt returns the state of a table that is described by the metadata at a location.
 func (c *Catalog) LoadAt(ctx context.Context, namespace, name, location string) (*table.Table, error) {
 	if t, ok := c.cache.Get(location); ok {
 		return t, nil
@@ -241,7 +237,7 @@ func (c *Catalog) LoadAt(ctx context.Context, namespace, name, location string) 
 	return t, nil
 }
 
-// loadFile returns a table with the metadata in a file.
+// loadFile parses a metadata file and returns the table.
 func (c *Catalog) loadFile(ctx context.Context, namespace, name, location string) (_ *table.Table, size int64, err error) {
 	b, err := c.reader.ReadFile(location)
 	if err != nil {
@@ -263,7 +259,7 @@ func (c *Catalog) loadFile(ctx context.Context, namespace, name, location string
 	return c.Staged(namespace, name, t.Metadata(), location, c.reader), int64(len(b)), nil
 }
 
-// memoryFile is a FileIO whose ReadFile returns content.
+// memoryFile is a FileIO that returns content for every ReadFile.
 type memoryFile struct {
 	*FileIO
 	content []byte
@@ -271,8 +267,8 @@ type memoryFile struct {
 
 func (h memoryFile) ReadFile(string) ([]byte, error) { return h.content, nil }
 
-// Staged returns a table with the given metadata, whose files are written through io. Transactions on it can be staged, but only
-// Catalog.Commit can commit them.
+// Staged returns a table with the given metadata that writes its files through io. Only Catalog.Commit can commit changes that are
+// staged on it.
 func (c *Catalog) Staged(namespace, name string, meta table.Metadata, location string, io *FileIO) *table.Table {
 	return table.New(table.Identifier{namespace, name}, meta, location, func(context.Context) (iceio.IO, error) { return io, nil }, nil)
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// ParseMetadata decodes a JSON object. It preserves the notation of numbers.
+// ParseMetadata decodes a JSON object. Numbers keep their notation.
 func ParseMetadata(b []byte) (m map[string]any, err error) {
 	err = decodeJSON(b, &m)
 	return m, err
@@ -37,16 +37,16 @@ func decodeJSON(b []byte, v any) error {
 	return nil
 }
 
-// Canonical returns a string that is the same for equal values from ParseMetadata.
+// Canonical returns a string that is equal for equal values from ParseMetadata.
 func Canonical(v any) string {
 	b, err := json.Marshal(normalizeNumbers(v))
 	if err != nil {
-		return "" // impossible for parsed values
+		return "" // impossible for values from ParseMetadata
 	}
 	return string(b)
 }
 
-// normalizeNumbers normalizes all numbers in a value, so that 1.0 and 10e-1 become 1e0.
+// normalizeNumbers gives equal numbers in a value the same notation: 1.0 and 10e-1 become 1e0.
 func normalizeNumbers(v any) any {
 	switch v := v.(type) {
 	case json.Number:
@@ -67,7 +67,7 @@ func normalizeNumbers(v any) any {
 	return v
 }
 
-// normalizeNumber returns a number as its digits, without leading or trailing zeros, and an exponent.
+// normalizeNumber returns a number as digits without leading or trailing zeros, and an exponent.
 func normalizeNumber(n json.Number) json.Number {
 	text, exponent, hasExponent := strings.Cut(strings.ToLower(n.String()), "e")
 	e, err := strconv.ParseInt(exponent, 10, 32)
@@ -78,7 +78,7 @@ func normalizeNumber(n json.Number) json.Number {
 	switch {
 	case significant == "":
 		return "0"
-	case hasExponent && err != nil: // the exponent is too large, so the number equals only itself
+	case hasExponent && err != nil: // The exponent is too large, so the number equals only itself.
 		return n
 	case negative:
 		text = "-" + significant
@@ -88,14 +88,14 @@ func normalizeNumber(n json.Number) json.Number {
 	return json.Number(text + "e" + strconv.FormatInt(e+int64(len(digits)-len(significant)-len(fraction)), 10))
 }
 
-// Properties returns metadata as properties, whose values are strings. Strings and other values, which are encoded as JSON, have
-// different key prefixes.
+// Properties returns metadata as properties, whose values are strings. Values other than strings are encoded as JSON, under keys with
+// another prefix.
 func Properties(m map[string]any) map[string]string {
 	props := map[string]string{}
 	for k, v := range m {
 		if text, ok := v.(string); ok {
 			props[MetaPrefix+k] = text
-		} else if b, err := json.Marshal(v); err == nil { // never fails for parsed values
+		} else if b, err := json.Marshal(v); err == nil { // never fails for values from ParseMetadata
 			props[JSONPrefix+k] = string(b)
 		}
 	}
@@ -107,7 +107,7 @@ func IsMetadata(property string) bool {
 	return strings.HasPrefix(property, MetaPrefix) || strings.HasPrefix(property, JSONPrefix)
 }
 
-// FromProperties returns the metadata that properties mirror, or nil if no property mirrors metadata.
+// FromProperties returns the metadata that properties mirror, or nil if there is none.
 func FromProperties(props map[string]string) (m map[string]any) {
 	for k, text := range props {
 		var v any = text
@@ -130,7 +130,7 @@ func FromProperties(props map[string]string) (m map[string]any) {
 // UpdatedText formats the time of the last change for metadata.
 func UpdatedText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// Mirror returns meta with properties that contain i's metadata and time of change; see MetaPrefix.
+// Mirror returns meta with properties for the metadata and the time of change in i; see MetaPrefix.
 func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 	props := iceberg.Properties(Properties(i.Metadata))
 	delete(props, JSONPrefix+UpdatedKey)
@@ -161,7 +161,7 @@ func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 
 func hashOf(v any) int64 { return int64(xxh3.HashString(Canonical(v))) }
 
-// index updates partd_meta, the index of tables by metadata, for a table whose metadata changes from old to updated.
+// index updates partd_meta, the index of tables by metadata, after a table's metadata changed from old to updated.
 func (w *transaction) index(n TableName, old, updated map[string]any) {
 	for k, v := range old {
 		w.exec(`DELETE FROM partd_meta WHERE namespace=? AND key=? AND hash=? AND name=?`, n.Namespace, k, hashOf(v), n.Name)
@@ -171,7 +171,7 @@ func (w *transaction) index(n TableName, old, updated map[string]any) {
 	}
 }
 
-// reindex updates the metadata index for a table whose metadata is about to become meta, which is JSON.
+// reindex updates the index of tables by metadata before a table's metadata becomes meta (in JSON).
 func (w *transaction) reindex(n TableName, meta string) {
 	stored := cmp.Or(strings.Join(w.strings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, n.Namespace, n.Name), ""), "null")
 	unlistedRows := w.exec(`DELETE FROM partd_unlisted WHERE namespace=? AND name=?`, n.Namespace, n.Name)
@@ -188,8 +188,8 @@ func (w *transaction) reindex(n TableName, meta string) {
 // maxFindKeys limits the keys in a search, because SQLite limits the complexity of a query.
 const maxFindKeys = 100
 
-// Find calls f for the tables of a namespace that have the given metadata, sorted by name, until f returns false. It can also call f
-// for other tables, so f must check the metadata.
+// Find calls f for the tables of a namespace with the given metadata, sorted by name, until f returns false. f must check the
+// metadata, because Find can also return other tables.
 func (c *Catalog) Find(ctx context.Context, namespace string, meta map[string]any, f func(Listed) bool) error {
 	var q strings.Builder
 	var args []any
@@ -231,7 +231,7 @@ func (c *Catalog) Unlisted(ctx context.Context, namespace string) ([]string, err
 	return c.strings(ctx, `SELECT name FROM partd_unlisted WHERE namespace=?`, namespace)
 }
 
-// NamespaceMetadata returns a namespace's metadata, and whether the namespace exists.
+// NamespaceMetadata returns a namespace's metadata, and reports whether the namespace exists.
 func (c *Catalog) NamespaceMetadata(ctx context.Context, namespace string) (map[string]any, bool, error) {
 	exists, err := c.HasNamespace(ctx, namespace)
 	if err != nil || !exists {
@@ -253,7 +253,7 @@ func namespaceMetadata(ctx context.Context, db querier, namespace string) (map[s
 	return FromProperties(props), err
 }
 
-// namespaceMetadata returns a namespace's current metadata, as seen in the transaction.
+// namespaceMetadata returns a namespace's metadata as the transaction sees it.
 func (w *transaction) namespaceMetadata(namespace string) (m map[string]any) {
 	if w.err == nil {
 		m, w.err = namespaceMetadata(w.ctx, w.tx, namespace)
@@ -261,8 +261,8 @@ func (w *transaction) namespaceMetadata(namespace string) (m map[string]any) {
 	return m
 }
 
-// ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata by the result of change. The hook creates the namespace
-// if necessary.
+// ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata with the result of change. The hook creates the
+// namespace if it does not exist.
 func ChangeNamespaceMetadata(namespace string, change func(map[string]any) (map[string]any, error)) TxHook {
 	return func(ctx context.Context, tx *sql.Tx) error {
 		w := &transaction{ctx, tx, nil}

@@ -25,7 +25,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// local returns the path of the file at a location. After a warehouse is moved, locations still begin with the original directory.
+// local returns the path of the file at a location. Locations still begin with the original directory after the warehouse was moved.
 func (c *Catalog) local(location string) (string, error) {
 	if c.root != "" {
 		suffix, ok := strings.CutPrefix(location, c.root+"/")
@@ -38,7 +38,7 @@ func (c *Catalog) local(location string) (string, error) {
 	p = strings.TrimPrefix(p, "//") // Java writes file:/ with one slash
 	escaped := strings.TrimPrefix(c.location(""), "file://")
 	if suffix, ok := strings.CutPrefix(p, escaped); ok && isURL {
-		return filepath.Join(c.dir, suffix), nil // engines do not unescape names such as k=a%2Fb/x.parquet
+		return filepath.Join(c.dir, suffix), nil // Engines do not unescape names such as k=a%2Fb/x.parquet.
 	}
 	if isURL {
 		var err error
@@ -55,8 +55,8 @@ func (c *Catalog) local(location string) (string, error) {
 	return filepath.Clean(p), nil
 }
 
-// Local returns the local path of the file at a location, or the path of a local copy, which exists until release is called. release
-// is never nil.
+// Local returns the path of the file at a location, or of a local copy if the file is in a bucket. The copy exists until release is called.
+// release is never nil.
 func (c *Catalog) Local(location string) (path string, release func(), err error) {
 	if path, err = c.local(location); err != nil {
 		return "", func() {}, err
@@ -67,7 +67,7 @@ func (c *Catalog) Local(location string) (path string, release func(), err error
 	return path, func() {}, nil
 }
 
-// DisplayPath returns a file's path or location for messages.
+// DisplayPath returns a file's path, or its location in a bucket, for messages.
 func (c *Catalog) DisplayPath(location string) string {
 	if path, err := c.local(location); err == nil && c.root == "" {
 		return path
@@ -75,7 +75,7 @@ func (c *Catalog) DisplayPath(location string) string {
 	return location
 }
 
-// Forget drops a file's local copy, so that the next read fetches the file again.
+// Forget drops the local copy of a file in a bucket, so that the next read fetches the file again.
 func (c *Catalog) Forget(location string) {
 	if r, ok := c.fs.(Remote); ok {
 		if path, err := c.local(location); err == nil {
@@ -84,8 +84,8 @@ func (c *Catalog) Forget(location string) {
 	}
 }
 
-// ownPath is like local, but for files to write or remove. It rejects files outside the warehouse, because other engines can put any location
-// in metadata.
+// ownPath is like local, but for writing or removing a file. It rejects files outside the warehouse, because other engines can put any
+// location into metadata.
 func (c *Catalog) ownPath(location string) (string, error) {
 	if c.readOnly {
 		return "", ErrReadOnly
@@ -100,7 +100,6 @@ func (c *Catalog) ownPath(location string) (string, error) {
 // Footers returns the cache of parsed Parquet footers.
 func (f *FileIO) Footers() *Cache[*metadata.FileMetaData] { return f.cat.footers }
 
-// Open opens a file for reading.
 func (f *FileIO) Open(name string) (iceio.File, error) {
 	p, err := f.cat.local(name)
 	if err != nil {
@@ -121,7 +120,6 @@ func (f *FileIO) Open(name string) (iceio.File, error) {
 	return &openFile{SectionReader: io.NewSectionReader(r, 0, info.Size), file: file, info: info}, nil
 }
 
-// ReadFile returns the content of a file.
 func (f *FileIO) ReadFile(name string) ([]byte, error) {
 	file, err := f.Open(name)
 	if err != nil {
@@ -131,7 +129,6 @@ func (f *FileIO) ReadFile(name string) ([]byte, error) {
 	return b, errors.Join(err, file.Close())
 }
 
-// openFile is a file that is open for reading.
 type openFile struct {
 	*io.SectionReader
 	file vfs.File
@@ -172,7 +169,7 @@ func (w WrittenFile) Check(size int64, hash xxh3.Uint128) error {
 	return nil
 }
 
-// FileAt returns the catalog's record of a file, and reports whether there is one. Files of other engines have no record.
+// FileAt returns the catalog's record of a file, and reports whether there is one. Files that other engines wrote have none.
 func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, bool, error) {
 	w := WrittenFile{Path: location}
 	var hash []byte
@@ -190,7 +187,7 @@ func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, boo
 	return w, true, nil
 }
 
-// MetadataSize returns the size of a table's metadata as JSON, without reading the metadata.
+// MetadataSize returns the size of a table's metadata as JSON, in bytes. It does not read the metadata itself.
 func (c *Catalog) MetadataSize(ctx context.Context, namespace, name string) (int64, error) {
 	location, err := c.Location(ctx, namespace, name)
 	if err != nil {
@@ -212,8 +209,8 @@ func (c *Catalog) MetadataSize(ctx context.Context, namespace, name string) (int
 	return info.Size, errors.Join(err, file.Close())
 }
 
-// readChecked reads a metadata file and compares it with the catalog's record, because the decoding libraries panic on damaged files.
-// Other engines' manifests and manifest lists are vetted instead. Files in a bucket were already compared when they were fetched.
+// readChecked compares a metadata file with the catalog's record, because the decoding libraries panic on damaged files. It vets manifests
+// and manifest lists of other engines, which have no record. Files in a bucket were already compared when they were fetched.
 func (f *FileIO) readChecked(location string, file vfs.File, size int64) (io.ReaderAt, error) {
 	ext := path.Ext(location)
 	if ext != ".avro" && (ext != ".json" || f.cat.root != "") {
@@ -242,7 +239,7 @@ func (f *FileIO) readChecked(location string, file vfs.File, size int64) (io.Rea
 	return bytes.NewReader(b), err
 }
 
-// NewLocation returns a location for a new table. It does not contain the table's name.
+// NewLocation returns a location for a new table. The location does not contain the table's name, so renaming moves no files.
 func (c *Catalog) NewLocation() string {
 	return c.location("data/" + uuid.NewString())
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrExists means that a table or namespace with this name already exists. Errors that wrap it put the name before its text.
+// ErrExists means that a table or namespace with this name exists. Errors that wrap it put the name before its text.
 var ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
 
-// Names returns the names of a namespace's tables, sorted: at most limit names, all after the given name.
+// Names returns at most limit sorted names of a namespace's tables, all after the given name.
 func (c *Catalog) Names(ctx context.Context, namespace, after string, limit int) ([]string, error) {
 	return c.strings(ctx, `SELECT table_name FROM iceberg_tables WHERE catalog_name='`+Name+`' AND table_namespace=? AND table_name>? ORDER BY 1 LIMIT ?`, namespace, after, limit)
 }
@@ -59,15 +59,14 @@ func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 	})
 }
 
-// DataLocation returns the prefix of all tables' locations.
+// DataLocation returns the prefix that the locations of all tables have.
 func (c *Catalog) DataLocation() string { return c.location("data/") }
 
-// LocationOf returns the location for a table that another engine creates with the given UUID. All of the table's files must be below
-// it.
+// LocationOf returns the location of a table that another engine creates with the given UUID. All the table's files must be below it.
 func (c *Catalog) LocationOf(id uuid.UUID) string { return c.location("data/" + id.String()) }
 
-// MakeDirectories creates the directories for a new table's files, because DuckDB does not create them. If they stay empty, Sweep
-// removes them.
+// MakeDirectories creates the directories for a new table's files, because DuckDB does not create them. Sweep removes them if they stay
+// empty.
 func (c *Catalog) MakeDirectories(location string) error {
 	if c.readOnly {
 		return ErrReadOnly
@@ -84,8 +83,8 @@ func (c *Catalog) MakeDirectories(location string) error {
 	return nil
 }
 
-// CheckVacant returns a hook that fails if a location is in use, because another commit may have just created a table there. A location
-// is in use if it contains the metadata of any table, or of a snapshot of another namespace.
+// CheckVacant returns a hook that fails if a location contains the metadata of any table, or of a snapshot of another namespace.
+// Another commit may just have created a table there.
 func CheckVacant(location, namespace string) TxHook {
 	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=?1 AND metadata_location<?2
 		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`
@@ -98,8 +97,8 @@ func CheckVacant(location, namespace string) TxHook {
 	}
 }
 
-// CheckWithin returns an error unless a file exists and is below a location in the warehouse, both by name and after resolving
-// symbolic links.
+// CheckWithin returns an error unless a file exists and is below a table's location in the warehouse, both by name and after symbolic
+// links are resolved.
 func (c *Catalog) CheckWithin(location, file string) error {
 	normalized := file
 	if name, ok := strings.CutPrefix(file, "file:/"); ok && !strings.HasPrefix(name, "/") {
@@ -114,7 +113,7 @@ func (c *Catalog) CheckWithin(location, file string) error {
 		return err
 	}
 	if c.root != "" {
-		return nil // a bucket has no links and no ..
+		return nil // A bucket has neither links nor "..".
 	}
 	name, err := c.ownPath(file)
 	if err != nil {
@@ -122,7 +121,7 @@ func (c *Catalog) CheckWithin(location, file string) error {
 	}
 	dir = filepath.Dir(dir)
 	if unescaped, err := url.PathUnescape(suffix); err == nil && !filepath.IsLocal(unescaped) {
-		return outsideError(file, location) // some engines unescape %2e%2e
+		return outsideError(file, location) // Some engines unescape %2e%2e.
 	}
 	realDir, err := filepath.EvalSymlinks(dir)
 	if err == nil {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// schema contains the statements that create the database's tables. The first two tables are the same as in pyiceberg's SqlCatalog, so
-// that pyiceberg can open the catalog. The other tables are our own, and change in the same transactions.
+// schema contains the statements that create the database's tables. The first two tables are those of pyiceberg's SqlCatalog, so that
+// pyiceberg can open the catalog. The others are our own, and change in the same transactions.
 var schema = []string{
 	`CREATE TABLE IF NOT EXISTS iceberg_tables (
 		catalog_name VARCHAR(255) NOT NULL, table_namespace VARCHAR(255) NOT NULL, table_name VARCHAR(255) NOT NULL,
@@ -17,33 +17,32 @@ var schema = []string{
 		catalog_name VARCHAR(255) NOT NULL, namespace VARCHAR(255) NOT NULL,
 		property_key VARCHAR(255) NOT NULL, property_value VARCHAR(1000),
 		PRIMARY KEY (catalog_name, namespace, property_key))`,
-	// Tables' listings, each for one metadata location. If iceberg_tables has another location, another engine has committed to the
-	// table since then.
+	// Listings of tables, each for one metadata location. If iceberg_tables has another location for a table, another engine has
+	// committed since.
 	`CREATE TABLE IF NOT EXISTS partd_tables (
 		uuid TEXT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, metadata_location TEXT NOT NULL,
 		rows INTEGER NOT NULL, bytes INTEGER NOT NULL, files INTEGER NOT NULL, version INTEGER NOT NULL,
 		updated_ms INTEGER NOT NULL, metadata TEXT NOT NULL, UNIQUE (namespace, name)) WITHOUT ROWID`,
-	// All files that were written for commits, with their checksums.
+	// Files that were written for commits, with their checksums.
 	`CREATE TABLE IF NOT EXISTS partd_files (
 		path TEXT PRIMARY KEY, uuid TEXT NOT NULL, size INTEGER NOT NULL, xxh3 BLOB NOT NULL) WITHOUT ROWID`,
 	`CREATE INDEX IF NOT EXISTS partd_files_uuid ON partd_files (uuid)`,
 	`CREATE INDEX IF NOT EXISTS partd_files_xxh3 ON partd_files (xxh3)`,
-	// Metadata locations of tables that are unchanged copies from another warehouse.
 	`CREATE TABLE IF NOT EXISTS partd_copies (location TEXT PRIMARY KEY, source TEXT NOT NULL) WITHOUT ROWID`,
-	// IDs of applied puts.
+	// IDs of puts that are committed.
 	`CREATE TABLE IF NOT EXISTS partd_puts (
 		uuid TEXT NOT NULL, id TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (uuid, id)) WITHOUT ROWID`,
-	// Unused files, with the time of the first Sweep that found them.
+	// Files that nothing refers to, with the time of the first Sweep that found them.
 	`CREATE TABLE IF NOT EXISTS partd_orphans (path TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID`,
 	// Current metadata of tables whose metadata files were not synced.
 	`CREATE TABLE IF NOT EXISTS partd_light (location TEXT PRIMARY KEY, metadata BLOB NOT NULL) WITHOUT ROWID`,
-	// An index of tables by metadata. It can contain outdated names and values.
+	// An index of tables by metadata, which may contain outdated names and values.
 	`CREATE TABLE IF NOT EXISTS partd_meta (
 		namespace TEXT NOT NULL, key TEXT NOT NULL, hash INTEGER NOT NULL, name TEXT NOT NULL,
 		PRIMARY KEY (namespace, key, hash, name)) WITHOUT ROWID`,
-	// Tables that other engines created or renamed, and whose metadata is not in partd_meta.
+	// Tables that other engines created or renamed. Their metadata is not in partd_meta.
 	`CREATE TABLE IF NOT EXISTS partd_unlisted (namespace TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (namespace, name)) WITHOUT ROWID`,
-	// Named snapshots of namespaces, and the metadata locations that they pin, with the listings at that time if they were known.
+	// Snapshots of namespaces, and the metadata locations that they pin. The listings at that time are included if they were known.
 	`CREATE TABLE IF NOT EXISTS partd_snapshots (
 		namespace TEXT NOT NULL, snapshot TEXT NOT NULL, made_us INTEGER NOT NULL, tables INTEGER NOT NULL,
 		metadata TEXT NOT NULL, PRIMARY KEY (namespace, snapshot)) WITHOUT ROWID`,
@@ -109,7 +108,8 @@ const (
 		GROUP BY table_name, metadata_location ORDER BY table_name, MAX(alive) DESC, metadata_location`
 	selectChanged = `SELECT table_name FROM (` + currentTables + ` EXCEPT ` + pinnedTables + `) AS made
 		UNION SELECT name FROM (` + pinnedTables + ` EXCEPT ` + currentTables + `) AS gone ORDER BY 1`
-	// Snapshots may need inline metadata, so deleteInline does nothing if there are any; sweepInline deletes the metadata later.
+	// Snapshots may need inline metadata. Therefore deleteInline does nothing if there are any; sweepInline deletes the metadata
+	// later.
 	deleteInline = `DELETE FROM partd_light WHERE location=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`
 	sweepInline  = `DELETE FROM partd_light WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
 		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`
@@ -121,7 +121,7 @@ const (
 		ON CONFLICT (path) DO UPDATE SET uuid=excluded.uuid, size=excluded.size, xxh3=excluded.xxh3`
 )
 
-// postgresTypes replaces SQLite's types by PostgreSQL's. Names are compared byte by byte.
+// postgresTypes replaces SQLite's types with PostgreSQL's. The collation "C" compares names byte by byte, as SQLite does.
 var postgresTypes = strings.NewReplacer("VARCHAR(255)", `TEXT COLLATE "C"`, "VARCHAR(1000)", `TEXT COLLATE "C"`, "TEXT", `TEXT COLLATE "C"`,
 	"INTEGER", "BIGINT", "BLOB", "BYTEA", " WITHOUT ROWID", "")
 

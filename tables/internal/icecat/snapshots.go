@@ -15,8 +15,8 @@ import (
 var ErrNoSnapshot = fmt.Errorf("snapshot not found (%w)", fs.ErrNotExist)
 
 // Snapshot is a named state of a namespace. It pins one metadata location per table, in rows of the database. So taking a snapshot
-// needs no commits to the tables, and the snapshot survives their deletion, unlike tags in their metadata. For a metadata location
-// that only snapshots pin, Sweep keeps only the files of the newest version.
+// commits nothing to the tables, and the snapshot survives their deletion. Iceberg's tags, which are in a table's metadata, would not.
+// For a metadata location that only snapshots pin, Sweep keeps only the files of the newest version.
 type Snapshot struct {
 	Name     string
 	Created  time.Time
@@ -24,8 +24,8 @@ type Snapshot struct {
 	Metadata map[string]any // the namespace's metadata
 }
 
-// TakeSnapshot takes a snapshot of all tables in the namespaces, in one transaction. If a namespace already has a snapshot with this
-// name, it returns false.
+// TakeSnapshot takes a snapshot of all tables in the namespaces, in one transaction. It returns false if a namespace already has a
+// snapshot with this name.
 func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name string, timestamp time.Time) (ok bool, err error) {
 	err = c.inTx(ctx, func(w *transaction) {
 		for _, ns := range namespaces {
@@ -70,7 +70,7 @@ func (c *Catalog) Snapshots(ctx context.Context, namespace string) (snapshots []
 	return snapshots, err
 }
 
-// DropSnapshots deletes a namespace's snapshot, or all its snapshots if name is nil. Sweep removes the files that only these snapshots
+// DropSnapshots deletes a namespace's snapshot, or all its snapshots if name is nil. Sweep later removes the files that only they
 // needed.
 func (c *Catalog) DropSnapshots(ctx context.Context, namespace string, name *string) error {
 	return c.inTx(ctx, func(w *transaction) {
@@ -145,7 +145,7 @@ func CheckPlan(namespace, snapshot string, planned map[string]Listed, allTables 
 	}
 }
 
-// errReplan does not wrap table.ErrCommitFailed, because retrying the same commit would fail again.
+// errReplan does not wrap table.ErrCommitFailed, because a retry of the same commit would fail again.
 var errReplan = fmt.Errorf("%w since the restore was planned", ErrReplan)
 
 // ErrReplan means that a snapshot, or a table in it, has changed.
@@ -169,7 +169,7 @@ func (c *Catalog) addPinned(ctx context.Context, refs references) error {
 		if err == nil {
 			continue
 		}
-		// The snapshots may have just been deleted, and their files removed.
+		// The snapshots may just have been deleted, and their files removed.
 		snapshots, err2 := c.strings(ctx, `SELECT snapshot FROM partd_snapshot_tables WHERE metadata_location=? LIMIT 1`, location)
 		if err2 != nil || len(snapshots) > 0 {
 			return errors.Join(err, err2)

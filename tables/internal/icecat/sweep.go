@@ -12,7 +12,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// SweepResult is the result of Sweep.
+// SweepResult reports what Sweep removed.
 type SweepResult struct {
 	Files   int
 	Bytes   int64
@@ -20,9 +20,9 @@ type SweepResult struct {
 }
 
 // Sweep removes files of the warehouse that no table or snapshot refers to: files of failed commits, expired versions and deleted
-// tables. The first Sweep that finds an unused file records it. A later Sweep removes the file after the grace period, because until
-// then other processes may read an older state, or commit the file. For the files in recentlyUsed, the grace period starts again.
-// oldestStart returns the time when this process's oldest running reader or writer started, or the current time if there is none.
+// tables. The first Sweep that finds an unused file records it. A later one removes it after the grace period, because until then
+// other processes may read an older state or commit the file. For files in recentlyUsed, the grace period starts again. oldestStart
+// returns the time when this process's oldest running reader or writer started, or the current time if there is none.
 func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed map[string]struct{}, oldestStart func() time.Time) (SweepResult, error) {
 	err := c.inTx(ctx, func(w *transaction) {
 		w.exec(sweepInline)
@@ -31,13 +31,13 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 	if err != nil {
 		return SweepResult{}, err
 	}
-	// List the files before reading the references, so that files written later are not listed, and files committed in between are
-	// referenced.
+	// List the files before the references: then files that are written later are not listed, and files that are committed in
+	// between are already referenced.
 	files, err := c.listFiles(ctx)
 	if err != nil {
 		return SweepResult{}, err
 	}
-	// Call oldestStart before reading the references, because a running writer may commit a listed file afterwards.
+	// Call oldestStart before reading the references, because a running writer may commit a listed file later.
 	start, oldest := time.Now(), oldestStart()
 	referenced, err := c.References(ctx)
 	if err != nil {
@@ -53,8 +53,8 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 	var s SweepResult
 	dirs := map[string]bool{}
 	for path, seen := range firstSeen {
-		// The wall clock may have been changed. Therefore, also compare with the running time of the oldest reader or writer,
-		// which the monotonic clock measures.
+		// Someone may have set the wall clock. Therefore also compare with the running time of the oldest reader or writer, by the
+		// monotonic clock.
 		if seen.Add(max(grace, 0)).After(start) || oldest.Before(seen) || start.Sub(seen) < start.Sub(oldest) {
 			if files[path] != emptyDir {
 				s.Waiting++
@@ -62,7 +62,7 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 			continue
 		}
 		size := files[path]
-		// Delete the record first: if the process stops in between, the next Sweep finds the file again.
+		// Delete the record before the file: if the process dies in between, the next Sweep finds the file again.
 		if unused, err := c.forgetFile(ctx, path); err != nil {
 			return s, err
 		} else if !unused {
@@ -91,10 +91,10 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 	return s, nil
 }
 
-// emptyDir stands for the size of an empty directory. Staged tables that are never created leave empty directories.
+// emptyDir stands for the size of an empty directory. Tables that were staged but never created leave such directories.
 const emptyDir = -1
 
-// listFiles returns the files below data/ with their sizes, and the empty directories of tables.
+// listFiles returns the sizes of the files below data/, and the empty directories of tables.
 func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 	if r, ok := c.fs.(Remote); ok {
 		return r.Files(ctx)
@@ -135,8 +135,8 @@ func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 // References returns all files that tables and snapshots refer to.
 func (c *Catalog) References(ctx context.Context) (map[string]struct{}, error) {
 	refs := references{c, map[string]struct{}{}}
-	// Read the snapshots before the tables, because a snapshot may be restored and deleted while the tables are read. Read them
-	// again afterwards, because a snapshot may be taken meanwhile.
+	// Snapshots can be taken, or restored and then deleted, while the tables are read. Therefore read the snapshots both before and
+	// after the tables.
 	if err := c.addPinned(ctx, refs); err != nil {
 		return nil, err
 	}
@@ -151,7 +151,6 @@ type references struct {
 	paths map[string]struct{}
 }
 
-// add adds a file, and reports whether it is new.
 func (r references) add(location string) bool {
 	path, err := r.c.local(location)
 	if err != nil {
@@ -162,7 +161,6 @@ func (r references) add(location string) bool {
 	return !exists
 }
 
-// addNewest adds the files of a table's newest version.
 func (r references) addNewest(t *table.Table) error {
 	r.add(t.MetadataLocation())
 	if s := t.CurrentSnapshot(); s != nil {
@@ -177,7 +175,6 @@ func (r references) has(location string) bool {
 	return err == nil && exists
 }
 
-// addAll adds the files of all of a table's versions.
 func (r references) addAll(t *table.Table) error {
 	r.add(t.MetadataLocation())
 	meta := t.Metadata()
@@ -215,7 +212,7 @@ func (r references) addVersion(s *table.Snapshot) error {
 	return nil
 }
 
-// recordOrphans replaces the recorded orphans by files. It returns when each file was first recorded.
+// recordOrphans replaces the recorded orphans (unused files) with files. It returns the time at which each was first recorded.
 func (c *Catalog) recordOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	firstSeen := make(map[string]time.Time, len(files))
 	return firstSeen, c.inTx(ctx, func(w *transaction) {
@@ -244,8 +241,8 @@ func (c *Catalog) recordOrphans(ctx context.Context, files map[string]int64, rec
 	})
 }
 
-// forgetFile deletes a file's records before the file is removed. If the file was protected or committed after it was recorded as an
-// orphan, forgetFile returns false.
+// forgetFile deletes the database's records of a file that is about to be removed. It returns false if a commit or Protect has made
+// the file used since it was recorded as an orphan.
 func (c *Catalog) forgetFile(ctx context.Context, path string) (unused bool, err error) {
 	location := c.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(c.dir)+"/"))
 	err = c.inTx(ctx, func(w *transaction) {
@@ -256,7 +253,7 @@ func (c *Catalog) forgetFile(ctx context.Context, path string) (unused bool, err
 	return unused, err
 }
 
-// ForgetPuts deletes the IDs of puts acknowledged before a time.
+// ForgetPuts deletes the IDs of puts that were acknowledged before cutoff.
 func (c *Catalog) ForgetPuts(ctx context.Context, cutoff time.Time) error {
 	return c.inTx(ctx, func(w *transaction) { w.exec(`DELETE FROM partd_puts WHERE at_ms<?`, cutoff.UnixMilli()) })
 }

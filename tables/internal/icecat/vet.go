@@ -12,18 +12,18 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Tally counts a manifest's files and their rows by the status of their entries.
+// Tally has a manifest's numbers of files and rows, by the status of their entries.
 type Tally struct {
 	files, rows [3]int64 // indexed by iceberg.ManifestEntryStatus
 }
 
-// Add counts an entry.
+// Add counts an entry of the manifest.
 func (t *Tally) Add(e iceberg.ManifestEntry) {
 	t.files[e.Status()]++
 	t.rows[e.Status()] += e.DataFile().Count()
 }
 
-// claimsOf returns a manifest's counts according to the manifest list; -1 means unknown.
+// claimsOf returns a manifest's numbers according to the manifest list. -1 means that the list omits the number.
 func claimsOf(m iceberg.ManifestFile) (t Tally) {
 	t.files[iceberg.EntryStatusEXISTING], t.rows[iceberg.EntryStatusEXISTING] = int64(m.ExistingDataFiles()), m.ExistingRows()
 	t.files[iceberg.EntryStatusADDED], t.rows[iceberg.EntryStatusADDED] = int64(m.AddedDataFiles()), m.AddedRows()
@@ -31,8 +31,8 @@ func claimsOf(m iceberg.ManifestFile) (t Tally) {
 	return t
 }
 
-// Check returns an error if the manifest list's counts for a manifest differ from the manifest's entries. A list of format version 1 can
-// omit counts.
+// Check returns an error if the manifest list's numbers for a manifest differ from the manifest's entries. It accepts omitted numbers,
+// because format version 1 allows them.
 func (t *Tally) Check(m iceberg.ManifestFile) error {
 	claims := claimsOf(m)
 	for status, name := range []string{"existing", "added", "deleted"} {
@@ -54,9 +54,9 @@ func SameManifest(a, b iceberg.ManifestFile) bool {
 		a.SequenceNum() == b.SequenceNum() && a.MinSequenceNum() == b.MinSequenceNum()
 }
 
-// vet checks a manifest or manifest list. It returns an error if Iceberg's library would panic on the content, or
-// allocate as much memory as the content claims to need. FileIO.Open calls vet for files that the catalog did not
-// write, because other engines can change them even after a commit.
+// vet checks a manifest or manifest list. It returns an error if Iceberg's library would panic on the content, or allocate too much
+// memory because of the numbers in it. FileIO.Open vets files that the catalog did not write, because other engines can change them even
+// after a commit.
 func (f *FileIO) vet(location string, content []byte) error {
 	r, err := ocf.NewReader(bytes.NewReader(content))
 	if err != nil {
@@ -92,7 +92,7 @@ func (f *FileIO) vet(location string, content []byte) error {
 	return nil
 }
 
-// vetCounts returns an error if a manifest list claims that a manifest contains more files than it actually contains.
+// vetCounts returns an error if a manifest list claims more files for a manifest than the manifest contains.
 func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
 	t, cached := f.cat.tallies.Get(m.FilePath())
 	if !cached {
@@ -127,7 +127,6 @@ func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
 // tallyCost is the memory of a cached tally without its key, in bytes.
 const tallyCost = 200
 
-// wrote reports whether f wrote a file.
 func (f *FileIO) wrote(location string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

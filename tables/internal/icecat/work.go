@@ -19,7 +19,7 @@ type transaction struct {
 	err error
 }
 
-// exec runs a statement, and returns the number of rows that it changed.
+// exec runs a statement and returns the number of changed rows.
 func (w *transaction) exec(q string, args ...any) (rows int64) {
 	if w.err != nil {
 		return 0
@@ -31,7 +31,6 @@ func (w *transaction) exec(q string, args ...any) (rows int64) {
 	return rows
 }
 
-// strings returns the result of a query with a single column.
 func (w *transaction) strings(q string, args ...any) (column []string) {
 	if w.err == nil {
 		column, w.err = stringsOf(w.ctx, w.tx, q, args...)
@@ -39,7 +38,6 @@ func (w *transaction) strings(q string, args ...any) (column []string) {
 	return column
 }
 
-// begin begins a transaction for changes.
 func (c *Catalog) begin(ctx context.Context) (*sql.Tx, error) {
 	if c.readOnly {
 		return nil, ErrReadOnly
@@ -63,12 +61,10 @@ func (c *Catalog) inTx(ctx context.Context, f func(w *transaction)) (err error) 
 	return commit(tx)
 }
 
-// querier is a database or a transaction.
 type querier interface {
 	QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error)
 }
 
-// query calls scan for each row of the result.
 func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string, args ...any) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
 	rows, err := db.QueryContext(ctx, q, args...)
@@ -84,12 +80,11 @@ func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string
 	return rows.Err()
 }
 
-// strings returns the result of a query with a single column.
 func (c *Catalog) strings(ctx context.Context, q string, args ...any) ([]string, error) {
 	return stringsOf(ctx, c.reads, q, args...)
 }
 
-// firstString returns the first string in a query's result, or "".
+// firstString returns the first string in a query's result, or "" if it is empty.
 func (c *Catalog) firstString(ctx context.Context, q string, args ...any) (string, error) {
 	column, err := c.strings(ctx, q, args...)
 	if err != nil || len(column) == 0 {
@@ -108,11 +103,11 @@ func stringsOf(ctx context.Context, db querier, q string, args ...any) (column [
 	return column, err
 }
 
-// ErrRolledBack means that a transaction was rolled back, so it changed nothing.
+// ErrRolledBack means that a transaction was rolled back and changed nothing.
 var ErrRolledBack = fmt.Errorf("the transaction was rolled back: %w", table.ErrCommitFailed)
 
-// commit commits a transaction. If the outcome is unknown, the error says so. If the transaction's context was canceled, package sql has
-// already rolled the transaction back.
+// commit commits a transaction. If the database may or may not have committed it, the error wraps partd.ErrUnknownOutcome. If the
+// context was canceled, package sql has already rolled the transaction back.
 func commit(tx *sql.Tx) error {
 	err := tx.Commit()
 	switch {
@@ -122,7 +117,7 @@ func commit(tx *sql.Tx) error {
 	return fmt.Errorf("commit to the catalog: %w: %w", partd.ErrUnknownOutcome, err)
 }
 
-// wrapConflict wraps ErrConflict around PostgreSQL's errors for conflicting transactions, which can be retried.
+// wrapConflict adds ErrConflict to PostgreSQL's errors for conflicting transactions, which can be retried.
 func wrapConflict(err error) error {
 	if sqlErr, ok := errors.AsType[interface {
 		error

@@ -20,35 +20,34 @@ import (
 
 // Check applies rules to the rows of one put. A nil Check has no rules.
 type Check struct {
-	logical    *arrow.Schema // the table's columns as readers see them
-	rows       int64         // rows seen so far
+	logical    *arrow.Schema // the table's columns with the types that readers see
+	rows       int64         // number of rows added so far
 	violations []*Violation
 	rules      []*ruleCheck
 }
 
-// ruleCheck applies one rule.
 type ruleCheck struct {
 	*Violation
 	columns         []int             // indices of the rule's columns in Check.logical
-	violationFilter *filter.Condition // true for rows that violate the rule; nil if the rule is checked in another way
+	violationFilter *filter.Condition // holds for rows that violate the rule; nil if the rule is checked in another way
 	pattern         *regexp.Regexp    // for a regexp rule
-	isSorted        bool              // whether the rule is of kind sorted
-	last            arrow.Array       // for a sorted rule: the previous row's value
+	isSorted        bool              // for a sorted rule
+	last            arrow.Array       // for a sorted rule: the value in the previous row
 	keys            *uniqueKeys       // for a unique rule: finds duplicates
 }
 
-// Table is a function that reads a table. It calls visit with the stored rows that match where, or with all rows
-// if where is nil. The batches contain at least the given columns.
+// Table reads a table's stored rows. It calls visit with the rows that match where, or with all rows if where is
+// nil. The batches contain at least the given columns.
 type Table func(ctx context.Context, columns []string, where *filter.Expr, visit func(arrow.RecordBatch) error) error
 
 // Options configures a Check.
 type Options struct {
-	Table  Table // nil if rules apply only to the put
-	Memory int64 // bytes for the keys of a unique rule; further keys go to temporary files
+	Table  Table // nil if rules apply only to the rows of the put
+	Memory int64 // bytes for the keys of a unique rule; if they do not suffice, keys go to temporary files
 }
 
-// NewCheck returns a check for the rows of a put, or nil if no rule is enabled. The schemas describe the rows
-// as they are put, stored and read.
+// NewCheck returns a Check for the rows of a put, or nil if no rule is enabled. The three schemas describe the
+// rows as they are put, stored and read.
 func NewCheck(ctx context.Context, rules []Rule, putSchema, stored, logical *arrow.Schema, o Options) (_ *Check, err error) {
 	rules = slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return r.Disabled })
 	if len(rules) == 0 {
@@ -101,8 +100,8 @@ func NewCheck(ctx context.Context, rules []Rule, putSchema, stored, logical *arr
 	return c, nil
 }
 
-// filter returns the condition for rows that violate a rule. It returns an empty condition if the rule's kind
-// is checked in another way, or if a column is missing.
+// filter returns the condition that rows violate the rule. It is empty if rules of this kind are checked in
+// another way, or if a column is missing.
 func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 	for _, name := range r.Names() {
 		if !s.HasField(name) {
@@ -137,17 +136,17 @@ func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 	return filter.Not(filter.And(conditions...)).Bind(s)
 }
 
-// Violated reports whether a rule has been violated.
+// Violated reports whether any rule is violated so far.
 func (c *Check) Violated() bool {
 	return c != nil && slices.ContainsFunc(c.violations, func(v *Violation) bool { return v.Count > 0 || v.Reason != "" })
 }
 
-// WholeTable reports whether a rule compares the put's rows with all rows of the table.
+// WholeTable reports whether any rule compares the put's rows with the table's rows.
 func (c *Check) WholeTable() bool {
 	return c != nil && slices.ContainsFunc(c.rules, func(r *ruleCheck) bool { return r.keys != nil && r.keys.inTable })
 }
 
-// Add checks rows in the stored types.
+// Add checks rows, which must have the stored types.
 func (c *Check) Add(stored arrow.RecordBatch) error {
 	if c == nil {
 		return nil
@@ -176,7 +175,7 @@ func (c *Check) Add(stored arrow.RecordBatch) error {
 	return nil
 }
 
-// Finish returns an Error if a rule was violated. Call it after all rows were added.
+// Finish returns an Error if any rule is violated. Call it after the last Add.
 func (c *Check) Finish(ctx context.Context) error {
 	if c == nil {
 		return nil
@@ -200,7 +199,7 @@ func (c *Check) Finish(ctx context.Context) error {
 	return &e
 }
 
-// WithoutOrder drops the checks that depend on the order of rows (sorted), or that need all rows (unique).
+// WithoutOrder drops the checks that depend on the order of the rows (sorted) or need all rows (unique).
 func (c *Check) WithoutOrder() {
 	if c != nil {
 		c.Close()
@@ -208,7 +207,7 @@ func (c *Check) WithoutOrder() {
 	}
 }
 
-// Close releases the check's resources. It may be called more than once.
+// Close releases the check's resources. It can be called more than once.
 func (c *Check) Close() {
 	if c == nil {
 		return
@@ -220,13 +219,13 @@ func (c *Check) Close() {
 	}
 }
 
-// maxBadRows limits the rows that an error lists for each rule, and maxBadValue the bytes of each value.
+// maxBadRows limits the rows that an error lists for each rule. maxBadValue limits the bytes of each value.
 const (
 	maxBadRows  = 10
 	maxBadValue = 100
 )
 
-// countRow counts row i of a batch, which violates the rule. row is its index in the put.
+// countRow counts row i of b, which violates the rule. row is its index in the put.
 func (r *ruleCheck) countRow(b arrow.RecordBatch, i int, row int64) {
 	r.Count++
 	if len(r.Rows) < maxBadRows {
@@ -249,7 +248,6 @@ func shorten(text string) string {
 	return text
 }
 
-// checkCondition counts the rows where the rule's violation condition is true.
 func (r *ruleCheck) checkCondition(b arrow.RecordBatch, firstRow int64) error {
 	violating, err := r.violationFilter.Holds(int(b.NumRows()), func(name string) arrow.Array { return b.Column(b.Schema().FieldIndices(name)[0]) })
 	for _, i := range take.Indices(violating) {
@@ -258,11 +256,11 @@ func (r *ruleCheck) checkCondition(b arrow.RecordBatch, firstRow int64) error {
 	return err
 }
 
-// checkPattern counts the texts that do not match the pattern.
+// checkPattern counts the strings that do not match the pattern.
 func (r *ruleCheck) checkPattern(b arrow.RecordBatch, firstRow int64) error {
 	texts, ok := b.Column(r.columns[0]).(array.StringLike)
 	if !ok {
-		return fmt.Errorf("column %q has type %s, which is not a text type", b.ColumnName(r.columns[0]), b.Column(r.columns[0]).DataType())
+		return fmt.Errorf("column %q has type %s, which is not a string type", b.ColumnName(r.columns[0]), b.Column(r.columns[0]).DataType())
 	}
 	for i := range texts.Len() {
 		if texts.IsValid(i) && !r.pattern.MatchString(texts.Value(i)) {
@@ -272,7 +270,7 @@ func (r *ruleCheck) checkPattern(b arrow.RecordBatch, firstRow int64) error {
 	return nil
 }
 
-// checkOrder counts the rows that are null, or less than the row before.
+// checkOrder counts the rows whose value is null or less than the value before.
 func (r *ruleCheck) checkOrder(stored, b arrow.RecordBatch, firstRow int64) error {
 	column := stored.Column(r.columns[0])
 	if !sorted.KeysInOrder(column.DataType()) {
@@ -289,7 +287,7 @@ func (r *ruleCheck) checkOrder(stored, b arrow.RecordBatch, firstRow int64) erro
 		}
 	}
 	if n := int64(column.Len()); n > 0 {
-		lastValue, err := array.Concatenate([]arrow.Array{array.NewSlice(column, n-1, n)}, memory.DefaultAllocator) // copied, so that the batch can be released
+		lastValue, err := array.Concatenate([]arrow.Array{array.NewSlice(column, n-1, n)}, memory.DefaultAllocator) // Copy the value, so that the batch can be released.
 		if err != nil {
 			return err
 		}

@@ -18,36 +18,35 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Rule is a condition on rows that are put into a table. A put that violates a rule is refused as a whole.
-// The table's existing rows are not checked. If the rows lack the rule's columns, every rule holds, except
-// exists and not_null.
+// Rule is a condition for the rows that are put into a table. If rows violate it, the whole put is
+// rejected. Existing rows are not checked. If the put lacks a rule's columns, the rule holds, unless its
+// kind is exists or not_null.
 type Rule struct {
 	Name     string `json:"name"`
 	Kind     string `json:"kind"`               // one of Kinds
-	Column   string `json:"column,omitempty"`   // the column; unused for unique and expression
+	Column   string `json:"column,omitempty"`   // not for unique and expression
 	Type     string `json:"type,omitempty"`     // for type: the required type, in Arrow's notation
-	Min      string `json:"min,omitempty"`      // for range: the smallest value, as in a filter but without quotes
+	Min      string `json:"min,omitempty"`      // for range: the smallest value, written as in a filter but without quotes
 	Max      string `json:"max,omitempty"`      // for range: the largest value
-	Pattern  string `json:"pattern,omitempty"`  // for regexp: matched anywhere in the text, in the syntax of package regexp
+	Pattern  string `json:"pattern,omitempty"`  // for regexp: must match a part of the string; syntax of package regexp
 	Where    string `json:"where,omitempty"`    // for expression: a filter that must be true or null for every row
-	Disabled bool   `json:"disabled,omitempty"` // whether the rule is only stored, and not applied
+	Disabled bool   `json:"disabled,omitempty"` // the rule is stored but not applied
 
-	Columns []string `json:"columns,omitempty"`  // for unique: the columns that must differ; rows with a null are not compared
-	InTable bool     `json:"in_table,omitempty"` // for unique: also compare with the rows of the table
+	Columns []string `json:"columns,omitempty"`  // for unique: columns in which rows must differ; rows with a null are not compared
+	InTable bool     `json:"in_table,omitempty"` // for unique: also compare with the table's rows
 }
 
 // Kinds are the kinds of rules.
 var Kinds = []string{"exists", "type", "range", "not_null", "unique", "sorted", "regexp", "expression"}
 
-// Error lists the rules that a put violates. The put stored nothing.
+// Error lists the rules that a rejected put violates.
 type Error struct{ Violations []Violation }
 
-// Violation describes how a put violates a rule.
 type Violation struct {
 	Rule   string
-	Reason string   // set if the rule is about columns instead of rows
+	Reason string   // set if columns, not rows, violate the rule
 	Count  int64    // number of rows that violate the rule
-	Rows   []BadRow // the first of these rows, at most ten
+	Rows   []BadRow // the first ten of these rows
 }
 
 // BadRow is a row that violates a rule.
@@ -87,7 +86,6 @@ func (r Rule) Names() []string {
 	return []string{r.Column}
 }
 
-// check returns an error for an invalid rule.
 func (r Rule) check() (err error) {
 	switch {
 	case r.Name == "" || len(r.Name) > maxName:
@@ -118,15 +116,15 @@ const maxName = 255
 
 // Edit changes the rules of a table or a bucket.
 type Edit struct {
-	Add     []Rule   `json:"add,omitempty"`    // a rule replaces the existing rule of the same name
-	Sets    []string `json:"sets,omitempty"`   // predefined rules to add: time_series, prices
-	Time    string   `json:"time,omitempty"`   // the time column for sets; if "", the settings' time column, or the first column of a time type, or else "time"
-	Remove  []string `json:"remove,omitempty"` // by name
+	Add     []Rule   `json:"add,omitempty"`    // rules to add; each replaces an existing rule of the same name
+	Sets    []string `json:"sets,omitempty"`   // predefined rules to add: time_series or prices
+	Time    string   `json:"time,omitempty"`   // time column of the predefined rules; if "", the time column in the settings, else the first column of a time type, else "time"
+	Remove  []string `json:"remove,omitempty"` // names of rules
 	Disable []string `json:"disable,omitempty"`
 	Enable  []string `json:"enable,omitempty"`
 }
 
-// Parse parses stored rules. "" means no rules.
+// Parse parses rules in their stored form. "" means no rules.
 func Parse(text string) (all []Rule, err error) {
 	if text != "" {
 		err = json.Unmarshal([]byte(text), &all)
@@ -137,13 +135,14 @@ func Parse(text string) (all []Rule, err error) {
 	return all, nil
 }
 
-// MissingError is the error of an edit for a rule that does not exist. Its value is the rule's name.
+// MissingError is the name of a rule that an edit refers to but that does not exist.
 type MissingError string
 
-func (m MissingError) Error() string { return fmt.Sprintf("there is no rule %q", string(m)) }
+func (m MissingError) Error() string { return fmt.Sprintf("the rule %q does not exist", string(m)) }
 
-// Apply makes the edit, and returns the rules in their stored form. time and keys come from the table's
-// settings. columns is nil for a bucket, because its rules are checked against the columns of each put.
+// Apply applies the edit to rules, and returns the new rules in their stored form. time and keys come from
+// the table's settings. columns is nil for a bucket, whose rules are checked against the columns of each
+// put.
 func (e *Edit) Apply(rules []Rule, time string, keys []string, columns *arrow.Schema) (string, error) {
 	rules, add := slices.Clone(rules), slices.Clone(e.Add)
 	for _, set := range e.Sets {
@@ -192,9 +191,8 @@ func (e *Edit) Apply(rules []Rule, time string, keys []string, columns *arrow.Sc
 	return string(b), err
 }
 
-// ruleSet returns the rules of a predefined set.
 func ruleSet(set, timeColumn string, keys []string, columns *arrow.Schema) (rules []Rule, err error) {
-	spelling := func(name string) string { // returns a column's name as the table spells it
+	spelling := func(name string) string { // returns a column's name with the upper and lower case that the table uses
 		if columns != nil {
 			for _, f := range columns.Fields() {
 				if strings.EqualFold(f.Name, name) {

@@ -21,8 +21,8 @@ import (
 
 var allocator = memory.DefaultAllocator
 
-// Convert converts a batch to a schema: to the result of [Stored] before writing, or of [RestorePutTypes] after reading. It
-// matches columns by position. The caller must release the result.
+// Convert converts a batch to a schema, by position. The schema is a result of [Stored] before rows are written, and of
+// [RestorePutTypes] after they are read. The caller must release the result.
 func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	if int(batch.NumCols()) != to.NumFields() {
 		return nil, fmt.Errorf("a batch has %d columns, but its schema has %d", batch.NumCols(), to.NumFields())
@@ -35,8 +35,8 @@ func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch,
 	return convert(batch, to, func(_ int, f arrow.Field) []int { return batch.Schema().FieldIndices(f.Name) })
 }
 
-// convert converts a batch to a schema. indicesOf returns the indices in the batch for a column of the schema; convert uses the first
-// index. If there is none, the column is null.
+// convert converts a batch to a schema. indicesOf returns the indices of a column of the schema in the batch. convert uses the first
+// one; if there is none, the column is null.
 func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, to.NumFields())
 	defer releaseAll(columns)
@@ -54,8 +54,8 @@ func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arro
 	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
 }
 
-// ConvertArray converts an array to a wider or narrower form of its type. It shares buffers where possible, and removes values
-// under null lists.
+// ConvertArray converts an array to a wider or narrower form of its type. It shares buffers where possible. Values under null lists
+// are dropped.
 func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	if arrow.TypeEqual(a.DataType(), to) && !hasHiddenValues(a) {
 		a.Retain()
@@ -115,7 +115,6 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	return result, nil
 }
 
-// expand returns the values at indices, converted to a type.
 func expand(values arrow.Array, indices []int, to arrow.DataType) (arrow.Array, error) {
 	expanded, err := take.Rows(values, indices)
 	if err != nil {
@@ -125,7 +124,7 @@ func expand(values arrow.Array, indices []int, to arrow.DataType) (arrow.Array, 
 	return ConvertArray(expanded, to)
 }
 
-// sameBits reports whether two types represent equal values by the same bits.
+// sameBits reports whether two types represent equal values with the same bits.
 func sameBits(a, b arrow.DataType) bool {
 	for range 2 {
 		switch from := a.(type) {
@@ -158,7 +157,7 @@ func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error
 	return take.NewArray(to, from.Len(), []*memory.Buffer{take.NullBitmap(from)}, children, from.NullN(), 0), nil
 }
 
-// convertField converts a field of a struct array. It makes values under null structs null.
+// convertField converts a field of a struct array. It makes the values in null structs null.
 func convertField(structs, field arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	if structs.NullN() == 0 {
 		return ConvertArray(field, to)
@@ -177,8 +176,8 @@ func convertField(structs, field arrow.Array, to arrow.DataType) (arrow.Array, e
 	return ConvertArray(field, to)
 }
 
-// hasHiddenValues reports whether an array contains values under nulls: in null lists or null structs. Arrow allows such values, but
-// Parquet's writer fails on such lists and decimals (arrow-go 18.8).
+// hasHiddenValues reports whether an array has values in null lists or null structs. Arrow allows these, but Parquet's writer fails
+// if they are lists or decimals (arrow-go 18.8).
 func hasHiddenValues(a arrow.Array) bool {
 	switch a := a.(type) {
 	case *array.Struct:
@@ -195,14 +194,14 @@ func hasHiddenValues(a arrow.Array) bool {
 	return false
 }
 
-// hasValueUnderNull reports whether a has a value in a row where nulls is null.
+// hasValueUnderNull reports whether a has a value in a row in which nulls is null.
 func hasValueUnderNull(a, nulls arrow.Array) bool {
 	id := a.DataType().ID()
 	if nulls.NullN() == 0 || id == arrow.NULL || id == arrow.RUN_END_ENCODED {
 		return false
 	}
 	list, isList := a.(array.ListLike)
-	isList = isList && id != arrow.FIXED_SIZE_LIST // fixed-size lists always have values under nulls
+	isList = isList && id != arrow.FIXED_SIZE_LIST // Fixed-size lists always have values under nulls.
 	for i := range a.Len() {
 		if nulls.IsValid(i) {
 			continue
@@ -219,8 +218,8 @@ func hasValueUnderNull(a, nulls arrow.Array) bool {
 	return false
 }
 
-// maskNulls returns a struct field with nulls wherever the structs are null, because its values there are undefined and may be
-// invalid in another type.
+// maskNulls returns a struct's field with nulls in the null structs, where the field's values are undefined and may be invalid in
+// another type.
 func maskNulls(structs, field arrow.Array) arrow.Array {
 	if field.DataType().ID() == arrow.NULL {
 		field.Retain()
@@ -273,8 +272,8 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 	return take.NewArray(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0), nil
 }
 
-// visibleValues returns the values in lists, the offset of each list's start, and the last list's end. It removes values under
-// nulls, which Parquet rejects, and values outside all lists.
+// visibleValues returns the values in lists, and the offsets of the lists in them. It omits values under nulls, which Parquet
+// rejects, and values outside all lists.
 func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err error) {
 	offsets = make([]int64, a.Len()+1)
 	first, last := int64(0), int64(0)
@@ -289,7 +288,7 @@ func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err e
 	}
 	values = a.ListValues()
 	if _, isMap := a.(*array.Map); isMap && last-first < int64(values.Len()) {
-		hasHidden = true // copy the values, because arrow-go 18.8 does not accept a slice as a map's entries
+		hasHidden = true // Copy the values, because arrow-go 18.8 does not accept a slice as a map's entries.
 	}
 	if !hasHidden {
 		return offsets, array.NewSlice(values, first, last), nil
@@ -305,8 +304,8 @@ func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err e
 	return offsets, values, err
 }
 
-// padToSize returns the values of lists with exactly size values per list. The values of null lists are null. All other lists
-// must have that size.
+// padToSize returns the values of lists with exactly size values per list. A null list gets null values; every other list must have
+// size values.
 func padToSize(from array.ListLike, values arrow.Array, size int) (arrow.Array, error) {
 	var indices []int
 	for i := range from.Len() {
@@ -327,13 +326,12 @@ func padToSize(from array.ListLike, values arrow.Array, size int) (arrow.Array, 
 	return take.Rows(values, indices)
 }
 
-// bytesArray is an array of byte strings in any layout.
 type bytesArray interface {
 	arrow.Array
 	Value(int) []byte
 }
 
-// mapValues builds an array by calling add for each value of another array.
+// mapValues builds an array by calling add for each value of a.
 func mapValues[V any](a interface {
 	arrow.Array
 	Value(int) V
@@ -351,8 +349,7 @@ func mapValues[V any](a interface {
 	return b.NewArray()
 }
 
-// convertEach converts value by value, for conversions that Arrow's library lacks or gets wrong. For all other types, it returns
-// nil.
+// convertEach converts value by value where Arrow's library has no conversion or a wrong one. For other types, it returns nil.
 func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err error) {
 	builder := array.NewBuilder(allocator, to)
 	switch b := builder.(type) {
@@ -382,7 +379,7 @@ func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err erro
 			})
 			return result, err
 		}
-	case *array.FixedSizeBinaryBuilder: // SQL returns fixed-size values as binary
+	case *array.FixedSizeBinaryBuilder: // SQL returns fixed-size values as binary.
 		if from, ok := a.(bytesArray); ok && a.DataType().ID() != arrow.FIXED_SIZE_BINARY {
 			size := to.(*arrow.FixedSizeBinaryType).ByteWidth
 			result = mapValues(from, b, func(v []byte) {
@@ -418,7 +415,7 @@ func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err erro
 // convertTexts copies strings or byte strings to another layout.
 func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	size := int64(a.Data().SizeInBytes())
-	if views, ok := a.(interface{ ValueLen(int) int }); ok { // views can share bytes
+	if views, ok := a.(interface{ ValueLen(int) int }); ok { // In this layout, values can share bytes.
 		size = 0
 		for i := range a.Len() {
 			size += int64(views.ValueLen(i))
@@ -433,7 +430,7 @@ func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		if from, ok := a.(array.StringLike); ok {
 			return mapValues(from, b, b.Append), nil
 		}
-		if from, ok := a.(bytesArray); ok { // in files, some writers store strings as bytes
+		if from, ok := a.(bytesArray); ok { // Some writers store strings as bytes in files.
 			texts := mapValues(from, builder, func(v []byte) { b.Append(string(v)) })
 			return texts, CheckArray(texts)
 		}

@@ -17,10 +17,10 @@ type Caster struct {
 
 	stored        *arrow.Schema    // From in stored types
 	sourceIndices []int            // for each column of To, its index in stored, or -1 if missing
-	exactTypes    []arrow.DataType // for each column of To, a logical type that must represent its values exactly; nil skips the check
-	nullTypes     []arrow.DataType // for each column of To, a type that determines which nested fields can be null; nil allows all nulls
+	exactTypes    []arrow.DataType // for each column of To, a logical type that must represent its values exactly; nil means no check
+	nullTypes     []arrow.DataType // for each column of To, the type that says which nested fields can be null; nil allows all nulls
 
-	migrate        func(arrow.RecordBatch) (arrow.RecordBatch, error) // applied to each batch first; can be nil
+	migrate        func(arrow.RecordBatch) (arrow.RecordBatch, error) // if not nil, applied to each batch first
 	migratedSchema *arrow.Schema                                      // schema of migrate's results
 }
 
@@ -56,8 +56,7 @@ func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 	return c, nil
 }
 
-// NewPutCaster is like NewCaster, but for puts: the Caster also rejects values that the logical types, which readers see, cannot represent
-// exactly.
+// NewPutCaster is like NewCaster, but the Caster also rejects values that the logical types, which readers see, cannot represent exactly.
 func NewPutCaster(putSchema, to, logical *arrow.Schema) (*Caster, error) {
 	c, err := NewCaster(putSchema, to)
 	if err != nil {
@@ -82,13 +81,13 @@ func NewPutCaster(putSchema, to, logical *arrow.Schema) (*Caster, error) {
 	return c, nil
 }
 
-// NewColumnsCaster returns a Caster from a table's rows, in logical types, to new columns. sourceIndices contains the old index
-// of each new column, or -1 if the column is added.
+// NewColumnsCaster returns a Caster that converts a table's rows, in logical types, to new columns. sourceIndices has the old index of
+// each new column, or -1 if the column is added.
 func NewColumnsCaster(logical, stored, to *arrow.Schema, sourceIndices []int) *Caster {
 	return &Caster{From: logical, To: to, stored: stored, sourceIndices: sourceIndices}
 }
 
-// Missing returns the names of the table's columns that are missing from the batches.
+// Missing returns the names of the table's columns that the batches lack.
 func (c *Caster) Missing() (names []string) {
 	for i, index := range c.sourceIndices {
 		if name := c.To.Field(i).Name; index < 0 && !c.From.HasField(name) {
@@ -98,15 +97,14 @@ func (c *Caster) Missing() (names []string) {
 	return names
 }
 
-// WithMigration returns a Caster for batches with another schema, which migrate converts to c's schema.
+// WithMigration returns a Caster for batches with the schema from, which migrate converts to c's schema.
 func (c *Caster) WithMigration(from *arrow.Schema, migrate func(arrow.RecordBatch) (arrow.RecordBatch, error)) *Caster {
 	copied := *c
 	copied.From, copied.migrate, copied.migratedSchema = from, migrate, c.From
 	return &copied
 }
 
-// CanPromote reports whether a stored column's type can change from one type to the other: by Iceberg's type promotion, or from
-// integers to float64.
+// CanPromote reports whether the type of a stored column can change: by Iceberg's type promotion, or from integers to float64.
 func CanPromote(from, to arrow.DataType) bool {
 	switch from.ID() {
 	case arrow.INT32:
@@ -160,7 +158,7 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(c.To, columns, batch.NumRows()), nil
 }
 
-// column returns the table's column i, converted from a batch.
+// column converts a batch to column i of the table.
 func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	f, index := c.To.Field(i), c.sourceIndices[i]
 	if index < 0 {
@@ -174,7 +172,7 @@ func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	if !f.Nullable && stored.NullN() > 0 {
 		return nil, &Error{f.Name, errors.New("the column contains a null, which the table does not allow")}
 	}
-	// The types are stored types, so only numbers can be widened.
+	// Both are stored types, so only numbers need to be widened.
 	a, err := ConvertArray(stored, f.Type)
 	if err != nil {
 		return nil, &Error{f.Name, err}
@@ -192,7 +190,7 @@ func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	return a, nil
 }
 
-// checkExact returns an error if typ cannot represent all values of a stored column exactly.
+// checkExact returns an error unless typ can represent all values of a stored column exactly.
 func checkExact(column string, a arrow.Array, typ arrow.DataType) error {
 	converted, err := ConvertArray(a, typ)
 	if err == nil {
@@ -219,11 +217,11 @@ func releaseAll(columns []arrow.Array) {
 	}
 }
 
-// CastStored converts a batch that was stored with an older schema to a newer one. The caller must release the result.
+// CastStored converts a batch that was stored with an older schema to the schema to. The caller must release the result.
 func CastStored(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	fields, columns := batch.Schema().Fields(), slices.Clone(batch.Columns())
 	for i, a := range columns {
-		if a.Len() > 0 && a.NullN() == a.Len() { // nulls are valid in every type, and the column's type may have changed
+		if a.Len() > 0 && a.NullN() == a.Len() { // Nulls are valid in every type, and the column's type may have changed.
 			fields[i].Type, columns[i] = arrow.Null, array.NewNull(a.Len())
 		}
 	}
@@ -233,6 +231,6 @@ func CastStored(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, e
 	if err != nil {
 		return nil, err
 	}
-	c.nullTypes = nil // allow all nulls; see RelaxShape
+	c.nullTypes = nil // Allow all nulls; see RelaxShape.
 	return c.Cast(batch)
 }

@@ -38,7 +38,7 @@ func sameMeaning(from, to arrow.DataType) bool {
 	return true
 }
 
-// unwrap returns a type without encodings and extensions.
+// unwrap returns the type inside encodings and extensions.
 func unwrap(t arrow.DataType) arrow.DataType {
 	t = decodedType(t)
 	if extension, ok := t.(arrow.ExtensionType); ok {
@@ -47,8 +47,8 @@ func unwrap(t arrow.DataType) arrow.DataType {
 	return t
 }
 
-// Restore returns a stored type with some of the original types put back. At every level, it replaces the stored
-// type by the original one if keep returns true for the latter.
+// Restore returns a stored type in which, at every level, the original type replaces the stored one if keep returns true for the
+// original type.
 func Restore(stored, original arrow.DataType, keep func(arrow.DataType) bool) arrow.DataType {
 	original = unwrap(original)
 	if keep(original) {

@@ -10,10 +10,10 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// PropertyPrefix is the prefix of the properties that store put schemas.
+// PropertyPrefix begins the names of the properties that contain the types as put.
 const PropertyPrefix = "partd.arrow-schema."
 
-// Property returns the name of the property that stores the put types of the schema with an ID.
+// Property returns the name of the property with the types as put for a schema ID.
 func Property(schemaID int) string { return fmt.Sprintf("%s%d", PropertyPrefix, schemaID) }
 
 // StoredSchema returns the stored types of a table's columns.
@@ -21,8 +21,8 @@ func StoredSchema(s *iceberg.Schema) (*arrow.Schema, error) {
 	return table.SchemaToArrowSchema(s, nil, false, false)
 }
 
-// PutSchema decodes the put types of a table's columns from the property. If the property is "", because another program created
-// the schema, it returns the stored types.
+// PutSchema returns the types of a table's columns as put, from the property's value. If another program created the schema,
+// property is "" and PutSchema returns the stored types.
 func PutSchema(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 	if property == "" {
 		return stored, nil
@@ -34,15 +34,15 @@ func PutSchema(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 	return RestorePutTypes(stored, original), nil
 }
 
-// Shape is the schema of a new or changed table.
+// Shape has the schemas of a new or changed table.
 type Shape struct {
 	Schema      *iceberg.Schema // has new field IDs
 	Stored      *arrow.Schema
-	PutProperty string // value of the property that stores the put schema
+	PutProperty string // value of the property with the types as put
 	LastID      int    // highest column ID when the shape was created
 }
 
-// NewShape returns the shape for a put's schema. Its column IDs are above lastID.
+// NewShape returns the shape for the schema of a put. Its column IDs are above lastID.
 func NewShape(putSchema *arrow.Schema, lastID int) (*Shape, error) {
 	sh := &Shape{LastID: lastID}
 	if err := CheckNames(putSchema); err != nil {
@@ -65,7 +65,7 @@ func NewShape(putSchema *arrow.Schema, lastID int) (*Shape, error) {
 	return sh, err
 }
 
-// HasNanoseconds reports whether columns contain timestamps in nanoseconds, which require version 3 of the Iceberg format.
+// HasNanoseconds reports whether columns contain timestamps in nanoseconds. These require version 3 of the Iceberg format.
 func HasNanoseconds(s *arrow.Schema) bool {
 	return ContainsType(arrow.StructOf(s.Fields()...), func(t arrow.DataType) bool {
 		timestamp, ok := t.(*arrow.TimestampType)
@@ -73,14 +73,13 @@ func HasNanoseconds(s *arrow.Schema) bool {
 	})
 }
 
-// IsZonedNanos reports whether t is a timestamp in nanoseconds with a zone; SQL has no such type.
+// IsZonedNanos reports whether t is a timestamp in nanoseconds with a time zone. SQL has no such type.
 func IsZonedNanos(t arrow.DataType) bool {
 	timestamp, ok := t.(*arrow.TimestampType)
 	return ok && timestamp.Unit == arrow.Nanosecond && timestamp.TimeZone != ""
 }
 
-// CheckReadable returns an error that names the first column that cannot be read. Columns of Iceberg's variant type cannot be
-// read.
+// CheckReadable returns an error that names the first column that cannot be read, because it contains Iceberg's variant type.
 func CheckReadable(stored *arrow.Schema) error {
 	for _, f := range stored.Fields() {
 		if ContainsType(f.Type, isVariant) {
@@ -95,7 +94,7 @@ func isVariant(t arrow.DataType) bool {
 	return ok
 }
 
-// ContainsType reports whether match returns true for a type or any type within it.
+// ContainsType reports whether match returns true for a type or any type nested in it.
 func ContainsType(t arrow.DataType, match func(arrow.DataType) bool) bool {
 	nested, ok := t.(arrow.NestedType)
 	return match(t) || ok && slices.ContainsFunc(nested.Fields(), func(f arrow.Field) bool { return ContainsType(f.Type, match) })

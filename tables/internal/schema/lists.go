@@ -5,10 +5,10 @@ import (
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 )
 
-// withReadableTypes returns the schema of a Parquet file with every list in the three-level form that arrow-go reads, and with
-// JSON and enums as strings, which arrow-go would read as bytes. By the format's backward-compatibility rules, a repeated group
-// whose only field is repeated is itself the element, but arrow-go would take that field as the element. A required group around
-// the element prevents this, and changes neither the columns nor their definition and repetition levels.
+// withReadableTypes changes the schema of a Parquet file to one that arrow-go reads correctly: it makes JSON and enums strings,
+// which arrow-go would read as bytes, and gives every list three levels. By the format's backward-compatibility rules, a repeated
+// group whose only field is repeated is itself the element, but arrow-go would take that field as the element. A required group
+// around the element prevents this. It changes neither the columns nor their definition and repetition levels.
 func withReadableTypes(s *pqschema.Schema) (*pqschema.Schema, error) {
 	root, err := readableNode(s.Root())
 	if err != nil || root == pqschema.Node(s.Root()) {
@@ -17,7 +17,7 @@ func withReadableTypes(s *pqschema.Schema) (*pqschema.Schema, error) {
 	return pqschema.NewSchema(root.(*pqschema.GroupNode)), nil
 }
 
-// readableNode is withReadableTypes for one node. It returns n if nothing changes.
+// readableNode applies withReadableTypes to one node. It returns n if nothing changes.
 func readableNode(n pqschema.Node) (pqschema.Node, error) {
 	group, ok := n.(*pqschema.GroupNode)
 	if !ok {
@@ -52,8 +52,8 @@ func readableNode(n pqschema.Node) (pqschema.Node, error) {
 	return groupNode(group, group.Name(), group.RepetitionType(), fields)
 }
 
-// ReadableByID reports whether a reader that finds fields by ID, and reads only three-level lists, finds all values of a field in
-// a Parquet file.
+// ReadableByID reports whether a reader finds all values of a field in a Parquet file if it finds fields by ID and reads only
+// three-level lists.
 func ReadableByID(n pqschema.Node) bool {
 	group, ok := n.(*pqschema.GroupNode)
 	repeats := n.RepetitionType() == parquet.Repetitions.Repeated
@@ -76,14 +76,13 @@ func ReadableByID(n pqschema.Node) bool {
 
 func isList(n pqschema.Node) bool { return n.LogicalType().Equals(pqschema.NewListLogicalType()) }
 
-// hasRepeatedField reports whether a node is a repeated group whose only field is also repeated.
+// hasRepeatedField reports whether n is a repeated group whose only field is also repeated.
 func hasRepeatedField(n pqschema.Node) bool {
 	group, ok := n.(*pqschema.GroupNode)
 	return ok && group.NumFields() == 1 && group.RepetitionType() == parquet.Repetitions.Repeated &&
 		group.Field(0).RepetitionType() == parquet.Repetitions.Repeated
 }
 
-// groupNode returns a copy of a group with another name, repetition and fields.
 func groupNode(n *pqschema.GroupNode, name string, r parquet.Repetition, fields pqschema.FieldList) (*pqschema.GroupNode, error) {
 	if n.LogicalType().IsNone() {
 		return pqschema.NewGroupNode(name, r, fields, n.FieldID())

@@ -13,11 +13,11 @@ import (
 	"github.com/go-partd/partd/internal/nearest"
 )
 
-// reservedColumns contains the names of columns that Iceberg itself adds to tables.
+// reservedColumns are the columns that Iceberg itself adds to tables.
 var reservedColumns = []string{iceberg.RowIDColumnName, iceberg.LastUpdatedSequenceNumberColumnName}
 
-// CheckNames returns an error if the name of a column or nested field cannot be stored in Iceberg's metadata. The error is an
-// [Error] that wraps [RefusedColumns].
+// CheckNames returns an error if Iceberg's metadata cannot store the name of a column or nested field. The error is an [Error]
+// that wraps [RefusedColumns].
 func CheckNames(schema *arrow.Schema) error {
 	paths, columns := map[string]bool{}, map[string]bool{}
 	for _, f := range schema.Fields() {
@@ -39,7 +39,7 @@ func CheckNames(schema *arrow.Schema) error {
 	return nil
 }
 
-// checkName returns the reason why a name is invalid, or "" if it is valid.
+// checkName returns why a name is invalid, or "" if it is valid.
 func checkName(subject, name string) string {
 	switch {
 	case name == "":
@@ -52,8 +52,8 @@ func checkName(subject, name string) string {
 	return ""
 }
 
-// checkPath returns the reason why Iceberg cannot distinguish two fields of a type, or "" if it can. Iceberg identifies a field by
-// the names on its path, joined by dots.
+// checkPath returns why Iceberg cannot distinguish two fields of a type, or "" if it can. Iceberg identifies a field by the names
+// on its path, joined by dots.
 func checkPath(path string, t arrow.DataType, paths map[string]bool) (reason string) {
 	if paths[path] {
 		return fmt.Sprintf("Iceberg would call two fields %q: rename one", path)
@@ -62,7 +62,7 @@ func checkPath(path string, t arrow.DataType, paths map[string]bool) (reason str
 	if extension, ok := t.(arrow.ExtensionType); ok {
 		t = extension.StorageType()
 	}
-	switch t := decodedType(t).(type) { // without encodings
+	switch t := decodedType(t).(type) {
 	case *arrow.MapType:
 		if reason = checkPath(path+".key", t.KeyType(), paths); reason == "" {
 			reason = checkPath(path+".value", t.ItemType(), paths)
@@ -96,7 +96,7 @@ func Names(s *arrow.Schema) []string {
 	return names
 }
 
-// Select returns a schema with only the named columns, in the order of s.
+// Select returns the schema of the named columns, in the order of s.
 func Select(s *arrow.Schema, names []string) *arrow.Schema {
 	var fields []arrow.Field
 	for _, f := range s.Fields() {
@@ -107,7 +107,7 @@ func Select(s *arrow.Schema, names []string) *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// ColumnIndex returns a column's index. If the column does not exist, the error is an [Error] that lists the existing columns.
+// ColumnIndex returns a column's index. If there is no such column, the error is an [Error] that lists the columns.
 func ColumnIndex(s *arrow.Schema, name string) (int, error) {
 	indices := s.FieldIndices(name)
 	if len(indices) == 0 {

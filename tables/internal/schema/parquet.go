@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// OpenParquet opens an untrusted Parquet file after checking its footer. Columns with logical types that arrow-go does not support
-// are read as their physical types.
+// OpenParquet opens an untrusted Parquet file after checking its footer. If arrow-go does not support a column's logical type, the
+// column is read in its physical type.
 func OpenParquet(in parquet.ReaderAtSeeker, options ...file.ReadOption) (*file.Reader, error) {
 	footer, size, err := arrowsafe.Footer(in)
 	if err != nil {
@@ -33,7 +33,7 @@ func OpenParquet(in parquet.ReaderAtSeeker, options ...file.ReadOption) (*file.R
 	return file.NewParquetReader(in, options...)
 }
 
-// CheckEncoding returns an error for a column chunk that arrow-go cannot decode (18.8; see TestArrowReadsFixedDeltas).
+// CheckEncoding returns an error if arrow-go cannot decode a column chunk (18.8; see TestArrowReadsFixedDeltas).
 func CheckEncoding(chunk *metadata.ColumnChunkMetaData) error {
 	if chunk.Type() != parquet.Types.FixedLenByteArray || !slices.Contains(chunk.Encodings(), parquet.Encodings.DeltaByteArray) {
 		return nil
@@ -49,8 +49,8 @@ func init() {
 	}
 }
 
-// codec decompresses an empty input to an empty output. If a page contains only nulls, some writers leave its values empty but mark
-// them as compressed.
+// codec decompresses an empty input to an empty output. Some writers mark a page as compressed but leave its values empty if all
+// are null.
 type codec struct {
 	compress.Codec
 	compress.StreamingCodec

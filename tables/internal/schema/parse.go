@@ -8,7 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// typesByName maps names that Parse accepts to types.
+// typesByName has the names, without parameters, that Parse accepts.
 var typesByName = func() map[string]arrow.DataType {
 	types := map[string]arrow.DataType{
 		"string": arrow.BinaryTypes.String, "float": arrow.PrimitiveTypes.Float32, "double": arrow.PrimitiveTypes.Float64,
@@ -51,9 +51,9 @@ func Parse(text string) (arrow.DataType, error) {
 	return nil, fmt.Errorf("unknown type %.100q: use a type such as int64, float64, utf8, bool, date32, timestamp[us], timestamp[ns, tz=UTC] or decimal(18, 2)", text)
 }
 
-// CanWiden reports whether a type includes every value of a narrower one: larger integers, larger floats, and decimals with more
-// digits. Every type includes nulls. CanWiden also returns true if from is an integer type and to is float64; the caller must then
-// check that each value is exact.
+// CanWiden reports whether a type can represent every value of a narrower one: larger integers, larger floats, decimals with more
+// digits. Every type includes nulls. CanWiden is also true from integers to float64; the caller must then check that each value is
+// exact.
 func CanWiden(from, to arrow.DataType) bool {
 	switch f := from.(type) {
 	case *arrow.NullType:

@@ -10,7 +10,7 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// hasRequired reports whether a type contains a field that cannot be null, such as a map key.
+// hasRequired reports whether t contains a field that cannot be null, such as a map key.
 func hasRequired(t arrow.DataType) bool {
 	nested, ok := unwrap(t).(arrow.NestedType)
 	if !ok {
@@ -24,8 +24,7 @@ func hasRequired(t arrow.DataType) bool {
 	return false
 }
 
-// checkRequired returns an error that names a null field if a column contains a null that type t forbids. The column must have a
-// stored type.
+// checkRequired returns an error that names a null field if type t forbids a null in column a. a must have a stored type.
 func checkRequired(column string, a arrow.Array, t arrow.DataType) error {
 	if !hasForbiddenNull(a, t) {
 		return nil
@@ -38,8 +37,8 @@ func checkRequired(column string, a arrow.Array, t arrow.DataType) error {
 	return nil
 }
 
-// CheckNestedNulls returns an error that names a nested field that is null but must not be. Parquet's writer would shift the values
-// of such fields to other rows (arrow-go 18.8).
+// CheckNestedNulls returns an error that names a nested field that is null but must not be. Parquet's writer would move the values of
+// such fields to other rows (arrow-go 18.8).
 func CheckNestedNulls(rows arrow.RecordBatch) error {
 	for i, f := range rows.Schema().Fields() {
 		if err := checkRequired(f.Name, rows.Column(i), f.Type); err != nil {
@@ -49,7 +48,6 @@ func CheckNestedNulls(rows arrow.RecordBatch) error {
 	return nil
 }
 
-// children returns the child arrays of an array of a stored type.
 func children(a arrow.Array) []arrow.Array {
 	switch a := a.(type) {
 	case *array.Struct:

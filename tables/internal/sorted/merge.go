@@ -33,28 +33,27 @@ func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batc
 	}
 }
 
-// merge is a running merge of sources.
 type merge struct {
 	rule    Rule
-	pending []*cursor // not yet open, in the order of their lowest values
+	pending []*cursor // sources that are not open yet, in the order of their lowest values
 	open    cursors
 	out     output
 
-	// heldBlock and heldRow identify a row that is held back, because the next row may have the same keys.
-	// heldBlock is nil if no row is held back.
+	// heldBlock and heldRow are a row that is held back because the next row may have the same keys. heldBlock is
+	// nil if there is none.
 	heldBlock    *block
 	heldRow      int
-	heldIsHidden bool // whether the row's source has Hides set
+	heldIsHidden bool // the held row's source has Hides set
 }
 
-// block is a batch with its key columns.
+// block is a batch and its key columns.
 type block struct {
 	batch    arrow.RecordBatch
 	keys     keys
 	rowBytes int64
 }
 
-// cursor is a position in a source.
+// cursor is the current row of a source.
 type cursor struct {
 	Source
 	rank int
@@ -64,7 +63,7 @@ type cursor struct {
 	row int
 }
 
-// cursors is a heap, ordered by the cursors' current rows.
+// cursors is a heap, ordered by the current rows.
 type cursors []*cursor
 
 func (c cursors) Len() int           { return len(c) }
@@ -78,13 +77,13 @@ func (c *cursors) Pop() any {
 	return last
 }
 
-// precedes reports whether a row comes before another cursor's current row.
+// precedes reports whether a row of c comes before o's current row.
 func (c *cursor) precedes(row int, o *cursor) bool {
 	n := c.keys.compare(row, o.keys, o.row)
 	return n < 0 || n == 0 && c.rank < o.rank
 }
 
-// advance moves to the next batch, and reports whether there is one.
+// advance moves to the next nonempty batch, and reports whether there is one.
 func (c *cursor) advance() (bool, error) {
 	if c.block != nil {
 		c.batch.Release()
@@ -120,7 +119,7 @@ func (m *merge) close() {
 	m.out.drop()
 }
 
-// openDue opens the pending sources whose rows may come before the next row of the open sources.
+// openDue opens the pending sources that may have rows before the next row of the open sources.
 func (m *merge) openDue() error {
 	for len(m.pending) > 0 {
 		c := m.pending[0]
@@ -141,7 +140,7 @@ func (m *merge) openDue() error {
 	return nil
 }
 
-// firstKeyAt returns the number in a row's first key column, or the smallest number for a null.
+// firstKeyAt returns a row's first key as a number, or the smallest number for a null.
 func (c *cursor) firstKeyAt(row int) int64 {
 	if n, ok := c.keys[0].(*ints); ok && !n.IsNull(row) {
 		return n.values[row]
@@ -149,7 +148,7 @@ func (c *cursor) firstKeyAt(row int) int64 {
 	return -1 << 63
 }
 
-// run merges all rows into out, one run of rows from the same source at a time.
+// run merges all rows into out. It moves from source to source, each time with as many rows as come next.
 func (m *merge) run(ctx context.Context) error {
 	for !m.out.stopped {
 		if err := canceled.Err(ctx); err != nil {
@@ -184,8 +183,8 @@ func (m *merge) run(ctx context.Context) error {
 	return nil
 }
 
-// runEnd returns the index of the first row in c's batch that a row of another source must precede. c must be the
-// cursor with the lowest row.
+// runEnd returns the index of the first row in c's batch before which a row of another source comes. c must be
+// the cursor with the first row of all.
 func (m *merge) runEnd(c *cursor) int {
 	var nextCursor *cursor
 	for i := 1; i < min(3, len(m.open)); i++ {
@@ -203,15 +202,15 @@ func (m *merge) runEnd(c *cursor) int {
 	if nextCursor == nil && len(m.pending) == 0 {
 		return n
 	}
-	// Search with doubling steps: the run is short if sources interleave, and long if they do not.
-	step, low := 1, c.row+1 // the current row is in the run
+	// Search with doubling steps: runs are short if sources interleave, and long if they do not.
+	step, low := 1, c.row+1 // the current row always belongs to the run
 	for low < n && inRun(min(low+step, n)-1) {
 		low, step = min(low+step, n), 2*step
 	}
 	return low + sort.Search(min(step, n-low), func(i int) bool { return !inRun(low + i) })
 }
 
-// applyRule applies the rule to a cursor's rows up to end.
+// applyRule applies the rule to the rows from a cursor's current row up to end.
 func (m *merge) applyRule(c *cursor, end int) error {
 	if m.rule == All {
 		if c.Hides {
@@ -248,8 +247,8 @@ func (m *merge) applyRule(c *cursor, end int) error {
 	return nil
 }
 
-// lastDistinct returns the last row of a run of rows with distinct keys. The run starts at row and ends before
-// end, or before a row whose successor has the same keys.
+// lastDistinct returns the last row of a run in which adjacent rows have distinct keys. The run starts at row. It
+// ends before end, or before a row whose successor has the same keys.
 func (b *block) lastDistinct(row, end int) int {
 	firstKey, hasFastKey := b.keys[0].(*ints)
 	hasFastKey = hasFastKey && firstKey.NullN() == 0
@@ -275,7 +274,7 @@ func (m *merge) hold(b *block, row int, hide bool) {
 	m.heldBlock, m.heldRow, m.heldIsHidden = b, row, hide
 }
 
-// releaseHeld yields the held row, if the rule keeps it. No later row may have the same keys.
+// releaseHeld yields the held row if the rule keeps it. It may be called only if no later row has the same keys.
 func (m *merge) releaseHeld() error {
 	if m.heldBlock == nil || m.heldIsHidden || m.rule == Extra || m.rule == All {
 		return nil

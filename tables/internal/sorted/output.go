@@ -8,29 +8,29 @@ import (
 )
 
 const (
-	firstBatchRows = 16      // rows of the first joined batch, small for readers that need few rows
-	maxBatchRows   = 1 << 16 // limit for later batches; each has up to twice the rows of the previous one
-	minDirectRun   = 1 << 12 // a run of at least this many rows is passed on without copying
+	firstBatchRows = 16      // rows of the first joined batch; small, for readers that need few rows
+	maxBatchRows   = 1 << 16 // limit for later batches, each of which has up to twice the rows of the previous one
+	minDirectRun   = 1 << 12 // a run with at least this many rows is passed on without copying
 	maxBatchBytes  = 8 << 20 // approximate limit for a joined batch
 )
 
-// output collects runs of rows, and yields them as joined batches.
+// output collects runs of rows and yields them as joined batches.
 type output struct {
 	yield   func(arrow.RecordBatch, error) bool
-	stopped bool // the consumer stopped
+	stopped bool // yield returned false
 	runs    []run
 	rows    int
 	bytes   int64
-	minRows int // minimum rows of a joined batch
+	minRows int // minimum rows of the next joined batch
 }
 
-// run is a contiguous range of a batch's rows.
+// run is a range of rows of a batch.
 type run struct {
-	batch    arrow.RecordBatch // retained
+	batch    arrow.RecordBatch // output has a reference
 	from, to int
 }
 
-// add adds the block's rows in [from, to), and yields the collected rows if there are enough.
+// add adds rows [from, to) of a block. It yields the collected rows if there are enough.
 func (o *output) add(b *block, from, to int) error {
 	if last := len(o.runs) - 1; last >= 0 && o.runs[last].batch == b.batch && o.runs[last].to == from {
 		o.runs[last].to = to
@@ -52,7 +52,6 @@ func (o *output) add(b *block, from, to int) error {
 	return nil
 }
 
-// flush yields the collected rows.
 func (o *output) flush() error {
 	if len(o.runs) == 0 || o.stopped {
 		return nil
@@ -78,7 +77,7 @@ func (o *output) drop() {
 	o.runs, o.rows, o.bytes = o.runs[:0], 0, 0
 }
 
-// rowBytes estimates the average bytes of a batch's rows. It returns at least 1.
+// rowBytes estimates the average size of a batch's rows in bytes. It returns at least 1.
 func rowBytes(b arrow.RecordBatch) int64 {
 	var sum int64
 	for _, c := range b.Columns() {
@@ -89,7 +88,7 @@ func rowBytes(b arrow.RecordBatch) int64 {
 			sum += int64(c.Len()) * int64(width.BitWidth()) / 8
 		case isText:
 			sum += int64(len(texts.ValueBytes()))
-		default: // counts the whole array, even for a slice
+		default: // For a slice, this counts the whole array.
 			sum += util.TotalArraySize(c)
 		}
 	}
@@ -98,7 +97,7 @@ func rowBytes(b arrow.RecordBatch) int64 {
 
 // joinRuns copies runs into one batch.
 func joinRuns(runs []run) (arrow.RecordBatch, error) {
-	// Concatenate the rows needed from each batch, then take them in order.
+	// Concatenate the rows that are needed from each batch, then put them in order.
 	type span struct{ from, to, offset int }
 	spans := map[arrow.RecordBatch]*span{}
 	var batches []arrow.RecordBatch
@@ -135,8 +134,8 @@ func joinRuns(runs []run) (arrow.RecordBatch, error) {
 	return take.Batch(all, order)
 }
 
-// Chunks divides rows into batches of exactly the given number of rows; the last may be shorter. If rows is
-// 0, it returns batches. It takes ownership of the input.
+// Chunks divides batches into batches with exactly rows rows each; the last may have fewer. If rows is 0,
+// it returns batches unchanged. Chunks releases its input.
 func Chunks(batches Batches, rows int64) Batches {
 	if rows <= 0 {
 		return batches

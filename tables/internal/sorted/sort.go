@@ -14,19 +14,20 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Input describes rows to be sorted.
+// Input is the rows to sort.
 type Input struct {
 	Batches Batches
 	Keys    []int
-	Memory  int64                         // approximate bytes to sort at a time
-	Size    func(arrow.RecordBatch) int64 // bytes of a batch
+	Memory  int64                         // approximate number of bytes to sort at a time
+	Size    func(arrow.RecordBatch) int64 // returns the size of a batch in bytes
 }
 
-// maxRuns is the number of temporary files at which Sort merges them into one file.
+// maxRuns is the number of temporary files that Sort merges into one.
 const maxRuns = 128
 
-// Sort yields the rows in order, and applies a rule to rows with equal keys, which stay in their original
-// order. It sorts blocks of about in.Memory bytes, writes them to temporary files and merges the files.
+// Sort yields the rows in order, and applies rule to rows with equal keys, which keep their original order.
+// It sorts blocks of about in.Memory bytes. If there are several, it writes them to temporary files and
+// merges these.
 func Sort(ctx context.Context, rule Rule, in Input) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		next, stop := iter.Pull2(in.blocks)
@@ -35,13 +36,12 @@ func Sort(ctx context.Context, rule Rule, in Input) Batches {
 	}
 }
 
-// Parts calls f with one or two parts of the rows, each sorted and with the rule applied. The first part
-// consists of the leading blocks that are in order already, and needs no temporary file. The second part
-// contains the remaining rows.
+// Parts calls f with one or two parts of the rows, each sorted and with the rule applied. The first part has
+// the leading blocks that are already in order, and needs no temporary file. The second part has the rest.
 func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) error {
 	next, stop := iter.Pull2(in.blocks)
 	defer stop()
-	var misplaced arrow.RecordBatch // the first block that does not follow the previous one
+	var misplaced arrow.RecordBatch // first block that does not come after the previous one
 	exhausted := false
 	err := f(Merge(ctx, rule, 0, Source{Keys: in.Keys, Batches: func(yield func(arrow.RecordBatch, error) bool) {
 		var last arrow.RecordBatch
@@ -86,8 +86,8 @@ func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) erro
 	return f(in.mergeBlocks(ctx, rule, next, misplaced))
 }
 
-// follows reports whether all rows of block b come after the row last. Rows with equal keys follow only if
-// the rule keeps all of them.
+// follows reports whether all rows of b come after the row last. Rows with the same keys as last follow only
+// if the rule keeps all rows.
 func (in Input) follows(last, b arrow.RecordBatch, rule Rule) (bool, error) {
 	k, err := keysOf(last, in.Keys)
 	if err != nil {
@@ -185,7 +185,7 @@ func (in Input) blocks(yield func(arrow.RecordBatch, error) bool) {
 	flush()
 }
 
-// Block joins one or more batches into a sorted batch. Rows with equal keys keep their order.
+// Block joins one or more batches into a batch sorted by columns. Rows with equal keys keep their order.
 func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error) {
 	joined, err := take.Concat(batches)
 	if err != nil {
@@ -210,18 +210,18 @@ func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error
 }
 
 const (
-	spilledRows       = 1 << 12 // maximum rows of a batch in a file
-	spilledBatchBytes = 1 << 20 // approximate memory for reading a file
-	spilledBlock      = 1 << 18 // bytes of a temporary file that share a checksum
+	spilledRows       = 1 << 12 // maximum number of rows of a batch in a file
+	spilledBatchBytes = 1 << 20 // approximate memory for reading a file, in bytes
+	spilledBlock      = 1 << 18 // bytes of a file that share a checksum
 )
 
-// spillFile is a temporary file with rows. It can be read once.
+// spillFile is a temporary file with rows that can be read once.
 type spillFile struct{ f *spill.File }
 
-// spillRows writes rows to a temporary file, in small batches because a merge reads many files at the same
-// time.
+// spillRows writes rows to a temporary file. The batches are small, because a merge reads many files at the
+// same time.
 func spillRows(rows Batches) (_ *spillFile, err error) {
-	f, err := tempdir.Create() // unnamed, so that it disappears with the process
+	f, err := tempdir.Create() // The file has no name, so it disappears with the process.
 	if err != nil {
 		return nil, err
 	}
@@ -274,7 +274,7 @@ func (t *spillFile) batches(yield func(arrow.RecordBatch, error) bool) {
 	arrowsafe.Batches(r)(yield)
 }
 
-// viaFile passes rows through a temporary file, which it writes when the consumer asks for the first row.
+// viaFile passes rows through a temporary file. It writes them all when the consumer asks for the first one.
 func viaFile(rows Batches) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		f, err := spillRows(rows)

@@ -11,13 +11,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// Batches is a sequence of batches, which the consumer must release. An error ends it.
+// Batches is a sequence of batches. The consumer must release them. An error ends the sequence.
 type Batches = iter.Seq2[arrow.RecordBatch, error]
 
-// Rule says which rows with equal keys to keep.
 type Rule uint8
 
-// Rules for rows with equal keys, which are ordered by source, and within a source by position.
+// Rules say which of several rows with equal keys to keep. These rows are ordered by source, and within a source
+// by position.
 const (
 	All   Rule = iota // all, in order
 	First             // the first
@@ -25,25 +25,24 @@ const (
 	Extra             // all except the first
 )
 
-// Source is a sequence of sorted rows.
+// Source is a sorted sequence of rows.
 type Source struct {
 	Batches Batches
-	Keys    []int // the columns that order the rows, the most significant first
-	// Hides means that the source's rows are omitted from the output, but can still be, for example, the First of
-	// several rows with equal keys. Such a source needs only key columns.
+	Keys    []int // indices of the columns that order the rows, the most significant first
+	// Hides omits the source's rows from the output. The rule still counts them: if such a row is the First with
+	// its keys, the others are dropped. A source with Hides needs only the key columns.
 	Hides bool
 
-	// Bounds are the lowest and highest value of the first key column, which must be a number, a
-	// date or a time. The merge opens a source when it reaches the lowest value. Nil means unknown.
+	// Bounds are the lowest and the highest value of the first key column, which must be a number, a date or a
+	// time. The merge opens the source when it reaches the lowest value. Nil means that the bounds are unknown.
 	Bounds *Bounds
-	// Cost estimates the bytes that the open source uses.
+	// Cost estimates the memory that the source uses while it is open, in bytes.
 	Cost int64
 }
 
-// Bounds is an inclusive range of values.
 type Bounds struct{ Lowest, Highest int64 }
 
-// Overlaps reports whether a value may be within both bounds. Nil bounds include all values.
+// Overlaps reports whether a value can be within both bounds. Nil bounds include all values.
 func (b *Bounds) Overlaps(o *Bounds) bool {
 	return b == nil || o == nil || b.Lowest <= o.Highest && o.Lowest <= b.Highest
 }
@@ -64,7 +63,7 @@ func Single(batch arrow.RecordBatch) Batches {
 	}
 }
 
-// MapBatches returns a function that applies f to each batch. f takes ownership of its argument.
+// MapBatches returns a function that applies f to each batch. f must release its argument.
 func MapBatches(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Batches) Batches {
 	return func(rows Batches) Batches {
 		return func(yield func(arrow.RecordBatch, error) bool) {
@@ -80,8 +79,8 @@ func MapBatches(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Batch
 	}
 }
 
-// bundle replaces groups of adjacent sources by single sources that merge them through a temporary file,
-// until all simultaneously open sources fit in memory.
+// bundle merges groups of adjacent sources through temporary files into single sources, until all sources that
+// are open at the same time fit into memory bytes.
 func bundle(ctx context.Context, sources []Source, memory int64) []Source {
 	for peakCost(sources) > memory {
 		var bundles []Source
@@ -114,7 +113,7 @@ func bundle(ctx context.Context, sources []Source, memory int64) []Source {
 	return sources
 }
 
-// compareLowest compares sources by their lowest values. Sources without bounds come first.
+// compareLowest compares the lowest values of two sources. Sources without bounds come first.
 func (s Source) compareLowest(o Source) int {
 	if s.Bounds == nil || o.Bounds == nil {
 		return CompareBools(s.Bounds != nil, o.Bounds != nil)
@@ -122,7 +121,7 @@ func (s Source) compareLowest(o Source) int {
 	return cmp.Compare(s.Bounds.Lowest, o.Bounds.Lowest)
 }
 
-// peakCost returns the maximum cost of simultaneously open sources.
+// peakCost returns the maximum total cost of sources that are open at the same time.
 func peakCost(sources []Source) (maxCost int64) {
 	byLowest := slices.Clone(sources)
 	slices.SortStableFunc(byLowest, Source.compareLowest)

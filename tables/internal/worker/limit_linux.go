@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"sync"
@@ -27,14 +28,17 @@ func Limit(growth int64) error {
 	return syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: maximum, Max: maximum})
 }
 
-// HasGrown reports whether the process has grown by more than growth bytes since the first call, in resident
-// memory or in the memory that Limit counts. A library may keep memory that it no longer uses.
-func HasGrown(growth int64) bool {
+// Growth returns by how many bytes the process has grown since the first call, in resident memory or in the
+// memory that Limit counts, whichever grew more. A library may keep memory that it no longer uses.
+func Growth() int64 {
 	data, err := initialData()
 	initial, err2 := initialResident()
 	resident, err3 := status("VmRSS")
 	mapped, err4 := status("VmData")
-	return errors.Join(err, err2, err3, err4) != nil || resident > initial+uint64(growth) || mapped > data+uint64(growth)
+	if errors.Join(err, err2, err3, err4) != nil {
+		return math.MaxInt64
+	}
+	return max(int64(resident-initial), int64(mapped-data), 0)
 }
 
 var (

@@ -131,12 +131,16 @@ func (p *Process) ExplainError(err error) error {
 const lowPriority = 15
 
 // LowerPriorityLater lowers the priority of this process after it has computed for a while, so that short
-// jobs do not wait for long jobs. If stop is called before then, the priority stays the same. A lowered
-// priority is permanent.
+// jobs do not wait for long jobs. If stop is called before then, the priority stays the same. Otherwise, stop
+// restores the priority if the system permits it, as it does for root and with RLIMIT_NICE.
 func LowerPriorityLater() (stop func()) {
 	const gracePeriod, interval = 100 * time.Millisecond, 20 * time.Millisecond
-	start, stopped := processorTime(), make(chan struct{})
+	start, stopped, exited := processorTime(), make(chan struct{}), make(chan struct{})
+	if hasLowPriority.Load() {
+		return func() {}
+	}
 	go func() {
+		defer close(exited)
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
 		for processorTime()-start < gracePeriod {
@@ -146,11 +150,19 @@ func LowerPriorityLater() (stop func()) {
 			case <-tick.C:
 			}
 		}
-		if syscall.Setpriority(syscall.PRIO_PGRP, 0, lowPriority) == nil { // the process group, because PRIO_PROCESS changes only one thread
-			hasLowPriority.Store(true)
-		}
+		hasLowPriority.Store(setPriority(lowPriority))
 	}()
-	return sync.OnceFunc(func() { close(stopped) })
+	return sync.OnceFunc(func() {
+		close(stopped)
+		if <-exited; hasLowPriority.Load() {
+			hasLowPriority.Store(!setPriority(0))
+		}
+	})
+}
+
+// setPriority sets the niceness of this process, and reports whether that succeeded.
+func setPriority(niceness int) bool {
+	return syscall.Setpriority(syscall.PRIO_PGRP, 0, niceness) == nil // the process group, because PRIO_PROCESS changes only one thread
 }
 
 // processorTime returns the processor time of this process.

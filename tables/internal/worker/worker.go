@@ -83,7 +83,7 @@ func Caller(ctx context.Context) string {
 	return c.name
 }
 
-// HasLowPriority reports whether this process has a lowered priority, which is permanent.
+// HasLowPriority reports whether this process has a lowered priority that could not be restored.
 func HasLowPriority() bool { return hasLowPriority.Load() }
 
 // DeathError is the error of a worker that died before it finished its job.

@@ -1,0 +1,162 @@
+//go:build cgo && linux
+
+package duck
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/database"
+)
+
+// growing is a statement whose process grows by more than smallGrowth.
+const growing = "SELECT count(*) FROM (SELECT range AS a FROM range(2000000) GROUP BY a HAVING count(*) = 1)"
+
+// run runs a statement, and returns an error if it fails.
+func run(t *testing.T, s *tables.Store, sql string) error {
+	t.Helper()
+	r, err := s.Query(t.Context(), sql, nil)
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	for r.Next() {
+	}
+	return r.Err()
+}
+
+func newEngine(t *testing.T, o *Options) (*Engine, *tables.Store) {
+	t.Helper()
+	o.TempDir = t.TempDir()
+	e, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return e, s
+}
+
+// grownLeases returns the idle databases whose processes have grown.
+func (e *Engine) grownLeases() idleDatabases {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(e.idle), func(d lease) bool { return !d.hasGrown })
+}
+
+// waitForGrown waits until the number of idle databases whose processes have grown is count.
+func waitForGrown(t *testing.T, e *Engine, count int) idleDatabases {
+	t.Helper()
+	for deadline := time.Now().Add(4*warmPeriod + 10*time.Second); ; time.Sleep(time.Millisecond) {
+		all := e.grownLeases()
+		if len(all) == count {
+			return all
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d idle databases have grown, want %d", len(all), count)
+		}
+	}
+}
+
+// TestWarmProcess checks that statements one after the other run in the same process although it has grown, and
+// that this process ends when it is idle.
+func TestWarmProcess(t *testing.T) {
+	e, s := newEngine(t, &Options{Processes: true})
+	if err := run(t, s, growing); err != nil {
+		t.Fatal(err)
+	}
+	first := waitForGrown(t, e, 1)[0].db
+	for range 5 { // without a pause, so that the process is still being recycled
+		if err := run(t, s, growing); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := waitForGrown(t, e, 1)[0].db; got != first {
+		t.Error("a statement ran in another process, want the warm one")
+	}
+	waitForGrown(t, e, 0)
+	e.background.Wait()
+	if first.IsAlive() {
+		t.Error("the process is still alive although it was idle")
+	}
+}
+
+// TestWarmProcessesHaveALimit checks that running statements and idle processes that have grown are together at
+// most Options.Queries, and that no process is kept that has grown by more than its share.
+func TestWarmProcessesHaveALimit(t *testing.T) {
+	e, s := newEngine(t, &Options{Processes: true, Queries: 1})
+	if err := run(t, s, growing); err != nil {
+		t.Fatal(err)
+	}
+	first := waitForGrown(t, e, 1)[0].db
+	r, err := s.Query(t.Context(), "SELECT * FROM range(10000000)", &tables.QueryOptions{Memory: 64 << 20}) // has another key
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(e.grownLeases()); got != 0 || first.IsAlive() {
+		t.Errorf("%d idle processes have grown while a statement has the only slot, want none", got)
+	}
+	r.Release()
+
+	e, s = newEngine(t, &Options{Processes: true, Queries: 1, Memory: 512 << 20, Total: 64 << 20})
+	var kept atomic.Bool
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ; ctx.Err() == nil; time.Sleep(100 * time.Microsecond) {
+			kept.Store(kept.Load() || len(e.grownLeases()) > 0)
+		}
+	}()
+	if err := run(t, s, strings.Replace(growing, "2000000", "500000", 1)); err != nil {
+		t.Fatal(err)
+	}
+	e.background.Wait()
+	cancel()
+	<-done
+	if kept.Load() {
+		t.Error("a process was kept although it has grown by more than a query's share")
+	}
+}
+
+// failing is a database whose statements fail because memory is exhausted.
+type failing struct{ database.Runner }
+
+func (failing) Start(context.Context, *database.Job) (database.Rows, error) {
+	return nil, errors.New(database.OutOfMemoryAdvice)
+}
+
+func (failing) Reuse() database.Reuse { return database.Reuse{} }
+
+// TestWarmProcessLacksMemory checks that a statement for which the memory of a process that has grown is not enough
+// runs in a fresh process, without Job.Spills, which would prevent that the process is used again.
+func TestWarmProcessLacksMemory(t *testing.T) {
+	e, s := newEngine(t, &Options{Processes: true})
+	if err := run(t, s, growing); err != nil {
+		t.Fatal(err)
+	}
+	waitForGrown(t, e, 1)
+	e.mu.Lock()
+	for i, d := range e.idle {
+		if d.hasGrown {
+			e.idle[i].db = failing{d.db}
+		}
+	}
+	e.mu.Unlock()
+	if err := run(t, s, growing); err != nil {
+		t.Fatalf("the statement failed: %v", err)
+	}
+	if _, ok := waitForGrown(t, e, 1)[0].db.(failing); ok {
+		t.Error("the statement ran in the process that lacks memory")
+	}
+}
