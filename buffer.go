@@ -22,8 +22,8 @@ const DefaultBufferMemory = 1 << 30
 type BufferOptions struct {
 	// Memory is the budget in bytes for keys, values and their index; 0 means
 	// DefaultBufferMemory. A batch goes straight to the slow store if it is larger than
-	// half of the budget, or has more than a sixteenth of the budget (at most 32 MiB) for
-	// one key.
+	// half of the budget, or if its data for one key is larger than a sixteenth of the
+	// budget or 32 MiB.
 	Memory int64
 	// Logger receives a warning when a background flush fails; nil means no logging.
 	Logger *slog.Logger
@@ -46,7 +46,7 @@ type BufferOptions struct {
 // process dies, all data that no successful Flush covered is lost.
 type Buffer struct {
 	fast, slow Partd
-	memory     int64 // budget of the fast store and the index
+	memory     int64 // budget of the fast store and the index, in bytes
 	moveSize   int   // maximum size of one append to the slow store, in bytes
 	log        *slog.Logger
 	seed       maphash.Seed
@@ -57,13 +57,13 @@ type Buffer struct {
 	// mu guards the fields below. It is never held while a store is called, except for
 	// MemoryUsed. No other lock of the Buffer is taken while mu is held.
 	mu            sync.Mutex
-	index         keymap.Map[bufferKey] // every key that is in the fast store or held
+	index         keymap.Map[bufferKey] // every key with data in the fast store or with a running operation
 	bytes         int64                 // sum of the sizes in index
 	admittedBytes int64                 // bytes reserved by running Appends
 	activeOps     int                   // running operations
 	tickets       uint32                // newest ticket given to a waiting operation
 	changed       chan struct{}         // closed and replaced to wake waiting operations
-	waiters       int
+	waiters       int                   // operations that wait for changed
 	hasHeavyKey   bool  // some key should move because of its size
 	isFlushing    bool  // a background flush is running
 	failures      int   // background flushes that failed
@@ -168,12 +168,12 @@ func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 	return err
 }
 
-// errCrowded means that an admitted batch must go directly to the slow store, because it would
-// make a key too large to move to the slow store in one append.
+// errCrowded means that a batch must go directly to the slow store, because it would
+// make a key too large to move there in one append.
 var errCrowded = errors.New("too much for one key")
 
-// appendDirectly appends a batch that is too large for the buffer directly to the slow store.
-// It first moves the buffered data of the batch's keys there.
+// appendDirectly appends a batch directly to the slow store, after it has moved the buffered
+// data of the batch's keys there.
 func (b *Buffer) appendDirectly(ctx context.Context, entries []Entry) error {
 	keys := make([]string, 0, len(entries))
 	for i := range entries {
@@ -203,8 +203,8 @@ func (b *Buffer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return b.join(ctx, keys, pinned, b.slow.Get)
 }
 
-// join returns the values of keys that the caller has pinned or holds. It reads the fast
-// store first, then calls getSlow, and appends the fast values to the slow ones.
+// join returns the values of keys: those that getSlow returns from the slow store, followed by
+// the data in the fast store. parts must be the keys, pinned or held.
 func (b *Buffer) join(ctx context.Context, keys []string, parts []bufferPart,
 	getSlow func(context.Context, ...string) ([][]byte, error),
 ) ([][]byte, error) {
@@ -281,7 +281,7 @@ func (b *Buffer) replace(ctx context.Context, op string, keys []string, do func(
 }
 
 // discardReplaced discards the buffered data of replaced keys. It only logs a failure,
-// because the operation has already taken effect.
+// because the slow store has already made the change.
 func (b *Buffer) discardReplaced(ctx context.Context, held []bufferPart) {
 	if err := b.discard(ctx, held); err != nil {
 		b.log.Warn("partd: buffer: replaced data could not be removed from the fast store; a later flush will retry", "error", err)
@@ -309,7 +309,7 @@ func (b *Buffer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// Keys moves everything to the slow store and lists its keys.
+// Keys moves all data to the slow store and lists that store's keys.
 func (b *Buffer) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	return flushThenList(ctx, b, "keys", Keys)
 }
@@ -329,8 +329,6 @@ func (b *Buffer) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk,
 	})
 }
 
-// flushThenList returns an iterator that flushes the buffer and then yields all items of the slow
-// store.
 func flushThenList[T any](ctx context.Context, b *Buffer, op string, list func(context.Context, Partd) iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		if err := b.flush(ctx, op); err != nil {
@@ -371,8 +369,8 @@ func (b *Buffer) HasKey(ctx context.Context, key string) (bool, error) {
 	return Has(ctx, b.slow, key)
 }
 
-// Stat moves everything to the slow store and returns its statistics, with the Buffer's
-// memory added.
+// Stat moves all data to the slow store and returns that store's statistics, with the
+// Buffer's memory added.
 func (b *Buffer) Stat(ctx context.Context) (Stats, error) {
 	if err := b.flush(ctx, "stat"); err != nil {
 		return Stats{}, err
@@ -382,7 +380,7 @@ func (b *Buffer) Stat(ctx context.Context) (Stats, error) {
 	return st, err
 }
 
-// Sync moves everything to the slow store and syncs it.
+// Sync moves all data to the slow store and syncs that store.
 func (b *Buffer) Sync(ctx context.Context) error {
 	if err := b.flush(ctx, "sync"); err != nil {
 		return err

@@ -10,10 +10,11 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// perKey is the maximum memory that a new key needs besides its value, in bytes: its records
-// in the index and in the fast store, and their places in the hash tables.
+// perKey is the maximum memory that a new key needs besides its value, in bytes, in the index
+// and in the fast store.
 const perKey = 200
 
+// bufferBatch is the entries of one Append, looked up in the index.
 type bufferBatch struct {
 	hashes []uint64
 	ids    []keymap.ID // 0 for an entry with an empty value
@@ -34,8 +35,8 @@ func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
 }
 
 // needs returns an upper bound of the memory that a batch uses, in bytes, or any number
-// above limit if the bound exceeds limit. It counts each entry as a new key. If that adds
-// up to more than a quarter of limit, it counts repeated keys only once.
+// above limit if the bound exceeds limit. It counts each entry as a new key, and looks for
+// repeated keys only if the batch is large.
 func (batch *bufferBatch) needs(entries []Entry, valueBytes, limit int64) int64 {
 	need := valueBytes
 	var seen map[uint64]struct{}
@@ -59,7 +60,7 @@ func (batch *bufferBatch) needs(entries []Entry, valueBytes, limit int64) int64 
 	return need
 }
 
-// used returns the bytes that count against the budget.
+// used returns the bytes that count against the budget. mu must be held.
 func (b *Buffer) used() int64 {
 	fast := b.bytes + int64(b.index.Len())*128
 	if m, ok := b.fast.(MemoryUser); ok {
@@ -68,18 +69,18 @@ func (b *Buffer) used() int64 {
 	return fast + b.index.Footprint() + b.strings.Used() + b.admittedBytes
 }
 
-// overcommitted reports whether the process has allocated much more memory than is in
-// use. That happens when a few large keys follow many small ones. Only emptying the fast
-// store frees such memory.
+// overcommitted reports whether the fast store and the index have allocated more memory than
+// the budget, although they use less. That happens when a few large keys follow many small
+// ones. Only emptying the fast store frees the unused memory.
 func (b *Buffer) overcommitted() bool {
 	d, ok := b.fast.(*Dict)
 	return ok && d.footprint()+b.index.Footprint()+b.strings.Footprint() > b.memory/8*9+minOvercommit
 }
 
-// minOvercommit is memory that even an empty Dict may have allocated.
+// minOvercommit is the memory that even an empty Dict may have allocated, in bytes.
 const minOvercommit = 2 << 20
 
-// excess returns the number of bytes to flush.
+// excess returns the number of bytes to flush. mu must be held.
 func (b *Buffer) excess() int64 {
 	if b.index.Len() == 0 {
 		return 0
@@ -90,9 +91,10 @@ func (b *Buffer) excess() int64 {
 	return b.used() - b.memory/2
 }
 
-// admit waits until there is room for a batch, and until no other operation has exclusive
-// use of one of its keys. Then it pins the keys and counts the entries as if the fast store
-// already had them. If admit succeeds, the caller must call settle.
+// admit waits until there is room for need bytes of a batch, and until no operation has
+// exclusive use of one of the batch's keys. Then it pins the keys, so that they do not move,
+// and counts the entries as if the fast store already had them. If admit returns nil, the
+// caller must call settle.
 func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch, need int64) error {
 	var w bufferWait
 	b.mu.Lock()
@@ -117,8 +119,8 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 			full = large
 		}
 		if full {
-			// The flush that makes room may itself wait for these keys, so this Append
-			// must leave their queues.
+			// The flush that makes room may wait for these keys, so this Append
+			// must not reserve them.
 			b.dequeue(&w)
 			if b.failures != failures {
 				return unchangedError("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", b.flushErr))
@@ -131,8 +133,8 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 
 // pinBatch pins the keys of a batch, counts its bytes, and returns free = true. If another
 // operation has or awaits exclusive use of a key, pinBatch only queues the batch for all
-// such keys. If a key is too large to grow, it only sets hasHeavyKey, so that the key is
-// flushed, and returns large = true.
+// such keys, and returns false. If a key is too large to grow, it only sets hasHeavyKey, so
+// that the key is flushed, and returns large = true. mu must be held.
 func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (free, large bool, err error) {
 	free = true
 	for i := range entries {
@@ -146,7 +148,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 			continue
 		}
 		k := b.index.Val(id)
-		// A key moves as a whole, so its size must be limited.
+		// A key moves to the slow store in one append, so its size must be limited.
 		tooLarge := k.size > int64(b.moveSize/2) && k.size+int64(len(entries[i].Value)) > int64(b.moveSize)
 		if k.ticket == 0 && k.state&^pinsMask == 0 && !tooLarge {
 			continue // the common case
@@ -192,8 +194,8 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 	return true, false, nil
 }
 
-// settle ends an admitted Append: it unpins the keys, and no longer counts the batch's
-// bytes if the fast store rejected them.
+// settle ends an Append that was admitted with need bytes: it unpins the keys and, if err
+// says that the fast store does not have the entries, no longer counts their bytes.
 func (b *Buffer) settle(entries []Entry, batch *bufferBatch, need int64, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

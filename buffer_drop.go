@@ -11,8 +11,8 @@ import (
 
 // Close flushes the buffer and closes both stores. If the flush fails, Close returns the
 // error, closes nothing, and keeps the data that was not moved. Then call Close again
-// when the cause is gone, or Drop to abandon the data. Keys in doubt (the slow store may
-// or may not have their data) do not prevent closing, but Close reports them. Operations
+// when the cause is gone, or Drop to abandon the data. If the slow store cannot tell whether
+// it has some key's data, Close still closes both stores, but returns an error. Operations
 // that begin while Close runs fail with [ErrClosed].
 func (b *Buffer) Close() error {
 	ctx := context.Background()
@@ -31,7 +31,7 @@ func (b *Buffer) Close() error {
 			return nil // another Close closed it
 		}
 		b.mu.Lock()
-		// An Append that was running may have ended after the flush; then flush again.
+		// Flush again if an Append ended between the flush and blockOperations.
 		closed = len(b.keysLargerThan(0)) == 0
 		b.closed = closed
 		b.mu.Unlock()
@@ -46,7 +46,6 @@ func (b *Buffer) Close() error {
 	return errors.Join(errs...)
 }
 
-// setClosing sets whether only Close may begin.
 func (b *Buffer) setClosing(closing bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -70,8 +69,8 @@ func (b *Buffer) Drop(ctx context.Context) error {
 		b.markDoubtfulIfUnknown(all, err)
 		return err
 	}
-	// The slow store is empty, so the drop has taken effect: the data in the fast store
-	// no longer counts, even if it cannot be removed now.
+	// The slow store is empty, so the drop has taken effect. If removing the fast store's
+	// data fails, mark it as stale instead.
 	err := b.fast.Drop(context.WithoutCancel(ctx))
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,7 +83,7 @@ func (b *Buffer) Drop(ctx context.Context) error {
 	return nil
 }
 
-// blockOperations waits until no operation is running, and prevents new operations until
+// blockOperations waits until no operation is running, and makes new operations wait until
 // unblockOperations is called.
 func (b *Buffer) blockOperations(ctx context.Context, op string) error {
 	b.mu.Lock()

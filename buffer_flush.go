@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// Flush moves all data that was acknowledged before the call to the slow store, and
+// Flush moves the data of all Appends that returned before the call to the slow store, and
 // flushes the slow store.
 func (b *Buffer) Flush(ctx context.Context) error {
 	if err := b.flush(ctx, "flush"); err != nil {
@@ -45,11 +45,12 @@ func (b *Buffer) flush(ctx context.Context, op string) error {
 	return doubtErr
 }
 
-// maxMoveKeys limits the keys of one move to the slow store, because the bookkeeping of small
-// keys is larger than the keys.
+// maxMoveKeys limits the number of keys of one append to the slow store, because each key needs
+// memory for its bookkeeping.
 const maxMoveKeys = 4096
 
-// nextMoveLen returns the number of leading keys that fit into one move. It is at least one.
+// nextMoveLen returns how many of the first keys fit into one append to the slow store, at
+// least one.
 func (b *Buffer) nextMoveLen(keys []string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -78,7 +79,7 @@ func (b *Buffer) moveKeys(ctx context.Context, op string, keys []string) error {
 	return nil
 }
 
-// startFlush starts a background flush unless one is running. The caller holds mu.
+// startFlush starts a background flush unless one is running. mu must be held.
 func (b *Buffer) startFlush() {
 	if !b.isFlushing && !b.closed {
 		b.isFlushing = true
@@ -108,15 +109,15 @@ func (b *Buffer) flushInBackground() {
 		}
 		if excess > 0 {
 			if ids = b.largestIdle(excess); len(ids) == 0 && len(keys) == 0 {
-				// All keys are in use: choose some that moveKeys will wait for.
+					// All keys are in use: choose some, and let moveKeys wait for them.
 				keys = b.keysLargerThan(0)
 				switch {
 				case len(keys) > 0:
 				case b.hasDoubtfulKey():
 					err = errInDoubt
 				default:
-					// Nothing is left to flush. Operations that still use keys wake
-					// waiting Appends when they end.
+					// Nothing is left to flush, and Appends that wait for space will be
+					// woken by the operations that still run.
 					b.isFlushing = false
 					b.mu.Unlock()
 					return
@@ -142,7 +143,7 @@ func (b *Buffer) flushInBackground() {
 	b.wake()
 }
 
-// keysLargerThan returns up to 64 keys with more than size bytes. The caller holds mu.
+// keysLargerThan returns up to 64 keys with more than size bytes. mu must be held.
 func (b *Buffer) keysLargerThan(size int64) []string {
 	const maxKeys = 64
 	var keys []string
@@ -156,7 +157,7 @@ func (b *Buffer) keysLargerThan(size int64) []string {
 	return keys
 }
 
-// hasDoubtfulKey reports whether a key is in doubt. The caller holds mu.
+// hasDoubtfulKey reports whether any key is in doubt (see doubtBit). mu must be held.
 func (b *Buffer) hasDoubtfulKey() bool {
 	for id := range b.index.IDs {
 		if b.index.Val(id).isDoubtful() {
@@ -169,9 +170,9 @@ func (b *Buffer) hasDoubtfulKey() bool {
 // isIdle reports whether a key can be flushed without waiting for an operation.
 func (k *bufferKey) isIdle() bool { return k.size > 0 && k.state == 0 && k.ticket == 0 }
 
-// largestIdle returns the largest idle keys that together have at least the given number of
-// bytes. The selection is approximate: an omitted key may be up to a quarter larger than a
-// returned one. The caller holds mu.
+// largestIdle returns the largest idle keys: as many as needed to have atLeast bytes, if there
+// are so many. An omitted key may be up to a quarter larger than a returned one. mu must be
+// held.
 func (b *Buffer) largestIdle(atLeast int64) []keymap.ID {
 	const steps = 4 // size classes for each power of two
 	class := func(size int64) int {
@@ -199,7 +200,6 @@ func (b *Buffer) largestIdle(atLeast int64) []keymap.ID {
 			continue
 		}
 		if c == threshold {
-			// Take no more from the last class than is needed.
 			if lastClassBytes >= atLeast {
 				continue
 			}
@@ -211,8 +211,8 @@ func (b *Buffer) largestIdle(atLeast int64) []keymap.ID {
 }
 
 // flushIdle moves idle keys to the slow store, about moveSize bytes at a time. It skips keys
-// that are no longer idle, and IDs that no longer exist. If an ID now belongs to another
-// key, it moves that key, which does no harm.
+// that are no longer idle. If an ID now belongs to another key, it moves that key, which
+// does no harm.
 func (b *Buffer) flushIdle(ids []keymap.ID) error {
 	ctx := context.Background()
 	var held []bufferPart

@@ -13,7 +13,7 @@ import (
 // that pin a key share it; an operation that holds a key uses it exclusively.
 type bufferKey struct {
 	size  int64 // bytes in the fast store
-	moved int64 // number of leading bytes that no longer count, because the slow store has them or they were replaced
+	moved int64 // length of the stale beginning: bytes that the slow store already has, or that were replaced
 	// ticket is the ticket of the operation that has waited longest for the key, or 0.
 	// Only operations with this or an older ticket may use the key next, so no operation
 	// waits forever.
@@ -30,8 +30,8 @@ const (
 func (k *bufferKey) isHeld() bool     { return k.state&heldBit != 0 }
 func (k *bufferKey) isDoubtful() bool { return k.state&doubtBit != 0 }
 
-// isAvailable reports whether an operation may use the key now, either exclusively or shared. ticket is 0 if
-// the operation has not waited yet.
+// isAvailable reports whether the operation with the given ticket may use the key now. ticket
+// is 0 if the operation has not waited yet.
 func (k *bufferKey) isAvailable(ticket uint32, exclusive bool) bool {
 	if k.isHeld() || exclusive && k.state&pinsMask != 0 {
 		return false
@@ -39,7 +39,7 @@ func (k *bufferKey) isAvailable(ticket uint32, exclusive bool) bool {
 	return k.ticket == 0 || ticket != 0 && !older(k.ticket, ticket)
 }
 
-// older compares tickets, which wrap around.
+// older reports whether ticket a was given before b. Tickets wrap around.
 func older(a, b uint32) bool { return int32(a-b) < 0 }
 
 // bufferPart is a pinned or held key, with its sizes at the time of the pin.
@@ -50,13 +50,13 @@ type bufferPart struct {
 	repeated    bool // the key occurs earlier in the list of held keys
 }
 
-// bufferWait is an operation's place in the queues of keys.
+// bufferWait records the keys that an operation waits for.
 type bufferWait struct {
 	ticket     uint32
 	queuedKeys []string // keys that got this ticket; an older ticket may have replaced it
 }
 
-// enqueue queues the operation for a key that is not available yet.
+// enqueue reserves a key that is not available yet for the operation. mu must be held.
 func (b *Buffer) enqueue(w *bufferWait, id keymap.ID, key string) {
 	if w.ticket == 0 {
 		if b.tickets++; b.tickets == 0 { // 0 means no ticket
@@ -70,8 +70,8 @@ func (b *Buffer) enqueue(w *bufferWait, id keymap.ID, key string) {
 	}
 }
 
-// dequeue removes an operation from the queues of its keys, because it acquired the keys, gave
-// up, or waits for something else.
+// dequeue removes an operation's reservations of keys, because it acquired the keys, gave
+// up, or waits for something else. mu must be held.
 func (b *Buffer) dequeue(w *bufferWait) {
 	for _, key := range w.queuedKeys {
 		id := b.find(key)
@@ -97,8 +97,8 @@ func (b *Buffer) check(ctx context.Context, op string) error {
 	return b.checkLocked(ctx, op)
 }
 
-// opClose is the operation name of Close, which may run when no other operation may
-// begin.
+// opClose is the operation name of Close. checkLocked lets only Close begin while the Buffer is
+// closing.
 const opClose = "close"
 
 func (b *Buffer) checkLocked(ctx context.Context, op string) error {
@@ -114,8 +114,8 @@ func (b *Buffer) checkLocked(ctx context.Context, op string) error {
 	return nil
 }
 
-// wait waits for a change or the end of ctx. The caller holds mu. wait releases mu while it
-// waits, so the caller must then look up all keys in the index again.
+// wait waits for a call of wake, or until ctx is done. mu must be held. wait releases mu while
+// it waits, so the caller must then look up all keys in the index again.
 func (b *Buffer) wait(ctx context.Context) {
 	b.waiters++
 	changed := b.changed
@@ -128,7 +128,7 @@ func (b *Buffer) wait(ctx context.Context) {
 	b.waiters--
 }
 
-// wake lets all waiting operations check again whether they can continue. The caller holds mu.
+// wake lets all waiting operations check again whether they can continue. mu must be held.
 func (b *Buffer) wake() {
 	if b.waiters > 0 {
 		close(b.changed)
@@ -136,20 +136,20 @@ func (b *Buffer) wake() {
 	}
 }
 
-// beginOp counts a running operation that pins or holds keys. The caller holds mu, and must
+// beginOp counts a running operation that pins or holds keys. mu must be held. The caller must
 // call endOp at the end of the operation.
 func (b *Buffer) beginOp() { b.activeOps++ }
 
 func (b *Buffer) endOp() {
 	b.activeOps--
 	if b.activeOps == 0 {
-		b.index.Compact() // no operation refers to an ID now
+		b.index.Compact() // it changes IDs, but no operation uses one now
 	}
 	b.wake()
 }
 
 // forget removes a key from the index if the fast store has no data for it and no operation
-// uses or waits for it.
+// uses or waits for it. mu must be held.
 func (b *Buffer) forget(id keymap.ID, k *bufferKey) {
 	if *k == (bufferKey{}) {
 		b.index.Delete(id)
@@ -162,7 +162,7 @@ func (b *Buffer) pin(ctx context.Context, op string, keys []string) ([]bufferPar
 	return b.acquire(ctx, op, keys, false, false)
 }
 
-// hold waits until no operation uses the keys, and reserves them for the caller until
+// hold waits until no operation uses the keys, and gives the caller exclusive use of them until
 // release. If a key is in doubt (see doubtBit), hold returns an error unless allowDoubt is set.
 func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt bool) ([]bufferPart, error) {
 	return b.acquire(ctx, op, keys, true, allowDoubt)
@@ -204,7 +204,7 @@ func (b *Buffer) acquire(ctx context.Context, op string, keys []string, exclusiv
 		p := &parts[i]
 		if exclusive && p.id == 0 {
 			hash := keymap.Hash(b.seed, p.key)
-			if p.id = b.index.Find(hash, p.key); p.id == 0 { // keys may contain it twice
+			if p.id = b.index.Find(hash, p.key); p.id == 0 { // not 0 if keys repeat
 				p.id = b.index.Insert(hash, p.key)
 			}
 		}
@@ -252,9 +252,9 @@ const bufferName = "Buffer"
 
 func bufferError(op string, err error) error { return &Error{Op: op, Path: bufferName, Err: err} }
 
-// unchangedError returns an error for an operation that failed because of err without changing
-// anything. It hides ErrUnknownOutcome in err, because that concerns another operation: this
-// operation can be retried safely.
+// unchangedError returns the error of an operation that changed nothing, because another
+// operation, a flush, failed with err. If err wraps ErrUnknownOutcome, the returned error does
+// not, because the first operation can be retried safely.
 func unchangedError(op string, err error) error {
 	if errors.Is(err, ErrUnknownOutcome) {
 		err = errors.New(err.Error())

@@ -27,12 +27,11 @@ func (b *Buffer) holdMoved(ctx context.Context, op string, keys []string, allowD
 }
 
 // move appends the buffered data of held keys to the slow store and deletes it from the
-// fast one. It moves all data of a key in one append. So neither readers of the slow store
-// nor a restart after a crash can see only a part of an Append to the Buffer.
+// fast store. It moves all data of a key in one append, so that neither a reader of the slow
+// store nor a restart after a crash sees only a part of an Append to the Buffer.
 //
-// Canceling an append could leave the slow store in doubt, so move never cancels one. If
-// ctx ends, move returns with abandoned set. The move then continues in the background, and
-// finally releases the keys.
+// The append is not canceled with ctx, because then its outcome could be unknown. If ctx ends,
+// move returns abandoned = true, continues in the background, and then releases the keys.
 func (b *Buffer) move(ctx context.Context, held []bufferPart) (abandoned bool, err error) {
 	if ctx.Done() == nil {
 		return false, b.moveNow(ctx, held)
@@ -89,8 +88,8 @@ func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
 	return nil
 }
 
-// read appends one entry per key, with the data to move, to entries. If the fast store is a
-// Dict, it copies the data into buf. It returns buf, which may have grown.
+// read appends one entry per key to entries, with the data to move: total bytes. If the fast
+// store is a Dict, read copies the data into buf, and returns buf, which may have grown.
 func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, total int64, parts []bufferPart) ([]Entry, []byte, error) {
 	if d, ok := b.fast.(*Dict); ok {
 		buf = slices.Grow(buf, int(total))
@@ -115,8 +114,6 @@ func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, total in
 	return entries, buf, nil
 }
 
-// moveEntries appends entries of held keys to the slow store and counts their bytes as
-// moved.
 func (b *Buffer) moveEntries(ctx context.Context, parts []bufferPart, entries []Entry) error {
 	if err := b.slow.Append(ctx, entries...); err != nil {
 		b.markDoubtfulIfUnknown(parts, err)
@@ -131,7 +128,7 @@ func (b *Buffer) moveEntries(ctx context.Context, parts []bufferPart, entries []
 }
 
 // discard deletes the data of held keys from the fast store, because it was moved or replaced.
-// If that fails, the index marks the data as stale, and a later flush retries.
+// If the deletion fails, discard marks the data as stale, and a later flush retries.
 func (b *Buffer) discard(ctx context.Context, held []bufferPart) error {
 	var keys []string
 	b.mu.Lock()
@@ -155,8 +152,8 @@ func (b *Buffer) discard(ctx context.Context, held []bufferPart) error {
 	return err
 }
 
-// settleMoved records that a key's data in the fast store no longer counts, and whether it
-// has been deleted. The caller holds mu.
+// settleMoved records that a key's data in the fast store is stale or, if deleted is set, gone.
+// mu must be held.
 func (b *Buffer) settleMoved(id keymap.ID, deleted bool) {
 	k := b.index.Val(id)
 	k.moved = k.size
@@ -168,8 +165,8 @@ func (b *Buffer) settleMoved(id keymap.ID, deleted bool) {
 	b.forget(id, k)
 }
 
-// markDoubtfulIfUnknown marks keys as doubtful if err means that a change of the slow store has an
-// unknown outcome. It skips keys without unmoved data in the fast store.
+// markDoubtfulIfUnknown sets doubtBit for the keys that still have data to move if err, from
+// the slow store, wraps ErrUnknownOutcome.
 func (b *Buffer) markDoubtfulIfUnknown(parts []bufferPart, err error) {
 	if !errors.Is(err, ErrUnknownOutcome) {
 		return

@@ -19,8 +19,7 @@ type CopyOptions struct {
 	// 4 MiB. Copy cuts values into pieces of at most 1 MiB.
 	BatchBytes int
 
-	// From and To are the names of the stores in errors.
-	From, To string
+	From, To string // names of the stores in errors
 
 	// Progress is called when a stage begins, and then with the number of value bytes
 	// that the stage has read.
@@ -45,14 +44,14 @@ type CopyResult struct {
 	Changed  bool   // the target was, or may have been, written to
 }
 
-// ErrCopyDiffers is wrapped by the error of [Copy] if the target does not contain what
-// Copy wrote. Its text follows a part that names the target and the difference.
+// ErrCopyDiffers is wrapped by the error of [Copy] if the target does not contain the data that
+// Copy wrote. The wrapping error names the target ("it") and the difference.
 var ErrCopyDiffers = errors.New("either another program writes to it, or it lost data")
 
 // Copy appends the value of every key of from to the same key of to, in bounded memory,
-// and flushes to. Then it reads the target, and checks that the source and the target have
-// equal keys, bytes and checksums. After an error, the target keeps the data copied so far, and
-// CopyResult.Changed reports whether there may be any.
+// and flushes to. Then it reads to, and checks that both stores have equal keys, bytes and
+// checksums. After an error, to keeps the data copied so far, and CopyResult.Changed reports
+// whether there may be any.
 func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, error) {
 	c := copier{CopyOptions: *cmp.Or(opts, new(CopyOptions)), to: to, from: from, target: "the target"}
 	if c.To != "" {
@@ -63,7 +62,6 @@ func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, e
 	return CopyResult{c.read.Keys, c.read.Bytes, c.read.Checksum(), c.changed}, err
 }
 
-// copier is a running Copy.
 type copier struct {
 	CopyOptions
 	to, from Partd
@@ -71,8 +69,8 @@ type copier struct {
 	read     ledger.StoreCount
 	changed  bool
 
-	// Entries of the next append. All pieces of one key form one entry, so that layers
-	// can compress large values.
+	// Entries of the next append. Adjacent pieces of one key form one entry, because
+	// large values compress better.
 	entries  []Entry
 	data     []byte
 	start    int // offset of the last entry in data
@@ -125,7 +123,6 @@ func (c *copier) report(stage CopyStage, bytes int64) {
 	}
 }
 
-// fill copies the source to the target.
 func (c *copier) fill(ctx context.Context) error {
 	c.data = make([]byte, 0, min(cmp.Or(max(c.BatchBytes, 0), defaultBatch), BatchBytes(c.to)))
 	for chunk, err := range Scan(ctx, c.from) {
@@ -151,8 +148,7 @@ func (c *copier) fill(ctx context.Context) error {
 	return c.write(ctx)
 }
 
-// addToBatch adds data to the batch until it is full, and returns the rest. A batch is also
-// full when its entries need much memory besides their values.
+// addToBatch adds data to the batch until the batch is full, and returns the rest.
 func (c *copier) addToBatch(key string, data []byte) (rest []byte) {
 	const (
 		maxEntries = 4096
@@ -185,7 +181,6 @@ func (c *copier) write(ctx context.Context) error {
 	return err
 }
 
-// compare reads the target, and returns an error if it differs from the source.
 func (c *copier) compare(ctx context.Context) error {
 	var copied ledger.StoreCount
 	for chunk, err := range Scan(ctx, c.to) {

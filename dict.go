@@ -20,8 +20,7 @@ const (
 )
 
 // Dict is a store in memory. It is sharded by key, so that goroutines rarely wait for
-// each other. A value is a list of chunks, which do not move as it grows. The memory of
-// deleted keys is reused.
+// each other. The memory of deleted keys is reused.
 //
 // Close releases the memory. The data and the sessions of Apply are lost when the process
 // ends. The zero value is an empty store.
@@ -29,9 +28,9 @@ type Dict struct {
 	setUpOnce sync.Once
 	seed      maphash.Seed
 	data      slab.Slab // the values and long keys of all shards
-	// Every operation holds gate for reading; Drop and Close hold it for writing, so
-	// that a batch is dropped whole or not at all. The lock order is: a session's
-	// lock, gate, the lock of dictSessions or of one shard, the slab's lock.
+	// Every operation read-locks gate; Drop and Close write-lock it, so that a batch is
+	// dropped whole or not at all. The lock order is: a session's lock, gate, the lock
+	// of dictSessions or of one shard, the slab's lock.
 	gate    sync.RWMutex
 	closed  bool
 	shards  [dictShards]dictShard
@@ -42,13 +41,12 @@ type Dict struct {
 
 // dictShard holds the keys whose hashes share their first bits.
 type dictShard struct {
-	mu    sync.RWMutex // taken after the gate; only one shard's mu is held at a time
+	mu    sync.RWMutex // taken after Dict.gate; only one shard's mu is held at a time
 	keys  keymap.Map[slab.Chain]
 	data  *slab.Slab
 	bytes int64 // total length of the values
-	// indexBytes is the memory used by keys. It can be read without mu.
-	indexBytes atomic.Int64
-	_          [64]byte // keeps the shards' locks on different cache lines
+	indexBytes atomic.Int64 // memory used by keys; can be read without mu
+	_          [64]byte     // keeps the shards' locks on different cache lines
 }
 
 // NewDict returns an empty store in memory.
@@ -86,7 +84,6 @@ func (d *Dict) enter(ctx context.Context, op string, keys ...string) error {
 
 func (d *Dict) leave() { d.gate.RUnlock() }
 
-// fail returns an Error that names Dict as the store.
 func (d *Dict) fail(op string, err error) error { return &Error{Op: op, Path: "Dict", Err: err} }
 
 func (d *Dict) shard(key string) (*dictShard, uint64) {
@@ -191,7 +188,7 @@ func (d *Dict) Delete(ctx context.Context, keys ...string) error {
 func (d *Dict) trim() {
 	const minRelease = 1 << 20
 	if d.data.Used() > 0 || d.footprint() < minRelease {
-		return // the store has keys or is small; this check needs no locks
+		return
 	}
 	d.gate.Lock()
 	defer d.gate.Unlock()
@@ -242,7 +239,6 @@ func (s *dictShard) remove(id keymap.ID) {
 	s.updateIndexBytes()
 }
 
-// updateIndexBytes makes the memory used by keys readable without mu.
 func (s *dictShard) updateIndexBytes() { s.indexBytes.Store(s.keys.Footprint()) }
 
 // Drop removes every key and releases the memory.
@@ -270,7 +266,7 @@ func (d *Dict) Close() error {
 	return nil
 }
 
-// reset empties every shard. gate must be held for writing.
+// reset empties every shard. gate must be write-locked.
 func (d *Dict) reset() {
 	for i := range d.shards {
 		s := &d.shards[i]
@@ -299,11 +295,11 @@ func (d *Dict) Stat(ctx context.Context) (Stats, error) {
 	return st, nil
 }
 
-// MemoryUsed returns the bytes of memory used for keys and values, not counting the free
-// space that deleted values leave.
+// MemoryUsed returns the bytes of memory used for keys and values, without the free space
+// left by deleted ones.
 func (d *Dict) MemoryUsed() int64 { return d.indexMemory() + d.data.Used() }
 
-// footprint returns the bytes that the store holds on the heap, including free space.
+// footprint returns the bytes that the store has allocated, including free space.
 func (d *Dict) footprint() int64 { return d.indexMemory() + d.data.Footprint() }
 
 func (d *Dict) indexMemory() int64 {
@@ -320,7 +316,8 @@ func (d *Dict) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	return d.keysOfPart(ctx, "keys", 0, 1)
 }
 
-// keysOfPart yields the keys of a part. Like a shard, a part is a range of hashes.
+// keysOfPart yields the keys of a part, which is a range of hashes. It skips shards outside
+// that range.
 func (d *Dict) keysOfPart(ctx context.Context, op string, part, parts int) iter.Seq2[KeyInfo, error] {
 	return func(yield func(KeyInfo, error) bool) {
 		var infos []KeyInfo

@@ -6,10 +6,11 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
+// dictBatch is the memory that an Append needs besides its entries.
 type dictBatch struct {
 	hashes []uint64
 	order  []uint32 // indexes of the entries, stably sorted by shard
-	sink   uint64   // result of Prefetch, stored so that the compiler does not remove the reads
+	sink   uint64   // result of Prefetch, stored so that the compiler keeps its memory reads
 }
 
 // maxPooledBatch is the maximum number of entries of a dictBatch that is reused.
@@ -17,10 +18,8 @@ const maxPooledBatch = 1 << 16
 
 // Append adds each entry's value to the end of its key's value.
 //
-// It sorts the entries by shard and appends a shard's entries under one lock, so that a reader
-// sees either all or none of a batch's values for a key. It looks up a shard's entries in two
-// passes: with a million keys, every lookup misses the cache, and the first pass lets these
-// misses overlap.
+// It appends all entries of a shard under one lock, so that a reader sees either all or none of
+// a batch's values for a key.
 func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
 	if _, err := CheckEntries("append", entries); err != nil {
 		return err
@@ -77,6 +76,8 @@ func (b *dictBatch) sort(d *Dict, entries []Entry) (ends [dictShards]uint32) {
 func (s *dictShard) append(b *dictBatch, entries []Entry, order []uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// With a million keys, every lookup below would miss the cache; Prefetch lets the
+	// misses overlap.
 	b.sink = s.keys.Prefetch(b.hashes, order)
 	for _, i := range order {
 		e := &entries[i]

@@ -15,10 +15,11 @@ type dictSessions struct {
 	byID   sessiontab.Table[*dictSession]
 }
 
-// dictSession is a session. Its lock is held while an operation is applied, so that a
-// concurrent retry waits for the result.
+// dictSession is a session.
 type dictSession struct {
-	mu            sync.Mutex // taken before the gate; not held together with the lock of dictSessions
+	// mu is held while an operation is applied, so that a concurrent retry waits for the
+	// result. It is taken before Dict.gate, and never together with dictSessions.mu.
+	mu            sync.Mutex
 	ended         bool
 	lastOperation sessiontab.Operation
 }
@@ -43,7 +44,7 @@ func (d *Dict) NewSession(ctx context.Context) (uint64, error) {
 	return t.issued, nil
 }
 
-// setUp creates the secret and the first session number, unless they exist. mu must be held.
+// setUp creates the secret, unless it exists. mu must be held.
 func (t *dictSessions) setUp() {
 	if t.secret == nil {
 		t.issued, t.secret = sessiontab.NewIncarnation(), sessiontab.NewSecret()
@@ -89,7 +90,7 @@ func (d *Dict) EndSession(ctx context.Context, session uint64) error {
 	return nil
 }
 
-// Apply applies an operation and records its tag in one step.
+// Apply applies an operation unless its tag was applied before; see [Applier].
 func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error) {
 	if err := CheckOperation(tag, op); err != nil {
 		return false, err

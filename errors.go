@@ -21,9 +21,9 @@ var (
 	// exceeds its limit. The operation changed nothing.
 	ErrTooLarge = errors.New("too large")
 
-	// ErrNeedsReopen is wrapped by the error of every write to a store that refuses
-	// writes, because the state of its files is unknown, for example after a failed
-	// sync. Reads still work. Opening the store again restores a known state.
+	// ErrNeedsReopen is wrapped by the error of every write after the state of the
+	// store's files became unknown, for example because a sync failed. Reads still work.
+	// To write again, close and reopen the store.
 	ErrNeedsReopen = storeerror.ErrNeedsReopen
 
 	// ErrClosed is wrapped by the error of every operation on a closed store.
@@ -33,8 +33,8 @@ var (
 	// process or another. The error names the other process if it is known.
 	ErrInUse = storeerror.ErrInUse
 
-	// ErrSessionExpired is wrapped by the error for a session that was ended, that
-	// another store issued, or that was forgotten because there were too many.
+	// ErrSessionExpired is wrapped by the error for a session that was ended, was
+	// issued by another store, or was forgotten because there were too many.
 	ErrSessionExpired = storeerror.ErrSessionExpired
 
 	// ErrSessionGap is wrapped by the error for an operation whose number is too high,
@@ -75,17 +75,16 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ContextError returns nil while ctx is active. After that, it returns the error for an
-// operation that stopped early, which wraps ctx.Err() and the context's cause. Stores return
-// this error from operations that have changed nothing. So it never wraps
-// [ErrUnknownOutcome], even if the cause does, such as another goroutine's failed append.
+// ContextError returns nil while ctx is active. After that, it returns an error that wraps
+// ctx.Err() and the context's cause. Stores return this error from operations that stopped
+// before they changed anything. So it never wraps [ErrUnknownOutcome], even if the cause does.
 func ContextError(ctx context.Context) error { return canceled.Err(ctx) }
 
 // CorruptError reports that a file differs from what was written to it.
 type CorruptError struct {
 	Path   string // file
 	Offset int64  // position of the damage in the file, in bytes; -1 if it is unknown
-	Err    error  // description of the damage
+	Err    error  // the damage
 }
 
 func (e *CorruptError) Error() string {
@@ -108,7 +107,6 @@ func QuoteKey(key string) string {
 	return fmt.Sprintf("%q…%q (%d bytes)", key[:maxLen/2], key[len(key)-maxLen/4:], len(key))
 }
 
-// unsupportedError returns the error of a helper function if the store lacks the ability.
 func unsupportedError(op string, store Partd) error {
 	if store == nil {
 		return &Error{Op: op, Err: fmt.Errorf("the store is nil: %w", errors.ErrUnsupported)}

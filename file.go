@@ -37,8 +37,7 @@ type FileOptions struct {
 // Python stores a key that is a tuple, or a string with slashes, under a path. In Go, such a
 // key has the name that Python's server uses: "a-|-1" for ('a', 1). A File writes the key to
 // the same path or, if a file is in the way, to a file with a percent sign in its name. While
-// there are tuples that begin with "a", neither Python nor File can store a key "a". An empty
-// directory is removed when a key needs its name.
+// there are tuples that begin with "a", neither Python nor File can store a key "a".
 //
 // File never changes symbolic links or foreign files. If there is such a file, operations on
 // all keys fail with an error that names it, because it may contain a key's value.
@@ -61,12 +60,11 @@ type File struct {
 	temp io.Closer // removes the directory of a temporary store; otherwise nil
 }
 
-// OpenFile opens the store in a directory, and creates the directory if it is missing.
-// OpenFile completes or undoes an operation that a dead process left incomplete. It rejects
-// a directory that is not empty and has no ".lock", because it is not a store, and Drop would
-// remove its files. A directory can be open several times, in several processes. A read-only
-// directory can be opened unless an operation must be completed or undone. A nil opts means
-// the defaults.
+// OpenFile opens the store in a directory, and creates the directory if it is missing. If a
+// process died during an operation, OpenFile completes or undoes the operation. To protect
+// other files from Drop, it rejects a directory that has files but no ".lock". A directory can
+// be open several times, in several processes. A read-only directory can be opened unless an
+// operation must be completed or undone. A nil opts means the defaults.
 func OpenFile(dir string, opts *FileOptions) (*File, error) {
 	return openFile(vfs.OS{}, dir, opts, filedir.Hooks{})
 }
@@ -101,7 +99,7 @@ func openFile(fsys vfs.FS, dir string, opts *FileOptions, hooks filedir.Hooks) (
 	return &File{dir: d}, nil
 }
 
-// fail wraps the error of an operation. It returns nil if err is nil.
+// fail returns err as an *Error, or nil if err is nil.
 func (f *File) fail(op string, err error) error {
 	switch e := err.(type) { // errors.As would drop the text of wrapping errors
 	case nil:
@@ -114,7 +112,6 @@ func (f *File) fail(op string, err error) error {
 	return &Error{Op: op, Path: f.dir.Path(), Err: err}
 }
 
-// write runs an operation that changes the store.
 func (f *File) write(ctx context.Context, op string, do func(filedir.Tx) error) error {
 	return f.fail(op, f.dir.Write(ctx, do))
 }
@@ -146,7 +143,6 @@ func (f *File) Append(ctx context.Context, entries ...Entry) error {
 	return f.write(ctx, "append", func(tx filedir.Tx) error { return tx.Append(ctx, dirEntries(entries)) })
 }
 
-// dirEntries adapts entries without copying them.
 func dirEntries(entries []Entry) filedir.Entries {
 	return filedir.Entries{Len: len(entries), At: func(i int) (string, []byte) {
 		return entries[i].Key, entries[i].Value
@@ -182,8 +178,8 @@ func (f *File) set(ctx context.Context, op, key string, value []byte, once bool)
 	return f.fail(op, f.dir.KeyError(key, err))
 }
 
-// Delete removes the files of all keys, or of no key, even if the process is killed. If it
-// fails midway, its error wraps [ErrUnknownOutcome], and the next operation removes the
+// Delete removes either all keys or none, even if the process is killed. If removing a file
+// fails midway, the error wraps [ErrUnknownOutcome], and the next operation removes the
 // remaining files or fails.
 func (f *File) Delete(ctx context.Context, keys ...string) error {
 	if err := CheckKeys("delete", keys); err != nil {
@@ -209,14 +205,14 @@ func (f *File) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 // keys, and the directories of its tuples. Other files and ".lock" stay. Drop removes all keys
 // or none, even if the process is killed. It holds the names of all keys in memory.
 //
-// If it fails midway, its error wraps [ErrUnknownOutcome], and the next operation removes
-// the remaining files or fails.
+// If removing a file fails midway, the error wraps [ErrUnknownOutcome], and the next operation
+// removes the remaining files or fails.
 func (f *File) Drop(ctx context.Context) error {
 	return f.write(ctx, "drop", func(tx filedir.Tx) error { return tx.Drop(ctx) })
 }
 
-// Sync waits until everything that this store acknowledged before the call is durable, so
-// that it survives a power loss. It does not cover other processes' writes.
+// Sync waits until all changes that this File made before the call are durable, so that they
+// survive a power loss. It does not cover other processes' writes.
 func (f *File) Sync(ctx context.Context) error {
 	return f.write(ctx, "sync", func(tx filedir.Tx) error { return tx.Sync(ctx) })
 }
@@ -231,9 +227,8 @@ func (f *File) Stat(ctx context.Context) (Stats, error) {
 	return Stats{Keys: keys, Bytes: bytes, Disk: disk}, nil
 }
 
-// Keys yields the keys that exist when the iteration begins, in directory order. It takes the
-// lock to look up the sizes of up to 1,024 keys at a time, and skips keys that were deleted
-// in the meantime. It holds all names in memory, in a compact form.
+// Keys yields the keys that exist when the iteration begins, except those that are deleted
+// before it reaches them, in directory order. It holds all names in memory, in a compact form.
 func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	return func(yield func(KeyInfo, error) bool) {
 		err := f.dir.Keys(ctx, func(key string, size int64) bool { return yield(KeyInfo{key, size}, nil) })
@@ -243,10 +238,9 @@ func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	}
 }
 
-// Scan yields the keys that exist when the iteration begins, in directory order. It takes the
-// lock to open 8 files at a time, skips keys that were deleted in the meantime, and yields
-// each value as of when its file was opened. It holds all names in memory, in a compact form,
-// and a chunk of 256 KiB.
+// Scan yields the keys that exist when the iteration begins, except those that are deleted
+// before it reaches them, in directory order. Each value is the one at the time when Scan opened
+// its file. Scan holds all names in memory, in a compact form, and a chunk of 256 KiB.
 func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return f.scan(ctx, nil) }
 
 // ScanPart is like Scan, but yields only the keys of one part, and opens only their files. A
@@ -258,7 +252,7 @@ func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, e
 	return f.scan(ctx, func(name string) bool { return keyPart(name, parts) == part })
 }
 
-// scan yields the keys for whose file names matches returns true, or all keys if matches is nil.
+// scan yields the keys whose file names satisfy matches, or all keys if matches is nil.
 func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		err := f.dir.Scan(ctx, matches, func(key string, offset int64, data []byte, last bool) bool {
@@ -270,8 +264,8 @@ func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Se
 	}
 }
 
-// ReaderMemory returns the memory that an open reader uses, and the memory that a listing of
-// as many keys as the last one uses, in bytes.
+// ReaderMemory returns the bytes of memory that one reader returned by Open uses, and those
+// that listing the keys uses, if there are as many keys as in the last listing.
 func (f *File) ReaderMemory() (reader, listing int64) {
 	if f.dir == nil {
 		return 0, 0
@@ -347,7 +341,7 @@ func (f *File) CheckSession(ctx context.Context, session uint64, token SessionTo
 }
 
 // Apply atomically applies an operation and records its tag, even if the process is killed
-// or, with Sync, if the power fails. If the operation fails, Apply returns its error.
+// or, with FileOptions.Sync, if the power fails; see [Applier].
 func (f *File) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error) {
 	if err := CheckOperation(tag, op); err != nil {
 		return false, err

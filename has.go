@@ -13,8 +13,8 @@ type Haser interface {
 }
 
 // Has reports whether a key exists; see [Haser]. If the store is not a Haser, Has opens the
-// key. If the value is empty, Has looks for the key in the list of keys, because the value of
-// an existing key can be empty.
+// key. If the value is empty, Has lists all keys, because an existing key can have an empty
+// value.
 func Has(ctx context.Context, store Partd, key string) (bool, error) {
 	if s, ok := store.(Haser); ok {
 		return s.HasKey(ctx, key)

@@ -6,10 +6,11 @@
 // a helper function that takes any store. If the store lacks the ability, the helper
 // falls back to other methods or returns an error that wraps errors.ErrUnsupported.
 //
-//   - [Dict] stores in memory; [File] in a directory with a file per key, which
-//     Python's partd can share; [Buffer] in memory in front of a slower store
+//   - [Dict] stores data in memory; [File] stores it in a directory with a file per
+//     key, which Python's partd can share; [Buffer] puts memory in front of a slower
+//     store
 //   - logstore stores very many small appends to many keys
-//   - remote shares a store between processes; shards spreads one over several
+//   - remote shares a store between processes; shards combines several stores
 //   - stores opens any of these by a URL
 //   - compress and encode are layers: compression, and values of Go types
 //   - frame splits a value into its pieces

@@ -14,12 +14,11 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// Optional abilities of a store are interfaces, each followed by a function that works on
-// any store. If the store lacks the ability, the function uses other abilities instead:
-// Open uses Get, Has uses Open and Keys, Scan uses Keys and Open, ScanPart filters a Scan,
-// and Stat adds up Keys. If there is no such substitute, the function returns an error that
-// wraps errors.ErrUnsupported. A layer implements every ability by calling these functions
-// on the store beneath it, so it supports whatever that store supports.
+// A store's optional abilities are interfaces, each followed by a function that works on
+// any store. If the store lacks the ability, the function uses other methods instead or, if
+// that is impossible, returns an error that wraps errors.ErrUnsupported. A layer implements
+// every ability by calling these functions on the store beneath it, so that the layer
+// supports whatever that store supports.
 
 // KeyInfo describes a key.
 type KeyInfo struct {
@@ -63,8 +62,8 @@ func Open(ctx context.Context, store Partd, key string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(values[0])), nil
 }
 
-// Rewinder is a reader that can start again. The readers of some [Opener] stores are
-// Rewinders. After Rewind, the reader yields the same value again, even if the key has changed.
+// Rewinder is a reader that can start again, as some readers returned by [Open] can. After
+// Rewind, the reader yields the same value again, even if the key has changed.
 type Rewinder interface {
 	Rewind() error
 }
@@ -160,10 +159,10 @@ func CheckPart(part, parts int) error {
 	return nil
 }
 
-// keyPart returns the part of a key, for stores that do not choose it. The function must
+// keyPart returns the part of a key in stores without their own ScanPart. The function must
 // never change, because processes of different versions can share a store. The hash is
-// 64-bit FNV-1a. Its bits are then mixed, because its last bit is only the parity of the
-// key's bytes, and its first bits hardly differ between short keys.
+// 64-bit FNV-1a, followed by a mixing step, because its first bits, which hashPart uses,
+// hardly differ between short keys.
 func keyPart(key string, parts int) int {
 	h := uint64(14695981039346656037)
 	for i := range len(key) {
@@ -174,19 +173,17 @@ func keyPart(key string, parts int) int {
 	return hashPart(h^h>>31, parts)
 }
 
-// hashPart returns the part of a hash if all hashes are divided into equal ranges.
+// hashPart divides all hashes into equal ranges, and returns the number of hash's range.
 func hashPart(hash uint64, parts int) int {
 	part, _ := bits.Mul64(hash, uint64(parts))
 	return int(part)
 }
 
-// failedScan returns a scan that yields only err.
 func failedScan(err error) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) { yield(Chunk{}, err) }
 }
 
-// scanByOpen scans one part of a store that is a Lister but not a Scanner. It opens each key
-// in turn.
+// scanByOpen scans one part of a store by opening each key of the part in turn.
 func scanByOpen(ctx context.Context, store Partd, part, parts int, yield func(Chunk, error) bool) {
 	b := bufio.NewReaderSize(nil, scanChunk+1) // the extra byte shows whether a chunk is the last
 	for info, err := range Keys(ctx, store) {
@@ -221,7 +218,7 @@ func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader,
 			return true, &Error{Op: "scan", Key: info.Key, HasKey: true, Err: canceled.Err(ctx)}
 		}
 		data, err := b.Peek(scanChunk + 1)
-		last = err == io.EOF // not errors.Is: a wrapped io.EOF means a broken connection
+			last = err == io.EOF // errors.Is would be wrong: a wrapped io.EOF means a broken connection
 		if err != nil && !last {
 			return true, err
 		}
@@ -284,7 +281,7 @@ func Stat(ctx context.Context, store Partd) (Stats, error) {
 // CheckResult describes the data that a check could read.
 type CheckResult struct {
 	Records  int64 // number of records ever appended or set
-	Segments int64 // number of complete segments of the store
+	Segments int64 // number of complete data segments
 
 	// Sum is the sum modulo 2^128 of xxh3-128 of (uvarint length of the key, key, value)
 	// of all records, in any order. It is nil if the store does not compute one.

@@ -14,13 +14,12 @@ import (
 type Tag struct {
 	Session uint64 // from NewSession
 	Number  uint64 // number of the operation in the session, from 1
-	CRC     uint32 // checksum of the request, which detects if a number is used twice
+	CRC     uint32 // checksum of the operation, to detect two operations with the same number
 }
 
 // Change is the kind of an [Operation].
 type Change uint8
 
-// Kinds of changes.
 const (
 	ChangeAppend  Change = iota // append Entries
 	ChangeSet                   // set the only entry
@@ -59,14 +58,14 @@ var errUnknownChange = &Error{Op: "apply", Err: errors.New("the kind of change i
 // and crashes.
 //
 // The store issues the sessions. If clients chose the numbers, a forgotten session would
-// look new, and a late retry would be applied twice. A store forgets a session when it is
-// ended, and the oldest sessions when there are too many. Drop keeps sessions, so that
-// later retries are still recognized.
+// look new, and a late retry would be applied twice. A store forgets sessions that were
+// ended, and the oldest ones when there are too many. Drop keeps sessions, so that later
+// retries are still recognized.
 //
 // The sessions of a [Dict] last as long as the Dict. Sessions of [File] and logstore last as
-// long as their directories. [Buffer] is not an Applier, because its fast store can lose
-// the data of an operation whose number the slow store has recorded, or the reverse. A
-// server with a Buffer recognizes retries until it stops.
+// long as their directories. [Buffer] is not an Applier, because after a crash one of its
+// stores could have an operation's number and the other have lost its data. A server with a
+// Buffer recognizes retries until it stops.
 type Applier interface {
 	// NewSession issues a session. Its operations are numbered from 1.
 	NewSession(ctx context.Context) (session uint64, err error)
@@ -87,8 +86,7 @@ func Apply(ctx context.Context, store Partd, tag Tag, op Operation) (applied boo
 	return false, unsupportedError("apply", store)
 }
 
-// SessionToken proves that its holder may use a session. The session's number would not
-// suffice, because it could be guessed.
+// SessionToken proves that its holder may use a session, whose number could be guessed.
 type SessionToken [16]byte
 
 // SessionGuard is an [Applier] that protects its sessions with tokens, such as [Dict],

@@ -62,7 +62,8 @@ func Pop(ctx context.Context, store Partd, keys ...string) ([][]byte, error) {
 
 // Flusher is a store that buffers data for a store beneath it.
 type Flusher interface {
-	// Flush moves everything acknowledged before the call to the store beneath.
+	// Flush moves the data of all writes that returned before the call to the store
+	// beneath.
 	Flush(ctx context.Context) error
 }
 
@@ -76,12 +77,12 @@ func Flush(ctx context.Context, store Partd) error {
 
 // Syncer is a store that can force its data to stable storage.
 type Syncer interface {
-	// Sync waits until everything acknowledged before the call is durable, so that
-	// it survives a power loss.
+	// Sync waits until all writes that returned before the call are durable, so that
+	// they survive a power loss.
 	Sync(ctx context.Context) error
 }
 
-// Sync makes acknowledged data durable; see [Syncer].
+// Sync makes all completed writes durable; see [Syncer].
 func Sync(ctx context.Context, store Partd) error {
 	if s, ok := store.(Syncer); ok {
 		return s.Sync(ctx)
@@ -90,8 +91,8 @@ func Sync(ctx context.Context, store Partd) error {
 }
 
 // Close flushes a store if it is a [Flusher], and then calls its method Close. If ctx ends,
-// it stops flushing, but not closing. A store that would lose data by closing, such as a
-// [Buffer] whose slow store fails, returns an error and stays open.
+// Close stops flushing, but still closes the store. A store that would lose data by closing,
+// such as a [Buffer] whose slow store fails, returns an error and stays open.
 func Close(ctx context.Context, store Partd) error {
 	c, ok := store.(io.Closer)
 	if !ok {
@@ -109,15 +110,14 @@ type Batcher interface {
 	BatchBytes() int
 }
 
-// Limits of one append.
 const (
 	defaultBatch    = 4 << 20  // maximum size for a store that is not a Batcher, in bytes
-	maxBatchEntries = 32 << 10 // maximum number of entries
+	maxBatchEntries = 32 << 10 // maximum number of entries of a batch
 	entryCost       = 24       // estimated overhead of an entry besides its key and value, in bytes
 )
 
-// BatchBytes returns the recommended maximum size of one Append to a store, in bytes. It asks
-// the store or, if that is not a [Batcher], the stores beneath it.
+// BatchBytes returns the recommended maximum size of one Append to a store, in bytes. The
+// store or a store beneath it chooses the size; see [Batcher].
 func BatchBytes(store Partd) int {
 	for s := range Layers(store) {
 		if b, ok := s.(Batcher); ok {

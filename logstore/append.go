@@ -68,17 +68,17 @@ type operation interface {
 	size(s *Store) int64
 	// isEmpty reports whether the operation certainly changes nothing.
 	isEmpty() bool
-	// prepare is called with mu held, right before the operation is written. It can read
-	// the store to decide which entries to write. It then updates b or, if b is nil, the
-	// entries that each will yield.
+	// prepare is called with Store.mu held, right before the operation is written. It can
+	// read the store to decide which entries to write. It then updates b, or the entries
+	// that each yields if b is nil.
 	prepare(ctx context.Context, s *Store, b *batch) error
 	// each calls f for each entry of the operation. Before prepare, it yields every entry
 	// that the operation could write.
 	each(f func(kind segment.Kind, key string, value []byte) error) error
 }
 
-// change applies an operation. If tag is not zero, change records it, so that a retry with the
-// same tag changes nothing. In such a retry, applied is false.
+// change applies an operation. opName is for errors. If tag is not zero, change records it, so
+// that a retry with the same tag changes nothing and returns applied = false.
 func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op operation) (applied bool, err error) {
 	if err := canceled.Err(ctx); err != nil {
 		return false, s.opError(opName, err)
@@ -94,7 +94,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	defer changes.Done()
 	seq, isNew := s.seq-1, true
 	if s.droppedWhileFull && !s.closed && s.checkPoisoned() == nil && s.resumeWrites(nil) == nil {
-		s.droppedWhileFull = false // an earlier Drop found the disk full, but now there is space
+		s.droppedWhileFull = false // the disk has space again
 	}
 	if err = s.checkWritable(); err == nil && tag != (partd.Tag{}) {
 		isNew, err = s.sessions.check(tag)
@@ -103,7 +103,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	if err != nil || op.isEmpty() && tag == (partd.Tag{}) {
 		return err == nil, s.opError(opName, err)
 	}
-	if !isNew { // a retry: return before its large values are written to blob files again
+	if !isNew { // a retry: do not write its large values to blob files again
 		return false, s.opError(opName, s.acknowledge(seq))
 	}
 	if op.size(s) > int64(s.maxBatch) {
@@ -137,8 +137,8 @@ func (s *Store) acknowledge(seq uint64) error {
 	return commitError(s.syncTo(seq))
 }
 
-// commit writes a batch to the log and inserts it into the table. mu must be held. The
-// caller must pass seq to acknowledge, which waits until the record is durable.
+// commit writes a batch to the write-ahead log and inserts it into the active table. mu must be
+// held. The caller must pass seq to acknowledge, which waits until the record is durable.
 func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operation) (seq uint64, applied bool, err error) {
 	if err := s.makeRoom(ctx, b); err != nil {
 		return 0, false, err
@@ -192,8 +192,8 @@ func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 		}
 		t := s.tables.active
 		fits := t.fits(b)
-		// Records without entries, such as records of operations without effect, use space
-		// in the write-ahead file but not in the table, so limit their total size separately.
+		// Records without entries use space in the write-ahead file but not in the table,
+		// so limit their total size separately.
 		logFull := t.emptyRecordBytes > walStep || t.wal.end > 4*int64(len(t.arena))+s.wal.step
 		if fits && !logFull {
 			return nil

@@ -13,8 +13,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// batch is an encoded record that is not yet written, with the offset and hash of each entry
-// and the part of the table that it belongs to. Batches are reused.
+// batch is an encoded record that is not yet written. For each entry, offsets holds the position
+// in buf, parts the part of the table that it belongs to, and hashes the key's hash. Batches are
+// reused.
 type batch struct {
 	buf       []byte // space for the header, then the entries
 	offsets   []uint32
@@ -31,7 +32,7 @@ const entryOverhead = 4 + 4 + 8
 
 func (b *batch) memory() int { return cap(b.buf) + 4*cap(b.offsets) + 4*cap(b.parts) + 8*cap(b.hashes) }
 
-// batchPrefix is the space before a batch's entries for the record's header and tag.
+// batchPrefix is the space in batch.buf for the record's header and tag.
 const batchPrefix = recordHeaderLen + tagLen
 
 func (b *batch) reset() {
@@ -53,7 +54,8 @@ func (b *batch) entryAt(i int) []byte {
 	return b.buf[b.offsets[i]:]
 }
 
-// add appends an entry that is not a blob.
+// add appends an entry with its value. partBits is the number of hash bits that select a part of
+// the table.
 func (b *batch) add(kind segment.Kind, key string, value []byte, hash uint64, partBits uint8) {
 	start := len(b.buf)
 	buf := segment.AppendEntryHead(b.buf, kind, key, len(value))
@@ -76,8 +78,8 @@ func (b *batch) push(start int, buf []byte, hash uint64, partBits uint8) {
 
 func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), segment.Castagnoli) }
 
-// encodeAppend fills a batch with the entries of an Append. It writes large values to a
-// blob file.
+// encodeAppend fills a batch with the entries of an Append. It writes large values to a blob
+// file, and only a reference to them into the batch.
 func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
 	// Hash all keys first: in a short loop, the processor overlaps many memory reads.
 	hashes := b.hashes
@@ -107,8 +109,8 @@ const (
 )
 
 // addShort appends entries up to the first with a long key or a long or empty value, and
-// returns how many it appended. It is faster than add, because it keeps the batch's fields
-// in registers.
+// returns how many it appended. It does the same as add, but faster, because it keeps the
+// batch's fields in local variables.
 func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8, blobBytes int) int {
 	valueLimit := min(blobBytes, shortValue)
 	buf, offsets, parts := b.buf, b.offsets, b.parts
@@ -151,7 +153,6 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 	return n
 }
 
-// encodeEntry appends an entry to a batch. It writes a large value to a blob file.
 func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byte, h uint64) error {
 	if len(value) < s.blobBytes {
 		b.add(kind, key, value, h, s.tables.bits)
@@ -201,12 +202,11 @@ func (s *Store) maxEncodedLen(entries []partd.Entry) int64 {
 	return n
 }
 
-// BatchBytes returns the recommended batch size. The store writes a batch of more than twice
-// that size directly to a segment of its own, and thousands of such small segments are
-// expensive to merge.
+// BatchBytes returns the recommended batch size, in bytes. The store writes a batch of more than
+// twice that size directly to a new segment, and thousands of small segments are expensive to
+// merge.
 func (s *Store) BatchBytes() int { return s.maxBatch / 2 }
 
-// takeBatch waits for a free batch.
 func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
 	b, err := canceled.Receive(ctx, s.batches)
 	if err == nil {
@@ -215,8 +215,8 @@ func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
 	return b, err
 }
 
-// putBatch makes a batch available again. It replaces a batch that has grown too large with an
-// empty one.
+// putBatch makes a batch available again, or an empty one instead if the batch has grown too
+// large.
 func (s *Store) putBatch(b *batch) {
 	if b.memory() > s.maxBatch+s.maxBatch/2 {
 		b = &batch{}

@@ -60,7 +60,6 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 	return s, nil
 }
 
-// newStore returns a store that is not open yet.
 func newStore(dir string, opts Options, h hooks) *Store {
 	s := &Store{opts: opts, hooks: h, changes: &sync.WaitGroup{}}
 	s.fs, s.dir, s.log, s.readOnly, s.noSync = h.fs, dir, opts.Logger, opts.ReadOnly, h.noSync
@@ -72,7 +71,7 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	s.segments.directory, s.segments.catalog, s.segments.version = &s.directory, &s.catalog, &version{refs: 1}
 	s.segments.maxFile, s.segments.maxIndex = opts.FileSize, opts.Memory/32
 	s.segments.onOldReleased = func() {
-		if s.reclaim.mustMeasure { // a measurement was postponed while old versions were read
+		if s.reclaim.mustMeasure { // readers had postponed a measurement of dead space
 			s.considerMerge()
 		}
 	}
@@ -108,8 +107,8 @@ func (s *Store) start() error {
 	s.catalog.manifest, s.format.ID, s.format.Seed = m, m.id, m.seed
 	s.durable.Store(m.durable || s.opts.Sync && !exists)
 	s.wal.wasDurable = m.durable
-	// If the store was not closed cleanly, the process may have died between marking the store
-	// as durable and syncing all earlier data.
+	// If the store was not closed cleanly, the process may have died before it had synced all
+	// data.
 	s.allSynced = m.durable && exists && m.clean
 	s.catalog.files = newFileSet()
 	for _, ref := range m.files {
@@ -172,8 +171,7 @@ func (s *Store) makeDir() error {
 
 func (s *Store) newManifest() (manifest, error) {
 	var b [16]byte
-	// rand.Read never returns an error.
-	_, _ = rand.Read(b[:])
+	_, _ = rand.Read(b[:]) // never fails
 	m := manifest{
 		id: binary.LittleEndian.Uint64(b[:]), seed: binary.LittleEndian.Uint64(b[8:]),
 		liveEpoch: 1, nextSeq: 1,
@@ -206,7 +204,7 @@ func (s *Store) newManifest() (manifest, error) {
 	return m, nil
 }
 
-// loadSegments reads the footers of a file's segments, last to first.
+// loadSegments reads the footers of a file's segments, and adds the segments to the store's list.
 func (s *Store) loadSegments(f *dataFile) error {
 	if f.Kind != segment.SegmentFile {
 		return nil
@@ -240,8 +238,8 @@ func (s *Store) initMemory() error {
 	s.blobBytes = cmp.Or(h.blobBytes, s.blobBytes)
 	m := &s.merging
 	m.minCount, m.maxLen = cmp.Or(h.minMerge, minMerge), cmp.Or(h.mergeBytes, maxMerged)
-	// If a merge writes several segments, these must not count as small, or they would be
-	// merged again.
+	// If a merge writes several segments, none of these must be small, or they would be merged
+	// again.
 	m.smallLen = min(cmp.Or(h.smallLen, s.tables.bytes/4), m.maxLen)
 	s.readBytes = cmp.Or(h.readBytes, s.opts.Memory/10)
 	if s.opts.ReadOnly || s.fullError() != nil {
@@ -250,8 +248,8 @@ func (s *Store) initMemory() error {
 	return s.makeTables()
 }
 
-// makeTables allocates the tables, batches and compressor, which only changes need, unless they
-// are already allocated.
+// makeTables allocates what changes need and reads do not: tables, batches and the compressor.
+// It keeps tables and batches that exist already.
 func (s *Store) makeTables() error {
 	var err error
 	if s.sealer.comp, err = segment.NewCompressor(segment.Codec(s.opts.Compression)); err != nil {

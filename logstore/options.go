@@ -62,7 +62,7 @@ const (
 
 // Options configures a store. The zero value and nil mean the defaults.
 type Options struct {
-	// Memory limits the memory of the store, in bytes: tables being filled and written out, read
+	// Memory limits the memory of the store, in bytes: two tables of recent entries, read
 	// buffers, and the index of segments. 0 means [DefaultMemory]; at least [MinMemory], at most
 	// [MaxMemory]. It does not limit values returned by Get, or the memory of additional
 	// concurrent Scans, about 8 MiB each. If the disk is full while a Scan or an open reader uses
@@ -80,7 +80,7 @@ type Options struct {
 	// stored separately and are not compressed.
 	Compression Compression
 
-	// ReadOnly opens an existing store and refuses every change. Several processes can read a
+	// ReadOnly opens an existing store and rejects every change. Several processes can read a
 	// store at the same time, while no process has it open for writing.
 	ReadOnly bool
 
@@ -104,17 +104,16 @@ type hooks struct {
 	blobBytes  int                     // minimum length of a blob
 	readBytes  int64                   // maximum bytes that a Scan loads at a time
 	batchBytes int                     // maximum size of a Scan's batch
-	// number of workers of a Scan; 0 means GOMAXPROCS, if memory suffices
-	scanWorkers int
+	scanWorkers int // number of workers of a Scan; 0 means GOMAXPROCS, if memory suffices
 	walStep     int64 // growth step of write-ahead files
-	minMerge    int   // number of small segments that makes a merge due; if negative, there are no merges
+	minMerge    int   // number of small segments that starts a merge; if negative, there are no merges
 	smallLen    int64 // maximum size of a small segment
 	mergeBytes  int64 // maximum size of a merged segment, and of data loaded at a time
 
 	// dead bytes that the store tolerates before it reclaims space; if negative, it never does
 	reclaimSlack int64
 
-	// Each of these disables one protection, to prove that the crash tests detect it.
+	// Each of these disables one protection, so that tests can prove that crash tests notice.
 	noSync, noCRC, noEpoch bool
 }
 

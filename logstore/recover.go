@@ -12,15 +12,16 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Recovery describes what Open recovered in a store that was not closed cleanly.
+// Recovery describes the data that Open recovered from the write-ahead files of a store that was
+// not closed cleanly.
 type Recovery struct {
 	Records int64  // complete records in the write-ahead files
-	Torn    bool   // the newest file ended with a torn record, which Open ignored
+	Torn    bool   // the newest file ended with an incomplete record, which Open ignored
 	Path    string // file of the torn record
 	Offset  int64  // offset of the torn record
 }
 
-// Recovery returns what Open recovered.
+// Recovery describes the data that Open recovered.
 func (s *Store) Recovery() Recovery { return s.wal.recovery }
 
 // liveWAL is a write-ahead file with records that are not in segments.
@@ -31,8 +32,8 @@ type liveWAL struct {
 	walHeader
 }
 
-// open opens the write-ahead files; flag is for [vfs.FS.OpenFile]. It returns the files with
-// records that are not in segments, oldest first.
+// open opens the write-ahead files; flag is for [vfs.FS.OpenFile]. It returns those with records
+// that are not in segments, oldest first.
 func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 	var live []liveWAL
 	var headless []liveWAL // files with a missing or damaged header
@@ -76,7 +77,7 @@ func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 		return nil, &partd.CorruptError{Path: live[0].path, Offset: 0, Err: fmt.Errorf(
 			"it begins with record %d, but the manifest says %d", live[0].firstSeq, m.nextSeq)}
 	}
-	// A crash may leave the newest file with a torn header, but without records.
+	// A crash may leave the newest file with an incomplete header, but then it has no records.
 	for _, w := range headless {
 		w.epoch, w.firstSeq = m.liveEpoch+uint64(len(live)), 0
 		r, err := l.newReader(w)
@@ -90,7 +91,6 @@ func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 	return live, nil
 }
 
-// missingError returns the error for a missing write-ahead file.
 func (l *wal) missingError(epoch uint64, headless []liveWAL) error {
 	if len(headless) > 0 {
 		return &partd.CorruptError{Path: headless[0].path, Offset: 0, Err: fmt.Errorf(
@@ -177,7 +177,8 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 		if err := s.wal.clearEnd(live[len(live)-2], s.wal.prevFileEnd); err != nil {
 			return nil, err
 		}
-		// Remove a torn record from the file: it has the same epoch as the new records.
+		// Remove an incomplete record from the file. It has the same epoch as the new
+		// records, so it could be mistaken for one of them.
 		if err := s.wal.files[slot].Truncate(0); err != nil {
 			return nil, err
 		}
@@ -195,9 +196,9 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 	return wal, nil
 }
 
-// syncRecovered syncs the data of a killed process. The header of the next write-ahead file
-// marks the ends of the earlier files, so those files, their large values and the manifest
-// must be durable before the header is written.
+// syncRecovered syncs data that a killed process may not have synced. The header of the next
+// write-ahead file says how many records the earlier files have. So those files, their large
+// values and the manifest must be durable before that header is written.
 func (s *Store) syncRecovered(live []liveWAL) error {
 	return s.syncExclusive(func() error {
 		if err := s.syncData(s.catalog.files); err != nil {
@@ -212,9 +213,9 @@ func (s *Store) syncRecovered(live []liveWAL) error {
 	})
 }
 
-// nextSlot returns the slot for the next write-ahead file. If the newest file has no records,
-// because of a crash or a failed recovery, it is reused with the same epoch, unless it is the only
-// file. So repeated crashes neither use up the slots nor leave gaps in the epochs.
+// nextSlot returns the slot for the next write-ahead file; seq is the number of its first record.
+// If the newest of several files has no records, because of a crash, it must be reused with the
+// same epoch. Otherwise, repeated crashes would use up the slots.
 func (l *wal) nextSlot(live []liveWAL, seq uint64) (slot int, reuse bool, err error) {
 	if n := len(live); n > 1 && live[n-1].firstSeq == seq {
 		return live[n-1].slot, true, nil
@@ -241,7 +242,7 @@ func (s *Store) recoverReadOnly(exists bool) error {
 	s.tables.bits, _ = tableShape(size)
 	return s.replay(live, func(entries []byte) error {
 		if s.walErr != nil {
-			return nil // the store can only be dropped, which keeps sessions, so read only their changes
+			return nil // only Drop will be possible; it keeps sessions, so replay only those
 		}
 		if err := s.addRecord(b, entries); err != nil {
 			return err

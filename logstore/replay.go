@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// replay passes all records that are not in segments, from number seq on, to use. It first
-// passes records after the last known sync to checkBlobs, which returns errNoRecord if an
-// entry's blob is missing.
+// replay passes all records that are not in segments, from number seq on, to use. A record after
+// the last known sync is skipped, as the end of the log, if checkBlobs returns errNoRecord for
+// it, because a large value is missing.
 func (l *wal) replay(live []liveWAL, seq uint64, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
 	for i, w := range live {
 		if w.firstSeq != seq {
@@ -38,7 +38,6 @@ func (l *wal) replay(live []liveWAL, seq uint64, checkBlobs func(entries []byte)
 	return nil
 }
 
-// replayNewest replays the newest file.
 func (l *wal) replayNewest(r *walReader, w liveWAL, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
 	synced, err := l.lastSynced(w)
 	if err != nil {
@@ -83,8 +82,8 @@ func (l *wal) checkLogEnd(r *walReader) error {
 	if err := l.checkNewest(r); err != nil {
 		return err
 	}
-	// A store that was ever synced must open even after a power loss, which can leave the file
-	// with any size.
+	// After a power loss, the file can have any size. Only stores that were synced must survive
+	// a power loss.
 	if !l.wasDurable && r.size%l.step != 0 {
 		return &partd.CorruptError{Path: r.path, Offset: r.size, Err: errors.New("the file is truncated")}
 	}
@@ -100,7 +99,8 @@ func (l *wal) checkLogEnd(r *walReader) error {
 	return nil
 }
 
-// lastSynced returns the highest record number that a record of the file reports as synced.
+// lastSynced returns the number of the last record known to be synced: each record says how far
+// the log was synced when it was written.
 func (l *wal) lastSynced(w liveWAL) (uint64, error) {
 	if !l.wasDurable {
 		return 0, nil
@@ -122,14 +122,14 @@ func (l *wal) lastSynced(w liveWAL) (uint64, error) {
 	}
 }
 
-// checkBlobs returns errNoRecord if an entry's large value is missing or damaged. A power
-// loss can cause that if neither the record nor the value was synced. checkBlobs returns
-// read errors unchanged, because they do not mean that the value is lost.
+// checkBlobs returns errNoRecord if an entry's large value is missing or damaged, as it can be
+// after a power loss if neither the record nor the value was synced. checkBlobs returns read
+// errors unchanged, because they do not mean that the value is lost.
 func (fs *fileSet) checkBlobs(entries []byte) error {
 	for len(entries) > 0 {
 		e, err := segment.ParseEntry(entries)
 		if err != nil {
-			return nil // reading the entry later returns the error
+			return nil // the caller parses the entry again and reports the error
 		}
 		entries = entries[len(e.Raw):]
 		if e.Kind != segment.KindBlob {
@@ -146,7 +146,7 @@ func (fs *fileSet) checkBlobs(entries []byte) error {
 	return nil
 }
 
-// addRecord fills a batch with the entries of a record.
+// addRecord replaces the batch's content with the entries of a record.
 func (s *Store) addRecord(b *batch, entries []byte) error {
 	b.reset()
 	for len(entries) > 0 {

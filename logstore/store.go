@@ -23,8 +23,8 @@ type Store struct {
 	hooks hooks
 
 	format    segment.Format
-	blobBytes int   // values of at least this length are stored as blobs
-	maxBatch  int   // maximum bytes of a record; a larger operation writes segments directly
+	blobBytes int   // values of at least this length are stored in blob files
+	maxBatch  int   // maximum bytes of a write-ahead record; a larger operation writes segments directly
 	readBytes int64 // maximum bytes that a Scan loads at a time
 	batches   chan *batch
 
@@ -36,7 +36,7 @@ type Store struct {
 	closed           bool
 	temp             io.Closer // removes the directory of a temporary store; otherwise nil
 	seq              uint64    // number of the next record
-	editCount        uint64    // number of changes to the content, except drops
+	editCount        uint64    // number of changes to the content since Open, except drops
 	sessions         sessionTable
 	tables           tables
 	wal              wal
@@ -44,20 +44,19 @@ type Store struct {
 	merging          merging
 	reclaim          reclaiming
 	changes          *sync.WaitGroup   // changes since the last call of waitChanges
-	sealing          bool              // a goroutine is writing the frozen table to a segment
-	sealErr          error             // error of the last failed seal
+	sealing          bool              // a goroutine is sealing the frozen table: writing it to a segment
+	sealErr          error             // error of the last seal, if it failed
 	sealDone         chan struct{}     // closed when the current seal ends
 	setFrozenState   func(m *manifest) // updates the manifest when the frozen table is sealed
-	droppedWhileFull bool              // dropped while the disk was full, and not accepting changes yet: see change
+	droppedWhileFull bool              // Drop succeeded on a full disk; change tries to accept changes again
 
 	// The fields below have their own locks or need none.
 	sealer  sealer
 	blobs   blobs
 	catalog catalog
 
-	// firstSync is held during the first Sync.
-	firstSync sync.Mutex
-	allSynced bool // everything written before durable was set is synced
+	firstSync sync.Mutex // held during the first Sync
+	allSynced bool       // everything written before durable was set is synced
 
 	fullErr    atomic.Pointer[error]                                         // if the disk is too full for changes, the reason
 	walErr     error                                                         // if the write-ahead files could not be read, the reason
@@ -75,15 +74,14 @@ func (s *Store) opError(op string, err error) error {
 	return &partd.Error{Op: op, Path: s.dir, Err: err}
 }
 
-// maybeApplied wraps the error of a write that may have taken effect. If that write was an
-// operation's commit, the operation's outcome is unknown: see commitError.
+// maybeApplied wraps the error of a write that may have taken effect.
 type maybeApplied struct{ error }
 
 func (u maybeApplied) Unwrap() error { return u.error }
 
-// commitError returns the error of an operation whose commit failed with err. It adds
-// partd.ErrUnknownOutcome if the commit may have taken effect. Do not use it for errors of
-// earlier steps. After those errors, the operation certainly had no effect.
+// commitError returns the error of an operation whose last step, its commit, failed with err.
+// It adds partd.ErrUnknownOutcome if the commit may have taken effect. Do not use it for errors
+// of earlier steps, after which the operation certainly had no effect.
 func commitError(err error) error {
 	if _, ok := errors.AsType[maybeApplied](err); ok {
 		return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)
@@ -117,7 +115,7 @@ func (s *Store) MemoryUsed() int64 {
 	return n + s.merging.memory + int64(cap(s.batches)*s.maxBatch/2)
 }
 
-// Flush writes all acknowledged data that is in memory to segments.
+// Flush writes all data in memory to segments.
 func (s *Store) Flush(ctx context.Context) error {
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
@@ -132,10 +130,10 @@ func (s *Store) Flush(ctx context.Context) error {
 // Metrics describes an open store for monitoring. Counters start at zero when
 // the store is opened.
 type Metrics struct {
-	Seals        int64         // tables written as segments
+	Seals        int64         // tables in memory that were written as segments
 	SealFailures int64         // failed attempts to write a table
 	Stalls       int64         // changes that waited until a table was written
-	StallTime    time.Duration // total time that changes waited
+	StallTime    time.Duration // total time of these waits
 
 	Segments      int   // number of segments
 	DiskBytes     int64 // size of the files
@@ -163,8 +161,7 @@ func (s *Store) Metrics() (Metrics, error) {
 	return m, nil
 }
 
-// UnsealedBytes returns the size of the data that is not yet in segments, in bytes. It is
-// cheap.
+// UnsealedBytes returns the size of the data that is not yet in segments, in bytes.
 func (s *Store) UnsealedBytes() (n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

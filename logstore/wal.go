@@ -19,13 +19,13 @@ type wal struct {
 	*directory
 	format  *segment.Format
 	step    int64 // growth step of the files
-	noEpoch bool  // ignore epochs: a fault injected by tests
+	noEpoch bool  // ignore epochs, for tests
 
 	wasDurable bool  // manifest.durable when the store was opened
 	maxRecord  int64 // maximum size of a record to replay
 
 	files       [3]vfs.File
-	lastEpoch   uint64 // highest epoch when the store was opened
+	lastEpoch   uint64 // highest epoch of the files when the store was opened
 	prevFileEnd int64  // end of the records in the second newest file when the store was opened
 	recovery    Recovery
 
@@ -80,8 +80,8 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 	}
 	head := h.encode(l.format)
 	if _, err := f.WriteAt(head, 0); err != nil {
-		// Despite the error, the file may contain the header, which marks the end of the
-		// previous file.
+		// Despite the error, the file may contain the header. At the next Open, that header
+		// would mark the end of the previous file.
 		if undoErr := l.undoWrite(f, head, 0); undoErr != nil {
 			return nil, errors.Join(l.poison(err), undoErr)
 		}
@@ -96,8 +96,9 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 	return w, nil
 }
 
-// undoWrite erases a header whose write failed, so that replay ignores the data after it. If the
-// file does not contain the header, undoWrite writes nothing, because the disk may be full.
+// undoWrite erases the header of a record or file, whose write failed, so that replay ignores
+// the data after it. If the file does not contain the header, undoWrite writes nothing, because
+// the disk may be full.
 func (l *wal) undoWrite(f vfs.File, head []byte, off int64) error {
 	stored := make([]byte, len(head))
 	n, err := f.ReadAt(stored, off)
@@ -110,7 +111,6 @@ func (l *wal) undoWrite(f vfs.File, head []byte, off int64) error {
 	return l.syncIfDurable(f)
 }
 
-// syncIfDurable syncs a file if the store is durable.
 func (l *wal) syncIfDurable(f vfs.File) error {
 	if !l.durable.Load() {
 		return nil
@@ -125,7 +125,6 @@ func (w *walFile) write(b *batch, h recordHeader) error {
 		return err
 	}
 	if _, err := w.f.WriteAt(rec, w.end); err != nil {
-		// A partly written record must never be replayed.
 		head := rec[:len(rec)-len(b.entries())]
 		if undoErr := w.log.undoWrite(w.f, head, w.end); undoErr != nil {
 			return maybeApplied{errors.Join(w.log.poison(err), undoErr)}
@@ -164,10 +163,10 @@ func (l *wal) closeEach(do func(path string) error) error {
 	return errors.Join(errs...)
 }
 
-// markEnd writes the end record of old, which says that another file follows. Without it, the
-// removal of the newest file would go unnoticed. The record has no entries; its number is that of
-// the next file's first record. The next file must already exist, so that the record is never wrong.
-// Errors are only logged, because the record is an additional protection. mu must be held.
+// markEnd writes a record at the end of old that says that the file next follows. Without it, the
+// removal of the newest file would go unnoticed. seq is the number of next's first record. next
+// must already exist, so that the end record is never wrong. markEnd only logs errors, because
+// the end record is an additional protection. Store.mu must be held.
 func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	slot := slices.Index(l.files[:], next.f)
 	b := &batch{}
@@ -182,8 +181,8 @@ func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	l.warn(err, "the end record of a write-ahead file could not be written", "path", old.path)
 }
 
-// clearEnd overwrites the end record of a file before the next file is rewritten. If a crash
-// then leaves the next file empty, it must not look as if records were lost.
+// clearEnd overwrites the end record of file w before the next file is rewritten. Otherwise, if
+// a crash left the next file empty, it would look as if records were lost.
 func (l *wal) clearEnd(w liveWAL, end int64) error {
 	info, err := w.f.Info()
 	if err != nil || end >= info.Size {
@@ -196,9 +195,10 @@ func (l *wal) clearEnd(w liveWAL, end int64) error {
 	return l.syncIfDurable(w.f)
 }
 
-// checkNewest returns an error if the newest write-ahead file has an end record, but the file
-// that should follow is missing, empty, or of another epoch. A following file with data but no
-// header is not an error, because a power loss can lose the header of an unsynced file.
+// checkNewest returns an error if the newest write-ahead file has an end record, which says that
+// a file follows, but that file is missing, empty, or of another epoch. A following file with
+// data but no header is not an error, because a power loss can lose the header of an unsynced
+// file.
 func (l *wal) checkNewest(r *walReader) error {
 	slot := r.nextFile - 1
 	if slot < 0 || slot >= len(l.files) {

@@ -29,13 +29,13 @@ type recordType uint8
 const (
 	recordBatch      recordType = iota // entries
 	recordSession                      // a session was issued
-	recordEndSession                   // a session was closed by its user
+	recordEndSession                   // a session was ended
 	recordEndOfFile                    // the next record is in another file, whose slot is in crc
 )
 
 const recordTagged = 1 // flag: a tag follows the header
 
-// recordHeader precedes each record.
+// recordHeader is the header of a write-ahead record, without its checksum.
 type recordHeader struct {
 	length   uint32 // length of the entries
 	crc      uint32 // checksum of the entries
@@ -50,7 +50,8 @@ type recordHeader struct {
 
 const walFileNumber = 1<<32 - 1 // file number of all write-ahead files, for checksums
 
-// put writes the header and the tag before the batch's entries, and returns the whole record.
+// put writes the header and the tag before the batch's entries, and returns the whole record,
+// which must be written at offset off, because its checksum depends on it.
 func (h *recordHeader) put(b *batch, f *segment.Format, off int64) []byte {
 	start := batchPrefix - recordHeaderLen
 	if h.tagged {
@@ -81,8 +82,8 @@ func (h *recordHeader) put(b *batch, f *segment.Format, off int64) []byte {
 // errNoRecord means that there is no valid record, or file header, at a position.
 var errNoRecord = errors.New("no record")
 
-// parseRecordHeader decodes the header at the start of b. If the file is long enough, b
-// must also contain the tag.
+// parseRecordHeader decodes the header at the start of b, which is at offset off in the file. If
+// the file is long enough, b must also contain the tag.
 func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (recordHeader, error) {
 	var h recordHeader
 	if len(b) < recordHeaderLen {
@@ -142,7 +143,7 @@ func parseWALHeader(b []byte, f *segment.Format) (h walHeader, err error) {
 	if v := le.Uint32(b[8:]); v > segment.FormatVersion {
 		return h, fmt.Errorf("%w: %w", errForeign, segment.NewerFormatError(v, segment.FormatVersion))
 	}
-	// If the header of a new file is torn, its checksum is zero.
+	// If a crash left the header of a new file incomplete, its checksum is zero.
 	if le.Uint64(b[16:]) != f.ID && le.Uint32(b[walHeaderLen-4:]) != 0 {
 		return h, fmt.Errorf("%w: it belongs to another store: restore the original file", errForeign)
 	}

@@ -58,7 +58,7 @@ func (r *walReader) readAt(off int64, n int) ([]byte, error) {
 	return r.buf[:min(n, read)], nil
 }
 
-// next returns the next record. If there is no valid record, it returns errNoRecord. Then the
+// next returns the next record. If there is no valid record, it returns errNoRecord, and the
 // caller must find out whether the log ends here or is damaged.
 func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	b, err := r.readAt(r.off, recordHeaderLen+tagLen)
@@ -97,9 +97,9 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	return h, entries, nil
 }
 
-// check verifies the checksum of a record's entries. It reads them block by block, so that a
-// false length does not cause a large allocation. It returns an error if the record is too
-// large for the store's memory.
+// check verifies the checksum of a record's entries, and that the record is not too large for
+// the store's memory. It reads block by block, so that a false length does not cause a large
+// allocation.
 func (r *walReader) check(h recordHeader) error {
 	end := r.off + h.totalLen
 	var crc uint32
@@ -132,7 +132,7 @@ func (r *walReader) damageError() error {
 		return err
 	}
 	if r.log.wasDurable && later.synced < r.nextSeq {
-		// All records from off on may be unsynced, so a power loss can lose some of them
+		// No record from off on is known to be synced. A power loss can lose some of these
 		// and keep later ones.
 		r.resemblesRecord = true
 		return nil

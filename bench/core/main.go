@@ -1,10 +1,9 @@
-// Command core compares the plain stores with their alternatives: Dict with a Go map of
-// slices, File and Buffer with Python's partd.
+// Command core compares Dict with a Go map of slices, and File and Buffer with Python's partd.
 //
 //	go run ./bench/core
 //
-// Each run is a separate process. The two programs of a row take turns. The ratio compares
-// their medians.
+// Each row of the table compares two programs. They take turns, and each run is a separate
+// process. The ratio compares their medians.
 package main
 
 import (
@@ -25,9 +24,9 @@ var peerPython string
 // row is one comparison. Each run appends batches of 1,000 entries of 100 bytes.
 type row struct {
 	name   string
-	ours   string // the name of our run, for runOne
-	peer   string // the run to compare with: "go NAME" is run by runOne, "python NAME" by peer.py
-	target string // what our run should reach, as text
+	ours   string // runOne's argument for the run of this module
+	peer   string // the run to compare with: "go" and runOne's argument, or "python" and peer.py's
+	target string // the speed that this module should reach, for the table
 }
 
 func rows() []row {
@@ -91,8 +90,8 @@ func compare(rounds int, filter string) error {
 	return w.Flush()
 }
 
-// measure runs one test in a new process. It returns millions of entries per second and
-// the peak memory in MB.
+// measure runs operation ("go" or "python", and an argument) in a new process. It returns the
+// speed in millions of entries per second and the peak memory in MB.
 func measure(operation string) (rate, rss float64, err error) {
 	language, name, _ := strings.Cut(operation, " ")
 	dir, err := os.MkdirTemp("", "partd-bench-*")

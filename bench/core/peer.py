@@ -1,4 +1,4 @@
-"""Appends the data of the benchmark core to Python's partd. Prints the number of
+"""Appends the data of the benchmark "core" to Python's partd. Prints the number of
 entries, the seconds, and the peak memory in kB."""
 
 import random

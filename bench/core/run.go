@@ -18,11 +18,11 @@ import (
 const (
 	batchLen   = 1000
 	entryBytes = 100
-	memory     = 256 << 20 // memory limit of a Buffer that spills
+	memory     = 256 << 20 // memory limit of the Buffer, except in the run "buffer"
 )
 
-// runOne runs the test with the given name. It prints the number of entries, the seconds,
-// and the process's peak memory in kB.
+// runOne runs the test that name describes: its kind and the number of keys, such as "dict 1000".
+// It prints the number of entries, the seconds, and the process's peak memory in kB.
 func runOne(name string) error {
 	kind, keysText, _ := strings.Cut(name, " ")
 	keys, err := strconv.Atoi(keysText)
@@ -49,7 +49,7 @@ func runOne(name string) error {
 	return nil
 }
 
-// makeBatches returns batches with random keys. For a File, each batch has each key once.
+// makeBatches returns batches with random keys. For the kind "file", each batch has each key once.
 func makeBatches(keys int, kind string) [][]partd.Entry {
 	rng := rand.New(rand.NewPCG(1, 2))
 	zipf := rand.NewZipf(rng, 1.1, 1, uint64(keys-1))
@@ -99,7 +99,7 @@ func runDisk(kind string, batches [][]partd.Entry, entries int) (float64, error)
 }
 
 // runStore appends the entries, and then checks the size of each key's value. It returns the
-// seconds of the appends, without the final flush, which is not part of the peer's time either.
+// seconds of the appends. They exclude the final flush, because the peer's time excludes it too.
 func runStore(store partd.Partd, batches [][]partd.Entry, entries int) (float64, error) {
 	ctx := context.Background()
 	want := map[string]int64{}
@@ -130,7 +130,6 @@ func runStore(store partd.Partd, batches [][]partd.Entry, entries int) (float64,
 	return seconds, partd.Close(ctx, store)
 }
 
-// runMap appends to a Go map of slices.
 func runMap(batches [][]partd.Entry, entries int) float64 {
 	m := map[string][]byte{}
 	start := time.Now()

@@ -1,8 +1,7 @@
 // Command differential runs partd's commands on random files, in all formats and
-// compressions, and compares their output with a model. The model uses slices, maps, big
-// numbers and the standard library, and no code of partd. The command stops at the first
-// difference, prints the partd command that shows it, and keeps its input. It needs gzip,
-// zstd, bzip2 and lz4.
+// compressions, and compares their output with that of a simple model, which shares no code
+// with partd. It stops at the first difference, prints the partd command that shows it, and
+// keeps that command's input. It needs gzip, zstd, bzip2 and lz4.
 //
 //	go run ./bench/differential --duration 1m --seed 7
 //
@@ -25,7 +24,7 @@ func main() {
 	flag.Parse()
 	cmd := exec.Command("go", "test", "-count=1", "-v", "-timeout=0", "-run=^TestDifferential$",
 		"github.com/go-partd/partd/bench/differential", "-args", "-duration="+duration.String(), fmt.Sprint("-seed=", *seed))
-	cmd.Env = append(os.Environ(), "PARTD_REQUIRE_ALL=1") // do not skip anything
+	cmd.Env = append(os.Environ(), "PARTD_REQUIRE_ALL=1") // fail if a program is missing
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	program.ExitOnError(cmd.Run())
 }

@@ -1,11 +1,11 @@
-// Command encode compares package encode with Python's partd.Python and partd.Pickle, on lists
-// of Python's plain values. The lists are appended to a Dict and read back.
+// Command encode compares package encode with the classes Python and Pickle of Python's partd. It
+// appends lists of numbers, strings and dicts to a Dict, and reads them back.
 //
 //	go run ./bench/encode
 //
-// Each run is a separate process. The two programs of a row take turns. The ratio compares
-// their medians. Times are CPU times, so other load on the machine matters less. They include
-// Go's garbage collector, which runs on other cores.
+// The two programs of a row take turns, and each run is a separate process. The ratio compares
+// their medians. Times are CPU times, because other load on the machine affects them less. They
+// include Go's garbage collector, which runs on other cores.
 package main
 
 import (
@@ -27,11 +27,10 @@ import (
 //go:embed peer.py
 var peerPython string
 
-// The load: in each batch, every key gets a list of length elements.
 const (
-	keys   = 100
-	length = 100
-	rounds = 100
+	keys   = 100 // keys in each batch
+	length = 100 // elements in the list for each key
+	rounds = 100 // number of batches
 )
 
 func main() {
@@ -112,7 +111,7 @@ func compare(turns int, filter string) error {
 			if !strings.Contains(codec+", "+shape, filter) {
 				continue
 			}
-			var times [4][]float64 // seconds: our append, Python's append, our get, Python's get
+			var times [4][]float64 // seconds of each run: append by Go, append by Python, get by Go, get by Python
 			for range turns {
 				python, err := program.Python("partd, msgpack", "-c", peerPython, codec, shape)
 				if err != nil {
@@ -141,7 +140,7 @@ func compare(turns int, filter string) error {
 	return w.Flush()
 }
 
-// measure runs a command and returns the two times that it prints, in seconds.
+// measure runs a command that prints its times of appending and getting in seconds, and returns them.
 func measure(cmd *exec.Cmd) (appending, getting float64, err error) {
 	out, err := cmd.Output()
 	if err != nil {

@@ -1,4 +1,4 @@
-"""Appends the lists of the benchmark encode to Python's partd, and reads them back.
+"""Appends the lists of the benchmark "encode" to Python's partd, and reads them back.
 Prints the CPU seconds of both steps."""
 
 import sys

@@ -9,12 +9,11 @@ import (
 )
 
 // digest identifies the content of an output, which consists of pairs of a key and a value. A
-// value is a row, a field or a result. The digest holds sums over all pairs, so the order of
-// keys does not matter.
+// value is a row, a field or a result. The order of keys does not affect the digest.
 type digest struct {
 	Keys, Pairs uint64
-	Rows        uint64 // sum of the pairs' hashes, which does not depend on order
-	Ordered     uint64 // depends on the order of each key's values
+	Rows        uint64 // sum of the pairs' hashes; the order of a key's values does not affect it
+	Ordered     uint64 // hash that also depends on the order of each key's values
 }
 
 // chain is the digest of one key's values, in order.
@@ -29,7 +28,6 @@ func (c *chain) add(keyHash uint64, value []byte) {
 	c.ordered = c.ordered*chainPrime + h
 }
 
-// addKey adds the values of a key.
 func (d *digest) addKey(c chain) {
 	d.Keys++
 	d.Pairs += c.pairs
@@ -71,7 +69,7 @@ func (g *grouping) result() digest {
 // expectedOutputs holds the digests of correct outputs.
 type expectedOutputs struct {
 	rows   digest // for shuffle, split and sort: pairs of a key and a row
-	sums   digest // for sum: pairs of a key and the text of its count and sum
+	sums   digest // for sum: pairs of a key and its count and sum, formatted by sumOf
 	values digest // for values: pairs of a key and a value
 }
 
@@ -126,7 +124,7 @@ func (e *expectedBuilder) result() (x expectedOutputs) {
 	return x
 }
 
-// sumOf formats a count and a sum for comparison. Values have at most two decimals.
+// sumOf formats a count and a sum for comparison. Two decimals suffice, because values have no more.
 func sumOf(count uint64, sum float64) []byte {
 	b := append(strconv.AppendUint(nil, count, 10), ',')
 	if sum == 0 {

@@ -17,8 +17,8 @@ for statement in sys.argv[1:]:
 print(time.monotonic() - start)
 `
 
-// duckdbCommand returns a command that runs statements and prints the seconds of the last one.
-// It does not preserve the insertion order, as DuckDB's manual advises for data larger than memory.
+// duckdbCommand returns a command that runs statements and prints the seconds that the last one
+// took. It lets DuckDB change the order of rows, as its manual advises for data larger than memory.
 func (f *flags) duckdbCommand(outDir string, statements ...string) *exec.Cmd {
 	set := []string{
 		"-c", duckdbProgram, fmt.Sprintf("SET memory_limit = '%dKB'", f.duckdbMemory/1000), "SET threads = " + strconv.Itoa(f.threads),
@@ -31,11 +31,11 @@ func sqlString(text string) string { return "'" + strings.ReplaceAll(text, "'", 
 
 func quoteColumn(column string) string { return `"` + strings.ReplaceAll(column, `"`, `""`) + `"` }
 
-// duckdbRows returns the input as a table expression. All columns are text, except the column
-// to sum: declaring types is faster than detecting them.
+// duckdbRows returns the input as a table expression. All columns except the column to sum have
+// the type VARCHAR. It declares types, because this is faster than letting DuckDB detect them.
 func duckdbRows(src *input) string {
 	if src.text {
-		// The whole line is one column, because no line contains the separator.
+		// No line contains the delimiter \x01, so the whole line is one column.
 		return "(SELECT line, " + duckdbField(src.key) + " AS key, " + duckdbField(src.value) + " AS value FROM read_csv(" +
 			sqlString(src.path) + ", header = false, delim = '\x01', quote = '', escape = '', auto_detect = false, columns = {'line': 'VARCHAR'}))"
 	}
@@ -54,7 +54,7 @@ func duckdbRows(src *input) string {
 		sqlString(src.path), strings.Join(columns, ", "))
 }
 
-// duckdbField returns an expression for a field of a line of text.
+// duckdbField returns an SQL expression for the field number column of a line of text.
 func duckdbField(column int) string {
 	if column < 0 {
 		return `regexp_extract(line, '(\S+)\s*$', 1)`
@@ -62,7 +62,6 @@ func duckdbField(column int) string {
 	return fmt.Sprintf(`regexp_extract(line, '^\s*(?:\S+\s+){%d}(\S+)', 1)`, column-1)
 }
 
-// columnNames returns the names of the key column and the value column.
 func (src *input) columnNames() (key, value string) {
 	if src.text {
 		return "key", "value"
@@ -81,7 +80,7 @@ func duckdbPartition(f *flags, src *input, outDir string) *exec.Cmd {
 		", HEADER, PARTITION_BY (part)"))
 }
 
-// duckdbRowsAsText is like duckdbRows, with all columns as text.
+// duckdbRowsAsText is like duckdbRows, but all columns have the type VARCHAR.
 func duckdbRowsAsText(src *input) string {
 	textOnly := *src
 	textOnly.sumColumn = 0
@@ -113,8 +112,8 @@ func duckdbLists(f *flags, src *input, outDir string) *exec.Cmd {
 		filepath.Join(outDir, "result.csv"), ", HEADER "+strconv.FormatBool(!src.text)))
 }
 
-// duckdbValues does the job values with DuckDB's fastest method: it sorts, so that the rows of a key
-// are adjacent.
+// duckdbValues does the job "values" in DuckDB's fastest way: it sorts the rows by key, and does
+// not collect a key's values in a list.
 func duckdbValues(f *flags, src *input, outDir string) *exec.Cmd {
 	key, value := src.columnNames()
 	return f.duckdbCommand(outDir, copyTo("SELECT "+key+", "+value+" FROM "+duckdbRowsAsText(src)+" ORDER BY "+key,

@@ -18,17 +18,17 @@ import (
 type input struct {
 	name   string // for reports
 	path   string
-	text   bool // the file has no header, and fields are separated by runs of blanks; otherwise it is CSV
+	text   bool // the fields are separated by runs of blanks, and there is no header; otherwise the file is CSV
 	header string
-	keys   int64 // the number of keys of a generated input
+	keys   int64 // number of keys of a generated input
 	dist   string
 
-	keyColumn, values, sum string // column names, as in partd's flags
-	// Column numbers from 1, or -1 for the last column; sumColumn is 0 if nothing is summed.
+	keyColumn, values, sum string // names or numbers of columns, as in partd's flags
+	// Column numbers from 1, or -1 for the last column. sumColumn is 0 if the job only counts rows.
 	key, value, sumColumn int
 
 	bytes    int64
-	expected expectedOutputs // digests of correct outputs, computed by this program
+	expected expectedOutputs
 
 	tables []*table // tables of the db-benchmark
 	answer *answer  // the answer to the question, or nil until it is computed
@@ -41,7 +41,6 @@ func (src *input) extension() string {
 	return ".csv"
 }
 
-// inputs returns the inputs that the flags select.
 func (f *flags) inputs() (inputs []*input) {
 	if f.file != "" {
 		return []*input{{
@@ -75,8 +74,8 @@ func (f *flags) generatedInput(size, keys int64) *input {
 // rowBytes is the average length of a generated row.
 const rowBytes = 105
 
-// prepare creates the input unless it exists. It then reads the input, to load it into the
-// page cache and to compute the expected digests.
+// prepare creates the input unless it exists. It then reads the input, which loads it into the
+// page cache, and computes the digests of correct outputs.
 func (f *flags) prepare(src *input) error {
 	if f.format != "" && f.format != "text" && f.format != "csv" {
 		return fmt.Errorf("unknown --format %q: use csv or text", f.format)
@@ -124,7 +123,7 @@ func (f *flags) prepare(src *input) error {
 	return err
 }
 
-// column returns the number of the column with the given name or number.
+// column returns the number of a column, which is given by name or number.
 func (src *input) column(name string) (int, error) {
 	if name == "" {
 		return 0, nil
@@ -143,7 +142,6 @@ func (src *input) column(name string) (int, error) {
 	return n, nil
 }
 
-// generate creates the file unless it exists.
 func generate(src *input, seed uint64) error {
 	if _, err := os.Stat(src.path); err == nil {
 		return nil
@@ -162,7 +160,7 @@ func generate(src *input, seed uint64) error {
 
 var errQuotes = errors.New("has quotes, which awk and sort do not support")
 
-// expectedDigests reads all rows and returns the digests of correct outputs.
+// expectedDigests reads all rows from r and returns the digests of correct outputs.
 func (src *input) expectedDigests(r io.Reader) (expectedOutputs, error) {
 	e := newExpectedBuilder(src)
 	err := eachLine(r, func(line []byte) error {
@@ -174,8 +172,8 @@ func (src *input) expectedDigests(r io.Reader) (expectedOutputs, error) {
 	return e.result(), err
 }
 
-// eachLine passes each line, of any length, to handle, without its newline. The line is valid
-// until handle returns.
+// eachLine calls handle for each line, without its newline. Lines may have any length. A line
+// is valid only until handle returns.
 func eachLine(r io.Reader, handle func(line []byte) error) error {
 	b := bufio.NewReaderSize(r, 1<<20)
 	var longLine []byte
@@ -204,7 +202,7 @@ func eachLine(r io.Reader, handle func(line []byte) error) error {
 	}
 }
 
-// field returns a field of a row, and reports whether the row has it.
+// field returns the field of a row in a column, and reports whether the row has that field.
 func (src *input) field(line []byte, column int) ([]byte, bool) {
 	if !src.text {
 		for ; column > 1; column-- {

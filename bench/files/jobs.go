@@ -14,23 +14,23 @@ type job struct {
 	title      string
 	contenders []contender
 	goal       goal
-	// question is the question of the db-benchmark that the job answers, or nil for another job.
+	// question is the question of the db-benchmark that the job answers; nil for other jobs.
 	question *question
 }
 
 // contender is a program that does a job.
 type contender struct {
-	peer  string // partd or a peer
-	label string // the name in the table
+	peer  string // name in --peers, or "partd"
+	label string // name in the table
 	// command returns the command, which writes to the directory outDir.
 	command func(f *flags, src *input, outDir string) *exec.Cmd
-	// read returns the digest of the output.
+	// read returns the digest of the output. It is nil for questions.
 	read func(src *input, outDir string) (digest, error)
 	// isUnordered is true if the values of a key may be in any order.
 	isUnordered bool
 	// unusableReason returns the reason why the contender cannot use an input, or "".
 	unusableReason func(src *input) string
-	// timesItself is true if the command measures and prints its time itself.
+	// timesItself is true if the command prints its time in seconds, which excludes its startup.
 	timesItself bool
 }
 
@@ -83,7 +83,6 @@ var jobs = append([]job{
 	},
 }, questionJobs()...)
 
-// wantDigest returns the digest of the job's correct output.
 func (j job) wantDigest(src *input) digest {
 	switch j.name {
 	case "sum":
@@ -94,7 +93,6 @@ func (j job) wantDigest(src *input) digest {
 	return src.expected.rows
 }
 
-// check compares an output with the expected digest.
 func (j job) check(c contender, src *input, outDir string) error {
 	if j.question != nil {
 		return j.question.check(src, outDir)
@@ -181,7 +179,7 @@ func (f *flags) selectedPeers() (map[string]string, error) {
 	return peers, nil
 }
 
-// missingProgram returns the program that a peer needs but that is not installed, or "".
+// missingProgram returns a message about a missing program that a peer needs, or "".
 func (f *flags) missingProgram(peer string) string {
 	need := func(programs ...string) string {
 		for _, p := range programs {
@@ -193,7 +191,7 @@ func (f *flags) missingProgram(peer string) string {
 	}
 	switch peer {
 	case "sort":
-		if f.by == "-1" { // gawk moves the last field to the front
+		if f.by == "-1" { // sortPipeline uses gawk in this case
 			return need("sort", "awk", "gawk")
 		}
 		return need("sort", "awk")

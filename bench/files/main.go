@@ -59,9 +59,9 @@ type flags struct {
 	dir, partd, python, polars, duckdb, datafusion string
 }
 
-// defaults returns the defaults of the flags whose declarations in main contain no default.
+// defaults returns the defaults of the flags for which main does not pass one.
 func defaults() flags {
-	cache, _ := os.UserCacheDir() // if this fails, flags must name the Pythons
+	cache, _ := os.UserCacheDir() // after an error, the paths of the Pythons must be given by flags
 	python := func(peer string) string {
 		return filepath.Join(cmp.Or(os.Getenv("PARTD_PEERS"), filepath.Join(cache, "partd-peers")), peer, "bin", "python")
 	}

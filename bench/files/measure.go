@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// run is the result of one run of a contender.
 type run struct {
 	Job     string  `json:"job"`
 	Input   string  `json:"input"`
@@ -31,12 +30,12 @@ type run struct {
 	trace   [][2]float64
 }
 
-// contenderRuns are the runs of a contender on an input.
+// contenderRuns holds the runs of a contender on an input.
 type contenderRuns struct {
 	c       contender
 	results []run
-	skip    string // the reason why it did not run, or stopped running
-	isWrong bool   // partd failed, or an output was wrong
+	skip    string // why the contender does not run, or not again; "" if it does
+	isWrong bool   // an output was wrong, or the contender is partd and failed
 }
 
 // measure runs the contenders of a job in turns.
@@ -109,8 +108,8 @@ func (f *flags) runOnce(ctx context.Context, src *input, j job, rs *contenderRun
 	return r, nil
 }
 
-// remove removes an output and waits, because creating files is slow for some time after many
-// files were removed.
+// remove removes an output. It then waits, because for some time after many files were removed,
+// creating files is slow.
 func (f *flags) remove(ctx context.Context, outDir string, files int64) error {
 	err := os.RemoveAll(outDir)
 	unix.Sync()

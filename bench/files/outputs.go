@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// readSorted reads rows sorted by the bytes of their keys. The header may be at any
-// position, because sort treats it as a row.
+// readSorted reads rows that must be sorted by the bytes of their keys. The header may be at any
+// position, because GNU sort treats it as a row.
 func readSorted(src *input, outDir string) (digest, error) {
 	var g grouping
 	skip := !src.text
@@ -32,7 +32,7 @@ func readSorted(src *input, outDir string) (digest, error) {
 	return g.result(), err
 }
 
-// readFiles reads a tree with one file, or one directory of files, for each key.
+// readFiles reads a directory that has, for each key, a file or a subdirectory of files.
 func readFiles(src *input, outDir string) (digest, error) {
 	var g grouping
 	err := eachFile(filepath.Join(outDir, "files"), func(path string, rows []byte) error {
@@ -48,7 +48,6 @@ func readFiles(src *input, outDir string) (digest, error) {
 	return g.result(), err
 }
 
-// readPythonFiles reads the files of Python's partd.
 func readPythonFiles(src *input, outDir string) (digest, error) {
 	var g grouping
 	err := eachFile(filepath.Join(outDir, "store"), func(path string, rows []byte) error {
@@ -60,7 +59,7 @@ func readPythonFiles(src *input, outDir string) (digest, error) {
 	return g.result(), err
 }
 
-// addRows adds the rows of a file. They must all have the same key.
+// addRows adds the rows of the file path. All rows must have the same key.
 func (g *grouping) addRows(src *input, path string, rows []byte) error {
 	for first := true; len(rows) > 0; first = false {
 		line, rest, isWhole := bytes.Cut(rows, []byte{'\n'})

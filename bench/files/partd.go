@@ -9,7 +9,6 @@ import (
 	"strconv"
 )
 
-// buildPartd builds the partd command from this source tree.
 func buildPartd(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, "partd")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/go-partd/partd/cmd/partd")
@@ -20,7 +19,7 @@ func buildPartd(ctx context.Context, dir string) (string, error) {
 	return path, nil
 }
 
-// partdCommand returns a partd command on the input.
+// partdCommand returns a command that runs a subcommand of partd on the input.
 func (f *flags) partdCommand(src *input, command string, args ...string) *exec.Cmd {
 	allArgs := []string{
 		command, "--by=" + src.keyColumn, "--memory", strconv.FormatInt(int64(f.memory), 10),

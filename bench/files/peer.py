@@ -1,5 +1,5 @@
-"""Shuffles the rows of a CSV file without quotes into Python's partd, like a typical user:
-it groups rows by key, and appends about 16 MB at a time."""
+"""Shuffles the rows of a CSV file without quotes into Python's partd, as users typically do:
+reads about 16 MB of rows, groups them by key, and appends the groups."""
 
 import sys
 

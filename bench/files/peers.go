@@ -11,23 +11,23 @@ import (
 	"strings"
 )
 
-// script returns a shell pipeline. It passes the arguments as $1, $2 and so on, so that file
-// names need no quoting.
+// script returns a command that runs a shell pipeline. The pipeline uses args as "$1", "$2" and so
+// on, so that file names need no escaping.
 func script(text string, args ...string) *exec.Cmd {
 	cmd := exec.Command("sh", append([]string{"-c", text, "sh"}, args...)...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	return cmd
 }
 
-// sortCommand returns the command line of a stable sort with the memory limit of the flags.
-// key holds the options -t and -k. Temporary files go to the directory $2.
+// sortCommand returns the command line of a stable sort with the memory limit of the flags. key
+// has sort's options -t and -k. Temporary files go to the directory $2, an argument of script.
 func (f *flags) sortCommand(key string) string {
 	return fmt.Sprintf("sort -s -S%dM --parallel=%d -T \"$2\" %s", int64(f.memory)>>20, f.threads, key)
 }
 
-// sortPipeline returns a pipeline that writes the rows of the file $1 sorted by key. A CSV header
-// is sorted like a row. sort cannot select the last field, so gawk puts it in front of the
-// line, followed by a tab.
+// sortPipeline returns a pipeline that writes the rows of the file $1 sorted by key. It sorts a
+// CSV header like a row. If the key is the last field, which sort cannot select, the output has
+// the key and a tab before each line.
 func (f *flags) sortPipeline(src *input) string {
 	switch {
 	case !src.text:
@@ -46,7 +46,8 @@ func gnuSort(f *flags, src *input, outDir string) *exec.Cmd {
 	return script(text+` > "$2"/result`+src.extension(), src.path, outDir)
 }
 
-// sortAwk writes sorted rows to one file per key. File names cannot contain a slash.
+// sortAwk writes the rows to one file per key, by sorting them. In file names, it replaces
+// slashes in keys.
 func sortAwk(f *flags, src *input, outDir string) *exec.Cmd {
 	const program = `
 $(n) "" != k || NR == 1 {
@@ -71,7 +72,7 @@ $0 != head { print $(line) > file }`
 		f.sortPipeline(src), awk(), options, line, src.extension()), src.path, outDir, src.header, program)
 }
 
-// awk returns the fastest installed awk, which is mawk if available.
+// awk returns the fastest installed awk.
 func awk() string {
 	if _, err := exec.LookPath("mawk"); err == nil {
 		return "mawk"
@@ -94,7 +95,7 @@ func gawkSum(_ *flags, src *input, outDir string) *exec.Cmd {
 	}
 	program := ""
 	if !src.text {
-		program = `BEGIN { print "key,count,sum" } ` // a header, like in the outputs of the other contenders
+		program = `BEGIN { print "key,count,sum" } ` // the other contenders write a header too
 	}
 	program += fmt.Sprintf(`%s{ count[%s]++%s } END { for (k in count) print k, count[k]%s }`, skip, key, add, show)
 	return script(`gawk -b `+separator+` -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, src.path, outDir, program)
@@ -115,7 +116,6 @@ func pythonShuffle(f *flags, src *input, outDir string) *exec.Cmd {
 	return exec.Command(f.python, "-c", pythonProgram, src.path, outDir+"/store", strconv.Itoa(src.key))
 }
 
-// polarsSort sorts in polars' streaming engine.
 func polarsSort(f *flags, src *input, outDir string) *exec.Cmd {
 	const program = "import polars, sys; polars.scan_csv(sys.argv[1], infer_schema=False).sort(sys.argv[2]).sink_csv(sys.argv[3])"
 	key := strings.Split(src.header, ",")[src.key-1]

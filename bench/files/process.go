@@ -21,13 +21,12 @@ import (
 // usage is the resource usage of one run of a command.
 type usage struct {
 	seconds float64
-	cpu     float64      // CPU seconds of all its processes
-	memory  int64        // sum of the VmHWM of its processes, in bytes
-	trace   [][2]float64 // pairs of the time in seconds and the memory of all its processes in bytes
+	cpu     float64      // CPU seconds of all processes of the command
+	memory  int64        // sum of the memory peaks (VmHWM) of these processes, in bytes
+	trace   [][2]float64 // pairs of a time in seconds and the memory of these processes in bytes
 	stdout  string
 }
 
-// errTimeout is returned if a run takes too long.
 var errTimeout = errors.New("took too long")
 
 // runMeasured runs a command in its own process group and measures its usage.
@@ -36,8 +35,8 @@ func runMeasured(ctx context.Context, timeout time.Duration, cmd *exec.Cmd) (u u
 	cmd.Stdout, cmd.Stderr = &out, &problem
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	startTime := time.Now()
-	// After Start, the new program has replaced the fork of this one, so this program's memory
-	// is not counted.
+	// When Start returns, the child has executed the new program, so its memory no longer
+	// includes the memory of this program.
 	if err := cmd.Start(); err != nil {
 		return u, err
 	}
@@ -77,9 +76,10 @@ const (
 	pollsPerSearch = 5 // polls between searches for new processes
 )
 
-// watch returns the sum of the memory peaks of a process and its descendants, and their memory
-// over time. The processes of a pipeline run at the same time, so their peaks add up. watch
-// reads /proc, because getrusage counts the parent's memory at the fork for a child.
+// watch returns the sum of the memory peaks of a process and its descendants, and their total
+// memory over time, when done is closed. It adds the peaks because the processes of a pipeline
+// run at the same time. It reads /proc because getrusage, for a child, also counts the memory
+// that the parent had when it forked.
 func watch(pid int, done <-chan struct{}) (sum int64, trace [][2]float64) {
 	peaks, start := map[int]int64{pid: 0}, time.Now()
 	t := time.NewTicker(pollEvery)

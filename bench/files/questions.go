@@ -17,11 +17,13 @@ type question struct {
 	keys       []string
 	aggregates []string // in the syntax of partd's --agg; largest2(v3) means the two largest values of each group
 
-	// awk holds gawk's statements for a row with the key k, and print has its print arguments
-	// for each key. Both are empty for questions that need more than one line of awk.
+	// awk holds gawk's statements for a row with the key k. print holds the arguments of gawk's
+	// print for each key k. Both are "" if gawk and Miller do not answer the question.
 	awk, print string
 
-	right, joinColumn, joinKind string // the table to join with x, or "" for a grouping; the column; "inner" or "left"
+	right      string // name of the table to join with x; "" for a grouping
+	joinColumn string
+	joinKind   string // "inner" or "left"
 }
 
 var groupings = []question{
@@ -60,10 +62,8 @@ var joins = []question{
 	{name: "j5", title: "big inner on id3", right: "big", joinColumn: "id3", joinKind: "inner"},
 }
 
-// hasLargest reports whether the question asks for the largest values of each group.
 func (q *question) hasLargest() bool { return slices.Contains(q.aggregates, "largest2(v3)") }
 
-// questionJobs returns one job per question.
 func questionJobs() (jobs []job) {
 	for _, q := range slices.Concat(groupings, joins) {
 		j := job{name: q.name, title: q.title, question: &q, contenders: []contender{
@@ -101,8 +101,8 @@ func (q *question) partd(f *flags, src *input, outDir string) *exec.Cmd {
 	return exec.Command(f.partd, args...)
 }
 
-// sql returns the query for DuckDB and DataFusion. They express largest2 differently, so sql
-// does not support it.
+// sql returns the query for DuckDB and DataFusion, except for a question with largest2, which the
+// two express differently.
 func (q *question) sql() string {
 	if q.right == "" {
 		list := strings.ReplaceAll(strings.Join(slices.Concat(q.keys, q.aggregates), ", "), "count", "count(*)")
@@ -111,7 +111,7 @@ func (q *question) sql() string {
 	return fmt.Sprintf("SELECT x.%s, x.* EXCLUDE (%[1]s), %[2]s.* EXCLUDE (%[1]s) FROM x %[3]s JOIN %[2]s ON x.%[1]s = %[2]s.%[1]s", q.joinColumn, q.right, q.joinKind)
 }
 
-// columnList formats each column's name and type, and joins the results with commas.
+// columnList formats the name and the type of each column, and joins the results with commas.
 func (t *table) columnList(format string) string {
 	var columns []string
 	for i, c := range t.columns {

@@ -13,17 +13,16 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// answer identifies a set of rows in any order: it holds the row count, the sum of the hashes
-// of exact fields, and the inexact numbers.
+// answer identifies a set of rows in any order.
 type answer struct {
-	rows, sixDecimals uint64
-	inexact           []inexact
+	rows        uint64
+	sixDecimals uint64 // sum of the hashes of exact fields; numbers are rounded to six decimals
+	inexact     []inexact
 }
 
-// inexact holds the numbers of a row that may differ by a billionth, and the hash of the row's
-// other fields.
+// inexact holds the numbers of a row that may differ by a relative error of 1e-9.
 type inexact struct {
-	row uint64
+	row uint64 // hash of the row's other fields
 	x   [3]float64
 }
 
@@ -33,7 +32,7 @@ func (q *question) addGroup(a *answer, keys uint64, aggregates []float64) {
 	row, n := inexact{row: keys}, 0
 	for i, x := range aggregates {
 		switch name, _, _ := strings.Cut(q.aggregates[i], "("); {
-		case name == "sum" && math.IsNaN(x): // the sum of no values is 0 in polars, and missing in SQL
+		case name == "sum" && math.IsNaN(x): // SQL returns NULL as the sum of no values, but polars returns 0
 			row.row = mix(row.row ^ sixDecimals(0))
 		case slices.Contains([]string{"sum", "min", "max", "count", "largest2"}, name):
 			row.row = mix(row.row ^ sixDecimals(x))
@@ -55,8 +54,7 @@ func (a *answer) addJoined(x, other uint64) {
 	a.sixDecimals += mix(x ^ mix(other))
 }
 
-// sixDecimals rounds a number to six decimals, so that a difference in the last bit does not
-// matter.
+// sixDecimals rounds a number to six decimals, to ignore differences in the last bits.
 func sixDecimals(x float64) uint64 { return uint64(int64(math.Round(1e6 * x))) }
 
 // hashCells hashes fields. Different spellings of a number have the same hash.
@@ -79,7 +77,8 @@ func number(field []byte) (float64, error) {
 	return strconv.ParseFloat(string(field), 64)
 }
 
-// eachRow passes the fields of each row of a file with a header to handle.
+// eachRow calls handle with the fields of each row of a file, except its header. The fields are
+// valid only until handle returns.
 func eachRow(path string, handle func(cells [][]byte) error) error {
 	var cells [][]byte
 	header := true
@@ -98,7 +97,6 @@ func eachRow(path string, handle func(cells [][]byte) error) error {
 	})
 }
 
-// read reads a contender's output.
 func (q *question) read(src *input, outDir string) (*answer, error) {
 	a, xColumns := &answer{}, len(src.tables[0].columns)
 	columns := len(q.keys) + len(q.aggregates)
@@ -128,13 +126,12 @@ func (q *question) read(src *input, outDir string) (*answer, error) {
 	return a, err
 }
 
-// check compares an output with the answer that this program computes.
 func (q *question) check(src *input, outDir string) (err error) {
 	if src.answer == nil {
 		if src.answer, err = q.computeAnswer(src); err != nil {
 			return err
 		}
-		debug.FreeOSMemory() // return memory that the contenders need
+		debug.FreeOSMemory() // the contenders need the memory
 	}
 	got, err := q.read(src, outDir)
 	if err != nil {
@@ -160,8 +157,8 @@ func (q *question) check(src *input, outDir string) (err error) {
 	return nil
 }
 
-// almostEqual reports whether two numbers differ by at most a billionth. A small absolute
-// difference is also allowed, because the sums for an r² near 0 lose digits.
+// almostEqual reports whether the relative difference of two numbers is at most 1e-9. It also
+// accepts a small absolute difference, because the sums for an r² near 0 lose digits.
 func almostEqual(x, want float64) bool {
 	return math.IsNaN(x) && math.IsNaN(want) || math.Abs(x-want) <= 1e-9*math.Abs(want)+1e-12
 }

@@ -9,13 +9,13 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// computeAnswer computes the answer from the tables, by the simplest method.
+// computeAnswer computes the correct answer, by the simplest method.
 func (q *question) computeAnswer(src *input) (a *answer, err error) {
 	a = &answer{}
 	if q.right == "" {
 		return a, q.groupedAnswer(src.tables[0], a)
 	}
-	// A map from keys to rows suffices, because keys of the other table are unique.
+	// Keys of the right table are unique, so a map from keys to rows suffices.
 	otherRows := make(map[uint64]uint64, src.tables[1].rows)
 	joinColumn := slices.Index(src.tables[1].columns, q.joinColumn)
 	if err := eachRow(src.tables[1].path, func(cells [][]byte) error {
@@ -39,16 +39,15 @@ func (q *question) computeAnswer(src *input) (a *answer, err error) {
 	})
 }
 
-// measuredRow holds a row's v1, v2 and v3, as integers in units of their last digits so that
-// sums are exact, and the hash of its keys.
+// measuredRow holds the columns of a row that a grouping needs.
 type measuredRow struct {
-	keys uint64
-	v    [3]int32
+	keys uint64   // hash of the keys
+	v    [3]int32 // v1, v2 and v3, multiplied by scales so that sums are exact
 }
 
 const missingValue = math.MinInt32
 
-var scales = [3]float64{1, 1, 1e4} // factors that make v1, v2 and v3 integers
+var scales = [3]float64{1, 1, 1e4} // v3 has four decimals
 
 func (q *question) groupedAnswer(t *table, a *answer) error {
 	rows := make([]measuredRow, 0, t.rows)
@@ -94,7 +93,7 @@ func (q *question) groupedAnswer(t *table, a *answer) error {
 	return err
 }
 
-// columnOf returns the values of a column that are not missing.
+// columnOf returns the values of v1, v2 or v3 (i is 0, 1 or 2) that are not missing.
 func columnOf(group []measuredRow, i int) (values []float64) {
 	for _, r := range group {
 		if r.v[i] != missingValue {
@@ -104,7 +103,7 @@ func columnOf(group []measuredRow, i int) (values []float64) {
 	return values
 }
 
-// aggregateOf computes an aggregate of a group.
+// aggregateOf computes an aggregate of a group. text is, for example, "mean(v1)".
 func aggregateOf(text string, group []measuredRow) float64 {
 	name, arguments, _ := strings.Cut(text, "(")
 	switch name {
@@ -115,7 +114,7 @@ func aggregateOf(text string, group []measuredRow) float64 {
 		x, y := columnOf(group, 0), columnOf(group, 1)
 		xx, yy, xy := scaledProducts(x, x), scaledProducts(y, y), scaledProducts(x, y)
 		if xx > 0 && yy == 0 {
-			return 1 // as in SQL; polars and DataFusion return no value
+			return 1 // as in the SQL standard; polars and DataFusion return no value here
 		}
 		return xy * xy / (xx * yy)
 	}
@@ -145,7 +144,7 @@ func aggregateOf(text string, group []measuredRow) float64 {
 	return math.Sqrt(scaledProducts(x, x) / (n * (n - 1))) // stddev; NaN for one value
 }
 
-// scaledProducts returns n times the sum of the products of two columns' deviations from their means.
+// scaledProducts returns len(x) times the sum of (x[i]-mean(x)) * (y[i]-mean(y)).
 func scaledProducts(x, y []float64) (sum float64) {
 	n, sumX, sumY := float64(len(x)), 0.0, 0.0
 	for i := range x {

@@ -19,14 +19,14 @@ type table struct {
 	name           string
 	columns, types []string
 	rows           uint64
-	order          string // options of sort that select the columns to sort it by
-	// row appends row i to line. It is called for all rows in order.
+	order          string // options -k of the program sort, for --sorted
+	// row appends row i to line, without a newline. It must be called for all rows in order.
 	row func(line []byte, i uint64) []byte
 
 	path string
 }
 
-// questionInput creates the tables of a question unless they exist.
+// questionInput returns the input of a question, after creating its tables unless they exist.
 func (f *flags) questionInput(ctx context.Context, q *question) (*input, error) {
 	src := &input{keys: f.rows, tables: f.tables(q), name: fmt.Sprintf("%s rows, %d %% missing", withCommas(f.rows), f.missingPercent)}
 	if f.sortedInput {
@@ -45,7 +45,7 @@ func (f *flags) questionInput(ctx context.Context, q *question) (*input, error) 
 	return src, nil
 }
 
-// tables returns the tables of a question.
+// tables returns the tables of a question: x, and for a join also the right table.
 func (f *flags) tables(q *question) (tables []*table) {
 	if q.right == "" {
 		tables = []*table{f.groupingTable()}
@@ -58,7 +58,6 @@ func (f *flags) tables(q *question) (tables []*table) {
 	return tables
 }
 
-// ensureTable writes a table's file unless it exists.
 func (f *flags) ensureTable(ctx context.Context, t *table) error {
 	if _, err := os.Stat(t.path); err == nil {
 		return nil
@@ -84,7 +83,7 @@ func (f *flags) ensureTable(ctx context.Context, t *table) error {
 	return os.Rename(tempPath, t.path)
 }
 
-// groupingTable returns the table that groupby-datagen.R of the db-benchmark generates.
+// groupingTable returns a table like that of groupby-datagen.R in the db-benchmark.
 func (f *flags) groupingTable() *table {
 	n, k, r := uint64(f.rows), uint64(f.groups), rand.New(rand.NewPCG(f.seed, 1))
 	fewGroups := max(n/k, 1)
@@ -114,10 +113,10 @@ func (f *flags) groupingTable() *table {
 	}
 }
 
-// joinTable returns x, small, medium or big, like join-datagen.R of the db-benchmark. Nine
-// tenths of the keys of x are also in each other table. With --missing, that percentage of the
-// keys of x is missing, in all of their rows. Texts are derived from keys. If a key is missing, so
-// is its text, for which the script writes idNA.
+// joinTable returns the table x, small, medium or big, like join-datagen.R in the db-benchmark.
+// Nine tenths of the keys of x are also in each other table. With --missing, that percentage of
+// the keys of x is missing in all rows. Columns of strings, such as id4, contain "id" and the key.
+// If the key is missing, they are empty, while the script writes idNA.
 func (f *flags) joinTable(name string) *table {
 	n := uint64(f.rows)
 	keys := []uint64{max(n/1e6, 10), max(n/1e3, 10), n}
@@ -164,8 +163,8 @@ func (f *flags) joinTable(name string) *table {
 	return t
 }
 
-// permute returns element i of a pseudorandom permutation of the numbers below n, without
-// storing it. It iterates a Feistel network over the bits of n until the result is below n.
+// permute returns element i of a pseudorandom permutation of the numbers below n, without storing
+// the permutation. It applies a Feistel network, repeatedly until the result is below n.
 func permute(i, n, seed uint64) uint64 {
 	half := 1
 	for 1<<(2*half) < n {

@@ -13,14 +13,13 @@ import (
 	"strings"
 )
 
-// questionResult is a question with the medians of its contenders, partd first.
 type questionResult struct {
 	src  *input
 	job  job
-	list []summary
+	list []summary // by contender, partd first
 }
 
-// measureQuestions measures the questions, and writes one table of their results.
+// measureQuestions measures the questions and writes one table. Wrong outputs are errors.
 func (f *flags) measureQuestions(ctx context.Context, jobs []job, peers map[string]string) (wrongErr error) {
 	var results []questionResult
 	for i, j := range jobs {
@@ -74,7 +73,7 @@ func (f *flags) memoryContenders(j job) (contenders []contender, err error) {
 	return contenders, nil
 }
 
-// ratios summarizes the time of the fastest peer divided by partd's time.
+// ratios summarizes, over all questions, the time of the fastest peer divided by partd's time.
 type ratios struct {
 	N       int     `json:"questions"`
 	Mean    float64 `json:"geometric_mean"`
@@ -83,7 +82,7 @@ type ratios struct {
 	Peak    int64   `json:"partd_vmhwm_bytes"`
 }
 
-// fastestPeer returns the fastest peer, or nil if there is nothing to compare.
+// fastestPeer returns the fastest peer whose output is right, or nil if there is none.
 func (a questionResult) fastestPeer() (fastest *summary) {
 	for i, s := range a.list {
 		if strings.HasPrefix(s.Output, "right") && s.Ratio > 0 && !strings.HasPrefix(s.How, "partd") && (fastest == nil || s.Ratio < fastest.Ratio) {
@@ -108,7 +107,6 @@ func ratiosOf(results []questionResult) (r ratios) {
 	return r
 }
 
-// cell formats a contender's result as a cell of the table.
 func (s summary) cell(src *input) string {
 	switch {
 	case strings.HasPrefix(s.Output, "right"):

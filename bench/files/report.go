@@ -13,11 +13,11 @@ import (
 	"github.com/go-partd/partd/internal/testutil/figures"
 )
 
-// goal is what partd should reach in a job, as a speed or as a ratio to a peer.
+// goal is the speed that partd should reach in a job: absolute, or relative to a peer.
 type goal struct {
-	speed float64 // MB/s, or 0
-	ratio float64 // to the peer's speed
-	peer  string
+	speed float64 // MB/s; 0 if the goal is relative
+	ratio float64 // partd's speed divided by the peer's speed
+	peer  string  // label of the peer's contender
 }
 
 // summary holds the medians of a contender's successful runs.
@@ -29,7 +29,7 @@ type summary struct {
 	Speed   float64 `json:"mb_per_second"`
 	Ratio   float64 `json:"partd_speed_ratio"` // the contender's time divided by partd's time in the same round
 	CPU     float64 `json:"cpu_seconds_per_gb"`
-	VmHWM   int64   `json:"vmhwm_bytes"` // the highest
+	VmHWM   int64   `json:"vmhwm_bytes"` // maximum of the runs, not the median
 	Slowest float64 `json:"slowest_mb_per_second"`
 	Fastest float64 `json:"fastest_mb_per_second"`
 	Output  string  `json:"output"`
@@ -77,7 +77,6 @@ func writeMedians(w io.Writer, src *input, j job, results []*contenderRuns) erro
 	return nil
 }
 
-// writeFigures adds the medians to the file of --figures.
 func (f *flags) writeFigures(src *input, j job, results []*contenderRuns) error {
 	for i, s := range summarize(src, j, results) {
 		figure := figures.Figure{

@@ -63,8 +63,8 @@ func readPairs(src *input, outDir string) (digest, error) {
 	return g.result(), err
 }
 
-// eachResult passes the rows of result.csv, which has a header if the input has one, to
-// handle.
+// eachResult calls handle for each row of result.csv, except the header, which the file has if
+// the input has one.
 func (src *input) eachResult(outDir string, handle func(line []byte) error) error {
 	header := !src.text
 	return eachLineOf(filepath.Join(outDir, "result.csv"), func(line []byte) error {
@@ -76,18 +76,17 @@ func (src *input) eachResult(outDir string, handle func(line []byte) error) erro
 	})
 }
 
-// csvField returns the first field of a row, and the remaining row after its comma.
 func csvField(line []byte) (field, remaining []byte) {
 	field, remaining, _ = cutField(line, ',')
 	return field, remaining
 }
 
-// cutValue returns the first value of a list, the remaining list, and whether more values
+// cutValue returns the first value of a list, the rest of the list, and whether more values
 // follow.
 func cutValue(list []byte) (value, remaining []byte, hasMore bool) { return cutField(list, ';') }
 
-// cutField splits a line after its first field, which may be quoted, and the separator.
-// hasMore reports whether there was a separator.
+// cutField returns the first field of a line, which may be quoted, and the rest of the line after
+// the separator. hasMore reports whether there was a separator.
 func cutField(line []byte, separator byte) (field, remaining []byte, hasMore bool) {
 	if len(line) == 0 || line[0] != '"' {
 		return bytes.Cut(line, []byte{separator})
@@ -95,7 +94,7 @@ func cutField(line []byte, separator byte) (field, remaining []byte, hasMore boo
 	line = line[1:]
 	for {
 		quote := bytes.IndexByte(line, '"')
-		if quote < 0 { // an unclosed quote: the comparison will fail
+		if quote < 0 { // unclosed, so the output is wrong, and its digest will differ
 			return append(field, line...), nil, false
 		}
 		field = append(field, line[:quote]...)

@@ -6,7 +6,6 @@ import (
 	"strings"
 )
 
-// numbers is a flag whose value is a list of numbers.
 type numbers []int64
 
 func (l *numbers) String() string {

@@ -7,9 +7,9 @@
 // The exit code is 1 if the server crashed, used over 64 MiB more memory than when idle, or
 // let the honest client wait for more than a second.
 //
-// With --mode, many peers with one address overload the server with valid requests instead.
-// The exit code is 1 if honest clients waited too long, or if the server used or retained too
-// much memory or disk.
+// With --mode, many peers with the same address overload the server with valid requests
+// instead. Then the exit code is 1 if honest clients waited too long, or if the server used or
+// retained too much memory or disk space.
 package main
 
 import (
@@ -32,7 +32,7 @@ import (
 const serverEnv = "PARTD_BENCH_SERVER"
 
 const (
-	maxAboveIdle = 64 << 20 // maximum of the server's memory minus its memory when idle
+	maxAboveIdle = 64 << 20 // bytes of memory that the server may use in addition to its memory when idle
 	maxMessage   = 1 << 20  // the server's --max-message
 )
 

@@ -17,26 +17,25 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// Limits of the server, and maximum waiting times of honest clients.
 const (
 	processMemory       = 512 << 20              // the server's --memory
 	quota               = 8 << 20                // the server's --max-bytes
-	maxWaitOtherAddress = 100 * time.Millisecond // for a client with another address
-	maxWaitSameAddress  = 2 * time.Second        // for a client with the attackers' address
-	releaseDelay        = 5 * time.Second        // time in which the server must release memory
-	answerTimeout       = 10 * time.Second       // how long an honest client waits for each answer
+	maxWaitOtherAddress = 100 * time.Millisecond // maximum p99 for an honest client with another address than the attackers
+	maxWaitSameAddress  = 2 * time.Second        // maximum p99 for an honest client with the attackers' address
+	releaseDelay        = 5 * time.Second        // time in which the server must release memory after the attack
+	answerTimeout       = 10 * time.Second       // after this time without an answer, an honest client gives up
 )
 
-// overload describes how many peers with one address overload the server.
+// overload describes an attack by several peers with the same address.
 type overload struct {
 	peers int
 	flags []string                    // flags of the server, in addition to --memory
-	apply func(p *hostile.Peer) error // makes requests; each peer calls it repeatedly
+	apply func(p *hostile.Peer) error // sends a request; each peer calls it repeatedly
 }
 
 // overloads are the values of --mode.
 var overloads = map[string]overload{
-	"none": {}, // measures the delays of the machine itself
+	"none": {}, // no attack, to measure the delays of this machine
 	"frames": {4, nil, func(p *hostile.Peer) error {
 		return p.Raw(append(hostile.Message("append", "")[:8], strings.Repeat("\x01\x00", 8_900_000)...)) // the message is never completed
 	}},
@@ -66,7 +65,8 @@ func runModes(ctx context.Context, mode string, d time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// repeatRequest returns a function that sends a request with many short keys repeatedly.
+// repeatRequest returns a function that sends a request with the given number of short keys, the
+// same in each call, and waits for the answer.
 func repeatRequest(command string, keys int) func(p *hostile.Peer) error {
 	message := sync.OnceValue(func() []byte {
 		frames := []string{command}
@@ -84,9 +84,8 @@ func repeatRequest(command string, keys int) func(p *hostile.Peer) error {
 	}
 }
 
-// run overloads the server for the duration d. At the same time, two honest clients, one with the
-// attackers' address and one with another address, repeatedly get one byte, on old and new
-// connections.
+// run overloads the server for the duration d. Meanwhile, two honest clients repeatedly get one
+// byte, on old and new connections. One has the attackers' address, and one has another address.
 func (w *overload) run(ctx context.Context, name string, d time.Duration) (err error) {
 	p, dir, stop, err := startServer(ctx, append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...))
 	if err != nil {
@@ -97,7 +96,7 @@ func (w *overload) run(ctx context.Context, name string, d time.Duration) (err e
 	if err := fill(ctx, address, name == "readers"); err != nil {
 		return err
 	}
-	idle, _, _ := serverproc.Memory(p.Pid()) // if this fails, the later call fails too, and its error is checked
+	idle, _, _ := serverproc.Memory(p.Pid()) // if this fails, the later call of Memory fails too, and its error is checked
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var attackers, honest sync.WaitGroup
@@ -106,7 +105,7 @@ func (w *overload) run(ctx context.Context, name string, d time.Duration) (err e
 			for ctx.Err() == nil {
 				peer, err := hostile.OpenFrom(ctx, "", address, time.Minute)
 				if err != nil {
-					time.Sleep(time.Millisecond) // the server refuses further connections
+					time.Sleep(time.Millisecond) // the server accepts no more connections from this address
 					continue
 				}
 				stop := context.AfterFunc(ctx, func() { _ = peer.Close() })
@@ -141,7 +140,8 @@ func (w *overload) run(ctx context.Context, name string, d time.Duration) (err e
 	return errors.Join(errs...)
 }
 
-// fill stores the values that the requests read: one byte and, if large is true, 64 MiB.
+// fill stores the values that the requests read: one byte under "small" and, if large is true,
+// 64 MiB under "large".
 func fill(ctx context.Context, address string, large bool) error {
 	p, err := hostile.OpenFrom(ctx, "", address, time.Minute)
 	if err != nil {

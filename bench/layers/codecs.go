@@ -19,10 +19,9 @@ import (
 	"github.com/go-partd/partd/compress/blosc"
 )
 
-// setting is a compression format with options.
 type setting struct {
 	format compress.Format
-	name   string // describes the options in the table
+	name   string // the options, as shown in the table
 	opts   compress.Options
 }
 
@@ -46,17 +45,16 @@ func settings() []setting {
 	}
 }
 
-// sample is real data, stored as values of one key.
+// sample is real data on which formats are measured.
 type sample struct {
 	name string
 	data []byte
 }
 
-// valueLengths returns the lengths of the values that samples are cut into.
 func valueLengths() []int { return []int{100, 4 << 10, 64 << 10} }
 
-// writeTable writes the results of all formats on real data, as Markdown. MB/s are per CPU
-// second.
+// writeTable writes a Markdown table of all formats on real data. Speeds are in MB per second
+// of CPU time.
 func writeTable(data, contents string, rounds int) error {
 	runtime.GOMAXPROCS(1)
 	samples, err := readSamples(data, contents)
@@ -107,11 +105,12 @@ func tableRow(w *tabwriter.Writer, s sample, set setting, rounds int) error {
 	return nil
 }
 
-// codecFigures holds the results of one setting on one sample with one piece length.
+// codecFigures holds the results of one setting on one sample with one length of values. The
+// speeds are in MB per second of CPU time.
 type codecFigures struct{ ratio, compress, decompress float64 }
 
-// measureCodec stores a sample in values of the given length, and reads it back. It repeats this if
-// the sample is small. The times include memory copies.
+// measureCodec appends a sample in values of piece bytes to one key, and reads it back. It repeats
+// this if the sample is small. The times include memory copies.
 func measureCodec(data []byte, set setting, piece int) (codecFigures, error) {
 	ctx := context.Background()
 	dict := partd.NewDict()
@@ -182,8 +181,7 @@ func readSamples(data, contents string) ([]sample, error) {
 	return samples, nil
 }
 
-// byState returns the rows as CSV, grouped by state, like the data in a store that was
-// shuffled by state.
+// byState returns the rows as CSV, grouped by state, as in a store after a shuffle by state.
 func byState(rows [][]string) []byte {
 	const stateColumn = 5
 	rows = slices.Clone(rows[1:])
@@ -194,7 +192,6 @@ func byState(rows [][]string) []byte {
 	return out.Bytes()
 }
 
-// numericColumns returns the numeric columns as arrays of integers.
 func numericColumns(rows [][]string) []byte {
 	var out []byte
 	for column := 10; column < 14; column++ {

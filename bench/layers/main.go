@@ -1,13 +1,13 @@
-// Command layers compares our compressing layers with the layers of Python's partd, each on a
-// Dict, and measures all formats on real data.
+// Command layers compares the compressing layers of this module with those of Python's partd,
+// each on a Dict. It can also measure all formats on real data.
 //
 //	go run ./bench/layers                               # compare with Python
 //	go run ./bench/layers -codecs                       # the table of docs/compression.md
 //	go run ./bench/layers -codecs -contents Contents-amd64
 //
-// In the comparison, each run is a separate process. It reads back the appended data and
-// prints its checksum. Both programs must print the same checksum. They take turns. The
-// ratio compares their medians.
+// In the comparison, the two programs take turns, and each run is a separate process. It reads
+// back the appended data and prints a checksum, which must be the same for both programs. The
+// ratio compares the medians.
 package main
 
 import (
@@ -28,18 +28,18 @@ import (
 //go:embed peer.py
 var peerPython string
 
-// uniform is the name of data that consists only of the letter v.
+// uniform is the value of -data for data that consists only of the letter v.
 const uniform = "v"
 
 // row is one comparison: a layer, and values of one size.
 type row struct {
 	format  compress.Format
-	peer    string // Python's class, or "" if it has none
+	peer    string // the class of Python's partd, or "" if there is none
 	value   int    // bytes of a value
 	batch   int    // values per Append
 	total   int    // bytes of all values
 	target  string
-	uniform bool // values are all the letter v, not text
+	uniform bool // values contain only the letter v, not text
 }
 
 func rows() []row {
@@ -134,18 +134,16 @@ func compare(data, filter string, rounds int) error {
 	return w.Flush()
 }
 
-// figures are the results of one run.
 type figures struct {
 	bytes, appendSeconds, getSeconds float64
 	appendCPU                        float64 // CPU seconds
-	sum                              string  // CRC-32 of all values, key after key
+	sum                              string  // CRC-32 of all values, in the order of keys
 }
 
 func (f figures) append() float64 { return f.bytes / f.appendSeconds / 1e6 }
 func (f figures) perCPU() float64 { return f.bytes / f.appendCPU / 1e6 }
 func (f figures) get() float64    { return f.bytes / f.getSeconds / 1e6 }
 
-// measure runs one test in a new process.
 func measure(r row, data string, peer bool) (figures, error) {
 	args := []string{string(r.format), strconv.Itoa(r.value), strconv.Itoa(r.batch), strconv.Itoa(r.total)}
 	if r.uniform {
@@ -170,7 +168,6 @@ func measure(r row, data string, peer bool) (figures, error) {
 	return f, nil
 }
 
-// figuresOf returns one figure of all results, sorted.
 func figuresOf(results []figures, value func(figures) float64) []float64 {
 	var v []float64
 	for _, f := range results {

@@ -1,6 +1,6 @@
-"""Appends the data of the benchmark layers to Python's partd, and reads it back. Prints
-the bytes, the seconds and CPU seconds to append, the seconds to get, and the checksum of
-all values."""
+"""Appends the data of the benchmark "layers" to Python's partd, and reads it back. Prints
+the number of bytes, the seconds and CPU seconds to append them, the seconds to get them,
+and the checksum of all values."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ names = ["key%08d" % i for i in range(KEYS)]
 store = getattr(partd, name)(partd.Dict())
 batches, at, n = [], 0, 0
 while n * value < total:
-    # A dict holds each key once, so a batch must not have more values than there are keys.
+    # A batch is a dict, which holds each key once, so it must not have more values than there are keys.
     entries = []
     for _ in range(batch):
         if at + value > len(text):

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// keys is the number of keys. Value i is appended to key i modulo keys.
+// keys is the number of keys. The keys take turns: value i is appended to key i modulo keys.
 const keys = 1000
 
 // runOne runs the test that spec describes: the format, the bytes of a value, the values
@@ -39,8 +39,8 @@ func runOne(spec, data string) error {
 	return err
 }
 
-// runFormat appends consecutive parts of a text as values, starting over at the text's end. Then it
-// reads all keys.
+// runFormat appends values of value bytes in batches, until they have total bytes, and then reads
+// all keys. The values are consecutive parts of text; after its end, they start again at its start.
 func runFormat(format compress.Format, text []byte, value, batch, total int) (figures, error) {
 	ctx := context.Background()
 	store, err := compress.New(partd.NewDict(), format, nil)

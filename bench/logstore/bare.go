@@ -10,17 +10,17 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// bareFiles reads hash files with minimal work for grouping: it verifies no checksums, and
-// treats keys with the same hash as equal. Its time is the lower bound for reading.
+// bareFiles reads hash files with minimal work for grouping: it verifies no checksums, and treats
+// keys with the same hash as equal. It shows how fast a store could read at best.
 type bareFiles struct{ *hashFiles }
 
 type bareRef struct {
-	hash    uint64
-	offset  uint32 // the position of the key's length
+	hash    uint64 // of the key
+	offset  uint32 // position of the key's length, which precedes the key
 	dataLen uint32
 }
 
-// key returns the key and the position of the value.
+// key returns the entry's key, and the position of its value in data, the file's content.
 func (r *bareRef) key(data []byte) (key []byte, valueAt int) {
 	k, n := binary.Uvarint(data[r.offset:])
 	keyAt := int(r.offset) + n
@@ -73,8 +73,8 @@ func (h *bareFiles) scan(handle func(key string, b []byte, isFirst bool) error) 
 	return nil
 }
 
-// sortBare sorts by the hash bits after the byte that selects the file: with two passes of
-// radix sort, followed by insertion sort.
+// sortBare sorts refs by hash, using spare as working memory. Two passes of radix sort order them
+// by the first bits after the byte that selects the file, and insertion sort does the rest.
 func sortBare(refs, spare []bareRef) (sorted, unused []bareRef) {
 	digit := max((bits.Len(uint(len(refs)))+4)/2, 4)
 	for shift := 56 - 2*digit; shift < 56; shift += digit {

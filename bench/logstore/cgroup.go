@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
-// limitMemory moves this process into a new memory cgroup, which also limits its page cache. It
-// needs root. The parent must call removeLimit after the process has ended.
+// limitMemory moves this process into a new memory cgroup, which also limits the page cache. This
+// needs root. After the process has ended, its parent must call removeLimit.
 func limitMemory(name string, bytes program.Size) error {
 	for _, c := range []struct{ root, limit string }{
 		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, // version 1
@@ -21,7 +21,7 @@ func limitMemory(name string, bytes program.Size) error {
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(dir, c.limit)); err != nil {
-			_ = os.Remove(dir) // this hierarchy has no memory controller
+			_ = os.Remove(dir) // this cgroup hierarchy has no memory controller
 			continue
 		}
 		return errors.Join(
@@ -38,5 +38,4 @@ func removeLimit(name string) {
 	}
 }
 
-// limitName returns the name of the cgroup for a store's runs.
 func limitName(store string) string { return "partd-bench-" + store }

@@ -11,20 +11,19 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// hashLog extends hashFiles with the cheapest way for an append to survive a crash of the
-// process. It encodes each batch with a checksum, and writes it with one call to one of two
-// files, which it uses in turns. It shows the minimal cost of a write-ahead log. Nothing reads
-// the log.
+// hashLog extends hashFiles with a minimal write-ahead log, to show what such a log costs at
+// least. It writes each batch with a checksum, in one call, to one of two files. When a file is
+// full, it continues at the start of the other file. Nothing reads the log.
 type hashLog struct {
 	*hashFiles
 	logs   [2]*os.File
 	n      int   // index of the file in use
-	offset int64 // the position of the next record
+	offset int64 // position of the next batch in this file
 	buf    []byte
 }
 
-// logWindow is the maximum length of a log file. It is the size of a memtable of a log store with
-// 256 MiB of memory.
+// logWindow is the maximum length of a log file, in bytes. It equals the memtable size of a log
+// store with 256 MiB of memory.
 const logWindow = 96 << 20
 
 func openHashLog(dir string) (*hashLog, error) {

@@ -10,16 +10,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// load describes the entries of a run. An entry's number determines its key and its value,
-// which begins with the number. So values can be checked without keeping the entries.
+// load describes the entries of a run. The number of an entry determines its key and its value.
+// The value begins with the number, so it can be checked without keeping the entries.
 type load struct {
-	keys    uint64
+	keys    uint64 // number of distinct keys
 	entries uint64
 	value   int // bytes of a value
 	batch   int // entries per append
 	dist    string
 	pattern []byte  // pseudorandom bytes, from which values are cut
-	lnKeys  float64 // natural logarithm of keys + 1
+	lnKeys  float64 // ln(keys + 1)
 }
 
 const (
@@ -51,11 +51,11 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// keyOf returns the index of an entry's key.
+// keyOf returns the index of the key of entry number i.
 func (l *load) keyOf(i uint64) uint64 {
 	u := mix(i)
 	switch l.dist {
-	case "zipf": // with exponent 1, by the inverse of its continuous distribution
+	case "zipf": // exponent 1, approximated by the inverse of the continuous distribution function
 		return min(uint64(math.Exp(float64(u>>11)/(1<<53)*l.lnKeys))-1, l.keys-1)
 	case "hot":
 		if u&1 == 0 {
@@ -65,16 +65,17 @@ func (l *load) keyOf(i uint64) uint64 {
 	return uint64(float64(u>>11) / (1 << 53) * float64(l.keys))
 }
 
-// putKey writes key number index, which has keyLen bytes, to b.
+// putKey writes the key with the given index, which has keyLen bytes, to b.
 func putKey(b []byte, index uint64) {
 	const digits = "0123456789abcdefghijklmnopqrstuv"
-	x := index * 0x9E3779B97F4A7C15 // the factor is odd, so products differ
+	x := index * 0x9E3779B97F4A7C15 // the factor is odd, so each index has another product
 	b[0] = 'k'
 	for j := 1; j < keyLen; j++ {
 		b[j] = digits[x>>59]
 		x <<= 5
 	}
-	// The low 14 bits of the product did not fit, so the index itself makes keys distinct.
+	// The 10 digits above do not contain the low 14 bits of the product, so two keys could be equal.
+	// The index in the last 5 digits makes all keys distinct.
 	b[keyLen-1] = digits[index&31]
 	b[keyLen-2] = digits[index>>5&31]
 	b[keyLen-3] = digits[index>>10&31]
@@ -82,7 +83,7 @@ func putKey(b []byte, index uint64) {
 	b[keyLen-5] = digits[index>>20&31]
 }
 
-// filler generates batches in memory that it reuses.
+// filler generates batches. All batches use the same memory.
 type filler struct {
 	l       *load
 	keys    []byte
@@ -94,7 +95,8 @@ func (l *load) newFiller() *filler {
 	return &filler{l: l, keys: make([]byte, l.batch*keyLen), values: make([]byte, l.batch*l.value), entries: make([]partd.Entry, l.batch)}
 }
 
-// fill returns the batch that begins with entry number firstEntry. It is valid until the next call.
+// fill returns the batch that begins with entry number firstEntry. The batch is valid until the
+// next call.
 func (f *filler) fill(firstEntry uint64) []partd.Entry {
 	l := f.l
 	n := int(min(uint64(l.batch), l.entries-firstEntry))
@@ -126,7 +128,6 @@ type checker struct {
 	want     [keyLen]byte
 }
 
-// beginKey starts the check of a key.
 func (c *checker) beginKey(key string) error {
 	if len(c.carry) > 0 {
 		return fmt.Errorf("key %q ends in the middle of a value", c.key)
@@ -136,7 +137,7 @@ func (c *checker) beginKey(key string) error {
 	return nil
 }
 
-// checkBytes checks the next bytes of the key's value.
+// checkBytes checks b, the next bytes of the value of c.key.
 func (c *checker) checkBytes(b []byte) error {
 	if len(c.carry) > 0 {
 		n := min(c.l.value-len(c.carry), len(b))

@@ -1,10 +1,11 @@
-// Command logstore compares package logstore with 256 hash files, with and without a minimal
-// write-ahead log, and with Pebble, with its defaults and with the fastest known settings:
+// Command logstore compares package logstore with two simple stores, 256 hash files with and
+// without a minimal write-ahead log, and with Pebble, with its defaults and with the fastest known
+// settings:
 //
 //	go run ./bench/logstore --keys 1000000 --bytes 3GiB
 //
-// Each run is a separate process, except with --scan. The stores take turns, and the ratios
-// are medians over the rounds. All values are checked, outside of the timed part.
+// The stores take turns, and the ratios are medians over the rounds. Each run is a separate
+// process, except with --scan. It checks all values after the timed part.
 package main
 
 import (
@@ -105,7 +106,6 @@ func (f *flags) run() error {
 	return figures.Append(f.figures, f.medians(l, names, results)...)
 }
 
-// medians returns the median speeds of appending and reading.
 func (f *flags) medians(l *load, names []string, results map[string][]result) (all []figures.Figure) {
 	for _, name := range names {
 		var appended, read []float64
@@ -158,7 +158,6 @@ func (f *flags) runChild(l *load) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// runInChild runs a store in a new process.
 func (f *flags) runInChild(name string) (r result, err error) {
 	cmd := program.Self(append(slices.Clip(os.Args[1:]), "--child", name)...)
 	if f.limit > 0 {
@@ -193,7 +192,7 @@ func (f *flags) report(l *load, names []string, results map[string][]result) {
 			med(func(r result) float64 { return r.CPUSec })/total*1e9, med(func(r result) float64 { return r.ScanCPUSec })/total*1e9,
 			med(func(r result) float64 { return float64(r.WrittenBytes) })/total, med(func(r result) float64 { return float64(r.VmHWM) })/(1<<20))
 	}
-	fmt.Printf("A ratio is the store's speed divided by the speed of %s, the median of %d rounds.\n", names[0], f.rounds)
+	fmt.Printf("M/s are million entries per second. A ratio is the store's speed divided by the speed of %s, the median of %d rounds.\n", names[0], f.rounds)
 }
 
 func median(rs []result, f func(r result) float64) float64 {

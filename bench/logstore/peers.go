@@ -13,18 +13,16 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// target is a store to measure.
 type target interface {
 	append(entries []partd.Entry) error
 	// flush writes everything, and waits for background work.
 	flush() error
-	// scan passes the value of every key to handle. A large value comes in several parts;
-	// isFirst is true for the first part.
+	// scan calls handle for every key. It may pass a value b in several parts; isFirst is true
+	// for the first part.
 	scan(handle func(key string, b []byte, isFirst bool) error) error
 	close() error
 }
 
-// targets lists the names of all targets.
 var targets = []string{"logstore", "hashfiles", "hashfiles-bare", "hashfiles-log", "pebble-best", "pebble-default"}
 
 func openTarget(name, dir string, o *logstore.Options) (target, error) {
@@ -72,7 +70,6 @@ func handleChunks(chunks iter.Seq2[partd.Chunk, error], handle func(key string, 
 	return nil
 }
 
-// silentLogger drops Pebble's messages.
 type silentLogger struct{}
 
 func (silentLogger) Infof(string, ...any)  {}
@@ -81,8 +78,8 @@ func (silentLogger) Fatalf(f string, a ...any) {
 	panic(fmt.Sprintf(f, a...))
 }
 
-// pebbleBest is Pebble with the settings that were fastest for this load: each piece has its
-// own numbered key, and there is no log and no compaction.
+// pebbleBest is Pebble with the fastest known settings for this load: no write-ahead log and no
+// compaction. Each appended value has a separate key: the entry's key and a sequence number.
 type pebbleBest struct {
 	db  *pebble.DB
 	seq uint64
@@ -134,8 +131,7 @@ func (p *pebbleBest) scan(handle func(key string, b []byte, isFirst bool) error)
 	return errors.Join(iter.Error(), iter.Close())
 }
 
-// pebbleMerge is Pebble with its defaults. Each piece is a merge, and the merge operator
-// concatenates the pieces.
+// pebbleMerge is Pebble with its defaults. It appends by Pebble's Merge, which concatenates values.
 type pebbleMerge struct{ db *pebble.DB }
 
 func (p *pebbleMerge) append(entries []partd.Entry) error {

@@ -16,16 +16,15 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// result is the result of one run of a store.
 type result struct {
 	Store        string
 	AppendSec    float64 // time of append calls and of the final flush
-	WriteSec     float64 // time from the first append to the end of the flush, including the generation of entries
+	WriteSec     float64 // AppendSec plus the time of generating entries
 	ScanSec      float64
-	JobSec       float64 // time of everything, including checks
+	JobSec       float64 // time of the whole run, including checks
 	P99Micros    float64 // 99th percentile of the latency of appends
 	MaxMillis    float64 // maximum latency of an append
-	CPUSec       float64 // CPU time of appending, including the generation of entries
+	CPUSec       float64 // CPU time of generating and appending entries
 	ScanCPUSec   float64
 	WrittenBytes int64 // bytes written to the disk while appending, as counted by the kernel
 	VmHWM        int64 // peak resident memory, in bytes
@@ -33,7 +32,8 @@ type result struct {
 	ScanRead     int64 // bytes of the values that the timed scan read
 }
 
-// measure runs a store in this process. The process must do nothing else.
+// measure runs a store in this process, which must do nothing else, because measure reports the
+// resources of the process.
 func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r result, err error) {
 	r.Store = name
 	begin := time.Now()
@@ -123,7 +123,6 @@ func bytesWritten() int64 {
 	return 0
 }
 
-// emptyDir creates an empty directory for a run.
 func emptyDir(parent, name string) (string, error) {
 	dir := filepath.Join(parent, "partd-bench-"+name)
 	if err := os.RemoveAll(dir); err != nil {

@@ -14,17 +14,16 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// scanLoads are the loads of --scan.
 var scanLoads = []struct {
 	keys uint64
 	dist string
 }{{1000, "uniform"}, {1_000_000, "uniform"}, {10_000_000, "uniform"}, {1_000_000, "zipf"}}
 
-// scanTime is the time of one scan of a store.
+// scanTime is the time of one scan of a store, in seconds.
 type scanTime struct{ cpu, wall float64 }
 
-// compareScans writes the entries of each load to hash files and to a log store. It reads
-// them in turns, so that other load on the machine affects both.
+// compareScans writes the entries of each load to hash files and to a log store. It reads the two
+// in turns, so that other load on the machine affects both.
 func (f *flags) compareScans() error {
 	fmt.Printf("Reading %s in values of %d bytes, logstore memory %s, medians of %d rounds. Ratios compare CPU time; the one for two cores compares elapsed time.\n",
 		f.bytes.String(), f.value, f.memory.String(), f.rounds)
@@ -99,7 +98,8 @@ func (f *flags) compareScan(l *load) (err error) {
 	return nil
 }
 
-// medianRatio returns the median of a or, if b is not nil, of the ratio of a to b in each round.
+// medianRatio returns the median over the rounds of value(a) or, if b is not nil, of
+// value(a) / value(b).
 func medianRatio(a, b []scanTime, value func(scanTime) float64) float64 {
 	var xs []float64
 	for i := range a {
@@ -112,7 +112,7 @@ func medianRatio(a, b []scanTime, value func(scanTime) float64) float64 {
 	return program.Median(xs)
 }
 
-// timeScan times a scan of a store on procs processors. It returns an error unless the scan reads
+// timeScan times a scan with GOMAXPROCS set to procs. It returns an error unless the scan reads
 // want bytes.
 func timeScan(procs int, want int64, scan func(handle func(key string, b []byte, isFirst bool) error) error) (scanTime, error) {
 	runtime.GC()
@@ -129,7 +129,6 @@ func timeScan(procs int, want int64, scan func(handle func(key string, b []byte,
 	return t, err
 }
 
-// scanParts reads the four parts of the store one after the other.
 func (t *logTarget) scanParts(handle func(key string, b []byte, isFirst bool) error) error {
 	for p := range 4 {
 		if err := handleChunks(partd.ScanPart(context.Background(), t.s, p, 4), handle); err != nil {

@@ -12,7 +12,7 @@ client.get("key00000")
 start = time.perf_counter()
 for _ in range(BATCHES):
     client.append(data)
-values = client.get(["key00000", "key%05d" % (KEYS - 1)])  # returns after all appends were applied
+values = client.get(["key00000", "key%05d" % (KEYS - 1)])  # append does not wait for its reply, but get waits for all replies
 seconds = time.perf_counter() - start
 assert [len(v) for v in values] == [BATCHES * LENGTH] * 2, values
 print(BATCHES * KEYS * LENGTH / 1e6 / seconds)

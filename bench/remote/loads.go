@@ -23,8 +23,7 @@ const (
 	mega       = 1e6
 )
 
-// concurrently makes n concurrent calls of f, and returns the seconds until all have
-// returned.
+// concurrently makes n concurrent calls of f, and returns the seconds until the last one returns.
 func concurrently(n int, f func(i int) error) (float64, error) {
 	errs := make([]error, n)
 	start := time.Now()
@@ -36,8 +35,8 @@ func concurrently(n int, f func(i int) error) (float64, error) {
 	return time.Since(start).Seconds(), errors.Join(errs...)
 }
 
-// appendSmall appends batches of 1,000 entries over several connections, with inFlight
-// concurrent requests on each. It then checks the values on the server.
+// appendSmall appends batches of 1,000 entries over several connections, with inFlight concurrent
+// requests on each, and returns the rate in MB/s. It then checks the sizes on the server.
 func appendSmall(ctx context.Context, url string, connections, inFlight, batches int) (rate float64, err error) {
 	clients := make([]client, connections)
 	for i := range clients {
@@ -72,12 +71,13 @@ func appendSmall(ctx context.Context, url string, connections, inFlight, batches
 	return float64(total) / mega / seconds, err
 }
 
-// dialRaw opens n connections that use the protocol of the Python partd server.
+// dialRaw opens n connections for the protocol of Python's partd, and returns a function that
+// closes them.
 func dialRaw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), error) {
 	peers := make([]*hostile.Peer, 0, n)
 	closeAll := func() {
 		for _, p := range peers {
-			_ = p.Close() // an error does not matter, because all requests were answered
+			_ = p.Close() // all requests were answered, so an error does not matter
 		}
 	}
 	for range n {
@@ -91,7 +91,8 @@ func dialRaw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), e
 	return peers, closeAll, nil
 }
 
-// appendRaw is like appendSmall, with Python's protocol, which allows one request at a time.
+// appendRaw is like appendSmall, but uses Python's protocol, which allows only one request at a
+// time on each connection.
 func appendRaw(ctx context.Context, url string, connections, batches int) (float64, error) {
 	peers, closeAll, err := dialRaw(ctx, url, connections)
 	if err != nil {
@@ -119,13 +120,14 @@ func appendRaw(ctx context.Context, url string, connections, batches int) (float
 }
 
 const (
-	largeKeys, largeRounds = 256, 4 // keys, and values of largeBytes for each: 1 GiB
-	largeOfPython          = 128    // number of values of largeBytes for Python's server
+	largeKeys     = 256
+	largeRounds   = 4   // values of largeBytes for each key; all values together have 1 GiB
+	largeOfPython = 128 // number of values of largeBytes for Python's server
 )
 
 func largeKey(i int) string { return fmt.Sprint("large", i) }
 
-// appendLarge appends values of 1 MiB, with four concurrent requests.
+// appendLarge appends values of 1 MiB, with four concurrent requests, and returns the rate in MB/s.
 func appendLarge(ctx context.Context, url string) (rate float64, err error) {
 	c, err := dial(ctx, url)
 	if err != nil {
@@ -163,7 +165,7 @@ func appendLargeRaw(ctx context.Context, url string) (float64, error) {
 	return largeOfPython * largeBytes / mega / seconds, err
 }
 
-// getLarge reads values of 1 MiB, with four concurrent requests.
+// getLarge reads values of 1 MiB, with four concurrent requests, and returns the rate in MB/s.
 func getLarge(ctx context.Context, url string) (rate float64, err error) {
 	c, err := dial(ctx, url)
 	if err != nil {
@@ -219,7 +221,6 @@ func getLargeRaw(ctx context.Context, url string) (float64, error) {
 //go:embed client.py
 var clientPython string
 
-// pythonClient appends with the client of Python's partd.
 func pythonClient(_ context.Context, url string) (float64, error) {
 	cmd, err := program.Python("partd, zmq", "-c", clientPython, url)
 	if err != nil {

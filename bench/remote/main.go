@@ -1,11 +1,11 @@
-// Command remote compares partd-server with the server of Python's partd, over loopback, with
-// every append acknowledged.
+// Command remote compares partd-server with the server of Python's partd, over loopback. The
+// clients wait for the acknowledgment of every append.
 //
 //	go run ./bench/remote
 //	go run ./bench/remote --json --only "1,000 keys"
 //
-// The two programs of a row take turns, each with its own server. Their medians are
-// compared. If Python's partd is not installed, its column is empty.
+// The two servers of a row take turns, and the ratio compares their medians. If Python's partd is
+// not installed, its column is empty.
 //
 //	go run ./bench/remote --only "four readers"
 //
@@ -34,16 +34,15 @@ import (
 	"github.com/go-partd/partd/internal/testutil/figures"
 )
 
-// row is one comparison. Figures are MB/s.
+// row is one comparison. ours and peer run a load at the server at url, and return MB/s.
 type row struct {
 	name   string
-	target string
-	store  string // the store of our server
+	target string // MB/s, or the ratio to Python's server, that partd-server should reach
+	store  string // the store of partd-server
 	ours   func(ctx context.Context, url string) (float64, error)
-	peer   func(ctx context.Context, url string) (float64, error) // nil for no comparison with Python's server
+	peer   func(ctx context.Context, url string) (float64, error) // nil if there is no comparison with Python's server
 }
 
-// rowFigures are the results of a row, as written by --json.
 type rowFigures struct {
 	Row    string    `json:"row"`
 	Target string    `json:"target"`
@@ -145,7 +144,7 @@ func compare(ctx context.Context, rounds int, filter, file string, asJSON bool) 
 			}
 			f.Peer = append(f.Peer, p)
 		}
-		if len(f.Ours) == 0 { // Python's client is missing
+		if len(f.Ours) == 0 { // the row needs Python's client, which is not installed
 			continue
 		}
 		slices.Sort(f.Ours)

@@ -17,11 +17,11 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// readerEnv is the environment variable that makes this program a reader with the arguments
+// readerEnv is the environment variable that makes this program a reader. Its arguments are
 // URL PART PARTS.
 const readerEnv = "PARTD_BENCH_READER"
 
-// readerMain scans a part, and prints its number of bytes.
+// readerMain scans a part of a store, and prints the number of bytes of the values.
 func readerMain(args []string) int {
 	n, err := readPart(context.Background(), args)
 	if err != nil {
@@ -62,7 +62,6 @@ type readerGroup struct {
 	parts, reads int // reads is the number of times that the group reads the whole store
 }
 
-// run runs the readers once.
 func (r *readerGroup) run(ctx context.Context, server *serverproc.Process, total int64) error {
 	cpuBefore, err := serverproc.CPU(server.Pid())
 	if err != nil {
@@ -99,7 +98,6 @@ func (r *readerGroup) run(ctx context.Context, server *serverproc.Process, total
 	return nil
 }
 
-// readersFigures are the results, as written by --json.
 type readersFigures struct {
 	Row     string         `json:"row"`
 	Target  string         `json:"target"`
@@ -107,8 +105,8 @@ type readersFigures struct {
 	Readers []*readerGroup `json:"readers"`
 }
 
-// measureReaders fills a server's store, and measures reading by one and by four processes,
-// in turns.
+// measureReaders fills a server's store, and measures how fast one process and four processes
+// read it, in turns.
 func measureReaders(ctx context.Context, name, store string, batches, rounds int, asJSON bool) (err error) {
 	p, stop, err := startServer(ctx, store)
 	if err != nil {
@@ -129,7 +127,7 @@ func measureReaders(ctx context.Context, name, store string, batches, rounds int
 			if err := r.run(ctx, p, total); err != nil {
 				return err
 			}
-			if round == 0 { // the first round warms up
+			if round == 0 { // ignore the first round, which only warms up
 				r.Seconds, r.CPU = nil, nil
 			}
 		}

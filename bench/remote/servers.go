@@ -20,7 +20,8 @@ const serverEnv = "PARTD_BENCH_SERVER"
 //go:embed server.py
 var pythonServer string
 
-// startServer starts our server. The caller must call stop.
+// startServer starts partd-server with a new store of the given kind, such as "log:". The caller
+// must call stop, which also removes the store.
 func startServer(ctx context.Context, store string) (p *serverproc.Process, stop func() error, err error) {
 	dir, err := os.MkdirTemp("", "partd-bench-*")
 	if err != nil {
@@ -47,8 +48,8 @@ func withServer(ctx context.Context, store string, f func(context.Context, strin
 	return rate, errors.Join(err, stop())
 }
 
-// withPythonServer is like withServer, with the server of Python's partd, which keeps
-// everything in memory.
+// withPythonServer is like withServer, but starts the server of Python's partd, with a store in
+// memory.
 func withPythonServer(ctx context.Context, f func(context.Context, string) (float64, error)) (float64, error) {
 	cmd, err := program.Python("partd, zmq", "-c", pythonServer)
 	if err != nil {
@@ -62,7 +63,6 @@ func withPythonServer(ctx context.Context, f func(context.Context, string) (floa
 	return f(ctx, p.URL())
 }
 
-// idleFigures are the costs of idle connections.
 type idleFigures struct {
 	Row           string  `json:"row"`
 	Connections   int     `json:"connections"`

@@ -15,7 +15,6 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// shardsFigures are the results for a number of servers that share the keys.
 type shardsFigures struct {
 	Row       string    `json:"row"`
 	Servers   int       `json:"servers"`
@@ -27,8 +26,8 @@ type shardsFigures struct {
 
 const shardsName = "shards: three servers and one"
 
-// measureShards compares one server with three, in turns. A client with four concurrent
-// appends fills them, and then reads everything.
+// measureShards compares one server with three, in turns. A client appends batches with four
+// concurrent requests, and then reads everything.
 func measureShards(ctx context.Context, batches, rounds int, asJSON bool) error {
 	results := []*shardsFigures{{Row: shardsName, Servers: 1}, {Row: shardsName, Servers: 3}}
 	for range rounds {
@@ -73,7 +72,7 @@ func (f *shardsFigures) run(ctx context.Context, batches int) (err error) {
 	}
 	total := float64(batches * keys * valueBytes)
 	f.Append, f.AppendCPU = append(f.Append, rate), append(f.AppendCPU, cpu/total*1e9)
-	if err := flush(ctx, url); err != nil { // otherwise, three servers would keep more of the data in memory than one
+	if err := flush(ctx, url); err != nil { // without a flush, three servers would still have more of the data in memory than one
 		return err
 	}
 	rate, cpu, err = measureCPU(servers, func() (float64, error) {

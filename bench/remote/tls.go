@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// overTLS runs a load over TLS. Its server runs in this process, because the server that
-// startServer starts does not use TLS.
+// overTLS returns a function that runs a load over TLS. It ignores the URL that it gets, because
+// that server does not use TLS, and serves in this process instead.
 func overTLS(load func(context.Context, string) (float64, error)) func(context.Context, string) (float64, error) {
 	return func(ctx context.Context, _ string) (rate float64, err error) {
 		dir, err := os.MkdirTemp("", "partd-bench-*")

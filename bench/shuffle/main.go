@@ -1,6 +1,6 @@
 // Command shuffle compares package shuffle with simple Go code that holds all records in
-// memory. It also measures time and memory for inputs of a quarter, 1, 4 and 16 times
-// the memory limit.
+// memory. It also measures the time and memory of package shuffle for inputs of a quarter, 1,
+// 4 and 16 times the memory limit.
 //
 //	go run ./bench/shuffle                  # both tables
 //	go run ./bench/shuffle -file rows.csv   # only the sorting engine, on a CSV file
@@ -22,7 +22,6 @@ import (
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
-// flags are the flags of one run.
 type flags struct {
 	op, impl string
 	records  int
@@ -31,11 +30,10 @@ type flags struct {
 	temp     string
 }
 
-// result is the result of one run.
 type result struct {
 	Seconds float64 // from the first input record to the last output record
 	CPU     float64 // CPU seconds of the process
-	HWM     int64   // VmHWM, bytes
+	HWM     int64   // peak memory of the process (VmHWM), in bytes
 }
 
 func main() {
@@ -76,7 +74,6 @@ func printOne(f flags) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// runChild runs one test in a new process.
 func runChild(f flags) (r result, err error) {
 	cmd := program.Self("-one", "-op", f.op, "-impl", f.impl, "-file", f.file, "-temp", f.temp,
 		"-records", fmt.Sprint(f.records), "-memory", fmt.Sprint(f.memory))
@@ -87,8 +84,8 @@ func runChild(f flags) (r result, err error) {
 	return r, json.Unmarshal(out, &r)
 }
 
-// runInTurn runs all variants once in each of several rounds. For each variant, it returns the run
-// with the median time, but with the largest VmHWM of all its runs.
+// runInTurn runs each variant once per round. For each variant, it returns the run with the
+// median time; its HWM is replaced by the maximum of all runs.
 func runInTurn(rounds int, variants ...flags) ([]result, error) {
 	results := make([][]result, len(variants))
 	for range rounds {
@@ -111,10 +108,9 @@ func runInTurn(rounds int, variants ...flags) ([]result, error) {
 	return medians, nil
 }
 
-// compare compares each operation with simple Go code.
 func compare(f flags, rounds int) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "%d records of 16 bytes\tin memory, M/s\tMiB\tpartd, %d MiB, M/s\tMiB\tratio\t\n", f.records, f.memory>>20)
+	fmt.Fprintf(w, "%d records of 16 bytes\tin memory: M records/s\tpeak MiB\tpartd, limit %d MiB: M records/s\tpeak MiB\tspeed ratio\t\n", f.records, f.memory>>20)
 	for op := range strings.SplitSeq(f.op, ",") {
 		ours, theirs := f, f
 		ours.op, ours.impl = op, "partd"
@@ -129,15 +125,14 @@ func compare(f flags, rounds int) error {
 	return w.Flush()
 }
 
-// recordBytes is the size of a record's key and value.
 const recordBytes = 16
 
-// compareSizes measures each operation on inputs of several sizes.
+// compareSizes measures each operation on inputs of several sizes, with a memory limit of 64 MiB.
 func compareSizes(f flags, rounds int) error {
 	f.memory, f.impl = 64<<20, "partd"
 	limit := f.memory + f.memory/10 + 30<<20
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\nCPU ns per record, %d MiB\t1/4 x memory\t1 x\t4 x\t16 x\tmax VmHWM\tlimit\t\n", f.memory>>20)
+	fmt.Fprintf(w, "\nCPU ns per record, memory limit %d MiB\tinput 1/4 x the limit\t1 x\t4 x\t16 x\tmax VmHWM\tallowed VmHWM\t\n", f.memory>>20)
 	for op := range strings.SplitSeq(f.op, ",") {
 		variants := make([]flags, 4)
 		for i := range variants {
@@ -161,7 +156,7 @@ func compareSizes(f flags, rounds int) error {
 	return w.Flush()
 }
 
-// sortFiles measures only the sorting engine, on a CSV file.
+// sortFiles measures the sorting engine (package extsort) on a CSV file.
 func sortFiles(f flags, rounds int) error {
 	info, err := os.Stat(f.file)
 	if err != nil {

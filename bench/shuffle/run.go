@@ -16,11 +16,11 @@ import (
 
 type record struct{ Key, Value uint64 }
 
-// keys is the number of distinct keys for grouping and aggregating.
+// keys is the number of distinct keys, except for the operation sort.
 const keys = 1_000_000
 
-// randomRecords returns pseudorandom records, which are the same in each run. For sorting, all
-// keys are different.
+// randomRecords returns pseudorandom records, which are the same in each run. For the operation
+// sort, all keys are different.
 func randomRecords(f flags) iter.Seq2[record, error] {
 	return func(yield func(record, error) bool) {
 		x := uint64(88172645463325252)
@@ -43,7 +43,7 @@ func runOne(f flags) error {
 	if f.impl == "memory" {
 		return inMemory(f)
 	}
-	// Set Go's memory limit, as a program that must fit in a fixed amount of memory would.
+	// A program that must fit in a fixed amount of memory would set Go's memory limit too.
 	debug.SetMemoryLimit(f.memory/4 + 20<<20)
 	ctx := context.Background()
 	if f.op == "file" {
@@ -133,7 +133,6 @@ func checkCount(n, want int) error {
 	return nil
 }
 
-// inMemory performs an operation with slices and maps instead of package shuffle.
 func inMemory(f flags) error {
 	n := 0
 	switch f.op {

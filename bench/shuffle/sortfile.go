@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// sortFile sorts the lines of a CSV file without quotes by the second column. It uses package
-// extsort directly.
+// sortFile sorts the lines of the CSV file in by the second column, and writes them to out. The
+// file must not contain quotes. sortFile uses package extsort directly.
 func sortFile(ctx context.Context, in, out, dir string, memory int64, threads int) (stats extsort.Stats, err error) {
 	var dirs []string
 	if dir != "" {
@@ -53,7 +53,8 @@ type block struct {
 	data   []byte
 }
 
-// feedLines adds the lines of a file to a sorter in order.
+// feedLines adds the lines of a file, except its header, to a sorter. Threads add blocks of lines
+// concurrently; the blocks' numbers tell the sorter the order.
 func feedLines(name string, threads int, s *extsort.Sorter) (err error) {
 	f, err := os.Open(name)
 	if err != nil {

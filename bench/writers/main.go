@@ -1,5 +1,5 @@
-// Command writers measures the throughput of several processes that write to one server, with
-// shuffle.Writer and with plain appends, in turns.
+// Command writers measures the throughput of several processes that write to one server. It
+// compares shuffle.Writer with plain appends; the two take turns.
 //
 //	go run ./bench/writers -writers 1,2,4
 package main
@@ -24,8 +24,8 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// childEnv is the environment variable that makes this program a server ("server"), or a process
-// that writes with shuffle.Writer ("writer") or with plain appends ("plain").
+// childEnv is the environment variable with the role of a child process: "server", "writer"
+// (writes with shuffle.Writer) or "plain" (writes with plain appends).
 const childEnv = "PARTD_BENCH_CHILD"
 
 type flags struct {
@@ -88,8 +88,6 @@ func runWriter(ctx context.Context, role, url, task string) (err error) {
 	return w.Commit(ctx)
 }
 
-// measureWriters starts processes that write to one server, with and without shuffle.Writer
-// in turns.
 func (f *flags) measureWriters(ctx context.Context) error {
 	for list := range strings.SplitSeq(f.writers, ",") {
 		n, err := strconv.Atoi(list)

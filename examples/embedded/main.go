@@ -1,4 +1,4 @@
-// Command embedded serves its own store over TLS to clients that have the token in the
+// Command embedded serves its own store over TLS. Clients need the token that is in this program's
 // environment variable TOKEN.
 //
 //	TOKEN=… embedded --cert cert.pem --key key.pem [--listen tls://HOST:PORT] [--store DIR]
@@ -60,7 +60,7 @@ func run(ctx context.Context, listen, cert, key, dir, token string, ready func(n
 		return errors.Join(err, listener.Close(), store.Close())
 	}
 	ready(listener.Addr())
-	err = server.Serve(ctx, listener) // use a goroutine if the program also uses the store itself
+	err = server.Serve(ctx, listener) // call Serve in a goroutine if the program also uses the store itself
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return errors.Join(err, server.Shutdown(end)) // also closes the listener and the store

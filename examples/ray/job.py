@@ -17,7 +17,7 @@ import ray
 
 
 class Killed(Exception):
-    """The program was killed. Ray then runs the task again, as if the worker had been killed."""
+    """The program "tasks" was killed. This exception makes Ray run the task again, as if the worker had been killed."""
 
 
 def tasks(command, server, *args, stdout=None):
@@ -35,7 +35,7 @@ retried = ray.remote(max_retries=10, retry_exceptions=[Killed])
 
 @retried
 def put(server, job, side, file):
-    """Puts the lines of a file into the store. Each start is a separate attempt, and only one attempt counts."""
+    """Puts the lines of a file into the store. If Ray runs it again, only one of the runs counts."""
     tasks("map", server, "--job", job, "--side", side, file)
 
 

@@ -1,7 +1,7 @@
 // Command tasks counts, sorts or joins lines in several processes that share one
 // partd-server. Each process may die and be started again. See README.md.
 //
-//	tasks map --job JOB [--side left|right] FILE     runs one task: puts a file's lines into the store
+//	tasks map --job JOB [--side left|right] FILE     is one task: puts a file's lines into the store
 //	tasks reduce --job JOB --tasks N                 waits for N tasks, and prints the result
 //	tasks reduce … --part I/PARTS --share SHARE      prints a part of the result, and writes a checksum of the lines it read to SHARE
 //	tasks verify --tasks N SHARE...                  fails unless the parts together read each line once
@@ -84,8 +84,8 @@ var errUsage = errors.New("write tasks map FILE, tasks reduce, or tasks verify w
 // partitions is the number of keys for the lines.
 const partitions = 256
 
-// part is one of count ranges of the partitions. A reader cannot verify a single part, so it
-// writes its checksum to the file share.
+// part is one of count parts of the result. It is a range of the partitions. A single part cannot be
+// verified, so its reader writes a checksum to the file share, for "tasks verify".
 type part struct {
 	index, count int
 	share        string
@@ -99,9 +99,10 @@ func (p *part) set(text string) error {
 	return nil
 }
 
-// mapFile is a task: it puts each line of a file under the key of its partition.
+// mapFile is a task: it appends each line of a file, or for the job count each word, to the key of
+// its partition.
 func mapFile(ctx context.Context, store partd.Partd, job, side, name string) error {
-	w, err := shuffle.Begin(ctx, store, side+" "+name, "") // each start is a separate attempt
+	w, err := shuffle.Begin(ctx, store, side+" "+name, "") // each start of this program is a separate attempt at the task
 	if errors.Is(err, shuffle.ErrCommitted) {
 		return nil
 	}
@@ -127,7 +128,7 @@ func mapFile(ctx context.Context, store partd.Partd, job, side, name string) err
 				add(hash(word), word)
 			}
 		case "sort":
-			add(append([]byte(line), 0)[0], line) // by the first byte, so that partitions are in the order of the lines
+			add(append([]byte(line), 0)[0], line) // the first byte selects the partition, so that partitions are in the order of the lines
 		case "join":
 			key, _, _ := strings.Cut(line, " ")
 			add(hash(key), side+" "+line)
@@ -156,7 +157,7 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 	if p.count > 1 && p.share == "" {
 		return errors.New("a part needs --share FILE: tasks verify must see that no part is missing")
 	}
-	if p.share != "" { // an earlier run's file must not verify this run's output
+	if p.share != "" { // remove the file of an earlier run: tasks verify must not accept it for this run's output
 		if err := os.Remove(p.share); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -198,7 +199,7 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 			}
 		case "join":
 			firstWord := func(line string) string { key, _, _ := strings.Cut(line, " "); return key }
-			// Both sides are in the same partition. It is read twice, but adds to the checksum only once.
+			// Both sides are in the same partition. It is read twice, but only the first pass adds to the checksum.
 			for row, joinErr := range shuffle.Join(ctx, lines("left ", &share), lines("right ", nil), firstWord, firstWord, nil) {
 				if err = joinErr; err != nil {
 					break
@@ -221,7 +222,7 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 	return os.WriteFile(p.share, text, 0o666)
 }
 
-// verify compares what the parts of a reduce read with what the tasks committed.
+// verify compares the checksums of the lines that the readers read with those of the committed tasks.
 func verify(ctx context.Context, store partd.Partd, o *shuffle.WaitOptions, files []string) error {
 	c, err := shuffle.WaitCommitted(ctx, store, o)
 	if err != nil {

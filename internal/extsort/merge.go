@@ -137,6 +137,19 @@ const (
 // codeOf returns the code of key relative to base. At least the first common words are equal.
 func codeOf(key, base []byte, common int) code {
 	i := 8 * common
+	if i == 0 { // the first word decides most comparisons, and a whole short key fits into it
+		w := prefixOf(key)
+		switch {
+		case w != prefixOf(base):
+			return code{0, w}
+		case len(key) > 8 || len(base) > 8:
+			i = 8
+		case len(key) == len(base):
+			return code{wholeKey, 0}
+		default:
+			return code{zerosFollow, uint64(len(key))}
+		}
+	}
 	for shorter := min(len(key), len(base)); i+8 <= shorter; i += 8 {
 		if w := binary.BigEndian.Uint64(key[i:]); w != binary.BigEndian.Uint64(base[i:]) {
 			return code{i / 8, w}

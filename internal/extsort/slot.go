@@ -119,6 +119,9 @@ func prefixOf(key []byte) uint64 {
 	if len(key) >= 8 {
 		return binary.BigEndian.Uint64(key)
 	}
+	if n := len(key); n >= 4 { // two words that overlap
+		return uint64(binary.BigEndian.Uint32(key))<<32 | uint64(binary.BigEndian.Uint32(key[n-4:]))<<(64-8*n)
+	}
 	var x uint64
 	for i, c := range key {
 		x |= uint64(c) << (56 - 8*i)

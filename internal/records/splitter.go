@@ -55,12 +55,17 @@ type requestedField struct {
 	slot  int // index in Values
 }
 
+// newFlags and newFields return n values in cache lines of their own: another core can have a splitter whose values
+// would otherwise be in the same line, and both write theirs for each record.
+func newFlags(n int) []bool    { return make([]bool, n, max(n, 64)) }
+func newFields(n int) [][]byte { return make([][]byte, n, (n+7)&^7) }
+
 // NewSplitter returns a splitter that returns the given fields. columns are the header's columns,
 // or nil if there is no header or it is not known yet.
 func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	s := &Splitter{
 		layout: layout, fields: fields, sep: layout.Separator(), fieldCount: len(columns),
-		Values: make([][]byte, len(fields)), Bare: make([]bool, len(fields)), seenFields: make([]bool, len(fields)),
+		Values: newFields(len(fields)), Bare: newFlags(len(fields)), seenFields: newFlags(len(fields)),
 	}
 	if len(s.sep) == 1 {
 		s.ends.sep = uint64(s.sep[0]) * eachByte
@@ -192,7 +197,7 @@ func (s *Splitter) resolveFields() bool {
 		for i := range s.fieldCount {
 			s.requested = append(s.requested, requestedField{i, i})
 		}
-		s.Values, s.Quoted = make([][]byte, s.fieldCount), make([]bool, s.fieldCount)
+		s.Values, s.Quoted = newFields(s.fieldCount), newFlags(s.fieldCount)
 	}
 	slices.SortFunc(s.requested, func(a, b requestedField) int { return a.index - b.index })
 	return true

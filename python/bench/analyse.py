@@ -111,7 +111,7 @@ def polars(csv: Path, directory: Path, step: str):
         yield joined.collect()["n"].to_list()
 
 
-# Each function yields twice: once when it is ready, and then the result of the step. The time between is measured.
+# Each function yields twice: first when it is ready, and then the result of the step. The time between the two is measured.
 PROGRAMS = {"partd_go": partd, "duckdb": duckdb, "polars": polars}
 
 

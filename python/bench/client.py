@@ -1,9 +1,9 @@
-"""Compares the speed of this client and of partd's client, with the same server.
+"""Compares this client with the client of the Python package partd, at the same server.
 
     python bench/client.py [--seconds 1] [--rounds 5]
 
-Each figure is the median of the rounds, in which the clients take turns. partd's client reads the
-reply to an append only in its next call, so each of its turns ends with a get.
+The clients take turns; each figure is the median of the rounds. partd's client reads the reply
+to an append only in its next call, so each of its turns ends with a get.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Compares dask's shuffles. On a cluster of two workers: partd with one server, with three servers and
-with a bucket, and p2p. On two threads: partd and disk. Each run is a new process, and the methods take
-turns. The program versitygw, whose path is in $PARTD_VERSITYGW, serves the bucket.
+"""Compares dask's shuffle methods. On a cluster of two workers: p2p, and partd with one server, with
+three servers and with a bucket. On two threads: disk and partd. The methods take turns, and each run is
+a new process. $PARTD_VERSITYGW must be the path of the program versitygw, which serves the bucket.
 
     python bench/dask_shuffle.py --rows 10_000_000 --rounds 3
 
 All servers run on this machine, and the figures include them. Times are the wall-clock time and the processor time of the
-shuffle. Memory is the peak of all processes, without shared memory and without the rows from before the shuffle.
+shuffle. Memory is the peak of all processes during the shuffle, minus their memory before it, without shared memory.
 """
 
 from __future__ import annotations

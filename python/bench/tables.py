@@ -2,7 +2,7 @@
 
     python python/bench/tables.py --megabytes 1000 --rounds 3
 
-It prints the best rate of each client in MB/s, and their ratio. The clients take turns.
+The clients take turns. It prints the best rate of each client in MB/s, and the ratio of the rates.
 """
 
 from __future__ import annotations

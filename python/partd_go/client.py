@@ -86,7 +86,7 @@ class Client:
     def _begin(self, settings: Settings, timeout: float | None) -> None:
         self._settings, self.timeout = settings, timeout
         self._address = settings.parse()
-        self.lock = NoLock()
+        self.lock = NoLock()  # the package partd acquires it
         self._closed = False
         self._after_fork()
         _clients.add(self)

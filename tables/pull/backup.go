@@ -22,7 +22,7 @@ import (
 
 const (
 	// Objects named backup-files/HASH are copies of the nodes' files and manifests. A node's directory has
-	// no folder of this name, so backups can be stored in it too.
+	// no folder of this name, so it can hold backups too.
 	backupFiles = "backup-files/"
 	backupNames = "backups/" // prefix of the objects that list the tables of a backup
 )
@@ -42,8 +42,7 @@ type BackupInfo struct {
 	Time time.Time // creation time, by the bucket's clock
 }
 
-// backup is the object that lists a backup's tables. It is created last and makes the
-// backup complete.
+// backup is the object that lists a backup's tables. It is created last.
 type backup struct {
 	ID     string  `json:"id"`
 	Tables []entry `json:"tables"`
@@ -151,9 +150,8 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	return done, to.Create(ctx, backupObject(name), b)
 }
 
-// newestVersions returns the newest versions of all tables. It fails if the registry lost a
-// table's record and no node has restored it yet: a backup without that table would seem
-// complete.
+// newestVersions returns the newest versions of all tables. It fails if the registry lost a record that no
+// node has restored yet, because a backup without the table would seem complete.
 func (n *Node) newestVersions(ctx context.Context) (map[string]int64, error) {
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
 		return nil, err
@@ -174,7 +172,7 @@ func (n *Node) newestVersions(ctx context.Context) (map[string]int64, error) {
 	return all, err
 }
 
-// send copies the missing files of a version to a bucket. sizes has the size of each existing file, by hash.
+// send copies missing files of a version to a bucket. sizes has the sizes of the bucket's files, by hash.
 func (n *Node) send(ctx context.Context, to content.Bucket, sizes map[string]int64, r record, m *manifest, verify bool, done *Copied) error {
 	var mu sync.Mutex
 	all := []content.Named{r.manifestFile()}

@@ -20,8 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// grace is how long a replaced version is kept, because other nodes may be reading or
-// fetching it.
+// grace is how long a replaced version is kept for nodes that are reading or fetching it.
 const grace = time.Hour
 
 // orphanAge is the age at which sweep removes an unreferenced file. A younger file may
@@ -49,7 +48,6 @@ type head struct {
 	confirmedAt time.Time // modification time of the head's file
 }
 
-// oldVersion is a version that a newer one has replaced.
 type oldVersion struct {
 	record
 	Until time.Time `json:"until"` // when it was replaced
@@ -80,10 +78,9 @@ func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
 			err = fmt.Errorf("%s is damaged: remove it, so that the node gets a new ID", path)
 		}
 		if storage != nil {
-			// With a storage, the directory holds a marker for each file: a sparse file
-			// with the same name, size and age. With the markers, the node knows without a
-			// request what the storage holds, and sweep finds files that a killed process
-			// left in the storage.
+			// With a storage, the directory holds a marker for each stored file: a sparse
+			// file with the same name, size and age. It saves requests, and sweep needs it
+			// to find files that a killed process left in the storage.
 			s := backupBucket(storage)
 			s.Prefix = d.id + "/"
 			d.storage = &s
@@ -92,8 +89,8 @@ func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
 	})
 }
 
-// withLock calls f while it holds the directory's lock, so that no other process can change
-// a head.
+// withLock calls f while it holds the directory's lock. No other process can then change a
+// head.
 func (d *disk) withLock(f func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -107,9 +104,8 @@ func (d *disk) withLock(f func() error) error {
 // replace replaces a file atomically, even if the power fails.
 func (d *disk) replace(path string, b []byte) error { return vfs.Replace(path, d.Temp, "", b) }
 
-// touch reports whether a file is in the directory. It also makes an old file look new, so
-// that sweep does not remove it before the version that is being fetched or saved refers to
-// it.
+// touch reports whether a file is in the directory. It makes an old file look new, so that
+// sweep keeps it until the version being fetched or saved refers to it.
 func (d *disk) touch(f content.Named) bool {
 	path := d.Path(f.Hash)
 	info, err := os.Stat(path)
@@ -122,7 +118,7 @@ func (d *disk) touch(f content.Named) bool {
 	return err == nil && info.Size() == f.Size
 }
 
-// readAll reads and closes f. If err is set, f is nil and readAll returns err.
+// readAll reads and closes f, or returns err if it is set.
 func readAll(f *os.File, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
@@ -133,8 +129,7 @@ func readAll(f *os.File, err error) ([]byte, error) {
 
 func (d *disk) headPath(key string) string { return filepath.Join(d.dir, "heads", key) }
 
-// head returns a table's head. Its version is 0 if the directory has no version of the
-// table.
+// head returns a table's head. Its version is 0 if there is none.
 func (d *disk) head(key string) (h head, err error) {
 	path := d.headPath(key)
 	b, err := os.ReadFile(path)
@@ -167,9 +162,8 @@ func (d *disk) heads(f func(key string, h head) error) error {
 	return err
 }
 
-// diverged reports whether r and from, two versions of a table, certainly belong to
-// different histories. It returns false if r is newer than from, because only a manifest
-// can tell then.
+// diverged reports whether two versions of a table certainly belong to different histories.
+// If r is newer than from, only a manifest can tell, and diverged returns false.
 func (r record) diverged(from record) bool {
 	return r.Version > 0 && r.Version <= from.Version && (r.Table != from.Table || r.Version == from.Version && r.Manifest != from.Manifest)
 }
@@ -214,9 +208,9 @@ func (d *disk) pin(manifest string, delta int) {
 
 // sweep removes unreferenced files that are older than orphanAge. It keeps the files of
 // heads, of versions replaced within the grace period, of versions being read, and of
-// records, which are the registry's newest versions: a killed process may have saved one of
-// these here without setting a head. With a storage, where reading a manifest costs a
-// request, sweep runs at most once an hour.
+// records, the registry's newest versions: a killed process may have saved one of these
+// without setting a head. With a storage, where reading a manifest costs a request, sweep
+// runs at most once an hour.
 func (d *disk) sweep(ctx context.Context, records []record) error {
 	used := map[string]bool{}
 	markUsed := func(r record) error {

@@ -23,8 +23,8 @@ import (
 
 var errAbsent = errors.New("the node does not have the file")
 
-// newClient returns a client for requests to other nodes. timeout limits the time for
-// connecting and the time until a response's headers arrive.
+// newClient returns a client for requests to other nodes. timeout limits connecting and
+// waiting for a response's headers.
 func newClient(config *tls.Config, timeout time.Duration) *http.Client {
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // A redirect could send the token elsewhere.
@@ -80,8 +80,8 @@ func (n *Node) askJSON(ctx context.Context, method, url string, limit int64, int
 	return json.NewDecoder(io.LimitReader(response.Body, limit)).Decode(into)
 }
 
-// watchedBody is a response body that counts the received bytes, and cancels the request if
-// nothing arrives for one Options.Lease.
+// watchedBody is a response body that counts its bytes. It cancels the request if nothing
+// arrives for one Options.Lease.
 type watchedBody struct {
 	io.ReadCloser
 	n      *Node

@@ -12,24 +12,21 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// table returns the record of a table from the copy of the registry. The version is 0 if there
-// is no record.
+// table returns the record of a table, with version 0 if the registry has none.
 func (r *registry) table(key string) tableEntry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.copy.tables[key]
 }
 
-// raiseKnown remembers rec as the newest known version, unless a newer one is known. mu must be
-// held.
+// raiseKnown remembers rec unless a newer version is known. mu must be held.
 func (r *registry) raiseKnown(key string, rec record) {
 	if rec.Version >= r.known[key].Version {
 		r.known[key] = rec
 	}
 }
 
-// confirm remembers that, according to the registry and all nodes, rec is its table's newest
-// version.
+// confirm remembers rec, the newest version according to the registry and all nodes.
 func (r *registry) confirm(rec record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,8 +65,8 @@ func (r *registry) countHolders(rec record) (n int) {
 	return n
 }
 
-// heldVersion returns the newest version of a table that any directory has according to the
-// registry, even if its node is down.
+// heldVersion returns the newest version of a table that any node has, even a node that is
+// down.
 func (r *registry) heldVersion(key string) (newest int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -117,9 +114,9 @@ func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
 
 // Forget gives up the newest version of a table that no live node has. Nodes with older
 // versions then report theirs to the registry within a lease. If there are none, the name
-// becomes free. If a node later returns with the forgotten version, that version is the newest
-// again, and data saved since then is kept under another name. If a live node has the version,
-// even only some of its files, Forget changes nothing and returns an error.
+// becomes free. If a node returns with the forgotten version, that version is the newest again,
+// and data saved since then is kept under another name. If a live node has the version, even
+// only some of its files, Forget returns an error.
 func (n *Node) Forget(ctx context.Context, name string) (err error) {
 	defer wrapError("forget", name, &err)
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {

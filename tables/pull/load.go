@@ -129,8 +129,7 @@ func (n *Node) findNewest(ctx context.Context, key string, h head) (record, uint
 	return best, e.revision, nil
 }
 
-// manifest returns a version's manifest. It fetches the manifest if this directory does not
-// have it.
+// manifest returns a version's manifest, and fetches it if it is missing.
 func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
 	b, err := readAll(n.open(ctx, r, r.manifestFile()))
 	if err != nil {
@@ -181,8 +180,8 @@ func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, 
 	}
 }
 
-// between returns the rows of b, which are sorted by time, with times in [lo, hi]. It releases
-// b.
+// between returns the rows of a time-sorted batch with times in [lo, hi], and releases the
+// batch.
 func between(b arrow.RecordBatch, column int, lo, hi int64) (arrow.RecordBatch, error) {
 	defer b.Release()
 	times := b.Column(column)

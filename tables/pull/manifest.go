@@ -42,8 +42,7 @@ type record struct {
 
 func (r record) manifestFile() content.Named { return content.Named{Hash: r.Manifest, Size: r.Size} }
 
-// check validates a record that came from outside this process. The record must describe
-// the table with this key.
+// check validates a record from outside this process, for the table with this key.
 func (r record) check(key string) error {
 	if keyOf(r.Name) != key || checkName(r.Name) != nil || r.Version < 1 || !isHash(r.Manifest) || r.Size < 1 || r.Size > maxManifest || r.Rows < 0 || r.Bytes < 0 {
 		return fmt.Errorf("the record of version %d, with a manifest of %d bytes, is invalid", r.Version, r.Size)
@@ -107,9 +106,9 @@ func (m *manifest) encode(w io.Writer) (err error) {
 	return err
 }
 
-// readManifest decodes the manifest of the record want, and validates it because another
-// node may have forged it. The decoded form is smaller than b, because every valid line is
-// longer than its decoded form.
+// readManifest decodes and validates the manifest of the record want, which another node
+// may have forged. Its decoded form is smaller than b, because each valid line is longer
+// than its decoded form.
 func readManifest(b []byte, want record) (*manifest, error) {
 	m := &manifest{}
 	lines := bufio.NewScanner(bytes.NewReader(b))
@@ -195,8 +194,7 @@ func firstFrom(times arrow.Array, from int64) int {
 	return sort.Search(times.Len(), func(i int) bool { return series.TimeAt(times, i) >= from })
 }
 
-// bounds converts the range [from, to) to the range [lo, hi] in the unit of the time
-// column.
+// bounds converts [from, to) to a range [lo, hi] in the unit of the time column.
 func bounds(m *manifest, from, to time.Time) (lo, hi int64) {
 	lo, hi = math.MinInt64, math.MaxInt64
 	t := m.schema.Field(m.time).Type

@@ -17,8 +17,7 @@ import (
 )
 
 // merge writes the files of a new version with the rows of base and added. It reuses the files
-// of base that have no row of added in their time range, but may rewrite a small one to
-// include the new rows that follow it.
+// of base whose time range has no row of added, except small ones that precede new rows.
 func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest, error) {
 	next := &manifest{time: added.time, schema: added.batch.Schema()}
 	if base.manifest == nil {
@@ -41,8 +40,8 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 		return nil, err
 	}
 	defer converted.Release()
-	// New rows between two files go to a new file. If the file before them is rewritten anyway
-	// or is small, they go to its replacement.
+	// New rows between two files go to the replacement of the file before them, if that is
+	// rewritten anyway or is small, and otherwise to a new file.
 	start, times := 0, converted.Column(next.time)
 	takeUntil := func(end int) arrow.RecordBatch {
 		b := converted.NewSlice(int64(start), int64(end))
@@ -105,8 +104,8 @@ func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// rewrite writes the rows of file f merged with the new rows in added. inFrame has the names
-// of the columns that were saved with the new rows.
+// rewrite writes the rows of file f merged with added. inFrame has the names of added's own
+// columns.
 func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, added arrow.RecordBatch, inFrame map[string]bool) ([]dataFile, error) {
 	var parts []arrow.RecordBatch
 	defer func() { take.Release(parts) }()
@@ -146,9 +145,9 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	return n.write(ctx, b, next.time)
 }
 
-// pickRows returns the indices of two rows for each distinct time. If a time occurs twice, the
-// second row is the new one. The saved columns come from the rows newer. All other columns
-// come from the rows older, because new rows have nulls there.
+// pickRows returns the indices of two rows for each distinct time: the columns that were saved
+// come from newer, all others from older, because new rows have nulls there. If a time occurs
+// twice, its second row is the new one.
 func pickRows(times arrow.Array) (newer, older []int) {
 	for i := 0; i < times.Len(); i++ {
 		older = append(older, i)

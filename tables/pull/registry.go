@@ -72,7 +72,6 @@ type registry struct {
 	changed chan struct{}     // closed and replaced at each change
 }
 
-// registryCopy is a copy of the registry's content.
 type registryCopy struct {
 	tables  map[string]tableEntry
 	holders map[string]map[string]string // version and manifest that a directory holds, by table key and directory ID
@@ -86,7 +85,6 @@ type tableEntry struct {
 	revision uint64
 }
 
-// nodeEntry is the heartbeat of a process.
 type nodeEntry struct {
 	Address string `json:"address"`
 	Process string `json:"process"`
@@ -324,8 +322,8 @@ func (r *registry) forget(ctx context.Context, name string, revision uint64) err
 
 type peer struct{ id, address string }
 
-// peers returns up to maxAsked other live nodes. Nodes that have version rec come first, in
-// random order.
+// peers returns up to maxAsked other live nodes: first those with version rec, in random
+// order.
 func (r *registry) peers(rec record) []peer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -345,8 +343,8 @@ func (r *registry) peers(rec record) []peer {
 	return all[:min(len(all), maxAsked)]
 }
 
-// set sets a table's record if the current one has the given revision. Revision 0 means
-// that the table has no record.
+// set sets a table's record if its current revision is the given one; 0 means that there is
+// none.
 func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	b, err := json.Marshal(rec)
 	if err != nil {
@@ -355,8 +353,7 @@ func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	return r.kv.Update(ctx, "t."+keyOf(rec.Name), b, revision)
 }
 
-// reportHeld records in the registry that this directory has a version. It sends nothing if
-// the registry's copy already says so.
+// reportHeld records in the registry that this directory has a version, unless it already has.
 func (r *registry) reportHeld(ctx context.Context, rec record) error {
 	key := keyOf(rec.Name)
 	r.mu.Lock()

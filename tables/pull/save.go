@@ -224,8 +224,8 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 	return f, nil
 }
 
-// write writes sorted rows as files of at most about fileBytes. time is the index of the
-// time column.
+// write writes time-sorted rows as files of at most about fileBytes. time is the time
+// column's index.
 func (n *Node) write(ctx context.Context, b arrow.RecordBatch, time int) (files []dataFile, err error) {
 	times := b.Column(time)
 	rowsPerFile := max(1, int(b.NumRows()*fileBytes/max(fileBytes, util.TotalRecordSize(b))))

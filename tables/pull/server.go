@@ -78,8 +78,7 @@ func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, f)
 }
 
-// fileTime returns the time limit for a transfer of size bytes: SyncTimeout plus one second
-// per mebibyte.
+// fileTime returns the time limit for transferring size bytes.
 func (n *Node) fileTime(size int64) time.Duration {
 	return n.opts.SyncTimeout + time.Duration(size>>20)*time.Second
 }
@@ -98,8 +97,8 @@ func (n *Node) serveHead(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, h.record, err)
 }
 
-// serveVerify checks this directory and sends the findings. During the check, it sends
-// spaces, so that the client knows that the server is alive.
+// serveVerify checks this directory and sends the findings. Until then it sends spaces, so
+// that the client knows that the server is alive.
 func (n *Node) serveVerify(w http.ResponseWriter, r *http.Request) {
 	done := make(chan []Finding, 1)
 	go func() {
@@ -123,7 +122,6 @@ func (n *Node) serveVerify(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// writeJSON sends a as JSON, or err with status 500.
 func writeJSON(w http.ResponseWriter, a any, err error) {
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)

@@ -14,8 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// store puts a file into the storage. It marks the file as stored in the directory, with a
-// marker as described in openDisk.
+// store puts a file into the storage, and a marker (see openDisk) into the directory.
 func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
 	marker, err := d.openMarker(f.Hash)
 	if err != nil {
@@ -33,9 +32,8 @@ func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
 	return errors.Join(err, marker.Close())
 }
 
-// openMarker opens or creates the marker of a file in the storage. It updates the marker's
-// time under the lock, so that a concurrent sweep either has already removed the marker or
-// keeps it.
+// openMarker opens or creates a file's marker. It updates the marker's time under the
+// lock, so that a concurrent sweep either has already removed the marker or keeps it.
 func (d *disk) openMarker(hash string) (marker *os.File, err error) {
 	err = d.withLock(func() error {
 		if marker, err = os.OpenFile(d.Path(hash), os.O_RDWR|os.O_CREATE, 0o666); err != nil {
@@ -63,8 +61,7 @@ func (d *disk) Create(ctx context.Context, write func(io.Writer) error) (content
 	return f, d.store(ctx, f, b.Bytes())
 }
 
-// Fetch copies a file from a holder (another node, a backup or the storage) into this
-// directory or its storage.
+// Fetch copies a file from a holder: another node, a backup or the storage.
 func (d *disk) Fetch(ctx context.Context, f content.Named, from content.Holder) error {
 	if d.storage == nil {
 		return d.Dir.Fetch(ctx, f, from)
@@ -124,7 +121,6 @@ func (d *disk) openServed(ctx context.Context, hash string) (*os.File, error) {
 	return d.Open(ctx, content.Named{Hash: hash, Size: info.Size()})
 }
 
-// remove removes a file if it exists.
 func (d *disk) remove(ctx context.Context, hash string) error {
 	if d.storage != nil {
 		if err := objstore.Retry(ctx, d.storage.RetryFor, 0, nil, func(ctx context.Context) error { return d.storage.Delete(ctx, d.storage.Prefix+hash) }); err != nil {

@@ -98,8 +98,7 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 	return all, err
 }
 
-// open opens a file of version r. If the file is missing or damaged, open fetches it
-// first.
+// open opens a file of version r, and first fetches it if it is missing or damaged.
 func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, error) {
 	file, err := n.disk.Open(ctx, f)
 	if err != nil {
@@ -115,8 +114,8 @@ func (n *Node) refetch(ctx context.Context, r record, f content.Named, cause err
 	return n.replace(ctx, r.Name, f, cause, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
 }
 
-// replace calls fetch for a file that could not be opened because of cause. If the file is
-// neither missing nor damaged, replace returns cause.
+// replace calls fetch for a missing or damaged file. cause is why the file could not be
+// opened; if it is another reason, replace returns it.
 func (n *Node) replace(ctx context.Context, table string, f content.Named, cause error, fetch func() error) error {
 	damaged := errors.Is(cause, content.ErrDamaged)
 	if !damaged && !errors.Is(cause, fs.ErrNotExist) {
@@ -136,8 +135,8 @@ func (n *Node) replace(ctx context.Context, table string, f content.Named, cause
 	return err
 }
 
-// audit compares each head with the registry, restores records that the registry lost, and
-// sweeps the directory.
+// audit restores records that the registry lost, reports this directory's versions to it,
+// and sweeps the directory.
 func (n *Node) audit(ctx context.Context) {
 	err := n.disk.heads(func(key string, h head) error {
 		e := n.reg.table(key)
@@ -163,8 +162,8 @@ func (n *Node) audit(ctx context.Context) {
 	}
 }
 
-// keepBranch renames a table of this directory, because the registry has another history
-// under its name. The next audit registers the new name.
+// keepBranch renames a table in this directory, because the registry has another history
+// of it. The next audit registers the new name.
 func (n *Node) keepBranch(ctx context.Context, h head) error {
 	m, err := n.manifest(ctx, h.record)
 	if err != nil {

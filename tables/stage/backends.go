@@ -75,9 +75,8 @@ func parseInfo(text []byte, key string) (*Info, error) {
 	return i, nil
 }
 
-// partdBackend stores results in a partd store. put writes the data under a new key in a single append, and
-// then sets the info, which contains that key. Concurrent puts of the same result therefore never mix their
-// data.
+// partdBackend stores results in a partd store. put appends the data under a new key, and then sets the
+// info, which contains that key, so concurrent puts of a result never mix their data.
 type partdBackend struct{ partd.Partd }
 
 func infoKey(key string) string { return "stage/" + key + "/info" }
@@ -221,7 +220,7 @@ func (s *partdBackend) lock(context.Context, string) (func() error, error) {
 	return func() error { return nil }, nil
 }
 
-// tableBackend stores each result as a table in a bucket. The table's name is the result's key, and its
+// tableBackend stores each result as a table in a bucket. The table is named by the result's key, and its
 // metadata contains the info.
 type tableBackend struct {
 	store  *tables.Store

@@ -38,15 +38,14 @@ func (s stamp) isSettled(t time.Time) bool {
 	return t.UnixNano()-max(s.MTime, s.CTime) > int64(minSettledAge)
 }
 
-// fileHash is the hash of a file's content.
 type fileHash struct {
 	Stamp stamp
 	Sum   string
 }
 
 const (
-	// minSettledAge is how long ago a file must have changed for its hash to be cached. A second change
-	// soon after the first could leave the file's times unchanged.
+	// minSettledAge is how long ago a file must have changed for its hash to be cached, because a
+	// second change soon after the first may not change the file's times.
 	minSettledAge = 3 * time.Second
 
 	maxHashes = 100_000

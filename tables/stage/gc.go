@@ -20,6 +20,7 @@ type GCOptions struct {
 // info last.
 const unreferencedAge = 24 * time.Hour
 
+// GCResult counts the results that GC removed and kept.
 type GCResult struct {
 	Removed   int
 	Remaining int
@@ -74,7 +75,7 @@ func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err er
 	return result, errors.Join(r.sweepAll(ctx), r.backend.sweep(ctx, r.now().Add(-unreferencedAge)))
 }
 
-// ifUnlocked calls f while holding the lock of a key. If the lock is held, it does nothing.
+// ifUnlocked calls f while holding the lock of a key. It does nothing if the lock is held.
 func (r *Results) ifUnlocked(ctx context.Context, key string, f func() error) error {
 	unlock, err := r.lock(ctx, key, false)
 	if unlock == nil || err != nil {
@@ -83,8 +84,8 @@ func (r *Results) ifUnlocked(ctx context.Context, key string, f func() error) er
 	return errors.Join(f(), unlock())
 }
 
-// ifUnused calls f while holding the exclusive lock of a file name. It does nothing if the lock is held, for
-// example by a run that uses the folder of this name.
+// ifUnused calls f while holding the exclusive lock of a file name. It does nothing if, for example, a run
+// uses the folder of this name.
 func (r *Results) ifUnused(ctx context.Context, name string, f func() error) error {
 	unlock, err := r.flock(ctx, name, true, false)
 	if unlock == nil || err != nil {

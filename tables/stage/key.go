@@ -12,8 +12,7 @@ import (
 const (
 	formatVersion = "1" // part of every key; change it when the storage format changes
 
-	// maxNested limits the nesting of parameters. Without it, a value that contains itself would recurse
-	// forever.
+	// maxNested limits the nesting of parameters, because a value that contains itself would recurse forever.
 	maxNested = 100
 )
 
@@ -21,7 +20,7 @@ const (
 type stageKey struct {
 	*node
 	key          string
-	parts        map[string]string // hashes of the inputs, by input; the result's type is not hashed
+	parts        map[string]string // values of the key's inputs, most of them hashed, by input
 	ancestorKeys []string          // keys of all ancestors, sorted
 	files        []string
 	hashStart    time.Time // when hashing started
@@ -29,8 +28,8 @@ type stageKey struct {
 	ttl          time.Duration // shortest TTL of the stage and its ancestors; 0 means none
 }
 
-// withTTL returns a copy of i that expires as early as k.ttl requires. A program with a longer TTL may have
-// stored the result.
+// withTTL returns a copy of i that expires as early as k.ttl requires, because a program with a longer TTL may
+// have stored it.
 func (k *stageKey) withTTL(i *Info) *Info {
 	if i == nil || k.ttl == 0 {
 		return i
@@ -131,7 +130,7 @@ func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, er
 }
 
 // checkParam returns an error unless the format %#v represents a value completely. It appends to types the
-// types of values in interfaces, which the format omits.
+// types of values in interfaces, which %#v omits.
 func checkParam(v reflect.Value, name string, depth int, types *[]string) (err error) {
 	if depth > maxNested {
 		return fmt.Errorf("%s is nested more than %d levels deep, or contains itself", name, maxNested)
@@ -174,9 +173,8 @@ func checkParam(v reflect.Value, name string, depth int, types *[]string) (err e
 	return err
 }
 
-// checkUnchanged returns an error if raw files changed after the key was computed. If a file had changed
-// shortly before the hashing, it compares the content, because a further change may have left the file's times
-// unchanged.
+// checkUnchanged returns an error if raw files changed after the key was computed. It compares the content of
+// files that had changed shortly before, because a further change may not have changed their times.
 func (k *stageKey) checkUnchanged() error {
 	for f, old := range k.hashes {
 		current, err := stampOf(f)

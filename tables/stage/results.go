@@ -112,7 +112,7 @@ type Info struct {
 	Stage     string            `json:"stage"`
 	Created   time.Time         `json:"made"`
 	Expires   time.Time         `json:"expires,omitzero"` // zero means never
-	Parts     map[string]string `json:"parts"`            // hashes of the inputs from which the key is computed, by input
+	Parts     map[string]string `json:"parts"`            // values of the key's inputs, most of them hashed, by input
 	Ancestors []string          `json:"needs"`            // keys of all ancestors
 }
 
@@ -133,13 +133,12 @@ type backend interface {
 	remove(ctx context.Context, key string) error
 	// sweep removes data that was put before the given time and that no info refers to.
 	sweep(ctx context.Context, before time.Time) error
-	// lock waits for the lock of a key. It excludes processes that use another directory, if the backend supports
-	// that.
+	// lock waits for the lock of a key. If possible, it also excludes processes with another directory.
 	lock(ctx context.Context, key string) (unlock func() error, err error)
 }
 
-// lock acquires the lock of a key, and removes unfinished results that earlier holders left. If another process
-// holds the lock and wait is false, lock returns nil.
+// lock acquires the lock of a key, and removes unfinished results of earlier holders. If wait is false and the
+// lock is held, it returns nil.
 func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func() error, err error) {
 	unlockDir, err := r.flock(ctx, key, true, wait)
 	if unlockDir == nil || err != nil {
@@ -164,8 +163,8 @@ func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func(
 	return unlock, nil
 }
 
-// flock acquires a lock that excludes other processes with this directory. The operating system releases it when
-// the process ends. If another process holds the lock and wait is false, flock returns nil.
+// flock acquires a lock that excludes other processes with this directory; it ends with the process. If wait is
+// false and the lock is held, flock returns nil.
 func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (unlock func() error, err error) {
 	path := r.path(locksDir, key)
 	var l vfs.Lock
@@ -236,7 +235,6 @@ func pack(folder string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// syncTree syncs a directory and all files in it.
 func syncTree(root string) error {
 	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {

@@ -70,8 +70,7 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	return t, nil
 }
 
-// result loads or computes the result of a stage, once per run. The returned work contains the result or
-// the error.
+// result loads or computes a stage's result, once per run, and returns the work with the result or error.
 func (x *run) result(ctx context.Context, n *node) *work {
 	w := x.works[n]
 	w.once.Do(func() {
@@ -111,8 +110,8 @@ func wrap(op string, w *work, err error) error {
 	return &Error{op, w.name, err}
 }
 
-// validInfo returns the info of a stored result. If there is none, or it has expired, the error wraps
-// fs.ErrNotExist.
+// validInfo returns the info of a stored result. The error wraps fs.ErrNotExist if there is none or it
+// has expired.
 func (x *run) validInfo(ctx context.Context, w *work) (*Info, error) {
 	i, err := x.backend.info(ctx, w.key)
 	if err != nil {
@@ -145,8 +144,7 @@ func (x *run) load(ctx context.Context, w *work) error {
 	return err
 }
 
-// loadFolder loads a result that is a Folder. It locks the folder until the end of the run, so that GC
-// does not remove it.
+// loadFolder loads a Folder, and locks it until the end of the run, so that GC does not remove it.
 func (x *run) loadFolder(ctx context.Context, w *work) error {
 	i, err := x.validInfo(ctx, w)
 	if err != nil {
@@ -208,9 +206,9 @@ func (x *run) computeStored(ctx context.Context, w *work) (err error) {
 	return x.backend.put(ctx, i, t)
 }
 
-// fetch loads a stored result. If the result is a Folder, fetch only makes sure that the directory
-// contains the files: if results are stored in a backend outside the directory, it unpacks the files from
-// there. If data or files are missing, the error wraps fs.ErrNotExist.
+// fetch loads a stored result. For a Folder, it makes sure that the directory contains the files, and
+// unpacks them if results are stored outside the directory. If data or files are missing, the error wraps
+// fs.ErrNotExist.
 func (x *run) fetch(ctx context.Context, w *work, i *Info) error {
 	if w.result != folderType {
 		err := x.load(ctx, w)
@@ -232,7 +230,6 @@ func (x *run) fetch(ctx context.Context, w *work, i *Info) error {
 	return x.unpack(i, archive)
 }
 
-// asTable converts a stage's result to the table that the backend stores.
 func (x *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 	switch {
 	case w.result == tableType && value == nil:

@@ -19,8 +19,7 @@ import (
 	"strings"
 )
 
-// digest hashes lists of words. It adds each word's length, so that different lists never hash the same
-// bytes.
+// digest hashes words with their lengths, so that different lists never hash the same bytes.
 type digest struct{ hash.Hash }
 
 func newDigest(words ...string) digest {

@@ -73,8 +73,8 @@ func (b *bins) binIndex(t int64) int64 {
 	return (b.positionOf(floorDiv(local, day)) - b.origin + b.roundUp()) / b.binLength()
 }
 
-// sameBinUntil returns a time end such that all times in [t, end) are in the same bin. The bin may extend beyond
-// end: for calendar bins, end is the next midnight or the next change of the UTC offset.
+// sameBinUntil returns a time end such that all times in [t, end) are in the same bin. For calendar bins, end is
+// the next midnight or change of the UTC offset.
 func (b *bins) sameBinUntil(t int64) int64 {
 	if b.nanos > 0 {
 		remaining := b.step() - int64(uint64(t-b.origin)%uint64(b.step()))
@@ -107,8 +107,8 @@ func (b *bins) offset(t int64) int64 {
 	return int64(offset) * b.second
 }
 
-// findShifts records the changes of the zone's UTC offset from first until a year after last. The extra year is
-// for rows that are put before the SQL statement runs.
+// findShifts records the changes of the zone's UTC offset from first until a year after last, because rows may
+// be put before the SQL statement runs.
 func (b *bins) findShifts(first, last int64) error {
 	b.shifts = b.shifts[:0]
 	minEnd := floorDiv(last, b.second) + 366*day
@@ -160,8 +160,7 @@ func (b *bins) sql(t string) string {
 	return fmt.Sprintf("((%s + (%d)) // %d)::BIGINT", position, constant-b.origin+b.roundUp(), b.binLength())
 }
 
-// roundUp returns the number to add before a division by binLength. If labels are at the end of bins, the number
-// makes the division round up.
+// roundUp returns a number that makes a division by binLength round up if labels are at the end of bins.
 func (b *bins) roundUp() int64 {
 	if b.labelsAtEnd {
 		return b.binLength() - 1

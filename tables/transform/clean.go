@@ -91,8 +91,8 @@ func putKeptRows(ctx context.Context, s *tables.Store, o *CleanOptions, table *t
 	return Result{info.Rows, n}, err
 }
 
-// keptRowsSQL returns the statement that selects the kept rows. For KeepFirstOf, it numbers the rows in the
-// table's order, and selects the lowest number for each combination of values.
+// keptRowsSQL returns the statement that selects the kept rows. For KeepFirstOf, it numbers the rows and selects
+// the lowest number for each combination of values.
 func keptRowsSQL(schema *arrow.Schema, o *CleanOptions) (string, error) {
 	var conditions []string
 	if o.Where != "" {

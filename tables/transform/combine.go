@@ -110,8 +110,8 @@ func (c *combination) union() (string, error) {
 	return strings.Join(parts, "\nUNION ALL "), nil
 }
 
-// join returns a SELECT statement with the join columns, followed by the other columns of each source. If a
-// column's name is already used, the name of its table is appended.
+// join returns a SELECT statement with the join columns and then the other columns of each source. Repeated names
+// get the table's name appended.
 func (c *combination) join(on []string) (string, error) {
 	var columns []string
 	keys := map[string]arrow.DataType{}
@@ -163,9 +163,9 @@ func (c *combination) join(on []string) (string, error) {
 	return "SELECT " + strings.Join(columns, ", ") + " FROM " + from, nil
 }
 
-// keySQL returns the SQL for a join column of source i, in a form that can be compared with the other sources'
-// columns. If some sources have integers and others floats, integers are compared, because different integers may
-// be equal as floats. A float that is not an integer then matches nothing.
+// keySQL returns the SQL for a join column of source i that can be compared with the other sources' columns. If
+// some are integers and others floats, integers are compared, because different integers may be equal as floats.
+// A float that is not an integer then matches nothing.
 func (c *combination) keySQL(i int, name string) string {
 	typeOf := func(s source) arrow.DataType { return s.schema.Field(s.schema.FieldIndices(name)[0]).Type }
 	t := typeOf(c.sources[i])

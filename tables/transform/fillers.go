@@ -12,8 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxFilledBytes limits the size of a batch of filled bins. The limit is needed because one large row may fill
-// many bins.
+// maxFilledBytes limits the bytes of a batch, because one large row may fill many bins.
 const maxFilledBytes = 16 << 20
 
 // rowFiller fills bins with copies of rows.
@@ -184,8 +183,7 @@ func (p *interpolator) row(row int) {
 	p.position++
 }
 
-// extend appends the values of the bins up to the knot to. If to is nil, it appends the values of all bins in
-// positions.
+// extend appends the values of the bins up to the knot to, or of all bins in positions if to is nil.
 func (l *line) extend(to *knot, positions []int64) {
 	for _, position := range positions[len(l.values):] {
 		value := math.NaN()
@@ -231,12 +229,12 @@ func (p *interpolator) flush() error {
 		}
 		l.values = l.values[:0]
 	}
-	numbers := p.binIndexes
+	binIndexes := p.binIndexes
 	p.positions, p.binIndexes = p.positions[:0], p.binIndexes[:0]
-	if !p.isSecondPass || len(numbers) == 0 {
+	if !p.isSecondPass || len(binIndexes) == 0 {
 		return nil
 	}
-	return p.emit(numbers, columns)
+	return p.emit(binIndexes, columns)
 }
 
 func nanAsNull(values []float64) arrow.Array {

@@ -92,7 +92,6 @@ func putOrNull[T any](n *int64, value *T, to array.Builder) func() error {
 	}
 }
 
-// selectValue returns the result of a function such as first or max.
 func selectValue[T any](function string, first, last, lowest, highest *T) *T {
 	switch function {
 	case "first", "open":

@@ -16,14 +16,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// errNeedsSQL means that the rows are not in time order, or have times that this code cannot handle, so that
-// only SQL can resample them.
+// errNeedsSQL means that only SQL can resample the rows, for example because they are not in time order.
 var errNeedsSQL = errors.New("rows in this order can only be resampled with SQL")
 
-// inOrder resamples a table whose rows are in time order, without SQL. It is several times as fast as SQL,
-// because it holds only one bin at a time. It returns nil if a column's type or function needs SQL. If later
-// rows show that SQL is needed, the reader fails with errNeedsSQL. inOrder sets q.lateFallback if even the
-// last row can show that.
+// inOrder resamples a table whose rows are in time order. It is several times as fast as SQL, because it
+// holds only one bin at a time. It returns nil if a column's type or function needs SQL. If later rows show
+// that SQL is needed, the reader fails with errNeedsSQL; q.lateFallback says whether even the last row can
+// show that.
 func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	names := make([][]string, len(q.columns))
 	for _, a := range q.aggregates {

@@ -221,8 +221,8 @@ func median[T number](values []T) float64 {
 
 const sortThreshold = 16 // shorter slices are sorted directly
 
-// selectNth reorders values as far as needed to put the value with index n of the sorted order at values[n],
-// with no greater value before it.
+// selectNth reorders values so that values[n] is the value that sorting would put there, and none before it
+// is greater.
 func selectNth[T number](values []T, n int) {
 	for rounds := 4 * bits.Len(uint(len(values))); rounds > 0 && len(values) > sortThreshold; rounds-- {
 		a, b, c := values[0], values[len(values)/2], values[len(values)-1]

@@ -71,8 +71,8 @@ func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, erro
 			order = append(order, literal)
 		}
 		values.Release()
-		// A concurrent put may add categories before the statement runs. Their place in the order is
-		// unknown, so the statement fails.
+		// A concurrent put may add categories, whose place in the order is unknown; the statement then
+		// fails.
 		q.aggregates[i].byCategoryOrder = true
 		q.aggregates[i].sql = fmt.Sprintf(`%[1]s(c%[2]d, CASE WHEN c%[2]d IS NOT NULL THEN coalesce(list_position([%[3]s], c%[2]d),
 error(%[4]s || c%[2]d || ', which is not in the order of the categories: use first, last or count')) END)`,
@@ -81,8 +81,8 @@ error(%[4]s || c%[2]d || ', which is not in the order of the categories: use fir
 	return arrow.NewSchema(out, nil), nil
 }
 
-// pandasMetadata returns the source's pandas metadata for those result columns that have the type of their
-// source column.
+// pandasMetadata returns the source's pandas metadata for result columns that have their source column's
+// type.
 func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	targets := map[string][]string{} // names of result columns, by name of the source column
 	if timeField, err := field(source, q.timeColumn); err == nil && arrow.TypeEqual(timeField.Type, q.schema.Field(0).Type) {

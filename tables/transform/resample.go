@@ -100,8 +100,8 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 // maxBuffered limits the bytes of bins that Resampled buffers until it has read all rows.
 const maxBuffered = 16 << 20
 
-// rows returns the result. Columns that are dictionaries in the source are dictionaries in it. If inOrder is
-// set, the reader may fail with errNeedsSQL.
+// rows returns the result. It restores the source's dictionary columns. If inOrder is set, the reader may fail
+// with errNeedsSQL.
 func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptions, inOrder bool) (r array.RecordReader, err error) {
 	switch {
 	case o.SQL != "":
@@ -212,8 +212,8 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 }
 
 // query returns the result of the SQL statement. Its bins depend on the earliest and the latest time, which
-// query reads first if they are unknown. If rows put in the meantime do not fit into the bins, query returns
-// nil and records the new times for the next attempt.
+// query reads first if they are unknown. If new rows do not fit into the bins, query returns nil, and the next
+// attempt uses the new times.
 func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	if !q.hasTimes {
 		err := q.bounds(ctx, s, from)

@@ -47,8 +47,8 @@ var (
 		"CBME": months(1, false, lastBusiness), "HYE": months(6, false, lastDay), "BHYE": months(6, false, lastBusiness),
 		"HYS": months(6, false, firstDay), "BHYS": months(6, false, firstBusiness),
 	}
-	// unitAliases maps other names, mostly from older versions of pandas, to the names above. Custom business
-	// days are treated as business days, because a rule cannot list holidays.
+	// unitAliases maps other names, mostly from older versions of pandas. Custom business days are business
+	// days, because a rule cannot list holidays.
 	unitAliases = map[string]string{
 		"d": "D", "w": "W", "b": "B", "C": "B", "CBMS": "BMS", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "AS": "YS", "SM": "SME",
 		"BM": "BME", "CBM": "CBME", "BQ": "BQE", "BY": "BYE", "BA": "BYE", "BAS": "BYS",
@@ -60,8 +60,7 @@ var (
 	offsetPattern = regexp.MustCompile(`^\s*([0-9]*(?:\.[0-9]+)?)\s*([A-Za-z]+)(?:-([A-Z0-9]+))?\s*`)
 )
 
-// months returns a rule for units of period months. marks select the days that are positions; end means that
-// bins have their label at their end.
+// months returns the rule of a unit of period months. end means that bins have their label at their end.
 func months(period int64, end bool, marks ...mark) rule {
 	return rule{grid: grid{marks: marks, labelsAtEnd: end}, period: period}
 }
@@ -132,8 +131,7 @@ func (r *rule) setAnchor(unit, name string) error {
 	return nil
 }
 
-// setDay applies the suffix of SME or SMS, such as 20 in SME-20: one of the two days of the month at which bins
-// may begin. The other is its first or last day.
+// setDay applies the suffix of SME or SMS, such as 20 in SME-20: a day of the month at which bins begin or end.
 func (r *rule) setDay(unit, name string) error {
 	index := slices.Index([]string{"SME", "SMS"}, unit)
 	d, err := strconv.ParseInt(cmp.Or(name, "15"), 10, 64)
@@ -146,16 +144,15 @@ func (r *rule) setDay(unit, name string) error {
 }
 
 // grid numbers the days at which calendar bins may begin or end; the numbers are called positions. A position
-// covers the days from its own day to the day before the next position. With labelsAtEnd, it covers the days
-// after the previous position, up to its own day.
+// covers the days from its own day to the day before the next position or, with labelsAtEnd, the days after the
+// previous position up to its own.
 type grid struct {
 	weekdays    bool   // positions are the days from Monday to Friday
 	marks       []mark // selects the one or two days of each month that are positions; nil means every day
 	labelsAtEnd bool   // the label of a bin is its last day
 }
 
-// mark selects a day of a month. n is the month's number of days; w is the weekday of its first day, where 0 is
-// Monday.
+// mark selects a day of a month with n days whose first day is weekday w (0 is Monday).
 type mark struct {
 	day func(n, w int64) int64
 	sql string // SQL for the same day, with {n} and {w}
@@ -172,8 +169,8 @@ func fixedDay(d int64) mark {
 	return mark{func(_, _ int64) int64 { return d }, fmt.Sprint(d)}
 }
 
-// month returns the first day of the month that is m months after January 1970, the number of its days n, and
-// the weekday w of its first day.
+// month returns the first day of the month m months after January 1970, the number of its days n, and its first
+// weekday w.
 func month(m int64) (first, n, w int64) {
 	begin := time.Date(1970, time.January, 1, 0, 0, 0, 0, time.UTC).AddDate(0, int(m), 0)
 	first = floorDiv(begin.Unix(), day)
@@ -216,8 +213,8 @@ func (g *grid) dayOf(p int64) int64 {
 	return first + g.marks[p-m*int64(len(g.marks))].day(n, w) - 1
 }
 
-// sql returns an SQL expression and a constant, whose sum is the position of a day. days is an SQL expression
-// for the days since day0. It must not be negative, because SQL's division rounds toward 0.
+// sql returns an SQL expression and a constant; their sum is the position of a day. days is an SQL expression
+// for the days since day0, which must not be negative, because SQL's division rounds toward 0.
 func (g *grid) sql(days string, day0 int64) (expression string, constant int64) {
 	switch {
 	case g.weekdays:

@@ -99,10 +99,8 @@ func opError(op string, t TableName, err error) error {
 	return &tables.OpError{Op: op, Bucket: t.Bucket, Table: t.Name, Err: err}
 }
 
-// sql returns the table's name in SQL, qualified with its bucket.
 func (t TableName) sql() string { return sqlquote.Qualified(t.Bucket, t.Name) }
 
-// field returns the named column, or an error that lists the columns.
 func field(s *arrow.Schema, name string) (arrow.Field, error) {
 	index, err := schema.ColumnIndex(s, name)
 	if err != nil {
@@ -111,8 +109,8 @@ func field(s *arrow.Schema, name string) (arrow.Field, error) {
 	return s.Field(index), nil
 }
 
-// isZonedNanos reports whether a column has nanoseconds with a time zone. SQL would round them, because
-// DuckDB has no such type.
+// isZonedNanos reports whether SQL would round a column's times, because DuckDB has no nanoseconds with a
+// time zone.
 func isZonedNanos(f arrow.Field) bool { return schema.IsZonedNanos(f.Type) }
 
 // checkExact returns an error that names the first column whose values SQL would round.
@@ -129,7 +127,6 @@ func checkExact(fields ...arrow.Field) error {
 	return nil
 }
 
-// put puts rows and returns their number.
 func put(ctx context.Context, s *tables.Store, r array.RecordReader, to TableName, m tables.PutMode, o *tables.PutOptions) (int64, error) {
 	counted := &arrowsafe.Counted{RecordReader: r}
 	_, err := s.Bucket(to.Bucket).Put(ctx, to.Name, counted, m, o)

@@ -39,7 +39,7 @@ func Self(args ...string) *exec.Cmd {
 const DebianPython = "/usr/bin/python3"
 
 // ErrNoPython is returned if Debian's Python or a required module is missing.
-var ErrNoPython = errors.New("no Python from Debian, or one of the modules is not installed")
+var ErrNoPython = errors.New("Debian's Python or one of its modules is not installed")
 
 // Python returns a command that runs Debian's Python with arguments. It returns ErrNoPython
 // unless all modules, separated by commas, can be imported.
@@ -55,8 +55,8 @@ func Python(modules string, args ...string) (*exec.Cmd, error) {
 // Median returns the median of x, or 0 if x is empty.
 func Median(x []float64) float64 { return figures.Median(x) }
 
-// CPU returns the CPU time of this process, including Go's garbage collector. Other load on
-// the machine affects it less than wall-clock time.
+// CPU returns the CPU time of this process, which includes Go's garbage collector. Benchmarks use
+// it because other load on the machine affects it less than wall-clock time.
 func CPU() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -66,7 +66,7 @@ func CPU() time.Duration {
 }
 
 // Peak returns the peak memory of a process in bytes, or 0 if the process has ended or the
-// system does not report it. Getrusage would include the memory of the parent.
+// system does not report it. Unlike getrusage, it does not include the parent's memory.
 func Peak(pid int) int64 {
 	_, peak, _ := serverproc.Memory(pid)
 	return peak

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// Run makes two attempts at each of three tasks, commits only the second ones, and reads the result in four parts. store must
-// be empty. Run does not close it.
+// Run makes two attempts at each of three tasks, commits only the second attempts, and checks that
+// reading in four parts returns only these. store must be empty. Run does not close it.
 func Run(t *testing.T, store partd.Partd) {
 	t.Helper()
 	ctx := t.Context()

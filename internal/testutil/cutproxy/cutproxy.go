@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Proxy forwards connections. Until StopCutting is called, it resets or closes each connection
-// after a random number of bytes in one direction.
+// Proxy forwards connections to a server. Until StopCutting is called, it resets or closes each
+// connection after a random number of bytes in one direction.
 type Proxy struct {
-	network, address string // the server's network and address
+	network, address string // of the server
 	listener         net.Listener
 	cuts             atomic.Int64
 	isStopped        atomic.Bool
@@ -24,7 +24,7 @@ type Proxy struct {
 	wg    sync.WaitGroup
 }
 
-// New starts a proxy on a free port for the server at an address.
+// New starts a proxy for the server at address, on a free port. seed determines the cuts.
 func New(network, address string, seed uint64) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -77,16 +77,15 @@ func (p *Proxy) accept() {
 // plan says when and how a connection will be cut.
 type plan struct {
 	byteCount     int64 // number of bytes to forward before the cut
-	countsReplies bool  // byteCount counts bytes from the server, not to it
-	isReset       bool  // reset the connection instead of closing it properly
+	countsReplies bool  // byteCount counts bytes from the server, not to the server
+	isReset       bool  // reset the connection instead of closing it
 }
 
-// newPlan returns a random plan. The cut can come early, within the handshake, or later.
 func (p *Proxy) newPlan() plan {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	rnd := p.rnd
-	limit := []int64{200, 1000, 20_000, 20_000, 200_000}[rnd.IntN(5)]
+	limit := []int64{200, 1000, 20_000, 20_000, 200_000}[rnd.IntN(5)] // 200 bytes are within the handshake
 	return plan{rnd.Int64N(limit), rnd.IntN(2) == 0, rnd.IntN(2) == 0}
 }
 
@@ -108,7 +107,7 @@ func (p *Proxy) forward(client net.Conn) {
 				if cut.isReset {
 					for _, c := range []net.Conn{client, server} {
 						if t, ok := c.(*net.TCPConn); ok {
-							_ = t.SetLinger(0) // otherwise it is closed properly
+							_ = t.SetLinger(0) // makes Close reset the connection
 						}
 					}
 				}
@@ -127,8 +126,8 @@ func (p *Proxy) forward(client net.Conn) {
 	p.mu.Unlock()
 }
 
-// copy forwards bytes. If mayCut is true, it stops after byteCount bytes. It reports whether it
-// stopped for that reason.
+// copy forwards bytes from src to dst. If mayCut is true, it stops after byteCount bytes, and returns
+// true. If a connection ends first, it returns false.
 func (p *Proxy) copy(dst, src net.Conn, byteCount int64, mayCut bool) bool {
 	buf := make([]byte, 32<<10)
 	for {

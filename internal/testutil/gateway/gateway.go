@@ -20,7 +20,7 @@ type T interface {
 	Cleanup(func())
 }
 
-// Gateway is a server with one bucket, "bucket", in Dir.
+// Gateway is a server with one bucket, "bucket". Its objects are files in a directory of Dir.
 type Gateway struct {
 	Dir, Addr string
 	mu        sync.Mutex
@@ -29,8 +29,8 @@ type Gateway struct {
 
 const version = "v1.8.0"
 
-// Start starts a Gateway and stops it when the test ends. It sets the environment variables that
-// hold its credentials. If versitygw is not installed, Start skips the test.
+// Start starts a Gateway, and stops it when the test ends. It sets the environment variables with
+// the credentials for it. If versitygw is not installed, Start skips the test.
 func Start(t T) *Gateway {
 	t.Helper()
 	path, err := exec.LookPath("versitygw")
@@ -61,7 +61,7 @@ func Start(t T) *Gateway {
 	return g
 }
 
-// Restart starts the process again at the same address.
+// Restart starts the process again, at the same address. Call Kill first.
 func (g *Gateway) Restart(t T) {
 	t.Helper()
 	g.mu.Lock()
@@ -87,7 +87,7 @@ func (g *Gateway) Kill() {
 	_ = g.cmd.Wait()
 }
 
-// Pid returns the process id.
+// Pid returns the process ID.
 func (g *Gateway) Pid() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -12,27 +12,26 @@ import (
 type Target struct {
 	Network, Address string
 	MaxMessage       int           // the server's limit on a message, in bytes
-	MaxConnections   int           // maximum number of connections that the server allows; 0 means too many to test
+	MaxConnections   int           // maximum number of connections that the server allows; 0 means that the limit is not tested
 	Patience         time.Duration // time limit for the server to answer, and to drop a slow peer
 }
 
-// Case is a named conversation.
+// Case is a named conversation. Run returns an error if the server does not react correctly.
 type Case struct {
 	Name string
 	pace pace
 	Run  func(ctx context.Context, t *Target) error
 }
 
-// pace is the speed and the cost of a conversation.
 type pace int
 
 const (
 	quick  pace = iota
-	greedy      // takes time, or resources of other peers
-	slow        // the server drops the peer only after some time
+	greedy      // takes long, or uses resources that other peers need
+	slow        // the server closes the connection only after a timeout
 )
 
-// Slow reports whether the server drops the peer only after some time.
+// Slow reports whether the server closes the connection only after a timeout.
 func (c Case) Slow() bool { return c.pace == slow }
 
 // Cases returns the named conversations.
@@ -112,8 +111,7 @@ func Cases() []Case {
 	}
 }
 
-// sendRaw sends bytes, immediately or after the handshake, and expects the server to close the
-// connection.
+// sendRaw sends bytes, if afterHandshake is true after a handshake. The server must disconnect.
 func sendRaw(afterHandshake bool, parts ...[]byte) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		dial := Dial
@@ -134,7 +132,7 @@ func sendRaw(afterHandshake bool, parts ...[]byte) func(context.Context, *Target
 	}
 }
 
-// sendSlowly sends one byte at a time, throughout the target's patience.
+// sendSlowly sends bytes one at a time, over the whole patience. The server must disconnect earlier.
 func sendSlowly(b []byte) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		p, err := Dial(ctx, t.Network, t.Address, t.Patience)
@@ -152,7 +150,6 @@ func sendSlowly(b []byte) func(context.Context, *Target) error {
 	}
 }
 
-// withPeer calls f with an open connection.
 func withPeer(ctx context.Context, t *Target, f func(p *Peer) error) error {
 	p, err := Open(ctx, t.Network, t.Address, t.Patience)
 	if err != nil {
@@ -161,7 +158,6 @@ func withPeer(ctx context.Context, t *Target, f func(p *Peer) error) error {
 	return errors.Join(f(p), p.Close())
 }
 
-// expectNoValues returns an error if any of the keys has a value.
 func expectNoValues(ctx context.Context, t *Target, keys ...string) error {
 	return withPeer(ctx, t, func(p *Peer) error {
 		values, err := p.Get(keys...)
@@ -172,8 +168,7 @@ func expectNoValues(ctx context.Context, t *Target, keys ...string) error {
 	})
 }
 
-// sendTruncated sends a request that is cut off, at various lengths, and expects that none of it is
-// applied.
+// sendTruncated sends a request that is cut off, at various lengths. The server must not apply it.
 func sendTruncated(ctx context.Context, t *Target) error {
 	complete := Message("append", "truncated", "v", "truncated2", strings.Repeat("v", 300))
 	for cut := 1; cut < len(complete); cut += 7 {
@@ -195,7 +190,7 @@ func sendTruncated(ctx context.Context, t *Target) error {
 	return expectNoValues(ctx, t, "truncated", "truncated2")
 }
 
-// sendEndless sends frames of a message that never ends.
+// sendEndless sends frames of a message that never ends. The server must disconnect.
 func sendEndless(body string) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		return withPeer(ctx, t, func(p *Peer) error {
@@ -213,8 +208,7 @@ func sendEndless(body string) func(context.Context, *Target) error {
 	}
 }
 
-// sendEmptyMessages sends messages of one empty frame, and reads the answers. Each answer is an error,
-// and only the sender bears the cost.
+// sendEmptyMessages sends messages of one empty frame. The server must answer each, or disconnect.
 func sendEmptyMessages(ctx context.Context, t *Target) error {
 	return withPeer(ctx, t, func(p *Peer) error {
 		for range 1000 {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// expectError sends a request of Python's protocol. The server must answer with an error and change
-// nothing, and the connection must remain usable.
+// expectError sends a request of the protocol of Python's partd. The server must answer with an error,
+// must not set the keys "odd" and "odd2", and must keep the connection usable.
 func expectError(request ...string) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		err := withPeer(ctx, t, func(p *Peer) error {
@@ -39,14 +39,14 @@ func expectError(request ...string) func(context.Context, *Target) error {
 	}
 }
 
-// expectAnswer sends a request and expects exactly the answer want.
+// expectAnswer sends a request. The server must send exactly the answer want.
 func expectAnswer(want []string, request ...string) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		return withPeer(ctx, t, func(p *Peer) error {
 			if err := p.Ask(want, request...); err != nil {
 				return err
 			}
-			return p.Ask([]string{"ack"}, "syn") // and no further answer
+			return p.Ask([]string{"ack"}, "syn") // fails if another answer to the request follows
 		})
 	}
 }
@@ -111,7 +111,7 @@ func checkPing(ctx context.Context, t *Target) error {
 	})
 }
 
-// neverRead sends requests without reading the answers. Meanwhile, the server must serve other peers.
+// neverRead sends requests without reading the answers. The server must disconnect, and serve others.
 func neverRead(ctx context.Context, t *Target) error {
 	value := strings.Repeat("large ", 10_000)
 	if err := withPeer(ctx, t, func(p *Peer) error {
@@ -153,7 +153,7 @@ func neverRead(ctx context.Context, t *Target) error {
 	}
 }
 
-// openTooMany opens more connections than the server allows.
+// openTooMany opens more connections than the server allows. The server must serve only the first ones.
 func openTooMany(ctx context.Context, t *Target) error {
 	if t.MaxConnections == 0 {
 		return nil
@@ -177,7 +177,7 @@ func openTooMany(ctx context.Context, t *Target) error {
 		refusals++
 	}
 	if refusals < 20 || len(open) == 0 {
-		return fmt.Errorf("%d connections were opened and %d refused, but the limit is %d", t.MaxConnections+20, refusals, t.MaxConnections)
+		return fmt.Errorf("the server refused %d of %d connections, but its limit is %d", refusals, t.MaxConnections+20, t.MaxConnections)
 	}
 	for i, p := range open {
 		if err := p.Ask([]string{"ack"}, "syn"); err != nil {

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// conversation holds the bytes that one peer sends, in parts.
+// conversation holds all bytes that a peer sends to the server, in parts.
 type conversation struct {
 	parts [][]byte
 	rnd   *rand.Rand
 }
 
-// honestConversation returns a random conversation of a well-behaved peer, in either protocol.
+// honestConversation returns a random conversation of a well-behaved peer that uses both protocols.
 func honestConversation(rnd *rand.Rand) *conversation {
 	c := &conversation{rnd: rnd}
 	c.add(greeting(3, "NULL"))
@@ -44,8 +44,7 @@ func (c *conversation) value() string {
 	return strings.Repeat("v", n)
 }
 
-// pythonRequest returns a request of Python's protocol that neither drops all data nor stops the
-// server.
+// pythonRequest returns a request of the protocol of Python's partd, but never drop or close.
 func (c *conversation) pythonRequest() []byte {
 	k, v := c.key, c.value
 	return Message(pick(c.rnd,
@@ -63,11 +62,11 @@ func (c *conversation) pythonRequest() []byte {
 	)...)
 }
 
-// Operations of the Go client's protocol; docs/wire.md has the numbers.
+// Constants of the Go client's protocol; docs/wire.md describes it.
 const (
-	goHeader = 40
-	goDrop   = 9
-	goLast   = 30 // highest operation number, including some unknown operations
+	goHeader = 40 // bytes of a request's header
+	goDrop   = 9  // number of the operation drop
+	goLast   = 30 // operations below this number are sent; some of them do not exist
 )
 
 // goRequest returns a request of the Go client's protocol: a valid header and a random body.
@@ -81,7 +80,7 @@ func (c *conversation) goRequest() []byte {
 	for i := range body {
 		body[i] = byte(pick(rnd, 0, 0, 0, 1, 2, 8, 255, rnd.IntN(256)))
 	}
-	if rnd.IntN(2) == 0 && len(body) >= 16 { // a claimed length
+	if rnd.IntN(2) == 0 && len(body) >= 16 { // the server may read these bytes as a length
 		binary.LittleEndian.PutUint64(body[rnd.IntN(len(body)-8):], pick[uint64](rnd, 0, 1, 3, 1<<20, 1<<31, 1<<32-1, 1<<63, 1<<64-1))
 	}
 	sum := crc32.Update(crc32.Checksum([]byte{op}, crc32.MakeTable(crc32.Castagnoli)), crc32.MakeTable(crc32.Castagnoli), body)
@@ -100,14 +99,12 @@ func (c *conversation) goRequest() []byte {
 	return Message(frames...)
 }
 
-// newConversation returns the mutated conversation with number i.
 func newConversation(seed, i uint64) *conversation {
 	c := honestConversation(rand.New(rand.NewPCG(seed, i)))
 	c.mutate()
 	return c
 }
 
-// mutate makes an honest conversation hostile, in one to three ways.
 func (c *conversation) mutate() {
 	rnd := c.rnd
 	for range 1 + rnd.IntN(3) {
@@ -119,7 +116,7 @@ func (c *conversation) mutate() {
 			if len(p) > 0 {
 				p[randomIndex()] ^= 1 << rnd.IntN(8)
 			}
-		case 1: // set a byte that has a meaning
+		case 1: // set a byte to a value that has a meaning in the protocols
 			if len(p) > 0 {
 				p[randomIndex()] = pick[byte](rnd, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7f, 0x80, 0xff)
 			}
@@ -138,7 +135,7 @@ func (c *conversation) mutate() {
 			}
 			n := randomIndex()
 			p = append(append(append([]byte(nil), p[:min(n, len(p))]...), randomBytes...), p[min(n, len(p)):]...)
-		case 6: // repeat
+		case 6: // repeat the part
 			p = append(p, c.parts[i]...)
 		case 7: // swap with another part
 			j := rnd.IntN(len(c.parts))
@@ -152,8 +149,7 @@ func (c *conversation) mutate() {
 	}
 }
 
-// hold sends a conversation, reads some of the answers, and disconnects in one of the ways that
-// peers do.
+// hold sends a conversation, reads some of the answers, and disconnects in a random way.
 func (c *conversation) hold(ctx context.Context, t *Target) error {
 	p, err := Dial(ctx, t.Network, t.Address, t.Patience)
 	if err != nil {
@@ -176,15 +172,15 @@ func (c *conversation) hold(ctx context.Context, t *Target) error {
 	}
 	switch rnd.IntN(8) {
 	case 0: // disconnect
-	case 1: // close the sending side, and read the rest
+	case 1: // close the sending side, and read all answers
 		if c, ok := p.conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
 			_, _ = io.Copy(io.Discard, p.conn) // the server may answer or not
 		}
-	case 2: // reset
+	case 2: // reset the connection
 		if c, ok := p.conn.(interface{ SetLinger(int) error }); ok {
 			_ = c.SetLinger(0)
 		}
-	default: // read what arrives immediately
+	default: // read answers for a millisecond
 		_ = p.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
 		_, _ = io.Copy(io.Discard, p.conn)
 	}

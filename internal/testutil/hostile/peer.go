@@ -24,14 +24,15 @@ const (
 	flagCommand = 4
 )
 
-// Peer is one end of a connection. None of its operations takes longer than its patience.
+// Peer is the client's end of a connection. All its operations together must end within its
+// patience, unless ExtendDeadline is called.
 type Peer struct {
 	conn     net.Conn
 	reader   *bufio.Reader
 	patience time.Duration
 }
 
-// Dial connects to a server's address: a host and port, or the path of a socket.
+// Dial connects to a server without a handshake. address is a host and port, or the path of a socket.
 func Dial(ctx context.Context, network, address string, patience time.Duration) (*Peer, error) {
 	return dial(ctx, &net.Dialer{}, network, address, patience)
 }
@@ -46,7 +47,7 @@ func dial(ctx context.Context, d *net.Dialer, network, address string, patience 
 	return p, p.ExtendDeadline()
 }
 
-// Open connects and performs the handshake of an honest DEALER.
+// Open connects to a server, and performs the ZMTP handshake of an honest DEALER.
 func Open(ctx context.Context, network, address string, patience time.Duration) (*Peer, error) {
 	return open(ctx, &net.Dialer{}, network, address, patience)
 }
@@ -67,7 +68,7 @@ func open(ctx context.Context, d *net.Dialer, network, address string, patience 
 	return p, nil
 }
 
-// ExtendDeadline restarts the time limit of the peer's operations.
+// ExtendDeadline gives later operations of the peer its whole patience again.
 func (p *Peer) ExtendDeadline() error { return p.conn.SetDeadline(time.Now().Add(p.patience)) }
 
 func (p *Peer) Close() error { return p.conn.Close() }
@@ -78,7 +79,7 @@ func (p *Peer) Raw(b []byte) error {
 	return err
 }
 
-// Handshake sends a greeting and READY as a DEALER, and reads the server's greeting and READY.
+// Handshake sends a DEALER's greeting and READY command, and reads those of the server.
 func (p *Peer) Handshake() error {
 	if err := p.Raw(append(greeting(3, "NULL"), ready("DEALER", "")...)); err != nil {
 		return err
@@ -107,7 +108,7 @@ func (p *Peer) ReadGreeting() error {
 
 func (p *Peer) Send(frames ...string) error { return p.Raw(Message(frames...)) }
 
-// Receive reads a message. It skips commands before the message. A command within a message is an error.
+// Receive reads a message and returns its frames. It skips commands that precede the message.
 func (p *Peer) Receive() ([]string, error) {
 	var frames []string
 	for {
@@ -128,7 +129,7 @@ func (p *Peer) Receive() ([]string, error) {
 	}
 }
 
-// maxReply is the maximum length of a frame from the server.
+// maxReply is the maximum length of a frame from the server, in bytes.
 const maxReply = 1 << 30
 
 func (p *Peer) readFrame() (flags byte, body []byte, err error) {
@@ -157,7 +158,7 @@ func (p *Peer) readFrame() (flags byte, body []byte, err error) {
 	return flags, body, err
 }
 
-// Ask sends a request and expects the message want as the answer.
+// Ask sends a request, and returns an error unless the answer is the message want.
 func (p *Peer) Ask(want []string, request ...string) error {
 	if err := p.Send(request...); err != nil {
 		return err
@@ -165,7 +166,7 @@ func (p *Peer) Ask(want []string, request ...string) error {
 	return p.expectReply(want, request)
 }
 
-// expectReply reads a message and expects want.
+// expectReply reads a message, and returns an error unless it is want. request is for the error.
 func (p *Peer) expectReply(want, request []string) error {
 	got, err := p.Receive()
 	if err != nil {
@@ -177,7 +178,7 @@ func (p *Peer) expectReply(want, request []string) error {
 	return nil
 }
 
-// Get reads values with Python's protocol.
+// Get reads values with the protocol of Python's partd.
 func (p *Peer) Get(keys ...string) ([]string, error) {
 	if err := p.Send(append([]string{"get"}, keys...)...); err != nil {
 		return nil, err
@@ -187,12 +188,12 @@ func (p *Peer) Get(keys ...string) ([]string, error) {
 		return nil, err
 	}
 	if len(values) != len(keys) {
-		return nil, fmt.Errorf("get of %d keys is answered with %d frames", len(keys), len(values))
+		return nil, fmt.Errorf("the answer to a get of %d keys has %d frames", len(keys), len(values))
 	}
 	return values, p.expectReply([]string{"ack"}, keys)
 }
 
-// WaitClosed discards what the server sends until it closes the connection.
+// WaitClosed discards everything that the server sends, until the server closes the connection.
 func (p *Peer) WaitClosed() error {
 	_, err := io.Copy(io.Discard, p.reader)
 	if err == nil || isReset(err) {
@@ -204,8 +205,7 @@ func (p *Peer) WaitClosed() error {
 	return err
 }
 
-// isReset reports whether err means that the server has closed the connection. Closing a connection
-// with unread bytes resets it.
+// isReset reports whether err means that the server has closed the connection.
 func isReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNABORTED)
@@ -239,7 +239,6 @@ func property(name, value string) string {
 	return string(b) + value
 }
 
-// frame returns a frame with flags, in the long form if needed.
 func frame(flags byte, body string) []byte {
 	if len(body) < 256 {
 		return append([]byte{flags, byte(len(body))}, body...)
@@ -247,7 +246,7 @@ func frame(flags byte, body string) []byte {
 	return append(falseHeader(flags, uint64(len(body))), body...)
 }
 
-// falseHeader returns the header of a long frame that claims n bytes.
+// falseHeader returns the header of a long frame with the length n, which may be false.
 func falseHeader(flags byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{flags | flagLong}, n)
 }

@@ -15,16 +15,16 @@ type Report struct {
 	Conversations  int64
 	Duration       time.Duration
 	HonestRequests int64         // correctly answered requests of an honest peer
-	Slowest        time.Duration // the longest time for three honest requests, including a new connection
-	LongestStall   time.Duration // the longest time that this machine did not run a ready goroutine
-	MissingValues  int64         // values of the honest peer that other peers removed; mutations can do this by chance
+	Slowest        time.Duration // the longest time for three honest requests and, sometimes, a new connection
+	LongestStall   time.Duration // the longest time for which this machine did not run a ready goroutine
+	MissingValues  int64         // values of the honest peer that other peers removed; mutated requests can do this by chance
 }
 
-// Run holds n conversations with the server, some concurrently, chosen by the seed: mostly
-// mutations of honest ones, and sometimes quick named ones. At the same time, an honest
-// peer stores and reads on old and new connections. Its requests must be answered within answerIn,
-// not counting stalls of this machine. Run returns the first error. Unless progress is nil, Run
-// calls it from time to time.
+// Run holds n conversations with the server, concurrency at a time. The seed selects them: mostly
+// mutations of honest conversations, and sometimes quick cases. At the same time, an honest peer
+// stores and reads values on old and new connections. Each three of its requests must be answered
+// within answerIn, not counting stalls of this machine. Run returns the first error. Unless progress
+// is nil, Run calls it every 10,000 conversations.
 func Run(ctx context.Context, t *Target, n int64, concurrency int, seed uint64, answerIn time.Duration, progress func(done int64)) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -64,8 +64,7 @@ func Run(ctx context.Context, t *Target, n int64, concurrency int, seed uint64, 
 	return r, context.Cause(ctx)
 }
 
-// holdOne holds one conversation. The server may reject it or close the connection, but it must
-// accept connections.
+// holdOne holds conversation number i of a seed. The server may reject it, but must accept connections.
 func holdOne(ctx context.Context, t *Target, cases []Case, seed, i uint64) error {
 	rnd := rand.New(rand.NewPCG(seed, i+1<<40))
 	if rnd.IntN(200) == 0 {
@@ -81,7 +80,7 @@ func holdOne(ctx context.Context, t *Target, cases []Case, seed, i uint64) error
 	return newConversation(seed, i).hold(ctx, t)
 }
 
-// beHonest stores and reads values until stop is closed.
+// beHonest is the honest peer: it stores and reads values until stop is closed.
 func (r *Report) beHonest(ctx context.Context, t *Target, seed uint64, answerIn time.Duration, stop <-chan struct{}) error {
 	rnd := rand.New(rand.NewPCG(seed, 1<<63))
 	stalls := watchStalls(stop)
@@ -143,7 +142,7 @@ func (r *Report) beHonest(ctx context.Context, t *Target, seed uint64, answerIn 
 	}
 }
 
-// stallMeter measures how late a ready goroutine gets to run.
+// stallMeter measures stalls of this machine: how late a goroutine runs after its timer has expired.
 type stallMeter struct{ sum, longest atomic.Int64 }
 
 func (m *stallMeter) total() time.Duration { return time.Duration(m.sum.Load()) }

@@ -15,22 +15,21 @@ import (
 )
 
 // Layering lists the layers of a module, top first. A package may import the standard library, the
-// modules in Shared, every lower layer, and its exceptions: other modules, and packages of the same
-// layer.
+// modules in Shared, and packages in lower layers. Its entry in Layer.Packages lists exceptions:
+// other modules and packages of the same layer that it may import too.
 type Layering struct {
 	Module        string
-	Root          string   // label of the package at the module's root
+	Root          string   // name of the module's root package in the table
 	Shared        []string // modules that every package may import
 	Layers        []Layer
 	MayUseTesting []string // packages that may import package testing outside of tests
-	Cgo           bool     // list packages as they are built with cgo
+	Cgo           bool     // list the packages with cgo enabled
 }
 
-// Layer is a named set of packages. Packages maps a path within the module ("." is the
-// root) to the exceptions of that package.
+// Layer is a named set of packages.
 type Layer struct {
 	Name     string
-	Packages map[string][]string
+	Packages map[string][]string // exceptions, by the package's path within the module ("." is the root)
 }
 
 // Package holds the fields of go list's output that this package uses.
@@ -42,8 +41,7 @@ type Package struct {
 	Imports    []string
 }
 
-// layerOf returns the index of a package's layer, where 0 is the top layer, or -1 if no layer lists
-// the package.
+// layerOf returns the index of the layer that lists a package, or -1. The top layer has index 0.
 func (l *Layering) layerOf(name string) int {
 	return slices.IndexFunc(l.Layers, func(layer Layer) bool {
 		_, listed := layer.Packages[name]
@@ -51,8 +49,7 @@ func (l *Layering) layerOf(name string) int {
 	})
 }
 
-// relPath returns a package's path within the module, which is "." for the root, and reports
-// whether the package is in the module.
+// relPath returns a package's path within the module ("." for the root), or false if it is outside.
 func (l *Layering) relPath(importPath string) (string, bool) {
 	if importPath == l.Module {
 		return ".", true
@@ -60,7 +57,6 @@ func (l *Layering) relPath(importPath string) (string, bool) {
 	return strings.CutPrefix(importPath, l.Module+"/")
 }
 
-// list returns the module's packages, except those that have only tests.
 func (l *Layering) list(t *testing.T, goos string) []Package {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,GoFiles,CgoFiles,Imports", "./...")
@@ -89,8 +85,7 @@ func (l *Layering) list(t *testing.T, goos string) []Package {
 	}
 }
 
-// CheckImports fails the test for each import that breaks the layering, on each system
-// that the module supports.
+// CheckImports fails the test for each import that breaks the layering, on Linux and macOS.
 func (l *Layering) CheckImports(t *testing.T) {
 	for _, goos := range []string{"linux", "darwin"} {
 		exists := map[string]bool{}

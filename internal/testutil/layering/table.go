@@ -68,8 +68,7 @@ func (l *Layering) table(packages map[string]Package) string {
 	return strings.Join(rows, "\n")
 }
 
-// imported returns the module's packages that a package imports, except packages that it
-// also imports indirectly.
+// imported returns the module's packages that a package imports directly, and not also indirectly.
 func (l *Layering) imported(name string, packages map[string]Package) (direct []string) {
 	importsOf := func(name string) (names []string) {
 		for _, path := range packages[name].Imports {

@@ -7,13 +7,12 @@ import (
 	"testing"
 )
 
-// CheckWeight fails the test if importing a package links more than max packages, or an unwanted
-// package. An unwanted path stands for the package and all packages below it. The workspace is off,
-// as it is for the module's users.
+// CheckWeight fails the test if importing the package path links more than max packages, or an
+// unwanted package. Each of unwanted is a path of a package, and includes all packages below it.
 func CheckWeight(t *testing.T, path string, max int, unwanted ...string) {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-deps", path)
-	cmd.Env = append(os.Environ(), "GOWORK=off")
+	cmd.Env = append(os.Environ(), "GOWORK=off") // users of the module do not have the workspace
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v: %v", cmd, err)

@@ -21,19 +21,19 @@ type T interface {
 	Cleanup(func())
 }
 
-// Server is a server with one database, "postgres", and a user of the same name.
+// Server is a PostgreSQL server with one database and one user, both called "postgres".
 type Server struct {
 	Addr     string
 	dir, bin string
 	cmd      *exec.Cmd
 }
 
-// Start starts a Server and stops it when the test ends. If PostgreSQL is not installed, it skips the test. If the test runs as
-// root, the server runs as the user postgres, because it refuses to run as root.
+// Start starts a Server, and stops it when the test ends. If PostgreSQL is not installed, Start skips
+// the test. If the test runs as root, the server runs as the user postgres.
 func Start(t T) *Server {
 	t.Helper()
 	initdb, err := exec.LookPath("initdb")
-	if err != nil { // Debian's directory
+	if err != nil { // Debian installs initdb in a directory that is not on the PATH
 		paths, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 		if len(paths) == 0 {
 			const advice = "PostgreSQL's server is not installed: apt-get install postgresql"
@@ -53,7 +53,7 @@ func Start(t T) *Server {
 	}
 	s := &Server{Addr: l.Addr().String(), bin: filepath.Dir(initdb)}
 	l.Close()
-	if s.dir, err = os.MkdirTemp("", "postgres"); err != nil { // t.TempDir is only readable by the test's user
+	if s.dir, err = os.MkdirTemp("", "postgres"); err != nil { // not t.TempDir, which the user postgres could not read
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(s.dir) })
@@ -85,7 +85,7 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Restart starts the server again at the same address.
+// Restart starts the server again, at the same address. Call Kill first.
 func (s *Server) Restart(t T) {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(s.Addr)
@@ -107,7 +107,7 @@ func (s *Server) Kill() {
 	_ = s.cmd.Wait()
 }
 
-// URL returns the URL of the database, at addr if it is passed.
+// URL returns the URL of the database. addr is another address for it, such as a proxy's.
 func (s *Server) URL(addr ...string) string {
 	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", append(addr, s.Addr)[0])
 }

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// runAs makes cmd run as the user postgres if this process runs as root.
+// runAs makes cmd run as the user postgres if this process runs as root, which PostgreSQL rejects.
 func runAs(cmd *exec.Cmd) {
 	u, err := user.Lookup("postgres")
 	if os.Getuid() != 0 || err != nil {

@@ -23,13 +23,13 @@ type Process struct {
 	cmd    *exec.Cmd
 	stderr tail
 	done   chan struct{} // closed when the process has exited
-	err    error         // result of cmd.Wait; set before done is closed
+	err    error         // from cmd.Wait; valid when done is closed
 }
 
 // startTimeout limits the time until a server is ready. Recovering a store can take long.
 const startTimeout = time.Minute
 
-// Start runs a command, and waits until it has printed a line "ready URL" for each of its
+// Start runs a server's command, and waits until it has printed as many lines "ready URL" as it has
 // addresses. If ctx is canceled, the process is killed.
 func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
@@ -52,7 +52,7 @@ func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) 
 	}
 	isInTime := timer.Stop()
 	go func() {
-		_, _ = io.Copy(io.Discard, out) // discard the rest of the output
+		_, _ = io.Copy(io.Discard, out)
 		p.err = cmd.Wait()
 		stop()
 		close(p.done)
@@ -90,7 +90,8 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// Wait waits until the process has exited, and returns the error of exec.Cmd.Wait.
+// Wait waits until the process has exited, and returns the error of exec.Cmd.Wait. After the
+// timeout, it returns another error.
 func (p *Process) Wait(timeout time.Duration) error {
 	select {
 	case <-p.done:
@@ -126,7 +127,7 @@ func (p *Process) Stop(timeout time.Duration) error {
 // Stderr returns the end of the process's standard error output.
 func (p *Process) Stderr() string { return p.stderr.String() }
 
-// tail keeps the last bytes that were written to it.
+// tail is a Writer that keeps the last bytes of what was written to it, at least tailLen.
 type tail struct {
 	mu  sync.Mutex
 	buf []byte
@@ -150,7 +151,7 @@ func (t *tail) String() string {
 	return string(t.buf)
 }
 
-// Memory returns the current and the peak resident memory of a process in bytes. Like CPU, it needs Linux's /proc.
+// Memory returns the current and the peak resident memory of a process, in bytes. It needs Linux.
 func Memory(pid int) (current, peak int64, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -175,13 +176,13 @@ func Memory(pid int) (current, peak int64, err error) {
 	return current, peak, nil
 }
 
-// CPU returns the processor time that a process has used.
+// CPU returns the processor time that a process has used. It needs Linux.
 func CPU(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // the name may contain spaces
+	_, rest, _ := strings.Cut(string(text), ") ") // skip the process's name, which may contain spaces
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {
 		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
@@ -194,6 +195,6 @@ func CPU(pid int) (time.Duration, error) {
 		}
 		ticks += n
 	}
-	const perSecond = 100 // USER_HZ, which is fixed for programs
+	const perSecond = 100 // USER_HZ, which is the same on all Linux systems
 	return time.Duration(ticks) * time.Second / perSecond, nil
 }

@@ -28,7 +28,7 @@ type Authority struct {
 
 // Pair is a certificate and its key, in memory and in files.
 type Pair struct {
-	Cert, Key string
+	Cert, Key string // paths of the files
 	TLS       tls.Certificate
 }
 
@@ -49,8 +49,8 @@ func New(dir, name string) (*Authority, error) {
 	return a, os.WriteFile(a.File, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
 }
 
-// Issue creates a certificate for a common name and hosts. It expires after validity; if validity
-// is negative, it has already expired.
+// Issue creates a certificate for a common name and hosts. The certificate expires after validity;
+// if validity is negative, it has already expired.
 func (a *Authority) Issue(name string, validity time.Duration, hosts ...string) (*Pair, error) {
 	template := template(name, validity)
 	for _, host := range hosts {

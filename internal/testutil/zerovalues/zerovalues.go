@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// Check calls every method of the values with a context and zero arguments. It fails if a method
-// panics, does not return, or could return an error but returns nil. The methods in mayReturnNil
-// may return nil; "*" stands for all methods.
+// Check calls every method of the values with a context and zero arguments. It fails the test if a
+// method panics, does not return, or has an error result and returns nil for it. The methods in
+// mayReturnNil may return nil; "*" stands for all methods.
 func Check(t *testing.T, values map[string]any, mayReturnNil ...string) {
 	t.Helper()
 	for name, zero := range values {
@@ -27,7 +27,7 @@ func Check(t *testing.T, values map[string]any, mayReturnNil ...string) {
 				defer watchdog.Stop()
 				v := v
 				if v.Kind() == reflect.Pointer && !v.IsNil() && v.Elem().IsZero() {
-					v = reflect.New(v.Type().Elem()) // a panic may have left a lock locked
+					v = reflect.New(v.Type().Elem()) // call each method on a new value: a panic in another one may have left a mutex locked
 				}
 				err, fails := call(t.Context(), v.Method(i))
 				if errors.Is(err, context.DeadlineExceeded) {
@@ -41,7 +41,7 @@ func Check(t *testing.T, values map[string]any, mayReturnNil ...string) {
 	}
 }
 
-// CheckErrors calls functions with invalid arguments. It fails if one panics or returns nil.
+// CheckErrors calls functions, and fails the test if one panics or returns nil.
 func CheckErrors(t *testing.T, calls map[string]func() error) {
 	t.Helper()
 	for name, f := range calls {
@@ -72,8 +72,8 @@ func failOnPanic(t *testing.T) {
 	}
 }
 
-// call calls a method with a context and zero arguments, and drains a returned iterator. It reports
-// whether the method can return an error.
+// call calls a method with a context and zero arguments (but "a" for strings), and drains a returned
+// iterator. It returns the error, and reports whether the method can return one.
 func call(ctx context.Context, m reflect.Value) (err error, canFail bool) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -1,7 +1,7 @@
-"""pystore's API on top of tables: `import partd_go.pystore as pystore`.
+"""The API of the package pystore, implemented with partd_go.tables: `import partd_go.pystore as pystore`.
 
-A store is a directory of tables, a collection is a bucket, and an item is a table. It needs the wheel
-partd-go-tables, pandas and pyarrow, and dask for lazy frames.
+A store is a directory of tables, a collection is a bucket of these tables, and an item is a table. This
+package needs the wheel partd-go-tables, pandas and pyarrow, and dask for lazy frames.
 """
 
 from ..errors import extra

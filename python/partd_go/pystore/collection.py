@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..tables.results import Json
     from .validation import DataValidator
 
-_MIN_ROWS_BY_TIME = 10_000  # larger tables are divided into files by months, quarters or years
+_MIN_ROWS_BY_TIME = 10_000  # tables with more rows are divided into files by months, quarters or years
 _THREADS = 4
 _SCHEMA_VERSION = "_schema_version"  # metadata key whose value is the version of the item's rows
 _LOCK_TIMEOUT = 600.0  # seconds that a change waits for earlier changes
@@ -60,7 +60,7 @@ class Collection:
         return str(path) if as_string else path
 
     def list_items(self, **metadata: Any) -> set[str]:
-        """Returns the items, or only those with these metadata values."""
+        """Returns the names of the items, or only of the items with these metadata values."""
         return set(self._tables.list(self.collection, metadata=metadata or None))
 
     def item(
@@ -100,13 +100,13 @@ class Collection:
 
     @contextmanager
     def _changing(self) -> Iterator[CollectionLock]:
-        """Holds the collection's lock for changes, after undoing an unfinished transaction."""
+        """Holds the lock that every change of the collection needs. It first undoes an unfinished transaction."""
         with CollectionLock(self, "pystore.changes", _LOCK_TIMEOUT) as lock:
             undo.undo(self._tables, self.collection)
             yield lock
 
     def _undo_unfinished(self) -> Collection:
-        """Undoes the unfinished transaction of a killed process, and returns the collection."""
+        """Undoes a transaction that a killed process left unfinished, and returns the collection."""
         if undo.has_unfinished(self._tables, self.collection):
             lock = CollectionLock(self, "pystore.changes")
             if lock.acquire(0.5):  # otherwise the transaction is still running
@@ -120,9 +120,9 @@ class Collection:
         self, item: str, data: Any, metadata: Mapping[str, Any] | None = None, npartitions: int | None = None,
         overwrite: bool = False, epochdate: bool = False, reload_items: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Writes an item, all or nothing. data is a DataFrame of pandas or dask, a Series, or an Item. epochdate is ignored,
-        because times in an index stay times. A large item, or one with npartitions above 1, is divided by time."""
-        data = prepare(data)  # outside the lock, because dask may compute for a long time
+        """Writes an item atomically. data is a DataFrame of pandas or dask, a Series, or an Item. A large item, or one with
+        npartitions above 1, is divided into files by time. epochdate is ignored, because times in an index stay times."""
+        data = prepare(data)  # before acquiring the lock, because dask may compute for a long time
         with self._changing():
             self._write(item, data, metadata, npartitions, overwrite)
 
@@ -151,7 +151,7 @@ class Collection:
     def _put(self, item: str, data: Any, mode: Any, to: pa.Schema | None = None, keep: Any = None, **options: Any) -> None:
         try:
             rows = data if isinstance(data, pa.Table) else encode(data)
-            if keep is not None:  # filter after encoding, so that types do not depend on the kept rows
+            if keep is not None:  # filter after encoding, so that column types do not depend on which rows are kept
                 rows = rows.filter(pa.array(keep))
             rows = fit_types(rows, to) if to else rows
             if to and item not in self._schema_evolutions and (changed := widened_fields(rows.schema, to)):
@@ -165,10 +165,10 @@ class Collection:
         self, item: str, data: Any, npartitions: int | None = None, epochdate: bool = False, threaded: bool = False,
         reload_items: bool = False, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Appends rows, all or nothing. duplicate_handling says what to do with rows that have an existing index value: keep
-        the last, the first or all of them, or raise an error. A RangeIndex has no duplicates. Items with an index of times
-        are read in the order of the index. If the columns differ from the item's, append raises an error, unless
-        validate_schema is false or the item's evolution allows it. Then new columns are added, and missing ones are null."""
+        """Appends rows atomically. duplicate_handling says what to do with rows that have the same index value: keep the last,
+        the first or all of them, or raise an error. A RangeIndex has no duplicates. Items with an index of times are read in
+        the order of the index. If the columns differ from the item's, append raises an error, unless validate_schema is false
+        or the item's schema evolution allows the difference. Then new columns are added, and missing columns are null."""
         data = data if isinstance(data, (pd.DataFrame, pd.Series)) and not len(data) else prepare(data)
         with self._changing():
             self._append(item, data, duplicate_handling=duplicate_handling, validate_schema=validate_schema)
@@ -198,7 +198,7 @@ class Collection:
             self._put(item, data, "append", stored._schema, keep=~is_duplicate)
 
     def _evolve(self, stored: Item, data: pd.DataFrame, allowed: bool) -> bool:
-        """Reports whether the data's columns differ from the item's. If that is not allowed, it raises ValidationError."""
+        """Reports whether the data's columns differ from the item's. It raises ValidationError if they differ and allowed is false."""
         missing, extra = set(stored._names) - set(map(str, data.columns)), set(map(str, data.columns)) - set(stored._names)
         if not missing and not extra:
             return False
@@ -213,7 +213,7 @@ class Collection:
         return True
 
     def _between(self, stored: Item, data: Any) -> Any:
-        """Returns the item's rows, without columns, whose index is in the range of the new data's: only these can be duplicates."""
+        """Returns the index of the item's rows in the range of the new data's index. Only these rows can be duplicates."""
         first = stored._index[0]
         level = data.index.get_level_values(0)
         if level.hasnans or not isinstance(level.min(), (int, float, str, pd.Timestamp)):
@@ -241,7 +241,8 @@ class Collection:
         npartitions: Mapping[str, int] | None = None, overwrite: bool = False, epochdate: bool = False, parallel: bool = True,
         **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Writes several items. If parallel is true, it writes four at a time. The error names the items that could not be written."""
+        """Writes several items, four at a time if parallel is true. If some cannot be written, the others still are, and the
+        error names those that failed."""
         metadata, npartitions = metadata or {}, npartitions or {}
 
         def write(name: str, data: Any) -> None:
@@ -270,7 +271,7 @@ class Collection:
             return dict(zip(items, pool.map(read, items)))
 
     def create_snapshot(self, snapshot: str | None = None) -> bool:
-        """Gives the current state of all items a name (default: the time). It drops characters other than letters, digits, "." and "_"."""
+        """Creates a snapshot of all items (default name: the time). It drops characters from the name other than letters, digits, "." and "_"."""
         name = "".join(c for c in snapshot or "" if c.isalnum() or c in "._")
         self._tables._ask("partd.snapshot", bucket=self.collection, name=name)
         return True
@@ -295,7 +296,7 @@ class Collection:
         return self._validator
 
     def enable_schema_evolution(self, item: str, strategy: EvolutionStrategy | None = None) -> SchemaEvolution:
-        """Lets appends change an item's columns, as the strategy permits. The server enforces it."""
+        """Lets appends change an item's columns within the limits of a strategy, which the server enforces."""
         evolution = SchemaEvolution(strategy or EvolutionStrategy.COMPATIBLE)
         evolution._migrate_item = functools.partial(self._migrate, item)
         self._tables._ask("partd.evolve", bucket=self.collection, name=item, mode=evolution.strategy.value)

@@ -11,8 +11,8 @@ import pyarrow as pa
 from ..frames import from_arrow, to_arrow
 from .exceptions import ValidationError
 
-# Groups of types: fit_types casts rows only within a group of _MEASURES, and an item's columns are widened only within a
-# group of _WIDENABLE, or from integers to float64.
+# Groups of types. fit_types converts rows to the item's types only within a group of _MEASURES. widened_fields widens the
+# item's columns only within a group of _WIDENABLE, or from integers to float64.
 _MEASURES = ((pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal), (pa.types.is_timestamp,), (pa.types.is_duration,))
 _WIDENABLE = ((pa.types.is_integer,), (pa.types.is_floating,))
 
@@ -42,8 +42,8 @@ def encode(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
 
 
 def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Returns the rows with columns cast to the item's types where every value stays equal, such as whole numbers as floats
-    or times in another unit. It leaves other columns unchanged, and the server rejects them."""
+    """Returns the rows with each column cast to the item's type if every value stays equal, such as whole numbers as floats
+    or times in another unit. Other columns keep their types; the server rejects these rows unless the columns are widened."""
     for position, field in enumerate(table.schema):
         data_type = schema.field(field.name).type if field.name in schema.names else field.type
         zones = [getattr(value, "tz", None) for value in (data_type, field.type)]
@@ -56,8 +56,9 @@ def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def widened_fields(rows: pa.Schema, schema: pa.Schema) -> list[pa.Field]:
-    """Returns the columns that the item must widen for the rows, with their new types: larger integers or floats, or float64
-    for integers. It returns no columns if any other column has the wrong type, because the server then rejects the rows."""
+    """Returns the columns whose types in the item must be widened before rows can be appended, with the new types: larger
+    integers or floats, or float64 for integers. It returns no columns if any column has another wrong type, because then the
+    server rejects the rows anyway."""
     widened = [field for field in rows if field.name in schema.names and field.type != schema.field(field.name).type]
     for position, field in enumerate(widened):
         data_type = schema.field(field.name).type

@@ -1,4 +1,4 @@
-"""Reads items. An item is a table, in its state when the item was opened, or in a snapshot."""
+"""Reads items. An item is a table in one state: the state when the item was opened, or the state in a snapshot."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Item:
         return decode(rows.read_all())
 
     def to_pandas(self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None) -> pd.DataFrame:
-        """Returns the rows, or only the rows that match filters, with only some columns. parse_dates converts an index of seconds
-        (floats) or nanoseconds (integers) to times."""
+        """Returns the rows, if filters is given only those that match. parse_dates converts an index of seconds (floats) or
+        nanoseconds (integers) to times."""
         frame = self._read(columns, filters)
         if parse_dates and len(frame) and not isinstance(frame.index, (pd.RangeIndex, pd.MultiIndex)):
             if pd.api.types.is_float_dtype(frame.index.dtype):
@@ -109,6 +109,6 @@ class Part:
 
 
 def metadata_of(metadata: dict[str, Any]) -> dict[str, Json]:
-    """Returns an item's metadata, with the time of the last change in pystore's format."""
+    """Returns an item's metadata. It formats the time of the last change, "_updated", as pystore does."""
     updated = datetime.datetime.fromisoformat(metadata["_updated"].replace("Z", "+00:00"))
     return {**metadata, "_updated": updated.strftime("%Y-%m-%d %H:%M:%S.%f")}

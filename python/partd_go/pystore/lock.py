@@ -11,7 +11,7 @@ from .exceptions import TransactionError
 
 
 class Bucket(Protocol):
-    """The part of a Collection that a lock uses."""
+    """The attributes of a Collection that a lock uses."""
 
     collection: str
 
@@ -20,7 +20,7 @@ class Bucket(Protocol):
 
 
 class CollectionLock:
-    """A named lock, which this process renews. It expires after the process ends."""
+    """A named lock at the server. A thread renews it while it is held. If the process ends, the lock expires."""
 
     def __init__(self, collection: Bucket, lock_name: str = "collection", wait: float = 30.0):
         self.collection, self.lock_name, self._wait = collection, lock_name, wait
@@ -45,10 +45,10 @@ class CollectionLock:
             try:
                 self._call("partd.lock", lease=lease)
             except Error:
-                return  # the lock or its server has ended
+                return  # the lock has expired, or the server has ended
 
     def held(self) -> bool:
-        """Reports whether this process still holds the lock. A process loses it if the process or the server is suspended for long."""
+        """Reports whether this process still holds the lock. If the process or the server is suspended for long, the lock expires."""
         try:
             self._call("partd.lock", lease=self._lease)
         except NotFound:

@@ -42,7 +42,7 @@ def check_memory_usage() -> None:
 
 @contextmanager
 def memory_efficient_read(chunk_size: int = 50_000) -> Iterator[None]:
-    """Collects garbage before and after the block. chunk_size is ignored; to read in chunks, use read_in_chunks."""
+    """Collects garbage before and after a with block. chunk_size is ignored; to read in chunks, use read_in_chunks."""
     gc.collect()
     try:
         yield
@@ -51,7 +51,7 @@ def memory_efficient_read(chunk_size: int = 50_000) -> Iterator[None]:
 
 
 def read_in_chunks(collection: Collection, item: str, chunk_size: int = 100_000, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
-    """Yields an item in frames of chunk_size rows, as they arrive from the server."""
+    """Yields an item in frames of chunk_size rows, without reading the whole item first."""
     opened = collection.item(item)
     selected = None if columns is None else [*columns, *opened._index]
     rows = utils.connection(opened.datastore).scan(opened.item, opened.collection, columns=selected, **opened._state)
@@ -74,8 +74,8 @@ def estimate_dataframe_memory(df: pd.DataFrame) -> float:
 
 
 def optimize_dataframe_memory(df: pd.DataFrame, deep: bool = True) -> pd.DataFrame:
-    """Returns the same values in smaller types: smaller integers, float32 if it is exact, and, if deep is true, categories
-    for text columns in which over half of the values are repeats."""
+    """Returns the same values in smaller types: smaller integers, and float32 if it is exact. If deep is true, columns of
+    strings become categories if fewer than half of their values are distinct."""
     return df.assign(**{str(column): _smaller(values, deep) for column, values in df.items()})
 
 

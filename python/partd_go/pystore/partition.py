@@ -1,4 +1,4 @@
-"""Divides items into files, which are dask's partitions."""
+"""Divides items into files. Each file of an item is a partition of its dask DataFrame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PERIODS = {"monthly": "month", "quarterly": "quarter", "yearly": "year", "auto"
 def calculate_optimal_partitions(
     data: Any, target_size_mb: float = DEFAULT_PARTITION_SIZE_MB, min_partitions: int = 1, max_partitions: int = 100
 ) -> int:
-    """Returns the number of partitions of about target_size_mb for the data."""
+    """Returns the number of partitions into which to divide the data, so that each has about target_size_mb."""
     size = data.memory_usage(deep=True).sum()
     megabytes = (size if isinstance(data, pd.DataFrame) else size.compute()) / 2**20
     return max(min_partitions, min(max(1, int(megabytes / target_size_mb)), max_partitions))
@@ -45,8 +45,8 @@ def optimize_time_series_partitions(data: Any, freq: str = "auto", min_partition
 def rebalance_partitions(
     collection: Collection, item: str, target_size_mb: float = DEFAULT_PARTITION_SIZE_MB, time_based: bool = True, freq: str = "auto"
 ) -> None:
-    """Divides an item's files at the server by months, quarters or years, if it has an index of times. No file exceeds
-    128 MB."""
+    """Rewrites an item's files at the server. If the item has an index of times, they are divided by months, quarters or years
+    (freq). target_size_mb is ignored: no file exceeds 128 MB."""
     tables = collection._tables
     (settings,) = tables._ask("partd.settings", bucket=collection.collection, name=item)
     by = _PERIODS.get(freq, freq) if settings.get("time") and time_based else ""

@@ -1,4 +1,5 @@
-"""Changes an item's columns. A setting at the server says what an append may change; functions migrate existing rows."""
+"""Changes an item's columns. A setting at the server limits how appends may change them. Registered functions migrate existing
+rows."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from .exceptions import SchemaError
 
 
 class EvolutionStrategy(Enum):
-    """Says how an append may change an item's columns. Missing columns become null."""
+    """The limits within which an append may change an item's columns. Columns that the appended rows lack are null in them."""
 
     STRICT = "strict"
     ADD_ONLY = "add_only"
@@ -98,7 +99,7 @@ class SchemaEvolution:
         return all(change in _WIDER or change[1] == "object" for change in types)
 
     def evolve_dataframe(self, df: pd.DataFrame, target_schema: Schema) -> pd.DataFrame:
-        """Returns the rows with the columns of a schema. Missing columns are null."""
+        """Returns the rows with exactly the columns of a schema. Columns that df lacks are null."""
         result = df.reindex(columns=target_schema.columns)
         for column, dtype in target_schema.dtypes.items():
             if column in df.columns and str(df[column].dtype) != dtype:
@@ -109,7 +110,7 @@ class SchemaEvolution:
         self.migration_functions[(from_version, to_version)] = migration_func
 
     def migrate(self, df: pd.DataFrame, from_version: int, to_version: int) -> pd.DataFrame:
-        """Returns rows migrated from one version to another, in one or several steps."""
+        """Migrates rows by the function registered for these versions, or else version by version."""
         if direct := self.migration_functions.get((from_version, to_version)):
             return direct(df)
         for version in range(from_version, to_version):
@@ -120,7 +121,7 @@ class SchemaEvolution:
         return df
 
     def migrate_to_version(self, to_version: int) -> pd.DataFrame:
-        """Migrates the item to a version from the version in its metadata (default: 1). It keeps the other metadata."""
+        """Migrates the item's rows to a version. The current version is in the item's metadata (default: 1)."""
         if self._migrate_item is None:
             raise RuntimeError("migrate_to_version requires collection context. Call collection.migrate_item_to_version instead.")
         return self._migrate_item(self, to_version)

@@ -1,4 +1,4 @@
-"""Changes of several items, all or nothing."""
+"""Atomic changes of several items of a collection."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Transaction:
         self._add("_delete", item)
 
     def commit(self) -> None:
-        """Applies the changes. If one fails, or this process is killed, the items are restored from a snapshot."""
+        """Applies the changes. If one fails, commit restores the items from a snapshot. If this process is killed, the next
+        process that uses the collection restores them."""
         if self._state:
             raise TransactionError(f"Transaction already {self._state}")
         collection, name = self.collection, f"pystore.{uuid.uuid4().hex}"
@@ -51,10 +52,10 @@ class Transaction:
                     getattr(collection, kind)(item, *data, **kwargs)
                 _check_lock(lock)
                 self._state = "committed"
-            except BaseException as error:  # also Ctrl-C
+            except BaseException as error:  # includes KeyboardInterrupt
                 self._state = "rolled back"
-                # Without the lock, leave the undo to the next holder: the collection's note of the running transaction may
-                # already describe that holder's own.
+                # If this process has lost the lock, another process undoes this transaction. The collection's note of an
+                # unfinished transaction may already describe that process's transaction, which must not be undone here.
                 if lock.held():
                     undo.undo(collection._tables, collection.collection)
                 if not isinstance(error, Exception):
@@ -63,7 +64,7 @@ class Transaction:
             undo.end(collection._tables, collection.collection, name)
 
     def rollback(self) -> None:
-        """Discards the changes. None has been applied yet."""
+        """Discards the changes. Nothing has been applied before commit."""
         if self._state:
             raise TransactionError(f"Transaction already {self._state}")
         self._state = "rolled back"
@@ -78,7 +79,7 @@ def _check_lock(lock: CollectionLock) -> None:
 
 
 class BatchTransaction(Transaction):
-    """A Transaction that applies deletes first, then writes, then appends, and combines the appends to each item."""
+    """A Transaction that first deletes, then writes, then appends. It combines the appends to each item."""
 
     def commit(self) -> None:
         order = {kind: [part for part in self.operations if part[0] == kind] for kind in ("_delete", "_write", "_append")}
@@ -95,7 +96,7 @@ class BatchTransaction(Transaction):
 
 
 def _join_key(data: Any) -> Any:
-    """Returns the columns, types and index of data. Concatenating data with equal keys does not change any types."""
+    """Returns a key for data: its columns, types and index. If two frames have equal keys, concatenating them changes no types."""
     columns = list(data.dtypes.items()) if isinstance(data, pd.DataFrame) else [data.name, data.dtype]
     return columns, type(data.index), data.index.dtype, list(data.index.names)
 
@@ -112,15 +113,15 @@ def _commit_at_end(txn: T) -> Iterator[T]:
 
 
 def transaction(collection: Collection) -> AbstractContextManager[Transaction]:
-    """Commits all changes at the end of the block, or none: with transaction(collection) as txn: txn.write(...)."""
+    """Commits the block's changes atomically at its end: with transaction(collection) as txn: txn.write(...)."""
     return _commit_at_end(Transaction(collection))
 
 
 def batch_transaction(collection: Collection) -> AbstractContextManager[BatchTransaction]:
-    """Commits a BatchTransaction at the end of the block."""
+    """Is like transaction, but with a BatchTransaction."""
     return _commit_at_end(BatchTransaction(collection))
 
 
 def with_lock(collection: Collection, lock_name: str = "collection") -> CollectionLock:
-    """Returns a lock for use in a with block, which excludes other holders in all processes."""
+    """Returns a lock for a with block. Only one thread of all processes can hold it."""
     return CollectionLock(collection, lock_name)

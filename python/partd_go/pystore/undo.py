@@ -1,7 +1,8 @@
 """Undoes unfinished transactions.
 
-While a transaction runs, the collection's metadata has a note of it. If its process is killed,
-the next process that changes or opens the collection undoes it.
+While a transaction runs, the collection's metadata contains a note with its snapshot and its
+items. If the process is killed, the next process that changes or opens the collection undoes
+the transaction.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def begin(tables: Tables, bucket: str, snapshot: str, items: Iterable[str]) -> N
 
 
 def end(tables: Tables, bucket: str, snapshot: str) -> None:
-    """Removes the snapshot and then the note. Without its snapshot, a transaction can no longer be undone."""
+    """Ends a transaction. The order matters: once the snapshot is removed, the transaction can no longer be undone."""
     tables._ask("partd.delete-snapshots", bucket=bucket, name=snapshot)
     tables._ask("partd.change-metadata", bucket=bucket, remove=[_KEY])
 

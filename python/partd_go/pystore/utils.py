@@ -27,8 +27,8 @@ _scheduler: Any = None
 _client: distributed.Client | None = None
 
 _lock = threading.Lock()
-_open: dict[tuple[int, str], Tables] = {}  # by process and store; by process, because a forked process needs its own connections
-_remote: dict[tuple[int, str], Tables] = {}  # connections to servers that other processes started, by process and URL
+_open: dict[tuple[int, str], Tables] = {}  # by process ID and store; a forked process must not use its parent's connections
+_remote: dict[tuple[int, str], Tables] = {}  # connections to servers that other processes started, by process ID and URL
 
 
 def get_path(*args: str) -> Path:
@@ -57,12 +57,12 @@ def connection(datastore: str | os.PathLike[str]) -> Tables:
     with _lock:
         if (found := _find_open(key)) is not None:
             return found
-        _open[key] = tables.connect(datastore, flags=("--no-tail",))  # --no-tail commits each put at once, so that other processes can also use the store
+        _open[key] = tables.connect(datastore, flags=("--no-tail",))  # --no-tail commits each put immediately, so that other processes can use the store too
         return _open[key]
 
 
 def connection_at(datastore: str, url: str) -> Tables:
-    """Returns a connection to a store. It uses the server's URL if another process, such as dask's client, started the server."""
+    """Returns a connection to a store whose server listens at url. The server may belong to another process, such as dask's client."""
     check_not_forked(datastore)
     with _lock:
         if known := _find_open((os.getpid(), datastore)):
@@ -85,7 +85,7 @@ def _find_open(key: tuple[int, str]) -> Tables | None:
 
 
 def release(selects: Any = lambda store: True) -> None:
-    """Stops the servers of the selected stores."""
+    """Stops the servers of the stores for which selects returns true."""
     with _lock:
         closing = [(key, _open.pop(key)) for key in list(_open) if key[0] == os.getpid() and selects(key[1])]
     for _, store_tables in closing:
@@ -119,7 +119,7 @@ def list_snapshots(tables: Tables, bucket: str) -> set[str]:
 
 
 def set_client(scheduler: Any = None) -> distributed.Client | None:
-    """Makes dask compute at a scheduler, given as an address or a cluster. None restores dask's own scheduler."""
+    """Makes dask use a distributed scheduler, given as an address or a cluster. None restores dask's local scheduler."""
     global _scheduler, _client
     if scheduler != _scheduler and _client is not None:
         _client.close()
@@ -147,7 +147,7 @@ def get_partition_size() -> float:
 
 
 def read_csv(urlpath: Any, *args: Any, **kwargs: Any) -> dask.dataframe.DataFrame:
-    """Calls dask's read_csv, with the additional options index_col and index_name."""
+    """Calls dask's read_csv. The additional options index_col and index_name set the index."""
     import dask.dataframe as dd
 
     kwargs.pop("index", None)

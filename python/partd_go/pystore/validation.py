@@ -41,7 +41,7 @@ class ColumnExistsRule(ValidationRule):
 
 
 class NoNullRule(ValidationRule):
-    """Requires that the columns that exist have no nulls."""
+    """Requires columns to have no nulls. It ignores columns that do not exist."""
 
     def __init__(self, columns: Sequence[str], name: str = "no_null"):
         super().__init__(name)
@@ -152,7 +152,7 @@ def create_validator(rules: Sequence[ValidationRule] = ()) -> DataValidator:
 
 
 def with_validation(validator: DataValidator) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorates a function to validate its first DataFrame argument."""
+    """Returns a decorator. The decorated function validates its first DataFrame argument before each call."""
 
     def decorator(func: Callable[P, R]) -> Callable[P, R]:
         @wraps(func)

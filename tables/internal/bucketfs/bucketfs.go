@@ -44,8 +44,8 @@ type FS struct {
 
 var _ icecat.Remote = (*FS)(nil)
 
-// maxUploads limits the total size of the files that are uploaded at the same time, because uploads hold them in
-// memory. A larger file is uploaded alone.
+// maxUploads limits the total size of concurrent uploads, because they hold their files in memory. A larger file
+// is uploaded alone.
 const maxUploads = 256 << 20
 
 // New returns the files of a bucket. location is the bucket's name in messages. key is the prefix of the files'
@@ -99,8 +99,7 @@ func (f *FS) Info(name string) (info vfs.Info, err error) {
 	return info, err
 }
 
-// withCopy calls use with the path of a local copy of a file. For a file that is still being written, that is the
-// local file itself.
+// withCopy calls use with the path of a local copy, or with the local file itself while it is being written.
 func (f *FS) withCopy(name string, use func(path string) error) error {
 	f.mu.Lock()
 	if w := f.writing[name]; w != nil {
@@ -143,8 +142,8 @@ func (f *FS) damaged(name, format string, args ...any) error {
 	return &partd.CorruptError{Path: f.location + name, Offset: -1, Err: fmt.Errorf(format, args...)}
 }
 
-// fetch returns a function that downloads and verifies an object. If the object's size and checksum are not
-// recorded, the function compares the size with the bucket's listing.
+// fetch returns a function that downloads and verifies an object. If no size and checksum are recorded, it
+// compares the size with the bucket's listing.
 func (f *FS) fetch(name string) func(*os.File) error {
 	return func(file *os.File) error {
 		size, _, known, err := f.expected(name)
@@ -184,11 +183,13 @@ func (f *FS) fetch(name string) func(*os.File) error {
 	}
 }
 
+// Remove removes a file.
 func (f *FS) Remove(name string) error {
 	f.Forget(name)
 	return f.retry(0, func(ctx context.Context) error { return f.bucket.Delete(ctx, objectName(name)) })
 }
 
+// Files returns the sizes of all files, by name.
 func (f *FS) Files(ctx context.Context) (files map[string]int64, err error) {
 	err = objstore.Retry(ctx, f.retryFor, 0, nil, func(ctx context.Context) error {
 		files = map[string]int64{}

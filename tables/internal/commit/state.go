@@ -65,7 +65,7 @@ func (e *Entry) setState(ctx context.Context, t *table.Table) error {
 	var newState state
 	err := icecat.CatchPanic(func() (err error) { newState, err = e.stateOf(t); return err })
 	if err != nil {
-		return &icecat.Damaged{File: e.tables.Catalog.DisplayPath(t.MetadataLocation()), Err: err, Remedy: icecat.Unusable}
+		return &icecat.Damaged{File: e.tables.Catalog.DisplayPath(t.MetadataLocation()), Err: err, Remedy: icecat.RemedyUnrepairable}
 	}
 	if e.log != nil && e.log.UUID() != newState.uuid {
 		e.detach()
@@ -76,7 +76,7 @@ func (e *Entry) setState(ctx context.Context, t *table.Table) error {
 			if ctx.Err() != nil {
 				return canceled.Err(ctx)
 			}
-			return &icecat.Damaged{File: "its rows in the tail", Err: err, Remedy: icecat.Unusable}
+			return &icecat.Damaged{File: "its rows in the tail", Err: err, Remedy: icecat.RemedyUnrepairable}
 		}
 	}
 	if e.log != nil {

@@ -14,11 +14,10 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// For Iceberg, int and long columns are plain INT32 and INT64. The Parquet library also annotates them with their bit
-// width, and then Spark cannot read an int column that was widened to long.
+// Iceberg requires plain INT32 and INT64 for int and long columns. The Parquet library adds annotations with their bit
+// width, with which Spark cannot read an int column that was widened to long.
 
-// removeWidths removes the width annotations of 32- and 64-bit integers from a footer. It reports whether there were
-// any.
+// removeWidths removes the width annotations of 32- and 64-bit integers, and reports whether there were any.
 func removeWidths(footer *metadata.FileMetaData) (removed bool) {
 	for _, e := range footer.FileMetaData.Schema {
 		if t := e.LogicalType; t != nil && t.INTEGER != nil && t.INTEGER.BitWidth >= 32 && t.INTEGER.IsSigned {
@@ -28,8 +27,7 @@ func removeWidths(footer *metadata.FileMetaData) (removed bool) {
 	return removed
 }
 
-// HasWidths reports whether a file has width annotations of 32-bit columns. Earlier versions of this package wrote such
-// files.
+// HasWidths reports whether a file has width annotations, as files of earlier versions of this package do.
 func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
 	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
 	if err != nil {
@@ -57,8 +55,8 @@ func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {
 	return &unannotatedFile{FileWriter: f}, err
 }
 
-// unannotatedFile is a Parquet file without width annotations. It holds back the last three writes, with which the
-// library writes the footer, its length and the magic number. Close removes the annotations from them.
+// unannotatedFile is a Parquet file without width annotations. Close removes them from the footer: the library writes
+// the footer, its length and the magic number last, so the file holds back the last three writes.
 type unannotatedFile struct {
 	iceio.FileWriter
 	lastWrites [][]byte
@@ -87,8 +85,8 @@ func (f *unannotatedFile) Close() error {
 	return errors.Join(err, f.FileWriter.Close())
 }
 
-// removeWidthsAtEnd removes the width annotations from the footer at the end of a file. It keeps the file's size, which
-// the library has already recorded, by writing zeros before the footer, as Parquet allows.
+// removeWidthsAtEnd removes the width annotations from the footer at the end of a file. It writes zeros before the
+// footer to keep the file's size, which the library has already recorded.
 func removeWidthsAtEnd(b []byte) ([]byte, error) {
 	lengthStart := len(b) - footerEnd
 	if lengthStart < 0 || !bytes.HasSuffix(b, []byte("PAR1")) {

@@ -28,8 +28,8 @@ type columns struct {
 	plain           []*plain                // if not nil, used instead of the library's reader, which then stays at the first row
 }
 
-// columns returns a reader of the given columns of a row group, based on one of the file's readers. Only the first
-// maxCoded columns can be read as dictionary codes.
+// columns returns a reader of some columns of a row group, based on one of the file's readers. Only the first maxCoded
+// columns can be read as dictionary codes.
 func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, requested []Column, maxCoded int) (c *columns, err error) {
 	n := len(requested)
 	c = &columns{
@@ -108,7 +108,6 @@ func (c *columns) release() {
 	}
 }
 
-// next returns the next rows of all columns.
 func (c *columns) next(rows int64) ([]arrow.Array, error) {
 	arrays := make([]arrow.Array, len(c.requested))
 	for i, w := range c.requested {
@@ -126,7 +125,6 @@ func (c *columns) next(rows int64) ([]arrow.Array, error) {
 	return arrays, nil
 }
 
-// withColumnName adds the name of column i to err.
 func (c *columns) withColumnName(i int, err error) error {
 	if err == nil || errors.As(err, new(*schema.Error)) {
 		return err

@@ -18,8 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// deleteReader reads delete files, which other programs write. It reads a position delete file only once, because such a
-// file can apply to many data files.
+// deleteReader reads delete files, which other programs write. It reads a position delete file once for all data files.
 type deleteReader struct {
 	t  *table.Table
 	mu sync.Mutex
@@ -30,7 +29,7 @@ type deleteReader struct {
 // deletesOf returns the Deletes for a data file, which mark the rows that the file's delete files delete.
 func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (*Deletes, error) {
 	result := &Deletes{}
-	var isDeleted []func(int64) bool
+	var deletesRow []func(int64) bool
 	fs, err := d.t.FS(ctx)
 	if err != nil {
 		return nil, err
@@ -40,7 +39,7 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 		if err != nil {
 			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
 		}
-		isDeleted = append(isDeleted, func(row int64) bool { return rows.Contains(uint64(row)) })
+		deletesRow = append(deletesRow, func(row int64) bool { return rows.Contains(uint64(row)) })
 	}
 	for _, f := range task.DeleteFiles {
 		if len(task.DeletionVectorFiles) > 0 { // a deletion vector includes the rows of position delete files
@@ -50,9 +49,9 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 		if err != nil {
 			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
 		}
-		isDeleted = append(isDeleted, func(row int64) bool { return rows[row] })
+		deletesRow = append(deletesRow, func(row int64) bool { return rows[row] })
 	}
-	var isEqualDeleted []func([]arrow.Array, int) bool
+	var matchesEqualityDelete []func([]arrow.Array, int) bool
 	for _, f := range task.EqualityDeleteFiles {
 		firstColumn := len(result.Columns)
 		columns, keys, err := d.keysOf(ctx, f)
@@ -61,7 +60,7 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 		}
 		result.Columns = append(result.Columns, columns...)
 		var key []byte
-		isEqualDeleted = append(isEqualDeleted, func(all []arrow.Array, i int) bool {
+		matchesEqualityDelete = append(matchesEqualityDelete, func(all []arrow.Array, i int) bool {
 			key = appendNullable(key[:0], all[firstColumn:firstColumn+len(columns)], i)
 			return keys[string(key)]
 		})
@@ -71,10 +70,10 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 		mu.Lock()
 		defer mu.Unlock()
 		for i := range keep {
-			for _, deletes := range isDeleted {
+			for _, deletes := range deletesRow {
 				keep[i] = keep[i] && !deletes(firstRow+int64(i))
 			}
-			for _, deletes := range isEqualDeleted {
+			for _, deletes := range matchesEqualityDelete {
 				keep[i] = keep[i] && !deletes(columns, i)
 			}
 		}

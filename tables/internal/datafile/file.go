@@ -19,7 +19,6 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// file is an open data file that is being read.
 type file struct {
 	scan            *Scan
 	name            string // base name, because errors must not reveal the directory
@@ -39,8 +38,7 @@ type group struct {
 	index       *metadata.RowGroupPageIndexReader // page index, which is loaded when the rows are read; can be nil
 }
 
-// recoverPanic converts a panic of the Parquet library to an error. Some damaged files cause such panics. recoverPanic
-// must be deferred.
+// recoverPanic converts a panic, which the Parquet library has on some damaged files, to an error. It must be deferred.
 func (f *file) recoverPanic(err *error) {
 	if p := recover(); p != nil {
 		*err = &partd.CorruptError{Path: f.name, Offset: -1, Err: fmt.Errorf("the Parquet data cannot be read: %v", p)}
@@ -210,8 +208,7 @@ func (f *file) bounds(g group, c Column) filter.Bounds {
 	return b
 }
 
-// statsLeaf returns a column's leaf index, or -1 if its statistics are not usable. It also reports whether the file has
-// the column.
+// statsLeaf returns a column's leaf index, or -1 if its statistics are not usable, and whether the file has the column.
 func (f *file) statsLeaf(c Column) (leaf int, exists bool) {
 	i := f.fieldIndex(c)
 	if i < 0 {
@@ -224,8 +221,8 @@ func (f *file) statsLeaf(c Column) (leaf int, exists bool) {
 	return field.ColIndex, true
 }
 
-// hasValidBounds reports whether bounds of a file's column type are also valid for the table's type, because both types
-// have the same order and unit.
+// hasValidBounds reports whether bounds of a file's column type are valid for the table's type: both types must have
+// the same order and unit.
 func hasValidBounds(fileType, tableType arrow.DataType) bool {
 	switch tableType.ID() {
 	case arrow.INT64:

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// convertToTable converts a column of a file to the type to. fileField is the column's field in the file. ids is the
-// table's field with field IDs, by which nested fields are found.
+// convertToTable converts a column of a file to the type to. fileField is the file's field. ids is the table's field
+// with field IDs, by which nested fields are found.
 func (s *Scan) convertToTable(a arrow.Array, fileField, ids arrow.Field, to arrow.DataType) (arrow.Array, error) {
 	switch to := to.(type) {
 	case *arrow.StructType:

@@ -17,8 +17,8 @@ var properties = func() *parquet.ReaderProperties {
 	return p
 }()
 
-// parse opens a Parquet file. It caches the footer by the file's name, size and modification time. A data file never
-// changes, but a repair can replace it; the modification time then differs.
+// parse opens a Parquet file. It caches the footer by the file's name, size and modification time, because a repair
+// can replace a file.
 func (s *Scan) parse(name string, in parquet.ReaderAtSeeker) (*pqfile.Reader, error) {
 	withProperties := pqfile.WithReadProps(properties)
 	key := ""

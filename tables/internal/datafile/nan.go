@@ -13,9 +13,8 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// The library ignores NaN in the minimum and maximum of a column chunk. DuckDB sorts NaN after all numbers, so with such
-// bounds it would skip matching rows. Therefore chunks with NaN get no bounds in the footer or the page index; manifests
-// contain each column's number of NaN values.
+// Chunks with NaN get no bounds in the footer or the page index. The library's bounds ignore NaN, but DuckDB sorts NaN
+// after all numbers, so it would skip matching rows. Manifests contain each column's number of NaN values.
 
 // countNaN returns the number of NaN values, except nulls, in an array.
 func countNaN(a arrow.Array) (n int64) {
@@ -54,8 +53,8 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 // footerEnd is the number of bytes after the footer: its length and the magic number.
 const footerEnd = 8
 
-// release writes the held bytes, which end with the footer. It first removes from the footer the width annotations and
-// the bounds of the given chunks, which contain NaN. It returns the change of the file's size.
+// release writes the held bytes, which end with the footer. It removes from the footer the width annotations and the
+// bounds of chunks, which contain NaN. It returns the change of the file's size.
 func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (grown int64, err error) {
 	held := b.tail.Bytes()
 	b.tail = nil
@@ -89,8 +88,8 @@ func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (gro
 	return grown, nil
 }
 
-// withNaNs returns a file's manifest entry with NaN counts, by field ID. It removes the bounds of columns with NaN,
-// because the library computed them from chunks without NaN only.
+// withNaNs returns a file's manifest entry with NaN counts, by field ID, and without bounds of columns with NaN, because
+// the library computed them from the other chunks only.
 func withNaNs(spec iceberg.PartitionSpec, f iceberg.DataFile, counts map[int]int64) (iceberg.DataFile, error) {
 	b, err := Rebuild(spec, f, f.FilePath())
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxHeldBytes limits the decoded size of the condition's columns of a row group that stay in memory until the rows to
-// keep are known.
+// maxHeldBytes limits the decoded size of the condition's columns that stay in memory until the rows to keep are
+// known.
 const maxHeldBytes = 32 << 20
 
 // step is a range of rows of a row group that are read together.

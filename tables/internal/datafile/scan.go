@@ -64,9 +64,9 @@ type Scan struct {
 	Columns          []Column
 	Where            *filter.Condition // nil selects all rows
 	ConditionColumns []Column          // the columns of Where, in the same order
-	// MayMatch reports whether rows with the given column bounds can match, and whether they can differ in that. If it is
-	// nil, Where decides.
-	MayMatch func(column func(name string) filter.Bounds) (canMatch, canDiffer bool)
+	// MayMatch reports whether rows with the given column bounds can match, and whether they can fail to match. Nil means
+	// Where.May.
+	MayMatch func(column func(name string) filter.Bounds) (mayHold, mayFail bool)
 	Names    map[int][]string // further names of fields, by ID, for files without IDs; can be nil
 	Rows     int64            // maximum number of rows per batch
 	Workers  int              // number of row groups to read concurrently, ahead of the consumer
@@ -74,6 +74,7 @@ type Scan struct {
 	Recycle  bool             // reuse the memory of released batches
 }
 
+// Schema returns the schema of the batches.
 func (s *Scan) Schema() *arrow.Schema {
 	fields := make([]arrow.Field, len(s.Columns))
 	for i, c := range s.Columns {
@@ -102,8 +103,7 @@ func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBat
 	}
 }
 
-// readSequentially reads a file's row groups one after another. It returns false after an error, or if the consumer
-// stopped.
+// readSequentially reads a file's row groups one after another. It returns false if it failed or the consumer stopped.
 func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow.RecordBatch, error) bool) bool {
 	f, err := s.open(ctx, file)
 	if err != nil {
@@ -122,10 +122,9 @@ func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow
 }
 
 // maxAhead is the number of batches of a row group that are decoded ahead. It suffices for a whole group that this package
-// wrote; that group's goroutine then need not wait for earlier groups.
+// wrote.
 const maxAhead = 4
 
-// readAhead is a row group that is decoded ahead of the consumer.
 type readAhead struct {
 	rows chan result
 	size int64 // bytes of Scan.Memory that the row group uses
@@ -206,8 +205,7 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 	}
 }
 
-// BatchRows is the maximum number of rows in a batch. Larger batches are slower, because their buffers are large
-// allocations.
+// BatchRows is the maximum number of rows in a batch. The buffers of larger batches are large, slow allocations.
 const BatchRows = 1 << 15
 
 // NewScan returns a scan of a table's files. It reads the named columns of schema s in their stored types, or all columns

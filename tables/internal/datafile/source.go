@@ -34,8 +34,8 @@ var (
 	errWasRead  = errors.New("the reader has already been read to the end, perhaps by another put: create a new one")
 )
 
-// Gather reads batches from r until they hold about maxBytes bytes. A smaller put is then completely in memory: its size is
-// known, and its rows can be read again.
+// Gather reads batches from r until they hold about maxBytes bytes. A smaller put is then completely in memory, with a known
+// size.
 func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 	src = &Source{}
 	if r == nil {
@@ -153,8 +153,9 @@ func (c *byteCounter) Write(b []byte) (int, error) {
 // endedReaders contains the readers that puts have read to their end. Its weak pointers allow their garbage collection.
 var endedReaders sync.Map // of weak.Pointer[byte]
 
-// hasCurrentRows reports whether a reader's current batch has rows. If so before a put's first Next, the reader was used
-// before. hasCurrentRows checks only readers of Arrow and of this module, because others may not allow RecordBatch before Next.
+// hasCurrentRows reports whether a reader's current batch has rows. Before a put's first Next, this means that the reader was
+// used before. Other readers than those of Arrow and this module are not checked, because they may not allow RecordBatch before
+// Next.
 func hasCurrentRows(r array.RecordReader) bool {
 	if identity(r) == nil {
 		return false
@@ -163,8 +164,7 @@ func hasCurrentRows(r array.RecordReader) bool {
 	return b != nil && b.NumRows() > 0
 }
 
-// recordEnd records that a reader has ended. It does nothing for readers that keep their last batch, because hasCurrentRows
-// recognizes these.
+// recordEnd records that a reader has ended, unless it keeps its last batch, which hasCurrentRows recognizes.
 func recordEnd(r array.RecordReader) {
 	if p := identity(r); p != nil && r.Err() == nil && !hasCurrentRows(r) {
 		key := weak.Make(p)
@@ -178,8 +178,8 @@ func wasRead(r array.RecordReader) bool {
 	return ended
 }
 
-// identity returns the address of a reader of Arrow or of this module, which yields nothing after its end. It returns nil for
-// other readers, because they may yield more rows later, as a queue does.
+// identity returns the address of a reader of Arrow or of this module, which yields nothing after its end. Other readers, for
+// which it returns nil, may yield more rows later, as a queue does.
 func identity(r array.RecordReader) *byte {
 	if w, ok := r.(interface{ Unwrap() array.RecordReader }); ok {
 		return identity(w.Unwrap())

@@ -23,8 +23,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Tasks returns the data files of a table version in row order, one task for each. Without options, it returns the current
-// version's.
+// Tasks returns a table version's data files in row order, one task for each. The default is the current version.
 func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
 	if len(o) == 0 {
 		if cached, ok := cachedTasks.Load(weak.Make(t)); ok {
@@ -39,9 +38,8 @@ func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.
 	return tasks, err
 }
 
-// cachedTasks maps a weak pointer to a table version in memory to the version's tasks. They stay valid, because a version
-// never changes. Reading tasks from the manifests takes longer than reading a thousand rows, because the schema in each
-// manifest is parsed.
+// cachedTasks maps a weak pointer to a table version in memory, which never changes, to the version's tasks. Reading them
+// from the manifests takes longer than reading a thousand rows, because each manifest's schema is parsed.
 var (
 	cachedTasks sync.Map
 	cachedCells atomic.Int64 // the cache's size: the sum of files × columns over all versions
@@ -136,7 +134,7 @@ func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 }
 
 // ReadableByID reports whether readers that find columns by ID, such as DuckDB, find all values. Files that other programs
-// added may have no IDs, so that the table needs a name mapping, or may store lists in two levels.
+// added may lack IDs, or may store lists in two levels.
 func ReadableByID(ctx context.Context, t *table.Table, tasks []table.FileScanTask) bool {
 	isPrimitive := func(f iceberg.NestedField) bool { _, ok := f.Type.(iceberg.PrimitiveType); return ok }
 	if t.Metadata().NameMapping() == nil && !slices.ContainsFunc(t.Schema().Fields(), func(f iceberg.NestedField) bool { return !isPrimitive(f) }) {

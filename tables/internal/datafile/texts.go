@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// stringDictionary is a string column as a dictionary and codes. Building one takes a third of the time of the library's
-// dictionary encoder, which allocates memory for each lookup.
+// stringDictionary is a string column as a dictionary and codes. The library's dictionary encoder takes three times as long to
+// build it, because it allocates memory for each lookup.
 type stringDictionary struct {
 	values [][]byte
 	codes  []int32
@@ -105,7 +105,7 @@ func (t *stringDictionary) write(writer pqfile.ColumnChunkWriter, a arrow.Array,
 }
 
 // A row group's strings are read as dictionary codes if the dictionary contains all of them and is much shorter than the group.
-// A condition is then evaluated only once per dictionary entry, and only matching rows are copied.
+// A condition is then evaluated once per entry, and only matching rows are copied.
 
 const (
 	minRowsPerCode = 16 // minimum average number of rows per code
@@ -140,8 +140,8 @@ func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.Dat
 	return n
 }
 
-// visitDictionary calls visit for each string in a column's dictionary until visit returns false. n is the dictionary's length.
-// visitDictionary returns n, or 0 if visit returned false or there is no dictionary.
+// visitDictionary calls visit for each string in a column's dictionary until visit returns false. It returns the dictionary's
+// length n, or 0 if visit returned false or there is no dictionary.
 func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byte) bool) int {
 	rows := f.parsed.RowGroup(g.number)
 	chunk, err := rows.MetaData().ColumnChunk(leaf)
@@ -177,8 +177,8 @@ const (
 	minBatchBytes = 64 << 10
 )
 
-// batchBytes returns the approximate limit for the decoded strings of a batch, in bytes. The limit applies to the condition's
-// columns and to the other columns separately. With it, all batches that are decoded ahead fit into the scan's memory.
+// batchBytes returns the approximate limit for the decoded strings of a batch, in bytes: once for the condition's columns and
+// once for the others. With it, all batches that are decoded ahead fit into the scan's memory.
 func (s *Scan) batchBytes() int64 {
 	if s.Workers < 2 {
 		return batchBytes
@@ -186,8 +186,8 @@ func (s *Scan) batchBytes() int64 {
 	return min(batchBytes, max(minBatchBytes, s.Memory/int64(2*s.Workers*(maxAhead+1))))
 }
 
-// stepRows returns the number of rows to decode at a time, so that their strings take at most batchBytes. The limit is needed
-// because a short file with a dictionary can contain gigabytes of strings. Numbers are not counted.
+// stepRows returns the number of rows to decode at a time, so that their strings take at most batchBytes. A short file with a
+// dictionary can contain gigabytes of strings.
 func (f *file) stepRows(g group, leaves map[int]bool) int64 {
 	width, limit := int64(0), f.scan.batchBytes() // width is the estimated size of a row in bytes
 	for leaf := range leaves {

@@ -13,9 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// columnEncoding is the encoding of a column in a row group; docs/speed.md explains the choice. It uses only encodings that all
-// documented readers support. Delta encodings are restricted because, for example, Spark's vectorized Iceberg reader supports them
-// only since 1.10.
+// columnEncoding is the encoding of a column in a row group, one that all documented readers support; docs/speed.md explains the
+// choice. For example, Spark's vectorized Iceberg reader supports delta encodings only since Iceberg 1.10.
 type columnEncoding struct {
 	encoding   parquet.Encoding // the encoding if there is no dictionary
 	dictionary bool
@@ -29,8 +28,8 @@ const (
 	maxSampleBytes  = 16 << 10 // maximum size of a sample, in bytes
 )
 
-// encodingOf chooses the encoding for an array. flat means that the file has no nested columns. The library checks the page size
-// after every pageValues values. If small is true, the column is always compressed with zstd.
+// encodingOf chooses the encoding for an array. flat means that the file has no nested columns, small that every column is
+// compressed with zstd. The library checks the page size after every pageValues values.
 func encodingOf(a arrow.Array, flat bool, pageValues int, small bool) columnEncoding {
 	e := columnEncoding{encoding: parquet.Encodings.Plain, codec: compress.Codecs.Uncompressed}
 	if small {
@@ -73,9 +72,8 @@ func encodingOf(a arrow.Array, flat bool, pageValues int, small bool) columnEnco
 	return e.withCodec(bytes)
 }
 
-// withCodec selects a codec for a column that has none yet. Snappy must shrink the sample by at least two fifths; it is read
-// several times as fast as zstd. zstd is selected if only zstd shrinks the sample that much, or if it needs less than half of
-// Snappy's bytes.
+// withCodec selects a codec if there is none yet: Snappy, which is read several times as fast as zstd, if it shrinks the sample by
+// at least two fifths; and zstd if only zstd does, or if it needs less than half of Snappy's bytes.
 func (e columnEncoding) withCodec(sample []byte) columnEncoding {
 	if e.codec != compress.Codecs.Uncompressed || len(sample) < minSampleBytes {
 		return e
@@ -166,8 +164,7 @@ func integerDecoder(a arrow.Array) func([]byte) int64 {
 	return nil
 }
 
-// everyPageHasValues reports whether every page has a value that is not null. The library's delta encoder would fill a page of
-// nulls with data from the previous page.
+// everyPageHasValues reports whether no page has only nulls. The library's delta encoder would fill such a page with old data.
 func everyPageHasValues(a arrow.Array, pageValues int) bool {
 	if a.NullN() == 0 {
 		return true
@@ -212,8 +209,8 @@ func sample(a arrow.Array, value func(int) []byte) (runs [][][]byte, spread [][]
 	return runs, rowsOf(0, rows, rows/sampleSpreadRows)
 }
 
-// estimateDistinct estimates the number of distinct values in a column from both parts of a sample, because values can repeat in
-// adjacent rows but not in the whole column, and vice versa.
+// estimateDistinct estimates the number of distinct values in a column. It needs both parts of a sample, because values can repeat
+// in adjacent rows but not in the whole column, and vice versa.
 func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 	distinct, hashSeed := map[uint64]bool{}, maphash.MakeSeed()
 	add := func(run [][]byte) {

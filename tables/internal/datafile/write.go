@@ -93,8 +93,8 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 	return files, err
 }
 
-// WithRowIDs assigns row IDs to new files, from the table's next row ID on. Iceberg's format version 3 requires them, and
-// Iceberg's library rejects files without them. Older format versions have no row IDs.
+// WithRowIDs assigns row IDs to new files, from the table's next row ID on. Iceberg's format requires them from version 3
+// on.
 func WithRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, error) {
 	meta := t.Metadata()
 	if meta.Version() < 3 {

@@ -129,7 +129,6 @@ func (w *writer) openFile() (err error) {
 	return err
 }
 
-// close completes the open file, if there is one.
 func (w *writer) close() error {
 	if w.output == nil {
 		return nil
@@ -151,8 +150,7 @@ func (w *writer) close() error {
 	return err
 }
 
-// abort closes the open file after an error. The caller must remove all written files, including the open
-// one.
+// abort closes the open file after an error. The caller must remove all written files, also this one.
 func (w *writer) abort() {
 	w.release()
 	if w.output != nil {

@@ -58,8 +58,8 @@ type pin struct {
 // maxVerified limits the number of copies that are recorded as verified.
 const maxVerified = 1 << 16
 
-// Open opens the cache in a directory, and creates it if it does not exist. The cache keeps about limit bytes,
-// and also the pinned copies.
+// Open opens the cache in a directory, and creates it if it does not exist. It keeps about limit bytes besides
+// the pinned copies.
 func Open(dir string, limit int64) (*Cache, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -201,8 +201,8 @@ func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func
 	return err
 }
 
-// Pin creates a link to the copy for a key, and returns the link's path. The link exists until release is
-// called. check and fetch are as for WithCopy.
+// Pin creates a link to the copy for a key, and returns its path. The link exists until release is called. check
+// and fetch are as for WithCopy.
 func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.File) error) (path string, release func(), err error) {
 	p := c.addPin(key, nil)
 	if p == nil {

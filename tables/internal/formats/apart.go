@@ -33,8 +33,8 @@ const (
 	// processOverhead is what a process needs besides its data, in bytes: thread stacks and code.
 	processOverhead = 64 << 20
 
-	// A file may contain freeValues values, and valuesPerByte more for each of its bytes. Without a limit, a column of nulls,
-	// or of one repeated value, could have any number of values in almost no bytes.
+	// A file may contain freeValues values, and valuesPerByte more for each byte. Without a limit, a column of nulls or of
+	// one repeated value could have any number of values in almost no bytes.
 	valuesPerByte           = 256
 	valuesPerCompressedByte = 16 << 10 // for Parquet and Arrow files, which compress values
 )
@@ -42,8 +42,8 @@ const (
 // freeValues is the number of values that a file of any size may contain. It is a variable because tests replace it.
 var freeValues int64 = 1 << 24
 
-// NewIsolatedReader returns a reader that uses memory bytes for all files that are read concurrently. Each file gets half of
-// the remaining memory, but at least 64 MiB.
+// NewIsolatedReader returns a reader that uses memory bytes for all concurrent reads. Each file gets half of the remaining
+// memory, but at least 64 MiB.
 func NewIsolatedReader(memory int64) *IsolatedReader { return &IsolatedReader{memory: memory} }
 
 func (a *IsolatedReader) reserve() (n int64) {
@@ -69,8 +69,7 @@ type task struct {
 	Memory int64
 }
 
-// Read is like [Input.Read], but reads in a separate process and checks the batches. On systems where package worker is not
-// supported, it reads in this process.
+// Read is like [Input.Read], but reads in a separate process, if package worker supports that here, and checks the batches.
 func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
 	if !worker.Supported {
 		return in.Read(ctx)
@@ -108,7 +107,6 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 	}), nil
 }
 
-// isolatedFile is a file that a separate process reads.
 type isolatedFile struct {
 	in        *Input
 	ctx       context.Context

@@ -23,8 +23,8 @@ var (
 	fewColumns = 1 << 10 // a text with more columns has many columns
 )
 
-// text is a text file that is divided into chunks of whole records. A chunk counts as used when forEachChunk's callback has
-// finished with it and all earlier chunks are used.
+// text is a text file divided into chunks of whole records. A chunk counts as used when forEachChunk's callback has finished with
+// it and with all earlier chunks.
 type text struct {
 	in             *Input
 	r              io.Reader
@@ -83,7 +83,7 @@ func (t *text) nextChunk(ctx context.Context) (chunk, error) {
 	return c, nil
 }
 
-// fill reads more data into block. If a record is longer than a chunk, fill first waits until all earlier chunks are used, so that
+// fill reads more data into block. It reads a record that is longer than a chunk only after all earlier chunks are used, so that
 // only one such record is in memory.
 func (t *text) fill(ctx context.Context) error {
 	if len(t.block) > t.maxRecordBytes {
@@ -116,8 +116,8 @@ func (t *text) fill(ctx context.Context) error {
 	return nil
 }
 
-// forEachChunk calls f for each chunk, in up to workers goroutines. To act in the order of the file, f must wait until the chunk's
-// channel turn is closed. forEachChunk returns the first error in that order, which also cancels all calls.
+// forEachChunk calls f for each chunk, in up to workers goroutines. f may act in the order of the file only after the chunk's
+// channel turn is closed. forEachChunk returns the first error in that order, which cancels all calls.
 func (t *text) forEachChunk(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

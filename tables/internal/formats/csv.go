@@ -73,8 +73,7 @@ func (t *text) readHeader(ctx context.Context) error {
 // line returns the number of the line in which the current record starts.
 func (c *csvRows) line() int64 { return c.linesBefore + c.split.Line }
 
-// next advances to the next record. It returns io.EOF after the last one. In a file with a single column, an empty line is a
-// record.
+// next advances to the next record, or returns io.EOF. In a file with a single column, an empty line is a record.
 func (c *csvRows) next() error {
 	for {
 		c.isBlank = false

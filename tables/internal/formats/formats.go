@@ -99,8 +99,8 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	return nil, fmt.Errorf("%s: cannot read format %q: the formats are %s", in.Name, in.Format, strings.Join(Names, ", "))
 }
 
-// batches returns a reader of the batches that generate yields. The reader retains them; generate must release its own references.
-// If a library panics on a damaged file, the reader returns an error. Releasing the reader calls end.
+// batches returns a reader of the batches that generate yields, and still owns. If a library panics on a damaged file, the reader
+// returns an error. Releasing the reader calls end.
 func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), generate func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
@@ -242,9 +242,8 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 	return r, withoutParquetIDs(columns), err
 }
 
-// replaceDurations replaces durations with integers in the Arrow schema of a Parquet file's metadata, because the library cannot
-// read durations (arrow-go 18.8; see TestArrowReadsDurations). It changes only the metadata in memory. It reports whether there
-// are any durations.
+// replaceDurations replaces durations with integers in the Arrow schema of a file's metadata in memory, because the library cannot
+// read durations (arrow-go 18.8; see TestArrowReadsDurations). It reports whether there are any.
 func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
 	fields := slices.Clone(columns.Fields())
 	for i, field := range fields {
@@ -262,8 +261,8 @@ func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
 	return replaced
 }
 
-// withoutParquetIDs removes the metadata that the Parquet reader adds to columns, such as field IDs. It keeps the writer's
-// metadata, such as the pandas index.
+// withoutParquetIDs removes the metadata that the Parquet reader adds to columns, and keeps the writer's, such as the pandas
+// index.
 func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
 	fields := slices.Clone(schema.Fields())
 	for i, f := range fields {
@@ -319,8 +318,7 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	}), nil
 }
 
-// endRecorder records whether the input was read to its end. A complete Arrow file has a footer after the stream, so reading its
-// stream does not reach the end.
+// endRecorder records whether the input was read to its end. Reading the stream of a complete Arrow file stops before its footer.
 type endRecorder struct {
 	*bufio.Reader
 	reachedEnd bool

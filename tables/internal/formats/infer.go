@@ -48,7 +48,7 @@ func (c *column) restrict(k kinds) { c.kinds, c.hasValue = c.kinds&k, true }
 const maxExactInt = 1 << 53
 
 // kindsOfText returns the kinds that represent s without losing digits or leading zeros. nanos reports whether s
-// has more than six fractional digits of a second.
+// needs nanoseconds.
 func kindsOfText(s []byte) (k kinds, nanos bool) {
 	k = kindText
 	switch c := s[0]; {

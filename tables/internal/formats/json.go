@@ -163,8 +163,7 @@ type jsonText struct {
 	invalid    bool // the JSON is invalid; the remaining text is then dropped
 }
 
-// readJSON calls read for the value in text. If text is not valid JSON, readJSON returns the error of encoding/json, whatever
-// read returns.
+// readJSON calls read for the value in text. If text is not valid JSON, it returns encoding/json's error instead of read's.
 func readJSON(text []byte, read func(*jsonText) error) error {
 	j := &jsonText{remaining: text}
 	err := read(j)
@@ -240,8 +239,8 @@ func (j *jsonText) string(n int) ([]byte, error) {
 	return text, nil
 }
 
-// more advances to the next element of an array or the next member of an object. After the last one, it skips the byte end and
-// returns false.
+// more advances to the next element of an array or member of an object. After the last one, it skips the byte end and returns
+// false.
 func (j *jsonText) more(end byte) bool {
 	first := j.justOpened
 	j.justOpened = false
@@ -264,8 +263,7 @@ func (j *jsonText) expect(punctuation byte) {
 	j.remaining = j.remaining[1:]
 }
 
-// member advances to the value of the next member of an object, and returns the member's name. It returns false after the last
-// member.
+// member advances to the value of an object's next member and returns the member's name, or false after the last one.
 func (j *jsonText) member() (name []byte, more bool, err error) {
 	if !j.more('}') {
 		return nil, false, nil

@@ -39,8 +39,8 @@ func isBool(s []byte) bool {
 	return false
 }
 
-// parseFloat parses a float with the given number of bits. It rounds numbers with a fraction, and integers that overflow int64. It
-// rejects all other integers that the float cannot represent exactly.
+// parseFloat parses a float with the given number of bits. It rounds fractions and integers beyond int64; it rejects other
+// integers that the float cannot represent exactly.
 func parseFloat(s []byte, bits int) (float64, bool) {
 	f, err := strconv.ParseFloat(string(s), bits)
 	if err != nil || records.PlainValue(s) < len(s) && bytes.ContainsAny(s, "_xX") {
@@ -49,10 +49,10 @@ func parseFloat(s []byte, bits int) (float64, bool) {
 	return f, !losesInteger(s, f, bits)
 }
 
-// losesInteger reports whether s is an int64 that f does not equal. It returns false if s has the shortest digits that are parsed
-// as f: JavaScript, for example, writes 2^60 as 1152921504606847000.
+// losesInteger reports whether s is an int64 that f does not equal. It accepts the shortest digits that are parsed as f, because
+// JavaScript writes 2^60 as 1152921504606847000.
 func losesInteger(s []byte, f float64, bits int) bool {
-	const exact = 1 << 24 // Every float type with these bits represents all integers up to here.
+	const exact = 1 << 24 // float32 and float64 represent all integers up to here.
 	if f < exact && f > -exact || len(s) > 20 || bytes.ContainsAny(s, ".eEnN") {
 		return false
 	}
@@ -93,8 +93,8 @@ func decimalParser(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	}
 }
 
-// scaleDecimal returns the digits, with the sign, of the number in s times 10^scale. It returns false if s is not a number, or if
-// the result is not an integer with at most precision digits.
+// scaleDecimal returns the signed digits of the number in s times 10^scale. It returns false if s is not a number, or the result
+// is not an integer with at most precision digits.
 func scaleDecimal(s []byte, scale, precision int) (digits string, ok bool) {
 	number, exponent, scientific := strings.Cut(strings.ToLower(string(s)), "e")
 	if scientific {

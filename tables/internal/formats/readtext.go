@@ -19,8 +19,7 @@ import (
 type rows interface {
 	// inferColumns restricts the columns of root to types that can represent the rows' values.
 	inferColumns(root *column) error
-	// add adds a row to the columns. It returns the size of the row's text in bytes, or io.EOF after the
-	// last row.
+	// add adds a row to the columns. It returns the size of the row's text in bytes, or io.EOF.
 	add(to *fields) (int, error)
 }
 
@@ -84,8 +83,7 @@ func (in *Input) refuseCompressed(f *os.File) error {
 	return nil
 }
 
-// schema infers the types from all values. It also returns the number of chunks to process concurrently when
-// the rows are read.
+// schema infers the types from all values. It also returns the number of chunks to process concurrently.
 func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err error) {
 	columns := func() *column {
 		root := newColumn("")

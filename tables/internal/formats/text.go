@@ -65,8 +65,8 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	return t, err
 }
 
-// appendField appends a CSV field that is not null. It also quotes values that start with white space or may start with a byte
-// order mark.
+// appendField appends a CSV field that is not null. It also quotes values that start with white space or possibly a byte order
+// mark.
 func appendField(line []byte, index int, value []byte) []byte {
 	if index > 0 {
 		line = append(line, ',')
@@ -100,8 +100,7 @@ func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	}}, nil
 }
 
-// unpack returns the array and the index of the value that a dictionary, run or extension holds at index i. It does not unpack
-// UUIDs.
+// unpack returns the array and index of the value inside a dictionary, run or extension other than a UUID.
 func unpack(a arrow.Array, i int) (arrow.Array, int) {
 	for {
 		switch typed := a.(type) {
@@ -245,8 +244,8 @@ func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte,
 	return append(out, '}'), nil
 }
 
-// appendFloat appends a float. It quotes NaN and infinities. It writes large floats with an exponent, because readers would take
-// them for integers that a float cannot represent exactly.
+// appendFloat appends a float. It quotes NaN and infinities, and writes large floats with an exponent, because readers would
+// take them for integers that a float cannot represent exactly.
 func appendFloat(out []byte, f float64, bits int) []byte {
 	switch a := math.Abs(f); {
 	case math.IsNaN(f) || math.IsInf(f, 0):
@@ -257,7 +256,6 @@ func appendFloat(out []byte, f float64, bits int) []byte {
 	return strconv.AppendFloat(out, f, 'g', -1, bits)
 }
 
-// appendString appends a JSON string.
 func appendString(out []byte, s string) ([]byte, error) {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {

@@ -256,8 +256,7 @@ func newFields(term string, arrowFields []arrow.Field, builder func(int) array.B
 	return f
 }
 
-// find returns the index of the named field, or -1. n is the member's index in its object, which usually equals the field's
-// index.
+// find returns the index of the named field, or -1. n, the member's index in its object, is usually the field's index.
 func (f *fields) find(name []byte, n int) int {
 	if n < len(f.names) && f.names[n] == string(name) {
 		return n

@@ -19,8 +19,7 @@ type Writer interface {
 	Close() error
 }
 
-// NewWriter returns a Writer for a format. Arrow is written as a stream if stream is true, and otherwise as a file for
-// random access.
+// NewWriter returns a Writer for a format. Arrow is written as a stream if stream is true, and otherwise as a file.
 func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer, error) {
 	switch f {
 	case CSV:

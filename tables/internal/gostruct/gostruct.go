@@ -18,15 +18,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// maxDepth limits nesting, because recursive types are infinitely deep.
+// maxDepth limits the nesting, because recursive types are infinitely deep.
 const maxDepth = 32
 
 var timeType = reflect.TypeFor[time.Time]()
 
-// Struct is a struct type whose exported fields are columns.
+// Struct is a Go struct type whose exported fields are columns.
 type Struct struct {
 	Schema *arrow.Schema
-	index  [][]int // each column's index for reflect's FieldByIndex
+	index  [][]int // index of each column's field, for reflect's FieldByIndex
 }
 
 var structs sync.Map // *Struct by reflect.Type
@@ -64,7 +64,7 @@ func parseStruct(t reflect.Type, depth int) (*Struct, error) {
 	return s, nil
 }
 
-// addFields returns the columns of a struct. index is the index of the struct within the outermost struct.
+// addFields returns the columns of struct type t. index is the index of t within the outermost struct.
 func (s *Struct) addFields(t reflect.Type, index []int, depth int) (columns []arrow.Field, err error) {
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -92,8 +92,8 @@ func (s *Struct) addFields(t reflect.Type, index []int, depth int) (columns []ar
 	return columns, nil
 }
 
-// columnOf returns the column type for a Go type, and reports whether it is nullable. For times, a tag may
-// choose the column type.
+// columnOf returns the column type for a Go type, and whether it is nullable. For times, tag can name the
+// column type.
 func columnOf(t reflect.Type, tag string, depth int) (typ arrow.DataType, nullable bool, err error) {
 	if depth == 0 {
 		return nil, false, errors.New("its types are nested too deeply, or recursive")
@@ -124,7 +124,7 @@ func columnOf(t reflect.Type, tag string, depth int) (typ arrow.DataType, nullab
 		return typ, false, err
 	case tag != "":
 		return nil, false, fmt.Errorf("its tag names the type %s, but only times may have a type in their tag", tag)
-	case t == timeType: // in microseconds, because few other programs read Iceberg's nanoseconds
+	case t == timeType: // Microseconds, because few other programs read Iceberg's nanoseconds.
 		return arrow.FixedWidthTypes.Timestamp_us, false, nil
 	case t == reflect.TypeFor[time.Duration]():
 		return arrow.FixedWidthTypes.Duration_ns, false, nil
@@ -151,8 +151,8 @@ var basicTypes = map[reflect.Kind]arrow.DataType{
 	reflect.Uint32: arrow.PrimitiveTypes.Uint32, reflect.Uint64: arrow.PrimitiveTypes.Uint64,
 }
 
-// isSQLNull reports whether a type is a nullable value of database/sql, such as sql.Null[T] or
-// sql.NullString: a struct of a value and Valid.
+// isSQLNull reports whether t is a nullable type of database/sql, such as sql.Null[T] or sql.NullString: a
+// struct of a value and Valid.
 func isSQLNull(t reflect.Type) bool {
 	return t.PkgPath() == "database/sql" && t.Kind() == reflect.Struct && t.NumField() == 2 && t.Field(1).Name == "Valid"
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// ReadRows reads rows of a batch, starting at firstRow, into a slice of zero structs. It matches columns by
-// name, and ignores other columns.
+// ReadRows reads rows of a batch, from firstRow on, into a slice of zero structs. It matches columns by
+// name and ignores columns without a field.
 func (s *Struct) ReadRows(batch arrow.RecordBatch, firstRow int, into reflect.Value) error {
 	for i, index := range s.index {
 		name := s.Schema.Field(i).Name
@@ -35,13 +35,13 @@ func (s *Struct) ReadRows(batch arrow.RecordBatch, firstRow int, into reflect.Va
 	return nil
 }
 
-// setValue sets an addressable value to the value in a row of a column.
+// setValue sets v, which must be addressable, to the value in a row of a column.
 func setValue(v reflect.Value, column arrow.Array, row int) error {
 	kind := v.Kind()
 	isNullable := kind == reflect.Struct && isSQLNull(v.Type())
 	if column.IsNull(row) {
 		if !isNullable && kind != reflect.Pointer && kind != reflect.Slice {
-			return errors.New("it is null: make the field a pointer or an sql.Null")
+			return errors.New("the value is null: make the field a pointer or an sql.Null")
 		}
 		return nil
 	}
@@ -143,7 +143,6 @@ func setInt(v reflect.Value, n int64, column arrow.Array) error {
 	return nil
 }
 
-// setTime sets a time, in UTC.
 func setTime(v reflect.Value, value time.Time, column arrow.Array) error {
 	if v.Type() != timeType {
 		return fmt.Errorf("%s, a %s, is not a %s", value, column.DataType(), v.Type())
@@ -200,7 +199,7 @@ func (s *Struct) Batch(rows reflect.Value) (arrow.RecordBatch, error) {
 	return b.NewRecordBatch(), nil
 }
 
-// field is like FieldByIndex, but faster for an index of length one.
+// field is v.FieldByIndex, but faster for an index of length one.
 func field(v reflect.Value, index []int) reflect.Value {
 	if len(index) == 1 {
 		return v.Field(index[0])
@@ -208,7 +207,7 @@ func field(v reflect.Value, index []int) reflect.Value {
 	return v.FieldByIndex(index)
 }
 
-// appendValue appends an addressable value to a builder of its type.
+// appendValue appends v, which must be addressable, to a builder of its type.
 func appendValue(builder array.Builder, v reflect.Value) error {
 	kind := v.Kind()
 	null := (kind == reflect.Pointer || kind == reflect.Slice) && v.IsNil()
@@ -282,5 +281,5 @@ func appendValue(builder array.Builder, v reflect.Value) error {
 	return nil
 }
 
-// timeOf returns an addressable time value without a copy on the heap.
+// timeOf returns a pointer to an addressable time, which avoids a copy on the heap.
 func timeOf(v reflect.Value) *time.Time { return v.Addr().Interface().(*time.Time) }

@@ -43,8 +43,7 @@ type FileIO struct {
 
 var _ iceio.WriteFileIO = (*FileIO)(nil)
 
-// Remote is a file system on another machine. Its files are named /data/…, and need no directories. A file becomes visible and
-// immutable when it is closed.
+// Remote is a file system on another machine. Its files are named /data/…. A file becomes visible and immutable when it is closed.
 type Remote interface {
 	vfs.FS
 	// Files returns the sizes of all files.
@@ -63,6 +62,7 @@ func (c *Catalog) recorded(name string) (size int64, hash xxh3.Uint128, known bo
 	return w.Size, w.Hash, known, err
 }
 
+// Remove removes a file from the warehouse.
 func (f *FileIO) Remove(name string) error {
 	p, err := f.cat.ownPath(name)
 	if err != nil {
@@ -113,6 +113,7 @@ func (f *FileIO) Failure() error {
 	return f.firstErr
 }
 
+// WriteFile creates a file with the given content.
 func (f *FileIO) WriteFile(name string, b []byte) error {
 	w, err := f.Create(name)
 	if err != nil {
@@ -151,8 +152,7 @@ func (f *FileIO) Written() []WrittenFile {
 // RemoveWritten removes all written files, after a commit that certainly failed. Sweep removes those that it cannot remove.
 func (f *FileIO) RemoveWritten() { f.RemoveAllAfter(0) }
 
-// RemoveFailed removes all written files if err, the error of a commit, means that the commit failed. If the outcome is unknown,
-// Sweep removes the files later if they are unused.
+// RemoveFailed removes all written files if err means that a commit failed. If the outcome is unknown, it leaves them to Sweep.
 func (f *FileIO) RemoveFailed(err error) {
 	if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
 		f.RemoveWritten()

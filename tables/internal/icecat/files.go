@@ -56,19 +56,19 @@ func (c *Catalog) CopyOf(ctx context.Context, location string) (string, error) {
 
 // State is a metadata location to which a table or its snapshots refer.
 type State struct {
-	Name     string // the table's name
+	Name     string
 	Location string
 	Pinned   bool // only snapshots refer to the location; then only the newest version in the metadata is needed
 }
 
-// States returns the metadata locations to which a namespace's tables and snapshots refer, each once. For each table, the current
-// location comes first.
+// States returns the metadata locations to which a namespace's tables and snapshots refer, each once. A table's current location comes
+// first.
 func (c *Catalog) States(ctx context.Context, namespace string) (states []State, err error) {
 	encoded, err := c.strings(ctx, selectStates, namespace)
 	for _, s := range encoded {
 		loc, name, _ := strings.Cut(s, stateSeparator)
-		isCurrent, name := name[0], name[1:]
-		states = append(states, State{name, loc, isCurrent == '0'})
+		rank, name := name[0], name[1:]
+		states = append(states, State{name, loc, rank == '0'})
 	}
 	return states, err
 }
@@ -79,8 +79,8 @@ func (c *Catalog) RestoreMetadataFile(ctx context.Context, location string) erro
 	return err
 }
 
-// WriteVerified writes and syncs a file with the content of r. If the content does not match w, or on another error, it removes the
-// file. f must not be used concurrently.
+// WriteVerified writes and syncs a file with the content of r, which must match w. If it fails, it removes the file. f must not be
+// used concurrently.
 func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 	file, err := f.Create(w.Path)
 	if err != nil {
@@ -98,7 +98,7 @@ func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 	return err
 }
 
-// Replace replaces a file's content with that of r, which must match w. If it does not, Replace keeps the old file. f must not be used
+// Replace replaces a file's content with that of r. If r does not match w, Replace keeps the old file. f must not be used
 // concurrently.
 func (f *FileIO) Replace(w WrittenFile, r io.Reader) error {
 	path, err := f.cat.ownPath(w.Path)
@@ -136,16 +136,16 @@ func (f *FileIO) removeAndRewrite(w, temporary WrittenFile) error {
 	return errors.Join(err, content.Close(), f.Remove(temporary.Path))
 }
 
-// Damaged is the error for a table with a damaged file. It does not wrap fs.ErrNotExist even if the file is missing, because the table
-// exists.
+// Damaged is the error for a table with a damaged file. It does not wrap fs.ErrNotExist, because the table exists even if the file is
+// missing.
 type Damaged struct {
 	File   string // path of the file, or description of what is damaged
 	Err    error  // the cause
 	Remedy string // what the user can do; "" means to repair the file
 }
 
-// Unusable is the remedy for damage that cannot be repaired.
-const Unusable = "delete the table, or restore it from a backup"
+// RemedyUnrepairable is the remedy for damage that cannot be repaired.
+const RemedyUnrepairable = "delete the table, or restore it from a backup"
 
 func (d *Damaged) Error() string {
 	remedy := cmp.Or(d.Remedy, "repair it with verify --repair-from, or restore the table from a backup")
@@ -192,8 +192,8 @@ func (c *Catalog) damaged(location string, err error) error {
 	return err
 }
 
-// loadInline returns a table whose metadata is in the database, or nil if it is not there. If the metadata's file is lost, loadInline
-// also writes it again, because other engines read it.
+// loadInline returns a table whose metadata is in the database, and otherwise nil. It writes a lost metadata file again, because other
+// engines read it.
 func (c *Catalog) loadInline(ctx context.Context, namespace, name, location string) (*table.Table, int64, error) {
 	var recorded []byte
 	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, location).Scan(&recorded)
@@ -205,7 +205,7 @@ func (c *Catalog) loadInline(ctx context.Context, namespace, name, location stri
 	}
 	meta, err := table.ParseMetadataBytes(recorded)
 	if err != nil {
-		return nil, 0, &Damaged{File: "the table's metadata in the catalog", Err: err, Remedy: Unusable}
+		return nil, 0, &Damaged{File: "the table's metadata in the catalog", Err: err, Remedy: RemedyUnrepairable}
 	}
 	if stored, err := c.reader.ReadFile(location); !c.readOnly && (err != nil || !bytes.Equal(stored, recorded)) {
 		io := c.NewIO()

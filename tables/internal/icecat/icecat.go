@@ -137,7 +137,8 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, lookupCache *an
 	}
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + synchronous + ")"
-	// A snapshot of 10,000 tables changes 900 pages. The large cache keeps them in memory until the commit.
+	// A snapshot of 10,000 tables changes 900 pages. With these settings, they stay in memory until the commit, which does not wait for
+	// checkpoints.
 	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(4000)"); err != nil {
 		return nil, nil, nil, err
 	}
@@ -223,8 +224,7 @@ func (c *Catalog) NewIO() *FileIO {
 	return f
 }
 
-// NewCheckIO returns a FileIO for checks before a commit. Unlike others, it does not vet manifests and manifest lists, because its caller
-// checks them.
+// NewCheckIO returns a FileIO that does not vet manifests and manifest lists, because its caller checks them.
 func (c *Catalog) NewCheckIO() *FileIO {
 	f := c.NewIO()
 	f.skipVet = true

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// MetaPrefix and JSONPrefix begin the names of Iceberg properties with the metadata that users set on a table: MetaPrefix for
-	// string values, JSONPrefix for all other values.
+	// MetaPrefix and JSONPrefix begin the names of Iceberg properties with the metadata that users set on a table: string values and
+	// all other values.
 	MetaPrefix = "partd.meta."
 	JSONPrefix = "partd.json."
 	// UpdatedKey is the metadata key for the time of the last change.
@@ -73,8 +73,7 @@ func (c *Catalog) Property(ctx context.Context, namespace, key string) (string, 
 	return c.firstString(ctx, selectProperty, namespace, key)
 }
 
-// EditProperty replaces a namespace's property with the result of edit, in one transaction. It creates the namespace if it does not
-// exist.
+// EditProperty replaces a namespace's property with the result of edit, in one transaction. It creates a missing namespace.
 func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit func(old string) (string, error)) error {
 	return c.inTx(ctx, func(w *transaction) {
 		old, edited := strings.Join(w.strings(selectProperty, namespace, key), ""), ""
@@ -151,7 +150,7 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 		l.Updated = time.UnixMilli(n[4].Int64).UTC()
 		if meta.Valid {
 			if l.Metadata, err = ParseMetadata([]byte(meta.String)); err != nil {
-				l.Damaged = &Damaged{File: "the table's metadata in the catalog", Err: err, Remedy: Unusable}
+				l.Damaged = &Damaged{File: "the table's metadata in the catalog", Err: err, Remedy: RemedyUnrepairable}
 			}
 		}
 		if location.String != l.Location {

@@ -37,6 +37,7 @@ func newCache[T any](budget int64) *Cache[T] {
 // costOf estimates the memory of parsed metadata. Objects, strings and maps need several times the memory of their JSON.
 func costOf(jsonLen int64) int64 { return 4*jsonLen + 1024 }
 
+// Get returns the value for a key.
 func (c *Cache[T]) Get(key string) (T, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,8 +71,7 @@ func (c *Cache[T]) remove(key string) {
 	delete(c.entries, key)
 }
 
-// maxAnswerBytes limits the memory for cached answers. It suffices for 16,000 tables; each answer has its own copy of the namespace's
-// rules.
+// maxAnswerBytes limits the memory for cached answers to that for 16,000 tables. Each has its own copy of the namespace's rules.
 const maxAnswerBytes = 8 << 20
 
 // answer is the result of Lookup for one table.
@@ -248,7 +248,7 @@ func (c *Catalog) loadFile(ctx context.Context, namespace, name, location string
 			err = fmt.Errorf("%v", p)
 		}
 		if err != nil && ctx.Err() == nil {
-			err = &Damaged{File: c.DisplayPath(location), Err: err, Remedy: Unusable}
+			err = &Damaged{File: c.DisplayPath(location), Err: err, Remedy: RemedyUnrepairable}
 		}
 	}()
 	openBytes := func(context.Context) (iceio.IO, error) { return memoryFile{c.reader, b}, nil }
@@ -267,8 +267,7 @@ type memoryFile struct {
 
 func (h memoryFile) ReadFile(string) ([]byte, error) { return h.content, nil }
 
-// Staged returns a table with the given metadata that writes its files through io. Only Catalog.Commit can commit changes that are
-// staged on it.
+// Staged returns a table with the given metadata that writes its files through io. Only Catalog.Commit can commit its changes.
 func (c *Catalog) Staged(namespace, name string, meta table.Metadata, location string, io *FileIO) *table.Table {
 	return table.New(table.Identifier{namespace, name}, meta, location, func(context.Context) (iceio.IO, error) { return io, nil }, nil)
 }

@@ -88,8 +88,7 @@ func normalizeNumber(n json.Number) json.Number {
 	return json.Number(text + "e" + strconv.FormatInt(e+int64(len(digits)-len(significant)-len(fraction)), 10))
 }
 
-// Properties returns metadata as properties, whose values are strings. Values other than strings are encoded as JSON, under keys with
-// another prefix.
+// Properties returns metadata as properties, whose values are strings. Other values are encoded as JSON, with another key prefix.
 func Properties(m map[string]any) map[string]string {
 	props := map[string]string{}
 	for k, v := range m {
@@ -261,8 +260,8 @@ func (w *transaction) namespaceMetadata(namespace string) (m map[string]any) {
 	return m
 }
 
-// ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata with the result of change. The hook creates the
-// namespace if it does not exist.
+// ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata with the result of change. It creates a missing
+// namespace.
 func ChangeNamespaceMetadata(namespace string, change func(map[string]any) (map[string]any, error)) TxHook {
 	return func(ctx context.Context, tx *sql.Tx) error {
 		w := &transaction{ctx, tx, nil}

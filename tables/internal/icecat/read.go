@@ -100,6 +100,7 @@ func (c *Catalog) ownPath(location string) (string, error) {
 // Footers returns the cache of parsed Parquet footers.
 func (f *FileIO) Footers() *Cache[*metadata.FileMetaData] { return f.cat.footers }
 
+// Open opens a file for reading.
 func (f *FileIO) Open(name string) (iceio.File, error) {
 	p, err := f.cat.local(name)
 	if err != nil {
@@ -120,6 +121,7 @@ func (f *FileIO) Open(name string) (iceio.File, error) {
 	return &openFile{SectionReader: io.NewSectionReader(r, 0, info.Size), file: file, info: info}, nil
 }
 
+// ReadFile returns the content of a file.
 func (f *FileIO) ReadFile(name string) ([]byte, error) {
 	file, err := f.Open(name)
 	if err != nil {
@@ -209,8 +211,8 @@ func (c *Catalog) MetadataSize(ctx context.Context, namespace, name string) (int
 	return info.Size, errors.Join(err, file.Close())
 }
 
-// readChecked compares a metadata file with the catalog's record, because the decoding libraries panic on damaged files. It vets manifests
-// and manifest lists of other engines, which have no record. Files in a bucket were already compared when they were fetched.
+// readChecked compares a metadata file with the catalog's record, because the decoding libraries panic on damaged files. It vets other
+// engines' manifests and manifest lists instead. Files in a bucket were compared when they were fetched.
 func (f *FileIO) readChecked(location string, file vfs.File, size int64) (io.ReaderAt, error) {
 	ext := path.Ext(location)
 	if ext != ".avro" && (ext != ".json" || f.cat.root != "") {
@@ -244,7 +246,6 @@ func (c *Catalog) NewLocation() string {
 	return c.location("data/" + uuid.NewString())
 }
 
-// location returns the location of a file in the warehouse.
 func (c *Catalog) location(name string) string {
 	if c.root != "" {
 		return c.root + "/" + name

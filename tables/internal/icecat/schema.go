@@ -108,8 +108,7 @@ const (
 		GROUP BY table_name, metadata_location ORDER BY table_name, MAX(alive) DESC, metadata_location`
 	selectChanged = `SELECT table_name FROM (` + currentTables + ` EXCEPT ` + pinnedTables + `) AS made
 		UNION SELECT name FROM (` + pinnedTables + ` EXCEPT ` + currentTables + `) AS gone ORDER BY 1`
-	// Snapshots may need inline metadata. Therefore deleteInline does nothing if there are any; sweepInline deletes the metadata
-	// later.
+	// Snapshots may need inline metadata; if there are any, only sweepInline deletes it.
 	deleteInline = `DELETE FROM partd_light WHERE location=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`
 	sweepInline  = `DELETE FROM partd_light WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
 		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`

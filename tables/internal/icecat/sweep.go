@@ -31,8 +31,8 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 	if err != nil {
 		return SweepResult{}, err
 	}
-	// List the files before the references: then files that are written later are not listed, and files that are committed in
-	// between are already referenced.
+	// List the files before the references, so that files written later are not listed, and files committed in between are
+	// referenced.
 	files, err := c.listFiles(ctx)
 	if err != nil {
 		return SweepResult{}, err
@@ -135,8 +135,7 @@ func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 // References returns all files that tables and snapshots refer to.
 func (c *Catalog) References(ctx context.Context) (map[string]struct{}, error) {
 	refs := references{c, map[string]struct{}{}}
-	// Snapshots can be taken, or restored and then deleted, while the tables are read. Therefore read the snapshots both before and
-	// after the tables.
+	// Read the snapshots before and after the tables, because snapshots can meanwhile be taken, or restored and deleted.
 	if err := c.addPinned(ctx, refs); err != nil {
 		return nil, err
 	}
@@ -241,8 +240,8 @@ func (c *Catalog) recordOrphans(ctx context.Context, files map[string]int64, rec
 	})
 }
 
-// forgetFile deletes the database's records of a file that is about to be removed. It returns false if a commit or Protect has made
-// the file used since it was recorded as an orphan.
+// forgetFile deletes the records of a file before its removal. It returns false if a commit or Protect has made the file used
+// again.
 func (c *Catalog) forgetFile(ctx context.Context, path string) (unused bool, err error) {
 	location := c.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(c.dir)+"/"))
 	err = c.inTx(ctx, func(w *transaction) {

@@ -31,8 +31,7 @@ func claimsOf(m iceberg.ManifestFile) (t Tally) {
 	return t
 }
 
-// Check returns an error if the manifest list's numbers for a manifest differ from the manifest's entries. It accepts omitted numbers,
-// because format version 1 allows them.
+// Check returns an error if a manifest's entries differ from the numbers in the manifest list, which format version 1 allows to omit.
 func (t *Tally) Check(m iceberg.ManifestFile) error {
 	claims := claimsOf(m)
 	for status, name := range []string{"existing", "added", "deleted"} {

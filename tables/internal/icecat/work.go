@@ -19,7 +19,6 @@ type transaction struct {
 	err error
 }
 
-// exec runs a statement and returns the number of changed rows.
 func (w *transaction) exec(q string, args ...any) (rows int64) {
 	if w.err != nil {
 		return 0
@@ -106,8 +105,8 @@ func stringsOf(ctx context.Context, db querier, q string, args ...any) (column [
 // ErrRolledBack means that a transaction was rolled back and changed nothing.
 var ErrRolledBack = fmt.Errorf("the transaction was rolled back: %w", table.ErrCommitFailed)
 
-// commit commits a transaction. If the database may or may not have committed it, the error wraps partd.ErrUnknownOutcome. If the
-// context was canceled, package sql has already rolled the transaction back.
+// commit commits a transaction. If the outcome is unknown, the error wraps partd.ErrUnknownOutcome. If the context was canceled,
+// package sql has already rolled back.
 func commit(tx *sql.Tx) error {
 	err := tx.Commit()
 	switch {

@@ -46,8 +46,8 @@ type Options struct {
 	Memory int64 // bytes for the keys of a unique rule; if they do not suffice, keys go to temporary files
 }
 
-// NewCheck returns a Check for the rows of a put, or nil if no rule is enabled. The three schemas describe the
-// rows as they are put, stored and read.
+// NewCheck returns a Check for a put, or nil if no rule is enabled. The schemas describe the rows as put, stored
+// and read.
 func NewCheck(ctx context.Context, rules []Rule, putSchema, stored, logical *arrow.Schema, o Options) (_ *Check, err error) {
 	rules = slices.DeleteFunc(slices.Clone(rules), func(r Rule) bool { return r.Disabled })
 	if len(rules) == 0 {
@@ -100,8 +100,8 @@ func NewCheck(ctx context.Context, rules []Rule, putSchema, stored, logical *arr
 	return c, nil
 }
 
-// filter returns the condition that rows violate the rule. It is empty if rules of this kind are checked in
-// another way, or if a column is missing.
+// filter returns the condition that rows violate the rule, or an empty one if the rule is checked in another way
+// or a column is missing.
 func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 	for _, name := range r.Names() {
 		if !s.HasField(name) {

@@ -42,6 +42,7 @@ var Kinds = []string{"exists", "type", "range", "not_null", "unique", "sorted", 
 // Error lists the rules that a rejected put violates.
 type Error struct{ Violations []Violation }
 
+// Violation describes how a put violates a rule.
 type Violation struct {
 	Rule   string
 	Reason string   // set if columns, not rows, violate the rule
@@ -140,9 +141,8 @@ type MissingError string
 
 func (m MissingError) Error() string { return fmt.Sprintf("the rule %q does not exist", string(m)) }
 
-// Apply applies the edit to rules, and returns the new rules in their stored form. time and keys come from
-// the table's settings. columns is nil for a bucket, whose rules are checked against the columns of each
-// put.
+// Apply applies the edit and returns the rules in their stored form. time and keys come from the table's
+// settings. columns is nil for a bucket, whose rules are checked against the columns of each put.
 func (e *Edit) Apply(rules []Rule, time string, keys []string, columns *arrow.Schema) (string, error) {
 	rules, add := slices.Clone(rules), slices.Clone(e.Add)
 	for _, set := range e.Sets {

@@ -16,19 +16,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// uniqueKeys finds rows that are equal in some columns. It sorts the rows' keys, in temporary files if they
-// do not fit in memory.
+// uniqueKeys finds rows that are equal in some columns. It sorts the rows' keys, in temporary files if
+// necessary.
 type uniqueKeys struct {
-	table      Table // reads the table's rows to compare with; nil if only the put's rows are compared
-	inTable    bool  // whether the rule also compares with the table's rows
+	table      Table // reads the table's rows; nil if only the put's rows are compared
+	inTable    bool  // the rule also compares with the table's rows
 	columns    []string
-	firstField arrow.Field // the first key column
+	firstField arrow.Field // first of the columns
 	sorter     *extsort.Sorter
 	writer     *extsort.Writer
 	buf        []byte
 
-	lowKey, highKey []byte       // bounds of the put's keys in the first column
-	atLeast, atMost *filter.Expr // conditions for these bounds; nil if no condition can express them
+	lowKey, highKey []byte       // lowest and highest key of the put's rows in the first column
+	atLeast, atMost *filter.Expr // conditions for these keys; nil if no condition can express them
 }
 
 func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema) (u *uniqueKeys, err error) {
@@ -53,20 +53,20 @@ func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema)
 
 func (u *uniqueKeys) close() {
 	if u.sorter != nil {
-		_ = u.sorter.Close() // removes temporary files; if that fails, the next process removes them
+		_ = u.sorter.Close() // This removes temporary files. If it fails, the next process removes them.
 		u.sorter = nil
 	}
 }
 
-// add adds the keys of a batch of stored rows. firstRow is the index of the batch's first row in the put, or
-// negative for rows of the table.
+// add adds the keys of stored rows. firstRow is the batch's first row in the put, or negative for rows of
+// the table.
 func (u *uniqueKeys) add(b arrow.RecordBatch, firstRow int64) error {
 	var columns []arrow.Array
 	for _, name := range u.columns {
 		columns = append(columns, b.Column(b.Schema().FieldIndices(name)[0]))
 	}
 	var record []byte
-	lowest, highest := -1, -1 // rows that set new bounds for the first column
+	lowest, highest := -1, -1 // rows with new lowest and highest keys
 rows:
 	for i := range int(b.NumRows()) {
 		u.buf, record = u.buf[:0], record[:0]
@@ -106,8 +106,8 @@ rows:
 	return nil
 }
 
-// bounds returns the conditions that a column is at least, and at most, a value of an array. It returns nil
-// for types whose keys do not sort like the values.
+// bounds returns conditions that a column is at least, and at most, value i of a, or nil for types whose
+// keys do not sort like values.
 func bounds(column string, a arrow.Array, i int) (atLeast, atMost *filter.Expr) {
 	switch a := a.(type) {
 	case *array.Int32:
@@ -134,12 +134,12 @@ func atLeastAndMost[V filter.Value](column string, v V) (atLeast, atMost *filter
 	return filter.Ge(column, v), filter.Le(column, v)
 }
 
-// finish counts the put's rows whose keys also occur in earlier rows or in the table.
+// finish counts the put's rows whose keys also occur in earlier rows of the put or in the table.
 func (u *uniqueKeys) finish(ctx context.Context, r *ruleCheck) error {
-	if u.table != nil && u.lowKey != nil { // read only the table's rows between the smallest and the largest value of the put
+	if u.table != nil && u.lowKey != nil { // Read only the table's rows between the lowest and the highest key of the put.
 		tableRange := filter.And(u.atLeast, u.atMost)
 		if _, err := tableRange.Bind(arrow.NewSchema([]arrow.Field{u.firstField}, nil)); err != nil {
-			tableRange = nil // for example, if text cannot express a NaN or a year; then compare all rows
+			tableRange = nil // A condition cannot express, for example, NaN and some years; then compare all rows.
 		}
 		err := u.table(ctx, u.columns, tableRange, func(b arrow.RecordBatch) error { return u.add(b, math.MinInt64) })
 		if err != nil {
@@ -156,7 +156,7 @@ func (u *uniqueKeys) finish(ctx context.Context, r *ruleCheck) error {
 			trimRows(r)
 		}
 	}
-	var firstRecord []byte // the first row of the put with the current key, until it is counted
+	var firstRecord []byte // first row of the put with the current key; nil once it is counted
 	for block, err := range u.sorter.Sorted() {
 		if err != nil {
 			return err
@@ -181,7 +181,7 @@ func (u *uniqueKeys) finish(ctx context.Context, r *ruleCheck) error {
 	return nil
 }
 
-// trimRows drops all bad rows except the first ones.
+// trimRows keeps only the first maxBadRows bad rows.
 func trimRows(r *ruleCheck) {
 	slices.SortFunc(r.Rows, func(a, b BadRow) int { return int(a.Row - b.Row) })
 	r.Rows = r.Rows[:min(len(r.Rows), maxBadRows)]

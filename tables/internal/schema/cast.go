@@ -35,8 +35,8 @@ func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch,
 	return convert(batch, to, func(_ int, f arrow.Field) []int { return batch.Schema().FieldIndices(f.Name) })
 }
 
-// convert converts a batch to a schema. indicesOf returns the indices of a column of the schema in the batch. convert uses the first
-// one; if there is none, the column is null.
+// convert converts a batch to a schema. For each column of the schema, it uses the first of indicesOf, the column's indices in the
+// batch, or nulls if there is none.
 func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, to.NumFields())
 	defer releaseAll(columns)
@@ -176,8 +176,8 @@ func convertField(structs, field arrow.Array, to arrow.DataType) (arrow.Array, e
 	return ConvertArray(field, to)
 }
 
-// hasHiddenValues reports whether an array has values in null lists or null structs. Arrow allows these, but Parquet's writer fails
-// if they are lists or decimals (arrow-go 18.8).
+// hasHiddenValues reports whether an array has values in null lists or null structs. If they are lists or decimals, Parquet's writer
+// fails (arrow-go 18.8).
 func hasHiddenValues(a arrow.Array) bool {
 	switch a := a.(type) {
 	case *array.Struct:
@@ -218,8 +218,7 @@ func hasValueUnderNull(a, nulls arrow.Array) bool {
 	return false
 }
 
-// maskNulls returns a struct's field with nulls in the null structs, where the field's values are undefined and may be invalid in
-// another type.
+// maskNulls returns a struct's field with nulls in null structs, where its values are undefined and may be invalid in another type.
 func maskNulls(structs, field arrow.Array) arrow.Array {
 	if field.DataType().ID() == arrow.NULL {
 		field.Retain()
@@ -272,8 +271,7 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 	return take.NewArray(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0), nil
 }
 
-// visibleValues returns the values in lists, and the offsets of the lists in them. It omits values under nulls, which Parquet
-// rejects, and values outside all lists.
+// visibleValues returns the values in lists, and the lists' offsets in them. It omits values under nulls, which Parquet rejects.
 func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err error) {
 	offsets = make([]int64, a.Len()+1)
 	first, last := int64(0), int64(0)
@@ -304,8 +302,8 @@ func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err e
 	return offsets, values, err
 }
 
-// padToSize returns the values of lists with exactly size values per list. A null list gets null values; every other list must have
-// size values.
+// padToSize returns the values of lists with exactly size values per list. Null lists get null values; all others must have that
+// size.
 func padToSize(from array.ListLike, values arrow.Array, size int) (arrow.Array, error) {
 	var indices []int
 	for i := range from.Len() {

@@ -81,8 +81,8 @@ func NewPutCaster(putSchema, to, logical *arrow.Schema) (*Caster, error) {
 	return c, nil
 }
 
-// NewColumnsCaster returns a Caster that converts a table's rows, in logical types, to new columns. sourceIndices has the old index of
-// each new column, or -1 if the column is added.
+// NewColumnsCaster returns a Caster from a table's rows, in logical types, to new columns. sourceIndices has each new column's old index,
+// or -1 if the column is added.
 func NewColumnsCaster(logical, stored, to *arrow.Schema, sourceIndices []int) *Caster {
 	return &Caster{From: logical, To: to, stored: stored, sourceIndices: sourceIndices}
 }

@@ -2,16 +2,15 @@ package schema
 
 import "github.com/apache/arrow-go/v18/arrow"
 
-// meanings describes types that share their stored type with types of another meaning. For example, durations and integers are
-// both stored as int64.
+// meanings describes types that share their stored type with types of another meaning, as durations share int64 with integers.
 var meanings = map[arrow.Type]string{
 	arrow.DURATION: "duration",
 	arrow.TIME32:   "time of day",
 	arrow.TIME64:   "time of day",
 }
 
-// CanPut reports whether values of one type can be put into a column of another. Both types must have the same meaning, also
-// within lists, structs and maps, and compatible stored types. A [Caster] rejects individual values that the column's type cannot
+// CanPut reports whether values of one type can be put into a column of another. The stored types must be compatible, and the
+// meaning must be the same, also within nested types. A [Caster] rejects individual values that the column's type cannot
 // represent exactly.
 func CanPut(from, to arrow.DataType) bool {
 	a, err := StoredType(from)
@@ -20,7 +19,6 @@ func CanPut(from, to arrow.DataType) bool {
 	return err == nil && err2 == nil && (Alike(a, b) || promotes) && sameMeaning(from, to)
 }
 
-// sameMeaning reports whether values of two types with the same stored type have the same meaning.
 func sameMeaning(from, to arrow.DataType) bool {
 	from, to = unwrap(from), unwrap(to)
 	if meanings[from.ID()] != meanings[to.ID()] {
@@ -47,7 +45,7 @@ func unwrap(t arrow.DataType) arrow.DataType {
 	return t
 }
 
-// Restore returns a stored type in which, at every level, the original type replaces the stored one if keep returns true for the
+// Restore returns a stored type in which original types replace stored ones, at every level, if keep returns true for the
 // original type.
 func Restore(stored, original arrow.DataType, keep func(arrow.DataType) bool) arrow.DataType {
 	original = unwrap(original)

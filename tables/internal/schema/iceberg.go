@@ -21,8 +21,8 @@ func StoredSchema(s *iceberg.Schema) (*arrow.Schema, error) {
 	return table.SchemaToArrowSchema(s, nil, false, false)
 }
 
-// PutSchema returns the types of a table's columns as put, from the property's value. If another program created the schema,
-// property is "" and PutSchema returns the stored types.
+// PutSchema returns the types of a table's columns as put, from the property's value, or the stored types if it is "" because
+// another program created the schema.
 func PutSchema(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 	if property == "" {
 		return stored, nil

@@ -5,10 +5,10 @@ import (
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 )
 
-// withReadableTypes changes the schema of a Parquet file to one that arrow-go reads correctly: it makes JSON and enums strings,
-// which arrow-go would read as bytes, and gives every list three levels. By the format's backward-compatibility rules, a repeated
-// group whose only field is repeated is itself the element, but arrow-go would take that field as the element. A required group
-// around the element prevents this. It changes neither the columns nor their definition and repetition levels.
+// withReadableTypes returns a Parquet file's schema in a form that arrow-go reads correctly: JSON and enums are strings, and
+// every list has three levels. By the format's backward-compatibility rules, a repeated group whose only field is repeated is
+// itself the element; arrow-go would take the field as the element. A required group around the element prevents this, and
+// changes neither the columns nor their levels.
 func withReadableTypes(s *pqschema.Schema) (*pqschema.Schema, error) {
 	root, err := readableNode(s.Root())
 	if err != nil || root == pqschema.Node(s.Root()) {
@@ -52,8 +52,7 @@ func readableNode(n pqschema.Node) (pqschema.Node, error) {
 	return groupNode(group, group.Name(), group.RepetitionType(), fields)
 }
 
-// ReadableByID reports whether a reader finds all values of a field in a Parquet file if it finds fields by ID and reads only
-// three-level lists.
+// ReadableByID reports whether a reader that finds fields by ID, and reads only three-level lists, finds all values of a field.
 func ReadableByID(n pqschema.Node) bool {
 	group, ok := n.(*pqschema.GroupNode)
 	repeats := n.RepetitionType() == parquet.Repetitions.Repeated
@@ -76,7 +75,6 @@ func ReadableByID(n pqschema.Node) bool {
 
 func isList(n pqschema.Node) bool { return n.LogicalType().Equals(pqschema.NewListLogicalType()) }
 
-// hasRepeatedField reports whether n is a repeated group whose only field is also repeated.
 func hasRepeatedField(n pqschema.Node) bool {
 	group, ok := n.(*pqschema.GroupNode)
 	return ok && group.NumFields() == 1 && group.RepetitionType() == parquet.Repetitions.Repeated &&

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// OpenParquet opens an untrusted Parquet file after checking its footer. If arrow-go does not support a column's logical type, the
-// column is read in its physical type.
+// OpenParquet opens an untrusted Parquet file after checking its footer. It reads columns with unsupported logical types in their
+// physical types.
 func OpenParquet(in parquet.ReaderAtSeeker, options ...file.ReadOption) (*file.Reader, error) {
 	footer, size, err := arrowsafe.Footer(in)
 	if err != nil {
@@ -49,8 +49,8 @@ func init() {
 	}
 }
 
-// codec decompresses an empty input to an empty output. Some writers mark a page as compressed but leave its values empty if all
-// are null.
+// codec decompresses an empty input to an empty output. Some writers mark a page of nulls as compressed but leave its values
+// empty.
 type codec struct {
 	compress.Codec
 	compress.StreamingCodec

@@ -62,7 +62,7 @@ func children(a arrow.Array) []arrow.Array {
 	return nil
 }
 
-// hasForbiddenNull reports whether required fields within an array have nulls. It also counts nulls under a null parent.
+// hasForbiddenNull reports whether fields within a that cannot be null have nulls. It also counts nulls under a null parent.
 func hasForbiddenNull(a arrow.Array, t arrow.DataType) bool {
 	for i, child := range children(a) {
 		if f := unwrap(t).(arrow.NestedType).Fields()[i]; !f.Nullable && child.NullN() > 0 || hasForbiddenNull(child, f.Type) {
@@ -72,7 +72,7 @@ func hasForbiddenNull(a arrow.Array, t arrow.DataType) bool {
 	return false
 }
 
-// nullField returns the path of a required field that is null in row i, or "".
+// nullField returns the path of a field that is null in row i but must not be, or "" if there is none.
 func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 	if a.IsNull(i) {
 		return ""
@@ -104,7 +104,7 @@ func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 	return ""
 }
 
-// WithNullableFields returns a type where all nested fields can be null, except map keys.
+// WithNullableFields returns a type whose nested fields, except map keys, can be null.
 func WithNullableFields(t arrow.DataType) arrow.DataType {
 	return mapFields(t, func(f arrow.Field) arrow.Field {
 		f.Type, f.Nullable = WithNullableFields(f.Type), true
@@ -112,8 +112,8 @@ func WithNullableFields(t arrow.DataType) arrow.DataType {
 	}, func(t arrow.DataType) arrow.DataType { return t })
 }
 
-// RelaxShape returns a table's shape with nested fields made nullable in the columns whose rows contain forbidden nulls, which earlier
-// versions of this module accepted. If there are no such nulls, it returns nil.
+// RelaxShape returns a table's shape for rows with nulls in nested fields that forbid them, which earlier versions of this module
+// accepted: these fields become nullable. It returns nil if there are no such nulls.
 func RelaxShape(s *iceberg.Schema, lastID int, putSchema *arrow.Schema, rows arrow.RecordBatch) (*Shape, error) {
 	fields, columns, changed := slices.Clone(s.Fields()), putSchema.Fields(), false
 	for i, f := range rows.Schema().Fields() {
@@ -133,7 +133,7 @@ func RelaxShape(s *iceberg.Schema, lastID int, putSchema *arrow.Schema, rows arr
 	return sh, err
 }
 
-// nullableFields is like WithNullableFields, but for an Iceberg type.
+// nullableFields is WithNullableFields for Iceberg's types.
 func nullableFields(t iceberg.Type) iceberg.Type {
 	switch t := t.(type) {
 	case *iceberg.StructType:

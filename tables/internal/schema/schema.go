@@ -22,7 +22,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
-// RefusedColumns is the error for a schema with columns that Iceberg cannot store.
+// RefusedColumns lists the columns of a schema that Iceberg cannot store.
 type RefusedColumns []RefusedColumn
 
 // RefusedColumn is a column that Iceberg cannot store.
@@ -40,7 +40,7 @@ func (r RefusedColumns) Error() string {
 	return strings.Join(all, "; ")
 }
 
-// error returns r as an Error that names the first column.
+// error returns an Error that names the first column and wraps r.
 func (r RefusedColumns) error() error { return &Error{r[0].Name, r} }
 
 // Error is an error about a column of a put or a scan.
@@ -53,7 +53,7 @@ func (e *Error) Error() string {
 	return "column " + strconv.Quote(e.Column) + ": " + e.Err.Error()
 }
 
-// Errorf returns an error about a column.
+// Errorf returns an Error about a column.
 func Errorf(column, format string, args ...any) *Error {
 	return &Error{column, fmt.Errorf(format, args...)}
 }
@@ -61,7 +61,7 @@ func Errorf(column, format string, args ...any) *Error {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Stored returns the schema that a table uses to store columns with the put types. The error is an [Error]; it wraps [RefusedColumns] if
+// Stored returns the schema in which a table stores columns with the types as put. The error is an [Error]; it wraps [RefusedColumns] if
 // columns cannot be stored.
 func Stored(putSchema *arrow.Schema) (*arrow.Schema, error) {
 	if putSchema.NumFields() == 0 {
@@ -91,7 +91,7 @@ var (
 	decimal20 = &arrow.Decimal128Type{Precision: 20}
 )
 
-// StoredType returns the type that a table uses to store values of type t.
+// StoredType returns the type in which a table stores values of type t.
 func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	switch t := t.(type) {
 	case *arrow.BooleanType, *arrow.Int32Type, *arrow.Int64Type, *arrow.Float32Type, *arrow.Float64Type, *arrow.StringType, *arrow.BinaryType, *arrow.Date32Type:
@@ -150,7 +150,7 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 		if err != nil {
 			return nil, err
 		}
-		return arrow.MapOf(key, item), nil // iceberg-go writes all maps with nullable items
+		return arrow.MapOf(key, item), nil // iceberg-go writes all maps with nullable items.
 	case *arrow.ListType, *arrow.LargeListType, *arrow.FixedSizeListType:
 		element := t.(arrow.ListLikeType).ElemField()
 		stored, err := StoredType(element.Type)
@@ -175,7 +175,7 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	return nil, fmt.Errorf("no Iceberg type can store %s", t)
 }
 
-// RestorePutTypes returns a table's columns in their put types. A column that another writer has added or changed keeps its stored
+// RestorePutTypes returns a table's columns with the types as put. A column that another program has added or changed keeps its stored
 // type.
 func RestorePutTypes(stored, putSchema *arrow.Schema) *arrow.Schema {
 	fields := make([]arrow.Field, stored.NumFields())
@@ -192,10 +192,10 @@ func RestorePutTypes(stored, putSchema *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// DictionaryKey is the metadata key that stores the values of a column that was put as a dictionary.
+// DictionaryKey is the key of a field's metadata under which the values of a dictionary column are stored.
 const DictionaryKey = "partd.dictionary"
 
-// Dictionary returns a column's dictionary values, or nil if there are none. The caller must release them.
+// Dictionary returns the values of a dictionary column, or nil if none are stored. The caller must release them.
 func Dictionary(f arrow.Field) (arrow.Array, error) {
 	text, hasValues := f.Metadata.GetValue(DictionaryKey)
 	if _, ok := f.Type.(*arrow.DictionaryType); !ok || !hasValues {
@@ -218,21 +218,21 @@ func Dictionary(f arrow.Field) (arrow.Array, error) {
 	return values, nil
 }
 
-// ValuesKey is the metadata key that stores the kind of a column's values if its type does not determine it, such as period[M]. The
-// Python package partd_go writes it.
+// ValuesKey is the key of a field's metadata for the kind of a column's values, such as period[M], if the type does not determine the
+// kind. The Python package partd_go writes it.
 const ValuesKey = "partd_go.values"
 
-// CheckValues returns an error if a put's column has the type of the table's column, but another kind of values.
+// CheckValues returns an error if a put's column has values of another kind than the table's column of the same type.
 func CheckValues(put, column arrow.Field) error {
 	values, _ := put.Metadata.GetValue(ValuesKey)
 	stored, _ := column.Metadata.GetValue(ValuesKey)
-	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 { // the key is set if the table was written before ValuesKey existed
+	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 { // This key is set if the table was written before ValuesKey existed.
 		return nil
 	}
 	return Errorf(put.Name, "the column's values are of kind %s, but the table's are of kind %s", cmp.Or(values, put.Type.String()), cmp.Or(stored, column.Type.String()))
 }
 
-// WithoutEncodings returns a schema without dictionaries and run-end encoding.
+// WithoutEncodings returns a schema in which dictionary and run-end encoded columns have the type of their values.
 func WithoutEncodings(s *arrow.Schema) *arrow.Schema {
 	fields := slices.Clone(s.Fields())
 	for i, f := range fields {
@@ -247,7 +247,7 @@ func WithoutEncodings(s *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// decodedType returns a put type without its encodings.
+// decodedType returns the type of the values of a dictionary or run-end encoded type, also within nested types.
 func decodedType(t arrow.DataType) arrow.DataType {
 	return MapLeaves(t, func(t arrow.DataType) arrow.DataType {
 		switch t := t.(type) {
@@ -260,7 +260,7 @@ func decodedType(t arrow.DataType) arrow.DataType {
 	})
 }
 
-// MapLeaves returns a type where each leaf type is replaced by f's result. It calls f for the leaves in order.
+// MapLeaves returns a type in which the results of f replace the leaf types. It calls f for the leaves in order.
 func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.DataType {
 	return mapFields(t, func(field arrow.Field) arrow.Field {
 		field.Type = MapLeaves(field.Type, f)
@@ -268,8 +268,7 @@ func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.Da
 	}, f)
 }
 
-// mapFields returns a type where mapField has replaced each direct field. If the type has no fields, mapLeaf replaces the type
-// itself.
+// mapFields returns a type in which the results of mapField replace the direct fields. For a type without fields, it returns mapLeaf(t).
 func mapFields(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf func(arrow.DataType) arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case *arrow.MapType:
@@ -294,8 +293,8 @@ func mapFields(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf
 	return mapLeaf(t)
 }
 
-// Alike reports whether two types are equal. It ignores the field names of lists and maps, metadata and nullability, because these
-// differ between Iceberg and Parquet. UUIDs, whose columns only other programs create, are equal to other 16-byte values.
+// Alike reports whether two types are equal apart from metadata, nullability, and the field names of lists and maps, which differ
+// between Iceberg and Parquet. UUIDs are equal to other 16-byte values.
 func Alike(a, b arrow.DataType) bool {
 	a, b = uuidBytes(a), uuidBytes(b)
 	if a.ID() != b.ID() {
@@ -315,7 +314,7 @@ func Alike(a, b arrow.DataType) bool {
 	return arrow.TypeEqual(a, b)
 }
 
-// uuidBytes returns the storage type of UUIDs. It returns other types unchanged.
+// uuidBytes returns the storage type of a UUID type, and other types unchanged.
 func uuidBytes(t arrow.DataType) arrow.DataType {
 	if u, ok := t.(*extensions.UUIDType); ok {
 		return u.StorageType()
@@ -323,7 +322,7 @@ func uuidBytes(t arrow.DataType) arrow.DataType {
 	return t
 }
 
-// Encode encodes a schema as text for a table property.
+// Encode encodes a schema as a string for a table property.
 func Encode(schema *arrow.Schema) (string, error) {
 	var b bytes.Buffer
 	if err := ipc.NewWriter(&b, ipc.WithSchema(schema)).Close(); err != nil {

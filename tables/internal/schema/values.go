@@ -13,8 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
-// CheckArray returns an error if a column contains values that its type forbids: strings that are not UTF-8, which SQL and other readers
-// reject; decimals with too many digits, which a file would truncate; or dates with a time of day, which readers would lose.
+// CheckArray returns an error if a column has values that its type forbids: strings that are not UTF-8, decimals with too many digits,
+// or dates with a time of day.
 func CheckArray(a arrow.Array) error {
 	switch a := a.(type) {
 	case array.StringLike:
@@ -66,7 +66,7 @@ type decimalArray[T any] interface {
 	Value(i int) T
 }
 
-// checkDigits returns an error if a decimal has more digits than its type allows.
+// checkDigits returns an error if a decimal has more digits than its type's precision.
 func checkDigits[T decimalNumber[T]](a decimalArray[T]) error {
 	t := a.DataType().(arrow.DecimalType)
 	for i := range a.Len() {
@@ -81,7 +81,7 @@ func checkDigits[T decimalNumber[T]](a decimalArray[T]) error {
 	return nil
 }
 
-// validTexts reports whether the concatenated strings are valid UTF-8, and each string starts at a character boundary.
+// validTexts reports whether all strings are valid UTF-8. It checks them together, and that each starts at a character boundary.
 func validTexts(a *array.String) bool {
 	if a.Len() == 0 {
 		return true
@@ -98,9 +98,9 @@ func validTexts(a *array.String) bool {
 	return true
 }
 
-// ToFloat16 returns the nearest float16. Arrow's library instead truncates digits, and converts the smallest numbers to zero.
+// ToFloat16 returns the nearest float16. Arrow's own conversion truncates digits, and turns the smallest numbers into zero.
 func ToFloat16(f float64) float16.Num {
-	const minExponent = -14 // minimum exponent; all smaller numbers have the same spacing
+	const minExponent = -14 // exponent of the smallest normal numbers; all smaller numbers have the same spacing
 	a := math.Abs(f)
 	switch {
 	case math.IsNaN(f):
@@ -120,7 +120,7 @@ func ToFloat16(f float64) float16.Num {
 	return float16.FromBits(bits)
 }
 
-// FromFloat16 returns the value of a float16.
+// FromFloat16 returns a float16 as a float32.
 func FromFloat16(n float16.Num) float32 {
 	const exponent, fraction, sign = 0x7c00, 0x3ff, 0x8000
 	bits := n.Uint16()

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/definition"
 )
 
-// autoPartition chooses the period length for rows between two times, and returns the reason for the choice.
+// autoPartition chooses the length of the periods for rows from first to last. reason explains the choice.
 func autoPartition(first, last time.Time) (p definition.Partition, reason string) {
 	span := fmt.Sprintf("the rows are from %s to %s, which is ", first.UTC().Format(time.DateOnly), last.UTC().Format(time.DateOnly))
 	switch {
@@ -23,12 +23,12 @@ func autoPartition(first, last time.Time) (p definition.Partition, reason string
 	return definition.PartitionYear, span + "three years or more"
 }
 
-// Cutter determines where the files of a table with a time column end. A nil Cutter never ends a file.
+// Cutter determines at which times the files of a table end. A nil Cutter never ends a file.
 type Cutter struct {
 	By              definition.Partition
 	column          int // index of the time column
 	timeType        arrow.DataType
-	lowest, highest int64 // lowest and highest times, valid if hasTimes
+	lowest, highest int64 // lowest and highest time, if hasTimes
 	hasTimes        bool
 }
 
@@ -51,7 +51,7 @@ func (s *Series) NewCutter(ctx context.Context) (*Cutter, error) {
 	return c, err
 }
 
-// include extends the range of times from which Periods chooses an automatic period.
+// include adds a time to the range from which Periods chooses the length of automatic periods.
 func (c *Cutter) include(v int64) {
 	if !c.hasTimes {
 		c.lowest, c.highest, c.hasTimes = v, v, true
@@ -59,7 +59,7 @@ func (c *Cutter) include(v int64) {
 	c.lowest, c.highest = min(c.lowest, v), max(c.highest, v)
 }
 
-// Periods returns the period length and the reason for it.
+// Periods returns the length of the periods, and the reason for it.
 func (c *Cutter) Periods() (definition.Partition, string) {
 	if c.By != definition.PartitionAuto {
 		return c.By, "it is set in the table's settings"
@@ -77,7 +77,7 @@ func (c *Cutter) time(v int64) time.Time {
 	return arrow.Timestamp(v).ToTime(c.timeType.(*arrow.TimestampType).Unit)
 }
 
-// Tick returns the first value of a time type that is not before t. If the type cannot represent it, Tick returns the
+// Tick converts t to the unit of a time type. It rounds up. If the type cannot represent t, it returns the type's
 // nearest value.
 func Tick(t time.Time, timeType arrow.DataType) int64 {
 	seconds, nanos := t.Unix(), int64(t.Nanosecond())
@@ -90,7 +90,7 @@ func Tick(t time.Time, timeType arrow.DataType) int64 {
 		}
 		return days
 	}
-	unitNanos := int64(timestampType.Unit.Multiplier()) // nanoseconds per unit
+	unitNanos := int64(timestampType.Unit.Multiplier())
 	perSecond := int64(time.Second) / unitNanos
 	switch {
 	case seconds >= math.MaxInt64/perSecond:
@@ -101,7 +101,7 @@ func Tick(t time.Time, timeType arrow.DataType) int64 {
 	return seconds*perSecond + (nanos+unitNanos-1)/unitNanos
 }
 
-// periodEnd returns the first value after the period that contains v, or the maximum if the period has no end.
+// periodEnd returns the first time after the period that contains v, or the highest int64 if the period has no end.
 func (c *Cutter) periodEnd(v int64) int64 {
 	if c != nil && v > math.MinInt64 {
 		by, _ := c.Periods()
@@ -109,5 +109,5 @@ func (c *Cutter) periodEnd(v int64) int64 {
 			return end
 		}
 	}
-	return math.MaxInt64 // there are no periods, or the period's end is out of range
+	return math.MaxInt64 // There are no periods, or the end is out of range.
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// DuplicateError is the error for a put whose rows would repeat a time and keys, which the table's settings forbid.
+// DuplicateError is the error for a put with rows whose time and keys already occur, if the table's settings forbid that.
 type DuplicateError struct {
-	Count int64    // number of rows that repeat the time and keys of other rows
+	Count int64    // number of such rows
 	Rows  []string // the first ten of these rows
 }
 
@@ -27,17 +27,16 @@ func (e *DuplicateError) Error() string {
 	return text
 }
 
-// Dedup applies the rule for duplicates between the table's files and new files. The existing files must not contain
-// duplicates of each other, and neither must the new ones. Dedup returns the files to add, which it writes if necessary,
-// and the files that they replace.
+// Dedup applies the table's rule for duplicates to existing and new files, which must not contain duplicates among
+// themselves. It returns the files to add, some of which it may write, and the files that they replace.
 func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.DataFile) (add, replaced []iceberg.DataFile, err error) {
 	written := s.Written(added)
 	existing = OverlappingFiles(existing, written)
 	if len(existing) == 0 || s.Merging() == sorted.All {
 		return added, nil, nil
 	}
-	// With KeepFirst, rows of existing files hide rows of new files; with KeepLast, it is the reverse. Files with hidden rows
-	// must be rewritten.
+	// With KeepFirst, existing rows hide new duplicates; with KeepLast, new rows hide existing ones. Files with hidden rows
+	// are rewritten.
 	hiding, hidden := existing, written
 	if s.Rule == definition.KeepLast {
 		hiding, hidden = written, existing
@@ -62,7 +61,7 @@ func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.Da
 			}
 			continue
 		}
-		// The hiding rows come first, so that the merge omits the rows that they hide.
+		// The hiding rows come first, so the merge omits the rows that they hide.
 		files, err := s.Write(ctx, s.merge(ctx, sorted.First, append(hidingRows, s.source(ctx, f, s.project(nil), nil))...))
 		if err != nil {
 			return nil, nil, err
@@ -78,7 +77,7 @@ func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.Da
 	return add, replaced, nil
 }
 
-// RejectDuplicates returns a DuplicateError if new files contain duplicates of existing rows or of each other's rows.
+// RejectDuplicates returns a DuplicateError if new files contain duplicates of existing rows, or among themselves.
 func (s *Series) RejectDuplicates(ctx context.Context, existing []*File, added []iceberg.DataFile) error {
 	written := s.Written(added)
 	existingRows, err := s.keySources(ctx, OverlappingFiles(existing, written), spanOf(written), true)
@@ -110,7 +109,6 @@ func (s *Series) RejectDuplicates(ctx context.Context, existing []*File, added [
 	return e
 }
 
-// excludeFiles returns files except those in excluded.
 func excludeFiles(files, excluded []iceberg.DataFile) []iceberg.DataFile {
 	return slices.DeleteFunc(slices.Clone(files), func(f iceberg.DataFile) bool {
 		return slices.ContainsFunc(excluded, func(g iceberg.DataFile) bool { return g.FilePath() == f.FilePath() })

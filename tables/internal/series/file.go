@@ -17,8 +17,8 @@ import (
 // File is a data file of a Series.
 type File struct {
 	Task   table.FileScanTask
-	Bounds *sorted.Bounds // bounds of the file's times; nil if unknown
-	Stale  bool           // whether Groups must include the file even if its rows are in order; set by the caller of Groups
+	Bounds *sorted.Bounds // bounds of the rows' times; nil if unknown
+	Stale  bool           // set by the caller of Groups: Groups must include the file even if its rows are in order
 }
 
 // Data returns the file's manifest entry.
@@ -26,13 +26,13 @@ func (f *File) Data() iceberg.DataFile { return f.Task.File }
 
 var anyTimes = sorted.Bounds{Lowest: math.MinInt64, Highest: math.MaxInt64}
 
-// Low returns the lowest possible time in the file.
+// Low returns the lowest time that the file can contain.
 func (f *File) Low() int64 { return cmp.Or(f.Bounds, &anyTimes).Lowest }
 
-// High returns the highest possible time in the file.
+// High returns the highest time that the file can contain.
 func (f *File) High() int64 { return cmp.Or(f.Bounds, &anyTimes).Highest }
 
-// Files returns the version's files, in the order their rows were added.
+// Files returns the version's files, in the order in which their rows were added.
 func (s *Series) Files(ctx context.Context) (files []*File, err error) {
 	if s.table.CurrentSnapshot() == nil {
 		return nil, nil
@@ -44,12 +44,12 @@ func (s *Series) Files(ctx context.Context) (files []*File, err error) {
 	return files, err
 }
 
-// File returns a File for a file of the table.
+// File returns a File for a data file of the table.
 func (s *Series) File(task table.FileScanTask) *File {
 	return &File{Task: task, Bounds: s.Bounds(task.File)}
 }
 
-// Written returns a File for each newly written file.
+// Written returns a File for each of the given new files.
 func (s *Series) Written(files []iceberg.DataFile) (result []*File) {
 	for _, f := range files {
 		result = append(result, s.File(table.FileScanTask{File: f}))
@@ -78,7 +78,7 @@ func OverlappingFiles(files, others []*File) (overlapping []*File) {
 	return overlapping
 }
 
-// spanOf returns bounds that include all files, or nil if any bounds are unknown.
+// spanOf returns bounds that include all files, or nil if the bounds of any file are unknown.
 func spanOf(files []*File) *sorted.Bounds {
 	if len(files) == 0 {
 		return nil
@@ -90,7 +90,7 @@ func spanOf(files []*File) *sorted.Bounds {
 	return span
 }
 
-// Bounds returns the bounds of a file's times, or nil if they are unknown.
+// Bounds returns the bounds of the times in a file, or nil if they are unknown.
 func (s *Series) Bounds(f iceberg.DataFile) *sorted.Bounds {
 	low, hasLow := bound(f.LowerBoundValues()[s.IDs[0]])
 	high, hasHigh := bound(f.UpperBoundValues()[s.IDs[0]])
@@ -100,7 +100,6 @@ func (s *Series) Bounds(f iceberg.DataFile) *sorted.Bounds {
 	return &sorted.Bounds{Lowest: low, Highest: high}
 }
 
-// bound decodes a date or time from a bound in a manifest.
 func bound(b []byte) (int64, bool) {
 	switch len(b) {
 	case 4:
@@ -116,7 +115,7 @@ func (s *Series) InOrder(f iceberg.DataFile) bool {
 	return f.SortOrderID() != nil && *f.SortOrderID() == s.Sort
 }
 
-// withSortOrder returns files with the table's sort order recorded in their entries.
+// withSortOrder returns the entries of files with the table's sort order recorded.
 func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, error) {
 	result := make([]iceberg.DataFile, len(files))
 	for i, f := range files {
@@ -129,9 +128,9 @@ func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, er
 	return result, nil
 }
 
-// Groups returns groups of files to merge, so that files have about target bytes. Each group lists its files in the order of
-// arrival. A file that begins at the last time of a file that arrived earlier does not overlap that file. The file of a merged group
-// counts as the newest: its rows follow other files' rows with the same time.
+// Groups divides files into groups to merge into files of about target bytes. Each group lists its files in the order of arrival. A
+// file that begins at the last time of a file that arrived earlier does not overlap it. A merged file counts as the newest: its
+// rows follow other files' rows with the same time.
 func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][]*File) {
 	position := map[*File]int{}
 	for i, f := range files {
@@ -140,15 +139,15 @@ func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][
 	byTime := slices.SortedStableFunc(slices.Values(files), func(a, b *File) int {
 		return cmp.Or(cmp.Compare(a.Low(), b.Low()), cmp.Compare(a.High(), b.High()))
 	})
-	var groupEnd, groupHigh int64 // end of the last group's last period, and the last group's latest time
-	canGrow := false              // whether files can still be added to the last group
+	var groupEnd, groupHigh int64 // end of the last group's last period, and the last group's highest time
+	canGrow := false              // files can still be added to the last group
 	for i := 0; i < len(byTime); {
 		start, high, latest := i, byTime[i].High(), position[byTime[i]]
 		for i++; i < len(byTime) && (byTime[i].Low() < high || byTime[i].Low() == high && position[byTime[i]] < latest); i++ {
 			high, latest = max(high, byTime[i].High()), max(latest, position[byTime[i]])
 		}
 		overlapping := byTime[start:i]
-		// If the file did not join the group, its rows would precede the group's merged rows with the same time.
+		// If the file stayed out of the group, its rows would come before the merged rows with the same time.
 		mustJoin := canGrow && overlapping[0].Low() == groupHigh
 		if !mustJoin && len(overlapping) == 1 && s.canStay(cutter, overlapping[0]) && overlapping[0].Data().FileSizeBytes() >= target*3/4 {
 			canGrow = false
@@ -168,7 +167,7 @@ func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][
 	return groups
 }
 
-// canStay reports whether a file is sorted and not stale, and lies within one period.
+// canStay reports whether a file needs no merge: it is sorted, is not stale, and lies within one period.
 func (s *Series) canStay(cutter *Cutter, f *File) bool {
 	return !f.Stale && s.InOrder(f.Data()) && f.Bounds != nil && f.Bounds.Highest < cutter.periodEnd(f.Bounds.Lowest)
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// rowGroup describes a group of rows in a file or batch, by row count and a lower bound of their times.
+// rowGroup is a group of rows in a file or batch: their number, and a lower bound of their times.
 type rowGroup struct{ lowest, rows int64 }
 
-// LastRowsFilter returns a condition that selects at least the last minRows rows of the files and the tail, without reading
-// the files' rows. If the files' bounds are not known well enough, it returns nil.
+// LastRowsFilter returns a condition for at least the last minRows rows of the files and the tail (rows not in files
+// yet), without reading rows. It returns nil if the files' bounds are not known well enough.
 func (s *Series) LastRowsFilter(ctx context.Context, minRows int64, tail []arrow.RecordBatch) (*filter.Expr, error) {
 	start, err := s.lastRowsStart(ctx, minRows, tail)
 	if err != nil || start == math.MinInt64 {
@@ -27,7 +27,7 @@ func (s *Series) LastRowsFilter(ctx context.Context, minRows int64, tail []arrow
 	return s.boundsFilter(&sorted.Bounds{Lowest: start, Highest: math.MaxInt64}, s.def.Logical)
 }
 
-// lastRowsStart returns the time from which the condition of LastRowsFilter selects rows, or math.MinInt64 for all rows.
+// lastRowsStart returns the lowest time that LastRowsFilter selects, or math.MinInt64 for all rows.
 func (s *Series) lastRowsStart(ctx context.Context, minRows int64, tail []arrow.RecordBatch) (int64, error) {
 	files, err := s.Files(ctx)
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Series) lastRowsStart(ctx context.Context, minRows int64, tail []arrow.
 	return latestStart(groups, minRows), nil
 }
 
-// latestStart returns the latest time such that the groups that start at it or later contain at least minRows rows.
+// latestStart returns the highest time from which on groups start that contain at least minRows rows.
 func latestStart(groups []rowGroup, minRows int64) int64 {
 	slices.SortFunc(groups, func(a, b rowGroup) int { return cmp.Compare(b.lowest, a.lowest) })
 	for _, group := range groups {
@@ -77,7 +77,6 @@ func latestStart(groups []rowGroup, minRows int64) int64 {
 	return math.MinInt64
 }
 
-// rowGroups returns the row groups of a file.
 func (s *Series) rowGroups(ctx context.Context, f *File) (rowGroups []rowGroup, err error) {
 	wholeFile := []rowGroup{{f.Bounds.Lowest, f.Data().Count()}}
 	if !s.InOrder(f.Data()) || f.Data().FileFormat() != iceberg.ParquetFile || len(f.Data().SplitOffsets()) == 1 || datafile.HasDeletes(f.Task) {

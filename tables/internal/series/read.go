@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	// maxOpenBytes is the maximum memory estimate for an open file, enough for one row group.
+	// maxOpenBytes is the largest estimate for the memory of an open file. It suffices for one row group.
 	maxOpenBytes = 64 << 20
-	minOpenBytes = 256 << 10 // minimum memory estimate for an open file
-	minBatchRows = 1 << 8    // minimum rows per batch if the reader needs only few rows; a merge can drop some of them
+	minOpenBytes = 256 << 10 // smallest estimate for the memory of an open file
+	minBatchRows = 1 << 8    // minimum rows per batch if the consumer needs few rows; more than it needs, because a merge can drop some
 )
 
-// source returns a file's rows as a merge source. If the file is not in the table's order, source sorts its rows.
+// source returns a file's rows as a source for a merge. It sorts them if they are not in the table's order.
 func (s *Series) source(ctx context.Context, f *File, p *projection, where *filter.Condition) sorted.Source {
 	size := f.Data().FileSizeBytes()
 	perRow := max(1, 8*size/max(1, f.Data().Count()))
@@ -44,18 +44,18 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 		scan.Read(ctx, datafile.ToRead(s.table, []table.FileScanTask{f.Task}))(yield)
 	}
 	src := sorted.Source{Batches: rows, Keys: p.keys, Bounds: f.Bounds, Cost: cost}
-	if !s.InOrder(f.Data()) { // another program wrote the file, or it was written before the order was set
+	if !s.InOrder(f.Data()) { // Another program wrote the file, or it was written before the order was set.
 		src.Batches = sorted.Sort(ctx, sorted.All, s.sortInput(rows, p.keys))
 	}
 	return src
 }
 
-// tail returns sorted rows from the tail or from a put as a merge source.
+// tail returns sorted rows that are not in files yet as a source for a merge.
 func (s *Series) tail(batch arrow.RecordBatch, keys []int) sorted.Source {
 	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: sorted.Single(batch)}
 }
 
-// SortRows sorts a batch of stored rows and applies the table's rule for duplicates. It takes ownership of the batch.
+// SortRows sorts stored rows and applies the table's rule for duplicates. It releases its argument.
 func (s *Series) SortRows(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	keys := s.keys(batch.Schema())
 	block, err := sorted.Block([]arrow.RecordBatch{batch}, keys)
@@ -67,7 +67,7 @@ func (s *Series) SortRows(ctx context.Context, batch arrow.RecordBatch) (arrow.R
 	return collect(sorted.Merge(ctx, s.Merging(), 0, s.tail(block, keys)), block)
 }
 
-// collect concatenates batches into one batch with the schema of template. The batches must be small.
+// collect concatenates small batches into one batch with the schema of template.
 func collect(rows sorted.Batches, template arrow.RecordBatch) (arrow.RecordBatch, error) {
 	batches := []arrow.RecordBatch{template.NewSlice(0, 0)}
 	defer func() { take.Release(batches) }()
@@ -80,8 +80,8 @@ func collect(rows sorted.Batches, template arrow.RecordBatch) (arrow.RecordBatch
 	return sorted.Block(batches, nil)
 }
 
-// DedupTail sorts the tail's rows and applies the table's rule for duplicates to them. For KeepFirst, it also removes rows
-// that duplicate rows in files. It takes ownership of rows. replaces reports whether the remaining rows can replace rows in
+// DedupTail sorts the tail (rows not in files yet) and applies the table's rule for duplicates. For KeepFirst, it also removes
+// rows that files already have. It releases its argument. replaces reports whether the remaining rows can replace rows in
 // files.
 func (s *Series) DedupTail(ctx context.Context, rows arrow.RecordBatch) (_ arrow.RecordBatch, replaces bool, err error) {
 	block, err := s.SortRows(ctx, rows)
@@ -105,8 +105,8 @@ func (s *Series) DedupTail(ctx context.Context, rows arrow.RecordBatch) (_ arrow
 	return remaining, false, err
 }
 
-// keySources returns merge sources that contain only the key columns of files' rows within bounds. If hide is true, the merge
-// applies its rule to these rows, but omits them from its output.
+// keySources returns the key columns of files' rows within bounds, as sources for a merge. If hide is true, the merge applies
+// its rule to these rows but does not output them.
 func (s *Series) keySources(ctx context.Context, files []*File, bounds *sorted.Bounds, hide bool) ([]sorted.Source, error) {
 	p := s.project(s.Names)
 	var where *filter.Condition
@@ -126,9 +126,9 @@ func (s *Series) keySources(ctx context.Context, files []*File, bounds *sorted.B
 	return sources, nil
 }
 
-// Scan yields the named columns of rows that can match a condition; where can be nil. It merges the files with the tail's rows;
-// tail and replaces must come from DedupTail. neededRows limits how far Scan reads ahead; -1 means that all rows may be needed.
-// If recycle is true, Scan reuses the memory of released batches.
+// Scan yields the named columns of the rows that can match where, which can be nil. It merges the files with the tail (rows not
+// in files yet); tail and replaces must come from DedupTail. neededRows limits how far Scan reads ahead; -1 means that all rows
+// may be needed. If recycle is true, Scan reuses the memory of released batches.
 func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool, neededRows int64, recycle bool) (sorted.Batches, error) {
 	p := s.project(names)
 	p.readAhead, p.neededRows, p.recycle = neededRows < 0, max(neededRows, 0), recycle
@@ -156,8 +156,8 @@ func (s *Series) Scan(ctx context.Context, names []string, where *filter.Conditi
 
 const trimBlockRows = 1 << 12
 
-// trimTail returns a slice of the sorted tail that contains all rows that can match a condition. It compares only times, and
-// removes whole blocks of trimBlockRows rows at both ends.
+// trimTail drops blocks of trimBlockRows rows at both ends of tail if, according to their times, none of their rows match
+// where.
 func (s *Series) trimTail(tail arrow.RecordBatch, where *filter.Condition) arrow.RecordBatch {
 	rows := tail.NumRows()
 	if where == nil || s.BatchBounds(tail) == nil {

@@ -1,6 +1,5 @@
-// Package series reads and writes tables whose rows are ordered by time: it merges files and the rows
-// of the tail (recent appends that are not in files yet), removes duplicates by the table's rule,
-// divides files by time periods, and finds the last rows.
+// Package series reads and writes tables whose rows are ordered by time. It merges files with the tail (recent appends that
+// are not in files yet), removes duplicates by the table's rule, divides files by time periods, and finds the last rows.
 package series
 
 import (
@@ -25,11 +24,11 @@ type Series struct {
 	*definition.Order
 	def     *definition.Definition
 	table   *table.Table
-	version []table.ScanOption // selects the version; nil selects the newest
-	memory  int64              // memory budget in bytes; merges and sorts use a fraction of it
+	version []table.ScanOption // selects the version; nil means the newest
+	memory  int64              // memory in bytes; merges and sorts use a fraction of it
 }
 
-// New returns a table as a Series. d must have an order. version selects an older version.
+// New returns a table as a Series. d must have an order. version can select an older version.
 func New(d *definition.Definition, t *table.Table, memory int64, version ...table.ScanOption) *Series {
 	return &Series{d.Order, d, t, version, memory}
 }
@@ -51,7 +50,7 @@ func (s *Series) WithDuplicates() *Series {
 	return &copied
 }
 
-// Check returns an error if a column that orders the table's rows contains a null. If o is nil, it accepts all rows.
+// Check returns an error if rows have a null in a column of the order o. If o is nil, it accepts all rows.
 func Check(o *definition.Order, rows ...arrow.RecordBatch) error {
 	if o == nil {
 		return nil
@@ -72,7 +71,6 @@ func Check(o *definition.Order, rows ...arrow.RecordBatch) error {
 	return nil
 }
 
-// keys returns the indices of the columns that order the rows.
 func (s *Series) keys(columns *arrow.Schema) []int {
 	indices := make([]int, len(s.Names))
 	for i, name := range s.Names {
@@ -81,18 +79,17 @@ func (s *Series) keys(columns *arrow.Schema) []int {
 	return indices
 }
 
-// projection specifies which columns to read, and how. The columns stay in the table's order.
+// projection says which columns to read, and how. The columns are in the table's order.
 type projection struct {
 	fields     *arrow.Schema
 	keys       []int // indices in fields of the columns that order the rows
 	names      []string
-	readAhead  bool  // whether to read ahead of the consumer
-	neededRows int64 // number of rows that the reader may need; 0 if unknown
+	readAhead  bool  // decode row groups ahead of the consumer
+	neededRows int64 // number of rows that the consumer may need; 0 if unknown
 
-	recycle bool // whether to reuse the memory of released batches
+	recycle bool // reuse the memory of released batches
 }
 
-// project returns a projection to the named columns, or to all columns if names is nil.
 func (s *Series) project(names []string) *projection {
 	p := &projection{fields: s.def.Stored, names: names}
 	if names != nil {
@@ -102,7 +99,6 @@ func (s *Series) project(names []string) *projection {
 	return p
 }
 
-// selectColumns returns a batch with only the projected columns.
 func (p *projection) selectColumns(batch arrow.RecordBatch) arrow.RecordBatch {
 	columns := make([]arrow.Array, p.fields.NumFields())
 	for i, f := range p.fields.Fields() {
@@ -111,7 +107,6 @@ func (p *projection) selectColumns(batch arrow.RecordBatch) arrow.RecordBatch {
 	return array.NewRecordBatch(p.fields, columns, batch.NumRows())
 }
 
-// sortInput returns a sort input that orders rows by the key columns.
 func (s *Series) sortInput(rows sorted.Batches, keys []int) sorted.Input {
 	return sorted.Input{Batches: rows, Keys: keys, Memory: s.memory / 8, Size: datafile.SizeOf}
 }
@@ -120,8 +115,8 @@ func (s *Series) merge(ctx context.Context, rule sorted.Rule, sources ...sorted.
 	return sorted.Merge(ctx, rule, s.memory/4, sources...)
 }
 
-// TimeRange returns a condition for rows with from ≤ time < to. If name is "", it uses the first column of a time type. A zero
-// time means no bound. Without any bound, TimeRange returns nil.
+// TimeRange returns a condition for rows with from ≤ time < to. A zero time means no bound; without bounds, it returns nil.
+// name is the time column; "" means the first column of a time type.
 func TimeRange(columns *arrow.Schema, name string, from, to time.Time) (*filter.Expr, error) {
 	if from.IsZero() && to.IsZero() {
 		return nil, nil

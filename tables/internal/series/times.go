@@ -31,7 +31,7 @@ func (s *Series) boundsFilter(b *sorted.Bounds, columns *arrow.Schema) (*filter.
 	return TimeRange(columns, s.Names[0], from, to)
 }
 
-// time converts a stored number to a time. ok reports whether a condition can express the time.
+// time converts n, in the unit of the time column, to a time. ok reports whether a condition can express the time.
 func (s *Series) time(n int64) (converted time.Time, ok bool) {
 	switch t := s.timeType().(type) {
 	case *arrow.TimestampType:
@@ -50,7 +50,7 @@ func (s *Series) timeType() arrow.DataType {
 	return s.def.Stored.Field(s.def.Stored.FieldIndices(s.Names[0])[0]).Type
 }
 
-// FileStarts returns the distinct lowest times of the files, in ascending order and without the first.
+// FileStarts returns the lowest times of the files, in ascending order, without duplicates and without the first.
 func (s *Series) FileStarts(ctx context.Context) (times []time.Time, err error) {
 	files, err := s.Files(ctx)
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *Series) FileStarts(ctx context.Context) (times []time.Time, err error) 
 	return times[min(1, len(times)):], nil
 }
 
-// BatchBounds returns the bounds of the times in sorted rows. If there are no rows, or a time is null, it returns nil.
+// BatchBounds returns the bounds of the times in sorted rows, or nil if there are no rows or a time is null.
 func (s *Series) BatchBounds(batch arrow.RecordBatch) *sorted.Bounds {
 	times := batch.Column(batch.Schema().FieldIndices(s.Names[0])[0])
 	if times.Len() == 0 || times.NullN() > 0 {
@@ -78,8 +78,8 @@ func (s *Series) BatchBounds(batch arrow.RecordBatch) *sorted.Bounds {
 	return &sorted.Bounds{Lowest: TimeAt(times, 0), Highest: TimeAt(times, times.Len()-1)}
 }
 
-// TimeAt returns the time in a row of a time column, as a number. For a null, which only other programs write, it returns the
-// lowest number.
+// TimeAt returns the time in a row as a number in the column's unit. For a null, which only other programs write, it returns
+// the lowest int64.
 func TimeAt(times arrow.Array, row int) int64 {
 	if times.IsNull(row) {
 		return math.MinInt64

@@ -38,8 +38,8 @@ func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches) (files []
 
 // Write writes sorted rows as data files. The table's settings determine where a file ends.
 func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.DataFile, error) {
-	// Remove the sort order from the metadata. Otherwise, Iceberg's library would sort each batch again, and change the
-	// order of rows with equal keys.
+	// Iceberg's library would sort each batch by the metadata's sort order again, and change the order of rows with equal
+	// keys.
 	meta, err := table.UpdateTableMetadata(s.table.Metadata(), definition.RemoveSortOrder(), "")
 	if err != nil {
 		return nil, err
@@ -86,8 +86,8 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 	return s.withSortOrder(files)
 }
 
-// Rewrite merges the rows of files by a rule, and writes them as files of dest. If change is not nil, it is applied to each
-// file's rows before the merge.
+// Rewrite merges the rows of files by a rule, and writes them as files of dest. If change is not nil, each file's rows pass
+// through it before the merge.
 func (s *Series) Rewrite(ctx context.Context, files []*File, dest *Series, rule sorted.Rule, change func(sorted.Batches) sorted.Batches) ([]iceberg.DataFile, error) {
 	p := s.project(nil)
 	var sources []sorted.Source
@@ -101,12 +101,12 @@ func (s *Series) Rewrite(ctx context.Context, files []*File, dest *Series, rule 
 	return dest.Write(ctx, s.merge(ctx, rule, sources...))
 }
 
-// periods divides sorted rows at the ends of periods. The length of automatic periods depends on the table's rows and on the
-// rows read so far, so later periods can be longer.
+// periods divides sorted rows at the ends of periods. Later automatic periods can be longer, because their length depends on
+// the rows read so far.
 type periods struct {
 	cutter    *Cutter
 	next      func() (arrow.RecordBatch, error, bool)
-	remaining arrow.RecordBatch // rows not yet yielded; nil if there are none
+	remaining arrow.RecordBatch // rows that are not yielded yet; nil if there are none
 	end       int64             // end of the current period
 	err       error
 }
@@ -128,7 +128,7 @@ func (p *periods) nextPeriod() bool {
 	return true
 }
 
-// fill loads remaining if it is nil, and reports whether rows remain.
+// fill loads remaining if it is nil, and reports whether there are rows.
 func (p *periods) fill() bool {
 	for p.remaining == nil && p.err == nil {
 		b, err, ok := p.next()
@@ -144,7 +144,6 @@ func (p *periods) fill() bool {
 	return p.err == nil
 }
 
-// batches yields the rows of the current period.
 func (p *periods) batches(yield func(arrow.RecordBatch, error) bool) {
 	for p.fill() {
 		rows := int(p.remaining.NumRows())

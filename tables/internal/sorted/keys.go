@@ -14,12 +14,11 @@ import (
 	"github.com/go-partd/partd/internal/extsort"
 )
 
-// column is a key column of a batch. Nulls come first, and NaN before all numbers.
+// column is a key column of a batch. Nulls come before all values, and NaN before all numbers.
 type column interface {
 	compare(i int, other column, j int) int
 }
 
-// keys are the key columns of a batch.
 type keys []column
 
 func (k keys) compare(i int, other keys, j int) int {
@@ -31,7 +30,6 @@ func (k keys) compare(i int, other keys, j int) int {
 	return 0
 }
 
-// inOrder reports whether the first n rows are in order.
 func (k keys) inOrder(n int) bool {
 	if len(k) == 1 {
 		if c, ok := k[0].(*ints); ok && c.NullN() == 0 { // fast path for the most common keys
@@ -46,7 +44,6 @@ func (k keys) inOrder(n int) bool {
 	return true
 }
 
-// keysOf returns a batch's key columns.
 func keysOf(batch arrow.RecordBatch, columns []int) (keys, error) {
 	all := make(keys, len(columns))
 	for i, index := range columns {
@@ -57,9 +54,9 @@ func keysOf(batch arrow.RecordBatch, columns []int) (keys, error) {
 	return all, nil
 }
 
-// HasOrder reports whether columns of a type can be keys.
+// HasOrder reports whether rows can be ordered by columns of type t.
 func HasOrder(t arrow.DataType) bool {
-	b := array.NewBuilder(memory.DefaultAllocator, t) // not MakeArrayOfNull, which panics for the null type
+	b := array.NewBuilder(memory.DefaultAllocator, t) // MakeArrayOfNull would panic for the null type.
 	defer b.Release()
 	a := b.NewArray()
 	defer a.Release()
@@ -104,7 +101,7 @@ func keyColumn(a arrow.Array) column {
 	return nil
 }
 
-// CompareBools compares two booleans. False sorts first.
+// CompareBools compares two booleans; false comes first.
 func CompareBools(a, b bool) int {
 	switch {
 	case a == b:
@@ -115,14 +112,14 @@ func CompareBools(a, b bool) int {
 	return 1
 }
 
-// nullable is the part of an Arrow array that reports which values are null.
+// nullable is an Arrow array, for finding nulls.
 type nullable interface {
 	IsNull(i int) bool
 	NullN() int
 }
 
-// compareNulls compares two values if at least one of them is null. If neither is null, bothValid is true, and
-// the caller must compare the values.
+// compareNulls compares values of which at least one is null. If neither is, bothValid is true and n is not
+// set.
 func compareNulls(a nullable, i int, b nullable, j int) (n int, bothValid bool) {
 	if a.NullN() == 0 && b.NullN() == 0 {
 		return 0, true
@@ -168,7 +165,7 @@ func (c *values[T]) compare(i int, other column, j int) int {
 	return c.compareValues(c.array.Value(i), o.array.Value(j))
 }
 
-// KeysInOrder reports whether AppendKey's keys for a stored type sort like its values.
+// KeysInOrder reports whether AppendKey's keys for a stored type sort like the values.
 func KeysInOrder(t arrow.DataType) bool {
 	switch t.ID() {
 	case arrow.INT32, arrow.INT64, arrow.STRING, arrow.DATE32, arrow.TIME64, arrow.TIMESTAMP, arrow.FLOAT32, arrow.FLOAT64:
@@ -177,8 +174,8 @@ func KeysInOrder(t arrow.DataType) bool {
 	return false
 }
 
-// AppendKey appends the key of the value at index i, which must be of a stored type and not null.
-// Equal keys mean equal values.
+// AppendKey appends a key for value i of a, which must have a stored type and not be null. Only equal values
+// have equal keys.
 func AppendKey(dst []byte, a arrow.Array, i int) []byte {
 	appendInt := func(v int64) []byte { return extsort.AppendUint(dst, uint64(v)^1<<63) }
 	switch a := a.(type) {

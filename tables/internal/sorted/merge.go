@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Merge yields the rows of sources in the order of their keys, and applies a rule to rows with
-// equal keys. All sources without Hides must have the same columns. If the open sources would
-// use more than memory bytes, Merge merges a few at a time, through temporary files.
+// Merge yields the rows of sources in the order of their keys, and applies rule to rows with equal keys. All
+// sources without Hides must have the same columns. If the open sources would use more than memory bytes, Merge
+// first merges some of them through temporary files.
 func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		m := &merge{rule: rule, out: output{yield: yield, minRows: firstBatchRows}}
@@ -39,8 +39,8 @@ type merge struct {
 	open    cursors
 	out     output
 
-	// heldBlock and heldRow are a row that is held back because the next row may have the same keys. heldBlock is
-	// nil if there is none.
+	// heldBlock and heldRow are a row that is held back because the next row may have the same keys; heldBlock
+	// can be nil.
 	heldBlock    *block
 	heldRow      int
 	heldIsHidden bool // the held row's source has Hides set
@@ -148,7 +148,7 @@ func (c *cursor) firstKeyAt(row int) int64 {
 	return -1 << 63
 }
 
-// run merges all rows into out. It moves from source to source, each time with as many rows as come next.
+// run merges all rows into out, each time as many as come next from one source.
 func (m *merge) run(ctx context.Context) error {
 	for !m.out.stopped {
 		if err := canceled.Err(ctx); err != nil {
@@ -183,8 +183,8 @@ func (m *merge) run(ctx context.Context) error {
 	return nil
 }
 
-// runEnd returns the index of the first row in c's batch before which a row of another source comes. c must be
-// the cursor with the first row of all.
+// runEnd returns the index of the first row in c's batch that a row of another source precedes. c must have the
+// first row of all.
 func (m *merge) runEnd(c *cursor) int {
 	var nextCursor *cursor
 	for i := 1; i < min(3, len(m.open)); i++ {
@@ -247,8 +247,8 @@ func (m *merge) applyRule(c *cursor, end int) error {
 	return nil
 }
 
-// lastDistinct returns the last row of a run in which adjacent rows have distinct keys. The run starts at row. It
-// ends before end, or before a row whose successor has the same keys.
+// lastDistinct returns the last of the rows from row on in which adjacent rows have distinct keys. It stops
+// before end, and before a row whose successor has the same keys.
 func (b *block) lastDistinct(row, end int) int {
 	firstKey, hasFastKey := b.keys[0].(*ints)
 	hasFastKey = hasFastKey && firstKey.NullN() == 0

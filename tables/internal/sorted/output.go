@@ -24,7 +24,6 @@ type output struct {
 	minRows int // minimum rows of the next joined batch
 }
 
-// run is a range of rows of a batch.
 type run struct {
 	batch    arrow.RecordBatch // output has a reference
 	from, to int
@@ -134,8 +133,8 @@ func joinRuns(runs []run) (arrow.RecordBatch, error) {
 	return take.Batch(all, order)
 }
 
-// Chunks divides batches into batches with exactly rows rows each; the last may have fewer. If rows is 0,
-// it returns batches unchanged. Chunks releases its input.
+// Chunks divides batches into batches with exactly rows rows; the last may have fewer. If rows is 0, it
+// changes nothing. It takes ownership of its input.
 func Chunks(batches Batches, rows int64) Batches {
 	if rows <= 0 {
 		return batches

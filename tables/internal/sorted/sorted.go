@@ -14,6 +14,7 @@ import (
 // Batches is a sequence of batches. The consumer must release them. An error ends the sequence.
 type Batches = iter.Seq2[arrow.RecordBatch, error]
 
+// Rule says which rows with equal keys to keep.
 type Rule uint8
 
 // Rules say which of several rows with equal keys to keep. These rows are ordered by source, and within a source
@@ -40,6 +41,7 @@ type Source struct {
 	Cost int64
 }
 
+// Bounds is an inclusive range of values.
 type Bounds struct{ Lowest, Highest int64 }
 
 // Overlaps reports whether a value can be within both bounds. Nil bounds include all values.
@@ -63,7 +65,7 @@ func Single(batch arrow.RecordBatch) Batches {
 	}
 }
 
-// MapBatches returns a function that applies f to each batch. f must release its argument.
+// MapBatches returns a function that applies f to each batch. f takes ownership of its argument.
 func MapBatches(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Batches) Batches {
 	return func(rows Batches) Batches {
 		return func(yield func(arrow.RecordBatch, error) bool) {
