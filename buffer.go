@@ -20,30 +20,27 @@ const DefaultBufferMemory = 1 << 30
 
 // BufferOptions are the options of NewBuffer.
 type BufferOptions struct {
-	// Memory is the budget in bytes for keys, values and their index; 0 means
-	// DefaultBufferMemory. A batch goes straight to the slow store if it is larger than
-	// half of the budget, or if its data for one key is larger than a sixteenth of the
-	// budget or 32 MiB.
+	// Memory is the budget in bytes for keys, values and their index; 0 means DefaultBufferMemory.
+	// A batch goes straight to the slow store if it is larger than half of the budget, or if its
+	// data for one key is larger than a sixteenth of the budget or 32 MiB.
 	Memory int64
 	// Logger receives a warning when a background flush fails; nil means no logging.
 	Logger *slog.Logger
 }
 
-// Buffer is a fast store, usually in memory, in front of a slower store. Appends go to
-// the fast store. When three quarters of the budget are used, the largest keys move to
-// the slow store in the background, in a few large appends. At the full budget, Append
-// waits. A key moves as a whole, at the latest soon after it reaches a sixty-fourth of
-// the budget, or 8 MiB if that is less. While a key moves, operations on it wait;
-// operations on other keys do not.
+// Buffer is a fast store, usually in memory, in front of a slower store. Appends go to the fast
+// store. When three quarters of the budget are used, the largest keys move to the slow store in
+// the background, in a few large appends. At the full budget, Append waits. A key moves as a
+// whole, at the latest soon after it reaches a sixty-fourth of the budget, or 8 MiB if that is
+// less. While a key moves, operations on it wait; operations on other keys do not.
 //
-// A failed flush neither loses nor duplicates data. Data that has not moved stays in the
-// fast store, and a later flush moves it. Flush and Close report the error, and so does
-// Append at the full budget. If the slow store cannot tell whether an append took effect
-// ([ErrUnknownOutcome]), the Buffer does not try it again. Reading its keys fails until
-// they are set, deleted or dropped.
+// A failed flush neither loses nor duplicates data. Data that has not moved stays in the fast
+// store, and a later flush moves it. Flush and Close report the error, and so does Append at the
+// full budget. If the slow store cannot tell whether an append took effect ([ErrUnknownOutcome]),
+// the Buffer does not try it again. Reading its keys fails until they are set, deleted or dropped.
 //
 // Keys, Scan, Stat and Open first move the data that they read to the slow store. If the
-// process dies, all data that no successful Flush covered is lost.
+// process dies, data appended after the last successful Flush can be lost.
 type Buffer struct {
 	fast, slow Partd
 	memory     int64 // budget of the fast store and the index, in bytes
@@ -64,12 +61,12 @@ type Buffer struct {
 	tickets       uint32                // newest ticket given to a waiting operation
 	changed       chan struct{}         // closed and replaced to wake waiting operations
 	waiters       int                   // operations that wait for changed
-	hasHeavyKey   bool  // some key should move because of its size
-	isFlushing    bool  // a background flush is running
-	failures      int   // background flushes that failed
-	flushErr      error // error of the last failed background flush
-	isBlocked     bool  // Drop or Close runs alone, so no other operation may begin
-	isClosing     bool  // only Close may begin
+	hasHeavyKey   bool                  // some key should move because of its size
+	isFlushing    bool                  // a background flush is running
+	failures      int                   // background flushes that failed
+	flushErr      error                 // error of the last failed background flush
+	isBlocked     bool                  // Drop or Close runs alone, so no other operation may begin
+	isClosing     bool                  // only Close may begin
 	closed        bool
 }
 
@@ -189,8 +186,7 @@ func (b *Buffer) appendDirectly(ctx context.Context, entries []Entry) error {
 	return b.slow.Append(ctx, entries...)
 }
 
-// Get returns each key's value: its data in the slow store, followed by its data in the
-// fast one.
+// Get returns each key's value: its data in the slow store, followed by its data in the fast one.
 func (b *Buffer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := CheckKeys("get", keys); err != nil {
 		return nil, err

@@ -87,8 +87,8 @@ func (b *Buffer) startFlush() {
 	}
 }
 
-// flushInBackground flushes keys that are too large, and then the largest keys until half of the
-// budget is free.
+// flushInBackground flushes overlarge keys, and then the largest keys until half of the budget
+// is free.
 func (b *Buffer) flushInBackground() {
 	var err error
 	for err == nil {
@@ -109,7 +109,7 @@ func (b *Buffer) flushInBackground() {
 		}
 		if excess > 0 {
 			if ids = b.largestIdle(excess); len(ids) == 0 && len(keys) == 0 {
-					// All keys are in use: choose some, and let moveKeys wait for them.
+				// All keys are in use: choose some, and let moveKeys wait for them.
 				keys = b.keysLargerThan(0)
 				switch {
 				case len(keys) > 0:
@@ -170,9 +170,8 @@ func (b *Buffer) hasDoubtfulKey() bool {
 // isIdle reports whether a key can be flushed without waiting for an operation.
 func (k *bufferKey) isIdle() bool { return k.size > 0 && k.state == 0 && k.ticket == 0 }
 
-// largestIdle returns the largest idle keys: as many as needed to have atLeast bytes, if there
-// are so many. An omitted key may be up to a quarter larger than a returned one. mu must be
-// held.
+// largestIdle returns roughly the largest idle keys: enough to have atLeast bytes, if possible.
+// mu must be held.
 func (b *Buffer) largestIdle(atLeast int64) []keymap.ID {
 	const steps = 4 // size classes for each power of two
 	class := func(size int64) int {
@@ -210,9 +209,8 @@ func (b *Buffer) largestIdle(atLeast int64) []keymap.ID {
 	return ids
 }
 
-// flushIdle moves idle keys to the slow store, about moveSize bytes at a time. It skips keys
-// that are no longer idle. If an ID now belongs to another key, it moves that key, which
-// does no harm.
+// flushIdle moves idle keys to the slow store, about moveSize bytes at a time. It skips keys that
+// are no longer idle. If an ID now belongs to another key, it moves that key, which does no harm.
 func (b *Buffer) flushIdle(ids []keymap.ID) error {
 	ctx := context.Background()
 	var held []bufferPart

@@ -14,9 +14,8 @@ import (
 type bufferKey struct {
 	size  int64 // bytes in the fast store
 	moved int64 // length of the stale beginning: bytes that the slow store already has, or that were replaced
-	// ticket is the ticket of the operation that has waited longest for the key, or 0.
-	// Only operations with this or an older ticket may use the key next, so no operation
-	// waits forever.
+	// ticket is the ticket of the operation that has waited longest for the key, or 0. Only
+	// operations with this or an older ticket may use the key next, so no operation waits forever.
 	ticket uint32
 	state  uint32 // number of running operations that pin the key, and the bits below
 }
@@ -53,7 +52,7 @@ type bufferPart struct {
 // bufferWait records the keys that an operation waits for.
 type bufferWait struct {
 	ticket     uint32
-	queuedKeys []string // keys that got this ticket; an older ticket may have replaced it
+	queuedKeys []string // keys reserved with ticket; an older ticket may have replaced it
 }
 
 // enqueue reserves a key that is not available yet for the operation. mu must be held.
@@ -156,8 +155,8 @@ func (b *Buffer) forget(id keymap.ID, k *bufferKey) {
 	}
 }
 
-// pin prevents the keys' data from moving until release. A key that is not in the fast store
-// needs no pin: data appended to it later moves as a whole, so a reader sees all of it or none.
+// pin prevents the keys' data from moving to the slow store until release. A key without data
+// in the fast store needs no pin.
 func (b *Buffer) pin(ctx context.Context, op string, keys []string) ([]bufferPart, error) {
 	return b.acquire(ctx, op, keys, false, false)
 }

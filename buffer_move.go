@@ -51,8 +51,7 @@ func (b *Buffer) move(ctx context.Context, held []bufferPart) (abandoned bool, e
 }
 
 func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
-	// Reuse the buffer for later moves. As garbage, it would let the heap grow to twice the
-	// budget before the next collection.
+	// Reuse the buffer, because as garbage it could double the size of the heap.
 	var buf []byte
 	select {
 	case buf = <-b.scratch:

@@ -11,8 +11,8 @@ import (
 
 // CopyOptions are options of [Copy].
 type CopyOptions struct {
-	// Append allows a target that already has keys. Then Copy compares only the number
-	// of added bytes, because the target's values may also contain other data.
+	// Append allows a target that already has keys. Then Copy verifies only the number
+	// of added bytes.
 	Append bool
 
 	// BatchBytes is the maximum size of the keys and values of one append, by default
@@ -29,7 +29,6 @@ type CopyOptions struct {
 // CopyStage is a stage of a copy.
 type CopyStage int
 
-// The stages of a copy.
 const (
 	CopyFilling   CopyStage = iota // reading the source and writing the target
 	CopyFlushing                   // flushing the target

@@ -41,10 +41,10 @@ type Dict struct {
 
 // dictShard holds the keys whose hashes share their first bits.
 type dictShard struct {
-	mu    sync.RWMutex // taken after Dict.gate; only one shard's mu is held at a time
-	keys  keymap.Map[slab.Chain]
-	data  *slab.Slab
-	bytes int64 // total length of the values
+	mu         sync.RWMutex // taken after Dict.gate; only one shard's mu is held at a time
+	keys       keymap.Map[slab.Chain]
+	data       *slab.Slab
+	bytes      int64        // total length of the values
 	indexBytes atomic.Int64 // memory used by keys; can be read without mu
 	_          [64]byte     // keeps the shards' locks on different cache lines
 }

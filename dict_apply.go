@@ -7,7 +7,6 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// dictSessions holds the sessions of a Dict.
 type dictSessions struct {
 	mu     sync.Mutex // no other lock is taken while mu is held
 	issued uint64     // number of the last session issued
@@ -15,7 +14,6 @@ type dictSessions struct {
 	byID   sessiontab.Table[*dictSession]
 }
 
-// dictSession is a session.
 type dictSession struct {
 	// mu is held while an operation is applied, so that a concurrent retry waits for the
 	// result. It is taken before Dict.gate, and never together with dictSessions.mu.

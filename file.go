@@ -46,12 +46,11 @@ type FileOptions struct {
 // keep the directory on a local disk. A process keeps the lock for up to 20 milliseconds
 // after a write, so that it need not take the lock for each of many small appends.
 //
-// Before an append changes files, it writes an undo record to the file "%undo". If the
-// process dies, the next process that takes the lock removes the incomplete append, and
-// keeps bytes that a Python process has appended since. If the record and the files do not
-// match, the operation fails with a [*CorruptError] and changes nothing. (File does not
-// notice if Python appended exactly the same bytes to a file that the incomplete append had
-// not reached.)
+// Before an append changes files, it writes an undo record to the file "%undo". If the process
+// dies, the next process that takes the lock removes the incomplete append, and keeps bytes that a
+// Python process has appended since. If the record and the files do not match, the operation fails
+// with a [*CorruptError] and changes nothing. (File does not notice if Python appended exactly the
+// same bytes to a file that the incomplete append had not reached.)
 //
 // Readers hold the lock only while they look up the lengths of values. If Python replaces a
 // value (iset) at the same time, a reader may see only part of the value.
@@ -129,9 +128,8 @@ func (f *File) Close() error {
 // Append adds each value to its key's file. It changes all files or none, even if the
 // process is killed.
 //
-// The error wraps [ErrUnknownOutcome] if a sync failed or the lock was lost during the
-// append, [ErrNeedsReopen] if the store refuses writes, and [ErrTooLarge] if a limit is
-// exceeded.
+// The error wraps [ErrUnknownOutcome] if a sync failed or the lock was lost during the append,
+// [ErrNeedsReopen] if the store refuses writes, and [ErrTooLarge] if a limit is exceeded.
 func (f *File) Append(ctx context.Context, entries ...Entry) error {
 	total, err := CheckEntries("append", entries)
 	if err != nil {
@@ -149,8 +147,7 @@ func dirEntries(entries []Entry) filedir.Entries {
 	}}
 }
 
-// Get returns the values of keys. It holds the shared lock while it opens up to 64 files, but
-// not while it reads them.
+// Get returns the values of keys.
 func (f *File) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := CheckKeys("get", keys); err != nil {
 		return nil, err
@@ -159,7 +156,7 @@ func (f *File) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, f.fail("get", err)
 }
 
-// Set replaces a key's file with a new one. Readers of the old value can finish reading it.
+// Set replaces the value of a key. Readers of the old value can finish reading it.
 func (f *File) Set(ctx context.Context, key string, value []byte) error {
 	return f.set(ctx, "set", key, value, false)
 }
@@ -264,8 +261,8 @@ func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Se
 	}
 }
 
-// ReaderMemory returns the bytes of memory that one reader returned by Open uses, and those
-// that listing the keys uses, if there are as many keys as in the last listing.
+// ReaderMemory returns the bytes of memory that an open reader uses, and the bytes that listing
+// as many keys as in the last listing uses.
 func (f *File) ReaderMemory() (reader, listing int64) {
 	if f.dir == nil {
 		return 0, 0

@@ -12,9 +12,8 @@ type Haser interface {
 	HasKey(ctx context.Context, key string) (bool, error)
 }
 
-// Has reports whether a key exists; see [Haser]. If the store is not a Haser, Has opens the
-// key. If the value is empty, Has lists all keys, because an existing key can have an empty
-// value.
+// Has reports whether a key exists; see [Haser]. If the store is not a Haser, Has opens the key.
+// If the value is empty, Has lists all keys, because an existing key can have an empty value.
 func Has(ctx context.Context, store Partd, key string) (bool, error) {
 	if s, ok := store.(Haser); ok {
 		return s.HasKey(ctx, key)

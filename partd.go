@@ -49,15 +49,13 @@ import (
 	"strings"
 )
 
-// Limits of every store.
 const (
 	// MaxKeyLen is the maximum length of a key, in bytes.
 	MaxKeyLen = 1<<16 - 1
 	// MaxValueLen is the maximum length of a value that one Append or Set accepts,
 	// in bytes. Many appends can make a key's value longer.
 	MaxValueLen = 1<<31 - 1
-	// MaxBatchLen is the maximum total length of the keys and values of one Append,
-	// in bytes.
+	// MaxBatchLen is the maximum total length of the keys and values of one Append, in bytes.
 	MaxBatchLen = 1<<32 - 1
 )
 
@@ -89,9 +87,8 @@ func Entries(m map[string][]byte) []Entry {
 	return entries
 }
 
-// CheckEntries is for authors of stores. It returns the total length of the values in
-// bytes, or an error that wraps [ErrTooLarge] if the batch exceeds [MaxKeyLen],
-// [MaxValueLen] or [MaxBatchLen].
+// CheckEntries is for authors of stores. It returns the total length of the values in bytes, or an
+// error that wraps [ErrTooLarge] if the batch exceeds [MaxKeyLen], [MaxValueLen] or [MaxBatchLen].
 func CheckEntries(op string, entries []Entry) (valueBytes int64, err error) {
 	var keyBytes int64
 	for i := range entries {

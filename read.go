@@ -117,10 +117,9 @@ type PartScanner interface {
 // several readers can share a scan; see [PartScanner]. The keys, bytes and checksums of all
 // parts add up to the whole store's.
 //
-// If the store cannot scan parts, ScanPart scans everything and skips the other parts.
-// If it cannot scan at all, ScanPart lists the keys and opens only the part's keys. In
-// both cases, a key is in the same part in every process and in every version of this
-// package.
+// If the store cannot scan parts, ScanPart scans everything and skips the other parts. If it
+// cannot scan at all, ScanPart lists the keys and opens only the part's keys. In both cases, a key
+// is in the same part in every process and in every version of this package.
 func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)
@@ -218,7 +217,7 @@ func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader,
 			return true, &Error{Op: "scan", Key: info.Key, HasKey: true, Err: canceled.Err(ctx)}
 		}
 		data, err := b.Peek(scanChunk + 1)
-			last = err == io.EOF // errors.Is would be wrong: a wrapped io.EOF means a broken connection
+		last = err == io.EOF // errors.Is would be wrong: a wrapped io.EOF means a broken connection
 		if err != nil && !last {
 			return true, err
 		}
@@ -255,8 +254,7 @@ type Statter interface {
 	Stat(ctx context.Context) (Stats, error)
 }
 
-// Stat counts keys and bytes; see [Statter]. If the store is not a Statter, Stat lists the
-// keys.
+// Stat counts keys and bytes; see [Statter]. If the store is not a Statter, Stat lists the keys.
 func Stat(ctx context.Context, store Partd) (Stats, error) {
 	if s, ok := store.(Statter); ok {
 		return s.Stat(ctx)
@@ -312,9 +310,8 @@ type MemoryUser interface {
 	MemoryUsed() int64
 }
 
-// ReaderMemory returns the memory that an open reader of a store uses, and the memory that
-// listing its keys uses, in bytes. If the store does not report these numbers, they are
-// estimates.
+// ReaderMemory returns the memory that an open reader of a store uses, and the memory that listing
+// its keys uses, in bytes. If the store does not report these numbers, they are estimates.
 func ReaderMemory(store Partd) (reader, listing int64) {
 	if s, ok := store.(interface {
 		ReaderMemory() (reader, listing int64)
@@ -330,8 +327,7 @@ type Unwrapper interface {
 	Unwrap() Partd
 }
 
-// Layers yields a store, the store beneath it, and so on, down to a store that is not a
-// layer.
+// Layers yields a store, the store beneath it, and so on, down to a store that is not a layer.
 func Layers(store Partd) iter.Seq[Partd] {
 	return func(yield func(Partd) bool) {
 		for layer, ok := store.(Unwrapper); yield(store) && ok; layer, ok = store.(Unwrapper) {

@@ -54,27 +54,25 @@ func (op Operation) Do(ctx context.Context, store Partd) error {
 
 var errUnknownChange = &Error{Op: "apply", Err: errors.New("the kind of change is unknown")}
 
-// Applier is a store that applies numbered operations exactly once, despite retries
-// and crashes.
+// Applier is a store that applies numbered operations exactly once, despite retries and crashes.
 //
-// The store issues the sessions. If clients chose the numbers, a forgotten session would
+// The store issues the sessions. If clients chose their numbers, a forgotten session would
 // look new, and a late retry would be applied twice. A store forgets sessions that were
 // ended, and the oldest ones when there are too many. Drop keeps sessions, so that later
 // retries are still recognized.
 //
 // The sessions of a [Dict] last as long as the Dict. Sessions of [File] and logstore last as
-// long as their directories. [Buffer] is not an Applier, because after a crash one of its
-// stores could have an operation's number and the other have lost its data. A server with a
-// Buffer recognizes retries until it stops.
+// long as their directories. [Buffer] is not an Applier, because a crash could leave it with
+// an operation's number but without its data. A server with a Buffer recognizes retries until
+// it stops.
 type Applier interface {
 	// NewSession issues a session. Its operations are numbered from 1.
 	NewSession(ctx context.Context) (session uint64, err error)
 	// EndSession forgets a session.
 	EndSession(ctx context.Context, session uint64) error
-	// Apply atomically applies an operation and records its tag. If the tag was
-	// applied before, Apply changes nothing and returns false. If the tag is
-	// invalid, Apply changes nothing and returns an error that wraps
-	// ErrSessionExpired, ErrSessionGap or ErrSessionReused.
+	// Apply atomically applies an operation and records its tag. If the tag was applied before,
+	// Apply changes nothing and returns false. If the tag is invalid, Apply changes nothing and
+	// returns an error that wraps ErrSessionExpired, ErrSessionGap or ErrSessionReused.
 	Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error)
 }
 

@@ -32,8 +32,7 @@ func SetOnce(ctx context.Context, store Partd, key string, value []byte) error {
 
 // Deleter is a store that can remove keys.
 type Deleter interface {
-	// Delete removes keys. If it fails, it removes none. It ignores keys that do
-	// not exist.
+	// Delete removes keys. If it fails, it removes none. It ignores keys that do not exist.
 	Delete(ctx context.Context, keys ...string) error
 }
 
@@ -62,8 +61,7 @@ func Pop(ctx context.Context, store Partd, keys ...string) ([][]byte, error) {
 
 // Flusher is a store that buffers data for a store beneath it.
 type Flusher interface {
-	// Flush moves the data of all writes that returned before the call to the store
-	// beneath.
+	// Flush moves the data of all writes that returned before the call to the store beneath.
 	Flush(ctx context.Context) error
 }
 

@@ -30,7 +30,7 @@ func (s *Store) Set(ctx context.Context, key string, value []byte) error {
 	return err
 }
 
-// SetOnce sets a key if it does not exist yet, and leaves an existing key unchanged.
+// SetOnce sets a key unless it exists.
 func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	if _, err := partd.CheckEntries("set once", []partd.Entry{{Key: key, Value: value}}); err != nil {
 		return err
@@ -39,7 +39,7 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	return err
 }
 
-// Delete removes keys. If it fails, it removes none. It writes nothing for keys that do not exist.
+// Delete removes keys. If it fails, it removes none.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	if err := partd.CheckKeys("delete", keys); err != nil {
 		return err
@@ -48,8 +48,7 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	return err
 }
 
-// Pop atomically returns the keys' values and removes the keys. It writes nothing for keys
-// that do not exist.
+// Pop atomically returns the keys' values and removes the keys.
 func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := partd.CheckKeys("pop", keys); err != nil {
 		return nil, err
@@ -163,7 +162,7 @@ func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operatio
 	return seq, true, commitError(s.writeBatch(b, h))
 }
 
-// writeBatch writes a record and inserts its entries into the active table, which must have
+// writeBatch writes a record and inserts its entries into the active table. makeRoom must have made
 // space for them. mu must be held.
 func (s *Store) writeBatch(b *batch, h recordHeader) error {
 	h.seq, h.synced = s.seq, s.wal.group.Synced()

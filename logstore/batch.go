@@ -166,7 +166,6 @@ func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byt
 		return err
 	}
 	var piece pieceHasher
-	// The conversion allocates, but blobs are rare and large.
 	piece.start([]byte(key))
 	piece.write(value)
 	piece.addTo(&b.ledger)
@@ -202,9 +201,8 @@ func (s *Store) maxEncodedLen(entries []partd.Entry) int64 {
 	return n
 }
 
-// BatchBytes returns the recommended batch size, in bytes. The store writes a batch of more than
-// twice that size directly to a new segment, and thousands of small segments are expensive to
-// merge.
+// BatchBytes returns the recommended maximum size of a batch, in bytes. Much larger batches become
+// separate small segments, which are expensive to merge.
 func (s *Store) BatchBytes() int { return s.maxBatch / 2 }
 
 func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
@@ -215,8 +213,6 @@ func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
 	return b, err
 }
 
-// putBatch makes a batch available again, or an empty one instead if the batch has grown too
-// large.
 func (s *Store) putBatch(b *batch) {
 	if b.memory() > s.maxBatch+s.maxBatch/2 {
 		b = &batch{}

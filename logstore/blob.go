@@ -18,7 +18,6 @@ type blobs struct {
 	file *dataFile // file to write the next blob to
 }
 
-// write appends a large value to a blob file.
 func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
 	table := segment.BlobTable(value)
 	f, off, err := bs.reserve(int64(len(value) + len(table)))
@@ -34,7 +33,7 @@ func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
 		bs.release([]segment.BlobRef{ref})
 		return segment.BlobRef{}, err
 	}
-	f.dirty.Store(true) // not before the write: a sync during the write resets dirty, but may miss the data
+	f.dirty.Store(true) // set after the write, because a sync during the write resets dirty
 	return ref, nil
 }
 
@@ -55,7 +54,8 @@ func (bs *blobs) reserve(n int64) (*dataFile, int64, error) {
 	return f, off, nil
 }
 
-// release frees the space of large values that no record refers to. Store.lifeMu must be held.
+// release frees the space of large values that were written for a failed or ineffective
+// operation. Store.lifeMu must be held.
 func (bs *blobs) release(refs []segment.BlobRef) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
@@ -72,7 +72,7 @@ func (bs *blobs) release(refs []segment.BlobRef) {
 	}
 }
 
-// openBlob opens the large value that an entry refers to.
+// openBlob opens a large value; encoded is the value of the entry that refers to it.
 func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
 	ref, err := segment.ParseBlobRef(encoded)
 	if err != nil {
@@ -91,8 +91,8 @@ func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
 	return r.Open(&f.File, size, ref)
 }
 
-// eachBlock calls use for each block of the large value that an entry refers to. A block is
-// valid only during the call.
+// eachBlock calls use for each block of a large value; encoded is the value of the entry that refers
+// to it. A block is valid only during the call.
 func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
 	var r segment.BlobReader
 	if err := fs.openBlob(encoded, &r); err != nil {
@@ -101,14 +101,14 @@ func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
 	return segment.EachBlock(&r, use)
 }
 
-// addInline adds an entry to a ledger, unless it is a blob.
+// addInline adds an entry to a ledger, unless the entry refers to a large value.
 func addInline(l *Ledger, e *segment.Entry) {
 	if e.Kind != segment.KindBlob {
 		l.AddEntry(e.Kind, e.Raw[e.HashStart:], len(e.Value))
 	}
 }
 
-// addEntry adds an entry to a ledger. It reads the value if the entry is a blob.
+// addEntry adds an entry to a ledger. If the entry refers to a large value, it reads the value.
 func (fs *fileSet) addEntry(l *Ledger, e *segment.Entry) error {
 	if e.Kind != segment.KindBlob {
 		addInline(l, e)

@@ -10,11 +10,10 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// bulkWriter writes entries directly to segments, which finish adds to the store with one
-// new manifest. It collects the entries in an inactive table.
+// bulkWriter writes entries directly to segments, which finish adds to the manifest in one step.
 type bulkWriter struct {
 	s        *Store
-	t        *table
+	t        *table // collects the entries of the next segment; not in use by the store
 	segments []*storedSegment
 	blobs    []segment.BlobRef
 	ledger   Ledger
@@ -38,7 +37,6 @@ func (w *bulkWriter) add(b *batch) error {
 	return nil
 }
 
-// flush writes the table as a segment, unless it is empty.
 func (w *bulkWriter) flush() error {
 	if w.t.size == 0 {
 		return nil
@@ -54,7 +52,7 @@ func (w *bulkWriter) flush() error {
 	return nil
 }
 
-// undo frees the space of the segments and blobs after a failure.
+// undo frees the disk space of the segments and large values after a failure.
 func (w *bulkWriter) undo() {
 	for i := len(w.segments) - 1; i >= 0; i-- {
 		seg := w.segments[i]
@@ -80,7 +78,8 @@ func (w *bulkWriter) finish(edit func(m *manifest)) error {
 	return err
 }
 
-// commitSegments adds segments to the manifest.
+// commitSegments adds segments and their ledger to the manifest. edit makes additional changes to
+// the manifest.
 func (s *Store) commitSegments(segments []*storedSegment, ledger Ledger, edit func(m *manifest)) error {
 	if s.durable.Load() {
 		if err := s.syncExclusive(func() error { return s.syncData(s.catalog.files) }); err != nil {
@@ -164,8 +163,8 @@ func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op operation) (app
 	return true, nil
 }
 
-// drainTables writes all records to segments, so that segments which the caller writes are
-// newer than all records. It returns a free table. mu must be held; it is released while waiting.
+// drainTables writes all records to segments, so that a segment written by the caller is newer
+// than all records. It returns an unused table. mu must be held; it is released while waiting.
 func (s *Store) drainTables(ctx context.Context) (*table, error) {
 	for {
 		if err := s.checkWritable(); err != nil {
@@ -184,11 +183,11 @@ func (s *Store) drainTables(ctx context.Context) (*table, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.tables.put(t) // another goroutine may have written a record: check again
+		s.tables.put(t) // takeTable released mu, so there may be new records: check again
 	}
 }
 
-// addSegments adds segments to the list that readers use. mu must be held.
+// addSegments makes segments visible to readers. mu must be held.
 func (s *Store) addSegments(added []*storedSegment) {
 	s.editCount++
 	old := s.segments.list

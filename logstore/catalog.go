@@ -10,7 +10,6 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// catalog is the store's manifest and the data files that it names.
 type catalog struct {
 	*directory
 	format *segment.Format
@@ -30,8 +29,8 @@ func (c *catalog) edit(change func(m *manifest)) error {
 	return c.write(m)
 }
 
-// write replaces the manifest. mu must be held. If it returns a maybeApplied error, either
-// manifest may be in place; after any other error, the old one is.
+// write replaces the manifest. mu must be held. After a maybeApplied error, either the old or the
+// new manifest is in place; after any other error, the old one is.
 func (c *catalog) write(m manifest) error {
 	err := c.replace(m, c.durable.Load())
 	if errors.Is(err, errNotSynced) {
@@ -53,17 +52,15 @@ func (c *catalog) replace(m manifest, sync bool) error {
 	tmp := c.path(manifestTmpName)
 	err := c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)
 	if isNoSpace(err) && len(m.files) == 0 && c.fs.Rename(c.path(spareName), tmp) == nil {
-		// Once the manifest of an empty store is in place, all data files can be removed, which
-		// frees space. Write it over the spare file, which already has enough blocks. If that
-		// fails because the file system does not overwrite blocks in place, first free the
-		// spare file's blocks by truncating it.
+		// m is the manifest of an empty store, so the data files can be removed once it is in
+		// place. Write it over the spare file, which already has enough blocks. If that fails,
+		// because the file system does not overwrite blocks in place, first free the blocks.
 		if err = c.writeContent(tmp, 0, m.encode(), sync); isNoSpace(err) {
 			err = c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)
 		}
 	}
 	if err != nil {
-		// Free the file's space now; the next Open would remove it anyway.
-		_ = c.fs.Remove(tmp)
+		_ = c.fs.Remove(tmp) // if it fails, the next Open removes the file
 		return err
 	}
 	if err := c.fs.Rename(tmp, c.path(manifestName)); err != nil {
@@ -78,7 +75,7 @@ func (c *catalog) replace(m manifest, sync bool) error {
 	return nil
 }
 
-// writeContent replaces a file's content with b.
+// writeContent replaces a file's content with b. flag is O_TRUNC, or 0 to keep the file's blocks.
 func (c *catalog) writeContent(path string, flag int, b []byte, sync bool) error {
 	f, err := c.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|flag, 0o666)
 	if err != nil {
@@ -111,8 +108,8 @@ func (c *catalog) read() (m manifest, exists bool, err error) {
 	return m, true, nil
 }
 
-// ensureSpare creates the spare file, whose space a Drop uses if the disk is full. It only logs
-// a failure.
+// ensureSpare creates the spare file, unless it exists: a Drop uses its space if the disk is full.
+// It only logs a failure.
 func (c *catalog) ensureSpare() {
 	path := c.path(spareName)
 	c.mu.Lock()
@@ -129,7 +126,6 @@ func (c *catalog) ensureSpare() {
 	c.warn(err, "space for a drop on a full disk could not be reserved", "path", path)
 }
 
-// newFile returns the description of a data file. It neither creates nor opens the file.
 func (c *catalog) newFile(kind segment.FileKind, number uint32) *dataFile {
 	return &dataFile{File: segment.File{Format: c.format, Kind: kind, Number: number, Path: dataName(c.dir, kind, number)}}
 }
@@ -149,7 +145,6 @@ func (c *catalog) createUnregistered() (*dataFile, error) {
 	return f, nil
 }
 
-// create creates a file with the next unused number.
 func (c *catalog) create(kind segment.FileKind, lastNumber *uint32) (*dataFile, error) {
 	for {
 		*lastNumber++
@@ -164,7 +159,6 @@ func (c *catalog) create(kind segment.FileKind, lastNumber *uint32) (*dataFile, 
 	}
 }
 
-// add creates a file and adds it to the manifest.
 func (c *catalog) add(kind segment.FileKind) (*dataFile, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -184,7 +178,7 @@ func (c *catalog) add(kind segment.FileKind) (*dataFile, error) {
 	return f, nil
 }
 
-// register writes a file's header and adds the file to a manifest.
+// register writes a file's header, adds the file to m, and replaces the manifest with m.
 func (c *catalog) register(f *dataFile, m manifest) error {
 	if _, err := f.f.WriteAt(f.EncodeHeader(), 0); err != nil {
 		return err
@@ -200,7 +194,6 @@ func (c *catalog) register(f *dataFile, m manifest) error {
 	return c.write(m)
 }
 
-// open opens a file that the manifest names.
 func (c *catalog) open(ref fileRef, flag int) (*dataFile, error) {
 	f := c.newFile(ref.kind, ref.number)
 	f.end = ref.end
@@ -220,8 +213,7 @@ func (c *catalog) open(ref fileRef, flag int) (*dataFile, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.f.Close())
 	}
-	// If the last process was killed, it may not have synced its data.
-	f.dirty.Store(!c.readOnly && !c.manifest.clean)
+	f.dirty.Store(!c.readOnly && !c.manifest.clean) // a killed process may have left unsynced data
 	if f.Kind == segment.BlobFile {
 		f.end = size // after a crash, write-ahead records may refer to blobs anywhere in the file
 	}

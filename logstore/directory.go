@@ -21,7 +21,7 @@ type directory struct {
 	dir      string
 	log      *slog.Logger
 	readOnly bool
-	noSync   bool // do not sync: a fault injected by tests
+	noSync   bool // do not sync, for tests
 
 	lock      vfs.Lock              // lock on the directory; nil for a reader that cannot create the lock file
 	durable   atomic.Bool           // see manifest.durable
@@ -49,7 +49,6 @@ func (d *directory) poison(err error) error {
 	return err
 }
 
-// checkPoisoned returns an error if the store refuses writes because of poison.
 func (d *directory) checkPoisoned() error {
 	if p := d.poisonErr.Load(); p != nil {
 		return fmt.Errorf("%w (%w)", partd.ErrNeedsReopen, *p)
@@ -57,7 +56,6 @@ func (d *directory) checkPoisoned() error {
 	return nil
 }
 
-// syncFile makes a file's content survive a power loss.
 func (d *directory) syncFile(f vfs.File) error {
 	if d.noSync {
 		return nil
@@ -72,8 +70,8 @@ func (d *directory) syncDir() error {
 	return d.fs.SyncDir(d.dir)
 }
 
-// syncExclusive calls sync while no other sync runs. If it fails, the store refuses writes:
-// the operating system reports a lost write only once, so a later sync would succeed
+// syncExclusive calls sync while no other sync runs. If sync fails, the store refuses all further
+// writes: the operating system reports a lost write only once, so a later sync would succeed
 // although data is lost.
 func (d *directory) syncExclusive(sync func() error) error {
 	d.syncMu.Lock()
@@ -87,8 +85,8 @@ func (d *directory) syncExclusive(sync func() error) error {
 	return nil
 }
 
-// syncParents makes the names of the store's directory and its ancestors survive a power loss.
-// It stops at a directory without read permission, which this process cannot have created.
+// syncParents makes the name of the store's directory survive a power loss. It stops at an ancestor
+// without read permission, which this process cannot have created.
 func (d *directory) syncParents() error {
 	if d.noSync {
 		return nil
@@ -108,18 +106,17 @@ func (d *directory) syncParents() error {
 	}
 }
 
-// Operations that fail or have no effect free the space that they used, because the disk
-// may be full. An error in freeing only wastes space, so it is logged and not returned.
-
-// truncateTail truncates a data file to its end. The caller must be the only writer.
+// truncateTail removes the data of a failed or ineffective operation, after f.end, because the
+// disk may be full. It only logs errors. The caller must be the only writer.
 func (d *directory) truncateTail(f *dataFile) {
 	if d.checkPoisoned() != nil {
-		return // a new manifest may or may not be in place, and may refer to the data
+		return // a manifest that refers to the data may be in place
 	}
 	d.warn(f.f.Truncate(f.end), "a file could not be truncated after a failed change", "path", f.Path)
 }
 
-// punch frees the blocks of a range of a file, if the system supports it.
+// punch frees the blocks of n bytes of a file at offset off, if the system supports it. It only
+// logs errors.
 func (d *directory) punch(f vfs.File, off, n int64) {
 	p, ok := f.(vfs.Puncher)
 	if !ok || d.checkPoisoned() != nil {
@@ -164,8 +161,7 @@ func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// errLockLost means that the locked file is no longer the lock file, so another process
-// may be writing.
+// errLockLost means that another process may have locked a new lock file, and may be writing.
 var errLockLost = errors.New("the lock file was removed or replaced while this store was open")
 
 // takeLock locks the directory: exclusively for writing, or shared for reading.
@@ -201,8 +197,6 @@ func (d *directory) takeLock() error {
 	return nil
 }
 
-// checkLock returns an error if the locked file is no longer in the directory: after it was
-// deleted, another process can create and lock a new lock file.
 func (d *directory) checkLock() error {
 	if d.lock == nil {
 		return nil
@@ -219,13 +213,13 @@ func (d *directory) unlock() error {
 		return nil
 	}
 	if !d.readOnly && d.checkLock() == nil {
-		_ = vfs.ClearHolder(d.fs, d.path(lockName)) // if it fails, the stale note in the lock file is harmless
+		_ = vfs.ClearHolder(d.fs, d.path(lockName)) // if it fails, the lock file keeps a stale name, which is harmless
 	}
 	return d.lock.Unlock()
 }
 
-// lockedError returns an error that names the process with the lock, if it is a writer:
-// writers store their names in the lock file.
+// lockedError returns the error for a store that is in use. It names the process that has the
+// lock, if that is a writer: writers store their names in the lock file.
 func (d *directory) lockedError(path string) error {
 	if !d.readOnly {
 		l := d.fs.NewLock(path)

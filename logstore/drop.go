@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Drop removes every key; if it fails, it removes none. Sessions survive it.
+// Drop removes every key; if it fails, it removes none. Drop keeps sessions.
 func (s *Store) Drop(ctx context.Context) error {
 	_, err := s.drop(ctx, partd.Tag{})
 	return s.opError("drop", err)
@@ -51,7 +51,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		}
 	}()
 	if s.durable.Load() {
-		// As in freeze, sync the current write-ahead file before the next one exists.
+		// Sync the current write-ahead file before the next one exists, as in freeze.
 		if err := s.syncLogLocked(); err != nil {
 			return false, err
 		}
@@ -78,8 +78,8 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	return true, nil
 }
 
-// forgetFiles removes the data files of a dropped store. Readers that opened them can still
-// read them. mu must be held.
+// forgetFiles removes the data files of a dropped store. Open readers can still read them. mu
+// must be held.
 func (s *Store) forgetFiles() {
 	if s.merging.running {
 		s.merging.cancel()
@@ -88,7 +88,7 @@ func (s *Store) forgetFiles() {
 	oldFiles := s.catalog.files
 	s.catalog.files, s.segments.list = newFileSet(), nil
 	s.sealer.file = nil
-	s.blobs.mu.Lock() // the background reclaiming of space may use blobs.file
+	s.blobs.mu.Lock() // because reclaimSpace may use blobs.file in the background
 	s.blobs.file = nil
 	s.blobs.mu.Unlock()
 	s.startReclaiming()
@@ -96,12 +96,12 @@ func (s *Store) forgetFiles() {
 		s.warn(s.fs.Remove(f.Path), "a file of a dropped store could not be removed; the next Open will retry", "path", f.Path)
 	}
 	s.warn(oldFiles.release(), "a file of a dropped store could not be closed")
-	s.catalog.ensureSpare() // the drop may have used it
+	s.catalog.ensureSpare() // the drop may have used the spare file
 }
 
-// tableForDrop returns the table to use after the drop: a table without readers, if
-// possible the active one. The caller must hold mu, and must neither release it nor change
-// the table before the store is dropped. tableForDrop releases mu while waiting.
+// tableForDrop returns the table to use after the drop: a table without readers, if possible the
+// active one. mu must be held; it is released while waiting. The caller must neither release mu
+// nor change the table before the store is dropped.
 func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 	for {
 		if err := s.checkWritable(); err != nil {
@@ -115,7 +115,7 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 		if t, err := s.tables.tryTake(); t != nil || err != nil {
 			return t, err
 		}
-		// Every table is in use by a Get, which ends soon.
+		// Only Gets use all tables, and these end soon.
 		s.mu.Unlock()
 		select {
 		case <-time.After(time.Millisecond):
@@ -128,8 +128,8 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 	}
 }
 
-// dropManifest writes the manifest of the empty store. If it fails, it removes the header
-// of the new write-ahead file, because that header would mark the end of the previous file.
+// dropManifest writes the manifest of the empty store. If it fails, it erases the header of the
+// new write-ahead file: Open would take that header as the end of the previous file.
 func (s *Store) dropManifest(wal *walFile, sessions sessionTable) error {
 	err := s.catalog.edit(func(m *manifest) { m.clearData(wal.epoch, s.seq, sessions) })
 	if u := (maybeApplied{}); err == nil || errors.As(err, &u) {

@@ -20,11 +20,10 @@ func dataName(dir string, kind segment.FileKind, number uint32) string {
 	return filepath.Join(dir, fmt.Sprintf(format, number))
 }
 
-// dataFile is a segment file or a blob file.
 type dataFile struct {
 	segment.File
 	f           vfs.File
-	end         int64       // offset of the next segment (see sealer) or blob (guarded by blobs.mu)
+	end         int64       // offset of the next segment (guarded like sealer) or blob (guarded by blobs.mu)
 	dirty       atomic.Bool // written since the last sync
 	copiedBytes int64       // total size of the blobs in a sparse copy (see copyBlobs); 0 in other files
 }
@@ -34,7 +33,6 @@ func (f *dataFile) size() (int64, error) {
 	return info.Size, err
 }
 
-// open opens the file; flag is for [vfs.FS.OpenFile].
 func (f *dataFile) open(fs vfs.FS, flag int) (err error) {
 	if f.f, err = fs.OpenFile(f.Path, flag, 0o666); err == nil {
 		f.ReaderAt = f.f
@@ -42,8 +40,8 @@ func (f *dataFile) open(fs vfs.FS, flag int) (err error) {
 	return err
 }
 
-// fileSet contains a store's data files from one Drop to the next. It closes the files when
-// neither the store nor a reader uses them.
+// fileSet contains a store's data files; Drop replaces it. It closes the files when neither the
+// store nor a reader uses the set.
 type fileSet struct {
 	refs  atomic.Int32
 	list  atomic.Pointer[[]*dataFile] // copy-on-write
@@ -90,7 +88,6 @@ func (fs *fileSet) release() error {
 	return errors.Join(errs...)
 }
 
-// openFlag returns the flag for opening existing files.
 func (s *Store) openFlag() int {
 	if s.opts.ReadOnly || s.fullError() != nil {
 		return os.O_RDONLY

@@ -7,21 +7,19 @@ import (
 	"path/filepath"
 )
 
-// Opening a store for writing creates a write-ahead file and writes the records of old ones
-// to segments. If the disk is too full for that, the store opens only for reading and for
-// Drop, which frees space. A spare file reserves space for the manifest of the empty store.
+// Opening a store for writing needs disk space: for a write-ahead file, and for segments with the
+// records of old write-ahead files. If the disk is too full, the store opens only for reading and
+// for Drop, which frees space. A spare file reserves space for the manifest that Drop writes.
 
 const (
 	spareName  = "MANIFEST.spare"
 	spareExtra = 16 << 10 // bytes reserved beyond the length of the manifest
 )
 
-// isFull reports whether err means that the disk or the user's quota is full.
 func isFull(err error) bool { return err != nil && (isNoSpace(err) || errors.Is(err, errNoRoom)) }
 
 var errNoRoom = errors.New("the disk is full: until you free space and reopen the store, it supports only reads and Drop")
 
-// fullError returns the error for changes to a store that was opened on a full disk, or nil.
 func (s *Store) fullError() error {
 	if err := s.fullErr.Load(); err != nil {
 		return fmt.Errorf("%w (%w)", errNoRoom, *err)
@@ -30,7 +28,7 @@ func (s *Store) fullError() error {
 }
 
 // startOrReadOnly opens the store. On a full disk it removes leftovers of interrupted
-// operations and retries. If that fails, it opens the store without writing. newEmpty
+// operations and retries. If that fails, it opens the store only for reading and Drop. newEmpty
 // returns an unopened store.
 func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
 	err := s.start()
@@ -40,9 +38,8 @@ func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
 	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.catalog.files == nil {
 		return s, err // nothing to read or drop
 	}
-	// Do not retry after a write with unknown outcome, because it is unknown which files
-	// are leftovers. Do not retry after a failed sync either, because a second sync would
-	// not report the data that the first one lost.
+	// Do not retry after a write with unknown outcome: it is unknown which files are leftovers.
+	// Do not retry after a failed sync either: a second sync would not report lost data.
 	canRetry := s.checkPoisoned() == nil && s.syncExclusive(s.syncDir) == nil
 	if canRetry {
 		s.warn(s.catalog.removeLeftovers(), "leftovers of an interrupted operation could not be removed")
@@ -69,10 +66,10 @@ func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
 	return s, nil
 }
 
-// dropOnFullDisk drops a store on a full disk, without first creating a write-ahead file.
-// Afterwards, if there is space, it creates one and makes the store writable again, with t as
-// the active table unless t is nil. cause is the error that reported the full disk. lifeMu and
-// mu must be held.
+// dropOnFullDisk drops a store on a full disk, without first creating a write-ahead file. If there
+// is space after the drop, it makes the store writable again, with t as the active table unless
+// t is nil. h contains the drop's tag; cause is the error that reported the full disk. lifeMu
+// and mu must be held.
 func (s *Store) dropOnFullDisk(h recordHeader, t *table, cause error) error {
 	sessions := s.sessions.clone()
 	sessions.apply(h, s.opts.MaxSessions)

@@ -28,8 +28,8 @@ func (s *Store) HasKey(ctx context.Context, key string) (bool, error) {
 	return err == nil && exists[0], err
 }
 
-// lookUp stores the keys' values, and whether they exist, in values and exists. Either may
-// be nil.
+// lookUp stores the keys' values in values, and in exists whether they exist. Either slice may
+// be nil. op is for errors.
 func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][]byte, exists []bool) error {
 	if err := partd.CheckKeys(op, keys); err != nil {
 		return err
@@ -83,16 +83,13 @@ func (s *Store) getLocked(ctx context.Context, keys []string, withValues bool) (
 	return result, exists, err
 }
 
-// maxGroup is the maximum number of keys of one range that are looked up together.
 const maxGroup = 4 << 10
 
-// keyRef is a key's hash and its index among the requested keys.
 type keyRef struct {
 	hash  uint64
 	index int
 }
 
-// lookup holds the result for one requested key.
 type lookup struct {
 	key      string
 	hash     uint64
@@ -101,8 +98,8 @@ type lookup struct {
 	returned bool // value is already in the result, for another occurrence of the key
 }
 
-// get fills values and exists like lookUp. It reads up to maxGroup keys of a range together, and
-// then discards their lookups, so a request for many absent keys needs little memory.
+// get fills values and exists like lookUp. It looks up groups of keys in the same range of hashes,
+// so that a request for many absent keys needs little memory.
 func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists []bool) error {
 	refs := make([]keyRef, len(keys))
 	for i, k := range keys {
@@ -133,8 +130,8 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 			}
 			if values != nil {
 				values[ref.index] = l.value
-				// The returned values must not share memory with each other, even if keys
-				// contains duplicates, or with shortBuf.
+				// Copy the value if another occurrence of the key has it, or if it is in
+				// shortBuf, because returned values must not share memory.
 				if l.returned || l.value == nil || cap(l.value) == len(g.shortBuf) {
 					values[ref.index] = append([]byte{}, l.value...)
 				}
@@ -145,7 +142,7 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 		groups++
 	}
 	if len(v.segments) > 1 {
-		// Count the bytes that would not have been read from a single merged segment.
+		// Count as wasted the bytes that would not have been read from a single segment.
 		useful := readCost + max(mergedRange, sizeOf(v.segments)>>maxBits)
 		if wasted := g.cost - groups*useful; wasted > 0 {
 			v.s.merging.wasted.Add(wasted)
@@ -154,8 +151,7 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 	return nil
 }
 
-// finestBits returns the number of hash bits that select a range in the source with the most
-// ranges.
+// finestBits returns the largest number of hash bits that select a range in any segment or table.
 func (v *view) finestBits() uint8 {
 	var finest uint8
 	for _, seg := range v.segments {
@@ -167,21 +163,20 @@ func (v *view) finestBits() uint8 {
 	return finest
 }
 
-// getter looks up keys, one range of hashes at a time.
 type getter struct {
 	v          *view
 	single     lookup             // the range's only requested key
 	byKey      map[string]*lookup // the range's requested keys, if there are several
 	withValues bool
-	shift      uint8  // hash >> shift is the number of the hash's range
-	prefix     uint64 // hash >> shift of the current keys
+	shift      uint8  // hash >> shift is the number of a hash's range
+	prefix     uint64 // number of the current range
 	cost       int64  // bytes read from segments, plus readCost for each read
 	run        segment.Reader
 	er         segment.EntryReader
 	shortBuf   [512]byte // initial buffer of single.value; a value that fits into it is copied for the caller
 }
 
-// readGroup looks up keys of one range.
+// readGroup looks up the keys of refs, which must be in one range.
 func (g *getter) readGroup(keys []string, refs []keyRef) error {
 	g.prefix = refs[0].hash >> g.shift
 	lookups := make([]*lookup, 0, len(refs))
@@ -220,7 +215,6 @@ func (g *getter) readGroup(keys []string, refs []keyRef) error {
 	return nil
 }
 
-// indexKeys adds each distinct key to byKey and to lookups.
 func (g *getter) indexKeys(keys []string, refs []keyRef, lookups []*lookup) []*lookup {
 	if g.byKey == nil {
 		g.byKey = make(map[string]*lookup, len(refs))
@@ -236,8 +230,8 @@ func (g *getter) indexKeys(keys []string, refs []keyRef, lookups []*lookup) []*l
 	return lookups
 }
 
-// rangeSource returns the entries in a source's range that contains hash, without the hot
-// keys' entries in a segment. Sources are numbered as in view.sources.
+// rangeSource returns the entries in the range of a source that contains hash. In segments, these
+// do not include the entries of hot keys. Sources are numbered as in view.sources.
 func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.Source {
 	if source >= len(v.segments) {
 		return v.tables[source-len(v.segments)].source(hash)

@@ -34,9 +34,8 @@ func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
 	if size < minBytes || sl.segments.hotFull.Load() {
 		return nil, nil
 	}
-	// Usually, a sample from the start of the part shows that no key is hot, because in a
-	// store with many keys, few parts contain a hot key. Unusually large parts are always
-	// counted completely.
+	// A sample from the start of the part usually shows that no key is hot. Do not sample
+	// unusually large parts, which probably have a hot key.
 	blocks := t.blocksOf(t.parts[part])
 	if size < int64(len(t.arena))/64 {
 		sizes, sampled, err := countKeys(&segment.BlockList{Blocks: blocks}, hotSample)
@@ -67,7 +66,7 @@ func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
 	return hot[:min(len(hot), maxHotPerPart)], nil
 }
 
-// hotBytes returns the minimum size of a hot key's entries in a table.
+// hotBytes returns the minimum size of a hot key's entries in a table, in bytes.
 func (t *table) hotBytes() int64 { return max(int64(len(t.arena))/512, 4<<10) }
 
 // keySize sums up the effect of one key's entries.
@@ -92,10 +91,9 @@ func (k *keySize) add(e *segment.Entry) error {
 	return nil
 }
 
-// errLimitReached stops countKeys. It is never returned.
 var errLimitReached = errors.New("the limit of bytes to count was reached")
 
-// countKeys sums up each key's entries. It stops after limit bytes.
+// countKeys sums up each key's entries, until it has read limit bytes. total is the bytes read.
 func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, total int64, err error) {
 	sizes = map[string]*keySize{}
 	err = segment.EachEntry(src, func(e *segment.Entry) error {
@@ -116,8 +114,8 @@ func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, tota
 	return sizes, total, err
 }
 
-// chooseHot selects the keys that get hot runs: the inputs' hot keys, except keys whose data
-// is small compared with all merged data.
+// chooseHot selects the keys that get hot runs: the hot keys of the inputs, except those that
+// are small compared with all merged data.
 func (j *mergeJob) chooseHot() {
 	sizes := map[string]int64{}
 	j.hot = j.hot[:0]
@@ -135,10 +133,9 @@ func (j *mergeJob) chooseHot() {
 	slices.SortFunc(j.hot, segment.CompareHot)
 }
 
-// hotBytes returns the minimum size of a hot key's entries in a merge.
+// hotBytes returns the minimum size of a hot key's entries in a merge, in bytes.
 func (j *mergeJob) hotBytes() int64 { return max(j.inputBytes/2048, 4<<10) }
 
-// containsHot reports whether a sorted list contains a key.
 func containsHot(list []segment.HotRun, hash uint64, key []byte) bool {
 	if len(list) == 0 {
 		return false
@@ -147,8 +144,8 @@ func containsHot(list []segment.HotRun, hash uint64, key []byte) bool {
 	return found
 }
 
-// findHeavy adds the largest keys of an interval to the hot keys, because a key can be hot
-// after a merge without being hot in any input. It uses the Misra-Gries algorithm, which
+// findHeavy adds the largest keys with hashes from lo to hi to the hot keys, because a key can be
+// hot after a merge without being hot in any input. It uses the Misra-Gries algorithm, which
 // needs little memory for any number of keys.
 func (j *mergeJob) findHeavy(lo, hi uint64) error {
 	type count struct {

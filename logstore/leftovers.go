@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// isUnusedWAL reports whether a write-ahead file contains no records.
 func (d *directory) isUnusedWAL(path string) (bool, error) {
 	info, err := d.fs.Info(path)
 	if err != nil || info.Size > walStep {
@@ -25,7 +24,7 @@ func (d *directory) isUnusedWAL(path string) (bool, error) {
 	return len(b) <= walHeaderLen || len(bytes.Trim(b[walHeaderLen:], "\x00")) == 0, nil
 }
 
-// listStoreFiles lists the directory's files that are named like files of a store.
+// listStoreFiles lists the directory's files that are named like data files or write-ahead files.
 func (d *directory) listStoreFiles() ([]string, error) {
 	list, err := d.fs.ReadDir(d.dir)
 	if err != nil {
@@ -59,8 +58,8 @@ func parseName(name, prefix string, n *uint32) bool {
 	return err == nil && name == fmt.Sprintf("%s%08d", prefix, *n)
 }
 
-// isOwnFile reports whether a data file belongs to this store. A file without a complete
-// header counts as this store's, because a crash can leave a file empty, zero-filled or truncated.
+// isOwnFile reports whether a data file belongs to this store. A file with an empty, zero-filled or
+// truncated header does, because a crash can leave such files.
 func (c *catalog) isOwnFile(path string) (bool, error) {
 	info, err := c.fs.Info(path)
 	if err != nil || !info.Mode.IsRegular() {
@@ -76,8 +75,8 @@ func (c *catalog) isOwnFile(path string) (bool, error) {
 	return c.format.OwnsHeader(b), nil
 }
 
-// removeLeftovers removes data files that the manifest does not name. A crash during a Drop,
-// or right after a file was created, leaves such files.
+// removeLeftovers removes data files that the manifest does not name, as a crash during a Drop or
+// after the creation of a file leaves them.
 func (c *catalog) removeLeftovers() error {
 	names, err := c.listStoreFiles()
 	if err != nil {

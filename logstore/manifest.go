@@ -14,7 +14,7 @@ import (
 type manifest struct {
 	id      uint64 // random identifier of the store
 	seed    uint64 // random seed of key hashes and checksums
-	durable bool   // Sync was called at least once, so the order of writes to the disk matters
+	durable bool   // Sync was called at least once, so the store must survive a power loss
 	clean   bool   // the store was closed cleanly, so the write-ahead files are not needed
 
 	// An epoch is one use of a write-ahead file, which is later reused: see wal_record.go. All
@@ -24,17 +24,16 @@ type manifest struct {
 	lastFileNumber uint32 // highest data file number ever used
 
 	ledger        Ledger // sum of all segments' ledgers
-	removedLedger Ledger // entries dropped by merges; ledger + removedLedger covers all entries written to segments since the last Drop
+	removedLedger Ledger // ledger of the entries that merges have omitted since the last Drop
 	files         []fileRef
 	sessions      sessionTable // sessions after record nextSeq-1
 }
 
-// fileRef names a data file. In a segment file, end is the end of the last segment; for a
-// blob file, end is unused.
+// fileRef names a data file.
 type fileRef struct {
 	kind   segment.FileKind
 	number uint32
-	end    int64
+	end    int64 // end of the last segment; unused in blob files
 }
 
 const (

@@ -14,7 +14,7 @@ import (
 
 // merging controls the goroutine that merges segments in the background. Store.mu guards it.
 type merging struct {
-	minCount int   // number of small segments that makes a merge due; if negative, the store never merges
+	minCount int   // number of small segments that starts a merge; if negative, the store never merges
 	smallLen int64 // maximum length of a small segment
 	maxLen   int64 // approximate maximum length of a merged segment
 
@@ -25,19 +25,20 @@ type merging struct {
 	memory       int64         // bytes in use by the merge
 	isReclaiming bool          // reclaiming is in progress; it may take several merges
 	isStopping   bool          // the store is closing, so only short merges may start
-	retryCount   int           // after a failed merge, the number of segments at which to try again
+	retryCount   int           // number of segments at which to merge again after a failure
 
 	wasted     atomic.Int64 // bytes that Gets read only because there are several segments
 	wasteLimit atomic.Int64 // value of wasted at which to consider a merge
 }
 
-// maxCloseMerge is the size of the largest merge that Close waits for, in bytes. If Close
-// canceled all merges, stores that are always open only briefly would accumulate segments.
+// maxCloseMerge is the size of the largest merge that Close waits for, in bytes. If Close canceled
+// all merges, a store that is opened often but briefly would accumulate segments.
 const maxCloseMerge = 64 << 20
 
 var errDropped = errors.New("the store was dropped or closed during the merge")
 
-// considerMerge starts merging if a merge is due. mu must be held.
+// considerMerge starts merging or reclaiming space in the background if either is due. mu must be
+// held.
 func (s *Store) considerMerge() {
 	m := &s.merging
 	if m.running || m.isStopping || s.checkWritable() != nil {
@@ -52,15 +53,15 @@ func (s *Store) considerMerge() {
 	go s.mergeAll(ctx, m.done)
 }
 
-// dueMerge returns the index of the first segment to merge, if a merge is due. mu must be held.
+// dueMerge reports whether a merge is due: of all segments from index first on. mu must be held.
 func (s *Store) dueMerge() (first int, due bool) {
-	// The second argument limits the size of a merge that only speeds up Gets. Known dead data
-	// reduces it, because a large merge of dead data would waste disk space.
+	// Dead data reduces the maximum size of a merge that only speeds up Gets, because such a
+	// merge would copy it.
 	return s.merging.firstDue(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
 }
 
-// firstDue returns the index of the first segment to merge, if a merge is due. A merge that
-// only speeds up Gets must not exceed maxBytes.
+// firstDue reports whether a merge is due: of list[first:]. A merge that only speeds up Gets must
+// not exceed maxBytes.
 func (m *merging) firstDue(list []*storedSegment, maxBytes int64) (first int, due bool) {
 	if m.minCount < 0 || len(list) < m.retryCount {
 		return 0, false
@@ -139,8 +140,8 @@ func (s *Store) nextMerge(ctx context.Context) *mergeJob {
 	return s.newMerge(ctx, first, len(s.segments.list), false)
 }
 
-// waitSealed waits until no table is being sealed (written as a segment), because that adds a
-// segment. mu must be held; it is released while waiting.
+// waitSealed waits until no table is being sealed (written as a segment). mu must be held; it is
+// released while waiting.
 func (s *Store) waitSealed() {
 	for s.sealing {
 		sealed := s.sealDone
@@ -156,9 +157,9 @@ func (s *Store) segmentsView(segments []*storedSegment) *view {
 	return &view{s: s, files: s.catalog.files, version: s.segments.acquire(), segments: segments}
 }
 
-// newMerge prepares a merge of segments. If readAll is set, the merge also reads all other
-// segments to find dead entries. newMerge returns nil if the store is closing and the merge
-// would take long. mu must be held.
+// newMerge prepares a merge of the segments [first, end). If readAll is set, the merge also reads
+// all other segments to find dead entries. newMerge returns nil if the store is closing and the
+// merge would take long. mu must be held.
 func (s *Store) newMerge(ctx context.Context, first, end int, readAll bool) *mergeJob {
 	inputs := s.segments.list[first:end]
 	bytes := sizeOf(inputs)
@@ -166,7 +167,7 @@ func (s *Store) newMerge(ctx context.Context, first, end int, readAll bool) *mer
 		return nil
 	}
 	if s.sealer.file != nil && slices.ContainsFunc(inputs, func(seg *storedSegment) bool { return seg.file == s.sealer.file }) {
-		s.sealer.rotate.Store(true) // the merge will cut or remove this file: write the next segment to another
+		s.sealer.rotate.Store(true) // the merge will truncate or remove this file: write the next segment to another
 	}
 	j := &mergeJob{s: s, ctx: ctx, listIndex: first, inputBytes: bytes, reclaims: readAll}
 	if readAll {
@@ -186,7 +187,8 @@ func sizeOf(segments []*storedSegment) (n int64) {
 	return n
 }
 
-// stopMerging cancels or waits for the background merge before the store closes.
+// stopMerging ends the background merge before the store closes: it cancels a long merge, and waits
+// for a short one.
 func (s *Store) stopMerging() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,21 +223,21 @@ func (j *mergeJob) run() error {
 		err = j.commit()
 	}
 	if err != nil {
-		// If the outcome is unknown, keep the new files, because the manifest may name them.
+		// Keep the new files if the manifest may name them.
 		u := maybeApplied{}
 		err = errors.Join(err, j.undo(!errors.As(err, &u)))
 	}
 	s := j.s
 	s.mu.Lock()
 	if err != nil && !s.sealing {
-		s.sealer.rotate.Store(false) // nothing was merged, so new segments may go to the same file as before
+		s.sealer.rotate.Store(false) // nothing was merged: the current file can stay in use
 	}
 	s.mu.Unlock()
 	return errors.Join(err, j.view.close())
 }
 
-// checkSpace returns an error if the merge would leave too little disk space for appends.
-// It allows every merge that reclaims space, because nextReclaim chose one that fits.
+// checkSpace returns an error if the merge would leave too little disk space for appends. It does
+// not check merges that reclaim space, because nextReclaim has done so.
 func (j *mergeJob) checkSpace() error {
 	reporter, ok := j.s.fs.(vfs.SpaceReporter)
 	if !ok || j.reclaims {

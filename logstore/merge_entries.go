@@ -5,31 +5,30 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// A merge drops dead entries: all entries of a key before its last Set or Delete. It keeps
-// the last Set, which makes the key exist. It keeps the last Delete while older segments
-// contain entries of the key.
+// A merge drops dead entries: all entries of a key before its last Set or Delete. It also drops
+// the last Delete, unless older segments contain entries of the key.
 
 // reset counts the Sets and Deletes of one key, which discard its earlier entries.
 type reset struct {
 	count        int  // number of the key's Sets and Deletes in the merged and later segments
 	passedCount  int  // number of those Sets and Deletes that isDead has seen
 	firstSegment int  // for countEntry: index of the first segment with the key, plus one; 0 if not yet seen
-	hasOlder     bool // older segments contain entries of the key, or it is unknown
+	hasOlder     bool // segments older than the merged ones contain, or may contain, entries of the key
 }
 
-// resetCost is the approximate memory of a reset without its key, in bytes.
 const resetCost = 80
 
-// findResets finds the keys of an interval that were set or deleted. It returns
-// errTooMuch if they need more than limit bytes.
+// findResets fills j.resets with the keys that were set or deleted and have hashes from lo to hi.
+// It returns errTooMuch if they need more than limit bytes of memory.
 func (j *mergeJob) findResets(lo, hi uint64, limit int64) error {
 	return j.collectResets(limit, func(first, end int, f func(e *segment.Entry) error) error {
 		return j.eachEntryIn(first, end, lo, hi, f)
 	})
 }
 
-// collectResets fills j.resets. each must call f for the entries to consider in the view's
-// segments [first, end).
+// collectResets fills j.resets with the keys that were set or deleted, among the entries for which
+// each calls f. each must consider the view's segments [first, end). collectResets returns
+// errTooMuch if the keys need more than limit bytes of memory.
 func (j *mergeJob) collectResets(limit int64, each func(first, end int, f func(e *segment.Entry) error) error) error {
 	j.resets = map[string]*reset{}
 	var bytes int64
@@ -67,7 +66,7 @@ func (j *mergeJob) collectResets(limit int64, each func(first, end int, f func(e
 	})
 }
 
-// isDead reports whether an entry has no effect. The caller must pass every entry of a key,
+// isDead reports whether an entry has no effect. The caller must pass all merged entries of a key,
 // in order.
 func (j *mergeJob) isDead(e *segment.Entry) bool {
 	r := j.resets[string(e.Key)]
@@ -82,13 +81,14 @@ func (j *mergeJob) isDead(e *segment.Entry) bool {
 	return r.passedCount < r.count
 }
 
-// eachLive calls f for each live entry of an interval. It adds dead entries to dropped.
+// eachLive calls f for each live entry with a hash from lo to hi. It adds dead entries to
+// j.dropped.
 func (j *mergeJob) eachLive(lo, hi uint64, f func(e *segment.Entry) error) error {
 	return j.dropDead(func(f func(e *segment.Entry) error) error { return j.eachEntryIn(j.first, j.end, lo, hi, f) }, f)
 }
 
-// dropDead calls f for each live entry that the function each yields, and adds dead entries to
-// dropped.
+// dropDead calls f for each live entry that the function each yields, and adds the dead ones to
+// j.dropped.
 func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f func(e *segment.Entry) error) error {
 	for _, r := range j.resets {
 		r.passedCount = 0
@@ -124,7 +124,7 @@ func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f fun
 }
 
 // eachEntryIn calls f for the entries of the view's segments [first, end) with hashes from lo to
-// hi, in order, without entries of hot keys.
+// hi, in order. It omits the keys in j.hot, which get separate runs.
 func (j *mergeJob) eachEntryIn(first, end int, lo, hi uint64, f func(e *segment.Entry) error) error {
 	visit := func(i int) error {
 		return j.view.runError(i, j.er.Each(&j.src, func(e *segment.Entry) error {
@@ -143,7 +143,7 @@ func (j *mergeJob) eachEntryIn(first, end int, lo, hi uint64, f func(e *segment.
 		if err := visit(i); err != nil {
 			return err
 		}
-		// Also visit the runs of keys that are no longer hot.
+		// Also visit the hot runs of keys that are not in j.hot.
 		hot := seg.HotBetween(lo, hi)
 		for k := range hot {
 			h := &hot[k]

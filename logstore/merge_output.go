@@ -7,7 +7,6 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// begin creates a file and begins a segment in it.
 func (j *mergeJob) begin() error {
 	f, err := j.s.catalog.createUnregistered()
 	if err != nil {
@@ -18,7 +17,6 @@ func (j *mergeJob) begin() error {
 	return nil
 }
 
-// beginRange begins a range. If the current segment is full, it first begins a new one.
 func (j *mergeJob) beginRange(i int) error {
 	if j.w.Size() > j.maxLen {
 		if err := j.split(); err != nil {
@@ -36,7 +34,6 @@ func (j *mergeJob) split() error {
 	return j.begin()
 }
 
-// put writes an entry to the current run.
 func (j *mergeJob) put(e *segment.Entry) error {
 	if err := j.addToLedgers(e); err != nil {
 		return err
@@ -66,7 +63,6 @@ func (j *mergeJob) addToLedgers(e *segment.Entry) error {
 	return nil
 }
 
-// writeHot writes the run of a hot key, with its entries from all inputs in order.
 func (j *mergeJob) writeHot(h *segment.HotRun) error {
 	j.w.BeginRun()
 	var size keySize
@@ -111,8 +107,8 @@ func (j *mergeJob) finish() error {
 		return errors.Join(f.f.Close(), j.s.fs.Remove(f.Path))
 	}
 	if len(j.outputs) == 0 && j.wroteBlob && !j.readsBlobs {
-		// The merge has not read large values, so take the checksum from the inputs. This is
-		// right if the output has only this segment. If not, the next call of finish returns
+		// The merge has not read the large values, so compute the checksum from the inputs'
+		// ledgers. If the output has more than this segment, the next call of finish returns
 		// errSplitBlobs, and the merge starts again.
 		want := ledgerOf(j.inputs())
 		want.Sub(j.dropped)
@@ -127,7 +123,6 @@ func (j *mergeJob) finish() error {
 	return nil
 }
 
-// undo closes the new files, and removes them if remove is set.
 func (j *mergeJob) undo(remove bool) error {
 	var errs []error
 	if j.current != nil {
@@ -143,10 +138,10 @@ func (j *mergeJob) undo(remove bool) error {
 	return errors.Join(errs...)
 }
 
-// commit replaces the merged segments with the new ones, by one replacement of the manifest.
+// commit atomically replaces the merged segments with the new ones.
 func (j *mergeJob) commit() error {
-	// The merge will remove files whose data has long been on disk. So sync the new files
-	// first, even in a store without syncs. Sync before taking locks, because it is slow.
+	// Sync the new files even in a store without syncs, because the removed files were probably
+	// on disk. Sync before taking locks, because it is slow.
 	for _, seg := range j.outputs {
 		if err := j.s.syncFile(seg.file.f); err != nil {
 			return err
@@ -163,7 +158,7 @@ func (j *mergeJob) commit() error {
 	return err
 }
 
-// replace commits the new segments, and returns the files that the store no longer uses.
+// replace commits the new segments, and returns the files to remove.
 func (j *mergeJob) replace() ([]*dataFile, error) {
 	s := j.s
 	s.lifeMu.RLock()
@@ -213,7 +208,6 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	return doomed, nil
 }
 
-// replaceManifest replaces the merged files with the new ones in the manifest.
 func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	s := j.s
 	s.catalog.mu.Lock()
@@ -245,8 +239,6 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	}
 	m.files = slices.Insert(m.files, pos, refs...)
 	if err := s.catalog.replace(m, true); err != nil {
-		// If either manifest may be in place, the store refuses writes, and keeps the files of
-		// both until the next Open.
 		return err
 	}
 	s.catalog.files.replace(doomed, files...)

@@ -1,14 +1,14 @@
 package logstore
 
-// This file decides when to merge. If a store is only appended to and then scanned once, a
-// merge is worthwhile only after many calls of Open, Close or Flush, which leave small segments.
+// This file decides when to merge segments. Scans profit only if there are very many small segments,
+// for example after many calls of Flush. Gets profit more, because each reads all segments.
 
 const (
-	minMerge   = 64 // number of small segments that makes a merge due
+	minMerge   = 64 // number of small segments that starts a merge
 	mergeRatio = 64 // size ratio between classes of small segments
 
-	// readCost is the cost of a read, expressed in bytes. A Get reads one range of each
-	// segment.
+	// readCost is the overhead of a read, expressed as a number of bytes: reading them takes
+	// about as long.
 	readCost = 16 << 10
 
 	// mergedRange is the approximate length of a range in a merged segment, in bytes.
@@ -35,9 +35,10 @@ func dueSmall(sizes []int64, smallLen int64, minCount int) (first int, due bool)
 	return 0, false
 }
 
-// bestMergeForGets returns the index of the first segment of the merge that speeds up Gets the
-// most for its size. cost is the number of bytes that Gets must have wasted to justify the
-// merge: twice the merge's size, so that Gets never cause more writes than reads.
+// bestMergeForGets returns the merge that speeds up Gets the most for its size: the merge of all
+// segments from first on. cost is the number of bytes that Gets must have wasted to justify the
+// merge: about twice the merge's size, so that Gets never cause more writes than reads. cost is 0
+// if there are too few segments.
 func bestMergeForGets(sizes []int64) (first int, cost int64) {
 	const minSegments = 4
 	var sum int64

@@ -14,8 +14,7 @@ import (
 )
 
 // mergeJob merges consecutive segments, range by range, into one segment, or into several
-// with consecutive ranges. It drops dead entries, and moves their sums from the store's
-// ledger to its removed ledger.
+// with consecutive ranges. It drops dead entries, and subtracts them from the store's ledger.
 type mergeJob struct {
 	s          *Store
 	ctx        context.Context
@@ -29,7 +28,7 @@ type mergeJob struct {
 	bits       uint8
 	limit      int64 // maximum bytes loaded at a time
 	maxLen     int64 // approximate maximum length of a segment
-	readsBlobs bool  // read large values, because each of several output segments needs its own ledger
+	readsBlobs bool  // read large values to compute the ledger of each of several outputs
 
 	hot       []segment.HotRun // keys with their own runs, sorted
 	comp      *segment.Compressor
@@ -37,14 +36,14 @@ type mergeJob struct {
 	current   *storedSegment   // segment being written
 	outputs   []*storedSegment // complete segments
 	wroteBlob bool             // a blob was written
-	total     Ledger           // written entries; Sum omits large values unless readsBlobs
+	total     Ledger           // ledger of the written entries; Sum omits large values unless readsBlobs is set
 	arenas    [2][]byte
 	src       segment.Reader
 	er        segment.EntryReader
 
 	resets  map[string]*reset
-	dropped Ledger           // dropped entries
-	freed   map[uint32]int64 // bytes of dropped blobs, by file
+	dropped Ledger           // ledger of the dropped entries
+	freed   map[uint32]int64 // bytes of dropped large values, by blob file
 }
 
 func (j *mergeJob) inputs() []*storedSegment { return j.view.segments[j.first:j.end] }
@@ -58,8 +57,7 @@ func ledgerOf(segments []*storedSegment) (l Ledger) {
 
 const maxMerged = 2 << 30 // offsets in a segment must fit into 32 bits
 
-// errSplitBlobs means that the output needs several segments. To compute the ledger of
-// each, the merge must read the large values.
+// errSplitBlobs is returned by finish; run then starts the merge again with readsBlobs.
 var errSplitBlobs = errors.New("the merge must read large values, because it writes several segments")
 
 func (j *mergeJob) plan() {
@@ -103,8 +101,8 @@ func (j *mergeJob) write() (err error) {
 	return j.checkLedger()
 }
 
-// checkLedger compares the ledgers of the written and dropped entries with the ledgers of
-// the inputs.
+// checkLedger returns an error unless the ledgers of the written and dropped entries add up to the
+// inputs' ledgers.
 func (j *mergeJob) checkLedger() error {
 	want, got := ledgerOf(j.inputs()), j.total
 	want.Sub(j.dropped)
@@ -121,8 +119,8 @@ func (j *mergeJob) checkLedger() error {
 	return want.Diff(ledgerOf(j.outputs))
 }
 
-// packRanges returns the largest end such that the ranges [first, end) have at most limit
-// bytes, and their size. It always includes the range first, and end is at most count.
+// packRanges returns as many ranges as fit into limit bytes, and their size: the ranges
+// [first, end), of count ranges. It returns at least one range, even if it is larger.
 func packRanges(first, count int, sizeOf func(r int) int64, limit int64) (end int, size int64) {
 	end, size = first+1, sizeOf(first)
 	for ; end < count; end++ {
@@ -135,7 +133,6 @@ func packRanges(first, count int, sizeOf func(r int) int64, limit int64) (end in
 	return end, size
 }
 
-// writeRanges writes all ranges. It loads as many at a time as fit into memory.
 func (j *mergeJob) writeRanges() error {
 	sizeOf := func(r int) (n int64) {
 		for _, seg := range j.inputs() {
@@ -209,7 +206,8 @@ func (j *mergeJob) writeRangeGroup(first, end int) error {
 	return nil
 }
 
-// load loads the live entries with hashes from lo to hi, in order.
+// load loads the live entries with hashes from lo to hi, in order. It returns errTooMuch if they
+// do not fit into memory.
 func (j *mergeJob) load(lo, hi uint64) ([]byte, error) {
 	loaded := j.arenas[0][:0]
 	err := j.eachLive(lo, hi, func(e *segment.Entry) error {
@@ -222,7 +220,7 @@ func (j *mergeJob) load(lo, hi uint64) ([]byte, error) {
 	return loaded, err
 }
 
-// stream writes a range that is too large to load. It makes the range's largest keys hot.
+// stream writes a range that is too large to load. It gives the range's largest keys hot runs.
 func (j *mergeJob) stream(p int) error {
 	lo, hi := segment.HashBounds(p, p+1, j.bits)
 	if err := j.findHeavy(lo, hi); err != nil {

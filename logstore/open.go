@@ -107,8 +107,7 @@ func (s *Store) start() error {
 	s.catalog.manifest, s.format.ID, s.format.Seed = m, m.id, m.seed
 	s.durable.Store(m.durable || s.opts.Sync && !exists)
 	s.wal.wasDurable = m.durable
-	// If the store was not closed cleanly, the process may have died before it had synced all
-	// data.
+	// A process that died may not have synced all data.
 	s.allSynced = m.durable && exists && m.clean
 	s.catalog.files = newFileSet()
 	for _, ref := range m.files {
@@ -204,7 +203,6 @@ func (s *Store) newManifest() (manifest, error) {
 	return m, nil
 }
 
-// loadSegments reads the footers of a file's segments, and adds the segments to the store's list.
 func (s *Store) loadSegments(f *dataFile) error {
 	if f.Kind != segment.SegmentFile {
 		return nil
@@ -238,8 +236,7 @@ func (s *Store) initMemory() error {
 	s.blobBytes = cmp.Or(h.blobBytes, s.blobBytes)
 	m := &s.merging
 	m.minCount, m.maxLen = cmp.Or(h.minMerge, minMerge), cmp.Or(h.mergeBytes, maxMerged)
-	// If a merge writes several segments, none of these must be small, or they would be merged
-	// again.
+	// The segments that a merge writes must not count as small, or they would be merged again.
 	m.smallLen = min(cmp.Or(h.smallLen, s.tables.bytes/4), m.maxLen)
 	s.readBytes = cmp.Or(h.readBytes, s.opts.Memory/10)
 	if s.opts.ReadOnly || s.fullError() != nil {
@@ -248,8 +245,7 @@ func (s *Store) initMemory() error {
 	return s.makeTables()
 }
 
-// makeTables allocates what changes need and reads do not: tables, batches and the compressor.
-// It keeps tables and batches that exist already.
+// makeTables allocates the tables, batches and compressor, which only changes need.
 func (s *Store) makeTables() error {
 	var err error
 	if s.sealer.comp, err = segment.NewCompressor(segment.Codec(s.opts.Compression)); err != nil {

@@ -47,7 +47,6 @@ func (op appendOp) each(f func(segment.Kind, string, []byte) error) error {
 	return nil
 }
 
-// setOp sets a key. If once is set, it leaves an existing key unchanged.
 type setOp struct {
 	key   string
 	value []byte
@@ -89,9 +88,9 @@ type deleteOp struct {
 	editCount uint64 // Store.editCount at the time of the lookup
 }
 
-// newDeleteOp returns an operation that deletes keys. It looks up the keys without blocking
-// other calls. If they cannot be read, it assumes that they exist, so that damaged keys can
-// be deleted.
+// newDeleteOp returns an operation that deletes keys. It looks up which keys exist, without
+// blocking other calls. If it cannot read the keys, it assumes that they exist, so that damaged
+// keys can be deleted.
 func (s *Store) newDeleteOp(ctx context.Context, keys []string) *deleteOp {
 	op := &deleteOp{keys: keys}
 	if len(keys) == 0 {
@@ -115,8 +114,8 @@ func (op *deleteOp) isEmpty() bool {
 	return len(op.keys) == 0 || op.exists != nil && !slices.Contains(op.exists, true)
 }
 
-// prepare looks up the absent keys again if the store has changed since newDeleteOp. If no
-// key existed in newDeleteOp, prepare does nothing: the operation took effect at that time.
+// prepare looks up the absent keys again if the store has changed since newDeleteOp. If
+// newDeleteOp found no key, prepare does nothing: the operation counts as done at that time.
 func (op *deleteOp) prepare(ctx context.Context, s *Store, b *batch) error {
 	if op.exists == nil || op.editCount == s.editCount || op.isEmpty() {
 		return nil
@@ -173,7 +172,6 @@ func (op *deleteOp) each(f func(segment.Kind, string, []byte) error) error {
 	return nil
 }
 
-// popOp deletes keys and returns their values.
 type popOp struct {
 	deleteOp
 	values [][]byte
@@ -181,8 +179,8 @@ type popOp struct {
 
 func (op *popOp) isEmpty() bool { return len(op.keys) == 0 }
 
-// prepare reads the values. Because mu is held until the keys are deleted, no append can
-// come in between and be lost.
+// prepare reads the values. mu is held until the keys are deleted, so no append in between is
+// lost.
 func (op *popOp) prepare(ctx context.Context, s *Store, b *batch) error {
 	values, exists, err := s.getLocked(ctx, op.keys, true)
 	if err != nil {
@@ -196,8 +194,8 @@ func (op *popOp) prepare(ctx context.Context, s *Store, b *batch) error {
 	return s.encode(b, op)
 }
 
-// clear removes all entries from the batch. It keeps the list of blobs, which are already
-// written, so that change can free them.
+// clear removes all entries from the batch. It keeps the list of the large values, so that
+// change can free their space in the blob files.
 func (b *batch) clear() {
 	blobs := b.blobs
 	b.reset()

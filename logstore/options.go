@@ -98,17 +98,17 @@ type Options struct {
 
 // hooks change a store's internals in tests.
 type hooks struct {
-	fs         vfs.FS
-	hash       func(key string) uint64 // replaces the keyed hash
-	tableBytes int64                   // size of each of the two tables
-	blobBytes  int                     // minimum length of a blob
-	readBytes  int64                   // maximum bytes that a Scan loads at a time
-	batchBytes int                     // maximum size of a Scan's batch
-	scanWorkers int // number of workers of a Scan; 0 means GOMAXPROCS, if memory suffices
-	walStep     int64 // growth step of write-ahead files
-	minMerge    int   // number of small segments that starts a merge; if negative, there are no merges
-	smallLen    int64 // maximum size of a small segment
-	mergeBytes  int64 // maximum size of a merged segment, and of data loaded at a time
+	fs          vfs.FS
+	hash        func(key string) uint64 // replaces the keyed hash
+	tableBytes  int64                   // size of each of the two tables
+	blobBytes   int                     // minimum length of a blob
+	readBytes   int64                   // maximum bytes that a Scan loads at a time
+	batchBytes  int                     // maximum size of a Scan's batch
+	scanWorkers int                     // number of workers of a Scan; 0 means GOMAXPROCS, if memory suffices
+	walStep     int64                   // growth step of write-ahead files
+	minMerge    int                     // number of small segments that starts a merge; if negative, there are no merges
+	smallLen    int64                   // maximum size of a small segment
+	mergeBytes  int64                   // maximum size of a merged segment, and of data loaded at a time
 
 	// dead bytes that the store tolerates before it reclaims space; if negative, it never does
 	reclaimSlack int64

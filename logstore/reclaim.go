@@ -12,15 +12,17 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Deleted and replaced values stay in segments until a merge omits them. The store
-// decides in two steps whether such a merge pays. First, each delete or replacement marks
-// the bytes in its key's part of the hash space as possibly dead, which costs no reads.
-// Usually only a share of those bytes is dead; the store learns this share. Second, if the
-// expected dead bytes exceed a limit (see maxDead), the store reads its segments and measures
-// the dead bytes of each. The share learned from some keys may be wrong for others, so now and
-// then the store also measures if all possibly dead bytes together exceed the limit. After a
-// measurement, the store rewrites the segments with the most dead bytes, a few files at a time,
-// so that the temporary space is bounded.
+// Deleted and replaced values stay in segments, as dead data, until a merge omits them. Whether
+// such a merge pays is decided in two steps:
+//
+//  1. Each delete or replacement marks all bytes in its key's part of the hash space as possibly
+//     dead, which needs no reads. The store learns which share of such bytes is usually dead.
+//  2. If the expected number of dead bytes exceeds a limit (see maxDead), the store reads its
+//     segments and measures the dead bytes of each. Because the learned share may be wrong, the
+//     store now and then also measures if all possibly dead bytes together exceed the limit.
+//
+// After a measurement, the store rewrites the segments with the most dead bytes, a few files at a
+// time, so that little temporary space is needed.
 
 // reclaiming tracks the store's dead data. Store.mu guards it.
 type reclaiming struct {
@@ -28,12 +30,12 @@ type reclaiming struct {
 	isSlackReduced bool  // Reclaim has reduced slack
 	disabled       bool  // never reclaim; for tests
 
-	suspect     suspicion   // sum of parts
-	parts       []suspicion // suspicion of each part of the hash space
+	suspect     suspicion   // possibly dead bytes of the store: the sum of parts
+	parts       []suspicion // possibly dead bytes of each part of the hash space
 	deadShare   float64     // expected fraction of the possibly dead bytes that are dead
-	mustMeasure bool        // measure again once no reader uses old segments
-	failures    int         // consecutive failures
-	nextTime    time.Time   // earliest time of a retry, and of a measurement that is likely to find little
+	mustMeasure bool        // measure as soon as no reader uses merged segments
+	failures    int         // consecutive failures of reclaimSpace
+	nextTime    time.Time   // earliest time of a retry, and of a measurement that will probably find little
 	hasTimer    bool        // a timer is set for nextTime
 
 	waste   map[segmentLocation]waste // known dead data of each segment
@@ -41,16 +43,16 @@ type reclaiming struct {
 	garbage int64                     // bytes of blob files that no segment refers to
 
 	// Bytes by part of the hash space.
-	weights []int64 // bytes in segments; nil if segments have changed since
+	weights []int64 // bytes in segments; nil after segments have changed
 	blobs   []int64 // bytes in large values
 }
 
-// suspicion estimates the bytes that deletes and replacements have made dead since the
-// last measurement: the expected number and the maximum.
+// suspicion estimates how many bytes became dead since the last measurement: the expected number
+// and the maximum.
 type suspicion struct{ likely, possible float64 }
 
-// segmentLocation identifies a segment by its location. The in-memory segment may be replaced,
-// but the location stays.
+// segmentLocation identifies a segment. A pointer would not, because limitIndex replaces
+// storedSegments.
 type segmentLocation struct {
 	file  *dataFile
 	start int64
@@ -67,9 +69,9 @@ type waste struct {
 
 func (w waste) sum() int64 { return w.bytes + w.marks + w.blobs }
 
-// maxDead returns the number of bytes that may be dead in a store of the given size:
-// three quarters of the live bytes, plus slack. With this limit, freeing a byte costs at
-// most about 4/3 bytes of writing.
+// maxDead returns how many bytes of a store of the given size may stay dead: three quarters of
+// the live bytes, plus slack. With this limit, freeing a byte requires writing at most about
+// 4/3 bytes.
 func (r *reclaiming) maxDead(size int64) int64 { return (3*size + 4*r.slack) / 7 }
 
 // dead returns the bytes that are known to be dead. mu must be held.
@@ -91,9 +93,9 @@ func (s *Store) reclaimDue() bool {
 	return due
 }
 
-// due reports whether to measure the dead data of a store of the given size now, or
-// returns how long to wait. It returns false, 0 if there is nothing to measure.
-// hasOldReaders means that readers may use old versions.
+// due reports whether to measure the dead data of a store of size bytes now. If not, it returns
+// how long to wait, or 0 if no measurement is needed. hasOldReaders means that readers may still
+// use segments that were merged.
 func (r *reclaiming) due(size int64, hasOldReaders bool) (due bool, wait time.Duration) {
 	if r.disabled || r.mustMeasure && hasOldReaders {
 		return false, 0
@@ -111,7 +113,7 @@ func (r *reclaiming) due(size int64, hasOldReaders bool) (due bool, wait time.Du
 	return wait <= 0, wait
 }
 
-// recordFailure delays the next attempt. mu must be held.
+// recordFailure delays the next reclaiming after a failed one. mu must be held.
 func (r *reclaiming) recordFailure() {
 	r.mustMeasure, r.failures = true, min(r.failures+1, 6)
 	r.postpone(time.Second << r.failures)
@@ -123,9 +125,8 @@ func (r *reclaiming) postpone(minWait time.Duration) {
 	}
 }
 
-// startReclaiming initializes the state when the store is opened or dropped. It does not know
-// what deletes and replacements before Open have made dead. If there were any, it counts all
-// data as possibly dead.
+// startReclaiming initializes s.reclaim when the store is opened or dropped. If the store contains
+// deletes or replacements from before Open, all its data counts as possibly dead.
 func (s *Store) startReclaiming() {
 	r := &s.reclaim
 	*r = reclaiming{slack: r.slack, isSlackReduced: r.isSlackReduced, disabled: r.disabled, deadShare: 1, waste: map[segmentLocation]waste{}, blobs: make([]int64, 1<<s.tables.bits), parts: make([]suspicion, 1<<s.tables.bits)}
@@ -146,9 +147,9 @@ func (s *Store) startReclaiming() {
 	}
 }
 
-// noteBatch counts the bytes that the deletes and replacements of a batch may have made
-// dead, and reports whether the batch has any deletes or replacements. t is the table that
-// receives the batch; list is the store's segments. mu must be held.
+// noteBatch counts the bytes that the deletes and replacements in a batch may make dead, and
+// reports whether there are any. t is the batch's table; list is the store's segments. mu must be
+// held.
 func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (resets bool) {
 	if b.ledger.Marks == 0 && b.maxBlobNo == 0 || r.blobs == nil {
 		return false
@@ -169,8 +170,8 @@ func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (reset
 	return b.ledger.Marks > 0
 }
 
-// observe counts a delete or replacement in p's part of the hash space, which has n bytes, and
-// updates the sum in r. The suspicion never exceeds n.
+// observe counts a delete or replacement in p's part of the hash space, which has n bytes, in p
+// and in r.suspect. At most n bytes can be dead.
 func (p *suspicion) observe(n float64, r *reclaiming) {
 	before := *p
 	*p = suspicion{min(p.likely+n*r.deadShare, n), n}
@@ -192,8 +193,7 @@ func bytesByPart(list []*storedSegment, bits uint8) []int64 {
 	return weights
 }
 
-// forgetWaste removes the waste of the segments that the merge has replaced, and updates the
-// store's size and garbage. mu must be held.
+// forgetWaste updates s.reclaim and the store's size after a merge. mu must be held.
 func (j *mergeJob) forgetWaste() {
 	r := &j.s.reclaim
 	for _, g := range j.inputs() {
@@ -251,10 +251,10 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	return err
 }
 
-// Reclaim frees dead space now, even amounts that the store would otherwise leave. It is
-// for callers that run out of disk space. It does nothing unless data was deleted or
-// replaced since the last measurement, or since Open. It measures at most every ten
-// seconds, and skips files that are less than half dead.
+// Reclaim frees the space of deleted and replaced data now, even if there is so little that the
+// store would otherwise leave it. Call it if the disk runs out of space. Reclaim searches for
+// such data at most every ten seconds, and only if there may be new data to find. It skips files
+// that are less than half dead.
 func (s *Store) Reclaim(ctx context.Context) {
 	s.mu.Lock()
 	r := &s.reclaim
@@ -273,9 +273,8 @@ func (s *Store) Reclaim(ctx context.Context) {
 	}
 }
 
-// fileSegments is the result of groupByFile for one file.
 type fileSegments struct {
-	first, end int   // the file's segments in the list
+	first, end int   // the file's segments are list[first:end]
 	gain       int64 // bytes that a merge of these segments frees
 	live       int64 // bytes that the merge writes
 }
@@ -296,9 +295,9 @@ func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
 }
 
 // nextReclaim returns the next merge that reclaims space, or nil if none is worth its cost.
-// It chooses the file that frees the most for the bytes to write. The files after it join the
-// merge as long as each frees more than it writes, and the merge writes only a small part of
-// the store. nextReclaim locks mu.
+// It chooses the file with the most bytes to free per byte to write. The following files join
+// the merge while each of them frees more than it writes and the merge writes only a small part
+// of the store. mu must not be held.
 func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	room := int64(math.MaxInt64)
 	if t, ok := s.fs.(vfs.SpaceReporter); ok {

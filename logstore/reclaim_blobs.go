@@ -14,14 +14,13 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// The store removes a blob file if no segment refers to it. If more than half of a file is
-// unreferenced, the store replaces it by a sparse copy. In the copy, values keep their
-// offsets, so that no entry changes. Before it removes or replaces a file, the store waits
-// until no reader uses older segments, which may contain more references.
+// Blob files contain large values, to which entries in segments refer. The store removes a blob
+// file without references. If more than half of a file is unreferenced, the store replaces it
+// with a sparse copy, in which values keep their offsets, so that no entry changes. Before that,
+// the store waits until no reader uses merged segments, which may contain more references.
 
 const blobTmpName = "blob.tmp"
 
-// waitChanges waits for all changes that began before the call.
 func (s *Store) waitChanges(ctx context.Context) error {
 	s.mu.Lock()
 	earlier := s.changes
@@ -40,8 +39,8 @@ func (s *Store) waitChanges(ctx context.Context) error {
 	}
 }
 
-// oldBlobFiles returns the blob files that no change writes to any more. So all references
-// to them are already in tables and segments.
+// oldBlobFiles returns the blob files that no change writes to any more. All references to them
+// are already in tables and segments.
 func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	s.mu.Lock()
 	files, minEnd := s.catalog.files, s.reclaim.slack/4
@@ -66,9 +65,8 @@ func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	return oldFiles, s.waitChanges(ctx)
 }
 
-// sweepBlobs frees the unreferenced bytes of old blob files. referenced holds the number of
-// referenced bytes of each file. sweepBlobs copies a few files at a time, to limit the
-// memory for their references.
+// sweepBlobs frees the unreferenced bytes of oldFiles, a few files at a time, to limit the memory
+// for references. referenced holds the number of referenced bytes of each file.
 func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, oldFiles []*dataFile, referenced map[uint32]int64) error {
 	limit := s.opts.Memory / 64 / extentMemory
 	s.mu.Lock()
@@ -76,7 +74,7 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, oldFiles []*data
 	s.mu.Unlock()
 	for len(oldFiles) > 0 {
 		var victims []*dataFile
-		var values int64 // upper bound of the victims' values
+		var values int64 // upper bound of the number of values in victims
 		for len(oldFiles) > 0 && (values < limit || len(victims) == 0) {
 			f := oldFiles[0]
 			oldFiles = oldFiles[1:]
@@ -92,10 +90,9 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, oldFiles []*data
 	return nil
 }
 
-// extent locates a large value in a blob file.
 type extent struct{ off, n int64 }
 
-const extentMemory = 32 // bytes, approximately
+const extentMemory = 32 // approximate memory of an extent, in bytes
 
 func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) error {
 	if len(victims) == 0 {
@@ -153,8 +150,8 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 	return nil
 }
 
-// replaceBlobs removes a blob file from the store and adds replacements, if any. commit
-// must make the change on disk.
+// replaceBlobs calls commit, which must make the change on disk, and then replaces blob file f
+// with replacements, if any.
 func (s *Store) replaceBlobs(files *fileSet, f *dataFile, commit func() error, replacements ...*dataFile) error {
 	s.lifeMu.RLock() // prevents Drop and Close
 	defer s.lifeMu.RUnlock()
@@ -193,7 +190,7 @@ func (s *Store) removeBlobs(files *fileSet, f *dataFile) error {
 	return s.fs.Remove(f.Path)
 }
 
-// copyBlobs replaces a blob file by a sparse copy with only the listed values.
+// copyBlobs replaces a blob file with a sparse copy that contains only the listed values.
 func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list []extent) (err error) {
 	c := &dataFile{File: f.File}
 	for _, e := range list {

@@ -10,7 +10,6 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// measurement finds the dead data of each segment.
 type measurement struct {
 	j          *mergeJob // reads the entries; its method run is never called
 	waste      []waste
@@ -19,9 +18,9 @@ type measurement struct {
 	blobs      []int64          // bytes of large values, by part of the hash space
 }
 
-// measureWaste reads all segments and records the dead bytes of each. It returns the number
-// of bytes in each blob file that entries, dead or not, refer to. It counts unreferenced
-// bytes of oldFiles as garbage. likely is the number of dead bytes that was expected.
+// measureWaste reads all segments and records the dead bytes of each, and as garbage the
+// unreferenced bytes of oldFiles. It returns the number of bytes in each blob file that entries,
+// dead or not, refer to. likely is the number of dead bytes that was expected.
 func (s *Store) measureWaste(ctx context.Context, oldFiles []*dataFile, likely float64) (map[uint32]int64, error) {
 	s.mu.Lock()
 	if err := s.checkWritable(); err != nil {
@@ -82,11 +81,11 @@ func (s *Store) measureWaste(ctx context.Context, oldFiles []*dataFile, likely f
 		r.deadShare = min(max(r.deadShare, 1.0/(1<<20)), 1)
 	}
 	r.blobs, r.mustMeasure = m.blobs, false
-	r.postpone(max(32*time.Since(start), 10*time.Second)) // spend only a small part of the time measuring
+	r.postpone(max(32*time.Since(start), 10*time.Second)) // measure for only a small part of the time
 	return m.referenced, nil
 }
 
-// onDisk returns the disk space that the file uses, or 0 if it is unknown.
+// onDisk returns the disk space of the file without holes, or 0 if it is unknown.
 func (f *dataFile) onDisk() int64 {
 	info, err := f.f.Info()
 	if err != nil {
@@ -95,8 +94,8 @@ func (f *dataFile) onDisk() int64 {
 	return min(info.Disk, info.Size)
 }
 
-// measureInterval measures an interval of hashes, and splits it if its deletes and
-// replacements need too much memory.
+// measureInterval measures the entries with hashes from lo to hi. It splits the interval if its
+// deletes and replacements need too much memory.
 func (m *measurement) measureInterval(lo, hi uint64) error {
 	j := m.j
 	limit := j.limit / 2
@@ -122,7 +121,6 @@ func (m *measurement) measureInterval(lo, hi uint64) error {
 	return nil
 }
 
-// countEntry adds an entry of segment i to the measurement.
 func (m *measurement) countEntry(i int, e *segment.Entry) error {
 	var large int64
 	if e.Kind == segment.KindBlob {

@@ -12,13 +12,12 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Recovery describes the data that Open recovered from the write-ahead files of a store that was
-// not closed cleanly.
+// Recovery describes the data that Open recovered after a crash.
 type Recovery struct {
 	Records int64  // complete records in the write-ahead files
 	Torn    bool   // the newest file ended with an incomplete record, which Open ignored
-	Path    string // file of the torn record
-	Offset  int64  // offset of the torn record
+	Path    string // file of the incomplete record
+	Offset  int64  // offset of the incomplete record
 }
 
 // Recovery describes the data that Open recovered.
@@ -32,8 +31,8 @@ type liveWAL struct {
 	walHeader
 }
 
-// open opens the write-ahead files; flag is for [vfs.FS.OpenFile]. It returns those with records
-// that are not in segments, oldest first.
+// open opens the write-ahead files, with flag as in os.OpenFile. It returns those with records that
+// are not in segments, oldest first.
 func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 	var live []liveWAL
 	var headless []liveWAL // files with a missing or damaged header
@@ -124,7 +123,6 @@ func (s *Store) recoverWrite(exists bool) error {
 	return nil
 }
 
-// replay calls use with the entries of each record that is not in segments.
 func (s *Store) replay(live []liveWAL, use func(entries []byte) error) error {
 	return s.wal.replay(live, s.seq, s.catalog.files.checkBlobs, func(h recordHeader, entries []byte) error {
 		if err := use(entries); err != nil {
@@ -137,8 +135,7 @@ func (s *Store) replay(live []liveWAL, use func(entries []byte) error) error {
 	})
 }
 
-// recoverInto writes the records of the write-ahead files as segments, using table t.
-// Then it begins a write-ahead file with the given epoch.
+// recoverInto does the same as recoverWrite, with table t. epoch is the epoch of the new file.
 func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile, err error) {
 	w := &bulkWriter{s: s, t: t}
 	defer func() {
@@ -196,9 +193,8 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 	return wal, nil
 }
 
-// syncRecovered syncs data that a killed process may not have synced. The header of the next
-// write-ahead file says how many records the earlier files have. So those files, their large
-// values and the manifest must be durable before that header is written.
+// syncRecovered syncs data that a killed process may not have synced. It must run before the next
+// write-ahead file is created, whose header says how many records the earlier files have.
 func (s *Store) syncRecovered(live []liveWAL) error {
 	return s.syncExclusive(func() error {
 		if err := s.syncData(s.catalog.files); err != nil {

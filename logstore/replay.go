@@ -122,9 +122,8 @@ func (l *wal) lastSynced(w liveWAL) (uint64, error) {
 	}
 }
 
-// checkBlobs returns errNoRecord if an entry's large value is missing or damaged, as it can be
-// after a power loss if neither the record nor the value was synced. checkBlobs returns read
-// errors unchanged, because they do not mean that the value is lost.
+// checkBlobs returns errNoRecord if an entry's large value is missing or damaged. A power loss can
+// cause this if the value was not synced. checkBlobs returns read errors unchanged.
 func (fs *fileSet) checkBlobs(entries []byte) error {
 	for len(entries) > 0 {
 		e, err := segment.ParseEntry(entries)
@@ -146,7 +145,6 @@ func (fs *fileSet) checkBlobs(entries []byte) error {
 	return nil
 }
 
-// addRecord replaces the batch's content with the entries of a record.
 func (s *Store) addRecord(b *batch, entries []byte) error {
 	b.reset()
 	for len(entries) > 0 {

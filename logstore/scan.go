@@ -11,16 +11,16 @@ import (
 
 // Scan yields every key with its whole value, in the order of the keys' hashes, which stays
 // the same until the store is dropped. Scan reads and groups ahead, with up to GOMAXPROCS
-// goroutines. A scan that reaches the end has read everything in the store, and has compared
-// it with the ledger (the checksum of all data).
+// goroutines. A scan that reaches the end without an error has compared everything that it read
+// with the ledger (the checksum of all data).
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.scanChunks(ctx, 0, 1)
 }
 
 // ScanPart is like Scan, but yields only the keys of one part, and reads little else. Parts are
 // ranges of key hashes, so they stay the same when the store is flushed, merged or reopened.
-// ScanPart verifies checksums, and that each key is in the range of its hash. The ledger covers
-// the whole store, so only [Store.Scan], part 0 of 1, and [Store.Verify] detect missing records.
+// ScanPart verifies checksums, but not the ledger, which covers the whole store. Only
+// [Store.Scan], part 0 of 1, and [Store.Verify] detect missing records.
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	if err := partd.CheckPart(part, parts); err != nil {
 		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }
@@ -28,7 +28,6 @@ func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.C
 	return s.scanChunks(ctx, part, parts)
 }
 
-// partHashes returns the interval of hashes of a part.
 func partHashes(part, parts int) hashRange {
 	lowest := func(p int) uint64 { // ⌈2⁶⁴ p / parts⌉
 		quotient, remainder := bits.Div64(uint64(p), 0, uint64(parts))
@@ -60,8 +59,7 @@ func (s *Store) scanChunks(ctx context.Context, part, parts int) iter.Seq2[partd
 	}
 }
 
-// Keys yields each key once with its size, in the order of Scan. It reads
-// everything in the store except large values and most values of hot keys.
+// Keys yields each key once with its size, in the order of Scan. It reads most data of the store.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		err := s.scan(ctx, scanRequest{hashes: allHashes, parts: 1, keysOnly: true}, func(b *scanBatch) bool {

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// divide emits the keys of an interval that is too large to load. It measures 1024
-// subintervals, and emits groups of them that fit into memory.
+// divide emits the keys with hashes in r, which are too large to load together. It measures 1024
+// subintervals, and loads groups of them that fit into memory.
 func (w *scanWorker) divide(r hashRange) error {
 	if r.lo == r.hi {
 		return w.emitHash(r.lo)
@@ -50,7 +50,7 @@ func (w *scanWorker) divide(r hashRange) error {
 	return nil
 }
 
-// emitHash emits the keys with one hash, one at a time, because they are too large to load
+// emitHash emits the keys with the given hash, one at a time, because they are too large to load
 // together. Usually there is only one such key.
 func (w *scanWorker) emitHash(hash uint64) error {
 	filtered := w.filtered && w.interval.contains(hash)
@@ -75,14 +75,14 @@ func (w *scanWorker) emitHash(hash uint64) error {
 	}
 }
 
-// keysWithHash returns keys with the given hash that are greater than after, in order, and whether
-// there are more. It omits streamed keys (keys with hot runs). If first is set, it also adds all
-// entries with this hash to the ledger, but not those of streamed keys if filtered is set, because
-// they were added earlier.
+// keysWithHash returns keys with the given hash in order: as many as fit into memory, greater than
+// after unless first is set. hasMore reports whether there are more. It omits streamed keys (keys
+// with hot runs). If first is set, it also adds all entries with this hash to the ledger. If
+// filtered is set, it does not add those of streamed keys, because they were added earlier.
 func (w *scanWorker) keysWithHash(hash uint64, after []byte, first, filtered bool) (keys [][]byte, hasMore bool, err error) {
 	seen := map[string]bool{}
 	var size int64
-	var limit []byte // the greatest key that fits into memory; nil if all fit
+	var limit []byte // ignore keys greater than this, because they do not fit into memory; nil if all fit
 	shorten := func() {
 		keys = keys[:0]
 		for k := range seen {
@@ -168,10 +168,10 @@ func (w *scanWorker) emitSize(key []byte, hash uint64) error {
 	return w.emitKeySize(key, size)
 }
 
-// scanBits returns the number of hash bits that select a range of the scan; partitions
-// consist of such ranges. Sources have ranges of different widths. If a partition is only
-// part of a source's range, the scan must still read the whole range. If that would waste
-// many bytes, scanBits chooses wider ranges, of at most limit bytes.
+// scanBits returns the number of hash bits that select a range of the scan; partitions consist of
+// such ranges. Segments and tables have ranges of different widths. To load a partition that is
+// only a part of a segment's range, the scan must read that whole range. If this would waste many
+// bytes, scanBits chooses wider ranges, of at most limit bytes.
 func (v *view) scanBits(limit int64) uint8 {
 	var total int64
 	var sizes [64]int64 // bytes of the sources, by their number of bits
@@ -200,7 +200,7 @@ func (v *view) scanBits(limit int64) uint8 {
 	return bits
 }
 
-// rangesSize returns the uncompressed size of the ranges [first, end).
+// rangesSize returns the uncompressed size of the segment's ranges [first, end).
 func (seg *storedSegment) rangesSize(first, end int) int64 {
 	if seg.RawLens == nil {
 		return int64(seg.Offsets[end] - seg.Offsets[first])
@@ -212,15 +212,14 @@ func (seg *storedSegment) rangesSize(first, end int) int64 {
 	return n
 }
 
-// rangeSize returns the approximate uncompressed size of range i, out of 2^bits ranges.
-// It assumes that entries are spread evenly over each of the segment's ranges.
+// rangeSize returns the uncompressed size of the segment's entries in range i of 2^bits ranges of
+// hashes. It is approximate if the segment's own ranges are wider.
 func (seg *storedSegment) rangeSize(i int, bits uint8) int64 {
 	lo, hi := segment.HashBounds(i, i+1, bits)
 	return seg.rangesSize(seg.RangeIndex(lo), seg.RangeIndex(hi)+1) >> (max(bits, seg.Bits) - seg.Bits)
 }
 
-// rangeSize returns the approximate size of a range, without hot keys. If a range turns out
-// to be larger, loading it fails with errTooMuch.
+// rangeSize returns the approximate size of range i of the scan, without hot keys.
 func (sc *scanner) rangeSize(i int) int64 {
 	var n int64
 	lo, hi := segment.HashBounds(i, i+1, sc.bits)

@@ -5,10 +5,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// scanBatch holds chunks, or keys, that a worker sends to the consumer of a scan. It shares
-// no memory with the store.
+// scanBatch holds chunks, or keys, that a worker sends to the consumer of a scan.
 type scanBatch struct {
-	worker *scanWorker // worker that reuses the batch
+	worker *scanWorker // worker to which the consumer returns the batch
 	keys   []byte
 	data   []byte
 	items  []scanItem
@@ -35,8 +34,8 @@ func (b *scanBatch) add(key []byte, item scanItem) {
 	b.items = append(b.items, item)
 }
 
-// each calls use for each item until use returns false. Neighboring keys share a small
-// allocation. It must be small, because a caller that keeps one key retains all of it.
+// each calls use for each item until use returns false. Neighboring keys share an allocation,
+// which must be small, because a caller that keeps one key retains all of it.
 func (b *scanBatch) each(use func(key string, item *scanItem) bool) bool {
 	const maxShared = 1 << 10
 	var keys string
@@ -61,7 +60,6 @@ func (b *scanBatch) each(use func(key string, item *scanItem) bool) bool {
 
 const batchesPerWorker = 2
 
-// scanWorker reads and groups one partition after another.
 type scanWorker struct {
 	sc     *scanner
 	free   chan *scanBatch
@@ -71,8 +69,8 @@ type scanWorker struct {
 	arena  []byte
 	grouping
 
-	// streamedKeys contains the partition's keys with a hot run in some segment, sorted. They
-	// are not loaded, but streamed one by one. pendingKeys contains those not yet emitted.
+	// streamedKeys contains the partition's keys with a hot run in some segment, sorted. They are
+	// not loaded, but streamed one by one. pendingKeys contains those that are not emitted yet.
 	streamedKeys, pendingKeys []segment.HotRun
 
 	batch      *scanBatch
@@ -81,7 +79,6 @@ type scanWorker struct {
 	chunkStart int    // start of the current chunk in batch.data
 }
 
-// run emits partitions until none are left.
 func (w *scanWorker) run() {
 	defer func() {
 		if w.sc.runningWorkers.Add(-1) == 0 {
@@ -104,8 +101,8 @@ func (w *scanWorker) run() {
 	}
 }
 
-// reserve returns a batch with space for n bytes and one item. If necessary, it sends the
-// current batch.
+// reserve returns the current batch or, if that has no space for n bytes and one item, sends it and
+// returns an empty one.
 func (w *scanWorker) reserve(n int) (*scanBatch, error) {
 	if w.batch != nil && w.batch.size()+n+scanItemLen > w.sc.batchBytes {
 		if err := w.send(); err != nil {
@@ -142,8 +139,8 @@ func (w *scanWorker) beginKey(key []byte) error {
 	return nil
 }
 
-// addValue appends to the value of the current key. It ends a chunk only if more bytes
-// follow, so that endKey can mark the last chunk.
+// addValue appends p to the value of the current key. It ends a chunk only if more bytes follow,
+// so that endKey can mark the last chunk.
 func (w *scanWorker) addValue(p []byte) error {
 	if b := w.batch; b.size()+len(p) <= w.sc.batchBytes {
 		b.data = append(b.data, p...)

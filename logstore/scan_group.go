@@ -10,19 +10,18 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// grouping groups a worker's loaded entries by key. It sorts references to them by hash,
-// which was faster than a hash table for any number of keys, and makes the order of keys
-// depend only on their hashes.
+// grouping groups a worker's loaded entries by key. It sorts references to them by hash, which was
+// faster than a hash table, and makes the order of keys depend only on their hashes.
 type grouping struct {
 	loaded   []byte
 	interval hashRange // interval of everything loaded
-	filtered bool      // entries of streamed keys are in the ledger, but not in loaded
+	filtered bool      // loaded omits the entries of streamed keys; they are already in the ledger
 
 	refs, spare []entryRef
 	counts      [2][1 << maxDigit]uint32
 }
 
-// group emits the keys of an interval, which must be loaded.
+// group emits the keys with hashes in r, which must be loaded.
 func (w *scanWorker) group(r hashRange) error {
 	oldLedger := w.ledger
 	complete, err := w.collect(r)
@@ -40,8 +39,8 @@ func (w *scanWorker) group(r hashRange) error {
 	if complete {
 		return w.emitRefs(w.refs)
 	}
-	// There are too many entries, and refs contains only the first maxRefs. Divide the interval
-	// at their median hash. Group that hash separately, because many entries may have it.
+	// There are too many entries, and refs contains only some of them. Divide the interval at
+	// their median hash. Group that hash separately, because many entries may have it.
 	w.ledger = oldLedger
 	median := w.refs[len(w.refs)/2].hash
 	if median > r.lo {
@@ -58,8 +57,8 @@ func (w *scanWorker) group(r hashRange) error {
 	return nil
 }
 
-// collect fills refs with the entries of an interval, and adds all but blobs to the ledger.
-// It returns false if there are more than maxRefs entries.
+// collect fills refs with the loaded entries with hashes in r, and adds all except large values to
+// the ledger. It returns false if there are more than maxRefs entries.
 func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 	data, refs, ledger, format := w.loaded, w.refs[:0], w.ledger, &w.sc.s.format
 	defer func() { w.refs, w.ledger = refs, ledger }()
@@ -130,8 +129,8 @@ func (w *scanWorker) emitRefs(refs []entryRef) error {
 	return nil
 }
 
-// emitAppends emits the key of refs, which must all be appends. If they have different keys,
-// it emits nothing and returns false.
+// emitAppends emits the key of refs, whose entries must all be appends, of size bytes in total. If
+// they have different keys, it emits nothing and returns false.
 func (w *scanWorker) emitAppends(refs []entryRef, size int) (single bool, err error) {
 	data := w.loaded
 	key := refs[0].key(data)
@@ -160,8 +159,8 @@ func (w *scanWorker) emitAppends(refs []entryRef, size int) (single bool, err er
 	return true, nil
 }
 
-// emitEqualHashes emits the keys of refs, which must have equal hashes, and streamed keys
-// between them, in order.
+// emitEqualHashes emits the keys of refs, which must have equal hashes, in order, and the streamed
+// keys between them.
 func (w *scanWorker) emitEqualHashes(refs []entryRef) error {
 	data := w.loaded
 	for len(refs) > 0 {
@@ -185,10 +184,10 @@ func (w *scanWorker) emitEqualHashes(refs []entryRef) error {
 	return nil
 }
 
-// emitKeyRefs emits a key, whose entries can be of any kind.
+// emitKeyRefs emits a key. refs must be all its entries, of any kind.
 func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 	var size int64
-	firstLive := 0 // index of the first live entry
+	firstLive := 0 // index of the first entry that belongs to the value
 	exists := false
 	for i := range refs {
 		kind := refs[i].kind()
@@ -215,7 +214,7 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 		}
 		return w.emitKeySize(key, size)
 	}
-	// Read dead blobs too, because the ledger covers them.
+	// Read all large values, because the ledger covers even discarded ones.
 	for i := range refs[:firstLive] {
 		if refs[i].kind() == segment.KindBlob {
 			if err := w.readBlob(key, refs[i].value(w.loaded), ignoreData); err != nil {

@@ -14,9 +14,8 @@ import (
 // errTooMuch means that a range of hashes exceeds the memory limit.
 var errTooMuch = errors.New("the range exceeds the memory limit")
 
-// emitPartition emits all keys of a partition.
 func (w *scanWorker) emitPartition(p *scanPartition) error {
-	// If a key has a hot run in any segment, stream it separately, from all segments.
+	// Do not load a key that has a hot run in any segment, but stream it from all segments.
 	w.streamedKeys = w.streamedKeys[:0]
 	for _, seg := range w.sc.v.segments {
 		w.streamedKeys = append(w.streamedKeys, seg.HotBetween(p.hashes.lo, p.hashes.hi)...)
@@ -42,8 +41,8 @@ func (w *scanWorker) isStreamed(hash uint64, key []byte) bool {
 	return containsHot(w.streamedKeys, hash, key)
 }
 
-// openSource returns the entries of source i (see view.sources) in the ranges that overlap r.
-// read is the interval of these ranges, which may be wider than r.
+// openSource returns the entries of source i (see view.sources) in the source's ranges that
+// overlap r. read is the interval of hashes in these ranges, which may be wider than r.
 func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, read hashRange) {
 	widen := func(bits uint8) {
 		read.lo, read.hi = segment.HashBounds(segment.RangeIndex(r.lo, bits), segment.RangeIndex(r.hi, bits)+1, bits)
@@ -62,9 +61,9 @@ func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, read ha
 	return &segment.BlockList{Blocks: blocks}, read
 }
 
-// loadAndGroup loads an interval of hashes and emits its keys. If it returns errTooMuch, it has
-// emitted nothing and has not changed the ledger. If filter is set, it does not load streamed
-// keys; the caller must have checked that the other entries fit, so that errTooMuch cannot occur.
+// loadAndGroup loads the entries with hashes in r, and emits their keys. If they do not fit into
+// memory, it returns errTooMuch, has emitted nothing, and has not changed the ledger. If filter is
+// set, it does not load streamed keys; the caller must have checked that the other entries fit.
 func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
 	if w.arena == nil {
 		var err error
@@ -91,8 +90,8 @@ func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
 	return w.group(r)
 }
 
-// loadSome loads a source's entries with hashes in r. If skipStreamed is set, it only adds
-// entries of streamed keys to the ledger.
+// loadSome loads a source's entries with hashes in r. If skipStreamed is set, it does not load the
+// entries of streamed keys, but only adds them to the ledger.
 func (w *scanWorker) loadSome(source int, r hashRange, skipStreamed bool) error {
 	return w.eachEntryIn(source, r, func(e *segment.Entry, hash uint64) error {
 		if skipStreamed && w.isStreamed(hash, e.Key) {
@@ -132,8 +131,8 @@ func (w *scanWorker) eachEntryIn(source int, r hashRange, f func(e *segment.Entr
 	})
 }
 
-// addToLedger adds an entry that is not loaded to the ledger; collect adds the loaded ones. It
-// does nothing in a scan of keys, which does not compare ledgers.
+// addToLedger adds an entry that is not loaded to the ledger, because collect adds only the loaded
+// ones. It does nothing in a scan of keys, which does not compare ledgers.
 func (w *scanWorker) addToLedger(e *segment.Entry) error {
 	if w.sc.keysOnly {
 		return nil
@@ -145,7 +144,7 @@ func (w *scanWorker) addToLedger(e *segment.Entry) error {
 	return nil
 }
 
-// emitPending emits the pending streamed keys up to the given hash and key, or all of them
+// emitPending emits the streamed keys in pendingKeys up to the given hash and key, or all of them
 // if key is nil.
 func (w *scanWorker) emitPending(hash uint64, key []byte) error {
 	last := segment.HotRun{Hash: hash, Key: key}
@@ -160,7 +159,7 @@ func (w *scanWorker) emitPending(hash uint64, key []byte) error {
 }
 
 // emitStream reads and emits a single key. Unless ledger is nil, it adds the entries in the
-// key's hot runs to it.
+// key's hot runs to ledger.
 func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
 	if w.sc.keysOnly {
 		return w.emitSize(key, hash)

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// entryRef refers to a loaded entry. Its 16 bytes contain all that sorting and copying need.
+// entryRef refers to a loaded entry. It contains all that sorting and copying need.
 type entryRef struct {
 	hash       uint64
 	keyAndKind uint32 // offset of the key << 2 | kind of the entry
@@ -18,7 +18,7 @@ type entryRef struct {
 
 const (
 	entryRefLen    = 16
-	maxEntryOffset = 1<<30 - 1 // maximum offset in a reference
+	maxEntryOffset = 1<<30 - 1 // maximum offset of a key in an entryRef
 )
 
 func (r *entryRef) kind() segment.Kind { return segment.Kind(r.keyAndKind & 3) }
@@ -33,11 +33,12 @@ func (r *entryRef) value(data []byte) []byte {
 	return data[start : start+int(r.valueLen)]
 }
 
-// sortByHash stably sorts references, whose hashes must be in r, by hash. refs and spare must
-// have equal lengths. It returns the slice with the result, and the other slice.
+// sortByHash stably sorts refs, whose hashes must be in r, by hash. spare is scratch space of the
+// same length; counts is scratch space, too. It returns the slice with the result, and the other
+// slice.
 //
-// Two radix passes sort by the leading bits. After that, only references with equal leading
-// bits can be out of order.
+// Two radix passes sort by the leading bits. After that, only entries with equal leading bits can
+// be out of order.
 func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigit]uint32) (sorted, other []entryRef) {
 	digit := min(max((bits.Len(uint(len(refs)))+4)/2, 4), maxDigit)
 	shift := max(bits.Len64(r.hi-r.lo)-2*digit, 0)
@@ -68,11 +69,9 @@ func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigit]u
 	return refs, spare
 }
 
-// maxDigit is the maximum number of bits of a radix pass.
 const maxDigit = 11
 
-// sortLowBits sorts references that are already sorted by hash-lo, ignoring its lowest shift
-// bits.
+// sortLowBits sorts references by hash that are already sorted by (hash-lo) >> shift.
 func sortLowBits(refs []entryRef, lo uint64, shift int) {
 	for i := 1; i < len(refs); i++ {
 		if refs[i].hash >= refs[i-1].hash {

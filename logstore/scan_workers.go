@@ -16,8 +16,8 @@ import (
 )
 
 // A scan divides the hashes into partitions that are small enough for grouping in the
-// processor's cache. Workers take partitions in order; the consumer receives their
-// results in the same order. So the result does not depend on the number of workers.
+// processor's cache. Several workers process partitions, but the consumer receives the results
+// in the order of the partitions.
 
 // hashRange is the interval of hashes from lo to hi, inclusive.
 type hashRange struct{ lo, hi uint64 }
@@ -26,14 +26,12 @@ var allHashes = hashRange{0, math.MaxUint64}
 
 func (r hashRange) contains(hash uint64) bool { return r.lo <= hash && hash <= r.hi }
 
-// scanRequest specifies what to read.
 type scanRequest struct {
 	hashes   hashRange
 	parts    int  // number of parts; their scans may run concurrently
 	keysOnly bool // yield keys with sizes instead of chunks
 }
 
-// scanner runs one scan.
 type scanner struct {
 	scanRequest
 	ctx    context.Context
@@ -45,7 +43,7 @@ type scanner struct {
 	memory     int64 // bytes reserved by takeScanMemory
 	loadBytes  int64 // maximum bytes that a worker loads at a time
 	maxRefs    int   // maximum entries that a worker groups at a time
-	batchBytes int   // size of batches, and target size of partitions
+	batchBytes int   // maximum size of batches, and target size of partitions
 
 	partitions     chan *scanPartition // in the order of their hashes
 	workers        []*scanWorker
@@ -71,7 +69,7 @@ const (
 	minWorkerBytes    = 2 << 20  // minimum memory per worker
 )
 
-// scan passes the content of the store to use, batch by batch, until use returns false.
+// scan passes the requested content of the store to use, batch by batch, until use returns false.
 func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) bool) (err error) {
 	if ctx.Err() != nil {
 		return canceled.Err(ctx)
@@ -82,7 +80,6 @@ func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) 
 	}
 	sc := s.newScanner(ctx, v, req)
 	stopped := false
-	// Close the scanner even if use panics, because it is the caller's code.
 	defer func() {
 		if e := sc.close(); !stopped {
 			err = errors.Join(err, e)
@@ -107,7 +104,6 @@ func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) 
 	return sc.verify()
 }
 
-// newScanner starts a scan's workers.
 func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scanner {
 	sc := &scanner{scanRequest: req, s: s, v: v}
 	sc.ctx, sc.cancel = context.WithCancel(ctx)
@@ -117,8 +113,8 @@ func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scann
 	sc.nextRange = segment.RangeIndex(req.hashes.lo, sc.bits)
 	workers := sc.workerCount(memory)
 	memory /= int64(workers)
-	// Three quarters are for loaded data, which is off the heap, and one quarter is for two
-	// references to each entry, in refs and spare.
+	// A worker uses three quarters of its memory for loaded data, and one quarter for two
+	// references to each entry: in refs and in spare.
 	sc.loadBytes = min(memory/4*3, maxEntryOffset)
 	sc.maxRefs = max(int(memory/4/(2*entryRefLen)), 8)
 	sc.batchBytes = max(min(maxBatchBytes, int(sc.loadBytes/8), maxScanBatchBytes/(2*workers)), 64<<10)
@@ -138,8 +134,8 @@ func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scann
 	return sc
 }
 
-// takeScanMemory reserves memory for a scan: all memory for scans if it is a whole scan, a
-// fraction if it is a scan of a part. It returns 0 if too little memory is left.
+// takeScanMemory reserves memory for a scan: all memory for scans or, for a scan of one of several
+// parts, a fraction. It returns 0 if other scans have left too little.
 func (s *Store) takeScanMemory(parts int) int64 {
 	n := 2 * s.readBytes / int64(min(parts, 4))
 	for {
@@ -153,9 +149,9 @@ func (s *Store) takeScanMemory(parts int) int64 {
 	}
 }
 
-// workerCount returns the number of workers, which share memory. There are at most as many
-// workers as ranges. Each needs enough memory to load a typical range, or it would read the
-// range several times.
+// workerCount returns the number of workers that share the given memory. There are at most as many
+// workers as ranges. Each needs enough memory to load a whole range; otherwise it would have to
+// read the range several times.
 func (sc *scanner) workerCount(memory int64) int {
 	if n := sc.s.hooks.scanWorkers; n > 0 {
 		return n
@@ -170,8 +166,7 @@ func (sc *scanner) workerCount(memory int64) int {
 	return int(max(min(int64(limit), memory/max(minWorkerBytes, 2*largest)), 1))
 }
 
-// nextPartition returns the next partition. It returns nil after the last one, or if the
-// scan is canceled.
+// nextPartition returns the next partition, or nil at the end or if the scan is canceled.
 func (sc *scanner) nextPartition() *scanPartition {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
@@ -192,7 +187,7 @@ func (sc *scanner) nextPartition() *scanPartition {
 	return p
 }
 
-// verify compares the data read with the store's ledger. All partitions must have been consumed.
+// verify compares the data read with the store's ledger. Call it after consuming all partitions.
 func (sc *scanner) verify() error {
 	sc.wg.Wait()
 	if !sc.exhausted {
@@ -207,7 +202,6 @@ func (sc *scanner) verify() error {
 	return nil
 }
 
-// ledger returns the ledger of all data read. The workers must have ended.
 func (sc *scanner) ledger() (l Ledger) {
 	for _, w := range sc.workers {
 		l.Add(w.ledger)
@@ -215,7 +209,6 @@ func (sc *scanner) ledger() (l Ledger) {
 	return l
 }
 
-// corruptError returns the error for damage at an unknown position.
 func (s *Store) corruptError(err error) error {
 	return &partd.CorruptError{Path: s.dir, Offset: -1, Err: err}
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// rotateTable freezes the active table or, if another table is frozen, waits until that one
-// is sealed (written as a segment). Callers then check the tables again, and repeat the call if
-// necessary. mu must be held; it is released while waiting.
+// rotateTable freezes the active table or, if another table is frozen, waits until that one is
+// sealed (written as a segment). Callers must then check the tables again. mu must be held; it is
+// released while waiting.
 func (s *Store) rotateTable(ctx context.Context) error {
 	if s.tables.frozen == nil {
 		t, err := s.tables.takeTable(ctx)
@@ -22,7 +22,7 @@ func (s *Store) rotateTable(ctx context.Context) error {
 			return err
 		}
 		if s.tables.frozen != nil || s.seq == s.tables.active.firstSeq || s.checkWritable() != nil {
-			s.tables.put(t) // meanwhile, another goroutine rotated the tables or closed the store
+			s.tables.put(t) // while takeTable waited, another goroutine rotated the tables or closed the store
 			return nil
 		}
 		if err := s.freeze(t); err != nil {
@@ -44,12 +44,11 @@ func (s *Store) rotateTable(ctx context.Context) error {
 	return err
 }
 
-// freeze makes t the active table, and starts to seal the previous active table. mu must be
-// held.
+// freeze makes t the active table, and starts to seal the previous active table. mu must be held.
 func (s *Store) freeze(t *table) error {
 	if s.durable.Load() {
-		// Sync the current write-ahead file first: the next one must not survive a power loss
-		// without it.
+		// Sync the current write-ahead file before the next one exists, so that a power loss
+		// cannot lose records of this file and keep those of the next.
 		if err := s.syncLogLocked(); err != nil {
 			return err
 		}
@@ -74,7 +73,6 @@ func (s *Store) activate(t *table, w *walFile) {
 	s.tables.active = t
 }
 
-// nextWAL begins the write-ahead file after the active one.
 func (s *Store) nextWAL() (*walFile, error) {
 	slot := 0
 	for f := s.wal.files[slot]; f != nil && (f == s.tables.active.wal.f || s.tables.frozen != nil && f == s.tables.frozen.wal.f); f = s.wal.files[slot] {
@@ -88,7 +86,8 @@ func (s *Store) startSeal() {
 	go s.seal(s.tables.frozen, s.setFrozenState, s.sealDone)
 }
 
-// seal writes a frozen table and adds the segment to the store.
+// seal writes a frozen table as a segment and adds the segment to the store. edit makes additional
+// changes to the manifest. seal closes done at the end.
 func (s *Store) seal(t *table, edit func(m *manifest), done chan struct{}) {
 	var segments []*storedSegment
 	var err error
@@ -143,19 +142,19 @@ func (s *Store) flushLocked(ctx context.Context) error {
 	}
 }
 
-// sealer writes tables as segments. Only one goroutine uses it at a time: the goroutine that
-// seals or, while no seal is running, a Drop, bulk operation or recovery.
+// sealer writes tables as segments. Only one goroutine may use it at a time: the one that runs
+// seal or, while none does, a Drop, a bulk operation or recovery.
 type sealer struct {
 	catalog  *catalog
 	segments *segments
 	comp     *segment.Compressor
-	bufs     [2][]byte // see segment.Writer.Buffers
+	bufs     [2][]byte // buffers to reuse for the next segment
 
-	file   *dataFile   // the segment file in use
-	rotate atomic.Bool // set by a merge of segments in file: write the next segment to a new file
+	file   *dataFile   // file for the next segment
+	rotate atomic.Bool // use a new file, because a merge of segments in file is running
 }
 
-// write appends a frozen table to the segment file. The manifest does not name the segment yet.
+// write appends a frozen table to a segment file. The caller must add the segment to the manifest.
 func (sl *sealer) write(t *table) (*storedSegment, error) {
 	f, err := sl.fileFor()
 	if err != nil {
@@ -168,7 +167,6 @@ func (sl *sealer) write(t *table) (*storedSegment, error) {
 	return seg, err
 }
 
-// fileFor returns the file for the next segment.
 func (sl *sealer) fileFor() (*dataFile, error) {
 	f := sl.file
 	// If rotate is set, a merge of f's segments may be changing f.end, so check rotate first.
@@ -237,7 +235,6 @@ func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 	return &storedSegment{Layout: w.Layout, file: f, ledger: t.ledger}, nil
 }
 
-// writeEntries writes the entries of part p for whose keys choose returns true.
 func (t *table) writeEntries(w *segment.Writer, p int, choose func(key []byte) bool) error {
 	return segment.EachEntry(t.source(t.parts[p]), func(e *segment.Entry) error {
 		if !choose(e.Key) {

@@ -9,19 +9,18 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// storedSegment is a complete segment in a data file.
 type storedSegment struct {
 	segment.Layout
 	file   *dataFile
 	ledger Ledger
 }
 
-// rangesLen returns the stored length of the ranges that overlap [lo, hi].
+// rangesLen returns the stored length of the segment's ranges that overlap the hashes [lo, hi].
 func (seg *storedSegment) rangesLen(lo, hi uint64) int64 {
 	return int64(seg.Offsets[seg.RangeIndex(hi)+1] - seg.Offsets[seg.RangeIndex(lo)])
 }
 
-// openRanges makes r read the ranges that overlap [lo, hi].
+// openRanges makes r read the segment's ranges that overlap the hashes [lo, hi], and returns r.
 func (seg *storedSegment) openRanges(r *segment.Reader, lo, hi uint64) segment.Source {
 	r.Reset(&seg.file.File, seg.Start+int64(seg.Offsets[seg.RangeIndex(lo)]), seg.Start+int64(seg.Offsets[seg.RangeIndex(hi)+1]))
 	return r
@@ -39,7 +38,7 @@ type segments struct {
 	*directory
 	catalog       *catalog
 	maxFile       int64  // see Options.FileSize
-	maxIndex      int64  // memory limit for the offsets of ranges, and separately for hot runs
+	maxIndex      int64  // maximum memory for the offsets of ranges, and also for the index of hot runs, in bytes
 	onOldReleased func() // called when the last reader of an earlier version ends
 
 	list        []*storedSegment // copy-on-write
@@ -48,7 +47,7 @@ type segments struct {
 	closed      bool
 
 	size     atomic.Int64   // approximate size of segments and blob files
-	hotFull  atomic.Bool    // hot runs use all memory for them, so no new ones are created
+	hotFull  atomic.Bool    // the index of hot runs exceeds maxIndex, so no new ones are created
 	discards sync.WaitGroup // goroutines that free files of merged segments
 }
 
@@ -58,12 +57,9 @@ func (ss *segments) fileSize() int64 {
 	return min(ss.maxFile, max(minFile, ss.size.Load()/16))
 }
 
-// The index of segments, from their footers, grows with the store. 1/32 of the memory is
-// for the offsets of ranges, and 1/32 for hot runs.
-
-// limitIndex returns a list whose range offsets need at most maxIndex bytes. It halves the
-// range count of the segments with the most ranges until the offsets fit, which only makes
-// reads longer. If hot runs need too much memory, it sets hotFull.
+// limitIndex returns the list with a smaller index, if the offsets of all ranges need more than
+// maxIndex bytes of memory. It merges pairs of ranges, which only makes reads longer. If the
+// index of hot runs needs too much memory, limitIndex sets hotFull.
 func (ss *segments) limitIndex(list []*storedSegment) []*storedSegment {
 	limit := ss.maxIndex
 	for {
@@ -87,12 +83,12 @@ func (ss *segments) limitIndex(list []*storedSegment) []*storedSegment {
 	}
 }
 
-// version is the segment list between two merges. A reader holds a reference to its version.
-// Store.mu guards the fields.
+// version stands for the segment list between two merges. A reader holds a reference to its
+// version, so that files which it may need are not removed. Store.mu guards the fields.
 type version struct {
 	refs int // readers, plus one each for the store and the previous version
 
-	// When no reader uses this version or an earlier one, the doomed files can be closed,
+	// When no reader uses this version or an earlier one, the doomed files are closed,
 	// and the cut files truncated.
 	doomed []*dataFile
 	cuts   []fileCut
@@ -126,8 +122,8 @@ func (ss *segments) release(v *version) {
 	}
 }
 
-// startVersion begins a version. When no reader uses the previous version, the doomed files
-// are closed and the cut files truncated. mu must be held.
+// startVersion begins a version that no longer needs the doomed files and the ends of the cut
+// files. mu must be held.
 func (ss *segments) startVersion(doomed []*dataFile, cuts []fileCut) {
 	prev := ss.version
 	ss.version = &version{refs: 2}
@@ -136,11 +132,11 @@ func (ss *segments) startVersion(doomed []*dataFile, cuts []fileCut) {
 	ss.release(prev)
 }
 
-// discard closes and truncates files. Freeing blocks may take long, so a goroutine does it;
-// Close waits for it. mu must be held.
+// discard closes and truncates files in the background, because freeing blocks may take long. mu
+// must be held.
 func (ss *segments) discard(doomed []*dataFile, cuts []fileCut) {
 	if ss.closed {
-		cuts = nil // another process may use the store; every Open truncates the files
+		cuts = nil // another process may have opened the store; Open truncates the files
 	}
 	cuts = slices.DeleteFunc(slices.Clone(cuts), func(c fileCut) bool {
 		return !slices.Contains(ss.catalog.files.files(), c.file) // Drop has removed the file
@@ -166,14 +162,11 @@ func (ss *segments) discard(doomed []*dataFile, cuts []fileCut) {
 	ss.discards.Go(free)
 }
 
-// A file is truncated when no reader needs the merged segments at its end. Versions track the
-// readers of an open store. A reader that outlives its closed store, in this or another
-// process, holds a shared lock on each file.
+// errStillRead means that a file cannot be truncated, because a reader of a closed store still
+// uses it, in this or another process. Such a reader holds a shared lock on each file.
+var errStillRead = errors.New("it is still being read")
 
-var errStillRead = errors.New("it is still being read") // follows the name of a file
-
-// shortenFiles removes merged segments from the ends of files, except from the file that
-// the next segment is appended to.
+// shortenFiles removes merged segments from the ends of files. It skips the file in use.
 func (s *Store) shortenFiles() {
 	for _, f := range s.catalog.files.files() {
 		if f.Kind != segment.SegmentFile || f == s.sealer.file {
@@ -185,8 +178,8 @@ func (s *Store) shortenFiles() {
 	}
 }
 
-// lockForReaders prevents other processes from truncating a closed store's files until its
-// last reader is closed. mu must be held.
+// lockForReaders prevents other processes from truncating this store's files after it is closed,
+// until its last reader is closed. mu must be held.
 func (s *Store) lockForReaders() {
 	if s.catalog.files.refs.Load() == 1 {
 		return // no readers

@@ -11,8 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// sessionTable holds the number of the last session issued, and the last operation of each
-// session that is remembered.
+// sessionTable holds the last operation of each session that the store remembers.
 type sessionTable struct {
 	issued         uint64 // last session issued: a random number in the upper half, a counter in the lower
 	lastOperations *sessiontab.Table[sessiontab.Operation]
@@ -32,7 +31,6 @@ func (t *sessionTable) clone() sessionTable {
 	return c
 }
 
-// put adds a session. A session without operations counts as unused.
 func (t *sessionTable) put(session uint64, last sessiontab.Operation) {
 	if last.Number == 0 {
 		t.lastOperations.Add(session, last)
@@ -58,7 +56,7 @@ func operationOf(tag partd.Tag) sessiontab.Operation {
 	return sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
 }
 
-// apply updates the table with the session change of a record.
+// apply updates the table with a record that issues, uses or ends a session.
 func (t *sessionTable) apply(h recordHeader, maxSessions int) {
 	if !h.tagged {
 		return
@@ -125,8 +123,7 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	return err
 }
 
-// SessionToken returns the token of a session. It is derived from secret random numbers in
-// the manifest.
+// SessionToken returns the token of a session.
 func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
 	if s.dir == "" {
 		return partd.SessionToken{}, s.opError("session token", storeerror.ErrNotOpened)
@@ -144,13 +141,14 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 	return want.Check(session, token)
 }
 
-// ReaderMemory returns the memory of an open reader and of a listing, in bytes.
+// ReaderMemory returns the memory of an open reader and of a listing of keys, in bytes.
 func (s *Store) ReaderMemory() (reader, listing int64) {
-	// A scan that runs concurrently with another loads 1 MiB, groups it, and fills two batches.
+	// The listing is a scan, which may run concurrently with another. Such a scan loads 1 MiB,
+	// groups it, and fills two batches.
 	return 256 << 10, 5 << 20
 }
 
-// Apply atomically applies an operation and records its tag.
+// Apply atomically applies an operation and records its tag; see [partd.Applier].
 func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if err := partd.CheckOperation(tag, op); err != nil {
 		return false, err

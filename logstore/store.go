@@ -127,8 +127,7 @@ func (s *Store) Flush(ctx context.Context) error {
 	return s.opError("flush", s.flushLocked(ctx))
 }
 
-// Metrics describes an open store for monitoring. Counters start at zero when
-// the store is opened.
+// Metrics describes an open store for monitoring. Counters start at zero when the store is opened.
 type Metrics struct {
 	Seals        int64         // tables in memory that were written as segments
 	SealFailures int64         // failed attempts to write a table
@@ -218,7 +217,6 @@ func (s *Store) finish() error {
 	return s.wal.remove()
 }
 
-// releaseAll closes all files and frees all memory.
 func (s *Store) releaseAll() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

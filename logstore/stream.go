@@ -16,12 +16,13 @@ type keyStream struct {
 	key  []byte
 	hash uint64
 
-	// Position of the key's last Set or Delete: the value does not depend on earlier
-	// sources (see view.sources), or on the key's first startEntry entries in startSource.
+	// Position of the key's last Set or Delete. Earlier entries do not belong to the value:
+	// those in sources before startSource (see view.sources), and the key's first startEntry
+	// entries in startSource.
 	startSource, startEntry int
 	exists                  bool // the key exists after the entries read so far
 
-	// If ledger is not nil, entries in the key's hot runs are added to it, including dead ones.
+	// If ledger is not nil, all entries in the key's hot runs are added to it.
 	ledger *Ledger
 
 	source   int
@@ -46,7 +47,7 @@ func (v *view) newKeyStream(key []byte, hash uint64, ledger *Ledger) (*keyStream
 	return ks, nil
 }
 
-// findStart finds the key's last Set or Delete. It skips segments whose ledgers count none.
+// findStart finds the key's last Set or Delete.
 func (ks *keyStream) findStart() error {
 	for i := ks.view.sources() - 1; i >= 0; i-- {
 		if i < len(ks.view.segments) && ks.view.segments[i].ledger.Marks == 0 {
@@ -88,8 +89,8 @@ func (ks *keyStream) next() ([]byte, error) {
 	}
 }
 
-// step advances by one entry, or by one block of a large value. visible reports whether b
-// belongs to the value.
+// step advances by one entry, or by one block of a large value, and returns its bytes. visible
+// reports whether they belong to the value.
 func (ks *keyStream) step() (b []byte, visible bool, err error) {
 	visible = ks.source > ks.startSource || ks.source == ks.startSource && ks.entry > ks.startEntry
 	if ks.inBlob {
@@ -152,7 +153,7 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 }
 
 // maxOpenCopy is the maximum size of a table part that Open copies, in bytes. If a part is
-// larger, Open flushes the tables first, so that a slow reader does not retain them.
+// larger, Open flushes the tables first, so that a slow reader does not block them.
 const maxOpenCopy = 1 << 20
 
 // Open returns a reader of the key's current value.
@@ -197,8 +198,8 @@ func (s *Store) canFlush() bool {
 }
 
 // flushedView flushes the tables and returns a view without them, so that a slow reader does
-// not retain them. If flushing fails, for example on a full disk, the view may contain
-// tables. Slow readers retain at most two tables, which two spare tables replace.
+// not block their reuse. If flushing fails, for example on a full disk, the view may contain
+// tables. Slow readers use at most two tables, which two spare tables replace.
 func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
@@ -212,7 +213,7 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 			return nil, err
 		}
 		if s.tables.spares > 0 {
-			return nil, err // slow readers already retain the maximum number of tables
+			return nil, err // slow readers already use the maximum number of tables
 		}
 		v, viewErr := s.viewLocked(lo, hi) // the data can be read even on a full disk
 		if viewErr == nil && len(v.tables) > 0 {
@@ -224,8 +225,8 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 	return s.segmentsView(s.segments.list), nil
 }
 
-// copyTables replaces the view's single part of each table with a copy, unless it is large,
-// and releases the table.
+// copyTables replaces the view's only part of each table with a copy, and releases the table. It
+// skips large parts.
 func (v *view) copyTables() {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()

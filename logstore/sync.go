@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Sync waits until all changes acknowledged before the call are durable, so that they survive
+// Sync waits until all changes that returned before the call are durable, so that they survive
 // a power loss. After the first Sync, the store also syncs each new segment.
 func (s *Store) Sync(ctx context.Context) error {
 	if err := canceled.Err(ctx); err != nil {
@@ -31,8 +31,8 @@ func (s *Store) syncAll() error {
 	return s.syncTo(seq)
 }
 
-// syncData syncs the data files with unsynced writes. Call it only within syncExclusive,
-// because a file is marked as clean before its sync has ended.
+// syncData syncs the data files with unsynced writes. It marks a file as clean before the sync
+// has ended, so call it only within syncExclusive.
 func (d *directory) syncData(files *fileSet) error {
 	for _, f := range files.files() {
 		if !f.dirty.Swap(false) {
@@ -52,7 +52,7 @@ func (s *Store) makeDurable() error {
 	if s.allSynced {
 		return nil
 	}
-	// A file created later is synced by its creator, which reads durable with catalog.mu held.
+	// Files created after durable is set are synced by their creators, which hold catalog.mu.
 	s.catalog.mu.Lock()
 	s.durable.Store(true)
 	s.catalog.mu.Unlock()
@@ -87,7 +87,7 @@ func (s *Store) makeDurable() error {
 // syncTo waits until all records up to seq are durable. If it fails, it is unknown which
 // records are on disk.
 func (s *Store) syncTo(seq uint64) error {
-	// Earlier write-ahead files were synced when the next file began.
+	// Only the active write-ahead file can have unsynced records.
 	err := s.wal.group.Wait(context.Background(), seq, func(context.Context) (uint64, error) {
 		s.mu.Lock()
 		w, seq, files := s.tables.active.wal, s.seq-1, s.catalog.files
@@ -104,8 +104,8 @@ func (s *Store) syncLogLocked() error {
 	return s.wal.sync(s.tables.active.wal, s.seq-1, s.catalog.files)
 }
 
-// sync syncs the data files, and then a write-ahead file, whose records refer to them, up to
-// record seq.
+// sync syncs the data files and then write-ahead file w, whose records refer to them. seq is the
+// last record in w.
 func (l *wal) sync(w *walFile, seq uint64, files *fileSet) error {
 	err := l.syncExclusive(func() error {
 		if err := l.syncData(files); err != nil {

@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// table is a memtable: the entries since the last seal, divided into parts by ranges of key
-// hashes. A part is a list of chunks of the arena. Parts only grow at the end, so a reader
-// with a copy of a part needs no lock.
+// table is a memtable: the newest entries, divided into parts by ranges of key hashes. A part is
+// a list of chunks of the arena. Parts only grow at the end, so a reader with a copy of a part
+// needs no lock.
 //
 // Until the table is frozen, Store.mu guards all fields except refs. A frozen table does
 // not change until reset.
@@ -26,26 +26,25 @@ type table struct {
 	firstSeq         uint64
 	ledger           Ledger
 	size             int64 // encoded bytes
-	emptyRecordBytes int64 // bytes in wal of records that have no entries
+	emptyRecordBytes int64 // bytes of records in wal that have no entries
 	maxBlobNo        uint32
 	temporary        bool // free the table, instead of reusing it, when the last reader ends
 
 	// refs counts the readers of the arena, plus one for the store while it uses the table.
 	refs       atomic.Int32
 	fitScratch []int32 // scratch buffer of fits: the new size of each part, modulo chunkSize
-	// touched keeps the compiler from removing insert's prefetches.
-	touched byte
+	touched    byte    // sum of prefetched bytes, so that the compiler does not remove the prefetches
 }
 
 type part struct {
 	size   int // used bytes
-	tail   int // offset of the last chunk in the arena
+	tail   int // offset in the arena of the part's last chunk
 	chunks []uint32
 }
 
-// tableShape returns the number of hash bits that select a part, and the chunk size, for a
-// table of n bytes. A full table's parts have several chunks, because the last chunk of each
-// is half empty on average.
+// tableShape returns the number of hash bits that select a part, and the size of a chunk, for a
+// table of n bytes. In a full table, each part should have several chunks, because the last one
+// is only half full on average.
 func tableShape(n int64) (partBits uint8, chunkSize int) {
 	chunkSize = 1 << min(max(bits.Len64(uint64(n/6000))-1, 9), 14)
 	parts := max(n/int64(chunkSize*6), 1)
@@ -69,7 +68,6 @@ func (t *table) reset() {
 	for i := range t.parts {
 		p := &t.parts[i]
 		p.size, p.tail = 0, 0
-		// No reader uses the table any more, so the lists can be reused.
 		if cap(p.chunks) > 64 {
 			p.chunks = nil
 		}
@@ -86,8 +84,7 @@ func (t *table) fits(b *batch) bool {
 	if maxChunks <= free {
 		return true
 	}
-	// If space is scarce, count the chunks exactly.
-	needed := 0
+	needed := 0 // count exactly, because space is scarce
 	for i := range b.offsets {
 		p := b.parts[i]
 		n := int32(len(b.entryAt(i)))
@@ -108,10 +105,9 @@ func (t *table) fits(b *batch) bool {
 	return needed <= free
 }
 
-// insert adds an encoded batch, which must fit. It copies consecutive entries to distant
-// addresses, so almost every copy would wait for memory. Therefore, insert first touches the
-// cache lines that a group of entries will write, so that the waits overlap. The line at a
-// part's end is usually still cached.
+// insert adds an encoded batch, which must fit. Consecutive entries go to distant addresses, so
+// almost every copy would wait for memory. To let these waits overlap, insert first touches the
+// cache lines that a group of entries will write.
 func (t *table) insert(b *batch) {
 	const group = 32
 	mask := t.chunkSize - 1
@@ -146,7 +142,6 @@ func (t *table) insertSlow(p *part, e []byte) {
 			p.chunks = append(p.chunks, uint32(t.chunks))
 			p.tail = t.chunks * t.chunkSize
 			t.chunks++
-			// Prefetch the start of the next chunk.
 			if nextOffset := t.chunks * t.chunkSize; nextOffset+192 <= len(t.arena) {
 				t.touched += t.arena[nextOffset] + t.arena[nextOffset+64] + t.arena[nextOffset+128]
 			}
@@ -157,7 +152,7 @@ func (t *table) insertSlow(p *part, e []byte) {
 	}
 }
 
-// source returns the entries of p, which can be an older copy of a part.
+// source returns the entries of p, a part of the table or an older copy of one.
 func (t *table) source(p part) segment.Source { return &partSource{t: t, part: p} }
 
 type partSource struct {
@@ -176,7 +171,6 @@ func (s *partSource) Next() ([]byte, error) {
 	return s.t.arena[start : start+n : start+n], nil
 }
 
-// blocksOf returns the blocks of p, which can be an older copy of a part.
 func (t *table) blocksOf(p part) [][]byte {
 	blocks := make([][]byte, 0, len(p.chunks))
 	src := partSource{t: t, part: p}

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// tables manages the memtables: two tables, and spare tables if slow readers retain tables.
-// Store.mu guards it.
+// tables manages the memtables: two tables, and spare ones while slow readers use these. Store.mu
+// guards it.
 type tables struct {
 	mu    *sync.Mutex // Store.mu
 	bytes int64       // size of a table
@@ -17,18 +17,18 @@ type tables struct {
 
 	active    *table
 	frozen    *table      // the table being sealed, or nil
-	walTables []*table    // in a read-only store, the records of the write-ahead files
+	walTables []*table    // in a read-only store, tables with the records of the write-ahead files
 	free      chan *table // unused tables
 	count     int         // number of tables, not counting spares
 	closed    bool
 
-	// slowReaders is the number of views that may retain tables for long, because flushing
-	// failed. Spare tables replace these tables, so that no call waits for a slow reader.
+	// slowReaders is the number of views that may use tables for long, because flushing failed.
+	// Spare tables replace these tables, so that no call waits for a slow reader.
 	slowReaders int
 	spares      int // number of tables beyond the usual two
 }
 
-// maxSpares is the maximum number of tables that slow readers retain: see flushedView.
+// maxSpares is the maximum number of tables that slow readers use; see flushedView.
 const maxSpares = 2
 
 func (ts *tables) allocate() error {
@@ -57,7 +57,7 @@ func (ts *tables) memory() (n int64) {
 	for _, t := range ts.inUse() {
 		n += int64(t.chunks * t.chunkSize)
 	}
-	return n + int64(ts.spares)*ts.bytes // slow readers retain a table for each spare
+	return n + int64(ts.spares)*ts.bytes // for each spare, a slow reader uses a table
 }
 
 // takeTable returns an unused table. It waits, without mu, until readers release one.
@@ -70,8 +70,8 @@ func (ts *tables) takeTable(ctx context.Context) (*table, error) {
 	return canceled.Receive(ctx, ts.free)
 }
 
-// tryTake returns an unused table, or nil if all are in use. If slow readers retain tables,
-// it creates a spare table.
+// tryTake returns an unused table, or nil if all are in use. It creates a spare table if slow
+// readers use tables.
 func (ts *tables) tryTake() (*table, error) {
 	select {
 	case t := <-ts.free:
@@ -88,8 +88,7 @@ func (ts *tables) tryTake() (*table, error) {
 	return t, err
 }
 
-// put makes an empty table available again, or frees it if it is a spare that is no longer
-// needed.
+// put makes an empty table available again. It frees spares that are no longer needed.
 func (ts *tables) put(t *table) {
 	available := len(ts.free)
 	for _, used := range ts.inUse() {
@@ -125,7 +124,7 @@ func (ts *tables) releaseAll(list []*table, except *table) {
 	}
 }
 
-// close frees all tables that no reader uses.
+// close frees all tables; a table in use is freed when its last reader ends.
 func (ts *tables) close() {
 	for len(ts.free) > 0 {
 		offheap.Release((<-ts.free).arena)

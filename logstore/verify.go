@@ -10,10 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Verify reads all segments, and all large values that they refer to. It verifies all
-// checksums, each segment's ledger, and the description of hot keys in its footer. (Open has
-// already checked that the segments' ledgers add up to the store's.) Verify continues after
-// damage, and joins all errors. readable is the ledger of all readable data.
+// Verify reads all data, and verifies all checksums and ledgers. It continues after damage, and
+// joins all errors. readable is the ledger of all readable data.
 func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 	if ctx.Err() != nil {
 		return readable, s.opError("verify", canceled.Err(ctx))
@@ -52,17 +50,15 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	return partd.CheckResult{Records: ledger.Pieces, Segments: int64(s.SegmentCount()), Sum: &ledger.Sum}, err
 }
 
-// SegmentCount returns the number of segments. The newest records are not in segments yet.
+// SegmentCount returns the number of segments.
 func (s *Store) SegmentCount() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.segments.list)
 }
 
-// maxFindings is the maximum number of errors that Verify reports.
 const maxFindings = 100
 
-// checker collects the errors that Verify finds.
 type checker struct {
 	ctx    context.Context
 	s      *Store
@@ -81,8 +77,7 @@ func (c *checker) report(err error) {
 	}
 }
 
-// verifySegment checks a segment, and returns the ledger of its readable entries, including
-// those before the damage in a damaged run.
+// verifySegment checks a segment, and returns the ledger of its readable entries.
 func (c *checker) verifySegment(seg *storedSegment) (Ledger, error) {
 	var l Ledger
 	for r := range len(seg.Offsets) - 1 {
@@ -138,7 +133,7 @@ func (c *checker) checkHotRun(seg *storedSegment, i int, l *Ledger) error {
 	return nil
 }
 
-// locate adds a position to an error that has none.
+// locate adds a position, off bytes after the segment's start, to an error that has none.
 func (c *checker) locate(seg *storedSegment, off int64, err error) error {
 	if err == nil || errors.As(err, new(*partd.CorruptError)) {
 		return err

@@ -18,12 +18,11 @@ type view struct {
 	slowReader bool        // the view is counted in tables.slowReaders
 }
 
-// tableView is a table at the time of the view. parts holds copies of the table's parts from
-// number base on.
+// tableView is a table at the time of the view.
 type tableView struct {
 	t      *table
-	base   int
-	parts  []part
+	base   int    // number of the first part in parts
+	parts  []part // copies of consecutive parts of the table
 	ledger Ledger
 }
 
@@ -51,7 +50,7 @@ func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
 	return v, nil
 }
 
-// releaseTables records that the view no longer retains its tables. mu must be held.
+// releaseTables records that the view no longer uses its tables. mu must be held.
 func (v *view) releaseTables() {
 	if v.slowReader {
 		v.slowReader = false
@@ -59,7 +58,7 @@ func (v *view) releaseTables() {
 	}
 }
 
-// close releases the tables and files. mu must not be held.
+// close releases the view's tables and files. mu must not be held.
 func (v *view) close() error {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
@@ -76,8 +75,8 @@ func (v *view) closeLocked() error {
 	return v.files.release()
 }
 
-// sources returns the number of sources: the segments, followed by the tables. Functions take
-// the index of a source in this order, which is also the order in which entries were written.
+// sources returns the number of the view's sources: the segments, followed by the tables, in the
+// order in which their entries were written. Functions identify a source by its index.
 func (v *view) sources() int { return len(v.segments) + len(v.tables) }
 
 func (v *view) ledger() Ledger {
@@ -88,8 +87,8 @@ func (v *view) ledger() Ledger {
 	return l
 }
 
-// keySource returns the key's hot run in a source. If there is none, hot is nil, and src is the
-// range that may contain the key's entries, among others.
+// keySource returns the entries of the key's hot run in a source, and the run's description. If
+// there is no such run, hot is nil, and src has the entries of the key's whole range.
 func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader) (src segment.Source, hot *segment.HotRun) {
 	if h := v.hotFor(source, hash, key); h != nil {
 		return v.segments[source].openHotRun(r, h), h
@@ -109,7 +108,7 @@ func (t *tableView) source(hash uint64) segment.Source {
 	return t.t.source(t.parts[segment.RangeIndex(hash, t.t.bits)-t.base])
 }
 
-// runError adds a source's position to an error of decoding its entries.
+// runError adds the source's file to an error of decoding the source's entries.
 func (v *view) runError(source int, err error) error {
 	if err != segment.ErrBadEntry && err != segment.ErrShortEntry {
 		return err

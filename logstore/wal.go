@@ -146,12 +146,10 @@ func (l *wal) size() (n int64, err error) {
 	return n, err
 }
 
-// close closes the files without removing them.
 func (l *wal) close() error { return l.closeEach(func(string) error { return nil }) }
 
 func (l *wal) remove() error { return l.closeEach(l.fs.Remove) }
 
-// closeEach closes each file, and then calls do with its path.
 func (l *wal) closeEach(do func(path string) error) error {
 	var errs []error
 	for i, f := range l.files {
@@ -163,10 +161,9 @@ func (l *wal) closeEach(do func(path string) error) error {
 	return errors.Join(errs...)
 }
 
-// markEnd writes a record at the end of old that says that the file next follows. Without it, the
-// removal of the newest file would go unnoticed. seq is the number of next's first record. next
-// must already exist, so that the end record is never wrong. markEnd only logs errors, because
-// the end record is an additional protection. Store.mu must be held.
+// markEnd writes a record at the end of old that says that next follows, so that the loss of next
+// would be noticed. seq is the number of next's first record. next must already exist. markEnd
+// only logs errors, because the end record is an additional protection. Store.mu must be held.
 func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	slot := slices.Index(l.files[:], next.f)
 	b := &batch{}
@@ -195,10 +192,9 @@ func (l *wal) clearEnd(w liveWAL, end int64) error {
 	return l.syncIfDurable(w.f)
 }
 
-// checkNewest returns an error if the newest write-ahead file has an end record, which says that
-// a file follows, but that file is missing, empty, or of another epoch. A following file with
-// data but no header is not an error, because a power loss can lose the header of an unsynced
-// file.
+// checkNewest returns an error if the newest write-ahead file has an end record, which says that a
+// file follows, but that file is missing, empty, or of another epoch. A following file with data
+// but no header is not an error, because a power loss can lose the header of an unsynced file.
 func (l *wal) checkNewest(r *walReader) error {
 	slot := r.nextFile - 1
 	if slot < 0 || slot >= len(l.files) {

@@ -18,7 +18,6 @@ const (
 	walHeaderLen    = 64
 	recordHeaderLen = 40
 
-	// Offsets in a record's header.
 	epochOffset, seqOffset, syncedOffset = 16, 24, 32
 
 	tagLen = 24
@@ -35,7 +34,6 @@ const (
 
 const recordTagged = 1 // flag: a tag follows the header
 
-// recordHeader is the header of a write-ahead record, without its checksum.
 type recordHeader struct {
 	length   uint32 // length of the entries
 	crc      uint32 // checksum of the entries
@@ -114,7 +112,6 @@ func parseRecordHeader(b []byte, f *segment.Format, off int64, checkCRC bool) (r
 
 func walName(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("wal-%d", i)) }
 
-// walHeader is the header of a write-ahead file.
 type walHeader struct {
 	epoch    uint64
 	firstSeq uint64 // number of the file's first record

@@ -13,7 +13,6 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// walReader reads the records of a write-ahead file in order.
 type walReader struct {
 	log             *wal
 	f               vfs.File

@@ -34,7 +34,7 @@ type call struct {
 	finished     bool
 	done         chan struct{}
 	err          error
-	mustRenumber bool   // the change was not applied, and must get a new number
+	mustRenumber bool // the change was not applied, and must get a new number
 	replyFlags   uint8
 	reply        []byte // body of the reply, owned by the caller
 }

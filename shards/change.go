@@ -51,7 +51,7 @@ func (s *Shards) Drop(ctx context.Context) error {
 	err := s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
 		sh := s.shards[i]
 		known := sh.current.Load()
-		if known == nil { // a concurrent Drop has failed and reset current: only recognize the store again
+		if known == nil { // a concurrent Drop failed and reset current: check the store again
 			return s.enter(ctx, sh, read)
 		}
 		text, err := readList(ctx, store)
@@ -84,7 +84,6 @@ func (s *Shards) Drop(ctx context.Context) error {
 	return err
 }
 
-// relistTimeout limits the time for writing a store's list after a Drop.
 const relistTimeout = 5 * time.Second
 
 // Flush calls [partd.Flush] for all stores.
@@ -92,7 +91,7 @@ func (s *Shards) Flush(ctx context.Context) error {
 	return s.do(ctx, "flush", loose, s.shards, func(_ int, store partd.Partd) error { return partd.Flush(ctx, store) })
 }
 
-// Sync waits until everything acknowledged before the call is durable on every shard.
+// Sync waits until all changes that returned before the call are durable on every shard.
 func (s *Shards) Sync(ctx context.Context) error {
 	return s.do(ctx, "sync", read, s.shards, func(_ int, store partd.Partd) error { return partd.Sync(ctx, store) })
 }
@@ -105,9 +104,9 @@ func (s *Shards) shardOf(key string) []*shard {
 	return s.shards[i : i+1]
 }
 
-// split groups items by the shard of their keys, and converts the keys to stored keys. It returns the
-// shards that have items, the items of each of them, and for each item the index of its shard in
-// targets.
+// split groups items by the shard of their keys, and converts the keys to stored keys. It returns
+// the shards that have items, the items of each, and for each item the index of its shard in
+// targets. key returns a pointer to an item's key.
 func split[T any](s *Shards, items []T, key func(*T) *string) (targets []*shard, parts [][]T, shardIndex []uint8) {
 	shardIndex = make([]uint8, len(items)) // uint8 suffices for MaxShards
 	var counts, ends [MaxShards]int

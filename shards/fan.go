@@ -24,7 +24,7 @@ func (e *Error) Error() string { return fmt.Sprintf("shard %s: %v", e.Shard, e.E
 // Unwrap returns the error of the shard's store.
 func (e *Error) Unwrap() error { return e.Err }
 
-// concurrently calls f for all shards concurrently, and waits for all calls.
+// concurrently calls f for all shards concurrently, and returns the result of each call.
 func concurrently(shards []*shard, f func(i int, sh *shard) error) []error {
 	errs := make([]error, len(shards))
 	var wg sync.WaitGroup
@@ -39,8 +39,7 @@ func concurrently(shards []*shard, f func(i int, sh *shard) error) []error {
 	return errs
 }
 
-// do prepares the target shards and then calls f for them concurrently. If preparing fails, the
-// operation has changed nothing.
+// do opens and checks the target shards as n requires, and then calls f for them concurrently.
 func (s *Shards) do(ctx context.Context, op string, n need, targets []*shard, f func(i int, store partd.Partd) error) error {
 	if err := s.prepare(ctx, n, targets); err != nil {
 		return errorf(op, err)
@@ -77,10 +76,10 @@ func (s *Shards) prepare(ctx context.Context, n need, targets []*shard) error {
 	return err
 }
 
-// checkUnchanged checks, after an operation, that the shard's server has not restarted with another
-// store. oldInstance is the server instance before the operation. If the server restarted more than
-// once, finding the right store now proves nothing, because an instance with another store may have
-// answered in between. checkUnchanged joins its error to err, the error of the operation.
+// checkUnchanged returns err, the error of an operation, joined with an error if the shard's server
+// may have restarted with another store during the operation. oldInstance is the server instance
+// before the operation. If the server restarted more than once, an instance with another store may
+// have answered, even if the current one has the right store.
 func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInstance uint64, err error) error {
 	if sh.current.Load() == nil || sh.instance() == oldInstance {
 		return err
@@ -95,9 +94,9 @@ func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInsta
 	return errors.Join(err, checkErr)
 }
 
-// joinErrors joins the errors of shards, and adds the shards' names. If one shard lacks an ability
-// and another shard fails, the result does not wrap ErrUnsupported, because callers may ignore
-// ErrUnsupported. If n is change and some shards succeeded, the result wraps ErrUnknownOutcome.
+// joinErrors joins the errors of shards, and adds the shards' names. If n is change and some shards
+// succeeded, the result wraps ErrUnknownOutcome. Callers may ignore ErrUnsupported. So if one shard
+// lacks an ability and another one fails, the result does not wrap ErrUnsupported.
 func joinErrors(shards []*shard, errs []error, n need) error {
 	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
 		return nil

@@ -13,24 +13,24 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// ErrStoreMismatch is wrapped by the error for a shard whose store is not the store that the other
-// shards have recorded: its server was started with an empty or a different store.
+// ErrStoreMismatch is wrapped by the error for a shard whose store is not the one that the other
+// shards have recorded, because its server was started with an empty or a different store.
 var ErrStoreMismatch = errors.New("this is not the store that the other shards expect")
 
-// identity is the decoded value of the list key: a shard list, followed by lines with an identifier
-// and the name of its shard. If several lines have the shard's own name, the first counts, so that
-// clients that add a line concurrently agree. If several lines have another shard's name, the last
-// counts, so that its identifier can be replaced.
+// identity is the decoded value of the list key in a shard's store: a shard list, followed by lines
+// with an identifier and the name of its shard. If several lines name the shard itself, the first
+// counts, so that concurrent clients agree. If several lines name another shard, the last counts,
+// so that its identifier can be replaced.
 type identity struct {
-	text     string
+	text     string            // the encoded value
 	ownID    string            // identifier of this shard's store
 	otherIDs map[string]string // identifiers of the other shards' stores, by the shards' names
 }
 
 const idPrefix = "id "
 
-// parseList parses the value of the list key in a shard's store. ok reports whether the value is
-// valid and begins with the shard's list.
+// parseList parses the value of the list key in the shard's store. ok reports whether the value is
+// valid and begins with the list that the store must contain.
 func (sh *shard) parseList(text string) (id identity, ok bool) {
 	idLines, ok := strings.CutPrefix(text, sh.list)
 	id = identity{text: text, otherIDs: map[string]string{}}
@@ -70,8 +70,8 @@ func (sh *shard) instance() uint64 {
 	return 0
 }
 
-// seenInstance returns the server instance whose store was recognized, or the current instance
-// if none was.
+// seenInstance returns the server instance whose store was last recognized as the right one, or the
+// current instance if none was.
 func (sh *shard) seenInstance() uint64 {
 	if k := sh.current.Load(); k != nil {
 		return k.instance
@@ -88,18 +88,18 @@ func (sh *shard) isListed() bool {
 
 const (
 	askTimeout = 5 * time.Second // limits asking the other shards about a shard
-	dropWait   = time.Second     // how long a list may be missing because another client drops all keys
+	dropWait   = time.Second     // how long to wait for a list that another client's Drop has removed
 )
 
 var errUnreachable = errors.New("it cannot be reached") // follows the name of a shard
 
-// recognize returns an error if id, the identity of a shard's store, is not the identity that the
-// other shards have recorded. Unreachable shards do not count; operations on their keys fail anyway. A
-// shard that disagrees may itself have the wrong store, so the majority decides.
+// recognize returns an error if id, the identity of a shard's store, is not the one that the other
+// shards have recorded. Another shard may itself have the wrong store, so the majority decides.
+// Unreachable shards do not count.
 func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	wasKnown := sh.current.Load() != nil // if so, read the other shards' identities again: they may have changed
+	wasKnown := sh.current.Load() != nil // then the identities in memory may be outdated
 	identities := make([]*identity, len(s.shards))
 	errs := concurrently(s.shards, func(i int, other *shard) error {
 		store := other.store.Load()
@@ -162,9 +162,8 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	return nil
 }
 
-// exchangeIDs writes missing identifiers of shards to the stores. Identifiers can be missing because
-// an earlier version created the store, or because a client was killed. All shards must have been
-// recognized.
+// exchangeIDs writes the identifiers of all shards to the stores that lack them, for example because
+// a client was killed. All shards must have been recognized.
 func (s *Shards) exchangeIDs(ctx context.Context) error {
 	ids := map[string]string{}
 	for _, sh := range s.shards {
@@ -219,9 +218,9 @@ func (s *Shards) recordIdentity(sh *shard, text string, instance uint64) error {
 	return nil
 }
 
-// Adopt makes the other shards accept an empty store as the named shard's new store, for example
-// after a disk failed. The other shards keep their keys; the keys of the old store are lost. All
-// shards must be reachable; open opens them by name. It is safe to call Adopt again.
+// Adopt makes the other shards accept an empty store as the new store of the shard called name, for
+// example after a disk failed. The other shards keep their keys; the keys of the old store are
+// lost. All shards must be reachable; open opens them by name. After an error, call Adopt again.
 func Adopt(ctx context.Context, names []string, open func(ctx context.Context, name string) (partd.Partd, error), name string) (err error) {
 	s, err := newOpening(names, open)
 	if err != nil {

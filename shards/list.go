@@ -37,9 +37,8 @@ func resemblesListKey(key string) bool {
 // shard list, or that contain keys but no list.
 var ErrListMismatch = errors.New("the store belongs to another shard list")
 
-// listMismatch returns the error for a store that contains another list than its shard's. For
-// example, a server with two names must not be used as two shards, because its keys would be read
-// twice.
+// listMismatch returns the error for shard sh whose store contains another list. For example, a
+// server with two host names must not be used as two shards, because its keys would be read twice.
 func (s *Shards) listMismatch(sh *shard, list string) error {
 	parse := func(list string) string {
 		if body, ok := strings.CutPrefix(list, listHeader); ok {
@@ -53,17 +52,16 @@ func (s *Shards) listMismatch(sh *shard, list string) error {
 		ErrListMismatch, parse(list), parse(sh.list))
 }
 
-// need is the state of a shard that an operation requires. A higher need includes the lower ones.
+// need is the state of a shard that an operation requires. Each need includes the earlier ones.
 type need int
 
 const (
-	loose  need = iota // the shard is open; a missing ability is not an error
+	loose  need = iota // the shard is open; if only some stores lack an ability, that is not an error
 	strict             // the shard is open
-	read               // the shard is open, and its store contains our list or no list
-	change             // the shard is open, and its store contains our list
+	read               // the shard's store contains our list or no list
+	change             // the shard's store contains our list
 )
 
-// enter opens and checks a shard as an operation requires.
 func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	ready := func() bool { return sh.isListed() || n <= strict && sh.store.Load() != nil }
 	if ready() {
@@ -83,7 +81,7 @@ func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	if ready() {
 		return nil
 	}
-	if lastErr := sh.lastErr.Load(); lastErr != failed { // another caller's attempt failed while this one waited
+	if lastErr := sh.lastErr.Load(); lastErr != failed { // another call failed while this one waited for openLock
 		return *lastErr
 	}
 	err := s.openAndRecognize(ctx, sh, n)
@@ -93,8 +91,8 @@ func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	return err
 }
 
-// openAndRecognize opens a shard and checks that it has the right store, as far as n requires. The
-// caller must hold sh.openLock.
+// openAndRecognize opens a shard and, if n requires that, checks that it has the right store.
+// sh.openLock must be held.
 func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error {
 	store := sh.store.Load()
 	if store == nil {
@@ -122,7 +120,7 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 		sh.lastIdentity.Store(&seenIdentity{id, instance})
 		err = s.recognize(ctx, sh, id)
 		if errors.Is(err, ErrStoreMismatch) && list == "" && time.Now().Before(end) && ctx.Err() == nil {
-			time.Sleep(dropWait / 8) // after a Drop, another client may be writing the list again
+			time.Sleep(dropWait / 8) // another client's Drop may have removed the list, and is about to write it again
 			continue
 		}
 		if errors.Is(err, ErrStoreMismatch) && !isRetry { // another client may have added the identifier after the list was read
@@ -141,9 +139,9 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 	}
 }
 
-// writeLists writes the shard list to the stores without one. First, it checks that all shards are
-// reachable, and that no store contains another list, or keys without a list. All clients write in
-// the same order, so that exactly one of two overlapping lists is accepted.
+// writeLists writes the shard list to the stores without one, after it has checked all shards. All
+// clients write in the same order of shards, so that only one of two clients with different,
+// overlapping lists succeeds.
 func (s *Shards) writeLists(ctx context.Context) error {
 	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, read) })
 	err := joinErrors(s.shards, errs, strict)
@@ -160,8 +158,8 @@ func (s *Shards) writeLists(ctx context.Context) error {
 }
 
 // findList returns the list of a store, or "" if the store is empty. If the store has keys but no
-// list, findList returns an error, because the keys were stored without the other shards, and might
-// not be found.
+// list, findList returns an error: the keys were stored without the other shards, and might belong
+// to another shard.
 func findList(ctx context.Context, store partd.Partd) (string, error) {
 	list, err := readList(ctx, store)
 	if err != nil || list != "" {

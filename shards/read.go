@@ -59,7 +59,8 @@ func (s *Shards) HasKey(ctx context.Context, key string) (exists bool, err error
 	return exists && err == nil, err
 }
 
-// reader reads a value. At the end, it checks that the shard still has the same store.
+// reader reads a value. At the end of the value, it calls check, which returns an error if the
+// shard now has another store.
 type reader struct {
 	io.ReadCloser
 	check func() error
@@ -85,8 +86,7 @@ func (s *Shards) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 }
 
 // Scan yields every key with its value as chunks, in the order of [Shards.Keys]. It scans one shard
-// after another, so it needs the memory of only one scan. To read several shards concurrently, use
-// [Shards.ScanPart].
+// after another. To read several shards concurrently, use [Shards.ScanPart].
 func (s *Shards) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.scan(ctx, s.wholeShards())
 }
@@ -108,7 +108,7 @@ func (s *Shards) scan(ctx context.Context, shares []share) iter.Seq2[partd.Chunk
 	}
 }
 
-// share is a shard, or a part of a shard's keys.
+// share is a part of a shard's keys, or the whole shard if parts is 1.
 type share struct {
 	*shard
 	part, parts int
@@ -116,11 +116,12 @@ type share struct {
 
 func (s *Shards) wholeShards() []share { return s.sharesOf(0, 1) }
 
-// sharesOf returns the shares of one part. It divides every shard into the same number of pieces, so
-// that each part has the same number of consecutive pieces.
+// sharesOf returns the shares of shards that a part, of parts in total, consists of. It divides
+// each shard into the same number of pieces, and gives each part the same number of consecutive
+// pieces.
 func (s *Shards) sharesOf(part, parts int) (shares []share) {
 	n := len(s.shards)
-	divisor, remainder := parts, n // the loop sets divisor to their greatest common divisor
+	divisor, remainder := parts, n // the loop sets divisor to the greatest common divisor
 	for remainder != 0 {
 		divisor, remainder = remainder, divisor%remainder
 	}
@@ -138,7 +139,8 @@ func (s *Shards) sharesOf(part, parts int) (shares []share) {
 	return shares
 }
 
-// listAll yields the items of shares, without the shard lists.
+// listAll yields all items that the function items returns for the shares, except the shard lists.
+// It replaces the stored keys, to which key returns pointers, with the callers' keys.
 func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 	items func(partd.Partd, share) iter.Seq2[V, error], key func(*V) *string, yield func(V, error) bool,
 ) {

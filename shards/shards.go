@@ -7,7 +7,7 @@
 // other shards remain available.
 //
 // Every client must name the same shards. The first change needs all shards. It writes the list of
-// names and the shard's own name into each store, under a key that only the underlying store shows. A
+// names and the shard's own name into each store, under a key that Shards hides from callers. A
 // client that has another list, or mistakes one shard for another, gets an error before it reads or
 // changes anything. docs/format.md describes the hash and the list.
 //
@@ -32,7 +32,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Limits on the names of shards.
 const (
 	// MaxShards is the maximum number of shards.
 	MaxShards = 256
@@ -50,7 +49,6 @@ type Shards struct {
 	cancel       context.CancelFunc
 }
 
-// shard is one of the stores.
 type shard struct {
 	name     string
 	hash     uint64
@@ -60,7 +58,7 @@ type shard struct {
 
 	list         string                       // the shard list that the store must contain
 	current      atomic.Pointer[seenIdentity] // the store's identity; nil until the store is known to be the right one
-	lastIdentity atomic.Pointer[seenIdentity] // the identity last read from the store, even if not recognized
+	lastIdentity atomic.Pointer[seenIdentity] // the identity last read from the store, even if it is the wrong store
 	lastErr      atomic.Pointer[error]        // the last error from opening the store or reading its list
 }
 
@@ -110,7 +108,7 @@ func Open(ctx context.Context, names []string, open func(ctx context.Context, na
 	return s, nil
 }
 
-// isUnreachable reports whether err is a network error, so that a retry may succeed. A bare
+// isUnreachable reports whether err is a network error, so that a retry may succeed. A
 // syscall.Errno also implements net.Error, but is usually about a file.
 func isUnreachable(err error) bool {
 	var netErr net.Error
@@ -121,8 +119,8 @@ func isUnreachable(err error) bool {
 	return !bare
 }
 
-// recognizeAll returns an error if an open shard has the wrong store. It ignores other errors, because
-// they will occur again when the shard is needed.
+// recognizeAll returns an error if an open shard has the wrong store. It ignores other errors; the
+// next operation on the shard will return them.
 func (s *Shards) recognizeAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -137,7 +135,7 @@ func (s *Shards) recognizeAll(ctx context.Context) error {
 	}), strict)
 }
 
-// CheckNames returns an error unless names are valid names of shards.
+// CheckNames returns an error unless names are valid, distinct names of shards.
 func CheckNames(names []string) error {
 	if len(names) == 0 || len(names) > MaxShards {
 		return fmt.Errorf("shards: there are %d names: use 1 to %d", len(names), MaxShards)
@@ -153,7 +151,7 @@ func CheckNames(names []string) error {
 	return nil
 }
 
-// newOpening returns shards without stores. When a store is needed, they call open.
+// newOpening returns shards that call open when they need a store.
 func newOpening(names []string, open func(ctx context.Context, name string) (partd.Partd, error)) (*Shards, error) {
 	if open == nil {
 		return nil, errors.New("shards: open is nil: pass a function that opens a store by its name")
@@ -174,7 +172,6 @@ func newOpening(names []string, open func(ctx context.Context, name string) (par
 	return s, nil
 }
 
-// newShards returns shards without stores.
 func newShards(names []string) (*Shards, error) {
 	if err := CheckNames(names); err != nil {
 		return nil, err

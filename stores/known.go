@@ -18,10 +18,10 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-// store describes a scheme, such as "file" in "file:DIR".
+// store describes a URL scheme, such as "file" in "file:DIR".
 type store struct {
 	name        string
-	usage       string // the scheme with its location, for messages
+	usage       string // such as "file:DIR", for messages
 	help        string
 	hasLocation bool // a location follows the scheme
 	remote      bool // the location begins with //, and names servers
@@ -41,8 +41,6 @@ type layer struct {
 	check   func(opts options) error // checks that the options are compatible; may be nil
 }
 
-// stores returns all schemes. It and layers are functions, not variables, so that the lists
-// cannot be changed.
 func stores() []store {
 	return []store{
 		{
@@ -112,8 +110,8 @@ func tempOption() option {
 	return option{"temp", pathKind("DIR", true, "it is not a directory"), "", "create the store in a new directory inside DIR, and remove it on close"}
 }
 
-// serverStore returns the scheme of a server's store. Its exists function always returns true:
-// opening such a store creates nothing, and if there is no server, Open's error says so.
+// serverStore returns the scheme for a server's store. Its function exists always returns true,
+// because opening such a store creates nothing.
 func serverStore(scheme, usage, help string, more ...option) store {
 	return store{
 		name: scheme, usage: usage, help: help, hasLocation: true, remote: true,
@@ -127,7 +125,7 @@ func serverStore(scheme, usage, help string, more ...option) store {
 			if len(urls) == 1 {
 				return remote.Dial(ctx, urls[0], opts)
 			}
-			return shards.Open(ctx, names, dialOne(names, urls, opts)) // the keys are spread over the servers
+			return shards.Open(ctx, names, dialOne(names, urls, opts))
 		},
 		exists: func(string, options) (bool, error) { return true, nil },
 		check: func(o options) error {
@@ -151,7 +149,6 @@ func layers() []layer {
 	}, compressors()...)
 }
 
-// containsFile reports whether a directory contains a file with the given name.
 func containsFile(dir, name string) (bool, error) {
 	_, err := os.Stat(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -160,7 +157,6 @@ func containsFile(dir, name string) (bool, error) {
 	return err == nil, err
 }
 
-// formats holds the help text and the default level of each compression format.
 var formats = map[compress.Format]struct{ help, level string }{
 	compress.Snappy: {"compress fast, in the format of Python's partd.Snappy", ""},
 	compress.S2:     {"compress fast", "1"},
@@ -172,7 +168,6 @@ var formats = map[compress.Format]struct{ help, level string }{
 	compress.Blosc:  {"compress arrays of numbers, in the format of Python's partd.Blosc", "1 (2 with codec=zstd)"},
 }
 
-// compressors returns a layer for each compression format.
 func compressors() []layer {
 	var list []layer
 	for _, format := range compress.Formats() {
@@ -203,7 +198,6 @@ func compressors() []layer {
 	return list
 }
 
-// levelKind returns the kind of numbers from 1 to highest.
 func levelKind(highest int) kind {
 	return kind{fmt.Sprintf("1-%d", highest), func(value string) error {
 		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > highest {
@@ -213,7 +207,7 @@ func levelKind(highest int) kind {
 	}}
 }
 
-// limitKind returns the kind of the maximum size of a piece.
+// limitKind returns the kind of the option limit: a size below 2 GiB.
 func limitKind() kind {
 	return kind{"SIZE", func(value string) error {
 		n, err := ParseSize(value)

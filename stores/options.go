@@ -12,21 +12,20 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// option describes an option of a layer or a store.
 type option struct {
 	name     string
 	kind     kind
-	fallback string // default; may be empty
+	fallback string // description of the default; may be empty
 	help     string
 }
 
 // kind describes the values of an option, and checks them.
 type kind struct {
-	usage string
+	usage string // such as "SIZE" or "true|false"
 	check func(value string) error
 }
 
-// parsedKind returns the kind of values that the function parse accepts.
+// parsedKind returns a kind that accepts the values that parse accepts.
 func parsedKind[T any](usage string, parse func(string) (T, error)) kind {
 	return kind{usage, func(value string) error {
 		_, err := parse(value)
@@ -56,8 +55,8 @@ func boolKind() kind {
 
 func fileKind() kind { return pathKind("FILE", false, "it is a directory") }
 
-// pathKind returns the kind of existing files or, if isDir is set, directories. wrongType is the
-// message if the path is not of that type.
+// pathKind returns a kind that accepts paths of existing files or, if isDir is set, directories.
+// wrongType is the message for a path of the other type.
 func pathKind(usage string, isDir bool, wrongType string) kind {
 	return kind{usage, func(value string) error {
 		info, err := os.Stat(value)
@@ -68,9 +67,9 @@ func pathKind(usage string, isDir bool, wrongType string) kind {
 	}}
 }
 
-// options holds the options of one layer or store.
+// options holds the options of one layer or store in a URL.
 type options struct {
-	owner  string
+	owner  string // name of the layer or scheme
 	known  []option
 	values map[string]string
 }
@@ -95,25 +94,21 @@ func (o options) check() error {
 	return errors.Join(errs...)
 }
 
-// size returns the value of an option in bytes, or 0 if it is not set.
 func (o options) size(name string) int64 {
 	n, _ := ParseSize(o.values[name])
 	return n
 }
 
-// count returns the value of an option as a number, or 0 if it is not set.
 func (o options) count(name string) int {
 	n, _ := strconv.Atoi(o.values[name])
 	return n
 }
 
-// isTrue returns the value of an option as a boolean, or false if it is not set.
 func (o options) isTrue(name string) bool {
 	b, _ := strconv.ParseBool(o.values[name])
 	return b
 }
 
-// text returns the value of an option, or fallback if it is not set.
 func (o options) text(name, fallback string) string {
 	if v, ok := o.values[name]; ok {
 		return v
@@ -134,7 +129,7 @@ func describeOptions(all []options) string {
 	return strings.Join(list, ", ")
 }
 
-// qualify returns the qualified names of an option, such as "buffer.memory or log.memory".
+// qualify returns an option's name with each of its owners, such as "buffer.memory or log.memory".
 func qualify(owners []options, name string) string {
 	var names []string
 	for _, o := range owners {

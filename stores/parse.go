@@ -11,7 +11,6 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-// parsedURL is a parsed URL.
 type parsedURL struct {
 	layers       []layer
 	layerOptions []options
@@ -102,7 +101,7 @@ func (u *parsedURL) setLocation(path string) error {
 	return nil
 }
 
-// setAddress checks the address of one or more servers, and sets the location to it.
+// setAddress sets the location to the address of one or more servers, and checks it.
 func (u *parsedURL) setAddress(path string) error {
 	hosts, ok := strings.CutPrefix(path, "//")
 	if !ok || hosts == "" {
@@ -118,7 +117,6 @@ func (u *parsedURL) setAddress(path string) error {
 	return shards.CheckNames(names)
 }
 
-// setOptions assigns each option to its layer or store.
 func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 	u.storeOptions = newOptions(u.store.name, u.store.options)
 	all := []options{u.storeOptions}
@@ -149,7 +147,7 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 		case len(owners) > 1 && owner == "":
 			return fmt.Errorf("option %q belongs to several layers: write %s", name, qualify(owners, short))
 		}
-		// Layers with the same name share their values, so checking one of them suffices.
+		// Layers with the same name have the same values, so checking the first suffices.
 		if _, isSet := owners[0].values[short]; isSet {
 			return fmt.Errorf("option %q is given twice", name)
 		}
@@ -207,7 +205,6 @@ func (t *Set) Parts() (schemes, prefixes []Part) {
 	return schemes, prefixes
 }
 
-// knownNames returns the schemes and the layers, for messages.
 func (t *Set) knownNames() (schemes, prefixes string) {
 	var schemeList, layerList []string
 	for _, s := range t.stores() {

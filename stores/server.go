@@ -16,8 +16,8 @@ import (
 
 func namespaceKind() kind { return kind{"NAME", remote.CheckNamespace} }
 
-// splitServers returns the names and URLs of the servers in an address. It may list several
-// servers, as HOST:PORT separated by commas, with a common scheme and namespace.
+// splitServers returns the names and URLs of the servers in an address. The address may list
+// several servers, as HOST:PORT separated by commas, with a common namespace at the end.
 func splitServers(scheme, address string) (names, urls []string) {
 	hosts, namespace, hasNamespace := strings.Cut(strings.TrimPrefix(address, "//"), "/")
 	names = strings.Split(hosts, ",")
@@ -34,15 +34,14 @@ func splitServers(scheme, address string) (names, urls []string) {
 	return names, urls
 }
 
-// dialOne returns a function that connects to the server with the given name.
 func dialOne(names, urls []string, opts *remote.ClientOptions) func(ctx context.Context, name string) (partd.Partd, error) {
 	return func(ctx context.Context, name string) (partd.Partd, error) {
 		return remote.Dial(ctx, urls[slices.Index(names, name)], opts)
 	}
 }
 
-// Adopt makes the other servers of a URL accept an empty server as the replacement of a server
-// whose keys are lost: see [shards.Adopt]. server is its HOST:PORT as written in the URL.
+// Adopt makes the other servers of a URL accept a server that has lost its store and was restarted
+// with an empty one; see [shards.Adopt]. server is its HOST:PORT as written in the URL.
 func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	u, err := t.parse(url, nil)
 	if err != nil {
@@ -59,7 +58,6 @@ func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	return shards.Adopt(ctx, names, dialOne(names, urls, opts), server)
 }
 
-// clientOptions converts a URL's options to client options.
 func clientOptions(scheme string, o options) (*remote.ClientOptions, error) {
 	c := &remote.ClientOptions{Namespace: o.text("namespace", ""), InsecureToken: o.isTrue("insecure"), Token: os.Getenv("PARTD_TOKEN")}
 	if name := o.text("token-file", ""); name != "" {

@@ -7,12 +7,12 @@
 //	log:?temp=/var/tmp
 //	tcp://HOST:PORT or tcp://HOST:PORT,HOST:PORT,…
 //
-// A URL names layers, outermost first, each followed by "+", then the scheme of a store, a colon,
-// its location, and options. An option applies to the layer or store that has an option with this
-// name. If several have one, prefix the name with a layer or scheme, as in "buffer.memory=1GiB".
-// A location is a plain path, except that "?" and "%" are written as %3F and %25. "file:///path"
-// means the same as "file:/path". The option temp=DIR replaces the location: it creates the store
-// in a new directory inside DIR, and Close removes the new directory.
+// A URL names layers, outermost first, each followed by "+". Then follow the scheme of a store, a
+// colon, the store's location, and options. An option applies to the layer or store that has an
+// option with this name. If several have one, prefix the name with a layer or scheme, as in
+// "buffer.memory=1GiB". A location is a plain path, except that "?" and "%" are written as %3F
+// and %25. "file:///path" means the same as "file:/path". The option temp=DIR replaces the
+// location: it creates the store in a new directory inside DIR, and Close removes that directory.
 //
 // # Schemes
 //
@@ -144,8 +144,7 @@ func (u *parsedURL) openAll(ctx context.Context) (partd.Partd, error) {
 	return store, nil
 }
 
-// Exists reports whether there is a store at a URL's location. If not, Open would create
-// it.
+// Exists reports whether there is a store at a URL's location.
 func Exists(url string) (bool, error) { return NewSet().Exists(url) }
 
 // Exists is like the function [Exists], but with the schemes of the set.
@@ -164,8 +163,7 @@ func (t *Set) Exists(url string) (bool, error) {
 	return exists, nil
 }
 
-// Set is a set of URL schemes: the schemes of this package, and schemes of other modules. Only
-// programs that use a module's schemes link the module.
+// Set is a set of URL schemes: the schemes of this package, and extra schemes from other modules.
 type Set struct{ extra []Scheme }
 
 // NewSet returns a set of this package's schemes and extra schemes.

@@ -150,7 +150,7 @@ func (q *question) check(src *input, outDir string) (err error) {
 	for i, w := range want.inexact {
 		for c, x := range got.inexact[i].x {
 			if !almostEqual(x, w.x[c]) {
-				return fmt.Errorf("wrong output: %v, want %v", x, w.x[c])
+				return fmt.Errorf("wrong output: the number %v, want %v", x, w.x[c])
 			}
 		}
 	}

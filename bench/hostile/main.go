@@ -87,7 +87,7 @@ func run(ctx context.Context, n int64, concurrency int, seed uint64, maxWait tim
 	memoryErr = errors.Join(memoryErr, e)
 	fmt.Printf("seed %d: %d conversations in %v, %.0f a second\n", seed, report.Conversations,
 		report.Duration.Round(time.Second), float64(report.Conversations)/report.Duration.Seconds())
-	fmt.Printf("honest client: %d requests answered, the slowest three took %v (the machine's longest stall was %v); %d values removed by others\n",
+	fmt.Printf("honest client: %d requests were answered; the slowest three in a row took %v (this machine's longest stall was %v); other peers removed %d of its values\n",
 		report.HonestRequests, report.Slowest.Round(time.Millisecond), report.LongestStall.Round(time.Millisecond), report.MissingValues)
 	if memoryErr != nil {
 		fmt.Println("memory unknown:", memoryErr)

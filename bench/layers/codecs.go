@@ -55,9 +55,9 @@ func valueLengths() []int { return []int{100, 4 << 10, 64 << 10} }
 
 // writeTable writes a Markdown table of all formats on real data. Speeds are in MB per second
 // of CPU time.
-func writeTable(data, contents string, rounds int) error {
+func writeTable(dataPath, contentsPath string, rounds int) error {
 	runtime.GOMAXPROCS(1)
-	samples, err := readSamples(data, contents)
+	samples, err := readSamples(dataPath, contentsPath)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func writeTable(data, contents string, rounds int) error {
 
 func tableRow(w *tabwriter.Writer, s sample, set setting, rounds int) error {
 	var ratios []float64
-	var appends, gets []float64
+	var compressSpeeds, decompressSpeeds []float64
 	for _, n := range valueLengths() {
 		times := 1
 		if n == valueLengths()[len(valueLengths())-1] {
@@ -96,12 +96,12 @@ func tableRow(w *tabwriter.Writer, s sample, set setting, rounds int) error {
 				ratios = append(ratios, r.ratio)
 			}
 			if times > 1 || rounds == 1 {
-				appends, gets = append(appends, r.compress), append(gets, r.decompress)
+				compressSpeeds, decompressSpeeds = append(compressSpeeds, r.compress), append(decompressSpeeds, r.decompress)
 			}
 		}
 	}
 	fmt.Fprintf(w, "| %s\t| %s\t| %.2f\t| %.2f\t| %.2f\t| %.0f\t| %.0f\t|\n",
-		set.format, set.name, ratios[0], ratios[1], ratios[2], program.Median(appends), program.Median(gets))
+		set.format, set.name, ratios[0], ratios[1], ratios[2], program.Median(compressSpeeds), program.Median(decompressSpeeds))
 	return nil
 }
 
@@ -156,22 +156,22 @@ func measureCodec(data []byte, set setting, piece int) (codecFigures, error) {
 	return f, store.Close()
 }
 
-func readSamples(data, contents string) ([]sample, error) {
-	f, err := os.Open(data)
+func readSamples(dataPath, contentsPath string) ([]sample, error) {
+	f, err := os.Open(dataPath)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	rows, err := csv.NewReader(f).ReadAll()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", data, err)
+		return nil, fmt.Errorf("%s: %w", dataPath, err)
 	}
 	samples := []sample{
 		{"Rows of birdstrikes.csv, grouped by state", byState(rows)},
 		{"Numbers of birdstrikes.csv, 8 bytes each, by column", numericColumns(rows)},
 	}
-	if contents != "" {
-		text, err := os.ReadFile(contents)
+	if contentsPath != "" {
+		text, err := os.ReadFile(contentsPath)
 		if err != nil {
 			return nil, err
 		}

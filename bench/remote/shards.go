@@ -47,7 +47,7 @@ func measureShards(ctx context.Context, batches, rounds int, asJSON bool) error 
 			}
 			continue
 		}
-		fmt.Printf("%s, %d: append %s MB/s, %.2f CPU s/GB; read %s MB/s, %.2f CPU s/GB\n", f.Row, f.Servers,
+		fmt.Printf("%s, servers: %d, append %s MB/s, %.2f CPU s/GB; read %s MB/s, %.2f CPU s/GB\n", f.Row, f.Servers,
 			formatSpread(f.Append), program.Median(f.AppendCPU), formatSpread(f.Read), program.Median(f.ReadCPU))
 	}
 	return nil

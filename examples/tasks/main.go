@@ -152,7 +152,7 @@ func mapFile(ctx context.Context, store partd.Partd, job, side, name string) err
 
 func hash(text string) byte { return byte(crc32.ChecksumIEEE([]byte(text))) }
 
-// reduce reads the partitions of a part, one after another.
+// reduce computes a part of the result. It reads one partition at a time.
 func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitOptions, p part) error {
 	if p.count > 1 && p.share == "" {
 		return errors.New("a part needs --share FILE: tasks verify must see that no part is missing")

@@ -93,7 +93,7 @@ func mapFile(ctx context.Context, store partd.Partd, name string) error {
 			pieces[key] = fmt.Appendf(pieces[key], "%s %d\n", word, n)
 		}
 		clear(counts)
-		return store.Append(ctx, partd.Entries(pieces)...) // the batch is applied completely or not at all, and only once
+		return store.Append(ctx, partd.Entries(pieces)...)
 	}
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
@@ -121,7 +121,7 @@ func words(line string) []string {
 	})
 }
 
-// partition returns the key of a word's partition, like worker.py.
+// partition returns the key of a word's partition. worker.py must return the same.
 func partition(word string) string {
 	return fmt.Sprintf("part-%02d", crc32.ChecksumIEEE([]byte(word))%partitions)
 }

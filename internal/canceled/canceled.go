@@ -1,5 +1,5 @@
-// Package canceled waits until a context ends, and builds the errors of canceled operations,
-// which wrap the context's error and its cause.
+// Package canceled builds the errors of canceled operations, which wrap the context's error and its
+// cause. It also has channel operations that return such errors.
 package canceled
 
 import (
@@ -13,14 +13,14 @@ import (
 // Err returns nil while ctx is active. After that, it returns an error that wraps ctx.Err() and the
 // context's cause. If the cause is from Failure, Err returns only that error.
 func Err(ctx context.Context) error {
-	if ctx.Err() == nil { // Err is small, so that the compiler inlines it
+	if ctx.Err() == nil { // the rest is in Explain, so that the compiler inlines Err
 		return nil
 	}
 	return Explain(ctx, ctx.Err())
 }
 
-// Explain adds the context's cause to an error that wraps ctx.Err() but not the cause. It returns
-// other errors unchanged.
+// Explain adds the context's cause to an error that wraps ctx.Err(), unless it already has the
+// cause. It returns other errors unchanged.
 func Explain(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) || errors.As(err, new(*endedError)) {
 		return err
@@ -35,8 +35,8 @@ func Explain(ctx context.Context, err error) error {
 	return &endedError{err, cause}
 }
 
-// Failure returns a cause for canceling an internal context because of err. Err then returns only
-// err, because the caller's own context has not ended.
+// Failure returns a cause for canceling a derived context because of err. For such a context, Err
+// returns only err, because the context of the caller has not ended.
 func Failure(err error) error { return &failureCause{err} }
 
 type failureCause struct{ error }
@@ -59,8 +59,8 @@ func (e *endedError) Error() string {
 
 func (e *endedError) Unwrap() error { return e.err }
 
-// Is also checks the cause, except for ErrUnknownOutcome: if another operation's unknown outcome
-// caused the cancellation, that says nothing about this operation.
+// Is also checks the cause, except for ErrUnknownOutcome: if the unknown outcome of another operation
+// caused the cancellation, this says nothing about the canceled operation.
 func (e *endedError) Is(target error) bool {
 	if other, ok := target.(*endedError); ok { // another error of the same context
 		return errors.Is(e.err, other.err) && errors.Is(e.cause, other.cause)

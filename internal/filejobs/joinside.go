@@ -41,7 +41,8 @@ type joinWorker struct {
 	key           []byte
 	buf           []byte
 	splitter      *records.Splitter
-	missingFields []byte // set by joinSide.missingFields
+	missingFields []byte   // set by joinSide.missingFields
+	_             [64]byte // keeps workers, which are adjacent, in different cache lines
 }
 
 func (e *joinEngine) newSide(j *job, names []string) (*joinSide, error) {

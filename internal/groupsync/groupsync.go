@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Group shares the syncs of one store. Writes have increasing positions. The zero value means
-// that nothing is synced. A Group is safe for concurrent use.
+// Group shares the syncs of one store. Each write has a position, such as the number of its record;
+// positions increase. The zero value is ready to use. A Group is safe for concurrent use.
 type Group struct {
 	synced  atomic.Uint64 // last synced position
 	arrived atomic.Int64  // number of calls of Wait since the last sync began
@@ -20,8 +20,8 @@ type Group struct {
 	mu      sync.Mutex
 	current *round // nil if no sync is running
 
-	// Set by the leader of each round for the next round.
-	expected int64         // expected number of callers
+	// Only the leader of a round uses these fields.
+	expected int64         // expected number of callers of the next round
 	duration time.Duration // duration of the last sync
 }
 
@@ -35,16 +35,16 @@ type round struct {
 // Synced returns the last synced position.
 func (g *Group) Synced() uint64 { return g.synced.Load() }
 
-// MarkSynced records that all writes up to a position are synced, by any means.
+// MarkSynced records that all writes up to a position are synced.
 func (g *Group) MarkSynced(upTo uint64) {
 	for old := g.synced.Load(); old < upTo && !g.synced.CompareAndSwap(old, upTo); old = g.synced.Load() {
 	}
 }
 
-// Wait waits until position pos is synced. One of the concurrent callers calls its sync
-// function, which must return the last position written before it began, even if it fails. An
-// error is returned to all callers that wait for a position up to that one. But if sync fails
-// because its caller's context has ended, the other callers try again.
+// Wait waits until position pos is synced. One of the concurrent callers calls its function sync
+// for all. sync must return the last position written before the sync began, even after an error.
+// The error is returned to all callers that wait for a position up to that one. But if the
+// context of sync's caller has ended, the other callers try again.
 func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context) (upTo uint64, err error)) error {
 	if g.Synced() >= pos {
 		return nil
@@ -75,7 +75,6 @@ func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context)
 	return nil
 }
 
-// leadRound calls sync for all waiting callers.
 func (g *Group) leadRound(ctx context.Context, r *round, sync func(context.Context) (uint64, error)) error {
 	defer func() { // even if sync panics
 		g.mu.Lock()
@@ -95,9 +94,9 @@ func (g *Group) leadRound(ctx context.Context, r *round, sync func(context.Conte
 	return err
 }
 
-// gatherWaiters waits for the callers that the last round released, because they usually
-// write again immediately. Otherwise they would miss this round, and every round would serve
-// only half of the callers. It yields instead of sleeping, because timers are too coarse.
+// gatherWaiters waits briefly for the callers of the last round, because they usually write and
+// sync again immediately. Otherwise they would miss this round, and every round would serve only
+// half of the callers. gatherWaiters does not sleep, because timers are too coarse.
 func (g *Group) gatherWaiters() {
 	limit := min(g.duration/2, maxGather)
 	for begin := time.Now(); g.arrived.Load() < g.expected && time.Since(begin) < limit; {
@@ -105,5 +104,5 @@ func (g *Group) gatherWaiters() {
 	}
 }
 
-// maxGather is the maximum delay of a round. Half the duration of the last sync also limits it.
+// maxGather is the maximum delay of a round by gatherWaiters.
 const maxGather = 500 * time.Microsecond

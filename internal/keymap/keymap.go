@@ -1,6 +1,6 @@
 // Package keymap maps byte-string keys to small records without pointers, for millions of keys.
-// The garbage collector need not scan it, a record and its key fit in one cache line, growing the
-// map moves only 8 bytes per key, and the map reports its memory usage.
+// Unlike with a Go map, the garbage collector need not scan it, a record and its key can fit in one
+// cache line, growing the map moves only 8 bytes per key, and the map reports its memory usage.
 package keymap
 
 import (
@@ -13,13 +13,13 @@ import (
 
 const (
 	pageShift  = 7
-	pageLen    = 1 << pageShift // number of records in a page; pages never move
+	pageLen    = 1 << pageShift // number of records in a page
 	InlineKey  = 29             // maximum length of a key that is stored in its record
 	firstSlots = 16
-	largeTable = 1 << 13 // minimum number of slots for Prefetch to be useful; they need 64 KiB
+	largeTable = 1 << 13 // minimum number of slots, of 8 bytes each, for Prefetch to be useful
 )
 
-// ID identifies a record until its key is deleted. After that, another key may have the same ID. 0
+// ID identifies a record. After the record's key is deleted, another key may have the same ID. 0
 // means no record.
 type ID uint32
 
@@ -53,14 +53,14 @@ func Hash(seed maphash.Seed, key string) uint64 { return maphash.String(seed, ke
 // Len returns the number of keys.
 func (m *Map[V]) Len() int { return m.count }
 
-// Footprint returns the bytes that the map uses on the heap, not counting Strings.
+// Footprint returns the bytes that the map has allocated, not counting Strings.
 func (m *Map[V]) Footprint() int64 {
 	return int64(len(m.slots))*8 + int64(len(m.pages))*int64(unsafe.Sizeof([pageLen]record[V]{}))
 }
 
-// Prefetch reads the slot at which Find starts for hashes[i], for each i in indexes. If it is called
-// before Find is called for many keys, their cache misses overlap. The caller must use the result,
-// which has no meaning, so that the compiler keeps the reads. Prefetch does nothing for a small table.
+// Prefetch loads the slots of hashes[i], for each i in indexes, into the processor's cache. Call it
+// before Find for many keys: then cache misses overlap. The caller must use the result, which has
+// no meaning, so that the compiler keeps the memory reads. Prefetch does nothing for a small map.
 func (m *Map[V]) Prefetch(hashes []uint64, indexes []uint32) (sink uint64) {
 	if len(m.slots) < largeTable {
 		return 0
@@ -105,7 +105,6 @@ func (m *Map[V]) Insert(hash uint64, key string) ID {
 	return id
 }
 
-// add allocates a record and adds it to slots.
 func (m *Map[V]) add(hash uint64) ID {
 	if (m.count+1)*4 > len(m.slots)*3 {
 		m.growSlots()
@@ -155,8 +154,7 @@ func (m *Map[V]) Delete(id ID) {
 		}
 		i = (i + 1) & mask
 	}
-	// Close the gap: move back each of the following slots that a search would no longer
-	// reach.
+	// Close the gap: move back the following slots that Find would no longer reach.
 	for j := (i + 1) & mask; m.slots[j] != 0; j = (j + 1) & mask {
 		home := uint32(m.slots[j]>>32) & mask
 		if (j-home)&mask >= (j-i)&mask {
@@ -173,7 +171,7 @@ func (m *Map[V]) Delete(id ID) {
 	m.count--
 }
 
-// IDs calls yield for each record until it returns false. No record may be inserted or deleted
+// IDs calls yield for each record until yield returns false. No record may be inserted or deleted
 // during the iteration.
 func (m *Map[V]) IDs(yield func(ID) bool) {
 	for _, slot := range m.slots {
@@ -201,7 +199,6 @@ func (m *Map[V]) Compact() {
 
 func (m *Map[V]) record(id ID) *record[V] { return &m.pages[id>>pageShift][id&(pageLen-1)] }
 
-// hasKey reports whether a record belongs to a key. It compares the keys, not only the hashes.
 func (m *Map[V]) hasKey(id ID, hash uint64, key string) bool {
 	r := m.record(id)
 	if r.hash != hash || int(r.keyLen) != len(key) {

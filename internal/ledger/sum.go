@@ -34,7 +34,7 @@ func (s *Sum128) AddRecord(record []byte) { s.Add(Sum128(xxh3.Hash128(record))) 
 
 func (s Sum128) String() string { return fmt.Sprintf("%016x%016x", s.Hi, s.Lo) }
 
-// ErrNotVerified is wrapped by the error for an output that differs from its input.
+// ErrNotVerified is wrapped by errors of [Count.Compare].
 var ErrNotVerified = errors.New("the output differs from the input")
 
 // Count describes the input or the output of a job: the number of records, their bytes, and the
@@ -80,8 +80,8 @@ type StoreCount struct {
 	hash        *xxh3.Hasher // hashes the current key and value
 }
 
-// Add adds a chunk of a key's value. The chunks of a value must be added in order, without chunks of
-// other keys in between.
+// Add adds a chunk of a key's value. first and last report whether it is the value's first and last
+// chunk. The chunks of a value must be added in order, without chunks of other keys in between.
 func (l *StoreCount) Add(key string, data []byte, first, last bool) {
 	if l.hash == nil {
 		l.hash = xxh3.New()

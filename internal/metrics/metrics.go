@@ -10,20 +10,18 @@ import (
 	"time"
 )
 
-// ContentType is the media type of the format.
+// ContentType is the media type of Prometheus' text format.
 const ContentType = "text/plain; version=0.0.4; charset=utf-8"
 
-// Kind is the type of a metric in the format.
+// Kind is the type of a metric in Prometheus' text format.
 type Kind string
 
-// The kinds of metrics.
 const (
 	Counter   Kind = "counter"
 	Gauge     Kind = "gauge"
 	Durations Kind = "histogram"
 )
 
-// bounds are the upper bounds of a histogram's buckets.
 var bounds = [...]time.Duration{
 	100 * time.Microsecond, 300 * time.Microsecond, time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond,
 	100 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second,
@@ -53,8 +51,8 @@ func (h *Histogram) Count() (n int64) {
 	return n
 }
 
-// Writer writes metrics. The caller must write all samples of a metric before it begins
-// the next one.
+// Writer writes metrics. The caller must write all samples of a metric before it begins the next
+// metric.
 type Writer struct {
 	w    *bufio.Writer
 	name string
@@ -63,7 +61,7 @@ type Writer struct {
 // NewWriter returns a writer to w. The caller must call Flush at the end.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: bufio.NewWriter(w)} }
 
-// Begin writes the head of a metric. It may have no samples.
+// Begin writes the name, kind and help text of a metric. Samples may follow.
 func (w *Writer) Begin(name string, k Kind, help string) {
 	w.name = name
 	w.write("# HELP ", name, " ", strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(help), "\n# TYPE ", name, " ", string(k), "\n")
@@ -75,7 +73,7 @@ func (w *Writer) Single(name string, k Kind, help string, value float64) {
 	w.Sample(value)
 }
 
-// Sample writes a sample of the current metric. Labels are pairs of a name and a value.
+// Sample writes a sample of the current metric. labels alternates names and values.
 func (w *Writer) Sample(value float64, labels ...string) { w.sample("", value, labels) }
 
 // Histogram writes the samples of a histogram, in seconds.
@@ -95,7 +93,7 @@ func (w *Writer) Histogram(h *Histogram, labels ...string) {
 	w.sample("_count", float64(n), labels)
 }
 
-// Flush writes what is buffered, and returns the first error of any write.
+// Flush writes all buffered data, and returns the first error of any write.
 func (w *Writer) Flush() error { return w.w.Flush() }
 
 func (w *Writer) sample(suffix string, value float64, labels []string) {

@@ -5,11 +5,11 @@
 // written as %XX. Python never writes a percent sign, so no two keys share a name. If the name
 // would be too long, it is the key's hash instead, and a second file contains the key.
 //
-// Python turns a tuple into a path. Python's server joins the elements of a tuple to a key with
-// "-|-", and so does this package.
+// Python's partd stores a key that is a tuple under a path. Its server joins the elements of the
+// tuple to one key with "-|-", and so does this package.
 //
-// The names of the store's other files begin with a percent sign and a lower-case letter that is
-// not a hexadecimal digit, unlike all encoded keys.
+// Except for the lock file, the names of the store's other files begin with a percent sign and a
+// lower-case letter. No encoded key does.
 package names
 
 import (
@@ -23,7 +23,7 @@ const (
 	Lock     = ".lock"     // lock file, which Python also locks with flock
 	Journal  = "%undo"     // undo record of the current operation
 	Sessions = "%sessions" // state of each session
-	Temp     = "%tmp"      // temporary file of the lock holder
+	Temp     = "%tmp"      // prefix of temporary files of the process that holds the lock
 	maxLen   = 255         // maximum length of a file name on common file systems
 	hexLen   = 2 * 32      // length of a SHA-256 hash in hexadecimal
 
@@ -33,7 +33,7 @@ const (
 	hexDigits   = "0123456789ABCDEF"
 )
 
-// Kind is the kind of a file, according to its name.
+// Kind is the kind of a file, as shown by its name.
 type Kind int
 
 const (
@@ -67,8 +67,8 @@ func (s Scheme) Name(key string) string {
 	return valuePrefix + hex.EncodeToString(sum[:])
 }
 
-// Parse returns the kind of a file name and, if it is Short, the key. A name that Name never
-// returns is Foreign, even if it could be decoded.
+// Parse returns the kind of a file and, if it is Short, the key. A name that Name never returns is
+// Foreign, even if it could be decoded.
 func (s Scheme) Parse(name string) (key string, kind Kind) {
 	switch {
 	case s.isPlain(name):
@@ -89,8 +89,8 @@ func (s Scheme) Parse(name string) (key string, kind Kind) {
 	return key, Short
 }
 
-// KeyFile returns the name of the file that contains a long key, given the name of the file with
-// the key's value. ok is false if name is not such a name.
+// KeyFile returns the name of the file that contains a long key. name is the name of the file with
+// the key's value; if it is not such a name, ok is false.
 func KeyFile(name string) (keyFile string, ok bool) {
 	if len(name) != len(valuePrefix)+hexLen || !strings.HasPrefix(name, valuePrefix) {
 		return "", false
@@ -116,8 +116,8 @@ const (
 	maxTuple = 1 << 10
 )
 
-// TuplePath returns the path of a tuple's file in Python, with slashes. key is the tuple's key in
-// Python's server. ok is false if key is not the key of a tuple.
+// TuplePath returns the path, with slashes, of the file in which Python stores a tuple. key is the
+// tuple's key in Python's server; if it is not the key of a tuple, ok is false.
 func (s Scheme) TuplePath(key string) (path string, ok bool) {
 	if len(key) > maxTuple || !strings.Contains(key, tupleSep) {
 		return "", false
@@ -125,8 +125,8 @@ func (s Scheme) TuplePath(key string) (path string, ok bool) {
 	return s.join(strings.Split(key, tupleSep), "/")
 }
 
-// TupleKey returns the key of the tuple whose file is at path. ok is false if path is not the path
-// of a tuple.
+// TupleKey returns the key of the tuple whose file is at path; if path is not the path of a tuple,
+// ok is false.
 func (s Scheme) TupleKey(path string) (key string, ok bool) {
 	if key, ok = s.join(strings.Split(path, "/"), tupleSep); len(key) > maxTuple {
 		return "", false
@@ -187,7 +187,6 @@ func unescape(name string) (key string, ok bool) {
 	return string(b), true
 }
 
-// kindIfHash returns kind if s is a valid hexadecimal hash; otherwise, it returns Foreign.
 func kindIfHash(s string, kind Kind) Kind {
 	if len(s) != hexLen || strings.Trim(s, "0123456789abcdef") != "" {
 		return Foreign

@@ -10,10 +10,9 @@ import (
 const maxWord = 64
 
 // Name returns the name nearest to word, or "". It ignores case, and allows about a quarter of
-// the letters to be wrong, missing or added. With more differences, word is probably a different
-// word: median is not a misspelled mean. If no name is that near, Name returns the shortest name
-// that word abbreviates. It returns "" for words longer than maxWord bytes, because peers can send
-// words of any length.
+// the letters to be wrong, missing or added. If no name is that near, Name returns the shortest
+// name that word abbreviates. It returns "" for words longer than maxWord bytes, because peers can
+// send words of any length.
 func Name(word string, names []string) string {
 	if len(word) > maxWord {
 		return ""
@@ -39,7 +38,7 @@ func Name(word string, names []string) string {
 }
 
 // isAbbreviation reports whether word consists of at least three letters of name, in their order
-// and beginning with the first, as cnt does of count.
+// and beginning with the first, such as cnt for count.
 func isAbbreviation(word, name string) bool {
 	if len(word) < 3 || name == "" || word[0] != name[0] {
 		return false
@@ -52,7 +51,8 @@ func isAbbreviation(word, name string) bool {
 	return word == ""
 }
 
-// Hint returns a question for the end of a message, or "" if no name is close.
+// Hint returns text for the end of a message, such as ` (did you mean "count"?)`, or "" if no name
+// is close.
 func Hint(word string, names []string) string {
 	if name := Name(word, names); name != "" {
 		return fmt.Sprintf(" (did you mean %q?)", name)

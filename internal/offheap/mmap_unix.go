@@ -16,17 +16,14 @@ const hugePages = 14 // unix.MADV_HUGEPAGE, which only Linux has
 // caller must call Release.
 func Allocate(n int) ([]byte, error) {
 	b, err := AllocateSmallPages(n)
-	// Huge pages are only an optimization, so a refusal is not an error.
 	if err == nil && runtime.GOOS == "linux" && n >= 2<<20 {
-		_ = unix.Madvise(b, hugePages)
+		_ = unix.Madvise(b, hugePages) // only an optimization, so ignore errors
 	}
 	return b, err
 }
 
-// AllocateSmallPages is like Allocate, but for memory that is used only a few times. The system
-// can often provide pages of the usual size from recently used memory, which is cheap. A huge
-// page often consists of memory that was idle for long; in a virtual machine, fetching such
-// memory from the host takes longer than clearing it.
+// AllocateSmallPages is like Allocate, but for memory that is used only a few times. It does not
+// ask for huge pages, which are slow to get in a virtual machine if the host must provide them.
 func AllocateSmallPages(n int) ([]byte, error) {
 	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
@@ -38,7 +35,6 @@ func AllocateSmallPages(n int) ([]byte, error) {
 // Release frees memory that Allocate or AllocateSmallPages returned. b may be nil.
 func Release(b []byte) {
 	if b != nil {
-		// Munmap fails only if the address was not mapped.
-		_ = unix.Munmap(b)
+		_ = unix.Munmap(b) // fails only if the address was not mapped
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Logins slows down peers that present wrong credentials, with a token bucket for each. The zero
-// value is ready to use. Correct credentials cost nothing. Tokens are too long to guess at any
-// rate, so the limit only protects the log and the processor. Other clients at the same address
-// can still log in with a credential that was accepted before, and with a new one after a pause.
+// Logins slows down peers that present wrong credentials, with a token bucket for each peer. The
+// zero value is ready to use. Credentials are too long to guess at any rate, so the limit only
+// protects the log and the processor. Other clients at the address of a slowed-down peer can still
+// log in with a credential that was accepted before, and with a new one after a pause.
 type Logins struct {
 	mu       sync.Mutex
 	peers    map[string]*rate.Limiter
@@ -34,7 +34,7 @@ const (
 // RecordSuccess records a credential that was accepted.
 func (l *Logins) RecordSuccess(credential string) {
 	if credential == "" {
-		return // the peer presented a certificate
+		return // the peer presented a certificate instead
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,8 +60,8 @@ func (l *Logins) MayTry(peer, credential string) bool {
 	return p == nil || accepted || p.Tokens() >= 1
 }
 
-// RecordFailure records a wrong credential. If there are too many peers, it forgets the
-// one with the fewest recent failures.
+// RecordFailure records that a peer presented a wrong credential. If there are too many peers, it
+// forgets the one with the fewest recent failures.
 func (l *Logins) RecordFailure(peer string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package sessiontab keeps the sessions of a store. It finds the session to forget next in
-// constant time: an unused session, or else the least recently used.
+// Package sessiontab keeps a store's sessions, in which clients number their operations so that
+// retries are recognized. It finds the session to forget next in constant time.
 package sessiontab
 
 import (
@@ -22,11 +22,11 @@ type Table[V any] struct {
 type entry[V any] struct {
 	id    uint64
 	value V
-	list  *list.List
+	list  *list.List // unused or used
 }
 
-// minUnused is the number of unused sessions to keep even if used sessions are forgotten
-// instead, because their owners will probably use them soon.
+// minUnused is the number of unused sessions to keep, even if used sessions must be forgotten
+// instead, because the unused ones are probably new and will be used soon.
 const minUnused = 64
 
 func (t *Table[V]) Len() int { return len(t.byID) }
@@ -60,8 +60,8 @@ func (t *Table[V]) Remove(id uint64) {
 	}
 }
 
-// Oldest returns the session to forget next. The table must not be empty. limit is the maximum
-// number of sessions in it.
+// Oldest returns the session to forget next: an unused session or, if few of these are left, the
+// least recently used session. The table must not be empty. limit is the table's maximum size.
 func (t *Table[V]) Oldest(limit int) uint64 {
 	from := &t.unused
 	if t.used.Len() > 0 && from.Len() <= min(minUnused, limit/128) {
@@ -90,8 +90,7 @@ func (t *Table[V]) All() iter.Seq2[uint64, V] {
 // MaxSessions is the maximum number of sessions of a Dict or a File.
 const MaxSessions = 1 << 13
 
-// Operation identifies an operation of a session. The zero value is the last operation of a new
-// session.
+// Operation identifies an operation of a session. The zero value stands for no operation.
 type Operation struct {
 	Number uint64
 	CRC    uint32 // checksum of the request
@@ -116,8 +115,8 @@ func ExpiredError(session uint64) error {
 	return fmt.Errorf("session %d: %w", session, storeerror.ErrSessionExpired)
 }
 
-// NewIncarnation returns the number before the first session of a new table. Its upper half is
-// random, so that two tables are unlikely to issue the same session.
+// NewIncarnation returns the number before the first session of a new store. Its upper half is
+// random, so that two stores are unlikely to issue the same session.
 func NewIncarnation() uint64 { return (1 + uint64(rand.Uint32N(1<<32-1))) << 32 }
 
 // SecretLen is the length of a secret in bytes.

@@ -1,6 +1,6 @@
 // Package slab stores many growing byte strings in memory that it reuses. The memory contains no
 // pointers for the garbage collector to follow, and a growing string is not moved. Freed memory is
-// reused for strings of any size before the slab grows, so callers can keep it within a budget.
+// reused for strings of any size before the slab grows, so callers can limit its size.
 package slab
 
 import (
@@ -13,11 +13,11 @@ import (
 const (
 	unitShift  = 6                                   // chunks are multiples of 64 bytes
 	blockShift = 20                                  // chunks come from blocks of up to 1 MiB
-	unitBits   = blockShift - unitShift              // bits of a Ref that number the units in a block
+	unitBits   = blockShift - unitShift              // number of low bits of a Ref: the unit's index in its block
 	unitMask   = 1<<unitBits - 1                     //
 	headerLen  = 8                                   // bytes before a chunk's data: next chunk and class
-	maxClass   = 17 - unitShift                      // class of the largest chunks: 128 KiB, for a key of 65,535 bytes
-	growClass  = 16 - unitShift                      // class of growing strings' largest chunks: 64 KiB
+	maxClass   = 17 - unitShift                      // class of the largest chunks, 128 KiB, for keys of up to 65,535 bytes
+	growClass  = 16 - unitShift                      // class of the largest chunks of growing strings, 64 KiB
 	classes    = maxClass + 1                        //
 	firstBlock = 1 << (unitShift + 8)                // 16 KiB, so that a small store stays small
 	MaxString  = 1<<(maxClass+unitShift) - headerLen // maximum length of a string for Store
@@ -29,13 +29,12 @@ type Ref uint32
 // Slab is memory for byte strings. The zero value is empty. Different strings can be used
 // concurrently, but a string can be used by only one goroutine at a time.
 type Slab struct {
-	// blocks is replaced with mu held, but read without it.
-	blocks    atomic.Pointer[[][]byte]
-	used      atomic.Int64 // bytes of chunks in use
-	allocated atomic.Int64 // bytes of all blocks
+	blocks    atomic.Pointer[[][]byte] // mu must be held to replace it
+	used      atomic.Int64             // bytes of chunks in use
+	allocated atomic.Int64             // bytes of all blocks
 
 	mu        sync.Mutex
-	tail      int          // end of the last block's chunks; the rest of the block was never used
+	tail      int          // offset in the last block from which on the block was never used
 	free      [classes]Ref // first chunk of each class's free list
 	freeBytes int64        // bytes in the free lists
 }
@@ -47,7 +46,7 @@ type Chain struct {
 	used, unused uint32 // used and unused data bytes of the last chunk
 }
 
-// Footprint returns the bytes that the slab uses on the heap.
+// Footprint returns the bytes that the slab has allocated on the heap.
 func (s *Slab) Footprint() int64 { return s.allocated.Load() }
 
 // Used returns the bytes of all chunks in use, including their unused ends.
@@ -81,8 +80,8 @@ func (s *Slab) fill(c *Chain, p []byte) {
 }
 
 // grow adds a chunk to a string, with space for at least one byte and preferably for want bytes.
-// Where possible, a chunk is at least a quarter of the string's size, so that a long string has few
-// chunks, and rarely wastes more than a quarter of its memory.
+// It prefers a chunk of at least a quarter of the string's size, so that a long string has few
+// chunks.
 func (s *Slab) grow(c *Chain, want int) {
 	class := classFor(min(max(want, int(c.Len-int64(want))/4)+headerLen, 1<<(growClass+unitShift)))
 	ref, class := s.alloc(class, true)
@@ -152,7 +151,7 @@ func (s *Slab) FreeString(ref Ref) {
 	s.freeChunk(ref)
 }
 
-// freeChunk frees a chunk. mu must be held.
+// freeChunk frees a chunk in use. mu must be held.
 func (s *Slab) freeChunk(ref Ref) {
 	class := int(s.chunk(ref, 0, headerLen)[4])
 	s.used.Add(-1 << (class + unitShift))
@@ -165,7 +164,7 @@ func (s *Slab) chunk(ref Ref, from, to uint32) []byte {
 	return (*s.blocks.Load())[ref>>unitBits][offset+from : offset+to]
 }
 
-// classFor returns the smallest class whose chunks have at least size bytes. A chunk of class c has
+// classFor returns the smallest class of chunks with at least size bytes. A chunk of class c has
 // 64 << c bytes.
 func classFor(size int) int {
 	return max(bits.Len(uint(size-1)), unitShift) - unitShift
@@ -180,9 +179,8 @@ func (s *Slab) release(ref Ref, class int) {
 	s.freeBytes += 1 << (class + unitShift)
 }
 
-// alloc allocates a chunk of a class. If there is no free chunk of the class, it splits a larger
-// one. If anySize is set and more than 1/32 of the slab is free, it returns a smaller chunk rather
-// than let the slab grow.
+// alloc allocates a chunk, and returns it and its class. If anySize is set and more than 1/32 of
+// the slab is free, the chunk may be smaller than requested, so that the slab need not grow.
 func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,8 +192,8 @@ func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
 	return ref, class
 }
 
-// find takes a chunk from the free lists. If there is no suitable chunk, it returns 0 and the
-// requested class.
+// find takes a chunk from the free lists for alloc, and splits a larger one if necessary. If there
+// is no suitable chunk, it returns 0 and the requested class. mu must be held.
 func (s *Slab) find(class int, anySize bool) (Ref, int) {
 	for c := class; c < classes; c++ {
 		if s.free[c] != 0 {
@@ -212,7 +210,8 @@ func (s *Slab) find(class int, anySize bool) (Ref, int) {
 	return 0, class
 }
 
-// cutChunk allocates a chunk from the unused end of the last block, or from a new block.
+// cutChunk allocates a chunk from the unused end of the last block, or from a new block. mu must be
+// held.
 func (s *Slab) cutChunk(class int) Ref {
 	size := 1 << (class + unitShift)
 	blocks := s.blocks.Load()
@@ -226,8 +225,8 @@ func (s *Slab) cutChunk(class int) Ref {
 	return ref
 }
 
-// takeChunk removes a chunk of class from from its free list, and splits it until it is of class
-// to.
+// takeChunk takes the first chunk from the free list of class from, and splits it until its class
+// is to. mu must be held.
 func (s *Slab) takeChunk(from, to int) Ref {
 	ref := s.free[from]
 	h := s.chunk(ref, 0, headerLen)
@@ -241,7 +240,8 @@ func (s *Slab) takeChunk(from, to int) Ref {
 	return ref
 }
 
-// addBlock allocates a block. It adds the unused end of the last block to the free lists.
+// addBlock allocates a block of at least atLeast bytes. It adds the unused end of the last block to
+// the free lists. mu must be held.
 func (s *Slab) addBlock(atLeast int) {
 	var blocks [][]byte
 	if old := s.blocks.Load(); old != nil {
@@ -259,7 +259,8 @@ func (s *Slab) addBlock(atLeast int) {
 	if len(blocks) == 0 {
 		s.tail = 1 << unitShift // Ref 0 means no chunk
 	}
-	// Readers of the old slice do not read past its end, so append may share its array.
+	// The new slice may share the array of the old one, which readers use without mu: append
+	// writes only past the old slice's end.
 	blocks = append(blocks, make([]byte, size))
 	s.blocks.Store(&blocks)
 	s.allocated.Add(int64(size))

@@ -1,6 +1,6 @@
-// Package space enforces a store's quota and the free space that must remain on its
-// disk. Changes that add data are refused before they exceed a limit, and are admitted
-// again as soon as there is space. Reads and deletes are never refused.
+// Package space enforces a store's quota and the free space that must remain on its disk.
+// It refuses changes that add data before they exceed a limit, and admits them again as soon as
+// there is space. It never refuses reads and deletes.
 package space
 
 import (
@@ -16,17 +16,16 @@ import (
 
 // Limits are the limits of a [Guard], and the functions that measure. A limit of 0 means none.
 type Limits struct {
-	// MinFree is the number of bytes that must stay free on the disk. Free returns the number
-	// of free bytes.
+	// MinFree is the number of bytes that must stay free on the disk. Free returns how many are
+	// free.
 	MinFree int64
 	Free    func() (int64, error)
-	// MaxBytes is the number of bytes that the store may use. Used returns the number of bytes
-	// that it uses. Used may be slow: it is called in the background, for at most a tenth of
-	// the time.
+	// MaxBytes is the number of bytes that the store may use. Used returns how many it uses.
+	// Used may be slow: it is called in the background, for at most a tenth of the time.
 	MaxBytes int64
 	Used     func() (int64, error)
-	// Pending, if set, returns the number of bytes that the store has accepted and will write
-	// again, such as tables in memory that are only in a write-ahead file so far. It is fast.
+	// Pending, if set, returns the number of bytes that the store will write a second time, such
+	// as data that is only in a write-ahead file so far. It must be fast.
 	Pending func() int64
 	// Reclaim, if set, frees the space of dead data. It may be slow: it is called in
 	// the background, after the quota has refused a change.
@@ -35,10 +34,9 @@ type Limits struct {
 
 // Guard admits changes to one store within its limits. A nil Guard admits everything.
 //
-// It does not measure the space for each change, but only if the last measurement is older than a
-// second. Between measurements it adds up the admitted bytes, doubled if the store writes data
-// twice, so that it never admits more than fits. It notices other programs' writes to the disk
-// within a second.
+// It measures the space at most once a second, unless it would refuse a change. Between
+// measurements it adds up the admitted bytes, doubled if the store writes data twice, so that it
+// never admits more than fits. It notices other programs' writes to the disk within a second.
 type Guard struct {
 	limits Limits
 
@@ -46,22 +44,22 @@ type Guard struct {
 	admitted     int64 // total number of bytes admitted
 	inProgress   int64 // admitted bytes of changes that have not ended
 	refused      int64
-	mayHaveFreed bool // a change since the last measurement began may have freed space
+	mayHaveFreed bool // a change may have freed space after the last measurement began
 
 	figures      figures
 	measuring    chan struct{} // closed when the measurement in progress ends; nil between measurements
 	reclaiming   bool
 	reclaimAfter time.Time // earliest time at which the next reclaim may begin
-	reclaimed    bool      // a reclaim ended since the last measurement began
+	reclaimed    bool      // a reclaim ended after the last measurement began
 }
 
-// figures are the results of the last measurement.
+// figures are the results of a measurement.
 type figures struct {
 	free, used, pending int64
 	err                 error
 	measuredAt          time.Time
 	duration            time.Duration
-	included            int64 // bytes admitted that the figures certainly contain
+	included            int64 // part of Guard.admitted that the figures certainly include
 }
 
 const (
@@ -82,9 +80,9 @@ func New(l Limits) (*Guard, error) {
 	return g, g.figures.err
 }
 
-// Admit admits a change that adds the given number of entries and bytes, or returns an error
-// that wraps ENOSPC for the disk or EDQUOT for the quota. After the change the caller
-// must call Done with the result of Admit.
+// Admit admits a change that adds the given number of entries and bytes. If it refuses the change,
+// it returns an error that wraps ENOSPC for the disk or EDQUOT for the quota. After the change the
+// caller must call Done with the result of Admit.
 func (g *Guard) Admit(entries int, bytes int64) (admitted int64, err error) {
 	if g == nil {
 		return 0, nil
@@ -94,7 +92,7 @@ func (g *Guard) Admit(entries int, bytes int64) (admitted int64, err error) {
 	defer g.mu.Unlock()
 	g.refresh(maxAge)
 	err = g.check(bytes)
-	for tries := 0; err != nil && tries < 2; tries++ { // the first figures may be older than a drop
+	for tries := 0; err != nil && tries < 2; tries++ { // measure again: something may have been deleted
 		g.await(g.refresh(retryAge))
 		err = g.check(bytes)
 	}
@@ -110,7 +108,7 @@ func (g *Guard) Admit(entries int, bytes int64) (admitted int64, err error) {
 	return bytes, nil
 }
 
-// startReclaim frees dead data in the background, unless it did so recently. mu must be held.
+// startReclaim starts Limits.Reclaim in the background, unless that ran recently. mu must be held.
 func (g *Guard) startReclaim() {
 	if g.limits.Reclaim == nil || g.reclaiming || time.Now().Before(g.reclaimAfter) {
 		return
@@ -126,8 +124,8 @@ func (g *Guard) startReclaim() {
 	}()
 }
 
-// Done reports that a change has ended, whether it succeeded or not. If admitted is 0, the change
-// may have freed space, so the next change that would be refused causes a measurement.
+// Done tells the Guard that a change has ended, whether it succeeded or not. admitted is the result
+// of Admit, or 0 for a change that may have freed space.
 func (g *Guard) Done(admitted int64) {
 	if g == nil {
 		return
@@ -142,10 +140,10 @@ func (g *Guard) Done(admitted int64) {
 type State struct {
 	Free, Used int64 // in bytes; -1 if no limit needs the figure
 	Refused    int64 // total number of refused changes
-	Err        error // the error with which a change would be refused, or of the last measurement
+	Err        error // why a change would be refused now, or the error of the last measurement
 }
 
-// State returns the last figures. It measures again if they are old.
+// State returns the current state. It measures again if the last figures are old.
 func (g *Guard) State() State {
 	if g == nil {
 		return State{Free: -1, Used: -1}
@@ -161,7 +159,7 @@ func (g *Guard) State() State {
 // check admits everything, because the store itself fails on a full disk. mu must be held.
 func (g *Guard) check(bytes int64) error {
 	f, l := &g.figures, &g.limits
-	unmeasured := g.admitted - f.included + bytes // including this change
+	unmeasured := g.admitted - f.included + bytes // admitted bytes that the figures may not include, and this change
 	if l.Pending != nil {
 		unmeasured *= 2
 	}
@@ -178,8 +176,8 @@ func (g *Guard) check(bytes int64) error {
 
 func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
-// refresh starts a measurement if the figures are too old. It returns the channel of
-// the measurement in progress, or nil. mu must be held.
+// refresh starts a measurement if the figures are older than age. If a measurement is running, the
+// returned channel is closed at its end; otherwise it is nil. mu must be held.
 func (g *Guard) refresh(age time.Duration) <-chan struct{} {
 	f := &g.figures
 	switch {
@@ -207,8 +205,8 @@ func (g *Guard) refresh(age time.Duration) <-chan struct{} {
 	return done
 }
 
-// await waits for a measurement, for at most maxWait. mu must be held; await unlocks it
-// while it waits.
+// await waits until done is closed, for at most maxWait. mu must be held; it is released while
+// waiting.
 func (g *Guard) await(done <-chan struct{}) {
 	if done == nil {
 		return
@@ -221,13 +219,12 @@ func (g *Guard) await(done <-chan struct{}) {
 	}
 }
 
-// measure measures the space that the limits need.
 func (l *Limits) measure() figures {
 	start := time.Now()
 	f := figures{free: -1, used: -1}
 	var errs [2]error
-	// Read Pending before the files, so that data written out in between counts twice
-	// rather than not at all.
+	// Call Pending first: data that is written out in between then counts twice, and not zero
+	// times.
 	if l.Pending != nil {
 		f.pending = l.Pending()
 	}

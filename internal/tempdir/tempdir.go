@@ -3,8 +3,8 @@
 //
 // A directory partd-tmp-<16 hex digits> belongs to the process that holds the lock (flock) on
 // the file partd-tmp-<the same digits>.lock next to it. Close removes both. A dead process holds
-// no lock, so the next [New] in the same directory removes its files. Nothing else is ever
-// removed: no directory without such a file, and no file of that name with other content.
+// no lock, so the next [New] in the same parent directory removes its files. New never removes
+// a directory without such a lock file, or a lock file with other content.
 package tempdir
 
 import (
@@ -46,7 +46,6 @@ type Set struct {
 	closed bool
 }
 
-// dir is a temporary directory. It is created when it is first needed.
 type dir struct {
 	parent string
 	path   string // "" if it is not created yet
@@ -68,8 +67,7 @@ func New(parents []string, o *Options) (*Set, error) {
 		parents = []string{os.TempDir()}
 	}
 	for _, parent := range parents {
-		// The process may change its working directory.
-		abs, err := filepath.Abs(parent)
+		abs, err := filepath.Abs(parent) // because the process may change its working directory
 		if err != nil {
 			return nil, fmt.Errorf("temporary directory %s: %w", parent, err)
 		}
@@ -81,14 +79,13 @@ func New(parents []string, o *Options) (*Set, error) {
 			return nil, fmt.Errorf("temporary directory %s: %w", parent, err)
 		}
 		s.dirs = append(s.dirs, &dir{parent: abs})
-		// An error concerns only files of other processes, so ignore it.
-		_ = sweep(s.fs, abs)
+		_ = sweep(s.fs, abs) // an error concerns only files of other processes
 	}
 	return s, nil
 }
 
-// NewDir creates a directory in parent, by default [os.TempDir]. It returns the path, and a Set
-// whose Close removes the directory.
+// NewDir creates a directory in parent, or in [os.TempDir] if parent is empty. It returns the path,
+// and a Set whose Close removes the directory.
 func NewDir(parent string) (path string, s *Set, err error) {
 	var parents []string
 	if parent != "" {
@@ -103,7 +100,7 @@ func NewDir(parent string) (path string, s *Set, err error) {
 	return path, s, nil
 }
 
-// Create creates a file. It uses the directories in turn. The file has no name, so the system removes
+// Create creates a file in the next of the directories. The file has no name, so the system removes
 // it when it is closed or the process dies.
 func (s *Set) Create() (vfs.File, error) {
 	s.mu.Lock()
@@ -115,7 +112,7 @@ func (s *Set) Create() (vfs.File, error) {
 	return createUnnamed(s.fs, name)
 }
 
-// Create creates a file without a name in [os.TempDir], like the files of a Set.
+// Create creates a file without a name in [os.TempDir], like [Set.Create].
 func Create() (vfs.File, error) {
 	return createUnnamed(vfs.OS{}, filepath.Join(os.TempDir(), prefix+rand.Text()))
 }
@@ -131,7 +128,7 @@ func createUnnamed(fsys vfs.FS, name string) (vfs.File, error) {
 	return f, nil
 }
 
-// Mkdir creates a directory and returns its path. It uses the parent directories in turn. Close
+// Mkdir creates a directory in the next of the Set's directories, and returns its path. Close
 // removes the new directory and its contents.
 func (s *Set) Mkdir() (string, error) {
 	s.mu.Lock()
@@ -157,7 +154,6 @@ func (s *Set) newName(kind string) (string, error) {
 	return filepath.Join(d.path, kind+"-"+strconv.Itoa(s.files)), nil
 }
 
-// create creates a temporary directory unless it exists.
 func (s *Set) create(d *dir) error {
 	for d.path == "" {
 		var random [digits / 2]byte
@@ -168,7 +164,7 @@ func (s *Set) create(d *dir) error {
 			return err
 		}
 		if lock == nil {
-			continue // another process removed the lock file as that of a dead process, before it was locked
+			continue // before this process locked the file, another one took it for a dead process's file
 		}
 		if err := s.fs.Mkdir(path, 0o700); err != nil {
 			return errors.Join(err, s.fs.Remove(path+lockSuffix), lock.Unlock())
@@ -234,7 +230,6 @@ func (s *Set) Sweep() error {
 	return errors.Join(errs...)
 }
 
-// sweep removes the files of dead processes in a directory.
 func sweep(fsys vfs.FS, parent string) error {
 	entries, err := os.ReadDir(parent)
 	errs := []error{err}
@@ -268,8 +263,8 @@ func sweepOne(fsys vfs.FS, lockName string) error {
 	return errors.Join(err, lock.Unlock())
 }
 
-// isOurs reports whether a lock file contains what lockNew writes, or the beginning of it, because
-// the writer died.
+// isOurs reports whether a lock file contains mark, or only its beginning, because the process died
+// while it wrote it.
 func isOurs(fsys vfs.FS, name string) (bool, error) {
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {

@@ -2,9 +2,8 @@
 
     python python/bench/analyse.py --megabytes 500 --rounds 5
 
-The programs take turns at each step, each time in a new process, and must return the same results. The output shows the
-medians of the rounds, in seconds, and the peak memory of the process with its children, in MB. Files are written to a new
-directory.
+The programs take turns at each step, and must return the same results. Each run is a new process. The output shows the
+medians over the rounds: the time in seconds, and the peak memory of the process with its children in MB.
 
 On two idle cores (AMD64, 24 GiB; pyarrow and pandas of the tests, DuckDB 2.0.0, polars 2.1.0), 507 MB:
 

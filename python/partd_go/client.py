@@ -255,8 +255,8 @@ class Client:
         return self.scan_part(0, 1)
 
     def scan_part(self, part: int, parts: int) -> Iterator[tuple[str, bytes]]:
-        """Yields one of parts disjoint parts of a scan, so that several readers can share it.
-        Together the parts contain every key once."""
+        """Yields the items of one part of a scan, with the number part (from 0), of parts in all.
+        Each key is in exactly one part, so several readers can share a scan."""
         return pages.joined(self.scan_chunks(part, parts))
 
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:

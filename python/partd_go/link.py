@@ -1,4 +1,4 @@
-"""One connection to a server: ZMTP frames, the hello, requests and replies."""
+"""One connection to a server: ZMTP frames, the hello (the first request), other requests, and replies."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Link:
     python = False  # the link uses the protocol of the server in the Python package partd
     instance = 0  # identifies the server's process
     flags = _LONG | _COMMAND  # the frame flags that the server may set
-    longest = _MAX_REPLY  # maximum size of frames that are not commands
+    max_frame = _MAX_REPLY  # maximum size of frames that are not commands, in bytes
 
     def __init__(self, settings: Settings, address: Address, deadline: float | None, session: Session | None = None):
         self.url = settings.url
@@ -193,7 +193,7 @@ class Link:
         flags, size = self._read(2)
         if flags & _LONG:
             (size,) = struct.unpack(">Q", bytes([size]) + self._read(7))
-        if flags & ~self.flags or size > (_MAX_REPLY if flags & _COMMAND else self.longest):
+        if flags & ~self.flags or size > (_MAX_REPLY if flags & _COMMAND else self.max_frame):
             raise Protocol(f"a frame of {size} bytes with flags {flags}")
         return flags & ~_LONG, size
 

@@ -27,7 +27,7 @@ class PythonLink(Link):
 
     python = True
     flags = _MORE | _LONG | _COMMAND
-    longest = 1 << 63
+    max_frame = 1 << 63
 
     def _hello(self, token: str, namespace: str, session: Session) -> None:
         self.request([b"syn"])

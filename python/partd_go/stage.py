@@ -103,7 +103,7 @@ class _Run:
         self.ttls: dict[Stage[Any], float] = {}  # shortest ttl of the stage and its ancestors
         self.expires: dict[Stage[Any], float] = {}  # times at which results expire
         self.results: dict[Stage[Any], Any] = {}
-        self.uses: dict[Stage[Any], int] = {}  # number of stages that have the stage as an ancestor
+        self.uses: dict[Stage[Any], int] = {}  # number of stages whose functions get the stage's result
         self.stats: dict[Stage[Any], list[tuple[int, ...]]] = {}  # size, times and inode of the stage's raw files before the run
         visited = {target}
         pending = [target]
@@ -232,8 +232,8 @@ def stage(
     ttl is the lifetime of a result in seconds; 0 means forever. It also applies to results that another process kept. When
     a result expires, results computed from it expire too.
 
-    Even the first call returns the value as read from the kept file. stage raises OSError if a raw file is missing, and
-    Misuse if a value cannot be hashed or kept, or a format does not exist or loses columns."""
+    Even the first call returns the value as read from the kept file. A call raises OSError if a raw file is missing. It
+    raises Misuse if a value cannot be hashed or kept, and if a format does not exist or loses columns."""
     if function is not None:
         return Stage(function, False, None, None, {})
     return lambda function: Stage(function, cache, format or cache_format, cache_dir, inputs, ttl)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .stageshared import InStore, InTables
     from .tables import Tables
 
-IDENTITY = 16  # the first digits of a key are a hash of the stage's name, its inputs' names and its arguments, but not of code and contents
+IDENTITY = 16  # number of a key's first digits that depend only on the stage's name, input names and arguments, not on code and contents
 _UNFINISHED = re.compile(r"\.([0-9a-f]{64})(?:-.*|\.lock)")
 
 _directory: Path | None = None
@@ -55,9 +55,9 @@ def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Director
 
 
 def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = math.inf) -> list[Kept]:
-    """Removes expired results, results for which there is a newer one of the same stage, input names and arguments, the
-    oldest results over max_bytes, and temporary files of killed processes. It returns the removed results, with the
-    reasons. It never waits, and skips results that a process is computing."""
+    """Removes old results, and returns them with the reasons. It removes expired results, results that have been replaced
+    by a newer one of the same stage, input names and arguments, and then the oldest results until max_bytes remain. It
+    also removes temporary files of killed processes. It never waits, and skips results that a process is computing."""
     removed: list[Kept] = []
     identities: set[tuple[str, str]] = set()
     total, now, (local, storage) = 0, time.time(), storage_of(directory)

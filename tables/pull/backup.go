@@ -166,7 +166,7 @@ func (n *Node) newestVersions(ctx context.Context) (map[string]int64, error) {
 	})
 	for _, key := range n.reg.heldKeys() {
 		if err == nil && !keys[key] && n.reg.heldVersion(key) > 0 {
-			err = registryError(fmt.Errorf("it lost the record of the table with the key %s: start a node that has the table, so that it restores the record, or call Forget", key))
+			err = registryError(fmt.Errorf("the registry lost the record of the table with the key %s: start a node that has the table, so that it restores the record, or call Forget", key))
 		}
 	}
 	return all, err
@@ -197,7 +197,7 @@ func (n *Node) send(ctx context.Context, to content.Bucket, sizes map[string]int
 		switch {
 		case err != nil:
 		case exists:
-			n.log.Warn("pull: a backup file is damaged; it is replaced", "table", r.Name, "file", f.Hash)
+			n.log.Warn("pull: the backup replaces a damaged file", "table", r.Name, "file", f.Hash)
 			err = to.Replace(ctx, f, data)
 		default:
 			err = to.Create(ctx, backupFiles+f.Hash, data)

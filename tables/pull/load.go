@@ -86,7 +86,7 @@ func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time)
 	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmedAt) <= n.opts.MaxStaleness {
 		cause := err
 		if err = fetchVersion(h.record); err == nil {
-			n.log.Warn("pull: the newest version is not available; Load returns an older one", "table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
+			n.log.Warn("pull: the newest version is not available, so the node uses an older one", "table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
 		}
 	}
 	return m, rec, lo, hi, err
@@ -101,7 +101,7 @@ func (n *Node) syncTimeout(h head) time.Duration {
 	return n.opts.SyncTimeout
 }
 
-// findNewest returns the newest version of which the registry, this directory or any other node
+// findNewest returns the newest version that the registry, this directory or any other node
 // knows, and the revision of the registry's record. The revision is also valid with
 // ErrNotFound.
 func (n *Node) findNewest(ctx context.Context, key string, h head) (record, uint64, error) {
@@ -121,7 +121,7 @@ func (n *Node) findNewest(ctx context.Context, key string, h head) (record, uint
 		return record{}, 0, &SyncError{causes}
 	}
 	if best.Version < held {
-		return record{}, 0, registryError(fmt.Errorf("it lost the record of version %d, and no node that has this version answers: start one of these nodes, or call Forget", held))
+		return record{}, 0, registryError(fmt.Errorf("the registry lost the record of version %d, and no node that has this version responds: start one of these nodes, or call Forget", held))
 	}
 	if best.Version == 0 {
 		return record{}, e.revision, ErrNotFound

@@ -117,7 +117,7 @@ func readManifest(b []byte, want record) (*manifest, error) {
 		return nil, errors.Join(errors.New("the manifest is empty"), lines.Err())
 	}
 	if err := json.Unmarshal(lines.Bytes(), &m.header); err != nil {
-		return nil, fmt.Errorf("the manifest: %w", err)
+		return nil, fmt.Errorf("decoding the manifest's header: %w", err)
 	}
 	if m.Name != want.Name || m.Version != want.Version {
 		return nil, fmt.Errorf("the manifest describes version %d of %q, but the record describes version %d of %q", m.Version, m.Name, want.Version, want.Name)
@@ -136,7 +136,7 @@ func readManifest(b []byte, want record) (*manifest, error) {
 	for lines.Scan() {
 		var f dataFile
 		if err := json.Unmarshal(lines.Bytes(), &f); err != nil {
-			return nil, fmt.Errorf("file %d of the manifest: %w", len(m.files)+1, err)
+			return nil, fmt.Errorf("decoding file %d of the manifest: %w", len(m.files)+1, err)
 		}
 		if !isHash(f.Hash) || f.Size < 1 || f.Rows < 1 || f.Min > f.Max || len(m.files) > 0 && f.Min <= last {
 			return nil, fmt.Errorf("file %d of the manifest is invalid", len(m.files)+1)
@@ -145,7 +145,7 @@ func readManifest(b []byte, want record) (*manifest, error) {
 		m.files = append(m.files, f)
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("the manifest: %w", err)
+		return nil, fmt.Errorf("reading the manifest: %w", err)
 	}
 	return m, nil
 }
@@ -178,7 +178,7 @@ func decodeSchema(text string) (_ *arrow.Schema, err error) {
 		_, err = arrowsafe.SchemaMessage(stream)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the manifest's schema: %w", err)
+		return nil, fmt.Errorf("decoding the manifest's schema: %w", err)
 	}
 	return schema.Decode(text)
 }

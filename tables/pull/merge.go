@@ -40,8 +40,8 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 		return nil, err
 	}
 	defer converted.Release()
-	// New rows between two files go to the replacement of the file before them, if that is
-	// rewritten anyway or is small, and otherwise to a new file.
+	// New rows between two files go to a new file. But if the file before them is rewritten
+	// anyway or is small, its replacement gets these rows.
 	start, times := 0, converted.Column(next.time)
 	takeUntil := func(end int) arrow.RecordBatch {
 		b := converted.NewSlice(int64(start), int64(end))

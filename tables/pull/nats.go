@@ -84,7 +84,7 @@ func (r *natsRegistry) Watch(ctx context.Context, f func(Entry)) error {
 			return canceled.Err(ctx)
 		case e, open := <-w.Updates():
 			if !open {
-				return errors.New("the watch ended")
+				return errors.New("the watch of the registry ended")
 			}
 			var entry Entry
 			if e != nil {
@@ -164,8 +164,8 @@ func (r *natsRegistry) Delete(ctx context.Context, key string) error {
 var localPort = 4289
 
 // startLocal starts a NATS server in this process, unless one is running on this machine. If
-// the process with the previous server has ended, its content is lost, and the nodes report
-// their tables to the new one.
+// the process with the previous server has ended, that server's content is lost, and the
+// nodes report their tables to the new one.
 func (r *natsRegistry) startLocal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

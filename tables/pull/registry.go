@@ -31,7 +31,7 @@ type Registry interface {
 	// and after that with each change, in order. It returns when ctx ends. It returns an
 	// error if it may have missed a change; the node then calls it again.
 	Watch(ctx context.Context, f func(Entry)) error
-	// Put sets a key. Watchers see the changes in the order in which they were made.
+	// Put sets a key. Watchers see all changes in the order of their commits.
 	Put(ctx context.Context, key string, value []byte) error
 	// Update sets a key if its last entry has the given revision, or has none and
 	// revision is 0. Otherwise its error wraps [ErrConflict]. After any other error the
@@ -58,7 +58,7 @@ type Entry struct {
 //
 // KEY is keyOf a table's name, and ID the random ID of a node's directory.
 //
-// Changes arrive in the order in which they were made. So a process that sees its own
+// Changes arrive in the order of their commits. So a process that sees its own
 // heartbeat has seen all earlier changes.
 type registry struct {
 	n     *Node
@@ -122,8 +122,8 @@ func (r *registry) run(ctx context.Context) {
 	}
 }
 
-// session reads the whole registry into a new copy, and follows its changes and sends
-// heartbeats for one Options.Lease. It returns an error if the registry does not respond.
+// session reads the whole registry into a new copy. For one Options.Lease, it then follows the
+// changes and sends heartbeats. It returns an error if the registry does not respond.
 func (r *registry) session(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -152,7 +152,7 @@ func (r *registry) session(ctx context.Context) error {
 		case <-ctx.Done():
 			return canceled.Err(ctx)
 		case err := <-ended:
-			return cmp.Or(err, errors.New("the watch ended"))
+			return cmp.Or(err, errors.New("the watch of the registry ended"))
 		case <-timer.C:
 			if loading {
 				return errors.New("the registry did not send all its records in time")
@@ -195,7 +195,7 @@ func (r *registry) apply(c *registryCopy, e Entry) {
 			if t.Name != "" && keyOf(t.Name) == parts[1] && t.Version == 0 {
 				delete(r.known, parts[1]) // Forget removed the table
 			}
-			t.record = record{} // Keep the entry without a record: a node that has the table restores it, and needs this revision.
+			t.record = record{} // The record is lost. A node that has the table needs the revision to restore it.
 		}
 		c.tables[parts[1]] = t
 		if _, asked := r.known[parts[1]]; asked {
@@ -239,7 +239,7 @@ func validAddress(address string, secured bool) bool {
 	return err == nil && u.Host != "" && address == u.Scheme+"://"+u.Host && (u.Scheme == "https" || u.Scheme == "http" && !secured)
 }
 
-// processID returns an ID by which this process recognizes its own heartbeats.
+// processID returns an ID that this process uses to recognize its own heartbeats.
 func (r *registry) processID() string { return fmt.Sprintf("%p-%d", r, r.start.UnixNano()) }
 
 // announce wakes the goroutines that wait for a change of the copy. mu must be held.
@@ -274,7 +274,7 @@ func (r *registry) sync(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
-	err := errors.New("it did not respond in time")
+	err := errors.New("the registry did not respond in time")
 	for {
 		// Repeat the heartbeat, because another process with the same directory may have
 		// overwritten it.

@@ -72,7 +72,7 @@ func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (ver
 }
 
 // publish writes next's manifest and commits next as the successor of the version after.
-// revision is the one of the registry's current record.
+// revision is the revision of the registry's current record.
 func (n *Node) publish(ctx context.Context, next *manifest, after version, revision uint64) (rec record, err error) {
 	next.Version, next.Before = after.record.Version+1, nil
 	if after.manifest != nil {
@@ -147,7 +147,7 @@ type version struct {
 	*manifest // nil if the table does not exist
 }
 
-// fetchBase fetches all files of the newest version, on which a Save builds.
+// fetchBase fetches all files of the newest version, which a Save extends.
 func (n *Node) fetchBase(ctx context.Context, name string) (v version, revision uint64, err error) {
 	key := keyOf(name)
 	h, err := n.disk.head(key)

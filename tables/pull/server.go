@@ -55,18 +55,18 @@ func (n *Node) authorized(r *http.Request) bool {
 func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
 	hash := r.PathValue("hash")
 	if !isHash(hash) {
-		http.Error(w, "the hash is invalid", http.StatusBadRequest)
+		http.Error(w, "the file's hash is invalid", http.StatusBadRequest)
 		return
 	}
 	f, err := n.disk.openServed(r.Context(), hash)
 	if err != nil {
-		http.Error(w, "the file is not here", http.StatusNotFound)
+		http.Error(w, "this node does not have the file", http.StatusNotFound)
 		return
 	}
 	defer f.Close() //nolint:errcheck // it was only read
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		http.Error(w, "the file is not here", http.StatusNotFound)
+		http.Error(w, "this node does not have the file", http.StatusNotFound)
 		return
 	}
 	deadline := time.Now().Add(n.fileTime(info.Size()))
@@ -86,7 +86,7 @@ func (n *Node) fileTime(size int64) time.Duration {
 func (n *Node) serveHead(w http.ResponseWriter, r *http.Request) {
 	key := r.PathValue("key")
 	if !isHash(key) {
-		http.Error(w, "the key is invalid", http.StatusBadRequest)
+		http.Error(w, "the table's key is invalid", http.StatusBadRequest)
 		return
 	}
 	h, err := n.disk.head(key)

@@ -122,7 +122,7 @@ func (n *Node) replace(ctx context.Context, table string, f content.Named, cause
 		return cause
 	}
 	if damaged {
-		n.log.Warn("pull: a file is damaged; it is fetched again", "table", table, "file", f.Hash)
+		n.log.Warn("pull: the node fetches a damaged file again", "table", table, "file", f.Hash)
 		// If the fetch fails, a missing file is better than a damaged one.
 		if err := n.disk.remove(ctx, f.Hash); err != nil {
 			return err
@@ -142,7 +142,7 @@ func (n *Node) audit(ctx context.Context) {
 		e := n.reg.table(key)
 		switch {
 		case e.Version < h.Version:
-			n.log.Warn("pull: the registry lost a record; it is restored", "table", h.Name, "version", h.Version, "lost to", e.Version)
+			n.log.Warn("pull: the registry lost a record; the node restores it", "table", h.Name, "version", h.Version, "lost to", e.Version)
 			if err := n.reg.set(ctx, h.record, e.revision); err != nil && !errors.Is(err, ErrConflict) {
 				return err
 			}

@@ -76,7 +76,7 @@ func parseInfo(text []byte, key string) (*Info, error) {
 }
 
 // partdBackend stores results in a partd store. put appends the data under a new key, and then sets the
-// info, which contains that key, so concurrent puts of a result never mix their data.
+// info, which contains that key. Concurrent puts of a result therefore never mix their data.
 type partdBackend struct{ partd.Partd }
 
 func infoKey(key string) string { return "stage/" + key + "/info" }

@@ -44,8 +44,8 @@ type fileHash struct {
 }
 
 const (
-	// minSettledAge is how long ago a file must have changed for its hash to be cached, because a
-	// second change soon after the first may not change the file's times.
+	// minSettledAge is how long ago a file must have changed for its hash to be cached. A second
+	// change soon after the first may not change the file's times.
 	minSettledAge = 3 * time.Second
 
 	maxHashes = 100_000

@@ -27,8 +27,8 @@ type GCResult struct {
 }
 
 // GC removes results that have expired or are older than GCOptions.TTL, and leftover files of killed
-// processes. It keeps the ancestors of kept results, and results that are being computed or used. The store
-// of removed tables still has their files until its Expire removes them.
+// processes. It keeps the ancestors of kept results, and results that are being computed or used. The files
+// of removed tables stay in their store until its Expire removes them.
 func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err error) {
 	o = cmp.Or(o, new(GCOptions))
 	keep := map[string]bool{}

@@ -16,7 +16,7 @@ const (
 	maxNested = 100
 )
 
-// stageKey is a stage with its key and the inputs from which the key was computed.
+// stageKey is a stage with its key and the inputs of the key.
 type stageKey struct {
 	*node
 	key          string

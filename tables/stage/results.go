@@ -23,12 +23,12 @@ import (
 
 // Options configures Open. With the zero value or nil, results are stored in the directory.
 type Options struct {
-	// Tables is a store of tables in which results are stored: tables unchanged, and other results as tables of
+	// Tables is a store of tables that holds the results: tables unchanged, and other results as tables of
 	// bytes. If several processes use the store at the same time, it needs tables.Options.NoTail.
 	Tables *tables.Store
 	Bucket string // bucket of Tables for results; it must contain nothing else
 
-	// Store is a partd store in which results are stored. It must be able to set, list and delete keys. All keys
+	// Store is a partd store that holds the results. It must be able to set, list and delete keys. All keys
 	// begin with "stage/". Results other than tables are limited to partd.MaxValueLen bytes.
 	Store partd.Partd
 
@@ -223,7 +223,7 @@ func (r *Results) unpack(i *Info, archive []byte) error {
 		err = os.CopyFS(dir, files)
 	}
 	if err != nil {
-		return fmt.Errorf("unpack files: %w", err)
+		return fmt.Errorf("unpacking the result's files: %w", err)
 	}
 	return r.moveToFolder(i, dir)
 }

@@ -99,7 +99,7 @@ func (x *run) loadOrCompute(ctx context.Context, w *work) error {
 			return wrap("cache", w, err)
 		}
 	}
-	return wrap("cache", w, errors.New("another program removes the stored result before it can be read: raise its TTL, or stop that program"))
+	return wrap("cache", w, errors.New("another program keeps removing the stored result before it can be read: raise its TTL, or stop that program"))
 }
 
 // wrap adds an operation and the stage's name to err, unless err is already an Error.

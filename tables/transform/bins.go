@@ -31,7 +31,7 @@ type bins struct {
 	origin          int64   // start of bin 0: a time for fixed bins, or a position for calendar bins
 	day0            int64   // day of the first time, in local time
 	shifts          []shift // UTC offsets of the zone; the first is the offset at the first time
-	shiftsEnd       int64   // first time for which shifts contains no offset
+	shiftsEnd       int64   // first time that shifts does not cover
 	wideDifferences bool    // the difference of two times may overflow int64
 }
 
@@ -201,9 +201,9 @@ func (b *bins) labelError() error {
 	return fmt.Errorf("rule %q: the label of a bin is outside the range of timestamps", b.text)
 }
 
-// instant returns the time at which day d begins in the zone. If midnight occurs twice, it returns the first; if
-// clocks skip midnight, it returns the time of the change. Its unit is 1/second of a second. instant returns
-// false if the time overflows.
+// instant returns the time at which day d begins in the zone. If midnight occurs twice, it returns the first. If
+// clocks skip midnight, it returns the time of the change. The result counts units; second is their number per
+// second. instant returns false if the result overflows.
 func (b *bins) instant(d, second int64) (int64, bool) {
 	midnight := d * day
 	zoned := func(approximate int64) time.Time {

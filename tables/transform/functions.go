@@ -11,9 +11,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// function is an aggregate in SQL with placeholders for a column: {x} is its value with NaN as null, {n} its
-// value as a number, {f} its value as a float. {k} is a sort key: the time, then the row's position in the
-// table.
+// function is an aggregate in SQL with placeholders. {x} is a column's value with NaN as null, {n} the value as
+// a number, {f} the value as a float. {k} is a sort key: the time, then the row's position in the table.
 type function struct {
 	sql        string
 	empty      string         // result for an empty bin; "" means null

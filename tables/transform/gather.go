@@ -15,7 +15,7 @@ import (
 
 // gatherer accumulates a bin's values of one column, for all functions of the column.
 type gatherer interface {
-	setBatch(c arrow.Array)                                      // sets the batch from which add reads
+	setBatch(c arrow.Array)                                      // sets the batch that add reads
 	add(from, to int)                                            // adds rows [from, to) of the batch to the bin
 	begin()                                                      // starts the next bin
 	putter(function string, to array.Builder) (put func() error) // returns put, which appends the bin's result, or null, to a builder

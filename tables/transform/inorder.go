@@ -66,7 +66,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	if err != nil {
 		return nil, err
 	}
-	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC // Clocks that are set back across midnight return to the previous bin.
+	backward := q.bins.nanos == 0 && q.bins.zone != time.UTC // When clocks are set back across midnight, times return to an earlier bin.
 	q.lateFallback = backward || !w.ordered || w.keptColumns > 0
 	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		w.yield, w.out = yield, array.NewRecordBuilder(memory.DefaultAllocator, q.schema)

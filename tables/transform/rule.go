@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// rule is a pandas offset, from which bins are derived. A fixed offset is a number of nanoseconds. A calendar
-// offset counts positions on a grid of days: a bin has n × period positions and begins at a position p with p %
-// period == anchor.
+// rule is a pandas offset, which determines bins. A fixed offset is a number of nanoseconds. A calendar offset
+// counts positions on a grid of days: a bin has n × period positions, and its first position equals anchor modulo
+// period.
 type rule struct {
 	text  string
 	nanos int64 // length of a bin; 0 for a calendar offset
@@ -144,8 +144,8 @@ func (r *rule) setDay(unit, name string) error {
 }
 
 // grid numbers the days at which calendar bins may begin or end; the numbers are called positions. A position
-// covers the days from its own day to the day before the next position or, with labelsAtEnd, the days after the
-// previous position up to its own.
+// covers the days from its own day to the day before the next position. With labelsAtEnd, it covers the days
+// after the previous position, up to its own day.
 type grid struct {
 	weekdays    bool   // positions are the days from Monday to Friday
 	marks       []mark // selects the one or two days of each month that are positions; nil means every day

@@ -81,7 +81,7 @@ type CleanOptions struct {
 	Target *TableName
 	Mode   tables.PutMode // how the kept rows are put into Target
 
-	// Where is an SQL condition. Rows for which it is not true are removed.
+	// Where is an SQL condition. Clean removes the rows where it is not true.
 	Where string
 	// DropNulls removes rows with a null or a NaN in any of these columns.
 	DropNulls []string

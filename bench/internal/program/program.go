@@ -39,7 +39,7 @@ func Self(args ...string) *exec.Cmd {
 const DebianPython = "/usr/bin/python3"
 
 // ErrNoPython is returned if Debian's Python or a required module is missing.
-var ErrNoPython = errors.New("Debian's Python or one of its modules is not installed")
+var ErrNoPython = errors.New("no usable Python")
 
 // Python returns a command that runs Debian's Python with arguments. It returns ErrNoPython
 // unless all modules, separated by commas, can be imported.

@@ -52,6 +52,6 @@ func Run(t *testing.T, store partd.Partd) {
 		total.Add(s)
 	}
 	if err := c.Verify(total); err != nil || !maps.Equal(got, want) {
-		t.Errorf("the result has %d keys, want %d, or other values; Verify: %v", len(got), len(want), err)
+		t.Errorf("ScanPart returned wrong values: %d keys, want %d; Verify returned %v", len(got), len(want), err)
 	}
 }

@@ -124,11 +124,11 @@ func (r *Report) beHonest(ctx context.Context, t *Target, seed uint64, answerIn 
 			err = p.Ask([]string{"ack"}, "delete", key)
 		}
 		if err != nil {
-			return fmt.Errorf("an honest peer is not served: %w", err)
+			return fmt.Errorf("a request of an honest peer failed: %w", err)
 		}
 		elapsed := time.Since(start)
 		if excused := stalls.total() - stalledBefore; elapsed-excused > answerIn {
-			return fmt.Errorf("an honest peer was served after %v, including %v of stalls of this machine, want at most %v plus stalls", elapsed, excused, answerIn)
+			return fmt.Errorf("an honest peer waited %v for three requests, including %v of stalls of this machine; want at most %v plus stalls", elapsed, excused, answerIn)
 		}
 		switch values[0] {
 		case value:

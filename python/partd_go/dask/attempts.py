@@ -18,8 +18,8 @@ class Damaged(ValueError):
 
 
 class Entries:
-    """The entries of one append. Unlike a dict, it can repeat a key, so that a header and a
-    large piece are appended to the same key without copying the piece."""
+    """The entries of one append, with the methods of a dict. Unlike a dict, it can repeat a key:
+    a header and a large piece are separate entries, which saves a copy of the piece."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []

@@ -36,16 +36,18 @@ _active: use | None = None
 class use:
     """Makes "partd" dask's shuffle method, until the end of the with block, or close().
 
-    url is the address of a partd-server that all workers can reach, of several such servers (tcp://A,B,C), or
-    of a bucket (s3://BUCKET/PREFIX, which needs the program partd-cloud). It may also be a `partd_go.Client`;
-    then the workers use its address, token and certificates. Without url, all processes must be on this
-    machine: tasks write rows to files, and a server that use() starts records the commits. The files and
-    the server's store are in directory, by default dask's temporary-directory. compression, "lz4" or
-    "zstd", compresses the rows.
+    url is the address of a partd-server, of several such servers (tcp://A,B,C), or of a bucket
+    (s3://BUCKET/PREFIX, which needs the program partd-cloud). All workers must be able to reach it. url may
+    also be a `partd_go.Client`; then the workers use its address, token and certificates. compression is
+    "lz4" or "zstd" (default: none).
+
+    Without url, all processes must be on this machine. Tasks then write rows to files, and a server that
+    use() starts records the commits. The files and the server's store are in directory (default: dask's
+    setting temporary-directory).
 
     Stored rows are deleted when dask no longer needs them; a persisted collection keeps its rows.
-    close() deletes the rest. If the program is killed, rows stay until the server's --namespace-ttl
-    removes the namespace in url.
+    close() deletes the remaining rows. If the program is killed, its rows stay until the server's
+    --namespace-ttl removes the namespace in url.
     """
 
     def __init__(

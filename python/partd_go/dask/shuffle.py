@@ -109,7 +109,7 @@ class Lease:
     def __init__(self, shuffle: Shuffle) -> None:
         self.shuffle = shuffle
         self._end = weakref.finalize(self, forget, shuffle)
-        self._end.atexit = False  # use.close() deletes the remaining rows
+        self._end.atexit = False  # at exit, use.close() deletes the remaining rows
 
     def __reduce__(self) -> Any:
         try:
@@ -144,8 +144,8 @@ def _clean() -> None:
 
 
 def open_shuffle(lease: Lease | Shuffle) -> Shuffle:
-    """Returns the shuffle. It is the first task of the graph, and all other tasks get the shuffle
-    from it, so that two graphs with equal task names use different keys."""
+    """Returns the shuffle. This is the graph's first task, whose result all other tasks get. So
+    two graphs use different keys in the store, even if their tasks have equal names."""
     return lease.shuffle if isinstance(lease, Lease) else lease
 
 

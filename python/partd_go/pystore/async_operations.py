@@ -42,10 +42,10 @@ class AsyncItem:
     """An item that is opened when it is awaited or read."""
 
     def __init__(self, collection: AsyncCollection, item: str, **options: Any):
-        self._of, self._name, self._options = collection, item, options
+        self._collection, self._name, self._options = collection, item, options
 
     def __await__(self) -> Generator[object, None, Item]:
-        return self._of._run(self._of.collection.item, self._name, **self._options).__await__()
+        return self._collection._run(self._collection.collection.item, self._name, **self._options).__await__()
 
     async def to_pandas(self, **options: Any) -> pandas.DataFrame:
         return await asyncio.to_thread((await self).to_pandas, **options)

@@ -42,8 +42,8 @@ def encode(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
 
 
 def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Returns the rows with each column cast to the item's type if every value stays equal, such as whole numbers as floats
-    or times in another unit. Other columns keep their types; the server rejects these rows unless the columns are widened."""
+    """Casts each column to its type in the item if all values stay equal, for example whole numbers to floats, or times to
+    another unit. Other columns keep their types; the server rejects the rows unless these columns are widened."""
     for position, field in enumerate(table.schema):
         data_type = schema.field(field.name).type if field.name in schema.names else field.type
         zones = [getattr(value, "tz", None) for value in (data_type, field.type)]

@@ -97,12 +97,12 @@ class Part:
     def __init__(
         self, datastore: str, url: str, collection: str, item: str, state: dict[str, Any], index: list[str], where: str | None
     ):
-        self.at, self.collection, self.item = (datastore, url), collection, item
+        self.location, self.collection, self.item = (datastore, url), collection, item
         self.state, self.index, self.where = state, index, where
 
     def __call__(self, part: int, columns: list[str] | None = None) -> Any:
         selected = None if columns is None else [*columns, *self.index]
-        rows = utils.connection_at(*self.at).scan(
+        rows = utils.connection_at(*self.location).scan(
             self.item, self.collection, columns=selected or None, where=self.where, part=part, **self.state
         )
         return decode(rows.read_all())

@@ -197,9 +197,9 @@ class Tables(Connection, Shown):
         limit: int | None = None, last: int | None = None, version: int | None = None, at: Time | None = None, snapshot: str = "",
         part: int = 0, index: bool = False, timeout: float | None = None,
     ) -> pa.RecordBatchReader:  # fmt: skip
-        """Returns a reader of a table's batches. By default it reads all rows; where selects rows by a condition, limit and
-        last read only that many rows from the start or the end, and part reads one part of the table (describe() returns
-        the number of parts). version, at and snapshot select an earlier state.
+        """Returns a reader of a table's batches. By default it reads all rows. where selects rows by a condition. limit is a
+        number of rows to read from the start, and last from the end. part selects one part of the table; describe()
+        returns the number of parts. version, at and snapshot select an earlier state.
 
         where is a string such as "price > 100", or a list of (column, operator, value), as in pyarrow. Times without a zone
         are in UTC. The server ends the call when no reference to the reader remains: to stop early, del it, because close()

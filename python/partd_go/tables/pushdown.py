@@ -83,8 +83,8 @@ def _family(data_type: pa.DataType) -> str | None:
 
 
 def _comparison(op: str, left: Tree, right: Tree) -> Tree:
-    """Returns the tree of a comparison, or None unless one side is ("value", value), and the other is ("column", name), or
-    ("coarse", name) for a time column that is cast to a coarser unit."""
+    """Returns the tree of a comparison of a column with a value, or None if it cannot be converted. The value is ("value",
+    value). The column is ("column", name), or ("coarse", name) for a time column that is cast to a coarser unit."""
     if left and right and left[0] == "value":
         op, left, right = _MIRRORED[op], right, left
     if not left or not right or right[0] != "value" or left[0] not in ("column", "coarse"):

@@ -45,7 +45,7 @@ type FS struct {
 var _ icecat.Remote = (*FS)(nil)
 
 // maxUploads limits the total size of concurrent uploads, because they hold their files in memory. A larger file
-// is uploaded alone.
+// is uploaded while no other upload runs.
 const maxUploads = 256 << 20
 
 // New returns the files of a bucket. location is the bucket's name in messages. key is the prefix of the files'

@@ -14,8 +14,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// Iceberg requires plain INT32 and INT64 for int and long columns. The Parquet library adds annotations with their bit
-// width, with which Spark cannot read an int column that was widened to long.
+// Iceberg's int and long columns are plain INT32 and INT64. The Parquet library adds annotations with their bit width.
+// Because of these, Spark cannot read an int column that was widened to long.
 
 // removeWidths removes the width annotations of 32- and 64-bit integers, and reports whether there were any.
 func removeWidths(footer *metadata.FileMetaData) (removed bool) {
@@ -55,8 +55,8 @@ func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {
 	return &unannotatedFile{FileWriter: f}, err
 }
 
-// unannotatedFile is a Parquet file without width annotations. Close removes them from the footer: the library writes
-// the footer, its length and the magic number last, so the file holds back the last three writes.
+// unannotatedFile is a Parquet file without width annotations. Close removes them from the footer. For that, the file
+// holds back the last three writes: the footer, its length and the magic number.
 type unannotatedFile struct {
 	iceio.FileWriter
 	lastWrites [][]byte

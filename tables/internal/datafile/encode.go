@@ -229,7 +229,7 @@ func (e *encoder) bytesWritten() int64 {
 const (
 	pageBytes       = 64 << 10 // bytes; small, so that a reader with a page index decodes few unneeded values
 	pageRows        = 8 << 10  // rows of a page in files without nested columns: 64 KiB of 8-byte values
-	pageCheckValues = 1024     // number of values after which the library checks the page size
+	pageCheckValues = 1024     // the library checks the page size after this number of values
 )
 
 // pager is a method of the library's column writers that their interface does not include.

@@ -38,7 +38,7 @@ type group struct {
 	index       *metadata.RowGroupPageIndexReader // page index, which is loaded when the rows are read; can be nil
 }
 
-// recoverPanic converts a panic, which the Parquet library has on some damaged files, to an error. It must be deferred.
+// recoverPanic converts a panic to an error, because the Parquet library panics on some damaged files. It must be deferred.
 func (f *file) recoverPanic(err *error) {
 	if p := recover(); p != nil {
 		*err = &partd.CorruptError{Path: f.name, Offset: -1, Err: fmt.Errorf("the Parquet data cannot be read: %v", p)}
@@ -181,7 +181,7 @@ func (f *file) boundsOf(g group, name string) filter.Bounds {
 	return filter.Bounds{Rows: g.rows, Nulls: -1}
 }
 
-// bounds returns the statistics of a column in a row group, except those that are not reliable for the column's type.
+// bounds returns the statistics of a column in a row group that are reliable for the column's type.
 func (f *file) bounds(g group, c Column) filter.Bounds {
 	b := filter.Bounds{Rows: g.rows, Nulls: -1}
 	leaf, exists := f.statsLeaf(c)

@@ -12,7 +12,7 @@ import (
 )
 
 // convertToTable converts a column of a file to the type to. fileField is the file's field. ids is the table's field
-// with field IDs, by which nested fields are found.
+// with field IDs, which identify nested fields.
 func (s *Scan) convertToTable(a arrow.Array, fileField, ids arrow.Field, to arrow.DataType) (arrow.Array, error) {
 	switch to := to.(type) {
 	case *arrow.StructType:

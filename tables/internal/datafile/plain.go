@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// plain reads a column without nulls from pages in which values have the same bytes as in memory. It copies whole pages,
+// plain reads a column without nulls from pages that store values as they are in memory. It copies whole pages,
 // which is faster than the library's decoding of each value. If a page has another format or is damaged, columns uses the
 // library's reader instead, which starts again at the first row and reports any error.
 type plain struct {

@@ -143,7 +143,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 			}
 		}
 		b := array.NewRecordBatch(schema, columns, st.count())
-		if st.keptRows != nil || f.scan.Recycle { // The kept values were copied, or the batch holds its own reference.
+		if st.keptRows != nil || f.scan.Recycle { // b has copies of the kept values, or its own references.
 			conditionReader.releaseArrays(st.conditionArrays)
 		}
 		if f.scan.Recycle {
@@ -220,7 +220,7 @@ func (st *step) count() int64 {
 	return int64(len(st.keptRows))
 }
 
-// keptValues returns the values to keep from a column with the rows of columnSpan.
+// keptValues returns the values to keep of column c, which has the rows of columnSpan.
 func (st *step) keptValues(c arrow.Array, columnSpan span) (arrow.Array, error) {
 	if st.keptRows != nil && columnSpan.rows() > st.count() {
 		rows, skipped := st.keptRows, int(columnSpan.from-st.from)

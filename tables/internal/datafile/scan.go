@@ -53,7 +53,7 @@ type Deletes struct {
 // File is a file to read.
 type File struct {
 	Path    string
-	Deletes func(context.Context) (*Deletes, error) // returns the deleted rows; nil if there are none
+	Deletes func(context.Context) (*Deletes, error) // returns the deleted rows; nil if no rows are deleted
 	Skip    int64                                   // number of leading rows to skip
 }
 
@@ -64,8 +64,8 @@ type Scan struct {
 	Columns          []Column
 	Where            *filter.Condition // nil selects all rows
 	ConditionColumns []Column          // the columns of Where, in the same order
-	// MayMatch reports whether rows with the given column bounds can match, and whether they can fail to match. Nil means
-	// Where.May.
+	// MayMatch reports whether rows with the given column bounds can match, and whether they can fail to match. If it is
+	// nil, Where decides.
 	MayMatch func(column func(name string) filter.Bounds) (mayHold, mayFail bool)
 	Names    map[int][]string // further names of fields, by ID, for files without IDs; can be nil
 	Rows     int64            // maximum number of rows per batch

@@ -154,8 +154,7 @@ func (c *byteCounter) Write(b []byte) (int, error) {
 var endedReaders sync.Map // of weak.Pointer[byte]
 
 // hasCurrentRows reports whether a reader's current batch has rows. Before a put's first Next, this means that the reader was
-// used before. Other readers than those of Arrow and this module are not checked, because they may not allow RecordBatch before
-// Next.
+// used before. Readers from other modules are not checked, because they may not allow RecordBatch before Next.
 func hasCurrentRows(r array.RecordReader) bool {
 	if identity(r) == nil {
 		return false

@@ -13,7 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// columnEncoding is the encoding of a column in a row group, one that all documented readers support; docs/speed.md explains the
+// columnEncoding is the encoding of a column in a row group. All documented readers support it; docs/speed.md explains the
 // choice. For example, Spark's vectorized Iceberg reader supports delta encodings only since Iceberg 1.10.
 type columnEncoding struct {
 	encoding   parquet.Encoding // the encoding if there is no dictionary
@@ -73,7 +73,8 @@ func encodingOf(a arrow.Array, flat bool, pageValues int, small bool) columnEnco
 }
 
 // withCodec selects a codec if there is none yet: Snappy, which is read several times as fast as zstd, if it shrinks the sample by
-// at least two fifths; and zstd if only zstd does, or if it needs less than half of Snappy's bytes.
+// at least two fifths. It selects zstd if only zstd shrinks the sample that much, or if zstd needs less than half of Snappy's
+// bytes.
 func (e columnEncoding) withCodec(sample []byte) columnEncoding {
 	if e.codec != compress.Codecs.Uncompressed || len(sample) < minSampleBytes {
 		return e

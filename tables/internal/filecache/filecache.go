@@ -211,7 +211,7 @@ func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.Fi
 		if err != nil {
 			return "", func() {}, err
 		}
-		if p = c.addPin(key, &pin{path: link}); p.path != link { // Another goroutine has pinned the key meanwhile.
+		if p = c.addPin(key, &pin{path: link}); p.path != link { // Another goroutine has just pinned the key.
 			_ = os.Remove(link)
 		}
 	}

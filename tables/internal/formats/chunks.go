@@ -17,10 +17,10 @@ import (
 // textWorkers is the number of chunks that are processed concurrently, unless there are many columns.
 const textWorkers = 4
 
-// Variables, because tests replace them.
+// These are variables because tests replace them.
 var (
 	chunkBytes = 1 << 20 // bytes of a chunk, unless there are many columns or a record is longer
-	fewColumns = 1 << 10 // a text with more columns has many columns
+	fewColumns = 1 << 10 // more columns count as many
 )
 
 // text is a text file divided into chunks of whole records. A chunk counts as used when forEachChunk's callback has finished with
@@ -116,8 +116,8 @@ func (t *text) fill(ctx context.Context) error {
 	return nil
 }
 
-// forEachChunk calls f for each chunk, in up to workers goroutines. f may act in the order of the file only after the chunk's
-// channel turn is closed. forEachChunk returns the first error in that order, which cancels all calls.
+// forEachChunk calls f for each chunk, in up to workers goroutines. An f that must act in the order of the file waits until the
+// chunk's channel turn is closed. forEachChunk returns the first error in that order, which cancels all calls.
 func (t *text) forEachChunk(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -70,7 +70,7 @@ func (t *text) readHeader(ctx context.Context) error {
 	return nil
 }
 
-// line returns the number of the line in which the current record starts.
+// line returns the line number of the current record's start.
 func (c *csvRows) line() int64 { return c.linesBefore + c.split.Line }
 
 // next advances to the next record, or returns io.EOF. In a file with a single column, an empty line is a record.

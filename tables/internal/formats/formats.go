@@ -99,8 +99,8 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	return nil, fmt.Errorf("%s: cannot read format %q: the formats are %s", in.Name, in.Format, strings.Join(Names, ", "))
 }
 
-// batches returns a reader of the batches that generate yields, and still owns. If a library panics on a damaged file, the reader
-// returns an error. Releasing the reader calls end.
+// batches returns a reader of the batches that generate yields; generate must release its own references to them. If a library
+// panics on a damaged file, the reader returns an error. Releasing the reader calls end.
 func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), generate func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
@@ -192,7 +192,7 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 	}), nil
 }
 
-// parquetBatches opens a Parquet file. It returns its batches and the schema to which they must be converted.
+// parquetBatches opens a Parquet file. It returns the file's batches, and the schema to convert them to.
 func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.RecordReader, columns *arrow.Schema, err error) {
 	defer func() {
 		if p := recover(); p != nil {

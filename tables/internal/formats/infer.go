@@ -44,7 +44,7 @@ func newColumn(name string) *column { return &column{name: name, kinds: kindAll}
 
 func (c *column) restrict(k kinds) { c.kinds, c.hasValue = c.kinds&k, true }
 
-// maxExactInt limits the range in which a float64 represents every integer exactly.
+// maxExactInt is the largest integer such that float64 represents all smaller integers exactly.
 const maxExactInt = 1 << 53
 
 // kindsOfText returns the kinds that represent s without losing digits or leading zeros. nanos reports whether s

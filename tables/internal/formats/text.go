@@ -122,7 +122,7 @@ func unpack(a arrow.Array, i int) (arrow.Array, int) {
 	}
 }
 
-// isNull reports whether value i is null. Columns of the null type have no bitmap, so IsNull alone does not suffice.
+// isNull reports whether value i is null. Columns of the null type need an extra check, because they have no bitmap.
 func isNull(a arrow.Array, i int) bool { return a.IsNull(i) || a.DataType().ID() == arrow.NULL }
 
 // appendValue appends a value that is not null. It writes nested values as JSON.

@@ -20,7 +20,7 @@ import (
 // Change is a staged change to one table.
 type Change struct {
 	Namespace, Name string
-	Base            *table.Table   // table to which the change applies; nil if the table must not exist
+	Base            *table.Table   // the table before the change; nil if the table must not exist
 	DamagedLocation *string        // metadata location of a damaged table, which has no Base
 	New             table.Metadata // the new metadata; nil deletes the table
 	// IOs are the FileIOs that wrote the change's files. The last one also writes the new metadata.
@@ -139,7 +139,7 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 	return nil
 }
 
-// metadataVersion returns the number at the start of a metadata file's name, or 0 if there is none, as in files of other engines.
+// metadataVersion returns the number at the start of a metadata file's name, or 0 if the name has no number, as in files of other engines.
 func metadataVersion(location string) int {
 	prefix, _, _ := strings.Cut(path.Base(location), "-")
 	v, err := strconv.Atoi(prefix)

@@ -149,7 +149,7 @@ func (f *FileIO) Written() []WrittenFile {
 	return f.written
 }
 
-// RemoveWritten removes all written files, after a commit that certainly failed. Sweep removes those that it cannot remove.
+// RemoveWritten removes all written files, after a commit that certainly failed. If it cannot remove a file, Sweep does so later.
 func (f *FileIO) RemoveWritten() { f.RemoveAllAfter(0) }
 
 // RemoveFailed removes all written files if err means that a commit failed. If the outcome is unknown, it leaves them to Sweep.

@@ -54,14 +54,14 @@ func (c *Catalog) CopyOf(ctx context.Context, location string) (string, error) {
 	return c.firstString(ctx, `SELECT source FROM partd_copies WHERE location=?`, location)
 }
 
-// State is a metadata location to which a table or its snapshots refer.
+// State is a metadata location that a table or its snapshots refer to.
 type State struct {
 	Name     string
 	Location string
 	Pinned   bool // only snapshots refer to the location; then only the newest version in the metadata is needed
 }
 
-// States returns the metadata locations to which a namespace's tables and snapshots refer, each once. A table's current location comes
+// States returns the metadata locations that a namespace's tables and snapshots refer to, each once. A table's current location comes
 // first.
 func (c *Catalog) States(ctx context.Context, namespace string) (states []State, err error) {
 	encoded, err := c.strings(ctx, selectStates, namespace)

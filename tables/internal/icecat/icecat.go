@@ -59,7 +59,7 @@ type Options struct {
 type Catalog struct {
 	dir         string // directory of the tables' files in fs
 	root        string // Options.Root
-	originalDir string // directory in which the warehouse was created; recorded locations begin with it
+	originalDir string // directory where the warehouse was created; recorded locations begin with it
 	id          string
 	fs          vfs.FS
 	noSync      bool
@@ -137,8 +137,8 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, lookupCache *an
 	}
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + synchronous + ")"
-	// A snapshot of 10,000 tables changes 900 pages. With these settings, they stay in memory until the commit, which does not wait for
-	// checkpoints.
+	// A snapshot of 10,000 tables changes 900 pages. These settings keep them in memory until the commit, which then need not wait
+	// for checkpoints.
 	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(4000)"); err != nil {
 		return nil, nil, nil, err
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// MetaPrefix and JSONPrefix begin the names of Iceberg properties with the metadata that users set on a table: string values and
-	// all other values.
+	// Iceberg properties whose names begin with MetaPrefix or JSONPrefix contain the metadata that users set on a table: strings, or
+	// other values as JSON.
 	MetaPrefix = "partd.meta."
 	JSONPrefix = "partd.json."
 	// UpdatedKey is the metadata key for the time of the last change.
@@ -135,7 +135,7 @@ func (c *Catalog) queryOne(ctx context.Context, q string, args ...any) (Listed, 
 	return page[0], nil
 }
 
-// listed returns the tables that q selects, with the columns of selectTables.
+// listed returns the tables that q selects. q must select the columns of selectTables.
 func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, error) {
 	var page []Listed
 	var outdated []int // indices of tables that another engine has changed
@@ -234,7 +234,7 @@ func (c *Catalog) eachTable(ctx context.Context, f func(TableName, *table.Table)
 	return damaged
 }
 
-// PutsApplied returns those of the given put IDs that are committed to a table.
+// PutsApplied returns the IDs whose puts are committed to the table with a UUID.
 func (c *Catalog) PutsApplied(ctx context.Context, uuid string, ids ...string) (applied []string, err error) {
 	for chunk := range slices.Chunk(ids, 500) {
 		args := []any{uuid}

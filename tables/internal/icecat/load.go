@@ -186,7 +186,7 @@ func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (location,
 	if err != nil || cached {
 		return result.location, result.rules, err
 	}
-	// For a cancelable context, the driver would start a goroutine. The query takes only microseconds.
+	// The query takes only microseconds, but for a cancelable context the driver would start a goroutine.
 	if result, err = scanAnswer(c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
 		return "", "", err
 	}

@@ -106,7 +106,7 @@ func IsMetadata(property string) bool {
 	return strings.HasPrefix(property, MetaPrefix) || strings.HasPrefix(property, JSONPrefix)
 }
 
-// FromProperties returns the metadata that properties mirror, or nil if there is none.
+// FromProperties returns the metadata that properties mirror, or nil if they mirror none.
 func FromProperties(props map[string]string) (m map[string]any) {
 	for k, text := range props {
 		var v any = text

@@ -135,7 +135,7 @@ func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 // References returns all files that tables and snapshots refer to.
 func (c *Catalog) References(ctx context.Context) (map[string]struct{}, error) {
 	refs := references{c, map[string]struct{}{}}
-	// Read the snapshots before and after the tables, because snapshots can meanwhile be taken, or restored and deleted.
+	// Read the snapshots before and after the tables, because snapshots can be taken in between, or restored and deleted.
 	if err := c.addPinned(ctx, refs); err != nil {
 		return nil, err
 	}

@@ -100,8 +100,8 @@ func NewCheck(ctx context.Context, rules []Rule, putSchema, stored, logical *arr
 	return c, nil
 }
 
-// filter returns the condition that rows violate the rule, or an empty one if the rule is checked in another way
-// or a column is missing.
+// filter returns a condition for rows that violate the rule. The condition is empty if the rule is checked in
+// another way, or if a column is missing.
 func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 	for _, name := range r.Names() {
 		if !s.HasField(name) {

@@ -94,15 +94,15 @@ func (r Rule) check() (err error) {
 	case !slices.Contains(Kinds, r.Kind):
 		return fmt.Errorf("rule %q: unknown kind %q: use one of %q", r.Name, r.Kind, Kinds)
 	case r.Kind == "unique" && len(r.Columns) == 0:
-		err = errors.New("it needs columns")
+		err = errors.New("the rule needs columns")
 	case r.Kind == "expression":
 		_, err = filter.Parse(r.Where)
 	case r.Kind != "unique" && r.Column == "":
-		err = errors.New("it needs a column")
+		err = errors.New("the rule needs a column")
 	case r.Kind == "type":
 		_, err = schema.Parse(r.Type)
 	case r.Kind == "range" && r.Min == "" && r.Max == "":
-		err = errors.New("it needs min, max or both")
+		err = errors.New("the rule needs min, max or both")
 	case r.Kind == "regexp":
 		_, err = regexp.Compile(r.Pattern)
 	}

@@ -106,8 +106,8 @@ rows:
 	return nil
 }
 
-// bounds returns conditions that a column is at least, and at most, value i of a, or nil for types whose
-// keys do not sort like values.
+// bounds returns the conditions that a column is at least, and at most, value i of a. It returns nil for types
+// whose keys do not sort like the values.
 func bounds(column string, a arrow.Array, i int) (atLeast, atMost *filter.Expr) {
 	switch a := a.(type) {
 	case *array.Int32:

@@ -35,8 +35,8 @@ func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch,
 	return convert(batch, to, func(_ int, f arrow.Field) []int { return batch.Schema().FieldIndices(f.Name) })
 }
 
-// convert converts a batch to a schema. For each column of the schema, it uses the first of indicesOf, the column's indices in the
-// batch, or nulls if there is none.
+// convert converts a batch to a schema. indicesOf returns the indices of a schema's column in the batch; convert uses the first, or
+// nulls if there are none.
 func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, to.NumFields())
 	defer releaseAll(columns)
@@ -194,7 +194,7 @@ func hasHiddenValues(a arrow.Array) bool {
 	return false
 }
 
-// hasValueUnderNull reports whether a has a value in a row in which nulls is null.
+// hasValueUnderNull reports whether a has a value in any row where nulls is null.
 func hasValueUnderNull(a, nulls arrow.Array) bool {
 	id := a.DataType().ID()
 	if nulls.NullN() == 0 || id == arrow.NULL || id == arrow.RUN_END_ENCODED {

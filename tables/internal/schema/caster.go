@@ -172,7 +172,7 @@ func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	if !f.Nullable && stored.NullN() > 0 {
 		return nil, &Error{f.Name, errors.New("the column contains a null, which the table does not allow")}
 	}
-	// Both are stored types, so only numbers need to be widened.
+	// Both types are stored types, so at most numbers need to be widened.
 	a, err := ConvertArray(stored, f.Type)
 	if err != nil {
 		return nil, &Error{f.Name, err}

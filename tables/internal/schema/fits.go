@@ -45,7 +45,7 @@ func unwrap(t arrow.DataType) arrow.DataType {
 	return t
 }
 
-// Restore returns a stored type in which original types replace stored ones, at every level, if keep returns true for the
+// Restore replaces stored types with original types, at every level of a nested type, if keep returns true for the
 // original type.
 func Restore(stored, original arrow.DataType, keep func(arrow.DataType) bool) arrow.DataType {
 	original = unwrap(original)

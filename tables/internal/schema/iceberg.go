@@ -10,10 +10,10 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// PropertyPrefix begins the names of the properties that contain the types as put.
+// PropertyPrefix begins the names of the properties that contain put schemas: the column types that puts gave a table.
 const PropertyPrefix = "partd.arrow-schema."
 
-// Property returns the name of the property with the types as put for a schema ID.
+// Property returns the name of the property with the put schema for a schema ID.
 func Property(schemaID int) string { return fmt.Sprintf("%s%d", PropertyPrefix, schemaID) }
 
 // StoredSchema returns the stored types of a table's columns.
@@ -21,8 +21,8 @@ func StoredSchema(s *iceberg.Schema) (*arrow.Schema, error) {
 	return table.SchemaToArrowSchema(s, nil, false, false)
 }
 
-// PutSchema returns the types of a table's columns as put, from the property's value, or the stored types if it is "" because
-// another program created the schema.
+// PutSchema returns the column types that puts gave a table, from the property's value. If another program created the schema,
+// property is "", and PutSchema returns the stored types.
 func PutSchema(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 	if property == "" {
 		return stored, nil
@@ -38,7 +38,7 @@ func PutSchema(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 type Shape struct {
 	Schema      *iceberg.Schema // has new field IDs
 	Stored      *arrow.Schema
-	PutProperty string // value of the property with the types as put
+	PutProperty string // value of the property with the put schema
 	LastID      int    // highest column ID when the shape was created
 }
 

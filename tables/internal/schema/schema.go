@@ -61,8 +61,8 @@ func Errorf(column, format string, args ...any) *Error {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Stored returns the schema in which a table stores columns with the types as put. The error is an [Error]; it wraps [RefusedColumns] if
-// columns cannot be stored.
+// Stored returns the schema that a table uses to store columns with the types of putSchema. The error is an [Error]; it wraps
+// [RefusedColumns] if columns cannot be stored.
 func Stored(putSchema *arrow.Schema) (*arrow.Schema, error) {
 	if putSchema.NumFields() == 0 {
 		return nil, errors.New("the schema has no columns")
@@ -91,7 +91,7 @@ var (
 	decimal20 = &arrow.Decimal128Type{Precision: 20}
 )
 
-// StoredType returns the type in which a table stores values of type t.
+// StoredType returns the type that a table uses to store values of type t.
 func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	switch t := t.(type) {
 	case *arrow.BooleanType, *arrow.Int32Type, *arrow.Int64Type, *arrow.Float32Type, *arrow.Float64Type, *arrow.StringType, *arrow.BinaryType, *arrow.Date32Type:
@@ -175,7 +175,7 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	return nil, fmt.Errorf("no Iceberg type can store %s", t)
 }
 
-// RestorePutTypes returns a table's columns with the types as put. A column that another program has added or changed keeps its stored
+// RestorePutTypes returns a table's columns with the types of putSchema. A column that another program has added or changed keeps its stored
 // type.
 func RestorePutTypes(stored, putSchema *arrow.Schema) *arrow.Schema {
 	fields := make([]arrow.Field, stored.NumFields())
@@ -226,13 +226,13 @@ const ValuesKey = "partd_go.values"
 func CheckValues(put, column arrow.Field) error {
 	values, _ := put.Metadata.GetValue(ValuesKey)
 	stored, _ := column.Metadata.GetValue(ValuesKey)
-	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 { // This key is set if the table was written before ValuesKey existed.
+	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 { // An old table has this key instead of ValuesKey.
 		return nil
 	}
 	return Errorf(put.Name, "the column's values are of kind %s, but the table's are of kind %s", cmp.Or(values, put.Type.String()), cmp.Or(stored, column.Type.String()))
 }
 
-// WithoutEncodings returns a schema in which dictionary and run-end encoded columns have the type of their values.
+// WithoutEncodings returns s with the types of the values for dictionary and run-end encoded columns.
 func WithoutEncodings(s *arrow.Schema) *arrow.Schema {
 	fields := slices.Clone(s.Fields())
 	for i, f := range fields {
@@ -260,7 +260,7 @@ func decodedType(t arrow.DataType) arrow.DataType {
 	})
 }
 
-// MapLeaves returns a type in which the results of f replace the leaf types. It calls f for the leaves in order.
+// MapLeaves returns t with its leaf types replaced by the results of f. It calls f for the leaves in order.
 func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.DataType {
 	return mapFields(t, func(field arrow.Field) arrow.Field {
 		field.Type = MapLeaves(field.Type, f)
@@ -268,7 +268,7 @@ func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.Da
 	}, f)
 }
 
-// mapFields returns a type in which the results of mapField replace the direct fields. For a type without fields, it returns mapLeaf(t).
+// mapFields returns t with its direct fields replaced by the results of mapField. For a type without fields, it returns mapLeaf(t).
 func mapFields(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf func(arrow.DataType) arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case *arrow.MapType:

@@ -51,7 +51,7 @@ func (s *Series) NewCutter(ctx context.Context) (*Cutter, error) {
 	return c, err
 }
 
-// include adds a time to the range from which Periods chooses the length of automatic periods.
+// include extends the range of times, which determines the length of automatic periods.
 func (c *Cutter) include(v int64) {
 	if !c.hasTimes {
 		c.lowest, c.highest, c.hasTimes = v, v, true

@@ -32,7 +32,7 @@ func (f *File) Low() int64 { return cmp.Or(f.Bounds, &anyTimes).Lowest }
 // High returns the highest time that the file can contain.
 func (f *File) High() int64 { return cmp.Or(f.Bounds, &anyTimes).Highest }
 
-// Files returns the version's files, in the order in which their rows were added.
+// Files returns the version's files, in the order of their arrival.
 func (s *Series) Files(ctx context.Context) (files []*File, err error) {
 	if s.table.CurrentSnapshot() == nil {
 		return nil, nil

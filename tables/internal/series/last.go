@@ -66,7 +66,7 @@ func (s *Series) lastRowsStart(ctx context.Context, minRows int64, tail []arrow.
 	return latestStart(groups, minRows), nil
 }
 
-// latestStart returns the highest time from which on groups start that contain at least minRows rows.
+// latestStart returns the highest time such that the groups starting at or after it contain at least minRows rows.
 func latestStart(groups []rowGroup, minRows int64) int64 {
 	slices.SortFunc(groups, func(a, b rowGroup) int { return cmp.Compare(b.lowest, a.lowest) })
 	for _, group := range groups {

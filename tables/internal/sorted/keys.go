@@ -118,8 +118,8 @@ type nullable interface {
 	NullN() int
 }
 
-// compareNulls compares values of which at least one is null. If neither is, bothValid is true and n is not
-// set.
+// compareNulls compares two values if at least one is null. Otherwise bothValid is true, and the caller must
+// compare them.
 func compareNulls(a nullable, i int, b nullable, j int) (n int, bothValid bool) {
 	if a.NullN() == 0 && b.NullN() == 0 {
 		return 0, true

@@ -39,8 +39,8 @@ type merge struct {
 	open    cursors
 	out     output
 
-	// heldBlock and heldRow are a row that is held back because the next row may have the same keys; heldBlock
-	// can be nil.
+	// heldBlock and heldRow are a row that is held back, because the next row may have the same keys. heldBlock
+	// is nil if no row is held back.
 	heldBlock    *block
 	heldRow      int
 	heldIsHidden bool // the held row's source has Hides set
@@ -247,8 +247,8 @@ func (m *merge) applyRule(c *cursor, end int) error {
 	return nil
 }
 
-// lastDistinct returns the last of the rows from row on in which adjacent rows have distinct keys. It stops
-// before end, and before a row whose successor has the same keys.
+// lastDistinct returns the last row of a run that starts at row and has no adjacent rows with equal keys. The
+// run ends before end, or before a row whose successor has the same keys.
 func (b *block) lastDistinct(row, end int) int {
 	firstKey, hasFastKey := b.keys[0].(*ints)
 	hasFastKey = hasFastKey && firstKey.NullN() == 0

@@ -9,7 +9,7 @@ import (
 
 const (
 	firstBatchRows = 16      // rows of the first joined batch; small, for readers that need few rows
-	maxBatchRows   = 1 << 16 // limit for later batches, each of which has up to twice the rows of the previous one
+	maxBatchRows   = 1 << 16 // limit for later batches; each has up to twice the rows of the previous one
 	minDirectRun   = 1 << 12 // a run with at least this many rows is passed on without copying
 	maxBatchBytes  = 8 << 20 // approximate limit for a joined batch
 )
