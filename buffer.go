@@ -199,8 +199,8 @@ func (b *Buffer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return b.join(ctx, keys, pinned, b.slow.Get)
 }
 
-// join returns the values of keys: those that getSlow returns from the slow store, followed by
-// the data in the fast store. parts must be the keys, pinned or held.
+// join returns the value of each key: its data from getSlow, which reads the slow store,
+// followed by its data in the fast store. parts must be the keys, pinned or held.
 func (b *Buffer) join(ctx context.Context, keys []string, parts []bufferPart,
 	getSlow func(context.Context, ...string) ([][]byte, error),
 ) ([][]byte, error) {

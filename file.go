@@ -224,8 +224,8 @@ func (f *File) Stat(ctx context.Context) (Stats, error) {
 	return Stats{Keys: keys, Bytes: bytes, Disk: disk}, nil
 }
 
-// Keys yields the keys that exist when the iteration begins, except those that are deleted
-// before it reaches them, in directory order. It holds all names in memory, in a compact form.
+// Keys yields the keys that exist when the iteration begins, in directory order. It skips keys that
+// are deleted before it reaches them. It holds all names in memory, in a compact form.
 func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	return func(yield func(KeyInfo, error) bool) {
 		err := f.dir.Keys(ctx, func(key string, size int64) bool { return yield(KeyInfo{key, size}, nil) })
@@ -235,9 +235,9 @@ func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	}
 }
 
-// Scan yields the keys that exist when the iteration begins, except those that are deleted
-// before it reaches them, in directory order. Each value is the one at the time when Scan opened
-// its file. Scan holds all names in memory, in a compact form, and a chunk of 256 KiB.
+// Scan yields the keys that exist when the iteration begins, in directory order. It skips keys that
+// are deleted before it reaches them. Each value is the one at the time when Scan opened its file.
+// Scan holds all names in memory, in a compact form, and a chunk of 256 KiB.
 func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return f.scan(ctx, nil) }
 
 // ScanPart is like Scan, but yields only the keys of one part, and opens only their files. A

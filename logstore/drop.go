@@ -51,7 +51,8 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		}
 	}()
 	if s.durable.Load() {
-		// Sync the current write-ahead file before the next one exists, as in freeze.
+		// Sync the current write-ahead file before the next one exists, so that a power loss
+		// cannot lose records of this file and keep the next file.
 		if err := s.syncLogLocked(); err != nil {
 			return false, err
 		}
@@ -115,7 +116,7 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 		if t, err := s.tables.tryTake(); t != nil || err != nil {
 			return t, err
 		}
-		// Only Gets use all tables, and these end soon.
+		// All tables are in use by Gets, which end soon.
 		s.mu.Unlock()
 		select {
 		case <-time.After(time.Millisecond):

@@ -23,9 +23,9 @@ func dataName(dir string, kind segment.FileKind, number uint32) string {
 type dataFile struct {
 	segment.File
 	f           vfs.File
-	end         int64       // offset of the next segment (guarded like sealer) or blob (guarded by blobs.mu)
+	end         int64       // offset of the next segment or blob; in blob files, blobs.mu guards it
 	dirty       atomic.Bool // written since the last sync
-	copiedBytes int64       // total size of the blobs in a sparse copy (see copyBlobs); 0 in other files
+	copiedBytes int64       // total size of the blobs if the file was made by copyBlobs; otherwise 0
 }
 
 func (f *dataFile) size() (int64, error) {

@@ -151,7 +151,7 @@ func (s *Store) waitSealed() {
 	}
 }
 
-// segmentsView returns a view of segments, without tables. mu must be held.
+// segmentsView returns a view of the given segments, without memtables. mu must be held.
 func (s *Store) segmentsView(segments []*storedSegment) *view {
 	s.catalog.files.refs.Add(1)
 	return &view{s: s, files: s.catalog.files, version: s.segments.acquire(), segments: segments}

@@ -119,8 +119,8 @@ func (j *mergeJob) checkLedger() error {
 	return want.Diff(ledgerOf(j.outputs))
 }
 
-// packRanges returns as many ranges as fit into limit bytes, and their size: the ranges
-// [first, end), of count ranges. It returns at least one range, even if it is larger.
+// packRanges returns the largest end, up to count, such that the ranges [first, end) fit into
+// limit bytes, and the size of these ranges. It includes at least one range, whatever its size.
 func packRanges(first, count int, sizeOf func(r int) int64, limit int64) (end int, size int64) {
 	end, size = first+1, sizeOf(first)
 	for ; end < count; end++ {

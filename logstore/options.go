@@ -70,10 +70,10 @@ type Options struct {
 	// so that other calls can continue.
 	Memory int64
 
-	// Sync makes every append durable before it is acknowledged, so that it survives a power
-	// loss; concurrent appends share one sync. Without Sync, acknowledged appends survive a crash
-	// of the process, but are durable only after [Store.Sync] has returned. A power loss before
-	// the first Sync may leave a store that cannot be opened.
+	// Sync makes every change durable before the call returns, so that the change survives a
+	// power loss; concurrent changes share one sync. Without Sync, changes survive a crash of the
+	// process, but are durable only after [Store.Sync] has returned. A power loss before the first
+	// call of Store.Sync may leave a store that cannot be opened.
 	Sync bool
 
 	// Compression is used for the blocks of new segments. Large values are
@@ -85,7 +85,7 @@ type Options struct {
 	ReadOnly bool
 
 	// FileSize is the size, in bytes, at which a large store starts a new data file. A small
-	// store uses smaller files, so that it can free space. 0 means 1 GiB.
+	// store uses smaller files, because space is freed one file at a time. 0 means 1 GiB.
 	FileSize int64
 
 	// MaxSessions is the number of sessions that the store remembers for [Store.Apply]. When

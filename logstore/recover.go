@@ -135,7 +135,8 @@ func (s *Store) replay(live []liveWAL, use func(entries []byte) error) error {
 	})
 }
 
-// recoverInto does the same as recoverWrite, with table t. epoch is the epoch of the new file.
+// recoverInto writes the records of the live files as segments, using table t, and begins a
+// write-ahead file with the given epoch.
 func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile, err error) {
 	w := &bulkWriter{s: s, t: t}
 	defer func() {

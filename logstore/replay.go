@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// replay passes all records that are not in segments, from number seq on, to use. A record after
-// the last known sync is skipped, as the end of the log, if checkBlobs returns errNoRecord for
-// it, because a large value is missing.
+// replay passes all records that are not in segments, from number seq on, to use. If checkBlobs
+// returns errNoRecord for a record after the last known sync, because a large value is missing,
+// the log ends before that record.
 func (l *wal) replay(live []liveWAL, seq uint64, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
 	for i, w := range live {
 		if w.firstSeq != seq {

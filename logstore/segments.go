@@ -37,7 +37,7 @@ func (seg *storedSegment) openHotRun(r *segment.Reader, h *segment.HotRun) segme
 type segments struct {
 	*directory
 	catalog       *catalog
-	maxFile       int64  // see Options.FileSize
+	maxFile       int64  // Options.FileSize
 	maxIndex      int64  // maximum memory for the offsets of ranges, and also for the index of hot runs, in bytes
 	onOldReleased func() // called when the last reader of an earlier version ends
 

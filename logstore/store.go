@@ -135,10 +135,10 @@ type Metrics struct {
 	StallTime    time.Duration // total time of these waits
 
 	Segments      int   // number of segments
-	DiskBytes     int64 // size of the files
+	DiskBytes     int64 // size of the files, in bytes
 	DeadBytes     int64 // known garbage, included in DiskBytes
-	UnsealedBytes int64 // data in tables, which only the write-ahead files make durable
-	MemoryUsed    int64 // bytes in use
+	UnsealedBytes int64 // size of data that is only in memory and in write-ahead files, in bytes
+	MemoryUsed    int64 // memory in use, in bytes
 	Refusal       error // the reason why the store refuses changes, or nil
 }
 
@@ -177,8 +177,8 @@ func (s *Store) Close() error {
 	if s.dir == "" {
 		return nil
 	}
-	// Flush first, because the new segment may make a merge due. finish retries a failed
-	// flush and reports the error.
+	// Flush before stopMerging, because the new segment may start a merge. If this fails, finish
+	// flushes again and returns the error.
 	if !s.opts.ReadOnly && s.temp == nil {
 		_ = s.Flush(context.Background())
 	}

@@ -141,7 +141,7 @@ func (r *walReader) damageError() error {
 }
 
 // findHeader searches for record headers of the reader's epoch, from offset first on. It returns
-// the header with the highest value of synced.
+// the one whose field synced is highest.
 func (r *walReader) findHeader(first int64) (best recordHeader, exists bool, err error) {
 	pattern := binary.LittleEndian.AppendUint64(nil, r.epoch)
 	for pos := first; pos < r.size; {

@@ -237,7 +237,7 @@ func (c *Client) abandon(ctx context.Context, k *call) error {
 	return err
 }
 
-// complete ends a call. mu must be held.
+// complete ends a call with err, which may be nil. mu must be held.
 func (c *Client) complete(k *call, err error) {
 	if k.finished {
 		return
@@ -247,7 +247,6 @@ func (c *Client) complete(k *call, err error) {
 	close(k.done)
 }
 
-// failAll ends all calls with err.
 func (c *Client) failAll(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -14,7 +14,6 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// link is a client's connection.
 type link struct {
 	client *Client
 	nc     net.Conn

@@ -119,15 +119,15 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 // pager reads the pages of a handle: a reader or listing that is open on the server. It requests
 // each page early, while its caller still uses the page before.
 type pager struct {
-	c       *Client
-	ctx     context.Context
-	op      operation    // opRead or opNext
-	link    *link        // the handle's connection
-	handle  uint64       // 0 after the last page
-	step    uint64       // number of the last requested page
-	pending *call        // the request for the next page; nil before requestNext
-	err     error        // error from requesting or receiving a page
-	stopped *atomic.Bool // set when the handle need no longer be kept open
+	c        *Client
+	ctx      context.Context
+	op       operation    // opRead or opNext
+	link     *link        // the handle's connection
+	handle   uint64       // 0 after the last page
+	lastPage uint64       // number of the last requested page
+	pending  *call        // the request for the next page; nil before requestNext
+	err      error        // error from requesting or receiving a page
+	stopped  *atomic.Bool // set when the handle need no longer be kept open
 }
 
 // keepInterval is the interval at which a client tells the server that it still uses a handle.
@@ -166,11 +166,11 @@ func (p *pager) requestNext() {
 	if p.ended() || p.pending != nil || p.err != nil {
 		return
 	}
-	p.step++
+	p.lastPage++
 	p.pending = newCall(p.op)
 	p.pending.boundLink = p.link
 	p.pending.u64(p.handle)
-	p.pending.u64(p.step)
+	p.pending.u64(p.lastPage)
 	if p.err = p.c.start(p.ctx, p.pending); p.err != nil {
 		p.pending = nil
 	}

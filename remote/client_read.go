@@ -90,7 +90,6 @@ func (c *Client) getBatch(ctx context.Context, keys []string) ([][]byte, error) 
 	return values, nil
 }
 
-// badReply returns the error for a reply that cannot be decoded.
 func (c *Client) badReply(op string, err error) error {
 	return &partd.Error{Op: op, Path: c.url, Err: fmt.Errorf("cannot decode the server's reply: %w", cmp.Or(err, errors.New("it does not match the request")))}
 }
@@ -114,7 +113,6 @@ func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return &reader{key: key, data: d.b, pages: c.newPager(ctx, opRead, k.link, handle)}, nil
 }
 
-// reader reads a value page by page.
 type reader struct {
 	key    string
 	pages  pager

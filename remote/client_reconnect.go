@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// attempt is an attempt to reconnect, shared by all calls that wait for it.
+// attempt is an attempt to connect, shared by all calls that wait for it.
 type attempt struct {
 	done chan struct{}
 	err  error // valid once done is closed

@@ -124,7 +124,6 @@ type opSequence struct {
 	allAnswered chan struct{} // closed when all changes are answered; nil if no change must wait
 }
 
-// renew makes the next change create a session.
 func (n *opSequence) renew() {
 	if n.allAnswered != nil {
 		close(n.allAnswered)

@@ -85,7 +85,6 @@ type ServeOptions struct {
 // reveal whether a user, a token or a namespace exists. The log has the reason.
 var errDenied = fmt.Errorf("the credential is missing, wrong, or without the right to do this here (%w)", fs.ErrPermission)
 
-// access identifies a connection's client.
 type access struct {
 	user           Identity
 	authenticated  bool // the credential was accepted, or none is needed
@@ -164,7 +163,6 @@ func (c *conn) authenticate(namespace, credential string) error {
 	return c.bind(namespace)
 }
 
-// guessPause delays the answer to a wrong credential.
 const guessPause = 250 * time.Millisecond
 
 // rejectCredential logs and counts a wrong credential, pauses, and returns the error for the client.

@@ -6,7 +6,6 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// answer builds the body of a reply.
 type answer struct {
 	allowance
 	builder

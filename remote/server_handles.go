@@ -49,7 +49,7 @@ type handle struct {
 	place    *list.Element // position in the table's list
 
 	mu       sync.Mutex // held while a page is read; locked before the other mutexes
-	step     uint64     // number of the last page read
+	lastPage uint64     // number of the last page read
 	nextPage func(a *answer) (more bool, err error)
 	close    func() error
 	ended    bool
@@ -202,9 +202,9 @@ func (t *handleTable) markUsed(n *handle, open bool, protection time.Duration) {
 	}
 }
 
-// read adds the next page of a handle to an answer. step, the page's number, must be one more than
-// in the previous call, because pages are not kept.
-func (h *handles) read(a *answer, id, step uint64) error {
+// read adds the next page of a handle to an answer. The page number must be one more than in the
+// previous call, because pages are not kept.
+func (h *handles) read(a *answer, id, pageNumber uint64) error {
 	h.mu.Lock()
 	n := h.open[id]
 	h.mu.Unlock()
@@ -213,12 +213,12 @@ func (h *handles) read(a *answer, id, step uint64) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.ended || step != n.step+1 {
+	if n.ended || pageNumber != n.lastPage+1 {
 		return ErrLost
 	}
 	n.timer.Reset(handleIdle)
 	h.table.markUsed(n, true, handleIdle) // prevent eviction during the read
-	n.step = step
+	n.lastPage = pageNumber
 	more, err := n.nextPage(a)
 	h.table.markUsed(n, true, 0)
 	if more && err == nil {
@@ -264,7 +264,6 @@ func (h *handles) keep(id uint64) {
 	}
 }
 
-// remove closes a handle and reports whether it existed.
 func (h *handles) remove(id uint64) bool {
 	h.mu.Lock()
 	n := h.open[id]

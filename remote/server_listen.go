@@ -40,21 +40,21 @@ func Listen(rawURL string) (net.Listener, error) {
 }
 
 // listenUnix listens on a socket file. It locks the directory while it checks whether the socket
-// is in use: otherwise two servers that start at the same time could remove each other's socket.
+// is in use. Otherwise two servers that start at the same time could remove each other's socket.
 func listenUnix(path string) (net.Listener, error) {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close() // also unlocks the directory
+	defer dir.Close() // unlocks the directory
 	if err := lockWithTimeout(dir); err != nil {
 		return nil, fmt.Errorf("lock the directory: %w", err)
 	}
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	// Set the mode before the socket is bound: on Linux the file then has this mode from the
-	// start, so another user can never connect.
+	// Set the mode before the socket is bound, so that other users can never connect. On Linux,
+	// the file gets this mode when it is created.
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { makePrivate(fd) })
 	}}
@@ -73,11 +73,9 @@ func listenUnix(path string) (net.Listener, error) {
 	return socket, nil
 }
 
-// lockTimeout is how long a starting server waits for the lock of another starting
-// server.
 const lockTimeout = 5 * time.Second
 
-// lockWithTimeout locks a directory. It waits only for lockTimeout, because anyone who can read the
+// lockWithTimeout locks a directory. It does not wait forever, because anyone who can read the
 // directory can hold its lock.
 func lockWithTimeout(dir *os.File) error {
 	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
@@ -101,7 +99,7 @@ type unixListener struct {
 }
 
 func (o *unixListener) Close() (err error) {
-	o.once.Do(func() { // before closing: while the socket is bound, no other file can have its inode number
+	o.once.Do(func() { // before closing, because an open socket's inode number cannot be reused by another file
 		if current, e := os.Lstat(o.path); e == nil && o.info != nil && os.SameFile(current, o.info) {
 			err = os.Remove(o.path)
 		}
@@ -131,8 +129,8 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// ListenTLS listens at a URL, tls://HOST:PORT. It accepts TLS 1.3 or later. The server
-// does the handshake of each connection, within its HandshakeTimeout.
+// ListenTLS listens at a URL, tls://HOST:PORT, and accepts TLS 1.3 or later. Accept returns
+// before the TLS handshake, which the server does within its HandshakeTimeout.
 func ListenTLS(rawURL string, config *tls.Config) (net.Listener, error) {
 	a, err := parseURL(rawURL)
 	switch {
@@ -190,7 +188,7 @@ func (tlsAddr) Network() string { return "tls" }
 // hangUp closes a connection without waiting for a peer that may not read.
 func hangUp(nc net.Conn) {
 	if s, ok := nc.(*tls.Conn); ok {
-		nc = s.NetConn() // TLS would first send its close message
+		nc = s.NetConn() // because closing a tls.Conn first sends a message
 	}
 	_ = nc.Close() // ignore the error: the connection is abandoned
 }

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// makePrivate makes a socket accessible to its owner only. It ignores errors, because some
-// systems cannot do that before the socket is bound.
+// makePrivate makes a socket accessible only to its owner. It ignores errors, because some systems
+// cannot do that before the socket is bound.
 func makePrivate(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) }
 
 func tryLock(dir *os.File) error {

@@ -3,8 +3,8 @@ package remote
 import "sync"
 
 // lostPops remembers the sessions for which the server dropped a pop's result before the client
-// confirmed it. If such a pop is resent, it may already have run. Other unknown pops never arrived,
-// because the server keeps results and their namespaces until they are confirmed.
+// confirmed it. If such a session resends a pop without a result, the pop may already have run. If
+// another session does, the pop never arrived.
 type lostPops struct {
 	mu       sync.Mutex // locked after the mu of retainedPops
 	sessions map[uint64]struct{}

@@ -11,20 +11,19 @@ type queue struct {
 	waiting    int
 	arrivals   uint64               // number of requests so far
 	tenants    map[*tenant]struct{} // tenants with waiting requests
-	elder      *account             // the one growing account that is always admitted, or nil
+	elder      *account             // the one growing account that may always grow further, or nil
 	grownBytes int64                // bytes held by the other growing accounts
-	lastGrant  time.Time            // time of the last grant
-	isTicking  bool                 // a timer will call tick
+	lastGrant  time.Time
+	isTicking  bool // a timer will call tick
 
 	accounts map[*account]struct{}
 	reap     func() // closes the least recently used reader
 }
 
-// waiter is a request that waits for memory.
 type waiter struct {
 	account  *account
 	arrival  uint64
-	position *list.Element // position in its tenant's list for the demand
+	position *list.Element // position in the tenant's list for the demand
 	bytes    int64
 	demand   demand
 	since    time.Time
@@ -32,7 +31,7 @@ type waiter struct {
 	err      error
 }
 
-// giveUp fails a waiting request. mu must be held.
+// giveUp removes a waiting request, which then fails with ErrBusy. mu must be held.
 func (l *quotas) giveUp(w *waiter) {
 	w.err = fmt.Errorf("%w: the request needs %d more bytes of memory, and %d of %d bytes are in use", ErrBusy, w.bytes, l.used[memory], l.limit[memory])
 	l.dequeue(w)
@@ -73,8 +72,8 @@ func (l *quotas) tick() {
 	l.mu.Lock()
 	q := &l.queue
 	for a := range q.accounts {
-		// Measure progress in steps of slowBytes: smaller amounts may have filled the
-		// system's socket buffers although the peer reads nothing.
+		// Ignore progress of less than slowBytes: the data may only be in the system's
+		// socket buffers, although the peer reads nothing.
 		a.idleTicks++
 		if p := a.progress(); p-a.lastProgress >= slowBytes {
 			a.lastProgress, a.idleTicks = p, 0
@@ -86,7 +85,7 @@ func (l *quotas) tick() {
 				w := e.Value.(*waiter)
 				e = e.Next()
 				if now := time.Now(); now.Sub(w.since) <= w.account.patience || now.Sub(q.lastGrant) <= w.account.patience {
-					break // the requests after it arrived later
+					break // the other requests arrived even later
 				}
 				l.giveUp(w)
 			}
@@ -98,7 +97,7 @@ func (l *quotas) tick() {
 		if w := l.next(s); w != nil && time.Since(w.since) > evictAfter {
 			need := w.bytes
 			for e, i := s.waiting[admission].Front(), 0; e != nil && i < maxLookahead; e, i = e.Next(), i+1 {
-				need += e.Value.(*waiter).bytes // include the next requests, so that they need not wait as long
+				need += e.Value.(*waiter).bytes // also make room for the next requests
 				victims = append(victims, l.pickVictim(w, need))
 			}
 			victims = append(victims, l.pickVictim(w, need))
@@ -121,7 +120,7 @@ func (l *quotas) tick() {
 	}
 }
 
-// grant gives memory to waiting requests while it lasts. mu must be held.
+// grant grants waiting requests until one does not fit. mu must be held.
 func (l *quotas) grant() {
 	for {
 		var next *waiter
@@ -143,8 +142,8 @@ func (l *quotas) grant() {
 }
 
 // next returns the request of a tenant to grant next, or nil. Requests with the demand finish come
-// first, then the elder's, because other accounts may wait for it, then the oldest request. mu must
-// be held.
+// first, then the elder's request, because other accounts may wait for the elder, then the oldest
+// request. mu must be held.
 func (l *quotas) next(s *tenant) *waiter {
 	firstOf := func(d demand) *waiter {
 		if e := s.waiting[d].Front(); e != nil {
@@ -165,8 +164,8 @@ func (l *quotas) next(s *tenant) *waiter {
 	return w
 }
 
-// isGrantedBefore reports whether w is granted before another tenant's request. Requests with the
-// demand finish come first, then those of the tenant that holds less memory. mu must be held.
+// isGrantedBefore reports whether w comes before other, a request of another tenant. Requests with
+// the demand finish come first, then those of the tenant that holds less memory. mu must be held.
 func (l *quotas) isGrantedBefore(w, other *waiter) bool {
 	if a, b := w.demand == finish, other.demand == finish; a != b {
 		return a
@@ -177,9 +176,9 @@ func (l *quotas) isGrantedBefore(w, other *waiter) bool {
 	return w.arrival < other.arrival
 }
 
-// ceiling returns the total usage up to which w may be granted. If other connections of w's
-// tenant hold much memory, ceiling reserves a part for other tenants, so that they need not
-// wait for an eviction. mu must be held.
+// ceiling returns the total usage up to which w may be granted. If other connections of w's tenant
+// hold much memory, the ceiling is lower, so that some memory remains free for other tenants. mu must
+// be held.
 func (l *quotas) ceiling(w *waiter) int64 {
 	a, limit := w.account, l.limit[memory]
 	if w.demand != finish {
@@ -191,10 +190,10 @@ func (l *quotas) ceiling(w *waiter) int64 {
 	return limit
 }
 
-// mayGrow reports whether w may grow without preventing the elder from finishing. The
-// elder may need more than half of the memory, and three eighths are not available: the
-// reserve, an eighth for the connections' next messages, and an eighth for messages that
-// have just begun. So all other growing accounts share a sixteenth. mu must be held.
+// mayGrow reports whether w, a request with the demand growth, may be granted without preventing the
+// elder's message from finishing. The elder may need more than half of the memory, and three eighths
+// are not available: the reserve, an eighth for the connections' next messages, and an eighth for
+// messages that have just begun. So all other growing accounts share a sixteenth. mu must be held.
 func (l *quotas) mayGrow(w *waiter) bool {
 	q := &l.queue
 	if q.elder == nil || q.elder == w.account {
@@ -209,8 +208,8 @@ func (l *quotas) mayGrow(w *waiter) bool {
 
 // pickVictim returns the account to evict to free need bytes for w, or nil. It picks the account
 // of the heaviest tenant that has made no progress for longest. If that tenant is w's own, the
-// account must have been idle for more than maxIdleTicks ticks. If all accounts wait, it picks the account
-// of w's tenant with the most recent progress. mu must be held.
+// account must have been idle for more than maxIdleTicks. If all accounts wait, pickVictim picks the
+// account of w's tenant with the most recent progress. mu must be held.
 func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
 	requester := w.account.tenant
 	heaviest := l.heaviestLocked(memory, requester, w.bytes)
@@ -250,8 +249,8 @@ func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
 	return victim
 }
 
-// pickElder returns the elder if it must be evicted so that w, which waits for it, can grow.
-// Otherwise it returns nil. mu must be held.
+// pickElder returns the elder if it must be evicted so that w can grow. Otherwise it returns nil. mu
+// must be held.
 func (l *quotas) pickElder(w *waiter) *account {
 	e := l.queue.elder
 	requester := w.account.tenant

@@ -9,7 +9,6 @@ import (
 	"github.com/go-partd/partd/internal/metrics"
 )
 
-// meters count the server's work.
 type meters struct {
 	goOperations [lastOperation + 1]meter       // by operation; index 0 is for unknown operations
 	python       [len(pythonCommands) + 1]meter // by command; index 0 is for unknown commands
@@ -27,7 +26,6 @@ type meters struct {
 	evictedSessions  atomic.Int64          // sessions forgotten in favor of other peers
 }
 
-// meter counts the requests of one kind.
 type meter struct {
 	durations metrics.Histogram
 	failed    atomic.Int64
@@ -52,7 +50,7 @@ func (m *meters) meter(op operation) *meter {
 	return &m.goOperations[op]
 }
 
-// forEach calls f for each kind of request that has occurred.
+// forEach calls f for each kind of request that the server has received.
 func (m *meters) forEach(f func(m *meter, labels ...string)) {
 	report := func(m *meter, protocol, name string) {
 		if m.durations.Count() > 0 {

@@ -96,8 +96,8 @@ func (c *conn) part(_ request, d *decoder) (fill, error) {
 }
 
 func (c *conn) readHandle(_ request, d *decoder) (fill, error) {
-	id, step := d.u64(), d.u64()
-	return func(a *answer) error { return c.handles.read(a, id, step) }, nil
+	id, pageNumber := d.u64(), d.u64()
+	return func(a *answer) error { return c.handles.read(a, id, pageNumber) }, nil
 }
 
 func (c *conn) keepHandle(_ request, d *decoder) (fill, error) {
@@ -139,7 +139,6 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// enter lets the connection use a session whose token it presents.
 func (c *conn) enter(session uint64, token partd.SessionToken) error {
 	err := c.space.sessions.enter(c.ctx, c, session, token)
 	if err == nil {

@@ -70,7 +70,7 @@ func closeRest(v value) error {
 	return v.rest.Close()
 }
 
-// open answers with the beginning of a value, and a handle if there is more.
+// open answers with the first page of a value, and a handle if there is more.
 func (c *conn) open(_ request, d *decoder) (fill, error) {
 	key := d.key()
 	return func(a *answer) error {

@@ -65,7 +65,8 @@ func (c *conn) request(frames [][]byte) error {
 	return c.answerAsync(r, allowance, f)
 }
 
-// prepare decodes the whole body of a request.
+// prepare decodes a request. It returns an error if the body has bytes that the operation does not
+// expect.
 func (c *conn) prepare(s service, r request, d *decoder) (fill, error) {
 	f, err := s.prepare(c, r, d)
 	if err != nil {
@@ -77,7 +78,6 @@ func (c *conn) prepare(s service, r request, d *decoder) (fill, error) {
 	return f, nil
 }
 
-// notOpenError returns the error for a request of a session that is not open on this connection.
 func (r request) notOpenError() error {
 	if r.op == opPopRead || r.op == opPop && r.flags&flagResent != 0 {
 		return fmt.Errorf("session %d: pop %d: the session is not open on this connection: %w", r.session, r.seq, partd.ErrUnknownOutcome)

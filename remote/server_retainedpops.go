@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// retainedPops keeps the results of Pop until the client confirms them, so that an answer
-// lost with its connection can be resent. Results live at most as long as their session
-// and the server.
+// retainedPops keeps the results of Pop until the client confirms them, so that the server can
+// resend an answer that was lost with its connection. A result is forgotten with its session, and
+// when the server stops.
 type retainedPops struct {
 	quotas *quotas
 	lost   *lostPops
@@ -26,16 +26,16 @@ type retainedPops struct {
 }
 
 type popSession struct {
-	lostResult bool   // whether an unconfirmed result of the session was discarded
+	lostResult bool   // an unconfirmed result of the session was discarded
 	highest    uint64 // highest pop number so far
-	bytes      int64  // size of its results
+	bytes      int64  // size of the results
 	results    map[uint64]*popResult
 }
 
 type popResult struct {
 	session *popSession
 	tenant  *tenant
-	once    sync.Once     // ensures that one request runs the pop
+	once    sync.Once     // runs the pop
 	done    chan struct{} // closed when the fields below are set
 	err     error
 	pieces  [][]byte // encoded lengths and values, alternating
@@ -52,10 +52,10 @@ func (p *retainedPops) init(l *quotas, lost *lostPops) {
 	p.quotas, p.lost, p.sessions = l, lost, map[uint64]*popSession{}
 }
 
-// limit returns the maximum bytes of retained results.
+// limit returns the total size in bytes that retained results may have.
 func (p *retainedPops) limit() int64 { return p.quotas.limit[popBytes] }
 
-// enter registers a session that a client continues.
+// enter registers a session that a client uses on another connection.
 func (p *retainedPops) enter(session uint64) {
 	if session == 0 {
 		return
@@ -72,7 +72,7 @@ func (p *retainedPops) begin(session uint64) {
 	p.session(session).lostResult = false
 }
 
-// session returns a session, and adds it if it is unknown. mu must be held.
+// session returns a session, and adds it if necessary. mu must be held.
 func (p *retainedPops) session(id uint64) *popSession {
 	s := p.sessions[id]
 	if s == nil {
@@ -82,7 +82,6 @@ func (p *retainedPops) session(id uint64) *popSession {
 	return s
 }
 
-// end forgets a session that has ended or was evicted.
 func (p *retainedPops) end(session uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,11 +108,11 @@ func (p *retainedPops) drop(r *popResult) {
 		r.timer.Stop()
 		p.retain(r, -r.bytes)
 		r.bytes = 0
-	default: // the pop is running, and finish will drop the result
+	default: // the pop is still running; finish will drop the result
 	}
 }
 
-// acknowledge forgets the result of a pop.
+// acknowledge forgets the result of a pop, which the client has confirmed.
 func (p *retainedPops) acknowledge(session, number uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,12 +129,12 @@ func (p *retainedPops) retain(r *popResult, bytes int64) {
 	p.quotas.add(r.tenant, popBytes, bytes)
 }
 
-// mustWait reports whether a session must wait until results are confirmed. The more a tenant
-// retains, the less of the total limit it may use. The limit is higher for a tenant or a session that
-// retains nothing, so that others cannot block it. mu must be held.
+// mustWait reports whether results must be confirmed before the session may pop more. The limit on
+// all retained bytes is lower for a tenant that retains more. It is higher for a tenant or a session
+// that retains nothing, so that others cannot block it. mu must be held.
 func (p *retainedPops) mustWait(s *popSession, owner *tenant) bool {
 	p.quotas.mu.Lock()
-	ownBytes, allBytes := owner.used[popBytes], p.quotas.used[popBytes] // in all namespaces
+	ownBytes, allBytes := owner.used[popBytes], p.quotas.used[popBytes]
 	p.quotas.mu.Unlock()
 	limit := p.limit()
 	switch {
@@ -149,7 +148,7 @@ func (p *retainedPops) mustWait(s *popSession, owner *tenant) bool {
 	return len(s.results) >= maxPops || allBytes > limit
 }
 
-// empty reports whether no result is kept and no pop is running.
+// empty reports whether no result is retained and no pop is running.
 func (p *retainedPops) empty() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -169,7 +168,7 @@ func (p *retainedPops) close() {
 	}
 }
 
-// claim records a pop before it runs. It must be called in the order of the pops. resent means that
+// claim records a pop before it runs. It must be called in the order of the pops. If resent is true,
 // the pop may have arrived before.
 func (p *retainedPops) claim(owner *tenant, session, number uint64, resent bool) (r *popResult, err error) {
 	p.mu.Lock()
@@ -230,7 +229,7 @@ func (r *popResult) retain(values [][]byte) {
 	}
 }
 
-// wait waits for the result, and answers with a page of it that begins at offset.
+// wait waits for the result, and answers with the page that begins at offset.
 func (r *popResult) wait(a *answer, offset uint64) error {
 	if err := canceled.Wait(a.ctx, r.done); err != nil {
 		return err
@@ -260,14 +259,14 @@ func (r *popResult) wait(a *answer, offset uint64) error {
 	return nil
 }
 
-// pop reserves the result of a pop, while requests are still in their order of arrival. The
-// returned function performs the pop, and may run concurrently with other requests.
+// pop records a pop, in the order of arrival. The returned function runs the pop, concurrently with
+// other requests.
 func (c *conn) pop(r request, d *decoder) (fill, error) {
 	s := c.space
 	instance, keys, allowance := d.u64(), d.keys(), d.allowance
 	switch {
 	case d.end() != nil:
-		return nil, nil // conn.prepare returns the error
+		return nil, nil // conn.prepare will return the error
 	case r.session == 0:
 		return nil, fmt.Errorf("%w: a pop without a session", ErrBadRequest)
 	case instance != c.server.instance:
@@ -287,7 +286,6 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// popRead answers with a later page of a result.
 func (c *conn) popRead(r request, d *decoder) (fill, error) {
 	offset := d.u64()
 	return func(a *answer) error {
@@ -309,8 +307,8 @@ func (c *conn) popDone(r request, _ *decoder) (fill, error) {
 	return func(*answer) error { c.space.pops.acknowledge(r.session, r.seq); return nil }, nil
 }
 
-// popValues pops values from the store. They must fit in memory, so if the store can
-// stream values, popValues first measures them. It charges their memory to allowance.
+// popValues pops values from the store, and charges their memory to allowance. If the store can
+// stream values, they may be too large for memory, so popValues measures them first.
 func (s *space) popValues(ctx context.Context, allowance *allowance, keys []string) ([][]byte, error) {
 	if _, ok := s.store.(partd.Opener); ok {
 		remaining := s.pops.limit()

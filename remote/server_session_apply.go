@@ -27,9 +27,9 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	}
 	x.owner = c.id
 	do := func() (bool, error) { return x.applyTo(ctx, s, c, tag, op) }
-	// A resent operation may already have been applied, and so may the first operation of
-	// a session that began on another server. Only the store knows, so ask it without
-	// checking the limit, which could refuse the operation.
+	// A resent operation may already have been applied. So may the first operation that arrives
+	// here of a session that began on another server. Do not check the limit for either, because
+	// it could reject an operation that was applied.
 	if resent := !x.counted || tag.Number <= x.applied; resent {
 		applied, err = do()
 	} else {
@@ -41,8 +41,8 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	return applied, err
 }
 
-// applyTo applies an operation in the store, or in the server if the server keeps the
-// session. mu must be held.
+// applyTo applies an operation exactly once, with the store's record of what was applied or, if the
+// server keeps the session, its own. mu must be held.
 func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if s.unnumbered {
 		return true, op.Do(ctx, s.store)
@@ -61,7 +61,7 @@ func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.T
 	return applied, err
 }
 
-// use records that a session is in use.
+// use records that a session has been used, so that unused sessions are forgotten before it.
 func (s *sessions) use(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,8 +80,8 @@ func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op part
 	case forgotten:
 		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
 	case tag.Number > x.last.Number && x.uncertain != nil:
-		// Do not apply this operation: the client would conclude that the one before it,
-		// whose outcome is unknown, was applied.
+		// Reject this operation: from its success the client would conclude that the operation
+		// before it, whose outcome is unknown, was applied.
 		return false, fmt.Errorf("session %d: operation %d came after %d, whose outcome is unknown: %w", tag.Session, tag.Number, x.last.Number, partd.ErrSessionGap)
 	}
 	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}

@@ -10,23 +10,22 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Limits of the remembered sessions.
 const (
-	maxSessions     = 4096
+	maxSessions     = 4096 // sessions that the server remembers
 	maxConnSessions = 1024 // open sessions of one connection
 )
 
 // forgettable lists the sessions of a tenant that the server may forget, oldest first. The
-// server forgets all sessions of one list before those of the next.
+// server forgets sessions of the first list that has any.
 type forgettable struct {
 	unused     list.List // never used, and not open on any connection
-	openUnused list.List // never used, but open, so they may still be used
+	openUnused list.List // never used, but open on a connection
 	closedUsed list.List // used, and not open on any connection
 }
 
-// reserve counts one more session in the quotas. If there are too many, it ends a
-// forgettable session of the tenant with the most sessions. If that tenant has none, reserve
-// closes one of its connections, unless it is the caller's own tenant.
+// reserve counts one more session in the quotas. At maxSessions, it ends a forgettable session of
+// the tenant with the most sessions. If none of its sessions is forgettable, reserve closes one of
+// that tenant's connections, unless c has the same tenant.
 func (s *sessions) reserve(ctx context.Context, c *conn) error {
 	if len(c.openSessions) >= maxConnSessions {
 		return fmt.Errorf("%w: more than %d sessions on one connection", ErrBusy, maxConnSessions)
@@ -50,7 +49,6 @@ func (s *sessions) reserve(ctx context.Context, c *conn) error {
 	return nil
 }
 
-// endForgettable ends a forgettable session of a tenant, and reports whether there was one.
 func (s *sessions) endForgettable(ctx context.Context, owner *tenant) (ended bool, err error) {
 	x := s.forgetOne(owner)
 	if x == nil {
@@ -61,8 +59,9 @@ func (s *sessions) endForgettable(ctx context.Context, owner *tenant) (ended boo
 		if x.home == s {
 			return true, a.EndSession(ctx, x.id)
 		}
-		// Another store may be busy or broken, and must not block the new session. Ignore
-		// its error: it forgets the session when it has too many.
+		// The session belongs to another store, which may be busy or broken and must not
+		// block the new session. Ignore its error: that store forgets the session when it has
+		// too many.
 		ctx, cancel := context.WithTimeout(ctx, slowAfter)
 		defer cancel()
 		_ = a.EndSession(ctx, x.id)
@@ -98,7 +97,8 @@ func (s *sessions) remove(x *session) {
 	}
 }
 
-// moveToList puts a session at the end of a list, or in no list if dest is nil. mu must be held.
+// moveToList moves a session to the end of dest or, if dest is nil, removes it from its list. mu must
+// be held.
 func (s *sessions) moveToList(x *session, dest *list.List) {
 	if x.list != nil {
 		x.list.Remove(x.place)
@@ -108,7 +108,7 @@ func (s *sessions) moveToList(x *session, dest *list.List) {
 	}
 }
 
-// placeInList puts a session in the list for its state. mu must be held.
+// placeInList moves a session to the list for its state. mu must be held.
 func (s *sessions) placeInList(x *session) {
 	f := &x.tenant.sessions
 	switch {

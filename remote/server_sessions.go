@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// sessions applies numbered operations. If the store cannot remember what was applied,
-// the server does, in memory. A connection can use only sessions that it has begun, or
+// sessions applies numbered operations exactly once. If the store cannot remember which operations
+// were applied, the server does, in memory. A connection can use only sessions that it has begun, or
 // whose token it has presented.
 type sessions struct {
 	space  *space
@@ -27,45 +27,44 @@ type sessions struct {
 	secret [16]byte // for tokens that the server issues
 
 	mu          *sync.Mutex         // shared by all spaces; locked after the mu of a session
-	table       map[uint64]*session // sessions that may be used
-	serverKeeps bool                // whether the server keeps sessions, because the store cannot
-	isDecided   bool                // whether serverKeeps has been determined
-	lastIssued  uint64              // the last session that the server issued
+	table       map[uint64]*session // known sessions, by number
+	serverKeeps bool                // the server keeps sessions, because the store cannot
+	isDecided   bool                // serverKeeps has been determined
+	lastIssued  uint64              // number of the last session that the server issued
 
-	unnumbered bool // whether to ignore operation numbers; set only by a test that expects duplicates
+	unnumbered bool // ignore operation numbers; set only by a test that expects duplicates
 }
 
 // session is the server's record of a session.
 type session struct {
 	id          uint64
-	home        *sessions // the sessions of its store
-	serverKeeps bool      // whether the server keeps the session, instead of the store
+	home        *sessions // the sessions of the same store
+	serverKeeps bool      // the server keeps the session, instead of the store
 	tenant      *tenant
-	ended       atomic.Bool // ended by its client, perhaps over a newer connection
+	ended       atomic.Bool // the client has ended the session, perhaps over another connection
 
 	// The mu of sessions guards these fields.
 	conns int  // number of connections that have the session open
-	used  bool // whether an operation or a pop may have used the session
+	used  bool // an operation or a pop may have used the session
 	begun time.Time
-	place *list.Element // position in the list
+	place *list.Element // position in list
 	list  *list.List    // one of the tenant's lists; nil if the session must be kept
 
 	// mu is held while an operation is applied, and locked before the mu of sessions.
-	// Operations of a session are applied one after the other. Once a newer connection has
-	// used the session, operations from older connections are refused, because the client has
-	// abandoned those connections.
-	mu    sync.Mutex
-	owner uint64 // the connection of the last operation
+	mu sync.Mutex
+	// owner is the id of the newest connection that has used the session. Operations from older
+	// connections are rejected, because the client has abandoned those connections.
+	owner uint64
 
-	counted bool   // whether applied is known, because the session began here or has applied an operation here
+	counted bool   // applied is valid, because the session began here or has applied an operation here
 	applied uint64 // highest number of an operation that may have been applied
 
 	last      sessiontab.Operation // last operation applied, if the server keeps the session
-	uncertain error                // error of the last operation if its outcome is unknown
+	uncertain error                // error of last if its outcome is unknown
 }
 
 // init initializes the sessions of a space. The sessions that the server issues are numbered from
-// incarnation<<32.
+// incarnation<<32. incarnation differs between server processes.
 func (s *sessions) init(p *space, l *quotas, mu *sync.Mutex, incarnation uint32) error {
 	store := p.store
 	s.space, s.store, s.quotas, s.mu = p, store, l, mu
@@ -90,8 +89,9 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	}()
 	if a, ok := s.store.(partd.Applier); ok && !s.serverKeepsSessions() {
 		x.id, err = a.NewSession(ctx)
-		// The store may be a Client, whose server counts all sessions against one
-		// connection. If that server has too many, end one of them and retry.
+
+		// If the store is a Client, its server counts all sessions against one connection. If
+		// there are too many, end a session and retry.
 		for errors.Is(err, ErrBusy) {
 			if ended, e := s.endForgettable(ctx, s.quotas.heaviest(knownSessions, c.tenant, 0)); !ended || e != nil {
 				break
@@ -123,8 +123,8 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	return x, tokenFor(c.access.user.User, token), nil
 }
 
-// token returns the token of a session. If the store issues no tokens, the server issues
-// a token that is valid until the server stops.
+// token returns the token of a session from the store or, if the store issues no tokens, a token
+// that is valid until the server stops.
 func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, error) {
 	if g, ok := s.store.(partd.SessionGuard); ok {
 		t, err := g.SessionToken(ctx, id)
@@ -135,7 +135,7 @@ func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, er
 	return partd.NewSessionToken(s.secret[:], id), nil
 }
 
-// tokenFor derives a token that is valid only for this user.
+// tokenFor derives from token a token that is valid only for user.
 func tokenFor(user string, token partd.SessionToken) partd.SessionToken {
 	if user == "" {
 		return token
@@ -171,8 +171,9 @@ func (s *sessions) serverKeepsSessions() bool {
 	return s.isDecided && s.serverKeeps
 }
 
-// decide records whether the server or the store keeps sessions. Only the first session shows
-// it: a layer has the methods of [partd.Applier] even if the store below does not.
+// decide records whether the server keeps sessions, unless that is already recorded. It can be known
+// only once a session begins, because a store that wraps another one has the methods of
+// [partd.Applier] even if the wrapped store does not.
 func (s *sessions) decide(inServer bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -242,8 +243,8 @@ func (s *sessions) end(ctx context.Context, c *conn, id uint64) error {
 	return nil
 }
 
-// close forgets all sessions. No connection may have one open. A store that keeps
-// sessions still knows them.
+// close forgets all sessions, but does not end those that the store keeps. No connection may have a
+// session open.
 func (s *sessions) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,17 +5,16 @@ import "github.com/go-partd/partd"
 // SpaceLimit decides whether a store may grow. It may enforce a quota or a minimum of
 // free disk space. Only appends and sets need space.
 type SpaceLimit interface {
-	// Admit decides whether a change may add this number of entries and bytes. If it returns an
-	// error, the request is not applied, and the error is the answer; clients recognize
-	// ENOSPC and EDQUOT. Otherwise admitted is a value for Done.
+	// Admit decides whether a change may add the given numbers of entries and bytes. If Admit
+	// returns an error, the server answers with the error and does not apply the change. Clients
+	// recognize ENOSPC and EDQUOT. Otherwise the server passes admitted to Done.
 	Admit(entries int, bytes int64) (admitted int64, err error)
-	// Done is called with the result of Admit when the change has ended, whether it succeeded or
-	// not. It is called with 0 after a delete or a drop, which may have freed space.
+	// Done is called with the result of Admit when the change has ended, even if it failed.
+	// After a delete or a drop, which may have freed space, Done is called with 0.
 	Done(admitted int64)
 }
 
-// limitError wraps the reason why a SpaceLimit refused a change. A refusal because of a
-// quota is not a fault of the store.
+// limitError wraps the error of a SpaceLimit that rejected a change.
 type limitError struct{ error }
 
 func (e *limitError) Unwrap() error { return e.error }

@@ -13,16 +13,16 @@ import (
 
 // Namespaces manages a server's stores, except the default one.
 type Namespaces interface {
-	// Acquire returns the store of a namespace. The store is in use until done is called.
-	// A namespace that does not exist is an empty store, and its first change creates it.
-	// Acquire may be called several times for one namespace.
+	// Acquire returns the store of a namespace, for use until done is called. If the namespace
+	// does not exist, the store is empty, and its first change creates the namespace. Acquire
+	// may be called again for a namespace in use.
 	Acquire(name string) (store partd.Partd, done func())
 	// SpaceLimit returns the limit of a namespace, or nil for no limit.
 	SpaceLimit(name string) SpaceLimit
-	// List returns at most limit namespaces with names after a given one, sorted by name.
+	// List returns the first namespaces, at most limit, whose names sort after the name after.
 	List(ctx context.Context, after string, limit int) ([]NamespaceInfo, error)
-	// WhenFull registers a function that ends idle reads, which keep stores open.
-	// Namespaces calls it when it must open a store and the maximum number is already open.
+	// WhenFull registers a function that closes an idle reader, because readers keep stores open.
+	// Namespaces calls it before opening a store if the maximum number of stores is open.
 	WhenFull(endIdle func())
 	// Close closes all stores.
 	Close(ctx context.Context) error
@@ -35,7 +35,7 @@ type NamespaceInfo struct {
 	LastUsed  time.Time // approximate
 }
 
-// space is a store with the server's state for it. Quotas apply to all spaces together.
+// space is the store of one namespace, with the server's state for it.
 type space struct {
 	name     string
 	store    partd.Partd
@@ -44,7 +44,7 @@ type space struct {
 	statistics
 	dropped atomic.Int64 // time of the last drop, in nanoseconds
 
-	done func() // tells Namespaces that the store is no longer in use
+	done func() // from Namespaces.Acquire
 	refs int    // number of connections; guarded by the mu of spaces
 }
 
@@ -57,16 +57,16 @@ func newSpace(name string, store partd.Partd, s *Server) (*space, error) {
 	return p, nil
 }
 
-// spaces are the namespaces in use by connections, and the namespaces with popped values
-// for a client that may reconnect.
+// spaces are the namespaces that connections use, and those with results of pops that a client has
+// not confirmed.
 type spaces struct {
-	sessions sync.Mutex // guards the sessions of all spaces, because a tenant's lists contain them all
-	lost     lostPops   // lost pops of all spaces, including forgotten ones
+	sessions sync.Mutex // guards the sessions of all spaces, because a tenant's lists contain sessions of several spaces
+	lost     lostPops
 	mu       sync.Mutex
 	named    map[string]*space
 }
 
-// enterSpace returns the space of a namespace, for a connection.
+// enterSpace returns the space of a namespace. The connection must call leaveSpace when it ends.
 func (s *Server) enterSpace(name string) (*space, error) {
 	if name == "" {
 		return s.space, nil
@@ -98,7 +98,7 @@ func errNoNamespaces(name string) error {
 	return fmt.Errorf("this server has no namespaces, but the client asked for %q: %w", truncate(name), errors.ErrUnsupported)
 }
 
-// leaveSpace records the end of a connection, and forgets unused spaces.
+// leaveSpace records that a connection of p has ended, and forgets unused spaces.
 func (s *Server) leaveSpace(p *space) {
 	if p == s.space {
 		return
@@ -115,7 +115,7 @@ func (s *Server) leaveSpace(p *space) {
 	}
 }
 
-// closeSpaces drops all popped values, and closes the stores of namespaces.
+// closeSpaces drops all results of pops, and closes the stores of all namespaces except the default.
 func (s *Server) closeSpaces(ctx context.Context) error {
 	s.pops.close()
 	s.spaces.mu.Lock()
@@ -131,7 +131,6 @@ func (s *Server) closeSpaces(ctx context.Context) error {
 
 const listPageSize = 500
 
-// namespaces answers with the namespaces where the user has the right admin.
 func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
 	lastName := d.text()
 	return func(a *answer) error {
@@ -155,7 +154,7 @@ func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
 			}
 		}
 		if lastName = ""; len(visible) > 0 {
-			lastName = visible[len(visible)-1].Name // the last visible one, which reveals no others
+			lastName = visible[len(visible)-1].Name // tell the client no name that it may not see
 		}
 		a.buf = appendText(a.buf, lastName)
 		count := a.reserveU32()

@@ -10,7 +10,7 @@ import (
 
 // statistics caches the last answer to stat, because some stores must read everything to compute
 // it. The answer is valid until this server changes the store, but at most ten times as long as
-// computing it took, because other processes may also change the store.
+// it took to compute, because other processes may also change the store.
 type statistics struct {
 	changes  atomic.Uint64 // number of finished changes
 	counting semaphore     // held while computing the answer
@@ -46,8 +46,8 @@ func (c *conn) stat(r request, _ *decoder) (fill, error) {
 	}, nil
 }
 
-// verify answers with the result of a check of the store. Only one check runs at a time,
-// because it reads everything.
+// verify answers with the result of a check of the store. The server runs only one check at a time,
+// because it reads the whole store.
 func (c *conn) verify(a *answer) error {
 	if err := c.server.checking.acquire(c.ctx); err != nil {
 		return err
@@ -70,8 +70,8 @@ func (c *conn) verify(a *answer) error {
 	return nil
 }
 
-// damages returns the damaged places in a check's error. It converts any other error to a
-// place without a file.
+// damages returns all CorruptErrors in a check's error. It converts other errors to a CorruptError
+// without a path.
 func damages(err error) []*partd.CorruptError {
 	switch e := err.(type) {
 	case nil:

@@ -10,13 +10,13 @@ import (
 
 func putU64(b []byte, v uint64) { binary.LittleEndian.PutUint64(b, v) }
 
-// upload is the body of a change that is too large for one message. It arrives in parts
-// before the change. A connection has one upload at a time.
+// upload is the body of a request that is too large for one message. It arrives in parts
+// before the request. A connection has one upload at a time.
 type upload struct {
 	id      uint64
 	body    []byte
-	charged int64 // memory taken for the whole body; 0 before the first part
-	err     error // error of a part; later parts are ignored
+	charged int64 // memory taken for the whole body, in bytes; 0 before the first part
+	err     error // error of a part; after it, parts are ignored
 
 	timer    *time.Timer // ends the connection if the upload stalls; nil while there is no upload
 	timedLen int         // length of the body when the timer was last set
@@ -26,7 +26,7 @@ type upload struct {
 // for each 16 KiB of a part. Without this limit, a stalled upload would occupy memory.
 const uploadStep = 512 << 10
 
-// watch sets the timer when the upload begins and at each step.
+// watch restarts the timer when the upload begins, and after each uploadStep bytes.
 func (u *upload) watch(c *conn) {
 	timeout := c.server.opts.StallTimeout + c.server.partTimeout
 	switch {
@@ -54,7 +54,7 @@ func (u *upload) add(c *conn, id, total, offset uint64, data []byte) error {
 	if u.err == nil {
 		u.err = u.accept(c, id, total, offset, data)
 	}
-	if u.err != nil { // ignore parts until another upload begins
+	if u.err != nil {
 		u.release(c)
 	}
 	return u.err
@@ -71,7 +71,7 @@ func (u *upload) accept(c *conn, id, total, offset uint64, data []byte) error {
 		return fmt.Errorf("%w: the operation has %d bytes, but the server's memory allows %d: split the operation", partd.ErrTooLarge, total, limit)
 	}
 	if u.charged == 0 {
-		// Take the whole length at once, so that the upload can finish.
+		// Take memory for the whole body now, so that the upload need not wait later.
 		if err := c.account.takeMessage(c.ctx, int64(total), admission); err != nil {
 			return err
 		}
@@ -94,7 +94,6 @@ func (u *upload) stopWatch() {
 	}
 }
 
-// takeRequest returns the uploaded body that a request refers to.
 func (u *upload) takeRequest(request []byte) ([]byte, error) {
 	d := &decoder{b: request}
 	id, total := d.u64(), d.u64()

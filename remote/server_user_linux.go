@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// userOf returns the user at the other end of a Unix socket.
+// userOf returns a name for the user at the other end of a Unix socket.
 func userOf(nc net.Conn) string {
 	if c, ok := nc.(*net.UnixConn); ok {
 		if raw, err := c.SyscallConn(); err == nil {

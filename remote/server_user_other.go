@@ -4,5 +4,5 @@ package remote
 
 import "net"
 
-// userOf returns "local" for every user: only Linux reports the peer of a Unix socket.
+// userOf returns "local" for every user, because only Linux reports the user at the other end.
 func userOf(net.Conn) string { return "local" }

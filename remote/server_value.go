@@ -10,21 +10,20 @@ import (
 
 // value is a whole value or its first bytes.
 type value struct {
-	data []byte        // the end of buf, or the store's own memory
-	buf  []byte        // the caller's buffer, possibly enlarged
-	rest io.ReadCloser // the rest of the value; nil if data is everything
+	data []byte        // a part of buf, or of the store's own memory
+	buf  []byte        // the caller's buffer, possibly reallocated
+	rest io.ReadCloser // the rest of the value; nil if data is the whole value
 }
 
-// readValue reads at most limit bytes of a value. If the store can stream, readValue appends
-// them to buf. Otherwise it returns the whole value in the store's own memory.
+// readValue appends the first bytes of a value, at most limit, to buf. If the store cannot stream
+// values, readValue returns the whole value in the store's own memory instead.
 func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int, a *allowance) (value, error) {
 	opener, ok := s.store.(partd.Opener)
 	if !ok {
 		return s.getValue(ctx, key, buf, a)
 	}
 	if a.account.quotas.isCrowded() {
-		// Take memory before opening the reader, so that no request waits for memory with an
-		// open reader.
+		// Take memory now, so that the request does not wait for memory with an open reader.
 		if err := a.raise(uncharged + 1); err != nil {
 			return value{}, err
 		}
@@ -49,8 +48,8 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 	return v, r.Close()
 }
 
-// getValue gets a whole value. Its size is known, and charged, only once it is in memory.
-// The next getValue then waits until memory use is within the budget again.
+// getValue gets a whole value. It can charge the value's memory only afterwards, because only then
+// is its size known. If that exceeds the budget, later calls wait for memory.
 func (s *space) getValue(ctx context.Context, key string, buf []byte, a *allowance) (value, error) {
 	if err := a.raise(uncharged + 1); err != nil {
 		return value{}, err
@@ -63,8 +62,8 @@ func (s *space) getValue(ctx context.Context, key string, buf []byte, a *allowan
 	return value{data: values[0], buf: buf}, nil
 }
 
-// nextSize returns the size to which a full buffer should grow. The steps are large, because
-// each step copies the buffer. A value of 1 MiB fits one of the sizes.
+// nextSize returns the size to which a full buffer of the given size should grow. The steps are
+// large, because each one copies the buffer.
 func nextSize(size int) int {
 	for _, step := range []int{4 << 10, 64 << 10, 256 << 10, keepBuffer} {
 		if size < step {
@@ -81,7 +80,7 @@ func readUpTo(r io.Reader, buf []byte, limit int, a *allowance) (out []byte, mor
 	for len(buf) < end {
 		if len(buf) == cap(buf) {
 			size := min(nextSize(cap(buf)), end)
-			// During the copy, both the old and the new buffer exist.
+			// The old and the new buffer exist at the same time.
 			if err := a.raise(int64(cap(buf) + size)); err != nil {
 				return buf, false, err
 			}

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// builder builds the body of a message. It leaves space for the headers before the body, and does
-// not copy large pieces.
+// builder builds the body of a message, without copying large pieces. It leaves space for the headers
+// before the body.
 type builder struct {
 	buf   []byte // space for the headers, then the body
 	refs  []ref  // pieces of the body that were not copied
@@ -32,7 +32,6 @@ func newBuilder() builder {
 	return builder{buf: (*buffers.Get().(*[]byte))[:headRoom]}
 }
 
-// recycle returns the buffer to the pool.
 func (b *builder) recycle() {
 	if c := cap(b.buf); c > 0 && c <= keepBuffer {
 		buf := b.buf[:0]
@@ -41,11 +40,10 @@ func (b *builder) recycle() {
 	b.buf, b.refs = nil, nil
 }
 
-// size returns the length of the body so far.
 func (b *builder) size() int { return len(b.buf) - headRoom + b.bytes }
 
-// appendData adds a piece, without a copy if it is large. The piece must not change until
-// the message is written.
+// appendData adds data to the body. If data is large, it must not change until the message is
+// written, because it is not copied.
 func (b *builder) appendData(data []byte) {
 	if len(data) < byRef {
 		b.buf = append(b.buf, data...)
@@ -60,7 +58,7 @@ func (b *builder) u16(v uint16) { b.buf = binary.LittleEndian.AppendUint16(b.buf
 func (b *builder) u32(v uint32) { b.buf = binary.LittleEndian.AppendUint32(b.buf, v) }
 func (b *builder) u64(v uint64) { b.buf = binary.LittleEndian.AppendUint64(b.buf, v) }
 
-// reserveU32 adds space for a 32-bit number that setU32 sets later.
+// reserveU32 adds space for a 32-bit number, to be set later by setU32 with the returned offset.
 func (b *builder) reserveU32() (offset int) {
 	b.u32(0)
 	return len(b.buf) - 4
@@ -68,7 +66,7 @@ func (b *builder) reserveU32() (offset int) {
 
 func (b *builder) setU32(offset int, v uint32) { binary.LittleEndian.PutUint32(b.buf[offset:], v) }
 
-// frame returns the message with its headers, which go into the space before the body.
+// frame returns the message: the headers followed by the body.
 func (b *builder) frame(headers []byte) [][]byte {
 	start := headRoom - len(headers)
 	copy(b.buf[start:], headers)

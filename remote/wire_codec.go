@@ -68,9 +68,9 @@ func (d *decoder) end() error {
 	return d.err
 }
 
-// count reads the number of items that follow. Each item has at least minSize bytes in the message,
-// so count detects a wrong number before memory is allocated. memory is the size of a decoded
-// item, which can be much more than minSize; count charges it to the allowance.
+// count reads the number of items that follow. minSize is the minimum length of an encoded item, by
+// which count detects a wrong number before the caller allocates memory for it. memory is the size of
+// a decoded item, which can be much more than minSize. count charges it to the allowance.
 func (d *decoder) count(minSize, memory int) int {
 	n := d.u32()
 	if uint64(n)*uint64(minSize) > uint64(len(d.b)) {
@@ -89,13 +89,13 @@ func (d *decoder) count(minSize, memory int) int {
 // Memory of decoded items, in bytes.
 const (
 	entryMemory = int(unsafe.Sizeof(partd.Entry{}))
-	keyMemory   = 64 // estimate for a string with a copy of a short key
+	keyMemory   = 64 // an estimate: a string header and a short key
 )
 
 const entryHeaderLen = 2 + 4
 
-// entries decodes entries into the storage of into. Their keys and values are not copied: they
-// point into the message.
+// entries decodes entries into the memory of into. The keys and values are not copied: they point
+// into the message.
 func (d *decoder) entries(into []partd.Entry) []partd.Entry {
 	n := d.count(entryHeaderLen, entryMemory)
 	b := d.b
@@ -134,7 +134,6 @@ func (d *decoder) keys() []string {
 
 func (d *decoder) key() string { return string(d.take(uint64(d.u16()))) }
 
-// text returns a copy of a string of any length.
 func (d *decoder) text() string { return string(d.take(uint64(d.u32()))) }
 
 func appendBool(b []byte, v bool) []byte {

@@ -23,8 +23,8 @@ var (
 	ErrBadRequest = errors.New("the server does not understand the request")
 )
 
-// errorsByCode maps the codes in an error reply to errors. The reply has one code for each of
-// these errors that the store's error wraps.
+// errorsByCode maps the codes in an error reply to errors. The reply has a code for each of these
+// errors that the original error wraps.
 var errorsByCode = [...]error{
 	1:           errors.ErrUnsupported,
 	2:           partd.ErrTooLarge,
@@ -59,7 +59,7 @@ func truncate(s string) string {
 	return s
 }
 
-// appendError writes an error: its codes; then operation, key and path of a
+// appendError appends an encoded error: its codes; then operation, key and path of a
 // [partd.Error]; its text; then path and offset of a [partd.CorruptError].
 func appendError(b []byte, err error) []byte {
 	le := binary.LittleEndian
@@ -80,7 +80,7 @@ func appendError(b []byte, err error) []byte {
 	} else {
 		corrupt = &partd.CorruptError{Offset: -1}
 	}
-	text := err // for a partd.Error only its cause, because its other fields are encoded separately
+	text := err // or only the cause of a partd.Error, because its other fields are encoded separately
 	var inner *partd.Error
 	if errors.As(err, &inner) && err.Error() == inner.Error() {
 		text = inner.Err
@@ -105,11 +105,10 @@ type serverError struct {
 
 func (e *serverError) Error() string { return e.text }
 
-// Unwrap returns the errors for the codes.
 func (e *serverError) Unwrap() []error { return e.causes }
 
-// parseError decodes the error in a reply's body. The error gets the client's operation
-// and address.
+// parseError decodes the error in a reply's body. op is the client's operation, and address the
+// server's URL.
 func parseError(body []byte, op, address string) error {
 	d := &decoder{b: body}
 	var codes []uint16
@@ -140,7 +139,6 @@ func parseError(body []byte, op, address string) error {
 	return &inner
 }
 
-// isCancelled reports whether an error comes from a context that has ended.
 func isCancelled(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

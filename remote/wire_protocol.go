@@ -15,15 +15,14 @@ import (
 const (
 	protocolVersion = 2
 
-	requestLen = 40 // length of a request's header
-	replyLen   = 16 // length of a reply's header
+	requestLen = 40 // length of a request's header, in bytes
+	replyLen   = 16 // length of a reply's header, in bytes
 )
 
 // magic begins each message. Python's commands begin with a letter, so the server can tell the
 // two protocols apart.
 var magic = [4]byte{0, 'P', 'D', '1'}
 
-// operation is the type of a request.
 type operation uint8
 
 const (
@@ -79,16 +78,15 @@ func mutation(c partd.Change) operation { return opAppend + operation(c) }
 // Flags of requests and replies.
 const (
 	flagStaged = 1 // request: the body was sent before, in parts
-	flagResent = 2 // request: this pop may have arrived before
-	flagCount  = 4 // request: stat also returns the number of changes
-	flagMore   = 1 // reply: this is not the last page
+	flagResent = 2 // request: the pop may have arrived before
+	flagCount  = 4 // request: stat must also return the number of changes
+	flagMore   = 1 // reply: more pages follow
 	flagKnown  = 2 // reply: the change had already been applied
 
 	statusOK    = 0
 	statusError = 1
 )
 
-// request is the header of a request.
 type request struct {
 	op      operation
 	flags   uint8
@@ -131,7 +129,6 @@ func parseRequest(frame []byte) (r request, body []byte, err error) {
 	return r, frame[requestLen:], nil
 }
 
-// reply is the header of a reply.
 type reply struct {
 	op     operation
 	status uint8

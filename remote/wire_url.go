@@ -8,7 +8,6 @@ import (
 	"strings"
 )
 
-// address holds the parts of a server's URL.
 type address struct {
 	network, address string
 	namespace        string
@@ -17,7 +16,6 @@ type address struct {
 
 const usage = "write tcp://HOST:PORT, tls://HOST:PORT, optionally with /NAMESPACE, or ipc:///PATH"
 
-// parseURL parses tcp://HOST:PORT/NAMESPACE, tls://HOST:PORT/NAMESPACE or ipc:///PATH.
 func parseURL(raw string) (address, error) {
 	scheme, rest, _ := strings.Cut(raw, "://")
 	switch scheme {
@@ -28,7 +26,7 @@ func parseURL(raw string) (address, error) {
 			return address{}, fmt.Errorf("address %q: %s", RedactURL(raw), usage)
 		}
 		if hasNamespace {
-			if CheckNamespace(namespace) != nil { // do not return its error, which quotes the text: that could be a secret
+			if CheckNamespace(namespace) != nil { // do not return the error, because it quotes the text, which could be a secret
 				return address{}, fmt.Errorf("address %q: the text after the port is not %s: %s", RedactURL(raw), namespaceRule, usage)
 			}
 		}
@@ -48,8 +46,7 @@ func parseURL(raw string) (address, error) {
 
 var secretPattern = regexp.MustCompile(`(?:tcp|tls)://[^?]*@|//[^/?@]*@|([?&][a-z.]*(?:token|password|secret|credential)=)[^&]*`)
 
-// RedactURL removes anything that may be secret from a URL, so that messages can show
-// it. Tokens do not belong in URLs.
+// RedactURL removes anything that may be secret from a URL, so that messages can show it.
 func RedactURL(rawURL string) string {
 	return secretPattern.ReplaceAllStringFunc(rawURL, func(match string) string {
 		if scheme, _, ok := strings.Cut(match, "//"); ok && strings.HasSuffix(match, "@") {

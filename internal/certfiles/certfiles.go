@@ -17,7 +17,7 @@ import (
 // Options names the files and says how to use them.
 type Options struct {
 	Cert, Key, ClientCA string       // ClientCA may be empty
-	NeedClient          bool         // refuse clients without a certificate
+	NeedClient          bool         // reject clients without a certificate
 	MinVersion          uint16       // TLS version
 	Log                 *slog.Logger // nil means no logging
 }
@@ -97,7 +97,7 @@ func (c *Certificates) fileStates() (states [3]fileState) {
 	return states
 }
 
-// Reload reads the files again, as on SIGHUP.
+// Reload reads the files again.
 func (c *Certificates) Reload() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -103,7 +103,7 @@ func base64Flag(flags *pflag.FlagSet) *bool {
 	return flags.Bool("base64", false, "read keys as base64, which \"keys --json\" writes for keys that are not text")
 }
 
-// keysOf returns the keys in a command's arguments. coded means that they are base64.
+// keysOf returns the keys in a command's arguments, which are base64 if coded is true.
 func keysOf(args []string, coded bool) ([]string, error) {
 	keys := make([]string, len(args))
 	for i, arg := range args {

@@ -26,7 +26,6 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// app holds what all commands share.
 type app struct {
 	name          string // name or path of the program for messages; "" means partd
 	in            *os.File
@@ -35,11 +34,11 @@ type app struct {
 	program       cliutil.Program
 	extraCommands []*cobra.Command // additional commands on stores
 
-	// abandoned is advice about incomplete data. The command sets it; run prints it if the
-	// command does not stop after an interrupt.
+	// abandoned is advice about incomplete data, set by the command. run prints it if the command
+	// does not stop after an interrupt.
 	abandoned atomic.Pointer[string]
 
-	catchesPipe atomic.Bool // a broken pipe is an error instead of ending the process
+	catchesPipe atomic.Bool // writing to a broken pipe returns an error instead of ending the process
 }
 
 // Main runs the command line with the process's streams and signals, and returns the exit
@@ -72,8 +71,8 @@ func run(ctx context.Context, args []string, a *app) int {
 		return a.report(ctx, r.cmd, r.err)
 	case <-ctx.Done():
 	}
-	// A read or a write that hangs ignores the signal. Stores tolerate being abandoned at any
-	// point.
+	// A read or a write that hangs ignores the signal, so do not wait forever. Stores tolerate being
+	// abandoned at any point.
 	const grace = 10 * time.Second
 	select {
 	case r := <-done:
@@ -102,7 +101,6 @@ Files are CSV, TSV, JSON lines and text. For Parquet and Arrow, use the separate
 program partd-tables: put "partd-tables convert FILE.parquet |" before a command
 on files, and let the command read its output with "--format csv -".`
 
-// env describes the environment variables for flags.
 var env = &cliutil.Env{
 	Prefix:     "PARTD_",
 	Excludes:   map[string][]string{"append": {"replace"}, "replace": {"append"}},
@@ -201,7 +199,7 @@ func storeArgument(url string) string {
 type failure struct {
 	err      error
 	closeErr error  // the error of closing the store, if that also failed
-	advice   string // what state the data is in, and how to continue
+	advice   string // describes the state of the data, and how to continue
 }
 
 func (f *failure) Error() string {
@@ -222,7 +220,6 @@ func (f *failure) Unwrap() []error {
 	return []error{f.err, f.closeErr}
 }
 
-// report prints an error and returns the exit code for it.
 func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	if err == nil {
 		return cliutil.ExitOK
@@ -238,7 +235,7 @@ func (a *app) report(ctx context.Context, cmd *cobra.Command, err error) int {
 		fmt.Fprintln(a.err, "partd: "+cliutil.Message(f.err))
 	case errors.Is(f.err, partd.ErrUnknownOutcome):
 		fmt.Fprintln(a.err, "partd: interrupted:", partd.ErrUnknownOutcome)
-	default: // which operation was interrupted does not matter to the user
+	default: // omit the error: the interrupted operation does not matter to the user
 		fmt.Fprintln(a.err, "partd: interrupted")
 	}
 	if f.closeErr != nil && !filejobs.SameCause(f.err, f.closeErr) {

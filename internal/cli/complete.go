@@ -25,7 +25,8 @@ const (
 	completionHead = 1 << 20 // number of bytes of a file to search for a header
 )
 
-// completeStore completes the URL of a store: first layers and the scheme, then the directory.
+// completeStore completes the URL of a store: first prefixes such as "zstd+" and the scheme, then the
+// directory.
 func completeStore(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	const noSpace = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 	scheme, path, ok := strings.Cut(prefix, ":")
@@ -57,7 +58,7 @@ func completeStore(cmd *cobra.Command, _ []string, prefix string) ([]string, cob
 	return urls, noSpace
 }
 
-// completeScheme completes the layers and the scheme of a URL, except mem:.
+// completeScheme completes the prefixes and the scheme of a URL, except mem:.
 func completeScheme(ctx context.Context, prefix string) []string {
 	layers := prefix[:strings.LastIndexByte(prefix, '+')+1]
 	schemes, prefixes := setOf(ctx).Parts()
@@ -147,7 +148,6 @@ func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 	}))
 }
 
-// columnsOf returns the column names of the first file.
 func columnsOf(cmd *cobra.Command, files []string, f *inputFlags) []string {
 	if env.Apply(cmd) != nil || len(files) == 0 || files[0] == filejobs.Stdin {
 		return nil

@@ -133,7 +133,6 @@ func (c *copyRun) run(ctx context.Context) (err error) {
 	return c.summary()
 }
 
-// fill copies the keys and compares the stores.
 func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 	c.bar = progress.Start(c.app.err, !*c.flags.quiet && cliutil.ShowsProgress(*c.flags.progress, c.app.err))
 	defer c.bar.Stop()
@@ -170,7 +169,6 @@ func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 	return err
 }
 
-// begin shows on the progress bar that a stage begins.
 func (c *copyRun) begin(ctx context.Context, stage partd.CopyStage, to, from partd.Partd, read *atomic.Int64) {
 	switch {
 	case stage == partd.CopyFilling:
@@ -194,12 +192,11 @@ func sizeOf(ctx context.Context, store partd.Partd) int64 {
 	}
 	st, err := partd.Stat(ctx, store)
 	if err != nil {
-		return -1 // reading will return the error
+		return -1 // ignore the error: reading will return it
 	}
 	return st.Bytes
 }
 
-// copyRecord is the summary of partd copy in JSON.
 type copyRecord struct {
 	From     string  `json:"from"`
 	To       string  `json:"to"`

@@ -19,14 +19,13 @@ import (
 
 const maxThreads = 256
 
-// inputFlags are the flags of all commands that read files.
 type inputFlags struct {
 	format, sep, progress *string
 	noHeader, skipBad     *bool
 	asJSON, quiet         *bool
 	memory                *sizeflag.Size
 	threads               *int
-	manyFormats           string // advice about files of different formats, for messages
+	manyFormats           string // advice to add to the error about files of different formats
 }
 
 func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags {
@@ -155,7 +154,6 @@ func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
 	return f
 }
 
-// toLayout returns the layout of the output.
 func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 	format := in.Format
 	if *f.toFormat != "" {
@@ -177,12 +175,10 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 	return records.Layout{Format: format, NoHeader: !in.HasHeader() && in.Format != records.JSONL}, nil
 }
 
-// toStdout reports whether the data is written to the standard output.
 func (f *outputFlags) toStdout() bool {
 	return !f.directory && (*f.output == "" || *f.output == filejobs.Stdin)
 }
 
-// shownOutput returns the name of the output for messages.
 func (f *outputFlags) shownOutput() string {
 	if f.toStdout() {
 		return "standard output"

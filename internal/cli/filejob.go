@@ -81,7 +81,6 @@ func runFiles(cmd *cobra.Command, a *app, names []string, in *inputFlags, out *o
 	return s.write()
 }
 
-// fileSummary is the summary of a command on files.
 type fileSummary struct {
 	*filejobs.Result
 	app *app
@@ -89,7 +88,6 @@ type fileSummary struct {
 	out *outputFlags
 }
 
-// write writes the requested parts of the summary.
 func (s *fileSummary) write() error {
 	if !*s.in.quiet {
 		for _, note := range s.Notes {
@@ -113,7 +111,6 @@ func (s *fileSummary) write() error {
 	return writeResult(destination, *s.in.asJSON, s.record(), s.writeText)
 }
 
-// record returns the summary in JSON.
 func (s *fileSummary) record() map[string]any {
 	t := &s.Tally
 	summary := map[string]any{

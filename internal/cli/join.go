@@ -50,7 +50,6 @@ as a two-hundredth of --memory.
 At the end the number and a checksum of the joined records are compared with
 those of the records read, and the pairs of each value are counted.`
 
-// checkJoinFiles returns an error unless there are two files.
 func checkJoinFiles(cmd *cobra.Command, args []string) error {
 	if len(args) == 1 {
 		return cliutil.Usagef("RIGHT is missing: name a second file to join with %q (for standard input: - and --format)", args[0])

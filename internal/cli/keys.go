@@ -56,7 +56,6 @@ func keyText(key string) string {
 	return key
 }
 
-// keyRecord is a key in JSON.
 type keyRecord struct {
 	Key       *string `json:"key,omitempty"`
 	KeyBase64 []byte  `json:"key_base64,omitempty"`

@@ -24,8 +24,8 @@ func memoryFlag(flags *pflag.FlagSet) *sizeflag.Size {
 }
 
 // limitMemory limits the heap, and returns options that let a store and its layers use three quarters
-// of the memory. The rest is for the input, for a record of maximum length, and for garbage. With
-// less room for garbage, the collector would run all the time.
+// of the memory. The rest is for the input, for a record of maximum length, and for garbage, so that
+// the collector does not run all the time.
 func limitMemory(memory int64, rawURL string) map[string]string {
 	limitHeap(memory)
 	return map[string]string{"memory": fmt.Sprint(storeShare(memory, rawURL))}
@@ -33,7 +33,7 @@ func limitMemory(memory int64, rawURL string) map[string]string {
 
 // limitHeap makes the garbage collector keep the process near the given memory.
 func limitHeap(memory int64) {
-	const program = 8 << 20 // memory of the runtime itself
+	const program = 8 << 20 // memory of the program without data
 	if limit := memory + memory/16 + program; limit < debug.SetMemoryLimit(-1) {
 		debug.SetMemoryLimit(limit)
 	}

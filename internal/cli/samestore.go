@@ -11,7 +11,6 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-// bottomStore returns the store below all layers, for inspection.
 func bottomStore(store partd.Partd) partd.Partd {
 	for store = range partd.Layers(store) {
 	}
@@ -24,12 +23,11 @@ func bottomStore(store partd.Partd) partd.Partd {
 // only then can it be the source.
 func checkDifferentStores(ctx context.Context, to, from partd.Partd, toURL, fromURL string) (err error) {
 	if !isServer(fromURL) && !isServer(toURL) {
-		return nil // two local directories were compared by copyFlags.check
+		return nil // copyFlags.check has compared the two local directories
 	}
 	if err := checkNotShard(ctx, bottomStore(to), bottomStore(from), toURL, fromURL); err != nil {
 		return err
 	}
-	// The random suffix makes the key unique.
 	key := "partd copy checks whether two stores are the same " + rand.Text()
 	if err := to.Append(ctx, partd.Entry{Key: key, Value: []byte("x")}); err != nil {
 		return err

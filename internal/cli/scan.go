@@ -67,7 +67,7 @@ func newScan(a *app) *cobra.Command {
 	return cmd
 }
 
-// parsePart parses I/N.
+// parsePart parses I/N, the value of --part.
 func parsePart(text string) (part, parts int, err error) {
 	first, second, _ := strings.Cut(text, "/")
 	part, err1 := strconv.Atoi(first)
@@ -78,7 +78,6 @@ func parsePart(text string) (part, parts int, err error) {
 	return part, parts, nil
 }
 
-// scan calls write with the chunks of one part of the store, and shows progress.
 func scan(ctx context.Context, store partd.Partd, part, parts int, bar *progress.Bar, show bool, write func(partd.Chunk) error) error {
 	defer bar.Stop()
 	var done atomic.Int64
@@ -101,7 +100,6 @@ func scan(ctx context.Context, store partd.Partd, part, parts int, bar *progress
 	return nil
 }
 
-// scanRecord is a piece of a key's value in JSON.
 type scanRecord struct {
 	Key         *string `json:"key,omitempty"`
 	KeyBase64   []byte  `json:"key_base64,omitempty"`

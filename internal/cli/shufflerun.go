@@ -29,7 +29,7 @@ type shuffleRun struct {
 	in          *filejobs.Inputs
 	store       partd.Partd
 	bar         *progress.Bar
-	statsBefore partd.Stats // the store's statistics before the first append, but after a drop
+	statsBefore partd.Stats // the store's statistics before the first append, and after any drop
 	statsAfter  partd.Stats
 	tally       records.Tally
 	appended    int64 // number of records appended
@@ -70,7 +70,6 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	return j.summary()
 }
 
-// withStoreState adds to an error what state the store is in and how to continue.
 func (j *shuffleRun) withStoreState(err error) error {
 	// Close flushes buffered records; if it fails, the count is unreliable.
 	count := ""
@@ -82,7 +81,6 @@ func (j *shuffleRun) withStoreState(err error) error {
 	return j.target.withStoreState(err, touched, count)
 }
 
-// fill appends the records to the store and verifies them.
 func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 	j.bar = progress.Start(j.app.err, j.flags.showsProgress(j.app))
 	defer j.bar.Stop()
@@ -104,7 +102,6 @@ func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 	return j.compare(ctx)
 }
 
-// appendRecords appends all records to the store.
 func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err error) {
 	j.bar.Count(j.in.Size, j.in.BytesRead.Load)
 	limit := min(partd.BatchBytes(j.store), int(j.flags.memory.Bytes/64))
@@ -176,7 +173,6 @@ type shuffleProof struct {
 	result string // text for the summary
 }
 
-// begin records the checksum of the store before the appends.
 func (p *shuffleProof) begin(ctx context.Context, enabled bool, store partd.Partd) (err error) {
 	checker, ok := store.(partd.Checker)
 	if !enabled || !ok {
@@ -211,13 +207,12 @@ func (p *shuffleProof) compare(ctx context.Context, records int64, sum ledger.Su
 	return nil
 }
 
-// entryList converts the records of a block to entries of a store.
 type entryList struct {
 	entries []partd.Entry
 	arena   []byte   // memory of keys that are not slices of the input
 	numbers []string // keys of the partitions
 
-	computesSum bool // whether to compute sum
+	computesSum bool // compute sum
 	sum         ledger.Sum128
 	hashed      []byte
 }

@@ -125,7 +125,6 @@ const (
 	watchPauseFactor = 3
 )
 
-// watch implements stat --watch.
 type watch struct {
 	app      *app
 	url      string

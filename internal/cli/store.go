@@ -85,7 +85,7 @@ func openReading(ctx context.Context, rawURL string) (partd.Partd, error) {
 	return openReadingWith(ctx, rawURL, nil)
 }
 
-// openReadingWith is like openReading, with more options.
+// openReadingWith is like openReading, but passes options to the store.
 func openReadingWith(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
 	if err := requireStore(ctx, rawURL); err != nil {
 		return nil, err
@@ -135,10 +135,8 @@ func checkKind(ctx context.Context, rawURL string) error {
 	return nil
 }
 
-// pathInURL escapes a path for a URL.
 var pathInURL = strings.NewReplacer("%", "%25", "?", "%3F")
 
-// noStoreError returns the error for a store that does not exist.
 func noStoreError(ctx context.Context, rawURL string) error {
 	if err := checkKind(ctx, rawURL); err != nil {
 		return err
@@ -162,7 +160,6 @@ func noStoreError(ctx context.Context, rawURL string) error {
 	return fmt.Errorf(`there is no store %s: create one with "partd shuffle" or "partd append"`, rawURL)
 }
 
-// withStore opens a store, calls use, and closes the store.
 func withStore(ctx context.Context, rawURL string, open func(context.Context, string) (partd.Partd, error), use func(partd.Partd) error) (err error) {
 	store, err := open(ctx, rawURL)
 	if err != nil {
@@ -174,7 +171,7 @@ func withStore(ctx context.Context, rawURL string, open func(context.Context, st
 
 // closeStore closes a store at the end of a command. An earlier error in err has priority.
 func closeStore(ctx context.Context, store partd.Partd, err *error) {
-	// Acknowledged data must be flushed, even after an interrupt.
+	// Flush acknowledged data even after an interrupt.
 	closeErr := partd.Close(context.WithoutCancel(ctx), store)
 	switch {
 	case closeErr == nil || errors.Is(closeErr, errors.ErrUnsupported):
@@ -185,7 +182,6 @@ func closeStore(ctx context.Context, store partd.Partd, err *error) {
 	}
 }
 
-// flush flushes a store, if it buffers data.
 func flush(ctx context.Context, store partd.Partd) error {
 	if err := partd.Flush(ctx, store); !errors.Is(err, errors.ErrUnsupported) {
 		return err
@@ -193,8 +189,7 @@ func flush(ctx context.Context, store partd.Partd) error {
 	return nil
 }
 
-// memoryUsed returns a function that returns the memory in use by a store, or nil if it is
-// unknown.
+// memoryUsed returns a function for the memory in use by a store, or nil if the memory is unknown.
 func memoryUsed(store partd.Partd) func() int64 {
 	if m, ok := store.(partd.MemoryUser); ok {
 		return m.MemoryUsed

@@ -13,7 +13,6 @@ import (
 	"github.com/go-partd/partd/internal/textfmt"
 )
 
-// summaryRecord is the summary of partd shuffle in JSON.
 type summaryRecord struct {
 	Store         string      `json:"store"`
 	Records       int64       `json:"records"`
@@ -30,7 +29,6 @@ type summaryRecord struct {
 	Largest       []keyRecord `json:"largest"`
 }
 
-// summary writes the summary, with commands to read the records back.
 func (j *shuffleRun) summary() error {
 	if *j.flags.quiet && !*j.flags.asJSON {
 		return nil
@@ -92,7 +90,7 @@ func (j *shuffleRun) notes() []string {
 	return append(notes, j.in.Warnings(j.layout)...)
 }
 
-// keyArgument returns a key as an argument of a command.
+// keyArgument returns a key as an argument of a shell command, with a space before it.
 func keyArgument(k partd.KeyInfo) string {
 	switch {
 	case strings.Contains(k.Key, "\x00"): // arguments cannot contain NUL
@@ -103,7 +101,6 @@ func keyArgument(k partd.KeyInfo) string {
 	return " " + textfmt.ShellQuote(k.Key)
 }
 
-// writeResult writes a result, in JSON or as text.
 func writeResult(out io.Writer, asJSON bool, record any, text func(w io.Writer)) error {
 	w := bufio.NewWriter(out)
 	if !asJSON {
@@ -114,7 +111,7 @@ func writeResult(out io.Writer, asJSON bool, record any, text func(w io.Writer))
 	return w.Flush()
 }
 
-// writeTime writes the time for reading a number of bytes, and the rate.
+// writeTime writes the seconds for reading a number of bytes, and the rate.
 func writeTime(w io.Writer, bytes int64, seconds float64) {
 	fmt.Fprintf(w, "time      %.2f s, %s\n", seconds, progress.Rate(float64(bytes)/max(seconds, 1e-6)))
 }

@@ -17,7 +17,7 @@ type target struct {
 	add, replace bool
 	words        targetWords
 	stage        stage
-	dropped      bool          // the earlier content was dropped
+	dropped      bool          // the content from before the command was dropped
 	compareBy    func() string // returns advice on comparing the content by hand; nil if that is impossible
 }
 
@@ -31,7 +31,6 @@ type targetWords struct {
 	afterDropped string // clause that says that the store is incomplete after its content was dropped
 }
 
-// stage is the progress of a command.
 type stage uint8
 
 const (
@@ -62,7 +61,7 @@ func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom p
 			t.setStage(dropping)
 			if err := store.Drop(ctx); err != nil {
 				if isServer(t.url) && errors.Is(err, fs.ErrPermission) {
-					t.setStage(checking) // the server refused before it changed anything
+					t.setStage(checking) // the server rejected the drop before it changed anything
 				}
 				return err
 			}
@@ -81,8 +80,6 @@ func (t *target) setStage(s stage) {
 	t.app.abandoned.Store(&advice)
 }
 
-// withStoreState adds to an error what state the store is in and how to continue. See describeState
-// for touched and count.
 func (t *target) withStoreState(err error, touched bool, count string) error {
 	f := &failure{err: err}
 	errors.As(err, &f)
@@ -91,8 +88,8 @@ func (t *target) withStoreState(err error, touched bool, count string) error {
 }
 
 // describeState describes the state in which the store would be if the command ended now, and how
-// to continue. touched means that the store may have been written to. count describes how much was
-// written, if known.
+// to continue. touched must be true if the store may have been written to. count describes how much
+// was written, if known.
 func (t *target) describeState(touched bool, count string) string {
 	retry := "Run the command again with --replace"
 	if t.add {

@@ -112,7 +112,7 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 	if ctx.Err() != nil || err != nil && damageIn(err) == nil {
 		return err
 	}
-	bar.Wait("counting keys", nil) // in the bottom store: layers just opened have no buffered keys to miss
+	bar.Wait("counting keys", nil) // in the bottom store, which has all keys, because nothing was written
 	for info, keysErr := range partd.Keys(ctx, bottomStore(store)) {
 		if keysErr != nil {
 			if err == nil || ctx.Err() != nil {
@@ -135,7 +135,6 @@ func (v *verification) writeText(w io.Writer) {
 	fmt.Fprintln(w, "result  all checksums and the ledger match")
 }
 
-// damageIn returns all damage in an error.
 func damageIn(err error) []damage {
 	switch e := err.(type) {
 	case nil:

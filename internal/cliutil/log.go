@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// Peers can make the server log a warning for each connection, or an error for each request, for
-// example on a full disk. So that the log does not fill the disk, warnings and errors are each
-// limited to this rate. Dropped messages are counted.
+// Limits of the rate of warnings, and of the rate of errors. Without them, clients could make the
+// server fill the disk with its log.
 const (
 	maxBurst  = 100
 	perSecond = 10

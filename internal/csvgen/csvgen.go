@@ -58,7 +58,6 @@ func Write(w io.Writer, o Options) error {
 	return err
 }
 
-// keyPicker returns a function that picks the index of a key.
 func keyPicker(o Options, r *rand.Rand) (func() uint64, error) {
 	n := uint64(o.Keys)
 	switch o.Dist {

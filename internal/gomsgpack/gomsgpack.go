@@ -44,7 +44,7 @@ func Of[T any]() (encode func(dst []byte, v T) ([]byte, error), decode func(data
 		return dst, nil
 	}
 	decode = func(data []byte) (v T, err error) {
-		// The decoder allocates by claimed lengths before it reads the data.
+		// Check the data first, because the decoder allocates memory for any length that the data claims.
 		if err := msgpack.Check(data); err != nil {
 			return v, err
 		}
@@ -59,7 +59,6 @@ func Of[T any]() (encode func(dst []byte, v T) ([]byte, error), decode func(data
 	return encode, decode
 }
 
-// encoder is an encoder with the bytes that it writes to.
 type encoder struct {
 	encoder *codec.Encoder
 	out     []byte

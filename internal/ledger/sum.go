@@ -34,7 +34,7 @@ func (s *Sum128) AddRecord(record []byte) { s.Add(Sum128(xxh3.Hash128(record))) 
 
 func (s Sum128) String() string { return fmt.Sprintf("%016x%016x", s.Hi, s.Lo) }
 
-// ErrNotVerified is wrapped by errors of [Count.Compare].
+// ErrNotVerified is wrapped by the error for an output that does not match its input.
 var ErrNotVerified = errors.New("the output differs from the input")
 
 // Count describes the input or the output of a job: the number of records, their bytes, and the

@@ -18,8 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// ErrNotPlain is wrapped by the error for a value that MessagePack cannot hold, or that
-// Python cannot read from it.
+// ErrNotPlain means that MessagePack cannot represent a value, or that Python could not read it back.
 var ErrNotPlain = errors.New("MessagePack cannot hold the value")
 
 // maxWriteDepth is the maximum nesting that Python's msgpack writes.
@@ -129,7 +128,6 @@ func appendDict(dst []byte, d pyvalue.Dict, depth int) ([]byte, error) {
 	return dst, nil
 }
 
-// checkLength returns an error if n does not fit in 32 bits.
 func checkLength(n int) error {
 	if uint64(n) > 1<<32-1 {
 		return fmt.Errorf("%w: %d bytes or elements", ErrNotPlain, n)
@@ -137,7 +135,7 @@ func checkLength(n int) error {
 	return nil
 }
 
-// AppendTexts appends an encoded list of texts to dst.
+// AppendTexts appends an encoded list of strings to dst.
 func AppendTexts(dst []byte, texts []string) ([]byte, error) {
 	if err := checkLength(len(texts)); err != nil {
 		return dst, fmt.Errorf("msgpack: %w", err)

@@ -30,8 +30,8 @@ const minIdleTime = 10 * time.Millisecond
 const endIdlePoll = 50 * time.Millisecond
 
 // acquireStore opens the store of a namespace if necessary, and returns it. The store stays open
-// until release is called. If the namespace does not exist and create is false, the store is nil.
-// long means that the caller may use the store for longer than one operation.
+// until release is called. If the namespace does not exist and create is false, the store is nil. If
+// long is true, the caller may use the store for longer than one operation.
 func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) (store partd.Partd, release func(), err error) {
 	deadline := time.NewTimer(maxWait)
 	defer deadline.Stop()
@@ -56,7 +56,7 @@ func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) 
 		var endIdle func()
 		switch {
 		case e.changing != nil:
-			leaveQueue() // opening or closing can take long, and other operations need not wait for it
+			leaveQueue() // opening or closing can take long, so do not block other operations
 			wait = e.changing
 		case e.store != nil && s.mustWait(e):
 			wait = s.freed // let the store become idle, so that a waiting operation can replace it
@@ -167,8 +167,7 @@ func (s *Set) release(e *entry, long bool) {
 	}
 }
 
-// endLease undoes lease. It inserts the store into idle by the time of its last use; measuring
-// does not count as use. mu must be held.
+// endLease undoes lease. It inserts the store into idle by the time of its last use. mu must be held.
 func (s *Set) endLease(e *entry) {
 	if e.leases--; e.leases > 0 {
 		return

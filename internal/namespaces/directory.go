@@ -107,7 +107,7 @@ func (s *Set) removeExpired(name string) {
 		e = s.entry(name)
 	}
 	if e.users > 0 {
-		s.touch(e) // mark the directory now, because a killed process cannot do it later
+		s.touch(e) // also done when the last user leaves, but not if the process is killed before
 	}
 	if e.users > 0 || e.leases > 0 || e.store != nil || e.changing != nil || !s.isExpired(name) {
 		s.forget(e)

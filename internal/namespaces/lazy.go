@@ -26,7 +26,7 @@ func (l *lazy) withStore(ctx context.Context, create bool, f func(partd.Partd) e
 	return l.withStoreFor(ctx, create, false, f)
 }
 
-// withStoreFor is like withStore. long means that f can take longer than one operation.
+// withStoreFor is like withStore. long must be true if f can take longer than one operation.
 func (l *lazy) withStoreFor(ctx context.Context, create, long bool, f func(partd.Partd) error) error {
 	store, release, err := l.set.acquireStore(ctx, l.name, create, long)
 	if err != nil {
@@ -137,7 +137,7 @@ func (r *reader) Close() error {
 	return r.ReadCloser.Close()
 }
 
-// eachItem yields the items of a store, which stays open during the iteration.
+// eachItem yields the items of a listing. The store stays open during the iteration.
 func eachItem[V any](ctx context.Context, l *lazy, items func(partd.Partd) iter.Seq2[V, error]) iter.Seq2[V, error] {
 	return func(yield func(V, error) bool) {
 		stopped := false

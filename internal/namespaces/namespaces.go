@@ -57,8 +57,8 @@ type Set struct {
 	entries   map[string]*entry // namespaces that are in use or whose store is open
 	openCount int               // number of stores that are open, being opened or being closed
 	idle      list.List         // entries (*entry) of open stores that are not in use, by time of last use
-	queue     list.List         // for each operation that waits to open a store, the namespace's name
-	freed     chan struct{}     // closed when a store may have become available
+	queue     list.List         // names of the namespaces whose stores operations wait to open
+	freed     chan struct{}     // closed when a store may have become idle or closed
 	closed    bool
 	endIdle   func() // set by WhenFull; may be nil
 
@@ -67,14 +67,13 @@ type Set struct {
 	sweeping  sync.WaitGroup
 }
 
-// entry is the state of a namespace.
 type entry struct {
 	name        string
 	users       int // number of Acquire calls that are not done
 	leases      int // number of operations in progress
 	longUses    int // number of those operations that can take long
 	store       partd.Partd
-	idleElement *list.Element // in idle
+	idleElement *list.Element // element of idle, or nil
 	openedAt    time.Time
 	lastUsed    time.Time
 	changing    chan struct{} // closed when opening, closing or removal ends; nil if nothing is changing
@@ -145,7 +144,7 @@ func namespaceOf(file string) (name string, ok bool) {
 
 func (s *Set) path(name string) string { return filepath.Join(s.dir, fileName(name)) }
 
-// entry returns the entry of a namespace, which it adds if necessary. mu must be held.
+// entry returns the entry of a namespace, and adds it if necessary. mu must be held.
 func (s *Set) entry(name string) *entry {
 	e := s.entries[name]
 	if e == nil {
@@ -192,7 +191,7 @@ func (s *Set) touch(e *entry) {
 	_ = os.Chtimes(s.path(e.name), e.touchedAt, e.touchedAt) // ignore the error: the namespace only expires earlier
 }
 
-// announce wakes all goroutines that wait for a store to become available. mu must be held.
+// announce wakes all goroutines that wait for a store to become idle or closed. mu must be held.
 func (s *Set) announce() {
 	close(s.freed)
 	s.freed = make(chan struct{})
@@ -223,7 +222,7 @@ func (s *Set) open(ctx context.Context, e, victim *entry) error {
 	e.store, e.openedAt = store, time.Now()
 	e.lastUsed = e.openedAt
 	e.idleElement = s.idle.PushBack(e)
-	s.announce() // Close may be waiting for this
+	s.announce() // Close may be waiting
 	return nil
 }
 

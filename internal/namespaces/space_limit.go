@@ -28,7 +28,7 @@ func (s *Set) SpaceLimit(name string) remote.SpaceLimit {
 	return &spaceLimit{set: s, name: name}
 }
 
-// Admit admits a change if both limits do.
+// Admit admits a change if both the quota and the disk allow it.
 func (r *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
 	r.once.Do(func() { // not in SpaceLimit, because space.New reads the directory
 		r.quota, _ = space.New(space.Limits{MaxBytes: r.set.opts.MaxBytes, Used: r.usedBytes, Pending: r.pending, Reclaim: r.reclaim}) // New returns only the error of usedBytes, which never fails
@@ -37,7 +37,7 @@ func (r *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
 	if err == nil {
 		var shared int64
 		if shared, err = r.set.disk.Admit(entries, bytes); err == nil {
-			return max(admitted, shared), nil // they are equal unless one has no limit
+			return max(admitted, shared), nil // both have the same value, or 0 without a limit
 		}
 		r.quota.Done(admitted)
 	}
@@ -51,7 +51,7 @@ func (r *spaceLimit) Done(admitted int64) {
 }
 
 func (r *spaceLimit) usedBytes() (bytes int64, err error) {
-	err = errors.ErrUnsupported // remains if the store is not open
+	err = errors.ErrUnsupported // returned if the store is not open
 	r.set.measure(r.name, func(s partd.Partd) { bytes, _, err = r.set.opts.Measure(s) })
 	if err != nil {
 		bytes = diskUsed(r.set.path(r.name))
@@ -64,8 +64,8 @@ func (r *spaceLimit) pending() (bytes int64) {
 	return bytes
 }
 
-// reclaimTime is the maximum time that reclaiming keeps a store open. Operations on other
-// stores can have to wait for it.
+// reclaimTime is the maximum time that reclaiming space keeps a store open, because operations on
+// other stores may wait until it is closed.
 const reclaimTime = 10 * time.Second
 
 func (r *spaceLimit) reclaim() {
@@ -80,7 +80,7 @@ func (r *spaceLimit) reclaim() {
 	}()
 	store, release, err := r.set.acquireStore(ctx, r.name, false, true)
 	if err != nil || store == nil {
-		return // the next refused change tries again
+		return // the next rejected change tries again
 	}
 	defer release()
 	r.set.opts.Reclaim(ctx, store)

@@ -111,7 +111,6 @@ func (d DType) byteOrder() string {
 	return "<"
 }
 
-// isMachineBig reports whether the machine is big-endian.
 var isMachineBig = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
 
 // bytesOf returns the memory of elements as bytes. The elements must not contain pointers.
@@ -160,7 +159,7 @@ func DecodeBools(data []byte) []bool {
 func (d DType) Swap(b []byte) {
 	n := d.Size
 	if d.Kind == 'c' {
-		n /= 2 // a byte order applies to each half
+		n /= 2 // swap the bytes of the real and the imaginary part separately
 	}
 	for ; n > 1 && len(b) >= n; b = b[n:] {
 		slices.Reverse(b[:n])

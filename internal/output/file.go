@@ -73,11 +73,11 @@ func Create(ctx context.Context, path string, replace bool) (*File, error) {
 
 // resolveLinks follows symbolic links. The file at the end need not exist.
 func resolveLinks(path string) (string, error) {
-	const maxLinks = 40 // same as in Linux
+	const maxLinks = 40 // as many as Linux follows
 	for range maxLinks {
 		info, err := os.Lstat(path)
 		if err != nil || info.Mode()&fs.ModeSymlink == 0 {
-			return path, nil // the caller's Stat reports the error
+			return path, nil // the caller's Stat will return the error
 		}
 		link, err := os.Readlink(path)
 		if err != nil {

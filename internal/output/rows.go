@@ -121,7 +121,7 @@ func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 			return dst, err
 		}
 	}
-	if len(row) == 1 && len(row[0].Text) == 0 { // the row must not be an empty line, which readers may skip
+	if len(row) == 1 && len(row[0].Text) == 0 { // do not write an empty line, because readers may skip it
 		switch {
 		case r.layout.Format == records.CSV:
 			dst = append(dst, `""`...)
@@ -132,7 +132,7 @@ func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 	return r.AppendEnd(dst), nil
 }
 
-// AppendStart appends the bytes before field i.
+// AppendStart appends the bytes that precede field i in the format.
 func (r *Rows) AppendStart(dst []byte, i int) ([]byte, error) {
 	if r.layout.Format != records.JSONL {
 		if i > 0 {
@@ -277,7 +277,7 @@ func needsQuotes(field []byte, sep byte) bool {
 
 var errNotUTF8 = errors.New("it is not UTF-8, which JSON requires")
 
-// AppendJSON appends a text as a JSON string.
+// AppendJSON appends text as a JSON string.
 func AppendJSON(dst, text []byte) ([]byte, error) {
 	plain := true
 	for _, c := range text {

@@ -42,7 +42,6 @@ func NewWriter(ctx context.Context, w io.Writer) *Writer {
 	return b
 }
 
-// run writes full buffers until Close.
 func (b *Writer) run() {
 	defer close(b.done)
 	for p := range b.fullBuffers {

@@ -72,7 +72,6 @@ func (o *Object) Name() string {
 	return ""
 }
 
-// setState sets the state of the object on top of the stack.
 func (r *reader) setState() error {
 	elements, err := r.popItems(2)
 	if err != nil {

@@ -46,7 +46,7 @@ func DecodeObjects(data []byte, isAllowed func(module, name string) bool) (any, 
 // reader is the stack machine. Its stack holds values without elements in their final
 // form, and containers as *node, because later instructions may still add to them.
 type reader struct {
-	isAllowed func(module, name string) bool // nil if only plain values are allowed
+	isAllowed func(module, name string) bool // nil allows no classes and functions
 	data      []byte
 	offset    int // offset of the next byte
 	start     int // offset of the current instruction
@@ -143,7 +143,7 @@ func (r *reader) run() (any, error) {
 				err = fmt.Errorf("protocol %d: only protocols 4 and 5 are supported", version)
 			}
 		case opFrame:
-			var n uint64 // the frame's length, which does not affect the value
+			var n uint64 // the frame's length, which is ignored
 			if n, err = r.number(op); err == nil && n > uint64(len(r.data)-r.offset) {
 				err = fmt.Errorf("a frame of %d bytes, but only %d follow: %w", n, len(r.data)-r.offset, errTruncated)
 			}
@@ -211,7 +211,7 @@ func (r *reader) lastMark() int {
 	return r.marks[len(r.marks)-1]
 }
 
-// toMark, as a number of elements, means all elements above the last mark.
+// toMark, passed as a number of elements, means all elements above the last mark.
 const toMark = -1
 
 // popItems removes n elements from the top of the stack and returns them. They are valid until the

@@ -116,7 +116,6 @@ func (w *writer) writeContainer(v any, asKey bool) error {
 	return nil
 }
 
-// writeElements appends an empty container and its elements.
 func (w *writer) writeElements(empty, add byte, elements []any, asKeys bool) error {
 	w.buf = append(w.buf, empty)
 	if len(elements) == 0 {
@@ -198,7 +197,6 @@ func (w *writer) writeInteger(n int64) {
 	}
 }
 
-// writeLong appends an integer that needs more than 8 bytes.
 func (w *writer) writeLong(b []byte) error {
 	switch {
 	case len(b) <= math.MaxUint8:
@@ -212,7 +210,6 @@ func (w *writer) writeLong(b []byte) error {
 	return nil
 }
 
-// twosComplement returns the little-endian two's complement of n.
 func twosComplement(n *big.Int) []byte {
 	b := make([]byte, n.BitLen()/8+1)
 	if n.Sign() >= 0 {

@@ -21,8 +21,8 @@ type keyer struct {
 	chunk [64]byte
 }
 
-// Key returns a comparable value. It is equal for two values if they are the same dict key in
-// Python. A value that Python cannot hash, such as a list, is an error.
+// Key returns a comparable Go value for a dict key. Two results are equal if Python considers the
+// keys equal. A value that Python cannot hash, such as a list, is an error.
 func Key(v any) (any, error) { return new(keyer).key(v) }
 
 func (k *keyer) key(v any) (any, error) {
@@ -86,8 +86,8 @@ func (k *keyer) digest(v any) (any, error) {
 	return d, nil
 }
 
-// write hashes an encoding of v: equal keys have equal encodings, and no encoding is a
-// prefix of another.
+// write hashes an encoding of v. Equal keys have equal encodings, and no encoding is a prefix of
+// another.
 func (k *keyer) write(h hash.Hash, v any) error {
 	switch v := v.(type) {
 	case nil:

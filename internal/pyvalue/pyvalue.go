@@ -22,7 +22,7 @@ import (
 	"unicode/utf8"
 )
 
-// Tuple is Python's tuple.
+// Tuple is a Python tuple.
 type Tuple []any
 
 // Set is Python's set. No two of its elements are equal, and their order has no meaning.
@@ -66,9 +66,9 @@ func (d Dict) Get(key any) (value any, ok bool) {
 // Python's own pickle and msgpack have about the same limit.
 const MaxDepth = 1000
 
-// Canon converts a value of another Go type to a plain value. It accepts numbers of every
-// size, named types of these kinds, slices and arrays (as lists), and maps with text or
-// integer keys (as dicts, sorted by key). Other types, such as structs, are an error.
+// Canon converts a Go value to one of the types in the package comment (a plain value). It accepts
+// numbers of every size, named types of these kinds, slices and arrays (as lists), and maps with
+// string or integer keys (as dicts, sorted by key). Other types, such as structs, are an error.
 func Canon(v any) (any, error) {
 	r := reflect.ValueOf(v)
 	switch r.Kind() {
@@ -102,10 +102,10 @@ func Canon(v any) (any, error) {
 			return sortedItems(r), nil
 		}
 	}
-	return nil, fmt.Errorf("a Go value of type %T is not a plain value of Python", v)
+	return nil, fmt.Errorf("a Go value of type %T cannot be converted to a plain Python value", v)
 }
 
-// sortedItems returns the items of a map, sorted by key. Keys must be texts or integers.
+// sortedItems returns the items of a map, sorted by key. The keys must be strings or integers.
 func sortedItems(m reflect.Value) Dict {
 	keys := m.MapKeys()
 	slices.SortFunc(keys, func(a, b reflect.Value) int {

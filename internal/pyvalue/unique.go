@@ -11,7 +11,7 @@ var ErrTooMuchWork = errors.New("comparing the keys of dicts and sets takes too 
 
 // Unique removes repeated keys of dicts and repeated elements of sets.
 type Unique struct {
-	Work int64 // key bytes that may still be compared or hashed
+	Work int64 // number of key bytes that may still be compared or hashed
 	keys keyer
 }
 
@@ -66,8 +66,8 @@ func (u *Unique) Set(elements []any) ([]any, error) {
 	return out, nil
 }
 
-// areSimple reports whether there are few keys, all texts or integers, and all different. This
-// common case needs no map.
+// areSimple reports whether there are few keys, all of them strings or integers, and all different.
+// This common case needs no map.
 func (u *Unique) areSimple(n int, key func(int) any) (bool, error) {
 	if n > maxPairwise {
 		return false, nil
@@ -125,7 +125,7 @@ func (u *Unique) charge(v any) error {
 	return u.spend(8)
 }
 
-// hashCost is the cost of hashing a byte, relative to comparing it.
+// hashCost is the cost of hashing a byte, as a multiple of the cost of comparing it.
 const hashCost = 8
 
 func (u *Unique) chargeAll(elements []any) error {

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/remote/tokens"
 )
 
-// access holds the users and certificates, which SIGHUP reloads.
+// access holds the users and certificates. SIGHUP makes the server reload them.
 type access struct {
 	users        *tokens.Users           // nil if there are no users
 	certificates *certfiles.Certificates // nil without TLS

@@ -38,7 +38,6 @@ type serving struct {
 	limits     *spaceFlags
 }
 
-// listenAdmin listens on the address of --http.
 func listenAdmin(c *config) (net.Listener, error) {
 	exposedErr := func() error {
 		return cliutil.Usagef("--http %s can be reached from other machines, and there is no authentication: anyone who connects could see what the server does. "+
@@ -55,7 +54,7 @@ func listenAdmin(c *config) (net.Listener, error) {
 		return nil, exposedErr()
 	}
 	l, err := net.Listen("tcp", c.http)
-	if err == nil && remote.IsExposed(l.Addr()) && !c.insecure { // the host is a name for an address that others can reach
+	if err == nil && remote.IsExposed(l.Addr()) && !c.insecure { // the host name stands for an address that other machines can reach
 		return nil, errors.Join(exposedErr(), l.Close())
 	}
 	return l, err

@@ -16,14 +16,13 @@ import (
 
 const defaultListen = "tcp://127.0.0.1:7077"
 
-// config holds the values of the command's flags.
 type config struct {
 	remote.ServerOptions
 	stores     *stores.Set // nil means the schemes of package stores
 	listen     []string
 	store      string
 	maxMessage sizeflag.Size // serve copies it to ServerOptions
-	memory     sizeflag.Size // half for messages (in ServerOptions), half for the store
+	memory     sizeflag.Size // half of it for messages (ServerOptions.Memory), half for the store
 	space      spaceFlags
 	insecure   bool
 	http       string
@@ -94,7 +93,6 @@ func isSocket(rawURL string) bool { return strings.HasPrefix(rawURL, "ipc://") }
 
 func isTLS(rawURL string) bool { return strings.HasPrefix(rawURL, "tls://") }
 
-// check validates the flags.
 func (c *config) check(cmd *cobra.Command) error {
 	c.space.minFreeGiven = cmd.Flags().Changed("min-free")
 	switch {

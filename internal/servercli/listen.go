@@ -29,7 +29,7 @@ func (a *acceptNotifier) Accept() (net.Conn, error) {
 	return a.Listener.Accept()
 }
 
-// listen opens all addresses. If one fails, it closes the others.
+// listen opens all addresses, or none if one fails.
 func listen(c *config, a *access) ([]listener, error) {
 	var listeners []listener
 	fail := func(err error) ([]listener, error) {

@@ -16,7 +16,6 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// streams are the command's standard streams. Programs read out; people read err.
 type streams struct {
 	in       io.Reader
 	out, err io.Writer

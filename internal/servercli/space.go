@@ -21,7 +21,6 @@ import (
 // store already counts 1 MiB.
 const minLogQuota = 2 << 20
 
-// spaceFlags are the flags that limit the space of stores.
 type spaceFlags struct {
 	maxBytes, namespaceMaxBytes, minFree sizeflag.Size
 	minFreeGiven                         bool // --min-free was set
@@ -35,7 +34,7 @@ func (f *spaceFlags) add(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.minFree, "min-free", "`SIZE` to keep free on the store's disk; appends and sets that would use it are refused (default: a hundredth of the disk, at most 256MiB)")
 }
 
-// newGuard returns a guard, which refuses changes when space runs out, for the store at storeURL. It
+// newGuard returns a guard for the store at storeURL, which rejects changes when space runs out. It
 // also sets the limits for namespaces.
 func (f *spaceFlags) newGuard(ctx context.Context, storeURL string, store partd.Partd, namespaceOpts *namespaces.Options, log *slog.Logger) (*space.Guard, error) {
 	withWarning := func(measure func() (int64, error)) func() (int64, error) {
@@ -95,8 +94,7 @@ func bottomStore(store partd.Partd) partd.Partd {
 	return store
 }
 
-// usedBytes returns a function that measures the size of a store in bytes. For most stores, it must
-// look at each key.
+// usedBytes returns a function that measures the size of a store in bytes.
 func usedBytes(ctx context.Context, store partd.Partd) func() (int64, error) {
 	switch s := bottomStore(store).(type) {
 	case *logstore.Store:
@@ -114,15 +112,14 @@ func usedBytes(ctx context.Context, store partd.Partd) func() (int64, error) {
 	}
 }
 
-// reclaimSpace frees the space of a store's deleted data, if the store supports that.
 func reclaimSpace(ctx context.Context, store partd.Partd) {
 	if s, ok := bottomStore(store).(*logstore.Store); ok {
 		s.Reclaim(ctx)
 	}
 }
 
-// pendingBytes returns a function that measures the bytes which a store has accepted but not yet
-// written to their final place. It returns nil if the store writes them there immediately.
+// pendingBytes returns a function that measures the bytes that a store has accepted but not yet
+// written to its final files. It returns nil if the store writes to them immediately.
 func pendingBytes(store partd.Partd) func() int64 {
 	var parts []func() int64
 	for s := range partd.Layers(store) {

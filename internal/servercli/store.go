@@ -64,7 +64,6 @@ func (c *config) namespaceDir() string {
 	return filepath.Join(strings.TrimPrefix(dir, "//"), "namespaces")
 }
 
-// openNamespaces opens the namespaces, if the store supports them.
 func (c *config) openNamespaces(store partd.Partd, opts *namespaces.Options, log *slog.Logger) (*namespaces.Set, error) {
 	dir := c.namespaceDir()
 	if dir == "" {
@@ -72,7 +71,7 @@ func (c *config) openNamespaces(store partd.Partd, opts *namespaces.Options, log
 	}
 	scheme, rest, _ := strings.Cut(c.store, ":")
 	_, query, _ := strings.Cut(rest, "?")
-	var options []string // options except memory, which is for the default store
+	var options []string // all except memory, because that limit is for the default store
 	for _, o := range strings.Split(query, "&") {
 		if name, _, _ := strings.Cut(o, "="); o != "" && name != "memory" && !strings.HasSuffix(name, ".memory") {
 			options = append(options, o)

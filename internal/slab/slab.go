@@ -34,7 +34,7 @@ type Slab struct {
 	allocated atomic.Int64             // bytes of all blocks
 
 	mu        sync.Mutex
-	tail      int          // offset in the last block from which on the block was never used
+	tail      int          // offset in the last block where its never used end begins
 	free      [classes]Ref // first chunk of each class's free list
 	freeBytes int64        // bytes in the free lists
 }

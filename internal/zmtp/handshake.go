@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Role is the socket type that this end announces.
+// Role is the ZeroMQ socket type that this end of the connection announces.
 type Role string
 
 const (
@@ -60,8 +60,8 @@ func handshake(out io.Writer, in *Reader, role Role) error {
 	return in.readReady()
 }
 
-// readGreeting checks each byte of the peer's greeting as it arrives. So the first byte already
-// reveals a peer with another protocol.
+// readGreeting checks each byte of the peer's greeting as it arrives, so that a peer with another
+// protocol is detected at its first byte.
 func (r *Reader) readGreeting() error {
 	for i := range greetingLen {
 		if i == r.end {
@@ -140,7 +140,6 @@ func (r *Reader) readReady() error {
 	return nil
 }
 
-// socketType returns the peer's socket type from the properties of READY.
 func socketType(properties []byte) (kind string, err error) {
 	hasType := false
 	for b := properties; len(b) > 0; {

@@ -39,7 +39,7 @@ const (
 	firstGrowth = 64 << 10               // size of the buffer after it has grown once
 	keepBuffer  = 1<<20 + 8<<10          // maximum size of a buffer that is kept after a message
 	keepTime    = 100 * time.Millisecond // how long a large buffer is kept after a message
-	frameBytes  = 24                     // memory of a frame, besides its bytes
+	frameBytes  = 24                     // memory of a frame in addition to its content, in bytes
 
 	framesPerTurn = 4 << 10 // number of frames to read before yielding to other goroutines
 )
@@ -178,7 +178,6 @@ func (r *Reader) begin() {
 	r.release(r.heldBytes())
 }
 
-// partialBytes returns the number of bytes of the current message that have arrived.
 func (r *Reader) partialBytes() int { return r.bytesBefore + r.end - r.pos }
 
 // wrapEOF returns io.ErrUnexpectedEOF if the connection ended within a message.
@@ -196,7 +195,7 @@ func (r *Reader) command(body []byte) error {
 	return r.opts.Command(body)
 }
 
-// FirstFrame returns the first frame of a message that Next has refused, or nil if it was not read.
+// FirstFrame returns the first frame of a message that Next rejected, or nil if it was not read.
 func (r *Reader) FirstFrame() []byte {
 	if len(r.frames) == 0 {
 		return nil
@@ -204,8 +203,8 @@ func (r *Reader) FirstFrame() []byte {
 	return r.frames[0]
 }
 
-// Skip reads and discards the rest of a message that Next refused for its size or for lack of
-// memory. The connection can then be used further. Skip fails if there are more than max bytes.
+// Skip reads and discards the rest of a message that Next rejected because of its size or a lack of
+// memory. Afterwards the connection is usable again. Skip fails if the rest has more than max bytes.
 func (r *Reader) Skip(max int64) error {
 	limits := r.opts
 	defer func() { r.opts.MaxMessage, r.opts.MaxFrames = limits.MaxMessage, limits.MaxFrames }()

@@ -63,7 +63,7 @@ func (r *Reader) readInto(body []byte, n int) error {
 }
 
 // setDeadline sets the deadline of the next read. partial is the number of bytes of the message that
-// have arrived. mustShrink means that the buffer must shrink if the deadline passes.
+// have arrived. If mustShrink is true, the caller must shrink the buffer if the deadline passes.
 func (r *Reader) setDeadline(partial int) (mustShrink bool, err error) {
 	var deadline time.Time
 	switch {
@@ -91,8 +91,8 @@ func (r *Reader) setDeadline(partial int) (mustShrink bool, err error) {
 
 // Budget limits the total memory of many readers.
 type Budget interface {
-	// Take reserves bytes, or returns an error. It can wait. whole means that the message
-	// needs no further memory, so waiting for it to finish cannot deadlock.
+	// Take reserves bytes, and may wait until they are available. If whole is true, the message
+	// needs no more memory, so waiting for it to finish cannot deadlock.
 	Take(bytes int64, whole bool) error
 	// Release returns reserved bytes.
 	Release(bytes int64)
@@ -102,8 +102,8 @@ type Budget interface {
 
 // growBuffer enlarges the buffer for the current frame, which needs at least missing more bytes.
 // At first, it enlarges the buffer only a little, however long the peer claims the frame to be.
-// After a part of the message has arrived, it reserves memory for the whole frame. Otherwise
-// readers that each have half a frame could wait for each other.
+// After a part of the message has arrived, it reserves memory for the whole frame, because readers
+// that each have half a frame could otherwise wait for each other.
 func (r *Reader) growBuffer(missing int, last bool) error {
 	partial := r.end - r.pos
 	if r.pos > 0 && len(r.frames) == 0 && partial+missing <= len(r.buf) && partial <= len(r.buf)/2 {
@@ -131,9 +131,8 @@ func (r *Reader) growBuffer(missing int, last bool) error {
 	return nil
 }
 
-// charge changes the reader's charge to the budget to the given number of bytes. It does not charge
-// the small buffer of a quiet connection. Time spent waiting for memory does not count as a stall.
-// whole is the argument for Budget.Take.
+// charge changes the reader's charge to the budget to the given number of bytes. Time spent waiting
+// for memory does not count as a stall. whole is the argument for Budget.Take.
 func (r *Reader) charge(bytes int64, whole bool) error {
 	if r.opts.Budget == nil {
 		return nil
@@ -157,7 +156,6 @@ func (r *Reader) charge(bytes int64, whole bool) error {
 	return nil
 }
 
-// release lowers the charge to the given number of bytes.
 func (r *Reader) release(bytes int64) { _ = r.charge(min(bytes, r.charged), true) }
 
 func (r *Reader) heldBytes() int64 {

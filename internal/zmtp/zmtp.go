@@ -19,7 +19,6 @@ const (
 	flagReserved = ^byte(flagMore | flagLong | flagCommand)
 )
 
-// maxHeaderLen is the maximum length of a frame's header.
 const maxHeaderLen = 9
 
 // maxCommandLen is the maximum length of a command after the handshake, in bytes. ZMTP's commands
@@ -41,7 +40,7 @@ func protocolErrorf(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrProtocol, fmt.Sprintf(format, args...))
 }
 
-// AppendHeader appends the header of a frame of n bytes. more reports whether another frame of the
+// AppendHeader appends the header of a frame of n bytes. If more is true, another frame of the
 // message follows.
 func AppendHeader(b []byte, n int, more bool) []byte {
 	var flags byte
@@ -98,5 +97,5 @@ func Pong(command []byte) ([]byte, error) {
 	case "READY":
 		return nil, protocolErrorf("a second READY")
 	}
-	return nil, nil // PONG, SUBSCRIBE and the like
+	return nil, nil // other commands, such as PONG and SUBSCRIBE, need no answer
 }

@@ -1,5 +1,5 @@
-// Package tokens authenticates the users of a server, which come from a map or a file. The
-// file has salted hashes of the users' tokens with their rights; `partd-server token add`
+// Package tokens authenticates the users of a server, who are listed in a map or a file. The file
+// has the rights of each user and a salted hash of the user's token; `partd-server token add`
 // writes it and partd-server reads it. [Users] is a [remote.Authorizer]:
 //
 //	users, err := tokens.Load("users")
@@ -31,15 +31,14 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// Values of [Grant.Namespace] that are not names: AllNamespaces means every namespace,
-// and DefaultNamespace the default one, which has no name.
+// Special values of [Grant.Namespace]. The default namespace has no name.
 const (
 	AllNamespaces    = "*"
 	DefaultNamespace = "."
 )
 
-// Grant gives rights to a user, who is identified by a token or a certificate. It is
-// one line of the file.
+// Grant gives rights to a user, who is identified by a token or a certificate. A Grant is one line
+// of the file.
 type Grant struct {
 	User      string
 	Namespace string // a name, AllNamespaces or DefaultNamespace
@@ -54,15 +53,12 @@ func (g Grant) ByCertificate() bool { return g.byCert }
 
 var userPattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 
-// maxToken is the maximum length of a token, in bytes. Longer input is rejected before it is
-// hashed for each user.
 const maxToken = 128
 
-// NewGrant returns a grant for a new token, and the token. The token is not stored
-// anywhere. If byCert is true, it returns a grant for a certificate and no token.
+// NewGrant returns a new token, which is stored nowhere, and a grant for it. If byCert is true,
+// NewGrant returns a grant for a certificate, and no token.
 //
-// A token has 256 random bits, so nobody can guess it. Therefore a fast hash is safe,
-// and keeps connecting cheap for the server.
+// A token has 256 random bits, so nobody can guess it. Therefore a fast hash is safe.
 func NewGrant(user, namespace string, rights remote.Rights, byCert bool) (g Grant, token string, err error) {
 	g = Grant{User: user, Namespace: namespace, Rights: rights, byCert: byCert}
 	if err := g.check(); err != nil || byCert {
@@ -106,7 +102,7 @@ func (g Grant) String() string {
 // maxFile is the maximum size of a file of users, in bytes: about 20,000 users.
 const maxFile = 4 << 20
 
-// Read reads the grants in a file. An error names the line.
+// Read reads the grants in a file.
 func Read(name string) ([]Grant, error) {
 	info, err := os.Stat(name)
 	if err != nil {
@@ -144,7 +140,7 @@ func parse(name string, text []byte) (grants []Grant, err error) {
 	return grants, nil
 }
 
-// parseGrant parses a line. Its error contains nothing that could be a secret.
+// parseGrant parses a line. Its error never quotes the line, which could contain a secret.
 func parseGrant(line string) (g Grant, err error) {
 	fields := strings.Fields(line)
 	if len(fields) != 5 {
@@ -173,11 +169,11 @@ func parseGrant(line string) (g Grant, err error) {
 	return g, nil
 }
 
-// editTimeout is how long an edit waits for another edit.
+// editTimeout is how long Edit waits while another process edits the file.
 const editTimeout = 10 * time.Second
 
-// Edit changes a file in one atomic step, or creates it. Readers never see half of a
-// change, and concurrent edits take turns. Afterwards the file has mode 0600.
+// Edit replaces the grants in a file by the result of change, atomically, or creates the file.
+// Concurrent edits wait for each other. Afterwards the file has mode 0600.
 func Edit(name string, change func([]Grant) ([]Grant, error)) (err error) {
 	if target, err := filepath.EvalSymlinks(name); err == nil {
 		name = target // otherwise the link would be replaced, not the file

@@ -11,19 +11,18 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// Users holds the users of a server, from a file or a map. A file can be reloaded
-// while the server runs.
+// Users are the users of a server, from a file or a map.
 type Users struct {
-	file     string // "" for a map
-	allowAll bool   // whether anyone with a certificate may do everything
+	file     string // "" if the users are not from a file
+	allowAll bool   // anyone with a certificate may do everything
 	grants   atomic.Pointer[lookup]
 }
 
-// lookup has the grants of a file, indexed by what a client presents.
+// lookup has all grants, and indexes of them.
 type lookup struct {
 	grants  []Grant
-	byUser  map[string][]Grant // users with certificates
-	byToken map[string]Grant
+	byUser  map[string][]Grant // grants for certificates, by user
+	byToken map[string]Grant   // grants for tokens, by the token's hash
 }
 
 var _ remote.Authorizer = (*Users)(nil)
@@ -35,8 +34,7 @@ func Load(file string) (*Users, error) {
 	return u, u.Reload()
 }
 
-// minToken is the minimum length of a token in a map, in bytes. Shorter tokens could be guessed,
-// because the hash is fast.
+// minToken is the minimum length of a token in a map, in bytes. Shorter tokens could be guessed.
 const minToken = 16
 
 // New returns users from a map by token. Each token must have at least 16 bytes that
@@ -67,8 +65,7 @@ func New(byToken map[string]Grant) (*Users, error) {
 	return u, nil
 }
 
-// Reload reads the file again. If that fails, the previous users remain. Users from a
-// map never change.
+// Reload reads the file again, if the users are from a file. If that fails, the previous users remain.
 func (u *Users) Reload() error {
 	if u.file == "" {
 		return nil
@@ -80,7 +77,6 @@ func (u *Users) Reload() error {
 	return err
 }
 
-// current returns the current users; a zero Users has none.
 func (u *Users) current() *lookup {
 	if k := u.grants.Load(); k != nil {
 		return k
@@ -88,7 +84,6 @@ func (u *Users) current() *lookup {
 	return new(lookup)
 }
 
-// replace replaces the users.
 func (u *Users) replace(grants []Grant) {
 	k := &lookup{grants, map[string][]Grant{}, map[string]Grant{}}
 	for _, g := range grants {
@@ -101,8 +96,8 @@ func (u *Users) replace(grants []Grant) {
 	u.grants.Store(k)
 }
 
-// Authenticate implements [remote.Authorizer]. It compares a token with all known ones,
-// so that its running time does not reveal whether or which one matches.
+// Authenticate implements [remote.Authorizer]. It compares token with the tokens of all users, so
+// that its running time does not reveal whether one matches.
 func (u *Users) Authenticate(token string, certificate *x509.Certificate) (user remote.Identity, err error) {
 	if token == "" {
 		return u.byCertificate(certificate)
@@ -122,8 +117,8 @@ func (u *Users) Authenticate(token string, certificate *x509.Certificate) (user 
 	return user, nil
 }
 
-// byCertificate returns the user in a certificate: its subject's common name. One of
-// the server's authorities must have signed the certificate.
+// byCertificate returns the user that the certificate's common name names. The caller must have
+// verified the certificate.
 func (u *Users) byCertificate(certificate *x509.Certificate) (remote.Identity, error) {
 	if certificate == nil {
 		return remote.Identity{}, errors.New("no credential")
