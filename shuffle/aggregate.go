@@ -16,12 +16,12 @@ import (
 type Accumulator[T, A any] struct {
 	// Add adds a record to an accumulator.
 	Add func(to *A, record T)
-	// Merge adds other, which combines other records of the same key, to an accumulator. It
-	// may be called concurrently for different accumulators.
+	// Merge merges other, an accumulator of the same key, into to. It may be called
+	// concurrently for different accumulators.
 	Merge func(to *A, other *A)
-	// Size returns the approximate size of an accumulator's slices, maps and strings in
-	// bytes, without the struct itself. It is called after each Add and Merge. It may be nil
-	// if an accumulator has no slices, maps and strings.
+	// Size returns the approximate size in bytes of an accumulator's slices, maps and strings,
+	// without the struct itself. It is called after each Add and Merge. It may be nil if A has
+	// no slices, maps or strings.
 	Size func(*A) int
 	// Codec encodes accumulators that do not fit in memory. The zero value means
 	// [DefaultCodec].
@@ -35,8 +35,8 @@ type Result[K, A any] struct {
 }
 
 // Aggregate yields each key once, with its accumulated records, in no particular order. Keys
-// are equal if their default encodings are equal. For most types, this is the same as ==,
-// except that all NaNs are one key. Pointers are equal if the values they point to are.
+// are equal if their default encodings are equal. For most types, this is the same as ==, but
+// all NaNs are the same key, and pointers are equal if they point to equal values.
 func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, acc Accumulator[T, A], o *Options[T]) iter.Seq2[Result[K, A], error] {
 	return pipe(in, func() (*Aggregator[T, K, A], error) { return NewAggregator(ctx, key, acc, o.oneThread()) }, (*Aggregator[T, K, A]).Results)
 }
@@ -47,7 +47,7 @@ type Aggregator[T, K, A any] struct {
 	key    func(T) K
 	acc    Accumulator[T, A]
 	codec  encode.ValueCodec[K]
-	inline bool // accumulators are stored in the hash table itself, not in pages
+	inline bool // accumulators are stored in hashagg's table, not in the pages of accumulators
 }
 
 // NewAggregator returns an aggregator. The caller must close it.
@@ -80,8 +80,8 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	return a, nil
 }
 
-// chooseStorage decides where to store accumulators: in the state words of hashagg's table if they
-// are small and contain no pointers, or else in pages.
+// chooseStorage sets a.inline and the fields of o for storing accumulators. Small ones without
+// pointers are stored in the state words of hashagg's table, others in pages.
 func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 	if a.acc.Codec.Encode == nil {
 		var err error
@@ -122,7 +122,7 @@ func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 	})
 }
 
-// Results yields the results. All feeds must be closed. Call it once.
+// Results yields the results. Close all feeds before calling it. Call it once.
 func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 	return results(&a.tables, func(g hashagg.Group) (r Result[K, A], size int, err error) {
 		if r.Key, err = a.codec.Decode(g.Key); err != nil {

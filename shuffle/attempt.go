@@ -20,11 +20,11 @@ const MaxTaskName = 1024
 // ErrCommitted is wrapped by the error of [Begin] if the task has already committed.
 var ErrCommitted = errors.New("the task has already committed")
 
-// Writer is one attempt at a task. Each task writes some of the data that many processes
-// write to one store. An attempt's data counts only after its Commit, and only if no other
-// attempt at the task committed first. So you can restart a dead worker as another attempt,
-// or start a second attempt while a slow attempt is still running. [ReadCommitted] and
-// [WaitCommitted] read the committed data.
+// Writer is one attempt at a task. A task writes a part of the data that many processes write to
+// one store. An attempt's data counts only after its Commit, and only if no other attempt at
+// the task committed first. So you can restart a dead worker as another attempt, or start a
+// second attempt while a slow one is still running. [ReadCommitted] and [WaitCommitted] read
+// the committed data.
 //
 // Nothing except Writers may write to the store, which needs only Append and Get. A Writer is
 // safe for concurrent use, but its appends wait for each other. docs/format.md describes the
@@ -34,14 +34,14 @@ type Writer struct {
 
 	store partd.Partd
 
-	mu        sync.Mutex // held during calls of the store, so that batches arrive in numerical order
+	mu        sync.Mutex // also held during calls of the store, so that batches arrive in order of their numbers
 	batches   uint64     // number of batches in the store
 	count     ledger.Count
 	buf       []byte
 	ends      []int
 	entries   []partd.Entry
-	brokenErr error // the reason why no more batches are accepted, or nil
-	committed bool  // the attempt has committed
+	brokenErr error // why Append rejects further batches, or nil
+	committed bool
 }
 
 // Begin begins an attempt at a task. The names can be any text, but all attempts at a task
@@ -84,9 +84,9 @@ func attemptText(task, attempt string) string {
 	return fmt.Sprintf("task %s, attempt %s", partd.QuoteKey(task), partd.QuoteKey(attempt))
 }
 
-// Append appends pieces to keys as one batch, which is applied completely or not at all. An
-// empty piece also counts as a piece. If it is unknown whether the store applied the batch,
-// Append sends it again, and readers skip duplicates. If the error still wraps
+// Append appends pieces (the entries' values, which may be empty) to keys. The pieces are one
+// batch, which is applied completely or not at all. If it is unknown whether the store applied
+// the batch, Append sends it again, and readers skip duplicates. If the error wraps
 // [partd.ErrUnknownOutcome], the attempt cannot continue. After any other error, you can call
 // Append again.
 func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
@@ -108,7 +108,7 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 		countPiece(&count, hashed, len(e.Value))
 	}
 	from := 0
-	for i, end := range w.ends { // buf no longer grows, so the entries can refer to it
+	for i, end := range w.ends { // only now, because appendPiece may have moved buf
 		w.entries = append(w.entries, partd.Entry{Key: entries[i].Key, Value: w.buf[from:end:end]})
 		from = end
 	}
@@ -129,7 +129,7 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 	return nil
 }
 
-// maxReusedBuffer is the maximum size of a writer's buffer that is reused for the next batch.
+// maxReusedBuffer is the maximum size in bytes of a buffer that is kept for the next batch.
 const maxReusedBuffer = 4 << 20
 
 // Commit makes all appended pieces count, unless another attempt at the task has already
@@ -144,7 +144,7 @@ func (w *Writer) Commit(ctx context.Context) error {
 		return w.brokenErr
 	}
 	record := Commit{Task: w.Task, Attempt: w.Attempt, Batches: w.batches, Checksum: checksumOf(w.count)}
-	// The commit may reach the store even if announce fails, so refuse further batches.
+	// The commit may reach the store even if announce fails, so reject further batches.
 	w.brokenErr = fmt.Errorf("%s: a commit was already tried: %w", attemptText(w.Task, w.Attempt), ErrClosed)
 	if err := announce(ctx, w.store, appendCommit(nil, record)); err != nil {
 		return fmt.Errorf("committing %s: %w", attemptText(w.Task, w.Attempt), err)

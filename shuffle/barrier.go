@@ -19,7 +19,7 @@ type control struct {
 	index   map[string]int // task -> index in winners
 	tasks   []string       // the task list
 	listed  map[string]bool
-	closed  bool // the task list is closed
+	closed  bool // no task can be added to the task list
 }
 
 // readControl reads the control key of a store.
@@ -35,7 +35,7 @@ func (c *control) addFrame(kind byte, rest []byte) error {
 		if err != nil {
 			return err
 		}
-		if _, committed := c.index[commit.Task]; !committed { // the first wins
+		if _, committed := c.index[commit.Task]; !committed { // a task's first commit wins
 			c.index[commit.Task] = len(c.winners)
 			c.winners = append(c.winners, commit)
 		}
@@ -52,7 +52,7 @@ func (c *control) addFrame(kind byte, rest []byte) error {
 		}
 	case frameClosed:
 		c.closed = true
-	case framePiece: // pieces may have any key
+	case framePiece: // a piece may also have the control key
 	default:
 		return errFrame
 	}
@@ -104,7 +104,7 @@ func CloseTasks(ctx context.Context, store partd.Partd) error {
 // committed.
 type WaitOptions struct {
 	Tasks []string // names of the tasks
-	Count int      // number of tasks with any names
+	Count int      // number of tasks, whatever their names
 	// Timeout limits the wait. If it is 0, only the context limits it.
 	Timeout time.Duration
 }
@@ -147,13 +147,11 @@ const (
 )
 
 // WaitCommitted waits until the tasks have committed, and returns their data. On timeout,
-// or when the context ends, it returns a *MissingError. If an unexpected task has committed,
-// it also returns an error, because neither counting nor omitting that task's pieces would be
-// safe.
+// or when the context ends, it returns a *MissingError. It also returns an error if an
+// unexpected task has committed, because neither using nor omitting its data would be safe.
 //
 // Stores do not report appends, so WaitCommitted polls the control key: at first after 10 ms,
-// later every second. If a read takes long, WaitCommitted waits ten times as long before the
-// next.
+// later every second. After a slow read, it waits ten times as long as the read took.
 func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Committed, error) {
 	opts := *cmp.Or(o, new(WaitOptions))
 	if opts.Count < 0 || opts.Count > 0 && len(opts.Tasks) > 0 {
@@ -181,7 +179,7 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 		}
 		select {
 		case <-ctx.Done():
-			if missing.Err = canceled.Err(ctx); err != nil { // a failing store may be the reason
+			if missing.Err = canceled.Err(ctx); err != nil { // a failing store may be why the wait was too long
 				missing.Err = fmt.Errorf("%w; the last read of the store failed: %w", missing.Err, err)
 			}
 			return nil, missing

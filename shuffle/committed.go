@@ -19,9 +19,9 @@ type Commit struct {
 	Checksum      // checksum of all pieces that the attempt appended
 }
 
-// Checksum is an order-independent checksum of a set of pieces. Sum is the sum modulo 2^128,
-// high half first, of the XXH3-128 hashes of (length of the key as a uvarint, key, piece). If
-// readers read different keys, their checksums add up to the checksum of all keys.
+// Checksum is an order-independent checksum of a set of pieces. Sum adds up the XXH3-128
+// hashes of (length of the key as a uvarint, key, piece), modulo 2^128, with the high half
+// first. If readers read different keys, their checksums add up to the checksum of all keys.
 type Checksum struct {
 	Records, Bytes int64
 	Sum            [2]uint64
@@ -77,15 +77,15 @@ func (c *Committed) Total() (total Checksum) {
 // Scan yields all committed pieces, key by key. Within a key, the pieces of one task keep
 // their order. A value is valid until the next iteration. After the last piece, Scan compares
 // the pieces with each task's commit, and yields an error that wraps [ErrNotVerified] if they
-// differ. A caller that stops earlier has verified nothing.
+// differ. If the caller stops earlier, nothing is verified.
 func (c *Committed) Scan(ctx context.Context) iter.Seq2[partd.Entry, error] {
 	return c.scan(ctx, 0, 1, nil)
 }
 
 // ScanPart is like [Committed.Scan] for one part of the keys (see [partd.ScanPart]), so that
-// several readers can divide the work. A single reader cannot notice that a piece is missing,
-// because a commit has one checksum for all parts. Instead, each reader adds the checksum of its pieces to
-// sum at the end. Pass the checksums of all parts to [Committed.Verify].
+// several readers can divide the work. ScanPart does not verify the pieces, because a commit
+// has one checksum for all parts. Instead, it adds the checksum of its pieces to sum at the
+// end. Pass the sums of all parts to [Committed.Verify].
 func (c *Committed) ScanPart(ctx context.Context, part, parts int, sum *Checksum) iter.Seq2[partd.Entry, error] {
 	if sum == nil {
 		return func(yield func(partd.Entry, error) bool) {
@@ -161,15 +161,15 @@ func (c *Committed) scan(ctx context.Context, part, parts int, sum *Checksum) it
 type scanPass struct {
 	*Committed
 	frames        frames
-	hashed        []byte          // the hashed bytes of the current piece
+	hashed        []byte          // the bytes of the current piece that are hashed
 	keys          uint64          // number of keys begun
 	lastPositions []piecePosition // position of each task's last piece
-	counts        []ledger.Count  // count of each task, or one count for all tasks
+	counts        []ledger.Count  // a count for each task, or one count for all tasks
 }
 
-// piecePosition is the position of a piece among a task's pieces of a key. A writer sends a
-// batch only after the previous batch has arrived. So a piece that does not come after the
-// last position is a duplicate.
+// piecePosition is the position of a piece among a task's pieces of a key; key is
+// scanPass.keys. A writer sends a batch only after the previous batch has arrived. So a piece
+// that does not come after the previous piece's position is a duplicate.
 type piecePosition struct{ key, batch, index uint64 }
 
 func (c *Committed) newScanPass(counts int) *scanPass {
@@ -203,7 +203,7 @@ func (r *scanPass) addFrame(key string, kind byte, rest []byte, use func([]byte)
 	}
 	task, ok := r.index[string(name)]
 	if !ok {
-		return nil // never committed
+		return nil // the task has not committed
 	}
 	w := &r.winners[task]
 	if (string(attempt) != w.Attempt || pos.batch > w.Batches) && !r.disabled.winners {

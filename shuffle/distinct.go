@@ -24,7 +24,7 @@ func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(
 // Deduplicator keeps one of each set of equal records fed to it.
 type Deduplicator[T any] struct {
 	tables[T]
-	key   func(dst []byte, v T) ([]byte, error) // appends a record's key; if nil, the record is the key
+	key   func(dst []byte, v T) ([]byte, error) // appends a record's key; if nil, the encoded record is the key
 	codec encode.ValueCodec[T]
 }
 
@@ -35,7 +35,7 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 	if err != nil {
 		return nil, err
 	}
-	if o.orDefault().Codec.Encode == nil { // encodings are compared, so equal values need equal ones
+	if o.orDefault().Codec.Encode == nil { // encodings are compared, so equal values need equal encodings
 		if c.Codec, _, err = newCodec[T](true); err != nil {
 			return nil, err
 		}
@@ -94,7 +94,7 @@ func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 	})
 }
 
-// Records yields the distinct records. All feeds must be closed. Call it once.
+// Records yields the distinct records. Close all feeds before calling it. Call it once.
 func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 	return results(&d.tables, func(g hashagg.Group) (v T, size int, err error) {
 		record := g.Key
@@ -108,11 +108,11 @@ func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 	})
 }
 
-// firstRecords stores the first record of each key of one hash table. The state words of a key
-// are the position and the length of the record.
+// firstRecords stores the first record of each key of one hash table. A key's first state word is
+// the record's block (upper half) and offset; the second is the record's length.
 type firstRecords struct {
 	blocks [][]byte
-	excess int64 // total number of bytes by which blocks exceed firstRecordsBlock
+	excess int64 // sum of the bytes by which long blocks exceed firstRecordsBlock
 }
 
 const firstRecordsBlock = 64 << 10

@@ -60,16 +60,16 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 	}
 }
 
-// groupReader reads the blocks of a scanner. Several readers can share a scanner. A reader
-// receives the next batch that is ready, and then those that continue the batch's last group.
+// groupReader reads the blocks of a scanner, which it may share with other readers. After each
+// batch, it receives the batches that continue the last group before any others.
 type groupReader[T any] struct {
 	sc    *scanner
 	codec encode.ValueCodec[T]
 	b     *batch
 	i     int // index of the next block of b
 	block recordBlock
-	group int64 // number of the current group
-	tally *tally
+	group int64  // number of the current group, to detect reads of a previous one
+	tally *tally // counts the records read, for Progress
 	err   error
 }
 
@@ -85,7 +85,7 @@ func (r *groupReader[T]) next() bool {
 			if r.b.continuation != nil {
 				from = r.b.continuation
 			}
-			r.sc.empty <- r.b // never blocks: its capacity is the number of batches
+			r.sc.empty <- r.b // never blocks: the channel has room for all batches
 		}
 		var ok bool
 		if r.b, ok = <-from; !ok {

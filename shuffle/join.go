@@ -42,11 +42,11 @@ type JoinOptions[L, R any] struct {
 type Joined[L, R any] struct {
 	Left              L
 	Right             R
-	HasLeft, HasRight bool // whether the row has a left and a right record
+	HasLeft, HasRight bool // false if the row has no record of that side
 }
 
-// Join yields each pair of a left and a right record that have the same key. Depending on
-// its kind, it also yields records without a match. It yields rows in no particular order.
+// Join yields each pair of a left and a right record that have the same key. The option Kind
+// selects other rows, such as records without a match. Rows are in no particular order.
 // Both sides, and even the records of a single key, can be larger than memory. Keys are equal
 // if their default encodings are equal. If K is a pointer, nil matches nothing, like SQL's
 // NULL. Records are newly decoded for each row.
@@ -148,7 +148,7 @@ func joinFeed[T any](sorter *extsort.Sorter, appendKey func([]byte, T) ([]byte, 
 	return newFeed(nil, appendKey, codec.Encode, w.Add, w.Close), nil
 }
 
-// Rows yields the rows. All feeds must be closed. Call it once.
+// Rows yields the rows. Close all feeds before calling it. Call it once.
 func (j *Joiner[L, R, K]) Rows() iter.Seq2[Joined[L, R], error] {
 	return func(yield func(Joined[L, R], error) bool) {
 		_, err := mergejoin.Join(j.ctx, orZero(j.left), orZero(j.right), j.opts, func(left, right []byte) error {

@@ -25,10 +25,9 @@ type Feeder[T any] interface {
 //
 // FeedAll returns when all goroutines have ended. An error from a sequence or a feed, or
 // the end of ctx, stops the other goroutines at their next record. FeedAll returns this
-// error joined with errors of the others. It does not interrupt a sequence that is blocked;
-// the sequence must watch ctx itself. After an error, the only useful call is to close the
-// Feeder, because some records are missing. A panic in a sequence propagates to FeedAll's
-// caller.
+// error joined with the errors of the others. It cannot interrupt a sequence that is
+// blocked; the sequence must watch ctx itself. After an error, records are missing, so the
+// caller should close the Feeder. A panic in a sequence propagates to FeedAll's caller.
 func FeedAll[T any](ctx context.Context, f Feeder[T], n int, seqs ...iter.Seq2[T, error]) error {
 	n, err := goroutineCount(n)
 	if err != nil {
@@ -50,7 +49,7 @@ func FeedAll[T any](ctx context.Context, f Feeder[T], n int, seqs ...iter.Seq2[T
 					err = canceled.Err(ctx)
 				}
 				if err == nil {
-					err = feed.Add(v) // with the lock, because feeds may share a table
+					err = feed.Add(v) // takes the feed's lock, because feeds may share a table
 				}
 				if err != nil {
 					return err
@@ -87,7 +86,7 @@ func parallel(ctx context.Context, n int, work func(context.Context) error) erro
 	)
 	for range n {
 		wg.Go(func() {
-			err := errPanicked // if work panics or calls runtime.Goexit
+			err := errPanicked // stays set if work panics or calls runtime.Goexit
 			defer func() {
 				p := recover()
 				mu.Lock()
@@ -117,18 +116,18 @@ func parallel(ctx context.Context, n int, work func(context.Context) error) erro
 }
 
 // ForEach calls use for each group, in no particular order, from at most n goroutines; 0
-// means GOMAXPROCS. Options.Memory further limits the number of goroutines: to 128 with
-// 256 MiB, and to 4 with 8 MiB. A group can be read until use returns. All feeds must be
-// closed.
+// means GOMAXPROCS. Options.Memory further limits the goroutines, for example to 128 with
+// 256 MiB, and to 4 with 8 MiB. A group can be read until use returns. Close all feeds
+// before calling ForEach.
 //
 // ForEach returns when all goroutines have ended. After the first error, or when ctx ends, it
 // cancels the contexts passed to use, and calls use for no further group. ForEach returns
 // this error joined with errors of the other goroutines. A panic in use propagates to
 // ForEach's caller.
 //
-// An additional goroutine reads groups ahead, using up to an eighth of Options.Memory.
-// Groups that fit into this memory together are processed concurrently. Groups after a
-// larger group wait until it is read.
+// An additional goroutine reads groups ahead, into up to an eighth of Options.Memory. Groups
+// in this memory are processed concurrently. A group that is larger delays the groups after
+// it until it has been read.
 func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Context, Group[K, T]) error) error {
 	n, err := goroutineCount(n)
 	if err != nil {
@@ -166,10 +165,10 @@ const minWorkerMemory = 256 << 10
 func (k *keyed[T, K]) eachGroup(sc *scanner, use func(Group[K, T]) error) error {
 	r := groupReader[T]{sc: sc, codec: k.codec, tally: k.meter.newOutTally()}
 	defer r.tally.end()
-	defer func() { r.group++ }() // makes the last group's Values fail from now on
+	defer func() { r.group++ }() // after eachGroup, the last group's Values fail
 	for r.next() {
 		if !r.block.first {
-			continue // an unread block of the previous key
+			continue // a block of the previous group that use did not read
 		}
 		r.group++
 		key, err := k.keys.Decode(r.block.key)

@@ -13,8 +13,9 @@ type Progress struct {
 	RecordsOut, BytesOut int64 // results; a result that is read twice counts twice
 }
 
-// Limits on how often progress is reported. Each tally counts separately, so that goroutines
-// neither wait for each other nor read the clock for every record.
+// Limits on how often progress is reported. A tally checks the time, and adds its counts to the
+// meter, only after tallyRecords records or tallyBytes bytes. So goroutines neither wait for
+// each other nor read the clock for every record.
 const (
 	progressInterval = 100 * time.Millisecond
 	tallyRecords     = 256
@@ -55,8 +56,7 @@ func (m *meter) report() {
 	m.callback(Progress{m.in.records.Load(), m.in.bytes.Load(), m.out.records.Load(), m.out.bytes.Load()})
 }
 
-// tally counts the records of one feed or reader. It adds its counts to the meter from time
-// to time.
+// tally counts the records of one feed or reader. A nil tally counts nothing.
 type tally struct {
 	meter          *meter
 	sum            *amount
@@ -70,8 +70,8 @@ func (t *tally) add(size int) {
 	}
 }
 
-// due adds the counts to the meter if they are large. It returns true if the caller should then
-// report progress.
+// due reports whether the caller should report progress. If the counts are large, due first
+// adds them to the meter.
 func (t *tally) due() bool {
 	if t == nil || t.records < tallyRecords && t.bytes < tallyBytes {
 		return false

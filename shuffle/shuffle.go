@@ -3,17 +3,17 @@
 //
 //   - [Sort] orders records by any number of keys, stably.
 //   - [GroupBy] yields each key with its records; a group may be larger than memory.
-//   - [Aggregate] combines the records of each key in an accumulator of the caller, in
-//     memory as far as possible.
+//   - [Aggregate] combines the records of each key in an accumulator that the caller
+//     defines. It writes to disk only what does not fit in memory.
 //   - [Join] pairs the records of two sides that have the same key.
 //   - [Partition] and [PartitionBy] divide records into parts that can be read one at a
 //     time.
 //   - [Distinct] and [DistinctBy] keep one of each record or key. [TopK] keeps the first k
 //     records in an order.
 //
-// Each function takes an iterator of records and errors, and returns one. An input error
-// ends the work and is returned. If several goroutines produce records, use the second
-// form of each function: [NewSorter], [NewGrouper], [NewAggregator], [NewJoiner],
+// Each function takes and returns an iterator of records and errors. An input error ends
+// the work and is returned. If several goroutines produce records, use the constructors
+// instead of the functions: [NewSorter], [NewGrouper], [NewAggregator], [NewJoiner],
 // [NewPartitions], [NewDeduplicator] and [NewTop] return a value that any number of
 // concurrent [Feed]s can feed. [FeedAll] feeds such a value from several goroutines.
 // [Grouper.ForEach] and [Partitions.ForEach] pass groups to several goroutines.
@@ -21,13 +21,13 @@
 // If several processes produce records, each uses [Begin] to get a [Writer] to a shared
 // store. [ReadCommitted] reads exactly the committed data, even if processes died.
 //
-// Records that do not fit in memory are written to temporary directories that the process
-// owns. It removes them at the end. If it dies, the next process removes them. When the
-// context ends, all work ends with the context's error.
+// Records that do not fit in memory are written to temporary directories, which the process
+// removes at the end. If it dies, the next process removes them. When the context ends, all
+// work ends with the context's error.
 //
-// Every run verifies itself: input and output must have the same number of records and the
-// same checksum. After the last record it reports a difference as an error
-// that wraps [ErrNotVerified]. A caller that stops reading early has verified nothing.
+// Every job compares the record count and checksum of its output with those of its input.
+// If they differ, the results end with an error that wraps [ErrNotVerified]. If the caller
+// stops reading early, nothing is verified.
 //
 // If a key or record is too large for the memory or for a store, the error wraps
 // [partd.ErrTooLarge].
@@ -54,8 +54,8 @@ const (
 	MinMemory     = 8 << 20
 )
 
-// Options are the options of a job. T is the type of the records. The zero value and nil mean
-// the defaults.
+// Options are the options of a job with records of type T. The zero value and nil mean the
+// defaults.
 type Options[T any] struct {
 	// Memory limits the memory for records and the data structures that hold them, in
 	// bytes. 0 means [DefaultMemory]; the minimum is [MinMemory].
@@ -72,11 +72,11 @@ type Options[T any] struct {
 	// Codec encodes the records. It is used concurrently; its Join is not used. The zero
 	// value means [DefaultCodec]. Aggregate stores no records, and needs no codec.
 	Codec encode.ValueCodec[T]
-	// Progress is called to report progress, by the goroutines that add or read records: at
-	// most ten times a second, and also when a feed is closed and when a loop over results
-	// ends. Only one call runs at a time, and the goroutine waits for it, so it should be
-	// short. It is not called between the last feed and the first result. Progress may call
-	// Stats methods.
+	// Progress is called by the goroutines that add or read records, at most ten times a
+	// second. It is also called when a feed is closed and when a loop over results ends, but
+	// never between closing the last feed and the first result. Only one call runs at a time.
+	// The calling goroutine waits for it, so it should be short. Progress may call Stats
+	// methods.
 	Progress func(Progress)
 }
 
@@ -88,8 +88,7 @@ type Stats struct {
 }
 
 var (
-	// ErrNotVerified is wrapped by an error that means that the output does not match the
-	// input.
+	// ErrNotVerified is wrapped by the error for output that does not match the input.
 	ErrNotVerified = ledger.ErrNotVerified
 	// ErrClosed is wrapped by the error for using a closed value, or a zero value instead of
 	// the result of a constructor. It wraps [partd.ErrClosed].

@@ -63,7 +63,7 @@ func (s *Sorter[T]) Feed() (*Feed[T], error) {
 	return newFeed(s.meter.newInTally(), appendKey, s.codec.Encode, w.Add, w.Close), nil
 }
 
-// Sorted yields the records in order. All feeds must be closed. Call it once.
+// Sorted yields the records in order. Close all feeds before calling it. Call it once.
 func (s *Sorter[T]) Sorted() iter.Seq2[T, error] { return s.firstRecords(math.MaxInt64) }
 
 // firstRecords yields the first n records. It also reads the other records, to verify them.
@@ -106,8 +106,8 @@ func (s *Sorter[T]) Close() error { return errors.Join(orZero(s.sorter).Close(),
 
 // Key is a sort key of records. [Asc], [Desc], [AscBytes] and [DescBytes] return keys.
 type Key[T any] struct {
-	// appendTo appends an encoding whose bytes sort like the key. last reports whether no
-	// other key follows.
+	// appendTo appends an encoding of v's key whose bytes sort like the key. last means that
+	// no other key follows.
 	appendTo func(dst []byte, v T, last bool) []byte
 }
 

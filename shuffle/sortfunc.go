@@ -24,7 +24,7 @@ func SortFunc[T any](ctx context.Context, in iter.Seq2[T, error], compare func(a
 
 // FuncSorter sorts the records fed to it by a comparison function.
 type FuncSorter[T any] struct {
-	engine  spill.Engine // its Mu guards the fields below meter
+	engine  spill.Engine // engine.Mu guards the fields from memRecords on
 	compare func(a, b T) int
 	codec   encode.ValueCodec[T]
 	limit   int // maximum bytes of records in memory
@@ -54,8 +54,8 @@ func NewFuncSorter[T any](ctx context.Context, compare func(a, b T) int, o *Opti
 	if err != nil {
 		return nil, err
 	}
-	// Use a quarter of the memory, because memRecords grows by doubling, and garbage is collected
-	// late.
+	// Use only a quarter of the memory, because memRecords grows by doubling, and the old copy
+	// takes memory until it is garbage-collected.
 	s := &FuncSorter[T]{
 		engine: spill.Engine{Memory: c.Memory, Threads: c.Threads, Temp: c.temp}, compare: compare, codec: c.Codec,
 		limit: int(c.Memory / 4), fanIn: max(int(c.Memory/4/(2*funcBlock)), 2), meter: c.meter,
@@ -147,7 +147,7 @@ func (s *FuncSorter[T]) endRun(r *spill.File) error {
 	return err
 }
 
-// Sorted yields the records in order. All feeds must be closed. Call it once.
+// Sorted yields the records in order. Close all feeds before calling it. Call it once.
 func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
@@ -177,7 +177,7 @@ func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 	}
 }
 
-// startReading ends feeding, and merges runs until the remaining runs can be merged at once.
+// startReading ends feeding, and merges runs until at most fanIn remain.
 func (s *FuncSorter[T]) startReading() error {
 	s.engine.Mu.Lock()
 	defer s.engine.Mu.Unlock()

@@ -17,15 +17,15 @@ import (
 // spool appends records to keys of a store, and counts them to verify that all are read
 // back. A value is a sequence of encoded records, each with its length in front as a uvarint.
 type spool struct {
-	engine   spill.Engine // its Mu guards input; its Memory is for reading the records back
+	engine   spill.Engine // engine.Mu guards input; engine.Memory is for reading the records back
 	store    partd.Partd
-	ownStore *logstore.Store // the store, if it is temporary; else nil
+	ownStore *logstore.Store // the same store, if the spool created it; otherwise nil
 
 	batchSize int          // maximum bytes that a feed appends in one batch
-	input     ledger.Count // counts and hashes all records, each as (key length, key, encoding length, encoding)
+	input     ledger.Count // count and hashes of all records, each as (key length, key, encoding length, encoding)
 }
 
-// Limits of a feed's batch, unless the store requires smaller batches.
+// Limits of the batch that a feed appends. The store may require smaller batches.
 const (
 	maxBatchBytes   = 256 << 10
 	maxBatchRecords = 4096
@@ -53,7 +53,7 @@ func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
 func checkEmpty(ctx context.Context, store partd.Partd) error {
 	for _, err := range partd.Keys(ctx, store) {
 		if errors.Is(err, errors.ErrUnsupported) {
-			return nil // the scanner's checksum will detect other data
+			return nil // the store cannot list keys; if it has other data, the checksums will not match at the end
 		}
 		if err != nil {
 			return err
@@ -80,14 +80,13 @@ func (s *spool) feed() (*spoolFeed, error) {
 	return &spoolFeed{s: s, buf: make([]byte, 0, s.batchSize), entries: make([]partd.Entry, 0, 256)}, nil
 }
 
-// add adds an encoded record to a key.
 func (f *spoolFeed) add(key, record []byte) error {
 	size := len(key) + len(record) + 2*binary.MaxVarintLen64
 	if len(f.buf)+size > cap(f.buf) || len(f.entries) == maxBatchRecords {
 		if err := f.flush(); err != nil {
 			return err
 		}
-		if size > cap(f.buf) { // allocate everything now: the entries point into the buffer, so it must not move
+		if size > cap(f.buf) { // the entries point into the buffer, so append must not move it
 			f.buf = make([]byte, 0, size)
 		}
 	}
@@ -137,8 +136,7 @@ func (f *spoolFeed) close(failed bool) error {
 	return err
 }
 
-// startReading ends feeding. It can be called several times, because the records can be read
-// several times.
+// startReading ends feeding. It can be called again, to read the records again.
 func (s *spool) startReading() error {
 	s.engine.Mu.Lock()
 	defer s.engine.Mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// tables assigns the hash tables of a [hashagg.Aggregator] to feeds. Each feed receives a new
-// table until there are as many tables as threads. Further feeds share tables.
+// tables assigns the hash tables of a [hashagg.Aggregator] to feeds. A new feed shares a table
+// only if there are already as many open tables as threads.
 type tables[T any] struct {
 	engine     *hashagg.Aggregator
 	temp       *tempdir.Set
@@ -41,8 +41,8 @@ func (s *tables[T]) Stats() Stats {
 // may be in use.
 func (s *tables[T]) Close() error { return errors.Join(orZero(s.engine).Close(), s.temp.Close()) }
 
-// results yields the result of decode for each group. The sizes are counted as output in
-// [Progress]. Call results once.
+// results yields the result of decode for each group. decode also returns the size in bytes that
+// [Progress] counts as output. Call results once.
 func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, err error)) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		tally := s.meter.newOutTally()
@@ -74,7 +74,7 @@ type sharedTable[T any] struct {
 	put    func(v *T, state []uint64, isNew bool) error
 	err    error
 
-	// Pending records are collected, to look up the states of many keys at once.
+	// Pending records are collected, because looking up many keys together is faster.
 	limit   int // maximum number of pending records
 	buf     []byte
 	ends    []int // the ends of the keys in buf
@@ -88,8 +88,8 @@ var errPanicked = errors.New("a function of the caller has panicked, and records
 
 const maxPending = 256
 
-// feed returns a feed. encode appends a record's key. adder returns the function that adds
-// records to a table.
+// feed returns a feed. encode appends a record's key. adder returns a function that adds a record
+// v to its key's state in the table.
 func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), adder func(*hashagg.Table) func(v *T, state []uint64, isNew bool) error) (*Feed[T], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,7 +100,7 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), adder fun
 			return nil, err
 		}
 		t.table, t.put = table, adder(table)
-		// Collect records only if they do not refer to data that the caller may modify.
+		// Collect records only if the caller cannot modify them after Add.
 		if consistsOf(reflect.TypeFor[T](), func(k reflect.Kind) bool { return k == reflect.String || isPlainKind(k) }) {
 			t.limit = maxPending
 		}
@@ -160,7 +160,7 @@ func (t *sharedTable[T]) flush() error {
 			t.err = t.put(&t.pending[i], state, isNew)
 		}
 	})
-	clear(t.pending) // so that strings can be freed
+	clear(t.pending) // lets the garbage collector free the records' strings
 	t.buf, t.ends, t.keys, t.pending, t.busy = t.buf[:0], t.ends[:0], t.keys[:0], t.pending[:0], false
 	return err
 }

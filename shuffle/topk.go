@@ -23,7 +23,7 @@ type Top[T any] struct {
 	maxCandidateBytes int // maximum bytes of a feed's candidates
 
 	mu          sync.Mutex
-	recordCount int64 // number of input records of closed feeds
+	recordCount int64 // input records of closed feeds
 }
 
 // NewTop returns a Top that works like [TopK]. The caller must close it.
@@ -70,11 +70,11 @@ func (t *Top[T]) Feed() (*Feed[T], error) {
 	}, nil
 }
 
-// topFeed holds candidates: keys and records, one after another in data.
+// topFeed holds a feed's candidates: the records that may be among the first k.
 type topFeed[T any] struct {
 	t           *Top[T]
 	add         func(key, record []byte) error // passes a candidate to the sorter
-	data        []byte
+	data        []byte                         // key and record of each candidate
 	candidates  []candidate
 	lastKey     []byte // the key of the k-th candidate; nil if there are fewer candidates
 	key         []byte
@@ -82,6 +82,7 @@ type topFeed[T any] struct {
 	tally       *tally
 }
 
+// candidate has offsets in topFeed.data: the starts of the key and the record, and the end.
 type candidate struct{ key, record, end int }
 
 const candidateSize = 24
@@ -90,7 +91,7 @@ func (f *topFeed[T]) put(v T) error {
 	f.recordCount++
 	f.key = appendKeys(f.key[:0], f.t.sorter.keys, v)
 	f.tally.add(len(f.key))
-	// Of records with equal keys, the earlier one is kept.
+	// If the key equals lastKey, the earlier record is kept.
 	if f.t.k == 0 || f.lastKey != nil && bytes.Compare(f.key, f.lastKey) >= 0 {
 		return nil
 	}
@@ -108,7 +109,7 @@ func (f *topFeed[T]) put(v T) error {
 	full := len(f.data)+candidateSize*len(f.candidates) > f.t.maxCandidateBytes
 	if full || int64(len(f.candidates)) >= 2*f.t.k+1000 {
 		f.keepFirst()
-		// If k records do not fit into memory, sort them on disk.
+		// If the remaining candidates need more than half of the memory, pass them to the sorter.
 		if len(f.data)+candidateSize*len(f.candidates) > f.t.maxCandidateBytes/2 {
 			return f.flush()
 		}
@@ -128,7 +129,7 @@ func (f *topFeed[T]) keepFirst() {
 	last := f.candidates[len(f.candidates)-1]
 	f.lastKey = append(f.lastKey[:0], f.data[last.key:last.record]...)
 	if f.lastKey == nil {
-		f.lastKey = []byte{} // the key is empty; nil would mean that there is no key
+		f.lastKey = []byte{} // an empty key; nil would mean fewer than k candidates
 	}
 	// Close the gaps between the kept candidates, in the order of their offsets.
 	byOffset := slices.Clone(f.candidates)
@@ -155,7 +156,7 @@ func (f *topFeed[T]) flush() error {
 	return nil
 }
 
-// Records yields the first k records. All feeds must be closed. Call it once.
+// Records yields the first k records. Close all feeds before calling it. Call it once.
 func (t *Top[T]) Records() iter.Seq2[T, error] { return orZero(t.sorter).firstRecords(t.k) }
 
 // Stats returns statistics about the work done so far.

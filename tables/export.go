@@ -31,8 +31,8 @@ type ExportOptions struct {
 }
 
 // Export writes a table, or a version of it, as Parquet, and returns the row count. It writes a consistent state of
-// the table, including rows that are not yet in data files. The file or directory appears only when complete. Memory use does not
-// depend on the row count.
+// the table, including rows that are not yet in data files. The file or directory appears only when complete.
+// Memory use does not depend on the row count.
 func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows int64, err error) {
 	o = cmp.Or(o, new(ExportOptions))
 	defer func() {

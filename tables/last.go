@@ -58,8 +58,8 @@ func (r *reader) limitToLast(n int64) error {
 	}
 }
 
-// limitToLastFiles is limitToLast for tables without an order. It counts the tail's rows, and then goes back through
-// the files, doubling their number each time, until there are enough rows.
+// limitToLastFiles is limitToLast for tables without an order. It counts the rows not yet in files, and then the rows
+// of the files from the newest back, until there are n.
 func (r *reader) limitToLastFiles(n int64) error {
 	tasks, err := r.tasks(r.ctx)
 	if err != nil {

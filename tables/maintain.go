@@ -81,7 +81,7 @@ func (r *MaintainResult) add(o MaintainResult) {
 	r.Versions += o.Versions
 }
 
-// Fold moves rows from the tail into files, and frees their space in the tail.
+// Fold moves rows from the tail (the log of recent appends) into files, and frees their space in the tail.
 func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
 	r, err := s.maintain(ctx, "fold", o, fold)

@@ -36,7 +36,7 @@ type Options struct {
 	Memory int64
 	// Threads is the number of slots to sort at the same time. 0 means GOMAXPROCS.
 	Threads int
-	// Temp is where runs are written. nil means a new directory in os.TempDir.
+	// Temp is the directory for runs. nil means a new directory in os.TempDir.
 	Temp *tempdir.Set
 	// KeepKeys adds the keys to the output.
 	KeepKeys bool
@@ -48,7 +48,7 @@ type Stats struct {
 	Bytes   int64         // total size of input records, without keys
 	Sum     ledger.Sum128 // sum of each record's xxh3-128; with KeepKeys, of (key length as a uvarint, key, record)
 	Runs    int64         // runs written, including merged runs
-	Passes  int           // maximum number of merges that a record went through, including the last
+	Passes  int           // maximum number of merges of a record, including the last merge
 	Written int64         // total size of the runs in bytes
 }
 
@@ -63,7 +63,7 @@ type Sorter struct {
 	sizes sizes
 
 	// Mu guards the fields below.
-	nextBatch    uint64 // number of the batch whose records the slots receive next
+	nextBatch    uint64 // number of the next batch to copy into slots
 	seq          int64  // number of the next slot: see slot.seq
 	current      *slot  // the current slot, which receives records, or nil
 	free         []*slot
@@ -87,7 +87,7 @@ type sizes struct {
 	block         int // a block of a run; a longer record has its own block
 	buffer        int // a writer's buffer, and an output block
 	bufferRecords int // maximum number of records in a writer's buffer, so that their entries fit in a slot
-	maxRecord     int // maximum for a record with its key
+	maxRecord     int // maximum size of a record with its key
 }
 
 const (

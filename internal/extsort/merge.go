@@ -8,11 +8,10 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// merger merges cursors with a tournament tree. The smaller record wins a match.
-// tree[1:] holds the loser of each match; the winner plays the next match. For each cursor on
-// the last winner's path, codes tells where its key differs from the last winner's key. The
-// codes decide most matches without comparing keys (offset-value coding: Conner, 1977; Do and
-// Graefe, 2022).
+// merger merges cursors with a tournament tree. The smaller record wins a match. tree[1:] holds
+// the loser of each match; the winner plays the next match. For each cursor on the last winner's
+// path, codes tells where its key differs from the last winner's key. The codes decide most
+// matches without comparing keys (offset-value coding: Conner, 1977; Do and Graefe, 2022).
 type merger struct {
 	cursors []*cursor
 	codes   []code // one for each cursor
@@ -61,7 +60,7 @@ func (m *merger) beats(a, b int32) bool {
 		return x.word < y.word
 	case x.common == noRecord || x.common == wholeKey:
 		return a < b
-	case x.common == zerosFollow: // both keys are the base followed by equally many zeros
+	case x.common == zerosFollow: // both keys are the base followed by equally many zeros, so they are equal
 		m.codes[max(a, b)] = code{wholeKey, 0}
 		return a < b
 	}
@@ -87,7 +86,7 @@ func (m *merger) next() (h *head, sameKey bool, err error) {
 		if err := c.next(); err != nil {
 			return nil, false, err
 		}
-		// If its next record has the same key, the same cursor wins again.
+		// If the winner's next record has the same key, the winner wins again.
 		if c.common == wholeKey {
 			return &c.head, true, nil
 		}
@@ -120,9 +119,9 @@ type head struct {
 	rec []byte
 }
 
-// code describes where a key differs from a base key, which is smaller or equal. Of two codes
-// with the same base, the code with more common words belongs to the smaller key. If they have
-// equally many, the code with the smaller word does.
+// code describes where a key differs from a base key, which is smaller or equal. Of two keys with
+// the same base, the key with more common words is smaller. If the numbers are equal, the key with
+// the smaller word is smaller.
 type code struct {
 	common int    // number of equal eight-byte words at the beginning, with missing bytes as zeros
 	word   uint64 // the next word of the key
@@ -134,7 +133,8 @@ const (
 	wholeKey    = math.MaxInt     // the key equals the base
 )
 
-// codeOf returns the code of key relative to base. At least the first common words are equal.
+// codeOf returns the code of key relative to base. The caller must know that at least the first
+// common words are equal.
 func codeOf(key, base []byte, common int) code {
 	i := 8 * common
 	if i == 0 { // the first word decides most comparisons, and a whole short key fits into it
@@ -219,8 +219,9 @@ func prefetch(mem []byte, entries []entry) (sum byte) {
 	return sum
 }
 
-// nextInRun reads the next record in the format of run.add: twice the record's length, plus one
-// if the key equals the previous key; if not, the key's length and the key; then the record.
+// nextInRun reads the next record in the format that run.add writes. It begins with twice the
+// record's length, plus one if the key equals the previous key. If not, the key's length and the
+// key follow. The record comes last.
 func (c *cursor) nextInRun() error {
 	isNew := len(c.block) == 0
 	if isNew {

@@ -13,7 +13,7 @@ type Block struct {
 	// Data is the concatenation of all records. With KeepKeys, each record is preceded by
 	// the length of its key as a uvarint, and the key.
 	Data    []byte
-	ends    []uint64 // twice the end index of each record in Data, plus one if its key equals the previous key
+	ends    []uint64 // for each record: twice the index of its end in Data, plus one if its key equals the previous key
 	hasKeys bool
 }
 
@@ -43,7 +43,7 @@ func (b *Block) Key(i int) []byte {
 }
 
 // SameKey reports whether record i has the same key as the record before it, which can be in the
-// previous block. It is false for the first record of all.
+// previous block. SameKey is false for the very first record.
 func (b *Block) SameKey(i int) bool { return b.ends[i]&1 != 0 }
 
 func (b *Block) item(i int) []byte {
@@ -61,7 +61,6 @@ func (b *Block) isFull(bytes int) bool {
 	return len(b.ends) == maxBlockRecords || len(b.ends) > 0 && len(b.Data)+bytes > cap(b.Data)
 }
 
-// add adds a record.
 func (b *Block) add(h *head, sameKey bool) {
 	if b.hasKeys {
 		b.Data = binary.AppendUvarint(b.Data, uint64(len(h.key)))
@@ -121,7 +120,7 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 				return
 			}
 			b.Data, b.ends = b.Data[:0], b.ends[:0]
-			if cap(b.Data) > s.sizes.buffer { // grown by a long record
+			if cap(b.Data) > s.sizes.buffer { // free memory that a long record needed
 				b.Data = nil
 			}
 			out.empty <- b // never blocks: the channel holds all blocks

@@ -35,28 +35,28 @@ type Options struct {
 	// Threads is the maximum number of open tables, and of partitions that are merged at
 	// the same time. 0 means GOMAXPROCS.
 	Threads int
-	// Temp is where states that do not fit in memory are written. nil means a new directory
+	// Temp is the directory for states that do not fit in memory. nil means a new directory
 	// in os.TempDir.
 	Temp *tempdir.Set
 	// Words is the number of 64-bit words in a key's state. They are initially 0.
 	Words int
-	// Merge adds src to dst; both are words of states of the same key. It must allow
+	// Merge merges the state src into dst; both belong to the same key. It must allow
 	// concurrent calls. It is not needed with NewStates.
 	Merge func(dst, src []uint64)
-	// NewStates returns storage for one table, for states that need more than words. It
-	// can be nil.
+	// NewStates returns storage for those parts of a table's states that do not fit in
+	// words. nil means that all states consist of words.
 	NewStates func() States
 }
 
-// States stores those parts of a table's states that do not fit in words. Only one goroutine at
-// a time uses it.
+// States stores the parts of a table's states that do not fit in words. Only one goroutine at a
+// time uses it.
 type States interface {
 	// Append encodes a key's complete state, which includes the words if they matter.
 	Append(dst []byte, words []uint64) ([]byte, error)
-	// Merge adds a state, which Append has encoded, to a key's state. If the key is new, its
-	// words are 0. data is valid until Merge returns.
+	// Merge merges data, which is a state encoded by Append, into a key's state. If the key is
+	// new, its words are 0. data is valid until Merge returns.
 	Merge(words []uint64, isNew bool, data []byte) error
-	// Memory returns the memory used, in bytes, without words.
+	// Memory returns the bytes in use, without those of words.
 	Memory() int64
 	// Reset removes all states. It may keep memory for new states.
 	Reset()
@@ -80,7 +80,7 @@ type Aggregator struct {
 	spill.Engine
 	opts     Options
 	share    int64 // memory of a table in bytes
-	minShare int64 // smallest value that share can have later
+	minShare int64 // share never becomes smaller than this
 	seed     maphash.Seed
 
 	// Mu guards the fields below.

@@ -32,7 +32,7 @@ type Table struct {
 	stateLen int      // number of words in a state
 	budget   int64    // maximum bytes of entries, slots and states
 
-	drain        func() error // empties a full table; nil means that the table is written to a file
+	drain        func() error // empties a full table; if nil, emptyTable writes the table to a file
 	drained      int64        // number of records that were drained or bypassed the table
 	bypassAt     int          // number of entries at which bypassing can start
 	rechecksLeft int          // number of rechecks before a longer one, of bypassEntries entries
@@ -204,7 +204,7 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 		return 0, t.fail(fmt.Errorf("%w: the key has %d bytes, but the limit is %d (up to %d with more memory or fewer threads)", ErrTooLarge, len(key), maxLen, maxKey&^7))
 	}
 	growFirst := t.mustGrow()
-	// The table is futile, because it saves nothing, if almost all keys are unique.
+	// If almost all keys are unique, the table is futile: it combines hardly any records.
 	isFutile := t.n >= t.bypassAt && int64(t.n) >= (t.input.records-t.drained)*9/10
 	if isFutile || !t.hasRoom(size, growFirst) {
 		if t.n == 0 {
@@ -242,7 +242,7 @@ func (t *Table) fail(err error) error {
 func (t *Table) mustGrow() bool { return (t.n+1)*2 > len(t.slots) }
 
 // hasRoom reports whether an entry of size words fits. growFirst means that the slots must be
-// doubled first. While they are copied, the old slots also need memory.
+// doubled first; during the copy, the old slots need memory too.
 func (t *Table) hasRoom(size int, growFirst bool) bool {
 	slots := len(t.slots)
 	if growFirst {

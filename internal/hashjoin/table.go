@@ -24,7 +24,7 @@ import (
 type Table struct {
 	seed    maphash.Seed
 	memory  int64
-	shift   int // a piece has 1<<shift words, or more if its only entry is larger
+	shift   int // a piece has 1<<shift words, or more if it holds a single larger entry
 	writers []writer
 
 	// mu guards the fields below while records are added.
@@ -58,7 +58,7 @@ type writer struct {
 const (
 	wordBytes  = 8
 	minEntry   = 16      // minimum size of an entry in bytes
-	matchedBit = 1 << 63 // in a key's first entry: the key was found
+	matchedBit = 1 << 63 // in a key's first entry: the other side has the key
 	oneEntry   = 1 << 32 // in a key's first entry: added for each entry of the key
 )
 
@@ -203,7 +203,7 @@ func (t *Table) slotHasKey(slot, hash uint64, key []byte) bool {
 	return string(other) == string(key)
 }
 
-// entryAt returns the memory from a position on.
+// entryAt returns the memory that begins with the entry at a position.
 func (t *Table) entryAt(position int) []byte {
 	return t.pieces[position>>t.shift-1].mem[position&(1<<t.shift-1)*wordBytes:]
 }

@@ -1,10 +1,9 @@
 // Package mergejoin joins the records of two sorters by their keys.
 //
-// It walks both sides in key order at the same time. If both have a key, it holds the left side's
-// records of that key in memory and pairs them with each of the right side's records. If the left
-// side's records do not fit in memory, the right side's records are written to a file, which is
-// read once for each portion of the left side's records that fits. So memory does not limit the
-// number of records of a key on either side.
+// It reads both sides in key order at the same time. If both sides have a key, it holds the left
+// records of that key in memory and pairs them with each right record. If the left records do not
+// fit in memory, it writes the right records to a file, and reads the file once for each portion
+// of left records that fits. So memory does not limit the number of records of a key.
 package mergejoin
 
 import (
@@ -48,7 +47,7 @@ func (k Kind) Pairs() bool { return k < Semi }
 type Options struct {
 	Kind       Kind
 	MatchEmpty bool  // empty keys match each other; otherwise they match nothing
-	Memory     int64 // memory for records with the same key, in bytes; a longer record uses more
+	Memory     int64 // memory for records with the same key, in bytes; one record may exceed it
 	Temp       *tempdir.Set
 }
 
@@ -60,9 +59,9 @@ type Stats struct {
 	Spilled        int64 // bytes of records that were written to a file
 }
 
-// Join joins the records of two sorters. These must have been created with KeepKeys, and all their
-// writers must be closed. Join calls emit for each row, with nil in place of a missing record. The
-// records are valid until emit returns.
+// Join joins the records of two sorters, which must have the option KeepKeys. All their writers
+// must be closed. Join calls emit for each row, with nil in place of a missing record. The records
+// are valid until emit returns.
 func Join(ctx context.Context, left, right *extsort.Sorter, o Options, emit func(left, right []byte) error) (_ Stats, err error) {
 	j := &join{Options: o, ctx: ctx, emit: emit, left: newCursor(left), right: newCursor(right)}
 	defer func() {
@@ -118,7 +117,7 @@ func (j *join) compare() int {
 	case j.left.done:
 		return 1
 	case len(j.right.key) == 0 && !j.MatchEmpty:
-		return 1 // process all right records with the empty key before the left ones
+		return 1 // an empty key matches nothing; process the right records with it first
 	}
 	return bytes.Compare(j.left.key, j.right.key)
 }
@@ -192,7 +191,7 @@ func (j *join) emitPairs() error {
 // there are further records.
 func (j *join) fill() (more bool, n int64, err error) {
 	h, limit := &j.held, j.Memory/2
-	if int64(cap(h.data)) > 2*limit { // a long record made data grow
+	if int64(cap(h.data)) > 2*limit { // free memory that a long record needed
 		h.data = nil
 	}
 	h.data, h.ends = h.data[:0], h.ends[:0]

@@ -1,5 +1,5 @@
-// Package records splits CSV, TSV, JSON lines and plain text into records, and returns requested
-// fields of each record. It works on large blocks and does not copy records.
+// Package records splits CSV, TSV, JSON lines and plain text into records, and returns the
+// requested fields of each record. It does not copy records.
 //
 // A record is a line with its line ending. In CSV, a quoted field can contain line endings. If
 // the last line of a file has no newline, one is added.

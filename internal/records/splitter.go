@@ -34,7 +34,7 @@ type Splitter struct {
 	byName     map[string][]int // JSON lines: indexes of fields by name; nil for a few fields
 	sawRecord  bool             // JSON lines: there was a valid record
 	allFields  bool             // CSV, TSV and text: all fields are requested
-	exclusive  bool             // JSON lines: a member that is not requested is an error
+	exclusive  bool             // JSON lines: a record with other members than the requested ones is bad
 	sep        []byte           // field separator
 	fieldCount int              // CSV and TSV: number of fields in each record, 0 until it is known
 	requested  []requestedField // CSV and TSV: requested fields, sorted by index; nil until fieldCount is known
@@ -45,18 +45,17 @@ type Splitter struct {
 	final  bool
 	lines  int64  // number of lines before pos
 	header bool   // the next record is the header
-	quote  int    // index of the first quote in buf at or after pos; unknown if less than pos
+	quote  int    // index of the next quote in buf, from pos on; unknown if less than pos
 	arena  []byte // memory for decoded values
 }
 
-// requestedField is a requested field.
 type requestedField struct {
 	index int // index in the record
 	slot  int // index in Values
 }
 
-// newFlags and newFields return n values in cache lines of their own: another core can have a splitter whose values
-// would otherwise be in the same line, and both write theirs for each record.
+// newFlags and newFields return n values that share no cache line with other splitters. Splitters
+// write their values for each record; two cores that write to the same cache line slow down.
 func newFlags(n int) []bool    { return make([]bool, n, max(n, 64)) }
 func newFields(n int) [][]byte { return make([][]byte, n, (n+7)&^7) }
 
@@ -84,8 +83,8 @@ func NewFieldSplitter(layout Layout, columns []string) *Splitter {
 	return s
 }
 
-// NewMemberSplitter returns a splitter for JSON lines where all members are among fields. Other
-// records are bad.
+// NewMemberSplitter returns a splitter for JSON lines. Records with members that are not among
+// fields are bad.
 func NewMemberSplitter(fields []Field) *Splitter {
 	s := NewSplitter(Layout{Format: JSONL}, fields, nil)
 	s.exclusive = true
@@ -99,10 +98,10 @@ func (s *Splitter) Begin() {
 }
 
 // Feed sets the data to split, which must begin where the last record ended. final means that
-// data ends the file, with a newline.
+// data is the end of the file; it must then end with a newline.
 func (s *Splitter) Feed(data []byte, final bool) {
 	s.buf, s.pos, s.final, s.quote, s.arena = data, 0, final, -1, s.arena[:0]
-	s.ends.lineIndex = len(s.ends.lines) // forget the positions of ends, which refer to the old data
+	s.ends.lineIndex = len(s.ends.lines) // discard the ends found in the old data
 }
 
 // Pos returns the number of bytes of data that were consumed.
@@ -178,8 +177,8 @@ func (s *Splitter) splitPlain(line []byte) Kind {
 	return Data
 }
 
-// resolveFields sets requested. The number of fields must be known. It returns false if a requested field
-// does not exist.
+// resolveFields sets s.requested. s.fieldCount must be known. resolveFields returns false if a
+// requested field does not exist.
 func (s *Splitter) resolveFields() bool {
 	s.requested = make([]requestedField, 0, len(s.fields))
 	for slot, f := range s.fields {
@@ -237,8 +236,8 @@ func (s *Splitter) missingField(n int) Kind {
 	return Bad
 }
 
-// reserve returns an empty slice in the arena with capacity for a decoded value of up to n bytes.
-// It is valid until the next Feed.
+// reserve returns an empty slice in the arena, with capacity for a decoded value of up to n bytes.
+// The slice is valid until the next Feed.
 func (s *Splitter) reserve(n int) []byte {
 	const minSize = 16 << 10
 	if cap(s.arena)-len(s.arena) < n {

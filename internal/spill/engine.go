@@ -28,7 +28,7 @@ var ErrClosed error = closedError{}
 // wraps ErrClosed.
 var ErrNotOpened = fmt.Errorf("it is a zero value: call its constructor: %w", ErrClosed)
 
-// closedError wraps partd.ErrClosed, but with a message that does not mention a store.
+// closedError wraps partd.ErrClosed, but its message does not mention a store.
 type closedError struct{}
 
 func (closedError) Error() string { return "it is closed" }
@@ -55,9 +55,9 @@ type Engine struct {
 	stop    context.CancelCauseFunc
 }
 
-// Start sets zero fields to their defaults, and checks the fields. activity is the engine's
-// activity for errors, such as "sorting". Memory must be at least parts times [MinMemory]; 0
-// parts means one for each thread. The end of ctx stops the engine.
+// Start sets zero fields to their defaults, and checks the fields. Errors mention activity, such
+// as "sorting". Memory must be at least parts times [MinMemory]; 0 parts means one for each
+// thread. The end of ctx stops the engine.
 func (e *Engine) Start(ctx context.Context, activity string, parts int) error {
 	e.Memory = cmp.Or(e.Memory, DefaultMemory)
 	e.Threads = cmp.Or(e.Threads, runtime.GOMAXPROCS(0))
@@ -104,7 +104,7 @@ func (e *Engine) ErrLocked() error {
 	if e.Ctx == nil {
 		return ErrNotOpened
 	}
-	// If ctx has just ended, the function from Start that calls Fail may not have run yet.
+	// If ctx has just ended, the AfterFunc that calls Fail (see Start) may not have run yet.
 	if e.err == nil && e.Ctx.Err() != nil {
 		e.FailLocked(canceled.Err(e.Ctx))
 	}

@@ -17,8 +17,8 @@ import (
 type File struct {
 	// Buf holds data that is not yet written. To write, call Room and then append to Buf.
 	Buf []byte
-	// Quota, if it is not nil, counts the file's bytes until Close. A file with a Quota must
-	// not be Reset.
+	// Quota, if not nil, counts the file's bytes until Close. Reset must not be called on a
+	// file with a Quota.
 	Quota *Quota
 
 	file       vfs.File
@@ -28,7 +28,7 @@ type File struct {
 	blocks     []block
 	size       int64 // bytes written
 	longest    int   // length of the longest block
-	freed      int64 // end of the bytes whose disk space was freed
+	freed      int64 // Drop has freed the disk space before this offset
 }
 
 // block describes a block, which ends at the start of the next block or at the end of the
@@ -112,12 +112,12 @@ func (f *File) Finish() error {
 	return err
 }
 
-// freeUnit is the unit for freeing disk space, in bytes.
+// freeUnit is the unit in which Drop frees disk space, in bytes.
 const freeUnit = 1 << 20
 
 // Drop frees the disk space and page cache of the first n blocks, which must not be read
 // again. Later writes can reuse the freed page cache, which is several times cheaper than using
-// memory that was idle. If the file system does not support this, Drop does nothing.
+// memory that was idle. If the file system cannot free parts of a file, Drop does nothing.
 func (f *File) Drop(n int) {
 	end := f.size
 	if n < len(f.blocks) {
@@ -156,8 +156,8 @@ func (f *File) Size() int64 { return f.size }
 // often 4,096.
 const MaxRuns = 1000
 
-// ShortestNeighbors returns the index of the first of the n neighboring files that are the
-// smallest in total. Merging only neighbors keeps the order of equal records.
+// ShortestNeighbors finds the n neighboring files with the smallest total size, and returns the
+// index of the first of them. Merging only neighbors keeps the order of equal records.
 func ShortestNeighbors[F interface{ Size() int64 }](files []F, n int) (first int) {
 	var size, minSize int64
 	for i, f := range files {
@@ -173,9 +173,9 @@ func ShortestNeighbors[F interface{ Size() int64 }](files []F, n int) (first int
 }
 
 // EarlyMerge returns the number of files to merge before the end of the input, or 0. fanIn is
-// the maximum number of files that can be merged together. A merge is due if there are twice
-// as many files, and the smallest neighbors have similar sizes. Otherwise the largest of them
-// would be rewritten again and again.
+// the maximum number of files that can be merged together. A merge is due if there are at least
+// 2*fanIn files, unless one of the smallest neighbors has over two thirds of their bytes: it
+// would be rewritten again and again. With MaxRuns files, a merge is always due.
 func EarlyMerge[F interface{ Size() int64 }](files []F, fanIn int) int {
 	switch {
 	case len(files) >= MaxRuns:
@@ -201,7 +201,7 @@ func (f *File) Blocks() int { return len(f.blocks) }
 // Longest returns the size of the longest block in bytes.
 func (f *File) Longest() int { return f.longest }
 
-// Span returns the size of n blocks from block i on, in bytes.
+// Span returns the total size of the n blocks from block i on, in bytes.
 func (f *File) Span(i, n int) int {
 	end := f.size
 	if i+n < len(f.blocks) {
@@ -229,8 +229,8 @@ func (f *File) Read(buf []byte, i, n int) ([]byte, error) {
 	return buf, nil
 }
 
-// Write appends bytes to the file; [Reader] reads them. All blocks except the last have the
-// maximum length.
+// Write appends p to the file as a part of a stream, which [Reader] reads. All blocks except
+// the last have the maximum length.
 func (f *File) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		if err := f.Room(1); err != nil {

@@ -36,11 +36,11 @@ func (e *SyntaxError) Error() string {
 type Expr struct {
 	text  string
 	root  *node
-	err   error                   // a mistake in building the expression, which Bind returns
-	bound atomic.Pointer[boundTo] // the expression bound to the schema of the last batch that Filter filtered
+	err   error                          // a mistake in building the expression, which Bind returns
+	bound atomic.Pointer[boundCondition] // cache for Filter: the expression bound to the last batch's schema
 }
 
-type boundTo struct {
+type boundCondition struct {
 	schema    *arrow.Schema
 	condition *Condition
 }
@@ -91,8 +91,8 @@ func (e *Expr) Bind(schema *arrow.Schema) (*Condition, error) {
 	return &Condition{e.Columns(), root}, nil
 }
 
-// Holds reports for each row whether the condition is true. column must return the values of a column, in its
-// type in the bound schema or in its stored type.
+// Holds reports for each row whether the condition is true. column must return the named column's values, either
+// in the type that the bound schema gives it or in the type in which files store it.
 func (c *Condition) Holds(rows int, column func(name string) arrow.Array) ([]bool, error) {
 	if c.root == nil {
 		return slices.Repeat([]bool{true}, rows), nil
@@ -177,7 +177,7 @@ func (e *Expr) boundFor(schema *arrow.Schema) (*Condition, error) {
 	}
 	c, err := e.Bind(schema)
 	if err == nil {
-		e.bound.Store(&boundTo{schema, c})
+		e.bound.Store(&boundCondition{schema, c})
 	}
 	return c, err
 }

@@ -67,8 +67,7 @@ func Put(t testing.TB, b *tables.Bucket, name string, columns *arrow.Schema, row
 	return v
 }
 
-// Expect fails the test unless a table has exactly the given rows, in any order. The rows are written as
-// for Put.
+// Expect fails the test unless a table has exactly the given rows, in any order. rows has the same format as in Put.
 func Expect(t testing.TB, b *tables.Bucket, name, rows string) {
 	t.Helper()
 	table, err := b.Table(t.Context(), name)

@@ -34,8 +34,8 @@ const (
 	Exclusive Mode = 1 << iota // no append to the tail is allowed between the step and the commit
 	Replaces                   // the step replaces the rows in the tail
 	Folds                      // the step writes the tail's rows to files
-	Deletes                    // the step needs neither the current table, which can be damaged, nor the tail's rows
-	Restores                   // the step does not need the current table, which can be damaged
+	Deletes                    // the step uses neither the current table nor the tail's rows, so it works even if the table is damaged
+	Restores                   // the step does not use the current table, so it works even if the table is damaged
 )
 
 // PreparedStep is a step, with the IO that wrote its files; IO is nil if the step has no files.
@@ -94,7 +94,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		defer c.Commits.Unlock()
 	}
 	for _, c := range changes {
-		// Fold first, because rows acknowledged in the tail precede the change.
+		// Fold first: rows already in the tail were put before this change, so they must be committed before it.
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
 			_, err := c.fold(ctx)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {

@@ -54,8 +54,8 @@ func Write(ctx context.Context, path string, replace bool, r array.RecordReader)
 	return rows, f.Commit()
 }
 
-// Writer writes rows as Parquet. If the library cannot write a column, Writer first converts it to the type that
-// a table would store. Close completes the file, but does not close the underlying writer.
+// Writer writes rows as Parquet. If the library cannot write a column's type, Writer converts the column to the type
+// in which a table would store it. Close completes the file, but does not close the underlying writer.
 type Writer struct {
 	file   *pqarrow.FileWriter
 	schema *arrow.Schema
@@ -66,7 +66,8 @@ type keepOpen struct{ io.Writer }
 
 // NewWriter returns a writer of rows with the given columns.
 func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
-	// fields are the columns to write; recorded are the columns that readers restore.
+	// fields has the types written to the file; recorded has the types that readers convert them back to, which the
+	// metadata records.
 	fields, recorded := slices.Clone(columns.Fields()), slices.Clone(columns.Fields())
 	for i, f := range fields {
 		if stored, err := schema.StoredType(f.Type); err == nil && schema.ContainsType(f.Type, unwritable) {
@@ -106,8 +107,7 @@ func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
 // isTime reports whether t is a 64-bit time of day. The library can write these times, so they keep their type.
 func isTime(t arrow.DataType) bool { return t.ID() == arrow.TIME64 }
 
-// unwritable reports whether the library fails to write columns of a type, or to read them back, if they have
-// nulls.
+// unwritable reports whether the library cannot write a type, or cannot read it back, in columns with nulls.
 func unwritable(t arrow.DataType) bool {
 	switch t.ID() {
 	case arrow.DATE64, arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64, arrow.FIXED_SIZE_LIST:
