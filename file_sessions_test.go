@@ -47,7 +47,7 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 	if second == unsynced || second == synced || apply(afterRestart, second, 1) != nil || apply(open(true, 7), second, 2) != nil {
 		t.Fatalf("session %d, issued after %d and %d, is not new or cannot be used after a restart", second, unsynced, synced)
 	}
-	// A store without Sync must not leave a session slot that a power failure can restore.
+	// After a store without Sync has used the session, a power failure must not bring back its earlier, synced state.
 	if err := apply(open(false, 7), second, 3); err != nil {
 		t.Fatal(err)
 	}

@@ -91,8 +91,8 @@ func must(t *testing.T) func(*partd.File, error) partd.Partd {
 	}
 }
 
-// addLayers returns layers over a store. The names in layers, outermost first, are joined by
-// "+"; "buffer" is a Buffer.
+// addLayers adds layers to a store. layers lists their names, outermost first, separated by "+". Each
+// is a compression format, or "buffer" for a partd.Buffer.
 func addLayers(t *testing.T, store partd.Partd, layers string) partd.Partd {
 	t.Helper()
 	names := strings.Split(layers, "+")

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// Bytes is the codec that stores byte slices unchanged. Unlike in a bare
-// store, appended values stay separate.
+// Bytes is the codec that stores byte slices unchanged. A store of bytes concatenates the
+// values appended to a key; a Store with this codec keeps them separate for All.
 func Bytes() ValueCodec[[]byte] {
 	return ValueCodec[[]byte]{
 		Encode: func(dst, v []byte) ([]byte, error) { return append(dst, v...), nil },
@@ -26,9 +26,9 @@ func Bytes() ValueCodec[[]byte] {
 	}
 }
 
-// JSON is the codec for any type that encoding/json supports. Text must be
-// UTF-8: as in encoding/json, invalid bytes are replaced. Slices and strings
-// are concatenated; other types have no join, see [ErrNoJoin].
+// JSON is the codec for any type that encoding/json supports. As in encoding/json,
+// bytes of strings that are not UTF-8 are replaced. Join concatenates slices and strings,
+// and rejects several values of any other type; see [ErrNoJoin].
 func JSON[T any]() ValueCodec[T] {
 	return ValueCodec[T]{
 		Encode: func(dst []byte, v T) ([]byte, error) {
@@ -48,10 +48,10 @@ func JSON[T any]() ValueCodec[T] {
 	}
 }
 
-// Gob is the codec for any type that encoding/gob supports. Each value
-// includes a description of its type, 30 bytes or more: prefer slices to
-// single small values. Slices and strings are concatenated; other types have
-// no join, see [ErrNoJoin].
+// Gob is the codec for any type that encoding/gob supports. Each value includes a
+// description of its type, 30 bytes or more: prefer slices to single small values. Join
+// concatenates slices and strings, and rejects several values of any other type; see
+// [ErrNoJoin].
 func Gob[T any]() ValueCodec[T] {
 	return ValueCodec[T]{
 		Encode: func(dst []byte, v T) ([]byte, error) {
@@ -81,11 +81,12 @@ func Gob[T any]() ValueCodec[T] {
 	}
 }
 
-// checkGob returns an error unless data consists of whole messages. For a truncated
-// message, the decoder would allocate several megabytes before noticing. A message is
-// its length, followed by that many bytes. A length below 128 is one byte. A greater
-// length that takes n bytes is stored as the byte 256-n, followed by those n bytes, most
-// significant first.
+// checkGob returns an error unless data consists of whole gob messages. Given a truncated
+// message, package gob would allocate several megabytes before it noticed.
+//
+// A message is its length, followed by that many bytes. A length below 128 is one byte. A
+// greater length that takes n bytes is stored as the byte 256-n, followed by those n
+// bytes, most significant first.
 func checkGob(data []byte) error {
 	for len(data) > 0 {
 		n := uint64(data[0])
@@ -109,7 +110,7 @@ func checkGob(data []byte) error {
 	return nil
 }
 
-// Concat joins slices: it is the Join of a codec for a slice type.
+// Concat concatenates slices. Use it as the Join of a codec for a slice type.
 func Concat[S ~[]E, E any](pieces []S) (S, error) {
 	if len(pieces) == 1 {
 		return pieces[0], nil
@@ -117,9 +118,9 @@ func Concat[S ~[]E, E any](pieces []S) (S, error) {
 	return slices.Concat(pieces...), nil
 }
 
-// JoinOf returns the Join of a codec for T. It concatenates slices and strings. For any
-// other type it returns a single value unchanged, the zero value for no values, and an
-// error that wraps [ErrNoJoin] for several values.
+// JoinOf returns a function for the Join field of a codec for T. The function concatenates
+// slices and strings. For any other type, it returns a single value unchanged, the zero
+// value if there are no values, and an error that wraps [ErrNoJoin] if there are several.
 func JoinOf[T any]() func([]T) (T, error) {
 	switch t := reflect.TypeFor[T](); t.Kind() {
 	case reflect.Slice:
@@ -145,7 +146,7 @@ func JoinOf[T any]() func([]T) (T, error) {
 	}
 }
 
-// concatAny is Concat for a type that is known to be a slice only at run time.
+// concatAny concatenates pieces. T must be a slice type, and t its reflect.Type.
 func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
 	if len(pieces) == 1 {
 		return pieces[0]
@@ -165,36 +166,31 @@ func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
 	return joined
 }
 
-// These Python types have no counterpart in Go. Other values are decoded as follows: None
-// as nil, bool as bool, int as int64 (or *big.Int if int64 is too small), float as
-// float64, str as string, bytes as []byte, list as []any.
+// The codecs [Pickle] and [Python] decode the Python types that have no counterpart in Go
+// as the following types. They decode None as nil, bool as bool, int as int64 (or *big.Int
+// if int64 is too small), float as float64, str as string, bytes as []byte, and list as
+// []any.
 //
-// Encoders also accept numbers of every size, named types of all of these, and slices,
-// arrays and maps of them: a slice becomes a list, a map a dict sorted by key. They
-// refuse structs. Values must not contain themselves, and can be nested up to 1,000
-// levels deep.
+// The codecs encode all of these types, numbers of every size, and slices, arrays and
+// maps: a slice becomes a list, and a map becomes a dict sorted by key. They also accept
+// named types, but not structs. Values must not contain themselves, and can be nested up
+// to 1,000 levels deep.
 type (
-	// PyTuple is Python's tuple.
-	PyTuple = pyvalue.Tuple
+	PyTuple = pyvalue.Tuple // tuple
 	// PyDict is Python's dict: its items in insertion order.
-	PyDict = pyvalue.Dict
-	// PyItem is a key of a PyDict with its value.
-	PyItem = pyvalue.Item
-	// PySet is Python's set.
-	PySet = pyvalue.Set
-	// PyFrozenSet is Python's frozenset.
-	PyFrozenSet = pyvalue.FrozenSet
-	// PyByteArray is Python's bytearray.
-	PyByteArray = pyvalue.ByteArray
+	PyDict      = pyvalue.Dict
+	PyItem      = pyvalue.Item      // key of a PyDict with its value
+	PySet       = pyvalue.Set       // set
+	PyFrozenSet = pyvalue.FrozenSet // frozenset
+	PyByteArray = pyvalue.ByteArray // bytearray
 )
 
-// Pickle is the codec of partd.Pickle: pickled lists of plain values. It writes protocol
-// 5, and reads protocols 4 and 5. Values keep their types; tuples are decoded as
-// [PyTuple].
+// Pickle is the codec of Python's partd.Pickle: pickled lists of plain values. It writes
+// pickle protocol 5, and reads protocols 4 and 5.
 //
 // The codec executes nothing: a class, a function or any other value that is not plain is
-// an error that names it. If a container occurs twice in a list, both occurrences share
-// it, as in Python.
+// an error that names it. If a list contains the same container twice, the decoded list
+// contains one container twice, as in Python.
 func Pickle() ValueCodec[[]any] {
 	return ValueCodec[[]any]{
 		Encode: func(dst []byte, v []any) ([]byte, error) { return pickle.Append(dst, v) },
@@ -203,11 +199,11 @@ func Pickle() ValueCodec[[]any] {
 	}
 }
 
-// Python is the codec of partd.Python: lists of plain values in MessagePack. It is faster
-// and shorter than Pickle, but tuples and bytearrays are decoded as lists and bytes. It
-// pickles a list with values that MessagePack cannot hold (sets, integers beyond 64 bits)
-// or that Python would not read from it (dicts with keys that are neither text nor
-// bytes). The codec reads both forms.
+// Python is the codec of Python's partd.Python: lists of plain values in MessagePack. It
+// is faster and shorter than Pickle, but tuples and bytearrays are decoded as lists and
+// bytes. The codec pickles a list if MessagePack cannot hold one of its values (sets,
+// integers beyond 64 bits), or if Python could not read the MessagePack (dicts with keys
+// that are neither str nor bytes). It reads both forms.
 func Python() ValueCodec[[]any] {
 	return ValueCodec[[]any]{
 		Encode: func(dst []byte, v []any) ([]byte, error) {
@@ -218,7 +214,7 @@ func Python() ValueCodec[[]any] {
 			return out, err
 		},
 		Decode: func(data []byte) ([]any, error) {
-			// A list in MessagePack begins with a byte that no pickle begins with.
+			// Pickles begin with other bytes than lists in MessagePack.
 			if len(data) == 0 || data[0]&0xf0 == 0x90 || data[0] == 0xdc || data[0] == 0xdd {
 				return decodeList("msgpack", msgpack.Decode, data)
 			}

@@ -12,16 +12,15 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// Element is the constraint of array elements. Their dtypes are: bool |b1, int8 |i1,
-// uint8 |u1, the other integers <i2 to <u8 (int and uint by their size), Float16 <f2,
-// float32 <f4, float64 <f8, complex64 <c8, complex128 <c16, time.Time <M8[ns],
-// time.Duration <m8[ns], and string |O, an array of objects.
+// Element is the constraint for the elements of [NumPy] arrays. Their dtypes are: bool
+// |b1, int8 |i1, uint8 |u1, the other integers <i2 to <u8 (int and uint by their size),
+// Float16 <f2, float32 <f4, float64 <f8, complex64 <c8, complex128 <c16, time.Time
+// <M8[ns], time.Duration <m8[ns], and string |O, which means objects.
 type Element interface {
 	bool | int8 | int16 | int32 | int64 | int | uint8 | uint16 | uint32 | uint64 | uint |
 		Float16 | float32 | float64 | complex64 | complex128 | time.Time | time.Duration | string
 }
 
-// dtypeOf returns the dtype of elements.
 func dtypeOf[T Element]() npy.DType {
 	element := *new(T)
 	d := npy.DType{Size: int(unsafe.Sizeof(element))}
@@ -46,7 +45,6 @@ func dtypeOf[T Element]() npy.DType {
 	return d
 }
 
-// appendArray appends the stored form of elements to dst.
 func appendArray[T Element](dst []byte, d npy.DType, elements []T) ([]byte, error) {
 	switch v := any(elements).(type) {
 	case []time.Time:
@@ -80,7 +78,7 @@ func fixedArray[T Element](d npy.DType, data []byte) ([]T, error) {
 	return elements, err
 }
 
-// objectArray decodes one piece of an array of objects, which must all be texts.
+// objectArray decodes the objects of one append. All must be str.
 func objectArray[T Element](data []byte) ([]T, error) {
 	objects, err := Python().Decode(data)
 	if err != nil {
@@ -106,7 +104,7 @@ func NewFloat16(f float32) Float16 {
 	exponent := int(bits>>23)&0xff - 127 + 15
 	fraction := bits & 0x7fffff
 	switch {
-	case exponent == 0xff-127+15 && fraction != 0: // NaN, with the highest bits of its payload
+	case exponent == 0xff-127+15 && fraction != 0: // NaN: keep the highest bits of its payload
 		return Float16(sign | 0x7e00 | uint16(fraction>>13))
 	case exponent >= 31: // too large, or infinite
 		return Float16(sign | 0x7c00)
@@ -115,7 +113,7 @@ func NewFloat16(f float32) Float16 {
 	case exponent <= 0: // subnormal: the fraction with its leading 1, shifted right
 		return Float16(sign + shiftRounding(fraction|0x800000, uint(14-exponent)))
 	}
-	// Rounding up may carry into the exponent, as it should.
+	// If rounding overflows the fraction, the carry correctly increments the exponent.
 	return Float16(sign + uint16(exponent)<<10 + shiftRounding(fraction, 13))
 }
 
@@ -129,7 +127,7 @@ func shiftRounding(n uint32, bits uint) uint16 {
 	return uint16(q)
 }
 
-// Float32 converts h to a float32. The conversion is exact.
+// Float32 returns the value of h, exactly.
 func (h Float16) Float32() float32 {
 	sign := uint32(h&0x8000) << 16
 	exponent, fraction := uint32(h>>10)&31, uint32(h)&0x3ff

@@ -7,13 +7,16 @@
 //	err := people.Append(ctx, encode.Entry[[]Person]{Key: "FR", Value: []Person{{Name: "Ada"}}})
 //	groups, err := people.Get(ctx, "FR") // groups[0] is all that was appended, a []Person
 //
-// Each appended value becomes one frame of package frame. This is the format of
-// Python's class partd.Encode. The codecs Python and Pickle read and write the
-// same data as partd.Python and partd.Pickle, limited to plain values: numbers, text,
-// bytes, and containers such as lists and dicts. [NumPy]
-// stores arrays as partd.Numpy does, and [PandasBlocks] and [PandasColumns] store
-// the DataFrames of pandas. [JSON], [Gob], [Bytes] and the codec of package
-// encode/msgpack are for programs in Go and in other languages.
+// A store keeps each appended value in a frame of package frame, as Python's class
+// partd.Encode does. The following share data with the Python package partd:
+//
+//   - [Python] and [Pickle], with its partd.Python and partd.Pickle, limited to plain
+//     values: numbers, text, bytes, and containers such as lists and dicts
+//   - [NumPy], with its partd.Numpy
+//   - [PandasBlocks] and [PandasColumns], with its classes of these names
+//
+// [JSON], [Gob], [Bytes] and the codec of package encode/msgpack are for programs in Go
+// and in other languages.
 //
 // # Hostile data
 //
@@ -22,7 +25,7 @@
 // its encoded size: 384 for Pickle, and 128 for Python, or 384 if Python pickled it.
 // A frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob the limit
 // depends on the type, because a byte or two may stand for a large struct. If data
-// does not decode, the error is a *DecodeError, which identifies the piece.
+// does not decode, the error wraps a *DecodeError, which says where.
 package encode
 
 import (
@@ -37,22 +40,20 @@ import (
 )
 
 // ValueCodec encodes and decodes the values of a type, and joins the values of a key. You
-// can write your own codec, or replace the Join of a codec of this package.
-//
-// Package shuffle encodes its records with such codecs, and ignores Join. A codec is
-// not a compress.Format, which a layer uses to compress any bytes.
+// can write your own codec, or replace the Join of a codec of this package. Package
+// shuffle also encodes its records with codecs, but ignores Join.
 //
 // The functions must be safe for concurrent use.
 type ValueCodec[T any] struct {
 	// Encode appends the encoding of v to dst and returns the extended slice. It
 	// neither retains nor changes v, and does not retain dst.
 	Encode func(dst []byte, v T) ([]byte, error)
-	// Decode decodes all of data. It neither retains nor changes data, which the
-	// caller reuses. The caller owns the value.
+	// Decode decodes all of data. It neither retains nor changes data. The caller owns
+	// the value.
 	Decode func(data []byte) (T, error)
-	// Join combines the values that were appended to a key, in order. Without pieces
-	// it returns the value of a key that does not exist. It may retain the pieces and
-	// return one of them.
+	// Join combines the values that were appended to a key, in order. Without pieces,
+	// Join returns the value that Get returns for a key that does not exist. It may
+	// retain the pieces and return one of them.
 	Join func(pieces []T) (T, error)
 }
 
@@ -62,9 +63,9 @@ type Entry[T any] struct {
 	Value T
 }
 
-// Store stores values of a type in a store of bytes. It is safe for concurrent
-// use if the underlying store is. If that store lacks an ability, the
-// corresponding method returns an error that wraps errors.ErrUnsupported.
+// Store stores values of a type in a store of bytes. It is safe for concurrent use if the
+// underlying store is. A method that the underlying store does not support returns an
+// error that wraps errors.ErrUnsupported.
 type Store[T any] struct {
 	layer
 	codec   ValueCodec[T]
@@ -101,7 +102,7 @@ func (s *Store[T]) Append(ctx context.Context, entries ...Entry[T]) error {
 	return s.innerStore().Append(ctx, b.batch()...)
 }
 
-// encode adds an entry to a batch.
+// encode adds the encoded entry to b.
 func (s *Store[T]) encode(b *buffer, op, key string, v T) error {
 	if s.codec.Encode == nil {
 		return &partd.Error{Op: op, Key: key, HasKey: true, Err: errNoCodec}
@@ -124,7 +125,7 @@ type buffer struct {
 	entries []partd.Entry
 }
 
-// maxPooled is the size of the largest buffer that is reused for the next batch.
+// maxPooled is the capacity, in bytes, of the largest buffer that is reused.
 const maxPooled = 4 << 20
 
 func (s *Store[T]) buffer() *buffer {
@@ -134,7 +135,7 @@ func (s *Store[T]) buffer() *buffer {
 	return &buffer{}
 }
 
-// release returns a buffer to the pool. The underlying store has copied its contents.
+// release returns a buffer to the pool. The store must not use b's memory any longer.
 func (s *Store[T]) release(b *buffer) {
 	if cap(b.bytes) > maxPooled || cap(b.entries) > maxPooled/64 {
 		return
@@ -144,8 +145,8 @@ func (s *Store[T]) release(b *buffer) {
 	s.buffers.Put(b)
 }
 
-// batch returns the entries with their values. It must be called after the last value was
-// encoded, because encoding can move the bytes.
+// batch returns the entries with their values. It must be called after the last call of
+// encode, which can move the values.
 func (b *buffer) batch() []partd.Entry {
 	start := 0
 	for i, end := range b.ends {
@@ -155,7 +156,7 @@ func (b *buffer) batch() []partd.Entry {
 	return b.entries
 }
 
-// layer implements the methods that the stores of this package pass on to the underlying store.
+// layer implements the methods that only call the underlying store.
 type layer struct{ inner partd.Partd }
 
 func (l layer) innerStore() partd.Partd { return nostore.Or(l.inner) }
@@ -163,22 +164,21 @@ func (l layer) innerStore() partd.Partd { return nostore.Or(l.inner) }
 // Flush flushes the underlying store. The layer itself buffers nothing.
 func (l layer) Flush(ctx context.Context) error { return partd.Flush(ctx, l.innerStore()) }
 
-// Sync returns once everything acknowledged before the call survives a power
-// loss.
+// Sync returns once all data written before the call is safe from a power loss.
 func (l layer) Sync(ctx context.Context) error { return partd.Sync(ctx, l.innerStore()) }
 
-// Close flushes and closes the underlying store, as [partd.Close] does. The flush
-// has no time limit: to limit it, call Flush with a context first.
+// Close flushes and closes the underlying store, as [partd.Close] does. To limit the time
+// of the flush, first call Flush with a context.
 func (l layer) Close() error { return partd.Close(context.Background(), l.innerStore()) }
 
 // Unwrap returns the underlying store, for inspection only.
 func (l layer) Unwrap() partd.Partd { return l.inner }
 
-// DecodeError identifies the piece of a key's value that does not decode. A
-// *partd.Error, which names the key, wraps it.
+// DecodeError says where the stored bytes of a key do not decode. A *partd.Error, which
+// names the key, wraps it.
 type DecodeError struct {
-	Offset int64 // offset of the piece, or of its frame, in the key's value, in bytes
-	Err    error // the cause
+	Offset int64 // offset in bytes of the frame, or of the array elements, that do not decode
+	Err    error
 }
 
 func (e *DecodeError) Error() string { return fmt.Sprintf("piece at offset %d: %v", e.Offset, e.Err) }
@@ -186,8 +186,8 @@ func (e *DecodeError) Error() string { return fmt.Sprintf("piece at offset %d: %
 // Unwrap returns the cause.
 func (e *DecodeError) Unwrap() error { return e.Err }
 
-// PopError is the error of a Pop that removed values and then could not decode
-// or join them. The error holds the only copy.
+// PopError is the error of a Pop that removed values and then could not decode or join
+// them. It holds the only copy of the values.
 type PopError struct {
 	Keys   []string
 	Values [][]byte // the stored bytes, in the order of Keys
@@ -201,12 +201,12 @@ func (e *PopError) Error() string {
 // Unwrap returns the cause.
 func (e *PopError) Unwrap() error { return e.Err }
 
-// ErrNoJoin is wrapped by the error for a key that holds several values of a
-// type without a join. [Store.All] yields them one by one.
+// ErrNoJoin is wrapped by the error for reading a key with several values that the codec
+// cannot join. [Store.All] yields them one by one.
 var ErrNoJoin = errors.New("the codec joins slices and strings only: read the values with All, or give the codec a Join")
 
-// ErrDtype is wrapped by the error for an array whose element type is not the requested
-// one, and for an invalid dtype.
+// ErrDtype is wrapped by the error for an array with another element type than requested,
+// and for a missing or invalid dtype.
 var ErrDtype = errors.New("wrong dtype")
 
 func keyError(op, key string, err error) error {

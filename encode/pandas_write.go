@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/pickle"
 )
 
-// append appends an encoded frame with one block for each column.
+// append appends the encoded DataFrame to dst, with one block for each column.
 func (o PandasOptions) append(dst []byte, d DataFrame) (_ []byte, err error) {
 	if d, err = d.withIndex(); err != nil {
 		return dst, err
@@ -44,8 +44,8 @@ func (o PandasOptions) append(dst []byte, d DataFrame) (_ []byte, err error) {
 	return dst, nil
 }
 
-// withIndex returns d with an index. It returns an error unless all columns and the index
-// have the same length.
+// withIndex returns d with a default index if it has none. It returns an error unless all
+// columns and the index have the same length and valid names.
 func (d DataFrame) withIndex() (DataFrame, error) {
 	wantRows := d.Rows()
 	if d.Index.Values == nil {
@@ -66,13 +66,13 @@ func (d DataFrame) withIndex() (DataFrame, error) {
 }
 
 // storedColumn describes how the values of a column are written: as a NumPy array of
-// numbers or objects. pandas may give the array another dtype.
+// numbers or objects.
 type storedColumn struct {
 	dtype       npy.DType
-	appendTo    func(dst []byte) []byte // appends the elements; nil for objects
-	objects     []any                   // the objects
-	pandasDtype any                     // the dtype that pandas gives the elements, or nil
-	categories  PyTuple                 // (ordered, index) for codes of categories, otherwise nil
+	appendTo    func(dst []byte) []byte // appends the numbers; nil for objects
+	objects     []any
+	pandasDtype any     // dtype to which pandas converts the array, or nil
+	categories  PyTuple // (ordered, index) if the numbers are codes of categories, otherwise nil
 }
 
 func encodeValues(values any) (s storedColumn, err error) {
@@ -125,7 +125,7 @@ func encodeValues(values any) (s storedColumn, err error) {
 	return s, fmt.Errorf("%T is not supported", values)
 }
 
-// checkCategories refuses missing and repeated categories, as pandas does.
+// checkCategories rejects missing and repeated categories, as pandas does.
 func checkCategories(values any) error {
 	var missingValue any
 	switch v := values.(type) {
@@ -148,7 +148,7 @@ func checkCategories(values any) error {
 		if err != nil {
 			return err
 		} else if v == missingValue || v == nil || v != v {
-			return fmt.Errorf("category %d is missing", i)
+			return fmt.Errorf("category %d is a missing value (None, NaN or NaT)", i)
 		} else if seen[v] {
 			return fmt.Errorf("category %d occurs twice", i)
 		}
@@ -177,7 +177,7 @@ func checkUnit(unit string) error {
 
 func (s storedColumn) numpyDtype() any { return pickle.Call("numpy", "dtype", s.dtype.String()) }
 
-// object returns the elements as an object to pickle.
+// object returns the array as an object to pickle.
 func (s storedColumn) object() any {
 	if s.appendTo == nil {
 		return s.objects
@@ -185,7 +185,7 @@ func (s storedColumn) object() any {
 	return pickle.Call("numpy", "frombuffer", s.appendTo(nil), s.numpyDtype())
 }
 
-// header returns the header of a block of one column.
+// header returns the header of the block of one column. placement is the column's number.
 func (s storedColumn) header(placement, length int) PyTuple {
 	dtype, shape, kind := s.numpyDtype(), PyTuple{1, length}, PyTuple{"numpy_type", PyTuple{}}
 	switch {
@@ -215,7 +215,7 @@ func indexObject(c Column) (any, error) {
 	if s.dtype.Kind == 'f' && s.dtype.Size == 2 {
 		return nil, fmt.Errorf("%T: pandas has no index of float16", c.Values)
 	}
-	// The last argument keeps tuples from becoming a MultiIndex.
+	// The last argument tells pandas not to turn tuples into a MultiIndex.
 	return pickle.Call("pandas", "Index", s.object(), s.pandasDtype, false, c.Name, false), err
 }
 
@@ -255,9 +255,10 @@ func (o PandasOptions) appendBlock(dst []byte, s storedColumn) ([]byte, error) {
 	return frame.End(dst, start), err
 }
 
-// appendContainer appends data in a Blosc container.
+// appendContainer appends a Blosc container of data. size is the size of its numbers, in
+// bytes.
 func appendContainer(dst, data []byte, size int) ([]byte, error) {
-	if len(data) == 0 { // append an empty container, as c-blosc writes it
+	if len(data) == 0 { // Encoder rejects empty data: append c-blosc's container for it
 		return append(dst, 2, 1, 3, byte(size), 0, 0, 0, 0, 0, 0, 0, 0, blosc.HeaderLen, 0, 0, 0), nil
 	}
 	e, err := blosc.NewEncoder(&blosc.Options{TypeSize: size})

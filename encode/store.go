@@ -39,14 +39,13 @@ func (s *Store[T]) decodeAll(op string, keys []string, stored [][]byte) ([]T, er
 	return values, nil
 }
 
-// eachPiece decodes the content of each frame and passes it to emit, until emit returns
-// false.
+// eachPiece decodes each frame and passes the value to emit, until emit returns false.
 func eachPiece[T any](frames iter.Seq2[[]byte, error], decode func([]byte) (T, error), emit func(T) bool) error {
 	offset := int64(0)
 	for content, err := range frames {
 		e, ok := errors.AsType[*frame.Error](err)
 		if ok && (errors.Is(err, frame.ErrTruncated) || errors.Is(err, frame.ErrTooLong)) {
-			return &DecodeError{e.Offset, e.Err} // the data is damaged; reading did not fail
+			return &DecodeError{e.Offset, e.Err} // damaged data, not a failed read
 		}
 		if err != nil {
 			return err
@@ -63,9 +62,9 @@ func eachPiece[T any](frames iter.Seq2[[]byte, error], decode func([]byte) (T, e
 	return nil
 }
 
-// All yields the values that were appended to a key, one by one, without joining
-// them. It holds one value at a time, so a key may be larger than memory. It
-// stops after the first error.
+// All yields the values that were appended to a key, one by one, without joining them. It
+// holds one value at a time, so a key may be larger than memory. All stops after the
+// first error.
 func (s *Store[T]) All(ctx context.Context, key string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		r, err := partd.Open(ctx, s.innerStore(), key)
@@ -89,8 +88,7 @@ func (s *Store[T]) Set(ctx context.Context, key string, v T) error {
 	return s.set(ctx, "set", key, v, partd.Set)
 }
 
-// SetOnce sets a key if it does not exist yet, as one atomic step. It leaves an
-// existing key unchanged.
+// SetOnce sets a key unless it exists, as one atomic step.
 func (s *Store[T]) SetOnce(ctx context.Context, key string, v T) error {
 	return s.set(ctx, "set once", key, v, partd.SetOnce)
 }
@@ -134,22 +132,21 @@ func (s *Store[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 // Group is a key with the values that were appended to it.
 type Group[T any] struct {
 	Key string
-	// Values yields the values one by one, in order and without joining them, as
-	// [Store.All] does. Range over it at most once, before the next group; you may stop
-	// early.
+	// Values yields the values one by one, in order and without joining them. Range over
+	// it at most once, before the scan yields the next group; you may stop early.
 	Values iter.Seq2[T, error]
 }
 
-// Scan yields each key once with its values, in the store's own order. Values are read
-// and decoded one at a time as you range over them, so a key may be larger than memory.
-// Data that does not decode is an error of Values, and the scan continues with the next
-// key. Scan itself stops after its first error.
+// Scan yields each key once with its values, in the underlying store's order. Values are
+// read and decoded one at a time, so a key may be larger than memory. Data that does not
+// decode is an error of Values, and Scan can continue with the next key. If reading the
+// store fails, Scan yields the error and stops.
 func (s *Store[T]) Scan(ctx context.Context) iter.Seq2[Group[T], error] {
 	return s.groups(partd.Scan(ctx, s.innerStore()))
 }
 
-// ScanPart is Scan for the keys of one part, so that several readers can divide the
-// keys among themselves; see [partd.ScanPart].
+// ScanPart is Scan for the keys of one of several parts, which several readers can scan
+// at the same time; see [partd.ScanPart].
 func (s *Store[T]) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Group[T], error] {
 	return s.groups(partd.ScanPart(ctx, s.innerStore(), part, parts))
 }
@@ -178,7 +175,7 @@ func (s *Store[T]) values(r *scanread.Reader) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		wantsMore := true
 		decode := func(data []byte) (v T, err error) {
-			if keyNumber != r.Keys { // the scan has advanced
+			if keyNumber != r.Keys {
 				return v, errScanAdvanced
 			}
 			return s.codec.Decode(data)

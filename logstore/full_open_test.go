@@ -55,8 +55,8 @@ func wantContents(t *testing.T, s *Store, want map[string][]byte) {
 }
 
 // TestDiskFullWhileOpen repeatedly fills the disk of an open store. While the disk is full, the
-// store must be readable, and refuse changes with a known outcome. When there is space, it must
-// accept changes, and contain everything that it acknowledged.
+// store must be readable, and reject changes with an error that says for certain that they were not made.
+// When there is space, it must accept changes, and contain everything that it acknowledged.
 func TestDiskFullWhileOpen(t *testing.T) {
 	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
 		dir := disk + "/store"
@@ -80,7 +80,7 @@ func TestDiskFullWhileOpen(t *testing.T) {
 				}
 			}
 			freeSpace := disktest.Fill(t, disk)
-			wantContents(t, s, want) // must come after Fill, because it flushes the table
+			wantContents(t, s, want) // only after Fill, because reading flushes the in-memory table
 			for i := range 100 {
 				if err := add(fmt.Sprint(i%7), 3000); err != nil {
 					mustBeFull(t, "Append", err)
@@ -118,7 +118,7 @@ func TestDiskFullWhileOpen(t *testing.T) {
 	})
 }
 
-// TestDiskFullUnderBuffer checks that data that a Buffer has acknowledged survives a full disk of its slow store.
+// TestDiskFullUnderBuffer checks that no data acknowledged by a Buffer is lost when the disk of its slow store is full.
 func TestDiskFullUnderBuffer(t *testing.T) {
 	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
 		dir := disk + "/store"

@@ -17,12 +17,12 @@ import (
 // committedSegment is a segment that the log refers to.
 type committedSegment struct {
 	segment.Layout
-	file      segment.File // each read uses a copy with its own ReaderAt
-	object    string       // name of the object that contains it
-	base      int64        // where it begins in the object; not 0 if it is inside a log record
-	data      []byte       // the whole segment, if it is cached in memory
-	isSetOnce bool         // its Sets apply only to keys that do not exist
-	ledger    segment.Ledger
+	file            segment.File // each read uses a copy with its own ReaderAt
+	object          string       // name of the object that contains it
+	base            int64        // where it begins in the object; not 0 if it is inside a log record
+	data            []byte       // the whole segment, if it is cached in memory
+	onlySetsNewKeys bool
+	ledger          segment.Ledger
 }
 
 // catalog holds the committed segments, as the log describes them. It reads each record once.
@@ -205,7 +205,7 @@ func (c *catalog) applyRecord(r *record, object string) (err error) {
 	var memory int64
 	for i := range r.parts {
 		p := &r.parts[i]
-		g := &committedSegment{file: fileOf(s.format, r.writer, p.segmentNumber), isSetOnce: r.op == opOnce}
+		g := &committedSegment{file: fileOf(s.format, r.writer, p.segmentNumber), onlySetsNewKeys: r.op == opOnce}
 		g.object = g.file.Path
 		if p.inline {
 			g.object, g.base = object, p.offset

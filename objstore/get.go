@@ -86,7 +86,7 @@ func (sc *scanner) getLoaded(ctx context.Context, keys []string, refs []keyRef, 
 		return l.err
 	}
 	gs := &sc.groups
-	if err := gs.add(sc.view, l); err != nil {
+	if err := gs.load(sc.view, l); err != nil {
 		return err
 	}
 	for _, ref := range refs {

@@ -39,7 +39,7 @@ const entryOverhead = 2*8 + 2*32 + 4*4
 // maxArena is the maximum size of an arena, because refs have 32 bits.
 const maxArena = 1<<32 - 1
 
-func (gs *groups) add(v view, l *loadedInterval) error {
+func (gs *groups) load(v view, l *loadedInterval) error {
 	gs.data, gs.refs, gs.keys = l, gs.refs[:0], gs.keys[:0]
 	clear(gs.slots)
 	for i := range l.sections {
@@ -62,7 +62,7 @@ func (gs *groups) addSection(g *committedSegment, sec *section, iv interval) err
 		key, arenaOff := sec.entries[p.key:p.value], sec.offset+uint32(off)
 		if hash := gs.format.HashBytes(key); iv.contains(hash) {
 			gs.ledger.AddEntry(p.kind, sec.entries[p.hashed:p.end], p.end-p.value)
-			gs.apply(gs.find(hash, key, arenaOff), p.kind, arenaOff, int64(p.end-p.value), g.isSetOnce, sec.segment+1)
+			gs.apply(gs.find(hash, key, arenaOff), p.kind, arenaOff, int64(p.end-p.value), g.onlySetsNewKeys, sec.segment+1)
 		}
 		off = p.end
 	}
@@ -94,9 +94,9 @@ func parseEntry(b []byte, off int) (p entryPositions, err error) {
 }
 
 // apply applies an entry to its key's group.
-func (gs *groups) apply(k *group, kind segment.Kind, off uint32, size int64, isSetOnce bool, segmentIndex int32) {
+func (gs *groups) apply(k *group, kind segment.Kind, off uint32, size int64, onlySetsNewKeys bool, segmentIndex int32) {
 	switch {
-	case isSetOnce && kind == segment.KindSet && k.exists:
+	case onlySetsNewKeys && kind == segment.KindSet && k.exists:
 		k.skippedSegment = segmentIndex
 		return
 	case k.skippedSegment == segmentIndex:

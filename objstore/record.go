@@ -79,12 +79,13 @@ const (
 	opGroup                    // applies the records of the members
 )
 
-// record is one writer's change to the store, or a group that names several such changes.
+// record is one writer's change to the store, or a group that names several waiting records:
+// changes stored outside the log because their writers lost the race for a log number.
 type record struct {
-	number  uint64 // number in the log; in a waiting record, the number when it began to wait
+	number  uint64 // number in the log; for a waiting record, the log's first free number when it began to wait
 	op      operation
 	writer  writerID
-	seq     uint64 // sequence number of the writer's records, from 1; in a group, the seq of its creator's own record
+	seq     uint64 // position among the writer's records, from 1; for a group, the seq of its creator's own waiting record
 	parts   []recordPart
 	members []member // members of a group
 }
@@ -149,7 +150,7 @@ func (r *record) encode(f *segment.Format) []byte {
 func parseRecordHead(f *segment.Format, number uint64, b []byte) (*record, error) {
 	switch {
 	case len(b) < recordHeadLen || string(b[:8]) != recordMagic:
-		return nil, errors.New("the object does not begin like an object of the log")
+		return nil, errors.New("the object is not a log record: its header is wrong")
 	case le.Uint32(b[8:]) > groupVersion:
 		return nil, segment.NewerFormatError(le.Uint32(b[8:]), groupVersion)
 	case le.Uint32(b[recordHeadLen-4:]) != crc32.Checksum(b[:recordHeadLen-4], segment.Castagnoli):

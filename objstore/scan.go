@@ -160,7 +160,7 @@ func (sc *scanner) run(ctx context.Context, nextPass func() *pass, process func(
 // emit groups loaded entries by key, and yields each key's value.
 func (sc *scanner) emit(ctx context.Context, l *loadedInterval) error {
 	gs := &sc.groups
-	if err := gs.add(sc.view, l); err != nil {
+	if err := gs.load(sc.view, l); err != nil {
 		return err
 	}
 	for i := range gs.keys {

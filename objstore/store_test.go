@@ -128,7 +128,7 @@ func TestTwoInstances(t *testing.T) {
 func TestRequestCounts(t *testing.T) {
 	c := NewCounter(new(Memory))
 	s := open(t, c, Options{SegmentSize: 1 << 20, hooks: hooks{maxInline: -1}})
-	if got := c.Requests(); got != (Requests{Put: 2 + 12, Get: 2, List: 2, Delete: 3}) { // for STORE, another store's leftovers, and three races of four creators
+	if got := c.Requests(); got != (Requests{Put: 2 + 12, Get: 2, List: 2, Delete: 3}) { // Open creates STORE, lists another store's leftovers, and tests conditional puts by three races of four creators each
 		t.Errorf("Open() made the requests %v", got)
 	}
 	value := make([]byte, 100)
@@ -156,7 +156,7 @@ func TestRequestCounts(t *testing.T) {
 	t.Logf("50,000 appends written and read: %v", afterRead)
 }
 
-// TestSweep checks that Sweep deletes old leftovers of dead writers and drops, and nothing else.
+// TestSweep checks that Sweep deletes only what dead writers and drops left behind, once it is old enough.
 func TestSweep(t *testing.T) {
 	b := new(Memory)
 	objects := func() (n int) {

@@ -139,10 +139,10 @@ func TestDeathWhileWaiting(t *testing.T) {
 	}
 }
 
-// meetGroup lets records of two stores wait at the same time. The second store commits both in its group.
-// Then meetGroup calls wrap with the bucket of the first store, whose own group comes too late. It returns
-// the first store and the error of its flush.
-func meetGroup(t *testing.T, b Bucket, h hooks, wrap func(l *faultyBucket)) (first *Store, err error) {
+// commitInOthersGroup makes two stores each have a record that waits to be committed. The second store commits both
+// records in its group. Then commitInOthersGroup calls beforeRead with the bucket of the first store, which goes on to
+// find its record in that group. It returns the first store and the error of its flush.
+func commitInOthersGroup(t *testing.T, b Bucket, h hooks, beforeRead func(bucket *faultyBucket)) (first *Store, err error) {
 	waits, proceed, done := make(chan bool), make(chan bool), make(chan error)
 	var once sync.Once
 	second := contendedStore(t, b, Options{}, func() {
@@ -155,7 +155,7 @@ func meetGroup(t *testing.T, b Bucket, h hooks, wrap func(l *faultyBucket)) (fir
 		err := second.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("2;")})
 		done <- errors.Join(err, second.Flush(t.Context()))
 	}()
-	<-waits // its group names no other record, and another writer wins the number
+	<-waits // the second store's first group contains only its own record, and will lose its log number to another writer
 	attempts := 0
 	first = contendedStore(t, b, Options{hooks: h}, func() {
 		if attempts++; attempts == 1 {
@@ -163,14 +163,14 @@ func meetGroup(t *testing.T, b Bucket, h hooks, wrap func(l *faultyBucket)) (fir
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
-			wrap(first.bucket.(*faultyBucket))
+			beforeRead(first.bucket.(*faultyBucket))
 		}
 	})
 	if err = first.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}); err == nil {
 		err = first.Flush(t.Context())
 	}
 	if attempts != 1 {
-		t.Errorf("the writer tried %d numbers, want 1, because another writer's group names its record", attempts)
+		t.Errorf("the writer tried %d log numbers, want 1: another writer's group already contains its record", attempts)
 	}
 	return first, err
 }
@@ -180,7 +180,7 @@ func meetGroup(t *testing.T, b Bucket, h hooks, wrap func(l *faultyBucket)) (fir
 // already applied.
 func TestRecordInSeveralGroups(t *testing.T) {
 	b := new(Memory)
-	first, err := meetGroup(t, b, hooks{}, func(*faultyBucket) {})
+	first, err := commitInOthersGroup(t, b, hooks{}, func(*faultyBucket) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestRecordInSeveralGroups(t *testing.T) {
 		t.Errorf("the value is %q (error %v), want %q", v, err, "2;1;3;4;5;")
 	}
 	if v, err := readValue(t, b, "k", hooks{applyTwice: true}); !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("without the protection: the value is %q (error %v), want a CorruptError", v, err)
+		t.Errorf("if groups are applied twice: the value is %q (error %v), want a CorruptError", v, err)
 	}
 }
 
@@ -204,7 +204,7 @@ func TestRecordInSeveralGroups(t *testing.T) {
 func TestGroupsAreReadAgain(t *testing.T) {
 	for _, noRecheck := range []bool{false, true} {
 		b := new(Memory)
-		first, err := meetGroup(t, b, hooks{noRecheck: noRecheck}, func(l *faultyBucket) {
+		first, err := commitInOthersGroup(t, b, hooks{noRecheck: noRecheck}, func(l *faultyBucket) {
 			l.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
 				l.read = nil // later reads return another group
 				r, err := parseRecord(open(t, b, Options{}).format, 4, data)

@@ -157,7 +157,7 @@ func (sc *scanner) streamKey(ctx context.Context, src source, key []byte, yield 
 		// Update the key's state as in a group, but keep no references to entries.
 		groupState.refs = groupState.refs[:0]
 		k.firstRef, k.lastRef = 0, 0
-		groupState.apply(&k, e.Kind, 0, int64(len(e.Value)), sc.view.segments[number].isSetOnce, int32(number+1))
+		groupState.apply(&k, e.Kind, 0, int64(len(e.Value)), sc.view.segments[number].onlySetsNewKeys, int32(number+1))
 		if k.skippedSegment == int32(number+1) {
 			skipped[number] = true
 		} else if e.Kind != segment.KindAppend {

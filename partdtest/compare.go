@@ -127,7 +127,7 @@ func differenceError(label string, got []byte, want string) error {
 		diff++
 	}
 	start := max(0, diff-20)
-	return fmt.Errorf("%s: %d bytes, want %d; they differ first at byte %d: %q, want %q",
+	return fmt.Errorf("%s: %d bytes, want %d; the first difference is at byte %d: %q, want %q",
 		label, len(got), len(want), diff, got[start:min(len(got), diff+40)], want[start:min(len(want), diff+40)])
 }
 
@@ -152,14 +152,14 @@ func listKeys(ctx context.Context, store partd.Partd) (map[string]int64, error) 
 	var keysErr error
 	for info, err := range partd.Keys(ctx, store) {
 		if keysErr != nil {
-			return nil, fmt.Errorf("keys continues after the error %q", keysErr)
+			return nil, fmt.Errorf("the Keys iterator continues after the error %q", keysErr)
 		}
 		if err != nil {
 			keysErr = err
 			continue
 		}
 		if _, ok := sizes[info.Key]; ok {
-			return nil, fmt.Errorf("keys yields key %s twice", partd.QuoteKey(info.Key))
+			return nil, fmt.Errorf("the Keys iterator yields key %s twice", partd.QuoteKey(info.Key))
 		}
 		sizes[info.Key] = info.Size
 	}
@@ -212,7 +212,7 @@ func scanInto(values map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) er
 	current, isPartial := "", false // the latest key; its Last chunk is missing while isPartial
 	for chunk, err := range chunks {
 		if scanErr != nil {
-			return fmt.Errorf("scan continues after the error %q", scanErr)
+			return fmt.Errorf("the Scan iterator continues after the error %q", scanErr)
 		}
 		if err != nil {
 			scanErr = err

@@ -95,7 +95,7 @@ func TestImpossibleRequestFailsImmediately(t *testing.T) {
 		}
 		return nil
 	})
-	for n, fits := range map[int]bool{200_000: false, 60_000: true} { // in Python's protocol, each key is a frame
+	for n, fits := range map[int]bool{200_000: false, 60_000: true} { // n frames are n/2 keys with their values
 		p := openPeer(t, url)
 		requireWithin(t, 5*time.Second, fmt.Sprint("Python's append of ", n/2, " keys"), func() error {
 			frames := append([]string{"append"}, keys[:n]...)
@@ -103,7 +103,7 @@ func TestImpossibleRequestFailsImmediately(t *testing.T) {
 			if fits {
 				p.wantBytes(acked)
 			} else if text := p.wantError(); !strings.Contains(text, "too large") {
-				return fmt.Errorf("the answer is %q, want an error about a too large request", text)
+				return fmt.Errorf("the answer is %q, want an error saying that the request is too large", text)
 			}
 			return nil
 		})
@@ -117,7 +117,7 @@ func TestManyFrames(t *testing.T) {
 	c := dial(t, url, nil)
 	for range 8 {
 		p := openPeer(t, url)
-		go p.Write([]byte(strings.Repeat("\x01\x00", 1<<20))) // the server may close it
+		go p.Write([]byte(strings.Repeat("\x01\x00", 1<<20))) // fails if the server closes the connection
 	}
 	time.Sleep(300 * time.Millisecond)
 	requireWithin(t, 5*time.Second, "an append of 3 MiB", func() error {
@@ -158,7 +158,7 @@ func TestMemoryIsReturned(t *testing.T) {
 	}
 }
 
-// busyStore is a store whose deletes take long.
+// busyStore is a store whose deletes take a long time.
 type busyStore struct {
 	*partd.Dict
 	running, peak atomic.Int64 // current and maximum number of concurrent deletes

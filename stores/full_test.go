@@ -96,7 +96,7 @@ func (f *diskTest) append(key string, n int) error {
 	return err
 }
 
-// apply makes a tagged change that is too large for the disk.
+// apply makes a change that is too large for the disk, with a Tag, so that it could be repeated.
 func (f *diskTest) apply(change partd.Change, key string) error {
 	f.Helper()
 	a, ok := f.store.(partd.Applier)
@@ -113,7 +113,7 @@ func (f *diskTest) apply(change partd.Change, key string) error {
 	return err
 }
 
-// checkDefinite fails the test if err has an unknown outcome or another cause than a full disk.
+// checkDefinite fails the test if err has an unknown outcome or a cause other than a full disk.
 func (f *diskTest) checkDefinite(op string, err error) {
 	f.Helper()
 	if err != nil && (errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, syscall.ENOSPC)) {

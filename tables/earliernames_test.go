@@ -13,7 +13,7 @@ import (
 // opened. Operations on the table fail with an error that names it, but it can be deleted.
 func TestNamesFromEarlierVersions(t *testing.T) {
 	t.Parallel()
-	for _, isFolded := range []bool{true, false} { // if not folded, the catalog also contains the metadata
+	for _, isFolded := range []bool{true, false} { // before a fold, the catalog has a copy of the metadata, which must be changed too
 		ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 		for i := range int64(2) {
 			for _, table := range []string{"old", "good"} {

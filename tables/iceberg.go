@@ -20,16 +20,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// ErrRequirement is wrapped by the error from CommitIceberg if a requirement of a change is not met, because the table
-// has changed. The caller can prepare the change again for the new table state.
+// ErrRequirement is wrapped by the error from CommitIceberg if a requirement of a change is not met because the table has
+// changed. The caller can prepare the change again for the new table state.
 var ErrRequirement = errors.New("the table has changed since the change was prepared")
 
-// FoldOnLoadProperty is a table property; if it is "false", Bucket.Iceberg does not fold the table.
+// FoldOnLoadProperty is a table property. If it is "false", Bucket.Iceberg ignores [IcebergOptions].Fold.
 const FoldOnLoadProperty = "partd.fold-on-load"
 
-// IcebergOptions configures Bucket.Iceberg. Nil or the zero value does not fold.
+// IcebergOptions configures Bucket.Iceberg. Nil or the zero value means no fold.
 type IcebergOptions struct {
-	Fold bool // first fold: move the tail's rows into files, because other engines see only files
+	Fold bool // first fold (move the tail's rows into files), because other engines see only files
 
 	// Every is the minimum interval between folds: if the newest version is younger, Bucket.Iceberg does not fold.
 	Every time.Duration
@@ -74,7 +74,8 @@ func (b *Bucket) Iceberg(ctx context.Context, name string, o *IcebergOptions) (_
 	return t, notFound(err)
 }
 
-// MetadataSize returns the size of a table's metadata as JSON. Bucket.Iceberg needs a multiple of that size in memory.
+// MetadataSize returns the size, in bytes, of a table's metadata as JSON. Bucket.Iceberg needs several times as much
+// memory.
 func (b *Bucket) MetadataSize(ctx context.Context, name string) (_ int64, err error) {
 	defer wrapError(&err, "load", b.Name(), name)
 	n, err := b.check(name)
@@ -85,7 +86,8 @@ func (b *Bucket) MetadataSize(ctx context.Context, name string) (_ int64, err er
 	return size, notFound(err)
 }
 
-// IcebergNames returns, in order, up to limit names of the bucket's tables that sort after the given name.
+// IcebergNames returns up to limit names of the bucket's tables, sorted, beginning with the first name after the given
+// one.
 func (b *Bucket) IcebergNames(ctx context.Context, after string, limit int) (_ []string, err error) {
 	defer wrapError(&err, "list", b.Name(), "")
 	return b.store().cat.Names(ctx, namespaceOf(b.Name()), after, limit)
@@ -121,7 +123,7 @@ func (b *Bucket) Rename(ctx context.Context, name string, to *Bucket, newName st
 	if err := b.store().cat.Rename(ctx, n, target); err != nil {
 		return notFound(err)
 	}
-	// Assign the table's rows in the tail to the new name.
+	// The tail stores rows by table name: assign the table's rows to the new name.
 	return errors.Join(b.store().commits.Refresh(ctx, n), b.store().commits.Refresh(ctx, target))
 }
 
@@ -137,11 +139,11 @@ type IcebergChange struct {
 	Requirements  table.Requirements
 	Updates       table.Updates
 	New           table.Metadata // metadata of a table to create, used instead of Updates; the table must not exist
-	Registered    bool           // whether New is the metadata of a dropped table, which may contain reserved properties
+	Registered    bool           // whether New is from a dropped table, so it may contain the properties reserved for partd
 }
 
-// NewIceberg returns metadata, with new column IDs, for a table that another engine creates. It stores nothing;
-// CommitIceberg does.
+// NewIceberg returns metadata, with new column IDs, for a table that another engine wants to create. CommitIceberg
+// creates the table.
 func (s *Store) NewIceberg(columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (meta table.Metadata, err error) {
 	s = s.orUnopened()
 	id := uuid.New()
@@ -164,9 +166,9 @@ func (b *Bucket) StageIceberg(ctx context.Context, name string, meta table.Metad
 	return b.store().cat.MakeDirectories(meta.Location())
 }
 
-// CommitIceberg applies all changes in one commit, or none if it fails. Each change must concern a different table.
-// CommitIceberg returns the changed tables. If a requirement is not met, the error wraps ErrRequirement. If a table
-// rejects its change, the error wraps RuleError, DuplicateError or ArgumentError.
+// CommitIceberg applies all changes in one commit, or none if it fails, and returns the changed tables. Each change must
+// concern a different table. If a requirement is not met, the error wraps ErrRequirement. If a table rejects its change,
+// the error wraps RuleError, DuplicateError or ArgumentError.
 func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (results []*table.Table, err error) {
 	s = s.orUnopened()
 	var pending []*txnChange
@@ -192,8 +194,8 @@ func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (re
 	return results, nil
 }
 
-// addIceberg adds a change. It first applies the change to the current metadata, to find out how the commit must
-// treat the tail.
+// addIceberg adds a change to the transaction. It already applies the change to a copy of the current metadata, to find
+// out whether the commit must fold the tail.
 func (t *Txn) addIceberg(change *IcebergChange) (*txnChange, error) {
 	n, err := t.s.Bucket(change.Bucket).check(change.Table)
 	if err != nil {
@@ -238,7 +240,7 @@ type icebergStep struct {
 	change *IcebergChange
 }
 
-// tailMode returns how the commit must treat the tail's rows, which have the old columns.
+// tailMode returns what the commit must do with the rows in the tail, which have the old columns.
 func (p *icebergStep) tailMode(oldMeta, newMeta table.Metadata) commit.Mode {
 	sameColumns := oldMeta.CurrentSchema().ID == newMeta.CurrentSchema().ID && oldMeta.DefaultPartitionSpec() == newMeta.DefaultPartitionSpec() && oldMeta.DefaultSortOrder() == newMeta.DefaultSortOrder()
 	s := newMeta.CurrentSnapshot()
@@ -288,8 +290,8 @@ func (p *icebergStep) apply(ctx context.Context, a *commit.Attempt, cur *table.T
 	return meta, err
 }
 
-// foldIfNeeded folds the tail into files with the old columns if the change requires it, and returns the resulting
-// table.
+// foldIfNeeded moves the tail's rows into files with the old columns if the change alters the columns, and returns the
+// resulting table.
 func (p *icebergStep) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, newMeta table.Metadata) (*table.Table, error) {
 	switch p.tailMode(cur.Metadata(), newMeta) {
 	case commit.Folds:
@@ -310,7 +312,6 @@ func (p *icebergStep) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *
 	return cur, nil
 }
 
-// checkRequirements returns an error if a requirement is not met.
 func (p *icebergStep) checkRequirements(cur *table.Table) error {
 	var meta table.Metadata
 	if cur != nil {
@@ -352,7 +353,7 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 		}
 		version := table.DefaultFormatVersion
 		if slices.ContainsFunc(p.change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion }) {
-			version = 1 // the lowest, because the updates then raise it
+			version = 1 // the updates raise it to the requested version
 		}
 		b, err := table.NewMetadataBuilder(version)
 		if err != nil {
@@ -370,14 +371,14 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 	case err == nil:
 		return meta, nil
 	case cur != nil && slices.ContainsFunc(p.change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateAddSnapshot }):
-		return nil, fmt.Errorf("%w: %w", ErrRequirement, err) // the update may have been prepared for another table state
+		return nil, fmt.Errorf("%w: %w", ErrRequirement, err) // the client may have prepared the update for an older table state
 	}
 	return nil, &ArgumentError{Err: err}
 }
 
-// renumbered returns nil unless a client replaces the table, and the table has changed since the client loaded it. In
-// that case, it returns the client's updates, with the next sequence number for the new snapshot. The snapshot's files
-// keep their lower sequence numbers, which is correct because the snapshot contains no other files.
+// renumbered returns the client's updates with a valid sequence number for their new snapshot, or nil if no change is
+// needed. A change is needed if the client replaces the whole table, and the table has changed since the client loaded
+// it. The new snapshot's files can keep their lower sequence numbers, because the snapshot contains no other files.
 func (p *icebergStep) renumbered(oldMeta, newMeta table.Metadata) table.Updates {
 	hasAction := func(action string) func(table.Update) bool {
 		return func(u table.Update) bool { return u.Action() == action }
@@ -423,9 +424,8 @@ func newSnapshots(oldMeta, newMeta table.Metadata) (added []table.Snapshot) {
 	return added
 }
 
-// ReadIceberg reads the metadata of a dropped table from its location in the warehouse. The table's files must still
-// exist. ReadIceberg calls admit with the memory it needs, in bytes, once before reading and once before decoding; if
-// admit returns an error, ReadIceberg fails.
+// ReadIceberg reads the metadata of a dropped table from its location in the warehouse. Before reading, and again before
+// decoding, it calls admit with the memory it needs, in bytes; if admit returns an error, ReadIceberg fails.
 func (s *Store) ReadIceberg(ctx context.Context, location string, admit func(n int64) error) (meta table.Metadata, err error) {
 	s = s.orUnopened()
 	invalid := func(err error) (table.Metadata, error) {
@@ -476,8 +476,7 @@ func (s *Store) ReadIceberg(ctx context.Context, location string, admit func(n i
 	return meta, canceled.Err(ctx)
 }
 
-// WithoutDir replaces the store's directory by "…" in every location in text, for clients that must not learn the
-// directory.
+// WithoutDir replaces the store's directory with "…" wherever it occurs in text, because clients must not learn it.
 func (s *Store) WithoutDir(text string) string {
 	s = s.orUnopened()
 	var roots []string
@@ -489,6 +488,6 @@ func (s *Store) WithoutDir(text string) string {
 	return regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:`+strings.Join(roots, "|")+`)\b`).ReplaceAllString(text, "$1…")
 }
 
-// maxTableMetadata limits the size of JSON metadata that other engines register and commit. It suffices for about
-// 15,000 snapshots.
+// maxTableMetadata limits the size, in bytes, of JSON metadata that other engines register and commit. It suffices for
+// about 15,000 snapshots.
 const maxTableMetadata = 16 << 20

@@ -84,8 +84,8 @@ func wantAtLeast(t *testing.T, dir string, o *Options, want [2][]int64) {
 	}
 }
 
-// powerTail is a tail store in memory. durable is the state that would remain after a power loss: the state when the
-// last completed sync began.
+// powerTail keeps a tail in memory, and simulates a power loss: durable is the state that would remain, which is the
+// state when the last completed sync began.
 type powerTail struct {
 	*memTail
 	durable atomic.Pointer[memTail]

@@ -26,13 +26,13 @@ type (
 	//   - Column string: the column, except for unique and expression.
 	//   - Type string: for type, in Arrow's notation.
 	//   - Min, Max string: for range, the smallest and largest values, written as in a filter but without quotes.
-	//   - Pattern string: for regexp, matched anywhere in the text.
+	//   - Pattern string: for regexp, a regular expression that must match somewhere in the string.
 	//   - Where string: for expression, a filter that must not be false for any row.
 	//   - Columns []string: for unique, the columns whose values must be unique; rows with a null are ignored.
 	//   - InTable bool: for unique, also compare with all rows of the table.
 	//   - Disabled bool: keep the rule, but do not apply it.
 	Rule = rules.Rule
-	// RuleError lists the rules that a put violates. The put changed nothing.
+	// RuleError lists the rules that a put violates. Such a put changes nothing.
 	RuleError = rules.Error
 	// Violation describes the rows that violate a rule.
 	Violation = rules.Violation
@@ -45,8 +45,8 @@ type (
 // rulesProperty is the property of tables and namespaces that stores their rules.
 const rulesProperty = icecat.RulesProperty
 
-// Rules returns the rules of a table, or the bucket's own rules if name is "". A bucket's rules apply to all its tables,
-// including future ones.
+// Rules returns the rules of a table. If name is "", it returns the bucket's own rules, which apply to all the bucket's
+// tables, including future ones.
 func (b *Bucket) Rules(ctx context.Context, name string) (list []Rule, err error) {
 	defer wrapError(&err, "read the rules of", b.Name(), name)
 	if name == "" {
@@ -84,7 +84,7 @@ func (b *Bucket) EditRules(ctx context.Context, name string, e RuleEdit) (err er
 	return b.store().cat.EditProperty(ctx, namespaceOf(b.Name()), rulesProperty, func(oldText string) (string, error) { return editRules(oldText, &e, Settings{}, nil) })
 }
 
-// editRules applies an edit to the text of a rulesProperty, and returns the new text.
+// editRules applies an edit to rules in the format of rulesProperty, and returns the new rules in that format.
 func editRules(oldText string, e *RuleEdit, s Settings, columns *arrow.Schema) (string, error) {
 	ruleList, err := rules.Parse(oldText)
 	if err != nil {
@@ -133,8 +133,8 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 	return nil
 }
 
-// ruleCheck returns a check of new rows by the rules of the table and its bucket, or nil if there are no rules. If old
-// is not nil, it is the table that gets the new rows: rules can compare them with old's rows, except those that
+// ruleCheck returns a check of new rows, which have the schema put, by the rules of the table and its bucket. It returns
+// nil if there are no rules. If old is not nil, rules can also compare the new rows with old's rows, except those that
 // deleted selects.
 func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, put *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
 	ruleList, err := e.Rules(ctx, d)
@@ -150,14 +150,15 @@ func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, put *arr
 	return rules.NewCheck(ctx, ruleList, put, d.Stored, d.Logical, o)
 }
 
-// readExcept reads rows of a table's files in the stored types, except deleted rows and the files in skip.
+// readExcept calls each with the rows in a table's files that match where, in the stored types. It omits rows that
+// deleted selects, and files whose paths are in skip.
 func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {
 		return err
 	}
 	r.def, r.skipFiles = r.def.AsStored(), skip
-	// Do not filter if the columns changed after the last write: the bounds of files may have another type.
+	// Do not filter if the columns changed after the last write: the files' bounds may then have other types.
 	if s := t.CurrentSnapshot(); where != nil && s != nil && s.SchemaID != nil && *s.SchemaID == t.Schema().ID {
 		r.filters = append(r.filters, where)
 	}
@@ -186,7 +187,7 @@ func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePr
 	return nil
 }
 
-// reader returns a reader of a table's files, in order of arrival.
+// reader returns a reader of a table's files, without rows in the tail.
 func (e entry) reader(ctx context.Context, t *table.Table) (*reader, error) {
 	def, err := definition.FromMetadata(t.Metadata())
 	v := &view{source: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.TableName}, t: t, def: def}

@@ -3,39 +3,35 @@
 //
 // Tables are stored in Apache Iceberg's format, so Spark, Trino, DuckDB and pyiceberg can read them: Parquet files are
 // under data/, and catalog.db contains a catalog in the format of pyiceberg's SqlCatalog. A bucket is an Iceberg
-// namespace, and a version is an Iceberg snapshot. A small append is not written to a separate file: it is acknowledged
-// in the tail, a partd store, and later folded into Parquet with other appends. Readers of the same Store see rows in
-// files and in the tail; other engines see only folded rows.
+// namespace, and a version is an Iceberg snapshot. A small append is first written to the tail, which is a partd store.
+// Later, a fold moves the rows of many appends from the tail into one Parquet file. Readers of the same Store see the
+// rows in files and in the tail; other engines see only the rows in files.
 //
 // # Promises
 //
 //   - A put is visible completely or not at all. Replacing a table is one commit.
-//   - An acknowledged put survives kill -9. It also survives a power failure if it was
-//     committed, or if Options.Sync is set. Folded rows are always synced.
-//   - A failed operation has changed nothing, unless its error wraps partd.ErrUnknownOutcome.
-//     An operation on many tables skips damaged tables, and then returns an error that wraps
-//     [ErrDamaged].
-//   - A put can have an ID. If a put with that ID was applied before, the put changes
-//     nothing, so it is always safe to retry.
-//   - A name can be any valid UTF-8 of 1 to 255 bytes; names are compared byte by byte. Paths on
-//     disk do not contain names, so no name can refer to a file outside the directory.
-//   - Other programs can commit to the same tables by Iceberg's rules. Folds and puts then
-//     retry on the new state.
-//   - A reader sees one state of its table. The table's files exist until the reader is released,
-//     except that another process can remove them after the grace period of Expire.
+//   - An acknowledged put survives kill -9. It also survives a power failure if its rows are in files, or if
+//     Options.Sync is set.
+//   - A failed operation has changed nothing, unless its error wraps partd.ErrUnknownOutcome. An operation on many
+//     tables skips damaged tables, and then returns an error that wraps [ErrDamaged].
+//   - A put can have an ID. Repeating a put with the same ID changes nothing, so such a put is always safe to retry.
+//   - A name can be any valid UTF-8 of 1 to 255 bytes; names are compared byte by byte. Paths on disk do not contain
+//     names, so no name can refer to a file outside the directory.
+//   - Other programs can commit to the same tables by Iceberg's rules. Folds and puts then retry on the new state.
+//   - A reader sees one state of its table. The table's files exist until the reader is released, unless Expire runs
+//     in another process: it may remove them after its grace period.
 //
 // # Processes
 //
-// The tail belongs to one Store at a time. By default it is a log store in the directory, and a
-// second process that opens the directory gets an error that wraps [ErrInUse] and names the first
-// process. Several processes can share a directory if each has its own tail ([Options.TailDir],
-// [Options.Tail]) or no tail ([Options.NoTail]). They see rows in each other's tails after these
-// have been folded. [Options.ReadOnly] opens another process's directory for reading, including
-// the rows in its tail.
+// Only one Store at a time can use a tail. By default, the tail is in the tables' directory, and a second process that
+// opens the directory gets an error that wraps [ErrInUse] and names the first process. Several processes can share a
+// directory if each has its own tail ([Options.TailDir], [Options.Tail]) or no tail ([Options.NoTail]). A process sees
+// the rows in another's tail only after they have been folded into files. [Options.ReadOnly] opens another process's
+// directory for reading, including the rows in its tail.
 //
-// If several machines write, the files are in a bucket of an object store and the catalog is in
-// PostgreSQL ([Options.OpenBucket], [Options.Catalog]). If the response to a commit is lost, the
-// Store looks up whether the commit took effect. See docs/warehouses.md.
+// If several machines write, the files are in a bucket of an object store and the catalog is in PostgreSQL
+// ([Options.OpenBucket], [Options.Catalog]). If the response to a commit is lost, the Store looks up whether the commit
+// took effect. See docs/warehouses.md.
 package tables
 
 import (
@@ -61,8 +57,8 @@ const (
 
 // Options configures a store. Nil or the zero value selects the defaults.
 type Options struct {
-	// OpenBucket opens the bucket at a URL. Open needs it to accept URLs. For s3 and gs, use cloud.OpenBucket from
-	// package objstore/cloud. If the bucket is an io.Closer, the Store closes it.
+	// OpenBucket opens the object-store bucket at a URL. If it is nil, Open accepts only directories. For s3 and gs, use
+	// cloud.OpenBucket from package objstore/cloud. If the bucket is an io.Closer, the Store closes it.
 	OpenBucket func(ctx context.Context, url string) (objstore.Bucket, error)
 
 	// Catalog is the location of the catalog. The URL of a PostgreSQL database (postgres://…) lets several processes or
@@ -70,24 +66,23 @@ type Options struct {
 	// contains catalog.db. "" means the tables' directory. Tables in a bucket require a Catalog.
 	Catalog string
 
-	// CacheDir is a directory for copies of a bucket's files. Several processes can share it. "" means partd-tables in
-	// the user's cache directory. CacheSize is the approximate limit, in bytes, for copies that are not in use; 0 means
-	// [DefaultCacheSize].
+	// CacheDir is a directory for copies of an object-store bucket's files. Several processes can share it. "" means
+	// partd-tables in the user's cache directory. CacheSize is the approximate limit, in bytes, for copies that are not
+	// in use; 0 means [DefaultCacheSize].
 	CacheDir  string
 	CacheSize int64
 
-	// TailDir is the directory of the tail's log store; it is used if Tail is nil. "" means the directory tail in the
-	// tables' directory. For tables in a bucket, "" means no tail, as with NoTail, because other machines would not see
-	// the tail.
+	// TailDir is the directory of the tail if Tail is nil. "" means the directory named tail in the tables' directory.
+	// For tables in an object store, "" means no tail, because other machines could not see rows in it.
 	TailDir string
 
-	// Tail is the store for small appends until they are folded. It must be able to list and delete keys. It must contain
-	// nothing else, and must not be used by anything else while the Store is open. Nil means a log store in a directory.
-	// The Store does not close Tail.
+	// Tail stores small appends until they are folded into files. It must be able to list and delete keys. It must
+	// contain nothing else, and must not be used by anything else while the Store is open. Nil means a log store in
+	// TailDir. The Store does not close Tail.
 	Tail partd.Partd
 
-	// NoTail makes every put a separate commit, which all processes see immediately. With ReadOnly, it hides rows that
-	// are only in a tail.
+	// NoTail makes every put write its own files, which all processes see immediately. With ReadOnly, it hides rows that
+	// are not yet in files.
 	NoTail bool
 
 	// ReadOnly opens the tables in their current state, only for reading. Another Store, in this process or another, can
@@ -98,16 +93,15 @@ type Options struct {
 	ReadOnly bool
 
 	// Sync makes appends to the tail survive a power failure once they are acknowledged; readers can see them earlier.
-	// Concurrent appends share a sync. Commits always survive a power failure. If Tail is set, it must be a
-	// partd.Syncer.
+	// Rows in files always survive a power failure. If Tail is set, it must be a partd.Syncer.
 	Sync bool
 
-	// FoldBytes is the size, in bytes, at which a table's rows in the tail are folded. A larger append is written
-	// directly to Parquet. 0 means [DefaultFoldBytes]. The maximum is 1/32 of Memory, and at most 1 GiB.
+	// FoldBytes is the size, in bytes, at which a table's rows in the tail are moved into a file. A larger append is
+	// written directly to a file. 0 means [DefaultFoldBytes]. The maximum is 1/32 of Memory, and at most 1 GiB.
 	FoldBytes int64
 
-	// FoldAge is how long rows can stay in the tail before they are folded. 0 means [DefaultFoldAge]. A negative value
-	// means no age limit.
+	// FoldAge is how long rows can stay in the tail before they are moved into a file. 0 means [DefaultFoldAge]. A
+	// negative value means no limit.
 	FoldAge time.Duration
 
 	// Memory limits the memory, in bytes, for the tail's rows and the tables' metadata. Data beyond the limit is read
@@ -124,8 +118,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Version numbers the committed states of a table. It is 0 while the table has no rows, and increases with each commit
-// that changes rows. It is the sequence number of an Iceberg snapshot. Rows in the tail do not belong to a version yet.
+// Version is the number of a table state: the sequence number of an Iceberg snapshot. It is 0 while the table has no
+// rows, and increases with each commit that changes rows. Rows in the tail do not belong to a version yet.
 type Version int64
 
 // VersionInfo describes a version of a table.
@@ -151,19 +145,19 @@ const (
 type PutOptions struct {
 	// ID makes the put idempotent: if a put with this ID was already applied to the table, this put changes nothing. It
 	// has at most 255 bytes; "" means no ID. IDs are remembered for at least [IDAge] while the table exists; Expire
-	// removes older ones. If a Store with another tail applied the ID, this Store learns of it when those rows are
-	// folded; from then on, the rows count only once.
+	// removes older ones. A put with the same ID in the tail of another Store is detected only when its rows are folded
+	// into files; from then on, the rows count only once.
 	ID string
 
-	// Over limits a PutReplace to the rows of this version. Rows put later stay, and come before the new rows; columns
-	// and metadata stay as well. If rows of the version have since been replaced or compacted, the error wraps
+	// Over makes a PutReplace replace only the rows of this version. Rows put later stay, and come before the new rows;
+	// columns and metadata stay as well. If rows of the version have since been replaced or compacted, the error wraps
 	// ErrConflict.
 	Over *Version
 
 	MustExist bool // if the table is missing, return an error that wraps ErrNotFound instead of creating the table
 
 	AllColumns     bool      // reject an append that lacks columns of the table, instead of filling them with nulls
-	MissingColumns *[]string // if not nil, set to the table columns that an append lacks
+	MissingColumns *[]string // if not nil, set to the names of the table columns that an append lacks
 
 	// Metadata becomes the table's metadata if the put creates or replaces the table. An append to an existing table
 	// ignores it.
@@ -185,16 +179,16 @@ type ScanOptions struct {
 	// combined with Filter, Columns and Limit.
 	Part int64
 
-	// Dictionaries restores the dictionaries of columns that had them in the put that created the table. Each dictionary
-	// begins with the values of that put's first batch, in the same order, if they take at most 64 KiB; new values follow
-	// as they occur. Without this option, such columns have plain values.
+	// Dictionaries returns columns as dictionaries if they were dictionaries in the put that created the table. Each
+	// dictionary begins with the values of that put's first batch, in the same order, if they take at most 64 KiB; new
+	// values follow as they occur. Without this option, such columns have plain values.
 	Dictionaries bool
 
 	// Recycle reuses the memory of released batches; the reader releases each batch when it returns the next. Large scans
 	// are then about four times as fast. Without Recycle, values of released batches stay valid.
 	Recycle bool
 
-	// ChunkRows is the row count of each batch except the last. 0 means that the files determine it.
+	// ChunkRows is the row count of each batch except the last. 0 means that the batch sizes depend on the files.
 	ChunkRows int64
 
 	// From and To limit the scan to rows with times in [From, To). A zero time means no bound.
@@ -221,9 +215,9 @@ type TableInfo struct {
 	Updated      time.Time // time of the last put or change, in UTC
 	Metadata     Metadata
 
-	// Damaged says why the table cannot be read, and is "" otherwise. If it is set, the other fields are incomplete. A
-	// listing detects damage only if it must read the table, because rows are in the tail or because another program
-	// committed to it. Verify checks everything.
+	// Damaged says why the table cannot be read, or is "". If it is set, the other fields are incomplete. A listing
+	// reads a table, and so detects damage, only if rows are in the tail or another program has committed to the table.
+	// Verify checks everything.
 	Damaged string `json:",omitempty"`
 }
 
@@ -257,8 +251,8 @@ func (a At) selection() (c stateSelection) {
 }
 
 // AtTime selects the version that was current at time t, to the millisecond: the newest version that contains only rows
-// put by t. If all rows in the tail were put by t, they are first committed as a version. If some were put later, all the
-// tail's rows become part of a later version.
+// put by t. If all rows in the tail were put by t, they are first moved into files as a new version. If some were put
+// later, the selected version contains none of the tail's rows.
 func AtTime(t time.Time) At { return func(a *stateSelection) { a.time = t } }
 
 // Time returns the time that AtTime selected, or the zero time.

@@ -255,15 +255,15 @@ func TestGreedyPeers(t *testing.T) {
 
 	slices.Sort(waits[2])
 	quietP99 := waits[2][len(waits[2])*99/100] // p99 without greedy peers, as a measure of the machine's load
-	for i, name := range []string{"another address", "the same address", "a separate server"} {
+	for i, name := range []string{"another address", "the greedy peers' address", "a server without greedy peers"} {
 		w := waits[i]
 		slices.Sort(w)
 		if minAnswers := []int{5, 1, 5}[i]; len(w) < minAnswers {
-			t.Errorf("the client of %s received %d answers, want at least %d", name, len(w), minAnswers)
+			t.Errorf("the client at %s received %d answers, want at least %d", name, len(w), minAnswers)
 			continue
 		}
 		percentile := func(percent int) time.Duration { return w[len(w)*percent/100].Round(time.Microsecond) }
-		t.Logf("the client of %s: %d answers, p50 %v, p99 %v, the longest %v", name, len(w), percentile(50), percentile(99), w[len(w)-1].Round(time.Microsecond))
+		t.Logf("the client at %s: %d answers, waits: p50 %v, p99 %v, longest %v", name, len(w), percentile(50), percentile(99), w[len(w)-1].Round(time.Microsecond))
 		if i == 0 && percentile(99) > max(time.Second, 4*quietP99) && !withRace {
 			t.Errorf("the p99 wait of the client at another address is %v, want at most %v", percentile(99), max(time.Second, 4*quietP99))
 		}

@@ -1,6 +1,5 @@
-// Package msgpack is a codec for package encode: it stores Go values in
-// MessagePack. Its library imports net/http, which makes a program about 12 MB
-// larger.
+// Package msgpack is a codec for package encode: it stores Go values in MessagePack. It
+// makes a program about 12 MB larger, because its MessagePack library imports net/http.
 //
 // For the MessagePack lists that Python's partd stores, use [encode.Python].
 package msgpack
@@ -10,13 +9,12 @@ import (
 	"github.com/go-partd/partd/internal/gomsgpack"
 )
 
-// Codec is the codec for any type that github.com/ugorji/go/codec supports, in
-// MessagePack: structs become maps, with names from the tag codec or json, text
-// becomes str, bytes become bin, and time.Time becomes the format's timestamp.
-// Slices and strings are concatenated; other types have no join, see
-// [encode.ErrNoJoin].
+// Codec is the codec for any type that github.com/ugorji/go/codec supports. Structs become
+// maps, whose keys come from the struct tags "codec" or "json". Strings become str, []byte
+// becomes bin, and time.Time becomes MessagePack's timestamp. Join concatenates slices and
+// strings, and rejects several values of any other type; see [encode.ErrNoJoin].
 //
-// It never allocates memory just because a length field claims it. But the memory of a
+// Codec never allocates memory just because a length field claims it. But the memory of a
 // value depends on the type, because a byte or two may stand for a large struct.
 func Codec[T any]() encode.ValueCodec[T] {
 	encodeValue, decodeValue := gomsgpack.Of[T]()

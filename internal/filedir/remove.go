@@ -70,8 +70,9 @@ func (d Tx) Drop(ctx context.Context) error {
 	}
 	d.removeDirs("")
 	d.dirty.paths, d.dirty.overflowed = nil, false
-	d.warn("removing files of long keys", d.removeOrphans()) // these keys are no longer visible
-	if d.journal.file != nil && d.journal.size > 0 {         // the journal may contain bytes of dropped values
+	// Only log this error: to readers, the keys are already removed.
+	d.warn("removing files of long keys", d.removeOrphans())
+	if d.journal.file != nil && d.journal.size > 0 { // the journal may contain bytes of dropped values
 		err := d.journal.file.Truncate(0)
 		if err == nil {
 			d.journal.size = 0

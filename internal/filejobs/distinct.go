@@ -88,7 +88,6 @@ func (d *distinctEngine) setSortKey(b *records.Block, r *sortRecord) (bool, erro
 	return true, err
 }
 
-// sortFirsts sorts the first record of each value by its position in the input.
 func (d *distinctEngine) sortFirsts(inOrder *extsort.Sorter) (err error) {
 	w, err := inOrder.Writer()
 	if err != nil {

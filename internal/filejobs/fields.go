@@ -80,8 +80,8 @@ func AppendCSV(dst []byte, fields [][]byte, sep byte) []byte {
 	return dst
 }
 
-// resolveFields returns the fields listed in the value of a flag. They are optional: a record may lack any
-// of them.
+// resolveFields returns the fields in list, which is the value of a flag. A record may lack any of
+// them.
 func (j *job) resolveFields(flag, list string) ([]records.Field, error) {
 	fields, err := ResolveFields(list, j.From, j.Inputs.Columns)
 	if err != nil {
@@ -93,7 +93,6 @@ func (j *job) resolveFields(flag, list string) ([]records.Field, error) {
 	return fields, nil
 }
 
-// fieldError adds the flag and the input to an error about a field.
 func (j *job) fieldError(flag, value string, err error) error {
 	err = fmt.Errorf("--%s %q of %s, read as %s: %w%s", flag, value, j.Inputs.Files[0].Name, j.From.Format, err, j.Inputs.SeparatorHint(j.From))
 	if j.Inputs.Columns == nil {
@@ -102,7 +101,7 @@ func (j *job) fieldError(flag, value string, err error) error {
 	return err
 }
 
-// fieldName returns the name of a field, or its number.
+// fieldName returns the name of a field, or its number if it has no name.
 func (j *job) fieldName(f records.Field) string {
 	switch {
 	case j.From.Format == records.JSONL:
@@ -211,7 +210,7 @@ func appendPlainKey(dst, key []byte, oneField bool, plain *output.Plain) ([]byte
 		return append(dst, key...), plain.Holds(key)
 	}
 	from := len(dst)
-	dst = append(dst, key[:len(key)-2]...) // without the last field's end marker
+	dst = append(dst, key[:len(key)-2]...) // without the NUL and end byte of the last field
 	for to, i := from, 0; i < len(key); i++ {
 		c := key[i]
 		if plain.Special[c] {

@@ -34,7 +34,7 @@ type groupEngine struct {
 	quantileColumns []int // columns with numbers to sort for quantiles
 	top             groupTop
 
-	shareSize, sorterMemory int64 // size of one memory share and of the sorter's memory, in bytes
+	shareSize, sorterMemory int64 // in bytes, set by divideMemory
 	maxKeyLen               int   // maximum key length that the sorter accepts
 
 	numbers *hashagg.Aggregator
@@ -91,8 +91,8 @@ func (g *groupEngine) plan(j *job) error {
 	return g.divideMemory(j.Memory, &j.Threads)
 }
 
-// addValueColumn returns the index of a field among the values, which it adds if necessary. It
-// returns -1 if field is "".
+// addValueColumn returns the index of a field among the values. It adds a new field, and returns
+// -1 if field is "".
 func (g *groupEngine) addValueColumn(field, text string) (int, error) {
 	if field == "" {
 		return -1, nil
@@ -125,8 +125,8 @@ func (e *MemoryError) Error() string {
 
 // divideMemory divides the memory into equal shares. Each table gets three shares. The sorter gets
 // three, or four if it also receives values. Quantiles get one share for lists of numbers and two
-// for the numbers of one group. Sorting rows for --top gets one share. If memory is short,
-// divideMemory reduces the number of threads.
+// for the numbers of one group. Sorting rows for --top gets one share. If there is too little
+// memory, divideMemory reduces the number of threads.
 func (g *groupEngine) divideMemory(memory Memory, threads *int) error {
 	const (
 		minKey   = 1 << 10 // key length that must always be possible

@@ -54,8 +54,8 @@ func (w *groupWorker) sendGroup(key []byte, records uint64, state []uint64) erro
 	return nil
 }
 
-// finish passes the remaining data to the sorter. index is the worker's index. It selects the
-// worker's final batch, which follows the batches of all blocks.
+// finish passes the remaining data to the sorter. Sorted values are in one batch for each block, so
+// the worker's data becomes an additional batch after these, selected by the worker's index.
 func (w *groupWorker) finish(index int) (err error) {
 	if w.g.sortsValues() {
 		if w.writer, err = w.g.lastWriter(index); err != nil {
@@ -83,7 +83,7 @@ func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 	}
 	defer func() { err = joinErrors(err, w.Close()) }()
 	counts, err := g.job.newAggregator(ctx, hashagg.Options{
-		Memory: 3 * g.shareSize, Threads: 1, Words: len(g.pairs), // Memory is the same as for g.numbers, which is closed
+		Memory: 3 * g.shareSize, Threads: 1, Words: len(g.pairs), // this reuses the memory of g.numbers, which is closed
 		Merge: func(dst, src []uint64) {
 			for i, n := range src {
 				dst[i] += n

@@ -20,10 +20,10 @@ type numberLists struct {
 }
 
 const (
-	lenBits    = 16  // low bits of a list's word: the number of its numbers
-	capBits    = 8   // bits after these: the logarithm of the capacity
-	minListCap = 4   // initial capacity of a list
-	maxListCap = 512 // maximum capacity of a list
+	lenBits    = 16 // the lowest bits of a list's word: the length of the list
+	capBits    = 8  // the next bits: the logarithm of its capacity to base 2
+	minListCap = 4
+	maxListCap = 512
 )
 
 // allocateNumbers allocates memory outside the Go heap. It returns the memory twice, as bytes
@@ -43,7 +43,7 @@ func (l *numberLists) close() error {
 
 func (l *numberLists) reset() { l.used, l.needsFlush = 0, false }
 
-// get returns the numbers of a list.
+// get returns the numbers of the list with the given word.
 func (l *numberLists) get(list uint64) []float64 {
 	if list == 0 {
 		return nil
@@ -64,7 +64,6 @@ func (l *numberLists) add(list *uint64, x float64) bool {
 	return true
 }
 
-// grow doubles the capacity of a list, up to a limit.
 func (l *numberLists) grow(list *uint64, old []float64) bool {
 	size, log := minListCap, uint64(2)
 	for size <= cap(old) {
@@ -98,14 +97,14 @@ func (w *groupWorker) addNumber(i int, list *uint64, key []byte, n aggregate.Num
 	}
 	err := w.sendNumbers(i, w.lists.get(*list), key)
 	*list &^= 1<<lenBits - 1
-	if err == nil && !w.lists.add(list, x) { // even the emptied list has no capacity
+	if err == nil && !w.lists.add(list, x) { // the list has no capacity at all
 		single := [1]float64{x}
 		err = w.sendNumbers(i, single[:], key)
 	}
 	return err
 }
 
-// sendNumbers passes the numbers of list i to the sorter. It does nothing if the list is empty.
+// sendNumbers passes the numbers of list i to the sorter.
 func (w *groupWorker) sendNumbers(i int, numbers []float64, key []byte) error {
 	if len(numbers) == 0 {
 		return nil

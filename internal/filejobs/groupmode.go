@@ -47,7 +47,7 @@ func (w *groupWorker) sendValues(key []byte, values [][]byte, bare []bool) error
 type countedColumn struct {
 	values    uint64       // number of values so far
 	runLen    uint64       // number of values in the current run of equal values
-	maxRunLen uint64       // maximum of runLen
+	maxRunLen uint64       // largest runLen so far
 	json      bool         // whether the first value of the current run is bare JSON
 	isMode    bool         // whether the current value is the mode
 	mode      output.Value // the most frequent value

@@ -32,8 +32,8 @@ type numberColumn struct {
 	key    []byte
 }
 
-// newNumberColumn returns a column that holds numbers in memory bytes. Its sorter may use
-// twice as many.
+// newNumberColumn returns a column that uses the given memory, in bytes. Its sorter may use twice
+// as much in addition.
 func newNumberColumn(r *groupRow, memory int64) (*numberColumn, error) {
 	mem, floats, err := allocateNumbers(memory)
 	return &numberColumn{r: r, mem: mem, floats: floats[:0]}, err
@@ -86,7 +86,7 @@ func (c *numberColumn) addWide(text []byte) error {
 	return c.sort(text)
 }
 
-// startSorter starts a sorter and passes all numbers to it.
+// startSorter starts a sorter and passes the numbers in memory to it.
 func (c *numberColumn) startSorter() (err error) {
 	j := c.r.g.job
 	if c.sorter, err = extsort.New(j.ctx, &extsort.Options{Memory: 2 * int64(len(c.mem)), Threads: j.Threads, Temp: j.temp}); err != nil {
@@ -111,11 +111,10 @@ func (c *numberColumn) sortFloat(x float64) error {
 
 // sort passes a number to the sorter, which copies text.
 func (c *numberColumn) sort(text []byte) error {
-	c.key, _ = extsort.AppendDecimal(c.key[:0], text) // text is always a number
+	c.key, _ = extsort.AppendDecimal(c.key[:0], text) // cannot fail: text is always a number
 	return c.writer.Add(c.key, text)
 }
 
-// findQuantiles determines the group's quantiles.
 func (r *groupRow) findQuantiles() error {
 	for i, c := range r.numbers {
 		var pending []*quantile

@@ -26,10 +26,10 @@ type rowBatch struct {
 	written chan struct{} // receives a value after the portion was written
 }
 
-// minRowBytes is the smallest limit of a portion, in bytes.
+// minRowBytes is the minimum of rowBatch.limit, in bytes.
 const minRowBytes = 64 << 10
 
-// Write adds rows. When the portion is full, Write waits until it was written.
+// Write adds rows. When the portion is full, Write waits until write has passed it on.
 func (b *rowBatch) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		if len(b.rows) == b.limit {
@@ -43,7 +43,6 @@ func (b *rowBatch) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// build builds rows from the parts.
 func (b *rowBatch) build(r *groupRow) {
 	// Most batches are smaller than the limit, so building rarely waits for writing.
 	b.limit = max(2*len(b.parts.Data), minRowBytes)
@@ -69,7 +68,8 @@ func (b *rowBatch) write(handle func(rows []byte, err error)) {
 	b.parts.Reset()
 }
 
-// writeParallel builds rows in several goroutines, and writes them in order.
+// writeParallel builds rows in several goroutines, and writes them in key order. There must be no
+// quantiles.
 func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error) {
 	j := g.job
 	workers := min(j.Threads, runtime.GOMAXPROCS(0), maxRowWorkers)
@@ -80,7 +80,7 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 	}
 	rows := []*groupRow{r}
 	for len(rows) < workers {
-		row, err := newGroupRow(g, j) // need not be closed after an error: without quantiles it holds no memory
+		row, err := newGroupRow(g, j) // without quantiles, a groupRow holds nothing to release after an error
 		if err != nil {
 			return err
 		}
@@ -109,11 +109,11 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 					failed.Store(true)
 				}
 			})
-			free <- b // never blocks: the channel holds all batches
+			free <- b // never blocks: the channel has room for all batches
 		}
 	})
 	err = g.fillBatches(ctx, &failed, free, func(b *rowBatch) {
-		// These sends never block: the channels also hold all batches.
+		// These sends never block: the channels have room for all batches.
 		pending <- b
 		ordered <- b
 	})

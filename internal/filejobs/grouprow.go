@@ -72,16 +72,15 @@ func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
 		}
 	}
 	for range g.quantileColumns {
-		// The workers' tables and lists were closed, which leaves six shares of memory for
-		// quantiles: two for numbers in memory, and four for the sorters.
+		// The workers have released their tables and lists: six shares of memory (see divideMemory).
+		// Two of them hold numbers, and four are for sorters.
 		c, err := newNumberColumn(r, 2*g.shareSize/int64(len(g.quantileColumns)))
 		if err != nil {
 			return nil, err
 		}
 		r.numbers = append(r.numbers, c)
 	}
-	// Numbers, true and false need no quotes. Without text results, a row has nothing else after
-	// its key.
+	// Text can need quotes; numbers, true and false never do.
 	mayBeText := func(s aggregate.Spec) bool { return s.StoresValues() || s.NeedsSorting() }
 	if g.top.N == 0 && !slices.ContainsFunc(g.specs, mayBeText) {
 		r.plain = rows.Plain()

@@ -29,12 +29,12 @@ type groupWorker struct {
 	numbers []aggregate.Number // values as numbers
 	keyBuf  []byte             // memory for keys of several fields
 
-	writer     *extsort.Writer // passes records to the sorter; if values are sorted, only those of the current block
+	writer     *extsort.Writer // passes data to the sorter; if values are sorted, each block has its own writer
 	lists      numberLists
 	state      []uint64 // state of a group that consists of one record
 	pairBuf    []byte
 	recordBuf  []byte
-	sortKeyBuf []byte // a sort key
+	sortKeyBuf []byte
 	err        error
 }
 
@@ -178,8 +178,8 @@ func (g *groupEngine) wrongValue(value []byte, col int) error {
 	return fmt.Errorf("%s is not a valid value for an aggregate", quoteShort(value))
 }
 
-// A group's data in the sorter consists of parts. Each part begins with its kind; if there
-// are modes, a group's parts are sorted by kind.
+// A group's data in the sorter consists of parts. Each part begins with its kind. If the mode of a
+// column is requested, a group's parts are sorted by kind.
 const (
 	aggregatedPart = iota // record count, the words of the state and, if parts are sorted, the key
 	distinctPart          // the number of distinct values of each column
@@ -189,9 +189,8 @@ const (
 	wideNumberPart        // index in quantileColumns; an integer that no float can represent
 )
 
-// encodeStored encodes a record's stored values. Before each value, it writes twice the
-// value's length plus one, or plus two if the value is bare JSON (a number, true or false). For a
-// missing value, it writes only 0.
+// encodeStored encodes a record's stored values. Before a value of n bytes, it writes 2n+1, or 2n+2
+// if the value is bare JSON (a number, true or false). For a missing value, it writes only 0.
 func (w *groupWorker) encodeStored(values [][]byte, bare []bool) []byte {
 	rec := append(w.recordBuf[:0], storedPart)
 	for _, col := range w.g.storedColumns {

@@ -78,8 +78,8 @@ func Columns(name string, layout records.Layout, limit int) ([]string, error) {
 	return start.Columns, nil
 }
 
-// SeparatorHint suggests the likely separator if the first line has a single field. Otherwise it
-// returns "".
+// SeparatorHint returns a hint for the end of a message if the separator seems to be wrong, because
+// the first line has a single field. Otherwise it returns "".
 func (in *Inputs) SeparatorHint(l records.Layout) string {
 	line, _, _ := strings.Cut(string(in.firstBytes), "\n")
 	current, flags := l.Sep, "--sep "
@@ -239,8 +239,7 @@ type content struct {
 func (c content) Close() error { return c.close() }
 
 // decompress returns the content of a file. It detects compression from the first bytes, and
-// returns an error if the file's extension contradicts them. A zstd window may use half of
-// maxRecord (an eighth of the job's memory).
+// returns an error if the file's extension contradicts them.
 func decompress(name string, f io.Reader, maxRecord int) (content, error) {
 	head := make([]byte, zfile.HeadSize)
 	n, err := io.ReadFull(f, head)
@@ -250,10 +249,9 @@ func decompress(name string, f io.Reader, maxRecord int) (content, error) {
 	head = head[:n]
 	stream := io.MultiReader(bytes.NewReader(head), f)
 	format, nameFormat := zfile.Detect(head), zfile.FormatOf(name)
-	// Except for its first bytes, an uncompressed file is read directly.
 	c := content{Reader: stream, close: func() error { return nil }}
 	if format != zfile.None {
-		r, err := zfile.NewReader(name, format, stream, int64(maxRecord/2))
+		r, err := zfile.NewReader(name, format, stream, int64(maxRecord/2)) // limits a zstd window to an eighth of the job's memory
 		if err != nil {
 			return content{}, err
 		}

@@ -1,5 +1,5 @@
-// Package filejobs turns files into files: it groups, sorts, joins, splits and deduplicates
-// records, or selects the top ones.
+// Package filejobs groups, sorts, joins, splits and deduplicates the records of files, or selects
+// the top ones, and writes the result to files.
 package filejobs
 
 import (
@@ -31,7 +31,7 @@ type Options struct {
 	From, To records.Layout // layouts of the input and of the output
 	SkipBad  bool           // skip and count bad records
 	Memory   Memory
-	Threads  int // maximum threads; fewer are used if memory is short
+	Threads  int // maximum number of threads; a job with little memory uses fewer
 	Temp     []string
 	Bar      *progress.Bar
 }
@@ -70,8 +70,8 @@ type job struct {
 	ctx         context.Context // the context of the whole job
 	temp        *tempdir.Set
 	sink        *sink
-	writesFiles bool // the engine writes files itself, without a sink
-	current     *job // the job whose input is being read: this job, or the right side of a join
+	writesFiles bool // the engine writes its files itself, so sink is nil
+	current     *job // the job whose input is being read; a join has a second job for its right side
 	cancel      context.CancelCauseFunc
 	closers     []func() error // called in reverse order after the engine has finished
 }
@@ -85,7 +85,7 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 		return nil, err
 	}
 	if j.From.HasHeader() && j.Inputs.Columns == nil {
-		j.To.NoHeader = true // the output of an empty input is empty
+		j.To.NoHeader = true // the input is empty, without even a header, so the output stays empty
 	}
 	if err := e.plan(j); err != nil {
 		return nil, err
@@ -146,13 +146,13 @@ func (j *job) newAggregator(ctx context.Context, o hashagg.Options) (*hashagg.Ag
 	return a, err
 }
 
-// read reads the input, and checks that every byte is accounted for. It calls handle from several
-// goroutines. If handle fails, read cancels ctx and then waits for the other goroutines.
+// read reads the input, and calls handle from several goroutines. If handle fails, read cancels ctx
+// and waits for the other goroutines.
 func (j *job) read(ctx context.Context, fields []records.Field, handle func(*records.Block) error) error {
 	return j.readConfig(ctx, records.Config{Fields: fields}, handle)
 }
 
-// readConfig is like read, but uses cfg.Fields and cfg.AllFields.
+// readConfig is like read, with cfg.Fields and cfg.AllFields; it ignores the rest of cfg.
 func (j *job) readConfig(ctx context.Context, cfg records.Config, handle func(*records.Block) error) error {
 	cfg = records.Config{
 		Layout: j.From, Fields: cfg.Fields, AllFields: cfg.AllFields, Columns: j.Inputs.Columns, SkipBad: j.SkipBad,
@@ -172,7 +172,6 @@ func (j *job) readConfig(ctx context.Context, cfg records.Config, handle func(*r
 	return cmp.Or(CheckMembers(&j.Tally), CheckTally(&j.Tally))
 }
 
-// sortRecord is a record to sort.
 type sortRecord struct {
 	key, value []byte
 	buf        []byte // memory for key and value
@@ -209,8 +208,8 @@ func (j *job) isTyped() bool {
 	return j.From.Format == records.JSONL && j.To.Format == records.JSONL
 }
 
-// keyBy returns a key for the given fields. It may append the key to buf, and also returns the
-// extended buf. For bare, see appendKey.
+// keyBy returns a key for the given fields, and buf, to which it may have appended the key. bare[i]
+// is true if field i is a JSON number, true or false.
 func (j *job) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte) {
 	if !j.isTyped() {
 		if bare = nil; len(fields) == 1 {
@@ -223,7 +222,7 @@ func (j *job) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte
 	return buf[from:], buf
 }
 
-// appendKeyValues appends the n fields of a key from keyBy.
+// appendKeyValues appends the n fields that keyBy encoded in key.
 func (j *job) appendKeyValues(dst []output.Value, key []byte, n int) []output.Value {
 	if n == 1 && !j.isTyped() {
 		return append(dst, output.Value{Text: key})
@@ -240,7 +239,6 @@ func reportTooLong(b *records.Block, err error) error {
 	return err
 }
 
-// adviseMemory adds advice to a sorter's error about a record that is too long.
 func adviseMemory(err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
 		err = fmt.Errorf("%w; increase --memory", err)
@@ -259,13 +257,14 @@ func (j *job) engineMemory() int64 { return j.Memory.forEngine(j.Threads) }
 // Memory is the amount of memory that a job may use, in bytes.
 type Memory int64
 
-// Block returns the size of the blocks that the input is read in.
+// Block returns the size of an input block, in bytes.
 func (m Memory) Block() int { return int(min(max(m/256, 256<<10), 1<<20)) }
 
 // MaxRecord returns the maximum length of a record or a value: a quarter of the memory.
 func (m Memory) MaxRecord() int { return int(min(m/4, partd.MaxValueLen)) }
 
-// threads returns the maximum number of threads, whose blocks use a quarter of the memory.
+// threads returns the number of threads whose input blocks, with two spare ones, fill a quarter of
+// the memory.
 func (m Memory) threads() int { return int(m)/4/m.Block() - 2 }
 
 // forEngine returns the memory left for the engine after the input's blocks, the output and the

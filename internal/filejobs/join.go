@@ -67,9 +67,9 @@ func (e *joinEngine) plan(j *job) error {
 		}
 	}
 	for _, s := range []*joinSide{e.left, e.right} {
-		// The columns of JSON lines are known only after the first record of each side was
-		// read. If a semi or anti join converts a file without a header to JSON lines, the
-		// missing column names are an error only if there is a record.
+		// JSON lines: their columns are known only after the first record was read. A file
+		// without a header, converted to JSON lines by a semi or anti join: the missing column
+		// names are an error only if there is a record.
 		s.lateColumns = e.left.isJSON() || e.right.isJSON() || !e.Kind.Pairs() && s.isUnnamed() && j.To.Format == records.JSONL
 		from := s.job.From
 		hasQuotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.firstBytes, '"') >= 0 // later records probably also contain quotes
@@ -239,7 +239,7 @@ func (e *joinEngine) nameColumns(j *job, s *joinSide) (err error) {
 	return nil
 }
 
-// report adds the join's summary, and adds the right side's counts to the left side's.
+// report adds the summary lines, and adds the right side's counts to j, the job of the left side.
 func (e *joinEngine) report(j *job, stats mergejoin.Stats, sums [2]ledger.Sum128, engine Line, runs, written int64) {
 	right := e.right.job
 	l, r := j.Tally.Records, right.Tally.Records

@@ -19,12 +19,13 @@ const cannotWrite = 0
 
 var errShortRow = errors.New("temporary data is damaged: a record is incomplete")
 
-// storesKey reports whether stored records include the fields of --on.
+// storesKey reports whether stored records include the fields of --on. Those of the right side are
+// needed only in rows without a left record.
 func (s *joinSide) storesKey() bool { return !s.isRight || s.kind.RightUnmatched() }
 
-// appendCopied appends a record in its stored form: the fields of --on if storesKey says so,
-// then the others. It returns false if the fields cannot be copied unchanged, or if they have quotes,
-// because these may be unnecessary in the output.
+// appendCopied appends a record in its stored form: the fields of --on if storesKey says so, then
+// the others. It returns false if it cannot copy the fields unchanged, or if there are quotes,
+// because the output may not need them.
 func (s *joinSide) appendCopied(dst, record []byte, keyFields [][]byte) (_ []byte, ok bool) {
 	if !s.canCopyFields {
 		return dst, false
@@ -91,8 +92,7 @@ func (s *joinSide) appendEncoded(dst []byte, w *joinWorker, fields [][]byte, rec
 	return text
 }
 
-// appendFields appends the fields. The last byte of dst is reserved for the length of the fields of
-// --on.
+// appendFields appends the fields. The last byte of dst must be reserved for endKey.
 func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, record []byte) (_ []byte, err error) {
 	var bare []bool
 	if fields == nil {

@@ -51,7 +51,7 @@ func (e *joinEngine) runHash(ctx context.Context, j *job, small *joinStore) erro
 	h := &joinHash{joinEngine: e, table: small.table, small: small.side, large: e.otherSide(small.side), batchSize: hashjoin.BatchSize}
 	h.started.Store(!e.left.lateColumns && !e.right.lateColumns)
 	if h.large.splitsAllFields {
-		h.batchSize = 1 // a record's fields are valid only until the next record
+		h.batchSize = 1 // join needs all fields, which are valid only until the next record
 	}
 	if err := h.table.Index(); err != nil {
 		return err
@@ -101,7 +101,7 @@ func (p *joinProbe) addBlock(b *records.Block) error {
 	return p.join(nil) // the block is reused after this call
 }
 
-// beginWith determines the columns from the input's first record and writes the header.
+// beginWith determines the columns from the large side's first record, and writes the header.
 func (p *joinProbe) beginWith(b *records.Block) error {
 	if err := b.Turn(); err != nil {
 		return err
@@ -120,8 +120,8 @@ func (p *joinProbe) beginWith(b *records.Block) error {
 	return nil
 }
 
-// join joins the records of the batch. fields holds the fields of the batch's only record, or
-// is nil.
+// join joins the records of the batch. If the batch has a single record, fields may hold its
+// fields; otherwise fields is nil.
 func (p *joinProbe) join(fields [][]byte) error {
 	n := len(p.large.fields)
 	for i, position := range p.finder.Find(p.keys) {

@@ -15,8 +15,8 @@ import (
 )
 
 // joinSide is one side of a join. Workers convert each record to output fields as they read it.
-// There are two exceptions, where records are stored unchanged: JSON lines, because their
-// columns are known only after the first record, and joins that write whole records.
+// Two kinds of records are stored unchanged: JSON lines, because their columns are known only
+// after the first record, and the records of semi and anti joins, which write whole records.
 type joinSide struct {
 	job        *job
 	isRight    bool
@@ -62,7 +62,6 @@ func (s *joinSide) isUnnamed() bool {
 	return s.job.From.Format != records.JSONL && !s.job.From.HasHeader()
 }
 
-// isJSON reports whether the side consists of JSON lines.
 func (s *joinSide) isJSON() bool { return s.job.From.Format == records.JSONL }
 
 func (s *joinSide) findColumns() {
@@ -115,7 +114,7 @@ func (s *joinSide) otherCount() int {
 	return max(maxFields-len(s.keys), 0)
 }
 
-// readWith reads the side. It calls handle from several goroutines.
+// readWith reads the side's records, and calls handle from several goroutines.
 func (s *joinSide) readWith(ctx context.Context, handle func(*records.Block) error) error {
 	cfg := records.Config{Fields: s.fields}
 	if s.splitsAllFields {

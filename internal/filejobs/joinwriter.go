@@ -91,7 +91,7 @@ func (w *joinWriter) writeRow() (err error) {
 		key = w.fromRight.key
 	}
 	from := len(w.buf)
-	if len(key)+len(leftFields)+len(rightFields) == 0 { // not an empty line, which readers may skip
+	if len(key)+len(leftFields)+len(rightFields) == 0 { // write a quoted empty field, because readers may skip an empty line
 		if w.buf, err = w.right.rows.Append(w.buf, []output.Value{{}}); err != nil {
 			return err
 		}

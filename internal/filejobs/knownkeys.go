@@ -67,8 +67,8 @@ func (f *firstKeys) Pop() any {
 	return key
 }
 
-// seenKeys remembers keys and a few words of state for each. When its memory is full, it
-// forgets all keys. If only few records had known keys, it then disables itself.
+// seenKeys remembers keys and a few words of state for each. When its memory is full, it forgets
+// all keys and, if few records had known keys, disables itself.
 type seenKeys struct {
 	ctx        context.Context
 	temp       *tempdir.Set

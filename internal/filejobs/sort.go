@@ -174,7 +174,7 @@ type fieldStats struct {
 	orderDiffers bool // the byte order can differ from the numeric order
 }
 
-// examine updates the worker's statistics of the fields that are compared as bytes.
+// examine updates the worker's statistics about the fields that are compared as bytes.
 func (s *sortEngine) examine(worker int, fields [][]byte) {
 	const maxSeen = 1000
 	for i := range s.stats[worker] {

@@ -21,8 +21,7 @@ type SplitOptions struct {
 	MaxSize int64  // maximum size of a file in bytes; 0 means no limit
 }
 
-// splitEngine runs [Split]. It sorts the records by key, so that only one file is open at a
-// time.
+// splitEngine runs [Split]. It sorts the records by key: then only one file is open at a time.
 type splitEngine struct {
 	SplitOptions
 	fields []records.Field

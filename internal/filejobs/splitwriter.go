@@ -22,7 +22,7 @@ import (
 // splitWriter writes one file after another in a temporary directory. At the end, that directory
 // becomes the target directory or, if the target exists, its files are moved there.
 type splitWriter struct {
-	tempDir   string // the temporary directory
+	tempDir   string
 	ext       string
 	header    bytes.Buffer
 	limit     int64 // maximum file size in bytes, or 0
@@ -57,8 +57,7 @@ func newSplitWriter(s *splitEngine, j *job, nearby *tempdir.Set) (*splitWriter, 
 	return w, os.Mkdir(w.tempDir, 0o777)
 }
 
-// nameOfKey returns the file name for a key, without extension. It is a hash if the key is too
-// long.
+// nameOfKey returns the file name for a key, without extension. A long key is replaced by its hash.
 func nameOfKey(scheme names.Scheme, key, ext string) string {
 	const maxName, part = 255, len("~1000000000")
 	name := scheme.Name(key)
@@ -77,7 +76,7 @@ func (w *splitWriter) startFile(key []byte) error {
 	w.name, w.part = nameOfKey(names.Scheme{}, string(key), w.ext), 1
 	err := w.open()
 	if errors.Is(err, fs.ErrExist) {
-		// The file system ignores case, and a key that differs only in case has this name.
+		// The file system ignores case, and a key that differs only in case already has this name.
 		w.name = nameOfKey(names.Scheme{FoldsCase: true}, string(key), w.ext)
 		err = w.open()
 	}
@@ -147,8 +146,7 @@ func (w *splitWriter) end() error {
 	return err
 }
 
-// publish renames the temporary directory to the target or, if that exists, moves the files
-// there.
+// publish renames the temporary directory to dir or, if dir exists, moves the files there.
 func (w *splitWriter) publish(dir string, exists bool) error {
 	if !exists {
 		return os.Rename(w.tempDir, dir)

@@ -26,7 +26,7 @@ type topEngine struct {
 	written int64
 	dropped int64
 
-	frequent string // fields for Frequent, "" for Top
+	frequent string // the value of by for Frequent, "" for Top
 	fields   []records.Field
 	counts   *hashagg.Aggregator
 	tables   []*hashagg.Table
@@ -106,7 +106,6 @@ func (t *topEngine) writeFirst(j *job, total int64, subject string, write func(r
 	return t.verify(j, total, subject)
 }
 
-// verify checks that all records or groups were written or dropped.
 func (t *topEngine) verify(j *job, total int64, subject string) error {
 	if total != t.written+t.dropped {
 		return fmt.Errorf("%d %s were read, but %d were written and %d dropped", total, subject, t.written, t.dropped)

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// An operation gets a store although other operations use all open stores without a pause.
+// TestFairness checks that an operation gets its store even while other operations constantly use all open stores.
 func TestFairness(t *testing.T) {
 	s := open(t, t.TempDir(), 2, 0, nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -49,16 +49,16 @@ func TestFairness(t *testing.T) {
 	}
 }
 
-// TestSlowOpening checks that only operations on a store wait while it is being opened.
+// TestSlowOpening checks that operations on other stores do not wait while a store is being opened.
 func TestSlowOpening(t *testing.T) {
 	ctx, entry := context.Background(), partd.Entry{Key: "k", Value: []byte("v")}
 	opts := open(t, t.TempDir(), 2, 0, nil).opts
-	proceed, quick := make(chan struct{}), opts.Open
+	proceed, originalOpen := make(chan struct{}), opts.Open
 	opts.Open = func(ctx context.Context, dir string) (partd.Partd, error) {
 		if filepath.Base(dir) == "slow" {
 			<-proceed
 		}
-		return quick(ctx, dir)
+		return originalOpen(ctx, dir)
 	}
 	s, err := New(t.TempDir(), opts)
 	must(t, err)

@@ -70,8 +70,8 @@ def keys(store: Client) -> None:
     assert_type(frames.pop(["a", "b"]), list[pd.DataFrame])
     assert_type(Arrow(store, kind="polars").get("a"), pl.DataFrame)
     assert_type(Arrow(store, kind="pyarrow").get("a"), pa.Table)
-    with Arrow(store) as each:
-        assert isinstance(each.get("a"), (pa.Table, pd.DataFrame, pl.DataFrame))
+    with Arrow(store) as any_frames:
+        assert isinstance(any_frames.get("a"), (pa.Table, pd.DataFrame, pl.DataFrame))
 
 
 @stage(raw_file="in.csv", cache=True)

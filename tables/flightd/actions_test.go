@@ -64,7 +64,7 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 	}
 }
 
-// errorType returns the type of an action's error, as clients of shoots (another server) read it.
+// errorType returns the type of an action's error, which it reads in the same way as clients of the shoots server.
 func errorType(t *testing.T, c flight.Client, kind, body string) string {
 	t.Helper()
 	st, err := c.DoAction(t.Context(), &flight.Action{Type: kind, Body: []byte(body)})

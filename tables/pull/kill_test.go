@@ -48,8 +48,8 @@ func TestMain(m *testing.M) {
 		if _, err = fmt.Sscanf(lines.Text(), "save %d", &k); err == nil {
 			// Each save has the same ten days, and one day that no other save has.
 			v := strconv.Itoa(k)
-			frame := "k=" + strings.Repeat(v+",", 9) + v
-			_, err = n.Save(context.Background(), "x", withExtraDay(rowsOf(&testing.T{}, 0, frame), k))
+			column := "k=" + strings.Repeat(v+",", 9) + v
+			_, err = n.Save(context.Background(), "x", withExtraDay(rowsOf(&testing.T{}, 0, column), k))
 		} else if arguments, isBackup := strings.CutPrefix(lines.Text(), "backup "); isBackup {
 			directory, name, _ := strings.Cut(arguments, " ")
 			var b objstore.Bucket

@@ -24,8 +24,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// openSQL returns a sql.DB for the tables of a store in this process. It serves them at a socket in
-// a directory that only this user can read, until stop is called.
+// openSQL returns a sql.DB for the tables of a store in this process. It serves them on a Unix socket in
+// a directory that only the current user can read, until stop is called.
 func openSQL(ctx context.Context, store *tables.Store) (_ *sql.DB, stop func() error, err error) {
 	server, err := flightd.New(store, nil)
 	if err != nil {
@@ -49,7 +49,7 @@ func openSQL(ctx context.Context, store *tables.Store) (_ *sql.DB, stop func() e
 	}, err
 }
 
-// openServer returns a sql.DB for the tables of a server. Options are, for example,
+// openServer returns a sql.DB for the tables of a server. An example of options is
 // "uri=grpc://localhost:8081". If the server requires a token, append
 // ";adbc.flight.sql.authorization_header=Bearer TOKEN".
 func openServer(options string) (*sql.DB, error) {

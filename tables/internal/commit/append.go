@@ -19,12 +19,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxChanges limits how often the table may change while an append prepares its rows. After that, the next attempt holds
-// the table's lock, so that the table cannot change again.
+// maxChanges limits how often an append starts again because the table changed while the append prepared its rows. The next
+// attempt holds the table's lock throughout.
 const maxChanges = 2
 
-// Append adds rows to the tail, the log of small appends. It fails if checkFit rejects the conversion of the rows to the
-// table's columns. It reports whether the table exists; if not, Append does nothing.
+// Append adds the rows of the put with the given ID to the tail, the log of small appends. It does nothing if the table does
+// not exist or the put was already applied. checkFit can reject the conversion of the rows to the table's columns.
 func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, checkFit func(*schema.Caster) error) (version int64, exists bool, err error) {
 	for attempts := 0; ; attempts++ {
 		e.tables.Appending.RLock()
@@ -37,7 +37,7 @@ func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, che
 		if err != nil {
 			return 0, a.exists, err
 		}
-		if a.full { // folds in the background cannot keep up with appends, so fold here
+		if a.full { // background folds cannot keep up with the appends, so fold here
 			if _, err = e.Fold(ctx); err != nil {
 				return 0, false, err
 			}
@@ -52,15 +52,15 @@ type appendAttempt struct {
 	id        string // the put's ID, or ""
 	holdsLock bool   // whether the attempt holds e.mu throughout
 
-	// State of the table when the rows were prepared. Another goroutine may have changed the table since then.
+	// State of the table when the rows were prepared.
 	location string
 	def      *definition.Definition
 	rules    string // the bucket's rules
 
-	exists   bool  // whether the table exists
-	full     bool  // the tail is full, so it must be folded before the append is retried
-	changed  bool  // the table has changed since the rows were prepared, so the append must be retried
-	version  int64 // the table's version
+	exists   bool // whether the table exists
+	full     bool // the tail is full, so it must be folded before the append is retried
+	changed  bool // the table has changed since the rows were prepared, so the append must be retried
+	version  int64
 	appended tail.Receipt
 }
 
@@ -79,7 +79,7 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit fu
 	return e.append(ctx, frame, a)
 }
 
-// encodeRows casts the rows to the table's columns and encodes them for the tail. It reports whether there are any rows.
+// encodeRows casts the rows to the table's columns and encodes them for the tail.
 func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (frame tail.Frame, hasRows bool, err error) {
 	ruleList, err := joinRules(a.def, a.rules)
 	if err != nil {
@@ -100,8 +100,8 @@ func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit f
 	return frame, true, err
 }
 
-// prepareAppend refreshes the table's state, and reports whether the append can proceed: the table must exist, the tail
-// must not be full, and the put must not have been applied before. It locks e.mu unless a.holdsLock.
+// prepareAppend copies the table's current state to a. It reports whether the append can proceed: the table must exist, its
+// tail must not be full, and the put must not have been applied before. It locks e.mu unless a.holdsLock.
 func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed bool, err error) {
 	if !a.holdsLock {
 		e.mu.Lock()
@@ -151,8 +151,8 @@ func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) 
 }
 
 // cast checks the rows in memory, and returns them in the column types of the table's files. It returns ErrNeedsCommit if the
-// put changes columns, may be rejected as a duplicate, or must be checked against the whole table. A nil checkFit means that
-// the table has no rows yet. The caller must release the result.
+// put changes columns, or if the rows must be compared with the table's existing rows. A nil checkFit means that the table
+// has no rows yet. The caller must release the result.
 func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, ruleList []rules.Rule, checkFit func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
 	if d.Order != nil && d.Order.Rule == definition.RefuseDuplicate {
 		return nil, ErrNeedsCommit
@@ -196,8 +196,8 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 	return rows, nil
 }
 
-// Create creates a table whose first rows are in the tail. The rows are invisible until the catalog contains the table. The
-// first fold writes the Iceberg files. If the table already exists, Create returns ErrStale.
+// Create creates a table whose first rows are in the tail; the first fold writes its Iceberg files. If the table already
+// exists, Create returns ErrStale.
 func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Metadata, id string, metadata map[string]any) error {
 	e.tables.Appending.RLock()
 	defer e.tables.Appending.RUnlock()
@@ -255,7 +255,7 @@ func (e *Entry) Applied(ctx context.Context, t *table.Table, id string) (bool, e
 	return e.applied(ctx, t.Metadata().TableUUID().String(), id)
 }
 
-// applied is Applied for a table with the given UUID. If the entry has a log, e.mu must be held.
+// applied is Applied for a table with the given UUID. e.mu must be held, unless e.log is nil.
 func (e *Entry) applied(ctx context.Context, uuid, id string) (bool, error) {
 	if e.log != nil && e.log.UUID() == uuid {
 		if ok, err := e.log.Applied(ctx, id); ok || err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Basis describes the table state that a step's files were written for: columns, row order and snapshot. The files are
-// valid while the table still matches the basis.
+// Basis describes the table state for which a step's files were written. The files can be committed only if the table still
+// matches it.
 type Basis struct {
 	UUID    string
 	schema  int               // schema ID
@@ -19,8 +19,8 @@ type Basis struct {
 	Order   *definition.Order // nil if the table has no order
 	Base    *int64            // ID of the snapshot that was read; nil if the table had no snapshot
 
-	Allowed AllowedChanges // the row changes after Base that leave the files valid
-	IO      *icecat.FileIO // used to write the files
+	Allowed AllowedChanges // row changes after Base that leave the files valid
+	IO      *icecat.FileIO // writes the files
 }
 
 // AllowedChanges specifies which row changes can be committed after a step's base snapshot.
@@ -45,15 +45,15 @@ func BasisOf(t *table.Table, allowed AllowedChanges, io *icecat.FileIO) (Basis, 
 // CheckFresh returns ErrStale if files that were written for b are no longer valid for the table cur.
 func (b *Basis) CheckFresh(cur *table.Table) error { return b.checkFreshSince(cur, cur) }
 
-// CheckFresh is like Basis.CheckFresh, for a table whose columns earlier steps of the attempt may have changed.
+// CheckFresh is like Basis.CheckFresh, but does not count the snapshots that earlier steps of the attempt added to cur.
 func (a *Attempt) CheckFresh(b *Basis, cur *table.Table) error {
-	if a.initial == nil || a.tailRows { // a step created the table, or added rows from the tail that the basis does not include
+	if a.initial == nil || a.tailRows { // an earlier step created the table, or added rows from the tail
 		return b.CheckFresh(cur)
 	}
 	return b.checkFreshSince(a.initial, cur)
 }
 
-// checkFreshSince is like CheckFresh, but compares b's snapshot with that of base, which is the table at the last commit.
+// checkFreshSince is like CheckFresh, but compares b's snapshot with that of the table base.
 func (b *Basis) checkFreshSince(base, cur *table.Table) error {
 	if cur == nil {
 		return ErrStale

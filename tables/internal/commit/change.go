@@ -18,30 +18,29 @@ import (
 	"github.com/go-partd/partd/tables/internal/series"
 )
 
-// MaxAttempts limits how often a commit is tried if it conflicts with other commits.
+// MaxAttempts is how often a commit is tried if it conflicts with other commits.
 const MaxAttempts = 100
 
 // Step is one step of a change to a table. It returns the table's metadata after the step, or nil to delete the table. cur is
-// nil if the table does not exist. A Step is called once per attempt to commit, so it must write only manifests; data files
-// must be written before.
+// nil if the table does not exist. A Step must not write data files, because it is called again for each attempt to commit.
 type Step func(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadata, error)
 
 // Mode is a set of flags that describe how a step uses the table and its tail.
 type Mode uint8
 
 const (
-	Plain     Mode = 0         // appends to the tail may proceed between the step and the commit
-	Exclusive Mode = 1 << iota // no append to the tail is allowed between the step and the commit
+	Plain     Mode = 0         // other goroutines may append to the tail between the step and the commit
+	Exclusive Mode = 1 << iota // appends to the tail wait from the step until the commit
 	Replaces                   // the step replaces the rows in the tail
 	Folds                      // the step writes the tail's rows to files
 	Deletes                    // the step uses neither the current table nor the tail's rows, so it works even if the table is damaged
 	Restores                   // the step does not use the current table, so it works even if the table is damaged
 )
 
-// PreparedStep is a step, with the IO that wrote its files; IO is nil if the step has no files.
+// PreparedStep is a step whose data files are written.
 type PreparedStep struct {
 	Mode  Mode
-	IO    *icecat.FileIO
+	IO    *icecat.FileIO // wrote the files; nil if there are none
 	Apply Step
 }
 
@@ -50,8 +49,8 @@ type Change struct {
 	*Entry
 	Result *table.Table // the committed table; nil if nothing changed or the table was deleted
 
-	// Unfolded skips the fold before the steps. Steps that depend on a particular snapshot need this, because a fold
-	// creates a new snapshot.
+	// Unfolded means that Commit does not fold the tail before the steps. Steps that depend on the current snapshot need
+	// this, because a fold adds a snapshot.
 	Unfolded bool
 
 	steps []PreparedStep
@@ -66,7 +65,7 @@ func (c *Change) Add(mode Mode, io *icecat.FileIO, apply Step) {
 // Len returns the number of steps.
 func (c *Change) Len() int { return len(c.steps) }
 
-// Writes reports whether the change adds files or changes columns.
+// Writes reports whether the change may add data files.
 func (c *Change) Writes() bool {
 	return c.modes&Folds != 0 || slices.ContainsFunc(c.steps, func(p PreparedStep) bool { return p.IO != nil })
 }
@@ -80,7 +79,7 @@ func (c *Change) RemoveFiles(err error) {
 	}
 }
 
-// Commit commits all changes, or none of them. Each change must concern a different table. The hooks run in the same
+// Commit commits all changes, or none of them. Each change must concern a different table. The hooks run in the catalog's
 // transaction.
 func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
 	if s.OnPrepared != nil {
@@ -98,8 +97,8 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
 			_, err := c.fold(ctx)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
-				// The rows do not fit a table that another program changed, or cannot be read. A change that replaces them
-				// can still proceed.
+				// Rows in the tail are unreadable, or do not fit the table since another program changed it. The change
+				// replaces them anyway, so it can proceed.
 				s.Logger.Warn("discarded unreadable rows in the tail, because a change replaces them", "table", c.Name, "err", err)
 				err = nil
 			}
@@ -124,8 +123,8 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 // errForbiddenNulls means that rows in the tail have nulls that the table's columns do not allow. A fold makes the columns nullable.
 var errForbiddenNulls = errors.New("rows in the tail have nulls in nested fields that do not allow them")
 
-// Commit commits steps that change the entry's table. The caller must hold Commits, and must have folded the tail if the steps
-// need its rows. Commit returns the committed table, or nil if nothing changed.
+// Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. Commits must be
+// held. If the steps need the tail's rows, the caller must have folded them.
 func (e *Entry) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
 	c := &Change{Entry: e}
 	for _, p := range steps {
@@ -168,10 +167,10 @@ type Attempt struct {
 	Damaged bool // the table exists but is damaged
 
 	initial  *table.Table   // state before the steps; nil if the table did not exist
-	tailDone bool           // whether a step has written the tail to files
-	tailRows bool           // whether the tail had rows at that time
-	inline   bool           // whether the metadata can be stored in the catalog's database, without a file
-	epoch    *int64         // last epoch (part of the tail) whose rows the change replaces; nil if none
+	tailDone bool           // whether a step has called TailFiles
+	tailRows bool           // whether TailFiles found rows in the tail
+	inline   bool           // whether the catalog's database may store the metadata, without a metadata file
+	epoch    *int64         // last epoch (numbered part of the tail) whose rows the change removes; nil if none
 	record   *icecat.Change // nil if there is nothing to commit
 }
 
@@ -205,7 +204,7 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 	}
 	for _, a := range attempts {
 		if err := a.finish(ctx); err != nil {
-			// The commit succeeded. The next access to the table, or the next Open, cleans up the tail.
+			// The commit succeeded, and the tail is cleaned up later: at the next access to the table or the next Open.
 			s.Logger.Warn("cannot clean up the tail after a commit", "table", a.Name, "err", err)
 		}
 	}
@@ -253,7 +252,7 @@ func (a *Attempt) prepare(ctx context.Context) error {
 			record.IOs = append([]*icecat.FileIO{p.IO}, record.IOs...)
 		}
 	}
-	if !applied || cur == nil && record.Base == nil && !a.Damaged { // nothing to do, or the change created and deleted the table
+	if !applied || cur == nil && record.Base == nil && !a.Damaged { // no step did anything, or the table did not exist and still does not
 		return nil
 	}
 	if cur != nil {
@@ -266,8 +265,8 @@ func (a *Attempt) prepare(ctx context.Context) error {
 	return nil
 }
 
-// loadBase loads the table to change, or returns nil if the table does not exist. If mayBeDamaged is true, it accepts a damaged
-// table.
+// loadBase loads the table to change into record and a. It returns nil if the table does not exist, or if the table is damaged
+// and mayBeDamaged is true.
 func (a *Attempt) loadBase(ctx context.Context, record *icecat.Change, mayBeDamaged bool) (_ *table.Table, err error) {
 	cat := a.tables.Catalog
 	record.Base, err = cat.Load(ctx, record.Namespace, record.Name)
@@ -301,12 +300,12 @@ func (a *Attempt) TailRows() (rows int64) {
 // Table returns the attempt's table with the given metadata.
 func (a *Attempt) Table(meta table.Metadata) *table.Table { return a.Staged(meta, a.IO) }
 
-// Series returns t as a Series, or nil if the table has no order.
+// Series returns t as a Series, or nil if the table's rows have no order.
 func (e *Entry) Series(t *table.Table) (*series.Series, error) {
 	return series.ForTable(t, e.tables.Memory)
 }
 
-// AddPutID adds a put's ID to the change. If a put with this ID was already applied, it returns ErrNothing. cur can be nil.
+// AddPutID adds a put's ID to the change. It returns ErrNothing if a put with this ID was already applied. cur can be nil.
 func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) error {
 	if slices.ContainsFunc(a.IDs, func(prior icecat.PutID) bool { return prior.ID == id }) {
 		return ErrNothing
@@ -328,12 +327,11 @@ func asConflict(err error) error {
 	return err
 }
 
-// finish updates the entry to the committed state. Unless the change is Plain, e.mu must be held. A Plain change does not
-// affect the entry.
+// finish updates the entry after the commit, unless the change is Plain; then e.mu must be held.
 func (a *Attempt) finish(ctx context.Context) error {
 	record := a.record
-	if record == nil || record.New == nil { // the steps' files are not used
-		a.RemoveFiles(ErrNothing)
+	if record == nil || record.New == nil {
+		a.RemoveFiles(ErrNothing) // the commit does not use them
 	}
 	if record == nil {
 		return nil

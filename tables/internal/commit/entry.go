@@ -24,7 +24,7 @@ import (
 // maxEntries is the maximum number of unused tables without rows in the tail that stay in memory.
 const maxEntries = 1 << 14
 
-// lastEpoch is greater than every other epoch.
+// lastEpoch is greater than the number of every epoch (numbered part of the tail).
 const lastEpoch = math.MaxInt64
 
 // Entry is the state of a table in memory, while the table is in use or has rows in the tail.
@@ -49,7 +49,7 @@ type Entry struct {
 func (e *Entry) Release() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.tables.mu.Lock() // keeps a concurrent Acquire from taking the entry while it is removed
+	e.tables.mu.Lock() // so that Acquire does not return the entry while it is removed
 	defer e.tables.mu.Unlock()
 	if e.refs--; e.refs == 0 && len(e.tables.entries) > maxEntries && (e.log == nil || e.tables.Tail.Retire(e.log)) {
 		delete(e.tables.entries, e.TableName)
@@ -58,11 +58,11 @@ func (e *Entry) Release() {
 
 // Tail contains the rows of a table that are only in the tail.
 type Tail struct {
-	Rows        []arrow.RecordBatch // in the stored types; the caller of View must release them
-	Fingerprint string              // if two fingerprints are equal, the rows are equal
+	Rows        []arrow.RecordBatch // in the column types of files; the caller of View must release them
+	Fingerprint string              // the same for equal rows only
 
-	Deduped  bool // whether Rows come from Cache, and so contain no duplicates
-	Replaces bool // if Deduped, whether Rows can replace rows in files
+	Deduped  bool // whether Rows were stored by Cache, and therefore contain no duplicates
+	Replaces bool // if Deduped: whether Rows can replace rows in files
 
 	log *tail.Log
 	key string
@@ -71,8 +71,7 @@ type Tail struct {
 // Cache stores deduplicated rows for other readers of the same table state.
 func (t *Tail) Cache(deduped arrow.RecordBatch, replaces bool) { t.log.Cache(t.key, deduped, replaces) }
 
-// View returns the table's current state and definition. If withRows is true, it also returns the rows that are only in the
-// tail.
+// View returns the table's current state and definition and, if withRows is true, the rows that are only in the tail.
 func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *definition.Definition, rows *Tail, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -110,8 +109,8 @@ func (e *Entry) readTail(ctx context.Context, meta table.Metadata, upTo int64) (
 	return rows, nil
 }
 
-// renameColumns converts a batch with an older schema to the columns' current names, and drops columns that were removed. If
-// the batch matches no older schema, it returns the batch unchanged. It takes ownership of the batch.
+// renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names, and drops
+// removed columns. It returns a batch with another schema unchanged. It takes ownership of the batch.
 func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	for _, oldSchema := range slices.Backward(meta.Schemas()) {
 		stored, err := schema.StoredSchema(oldSchema)
@@ -149,7 +148,7 @@ func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBa
 	return batch, nil
 }
 
-// castTail casts rows from the tail to a stored schema. It takes ownership of the rows.
+// castTail casts rows from the tail to the schema stored. It takes ownership of the rows.
 func castTail(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch, error) {
 	for i, batch := range rows {
 		if batch.Schema() == stored || batch.Schema().Equal(stored) {
@@ -166,8 +165,7 @@ func castTail(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBat
 	return rows, nil
 }
 
-// pin protects files that were in use when the pin was created: the files of a reader's view, and files written for a future
-// commit.
+// pin protects files from removal: those that a reader uses, or those written for a later commit.
 type pin struct{ created time.Time }
 
 // Pin prevents the removal of files until unpin is called.
@@ -215,7 +213,7 @@ func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
 	return e, nil
 }
 
-// AcquirePinned acquires an entry and pins the files written for it. The caller must call release.
+// AcquirePinned is Acquire and Pin together. The caller must call release.
 func (s *Tables) AcquirePinned(n icecat.TableName) (_ *Entry, release func(), err error) {
 	e, err := s.Acquire(n)
 	if err != nil {
@@ -229,7 +227,7 @@ func (s *Tables) AcquirePinned(n icecat.TableName) (_ *Entry, release func(), er
 	return e, func() { unpin(); e.Release() }, nil
 }
 
-// load refreshes the entry, and returns the table's current state. e.mu must be held.
+// load returns the table's current state, and updates the entry from it. e.mu must be held.
 func (e *Entry) load(ctx context.Context) (*table.Table, error) {
 	t, err := e.tables.Catalog.Load(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {

@@ -20,14 +20,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Fold moves a table's rows from the tail to files, and returns the row count.
+// Fold moves the table's rows from the tail to files, and returns their number.
 func (e *Entry) Fold(ctx context.Context) (int64, error) {
 	e.Commits.Lock()
 	defer e.Commits.Unlock()
 	return e.fold(ctx)
 }
 
-// FoldAll folds all rows that were acknowledged before the call, and returns the table. Commits must be held.
+// FoldAll folds all rows put before the call, and returns the table. Commits must be held.
 func (e *Entry) FoldAll(ctx context.Context) (*table.Table, error) {
 	if _, err := e.fold(ctx); err != nil {
 		return nil, err
@@ -53,15 +53,16 @@ func (e *Entry) fold(ctx context.Context) (rows int64, err error) {
 	return rows, err
 }
 
-// foldInput describes the rows of the tail, up to an epoch, that a fold writes to files.
+// foldInput describes the rows that a fold writes to files: those of the tail's epochs up to one. Epochs are the numbered
+// parts of a table's tail.
 type foldInput struct {
 	Basis
 	t       *table.Table
 	rows    []arrow.RecordBatch
 	stored  *arrow.Schema        // schema of the rows in files
-	epoch   int64                // the last epoch to fold
+	epoch   int64                // number of the last epoch to fold
 	ids     map[string]time.Time // times of the puts, by ID
-	oldest  time.Time            // time of the oldest put
+	oldest  time.Time            // of the puts
 	updated time.Time            // time of the newest put
 }
 
@@ -76,7 +77,7 @@ func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
 		return 0, err
 	}
 	defer take.Release(f.rows)
-	if len(f.rows) > 0 { // otherwise another Store has applied all the puts
+	if len(f.rows) > 0 { // if there are none, another process has already added the puts' rows to the table
 		if folded, err = e.commitFold(ctx, f); err != nil {
 			return 0, err
 		}
@@ -100,7 +101,7 @@ func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.log == nil && !e.tables.Tail.HasAnyUnclaimed() || e.log != nil && e.log.IsEmpty() {
-		return nil, canceled.Err(ctx) // return early, because loading large metadata takes long
+		return nil, canceled.Err(ctx) // avoid the load, which takes long if the metadata is large
 	}
 	t, err := e.load(ctx)
 	if errors.Is(err, icecat.ErrNotFound) || err == nil && e.log == nil {
@@ -113,7 +114,7 @@ func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	if last <= e.state.folded { // an earlier fold committed, but its outcome was unknown or it could not clean up
+	if last <= e.state.folded { // an earlier fold was committed, but did not remove its rows from the tail
 		return nil, e.log.Forget(ctx, last)
 	}
 	f := &foldInput{t: t, stored: e.state.def.Stored, epoch: last, ids: e.log.IDs(e.state.folded, last)}
@@ -150,9 +151,9 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 			return nil, err
 		}
 		if e.tables.Tail.Folded(cur.Properties()) >= f.epoch {
-			return nil, ErrNothing // an earlier fold with unknown outcome took effect
+			return nil, ErrNothing // an earlier fold, whose outcome was unknown, was committed
 		}
-		// If another Store has applied one of the puts, the put's rows must not be added again.
+		// If another process has applied one of the puts, start again without the put's rows.
 		applied, err := e.tables.Catalog.PutsApplied(ctx, f.UUID, slices.Collect(maps.Keys(f.ids))...)
 		if err != nil || len(applied) > 0 {
 			return nil, cmp.Or(err, ErrStale)
@@ -172,8 +173,8 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 	return rows, e.tables.commitWithRetry(ctx, nil, c)
 }
 
-// relaxedShape returns the shape that the table needs before rows from its tail can be written to files, or nil if they
-// fit the current shape. See schema.RelaxShape.
+// relaxedShape returns nil if rows from the tail fit the table's columns. If nulls in nested fields do not fit, it returns the
+// shape that the columns need. See schema.RelaxShape.
 func relaxedShape(meta table.Metadata, rows arrow.RecordBatch) (*schema.Shape, error) {
 	def, err := definition.FromMetadata(meta)
 	if err != nil {
@@ -182,7 +183,7 @@ func relaxedShape(meta table.Metadata, rows arrow.RecordBatch) (*schema.Shape, e
 	return schema.RelaxShape(def.Columns, meta.LastColumnID(), def.Put, rows)
 }
 
-// relaxSchema changes the table's shape to allow the rows. It then returns ErrStale, so that the fold is retried.
+// relaxSchema changes the table's columns to the given shape. It then returns ErrStale, so that the fold is retried.
 func (e *Entry) relaxSchema(ctx context.Context, f *foldInput, shape *schema.Shape) error {
 	e.tables.Logger.Warn("made nested fields nullable, because rows put by an earlier version of this program have nulls there", "bucket", e.tables.BucketOf(e.Namespace), "table", e.Name)
 	c := &Change{Entry: e}
@@ -199,10 +200,9 @@ func (e *Entry) relaxSchema(ctx context.Context, f *foldInput, shape *schema.Sha
 	return cmp.Or(e.tables.commitWithRetry(ctx, nil, c), ErrStale)
 }
 
-// backdate sets the time of the fold's snapshot to the time of its rows. DuckDB reads the newest snapshot that is not newer
-// than its transaction, but the transaction begins before the table is loaded and folded. For rows that were just put,
-// backdate therefore moves the snapshot's time back by up to a second. If the rows are all duplicates, the fold creates no
-// snapshot.
+// backdate sets the time of the snapshot that the fold adds in meta to the time of the rows, and at least a second before
+// now if possible. DuckDB needs this, because it ignores snapshots newer than its transaction: the transaction begins before
+// the table is loaded, and loading it folds the tail. If all rows are duplicates, meta has no new snapshot.
 func (f *foldInput) backdate(cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
 	base := cur.Metadata()
 	if current := meta.CurrentSnapshot(); current == nil || base.SnapshotByID(current.SnapshotID) != nil {
@@ -220,7 +220,7 @@ func (f *foldInput) backdate(cur *table.Table, meta table.Metadata, props iceber
 	}, cur.MetadataLocation())
 }
 
-// epochProperty returns the table property that records epoch as the last one whose rows are in files.
+// epochProperty returns the table property that records epoch as the tail's last epoch whose rows are in files.
 func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
 	if s.NoEpoch {
 		return nil
@@ -228,14 +228,15 @@ func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
 	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
 }
 
-// addIDs adds to the change the IDs of puts whose rows leave the tail.
+// addIDs adds the IDs of puts to the change, which removes the puts' rows from the tail.
 func (a *Attempt) addIDs(ids map[string]time.Time) {
 	for id, timestamp := range ids {
 		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: timestamp})
 	}
 }
 
-// markReplaced returns a step that marks the tail's epochs up to epoch as replaced. e.mu must be held.
+// markReplaced returns a step that records that the rows of the tail's epochs up to epoch must no longer be added to the
+// table. e.mu must be held.
 func (e *Entry) markReplaced(epoch int64) Step {
 	ids := e.log.IDs(e.state.folded, epoch)
 	return func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
@@ -247,7 +248,7 @@ func (e *Entry) markReplaced(epoch int64) Step {
 	}
 }
 
-// concat concatenates rows from the tail into one batch with a stored schema.
+// concat concatenates rows from the tail into one batch with the schema stored.
 func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
 	cast := slices.Clone(rows)
 	take.Retain(cast)
@@ -259,7 +260,7 @@ func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, 
 	return take.Concat(cast)
 }
 
-// rowsUntil is the snapshot property where a fold records when its newest row was acknowledged, in milliseconds since 1970.
+// rowsUntil is the snapshot property that contains the time of the newest row of a fold, in milliseconds since 1970.
 const rowsUntil = "partd.rows-until"
 
 // SnapshotAt returns the snapshot that was current at a moment, or nil if there was none. It ignores snapshots that contain
@@ -271,7 +272,7 @@ func SnapshotAt(meta table.Metadata, moment time.Time) (current *table.Snapshot)
 	}
 	for entry := range meta.SnapshotLogs() {
 		s, millis := byID[entry.SnapshotID], entry.TimestampMs
-		if s != nil && s.Summary != nil && s.TimestampMs == millis { // otherwise, a rollback made the snapshot current again
+		if s != nil && s.Summary != nil && s.TimestampMs == millis { // if the times differ, a rollback made the snapshot current again
 			if rowsMillis, err := strconv.ParseInt(s.Summary.Properties[rowsUntil], 10, 64); err == nil {
 				millis = rowsMillis // backdate changed the snapshot's own time
 			}
@@ -284,8 +285,8 @@ func SnapshotAt(meta table.Metadata, moment time.Time) (current *table.Snapshot)
 	return current
 }
 
-// FoldUntil folds the tail if all its rows were acknowledged by the given moment, so that a snapshot contains them. It
-// returns the table, and reports whether such rows remain in the tail because the store is read-only.
+// FoldUntil returns the table. If all rows in the tail were put before the given moment, FoldUntil first folds them, so that
+// a snapshot contains them. unfolded reports that it could not fold such rows because the store is read-only.
 func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table, unfolded bool, err error) {
 	t, oldest, updated, err := e.tailTimes(ctx)
 	if err != nil || oldest.IsZero() || oldest.After(moment) {
@@ -306,8 +307,8 @@ func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table
 	return t, false, err
 }
 
-// lockCommits locks Commits, which an operation that rewrites rows can hold for a long time. If ctx ends first, lockCommits
-// returns an error.
+// lockCommits locks Commits, or returns an error if ctx ends first: operations that rewrite rows hold Commits for a long
+// time.
 func (e *Entry) lockCommits(ctx context.Context) error {
 	locked := make(chan struct{})
 	go func() {

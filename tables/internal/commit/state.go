@@ -45,7 +45,7 @@ func (e *Entry) HasTail(ctx context.Context) (bool, error) {
 	return rows > 0, nil
 }
 
-// refresh updates the entry's state from the catalog. e.mu must be held.
+// refresh loads the table if its metadata has changed in the catalog. e.mu must be held.
 func (e *Entry) refresh(ctx context.Context) error {
 	location, rules, err := e.tables.Catalog.Lookup(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
@@ -71,7 +71,7 @@ func (e *Entry) setState(ctx context.Context, t *table.Table) error {
 		e.detach()
 	}
 	if e.log == nil && e.tables.Tail != nil {
-		// The tail may already have rows of the table, which may have been renamed or repaired.
+		// The tail may already have rows of the table, for example if the table was renamed or repaired.
 		if e.log, err = e.tables.Tail.Claim(ctx, newState.uuid, newState.folded); err != nil {
 			if ctx.Err() != nil {
 				return canceled.Err(ctx)
@@ -80,7 +80,7 @@ func (e *Entry) setState(ctx context.Context, t *table.Table) error {
 		}
 	}
 	if e.log != nil {
-		// Ignore the rows of puts that another Store has applied.
+		// Another process may have applied some of the same puts. Ignore their rows in this tail.
 		applied, err := e.tables.Catalog.PutsApplied(ctx, newState.uuid, slices.Collect(maps.Keys(e.log.IDs(newState.folded, lastEpoch)))...)
 		if err != nil {
 			return err
@@ -91,7 +91,6 @@ func (e *Entry) setState(ctx context.Context, t *table.Table) error {
 	return nil
 }
 
-// stateOf returns the state for a table.
 func (e *Entry) stateOf(t *table.Table) (s state, err error) {
 	meta := t.Metadata()
 	s = state{location: t.MetadataLocation(), uuid: meta.TableUUID().String(), folded: -1}
@@ -105,8 +104,8 @@ func (e *Entry) stateOf(t *table.Table) (s state, err error) {
 	return s, err
 }
 
-// detach forgets a table that another program deleted or renamed. Its rows stay in the tail until an entry with the new name,
-// or the next Open, claims them. e.mu must be held.
+// detach clears the entry after another program deleted or renamed the table. The rows stay in the tail: an entry with the
+// table's new name finds them, or else the next Open. e.mu must be held.
 func (e *Entry) detach() {
 	e.state = state{}
 	if e.log != nil {
@@ -120,7 +119,7 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 	s.Tail = t
 	entries := map[string]*Entry{}
 	var byUUID map[string]icecat.TableName // maps the UUIDs in the tables' metadata to their names
-	var damaged error                      // errors for damaged tables, whose UUIDs are unknown
+	var damaged error                      // errors of damaged tables, whose UUIDs are unknown
 	logs, err := s.Tail.Recover(ctx, func(uuid string) (folded int64, exists bool, err error) {
 		n, err := s.Catalog.ByUUID(ctx, uuid)
 		if err != nil && !errors.Is(err, icecat.ErrNotFound) {
@@ -128,7 +127,8 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 		}
 		t, err := s.loadUUID(ctx, n, uuid)
 		if t == nil && err == nil {
-			// Another program created, renamed or deleted the table. Remove its rows only if no table has the UUID.
+			// Another program created, renamed or deleted the table, so search all tables for the UUID. If none has it, the
+			// rows are removed.
 			if byUUID == nil {
 				if byUUID, damaged = s.Catalog.UUIDs(ctx); damaged != nil && !errors.Is(damaged, icecat.ErrContent) {
 					return 0, false, damaged

@@ -1,6 +1,6 @@
 // Package commit commits changes to tables. It applies a change's steps to a table's newest state, and retries until the
-// catalog accepts the result. It also writes the steps' files, and folds the tail: it moves the rows of small appends from
-// the tail, a log, to files of the table.
+// catalog accepts the result. It also writes the steps' files, and folds the tail. The tail is a log of small appends; a
+// fold moves its rows to the table's files.
 //
 // Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order of
 // their names; Entry.mu, in the same order; Tables.mu.
@@ -28,7 +28,7 @@ var (
 	ErrReadOnly = icecat.ErrReadOnly
 	// ErrConflict is wrapped by the error for a commit that failed repeatedly because of conflicts.
 	ErrConflict = errors.New("too many concurrent commits to the table: try again")
-	// ErrStale means that the table changed after a change's files were written. The change must be prepared again.
+	// ErrStale means that a table changed after files were written for it. The caller must write the files again.
 	ErrStale = errors.New("the table was concurrently created, replaced or deleted")
 	// ErrNeedsCommit means that a put cannot go to the tail, because it changes columns, or because concurrent puts could
 	// make it invalid.
@@ -44,17 +44,17 @@ type Options struct {
 	FoldAge   time.Duration // age of the oldest row at which a table's tail is folded; negative means no limit
 	Memory    int64         // memory for checking and sorting rows, in bytes
 	Logger    *slog.Logger
-	BucketOf  func(namespace string) string // converts namespaces for log messages
+	BucketOf  func(namespace string) string // returns the bucket's name for log messages
 
 	// Folding is called when a fold begins. The function that it returns is called when the fold ends.
 	Folding func(context.Context, icecat.TableName) (context.Context, func(rows int64, err error))
 
 	ReadOnly   bool   // reject commits, and do not fold
 	OnPrepared func() // called after a change's files have been written; can be nil
-	NoEpoch    bool   // for tests: a fold does not record its epoch in the table
+	NoEpoch    bool   // for tests: a fold does not record in the table which part of the tail it moved
 }
 
-// Tables manages a catalog's tables that are in use or have rows in the tail.
+// Tables manages those tables of a catalog that are in use or have rows in the tail.
 type Tables struct {
 	Options
 	Tail *tail.Store // nil if there is no tail
@@ -96,7 +96,7 @@ func (s *Tables) Close() bool {
 // Done returns a channel that Close closes.
 func (s *Tables) Done() <-chan struct{} { return s.done }
 
-// Refresh updates a table's state from the catalog, and claims its rows in the tail.
+// Refresh updates a table's state in memory from the catalog, and finds the table's rows in the tail.
 func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
 	e, err := s.Acquire(n)
 	if err != nil {
@@ -108,7 +108,7 @@ func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
 	return e.refresh(ctx)
 }
 
-// WithTailRows adds the number and size of the tail's rows to a table's listing.
+// WithTailRows returns l with the table's rows in the tail added to its row count and size.
 func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.Listed, error) {
 	s.mu.Lock()
 	e := s.entries[icecat.TableName{Namespace: l.Namespace, Name: l.Name}]
@@ -152,8 +152,8 @@ func (s *Tables) WithTail(namespace string) (names []icecat.TableName) {
 	return names
 }
 
-// queueFold requests a fold of the entry's table. If the queue is full, the table is folded when its rows are old enough. e.mu
-// must be held.
+// queueFold requests a fold of the table in the background. If the queue is full, it does nothing: the fold then happens
+// when the rows have the age FoldAge. e.mu must be held.
 func (e *Entry) queueFold() {
 	if e.queued {
 		return
@@ -201,7 +201,7 @@ func (s *Tables) foldPeriodically() {
 	}
 }
 
-// foldInBackground folds a table. After an error, which it logs, the rows stay in the tail, and the next round retries.
+// foldInBackground folds a table, and logs an error. After an error, the rows stay in the tail until a later fold.
 func (s *Tables) foldInBackground(ctx context.Context, e *Entry) {
 	e.mu.Lock()
 	e.queued = false
@@ -211,7 +211,7 @@ func (s *Tables) foldInBackground(ctx context.Context, e *Entry) {
 	}
 }
 
-// olderThan returns the entries whose tails have rows from before a moment.
+// olderThan returns the entries with rows in the tail that were put before a moment.
 func (s *Tables) olderThan(moment time.Time) (old []*Entry) {
 	for _, e := range s.allEntries() {
 		e.mu.Lock()
@@ -220,7 +220,7 @@ func (s *Tables) olderThan(moment time.Time) (old []*Entry) {
 			if rows > 0 && oldest.Before(moment) {
 				old = append(old, e)
 			}
-		} else if e.hasUnreadRows() { // Fold fails until the table is repaired
+		} else if e.hasUnreadRows() { // the rows' age is unknown
 			old = append(old, e)
 		}
 		e.mu.Unlock()

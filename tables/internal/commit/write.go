@@ -26,7 +26,7 @@ type WriteInput struct {
 	Caster       *schema.Caster
 	Rules        *rules.Check                  // rule checks, which Write closes; nil means no rules
 	Check        func(arrow.RecordBatch) error // an additional check of each batch; can be nil
-	Acknowledged bool                          // the rows are already acknowledged, so they must not be rejected as duplicates
+	Acknowledged bool                          // earlier puts of the rows succeeded, so duplicates must not be rejected now
 }
 
 // Write writes rows as data files of a table, through io. After an error, it removes the files.
@@ -50,7 +50,7 @@ func (e *Entry) Write(ctx context.Context, t *table.Table, io *icecat.FileIO, w 
 	return files, err
 }
 
-// writeTail is Write for rows from the tail in stored types. It takes ownership of the rows.
+// writeTail is Write for rows from the tail, which are already in the column types of files. It takes ownership of the rows.
 func (e *Entry) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
 	defer func() {
 		if err != nil {
@@ -74,9 +74,9 @@ func (e *Entry) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO
 	return s.Write(ctx, sorted.Single(rows))
 }
 
-// TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from the table's
-// logical types (its types for users); nil means no conversion. The change must have the mode Folds. If TailFiles returns
-// errForbiddenNulls, the tail must be folded first.
+// TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from the types that
+// users see; nil means no conversion. The change must have the mode Folds. If TailFiles returns errForbiddenNulls, the tail
+// must be folded first.
 func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Metadata, caster *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
 	if a.tailDone || a.log == nil {
 		return nil, nil
@@ -119,7 +119,7 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Me
 	return a.Write(ctx, a.Table(dest), a.IO, WriteInput{Rows: &datafile.Source{Batches: []arrow.RecordBatch{logical}}, Caster: caster, Rules: rules, Acknowledged: true})
 }
 
-// cast yields the rows in the table's stored types. If a row has a null in a column of order, it yields an error.
+// cast checks the rows, and yields them in the column types of files. Columns of order must not contain nulls.
 func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for w.Rows.Next() {
@@ -141,7 +141,7 @@ func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Ba
 			if err == nil && w.Check != nil {
 				err = w.Check(batch)
 			}
-			if err != nil || w.Rules.Violated() { // nothing will be written, but later violations are still counted
+			if err != nil || w.Rules.Violated() { // write no more rows, but count further violations
 				batch.Release()
 				batch = nil
 			}
@@ -155,8 +155,8 @@ func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Ba
 	}
 }
 
-// AddOrdered adds the files of an append according to the table's rule for duplicates, and sets properties. If acknowledged is
-// true, it keeps rows that the rule would reject.
+// AddOrdered adds the files of an append, applies the table's rule for duplicate rows, and sets properties. acknowledged means
+// that the put of the rows already succeeded, so duplicates must not be rejected.
 func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
 	s, err := a.Series(cur)
 	if err != nil {
@@ -188,14 +188,14 @@ func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceb
 	return ReplaceFiles(ctx, cur, replaced, files, props)
 }
 
-// AddFiles adds files, and sets properties of the table and of the snapshot.
+// AddFiles adds files to t, and sets props on the table and on the new snapshot.
 func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		return tx.AddDataFiles(ctx, files, props, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck())
 	})
 }
 
-// ReplaceFiles replaces the files old, and sets properties of the table and of the snapshot.
+// ReplaceFiles replaces the files old in t, and sets props on the table and on the new snapshot.
 func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())

@@ -153,7 +153,7 @@ func randomValue(r *rand.Rand, t arrow.DataType, nullable bool) any {
 	if unit, minCount, maxCount := unitRange(t); unit > 0 {
 		n := pick(r, minCount, maxCount, 0, 1, -1, r.Int64N(8), r.Int64N(8), r.Int64N(8))
 		if _, isTime := t.(*arrow.TimestampType); isTime || t.ID() == arrow.DATE32 || t.ID() == arrow.DATE64 {
-			if r.IntN(4) > 0 { // within a few days
+			if r.IntN(4) > 0 { // mostly times within the same four days
 				n = int64((time.Duration(19_700+r.IntN(4))*day + pick(r, 0, 1, unit, time.Hour)) / unit)
 			}
 		} else if r.IntN(8) == 0 && maxCount > 100 {
@@ -216,8 +216,8 @@ func power10(n int32) *big.Int {
 	return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil)
 }
 
-// appendValue appends a value to a builder. Builders of plain types have a method Append with a parameter of some
-// Go type.
+// appendValue appends a value to a builder. For plain types, it converts v to the parameter type of the builder's
+// method Append, which it calls by reflection.
 func appendValue(b array.Builder, v any) {
 	t := b.Type()
 	if v == nil {

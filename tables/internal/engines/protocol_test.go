@@ -240,7 +240,7 @@ func TestPagination(t *testing.T) {
 			}
 		}
 		if a := s.send("GET", path, nil); len(listedNames(a, key)) < 25 || a.text("next-page-token") != "" {
-			t.Errorf("%s without a page size: %s", path, a.raw)
+			t.Errorf("%s without a page size: got %s, want all names without a next-page-token", path, a.raw)
 		}
 		for _, bad := range []string{"0", "-1", "x"} {
 			s.send("GET", path+"?pageSize="+bad, nil).expect(t, "pageSize "+bad, 400, "BadRequestException")

@@ -24,7 +24,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// plainTypes contains all types in docs/types.md that are not nested and that readers get unchanged.
+// plainTypes contains all types in docs/types.md that are not nested and that are read back unchanged.
 var plainTypes = func() []arrow.DataType {
 	json, err := extensions.NewJSONType(arrow.BinaryTypes.String)
 	if err != nil {

@@ -112,7 +112,7 @@ func TestMerge(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		var all []row
 		var sources []Source
-		hides := map[int64]bool{}
+		isHidden := map[int64]bool{}
 		var id int64
 		for range rnd.IntN(6) {
 			rows := randomRows(rnd, rnd.IntN(200), &id)
@@ -122,7 +122,7 @@ func TestMerge(t *testing.T) {
 				s.Bounds = &Bounds{rows[0].ts, rows[len(rows)-1].ts}
 			}
 			for _, r := range rows {
-				hides[r.id] = s.Hides
+				isHidden[r.id] = s.Hides
 			}
 			sources = append(sources, s)
 			all = append(all, rows...)
@@ -130,7 +130,7 @@ func TestMerge(t *testing.T) {
 		slices.SortStableFunc(all, compareRows)
 		for _, rule := range []Rule{All, First, Last, Extra} {
 			for _, memory := range []int64{1 << 30, 500} {
-				want := applyRule(all, rule, func(r row) bool { return hides[r.id] })
+				want := applyRule(all, rule, func(r row) bool { return isHidden[r.id] })
 				got := rowsOf(t, Merge(t.Context(), rule, memory, sources...))
 				if !slices.Equal(got, want) {
 					t.Fatalf("Merge with seed %d, rule %d, memory %d: got %v\nwant %v", seed, rule, memory, got, want)
