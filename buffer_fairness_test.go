@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// TestBufferIsFair keeps two keys busy. Appends, deletes and flushes must still get their turn.
+// TestBufferIsFair keeps two keys busy with gets and sets. Appends, deletes and flushes must still be served.
 func TestBufferIsFair(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -58,7 +58,8 @@ func TestBufferIsFair(t *testing.T) {
 	wg.Wait()
 }
 
-// TestBufferHoldsAKeyManyTimes passes a key 65,536 times, which would overflow a 16-bit counter of its holders.
+// TestBufferHoldsAKeyManyTimes passes a key 65,536 times to one Delete, which would overflow a 16-bit counter of how
+// often operations hold the key.
 func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -85,7 +86,8 @@ func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 	})
 }
 
-// TestBufferShowsWholeAppends checks that Get and Scan see only whole appends, even larger than one move.
+// TestBufferShowsWholeAppends checks that Get and Scan see only whole appends, even if one move to the slow store
+// cannot take all data of an append.
 func TestBufferShowsWholeAppends(t *testing.T) {
 	ctx := context.Background()
 	for _, size := range []int{20 << 10, 100 << 10} {
@@ -170,7 +172,7 @@ func TestBufferMoveHonorsDeadline(t *testing.T) {
 // TestBufferRealMemory checks the live heap for many small keys, then few large ones, and then long keys.
 func TestBufferRealMemory(t *testing.T) {
 	if race.Enabled {
-		t.Skip("slow with the race detector, and only one goroutine appends")
+		t.Skip("the test is slow with the race detector, and has no races to find, because only one goroutine appends")
 	}
 	ctx := context.Background()
 	const memory = 32 << 20

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// faultyDict is a Dict with injected failures: fail returns the errors before and after an operation.
+// faultyDict is a Dict with injected failures. If before is not nil, an operation is not applied and returns before.
+// If after is not nil, the operation is applied, and returns after.
 type faultyDict struct {
 	*Dict
 	mu   sync.Mutex
@@ -166,7 +167,8 @@ func TestBufferUnknownOutcome(t *testing.T) {
 	}
 }
 
-// TestBufferSetOfUnknownOutcome sets a key with buffered data, with an unknown outcome.
+// TestBufferSetOfUnknownOutcome checks that after a Set with an unknown outcome of a key with buffered data, reads
+// of the key fail until another Set.
 func TestBufferSetOfUnknownOutcome(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
@@ -183,8 +185,8 @@ func TestBufferSetOfUnknownOutcome(t *testing.T) {
 	wantValue(t, b, "k", "newer")
 }
 
-// TestBufferFullReportsFailure checks that Append to a full buffer returns why the slow store fails, and changes
-// nothing.
+// TestBufferFullReportsFailure checks that an Append to a full buffer returns the error of the slow store, and
+// changes nothing.
 func TestBufferFullReportsFailure(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 4<<20)
@@ -372,7 +374,7 @@ func TestBufferGathersLargeBatches(t *testing.T) {
 }
 
 // TestBufferCrowdedKey checks that a batch goes directly to the slow store if it has more data
-// for one key than one move may append. The key's buffered data must go there first.
+// for one key than one move from the fast to the slow store may append. The key's buffered data must be moved first.
 func TestBufferCrowdedKey(t *testing.T) {
 	slow := &countingDict{Dict: NewDict()}
 	b, err := NewBuffer(NewDict(), slow, &BufferOptions{Memory: 8 << 20})

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// check panics on an error; a program would return the error.
+// check panics if err is not nil. A real program would return the error instead.
 func check(err error) {
 	if err != nil {
 		panic(err)

@@ -148,7 +148,8 @@ func TestFileApplyEveryCut(t *testing.T) {
 	}
 }
 
-// TestFileApplyEveryCutWhileReplaying also interrupts the process that completes or undoes the operation.
+// TestFileApplyEveryCutWhileReplaying interrupts an operation, and then also the process that opens the store and
+// completes or undoes the operation.
 func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 	for _, step := range fileTaggedOps {
 		t.Run(step.name, func(t *testing.T) {

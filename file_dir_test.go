@@ -52,12 +52,13 @@ func TestFileRefusesForeignDirectories(t *testing.T) {
 	fileWantInErr(t, err, "MaxOpenFiles")
 }
 
-// TestFileCreatesDirectories also checks that a later change of the working directory does not affect the store.
+// TestFileCreatesDirectories checks that OpenFile creates missing directories, and that a later change of the working
+// directory does not affect the store.
 func TestFileCreatesDirectories(t *testing.T) {
 	t.Chdir(t.TempDir())
 	f := fileOpen(t, fileOS, "a/b/c", nil, filedir.Hooks{})
 	fileAppend(t, f, "k", "1")
-	t.Chdir(t.TempDir()) // must not affect the store
+	t.Chdir(t.TempDir())
 	fileAppend(t, f, "k", "2", "other", "3")
 	fileWantContent(t, f, map[string]string{"k": "12", "other": "3"})
 	if entries, _ := os.ReadDir("."); len(entries) != 0 {
@@ -154,8 +155,8 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 			own = append(own, e.Name())
 		}
 	}
-	if len(leftovers) != len(foreign)+2 || own != nil { // also .lock and %undo
-		t.Fatalf("after Drop, the directory contains %v, including the store's own %v", leftovers, own)
+	if len(leftovers) != len(foreign)+2 || own != nil {
+		t.Fatalf("after Drop, the directory contains %v, want only the foreign files, .lock and %%undo, not %v", leftovers, own)
 	}
 	if string(fileRead(t, outside)) != "outside" {
 		t.Fatal("Drop changed the target of a symbolic link")
@@ -225,7 +226,7 @@ func TestFileKeptLockIsReleased(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// A busy store must release the lock from time to time, too.
+	// A busy store must also release the lock from time to time.
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -85,8 +85,8 @@ func TestFileSyncOfManyFiles(t *testing.T) {
 	fileSyncKeeps(t, f, mem, want)
 }
 
-// TestFileSyncFailsWhileCanceled checks that the store refuses writes after a failed sync, even if the
-// context ends at the same time. A second sync would wrongly succeed.
+// TestFileSyncFailsWhileCanceled checks that the store refuses writes and syncs after a failed sync, even if the
+// context ends at the same time. A second sync would wrongly succeed, because the system reports a failure only once.
 func TestFileSyncFailsWhileCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	mem := vfstest.NewMem()

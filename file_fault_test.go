@@ -85,7 +85,7 @@ func fileMapEntries(m map[string]string) []Entry {
 	return Entries(values)
 }
 
-// fileFilled returns a file system with a store that has content fileStart.
+// fileFilled returns a file system with a closed store whose content is fileStart.
 func fileFilled(t *testing.T, opts *FileOptions) *vfstest.Mem {
 	t.Helper()
 	mem := vfstest.NewMem()
@@ -295,16 +295,17 @@ func fileWantEither(t *testing.T, f *File, label string, allowed ...map[string]s
 	t.Fatalf("%s: the content is neither the old nor the new one:\n%s", label, fileDiff(got, allowed[0]))
 }
 
-// TestFileEveryKillWhileReplaying also kills the process that completes or undoes the interrupted operation.
+// TestFileEveryKillWhileReplaying kills a process during each operation, and then also the process that opens the
+// store and completes or undoes the interrupted operation.
 func TestFileEveryKillWhileReplaying(t *testing.T) {
 	for _, step := range fileSteps {
 		t.Run(step.name, func(t *testing.T) {
 			start := fileFilled(t, nil)
 			fileCutAt(t, start, nil, step.do, func(cut *vfstest.Mem, n int) {
-				enabled := false
+				opened := false
 				calls := 0
 				f, err := openFile(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
-					if !op.Changes() || enabled {
+					if !op.Changes() || opened {
 						return nil
 					}
 					calls++
@@ -320,7 +321,7 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				enabled = true
+				opened = true
 				f.Close()
 			})
 		})

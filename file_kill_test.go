@@ -33,7 +33,7 @@ const (
 func TestFileKillChild(t *testing.T) {
 	dir := os.Getenv(fileChildDir)
 	if dir == "" {
-		return // the parent is TestFileKill
+		return // not in a child process
 	}
 	seed, _ := strconv.ParseUint(os.Getenv(fileChildSeed), 10, 64)
 	firstBatch, _ := strconv.Atoi(os.Getenv(fileChildFrom))
@@ -113,7 +113,7 @@ func fileKillCheck(f *File, acked int) (batches int, err error) {
 		return 0, fmt.Errorf("%d batches were acknowledged, but the store has only %d", acked, batches)
 	}
 	if batches > acked+1 {
-		return 0, fmt.Errorf("%d batches were acknowledged, but the store has %d, want at most one more", acked, batches)
+		return 0, fmt.Errorf("%d batches were acknowledged, but the store has %d, want at most one more than acknowledged", acked, batches)
 	}
 	for k := range fileKillKeys {
 		var want strings.Builder
@@ -124,7 +124,7 @@ func fileKillCheck(f *File, acked int) (batches int, err error) {
 			}
 		}
 		if got := content[fileKillKey(k)]; got != want.String() {
-			return 0, fmt.Errorf("key %d has %d bytes, or other content, want %d batches with a total of %d bytes", k, len(got), batches, want.Len())
+			return 0, fmt.Errorf("key %d has %d bytes, want %d batches with a total of %d bytes (if the lengths are equal, the content differs)", k, len(got), batches, want.Len())
 		}
 	}
 	if batches > 0 && len(content) != fileKillKeys {
@@ -212,7 +212,8 @@ func TestFileKill(t *testing.T) {
 	}
 }
 
-// TestFileKillWithoutUndo checks that the check of TestFileKill detects torn appends of writers without an undo record.
+// TestFileKillWithoutUndo checks that TestFileKill would detect torn appends: its check must fail if the writers do
+// not write an undo record.
 func TestFileKillWithoutUndo(t *testing.T) {
 	for round := range 20 {
 		dir := t.TempDir()
@@ -258,7 +259,8 @@ func TestFileKillTagged(t *testing.T) {
 	t.Logf("%d kills, %d retries of applied operations", rounds, retries)
 }
 
-// TestFileKillTaggedWithoutTags checks that the check of TestFileKillTagged detects repeated appends.
+// TestFileKillTaggedWithoutTags checks that TestFileKillTagged would detect repeated appends: it must fail if the
+// writers do not record the tags (session and number) of their operations.
 func TestFileKillTaggedWithoutTags(t *testing.T) {
 	for range 20 {
 		if _, err := fileKillTagged(t, 20, "no-tag "); err != nil {

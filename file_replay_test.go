@@ -14,8 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// fileMakeTorn returns a directory in the state after a process died while it appended to the key "torn". The directory has
-// the undo record, and the key's file ends with the given tail. fileMakeTorn also returns the path of the key's file.
+// fileMakeTorn returns a directory in the state after a process died while it appended added to the key "torn". The
+// directory has the undo record, and the key's file consists of old and tail. boot identifies the process's boot of the
+// machine: an opening with another boot follows a power failure. fileMakeTorn also returns the path of the key's file.
 func fileMakeTorn(t *testing.T, opts *FileOptions, boot uint64, old, added string, tail []byte) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -151,7 +152,8 @@ func TestFileReplayKeepsForeignBytes(t *testing.T) {
 	}
 }
 
-// TestFileReplayMismatch checks that bytes of unknown origin are kept, and that the error gives position and remedy.
+// TestFileReplayMismatch checks that bytes of unknown origin are kept, and that the error gives their position and a
+// remedy.
 func TestFileReplayMismatch(t *testing.T) {
 	for _, l := range fileLengths {
 		if l.added < 100 {
@@ -169,7 +171,7 @@ func TestFileReplayMismatch(t *testing.T) {
 				}
 				fileWantInErr(t, err, path, "truncate", names.Journal)
 				if got := string(fileRead(t, path)); got != old+tail {
-					t.Fatalf("the file has %d bytes or other content, want the %d bytes from before", len(got), len(old)+len(tail))
+					t.Fatalf("OpenFile changed the file from %d to %d bytes, or changed its content", len(old)+len(tail), len(got))
 				}
 				if !bytes.Equal(fileRead(t, filepath.Join(dir, names.Journal)), journal) {
 					t.Fatal("OpenFile changed the undo record")

@@ -31,9 +31,9 @@ func newBZ2(level int, limit int64) *bz2Codec {
 	return c
 }
 
-// encode uses the lowest level whose block, of 100,000 bytes times the level, holds
-// all of src even if run-length encoding turns every four bytes into five. A higher
-// level would only make readers use more memory.
+// encode uses the lowest level whose block size, 100,000 bytes times the level, is enough
+// for src, even if run-length encoding turns every four bytes into five. A higher level
+// would only make readers use more memory.
 func (c *bz2Codec) encode(dst, src []byte) ([]byte, error) {
 	return c.packers[min(c.level, 1+len(src)/80_000)].encode(dst, src)
 }
@@ -45,7 +45,7 @@ func (c *bz2Codec) decode(dst, content []byte) ([]byte, error) {
 // measure returns unknownSize: the format stores no length.
 func (c *bz2Codec) measure([]byte, int64) (int64, error) { return unknownSize, nil }
 
-// bz2Writer adapts the library's writer, whose Reset always returns nil.
+// bz2Writer drops the error of the library's Reset, which is always nil.
 type bz2Writer struct{ *bzip2.Writer }
 
 func (w bz2Writer) Reset(out io.Writer) { _ = w.Writer.Reset(out) }
@@ -55,8 +55,8 @@ type bz2Reader struct {
 	atEnd  bool // the reader reached the end, so it can be reused
 }
 
-// restart makes the reader read another piece. A reader that did not reach its end is
-// not reused, because the library's Reset leaves old data in it.
+// restart prepares r for reading another piece. It replaces a library reader that has not
+// reached its end, because Reset would leave old data in it.
 func (r *bz2Reader) restart(src io.Reader) error {
 	if !r.atEnd {
 		r.reader = new(bzip2.Reader)
@@ -66,8 +66,8 @@ func (r *bz2Reader) restart(src io.Reader) error {
 }
 
 func (r *bz2Reader) Read(dst []byte) (n int, err error) {
-	// The library reports damage by panics that it recovers itself. Any other panic is
-	// reported as damaged data as well.
+	// The library panics on damaged data and recovers these panics itself. Any other
+	// panic also means that the data is damaged.
 	defer func() {
 		if p := recover(); p != nil {
 			n, err = 0, fmt.Errorf("damaged bzip2 data: %v", p)

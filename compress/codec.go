@@ -9,26 +9,27 @@ import (
 
 // codec compresses and decompresses pieces. It is safe for concurrent use.
 type codec interface {
-	// encode appends the compressed form of src to dst and returns the result. src
-	// must not be empty. Neither encode nor decode retains its arguments or result.
+	// encode appends the compressed form of src to dst. src must not be empty. Neither
+	// encode nor decode retains its arguments or result.
 	encode(dst, src []byte) ([]byte, error)
-	// decode appends the decompressed content of a whole piece to dst. It allocates at
-	// most the memory that the piece can fill, and not much more than the codec's limit.
+	// decode appends the decompressed content of a piece to dst. It allocates at most the
+	// memory that the piece can fill, and not much more than the codec's limit.
 	decode(dst, content []byte) ([]byte, error)
-	// measure returns the decompressed size that a piece of total bytes claims, or
-	// unknownSize. header must hold the first headBytes bytes of the piece, or all of it.
+	// measure returns the decompressed size according to the header of a compressed piece
+	// of total bytes, or unknownSize. header must hold the first headBytes bytes of the
+	// piece, or all of it.
 	measure(header []byte, total int64) (int64, error)
-	// stream returns a reader that decompresses the piece as it is read, or nil if
-	// the format does not allow that. claimed is the result of measure.
+	// stream returns a reader that decompresses the piece in parts, or nil if the codec
+	// can only decompress whole pieces. claimed is the result of measure.
 	stream(p *piece, claimed int64) (io.ReadCloser, error)
 }
 
-// noStream is embedded by codecs that decompress pieces whole.
+// noStream is embedded by codecs that can only decompress whole pieces.
 type noStream struct{}
 
 func (noStream) stream(*piece, int64) (io.ReadCloser, error) { return nil, nil }
 
-// headBytes is the number of bytes that measure needs. S2 needs the most.
+// headBytes is the number of bytes that codec.measure needs; S2 needs the most.
 const headBytes = len(s2Identifier) + s2HeaderLen + 8 + s2ChecksumLen
 
 // unknownSize is the result of measure for a piece that does not store its size.
@@ -40,8 +41,8 @@ var (
 	errEmpty    = errors.New("the piece is empty")
 )
 
-// checkClaim returns n, the length that a header claims. It returns an error if n exceeds
-// limit, or if it exceeds ratio bytes for each compressed byte.
+// checkClaim returns n, the decompressed length that a header claims. It returns an error
+// if n exceeds limit, or if compressed bytes cannot hold n bytes at the maximum ratio.
 func checkClaim(n uint64, compressed, ratio, limit int64) (int64, error) {
 	if n > uint64(limit) {
 		return 0, fmt.Errorf("%w: its header claims %d bytes, the limit is %d", errTooLong, n, limit)

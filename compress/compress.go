@@ -3,24 +3,22 @@
 //
 //	store, err := compress.New(partd.NewDict(), compress.Zstd, nil)
 //
-// Every value of an append is compressed separately, as one piece, and stored in a frame
-// (package frame), so that a stored value can be split into its pieces. Python's partd
-// reads and writes the same bytes in four formats: Snappy (raw blocks), Zlib (RFC 1950),
-// BZ2, and Blosc (containers of version 1). The other formats, S2, Zstd, LZ4 and Gzip
-// (RFC 1952), are stored in frames as well. Small pieces compress badly in any format. To
-// append fewer, larger pieces, put a [partd.Buffer] above the layer.
+// The layer compresses every appended value separately, as one piece, and stores each
+// piece in a frame (package frame). Python's partd reads and writes the same bytes in four
+// of the formats: Snappy, Zlib, BZ2 and Blosc. Small pieces compress badly in any format.
+// To append fewer, larger pieces, put a [partd.Buffer] above the layer.
 //
 // # Damage
 //
 // If a piece cannot be decompressed, the error wraps a [partd.CorruptError] with the
 // offset of the piece in the stored value. Get and Pop then return no values, and a
 // reader or a Scan ends with the error. Readers and scans deliver no byte of a damaged
-// piece of up to 256 KiB. They can deliver wrong bytes of a longer piece, because its
-// checksum is at its end. Stored bytes that this layer did not write cause an error.
+// piece that decompresses to up to 256 KiB. They can deliver wrong bytes of a longer
+// piece, because its checksum is at its end.
 //
-// All formats except Snappy and Blosc store a checksum of the content. Snappy blocks and
-// Blosc containers have none, so a changed bit can go unnoticed. If the underlying store
-// keeps no checksums, choose another format.
+// All formats except Snappy and Blosc store a checksum of the content. Without one, a
+// changed bit can go unnoticed: use another format if the underlying store keeps no
+// checksums.
 //
 // # Memory
 //
@@ -81,10 +79,11 @@ const DefaultLimit = 1 << 30
 // Options are the options of New. Leave a field at its zero value if the format does not
 // use it.
 type Options struct {
-	// Level trades speed for size; 0 is the format's default. S2 has levels 1 to 3,
-	// default 1; Zstd 1 to 22 (only 1, 3, 6 and 10 differ), default 3; LZ4 1 (fast,
-	// the default) to 10; Zlib and Gzip 1 to 9, default 6; BZ2 1 to 9, default 9; Blosc 1
-	// to 9, default 1 for LZ4 and 2 for Zstd. Snappy has none.
+	// Level is the compression level; higher levels are slower and compress better. 0 is
+	// the format's default. S2 has levels 1 to 3, default 1; Zstd 1 to 22 (only 1, 3, 6
+	// and 10 differ), default 3; LZ4 1 to 10, default 1; Zlib and Gzip 1 to 9, default 6;
+	// BZ2 1 to 9, default 9; Blosc 1 to 9, default 1 for LZ4 and 2 for Zstd. Snappy has
+	// none.
 	Level int
 	// Limit is the maximum decompressed length of a piece, in bytes; 0 is
 	// DefaultLimit. A longer value is stored as several pieces.
@@ -98,8 +97,8 @@ type Options struct {
 	Inner blosc.Compressor
 }
 
-// Store is a layer that compresses the values of another store. It has every ability of
-// the underlying store.
+// Store is a layer that compresses the values of another store. It supports every
+// operation that the underlying store supports.
 type Store struct {
 	inner   partd.Partd
 	format  Format
@@ -109,7 +108,7 @@ type Store struct {
 	windows sync.Pool // of *[]byte, windowBytes each
 }
 
-// New returns a layer over a store and takes ownership of that store: Close closes both.
+// New returns a layer over inner. Closing the layer closes inner.
 func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 	opts = cmp.Or(opts, new(Options))
 	fail := func(err error) (*Store, error) {
@@ -129,8 +128,8 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 	return &Store{inner: inner, format: format, codec: codec, limit: limit}, nil
 }
 
-// ReaderMemory returns the memory that an open reader and a listing need, in bytes,
-// including the memory of the underlying store. Short pieces need less.
+// ReaderMemory returns the maximum memory in bytes that an open reader and a listing need,
+// including the memory of the underlying store.
 func (s *Store) ReaderMemory() (reader, listing int64) {
 	reader, listing = partd.ReaderMemory(s.innerStore())
 	layerBytes := int64(1 << 20)

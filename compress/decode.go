@@ -11,14 +11,14 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// corruptError returns the error for a stored value whose frame at offset is damaged.
+// corruptError returns the error for damage in the stored value of key, in the frame at
+// offset.
 func (s *Store) corruptError(op, key string, offset int64, err error) error {
 	return &partd.Error{Op: op, Key: key, HasKey: true, Path: s.name(), Err: &partd.CorruptError{
 		Path: "the value, stored in frames of " + string(s.format) + ",", Offset: offset, Err: err,
 	}}
 }
 
-// decompress returns the decompressed form of each stored value.
 func (s *Store) decompress(ctx context.Context, op string, keys []string, stored [][]byte) ([][]byte, error) {
 	total := 0
 	for _, v := range stored {
@@ -36,14 +36,13 @@ func (s *Store) decompress(ctx context.Context, op string, keys []string, stored
 	return values, nil
 }
 
-// decompressValue returns the decompressed form of one stored value.
 func (s *Store) decompressValue(op, key string, stored []byte) ([]byte, error) {
 	size, err := s.claimedSize(op, key, stored)
 	if err != nil {
 		return nil, err
 	}
-	// The claims are plausible, but they can be wrong. Allocate for a typical ratio, and
-	// grow if the pieces hold more.
+	// The claimed size can be wrong. Allocate for a typical ratio, and grow if the pieces
+	// hold more.
 	const typicalRatio = 32
 	value := make([]byte, 0, min(size, typicalRatio*int64(len(stored))))
 	offset := int64(0)
@@ -59,8 +58,8 @@ func (s *Store) decompressValue(op, key string, stored []byte) ([]byte, error) {
 	return value, nil
 }
 
-// claimedSize returns the sum of the decompressed sizes that the pieces of a value
-// claim. It also checks that every frame is whole, before anything is decompressed.
+// claimedSize returns the sum of the decompressed sizes in the headers of a value's
+// pieces. It returns an error unless all frames are whole.
 func (s *Store) claimedSize(op, key string, stored []byte) (int64, error) {
 	size, offset := int64(0), int64(0)
 	for content, err := range frame.Split(stored) {
@@ -82,7 +81,6 @@ func (s *Store) claimedSize(op, key string, stored []byte) (int64, error) {
 	return size, nil
 }
 
-// pieceError adds the length of the piece to an error.
 func pieceError[N int | int64](length N, err error) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
@@ -90,7 +88,7 @@ func pieceError[N int | int64](length N, err error) error {
 	return fmt.Errorf("a piece of %d bytes: %w", length, err)
 }
 
-// valueReader reads a stored value piece by piece as it arrives.
+// valueReader decompresses a stored value, piece by piece.
 type valueReader struct {
 	store   *Store
 	op, key string
@@ -99,13 +97,14 @@ type valueReader struct {
 	pieceLen    int64 // length of the current piece's content
 	piece       piece
 	stream      io.ReadCloser // decompresses the current piece; nil if it is decompressed whole
-	delivered   int64         // bytes that stream has delivered
-	undelivered []byte        // decompressed bytes not yet delivered
+	delivered   int64         // bytes that stream has returned
+	undelivered []byte        // decompressed bytes that Read has not yet returned
 	buffer      []byte        // memory for undelivered
-	err         error         // the first error, io.EOF at the end
+	err         error         // first error, or io.EOF at the end
 }
 
-// start begins to read another value.
+// start prepares r for reading another value. next returns the value's stored bytes, as
+// source.next does.
 func (r *valueReader) start(op, key string, next func() ([]byte, error)) {
 	r.stop()
 	r.op, r.key, r.err = op, key, nil
@@ -140,7 +139,7 @@ func (r *valueReader) nextPiece() error {
 		return r.corruptError(fmt.Errorf("%w: %d of the %d bytes of a header", frame.ErrTruncated, len(header), frame.HeaderLen))
 	}
 	n := binary.LittleEndian.Uint64(header)
-	// Even for incompressible data, no format produces longer pieces.
+	// No format produces longer pieces, even from incompressible data.
 	if maxLength := 1024 + r.store.limit + r.store.limit/6; n > uint64(maxLength) {
 		return r.corruptError(fmt.Errorf("%w: %d bytes, the limit is %d", frame.ErrTooLong, n, maxLength))
 	}
@@ -153,13 +152,12 @@ func (r *valueReader) nextPiece() error {
 	return nil
 }
 
-// corruptError returns the error for damage in the current piece.
 func (r *valueReader) corruptError(err error) error {
 	return r.store.corruptError(r.op, r.key, r.pieceOffset, err)
 }
 
-// readError returns the underlying store's error if it failed, and otherwise an error for
-// the damaged piece.
+// readError returns the error for a failure to decompress the current piece: the error of
+// the underlying store if reading failed, and a corruptError otherwise.
 func (r *valueReader) readError(err error) error {
 	switch {
 	case r.source.err != nil:
@@ -193,11 +191,10 @@ func (r *valueReader) openPiece() error {
 	return nil
 }
 
-// aheadBytes is the number of bytes of a piece that are decompressed before any of them
-// is delivered. The checksum of a piece up to this size is therefore checked first.
+// aheadBytes is the number of bytes of a piece that are decompressed before Read returns
+// any of them, so the checksum of a piece up to this size is checked first.
 const aheadBytes = 256 << 10
 
-// readAhead decompresses the first aheadBytes of a piece.
 func (r *valueReader) readAhead() error {
 	r.buffer = r.buffer[:0]
 	for len(r.buffer) < aheadBytes && r.stream != nil {
@@ -236,7 +233,8 @@ func (r *valueReader) Read(dst []byte) (int, error) {
 	return 0, r.err
 }
 
-// readStream reads from the stream of the current piece, and closes it at its end.
+// readStream reads from r.stream. At the end or on failure, it closes the stream; a failure
+// is in r.err.
 func (r *valueReader) readStream(dst []byte) int {
 	n, err := r.stream.Read(dst)
 	r.delivered += int64(n)
@@ -253,8 +251,8 @@ func (r *valueReader) readStream(dst []byte) int {
 	return n
 }
 
-// measure reads the value and returns its decompressed size. It decompresses only
-// pieces that do not store their size.
+// measure reads the value and returns its decompressed size. It decompresses only pieces
+// that do not store their size, into scratch.
 func (r *valueReader) measure(scratch []byte) (int64, error) {
 	size := int64(0)
 	for {

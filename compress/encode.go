@@ -14,16 +14,12 @@ import (
 )
 
 const (
-	// shareBytes is the minimum number of bytes that one goroutine compresses at a time.
-	shareBytes = 32 << 10
-	// maxPooled is the capacity of the largest buffer that is reused.
-	maxPooled = 4 << 20
-	// maxPooledEntries is the capacity of the longest list of entries that is reused.
-	maxPooledEntries = 16 << 10
+	shareBytes       = 32 << 10 // minimum bytes of values for which a goroutine is started
+	maxPooled        = 4 << 20  // capacity, in bytes, of the largest buffer that is reused
+	maxPooledEntries = 16 << 10 // capacity of the longest list of entries that is reused
 )
 
-// batch is the memory of one Append: the compressed entries, and the buffers that
-// hold them.
+// batch holds the compressed entries of one Append, and the memory for them.
 type batch struct {
 	entries []partd.Entry
 	spans   []span
@@ -31,18 +27,18 @@ type batch struct {
 	buffers []([]byte) // one for each goroutine
 }
 
-// share is a range of entries that one goroutine compresses.
+// share is a range of entries that one goroutine compresses, from start up to end.
 type share struct{ start, end int }
 
-// span locates the compressed form of an entry in the buffers.
+// span locates a compressed value: buffers[buffer][start:end].
 type span struct{ buffer, start, end int }
 
-// release returns the batch to the pool, unless it has grown large.
+// release returns b to the pool, unless its lists have grown too long.
 func (s *Store) release(b *batch) {
 	if cap(b.entries) > maxPooledEntries {
 		return
 	}
-	clear(b.entries) // must not retain the caller's keys and values
+	clear(b.entries) // do not retain the caller's keys
 	for i, buffer := range b.buffers {
 		if cap(buffer) > maxPooled {
 			b.buffers[i] = nil
@@ -110,8 +106,8 @@ func (b *batch) divide(entries []partd.Entry) {
 	}
 }
 
-// appendPieces appends the frames of a value to dst: none for an empty value, several
-// for a value over the limit.
+// appendPieces appends a value to dst, compressed and framed. An empty value needs no
+// frame, and a value longer than s.limit several.
 func (s *Store) appendPieces(dst, value []byte) ([]byte, error) {
 	for len(value) > 0 {
 		content := value[:min(int64(len(value)), s.limit)]
@@ -126,13 +122,13 @@ func (s *Store) appendPieces(dst, value []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// packer compresses pieces with a library's writers, which it reuses.
+// packer compresses pieces with the writers of a compression library, which it reuses.
 type packer struct {
 	newWriter func() (pieceWriter, error)
 	pool      sync.Pool // of pieceWriter
 }
 
-// pieceWriter is implemented by the writers of several formats.
+// pieceWriter is implemented by the writers of compression libraries.
 type pieceWriter interface {
 	io.WriteCloser
 	Reset(w io.Writer)

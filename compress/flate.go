@@ -29,7 +29,7 @@ func newFlate(format Format, level int, limit int64) *flateCodec {
 	}
 	c.packer.newWriter = func() (pieceWriter, error) { return zlib.NewWriterLevel(nil, level) }
 	c.streamer.newReader = func(src io.Reader) (io.Reader, func() error, error) {
-		r, err := zlib.NewReader(strings.NewReader("\x78\x9c")) // NewReader needs a header
+		r, err := zlib.NewReader(strings.NewReader("\x78\x9c")) // NewReader reads a zlib header
 		return r, func() error { return r.(zlib.Resetter).Reset(src, nil) }, err
 	}
 	return c

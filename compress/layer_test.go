@@ -98,7 +98,7 @@ func TestKeysWithoutScan(t *testing.T) {
 		keyCount := 0
 		for info, err := range s.Keys(t.Context()) {
 			if err != nil || fmt.Sprint(info.Size) != info.Key {
-				t.Errorf("%s: Keys yields key %s with %d bytes, %v", format, info.Key, info.Size, err)
+				t.Errorf("%s: Keys yields key %s with %d bytes, %v, want the number of bytes that the key names", format, info.Key, info.Size, err)
 			}
 			keyCount++
 		}
@@ -149,13 +149,13 @@ func TestApply(t *testing.T) {
 	} {
 		applied, err := s.Apply(ctx, tag, op)
 		if !applied || err != nil || r.tag != tag || r.op.Change != op.Change || len(r.op.Keys) != len(op.Keys) || len(r.op.Entries) != len(op.Entries) {
-			t.Errorf("Apply(%+v) = %v, %v, and the store received %+v with the tag %+v", op, applied, err, r.op, r.tag)
+			t.Errorf("Apply(%+v) = %v, %v, and the store received %+v with the tag %+v, want the same operation with the tag %+v", op, applied, err, r.op, r.tag, tag)
 			continue
 		}
 		for i, e := range r.op.Entries {
 			value, err := s.decompressValue("test", e.Key, e.Value)
 			if err != nil || e.Key != op.Entries[i].Key || !bytes.Equal(value, op.Entries[i].Value) {
-				t.Errorf("Apply(%+v): entry %d has the key %q and decompresses to %d bytes, %v", op, i, e.Key, len(value), err)
+				t.Errorf("Apply(%+v): entry %d has the key %q and decompresses to %d bytes, %v, want the original entry", op, i, e.Key, len(value), err)
 			}
 			if len(op.Entries[i].Value) == 0 && len(e.Value) > 0 {
 				t.Errorf("Apply(%+v): an empty value is stored as %d bytes, want 0", op, len(e.Value))
@@ -215,7 +215,8 @@ func TestPooledStateIsNotShared(t *testing.T) {
 	}
 }
 
-// A value over the limit is stored as several pieces, and a piece over the limit cannot be read.
+// TestLimitSplitsValues checks that a value over the limit is stored as several pieces, and that a piece over the
+// limit cannot be read.
 func TestLimitSplitsValues(t *testing.T) {
 	for _, format := range Formats() {
 		dict := partd.NewDict()

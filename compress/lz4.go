@@ -10,8 +10,7 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// lz4Codec reads and writes LZ4 frames, one for each piece, with the content's size and
-// checksum.
+// lz4Codec stores each piece as an LZ4 frame with the content's size and checksum.
 type lz4Codec struct {
 	streamer
 	level   lz4.CompressionLevel
@@ -21,7 +20,7 @@ type lz4Codec struct {
 
 const (
 	lz4Ratio  = 256 // maximum number of decompressed bytes for each compressed byte
-	lz4Header = 15  // length of a header that contains a size
+	lz4Header = 15  // length of a header that contains a size, in bytes
 	lz4Magic  = 0x184D2204
 )
 

@@ -11,8 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/scanread"
 )
 
-// windowBytes is the number of bytes read and decompressed at a time.
-const windowBytes = 64 << 10
+const windowBytes = 64 << 10 // number of bytes read or decompressed at a time
 
 // getWindow returns a buffer of windowBytes. The caller must return it with s.windows.Put.
 func (s *Store) getWindow() *[]byte {
@@ -40,7 +39,7 @@ func (s *Store) newReader(op, key string, inner io.ReadCloser) *openReader {
 		for {
 			n, err := inner.Read(window)
 			if n > 0 {
-				return window[:n], nil // the next Read returns the error again
+				return window[:n], nil // ignore err: the next Read returns it again
 			}
 			if err != nil {
 				return nil, err
@@ -113,8 +112,8 @@ func (s *Store) newScan(stored iter.Seq2[partd.Chunk, error]) (c *scan, stop fun
 	return c, stop
 }
 
-// nextKey moves to the next key, whose value c.value then reads. It returns io.EOF
-// after the last key.
+// nextKey makes c.value read the value of the next key. It returns io.EOF after the last
+// key. op is the operation to name in errors.
 func (c *scan) nextKey(op string) error {
 	err := c.keys.Next()
 	if err == nil {
@@ -123,14 +122,13 @@ func (c *scan) nextKey(op string) error {
 	return err
 }
 
-// Scan decompresses the scan of the underlying store. It uses two buffers of 64 KiB,
-// one of 256 KiB, and the memory that one piece needs. A chunk's data is valid until the
-// next iteration.
+// Scan yields the chunks of all decompressed values. A chunk's data is valid until the
+// next iteration. Scan uses 384 KiB of memory, and the memory for decompressing one piece.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.decompressedChunks(partd.Scan(ctx, s.innerStore()))
 }
 
-// ScanPart decompresses the scan of a part of the underlying store.
+// ScanPart is Scan for the keys of one of several parts; see [partd.ScanPart].
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return s.decompressedChunks(partd.ScanPart(ctx, s.innerStore(), part, parts))
 }
@@ -161,8 +159,9 @@ func (s *Store) decompressedChunks(stored iter.Seq2[partd.Chunk, error]) iter.Se
 	}
 }
 
-// yieldKey yields the value of a key in chunks. It reads one chunk ahead, to recognize
-// the last chunk. It returns false if nothing more may be yielded.
+// yieldKey yields the value of the current key in chunks. It reads one chunk ahead, to
+// recognize the last chunk. It returns false if the scan must end. current and ahead are
+// windows.
 func (c *scan) yieldKey(current, ahead *[]byte, yield func(partd.Chunk, error) bool) bool {
 	key, offset := c.keys.Key, int64(0)
 	data, err := c.fill((*current)[:0])
@@ -189,7 +188,8 @@ func (c *scan) yieldKey(current, ahead *[]byte, yield func(partd.Chunk, error) b
 	}
 }
 
-// fill decompresses into buf until it is full. It returns io.EOF at the value's end.
+// fill decompresses the current value into buf until it is full. It returns io.EOF at the
+// value's end.
 func (c *scan) fill(buf []byte) ([]byte, error) {
 	for len(buf) < cap(buf) {
 		n, err := c.value.Read(buf[len(buf):cap(buf)])
@@ -201,9 +201,9 @@ func (c *scan) fill(buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// Keys yields each key with the decompressed size of its value. It reads all values,
-// because the underlying store knows only compressed sizes. Pieces of Snappy, S2, Zstd,
-// LZ4 and Blosc store their sizes; pieces of Zlib, Gzip and BZ2 are decompressed.
+// Keys yields each key with the decompressed size of its value. It must read all values,
+// because the underlying store knows only compressed sizes. It must even decompress the
+// values if the format is Zlib, Gzip or BZ2, because these do not store the sizes.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		c, stop := s.newScan(partd.Scan(ctx, s.innerStore()))

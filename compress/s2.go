@@ -11,18 +11,17 @@ import (
 	"github.com/klauspost/compress/s2"
 )
 
-// s2Codec reads and writes S2 streams: an identifier, then chunks of one byte type,
-// three bytes length (little-endian) and content. It writes these chunks:
+// s2Codec reads and writes S2 streams. A stream consists of chunks, which have a type (one
+// byte), a length (three bytes, little-endian) and content:
 //
-//	0xff  the identifier, "S2sTwO"
-//	0x88  the decompressed length of the stream, 8 bytes, and its CRC: before the
-//	      data chunks, if there is more than one
+//	0xff  the identifier, "S2sTwO"; always the first chunk
+//	0x88  the decompressed length of the stream, 8 bytes, and its CRC; written before
+//	      the data chunks, if there is more than one
 //	0x00  CRC-32C of the data, masked, 4 bytes; the data as an S2 block
 //	0x01  CRC-32C of the data, masked, 4 bytes; the data uncompressed
 //
-// The first chunk therefore contains the length of all data, which reveals a stream that
-// was truncated between chunks. When reading, the codec skips the chunks that the format
-// calls skippable.
+// The chunk after the identifier therefore contains the length of all data, which reveals
+// a stream that was truncated between chunks.
 type s2Codec struct {
 	streamer
 	level int
@@ -34,7 +33,7 @@ const (
 	s2Identifier  = "\xff\x06\x00\x00S2sTwO"
 	s2Compressed  = 0x00
 	s2Plain       = 0x01
-	s2Length      = 0x88 // one of the skippable types
+	s2Length      = 0x88
 	s2HeaderLen   = 4
 	s2ChecksumLen = 4
 	s2Block       = 256 << 10 // maximum bytes of data in a chunk that is written
@@ -115,8 +114,8 @@ func (c *s2Codec) decode(dst, content []byte) ([]byte, error) {
 	return decodeStream(c, dst, content, c.limit)
 }
 
-// decodeChunks appends the data of all chunks to dst. It reports whether all chunks are
-// valid and hold exactly remaining bytes together.
+// decodeChunks appends the data of all chunks to dst. It returns false unless all chunks
+// are valid and together hold exactly remaining bytes of data.
 func (c *s2Codec) decodeChunks(dst, chunks []byte, remaining int) ([]byte, bool) {
 	if chunks[0] == s2Length {
 		chunks = chunks[s2HeaderLen+8+s2ChecksumLen:]
@@ -154,7 +153,7 @@ func (c *s2Codec) decodeChunks(dst, chunks []byte, remaining int) ([]byte, bool)
 // s2BodyLen returns the length of a chunk's content.
 func s2BodyLen(chunk []byte) int { return int(chunk[1]) | int(chunk[2])<<8 | int(chunk[3])<<16 }
 
-// measure reads the length chunk, or the beginning of the only data chunk.
+// measure reads the chunk after the identifier: the length, or the only data chunk.
 func (c *s2Codec) measure(header []byte, total int64) (int64, error) {
 	chunk, ok := bytes.CutPrefix(header, []byte(s2Identifier))
 	if !ok || len(chunk) < s2HeaderLen+s2ChecksumLen {
@@ -166,7 +165,7 @@ func (c *s2Codec) measure(header []byte, total int64) (int64, error) {
 		if !isWhole || binary.LittleEndian.Uint32(body[8:]) != c.checksum(body[:8]) {
 			return 0, errS2
 		}
-		// A block of 1 MiB takes at least 5 bytes.
+		// The maximum ratio is s2MaxBlock/5: a block of 1 MiB takes at least 5 bytes.
 		return checkClaim(binary.LittleEndian.Uint64(body), total, s2MaxBlock/5, c.limit)
 	case s2Compressed:
 		n, err := s2.DecodedLen(body[s2ChecksumLen:])

@@ -9,8 +9,8 @@ import (
 	"github.com/klauspost/compress/s2"
 )
 
-// snappyCodec reads and writes raw Snappy blocks: the decompressed length, then the
-// block. They have no checksum and cannot be decompressed in parts.
+// snappyCodec stores each piece as a raw Snappy block. Blocks have no checksum and can
+// only be decompressed whole.
 type snappyCodec struct {
 	noStream
 	limit int64
@@ -27,8 +27,7 @@ func (c snappyCodec) encode(dst, src []byte) ([]byte, error) {
 	}
 	dst = slices.Grow(dst, maxLen)
 	n := len(dst)
-	// EncodeSnappy writes plain Snappy. For small blocks, it takes half the time of
-	// package snappy.
+	// For small blocks, s2.EncodeSnappy takes half the time of package snappy.
 	return dst[:n+len(s2.EncodeSnappy(dst[n:n+maxLen], src))], nil
 }
 
@@ -53,8 +52,8 @@ func (c snappyCodec) measure(header []byte, total int64) (int64, error) {
 	return checkClaim(uint64(n), total, snappyRatio, c.limit)
 }
 
-// bloscCodec reads and writes Blosc containers. They have no checksum, and are
-// decompressed whole, because their blocks may be in any order.
+// bloscCodec stores each piece as a Blosc container. Containers have no checksum, and can
+// only be decompressed whole, because their blocks may be in any order.
 type bloscCodec struct {
 	noStream
 	encoder *blosc.Encoder

@@ -18,7 +18,7 @@ import (
 
 func (s *Store) innerStore() partd.Partd { return nostore.Or(s.inner) }
 
-// name returns the layer's name for errors, in place of a path.
+// name returns the layer's name, which errors contain in place of a path.
 func (s *Store) name() string { return cmp.Or(string(s.format), "compression") + " layer" }
 
 func (s *Store) batch() *batch {
@@ -28,9 +28,8 @@ func (s *Store) batch() *batch {
 	return new(batch)
 }
 
-// Append compresses each entry's value and appends it. Large batches use all processors.
-// It neither retains nor changes the entries. The underlying store must not retain the
-// values, because their memory is reused.
+// Append compresses each entry's value and appends it. It neither retains nor changes the
+// entries.
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	b := s.batch()
 	defer s.release(b)
@@ -86,10 +85,9 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	return partd.Delete(ctx, s.innerStore(), keys...)
 }
 
-// Pop returns the decompressed values of keys and removes them. It gets and
-// decompresses them first, so that damage is an error that has removed nothing. If a
-// value is damaged between Get and the removal, Pop appends the stored bytes of all
-// keys again, so that the damage can still be examined.
+// Pop returns the decompressed values of keys and removes the keys. If a value is damaged,
+// Pop removes nothing. If other callers change the values during the call, Pop may find
+// the damage only after removing the keys; then it appends their stored bytes again.
 func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	previous, err := s.innerStore().Get(ctx, keys...)
 	if err != nil {
@@ -106,7 +104,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if slices.EqualFunc(previous, stored, bytes.Equal) {
 		return values, nil
 	}
-	// The keys are removed. From here on, a canceled context must not lose their values.
+	// The keys are removed, and a canceled context must not lose their values.
 	ctx = context.WithoutCancel(ctx)
 	if values, err = s.decompress(ctx, "pop", keys, stored); err == nil {
 		return values, nil
@@ -122,7 +120,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return nil, errors.Join(err, s.innerStore().Append(ctx, restored...))
 }
 
-// NewSession issues a session; see [partd.Applier].
+// NewSession starts a session of numbered operations; see [partd.Applier].
 func (s *Store) NewSession(ctx context.Context) (uint64, error) {
 	a, ok := s.innerStore().(partd.Applier)
 	if !ok {
@@ -140,7 +138,7 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	return a.EndSession(ctx, session)
 }
 
-// SessionToken returns the token of a session; see [partd.SessionGuard].
+// SessionToken returns the secret token of a session; see [partd.SessionGuard].
 func (s *Store) SessionToken(ctx context.Context, session uint64) (partd.SessionToken, error) {
 	if g, ok := s.innerStore().(partd.SessionGuard); ok {
 		return g.SessionToken(ctx, session)
@@ -156,7 +154,7 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 	return s.unsupportedError("check session")
 }
 
-// Apply applies a numbered operation exactly once. It passes the tag on unchanged.
+// Apply applies a numbered operation exactly once; see [partd.Applier].
 func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	b := s.batch()
 	defer s.release(b)
@@ -172,7 +170,8 @@ func (s *Store) Flush(ctx context.Context) error { return partd.Flush(ctx, s.inn
 // Sync syncs the underlying store.
 func (s *Store) Sync(ctx context.Context) error { return partd.Sync(ctx, s.innerStore()) }
 
-// MemoryUsed returns the memory of the underlying store, or 0 if it does not count it.
+// MemoryUsed returns the memory that the underlying store uses, in bytes, or 0 if the
+// store does not implement [partd.MemoryUser].
 func (s *Store) MemoryUsed() int64 {
 	if m, ok := s.innerStore().(partd.MemoryUser); ok {
 		return m.MemoryUsed()
@@ -189,13 +188,12 @@ func (s *Store) Close() error {
 	return c.Close()
 }
 
-// unsupportedError returns the error for an ability that the underlying store lacks.
 func (s *Store) unsupportedError(op string) error {
 	return &partd.Error{Op: op, Path: s.name(), Err: fmt.Errorf("%T: %w", s.innerStore(), errors.ErrUnsupported)}
 }
 
-// parallelDo calls run for tasks 0 to n-1 on this goroutine and up to workers-1 others,
-// and waits for them. After an error, or once ctx ends, it starts no further task.
+// parallelDo calls run for tasks 0 to n-1 on up to workers goroutines, and waits for them.
+// After an error, or once ctx ends, it starts no further task.
 func (s *Store) parallelDo(ctx context.Context, op string, workers, n int, run func(worker, task int) error) error {
 	if workers < 2 { // avoid the allocations for goroutines
 		for i := range n {

@@ -7,17 +7,17 @@ import (
 	"sync"
 )
 
-// source delivers the stored bytes of one value, from memory or from a reader.
+// source reads the stored bytes of one value.
 type source struct {
-	next   func() ([]byte, error) // returns more bytes, valid until the next call; io.EOF at the end
+	next   func() ([]byte, error) // returns more bytes, valid until the next call, or io.EOF
 	buf    []byte                 // bytes from next that have not been read
-	joined []byte                 // memory for buf, if its bytes came from several calls of next
+	joined []byte                 // memory for buf if its bytes came from several calls of next
 	offset int64                  // offset of buf in the value
-	err    error                  // error of next, except io.EOF
-	atEnd  bool
+	err    error                  // error that next returned, except io.EOF
+	atEnd  bool                   // next has returned io.EOF
 }
 
-// refill replaces an empty buf with the next bytes.
+// refill fills buf if it is empty.
 func (s *source) refill() error {
 	for len(s.buf) == 0 {
 		data, err := s.fetch()
@@ -46,11 +46,11 @@ func (s *source) fetch() ([]byte, error) {
 	return data, err
 }
 
-// peek returns the next n bytes without skipping them, or fewer at the end of the
-// value. Memory grows with the bytes that arrive.
+// peek returns the next n bytes without skipping them, or fewer at the end of the value.
+// Memory grows only as bytes arrive, because a damaged header can claim any length.
 func (s *source) peek(n int) ([]byte, error) {
 	for len(s.buf) < n {
-		s.joined = append(s.joined[:0], s.buf...) // buf may already be in joined
+		s.joined = append(s.joined[:0], s.buf...) // correct even if buf is a part of joined
 		data, err := s.fetch()
 		if err == io.EOF {
 			s.buf = s.joined
@@ -65,7 +65,6 @@ func (s *source) peek(n int) ([]byte, error) {
 	return s.buf[:min(n, len(s.buf))], nil
 }
 
-// skip removes the first n bytes of buf.
 func (s *source) skip(n int) {
 	s.buf = s.buf[n:]
 	s.offset += int64(n)
@@ -96,7 +95,8 @@ func (p *piece) Read(dst []byte) (int, error) {
 	return n, nil
 }
 
-// ReadByte keeps bit readers from buffering bytes beyond the end of the compressed data.
+// ReadByte implements io.ByteReader. Without it, decompressors would buffer the input and
+// read beyond the end of the compressed data.
 func (p *piece) ReadByte() (byte, error) {
 	if p.remaining == 0 {
 		return 0, io.EOF
@@ -110,7 +110,7 @@ func (p *piece) ReadByte() (byte, error) {
 	return b, nil
 }
 
-// measure returns the decompressed size that the piece claims, or unknownSize.
+// measure is codec.measure for an unread piece.
 func (p *piece) measure(c codec) (int64, error) {
 	header, err := p.peekAll(min(int64(headBytes), p.remaining))
 	if err != nil {
@@ -128,7 +128,6 @@ func (p *piece) peekAll(n int64) ([]byte, error) {
 	return data, err
 }
 
-// discard skips the rest of the piece.
 func (p *piece) discard() error {
 	for p.remaining > 0 {
 		if err := p.refill(); err != nil {
@@ -141,7 +140,8 @@ func (p *piece) discard() error {
 	return nil
 }
 
-// checkTruncated converts io.EOF to io.ErrUnexpectedEOF, because the value ended within the piece.
+// checkTruncated handles an error of the source. io.EOF means that the value ended within
+// the piece, so checkTruncated returns io.ErrUnexpectedEOF instead.
 func (p *piece) checkTruncated(err error) error {
 	if err == io.EOF {
 		p.truncated = true
@@ -150,34 +150,32 @@ func (p *piece) checkTruncated(err error) error {
 	return err
 }
 
-// streamer decompresses pieces as they are read, with a library's readers, which it
-// reuses.
+// streamer decompresses pieces in parts, with the readers of a compression library, which
+// it reuses.
 type streamer struct {
-	// newReader returns a reader of the library that reads from input, and a function that
-	// prepares it for another piece.
+	// newReader returns a library's reader of input, and a function that prepares the
+	// reader for another piece.
 	newReader func(input io.Reader) (r io.Reader, restart func() error, err error)
 	pool      sync.Pool // of *stream
 }
 
-// stream decompresses one piece as it is read.
+// stream decompresses one piece.
 type stream struct {
 	owner   *streamer
-	reader  io.Reader // the library's reader
-	restart func() error
-	input   pieceInput
+	reader  io.Reader    // reader of the compression library
+	restart func() error // prepares reader for another piece
+	input   pieceInput   // input of reader
 
 	claimed   int64 // decompressed size that the header claims, or unknownSize
-	delivered int64 // bytes delivered
+	delivered int64 // number of bytes that Read has returned
 }
 
-// pieceInput is the input of the library's reader: the current piece, or noPiece once the
-// stream is closed.
+// pieceInput reads the current piece, or noPiece if the stream is closed.
 type pieceInput struct{ *piece }
 
 var noPiece = &piece{}
 
-// stream starts to decompress a piece that claims to hold claimed bytes. The caller must
-// close the result.
+// stream implements codec.stream. The caller must close the result.
 func (s *streamer) stream(p *piece, claimed int64) (io.ReadCloser, error) {
 	d, _ := s.pool.Get().(*stream)
 	if d == nil {
@@ -220,7 +218,8 @@ func (d *stream) release() {
 	d.owner.pool.Put(d)
 }
 
-// openStream starts to decompress a piece, or returns nil if the format has no streams.
+// openStream returns a reader that decompresses p in parts, or nil if the codec can only
+// decompress whole pieces.
 func openStream(c codec, p *piece) (io.ReadCloser, error) {
 	claimed, err := p.measure(c)
 	if err != nil {
@@ -229,7 +228,7 @@ func openStream(c codec, p *piece) (io.ReadCloser, error) {
 	return c.stream(p, claimed)
 }
 
-// decodeStream implements codec.decode with a stream.
+// decodeStream implements codec.decode for a codec with streams.
 func decodeStream(c codec, dst, content []byte, limit int64) ([]byte, error) {
 	src := source{buf: content, atEnd: true}
 	s, err := openStream(c, &piece{source: &src, remaining: int64(len(content))})
@@ -240,12 +239,11 @@ func decodeStream(c codec, dst, content []byte, limit int64) ([]byte, error) {
 	return readPiece(dst, s, limit)
 }
 
-// chunkBytes is the size of the buffers for a piece of unknown size.
-const chunkBytes = 64 << 10
+const chunkBytes = 64 << 10 // size of the chunks of readPiece
 
-// readPiece appends the content of r to dst, at most limit bytes. It allocates as bytes
-// arrive. It reads the first chunkBytes into dst itself, and all others into separate
-// chunks. These are copied to dst at the end, so that dst grows only once.
+// readPiece appends the content of r to dst. It returns an error if the content exceeds
+// limit bytes. To grow dst only once, it collects the bytes after the first chunkBytes in
+// separate chunks, and copies them to dst at the end.
 func readPiece(dst []byte, r io.Reader, limit int64) ([]byte, error) {
 	start, total := len(dst), int64(0)
 	var chunks [][]byte

@@ -12,8 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// zstdCodec reads and writes Zstandard frames, one for each piece, with the content's
-// size and checksum.
+// zstdCodec stores each piece as a Zstandard frame with the content's size and checksum.
 type zstdCodec struct {
 	streamer
 	limit   int64
@@ -22,15 +21,13 @@ type zstdCodec struct {
 }
 
 const (
-	// zstdWindow is the window size of written frames and the maximum for frames
-	// that are read: RFC 8878 requires every decoder to support it.
+	// zstdWindow is the window size of written frames, and the maximum for frames that
+	// are read. RFC 8878 recommends that every decoder supports 8 MiB.
 	zstdWindow = 8 << 20
 	// zstdRatio is the maximum number of decompressed bytes for each compressed byte: a
-	// block of 128 KiB takes 4 bytes.
-	zstdRatio = 128 << 10 / 4
-	// zstdUnsized is the maximum content length of frames that encode writes without a
-	// size.
-	zstdUnsized = 256
+	// block of 128 KiB takes at least 4 bytes.
+	zstdRatio   = 128 << 10 / 4
+	zstdUnsized = 256 // maximum content length of frames that encode writes without a size
 )
 
 func newZstd(level int, limit int64) *zstdCodec {
@@ -73,8 +70,8 @@ func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	// The library counts the bytes already in its buffer against the limit, so it gets
-	// only the free space after them.
+	// DecodeAll counts the bytes that are already in its buffer against its limit, so
+	// pass it only the free space of dst.
 	start := len(dst)
 	dst = slices.Grow(dst, capacity)
 	out, err := decoder.DecodeAll(content, dst[start:start:start+capacity])
@@ -99,7 +96,7 @@ func (c *zstdCodec) measure(header []byte, total int64) (int64, error) {
 		return 0, errors.New("a skippable frame instead of data")
 	}
 	if !h.HasFCS {
-		// We did not write this frame. Reading it takes memory for its whole window.
+		// Another program wrote this frame. Reading it takes memory for its whole window.
 		if maxWindow := max(c.limit/8, 128<<10); h.WindowSize > uint64(maxWindow) {
 			return 0, fmt.Errorf("%w: it stores no size, and its window has %d bytes", errTooLong, h.WindowSize)
 		}
@@ -116,7 +113,7 @@ func zstdError(err error) error {
 	return err
 }
 
-// zstdReader is the library's reader, with errors from zstdError.
+// zstdReader passes the errors of the library's reader through zstdError.
 type zstdReader struct{ decoder *zstd.Decoder }
 
 func (r zstdReader) Read(dst []byte) (int, error) {

@@ -166,10 +166,10 @@ func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
 	return joined
 }
 
-// The codecs [Pickle] and [Python] decode the Python types that have no counterpart in Go
-// as the following types. They decode None as nil, bool as bool, int as int64 (or *big.Int
-// if int64 is too small), float as float64, str as string, bytes as []byte, and list as
-// []any.
+// The following types represent Python types that have no counterpart in Go. The codecs
+// [Pickle] and [Python] decode the other types as follows: None as nil, bool as bool, int
+// as int64 (or *big.Int if int64 is too small), float as float64, str as string, bytes as
+// []byte, and list as []any.
 //
 // The codecs encode all of these types, numbers of every size, and slices, arrays and
 // maps: a slice becomes a list, and a map becomes a dict sorted by key. They also accept

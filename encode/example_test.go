@@ -13,7 +13,7 @@ import (
 
 var ctx = context.Background()
 
-// check ends an example if err is not nil. A program would return the error.
+// check ends an example if err is not nil. A real program would return the error instead.
 func check(err error) {
 	if err != nil {
 		panic(err)
@@ -130,7 +130,8 @@ func ExampleNumPy() {
 	// Output: [1.5 2.25 3] <f8
 }
 
-// A codec consists of three functions. This one stores counts, and joins them by adding.
+// A codec consists of three functions. The codec of this example stores counts. Its Join adds up the counts
+// that were appended to the same key.
 func ExampleValueCodec() {
 	counts := encode.ValueCodec[int]{
 		Encode: func(dst []byte, n int) ([]byte, error) { return fmt.Append(dst, n), nil },
@@ -150,7 +151,8 @@ func ExampleValueCodec() {
 	// Output: [5 0]
 }
 
-// This stores a DataFrame as partd.PandasBlocks does. Python reads it with the same dtypes and index.
+// This example stores a DataFrame in the format of Python's partd.PandasBlocks. Python reads it with the same dtypes
+// and index.
 func ExamplePandasBlocks() {
 	frames := encode.New(partd.NewDict(), encode.PandasBlocks(nil))
 	day := encode.DataFrame{

@@ -11,49 +11,47 @@ import (
 	"github.com/go-partd/partd/internal/npy"
 )
 
-// NumPy stores one-dimensional arrays as partd.Numpy does: key K holds the bytes
-// of the elements, append after append and without frames, and key K.dtype holds
-// their type. Arrays of text are arrays of objects, stored as frames of
-// MessagePack lists.
+// NumPy stores one-dimensional arrays as Python's partd.Numpy does: key K holds the bytes
+// of all appended elements, without frames, and key K.dtype holds their dtype. Strings are
+// stored as arrays of objects: frames of MessagePack lists.
 //
-// Keys that end in .dtype are refused, because they describe other keys. The error for
-// an array whose type is not T wraps [ErrDtype]. NumPy reads both byte
-// orders, and a big-endian key stays big-endian when Go appends to it. It reads
-// times and durations in any unit from ns to W, but appends them only in ns.
+// Keys must not end in .dtype. The error for an array whose type is not T wraps
+// [ErrDtype]. NumPy reads both byte orders. When it appends to a big-endian key, the key
+// stays big-endian. It reads times and durations in any unit from ns to W, but appends
+// them only in ns.
 //
-// Unlike in Python, Delete removes both keys, Append refuses arrays of
-// another dtype, and an append without elements creates no key.
+// Unlike in Python, Delete removes both K and K.dtype, Append rejects arrays of another
+// dtype, and an append without elements creates no key.
+//
 // A NumPy is safe for concurrent use. It caches the dtypes of the keys that it has
-// appended to. Do not delete such a key through another NumPy or
-// another process; Python has the same restriction.
+// appended to, so such a key must not be deleted through another NumPy or by another
+// process; Python has the same restriction.
 type NumPy[T Element] struct {
 	layer
 	dtype npy.DType
 
-	// mu is held for reading by appends and reads, and for writing by removals: an
-	// append during a removal could leave data without a dtype.
+	// mu is held for reading during appends and reads, and for writing during removals:
+	// an append during a removal could leave data without a dtype.
 	mu sync.RWMutex
 
 	cacheMu      sync.Mutex // locked after mu
 	cachedDtypes map[string]npy.DType
 }
 
-// maxCachedDtypes is the maximum length of NumPy.cachedDtypes.
+// maxCachedDtypes is the maximum number of dtypes that a NumPy caches.
 const maxCachedDtypes = 1 << 16
 
-// dtypeSuffix is appended to a key to form the key of its dtype.
-const dtypeSuffix = ".dtype"
+const dtypeSuffix = ".dtype" // key K.dtype holds the dtype of key K
 
-// NewNumPy returns a store of arrays over a store of bytes, which must support
-// Set. Stores of different element types may share one as long as each key has
-// one type.
+// NewNumPy returns a store of arrays over p, which must support Set. NumPys of different
+// element types may share p as long as each key has one type.
 func NewNumPy[T Element](p partd.Partd) *NumPy[T] {
 	return &NumPy[T]{layer: layer{p}, dtype: dtypeOf[T](), cachedDtypes: make(map[string]npy.DType)}
 }
 
 // Append adds each entry's elements to the array of its key, in slice order. A key may
-// occur more than once. Append is all or nothing, except that it first sets the dtype of
-// a new key, so that elements always have one. It copies the elements.
+// occur more than once. Append is all or nothing, except that a failed Append may leave
+// the dtypes of new keys. It does not retain the elements.
 func (n *NumPy[T]) Append(ctx context.Context, entries ...Entry[[]T]) error {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -67,7 +65,7 @@ func (n *NumPy[T]) Append(ctx context.Context, entries ...Entry[[]T]) error {
 	return n.innerStore().Append(ctx, batch...)
 }
 
-// Set replaces the array of a key. An array of another dtype must be deleted first.
+// Set replaces the array of a key. To replace an array of another dtype, delete it first.
 func (n *NumPy[T]) Set(ctx context.Context, key string, elements []T) error {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -121,9 +119,9 @@ func (n *NumPy[T]) Delete(ctx context.Context, keys ...string) error {
 	return partd.Delete(ctx, n.innerStore(), allKeys...)
 }
 
-// Pop returns the arrays of keys as Get does, and removes the keys with their
-// dtypes, as one atomic step. If removed arrays do not decode, the error is a
-// *PopError, which holds the arrays' bytes, followed by the dtypes.
+// Pop returns the arrays of keys as Get does, and removes the keys with their dtypes, as
+// one atomic step. If a removed array does not decode, the error is a *PopError with the
+// bytes of all arrays, followed by their dtypes.
 func (n *NumPy[T]) Pop(ctx context.Context, keys ...string) ([][]T, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -167,7 +165,6 @@ func (n *NumPy[T]) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// checkKey refuses a key that ends in dtypeSuffix.
 func checkKey(op, key string) error {
 	if strings.HasSuffix(key, dtypeSuffix) {
 		return keyError(op, key, fmt.Errorf("keys that end in %s are reserved for dtypes", dtypeSuffix))

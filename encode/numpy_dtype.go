@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/npy"
 )
 
-// ensureDtypes sets the dtypes of new keys and checks the dtypes of existing keys. It
-// converts the batch's bytes to the byte order of each key.
+// ensureDtypes sets the dtypes of the batch's new keys and checks those of its existing
+// keys. It converts the batch's values to the byte orders of their keys.
 func (n *NumPy[T]) ensureDtypes(ctx context.Context, op string, batch []partd.Entry) error {
 	dtypes, uncached := n.lookUp(batch)
 	if len(uncached) > 0 {
@@ -33,8 +33,8 @@ func (n *NumPy[T]) ensureDtypes(ctx context.Context, op string, batch []partd.En
 	return nil
 }
 
-// lookUp returns the cached dtypes of a batch's keys. For the other keys, it returns entries
-// that set their dtypes.
+// lookUp returns the cached dtypes of a batch's keys. For keys without a cached dtype, it
+// returns the entries K.dtype that set them to n's dtype.
 func (n *NumPy[T]) lookUp(batch []partd.Entry) (dtypes map[string]npy.DType, uncached []partd.Entry) {
 	dtypes = make(map[string]npy.DType, len(batch))
 	n.cacheMu.Lock()
@@ -70,18 +70,18 @@ func (n *NumPy[T]) uncacheDtypes(keys []string) {
 	}
 }
 
-// setMissing sets the keys of entries that do not exist yet, and passes the values of
-// existing keys to check. It checks again after setting, because another process may have
-// set them first.
+// setMissing sets those keys of entries that do not exist yet, and passes the values of
+// existing keys to check. Another process may set a key at the same time, so setMissing
+// also checks the keys that it has set.
 func (l layer) setMissing(ctx context.Context, op string, entries []partd.Entry, check func(e partd.Entry, recorded []byte) error) error {
 	missing, err := l.checkExisting(ctx, entries, check)
 	if err != nil || len(missing) == 0 {
 		return err
 	}
 	for _, e := range missing {
-		// Python's delete can leave data without a dtype, and such data must not get our
-		// dtype. Before refusing the data, check for a dtype again: another process may just
-		// have set one and appended.
+		// Python's delete can leave data without a dtype, and setting our dtype would
+		// misinterpret that data. But before returning an error, check for a dtype again:
+		// another process may have set one and appended after the first check.
 		if name, isDtype := strings.CutSuffix(e.Key, dtypeSuffix); isDtype {
 			exists, err := hasData(ctx, l.innerStore(), name)
 			if err != nil {
@@ -122,7 +122,7 @@ func (l layer) checkExisting(ctx context.Context, entries []partd.Entry, check f
 	return missing, nil
 }
 
-var errNoDtype = fmt.Errorf("%w: the key holds data, but its %s key is missing, as after Python's delete: call Delete to remove the data", ErrDtype, dtypeSuffix)
+var errNoDtype = fmt.Errorf("%w: the key holds data, but its %s key is missing (Python's delete leaves such keys): call Delete to remove the data", ErrDtype, dtypeSuffix)
 
 func hasData(ctx context.Context, store partd.Partd, key string) (bool, error) {
 	r, err := partd.Open(ctx, store, key)
@@ -141,7 +141,8 @@ func (n *NumPy[T]) getDtypes(ctx context.Context, keys []string) ([][]byte, erro
 	return n.innerStore().Get(ctx, dtypeKeys...)
 }
 
-// checkDtype returns the dtype of a key, or an error if T cannot be appended to it.
+// checkDtype parses the dtype of a key. It returns an error if T cannot be appended to
+// the key.
 func (n *NumPy[T]) checkDtype(op, key string, text []byte) (npy.DType, error) {
 	d, err := n.parseDtype(text)
 	if err == nil && d.Unit != n.dtype.Unit {
@@ -153,7 +154,7 @@ func (n *NumPy[T]) checkDtype(op, key string, text []byte) (npy.DType, error) {
 	return d, nil
 }
 
-// parseDtype parses a dtype, which must have the kind and the size of T.
+// parseDtype parses a dtype. It returns an error unless the dtype has T's kind and size.
 func (n *NumPy[T]) parseDtype(text []byte) (npy.DType, error) {
 	d, err := npy.Parse(string(text))
 	if err != nil {

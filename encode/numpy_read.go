@@ -23,7 +23,8 @@ func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
 			return nil, err
 		}
 	}
-	// Get the data before the dtypes: appends set a key's dtype first, so data read here has one.
+	// Get the data before the dtypes. Appends write in the opposite order, so all data
+	// read here has a dtype.
 	stored, err := n.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
@@ -49,7 +50,7 @@ func (n *NumPy[T]) decodeAll(op string, keys []string, stored, dtypes [][]byte) 
 	return arrays, nil
 }
 
-// dtypeOf returns the dtype of data. A key without data may have none.
+// dtypeOf parses the dtype of data. If the key has neither data nor a dtype, it returns n's.
 func (n *NumPy[T]) dtypeOf(data, text []byte) (npy.DType, error) {
 	if len(text) == 0 {
 		if len(data) > 0 {
@@ -74,13 +75,13 @@ func partialElementError(d npy.DType, size int64, excess int) error {
 	return &DecodeError{size - int64(excess), fmt.Errorf("%d bytes are not a multiple of %d, the size of an element of %s", size, d.Size, d)}
 }
 
-// chunkLen is the number of bytes that All reads at a time, a multiple of every element's
-// size.
+// chunkLen is the number of bytes that All reads at a time. It must be a multiple of every
+// element's size.
 const chunkLen = 64 << 10
 
-// All yields the array of a key in parts. A part has up to 64 KiB of elements of a
-// fixed size, or the texts of one append. It holds one part at a time, so a key may be
-// larger than memory. It stops after the first error.
+// All yields the array of a key in parts: the strings of one append, or up to 64 KiB of
+// any other elements. It holds one part at a time, so a key may be larger than memory. All
+// stops after the first error.
 func (n *NumPy[T]) All(ctx context.Context, key string) iter.Seq2[[]T, error] {
 	return func(yield func([]T, error) bool) {
 		r, d, err := n.open(ctx, key)
@@ -133,7 +134,7 @@ func (n *NumPy[T]) open(ctx context.Context, key string) (io.ReadCloser, npy.DTy
 	}{io.MultiReader(bytes.NewReader(firstBytes), r), r}, d, nil
 }
 
-// firstByte reads the first byte. It returns nil at the end of the input.
+// firstByte returns the first byte of r, or nil if r is at its end.
 func firstByte(r io.Reader) ([]byte, error) {
 	b := make([]byte, 1)
 	if _, err := io.ReadFull(r, b); err == io.EOF {

@@ -13,10 +13,10 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// PandasOptions lists the packages that are installed in the Python that will read the
-// data. If a package is installed, Python's partd accepts only data in the package's format;
-// otherwise it accepts only plain data. If the options are wrong, Python raises an error.
-// Go reads every format.
+// PandasOptions lists the Python packages that are installed where Python will read the
+// data. If a package is installed, Python's partd reads only data in the package's format;
+// otherwise it reads only plain data. If the options are wrong, reading in Python raises
+// an error. Go reads every format.
 type PandasOptions struct {
 	Blosc, Snappy bool // for PandasBlocks
 	Msgpack       bool // for PandasColumns
@@ -25,10 +25,10 @@ type PandasOptions struct {
 // maxFrameBytes is the maximum number of bytes that a frame decompresses to.
 const maxFrameBytes = 1 << 30
 
-// PandasBlocks is the codec of partd.PandasBlocks. It reads what pandas 2 and 3 write,
-// without executing their pickles. Python can read the frames that the codec writes if o
-// describes the packages of that Python; nil means without blosc and python-snappy. Appends
-// can be joined if they have the same columns of the same types.
+// PandasBlocks is the codec of Python's partd.PandasBlocks. It reads data that Python wrote
+// with pandas 2 or 3, without executing pickles. o describes the Python that will read the
+// data; nil means that neither blosc nor python-snappy is installed there. Appended
+// DataFrames can be joined if they have the same columns of the same types.
 func PandasBlocks(o *PandasOptions) ValueCodec[DataFrame] {
 	opts := *cmp.Or(o, new(PandasOptions))
 	return ValueCodec[DataFrame]{
@@ -58,7 +58,7 @@ type Column struct {
 	Values any
 }
 
-// checkName refuses names that Python cannot hash, and names that are too long for an
+// checkName rejects names that Python cannot hash, and tuples that are too long for an
 // error message.
 func checkName(name any) error {
 	items, isTuple := name.(PyTuple)
@@ -97,7 +97,7 @@ type Durations struct {
 type Texts struct {
 	Values []string
 	Null   []bool // true for missing values; nil if no value is missing
-	NA     bool   // the dtype is string, whose missing values are pandas.NA
+	NA     bool   // whether the dtype is string; its missing values are pandas.NA
 }
 
 // Categorical is a column of dtype category.
@@ -111,7 +111,7 @@ type Categorical struct {
 // steps of Step.
 type Range struct{ Start, Stop, Step int64 }
 
-// Len returns the number of elements, at most math.MaxInt.
+// Len returns the number of elements, or math.MaxInt if there are more.
 func (r Range) Len() int {
 	if r.Step > 0 && r.Start < r.Stop {
 		return int(min((uint64(r.Stop)-uint64(r.Start)-1)/uint64(r.Step), math.MaxInt-1)) + 1
@@ -132,7 +132,7 @@ func (r Range) numbers() ([]int64, error) {
 	return n, nil
 }
 
-// Rows returns the number of rows.
+// Rows returns the number of d's rows.
 func (d DataFrame) Rows() int {
 	if len(d.Columns) > 0 {
 		return lengthOf(d.Columns[0].Values)
@@ -222,7 +222,7 @@ func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 	return joined, nil
 }
 
-// concatValues appends values to dst. Both must have the same type.
+// concatValues appends values to dst. It returns an error unless both have the same type.
 func concatValues(dst, values any) (_ any, err error) {
 	if r, ok := dst.(Range); ok {
 		following, ok := values.(Range)
@@ -272,10 +272,9 @@ func concatValues(dst, values any) (_ any, err error) {
 	return nil, fmt.Errorf("%s cannot be joined with %s: read the appends one by one, with All", typeName(values), typeName(dst))
 }
 
-// paddedNulls returns t.Null with the length of t.Values.
+// paddedNulls returns t.Null, extended to the length of t.Values.
 func paddedNulls(t Texts) []bool { return append(t.Null, make([]bool, len(t.Values)-len(t.Null))...) }
 
-// setMissing marks value i as missing.
 func (t *Texts) setMissing(i int) {
 	if t.Null == nil {
 		t.Null = make([]bool, len(t.Values))
@@ -283,7 +282,7 @@ func (t *Texts) setMissing(i int) {
 	t.Null[i] = true
 }
 
-// typeName returns the name of values' type, for errors.
+// typeName describes the type of values, for error messages.
 func typeName(values any) string {
 	switch v := values.(type) {
 	case Times:

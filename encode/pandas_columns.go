@@ -12,20 +12,20 @@ import (
 	"github.com/go-partd/partd/internal/pickle"
 )
 
-// PandasColumns stores DataFrames as partd.PandasColumns does: each column is an
-// array under its own key, so columns can be read selectively. The keys are those
-// that Python's clients send to a server: K-|-NAME for the column NAME of key K. The
-// index and the names are stored like columns called .index, .columns and .index-name.
+// PandasColumns stores DataFrames as Python's partd.PandasColumns does: each column is an
+// array under its own key, so columns can be read selectively. As in Python, key
+// K-|-NAME holds the column NAME of key K. The index, the columns' names and the index's
+// name are stored like columns called .index, .columns and .index-name.
 //
-// It refuses texts, categories and times with a zone: Python's class fails on them or
-// drops the zone. A PandasColumns is safe for concurrent use.
+// PandasColumns rejects [Texts], [Categorical] and times with a zone, because Python's
+// class fails on them or drops the zone. It is safe for concurrent use.
 type PandasColumns struct {
 	layer
 	objects ValueCodec[[]any]
 }
 
-// NewPandasColumns returns a store of DataFrames over a store of bytes, which must
-// support Set.
+// NewPandasColumns returns a store of DataFrames over p, which must support Set. o
+// describes the Python that will read the data; nil means without msgpack.
 func NewPandasColumns(p partd.Partd, o *PandasOptions) *PandasColumns {
 	s := &PandasColumns{layer{p}, Pickle()}
 	if o != nil && o.Msgpack {
@@ -34,9 +34,9 @@ func NewPandasColumns(p partd.Partd, o *PandasOptions) *PandasColumns {
 	return s
 }
 
-// Append adds each entry's rows to its key. If the key exists, the rows must have the same
-// columns and types as the key's rows. Append is all or nothing, except that it first sets
-// the names and dtypes of a new key.
+// Append adds each entry's rows to its key. If the key exists, the rows must have its
+// columns and types. Append is all or nothing, except that a failed Append may leave the
+// names and dtypes of new keys.
 func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame]) error {
 	var arrays, descriptions []partd.Entry
 	for _, e := range entries {
@@ -113,7 +113,7 @@ func (s *PandasColumns) encodeColumn(key string, c Column) (elements, dtype part
 
 func columnKey(key string, name any) string { return fmt.Sprint(key, "-|-", name) }
 
-// decodeDescription decodes a pickled value or a dtype, for comparison.
+// decodeDescription decodes a pickled value or a dtype, to compare it with another.
 func decodeDescription(data []byte) any {
 	if v, err := pickle.Decode(data); err == nil {
 		return v
@@ -122,8 +122,8 @@ func decodeDescription(data []byte) any {
 	return [2]any{d, err}
 }
 
-// Get returns the rows of a key with the named columns, or with all columns if names is
-// empty. A key that does not exist has no columns.
+// Get returns the DataFrame of a key with the named columns, or with all columns if names
+// is empty. If the key does not exist, Get returns an empty DataFrame.
 func (s *PandasColumns) Get(ctx context.Context, key string, names ...any) (d DataFrame, err error) {
 	metadata, err := s.innerStore().Get(ctx, columnKey(key, ".columns"), columnKey(key, ".index-name"))
 	if err != nil || len(metadata[0]) == 0 {
@@ -173,7 +173,6 @@ func (s *PandasColumns) Get(ctx context.Context, key string, names ...any) (d Da
 	return d, nil
 }
 
-// decodeColumn decodes the array of a column.
 func decodeColumn(dtype string, data []byte) (any, error) {
 	if dtype == "" {
 		return nil, errors.New("the column does not exist")

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/pickle"
 )
 
-// readTestdata reads a frame of testdata that partd 1.4.2 wrote.
+// readTestdata reads a frame in testdata that Python's partd 1.4.2 wrote.
 func readTestdata(t testing.TB, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile("testdata/pandas/" + name)
@@ -63,7 +63,8 @@ func TestPandasTestdata(t *testing.T) {
 
 var pandasWriters = []*PandasOptions{nil, {Blosc: true}, {Snappy: true}, {Blosc: true, Snappy: true}}
 
-// A range with a step of 0, which Python does not allow, is written with a valid step.
+// TestPandasRangeWithoutStep checks that a range with a step of 0, which Python does not allow, is written with the
+// step 1.
 func TestPandasRangeWithoutStep(t *testing.T) {
 	data, err := PandasBlocks(nil).Encode(nil, DataFrame{Columns: []Column{{"a", []int64{}}}, Index: Column{nil, Range{}}})
 	must(t, err)
@@ -394,15 +395,16 @@ func FuzzPandasBlocks(f *testing.F) {
 		runtime.ReadMemStats(&before)
 		d, err := PandasBlocks(nil).Decode(data)
 		runtime.ReadMemStats(&after)
-		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 1024*uint64(len(data))+4<<20 {
-			t.Fatalf("decoding %d bytes allocated %d bytes", len(data), allocated)
+		limit := 1024*uint64(len(data)) + 4<<20
+		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > limit {
+			t.Fatalf("decoding %d bytes allocated %d bytes, want at most %d", len(data), allocated, limit)
 		}
 		if err != nil {
 			return
 		}
 		reencoded, err := PandasBlocks(nil).Encode(nil, d)
 		if err != nil {
-			return // such as a repeated category
+			return // some decoded frames cannot be written, such as one with a repeated category
 		}
 		redecoded, err := PandasBlocks(nil).Decode(reencoded)
 		if err != nil || fmt.Sprintf("%#v", redecoded) != fmt.Sprintf("%#v", d) {

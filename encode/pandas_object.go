@@ -19,11 +19,12 @@ type array struct {
 	fortran     bool  // column-major: the first dimension varies fastest
 	data        []byte
 	objects     []any          // the elements, if dtype is O
-	pandasDtype *pickle.Object // the dtype that pandas gives the elements, or nil
+	pandasDtype *pickle.Object // dtype of the pandas array, or nil for a NumPy array
 }
 
-// column returns row i of an array of count rows. Each row is a column of a frame. An
-// array of one dimension is one row.
+// column returns row i of an array of count rows, as the Values of a Column. pandas stores
+// several columns of one dtype as the rows of an array. An array of one dimension is one
+// row.
 func (a array) column(i, count int) (any, error) {
 	length := len(a.objects)
 	if a.dtype.Kind != 'O' {
@@ -54,7 +55,8 @@ func (a array) column(i, count int) (any, error) {
 	return a.values(a.data[start*size:end*size], nil)
 }
 
-// values returns elements of an array as the Values of a Column.
+// values returns the elements in data, or objects if the dtype is O, as the Values of a
+// Column.
 func (a array) values(data []byte, objects []any) (any, error) {
 	name := ""
 	if a.pandasDtype != nil {
@@ -106,8 +108,8 @@ func decodeTexts(objects []any, dtype *pickle.Object) (Texts, error) {
 	return t, nil
 }
 
-// isNA reports whether a StringDtype is string and not str. The second argument of str's
-// dtype is the number nan.
+// isNA reports whether the missing values of a StringDtype are pandas.NA. Otherwise they
+// are nan, which is the dtype's second argument.
 func isNA(dtype *pickle.Object) bool {
 	if len(dtype.Args) < 2 {
 		return true
@@ -116,8 +118,8 @@ func isNA(dtype *pickle.Object) bool {
 	return !isNaN
 }
 
-// arrowTexts reads the Arrow array inside a pandas string array. It was pickled as its type,
-// length, number of nulls, offset, and buffers (validity, offsets and text).
+// arrowTexts reads the Arrow array inside a pandas string array. Its pickle has the fields
+// type, length, number of nulls, offset, and buffers (validity, offsets and text).
 func arrowTexts(o *pickle.Object) (t Texts, err error) {
 	state, _ := o.State.(PyDict)
 	dtype, _ := dictValue[*pickle.Object](state, "_dtype")
@@ -149,7 +151,8 @@ func arrowTexts(o *pickle.Object) (t Texts, err error) {
 		return t, fmt.Errorf("%d strings from offset %d do not fit in a validity buffer of %d bytes and an offset buffer of %d bytes", length, offset, len(valid), len(offsets))
 	}
 	offsetAt := func(i int64) uint64 { return binary.LittleEndian.Uint64(offsets[8*i:]) }
-	// A sliced array keeps the buffers of the whole array.
+	// Copy only a part of the text buffer: if the array is a slice, its buffers are those
+	// of the whole array.
 	textEnd := min(offsetAt(offset+length), uint64(len(buffer)))
 	textStart := min(offsetAt(offset), textEnd)
 	text := string(buffer[textStart:textEnd])
@@ -169,7 +172,7 @@ func arrowTexts(o *pickle.Object) (t Texts, err error) {
 	return t, nil
 }
 
-// bufferOf returns the bytes of an Arrow buffer, or nil.
+// bufferOf returns the bytes of an Arrow buffer, or nil if v is not a buffer.
 func bufferOf(v any) []byte {
 	if o, ok := v.(*pickle.Object); ok && o.Name() == "py_buffer" && len(o.Args) == 1 {
 		return bytesOf(o.Args[0])
@@ -177,7 +180,7 @@ func bufferOf(v any) []byte {
 	return nil
 }
 
-// shortText returns the first 60 bytes of a string or byte slice, to compare or print a name.
+// shortText returns the first 60 bytes of v, or "" unless v is a string or byte slice.
 func shortText(v any) string {
 	if text, ok := v.(string); ok {
 		return text[:min(len(text), 60)]
@@ -194,14 +197,14 @@ func bytesOf(v any) []byte {
 	return b
 }
 
-// dictValue returns the value of a key, if it is a T.
+// dictValue returns the value of a key. ok is false unless the value is a T.
 func dictValue[T any](d PyDict, key string) (value T, ok bool) {
 	v, _ := d.Get(key)
 	value, ok = v.(T)
 	return value, ok
 }
 
-// arrayOf returns the array, or the Texts, that an object describes.
+// arrayOf returns the array or the Texts that a list or an unpickled object describes.
 func arrayOf(v any) (any, error) {
 	if list, ok := v.([]any); ok {
 		return array{dtype: npy.DType{Kind: 'O'}, objects: list}, nil
@@ -230,7 +233,7 @@ func arrayOf(v any) (any, error) {
 	return nil, fmt.Errorf("%s is not supported", o.Name())
 }
 
-// withDtype returns the array that inner describes, with the dtype that pandas gives it.
+// withDtype returns the array that inner describes. dtype is its pandas dtype.
 func withDtype(inner, dtype any) (any, error) {
 	v, err := arrayOf(inner)
 	a, ok := v.(array)
@@ -259,7 +262,6 @@ func numpyArray(data, dtype, shape any, fortran bool) (a array, err error) {
 	return a, err
 }
 
-// dtypeOfObject returns the NumPy dtype that an object describes.
 func dtypeOfObject(v any) (npy.DType, error) {
 	if o, ok := v.(*pickle.Object); !ok || o.Name() != "dtype" {
 		return npy.DType{}, fmt.Errorf("the dtype %s is not supported", dtypeText(v))
@@ -276,7 +278,7 @@ func dtypeText(v any) string {
 		return o.Name()
 	}
 	text := shortText(o.Args[0])
-	// The state is (version, byte order, …). For times, its item 8 is (…, (unit, count, …)).
+	// A dtype's state is (version, byte order, …). For times, item 8 is (…, (unit, count, …)).
 	state, _ := o.State.(PyTuple)
 	if len(state) > 1 {
 		text = shortText(state[1]) + text
@@ -291,8 +293,8 @@ func dtypeText(v any) string {
 	return text
 }
 
-// decodeIntegers returns the elements of a list, a tuple or an array, which must not be
-// negative.
+// decodeIntegers returns the integers in a list, a tuple or an array. It rejects negative
+// integers.
 func decodeIntegers(v any) ([]int, error) {
 	if o, isObject := v.(*pickle.Object); isObject {
 		values, err := columnValues(arrayOf(o))
@@ -319,7 +321,6 @@ func decodeIntegers(v any) ([]int, error) {
 	return list, nil
 }
 
-// unitAndZoneOf returns the unit and the time zone of a DatetimeTZDtype.
 func unitAndZoneOf(dtype *pickle.Object) (unit, zone string, err error) {
 	var timezone any
 	if state, ok := dtype.State.(PyDict); ok {

@@ -16,9 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// blocksReader reads one frame of PandasBlocks: a pickled list of headers, followed by
-// the bytes that each header describes: the columns' labels, the index, and blocks of
-// columns.
+// blocksReader reads one encoded DataFrame. It consists of a pickled list of headers, and
+// the parts that these describe: the columns' names, the index, and blocks of columns.
 type blocksReader struct {
 	remaining int64 // bytes that may still be decompressed
 }
@@ -74,7 +73,8 @@ func (r *blocksReader) readFrame(data []byte) (d DataFrame, err error) {
 	return d.withIndex()
 }
 
-// columnValues returns a one-dimensional array, or Texts, as the Values of a Column.
+// columnValues converts the result of a function that returns a one-dimensional array or
+// Texts: it returns the Values of a Column, or the error.
 func columnValues(v any, err error) (any, error) {
 	if a, ok := v.(array); ok && err == nil {
 		return a.column(0, 1)
@@ -82,8 +82,8 @@ func columnValues(v any, err error) (any, error) {
 	return v, err
 }
 
-// readBlock reads the columns of a block. The block's header consists of the positions of its
-// columns (the placement), the dtype, the shape, and the kind of block.
+// readBlock sets the values of a block's columns. header is (placement, dtype, shape,
+// kind); the placement is the positions of the block's columns.
 func (r *blocksReader) readBlock(columns []Column, header any, data []byte) error {
 	t, _ := header.(PyTuple)
 	if len(t) != 4 {
@@ -154,9 +154,9 @@ func (r *blocksReader) readValues(kind, dtype, shape any, data []byte) (any, err
 	return nil, fmt.Errorf("blocks of kind %s are not supported", shortText(kind))
 }
 
-// decodeCategorical returns codes with their categories. details is (ordered, index). Each copy
-// of the index and of the codes counts against r.remaining, because many headers can
-// share one index.
+// decodeCategorical returns codes with their categories. details is (ordered, index).
+// Because many headers can share one index, each copy of it, and of the codes, counts
+// against r.remaining.
 func (r *blocksReader) decodeCategorical(codes, details any) (c Categorical, err error) {
 	t, _ := details.(PyTuple)
 	if len(t) != 2 {
@@ -199,7 +199,7 @@ func (r *blocksReader) decodeCategorical(codes, details any) (c Categorical, err
 	return c, nil
 }
 
-// readIndex reads an index of length labels, or of any number if length is negative.
+// readIndex reads an index of length labels. If length is negative, it may have any length.
 func (r *blocksReader) readIndex(header any, data []byte, length int) (c Column, err error) {
 	if header == nil {
 		v, err := unpickle(data)
@@ -226,7 +226,7 @@ func (r *blocksReader) readIndex(header any, data []byte, length int) (c Column,
 	return c, err
 }
 
-// parseIndex returns the index that an object describes.
+// parseIndex returns the index that an unpickled object describes.
 func parseIndex(v any) (c Column, err error) {
 	o, _ := v.(*pickle.Object)
 	if o == nil || len(o.Args) < 2 {
@@ -260,7 +260,8 @@ func parseIndex(v any) (c Column, err error) {
 	return c, err
 }
 
-// columnName returns label i as the name of a column.
+// columnName returns element i of labels, which are the Values of an index, as the name of
+// a column.
 func columnName(labels any, i int) (any, error) {
 	switch v := labels.(type) {
 	case Range:
@@ -307,7 +308,8 @@ func (r *blocksReader) readArray(d npy.DType, shape []int, data []byte) (a array
 
 var containerDecoder = blosc.NewDecoder(maxFrameBytes)
 
-// containerLen returns the decompressed size of data, if it is a Blosc container.
+// containerLen returns the decompressed size of data. It returns false unless data is a
+// Blosc container of at most r.remaining bytes.
 func (r *blocksReader) containerLen(data []byte) (int64, bool) {
 	if len(data) < blosc.HeaderLen {
 		return 0, false
@@ -321,7 +323,8 @@ func (r *blocksReader) decompress(data []byte, n int64) ([]byte, error) {
 	return containerDecoder.Append(nil, data)
 }
 
-// readObjects reads framed lists, which may be compressed with Blosc or Snappy.
+// readObjects reads framed lists of objects. The frames may be compressed together, with
+// Blosc or Snappy.
 func (r *blocksReader) readObjects(data []byte) (objects []any, err error) {
 	if len(data) < frame.HeaderLen || binary.LittleEndian.Uint64(data) != uint64(len(data)-frame.HeaderLen) {
 		if n, ok := r.containerLen(data); ok && n > max(64<<20, 22*int64(len(data))) {
@@ -338,7 +341,7 @@ func (r *blocksReader) readObjects(data []byte) (objects []any, err error) {
 	return decodeLists(data, Python().Decode)
 }
 
-// decodeLists decodes framed lists and concatenates them.
+// decodeLists concatenates framed lists. decode decodes the content of a frame.
 func decodeLists[T any](data []byte, decode func([]byte) ([]T, error)) (joined []T, err error) {
 	err = eachPiece(frame.Split(data), decode, func(list []T) bool {
 		joined = append(joined, list...)
@@ -362,8 +365,9 @@ func (r *blocksReader) decodeSnappy(data []byte) ([]byte, error) {
 // unpickle reads a pickle that may contain arrays and indexes of pandas.
 func unpickle(data []byte) (any, error) { return pickle.DecodeObjects(data, isPandasName) }
 
-// isPandasName reports whether pickles of pandas arrays and indexes use a name. It also allows
-// some other names, for which the readers of objects return a better error.
+// isPandasName reports whether pickles of pandas arrays and indexes use a name. It also
+// returns true for some unsupported names, for which the code that converts the unpickled
+// objects returns a better error than package pickle.
 func isPandasName(module, name string) bool {
 	switch module {
 	case "numpy", "numpy.core.numeric", "numpy._core.numeric", "numpy.core.multiarray", "numpy._core.multiarray":

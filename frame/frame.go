@@ -8,7 +8,7 @@
 //
 // Python's partd frames data the same way (partd.utils.frame): its layers
 // store each append as one frame. Python packs the length in the machine's
-// own byte order, which is little-endian wherever it runs today.
+// own byte order, which is little-endian on nearly all machines.
 package frame
 
 import (
@@ -36,10 +36,10 @@ var (
 	ErrTooLong = errors.New("frame over the limit")
 )
 
-// Error describes a bad frame and says where it begins.
+// Error describes an invalid frame.
 type Error struct {
-	Offset int64 // offset of the frame in the input, in bytes
-	Err    error // ErrTruncated, ErrTooLong, or the error of the reader
+	Offset int64 // where the frame begins in the input, in bytes
+	Err    error // wraps ErrTruncated, ErrTooLong, or the reader's error
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("frame at offset %d: %v", e.Offset, e.Err) }
@@ -56,12 +56,11 @@ func Append(dst, content []byte) []byte {
 }
 
 // Begin appends an empty header to dst. Append the content to the result, then
-// call [End], which fills in the length. Use the pair if the length is not
-// known in advance.
+// call [End]. Use Begin and End if the length is not known in advance.
 func Begin(dst []byte) []byte { return append(dst, make([]byte, HeaderLen)...) }
 
-// End fills in the length of the frame that [Begin] started when dst was start
-// bytes long. It panics if dst is too short to hold a header there.
+// End fills in the length of the frame that [Begin] started. start is the length
+// that dst had before Begin. End panics if dst is shorter than start+HeaderLen.
 func End(dst []byte, start int) []byte {
 	binary.LittleEndian.PutUint64(dst[start:], uint64(len(dst)-start-HeaderLen))
 	return dst
@@ -137,9 +136,8 @@ func Read(r io.Reader, limit int64) iter.Seq2[[]byte, error] {
 	}
 }
 
-// readN reads want bytes from r and appends them to dst. It first allocates
-// minGrowth bytes, and then at most doubles dst, so that a false length costs
-// little memory.
+// readN reads want bytes from r and appends them to dst. It allocates memory
+// step by step, so that a false length costs little memory.
 func readN(r io.Reader, dst []byte, want int) ([]byte, error) {
 	const minGrowth = 64 << 10
 	for len(dst) < want {
@@ -154,7 +152,8 @@ func readN(r io.Reader, dst []byte, want int) ([]byte, error) {
 	return dst, nil
 }
 
-// asTruncated converts the error for the end of the input to an ErrTruncated.
+// asTruncated converts err to an ErrTruncated if it means that the input ended
+// after n of length bytes.
 func asTruncated(err error, n, length int) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return fmt.Errorf("%w: %d of %d bytes", ErrTruncated, n, length)

@@ -17,7 +17,7 @@ import (
 
 const crashDir = "/data/store"
 
-// crashHooks make tables so small that a few appends fill one.
+// crashHooks make the tables in memory so small that a few appends fill one.
 var crashHooks = hooks{tableBytes: 4 << 10, blobBytes: 400, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 512}
 
 type crashKind uint8
@@ -30,8 +30,8 @@ const (
 )
 
 // crashRun performs random operations on one store, and crashes it at random calls of the file
-// system. After each crash it reopens the store. The content must be the state after some
-// operation: not before the last operation that had to survive, and not after the last one started.
+// system. After each crash it reopens the store. The content must be the state after one of the
+// operations from the last one that had to survive to the last one that was started.
 type crashRun struct {
 	kind  crashKind
 	hooks hooks
@@ -83,7 +83,7 @@ func (r *crashRun) check() error {
 	r.numChecked++
 	err := r.checkCrash()
 	if err != nil && r.survive == 0 && r.kind == powerLossAfter {
-		return nil // before the first Sync, nothing must survive
+		return nil // before the first Sync, nothing needs to survive
 	}
 	if err != nil {
 		return fmt.Errorf("state %d did not survive: %w", r.survive, err)
@@ -280,7 +280,7 @@ func TestCrashes(t *testing.T) {
 		}
 	}
 	if droppedEntries == 0 {
-		t.Error("no merge dropped dead entries, so the test did not cover that")
+		t.Error("no merge dropped dead entries, want some, so that the test covers them")
 	}
 	t.Logf("%d crashes, seeds %d to %d, %d entries dropped", done, first, seed-1, droppedEntries)
 }

@@ -62,7 +62,7 @@ func shortContext(t *testing.T) context.Context {
 	return ctx
 }
 
-// wantMemory checks that the store has exactly its two tables, and no slow readers.
+// wantMemory checks that the store has exactly its two tables in memory, no spare ones, and no slow readers.
 func wantMemory(t *testing.T, s *Store) {
 	t.Helper()
 	s.mu.Lock()

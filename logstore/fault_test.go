@@ -196,7 +196,7 @@ func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault
 				return
 			}
 		}
-		t.Fatalf("fault in call %d, %s after the error %v: wrong content with %d keys", fault.Call, label, err, len(got))
+		t.Fatalf("fault in call %d, %s after the error %v: the content has %d keys, and is not the state before or after the operation", fault.Call, label, err, len(got))
 	}
 	if step.name != "close" {
 		check("the same store", s)
@@ -212,7 +212,7 @@ func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault
 		}
 		broken := s.checkPoisoned() != nil
 		if e := s.Append(t.Context(), partd.Entry{Key: "z", Value: []byte("z")}); broken != errors.Is(e, partd.ErrNeedsReopen) || !broken && e != nil {
-			t.Fatalf("fault in call %d: after the error %v, Append returns %v", fault.Call, err, e)
+			t.Fatalf("fault in call %d: after the error %v, Append returns %v, want nil or a refusal until the store is reopened", fault.Call, err, e)
 		} else if e == nil {
 			for i := range allowed {
 				allowed[i] = maps.Clone(allowed[i])

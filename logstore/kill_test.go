@@ -34,9 +34,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const killSyncEnv = "PARTD_TEST_KILL_SYNC"
-
-const killLimitEnv = "PARTD_TEST_KILL_MOST"
+// killSyncEnv makes the writer use a store with Sync. killLimitEnv sets the writer's limit of batches.
+const (
+	killSyncEnv  = "PARTD_TEST_KILL_SYNC"
+	killLimitEnv = "PARTD_TEST_KILL_MOST"
+)
 
 const killKeys = 5
 
@@ -64,7 +66,7 @@ func killWriter(dir string) error {
 		start, _ := lastPiece(v)
 		n = binary.LittleEndian.Uint64(v[start:]) + 1
 	}
-	if n > jobLifetime { // the delete of the last batch may be missing, so at most one such key exists
+	if n > jobLifetime { // the previous writer may have been killed after it appended its last batch, before it deleted this key
 		if err := s.Delete(context.Background(), fmt.Sprint("job", n-jobLifetime-1)); err != nil {
 			return err
 		}
@@ -98,7 +100,7 @@ func killWriter(dir string) error {
 func killPiece(n uint64, k int) []byte {
 	size := 12 + int(n*7919%2000)
 	if n%64 == uint64(k) {
-		size = 100_000 // a blob
+		size = 100_000 // large enough for a blob file
 	}
 	b := bytes.Repeat([]byte{byte(n), byte(k)}, size/2+1)[:size]
 	binary.LittleEndian.PutUint64(b, n)
@@ -172,7 +174,7 @@ func killOnce(t *testing.T, exe, dir string) int64 {
 	if err := <-killed; err != nil {
 		t.Fatalf("the writer exited before it was killed: %v: %s", err, stderr.String())
 	}
-	_ = cmd.Wait() // reports the kill
+	_ = cmd.Wait() // returns an error, because the process was killed
 	if stderr.Len() > 0 {
 		t.Fatalf("the writer failed: %s", stderr.String())
 	}

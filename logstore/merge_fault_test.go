@@ -98,7 +98,7 @@ func (c countOpens) OpenFile(name string, flag int, perm os.FileMode) (vfs.File,
 	return f, err
 }
 
-// TestMergeDropped checks that Drop does not wait for a merge, and that Close does not wait for a long one.
+// TestMergeDropped checks that Drop does not wait for a running merge, and that Close does not wait long for one.
 func TestMergeDropped(t *testing.T) {
 	mem := vfstest.NewMem()
 	want := manySessions(t, mem, 10)

@@ -146,7 +146,7 @@ func TestReclaimFault(t *testing.T) {
 				s = reopen()
 				check()
 				if reopened := dataBytesOf(t, mem, s); reopened > before*2/3 || after > reopened+8<<10 && !removeFailed.Load() {
-					t.Fatalf("%s: the data files had %d bytes, after reclaiming %d, and after reopening %d", desc, before, after, reopened)
+					t.Fatalf("%s: the data files had %d bytes before reclaiming, %d after it, and %d after reopening, want at most two thirds after reopening, and about as few before", desc, before, after, reopened)
 				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
@@ -191,7 +191,7 @@ func TestReclaimLittleRoom(t *testing.T) {
 	d := &littleRoom{t: t, dir: t.TempDir()}
 	d.size.Store(1 << 40)
 	d.FS = vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
-		if op == vfstest.OpSync { // a sync of a new file, while the old files still exist
+		if op == vfstest.OpSync { // measure at each sync of a new file, while the old files still exist
 			d.used()
 		}
 		return nil

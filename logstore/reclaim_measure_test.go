@@ -39,7 +39,7 @@ func TestReclaimAfterSets(t *testing.T) {
 				if s.reclaim.deadShare > 1.0/4 {
 					t.Errorf("after sets of %d keys, the expected share of dead bytes is %f, want at most 1/4", keys, s.reclaim.deadShare)
 				}
-				s.reclaim.nextTime = time.Now().Add(time.Hour) // prevents another measurement
+				s.reclaim.nextTime = time.Now().Add(time.Hour) // prevent another measurement
 			} else if s.reclaim.deadShare < 1 {
 				t.Errorf("after sets of one key, the expected share of dead bytes is %f, want 1", s.reclaim.deadShare)
 			}

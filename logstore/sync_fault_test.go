@@ -73,12 +73,12 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 		firstDone := startAppend("one", largeValue)
 		<-syncing
 		secondDone := startAppend("two", []byte("v"))
-		for s.nextRecord() < before+2 { // until the second append waits for the sync
+		for s.nextRecord() < before+2 { // wait until the second append waits for the sync
 			time.Sleep(time.Millisecond)
 		}
 		flushed := make(chan error, 1)
 		go func() { flushed <- s.Flush(t.Context()) }()
-		time.Sleep(50 * time.Millisecond) // until Flush syncs, too
+		time.Sleep(50 * time.Millisecond) // wait until Flush also syncs
 		close(proceed)
 		if err := <-firstDone; !errors.Is(err, syscall.EIO) || !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("failing sync of %s: Append: error %v, want EIO and ErrUnknownOutcome", file, err)
@@ -120,7 +120,7 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 			}
 			if calls.Add(1) == n {
 				failing.Store(true)
-				time.Sleep(2 * time.Millisecond) // time for other appends to arrive
+				time.Sleep(2 * time.Millisecond) // give other appends time to arrive
 				close(failed)
 				return syscall.EIO
 			}
@@ -202,7 +202,7 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 		go func() { appended <- s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}) }()
 		<-blocked
 		go func() { synced <- s.Sync(t.Context()) }()
-		time.Sleep(50 * time.Millisecond) // until Sync syncs the existing files
+		time.Sleep(50 * time.Millisecond) // wait until Sync syncs the existing files
 		close(proceed)
 		if err := <-synced; err != nil {
 			t.Fatal(err)

@@ -11,13 +11,13 @@ import (
 
 const (
 	minTableSize = 144 << 10 // large enough for the largest entry
-	memoryShares = 7         // a table has at most this fraction of Memory; arenas and tables together use 3⅔ times as much
-	maxTableSize = 1 << 30   // offsets have 32 bits, and one S3 request accepts 5 GB
+	memoryShares = 7         // a table has at most Memory/memoryShares bytes; appends use 3⅔ times as much memory
+	maxTableSize = 1 << 30   // because offsets have 32 bits, and one S3 request accepts at most 5 GB
 	// maxFooterBytes approximately limits the segment footers inside one record of the log.
 	maxFooterBytes = 4 << 20
 )
 
-// tableSize returns the size at which a table becomes a segment.
+// tableSize returns the size at which a table of buffered entries becomes a segment.
 func (s *Store) tableSize() int64 {
 	return min(max(s.opts.SegmentSize, minTableSize), s.opts.Memory/memoryShares, maxTableSize)
 }
@@ -27,13 +27,13 @@ func (s *Store) maxPending() int {
 	return int(maxFooterBytes / (4*(s.tableSize()/s.opts.hooks.rangeBytes) + 200))
 }
 
-// Append buffers entries; see [partd.Partd]. The next Flush commits them. The store also
-// flushes by itself when hundreds of segments are pending.
+// Append buffers entries; see [partd.Partd]. The next Flush commits them. Append itself flushes when
+// hundreds of segments are pending.
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	if _, err := partd.CheckEntries("append", entries); err != nil {
 		return err
 	}
-	if s.pendingFull.Load() { // the footers of pending segments stay in memory until they are committed
+	if s.pendingFull.Load() { // limit the memory for the footers of pending segments
 		if err := s.Flush(ctx); err != nil {
 			return &partd.Error{Op: "append", Err: err}
 		}
@@ -70,7 +70,7 @@ func (s *Store) addAndFlush(ctx context.Context, op string, kind segment.Kind, e
 		return &partd.Error{Op: op, Err: err}
 	}
 	if err := s.Flush(ctx); err != nil {
-		// The entries stay pending. The next flush will commit them.
+		// The entries stay buffered, and the next flush will commit them.
 		return &partd.Error{Op: op, Err: fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)}
 	}
 	return nil
@@ -116,8 +116,8 @@ func (s *Store) addEntries(ctx context.Context, kind segment.Kind, entries []par
 	return nil
 }
 
-// put adds a value to t, as several entries if it is too long for one. If the active table
-// becomes full, put continues in the next one; any other t must have enough space.
+// put adds a value to t, as several entries if it is too long for one. t must have enough space, unless
+// it is the active table, which put replaces when it is full.
 func (s *Store) put(ctx context.Context, t *table, kind segment.Kind, key string, value []byte) error {
 	if kind == segment.KindAppend && len(value) == 0 {
 		return nil

@@ -15,7 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// The largest entry fits into the smallest segment, and offsets in the largest segment fit into 32 bits.
+// TestSegmentSizeLimits checks that the largest entry fits into the smallest segment, and that offsets in the largest
+// segment fit into 32 bits.
 func TestSegmentSizeLimits(t *testing.T) {
 	s := open(t, new(Memory), Options{SegmentSize: 1})
 	large := partd.Entry{Key: strings.Repeat("k", partd.MaxKeyLen), Value: bytes.Repeat([]byte("v"), 3*segment.MaxInline+1)}
@@ -70,11 +71,12 @@ func TestSetOnceIsBounded(t *testing.T) {
 		t.Error(err)
 	}
 	if v, err := s.Get(t.Context(), "k"); err != nil || len(v[0]) != len(value) {
-		t.Errorf("Get() returned a value of another length than set (error %v)", err)
+		t.Errorf("the length of the value that Get() returned differs from the length that was set (error %v)", err)
 	}
 }
 
-// If uploads fail during concurrent appends and flushes, all acknowledged data must exist once.
+// TestFailingUploadsUnderLoad checks that if uploads fail during concurrent appends and flushes, all acknowledged data
+// exists once.
 func TestFailingUploadsUnderLoad(t *testing.T) {
 	b := &faultyBucket{Bucket: new(Memory)}
 	var n atomic.Int64
@@ -109,7 +111,8 @@ func TestFailingUploadsUnderLoad(t *testing.T) {
 	}
 }
 
-// Close returns an error if segments are too old to be committed. Inline data is never too old.
+// TestClosingWithOldSegments checks that Close returns an error if segments are too old to be committed. Inline data is
+// never too old.
 func TestClosingWithOldSegments(t *testing.T) {
 	for _, inline := range []int64{-1, 1 << 20} {
 		s := open(t, new(Memory), Options{hooks: hooks{maxInline: inline, segmentAge: sweepAge}})
@@ -129,7 +132,8 @@ func TestClosingWithOldSegments(t *testing.T) {
 	}
 }
 
-// Close returns although another goroutine appends continuously, and all acknowledged data exists.
+// TestCloseDuringAppends checks that Close returns although another goroutine appends continuously, and that all
+// acknowledged data exists.
 func TestCloseDuringAppends(t *testing.T) {
 	mem := new(Memory)
 	s := open(t, &faultyBucket{Bucket: mem, create: func(ctx context.Context, name string, data []byte) error {
@@ -162,7 +166,8 @@ func TestCloseDuringAppends(t *testing.T) {
 	}
 }
 
-// If a context is canceled during any of the first requests, all acknowledged data must exist once.
+// TestCanceledContexts checks that if a context is canceled during any of the first requests, all acknowledged data
+// exists once.
 func TestCanceledContexts(t *testing.T) {
 	for request := range 12 {
 		b := &faultyBucket{Bucket: new(Memory)}

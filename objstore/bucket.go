@@ -24,28 +24,27 @@ import (
 	"github.com/go-partd/partd/objstore/internal/plan"
 )
 
-// Object describes an object in a listing.
+// Object describes an object of a bucket.
 type Object struct {
 	Name     string
 	Size     int64     // in bytes
 	Modified time.Time // by the bucket's clock
 }
 
-// Bucket is the interface of an object store. Objects never change. Buckets must be safe for
-// concurrent use, also by several processes.
+// Bucket is the interface of an object store. Objects never change. A Bucket must be safe for
+// concurrent use, and several processes may use the same objects.
 type Bucket interface {
-	// Create creates a whole object in one atomic step. If the name exists, the error
-	// wraps io/fs.ErrExist. An error that wraps [ErrRefused] means that nothing was
-	// created, and that retrying is useless. After any other error, it is unknown whether
-	// the object exists, and the store retries with the same name. S3's 409
-	// ConditionalRequestConflict is such an error.
+	// Create creates an object in one atomic step. If the name exists, the error wraps
+	// io/fs.ErrExist. If nothing was created and retrying is useless, the error must wrap
+	// [ErrRefused]. After any other error, such as S3's 409 ConditionalRequestConflict, it is
+	// unknown whether the object exists, and the store retries with the same name.
 	Create(ctx context.Context, name string, data []byte) error
-	// ReadRange returns length bytes of an object, from offset on. It returns fewer bytes
-	// if the object ends earlier, and all bytes to the object's end if length is negative.
-	// The error for a missing object wraps io/fs.ErrNotExist.
+	// ReadRange returns length bytes of an object from offset, or fewer if the object ends
+	// earlier. If length is negative, it returns all bytes to the object's end. The error for
+	// a missing object wraps io/fs.ErrNotExist.
 	ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error)
-	// List yields the objects with names that begin with prefix and are greater than
-	// after, in bytewise order of the names. The listing may be stale.
+	// List yields the objects whose names begin with prefix and are greater than after, in
+	// bytewise order of the names. It may miss recent changes.
 	List(ctx context.Context, prefix, after string) iter.Seq2[Object, error]
 	// Delete removes an object. A missing object is not an error.
 	Delete(ctx context.Context, name string) error
@@ -55,7 +54,8 @@ type Bucket interface {
 // the bucket or a permission is missing.
 var ErrRefused = errors.New("the bucket refuses the request")
 
-// objectPath returns the path of an object for messages. It includes the bucket's name if it has one.
+// objectPath returns the path of an object for messages. The path includes the bucket's name if b is
+// a fmt.Stringer.
 func objectPath(b Bucket, name string) string {
 	if s, ok := b.(fmt.Stringer); ok {
 		return s.String() + "/" + name
@@ -72,7 +72,6 @@ type Counter struct {
 	put, get, list, deletes atomic.Int64
 }
 
-// listPage is the number of objects that one LIST request returns.
 const listPage = 1000
 
 // NewCounter returns a bucket that counts the requests to b.

@@ -14,35 +14,34 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// committedSegment is a segment that the log refers to.
+// committedSegment is a segment that a record of the log refers to.
 type committedSegment struct {
 	segment.Layout
 	file            segment.File // each read uses a copy with its own ReaderAt
-	object          string       // name of the object that contains it
-	base            int64        // where it begins in the object; not 0 if it is inside a log record
-	data            []byte       // the whole segment, if it is cached in memory
+	object          string
+	base            int64  // where the segment begins in the object; not 0 if it is inside a log record
+	data            []byte // the whole segment, if it is cached in memory
 	onlySetsNewKeys bool
 	ledger          segment.Ledger
 }
 
-// catalog holds the committed segments, as the log describes them. It reads each record once.
+// catalog is the index of all committed segments. It reads each record of the log once.
 type catalog struct {
 	store      *Store
 	mu         ctxMutex
-	nextNumber uint64              // number of the next record to read
+	nextNumber uint64
 	seqs       map[writerID]uint64 // sequence number of each writer's last record
-	segments   []*committedSegment // shared with views: may be appended to or replaced, but not changed
-	drops      int                 // number of Drops in the log
-	memory     atomic.Int64        // bytes used by segments
+	segments   []*committedSegment // append to it or replace it, but do not change elements, because views share them
+	drops      int
+	memory     atomic.Int64 // bytes used by segments
 }
 
-// view is a snapshot of the store.
+// view is a snapshot of the catalog.
 type view struct {
 	segments []*committedSegment
 	drops    int
 }
 
-// flushAndRefresh flushes the store, reads the log to its end, and returns a view of it.
 func (s *Store) flushAndRefresh(ctx context.Context) (view, error) {
 	if err := s.flushThen(ctx, nil); err != nil {
 		return view{}, err
@@ -50,8 +49,8 @@ func (s *Store) flushAndRefresh(ctx context.Context) (view, error) {
 	return s.catalog.refresh(ctx)
 }
 
-// listLog lists the records of the log whose names are greater than after. It returns their
-// highest number and the size of the largest. If there are none, both are 0.
+// listLog lists the log's objects with names greater than after. It returns the highest number and
+// the size of the largest object, or zeros if there are none.
 func (s *Store) listLog(ctx context.Context, after string) (highest uint64, largest int64, err error) {
 	err = s.retry(ctx, func(ctx context.Context) error {
 		for o, err := range s.bucket.List(ctx, "log/", after) {
@@ -68,11 +67,10 @@ func (s *Store) listLog(ctx context.Context, after string) (highest uint64, larg
 	return highest, largest, err
 }
 
-// refresh reads the log to its end. Every record up to the highest listed number must exist,
-// so a missing one is an error, not the end of the log. Because the listing may be stale,
-// refresh then reads further records until one does not exist.
+// refresh reads the log to its end. It reads on after the highest listed number, because the listing may
+// be stale. A missing record before that number is an error; after it, it is the end of the log.
 func (c *catalog) refresh(ctx context.Context) (view, error) {
-	if err := c.mu.lock(ctx); err != nil { // this can take long: the holder may be waiting for the bucket
+	if err := c.mu.lock(ctx); err != nil { // can take long, because another refresh may be waiting for the bucket
 		return view{}, err
 	}
 	defer c.mu.unlock()
@@ -147,8 +145,8 @@ func (c *catalog) addRecord(ctx context.Context, b []byte) error {
 	return err
 }
 
-// applyMembers applies the records that a group (see wait.go) names. It skips records that
-// another group, or an earlier call that failed halfway, already applied.
+// applyMembers applies the records that a group names (see wait.go). It skips records that were already
+// applied for another group, or by an earlier call that then failed.
 func (c *catalog) applyMembers(ctx context.Context, members []member) error {
 	isApplied := func(m member) bool { return m.seq <= c.seqs[m.writer] && !c.store.opts.hooks.applyTwice }
 	members = slices.DeleteFunc(members, isApplied)
@@ -190,8 +188,8 @@ func (c *catalog) hasRecord(w writerID, seq uint64) bool {
 	return seq <= c.seqs[w]
 }
 
-// applyRecord applies r, which was read from the given object. If it returns an error, it has
-// applied nothing.
+// applyRecord applies r, which is from the given object. If it returns an error, it has applied
+// nothing.
 func (c *catalog) applyRecord(r *record, object string) (err error) {
 	s := c.store
 	path := objectPath(s.bucket, object)
@@ -236,11 +234,10 @@ func (c *catalog) applyRecord(r *record, object string) (err error) {
 	return nil
 }
 
-// catalogMemory returns the memory limit for the index of segments.
 func (o *Options) catalogMemory() int64 { return o.Memory / 8 }
 
-// shrink reduces the index to the memory limit: it repeatedly halves the number of hash ranges
-// in the segments that have the most. Reads then fetch larger ranges.
+// shrink reduces the catalog to its memory limit. It repeatedly halves the number of hash ranges in
+// the segments that have the most, so that readers must read larger ranges.
 func (c *catalog) shrink() {
 	for c.memory.Load() > c.store.opts.catalogMemory() {
 		var finest uint8
@@ -266,8 +263,8 @@ func (c *catalog) shrink() {
 	}
 }
 
-// explainMissing explains the error for a missing object: the store was dropped during the
-// read, or is damaged. It returns other errors unchanged.
+// explainMissing replaces the error for a missing object with one that says whether the store was
+// dropped during the read or is damaged. It returns other errors unchanged.
 func (s *Store) explainMissing(ctx context.Context, v view, g *committedSegment, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err

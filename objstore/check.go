@@ -17,7 +17,7 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	if _, err := s.flushAndRefresh(ctx); err != nil && !errors.As(err, new(*partd.CorruptError)) {
 		return result, &partd.Error{Op: "verify", Err: err}
 	}
-	// s.catalog reads only new records. A new catalog reads the whole log.
+	// Use a new catalog to read the whole log, because s.catalog reads only new records.
 	log := &catalog{store: s, mu: make(ctxMutex, 1), seqs: map[writerID]uint64{}}
 	v, err := log.refresh(ctx)
 	errs := []error{err}
@@ -38,7 +38,6 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	return result, errors.Join(errs...)
 }
 
-// checkSegment reads and checks a whole segment with one request.
 func (s *Store) checkSegment(ctx context.Context, g *committedSegment) error {
 	r, err := s.bucket.ReadRange(ctx, g.object, g.base, g.End)
 	if err != nil {

@@ -12,8 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Flush commits everything acknowledged before the call: it becomes durable and visible
-// to all processes. See [partd.Flusher].
+// Flush makes all earlier changes durable and visible to all processes; see [partd.Flusher].
 func (s *Store) Flush(ctx context.Context) error { return s.errorf("flush", s.flushThen(ctx, nil)) }
 
 // Sync is the same as Flush; see [partd.Syncer].
@@ -26,8 +25,8 @@ func (s *Store) errorf(op string, err error) error {
 	return &partd.Error{Op: op, Path: objectPath(s.bucket, ""), Err: err}
 }
 
-// flushThen flushes the store and then, still holding commitMu, calls change unless it is nil.
-// A read-only store has nothing to flush, and refuses changes.
+// flushThen flushes the store and then, still holding commitMu, calls change unless it is nil. If the
+// store is read-only, flushThen does nothing, or returns an error if change is not nil.
 func (s *Store) flushThen(ctx context.Context, change func() error) error {
 	if err := s.checkUsable(ctx, change != nil); err != nil || s.opts.ReadOnly {
 		return err
@@ -42,8 +41,8 @@ func (s *Store) flushThen(ctx context.Context, change func() error) error {
 	return change()
 }
 
-// flush uploads and commits all buffered entries. commitMu must be held. If final is true, flush
-// repeats this until nothing is pending, and then closes the store and frees the tables.
+// flush uploads and commits all buffered entries. If final is true, flush repeats this until nothing
+// is pending, and then closes the store and frees its tables. commitMu must be held.
 func (s *Store) flush(ctx context.Context, final bool) error {
 	if s.closed.Load() {
 		return partd.ErrClosed
@@ -56,7 +55,7 @@ func (s *Store) flush(ctx context.Context, final bool) error {
 			return err
 		}
 		if final && s.active.used == 0 && len(s.pending) == 0 {
-			err := s.waitUploads(ctx, 0) // wait for the uploads of abandoned pieces, which are not pending
+			err := s.waitUploads(ctx, 0) // pieces of failed appends may still be uploaded, although they are not pending
 			if err == nil {
 				s.closed.Store(true)
 				s.releaseTables()
@@ -83,9 +82,9 @@ func (s *Store) flush(ctx context.Context, final bool) error {
 	}
 }
 
-// sealAll turns the active table into a pending piece (a segment that is not yet committed). It
-// returns all pending pieces, and channels that are closed when the current uploads end. mu must
-// be held.
+// sealAll turns the active table into a pending piece, a segment that is not yet committed. It returns
+// all pending pieces, and for each current upload a channel that is closed when the upload ends. mu
+// must be held.
 func (s *Store) sealAll(ctx context.Context) (pieces []*piece, uploadsDone []chan struct{}, err error) {
 	inline := func(p *piece) bool { return p.part.inline }
 	switch {
@@ -101,7 +100,7 @@ func (s *Store) sealAll(ctx context.Context) (pieces []*piece, uploadsDone []cha
 	return slices.Clone(s.pending), uploadsDone, err
 }
 
-// waitPieces waits until all pieces are uploaded. Appends may continue.
+// waitPieces waits until the pieces that sealAll returned are uploaded. Appends may continue meanwhile.
 func (s *Store) waitPieces(ctx context.Context, pieces []*piece, uploadsDone []chan struct{}) error {
 	for _, d := range uploadsDone {
 		if err := canceled.Wait(ctx, d); err != nil {
@@ -114,12 +113,12 @@ func (s *Store) waitPieces(ctx context.Context, pieces []*piece, uploadsDone []c
 	defer s.mu.unlock()
 	n := len(s.uploading)
 	for n > 0 && !slices.Contains(pieces, s.uploading[n-1]) {
-		n-- // this upload began after sealAll returned pieces
+		n-- // this upload began after sealAll
 	}
 	return s.waitUploads(ctx, len(s.uploading)-n)
 }
 
-// commit adds a record of an operation with the given pieces to the log. commitMu must be held.
+// commit adds a record with the given operation and pieces to the log. commitMu must be held.
 func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error {
 	if s.lastSeq == 0 && s.nextNumber == 0 {
 		highest, largest, err := s.listLog(ctx, "")
@@ -138,7 +137,7 @@ func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error
 			c.oldestObject = p.createdAt
 		}
 	}
-	if op == opEntries { // the piece of a SetOnce is not in s.pending
+	if op == opEntries { // unlike a SetOnce, whose piece is not in s.pending
 		c.pieceCount = len(pieces)
 	}
 	c.data = r.encode(s.format)
@@ -154,7 +153,7 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	}
 	return s.errorf("set once", s.flushThen(ctx, func() error {
 		_, size := cost(len(key), len(value))
-		if limit := s.opts.Memory / 16; size > limit { // several copies of the value are in memory at the same time
+		if limit := s.opts.Memory / 16; size > limit { // because several copies of the value are in memory
 			return fmt.Errorf("%w: the entry of SetOnce has %d bytes, but the limit is %d, a sixteenth of the store's memory",
 				partd.ErrTooLarge, size, limit)
 		}
@@ -174,14 +173,14 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	}))
 }
 
-// sealSeparately encodes a table other than the active one as a piece for its own record. A
-// small piece is stored inside the record; a larger one is uploaded.
+// sealSeparately encodes t, which must not be the active table, as a piece for a separate record. It
+// uploads the piece if it is too large to be stored inside the record.
 func (s *Store) sealSeparately(ctx context.Context, t *table) (*piece, error) {
 	if err := s.mu.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer s.mu.unlock()
-	if err := s.waitUploads(ctx, maxUploads-1); err != nil { // wait for a free encoder
+	if err := s.waitUploads(ctx, maxUploads-1); err != nil { // so that an encoder is free
 		return nil, err
 	}
 	p, err := s.encodeInline(t)
@@ -200,8 +199,8 @@ func (s *Store) sealSeparately(ctx context.Context, t *table) (*piece, error) {
 	return p, err
 }
 
-// Drop removes every key; see [partd.Partd]. The objects stay, because other processes
-// may be reading them. [Store.Sweep] deletes them when they are a day old.
+// Drop removes every key; see [partd.Partd]. It keeps the objects, because other processes may be
+// reading them. [Store.Sweep] deletes them when they are a day old.
 func (s *Store) Drop(ctx context.Context) error {
 	return s.errorf("drop", s.flushThen(ctx, func() error { return s.commit(ctx, opDrop, nil) }))
 }

@@ -12,21 +12,23 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// commitment is a record that is being committed. While an attempt has an unknown outcome, further
-// attempts use the same number, so that the log never contains the record under two numbers.
+// commitment is a record that is being committed. Each attempt tries to create the log's object with
+// the next number. While the outcome of an attempt is unknown, further attempts use the same number,
+// so that the log never contains the record twice.
 type commitment struct {
 	number       uint64 // number in the log that the next attempt uses
 	data         []byte
-	pieceCount   int           // number of pieces at the start of Store.pending that it commits
-	oldestObject time.Time     // creation time of its oldest object that Sweep may delete, or zero
+	pieceCount   int           // the record commits the first pieceCount pieces of Store.pending
+	oldestObject time.Time     // creation time of the record's oldest object that Sweep may delete, or zero
 	isUnknown    bool          // a request with this number has an unknown outcome
-	losses       int           // number of attempts in which another writer got the number
+	losses       int           // number of attempts that failed because another writer got the number
 	duration     time.Duration // duration of the last attempt
 
-	// The fields below are for waiting records (see wait.go), which other writers may put into the log.
+	// The fields below are for waiting records (see wait.go), which are in separate objects, so that
+	// other writers can commit them too.
 	member       member
-	waitingSince time.Time // just before it began to wait
-	hasObject    bool      // the separate object of the waiting record exists
+	waitingSince time.Time
+	hasObject    bool // the separate object exists
 }
 
 // finishCommit continues the current commit, until it is certain whether the log contains the
@@ -42,7 +44,7 @@ func (s *Store) finishCommit(ctx context.Context) error {
 			s.commitment, s.brokenErr = nil, err
 			return err
 		case err != nil && !c.isUnknown:
-			s.commitment = nil // nothing was created; the pieces stay pending
+			s.commitment = nil // nothing was created, so a later flush can commit the pieces
 			return err
 		case err != nil:
 			return fmt.Errorf("%w: %s: %w", partd.ErrUnknownOutcome, objectPath(s.bucket, logName(c.number)), err)
@@ -75,7 +77,7 @@ func (s *Store) attempt(ctx context.Context, c *commitment) (isMine bool, err er
 	switch {
 	case err != nil || isMine && (created || !c.isWaiting()):
 		return isMine, err
-	case isMine: // another writer's group names the record
+	case isMine: // another writer has committed the waiting record
 		return s.confirmInGroup(ctx, c)
 	case created:
 		return false, s.twoWinnersError(c)
@@ -86,17 +88,17 @@ func (s *Store) attempt(ctx context.Context, c *commitment) (isMine bool, err er
 	return false, s.prepareRetry(ctx, c)
 }
 
-// twoWinnersError returns the error for a record that was in the log but no longer is.
+// twoWinnersError returns the error for a log object that contained the record of c, and that
+// another writer then replaced.
 func (s *Store) twoWinnersError(c *commitment) error {
 	return fmt.Errorf("%w: %s was created by this writer, but contains another writer's record: %w",
 		partd.ErrUnknownOutcome, objectPath(s.bucket, logName(c.number)), errTwoWinners)
 }
 
-// prepareRetry prepares the next attempt after another writer won the number: with a higher
-// number, or as a waiting record.
+// prepareRetry prepares the next attempt after another writer got the number.
 func (s *Store) prepareRetry(ctx context.Context, c *commitment) (err error) {
-	// Another writer's record has the number, so no attempt with it can have succeeded. Clone the
-	// data before changing it, because a canceled request may still be reading it.
+	// Earlier attempts with this number cannot have succeeded. Clone the data before changing it,
+	// because a canceled request may still be reading it.
 	c.isUnknown = false
 	var highest uint64
 	if !s.opts.hooks.noReadBack {
@@ -116,7 +118,7 @@ func (s *Store) prepareRetry(ctx context.Context, c *commitment) (err error) {
 	return s.startWaiting(ctx, c)
 }
 
-// recordCommit updates the store after its record was found in the log.
+// recordCommit updates the store after the record was committed.
 func (s *Store) recordCommit(ctx context.Context, c *commitment) error {
 	if err := s.mu.lock(context.WithoutCancel(ctx)); err != nil {
 		return err
@@ -128,8 +130,8 @@ func (s *Store) recordCommit(ctx context.Context, c *commitment) error {
 	return nil
 }
 
-// createRecord creates the log object c.number: the record or, if the record is waiting, a group
-// that names it. If the object exists, the error wraps fs.ErrExist.
+// createRecord creates the log's object c.number. Its content is the record or, if the record is
+// waiting, a group that names the record. If the object exists, the error wraps fs.ErrExist.
 func (s *Store) createRecord(ctx context.Context, c *commitment) error {
 	return s.retry(ctx, func(ctx context.Context) (err error) {
 		data := c.data
@@ -159,7 +161,7 @@ func (s *Store) createOnce(ctx context.Context, c *commitment, name string, data
 	case err == nil || errors.Is(err, fs.ErrExist):
 	case !isDefinite(err):
 		c.isUnknown = true
-	default: // the bucket reports that nothing was created; check whether the object exists nonetheless
+	default: // the bucket refused the request, but check whether the object exists nonetheless
 		_, readErr := s.readPart(ctx, name, 0, 1)
 		if readErr == nil {
 			return fs.ErrExist
@@ -169,12 +171,12 @@ func (s *Store) createOnce(ctx context.Context, c *commitment, name string, data
 	return err
 }
 
-// errTooOld means that a record can no longer be committed.
+// errTooOld means that a record must not be committed, because Sweep may delete its segments.
 var errTooOld = errors.New("Sweep may delete the appended data before it is committed")
 
-// readBack reports whether the existing object with c's number contains c's record. If it
-// existed before this attempt, an earlier attempt may have created it. If this attempt
-// created it, a bucket without atomic creation may have let another writer replace it.
+// readBack reports whether the log's object c.number contains c's record. Reading is necessary if
+// creation failed because the object exists: an earlier attempt may have created it. It is also
+// necessary after successful creation, because a faulty bucket may let another writer replace the object.
 func (s *Store) readBack(ctx context.Context, c *commitment) (isMine bool, err error) {
 	if s.opts.hooks.noReadBack {
 		return false, nil
@@ -190,8 +192,8 @@ func (s *Store) readBack(ctx context.Context, c *commitment) (isMine bool, err e
 	return isMine, err
 }
 
-// holdsRecord makes one request to check whether the object with c's number is c's record, or a
-// group that names it.
+// holdsRecord makes one request, and reports whether the log's object c.number is c's record, or a
+// group that names c's record.
 func (s *Store) holdsRecord(ctx context.Context, c *commitment) (bool, error) {
 	limit := int64(recordHeadLen)
 	if c.isWaiting() {

@@ -19,17 +19,17 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Directory is a bucket in a directory, with one file per object. Processes on one
-// machine, or on a network file system with link(2), can share it. Acknowledged objects
-// survive a power loss.
+// Directory is a bucket in a directory, with one file per object. Processes on one machine can share
+// it; processes on several machines need a network file system with link(2). Created objects survive
+// a power loss.
 type Directory struct{ root string }
 
 var _ Bucket = (*Directory)(nil)
 
-// errNilBucket is returned by a zero Directory, which nonNil also uses in place of a nil bucket.
+// errNilBucket is the error of a zero Directory.
 var errNilBucket = fmt.Errorf("%w: the bucket is nil or a zero value: create it with a constructor", ErrRefused)
 
-// nonNil returns b or, if b is nil, a bucket that refuses all requests.
+// nonNil returns b or, if b is nil, a bucket whose methods all return errNilBucket.
 func nonNil(b Bucket) Bucket {
 	if b == nil {
 		return new(Directory)
@@ -37,8 +37,8 @@ func nonNil(b Bucket) Bucket {
 	return b
 }
 
-// tempPrefix begins the names of temporary files. One that is older than leftoverAge was left
-// by a killed writer.
+// tempPrefix begins the names of temporary files. List removes those that are older than leftoverAge,
+// because their writers were killed.
 const (
 	tempPrefix  = ".new-"
 	leftoverAge = 24 * time.Hour
@@ -65,8 +65,7 @@ func (d *Directory) path(name string) (string, error) {
 	return filepath.Join(d.root, filepath.FromSlash(name)), nil
 }
 
-// Create creates an object; see [Bucket]. It writes a temporary file and links it to the
-// object's name.
+// Create creates an object; see [Bucket].
 func (d *Directory) Create(ctx context.Context, name string, data []byte) (err error) {
 	path, err := d.path(name)
 	if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
@@ -92,7 +91,7 @@ func (d *Directory) Create(ctx context.Context, name string, data []byte) (err e
 	if err := os.Link(tempPath, path); err != nil {
 		return err // io/fs.ErrExist if the object exists
 	}
-	for ; ; dir = filepath.Dir(dir) { // parent directories may also be new
+	for ; ; dir = filepath.Dir(dir) { // also sync parent directories, because they may be new
 		if err := (vfs.OS{}).SyncDir(dir); err != nil || dir == filepath.Clean(d.root) {
 			return err
 		}
@@ -118,8 +117,7 @@ func (d *Directory) ReadRange(ctx context.Context, name string, offset, length i
 	}{io.NewSectionReader(f, offset, length), f}, nil
 }
 
-// List lists objects; see [Bucket]. It also removes temporary files that killed writers
-// left more than a day ago.
+// List lists objects; see [Bucket]. It also removes old temporary files of killed writers.
 func (d *Directory) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		objects, err := d.list(ctx, prefix, after)
@@ -148,7 +146,7 @@ func (d *Directory) list(ctx context.Context, prefix, after string) (objects []O
 		}
 		if strings.HasPrefix(e.Name(), tempPrefix) {
 			if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > leftoverAge {
-				_ = os.Remove(path) // after a failure, the next List tries again
+				_ = os.Remove(path) // if this fails, the next List tries again
 			}
 			return nil
 		}

@@ -179,8 +179,8 @@ func TestUncertainCreations(t *testing.T) {
 	})
 }
 
-// TestConflictIsNotExists checks that a 409 does not count as an existing object. Otherwise, a writer
-// would skip the number, and the log would get a gap.
+// TestConflictIsNotExists checks that status 409 does not count as an existing object. Otherwise, a writer
+// would skip the log number, and the log would have a gap.
 func TestConflictIsNotExists(t *testing.T) {
 	run := func(h hooks) error {
 		b := &faultyBucket{Bucket: new(Memory)}
@@ -211,7 +211,7 @@ func TestConflictIsNotExists(t *testing.T) {
 	}
 	err := run(hooks{noReadBack: true, isConflict: func(err error) bool { return errors.Is(err, errConflict) }})
 	if !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("without the protection, the error is %v, want a CorruptError", err)
+		t.Errorf("if a 409 counts as an existing object: the error is %v, want a CorruptError", err)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// readPart reads n bytes of an object from offset off, or everything after off if n is negative.
+// readPart reads n bytes of an object from offset off, or all bytes from off if n is negative.
 func (s *Store) readPart(ctx context.Context, name string, off, n int64) ([]byte, error) {
 	r, err := s.bucket.ReadRange(ctx, name, off, n)
 	if err != nil {
@@ -20,14 +20,13 @@ func (s *Store) readPart(ctx context.Context, name string, off, n int64) ([]byte
 	return b, errors.Join(err, r.Close())
 }
 
-// sequentialReader is an io.ReaderAt that can only be read in order: it passes on the bytes of a
-// response.
+// sequentialReader makes the body of a response an io.ReaderAt, which must be read in order.
 type sequentialReader struct {
 	r   io.ReadCloser
 	off int64
 }
 
-// ReadAt returns io.EOF only at the end of the object, not if the connection breaks.
+// ReadAt implements io.ReaderAt. If the connection breaks, it does not return io.EOF.
 func (b *sequentialReader) ReadAt(p []byte, off int64) (n int, err error) {
 	if off != b.off {
 		return 0, errOutOfRange
@@ -44,7 +43,8 @@ func (b *sequentialReader) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// open requests the hash ranges [first, end) of a segment, unless it is cached.
+// open returns a reader of the hash ranges [first, end) of a segment. It makes one request, unless the
+// segment is cached in memory.
 func (s *Store) open(ctx context.Context, g *committedSegment, first, end int) (*segment.Reader, io.Closer, error) {
 	start, stop := g.Start+int64(g.Offsets[first]), g.Start+int64(g.Offsets[end])
 	b := &sequentialReader{off: start}
@@ -63,7 +63,7 @@ func (s *Store) open(ctx context.Context, g *committedSegment, first, end int) (
 	return r, b.r, nil
 }
 
-// load appends the entries in the ranges [first, end) of a segment to b. It makes one request.
+// load appends the entries in the hash ranges [first, end) of a segment to b.
 func (s *Store) load(ctx context.Context, v view, g *committedSegment, first, end int, b []byte) ([]byte, error) {
 	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skipSegment != nil && s.opts.hooks.skipSegment(g.object) {
 		return b, nil
@@ -76,7 +76,7 @@ func (s *Store) load(ctx context.Context, v view, g *committedSegment, first, en
 		}
 		b = b[:start]
 		err = segment.EachBlock(r, func(block []byte) error {
-			if len(b)+len(block) > cap(b) { // b must not grow into the next segment's part of the arena
+			if len(b)+len(block) > cap(b) { // b must not grow, because it is part of an arena
 				return r.Corrupt("the decoded blocks are longer than their stored data")
 			}
 			b = append(b, block...)
@@ -90,16 +90,15 @@ func (s *Store) load(ctx context.Context, v view, g *committedSegment, first, en
 // errStop means that the consumer stopped the iteration.
 var errStop = errors.New("the consumer stopped the iteration")
 
-// stream calls f once for each entry in the ranges [first, end) of a segment, until f
-// returns an error.
+// stream calls f for each entry in the hash ranges [first, end) of a segment, until f returns an
+// error. If it must repeat a request, it skips entries that f already received.
 func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, end int, f func(e *segment.Entry) error) error {
 	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skipSegment != nil && s.opts.hooks.skipSegment(g.object) {
 		return nil
 	}
 	var passed int // number of entries passed to f
 	var fErr error
-	// If f is slow, the server may close connections. Retry does not give up as long as f makes
-	// progress.
+	// If f is slow, the server may close connections. So retry as long as f makes progress.
 	err := Retry(ctx, s.opts.RetryFor, s.tableSize(), &passed, func(ctx context.Context) error {
 		r, c, err := s.open(ctx, g, first, end)
 		if err != nil {
@@ -118,7 +117,7 @@ func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, 
 			return nil
 		}
 		if errors.Is(err, segment.ErrShortEntry) || errors.Is(err, segment.ErrBadEntry) {
-			return g.file.Corrupt(g.Start, fmt.Errorf("in the ranges [%d, %d): %w", first, end, err))
+			return g.file.Corrupt(g.Start, fmt.Errorf("in the hash ranges [%d, %d): %w", first, end, err))
 		}
 		return err
 	})

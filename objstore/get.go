@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Get returns the values of keys; see [partd.Partd]. It flushes the store, reads the log
-// to its end, and reads the keys' ranges of all segments.
+// Get returns the values of keys; see [partd.Partd]. It makes requests for all segments, because each
+// may contain entries of a key.
 func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := partd.CheckKeys("get", keys); err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 	sc := &scanner{store: s, view: v, budget: min(memory, maxArena)}
 	sc.groups.format = s.format
 	for len(refs) > 0 {
-		// Read several keys with one interval of hashes, as long as few bytes lie between them.
+		// Read several keys with one interval of hashes, if few other bytes lie between them.
 		n, iv := 1, interval{refs[0].hash, refs[0].hash}
 		size, weight := v.weight(iv)
 		singleSize := size
@@ -77,8 +77,8 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-// getLoaded reads keys whose hashes are in iv, by loading the whole interval into memory. size is
-// its number of stored bytes.
+// getLoaded reads keys whose hashes are in iv, by loading the whole interval into memory. size is the
+// number of stored bytes to load.
 func (sc *scanner) getLoaded(ctx context.Context, keys []string, refs []keyRef, values [][]byte, iv interval, size int64) error {
 	l := sc.loadAll(ctx, 0, len(sc.view.segments), iv, size)
 	defer l.release()
@@ -107,7 +107,7 @@ func (sc *scanner) getLoaded(ctx context.Context, keys []string, refs []keyRef, 
 	return nil
 }
 
-// getWide reads keys whose hash ranges do not fit in memory.
+// getWide reads keys one by one, without loading their hash ranges, which do not fit in memory.
 func (sc *scanner) getWide(ctx context.Context, keys []string, refs []keyRef, values [][]byte) error {
 	for _, ref := range refs {
 		var value []byte
@@ -123,8 +123,7 @@ func (sc *scanner) getWide(ctx context.Context, keys []string, refs []keyRef, va
 	return nil
 }
 
-// Open returns a reader of a value; see [partd.Opener]. A value that does not fit in
-// memory is read from the bucket as you consume it.
+// Open returns a reader of a value; see [partd.Opener]. It does not load the whole value into memory.
 func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	err := partd.CheckKeys("open", []string{key})
 	if err != nil {
@@ -144,7 +143,6 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return &valueReader{store: s, next: next, stop: stop}, nil
 }
 
-// valueReader reads a value chunk by chunk.
 type valueReader struct {
 	store  *Store
 	next   func() ([]byte, error, bool)

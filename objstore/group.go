@@ -7,8 +7,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// groups groups the entries of an interval of hashes by key, in the order of the log. It is reused
-// for further intervals.
+// groups collects the entries of an interval of hashes by key, in the order of the log. It can be
+// reused for another interval.
 type groups struct {
 	format *segment.Format
 	data   *loadedInterval
@@ -18,25 +18,25 @@ type groups struct {
 	ledger segment.Ledger
 }
 
-// ref is the position of an entry in the arena, and the index of the key's next ref plus one; 0 is
-// the end.
+// ref is an element of the linked list of a key's entries: the entry's position in the arena, and
+// the index of the next ref plus one, or 0 at the end.
 type ref struct{ off, next uint32 }
 
 // group is a key with its value.
 type group struct {
 	entryOffset       uint32 // position in the arena of an entry with this key
 	hash              uint32 // lower half of the hash
-	firstRef, lastRef uint32 // indices of the key's refs plus one
-	skippedSegment    int32  // index plus one of a SetOnce's segment, which is ignored because the key existed before
+	firstRef, lastRef uint32 // indices of the key's first and last ref, plus one
+	skippedSegment    int32  // index plus one of a segment of a SetOnce that had no effect, because the key existed
 	exists            bool
 	size              int64
 }
 
-// entryOverhead is the maximum memory for an entry besides its bytes. An entry that is the only one
-// of its key needs most: a ref, a group and slots, in slices that double when they grow.
+// entryOverhead is the maximum memory for an entry besides its bytes: the ref, and the key's group and
+// slots, in slices that double when they grow.
 const entryOverhead = 2*8 + 2*32 + 4*4
 
-// maxArena is the maximum size of an arena, because refs have 32 bits.
+// maxArena is the maximum size of an arena, because positions have 32 bits.
 const maxArena = 1<<32 - 1
 
 func (gs *groups) load(v view, l *loadedInterval) error {
@@ -69,8 +69,8 @@ func (gs *groups) addSection(g *committedSegment, sec *section, iv interval) err
 	return nil
 }
 
-// entryPositions contains the positions in an entry: the start of the hashed bytes, of the key and
-// of the value, and the end.
+// entryPositions contains positions in an entry: the starts of the bytes that the ledger's checksum
+// covers, of the key and of the value, and the entry's end.
 type entryPositions struct {
 	kind                    segment.Kind
 	hashed, key, value, end int
@@ -85,7 +85,7 @@ func parseEntry(b []byte, off int) (p entryPositions, err error) {
 	}
 	e, err := segment.ParseEntry(b[off:])
 	if err == nil && e.Kind == segment.KindBlob {
-		err = segment.ErrBadEntry // stores in buckets contain no blobs
+		err = segment.ErrBadEntry // stores in buckets have no blobs
 	}
 	p.kind, p.hashed, p.end = e.Kind, off+e.HashStart, off+len(e.Raw)
 	p.value = p.end - len(e.Value)
@@ -120,10 +120,11 @@ func (gs *groups) apply(k *group, kind segment.Kind, off uint32, size int64, onl
 	k.size += size
 }
 
-// noEntry as the argument off tells find not to add a missing key.
+// noEntry, as the argument off of [groups.find], means that a missing key is not added.
 const noEntry = 1<<32 - 1
 
-// find returns the group of a key. For a new key, it adds a group for the entry at off.
+// find returns the group of a key. If the key is new, find adds a group for the entry at off. If off is
+// noEntry, it returns nil instead.
 func (gs *groups) find(hash uint64, key []byte, off uint32) *group {
 	if 2*len(gs.keys) >= len(gs.slots) {
 		gs.grow()
@@ -159,14 +160,14 @@ func (gs *groups) grow() {
 	}
 }
 
-// entry returns the entry at off, which is known to be valid.
+// entry returns the entry at off, which must be valid.
 func (gs *groups) entry(off uint32) segment.Entry {
 	e, _ := segment.ParseEntry(gs.data.arena[off:])
 	return e
 }
 
-// eachPiece calls yield for the pieces of a value, in order, until yield returns false. It
-// reports whether yield always returned true.
+// eachPiece calls yield for the pieces of a value, in order, until yield returns false. It reports
+// whether yield never returned false.
 func (gs *groups) eachPiece(k *group, yield func(b []byte) bool) bool {
 	for n := k.firstRef; n != 0; n = gs.refs[n-1].next {
 		if !yield(gs.entry(gs.refs[n-1].off).Value) {

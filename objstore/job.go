@@ -19,8 +19,7 @@ type Job struct {
 // Plan is the estimate of a job: requests, dollars, and seconds at the rates that S3 documents.
 type Plan = plan.Plan
 
-// Plan estimates a job with the same code that divides a store's work into requests. It returns
-// the same error as a reader if a reader needs more disk than Options.Disk.
+// Plan estimates a job. It returns an error if a reader would need more disk than Options.Disk.
 func (j Job) Plan() (Plan, error) {
 	o, err := j.Options.withDefaults()
 	if err != nil {
@@ -41,7 +40,7 @@ func PlanPage() string {
 	return plan.Page(func(j plan.Job, memory, disk int64) plan.Work {
 		o, err := (&Options{Memory: memory, SegmentSize: memory, Disk: disk}).withDefaults()
 		if err != nil {
-			panic(err) // the options above are valid
+			panic(err)
 		}
 		return Job{Writers: j.Writers, Readers: j.Readers, Bytes: j.Bytes, EntryBytes: 100}.divide(o)
 	})
@@ -75,7 +74,7 @@ func (j Job) divide(o Options) plan.Work {
 		w.Catalog = w.Segments * (g.MemoryUsed() + 200)
 	}
 
-	// Compute what one reader reads, which has a part from the middle.
+	// Compute what one reader of a part in the middle reads.
 	sc := &scanner{budget: passBudget(scanBudget(o.scanMemory()))}
 	w.Readers = requestLimit(sc.budget)
 	interval := partOf(j.Readers/2, j.Readers)
@@ -92,7 +91,7 @@ func (j Job) divide(o Options) plan.Work {
 		iv, n, tooLarge := v.nextInterval(lo, interval.hi, share)
 		w.Passes++
 		w.Read += n * w.Segments
-		if tooLarge { // one pass to measure, and one for each part that fits in memory
+		if tooLarge { // a reader needs one pass to measure sizes, and one for each part that fits in memory
 			_, weight := v.weight(iv)
 			parts := (weight + share - 1) / share
 			w.Read += parts * n * w.Segments

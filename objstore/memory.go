@@ -16,8 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Memory is a bucket in memory, for tests and for stores that end with the process. The
-// zero value is ready to use.
+// Memory is a bucket in memory, for tests and temporary stores. The zero value is ready to use.
 type Memory struct {
 	mu      sync.Mutex
 	objects map[string]memoryObject

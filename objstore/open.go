@@ -27,29 +27,29 @@ type Store struct {
 	ctx     context.Context // context of uploads; canceled when the store is closed
 	stop    context.CancelFunc
 	closed  atomic.Bool
-	closing atomic.Bool // Close is running, so appends are refused
+	closing atomic.Bool // Close is running, and appends fail
 
 	// commitMu must be held to commit. Lock order: commitMu, mu.
 	commitMu   ctxMutex
-	lastSeq    uint64      // sequence number of this writer's last record
-	nextNumber uint64      // lowest number of the log that may be free
+	lastSeq    uint64
+	nextNumber uint64      // all lower numbers of the log are in use
 	commitment *commitment // a commit with unknown outcome, or nil
-	brokenErr  error       // set when the bucket has broken its rules; the store no longer writes
+	brokenErr  error       // set when the bucket violated the rules of Bucket.Create; then the store no longer writes
 
-	// mu guards the fields below: everything appended but not yet committed.
+	// mu guards the fields below, which hold changes that are not yet committed.
 	mu          ctxMutex
 	active      *table
-	spare       *table      // the table that is being encoded, or an empty one
-	pending     []*piece    // in the order of the appends
-	uploading   []*piece    // oldest first
-	pieceCount  uint64      // number of pieces so far
+	spare       *table   // the previous table, which is being encoded or already empty
+	pending     []*piece // in the order of the appends
+	uploading   []*piece // oldest first
+	pieceCount  uint64
 	encoders    []*encoder  // unused encoders
 	arenas      [][]byte    // unused arenas
-	pendingFull atomic.Bool // so many segments are pending that the next Append flushes first
+	pendingFull atomic.Bool // too many pieces are pending, so the next Append must flush first
 
 	catalog catalog
 	scans   scanMemory
-	temp    *tempdir.Set // temporary directory of readers; nil if they may not use a disk
+	temp    *tempdir.Set // temporary directory of readers; nil if Options.Disk is 0
 	disk    atomic.Int64 // bytes that readers have reserved for files in temp
 }
 
@@ -106,9 +106,8 @@ func Exists(ctx context.Context, bucket Bucket) (bool, error) {
 	return true, r.Close()
 }
 
-// readStore reads the object STORE. A writer creates it if it is missing, and then tries
-// to create it again, which the bucket must refuse. Both requests send the same content, so
-// a bucket that overwrites the object does no harm.
+// readStore reads the object STORE. If the store is not read-only, readStore creates a missing object.
+// It then creates the object again with the same content, to test that the bucket refuses this.
 func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	b, err := s.readObject(ctx, storeName)
 	if errors.Is(err, fs.ErrNotExist) && !s.opts.ReadOnly {
@@ -135,8 +134,8 @@ func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	return f, s.checkRace(ctx)
 }
 
-// createStore creates STORE, unless the bucket contains records of an earlier store: the new store
-// could not read a log that contains them.
+// createStore creates the object STORE, unless the bucket contains records of an earlier store, which
+// the new store could not read.
 func (s *Store) createStore(ctx context.Context) ([]byte, error) {
 	hasOtherRecords, err := s.hasRecords(ctx)
 	if err == nil && !hasOtherRecords {
@@ -176,14 +175,13 @@ func (s *Store) create(ctx context.Context, name string, data []byte) error {
 	return s.retry(ctx, func(ctx context.Context) error { return s.bucket.Create(ctx, name, data) })
 }
 
-// readObject reads a whole small object.
 func (s *Store) readObject(ctx context.Context, name string) (b []byte, err error) {
 	err = s.retry(ctx, func(ctx context.Context) error { b, err = s.readPart(ctx, name, 0, -1); return err })
 	return b, err
 }
 
-// Close flushes the store and frees its memory. If the flush fails, Close returns the
-// error and the store stays open, unless its changes can never be committed.
+// Close flushes the store and frees its memory. If the flush fails, Close returns the error, and the
+// store stays open unless the changes can never be committed.
 func (s *Store) Close() error {
 	if s.bucket == nil || s.closed.Load() {
 		return nil
@@ -198,7 +196,7 @@ func (s *Store) Close() error {
 		if s.closed.Load() {
 			return nil
 		}
-		s.closing.Store(true) // concurrent appends must not delay the close forever
+		s.closing.Store(true) // so that concurrent appends cannot delay Close forever
 		defer s.closing.Store(false)
 		if err := s.flush(ctx, true); err != nil {
 			if errors.Is(err, errTooOld) || s.brokenErr != nil {
@@ -209,13 +207,13 @@ func (s *Store) Close() error {
 	}
 	s.closed.Store(true)
 	s.stop()
-	return s.temp.Close() // running readers keep the files that they have open
+	return s.temp.Close() // readers that are still running keep their open files
 }
 
-// closeBroken closes a store that can never flush again. commitMu must be held.
+// closeBroken closes a store whose changes can never be committed. commitMu must be held.
 func (s *Store) closeBroken() {
 	s.stop()
-	s.mu <- struct{}{} // does not block for long: the holder waits for uploads, which were just canceled
+	s.mu <- struct{}{} // does not block for long: the holder may wait for uploads, but these were just canceled
 	defer s.mu.unlock()
 	s.closed.Store(true)
 	for _, p := range s.uploading {
@@ -227,8 +225,8 @@ func (s *Store) closeBroken() {
 	_ = s.temp.Close() // the next process removes leftover files
 }
 
-// checkUsable returns an error if the store cannot be used or, if writes is true, cannot be
-// changed.
+// checkUsable returns an error if the store is closed or ctx has ended. If writes is true, it also
+// returns an error if the store cannot be changed.
 func (s *Store) checkUsable(ctx context.Context, writes bool) error {
 	switch {
 	case ctx.Err() != nil:
@@ -255,8 +253,8 @@ func (s *Store) MemoryUsed() int64 {
 // scratchPrefix is the prefix of the names of temporary objects.
 const scratchPrefix = "sweep/"
 
-// Opening a store for writing tests the bucket: raceCreators create one object
-// concurrently, and this is repeated for raceRounds objects.
+// To test the bucket, Open creates the same object raceCreators times at once, and repeats this
+// with raceRounds objects. Only one creation of each object may succeed.
 const (
 	raceRounds   = 3
 	raceCreators = 4
@@ -266,7 +264,7 @@ const (
 var errTwoWinners = errors.New("the bucket let two writers create the same object at the same time, and kept only one, " +
 	"so a store with several writers would lose data: use a server that supports S3's conditional writes")
 
-// checkRace returns an error if the bucket lets several creators of one object succeed.
+// checkRace returns an error if the bucket lets several creations of one object succeed.
 func (s *Store) checkRace(ctx context.Context) error {
 	for range raceRounds {
 		name := scratchPrefix + rand.Text()
@@ -276,7 +274,7 @@ func (s *Store) checkRace(ctx context.Context) error {
 			wg.Go(func() { errs[i] = s.create(ctx, name, []byte{byte(i)}) })
 		}
 		wg.Wait()
-		// If this fails, Sweep deletes the object. Writers may lack the permission to delete.
+		// Ignore errors, because writers may lack the permission to delete. Sweep will delete the object.
 		_ = s.bucket.Delete(ctx, name)
 		winners := 0
 		for _, err := range errs {

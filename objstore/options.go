@@ -16,44 +16,43 @@ import (
 
 // Options configures [Open]. Zero values mean the defaults.
 type Options struct {
-	// Memory limits the memory for data, in bytes. 0 means [DefaultMemory]; the
-	// minimum is [MinMemory].
+	// Memory limits the memory for data, in bytes. 0 means [DefaultMemory]; the minimum is
+	// [MinMemory].
 	Memory int64
-	// SegmentSize is the maximum number of bytes that the store buffers before it uploads
-	// them as an object. It is also limited to a seventh of Memory and to 1 GiB. 0 means
-	// [DefaultSegmentSize]. Larger segments need fewer requests.
+	// SegmentSize is the number of bytes that the store buffers before it uploads them as an
+	// object. It is limited to a seventh of Memory and to 1 GiB. 0 means [DefaultSegmentSize].
+	// Larger segments need fewer requests.
 	SegmentSize int64
-	// ReadOnly opens the store for reading only. Permission to write to the bucket is not
-	// needed.
+	// ReadOnly opens the store for reading only, which needs no permission to write to the
+	// bucket.
 	ReadOnly bool
-	// Disk limits the total size of the readers' temporary files, in bytes. With temporary
-	// files, a reader of a large store reads its part of each segment only once, in requests of
-	// at least 1 MiB, and regroups the data in a file. If the file would be larger than Disk or
-	// than the free space, reading fails immediately. If Disk is 0, readers use no files but make
-	// several passes: each pass reads the keys that fit in Memory, with one request per segment.
+	// Disk limits the total size of the readers' temporary files, in bytes. If Disk is 0, a
+	// reader of a large store makes several passes. Each pass reads the keys that fit in Memory,
+	// with one request per segment. With a disk, a reader reads the data only once, with fewer
+	// and larger requests, and groups it by key in a file. If the file would be larger than Disk
+	// or than the free space, reading fails immediately.
 	Disk int64
-	// DiskDir is the directory for temporary files. Empty means [os.TempDir]. The files
-	// have no names, so they disappear with the process.
+	// DiskDir is the directory for temporary files, which disappear with the process. Empty
+	// means [os.TempDir].
 	DiskDir string
-	// RetryFor limits how long the store retries a request after a transient failure.
-	// 0 means one minute.
+	// RetryFor is how long the store retries a request after a transient failure; 0 means one
+	// minute.
 	RetryFor time.Duration
 
 	hooks hooks
 }
 
-// hooks disable protections and change limits, in tests. A group is a record of the log that
-// commits waiting records of several writers.
+// hooks disable protections and change limits, in tests. For groups and waiting records, see wait.go.
 type hooks struct {
-	noReadBack      bool                     // do not read a record to check who wrote it: assume that an existing one is another writer's
-	isConflict      func(error) bool         // reports whether an error means that the object already exists
-	noGroups        bool                     // writers retry by themselves, and never wait for a group
-	forgetWaiting   bool                     // forget that a waiting record may be committed later
+	noReadBack      bool                     // do not read existing records to check who wrote them
+	isConflict      func(error) bool         // reports whether a bucket's error means that the object exists
+	noGroups        bool                     // create no waiting records
+	forgetWaiting   bool                     // assume that no other writer commits a waiting record
 	noRecheck       bool                     // do not read another writer's group a second time
 	groupOldRecords bool                     // groups include records that have waited too long
 	applyTwice      bool                     // apply a record once for each group that includes it
 	noLedger        bool                     // scans do not compare their data with the ledgers
-	skipSegment     func(object string) bool // reports whether readers ignore a segment
+	skipSegment     func(object string) bool // reports whether readers ignore the segment in an object
 	keyHash         func(key string) uint64  // hash function of keys
 	segmentAge      time.Duration            // added to the age of segments
 	maxInline       int64                    // maximum size of a table of entries that is stored inside a log record
@@ -74,8 +73,8 @@ const (
 	defaultRequestBytes = 1 << 20
 )
 
-// sweepAge is the age after which Sweep deletes an unreferenced segment. Writers no longer
-// commit a segment after half that time.
+// sweepAge is the age after which Sweep deletes an unused segment. Writers do not commit segments
+// older than sweepAge/2.
 const sweepAge = 24 * time.Hour
 
 func (o *Options) withDefaults() (Options, error) {
@@ -99,15 +98,15 @@ func (o *Options) withDefaults() (Options, error) {
 // scanMemory returns the memory limit for all readers together.
 func (o *Options) scanMemory() int64 { return o.Memory / 16 * 7 }
 
-// retry calls Retry with the limit RetryFor, for requests of up to a segment.
+// retry calls [Retry] for requests that transfer at most a segment.
 func (s *Store) retry(ctx context.Context, f func(ctx context.Context) error) error {
 	return Retry(ctx, s.opts.RetryFor, s.tableSize(), nil, f)
 }
 
 // Retry calls f, which makes one request to a bucket, until f succeeds, fails permanently, or the
-// time limit expires. Because connections can hang, each attempt also has a limit: the same limit,
-// plus a second for each MiB of size. Damaged data is requested once more. If progress is not nil, f
-// stores its progress there, and an attempt that makes progress restarts the time limit.
+// time limit expires. size is the number of bytes that a request transfers. Because connections can
+// hang, each call of f may take only as long as limit, plus a second for each MiB of size. If progress
+// is not nil, f may increase *progress, which restarts the time limit.
 func Retry(ctx context.Context, limit time.Duration, size int64, progress *int, f func(ctx context.Context) error) error {
 	if f == nil {
 		return errors.New("Retry: the function f must not be nil")
@@ -141,13 +140,13 @@ func Retry(ctx context.Context, limit time.Duration, size int64, progress *int, 
 	}
 }
 
-// isDefinite reports whether the effect of a failed request is known, and retrying is useless.
+// isDefinite reports whether the outcome of a failed request is known, so that retrying is useless.
 func isDefinite(err error) bool {
 	return errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused)
 }
 
-// pauseBeforeRetry waits for a random time that increases with the attempt number, so that
-// competing writers do not all retry at the same moment.
+// pauseBeforeRetry waits for a random time, so that competing writers do not retry at the same
+// moment. The time increases with attempt, the number of failed attempts.
 func pauseBeforeRetry(ctx context.Context, attempt int) error {
 	return canceled.Wait(ctx, time.After(randomUpTo(min(10*time.Millisecond<<min(attempt, 8), time.Second))))
 }

@@ -11,17 +11,17 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// interval is a range of hashes, including both ends.
+// interval is a range of key hashes, including both ends.
 type interval struct{ lo, hi uint64 }
 
 func (iv interval) contains(hash uint64) bool { return iv.lo <= hash && hash <= iv.hi }
 
-// rangesOf returns the ranges [first, end) of a segment that overlap an interval.
+// rangesOf returns the hash ranges [first, end) of a segment that overlap an interval.
 func (g *committedSegment) rangesOf(iv interval) (first, end int) {
 	return g.RangeIndex(iv.lo), g.RangeIndex(iv.hi) + 1
 }
 
-// weight returns the stored bytes of an interval, and the maximum memory for loading and grouping it.
+// weight returns the stored bytes of an interval, and the memory that loading and grouping it can need.
 func (v view) weight(iv interval) (bytes, weight int64) {
 	for _, g := range v.segments {
 		n, w := g.weight(iv)
@@ -36,8 +36,8 @@ func (g *committedSegment) weight(iv interval) (bytes, weight int64) {
 	return bytes, bytes + int64(float64(bytes)*g.entriesPerByte())*entryOverhead + bytes/8
 }
 
-// finestBits returns the number of hash bits that select a range in the segment with the most
-// ranges.
+// finestBits returns the binary logarithm of the number of hash ranges in the segment that has the
+// most.
 func (v view) finestBits() (bits uint8) {
 	for _, g := range v.segments {
 		bits = max(bits, g.Bits)
@@ -45,8 +45,8 @@ func (v view) finestBits() (bits uint8) {
 	return bits
 }
 
-// nextInterval returns the longest interval that starts at lo, does not exceed hi, and fits in the
-// budget. If no interval fits, it returns the shortest, and tooLarge is true.
+// nextInterval returns the longest interval that starts at lo, ends at hi or before, and fits in
+// budget bytes of memory. If none fits, it returns the shortest one, and tooLarge is true.
 func (v view) nextInterval(lo, hi uint64, budget int64) (iv interval, bytes int64, tooLarge bool) {
 	bits := v.finestBits()
 	for r := segment.RangeIndex(lo, bits); ; r++ {
@@ -66,8 +66,7 @@ func (v view) nextInterval(lo, hi uint64, budget int64) (iv interval, bytes int6
 	}
 }
 
-// scanMemory divides the memory for reading among concurrent readers. Each reader reserves three
-// quarters of the free memory.
+// scanMemory divides the memory for reading among concurrent readers.
 type scanMemory struct {
 	limit int64
 	used  atomic.Int64
@@ -88,11 +87,11 @@ func (m *scanMemory) reserveBudget() (budget int64, release func()) {
 	}
 }
 
-// passBudget returns the memory for one pass. Two passes share a reader's memory, because the next
-// pass is loaded while the previous one is processed.
+// passBudget returns the memory for one pass, about half of a reader's memory, because the next pass
+// is loaded while the previous one is processed.
 func passBudget(memory int64) int64 { return min(memory/2, maxArena) }
 
-// loadedInterval contains the entries of an interval, in order for each segment.
+// loadedInterval contains the entries of an interval in memory.
 type loadedInterval struct {
 	interval
 	arena    []byte
@@ -100,7 +99,7 @@ type loadedInterval struct {
 	err      error
 }
 
-// section contains consecutive entries of one segment, in the order of the log.
+// section contains consecutive entries of one segment.
 type section struct {
 	segment int32 // index in the view
 	offset  uint32
@@ -112,8 +111,8 @@ func (l *loadedInterval) release() {
 	l.arena = nil
 }
 
-// Limits of a reader's concurrent requests. Short requests mostly wait for their first
-// byte, so more memory for reading ahead allows more of them.
+// A reader makes one concurrent request for each budgetPerRequest bytes of memory, within the limits
+// minRequests and maxRequests.
 const (
 	minRequests      = 8
 	maxRequests      = 32
@@ -125,7 +124,7 @@ func requestLimit(budget int64) int {
 }
 
 // loadAll reads an interval of the segments [first, end), with one request for each segment. bytes
-// is the total size of the ranges to read, which may also contain hashes outside of the interval.
+// is the total size of the hash ranges that overlap the interval.
 func (sc *scanner) loadAll(ctx context.Context, first, end int, iv interval, bytes int64) *loadedInterval {
 	s, v := sc.store, sc.view
 	l := &loadedInterval{interval: iv, sections: make([]section, 0, end-first)}
@@ -149,7 +148,7 @@ func (sc *scanner) loadAll(ctx context.Context, first, end int, iv interval, byt
 		}
 		l.sections = append(l.sections, section{int32(i), uint32(off), nil})
 		sec := &l.sections[len(l.sections)-1]
-		buf := l.arena[off : off : off+n] // stored data includes block headers, so it is larger than the entries
+		buf := l.arena[off : off : off+n] // large enough, because the n stored bytes include block headers
 		off += n
 		slots <- struct{}{}
 		wg.Go(func() {

@@ -19,8 +19,8 @@ const (
 	storeMagic  = "partdOBJ"
 	recordMagic = "partdLOG"
 	version     = 1
-	// groupVersion is the version of groups. It is higher, so that programs that do not know groups
-	// return an error.
+	// groupVersion is the version of groups (see wait.go). It is higher, so that older programs, which
+	// do not know groups, return an error.
 	groupVersion = 2
 
 	storeLen      = 8 + 4 + 4 + 8 + 8 + 4
@@ -32,7 +32,6 @@ var (
 	le            = binary.LittleEndian
 )
 
-// encodeStore returns the content of the object STORE.
 func encodeStore(f *segment.Format) []byte {
 	b := append([]byte(storeMagic), version, 0, 0, 0, 0, 0, 0, 0)
 	b = le.AppendUint64(b, f.ID)
@@ -43,7 +42,7 @@ func encodeStore(f *segment.Format) []byte {
 func parseStore(b []byte) (*segment.Format, error) {
 	switch {
 	case len(b) < 12 || string(b[:8]) != storeMagic:
-		return nil, errors.New("the object does not begin like the object STORE of a store")
+		return nil, errors.New("the object STORE has a wrong header, so it does not belong to a store")
 	case le.Uint32(b[8:]) > version:
 		return nil, segment.NewerFormatError(le.Uint32(b[8:]), version)
 	case len(b) != storeLen || le.Uint32(b[storeLen-4:]) != crc32.Checksum(b[:storeLen-4], segment.Castagnoli):
@@ -56,15 +55,15 @@ type writerID [16]byte
 
 func logName(number uint64) string { return fmt.Sprintf("log/%020d", number) }
 
-// segmentName returns the name of a segment's object. S3 distributes objects by the beginnings of
-// their names, so the name begins with varying digits.
+// segmentName returns the name of a segment's object. The name begins with varying digits, because S3
+// distributes objects by the beginnings of their names.
 func segmentName(w writerID, n uint64) string {
 	name := fmt.Sprintf("%x-%d", w, n)
 	return fmt.Sprintf("seg/%02x/%s", byte(xxh3.HashString(name)), name)
 }
 
-// fileOf returns the description of a segment's file. Its checksums are salted with its
-// object name, even if it is inside a record.
+// fileOf returns the description of a segment's file. Checksums in the file depend on the segment's
+// object name, even if the segment is inside a record.
 func fileOf(f *segment.Format, w writerID, n uint64) segment.File {
 	name := segmentName(w, n)
 	return segment.File{Format: f, Number: uint32(xxh3.HashString(name)), Path: name}
@@ -79,21 +78,20 @@ const (
 	opGroup                    // applies the records of the members
 )
 
-// record is one writer's change to the store, or a group that names several waiting records:
-// changes stored outside the log because their writers lost the race for a log number.
+// record is one writer's change to the store, or a group that names several waiting records. A
+// waiting record is an object outside the log, because its writer did not get a log number.
 type record struct {
 	number  uint64 // number in the log; for a waiting record, the log's first free number when it began to wait
 	op      operation
 	writer  writerID
-	seq     uint64 // position among the writer's records, from 1; for a group, the seq of its creator's own waiting record
+	seq     uint64 // position among the writer's records, from 1; for a group, the seq of its writer's waiting record
 	parts   []recordPart
-	members []member // members of a group
+	members []member
 }
 
-// recordPart is a segment. Its data is in a separate object or inline in the record. For
-// a separate object, the record contains the footer.
+// recordPart is a segment whose data is in a separate object or inside the record.
 type recordPart struct {
-	segmentNumber uint64 // number in the segment's name
+	segmentNumber uint64
 	inline        bool
 	size          int64  // size of the data
 	bytes         []byte // the data or, for a separate object, its footer
@@ -105,7 +103,6 @@ const (
 	memberLen   = 8 + 8 + 16 + 8
 )
 
-// setNumber changes the number of an encoded record.
 func setNumber(b []byte, number uint64) {
 	le.PutUint64(b[24:], number)
 	le.PutUint32(b[recordHeadLen-4:], crc32.Checksum(b[:recordHeadLen-4], segment.Castagnoli))
@@ -146,7 +143,6 @@ func (r *record) encode(f *segment.Format) []byte {
 	return b
 }
 
-// parseRecordHead decodes and verifies a record's head.
 func parseRecordHead(f *segment.Format, number uint64, b []byte) (*record, error) {
 	switch {
 	case len(b) < recordHeadLen || string(b[:8]) != recordMagic:
@@ -163,7 +159,7 @@ func parseRecordHead(f *segment.Format, number uint64, b []byte) (*record, error
 	return r, nil
 }
 
-// parseRecord decodes a record. Its parts alias b.
+// parseRecord decodes a record. The result refers to the memory of b.
 func parseRecord(f *segment.Format, number uint64, b []byte) (*record, error) {
 	r, err := parseRecordHead(f, number, b)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// regroup reads an interval of each segment once. It divides the entries by their keys' hashes
-// into piles in a temporary file. Then it groups and yields one pile after another.
+// regroup reads an interval of each segment once. It divides the entries by hash into piles in a
+// temporary file, and then reads the piles one after another to yield their keys.
 func (sc *scanner) regroup(ctx context.Context, iv interval, p pileLayout) (err error) {
 	sp, err := sc.newPileFile(iv, p)
 	if err != nil {
@@ -43,16 +43,16 @@ type pileFile struct {
 	reserved  int64 // bytes reserved from the store's disk limit
 }
 
-// pile contains the entries of an interval of hashes, in the order of the log. They are
-// stored in sections:
+// pile contains the entries of an interval of hashes, in the order of the log. They are stored in
+// sections (lengths in bytes, integers little-endian):
 //
-//	number of the segment (4) · length of the entries (4) · entries
+//	index of the segment (4) · length of the entries (4) · entries
 type pile struct {
 	interval
 	emptyBuf, buf            []byte  // initial and current buffer of unwritten data
-	sectionStart             int     // position in buf of the last section
+	sectionStart             int     // position of the last section in buf
 	segment                  int32   // segment of the last section
-	blocks                   []int32 // numbers of its blocks in the file
+	blocks                   []int32 // numbers of the pile's blocks in the file
 	bytes, entries, sections int64
 }
 
@@ -101,13 +101,11 @@ func (sp *pileFile) reserve(n int64) error {
 	return nil
 }
 
-// diskLimitError returns the error for a reader that exceeds the disk limit.
 func diskLimitError(need, limit, used int64) error {
 	return fmt.Errorf("reading in one pass needs about %s of disk, but the option disk allows %s, and other readers use %s of it: "+
 		"increase the option disk, divide the store among more readers, or set disk=0 to read in many passes", mib(need), mib(limit), mib(used))
 }
 
-// checkFree returns an error if the disk has less than need bytes of free space.
 func (sp *pileFile) checkFree(need int64) error {
 	o := &sp.sc.store.opts
 	disk, ok := o.hooks.fs.(vfs.SpaceReporter)
@@ -124,7 +122,7 @@ func (sp *pileFile) checkFree(need int64) error {
 
 func mib(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
 
-// fileError adds advice to an error of the temporary file.
+// fileError adds to an error of the temporary file what the user can do.
 func (sp *pileFile) fileError(err error) error {
 	if err == nil {
 		return nil
@@ -139,8 +137,9 @@ func (sp *pileFile) close() error {
 	return sp.file.Close()
 }
 
-// batches returns a function that returns the next batch to read from the bucket, in the order
-// of the log. A batch covers the whole interval in several segments, or a part of it in one segment.
+// batches returns a function that returns the next batch to read from the bucket, in the order of
+// the log. A batch is the whole interval in several segments, or a part of the interval in one
+// segment.
 func (sp *pileFile) batches() func() *pass {
 	sc, limit := sp.sc, sp.sc.batchBytes()
 	nextSegment, startHash := 0, sp.lo
@@ -175,7 +174,7 @@ func (sp *pileFile) batches() func() *pass {
 				startHash = iv.hi + 1
 			}
 		}
-		if bytes > limit { // a single range exceeds the limit
+		if bytes > limit { // a single hash range exceeds the limit
 			return &pass{stream: func(ctx context.Context) error {
 				return sc.eachEntryOf(ctx, first, iv, func(number int, e *segment.Entry, hash uint64) error {
 					return sp.put(int32(number), hash, e.Raw)
@@ -186,7 +185,6 @@ func (sp *pileFile) batches() func() *pass {
 	}
 }
 
-// add distributes loaded entries to the piles.
 func (sp *pileFile) add(ctx context.Context, l *loadedInterval) error {
 	for _, sec := range l.sections {
 		if ctx.Err() != nil {
@@ -224,7 +222,7 @@ func (sp *pileFile) put(number int32, hash uint64, entry []byte) error {
 		p.buf = le.AppendUint32(p.buf, 0)
 		p.sections++
 	}
-	p.buf = append(p.buf, entry...) // an entry longer than a block makes the buffer grow
+	p.buf = append(p.buf, entry...) // the buffer grows if the entry is longer than a block
 	p.entries++
 	return nil
 }
@@ -235,7 +233,6 @@ func (p *pile) endSection() {
 	}
 }
 
-// flush writes the buffer of a pile as a block.
 func (sp *pileFile) flush(p *pile) error {
 	n := len(p.buf)
 	if n == 0 {
@@ -269,7 +266,7 @@ func (sp *pileFile) finish() error {
 	return sp.fileError(sp.file.Finish())
 }
 
-// pileLoads returns a function that returns the next pile to read.
+// pileLoads returns a function that returns the pass for the next pile.
 func (sp *pileFile) pileLoads() func() *pass {
 	next := 0
 	return func() *pass {
@@ -288,7 +285,6 @@ func (sp *pileFile) pileLoads() func() *pass {
 	}
 }
 
-// load reads a pile into memory.
 func (sp *pileFile) load(p *pile) *loadedInterval {
 	l := &loadedInterval{interval: p.interval, sections: make([]section, 0, p.sections)}
 	if l.arena, l.err = offheap.Allocate(int(p.bytes)); l.err != nil {
@@ -310,7 +306,7 @@ func (sp *pileFile) load(p *pile) *loadedInterval {
 	return l
 }
 
-// sections yields the sections of a block. Their offsets are relative to the block.
+// sections yields the sections of a block of a pile. Their offsets are relative to the block.
 func sections(b []byte) func(yield func(section) bool) {
 	return func(yield func(section) bool) {
 		for off := 0; off < len(b); {
@@ -324,7 +320,7 @@ func sections(b []byte) func(yield func(section) bool) {
 	}
 }
 
-// source returns a source for a pile that does not fit in memory.
+// source returns a source that reads a pile from the file, without loading all of it.
 func (sp *pileFile) source(p *pile) source {
 	return func(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
 		var buf []byte

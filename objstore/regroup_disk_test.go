@@ -67,7 +67,8 @@ func TestRegroupIsRefused(t *testing.T) {
 	}
 }
 
-// A reader respects the disk limit even if uneven keys need more than estimated.
+// TestRegroupStaysWithinDisk checks that a reader respects the disk limit even if it needs more disk than estimated,
+// because the keys are distributed unevenly.
 func TestRegroupStaysWithinDisk(t *testing.T) {
 	mem := new(Memory)
 	h := hooks{maxInline: -1, rangeBytes: 1 << 30, keyHash: func(string) uint64 { return 1 }} // all keys are in part 0 of many
@@ -196,7 +197,8 @@ func TestRegroupStops(t *testing.T) {
 	}
 }
 
-// A killed process leaves no temporary file, and opening another store removes its directory.
+// TestRegroupIsKilled checks that a killed process leaves no temporary file, and that opening another store removes its
+// directory.
 func TestRegroupIsKilled(t *testing.T) {
 	if dir := os.Getenv("PARTD_TEST_REGROUP"); dir != "" {
 		s := open(t, filledBucket(t), Options{Disk: 1 << 30, DiskDir: dir})

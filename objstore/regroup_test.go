@@ -16,7 +16,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// optionVariants returns options to read in passes, and to regroup on disk.
+// optionVariants returns the options of the two ways to read a store: in several passes over the bucket, and by
+// regrouping the data on disk.
 func optionVariants(h hooks) []Options {
 	regroup := h
 	regroup.alwaysRegroup = true
@@ -170,7 +171,8 @@ func filledBucket(t testing.TB) *Memory {
 	return b
 }
 
-// Each byte of a segment is requested once, in one request or in several of at least a MiB.
+// TestRegroupRequestsOnce checks that each byte of a segment is requested once, by a single request or by several
+// requests of at least 1 MiB.
 func TestRegroupRequestsOnce(t *testing.T) {
 	b := filledBucket(t)
 	for parts, longest := range map[int]int{1: 4, 2: 2} {
@@ -191,7 +193,7 @@ func TestRegroupRequestsOnce(t *testing.T) {
 				slices.SortFunc(ranges, func(a, b interval) int { return int(a.lo) - int(b.lo) })
 				for i, iv := range ranges[1:] {
 					if iv.lo != ranges[i].hi || ranges[i].hi-ranges[i].lo < 1<<20 {
-						t.Errorf("part %d of %d: requested the ranges %v, want consecutive ranges of at least a MiB", part, parts, ranges)
+						t.Errorf("part %d of %d: requested the ranges %v, want consecutive ranges of at least 1 MiB", part, parts, ranges)
 					}
 				}
 			}

@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Scan yields every key with its value; see [partd.Scanner]. It reads a snapshot, the
-// state of the log when the scan starts. At the end, it compares everything read with the
-// ledgers (checksums of the appended pieces) of all segments.
+// Scan yields every key with its value; see [partd.Scanner]. It reads the store's state when the scan
+// starts. At the end, it compares all entries with checksums that were computed when they were
+// appended.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.ScanPart(ctx, 0, 1)
 }
@@ -34,7 +34,7 @@ func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.C
 	}
 }
 
-// partOf returns the interval of hashes of a part.
+// partOf returns the interval of hashes that belong to a part.
 func partOf(part, parts int) interval {
 	lo, _ := bits.Div64(uint64(part), 0, uint64(parts))
 	if part+1 == parts {
@@ -78,18 +78,19 @@ func (s *Store) scan(ctx context.Context, part, parts int, yield func(partd.Chun
 	return nil
 }
 
-// scanner is one scan of a part of the store, or one read of keys.
+// scanner is a running Scan, ScanPart, Get or Open.
 type scanner struct {
 	store          *Store
 	view           view
-	budget         int64 // memory for loaded data and its groups
+	budget         int64 // memory for a pass's loaded data and its groups, in bytes
 	yield          func(partd.Chunk, error) bool
 	groups         groups
-	streamedLedger segment.Ledger // ledger of the entries that were streamed instead of loaded
+	streamedLedger segment.Ledger // checksums of the entries that were processed without loading them into groups
 	buf            []byte
 }
 
-// readInPasses reads one interval after another from all segments, and yields its keys.
+// readInPasses yields the keys of an interval. It reads one part of the interval after another from
+// all segments.
 func (sc *scanner) readInPasses(ctx context.Context, whole interval) error {
 	lo, isDone := whole.lo, false
 	nextPass := func() *pass {
@@ -106,16 +107,16 @@ func (sc *scanner) readInPasses(ctx context.Context, whole interval) error {
 	return sc.run(ctx, nextPass, sc.emit)
 }
 
-// pass is one step of reading. Either load is set, and reads data into memory, or stream is set,
-// and processes data that does not fit.
+// pass is one step of reading. Either load is set, which reads data into memory, or stream is set,
+// which reads and processes data that does not fit in memory.
 type pass struct {
 	load   func(ctx context.Context) *loadedInterval
 	stream func(ctx context.Context) error
 	done   chan *loadedInterval // receives the result of load
 }
 
-// run executes passes. It loads the next pass while process handles the previous one. A streaming
-// pass runs without any other pass, because it needs all memory.
+// run executes passes. It loads the next pass while process handles the previous one. A pass with
+// stream runs alone, because it needs all memory.
 func (sc *scanner) run(ctx context.Context, nextPass func() *pass, process func(context.Context, *loadedInterval) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	start := func() *pass {
@@ -199,8 +200,8 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// Stat counts keys and bytes; see [partd.Statter]. It reads as much as Scan. In the result, Disk
-// is the size of the committed segments in the bucket.
+// Stat counts keys and bytes; see [partd.Statter]. It reads as much as Scan. Disk is the size of the
+// committed segments in the bucket.
 func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	stats, err := partd.Stat(ctx, struct {
 		partd.Partd

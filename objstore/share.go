@@ -2,13 +2,13 @@ package objstore
 
 import "github.com/go-partd/partd/internal/segment"
 
-// share describes the data that some segments have for an interval of hashes.
+// share describes a reader's data: an interval of hashes in some segments.
 type share struct {
-	requests    int64 // one for each uncached segment with data in the interval
+	requests    int64 // number of requests: one for each uncached segment with data in the interval
 	bytes       int64 // size of the segments' hash ranges that overlap the interval
-	weight      int64 // maximum memory for these ranges
-	insideBytes int64 // approximate part of bytes whose hashes are in the interval
-	entries     int64 // approximate number of the interval's entries
+	weight      int64 // memory that loading and grouping these ranges can need
+	insideBytes int64 // approximate size of the entries in the interval
+	entries     int64 // approximate number of the entries in the interval
 }
 
 func (v view) share(iv interval) (sh share) {
@@ -33,28 +33,26 @@ func (v view) share(iv interval) (sh share) {
 	return sh
 }
 
-// times returns the sum of n shares like sh.
 func (sh share) times(n int64) share {
 	return share{sh.requests * n, sh.bytes * n, sh.weight * n, sh.insideBytes * n, sh.entries * n}
 }
 
-// outsideBytes returns the approximate number of bytes of range r whose hashes are outside of iv.
+// outsideBytes returns the approximate size of the entries in hash range r that are outside of iv.
 func (g *committedSegment) outsideBytes(iv interval, r int) float64 {
 	lo, hi := segment.HashBounds(r, r+1, g.Bits)
 	insideBytes := float64(min(hi, iv.hi)-max(lo, iv.lo)) + 1
 	return float64(g.Offsets[r+1]-g.Offsets[r]) * (1 - insideBytes/(float64(hi-lo)+1))
 }
 
-// entriesPerByte returns the segment's number of entries per byte.
 func (g *committedSegment) entriesPerByte() float64 {
 	return float64(g.ledger.Pieces+g.ledger.Marks) / float64(max(g.StoredLen(), 1))
 }
 
-// passes returns how many passes a reader needs without a disk, if each can use budget bytes of memory.
+// passes returns how many passes a reader needs without a disk, if each may use budget bytes of memory.
 func (sh *share) passes(budget int64) int64 { return max((sh.weight+budget-1)/budget, 1) }
 
-// usesDisk reports whether a reader regroups its share on disk. It does if the options allow a
-// disk, the share does not fit in memory, and several passes would make too short requests.
+// usesDisk reports whether a reader groups its share on disk. It does if the options allow a disk, the
+// share does not fit in memory, and the requests of several passes would be too small.
 func (o *Options) usesDisk(sh *share, budget int64) bool {
 	if o.Disk == 0 || sh.insideBytes == 0 {
 		return false
@@ -67,8 +65,7 @@ func (o *Options) usesDisk(sh *share, budget int64) bool {
 // written to disk.
 func (sc *scanner) batchBytes() int64 { return sc.budget * 2 / 5 }
 
-// pileLayout is the division of a share into piles on disk. A pile has the entries of one
-// interval of hashes.
+// pileLayout is the division of a share into piles on disk: the entries of smaller intervals.
 type pileLayout struct {
 	piles     int
 	blockSize int   // bytes that a pile buffers before writing
@@ -82,10 +79,11 @@ const (
 	sectionMemory = 48 // memory for a section of a loaded pile
 )
 
-// pileLayout divides the share so that each pile fits in a budget: a reader has memory for two
-// budgets, and processes a pile while it loads the next. While piles are written, two batches need
-// up to 4/5 of a budget, the buffers of all piles 1/2, and the positions of blocks 1/4. If memory
-// for buffers allows too few piles, some do not fit in a budget, and are read several times.
+// pileLayout divides the share so that each pile fits in budget bytes of memory, if possible. The
+// reader has twice the budget, because it processes one pile while it loads the next. While it
+// writes piles, two batches need up to 4/5 of the budget, the buffers of all piles 1/2, and the
+// positions of blocks 1/4. If there is memory for the buffers of too few piles, some piles do not
+// fit in the budget, and are read several times.
 func (sh *share) pileLayout(budget int64) (p pileLayout) {
 	weight := float64(sh.weight) * float64(sh.insideBytes) / float64(sh.bytes)
 	block := max(minPileBlock, sh.insideBytes*4*blockMemory/budget)

@@ -10,10 +10,9 @@ import (
 // SweepResult counts the objects that [Store.Sweep] deleted.
 type SweepResult struct{ Objects, Bytes int64 }
 
-// Sweep deletes unused objects that are more than a day old by the bucket's clock: segments that a
-// dead writer never committed or that a Drop removed, waiting records that are not in the log, and
-// temporary objects. Writers do not commit segments older than half a day. Run Sweep occasionally,
-// in one process.
+// Sweep deletes unused objects that are more than a day old by the bucket's clock. Examples are
+// segments that a dead writer did not commit, or that a Drop removed. Writers may be active, because
+// they do not commit segments older than half a day. Run Sweep occasionally, in one process.
 func (s *Store) Sweep(ctx context.Context) (SweepResult, error) {
 	var swept SweepResult
 	err := s.checkUsable(ctx, true)
@@ -46,8 +45,8 @@ func (s *Store) sweep(ctx context.Context, swept *SweepResult) error {
 	if err != nil || len(oldObjects) == 0 {
 		return err
 	}
-	// Read the log after listing the objects. If it does not refer to an old object by now, it
-	// never will, because writers do not commit old segments.
+	// Read the log after listing the objects. If it does not refer to an old object now, it never
+	// will, because writers do not commit old segments.
 	v, err := s.flushAndRefresh(ctx)
 	if err != nil {
 		return err
@@ -70,8 +69,7 @@ func (s *Store) sweep(ctx context.Context, swept *SweepResult) error {
 	return nil
 }
 
-// bucketTime returns the time of the bucket's clock, which may differ from this
-// machine's. It creates an object and reads its modification time.
+// bucketTime returns the time of the bucket's clock, which may differ from this machine's.
 func (s *Store) bucketTime(ctx context.Context) (now time.Time, err error) {
 	name := scratchPrefix + rand.Text()
 	if err := s.create(ctx, name, nil); err != nil {

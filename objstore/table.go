@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// table collects entries in the order of appends. encode sorts them by hash into a segment.
+// table buffers entries in the order of the appends.
 type table struct {
 	arena  []byte
 	used   int
@@ -20,13 +20,13 @@ type table struct {
 // tableRef locates an entry of a table.
 type tableRef struct {
 	offset, length uint32
-	hashPrefix     uint16 // upper bits of the key's hash
+	hashPrefix     uint16 // upper 16 bits of the key's hash
 }
 
 const (
-	maxBits = 14 // maximum number of hash bits that select a range
-	// bytesPerRef is the size of the arena per tableRef. Entries that are shorter on average fill the refs
-	// before the arena is full.
+	maxBits = 14 // a segment has at most 1<<maxBits hash ranges
+	// bytesPerRef is the number of arena bytes for each tableRef. If entries are shorter on average, a
+	// table is full before its arena is.
 	bytesPerRef = 48
 )
 
@@ -37,13 +37,12 @@ func newTable(size int64) (*table, error) {
 	return t, err
 }
 
-// emptyTable returns a table without an arena.
 func emptyTable(size int64) *table {
 	n := int(size) / bytesPerRef
 	return &table{refs: make([]tableRef, 0, n), sorted: make([]uint32, 0, n)}
 }
 
-// refMemory returns the memory of a table besides its arena.
+// refMemory returns the memory of a table of the given size besides its arena.
 func refMemory(size int64) int64 { return size / bytesPerRef * (12 + 4) }
 
 func (t *table) release() { offheap.Release(t.arena[:cap(t.arena)]) }
@@ -52,8 +51,7 @@ func (t *table) reset() {
 	t.used, t.refs, t.ledger = 0, t.refs[:0], segment.Ledger{}
 }
 
-// canHold reports whether the table has space for that many more entries, with a total encoded
-// length of bytes.
+// canHold reports whether the table has space for more entries whose total encoded length is bytes.
 func (t *table) canHold(entries int, bytes int64) bool {
 	return int64(t.used)+bytes <= int64(len(t.arena)) && len(t.refs)+entries <= cap(t.refs)
 }
@@ -61,7 +59,7 @@ func (t *table) canHold(entries int, bytes int64) bool {
 // maxHead is the maximum length of an entry before its key.
 const maxHead = 6
 
-// cost returns the number of entries for a value, and an upper bound of their encoded length.
+// cost returns the number of entries that a value needs, and an upper bound of their encoded length.
 func cost(keyLen, valueLen int) (entries int, bytes int64) {
 	entries = max((valueLen+segment.MaxInline-1)/segment.MaxInline, 1)
 	return entries, int64(entries*(maxHead+keyLen) + valueLen)
@@ -70,7 +68,7 @@ func cost(keyLen, valueLen int) (entries int, bytes int64) {
 // add appends an entry, which must fit.
 func (t *table) add(f *segment.Format, kind segment.Kind, key string, value []byte) {
 	b := segment.AppendEntryHead(t.arena[t.used:t.used:len(t.arena)], kind, key, len(value))
-	hashStart := 1 // the ledger's checksum excludes the first field, the value's length as a varint
+	hashStart := 1 // the ledger's checksum excludes the first field, the value's length, which is a varint
 	for b[hashStart-1] >= 0x80 {
 		hashStart++
 	}
@@ -80,8 +78,8 @@ func (t *table) add(f *segment.Format, kind segment.Kind, key string, value []by
 	t.used += len(b)
 }
 
-// encode returns a data file with one segment of the table's entries. It writes to b if b is large
-// enough. bufs are scratch buffers, which encode may replace with larger ones.
+// encode returns a data file with one segment: the table's entries, sorted by hash range. It writes to
+// the memory of b if b is large enough. It may replace the scratch buffers bufs with larger ones.
 func (t *table) encode(f *segment.File, b []byte, compressor *segment.Compressor, bufs *[2][]byte, rangeBytes int64) ([]byte, error) {
 	rangeBits := uint8(min(max(bits.Len64(uint64(int64(t.used)/rangeBytes))-1, 0), maxBits))
 	// Stable counting sort by range.
@@ -117,15 +115,14 @@ func (t *table) encode(f *segment.File, b []byte, compressor *segment.Compressor
 	return dst.b, err
 }
 
-// maxEncodedSize returns an upper bound of the length of encode's result for a table of this size.
-// Besides the entries, the result contains block headers and a footer. Each range may end with an
-// incomplete block.
+// maxEncodedSize returns an upper bound of the length of encode's result for a table of the given
+// size.
 func maxEncodedSize(size int64) int64 {
 	const block, perRange = 64 << 10, 12 + 4
 	return size + (size/block+1<<maxBits)*perRange + 4096
 }
 
-// memoryFile is a file in memory that is written sequentially.
+// memoryFile is a file in memory that must be written sequentially.
 type memoryFile struct{ b []byte }
 
 func (m *memoryFile) WriteAt(p []byte, off int64) (int, error) {
@@ -144,7 +141,7 @@ func footerOf(f segment.File, data []byte) ([]byte, error) {
 	return data[layout.Start+int64(layout.Offsets[len(layout.Offsets)-1]):], nil
 }
 
-// fileTail is an io.ReaderAt for the end of a file, from offset off.
+// fileTail is an io.ReaderAt for a file whose bytes before offset off are not available.
 type fileTail struct {
 	off int64
 	b   []byte

@@ -174,7 +174,8 @@ func (h *history) checkValue(value string, read time.Time) error {
 	return nil
 }
 
-// faultCounts counts what happened to the flushes and writers of runUnreliable.
+// faultCounts counts what happened to the flushes and writers of runUnreliable. waited counts the waiting records
+// (created by writers that lost a race for a log number), and committedByOthers those that the log contains.
 type faultCounts struct{ acknowledged, failed, killed, waited, committedByOthers int }
 
 // runUnreliable lets writers append to an unreliable bucket. Some of them die at random moments, and
@@ -231,7 +232,7 @@ func runUnreliable(t *testing.T, seed uint64, h hooks) (w faultCounts, err error
 						}
 						mu.Unlock()
 						if flushErr != nil {
-							continue // continue with the next piece
+							continue
 						}
 						log.mu.Lock()
 						for _, a := range pending {
@@ -252,7 +253,7 @@ func runUnreliable(t *testing.T, seed uint64, h hooks) (w faultCounts, err error
 						mu.Unlock()
 					}
 					kill()
-					s.closeBroken() // it dies without a flush
+					s.closeBroken() // the writer dies without a flush
 				}
 			})
 		}
@@ -299,7 +300,7 @@ func TestUnreliableBucket(t *testing.T) {
 	}
 	t.Logf("counts of all seeds: %+v", total)
 	if total.acknowledged < 500 || min(total.failed, total.killed, total.waited) < 100 {
-		t.Errorf("too few flushes, faults or waiting records: %+v", total)
+		t.Errorf("counts of all seeds: %+v, want at least 500 acknowledged flushes, and 100 failed, killed and waited", total)
 	}
 	for name, h := range map[string]hooks{
 		"waiting records are forgotten":       {forgetWaiting: true},

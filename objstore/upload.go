@@ -12,12 +12,11 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// maxUploads is the maximum number of segments that are encoded or uploaded while a table is
-// being filled.
+// maxUploads is the maximum number of segments that are being encoded or uploaded at the same time.
 const maxUploads = 2
 
-// arenaCount is the number of arenas: one for the table being filled, and one for each upload. A
-// table is encoded into another arena; then its own arena is free for the next table.
+// arenaCount is the number of arenas: one for the active table, and one for each upload. A full table
+// is encoded into another arena, and then its own arena is free for the next table.
 const arenaCount = maxUploads + 1
 
 // encoder encodes one table at a time.
@@ -27,18 +26,17 @@ type encoder struct {
 	data       []byte // the segment being uploaded, in an arena
 }
 
-// piece is a segment that is not yet committed.
+// piece is a segment of this writer that is not yet committed to the log.
 type piece struct {
-	part         recordPart // its bytes are set after encoding
+	part         recordPart // complete only after encodingDone is closed
 	createdAt    time.Time
 	encoder      *encoder      // holds the data until the upload has ended
-	encodingDone chan struct{} // closed when its table can be reused
+	encodingDone chan struct{} // closed when the table was encoded and can be reused
 	uploadDone   chan struct{} // closed when the upload succeeded, or failed with err
 	err          error
-	abandoned    bool // its append failed, so no record will refer to it
+	abandoned    bool // the append failed, so the piece must not be committed
 }
 
-// allocateTables allocates the memory for appends.
 func (s *Store) allocateTables() (err error) {
 	size := s.tableSize()
 	s.active, s.spare = emptyTable(size), emptyTable(size)
@@ -67,7 +65,7 @@ func (s *Store) takeArena() []byte {
 	return arena
 }
 
-// returnArena returns an arena for reuse. b may be a shortened slice of it, or nil.
+// returnArena returns an arena for reuse. b is a slice that starts at the arena's beginning, or nil.
 func (s *Store) returnArena(b []byte) {
 	if b != nil {
 		s.arenas = append(s.arenas, b[:cap(b)])
@@ -86,8 +84,8 @@ func (s *Store) releaseTables() {
 	s.active, s.spare, s.encoders, s.arenas = nil, nil, nil, nil
 }
 
-// seal replaces the active table by an empty one, and encodes and uploads the full one in the
-// background. It first waits until the previous table is encoded. mu must be held.
+// seal replaces the active table with an empty one, and encodes and uploads the full table in the
+// background. mu must be held.
 func (s *Store) seal(ctx context.Context) error {
 	if err := s.waitUploads(ctx, maxUploads-1); err != nil {
 		return err
@@ -104,7 +102,7 @@ func (s *Store) seal(ctx context.Context) error {
 	lastIndex := len(s.encoders) - 1
 	p := &piece{createdAt: time.Now(), encoder: s.encoders[lastIndex], encodingDone: make(chan struct{}), uploadDone: make(chan struct{})}
 	s.encoders = s.encoders[:lastIndex]
-	p.encoder.data = s.takeArena() // of three arenas, the table uses one, and another upload at most one
+	p.encoder.data = s.takeArena() // never fails: of three arenas, the table and another upload use at most two
 	p.part.segmentNumber = s.pieceCount
 	s.pieceCount++
 	s.pending = append(s.pending, p)
@@ -119,7 +117,7 @@ func (s *Store) seal(ctx context.Context) error {
 		}
 	}(p.uploadDone)
 	if len(s.arenas) == 0 {
-		<-p.encodingDone // takes little time, because encoding makes no request
+		<-p.encodingDone // need not check ctx, because encoding takes little time
 		s.returnArena(t.arena)
 		t.arena = nil
 	}
@@ -142,17 +140,17 @@ func (s *Store) encodePiece(p *piece, t *table) error {
 	return nil
 }
 
-// upload creates the object of an encoded piece. No other writer uses its name.
+// upload creates the object of an encoded piece. Its name contains the writer's ID.
 func (s *Store) upload(p *piece) error {
 	err := s.create(s.ctx, segmentName(s.writer, p.part.segmentNumber), p.encoder.data)
 	if errors.Is(err, fs.ErrExist) {
-		return nil // an earlier attempt created it
+		return nil // an earlier attempt created it, because no other writer uses the name
 	}
 	return err
 }
 
-// waitUploads waits until at most limit segments are being uploaded, waiting for the
-// oldest first. It retries failed uploads. mu must be held.
+// waitUploads waits until at most limit segments are being uploaded. It retries failed uploads. mu must
+// be held.
 func (s *Store) waitUploads(ctx context.Context, limit int) error {
 	for attempt := 0; len(s.uploading) > limit; attempt++ {
 		p := s.uploading[0]
@@ -167,7 +165,7 @@ func (s *Store) waitUploads(ctx context.Context, limit int) error {
 			attempt = -1
 			continue
 		}
-		if attempt > 0 || p.part.size == 0 { // the retry failed, or encoding did
+		if attempt > 0 || p.part.size == 0 { // the size is 0 if encoding failed
 			return p.err
 		}
 		p.err, p.uploadDone = nil, make(chan struct{})
@@ -179,10 +177,10 @@ func (s *Store) waitUploads(ctx context.Context, limit int) error {
 	return nil
 }
 
-// sealInline converts the active table, which must be small, to a piece whose data will be
-// inside the record that commits it. mu must be held.
+// sealInline converts the active table, which must be small, to a piece whose data will be inside the
+// record that commits the piece. mu must be held.
 func (s *Store) sealInline(ctx context.Context) error {
-	if err := s.waitUploads(ctx, maxUploads-1); err != nil { // wait for a free encoder
+	if err := s.waitUploads(ctx, maxUploads-1); err != nil { // so that an encoder is free
 		return err
 	}
 	p, err := s.encodeInline(s.active)

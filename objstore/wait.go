@@ -14,43 +14,42 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Writers compete to create the log's next number. A record that lost several times waits: its
-// writer creates it as a separate object. The writer that gets the next number creates a group,
-// which names all waiting records. So many concurrent flushes need few numbers.
+// Writers compete to create the log's object with the next number. After several lost attempts, a
+// writer creates a waiting record: it writes the record to an object outside the log. Then it tries
+// to create a group in the log, which names the waiting records of all writers. So many concurrent
+// flushes need few numbers.
 //
-// Readers apply a waiting record at the first group that names it, and ignore it in later
-// groups. So several writers may name it independently.
-//
-// A group does not contain copies of the records, because a record may contain 4 MiB of footers.
-// So a single request can always create it. Separate logs for each writer are no alternative,
-// because they would not order Sets, Deletes and Drops of different writers.
+// Several groups may name the same record: readers apply it at the first group and ignore it in
+// later ones. A group does not contain copies of the records, because one request must be able to
+// create it, and a record may contain 4 MiB of footers. Separate logs for each writer are no
+// alternative, because they would not order Sets, Deletes and Drops of different writers.
 
 const (
 	waitPrefix = "wait/"
 	// maxMembers is the maximum number of records in a group, which is read with one request.
 	maxMembers = 1600
-	// A record waits after lossesBeforeWait lost attempts. A first loss may just mean that others
-	// have written since this writer's last record, not that they are writing now.
+	// A writer creates a waiting record after lossesBeforeWait lost attempts. A single loss may only
+	// mean that other writers have written since this writer's last record.
 	lossesBeforeWait = 2
-	// waitAge is the maximum age of a waiting record that other writers may commit. Sweep has not
-	// yet deleted its segments, which were younger than sweepAge/2 when it began to wait.
+	// waitAge is the maximum age of a waiting record that other writers may commit. Its segments, which
+	// were younger than sweepAge/2 when it was created, are then too young for Sweep.
 	waitAge = sweepAge / 4
 )
 
-// member is a waiting record.
+// member identifies a waiting record.
 type member struct {
-	number uint64 // number in the log that was free when it began to wait
+	number uint64 // the log's first free number when the record was created
 	size   int64
 	writer writerID
 	seq    uint64
 }
 
-// waitDir returns the name prefix of records that began to wait when number was free in the log.
+// waitDir returns the prefix of the object names of waiting records with the given member.number.
 func waitDir(number uint64) string { return fmt.Sprintf("%s%020d", waitPrefix, number) }
 
 func (m *member) name() string { return fmt.Sprintf("%s/%x-%d", waitDir(m.number), m.writer, m.seq) }
 
-// parseMember parses an object's name; it reverses member.name.
+// parseMember parses the name of a waiting record's object, which member.name returned.
 func parseMember(o Object) (m member, ok bool) {
 	number, suffix, _ := strings.Cut(strings.TrimPrefix(o.Name, waitPrefix), "/")
 	writer, seq, _ := strings.Cut(suffix, "-")
@@ -62,7 +61,7 @@ func parseMember(o Object) (m member, ok bool) {
 	return m, m.name() == o.Name
 }
 
-// isWaiting reports whether the record is, or may be, a separate object.
+// isWaiting reports whether startWaiting was called for the record.
 func (c *commitment) isWaiting() bool { return c.member.seq > 0 }
 
 // startWaiting creates the object of a waiting record. From then on, any writer may commit the
@@ -71,7 +70,7 @@ func (s *Store) startWaiting(ctx context.Context, c *commitment) error {
 	if !c.isWaiting() {
 		c.waitingSince = time.Now()
 		c.member = member{c.number, int64(len(c.data)), s.writer, s.lastSeq + 1}
-		if c.oldestObject.IsZero() { // Sweep may also delete the record's own object
+		if c.oldestObject.IsZero() { // Sweep may also delete the waiting record's object
 			c.oldestObject = c.waitingSince
 		}
 	}
@@ -84,8 +83,8 @@ func (s *Store) startWaiting(ctx context.Context, c *commitment) error {
 	return err
 }
 
-// isInGroup reports whether a group in the log names c, a waiting record. If none does, it sets
-// c.number to the first free number of the log.
+// isInGroup reports whether a group in the log names c, which must be waiting. If no group does, it
+// sets c.number to the first free number of the log.
 func (s *Store) isInGroup(ctx context.Context, c *commitment) (bool, error) {
 	if !c.hasObject {
 		if err := s.startWaiting(ctx, c); err != nil {
@@ -104,7 +103,7 @@ func (s *Store) isInGroup(ctx context.Context, c *commitment) (bool, error) {
 			return false, err
 		case waited:
 			return false, nil
-		default: // spread out the attempts of waiting writers
+		default: // pause, so that waiting writers do not all retry at the same moment
 			if err := canceled.Wait(ctx, time.After(randomUpTo(4*c.duration))); err != nil {
 				return false, err
 			}
@@ -113,9 +112,9 @@ func (s *Store) isInGroup(ctx context.Context, c *commitment) (bool, error) {
 	}
 }
 
-// confirmInGroup reads another writer's group, which names c, again after a while. If a faulty
-// bucket let two writers create that object, the group may have been replaced since; its creator
-// would notice, but this writer would not.
+// confirmInGroup pauses, and then reports whether the other writer's group in the log object c.number
+// still names c. If a faulty bucket let two writers create the object, the second one may have
+// replaced the group.
 func (s *Store) confirmInGroup(ctx context.Context, c *commitment) (bool, error) {
 	if s.opts.hooks.noRecheck {
 		return true, nil
@@ -130,7 +129,7 @@ func (s *Store) confirmInGroup(ctx context.Context, c *commitment) (bool, error)
 	return isMember, err
 }
 
-// group returns an encoded group that names all waiting records, beginning with c's.
+// group returns an encoded group that names c and other waiting records.
 func (s *Store) group(ctx context.Context, c *commitment) ([]byte, error) {
 	var objects []Object
 	for o, err := range s.bucket.List(ctx, waitPrefix, waitDir(c.member.number)) {
@@ -142,10 +141,10 @@ func (s *Store) group(ctx context.Context, c *commitment) ([]byte, error) {
 	ownIndex := slices.IndexFunc(objects, func(o Object) bool { return o.Name == c.member.name() })
 	r := record{number: c.number, op: opGroup, writer: s.writer, seq: c.member.seq, members: []member{c.member}}
 	if ownIndex < 0 {
-		return r.encode(s.format), nil // the listing is stale, so it is useless for other records
+		return r.encode(s.format), nil // the listing lacks c, so it is too old to be useful
 	}
-	// Ages are by the bucket's clock, relative to this record's object. Each writer lists the
-	// records after its own first, so if there are too many, groups contain different ones.
+	// Compute ages by the bucket's clock: the object of c was modified when c began to wait. Begin with
+	// the records after c, so that groups of different writers differ if there are too many records.
 	now := objects[ownIndex].Modified.Add(age(c.waitingSince))
 	for _, o := range slices.Concat(objects[ownIndex+1:], objects[:ownIndex]) {
 		m, ok := parseMember(o)
@@ -156,5 +155,6 @@ func (s *Store) group(ctx context.Context, c *commitment) ([]byte, error) {
 	return r.encode(s.format), nil
 }
 
-// age returns the time since t. It is correct even if the machine slept or its clock was set.
+// age returns the time since t. It uses two clocks, because the monotonic clock can stop while the
+// machine sleeps, and the wall clock can be set back.
 func age(t time.Time) time.Duration { return max(time.Since(t), time.Since(t.Round(0))) }

@@ -113,14 +113,14 @@ func TestDeathWhileWaiting(t *testing.T) {
 		var dead *Store
 		attempts := 0
 		survivor := contendedStore(t, b, Options{}, func() {
-			if attempts++; attempts == 1 && c.foundByOther { // another writer wins the number
+			if attempts++; attempts == 1 && c.foundByOther { // another writer wins this log number, so the next group contains the record
 				dead = abandonedStore(t, b, Options{}, "k", "1;")
 			}
 		})
 		if !c.foundByOther {
 			dead = abandonedStore(t, b, Options{}, "k", "1;")
 			if v, err := readValue(t, b, "k", hooks{}); v != "" || err != nil {
-				t.Errorf("readers see %q (error %v) before the log contains it", v, err)
+				t.Errorf("the value is %q (error %v) before the log contains the record, want none", v, err)
 			}
 		}
 		if c.writerReturns && !c.foundByOther {
@@ -250,7 +250,7 @@ func TestOldWaitingRecords(t *testing.T) {
 		attempts := 0
 		appendAndFlush(t, contendedStore(t, b, Options{hooks: h}, func() {
 			switch attempts++; attempts {
-			case 1: // another writer wins the number
+			case 1: // another writer wins this log number, so the next group could contain its record
 				dead = abandonedStore(t, mem, Options{hooks: hooks{maxInline: -1}}, "k", "1;")
 			case 2:
 				if swept, err := sweeper.Sweep(t.Context()); err != nil || swept.Objects != 2 {
@@ -268,7 +268,7 @@ func TestOldWaitingRecords(t *testing.T) {
 		t.Error(err)
 	}
 	if err := run(hooks{groupOldRecords: true}); !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("without the protection, the error is %v, want a CorruptError", err)
+		t.Errorf("if a group may contain old records: the error is %v, want a CorruptError", err)
 	}
 }
 
@@ -319,12 +319,12 @@ func TestDamagedGroups(t *testing.T) {
 		appendAndFlush(t, contendedStore(t, mem, Options{}, nil), "k", fmt.Sprint(i, ";"))
 	}
 	damages := map[string]func(b []byte) []byte{
-		"the end":    func(b []byte) []byte { return b[:len(b)-7] },
-		"all bytes":  func(b []byte) []byte { return nil },
-		"the object": nil,
+		"last 7 bytes removed": func(b []byte) []byte { return b[:len(b)-7] },
+		"all bytes removed":    func(b []byte) []byte { return nil },
+		"object removed":       nil,
 	}
 	for _, offset := range []int{3, 13, 20, 40, 62, 70, 90} {
-		damages[fmt.Sprint("the correct byte ", offset)] = func(b []byte) []byte { b[offset] ^= 4; return b }
+		damages[fmt.Sprint("a bit of byte ", offset, " flipped")] = func(b []byte) []byte { b[offset] ^= 4; return b }
 	}
 	for name, o := range mem.objects {
 		if !strings.HasPrefix(name, "log/") && !strings.HasPrefix(name, waitPrefix) {
@@ -343,7 +343,7 @@ func TestDamagedGroups(t *testing.T) {
 			v, err := s.Get(t.Context(), "k")
 			isLastRecord := change == nil && name == logName(8) // its loss cannot be detected
 			if isLastRecord && (err != nil || string(v[0]) != "0;1;") || !isLastRecord && !errors.As(err, new(*partd.CorruptError)) {
-				t.Errorf("without %s of %s: the value is %q, error %v; want a CorruptError", desc, name, v, err)
+				t.Errorf("%s, %s: Get(k) = %q, %v; want a CorruptError (or 0;1; if the last record of the log is removed)", name, desc, v, err)
 			}
 		}
 	}

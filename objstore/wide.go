@@ -10,15 +10,15 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// A range that does not fit in memory is read several times. The first pass measures equal
-// subintervals of its hashes. Further passes each load adjacent subintervals that fit together.
-// A key that does not fit is streamed to the consumer.
+// A hash range that does not fit in memory is read several times. The first pass divides the range
+// into equal subintervals and measures them. Each further pass loads adjacent subintervals that
+// together fit in memory. A key that does not fit is streamed to the consumer.
 
-// source calls f for the entries of an interval of hashes, in the order of the log. number is the
-// index of the entry's segment in the view.
+// source is a function that calls f for the entries of an interval of hashes, in the order of the
+// log. number is the index of the entry's segment in the view.
 type source func(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error
 
-// eachEntry is the source that reads the whole bucket.
+// eachEntry is a source that reads all segments in the bucket.
 func (sc *scanner) eachEntry(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
 	for i := range sc.view.segments {
 		if err := sc.eachEntryOf(ctx, i, iv, f); err != nil {
@@ -28,7 +28,6 @@ func (sc *scanner) eachEntry(ctx context.Context, iv interval, f func(number int
 	return nil
 }
 
-// eachEntryOf calls f for the entries of one segment in an interval.
 func (sc *scanner) eachEntryOf(ctx context.Context, i int, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
 	g := sc.view.segments[i]
 	first, end := g.rangesOf(iv)
@@ -40,7 +39,7 @@ func (sc *scanner) eachEntryOf(ctx context.Context, i int, iv interval, f func(n
 	})
 }
 
-// subinterval describes the entries in one of the equal parts of an interval.
+// subinterval describes the entries in a part of an interval.
 type subinterval struct {
 	key          []byte // the first key
 	hasOtherKeys bool
@@ -117,7 +116,7 @@ func (sc *scanner) loadAndYield(ctx context.Context, src source, iv interval, si
 	return sc.emit(ctx, l)
 }
 
-// emitHash yields keys that share one hash and together do not fit in memory.
+// emitHash yields the keys of iv, which all have the same hash and together do not fit in memory.
 func (sc *scanner) emitHash(ctx context.Context, src source, iv interval) error {
 	keys := map[string]bool{}
 	err := src(ctx, iv, func(_ int, e *segment.Entry, _ uint64) error {
@@ -135,8 +134,8 @@ func (sc *scanner) emitHash(ctx context.Context, src source, iv interval) error 
 	return nil
 }
 
-// streamKey yields the value of one key without loading it. A first pass finds the key's last Set
-// or Delete, where its value begins; a second pass yields the value.
+// streamKey yields the value of one key without loading all of it. A first pass over src finds the
+// key's last Set or Delete, where the value begins, and a second pass yields the value.
 func (sc *scanner) streamKey(ctx context.Context, src source, key []byte, yield func(partd.Chunk, error) bool) error {
 	hash := sc.store.format.HashBytes(key)
 	iv := interval{hash, hash}
@@ -154,7 +153,7 @@ func (sc *scanner) streamKey(ctx context.Context, src source, key []byte, yield 
 	var groupState groups
 	err := eachEntry(func(number int, e *segment.Entry) error {
 		sc.streamedLedger.AddEntry(e.Kind, e.Raw[e.HashStart:], len(e.Value))
-		// Update the key's state as in a group, but keep no references to entries.
+		// Update k as for a loaded entry, but keep no references to entries.
 		groupState.refs = groupState.refs[:0]
 		k.firstRef, k.lastRef = 0, 0
 		groupState.apply(&k, e.Kind, 0, int64(len(e.Value)), sc.view.segments[number].onlySetsNewKeys, int32(number+1))

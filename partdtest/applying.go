@@ -9,7 +9,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// applyChecks returns the checks of sessions and Apply.
 func applyChecks() []check {
 	needs := []Ability{CanApply}
 	return []check{
@@ -25,7 +24,6 @@ func applyChecks() []check {
 	}
 }
 
-// newSession begins a session of the check's current store.
 func (e *env) newSession() uint64 {
 	e.Helper()
 	session, err := e.store.(partd.Applier).NewSession(e.ctx)
@@ -36,7 +34,6 @@ func (e *env) newSession() uint64 {
 	return session
 }
 
-// expectApply sends an operation and checks whether Apply reports it as applied.
 func (e *env) expectApply(tag partd.Tag, op partd.Operation, want bool) {
 	e.Helper()
 	applied, err := partd.Apply(e.ctx, e.store, tag, op)
@@ -45,8 +42,8 @@ func (e *env) expectApply(tag partd.Tag, op partd.Operation, want bool) {
 	}
 }
 
-// expectRejected sends an operation that must be rejected with an error that wraps cause, or with
-// any error if cause is nil.
+// expectRejected calls Apply and checks that it returns an error that wraps cause, or any error if
+// cause is nil.
 func (e *env) expectRejected(tag partd.Tag, op partd.Operation, cause error) {
 	e.Helper()
 	applied, err := partd.Apply(e.ctx, e.store, tag, op)
@@ -114,12 +111,12 @@ func applyWrongNumbers(e *env) {
 	e.expectRejected(tagOf(1, 6), op, partd.ErrSessionReused)
 	e.expectRejected(tagOf(3, 5), op, partd.ErrSessionGap)
 	e.expectRejected(tagOf(1<<63, 5), op, partd.ErrSessionGap)
-	e.expectApply(tagOf(2, 5), op, true) // a different operation with the same CRC
+	e.expectApply(tagOf(2, 5), op, true) // not a repetition of operation 1, although the CRC is the same
 	e.expectApply(tagOf(1, 5), op, false)
 	e.want("after two operations and some with wrong numbers", model{"a": "xx"})
 }
 
-// applyInvalid sends invalid operations, which must not use up their number.
+// applyInvalid applies invalid operations. Afterwards, a valid operation must be able to use their number.
 func applyInvalid(e *env) {
 	session := e.newSession()
 	tag := partd.Tag{Session: session, Number: 1, CRC: 5}
@@ -168,7 +165,7 @@ func applyDrop(e *env) {
 	e.want("the retry of a Drop must not remove newer data", model{"b": "1"})
 }
 
-// applySessions interleaves many sessions.
+// applySessions applies operations of many sessions in turn.
 func applySessions(e *env) {
 	sessions := make([]uint64, 100)
 	seen := map[uint64]bool{}
@@ -192,7 +189,7 @@ func applySessions(e *env) {
 	e.want("sessions do not affect each other", model{"a": want})
 }
 
-// concurrentApplyOfOne sends each operation several times concurrently.
+// concurrentApplyOfOne calls Apply with the same operation in several goroutines at once.
 func concurrentApplyOfOne(e *env) {
 	session := e.newSession()
 	want := ""
@@ -218,8 +215,7 @@ func concurrentApplyOfOne(e *env) {
 	e.want("operations sent several times concurrently", model{"a": want})
 }
 
-// concurrentApply lets many sessions append to the same keys. Each client sends each operation
-// twice.
+// concurrentApply lets many sessions append to the same keys. Each session repeats each operation.
 func concurrentApply(e *env) {
 	const clients, operations = 8, 30
 	applier := e.store.(partd.Applier)

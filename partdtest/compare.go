@@ -16,8 +16,8 @@ import (
 // model is the expected content of a store: each existing key with its value.
 type model map[string]string
 
-// compare reads the store with every ability in can, and returns an error if the content differs
-// from want.
+// compare reads the store with Get and with every ability in can, and returns an error if the content
+// differs from want.
 func compare(ctx context.Context, store partd.Partd, can map[Ability]bool, want model) error {
 	keys := slices.Sorted(maps.Keys(want))
 	requested := append(slices.Clip(keys), "a key that no check creates")
@@ -54,10 +54,10 @@ func compareHas(ctx context.Context, store partd.Partd, want model) error {
 		_, exists := want[key]
 		got, err := partd.Has(ctx, store, key)
 		if err != nil {
-			return fmt.Errorf("has key %s: %w", partd.QuoteKey(key), err)
+			return fmt.Errorf("calling Has with key %s: %w", partd.QuoteKey(key), err)
 		}
 		if got != exists {
-			return fmt.Errorf("has key %s: %v, want %v", partd.QuoteKey(key), got, exists)
+			return fmt.Errorf("calling Has with key %s returned %v, want %v", partd.QuoteKey(key), got, exists)
 		}
 		return nil
 	}
@@ -72,7 +72,6 @@ func compareHas(ctx context.Context, store partd.Partd, want model) error {
 	return check("a key that no check creates")
 }
 
-// compareByAbility compares the store with want through Keys, Scan or Stat.
 func compareByAbility(ctx context.Context, store partd.Partd, ability Ability, want model) error {
 	switch ability {
 	case CanList:
@@ -117,7 +116,7 @@ func compareByAbility(ctx context.Context, store partd.Partd, ability Ability, w
 	return nil
 }
 
-// differenceError returns an error that shows the first difference, or nil if got equals want.
+// differenceError returns an error that shows where got and want differ first, or nil if they are equal.
 func differenceError(label string, got []byte, want string) error {
 	if string(got) == want {
 		return nil
@@ -169,7 +168,6 @@ func listKeys(ctx context.Context, store partd.Partd) (map[string]int64, error) 
 	return sizes, nil
 }
 
-// scanAll returns the values that Scan yields.
 func scanAll(ctx context.Context, store partd.Partd) (map[string][]byte, error) {
 	values := map[string][]byte{}
 	return values, scanInto(values, partd.Scan(ctx, store))
@@ -194,7 +192,6 @@ func scanParts(ctx context.Context, store partd.Partd, parts int, indexes iter.S
 	return values, nil
 }
 
-// allParts yields the part numbers from 0 to parts-1.
 func allParts(parts int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for part := range parts {
@@ -205,11 +202,11 @@ func allParts(parts int) iter.Seq[int] {
 	}
 }
 
-// scanInto appends each chunk to its key's value, and checks the order and the offsets of the
-// chunks.
+// scanInto appends each chunk to its key's value. It returns an error if the order or the offsets of
+// the chunks are wrong.
 func scanInto(values map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) error {
 	var scanErr error
-	current, isPartial := "", false // the latest key; its Last chunk is missing while isPartial
+	current, isPartial := "", false // the latest chunk's key, and whether more of its chunks must follow
 	for chunk, err := range chunks {
 		if scanErr != nil {
 			return fmt.Errorf("the Scan iterator continues after the error %q", scanErr)

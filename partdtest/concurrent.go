@@ -9,7 +9,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// concurrentChecks returns checks with many goroutines that append while others read.
 func concurrentChecks() []check {
 	return []check{
 		{name: "concurrent-append", run: concurrentAppend},
@@ -28,8 +27,8 @@ const (
 type appender struct {
 	e      *env
 	writer int
-	counts [sharedKeyCount]int // pieces appended, by key
-	clock  *atomic.Int64       // counts the begins and ends of all appends
+	counts [sharedKeyCount]int // for each key, the number of pieces appended to it
+	clock  *atomic.Int64       // shared by all appenders; ticks when an append begins or ends
 	spans  map[keyedPiece]span // when each piece was appended
 }
 
@@ -38,7 +37,7 @@ type keyedPiece struct {
 	piece
 }
 
-// span holds the readings of the appenders' common clock before and after an append.
+// span contains the values of appender.clock when an append began and ended.
 type span struct{ begin, end int64 }
 
 func sharedKey(i int) string { return fmt.Sprintf("shared/%d", i) }
@@ -101,9 +100,8 @@ func newAppenders(e *env) ([]*appender, []func() error) {
 	return appenders, runs
 }
 
-// checkAppenders checks the store after all appenders have finished. Every append must be present
-// once and whole, and a writer's appends must be in order. An append that began after another one
-// had returned must follow it.
+// checkAppenders checks the store after all appenders have finished. It must contain every append
+// once. An append that began after another one had returned must come after it.
 func checkAppenders(e *env, appenders []*appender) {
 	e.Helper()
 	want := model{}
@@ -124,7 +122,7 @@ func checkAppenders(e *env, appenders []*appender) {
 		for _, p := range pieces {
 			s := appenders[p.writer].spans[keyedPiece{key, p}]
 			if s.end < latest {
-				e.Fatalf("key %s: append %d of writer %d comes after an append that began later, when this one had returned", key, p.number, p.writer)
+				e.Fatalf("key %s: append %d of writer %d comes after an append that began only when append %[2]d had returned", key, p.number, p.writer)
 			}
 			latest = max(latest, s.begin)
 		}
@@ -169,8 +167,8 @@ func appendWhileReading(e *env) {
 	checkAppenders(e, appenders)
 }
 
-// getReader returns a function that gets two of the keys. Each value must consist of whole appends,
-// and must begin with the value that the previous Get returned.
+// getReader returns a function that gets two of the shared keys. Each value must consist of whole
+// appends, and must begin with the value that an earlier call read.
 func (e *env) getReader(seed uint64) func() error {
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	previous := map[string][]byte{}
@@ -182,7 +180,7 @@ func (e *env) getReader(seed uint64) func() error {
 		}
 		for i, k := range []string{a, b} {
 			if i == 1 && a == b {
-				continue // two values in one Get can be read in any order
+				continue // Get may read the values of a and b in any order
 			}
 			if _, err := checkPieces("Get of "+k, values[i]); err != nil {
 				return err
@@ -228,7 +226,7 @@ func (e *env) scanReader() func() error {
 	}
 }
 
-// appendToNewKeys creates keys concurrently, each from several goroutines.
+// appendToNewKeys appends to each new key in several goroutines at once.
 func appendToNewKeys(e *env) {
 	keys := numberedKeys(300)
 	var runs []func() error

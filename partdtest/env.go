@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// env is the environment of a check: the test, and a store that only this check uses.
+// env is the environment of a check: the test, and a store for this check only.
 type env struct {
 	tester
 	suite  *suite
@@ -22,7 +22,6 @@ type env struct {
 	closed bool // close must not close the store
 }
 
-// close closes the check's store, unless the check has closed it.
 func (e *env) close() {
 	if e.closed || !e.suite.can[CanClose] {
 		return
@@ -33,7 +32,6 @@ func (e *env) close() {
 	}
 }
 
-// must fails the check and ends it, unless err is nil.
 func (e *env) must(label string, err error) {
 	e.Helper()
 	if err != nil {
@@ -61,7 +59,7 @@ func (e *env) get(keys ...string) [][]byte {
 	return values
 }
 
-// want compares the whole store with a model.
+// want fails the check if the store's content differs from m.
 func (e *env) want(label string, m model) {
 	e.Helper()
 	if err := compare(e.ctx, e.store, e.suite.can, m); err != nil {
@@ -82,7 +80,7 @@ func (e *env) reopen() bool {
 	return true
 }
 
-// withTimeout runs f, and fails the check if f hangs. Without it, the whole test would hang.
+// withTimeout runs f. If f returns an error or hangs, withTimeout fails the check.
 func (e *env) withTimeout(label string, f func() error) {
 	e.Helper()
 	done := make(chan error, 1)
@@ -96,7 +94,6 @@ func (e *env) withTimeout(label string, f func() error) {
 	}
 }
 
-// concurrently runs functions concurrently, and fails with their errors.
 func (e *env) concurrently(fs ...func() error) {
 	e.Helper()
 	errs := make([]error, len(fs))
@@ -110,8 +107,7 @@ func (e *env) concurrently(fs ...func() error) {
 	}
 }
 
-// whileRunning runs the writers concurrently, and each reader repeatedly until the writers have
-// finished.
+// whileRunning runs writers concurrently, and each reader repeatedly until the writers have finished.
 func (e *env) whileRunning(writers, readers []func() error) {
 	e.Helper()
 	done := make(chan struct{})
@@ -133,7 +129,7 @@ func (e *env) whileRunning(writers, readers []func() error) {
 				}
 				select {
 				case <-done:
-					return r() // once more, with the final content
+					return r() // read the final content
 				default:
 				}
 			}
@@ -144,7 +140,7 @@ func (e *env) whileRunning(writers, readers []func() error) {
 
 func entry(key, value string) partd.Entry { return partd.Entry{Key: key, Value: []byte(value)} }
 
-// randomBytes returns pseudo-random bytes for a seed.
+// randomBytes returns n pseudo-random bytes, which are always the same for a seed.
 func randomBytes(n int, seed uint64) []byte {
 	b := make([]byte, 0, n+7)
 	for rnd := rand.New(rand.NewPCG(seed, 0)); len(b) < n; {
@@ -161,7 +157,7 @@ func numberedKeys(n int) []string {
 	return keys
 }
 
-// repeat repeats s to a length of n bytes.
+// repeat returns the first n bytes of s repeated without end.
 func repeat(s string, n int) string {
 	return string(bytes.Repeat([]byte(s), n/len(s)+1)[:n])
 }

@@ -11,8 +11,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// keyChecks returns checks of unusual keys: keys that are special to file systems, to encodings or
-// to the store.
 func keyChecks() []check {
 	distinct := func(name string, keys ...string) check {
 		return check{name: name, run: func(e *env) { e.checkDistinct(keys) }}
@@ -41,8 +39,7 @@ func keyChecks() []check {
 	}
 }
 
-// longKeys returns keys with lengths around the limits of file names. They share prefixes and
-// suffixes.
+// longKeys returns similar keys with lengths around the limits of file names.
 func longKeys() []string {
 	var keys []string
 	for _, n := range []int{100, 127, 128, 129, 200, 240, 250, 254, 255, 256, 257, 300, 1000, 4095, 4096, 4097, 20000} {
@@ -51,8 +48,8 @@ func longKeys() []string {
 	return append(keys, repeat("\u00e9", 256), repeat("/", 300), repeat("%", 300), "!"+repeat("k", 299), repeat("K", 300))
 }
 
-// checkDistinct appends to each key, first separately and then in one batch, and checks that each
-// key holds only its own data.
+// checkDistinct changes the values of keys in several ways, and checks that the changes do not affect
+// other keys.
 func (e *env) checkDistinct(keys []string) {
 	e.Helper()
 	keys = slices.Compact(slices.Sorted(slices.Values(keys)))
@@ -167,8 +164,8 @@ func namesIn(e *env, dir string) []string {
 	return names
 }
 
-// internalNames uses the names of stores' internal files as keys. If the store's directory is
-// known, it also uses the names of the files in it, twice, because these keys create new files.
+// internalNames uses the names of stores' internal files as keys. If Options.Dir is set, it also uses
+// the names of the files in the store's directory. It does so twice, because these keys create files.
 func internalNames(e *env) {
 	keys := append([]string{
 		".lock", ".undo", "lock", "LOCK", "undo", "wal", "log", "journal", "index", "manifest", "MANIFEST", "CURRENT", "data", "meta",
@@ -186,7 +183,7 @@ func internalNames(e *env) {
 			if name := filepath.Base(path); err == nil && len(keys) < 300 && !slices.Contains(keys, name) {
 				keys = append(keys, name, "."+name, name+".tmp")
 			}
-			return nil // files can disappear during the walk
+			return nil // ignore errors, because files can disappear during the walk
 		})
 		e.must("WalkDir", err)
 		e.must("Drop", e.store.Drop(e.ctx))

@@ -6,12 +6,11 @@ import (
 	"time"
 )
 
-// resources counts the resources that a store can leak.
 type resources struct{ goroutines, files int }
 
 func countResources() resources {
-	// Go opens its poller's descriptors when it first needs them. Open them now, so that they do
-	// not look like a leak.
+	// Open a pipe, so that the Go runtime opens its network poller's descriptors now. If they were
+	// opened later, they would look like a leak.
 	if r, w, err := os.Pipe(); err == nil {
 		_ = r.Close()
 		_ = w.Close()
@@ -28,24 +27,24 @@ func openFiles() int {
 	return len(entries)
 }
 
-// checkLeaks waits until the counts have returned to their values before the checks, and reports
-// a leak if that takes more than four seconds.
+// checkLeaks reports a leak if, even after about four seconds, more goroutines or files exist than
+// before the checks.
 func (before resources) checkLeaks(t tester) {
 	var current resources
 	for wait := time.Millisecond; wait < 4*time.Second; wait *= 2 {
 		current = resources{runtime.NumGoroutine(), openFiles()}
-		// One more goroutine runs this subtest.
+		// This subtest has one more goroutine.
 		if current.goroutines <= before.goroutines+1 && current.files <= before.files {
 			return
 		}
 		time.Sleep(wait)
 	}
 	if current.files > before.files {
-		t.Errorf("%d files were open before the checks and %d afterwards: a store does not close its files", before.files, current.files)
+		t.Errorf("%d files were open before the checks, and %d afterwards: a store has not closed its files", before.files, current.files)
 	}
 	if current.goroutines > before.goroutines+1 {
 		stacks := make([]byte, 1<<20)
-		t.Errorf("%d goroutines ran before the checks and %d afterwards, although every store is closed:\n%s",
+		t.Errorf("%d goroutines ran before the checks, and %d afterwards, although every store is closed:\n%s",
 			before.goroutines+1, current.goroutines, stacks[:runtime.Stack(stacks, true)])
 	}
 }

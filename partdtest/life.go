@@ -6,7 +6,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// lifeChecks returns the checks of Flush, Sync and Close.
 func lifeChecks() []check {
 	return []check{
 		{name: "flush", requires: []Ability{CanFlush}, run: func(e *env) { e.checkKeepsContent("Flush", func() error { return partd.Flush(e.ctx, e.store) }) }},
@@ -16,8 +15,6 @@ func lifeChecks() []check {
 	}
 }
 
-// reopenChecks returns checks of stores that outlive their process. Many other checks also reopen
-// the store.
 func reopenChecks() []check {
 	return []check{
 		{name: "reopen", run: reopenRepeatedly},
@@ -25,7 +22,6 @@ func reopenChecks() []check {
 	}
 }
 
-// checkKeepsContent checks that an operation does not change the store's content.
 func (e *env) checkKeepsContent(name string, op func() error) {
 	e.Helper()
 	e.must(name+" of an empty store", op())
@@ -97,7 +93,7 @@ func closedOps(e *env) {
 	}
 	e.withTimeout("a second Close", func() error {
 		if err := partd.Close(e.ctx, e.store); !errors.Is(err, partd.ErrClosed) {
-			return err // withTimeout reports it
+			return err
 		}
 		return nil
 	})
@@ -145,7 +141,7 @@ func reopenRepeatedly(e *env) {
 	e.want("Drop, and reopening", nil)
 }
 
-// reopenAfterClose closes the store before it calls Reopen.
+// reopenAfterClose checks that Options.Reopen also works after Close.
 func reopenAfterClose(e *env) {
 	if e.suite.opts.Reopen == nil || !e.suite.can[CanClose] {
 		e.Logf("not checked: needs Options.Reopen and a store that can be closed")

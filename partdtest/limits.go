@@ -7,8 +7,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// limitChecks returns checks of values and batches that are too large. keys.go checks keys that are
-// too long.
 func limitChecks() []check {
 	return []check{
 		{name: "value-over-the-limit", run: func(e *env) { e.expectTooLarge(partd.MaxValueLen + 1) }},
@@ -17,7 +15,8 @@ func limitChecks() []check {
 	}
 }
 
-// expectTooLarge tries values that are too large, which the store must reject.
+// expectTooLarge checks that the store rejects values with the given sizes. The last size must be the
+// largest.
 func (e *env) expectTooLarge(sizes ...int64) {
 	e.Helper()
 	value := e.zeros(sizes[len(sizes)-1])
@@ -65,8 +64,8 @@ func batchTooLarge(e *env) {
 	e.want("Append of a batch that is too large must change nothing", model{"a": "1"})
 }
 
-// zeros returns size zero bytes without using memory, because unwritten pages share one physical
-// page. It returns nil if there is not enough address space.
+// zeros returns size zero bytes that take no memory, because unwritten pages share one physical page.
+// It returns nil if there is not enough address space.
 func (e *env) zeros(size int64) []byte {
 	e.Helper()
 	if strconv.IntSize == 32 {

@@ -19,13 +19,12 @@ func machineKeys(extra []string) []string {
 	}, extra...)
 }
 
-// runMachine compares stores with a map over random operations.
 func (s *suite) runMachine(t tester) {
 	keys := rapid.SampledFrom(machineKeys(s.opts.InternalNames))
 	runs, failed := 0, false
 	rapid.Check(t, func(rt *rapid.T) {
-		// After a failure, rapid runs more sequences to shrink the failing one. The limit does not
-		// apply to them.
+		// The limit does not apply after a failure, when rapid runs more sequences to shrink the
+		// failing one.
 		if s.opts.MachineRuns > 0 && runs >= s.opts.MachineRuns && !failed {
 			return
 		}
@@ -47,7 +46,6 @@ func (s *suite) runMachine(t tester) {
 	})
 }
 
-// machine is a store and its expected content.
 type machine struct {
 	*suite
 	ctx   context.Context
@@ -65,7 +63,7 @@ func (m *machine) must(rt *rapid.T, label string, err error) {
 
 func (m *machine) key(rt *rapid.T) string { return m.keys.Draw(rt, "key") }
 
-// value draws a value. It contains a random number, so that two values are rarely equal.
+// value draws a value that rarely equals another one.
 func (m *machine) value(rt *rapid.T) string {
 	size := rapid.SampledFrom([]int{0, 1, 2, 5, 5, 5, 20, 100, 1000, 5000, 70_000}).Draw(rt, "size")
 	return repeat(fmt.Sprintf("%d,", rapid.IntRange(0, 999).Draw(rt, "value")), size)
@@ -119,7 +117,7 @@ func (m *machine) append(rt *rapid.T) {
 			m.want[b.Key] += string(b.Value)
 		}
 	}
-	for _, b := range batch { // the store must not keep the caller's memory
+	for _, b := range batch { // overwrite the values, because the store must not keep the caller's memory
 		clear(b.Value)
 	}
 	clear(batch)
@@ -132,7 +130,8 @@ func (m *machine) get(rt *rapid.T) {
 	m.wantValues(rt, "Get", keys, values)
 }
 
-// wantValues compares the values that Get or Pop returned with the model, and then overwrites them.
+// wantValues compares the values that Get or Pop returned with the model. It then overwrites them,
+// because they must not share memory with the store.
 func (m *machine) wantValues(rt *rapid.T, label string, keys []string, values [][]byte) {
 	if len(values) != len(keys) {
 		rt.Fatalf("%s of %d keys returned %d values", label, len(keys), len(values))
@@ -219,7 +218,6 @@ func (m *machine) pop(rt *rapid.T) {
 	}
 }
 
-// breakOut breaks out of loops over Keys and Scan.
 func (m *machine) breakOut(rt *rapid.T) {
 	limit := rapid.IntRange(1, 5).Draw(rt, "after")
 	existing := slices.Collect(maps.Keys(m.want))

@@ -13,8 +13,8 @@ import (
 type Ability string
 
 // These are the abilities, each with its interface in package partd. A store has an ability if
-// partd's function for it does not return errors.ErrUnsupported. A store that can list can
-// therefore also scan and stat, because Scan and Stat fall back to Keys.
+// partd's function for it does not return errors.ErrUnsupported. So a store that can list can also
+// scan and stat, because partd.Scan and partd.Stat fall back to Keys.
 const (
 	CanSet    Ability = "set"    // partd.Setter
 	CanDelete Ability = "delete" // partd.Deleter
@@ -33,26 +33,25 @@ const (
 type Options struct {
 	// Require lists abilities that the store must have.
 	Require []Ability
-	// Reopen closes a store and returns a new one with the same data. Set it for a store that
-	// outlives its process.
+	// Reopen closes a store and returns a new one with the same data. Set it for a store whose data
+	// outlives the process.
 	Reopen func(t *testing.T, store partd.Partd) partd.Partd
-	// Dir returns the store's directory, which nothing else may use. If Dir is set, the tests use
-	// the names of the store's files as keys, and check that nothing is created outside the directory.
+	// Dir returns the store's directory, which nothing else may use. If Dir is set, the tests use the
+	// names of the store's files as keys, and check that keys create no files outside the directory.
 	Dir func(store partd.Partd) string
-	// InternalNames lists names that the store uses internally, for files or in memory. The tests
-	// also use them as keys.
+	// InternalNames lists names that the store uses internally, which the tests also use as keys.
 	InternalNames []string
-	// LargeValue is the length in bytes of the largest value in one append. 0 means 8 MiB.
+	// LargeValue is the length of the largest appended value, in bytes. 0 means 8 MiB.
 	LargeValue int
-	// Pieces is the number of appends to a single key. 0 means 300.
+	// Pieces is the number of appends in the check of a value with many appends. 0 means 300.
 	Pieces int
-	// MachineRuns limits the number of stores that the state machine opens. Set it if opening a
-	// store is slow. 0 means no limit. The limit does not apply after a failure, so that the
-	// failing sequence can be shrunk.
+	// MachineRuns limits the number of stores that StateMachine opens; 0 means no limit. Set it if
+	// opening a store is slow. After a failure, StateMachine may open more stores, to shrink the
+	// failing sequence of operations.
 	MachineRuns int
 }
 
-// probe determines the abilities of the stores that open returns, and records them in s.can.
+// probe records the abilities of the stores that s.open returns in s.can.
 func (s *suite) probe(t tester) {
 	ctx := context.Background()
 	store := s.open(t.testingT())

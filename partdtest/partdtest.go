@@ -5,10 +5,9 @@
 //		partdtest.Run(t, func(t *testing.T) partd.Partd { return mystore.New() }, nil)
 //	}
 //
-// [Run] runs named subtests for each promise, for unusual keys and values, and for concurrent use.
-// If a store lacks an ability, Run logs this and skips the ability's checks, unless Options.Require
-// lists the ability. [StateMachine], which Run also calls, compares a store with a plain map over
-// random operations.
+// [Run] runs named subtests for each promise, for unusual keys and values, and for concurrent use. It
+// skips the checks of abilities that the store lacks, unless Options.Require lists them.
+// [StateMachine], which Run also calls, compares a store with a map over random operations.
 package partdtest
 
 import (
@@ -21,8 +20,7 @@ import (
 )
 
 // Run checks a store. It calls open for each check, and open must return an empty store. Run closes
-// the stores that can be closed. For anything else that needs cleaning up, open should use
-// t.TempDir and t.Cleanup.
+// the stores that can be closed. For other cleanup, open should use t.TempDir and t.Cleanup.
 //
 // At the end, Run looks for leaked goroutines and open files, so no other
 // test should run at the same time.
@@ -31,10 +29,9 @@ func Run(t *testing.T, open func(t *testing.T) partd.Partd, opts *Options) {
 	newSuite(open, opts).run(realTester{t})
 }
 
-// StateMachine compares a store with a plain map over random sequences of
-// operations, using package rapid. The test flags -rapid.checks and
-// -rapid.steps set the number of sequences and their average length, by default
-// 100 and 30. Options.MachineRuns limits the number of sequences.
+// StateMachine compares a store with a map over random sequences of operations,
+// using package rapid. The test flags -rapid.checks and -rapid.steps set the
+// number of sequences and their average length, by default 100 and 30.
 func StateMachine(t *testing.T, open func(t *testing.T) partd.Partd, opts *Options) {
 	t.Helper()
 	s := newSuite(open, opts)
@@ -45,7 +42,7 @@ func StateMachine(t *testing.T, open func(t *testing.T) partd.Partd, opts *Optio
 	}
 }
 
-// tester has the methods of testing.T that the suite uses. The suite's own tests implement it to
+// tester has the methods of testing.T that the suite uses. This package's own tests implement it, to
 // record the failures of faulty stores.
 type tester interface {
 	rapid.TB
@@ -62,12 +59,11 @@ func (r realTester) Run(name string, f func(t tester)) bool {
 	return r.T.Run(name, func(t *testing.T) { f(realTester{t}) })
 }
 
-// suite is a run of the checks with the caller's options.
 type suite struct {
 	opts        Options
 	open        func(t *testing.T) partd.Partd
 	can         map[Ability]bool // filled in by probe
-	hangTimeout time.Duration    // time after which a call counts as hanging; shorter in the suite's own tests
+	hangTimeout time.Duration    // time after which a call counts as hanging
 }
 
 func newSuite(open func(t *testing.T) partd.Partd, opts *Options) *suite {
@@ -84,7 +80,6 @@ func newSuite(open func(t *testing.T) partd.Partd, opts *Options) *suite {
 	return s
 }
 
-// check is a subtest with its own store.
 type check struct {
 	name     string
 	requires []Ability
@@ -109,8 +104,8 @@ func (s *suite) run(t tester) {
 	t.Run("leaks", func(t tester) { before.checkLeaks(t) })
 }
 
-// probeOnce runs probe unless the subtest "abilities" has done so, because the flag -run can
-// exclude that subtest.
+// probeOnce runs probe, unless it has already run. The flag -run can exclude the subtest "abilities",
+// which usually runs it.
 func (s *suite) probeOnce(t tester) {
 	if s.can == nil {
 		s.probe(t)
@@ -124,7 +119,7 @@ func (s *suite) runCheck(t tester, c check) {
 			return
 		}
 	}
-	// No check should take long. The timeout fails a store that hangs but observes its context.
+	// A store that hangs, but observes its context, fails after this time.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	e := &env{tester: t, suite: s, ctx: ctx, store: s.open(t.testingT())}

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// partChecks returns the checks of ScanPart. scanParts checks the order of a part's chunks.
+// partChecks returns the checks of ScanPart. They also check the order of chunks, in scanInto.
 func partChecks() []check {
 	return []check{
 		{name: "scan-parts", requires: []Ability{CanScan}, run: partsComplete},
@@ -24,7 +24,7 @@ func partChecks() []check {
 	}
 }
 
-// wantParts checks that parts are disjoint and complete.
+// wantParts scans the parts with the given indexes, and checks that each key of want is in one part.
 func (e *env) wantParts(label string, parts int, indexes iter.Seq[int], want model) {
 	e.Helper()
 	values, err := scanParts(e.ctx, e.store, parts, indexes)
@@ -74,7 +74,6 @@ func partsComplete(e *env) {
 	}
 }
 
-// keysByPart returns the keys of each part, sorted.
 func (e *env) keysByPart(parts int) [][]string {
 	e.Helper()
 	keys := make([][]string, parts)
@@ -90,10 +89,10 @@ func (e *env) keysByPart(parts int) [][]string {
 	return keys
 }
 
-// partsMax scans the maximum number of parts, in random order. On a slow store it stops early, and
-// does not check that all keys were seen.
+// partsMax scans the maximum number of parts, in random order. If the store is slow, partsMax stops
+// early, and does not check that it has seen all keys.
 func partsMax(e *env) {
-	const timeLimit = 5 * time.Second // stop after a fifth of this time if a fifth of the parts is not done by then
+	const timeLimit = 5 * time.Second // stop even after a fifth of it if less than a fifth of the parts was scanned
 	want := model{}
 	for _, k := range numberedKeys(30) {
 		want[k] = k
@@ -121,7 +120,6 @@ func partsMax(e *env) {
 	}
 }
 
-// partInvalid scans parts with invalid numbers.
 func partInvalid(e *env) {
 	want := e.fill(20)
 	for _, invalid := range []struct{ part, parts int }{
@@ -194,7 +192,7 @@ func partCancelled(e *env) {
 	if scanErr == nil && keys != len(partValues) || scanErr != nil && !isCancelledError(scanErr) {
 		e.Fatalf("ScanPart, cancelled after the first chunk, yielded %d of %d keys and the error %v", keys, len(partValues), scanErr)
 	}
-	cancel(errSibling) // in case part 1 is empty, so that the loop above did not cancel
+	cancel(errSibling) // if part 1 is empty, the loop has not canceled ctx
 	for _, err := range partd.ScanPart(ctx, e.store, 0, 2) {
 		if err == nil {
 			e.Fatalf("ScanPart with a cancelled context yields a chunk")

@@ -6,9 +6,9 @@ import (
 	"strconv"
 )
 
-// Concurrent writers append numbered pieces. A piece contains its writer's number and its own, and
-// its length depends on both. A value can therefore be split into its pieces, and missing,
-// repeated, torn or misplaced pieces can be detected.
+// Concurrent writers append numbered pieces. A piece contains its writer's number and its own number,
+// and its length depends on both. So the pieces of a value can be distinguished, and missing, repeated,
+// torn or misplaced pieces can be detected.
 
 type piece struct{ writer, number int }
 
@@ -22,7 +22,6 @@ func (p piece) bytes() []byte {
 	return append(b, ']')
 }
 
-// parsePieces splits a value into its pieces.
 func parsePieces(value []byte) ([]piece, error) {
 	var pieces []piece
 	for remaining := value; len(remaining) > 0; {
@@ -47,7 +46,7 @@ func tornError(value, remaining []byte) error {
 }
 
 // checkSequence checks that each writer's pieces are numbered consecutively, and returns each
-// writer's next number. If fromStart is true, each writer must begin with number 0.
+// writer's next number. If fromStart is true, the first number must be 0.
 func checkSequence(pieces []piece, fromStart bool) (map[int]int, error) {
 	nextNumbers := map[int]int{}
 	for _, p := range pieces {
@@ -66,7 +65,8 @@ func checkSequence(pieces []piece, fromStart bool) (map[int]int, error) {
 	return nextNumbers, nil
 }
 
-// checkPieces splits a value into its pieces, and checks their numbers from 0.
+// checkPieces checks that a value consists of whole pieces, numbered from 0 for each writer. It returns
+// each writer's next number.
 func checkPieces(label string, value []byte) (map[int]int, error) {
 	pieces, err := parsePieces(value)
 	if err == nil {

@@ -2,7 +2,6 @@ package partdtest
 
 import "github.com/go-partd/partd"
 
-// popChecks returns checks of Pop without concurrency; races.go tests concurrent Pops.
 func popChecks() []check {
 	return []check{
 		{name: "pop", requires: []Ability{CanPop}, run: pop},

@@ -9,7 +9,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// promiseChecks returns checks of Append, Get and Drop without concurrency.
 func promiseChecks() []check {
 	return []check{
 		{name: "get-order", run: getOrder},
@@ -117,19 +116,19 @@ func appendOrder(e *env) {
 	e.want("a value consists of its appends in order", want)
 }
 
-// errSibling is the cause of cancelled contexts. It wraps ErrUnknownOutcome, as if another
-// goroutine's operation had failed.
+// errSibling is the cause of the checks' cancelled contexts. It wraps ErrUnknownOutcome, as if
+// another goroutine's operation had failed.
 var errSibling = fmt.Errorf("another goroutine's operation failed: %w", partd.ErrUnknownOutcome)
 
-// cancelledFor returns a context that is cancelled with errSibling.
 func cancelledFor(parent context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(parent)
 	cancel(errSibling)
 	return ctx
 }
 
-// isCancelledError reports whether err is the error of a context cancelled with errSibling: it must wrap the
-// cause, but not the cause's unknown outcome.
+// isCancelledError reports whether err is a correct error for a context that was cancelled with
+// errSibling. A correct error wraps errSibling, but not the ErrUnknownOutcome in it, because the
+// store's own operation had no effect.
 func isCancelledError(err error) bool {
 	return errors.Is(err, context.Canceled) && errors.Is(err, errSibling) && !errors.Is(err, partd.ErrUnknownOutcome)
 }
@@ -156,7 +155,7 @@ func cancelledChanges(e *env) {
 	}
 }
 
-// cancelledReads checks reads with a cancelled context. A fast read may ignore the context.
+// cancelledReads checks reads with a cancelled context. They may ignore the context and succeed.
 func cancelledReads(e *env) {
 	ctx := cancelledFor(e.ctx)
 	want := model{"a": "1", "b": repeat("b", 100_000)}

@@ -13,7 +13,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// raceChecks returns checks that run operations other than Append and Get concurrently.
 func raceChecks() []check {
 	return []check{
 		{name: "concurrent-drop", run: concurrentDrop},
@@ -24,12 +23,12 @@ func raceChecks() []check {
 	}
 }
 
-// concurrentDrop drops while other goroutines append. When a Drop has returned, all appends that were
-// acknowledged before it began must be gone. No later append may be missing.
+// concurrentDrop drops while other goroutines append. After a Drop, all appends that returned before
+// the Drop began must be gone. No append that began after the Drop may be missing.
 func concurrentDrop(e *env) {
 	const appendsPerDrop, drops, keys = 40, 8, 3
-	var acked [writers]atomic.Int64 // appends that have returned, by writer
-	var allowed atomic.Int64        // appends that each writer may make before the next Drop
+	var acked [writers]atomic.Int64 // for each writer, the number of appends that have returned
+	var allowed atomic.Int64        // number of appends that each writer may make before the next Drop
 	var stopped atomic.Bool         // set after the last Drop, or after a failure
 	allowed.Store(appendsPerDrop)
 	check := func(minNumbers [writers]int64) error {
@@ -85,7 +84,7 @@ func concurrentDrop(e *env) {
 				}
 				minNumbers[w] = acked[w].Load()
 			}
-			allowed.Add(appendsPerDrop) // so that appends continue during Drop
+			allowed.Add(appendsPerDrop) // let appends continue during Drop
 			if err := e.store.Drop(e.ctx); err != nil {
 				return fmt.Errorf("drop: %w", err)
 			}
@@ -141,8 +140,8 @@ func concurrentSetOnce(e *env) {
 	}
 }
 
-// concurrentSet sets and appends concurrently. Readers must see a whole value that was set, followed by
-// whole appends.
+// concurrentSet sets and appends concurrently. Each value that a reader sees must be a value that was
+// set, followed by whole appends.
 func concurrentSet(e *env) {
 	valid := func(v []byte) error {
 		setValue := strings.TrimRight(string(v), "+")
@@ -153,7 +152,7 @@ func concurrentSet(e *env) {
 			}
 		}
 		if (len(v)-len(setValue))%2 != 0 {
-			return fmt.Errorf("saw half of an append")
+			return fmt.Errorf("a value ends with half of an append: %.60q", v)
 		}
 		return nil
 	}
@@ -237,8 +236,8 @@ func concurrentPop(e *env) {
 	e.want("after the last Pop", nil)
 }
 
-// concurrentClose closes the store while other goroutines append. Each append must either fail
-// with ErrClosed, or be acknowledged and still exist after reopening.
+// concurrentClose closes the store while other goroutines append. Each append must either fail with
+// ErrClosed, or succeed and still exist after reopening.
 func concurrentClose(e *env) {
 	var acked [writers]int
 	started := make(chan struct{}, writers)

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// listChecks returns checks of Keys and Stat, in addition to the comparison with a model in every check.
+// listChecks returns checks of Keys and Stat. Every comparison with a model also calls Keys and Stat.
 func listChecks() []check {
 	return []check{
 		{name: "keys-break", requires: []Ability{CanList}, run: keysBreak},
@@ -19,7 +19,6 @@ func listChecks() []check {
 	}
 }
 
-// openChecks returns the checks of Open.
 func openChecks() []check {
 	return []check{
 		{name: "open", run: openStreams},
@@ -28,7 +27,7 @@ func openChecks() []check {
 	}
 }
 
-// fill appends a value to each of n keys. Every tenth value is large.
+// fill appends values to n keys, and returns them. Every tenth value is large.
 func (e *env) fill(n int) model {
 	e.Helper()
 	want := model{}
@@ -55,7 +54,7 @@ func keysBreak(e *env) {
 				}
 			}
 			if n != limit {
-				return fmt.Errorf("keys yielded %d keys, want at least %d", n, limit)
+				return fmt.Errorf("the Keys iterator yielded %d keys, want at least %d", n, limit)
 			}
 		}
 		return e.store.Append(e.ctx, entry("a", "1"))
@@ -64,7 +63,6 @@ func keysBreak(e *env) {
 	e.want("after a break out of Keys", want)
 }
 
-// keysBody gets, appends and deletes in a loop over Keys, as programs do.
 func keysBody(e *env) {
 	want := e.fill(50)
 	e.withTimeout("a loop over Keys that gets, appends and deletes", func() error {
@@ -78,7 +76,7 @@ func keysBody(e *env) {
 				return err
 			}
 			if _, filled := want[info.Key]; !filled {
-				continue // created by this loop
+				continue // this loop created the key
 			}
 			n++
 			if err := differenceError("Get in a loop over Keys", v[0], want[info.Key]); err != nil {
@@ -94,7 +92,7 @@ func keysBody(e *env) {
 			}
 		}
 		if n != len(want) {
-			return fmt.Errorf("keys yielded %d of %d keys while the loop deleted them", n, len(want))
+			return fmt.Errorf("the Keys iterator yielded %d of %d keys while the loop deleted them", n, len(want))
 		}
 		return nil
 	})

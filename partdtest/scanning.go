@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// scanChecks returns the checks of Scan. Every comparison with a model also checks the order of chunks:
-// see scanInto.
+// scanChecks returns the checks of Scan. Every comparison with a model also calls Scan, and scanInto
+// then checks the order of the chunks.
 func scanChecks() []check {
 	return []check{
 		{name: "scan-chunks", requires: []Ability{CanScan}, run: scanChunks},
@@ -87,8 +87,6 @@ func scanBreak(e *env) {
 	e.want("after a break out of Scan", want)
 }
 
-// scanBody gets and appends in a loop over Scan, like a program that writes its results to the
-// store that it scans.
 func scanBody(e *env) {
 	want := e.fill(50)
 	appended := model{}
@@ -99,7 +97,7 @@ func scanBody(e *env) {
 				return err
 			}
 			if _, filled := want[c.Key]; !filled {
-				continue // created by this loop
+				continue // this loop created the key
 			}
 			v, err := e.store.Get(e.ctx, c.Key)
 			if err != nil {
@@ -118,7 +116,7 @@ func scanBody(e *env) {
 		}
 		for k, v := range want {
 			if seen[k] != len(v) {
-				return fmt.Errorf("scan yielded %d of %d bytes of key %q during writes", seen[k], len(v), k)
+				return fmt.Errorf("the Scan iterator yielded %d of %d bytes of key %q, while the loop appended to other keys", seen[k], len(v), k)
 			}
 		}
 		return nil

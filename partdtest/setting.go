@@ -6,7 +6,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// setChecks returns the checks of Set, SetOnce and Delete.
 func setChecks() []check {
 	return []check{
 		{name: "set", requires: []Ability{CanSet}, run: set},

@@ -7,7 +7,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// valueChecks returns checks of values and batches within the limits. limits.go checks larger ones.
 func valueChecks() []check {
 	return []check{
 		{name: "nil-is-empty", run: nilIsEmpty},

@@ -262,7 +262,7 @@ func TestDeniedRequests(t *testing.T) {
 	}
 	text := log.String()
 	if strings.Count(text, "refused") < 20 || !strings.Contains(text, "no such token") {
-		t.Errorf("the log lacks refusals: %s", text)
+		t.Errorf("the log does not contain 20 refusals and the reason \"no such token\": %s", text)
 	}
 	for _, secret := range []string{"wrong-token", "tokenOfElsewhere", "r-token", "secret"} {
 		if strings.Contains(text, secret) {

@@ -87,14 +87,14 @@ func afterBytes(low, high int64) func() int64 {
 	return func() int64 { return low + rand.Int64N(high-low) }
 }
 
-// writer appends numbered pieces to keys that all writers share, until it is stopped.
+// writer appends numbered pieces to a key that all writers share and to its own key, until it is stopped.
 type writer struct {
 	id             int
 	c              *Client
 	acked          []bool // whether append i was acknowledged
 	popped         []string
 	unknown        int // number of changes with an unknown outcome
-	unknownAppends int // number of appends among them
+	unknownAppends int // number of appends with an unknown outcome
 }
 
 func (w *writer) run(stop func() bool) error {
@@ -135,7 +135,8 @@ func (w *writer) run(stop func() bool) error {
 	return nil
 }
 
-// check compares the store with what was acknowledged.
+// check compares the acknowledged appends and pops with the values of the shared key and of the writer's own key,
+// of which remaining has not been popped.
 func (w *writer) check(shared, remaining string) error {
 	counts := map[string]int{}
 	last := -1
@@ -171,8 +172,8 @@ func (w *writer) check(shared, remaining string) error {
 	return nil
 }
 
-// writeThrough runs writers through a proxy until it has cut enough connections. If restartEvery
-// is positive, it also restarts the server at this interval. It returns an error if the store's
+// writeThrough runs writers through a proxy until the proxy has cut enough connections. If restartEvery
+// is positive, writeThrough also restarts the server at this interval. It returns an error if the store's
 // content is wrong.
 func writeThrough(t *testing.T, r *restartingServer, cuts int64, restartEvery time.Duration) (unknown, unknownAppends int, err error) {
 	const writers = 4
@@ -237,7 +238,8 @@ func dialRepeatedly(t testing.TB, url string) *Client {
 }
 
 // TestCutConnections cuts the connections of four writers at random bytes. Each change must be
-// applied once, in order, whether the store or the server remembers the operations' numbers.
+// applied once and in order, both with stores that remember the operations' numbers and with stores
+// for which the server remembers them.
 func TestCutConnections(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {

@@ -36,7 +36,7 @@ func (w *warnings) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// dialFrom dials from another address of this machine, as a different peer.
+// dialFrom dials from the loopback address ip, so that the server counts the client as a different peer.
 func dialFrom(t testing.TB, url, ip string) *Client {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -58,7 +58,7 @@ func dialFrom(t testing.TB, url, ip string) *Client {
 	return c
 }
 
-// requireWithin fails the test if a function takes longer than d.
+// requireWithin fails the test if f fails or takes longer than d.
 func requireWithin(t testing.TB, d time.Duration, label string, f func() error) {
 	t.Helper()
 	begin := time.Now()
@@ -131,7 +131,7 @@ func sendUnfinishedMessages(t *testing.T, s *Server, url string, size int) {
 	multiFrame := joinBytes(zmtp.AppendFrame(nil, []byte("append"), true), zmtp.AppendFrame(nil, []byte("k"), true), singleFrame)
 	for i := range 2 * s.opts.Memory / int64(size) {
 		p := openPeer(t, url)
-		go p.Write([][]byte{singleFrame, singleFrame, singleFrame, multiFrame}[i%4]) // the server may close it
+		go p.Write([][]byte{singleFrame, singleFrame, singleFrame, multiFrame}[i%4]) // fails if the server closes the connection, which it may do
 	}
 	for begin := time.Now(); s.memoryUsed() < s.opts.Memory/2; time.Sleep(time.Millisecond) {
 		if time.Since(begin) > 10*time.Second {
@@ -149,8 +149,8 @@ func TestUnfinishedMessages(t *testing.T) {
 	large := partd.Entry{Key: "k", Value: make([]byte, 3<<20)}
 	for range 3 {
 		sendUnfinishedMessages(t, s, url, 3<<20)
-		requireWithin(t, 2*time.Second, "an append of another peer", func() error { return honest.Append(ctx, large) })
-		requireWithin(t, 2*time.Second, "a get of another peer", func() error { _, err := honest.Get(ctx, "k"); return err })
+		requireWithin(t, 2*time.Second, "an append by another peer", func() error { return honest.Append(ctx, large) })
+		requireWithin(t, 2*time.Second, "a get by another peer", func() error { _, err := honest.Get(ctx, "k"); return err })
 		requireWithin(t, 10*time.Second, "an append from the same address", func() error { return sameAddress.Append(ctx, large) })
 	}
 }
@@ -168,8 +168,8 @@ func TestConnectionShares(t *testing.T) {
 		go p.Write(joinBytes(greeting(), ready("DEALER"), message("syn")))
 	}
 	time.Sleep(50 * time.Millisecond)
-	requireWithin(t, 5*time.Second, "an append of another peer", func() error { return dialFrom(t, url, "127.0.0.2").Append(ctx, entry("k", "2")) })
-	requireWithin(t, 10*time.Second, "an append of a new connection from the same address", func() error {
+	requireWithin(t, 5*time.Second, "an append by another peer", func() error { return dialFrom(t, url, "127.0.0.2").Append(ctx, entry("k", "2")) })
+	requireWithin(t, 10*time.Second, "an append on a new connection from the same address", func() error {
 		for {
 			c, err := Dial(ctx, url, nil)
 			if err != nil {
@@ -226,8 +226,8 @@ func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 	}
 }
 
-// TestHandleShares opens more readers than the limit allows. The server must close the readers that
-// have been idle longest, of the peer that has the most.
+// TestHandleShares opens more handles (readers and listings) than the limit allows. The server must close the
+// handles that have been idle longest, of the peer that has the most.
 func TestHandleShares(t *testing.T) {
 	ctx := context.Background()
 	store, err := partd.OpenFile(t.TempDir(), nil)
@@ -240,7 +240,7 @@ func TestHandleShares(t *testing.T) {
 	before := descriptors(t)
 	greedy := dial(t, url, nil)
 	honest := dialFrom(t, url, "127.0.0.2")
-	for i := range maxHandles { // a handle of a part counts like any other
+	for i := range maxHandles { // a listing of a part of the keys counts as one handle
 		k := newCall(opScan)
 		k.u32(uint32(i % 2))
 		k.u32(2)
@@ -278,7 +278,7 @@ func (s *Server) openHandles() int64 {
 	return s.quotas.used[openHandles]
 }
 
-// scanFiles is the number of files that a Scan of a File has open.
+// scanFiles is the number of files that a Scan of a partd.File keeps open.
 const scanFiles = 8
 
 func descriptors(t *testing.T) int {
@@ -290,7 +290,8 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// TestListingsAfterDrop checks that abandoned listings are closed after a drop, because they keep deleted files.
+// TestListingsAfterDrop checks that abandoned listings are closed after a drop, because an open listing keeps deleted
+// files on the disk.
 func TestListingsAfterDrop(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -304,7 +305,7 @@ func TestListingsAfterDrop(t *testing.T) {
 		t.Fatalf("%d listings are open before the drop, want 1", used)
 	}
 	must(t, c.Drop(ctx))
-	s.handles.closeDropped(s.space, time.Unix(0, s.dropped.Load()), 0) // as after ten seconds, or on a full disk
+	s.handles.closeDropped(s.space, time.Unix(0, s.dropped.Load()), 0) // what the server does some time after a drop, or when the disk is full
 	if used := s.openHandles(); used != 0 {
 		t.Errorf("%d listings are open after the drop, want 0", used)
 	}
@@ -340,7 +341,7 @@ func TestPopShares(t *testing.T) {
 	if must(t, err); string(v[0]) != "value" {
 		t.Errorf("Pop by another peer = %q, want value", v[0])
 	}
-	// Empty pops in many sessions take nothing from sessions with retained results.
+	// Pops of a missing key in many other sessions must not make the server discard this session's retained result.
 	for range maxConnSessions - 1 {
 		id, err := greedy.NewSession(ctx)
 		must(t, err)

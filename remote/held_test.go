@@ -141,8 +141,8 @@ func TestGetWaitsForMemory(t *testing.T) {
 	must(t, err)
 }
 
-// TestResentOperationOfEndedSession checks that an operation that may have been applied is not reported as
-// unapplied.
+// TestResentOperationOfEndedSession checks that a resent operation of an ended session gets an unknown outcome, because
+// the server may have applied it before the session ended.
 func TestResentOperationOfEndedSession(t *testing.T) {
 	ctx := context.Background()
 	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
@@ -199,7 +199,7 @@ func TestAbortedRequests(t *testing.T) {
 			answered <- n
 		}()
 		c := newConn(s, ours, 1)
-		c.cancel() // like abort, before it hangs up
+		c.cancel() // as abort does before it closes the connection
 		err := do(c, c.ctx.Err())
 		must(t, ours.Close())
 		if n := <-answered; err == nil || n > 0 {

@@ -77,7 +77,8 @@ func TestCloseWhileOpening(t *testing.T) {
 	}
 }
 
-// TestConcurrentFirstChanges checks that concurrent first changes agree on the identifiers and are not lost.
+// TestConcurrentFirstChanges checks that if several clients concurrently make the first changes of new stores, they agree
+// on the stores' identifiers, and no change is lost.
 func TestConcurrentFirstChanges(t *testing.T) {
 	for round := range 20 {
 		stores := dicts(3)
@@ -107,7 +108,8 @@ func TestConcurrentFirstChanges(t *testing.T) {
 	}
 }
 
-// TestInterruptedFirstChange checks that clients write the missing shard lists if another died writing them.
+// TestInterruptedFirstChange checks that clients write the missing shard lists if another client died after it had
+// written only some of them.
 func TestInterruptedFirstChange(t *testing.T) {
 	for done := range 3 {
 		stores := dicts(3)
@@ -151,7 +153,8 @@ func TestDropCancelled(t *testing.T) {
 	}
 }
 
-// TestOverlappingListsStartTogether checks that of two clients with overlapping lists, exactly one succeeds.
+// TestOverlappingListsStartTogether checks that if two clients with different but overlapping shard lists make the first
+// change of new stores concurrently, exactly one succeeds.
 func TestOverlappingListsStartTogether(t *testing.T) {
 	for round := range 200 {
 		stores := dicts(3)

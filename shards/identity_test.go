@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// fullStore is a store with the abilities that these tests need.
+// fullStore has all the interfaces of a store that operations calls.
 type fullStore interface {
 	partd.Partd
 	partd.Setter
@@ -74,6 +74,7 @@ func operations(ctx context.Context, s *Shards, key string) map[string]func() er
 	}
 }
 
+// restartable returns n servers with empty stores, also as a list of stores for shardsOver.
 func restartable(n int) (servers []*restartableStore, stores []partd.Partd) {
 	for range n {
 		servers = append(servers, &restartableStore{fullStore: partd.NewDict()})
@@ -86,12 +87,12 @@ func restartable(n int) (servers []*restartableStore, stores []partd.Partd) {
 // empty or another store. The error must name the shard and the remedy, both for clients that
 // started before the restart and for new ones.
 func TestStoreMismatch(t *testing.T) {
-	foreignStore := func(t *testing.T) fullStore { // the store of a shard with the same name in another list
+	foreignStore := func(t *testing.T) fullStore { // the store of a shard with the same name, but of another set of shards
 		stores := dicts(3)
 		fill(t, shardsOver(t, abc, stores), 30)
 		return stores[1].(fullStore)
 	}
-	var all sync.WaitGroup // run in parallel, because each run waits for dropWait, in case a list is written again
+	var all sync.WaitGroup // run in parallel, because each run waits for dropWait, the time that a concurrent Drop has to write a missing list again
 	defer all.Wait()
 	for name, other := range map[string]func(t *testing.T) fullStore{
 		"empty": func(*testing.T) fullStore { return partd.NewDict() }, "another": foreignStore,
@@ -149,11 +150,11 @@ func TestStoreReplacedDuringOperation(t *testing.T) {
 	must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
 	for _, c := range []struct {
 		name    string
-		during  fullStore // nil for an empty store
+		during  fullStore // the store during the operation; nil for an empty one
 		restore bool      // whether the original store is back after the operation
 	}{{"replaced", nil, false}, {"replaced and restored", nil, true}, {"restarted", original, false}} {
 		for op, try := range operations(t.Context(), s, key) {
-			if slices.Contains([]string{"drop", "delete", "keys"}, op) || c.name == "replaced" && op != "get" && op != "append" { // to save time, because these wait for dropWait
+			if slices.Contains([]string{"drop", "delete", "keys"}, op) || c.name == "replaced" && op != "get" && op != "append" { // these would take long, because they wait for dropWait
 				continue
 			}
 			if _, err := s.Get(t.Context(), key); err != nil { // makes s recognize the original store again
@@ -325,7 +326,7 @@ func TestAdopt(t *testing.T) {
 			delete(want, key)
 		}
 	}
-	for _, client := range []*Shards{s, shardsOver(t, abc, stores)} { // s was opened earlier
+	for _, client := range []*Shards{s, shardsOver(t, abc, stores)} { // s was opened before the adoptions
 		if got, err := scan(client, 0, 1); err != nil || !maps.Equal(got, want) || len(got) == 0 {
 			t.Errorf("scan after both adoptions = %d keys, %v, want the %d keys of shard c", len(got), err, len(want))
 		}

@@ -16,7 +16,8 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// TestListMismatch checks that a client with another list cannot do anything, and gets an error with both lists.
+// TestListMismatch checks that every operation of a client with another shard list fails with an error that contains
+// both lists.
 func TestListMismatch(t *testing.T) {
 	stores := dicts(4)
 	want := fill(t, shardsOver(t, abc, stores[:3]), 100)
@@ -81,7 +82,7 @@ func TestStoreWithKeysButNoList(t *testing.T) {
 	stores := dicts(3)
 	must(t, stores[1].Append(t.Context(), partd.Entry{Key: "mine", Value: []byte("x")}))
 	s := shardsOver(t, abc, stores)
-	for i := range 20 { // even for keys of other shards
+	for i := range 20 { // appends must fail even for keys of other shards
 		err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")})
 		if !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), `shard b: `) || !strings.Contains(err.Error(), `"mine"`) {
 			t.Fatalf("Append = %v, want ErrListMismatch of shard b with its key", err)

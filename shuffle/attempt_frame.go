@@ -11,11 +11,11 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// ControlKey is the key that holds the commits of attempts and the task list. Tasks can also
-// append pieces to it, because every frame states its kind.
+// ControlKey is the key under which the store holds the task list and the commits of attempts at
+// tasks. Tasks can also append pieces to it, because every frame states its kind.
 const ControlKey = "partd-commits"
 
-// The kinds of frames.
+// A frame consists of its length, one of these kinds, and content.
 const (
 	framePiece  = 1
 	frameCommit = 2
@@ -33,8 +33,8 @@ func uvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
 
 func textLen(s string) int { return uvarintLen(uint64(len(s))) + len(s) }
 
-// appendPiece appends the frame of a piece, which is the entry with the given index in a
-// batch.
+// appendPiece appends the frame of a piece, the data of an entry. index is the entry's position in
+// the batch that an attempt at a task appended.
 func appendPiece(dst []byte, task, attempt string, batch, index uint64, piece []byte) []byte {
 	size := textLen(task) + textLen(attempt) + uvarintLen(batch) + uvarintLen(index) + len(piece)
 	dst = binary.AppendUvarint(dst, uint64(size+1))
@@ -78,7 +78,6 @@ func appendCommit(dst []byte, c Commit) []byte {
 	return appendControl(dst, frameCommit, content)
 }
 
-// appendControl appends a frame for the control key.
 func appendControl(dst []byte, kind byte, content []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(content)+1))
 	return append(append(dst, kind), content...)
@@ -125,13 +124,12 @@ func (f *frames) feed(key string, data []byte, last bool, use func(kind byte, re
 	if last && len(data) > 0 {
 		return f.fail(key, errFrame)
 	}
-	if len(data) != len(f.carry) { // else carry equals data, and copying it for every chunk would take quadratic time
+	if len(data) != len(f.carry) { // otherwise carry equals data, and copying it for every chunk would take quadratic time
 		f.carry = append(f.carry[:0], data...)
 	}
 	return nil
 }
 
-// fail adds the key and the offset to an error about a damaged frame.
 func (f *frames) fail(key string, err error) error {
 	if !errors.Is(err, errFrame) && !errors.Is(err, errEncoding) {
 		return err

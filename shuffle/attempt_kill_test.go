@@ -166,22 +166,22 @@ func runWithKills(t *testing.T, seed uint64, servers int) (url string, stop func
 		rnd := rand.New(rand.NewPCG(seed, uint64(i)))
 		tasks.Go(func() {
 			task := fmt.Sprint(i)
-			for n, name := 0, 0; ; n++ {
-				name++
-				names := []string{fmt.Sprint(name)}
+			for n, lastAttempt := 0, 0; ; n++ {
+				lastAttempt++
+				attempts := []string{fmt.Sprint(lastAttempt)}
 				switch {
-				case i == 1 && n == 0 || rnd.IntN(4) == 0: // run the same attempt twice
-					names = append(names, names[0])
-				case rnd.IntN(4) == 0:
-					name++
-					names = append(names, fmt.Sprint(name))
+				case i == 1 && n == 0 || rnd.IntN(4) == 0: // run the same attempt in two processes
+					attempts = append(attempts, attempts[0])
+				case rnd.IntN(4) == 0: // run two attempts concurrently
+					lastAttempt++
+					attempts = append(attempts, fmt.Sprint(lastAttempt))
 				}
 				killAfter := -1
 				if i != 1 && (n == 0 || rnd.IntN(2) == 0) && n < 5 {
 					killAfter = 1 + rnd.IntN(40)
 				}
 				var workers []*worker
-				for _, attempt := range names {
+				for _, attempt := range attempts {
 					w, err := startWorker(url, task, attempt)
 					if err != nil {
 						t.Error(err)
@@ -239,7 +239,7 @@ func collectSorted(seq iter.Seq2[partd.Entry, error], pieces map[string][]string
 	return nil
 }
 
-// lossyStore is a store that loses all pieces of one key.
+// lossyStore is a store that loses all pieces of the key "key7".
 type lossyStore struct{ partd.Partd }
 
 func (l lossyStore) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
@@ -255,9 +255,9 @@ func (l lossyStore) ScanPart(ctx context.Context, part, parts int) iter.Seq2[par
 	}
 }
 
-// TestKillWorkers kills workers and starts other attempts. Some attempts run concurrently, some run
-// twice under one name, and servers are also killed. The committed data must equal the data that one
-// undisturbed process would write. PARTD_KILLS=100 repeats the test 100 times.
+// TestKillWorkers kills workers and starts other attempts at their tasks. Some attempts run concurrently, some
+// run in two processes under the same name, and servers are also killed. The committed data must equal the data
+// that one undisturbed process would write. PARTD_KILLS=100 repeats the test 100 times.
 func TestKillWorkers(t *testing.T) {
 	runs := 2
 	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
@@ -303,7 +303,7 @@ func TestKillWorkers(t *testing.T) {
 		for name, remove := range map[string]func(*Committed){
 			"selection of winners": func(c *Committed) { c.disabled.winners = true },
 			"check of batches":     func(c *Committed) { c.disabled.batches = true },
-			"pieces":               func(c *Committed) { c.store = lossyStore{store} },
+			"pieces of key7":       func(c *Committed) { c.store = lossyStore{store} },
 		} {
 			weakened := c.clone()
 			remove(weakened)

@@ -82,7 +82,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 		t.Errorf("before any commit, read %v with error %v, want nothing", got, err)
 	}
 	mustCommit(t, second)
-	mustCommit(t, third) // has no effect, because second has committed
+	mustCommit(t, third) // has no effect, because the attempt second has already committed
 	if err := second.Append(t.Context(), entries("k", "late")...); !errors.Is(err, ErrClosed) {
 		t.Errorf("Append() after the commit: error = %v, want %v", err, ErrClosed)
 	}
@@ -152,7 +152,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	}
 }
 
-// uncertainStore applies each append, but returns ErrUnknownOutcome for some, and later applies them again.
+// uncertainStore applies each append. For some appends, it returns ErrUnknownOutcome, and later applies them again.
 type uncertainStore struct {
 	*partd.Dict
 	appends       int
@@ -242,7 +242,8 @@ func TestFailedAppendUsesNoNumber(t *testing.T) {
 	}
 }
 
-// Batches of a process that continues after another one with its attempt name has committed do not count.
+// TestBatchesAfterTheCommit checks that after an attempt has committed, batches of another process with the same
+// attempt name do not count.
 func TestBatchesAfterTheCommit(t *testing.T) {
 	store := partd.NewDict()
 	w, revived := mustBegin(t, store, "t", "1"), mustBegin(t, store, "t", "1")

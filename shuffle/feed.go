@@ -62,7 +62,7 @@ func (f *Feed[T]) addLocked(v T) (due bool, err error) {
 	return f.tally.due(), nil
 }
 
-// Close ends the feed. All feeds must be closed before results are read.
+// Close ends the feed. Close all feeds before reading results.
 func (f *Feed[T]) Close() error {
 	closed, err := f.close()
 	if closed {
@@ -86,13 +86,11 @@ func (f *Feed[T]) close() (closed bool, err error) {
 	return true, err
 }
 
-// source accepts records through feeds.
 type source[T any] interface {
 	Feed() (*Feed[T], error)
 	Close() error
 }
 
-// feedAll opens a feed and adds all records of an iterator.
 func feedAll[T any](open func() (*Feed[T], error), in iter.Seq2[T, error]) (err error) {
 	f, err := open()
 	if err != nil {
@@ -114,7 +112,6 @@ func feedAll[T any](open func() (*Feed[T], error), in iter.Seq2[T, error]) (err 
 	return nil
 }
 
-// orFailing returns seq, or an iterator that yields an error if seq is nil.
 func orFailing[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	if seq == nil {
 		return func(yield func(T, error) bool) { yield(*new(T), errors.New("the iterator of records is nil")) }
@@ -122,8 +119,8 @@ func orFailing[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return seq
 }
 
-// orZero returns p, or a pointer to a zero value if p is nil. Fields are nil if a caller uses
-// a zero value instead of calling the constructor.
+// orZero returns p, or a pointer to a zero value if p is nil, because the caller did not use the
+// constructor of a type.
 func orZero[T any](p *T) *T {
 	if p == nil {
 		return new(T)
@@ -131,8 +128,8 @@ func orZero[T any](p *T) *T {
 	return p
 }
 
-// pipe returns an iterator that calls start, feeds the records of in to the result, and then yields
-// the values of out.
+// pipe returns an iterator that feeds the records of in to the result of start, and then yields the
+// values of out.
 func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		var zero R

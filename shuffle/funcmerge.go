@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// funcMerger merges cursors with a heap. It yields equal records in the order of their
-// cursors.
+// funcMerger merges the sorted records of several cursors, with a heap. It yields equal records in
+// the order of their cursors.
 type funcMerger[T any] struct {
 	s       *FuncSorter[T]
 	heap    []mergeItem[T]
@@ -26,8 +26,8 @@ type mergeItem[T any] struct {
 	cursorIndex int
 }
 
-// newMerger returns a merger of runs. If includeMemory is set, it also merges the records in
-// memory.
+// newMerger returns a merger of runs, which are files of sorted records. If includeMemory is set, it
+// also merges the records in memory.
 func (s *FuncSorter[T]) newMerger(runs []*spill.File, includeMemory bool) (*funcMerger[T], error) {
 	m := &funcMerger[T]{s: s}
 	for i, r := range runs {
@@ -89,7 +89,6 @@ func (m *funcMerger[T]) less(a, b mergeItem[T]) bool {
 	return a.cursorIndex < b.cursorIndex
 }
 
-// siftDown moves item i down until the heap is ordered.
 func (m *funcMerger[T]) siftDown(i int) {
 	for {
 		child := 2*i + 1
@@ -107,10 +106,9 @@ func (m *funcMerger[T]) siftDown(i int) {
 	}
 }
 
-// A run of a FuncSorter is a file of sorted records. A uvarint with its length precedes each
-// record.
-
-const funcBlock = 64 << 10 // size of a block, unless a record is longer
+// funcBlock is the size of a run's blocks in bytes, unless a record is longer. In a block, the length
+// of each record precedes the record, as a uvarint.
+const funcBlock = 64 << 10
 
 func addToRun(f *spill.File, record []byte) error {
 	if err := f.Room(len(record) + binary.MaxVarintLen64); err != nil {

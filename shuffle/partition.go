@@ -40,7 +40,7 @@ func feedPartitions[T, K any](p *Partitions[T, K], newErr error, in iter.Seq2[T,
 	}
 	fed := false
 	defer func() {
-		if !fed { // also close p if the caller's code panics
+		if !fed { // also true if the caller's code panics
 			err = errors.Join(err, p.Close())
 		}
 	}()
@@ -120,8 +120,8 @@ func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
 	}
 }
 
-// Records yields the records of a partition, or nothing if it is unknown. Records of one feed
-// keep their input order. Call Verify to check that no record is missing.
+// Records yields the records of a partition, or nothing if there is no such partition. Records of
+// one feed keep their input order. Call Verify to check that no record is missing.
 func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
@@ -164,7 +164,7 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 			err = errEncoding
 		case n <= uint64(buffered.Size()):
 			record, err = buffered.Peek(int(n))
-		default: // n may be wrong, so allocate only as bytes arrive
+		default: // the data may be damaged and n wrong, so allocate only as bytes arrive
 			long.Reset()
 			_, err = io.CopyN(&long, buffered, int64(n))
 			record = long.Bytes()

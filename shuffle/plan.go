@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// plan encodes and decodes the values of a type. A function's argument p points to a value.
+// plan encodes and decodes values of a type. p points to the value.
 type plan struct {
 	flat   bool // the encoding copies the value's memory, which has no pointers and no gaps
 	encode func(dst []byte, p unsafe.Pointer) ([]byte, error)
@@ -68,8 +68,7 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 
 func isPlainKind(k reflect.Kind) bool { return k >= reflect.Bool && k <= reflect.Complex128 }
 
-// consistsOf reports whether matches accepts the kinds of all fields and elements of a type.
-// It does not follow pointers, or look into slices and maps.
+// consistsOf reports whether matches accepts the kinds of all fields and array elements of a type.
 func consistsOf(t reflect.Type, matches func(reflect.Kind) bool) bool {
 	switch t.Kind() {
 	case reflect.Struct:
@@ -85,7 +84,6 @@ func consistsOf(t reflect.Type, matches func(reflect.Kind) bool) bool {
 	return matches(t.Kind())
 }
 
-// flatPlan returns a plan that copies n bytes.
 func flatPlan(n uintptr) *plan {
 	return &plan{
 		flat: true,
@@ -102,7 +100,8 @@ func flatPlan(n uintptr) *plan {
 	}
 }
 
-// floatKeyPlan returns a plan for floats in keys, whose encodings are compared.
+// floatKeyPlan returns a plan for floats in keys. Equal floats have the same encoding, and so have
+// all NaNs.
 func floatKeyPlan(t reflect.Type) *plan {
 	get := func(p unsafe.Pointer) float64 { return *(*float64)(p) }
 	set := func(p unsafe.Pointer, x float64) { *(*float64)(p) = x }
@@ -153,7 +152,6 @@ func stringPlan() *plan {
 	}
 }
 
-// marshalPlan returns a plan for types that implement BinaryMarshaler and BinaryUnmarshaler.
 func marshalPlan(t reflect.Type) *plan {
 	return &plan{
 		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {

@@ -44,7 +44,7 @@ func (p *plan) length(data []byte, size uintptr) (int, []byte, error) {
 	if l <= 0 {
 		return 0, nil, errEncoding
 	}
-	minSize := uint64(1) // minimum bytes of an element
+	minSize := uint64(1) // minimum size of an encoded element
 	if p.flat {
 		minSize = uint64(size)
 	}

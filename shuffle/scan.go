@@ -20,7 +20,7 @@ type recordBlock struct {
 type batch struct {
 	data         []byte
 	blocks       []blockOffsets
-	continuation chan *batch // delivers the batches that continue the last group; nil if the group is complete
+	continuation chan *batch // delivers further batches with records of the last key; nil if there are none
 }
 
 // blockOffsets describes a block by offsets into batch.data.
@@ -47,15 +47,15 @@ type scanner struct {
 	batchSize int
 
 	current      *batch
-	continuation chan *batch  // if current begins within a group, the channel to send it to; else nil
+	continuation chan *batch  // where to send current if it begins within a group, the records of a key; else nil
 	carry        []byte       // the beginning of an incomplete record
 	hashed       []byte       // bytes to hash for a record: the key's length, the key, and the record
 	output       ledger.Count // counts and hashes the records that were read
 	err          error        // valid after full is closed
 }
 
-// scan starts to read the store for a number of readers. The first reader needs three batches
-// (one being filled, one waiting, one being read), and each additional reader two.
+// scan starts to read the store for the given number of readers. The first reader needs three
+// batches (one being filled, one waiting, one being read), and each additional reader two.
 func (s *spool) scan(readers int) *scanner {
 	batches := 2*readers + 1
 	sc := &scanner{s: s, full: make(chan *batch, batches), empty: make(chan *batch, batches), batchSize: int(min(s.engine.Memory/int64(2*batches), 1<<20))}
@@ -67,7 +67,7 @@ func (s *spool) scan(readers int) *scanner {
 	return sc
 }
 
-// close stops reading and waits until the goroutine has ended.
+// close stops reading, and waits until the goroutine has ended.
 func (sc *scanner) close() {
 	sc.cancel()
 	for range sc.full {
@@ -179,7 +179,7 @@ func (sc *scanner) send() error {
 	}
 	incomplete := !sc.current.blocks[len(sc.current.blocks)-1].last
 	if incomplete && sc.continuation == nil {
-		sc.continuation = make(chan *batch, cap(sc.full)) // with enough capacity for all batches
+		sc.continuation = make(chan *batch, cap(sc.full)) // it has room for all batches
 	} else if !incomplete {
 		sc.continuation = nil
 	}

@@ -209,7 +209,7 @@ func fillSome(t *testing.T, store partd.Partd) {
 	}
 }
 
-// operations returns the error of each operation, or an error about its result.
+// operations has a function for each operation. It returns the operation's error, or an error about a wrong result.
 var operations = map[string]func(ctx context.Context, s partd.Partd) error{
 	"keys": func(ctx context.Context, s partd.Partd) error {
 		n := 0

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// Backup copies buckets, or all buckets if none is named, to another store, which must contain only backups of
-// this store. It names the copies as one snapshot of all the buckets. It sends only files that earlier backups
-// lack, compared by content.
+// Backup copies buckets, or all buckets if none is named, to another store, which must contain only backups of this
+// store. In the other store, the backup is a snapshot of these buckets with the given name. Backup sends only files whose
+// content is not in an earlier backup.
 //
-// An interrupted backup has no name, so it is not listed; the next backup resumes it. If the other store already
-// has a backup of that name, or a table in one of these buckets that is not from a backup, Backup copies nothing
-// and returns an error that wraps ErrExists. To delete a backup, delete its snapshots.
+// An interrupted backup is not listed; the next backup resumes it. If the other store already has a backup of that name,
+// or a table in one of these buckets that is not from a backup, Backup copies nothing and returns an error that wraps
+// ErrExists. To delete a backup, delete its snapshots.
 func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	s, to = s.orUnopened(), to.orUnopened()
 	return s.copyTo(ctx, "backup", to, buckets, func(c *copyJob, buckets []*Bucket) error {
@@ -25,7 +25,7 @@ func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...s
 		if err != nil {
 			return err
 		}
-		buckets = slices.Clone(buckets) // replaced below by the other store's buckets
+		buckets = slices.Clone(buckets) // the elements become the other store's buckets
 		for i, b := range buckets {
 			if slices.ContainsFunc(existing, func(i SnapshotInfo) bool { return i.Name == name && i.Bucket == b.Name() }) {
 				return fmt.Errorf("backup %q %w: choose another name", name, ErrExists)
@@ -48,7 +48,7 @@ func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...s
 	})
 }
 
-// onlyCopies returns an error if the bucket contains a table that is not a copy: a backup would overwrite it.
+// onlyCopies returns an error if a backup would overwrite a table that is not an unchanged copy.
 func (b *Bucket) onlyCopies(ctx context.Context) error {
 	if err := b.foldTails(ctx); err != nil {
 		return err
@@ -71,14 +71,13 @@ func (b *Bucket) onlyCopies(ctx context.Context) error {
 	return nil
 }
 
-// backupRulesProperty returns the property that stores a bucket's rules for a backup, because snapshots do not include
-// them.
+// backupRulesProperty names the property for a bucket's rules in a backup, because snapshots do not include rules.
 func backupRulesProperty(name string) string { return rulesProperty + "@" + name }
 
-// RestoreFrom restores buckets, or all buckets if none is named, from a backup in another store, with their
-// tables, metadata and rules, in one commit. It deletes tables that are not in the backup, and keeps unchanged ones.
-// It recreates all other tables without their older versions, including tables where Verify finds a damaged
-// file. It fetches only files that are missing or damaged.
+// RestoreFrom restores buckets, or all buckets if none is named, from a backup in another store, with their tables,
+// metadata and rules, in one commit per bucket. It deletes tables that are not in the backup, and keeps tables that are
+// intact and have not changed since the backup. It creates all other tables again, without older versions. It fetches
+// only files that are missing or damaged.
 func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	s, from = s.orUnopened(), from.orUnopened()
 	c := &copyJob{from: from, to: s, snapshot: name, rules: backupRulesProperty(name), restore: true}

@@ -19,12 +19,12 @@ type TablePut struct {
 	Options *PutOptions
 }
 
-// PutAll makes several puts concurrently. 0 workers means 4. It takes the next put from puts only when a worker is
-// free, so at most workers puts are in memory. Each put succeeds or fails independently: after an error, completed
-// puts remain. To make several puts in one commit, use Update.
+// PutAll makes several puts, at most workers at a time; 0 means 4. It takes the next put from puts only when a worker is
+// free. Each put is a separate commit: after an error, completed puts remain. To make several puts in one commit, use
+// Update.
 func (b *Bucket) PutAll(ctx context.Context, puts iter.Seq[TablePut], workers int) error {
 	if puts == nil {
-		return &OpError{Op: "put into", Bucket: b.Name(), Err: &ArgumentError{Err: errors.New("puts is nil")}}
+		return &OpError{Op: "put into", Bucket: b.Name(), Err: &ArgumentError{Err: errors.New("the sequence of puts is nil")}}
 	}
 	return parallel.Each(ctx, puts, workers, func(ctx context.Context, p TablePut) error {
 		_, err := b.Put(ctx, p.Name, p.Rows, p.Mode, p.Options)
@@ -32,8 +32,8 @@ func (b *Bucket) PutAll(ctx context.Context, puts iter.Seq[TablePut], workers in
 	})
 }
 
-// ScanAll scans several tables concurrently. 0 workers means 4. It calls f concurrently, with the rows of each
-// table; the reader is released when f returns. The first error stops all scans.
+// ScanAll scans several tables, at most workers at a time; 0 means 4. It calls f concurrently, once for each table, with
+// the table's rows, and releases r when f returns. The first error stops all scans.
 func (b *Bucket) ScanAll(ctx context.Context, names []string, o *ScanOptions, workers int, f func(name string, r array.RecordReader) error) error {
 	if f == nil {
 		return &OpError{Op: "scan", Bucket: b.Name(), Err: &ArgumentError{Err: errors.New("f, the function that receives the rows, is nil")}}

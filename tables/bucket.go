@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Bucket is a group of tables.
+// Bucket is a named group of tables.
 type Bucket struct {
 	s    *Store
 	name string
@@ -41,7 +41,7 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (e
 	s = s.orUnopened()
 	defer wrapError(&err, "delete", name, "")
 	b := s.Bucket(name)
-	for range commit.MaxAttempts { // repeats if a concurrent put recreates tables
+	for range commit.MaxAttempts { // a concurrent put may create the bucket again
 		exists, err := s.cat.HasNamespace(ctx, namespaceOf(b.Name()))
 		if err == nil && !exists {
 			err = ErrNotFound
@@ -85,7 +85,7 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (e
 	return ErrConflict
 }
 
-// check returns the catalog's name for a table, or an error if the bucket's or the table's name is invalid.
+// check returns the table's name in the catalog, or an error if the bucket's or the table's name is invalid.
 func (b *Bucket) check(name string) (tableName, error) {
 	if err := errors.Join(checkName("bucket", b.Name()), checkName("table", name)); err != nil {
 		return tableName{}, err
@@ -159,7 +159,6 @@ func (b *Bucket) list(ctx context.Context, f *Filter, do func(icecat.Listed) boo
 
 func (f *Filter) selects(l icecat.Listed) bool {
 	if f.Pattern != "" {
-		// Names may contain any character, so a slash must not act as a separator.
 		if ok, _ := path.Match(noSlashes(f.Pattern), noSlashes(l.Name)); !ok {
 			return false
 		}
@@ -167,7 +166,6 @@ func (f *Filter) selects(l icecat.Listed) bool {
 	return Metadata(l.Metadata).contains(f.Metadata)
 }
 
-// infoOf converts a catalog listing to a TableInfo.
 func infoOf(l icecat.Listed) TableInfo {
 	i := TableInfo{
 		Bucket: bucketOf(l.Namespace), Name: l.Name, Rows: l.Rows, Bytes: l.Bytes, Files: l.Files,
@@ -179,14 +177,13 @@ func infoOf(l icecat.Listed) TableInfo {
 	return i
 }
 
-// info is like infoOf, but its row count and size include the rows in the tail.
+// info is like infoOf, but includes the rows in the tail in the row count and size.
 func (s *Store) info(ctx context.Context, l icecat.Listed) (TableInfo, error) {
 	current, err := s.commits.WithTailRows(ctx, l)
 	return infoOf(current), err
 }
 
-// checkName returns an error if a name is invalid. The name of a bucket or a new snapshot can be empty; a table's
-// name cannot.
+// checkName returns an error if a name is invalid. Only a table's name must not be empty.
 func checkName(kind, name string) error {
 	invalid := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
 	switch {
@@ -226,5 +223,5 @@ func bucketOf(namespace string) string {
 	return namespace
 }
 
-// noSlashes replaces the slashes in a pattern or a name, so that path.Match does not treat them as separators.
+// noSlashes replaces the slashes in a pattern or a table name, because path.Match would treat them as separators.
 func noSlashes(s string) string { return strings.ReplaceAll(s, "/", "\x00") }

@@ -18,13 +18,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Compact merges small files into a few large ones. It also rewrites older files with 32-bit columns that have
-// since been widened to 64 bits, because Spark cannot read such files. The rows stay the same. Expire later removes
-// the replaced files and the versions that need them.
+// Compact merges small files into a few large ones. It also rewrites files with 32-bit columns that have since been
+// widened to 64 bits, because Spark cannot read such files. The rows stay the same. Expire later removes the replaced
+// files and the versions that need them.
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
 	return s.maintain(ctx, "compact", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
-		// If the table changes concurrently, other than by an append, start again.
+		// Start again if a concurrent change other than an append makes the compacted files useless.
 		err = commit.RetryStale(3, func() error {
 			r, err = e.compact(ctx)
 			return err
@@ -52,19 +52,19 @@ func (e entry) compact(ctx context.Context) (r MaintainResult, err error) {
 // compactStep replaces files with new ones that contain the same rows.
 type compactStep struct {
 	commit.Basis
-	seq           int64 // sequence number of the snapshot that was read
+	seq           int64 // sequence number of the snapshot whose files are compacted
 	result        table.CompactionGroupResult
-	before, after int            // number of replaced files, and of new files
-	cut           *series.Cutter // cuts the new files by period; nil if the table has no periods
+	before, after int            // number of files to replace, and number of new files
+	cut           *series.Cutter // divides rows among files by period; nil if the table has no periods
 }
 
-// prepareCompaction writes the compacted files. The table must have rows.
+// prepareCompaction writes the compacted files of a table, which must have a snapshot.
 func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *compactStep, err error) {
 	step = &compactStep{seq: t.CurrentSnapshot().SequenceNumber}
 	if step.Basis, err = commit.BasisOf(t, commit.OnlyAppends, e.s.cat.NewIO()); err != nil {
 		return nil, err
 	}
-	io := step.IO // for the deferred call: returning an error sets step to nil
+	io := step.IO // the deferred call cannot use step, because returning an error sets it to nil
 	defer func() { io.RemoveFailed(err) }()
 	def, err := definition.FromMetadata(t.Metadata())
 	if err != nil {
@@ -118,8 +118,7 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *com
 	return step, nil
 }
 
-// hadInt32Columns reports whether any schema of the table has a 32-bit integer column. Only such a table can have files
-// that must be rewritten because a column was widened.
+// hadInt32Columns reports whether any schema of the table has a 32-bit integer column, which may since have been widened.
 func hadInt32Columns(meta table.Metadata) bool {
 	return slices.ContainsFunc(meta.Schemas(), func(s *iceberg.Schema) bool {
 		stored, err := schema.StoredSchema(s)
@@ -127,8 +126,8 @@ func hadInt32Columns(meta table.Metadata) bool {
 	})
 }
 
-// mergeInOrder plans the compaction of an ordered table: within each period, it merges files that overlap or are
-// small. A large file remains if it lies within one period and overlaps no other file.
+// mergeInOrder writes the compacted files of an ordered table: within each period, it merges files that overlap or are
+// small. It keeps a large file that lies within one period and overlaps no other file.
 func (e entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactStep) error {
 	s, err := e.Series(t)
 	if err != nil {
@@ -183,7 +182,7 @@ func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.T
 		return nil, err
 	}
 	tx := cur.NewTransaction()
-	// Give the new files the sequence number of the snapshot that was read, so that their rows stay before rows added later.
+	// Files are ordered by sequence number: keep the number of the compacted snapshot, so that rows added since stay last.
 	rewrite := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
 	rewrite.ApplyResult(result)
 	if err := rewrite.Commit(ctx); err != nil {

@@ -149,7 +149,7 @@ func TestForeignCommits(t *testing.T) {
 			t.Fatalf("listing yielded %+v, error %v; want %d rows", info, err, 2*putsPerWriter+1)
 		}
 	}
-	// When another program drops a table, the table's rows in the tail are gone as well.
+	// When another program drops a table, the table's rows in the tail (rows not yet in data files) must also be gone.
 	mustPut(t, b, "a", PutAppend, 1000)
 	mustPut(t, s.Bucket("other"), "b", PutAppend, 1)
 	cur, err := foreign.Load(t.Context(), defaultNamespace, "a")
@@ -207,7 +207,7 @@ func TestTwoTails(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := twoTails(t, hooks{fs: vfs.OS{}, sameID: true}); err == nil {
-		t.Fatal("two tails with the same ID caused no error")
+		t.Fatal("opening two tails with the same ID caused no error, want one")
 	}
 }
 

@@ -2,9 +2,8 @@ package tables
 
 import "github.com/go-partd/partd/tables/filter"
 
-// Condition selects rows, for [ScanOptions.Filter] and DeleteRows. The functions below build conditions from values,
-// which need no quoting; filter.Parse builds them from text. If a value has no order, such as NaN, the operation
-// that uses the condition returns an error.
+// Condition selects rows, for [ScanOptions.Filter] and DeleteRows. The functions below build conditions from values;
+// filter.Parse builds them from text. An operation returns an error if a condition contains a value without order (NaN).
 type Condition = filter.Expr
 
 // Eq selects rows whose column equals v.

@@ -24,16 +24,15 @@ type CopiedTable struct {
 	Checksum     string // set by CopyTo: checksum of the rows, independent of their order, as 32 hexadecimal digits
 }
 
-// CopyTo copies buckets, or all buckets if none is named, to another store. It copies the newest version of each
-// table with its columns, settings, rules and metadata, and the bucket's own rules and metadata. It does not copy
-// older versions, snapshots and put IDs. It copies data files unchanged; the catalog must have a checksum of each
-// file.
+// CopyTo copies buckets, or all buckets if none is named, to another store. It copies the newest version of each table
+// with its columns, settings, rules and metadata, and the bucket's own rules and metadata. It does not copy older
+// versions, snapshots and put IDs. It copies data files unchanged; the catalog must have a checksum of each file.
 //
-// A bucket's tables appear in one commit. To resume an interrupted CopyTo, call it again: it sends only what is
-// missing or has changed. If the other store has a table of the same name that did not come from this store, or that
-// was changed since, the error wraps ErrExists.
+// All tables of a bucket appear in the other store in one commit. To resume an interrupted CopyTo, call it again: it
+// sends only data that is missing or has changed. If the other store has a table of the same name that is not an
+// unchanged copy from this store, the error wraps ErrExists.
 //
-// At the end, CopyTo reads all rows from both stores. It compares the row counts, and the sums of the rows' xxh3-128
+// At the end, CopyTo reads all rows from both stores, and compares the row counts and the sums of the rows' xxh3-128
 // hashes modulo 2^128.
 func (s *Store) CopyTo(ctx context.Context, to *Store, buckets ...string) ([]CopiedTable, error) {
 	s = s.orUnopened()
@@ -53,7 +52,7 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, buckets ...string) ([]Cop
 	})
 }
 
-// workName is the name prefix of temporary snapshots that exist during a copy.
+// workName is the prefix of the names of the temporary snapshots that exist during a copy.
 const workName = "partd "
 
 // copyTo calls do with a copyJob, while a temporary snapshot of the buckets exists.
@@ -68,7 +67,7 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 		var buckets []*Bucket
 		for _, ns := range namespaces {
 			b := s.Bucket(bucketOf(ns))
-			if err := s.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil { // remaining from an interrupted copy
+			if err := s.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil { // an interrupted copy may have left one
 				return err
 			}
 			buckets = append(buckets, b)
@@ -94,11 +93,11 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 type copyJob struct {
 	from, to   *Store
 	snapshot   string
-	rules      string // property that stores a bucket's rules in the source
-	keepOthers bool   // keep the destination's other tables, and replace only tables that were copied from the source
+	rules      string // name of the namespace property that stores a bucket's rules in from
+	keepOthers bool   // neither delete nor replace tables in the destination that are not copies from the source
 	restore    bool   // reuse files in the destination only if they are intact
 	results    []CopiedTable
-	damaged    []error // errors of skipped tables
+	damaged    []error // errors of damaged tables, which are skipped
 }
 
 // run calls f, and prevents both stores from removing files until f returns.
@@ -118,7 +117,7 @@ func (c *copyJob) run(op string, f func() error) (err error) {
 		}
 		defer unpin()
 	}
-	err = f() // must run before c.damaged is read, because f fills it
+	err = f() // not in the next line: f must run before c.damaged is read, because it appends to c.damaged
 	return errors.Join(append(c.damaged, err)...)
 }
 
@@ -179,7 +178,7 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 	return copyProperty(ctx, c.from, c.rules, c.to, rulesProperty, ns)
 }
 
-// copyProperty copies a namespace's property key to the property toKey in another store.
+// copyProperty sets the property toKey of the namespace in one store to the value of the property key in another.
 func copyProperty(ctx context.Context, from *Store, key string, to *Store, toKey, ns string) error {
 	text, err := from.cat.Property(ctx, ns, key)
 	if err != nil {
@@ -188,8 +187,8 @@ func copyProperty(ctx context.Context, from *Store, key string, to *Store, toKey
 	return to.cat.EditProperty(ctx, ns, toKey, func(string) (string, error) { return text, nil })
 }
 
-// plan copies a table's files. It returns the step that creates or replaces the table, or nil if the copy is up to
-// date.
+// plan copies a table's files, and returns the step that commits the copy. If an earlier copy is up to date, plan
+// returns nil.
 func (c *copyJob) plan(ctx context.Context, l icecat.Listed) (*restoreStep, error) {
 	base, err := c.to.cat.Location(ctx, l.Namespace, l.Name)
 	if err != nil && !errors.Is(err, icecat.ErrNotFound) {
@@ -232,7 +231,7 @@ func (c *copyJob) plan(ctx context.Context, l icecat.Listed) (*restoreStep, erro
 // key returns a key, unique across stores, for the location of a table's metadata.
 func (s *Store) key(location string) string { return s.cat.ID() + " " + location }
 
-// verify compares the rows of a copied table with the original's.
+// verify returns an error if a copied table's rows differ from the original's. It sets d.Rows and d.Checksum.
 func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
 	want, err := c.from.Bucket(d.Bucket).checksum(ctx, d.Name, AtSnapshot(c.snapshot))
 	if err != nil {
@@ -247,7 +246,6 @@ func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
 	return err
 }
 
-// checksum returns the checksum of a table's rows.
 func (b *Bucket) checksum(ctx context.Context, name string, at At) (*rowsum.Sum, error) {
 	t, err := b.Table(ctx, name, at)
 	if err != nil {

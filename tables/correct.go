@@ -19,10 +19,10 @@ import (
 )
 
 // DeleteRows deletes the rows where a condition is true, in one commit. It keeps rows where the condition is false or
-// null. It considers every row acknowledged before the call, except rows in the tail of another Store.
+// null, and rows in the tail of another Store.
 //
 // DeleteRows rewrites only files that contain deleted rows. In a table without a time column, the remaining rows of a
-// rewritten file move after the rows of all other files.
+// rewritten file become the last rows of the table.
 func (b *Bucket) DeleteRows(ctx context.Context, name string, where *filter.Expr) (_ RewriteResult, err error) {
 	defer wrapError(&err, "delete rows of", b.Name(), name)
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
@@ -41,9 +41,9 @@ type RangeOptions struct {
 	TimeColumn string
 }
 
-// ReplaceRange replaces the rows with times in [from, to) by the rows of r, in one commit. Like DeleteRows, it
-// rewrites only files that contain replaced rows. A zero time means no bound. If a row of r is outside the range or
-// has no time, ReplaceRange returns an error. It reads r to the end and does not release it.
+// ReplaceRange replaces the rows with times in [from, to) with the rows of r, in one commit. Like DeleteRows, it rewrites
+// only files that contain replaced rows. A zero time means no bound. If a row of r is outside the range or has no time,
+// ReplaceRange returns an error. It reads r to the end and does not release it.
 func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Time, r array.RecordReader, o *RangeOptions) (_ RewriteResult, err error) {
 	defer wrapError(&err, "replace a range of", b.Name(), name)
 	if from.IsZero() && to.IsZero() {
@@ -97,12 +97,12 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 type newRows struct {
 	basis   *commit.Basis // table state that the rows were written for; nil until they are written
 	recheck bool          // whether a retry must check the rows again, because a rule compares them with all rows of the table
-	rows    int64         // rows read so far
+	rows    int64         // number of rows read so far
 
-	written int64 // rows written, after duplicates were dropped
+	written int64 // number of rows written, without dropped duplicates
 }
 
-// canReuse reports whether the written rows are still valid for the table.
+// canReuse reports whether the rows were written by an earlier attempt and are still valid for the table.
 func (n *newRows) canReuse(w *rewrite) bool {
 	return n.basis != nil && n.basis.Matches(&w.Basis) && !n.recheck
 }
@@ -114,7 +114,7 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, d
 		w.result.Written = n.written
 		return nil
 	}
-	if n.basis != nil { // written for another table state
+	if n.basis != nil { // an earlier attempt wrote the rows for another state of the table
 		if !src.IsWhole() {
 			return ErrConflict
 		}
@@ -153,7 +153,6 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, d
 	return err
 }
 
-// columnChangeError returns the error for rows that would require a change of the table's columns.
 func columnChangeError(c definition.Change) error {
-	return schema.Errorf(c.Field.Name, "a correction cannot %s columns: call Evolve first", c.Op)
+	return schema.Errorf(c.Field.Name, "this operation cannot %s columns: call Evolve first", c.Op)
 }

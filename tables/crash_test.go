@@ -20,8 +20,8 @@ import (
 // rowsByTable is the expected content of a store.
 type rowsByTable map[string][]int64
 
-// crashRun runs operations on a Store. At random calls to the file system, the tail and the
-// database, it checks the state that a power loss or a kill would leave: the tables must be in their state
+// crashRun runs operations on a Store. At random calls to the file system, the tail (rows not yet in data files)
+// and the database, it checks the state that a power loss or a kill would leave: the tables must be in their state
 // after the last acknowledged operation, or after the operation in flight.
 //
 // The database is a real SQLite database that syncs every commit. It is never copied during a
@@ -95,7 +95,7 @@ func (r *crashRun) maybeCheck() {
 	}
 }
 
-// check checks the state that remains if the machine stops now.
+// check opens a copy of the state that would remain if the machine stopped now, and checks its tables.
 func (r *crashRun) check(ctx context.Context) (err error) {
 	remaining := r.mem.Crash(r.crashRand)
 	kind := "power loss"
@@ -291,7 +291,7 @@ func TestCrash(t *testing.T) {
 // TestCrashDetectsMissingSafeguards disables each safeguard in turn, and checks that the simulation detects it.
 func TestCrashDetectsMissingSafeguards(t *testing.T) {
 	t.Parallel()
-	for name, h := range map[string]hooks{"no sync of files": {noSync: true}, "no epoch in the commit": {noEpoch: true}} {
+	for name, h := range map[string]hooks{"files are not synced": {noSync: true}, "a fold's commit does not record which tail rows it moved": {noEpoch: true}} {
 		for seed := uint64(0); ; seed++ {
 			r := newCrashRun(t, seed, h)
 			err := r.run(100)

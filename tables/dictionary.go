@@ -18,12 +18,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxDictionary limits the encoded size of a dictionary in a table's schema. A column with a larger dictionary is
-// read as plain values.
+// maxDictionary is the maximum size, in bytes as Arrow IPC, of a dictionary in a table's schema. A column with a larger
+// dictionary is read as plain values.
 const maxDictionary = 64 << 10
 
-// withDictionaries records the dictionaries of the first batch in a put's schema, so that readers get the same
-// dictionary values in the same order, even values that no row contains.
+// withDictionaries returns put, the schema of rows, with the dictionaries of the first batch added, so that readers get
+// the same dictionary values in the same order, even values that no row contains.
 func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 	src, ok := rows.(*datafile.Source)
 	if !ok || len(src.Batches) == 0 && !src.IsWhole() {
@@ -59,7 +59,7 @@ func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// maxDistinct limits the number of values in a dictionary in memory.
+// maxDistinct is the maximum number of values in a dictionary that a scan builds.
 const maxDistinct = 1 << 22
 
 // dictionary assigns indices to a column's distinct values, in order of first appearance.
@@ -69,8 +69,7 @@ type dictionary struct {
 	index  map[string]int32
 }
 
-// newDictionary returns the recorded dictionary of a column, converted to the given value type. If none is
-// recorded, it returns nil.
+// newDictionary returns the dictionary recorded in f, with values of the given type, or nil if none is recorded.
 func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	recorded, err := schema.Dictionary(f)
 	if recorded == nil {
@@ -81,10 +80,10 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The indices are int32, because the dictionary may outgrow the put's index type.
+	// Use int32 indices, because the dictionary may get too large for the put's index type.
 	d := &dictionary{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}, known, map[string]int32{}}
 	for i := range known.Len() {
-		if known.IsValid(i) { // a dictionary can contain nulls and repeated values
+		if known.IsValid(i) { // even a dictionary's values can be null
 			d.index[string(sorted.AppendKey(nil, known, i))] = int32(i)
 		}
 	}
@@ -129,8 +128,8 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	return array.NewDictionaryArray(d.typ, indexArray, d.values), nil
 }
 
-// AsDictionaries encodes the columns of r as dictionaries where put, the result of [Table.SchemaAsPut], has a
-// dictionary type. It takes ownership of r.
+// AsDictionaries returns a reader of r's rows in which a column is a dictionary if it is one in put, the result of
+// [Table.SchemaAsPut]. Releasing the returned reader releases r; if AsDictionaries fails, it releases r itself.
 func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader, error) {
 	fields := slices.Clone(r.Schema().Fields())
 	dictionaries := map[int]*dictionary{}
@@ -142,7 +141,7 @@ func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader
 		d, err := newDictionary(put.Field(positions[0]), f.Type)
 		if err != nil {
 			r.Release()
-			return nil, fmt.Errorf("the dictionary of column %q: %w", f.Name, err)
+			return nil, fmt.Errorf("read the dictionary of column %q: %w", f.Name, err)
 		}
 		if d != nil {
 			dictionaries[i], fields[i].Type = d, d.typ
@@ -158,7 +157,7 @@ func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader
 		for i, d := range dictionaries {
 			encoded, err := d.encode(columns[i])
 			if err != nil {
-				return nil, fmt.Errorf("column %q: %w", fields[i].Name, err)
+				return nil, fmt.Errorf("encode column %q: %w", fields[i].Name, err)
 			}
 			defer encoded.Release()
 			columns[i] = encoded

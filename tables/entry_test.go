@@ -198,7 +198,8 @@ func appendUnchecked(t *testing.T, s *Store, rows arrow.RecordBatch) {
 	}
 }
 
-// TestTailsFromEarlierVersions checks that rows are folded that earlier versions put into the tail but could not fold.
+// TestTailsFromEarlierVersions checks that a fold accepts rows that earlier versions of this package put into the tail,
+// but could not fold.
 func TestTailsFromEarlierVersions(t *testing.T) {
 	ctx := t.Context()
 	lists := arrow.ListOf(arrow.PrimitiveTypes.Int64)

@@ -16,20 +16,17 @@ var (
 	// ErrNotFound is wrapped by the error for a missing table, version, bucket or snapshot.
 	ErrNotFound = commit.ErrNotFound
 
-	// ErrExists is wrapped by the error from an operation whose target already exists, such
-	// as a put in mode PutError.
+	// ErrExists is wrapped by the error from an operation whose target already exists, such as a put in mode PutError.
 	ErrExists = icecat.ErrExists
 
-	// ErrNotEmpty is wrapped by the error from deleting a bucket that still has tables or
-	// snapshots.
+	// ErrNotEmpty is wrapped by the error from deleting a bucket that still has tables or snapshots.
 	ErrNotEmpty = errors.New("not empty")
 
-	// ErrInUse is wrapped by the error from Open if another Store has the directory's tail
-	// open. The message names the process of that Store, if known.
+	// ErrInUse is wrapped by the error from Open if another Store has the tail open. The message names the process of
+	// that Store, if known.
 	ErrInUse = partd.ErrInUse
 
-	// ErrReadOnly is wrapped by the error from an operation that would change a read-only
-	// Store.
+	// ErrReadOnly is wrapped by the error from an operation that would change a read-only Store.
 	ErrReadOnly = commit.ErrReadOnly
 
 	// ErrClosed is wrapped by the error from every operation on a closed Store.
@@ -42,8 +39,7 @@ var (
 	// ErrConflict is wrapped by the error from a commit that failed repeatedly because of concurrent commits.
 	ErrConflict = commit.ErrConflict
 
-	// ErrTxnDone is wrapped by the errors from a Txn's methods that are called after the function passed to Update
-	// has returned.
+	// ErrTxnDone is wrapped by the error from a Txn that is used after the function passed to Update has returned.
 	ErrTxnDone = errors.New("the transaction has ended")
 )
 
@@ -58,10 +54,10 @@ type SQLError = sqlerror.Error
 
 // OpError records a failed operation on a store, bucket or table.
 type OpError struct {
-	Op            string // the operation, such as "put", "scan" or "fold"
+	Op            string // such as "put", "scan" or "fold"
 	Dir           string // the directory, if the error concerns the whole store
 	Bucket, Table string // Table is "" if the error concerns a bucket or the store
-	Err           error  // the cause
+	Err           error
 }
 
 func (e *OpError) Error() string {
@@ -79,10 +75,10 @@ func (e *OpError) Error() string {
 	return b.String() + ": " + e.Err.Error()
 }
 
-// Unwrap returns the cause.
+// Unwrap returns e.Err.
 func (e *OpError) Unwrap() error { return e.Err }
 
-// wrapError wraps *err in an OpError for the operation and its table. It does nothing if *err is nil.
+// wrapError wraps *err in an OpError, unless *err is nil.
 func wrapError(err *error, op, bucket, table string) {
 	if *err != nil {
 		*err = &OpError{Op: op, Bucket: bucket, Table: table, Err: *err}

@@ -16,20 +16,20 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// ColumnChange is a change of a table's columns.
+// ColumnChange is a change to one column of a table.
 type ColumnChange struct {
 	Op     ColumnOp   `json:"op"`
 	Column string     `json:"column"`
 	To     string     `json:"to,omitempty"`   // the new name, for RenameColumn
 	Type   ColumnType `json:"type,omitempty"` // the new type, for AddColumn and WidenColumn
 
-	field arrow.Field // the column as put; its type is used if Type is ""
+	field arrow.Field // the column in the put that requires the change; its type is used if Type is ""
 }
 
 // ColumnOp is the kind of a ColumnChange.
 type ColumnOp = definition.ColumnOp
 
-// Kinds of ColumnChange, in order: a table that allows a kind also allows all kinds before it.
+// Kinds of ColumnChange. A table that allows one kind also allows the kinds listed before it.
 const (
 	AddColumn    = definition.AddColumn
 	WidenColumn  = definition.WidenColumn // widen an integer or float type, or replace the null type by any type
@@ -40,10 +40,9 @@ const (
 // ColumnType is a type in Arrow's notation, such as int64 or timestamp[us, tz=UTC].
 type ColumnType string
 
-// ColumnTypeOf returns the notation of t, which must not be nested.
+// ColumnTypeOf returns t in Arrow's notation. t must not be nested.
 func ColumnTypeOf(t arrow.DataType) ColumnType { return ColumnType(t.String()) }
 
-// checkAllowed returns an error if e does not allow the change c.
 func checkAllowed(e Evolution, c ColumnChange) error {
 	ops := []ColumnOp{AddColumn, WidenColumn, RenameColumn, DropColumn}
 	rank := slices.Index(ops, c.Op)
@@ -56,7 +55,6 @@ func checkAllowed(e Evolution, c ColumnChange) error {
 	return nil
 }
 
-// changesOf returns, as ColumnChanges, the column changes that a put requires.
 func changesOf(needed []definition.Change) (changes []ColumnChange) {
 	for _, c := range needed {
 		changes = append(changes, ColumnChange{Op: c.Op, Column: c.Field.Name, field: c.Field})
@@ -68,10 +66,10 @@ func changesOf(needed []definition.Change) (changes []ColumnChange) {
 type evolvedColumns struct {
 	shape      *schema.Shape
 	oldIndexes []int // for each column, its index before the changes, or -1 if it is new
-	rewrites   bool  // true if Iceberg cannot express the change, so the files must be rewritten
+	rewrites   bool  // whether files must be rewritten, because Iceberg does not allow the type change
 }
 
-// evolve plans changes to a table's columns.
+// evolve returns the columns of a table after the given changes, or an error if a change is not possible or not allowed.
 func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error) {
 	def, err := definition.FromMetadata(meta)
 	if err != nil {
@@ -140,7 +138,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 			if !schema.CanWiden(types[index].Type, f.Type) {
 				return nil, schema.Errorf(c.Column, "cannot widen type %s to %s: integers can become larger integers or float64, floats larger floats, and null any type", types[index].Type, f.Type)
 			}
-			if types[index].Type.ID() == arrow.NULL { // a new column replaces the null column; existing files have no values for the new one
+			if types[index].Type.ID() == arrow.NULL { // replace the column by a new one, for which existing files have no values
 				lastID = max(lastID, highestID(newField))
 				fields[index], columns[index], types[index], ev.oldIndexes[index] = newField, f, f, -1
 				break
@@ -150,7 +148,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 				return nil, err
 			}
 			ev.rewrites = ev.rewrites || arrow.IsInteger(oldType.ID()) && newField.Type.Equals(iceberg.PrimitiveTypes.Float64)
-			// Doc records the type as put, because several such types can have the same stored type.
+			// Record the Arrow type in Doc, because several Arrow types can have the same stored type.
 			fields[index].Type, fields[index].Doc = newField.Type, f.Type.String()
 			columns[index].Type, types[index].Type = f.Type, f.Type
 		}
@@ -182,7 +180,7 @@ func (ev *evolvedColumns) caster(before table.Metadata) (*schema.Caster, error) 
 	return schema.NewColumnsCaster(def.Logical, def.Stored, ev.shape.Stored, ev.oldIndexes), nil
 }
 
-// column returns the column that c adds, or the widened column. New columns have IDs above lastID.
+// column returns the column that c adds or widens, with its new type. Its field IDs are above lastID.
 func (c ColumnChange) column(lastID int) (f arrow.Field, stored iceberg.NestedField, err error) {
 	f = c.field
 	if f.Type == nil {
@@ -190,7 +188,7 @@ func (c ColumnChange) column(lastID int) (f arrow.Field, stored iceberg.NestedFi
 			return f, stored, &SchemaError{Column: c.Column, Err: err}
 		}
 	}
-	f.Name, f.Nullable = c.Column, true // existing rows have no value
+	f.Name, f.Nullable = c.Column, true // nullable, because existing rows have no value
 	sh, err := schema.NewShape(arrow.NewSchema([]arrow.Field{f}, nil), lastID)
 	if err != nil {
 		return f, stored, err
@@ -204,6 +202,7 @@ func highestID(f iceberg.NestedField) int { return iceberg.NewSchema(0, f).Highe
 // pandasNames maps old column names to new ones, for a schema's pandas metadata.
 type pandasNames map[string]string
 
+// rename returns m with the columns in its pandas metadata, if any, renamed.
 func (n pandasNames) rename(m arrow.Metadata) (arrow.Metadata, error) {
 	text, ok := m.GetValue("pandas")
 	if !ok || len(n) == 0 {
@@ -211,7 +210,7 @@ func (n pandasNames) rename(m arrow.Metadata) (arrow.Metadata, error) {
 	}
 	var notes map[string]any
 	if err := json.Unmarshal([]byte(text), &notes); err != nil {
-		return m, fmt.Errorf("the schema's pandas metadata: %w", err)
+		return m, fmt.Errorf("read the schema's pandas metadata: %w", err)
 	}
 	index, _ := notes["index_columns"].([]any)
 	for i, name := range index {
@@ -234,14 +233,14 @@ func (n pandasNames) rename(m arrow.Metadata) (arrow.Metadata, error) {
 	return arrow.MetadataFrom(all), err
 }
 
-// Evolve changes a table's columns, in one commit. Existing rows have null in added columns. Older versions keep
-// dropped and renamed columns. Widening an integer to float64 rewrites the table's files, and fails if a value
-// cannot be represented exactly. Other changes do not rewrite files.
+// Evolve changes a table's columns, in one commit. Existing rows have null in added columns. Older versions keep dropped
+// columns and old names. Widening an integer to float64 rewrites the table's files, and fails if a value cannot be
+// represented exactly. Other changes do not rewrite files.
 func (b *Bucket) Evolve(ctx context.Context, name string, changes ...ColumnChange) error {
 	return b.updateWithRetry(ctx, func(t *Txn) error { return t.Evolve(b.Name(), name, changes...) })
 }
 
-// SetEvolution sets which column changes a table allows. It keeps the table's other settings.
+// SetEvolution sets which column changes a table allows, and keeps its other settings.
 func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) error {
 	return b.store().Update(ctx, func(t *Txn) error {
 		if err := e.Check(); err != nil {
@@ -251,7 +250,7 @@ func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) err
 	})
 }
 
-// updateWithRetry runs Update, and retries it after concurrent changes to the table.
+// updateWithRetry calls Update, again if the table was changed concurrently.
 func (b *Bucket) updateWithRetry(ctx context.Context, f func(*Txn) error) (err error) {
 	for range commit.MaxAttempts {
 		if err = b.store().Update(ctx, f); !errors.Is(err, commit.ErrStale) {
@@ -261,7 +260,7 @@ func (b *Bucket) updateWithRetry(ctx context.Context, f func(*Txn) error) (err e
 	return err
 }
 
-// Evolve changes a table's columns; see Bucket.Evolve.
+// Evolve is like Bucket.Evolve, as part of the transaction.
 func (t *Txn) Evolve(bucket, name string, changes ...ColumnChange) (err error) {
 	defer wrapError(&err, "evolve", bucket, name)
 	c, err := t.existing(bucket, name)

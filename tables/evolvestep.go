@@ -21,20 +21,20 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// evolveStep changes a table's schema. In the same commit, it folds the tail into files with the old schema, so
-// that no row with that schema remains in the tail.
+// evolveStep changes a table's schema. In the same commit, it moves the tail's rows into files, because the tail must not
+// contain rows with an old schema.
 type evolveStep struct {
 	commit.Basis // the table before the step
 	e            entry
-	allowedBy    Evolution // the evolution setting that allowed the change; the commit fails if it has changed
-	shape        *schema.Shape
-	props        iceberg.Properties
+	allowedBy    Evolution          // the table's setting when the change was allowed; if it differs at the commit, the commit fails
+	shape        *schema.Shape      // the new columns
+	props        iceberg.Properties // properties to set; can be nil
 
 	// The remaining fields are used only if the step rewrites files.
 	caster   *schema.Caster // converts rows, in the types that readers see, to the new columns; nil if no files are rewritten
-	check    *rules.Check   // checks the new rows against the table's rules; can be nil
+	check    *rules.Check   // checks the converted rows against the table's rules; can be nil
 	written  []iceberg.DataFile
-	replaced []iceberg.DataFile // the files to replace; ignored if Allowed is OnlyAppends, because all files are replaced
+	replaced []iceberg.DataFile // the files to replace; not used if Allowed is OnlyAppends, because then all files are replaced
 	read     map[string]bool    // paths of the files that the step has read
 }
 
@@ -57,7 +57,6 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 	return p.evolveMetadata(meta)
 }
 
-// applyRewrite applies a step that rewrites files.
 func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	replaced, current := p.replaced, commit.SnapshotID(cur)
 	var newFiles []iceberg.DataFile
@@ -65,7 +64,7 @@ func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *t
 	if err == nil && current != nil && p.Allowed == commit.OnlyAppends {
 		replaced, err = datafile.Files(ctx, cur)
 	}
-	if err == nil && current != nil && *current != *p.Base { // files were added after the step read the table
+	if err == nil && current != nil && *current != *p.Base { // after the step read the table, files were added: rewrite them too
 		newFiles, err = p.rewriteFiles(ctx, cur, meta, a.IO, p.read)
 	}
 	if err != nil {
@@ -75,7 +74,7 @@ func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *t
 	if err == nil && len(replaced)+len(p.written) > 0 {
 		meta, err = commit.ReplaceFiles(ctx, a.Table(meta), replaced, p.written, nil)
 	}
-	// Append the files that were added since the read, and then the tail's files, so that rows keep their order.
+	// To keep the rows in order, add the files with the newest rows, which come from the tail, last.
 	for _, files := range [][]iceberg.DataFile{newFiles, tail} {
 		if err == nil && len(files) > 0 {
 			meta, err = a.AddOrdered(ctx, a.Table(meta), files, nil, true)
@@ -84,7 +83,7 @@ func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *t
 	return meta, err
 }
 
-// evolveMetadata returns metadata with the new schema, and with the columns in its settings renamed.
+// evolveMetadata returns meta with the new schema and properties, and with the new column names in its settings.
 func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error) {
 	s, err := definition.SettingsOf(meta)
 	if err == nil && s.Evolution != p.allowedBy {
@@ -115,7 +114,7 @@ func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error)
 	return meta, err
 }
 
-// rewriteFiles rewrites t's files, except those in skip, for a table with the metadata newMeta.
+// rewriteFiles writes the rows of t's files, except those whose paths are in skip, to new files in the schema of newMeta.
 func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta table.Metadata, io *icecat.FileIO, skip map[string]bool) ([]iceberg.DataFile, error) {
 	r, err := p.e.reader(ctx, t)
 	if err == nil {
@@ -130,8 +129,7 @@ func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta t
 	return p.e.Write(ctx, p.e.Staged(newMeta, io), io, commit.WriteInput{Rows: rows, Caster: p.caster, Rules: p.check, Acknowledged: skip != nil})
 }
 
-// reshape adds a step that changes the table's schema. If caster is not nil, the step also rewrites the table's
-// files.
+// reshape adds step to the transaction. If caster is not nil, reshape also rewrites the table's files.
 func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, check *rules.Check) (err error) {
 	if caster != nil && c.Writes() {
 		return errors.New("a column change that rewrites the table's files cannot follow a put in the same Update: make the change in its own Update")
@@ -162,12 +160,12 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 		}
 	}
 	c.Add(commit.Folds, step.IO, step.apply)
-	// Later steps of this Update see the new columns, and rules that compare all rows read the new files.
+	// Later steps of this Update must see the new columns and files.
 	c.cur = c.Staged(meta, t.s.cat.NewIO())
 	return nil
 }
 
-// schemaVersionProperty is the table property that stores the version set by Migrate.
+// schemaVersionProperty is the table property for the version that Migrate sets.
 const schemaVersionProperty = "partd.schema-version"
 
 // SchemaVersion returns the version last set by Migrate, or 0 if Migrate was never called.
@@ -182,19 +180,20 @@ func schemaVersion(t *table.Table) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		return 0, fmt.Errorf("property %s: %w", schemaVersionProperty, err)
+		return 0, fmt.Errorf("read the property %s: %w", schemaVersionProperty, err)
 	}
 	return n, nil
 }
 
-// Migrate converts a table to a numbered version of its schema, in one commit. f converts each batch of rows, in
-// the types of Table.Schema, to a batch of new rows. The first batch is empty; f's result for it defines the new
-// columns. Migrate streams the rows. After a concurrent commit, it may call f again with the same rows. f must not
-// use the table, because that would deadlock. Migrate releases f's results; f can return its argument.
+// Migrate converts a table to a numbered version of its schema, in one commit, and reports whether it did. It does
+// nothing if the table already has this version or a later one.
 //
-// Migrate reports whether it migrated the table. It does nothing if the table already has this version or a later
-// one. Rows in the tail of another Store are not migrated; their columns are matched to the new ones by name. The
-// new rows must satisfy the table's rules, except rules about uniqueness and order.
+// f converts each batch of rows, in the types of Table.Schema, to a batch of new rows. The first batch is empty; f's
+// result for it defines the new columns. After a concurrent commit, Migrate may call f again with the same rows. f must
+// not use the table, because that would deadlock. Migrate releases f's results; f can return its argument.
+//
+// The new rows must satisfy the table's rules, except rules about uniqueness and order. Rows in the tail of another Store
+// are not converted; their columns are matched to the new ones by name.
 func (b *Bucket) Migrate(ctx context.Context, name string, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (migrated bool, err error) {
 	err = b.updateWithRetry(ctx, func(t *Txn) error {
 		c, err := t.existing(b.Name(), name)

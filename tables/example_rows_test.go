@@ -66,7 +66,7 @@ func appendTrades(ctx context.Context, bucket *tables.Bucket) *tables.Table {
 	return table
 }
 
-// Structs are appended as rows, and rows are read into structs.
+// This example appends structs as rows, and reads the rows back into structs.
 func ExampleRows() {
 	ctx := context.Background()
 	bucket, done := openBucket(ctx)
@@ -108,7 +108,7 @@ func ExampleAnd() {
 	// ("sym" in ('A', 'it''s')) and ("at" > '2026-01-31T09:00:00') and (not ("sym" like 'B%'))
 }
 
-// Each batch is released after its iteration.
+// Batches releases each batch after its iteration of the loop.
 func ExampleTable_Batches() {
 	ctx := context.Background()
 	bucket, done := openBucket(ctx)
@@ -142,7 +142,7 @@ func ExampleRecords() {
 	// 1 <nil>
 }
 
-// Column changes use types in Arrow's notation.
+// This example drops a column and adds another, whose type is given as an Arrow type.
 func ExampleBucket_Evolve() {
 	ctx := context.Background()
 	bucket, done := openBucket(ctx)

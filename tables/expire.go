@@ -18,7 +18,7 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 	s = s.orUnopened()
 	o = cmp.Or(o, new(MaintainOptions))
 	if o.OlderThan < 0 || o.Keep < 0 {
-		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("options OlderThan %v and Keep %d must not be negative", o.OlderThan, o.Keep)}
+		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)}
 	}
 	used, refsErr := s.cat.References(ctx)
 	if refsErr != nil && !errors.Is(refsErr, ErrDamaged) {

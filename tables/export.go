@@ -21,18 +21,17 @@ import (
 type ExportOptions struct {
 	Scan *ScanOptions // selects columns and rows; nil selects all
 
-	// If FileRows is positive, path is a directory of files, each with at most FileRows rows: part-00000.parquet,
+	// FileRows, if positive, makes path a directory of files, each with at most FileRows rows: part-00000.parquet,
 	// part-00001.parquet, …. If it is 0, path is one file.
 	FileRows int64
 
-	// Replace allows replacing an existing file. Without Replace, or if path is a directory, an existing path is an
-	// error that wraps ErrExists.
+	// Replace allows replacing an existing file, and cannot be combined with FileRows. Without it, if path exists, Export
+	// returns an error that wraps ErrExists.
 	Replace bool
 }
 
-// Export writes a table, or a version of it, as Parquet, and returns the row count. It writes a consistent state of
-// the table, including rows that are not yet in data files. The file or directory appears only when complete.
-// Memory use does not depend on the row count.
+// Export writes a consistent state of a table as Parquet, including rows in the tail, and returns the row count. The file
+// or directory appears only when complete. Memory use does not depend on the row count.
 func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows int64, err error) {
 	o = cmp.Or(o, new(ExportOptions))
 	defer func() {
@@ -62,7 +61,6 @@ func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows 
 	return exportParts(ctx, r, path, o.FileRows)
 }
 
-// exportParts writes a directory under a temporary name, and renames it once complete.
 func exportParts(ctx context.Context, r array.RecordReader, path string, fileRows int64) (rows int64, err error) {
 	dir, temp, err := tempdir.NewDir(filepath.Dir(path))
 	if err != nil {
@@ -84,13 +82,13 @@ func exportParts(ctx context.Context, r array.RecordReader, path string, fileRow
 	return rows, os.Rename(dir, path)
 }
 
-// batchSplitter divides a reader's rows into parts with a given row count.
+// batchSplitter divides a reader's rows into parts.
 type batchSplitter struct {
 	r         array.RecordReader
-	remaining int64 // rows of the current batch not yet yielded
+	remaining int64 // number of rows of r's current batch that are not in a part yet
 }
 
-// hasMore reports whether rows remain. It advances to the next batch if the current one is used up.
+// hasMore reports whether rows remain. It advances r to the next batch if no rows of the current one remain.
 func (b *batchSplitter) hasMore() bool {
 	for b.remaining == 0 && b.r.Next() {
 		b.remaining = b.r.RecordBatch().NumRows()
@@ -98,7 +96,6 @@ func (b *batchSplitter) hasMore() bool {
 	return b.remaining > 0
 }
 
-// next yields up to maxRows rows.
 func (b *batchSplitter) next(maxRows int64) func(func(arrow.RecordBatch, error) bool) {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for maxRows > 0 && b.hasMore() {

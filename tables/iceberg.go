@@ -20,8 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// ErrRequirement is wrapped by the error from CommitIceberg if a requirement of a change is not met because the table has
-// changed. The caller can prepare the change again for the new table state.
+// ErrRequirement means that a table does not meet a change's requirements: prepare the change for its current state.
 var ErrRequirement = errors.New("the table has changed since the change was prepared")
 
 // FoldOnLoadProperty is a table property. If it is "false", Bucket.Iceberg ignores [IcebergOptions].Fold.
@@ -29,7 +28,7 @@ const FoldOnLoadProperty = "partd.fold-on-load"
 
 // IcebergOptions configures Bucket.Iceberg. Nil or the zero value means no fold.
 type IcebergOptions struct {
-	Fold bool // first fold (move the tail's rows into files), because other engines see only files
+	Fold bool // first move the tail's rows into files (a fold), because other engines see only files
 
 	// Every is the minimum interval between folds: if the newest version is younger, Bucket.Iceberg does not fold.
 	Every time.Duration
@@ -74,8 +73,7 @@ func (b *Bucket) Iceberg(ctx context.Context, name string, o *IcebergOptions) (_
 	return t, notFound(err)
 }
 
-// MetadataSize returns the size, in bytes, of a table's metadata as JSON. Bucket.Iceberg needs several times as much
-// memory.
+// MetadataSize returns the size of a table's JSON metadata, in bytes. Bucket.Iceberg needs several times as much memory.
 func (b *Bucket) MetadataSize(ctx context.Context, name string) (_ int64, err error) {
 	defer wrapError(&err, "load", b.Name(), name)
 	n, err := b.check(name)
@@ -86,8 +84,7 @@ func (b *Bucket) MetadataSize(ctx context.Context, name string) (_ int64, err er
 	return size, notFound(err)
 }
 
-// IcebergNames returns up to limit names of the bucket's tables, sorted, beginning with the first name after the given
-// one.
+// IcebergNames returns, sorted, up to limit names of the bucket's tables that are greater than after.
 func (b *Bucket) IcebergNames(ctx context.Context, after string, limit int) (_ []string, err error) {
 	defer wrapError(&err, "list", b.Name(), "")
 	return b.store().cat.Names(ctx, namespaceOf(b.Name()), after, limit)
@@ -105,8 +102,7 @@ func (b *Bucket) Create(ctx context.Context, m Metadata) (err error) {
 	return err
 }
 
-// Rename renames a table and moves it to the bucket to. If that bucket already contains a table with the new name,
-// the error wraps [ErrExists].
+// Rename renames a table and moves it to the bucket to. If to contains a table newName, the error wraps [ErrExists].
 func (b *Bucket) Rename(ctx context.Context, name string, to *Bucket, newName string) (err error) {
 	defer wrapError(&err, "rename", b.Name(), name)
 	n, err := b.check(name)
@@ -123,7 +119,7 @@ func (b *Bucket) Rename(ctx context.Context, name string, to *Bucket, newName st
 	if err := b.store().cat.Rename(ctx, n, target); err != nil {
 		return notFound(err)
 	}
-	// The tail stores rows by table name: assign the table's rows to the new name.
+	// Update both names' entries in memory, so that the table's rows in the tail appear under the new name.
 	return errors.Join(b.store().commits.Refresh(ctx, n), b.store().commits.Refresh(ctx, target))
 }
 
@@ -142,8 +138,7 @@ type IcebergChange struct {
 	Registered    bool           // whether New is from a dropped table, so it may contain the properties reserved for partd
 }
 
-// NewIceberg returns metadata, with new column IDs, for a table that another engine wants to create. CommitIceberg
-// creates the table.
+// NewIceberg returns metadata with new column IDs for a new table. It does not create the table.
 func (s *Store) NewIceberg(columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (meta table.Metadata, err error) {
 	s = s.orUnopened()
 	id := uuid.New()
@@ -194,8 +189,8 @@ func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (re
 	return results, nil
 }
 
-// addIceberg adds a change to the transaction. It already applies the change to a copy of the current metadata, to find
-// out whether the commit must fold the tail.
+// addIceberg adds a change. It first applies the change to a copy of the metadata, to find out whether the commit must
+// fold the tail.
 func (t *Txn) addIceberg(change *IcebergChange) (*txnChange, error) {
 	n, err := t.s.Bucket(change.Bucket).check(change.Table)
 	if err != nil {
@@ -206,7 +201,7 @@ func (t *Txn) addIceberg(change *IcebergChange) (*txnChange, error) {
 		return nil, err
 	}
 	if c.Len() > 0 {
-		return nil, &ArgumentError{Err: errors.New("the transaction changes the table twice")}
+		return nil, &ArgumentError{Err: errors.New("the commit contains two changes to the table: combine them into one")}
 	}
 	p := &icebergStep{entry: t.entry(c), change: change}
 	if err := p.checkRequirements(c.cur); err != nil {
@@ -234,7 +229,6 @@ func (t *Txn) addIceberg(change *IcebergChange) (*txnChange, error) {
 	return c, nil
 }
 
-// icebergStep applies a change that another engine requests.
 type icebergStep struct {
 	entry
 	change *IcebergChange
@@ -255,7 +249,6 @@ func (p *icebergStep) tailMode(oldMeta, newMeta table.Metadata) commit.Mode {
 	return commit.Exclusive
 }
 
-// apply applies the change in a commit.
 func (p *icebergStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	if err := p.checkRequirements(cur); err != nil {
 		return nil, err
@@ -290,8 +283,7 @@ func (p *icebergStep) apply(ctx context.Context, a *commit.Attempt, cur *table.T
 	return meta, err
 }
 
-// foldIfNeeded moves the tail's rows into files with the old columns if the change alters the columns, and returns the
-// resulting table.
+// foldIfNeeded moves the tail's rows into files with the old columns if the change alters the columns.
 func (p *icebergStep) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, newMeta table.Metadata) (*table.Table, error) {
 	switch p.tailMode(cur.Metadata(), newMeta) {
 	case commit.Folds:
@@ -414,7 +406,7 @@ func schemaFirst(updates table.Updates) (reordered table.Updates) {
 	return reordered
 }
 
-// newSnapshots returns the snapshots in newMeta that oldMeta, if not nil, lacks.
+// newSnapshots returns the snapshots that newMeta adds to oldMeta, which can be nil.
 func newSnapshots(oldMeta, newMeta table.Metadata) (added []table.Snapshot) {
 	for _, s := range newMeta.Snapshots() {
 		if oldMeta == nil || oldMeta.SnapshotByID(s.SnapshotID) == nil {
@@ -488,6 +480,5 @@ func (s *Store) WithoutDir(text string) string {
 	return regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:`+strings.Join(roots, "|")+`)\b`).ReplaceAllString(text, "$1…")
 }
 
-// maxTableMetadata limits the size, in bytes, of JSON metadata that other engines register and commit. It suffices for
-// about 15,000 snapshots.
+// maxTableMetadata is the maximum size, in bytes, of JSON metadata from other engines: about 15,000 snapshots.
 const maxTableMetadata = 16 << 20

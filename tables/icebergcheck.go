@@ -26,15 +26,16 @@ import (
 )
 
 const (
-	maxManifests    = 10_000 // limit for one commit by another engine, over all its snapshots
+	// Limits for one commit by another engine.
+	maxManifests    = 10_000 // manifests in all new snapshots together
 	maxNewSnapshots = 10_000
-	maxDefinitions  = 100 // schemas, partition specs and sort orders that one commit adds
+	maxDefinitions  = 100 // new schemas, partition specs and sort orders
 
-	maxClockLead = time.Minute // how far a writer's clock may be ahead of ours; a snapshot further ahead would block later commits
+	maxClockLead = time.Minute // how far a writer's clock may be ahead of ours; a snapshot from the future would block later commits
 )
 
-// checkChange returns an error if the new metadata refers to files outside the table, or changes properties that only
-// the catalog may change. It checks the resulting metadata rather than the updates.
+// checkChange returns an error if another engine's change is not allowed, for example because it refers to files outside
+// the table or alters reserved properties.
 func (p *icebergStep) checkChange(ctx context.Context, oldMeta, newMeta table.Metadata) error {
 	invalid := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
 	location := newMeta.Location()
@@ -90,8 +91,6 @@ func removeString(list []string, removed string) []string {
 	return slices.DeleteFunc(list, func(s string) bool { return s == removed })
 }
 
-// checkUUIDUnused returns an error if another table has the new table's UUID. The commit later checks that the table's
-// location is unused.
 func (p *icebergStep) checkUUIDUnused(ctx context.Context, newMeta table.Metadata) error {
 	_, err := p.s.cat.ByUUID(ctx, newMeta.TableUUID().String())
 	if errors.Is(err, icecat.ErrNotFound) {
@@ -103,8 +102,8 @@ func (p *icebergStep) checkUUIDUnused(ctx context.Context, newMeta table.Metadat
 	return err
 }
 
-// checkProperties returns an error if the change sets properties that the catalog relies on, or that place files
-// outside the table. A registered table can have reserved properties.
+// checkProperties returns an error if the change sets or removes properties that are reserved for partd, unless
+// registered is true, or if it sets properties that place files outside the table.
 func checkProperties(oldMeta, newMeta table.Metadata, registered bool) error {
 	oldProps := iceberg.Properties{}
 	if oldMeta != nil {
@@ -131,14 +130,13 @@ func checkProperties(oldMeta, newMeta table.Metadata, registered bool) error {
 	return nil
 }
 
-// checkRegistered returns an error if a table's reserved properties are invalid, because any engine may have written
-// them.
+// checkRegistered returns an error if reserved properties are invalid, because a client can register any metadata.
 func checkRegistered(meta table.Metadata) error {
 	for k, text := range meta.Properties() {
 		if strings.HasPrefix(k, tailProperties) {
-			// A larger number would make rows of later appends count as already folded.
+			// The number says how far the tail was folded; if it were larger, rows of later appends would be ignored.
 			if n, err := strconv.ParseInt(text, 10, 64); err != nil || n > math.MaxInt64/2 {
-				return fmt.Errorf("the property %q cannot be %.40q", k, text)
+				return fmt.Errorf("the property %q has the invalid value %.40q", k, text)
 			}
 		}
 	}
@@ -154,8 +152,7 @@ func checkRegistered(meta table.Metadata) error {
 	})
 }
 
-// checkDefinitions returns an error if a commit adds too many schemas, partition specs and sort orders. The time that
-// Iceberg's library takes grows with their square.
+// checkDefinitions limits how many definitions a commit adds: Iceberg's library takes time quadratic in their number.
 func (ch *IcebergChange) checkDefinitions() error {
 	n := 0
 	for _, u := range ch.Updates {
@@ -176,7 +173,7 @@ func checkSize(oldMeta, newMeta table.Metadata) error {
 	if err != nil {
 		return err
 	}
-	_, exceeds := icecat.DecodedCost(b) // begins with a verb, such as "has", and continues the message below
+	_, exceeds := icecat.DecodedCost(b) // its text begins with a verb, to continue the message at the end
 	if len(b) > maxTableMetadata {
 		exceeds = fmt.Errorf("has %d bytes; the limit is %d", len(b), maxTableMetadata)
 	}
@@ -191,12 +188,12 @@ func checkSize(oldMeta, newMeta table.Metadata) error {
 	return &ArgumentError{Err: fmt.Errorf("the table's metadata after the change %w: expire snapshots, or remove properties or schemas", exceeds)}
 }
 
-// checkWithin returns an error unless a client's file is below location.
+// checkWithin returns an error unless a client's file is in the directory location.
 func (p *icebergStep) checkWithin(location, file string) error {
 	return asClientError(p.s.cat.CheckWithin(location, file))
 }
 
-// asClientError converts an error for a missing or forbidden file to an ArgumentError.
+// asClientError converts an error for a missing or forbidden file to an ArgumentError, because the client named the file.
 func asClientError(err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 		return &ArgumentError{Err: errors.New(err.Error())}
@@ -204,7 +201,7 @@ func asClientError(err error) error {
 	return err
 }
 
-// needsWholeTable reports whether a rule compares all rows of the table, so that no rows may remain in the tail.
+// needsWholeTable reports whether a rule compares all rows of the table, so that all rows must be in files.
 func (p *icebergStep) needsWholeTable(ctx context.Context, meta table.Metadata) bool {
 	d, err := definition.FromMetadata(meta)
 	if err != nil {
@@ -257,8 +254,7 @@ func (p *icebergStep) checkRows(ctx context.Context, oldMeta, newMeta table.Meta
 	return order.RejectDuplicates(ctx, unchanged, added)
 }
 
-// checkBatches checks the rows of new files. For rules about the whole table, it reads the other rows from the
-// existing files.
+// checkBatches checks the rows in staged's new files. Rules about the whole table also read its other files.
 func (p *icebergStep) checkBatches(ctx context.Context, d *definition.Definition, ruleList []Rule, staged *table.Table, oldPaths, addedPaths map[string]bool) error {
 	o := rules.Options{Memory: p.s.opts.Memory / 8, Table: func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 		return p.readExcept(ctx, staged, nil, addedPaths, columns, where, each)
@@ -274,7 +270,6 @@ func (p *icebergStep) checkBatches(ctx context.Context, d *definition.Definition
 	return cmp.Or(err, check.Finish(ctx))
 }
 
-// filesOf returns the data files of the table with the given metadata.
 func (p *icebergStep) filesOf(ctx context.Context, meta table.Metadata) ([]iceberg.DataFile, error) {
 	if meta == nil || meta.CurrentSnapshot() == nil {
 		return nil, nil

@@ -16,8 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// checkSnapshots checks the manifests and files of new snapshots. It skips manifests in the table's current snapshot.
-// All files must belong to the table.
+// checkSnapshots returns an error if a new snapshot's manifests are invalid or refer to files outside the table.
 func (p *icebergStep) checkSnapshots(ctx context.Context, oldMeta, newMeta table.Metadata) error {
 	added := newSnapshots(oldMeta, newMeta)
 	if len(added) > maxNewSnapshots {
@@ -53,17 +52,14 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, oldMeta, newMeta table
 	return nil
 }
 
-// manifestCheck checks the manifest lists and manifests that a commit adds.
 type manifestCheck struct {
 	s       *Store
 	io      *icecat.FileIO
 	newMeta table.Metadata
-	checked map[string]iceberg.ManifestFile // manifests that were checked, or were in the table before the commit
-	budget  *icecat.Budget
+	checked map[string]iceberg.ManifestFile // manifests, by path, that were already checked or in the table before the commit
+	budget  *icecat.Budget                  // what remains of the limits on reading manifests
 }
 
-// checkList checks a snapshot's manifest list and its manifests. It recovers from panics that damaged files cause in
-// the libraries.
 func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error {
 	invalid := func(subject string, err error) error {
 		if ctx.Err() != nil {
@@ -100,7 +96,7 @@ func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error 
 	return nil
 }
 
-// checkAvroName returns an error unless the name ends in .avro, because later reads check only files with that ending.
+// checkAvroName returns an error unless a file's name ends in .avro, because later reads check only such files.
 func checkAvroName(location string) error {
 	if !strings.HasSuffix(location, ".avro") {
 		return fmt.Errorf("the file name %q does not end in .avro", location)
@@ -108,7 +104,7 @@ func checkAvroName(location string) error {
 	return nil
 }
 
-// checkManifest checks a manifest's entries, and compares their counts with those in the manifest list.
+// checkManifest checks a manifest's entries, and compares their total counts with those in the manifest list.
 func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m iceberg.ManifestFile) error {
 	if err := checkAvroName(m.FilePath()); err != nil {
 		return err
@@ -146,7 +142,7 @@ func (c *manifestCheck) checkEntry(s *table.Snapshot, e iceberg.ManifestEntry, t
 		err = nil
 	}
 	if referenced := f.ReferencedDataFile(); referenced != nil && err == nil {
-		if err = c.s.cat.CheckWithin(c.newMeta.Location(), *referenced); errors.Is(err, fs.ErrNotExist) { // the data file may have been replaced
+		if err = c.s.cat.CheckWithin(c.newMeta.Location(), *referenced); errors.Is(err, fs.ErrNotExist) { // the data file may since have been replaced
 			err = nil
 		}
 	}
@@ -193,8 +189,7 @@ func columnType(meta table.Metadata, id int) (iceberg.Type, error) {
 	return nil, fmt.Errorf("the table never had a column with ID %d", id)
 }
 
-// partitionTypes maps the field IDs of a partition spec to their value types. It omits fields with an unknown column
-// or transform.
+// partitionTypes maps the field IDs of a partition spec to their value types. It omits fields whose type is unknown.
 func partitionTypes(meta table.Metadata, spec *iceberg.PartitionSpec) map[int]iceberg.Type {
 	types := map[int]iceberg.Type{}
 	for _, f := range spec.Fields() {
@@ -209,9 +204,8 @@ func partitionTypes(meta table.Metadata, spec *iceberg.PartitionSpec) map[int]ic
 	return types
 }
 
-// isOfType reports whether a manifest value is valid for a type. An int is also valid for a long, and a float for a
-// double, because the column may have been widened. Dates, times and timestamps are plain numbers if the manifest
-// does not contain their logical types.
+// isOfType reports whether a value in a manifest is valid for a type. Narrower numbers are valid because the column may
+// have been widened. Numbers are valid for dates and times because some manifests lack the logical type.
 func isOfType(v any, t iceberg.Type) bool {
 	var validTypes []iceberg.Type
 	switch v.(type) {

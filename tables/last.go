@@ -20,7 +20,7 @@ func (t *Table) Head(ctx context.Context, n int64) (array.RecordReader, error) {
 	return t.Scan(ctx, &ScanOptions{Limit: n})
 }
 
-// Tail returns a reader of the last n rows, in order.
+// Tail returns a reader of the last n rows, in the table's order.
 func (t *Table) Tail(ctx context.Context, n int64) (array.RecordReader, error) {
 	if n < 1 {
 		return nil, t.error("scan", errors.New("n, the number of rows, must be at least 1"))
@@ -31,8 +31,8 @@ func (t *Table) Tail(ctx context.Context, n int64) (array.RecordReader, error) {
 // Last returns a reader of the last row.
 func (t *Table) Last(ctx context.Context) (array.RecordReader, error) { return t.Tail(ctx, 1) }
 
-// limitToLast limits a scan to its last n rows. It estimates a start time from the files' bounds, counts the rows from
-// there, and moves the start back until there are enough rows.
+// limitToLast limits a scan to its last n rows. It estimates a start time from the files' bounds, counts the rows since
+// that time, and moves the time back until there are at least n.
 func (r *reader) limitToLast(n int64) error {
 	if r.series == nil {
 		return r.limitToLastFiles(n)
@@ -58,8 +58,8 @@ func (r *reader) limitToLast(n int64) error {
 	}
 }
 
-// limitToLastFiles is limitToLast for tables without an order. It counts the rows not yet in files, and then the rows
-// of the files from the newest back, until there are n.
+// limitToLastFiles is limitToLast for tables without an order. It counts the rows not yet in files, and then those in the
+// files, beginning with the newest file, until there are at least n.
 func (r *reader) limitToLastFiles(n int64) error {
 	tasks, err := r.tasks(r.ctx)
 	if err != nil {
@@ -75,7 +75,7 @@ func (r *reader) limitToLastFiles(n int64) error {
 	total, err := count(r.view, len(tasks), len(tasks))
 	noTail := *r.view
 	noTail.rows = nil
-	useCounts := len(r.filters) == 0 // without filters, the files' own row counts suffice
+	useCounts := len(r.filters) == 0 // use the row counts in the files' metadata
 	for step := 1; err == nil && total < n && r.from > 0; step *= 2 {
 		to := r.from
 		if useCounts {
@@ -96,7 +96,7 @@ func (r *reader) limitToLastFiles(n int64) error {
 	return err
 }
 
-// count returns the number of rows that match the filters. It reads only the given columns.
+// count returns the number of rows that match the filters. It reads the given columns, and those that the filters need.
 func (r *reader) count(columns []string) (count int64, err error) {
 	if err := r.plan(columns); err != nil {
 		return 0, err

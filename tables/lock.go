@@ -20,10 +20,11 @@ type Lock struct {
 	err    error
 }
 
-// Lock waits until nobody else holds the lock of this name in the bucket, and acquires it. It excludes other goroutines,
-// other processes on this machine, and clients of servers in those processes. For a bucket of an object store, it
-// excludes processes with the same Options.Catalog or CacheDir. Locks are advisory: they do not restrict access to the
-// table of that name, which need not exist. The lock is released by Unlock, or when the process ends.
+// Lock waits until nobody else holds the lock of this name in the bucket, and acquires it. The lock excludes other
+// goroutines, other processes on this machine, and clients of servers in those processes. For tables in an object store,
+// it excludes only processes that share the catalog's directory, or the CacheDir if the catalog is in PostgreSQL. Locks
+// are advisory: they do not restrict access to the table of that name, which need not exist. The lock is released by
+// Unlock, or when the process ends.
 func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
 	defer wrapError(&err, "lock", b.Name(), name)
 	if _, err := b.check(name); err != nil {
@@ -36,7 +37,7 @@ func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
 	if err != nil {
 		return nil, err
 	}
-	unpin() // pinned only to check that the store is open
+	unpin() // Pin was only called to check that the store is open
 	dir := filepath.Join(b.store().local, "locks")
 	if err := b.store().hooks.fs.MkdirAll(dir, 0o777); err != nil {
 		return nil, err

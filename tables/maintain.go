@@ -20,19 +20,18 @@ var errNoBucket = errors.New("option Tables is set without a bucket: set option 
 // IDAge is the minimum time that put IDs are remembered.
 const IDAge = 30 * 24 * time.Hour
 
-// MaintainOptions selects tables for Fold, Compact and Expire, and configures Expire. Nil or the zero value selects all
-// tables.
+// MaintainOptions configures Fold, Compact and Expire. Nil or the zero value selects all tables.
 type MaintainOptions struct {
 	Buckets Buckets  `json:"Bucket"`
 	Tables  []string // table names, which require exactly one bucket in Buckets; nil selects all tables
 
-	// OlderThan is the minimum age of versions that expire; 0 means any age. The newest version never expires.
+	// OlderThan is the minimum age of the versions that Expire removes; 0 means any age.
 	OlderThan time.Duration
-	// Keep is how many of the newest versions to keep regardless of age. 0 means 1.
+	// Keep is how many of the newest versions Expire keeps regardless of their age. 0 means 1.
 	Keep int
-	// Grace is how long a file must have been unused before it is removed, because another process may still read it or
-	// be about to commit it. 0 means 24 hours. A negative value means no grace period; then no other process may use the
-	// directory.
+	// Grace is how long a file must have been unused before Expire removes it, because another process may still read it
+	// or be about to commit it. 0 means 24 hours. A negative value means no grace period; then no other process may use
+	// the directory.
 	Grace time.Duration
 }
 
@@ -41,7 +40,7 @@ type Buckets []string
 
 func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b, name) }
 
-// MarshalJSON writes null for all buckets, a string for one bucket, and a list for several.
+// MarshalJSON returns null for all buckets, a string for one bucket, or a list for several.
 func (b Buckets) MarshalJSON() ([]byte, error) {
 	switch len(b) {
 	case 0:
@@ -52,7 +51,7 @@ func (b Buckets) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(b))
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON accepts the results of MarshalJSON.
 func (b *Buckets) UnmarshalJSON(text []byte) error {
 	if bytes.HasPrefix(text, []byte(`"`)) {
 		*b = Buckets{""}
@@ -66,7 +65,7 @@ type MaintainResult struct {
 	Tables       int   // tables changed
 	Rows         int64 // rows that Fold moved from the tail
 	FilesBefore  int   // files replaced by Compact
-	FilesAfter   int   // files written by Compact as replacements
+	FilesAfter   int   // files that replace them
 	Versions     int   // versions expired
 	FilesRemoved int   // files removed by Expire
 	BytesRemoved int64 // total size of the files removed by Expire
@@ -86,7 +85,7 @@ func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, e
 	s = s.orUnopened()
 	r, err := s.maintain(ctx, "fold", o, fold)
 	if err == nil && s.tail != nil && !s.opts.ReadOnly {
-		s.tail.Reclaim(ctx) // also frees the space of rows folded earlier
+		s.tail.Reclaim(ctx) // also frees the space of rows that earlier folds moved
 	}
 	return r, err
 }
@@ -98,20 +97,20 @@ func fold(ctx context.Context, e entry) (r MaintainResult, err error) {
 	return r, err
 }
 
-// maintainWorkers is the maximum number of concurrent folds. A fold spends most of its time in syncs.
+// maintainWorkers is the maximum number of tables that are maintained concurrently. A fold mostly waits for syncs.
 const maintainWorkers = 4
 
-// maintain calls f for each table that o selects. The first error stops it, except that damaged tables are skipped and
-// reported at the end.
+// maintain calls f for each table that o selects, and returns the sum of the results. The first error ends it, except
+// that damaged tables are skipped and reported at the end.
 func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
 	o = cmp.Or(o, new(MaintainOptions))
 	unpin, err := s.commits.Pin()
 	if err != nil {
 		return MaintainResult{}, &OpError{Op: op, Dir: s.dir, Err: err}
 	}
-	unpin() // pinned only to check that the store is open
+	unpin() // Pin was only called to check that the store is open
 	tables, err := s.selectTables(ctx, op, o)
-	if err == nil && s.opts.ReadOnly && op != "fold" { // in a read-only store, a fold does nothing
+	if err == nil && s.opts.ReadOnly && op != "fold" { // fold is allowed: it does nothing in a read-only store
 		err = ErrReadOnly
 	}
 	if err != nil {
@@ -120,7 +119,7 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 	return s.forEach(ctx, op, tables, f)
 }
 
-// forEach calls f for the tables, with up to maintainWorkers calls at a time.
+// forEach is like maintain, but calls f for the given tables.
 func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
 	results, damaged := make([]MaintainResult, len(tables)), make([]error, len(tables))
 	g, gctx := errgroup.WithContext(ctx)
@@ -133,7 +132,7 @@ func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f fu
 			}
 			defer release()
 			ctx, end := gctx, ignoreOutcome
-			if op != "fold" { // package commit reports folds itself
+			if op != "fold" { // package commit reports each fold to the Observer
 				ctx, end = s.begin(gctx, op, bucketOf(n.Namespace), n.Name)
 			}
 			results[i], err = f(ctx, e)
@@ -155,8 +154,8 @@ func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f fu
 	return sum, err
 }
 
-// selectTables returns the tables that o selects. For a fold of whole buckets, it returns only the tables in memory,
-// which include every table with rows in the tail.
+// selectTables returns the tables that o selects. To fold whole buckets, it returns only the tables in memory, because all
+// tables with rows in the tail are in memory.
 func (s *Store) selectTables(ctx context.Context, op string, o *MaintainOptions) (names []tableName, err error) {
 	if o.Tables != nil {
 		if len(o.Buckets) != 1 {

@@ -17,7 +17,7 @@ import (
 )
 
 // Metadata is the user's metadata of a table or a bucket. Values are anything that JSON can represent. When read back,
-// they have the types of encoding/json, except that numbers are json.Number, so that they are not rounded.
+// they have the types that encoding/json decodes into an any, except that numbers are json.Number, to avoid rounding.
 type Metadata map[string]any
 
 // UnmarshalJSON reads a JSON object.
@@ -30,7 +30,7 @@ func (m *Metadata) UnmarshalJSON(b []byte) error {
 // maxMetadata limits the size of metadata as JSON, in bytes.
 const maxMetadata = 1 << 20
 
-// maxDepth limits how deeply objects and arrays are nested.
+// maxDepth limits how deeply objects and arrays can be nested in metadata.
 const maxDepth = 1000
 
 // normalize returns the metadata as it will be read back, or an error if it cannot be stored.
@@ -47,8 +47,7 @@ func (m Metadata) normalize() (normalized Metadata, err error) {
 	if len(b) > maxMetadata {
 		return nil, errors.New("the metadata is larger than 1 MiB")
 	}
-	// Package json accepts at most 10,000 levels. With all but maxDepth of these around the metadata, it rejects deeper
-	// metadata.
+	// Package json accepts at most 10,000 levels. Use up all but maxDepth of them, so that it rejects deeper metadata.
 	if wrapping := 10_000 - maxDepth; !json.Valid([]byte(strings.Repeat("[", wrapping) + string(b) + strings.Repeat("]", wrapping))) {
 		return nil, fmt.Errorf("the metadata is nested more than %d levels deep", maxDepth)
 	}
@@ -78,7 +77,6 @@ func (c MetadataChange) normalize() (MetadataChange, error) {
 	return c, err
 }
 
-// apply returns a changed copy of old.
 func (c MetadataChange) apply(old map[string]any) (map[string]any, error) {
 	changed := maps.Clone(old)
 	if changed == nil || c.Replace {
@@ -96,8 +94,8 @@ func (b *Bucket) SetMetadata(ctx context.Context, name string, m Metadata) error
 	return b.ChangeMetadata(ctx, name, MetadataChange{Set: m, Replace: true})
 }
 
-// ChangeMetadata changes a table's metadata, or the bucket's if name is "", in one commit. If the bucket is missing,
-// ChangeMetadata creates it.
+// ChangeMetadata changes a table's metadata in one commit. If name is "", it changes the bucket's own metadata, and
+// creates the bucket if it is missing.
 func (b *Bucket) ChangeMetadata(ctx context.Context, name string, c MetadataChange) error {
 	return b.store().Update(ctx, func(t *Txn) error { return t.ChangeMetadata(b.Name(), name, c) })
 }
@@ -112,12 +110,12 @@ func (b *Bucket) Metadata(ctx context.Context) (_ Metadata, err error) {
 	return m, err
 }
 
-// SetMetadata replaces a table's metadata.
+// SetMetadata is like Bucket.SetMetadata, as part of the transaction.
 func (t *Txn) SetMetadata(bucket, name string, m Metadata) error {
 	return t.ChangeMetadata(bucket, name, MetadataChange{Set: m, Replace: true})
 }
 
-// ChangeMetadata changes metadata like Bucket.ChangeMetadata.
+// ChangeMetadata is like Bucket.ChangeMetadata, as part of the transaction.
 func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
 	defer wrapError(&err, "set metadata", bucket, name)
 	c, err = c.normalize()
@@ -143,10 +141,9 @@ func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) 
 	return err
 }
 
-// UpdatedKey is the metadata key with the time of the last change.
+// UpdatedKey is the metadata key under which listings return the time of a table's last change.
 const UpdatedKey = icecat.UpdatedKey
 
-// withUpdated returns a copy of m for listings, with the time of the last change added.
 func withUpdated(m Metadata, at time.Time) Metadata {
 	m = maps.Clone(m)
 	if m == nil {

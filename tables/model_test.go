@@ -203,7 +203,7 @@ func (m *model) reopen(ctx context.Context) (err error) {
 	return err
 }
 
-// check compares all tables and their old versions with the model.
+// check compares all tables, and their versions that are still known, with the model.
 func (m *model) check(ctx context.Context) error {
 	for _, n := range modelNames {
 		b := m.s.Bucket(n.Namespace)

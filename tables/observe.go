@@ -14,12 +14,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 )
 
-// Observer is called for operations on tables, for metrics and traces. Packages tablesotel and flightd implement it
-// for OpenTelemetry and Prometheus. Many goroutines call it concurrently, and operations wait for it, so it must be
-// fast. It is also called for operations within other operations, such as the scan of a query or the fold of an update.
+// Observer is called for operations on tables, for metrics and traces. Packages tablesotel and flightd implement it for
+// OpenTelemetry and Prometheus. It must be safe for concurrent use, and fast, because operations wait for it. It is also
+// called for operations within other operations, such as the scan of a query or the fold of an update.
 type Observer interface {
-	// Begin is called when an operation begins. The operation uses the returned context, which can hold a span, and
-	// calls end exactly once, when it ends.
+	// Begin is called when an operation begins. It returns the context for the operation, which can hold a span, and a
+	// function that is called exactly once, when the operation ends.
 	Begin(ctx context.Context, o Operation) (_ context.Context, end func(Outcome))
 }
 
@@ -33,15 +33,15 @@ type Operation struct {
 
 // Outcome is the result of an operation.
 type Outcome struct {
-	Rows     int64         // rows put, read, deleted and written, or folded
+	Rows     int64         // number of rows put, read or folded, or the sum of rows deleted and written
 	Bytes    int64         // approximate size, in Arrow format, of the rows put or read
-	Duration time.Duration // for a scan or a query, the time until its reader was released
-	Err      error         // nil on success
+	Duration time.Duration // a scan or query ends when its reader is released
+	Err      error
 }
 
 func ignoreOutcome(Outcome) {}
 
-// begin reports the start of an operation to the Observer, if any.
+// begin reports the start of an operation to the Observer, if there is one.
 func (s *Store) begin(ctx context.Context, name, bucket, table string) (_ context.Context, end func(Outcome)) {
 	if s.opts.Observer == nil {
 		return ctx, ignoreOutcome
@@ -54,7 +54,6 @@ func (s *Store) begin(ctx context.Context, name, bucket, table string) (_ contex
 	}
 }
 
-// countingReader counts the rows and bytes that pass through it.
 type countingReader struct {
 	array.RecordReader
 	sum Outcome
@@ -70,10 +69,10 @@ func (c *countingReader) Next() bool {
 	return more
 }
 
-// Unwrap returns the wrapped reader.
+// Unwrap returns the wrapped reader, from which package datafile detects that a reader has already been read.
 func (c *countingReader) Unwrap() array.RecordReader { return c.RecordReader }
 
-// withCounts wraps r in a reader that counts rows, if there is an Observer and r is not nil.
+// withCounts returns r with counts of its rows and bytes. The counts stay 0 if there is no Observer.
 func (s *Store) withCounts(r array.RecordReader) (array.RecordReader, *countingReader) {
 	c := &countingReader{RecordReader: r}
 	if s.opts.Observer == nil || r == nil {
@@ -82,7 +81,7 @@ func (s *Store) withCounts(r array.RecordReader) (array.RecordReader, *countingR
 	return c, c
 }
 
-// observe returns a reader that counts r's rows and bytes, and calls end with the counts when it is released.
+// observe returns a reader of r's batches that counts rows and bytes, and calls end with the counts when it is released.
 func (s *Store) observe(r array.RecordReader, end func(Outcome)) array.RecordReader {
 	if s.opts.Observer == nil {
 		return r
@@ -109,7 +108,6 @@ type encodedReader interface {
 	Err() error
 }
 
-// observedEncoded adds counts to an encodedReader.
 type observedEncoded struct {
 	array.RecordReader
 	encoded encodedReader

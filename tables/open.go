@@ -23,8 +23,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
-// locate sets the locations of the files, the catalog and this machine's locks. If dir is a URL, it opens the
-// object-store bucket. It returns the catalog's directory.
+// locate sets s.dir, s.local and the locations in cat. If dir is a URL, it opens the object-store bucket. It returns the
+// directory for a catalog that is not in PostgreSQL.
 func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
 	inBucket := strings.Contains(dir, "://")
 	if !inBucket {
@@ -54,11 +54,10 @@ func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (ca
 	return s.local, nil
 }
 
-// openBucket opens the object-store bucket at a URL, with a cache on this machine.
 func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options) (err error) {
 	scheme, path, _ := strings.Cut(url, "://")
 	if host, _, _ := strings.Cut(path, "/"); strings.ContainsAny(host, "@:") {
-		s.dir = scheme + "://…" // dir appears in messages and tables, so it must not contain credentials
+		s.dir = scheme + "://…" // s.dir appears in error messages, so it must not contain credentials
 		return errors.New("the URL must not contain credentials: write s3://BUCKET/PREFIX, and supply credentials as docs/warehouses.md describes")
 	}
 	root, _, _ := strings.Cut(url, "?")
@@ -95,7 +94,6 @@ func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options)
 	return nil
 }
 
-// openTail opens the tail and reads its rows.
 func (s *Store) openTail(ctx context.Context) error {
 	tailStore := s.opts.Tail
 	if tailStore == nil {
@@ -108,7 +106,7 @@ func (s *Store) openTail(ctx context.Context) error {
 		}
 		o := logstore.Options{
 			Memory: min(max(logstore.MinMemory, s.opts.Memory/4), logstore.MaxMemory),
-			Logger: s.opts.Logger, // Sync is not set: package tail syncs, once for concurrent appends
+			Logger: s.opts.Logger, // without Sync, because package tail itself syncs, once for several concurrent appends
 		}
 		if s.opts.Sync {
 			if err := createSynced(dir, o); err != nil {
@@ -139,8 +137,8 @@ func (s *Store) openTail(ctx context.Context) error {
 	return s.commits.Recover(ctx, s.tail)
 }
 
-// createSynced creates a log store if it is missing, and syncs it. Without the sync, a power failure could leave a
-// store that cannot be opened.
+// createSynced creates a log store if it is missing, and syncs it, because a power failure could otherwise leave a store
+// that cannot be opened.
 func createSynced(dir string, o logstore.Options) error {
 	if _, err := os.Stat(filepath.Join(dir, "MANIFEST")); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -163,7 +161,7 @@ func (s *Store) lock(path string) error {
 	if !locked {
 		return fmt.Errorf("the tail is %w by %s: close it there, set Options.ReadOnly, or give this Store its own tail", ErrInUse, vfs.Holder(s.hooks.fs, path))
 	}
-	_ = vfs.RecordHolder(s.hooks.fs, path) // best effort: used only in messages
+	_ = vfs.RecordHolder(s.hooks.fs, path) // an error does not matter: the holder is only named in messages
 	s.closers = append(s.closers, func() error {
 		_ = vfs.ClearHolder(s.hooks.fs, path)
 		return l.Unlock()

@@ -56,8 +56,8 @@ func (r *acknowledgedRows) copyRows() [2][]int64 {
 	return [2][]int64{slices.Clone(r.rows[0]), slices.Clone(r.rows[1])}
 }
 
-// wantAtLeast checks that the tables of a directory contain each wanted row once. Each
-// writer may also have written one row that was not acknowledged.
+// wantAtLeast checks that the tables of a directory contain each row of want once. They may contain
+// other rows, because each writer may have written one row that was not acknowledged.
 func wantAtLeast(t *testing.T, dir string, o *Options, want [2][]int64) {
 	t.Helper()
 	s := mustOpen(t, dir, o)
@@ -206,7 +206,7 @@ func TestKillDuringWrites(t *testing.T) {
 				_ = cmd.Process.Kill()
 			}
 		}
-		_ = cmd.Wait() // it was killed
+		_ = cmd.Wait() // returns an error, because the process was killed
 		var want [2][]int64
 		for a := range acknowledged {
 			want[a[0]] = append(want[a[0]], a[1])

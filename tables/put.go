@@ -22,14 +22,14 @@ import (
 // DuplicateError is the error for a put whose rows would repeat a time and keys, which the table's settings forbid.
 type DuplicateError = series.DuplicateError
 
-// Put writes the rows of r to a table, and returns the table's newest version. If the rows go to the tail, they become
-// part of a later version, when they are folded. Put reads r to the end and does not release it.
+// Put writes the rows of r to a table, and returns the table's newest version. If a small append goes to the tail, that
+// version does not contain its rows yet. Put reads r to the end and does not release it.
 //
-// If r is a reader from arrow-go or this module that has already been read to the end, Put returns an error. A custom
-// reader, such as a queue, can yield more rows later; if it is empty, Put adds no rows.
+// If r is a reader from arrow-go or this module that has already been read to the end, Put returns an error. If r is a
+// custom reader without rows, such as an empty queue, Put adds no rows.
 //
-// An append matches columns by name. The table must have all columns of r, in compatible types; columns that r lacks
-// become null. A put that creates or replaces the table gives it the schema of r.
+// An append matches columns by name. By default, the table must have all columns of r, in compatible types, and columns
+// that r lacks become null. A put that creates or replaces the table gives it the schema of r.
 func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
 	ctx, end := b.store().begin(ctx, "put", b.Name(), name)
 	r, rows := b.store().withCounts(r)
@@ -81,7 +81,8 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 	return 0, fmt.Errorf("%w: %w", ErrConflict, commit.ErrStale)
 }
 
-// putInTail appends rows to the tail, and creates the table if it is missing.
+// putInTail appends rows to the tail, and creates the table if it is missing. It returns commit.ErrNeedsCommit if the rows
+// must be written to files instead.
 func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions) (Version, error) {
 	v, exists, err := e.Append(ctx, src, o.ID, o.checkMissing)
 	if err != nil || exists {
@@ -97,7 +98,7 @@ func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions
 	return 0, err
 }
 
-// newTable returns metadata for a new table with the given columns, and with the dictionaries of rows.
+// newTable returns metadata for a new table with the settings o. It includes the dictionaries of rows.
 func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *Settings) (table.Metadata, error) {
 	sh, err := schema.NewShape(withDictionaries(columns, rows), 0)
 	if err != nil {
@@ -106,7 +107,7 @@ func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *Settings)
 	return definition.NewMetadata(sh, s.cat.NewLocation(), o, s.hooks.fileBytes)
 }
 
-// check returns normalized options, or an error if they are invalid.
+// check returns a copy of o with normalized metadata, or an error if an option is invalid.
 func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	var opts PutOptions
 	if o != nil {
@@ -120,7 +121,7 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	case len(opts.ID) > MaxName:
 		return opts, fmt.Errorf("option ID is %d bytes long: the limit is %d", len(opts.ID), MaxName)
 	}
-	if opts.Metadata == nil { // return early in the usual case, to avoid encoding JSON
+	if opts.Metadata == nil { // the usual case: do not encode JSON
 		return opts, nil
 	}
 	var err error
@@ -128,8 +129,8 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	return opts, err
 }
 
-// checkMissing rejects an append that lacks columns of the table if o.AllColumns is set. Otherwise, it sets
-// o.MissingColumns to these columns.
+// checkMissing handles the table columns that an append lacks: it returns an error if o.AllColumns is set, and otherwise
+// sets *o.MissingColumns.
 func (o *PutOptions) checkMissing(c *schema.Caster) error {
 	missing := c.Missing()
 	if o.AllColumns && len(missing) > 0 {
@@ -151,11 +152,11 @@ type putStep struct {
 	newMeta table.Metadata // the metadata after the put, without the new files
 	shape   *schema.Shape  // the new schema, if the put changes it
 
-	replaced []iceberg.DataFile // files of the version opts.Over, which the put replaces
+	replaced []iceberg.DataFile // the files to replace if opts.Over is set: those of that version
 }
 
-// prepare writes the files of a put to t, or to a new table if t is nil. hasOtherPuts means that the same Update has
-// already put rows to the table.
+// prepare writes the files of a put to t, or to a new table if t is nil, and returns the step that commits them.
+// hasOtherPuts means that the same Update has already put rows to the table.
 func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, hasOtherPuts bool) (_ *putStep, err error) {
 	step := &putStep{mode: m, opts: o}
 	if t != nil && o.ID != "" {
@@ -192,7 +193,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	if err != nil {
 		return nil, err
 	}
-	var existing *table.Table // the table whose rows the rules must consider; can be nil
+	var existing *table.Table // the table with whose rows the rules compare the new rows; nil if there is none
 	c, changes, err := d.Caster(columns)
 	if err == nil && len(changes) > 0 {
 		err = commit.ErrStale // the table has changed since it was read
@@ -227,7 +228,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	return step, err
 }
 
-// reshape returns the table's metadata after the replacement. If the put's columns differ from the table's, it first
+// reshape returns the metadata of t after the put has replaced its rows. If the put's columns differ from the table's, it
 // sets p.shape.
 func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata, error) {
 	meta := t.Metadata()
@@ -245,7 +246,7 @@ func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata
 	return p.replacement(meta)
 }
 
-// replacement returns the table's metadata after the replacement, with the put's columns and settings.
+// replacement returns a copy of meta with the put's columns and settings.
 func (p *putStep) replacement(meta table.Metadata) (_ table.Metadata, err error) {
 	if p.shape != nil {
 		if meta, err = definition.Reshape(meta, p.shape); err != nil {
@@ -255,14 +256,13 @@ func (p *putStep) replacement(meta table.Metadata) (_ table.Metadata, err error)
 	return definition.WithSettings(meta, p.opts.Settings)
 }
 
-// replaces reports whether the put replaces all rows of the table.
 func (p *putStep) replaces() bool { return p.mode == PutReplace && p.opts.Over == nil }
 
 func (p *putStep) tailMode() commit.Mode {
 	switch {
 	case p.replaces():
 		return commit.Replaces
-	case p.opts.ID != "": // an exclusive commit prevents applying two puts with the same ID
+	case p.opts.ID != "": // appends must wait: one of them could have the same ID
 		return commit.Exclusive
 	}
 	return commit.Plain
@@ -309,7 +309,8 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	return commit.ReplaceFiles(ctx, cur, old, p.files, nil)
 }
 
-// replaceVersion replaces the rows of the version opts.Over.
+// replaceVersion replaces the rows of the version opts.Over. It returns an error if cur no longer contains all files of
+// that version, or if the table forbids duplicates and a new row duplicates a row that was put later.
 func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	err := p.CheckFresh(cur)
 	if errors.Is(err, commit.ErrStale) {

@@ -22,8 +22,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// TestSameIDTwoTails puts rows with the same put ID through two Stores before either folds. After both folds, the
-// rows count once, and no fold fails because of the ID.
+// TestSameIDTwoTails puts rows with the same put ID through two Stores before either folds (moves its rows into data
+// files). After both folds, the table has the rows only once, and no fold fails because of the ID.
 func TestSameIDTwoTails(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -43,7 +43,7 @@ func TestSameIDTwoTails(t *testing.T) {
 		}
 	}
 	put(first, 1, "x")
-	put(second, 1, "x") // the Store's first append to the table, which stores the schema in the tail
+	put(second, 1, "x") // second's first append to the table, which also stores the schema in the tail
 	put(second, 2, "")
 	fold(first)
 	fold(second)
@@ -74,7 +74,8 @@ func TestSameIDTwiceInTxn(t *testing.T) {
 	wantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
-// TestLateAppend delays an append with an unknown outcome until after its retry with the same ID: its rows count once.
+// TestLateAppend delays an append with an unknown outcome until after its retry with the same ID. The table must have
+// the rows only once.
 func TestLateAppend(t *testing.T) {
 	t.Parallel()
 	tail := &delayingTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
@@ -121,11 +122,11 @@ func (l *delayingTail) Append(ctx context.Context, entries ...partd.Entry) error
 	return l.memTail.Append(ctx, entries...)
 }
 
-// TestForeignRename renames a table that has rows in the tail, and then appends under its new
-// name in the same Store. No row and no metadata is lost.
+// TestForeignRename renames a table that has rows in the tail, as another program would, and then appends under its
+// new name in the same Store. No rows or metadata may be lost.
 func TestForeignRename(t *testing.T) {
 	t.Parallel()
-	for _, isNoticed := range []bool{false, true} { // whether the Store noticed that the old name is gone
+	for _, isNoticed := range []bool{false, true} { // whether the Store notices, before the next put, that the old name is gone
 		dir := t.TempDir()
 		s := mustOpen(t, dir, &Options{FoldAge: -1})
 		b := s.Bucket("")
@@ -158,7 +159,7 @@ func TestForeignRename(t *testing.T) {
 	}
 }
 
-// execInCatalog runs an SQL statement on the catalog, like another program.
+// execInCatalog runs an SQL statement on the catalog, as another program would.
 func execInCatalog(t *testing.T, dir, q string, args ...any) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(dir, "catalog.db"))
@@ -224,8 +225,8 @@ func TestExpireDuringExpire(t *testing.T) {
 	wantRows(t, mustOpen(t, s.Dir(), nil).Bucket(""), "a", 1, 2)
 }
 
-// TestForeignSchema changes columns like another program while rows are in the tail: it renames one and drops one.
-// Like rows in files, the rows are matched to the new columns by column ID.
+// TestForeignSchema renames a column and drops another, as another program would, while rows are in the tail. These
+// rows must be matched to the new columns by column ID, as rows in files are.
 func TestForeignSchema(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

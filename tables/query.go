@@ -24,32 +24,32 @@ type Engine interface {
 
 // QueryOptions configures a query. Nil or the zero value selects the defaults.
 type QueryOptions struct {
-	// Bucket is the bucket of unqualified table names. For tables in other buckets, write "bucket"."table".
+	// Bucket is where table names without a bucket are looked up. For tables in other buckets, write "bucket"."table".
 	Bucket string
 
-	// At is the state at which tables are read; nil means the newest.
-	At At
+	At At // the state of the tables to read; nil means the current state
 
-	// Before is the state of tables named "before"."bucket"."table", for comparing two states. Nil disallows such
-	// names.
+	// Before is the state in which tables named "before"."bucket"."table" are read, for comparing two states. If Before is
+	// nil, a statement with such a name fails.
 	Before At
 
-	// Parameters is nil, or one row with a column for each parameter (?, $1 or $name), in order or by name.
+	// Parameters contains one row, with a column for each of the statement's parameters. ? and $1 refer to columns by
+	// position, $name by name. Nil means no parameters.
 	Parameters arrow.RecordBatch
 
-	// Nanoseconds reads timestamps that have nanoseconds and a time zone as TIMESTAMP_NS in UTC, which requires a copy of
-	// the table's rows. Without it, such timestamps are rounded to microseconds.
+	// Nanoseconds reads nanosecond timestamps with a time zone as TIMESTAMP_NS in UTC, which requires a copy of the
+	// table's rows. Without it, such timestamps are rounded to microseconds.
 	Nanoseconds bool
 
-	// Memory limits the query's memory, in bytes. Operations that need more use temporary files where possible. 0
-	// means the engine's own limit, which Memory cannot exceed.
+	// Memory limits the query's memory, in bytes, and cannot exceed the engine's own limit, which 0 selects. Operations
+	// that need more memory use temporary files where possible.
 	Memory int64
 }
 
 // QueryDescription describes a statement's parameters and result.
 type QueryDescription struct {
 	Result     *arrow.Schema
-	Parameters *arrow.Schema // one field per parameter; its type is null if any type is valid
+	Parameters *arrow.Schema // one field per parameter; the type null means that a value of any type is valid
 }
 
 // Query runs one SELECT statement over the store's tables with Options.Engine, and streams its result; see [Engine].
@@ -83,14 +83,14 @@ func (s *Store) noEngine(op string) error {
 
 type allowedBucketsKey struct{}
 
-// WithBuckets returns a context where SQL statements, including package transform's, can name only tables of these
-// buckets. It does not restrict functions that take a bucket's name as an argument.
+// WithBuckets returns a context in which SQL statements, including those of package transform, can use only tables of
+// the given buckets. It does not restrict functions that take a bucket's name as an argument.
 func WithBuckets(ctx context.Context, buckets []string) context.Context {
 	return context.WithValue(ctx, allowedBucketsKey{}, buckets)
 }
 
-// CheckAccess returns an error that wraps fs.ErrPermission unless SQL statements can name tables of the bucket.
-// Engines call it.
+// CheckAccess returns an error that wraps fs.ErrPermission if WithBuckets excluded the bucket. An Engine must call it for
+// each bucket that a statement uses.
 func CheckAccess(ctx context.Context, bucket string) error {
 	if allowed, ok := ctx.Value(allowedBucketsKey{}).([]string); ok && !slices.Contains(allowed, bucket) {
 		return fmt.Errorf("SQL statements cannot access tables of bucket %q here: %w", bucket, fs.ErrPermission)

@@ -22,26 +22,24 @@ import (
 
 const catalogFile = "catalog.db"
 
-// ReadOnly reports whether the Store is read-only, because of Options.ReadOnly or because its directory is not
-// writable.
+// ReadOnly reports whether Options.ReadOnly was set or the directory was not writable.
 func (s *Store) ReadOnly() bool { return s.orUnopened().opts.ReadOnly }
 
-// SeesTail reports whether reads return rows that are only in the tail. A read-only Store sees the rows that were in
-// the writer's tail when it opened, unless Options.NoTail is set. That tail must be in a directory on this machine, or
-// be Options.Tail.
+// SeesTail reports whether reads return rows that are only in a tail. A read-only Store sees the rows that were in the
+// writer's tail when the Store was opened, unless Options.NoTail is set. The writer's tail must be in a directory on this
+// machine, or be Options.Tail.
 func (s *Store) SeesTail() bool { return s.orUnopened().tail != nil }
 
-// openCopies copies the tail, and a catalog in a directory, to a temporary directory, and makes the Store read the
-// copies, because opening the originals would change them. It takes no lock and only reads the originals, so it never
-// blocks a writer.
+// openCopies copies the tail, and the catalog unless it is in PostgreSQL, to a temporary directory, and makes the Store
+// read the copies, because opening the originals would change them. It takes no lock, so it never blocks a writer.
 func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 	dir, temp, err := tempdir.NewDir("")
 	if err != nil {
 		return fmt.Errorf("create a directory for copies of the catalog and the tail: %w", err)
 	}
 	s.closers = append(s.closers, temp.Close)
-	// Copy the tail before the catalog: rows that are folded in between are then in both copies, as after a crash, and are
-	// counted once.
+	// Copy the tail before the catalog. If rows are folded into files in between, both copies contain them, as after a
+	// crash during a fold, and readers count them once. In the other order, neither copy would contain them.
 	if err := s.copyTail(ctx, filepath.Join(dir, "tail")); err != nil {
 		return fmt.Errorf("copy the tail: %w", err)
 	}
@@ -63,7 +61,7 @@ func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 	return nil
 }
 
-// copyTail copies the tail, if there is one, and makes the Store use the copy.
+// copyTail copies the tail, if there is one, to the directory to, and makes the Store use the copy.
 func (s *Store) copyTail(ctx context.Context, to string) error {
 	from, tailStore := cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")), s.opts.Tail
 	noTail := s.opts.NoTail
@@ -94,16 +92,15 @@ func (s *Store) copyTail(ctx context.Context, to string) error {
 	return err
 }
 
-// catalogFingerprint returns a fingerprint of the catalog database that changes when SQLite checkpoints or restarts its
-// log. While it stays the same, the database file does not change and its log only grows, so a copy can at worst lack
-// the newest commits.
+// catalogFingerprint returns a value that changes when SQLite changes the database file or restarts its write-ahead log.
+// As long as the value is the same, that log only grows, so a copy of both files can at worst lack the newest commits.
 func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 	db := filepath.Join(dir, catalogFile)
 	i, err := os.Stat(db)
 	if err != nil {
 		return "", err
 	}
-	if age := time.Since(i.ModTime()); age >= 0 && age < mtimeGranularity { // a write soon after the last one may not change the modification time
+	if age := time.Since(i.ModTime()); age >= 0 && age < mtimeGranularity { // another write now might not change the modification time
 		if err := canceled.Wait(ctx, time.After(mtimeGranularity-age)); err != nil {
 			return "", err
 		}
@@ -115,9 +112,9 @@ func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 // mtimeGranularity is longer than the granularity of modification times on any file system.
 const mtimeGranularity = 20 * time.Millisecond
 
-// tailFingerprint returns a fingerprint of a log store that changes with its manifest, or when the store starts another
-// write-ahead file; see docs/format.md. While it stays the same, files only grow, so a copy is a state that a crash
-// could also have left.
+// tailFingerprint returns a value that changes when a log store changes its manifest or starts another write-ahead file;
+// see docs/format.md. As long as the value is the same, the store's files only grow, so a copy of them can be opened like
+// the store after a crash.
 func tailFingerprint(dir string) (string, error) {
 	fingerprint, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
 	for n := range 3 {
@@ -127,8 +124,8 @@ func tailFingerprint(dir string) (string, error) {
 	return string(fingerprint), err
 }
 
-// tailFiles returns the names of a log store's files in the order for copying: write-ahead files before the
-// files that they refer to.
+// tailFiles returns the names of a log store's files in copying order: write-ahead files come before the files that they
+// refer to.
 func tailFiles(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
@@ -156,8 +153,8 @@ func headOf(path string, length int) (string, error) {
 	return string(head), err
 }
 
-// copyStable calls copyAll until the fingerprint is the same before and after the copy, because another process may
-// write the files. It reports whether the files exist.
+// copyStable calls copyAll until the fingerprint is the same before and after it, because another process may write the
+// files during a copy. It returns false if the files do not exist.
 func copyStable(ctx context.Context, fingerprint func(context.Context) (string, error), copyAll func() error) (bool, error) {
 	const maxAttempts, pause = 40, 50 * time.Millisecond
 	for attempt := 1; ; attempt++ {
@@ -182,7 +179,7 @@ func copyStable(ctx context.Context, fingerprint func(context.Context) (string, 
 	}
 }
 
-// copyFiles copies the named files. It ignores missing files.
+// copyFiles copies the named files from one directory to another. It ignores missing files.
 func copyFiles(to, from string, names []string) error {
 	for _, name := range names {
 		if err := copyFile(filepath.Join(to, name), filepath.Join(from, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -192,7 +189,6 @@ func copyFiles(to, from string, names []string) error {
 	return nil
 }
 
-// copyFile copies a file. It replaces an existing file.
 func copyFile(to, from string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {

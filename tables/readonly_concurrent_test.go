@@ -89,7 +89,7 @@ func startChild(t *testing.T, operation, dir string, o *Options) (printed *atomi
 		killed = true
 		_ = cmd.Process.Kill()
 		<-outputEnded
-		_ = cmd.Wait() // it was killed
+		_ = cmd.Wait() // returns an error, because the process was killed
 		if stderr.Len() > 0 {
 			t.Errorf("child process (%s) failed: %s", operation, stderr.String())
 		}
@@ -223,7 +223,7 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 	wantRows(t, r.Bucket(""), "t", 0, 1, 2)
 	now := time.Now().Add(time.Second)
 	if _, err := r.Bucket("").Table(ctx, "t", AtTime(now)); !errors.Is(err, ErrReadOnly) {
-		t.Errorf("Table at a time with rows in another Store's tail: error = %v, want ErrReadOnly", err) // a later fold determines the version of these rows
+		t.Errorf("Table at a time with rows in another Store's tail: error = %v, want ErrReadOnly", err) // because only a later fold determines the version of these rows
 	}
 	foldAll(t, s)
 	wantRows(t, r.Bucket(""), "t", 0, 1, 2, 3)

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// writable reports whether this process can write tables in a directory, or create the directory.
+// writable reports whether this process may write dir and the catalog in it. Paths that do not exist count as writable.
 func writable(dir string) bool {
 	const write = 2
 	for _, path := range []string{dir, filepath.Join(dir, catalogFile)} {

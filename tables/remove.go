@@ -22,7 +22,7 @@ type deletePredicate struct {
 	// mayMatch reports whether a file with the given bounds can contain selected rows, and whether it can contain rows
 	// that are not selected.
 	mayMatch func(bounds func(column string) filter.Bounds) (canMatch, canRemain bool)
-	columns  []string // columns that the function matches reads
+	columns  []string // names of the columns that matches reads
 	// matches reports for each row whether it is selected. The batch must contain columns, in the stored types.
 	matches func(arrow.RecordBatch) ([]bool, error)
 }
@@ -43,8 +43,8 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	}}, nil
 }
 
-// remove plans the deletion of rows. It keeps files without selected rows. If a file's bounds show that all its rows
-// are selected, it drops the file without reading it. It reads the other files one at a time, batch by batch.
+// remove adds the deletion of the selected rows to w. It keeps files without such rows, drops files whose bounds show
+// that they contain only such rows, and rewrites the others.
 func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	if w.t.CurrentSnapshot() == nil {
 		return nil
@@ -84,9 +84,9 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	return nil
 }
 
-// groupFiles groups the files to rewrite; each group becomes one file. Rewritten files come last in the table, but rows
-// with equal time and keys must stay in the order of their arrival. If the table can have such rows, groupFiles
-// therefore groups a rewritten file with later files that overlap it.
+// groupFiles groups the files to rewrite; each group becomes one file. The new files come after all other files, but rows
+// with the same time and keys must stay in their order of arrival. If the table can have such rows, groupFiles therefore
+// adds later files that overlap a file to its group.
 func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
 	if w.def.Order == nil || w.def.Order.Merging() != sorted.All || w.def.Order.Rule == RefuseDuplicate {
 		for _, task := range touched {
@@ -129,8 +129,7 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 	return groups, nil
 }
 
-// containsDeleted reports whether a file contains rows to delete. It reads only row groups that can contain such rows,
-// and stops at the first.
+// containsDeleted reports whether a file contains rows to delete. It reads only row groups that can contain such rows.
 func (w *rewrite) containsDeleted(ctx context.Context, task table.FileScanTask, deletes *deletePredicate) (bool, error) {
 	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), deletes.columns, nil)
 	if err != nil {
@@ -179,7 +178,6 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 	return err
 }
 
-// remaining returns the rows of a batch that are not deleted.
 func (d *deletePredicate) remaining(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 	keep, err := d.matches(b)
 	if err != nil {

@@ -10,16 +10,16 @@ import (
 
 // PartitionResult is the result of Bucket.Partition.
 type PartitionResult struct {
-	Partition   Partition `json:"partition"` // the periods in use; for PartitionAuto, those chosen from the data
-	Why         string    `json:"why"`       // the reason for the choice
+	Partition   Partition `json:"partition"` // the table's periods; for PartitionAuto, those chosen from the data
+	Why         string    `json:"why"`       // why the table has these periods
 	Version     Version   `json:"version"`
 	FilesBefore int       `json:"files_before"` // number of files replaced
-	FilesAfter  int       `json:"files_after"`  // number of files written
+	FilesAfter  int       `json:"files_after"`  // number of files that replace them
 }
 
-// Partition sets the periods that divide a table's files, and divides existing files, in one commit. A file
-// within one period is not rewritten, unless it is small or overlaps another. "" keeps the current setting. With
-// [PartitionAuto], each put, fold and compaction chooses the periods again from the data.
+// Partition sets the time periods by which a table's rows are divided into files, and divides existing files, in one
+// commit. It does not rewrite a file that lies within one period, unless the file is small or overlaps another. "" keeps
+// the current setting. With [PartitionAuto], each put, fold and compaction chooses the periods again from the data.
 func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (result PartitionResult, err error) {
 	defer wrapError(&err, "partition", b.Name(), name)
 	e, release, err := b.acquire(name)

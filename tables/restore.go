@@ -15,11 +15,10 @@ import (
 )
 
 // Restore restores the bucket from a snapshot, in one commit: its metadata and all its tables, with their rows, columns,
-// settings and metadata. It deletes tables created after the snapshot. If names are given, it restores only those
-// tables.
+// settings and metadata. It deletes tables created after the snapshot. If names are given, it restores only those tables.
 //
-// An existing table gets a new version with the snapshot's rows, and keeps its older versions. A deleted table is
-// created again. Appends to the tail wait until Restore returns.
+// An existing table gets a new version with the snapshot's rows, and keeps its older versions. A deleted table is created
+// again. Appends to the tail wait until Restore returns.
 func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) (err error) {
 	defer wrapError(&err, "restore", b.Name(), "")
 	if snapshot == "" {
@@ -57,14 +56,14 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 			return err
 		}
 		if _, planErr := b.planRestore(ctx, snapshot, names); planErr != nil || errors.Is(err, ErrDamaged) {
-			return cmp.Or(snapshotNotFound(planErr), err) // the snapshot, and perhaps its files, were deleted concurrently
+			return cmp.Or(snapshotNotFound(planErr), err) // the snapshot was deleted concurrently, and perhaps its files as well
 		}
 	}
 	return ErrConflict
 }
 
-// planRestore returns the snapshot's listing of each table to restore. A listing without a location means that the
-// snapshot lacks the table, so it must be deleted.
+// planRestore returns, for each table to restore, how the snapshot lists it. If the snapshot lacks a table, so that
+// Restore must delete it, the listing has no location.
 func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []string) (map[string]icecat.Listed, error) {
 	ns := namespaceOf(b.Name())
 	planned := map[string]icecat.Listed{}
@@ -108,7 +107,7 @@ func (b *Bucket) restoreMetadata(t *Txn, snapshot string) error {
 	return t.ChangeMetadata(b.Name(), "", MetadataChange{Set: snapshots[i].Metadata, Replace: true})
 }
 
-// restore restores a table as listed in a snapshot. If l has no location, restore deletes the table.
+// restore restores a table to the state l in a snapshot. If l has no location, restore deletes the table.
 func (t *Txn) restore(n tableName, l icecat.Listed) error {
 	c, err := t.change(n)
 	damaged := errors.Is(err, ErrDamaged)

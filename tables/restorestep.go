@@ -24,10 +24,10 @@ import (
 type restoreStep struct {
 	source         *table.Table
 	meta           Metadata
-	uuid, location string // of the new table, if the step creates one
+	uuid, location string // for a new table, if the step must create one
 
 	copied *content.Copy // the copied data files if the table comes from another store; otherwise nil
-	copyOf string        // key of the original's metadata, from Store.key
+	copyOf string        // Store.key of the original's metadata, if copied is set
 	base   *string       // metadata location that the table must have at the commit; "" means that it must not exist, and nil allows any
 }
 
@@ -63,8 +63,8 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 	return r.withRows(a, meta)
 }
 
-// newMetadata returns metadata for a new table like source, but without rows and with a new UUID, so that rows in a tail
-// for the old table do not appear in the new one. Its last sequence number is at least minSequence.
+// newMetadata returns metadata for a new table like source, but without rows. The new table has another UUID, because rows
+// in a tail for the old UUID must not appear in it. Its last sequence number is at least minSequence.
 func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (table.Metadata, error) {
 	b, err := json.Marshal(source)
 	if err != nil {
@@ -93,7 +93,8 @@ func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (tab
 	return table.ParseMetadataBytes(b)
 }
 
-// tailProperties is the prefix of the properties that record how far each tail has been folded. A restore keeps them.
+// tailProperties is the prefix of the properties that record how far the table's rows in each tail have been moved into
+// files. A restore does not change them.
 const tailProperties = "partd.tail-epoch."
 
 // withColumns returns meta with the columns and properties of source.
@@ -135,8 +136,8 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 	return table.UpdateTableMetadata(meta, updates, "")
 }
 
-// withRows adds a version that consists of the files of source's newest version. The versions do not share a manifest
-// list, because other programs delete a version's list when they expire the version.
+// withRows returns meta with a new version that consists of the files of source's newest version. It writes another
+// manifest list, because other programs delete a version's list when they expire the version.
 func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.Metadata, err error) {
 	source, id, added := r.source.CurrentSnapshot(), rand.Int64(), int64(0)
 	summary := &table.Summary{Operation: table.OpDelete, Properties: iceberg.Properties{"total-records": "0", "total-data-files": "0", "total-files-size": "0"}}
@@ -187,8 +188,8 @@ func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.
 	}, "")
 }
 
-// writeManifests writes a version's manifests with the locations of the copied files, and returns the row count. Files
-// keep their sequence numbers, and with them their order.
+// writeManifests writes manifests like those of source, but with the locations of the copied files, and returns their row
+// count. Files keep their sequence numbers, which determine the order of the rows.
 func (r *restoreStep) writeManifests(a *commit.Attempt, meta table.Metadata, source *table.Snapshot, id int64) (manifests []iceberg.ManifestFile, rows int64, err error) {
 	err = r.copied.Entries(source, func(m iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
 		spec := meta.PartitionSpecByID(int(m.PartitionSpecID()))

@@ -23,27 +23,28 @@ type RewriteResult struct {
 	TimeColumn string `json:"time_column,omitempty"` // the column to which ReplaceRange applied its range
 }
 
-// maxRewrites limits how often a rewrite is tried when other processes change the rows concurrently.
+// maxRewrites is how often a rewrite is tried if other processes change the table concurrently.
 const maxRewrites = 10
 
-// rewrite is a pending change to some rows of a table. Basis, t, def, old, files, evolving, rewriteAll and result belong
-// to the current attempt.
+// rewrite is a pending change to some rows of a table.
 type rewrite struct {
-	commit.Basis
 	e            entry
 	added        []iceberg.DataFile // files with new rows, which a later attempt can reuse
 	addedWritten int                // number of files in IO.Written when added was complete; a retry keeps these files
 
+	// Each attempt sets the following fields.
+	commit.Basis
 	t          *table.Table
 	def        *definition.Definition
-	old, files []iceberg.DataFile // files replaces old
+	old, files []iceberg.DataFile // the commit replaces old with files
 	evolving   *evolveStep        // changes columns; nil if they stay the same
-	rewriteAll bool               // true if a column change requires rewriting all files
+	rewriteAll bool               // whether a column change requires rewriting all files
 	result     RewriteResult
 }
 
-// rewrite calls plan with the table's newest state, and commits the planned change. Until it returns, nothing else in
-// this process commits to the table; small appends go to the tail.
+// rewrite calls plan with the table's newest state, and commits the planned change. If another process has changed the
+// table concurrently, it tries again. During an attempt, nothing else in this process commits to the table, but small
+// appends can still go to the tail.
 func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
 	ctx, end := b.store().begin(ctx, "rewrite", b.Name(), name)
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
@@ -100,8 +101,8 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 	return nil
 }
 
-// evolve plans the column changes that rows with the given columns require. w then reads and writes with the new
-// columns, which its commit adds. The caller must set w.Allowed to commit.NoChanges.
+// evolve adds the column changes that rows with the given columns require to w, which then reads and writes the table with
+// the new columns. The caller must set w.Allowed to commit.NoChanges.
 func (w *rewrite) evolve(columns *arrow.Schema) error {
 	_, changes, err := w.def.Caster(columns)
 	if err != nil || len(changes) == 0 {
@@ -125,7 +126,7 @@ func (w *rewrite) evolve(columns *arrow.Schema) error {
 	return err
 }
 
-// series returns the table's Series, or nil if the table has no order.
+// series returns the Series of t, or nil if the table has no order.
 func (w *rewrite) series(t *table.Table) *series.Series {
 	if w.def.Order == nil {
 		return nil

@@ -15,14 +15,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/gostruct"
 )
 
-// Row counts of the batches in Records and RowsOf.
 const (
-	writeBatchRows = 1 << 16
-	readBatchRows  = 1 << 10
+	writeBatchRows = 1 << 16 // maximum number of rows in a batch of Records
+	readBatchRows  = 1 << 10 // number of rows that RowsOf converts at a time
 )
 
-// SchemaOf returns the columns for the struct type T. Each exported field is a column, including fields of embedded
-// structs. A tag renames or omits the column, and can set the type of a time:
+// SchemaOf returns the columns for the struct type T, one for each exported field, including fields of embedded structs.
+// A field's tag can rename or omit the column, or set the type of a time:
 //
 //	type Trade struct {
 //		At    time.Time `arrow:"at,timestamp[ns, tz=UTC]"`
@@ -35,8 +34,7 @@ const (
 //		Cache any `arrow:"-"`
 //	}
 //
-// By default a time is stored as microseconds in UTC; smaller units are truncated. A column is nullable only if its
-// field can be null.
+// By default, a time is truncated to microseconds and stored in UTC. A column is nullable only if its field can be null.
 func SchemaOf[T any]() (*arrow.Schema, error) {
 	s, err := gostruct.ForType(reflect.TypeFor[T]())
 	if err != nil {
@@ -63,8 +61,7 @@ func Records[T any](rows []T) (array.RecordReader, error) {
 	}, func() {}), nil
 }
 
-// Append appends rows to a table, and creates the table if it is missing; see [SchemaOf]. To set options, use
-// [Bucket.Put].
+// Append appends rows to a table, and creates it if it is missing; see [SchemaOf]. For options, use [Bucket.Put].
 func Append[T any](ctx context.Context, b *Bucket, name string, rows []T) (Version, error) {
 	r, err := Records(rows)
 	if err != nil {
@@ -74,8 +71,8 @@ func Append[T any](ctx context.Context, b *Bucket, name string, rows []T) (Versi
 	return b.Put(ctx, name, r, PutAppend, nil)
 }
 
-// Rows yields the rows of a scan. It reads the columns that T has; see [SchemaOf]. The table's types for integers, floats
-// and times can differ from the fields' types if the values fit. A null is an error if its field cannot be null.
+// Rows yields the rows of a scan, by default with only the columns that T has; see [SchemaOf]. The table's integer, float
+// and time types can differ from those of the fields if the values fit. A null is an error if its field cannot be null.
 func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T

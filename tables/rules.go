@@ -42,7 +42,6 @@ type (
 	RuleEdit = rules.Edit
 )
 
-// rulesProperty is the property of tables and namespaces that stores their rules.
 const rulesProperty = icecat.RulesProperty
 
 // Rules returns the rules of a table. If name is "", it returns the bucket's own rules, which apply to all the bucket's
@@ -101,7 +100,7 @@ func editRules(oldText string, e *RuleEdit, s Settings, columns *arrow.Schema) (
 	return text, nil
 }
 
-// EditRules changes the rules of a table like Bucket.EditRules.
+// EditRules is like Bucket.EditRules for a table, as part of the transaction.
 func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 	c, err := t.existing(bucket, name)
 	if err != nil {
@@ -150,8 +149,8 @@ func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, put *arr
 	return rules.NewCheck(ctx, ruleList, put, d.Stored, d.Logical, o)
 }
 
-// readExcept calls each with the rows in a table's files that match where, in the stored types. It omits rows that
-// deleted selects, and files whose paths are in skip.
+// readExcept calls each with the rows in a table's files, in the stored types. It omits rows that deleted selects and
+// files whose paths are in skip, and may omit rows that do not match where.
 func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {

@@ -24,8 +24,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Scan reads the rows in files and then those in the tail, all from the table's state at the time of the call. The
-// caller must release the reader, which stops the scan.
+// Scan returns a reader of the table's rows at the time of the call. To end the scan, the caller must release the reader.
 func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(ScanOptions))
 	t = t.orZero()
@@ -111,10 +110,10 @@ type reader struct {
 
 	schema  *arrow.Schema // columns of the result
 	read    *arrow.Schema // columns to read, including those that only filters use
-	columns []int         // indices of the read columns in the table
-	names   []string      // names of the read columns
-	casts   bool          // whether read has types other than the stored ones
-	outputs []int         // indices of the result's columns in read; nil means that they are the same
+	columns []int         // for each column of read, its index in the table
+	names   []string      // names of the columns of read
+	casts   bool          // whether a column's type in read differs from its type in files
+	outputs []int         // for each column of schema, its index in read; nil means that schema and read are equal
 	filters []*filter.Expr
 	filter  *filter.Expr // all filters combined, set by plan; nil means no filter
 	limit   int64        // maximum number of further rows; -1 means no limit
@@ -122,19 +121,19 @@ type reader struct {
 	recycle bool         // reuse the memory of released batches
 
 	skipFiles  map[string]bool // paths of files to omit
-	from, to   int             // range of files to read in a table without an order; to = 0 means no end
-	skipInFile int64           // number of rows to skip in the first of these files
+	from, to   int             // range of indices of the files to read, if the table has no order; to = 0 means no end
+	skipInFile int64           // number of rows to skip in the file with index from
 
-	files        iter.Seq2[arrow.RecordBatch, error] // rows in files; nil without files; in an ordered table, it includes the tail's rows
-	readingFiles bool                                // whether storedBatches is still reading files
+	files        iter.Seq2[arrow.RecordBatch, error] // the files' rows, in an ordered table merged with the tail's; nil if there are no files
+	readingFiles bool                                // whether storedBatches is yielding rows of files
 }
 
-// reader returns a reader; plan must be called before reading.
+// reader returns a reader of v. Its method plan must be called before batches.
 func (v *view) reader(ctx context.Context, filters ...*filter.Expr) *reader {
 	return &reader{view: v, ctx: ctx, limit: -1, filters: filters}
 }
 
-// chooseColumns selects the columns to read and the columns to return.
+// chooseColumns determines the columns to read and to return. requested are the columns to return; none means all.
 func (r *reader) chooseColumns(requested []string) error {
 	needed := map[string]bool{}
 	for _, name := range requested {
@@ -182,7 +181,7 @@ func (r *reader) chooseColumns(requested []string) error {
 	return nil
 }
 
-// plan selects the columns and the files to read.
+// plan prepares reading the given columns; none means all columns.
 func (r *reader) plan(columns []string) (err error) {
 	if err := r.chooseColumns(columns); err != nil {
 		return err
@@ -226,8 +225,8 @@ func (r *reader) plan(columns []string) (err error) {
 	return nil
 }
 
-// convert converts a stored batch to the caller's columns. It applies the filter unless filtered is true: batches from
-// the files of tables without an order have already been filtered.
+// convert converts a batch in stored types to the columns of the result. Unless filtered is true, which means that b
+// contains only rows that match the filter, convert also applies the filter.
 func (r *reader) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
 	var err error
 	if !r.casts {
@@ -263,12 +262,11 @@ func (r *reader) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch,
 	return full.NewSlice(first, first+count), nil
 }
 
-// batches yields the result's batches.
 func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 	r.storedBatches(func(b arrow.RecordBatch, err error) bool {
 		var out arrow.RecordBatch
 		if err = cmp.Or(err, canceled.Err(r.ctx)); err == nil {
-			out, err = r.convert(b, r.readingFiles && r.series == nil)
+			out, err = r.convert(b, r.readingFiles && r.series == nil) // without an order, the scan of files applies the filter
 		}
 		if b != nil {
 			b.Release()
@@ -285,7 +283,7 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 	})
 }
 
-// storedBatches yields the read columns in their stored types.
+// storedBatches yields the rows in files and in the tail, with the columns to read in their stored types.
 func (r *reader) storedBatches(yield func(arrow.RecordBatch, error) bool) {
 	if r.files != nil {
 		r.readingFiles = true
@@ -306,7 +304,7 @@ func (r *reader) storedBatches(yield func(arrow.RecordBatch, error) bool) {
 	}
 }
 
-// selectColumns returns a tail batch with only the columns to read.
+// selectColumns returns a batch from the tail with only the columns to read.
 func (r *reader) selectColumns(b arrow.RecordBatch) arrow.RecordBatch {
 	columns := make([]arrow.Array, len(r.columns))
 	fields := make([]arrow.Field, len(r.columns))

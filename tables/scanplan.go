@@ -30,11 +30,10 @@ type ScanPlan struct {
 	// each with its Iceberg ID in the metadata key PARQUET:field_id.
 	Schema, Stored *arrow.Schema
 
-	// Files contain the rows that are not in a tail, oldest first.
-	Files []PlannedFile
+	Files []PlannedFile // oldest first; they lack the rows in Tail
 
-	// Tail contains the rows that are only in the tail, in the types of Stored. Close releases them. If two plans from
-	// one Store have the same TailMark, their tails are equal. TailMark is "" if Tail is empty.
+	// Tail contains the rows that are not yet in files, in the types of Stored. Close releases them. If two plans from
+	// one Store have the same TailMark, their Tails contain the same rows. TailMark is "" if Tail is empty.
 	Tail     []arrow.RecordBatch
 	TailMark string
 
@@ -42,12 +41,12 @@ type ScanPlan struct {
 	// Overlaps set. Nil means that Tail replaces no rows.
 	KeyColumns []string
 
-	// NaN names the columns that contain floats, at any depth, and may contain NaN. The bounds in Parquet files ignore
-	// NaN, so a reader that treats NaN as an ordinary number must not skip rows by the bounds of these columns.
+	// NaN names the columns in which floats, at any depth of nesting, may be NaN. The bounds in Parquet files ignore NaN,
+	// so a reader that orders NaN like a number must not skip rows by the bounds of these columns.
 	NaN []string
 
-	// NeedsScan reports that the table cannot be read from Files: rows are deleted, fields of a nested column were
-	// renamed, or columns cannot be found by their IDs. Use Rows instead.
+	// NeedsScan means that the table cannot be read directly from Files, because rows are marked as deleted, fields of a
+	// nested column were renamed, or columns cannot be found by their IDs. Call Rows instead.
 	NeedsScan bool
 
 	view   *view
@@ -64,7 +63,7 @@ type PlannedFile struct {
 	Overlaps bool // whether rows in the tail can replace some of its rows
 }
 
-// ScanPlan returns the table's state, for callers that read its files themselves. The caller must close the plan.
+// ScanPlan returns a plan for a caller that reads the table's files itself. The caller must close the plan.
 func (t *Table) ScanPlan(ctx context.Context) (_ *ScanPlan, err error) {
 	unpin, err := t.bucket().store().commits.Pin()
 	if err != nil {
@@ -89,7 +88,7 @@ func (t *Table) ScanPlan(ctx context.Context) (_ *ScanPlan, err error) {
 	return p, nil
 }
 
-// Close releases the files and the tail's rows.
+// Close releases Files and Tail, which must not be used afterwards.
 func (p *ScanPlan) Close() {
 	if p != nil {
 		p.close()
@@ -107,7 +106,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	}
 	if len(p.Tail) > 0 {
 		p.TailMark = fmt.Sprintf("%s-%d-%s", p.UUID, v.def.Columns.ID, v.tail.Fingerprint)
-		if v.series != nil && v.series.Rule == KeepFirst { // the files determine which rows of the tail remain
+		if v.series != nil && v.series.Rule == KeepFirst { // Tail then also depends on the files: it lacks rows whose keys are in them
 			p.TailMark += fmt.Sprint("-", p.Version)
 		}
 		for i, b := range p.Tail {
@@ -141,8 +140,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	return nil
 }
 
-// mayHaveNaN returns the names of the columns that contain floats, except columns where the files' counts show no
-// NaN.
+// mayHaveNaN returns the names of the columns with floats, except those where all files' metadata counts zero NaNs.
 func mayHaveNaN(columns *iceberg.Schema, tasks []table.FileScanTask) (names []string) {
 	floats := map[string][]int{}
 	for _, f := range columns.Fields() {
@@ -160,7 +158,6 @@ func mayHaveNaN(columns *iceberg.Schema, tasks []table.FileScanTask) (names []st
 	return names
 }
 
-// floatsOf appends to ids the IDs of all float fields in f.
 func floatsOf(f iceberg.NestedField, ids []int) []int {
 	switch t := f.Type.(type) {
 	case iceberg.Float32Type, iceberg.Float64Type:
@@ -173,8 +170,8 @@ func floatsOf(f iceberg.NestedField, ids []int) []int {
 	return ids
 }
 
-// nestedChanged reports whether files can contain nested fields under other names, or lack a column that has a default
-// value. Iceberg's writers rename nested fields whose names are not identifiers.
+// nestedChanged reports whether a file can name nested fields differently from the current schema, or lack a column that
+// has a default value. Iceberg's writers rename nested fields whose names are not identifiers.
 func nestedChanged(current *iceberg.Schema, schemas []*iceberg.Schema) bool {
 	sanitized, err := iceberg.SanitizeColumnNames(current)
 	if err != nil {
@@ -218,8 +215,8 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 	}, func() {}), nil
 }
 
-// Parts returns the number of parts into which scans can divide the table: at least one, and about one per data file; see
-// [ScanOptions.Part]. All parts must be scanned at the same version or snapshot.
+// Parts returns the number of parts for [ScanOptions.Part]: at least one, and about one per data file. All parts must be
+// scanned at the same version or snapshot.
 func (t *Table) Parts(ctx context.Context) (int, error) {
 	return withView(ctx, t, "count the parts of", func(v *view) (int, error) {
 		cuts, paths, err := v.parts(ctx)
@@ -227,8 +224,8 @@ func (t *Table) Parts(ctx context.Context) (int, error) {
 	})
 }
 
-// parts returns the boundaries between parts: times if the table has an order, otherwise the path of each part's file,
-// in reading order.
+// parts divides the table into parts. If the table has an order, it returns the times between the parts. Otherwise, each
+// part is one file, and it returns the files' paths in reading order.
 func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err error) {
 	if v.series != nil {
 		cuts, err = v.series.FileStarts(ctx)
@@ -241,7 +238,7 @@ func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err
 	return nil, paths, err
 }
 
-// limitToPart restricts the scan to part o.Part, counted from 1.
+// limitToPart restricts the scan to part o.Part.
 func (r *reader) limitToPart(o *ScanOptions) error {
 	if !o.From.IsZero() || !o.To.IsZero() || o.Last > 0 {
 		return errors.New("option Part cannot be combined with From, To or Last")
@@ -258,7 +255,7 @@ func (r *reader) limitToPart(o *ScanOptions) error {
 		if len(paths) > 0 {
 			r.from, r.to = int(o.Part-1), int(o.Part)
 		}
-		if o.Part < count {
+		if o.Part < count { // the tail's rows belong to the last part
 			take.Release(r.rows)
 			r.rows = nil
 		}

@@ -212,7 +212,7 @@ func wantInOrder(t *testing.T, b *Bucket, name string, files int) {
 	}
 }
 
-// TestEvolveSeries changes columns that the settings name, and other columns.
+// TestEvolveSeries checks changes of columns that the table's settings name as the time column or a key.
 func TestEvolveSeries(t *testing.T) {
 	const columns, rows = "at timestamp[us]; k int32; v int32", `{"at":"2026-01-03 00:00:00","k":1,"v":1},{"at":"2026-01-01 00:00:00","k":2,"v":2},{"at":"2026-01-01 00:00:00","k":1,"v":3}`
 	ctx := t.Context()
@@ -310,7 +310,8 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 	}
 }
 
-// TestCorrectWithRules checks that corrections obey the table's rules and its evolution setting.
+// TestCorrectWithRules checks that corrections (ReplaceRange and Upsert) obey the table's rules and its evolution
+// setting.
 func TestCorrectWithRules(t *testing.T) {
 	const columns = "at timestamp[us]; k int32"
 	ctx := t.Context()
@@ -336,15 +337,15 @@ func TestCorrectWithRules(t *testing.T) {
 		return err
 	}
 	for name, put := range map[string]func(string, string) error{"range": replace, "upsert": upsert} {
-		for _, c := range []struct{ columns, rows, want string }{ // an upsert may change columns by itself
+		for _, c := range []struct{ columns, rows, want string }{ // the cases about columns do not apply to an upsert, which may add and widen columns
 			{columns, `{"at":"2026-01-01 00:00:00","k":10}`, `rule "few": 1 rows violate it: row 1 (k=10)`},
 			{columns, `{"at":"2026-01-01 00:00:00","k":-1}`, `rule "some"`},
 			{columns, `{"at":"2026-01-01 00:00:00","k":3}`, `rule "once": 1 rows violate it: row 1 (k=3)`},
 			{"at timestamp[us]", `{"at":"2026-01-01 00:00:00"}`, `column "k": it is missing`},
-			{"at timestamp[us]; k int64", `{"at":"2026-01-01 00:00:00","k":4}`, `column "k": a correction cannot widen columns`},
-			{columns + "; new utf8", `{"at":"2026-01-01 00:00:00","k":4}`, `column "new": a correction cannot add columns`},
+			{"at timestamp[us]; k int64", `{"at":"2026-01-01 00:00:00","k":4}`, `column "k": this operation cannot widen columns`},
+			{columns + "; new utf8", `{"at":"2026-01-01 00:00:00","k":4}`, `column "new": this operation cannot add columns`},
 		} {
-			if name == "upsert" && strings.Contains(c.want, "a correction cannot") {
+			if name == "upsert" && strings.Contains(c.want, "this operation cannot") {
 				continue
 			}
 			if err := put(c.columns, c.rows); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -16,18 +16,15 @@ import (
 
 // Settings configures a table. The zero value means a table without settings. The fields:
 //
-//   - Time string: the timestamp or date32 column that orders the rows. "" means that rows stay in the order of
-//     arrival.
-//   - Keys []string: columns that distinguish rows with equal times. Without keys, rows with equal times are
-//     duplicates.
-//   - OnDuplicate OnDuplicate: the rule for rows with equal Time and Keys.
-//   - Partition Partition: the period that divides files.
+//   - Time string: the timestamp or date32 column that orders the rows. "" means the order of arrival.
+//   - Keys []string: columns that distinguish rows with equal times. If none, such rows are duplicates.
+//   - OnDuplicate OnDuplicate: the rule for rows with equal times and keys.
+//   - Partition Partition: the length of the time periods; no file contains rows from more than one period.
 //   - Evolution Evolution: the column changes that the table allows.
-//   - Compression Compression: whether files are compressed to be read fast or to be small. A change applies to files
-//     written from then on.
+//   - Compression Compression: whether new files are compressed to be read fast or to be small.
 type Settings = definition.Settings
 
-// OnDuplicate is a rule for rows with equal time and keys.
+// OnDuplicate is a rule for duplicates: rows with the same time and keys.
 type OnDuplicate = definition.OnDuplicate
 
 // Rules for duplicates. "" means KeepAll.
@@ -41,7 +38,7 @@ const (
 // Partition is the length of the time periods that divide a table's files.
 type Partition = definition.Partition
 
-// Periods that divide files, in UTC. "" means PartitionNone.
+// Lengths of the periods, in UTC. "" means PartitionNone.
 const (
 	PartitionNone    = definition.PartitionNone
 	PartitionAuto    = definition.PartitionAuto // months, quarters or years, depending on the time span of the rows
@@ -54,21 +51,21 @@ const (
 // Evolution specifies which column changes a table allows.
 type Evolution = definition.Evolution
 
-// Kinds of Evolution. By default (""), a put never changes columns: columns that it lacks become null, narrower numbers
-// are widened to the table's types, and anything else is rejected. Evolve can make any change.
+// Kinds of Evolution. By default (""), a put never changes the table's columns: columns that the put lacks become null,
+// its narrower numbers are widened to the table's types, and any other difference is an error. Evolve can make any change.
 const (
 	Strict     = definition.Strict     // puts must have exactly the table's columns and types
 	AddOnly    = definition.AddOnly    // like Strict, but puts can add columns
-	Compatible = definition.Compatible // like AddOnly, but narrower numbers are widened, in the put or in the table
+	Compatible = definition.Compatible // like AddOnly, but if number types differ, the narrower one, of the put or the table, is widened
 	Flexible   = definition.Flexible   // like Compatible, but columns that a put lacks become null, and Evolve can rename and drop columns
 )
 
-// Compression says what a table's files are compressed for.
+// Compression says whether a table's files are compressed for fast reads or for a small size.
 type Compression = definition.Compression
 
 // Kinds of Compression. "" means CompressFast.
 const (
-	CompressFast  = definition.CompressFast  // Snappy for the columns that shrink, or zstd for those that it shrinks to less than half of that
+	CompressFast  = definition.CompressFast  // Snappy for columns that it makes smaller, or zstd if its result is less than half of Snappy's
 	CompressSmall = definition.CompressSmall // zstd for every column
 )
 
@@ -77,8 +74,8 @@ func (t *Table) Settings(ctx context.Context) (Settings, error) {
 	return withView(ctx, t, "read the settings of", func(v *view) (Settings, error) { return definition.SettingsOf(v.t.Metadata()) })
 }
 
-// SetSettings replaces a table's settings. If the new settings change the order of the rows or the rule for duplicates,
-// the same commit rewrites the table's files.
+// SetSettings replaces a table's settings. If they change the order of the rows or the rule for duplicates, the same
+// commit rewrites the table's files.
 func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error {
 	err := b.store().Update(ctx, func(t *Txn) error { return t.SetSettings(b.Name(), name, s) })
 	if op, ok := errors.AsType[*OpError](err); ok {
@@ -87,7 +84,7 @@ func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error
 	return err
 }
 
-// SetSettings replaces a table's settings like Bucket.SetSettings.
+// SetSettings is like Bucket.SetSettings, as part of the transaction.
 func (t *Txn) SetSettings(bucket, name string, s Settings) error {
 	return t.editSettings("set the settings of", bucket, name, func(current *Settings) { *current = s })
 }
@@ -107,7 +104,6 @@ func (t *Txn) editSettings(op, bucket, name string, edit func(*Settings)) (err e
 	return nil
 }
 
-// withSettings returns metadata with edited settings.
 func withSettings(meta table.Metadata, edit func(*Settings)) (table.Metadata, error) {
 	s, err := definition.SettingsOf(meta)
 	if err != nil {
@@ -117,8 +113,8 @@ func withSettings(meta table.Metadata, edit func(*Settings)) (table.Metadata, er
 	return definition.WithSettings(meta, &s)
 }
 
-// editSettingsStep returns a step that edits the settings. If this changes the order of the rows or the rule for
-// duplicates, the step rewrites all files.
+// editSettingsStep returns a step that edits a table's settings, and rewrites all its files if the edit changes the
+// order of the rows or the rule for duplicates.
 func editSettingsStep(edit func(*Settings)) commit.Step {
 	return func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if cur == nil {

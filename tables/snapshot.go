@@ -16,13 +16,12 @@ import (
 type SnapshotInfo struct {
 	Bucket   string    `json:"bucket"`
 	Name     string    `json:"name"`
-	Time     time.Time `json:"time"` // time of the snapshot, in UTC
+	Time     time.Time `json:"time"` // in UTC
 	Tables   int       `json:"tables"`
 	Metadata Metadata  `json:"metadata"` // the bucket's metadata
 }
 
-// snapshotNotFound converts the catalog's error for a missing snapshot, or for a table that the snapshot lacks, to an
-// error that wraps ErrNotFound.
+// snapshotNotFound converts the catalog's errors for a missing snapshot or table to errors that wrap ErrNotFound.
 func snapshotNotFound(err error) error {
 	if errors.Is(err, icecat.ErrNoSnapshot) {
 		return errNoSnapshot
@@ -32,19 +31,19 @@ func snapshotNotFound(err error) error {
 
 var errNoSnapshot = &notFoundError{"the bucket has no snapshot of that name"}
 
-// notFoundError is an error that wraps ErrNotFound, with its own text.
+// notFoundError is an error with its own message that wraps ErrNotFound.
 type notFoundError struct{ text string }
 
 func (m *notFoundError) Error() string { return m.text }
 func (m *notFoundError) Unwrap() error { return ErrNotFound }
 
-// Snapshot names the bucket's current state: all its tables, with their versions and metadata. It copies nothing. It
-// returns the snapshot's name; if name is "", that is the current time. The snapshot remains readable until it is
-// deleted, even if tables are changed, compacted, expired or deleted.
+// Snapshot names the bucket's current state: all its tables, with their versions and metadata. It copies no data. It
+// returns the snapshot's name; if name is "", the current time becomes the name. The snapshot remains readable until it
+// is deleted, even if tables are changed, compacted, expired or deleted.
 //
-// Snapshot first folds rows in the tail. The snapshot contains each put completely or not at all, and includes every put
-// that this Store has acknowledged or others have committed. If the error wraps [ErrDamaged], the snapshot exists, but
-// lacks the tail rows of damaged tables.
+// Snapshot first moves the tail's rows into files. The snapshot contains each put completely or not at all, and includes
+// every put that this Store has acknowledged or others have committed. If the error wraps [ErrDamaged], the snapshot
+// exists, but lacks the rows of damaged tables that are only in the tail.
 func (b *Bucket) Snapshot(ctx context.Context, name string) (_ string, err error) {
 	defer wrapError(&err, "create a snapshot", b.Name(), "")
 	if err := errors.Join(checkName("bucket", b.Name()), checkName("snapshot", name)); err != nil {
@@ -53,7 +52,7 @@ func (b *Bucket) Snapshot(ctx context.Context, name string) (_ string, err error
 	return b.store().snapshot(ctx, []*Bucket{b}, name)
 }
 
-// snapshot creates one snapshot of several buckets.
+// snapshot creates one snapshot of several buckets; see Bucket.Snapshot.
 func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (string, error) {
 	var namespaces []string
 	for _, b := range buckets {
@@ -66,8 +65,8 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 			return "", ErrNotFound
 		}
 		namespaces = append(namespaces, ns)
-		// Fold once before blocking appends: then appends are blocked only while the second fold moves the few newer rows.
-		// They must be blocked so that a snapshot that contains a put also contains all earlier puts.
+		// Appends must be blocked during the last fold, so that a snapshot that contains a put also contains all earlier
+		// puts. Fold once before that, so that the last fold has few rows to move.
 		if err := b.foldTails(ctx); err != nil && !errors.Is(err, ErrDamaged) {
 			return "", err
 		}
@@ -90,20 +89,19 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 		case err != nil:
 			return "", err
 		case created && damaged != nil:
-			return label, fmt.Errorf("snapshot %q was created, but lacks the tail rows of damaged tables: %w", label, damaged)
+			return label, fmt.Errorf("snapshot %q was created, but lacks the newest rows of damaged tables, which are only in the tail: %w", label, damaged)
 		case created:
 			return label, nil
 		case name != "":
 			return "", ErrExists
 		}
-		time.Sleep(time.Microsecond) // another snapshot already has this microsecond as its name
+		time.Sleep(time.Microsecond) // the name, which is the current microsecond, is in use: try the next one
 	}
 }
 
-// foldTails folds the bucket's tables that have rows in the tail. It skips damaged tables, and returns their errors at
-// the end.
+// foldTails moves the bucket's rows from the tail into files. It skips damaged tables, and returns their errors last.
 func (b *Bucket) foldTails(ctx context.Context) error {
-	// Other engines may have renamed tables whose rows are in the tail: assign the rows to the new names.
+	// Other engines may have renamed tables with rows in the tail: make the rows appear under the new names.
 	renamed, err := b.store().cat.Unlisted(ctx, namespaceOf(b.Name()))
 	if err != nil {
 		return err
@@ -128,8 +126,7 @@ func (b *Bucket) Snapshots(ctx context.Context) (snapshots []SnapshotInfo, err e
 	return snapshots, err
 }
 
-// DeleteSnapshot deletes a snapshot. If the snapshot is missing, it does nothing. Expire later removes the files that
-// only the snapshot needed.
+// DeleteSnapshot deletes a snapshot if it exists. Expire later removes the files that only the snapshot needed.
 func (b *Bucket) DeleteSnapshot(ctx context.Context, name string) error {
 	return b.deleteSnapshots(ctx, &name)
 }
@@ -142,7 +139,7 @@ func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) (err error) 
 	return b.store().cat.DropSnapshots(ctx, namespaceOf(b.Name()), name)
 }
 
-// loadSnapshot returns the state of a table in t's snapshot.
+// loadSnapshot returns t's state in the snapshot t.snapshot.
 func (t *Table) loadSnapshot(ctx context.Context) (*table.Table, error) {
 	listing, err := t.bucket().store().cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)
 	if err != nil {
@@ -154,7 +151,7 @@ func (t *Table) loadSnapshot(ctx context.Context) (*table.Table, error) {
 	return t.bucket().store().cat.LoadAt(ctx, t.name.Namespace, t.name.Name, listing.Location)
 }
 
-// Versions returns the existing versions, oldest first.
+// Versions returns the table's versions that have not expired, oldest first.
 func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
 	return withView(ctx, t, "list the versions of", func(v *view) (versions []VersionInfo, _ error) {
 		for _, s := range v.t.Metadata().Snapshots() {
@@ -170,7 +167,6 @@ func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
 	})
 }
 
-// versionOf returns the sequence number of a table's current snapshot.
 func versionOf(meta table.Metadata) Version {
 	if s := meta.CurrentSnapshot(); s != nil {
 		return Version(s.SequenceNumber)
@@ -178,7 +174,6 @@ func versionOf(meta table.Metadata) Version {
 	return 0
 }
 
-// snapshotOf returns the Iceberg snapshot of a version.
 func snapshotOf(meta table.Metadata, v Version) (*table.Snapshot, error) {
 	for _, s := range meta.Snapshots() {
 		if Version(s.SequenceNumber) == v {

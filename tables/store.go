@@ -18,8 +18,8 @@ import (
 
 // Store stores tables in a directory, or in a bucket of an object store. It is safe for concurrent use.
 type Store struct {
-	dir     string // the directory's path, or the bucket's URL without options
-	local   string // directory on this machine for locks
+	dir     string // the directory's absolute path, or the bucket's URL without its query
+	local   string // directory on this machine for locks, the tail, and a catalog that is not in PostgreSQL
 	opts    Options
 	hooks   hooks
 	cat     *icecat.Catalog
@@ -28,23 +28,22 @@ type Store struct {
 	closers []func() error
 }
 
-// tableName names a table in the catalog.
 type tableName = icecat.TableName
 
-// entry is a table to change.
+// entry is a table's entry in memory, for changing the table.
 type entry struct {
 	*commit.Entry
 	s *Store
 }
 
-// acquire returns a table's entry. No file written for the table is removed before the caller calls release.
+// acquire returns a table's entry. Files of the table are not removed before the caller calls release.
 func (s *Store) acquire(n tableName) (e entry, release func(), err error) {
 	e.s = s
 	e.Entry, release, err = s.commits.AcquirePinned(n)
 	return e, release, err
 }
 
-// acquire returns the entry of a table in the bucket, or an error if the store is read-only; see Store.acquire.
+// acquire is Store.acquire for a table in the bucket. It returns an error if the store is read-only.
 func (b *Bucket) acquire(name string) (e entry, release func(), err error) {
 	if b.store().opts.ReadOnly {
 		return e, nil, ErrReadOnly
@@ -59,15 +58,15 @@ func (b *Bucket) acquire(name string) (e entry, release func(), err error) {
 // hooks change a store's behavior in tests.
 type hooks struct {
 	fs         vfs.FS
-	onCommit   func(done bool) // called before and after each transaction of the catalog
+	onCommit   func(done bool) // called before (done is false) and after each transaction of the catalog
 	onPrepared func()          // called after a put has written its files
-	retryFor   time.Duration   // how long to retry requests to a bucket; 0 means one minute
+	retryFor   time.Duration   // how long to retry requests to an object store; 0 means one minute
 	fileBytes  int             // target size of data files; 0 means definition.FileBytes
 
-	// Each of these disables one safeguard, so that tests can show that they detect its absence.
+	// Each of the following disables one safeguard, so that tests can show that they detect its absence.
 	noSync  bool // do not sync files
-	noEpoch bool // a fold does not record in its commit how far (to which epoch) it folded the tail
-	sameID  bool // all tails have the same ID
+	noEpoch bool // do not record in a fold's commit which rows of the tail it has moved into files
+	sameID  bool // give all tails the same ID
 }
 
 // Open opens a directory of tables, and creates the directory if it is missing. If Options.OpenBucket is set, dir can
@@ -119,7 +118,6 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	return s, nil
 }
 
-// beginFold reports the start of a fold to the Observer. Folds can run in the background.
 func (s *Store) beginFold(ctx context.Context, n tableName) (context.Context, func(rows int64, err error)) {
 	ctx, end := s.begin(ctx, "fold", bucketOf(n.Namespace), n.Name)
 	return ctx, func(rows int64, err error) { end(Outcome{Rows: rows, Err: err}) }
@@ -130,7 +128,7 @@ func (s *Store) setOptions(o *Options) error {
 	s.opts.FoldAge = cmp.Or(s.opts.FoldAge, DefaultFoldAge)
 	s.opts.Memory = cmp.Or(s.opts.Memory, DefaultMemory)
 	s.opts.Logger = cmp.Or(s.opts.Logger, slog.New(slog.DiscardHandler))
-	// A fold uses several times the memory of its rows, and several folds run concurrently.
+	// Divide by 32, because a fold uses several times the memory of its rows, and several folds run concurrently.
 	s.opts.FoldBytes = min(cmp.Or(s.opts.FoldBytes, DefaultFoldBytes), s.opts.Memory/32, 1<<30)
 	switch {
 	case s.opts.NoTail && s.opts.Tail != nil:
@@ -143,8 +141,7 @@ func (s *Store) setOptions(o *Options) error {
 	return nil
 }
 
-// Close stops background work and closes the tail, unless the tail is Options.Tail. Close does not fold: the next Open
-// reads the rows in the tail.
+// Close stops background work and closes the Store, but not Options.Tail. Rows in the tail stay there.
 func (s *Store) Close() error {
 	s = s.orUnopened()
 	if !s.commits.Close() {
@@ -163,11 +160,11 @@ func (s *Store) closeAll() (err error) {
 	return err
 }
 
-// Dir returns the directory's absolute path, or the bucket's URL without options.
+// Dir returns the directory's absolute path, or the URL passed to Open without its query.
 func (s *Store) Dir() string { return s.orUnopened().dir }
 
-// Bucket returns the bucket with the given name, whether or not it exists. A bucket exists from its first table until it
-// is deleted. The default bucket's name is "".
+// Bucket returns the bucket with the given name, whether or not it exists. The first put of a table creates a missing
+// bucket. The default bucket's name is "".
 func (s *Store) Bucket(name string) *Bucket { return &Bucket{s.orUnopened(), name} }
 
 // Buckets yields the bucket names, sorted by namespace.

@@ -13,20 +13,20 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Table is a table, in its current state, at an old version or in a snapshot. In its current state, each call sees the
-// table as it is when the call starts.
+// Table is a table in its current state, at an old version, or in a snapshot. Unless an old state is selected, each call
+// sees the table as it is when the call starts.
 type Table struct {
 	b    *Bucket
 	name tableName
-	old  *Version // the old version; nil means the current state
-	uuid string   // the table's UUID when old was selected; differs if the table was created again
+	old  *Version // the selected version; nil means the current state
+	uuid string   // the table's UUID when old was selected, to detect that the table was created again
 
-	snapshot, location string // the snapshot's name, and the location of the table's metadata in it
+	snapshot, location string // the selected snapshot, and the location of the table's metadata in it; "" if none is selected
 }
 
 // Table returns a table in its current state, or in the state that an At selects. A nil At selects the current state.
-// [AtTime] can wait for a concurrent change to the table, so a reader whose rows are being put into this table must not
-// call Table with AtTime.
+// With [AtTime], Table can wait for a running put. The reader that this put reads must therefore not call Table with
+// AtTime for the same table.
 func (b *Bucket) Table(ctx context.Context, name string, selectors ...At) (_ *Table, err error) {
 	defer wrapError(&err, "open table", b.Name(), name)
 	n, err := b.check(name)
@@ -68,7 +68,7 @@ func (b *Bucket) Table(ctx context.Context, name string, selectors ...At) (_ *Ta
 		if unfolded && b.s.opts.Catalog != "" {
 			return nil, fmt.Errorf("%w: rows put before that time are still in the tail of another Store: wait until that Store folds them", ErrReadOnly)
 		}
-		if unfolded { // a read-only Store: its copies never change, so their current state is the answer
+		if unfolded { // the store is read-only, and all rows in its copy of the tail were put by then: select the current state
 			return &Table{b: b, name: n}, nil
 		}
 		meta = cur.Metadata()
@@ -91,7 +91,7 @@ func combine(selectors []At) (a stateSelection) {
 	return a
 }
 
-// notFound converts the catalog's error for a missing table to ErrNotFound.
+// notFound returns ErrNotFound if err is the catalog's error for a missing table, and otherwise err.
 func notFound(err error) error {
 	if errors.Is(err, icecat.ErrNotFound) {
 		return ErrNotFound
@@ -99,19 +99,17 @@ func notFound(err error) error {
 	return err
 }
 
-// Schema returns the columns in the types that readers see: the put types without encodings such as dictionaries.
+// Schema returns the columns in the types that readers see: as they were put, but without encodings such as dictionaries.
 func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
 	return withView(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
 }
 
-// SchemaAsPut returns Schema with the dictionaries from the put that created the table. [AsDictionaries] uses their
-// values.
+// SchemaAsPut returns the columns as they were put, including dictionaries and their values, for [AsDictionaries].
 func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
 	return withView(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Put, nil })
 }
 
-// Info describes the table. For an old version, it returns that version's figures and the current metadata. For a
-// snapshot, it returns the figures and metadata in the snapshot.
+// Info describes the table in its selected state. For an old version, Metadata is nevertheless the current metadata.
 func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 	if t = t.orZero(); t.snapshot != "" {
 		l, err := t.bucket().store().cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)

@@ -85,11 +85,10 @@ type Options struct {
 	// are not yet in files.
 	NoTail bool
 
-	// ReadOnly opens the tables in their current state, only for reading. Another Store, in this process or another, can
-	// have them open and is not blocked: Open copies the tail, and a catalog in a directory, to a temporary directory
-	// without taking a lock. Reads return rows acknowledged before Open, including those in the tail if
-	// [Store.SeesTail] returns true. They do not see later changes, except commits to a catalog in PostgreSQL. A
-	// directory where this process cannot write is always opened this way.
+	// ReadOnly opens the tables in their current state, only for reading. It does not block another Store that has them
+	// open: Open takes no lock, and copies the tail, and a catalog in a directory, to a temporary directory. Reads return
+	// rows acknowledged before Open, including those in the tail if [Store.SeesTail] returns true, and no later changes,
+	// except commits to a catalog in PostgreSQL. A directory that this process cannot write is always opened this way.
 	ReadOnly bool
 
 	// Sync makes appends to the tail survive a power failure once they are acknowledged; readers can see them earlier.

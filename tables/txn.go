@@ -24,7 +24,7 @@ type Txn struct {
 	changes map[tableName]*txnChange
 	order   []*txnChange
 	hooks   []icecat.TxHook // run in the catalog's transaction
-	ended   bool            // set when Update starts the commit
+	ended   bool            // whether the function passed to Update has returned
 }
 
 // txnChange is a Txn's change to one table.
@@ -33,11 +33,11 @@ type txnChange struct {
 	cur     *table.Table // state after the steps so far; nil if the table does not exist
 	hasPuts bool
 
-	creates string // location of the table, if the change is another engine's commit that creates it
+	creates string // location of the new table if another engine's commit creates one; otherwise ""
 }
 
-// Update runs f, and commits all changes that f makes to the Txn together. If f or the commit fails, nothing changes.
-// Readers see no changes before the commit.
+// Update runs f, and then commits all changes that f made through its Txn together. If f or the commit fails, nothing
+// changes. Readers see no changes before the commit.
 func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	s = s.orUnopened()
 	ctx, end := s.begin(ctx, "update", "", "")
@@ -53,7 +53,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	}
 	defer unpin()
 	err = s.update(ctx, f)
-	if errors.Is(err, commit.ErrStale) { // not retried: the readers that f puts cannot be read twice
+	if errors.Is(err, commit.ErrStale) { // do not call f again, because the readers that it puts cannot be read twice
 		err = fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err
@@ -62,7 +62,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
 	t := &Txn{s: s, ctx: ctx, changes: map[tableName]*txnChange{}}
 	defer func() {
-		t.ended = true // even if f panics
+		t.ended = true // also if f panics
 		for _, c := range t.order {
 			c.RemoveFiles(err)
 			c.Release()
@@ -85,7 +85,6 @@ func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
 	return s.commits.Commit(ctx, t.hooks, changes...)
 }
 
-// version returns the table's version after the change.
 func (c *txnChange) version() Version {
 	if c.Result != nil {
 		return versionOf(c.Result.Metadata())
@@ -93,7 +92,7 @@ func (c *txnChange) version() Version {
 	return versionOf(c.cur.Metadata())
 }
 
-// change returns the Txn's change to a table, creating it if needed.
+// change returns the Txn's change to a table. It adds an empty one if there is none.
 func (t *Txn) change(n tableName) (*txnChange, error) {
 	if t.ended || t.s == nil {
 		return nil, ErrTxnDone
@@ -112,10 +111,9 @@ func (t *Txn) change(n tableName) (*txnChange, error) {
 	return c, err
 }
 
-// entry returns the entry of the changed table.
 func (t *Txn) entry(c *txnChange) entry { return entry{c.Entry, t.s} }
 
-// Put writes rows like Bucket.Put. It reads r immediately, and does not use the tail.
+// Put is like Bucket.Put, as part of the transaction. It reads r before it returns, and writes the rows to files.
 func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
 	defer wrapError(&err, "put", bucket, name)
 	n, err := t.s.Bucket(bucket).check(name)
@@ -159,8 +157,8 @@ func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode,
 	return c, nil
 }
 
-// prepareAppend folds the tail if rules for the whole table need all rows in files. If rows with the given schema require
-// other columns, it changes the table's columns.
+// prepareAppend changes the table's columns if an append of rows with the given schema requires it. If a rule compares all
+// rows of the table, prepareAppend first moves the tail's rows into files, where rules read them.
 func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
 	d, err := definition.FromMetadata(c.cur.Metadata())
 	if err != nil {
@@ -191,7 +189,7 @@ func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
 	return t.evolve(c, changesOf(changes))
 }
 
-// Delete deletes a table with all its versions, even if it is damaged.
+// Delete deletes a table with all its versions, even if the table is damaged.
 func (t *Txn) Delete(bucket, name string) error {
 	c, err := t.existing(bucket, name)
 	if err != nil && !errors.Is(err, ErrDamaged) {

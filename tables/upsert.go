@@ -21,19 +21,18 @@ import (
 
 // UpsertOptions configures Upsert. Nil or the zero value selects the defaults.
 type UpsertOptions struct {
-	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. If the table
-	// has a rule for duplicates, only these are allowed.
+	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. If the settings
+	// have a rule for duplicates, no other columns are allowed.
 	Keys []string
 
 	AllColumns     bool      // reject rows that lack columns of the table, instead of filling them with nulls
-	MissingColumns *[]string // if not nil, set to the table columns that the rows lack
+	MissingColumns *[]string // if not nil, set to the names of the table columns that the rows lack
 }
 
 // Upsert puts rows in one commit: each row replaces the rows with the same values in the key columns, or is added if no
-// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. The keys of r are held in memory,
-// and must fit in a quarter of Options.Memory. If r has a null in a key column, or contains the same key twice, Upsert
-// returns an error. If the table's evolution setting allows it, the same commit adds and widens columns. Upsert reads r
-// to the end and does not release it.
+// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. The keys of r must fit in a
+// quarter of Options.Memory. If a key is null or occurs twice in r, Upsert returns an error. It adds and widens columns
+// if the table's evolution setting allows it. It reads r to the end and does not release it.
 func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {
 	defer wrapError(&err, "upsert into", b.Name(), name)
 	src, err := datafile.Gather(r, b.store().opts.FoldBytes)
@@ -48,7 +47,7 @@ func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, 
 		if o != nil && len(o.Keys) > 0 {
 			keys = o.Keys
 		}
-		if err := checkKeys(w.def.Stored, keys); err != nil { // before evolve: keys must be existing columns
+		if err := checkKeys(w.def.Stored, keys); err != nil { // before evolve, because keys must be existing columns
 			return err
 		}
 		if err := w.evolve(src.Schema); err != nil {
@@ -108,7 +107,7 @@ func checkKeys(s *arrow.Schema, keys []string) error {
 type keySet struct {
 	columns []string
 	rows    map[string]int64 // maps each key to its row number, counted from 1
-	budget  int64            // remaining bytes for more keys
+	budget  int64            // remaining memory for keys, in bytes
 }
 
 // keyOverhead is the approximate memory per key, in bytes, in addition to the key itself.
@@ -168,7 +167,7 @@ func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
 	return out, nil
 }
 
-// appendKey appends an encoding of a row's key that is unique per key. checkKeys must have accepted the columns.
+// appendKey appends an encoding of a row's key that no other key has. checkKeys must have accepted the columns.
 func appendKey(dst []byte, columns []arrow.Array, row int) []byte {
 	for _, c := range columns {
 		dst = sorted.AppendKey(dst, c, row)
@@ -176,8 +175,7 @@ func appendKey(dst []byte, columns []arrow.Array, row int) []byte {
 	return dst
 }
 
-// mayMatch returns a deletePredicate.mayMatch that compares a file's bounds with those of files, which contain the new
-// rows.
+// mayMatch returns a deletePredicate.mayMatch that selects files whose key bounds overlap those of the given new files.
 func (k *keySet) mayMatch(icebergSchema *iceberg.Schema, stored *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (canMatch, canRemain bool) {
 	return func(bounds func(string) filter.Bounds) (canMatch, canRemain bool) {
 		for _, f := range files {

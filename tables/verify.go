@@ -29,7 +29,7 @@ type VerifyOptions struct {
 	Report func(Finding)
 }
 
-// Finding describes a file that is damaged or that Verify could not check.
+// Finding describes a file that is damaged, or that has no known checksum.
 type Finding = content.Finding
 
 // FileState is a file's state in a Finding.
@@ -42,16 +42,15 @@ const (
 	Unverified = content.Unverified // readable, but without a known checksum, because another program wrote it
 )
 
-// VerifyResult counts the checked files. Its int fields are Tables, Files, Damaged, Repaired and Unverified. Its int64
-// field Bytes is the total size of files with a checksum.
+// VerifyResult counts checked tables and files. Its int fields are Tables, Files, Damaged, Repaired and Unverified; its
+// int64 field Bytes is the total size of the files with a checksum.
 type VerifyResult = content.Result
 
 // Verify reads every file of the selected tables and compares it with the checksum in the catalog. It checks all metadata
 // files, manifest lists, manifests and data files of all existing versions and snapshots. The row count and values of a
-// Parquet file must match the count and bounds in its manifest. Verify does not check the tail: its checksums are checked
-// when the store is opened.
+// Parquet file must match the count and bounds in its manifest. Verify does not check the tail, because Open checks it.
 //
-// Verify calls Report for damaged files; it does not return an error for them.
+// Verify does not return an error for a damaged file; it calls Report instead.
 func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, error) {
 	s = s.orUnopened()
 	o = cmp.Or(o, new(VerifyOptions))
@@ -70,7 +69,7 @@ func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, err
 }
 
 func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOptions) error {
-	unpin, err := s.commits.Pin() // prevents the removal of files during the check
+	unpin, err := s.commits.Pin() // prevents the removal of files until unpin
 	if err != nil {
 		return err
 	}
@@ -106,7 +105,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 	return nil
 }
 
-// selectNamespaces returns the namespaces of buckets. All buckets must exist.
+// selectNamespaces returns the namespaces of the given buckets, which must exist, or all namespaces if there are none.
 func (s *Store) selectNamespaces(ctx context.Context, buckets Buckets) (namespaces []string, _ error) {
 	if len(buckets) == 0 {
 		return s.cat.Namespaces(ctx)
@@ -125,15 +124,15 @@ func (s *Store) selectNamespaces(ctx context.Context, buckets Buckets) (namespac
 	return namespaces, nil
 }
 
-// intact reports whether a table has no damage that Verify detects.
+// intact reports whether Verify would find no damage in the table state whose metadata is at location.
 func (s *Store) intact(ctx context.Context, namespace, name, location string) (bool, error) {
 	v := content.NewVerifier(s.cat)
 	err := s.verifyState(ctx, v, namespace, icecat.State{Name: name, Location: location})
 	return v.Result.Damaged == 0, err
 }
 
-// verifyState checks the files of a table in one state. If this is the current state and its metadata is intact,
-// verifyState also refreshes the table, which detects other damage, and reads the tail's rows again after a repair.
+// verifyState checks the files of one state of a table. If it is the current state and its metadata is intact,
+// verifyState also loads the table again, which can detect other damage and makes a repair take effect.
 func (s *Store) verifyState(ctx context.Context, v *content.Verifier, namespace string, state icecat.State) error {
 	t := content.Table{Bucket: bucketOf(namespace), Name: state.Name}
 	current, err := v.VerifyState(ctx, t, state)
@@ -156,11 +155,10 @@ type File struct {
 	XXH3          [16]byte // xxh3-128 of the content, most significant byte first
 }
 
-// Copies returns a copy of a file from another source, for a repair. The caller checks and closes it. If no copy exists,
-// the error wraps fs.ErrNotExist.
+// Copies finds a copy of a file. Verify checks and closes the copy. If none exists, the error wraps fs.ErrNotExist.
 type Copies func(ctx context.Context, f File) (io.ReadCloser, error)
 
-// Copies returns a function that finds files by their content, at any location in this store.
+// Copies returns a function that searches this store for files with the same content, at any location.
 func (s *Store) Copies() Copies {
 	s = s.orUnopened()
 	return func(ctx context.Context, f File) (io.ReadCloser, error) {
@@ -176,7 +174,7 @@ func (s *Store) Copies() Copies {
 			if err == nil {
 				return s.cat.NewIO().Open(location)
 			}
-			lastErr = fmt.Errorf("copy %s: %w", location, err)
+			lastErr = fmt.Errorf("check the copy %s: %w", location, err)
 		}
 		return nil, lastErr
 	}

@@ -165,7 +165,7 @@ func TestVerify(t *testing.T) {
 		t.Errorf("Verify reported %+v, want a damaged file that was not repaired because of ErrContent", findings)
 	}
 	if !slices.Equal(listPaths(), before) {
-		t.Error("a rejected copy left files")
+		t.Error("a rejected copy left files in the data directory")
 	}
 }
 
@@ -261,7 +261,7 @@ func TestVerifyForeign(t *testing.T) {
 	}
 	findings, r := verifyAll(t, s, VerifyOptions{Repair: s.Copies()})
 	if len(findings) != 4 || r.Unverified != 4 || findings[0].State != Unverified {
-		t.Errorf("Verify reported %+v; want 4 elements with State Unverified", findings)
+		t.Errorf("Verify reported %+v, want 4 unverified files", findings)
 	}
 	for _, kind := range []string{"data", "manifest", "list", "metadata"} {
 		for damageName, f := range damages {

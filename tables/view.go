@@ -22,18 +22,18 @@ import (
 type view struct {
 	source   *Table
 	t        *table.Table
-	snapshot *table.Snapshot // snapshot of the old version; nil for the current state
+	snapshot *table.Snapshot // set if the view is of an old version
 	def      *definition.Definition
 	tail     *commit.Tail
-	rows     []arrow.RecordBatch // rows in the tail; the caller must release them
+	rows     []arrow.RecordBatch // rows in the tail; the view's user must release them
 
-	fileTasks []table.FileScanTask // cached result of tasks
+	fileTasks []table.FileScanTask // cached result of the method tasks
 
 	series   *series.Series // nil if the table has no order
 	replaces bool           // whether rows in the tail can replace rows in files
 }
 
-// view returns the table's state, with the tail's rows if withRows is true.
+// view returns t's state, with the tail's rows if withRows is true.
 func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
 	t = t.orZero()
 	v = &view{source: t}
@@ -55,7 +55,6 @@ func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
 	return v, err
 }
 
-// read reads the selected state from the catalog and the tail.
 func (v *view) read(ctx context.Context, withRows bool) error {
 	t := v.source
 	e, err := t.bucket().store().commits.Acquire(t.name)
@@ -80,7 +79,7 @@ func (v *view) read(ctx context.Context, withRows bool) error {
 	return err
 }
 
-// tasks returns the state's files, or nil if it has none. The result is cached and must not be modified.
+// tasks returns the table's files in this state, or nil if it has none. The result must not be modified.
 func (v *view) tasks(ctx context.Context) (_ []table.FileScanTask, err error) {
 	if v.fileTasks == nil && v.t.CurrentSnapshot() != nil {
 		v.fileTasks, err = datafile.Tasks(ctx, v.t, v.scanOptions()...)
@@ -88,7 +87,6 @@ func (v *view) tasks(ctx context.Context) (_ []table.FileScanTask, err error) {
 	return v.fileTasks, err
 }
 
-// scanOptions returns scan options that select the view's version.
 func (v *view) scanOptions() []table.ScanOption {
 	if v.snapshot == nil {
 		return nil
@@ -96,7 +94,7 @@ func (v *view) scanOptions() []table.ScanOption {
 	return []table.ScanOption{table.WithSnapshotID(v.snapshot.SnapshotID)}
 }
 
-// withView calls f with the table's state.
+// withView calls f with the table's state, without the tail's rows, and wraps its error.
 func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T, error)) (result T, err error) {
 	v, err := t.view(ctx, false)
 	if err == nil {
@@ -108,7 +106,6 @@ func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T,
 	return result, nil
 }
 
-// dedupedView returns a view with deduplicated tail rows.
 func (t *Table) dedupedView(ctx context.Context) (*view, error) {
 	v, err := t.view(ctx, true)
 	if err != nil {
@@ -121,7 +118,7 @@ func (t *Table) dedupedView(ctx context.Context) (*view, error) {
 	return v, nil
 }
 
-// dedupTail merges the tail's rows into one deduplicated batch if the table has an order; see series.DedupTail.
+// dedupTail replaces v.rows with one deduplicated batch if the table has an order; see Series.DedupTail.
 func (v *view) dedupTail(ctx context.Context) error {
 	if v.series == nil || len(v.rows) == 0 {
 		return nil
@@ -147,7 +144,7 @@ func (t *Table) error(op string, err error) error {
 	return &OpError{Op: op, Bucket: t.bucket().name, Table: t.orZero().name.Name, Err: err}
 }
 
-// unopened returns a closed Store, used in place of a nil or zero Store. All its operations fail.
+// unopened returns a closed Store, all of whose operations fail. It takes the place of a nil or zero Store.
 var unopened = sync.OnceValue(func() *Store {
 	s := &Store{hooks: hooks{fs: vfs.OS{}}, cat: icecat.Unopened()}
 	if err := s.setOptions(nil); err != nil {
@@ -166,7 +163,6 @@ func (s *Store) orUnopened() *Store {
 	return s
 }
 
-// store returns the bucket's store.
 func (b *Bucket) store() *Store {
 	if b == nil {
 		return unopened()
@@ -174,7 +170,6 @@ func (b *Bucket) store() *Store {
 	return b.s.orUnopened()
 }
 
-// orZero returns t, or a zero Table if t is nil.
 func (t *Table) orZero() *Table {
 	if t == nil {
 		return &Table{}
@@ -182,7 +177,7 @@ func (t *Table) orZero() *Table {
 	return t
 }
 
-// bucket returns the table's bucket. Operations on the bucket of a zero Table fail.
+// bucket returns the table's bucket, or a bucket whose operations fail if t is nil or zero.
 func (t *Table) bucket() *Bucket {
 	if t.orZero().b == nil {
 		return unopened().Bucket("")

@@ -75,7 +75,7 @@ func TestFaultIsDetected(t *testing.T) {
 	}
 }
 
-// Only numbers computed with floats may differ in the last digit.
+// TestEqualComparesExactNumbersExactly checks that only numbers computed with floats may differ in the last digit.
 func TestEqualComparesExactNumbersExactly(t *testing.T) {
 	const want, other = "4796667988732690", "4796667988732689"
 	if computed := floatCell(4796667988732690, 0); !equal(numberCell(other), computed, true) {

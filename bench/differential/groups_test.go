@@ -118,7 +118,7 @@ func (j *job) limitToTop(r *run, keys int, all []aggregateSpec, n int) {
 		j.args = append(j.args, "--top-by", sortColumn)
 	}
 	groups := j.rows
-	j.unlimitedRows = groups // the output format must be able to hold every group, because partd may choose any of those that tie
+	j.unlimitedRows = groups // the output format must be able to hold every group, because partd may choose any of several tied groups
 	j.rows = func(typed bool) [][]cell {
 		rows := groups(typed)
 		slices.SortStableFunc(rows, func(a, b []cell) int {

@@ -198,7 +198,7 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// No append is lost or applied twice while zmq4's ROUTER disconnects and returns.
+// TestDisconnects checks that no append is lost or applied twice while zmq4's ROUTER disconnects and returns.
 func TestDisconnects(t *testing.T) {
 	for transport, address := range transports {
 		t.Run(transport, func(t *testing.T) {

@@ -172,7 +172,8 @@ func TestCutConnections(t *testing.T) {
 	}
 }
 
-// TestCutConnectionsWithoutNumbers checks that the check of TestCutConnections detects duplicates.
+// TestCutConnectionsWithoutNumbers checks that TestCutConnections would detect duplicates: its check must fail if the
+// store ignores the numbers of operations.
 func TestCutConnectionsWithoutNumbers(t *testing.T) {
 	for range 10 {
 		if err := runWithCuts(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 4, 3, 200, false); err != nil {
@@ -250,7 +251,8 @@ func TestKillServer(t *testing.T) {
 	}
 }
 
-// TestKillServerWithoutNumbers checks that the check of TestKillServer detects duplicates.
+// TestKillServerWithoutNumbers checks that TestKillServer would detect duplicates: its check must fail if the store
+// ignores the numbers of operations.
 func TestKillServerWithoutNumbers(t *testing.T) {
 	for range 20 {
 		if err := runWithKills(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 10); err != nil {

@@ -88,7 +88,7 @@ func u64s(values ...uint64) (b []byte) {
 	return b
 }
 
-// announceFrame returns an incomplete frame: a header that announces size bytes, and the bytes of begin.
+// announceFrame returns an incomplete frame: a header that announces size bytes, and only the first bytes, begin.
 func announceFrame(size uint64, begin []byte) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{2}, size), begin...)
 }
@@ -174,9 +174,9 @@ func greedyLoads() []greedyLoad {
 
 // TestGreedyPeers lets a thousand connections from one address use as many resources as they can, and
 // reconnect when the server closes them. A client at another address must be served within a second
-// or, if the machine is busy, four times the wait at an idle server. A client at the same address must
-// make progress. The server must stay within its memory. After the greedy peers have disconnected, it
-// must not have more descriptors, goroutines and connections than before.
+// or, on a busy machine, within four times the wait measured on an idle server. A client at the same
+// address must make progress. The server must stay within its memory limit. After the greedy peers have
+// disconnected, it must not have more descriptors, goroutines or connections than before.
 func TestGreedyPeers(t *testing.T) {
 	require(t, runtime.GOOS == "linux", "Linux, which has many loopback addresses")
 	const memory = 512 << 20
@@ -269,16 +269,16 @@ func TestGreedyPeers(t *testing.T) {
 		}
 	}
 	for i := range rounds {
-		name := []string{"silence", "half a greeting"}
+		names := []string{"silence", "half a greeting"}
 		for _, k := range kinds {
-			name = append(name, k.name)
+			names = append(names, k.name)
 		}
-		t.Logf("%6d × %s", rounds[i].Load(), name[i])
+		t.Logf("%6d × %s", rounds[i].Load(), names[i])
 	}
 	if now, peak, err := serverproc.Memory(p.Pid()); err == nil {
 		t.Logf("the server uses %d MiB, at its peak %d", now>>20, peak>>20)
 		if peak > memory+memory/10+30<<20 && !withRace {
-			t.Errorf("the server used %d MiB at its peak, with a limit of %d", peak>>20, memory>>20)
+			t.Errorf("the server used %d MiB at its peak, want at most a tenth and 30 MiB more than its limit of %d MiB", peak>>20, memory>>20)
 		}
 	}
 	for _, c := range []*remote.Client{honestPeer, greedyPeer, janitor, quietClient} {

@@ -23,8 +23,8 @@ type call struct {
 	key   string
 	value string
 
-	// For an append, before is the piece that precedes the appended value, if some answer
-	// shows it. Each value is appended only once, so the checker need not try other orders.
+	// For an append, before is the piece that precedes the appended value, if the answer to a get or
+	// pop shows it. Each value is appended only once, so the checker need not try other orders.
 	before  string
 	isShown bool
 }
@@ -138,8 +138,8 @@ func recordHistory(ctx context.Context, clients []partd.Partd, name string, seed
 	return all, nil
 }
 
-// noteOrder records the order of appends that answers show. If two answers disagree, it records one of
-// them, so that the checker finds the other to be wrong.
+// noteOrder records the order of appends that the answers to gets and pops show. If two answers disagree, it
+// records one order, so that the checker rejects the other answer.
 func noteOrder(history []porcupine.Operation) {
 	before := map[string]string{} // the preceding value, by value; values look like <1.2>
 	for _, op := range history {

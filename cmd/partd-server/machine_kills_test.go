@@ -57,7 +57,7 @@ func (m *mortalClient) start(address string) *serverproc.Process {
 		}
 		time.Sleep(50 * time.Millisecond) // another process may briefly use the port
 	}
-	m.t.Error(err) // not Fatal, because this may not be the test's goroutine
+	m.t.Error(err) // not Fatal, because another goroutine than the test's may run this
 	return m.process
 }
 

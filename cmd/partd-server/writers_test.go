@@ -122,7 +122,7 @@ func newFleet(ctx context.Context, urls []string, perClient int, seed uint64, po
 	f := new(fleet)
 	for i, url := range urls {
 		c, err := remote.Dial(ctx, url, nil)
-		for try := 0; err != nil && try < 100; try++ { // the first connection may be cut, too
+		for try := 0; err != nil && try < 100; try++ { // a proxy may also cut the first connection
 			c, err = remote.Dial(ctx, url, nil)
 		}
 		if err != nil {

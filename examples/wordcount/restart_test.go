@@ -105,7 +105,7 @@ func TestPythonAfterRestart(t *testing.T) {
 		}
 	}
 	nextStep()
-	time.Sleep(500 * time.Millisecond) // until the client has sent the request
+	time.Sleep(500 * time.Millisecond) // wait until the client has sent the request
 	server.Kill()
 	start()
 	expectLine("no answer")

@@ -12,12 +12,12 @@ import (
 // Number is an exact integer of up to 27 digits, or a 64-bit floating-point number.
 type Number struct {
 	Float bool   // whether the number is a floating-point number
-	Lo    uint64 // low word of an integer in two's complement, or bits of a float
-	Hi    uint64 // high word of an integer
+	Lo    uint64 // low word of the integer in two's complement, or bits of the float
+	Hi    uint64 // high word of the integer
 }
 
-// maxDigits is the maximum length of an exact integer; longer ones are parsed as floating-point
-// numbers. The sum of 2^37 exact integers fits in 128 bits.
+// maxDigits is the maximum length of an exact integer, so that a sum of 2^37 integers fits in 128
+// bits. Longer integers are parsed as floating-point numbers.
 const maxDigits = 27
 
 // exactPowers lists the powers of ten that float64 represents exactly.
@@ -25,8 +25,8 @@ var exactPowers = [...]float64{
 	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 }
 
-// ParseNumber parses a decimal number: digits with an optional sign, point and exponent. Spaces
-// around the number are ignored. It returns false for other text, infinities and NaN.
+// ParseNumber parses a decimal number: digits with an optional sign, point and exponent. It ignores
+// spaces around the number. It returns false for other text, including infinities and NaN.
 func ParseNumber(text []byte) (Number, bool) {
 	for len(text) > 0 && text[0] == ' ' {
 		text = text[1:]
@@ -40,7 +40,7 @@ func ParseNumber(text []byte) (Number, bool) {
 		negative = digits[0] == '-'
 		digits = digits[1:]
 	}
-	// Parse up to 18 digits, with or without a point, in one pass.
+	// Fast path: parse up to 18 digits, with or without a point, in one pass.
 	var m uint64
 	point := -1
 	for i, c := range digits {
@@ -69,8 +69,8 @@ func ParseNumber(text []byte) (Number, bool) {
 	return parseGeneral(text, digits, negative)
 }
 
-// parseGeneral parses numbers that ParseNumber does not parse in its fast path. digits is text
-// without spaces and sign.
+// parseGeneral is ParseNumber without the fast path. text has no spaces around it; digits is text
+// without its sign.
 func parseGeneral(text, digits []byte, negative bool) (Number, bool) {
 	isInteger := len(digits) > 0
 	for _, c := range digits {
@@ -79,7 +79,7 @@ func parseGeneral(text, digits []byte, negative bool) (Number, bool) {
 		case c == '.' || c == 'e' || c == 'E' || c == '-' || c == '+':
 			isInteger = false
 		default:
-			return Number{}, false // ParseFloat would accept hexadecimal, infinities and underscores
+			return Number{}, false // reject hexadecimal, infinities and NaN, which ParseFloat accepts
 		}
 	}
 	for isInteger && len(digits) > 1 && digits[0] == '0' {
@@ -115,7 +115,7 @@ func Int(m uint64, negative bool) Number {
 	return Number{Lo: lo, Hi: hi}
 }
 
-// Float returns a floating-point number.
+// Float returns f as a Number.
 func Float(f float64) Number { return Number{Float: true, Lo: math.Float64bits(f)} }
 
 func negate(lo, hi uint64) (uint64, uint64) {
@@ -136,8 +136,8 @@ func (n Number) Float64() float64 {
 	return f
 }
 
-// floats returns two floats whose sum is the integer n, exact up to 106 bits. high is the float
-// nearest to n.
+// floats returns two floats whose sum is n, which must be an integer. high is the float nearest to
+// n. The sum is exact if n has at most 106 bits.
 func (n Number) floats() (high, low float64) {
 	if x, exact := n.ExactFloat64(); exact {
 		return x, 0
@@ -177,7 +177,7 @@ func (n Number) Compare(o Number) int {
 	return cmp.Compare(n.Lo, o.Lo)
 }
 
-// Append appends the number in decimal, a float with the fewest digits that identify it.
+// Append appends n in decimal. A float has the fewest digits that identify it.
 func (n Number) Append(dst []byte) []byte {
 	switch {
 	case n.Float:
@@ -188,7 +188,8 @@ func (n Number) Append(dst []byte) []byte {
 	return n.big().Append(dst, 10)
 }
 
-// appendFloat appends a float as JSON does, with an exponent if it is very small or very large.
+// appendFloat appends f in the format of encoding/json, which has an exponent if f is very small or
+// very large.
 func appendFloat(dst []byte, f float64) []byte {
 	if out, ok := appendMillionths(dst, f); ok {
 		return out
@@ -200,10 +201,9 @@ func appendFloat(dst []byte, f float64) []byte {
 	return strconv.AppendFloat(dst, f, format, -1, 64)
 }
 
-// appendMillionths is a faster appendFloat for decimals of up to 15 digits with at most six after
-// the point. Different decimals of 15 digits have different nearest floats. So if f is the float
-// nearest to such a decimal, the decimal without trailing zeros is the shortest that identifies
-// f. For other floats, appendMillionths returns false.
+// appendMillionths is a faster appendFloat. It returns false unless f is the float nearest to a
+// decimal of up to 15 digits with at most six after the point. Such decimals have different nearest
+// floats, so the decimal without trailing zeros is the shortest that identifies f.
 func appendMillionths(dst []byte, f float64) ([]byte, bool) {
 	const million = 1_000_000
 	m := int64(0)

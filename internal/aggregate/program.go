@@ -7,10 +7,9 @@ import (
 	"strconv"
 )
 
-// Program computes the aggregates that are numbers or counts. A group's state consists of Words
-// words, which are initially 0.
+// Program computes those aggregates of a group whose state has a fixed size.
 type Program struct {
-	Words int // size of a state
+	Words int // number of words in a group's state; they must initially be 0
 
 	specs        []Spec
 	stateIndexes []stateIndex // one for each spec
@@ -18,21 +17,21 @@ type Program struct {
 	steps        []step
 }
 
-// check tells what a column's values must be.
+// check says whether a column's values must be numbers or booleans.
 type check struct{ number, boolean bool }
 
-// stateIndex holds the indexes of an aggregate's words in the state.
+// stateIndex says where an aggregate's words are in the state.
 type stateIndex struct {
-	first int
+	first int // index of the aggregate's first word
 	count int // for Mean, Quantile and Mode: index of the number of values
 }
 
-// step updates one aggregate in a state with a value of a column.
+// step updates an aggregate's words in a state with a value of a column.
 type step struct {
 	kind   stepKind
 	col    int
 	second int // second column, for functions of pairs
-	first  int // index of the aggregate's first word in the state
+	first  int // index of the first word in the state
 }
 
 type stepKind uint8
@@ -52,11 +51,11 @@ var stepWords = [...]int{
 	stepPairs: pairsWords, stepBooleans: 1,
 }
 
-// Columns holds the column indexes of a spec's first and second value, or -1.
+// Columns holds the indexes of a spec's first and second column, or -1.
 type Columns struct{ First, Second int }
 
-// NewProgram returns a program for specs, whose values are in the given columns. For specs that
-// are neither numbers nor counts, the program only checks values.
+// NewProgram returns a program for specs, whose values are in the given columns. For specs without
+// a state of fixed size (see Spec.StoresValues), the program only checks values.
 func NewProgram(specs []Spec, columns []Columns) *Program {
 	p := &Program{specs: specs, stateIndexes: make([]stateIndex, len(specs))}
 	for i, s := range specs {
@@ -94,7 +93,7 @@ func NewProgram(specs []Spec, columns []Columns) *Program {
 	return p
 }
 
-// addStep adds a step, unless the program already has it, and returns the index of its state.
+// addStep adds a step, unless the program already has it, and returns the index of its first word.
 func (p *Program) addStep(kind stepKind, c Columns) int {
 	for _, s := range p.steps {
 		if s.kind == kind && s.col == c.First && s.second == c.Second {
@@ -107,9 +106,9 @@ func (p *Program) addStep(kind stepKind, c Columns) int {
 	return s.first
 }
 
-// Numbers parses the values that must be numbers into numbers, by column. It also checks the
-// values that must be true or false. It ignores empty values, which are missing. It returns the
-// column of the first invalid value, or -1.
+// Numbers parses a record's values that must be numbers into numbers, by column, and checks those
+// that must be booleans. It ignores empty values. It returns the column of the first invalid value,
+// or -1.
 func (p *Program) Numbers(values [][]byte, numbers []Number) int {
 	for col, c := range p.checks {
 		if len(values[col]) == 0 {
@@ -129,7 +128,7 @@ func (p *Program) Numbers(values [][]byte, numbers []Number) int {
 	return -1
 }
 
-// Add adds a record to the state of its group.
+// Add adds a record to the state of its group. numbers must be from Numbers.
 func (p *Program) Add(state []uint64, values [][]byte, numbers []Number) {
 	for i := range p.steps {
 		s := &p.steps[i]
@@ -191,8 +190,8 @@ func (p *Program) Merge(dst, src []uint64) {
 // ErrRange means that a result exceeds the range of float64.
 var ErrRange = errors.New("the numbers are too large: the result, or an intermediate result, exceeds the range of a 64-bit float (1.8e308)")
 
-// Append appends the result of spec i for a group. If there is no result, for example because all
-// values are missing, it returns dst unchanged.
+// Append appends the result of spec i for a group of records records. If there is no result, for
+// example because all values are missing, it returns dst unchanged.
 func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]byte, error) {
 	s, index := &p.specs[i], p.stateIndexes[i]
 	var n Number
@@ -244,13 +243,13 @@ func isFinite(f float64) bool { return !math.IsInf(f, 0) && !math.IsNaN(f) }
 // Rank is the position of a quantile among a group's sorted numbers.
 type Rank struct {
 	Index    uint64  // index, from 0
-	fraction float64 // distance from the number at the index towards the next one, from 0 to 1
+	fraction float64 // position between the number at Index (0) and the next number (1)
 }
 
 // Values returns the number of values of spec i, which must be a Quantile or a Mode.
 func (p *Program) Values(i int, state []uint64) uint64 { return state[p.stateIndexes[i].count] }
 
-// Rank returns the position of the quantile of spec i. It returns false if there are no numbers.
+// Rank returns the position of the quantile of spec i, or false if the group has no numbers.
 func (p *Program) Rank(i int, state []uint64) (Rank, bool) {
 	n := p.Values(i, state)
 	if n == 0 {
@@ -260,15 +259,15 @@ func (p *Program) Rank(i int, state []uint64) (Rank, bool) {
 	return Rank{uint64(rank), fraction}, true
 }
 
-// AppendQuantile appends the quantile of spec i. number is the number at rank r, and next is the
-// number after it.
+// AppendQuantile appends the quantile of spec i. number is the number at index r.Index, and next is
+// the number after it.
 func (p *Program) AppendQuantile(dst []byte, i int, r Rank, number, next Number) ([]byte, error) {
 	if r.fraction == 0 || number.Compare(next) == 0 {
 		return p.specs[i].appendNumber(dst, number)
 	}
 	a, b := number.Float64(), next.Float64()
 	result := a + (b-a)*r.fraction
-	if !isFinite(result) { // b-a is too large for a float, but the result is not
+	if !isFinite(result) { // b-a has overflowed
 		result = a*(1-r.fraction) + b*r.fraction
 	}
 	return p.specs[i].appendNumber(dst, Float(result))

@@ -1,6 +1,5 @@
-// Package aggregate computes the aggregates of partd group: counts, sums, means, extremes,
-// deviations, regressions and quantiles of numbers written as text. Integers are exact,
-// sums of floats are compensated, and partial states can be merged.
+// Package aggregate computes the aggregates of the command "partd group". Sums of integers are
+// exact, sums of floats are compensated, and partial states can be merged.
 package aggregate
 
 import (
@@ -25,16 +24,16 @@ const (
 	Min                           // smallest number, or first text in byte order
 	Max                           // largest number, or last text in byte order
 	Stddev                        // sample standard deviation of numbers
-	StddevPop                     // standard deviation of a whole population
-	Var                           // sample variance of numbers
-	VarPop                        // variance of a whole population
+	StddevPop                     // population standard deviation
+	Var                           // sample variance
+	VarPop                        // population variance
 	Quantile                      // continuous quantile of numbers
 	Mode                          // most frequent value
 	Corr                          // correlation of two numbers
 	Covar                         // sample covariance of two numbers
-	CovarPop                      // covariance of a whole population
+	CovarPop                      // population covariance
 	RegrSlope                     // slope of the regression line through pairs of numbers
-	RegrIntercept                 // intercept of the regression line
+	RegrIntercept                 // intercept of that line
 	RegrR2                        // coefficient of determination, R²
 	BoolAnd                       // true if all values are true
 	BoolOr                        // true if any value is true
@@ -84,10 +83,10 @@ func (s Spec) NeedsBooleans() bool { return s.Func == BoolAnd || s.Func == BoolO
 type Spec struct {
 	Func     Func
 	Field    string  // name or number of a field; "" for a count of records
-	Second   string  // the second field of a function of pairs
-	Fraction float64 // for Quantile
+	Second   string  // second field of a function of pairs
+	Fraction float64 // for Quantile, from 0 to 1
 	Bytes    bool    // Min and Max compare bytes, not numbers
-	Text     string  // the spec as written, which names the output column
+	Text     string  // the spec as the user wrote it; it names the output column
 }
 
 // Parse parses a comma-separated list of aggregates, such as "count,sum(x)". The text in
@@ -142,7 +141,7 @@ func Parse(list string) ([]Spec, error) {
 	}
 }
 
-// splitArguments sets the two arguments of a function from s.Field.
+// splitArguments splits s.Field, which holds the two arguments of a function.
 func (s *Spec) splitArguments(name string) error {
 	r := csv.NewReader(strings.NewReader(s.Field))
 	r.LazyQuotes, r.TrimLeadingSpace = true, true
@@ -165,8 +164,8 @@ func (s *Spec) splitArguments(name string) error {
 	return nil
 }
 
-// closingParen returns the index of the parenthesis that ends the arguments, or -1. A field name
-// can contain parentheses, so it returns the first one before a comma or the end of text.
+// closingParen returns the index of the parenthesis that ends the arguments, or -1. Because a field
+// name can contain parentheses, the one that ends the arguments must precede a comma or the end.
 func closingParen(text string) int {
 	for i := range len(text) {
 		if text[i] == ')' {
@@ -178,8 +177,8 @@ func closingParen(text string) int {
 	return -1
 }
 
-// StoresValues reports whether the function needs stored values. Other functions need only numbers that
-// are computed from the values.
+// StoresValues reports whether the function must keep values of a group. Others keep only numbers
+// computed from the values.
 func (s Spec) StoresValues() bool {
 	switch s.Func {
 	case First, Last, Any, List:

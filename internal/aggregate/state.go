@@ -6,15 +6,15 @@ import (
 	"math/bits"
 )
 
-// The kind of a sum or an extreme consists of these bits; 0 means that there are no numbers.
+// The kind of a sum or an extreme is 0 if no number was added, or one of these.
 const (
 	hasInts = 1 << iota
 	hasFloats
 )
 
-// A sum of integers is exact. A sum of floats is compensated (Neumaier). The words of a sum are
-// the kind and either a 128-bit sum of integers, or a sum of floats and its rounding error.
-// After the first float, each integer is converted exactly to one or two floats.
+// The words of a sum are its kind, and either a 128-bit sum of integers, or a sum of floats and its
+// rounding error (Neumaier's compensated sum). After the first float, each integer is converted to
+// one or two floats.
 const sumWords = 3
 
 func addToSum(s []uint64, n Number) {
@@ -35,7 +35,6 @@ func addToSum(s []uint64, n Number) {
 	}
 }
 
-// convertToFloats converts a sum of integers to floats.
 func convertToFloats(s []uint64) {
 	if s[0] == hasInts {
 		high, low := Number{Lo: s[1], Hi: s[2]}.floats()
@@ -67,7 +66,7 @@ func mergeSum(dst, src []uint64) {
 	}
 }
 
-// decodeSum returns a sum. It returns false if no number was added.
+// decodeSum returns a sum, or false if no number was added.
 func decodeSum(s []uint64) (Number, bool) {
 	if s[0] == hasFloats {
 		return Float(math.Float64frombits(s[1]) + math.Float64frombits(s[2])), true
@@ -75,11 +74,11 @@ func decodeSum(s []uint64) (Number, bool) {
 	return Number{Lo: s[1], Hi: s[2]}, s[0] != 0
 }
 
-// An extreme is the smallest or the largest number. The two lowest bits of its first word are
-// the kind; the others are the high word of an integer. The second word is the number's low
-// word.
+// An extreme is the smallest or the largest number. The first word is the kind (two lowest bits) and
+// Number.Hi; the second word is Number.Lo.
 const extremeWords = 2
 
+// setExtreme replaces the extreme s by n if n is smaller (sign -1) or larger (sign 1).
 func setExtreme(s []uint64, n Number, sign int) {
 	head := n.Hi<<2 | hasInts
 	if n.Float {
@@ -103,7 +102,7 @@ func decodeExtreme(s []uint64) Number {
 	return Number{Float: s[0]&hasFloats != 0, Lo: s[1], Hi: uint64(int64(s[0]) >> 2)}
 }
 
-// The spread of numbers consists of their count, their mean, and the sum of their squared
+// The words of a spread are the count of the numbers, their mean, and the sum of their squared
 // distances from the mean (Welford's method). Spreads are merged with the method of Chan, Golub
 // and LeVeque.
 const spreadWords = 3
@@ -133,8 +132,7 @@ func mergeSpread(dst, src []uint64) {
 	dst[1], dst[2] = math.Float64bits(mean), math.Float64bits(m2)
 }
 
-// spreadResult returns a variance or standard deviation. It returns false if there are too few
-// numbers.
+// spreadResult returns a variance or standard deviation, or false if there are too few numbers.
 func spreadResult(f Func, s []uint64) (float64, bool) {
 	n := float64(s[0])
 	if f == Stddev || f == Var {
@@ -150,11 +148,10 @@ func spreadResult(f Func, s []uint64) (float64, bool) {
 	return math.Sqrt(variance), true
 }
 
-// The state of pairs of numbers consists of their count, the means of x and y, the sums of
-// their squared distances from the means, and the sum of the products of these distances.
+// The words of the state of pairs (x, y) are their count, the means of x and y, the sums of the
+// squared distances from the means, and the sum of the products of these distances.
 const pairsWords = 6
 
-// pairs is the decoded state of pairs.
 type pairs struct{ n, x, y, xx, yy, xy float64 }
 
 func decodePairs(s []uint64) pairs {
@@ -201,8 +198,8 @@ func mergePairs(dst, src []uint64) {
 	p.store(dst)
 }
 
-// pairsResult returns the result of a function of pairs. It returns false if SQL defines no result:
-// there are too few pairs, or all x or all y are equal and the function needs a line.
+// pairsResult returns the result of a function of pairs, or false if SQL defines none, because there
+// are too few pairs, or because all x or all y are equal.
 func pairsResult(f Func, s []uint64) (float64, bool) {
 	p := decodePairs(s)
 	slope := p.xy / p.xx
@@ -227,7 +224,7 @@ func pairsResult(f Func, s []uint64) (float64, bool) {
 	return p.correlation() * p.correlation(), p.xx != 0
 }
 
-// correlation returns the correlation, or NaN if the sums of squares exceed the range of float64.
+// correlation returns NaN if the sums of squares exceed the range of float64.
 func (p pairs) correlation() float64 {
 	if !isFinite(p.xx) || !isFinite(p.yy) {
 		return math.NaN()

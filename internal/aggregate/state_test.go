@@ -53,7 +53,8 @@ func aggregateRecords(t *testing.T, list string, records [][]string, parts int) 
 	return texts
 }
 
-// As in SQL, there is no result if there are too few values.
+// TestPairsAndBools checks aggregates of pairs of numbers and of booleans. As in SQL, an aggregate of too few values has
+// no result.
 func TestPairsAndBools(t *testing.T) {
 	const list = "corr(y,x),covar(y,x),covar_pop(y,x),regr_slope(y,x),regr_intercept(y,x),regr_r2(y,x),bool_and(b),bool_or(b)"
 	for records, want := range map[string]string{
@@ -89,8 +90,8 @@ func TestPairsAndBools(t *testing.T) {
 	}
 }
 
-// Merging an empty part changes nothing: equal numbers stay equal, and large numbers stay within the
-// range of float64.
+// TestMergeOfEmptyParts checks that merging an empty part changes nothing: the variance of equal numbers stays 0, even
+// if a sum of these numbers would overflow float64.
 func TestMergeOfEmptyParts(t *testing.T) {
 	for _, x := range []string{"0.1", "0.7", "1.7e308"} {
 		var rows [][]string
@@ -105,8 +106,8 @@ func TestMergeOfEmptyParts(t *testing.T) {
 	}
 }
 
-// Numbers that are large compared with their differences lose little precision: the results of a single
-// pass agree with those of exact sums.
+// TestPairsPrecision checks that numbers that are large compared with their differences lose little precision: the
+// results of a single pass must agree with those of exact sums.
 func TestPairsPrecision(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	var rows [][]string

@@ -116,7 +116,8 @@ func printf(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o666))
 }
 
-// Every command has an example and a long help, and every flag names its environment variable.
+// TestHelpIsComplete checks that every command has an example and a long help, and that the help of every flag names
+// its environment variable.
 func TestHelpIsComplete(t *testing.T) {
 	root := newRoot(&app{})
 	commands := append([]*cobra.Command{root}, root.Commands()...)
@@ -132,7 +133,7 @@ func TestHelpIsComplete(t *testing.T) {
 		}
 		for line := range strings.SplitSeq(c.Long+"\n"+c.Example, "\n") {
 			if len([]rune(line)) > 82 {
-				t.Errorf("%s: a line of the help is too long: %s", c.CommandPath(), line)
+				t.Errorf("%s: a line of the help has %d characters, want at most 82: %s", c.CommandPath(), len([]rune(line)), line)
 			}
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
@@ -143,7 +144,7 @@ func TestHelpIsComplete(t *testing.T) {
 	}
 }
 
-// The help lists every compression layer, in the order of package stores.
+// TestHelpNamesLayers checks that the help lists every compression layer, in the order of package stores.
 func TestHelpNamesLayers(t *testing.T) {
 	var names []string
 	_, prefixes := stores.Parts()
@@ -159,7 +160,6 @@ func TestHelpNamesLayers(t *testing.T) {
 	}
 }
 
-// docs/cli.md names the default store.
 func TestDocsNameDefaultStore(t *testing.T) {
 	page, err := os.ReadFile("../../docs/cli.md")
 	if err != nil || !strings.Contains(string(page), "The store is `"+defaultStore+"` unless") {
@@ -167,7 +167,7 @@ func TestDocsNameDefaultStore(t *testing.T) {
 	}
 }
 
-// docs/cli.md lists every command, and the environment variable of every flag.
+// TestDocsListFlags checks that docs/cli.md lists every command, every flag and the flag's environment variable.
 func TestDocsListFlags(t *testing.T) {
 	page, err := os.ReadFile("../../docs/cli.md")
 	if err != nil {
@@ -185,7 +185,8 @@ func TestDocsListFlags(t *testing.T) {
 	}
 }
 
-// Every flag takes its value from its environment variable, unless it is set on the command line.
+// TestFlagVariables checks that every flag takes its value from its environment variable, unless it is set on the
+// command line.
 func TestFlagVariables(t *testing.T) {
 	values := map[string][2]string{
 		"int": {"3", "4"}, "bool": {"true", "false"}, "string": {"x", "y"}, "size": {"17825792", "18874368"}, "stringArray": {"x", "y"},

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// fileCommands are commands that turn files into a file, with flags that make them use much disk space.
+// fileCommands are commands that read files and write one file, with flags that make them use much temporary disk space.
 var fileCommands = map[string][]string{
 	"sort":     {"sort", "--by", "2,3:n"},
 	"group":    {"group", "--by", "2", "--agg", "count,list(5)"},
@@ -65,7 +65,8 @@ func leftoverFiles(t *testing.T, dirs ...string) (names []string) {
 	return names
 }
 
-// After Ctrl-C while the input hangs, there is a one-line message, and no output or temporary data remain.
+// TestInterruptFiles checks that after Ctrl-C while the input hangs, each command prints a one-line message and leaves
+// no output or temporary data.
 func TestInterruptFiles(t *testing.T) {
 	for name, args := range fileCommands {
 		out := t.TempDir()
@@ -77,13 +78,13 @@ func TestInterruptFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(leftoverFiles(t, out)) != 1 || len(leftoverFiles(t, tmp)) == 0 {
-			t.Errorf("%s: the running command has the output %v and the temporary files %v", name, leftoverFiles(t, out), leftoverFiles(t, tmp))
+			t.Errorf("%s: the running command has the output files %v and the temporary files %v, want one output file and some temporary files", name, leftoverFiles(t, out), leftoverFiles(t, tmp))
 		}
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" {
-			t.Errorf("%s: unexpected exit code %d or stderr %q", name, code, stderr)
+			t.Errorf("%s: after the interrupt, exit code %d, stderr %q; want code 130 and \"partd: interrupted\"", name, code, stderr)
 		}
 		if names := leftoverFiles(t, out, tmp); names != nil {
 			t.Errorf("%s leaves the files %v", name, names)
@@ -91,7 +92,7 @@ func TestInterruptFiles(t *testing.T) {
 	}
 }
 
-// After kill -9 there is no output, and the next run removes the temporary data.
+// TestKillFiles checks that after kill -9 there is no output, and that the next run removes the temporary data.
 func TestKillFiles(t *testing.T) {
 	for name, args := range fileCommands {
 		dir := t.TempDir()
@@ -106,12 +107,12 @@ func TestKillFiles(t *testing.T) {
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		_ = cmd.Wait() // killed
+		_ = cmd.Wait() // returns an error, because the process was killed
 		if _, err := os.Stat(out); err == nil {
 			t.Errorf("%s: the output exists after a kill", name)
 		}
 		leftovers := leftoverFiles(t, dir, tmp)
-		for _, f := range leftovers { // a new empty directory is kept for a while
+		for _, f := range leftovers { // give unfinished output files some content, as if the process had died later
 			if strings.HasSuffix(f, ".tmp") {
 				if err := os.WriteFile(f, []byte("begun"), 0o666); err != nil {
 					t.Fatal(err)
@@ -132,7 +133,8 @@ func TestKillFiles(t *testing.T) {
 	}
 }
 
-// A command whose output is no longer read exits without a message and leaves no temporary data.
+// TestBrokenPipeFiles checks that a command whose output is no longer read exits without a message and leaves no
+// temporary data.
 func TestBrokenPipeFiles(t *testing.T) {
 	var rows bytes.Buffer
 	if err := csvgen.Write(&rows, csvgen.Options{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
@@ -142,7 +144,7 @@ func TestBrokenPipeFiles(t *testing.T) {
 		cmd, _, tmp, stderr := feed(t, args)
 		cmd.Stdin = bytes.NewReader(rows.Bytes())
 		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
-			t.Errorf("%s with a reader that stops early: %v, %s", name, err, stderr)
+			t.Errorf("%s with a reader that stops early: %v, stderr %s; want an end by SIGPIPE without a message", name, err, stderr)
 		}
 		if names := leftoverFiles(t, tmp); names != nil {
 			t.Errorf("%s leaves the files %v", name, names)
@@ -150,7 +152,8 @@ func TestBrokenPipeFiles(t *testing.T) {
 	}
 }
 
-// A line far larger than the memory causes an error with its position, but no more use of memory.
+// TestEndlessLine checks that a line far larger than --memory causes an error with the line's position, and does not
+// increase the use of memory.
 func TestEndlessLine(t *testing.T) {
 	for name, args := range fileCommands {
 		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(t.TempDir(), "out"))
@@ -169,10 +172,10 @@ func TestEndlessLine(t *testing.T) {
 		peak, err := wait()
 		code := exitCode(t, err)
 		if code != cliutil.ExitFailed || sent == 1<<10 || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: too large: the record that begins here is longer than 4194304 bytes") {
-			t.Errorf("%s: unexpected exit code %d after %d MiB of input, or stderr %q", name, code, sent, stderr)
+			t.Errorf("%s: exit code %d after %d MiB of input, stderr %q; want code 1 before 1024 MiB, and an error about line 3", name, code, sent, stderr)
 		}
 		if peak > 64<<20 && !race.Enabled {
-			t.Errorf("%s used %d bytes of memory, want at most 64 MiB", name, peak)
+			t.Errorf("%s used %d MiB of memory, want at most 64", name, peak>>20)
 		}
 		if names := leftoverFiles(t, tmp); names != nil {
 			t.Errorf("%s leaves the files %v", name, names)
@@ -180,7 +183,8 @@ func TestEndlessLine(t *testing.T) {
 	}
 }
 
-// Ctrl-C ends a command immediately, even before the first byte of input or before a pipe is opened.
+// TestInterruptBeforeInput checks that Ctrl-C ends a command that waits for the first byte of its input, or for
+// another process to open its pipe.
 func TestInterruptBeforeInput(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
@@ -216,7 +220,7 @@ func TestInterruptBeforeInput(t *testing.T) {
 	}
 }
 
-// Ctrl-C ends a command whose output nobody reads.
+// TestInterruptOutput checks that Ctrl-C ends a command that waits for a reader of its output.
 func TestInterruptOutput(t *testing.T) {
 	var rows bytes.Buffer
 	if err := csvgen.Write(&rows, csvgen.Options{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
@@ -248,7 +252,8 @@ func TestInterruptOutput(t *testing.T) {
 	}
 }
 
-// After Ctrl-C, a split leaves no files or directories. After kill -9, the next run removes them.
+// TestInterruptSplit checks that a split leaves no files or directories after Ctrl-C, and that the next run removes
+// those that kill -9 leaves.
 func TestInterruptSplit(t *testing.T) {
 	for _, signal := range []os.Signal{os.Interrupt, os.Kill} {
 		dir := t.TempDir()
@@ -260,14 +265,14 @@ func TestInterruptSplit(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(leftoverFiles(t, dir)) == 0 || len(leftoverFiles(t, tmp)) == 0 {
-			t.Errorf("the running command has the files %v and the temporary files %v", leftoverFiles(t, dir), leftoverFiles(t, tmp))
+			t.Errorf("the running command has the files %v and the temporary files %v, want some of both", leftoverFiles(t, dir), leftoverFiles(t, tmp))
 		}
 		if err := cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
 		code := exitCode(t, cmd.Wait())
 		if signal == os.Interrupt && (code != cliutil.ExitInterrupted || leftoverFiles(t, dir, tmp) != nil) {
-			t.Errorf("interrupted split: exit code %d, leftover files %v", code, leftoverFiles(t, dir, tmp))
+			t.Errorf("interrupted split: exit code %d, leftover files %v, want code 130 and no files", code, leftoverFiles(t, dir, tmp))
 		}
 		rerun := program(t, "split", "--by", "2", "--format", "csv", "--tmp", tmp, "--dir", filepath.Join(dir, "out"), "-")
 		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
@@ -280,7 +285,8 @@ func TestInterruptSplit(t *testing.T) {
 	}
 }
 
-// The error for a record that is too large for the sorter contains its line number.
+// TestRecordTooLargeForSort checks that the error for a record that is too large for the sorter contains the line
+// number.
 func TestRecordTooLargeForSort(t *testing.T) {
 	text := csvgen.Header + "1,a,2,3,x\n1,b,2,3," + strings.Repeat("x", 1<<20) + "\n"
 	for name, args := range map[string][]string{"sort": fileCommands["sort"], "distinct": fileCommands["distinct"], "group": fileCommands["group"]} {
@@ -288,7 +294,7 @@ func TestRecordTooLargeForSort(t *testing.T) {
 		cmd.Stdin = strings.NewReader(text)
 		code := exitCode(t, cmd.Run())
 		if code != cliutil.ExitFailed || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: the record is too large for the memory of the sort") {
-			t.Errorf("%s: unexpected exit code %d or stderr %q", name, code, stderr)
+			t.Errorf("%s: exit code %d, stderr %q; want code 1 and an error about line 3", name, code, stderr)
 		}
 		if names := leftoverFiles(t, tmp); names != nil {
 			t.Errorf("%s leaves the files %v", name, names)
@@ -296,7 +302,8 @@ func TestRecordTooLargeForSort(t *testing.T) {
 	}
 }
 
-// The errors for damaged and truncated compressed files contain a position. No output remains.
+// TestDamagedInput checks that the errors for damaged and truncated compressed files contain a position, and that no
+// output remains.
 func TestDamagedInput(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "rows.csv")
@@ -326,7 +333,7 @@ func TestDamagedInput(t *testing.T) {
 			out := filepath.Join(dir, "out.csv")
 			text, err := program(t, "sort", "--by", "key", "-o", out, bad).CombinedOutput()
 			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: "+bad) ||
-				label != "damaged" && !strings.Contains(string(text), "byte ") { // damaged records may be noticed before the checksum
+				label != "damaged" && !strings.Contains(string(text), "byte ") { // a damaged record may cause an error before the checksum does
 				t.Errorf("sort of %s: %v, %s; want an error with a position", bad, err, text)
 			}
 			if _, err := os.Stat(out); err == nil {
@@ -336,7 +343,8 @@ func TestDamagedInput(t *testing.T) {
 	}
 }
 
-// Ctrl-C ends a command that waits for a pipe to be opened, for reading or writing, and no files remain.
+// TestInterruptUnopenedPipe checks that Ctrl-C ends a command that waits for another process to open a pipe that the
+// command reads or writes, and that no files remain.
 func TestInterruptUnopenedPipe(t *testing.T) {
 	dir := t.TempDir()
 	pipe, input := filepath.Join(dir, "pipe"), filepath.Join(dir, "in.csv")

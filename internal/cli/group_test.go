@@ -44,7 +44,8 @@ var asDuckDB = [][2]string{
 	{"any(n)", "any_value(n order by id)"},
 }
 
-// DuckDB computes the same aggregates for groups of one, several and many records, and with missing values.
+// TestGroupLikeDuckDB compares aggregates with DuckDB's, for groups of one, several and many records, and with
+// missing values.
 func TestGroupLikeDuckDB(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 39))
 	rows := [][]string{{"id", "k", "x", "n", "b", "k2"}}
@@ -82,7 +83,7 @@ func TestGroupLikeDuckDB(t *testing.T) {
 	}
 }
 
-// DuckDB finds the same top records of each group, and the same top groups.
+// TestTopLikeDuckDB compares the top records of each group and the top groups with DuckDB's.
 func TestTopLikeDuckDB(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 39))
 	rows := [][]string{{"id", "k", "x"}}
@@ -108,7 +109,8 @@ func TestTopLikeDuckDB(t *testing.T) {
 	}
 }
 
-// If a row is too long for --top, the error advises to increase --memory, which helps.
+// TestTopOfLongRows checks that if a row is too long for --top, the error advises to increase --memory, and that the
+// command succeeds after that.
 func TestTopOfLongRows(t *testing.T) {
 	file := writeRows(t, "long.csv", [][]string{{"k", "s"}, {"a", strings.Repeat("x", 50_000)}})
 	args := []string{"group", "--by", "k", "--agg", "count,first(s)", "--top", "1", file, "--memory"}
@@ -117,12 +119,12 @@ func TestTopOfLongRows(t *testing.T) {
 		t.Errorf("group with 16 MiB: %v, %s; want advice to increase --memory", err, text)
 	}
 	if text, err = program(t, append(args, "128MiB")...).CombinedOutput(); err != nil || len(text) < 50_000 {
-		t.Errorf("group with 128 MiB: %v, %d bytes of output", err, len(text))
+		t.Errorf("group with 128 MiB: %v, %d bytes of output, want the row of at least 50,000 bytes", err, len(text))
 	}
 }
 
-// The error for a key that is too long names the correct limit: a key of that length passes through all
-// steps (tables, sort and output rows).
+// TestLongestKeys checks that the error for a key that is too long names the correct limit. A key of exactly that
+// length must pass through all steps: hash tables, sort and output rows.
 func TestLongestKeys(t *testing.T) {
 	for _, job := range []string{"group --agg count --by", "group --agg median(x) --by", "group --agg count,distinct(x) --by", "group --agg mode(x),distinct(x) --by", "top --frequent"} {
 		run := func(key string) (string, error) {
@@ -140,7 +142,7 @@ func TestLongestKeys(t *testing.T) {
 		}
 		for _, c := range []string{"a", "\x00"} {
 			if text, err := run(strings.Repeat(c, longest)); err != nil {
-				t.Errorf("%s with a key of %d times %q: %v, %s", job, longest, c, err, text)
+				t.Errorf("%s with a key of the longest length, %d times %q: %v, %s", job, longest, c, err, text)
 			}
 		}
 	}
@@ -187,7 +189,7 @@ func TestQuantilesBeyondMemory(t *testing.T) {
 	}
 	peak, err := waitMemory(cmd)()
 	if err != nil || peak > (16+30)<<20 && !race.Enabled {
-		t.Errorf("group used %d bytes of memory, error %v", peak, err)
+		t.Errorf("group used %d MiB of memory, error %v; want at most 46 MiB", peak>>20, err)
 	}
 	got := readCSV(t, out)[1:]
 	if len(got) != len(values) {
@@ -207,7 +209,8 @@ func TestQuantilesBeyondMemory(t *testing.T) {
 	}
 }
 
-// Rows far larger than their groups' data, as in JSON with long names, need no more memory than others.
+// TestGroupWideRowsMemory checks that long output rows need little more memory than short ones. Here, each JSON row
+// repeats a column name of 5,000 bytes, which is far larger than the data of its group.
 func TestGroupWideRowsMemory(t *testing.T) {
 	name := strings.Repeat("v", 5000)
 	rows := [][]string{{"k", name}}
@@ -221,7 +224,7 @@ func TestGroupWideRowsMemory(t *testing.T) {
 	}
 	peak, err := waitMemory(cmd)()
 	if err != nil || peak > (18+30)<<20 && !race.Enabled {
-		t.Errorf("group used %d bytes of memory, error %v", peak, err)
+		t.Errorf("group used %d MiB of memory, error %v; want at most 48 MiB", peak>>20, err)
 	}
 	text, err := os.ReadFile(out)
 	if n := strings.Count(string(text), "\n"); n != len(rows)-1 || err != nil {
@@ -229,8 +232,8 @@ func TestGroupWideRowsMemory(t *testing.T) {
 	}
 }
 
-// The numbers of a huge group are sorted in so few files that all can be open, because the memory of
-// finished tables is used to sort them.
+// TestHugeGroupFiles checks that the numbers of a huge group are sorted in few enough files to open all of them
+// together. The sort must reuse the memory of finished hash tables, because with less memory it would write more files.
 func TestHugeGroupFiles(t *testing.T) {
 	r := rand.New(rand.NewPCG(10, 39))
 	var text strings.Builder

@@ -93,7 +93,7 @@ func sortedRows(rows [][]string) (all []string) {
 	return all
 }
 
-// addBallast adds unmatched rows with long keys or long values, more than fit in a table of 16 MiB.
+// addBallast adds unmatched rows with long keys or long values, more than fit in a hash table with 16 MiB of memory.
 func addBallast(rows [][]string, byKeys bool) [][]string {
 	rows, name, long := slices.Clone(rows), rows[0][1], strings.Repeat("x", 45_000)
 	for i := range 300 {
@@ -205,7 +205,7 @@ func duckDB(t *testing.T, statements string) {
 	}
 }
 
-// partd join and DuckDB return the same rows.
+// TestJoinLikeDuckDB compares the rows of partd join with those of DuckDB's joins.
 func TestJoinLikeDuckDB(t *testing.T) {
 	abs := func(name string) string {
 		path, err := filepath.Abs(filepath.Join("..", "..", "testdata", name))
@@ -242,7 +242,7 @@ func TestJoinLikeDuckDB(t *testing.T) {
 	}
 }
 
-// partd join and the join of coreutils return the same rows for sorted files.
+// TestJoinLikeCoreutils compares the rows of partd join with those of the join of coreutils, for sorted files.
 func TestJoinLikeCoreutils(t *testing.T) {
 	if _, err := exec.LookPath("join"); err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
@@ -283,9 +283,9 @@ func TestJoinLikeCoreutils(t *testing.T) {
 	}
 }
 
-// TestJoinWithinMemory joins a file that is larger than the memory with three others. The first fits in
-// a table. The second does not quite fit, which partd notices only while reading it. The third is as
-// large as the left file. One key has half of the left file's rows, and there are 4 million pairs.
+// TestJoinWithinMemory joins a file that is larger than --memory with three others. The first fits in
+// a hash table. The second does not quite fit, which partd notices only while reading it. The third is as
+// large as the left file. One key has half of the left file's rows, and the join yields 4 million pairs.
 func TestJoinWithinMemory(t *testing.T) {
 	scale := 1
 	if race.Enabled {
@@ -320,7 +320,7 @@ func TestJoinWithinMemory(t *testing.T) {
 			t.Fatalf("partd join: %v\n%s", err, &out)
 		}
 		if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !race.Enabled {
-			t.Errorf("%d rows: join used %d bytes of memory\n%s", rows, peak, &out)
+			t.Errorf("%d rows: join used %d MiB of memory, want at most 47\n%s", rows, peak>>20, &out)
 		}
 		if !strings.Contains(out.String(), engine) && !race.Enabled {
 			t.Errorf("join with %d rows on the right does not print %s:\n%s", rows, engine, &out)

@@ -19,7 +19,8 @@ import (
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
-// The README's first command finds the same counts as an independent CSV reader.
+// TestBirdstrikes compares the row counts that the README's first command finds with those of an independent CSV
+// reader.
 func TestBirdstrikes(t *testing.T) {
 	input, err := filepath.Abs("../../testdata/birdstrikes.csv")
 	if err != nil {
@@ -76,9 +77,9 @@ func TestBirdstrikes(t *testing.T) {
 	}
 }
 
-// TestShuffleLargerThanMemory shuffles a file that is much larger than the memory to stores of every
-// kind. Each key must have the rows that an independent reader finds, in order. Blocks are reused many
-// times, so the test detects a store that keeps references to keys or values.
+// TestShuffleLargerThanMemory shuffles a file that is much larger than --memory to stores of every
+// kind. Each key must have the rows that an independent reader finds, in order. The shuffle reuses its input
+// blocks many times, so the test detects a store that keeps references to keys or values.
 func TestShuffleLargerThanMemory(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "rows.csv")
@@ -132,8 +133,8 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 	}
 }
 
-// The commands that a shuffle prints work as printed: if partd was run by its path or with go run, and
-// if PARTD_STORE is set only for the shuffle or only for the printed commands.
+// TestPrintedCommands checks that the commands that a shuffle prints work as printed: if partd was run by its path
+// or with go run, and if PARTD_STORE is set only for the shuffle or only for the printed commands.
 func TestPrintedCommands(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "a.csv")
@@ -148,7 +149,7 @@ func TestPrintedCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := "PATH=" + filepath.Dir(goTool) + ":/usr/bin:/bin" // without a partd
+	path := "PATH=" + filepath.Dir(goTool) + ":/usr/bin:/bin" // a PATH that has no partd
 	goRun := exec.Command("go", "run", "./cmd/partd", "shuffle", "--by", "k", "--store", "log:"+filepath.Join(dir, "store"), file)
 	goRun.Dir, goRun.Env = root, append(os.Environ(), "PARTD_QUIET=")
 	byVariable := program(t, "shuffle", "--by", "k", file)
@@ -170,7 +171,7 @@ func TestPrintedCommands(t *testing.T) {
 		}
 		rerun.Env = append(rerun.Env[:len(rerun.Env):len(rerun.Env)], path)
 		if got, err := rerun.CombinedOutput(); err != nil || string(got) != "a b,1\n" {
-			t.Errorf("%s: the printed command %s: %v\n%s", label, get, err, got)
+			t.Errorf("%s: the printed command %s: %v, output\n%s\nwant a b,1", label, get, err, got)
 		}
 	}
 }
@@ -189,8 +190,8 @@ func exitCode(t *testing.T, err error) int {
 	return 0
 }
 
-// Ctrl-C ends a shuffle with exit code 130. The store then contains only complete records, and the
-// message explains how to continue.
+// TestInterrupt checks that Ctrl-C ends a shuffle with exit code 130. The store must then contain only complete
+// records, and the message must explain how to continue.
 func TestInterrupt(t *testing.T) {
 	for _, args := range [][]string{{"--replace"}, {"--append"}} {
 		cmd := program(t, append([]string{"shuffle", "--store", "file:partd-out", "--by", "2", "--format", "csv", "--memory", "16MiB", "-"}, args...)...)
@@ -226,7 +227,7 @@ func TestInterrupt(t *testing.T) {
 		}
 		files, err := filepath.Glob(filepath.Join(cmd.Dir, "partd-out", "k*"))
 		if err != nil || len(files) != 10 {
-			t.Fatal(files, err)
+			t.Fatalf("the interrupted shuffle stored the keys %v (error %v), want 10", files, err)
 		}
 		for _, name := range files {
 			data, err := os.ReadFile(name)
@@ -250,7 +251,7 @@ func waitFor(t *testing.T, condition func() bool) {
 	}
 }
 
-// If append is interrupted while standard input hangs, it stores nothing.
+// TestInterruptAppend checks that an append that is interrupted while standard input hangs stores nothing.
 func TestInterruptAppend(t *testing.T) {
 	cmd := program(t, "append", "key")
 	stdin, err := cmd.StdinPipe()
@@ -271,11 +272,12 @@ func TestInterruptAppend(t *testing.T) {
 		t.Errorf("the interrupted command returned exit code %d, want %d", code, cliutil.ExitInterrupted)
 	}
 	if _, err := os.Stat(filepath.Join(cmd.Dir, "partd-out")); err == nil {
-		t.Error("a store was created")
+		t.Error("the interrupted append created a store")
 	}
 }
 
-// If the reader of their output stops, get and scan exit without a message, like any program.
+// TestBrokenPipe checks that get and scan exit without a message if the reader of their output stops, like any
+// program.
 func TestBrokenPipe(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "large")
@@ -291,7 +293,7 @@ func TestBrokenPipe(t *testing.T) {
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
-			t.Errorf("%q with a reader that stops early: %v, %s", args, err, stderr.String())
+			t.Errorf("%q with a reader that stops early: %v, stderr %s; want an end by SIGPIPE without a message", args, err, stderr.String())
 		}
 	}
 }

@@ -68,7 +68,8 @@ func flipBit(t *testing.T, path string, bit int) (undo func()) {
 	return func() { write(data) }
 }
 
-// partd verify detects a flipped bit anywhere in the files that a closed store needs, and names the file.
+// TestVerifyFindsFlippedBits checks that partd verify detects a flipped bit anywhere in the files that a closed store
+// needs, and names the file.
 func TestVerifyFindsFlippedBits(t *testing.T) {
 	dir, _ := smallStores(t)
 	if v, code, text := verify(t, dir); code != cliutil.ExitOK || !v.OK || v.Keys != 3 || v.Bytes != 2*(120_000+9) {
@@ -100,7 +101,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 	}
 }
 
-// Damage in one place does not hide damage in another.
+// TestVerifyFindsAllDamage checks that damage in one place does not hide damage in another.
 func TestVerifyFindsAllDamage(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	const sessions = 3
@@ -139,8 +140,8 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 	}
 }
 
-// In a write-ahead file, verify reports a damaged record that other records follow. It ignores a damaged
-// last record, which looks like a record that was cut off by a kill.
+// TestVerifyWriteAhead checks that verify reports a damaged record in a write-ahead file if other records follow it.
+// It must ignore a damaged last record, because a kill can cut off the last record.
 func TestVerifyWriteAhead(t *testing.T) {
 	_, dir := smallStores(t)
 	v, code, text := verify(t, dir)
@@ -172,8 +173,8 @@ func TestVerifyWriteAhead(t *testing.T) {
 	}
 }
 
-// Several processes can read a log store at the same time. While a process has opened it for writing,
-// other processes cannot open it, and the error names that process.
+// TestReadersOfLog checks that several processes can read a log store at the same time. While a process has opened it
+// for writing, other processes cannot open it, and the error must name that process.
 func TestReadersOfLog(t *testing.T) {
 	dir, _ := smallStores(t)
 	reader, err := stores.Open(t.Context(), "log:"+dir+"?readonly=true")
@@ -205,7 +206,7 @@ func TestReadersOfLog(t *testing.T) {
 	}
 }
 
-// Commands read the data that a killed process left, even if it is too large for memory.
+// TestReadAfterKill checks that commands read the data that a killed process left, even if it is too large for memory.
 func TestReadAfterKill(t *testing.T) {
 	dir, killed := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "killed")
 	store, err := stores.Open(t.Context(), "log:"+dir+"?memory=32MiB")
@@ -235,7 +236,8 @@ func TestReadAfterKill(t *testing.T) {
 	}
 }
 
-// A store and its layers together get three quarters of --memory, with an upper limit for log stores.
+// TestStoreShare checks that a store and its layers together get three quarters of --memory, with an upper limit for
+// log stores.
 func TestStoreShare(t *testing.T) {
 	for url, want := range map[string]int64{
 		"log:x": 192 << 20, "buffer+log:x": 96 << 20, "file:x": 192 << 20, "buffer+file:x": 192 << 20,

@@ -28,8 +28,8 @@ func IsPrintable(text string) bool {
 	return text != "" && utf8.ValidString(text) && !strings.ContainsFunc(text, notPrintable)
 }
 
-// NewCompletion returns the command that writes a shell's completion script. subject names, in the
-// help, what the script completes.
+// NewCompletion returns the command that writes a shell's completion script. subject is what the
+// script completes, such as "flags".
 func NewCompletion(out io.Writer, subject string) *cobra.Command {
 	var install bool
 	cmd := &cobra.Command{

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Limits of the rate of warnings, and of the rate of errors. Without them, clients could make the
+// These limit the rate of warnings and, separately, of errors. Otherwise clients could make the
 // server fill the disk with its log.
 const (
 	maxBurst  = 100
@@ -22,7 +22,6 @@ type rateLimited struct {
 	warnings, errors *bucket
 }
 
-// bucket is a token bucket for warnings or errors.
 type bucket struct {
 	mu       sync.Mutex
 	tokens   float64

@@ -112,8 +112,6 @@ func version(program string) string {
 	return describe(program, info)
 }
 
-// describe returns a line with the program's version, the commit if known, the Go version and the
-// platform.
 func describe(program string, info *debug.BuildInfo) string {
 	words := []string{program, "version", cmp.Or(info.Main.Version, "(devel)")}
 	settings := map[string]string{}

@@ -35,7 +35,7 @@ type UsageError struct{ Err error }
 func (e UsageError) Error() string { return e.Err.Error() }
 func (e UsageError) Unwrap() error { return e.Err }
 
-// Usagef returns a [UsageError].
+// Usagef returns a [UsageError] with the given text.
 func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
 
 // IsUsage reports whether err wraps a [UsageError].
@@ -120,8 +120,8 @@ func valueError(f *pflag.Flag, value string, err error) error {
 // diskErrors lists errors that concern a whole disk, not a single key or file.
 var diskErrors = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO}
 
-// Message returns the text of an error for people. It contains the program's name and each path only
-// once. If the cause concerns a whole disk, the text begins with it.
+// Message returns an error's text for people. The text contains each path only once, and begins with
+// a cause that concerns a whole disk.
 func Message(err error) string {
 	text := strings.TrimPrefix(err.Error(), "partd: ")
 	text = strings.ReplaceAll(text, ": partd: ", ": ")

@@ -30,7 +30,7 @@ type Options struct {
 }
 
 const (
-	shortest, longest = 100, 110 // bytes of a row
+	shortest, longest = 100, 110 // lengths of a row in bytes
 	blockSize         = 1 << 20
 )
 
@@ -76,8 +76,8 @@ func keyPicker(o Options, r *rand.Rand) (func() uint64, error) {
 	return nil, fmt.Errorf("unknown distribution %q: use one of %s", o.Dist, Dists)
 }
 
-// words is the source of the texts. A text begins anywhere in its first half, and the
-// second half is long enough for the longest text.
+// words contains all values of the column text. A value begins anywhere in its first half; the second
+// half is long enough for the longest one.
 var words = strings.Repeat("the quick brown fox jumps over the lazy dog while seven wizards boil up "+
 	"frozen mixtures and judge my vow by a black quartz sphinx at dawn ", 4)
 

@@ -7,9 +7,9 @@ import (
 )
 
 // The functions below encode values so that bytes.Compare orders the encodings like the
-// values. Among the encodings of one function, none is a prefix of another. So a
-// concatenation of encodings sorts by the first value, then by the second. Unencoded bytes
-// also sort correctly, but only at the end of a key, and not inverted.
+// values. No encoding is a prefix of another encoding by the same function, so concatenated
+// encodings sort by the first value, then by the second. Unencoded bytes also sort correctly,
+// but only at the end of a key, and not inverted.
 
 // AppendUint encodes an unsigned integer in 8 bytes.
 func AppendUint(dst []byte, x uint64) []byte { return binary.BigEndian.AppendUint64(dst, x) }
@@ -30,8 +30,8 @@ func AppendFloat(dst []byte, x float64) []byte {
 	return AppendUint(dst, b|1<<63)
 }
 
-// AppendText encodes bytes of any length. It appends a 255 after each zero byte, and two zero
-// bytes at the end.
+// AppendText encodes bytes of any length. The encoding has a 255 after each zero byte, and two
+// zero bytes at the end.
 func AppendText[S ~string | ~[]byte](dst []byte, s S) []byte {
 	for i := range len(s) {
 		if s[i] == 0 {
@@ -74,26 +74,24 @@ func TextLen(key []byte) int {
 	}
 }
 
-// An encoded decimal number begins with one of these bytes.
+// First bytes of encoded decimal numbers.
 const (
 	decimalNegative = 1
 	decimalZero     = 2
 	decimalPositive = 3
 )
 
-// Exponents from -shortExponent to shortExponent are encoded in one byte, others in nine.
 const (
-	shortExponent = 100
-	zeroExponent  = 0x80
-	lowExponent   = 0x08 // sorts before all short exponents
-	highExponent  = 0xf8
+	shortExponent = 100  // exponents from -100 to 100 are encoded in one byte, others in nine
+	zeroExponent  = 0x80 // encoding of exponent 0
+	lowExponent   = 0x08 // first byte of lower exponents
+	highExponent  = 0xf8 // first byte of higher exponents
 	maxExponent   = 1 << 60
 )
 
-// AppendDecimal encodes a decimal number of any length exactly. text consists of an optional
-// sign, digits with an optional point, and an optional exponent, for example -12.50 or 6e23.
-// 1, 1.0 and 10e-1 have the same encoding. If text is not such a number, AppendDecimal
-// returns dst unchanged and false.
+// AppendDecimal encodes a decimal number of any length exactly, for example -12.50 or 6e23.
+// 1, 1.0 and 10e-1 have the same encoding. If text is not a number, AppendDecimal returns dst
+// unchanged and false.
 //
 // The encoding consists of a byte for the sign, the exponent e of ±0.d₁d₂d₃… × 10ᵉ, a byte
 // for each pair of digits (01 to 64 hexadecimal), and a zero byte. For a negative number, all
@@ -128,13 +126,13 @@ func AppendDecimal[S ~string | ~[]byte](dst []byte, text S) ([]byte, bool) {
 	return dst, true
 }
 
-// appendDigits encodes the digits of a text. It skips the point, if any.
+// appendDigits encodes the digits of text, without the point.
 func appendDigits[S ~string | ~[]byte](dst []byte, text S) []byte {
 	pair, hasHalf := byte(0), false
 	for i := range len(text) {
 		c := text[i] - '0'
 		if c > 9 {
-			continue // skip the point
+			continue
 		}
 		if hasHalf {
 			dst = append(dst, pair+c+1)
@@ -164,7 +162,7 @@ func parseDecimal[S ~string | ~[]byte](text S) (d decimal, ok bool) {
 		i++
 	}
 	point, digits, nonzero := -1, 0, false
-	leadingZeros := 0 // number of leading zeros
+	leadingZeros := 0
 	for ; i < len(text); i++ {
 		c := text[i]
 		switch {

@@ -8,19 +8,18 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// merger merges cursors with a tournament tree. The smaller record wins a match. tree[1:] holds
-// the loser of each match; the winner plays the next match. For each cursor on the last winner's
-// path, codes tells where its key differs from the last winner's key. The codes decide most
-// matches without comparing keys (offset-value coding: Conner, 1977; Do and Graefe, 2022).
+// merger merges cursors with a tournament tree. In a match of two cursors, the one with the smaller
+// record wins and plays the next match. The codes decide most matches without comparing keys
+// (offset-value coding: Conner, 1977; Do and Graefe, 2022).
 type merger struct {
 	cursors []*cursor
-	codes   []code // one for each cursor
-	tree    []int32
+	codes   []code  // code of each cursor's key; its base is the last key that beat the cursor's
+	tree    []int32 // tree[1:] holds the loser of each match, as an index in cursors
 	winner  int32
 	started bool
 }
 
-// newMerger returns a merger of cursors. Records with equal keys keep the order of their cursors.
+// newMerger returns a merger of cursors. Records with equal keys keep their cursors' order.
 func newMerger(cursors []*cursor) (*merger, error) {
 	m := &merger{cursors: cursors, codes: make([]code, len(cursors)), tree: make([]int32, len(cursors))}
 	for i, c := range cursors {
@@ -35,8 +34,8 @@ func newMerger(cursors []*cursor) (*merger, error) {
 	return m, nil
 }
 
-// playAll plays all matches at and below a node for the first time, and returns the winner.
-// Nodes with numbers of at least len(cursors) are the cursors.
+// playAll plays all matches at and below a node of the tree for the first time, and returns the
+// winner. Node len(cursors)+i is the leaf of cursor i.
 func (m *merger) playAll(node int) int32 {
 	if node >= len(m.cursors) {
 		return int32(node - len(m.cursors))
@@ -60,7 +59,7 @@ func (m *merger) beats(a, b int32) bool {
 		return x.word < y.word
 	case x.common == noRecord || x.common == wholeKey:
 		return a < b
-	case x.common == zerosFollow: // both keys are the base followed by equally many zeros, so they are equal
+	case x.common == zerosFollow: // both keys are the base with equally many zeros, so they are equal
 		m.codes[max(a, b)] = code{wholeKey, 0}
 		return a < b
 	}
@@ -101,7 +100,7 @@ func (m *merger) next() (h *head, sameKey bool, err error) {
 	return &c.head, m.codes[m.winner].common == wholeKey, nil
 }
 
-// replay plays the last winner's matches again, with its next record.
+// replay replays the last winner's matches with its next record.
 func (m *merger) replay() {
 	w := m.winner
 	for node := (int(w) + len(m.cursors)) / 2; node > 0; node /= 2 {
@@ -112,19 +111,19 @@ func (m *merger) replay() {
 	m.winner = w
 }
 
-// head is the current record of a cursor.
+// head is a cursor's current record.
 type head struct {
 	code
 	key []byte
 	rec []byte
 }
 
-// code describes where a key differs from a base key, which is smaller or equal. Of two keys with
-// the same base, the key with more common words is smaller. If the numbers are equal, the key with
-// the smaller word is smaller.
+// code describes where a key differs from a base key, which is smaller or equal. Keys are compared
+// as eight-byte words, padded with zeros. Of two keys with the same base, the key with more common
+// words is smaller. If both have equally many, the key with the smaller word is smaller.
 type code struct {
-	common int    // number of equal eight-byte words at the beginning, with missing bytes as zeros
-	word   uint64 // the next word of the key
+	common int    // number of words at the beginning that are equal to the base's
+	word   uint64 // next word of the key
 }
 
 const (
@@ -133,11 +132,10 @@ const (
 	wholeKey    = math.MaxInt     // the key equals the base
 )
 
-// codeOf returns the code of key relative to base. The caller must know that at least the first
-// common words are equal.
+// codeOf returns the code of key relative to base. The first common words must be equal.
 func codeOf(key, base []byte, common int) code {
 	i := 8 * common
-	if i == 0 { // the first word decides most comparisons, and a whole short key fits into it
+	if i == 0 { // fast path: the first word decides most comparisons
 		w := prefixOf(key)
 		switch {
 		case w != prefixOf(base):
@@ -170,15 +168,15 @@ func codeOf(key, base []byte, common int) code {
 // call of next.
 type cursor struct {
 	head
-	seq int64 // seq of the slot or, for a run, of its first slot
+	seq int64 // seq of the slot or run
 
 	slot      *slot // nil if the records are in a run
 	nextEntry int   // index of the next entry
-	sink      byte  // depends on prefetched bytes, so that the compiler keeps the reads
+	sink      byte  // uses the prefetched bytes, or the compiler would remove the reads
 
 	reader  *runReader
 	block   []byte // unread bytes of the current block
-	started bool   // a record was read
+	started bool
 }
 
 // next advances to the next record. It sets the record's code relative to the previous key, or
@@ -206,22 +204,21 @@ func (c *cursor) next() error {
 	return nil
 }
 
-// prefetchBatch is the number of records that prefetch reads together.
-const prefetchBatch = 32
+const prefetchBatch = 32 // number of records to prefetch together
 
-// prefetch prefetches the first three cache lines of some records, which are scattered in memory.
-// It reads a byte of each, so that the processor fetches all of them at the same time.
+// prefetch reads a byte in each of the first three cache lines of some records, so that the
+// processor fetches all these lines at the same time.
 func prefetch(mem []byte, entries []entry) (sum byte) {
 	for _, e := range entries {
 		pos := int(e.ref >> refLen)
-		sum += mem[pos] + mem[pos+64] + mem[pos+128] // in range, because the entries follow the records
+		sum += mem[pos] + mem[pos+64] + mem[pos+128] // in range, because mem ends with entries
 	}
 	return sum
 }
 
-// nextInRun reads the next record in the format that run.add writes. It begins with twice the
-// record's length, plus one if the key equals the previous key. If not, the key's length and the
-// key follow. The record comes last.
+// nextInRun reads the next record from a run. It consists of twice the record's length, plus one
+// if the key equals the previous key; the key's length and the key, unless they are equal; and the
+// record.
 func (c *cursor) nextInRun() error {
 	isNew := len(c.block) == 0
 	if isNew {

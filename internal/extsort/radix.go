@@ -5,8 +5,7 @@ import "bytes"
 // sorter sorts entries, which refer to records in mem.
 type sorter struct{ mem []byte }
 
-// insertionLimit is the maximum number of entries that insertion sort is used for.
-const insertionLimit = 24
+const insertionLimit = 24 // maximum number of entries for insertion sort
 
 // sort stably sorts entries by their keys. The first depth bytes of all keys must be equal. If
 // depth is 0, the caller must have set each entry's prefix to the first eight bytes of its key.
@@ -55,7 +54,6 @@ func (s *sorter) loadPrefixes(list []entry, depth int) bool {
 	return allSame
 }
 
-// allEqual reports whether all keys are equal.
 func (s *sorter) allEqual(list []entry) bool {
 	first := keyOf(s.mem, list[0])
 	for i := len(list) - 1; i > 0; i-- {
@@ -82,7 +80,7 @@ func (s *sorter) less(a, b entry, depth int) bool {
 	if a.prefix != b.prefix {
 		return a.prefix < b.prefix
 	}
-	// Keys that end within the prefix are equal if they have the same length.
+	// Both keys end within the equal prefixes and have the same length, so they are equal.
 	if n := a.ref & maxRefLen; n == b.ref&maxRefLen && int(n) <= min(depth+8, maxRefLen-1) {
 		return false
 	}
@@ -92,7 +90,7 @@ func (s *sorter) less(a, b entry, depth int) bool {
 // sortEqual sorts entries with equal prefixes. Keys that end within the prefix come first, by
 // length. The others are sorted by the bytes after the prefix.
 func (s *sorter) sortEqual(list, scratch []entry, depth int) {
-	const maxClass = 9 // class of keys that continue after the prefix
+	const maxClass = 9 // result of bytesLeft for keys that continue after the prefix
 	var positions [maxClass + 1]int
 	for i := range list {
 		positions[s.bytesLeft(list[i], depth)]++

@@ -12,7 +12,7 @@ import (
 // run is a file of sorted records.
 type run struct {
 	*spill.File
-	seq    int64 // seq of the first slot in the run
+	seq    int64 // seq of the first slot whose records are in the run
 	passes int   // maximum number of times that a record was merged
 }
 
@@ -29,7 +29,8 @@ func (r *run) add(h *head, sameKey bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
 		return err
 	}
-	// A block's first record always includes its key, so that each block can be read without the others.
+	// The first record of a block always includes its key, so that blocks can be read
+	// separately.
 	if sameKey && len(r.Buf) > 0 {
 		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.rec))<<1|1)
 	} else {
@@ -41,7 +42,7 @@ func (r *run) add(h *head, sameKey bool) error {
 	return nil
 }
 
-// fill adds the records that next returns, until next returns nil.
+// fill adds the records that next returns to r, and finishes r when next returns nil.
 func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
 	for blocks := 0; ; {
 		h, sameKey, err := next()
@@ -67,8 +68,8 @@ type runReader struct {
 	s         *Sorter
 	run       *run
 	bufs      [2][]byte // one holds the current block, the other receives the next one
-	requested int       // number of blocks requested
-	returned  int       // number of blocks returned
+	requested int       // number of blocks that fetchNext has started to read
+	returned  int       // number of blocks that nextBlock has returned
 	ready     chan readResult
 }
 
@@ -90,10 +91,10 @@ func (r *runReader) fetchNext() {
 		r.s.Tasks.Go(func() {
 			r.s.readLock.Lock()
 			block, err := r.run.Read(r.bufs[i%2], i, 1)
-			r.ready <- readResult{block, err} // does not block: only one block of a run is read ahead
+			r.ready <- readResult{block, err} // does not block: one block at a time is read ahead
 			r.s.readLock.Unlock()
-			// Freeing disk space can be slow. If another goroutine is doing it, a later call will free
-			// these blocks too.
+			// Freeing disk space can be slow. If another goroutine is doing that, skip it: a later
+			// call will also free these blocks.
 			if r.s.dropLock.TryLock() {
 				r.run.Drop(i + 1)
 				r.s.dropLock.Unlock()
@@ -102,8 +103,8 @@ func (r *runReader) fetchNext() {
 	}
 }
 
-// nextBlock returns the next block, or nil after the last one. The caller must then call fetchNext
-// when it no longer needs the previous block, because fetchNext overwrites that block.
+// nextBlock returns the next block, or nil after the last one. When the caller no longer needs the
+// previous block, it must call fetchNext, which overwrites that block.
 func (r *runReader) nextBlock() ([]byte, error) {
 	if r.returned == r.run.Blocks() {
 		return nil, nil
@@ -113,8 +114,8 @@ func (r *runReader) nextBlock() ([]byte, error) {
 	return f.block, f.err
 }
 
-// reduceRuns makes sure that memory suffices to merge all runs together. It writes slots to files
-// to free memory and, if that is not enough, merges some of the runs.
+// reduceRuns ensures that memory suffices to merge all runs together. To free memory, it writes
+// slots to files. If that is not enough, it merges some of the runs.
 func (s *Sorter) reduceRuns() error {
 	for len(s.runs) > s.readersPerSlot(s.runs)*(maxSlots-len(s.sorted)) {
 		s.Mu.Lock()
@@ -139,7 +140,7 @@ func (s *Sorter) reduceRuns() error {
 	return nil
 }
 
-// readersPerSlot returns the number of runs whose two read buffers fit in one slot's memory. It is
+// readersPerSlot returns the number of runs whose read buffers, two each, fit in one slot. It is
 // at least 1, because the record length is limited.
 func (s *Sorter) readersPerSlot(runs []*run) int {
 	largest := 1
@@ -198,8 +199,8 @@ func (s *Sorter) mergeSome(n int) error {
 	return err
 }
 
-// mergeRuns merges runs into a new run. If it returns a run, the caller must close it, even after
-// an error.
+// mergeRuns merges runs into a new run. The caller must close the returned run, even if the error
+// is not nil.
 func (s *Sorter) mergeRuns(runs []*run) (*run, error) {
 	merged, err := s.newRun(runs[0].seq)
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// slot is memory for collecting and sorting records. Records are stored from its
-// beginning. At its end, two entries are reserved for each record: one in the list of entries,
-// and one for sorting the list.
+// slot is memory for collecting and sorting records. The records are at the beginning of mem.
+// The end of mem is reserved for two entries per record: one in the list of entries, and one for
+// sorting the list.
 type slot struct {
 	mem     []byte
 	seq     int64   // number of the slot, in the order of the input
@@ -23,7 +23,9 @@ type slot struct {
 // entry represents a record in a sort.
 type entry struct {
 	prefix uint64 // eight bytes of the key, initially the first ones, as a big-endian number
-	ref    uint64 // from the highest bits: the record's offset, the number of bytes before its key, and the key's length (at most maxRefLen)
+	// ref consists of, from the highest bits: the record's offset, the number of bytes before
+	// its key, and the key's length, or maxRefLen if the key is at least that long.
+	ref uint64
 }
 
 const (
@@ -44,12 +46,11 @@ func (s *Sorter) addSlot() error {
 	return err
 }
 
-// hasRoom reports whether the given number of bytes and records fit in the slot.
 func (m *slot) hasRoom(bytes, records int) bool {
 	return m.used+bytes+2*entrySize*(m.records+records) <= len(m.mem)
 }
 
-// sort sorts the records and sets entries.
+// sort sets entries to the sorted list of records.
 func (m *slot) sort() {
 	n := m.records
 	if n == 0 {
@@ -58,7 +59,7 @@ func (m *slot) sort() {
 	entries := unsafe.Slice((*entry)(unsafe.Pointer(&m.mem[len(m.mem)-2*entrySize*n])), 2*n)
 	list := entries[:n]
 	pos := 0
-	sorted := true // the records so far are in order
+	sorted := true
 	var last []byte
 	for i := range list {
 		off := pos
@@ -99,7 +100,8 @@ func recordOf(mem []byte, e entry) (key, rec []byte) {
 	return mem[pos : pos+keyLen : pos+keyLen], mem[pos+keyLen : end : end]
 }
 
-// uvarint decodes a number that this package wrote. It returns the number and its length in bytes.
+// uvarint returns the number at the beginning of b, which this package wrote, and its length in
+// bytes.
 func uvarint(b []byte) (int, int) {
 	if c := b[0]; c < 0x80 {
 		return int(c), 1
@@ -119,7 +121,7 @@ func prefixOf(key []byte) uint64 {
 	if len(key) >= 8 {
 		return binary.BigEndian.Uint64(key)
 	}
-	if n := len(key); n >= 4 { // two words that overlap
+	if n := len(key); n >= 4 { // read two overlapping words
 		return uint64(binary.BigEndian.Uint32(key))<<32 | uint64(binary.BigEndian.Uint32(key[n-4:]))<<(64-8*n)
 	}
 	var x uint64

@@ -13,7 +13,7 @@ type Block struct {
 	// Data is the concatenation of all records. With KeepKeys, each record is preceded by
 	// the length of its key as a uvarint, and the key.
 	Data    []byte
-	ends    []uint64 // for each record: twice the index of its end in Data, plus one if its key equals the previous key
+	ends    []uint64 // for each record: twice the offset of its end in Data, plus one if SameKey
 	hasKeys bool
 }
 
@@ -55,8 +55,8 @@ func (b *Block) item(i int) []byte {
 	return b.Data[from:to:to]
 }
 
-// isFull reports whether a record of a given size does not fit in the block. Any record fits in an
-// empty block.
+// isFull reports whether a record of the given size does not fit in the block. Every record fits in
+// an empty block.
 func (b *Block) isFull(bytes int) bool {
 	return len(b.ends) == maxBlockRecords || len(b.ends) > 0 && len(b.Data)+bytes > cap(b.Data)
 }
@@ -74,7 +74,7 @@ func (b *Block) add(h *head, sameKey bool) {
 	b.ends = append(b.ends, end)
 }
 
-// AppendRange appends copies of the records with indexes in [first, end) of another block.
+// AppendRange appends copies of from's records first to end-1.
 func (b *Block) AppendRange(from *Block, first, end int) {
 	b.hasKeys = from.hasKeys
 	for i := first; i < end; i++ {
@@ -100,9 +100,9 @@ func (b *Block) count() ledger.Count {
 	return c
 }
 
-// Sorted yields all records in order. A block is valid until the next iteration. All writers must
-// be closed. Sorted can be ranged over only once. After the last block, it yields an error if
-// the output differs from the input. If the loop ends early, nothing is verified.
+// Sorted yields all records in order. All writers must be closed. A block is valid until the next
+// iteration. Sorted can be ranged over only once. After the last block, it yields an error if the
+// output has another record count or checksum than the input.
 func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
 		cursors, err := s.prepare()
@@ -120,7 +120,7 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 				return
 			}
 			b.Data, b.ends = b.Data[:0], b.ends[:0]
-			if cap(b.Data) > s.sizes.buffer { // free memory that a long record needed
+			if cap(b.Data) > s.sizes.buffer { // grown for a long record
 				b.Data = nil
 			}
 			out.empty <- b // never blocks: the channel holds all blocks
@@ -131,7 +131,8 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 	}
 }
 
-// checkOutput compares the output with the input, after all records were yielded.
+// checkOutput returns an error if the output, of which all records were yielded, differs from the
+// input.
 func (s *Sorter) checkOutput(output ledger.Count) error {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -185,14 +186,14 @@ func (s *Sorter) finish() error {
 	return s.ErrLocked()
 }
 
-// output holds the channels between the merging goroutine and the consumer.
+// output connects the goroutine that merges with the loop over Sorted.
 type output struct {
 	empty, full chan *Block
-	stop        chan struct{} // closed by the consumer to stop the merge
+	stop        chan struct{} // closed when the loop ends, to stop the merge
 }
 
-// startMerge merges cursors in the background. At the end, it closes the channel full. If the merge
-// fails, the sorter holds the error.
+// startMerge merges cursors in the background. At the end, or after calling Fail with an error, the
+// goroutine closes the channel full.
 func (s *Sorter) startMerge(cursors []*cursor) *output {
 	out := &output{empty: make(chan *Block, outputBlocks), full: make(chan *Block, outputBlocks), stop: make(chan struct{})}
 	for range outputBlocks {
@@ -207,7 +208,7 @@ func (s *Sorter) startMerge(cursors []*cursor) *output {
 	return out
 }
 
-// mergeInto merges cursors into blocks until the end, or until the consumer stops it.
+// mergeInto merges cursors into blocks, until the end or until out.stop is closed.
 func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 	m, err := newMerger(cursors)
 	if err != nil {
@@ -232,7 +233,7 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 			case <-out.stop:
 				return nil
 			case <-s.Ctx.Done():
-				return nil // the sorter's error says why ctx ended
+				return nil // the cause is already recorded as the sorter's error
 			}
 			if b.Data == nil {
 				b.Data = make([]byte, 0, s.sizes.buffer)

@@ -17,7 +17,7 @@ func (s *Sorter) addBuffer(w *Writer) error {
 	for s.ErrLocked() == nil && (s.current == nil || !s.current.hasRoom(len(w.buf), w.records)) {
 		switch {
 		case s.current == nil:
-			s.nextSlot() // may wait while another writer fills the slot, so check again
+			s.nextSlot() // waits without holding Mu, so current must be checked again
 		case s.current.records == 0:
 			return fmt.Errorf("%w: %d bytes do not fit in a slot of %d bytes", ErrTooLarge, len(w.buf), len(s.current.mem))
 		default:
@@ -37,15 +37,14 @@ func (s *Sorter) addBuffer(w *Writer) error {
 	return nil
 }
 
-// nextSlot sets current to a free slot. If there is none, it waits for progress (on Cond), and the
-// caller must try again. Mu must be held.
+// nextSlot sets current to a free slot. If there is none, it waits for a change (on Cond) and leaves
+// current nil; the caller must try again. Mu must be held.
 func (s *Sorter) nextSlot() {
 	if s.merging {
 		s.Cond.Wait()
 		return
 	}
-	// Merging some runs now costs little more than merging them at the end. It is useless if all
-	// runs can be merged together at the end.
+	// Merge some runs now if they are too many for one merge at the end.
 	if n := spill.EarlyMerge(s.runs, s.readersPerSlot(s.runs)*maxSlots); n > 0 {
 		s.mergeEarly(n)
 		return
@@ -68,8 +67,9 @@ func (s *Sorter) nextSlot() {
 	s.keepSlotsFree()
 }
 
-// mergeEarly frees all memory, and then merges n of the runs in the background. Each call takes one
-// step and waits for progress (on Cond). Mu must be held, and current must be nil.
+// mergeEarly writes all slots to files to free their memory, and then merges n of the runs in the
+// background. Each call takes one step and waits for a change (on Cond). Mu must be held, and
+// current must be nil.
 func (s *Sorter) mergeEarly(n int) {
 	switch {
 	case len(s.sorted) > 0:
@@ -113,8 +113,8 @@ func (s *Sorter) sortCurrent() {
 // minFreeSlots is the number of slots that are kept free, or are being freed, during input.
 const minFreeSlots = 2
 
-// keepSlotsFree writes sorted slots to files, so that input rarely waits for a free slot. Mu must be
-// held.
+// keepSlotsFree writes sorted slots to files, so that writers rarely wait for a free slot. Mu must
+// be held.
 func (s *Sorter) keepSlotsFree() {
 	for !s.Reading && s.ErrLocked() == nil && len(s.sorted) > 0 &&
 		maxSlots-len(s.slots)+len(s.free)+s.spillCount < minFreeSlots {
@@ -147,8 +147,8 @@ func (s *Sorter) spillOldest() {
 	})
 }
 
-// writeSlot writes a sorted slot to a file. If it returns a run, the caller must close it, even
-// after an error.
+// writeSlot writes a sorted slot to a file. The caller must close the returned run, even if the
+// error is not nil.
 func (s *Sorter) writeSlot(m *slot) (*run, error) {
 	r, err := s.newRun(m.seq)
 	if err != nil {

@@ -11,8 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// Writer adds the records of one goroutine. It collects them in a buffer, and passes a full buffer
-// to the sorter.
+// Writer adds the records of one goroutine.
 type Writer struct {
 	s       *Sorter
 	buf     []byte
@@ -24,18 +23,18 @@ type Writer struct {
 	err     error
 }
 
-// Writer returns a writer. Records with equal keys keep their order if they come from the same
-// writer. Otherwise their order is undefined.
+// Writer returns a writer. Records with equal keys keep their order only if they come from the
+// same writer.
 func (s *Sorter) Writer() (*Writer, error) { return s.newWriter(0, false) }
 
-// Batch returns the writer of the batch with the given number. Batches are numbered from 0
-// without gaps, and define the order of records with equal keys. They can be written at the
-// same time. A batch that outgrows its buffer blocks until all earlier batches are closed, so
-// an earlier batch must not wait for it. A sorter must not use both Writer and Batch.
+// Batch returns the writer of a batch. Batches are numbered from 0 without gaps; records with
+// equal keys are sorted by batch. Several batches can be written at the same time. A batch that
+// outgrows its buffer blocks until all earlier batches are closed, so an earlier batch must not
+// wait for it. A sorter must not use both Writer and Batch.
 func (s *Sorter) Batch(number uint64) (*Writer, error) { return s.newWriter(number, true) }
 
 // BufferSize returns the number of bytes that a batch can hold before it waits for earlier
-// batches. A record needs its length, its key's length, and about three bytes more.
+// batches. A record takes about three bytes more than its length and its key's length.
 func (s *Sorter) BufferSize() int { return s.sizes.buffer }
 
 func (s *Sorter) newWriter(batch uint64, ordered bool) (*Writer, error) {
@@ -71,8 +70,8 @@ func (w *Writer) Add(key, record []byte) error {
 	return nil
 }
 
-// append adds a record to buf in the format of slots: the total length of the item that follows,
-// which consists of the key's length, the key and the record.
+// append adds a record to buf, in the format of slots: the length of the rest, the key's length,
+// the key, and the record.
 func (w *Writer) append(key, record []byte) {
 	lenBytes := (bits.Len(uint(len(key))|1) + 6) / 7
 	itemLen := lenBytes + len(key) + len(record)
@@ -90,7 +89,7 @@ func (w *Writer) append(key, record []byte) {
 	w.count.Sum.AddRecord(w.buf[start:])
 }
 
-// addLong adds a record that is larger than the buffer.
+// addLong adds a record that does not fit in an empty buffer.
 func (w *Writer) addLong(key, record []byte) error {
 	if len(key)+len(record) > min(w.s.sizes.maxRecord, math.MaxUint32) {
 		w.err = fmt.Errorf("%w: it has %d bytes with its key, but the limit for %d bytes of memory is %d",

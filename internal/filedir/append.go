@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// writeSize is the maximum size of a write that joins small entries, in bytes.
+	// writeSize is the maximum size, in bytes, of a write that combines small entries.
 	writeSize = 256 << 10
-	// checkEvery is the number of files between checks of the context.
+	// Loops check whether their context has ended once every checkEvery files.
 	checkEvery = 64
 	// maxCachedKey is the maximum length of a key whose file is kept open.
 	maxCachedKey = 1 << 10
-	// maxReusedEntries is the largest number of entries for which a batch keeps its buffers.
+	// maxReusedEntries limits the number of entries of an append whose buffers are reused.
 	maxReusedEntries = 1 << 16
 )
 
@@ -94,7 +94,6 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 	return nil
 }
 
-// checkContext checks the context if i is a multiple of checkEvery.
 func checkContext(ctx context.Context, i int) error {
 	if i%checkEvery == 0 && ctx.Err() != nil {
 		return canceled.Err(ctx)
@@ -109,13 +108,13 @@ func (d *Dir) writeKey(k *keyFile, entries Entries) error {
 		}
 	}
 	b := &d.batch
-	if k.inline >= 0 { // the record contains all bytes to add
+	if k.inline >= 0 { // the undo record contains all bytes to add
 		return d.writeAt(k, b.record[k.inline:k.inline+int(k.addSize)], k.size)
 	}
 	return d.writeChain(k, entries)
 }
 
-// openForWrite opens or creates a key's file that was not open when the record was built.
+// openForWrite opens or creates the file of k, which must not be open.
 func (d *Dir) openForWrite(k *keyFile) error {
 	flags := 0
 	if k.isNew && !k.created {
@@ -140,8 +139,8 @@ func (d *Dir) openForWrite(k *keyFile) error {
 	return err
 }
 
-// makeRoomInBatch closes a file if necessary, so that another file can be opened. If all open
-// files belong to the batch, it closes one of them, which is reopened when it is needed.
+// makeRoomInBatch closes a file if too many are open to open another one. It may even close a file
+// of the current batch.
 func (d *Dir) makeRoomInBatch() error {
 	canOpen, err := d.makeRoom()
 	if err != nil || canOpen {
@@ -156,7 +155,6 @@ func (d *Dir) makeRoomInBatch() error {
 	return d.closeFile(k)
 }
 
-// writeChain writes a key's entries. It joins small entries to larger writes.
 func (d *Dir) writeChain(k *keyFile, entries Entries) error {
 	b := &d.batch
 	offset := k.size
@@ -197,14 +195,12 @@ func (d *Dir) writeAt(k *keyFile, p []byte, offset int64) error {
 	return err
 }
 
-// syncBatch syncs the batch's files and, if it created any, the directories.
 func (d *Dir) syncBatch() error {
 	created := false
 	for _, k := range d.batch.touched {
 		created = created || k.isNew
 		if k.file == nil {
-			// makeRoomInBatch closed the file. If that was before the write, the file is
-			// not synced yet.
+			// makeRoomInBatch closed the file, perhaps without syncing the latest write.
 			if err := d.syncPath(k.path); err != nil {
 				return err
 			}
@@ -218,8 +214,8 @@ func (d *Dir) syncBatch() error {
 	return nil
 }
 
-// writeKeyFile writes the file that contains a key which is too long for a file name. It must be
-// called before the file with the key's value is created.
+// writeKeyFile stores a key that is too long for a file name in a separate file. name is the file for
+// the key's value. Call writeKeyFile before creating that file.
 func (d *Dir) writeKeyFile(key, name string) error {
 	keyName, ok := names.KeyFile(name)
 	if !ok {

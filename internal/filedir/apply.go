@@ -10,9 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// sessionTag records that a session's operation was applied, so that it is not applied twice. It is
-// the session's slot of the file "%sessions", with its contents before and after the operation. The
-// undo record contains both. Completing the operation writes newSlot, and undoing it writes oldSlot.
+// sessionTag records in the file "%sessions" that a session's operation was applied, so that a
+// repetition is not applied again. It has the content of the session's slot before and after the operation.
 type sessionTag struct {
 	slot             uint64
 	oldSlot, newSlot *slot
@@ -27,8 +26,8 @@ func (t *sessionTag) append(rec []byte) []byte {
 	return append(rec, t.newSlot[:]...)
 }
 
-// Apply calls change if op is the session's next operation, and records its tag. Both take
-// effect, or neither does, even if the process is killed or, with Sync, if the power fails.
+// Apply calls change, and records that op was applied, if op is the session's next operation. Both
+// take effect, or neither does, even if the process is killed or, with Sync, if the power fails.
 func (d Tx) Apply(session uint64, op sessiontab.Operation, change func() error) (applied bool, err error) {
 	isNext, err := d.beginTag(session, op)
 	if err != nil || !isNext {
@@ -49,8 +48,7 @@ func (d *Dir) beginTag(session uint64, op sessiontab.Operation) (isNext bool, er
 		return false, err
 	}
 	if !d.sync && oldSlot.synced() {
-		// Without unseal, a power loss could restore a valid slot that is older than the
-		// data.
+		// Without unseal, a power loss could restore the old slot, although the data is newer.
 		if err := d.unseal(i, oldSlot); err != nil {
 			return false, err
 		}
@@ -64,8 +62,8 @@ func (d *Dir) beginTag(session uint64, op sessiontab.Operation) (isNext bool, er
 	return true, nil
 }
 
-// commitTag records that the current operation was applied. The undo record must still be
-// valid, so that the tag and the operation take effect together.
+// commitTag records that the current operation was applied. Call it before clearRecord, so that the
+// tag and the operation take effect together.
 func (d *Dir) commitTag() error {
 	if d.tag == nil {
 		return nil
@@ -74,8 +72,7 @@ func (d *Dir) commitTag() error {
 	return d.writeSlot(d.tag.slot, d.tag.newSlot)
 }
 
-// commit commits a Delete, Drop or Set, which is completed, not undone, if it was interrupted.
-// hasRecord means that the operation's record must be cleared.
+// commit ends a Delete, Drop or Set. hasRecord means that the journal has a record to clear.
 func (d *Dir) commit(hasRecord bool) error {
 	if err := d.commitTag(); err != nil {
 		d.needsReplay = true
@@ -87,8 +84,8 @@ func (d *Dir) commit(hasRecord bool) error {
 	return unknownOutcome(d.clearRecord())
 }
 
-// commitNothing records the tag of an operation that changes no file. Even such an operation
-// needs an undo record, because a partly written slot would end the session.
+// commitNothing records that an operation without changes was applied. It writes an undo record
+// first, because a partly written slot would end the session.
 func (d Tx) commitNothing(ctx context.Context) error {
 	if d.tag == nil {
 		return nil
@@ -96,8 +93,7 @@ func (d Tx) commitNothing(ctx context.Context) error {
 	return d.Append(ctx, Entries{})
 }
 
-// finishTag writes the slot of a record's operation, which was either completed (applied) or
-// undone.
+// finishTag writes the session's slot after the operation of r was completed (applied) or undone.
 func (d *Dir) finishTag(r *record, applied bool) error {
 	if r.tag == nil {
 		return nil
@@ -116,8 +112,8 @@ func (d *Dir) finishTag(r *record, applied bool) error {
 	return err // syncFinished will sync the file
 }
 
-// setTagged sets a key and records the operation's tag. The rename alone is atomic, but the rename
-// and the tag together need a record in the journal.
+// setTagged sets a key and records that the operation was applied. It writes a record to the journal,
+// because the rename and the write to the session's slot are not atomic together.
 func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 	staged, err := d.stage(value)
 	if err != nil {
@@ -140,8 +136,8 @@ func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 	return d.commit(true)
 }
 
-// redoSet completes a Set with a tag, and reports whether the new value is in place. If a
-// power loss removed the temporary file, the Set had no effect.
+// redoSet completes an interrupted Set, and reports whether the new value is in place. It is not if
+// a power loss removed the temporary file.
 func (d *Dir) redoSet(r *record, s *span) (bool, error) {
 	staged, err := d.fs.Info(d.path(names.Temp))
 	if err == nil && staged.Ino == s.ino {

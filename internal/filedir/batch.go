@@ -9,15 +9,15 @@ import (
 // batch holds the state of an append. Its buffers are reused for the next append.
 type batch struct {
 	number    uint64
-	fullBatch uint64     // number of the last batch to which all open files belonged
+	fullBatch uint64     // number of the last batch that contained all open files
 	touched   []*keyFile // the batch's files, in the order of their first entries
 	nextEntry []int      // for each entry, the index of the key's next entry, or -1
 	record    []byte
 	scratch   []byte
 }
 
-// groupByKey finds the files of a batch, and chains each file's entries. It marks the files with
-// the batch's number, which is cheaper than a map for each batch.
+// groupByKey finds the keys of a batch, and links the entries of each key in nextEntry. It marks
+// each keyFile with the batch's number, which is cheaper than a map for each batch.
 func (b *batch) groupByKey(d *Dir, entries Entries) {
 	b.number++
 	b.touched = b.touched[:0]
@@ -50,8 +50,8 @@ func (b *batch) groupByKey(d *Dir, entries Entries) {
 	}
 }
 
-// release drops the batch's files that are not open, and large buffers. It also closes files
-// with very long keys, because the keys of thousands of open files could use half a gigabyte.
+// release ends the batch, and frees its large buffers and unused files. It also closes files with
+// very long keys, because the keys of thousands of open files could use half a gigabyte.
 func (b *batch) release(d *Dir) {
 	for i, k := range b.touched {
 		if k.file == nil {
@@ -77,7 +77,6 @@ func (b *batch) release(d *Dir) {
 	}
 }
 
-// buildRecord builds the undo record of the append.
 func (d *Dir) buildRecord(entries Entries) {
 	b := &d.batch
 	rec := newRecord(b.record)
@@ -118,9 +117,9 @@ func (d *Dir) buildRecord(entries Entries) {
 	b.record = d.seal(rec, kindAppend, len(b.touched))
 }
 
-// rollback undoes the append in the first n files of the batch. It returns cause, as an unknown
-// outcome if a sync failed. If undoing fails, the record stays, and the next lock holder undoes the
-// append.
+// rollback undoes the append in the first n files of the batch, and returns cause. If undoing fails,
+// the undo record stays, and the next lock holder undoes the append. If a sync failed, the returned
+// error says that the outcome is unknown.
 func (d *Dir) rollback(n int, cause error) error {
 	var err error
 	for _, k := range d.batch.touched[:n] {
@@ -130,7 +129,7 @@ func (d *Dir) rollback(n int, cause error) error {
 		err = errors.Join(err, d.writeSlot(d.tag.slot, d.tag.oldSlot))
 	}
 	if d.sync && err == nil {
-		// The truncations must be on disk before the record is cleared.
+		// The truncations must be on disk before the undo record is cleared.
 		err = d.refuseWrites(d.syncBatchCut(n))
 	}
 	if err == nil {
@@ -156,7 +155,7 @@ func (d *Dir) rollbackKey(k *keyFile) error {
 			if k.file != nil {
 				d.cache.remove(k)
 			}
-			// The file was new, so no data is lost if closing it fails.
+			// An error does not matter, because a new file has no older data to lose.
 			return errors.Join(closeOnce(&k.file), d.removeValue(name))
 		}
 		return d.removeKeyText(name)
@@ -178,7 +177,6 @@ func (d *Dir) rollbackKey(k *keyFile) error {
 	return nil
 }
 
-// syncBatchCut syncs the first n files of the batch after they were truncated.
 func (d *Dir) syncBatchCut(n int) error {
 	for _, k := range d.batch.touched[:n] {
 		if k.isNew {

@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-var errNotRegular = errors.New("not a regular file, so the store does not use it")
+var errNotRegular = errors.New("not a regular file, so the store cannot use it")
 
-// keyFile is a key's file. It stays open between appends.
+// keyFile is a key's file, which can stay open between appends.
 type keyFile struct {
 	key          string
 	path         string
@@ -22,23 +22,21 @@ type keyFile struct {
 	epoch        uint64   // cache.epoch when size was read
 	recentlyUsed bool     // used since cache.hand last passed
 	slot         int      // index in cache.ring, if open
-	dirty        bool     // the file has unsynced data
+	dirty        bool     // has unsynced data
 
-	// State of the current batch.
 	batch       uint64 // number of the batch that set the fields below
 	first, last int    // index of the key's first and last entry
-	addSize     int64  // number of bytes to add
-	inline      int    // offset of these bytes in the record, or -1
-	isNew       bool   // the file did not exist before the batch
-	created     bool   // the batch has created the file
+	addSize     int64
+	inline      int  // offset of these bytes in the undo record; -1 if it contains only checksums
+	isNew       bool // the file did not exist before the batch
+	created     bool // the batch has already created the file
 }
 
-// cache holds the open files. It evicts files with the clock algorithm: using a file sets its flag
-// recentlyUsed. The hand moves around the ring, clears flags, and stops at a file without one.
+// cache holds the open files, and evicts them with the clock algorithm.
 type cache struct {
 	byKey map[string]*keyFile
-	ring  []*keyFile // open files
-	hand  int
+	ring  []*keyFile
+	hand  int    // index in ring of the next candidate for eviction
 	epoch uint64 // increases when the lock is taken, because other processes may have changed files
 }
 
@@ -65,7 +63,7 @@ func closeOnce(file *vfs.File) error {
 	return f.Close()
 }
 
-// pickVictim returns the file to close next, or nil if all open files belong to the batch.
+// pickVictim returns the file to close next, or nil if all open files belong to the given batch.
 func (c *cache) pickVictim(batch uint64) *keyFile {
 	for range 2 * len(c.ring) {
 		c.hand++
@@ -93,7 +91,7 @@ func (d *Dir) makeRoom() (bool, error) {
 		}
 		k := d.cache.pickVictim(d.batch.number)
 		if k == nil {
-			d.batch.fullBatch = d.batch.number // so that later calls need not search
+			d.batch.fullBatch = d.batch.number // later calls for this batch need not search
 			return false, nil
 		}
 		if err := d.evict(k); err != nil {
@@ -109,8 +107,8 @@ func (d *Dir) evict(k *keyFile) error {
 	return d.closeFile(k)
 }
 
-// closeFile closes a file, but keeps its keyFile in the cache. If the file has unsynced data,
-// closeFile remembers its path, even if closing fails.
+// closeFile closes a file, but keeps its keyFile in the cache. It adds a file with unsynced data to
+// d.dirty, even if closing fails.
 func (d *Dir) closeFile(k *keyFile) error {
 	if k.dirty {
 		d.dirty.add(k.path)
@@ -119,7 +117,7 @@ func (d *Dir) closeFile(k *keyFile) error {
 		return nil
 	}
 	d.cache.remove(k)
-	return d.refuseWrites(closeOnce(&k.file)) // after an error, earlier appends may be lost
+	return d.refuseWrites(closeOnce(&k.file)) // an error can mean that earlier appends are lost
 }
 
 // retry calls open. If that fails because too many files are open, retry closes the cached
@@ -164,7 +162,7 @@ func (d *Dir) openOwn(path string, create bool) (vfs.File, error) {
 	return file, nil
 }
 
-// closeCached closes all cached files. The current batch reopens its files when it needs them.
+// closeCached closes all cached files, even those of the current batch.
 func (d *Dir) closeCached() error {
 	var err error
 	for n := len(d.cache.ring); n > 0; n-- {
@@ -175,8 +173,8 @@ func (d *Dir) closeCached() error {
 	return err
 }
 
-// regularInfo returns the info of a newly opened file. If that fails or the file is not
-// regular, it closes the file.
+// regularInfo returns the info of a newly opened file. It closes the file if it returns an error,
+// for example because the file is a directory or a pipe.
 func regularInfo(file vfs.File) (vfs.Info, error) {
 	info, err := file.Info()
 	if err == nil && !info.Mode.IsRegular() {
@@ -188,8 +186,6 @@ func regularInfo(file vfs.File) (vfs.Info, error) {
 	return info, nil
 }
 
-// openKey opens a key's file for the batch. To create the file, set the flags O_CREATE and
-// O_EXCL.
 func (d *Dir) openKey(k *keyFile, flags int) error {
 	file, err := d.open(k.path, os.O_RDWR|flags)
 	if err != nil {
@@ -205,8 +201,7 @@ func (d *Dir) openKey(k *keyFile, flags int) error {
 	return nil
 }
 
-// refresh updates the length of a key's file. It opens the file, unless too many are open.
-// The lock must be held.
+// refresh updates k.size. It also opens the file, unless too many are open. The lock must be held.
 func (d *Dir) refresh(k *keyFile) error {
 	k.isNew = false
 	if err := d.findTuple(k); err != nil {
@@ -253,8 +248,8 @@ func (d *Dir) refresh(k *keyFile) error {
 	return err
 }
 
-// removeValue removes the file with a key's value, and then the file that contains the key
-// itself, if it is long.
+// removeValue removes the file with a key's value and, if the key is long, the file that contains
+// the key itself.
 func (d *Dir) removeValue(name string) error {
 	if err := d.removeFile(name); err != nil {
 		return err
@@ -281,7 +276,6 @@ func (d *Dir) removeKeyText(name string) error {
 	return d.removeFile(keyName)
 }
 
-// forgetKey closes a key's cached file, because it will be removed or replaced.
 func (d *Dir) forgetKey(key string) error {
 	if k := d.cache.byKey[key]; k != nil {
 		return d.evict(k)
@@ -289,7 +283,6 @@ func (d *Dir) forgetKey(key string) error {
 	return nil
 }
 
-// isTooManyOpen reports whether err means that no more files can be opened.
 func isTooManyOpen(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }

@@ -1,6 +1,5 @@
-// Package filedir implements partd.File, a store in a directory with one file per key.
-// Package partd checks the lengths of keys and values, and converts this package's errors to its
-// own.
+// Package filedir implements partd.File, a store in a directory with one file per key. It does not
+// check the lengths of keys and values: package partd does.
 package filedir
 
 import (
@@ -34,7 +33,7 @@ type Hooks struct {
 	KeepLock   time.Duration // replaces keepLock, unless 0; if negative, the lock is never kept
 	Boot       uint64        // replaces the system's boot id, unless 0
 	NoUndo     bool          // write no undo records
-	NoTag      bool          // apply an operation even if it was applied before: see [Tx.Apply]
+	NoTag      bool          // let [Tx.Apply] apply an operation again
 	Sessions   int           // replaces the maximum number of sessions, unless 0
 	MaxDirty   int           // replaces maxDirty, unless 0
 	AfterWrite func()        // called after each write of data
@@ -42,8 +41,8 @@ type Hooks struct {
 
 // Dir is an open directory.
 //
-// There are two locks: turn excludes other goroutines that use this Dir, and lock excludes
-// other processes. Acquire turn before lock. No other lock is held at the same time.
+// A Dir has two locks: turn excludes other goroutines, and lock excludes other processes. Acquire
+// turn before lock.
 type Dir struct {
 	Hooks Hooks
 
@@ -54,29 +53,29 @@ type Dir struct {
 	log     *slog.Logger
 	corrupt func(path string, offset int64, err error) error
 	maxOpen int
-	boot    uint64 // the system's boot id
+	boot    uint64
 
 	closed     atomic.Bool
 	listMemory atomic.Int64  // memory for the names of the last listing, in bytes
-	turn       chan struct{} // a mutex: the goroutine whose token is in the channel owns the fields below
-	orphan     chan struct{} // contains a token while turn is held by a goroutine whose caller has given up: see waitLock
-	lock       vfs.Lock      // a writer can keep the lock between turns: see keepLock
-	lockInfo   vfs.Info      // info of the locked file
-	pin        vfs.File      // the lock file, kept open so that its inode is not reused
+	turn       chan struct{} // a mutex for the fields below: the goroutine that sent the value in the channel holds it
+	orphan     chan struct{} // contains a value while a goroutine whose caller has given up holds turn: see waitLock
+	lock       vfs.Lock      // a writer can keep the lock between operations: see keepLock
+	lockInfo   vfs.Info
+	pin        vfs.File // the lock file, kept open so that its inode is not reused
 	mode       lockMode
-	keepUntil  time.Time   // when to release a kept lock
-	lastUsed   time.Time   // last use of a kept lock
+	keepUntil  time.Time // when to release a kept lock
+	lastUsed   time.Time
 	keeper     *time.Timer // releases a kept lock
 
 	cache       cache
 	journal     journal
 	sessions    sessionFile
-	tag         *sessionTag // the current operation's tag, or nil
+	tag         *sessionTag // set if the current operation must not be applied twice
 	batch       batch
-	needsReplay bool  // an incomplete operation must be completed or undone first
+	needsReplay bool  // the journal contains an operation that must be completed or undone first
 	failure     error // the reason why writes are refused, or nil: see ErrNeedsReopen
 	dirty       dirtySet
-	subdirs     map[string]struct{} // subdirectories (for tuples: see nameOf) whose changed file names were not synced
+	subdirs     map[string]struct{} // subdirectories whose changed file names are not synced
 }
 
 // KeyError is an operation's error about one key.
@@ -98,7 +97,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	if dir == "" {
 		return nil, errors.New("the directory name is empty")
 	}
-	abs, err := filepath.Abs(dir) // the process may change its working directory
+	abs, err := filepath.Abs(dir) // because the process may change its working directory
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +111,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	d.log = cmp.Or(d.log, slog.New(slog.DiscardHandler))
 	d.cache.byKey = make(map[string]*keyFile)
 	d.dirty.limit = cmp.Or(opts.Hooks.MaxDirty, maxDirty)
-	d.dirty.parents = []string{filepath.Dir(abs)} // dir's creator may not have synced dir's entry in its parent
+	d.dirty.parents = []string{filepath.Dir(abs)} // whoever created dir may not have synced its parent
 	d.keeper = time.AfterFunc(time.Hour, d.releaseIdleLock)
 	d.keeper.Stop()
 	d.lock = fsys.NewLock(d.path(names.Lock))
@@ -155,13 +154,13 @@ func (d *Dir) Close() error {
 		err := d.closeAll()
 		<-d.turn
 		return err
-	case <-d.orphan: // the goroutine that waits for the lock will close everything
+	case <-d.orphan: // a goroutine that waits for the lock holds turn, and will close everything
 		return nil
 	}
 }
 
-// closeAll closes all files and releases the lock. It may be called more than once. The caller
-// must hold turn, the mutex of d.
+// closeAll closes all files and releases the lock. It may be called more than once. d.turn must be
+// held.
 func (d *Dir) closeAll() error {
 	d.keeper.Stop()
 	return errors.Join(d.closeCached(), closeOnce(&d.journal.file), closeOnce(&d.sessions.file),
@@ -194,14 +193,15 @@ func (d *Dir) KeyError(key string, err error) error {
 	if err == nil || d == nil {
 		return err
 	}
-	name, _ := d.nameOf(key) // even after an error, nameOf returns a name
+	name, _ := d.nameOf(key)
 	return &KeyError{Key: key, Path: d.path(name), Err: err}
 }
 
-// Tx is a change in progress; see [Dir.Write].
+// Tx is a change in progress. It is valid only during [Dir.Write].
 type Tx struct{ *Dir }
 
-// Write calls do with the exclusive lock held. It returns an error if writes are refused.
+// Write calls do with the exclusive lock held. It returns an error if an earlier failure made
+// further writes unsafe.
 func (d *Dir) Write(ctx context.Context, do func(Tx) error) error {
 	if err := d.begin(ctx, true); err != nil {
 		return err
@@ -213,7 +213,7 @@ func (d *Dir) Write(ctx context.Context, do func(Tx) error) error {
 	return do(Tx{d})
 }
 
-// refuseWrites makes all later writes fail if err is not nil. It returns err.
+// refuseWrites returns err. If err is not nil, all later writes fail.
 func (d *Dir) refuseWrites(err error) error {
 	if err != nil && d.failure == nil {
 		d.failure = err

@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// The file "%undo" holds one record that describes the current operation. After a process
-// died, the next holder of the lock uses it to undo an append, or to finish a Delete, Drop
-// or tagged Set. Little-endian:
+// The journal, the file "%undo", holds one record that describes the current operation. If the
+// process dies, the next lock holder uses the record to undo an append, or to finish a Delete,
+// Drop or tagged Set. Little-endian:
 //
 //	offset 0  8  magic "partdun1"; anything else means that there is no record
 //	       8  2  version: 1, or 2 with a tag
@@ -23,20 +23,20 @@ import (
 //	      11  1  flags: 1 the store was opened with Sync, and this record was synced before the data
 //	             was written; 2 the record has a tag
 //	      12  4  number of spans
-//	      16  8  id of the system's run (hash of its boot id), 0 if unknown
+//	      16  8  hash of the system's boot id, 0 if unknown
 //	      24  8  length of the spans and of the tag in bytes
 //	      32  4  CRC-32C of bytes 0 to 31, of the spans and of the tag
 //	      36  4  zero
 //	      40     the spans, one for each file
 //	      then   the tag, if any
-//	      then   8 bytes for each span, its undo progress: 0, or the record's boot id when done, or
-//	             the inode of the file that will replace it
+//	      then   8 bytes for each span, its undo progress: 0; the hash of the boot id when the span
+//	             is undone; or the inode of the file that is about to replace the span's file
 //
 // A span of an append:
 //
 //	2  length of the file's name, and the name
-//	1  flags: 1 the file did not exist; 2 the added bytes follow, not their sums
-//	8  length of the file before
+//	1  flags: 1 the file did not exist; 2 the added bytes follow, not their checksums
+//	8  length of the file before the append
 //	8  number of bytes added
 //	   the bytes; or the first piece's bytes, and CRC-32C (4 bytes each) of all pieces.
 //	   Pieces end at file offsets that are multiples of 512, because a full disk cuts a
@@ -45,14 +45,14 @@ import (
 // A span of a delete or drop:
 //
 //	2  length of the file's name, and the name
-//	8  its inode
-//	8  its length
-//	8  time of its last change, nanoseconds since 1970
+//	8  the file's inode
+//	8  the file's length
+//	8  time of the file's last change, nanoseconds since 1970
 //
-// The span of a tagged set has the same form. Its name is the final name, and the other
-// fields describe "%tmp".
+// The span of a tagged set has the same form, but only the name is that of the value's file. The
+// other fields describe the temporary file "%tmp", which will replace the value's file.
 //
-// The tag of an operation that is applied once, however often it is sent:
+// The tag, of an operation that must not be applied twice:
 //
 //	 8  index of a slot in the file "%sessions"
 //	64  the slot before the operation
@@ -62,9 +62,9 @@ const (
 	journalVersion  = 2
 	headerLen       = 40
 	pieceSize       = 512
-	pageSize        = 4096    // if a process dies during a write, the write ends at a multiple of this
-	maxInline       = 4096    // spans that add more bytes contain sums instead of the bytes
-	maxInlineTotal  = 4 << 20 // when a record has this size, further spans contain sums
+	pageSize        = 4096    // if a process dies during a write, the write ends at a multiple of pageSize
+	maxInline       = 4096    // a span that adds more bytes contains checksums instead of the bytes
+	maxInlineTotal  = 4 << 20 // when a record has this size, further spans contain checksums
 	maxReusedBuffer = 8 << 20 // larger buffers are not reused
 	maxKeptJournal  = 1 << 20 // a longer journal is truncated after use
 
@@ -85,13 +85,13 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // journal is the open file "%undo".
 type journal struct {
 	file     vfs.File
-	links    uint64 // number of hard links at the time of opening; it changes if the file is removed
+	links    uint64 // number of hard links when the file was opened; a different number means that the file was removed
 	size     int64
-	readOnly bool // opened read-only, because the file or file system is read-only
+	readOnly bool
 }
 
-// openJournal opens the journal, unless it is already open. If the journal is missing,
-// openJournal creates it or, if create is false, does nothing.
+// openJournal opens the journal, unless it is already open. If the file is missing and create is
+// false, openJournal leaves j.file nil.
 func (d *Dir) openJournal(create bool) error {
 	j := &d.journal
 	if create && j.readOnly {
@@ -130,13 +130,11 @@ func (d *Dir) openJournal(create bool) error {
 	return nil
 }
 
-// isReadOnly reports whether err means that a file or its file system is read-only.
 func isReadOnly(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
 }
 
-// hasRecord reports whether the journal contains a record of an operation, which must be
-// completed or undone.
+// hasRecord reports whether the journal contains an operation that must be completed or undone.
 func (d *Dir) hasRecord() (bool, error) {
 	d.needsReplay = false
 	if err := d.openJournal(false); err != nil || d.journal.file == nil || d.journal.size < headerLen {
@@ -154,15 +152,14 @@ func newRecord(buf []byte) []byte {
 	return append(buf[:0], make([]byte, headerLen)...)
 }
 
-// seal completes a record after its spans were added: it fills in the header, and appends the
-// tag and the progress bytes.
+// seal completes a record. Call it after all spans were added.
 func (d *Dir) seal(rec []byte, kind byte, spans int) []byte {
 	copy(rec, journalMagic)
 	rec[8], rec[9], rec[10], rec[11] = 1, 0, kind, 0
 	if d.sync {
 		rec[11] |= flagSynced
 	}
-	if d.tag != nil { // older programs, which do not know tags, must not use this record
+	if d.tag != nil { // older programs, which do not know tags, must reject this record
 		rec[8] = journalVersion
 		rec[11] |= flagTag
 		rec = d.tag.append(rec)
@@ -211,11 +208,10 @@ func (d *Dir) tryRecord(rec []byte) error {
 	return errors.Join(err, clearErr)
 }
 
-// noRecord replaces the first byte of a record's magic, to invalidate the record. Writing one
-// byte is atomic.
+// noRecord replaces the first byte of a record, to invalidate it. Writing one byte is atomic.
 var noRecord = []byte{0}
 
-// clearRecord invalidates the record when its operation was completed or undone.
+// clearRecord invalidates the record. Call it when the record's operation was completed or undone.
 func (d *Dir) clearRecord() error {
 	if d.journal.file == nil {
 		return nil

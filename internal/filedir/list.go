@@ -36,17 +36,17 @@ func (l *nameList) name(i int) string {
 	return string(l.bytes[start:l.ends[i]])
 }
 
-// listBatch is the number of names that are read from the directory in one call, and the maximum
-// number of files that are examined before the lock is released.
+// listBatch is the number of directory entries to read in one call. Keys also releases the lock after
+// examining this number of files.
 const listBatch = 1024
 
-// eachName calls visit with the name and kind of each file in a directory and its
-// subdirectories. below is "" for the store's directory; otherwise it ends in a slash. If
-// strict is set, an unknown file causes an error; otherwise it is skipped.
+// eachName calls visit for each file in a directory and its subdirectories. below is the directory's
+// path from the store's directory: "", or a path that ends in a slash. A file that is not part of a
+// store causes an error if strict is true; otherwise it is skipped.
 func (d *Dir) eachName(below string, strict bool, visit func(name string, kind names.Kind) error) (err error) {
 	dir, err := retry(d, func() (vfs.Dir, error) { return d.fs.ReadDir(d.path(below)) })
 	if below != "" && errors.Is(err, fs.ErrNotExist) {
-		return nil // Python's drop can remove a directory at any time, because it takes no lock
+		return nil // Python's partd can drop a store without taking the lock
 	}
 	if err != nil {
 		return err
@@ -85,8 +85,8 @@ func (d *Dir) eachName(below string, strict bool, visit func(name string, kind n
 	}
 }
 
-// listFiles returns the names of value files that matches accepts. If matches is nil, it
-// returns all. For strict, see eachName.
+// listFiles returns the names of the value files that matches accepts, or of all if matches is nil. For
+// strict, see eachName.
 func (d *Dir) listFiles(strict bool, matches func(name string) bool) (*nameList, error) {
 	list := new(nameList)
 	err := d.eachName("", strict, func(name string, kind names.Kind) error {
@@ -98,7 +98,6 @@ func (d *Dir) listFiles(strict bool, matches func(name string) bool) (*nameList,
 	return list, err
 }
 
-// listAll calls listFiles with the lock held.
 func (d *Dir) listAll(ctx context.Context, matches func(name string) bool) (*nameList, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, err
@@ -114,13 +113,11 @@ func (d *Dir) listAll(ctx context.Context, matches func(name string) bool) (*nam
 	return list, err
 }
 
-// ReaderMemory returns the memory of an open reader, and of a listing with as many keys as
-// the last one, in bytes.
+// ReaderMemory estimates, in bytes, the memory of an open reader and of another listing of all keys.
 func (d *Dir) ReaderMemory() (reader, listing int64) {
 	return 4 << 10, d.listMemory.Load() + 2*writeSize
 }
 
-// keyOf returns the key whose value is in the file with the given name.
 func (d *Dir) keyOf(name string) (string, error) {
 	if key, ok := d.scheme.TupleKey(name); ok && strings.Contains(name, "/") {
 		flat := d.scheme.Name(key)
@@ -186,8 +183,8 @@ func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool)
 	return nil
 }
 
-// keyBatch appends the keys of the next files of list, starting at index from, and returns the
-// index of the first file not examined. If keys are very long, it returns fewer.
+// keyBatch appends the keys of files of list to keys, starting at index from. It returns the index
+// of the first file that it has not examined.
 func (d *Dir) keyBatch(ctx context.Context, list *nameList, from int, keys []keySize) ([]keySize, int, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, from, err

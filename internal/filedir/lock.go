@@ -14,15 +14,14 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// Small appends cost less than taking the lock and checking the lock file and every key's
-// file. So a writer keeps the lock for up to keepLock, unless it is idle for idleLock.
-// Meanwhile, no other process can change a file. (Python's drop removes files without taking
-// the lock, but it also removes ".lock", which every operation notices.)
+// Taking the lock and checking all files can cost more than a small append. So a writer keeps the
+// lock for up to keepLock, unless it is idle for idleLock. Meanwhile, only Python's drop can change
+// files, because it does not take the lock. Operations notice that, because drop removes ".lock".
 const (
 	keepLock = 20 * time.Millisecond
 	idleLock = 500 * time.Microsecond
-	// yieldLock is how long a writer pauses when it has released the lock after keepLock.
-	// Without the pause, waiting processes might never get the lock, because flock is not fair.
+	// yieldLock is how long a writer pauses after it released a kept lock. Without the pause, other
+	// processes might never get the lock, because flock is not fair.
 	yieldLock = 100 * time.Microsecond
 )
 
@@ -36,9 +35,8 @@ const (
 
 var errLockLost = errors.New("the file .lock was removed or replaced while it was locked, so another process may have written at the same time")
 
-// begin acquires d.turn and the directory's lock, and completes or undoes an operation that was left
-// incomplete. write means that the lock must be exclusive. If begin returns nil, the caller must
-// call end.
+// begin acquires d.turn and the directory's lock, which is exclusive if write is true. It completes
+// or undoes an interrupted operation. If begin returns nil, the caller must call end.
 func (d *Dir) begin(ctx context.Context, write bool) error {
 	if err := d.Check(); err != nil {
 		return err
@@ -66,7 +64,7 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 	return err
 }
 
-// end releases the lock, or keeps an exclusive lock for the next operation, and releases d.turn.
+// end ends what begin began. It may keep an exclusive lock for the next operation.
 func (d *Dir) end() {
 	keep := cmp.Or(d.Hooks.KeepLock, keepLock)
 	if d.mode == exclusive && keep > 0 && d.failure == nil && !d.needsReplay {
@@ -81,8 +79,7 @@ func (d *Dir) end() {
 	d.passTurn()
 }
 
-// passTurn releases d.turn, so that another goroutine can use the Dir. After Close, it first closes
-// everything that the last operation opened.
+// passTurn releases d.turn. If the Dir was closed meanwhile, it first closes all files.
 func (d *Dir) passTurn() {
 	if d.closed.Load() {
 		d.warn("closing files", d.closeAll())
@@ -90,7 +87,7 @@ func (d *Dir) passTurn() {
 	<-d.turn
 }
 
-// releaseIdleLock releases a kept lock that is idle or expired.
+// releaseIdleLock releases a kept lock that was idle for idleLock or kept for keepLock.
 func (d *Dir) releaseIdleLock() {
 	select {
 	case d.turn <- struct{}{}:
@@ -118,7 +115,8 @@ func (d *Dir) releaseLock() error {
 }
 
 // takeLock takes the directory's lock, unless the previous operation kept it. If abandoned is true,
-// ctx has ended, but a goroutine is still waiting for the lock and will release d.turn.
+// ctx has ended, and the caller must not release d.turn: a goroutine that still waits for the lock
+// will.
 func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err error) {
 	if d.mode == exclusive {
 		expired := !time.Now().Before(d.keepUntil)
@@ -136,7 +134,7 @@ func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err err
 	if write {
 		want = exclusive
 	}
-	const tries = 32 // Python's drop may remove the directory repeatedly
+	const tries = 32 // another process may remove the directory repeatedly
 	for range tries {
 		if abandoned, err := d.tryLock(ctx, want); err != nil || abandoned {
 			return abandoned, err
@@ -167,8 +165,8 @@ func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err err
 	return false, fmt.Errorf("%w, %d times in a row: is another process removing the directory?", errLockLost, tries)
 }
 
-// tryLock takes the lock. If the locked file is no longer the directory's lock file, tryLock
-// releases the lock, and leaves d.mode unlocked. For abandoned, see waitLock.
+// tryLock takes the lock, and sets d.mode. If the lock file was removed or replaced meanwhile, tryLock
+// returns without the lock. For abandoned, see waitLock.
 func (d *Dir) tryLock(ctx context.Context, want lockMode) (abandoned bool, err error) {
 	if err := d.prepareDir(); err != nil {
 		return false, err
@@ -202,7 +200,7 @@ func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err err
 	if ctx.Done() == nil {
 		return false, d.lock.Lock(write)
 	}
-	var decided atomic.Bool // set by the goroutine if the caller receives the lock, or by the caller if it gives up
+	var decided atomic.Bool // the goroutine sets it to hand over the lock, or the caller to give up, whichever is first
 	result := make(chan error, 1)
 	go func() {
 		err := d.lock.Lock(write)
@@ -216,7 +214,7 @@ func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err err
 		d.warn("waiting for the lock", err)
 		select {
 		case <-d.orphan:
-		default: // Close has received the token
+		default: // Close has received the value
 		}
 		d.passTurn()
 	}()
@@ -225,7 +223,7 @@ func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err err
 		return false, err
 	case <-ctx.Done():
 	}
-	d.orphan <- struct{}{} // tells Close not to wait, because another process may keep the lock forever
+	d.orphan <- struct{}{} // Close need not wait, because another process may keep the lock forever
 	if decided.CompareAndSwap(false, true) {
 		return true, canceled.Err(ctx)
 	}
@@ -256,7 +254,6 @@ func (d *Dir) pinLock() error {
 		if pinned.SameFile(d.lockInfo) {
 			return nil
 		}
-		// The directory or its lock file was replaced.
 		err = errors.Join(closeOnce(&d.pin), d.closeCached(), closeOnce(&d.journal.file))
 		if err != nil {
 			return err

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// prepareDir creates the directory if it is missing. If the directory has files but no lock
-// file, it returns an error.
+// prepareDir creates the directory if it is missing. It returns an error if the directory is not a
+// store.
 func (d *Dir) prepareDir() error {
 	_, err := d.fs.Info(d.path(names.Lock))
 	if err == nil && d.pin != nil {

@@ -15,10 +15,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// readBatch is the maximum number of files that are opened before the lock is released.
+// readBatch is the maximum number of files to open before releasing the lock.
 const readBatch = 64
 
-// openedFile is an open value file, with its size at the time when it was opened.
+// openedFile is an open value file, with the size that it had when it was opened.
 type openedFile struct {
 	file vfs.File // nil if the key does not exist
 	size int64
@@ -55,8 +55,8 @@ func (d *Dir) openKeyValue(key string) (openedFile, error) {
 
 func (d *Dir) batchSize() int { return max(1, min(readBatch, d.maxOpen)) }
 
-// eachOpened opens up to n files under the lock, fewer if too many files are open. Then it
-// calls use for each file, and closes the file. It returns the number of files.
+// eachOpened calls open for up to n files with the lock held, and then use for each file without the
+// lock. It returns the number of files, which is less than n if too many files are open.
 func (d *Dir) eachOpened(ctx context.Context, n int,
 	open func(i int) (openedFile, error), use func(i int, file *openedFile) error,
 ) (int, error) {
@@ -90,8 +90,7 @@ func (d *Dir) openBatch(ctx context.Context, n int, open func(i int) (openedFile
 	return files, nil
 }
 
-// Get returns the values of keys. It holds the shared lock while it opens up to 64 files, but
-// not while it reads them.
+// Get returns the values of keys. It does not hold the lock while it reads files.
 func (d *Dir) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	if err := d.Check(); err != nil {
 		return nil, err
@@ -129,8 +128,8 @@ func readOpened(n openedFile) ([]byte, error) {
 	return value, readFull(n.file, value, 0)
 }
 
-// readAgain reads a value again, under the lock, because a Python process replaced it in place
-// during the first read.
+// readAgain reads a value again with the lock held, after a Python process overwrote it during the
+// first read.
 func (d *Dir) readAgain(ctx context.Context, key string) ([]byte, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, err
@@ -196,7 +195,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	n, err := r.openedFile.file.ReadAt(p[:min(remaining, int64(len(p)))], r.offset)
 	r.offset += int64(n)
 	if n > 0 {
-		return n, nil // if there was an error, the next call will return it
+		return n, nil // a persistent error will be returned by the next call
 	}
 	if errors.Is(err, io.EOF) {
 		err = truncatedError(r.offset, r.openedFile.size)
@@ -221,8 +220,8 @@ func truncatedError(offset, size int64) error {
 		io.ErrUnexpectedEOF, offset, size)
 }
 
-// readFull fills p with the file's bytes from offset off on. It returns an error if the file
-// is too short.
+// readFull fills p with the file's bytes from offset off. It returns an error if the file is too
+// short.
 func readFull(file io.ReaderAt, p []byte, off int64) error {
 	n, err := file.ReadAt(p, off)
 	if n == len(p) {

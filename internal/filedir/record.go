@@ -11,34 +11,33 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// record is a decoded record of the journal.
 type record struct {
 	kind     byte
 	synced   bool
 	boot     uint64
 	spans    []span
-	tag      *sessionTag // nil if the operation has no tag
-	progress int64       // offset of the progress bytes in the journal
+	tag      *sessionTag
+	progress int64 // offset in the journal of each span's undo progress
 }
 
-// span describes an operation's change of one file. Appends use the first group of fields,
-// and other operations the second.
+// span describes how an operation changes one file. The first group of fields is for appends, and
+// the second for other operations.
 type span struct {
 	name     string
 	progress uint64
 
 	created          bool
 	oldSize, addSize int64
-	inline           []byte   // all added bytes, or the first piece if sums is not nil
-	sums             []uint32 // checksums of all pieces
+	inline           []byte   // all added bytes; only those of the first piece if sums is not nil
+	sums             []uint32 // checksums of all pieces, up to pieceSize bytes each
 
 	ino   uint64
 	size  int64
 	mtime int64
 }
 
-// readRecord reads the journal. It returns nil if the record is incomplete, because its operation
-// has then not changed anything.
+// readRecord reads the journal. It returns nil if the record is incomplete: then its operation has
+// not changed any file yet.
 func (d *Dir) readRecord() (*record, error) {
 	j := &d.journal
 	buf := make([]byte, j.size)

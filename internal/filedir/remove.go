@@ -11,8 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// Delete removes the keys' files. It removes all of them or none, even if the process is
-// killed.
+// Delete removes all keys or none, even if the process is killed.
 func (d Tx) Delete(ctx context.Context, keys []string) error {
 	list := new(nameList)
 	for i, key := range keys {
@@ -70,7 +69,7 @@ func (d Tx) Drop(ctx context.Context) error {
 	}
 	d.removeDirs("")
 	d.dirty.paths, d.dirty.overflowed = nil, false
-	// Only log this error: to readers, the keys are already removed.
+	// Only log an error, because for readers, the keys are already removed.
 	d.warn("removing files of long keys", d.removeOrphans())
 	if d.journal.file != nil && d.journal.size > 0 { // the journal may contain bytes of dropped values
 		err := d.journal.file.Truncate(0)

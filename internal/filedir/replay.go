@@ -12,10 +12,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// recover completes or undoes the operation that the journal describes. The exclusive lock
-// must be held. If recover is interrupted at any point, it can be repeated.
+// recover completes or undoes the operation that the journal describes. If recover is interrupted,
+// it can be repeated. The exclusive lock must be held.
 func (d *Dir) recover() error {
-	if err := d.closeCached(); err != nil { // the cached file sizes are stale
+	if err := d.closeCached(); err != nil { // their cached sizes may be stale
 		return err
 	}
 	r, err := d.readRecord()
@@ -55,13 +55,13 @@ func (d *Dir) recover() error {
 			}
 		}
 	}
-	if d.failure != nil { // keep the record until the store is opened again
+	if d.failure != nil { // a sync failed, so keep the record until the store is opened again
 		return nil
 	}
 	return d.clearRecord()
 }
 
-// syncFinished makes the effect of recover durable before the record is cleared.
+// syncFinished makes the effect of recover durable. Call it before clearing the record.
 func (d *Dir) syncFinished(r *record) error {
 	if d.failure != nil {
 		return nil
@@ -81,14 +81,14 @@ func (d *Dir) syncFinished(r *record) error {
 	return d.syncNames()
 }
 
-// mayHaveRebooted reports whether the system may have restarted since the record was written.
 func (d *Dir) mayHaveRebooted(r *record) bool { return r.boot == 0 || r.boot != d.boot }
 
-// undo removes the bytes that an append added to a file, and no other bytes.
+// undo removes the bytes that an append added to the file of s, which is span i of r. It keeps bytes
+// that another process appended afterwards.
 func (d *Dir) undo(r *record, s *span, i int) (err error) {
 	path := d.path(s.name)
 	file, err := d.open(path, os.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) { // the append may have created a directory for another key
+	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) { // a directory can have been created for a tuple key
 		if s.created {
 			return d.removeKeyText(s.name)
 		}
@@ -132,8 +132,8 @@ func (d *Dir) undo(r *record, s *span, i int) (err error) {
 	return d.recordProgress(r, i, d.boot)
 }
 
-// minProof is the minimum number of matching bytes that show where a partly written append ends, if
-// other bytes follow it. Fewer bytes could match by chance.
+// minProof is the minimum number of bytes that must match those of an append before undo removes
+// them and keeps the bytes after them. Fewer bytes could match by chance.
 const minProof = 16
 
 // appendEnd returns the end of the bytes that the append added to the file. Any bytes after it
@@ -181,9 +181,8 @@ func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int
 	return 0, corrupt(matchEnd)
 }
 
-// matchEnd compares the file with the bytes of the append, and returns the end of the
-// matching bytes: the append's end, the file's end, or an offset at which a write can have
-// ended.
+// matchEnd returns where the file's bytes stop matching those of the append. This is the end of the
+// append, the end of the file, or an offset where an interrupted write can have ended.
 func (s *span) matchEnd(file vfs.File, size int64) (int64, error) {
 	stored := make([]byte, min(int64(len(s.inline)), size-s.oldSize))
 	if err := readFull(file, stored, s.oldSize); err != nil {
@@ -218,7 +217,8 @@ func (s *span) matchEnd(file vfs.File, size int64) (int64, error) {
 	return offset, nil
 }
 
-// removeRange replaces a file with a copy that lacks the bytes from s.oldSize to cut.
+// removeRange replaces the file with a copy without the bytes from s.oldSize to cut. size is the
+// file's length.
 func (d *Dir) removeRange(r *record, s *span, i int, file vfs.File, mode fs.FileMode, cut, size int64) error {
 	d.log.Warn("partd: keeping bytes that another process appended after an interrupted append",
 		"file", file.Name(), "from", cut, "to", size)
@@ -240,8 +240,8 @@ func (d *Dir) removeRange(r *record, s *span, i int, file vfs.File, mode fs.File
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	// Record the progress before the rename. Otherwise, a repeated undo could mistake the
-	// remaining bytes for bytes of the append, because they may be equal.
+	// Record the progress before the rename. Otherwise, a repeated undo could also remove the kept
+	// bytes, if they happen to equal bytes of the append.
 	if err := d.recordProgress(r, i, info.Ino); err != nil {
 		return err
 	}
@@ -260,8 +260,8 @@ func (d *Dir) recordProgress(r *record, i int, progress uint64) error {
 	return err
 }
 
-// redoRemove removes a file of an interrupted Delete or Drop, unless another process has
-// changed the file since.
+// redoRemove removes a file of an interrupted Delete or Drop, unless another process changed the
+// file afterwards.
 func (d *Dir) redoRemove(r *record, s *span) error {
 	info, err := d.fs.Info(d.path(s.name))
 	if errors.Is(err, fs.ErrNotExist) {

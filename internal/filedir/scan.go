@@ -8,19 +8,18 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// scanBatch is the maximum number of files that Scan opens before it releases the lock. It is
-// small, because the files stay open while the caller processes the values, and there may be
-// hundreds of callers.
+// scanBatch is the maximum number of files that a Scan opens at once. It is small, because the files
+// stay open while the caller processes the values, and hundreds of scans may run.
 const scanBatch = 8
 
 var errStopped = errors.New("the caller stopped the scan")
 
-// Visit receives a chunk of a value, and reports whether to continue. data is valid until
-// Visit returns.
+// Visit receives a chunk of a value, and reports whether to continue. data is valid only during the
+// call.
 type Visit func(key string, offset int64, data []byte, last bool) bool
 
-// Scan visits the keys that exist when Scan begins, with their values. It visits only keys
-// whose file names matches accepts. If matches is nil, it visits all.
+// Scan visits the values of the keys that exist when Scan begins. If matches is not nil, Scan visits
+// only keys whose file names it accepts.
 func (d *Dir) Scan(ctx context.Context, matches func(name string) bool, visit Visit) error {
 	list, err := d.listAll(ctx, matches)
 	if err != nil {
@@ -41,7 +40,7 @@ func (d *Dir) Scan(ctx context.Context, matches func(name string) bool, visit Vi
 }
 
 // scanFiles visits the values of list's files with indexes in [from, to). It returns the number of
-// files visited, which is smaller than to-from if too many files are open.
+// visited files, which is less than to-from if too many files are open.
 func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf []byte, visit Visit) (int, error) {
 	keys := make([]string, to-from)
 	open := func(i int) (openedFile, error) {
@@ -73,7 +72,7 @@ func (d *Dir) scanFile(ctx context.Context, key string, n *openedFile, buf []byt
 			if offset > 0 {
 				return d.KeyError(key, truncatedError(offset, n.size))
 			}
-			// A Python process replaced the value in place before any of it was visited.
+			// A Python process overwrote the value. Nothing was visited yet, so read it again.
 			if p, err = d.readAgain(ctx, key); err == nil {
 				n.size = int64(len(p))
 			}

@@ -14,8 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// The file "%sessions" holds the state of each session in slots of 64 bytes, so that no slot
-// crosses the end of a sector. Little-endian:
+// The file "%sessions" records the last operation of each client session, so that an operation that
+// is sent again is not applied twice. Its slots have 64 bytes, so that none crosses the end of a
+// sector. Little-endian:
 //
 //	slot 0:     8 magic "partdses"
 //	            8 the last issued session: the upper half is a random number, the
@@ -24,15 +25,14 @@ import (
 //	            16 secret for tokens; zero in files of older versions
 //	slots 1…N:  8 session, or 0; the slot's index is its counter modulo N, plus 1
 //	            8 number of the last applied operation, or 0
-//	            4 CRC of that operation, from its tag
+//	            4 CRC of that operation's request
 //	            4 counter of the last issued session at that time
 //	each slot:  at offset 44 a byte: 1 if the slot and the data before it were synced
-//	            at offset 48 8 bytes, id of the system's run at that time, as in "%undo"
+//	            at offset 48 8 bytes, hash of the system's boot id at that time
 //	            at offset 56 4 bytes, CRC-32C of bytes 0 to 55; then 4 bytes, zero
 //
-// A slot that was not synced is valid only until the system restarts: after a power loss, it
-// may be older than the data, so that an operation would be applied twice. A slot that is not
-// valid, or has a wrong checksum, has no session. If slot 0 is not valid, the counter
+// An unsynced slot is valid only until the system restarts: after a power loss, the slot may be older
+// than the data, so that an operation would be applied twice. If slot 0 is not valid, the counter
 // restarts with another random number.
 const (
 	sessionsMagic    = "partdses"
@@ -43,7 +43,7 @@ const (
 	slotBootOffset   = 48
 	slotSumOffset    = 56
 	sessionReadSize  = 32 << 10
-	maxSlots         = 1 << 20 // if slot 0 states more, it is not valid
+	maxSlots         = 1 << 20 // slot 0 is not valid if its number of slots is greater
 	maxProbed        = 1 << 10 // maximum number of slots to examine for a new session
 )
 
@@ -65,7 +65,7 @@ func (s *slot) lastOperation() sessiontab.Operation {
 
 func (s *slot) synced() bool { return s[slotSyncedOffset] == 1 }
 
-// seal sets the slot's sync flag, boot id and checksum.
+// seal sets the slot's sync flag, boot id and checksum, and returns s.
 func (s *slot) seal(synced bool, boot uint64) *slot {
 	s[slotSyncedOffset] = 0
 	if synced {
@@ -76,8 +76,8 @@ func (s *slot) seal(synced bool, boot uint64) *slot {
 	return s
 }
 
-// isValid reports whether a slot's checksum is correct, and the slot was synced or was written
-// since the system started.
+// isValid reports whether the slot has a correct checksum, and was synced or written since the system
+// started.
 func (s *slot) isValid(boot uint64) bool {
 	if crc32.Checksum(s[:slotSumOffset], castagnoli) != binary.LittleEndian.Uint32(s[slotSumOffset:]) {
 		return false
@@ -89,13 +89,13 @@ func (s *slot) isValid(boot uint64) bool {
 // sessionFile is the file "%sessions", which stays open while the lock is kept.
 type sessionFile struct {
 	file  vfs.File
-	epoch uint64 // cache.epoch when it was opened
+	epoch uint64 // cache.epoch when the file was opened
 	slots uint64 // number of slots for sessions
 	head  *slot  // slot 0, or nil if it is not valid
 }
 
-// openSessions opens the file. If the file does not exist, openSessions creates it or, if
-// create is false, leaves t.file nil.
+// openSessions opens the file "%sessions". If the file does not exist and create is false,
+// openSessions leaves d.sessions.file nil.
 func (d *Dir) openSessions(create bool) error {
 	t := &d.sessions
 	if t.file != nil && t.epoch == d.cache.epoch {
@@ -125,7 +125,7 @@ func (d *Dir) openSessions(create bool) error {
 
 func (t *sessionFile) slotOf(session uint64) uint64 { return 1 + session&(1<<32-1)%t.slots }
 
-// readSlot reads a slot. Bytes beyond the end of the file are zero.
+// readSlot reads slot i. Bytes beyond the end of the file are zero.
 func (d *Dir) readSlot(i uint64) (*slot, error) {
 	s := new(slot)
 	if _, err := d.sessions.file.ReadAt(s[:], int64(i*slotLen)); err != nil && !errors.Is(err, io.EOF) {
@@ -134,8 +134,6 @@ func (d *Dir) readSlot(i uint64) (*slot, error) {
 	return s, nil
 }
 
-// writeSlot writes a slot, and syncs it if the store syncs. If the sync fails, the store
-// refuses further writes.
 func (d *Dir) writeSlot(i uint64, s *slot) error {
 	if _, err := d.sessions.file.WriteAt(s[:], int64(i*slotLen)); err != nil {
 		return fmt.Errorf("writing %s: %w", d.path(names.Sessions), err)
@@ -146,8 +144,8 @@ func (d *Dir) writeSlot(i uint64, s *slot) error {
 	return nil
 }
 
-// unseal marks a synced slot as unsynced, and syncs that, because a power loss may lose some
-// of the following writes.
+// unseal marks a synced slot as unsynced, so that the slot is not valid if a power loss loses the
+// following, unsynced writes.
 func (d *Dir) unseal(i uint64, s *slot) error {
 	if err := d.writeSlot(i, s.seal(false, d.boot)); err != nil {
 		return err
@@ -180,7 +178,7 @@ func (d *Dir) findSession(session uint64) (s *slot, i uint64, err error) {
 	return s, i, nil
 }
 
-// EndSession makes the store forget a session. Ending an unknown session is not an error.
+// EndSession forgets a session. Ending an unknown session is not an error.
 func (d Tx) EndSession(session uint64) error {
 	_, i, err := d.findSession(session)
 	if errors.Is(err, storeerror.ErrSessionExpired) {
@@ -192,8 +190,7 @@ func (d Tx) EndSession(session uint64) error {
 	return d.writeSlot(i, newSlot(0, sessiontab.Operation{}).seal(d.sync, d.boot))
 }
 
-// NewSession issues a session. It uses the next free slot or, if no slot is free, the slot of
-// the least recently used session.
+// NewSession issues a session. If too many exist, it expires an unused or the least recently used one.
 func (d Tx) NewSession() (uint64, error) {
 	if err := d.openSessions(true); err != nil {
 		return 0, err
@@ -220,7 +217,7 @@ func (d Tx) NewSession() (uint64, error) {
 	}
 	copy(head[slotSecretOffset:], secret)
 	if !d.sync && t.head != nil && t.head.synced() {
-		// A power loss must not restore an older slot that is still valid.
+		// Otherwise, a power loss could restore the old slot, which would be valid.
 		unsynced := *t.head
 		if err := d.unseal(0, &unsynced); err != nil {
 			return 0, err
@@ -237,14 +234,13 @@ func (d Tx) NewSession() (uint64, error) {
 	return session, nil
 }
 
-// freeSession returns the session to issue next, where issued is the last one that was issued. It is
-// the first session whose slot is free, or contains a session that was never used. If none of the
-// next maxProbed slots qualifies, it is the session with the least recently used slot.
+// freeSession returns the session to issue after the session issued. It examines up to maxProbed
+// slots, and prefers a slot that is free or whose session was never used. Otherwise, it takes the
+// slot of the least recently used session.
 func (d *Dir) freeSession(issued uint64) (uint64, error) {
 	t := &d.sessions
 	maxAge, leastRecent := int64(-1), issued+1
-	// Do not reuse the slots of the newest unused sessions, because their owners will probably use
-	// them soon.
+	// Keep the newest unused sessions, because their owners will probably use them soon.
 	minUnused := int64(min(64, t.slots/128))
 	buf := make([]byte, 0, min(t.slots*slotLen, sessionReadSize))
 	bufStart := uint64(0) // index of buf's first slot
@@ -276,7 +272,6 @@ func (d *Dir) freeSession(issued uint64) (uint64, error) {
 	return leastRecent, nil
 }
 
-// secret returns the secret that tokens are derived from, or nil.
 func (t *sessionFile) secret() []byte {
 	if t.head == nil {
 		return nil
@@ -287,8 +282,8 @@ func (t *sessionFile) secret() []byte {
 	return nil
 }
 
-// SessionSecret returns the secret that session tokens are derived from. It is the same in
-// every process. If there is no secret, it returns an error as for an expired session.
+// SessionSecret returns the secret from which session tokens are derived. All processes that use the
+// directory have the same secret.
 func (d Tx) SessionSecret(session uint64) ([]byte, error) {
 	if err := d.openSessions(false); err != nil {
 		return nil, err

@@ -49,8 +49,7 @@ func (d Tx) Set(ctx context.Context, key string, value []byte, once bool) error 
 	return nil
 }
 
-// cleanUpSet cleans up after a failed Set: it removes the temporary file and, if the key is
-// new and long, the file that contains the key. It returns cause.
+// cleanUpSet removes the files that a failed Set created, and returns cause, the error of the Set.
 func (d *Dir) cleanUpSet(name string, isNew bool, cause error) error {
 	if errors.Is(cause, errLockLost) || errors.Is(cause, storeerror.ErrUnknownOutcome) {
 		return cause // the files may belong to another process or may still be needed
@@ -62,8 +61,8 @@ func (d *Dir) cleanUpSet(name string, isNew bool, cause error) error {
 	return cause
 }
 
-// replaceFile atomically replaces or creates a file with the given content. If it fails, it
-// has changed nothing, unless the error wraps ErrUnknownOutcome.
+// replaceFile atomically replaces or creates a file. If it fails, it has changed nothing, unless the
+// error wraps ErrUnknownOutcome.
 func (d *Dir) replaceFile(name string, value []byte) error {
 	if _, err := d.stage(value); err != nil {
 		return err
@@ -84,7 +83,6 @@ func (d *Dir) newTemp(perm fs.FileMode) (vfs.File, error) {
 	return d.openPerm(d.path(names.Temp), os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 }
 
-// stage writes value to the temporary file.
 func (d *Dir) stage(value []byte) (vfs.Info, error) {
 	tmp, err := d.newTemp(0o666)
 	if err != nil {
@@ -106,7 +104,7 @@ func (d *Dir) stage(value []byte) (vfs.Info, error) {
 	return info, err
 }
 
-// unstage removes the temporary file. An error is only logged, because it does no harm.
+// unstage removes the temporary file. It only logs an error, because a leftover file does no harm.
 func (d *Dir) unstage() {
 	d.warn("removing a temporary file", d.removeFile(names.Temp))
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// dirtySet remembers files with unsynced data that are no longer open.
+// dirtySet contains closed files with unsynced data.
 type dirtySet struct {
 	paths      map[string]struct{}
-	limit      int      // maximum number of paths
+	limit      int
 	overflowed bool     // there were more paths than limit, so every file may be dirty
-	parents    []string // directories whose subdirectories may be new and not synced
+	parents    []string // directories that may contain unsynced names of new subdirectories
 }
 
 const maxDirty = 1 << 16
@@ -34,11 +34,11 @@ func (s *dirtySet) add(path string) {
 	s.paths[path] = struct{}{}
 }
 
-// Sync waits until everything that this store acknowledged before the call is durable. It does
-// not cover other processes' writes.
+// Sync waits until all completed operations of this Dir are durable. It does not cover other
+// processes' writes.
 func (d Tx) Sync(ctx context.Context) error {
 	if d.sync {
-		return nil // each operation has already been synced
+		return nil // each operation synced its own changes
 	}
 	err := d.syncAll(ctx)
 	if err == nil || errors.Is(err, canceled.Err(ctx)) {
@@ -82,8 +82,7 @@ func (d *Dir) syncAll(ctx context.Context) error {
 		if err := k.file.Sync(); err != nil {
 			return err
 		}
-		// Another process that undid an append may have replaced the file with a copy that
-		// is not synced.
+		// Another process that undid an append may have replaced the file with an unsynced copy.
 		info, err := d.fs.Info(k.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -102,7 +101,7 @@ func (d *Dir) syncAll(ctx context.Context) error {
 		}
 		delete(d.dirty.paths, path)
 	}
-	// Sync the journal too. Otherwise, an old record could reappear after a power loss, and be replayed.
+	// Sync the journal too. Otherwise, a cleared record could reappear after a power loss, and be replayed.
 	if d.journal.file != nil {
 		if err := d.journal.file.Sync(); err != nil {
 			return err
@@ -125,7 +124,6 @@ func (d *Dir) syncDirs() error {
 	return nil
 }
 
-// syncPath syncs the file at path, if it exists.
 func (d *Dir) syncPath(path string) error {
 	file, err := d.open(path, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) {

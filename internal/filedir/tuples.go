@@ -11,9 +11,11 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// nameOf returns the name of a key's file. In Python, a key can be a tuple, whose file is in a
-// subdirectory. A tuple's file has the path that Python uses, unless another file is in the way, or
-// the tuple has a file with a flat name (directly in the store's directory), as older versions wrote.
+// nameOf returns the name of a key's file. Even if it returns an error, the name is set.
+//
+// A key that Python wrote as a tuple has a file in a subdirectory. Older versions of this package
+// used a flat name, directly in the store's directory. nameOf returns the flat name if such a file
+// exists, or if another file prevents the use of the subdirectory.
 func (d *Dir) nameOf(key string) (string, error) {
 	flat := d.scheme.Name(key)
 	tuplePath, ok := d.scheme.TuplePath(key)
@@ -38,8 +40,8 @@ func (d *Dir) twoFilesError(flat, tuple string) error {
 	return fmt.Errorf("its value is in two files, %s and %s: move one of them out of the directory", d.path(flat), d.path(tuple))
 }
 
-// statTuple reports whether a tuple's file exists at the path that Python uses. possible means that
-// it exists or could be created there.
+// statTuple reports whether a tuple's file exists at the path tuple, which Python uses. possible
+// means that the file exists or could be created there.
 func (d *Dir) statTuple(tuple string) (exists, possible bool, err error) {
 	for i, c := range tuple + "/" {
 		if c != '/' {
@@ -69,7 +71,6 @@ func (d *Dir) statTuple(tuple string) (exists, possible bool, err error) {
 	return false, false, nil
 }
 
-// makeParents creates the missing parent directories of a file.
 func (d *Dir) makeParents(name string) error {
 	if !strings.Contains(name, "/") {
 		return nil
@@ -78,7 +79,8 @@ func (d *Dir) makeParents(name string) error {
 	return d.fs.MkdirAll(d.path(path.Dir(name)), 0o777)
 }
 
-// markNamesDirty records that the names in a file's parent directories are not synced.
+// markNamesDirty records that the names in the parent directories of the file called name are not
+// synced.
 func (d *Dir) markNamesDirty(name string) {
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 		if d.subdirs == nil {
@@ -113,7 +115,7 @@ func (d *Dir) findTuple(k *keyFile) error {
 	return err
 }
 
-var errNameIsDir = errors.New("its name is in use for a directory, because there are tuples that begin with the key: delete those tuples first")
+var errNameIsDir = errors.New("the name of its file is in use for a directory, because there are tuples that begin with the key: delete those tuples first")
 
 // isDir reports whether path is a directory. It returns false for a link to a directory.
 func (d *Dir) isDir(path string) bool {
@@ -131,8 +133,8 @@ func (d *Dir) isEmptyTupleDir(name string) bool {
 	return d.isDir(d.path(name)) && d.eachName(name+"/", true, func(string, names.Kind) error { return errNameIsDir }) == nil
 }
 
-// freeName removes a directory without tuples, so that a file can have its name. Deleting
-// tuples leaves such directories, as in Python.
+// freeName removes the directory called name, so that a file can have the name. Deleting tuples
+// leaves such directories, which is also the case in Python.
 func (d *Dir) freeName(name string) error {
 	d.removeDirs(name + "/")
 	if d.fs.Remove(d.path(name)) != nil {
@@ -141,12 +143,12 @@ func (d *Dir) freeName(name string) error {
 	return nil
 }
 
-// removeDirs removes the empty tuple directories in a directory and its subdirectories. below
-// is "" or ends in a slash.
+// removeDirs removes the empty tuple directories in a directory and its subdirectories. below is the
+// directory's path from the store's directory: "", or a path that ends in a slash.
 func (d *Dir) removeDirs(below string) {
 	dir, err := d.fs.ReadDir(d.path(below))
 	if err != nil {
-		return // the directory does not exist, or cannot be read
+		return
 	}
 	var names []string
 	for err == nil {

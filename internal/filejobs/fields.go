@@ -101,7 +101,6 @@ func (j *job) fieldError(flag, value string, err error) error {
 	return err
 }
 
-// fieldName returns the name of a field, or its number if it has no name.
 func (j *job) fieldName(f records.Field) string {
 	switch {
 	case j.From.Format == records.JSONL:
@@ -122,9 +121,9 @@ const (
 	endBare // a JSON number, true or false
 )
 
-// appendKey encodes fields as a key that sorts by the first field, then the second, and so
-// on. Each field ends with a NUL and an end byte. A NUL inside a field is followed by 255 instead.
-// bare[i] is true if field i is a JSON number, true or false; bare is nil if types do not matter.
+// appendKey encodes fields as a key that sorts by the first field, then the second, and so on. A NUL
+// inside a field is followed by 255. bare[i] is true if field i is a JSON number, true or false; bare
+// is nil if types do not matter.
 func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	if bare == nil {
 		if key, ok := appendWords(dst, fields); ok {

@@ -38,13 +38,13 @@ type groupEngine struct {
 	maxKeyLen               int   // maximum key length that the sorter accepts
 
 	numbers *hashagg.Aggregator
-	pairs   []*hashagg.Aggregator // for each of distinctColumns, a table of (key, value)
+	pairs   []*hashagg.Aggregator // for each of distinctColumns, all different pairs of key and value
 	sorter  *extsort.Sorter
 	workers []*groupWorker
-	batches atomic.Int64 // number of the sorter's batches so far, if values are sorted
+	batches atomic.Int64 // if values are sorted: number of batches in the sorter, one for each block
 }
 
-// Group returns an engine that groups records by the fields of by, and aggregates each group.
+// Group returns an engine that groups records by the fields listed in by, and aggregates each group.
 func Group(by, aggregates string, top GroupTop) Engine {
 	return &groupEngine{by: by, aggregates: aggregates, top: groupTop{GroupTop: top}}
 }
@@ -113,7 +113,7 @@ func (g *groupEngine) addValueColumn(field, text string) (int, error) {
 // sortsValues reports whether the sorter receives values, in input order.
 func (g *groupEngine) sortsValues() bool { return len(g.storedColumns)+len(g.modeColumns) > 0 }
 
-// sortsParts reports whether the parts of a group must be sorted by kind (see aggregatedPart).
+// sortsParts reports whether a group's data is sorted by its kind (see aggregatedPart).
 func (g *groupEngine) sortsParts() bool { return len(g.modeColumns) > 0 }
 
 // MemoryError means that the aggregates need more memory than the job may use.
@@ -123,25 +123,23 @@ func (e *MemoryError) Error() string {
 	return fmt.Sprintf("these aggregates need %d bytes of memory", e.Needs)
 }
 
-// divideMemory divides the memory into equal shares. Each table gets three shares. The sorter gets
-// three, or four if it also receives values. Quantiles get one share for lists of numbers and two
-// for the numbers of one group. Sorting rows for --top gets one share. If there is too little
-// memory, divideMemory reduces the number of threads.
+// divideMemory divides the memory into equal shares, of which the sorter and each table get several.
+// If there is too little memory, it reduces the number of threads.
 func (g *groupEngine) divideMemory(memory Memory, threads *int) error {
 	const (
-		minKey   = 1 << 10 // key length that must always be possible
+		minKey   = 1 << 10 // keys of this length must always be accepted
 		overhead = 32      // bytes stored with a key: lengths, record count, kind
 	)
 	sorterShares := int64(3)
 	if g.sortsValues() {
 		sorterShares = 4
 	}
-	shares := 3 + 3*int64(len(g.distinctColumns)) + sorterShares
+	shares := 3 + 3*int64(len(g.distinctColumns)) + sorterShares // three for each table
 	if len(g.quantileColumns) > 0 {
-		shares += 3
+		shares += 3 // one for lists of numbers, and two for the numbers of one group
 	}
 	if g.top.N > 0 {
-		shares++
+		shares++ // to sort the rows
 	}
 	isEnough := func(m Memory, threads int) bool {
 		g.shareSize = m.forEngine(threads) / shares

@@ -18,7 +18,7 @@ func (w *groupWorker) flush() error {
 
 // sendRecords passes each record of the batch to the sorter as a group of one record.
 func (w *groupWorker) sendRecords() error {
-	used := w.lists.used // restored below: the lists of single records are temporary
+	used := w.lists.used // restored below, because the lists of single records are temporary
 	for i, key := range w.keys {
 		clear(w.state)
 		w.add(i, w.state)
@@ -37,7 +37,7 @@ func (w *groupWorker) sendGroup(key []byte, records uint64, state []uint64) erro
 	g := w.g
 	rec := binary.AppendUvarint(append(w.recordBuf[:0], aggregatedPart), records)
 	for _, word := range state[:g.program.Words] {
-		rec = binary.AppendUvarint(rec, word) // most words are small
+		rec = binary.AppendUvarint(rec, word) // as a uvarint, because most words are small
 	}
 	if g.sortsParts() {
 		rec = append(rec, key...)
@@ -54,8 +54,7 @@ func (w *groupWorker) sendGroup(key []byte, records uint64, state []uint64) erro
 	return nil
 }
 
-// finish passes the remaining data to the sorter. Sorted values are in one batch for each block, so
-// the worker's data becomes an additional batch after these, selected by the worker's index.
+// finish passes the remaining data to the sorter. index is the worker's index.
 func (w *groupWorker) finish(index int) (err error) {
 	if w.g.sortsValues() {
 		if w.writer, err = w.g.lastWriter(index); err != nil {
@@ -66,8 +65,8 @@ func (w *groupWorker) finish(index int) (err error) {
 	return joinErrors(joinErrors(err, w.table.Close()), w.lists.close())
 }
 
-// lastWriter returns a writer for data that the sorter receives after all blocks. If values
-// are sorted, offset selects a batch: the one that follows the last block's batch has offset 0.
+// lastWriter returns a writer for data that the sorter receives after all blocks. If values are
+// sorted, offset selects a batch: 0 is the one after the last block's batch.
 func (g *groupEngine) lastWriter(offset int) (*extsort.Writer, error) {
 	if g.sortsValues() {
 		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(offset))
@@ -75,7 +74,6 @@ func (g *groupEngine) lastWriter(offset int) (*extsort.Writer, error) {
 	return g.sorter.Writer()
 }
 
-// gatherDistinct counts the distinct values of each group.
 func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 	w, err := g.lastWriter(len(g.workers))
 	if err != nil {
@@ -134,7 +132,6 @@ func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 	return nil
 }
 
-// verify checks that the written groups account for all records read.
 func (g *groupEngine) verify(out groupTally) error {
 	in := g.numbers.Stats()
 	switch read := g.job.Tally.Records; {
@@ -143,7 +140,7 @@ func (g *groupEngine) verify(out groupTally) error {
 	case out.records != read:
 		return fmt.Errorf("%d records were read, but the written rows aggregate %d", read, out.records)
 	case out.keySum != in.KeySum:
-		return fmt.Errorf("the hashes of the keys of %d records add up to %016x, but the hashes of the written rows to %016x", read, in.KeySum, out.keySum)
+		return fmt.Errorf("the hashes of the keys of %d records add up to %016x, but those of the written rows add up to %016x", read, in.KeySum, out.keySum)
 	}
 	return nil
 }

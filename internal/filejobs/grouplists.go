@@ -82,7 +82,6 @@ func (l *numberLists) grow(list *uint64, old []float64) bool {
 	return true
 }
 
-// addNumber adds a record's number to list i of its group.
 func (w *groupWorker) addNumber(i int, list *uint64, key []byte, n aggregate.Number) error {
 	x, exact := n.ExactFloat64()
 	switch {
@@ -104,7 +103,6 @@ func (w *groupWorker) addNumber(i int, list *uint64, key []byte, n aggregate.Num
 	return err
 }
 
-// sendNumbers passes the numbers of list i to the sorter.
 func (w *groupWorker) sendNumbers(i int, numbers []float64, key []byte) error {
 	if len(numbers) == 0 {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/output"
 )
 
-// sortKey returns the sort key of a part of a group: the group's key and, if parts are
-// sorted, the part's kind. The aggregated part sorts first.
+// sortKey returns the sorter's key for a part of a group's data: the group's key and, if the parts are
+// sorted by kind (see aggregatedPart), the kind.
 func (g *groupEngine) sortKey(buf, key []byte, part byte) []byte {
 	if !g.sortsParts() {
 		return key
@@ -17,7 +17,7 @@ func (g *groupEngine) sortKey(buf, key []byte, part byte) []byte {
 	return append(extsort.AppendText(buf[:0], key), part)
 }
 
-// sendValues passes a record's stored values and mode values to the sorter.
+// sendValues passes a record's values in storedColumns and modeColumns to the sorter.
 func (w *groupWorker) sendValues(key []byte, values [][]byte, bare []bool) error {
 	if len(w.g.storedColumns) > 0 {
 		if err := w.writer.Add(w.g.sortKey(w.sortKeyBuf, key, storedPart), w.encodeStored(values, bare)); err != nil {
@@ -48,13 +48,13 @@ type countedColumn struct {
 	values    uint64       // number of values so far
 	runLen    uint64       // number of values in the current run of equal values
 	maxRunLen uint64       // largest runLen so far
-	json      bool         // whether the first value of the current run is bare JSON
-	isMode    bool         // whether the current value is the mode
-	mode      output.Value // the most frequent value
+	json      bool         // the first value of the current run is bare JSON (a number, true or false)
+	isMode    bool         // the current value is the mode
+	mode      output.Value // the most frequent value so far
 }
 
-// checkCount returns an error unless spec i received as many values of the group as the hash table
-// counted.
+// checkCount returns an error unless values, the number of values that aggregate i received from the
+// sorter, equals the number that the hash table counted.
 func (r *groupRow) checkCount(i int, values uint64) error {
 	if want := r.g.program.Values(i, r.words); values != want {
 		return fmt.Errorf("%w: %s received %d of %d values", errPart, r.g.specs[i].Text, values, want)
@@ -62,8 +62,8 @@ func (r *groupRow) checkCount(i int, values uint64) error {
 	return nil
 }
 
-// cutColumn splits a part into the column index at its beginning and the bytes after it. ok
-// is false unless the index is less than n.
+// cutColumn splits rec into the column index at its beginning and the bytes after it. ok reports
+// whether the index is less than n.
 func cutColumn(rec []byte, n int) (i int, rest []byte, ok bool) {
 	if len(rec) < 2 {
 		return 0, nil, false

@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// quantile is a requested quantile of the current group.
 type quantile struct {
 	rank               aggregate.Rank
 	exists             bool
@@ -49,7 +48,6 @@ func (c *numberColumn) close() (err error) {
 	return err
 }
 
-// addFloats adds numbers that a worker sent from one of its lists.
 func (c *numberColumn) addFloats(rec []byte) error {
 	if len(rec)%8 != 0 {
 		return errPart
@@ -86,7 +84,6 @@ func (c *numberColumn) addWide(text []byte) error {
 	return c.sort(text)
 }
 
-// startSorter starts a sorter and passes the numbers in memory to it.
 func (c *numberColumn) startSorter() (err error) {
 	j := c.r.g.job
 	if c.sorter, err = extsort.New(j.ctx, &extsort.Options{Memory: 2 * int64(len(c.mem)), Threads: j.Threads, Temp: j.temp}); err != nil {
@@ -139,7 +136,7 @@ func (r *groupRow) findQuantiles() error {
 	return nil
 }
 
-// find sets, for each quantile, the number at its rank and the next larger number. Then it
+// find sets, for each quantile, the number at its rank and the one after it in sorted order. Then it
 // empties the column. The caller must have added all numbers.
 func (c *numberColumn) find(quantiles []*quantile) (err error) {
 	if c.sorter != nil {
@@ -193,7 +190,7 @@ func (c *numberColumn) findSorted(quantiles []*quantile) error {
 func selectNumber(list []float64, rank int) {
 	tries := 2 * bits.Len(uint(len(list)))
 	for from, to := 0, len(list)-1; from < to; tries-- {
-		if tries < 0 { // the order of the numbers is adversarial
+		if tries < 0 { // the pivots were bad, perhaps because the input is hostile
 			slices.Sort(list[from : to+1])
 			return
 		}

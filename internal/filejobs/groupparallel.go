@@ -12,17 +12,17 @@ import (
 )
 
 // maxRowWorkers limits the goroutines that build rows. Additional ones would only wait for the
-// single goroutine that merges.
+// sorter, which merges in a single goroutine.
 const maxRowWorkers = 4
 
-// rowBatch holds the parts of complete groups and the rows built from them. The rows can be far
-// larger than the parts, for example in JSON, so they are written in portions.
+// rowBatch holds the sorter's data of complete groups, and the rows built from it. The rows can be
+// far larger than that data, for example in JSON, so they are written in portions.
 type rowBatch struct {
 	parts   extsort.Block
 	rows    []byte
-	limit   int // maximum size of rows
+	limit   int // maximum size of rows, in bytes
 	err     error
-	ready   chan bool     // receives a value when a portion of rows is ready: true if it is the last
+	ready   chan bool     // receives false when rows is full, and true when it has the last rows
 	written chan struct{} // receives a value after the portion was written
 }
 
@@ -52,7 +52,6 @@ func (b *rowBatch) build(r *groupRow) {
 	b.ready <- true
 }
 
-// write passes each portion of rows to handle when it is ready.
 func (b *rowBatch) write(handle func(rows []byte, err error)) {
 	for last := false; !last; {
 		if last = <-b.ready; last {
@@ -135,7 +134,7 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 	return err
 }
 
-// fillBatches fills batches with complete groups, until there are no more or a batch failed.
+// fillBatches sends batches of complete groups, until there are no more or a batch has failed.
 func (g *groupEngine) fillBatches(ctx context.Context, failed *atomic.Bool, free chan *rowBatch, send func(*rowBatch)) error {
 	b := <-free
 	for block, err := range g.sorter.Sorted() {

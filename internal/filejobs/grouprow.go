@@ -20,7 +20,7 @@ type groupRow struct {
 	plain *output.Plain // writes rows quickly if they need no quotes; nil if the format or an aggregate may need them
 
 	started   bool
-	complete  bool // the group's aggregatedPart was added
+	complete  bool // addAggregated was called for the group
 	records   uint64
 	key       []byte
 	words     []uint64
@@ -30,7 +30,7 @@ type groupRow struct {
 	modes     []countedColumn
 	numbers   []*numberColumn
 	quantiles []quantile // one for each spec
-	partWords []uint64   // words of the part that is being added
+	partWords []uint64   // the state that addAggregated is adding
 	tally     groupTally
 	rowBytes  int64 // total size of the rows in bytes
 
@@ -72,8 +72,8 @@ func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
 		}
 	}
 	for range g.quantileColumns {
-		// The workers have released their tables and lists: six shares of memory (see divideMemory).
-		// Two of them hold numbers, and four are for sorters.
+		// Of the six memory shares that the workers have released, two hold numbers, and four are
+		// for sorters.
 		c, err := newNumberColumn(r, 2*g.shareSize/int64(len(g.quantileColumns)))
 		if err != nil {
 			return nil, err
@@ -103,7 +103,8 @@ func (r *groupRow) close() error {
 
 var errPart = errors.New("temporary data is damaged: a part of a group cannot be decoded")
 
-// add adds a part to the group. sameKey reports whether the previous part has the same sort key.
+// add adds rec, a part of the group's data (see aggregatedPart). sameKey reports whether the previous
+// part has the same sort key.
 func (r *groupRow) add(key, rec []byte, sameKey bool) error {
 	r.started = true
 	kind, rec := rec[0], rec[1:]

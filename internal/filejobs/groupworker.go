@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// groupBatch is the number of records that are aggregated together, so that the processor can
-// fetch several states from memory at the same time.
+// groupBatch is the number of records that are aggregated together. Then the processor can fetch the
+// states of several groups from memory at the same time.
 const groupBatch = 256
 
 // groupWorker aggregates records in one goroutine.
@@ -25,9 +25,9 @@ type groupWorker struct {
 
 	// The current batch of records:
 	keys    [][]byte
-	values  [][]byte           // the values of all records, record by record
+	values  [][]byte           // valueCount values for each record
 	numbers []aggregate.Number // values as numbers
-	keyBuf  []byte             // memory for keys of several fields
+	keyBuf  []byte             // memory for keys that keyBy encodes
 
 	writer     *extsort.Writer // passes data to the sorter; if values are sorted, each block has its own writer
 	lists      numberLists
@@ -125,7 +125,6 @@ func (g *groupEngine) addBlock(b *records.Block) (err error) {
 	return w.aggregate() // the block is reused after this call
 }
 
-// aggregate adds the records of the batch to the states of their groups.
 func (w *groupWorker) aggregate() error {
 	n := w.g.valueCount
 	var err error

@@ -28,15 +28,15 @@ type Inputs struct {
 	Columns    []string     // column names from the header, nil without a header
 	Size       int64        // total size on disk in bytes, -1 if unknown
 	BytesRead  atomic.Int64 // bytes read, before decompression
-	header     []byte       // the header line
-	firstBytes []byte       // the beginning of the first file that is not empty
+	header     []byte
+	firstBytes []byte // the beginning of the first file that is not empty
 }
 
 // OpenInputs checks that each file is readable, and that all have the same header. It reads
 // only the beginning of each file.
 func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout records.Layout, maxRecord int) (*Inputs, error) {
 	in := &Inputs{}
-	firstName := "" // the first file with a header
+	firstName := "" // name of the first file with a header
 	for i, name := range names {
 		if err := canceled.Err(ctx); err != nil {
 			return in, err
@@ -138,8 +138,7 @@ func (in *Inputs) openContext(ctx context.Context, stdin *os.File, name string, 
 	}
 }
 
-// open checks a file, and returns its beginning. It leaves pipes open, because they can be
-// read only once.
+// open checks a file, and returns its beginning. It leaves pipes open: they can be read only once.
 func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
 	file := records.Input{Name: name, Size: -1}
 	f := stdin
@@ -229,11 +228,10 @@ func (r *rawFile) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// content is the decompressed content of a file.
 type content struct {
 	io.Reader
 	close  func() error
-	packed bool
+	packed bool // the file is compressed
 }
 
 func (c content) Close() error { return c.close() }

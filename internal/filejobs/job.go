@@ -63,7 +63,7 @@ type Engine interface {
 	run(ctx context.Context, j *job) error
 }
 
-// job is one execution of an engine, with its input, temporary directories and output.
+// job is one execution of an engine.
 type job struct {
 	Options
 	Result
@@ -136,7 +136,6 @@ func (j *job) newSorter(ctx context.Context, memory int64, keepKeys bool) (*exts
 	return s, err
 }
 
-// newAggregator returns an aggregator that the job closes after the engine has finished.
 func (j *job) newAggregator(ctx context.Context, o hashagg.Options) (*hashagg.Aggregator, error) {
 	o.Temp = j.temp
 	a, err := hashagg.New(ctx, o)

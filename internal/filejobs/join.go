@@ -24,9 +24,9 @@ type JoinOptions struct {
 	RightFrom  records.Layout // layout of the right side
 }
 
-// joinEngine runs [Join]. If one side fits in memory, it is put in a table, where the other
-// side's records look up their partners (see [joinHash]). Otherwise both sides are sorted by
-// key and merged.
+// joinEngine runs [Join]. If one side fits in memory, its records are put in a hash table, and looked
+// up for each record of the other side (see [joinHash]). Otherwise both sides are sorted by key and
+// merged.
 type joinEngine struct {
 	JoinOptions
 	left, right *joinSide
@@ -67,9 +67,9 @@ func (e *joinEngine) plan(j *job) error {
 		}
 	}
 	for _, s := range []*joinSide{e.left, e.right} {
-		// JSON lines: their columns are known only after the first record was read. A file
-		// without a header, converted to JSON lines by a semi or anti join: the missing column
-		// names are an error only if there is a record.
+		// The columns of JSON lines are known only after the first record was read. If a semi or
+		// anti join converts a file without a header to JSON lines, the missing column names are
+		// an error only if there is a record.
 		s.lateColumns = e.left.isJSON() || e.right.isJSON() || !e.Kind.Pairs() && s.isUnnamed() && j.To.Format == records.JSONL
 		from := s.job.From
 		hasQuotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.firstBytes, '"') >= 0 // later records probably also contain quotes
@@ -190,7 +190,7 @@ func (e *joinEngine) runMerge(ctx context.Context, j *job, stores [2]*joinStore,
 		return err
 	}
 	a, b := left.Stats(), right.Stats()
-	e.report(j, stats, [2]ledger.Sum128{a.Sum, b.Sum}, Line{"engine", "engine", "sort, of both files", "sort"},
+	e.report(j, stats, [2]ledger.Sum128{a.Sum, b.Sum}, Line{"engine", "engine", "sort; both files were sorted", "sort"},
 		a.Runs+b.Runs, a.Written+b.Written+stats.Spilled)
 	return nil
 }

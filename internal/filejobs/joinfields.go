@@ -81,8 +81,7 @@ func endKey(dst []byte, from int) []byte {
 	return slices.Replace(dst, from, from+1, binary.AppendUvarint(nil, uint64(n))...)
 }
 
-// appendEncoded is like appendCopied, but formats each field. fields holds the record's fields; if it is nil,
-// appendEncoded splits the record.
+// appendEncoded is like appendCopied, but formats each field. If fields is nil, it splits the record.
 func (s *joinSide) appendEncoded(dst []byte, w *joinWorker, fields [][]byte, record []byte) []byte {
 	text, err := s.appendFields(append(dst, cannotWrite), w, fields, record)
 	if err != nil {
@@ -149,7 +148,7 @@ func (s *joinSide) fieldsOf(w *joinWorker, rec []byte) (key, otherFields []byte,
 	return rec[l:end], rec[end:], nil
 }
 
-// missingFields returns the empty fields that stand for this side in a row without a partner.
+// missingFields returns the empty fields that stand for this side in a row that lacks its record.
 func (s *joinSide) missingFields(w *joinWorker) (_ []byte, err error) {
 	if w.missingFields != nil {
 		return w.missingFields, nil
@@ -160,7 +159,7 @@ func (s *joinSide) missingFields(w *joinWorker) (_ []byte, err error) {
 			text, err = s.rows.AppendField(text, s.firstOtherColumn+i, &output.Value{Missing: true})
 		}
 		if err != nil {
-			return nil, fmt.Errorf("a record without a partner: %w", err)
+			return nil, fmt.Errorf("the missing fields of a record without a partner: %w", err)
 		}
 	}
 	w.missingFields = text

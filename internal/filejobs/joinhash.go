@@ -28,14 +28,14 @@ type joinHash struct {
 	started atomic.Bool // the header was written and the columns of both sides are known
 }
 
-// joinProbe joins records in one goroutine.
+// joinProbe looks up records of the large side in the table, in one goroutine.
 type joinProbe struct {
 	*joinHash
 	joinProof
 	finder        hashjoin.Finder
 	worker        *joinWorker
 	out           *joinWriter
-	write         func(stored []byte) error // writes a row of the current record and a stored record; nil means no partner
+	write         func(stored []byte) error // writes a row of the current record and its match, a stored record or nil
 	keys, records [][]byte                  // the current batch
 }
 
@@ -44,7 +44,7 @@ type joinProof struct {
 	read, joined                   ledger.Count // the large side's records, as read and as joined
 	added, remaining               ledger.Count // the table's records, when added and at the end
 	rows                           int64        // rows to write
-	smallUnmatched, largeUnmatched int64        // records without a partner, by side
+	smallUnmatched, largeUnmatched int64        // records without a match, by side
 }
 
 func (e *joinEngine) runHash(ctx context.Context, j *job, small *joinStore) error {
@@ -71,7 +71,7 @@ func (e *joinEngine) runHash(ctx context.Context, j *job, small *joinStore) erro
 	if err := h.large.readWith(ctx, func(b *records.Block) error { return probes[b.Worker].addBlock(b) }); err != nil {
 		return err
 	}
-	if !h.started.Load() { // no record of the large side has started the output
+	if !h.started.Load() { // beginWith was not called, because the large side has no records
 		if err := e.begin(); err != nil {
 			return err
 		}
@@ -138,8 +138,8 @@ func (p *joinProbe) join(fields [][]byte) error {
 	return nil
 }
 
-// joinRecord joins a record with its partners, a list in the table that begins at position. A
-// position of 0 means no partner.
+// joinRecord joins a record with its matches, a list in the table that begins at position. A position
+// of 0 means that there are none.
 func (p *joinProbe) joinRecord(position int, record []byte, keyFields, fields [][]byte) error {
 	partners := 0
 	if position != 0 {
@@ -167,13 +167,12 @@ func (p *joinProbe) joinRecord(position int, record []byte, keyFields, fields []
 	return p.table.Each(position, p.write)
 }
 
-// writesUnmatched reports whether the output includes a side's records without a partner.
 func (e *joinEngine) writesUnmatched(s *joinSide) bool {
 	return s.isRight && e.Kind.RightUnmatched() || !s.isRight && e.Kind.LeftUnmatched()
 }
 
-// finish writes the table's records that have no partner, if the join includes them. If the left
-// side of a semi or anti join is in the table, finish writes the selected records. Then it
+// finish writes the table's records without a match, if the output includes them. If the left side of
+// a semi or anti join is in the table, finish writes the records that the join selects. Then it
 // verifies the counts.
 func (h *joinHash) finish(j *job, probes []*joinProbe) error {
 	errs := make([]error, len(probes))

@@ -21,7 +21,7 @@ type joinSide struct {
 	job        *job
 	isRight    bool
 	kind       mergejoin.Kind
-	matchEmpty bool            // missing keys match each other
+	matchEmpty bool            // missing and empty keys match each other
 	fields     []records.Field // the fields of --on
 
 	columns          []string // column names, nil if the columns are unnamed
@@ -36,7 +36,7 @@ type joinSide struct {
 
 // joinWorker holds the buffers of one goroutine that reads a side's records.
 type joinWorker struct {
-	maxFields     int // maximum number of fields in a record
+	maxFields     int // maximum number of fields in a record so far
 	keyFields     [][]byte
 	key           []byte
 	buf           []byte
@@ -102,7 +102,6 @@ func (s *joinSide) otherNames() (names []string) {
 	return names
 }
 
-// otherCount returns the number of columns that are not in --on.
 func (s *joinSide) otherCount() int {
 	if s.columns != nil {
 		return len(s.otherNames())
@@ -168,7 +167,7 @@ func (s *joinSide) selectKeyFields(dst [][]byte, b *records.Block) (_ [][]byte, 
 func (s *joinSide) storedForm(w *joinWorker, record []byte, keyFields, fields [][]byte) []byte {
 	switch {
 	case !s.kind.Pairs() && s.isRight:
-		return nil // only the key matters
+		return nil // a semi or anti join needs only the keys of the right side
 	case !s.kind.Pairs() || s.lateColumns:
 		return record
 	}

@@ -16,7 +16,7 @@ type joinOutput struct {
 
 	mu         sync.Mutex
 	converter  *converter // for semi and anti joins, which write the left side's records
-	headerSize int        // size of the header in bytes
+	headerSize int        // in bytes
 }
 
 // begin writes the header. The columns of both sides must be known.
@@ -33,7 +33,7 @@ func (o *joinOutput) begin() (err error) {
 	return err
 }
 
-// joinWriter builds and writes the rows of one goroutine.
+// joinWriter builds and writes the rows of a join in one goroutine.
 type joinWriter struct {
 	*joinOutput
 	ctx         context.Context
@@ -44,7 +44,6 @@ type joinWriter struct {
 	rows, bytes int64
 }
 
-// sideFields holds one side's fields of a row.
 type sideFields struct {
 	key, others []byte
 	exists      bool // the row includes a record of this side
@@ -57,7 +56,7 @@ func (o *joinOutput) newWriter(ctx context.Context, worker int) *joinWriter {
 // joinBuffer is the size at which a joinWriter writes its rows, in bytes.
 const joinBuffer = 256 << 10
 
-// write writes a row from two stored records; nil means no partner.
+// write writes a row from two stored records. One of them is nil if the other has no match.
 func (w *joinWriter) write(left, right []byte) error {
 	if !w.left.kind.Pairs() {
 		return w.writeWhole(left)
@@ -71,7 +70,7 @@ func (w *joinWriter) write(left, right []byte) error {
 	return w.writeRow()
 }
 
-// setFields sets one side's fields of the next rows from a stored record; nil means no partner.
+// setFields sets one side's fields of the next rows from a stored record. They are empty if rec is nil.
 func (w *joinWriter) setFields(s *joinSide, rec []byte) (err error) {
 	p := &w.fromLeft
 	if s.isRight {
@@ -91,7 +90,7 @@ func (w *joinWriter) writeRow() (err error) {
 		key = w.fromRight.key
 	}
 	from := len(w.buf)
-	if len(key)+len(leftFields)+len(rightFields) == 0 { // write a quoted empty field, because readers may skip an empty line
+	if len(key)+len(leftFields)+len(rightFields) == 0 { // do not write an empty line, because readers may skip it
 		if w.buf, err = w.right.rows.Append(w.buf, []output.Value{{}}); err != nil {
 			return err
 		}
@@ -109,7 +108,6 @@ func (w *joinWriter) writeWhole(record []byte) error {
 	return w.endRow(from)
 }
 
-// endRow counts the row that begins at w.buf[from], and flushes the buffer if it is full.
 func (w *joinWriter) endRow(from int) error {
 	w.rows++
 	w.bytes += int64(len(w.buf) - from)
@@ -134,8 +132,7 @@ func (w *joinWriter) flush() (err error) {
 	return err
 }
 
-// verifyRows checks that want rows were written, and that their bytes add up to the output's
-// size.
+// verifyRows checks that want rows were written, and that their bytes add up to the output's size.
 func (o *joinOutput) verifyRows(want int64, writers ...*joinWriter) error {
 	var rows, bytes int64
 	for _, w := range writers {

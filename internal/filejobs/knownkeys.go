@@ -47,7 +47,6 @@ func (f *firstKeys) add(key []byte) bool {
 	return true
 }
 
-// addBytes adds n to the used memory, and disables f if it exceeds maxBytes.
 func (f *firstKeys) addBytes(n int) {
 	if f.bytes += int64(n); f.bytes > f.maxBytes {
 		f.disabled, f.keys = true, nil
@@ -119,7 +118,7 @@ func (s *seenKeys) state(key []byte) (state []uint64, isNew bool, err error) {
 	return state, isNew, err
 }
 
-// states calls handle with the result of state for each key.
+// states calls handle with the index of each key and its state.
 func (s *seenKeys) states(keys [][]byte, handle func(i int, state []uint64, isNew bool)) error {
 	if err := s.open(); err != nil {
 		return err

@@ -31,7 +31,6 @@ func (r *Result) report(name, label string, value any) {
 	r.Lines = append(r.Lines, Line{name, label, text, value})
 }
 
-// reportSorter adds a sorter's proof and statistics to the summary.
 func (r *Result) reportSorter(stats extsort.Stats) {
 	r.report("checksum", "", stats.Sum.String())
 	r.report("proof", "proof", fmt.Sprintf("%s records in, the same number out; their hashes add up to %v, in and out",
@@ -49,8 +48,7 @@ func CheckTally(t *records.Tally) error {
 	return nil
 }
 
-// CheckMembers returns an error if no record has a requested member. The name is then probably
-// misspelled.
+// CheckMembers returns an error if no record has a requested member: its name may be misspelled.
 func CheckMembers(t *records.Tally) error {
 	if len(t.Absent) == 0 {
 		return nil

@@ -13,7 +13,6 @@ import (
 	"github.com/go-partd/partd/internal/textfmt"
 )
 
-// sortEngine runs [Sort].
 type sortEngine struct {
 	by         string
 	names      []string // the fields as listed, with their orders
@@ -21,13 +20,12 @@ type sortEngine struct {
 	firstField int      // index of the first sort field in a record's fields
 	fields     []records.Field
 	orders     []fieldOrder
-	stats      [][]fieldStats // by worker and field
+	stats      [][]fieldStats // indexed by worker and field
 }
 
-// Sort returns an engine that sorts records by the fields of by.
+// Sort returns an engine that sorts records by the fields listed in by.
 func Sort(by string) Engine { return &sortEngine{by: by} }
 
-// fieldOrder describes how to compare a field.
 type fieldOrder struct{ numeric, desc, asc bool }
 
 // orderedField splits text such as "x:n:desc" into a field and its order. If the whole text is a
@@ -97,7 +95,6 @@ func (s *sortEngine) run(ctx context.Context, j *job) error {
 	return nil
 }
 
-// writeSorted converts the sorter's records and writes them to the sink.
 func (j *job) writeSorted(sorter *extsort.Sorter) error {
 	c, err := newConverter(j, j.sink)
 	if err != nil {
@@ -117,8 +114,7 @@ func (j *job) writeSorted(sorter *extsort.Sorter) error {
 	return nil
 }
 
-// setSortKey sets a record's sort key. It marks the record as bad if a field must be a number but is
-// not.
+// setSortKey sets a record's sort key. It marks the record as bad if a numeric field is not a number.
 func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	fields := b.Fields[s.firstField:]
 	s.examine(b.Worker, fields)
@@ -140,8 +136,8 @@ const (
 	presentNumber = 1
 )
 
-// appendKey appends a sort key for the fields. It returns the index of the first field that must
-// be a number but is not, or -1.
+// appendKey appends a sort key. It returns the index of the first numeric field that is not a number,
+// or -1.
 func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 	for i, f := range fields {
 		from := len(key)

@@ -136,7 +136,6 @@ func (w *splitWriter) writeAll(ctx context.Context, sorter *extsort.Sorter) erro
 
 var errNoKey = errors.New("temporary data is damaged: a record precedes the first key")
 
-// statDir reports whether a directory exists, and whether it is empty.
 func statDir(dir string) (exists, empty bool, err error) {
 	info, err := os.Stat(dir)
 	switch {
@@ -155,8 +154,7 @@ func statDir(dir string) (exists, empty bool, err error) {
 	return true, err == nil && len(entries) == 0, nil
 }
 
-// makeDirs creates a directory and its parents. undo removes those that makeDirs created and that
-// are still empty.
+// makeDirs creates a directory and its missing parents. undo removes the created ones that are empty.
 func makeDirs(dir string) (undo func(), err error) {
 	var created []string
 	for d := dir; ; d = filepath.Dir(d) {

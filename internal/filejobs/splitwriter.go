@@ -36,7 +36,7 @@ type splitWriter struct {
 	recordBuf bytes.Buffer // a converted record
 
 	expected int64 // total size that the files must have
-	written  int64 // bytes written to the files
+	written  int64 // total size written
 	names    []string
 	keys     int64
 	records  int64

@@ -5,7 +5,7 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// spool holds a text that can be larger than memory. When the text reaches a limit, it moves to a
+// spool holds text that may not fit in memory. When the text reaches the limit, it moves to a
 // temporary file, in pieces of equal length.
 type spool struct {
 	temp  *tempdir.Set
@@ -19,8 +19,7 @@ const maxSpoolPiece = 256 << 10
 
 func (s *spool) pieceSize() int { return min(s.limit, maxSpoolPiece) }
 
-// moveToDisk moves the text to the file if it has reached the limit. Less than a piece remains in
-// memory.
+// moveToDisk moves the text, except an incomplete piece, to the file if it has reached the limit.
 func (s *spool) moveToDisk() (err error) {
 	if len(s.buf) < s.limit {
 		return nil

@@ -33,12 +33,12 @@ type topEngine struct {
 	keys     [][]byte
 }
 
-// Top returns an engine that writes the n records with the largest values of the fields of by.
+// Top returns an engine that writes the n records with the largest values of the fields listed in by.
 func Top(by string, n int) Engine {
 	return &topEngine{n: n, sorting: sortEngine{by: by, descending: true}}
 }
 
-// Frequent returns an engine that writes the n most frequent values of the fields of by.
+// Frequent returns an engine that writes the n most frequent values of the fields listed in by.
 func Frequent(by string, n int) Engine { return &topEngine{n: n, frequent: by} }
 
 func (t *topEngine) plan(j *job) (err error) {
@@ -82,8 +82,7 @@ func (t *topEngine) runRecords(ctx context.Context, j *job) error {
 	return t.writeFirst(j, j.Tally.Records, "records", func(rec []byte) error { return c.write(j.sink, rec) })
 }
 
-// writeFirst calls write with the first n sorted records, and checks that all were written or
-// dropped.
+// writeFirst calls write with the first n sorted records. It checks that all were written or dropped.
 func (t *topEngine) writeFirst(j *job, total int64, subject string, write func(rec []byte) error) error {
 	for b, err := range t.sorter.Sorted() {
 		if err != nil {
@@ -111,7 +110,7 @@ func (t *topEngine) verify(j *job, total int64, subject string) error {
 		return fmt.Errorf("%d %s were read, but %d were written and %d dropped", total, subject, t.written, t.dropped)
 	}
 	name := "proof"
-	if subject == "groups" { // there is already a proof for the records
+	if subject == "groups" { // the name proof is taken: it is for the records
 		name = "proof_of_groups"
 	}
 	j.report(name, "proof", fmt.Sprintf("%s %s = %s written + %s dropped", humanize.Comma(total), subject, humanize.Comma(t.written), humanize.Comma(t.dropped)))

@@ -11,8 +11,8 @@ import (
 )
 
 // topPerEngine runs [TopPer]. It sorts the records by group, and by the sort fields within each
-// group. Before the sort, each worker drops a record if it remembers n records of the same group
-// that sort before it.
+// group. Before the sort, each worker drops a record if it has seen n records of the same group that
+// sort before it.
 type topPerEngine struct {
 	topEngine
 	per     string
@@ -22,8 +22,7 @@ type topPerEngine struct {
 	batches []*topBatch // one for each worker
 }
 
-// topBatch is a batch of records from a block, with their sort keys. Looking up the groups of a
-// whole batch together is faster.
+// topBatch holds records with their sort keys, because looking up many groups together is faster.
 type topBatch struct {
 	groups, orders, records [][]byte
 	buf                     []byte // memory for groups and orders
@@ -35,8 +34,8 @@ type topBatch struct {
 // maxFiltered is the maximum n for which workers drop records before the sort.
 const maxFiltered = 64
 
-// TopPer returns an engine that writes, for each group of records with the same values in the
-// fields of per, the n records with the largest values of the fields of by.
+// TopPer returns an engine that groups records by the fields listed in per. From each group, it writes
+// the n records with the largest values of the fields listed in by.
 func TopPer(by, per string, n int) Engine {
 	return &topPerEngine{topEngine: topEngine{n: n, sorting: sortEngine{by: by, descending: true}}, per: per}
 }
@@ -115,8 +114,6 @@ func (t *topPerEngine) addBlock(b *records.Block) (err error) {
 // the sorter, it is still the current record, so that the error has its line number.
 const longRecord = 1 << 10
 
-// sortBatch passes the records of a batch that may be among the first n of their groups to the
-// sorter.
 func (t *topPerEngine) sortBatch(batch *topBatch, w *extsort.Writer) error {
 	seen := t.seen[batch.worker]
 	err := seen.states(batch.groups, func(i int, first []uint64, isNew bool) {

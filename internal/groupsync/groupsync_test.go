@@ -89,8 +89,8 @@ func TestNextRound(t *testing.T) {
 	if err := errors.Join(<-second, <-third); err != nil || d.calls.Load() != 2 {
 		t.Fatalf("the writes returned %v after %d syncs, want 2 syncs", err, d.calls.Load())
 	}
-	if err := d.Wait(t.Context(), 3, nil); err != nil { // already synced
-		t.Fatal(err)
+	if err := d.Wait(t.Context(), 3, nil); err != nil {
+		t.Fatalf("Wait for a position that is already synced: %v", err)
 	}
 }
 
@@ -102,7 +102,7 @@ func TestFailure(t *testing.T) {
 	go func() { firstErr <- d.Wait(t.Context(), pos-1, d.sync) }()
 	d.awaitSync(t)
 	go func() { secondErr <- d.Wait(t.Context(), pos, d.sync) }()
-	time.Sleep(20 * time.Millisecond) // let it join the same round
+	time.Sleep(20 * time.Millisecond) // wait until the second caller waits for the running sync
 	later := d.write(t.Context())
 	time.Sleep(20 * time.Millisecond)
 	d.outcome <- errDisk
@@ -117,7 +117,7 @@ func TestFailure(t *testing.T) {
 	}
 }
 
-// If one caller's context ends, only that caller fails, even if it is syncing for others.
+// TestContextEnds checks that if one caller's context ends, only that caller fails, even if it is syncing for others.
 func TestContextEnds(t *testing.T) {
 	d := newDisk()
 	leaderCtx, stop := context.WithCancel(t.Context())

@@ -2,9 +2,9 @@ package hashagg
 
 import "hash/maphash"
 
-// DrainTo sets a function that is called when the table is full, and that must empty it with
-// [Table.Drain]. The table is then never written to a file. The caller must merge the drained
-// states of each key, and must not use Groups.
+// DrainTo sets a function to call when the table is full, instead of writing it to a file. The
+// function must empty the table with [Table.Drain]. The caller must merge each key's drained states
+// itself, and must not use Groups.
 func (t *Table) DrainTo(empty func() error) { t.drain = empty }
 
 // Drain calls handle for each key in the table, and removes all keys.
@@ -21,8 +21,8 @@ func (t *Table) Drain(handle func(Group) error) error {
 	return nil
 }
 
-// If most keys are unique, collecting their states in a table saves nothing, and most records
-// bypass it. From time to time, some records go through the table again, as a recheck.
+// If most keys are unique, a table combines hardly any records, and most records bypass it. A
+// recheck fills the table again, to find out whether most keys are still unique.
 const (
 	bypassEntries  = 256 << 10 // minimum number of entries before bypassing can start
 	recheckEntries = 16 << 10  // number of entries in a recheck
@@ -30,11 +30,10 @@ const (
 	bypassFactor   = 16        // number of records that bypass the table for each entry of a recheck
 )
 
-// AllowBypass lets the table detect that most keys are unique, so that records can bypass it. The
-// caller must then call [Table.Bypass] before it adds records.
+// AllowBypass lets records bypass the table while most keys are unique. The caller must then call
+// [Table.Bypass] before it adds records.
 func (t *Table) AllowBypass() { t.bypassAt = bypassEntries }
 
-// startBypass lets the next records bypass the table.
 func (t *Table) startBypass() {
 	t.bypassLeft = bypassFactor * recheckEntries
 	t.bypassAt = recheckEntries
@@ -46,8 +45,8 @@ func (t *Table) startBypass() {
 	}
 }
 
-// Bypass reports whether records with the given keys should bypass the table. If so, it counts
-// them, and the caller must merge them where it merges the drained states.
+// Bypass reports whether records with the given keys bypass the table. If it returns true, it has
+// counted them, and the caller must merge them where it merges the drained states.
 func (t *Table) Bypass(keys [][]byte) bool {
 	if t.bypassLeft <= 0 || t.err != nil {
 		return false

@@ -16,12 +16,12 @@ type Group struct {
 	Key     []byte
 	Records uint64   // number of calls of Get for the key
 	State   []uint64 // words of the state
-	States  States   // the result of NewStates for the key's table
+	States  States   // holds the other parts of the state; nil without NewStates
 }
 
 // Groups yields every key once, in no particular order. All tables must be closed. Groups can be
-// ranged over only once. After the last group, it yields an error if the output differs from
-// the input. If the loop ends early, nothing is verified.
+// ranged over only once. After the last group, it yields an error if the groups have another record
+// count, or another sum of key hashes, than the input.
 func (a *Aggregator) Groups() iter.Seq2[Group, error] {
 	return func(yield func(Group, error) bool) {
 		a.Mu.Lock()
@@ -64,8 +64,8 @@ func (a *Aggregator) verify() error {
 	return nil
 }
 
-// yieldAll yields the groups of a table. After an exchange, it yields only the groups whose keys
-// the table owns. It returns false if yield does.
+// yieldAll yields the groups of a table. After an exchange (see exchange), it yields only the
+// groups whose keys the table owns. It returns false if yield does.
 func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 	var p proof
 	defer func() {
@@ -88,12 +88,11 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 	return true
 }
 
-// eachTable calls handle with tables that hold the complete states of their keys, until handle
-// returns false.
+// eachTable calls handle with tables of complete states, until handle returns false.
 func (a *Aggregator) eachTable(handle func(*Table) bool) error {
 	spilled := slices.ContainsFunc(a.tables, func(t *Table) bool { return t.spill != nil })
 	for _, t := range a.tables {
-		t.err = nil // Close has set it, but the tables are needed again
+		t.err = nil // allow changes again, although Table.Close was called
 	}
 	if !spilled && len(a.tables) > 1 {
 		merged, err := a.exchange()
@@ -114,14 +113,14 @@ func (a *Aggregator) eachTable(handle func(*Table) bool) error {
 }
 
 // exchange makes each table the owner of some keys, and merges the other tables' states of these
-// keys into it. It returns false if memory does not suffice. The tables must then be written
-// to files.
+// keys into it. If memory does not suffice, it returns false, and the tables must be written to
+// files.
 func (a *Aggregator) exchange() (bool, error) {
 	if a.opts.NewStates != nil {
 		return a.mergeStates()
 	}
 	n := len(a.tables)
-	// The tables can read each other's old entries without locks: a table reads only entries
+	// The tables can read each other's entries without locks, because a table reads only entries
 	// whose keys it owns, and no other table changes these.
 	used := make([]int, n)
 	for i, t := range a.tables {
@@ -139,7 +138,6 @@ func (a *Aggregator) exchange() (bool, error) {
 	return true, nil
 }
 
-// parallelDo calls do with 0 to n-1, concurrently, and waits for all calls.
 func parallelDo(n int, do func(i int)) {
 	var wg sync.WaitGroup
 	for i := range n {
@@ -148,7 +146,7 @@ func parallelDo(n int, do func(i int)) {
 	wg.Wait()
 }
 
-// ownerOf returns the index of the table that owns the keys with a hash, out of n tables.
+// ownerOf returns which of n tables owns the keys with a hash.
 func ownerOf(hash uint64, n int) int { return int(hash >> 32 % uint64(n)) }
 
 // takeOwned merges the other tables' entries whose keys t owns into t. It returns false if t is
@@ -197,7 +195,7 @@ func (t *Table) addEntry(hash uint64, o *Table, from int) bool {
 		}
 		var err error
 		if pos, err = t.insert(hash, key); err != nil {
-			return false // insert has stored the error in the aggregator
+			return false // insert has called Aggregator.Fail
 		}
 	}
 	t.addCount(pos, o.count(from))

@@ -1,12 +1,11 @@
 // Package hashagg keeps a state, such as a sum or a count, for each of very many keys. Each
-// goroutine that adds records has its own [Table]. When a table has filled its share of the
-// memory, its states are written to a temporary file, partitioned by hash. At the end, the
-// states of each key are merged, one partition at a time. A partition that is still too large
-// is partitioned again.
+// goroutine that adds records has its own [Table]. When a table is full, its states are written to
+// a temporary file, partitioned by the keys' hashes. At the end, the states of each key are
+// merged, one partition at a time. If a partition does not fit in memory, it is partitioned again.
 //
-// Each goroutine calls [Aggregator.Table], then [Table.Get] for each record and changes the
-// state that it returns, and finally [Table.Close]. After all tables are closed, one
-// goroutine ranges over [Aggregator.Groups], once, and calls Close.
+// Each goroutine calls [Aggregator.Table], then [Table.Get] for each record to change the key's
+// state, and finally [Table.Close]. After all tables are closed, one goroutine ranges over
+// [Aggregator.Groups], once, and calls Close.
 //
 // The aggregator verifies that the input records and the groups have the same count and the
 // same sum of key hashes.
@@ -29,8 +28,8 @@ const MinMemory = spill.MinMemory
 // Options configures an [Aggregator].
 type Options struct {
 	// Memory is the maximum memory in bytes. 0 means [spill.DefaultMemory]; the minimum is
-	// [MinMemory] for each thread. A key with its state must be smaller than a sixteenth
-	// of a thread's share.
+	// [MinMemory] for each thread. A key with its state must be smaller than a sixteenth of
+	// the memory per thread.
 	Memory int64
 	// Threads is the maximum number of open tables, and of partitions that are merged at
 	// the same time. 0 means GOMAXPROCS.
@@ -40,23 +39,23 @@ type Options struct {
 	Temp *tempdir.Set
 	// Words is the number of 64-bit words in a key's state. They are initially 0.
 	Words int
-	// Merge merges the state src into dst; both belong to the same key. It must allow
-	// concurrent calls. It is not needed with NewStates.
+	// Merge merges the state src into dst, the state of the same key. It must be safe for
+	// concurrent use. It is not called if NewStates is set.
 	Merge func(dst, src []uint64)
-	// NewStates returns storage for those parts of a table's states that do not fit in
-	// words. nil means that all states consist of words.
+	// NewStates returns storage for the other parts of a table's states. nil means that all
+	// states consist of words.
 	NewStates func() States
 }
 
-// States stores the parts of a table's states that do not fit in words. Only one goroutine at a
-// time uses it.
+// States stores the parts of a table's states that are not words, for example strings. Only one
+// goroutine at a time uses it.
 type States interface {
-	// Append encodes a key's complete state, which includes the words if they matter.
+	// Append encodes a key's complete state, including the words.
 	Append(dst []byte, words []uint64) ([]byte, error)
 	// Merge merges data, which is a state encoded by Append, into a key's state. If the key is
 	// new, its words are 0. data is valid until Merge returns.
 	Merge(words []uint64, isNew bool, data []byte) error
-	// Memory returns the bytes in use, without those of words.
+	// Memory returns the memory in use in bytes, without the words.
 	Memory() int64
 	// Reset removes all states. It may keep memory for new states.
 	Reset()
@@ -75,12 +74,11 @@ type Stats struct {
 // [partd.ErrTooLarge].
 var ErrTooLarge = fmt.Errorf("the group is %w for the memory of the aggregation", partd.ErrTooLarge)
 
-// Aggregator aggregates records.
 type Aggregator struct {
 	spill.Engine
 	opts     Options
 	share    int64 // memory of a table in bytes
-	minShare int64 // share never becomes smaller than this
+	minShare int64 // minimum of share
 	seed     maphash.Seed
 
 	// Mu guards the fields below.
@@ -103,8 +101,8 @@ func New(ctx context.Context, o Options) (*Aggregator, error) {
 	if err := a.Start(ctx, "aggregating", o.Threads); err != nil {
 		return nil, err
 	}
-	// After a spill, one more table is needed, for the groups that are being yielded. Until
-	// then, tables can be larger.
+	// After a table was written to a file, mergePartitions needs one more table, for the groups
+	// that are being yielded, and reduces share.
 	a.share = a.Memory / int64(a.Threads)
 	a.minShare = a.Memory / int64(a.Threads+1)
 	return a, nil
@@ -136,7 +134,7 @@ func (a *Aggregator) Table() (*Table, error) {
 	return t, nil
 }
 
-// Stats returns statistics of the closed tables.
+// Stats returns the statistics of the closed tables.
 func (a *Aggregator) Stats() Stats {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()

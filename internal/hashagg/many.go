@@ -2,12 +2,11 @@ package hashagg
 
 import "hash/maphash"
 
-// batchSize is the number of keys that are looked up together.
-const batchSize = 64
+const batchSize = 64 // number of keys that are looked up together
 
 // GetMany does the same as Get for each of the keys, in order. It calls handle with the index of
-// each key and its state, which is valid until handle returns. GetMany is faster, because the
-// processor fetches several entries at the same time.
+// each key and its state, which is valid until handle returns. GetMany is faster than Get, because
+// the processor fetches several entries at the same time.
 func (t *Table) GetMany(keys [][]byte, handle func(i int, state []uint64, isNew bool)) error {
 	var hashes [batchSize]uint64
 	var candidates [batchSize]uint32
@@ -35,12 +34,11 @@ func (t *Table) GetMany(keys [][]byte, handle func(i int, state []uint64, isNew 
 	return nil
 }
 
-// lineWords is the number of words in a cache line.
-const lineWords = 8
+const lineWords = 8 // number of words in a cache line
 
-// prefetchSlots finds the first slot for each hash, and reads its entry up to the beginning of the
-// key. It sets candidates to the entry's position plus one, or to 0. The reads do not depend on
-// each other, so the processor does them at the same time.
+// prefetchSlots finds the first slot with each hash, and prefetches its entry up to the beginning
+// of the key. It sets candidates to the entries' positions plus one, or to 0. The reads do not
+// depend on each other, so the processor does them at the same time.
 func (t *Table) prefetchSlots(hashes []uint64, candidates *[batchSize]uint32) {
 	var slots [batchSize]uint64
 	mask := uint32(len(t.slots) - 1)

@@ -11,14 +11,14 @@ type merger struct {
 	sources            []*spillFile
 	threads            int           // number of merging goroutines
 	partitionsPerGroup int           // number of partitions that are merged together
-	pending            chan int      // first partition of each group to merge
+	pending            chan int      // first partition of each group of partitions to merge
 	emptyTables        chan *Table   // tables to merge into
-	mergedTables       chan *Table   // tables with merged groups
+	mergedTables       chan *Table   // tables with complete states
 	stop               chan struct{} // closed to stop the merge
 }
 
-// mergePartitions writes all tables to files, and then merges them. It calls handle with tables
-// that each hold one or more complete partitions, until handle returns false.
+// mergePartitions writes all tables to files, and then merges them. It calls handle with tables of
+// complete states, until handle returns false.
 func (a *Aggregator) mergePartitions(handle func(*Table) bool) error {
 	m := &merger{
 		a: a, threads: a.Threads, partitionsPerGroup: 1, pending: make(chan int, partitions), stop: make(chan struct{}),
@@ -66,7 +66,7 @@ func (a *Aggregator) mergePartitions(handle func(*Table) bool) error {
 	return nil
 }
 
-// prepare writes all tables to files, and makes the files sources of m.
+// prepare writes all tables to files, which become m.sources.
 func (m *merger) prepare() error {
 	a := m.a
 	errs := make([]error, len(a.tables))
@@ -107,12 +107,12 @@ func (m *merger) prepare() error {
 	return nil
 }
 
-// planMemory sets partitionsPerGroup, threads and the size of tables. If partitions are small, it merges
-// several of them together, because a disk takes as long for a small read as for a large one. It then
-// uses fewer and larger tables.
+// planMemory sets partitionsPerGroup, threads and the size of tables. Because a disk takes as long
+// for a small read as for a large one, small partitions are merged together, in fewer and larger
+// tables.
 func (m *merger) planMemory() error {
 	const readSize = 128 << 10 // minimum size of a read in bytes
-	const maxPerGroup = 8      // maximum number of partitions merged together; leaves at least 8 groups of partitions
+	const maxPerGroup = 8      // maximum of partitionsPerGroup
 	a, size, runs := m.a, int64(0), int64(1)
 	for _, s := range m.sources {
 		size += s.file.Size()
@@ -153,8 +153,8 @@ func (m *merger) takeEmpty() *Table {
 	return nil
 }
 
-// merge merges the partitions [from, to) of sources into a table, and passes the table to the
-// consumer. It returns another empty table, or nil if the merge was stopped.
+// merge merges the partitions from to to-1 of sources into t, and sends t to mergedTables. It
+// returns another empty table, or nil if the merge was stopped.
 func (m *merger) merge(t *Table, sources []*spillFile, from, to, level int) (*Table, error) {
 	t.level = level
 	var buf []byte
@@ -193,7 +193,7 @@ func (m *merger) merge(t *Table, sources []*spillFile, from, to, level int) (*Ta
 	return m.repartition(t)
 }
 
-// repartition divides a partition that did not fit in a table, and merges the smaller partitions.
+// repartition divides a partition that did not fit in t, and merges the smaller partitions.
 func (m *merger) repartition(t *Table) (_ *Table, err error) {
 	if t.n > 0 {
 		if err := t.emptyTable(); err != nil {

@@ -10,9 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// spillFile is a file of states. Each full table is written to it as a run: the table's states,
-// ordered by partition, in blocks that each belong to one partition. Neighboring partitions can
-// be read together.
+// spillFile is a file of states. Each full table is written to it as a run: the table's states in
+// the order of their partitions. A block belongs to one partition.
 //
 // A state is stored as the key's length, the record count and the data's length (all uvarints),
 // followed by the key and the data.
@@ -24,7 +23,7 @@ type spillFile struct {
 	scratch []byte
 }
 
-// bufferSize returns the size of writes and reads in bytes.
+// bufferSize returns the size of writes and reads for tables of share bytes.
 func bufferSize(share int64) int { return int(max(min(share/16, 256<<10), 8<<10)) }
 
 func (s *spillFile) close() error {
@@ -34,8 +33,8 @@ func (s *spillFile) close() error {
 	return s.file.Close()
 }
 
-// emptyTable writes all entries to the table's file and removes them from the table. If a function
-// was set with DrainTo, emptyTable calls it instead.
+// emptyTable writes all entries to the table's file, or calls the function set with DrainTo. Then
+// the table is empty.
 func (t *Table) emptyTable() error {
 	if err := canceled.Err(t.a.Ctx); err != nil {
 		return t.a.Err()
@@ -80,9 +79,8 @@ func (t *Table) emptyTable() error {
 	return nil
 }
 
-// entriesByPartition returns the entries, ordered by partition. The upper half of each number is the
-// entry's partition, the lower half its position. The result uses the memory of the slots,
-// which are no longer needed.
+// entriesByPartition returns the entries, ordered by partition. The upper half of each number is
+// the entry's partition, and the lower half its position. The result overwrites t.slots.
 func (t *Table) entriesByPartition() []uint64 {
 	unordered, order := t.slots[:t.n], t.slots[t.n:2*t.n]
 	var ends [partitions + 1]int
@@ -90,13 +88,13 @@ func (t *Table) entriesByPartition() []uint64 {
 	for range unordered {
 		key := t.key(pos)
 		hash := maphash.Bytes(t.seed, key)
-		isMoved := false // the entry was merged into its owner's table
+		isMoved := false // whether an exchange has merged the entry into its owner's table
 		if t.takenUpTo != nil {
 			to := ownerOf(hash, len(t.takenUpTo))
 			isMoved = to != t.index && pos < t.takenUpTo[to]
 		}
 		if !isMoved {
-			p := int(bits.RotateLeft64(hash, (t.level+1)*levelBits) & (partitions - 1)) // hash bits that slots do not use
+			p := int(bits.RotateLeft64(hash, (t.level+1)*levelBits) & (partitions - 1)) // not the bits for slots
 			unordered[n] = uint64(p)<<32 | uint64(pos)
 			ends[p+1]++
 			n++
@@ -115,7 +113,6 @@ func (t *Table) entriesByPartition() []uint64 {
 	return order
 }
 
-// prefetchHeads prefetches the heads of some entries.
 func (t *Table) prefetchHeads(order []uint64) {
 	var sum uint64
 	for _, o := range order {
@@ -153,7 +150,7 @@ func (t *Table) encode(dst []byte, pos int) ([]byte, error) {
 	return dst, nil
 }
 
-// endBlock ends a block, and adds all new blocks to partition p.
+// endBlock ends the current block, and records that all new blocks belong to partition p.
 func (s *spillFile) endBlock(p int) {
 	s.file.End()
 	for ; s.indexed < s.file.Blocks(); s.indexed++ {
@@ -183,7 +180,7 @@ func (t *Table) mergeBlock(b []byte) error {
 	return nil
 }
 
-// merge adds a state, which consists of count records and encoded data, to a key's state.
+// merge adds the encoded state data, of count records, to a key's state.
 func (t *Table) merge(key []byte, count uint64, data []byte) error {
 	pos, isNew, err := t.entry(maphash.Bytes(t.seed, key), key)
 	if err != nil {

@@ -21,7 +21,7 @@ type Table struct {
 
 	// slots is an open-addressing table with linear probing. A slot is 0 if it is empty.
 	// Otherwise its upper half is the lower half of the key's hash, and its lower half is
-	// the position of the entry's first word, plus one.
+	// the entry's position (the index of its first word) plus one.
 	slots    []uint64
 	slotMem  []byte   // memory of slots
 	words    []uint64 // entries
@@ -32,25 +32,26 @@ type Table struct {
 	stateLen int      // number of words in a state
 	budget   int64    // maximum bytes of entries, slots and states
 
-	drain        func() error // empties a full table; if nil, emptyTable writes the table to a file
+	drain        func() error // set by DrainTo
 	drained      int64        // number of records that were drained or bypassed the table
 	bypassAt     int          // number of entries at which bypassing can start
 	rechecksLeft int          // number of rechecks before a longer one, of bypassEntries entries
 	bypassLeft   int          // number of records that will still bypass the table
 
 	input   proof
-	level   int // how often the keys have already been partitioned; at most maxLevel
+	level   int // number of times that the keys were partitioned; at most maxLevel
 	spill   *spillFile
 	decoded []uint64 // memory for a decoded state
-	sink    uint64   // depends on prefetched words, so that the compiler keeps the reads
+	sink    uint64   // uses the prefetched words, or the compiler would remove the reads
 	closed  bool
 	err     error
 
-	// After an exchange, owners is the number of tables. This table, whose number is index,
-	// then has the complete states of the keys that it owns. Its other entries must be ignored.
+	// After a complete exchange between tables, owners is their number, and 0 otherwise. The
+	// table with number index then has complete states of the keys that it owns, and its
+	// other entries must be ignored.
 	owners, index int
-	// If an exchange ran out of memory, takenUpTo is not nil. Table i has then taken over the
-	// entries that it owns before position takenUpTo[i].
+	// If an exchange ran out of memory, table i has taken the entries that it owns before
+	// position takenUpTo[i] of this table. Otherwise takenUpTo is not used.
 	takenUpTo []int
 }
 
@@ -62,10 +63,10 @@ const (
 	firstSlots = 1 << 8
 	levelBits  = 6 // bits of the hash that select a partition
 	partitions = 1 << levelBits
-	maxLevel   = 5 // more levels would use hash bits that slots use
+	maxLevel   = 5 // more levels would reuse the hash bits for slots
 )
 
-// proof counts records and groups, so that input and output can be compared.
+// proof holds sums to compare the output with the input.
 type proof struct {
 	records int64
 	keySum  uint64
@@ -96,8 +97,8 @@ func (a *Aggregator) newTable() (*Table, error) {
 	return t, nil
 }
 
-// tableBudget returns the part of a share that a table can use. The write buffer of its file uses
-// the rest.
+// tableBudget returns the bytes of a share that a table can use. The rest is for the write buffer
+// of the table's file.
 func tableBudget(share int64) int64 { return share - int64(bufferSize(share)) }
 
 func (t *Table) makeSlots(n int) error {
@@ -132,7 +133,7 @@ func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
 	return t.state(pos), isNew, nil
 }
 
-// entry returns the position of a key's entry, which it creates if it is missing.
+// entry returns the position of a key's entry, which it creates if necessary.
 func (t *Table) entry(hash uint64, key []byte) (pos int, isNew bool, err error) {
 	if t.states != nil && t.n > 0 && !t.hasRoom(0, false) { // the states have outgrown the budget
 		if err := t.emptyTable(); err != nil {
@@ -151,8 +152,7 @@ func (t *Table) entry(hash uint64, key []byte) (pos int, isNew bool, err error) 
 // count returns an entry's record count.
 func (t *Table) count(pos int) uint64 { return t.words[pos] >> lenBits }
 
-// addCount adds n to an entry's record count. An overflow is detected at the end, when input and
-// output are compared.
+// addCount adds n to an entry's record count. If the count overflows, Groups will yield an error.
 func (t *Table) addCount(pos int, n uint64) { t.words[pos] += n << lenBits }
 
 func (t *Table) state(pos int) []uint64 {
@@ -185,7 +185,7 @@ func (t *Table) key(pos int) []byte {
 	return t.mem[from : from+n : from+n]
 }
 
-// MaxKey returns the maximum length of a key in bytes. It is the same during the whole run.
+// MaxKey returns the maximum length of a key in bytes.
 func (t *Table) MaxKey() int {
 	return int(min(maxKey, tableBudget(t.a.minShare)/16-8*int64(t.size(0)))) &^ 7
 }
@@ -193,8 +193,7 @@ func (t *Table) MaxKey() int {
 // size returns the number of words in an entry with a key of n bytes.
 func (t *Table) size(n int) int { return headWords + t.stateLen + (n+7)/8 }
 
-// insert creates an entry for a new key. If the table is full, insert first empties it with
-// emptyTable.
+// insert creates an entry for a new key. If the table is full, insert first empties it.
 func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	if t.err != nil {
 		return 0, t.err
@@ -204,7 +203,7 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 		return 0, t.fail(fmt.Errorf("%w: the key has %d bytes, but the limit is %d (up to %d with more memory or fewer threads)", ErrTooLarge, len(key), maxLen, maxKey&^7))
 	}
 	growFirst := t.mustGrow()
-	// If almost all keys are unique, the table is futile: it combines hardly any records.
+	// A table is futile if it combines hardly any records, because almost all keys are unique.
 	isFutile := t.n >= t.bypassAt && int64(t.n) >= (t.input.records-t.drained)*9/10
 	if isFutile || !t.hasRoom(size, growFirst) {
 		if t.n == 0 {
@@ -241,8 +240,8 @@ func (t *Table) fail(err error) error {
 // mustGrow reports whether the slots must be doubled for one more entry.
 func (t *Table) mustGrow() bool { return (t.n+1)*2 > len(t.slots) }
 
-// hasRoom reports whether an entry of size words fits. growFirst means that the slots must be
-// doubled first; during the copy, the old slots need memory too.
+// hasRoom reports whether an entry of size words fits. If growFirst is true, the slots must be
+// doubled first; until they are copied, the old slots also need memory.
 func (t *Table) hasRoom(size int, growFirst bool) bool {
 	slots := len(t.slots)
 	if growFirst {
@@ -287,7 +286,7 @@ func (t *Table) reset() {
 	}
 }
 
-// Close closes the table for input. Its entries remain for Groups.
+// Close ends the input of the table. Its entries remain for Groups.
 func (t *Table) Close() error {
 	if t.closed {
 		return nil

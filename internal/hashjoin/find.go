@@ -10,18 +10,17 @@ import (
 // BatchSize is the maximum number of keys in a call of [Finder.Find].
 const BatchSize = 64
 
-// Finder looks up keys in a table after Index. Each goroutine needs its own.
+// Finder looks up keys in a table, after [Table.Index]. Each goroutine needs its own.
 type Finder struct {
 	*Table
 	hashes    [BatchSize]uint64
 	slots     [BatchSize]uint64 // first slot of each search
 	positions [BatchSize]int
-	sink      uint64 // depends on prefetched bytes, so that the compiler keeps the reads
+	sink      uint64 // uses the prefetched bytes, or the compiler would remove the reads
 }
 
-// readAhead reads the first slot of the search for each key, and the entry that it refers to if
-// the hash matches. The reads do not depend on each other, so the processor does them at the
-// same time.
+// readAhead sets f.hashes and f.slots for keys, and prefetches the entries of the slots if the
+// hashes match. The reads do not depend on each other, so the processor does them at the same time.
 func (f *Finder) readAhead(keys [][]byte) {
 	for i, key := range keys {
 		f.hashes[i] = f.hash(key)
@@ -34,7 +33,6 @@ func (f *Finder) readAhead(keys [][]byte) {
 	}
 }
 
-// prefetch reads the entry of a slot, unless the slot is empty.
 func (f *Finder) prefetch(slot uint64) {
 	if slot != 0 {
 		entry := f.entryAt(int(uint32(slot)))
@@ -43,7 +41,6 @@ func (f *Finder) prefetch(slot uint64) {
 	}
 }
 
-// insert adds the entries of a piece to the index.
 func (f *Finder) insert(p *piece) {
 	keys := make([][]byte, 0, BatchSize)
 	for pos := 0; pos < p.used; {
@@ -84,8 +81,8 @@ func (f *Finder) insertKey(key []byte, hash uint64, position int) {
 	}
 }
 
-// Find returns the position of each key's first record, or 0 if the key is not in the table. The
-// result is valid until the next call.
+// Find returns the position of each key's first record, or 0 if the table does not have the key. It
+// accepts up to BatchSize keys. The result is valid until the next call.
 func (f *Finder) Find(keys [][]byte) []int {
 	t := f.Table
 	f.readAhead(keys)
@@ -132,8 +129,8 @@ func (t *Table) Each(position int, handle func(record []byte) error) error {
 
 var errListLength = fmt.Errorf("%w: the number of records in a key's list differs from the number added", ledger.ErrNotVerified)
 
-// EachInPart calls handle for each record in one of several parts of the table. matched reports
-// whether MarkMatched was called for its key. EachInPart returns the count of these records.
+// EachInPart calls handle for each record in one of several parts of the table, from 0 to parts-1,
+// and returns their count. matched reports whether MarkMatched was called for the record's key.
 func (t *Table) EachInPart(part, parts int, handle func(record []byte, matched bool) error) (count ledger.Count, err error) {
 	f := Finder{Table: t}
 	index := t.index[len(t.index)*part/parts : len(t.index)*(part+1)/parts]

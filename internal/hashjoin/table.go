@@ -1,8 +1,7 @@
 // Package hashjoin holds the records of one side of a join in memory, for lookups by key.
 //
 // Several goroutines can add records. If all records fit in memory, several goroutines can then
-// look up keys. Otherwise, the caller must move the records elsewhere with [Table.MoveTo]. The
-// records of a key form a linked list.
+// look up keys. Otherwise, the caller must move the records elsewhere with [Table.MoveTo].
 package hashjoin
 
 import (
@@ -17,14 +16,14 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// Table holds the records. Each entry begins at a multiple of eight bytes. The lower half of its
-// first word is the position of the key's next entry. In a key's first entry, the upper half
-// contains the number of entries and matchedBit. After this word come the lengths of the key and
-// the record, the key, and the record.
+// Table holds the records. The entries of a key form a linked list. An entry consists of a word, the
+// lengths of the key and the record, the key, and the record. The lower half of the word is the
+// position of the key's next entry. In a key's first entry, the upper half contains the number of
+// entries and matchedBit.
 type Table struct {
 	seed    maphash.Seed
 	memory  int64
-	shift   int // a piece has 1<<shift words, or more if it holds a single larger entry
+	shift   int // a piece has 1<<shift words, or more for a single larger entry
 	writers []writer
 
 	// mu guards the fields below while records are added.
@@ -40,26 +39,26 @@ type Table struct {
 	indexMem []byte
 }
 
-// piece is memory for the entries of one writer.
+// piece is memory for entries. A position is the number of a word, over all pieces.
 type piece struct {
 	mem      []byte
 	used     int
-	position int // position of its first word
+	position int // position of the piece's first word
 }
 
-// writer belongs to one goroutine that adds records.
+// writer is the state of a goroutine that adds records.
 type writer struct {
 	*piece
-	records int // number of records in the piece
-	count   ledger.Count
-	_       [64]byte // keeps writers in different cache lines
+	records int          // number of records in the piece
+	count   ledger.Count // count of all added records
+	_       [64]byte     // keeps writers in different cache lines
 }
 
 const (
 	wordBytes  = 8
 	minEntry   = 16      // minimum size of an entry in bytes
-	matchedBit = 1 << 63 // in a key's first entry: the other side has the key
-	oneEntry   = 1 << 32 // in a key's first entry: added for each entry of the key
+	matchedBit = 1 << 63 // in a key's first entry: MarkMatched was called
+	oneEntry   = 1 << 32 // in a key's first entry: unit of the number of entries
 )
 
 // New returns a table that uses at most memory bytes. Up to threads goroutines can add records
@@ -85,14 +84,14 @@ func (t *Table) Close() error {
 	return nil
 }
 
-// indexBytes returns the size in bytes of an index for the given number of records.
+// indexBytes returns the size in bytes of an index for records entries.
 func indexBytes(records int) int64 { return wordBytes * (int64(records)*4/3 + 16) }
 
-// roundUp rounds a number of bytes up to a multiple of a word.
+// roundUp rounds n up to a multiple of wordBytes.
 func roundUp(n int) int { return (n + wordBytes - 1) &^ (wordBytes - 1) }
 
-// Add adds a copy of a record. worker is the index of the calling goroutine. Add returns false if
-// the record does not fit in memory.
+// Add adds a copy of a record. It returns false if the record does not fit in memory. worker is the
+// index of the calling goroutine, less than New's threads.
 func (t *Table) Add(worker int, key, record []byte) (fits bool, err error) {
 	w := &t.writers[worker]
 	n := roundUp(wordBytes + uvarintLen(len(key)) + uvarintLen(len(record)) + len(key) + len(record))
@@ -114,7 +113,7 @@ func (t *Table) Add(worker int, key, record []byte) (fits bool, err error) {
 
 func uvarintLen(x int) int { return (bits.Len64(uint64(x)|1) + 6) / 7 }
 
-// addPiece allocates a piece for a writer, for at least an entry of n bytes.
+// addPiece allocates a piece for w with at least n bytes.
 func (t *Table) addPiece(w *writer, n int) (fits bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -134,7 +133,7 @@ func (t *Table) addPiece(w *writer, n int) (fits bool, err error) {
 	return true, nil
 }
 
-// Added returns the count of the added records.
+// Added returns the count of all added records.
 func (t *Table) Added() (total ledger.Count) {
 	for i := range t.writers {
 		total.Add(t.writers[i].count)
@@ -142,7 +141,7 @@ func (t *Table) Added() (total ledger.Count) {
 	return total
 }
 
-// MoveTo calls handle with each record, and frees the memory of the records.
+// MoveTo calls handle with each record, and frees the memory of all records.
 func (t *Table) MoveTo(handle func(key, record []byte) error) error {
 	var count ledger.Count
 	for _, p := range t.pieces {
@@ -182,7 +181,7 @@ func (t *Table) Index() (err error) {
 
 func (t *Table) hash(key []byte) uint64 { return maphash.Bytes(t.seed, key) }
 
-// homeSlot returns the index of the slot at which the search for a hash begins.
+// homeSlot returns the index at which the search for a hash begins.
 func (t *Table) homeSlot(hash uint64) int {
 	return int(uint64(uint32(hash)) * uint64(len(t.index)) >> 32)
 }
@@ -194,7 +193,6 @@ func (t *Table) nextSlot(slot int) int {
 	return 0
 }
 
-// slotHasKey reports whether a slot refers to the key.
 func (t *Table) slotHasKey(slot, hash uint64, key []byte) bool {
 	if slot>>32 != hash>>32 {
 		return false
@@ -213,7 +211,7 @@ func headOf(entry []byte) *uint64 { return (*uint64)(unsafe.Pointer(&entry[0])) 
 // entryOf returns the key and record of an entry, and its size in bytes.
 func entryOf(entry []byte) (key, record []byte, n int) {
 	k, r, i := int(entry[wordBytes]), int(entry[wordBytes+1]), wordBytes+2
-	if k|r >= 0x80 { // lengths of more than one byte
+	if k|r >= 0x80 { // a length has more than one byte
 		k, r, i = longLengths(entry)
 	}
 	n = i + k + r

@@ -2,9 +2,9 @@
 // MessagePack, with the same bytes as Python's msgpack (use_bin_type): text as str, bytes
 // as bin, and tuples as arrays, which are read as lists.
 //
-// The error for a value that Python's msgpack cannot write, or could not read again, wraps
-// ErrNotPlain: sets, integers beyond 64 bits, and dicts with keys that are neither text nor bytes.
-// Package pickle supports these.
+// Values that Python's msgpack cannot write, or could not read back, are rejected with an error that
+// wraps ErrNotPlain: sets, integers beyond 64 bits, and dicts with keys that are neither text nor
+// bytes. Package pickle supports these.
 package msgpack
 
 import (
@@ -36,7 +36,7 @@ func Append(dst []byte, v any) ([]byte, error) {
 
 func write(dst []byte, v any, depth int) ([]byte, error) {
 	if depth < 0 {
-		return dst, fmt.Errorf("%w: nested more than %d deep", ErrNotPlain, maxWriteDepth)
+		return dst, fmt.Errorf("%w: nested more than %d levels deep", ErrNotPlain, maxWriteDepth)
 	}
 	switch v := v.(type) {
 	case nil:

@@ -61,7 +61,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"\xd4\x01\x00", "is not a plain value", true},
 		{"\xd6\xff\x00\x00\x00\x00", "is not a plain value", true},
 		{"\xc7\x08\x03\x00", "is not a plain value", false},
-		{"\xc0\xc0", "1 bytes follow the end", false},
+		{"\xc0\xc0", "1 bytes follow the value", false},
 		{"\x92\xc0", "2 values are announced, but only 1 bytes are left", false},
 		{"\xdd\xff\xff\xff\xff", "4294967295 values are announced", false},
 		{"\xdf\xff\xff\xff\xff", "8589934590 values are announced", false},
@@ -74,7 +74,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"\xa3\xed\xa0\x80", "not UTF-8", true},
 		{"\x81\x90\xc0", "a list cannot be a key", true},
 		{"\x82\x80\xc0\x01\xc0", "a dict cannot be a key", true},
-		{deep, "nested more than 1000 deep", false},
+		{deep, "nested more than 1000 levels deep", false},
 	} {
 		v, err := Decode([]byte(c.data))
 		var e *Error

@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// MaxGrowth is the maximum memory of a value, as a multiple of the input's length, apart from some
-// kilobytes.
+// MaxGrowth is the maximum memory of a decoded value, as a multiple of the input's length, apart from
+// a few kilobytes.
 const MaxGrowth = 128
 
 // Error is an error at an offset of the input.
@@ -42,10 +42,10 @@ func Check(data []byte) error {
 	return r.finish(data, r.skipValue(pyvalue.MaxDepth))
 }
 
-// finish returns the error of reading data, or an error if bytes follow the value.
+// finish adds the offset in data to err. If err is nil, it returns an error if bytes follow the value.
 func (r *reader) finish(data []byte, err error) error {
 	if err == nil && len(r.remaining) > 0 {
-		err = fmt.Errorf("%d bytes follow the end", len(r.remaining))
+		err = fmt.Errorf("%d bytes follow the value", len(r.remaining))
 	}
 	if err != nil {
 		return &Error{len(data) - len(r.remaining), err}
@@ -55,9 +55,9 @@ func (r *reader) finish(data []byte, err error) error {
 
 type reader struct {
 	remaining []byte
-	// missing is the number of values that headers have announced and that are not yet read. Each
+	// missing is the number of values that headers have announced but that are not yet read. Each
 	// takes at least one byte. If missing exceeds the remaining bytes, reading fails before it
-	// allocates memory, even for nested arrays.
+	// allocates memory.
 	missing uint64
 	unique  *pyvalue.Unique
 	texts   pyvalue.Texts
@@ -70,7 +70,7 @@ func (r *reader) checkDepth(depth int) error {
 		return msgp.ErrShortBytes
 	}
 	if depth < 0 {
-		return fmt.Errorf("nested more than %d deep", pyvalue.MaxDepth)
+		return fmt.Errorf("nested more than %d levels deep", pyvalue.MaxDepth)
 	}
 	r.missing--
 	return nil

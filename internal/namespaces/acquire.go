@@ -17,16 +17,16 @@ import (
 // maxWait is how long an operation waits until its store can be opened.
 const maxWait = 20 * time.Second
 
-// minOpenTime is how long a store stays open although an operation waits to open another store.
-// After that time, new operations on the store wait, so that it becomes idle and can be closed.
-// A store with a long read is exempt, because it would not become idle soon.
+// minOpenTime is how long a store stays open even if an operation waits to open another store. After
+// that time, new operations on the store wait, so that it becomes idle and can be closed. They do not
+// wait if the store has a long read, because it would not become idle soon.
 const minOpenTime = 50 * time.Millisecond
 
 // minIdleTime is how long a store must be idle before another can replace it, unless it was open
 // for minOpenTime.
 const minIdleTime = 10 * time.Millisecond
 
-// endIdlePoll is the interval at which a waiting operation ends idle reads.
+// endIdlePoll is the interval at which a waiting operation ends idle reads, which keep stores open.
 const endIdlePoll = 50 * time.Millisecond
 
 // acquireStore opens the store of a namespace if necessary, and returns it. The store stays open
@@ -37,7 +37,7 @@ func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) 
 	defer deadline.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var ticket *list.Element // place of this operation in queue, or nil
+	var ticket *list.Element // this operation's element in queue, or nil
 	leaveQueue := func() {
 		if ticket != nil {
 			s.queue.Remove(ticket)
@@ -161,7 +161,7 @@ func (s *Set) release(e *entry, long bool) {
 	}
 	e.lastUsed = time.Now()
 	s.endLease(e)
-	// touch marks the directory as used; doing so from time to time is enough.
+	// Marking the directory as used on each release would be slow and is not necessary.
 	if time.Since(e.touchedAt) > max(s.opts.TTL/16, time.Second) {
 		s.touch(e)
 	}

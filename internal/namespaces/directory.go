@@ -84,8 +84,8 @@ func (s *Set) sweep() {
 	}
 }
 
-// graceTime is how long a new server keeps all namespaces, so that clients can reconnect. If the
-// TTL is shorter, it is used instead.
+// graceTime is how long a new server keeps all namespaces, so that clients can reconnect. A shorter
+// TTL replaces it.
 const graceTime = time.Hour
 
 func (s *Set) isExpired(name string) bool {
@@ -107,7 +107,7 @@ func (s *Set) removeExpired(name string) {
 		e = s.entry(name)
 	}
 	if e.users > 0 {
-		s.touch(e) // also done when the last user leaves, but not if the process is killed before
+		s.touch(e) // the last user also does this when it leaves, unless the process is killed before
 	}
 	if e.users > 0 || e.leases > 0 || e.store != nil || e.changing != nil || !s.isExpired(name) {
 		s.forget(e)

@@ -50,14 +50,14 @@ type Options struct {
 type Set struct {
 	dir     string
 	opts    Options
-	disk    *space.Guard // nil without MinFree
-	refused atomic.Int64 // changes refused for lack of space
+	disk    *space.Guard // keeps MinFree bytes of the disk free; nil if MinFree is 0
+	refused atomic.Int64 // number of changes rejected for lack of space
 
 	mu        sync.Mutex
 	entries   map[string]*entry // namespaces that are in use or whose store is open
 	openCount int               // number of stores that are open, being opened or being closed
 	idle      list.List         // entries (*entry) of open stores that are not in use, by time of last use
-	queue     list.List         // names of the namespaces whose stores operations wait to open
+	queue     list.List         // for each operation that waits to open a store: the name of the namespace
 	freed     chan struct{}     // closed when a store may have become idle or closed
 	closed    bool
 	endIdle   func() // set by WhenFull; may be nil
@@ -69,15 +69,15 @@ type Set struct {
 
 type entry struct {
 	name        string
-	users       int // number of Acquire calls that are not done
+	users       int // number of Acquire calls whose done function was not called yet
 	leases      int // number of operations in progress
 	longUses    int // number of those operations that can take long
 	store       partd.Partd
-	idleElement *list.Element // element of idle, or nil
+	idleElement *list.Element // the entry's element in Set.idle, or nil
 	openedAt    time.Time
 	lastUsed    time.Time
 	changing    chan struct{} // closed when opening, closing or removal ends; nil if nothing is changing
-	touchedAt   time.Time     // time at which touch last marked the directory
+	touchedAt   time.Time     // when touch last marked the directory
 }
 
 var _ remote.Namespaces = (*Set)(nil)

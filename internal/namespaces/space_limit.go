@@ -30,14 +30,14 @@ func (s *Set) SpaceLimit(name string) remote.SpaceLimit {
 
 // Admit admits a change if both the quota and the disk allow it.
 func (r *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
-	r.once.Do(func() { // not in SpaceLimit, because space.New reads the directory
+	r.once.Do(func() { // not done by SpaceLimit, because space.New reads the directory
 		r.quota, _ = space.New(space.Limits{MaxBytes: r.set.opts.MaxBytes, Used: r.usedBytes, Pending: r.pending, Reclaim: r.reclaim}) // New returns only the error of usedBytes, which never fails
 	})
 	admitted, err := r.quota.Admit(entries, bytes)
 	if err == nil {
 		var shared int64
 		if shared, err = r.set.disk.Admit(entries, bytes); err == nil {
-			return max(admitted, shared), nil // both have the same value, or 0 without a limit
+			return max(admitted, shared), nil // they are equal, unless one is 0 because that limit is not set
 		}
 		r.quota.Done(admitted)
 	}
@@ -95,8 +95,8 @@ func (s *Set) pending() (sum int64) {
 	return sum
 }
 
-// measure calls f with a namespace's store if it is open. If name is "", it calls f with all open
-// stores.
+// measure calls f with the store of the namespace name if it is open, or with all open stores if name
+// is "".
 func (s *Set) measure(name string, f func(partd.Partd)) {
 	s.mu.Lock()
 	var open []*entry
@@ -119,7 +119,7 @@ func (s *Set) measure(name string, f func(partd.Partd)) {
 type Stats struct {
 	Open, MaxOpen int   // number of open stores and its limit
 	InUse         int   // number of namespaces with connected clients
-	Refused       int64 // total number of changes refused for lack of space
+	Refused       int64 // total number of changes rejected for lack of space
 }
 
 // Stats returns the current statistics.

@@ -35,7 +35,7 @@ var sizes = map[byte][]string{
 	'f': {"2", "4", "8"}, 'c': {"8", "16"}, 'M': {"8"}, 'm': {"8"},
 }
 
-// Parse parses the text of a type.
+// Parse parses a type such as "<f8".
 func Parse(text string) (DType, error) {
 	if len(text) > 100 {
 		return DType{}, fmt.Errorf("%.40q… (%d bytes) is not a dtype", text, len(text))
@@ -90,7 +90,7 @@ func parse(text string) (d DType, err error) {
 	return d, nil
 }
 
-// String returns the text for a type, as NumPy writes it.
+// String returns a type as NumPy writes it.
 func (d DType) String() string {
 	switch {
 	case d.Kind == 'O':
@@ -146,7 +146,7 @@ func (d DType) reorder(b []byte) {
 	}
 }
 
-// DecodeBools decodes truth values. As in NumPy, every byte except 0 is true.
+// DecodeBools decodes booleans. As in NumPy, every byte except 0 is true.
 func DecodeBools(data []byte) []bool {
 	v := make([]bool, len(data))
 	for i, c := range data {
@@ -166,7 +166,7 @@ func (d DType) Swap(b []byte) {
 	}
 }
 
-// nanoseconds maps the units of times and durations that have a fixed length to this length.
+// nanoseconds maps the supported units to their lengths. Months and years have no fixed length.
 var nanoseconds = map[string]int64{
 	"ns": 1,
 	"us": 1e3,
@@ -181,7 +181,7 @@ var nanoseconds = map[string]int64{
 // notATime is NumPy's NaT, a missing time.
 const notATime = math.MinInt64
 
-// These limits are the times that nanoseconds since 1970 can represent.
+// The range of times that 64-bit nanoseconds since 1970 can represent.
 var (
 	firstTime = time.Unix(0, notATime+1)
 	lastTime  = time.Unix(0, math.MaxInt64)

@@ -20,7 +20,7 @@ import (
 // ErrExists means that the file already exists.
 var ErrExists = errors.New("it already exists")
 
-// File is a file that is being written.
+// File is a file being written.
 type File struct {
 	path   string // final name
 	temp   string // current name; "" if the file is written in place
@@ -148,7 +148,6 @@ func sweep(dir, base string) {
 	}
 }
 
-// escapePattern returns a glob pattern that matches only name.
 func escapePattern(name string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
 }
@@ -166,8 +165,8 @@ func (o *File) Commit() error {
 		return o.f.Close()
 	}
 	o.closed = true
-	// Close first, because it can report a failed write. Close also releases the lock, so a
-	// copy of the descriptor keeps the lock until the file has its final name.
+	// Close before renaming, because Close can report a failed write. It would also release the
+	// lock, so keep the lock until the file has its final name.
 	unlock, err := keepLock(o.f)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", o.temp, err), o.remove(), o.f.Close())
@@ -182,8 +181,7 @@ func (o *File) Commit() error {
 	return err
 }
 
-// publish gives the file its final name. Without force, it returns an error if a file of that
-// name was created in the meantime.
+// publish gives the file its final name. Without force, it fails if a file of that name exists.
 func (o *File) publish() error {
 	if o.force {
 		return os.Rename(o.temp, o.path)
@@ -195,7 +193,7 @@ func (o *File) publish() error {
 	case errors.Is(err, fs.ErrExist):
 		return &fs.PathError{Op: "create", Path: o.path, Err: ErrExists}
 	}
-	// The file system does not support hard links.
+	// The file system may not support hard links.
 	if _, serr := os.Lstat(o.path); serr == nil {
 		return &fs.PathError{Op: "create", Path: o.path, Err: ErrExists}
 	}

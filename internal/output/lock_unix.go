@@ -19,5 +19,5 @@ func keepLock(f *os.File) (unlock func(), err error) {
 		return nil, err
 	}
 	syscall.CloseOnExec(duplicate)
-	return func() { _ = syscall.Close(duplicate) }, nil // ignore the error: nothing was written to it
+	return func() { _ = syscall.Close(duplicate) }, nil // ignore the error: nothing was written through duplicate
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 )
 
-// errLocked means that another process holds the lock.
 var errLocked = errors.New("another process holds the lock")
 
 func lock(*os.File) error {

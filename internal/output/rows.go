@@ -26,8 +26,8 @@ type Rows struct {
 	sep     []byte
 }
 
-// NewRows returns an encoder. columns are the column names, which JSON lines require; nil means that
-// there are none.
+// NewRows returns an encoder. columns has the column names, or is nil if there are none. JSON lines
+// require names.
 func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 	r := &Rows{layout: layout, columns: columns}
 	switch layout.Format {
@@ -68,8 +68,8 @@ type Plain struct {
 	Special [256]bool // true for bytes that fields must not contain
 }
 
-// Plain returns the Plain of the rows' format. It returns nil for JSON lines and text, and if the
-// separator can occur in a number, true or false.
+// Plain describes the rows' format. It returns nil for JSON lines and text, and if the separator can
+// occur in a number, true or false.
 func (r *Rows) Plain() *Plain {
 	var special string
 	switch r.layout.Format {
@@ -211,7 +211,7 @@ func AppendValue(dst []byte, v *Value) ([]byte, error) {
 	return AppendJSON(dst, v.Text)
 }
 
-// CheckField returns an error if the format, TSV or text, cannot represent a field.
+// CheckField returns an error if a field cannot be represented. The format must be TSV or text.
 func (r *Rows) CheckField(field []byte) error {
 	switch {
 	case bytes.IndexByte(field, '\n') >= 0 || bytes.IndexByte(field, '\r') >= 0:

@@ -14,8 +14,7 @@ const (
 	bufferCount = 3
 )
 
-// Writer writes in the background, so that the caller rarely waits for the file. It uses 1.5 MiB
-// of memory.
+// Writer writes in the background, so that the caller rarely waits. It uses 1.5 MiB of memory.
 type Writer struct {
 	ctx          context.Context
 	w            io.Writer
@@ -30,8 +29,8 @@ type Writer struct {
 	written int64
 }
 
-// NewWriter returns a writer to w, which the caller must close. After ctx ends, it does not wait
-// for a write that hangs.
+// NewWriter returns a Writer that writes to w. The caller must close the Writer. After ctx ends, it
+// does not wait for a write that hangs.
 func NewWriter(ctx context.Context, w io.Writer) *Writer {
 	b := &Writer{ctx: ctx, w: w, emptyBuffers: make(chan []byte, bufferCount), fullBuffers: make(chan []byte, bufferCount), done: make(chan struct{})}
 	for range bufferCount {
@@ -62,7 +61,7 @@ func (b *Writer) firstError() error {
 	return b.err
 }
 
-// Write copies p. It can return the error of an earlier write.
+// Write copies p. It can return the error of an earlier write to the file.
 func (b *Writer) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
@@ -72,7 +71,7 @@ func (b *Writer) Write(p []byte) (int, error) {
 		k := copy(b.buf[len(b.buf):cap(b.buf)], p)
 		b.buf, p = b.buf[:len(b.buf)+k], p[k:]
 		if len(b.buf) == cap(b.buf) {
-			b.fullBuffers <- b.buf // never blocks: the channel holds all buffers
+			b.fullBuffers <- b.buf // never blocks: the channel has room for all buffers
 			var err error
 			if b.buf, err = canceled.Receive(b.ctx, b.emptyBuffers); err == nil {
 				err = b.firstError()

@@ -60,9 +60,8 @@ func (b *builder) buildNode(n *node) error {
 	return b.finish(n)
 }
 
-func tooDeep() error { return fmt.Errorf("nested more than %d deep", pyvalue.MaxDepth) }
+func tooDeep() error { return fmt.Errorf("nested more than %d levels deep", pyvalue.MaxDepth) }
 
-// finish sets the value of a node whose elements are already built.
 func (b *builder) finish(n *node) error {
 	items := n.items
 	if items == nil {

@@ -66,7 +66,7 @@ var operandSizes = [256]int{
 	opBinGet: 1, opLongBinGet: 4, opFrame: 8,
 }
 
-// refusedOpcodes holds the names of instructions that plain values do not need.
+// refusedOpcodes maps instructions that plain values do not need to their descriptions, for errors.
 var refusedOpcodes = map[byte]string{
 	'0':      "POP (a tuple that contains itself)",
 	'1':      "POP_MARK (a tuple that contains itself)",
@@ -92,7 +92,6 @@ func refusedError(op byte) error {
 	return fmt.Errorf("%#02x is not an instruction of a pickle of protocol 4 or 5", op)
 }
 
-// readLeaf reads a value without elements.
 func (r *reader) readLeaf(op byte) (any, error) {
 	switch op {
 	case opBinInt1, opBinInt2:
@@ -146,7 +145,7 @@ func (r *reader) readText(op byte) (any, error) {
 	return s, nil
 }
 
-// readLong reads an integer: little-endian, its sign in the highest bit.
+// readLong reads an integer: little-endian, in two's complement.
 func (r *reader) readLong(op byte) (any, error) {
 	b, err := r.readSized(op)
 	if err != nil {
@@ -178,8 +177,7 @@ func (r *reader) readLong(op byte) (any, error) {
 	return pyvalue.Integer(v.Not(v)), nil
 }
 
-// bytearrayFunction stands for bytearray, the only function that a pickle may call. applyReduce
-// makes the call.
+// bytearrayFunction stands for bytearray, the only function that applyReduce really calls.
 type bytearrayFunction struct{}
 
 func (r *reader) readGlobal() error {
@@ -229,10 +227,9 @@ func (r *reader) applyReduce() error {
 	if !isBytearray || len(arguments.items) > 1 {
 		return errors.New("REDUCE (a call) with arguments that bytearray does not accept")
 	}
-	// Python's pickles copy no value twice. A hostile pickle could copy a large value again and
-	// again.
+	// Unlike Python's own pickles, a hostile pickle could copy a large value again and again.
 	if r.copied += len(content); r.copied > len(r.data) {
-		return errors.New("its calls copy more bytes than the pickle has")
+		return errors.New("the calls of bytearray copy more bytes than the pickle has")
 	}
 	r.push(pyvalue.ByteArray(append([]byte{}, content...)))
 	return nil

@@ -25,8 +25,8 @@ import (
 )
 
 const (
-	// MaxGrowth is the maximum memory of a value, as a multiple of its pickle's length, apart from
-	// some kilobytes.
+	// MaxGrowth is the maximum memory of a value, as a multiple of its pickle's length, apart from a
+	// few kilobytes.
 	MaxGrowth = 384
 	// MaxElements is the maximum number of elements in a value. The elements of a shared
 	// container count once for each reference to it.
@@ -55,7 +55,7 @@ type Object struct {
 	State any // nil without state
 }
 
-// Call returns the description of a call, for Append.
+// Call returns an Object that describes a call of a class or a function. Append can write it.
 func Call(module, name string, args ...any) *Object {
 	return &Object{Class: Global{module, name}, Args: args}
 }

@@ -22,7 +22,7 @@ var newByteArray = pushFunction("builtins", "bytearray")
 
 func TestDecodeErrors(t *testing.T) {
 	for _, c := range []struct{ data, want string }{
-		// Pickles that call functions. Typical attacks look like the first.
+		// Pickles that call functions. The first is a typical attack.
 		{"cos\nsystem\n(\x8c\x07touch xtR.", "GLOBAL (a class or function)"},
 		{"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.", `"system" of the module "posix"`},
 		{pushFunction("builtins", "eval") + "\x8c\x011\x85R.", `"eval" of the module "builtins"`},
@@ -77,8 +77,8 @@ func TestDecodeErrors(t *testing.T) {
 		{"\x93.", "more elements than the stack has"},
 		{"h\x00.", "the memo has no element 0"},
 		{"j\xff\xff\xff\xff.", "the memo has no element 4294967295"},
-		{"\x94.", "nothing to put into the memo"},
-		{"N.N", "1 bytes follow the end"},
+		{"\x94.", "the stack has no element to put into the memo"},
+		{"N.N", "1 bytes follow the pickle"},
 		// Invalid values.
 		{"\x8c\x01\xff.", "not UTF-8"},
 		{"\x8c\x03\xed\x9f\xff.", "not UTF-8"},
@@ -91,7 +91,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"(]\x94(t1h\x00.", "POP_MARK (a tuple that contains itself)"},
 		{"]\x94(h\x000.", "POP (a tuple that contains itself)"},
 		{"}\x94K\x01h\x00s.", "a dict that contains itself"},
-		{strings.Repeat("]", 1100) + strings.Repeat("a", 1099) + ".", "nested more than 1000 deep"},
+		{strings.Repeat("]", 1100) + strings.Repeat("a", 1099) + ".", "nested more than 1000 levels deep"},
 	} {
 		v, err := Decode([]byte(c.data))
 		var e *Error
@@ -101,8 +101,8 @@ func TestDecodeErrors(t *testing.T) {
 	}
 }
 
-// TestDepthThroughMemo checks that the depth limit does not depend on the order of construction:
-// each list is complete before it is added to the next, and the builder visits the deepest first.
+// TestDepthThroughMemo checks that the depth limit does not depend on the order of construction. Each list contains
+// the previous one, which is already complete, and the builder visits the deepest list first.
 func TestDepthThroughMemo(t *testing.T) {
 	// One list holds all the others, so that the builder reaches each from a shallow depth.
 	var b strings.Builder
@@ -112,7 +112,7 @@ func TestDepthThroughMemo(t *testing.T) {
 	}
 	b.WriteString("e.")
 	if _, err := Decode([]byte(b.String())); err == nil || !strings.Contains(err.Error(), "nested more than 1000") {
-		t.Fatalf("Decode = %v, want an error about the depth", err)
+		t.Fatalf("Decode: error %v, want %q", err, "nested more than 1000")
 	}
 }
 
@@ -125,7 +125,7 @@ func TestDecodeAlternativeForms(t *testing.T) {
 		"\x8b\x00\x00\x00\x00.":                         int64(0),
 		"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01.": new(big.Int).Lsh(big.NewInt(1), 64),
 		"\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\xff.": int64(-1),
-		// 1, 1.0 and true are the same key: the first form stays, with the last value.
+		// 1, 1.0 and True are equal keys in Python: a dict keeps the first of them with the last value.
 		"}(K\x01\x8c\x01AG\x3f\xf0\x00\x00\x00\x00\x00\x00\x8c\x01B\x88\x8c\x01Cu.": pyvalue.Dict{{Key: int64(1), Value: "C"}},
 		"\x8f(\x8c\x01AC\x01A\x8c\x01A\x90.":                                        pyvalue.Set{"A", []byte("A")},
 	} {
@@ -185,11 +185,11 @@ func TestBombs(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: Decode returned no error", name)
 		}
-		if bytes > MaxGrowth*uint64(len(data))+1<<20 {
-			t.Errorf("%s: Decode allocated %d bytes for a pickle of %d bytes", name, bytes, len(data))
+		if limit := MaxGrowth*uint64(len(data)) + 1<<20; bytes > limit {
+			t.Errorf("%s: Decode allocated %d bytes for a pickle of %d bytes, want at most %d", name, bytes, len(data), limit)
 		}
 		if elapsed := time.Since(start); elapsed > 20*time.Second {
-			t.Errorf("%s: Decode took %v for a pickle of %d bytes", name, elapsed, len(data))
+			t.Errorf("%s: Decode took %v for a pickle of %d bytes, want at most 20 s", name, elapsed, len(data))
 		}
 	}
 }
@@ -222,7 +222,8 @@ func decodeMeasured(data []byte) (uint64, any, error) {
 	return after.TotalAlloc - before.TotalAlloc, v, err
 }
 
-// Repeating an instruction never needs more memory than MaxGrowth allows.
+// However often an instruction is repeated, Decode must not allocate more than MaxGrowth bytes for each byte of the
+// pickle.
 func TestMemoryIsBounded(t *testing.T) {
 	maxFactor := 0.0
 	for _, part := range []string{
@@ -237,7 +238,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			bytes, _, _ := decodeMeasured(data)
 			factor := (float64(bytes) - 64<<10) / float64(len(data))
 			if factor > MaxGrowth {
-				t.Errorf("%q in %q: Decode allocated %.0f times the pickle's %d bytes", part, wrap, factor, len(data))
+				t.Errorf("%q in %q: Decode allocated %.0f times the pickle's %d bytes, want at most %d times", part, wrap, factor, len(data), MaxGrowth)
 			}
 			maxFactor = max(maxFactor, factor)
 		}
@@ -289,7 +290,7 @@ func TestAppendErrors(t *testing.T) {
 	}
 }
 
-// Append also accepts other Go types than those of plain values.
+// Append also accepts Go types that Decode never returns, and converts them.
 func TestAppendGoTypes(t *testing.T) {
 	type name string
 	n := int32(7)

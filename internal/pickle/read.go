@@ -9,8 +9,8 @@ import (
 )
 
 var (
-	errTruncated = errors.New("it ends too early")
-	errUnderflow = errors.New("it pops more elements than the stack has")
+	errTruncated = errors.New("the pickle ends too early")
+	errUnderflow = errors.New("the instruction needs more elements than the stack has")
 )
 
 // Decode returns the plain value of the pickle in data, which must contain nothing else. It does
@@ -27,7 +27,7 @@ func DecodeObjects(data []byte, isAllowed func(module, name string) bool) (any, 
 		return nil, &Error{r.start, err}
 	}
 	if r.offset != len(data) {
-		return nil, &Error{r.offset, fmt.Errorf("%d bytes follow the end", len(data)-r.offset)}
+		return nil, &Error{r.offset, fmt.Errorf("%d bytes follow the pickle", len(data)-r.offset)}
 	}
 	switch top := root.(type) {
 	case *node:
@@ -126,7 +126,7 @@ func (r *reader) run() (any, error) {
 			err = r.addItems(set, toMark)
 		case opMemoize:
 			if len(r.stack) <= r.lastMark() {
-				return nil, errors.New("nothing to put into the memo")
+				return nil, errors.New("the stack has no element to put into the memo")
 			}
 			r.memo = append(r.memo, r.stack[len(r.stack)-1])
 		case opBinGet, opLongBinGet:
@@ -170,8 +170,6 @@ func (r *reader) run() (any, error) {
 	}
 }
 
-// The input.
-
 func (r *reader) readByte() (byte, error) {
 	if r.offset == len(r.data) {
 		return 0, errTruncated
@@ -183,7 +181,7 @@ func (r *reader) readByte() (byte, error) {
 // take returns the next n bytes, which share the input's memory.
 func (r *reader) take(n uint64) ([]byte, error) {
 	if n > uint64(len(r.data)-r.offset) {
-		return nil, fmt.Errorf("%d bytes instead of %d: %w", len(r.data)-r.offset, n, errTruncated)
+		return nil, fmt.Errorf("%d bytes are left instead of %d: %w", len(r.data)-r.offset, n, errTruncated)
 	}
 	b := r.data[r.offset:][:n]
 	r.offset += int(n)
@@ -200,8 +198,6 @@ func (r *reader) number(op byte) (uint64, error) {
 	return v, err
 }
 
-// The stack. Instructions cannot reach below the last mark.
-
 func (r *reader) push(v any) { r.stack = append(r.stack, v) }
 
 func (r *reader) lastMark() int {
@@ -214,13 +210,13 @@ func (r *reader) lastMark() int {
 // toMark, passed as a number of elements, means all elements above the last mark.
 const toMark = -1
 
-// popItems removes n elements from the top of the stack and returns them. They are valid until the
-// next push.
+// popItems removes n elements from the top of the stack and returns them. It cannot reach below the
+// last mark. The elements are valid until the next push.
 func (r *reader) popItems(n int) ([]any, error) {
 	start := len(r.stack) - n
 	if n == toMark {
 		if len(r.marks) == 0 {
-			return nil, errors.New("there is no mark")
+			return nil, errors.New("the stack has no mark")
 		}
 		start = r.lastMark()
 		r.marks = r.marks[:len(r.marks)-1]
@@ -231,8 +227,6 @@ func (r *reader) popItems(n int) ([]any, error) {
 	r.stack = r.stack[:start]
 	return elements, nil
 }
-
-// Containers.
 
 var emptyTuple = &node{kind: tuple, state: isBuilt, depth: 1, size: 1, built: pyvalue.Tuple{}}
 

@@ -87,7 +87,7 @@ func (w *writer) writeContainer(v any, asKey bool) error {
 		return w.writeValue(c, asKey)
 	}
 	if w.depth++; w.depth > pyvalue.MaxDepth {
-		return fmt.Errorf("nested more than %d deep, or a value that contains itself", pyvalue.MaxDepth)
+		return fmt.Errorf("nested more than %d levels deep, or a value that contains itself", pyvalue.MaxDepth)
 	}
 	defer func() { w.depth-- }()
 	if asKey {
@@ -215,7 +215,7 @@ func twosComplement(n *big.Int) []byte {
 	if n.Sign() >= 0 {
 		n.FillBytes(b)
 	} else {
-		// The complement of |n| - 1 is n.
+		// In two's complement, a negative n is the complement of |n| - 1.
 		new(big.Int).Not(n).FillBytes(b)
 		for i := range b {
 			b[i] = ^b[i]

@@ -9,12 +9,12 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Block is a sequence of complete records from one input. One worker processes it.
+// Block is a sequence of complete records from one input.
 type Block struct {
-	Record   []byte   // the current record, with its line ending
+	Record   []byte   // current record, with its line ending
 	Fields   [][]byte // the record's fields, in the order of [Config.Fields]; nil for a missing optional field
-	Unquoted []bool   // for JSON lines: true for each field that is a number, true or false, not a string
-	Worker   int      // index of the worker
+	Unquoted []bool   // JSON lines: true for each field that is not a string
+	Worker   int      // index of the worker that handles the block
 	Seq      int64    // index of the block, in input order
 	Size     int64    // size of the block in bytes
 
@@ -30,7 +30,7 @@ type Block struct {
 	blockOrder *blockOrder
 	ctx        context.Context
 	tally      Tally
-	first      []byte // for JSON lines: the first valid record
+	first      []byte // JSON lines: the first valid record
 	bad        error  // error of the first skipped bad record
 	badLine    int64  // line of bad
 	err        error  // the error at which Next stopped
@@ -46,8 +46,8 @@ func (b *Block) begin(worker int, splitter *Splitter) {
 	splitter.Feed(b.data, true)
 }
 
-// Next advances to the next record. It returns false at the end of the block or after an error.
-// Read reports the error after the handler has returned.
+// Next advances to the next record. It returns false at the end of the block or after an error,
+// which Read will return.
 func (b *Block) Next() bool {
 	if b.err != nil {
 		return false
@@ -85,7 +85,7 @@ func (b *Block) Next() bool {
 	}
 }
 
-// addBad counts a bad record of n bytes. Unless bad records are skipped, it also sets b.err.
+// addBad counts a bad record of n bytes. Unless SkipBad is set, it also sets b.err.
 func (b *Block) addBad(err error, n int64) {
 	b.tally.BadRecords++
 	b.tally.BadBytes += n
@@ -97,8 +97,8 @@ func (b *Block) addBad(err error, n int64) {
 	}
 }
 
-// MarkBad marks the current record as bad. With SkipBad, the record is only counted. Otherwise Next
-// returns false from now on, and Read returns err.
+// MarkBad marks the current record as bad, because of err. Unless SkipBad is set, Next then returns
+// false, and Read returns err.
 func (b *Block) MarkBad(err error) {
 	n := int64(len(b.Record))
 	b.tally.Records--
@@ -109,15 +109,15 @@ func (b *Block) MarkBad(err error) {
 	b.addBad(err, n)
 }
 
-// Fail makes Next return false from now on, and Read return err with the current record's line.
-// SkipBad has no effect on it.
+// Fail makes Next return false, and Read return err with the current record's line, even if SkipBad
+// is set.
 func (b *Block) Fail(err error) { b.err, b.errLine = err, b.splitter.Line }
 
 // Tally returns the count and total size of the records that Next has returned.
 func (b *Block) Tally() (records, bytes int64) { return b.tally.Records, b.tally.RecordBytes }
 
-// Offset returns the current record's position: the number of bytes in records and empty lines
-// before it, over all inputs.
+// Offset returns the total size, over all inputs, of the records and empty lines before the current
+// record.
 func (b *Block) Offset() int64 {
 	return b.offset + int64(b.splitter.pos-len(b.Record))
 }
@@ -135,7 +135,7 @@ func (e *BadError) Error() string { return e.Err.Error() }
 // Unwrap returns the underlying error.
 func (e *BadError) Unwrap() error { return e.Err }
 
-// end returns the result of the block. err is the handler's error.
+// end returns the result of the block. err is the error that the handler returned.
 func (b *Block) end(err error) *result {
 	r := &result{
 		seq: b.Seq, inputPosition: b.inputPosition, lines: b.splitter.lines,
@@ -153,39 +153,39 @@ func (b *Block) end(err error) *result {
 	return r
 }
 
-// blockOrder merges the results of concurrent workers in input order.
+// blockOrder merges the results of blocks in input order.
 type blockOrder struct {
 	cancel context.CancelCauseFunc
 
 	mu          sync.Mutex
-	nextSeq     int64             // index of the next block to merge
-	pending     map[int64]*result // results of blocks after nextSeq
-	turns       map[int64]chan struct{}
-	linesBefore int64 // number of lines of the input before block nextSeq
+	nextSeq     int64                   // index of the next block to merge
+	pending     map[int64]*result       // results of blocks after nextSeq
+	turns       map[int64]chan struct{} // channels that turn has returned, by Block.Seq
+	linesBefore int64                   // number of lines of the input before block nextSeq
 	tally       Tally
 	err         error
 }
 
-// inputPosition describes a block's input.
+// inputPosition says where in the inputs a block is.
 type inputPosition struct {
-	name    string
-	isFirst bool  // whether the block is the input's first
-	skipped int64 // number of lines before the input's first block, such as the header
+	name    string // name of the input
+	isFirst bool   // whether the block is the input's first
+	skipped int64  // number of lines before the input's first block: the header, and empty lines
 }
 
-// result is the result of a block. Line numbers count from the block's beginning, from 1.
+// result is the result of a block. Lines are numbered from 1 at the block's beginning.
 type result struct {
 	seq int64
 	inputPosition
 	lines   int64 // number of lines
 	tally   Tally
 	bad     error // error of the first skipped bad record
-	badLine int64
+	badLine int64 // line of bad
 	err     error
-	errLine int64 // 0 if err contains its own position
+	errLine int64 // line of err; 0 if err contains its own position
 }
 
-// addResult adds the result of a block, and merges all results that are now in order.
+// addResult adds the result of a block, and merges all results without a gap before them.
 func (o *blockOrder) addResult(r *result) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -226,14 +226,14 @@ func (o *blockOrder) merge(r *result) {
 	o.linesBefore += r.lines
 }
 
-// needsFirst reports whether the first valid record, which JSON lines need, is not known yet.
+// needsFirst reports whether tally.First is still unknown.
 func (o *blockOrder) needsFirst() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.tally.First == nil
 }
 
-// turn returns a channel that is closed when all blocks before seq are merged.
+// turn returns a channel that is closed when the results of all blocks before seq are merged.
 func (o *blockOrder) turn(seq int64) <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -9,9 +9,6 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// All blocks have the configured size, except that one block at a time can be larger, to hold
-// a long record.
-
 // WholeRecords returns the total length of the complete records at the beginning of data.
 func (l Layout) WholeRecords(data []byte) int {
 	if l.Format != CSV {
@@ -20,18 +17,17 @@ func (l Layout) WholeRecords(data []byte) int {
 	return wholeCSV(data, l.Separator()[0])
 }
 
-// wholeCSV implements WholeRecords for CSV. It searches only for quotes, and for newlines outside of
-// quoted fields.
+// wholeCSV implements WholeRecords for CSV, where newlines in quoted fields do not end a record.
 func wholeCSV(data []byte, sep byte) int {
 	from, to := 0, 0 // bounds of the last unquoted text that contains a newline
 	plain := 0       // start of the current unquoted text
-	search := 0      // index where the search for the next quote starts
+	search := 0      // index from which to search for the next quote
 	for {
 		q := bytes.IndexByte(data[search:], '"') + search
 		if q < search {
 			q = len(data)
 		} else if q > 0 && data[q-1] != sep && data[q-1] != '\n' {
-			search = q + 1 // the quote is not at the start of a field, so the quote is data
+			search = q + 1 // a quote within a field is data
 			continue
 		}
 		if bytes.IndexByte(data[plain:q], '\n') >= 0 {
@@ -48,14 +44,12 @@ func wholeCSV(data []byte, sep byte) int {
 	}
 }
 
-// sendBlock passes the records before end to the workers, and begins another block with the
-// bytes after end.
+// sendBlock passes the records in r.block before index end to the workers, and begins another block
+// with the bytes after end.
 func (r *reader) sendBlock(end int) error {
 	old := r.block
 	data, tail := old[r.start:end], old[end:]
-	// A worker returns old after it has used the records; until then, tail stays valid. If old
-	// contains no record, it is reused immediately.
-	n := r.cfg.Block
+	n := r.cfg.Block // minimum size of the next block
 	if len(tail) >= n-1 {
 		n = cap(old)
 	}
@@ -79,12 +73,13 @@ func (r *reader) sendBlock(end int) error {
 	if err != nil {
 		return err
 	}
+	// tail is still valid, because only this goroutine overwrites blocks. block can be old.
 	r.block = block[:copy(block[:len(tail)], tail)]
 	r.start, r.limit = 0, min(n-1, max(r.cfg.Block-1, 2*len(tail)))
 	return nil
 }
 
-// takeBlock waits for a free block of at least n bytes.
+// takeBlock waits for an unused block of at least n bytes. One block can be larger than the others.
 func (r *reader) takeBlock(n int) ([]byte, error) {
 	var small [][]byte
 	defer func() {
@@ -104,8 +99,9 @@ func (r *reader) takeBlock(n int) ([]byte, error) {
 	}
 }
 
-// grow enlarges the block for a long record. It waits until all other blocks are free, and uses
-// the largest block or, if that is too small, allocates a larger one in its place.
+// grow enlarges r.block for a long record. To limit memory to one large block, it waits until the
+// workers have returned all other blocks. Then it uses the largest block, or replaces that by a
+// larger one.
 func (r *reader) grow() error {
 	if r.limit >= r.cfg.MaxRecord {
 		r.errLine = 1

@@ -10,7 +10,7 @@ var (
 	errUnclosed   = errors.New("the quoted field that begins here is never closed")
 )
 
-// hasQuoteBefore reports whether there is a quote between s.pos and end. It searches no byte twice.
+// hasQuoteBefore reports whether there is a quote between s.pos and end. It caches the quote's index.
 func (s *Splitter) hasQuoteBefore(end int) bool {
 	if s.quote < s.pos {
 		s.quote = len(s.buf)
@@ -21,8 +21,8 @@ func (s *Splitter) hasQuoteBefore(end int) bool {
 	return s.quote < end
 }
 
-// nextQuoted splits a CSV record that contains a quote, field by field. A quote is special only
-// at the beginning of a field and in a quoted field.
+// nextQuoted splits a CSV record that contains a quote. A quote that is neither at the beginning of a
+// field nor in a quoted field is data.
 func (s *Splitter) nextQuoted() Kind {
 	var (
 		data          = s.buf[s.pos:]
@@ -105,7 +105,7 @@ func (s *Splitter) nextQuoted() Kind {
 		return Header
 	}
 	if s.fieldCount == 0 {
-		// Split again, because the number of fields is now known.
+		// The number of fields, which was unknown, is now known: split the record again.
 		s.fieldCount, s.pos, s.lines = fieldCount, start, s.Line-1
 		return s.nextQuoted()
 	}
@@ -120,7 +120,7 @@ func (s *Splitter) nextQuoted() Kind {
 
 var newline = []byte{'\n'}
 
-// closingQuote returns the index of the quote that closes the field whose text begins at i, or
+// closingQuote returns the index of the closing quote of the field whose text begins at index i, or
 // -1 if data ends first. doubled reports whether the field contains doubled quotes.
 func closingQuote(data []byte, i int) (end int, doubled bool) {
 	for {

@@ -6,12 +6,10 @@ import (
 	"math/bits"
 )
 
-// endsWindow is the number of bytes that are searched at a time: see ends.
-const endsWindow = 4 << 10
+const endsWindow = 4 << 10 // number of bytes in a window: see ends
 
-// ends holds the positions of the separators and newlines in a window of data without quotes.
-// Finding them for many records at once, 64 bytes at a time, is faster than splitting each
-// record. An end is a separator or a newline.
+// ends holds the positions of the ends of fields (separators and newlines) in a window of data
+// without quotes. Finding those of many records together is faster than splitting each record.
 type ends struct {
 	base      int      // position of the window in the data
 	positions []uint32 // positions of the ends relative to base; followed by unused elements
@@ -27,11 +25,12 @@ const (
 	highBits = 0x8080808080808080
 	eachByte = 0x0101010101010101
 	highByte = 0xff << 56
-	gather   = 0x0002040810204081 // multiplying by this moves the highest bit of each byte into the highest byte
+	gather   = 0x0002040810204081 // a factor that gathers the highest bits of all bytes in the highest byte
 	newlines = '\n' * eachByte
 )
 
-// find finds the ends in data, whose position is base. data must not be longer than a window.
+// find finds the ends in data, which must not be longer than a window. base is data's position in
+// all data.
 func (e *ends) find(data []byte, base int) {
 	if e.positions == nil {
 		e.positions, e.lines = make([]uint32, endsWindow+64), make([]uint32, endsWindow)
@@ -57,8 +56,8 @@ func (e *ends) find(data []byte, base int) {
 			lines[l] = uint32(n + bits.OnesCount64(endBits&(newline-1)&^newline))
 			l++
 		}
-		// Store four positions in each round, so that the processor mispredicts fewer branches.
-		// The next word overwrites surplus positions.
+		// Store four positions in each round, because the processor mispredicts fewer branches
+		// then. The next word overwrites surplus positions.
 		end := n + bits.OnesCount64(endBits)
 		for ; n < end; n += 4 {
 			four := (*[4]uint32)(positions[n:])
@@ -76,8 +75,8 @@ func (e *ends) find(data []byte, base int) {
 	e.lines = lines[:l]
 }
 
-// findBitsOfWords finds ends. For each 64 bytes of data it sets two words: a bitmap of all ends,
-// and a bitmap of newlines.
+// findBitsOfWords sets two words for each 64 bytes of data: a bitmap of all ends, and a bitmap of
+// the newlines. sep is the separator, repeated in each byte.
 func findBitsOfWords(data []byte, sep uint64, bits [][2]uint64) {
 	for k := range bits {
 		block := (*[64]byte)(data[64*k:])
@@ -93,9 +92,9 @@ func findBitsOfWords(data []byte, sep uint64, bits [][2]uint64) {
 	}
 }
 
-// nextPlain sets the requested fields of the next record from the positions of its ends. If it
-// returns false, the record must be split in another way: it contains a quote, is longer than
-// a window, or has an unexpected number of fields.
+// nextPlain splits the next record at the positions in s.ends. It returns false if the record must
+// be split in another way: because it contains a quote, is longer than a window, or has an
+// unexpected number of fields.
 func (s *Splitter) nextPlain() bool {
 	e := &s.ends
 	if e.lineIndex == len(e.lines) {

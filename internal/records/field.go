@@ -17,7 +17,7 @@ type Field struct {
 	Optional bool   // JSONL: the member can be missing or null
 }
 
-// purpose returns what a message calls the value that the field must have.
+// purpose describes the value that the field must have, for messages.
 func (f Field) purpose() string {
 	if f.Optional {
 		return "single value"
@@ -28,9 +28,9 @@ func (f Field) purpose() string {
 // ErrFieldZero is the error for the field number 0, which is invalid.
 var ErrFieldZero = errors.New("there is no field 0: fields are numbered from 1, or from the end (-1 is the last)")
 
-// Resolve returns the field that by refers to. by is the exact name of a column or, if no column
-// has that name, a number from 1, or from the end (-1 is the last). columns are the header's
-// columns, or nil without a header.
+// Resolve returns the field that a user has called by: the exact name of a column or, if no column
+// has that name, a number from 1, or from the end (-1 is the last). columns are the names in the
+// header, or nil if there is none.
 func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	if l.Format == JSONL {
 		return Field{Name: by}, nil
@@ -47,7 +47,7 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	switch {
 	case err != nil && columns != nil:
 		return Field{}, fmt.Errorf("no column is named %q%s; the columns are %s", by, nearest.Hint(by, columns), listColumns(columns))
-	case err != nil && l.HasHeader(): // all files are empty, so any column name is accepted
+	case err != nil && l.HasHeader(): // columns is nil because all files are empty: accept any name
 		return Field{}, nil
 	case err != nil:
 		return Field{}, fmt.Errorf("without a header, a field must be a number from 1, or from the end (-1 is the last), not %q", by)
@@ -63,7 +63,7 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	return Field{Index: n - 1}, nil
 }
 
-// listColumns returns a list of the columns with their numbers, for messages.
+// listColumns lists the columns with their numbers, for messages.
 func listColumns(columns []string) string {
 	const maxListed = 60
 	var b strings.Builder

@@ -10,11 +10,11 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// byteOrderMark can precede the text of a file.
 const byteOrderMark = "\uFEFF"
 
-// begin skips the byte order mark and the header of a file. It returns false if it needs more
-// data.
+// begin skips the byte order mark and the header of a file, which r.block must contain. If the
+// header is incomplete, begin returns false and must be called again with more data. eof reports
+// whether r.block contains the file's end.
 func (r *reader) begin(eof bool) (bool, error) {
 	s, t := r.splitter, &r.tally
 	from := r.start
@@ -35,7 +35,7 @@ func (r *reader) begin(eof bool) (bool, error) {
 			if !eof {
 				return false, nil
 			}
-			// The file has only empty lines, which the worker that receives the block counts.
+			// The file has only empty lines. A worker will count them.
 			t.HeaderBytes += int64(from - r.start)
 			r.start = from
 			return true, nil
@@ -61,7 +61,7 @@ func (r *reader) begin(eof bool) (bool, error) {
 	}
 }
 
-// countFields determines the number of fields from the first record if there is no header.
+// countFields sets the splitter's fieldCount from the first record in data, if there is no header.
 func (r *reader) countFields(data []byte) {
 	l := r.cfg.Layout
 	if r.splitter.fieldCount != 0 || l.Format != CSV && l.Format != TSV {
@@ -78,7 +78,7 @@ func (r *reader) countFields(data []byte) {
 // ErrUnsupported means that a file has an unsupported compression or encoding.
 var ErrUnsupported = errors.New("not plain text")
 
-// unsupported lists unsupported file formats, with their first bytes.
+// unsupported lists unsupported file formats. Their files begin with magic.
 var unsupported = []struct{ magic, description, advice string }{
 	{"\xfd7zXZ\x00", "it looks xz-compressed", "decompress it first: xz -dc FILE"},
 	{"\xff\x06\x00\x00sNaPpY", "it looks snappy-compressed", "decompress it first"},
@@ -98,8 +98,8 @@ func checkPlain(head []byte) error {
 	return nil
 }
 
-// checkEndings returns an error if a file's lines end in CR only, because the whole file would
-// be one record. There can be a newline at the end of the file, added by an editor.
+// checkEndings returns an error if a file's lines end in CR only. Such a file would be one record.
+// It can still end with a newline that an editor has added. head is the beginning of the file.
 func checkEndings(head []byte, l Layout) error {
 	line, rest, hasNewline := bytes.Cut(bytes.TrimPrefix(head, []byte(byteOrderMark)), newline)
 	line = bytes.TrimRight(line, "\r")
@@ -121,13 +121,13 @@ func checkEndings(head []byte, l Layout) error {
 
 // Start is the beginning of a file.
 type Start struct {
-	Columns []string // column names from the header, or nil
-	Header  []byte   // the header line, with its newline
-	Read    []byte   // all bytes read, which include the header
+	Columns []string // column names in the header, or nil
+	Header  []byte   // header with its newline
+	Read    []byte   // all bytes that were read, including the header
 }
 
-// ReadStart reads the beginning of an input, up to the header if the layout has one. It returns
-// an error if the input is not plain text.
+// ReadStart reads the beginning of an input, including the header if the layout has one. It returns
+// an error if the input is not plain text. maxRecord is the maximum length of the header in bytes.
 func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, error) {
 	const first = 64 << 10
 	var head []byte
@@ -160,8 +160,8 @@ func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, 
 	}
 }
 
-// findHeader finds the header in data, the beginning of a file. complete reports whether data is
-// the whole file.
+// findHeader returns Header after it has set s.Columns, or another Kind if it finds no header. data
+// is the beginning of a file, or the whole file if complete is true.
 func (s *Splitter) findHeader(data []byte, complete bool) Kind {
 	data = bytes.TrimPrefix(data, []byte(byteOrderMark))
 	if complete && len(data) > 0 && data[len(data)-1] != '\n' {

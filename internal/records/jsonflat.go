@@ -2,8 +2,7 @@ package records
 
 import "bytes"
 
-// unescaped is true for bytes that need no escape in a JSON string: all except control characters,
-// quotes and backslashes.
+// unescaped is true for bytes that need no escape in a JSON string.
 var unescaped = func() (table [256]bool) {
 	for c := ' '; c < 256; c++ {
 		table[c] = c != '"' && c != '\\'
@@ -11,9 +10,9 @@ var unescaped = func() (table [256]bool) {
 	return table
 }()
 
-// findFlat sets the values of the requested members if the line is a simple object: its values
-// are only strings without escapes, numbers, true, false and null. Most objects are simple.
-// Otherwise it returns false and leaves Values undefined.
+// findFlat is a faster findMembers, which also validates the line. It returns false, and leaves
+// s.Values undefined, unless the line is a simple object: one with no other values than strings
+// without escapes, numbers, true, false and null.
 func (s *Splitter) findFlat(line []byte) bool {
 	clear(s.Values)
 	if line[0] != '{' {
@@ -49,8 +48,8 @@ func (s *Splitter) findFlat(line []byte) bool {
 	}
 }
 
-// storeMember stores a member's value for the fields of that name. isRequested reports whether there is
-// such a field, and duplicate whether the field already had a value.
+// storeMember sets s.Values for the fields with the member's name. isRequested reports whether there
+// is such a field, and duplicate whether it already had a value.
 func (s *Splitter) storeMember(name, value []byte) (isRequested, duplicate bool) {
 	if s.byName != nil {
 		for _, i := range s.byName[string(name)] {
@@ -68,8 +67,8 @@ func (s *Splitter) storeMember(name, value []byte) (isRequested, duplicate bool)
 	return isRequested, duplicate
 }
 
-// indexFields returns the indexes of the fields by name. For a few fields it returns nil, because
-// comparing names is faster than a map.
+// indexFields returns the fields' indexes by name. For a few fields, it returns nil, because comparing
+// all names is faster than a map.
 func indexFields(fields []Field) map[string][]int {
 	const maxCompared = 8
 	if len(fields) <= maxCompared {
@@ -90,7 +89,7 @@ func skipBlanks(data []byte) []byte {
 }
 
 // plainString returns the length of the JSON string at the beginning of data, including its
-// quotes. It returns 0 if there is no string or if it contains escapes.
+// quotes. It returns 0 if there is no string without escapes.
 func plainString(data []byte) int {
 	if len(data) < 2 || data[0] != '"' {
 		return 0

@@ -10,8 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// parseObject sets the values of the requested members of the JSON object on a line. It first
-// validates the whole object, because findMembers relies on valid JSON.
+// parseObject sets s.Values from the JSON object on a line.
 func (s *Splitter) parseObject(line []byte) Kind {
 	line = bytes.TrimSpace(line)
 	if len(line) == 0 {
@@ -20,7 +19,7 @@ func (s *Splitter) parseObject(line []byte) Kind {
 	if s.findFlat(line) {
 		return s.decodeValues()
 	}
-	if !json.Valid(line) {
+	if !json.Valid(line) { // findMembers needs valid JSON
 		var v any
 		s.Err = fmt.Errorf("not JSON: %w", json.Unmarshal(line, &v))
 		return Bad
@@ -38,7 +37,7 @@ func (s *Splitter) parseObject(line []byte) Kind {
 	return s.decodeValues()
 }
 
-// decodeValues replaces the JSON values in s.Values by the texts that they represent.
+// decodeValues replaces the JSON in s.Values by the result of textOf.
 func (s *Splitter) decodeValues() Kind {
 	s.sawRecord = true
 	for i, v := range s.Values {
@@ -54,7 +53,7 @@ func (s *Splitter) decodeValues() Kind {
 	return Data
 }
 
-// findMembers sets the values of the requested members, without decoding them.
+// findMembers sets s.Values to the JSON of the requested members.
 func (s *Splitter) findMembers(object []byte) error {
 	clear(s.Values)
 	for name, value := range members(object) {
@@ -69,7 +68,7 @@ func (s *Splitter) findMembers(object []byte) error {
 	return nil
 }
 
-// members yields the names and values of the members of a valid JSON object.
+// members yields the names and values of the members of object, which must be valid JSON.
 func members(object []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, value []byte) bool) {
 		rest := skipSpace(object[1:])
@@ -106,8 +105,8 @@ func Members(record []byte) []string {
 	return names
 }
 
-// textOf returns the text that a member's value represents. It decodes a string, and returns a
-// number, true or false unchanged.
+// textOf returns the text of a string, and numbers, true and false unchanged. It rejects other
+// values; if the field is optional, it returns nil for null and missing members.
 func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 	if value == nil {
 		if f.Optional {
@@ -139,11 +138,11 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 	return value, nil
 }
 
-// halfSurrogate reports whether text, the inside of a JSON string, contains half of an escaped
-// surrogate pair. Decoding would replace every such half by the same character, which would
-// make different keys equal.
+// halfSurrogate reports whether text, a JSON string without its quotes, contains only half of an
+// escaped surrogate pair. Decoding would replace every such half by the same character, and so make
+// different keys equal.
 func halfSurrogate(text []byte) bool {
-	high := false // the previous escape was the first half of a pair
+	high := false // whether the previous escape was the first half of a pair
 	for len(text) > 0 {
 		unit, n := rune(0), 1
 		if text[0] == '\\' {
@@ -163,7 +162,7 @@ func halfSurrogate(text []byte) bool {
 	return high
 }
 
-// DecodeString decodes body, the inside of a valid JSON string. It returns false if the result
+// DecodeString decodes body, a valid JSON string without its quotes. It returns false if the result
 // would not be valid Unicode.
 func DecodeString(body []byte) ([]byte, bool) {
 	if !utf8.Valid(body) || halfSurrogate(body) {
@@ -172,13 +171,12 @@ func DecodeString(body []byte) ([]byte, bool) {
 	return decodeString(body), true
 }
 
-// decodeString decodes body without checking it.
 func decodeString(body []byte) []byte {
 	quoted := make([]byte, 0, len(body)+2)
 	quoted = append(append(append(quoted, '"'), body...), '"')
 	var text string
 	if err := json.Unmarshal(quoted, &text); err != nil {
-		return body // unreachable: json.Valid has checked it
+		return body // unreachable: json.Valid has checked body
 	}
 	return []byte(text)
 }
@@ -224,7 +222,7 @@ func valueLen(data []byte) int {
 			if depth--; depth == 0 {
 				return i + 1
 			}
-			if depth < 0 { // the end of the enclosing object, after a number or a word
+			if depth < 0 { // the end of the enclosing object
 				return i
 			}
 		case ',', ' ', '\t', '\r', '\n':

@@ -22,18 +22,18 @@ type Input struct {
 type Config struct {
 	Layout    Layout
 	Fields    []Field  // fields to return for each record
-	AllFields bool     // for CSV, TSV and text: return all fields, in order, instead of Fields
+	AllFields bool     // return all fields, in order, instead of Fields; not for JSON lines
 	Columns   []string // header that every input must have, or nil
 	Block     int      // size of a block in bytes, at least 16
 	MaxRecord int      // maximum length of a record in bytes, at least Block
-	Workers   int      // number of goroutines that split records and handle blocks, at least one
+	Workers   int      // number of goroutines that split and handle blocks, at least 1
 	SkipBad   bool     // count bad records and continue
 }
 
 func (c *Config) workers() int { return max(c.Workers, 1) }
 
-// blocks returns the number of blocks: a block being filled, a block waiting for a worker, and a
-// block for each worker.
+// blocks returns the number of blocks in memory: one being filled, one waiting for a worker, and
+// one for each worker.
 func (c *Config) blocks() int { return 2 + c.workers() }
 
 // Tally counts the bytes and records read.
@@ -48,7 +48,7 @@ type Tally struct {
 	Records       int64 // valid records
 	RecordBytes   int64
 	First         []byte  // JSON lines: the first valid record
-	Absent        []Field // JSON lines: requested fields that occurred in no record
+	Absent        []Field // JSON lines: requested fields that no record has
 	AddedNewlines int64   // newlines that were missing at the end of files
 }
 
@@ -57,7 +57,7 @@ func (t *Tally) Accounted() bool {
 	return t.ReadBytes+t.AddedNewlines == t.HeaderBytes+t.BlankBytes+t.BadBytes+t.RecordBytes
 }
 
-// Add adds the counts of o. If t has no first bad record, it takes o's.
+// Add adds the counts of o, and takes over its FirstBad unless t has one.
 func (t *Tally) Add(o *Tally) {
 	t.FirstBad = cmp.Or(t.FirstBad, o.FirstBad)
 	t.ReadBytes += o.ReadBytes
@@ -71,15 +71,13 @@ func (t *Tally) Add(o *Tally) {
 	t.AddedNewlines += o.AddedNewlines
 }
 
-// Read reads inputs one after another, in blocks of complete records. Each worker calls handle for
-// one block after another. handle must read all records with [Block.Next]. A block is valid until
-// handle returns. If the order of records matters, handle must call [Block.Turn]. After an error
-// in a block, its worker stops.
+// Read reads inputs one after another, in blocks of complete records. Several workers call handle,
+// concurrently, for one block at a time. handle must read all records with [Block.Next], and must
+// not retain the block. If the order of records matters, handle must call [Block.Turn].
 //
-// Another goroutine reads up to two blocks ahead. Read uses (Workers + 2) × Block bytes of memory,
-// and up to MaxRecord × 4/3 more for a record that is longer than a block. It returns the first
-// error in input order, whichever worker finds it. When ctx ends, Read waits for the handlers, but
-// not for a file read that hangs.
+// Read returns the first error in input order. When ctx ends, Read waits for the calls of handle,
+// but not for a read of a file. It uses (Workers + 2) × Block bytes of memory, and up to
+// MaxRecord × 4/3 more for a record that is longer than a block.
 func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) error) (Tally, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -109,8 +107,8 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 	if ctx.Err() != nil {
 		return Tally{}, canceled.Err(ctx)
 	}
-	// Without an error, the workers stop only after the reader has closed fullBlocks. So the reader
-	// has finished, and r.tally no longer changes.
+	// The workers have stopped without an error, so the reader has closed fullBlocks and no longer
+	// changes r.tally.
 	o.tally.Add(&r.tally)
 	sawRecord := func(s *Splitter) bool { return s.sawRecord }
 	for i, f := range cfg.Fields {
@@ -122,7 +120,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 	return o.tally, nil
 }
 
-// work calls handle for blocks until there are no more or one fails.
+// work calls handle for blocks from fullBlocks, until that is closed or a block fails.
 func (r *reader) work(worker int, splitter *Splitter, handle func(*Block) error) {
 	for {
 		var b *Block
@@ -138,12 +136,12 @@ func (r *reader) work(worker int, splitter *Splitter, handle func(*Block) error)
 		r.order.addResult(end)
 		r.emptyBlocks <- b.buf // never blocks: the channel holds all blocks
 		if end.err != nil {
-			return // handle may have left this worker's data incomplete
+			return // after a failure, handle must not be called again for this worker
 		}
 	}
 }
 
-// reader reads ahead in its own goroutine.
+// reader reads the inputs in its own goroutine.
 type reader struct {
 	ctx      context.Context
 	cfg      Config
@@ -161,14 +159,14 @@ type reader struct {
 	seq           int64 // index of the next block
 	bytesSent     int64 // bytes sent to workers
 	inputPosition       // input of the next block
-	errLine       int64 // line of run's error, counted from 1 at the first line that was not sent to a worker; 0 if the error's text contains its position
+	errLine       int64 // line of run's error, from 1 at the beginning of the next block; 0 if unknown
 }
 
 func (r *reader) run(inputs []Input) {
 	r.block, r.limit = <-r.emptyBlocks, r.cfg.Block-1
 	for i := range inputs {
 		if err := r.readInput(&inputs[i]); err != nil {
-			// Report the error in input order: after the results of all blocks that were sent.
+			// Report the error in input order, as the result of the next block.
 			r.order.addResult(&result{seq: r.seq, inputPosition: r.inputPosition, err: err, errLine: r.errLine})
 			return
 		}
@@ -192,7 +190,7 @@ func (r *reader) readInput(in *Input) (err error) {
 		}
 		eof = err == io.EOF
 		if n := len(r.block); eof && n > r.start && r.block[n-1] != '\n' {
-			r.block = append(r.block, '\n') // the block has one byte more than the limit, for a missing newline
+			r.block = append(r.block, '\n') // fits, because limit is less than the capacity
 			r.tally.AddedNewlines++
 		}
 		if !headerDone {
@@ -202,7 +200,7 @@ func (r *reader) readInput(in *Input) (err error) {
 		}
 		end := r.start
 		if headerDone && eof {
-			end = len(r.block) // the worker reports an incomplete record
+			end = len(r.block) // if the last record is incomplete, the worker returns an error
 		} else if headerDone {
 			end += r.cfg.Layout.WholeRecords(r.block[r.start:])
 		}
@@ -222,7 +220,7 @@ func (r *reader) readInput(in *Input) (err error) {
 	return nil
 }
 
-// fill reads until the block is full or the input ends.
+// fill reads until r.block is full or the input ends.
 func (r *reader) fill(f io.Reader) (n int, err error) {
 	for len(r.block) < r.limit && err == nil {
 		if err := canceled.Err(r.ctx); err != nil {

@@ -183,7 +183,7 @@ func TestReadErrors(t *testing.T) {
 			c.cfg.SkipBad = true
 			_, tally, err := readAll(t, c.cfg, input("f", c.data))
 			if c.bad != (err == nil) || c.bad && (tally.BadRecords != 1 || tally.FirstBad.Error() != c.want) {
-				t.Errorf("Read with SkipBad = %+v, %v", tally, err)
+				t.Errorf("Read with SkipBad = %+v, %v, want one skipped record: %v", tally, err, c.bad)
 			}
 		})
 	}
@@ -209,7 +209,8 @@ func TestReadManyInputs(t *testing.T) {
 	}
 }
 
-// A record can have any length up to the limit, wherever blocks end.
+// TestReadLongRecords checks that records may have any length up to the limit, and may begin and end at any position
+// in a block.
 func TestReadLongRecords(t *testing.T) {
 	cfg := smallConfig(Layout{Format: Text}, Field{Index: 0})
 	cfg.MaxRecord = 1000
@@ -217,7 +218,7 @@ func TestReadLongRecords(t *testing.T) {
 		line, otherLine := "k "+strings.Repeat("x", max(n-3, 0))+"\n", "k "+strings.Repeat("y", max(997-n, 0))+"\n"
 		got, _, err := readAll(t, cfg, input("f", "k 1\n"+line+otherLine+line+"k 2\n"+line))
 		if want := []record{{"k", "k 1\n"}, {"k", line}, {"k", otherLine}, {"k", line}, {"k", "k 2\n"}, {"k", line}}; err != nil || !slices.Equal(got, want) {
-			t.Fatalf("line length %d: got %q, %v", n, got, err)
+			t.Fatalf("records of %d and %d bytes: got %q, %v, want %q", len(line), len(otherLine), got, err, want)
 		}
 	}
 }
@@ -259,8 +260,8 @@ func TestReadFailures(t *testing.T) {
 	}
 }
 
-// A worker whose block failed gets no further block, because the handler may have left this worker's
-// data incomplete.
+// TestFailedWorkerGetsNoBlock checks that a worker whose block failed gets no further block, because the
+// handler may have left this worker's data incomplete.
 func TestFailedWorkerGetsNoBlock(t *testing.T) {
 	boom := errors.New("boom")
 	for name, fail := range map[string]func(*Block) error{
@@ -290,8 +291,8 @@ func TestFailedWorkerGetsNoBlock(t *testing.T) {
 	}
 }
 
-// A splitter finds many fields with a map, and few fields by comparing names. Both must give the same
-// results, even for duplicate fields and duplicate members.
+// TestManyMembers checks that a splitter, which finds many fields with a map and few fields by comparing
+// names, gets the same results in both ways, even for duplicate fields and duplicate members.
 func TestManyMembers(t *testing.T) {
 	for _, record := range []string{`{"m0":"a","m3":1,"m11":"\u00e9"}`, `{"m3":1,"other":2}`, `{"m0":1,"m0":2}`, `{"m1":[1],"m2":null}`, `{}`} {
 		for _, exclusive := range []bool{false, true} {
@@ -312,8 +313,8 @@ func TestManyMembers(t *testing.T) {
 	}
 }
 
-// The time for a record is proportional to the number of its members: this test takes a second. If
-// the time were proportional to the square of that number, it would take half a minute.
+// TestWideRecords checks that the time for a record is proportional to the number of its members. Then this test
+// takes a second. If the time were proportional to the square of the number, it would take half a minute.
 func TestWideRecords(t *testing.T) {
 	var fields []Field
 	record := []byte("{")

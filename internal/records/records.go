@@ -1,5 +1,5 @@
-// Package records splits CSV, TSV, JSON lines and plain text into records, and returns the
-// requested fields of each record. It does not copy records.
+// Package records splits CSV, TSV, JSON lines and plain text into records and their fields, without
+// copying the records.
 //
 // A record is a line with its line ending. In CSV, a quoted field can contain line endings. If
 // the last line of a file has no newline, one is added.
@@ -16,15 +16,10 @@ type Format uint8
 
 // The formats.
 const (
-	// CSV is RFC 4180: commas separate fields, and fields that contain commas, quotes or line
-	// endings are quoted.
-	CSV Format = iota + 1
-	// TSV separates fields by tabs. Quotes are data.
-	TSV
-	// JSONL is one JSON object per line.
-	JSONL
-	// Text separates fields by white space or by a given separator. It has no header.
-	Text
+	CSV   Format = iota + 1 // RFC 4180; the separator can be another byte than a comma
+	TSV                     // fields separated by tabs; quotes are data
+	JSONL                   // one JSON object per line
+	Text                    // fields separated by white space or by a given separator; no header
 )
 
 // FormatNames lists the names of the formats.
@@ -34,7 +29,7 @@ var formatNames = [...]string{CSV: "csv", TSV: "tsv", JSONL: "jsonl", Text: "tex
 
 func (f Format) String() string { return formatNames[f] }
 
-// ParseFormat returns the format that has the given name.
+// ParseFormat returns the format with the given name.
 func ParseFormat(name string) (Format, error) {
 	for f, n := range formatNames {
 		if n == name && name != "" {
@@ -62,7 +57,7 @@ func FormatOf(name string) Format {
 type Layout struct {
 	Format   Format
 	NoHeader bool   // CSV and TSV: the first record is data
-	Sep      string // separator; for CSV one byte, where "" means a comma; for text, "" means white space
+	Sep      string // separator; "" means a comma for CSV and white space for text
 }
 
 // HasHeader reports whether the first record of a file names the columns.

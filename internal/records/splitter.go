@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Kind is the kind of a result of [Splitter.Next].
+// Kind is a result of [Splitter.Next].
 type Kind uint8
 
 const (
@@ -22,7 +22,7 @@ const (
 type Splitter struct {
 	Record  []byte   // the record with its line ending, for Data, Header, Blank and Bad
 	Values  [][]byte // for Data: the requested fields, in the order of the request; nil for a missing optional field
-	Bare    []bool   // for Data in JSON lines: true for each value that is a number, true or false, not a string
+	Bare    []bool   // for Data in JSON lines: true for each value that is not a string
 	Quoted  []bool   // for Data in CSV records with a quote, if all fields are requested: true for each quoted value
 	Columns []string // for Header: the column names
 	Line    int64    // number of the record's first line, from 1
@@ -45,7 +45,7 @@ type Splitter struct {
 	final  bool
 	lines  int64  // number of lines before pos
 	header bool   // the next record is the header
-	quote  int    // index of the next quote in buf, from pos on; unknown if less than pos
+	quote  int    // index in buf of the next quote; unknown if less than pos
 	arena  []byte // memory for decoded values
 }
 
@@ -54,13 +54,13 @@ type requestedField struct {
 	slot  int // index in Values
 }
 
-// newFlags and newFields return n values that share no cache line with other splitters. Splitters
-// write their values for each record; two cores that write to the same cache line slow down.
+// newFlags and newFields return n values in their own cache lines. Each splitter writes its values
+// for each record, and two cores that write to the same cache line slow each other down.
 func newFlags(n int) []bool    { return make([]bool, n, max(n, 64)) }
 func newFields(n int) [][]byte { return make([][]byte, n, (n+7)&^7) }
 
-// NewSplitter returns a splitter that returns the given fields. columns are the header's columns,
-// or nil if there is no header or it is not known yet.
+// NewSplitter returns a splitter that returns the given fields. columns are the names in the header,
+// or nil if there is no header or it is not yet known.
 func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	s := &Splitter{
 		layout: layout, fields: fields, sep: layout.Separator(), fieldCount: len(columns),
@@ -83,8 +83,8 @@ func NewFieldSplitter(layout Layout, columns []string) *Splitter {
 	return s
 }
 
-// NewMemberSplitter returns a splitter for JSON lines. Records with members that are not among
-// fields are bad.
+// NewMemberSplitter returns a splitter for JSON lines. It returns Bad for records with a member that
+// is not among fields.
 func NewMemberSplitter(fields []Field) *Splitter {
 	s := NewSplitter(Layout{Format: JSONL}, fields, nil)
 	s.exclusive = true
@@ -97,14 +97,14 @@ func (s *Splitter) Begin() {
 	s.header = s.layout.HasHeader()
 }
 
-// Feed sets the data to split, which must begin where the last record ended. final means that
-// data is the end of the file; it must then end with a newline.
+// Feed sets the data to split, which must begin where the last record ended. If final is true, data
+// extends to the end of the file and must end with a newline.
 func (s *Splitter) Feed(data []byte, final bool) {
 	s.buf, s.pos, s.final, s.quote, s.arena = data, 0, final, -1, s.arena[:0]
-	s.ends.lineIndex = len(s.ends.lines) // discard the ends found in the old data
+	s.ends.lineIndex = len(s.ends.lines) // discard the ends in the old data
 }
 
-// Pos returns the number of bytes of data that were consumed.
+// Pos returns the number of bytes of the data that have been split.
 func (s *Splitter) Pos() int { return s.pos }
 
 // Next splits the next record.
@@ -142,7 +142,7 @@ func (s *Splitter) Next() Kind {
 
 func (s *Splitter) splitPlain(line []byte) Kind {
 	if len(line) == 0 && (s.header || s.layout.Format != TSV || s.fieldCount != 1) {
-		return Blank // in TSV with one column, an empty line is a record with a missing value
+		return Blank // but in TSV with one column, an empty line is a record with a missing value
 	}
 	if s.header {
 		s.header = false
@@ -177,8 +177,8 @@ func (s *Splitter) splitPlain(line []byte) Kind {
 	return Data
 }
 
-// resolveFields sets s.requested. s.fieldCount must be known. resolveFields returns false if a
-// requested field does not exist.
+// resolveFields sets s.requested. It returns false if a requested field does not exist. s.fieldCount
+// must be known.
 func (s *Splitter) resolveFields() bool {
 	s.requested = make([]requestedField, 0, len(s.fields))
 	for slot, f := range s.fields {
@@ -202,8 +202,8 @@ func (s *Splitter) resolveFields() bool {
 	return true
 }
 
-// setCount sets the number of fields if it is unknown. It returns false if a record's number of
-// fields, n, is wrong.
+// setCount sets s.fieldCount to n, the number of fields in a record, if it is unknown. If it is known
+// and not n, setCount sets Err and returns false.
 func (s *Splitter) setCount(n int) bool {
 	if s.fieldCount == 0 {
 		s.fieldCount = n
@@ -219,7 +219,8 @@ func (s *Splitter) setCount(n int) bool {
 	return false
 }
 
-// missingField sets Err for a record of n fields that lacks a requested field, and returns Bad.
+// missingField sets Err for a record that lacks a requested field, and returns Bad. n is the number
+// of the record's fields.
 func (s *Splitter) missingField(n int) Kind {
 	missing := 0
 	for _, f := range s.fields {
@@ -236,8 +237,8 @@ func (s *Splitter) missingField(n int) Kind {
 	return Bad
 }
 
-// reserve returns an empty slice in the arena, with capacity for a decoded value of up to n bytes.
-// The slice is valid until the next Feed.
+// reserve returns an empty slice of the arena with capacity for n bytes. To keep the bytes until the
+// next Feed, call commit.
 func (s *Splitter) reserve(n int) []byte {
 	const minSize = 16 << 10
 	if cap(s.arena)-len(s.arena) < n {
@@ -246,14 +247,14 @@ func (s *Splitter) reserve(n int) []byte {
 	return s.arena[len(s.arena):]
 }
 
-// commit marks the memory of value as used. value must have been appended to the result of
-// reserve.
+// commit marks the memory of value as used, and returns value. value must have been appended to the
+// result of reserve.
 func (s *Splitter) commit(value []byte) []byte {
 	s.arena = s.arena[:len(s.arena)+len(value)]
 	return value[:len(value):len(value)]
 }
 
-// unquote replaces the doubled quotes of a quoted field by single ones.
+// unquote returns a quoted field with single instead of doubled quotes.
 func (s *Splitter) unquote(field []byte) []byte {
 	out := s.reserve(len(field))
 	for {

@@ -2,7 +2,6 @@ package records
 
 import "bytes"
 
-// space is true for ASCII white space.
 var space = [256]bool{' ': true, '\t': true, '\v': true, '\f': true, '\r': true}
 
 func (s *Splitter) splitText(line []byte) Kind {
@@ -18,7 +17,7 @@ func (s *Splitter) splitText(line []byte) Kind {
 	}
 	for slot, f := range s.fields {
 		var value []byte
-		n := -1 // number of fields if the field is missing
+		n := -1 // number of the record's fields if f is missing
 		switch {
 		case len(s.sep) > 0:
 			value, n = s.separatedField(line, f.Index)
@@ -37,7 +36,7 @@ func (s *Splitter) splitText(line []byte) Kind {
 
 func isSpace(r rune) bool { return r < 128 && space[r] }
 
-// fieldFromStart returns the field with index skip, and -1. If the line has too few fields, it
+// fieldFromStart returns the field after skip fields, and -1. If the line has too few fields, it
 // returns nil and their number.
 func fieldFromStart(line []byte, skip int) ([]byte, int) {
 	pos := 0

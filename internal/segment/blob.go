@@ -10,16 +10,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A blob file contains large values. After each value, there is a table with the CRC of each
-// of its blocks. The entry that refers to the value contains the CRC of this table.
+// In a blob file, each value is followed by a table of the CRCs of its blocks.
 const blobBlock = 64 << 10
 
-// BlobRef locates a large value.
+// BlobRef locates a value in a blob file.
 type BlobRef struct {
 	File   uint32
 	Off    int64
 	Length int64
-	CRC    uint32 // CRC of the CRC table
+	CRC    uint32 // CRC of the table of the blocks' CRCs
 }
 
 const BlobRefLen = 4 + 8 + 8 + 4
@@ -44,12 +43,12 @@ func ParseBlobRef(b []byte) (BlobRef, error) {
 	return r, nil
 }
 
-// StoredLen returns the length of the value and its CRC table in the file.
+// StoredLen returns the length of the value and its CRC table.
 func (r *BlobRef) StoredLen() int64 { return r.Length + r.tableLen() }
 
 func (r *BlobRef) tableLen() int64 { return (r.Length + blobBlock - 1) / blobBlock * 4 }
 
-// BlobTable returns the CRC table of a large value.
+// BlobTable returns the CRC table of a value.
 func BlobTable(value []byte) []byte {
 	table := make([]byte, 0, (len(value)+blobBlock-1)/blobBlock*4)
 	for off := 0; off < len(value); off += blobBlock {
@@ -58,7 +57,7 @@ func BlobTable(value []byte) []byte {
 	return table
 }
 
-// BlobReader reads a blob block by block.
+// BlobReader reads a large value block by block.
 type BlobReader struct {
 	f     *File
 	Ref   BlobRef
@@ -67,8 +66,8 @@ type BlobReader struct {
 	buf   []byte
 }
 
-// Open checks the CRC table of the value at ref, and starts to read the value. size is the
-// file's size. The returned error names the file.
+// Open prepares r for reading the value at ref, and checks its CRC table. size is the
+// file's size.
 func (r *BlobReader) Open(f *File, size int64, ref BlobRef) error {
 	tableLen := ref.tableLen()
 	if ref.Off > size || ref.Length+tableLen > size-ref.Off {

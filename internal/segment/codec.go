@@ -37,8 +37,8 @@ func NewCompressor(c Codec) (*Compressor, error) {
 	return k, nil
 }
 
-// compress returns the bytes to store for a block, which are valid until the next call. If
-// compression saves less than 1/16, it returns raw.
+// compress returns the bytes to store for a block: raw if compression saves less than
+// 1/16, and otherwise compressed bytes, which are valid until the next call.
 func (k *Compressor) compress(raw []byte) (stored []byte, c Codec) {
 	switch k.codec {
 	case codecS2:
@@ -63,7 +63,7 @@ type decompressor struct {
 	err  error
 }
 
-// decompress returns a block's rawLen uncompressed bytes. It uses dst if they fit. rawLen must
+// decompress returns a block's rawLen uncompressed bytes, in dst if they fit. rawLen must
 // not exceed blockLen.
 func (d *decompressor) decompress(dst, stored []byte, c Codec, rawLen int) ([]byte, error) {
 	switch c {

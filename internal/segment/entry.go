@@ -8,29 +8,28 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Kind is the effect of an entry on its key's value.
+// Kind is the operation that an entry records.
 type Kind uint8
 
 const (
-	KindAppend Kind = iota // append a piece
-	KindSet                // replace the value with the piece
+	KindAppend Kind = iota // append the entry's value
+	KindSet                // replace the key's value
 	KindDelete             // remove the key
-	KindBlob               // append the large value at a BlobRef
+	KindBlob               // append a value in a blob file
 )
 
-// MaxInline is the maximum length of a value in an entry. Longer values are blobs.
+// MaxInline is the maximum length of a value in an entry. Longer values are in blob files.
 const MaxInline = 64<<10 - 1
 
-// maxEntryLen is an upper bound on the length of an encoded entry.
 const maxEntryLen = 2*binary.MaxVarintLen32 + partd.MaxKeyLen + MaxInline
 
-// Entry is a decoded entry. Its slices alias the decoded buffer.
+// Entry is a decoded entry. Its slices share memory with the encoded entry.
 type Entry struct {
 	Kind      Kind
 	Key       []byte
 	Value     []byte // for KindBlob, the encoded BlobRef
-	Raw       []byte // the whole encoding
-	HashStart int    // offset in Raw of the key's length; a Ledger hashes Raw from there
+	Raw       []byte // the encoded entry
+	HashStart int    // offset in Raw of the key's length, from which a Ledger hashes
 }
 
 var (
@@ -75,9 +74,9 @@ func ParseEntry(b []byte) (e Entry, err error) {
 	return Entry{Kind: kind, Key: b[keyStart:valueStart], Value: b[valueStart:end], Raw: b[:end], HashStart: n}, nil
 }
 
-// ParseShort is a fast alternative to ParseEntry for appends and sets with a short key and a
-// short value. It returns the offsets in b of the key, the value, and the end of the entry. If
-// ok is false, use ParseEntry.
+// ParseShort is a fast alternative to ParseEntry for the entry at offset off, if it is an
+// append or a set with a short key and a short value. It returns the offsets in b of the
+// key, the value, and the end of the entry. If ok is false, use ParseEntry.
 func ParseShort(b []byte, off int) (kind Kind, keyStart, valueStart, end int, ok bool) {
 	if off+4 > len(b) {
 		return 0, 0, 0, 0, false
@@ -94,7 +93,7 @@ func ParseShort(b []byte, off int) (kind Kind, keyStart, valueStart, end int, ok
 	return Kind(v & 3), keyStart, valueStart, end, ok
 }
 
-// ValueLen returns the length of the value, even if it is a blob.
+// ValueLen returns the length of the value, even if the value is in a blob file.
 func (e *Entry) ValueLen() (int64, error) {
 	if e.Kind != KindBlob {
 		return int64(len(e.Value)), nil
@@ -103,13 +102,13 @@ func (e *Entry) ValueLen() (int64, error) {
 	return r.Length, err
 }
 
-// Source yields a stream of encoded entries, block by block. Each block is valid until
-// the next call of Next, which returns io.EOF at the end.
+// Source yields encoded entries in blocks, whose boundaries can be within entries. Next
+// returns io.EOF at the end. A block is valid until the next call.
 type Source interface {
 	Next() ([]byte, error)
 }
 
-// EachBlock calls use for each block of src. The block is valid during the call.
+// EachBlock calls use for each block of src. The block is valid only during the call.
 func EachBlock(src Source, use func(b []byte) error) error {
 	for {
 		b, err := src.Next()
@@ -125,11 +124,11 @@ func EachBlock(src Source, use func(b []byte) error) error {
 	}
 }
 
-// EntryReader reads the entries of a Source. An entry may span several blocks.
+// EntryReader reads the entries of a Source.
 type EntryReader struct {
 	Src   Source
-	buf   []byte // unread bytes of the current block
-	carry []byte // an entry that spans blocks, and the bytes after it
+	buf   []byte // unread bytes
+	carry []byte // memory for buf if an entry spans blocks
 	tmp   []byte
 }
 
@@ -145,8 +144,8 @@ func (r *EntryReader) Next() (Entry, error) {
 			return e, ErrBadEntry
 		}
 		restLen := len(r.buf)
-		// The source may reuse its buffer, so copy the unread bytes first. Copy them to tmp,
-		// because buf may share memory with carry, and then swap tmp and carry.
+		// Copy the unread bytes before Next, which may overwrite them. Copy them to tmp,
+		// because buf may share memory with carry.
 		r.tmp = append(r.tmp[:0], r.buf...)
 		block, err := r.Src.Next()
 		if err == io.EOF {
@@ -185,7 +184,7 @@ func (r *EntryReader) Reset(src Source) { r.Src, r.buf = src, nil }
 // Each calls f for each entry of src. The entry is valid only during the call.
 func (r *EntryReader) Each(src Source, f func(e *Entry) error) error {
 	r.Reset(src)
-	var e Entry // it escapes to the heap, so allocate it only once
+	var e Entry // outside the loop, because each declaration allocates
 	for {
 		var err error
 		if e, err = r.Next(); err == io.EOF {
@@ -200,7 +199,7 @@ func (r *EntryReader) Each(src Source, f func(e *Entry) error) error {
 	}
 }
 
-// EachEntry calls f for each entry of src. The entry is valid during the call.
+// EachEntry calls f for each entry of src. The entry is valid only during the call.
 func EachEntry(src Source, f func(e *Entry) error) error {
 	var r EntryReader
 	return r.Each(src, f)

@@ -14,7 +14,7 @@ type Layout struct {
 	Start   int64
 	End     int64    // end of the footer
 	Bits    uint8    // the segment has 2^Bits ranges of key hashes
-	Offsets []uint32 // 2^Bits+1 offsets from Start: the start of each range, and the end of the last range
+	Offsets []uint32 // offsets from Start: the start of each range, then the end of the last range
 	RawLens []uint32 // uncompressed length of each range; nil if the segment is not compressed
 	Hot     []HotRun // sorted with CompareHot
 
@@ -27,9 +27,9 @@ type HotRun struct {
 	Hash    uint64
 	Off     uint32 // offset from the start of the segment
 	Len     uint32
-	Bytes   int64 // length of the value that these entries alone would yield
-	Resets  bool  // the run contains a Set or Delete, which discards the value in earlier segments
-	Deleted bool  // the key does not exist after these entries
+	Bytes   int64 // length of the key's value, without earlier segments
+	Resets  bool  // the run contains a Set or Delete, which discards earlier segments' values
+	Deleted bool  // the key does not exist after the run
 	Key     []byte
 }
 
@@ -45,16 +45,15 @@ const (
 	maxFooter      = 64 << 20
 )
 
-// RangeIndex returns the index of the range that contains the hash.
 func (g *Layout) RangeIndex(hash uint64) int { return RangeIndex(hash, g.Bits) }
 
 // StoredLen returns the segment's length in its file.
 func (g *Layout) StoredLen() int64 { return g.End - g.Start }
 
-// OffsetMemoryUsed returns the memory in use by range offsets.
+// OffsetMemoryUsed returns the memory that Offsets and RawLens use, in bytes.
 func (g *Layout) OffsetMemoryUsed() int64 { return 4 * int64(len(g.Offsets)+len(g.RawLens)) }
 
-// MemoryUsed returns the memory in use by the layout.
+// MemoryUsed returns the memory that the layout uses, in bytes.
 func (g *Layout) MemoryUsed() int64 {
 	return int64(cap(g.Offsets)+cap(g.RawLens))*4 + 200 + g.HotMemoryUsed()
 }
@@ -66,8 +65,8 @@ func (g *Layout) HotMemoryUsed() (n int64) {
 	return n
 }
 
-// UncompressedLen returns the approximate length that the segment would have without
-// compression. It caches the result, so it must not be called concurrently.
+// UncompressedLen estimates the length that the segment would have without compression. It
+// must not be called concurrently, because it caches the result.
 func (g *Layout) UncompressedLen() int64 {
 	if g.uncompressedLen > 0 {
 		return g.uncompressedLen
@@ -81,8 +80,8 @@ func (g *Layout) UncompressedLen() int64 {
 		n += int64(r)
 	}
 	for i := range g.Hot {
-		// The run's uncompressed length is unknown, so estimate it by the value's length.
-		// That may include blobs, so limit it to maxFactor times the compressed length.
+		// The run's uncompressed length is unknown: use the value's length. Because that
+		// includes large values in blob files, use at most maxFactor times Len.
 		const maxFactor = 64
 		n += max(min(g.Hot[i].Bytes, maxFactor*int64(g.Hot[i].Len))-int64(g.Hot[i].Len), 0)
 	}
@@ -95,7 +94,7 @@ func CompareHot(a, b HotRun) int {
 	return cmp.Or(cmp.Compare(a.Hash, b.Hash), bytes.Compare(a.Key, b.Key))
 }
 
-// FindHot returns the run of a hot key, or nil.
+// FindHot returns the run of key, or nil if key is not hot.
 func (g *Layout) FindHot(hash uint64, key []byte) *HotRun {
 	i, _ := slices.BinarySearchFunc(g.Hot, hash, func(r HotRun, h uint64) int { return cmp.Compare(r.Hash, h) })
 	for ; i < len(g.Hot) && g.Hot[i].Hash == hash; i++ {
@@ -106,7 +105,7 @@ func (g *Layout) FindHot(hash uint64, key []byte) *HotRun {
 	return nil
 }
 
-// HotBetween returns the runs of the hot keys with hashes from lo to hi.
+// HotBetween returns the runs of the hot keys with hashes from lo up to and including hi.
 func (g *Layout) HotBetween(lo, hi uint64) []HotRun {
 	first, _ := slices.BinarySearchFunc(g.Hot, lo, func(h HotRun, lo uint64) int {
 		return cmp.Or(cmp.Compare(h.Hash, lo), 1)
@@ -118,8 +117,7 @@ func (g *Layout) HotBetween(lo, hi uint64) []HotRun {
 	return g.Hot[first:end]
 }
 
-// EncodeFooter returns the footer to write at offset off of the file. ledger must be an
-// encoded Ledger.
+// EncodeFooter returns the footer to write at offset off of f, with an encoded Ledger.
 func (g *Layout) EncodeFooter(f *File, ledger []byte, off int64) []byte {
 	le := binary.LittleEndian
 	var b []byte
@@ -162,8 +160,8 @@ func (g *Layout) EncodeFooter(f *File, ledger []byte, off int64) []byte {
 	return le.AppendUint32(b, f.SaltedCRC(f.Number, off, b))
 }
 
-// ReadFooter returns the layout and the encoded ledger of the segment that ends at end.
-// Another segment may end at the layout's Start.
+// ReadFooter returns the layout and the encoded ledger of the segment that ends at offset
+// end.
 func ReadFooter(f *File, end int64) (g Layout, ledger []byte, err error) {
 	le := binary.LittleEndian
 	tail := make([]byte, footerTailLen)

@@ -1,7 +1,7 @@
-// Package segment encodes and decodes the data files of log-structured stores. Their segments
-// contain entries, grouped into ranges by the hashes of the keys; blob files contain large
-// values. docs/format.md describes both. The package does not know about manifests: the
-// store decides which segments belong to it.
+// Package segment encodes and decodes the data files of log-structured stores. Segments
+// contain entries, grouped into ranges by the hashes of their keys. Blob files contain
+// large values. docs/format.md describes both. Which segments belong to a store is not
+// recorded here, but in the store's manifest.
 package segment
 
 import (
@@ -22,8 +22,8 @@ var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type Format struct {
 	ID    uint64 // random identifier of the store
 	Seed  uint64 // seed of key hashes, and salt of all checksums
-	NoCRC bool   // do not verify checksums: a fault injected by tests
-	// KeyHash replaces the keyed hash in tests.
+	NoCRC bool   // do not verify checksums; only for tests
+	// KeyHash, if not nil, replaces the hash of keys; only for tests.
 	KeyHash func(key string) uint64
 	decomp  decompressor
 }
@@ -44,30 +44,29 @@ func (f *Format) HashBytes(key []byte) uint64 {
 	return xxh3.HashSeed(key, f.Seed)
 }
 
-// SaltedCRC returns a CRC of b, salted with the store's seed, the file number and the offset,
-// so that data from another store, file or offset does not pass the check.
+// SaltedCRC returns a CRC of b, salted with the store's seed, the file's number and the
+// offset, to detect data that belongs to another store, file or offset.
 func (f *Format) SaltedCRC(file uint32, off int64, b []byte) uint32 {
 	var salt [20]byte
 	binary.LittleEndian.PutUint64(salt[:], f.Seed)
 	binary.LittleEndian.PutUint32(salt[8:], file)
 	binary.LittleEndian.PutUint64(salt[12:], uint64(off))
 	sum := ^uint32(0)
-	for _, c := range salt { // inlined crc32.Checksum, which would make salt escape to the heap
+	for _, c := range salt { // crc32.Checksum would make salt escape to the heap
 		sum = Castagnoli[byte(sum)^c] ^ sum>>8
 	}
 	return crc32.Update(^sum, Castagnoli, b)
 }
 
-// RangeIndex returns the index of the range that contains hash, out of 2^bits ranges.
+// RangeIndex returns which of 2^bits ranges contains hash.
 func RangeIndex(hash uint64, bits uint8) int { return int(hash >> 1 >> (63 - bits)) }
 
-// HashBounds returns the lowest and highest hash in the ranges [first, end), out of 2^bits
-// ranges.
+// HashBounds returns the lowest and highest hash in the ranges from first up to, but not
+// including, end. There are 2^bits ranges.
 func HashBounds(first, end int, bits uint8) (lo, hi uint64) {
 	return uint64(first) << 1 << (63 - bits), uint64(end)<<1<<(63-bits) - 1
 }
 
-// FileKind is the kind of a data file.
 type FileKind uint8
 
 const (
@@ -81,7 +80,7 @@ const (
 	FormatVersion = 1
 )
 
-// File is a data file, which contains segments or large values.
+// File is a data file.
 type File struct {
 	*Format
 	io.ReaderAt
@@ -90,7 +89,6 @@ type File struct {
 	Path   string // for errors
 }
 
-// EncodeHeader returns the file's header.
 func (f *File) EncodeHeader() []byte {
 	b := make([]byte, HeaderLen)
 	le := binary.LittleEndian
@@ -121,8 +119,8 @@ func (f *File) CheckHeader() error {
 	return nil
 }
 
-// OwnsHeader reports whether b may be the header of one of this store's files. If b is shorter
-// than a header, it must be the whole file; a crash can leave such a file.
+// OwnsHeader reports whether b can be the header of one of this store's files. Because a
+// crash can leave a file shorter than its header, b may also be such a file.
 func (f *Format) OwnsHeader(b []byte) bool {
 	head := (&File{Format: f}).EncodeHeader()
 	const kindAt, idAt, numberAt = 12, 16, 24
@@ -133,7 +131,8 @@ func (f *Format) OwnsHeader(b []byte) bool {
 	return string(b[:8]) == dataMagic && string(b[idAt:numberAt]) == string(head[idAt:numberAt])
 }
 
-// NewerFormatError returns the error for a file that a newer program wrote.
+// NewerFormatError returns the error for a file of version v, if versions up to known are
+// supported.
 func NewerFormatError(v, known uint32) error {
 	return fmt.Errorf("it has format version %d, but this program supports only versions up to %d: use a newer program", v, known)
 }
@@ -142,8 +141,8 @@ func (f *File) Corrupt(off int64, err error) error {
 	return &partd.CorruptError{Path: f.Path, Offset: off, Err: err}
 }
 
-// ReadFull fills b with the file's bytes from offset off on. It returns an error if the file
-// is too short.
+// ReadFull fills b with the bytes at offset off. It returns an error if the file is too
+// short.
 func (f *File) ReadFull(b []byte, off int64) error {
 	n, err := f.ReadAt(b, off)
 	if n == len(b) {

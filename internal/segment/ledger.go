@@ -9,20 +9,20 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// Ledger is the checksum of a set of pieces: the values of appends and sets, including
-// values that a later Set or Delete discarded. The order of the pieces does not matter. The
-// ledgers of disjoint sets add up to the ledger of their union.
+// Ledger is a checksum of a set of entries, in any order. Its pieces are the values of
+// appends and sets, including values that a later Set or Delete discarded. The ledgers of
+// disjoint sets add up to the ledger of their union.
 type Ledger struct {
 	Pieces int64         // number of pieces
 	Bytes  int64         // total length of the pieces
-	Sum    ledger.Sum128 // sum of the pieces' xxh3-128 hashes, each of (uvarint length of the key, key, piece)
-	// Marks is the number of Sets and Deletes. MarkSum is the sum of xxh3-128, seeded
-	// with the entry's kind, of (uvarint length of the key, key).
+	Sum    ledger.Sum128 // sum of the xxh3-128 hashes of (uvarint length of the key, key, piece)
+	// Marks is the number of Sets and Deletes. MarkSum is the sum of their xxh3-128
+	// hashes, seeded with the entry's kind, of (uvarint length of the key, key).
 	Marks   int64
 	MarkSum ledger.Sum128
 }
 
-// Add adds the pieces of o.
+// Add adds the entries of o.
 func (l *Ledger) Add(o Ledger) {
 	l.Pieces += o.Pieces
 	l.Bytes += o.Bytes
@@ -31,7 +31,7 @@ func (l *Ledger) Add(o Ledger) {
 	l.MarkSum.Add(o.MarkSum)
 }
 
-// Sub removes the pieces of o, which must be in l.
+// Sub removes the entries of o, which must be in l.
 func (l *Ledger) Sub(o Ledger) {
 	l.Pieces -= o.Pieces
 	l.Bytes -= o.Bytes
@@ -56,8 +56,8 @@ func (l Ledger) Diff(got Ledger) error {
 	return nil
 }
 
-// AddEntry adds an entry that is not a blob. hashed is the encoded entry from its key length
-// on.
+// AddEntry adds an entry whose kind is not KindBlob. hashed is the encoded entry from its
+// key length on.
 func (l *Ledger) AddEntry(kind Kind, hashed []byte, valueLen int) {
 	if kind == KindAppend || valueLen > 0 {
 		l.Pieces++
@@ -70,7 +70,7 @@ func (l *Ledger) AddEntry(kind Kind, hashed []byte, valueLen int) {
 	}
 }
 
-// Append appends the encoded ledger, as in footers and manifests.
+// Append appends the encoded ledger to b.
 func (l *Ledger) Append(b []byte) []byte {
 	le := binary.LittleEndian
 	b = le.AppendUint64(b, uint64(l.Pieces))
@@ -82,8 +82,7 @@ func (l *Ledger) Append(b []byte) []byte {
 	return le.AppendUint64(b, l.MarkSum.Hi)
 }
 
-// Parse decodes a ledger from the first LedgerLen bytes of b. It panics if b is shorter,
-// as package encoding/binary does.
+// Parse decodes a ledger from the first LedgerLen bytes of b. It panics if b is shorter.
 func (l *Ledger) Parse(b []byte) {
 	u := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 	*l = Ledger{

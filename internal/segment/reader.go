@@ -6,14 +6,14 @@ import (
 	"io"
 )
 
-// Reader is a Source that reads blocks from a section of a file.
+// Reader is a Source of the blocks in a section of a file.
 type Reader struct {
 	file  *File
 	off   int64 // offset of the next read
 	end   int64
-	ahead []byte // bytes read, but not yet decoded
+	ahead []byte // bytes read, but not yet decoded; a part of buf
 	buf   []byte
-	raw   []byte
+	raw   []byte // memory for a decompressed block
 }
 
 const readLen = 256 << 10
@@ -70,7 +70,8 @@ func (r *Reader) fill(n int) error {
 	if int64(n-len(r.ahead)) > r.end-r.off {
 		return r.Corrupt("a block reaches beyond the end of its run")
 	}
-	// The buffer is not larger than the run, because a large store has many short runs.
+	// Do not make the buffer larger than the section, because a large store has many
+	// short sections.
 	size := int(min(int64(len(r.ahead))+r.end-r.off, readLen))
 	if cap(r.buf) < size {
 		buf := make([]byte, max(size, min(2*cap(r.buf), readLen)))

@@ -7,24 +7,24 @@ import (
 )
 
 // Writer writes a segment: its ranges in increasing order, then the runs of hot keys,
-// then the footer.
+// then the footer. A hot key has so much data that it is stored apart, as a run.
 type Writer struct {
-	Layout   // layout of the data written so far
+	Layout   // of the data written so far
 	file     *File
 	dst      io.WriterAt
 	comp     *Compressor
 	off      int64  // offset in dst of the first byte of out
 	out      []byte // blocks that are not yet written
 	block    int    // offset of the current block in out, or -1
-	raw      []byte // if blocks are compressed, the uncompressed current block
+	raw      []byte // uncompressed current block, if blocks are compressed
 	rawLen   int    // uncompressed length of the current range
-	runStart int64  // offset of the current run
+	runStart int64  // offset of the current run from the start of the segment
 }
 
 const WriteSize = 1 << 20 // approximate size of a write, in bytes
 
-// NewWriter starts a segment of 2^bits ranges at offset start. It reuses buffers, which
-// [Writer.Buffers] of an earlier writer returned.
+// NewWriter starts a segment of 2^bits ranges at offset start of dst. buffers, for reuse,
+// are from [Writer.Buffers] of an earlier writer, or nil.
 func NewWriter(f *File, dst io.WriterAt, start int64, bits uint8, comp *Compressor, buffers [2][]byte) *Writer {
 	w := &Writer{file: f, dst: dst, comp: comp, off: start, out: buffers[0][:0], raw: buffers[1][:0], block: -1}
 	w.Layout = Layout{Start: start, Bits: bits, Offsets: make([]uint32, 0, 1<<bits+1)}
@@ -40,7 +40,7 @@ func (w *Writer) Buffers() [2][]byte { return [2][]byte{w.out, w.raw} }
 // Size returns the length of the segment so far.
 func (w *Writer) Size() int64 { return w.off + int64(len(w.out)) - w.Start }
 
-// BeginRange begins range i. Skipped ranges are empty.
+// BeginRange begins range i. Ranges that the caller skips are empty.
 func (w *Writer) BeginRange(i int) {
 	for len(w.Layout.Offsets) <= i {
 		w.Layout.Offsets = append(w.Layout.Offsets, uint32(w.Size()))
@@ -56,13 +56,13 @@ func (w *Writer) EndRange(i int) {
 	w.Layout.Offsets = append(w.Layout.Offsets[:i+1], uint32(w.Size())) // start of the next range
 }
 
-// BeginRun begins the run of a hot key. Ranges that were not begun before are empty.
+// BeginRun begins the run of a hot key. After it, no range can begin.
 func (w *Writer) BeginRun() {
 	w.BeginRange(1 << w.Bits)
 	w.runStart = w.Size()
 }
 
-// EndRun ends the run of a hot key. It sets h.Off and h.Len.
+// EndRun ends the run of a hot key and adds h, with Off and Len set, to the layout.
 func (w *Writer) EndRun(h HotRun) {
 	w.endBlock()
 	h.Off, h.Len = uint32(w.runStart), uint32(w.Size()-w.runStart)
@@ -113,7 +113,7 @@ func (w *Writer) Write(p []byte) error {
 //
 //	CRC (4) · codec << 24 | stored length (4) · length (4) · stored bytes
 //
-// The CRC covers the bytes after it, and is salted with the block's position.
+// The CRC covers the block's other bytes, and is salted with its position.
 func (w *Writer) endBlock() {
 	if w.block < 0 {
 		return

@@ -29,7 +29,7 @@ type admin struct {
 	serving atomic.Pointer[serving]
 }
 
-// serving is a server with its stores.
+// serving holds the server and the stores that admin reports on.
 type serving struct {
 	server     *remote.Server
 	log        *logstore.Store // the bottom store; nil unless it is a log: store
@@ -60,7 +60,6 @@ func listenAdmin(c *config) (net.Listener, error) {
 	return l, err
 }
 
-// serve starts to answer requests, and returns a function that stops it.
 func (a *admin) serve(l net.Listener, profiles bool, log *slog.Logger) (stop func()) {
 	h := adminhttp.WithStatus(adminhttp.Handler(a.ready, http.HandlerFunc(a.metrics)))
 	if profiles {

@@ -50,7 +50,7 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.StringVar(&c.store, "store", "log:partd-data", "`URL` of the store")
 	fl.Var(&c.maxMessage, "max-message", "`SIZE` of the largest message accepted; Go clients send larger ones in parts")
 	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "`NUMBER` of connections at a time; another one replaces an idle one")
-	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use: half for messages, half for the store (a mem: store takes what it holds)")
+	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use: half for messages, half for the store (a mem: store uses as much as its data needs)")
 	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "`NUMBER` of open readers and listings of all clients together")
 	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "`TIME` that a peer has to complete the handshake")
 	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "`TIME` that a connection may be idle; 0 means forever")
@@ -59,7 +59,7 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.DurationVar(&c.stopWithin, "stop-timeout", 0, "`TIME` after a request to stop until the server exits, even with unwritten data; 0 means never")
 	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, made by partd-server token add; without it and --tls-client-ca, anyone who can connect may do everything")
 	fl.BoolVar(&c.trust, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change without a credential: Python's clients have none")
-	fl.IntVar(&c.namespaces, "namespaces", 8, "`NUMBER` of namespaces open at a time besides the default one, in a quarter of the store's memory; needs a log: store, which may have any number of them; 0 allows none")
+	fl.IntVar(&c.namespaces, "namespaces", 8, "`NUMBER` of namespaces, besides the default one, whose stores are open at a time, in a quarter of the store's memory; others are opened when needed; needs a log: store; 0 allows no namespaces")
 	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`TIME` after which a namespace without connections is removed; 0 means never")
 	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client that can connect stop the server (Python's close_server)")
 	fl.BoolVar(&c.insecure, "insecure", false, "listen beyond this machine without TLS and users: others there can read the traffic and, without users, change everything")
@@ -129,7 +129,7 @@ func (c *config) check(cmd *cobra.Command) error {
 	case c.namespaceDir() == "" && (c.ttl > 0 || c.space.namespaceMaxBytes.Bytes > 0 || slices.ContainsFunc(c.listen, func(l string) bool { return strings.Contains(l, "=") })):
 		return cliutil.Usagef("--store %s has no namespaces: use a store log:DIR without a buffer, and --namespaces above 0", c.store)
 	case c.space.maxBytes.Bytes > 0 && c.space.maxBytes.Bytes < minLogQuota && c.isLog():
-		return cliutil.Usagef("--max-bytes %s is too little for a log: store, whose write-ahead file counts 1 MiB: at least %s",
+		return cliutil.Usagef("--max-bytes %s is too little for a log: store, whose write-ahead file counts 1 MiB: give at least %s",
 			stores.FormatSize(c.space.maxBytes.Bytes), stores.FormatSize(minLogQuota))
 	case c.logFormat != "text" && c.logFormat != "json":
 		return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)

@@ -10,7 +10,6 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// listener is a listening address with the options for its clients.
 type listener struct {
 	net.Listener
 	opts remote.ServeOptions
@@ -66,8 +65,9 @@ func listen(c *config, a *access) ([]listener, error) {
 	return listeners, nil
 }
 
-// checkAddress returns an error for an address that other machines can reach, before it is opened. It
-// does not resolve host names; for these, listen checks the opened address.
+// checkAddress checks an address before it is opened: its syntax, and that other machines cannot
+// reach it, unless that is safe or allowed. It does not resolve host names; for these, listen checks
+// the opened address.
 func (c *config) checkAddress(url string) error {
 	if isSocket(url) {
 		return nil

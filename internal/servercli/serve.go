@@ -28,10 +28,9 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	// ServeWith closes the listeners that it serves. Close the others.
 	defer func() {
 		for _, l := range listeners {
-			_ = l.Close() // usually closed already
+			_ = l.Close() // usually fails, because ServeWith has closed the listener
 		}
 	}()
 	adminServer := &admin{started: time.Now()}
@@ -91,7 +90,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	err = serveAll(ctx, server, listeners, s.out)
 	stop()
 	log.Info("stopping: flushing the store, finishing the requests in progress, then closing the store", "drain_timeout", c.DrainTimeout)
-	// Flushing has no time limit. A second signal or --stop-timeout ends the process earlier.
+	// Flushing has no time limit, unless a second signal or --stop-timeout ends the process.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err == nil {
 		log.Info("ended")

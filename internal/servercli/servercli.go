@@ -26,7 +26,7 @@ type streams struct {
 // Another signal, at least a second later, ends the process immediately.
 func Main(args []string) int { return MainWith(nil, args) }
 
-// MainWith is like Main with a set of store schemes.
+// MainWith is like Main, but opens stores with the schemes in set; nil means those of package stores.
 func MainWith(set *stores.Set, args []string) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -52,7 +52,7 @@ func MainWith(set *stores.Set, args []string) int {
 			}
 			fmt.Fprintln(s.err, "partd-server: second signal: exiting immediately, without finishing the requests in progress")
 			if number, ok := sig.(syscall.Signal); ok {
-				return 128 + int(number) // like a shell
+				return 128 + int(number) // the code that shells give a process killed by a signal
 			}
 			return cliutil.ExitFailed
 		}

@@ -94,7 +94,6 @@ func bottomStore(store partd.Partd) partd.Partd {
 	return store
 }
 
-// usedBytes returns a function that measures the size of a store in bytes.
 func usedBytes(ctx context.Context, store partd.Partd) func() (int64, error) {
 	switch s := bottomStore(store).(type) {
 	case *logstore.Store:

@@ -18,14 +18,14 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// storeShare returns the memory for the store, and for each of its layers.
+// storeShare returns the memory for each layer of the store, in bytes.
 func (c *config) storeShare() int64 {
 	scheme, _, _ := strings.Cut(c.store, ":")
 	const maxForLog = 8 << 30
 	return min(c.memory.Bytes/2/int64(1+strings.Count(scheme, "+")), maxForLog)
 }
 
-// openStore opens the store. Options in its URL override the command's.
+// openStore opens the store. Options in its URL override the command's flags.
 func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 	scheme, _, _ := strings.Cut(c.store, ":")
 	share := c.storeShare()

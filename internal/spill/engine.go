@@ -1,5 +1,5 @@
-// Package spill implements the parts that sorting and aggregating engines share: temporary files
-// of blocks with checksums, for data that does not fit in memory, and the life cycle of an engine.
+// Package spill implements the common parts of the engines that sort, group and join records:
+// their life cycle, and temporary files for data that does not fit in memory.
 package spill
 
 import (
@@ -15,13 +15,13 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// Limits of the memory of an engine, in bytes.
-const (
+const ( // memory of an engine, in bytes; MinMemory is per thread
 	DefaultMemory = 256 << 20
 	MinMemory     = 256 << 10
 )
 
-// ErrClosed is wrapped by the error for using a closed value. It wraps [partd.ErrClosed].
+// ErrClosed is wrapped by the error for using a closed engine, reader or writer. It wraps
+// [partd.ErrClosed].
 var ErrClosed error = closedError{}
 
 // ErrNotOpened is the error for using a zero value instead of the result of a constructor. It
@@ -34,8 +34,8 @@ type closedError struct{}
 func (closedError) Error() string { return "it is closed" }
 func (closedError) Unwrap() error { return partd.ErrClosed }
 
-// Engine is the common base of engines that first receive records from several writers and then
-// return results once.
+// Engine is the common base of engines. An engine first receives records from several writers;
+// after these are closed, its results can be read once.
 type Engine struct {
 	Memory  int64
 	Threads int
@@ -43,21 +43,21 @@ type Engine struct {
 	Ctx     context.Context
 	Tasks   sync.WaitGroup // goroutines that Close waits for
 
-	// Mu guards the fields below, and the changing fields of the struct that embeds Engine. Cond
-	// is signaled after each change.
+	// Mu guards the fields below, and fields of the struct that embeds Engine. Cond is
+	// signaled when they change.
 	Mu      sync.Mutex
 	Cond    sync.Cond
 	Writers int  // number of open writers
 	Reading bool // reading has begun
 	err     error
 	closed  bool
-	ownTemp bool // Close must close Temp
-	stop    context.CancelCauseFunc
+	ownTemp bool                    // Close must close Temp
+	stop    context.CancelCauseFunc // ends Ctx
 }
 
-// Start sets zero fields to their defaults, and checks the fields. Errors mention activity, such
-// as "sorting". Memory must be at least parts times [MinMemory]; 0 parts means one for each
-// thread. The end of ctx stops the engine.
+// Start checks the exported fields, and sets zero fields to their defaults. Memory must be at
+// least parts times [MinMemory]; 0 parts means one for each thread. activity, such as "sorting",
+// is for errors. The end of ctx stops the engine.
 func (e *Engine) Start(ctx context.Context, activity string, parts int) error {
 	e.Memory = cmp.Or(e.Memory, DefaultMemory)
 	e.Threads = cmp.Or(e.Threads, runtime.GOMAXPROCS(0))
@@ -99,12 +99,12 @@ func (e *Engine) FailLocked(err error) {
 	e.Cond.Broadcast()
 }
 
-// ErrLocked returns the error that stopped the engine, or nil. Mu must be held.
+// ErrLocked is like Err. Mu must be held.
 func (e *Engine) ErrLocked() error {
 	if e.Ctx == nil {
 		return ErrNotOpened
 	}
-	// If ctx has just ended, the AfterFunc that calls Fail (see Start) may not have run yet.
+	// If Ctx has just ended, the call of Fail that Start has registered may be still to come.
 	if e.err == nil && e.Ctx.Err() != nil {
 		e.FailLocked(canceled.Err(e.Ctx))
 	}
@@ -118,8 +118,8 @@ func (e *Engine) Err() error {
 	return e.ErrLocked()
 }
 
-// OpenWriter counts a new writer. It returns an error if the engine has failed, or if reading
-// has begun. Mu must be held.
+// OpenWriter counts a new writer. It returns an error if the engine has failed or reading has
+// begun. Mu must be held.
 func (e *Engine) OpenWriter() error {
 	if err := e.ErrLocked(); err != nil {
 		return err
@@ -131,8 +131,8 @@ func (e *Engine) OpenWriter() error {
 	return nil
 }
 
-// StartReading begins reading; no writer can be opened afterwards. It returns an error if a writer
-// is still open. Mu must be held.
+// StartReading begins reading, after which no writer can be opened. It returns an error if a
+// writer is still open. Mu must be held.
 func (e *Engine) StartReading() error {
 	switch err := e.ErrLocked(); {
 	case err != nil:

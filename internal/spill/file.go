@@ -12,13 +12,12 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// File is a temporary file that consists of blocks. Offsets and checksums of the blocks are
-// only in memory, because no other process reads the file.
+// File is a temporary file of blocks. The blocks' offsets and checksums are only in memory,
+// because no other process reads the file.
 type File struct {
-	// Buf holds data that is not yet written. To write, call Room and then append to Buf.
+	// Buf holds data that is not yet in the file. To write, call Room and then append to Buf.
 	Buf []byte
-	// Quota, if not nil, counts the file's bytes until Close. Reset must not be called on a
-	// file with a Quota.
+	// Quota, if not nil, counts the file's bytes until Close. Then Reset must not be called.
 	Quota *Quota
 
 	file       vfs.File
@@ -28,11 +27,9 @@ type File struct {
 	blocks     []block
 	size       int64 // bytes written
 	longest    int   // length of the longest block
-	freed      int64 // Drop has freed the disk space before this offset
+	freed      int64 // end of the disk space that Drop has freed
 }
 
-// block describes a block, which ends at the start of the next block or at the end of the
-// file.
 type block struct {
 	offset int64
 	crc    uint32 // CRC-32C
@@ -40,12 +37,12 @@ type block struct {
 
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	// ErrDamaged is the error for a block that differs from what was written.
+	// ErrDamaged is wrapped by the error for a block that differs from the written bytes.
 	ErrDamaged = errors.New("a temporary file was damaged: use another disk for temporary files, and if this happens again, check the memory")
 )
 
-// Create creates a file. content describes its content for messages, such as "sorted
-// records". Blocks have up to limit bytes, unless a record is longer.
+// Create creates a file. content, such as "sorted records", describes its content in errors.
+// A block has up to limit bytes, unless a single record is longer.
 func Create(temp *tempdir.Set, content string, limit int) (*File, error) {
 	f, err := temp.Create()
 	if err != nil {
@@ -59,8 +56,8 @@ func New(f vfs.File, content string, limit int) *File {
 	return &File{file: f, content: content, limit: limit}
 }
 
-// Room makes space in Buf for a record of up to n bytes. If the block would become too long,
-// Room first ends it and writes the buffer.
+// Room makes space in Buf for a record of up to n bytes. If the current block would become too
+// long, Room first calls Flush.
 func (f *File) Room(n int) error {
 	if len(f.Buf)+n <= min(f.limit, cap(f.Buf)) {
 		return nil
@@ -88,7 +85,7 @@ func (f *File) End() {
 	}
 }
 
-// Flush ends the block and writes the buffer.
+// Flush ends the current block and writes Buf to the file.
 func (f *File) Flush() error {
 	f.End()
 	if len(f.Buf) == 0 {
@@ -112,11 +109,10 @@ func (f *File) Finish() error {
 	return err
 }
 
-// freeUnit is the unit in which Drop frees disk space, in bytes.
-const freeUnit = 1 << 20
+const freeUnit = 1 << 20 // Drop frees disk space in units of this many bytes
 
-// Drop frees the disk space and page cache of the first n blocks, which must not be read
-// again. Later writes can reuse the freed page cache, which is several times cheaper than using
+// Drop frees the disk space of the first n blocks, which must not be read again. It also frees
+// their page cache, because later writes are several times faster in freed page cache than in
 // memory that was idle. If the file system cannot free parts of a file, Drop does nothing.
 func (f *File) Drop(n int) {
 	end := f.size
@@ -131,7 +127,7 @@ func (f *File) Drop(n int) {
 	}
 }
 
-// Reset removes all blocks, so that the file can be used again.
+// Reset removes all blocks.
 func (f *File) Reset() {
 	f.Buf, f.blockStart, f.blocks, f.size, f.freed = f.Buf[:0], 0, f.blocks[:0], 0, 0
 }
@@ -151,13 +147,13 @@ func (f *File) Close() error {
 // Size returns the number of bytes written.
 func (f *File) Size() int64 { return f.size }
 
-// MaxRuns is the maximum number of run files of a sorter. A sorter with more runs merges some
-// of them before the end of the input, because a process can open a limited number of files,
-// often 4,096.
+// MaxRuns is the maximum number of files of sorted records that a sorter keeps. With more, it
+// merges some of them before the end of the input, because a process can open a limited number
+// of files, often 4,096.
 const MaxRuns = 1000
 
-// ShortestNeighbors finds the n neighboring files with the smallest total size, and returns the
-// index of the first of them. Merging only neighbors keeps the order of equal records.
+// ShortestNeighbors returns the index of the first of the n neighboring files with the smallest
+// total size. Sorters merge only neighboring files, to keep the order of equal records.
 func ShortestNeighbors[F interface{ Size() int64 }](files []F, n int) (first int) {
 	var size, minSize int64
 	for i, f := range files {
@@ -172,10 +168,10 @@ func ShortestNeighbors[F interface{ Size() int64 }](files []F, n int) (first int
 	return first
 }
 
-// EarlyMerge returns the number of files to merge before the end of the input, or 0. fanIn is
-// the maximum number of files that can be merged together. A merge is due if there are at least
-// 2*fanIn files, unless one of the smallest neighbors has over two thirds of their bytes: it
-// would be rewritten again and again. With MaxRuns files, a merge is always due.
+// EarlyMerge returns the number of files to merge now, before the end of the input, or 0. fanIn
+// is the maximum number of files that can be merged together. With at least 2*fanIn files, it
+// returns fanIn, unless one of the fanIn smallest neighbors has over two thirds of their bytes,
+// because such a file would be rewritten again and again. With MaxRuns files, it never returns 0.
 func EarlyMerge[F interface{ Size() int64 }](files []F, fanIn int) int {
 	switch {
 	case len(files) >= MaxRuns:
@@ -195,7 +191,7 @@ func EarlyMerge[F interface{ Size() int64 }](files []F, fanIn int) int {
 	return fanIn
 }
 
-// Blocks returns the number of complete blocks. They are numbered from 0.
+// Blocks returns the number of complete blocks, which are numbered from 0.
 func (f *File) Blocks() int { return len(f.blocks) }
 
 // Longest returns the size of the longest block in bytes.
@@ -210,8 +206,7 @@ func (f *File) Span(i, n int) int {
 	return int(end - f.blocks[i].offset)
 }
 
-// Read reads n blocks from block i on into buf, or into a larger buffer, and returns them. It
-// can be called concurrently.
+// Read reads n blocks from block i on, into buf if they fit. It can be called concurrently.
 func (f *File) Read(buf []byte, i, n int) ([]byte, error) {
 	size := f.Span(i, n)
 	buf = slices.Grow(buf[:0], size)[:size]
@@ -229,8 +224,7 @@ func (f *File) Read(buf []byte, i, n int) ([]byte, error) {
 	return buf, nil
 }
 
-// Write appends p to the file as a part of a stream, which [Reader] reads. All blocks except
-// the last have the maximum length.
+// Write appends p to the file, for reading with [File.NewReader].
 func (f *File) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		if err := f.Room(1); err != nil {
@@ -243,7 +237,7 @@ func (f *File) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Reader reads a finished file as a stream.
+// Reader reads a finished file as a stream of bytes.
 type Reader struct {
 	file        *File
 	nextBlock   int

@@ -8,18 +8,18 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Quota limits the total size of temporary files. The zero value only counts their bytes; a nil
-// Quota does nothing.
+// Quota limits the total size of temporary files. The zero value has no limit; a nil Quota
+// does nothing.
 type Quota struct{ limit, used atomic.Int64 }
 
-// Process is the quota of this process's temporary files.
+// Process is the quota for all temporary files of this process.
 var Process Quota
 
 // SetLimit sets the limit in bytes. 0 means no limit.
 func (q *Quota) SetLimit(n int64) { q.limit.Store(n) }
 
-// Take adds n bytes to the count. If the count would exceed the limit, Take leaves it unchanged
-// and returns an error that wraps [partd.ErrTooLarge].
+// Take adds n bytes to the used size. If that would exceed the limit, Take adds nothing and
+// returns an error that wraps [partd.ErrTooLarge].
 func (q *Quota) Take(n int64) error {
 	if q == nil {
 		return nil
@@ -31,14 +31,14 @@ func (q *Quota) Take(n int64) error {
 	return nil
 }
 
-// Release subtracts n bytes from the count.
+// Release subtracts n bytes from the used size.
 func (q *Quota) Release(n int64) {
 	if q != nil {
 		q.used.Add(-n)
 	}
 }
 
-// Writer writes a temporary file, and counts its bytes in a quota until Release.
+// Writer writes a temporary file, whose bytes count against a quota until Release.
 type Writer struct {
 	io.WriteCloser
 	Quota *Quota
@@ -54,7 +54,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return w.WriteCloser.Write(p)
 }
 
-// Release subtracts the file's bytes from the quota. The file must have been removed.
+// Release releases the file's bytes. The caller must have removed the file.
 func (w *Writer) Release() {
 	w.Quota.Release(w.size)
 	w.size = 0

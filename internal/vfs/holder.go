@@ -12,8 +12,7 @@ import (
 
 // The holder of a long-lived lock writes a note to the lock file, for error messages. The first
 // line is text for people. The second line distinguishes the process from a later one with the
-// same PID. A note can be stale: it can outlive its process, and a new holder acquires the lock
-// shortly before it writes its own note. So a note counts only while its process runs.
+// same PID. A note counts only while its process runs, because it can outlive its process.
 
 // RecordHolder writes a note to a lock file which says that this process holds the lock.
 func RecordHolder(fsys FS, name string) error {
@@ -25,7 +24,7 @@ func RecordHolder(fsys FS, name string) error {
 		os.Getpid(), host, filepath.Base(os.Args[0]), time.Now().UTC().Format(time.RFC3339), processStart(os.Getpid())))
 }
 
-// ClearHolder removes the note. It must be called before the lock is released.
+// ClearHolder removes the note from a lock file. Call it before releasing the lock.
 func ClearHolder(fsys FS, name string) error { return writeNote(fsys, name, "") }
 
 func writeNote(fsys FS, name, note string) error {
@@ -40,9 +39,8 @@ func writeNote(fsys FS, name, note string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Holder describes the holder of a file's lock, for messages. If it cannot verify that the note's
-// process still runs, it returns "another process", with the note if another machine may have
-// written it.
+// Holder describes the holder of a file's lock, for messages. If the process in the lock file's note
+// may have ended, Holder returns "another process", with the note if it may be from another machine.
 func Holder(fsys FS, name string) string {
 	const anotherProcess = "another process"
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
@@ -50,7 +48,7 @@ func Holder(fsys FS, name string) string {
 		return anotherProcess
 	}
 	b := make([]byte, 1<<10)
-	n, _ := f.ReadAt(b, 0) // a note is shorter
+	n, _ := f.ReadAt(b, 0) // an error is expected, because a note is shorter than b
 	_ = f.Close()
 	holder, rest, complete := strings.Cut(string(b[:n]), "\n")
 	start, _, _ := strings.Cut(rest, "\n")

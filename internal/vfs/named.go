@@ -51,8 +51,8 @@ func IsNamed(fsys FS, l Lock, name string) (bool, error) {
 }
 
 // Replace atomically replaces the content of a file, or creates the file with mode 0600. After a
-// power failure, the file has either the old or the new content. tempDir is a directory on the same
-// disk.
+// power failure, the file has either the old or the new content. tempDir must be on the same disk;
+// pattern names the temporary file, as in [os.CreateTemp].
 func Replace(name, tempDir, pattern string, content []byte) error {
 	f, err := os.CreateTemp(tempDir, pattern)
 	if err != nil {
@@ -62,9 +62,9 @@ func Replace(name, tempDir, pattern string, content []byte) error {
 	return Publish(f.Name(), name, errors.Join(err, f.Sync(), f.Close()))
 }
 
-// Publish renames temp to name, replacing an existing file, and syncs the directory. err is the
-// result of writing, syncing and closing temp. If err is not nil or renaming fails, Publish removes
-// temp and returns the error.
+// Publish renames the file temp to name, and syncs the directory. err is the result of writing,
+// syncing and closing temp. If err is not nil or renaming fails, Publish removes temp and returns
+// the error.
 func Publish(temp, name string, err error) error {
 	if err == nil {
 		err = os.Rename(temp, name)

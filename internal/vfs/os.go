@@ -51,7 +51,8 @@ func (OS) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// OpenFile opens an existing file. If the file is a pipe, it waits for the other end until ctx ends.
+// OpenFile opens an existing file. If the file is a pipe, OpenFile waits until another process opens
+// the other end, or until ctx ends.
 func OpenFile(ctx context.Context, name string, flag int) (*os.File, error) {
 	type result struct {
 		file *os.File

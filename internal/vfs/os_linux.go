@@ -13,7 +13,7 @@ import (
 func processStart(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	boot, bootErr := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	const start = 19 // index of the start time among the fields after the name, which is in parentheses
+	const start = 19 // index of the start time among the fields after the command's name, which ends in ")"
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if err != nil || bootErr != nil || len(fields) <= start {
 		return ""
@@ -21,7 +21,7 @@ func processStart(pid int) string {
 	return fields[start] + " " + strings.TrimSpace(string(boot))
 }
 
-// infoOf needs the conversions because some field types differ between architectures.
+// infoOf has conversions because some field types differ between architectures.
 func infoOf(st *syscall.Stat_t) Info {
 	return Info{
 		Size: st.Size, Disk: st.Blocks * 512, Links: uint64(st.Nlink), Dev: st.Dev, Ino: st.Ino, Mode: modeOf(st.Mode),

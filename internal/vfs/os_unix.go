@@ -43,7 +43,7 @@ func (f osFile) Info() (Info, error) {
 	return infoOf(&st), nil
 }
 
-// Free returns the free space in bytes, without the blocks that are reserved for root.
+// Free returns the free space of a directory's disk in bytes, without the blocks reserved for root.
 func (OS) Free(dir string) (int64, error) {
 	free, _, err := diskSpace(dir)
 	return free, err
@@ -89,7 +89,6 @@ func (l osLock) Info() (Info, error) {
 	return infoOf(fi.Sys().(*syscall.Stat_t)), nil
 }
 
-// retryInterrupted calls f again as long as a signal interrupts it.
 func retryInterrupted(f func() error) error {
 	for {
 		if err := f(); err != syscall.EINTR {
@@ -98,7 +97,6 @@ func retryInterrupted(f func() error) error {
 	}
 }
 
-// modeOf converts the type and the permission bits of a file.
 func modeOf(mode uint32) fs.FileMode {
 	m := fs.FileMode(mode & 0o777)
 	switch mode & syscall.S_IFMT {

@@ -7,9 +7,8 @@ import (
 	"os"
 )
 
-// On Windows, files can be read and written, but stores in directories do not work: they need
-// flock(2), which Python's partd also uses, and must remove open files. Such a store fails when
-// it acquires its lock.
+// Stores in directories do not work on Windows: they need flock(2), which Python's partd also uses,
+// and must remove open files. Such a store fails when it acquires its lock.
 
 // NoFollow does nothing on Windows.
 const NoFollow = 0

@@ -16,12 +16,10 @@ type FS interface {
 	Rename(oldName, newName string) error
 	// Info follows symbolic links.
 	Info(name string) (Info, error)
-	// ReadDir returns a reader of a directory's entries.
 	ReadDir(name string) (Dir, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir(name string) error
-	// NewLock returns a lock for a file. Acquiring the lock creates the file if it is
-	// missing.
+	// NewLock returns a lock for a file. Acquiring the lock creates a missing file.
 	NewLock(name string) Lock
 }
 
@@ -44,16 +42,15 @@ type Puncher interface {
 	Punch(off, n int64) error
 }
 
-// Info describes a file. It contains no pointers, so that returning it does not allocate memory.
+// Info describes a file. It must not contain pointers, so that returning it does not allocate memory.
 type Info struct {
 	Size  int64
 	Disk  int64  // space used on disk in bytes
-	Links uint64 // number of names; 0 if the file was removed while open
+	Links uint64 // number of hard links; 0 if the file was removed while open
 	Dev   uint64
 	Ino   uint64
 	Mode  fs.FileMode
-	// MTime and CTime are the times at which the content and the inode last changed, in
-	// nanoseconds since 1970.
+	// MTime and CTime are when the content and the inode last changed, in nanoseconds since 1970.
 	MTime, CTime int64
 }
 
@@ -75,7 +72,7 @@ type Lock interface {
 	// Lock waits until it acquires the lock.
 	Lock(exclusive bool) error
 	Unlock() error
-	// Info describes the locked file. By now, its name can refer to another file.
+	// Info describes the locked file, even if its name now refers to another file.
 	Info() (Info, error)
 }
 
@@ -87,6 +84,5 @@ type SpaceReporter interface {
 
 // LinkChecker is an FS with symbolic links. An FS without this interface has no links.
 type LinkChecker interface {
-	// IsLink reports whether a name refers to a symbolic link.
 	IsLink(name string) (bool, error)
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// MinWindow is the zstd window, in bytes, that is always accepted, even with little memory. RFC
-// 8878 requires every decoder to support it.
+// MinWindow is the zstd window, in bytes, that a Reader always accepts. RFC 8878 recommends
+// that every decoder supports it.
 const MinWindow = 8 << 20
 
 // Error is the error for a compressed file that is damaged or truncated.
@@ -45,20 +45,20 @@ type Reader struct {
 	src    *bufio.Reader
 	count  *counter  // counts the bytes that src has read
 	from   io.Reader // decompresses src
-	close  func()
+	close  func()    // frees the memory of from
 	err    error
 }
 
-// NewReader returns a reader of a compressed file; format must not be None. name is for
-// messages. If the file has only skippable frames, name also determines the format. window is the
-// maximum window of zstd frames in bytes, which is also the memory that they need; values below
-// [MinWindow] are raised to it.
+// NewReader returns a reader of a compressed file. format, from [Detect], must not be None.
+// name is the file's name: it is for errors, and determines the format of a file that has
+// only skippable frames. window is the maximum window of zstd frames in bytes, at least
+// [MinWindow]; a frame needs this much memory.
 func NewReader(name string, format compress.Format, file io.Reader, window int64) (*Reader, error) {
 	count := &counter{r: file}
 	src := bufio.NewReaderSize(count, 256<<10)
 	r := &Reader{name: name, format: format, window: max(window, MinWindow), src: src, count: count, close: func() {}}
 	if _, err := src.Peek(1); err != nil {
-		return nil, r.explain(err) // an empty file is not a compressed file
+		return nil, r.explain(err) // an error even for an empty file, which is not compressed
 	}
 	head, err := r.skipFrames()
 	if err != nil {
@@ -89,11 +89,11 @@ func NewReader(name string, format compress.Format, file io.Reader, window int64
 	return r, nil
 }
 
-// Format returns the format of the file.
+// Format returns the format of the file. It can differ from NewReader's argument.
 func (r *Reader) Format() compress.Format { return r.format }
 
-// skipFrames skips skippable frames of zstd and LZ4. It returns the next bytes, or none at the end
-// of the file.
+// skipFrames skips skippable frames, which zstd and LZ4 files can contain anywhere. It returns
+// the next bytes without reading them, or none at the end of the file.
 func (r *Reader) skipFrames() (head []byte, err error) {
 	for {
 		head, err = r.src.Peek(8)
@@ -127,7 +127,8 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end checks what follows the compressed data: only skippable frames and another LZ4 frame may.
+// end handles the end of r.from. Only skippable frames and another LZ4 frame may follow. It
+// returns nil if r.from has more data, and io.EOF at the end of the file.
 func (r *Reader) end() error {
 	rest, err := r.skipFrames()
 	switch {
@@ -136,17 +137,17 @@ func (r *Reader) end() error {
 	case len(rest) == 0:
 		return io.EOF
 	case r.format == compress.LZ4 && Detect(rest) == compress.LZ4:
-		// Another frame follows.
 		r.from = lz4.NewReader(r.src)
 		return nil
 	}
 	return r.explain(errors.New("other data follows"))
 }
 
-// explain returns the error of reading the file if that failed, or else the error for damaged data.
+// explain returns the error for a failure to decompress: the error of the file if reading it
+// failed, and an *Error otherwise.
 func (r *Reader) explain(err error) error {
 	if r.count.err != nil {
-		return r.count.err // reading failed; the data may be good
+		return r.count.err
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
@@ -164,11 +165,10 @@ func (r *Reader) Close() error {
 	return nil
 }
 
-// counter counts the bytes read.
 type counter struct {
 	r   io.Reader
-	n   int64
-	err error // error of a failed read
+	n   int64 // bytes read
+	err error // error of r, except io.EOF
 }
 
 func (c *counter) Read(p []byte) (int, error) {

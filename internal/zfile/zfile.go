@@ -1,6 +1,5 @@
-// Package zfile reads and writes compressed files: gzip, zstd, bzip2 and LZ4 frames. It
-// detects the format of files by their content when reading, and by the extension of
-// their name when writing.
+// Package zfile reads and writes compressed files: gzip, zstd, bzip2 and LZ4 frames.
+// Readers detect the format by a file's content, writers by the extension of its name.
 package zfile
 
 import (
@@ -32,20 +31,20 @@ var extensions = map[string]compress.Format{
 // HeadSize is the maximum number of bytes that Detect examines.
 const HeadSize = 10
 
-// Detect returns the format of a file that begins with head. For a skippable frame, it returns
-// Zstd; the file may also be LZ4, and [NewReader] finds out which.
+// Detect returns the format of a file that begins with head. If head begins a skippable frame,
+// which zstd and LZ4 have in common, Detect returns Zstd, and [NewReader] finds out which it is.
 func Detect(head []byte) compress.Format {
 	hasPrefix := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
 	switch {
-	case hasPrefix("\x1f\x8b"): // RFC 1952
+	case hasPrefix("\x1f\x8b"):
 		return compress.Gzip
-	case hasPrefix("\x28\xb5\x2f\xfd"): // RFC 8878
+	case hasPrefix("\x28\xb5\x2f\xfd"):
 		return compress.Zstd
-	case hasPrefix("\x04\x22\x4d\x18"): // the LZ4 frame format, 1.6
+	case hasPrefix("\x04\x22\x4d\x18"):
 		return compress.LZ4
 	case len(head) >= HeadSize && hasPrefix("BZh") && head[3] >= '1' && head[3] <= '9' &&
 		(string(head[4:10]) == "1AY&SY" || string(head[4:10]) == "\x17\x72\x45\x38\x50\x90"):
-		// A block, or the end of an empty file. A line of text can also begin with BZh.
+		// Text can also begin with BZh, so a block or the end of the file must follow.
 		return compress.BZ2
 	case isSkippable(head):
 		return compress.Zstd
@@ -53,16 +52,15 @@ func Detect(head []byte) compress.Format {
 	return None
 }
 
-// isSkippable reports whether head begins a skippable frame, which zstd and LZ4 have in common.
 func isSkippable(head []byte) bool {
 	return len(head) >= 4 && head[0]&0xf0 == 0x50 && string(head[1:4]) == "\x2a\x4d\x18"
 }
 
-// FormatOf returns the compression format that the extension of a file's name stands for.
+// FormatOf returns the format for the extension of a file's name, or None.
 func FormatOf(name string) compress.Format { return extensions[strings.ToLower(filepath.Ext(name))] }
 
-// CheckName returns an error if the extension of a name stands for a compression or archive
-// format that cannot be written.
+// CheckName returns an error if a name has the extension of a format that NewWriter does not
+// support.
 func CheckName(name string) error {
 	switch ext := strings.ToLower(filepath.Ext(name)); ext {
 	case ".xz", ".lzma", ".br", ".z", ".sz", ".7z", ".zip", ".rar", ".tar", ".parquet":
@@ -79,8 +77,9 @@ func TrimName(name string) string {
 	return strings.TrimSuffix(name, filepath.Ext(name))
 }
 
-// NewWriter returns a writer that compresses at the default level of each format. Its Close
-// ends the data and does not close w. threads limits the threads that compress zstd.
+// NewWriter returns a writer that compresses to w at the format's default level. Its Close
+// writes the remaining data and does not close w. threads limits the threads that compress
+// zstd.
 func NewWriter(format compress.Format, w io.Writer, threads int) (io.WriteCloser, error) {
 	switch format {
 	case None:

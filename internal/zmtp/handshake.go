@@ -24,8 +24,8 @@ const (
 	mechanism   = "NULL" // no authentication, no encryption
 )
 
-// Open does the handshake. A timeout of 0 means no limit. Open returns bytes that the peer has
-// already sent after the handshake. It does not close the connection.
+// Open does the handshake, but never closes c. A timeout of 0 means no limit. Open returns the bytes
+// after the handshake that it has already read.
 func Open(c net.Conn, role Role, timeout time.Duration) (rest []byte, err error) {
 	if timeout > 0 {
 		if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
@@ -50,7 +50,7 @@ func handshake(out io.Writer, in *Reader, role Role) error {
 	if err := in.readGreeting(); err != nil {
 		return err
 	}
-	// Between 0xff and 0x7f, this package sends zeros, and libzmq sends a length.
+	// Between 0xff and 0x7f, partd-server sends zeros, but libzmq sends a length.
 	if role == Dealer && [8]byte(in.buf[1:9]) != [8]byte{} {
 		return ErrLibzmq
 	}
@@ -71,18 +71,18 @@ func (r *Reader) readGreeting() error {
 		}
 		switch c := r.buf[i]; {
 		case i == 0 && c != 0xff:
-			return protocolErrorf("the first byte of its greeting is %#02x, not 0xff", c)
+			return protocolErrorf("the first byte of the greeting is %#02x, not 0xff", c)
 		case i == 9 && c != 0x7f:
-			return protocolErrorf("byte 9 of its greeting is %#02x, not 0x7f", c)
+			return protocolErrorf("byte 9 of the greeting is %#02x, not 0x7f", c)
 		case i == 10 && c < 3:
-			return protocolErrorf("it speaks ZMTP %d, but at least version 3 is required", c)
+			return protocolErrorf("the greeting says ZMTP %d, but at least version 3 is required", c)
 		case i == 32 && c > 1:
-			return protocolErrorf("byte 32 of its greeting is %#02x, not 0 or 1", c)
+			return protocolErrorf("byte 32 of the greeting is %#02x, not 0 or 1", c)
 		}
 	}
 	r.pos = greetingLen
 	if peerMechanism, _, _ := bytes.Cut(r.buf[12:32], []byte{0}); string(peerMechanism) != mechanism {
-		return protocolErrorf("its mechanism is %q, not %s", peerMechanism, mechanism)
+		return protocolErrorf("the mechanism is %q, not %s", peerMechanism, mechanism)
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func (r *Reader) readReady() error {
 	case flags&flagCommand == 0:
 		return protocolErrorf("a frame with flags %#02x instead of a command", flags)
 	}
-	// Grow the buffer only as far as necessary, because no budget is charged for it.
+	// Grow the buffer only as far as necessary, because its memory is not charged to a budget.
 	if missing := r.pos + header + n - len(r.buf); missing > 0 {
 		r.buf = append(r.buf, make([]byte, missing)...)
 	}
@@ -133,7 +133,7 @@ func (r *Reader) readReady() error {
 	if err != nil {
 		return err
 	}
-	// Other sockets, such as REQ, put an empty frame before each message.
+	// Other socket types, such as REQ, are not supported: they put an empty frame before each message.
 	if peerType != string(Dealer) && peerType != string(Router) {
 		return protocolErrorf("the socket type %q instead of DEALER or ROUTER", peerType)
 	}

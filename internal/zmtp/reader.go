@@ -51,7 +51,7 @@ type Reader struct {
 	conn net.Conn
 	opts ReaderOptions
 
-	maxCommand int // maximum length of a command
+	maxCommand int // maximum length of a command in bytes
 
 	buf             []byte
 	pos             int       // start of the next frame in buf
@@ -69,7 +69,7 @@ type Reader struct {
 	received        atomic.Int64
 }
 
-// NewReader returns a reader of conn. rest holds bytes that were already read from conn.
+// NewReader returns a reader of conn. rest holds the bytes that were already read from conn.
 func NewReader(conn net.Conn, rest []byte, opts ReaderOptions) *Reader {
 	r := &Reader{conn: conn, opts: opts, maxCommand: maxCommandLen, buf: make([]byte, max(smallBuffer, len(rest)))}
 	r.end = copy(r.buf, rest)
@@ -108,7 +108,7 @@ func (r *Reader) Next() ([][]byte, error) {
 		}
 		r.isComplete = flags&flagMore == 0
 		if n := len(r.frames); n == cap(r.frames) && n >= smallBuffer/frameBytes {
-			// While the slice is copied, the old one also exists.
+			// Charge for both slices, because they exist at the same time during the copy.
 			if err := r.charge(r.heldBytes()+int64(2*n*frameBytes), false); err != nil {
 				return nil, err
 			}
@@ -160,7 +160,7 @@ func (r *Reader) begin() {
 	if r.pos == r.end {
 		r.pos, r.end = 0, 0
 	}
-	clear(r.frames) // release earlier buffers that the frames refer to
+	clear(r.frames) // release the buffers that the frames refer to
 	if r.frames = r.frames[:0]; cap(r.frames) > firstGrowth/frameBytes {
 		r.frames = nil
 	}

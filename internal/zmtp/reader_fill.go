@@ -30,7 +30,6 @@ func (r *Reader) fill(missing int, last bool) error {
 			return nil
 		}
 		if mustShrink && errors.Is(err, os.ErrDeadlineExceeded) {
-			// The connection is quiet, so release its memory.
 			r.buf, r.pos, r.end, r.frames = make([]byte, smallBuffer), 0, 0, nil
 			r.release(0)
 			continue
@@ -101,9 +100,9 @@ type Budget interface {
 }
 
 // growBuffer enlarges the buffer for the current frame, which needs at least missing more bytes.
-// At first, it enlarges the buffer only a little, however long the peer claims the frame to be.
-// After a part of the message has arrived, it reserves memory for the whole frame, because readers
-// that each have half a frame could otherwise wait for each other.
+// At first, it enlarges the buffer only a little, even if the header announces a long frame. After a
+// part of the message has arrived, it reserves memory for the whole frame, because readers that each
+// have half a frame could otherwise wait for each other.
 func (r *Reader) growBuffer(missing int, last bool) error {
 	partial := r.end - r.pos
 	if r.pos > 0 && len(r.frames) == 0 && partial+missing <= len(r.buf) && partial <= len(r.buf)/2 {
@@ -113,15 +112,14 @@ func (r *Reader) growBuffer(missing int, last bool) error {
 	}
 	size := max(firstGrowth, min(2*len(r.buf), keepBuffer))
 	if r.partialBytes() >= firstGrowth/2 {
-		size = max(size, partial+missing+smallBuffer) // plus some bytes that follow the frame
+		size = max(size, partial+missing+smallBuffer) // with room for some bytes after the frame
 	}
 	older := r.olderBytes
 	if len(r.frames) > 0 {
 		older += len(r.buf)
 	}
 	isWhole := last && len(r.frames) == 0 && partial+missing <= size
-	// If no frame refers to the old buffer, it is not charged: its bytes have arrived, and it is
-	// released after the copy.
+	// The old buffer is not charged unless frames refer to it, because it is released after the copy.
 	if err := r.charge(int64(older+size+cap(r.frames)*frameBytes), isWhole); err != nil {
 		return err
 	}

@@ -6,11 +6,11 @@ import (
 	"runtime"
 )
 
-// parseHeader reads the header of the next frame if necessary, and returns its flags, the length n
-// of the body, and the length of the header. It does not consume the header.
+// parseHeader returns the flags of the next frame, the length n of its body, and the length of its
+// header. It does not consume the header.
 func (r *Reader) parseHeader() (flags byte, n, header int, err error) {
 	if r.headerCount++; r.headerCount%framesPerTurn == 0 {
-		runtime.Gosched() // a buffer full of empty frames takes long to process
+		runtime.Gosched() // let others run: a buffer full of empty frames takes long to process
 	}
 	for {
 		b := r.buf[r.pos:r.end]

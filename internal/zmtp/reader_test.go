@@ -203,7 +203,7 @@ func TestClaimedLengthsAllocateNothing(t *testing.T) {
 		t.Errorf("Next of a cut-off message = %v, want io.ErrUnexpectedEOF", err)
 	}
 	if budget.peak > 1<<20 {
-		t.Errorf("%d bytes that claim to be 200 MiB used %d bytes of memory", len(data), budget.peak)
+		t.Errorf("%d bytes that claim to be 200 MiB used %d bytes of memory, want at most 1 MiB", len(data), budget.peak)
 	}
 }
 
@@ -239,7 +239,7 @@ func TestQuietConnection(t *testing.T) {
 		go func() {
 			time.Sleep(2 * keepTime)
 			if n := budget.now(); n != 0 {
-				t.Errorf("%d bytes are charged to a quiet connection", n)
+				t.Errorf("%d bytes are still charged to a quiet connection, want none", n)
 			}
 		}()
 		if _, err := r.Next(); !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -311,7 +311,7 @@ func TestMessageStopsInTheMiddle(t *testing.T) {
 		ours, theirs := net.Pipe()
 		go func() {
 			_, _ = theirs.Write(binary.BigEndian.AppendUint64([]byte{flagLong}, 9<<20))
-			_, _ = theirs.Write(make([]byte, 8<<20)) // then it stops
+			_, _ = theirs.Write(make([]byte, 8<<20)) // only a part of the message
 		}()
 		begin := time.Now()
 		r := NewReader(ours, nil, ReaderOptions{MaxMessage: 16 << 20, MaxFrames: 10, Stall: 30 * time.Second})

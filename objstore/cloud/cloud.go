@@ -53,7 +53,7 @@ func Schemes() []stores.Scheme {
 		{Name: "retry", Usage: "DURATION", Default: "1m", Help: "how long to retry a request", Check: func(value string) error {
 			d, err := time.ParseDuration(value)
 			if err == nil && d <= 0 {
-				err = errors.New("must be above 0")
+				err = errors.New("must be positive")
 			}
 			return err
 		}},
@@ -83,7 +83,7 @@ func Schemes() []stores.Scheme {
 	}
 }
 
-// newBucket returns the bucket of a location.
+// newBucket returns the bucket of a location, BUCKET/PREFIX.
 func newBucket(ctx context.Context, scheme, location string, o map[string]string) (objstore.Bucket, error) {
 	name, prefix, _ := strings.Cut(location, "/")
 	if name == "" {
@@ -99,14 +99,14 @@ func newBucket(ctx context.Context, scheme, location string, o map[string]string
 	return openS3(name, prefix, region, cmp.Or(o["endpoint"], os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL")))
 }
 
-// OpenBucket opens the bucket of a URL such as s3://BUCKET/PREFIX, limited to objects below PREFIX,
-// without opening a store. It makes no request. If the bucket is an io.Closer, the caller must close it.
+// OpenBucket opens the objects below a URL such as s3://BUCKET/PREFIX as a bucket. It makes no
+// request. If the bucket is an io.Closer, the caller must close it.
 func OpenBucket(ctx context.Context, rawURL string) (objstore.Bucket, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return nil, err
 	}
-	if strings.Contains(rawURL, "#") { // in URLs of stores, # does not begin a fragment
+	if strings.Contains(rawURL, "#") { // unlike url.Parse, stores do not treat # as the start of a fragment
 		return nil, fmt.Errorf("%q: write a # in a PREFIX as %%23", rawURL)
 	}
 	allowed := map[string][]string{"s3": {"endpoint", "region"}, "gs": {"endpoint"}}[u.Scheme]
@@ -155,7 +155,6 @@ func open(ctx context.Context, scheme, location string, o map[string]string) (*S
 	return &Store{s, counter}, nil
 }
 
-// diskSize parses a size that may be 0.
 func diskSize(value string) (int64, error) {
 	if value == "" || value == "0" {
 		return 0, nil

@@ -33,8 +33,8 @@ const (
 	gcsPage     = 64 << 20 // maximum size of a page of a listing, in bytes
 )
 
-// gcs is a bucket of Google Cloud Storage, accessed by its JSON API. Google's own library
-// would add 300 packages, and four requests do not need it.
+// gcs is a bucket of Google Cloud Storage, accessed with the JSON API, because Google's own library
+// would add 300 packages.
 type gcs struct {
 	client    *http.Client
 	transport *http.Transport
@@ -44,11 +44,11 @@ type gcs struct {
 	project   string // project to bill, or ""
 }
 
-// openGCS uses the application default credentials. STORAGE_EMULATOR_HOST names a server
-// for tests.
+// openGCS returns a bucket, accessed with the application default credentials. In tests, the variable
+// STORAGE_EMULATOR_HOST can name another server.
 func openGCS(ctx context.Context, bucket, prefix, endpoint string) (*gcs, error) {
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
-	if base, ok := http.DefaultTransport.(*http.Transport); ok { // a program may have replaced it
+	if base, ok := http.DefaultTransport.(*http.Transport); ok {
 		transport = base.Clone()
 	}
 	transport.MaxIdleConnsPerHost = 64
@@ -70,9 +70,8 @@ func openGCS(ctx context.Context, bucket, prefix, endpoint string) (*gcs, error)
 	return b, nil
 }
 
-// authorize makes the client send tokens of the application default credentials.
 func (b *gcs) authorize(ctx context.Context) error {
-	// Tokens are fetched as long as the bucket is open, not just during ctx.
+	// Tokens must be fetched even after ctx has ended, as long as the bucket is open.
 	ctx = context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, &http.Client{Transport: b.transport, Timeout: time.Minute})
 	creds, err := google.FindDefaultCredentials(ctx, scopePrefix+"devstorage.full_control", scopePrefix+"cloud-platform")
 	if err != nil {
@@ -95,24 +94,22 @@ func (b *gcs) Close() error {
 	return nil
 }
 
-// gcsError is an error response.
 type gcsError struct {
 	code int
 	text string
 }
 
 func (e *gcsError) Error() string {
-	return fmt.Sprintf("Google Cloud Storage answers %d %s: %s", e.code, http.StatusText(e.code), e.text)
+	return fmt.Sprintf("Google Cloud Storage answered %d %s: %s", e.code, http.StatusText(e.code), e.text)
 }
 
-// hasStatus reports whether err is a response with a status code.
 func (*gcs) hasStatus(err error, code int) bool {
 	e, ok := errors.AsType[*gcsError](err)
 	return ok && e.code == code
 }
 
-// send makes one request, without retries: a retried create could report that its own
-// object already exists.
+// send makes one request. It does not retry, because a retried create could report that the object
+// exists, although the first try created it.
 func (b *gcs) send(r *http.Request) (*http.Response, error) {
 	if b.project != "" {
 		r.Header.Set("X-Goog-User-Project", b.project)
@@ -146,8 +143,7 @@ func (b *gcs) newRequest(ctx context.Context, method, name string, query url.Val
 	return http.NewRequestWithContext(ctx, method, path+"?"+query.Encode(), nil)
 }
 
-// storeError converts a response to the error that the store expects, and adds the object's path. A
-// transient error only gets the path.
+// storeError converts an error as [objstore.Bucket] requires, and adds the object's path.
 func (b *gcs) storeError(err error, name string) error {
 	var e *gcsError
 	if !errors.As(err, &e) {
@@ -163,8 +159,8 @@ func (b *gcs) storeError(err error, name string) error {
 	return fmt.Errorf("%s: %w: %w", objectPath, objstore.ErrRefused, err)
 }
 
-// Create creates an object with one request, which succeeds only if the object does not exist
-// (generation 0). The server verifies the checksum in the request.
+// Create creates an object if it does not exist (has generation 0). The server verifies the checksum
+// in the request.
 func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli))
 	meta, err := json.Marshal(map[string]string{"name": b.prefix + name, "crc32c": base64.StdEncoding.EncodeToString(sum)})
@@ -214,7 +210,7 @@ func finish(resp *http.Response) error {
 	return errors.Join(err, resp.Body.Close())
 }
 
-// ReadRange reads a part of an object with one request.
+// ReadRange reads a part of an object.
 func (b *gcs) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	if length == 0 {
 		return http.NoBody, nil

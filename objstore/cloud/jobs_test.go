@@ -73,7 +73,7 @@ func runTask(t *testing.T, open func() partd.Partd, name string, entries []partd
 			}
 		}
 	}
-	for _, w := range slices.Backward(writers) { // the first attempt commits second, and so does not count
+	for _, w := range slices.Backward(writers) { // the first attempt commits after the second one, so it does not count
 		if err := w.Commit(t.Context()); err != nil {
 			t.Error(err)
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// Lender issues temporary credentials for an S3 bucket to other programs. They have the
-// form of the properties that Iceberg engines use: s3.region, s3.access-key-id and so on.
+// Lender issues temporary credentials for an S3 bucket to other programs, as the properties that
+// Iceberg engines use: s3.region, s3.access-key-id and so on.
 type Lender struct {
 	Role string // ARN of the role whose credentials Lend issues
 
@@ -23,16 +23,15 @@ type Lender struct {
 	provider                 credentials.Provider
 
 	mu     sync.Mutex
-	cached map[string]credentials.Value // cached credentials, by their policies
+	cached map[string]credentials.Value // by policy
 }
 
 const (
 	validity  = time.Hour
-	maxCached = 1000 // maximum number of cached credentials
+	maxCached = 1000
 )
 
-// NewLender returns a Lender for the bucket of a URL. It returns nil for another cloud or
-// a directory.
+// NewLender returns a Lender for the bucket of a URL, or nil if it is not a bucket of S3.
 func NewLender(rawURL, role string) (*Lender, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "s3" {
@@ -55,8 +54,8 @@ func (l *Lender) Settings() map[string]string {
 	return s
 }
 
-// Lend returns temporary credentials of the role, restricted to objects below a location in the
-// bucket. If write is false, they only permit reading.
+// Lend returns temporary credentials of the role for the objects below a location in the bucket. If
+// write is false, they only permit reading.
 func (l *Lender) Lend(ctx context.Context, location string, write bool) (map[string]string, error) {
 	prefix, ok := strings.CutPrefix(location, "s3://"+l.bucket+"/")
 	if !ok || strings.ContainsAny(prefix, "*?") {

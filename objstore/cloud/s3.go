@@ -22,7 +22,6 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// s3 is a bucket of S3 or of a compatible server.
 type s3 struct {
 	client    *minio.Client
 	transport *http.Transport
@@ -30,8 +29,8 @@ type s3 struct {
 	prefix    string // empty, or ends with a slash
 }
 
-// openS3 makes no request. Credentials come from the environment variables or files of
-// AWS's own programs, or from the machine's role.
+// openS3 returns a bucket without making a request. Credentials come from the environment variables
+// or files of AWS's own programs, or from the machine's role.
 func openS3(bucket, prefix, region, endpoint string) (*s3, error) {
 	host, secure, lookup := "s3.amazonaws.com", true, minio.BucketLookupAuto
 	if endpoint != "" {
@@ -53,7 +52,7 @@ func openS3(bucket, prefix, region, endpoint string) (*s3, error) {
 			&credentials.IAM{Client: &http.Client{Transport: transport}},
 		}),
 		Secure: secure, Region: region, BucketLookup: lookup, Transport: transport,
-		MaxRetries: 1, // no retries: a retried create could report that its own object already exists
+		MaxRetries: 1, // a retried create could report that the object exists, although the first try created it
 	})
 	if err != nil {
 		return nil, err
@@ -69,8 +68,8 @@ func (b *s3) Close() error {
 	return nil
 }
 
-// Create creates an object with one request, with If-None-Match: * and with a checksum that the
-// server verifies.
+// Create creates an object if it does not exist (If-None-Match: *). The server verifies the checksum
+// in the request.
 func (b *s3) Create(ctx context.Context, name string, data []byte) error {
 	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli))
 	opts := minio.PutObjectOptions{
@@ -87,8 +86,8 @@ func (b *s3) Create(ctx context.Context, name string, data []byte) error {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// borrowedReader reads bytes that the caller may reuse after release. From then on, Read returns an
-// error, because a connection that is being closed may still read the body of a finished request.
+// borrowedReader reads bytes that the caller may reuse after release. After release, Read returns an
+// error, because a closing connection may still read the body of a finished request.
 type borrowedReader struct {
 	mu sync.Mutex
 	r  *bytes.Reader
@@ -109,8 +108,8 @@ func (l *borrowedReader) release() {
 	l.mu.Unlock()
 }
 
-// storeError converts an error to the error that the store expects. Transient errors stay unchanged. So
-// does status 409: the object may or may not exist.
+// storeError converts an error as [objstore.Bucket] requires. It does not change transient errors and
+// status 409, because they do not show whether the object exists.
 func (b *s3) storeError(err error, name string) error {
 	if err == nil {
 		return nil
@@ -132,7 +131,7 @@ func (b *s3) storeError(err error, name string) error {
 	return fmt.Errorf("%s: %w: %w", objectPath, objstore.ErrRefused, err)
 }
 
-// ReadRange reads a part of an object with one request.
+// ReadRange reads a part of an object.
 func (b *s3) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	if length == 0 {
 		return http.NoBody, nil
@@ -175,8 +174,8 @@ func (b *s3) List(ctx context.Context, prefix, after string) iter.Seq2[objstore.
 	}
 }
 
-// Delete removes an object. Some gateways answer 404 if another client deletes it at the
-// same time.
+// Delete removes an object. It ignores status 404, which some gateways return if another client
+// deletes the object at the same time.
 func (b *s3) Delete(ctx context.Context, name string) error {
 	err := b.storeError(b.client.RemoveObject(ctx, b.bucket, b.prefix+name, minio.RemoveObjectOptions{}), name)
 	if errors.Is(err, fs.ErrNotExist) {

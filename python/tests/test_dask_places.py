@@ -189,14 +189,14 @@ def wait_for_middle(log: Path, rng: random.Random) -> None:
     wanted = rng.randrange(PARTS + PARTS_OUT)
     deadline = time.monotonic() + 60
     while not log.exists() or log.stat().st_size <= wanted:
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, f"the job did not reach step {wanted} within 60 s"
         time.sleep(0.002)
     time.sleep(rng.random() * 0.08)
 
 
 def check_result(got: pd.DataFrame) -> None:
     want = pd.concat([part(i, ROWS) for i in range(PARTS)]).sort_values("id", ignore_index=True)
-    # dask uses another text type.
+    # dask reads the texts as another type.
     pd.testing.assert_frame_equal(got.sort_values("id", ignore_index=True), want.astype({"name": got["name"].dtype}))
 
 
@@ -332,7 +332,7 @@ def test_private_server_ends_with_its_process(place: Place, store: str, tmp_path
     try:
         deadline = time.monotonic() + 20
         while any(map(psutil.pid_exists, children)):
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, "a private server still runs 20 s after its process was killed"
             time.sleep(0.05)
     finally:
         for server in place.programs if store == "dead" else ():

@@ -1,9 +1,8 @@
-// Package arrowvalue stores Arrow record batches as values in any partd store. Any number of writers append
-// batches to a key, and a reader gets all of them as one stream. It needs no table, catalog or directory.
+// Package arrowvalue stores Arrow record batches as values in any partd store. Any number of writers can append
+// batches to a key, and a reader gets all of them as one stream. Package tables is not needed.
 //
-// The value of a key is a sequence of frames, in the format of package frame, one per
-// append. Each frame holds a complete stream in Arrow's IPC format. All streams of a key
-// have the same schema.
+// The value of a key is a sequence of frames, one per append, in the format of package frame. Each frame contains a
+// complete stream in Arrow's IPC format. All streams of a key have the same schema.
 package arrowvalue
 
 import (
@@ -27,8 +26,8 @@ import (
 // ErrSchema is wrapped by the error for a batch whose schema differs from the schema of its key.
 var ErrSchema = errors.New("a schema that differs from the key's")
 
-// Entry returns an entry that appends batches to a key, so that one append can cover many keys. Every batch
-// must have the given schema. Without batches, the entry only records the schema.
+// Entry returns an entry that appends batches to a key. Use it to append to several keys at once. Every batch must have
+// the given schema. Without batches, the entry only records the schema.
 func Entry(key string, schema *arrow.Schema, batches ...arrow.RecordBatch) (partd.Entry, error) {
 	value := appender(frame.Begin(nil))
 	w := ipc.NewWriter(&value, ipc.WithSchema(schema))
@@ -53,8 +52,8 @@ func (a *appender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Append appends batches to a key in a single append: readers see all of them or none. The batches
-// must have the same schema. Without batches, Append does nothing.
+// Append appends batches to a key; readers see all of them or none. The batches must have the same schema. Without
+// batches, Append does nothing.
 func Append(ctx context.Context, store partd.Partd, key string, batches ...arrow.RecordBatch) error {
 	if len(batches) == 0 {
 		return nil
@@ -71,14 +70,14 @@ const DefaultLimit = 1 << 30
 
 // ReadOptions configures Read. Nil or the zero value selects the defaults.
 type ReadOptions struct {
-	// Limit bounds the memory for reading one append, in bytes, including batches that the caller retains.
-	// If the stored bytes claim larger sizes, reading fails. 0 means [DefaultLimit].
+	// Limit is the maximum memory for reading one append, in bytes, including batches that the caller retains.
+	// 0 means [DefaultLimit].
 	Limit int64
 }
 
-// Read returns a reader of all batches that were appended to a key. If nothing was appended, the error wraps
-// fs.ErrNotExist. The reader checks each batch, so that its values are safe to access even if the stored bytes are
-// corrupt. The caller must release the reader.
+// Read returns a reader of all batches that were appended to a key. If there are none, the error wraps fs.ErrNotExist.
+// The reader checks each batch, so its values are safe to access even if the stored bytes are corrupt. The caller must
+// release the reader.
 func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (array.RecordReader, error) {
 	r := &reader{key: key, limit: DefaultLimit}
 	if o != nil && o.Limit > 0 {
@@ -95,11 +94,11 @@ func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (a
 			r.ipc.Release()
 		}
 		stop()
-		_ = value.Close() // opened only for reading
+		_ = value.Close() // it was only read
 	}
 	err = r.advance()
 	if err == nil && r.ipc == nil {
-		err = fmt.Errorf("nothing was appended to it (%w)", fs.ErrNotExist)
+		err = fmt.Errorf("nothing was appended to the key (%w)", fs.ErrNotExist)
 	}
 	if err != nil {
 		release()
@@ -108,15 +107,14 @@ func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (a
 	return arrowsafe.Reader(r.schema, r.batches, release), nil
 }
 
-// reader reads the batches of a key.
 type reader struct {
 	key    string
 	limit  int64
 	frames func() ([]byte, error, bool)
 	schema *arrow.Schema
 
-	content *bytes.Reader // the current frame
-	ipc     *ipc.Reader   // nil after the last frame
+	content *bytes.Reader // unread bytes of the current frame
+	ipc     *ipc.Reader   // reads content; nil after the last frame
 }
 
 func (r *reader) wrapError(err error) error {

@@ -11,8 +11,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// trades returns n rows with a time, a symbol, a price and a size. The first is row number from. The rows
-// depend only on the arguments.
+// trades returns n rows with a time, a symbol, a price and a size, beginning with row number from. The rows depend
+// only on the arguments.
 func trades(from, n int) arrow.RecordBatch {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Microsecond}, Nullable: true},

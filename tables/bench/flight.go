@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// measureFlight measures puts and gets over Flight. The client of shoots, a small Flight server for frames,
-// uses our server and shoots' own server.
+// measureFlight measures puts and gets over Flight: it runs the client of shoots, a small Flight server for data
+// frames, against our server and against shoots' own.
 func (b *bench) measureFlight() (err error) {
 	const rows, columns = 500_000, 50
 	engine, err := duck.New(&duck.Options{TempDir: b.dir})

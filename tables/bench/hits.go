@@ -33,7 +33,7 @@ import (
 var hitsQueries string
 
 const (
-	hitsMemory = 4 << 30 // the memory limit of a query in each program
+	hitsMemory = 4 << 30 // memory limit of a query, in bytes
 	anyRows    = 18      // number of the query whose cells are not compared, because it may return any ten groups
 )
 
@@ -43,12 +43,11 @@ type contender struct {
 	version string                           // the version of DuckDB that it uses
 	load    time.Duration                    // the time to load the rows
 	bytes   int64                            // the size of the loaded rows on disk
-	seconds []float64                        // the median of each query
+	seconds []float64                        // the median time of each query
 	rows    func(sql string) (answer, error) // runs a query whose columns are strings, and returns the result
 	run     func(sql string) error           // runs a query without returning the result
 }
 
-// answer holds the cells of a result by row.
 type answer [][]string
 
 // measureHits runs queries like ClickBench's on generated rows. Three contenders take turns: our SQL,
@@ -61,7 +60,7 @@ func (b *bench) measureHits() (err error) {
 	if err := b.makeHits(path); err != nil {
 		return err
 	}
-	engine, err := duck.New(&duck.Options{TempDir: b.dir, Memory: hitsMemory, Processes: true}) // as a server runs it
+	engine, err := duck.New(&duck.Options{TempDir: b.dir, Memory: hitsMemory, Processes: true}) // a server also uses Processes
 	if err != nil {
 		return err
 	}
@@ -170,7 +169,6 @@ func newDuckDBContender(conn duckdb.Connection, name, from, path, load string) (
 	}, nil
 }
 
-// putFile appends the rows of a Parquet file to a table.
 func (b *bench) putFile(s *tables.Store, name, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -328,7 +326,7 @@ func (b *bench) queryAnswer(s *tables.Store, sql string) (all answer, err error)
 		for i := range int(batch.NumRows()) {
 			row := make([]string, batch.NumCols())
 			for k, c := range batch.Columns() {
-				row[k] = strings.Clone(c.(*array.String).Value(i)) // the text is in the batch's memory
+				row[k] = strings.Clone(c.(*array.String).Value(i)) // a copy, because the batch's memory is reused
 			}
 			all = append(all, row)
 		}

@@ -17,8 +17,8 @@ import (
 type hit struct {
 	row, rows        int64 // the number of the row, and the total number of rows
 	user, page       int64
-	referrer, phrase int64  // the previous page and the search phrase; 0 means none
-	randomBits       uint64 // random bits of this row
+	referrer, phrase int64 // the previous page and the search phrase; 0 means none
+	randomBits       uint64
 }
 
 // column is a column of hits. Only one of the functions is set: text for a column of strings, otherwise number.
@@ -39,7 +39,7 @@ var (
 		"quartz ridge slope tundra upland valley willow xenon yonder zephyr anchor bridge canyon desert estuary forest")
 )
 
-// hitsStart is the start of the period of all hits, in microseconds.
+// hitsStart is the time of the first hit, in Unix microseconds.
 var hitsStart = time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
 const hitsDays = 30
@@ -100,7 +100,6 @@ func fillerColumns() (all []column) {
 	return all
 }
 
-// mix is a deterministic 64-bit hash.
 func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
@@ -123,7 +122,7 @@ func (h *hit) uniform(column int, n int64) int64 {
 	return hashID(uint64(column), int64(h.randomBits>>1)) % n
 }
 
-// oneIn returns 1 in one of n rows, and otherwise 0.
+// oneIn returns 1 for one in n rows, and 0 for the others.
 func (h *hit) oneIn(column int, n int64) int64 {
 	if h.uniform(column, n) == 0 {
 		return 1
@@ -179,7 +178,6 @@ func phrase(bits int64, n int) string {
 	return b.String()
 }
 
-// numbered returns a word followed by a number, or "" if empty is set.
 func numbered(empty bool, word string, n int64) string {
 	if empty {
 		return ""
@@ -187,7 +185,6 @@ func numbered(empty bool, word string, n int64) string {
 	return fmt.Sprint(word, n)
 }
 
-// hitsSchema returns the schema of hits.
 func hitsSchema() *arrow.Schema {
 	var fields []arrow.Field
 	for _, c := range hitsColumns {
@@ -196,9 +193,9 @@ func hitsSchema() *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// hits returns n rows, in order of time, of a table hits that has the given number of rows. The first is
-// row number from. The rows depend only on the arguments. As in ClickBench, there is one user per six
-// rows, one page per five rows, and a search in one of eight rows.
+// hits returns n consecutive rows of a table hits, beginning with row number from; the whole table has the given
+// number of rows, ordered by time. The result depends only on the arguments. As in ClickBench, there is one user
+// per six rows, one page per five rows, and a search in one of eight rows.
 func hits(from, n, rows int) arrow.RecordBatch {
 	random := rand.New(rand.NewPCG(2, uint64(from)))
 	randomID := func(of int) int64 { return skewed(random.Int64(), int64(1+rows/of)) }

@@ -85,7 +85,6 @@ func (b *bench) run(only string) (err error) {
 	return nil
 }
 
-// withStore runs f on a new store.
 func (b *bench) withStore(o *tables.Options, f func(*tables.Store) error) (err error) {
 	dir, err := os.MkdirTemp(b.dir, "store-")
 	if err != nil {
@@ -142,7 +141,6 @@ func (b *bench) writeFigure(job, who string, seconds float64, runs int) error {
 	return figures.Append(b.figures, figures.Figure{Bench: "tables", Job: job, Contender: who, Value: 1000 * seconds, Unit: "ms", Runs: runs})
 }
 
-// perOperation returns the time of one of n operations.
 func perOperation(d time.Duration, n int) time.Duration { return d / time.Duration(n) }
 
 // measureOne compares acknowledged appends of single rows with pyiceberg's commits of one row.
@@ -170,7 +168,7 @@ func (b *bench) measureOne() error {
 		return err
 	}
 	commit := time.Duration(iceberg["commit"] * float64(time.Second))
-	fmt.Printf("append one row, acknowledged: %v, with Sync %v; commit of one row with pyiceberg: %v, ratios %.0f and %.0f\n",
+	fmt.Printf("append one row, acknowledged: %v, with Sync %v; commit of one row with pyiceberg: %v, %.0f × and %.0f × as long\n",
 		perOperation(elapsed[0], n), perOperation(elapsed[1], n), commit, commit.Seconds()*n/elapsed[0].Seconds(), commit.Seconds()*n/elapsed[1].Seconds())
 	const job = "append 1 row, acknowledged"
 	return errors.Join(b.writeFigure(job, "tables", elapsed[0].Seconds()/n, b.rounds), b.writeFigure(job, "tables, synced", elapsed[1].Seconds()/n, b.rounds),
@@ -201,7 +199,7 @@ func (b *bench) measureMany() error {
 				return err
 			}
 			elapsed := time.Since(start)
-			fmt.Printf("append one row to each of %d tables: %v, %v per row (the first rows, which create the tables: %v)\n", n, elapsed, perOperation(elapsed, n), perOperation(creationTime, n))
+			fmt.Printf("append one row to each of %d tables: %v, %v per row (first rows, which create the tables: %v per row)\n", n, elapsed, perOperation(elapsed, n), perOperation(creationTime, n))
 			return errors.Join(b.writeFigure(fmt.Sprintf("append 1 row to each of %d tables", n), "tables", perOperation(elapsed, n).Seconds(), 1),
 				b.writeFigure(fmt.Sprintf("make each of %d tables by 1 row", n), "tables", perOperation(creationTime, n).Seconds(), 1))
 		}); err != nil {

@@ -107,7 +107,7 @@ def measure_bulk(place):
             result = {"append": median(lambda i: db.execute(f"create or replace table {prefix}t as select * from trades"))}
             source = f"read_parquet('{rows}')" if peer == "duckdb" else prefix + "t"
         query = f"select price from {source} {FILTER}"
-        if peer == "quack":  # sends the filter to the server, unlike a query of remote.t
+        if peer == "quack":  # remote.query sends the filter to the server; a query of remote.t would not
             query = "from remote.query('" + query.replace("remote.", "").replace("'", "''") + "')"
         return result | {"read": median(lambda i: db.sql(query).to_arrow_table())}
 
@@ -168,7 +168,7 @@ def measure_writers(place):
 
 
 def hits(place):
-    """Runs the queries of hits.sql, and returns their rows as texts."""
+    """Runs the queries of hits.sql, and returns their rows as strings."""
     queries = pathlib.Path(__file__).with_name("hits.sql").read_text().split(";")[:-1]
     with connect_peer(place) as (db, prefix):
         db.execute("set memory_limit = '4GB'")
@@ -211,7 +211,7 @@ def pyiceberg(place):
     if what == "bulk":
         appended = median(lambda i: created.append(table))
         read = median(lambda i: created.scan(selected_fields=("price",), row_filter="sym = 'S7' and price > 50").to_arrow())
-        return {"append": appended, "read": read / rounds}  # the table has the rows of all rounds
+        return {"append": appended, "read": read / rounds}  # each round appended the rows again, so the table has them rounds times
     created.append(table)
     return {"commit" if what == "one" else "Iceberg, by pyiceberg": median(lambda i: created.append(table))}
 

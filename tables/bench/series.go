@@ -33,14 +33,13 @@ const seriesTables = 1000
 // results are the measurements of one program.
 type results struct {
 	Seconds map[string]timePair // times by operation
-	Results map[string]float64  // what operations returned, which must be equal in all programs
+	Results map[string]float64  // the operations' results, which must be equal in all programs
 	Prices  int64               // size of the series on disk in bytes
 	Bytes   int64               // size of everything on disk in bytes
 	Files   int
 }
 
-// timePair holds wall-clock seconds and CPU seconds.
-type timePair [2]float64
+type timePair [2]float64 // wall-clock seconds, and CPU seconds
 
 // measure runs f in each round, and records the medians of its wall-clock and CPU times.
 func (m *results) measure(name string, rounds int, f func(round int) error) error {
@@ -139,7 +138,6 @@ func (b *bench) seriesFigures(who string, m *results) error {
 	return nil
 }
 
-// runPython runs a script in a peer's Python environment, and returns its output.
 func (b *bench) runPython(script, peer, what string, args ...string) ([]byte, error) {
 	python, err := peers.PythonPath(peer)
 	if err != nil {
@@ -177,7 +175,7 @@ func (b *bench) readParquet(name string) ([]arrow.RecordBatch, error) {
 	return all, r.Err()
 }
 
-// measureOurSeries measures the time series of this module. more is the number of rows of the largest appends.
+// measureOurSeries measures time series in package tables. more is the number of rows of the largest appends.
 func (b *bench) measureOurSeries(more int, sync bool) (m *results, err error) {
 	m = &results{Seconds: map[string]timePair{}, Results: map[string]float64{}}
 	engine, err := duck.New(nil)
@@ -217,7 +215,7 @@ func (b *bench) measureOurSeries(more int, sync bool) (m *results, err error) {
 				return err
 			}
 		}
-		fold := func(int) error { // writes the appended rows to data files, which appends leave to later folds
+		fold := func(int) error { // appends do not write data files; a fold does
 			_, err := s.Fold(b.ctx, nil)
 			return err
 		}
@@ -241,7 +239,6 @@ func (b *bench) measureOurSeries(more int, sync bool) (m *results, err error) {
 	})
 }
 
-// measureReads reads a range of two columns, and resamples the whole series.
 func (b *bench) measureReads(s *tables.Store, m *results) error {
 	const step = 100 * time.Millisecond
 	t, err := s.Bucket("b").Table(b.ctx, "series")
@@ -287,7 +284,6 @@ func (b *bench) measureReads(s *tables.Store, m *results) error {
 	})
 }
 
-// sums returns the number of rows and the sum of all numbers.
 func sums(r array.RecordReader) (rows, sum float64, err error) {
 	for r.Next() {
 		rows += float64(r.RecordBatch().NumRows())
@@ -307,7 +303,6 @@ func sums(r array.RecordReader) (rows, sum float64, err error) {
 	return rows, sum, r.Err()
 }
 
-// measureManySeries writes many small tables, and finds some of them by their metadata.
 func (b *bench) measureManySeries(s *tables.Store, m *results, put func(name, file string, o *tables.PutOptions) (func() error, error)) error {
 	var puts []func() error
 	for n := range seriesTables {
@@ -333,7 +328,6 @@ func (b *bench) measureManySeries(s *tables.Store, m *results, put func(name, fi
 	})
 }
 
-// diskUse returns the size of a directory on disk, and its number of files.
 func diskUse(dir string) (bytes int64, files int, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

@@ -81,12 +81,12 @@ class PyStore:
 
         import pystore
 
-        pystore.utils.timezone = datetime.timezone  # 1.0.1 uses it without importing it
+        pystore.utils.timezone = datetime.timezone  # pystore 1.0.1 uses this attribute, but does not set it
         pystore.set_path(place)
         self.all = pystore.store("bench").collection("b")
 
     def write(self, name, data, metadata=None):
-        # Without npartitions, 1.0.1 fails on a series that is shorter than a partition.
+        # Without npartitions, pystore 1.0.1 fails on a series that is shorter than a partition.
         self.all.write(name, data, metadata=metadata or {}, overwrite=True, npartitions=1 + len(data) // 1_000_000)
 
     def append(self, name, data):

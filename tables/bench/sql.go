@@ -45,7 +45,6 @@ func (b *bench) measureSQL() (err error) {
 	})
 }
 
-// query reads the result of a query, and returns the number of rows.
 func (b *bench) query(ctx context.Context, s *tables.Store, sql string) (rows int64, err error) {
 	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: "b"})
 	if err != nil {
@@ -67,7 +66,7 @@ func (b *bench) compareWithDuckDB(s *tables.Store) error {
 	var ourTimes, openTimes, newTimes []time.Duration
 	var rows int64
 	err = withDuckDB(":memory:", func(warm duckdb.Connection) error {
-		for range 3 * b.rounds { // in turns, because the machine's speed varies
+		for range 3 * b.rounds { // alternate, because the machine's speed varies
 			start := time.Now()
 			if rows, err = b.query(b.ctx, s, fmt.Sprintf(filterQuery, "t")); err != nil {
 				return err
@@ -97,7 +96,6 @@ func (b *bench) compareWithDuckDB(s *tables.Store) error {
 		b.writeFigure(job, "DuckDB, kept open", medianOf(openTimes).Seconds(), len(openTimes)))
 }
 
-// withDuckDB runs f with a new connection to a DuckDB database.
 func withDuckDB(path string, f func(duckdb.Connection) error) error {
 	db, conn := duckdb.Database{}, duckdb.Connection{}
 	if duckdb.Open(path, &db) == duckdb.StateError || duckdb.Connect(db, &conn) == duckdb.StateError {
@@ -146,7 +144,6 @@ func (b *bench) measureSmall(s *tables.Store) error {
 		b.writeFigure("SQL over 10 rows, one query after the other", "tables", medianOf(times).Seconds(), 10*b.rounds))
 }
 
-// measureStreaming reads the rows of a large result, and measures the memory of the process meanwhile.
 func (b *bench) measureStreaming(s *tables.Store) error {
 	const times = 7
 	before, err := residentMemory()
@@ -175,7 +172,6 @@ func (b *bench) measureStreaming(s *tables.Store) error {
 	return errors.Join(r.Err(), b.writeFigure(fmt.Sprintf("SQL, %d rows streamed", n), "tables", elapsed.Seconds(), 1))
 }
 
-// residentMemory returns the resident memory of the process in bytes.
 func residentMemory() (int64, error) {
 	text, err := os.ReadFile(filepath.Join("/proc", "self", "statm"))
 	if err != nil {

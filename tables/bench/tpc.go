@@ -64,7 +64,7 @@ func (b *bench) compareTPCQueries(kind string, queries []string, s *tables.Store
 	var sum, duckdbSum time.Duration
 	for i, sql := range queries {
 		var ourTimes, duckdbTimes []time.Duration
-		for range b.rounds { // in turns, because the machine's speed varies
+		for range b.rounds { // alternate, because the machine's speed varies
 			start := time.Now()
 			ctx, cancel := context.WithTimeout(b.ctx, tpcLimit)
 			_, err := b.query(ctx, s, sql)
@@ -91,7 +91,6 @@ func (b *bench) compareTPCQueries(kind string, queries []string, s *tables.Store
 	return errors.Join(append(slow, b.writeFigure(job, "tables", sum.Seconds(), b.rounds), b.writeFigure(job, "DuckDB, kept open", duckdbSum.Seconds(), b.rounds))...)
 }
 
-// createView creates a view of a table's files in DuckDB.
 func (b *bench) createView(s *tables.Store, name string, conn duckdb.Connection) error {
 	files, err := b.filesExpr(s, name)
 	if err != nil {
@@ -100,7 +99,7 @@ func (b *bench) createView(s *tables.Store, name string, conn duckdb.Connection)
 	return execDuckDB(conn, "CREATE VIEW "+name+" AS SELECT * FROM "+files)
 }
 
-// filesExpr returns the expression with which DuckDB reads the files of a table, without its catalog.
+// filesExpr returns the SQL expression with which DuckDB reads a table's files.
 func (b *bench) filesExpr(s *tables.Store, name string) (string, error) {
 	table, err := s.Bucket("b").Table(b.ctx, name)
 	if err != nil {

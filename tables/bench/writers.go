@@ -41,7 +41,7 @@ func (b *bench) measureWriters() error {
 			slices.Sort(ratios[n])
 			job := fmt.Sprintf("append 1 row to %s, synced; writers: %d", where, n)
 			speed := speeds[n][b.rounds/2]
-			fmt.Printf("%s: %.0f rows/s, %.1f × one writer\n", job, speed, ratios[n][b.rounds/2])
+			fmt.Printf("%s: %.0f rows/s, %.1f × as many as one writer\n", job, speed, ratios[n][b.rounds/2])
 			if err := b.writeFigure(job, "tables", 1/speed, b.rounds); err != nil {
 				return err
 			}
@@ -52,7 +52,6 @@ func (b *bench) measureWriters() error {
 	return err
 }
 
-// writeConcurrently returns the rows per second of n concurrent writers.
 func (b *bench) writeConcurrently(n int, ownTables bool, during time.Duration) (speed float64, err error) {
 	return speed, b.withStore(&tables.Options{Sync: true, FoldAge: -1}, func(s *tables.Store) error {
 		row := trades(0, 1)

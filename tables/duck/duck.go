@@ -1,9 +1,9 @@
 // Package duck runs SQL over the tables of a store with DuckDB, which is linked into the
 // program.
 //
-// A query is a single SELECT statement. It reads only the tables that it names, as they were when it
-// began: no other files, settings or environment variables. It runs in an in-memory database that
-// contains only these tables, on its own connection. See docs/sql.md.
+// A query is a single SELECT statement. It sees the tables that it names, as they were when the query began, but no
+// other files, settings or environment variables. Each query runs on its own connection to an in-memory database,
+// which contains only these tables. See docs/sql.md.
 //
 // The package needs cgo. Without cgo, or on a platform that DuckDB does not support, programs still
 // build, but every query returns an error that wraps errors.ErrUnsupported.

@@ -38,7 +38,7 @@ type Engine struct {
 	mu            sync.Mutex
 	idle          idleDatabases
 	recycling     []recycling
-	hasTimer      bool  // whether removeCold will run
+	hasTimer      bool  // whether a timer will call removeCold
 	borrowedBytes int64 // bytes that queries borrowed from the shared half of Options.Total
 	openCount     int   // databases opened so far, for directory names
 	pending       int   // databases that recycle is opening or reopening
@@ -113,7 +113,7 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 		return err
 	}
 	err = q.tryColumns(ctx, j, start)
-	if database.NeedsMemory(err) && q.hasGrown && ctx.Err() == nil { // memory that earlier statements left can be fragmented
+	if database.NeedsMemory(err) && q.hasGrown && ctx.Err() == nil { // memory that earlier statements freed can be fragmented: try a new database
 		key := q.key
 		if err = q.acquireDatabase(ctx, ""); err == nil {
 			q.key = key
@@ -207,8 +207,8 @@ type encodedReader struct {
 	err  error
 }
 
-// Messages yields the result as Flight messages. Callers use either it or Next. Each message is valid
-// until the next message.
+// Messages yields the result as Flight messages. A caller uses either Messages or Next. Each message is valid until
+// the next one is yielded.
 func (e *encodedReader) Messages() iter.Seq[*flight.FlightData] {
 	return func(yield func(*flight.FlightData) bool) {
 		for m, err := range e.raw.Messages() {

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// A process keeps the memory that it used, so that its next statement need not ask the system for it. If a process
-// has grown by more than smallGrowth, it keeps the memory only for warmPeriod, or twice as long, after a statement.
+// A worker process keeps the memory that its statements used, which makes its next statement faster. A process that
+// has grown by more than smallGrowth is replaced between one and two warmPeriods after its last statement.
 const (
 	smallGrowth = 32 << 20
 	warmPeriod  = 2 * time.Second
@@ -26,14 +26,14 @@ const (
 // run only statements on the same tables in the same state; the others have not run a statement.
 const maxIdle = 4
 
-// lease is a database that one statement uses.
+// lease is a database that one statement uses, or that is idle.
 type lease struct {
 	db  database.Runner
 	key string // identifies the statements that it can run (database.Job.Key); "" if it has run none
 
 	wasIdle   bool      // whether the database was idle before this statement
 	hasGrown  bool      // whether its process has grown by more than smallGrowth
-	idleSince time.Time // set if hasGrown
+	idleSince time.Time // when a used database became idle
 }
 
 // recycling is a database that is being prepared for its next statement.
@@ -43,7 +43,6 @@ type recycling struct {
 	done chan struct{}
 }
 
-// anyKey matches databases with any key.
 const anyKey = "any"
 
 // idleDatabases contains the idle databases, least recently used first.
@@ -69,7 +68,6 @@ func (ds idleDatabases) choose(key string, hasOtherStatements bool) int {
 	return unused
 }
 
-// remove removes and returns the database at an index.
 func (ds *idleDatabases) remove(i int) lease {
 	d := (*ds)[i]
 	*ds = slices.Delete(*ds, i, i+1)
@@ -94,7 +92,6 @@ func (ds *idleDatabases) add(d lease, pending int) database.Runner {
 	return ds.remove(max(i, 0)).db // i is -1 if all unused databases are pending
 }
 
-// grown returns the number of databases whose processes have grown.
 func (ds idleDatabases) grown() (n int) {
 	for _, d := range ds {
 		if d.hasGrown {
@@ -137,8 +134,8 @@ func (e *Engine) acquireDatabase(ctx context.Context, key string) (lease, error)
 	}
 }
 
-// awaitRecycling waits briefly if the only used database that a statement with the given key can run in is still
-// being prepared: it is there within a millisecond or two, and an unused one has to read the files' footers again.
+// awaitRecycling waits briefly if the only used database in which a statement with the given key can run is still
+// being prepared. That takes a millisecond or two. An unused database would have to read the files' footers again.
 func (e *Engine) awaitRecycling(ctx context.Context, key string) {
 	const timeout = 10 * time.Millisecond
 	e.mu.Lock()
@@ -157,8 +154,8 @@ func (e *Engine) awaitRecycling(ctx context.Context, key string) {
 	}
 }
 
-// removeExcess removes idle databases whose processes have grown, oldest first, until they and the running statements
-// are together at most Options.Queries, so that their memory stays within the statements' share. mu must be held.
+// removeExcess limits the memory of idle databases whose processes have grown. It removes the oldest of them until
+// their number plus the number of running statements is at most Options.Queries. mu must be held.
 func (e *Engine) removeExcess() (removed idleDatabases) {
 	for i := 0; i < len(e.idle); {
 		if e.idle[i].hasGrown && len(e.slots)+e.idle.grown() > e.opts.Queries {
@@ -278,8 +275,8 @@ func (e *Engine) recycle(d lease) {
 	})
 }
 
-// newUnused returns an unused database: db, reopened, or a new database. It returns nil on failure, because
-// the next statement that opens a database returns the error.
+// newUnused returns an unused database: db, reopened, or a new database. It returns nil on failure; the next
+// statement then opens a database itself, and returns the error.
 func (e *Engine) newUnused(db database.Runner, dir string) database.Runner {
 	const pause = 5 * time.Millisecond // lets a waiting statement, or Close, go first
 	if db != nil {
@@ -309,7 +306,6 @@ func (e *Engine) spillDir() string { return filepath.Join(e.dir, fmt.Sprintf("sp
 
 func (e *Engine) isClosed() bool { return e.closed.Err() != nil }
 
-// limits returns the options of a new database.
 func (e *Engine) limits() *database.Options {
 	return &database.Options{Memory: e.opts.Memory, MaxTemp: e.opts.MaxTemp, Threads: e.opts.Threads}
 }

@@ -29,7 +29,7 @@ type prepared struct {
 	names       []database.Name
 	shape       [sha256.Size]byte // hash of the tables' columns when the statement was described
 	description *tables.QueryDescription
-	size        int // from estimateSize
+	size        int // in bytes, from estimateSize
 	lastUsed    time.Time
 }
 
@@ -103,7 +103,6 @@ func (p prepared) estimateSize() int {
 	return n
 }
 
-// shapeOf returns a hash of the names and columns of tables.
 func shapeOf(tables []*boundTable) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	for _, t := range tables {

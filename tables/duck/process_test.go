@@ -119,8 +119,8 @@ func TestUninterruptible(t *testing.T) {
 	}
 	expect(t, s, "SELECT 1", nil, "1") // the only slot is free again
 	const spares = 4
-	eventually(t, "processes remain", func() bool { return len(workerPIDs(t)) <= before+spares })
-	eventually(t, "temporary files remain", func() bool {
+	eventually(t, "processes of the canceled statement remain", func() bool { return len(workerPIDs(t)) <= before+spares })
+	eventually(t, "temporary files of the canceled statement remain", func() bool {
 		files, err := filepath.Glob(filepath.Join(temp, "*", "spill-*"))
 		return err == nil && len(files) == 0
 	})
@@ -231,7 +231,7 @@ func TestProcessStartTime(t *testing.T) {
 	}
 	for _, slow := range []string{"iceberg-go/table/substrait", "google.golang.org/grpc"} {
 		if strings.Contains(string(out), "init github.com/apache/"+slow+" ") || strings.Contains(string(out), "init "+slow+" ") {
-			t.Errorf("a process initializes %s", slow)
+			t.Errorf("a worker process initializes package %s before it starts its work", slow)
 		}
 	}
 }

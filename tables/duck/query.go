@@ -23,7 +23,6 @@ import (
 // threadMemory is the memory that each thread of a statement needs, in bytes.
 const threadMemory = 128 << 20
 
-// query is a running statement.
 type query struct {
 	e      *Engine
 	store  *tables.Store
@@ -31,7 +30,7 @@ type query struct {
 	lease  // db is nil until acquireDatabase
 	tables []*boundTable
 	slot   bool  // whether the query occupies one of Engine.slots
-	memory int64 // bytes from Engine.borrow
+	memory int64 // bytes borrowed by Engine.borrow
 }
 
 func (q *query) close() {
@@ -67,7 +66,8 @@ func (q *query) acquireDatabase(ctx context.Context, key string) error {
 	return nil
 }
 
-// open waits for a slot, parses a statement unless it is cached, and resolves its tables.
+// open waits until fewer than Options.Queries queries are running. It then parses the statement, unless it is cached,
+// and resolves its tables.
 func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (st prepared, err error) {
 	q.o = *cmp.Or(o, new(tables.QueryOptions))
 	switch {
@@ -101,7 +101,6 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 	return st, err
 }
 
-// parseNames parses a statement, and returns the names of its tables.
 func (q *query) parseNames(ctx context.Context, sql string) (names []database.Name, err error) {
 	if err := q.acquireDatabase(ctx, anyKey); err != nil {
 		return nil, err
@@ -143,7 +142,7 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 		limit = min(limit, q.o.Memory)
 	}
 	j := &database.Job{SQL: st.sql, Memory: limit, Parameters: q.o.Parameters}
-	// The number of threads is limited, because each thread holds data in memory before it can spill.
+	// Each thread holds data in memory before it can spill, so the memory limits the number of threads.
 	if n := max(1, int(limit/threadMemory)); n < q.e.opts.Threads {
 		j.Threads = n
 	}

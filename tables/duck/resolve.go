@@ -35,7 +35,7 @@ type boundTable struct {
 	plan          *tables.ScanPlan
 	offset        int          // position of the name in the statement, in bytes
 	extraRows     *scratchFile // contains the rows that are not in the table's files
-	copied        bool         // whether extraRows contains all rows of the table, with changed types
+	copied        bool         // whether extraRows contains all rows of the table, because column types must change
 	isPrivate     bool         // whether only this statement reads extraRows
 	emptyFile     string       // path of a file without rows, for readFunction; "" if no file is large
 }
@@ -100,7 +100,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 	return resolved, nil
 }
 
-// find opens the table with a name, in a state, and returns the names of its bucket and the table. If no
+// find opens the table that n names, in the given state, and returns the names of its bucket and of the table. If no
 // name matches exactly, but a single name differs only in case, find opens that table.
 func (q *query) find(ctx context.Context, n database.Name, state tables.At) (bucket, table string, opened *tables.Table, err error) {
 	bucket = n.Schema
@@ -149,7 +149,6 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 	return "", "", nil, fmt.Errorf("tables %v and %v differ only in case: write the name exactly", matches[0], matches[1])
 }
 
-// bind sets the plan and the columns of a table.
 func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (err error) {
 	if t.plan, err = table.ScanPlan(ctx); err != nil {
 		return err
@@ -186,14 +185,12 @@ func (q *query) setFiles(ctx context.Context, t *boundTable, describeOnly bool) 
 	return err
 }
 
-// qualifiedSchema returns the qualified name of the view's schema, in SQL.
 func (t *boundTable) qualifiedSchema() string { return sqlquote.Qualified(t.catalog, t.schema) }
 
 func (t *boundTable) createView() string {
 	return fmt.Sprintf("CREATE OR REPLACE VIEW %s.%s AS SELECT ", t.qualifiedSchema(), sqlquote.Name(t.name))
 }
 
-// emptyView returns the statement that creates a view with the table's columns and no rows.
 func (t *boundTable) emptyView() string {
 	columns := make([]string, len(t.columns))
 	for i, c := range t.columns {
@@ -236,7 +233,7 @@ func (t *boundTable) viewColumns() []column {
 	}
 	var columns []column
 	for _, c := range t.columns {
-		_, isNamed := slices.BinarySearch(t.namedColumns, strings.ToLower(c.name)) // a binary search, because a statement can have many names, and a table many columns
+		_, isNamed := slices.BinarySearch(t.namedColumns, strings.ToLower(c.name)) // a binary search, because there can be many names and many columns
 		if isNamed || slices.Contains(t.plan.KeyColumns, c.name) {
 			columns = append(columns, c)
 		}
@@ -247,10 +244,9 @@ func (t *boundTable) viewColumns() []column {
 	return columns
 }
 
-// columnList returns the select list of the view's columns, each with a prefix. DuckDB must not skip rows by
-// the Parquet statistics of columns that may contain NaN, because they ignore NaN. columnList therefore wraps
-// these columns in greatest, which returns its only argument and has no statistics. TestNaN fails if a DuckDB
-// version has such statistics.
+// columnList returns the select list of the view's columns, each with a prefix. If a column may contain NaN, DuckDB
+// must not skip rows by its Parquet statistics, which ignore NaN. columnList therefore wraps such a column in
+// greatest, which returns its only argument, but for which DuckDB has no statistics. TestNaN fails if a new version has them.
 func (t *boundTable) columnList(prefix string) string {
 	if len(t.plan.NaN) == 0 {
 		return prefix + "*"
@@ -273,7 +269,7 @@ func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 	var rows int64
 	for i, f := range files {
 		paths[i] = sqlquote.Text(f.Path)
-		rows += max(f.Rows, 0) // manifests from other programs may contain any number
+		rows += max(f.Rows, 0) // a manifest from another program may contain a negative count
 	}
 	if len(files) == 1 && isLarge(files[0]) { // with a schema, DuckDB reads a single file in one thread, so add an empty file
 		paths = append(paths, sqlquote.Text(t.emptyFile))
@@ -291,7 +287,6 @@ func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 // rowGroupRows is the approximate row count of each row group in our files.
 const rowGroupRows = 128 << 10
 
-// isLarge reports whether a file has several row groups, which several threads can read.
 func isLarge(f tables.PlannedFile) bool { return f.Rows > rowGroupRows }
 
 // footerBytes estimates the memory of the footers of a table's files.
@@ -333,7 +328,7 @@ func (q *query) accessible(ctx context.Context, state tables.At, match func(buck
 
 var showTables = regexp.MustCompile(`(?i)^\s*SHOW\s+(ALL\s+)?TABLES\s*;?\s*$`)
 
-// replaceShow replaces SHOW TABLES by an equivalent SELECT, because the query's database contains only the
+// replaceShow replaces SHOW TABLES with an equivalent SELECT, because the query's database contains only the
 // tables that a statement names. It returns other statements unchanged.
 func (q *query) replaceShow(ctx context.Context, sql string) (string, error) {
 	const maxTables, maxBytes = 100_000, 8 << 20

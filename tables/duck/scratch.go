@@ -21,8 +21,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// scratch manages Parquet files with rows for DuckDB that are not in a table's own files. A file
-// with the rows of a tail is reused until the tail changes.
+// scratch manages temporary Parquet files, from which DuckDB reads rows that are not in a table's own files. The
+// file for a table's tail (the rows not yet in data files) is reused until the tail changes.
 type scratch struct {
 	dir string
 
@@ -120,7 +120,6 @@ func (s *scratch) emptyFile() (string, error) {
 	return path, nil
 }
 
-// release ends a query's use of the file.
 func (f *scratchFile) release() {
 	s := f.s
 	s.mu.Lock()
@@ -158,15 +157,14 @@ func (f *scratchFile) remove() {
 	f.file.Release()
 }
 
-// writeRows writes the rows of the tail or, if tail is false, all rows. It does not use f.mark, which sweep may
-// already have cleared.
+// writeRows writes the rows that are not yet in data files or, if tail is false, all rows of the table. It does not
+// use f.mark, which sweep may already have cleared.
 func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail bool) error {
 	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	// Write no statistics: they would ignore NaN, and are of little use in small files and files that are
-	// read once.
+	// Write no statistics: they would ignore NaN, and would save little in files that are small or read once.
 	properties := parquet.NewWriterProperties(parquet.WithDictionaryDefault(false), parquet.WithVersion(parquet.V2_LATEST), parquet.WithStats(false))
 	columns := makePartsOptional(plan.Stored)
 	f.file = spill.Writer{WriteCloser: file, Quota: &spill.Process}

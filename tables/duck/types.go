@@ -14,7 +14,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// column is a column of a view.
 type column struct {
 	id   string // Iceberg field ID
 	name string
@@ -43,7 +42,7 @@ func columnsOf(plan *tables.ScanPlan) ([]column, error) {
 	return columns, nil
 }
 
-// sqlTypes maps Arrow types to DuckDB types. It contains only types whose parameters do not affect the result.
+// sqlTypes maps Arrow types to DuckDB types. It contains the types that have one DuckDB type, whatever their parameters.
 var sqlTypes = map[arrow.Type]string{
 	arrow.NULL: "BOOLEAN", arrow.BOOL: "BOOLEAN",
 	arrow.INT8: "TINYINT", arrow.INT16: "SMALLINT", arrow.INT32: "INTEGER", arrow.INT64: "BIGINT", arrow.DURATION: "BIGINT",

@@ -68,15 +68,15 @@ func waitForGrown(t *testing.T, e *Engine, count int) idleDatabases {
 	}
 }
 
-// TestWarmProcess checks that statements one after the other run in the same process although it has grown, and
-// that this process ends when it is idle.
+// TestWarmProcess checks that consecutive statements run in the same process even if it has grown, and that this
+// process ends once it is idle.
 func TestWarmProcess(t *testing.T) {
 	e, s := newEngine(t, &Options{Processes: true})
 	if err := run(t, s, growing); err != nil {
 		t.Fatal(err)
 	}
 	first := waitForGrown(t, e, 1)[0].db
-	for range 5 { // without a pause, so that the process is still being recycled
+	for range 5 { // without a pause, because a grown process is kept only for a short time
 		if err := run(t, s, growing); err != nil {
 			t.Fatal(err)
 		}
@@ -91,15 +91,15 @@ func TestWarmProcess(t *testing.T) {
 	}
 }
 
-// TestWarmProcessesHaveALimit checks that running statements and idle processes that have grown are together at
-// most Options.Queries, and that no process is kept that has grown by more than its share.
+// TestWarmProcessesHaveALimit checks that the number of running statements plus the number of idle processes that have
+// grown is at most Options.Queries, and that a process that has grown by more than its share is not kept.
 func TestWarmProcessesHaveALimit(t *testing.T) {
 	e, s := newEngine(t, &Options{Processes: true, Queries: 1})
 	if err := run(t, s, growing); err != nil {
 		t.Fatal(err)
 	}
 	first := waitForGrown(t, e, 1)[0].db
-	r, err := s.Query(t.Context(), "SELECT * FROM range(10000000)", &tables.QueryOptions{Memory: 64 << 20}) // has another key
+	r, err := s.Query(t.Context(), "SELECT * FROM range(10000000)", &tables.QueryOptions{Memory: 64 << 20}) // its options differ, so it cannot use the idle process
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,8 +138,8 @@ func (failing) Start(context.Context, *database.Job) (database.Rows, error) {
 
 func (failing) Reuse() database.Reuse { return database.Reuse{} }
 
-// TestWarmProcessLacksMemory checks that a statement for which the memory of a process that has grown is not enough
-// runs in a fresh process, without Job.Spills, which would prevent that the process is used again.
+// TestWarmProcessLacksMemory checks that a statement runs in a fresh process if a process that has grown has too little
+// memory for it. The fresh process must run it without Job.Spills, which would prevent its reuse.
 func TestWarmProcessLacksMemory(t *testing.T) {
 	e, s := newEngine(t, &Options{Processes: true})
 	if err := run(t, s, growing); err != nil {
@@ -157,6 +157,6 @@ func TestWarmProcessLacksMemory(t *testing.T) {
 		t.Fatalf("the statement failed: %v", err)
 	}
 	if _, ok := waitForGrown(t, e, 1)[0].db.(failing); ok {
-		t.Error("the statement ran in the process that lacks memory")
+		t.Error("the statement ran in the process that has too little memory, want a fresh one")
 	}
 }

@@ -14,12 +14,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// boundNode is a node with its column resolved, and its values converted to the column's type.
+// boundNode is a node whose values are converted to the type of its column in a schema.
 type boundNode struct {
 	op     operator
 	parts  []*boundNode
 	name   string         // name of the column
-	typ    arrow.DataType // type for comparing; nil if the column cannot be compared
+	typ    arrow.DataType // type in which the column is compared; nil if it cannot be compared
 	values []value
 	like   *pattern // for opLike
 
@@ -28,7 +28,7 @@ type boundNode struct {
 	otherType arrow.DataType
 }
 
-// value is a value in the type in which a column is compared.
+// value is a value in the type in which a column is compared. Only the field for this type is set.
 type value struct {
 	integer int64 // for bools, integers, dates and times
 	float   float64
@@ -36,7 +36,7 @@ type value struct {
 	text    string
 }
 
-// maxNamed limits the number of columns that an error lists.
+// maxNamed is the maximum number of columns that an error lists.
 const maxNamed = 30
 
 func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
@@ -70,8 +70,7 @@ func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	return out, nil
 }
 
-// columnTypes returns the type of a column's values, and the type in which they are compared, or nil if
-// they cannot be compared.
+// columnTypes returns the type of a column's values, and the type in which they are compared, or nil if they cannot be.
 func (n *node) columnTypes(column string, columns *arrow.Schema) (t, typ arrow.DataType, err error) {
 	indices := columns.FieldIndices(column)
 	if len(indices) != 1 {
@@ -112,7 +111,7 @@ func plainType(t arrow.DataType) arrow.DataType {
 	}
 }
 
-// kindOf returns the kind of literals with which columns of a type are compared, and its description.
+// kindOf returns the kind of literals with which columns of type t are compared, and the kind's description.
 // If columns of the type cannot be compared, the description is "".
 func kindOf(t arrow.DataType) (kind literalKind, name string) {
 	switch id := t.ID(); {
@@ -177,8 +176,7 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 	return nil
 }
 
-// rational returns the exact value of a literal for a column of type t, in the units of typ, the type in which the
-// column is compared.
+// rational returns a literal's exact value, in the units of the type typ in which the column of type t is compared.
 func rational(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	switch {
 	case l.kind == literalText:
@@ -195,8 +193,8 @@ func rational(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	return l.readNumber, nil
 }
 
-// bindExact adds a value of a type without fractions. If the type does not contain r, bindExact changes the
-// operator instead: for an integer, x < 1.5 becomes x <= 1, and for a byte, x < 300 becomes always true.
+// bindExact adds r to the node's values, for a column whose values are whole numbers. If r is not one, or exceeds the
+// type's range, bindExact changes the operator: x < 1.5 becomes x <= 1, and x < r becomes opAll if r is above the range.
 func (b *boundNode) bindExact(r *big.Rat) {
 	floor := new(big.Int).Div(r.Num(), r.Denom()) // rounds down, because the denominator is positive
 	v, inRange := wholeValue(floor, b.typ)
@@ -220,7 +218,7 @@ func (b *boundNode) bindExact(r *big.Rat) {
 	b.values = append(b.values, v)
 }
 
-// wholeValue converts an integer to a value of a type. If the integer is out of range, it returns false.
+// wholeValue converts an integer to a value of type typ, and reports whether it is in the type's range.
 func wholeValue(v *big.Int, typ arrow.DataType) (value, bool) {
 	i := v.Int64()
 	switch typ.(type) {
@@ -235,7 +233,7 @@ func wholeValue(v *big.Int, typ arrow.DataType) (value, bool) {
 	return value{integer: i}, v.IsInt64()
 }
 
-// timeValue converts a date or time to an exact number, in the unit in which the column is compared.
+// timeValue converts a date or time to an exact number, in the units of typ, the type in which the column is compared.
 func timeValue(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	switch typ := typ.(type) {
 	case *arrow.Date32Type:
@@ -252,8 +250,8 @@ func unitsPerSecond(u arrow.TimeUnit) *big.Rat {
 	return big.NewRat(int64(time.Second/u.Multiplier()), 1)
 }
 
-// since1970 converts a date or time to units since 1970. units is the number of units per second. If the column
-// has no time zone, text with an offset from UTC is an error. Text without an offset is in UTC.
+// since1970 converts a date or time to a number of units since 1970; units is the number of units per second. Text with an
+// offset from UTC is an error unless zoned is true. Text without an offset is in UTC.
 func since1970(l literal, units *big.Rat, zoned bool) (*big.Rat, error) {
 	tm, offset, err := ParseTime(l.text)
 	switch {

@@ -7,15 +7,15 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// Bounds describes the values of a column in a group of rows. Min and Max are a lower and an upper bound,
-// which need not occur among the values. They are encoded as in Iceberg and Parquet; nil means unknown.
+// Bounds describes the values of a column in a group of rows. All values are between Min and Max, which need not be
+// values themselves. They are encoded as in Iceberg and Parquet; nil means unknown.
 type Bounds struct {
 	Min, Max    []byte
 	Rows, Nulls int64 // a negative Nulls means unknown
 }
 
-// May reports whether the condition may be true for a row of a group, and whether it may be false or null
-// for a row. bounds must return the bounds of a column in the group.
+// May reports whether the condition may be true for some row of a group, and whether it may be false or null
+// for some row. bounds must return the bounds of a column in the group.
 func (c *Condition) May(bounds func(column string) Bounds) (mayHold, mayFail bool) {
 	if c.root == nil {
 		return true, false
@@ -26,11 +26,11 @@ func (c *Condition) May(bounds func(column string) Bounds) (mayHold, mayFail boo
 	return all[0]&holds != 0, all[0]&(fails|unknown) != 0
 }
 
-// outcomesWithin returns the possible outcomes of a comparison for rows with these bounds.
+// outcomesWithin returns the possible outcomes of the comparison n for the rows that b describes.
 func (n *boundNode) outcomesWithin(b Bounds) (out outcomes) {
 	nulls, values := b.Nulls != 0, b.Nulls < 0 || b.Nulls < b.Rows
 	if n.isColumn {
-		return holds | fails | unknown // any outcome, because the bounds of two columns are not compared
+		return holds | fails | unknown // the bounds of two columns are not compared
 	}
 	switch n.op {
 	case opNull:
@@ -59,7 +59,7 @@ func (n *boundNode) outcomesWithin(b Bounds) (out outcomes) {
 	return out
 }
 
-// compareBounds returns the possible outcomes of comparing non-null values within bounds.
+// compareBounds returns the possible outcomes of the comparison n for non-null values between the bounds.
 func (n *boundNode) compareBounds(b Bounds) (out outcomes) {
 	if n.op == opIn {
 		out = fails
@@ -87,7 +87,7 @@ func (n *boundNode) compareBounds(b Bounds) (out outcomes) {
 	return out
 }
 
-// order compares a bound with a value. If the bound is unknown, ok is false.
+// order compares a bound with a value. ok is false if the bound is unknown.
 func (n *boundNode) order(bound []byte, v value) (order int, ok bool) {
 	b, ok := decodeBound(n.typ, bound)
 	return b.order(n.typ, v), ok
@@ -114,10 +114,10 @@ func (v value) order(t arrow.DataType, w value) int {
 	return compareValues(v.integer, w.integer)
 }
 
-// decodeBound decodes a bound. If the bound is invalid or its type is not supported, ok is false.
+// decodeBound decodes a bound. ok is false if the bound is invalid, or its type is not supported.
 func decodeBound(t arrow.DataType, bound []byte) (v value, ok bool) {
 	var bits uint64
-	switch len(bound) { // a bound that was stored before the column was widened has 4 bytes
+	switch len(bound) { // a 64-bit column can have bounds of 4 bytes, from when it was a 32-bit column
 	case 4:
 		bits = uint64(binary.LittleEndian.Uint32(bound))
 	case 8:

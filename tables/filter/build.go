@@ -20,8 +20,8 @@ import (
 // Quoted returns a column's name in double quotes, for use in an expression.
 func Quoted(column string) string { return sqlquote.Name(column) }
 
-// Compare returns an expression that compares a column with a value. The value has the syntax of expressions,
-// but no quotes. The sign is one of = != < <= > >=.
+// Compare returns an expression that compares a column with a value. sign is one of = != < <= > >=. value is written as
+// in an expression, but without quotes.
 func Compare(column arrow.Field, sign, value string) (*Expr, error) {
 	l := literal{kind: literalText, text: value}
 	if t := column.Type.ID(); arrow.IsInteger(t) || arrow.IsFloating(t) || arrow.IsDecimal(t) || t == arrow.DURATION {
@@ -50,8 +50,7 @@ func IsNull(column string) *Expr {
 	return &Expr{text: Quoted(column) + " is null", root: &node{op: opNull, column: column}}
 }
 
-// Not returns an expression that is true where e is false. A nil e, which is true for all rows, cannot be
-// negated: Bind and Filter then return an error.
+// Not returns an expression that is true where e is false. If e is nil, Bind and Filter return an error.
 func Not(e *Expr) *Expr {
 	if e == nil {
 		return &Expr{text: "not ()", root: &node{op: opNot}, err: errors.New("filter: Not(nil) is not supported: pass a condition to Not")}
@@ -66,7 +65,7 @@ func And(exprs ...*Expr) *Expr {
 }
 
 // Or returns an expression that is true where any of its arguments is true. If an argument is nil, or there are
-// no arguments, Or returns nil, which is true for all rows.
+// no arguments, Or returns nil, an expression that is true for all rows.
 func Or(exprs ...*Expr) *Expr {
 	if slices.Contains(exprs, nil) {
 		return nil
@@ -90,8 +89,8 @@ func combine(word string, op operator, exprs []*Expr) *Expr {
 	return out
 }
 
-// Value is a type of values that columns can be compared with. Compare dates and times with a time.Time or a
-// string. A float stands for the decimal number that Go prints for it.
+// Value is a type of values with which columns can be compared. Use a time.Time or a string for dates and times. A
+// float stands for the decimal number that Go prints for it.
 type Value interface {
 	~bool | ~string | ~float32 | ~float64 |
 		~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64 | time.Time
@@ -100,8 +99,7 @@ type Value interface {
 // Eq returns an expression that is true where a column equals a value.
 func Eq[V Value](column string, v V) *Expr { return compareWith(column, "=", v) }
 
-// Ne returns an expression that is true where a column is neither null nor equal to a
-// value.
+// Ne returns an expression that is true where a column is not null and differs from a value.
 func Ne[V Value](column string, v V) *Expr { return compareWith(column, "!=", v) }
 
 // Lt returns an expression that is true where a column is less than a value.
@@ -116,14 +114,12 @@ func Gt[V Value](column string, v V) *Expr { return compareWith(column, ">", v) 
 // Ge returns an expression that is true where a column is greater than or equal to a value.
 func Ge[V Value](column string, v V) *Expr { return compareWith(column, ">=", v) }
 
-// Between returns an expression that is true where a column is at least low and at most
-// high.
+// Between returns an expression that is true where a column is at least low and at most high.
 func Between[V Value](column string, low, high V) *Expr {
 	return And(Ge(column, low), Le(column, high))
 }
 
-// In returns an expression that is true where a column equals one of the values. Without
-// values, it is true for no row.
+// In returns an expression that is true where a column equals one of the values. Without values, it is never true.
 func In[V Value](column string, values ...V) *Expr {
 	if len(values) == 0 {
 		return And(IsNull(column), Not(IsNull(column)))
@@ -142,14 +138,12 @@ func In[V Value](column string, values ...V) *Expr {
 	return e
 }
 
-// Like returns an expression that is true where a column matches a pattern: % matches
-// any text, _ any character.
+// Like returns an expression that is true where a column matches a pattern: % matches any text, _ any character.
 func Like(column, pattern string) *Expr { return compareWith(column, "like", pattern) }
 
-// compareWith returns an expression that compares a column with a Value.
 func compareWith(column, sign string, v any) *Expr {
 	l, err := literalOf(v)
-	if err != nil { // String still returns a text, with ? for the value
+	if err != nil { // Bind returns err; String returns an expression with ? for the value
 		return &Expr{text: Quoted(column) + " " + sign + " ?", root: &node{column: column}, err: fmt.Errorf("filter: column %q: %w", column, err)}
 	}
 	op := opLike

@@ -16,8 +16,7 @@ func canCompare(a, b arrow.DataType) bool {
 	return a != nil && b != nil && (arrow.TypeEqual(a, b) || isNumber(a) && isNumber(b))
 }
 
-// compareColumns compares two columns, row by row. It compares exact values, and never rounds a value to
-// the other column's type.
+// compareColumns compares the columns a and b exactly, row by row, and stores the outcomes in out.
 func (n *boundNode) compareColumns(out []outcomes, a, b arrow.Array) {
 	outcome := outcomeOf[n.op]
 	fill := func(order func(i int) int) {
@@ -57,7 +56,7 @@ func (n *boundNode) compareColumns(out []outcomes, a, b arrow.Array) {
 	}
 }
 
-// intsOf returns the accessor of a column of integers, dates or times. For other columns, it returns nil.
+// intsOf returns a function for the values of a column of integers, dates or times, or nil for other columns.
 func intsOf(a arrow.Array) func(int) int64 {
 	switch a := a.(type) {
 	case *array.Int32:
@@ -74,7 +73,7 @@ func intsOf(a arrow.Array) func(int) int64 {
 	return nil
 }
 
-// floatsOf returns the accessor of a column of floats. For other columns, it returns nil.
+// floatsOf is like intsOf, for a column of floats.
 func floatsOf(a arrow.Array) func(int) float64 {
 	switch a := a.(type) {
 	case *array.Float32:
@@ -85,8 +84,7 @@ func floatsOf(a arrow.Array) func(int) float64 {
 	return nil
 }
 
-// compareMixed compares an integer with a float exactly. Converting one of them to the other's type would not
-// be exact, because neither type contains all values of the other.
+// compareMixed compares an integer with a float exactly. It converts neither, because that could round.
 func compareMixed(i int64, f float64) int {
 	switch {
 	case f != f:
@@ -103,20 +101,20 @@ func compareMixed(i int64, f float64) int {
 	return compareValues(whole, f)
 }
 
-// compareExact compares two numbers, at least one of which is a decimal.
+// compareExact compares the numbers in a row of a and b, at least one of which is a decimal column.
 func compareExact(a, b arrow.Array, row int) int {
 	x, infX := rationalOf(a, row)
 	y, infY := rationalOf(b, row)
 	switch {
 	case math.IsNaN(infX) || math.IsNaN(infY):
 		return unordered
-	case infX != 0 || infY != 0: // at most one is infinite, because the other number is a decimal
+	case infX != 0 || infY != 0: // only one can be infinite, because decimals are finite
 		return compareValues(infX, infY)
 	}
 	return x.Cmp(y) + same
 }
 
-// rationalOf returns the exact value of a number. An infinity or NaN is returned as special, with a nil r.
+// rationalOf returns the exact value of a number. For an infinity or NaN, r is nil, and special is the value.
 func rationalOf(a arrow.Array, row int) (r *big.Rat, special float64) {
 	if d, ok := a.(*array.Decimal128); ok {
 		scale := d.DataType().(*arrow.Decimal128Type).Scale

@@ -11,7 +11,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// outcomesOf returns the condition's outcome for each row.
 func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) ([]outcomes, error) {
 	return c.root.outcomes(func(n *boundNode) ([]outcomes, error) {
 		out := make([]outcomes, rows)
@@ -44,7 +43,7 @@ func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) (
 }
 
 // columnAs returns a column converted to the type typ. If keepCodes is true, it may instead return a
-// dictionary-encoded column whose values have that type.
+// dictionary-encoded column whose dictionary has the type typ.
 func columnAs(column func(string) arrow.Array, name string, typ arrow.DataType, keepCodes bool) (arrow.Array, error) {
 	a := column(name)
 	if typ == nil || keepCodes && isEncoded(a, typ) {
@@ -58,7 +57,7 @@ func columnAs(column func(string) arrow.Array, name string, typ arrow.DataType, 
 	return converted, nil
 }
 
-// isEncoded reports whether a column is dictionary-encoded with 32-bit codes and non-null values of a type.
+// isEncoded reports whether a column is dictionary-encoded, with 32-bit codes and a dictionary of type typ without nulls.
 func isEncoded(a arrow.Array, typ arrow.DataType) bool {
 	d, ok := a.(*array.Dictionary)
 	if !ok || d.Dictionary().NullN() > 0 || !arrow.TypeEqual(d.Dictionary().DataType(), typ) {
@@ -79,8 +78,7 @@ func markNulls(out []outcomes, a arrow.Array) {
 	}
 }
 
-// compare stores the outcome of comparing each row of a column with the node's values. The caller must set the
-// outcomes of nulls.
+// compare compares each row of a column with the node's values. The caller must then set the outcomes of nulls in out.
 func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 	switch n.op {
 	case opAll, opNone:
@@ -97,7 +95,7 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 		return
 	}
 	switch a := column.(type) {
-	case *array.Dictionary: // the codes of nulls are arbitrary, so they may be out of range
+	case *array.Dictionary: // the code of a null is arbitrary, so it may be out of range
 		valueOutcomes := make([]outcomes, a.Dictionary().Len())
 		n.compare(valueOutcomes, a.Dictionary())
 		for i, code := range a.Indices().(*array.Int32).Int32Values() {
@@ -151,12 +149,12 @@ func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []o
 		return
 	}
 	v, outcome := literal(n.values[0]), outcomeOf[n.op]
-	for i, c := range column { // without branches, which the CPU would often mispredict
+	for i, c := range column { // avoid branches, because the CPU would often mispredict them
 		out[i] = outcome[(unordered-(unordered-less)*toInt(c < v)-(unordered-same)*toInt(c == v)-(unordered-greater)*toInt(c > v))&3]
 	}
 }
 
-// compareEach compares each value of a column with the node's values, which literal converts to T.
+// compareEach compares each row of a column with the node's values, which literal converts to T, and sets out.
 func compareEach[T comparable](n *boundNode, out []outcomes, column func(int) T, literal func(value) T, order func(a, b T) int) {
 	if n.op != opIn {
 		v, outcome := literal(n.values[0]), outcomeOf[n.op]
@@ -197,8 +195,7 @@ func compareValues[T cmp.Ordered](a, b T) int {
 
 func compareDecimals(a, b decimal128.Num) int { return a.Cmp(b) + same }
 
-// outcomes is a set of outcomes of a condition in SQL's three-valued logic: a single outcome for a row, or all
-// possible outcomes for the rows of a group.
+// outcomes is a set of outcomes of a condition: the only one for a row, or all possible ones for a group of rows.
 type outcomes uint8
 
 const (
@@ -207,7 +204,6 @@ const (
 	unknown // the result is null
 )
 
-// andOutcomes returns the possible outcomes of "a and b".
 func andOutcomes(a, b outcomes) outcomes {
 	out := a&b&holds | (a|b)&fails
 	if a&unknown != 0 && b&(holds|unknown) != 0 || b&unknown != 0 && a&holds != 0 {
@@ -216,7 +212,6 @@ func andOutcomes(a, b outcomes) outcomes {
 	return out
 }
 
-// notOutcomes returns the possible outcomes of "not a".
 func notOutcomes(a outcomes) outcomes { return a&holds<<1 | a&fails>>1 | a&unknown }
 
 // Results of comparing two values: less, equal, greater, or unordered because one is NaN.
@@ -234,8 +229,7 @@ var outcomeOf = map[operator][4]outcomes{
 	opGt: {fails, fails, holds, fails}, opGe: {fails, holds, holds, fails},
 }
 
-// outcomes returns the outcomes of a node, for each row or group of rows. leaf must return the outcomes of a
-// single comparison.
+// outcomes returns a node's outcomes for each row or group of rows. leaf must return those of a node without parts.
 func (n *boundNode) outcomes(leaf func(*boundNode) ([]outcomes, error)) ([]outcomes, error) {
 	if len(n.parts) == 0 {
 		return leaf(n)

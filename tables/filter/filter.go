@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// SyntaxError describes a mistake in the text of an expression, and its position.
+// SyntaxError describes a mistake in the text of an expression.
 type SyntaxError struct {
 	Offset int // in bytes from the start of the text
 	Msg    string
@@ -31,13 +31,12 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("filter: position %d: %s", e.Offset+1, e.Msg)
 }
 
-// Expr is an expression that is not bound to a schema. It can be the filter of a scan. It is safe for
-// concurrent use.
+// Expr is an expression, such as the filter of a scan. It is safe for concurrent use.
 type Expr struct {
 	text  string
 	root  *node
 	err   error                          // a mistake in building the expression, which Bind returns
-	bound atomic.Pointer[boundCondition] // cache for Filter: the expression bound to the last batch's schema
+	bound atomic.Pointer[boundCondition] // the result of Bind for Filter's last batch
 }
 
 type boundCondition struct {
@@ -69,8 +68,7 @@ func (n *node) columns(to []string) []string {
 	return to
 }
 
-// Condition is an expression bound to a schema. The zero Condition is true for all rows. It
-// is safe for concurrent use.
+// Condition is an expression bound to a schema. The zero value is true for all rows. It is safe for concurrent use.
 type Condition struct {
 	Columns []string // names of the columns that the condition uses, without duplicates
 	root    *boundNode
@@ -135,22 +133,20 @@ const (
 	opNone // false where the column is not null
 )
 
-// node is a node of an expression's syntax tree. Nodes for and, or and not have child nodes in parts; other nodes
-// test one column, or compare two.
+// node is a node of an expression's syntax tree. It has parts if op is opAnd, opOr or opNot; otherwise, it tests column.
 type node struct {
 	op     operator
 	parts  []*node
 	column string
 
-	isColumn bool // whether the column is compared with the column other instead of values
+	isColumn bool // whether column is compared with the column other instead of values
 	other    string
 
 	values []literal
 	offset int
 }
 
-// Filter returns the rows of a batch where the expression is true. The caller must
-// release the result.
+// Filter returns the rows of a batch where the expression is true. The caller must release the result.
 func (e *Expr) Filter(_ context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	c, err := e.boundFor(batch.Schema())
 	if err != nil {
@@ -167,7 +163,7 @@ func (e *Expr) Filter(_ context.Context, batch arrow.RecordBatch) (arrow.RecordB
 	return out, nil
 }
 
-// boundFor returns the expression bound to a schema, and caches it.
+// boundFor is Bind with a cache.
 func (e *Expr) boundFor(schema *arrow.Schema) (*Condition, error) {
 	if e == nil {
 		return e.Bind(schema)

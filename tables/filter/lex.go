@@ -35,7 +35,7 @@ const (
 	literalBool
 )
 
-// literal is a value in an expression, with its exact text.
+// literal is a value in an expression.
 type literal struct {
 	kind       literalKind
 	text       string
@@ -51,11 +51,11 @@ func (l literal) String() string {
 	return l.text
 }
 
-// maxDigits limits the digits of a number. Its exponent is limited to 3 digits, because a short text such as
-// 1e999999999 would otherwise need very much memory.
+// maxDigits is the maximum length of a number without its exponent. Together with the limit of 3 digits for the exponent,
+// it bounds the memory for the exact value.
 const maxDigits = 400
 
-// nextToken reads the token at an offset, and returns the offset after it.
+// nextToken reads the token of text at an offset, and returns the offset after the token.
 func nextToken(text string, at int) (token, int, error) {
 	at += len(text[at:]) - len(strings.TrimLeftFunc(text[at:], unicode.IsSpace))
 	if at == len(text) {
@@ -100,7 +100,7 @@ func nextToken(text string, at int) (token, int, error) {
 	return t, 0, &SyntaxError{at, fmt.Sprintf("unexpected %q", c)}
 }
 
-// readQuoted reads quoted text, where two quotes mean one, and returns the offset after it.
+// readQuoted reads quoted text, and returns its content and the offset after it. Two quotes in the text stand for one.
 func readQuoted(text string, at int) (string, int, bool) {
 	var content strings.Builder
 	quote := text[at]

@@ -9,7 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// Runes of a pattern that represent % and _.
+// Values in pattern.runes that stand for % and _.
 const (
 	anyText rune = -1 - iota
 	anyOne
@@ -21,7 +21,7 @@ type pattern struct {
 	prefix string // the text before the first % or _
 }
 
-// bindLike parses the pattern of a node. The node's second value, if any, is the escape character for % and _.
+// bindLike parses the pattern values[0] of the operator like. values[1], if it exists, is the escape character for % and _.
 func (b *boundNode) bindLike(values []literal) error {
 	if b.typ.ID() != arrow.STRING {
 		return errors.New("like applies only to text columns")
@@ -58,8 +58,8 @@ func (b *boundNode) bindLike(values []literal) error {
 	return nil
 }
 
-// matches reports whether a text matches the pattern. It backtracks only to the last %: if that fails,
-// backtracking to an earlier % fails as well.
+// matches reports whether text matches the pattern. It backtracks only to the last %: if no match exists from there,
+// backtracking to an earlier % finds none either.
 func (p *pattern) matches(text string) bool {
 	if !strings.HasPrefix(text, p.prefix) {
 		return false
@@ -88,7 +88,7 @@ func (p *pattern) matches(text string) bool {
 	return pos == len(p.runes)
 }
 
-// outcomesWithin returns the possible outcomes for texts within bounds.
+// outcomesWithin returns the possible outcomes for strings between the bounds.
 func (p *pattern) outcomesWithin(b Bounds) outcomes {
 	tooSmall := b.Max != nil && string(b.Max) < p.prefix
 	tooLarge := b.Min != nil && string(b.Min) > p.prefix && !strings.HasPrefix(string(b.Min), p.prefix)

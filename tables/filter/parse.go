@@ -15,7 +15,7 @@ type parser struct {
 	token      token // next token
 	nextOffset int   // offset after the next token
 	depth      int
-	err        error // the first error; once it is set, token is always the end
+	err        error // the first error; after an error, token is always tokenEnd
 }
 
 // Parse parses an expression. Its error is a [*SyntaxError].
@@ -52,7 +52,7 @@ func (p *parser) advance() {
 	}
 }
 
-// failExpected records the error that the next token is not the expected one.
+// failExpected records an error for the next token, which is not the expected one.
 func (p *parser) failExpected(expected string) {
 	found := "the end"
 	if p.token.kind != tokenEnd {
@@ -61,7 +61,7 @@ func (p *parser) failExpected(expected string) {
 	p.fail(&SyntaxError{p.token.offset, "expected " + expected + ", found " + found})
 }
 
-// skip skips the next token if it is the keyword or sign w, and reports whether it did.
+// skip skips the next token if it is the keyword or sign w, and reports whether it is.
 func (p *parser) skip(w string) bool {
 	found := (p.token.kind == tokenName || p.token.kind == tokenSign) && strings.EqualFold(p.token.text, w)
 	if found {
@@ -74,7 +74,7 @@ func (p *parser) parseExpression() *node {
 	return p.parseChain("or", opOr, func() *node { return p.parseChain("and", opAnd, p.parseFactor) })
 }
 
-// parseChain parses one or more parts, separated by a keyword, as a single node.
+// parseChain parses one or more operands, separated by a keyword, as a single node. part parses one operand.
 func (p *parser) parseChain(keyword string, op operator, part func() *node) *node {
 	n := &node{op: op, offset: p.token.offset, parts: []*node{part()}}
 	for p.skip(keyword) {
@@ -86,7 +86,7 @@ func (p *parser) parseChain(keyword string, op operator, part func() *node) *nod
 	return n
 }
 
-// parseFactor parses an expression in parentheses, a factor after not, or a comparison.
+// parseFactor parses "not" and another factor, an expression in parentheses, or a comparison.
 func (p *parser) parseFactor() *node {
 	n := &node{op: opNot, offset: p.token.offset}
 	if p.depth++; p.depth > maxDepth {
@@ -191,7 +191,6 @@ func (p *parser) parseLiteral() literal {
 	return value
 }
 
-// parseQuoted parses text in single quotes.
 func (p *parser) parseQuoted() literal {
 	if p.token.kind != tokenLiteral || p.token.value.kind != literalText {
 		p.failExpected("text in single quotes")
@@ -199,7 +198,7 @@ func (p *parser) parseQuoted() literal {
 	return p.parseLiteral()
 }
 
-// between returns a node that tests whether a column is from low to high.
+// between returns a node that tests whether a column is at least low and at most high.
 func between(column string, low, high literal, offset int) *node {
 	part := func(op operator, l literal) *node {
 		return &node{op: op, column: column, values: []literal{l}, offset: offset}
@@ -207,7 +206,6 @@ func between(column string, low, high literal, offset int) *node {
 	return &node{op: opAnd, parts: []*node{part(opGe, low), part(opLe, high)}, offset: offset}
 }
 
-// negateIf returns the negation of n if negate is true, and otherwise n.
 func negateIf(negate bool, n *node) *node {
 	if negate {
 		return &node{op: opNot, parts: []*node{n}, offset: n.offset}
@@ -215,7 +213,7 @@ func negateIf(negate bool, n *node) *node {
 	return n
 }
 
-// parseList parses the list of values after in.
+// parseList parses the list of values after the keyword "in" into n.values.
 func (p *parser) parseList(n *node) {
 	for sep := "("; p.err == nil; sep = "," {
 		if !p.skip(sep) {

@@ -21,8 +21,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Do sends input as JSON to an action of the server, and yields the results, also as JSON.
-// docs/flight.md lists the actions. Most actions also have their own method.
+// Do runs an action on the server. It sends input as JSON, and yields the results as JSON.
+// docs/flight.md lists the actions.
 func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -39,7 +39,7 @@ func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]b
 		}
 		stream, err := conn.DoAction(ctx, &flight.Action{Type: action, Body: body})
 		if err != nil {
-			yield(nil, c.convertError(ctx, err)) // the input was not sent, so the outcome is known
+			yield(nil, c.convertError(ctx, err)) // not changeError, because the input was not sent
 			return
 		}
 		o := operations.ByAction(action)
@@ -211,7 +211,7 @@ func (c *Client) EditRules(ctx context.Context, bucket, name string, e tables.Ru
 	return err
 }
 
-// Lock is a named lock on the server. The client renews its lease until Unlock.
+// Lock is a named lock on the server. The client keeps renewing it until Unlock is called.
 type Lock struct {
 	c           *Client
 	id          string
@@ -238,7 +238,7 @@ func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
 // then hold the lock.
 func (l *Lock) Lost() <-chan struct{} { return l.lost }
 
-// renew renews the lease until ctx is done. If the lease is lost, it closes l.lost.
+// renew renews the lease until ctx is done. It closes l.lost if the lease has ended or cannot be renewed in time.
 func (l *Lock) renew(ctx context.Context, ttl time.Duration) {
 	defer close(l.renewalDone)
 	deadline := time.Now().Add(ttl)

@@ -1,6 +1,5 @@
-// Package flightclient is a client of a server of tables (partd-tables serve). Its methods correspond to
-// those of package tables, which accesses a local directory. It streams rows in both directions, in bounded
-// memory.
+// Package flightclient is a client for a table server (partd-tables serve). Its methods correspond to
+// those of package tables, which accesses a local directory. Rows are streamed in both directions, in bounded memory.
 package flightclient
 
 import (
@@ -44,7 +43,7 @@ type Options struct {
 // Client is a connection to a server. It reconnects as needed and is safe for concurrent
 // use.
 //
-// As with a [tables.Store], errors wrap tables.ErrNotFound, ErrExists, ErrConflict or
+// Like those of a [tables.Store], errors wrap tables.ErrNotFound, ErrExists, ErrConflict or
 // errors.ErrUnsupported. If the connection is lost after a change was sent, the error wraps
 // partd.ErrUnknownOutcome; only a put with an id is then safe to repeat.
 type Client struct {
@@ -112,7 +111,7 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 func (bearer) RequireTransportSecurity() bool { return false }
 
-// serverError is an error from the server. It wraps the error in errorByCode, if any.
+// serverError is an error from the server. It wraps the error that errorByCode has for its status code, if any.
 type serverError struct {
 	text    string
 	wrapped error

@@ -144,7 +144,6 @@ func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.Record
 	return result.RewriteResult, err
 }
 
-// put sends a put with its rows, and returns the server's answer.
 func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (result wire.CorrectionAnswer, _ error) {
 	command, err := json.Marshal(call)
 	if err != nil {
@@ -154,12 +153,12 @@ func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (
 	if err != nil {
 		return result, err
 	}
-	rows, err := datafile.Gather(r, 0) // rejects readers that were already read
+	rows, err := datafile.Gather(r, 0) // fails if r was already read
 	if err != nil {
 		return result, &tables.OpError{Op: "put", Bucket: call.Bucket, Table: call.Name, Err: err}
 	}
 	defer rows.Release()
-	ctx, cancel := context.WithCancel(ctx) // cancel ends the put unless all rows were sent
+	ctx, cancel := context.WithCancel(ctx) // if an error ends the sending, cancel ends the call
 	defer cancel()
 	stream, err := conn.DoPut(ctx)
 	if err != nil {
@@ -175,15 +174,15 @@ func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (
 	case err != nil && sent:
 		return result, c.changeError(ctx, err)
 	case err != nil:
-		return result, c.convertError(ctx, err) // the server's reason for refusing the rows
+		return result, c.convertError(ctx, err) // the server stopped receiving; err is its reason
 	}
 	if err := json.Unmarshal(reply.AppMetadata, &result); err != nil {
-		return result, fmt.Errorf("%s: decode the answer to a put: %w", c.url, err)
+		return result, fmt.Errorf("%s: the server's answer to a put is invalid: %w", c.url, err)
 	}
 	return result, nil
 }
 
-// PutAll puts several tables concurrently, as Bucket.PutAll does.
+// PutAll is like Bucket.PutAll, for tables on the server.
 func (c *Client) PutAll(ctx context.Context, bucket string, puts iter.Seq[tables.TablePut], workers int) error {
 	if puts == nil {
 		return &tables.ArgumentError{Err: errors.New("the sequence of puts is nil")}
@@ -194,7 +193,7 @@ func (c *Client) PutAll(ctx context.Context, bucket string, puts iter.Seq[tables
 	})
 }
 
-// ScanAll scans several tables concurrently, as Bucket.ScanAll does.
+// ScanAll is like Bucket.ScanAll, for tables on the server.
 func (c *Client) ScanAll(ctx context.Context, bucket string, names []string, o *tables.ScanOptions, workers int, f func(name string, r array.RecordReader) error) error {
 	return parallel.Each(ctx, slices.Values(names), workers, func(ctx context.Context, name string) error {
 		r, err := c.Scan(ctx, bucket, name, nil, o)
@@ -206,7 +205,7 @@ func (c *Client) ScanAll(ctx context.Context, bucket string, names []string, o *
 	})
 }
 
-// send sends the rows of a put. If the server refuses to receive more rows, it returns io.EOF.
+// send sends the rows of a put. It returns io.EOF if the server stops receiving; stream.Recv then returns the reason.
 func send(stream flight.FlightService_DoPutClient, command []byte, r *datafile.Source) error {
 	w := flight.NewRecordWriter(stream, ipc.WithSchema(r.Schema))
 	w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: command})
@@ -221,8 +220,8 @@ func send(stream flight.FlightService_DoPutClient, command []byte, r *datafile.S
 	return w.Close()
 }
 
-// sendBatch sends a batch with schema s instead of its own schema, whose metadata may differ if the
-// batch is from a Parquet file. Arrow's writer would reject other metadata.
+// sendBatch sends a batch with schema s instead of the batch's own. If the batch is from a Parquet file, the two
+// may differ in metadata, and Arrow's writer would reject the batch.
 func sendBatch(w *flight.Writer, b arrow.RecordBatch, s *arrow.Schema) error {
 	if int(b.NumCols()) != s.NumFields() {
 		return fmt.Errorf("a batch has %d columns, but the reader's schema has %d", b.NumCols(), s.NumFields())

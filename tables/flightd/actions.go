@@ -16,11 +16,10 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// action is an action of DoAction. All but partd.cancel come from the protocol of shoots, another
-// server of tables, whose clients this server supports.
+// action is an action of DoAction. All except partd.cancel exist for clients of shoots, another table server.
 type action struct {
 	description string
-	readOnly    bool // whether DoAction runs it without the right to write
+	readOnly    bool // whether callers without the right to write may run it
 
 	run func(s *Server, ctx context.Context, body []byte) (any, error) // nil for ping
 }
@@ -86,7 +85,7 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 	return st.Send(&flight.Result{Body: body})
 }
 
-// runOperation waits for the slots that an operation needs, and runs it.
+// runOperation runs an operation once the limits on concurrent queries and puts allow it.
 func runOperation[In, Out any](ctx context.Context, s *Server, o operations.Operation[In, Out], input *In) (out Out, err error) {
 	release, err := Acquire(ctx, o.Slots)
 	if err != nil {
@@ -96,8 +95,8 @@ func runOperation[In, Out any](ctx context.Context, s *Server, o operations.Oper
 	return o.Do(ctx, operations.Target{Store: s.store}, input)
 }
 
-// runTransform runs an operation that creates a table from other tables. It checks that source
-// exists before it waits for slots.
+// runTransform runs an operation that creates a table from other tables. It first checks that source exists, so
+// that a call with a wrong name fails without waiting for its turn.
 func runTransform[In any](ctx context.Context, s *Server, source transform.TableName, o operations.Operation[In, transform.Result], input *In) (reply, error) {
 	if _, err := s.store.Bucket(source.Bucket).Table(ctx, source.Name); err != nil {
 		return nil, err

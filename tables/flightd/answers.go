@@ -9,25 +9,23 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// answers limits the memory of answers: messages of the server that have not been sent yet. The limit
-// is needed because gRPC's SendMsg only queues a message, and a call's last message outlives the call.
-// Above the limit, the server picks the host with the most unsent bytes, and closes the connection of
-// that host's newest call, unless only one call has unsent bytes.
+// answers limits the memory of the server's unsent messages. gRPC's SendMsg only queues a message, and a call's
+// last message outlives the call. Above the limit, the server closes the connection of one call: the newest call
+// of the host with the most unsent bytes. If only one call has unsent bytes, that call continues.
 type answers struct {
 	limit int64
 
 	mu    sync.Mutex
 	bytes int64            // unsent bytes of all calls
-	calls []*watchedStream // the calls with unsent bytes, in the order of their first messages
+	calls []*watchedStream // the calls with unsent bytes, in the order of their first unsent messages
 }
 
-// answer is a message, and the call that sends it.
 type answer struct {
 	message any
 	call    *watchedStream
 }
 
-// answerCodec encodes Flight's messages, and counts the bytes of answers until they are sent.
+// answerCodec encodes Flight's messages, and counts the bytes of each answer until it is sent.
 type answerCodec struct{ encoding.CodecV2 }
 
 // Marshal implements encoding.CodecV2.
@@ -65,8 +63,7 @@ func (u *pendingAnswer) Put(*[]byte) {
 	u.data.Free()
 }
 
-// add adds n bytes, which may be negative, to the pending bytes of a call. If all pending bytes then exceed the limit,
-// add cancels the newest call of the host with the most of them.
+// add adds n, which may be negative, to the unsent bytes of a call, and enforces the limit.
 func (a *answers) add(w *watchedStream, n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

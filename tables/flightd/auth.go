@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// claims is the content of a token: a JSON Web Token with the fields that shoots defines.
+// claims is the content of a token, which is a JSON Web Token. Its fields are those of shoots, another table server.
 type claims struct {
 	jwt.RegisteredClaims
 	Server  string   `json:"server,omitempty"`
@@ -30,7 +30,7 @@ type claims struct {
 var rightsByType = map[string]Rights{"read": Read, "admin": Admin}
 
 // NewToken returns a token for servers with the given secret. If buckets are given, the token covers
-// only these, and is valid only over HTTP: Flight refuses it.
+// only these, and is valid only over HTTP, not over Flight.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
 	if len(secret) == 0 {
 		return "", errors.New("the secret for a token must not be empty")
@@ -98,7 +98,6 @@ func (s *Server) Bearer(r *http.Request, fallback string) (Caller, error) {
 	return s.Verify(r.RemoteAddr, token)
 }
 
-// identify returns the caller to whom the token in a call's headers belongs.
 func (s *Server) identify(ctx context.Context) (Caller, error) {
 	if s.opts.Secret == nil {
 		return Caller{Rights: Admin}, nil
@@ -114,8 +113,8 @@ func (s *Server) identify(ctx context.Context) (Caller, error) {
 	return c, nil
 }
 
-// headerToken returns the token that a call's headers contain as a bearer token, as the password of
-// any user, or in the header that pyarrow's authenticate sets.
+// headerToken returns the token in a call's headers: a bearer token, the password of any user, or the value of the
+// header that pyarrow's authenticate sets.
 func headerToken(ctx context.Context) (token string, ok bool) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	for _, v := range md.Get("authorization") {
@@ -133,7 +132,6 @@ func headerToken(ctx context.Context) (token string, ok bool) {
 	return "", false
 }
 
-// basicPassword returns the password of basic credentials, or "" if they are malformed.
 func basicPassword(credentials string) string {
 	plain, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(credentials, "="))
 	if err != nil {
@@ -146,7 +144,7 @@ func basicPassword(credentials string) string {
 // Handshake checks credentials and returns them as a bearer token, both in a header and in the
 // payload, because some clients read only one of the two.
 func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
-	c := st.Context().Value(callKey{}).(*call) //nolint:forcetypeassert // every call has one
+	c := st.Context().Value(callKey{}).(*call) //nolint:forcetypeassert // the context of every call has one
 	release, ok := s.handshakes.Acquire(c.conn, func() { c.cancel(errCrowded) })
 	if !ok {
 		return Status(errCrowded)
@@ -178,9 +176,8 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 	return st.Send(&flight.HandshakeResponse{Payload: []byte(token)})
 }
 
-// payloadToken returns the token in a payload, and an error unless the token is valid. The token is
-// either the password of a BasicAuth message or, from shoots' clients, the whole payload, which must
-// then be an admin token.
+// payloadToken returns the token in a handshake's payload, or an error if the token is not valid. The payload is a
+// BasicAuth message whose password is the token or, from clients of shoots, an admin token alone.
 func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 	var basic flight.BasicAuth
 	if proto.Unmarshal(payload, &basic) == nil && basic.Password != "" {

@@ -29,7 +29,6 @@ const (
 	Admin        // do everything, including shutting down the server
 )
 
-// call describes a running call and its caller.
 type call struct {
 	rights        Rights
 	readOnly      bool   // whether the server refuses all changes
@@ -84,7 +83,6 @@ func hostOfAddress(address string) string {
 	return host
 }
 
-// rightsFrom returns the rights of the context's call, or None if the context belongs to no call.
 func rightsFrom(ctx context.Context) Rights {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		return c.rights
@@ -92,7 +90,6 @@ func rightsFrom(ctx context.Context) Rights {
 	return None
 }
 
-// requireWrite returns an error unless the call may change tables.
 func requireWrite(ctx context.Context) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok && c.readOnly {
 		return status.Error(codes.PermissionDenied, tables.ErrReadOnly.Error())
@@ -100,7 +97,6 @@ func requireWrite(ctx context.Context) error {
 	return requireAdmin(ctx)
 }
 
-// requireAdmin returns an error unless the call has admin rights.
 func requireAdmin(ctx context.Context) error {
 	if rightsFrom(ctx) < Admin {
 		return status.Error(codes.PermissionDenied, "the token allows reading only; this call needs an admin token")
@@ -108,8 +104,7 @@ func requireAdmin(ctx context.Context) error {
 	return nil
 }
 
-// The declarations below let servers of other protocols, such as HTTP, share a Server's store, tokens, limits and
-// metrics.
+// The declarations below let servers of other protocols, such as HTTP, share a Server's tokens, limits and metrics.
 
 // Caller is the holder of a token.
 type Caller struct {
@@ -121,8 +116,7 @@ type Caller struct {
 	readOnly bool // whether the server refuses changes, whatever the rights are
 }
 
-// CheckAccess returns nil if the caller has right r in all of these buckets. Otherwise, it returns an
-// error that wraps fs.ErrPermission.
+// CheckAccess returns an error that wraps fs.ErrPermission unless the caller has right r in all of the buckets.
 func (c *Caller) CheckAccess(r Rights, buckets ...string) error {
 	if c.readOnly && r > Read {
 		return fmt.Errorf("%w: %w", tables.ErrReadOnly, fs.ErrPermission)
@@ -138,8 +132,8 @@ func (c *Caller) CheckAccess(r Rights, buckets ...string) error {
 	return nil
 }
 
-// Begin returns the context of a new call by c from an address, and a function that ends the call,
-// given the call's error. SQL in this context can use only the caller's buckets.
+// Begin begins a call by c from an address; method is its name in the metrics. Begin returns the call's context, in
+// which SQL can use only the caller's buckets, and a function to call with the call's error when it ends.
 func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (context.Context, func(error)) {
 	start := time.Now()
 	ctx, end := s.newCallContext(ctx, c, address)
@@ -208,8 +202,8 @@ func (s *Server) SetConnState(conn net.Conn, state http.ConnState) {
 
 var crossOrigin = http.NewCrossOriginProtection()
 
-// CheckSite returns an error if a page of another site made the request. Requests that only read are
-// allowed, because another site may link to a page of this server, unless forData is true.
+// CheckSite returns an error if a page of another site made the request. Other sites may link to a page of this
+// server, but not read its data: forData says whether the request is for data.
 func (s *Server) CheckSite(r *http.Request, forData bool) error {
 	forbidden := func(reason string) error { return fmt.Errorf("%s: %w", reason, fs.ErrPermission) }
 	if err := crossOrigin.Check(r); err != nil {

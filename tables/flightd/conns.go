@@ -68,7 +68,6 @@ func (c *connections) usage(host string) *hostUsage {
 	return u
 }
 
-// markKnown records that a connection sent a valid token.
 func (c *connections) markKnown(address string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,14 +94,13 @@ func (c *connections) drop(conn *connection) {
 	c.forget(conn.host, u)
 }
 
-// forget removes a host without connections and calls.
+// forget removes a host's counts if they are all zero.
 func (c *connections) forget(host string, u *hostUsage) {
 	if *u == (hostUsage{}) {
 		delete(c.hosts, host)
 	}
 }
 
-// isCrowded reports whether a host runs too many calls, so that its next call must be rejected.
 func (c *connections) isCrowded(host string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,7 +127,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if c := l.counts.admit(conn); c != nil {
 			return c, nil
 		}
-		_ = conn.Close() // no other connection can be closed instead
+		_ = conn.Close() // a limit is reached, and no other connection can be closed
 	}
 }
 
@@ -198,8 +196,8 @@ func (c *connections) pickVictim(canClose func(*connection) bool) (v *connection
 	return v
 }
 
-// idleSince returns when a connection's last call began or ended. For a stranger, it returns when the
-// connection was opened.
+// idleSince returns when a connection's last call began or ended or, if the connection has not sent a valid token,
+// when it was opened.
 func (c *connection) idleSince() time.Time {
 	if c.isKnown {
 		return c.since

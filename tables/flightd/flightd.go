@@ -1,6 +1,5 @@
-// Package flightd serves a store of tables over Arrow Flight. On a single port, it serves Flight SQL
-// clients, clients of shoots (another server of tables), which send JSON commands, and any client that puts
-// and gets tables by path.
+// Package flightd serves a store of tables over Arrow Flight. On one port, it serves Flight SQL clients, clients of
+// shoots (another table server), which send JSON commands, and any Flight client that puts and gets tables by path.
 package flightd
 
 import (
@@ -65,7 +64,7 @@ type Options struct {
 	CallTimeout time.Duration // how long a call may take in total
 	Grace       time.Duration // how long running calls may continue after the server begins to shut down
 
-	Operations *Operations // the store's Observer, whose counts the metrics include; nil means none
+	Operations *Operations // the Observer that the store was opened with, to include its counts in the metrics; nil means none
 
 	Logger *slog.Logger // nil means no logging
 }
@@ -146,7 +145,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	const (
 		maxStreams = 128      // concurrent streams on a connection
 		maxHeader  = 16 << 10 // bytes; tokens are far smaller
-		window     = 1 << 20  // bytes in flight, for a stream and for a connection
+		window     = 1 << 20  // limit on the bytes in flight, for each stream and for each connection
 	)
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(s.opts.MaxMessage), grpc.MaxSendMsgSize(s.opts.MaxMessage),

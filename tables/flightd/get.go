@@ -68,8 +68,8 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	return r.Err()
 }
 
-// statementError marks err as a fault of the statement, unless the call was canceled or a table does
-// not exist.
+// statementError marks err as a fault of the statement, unless the call was canceled or the server failed to access
+// a file.
 func statementError(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*fs.PathError)) {
 		return err
@@ -77,7 +77,7 @@ func statementError(err error) error {
 	return &failure{kindSQL, err}
 }
 
-// sendRows sends the rows of r. If reading r fails, it returns nil, so the caller must check r.Err.
+// sendRows sends the rows of r. It does not return r's errors, so the caller must check r.Err.
 func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
 	if encoded, ok := r.(interface {
 		Messages() iter.Seq[*flight.FlightData]

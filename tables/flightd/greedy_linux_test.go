@@ -25,8 +25,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// greedyDuration returns the duration of TestGreedyClients from PARTD_GREEDY, which defaults to 6 s. A full run
-// takes 10 minutes.
+// greedyDuration returns the duration of TestGreedyClients from PARTD_GREEDY, or 6 s if that is not set. Use 10m for
+// a full run.
 func greedyDuration(t *testing.T) time.Duration {
 	s := os.Getenv("PARTD_GREEDY")
 	if s == "" {
@@ -42,8 +42,8 @@ func greedyDuration(t *testing.T) time.Duration {
 const (
 	greedyMemory = 1 << 30
 
-	// The limits that docs/security.md promises on memory beyond --memory: for the idle server, for each
-	// connection, and for each process, at its start and beyond its statement's memory.
+	// docs/security.md promises these limits on memory that --memory does not include: for the idle server, for each
+	// connection, for each process that runs no statement, and for what a process uses besides its statement's memory.
 	idleServerMemory  = 160 << 20
 	connectionMemory  = 96 << 10
 	serverOverhead    = idleServerMemory + DefaultConnections*connectionMemory
@@ -227,8 +227,8 @@ func TestGreedyClients(t *testing.T) {
 	wg.Wait()
 }
 
-// waitForRelease waits until the server's usage is back at its level before the attack. It allows for memory that
-// Go and spare processes keep, and for the connections of four readers of this test.
+// waitForRelease waits until the server's usage is back at its level before the attack. The limits leave room for
+// memory that Go and spare processes keep, and for a few connections of this test's own clients.
 func (s *greedyServer) waitForRelease(t *testing.T, before usage) {
 	t.Helper()
 	const spares = 4

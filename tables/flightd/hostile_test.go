@@ -183,7 +183,7 @@ func TestRowsLargerThanMessages(t *testing.T) {
 				_, err = st.Recv()
 			}
 			if allocatedBytes := allocated() - before; errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "limit") || allocatedBytes > 128<<20 {
-				t.Errorf("put %.20q of %s allocated %d bytes and returned %v, want an error about the limit", command, name, allocatedBytes, err)
+				t.Errorf("put %.20q of %s allocated %d MiB and returned %v, want at most 128 MiB and an error about the limit", command, name, allocatedBytes>>20, err)
 			}
 		}
 	}

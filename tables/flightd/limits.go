@@ -13,9 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// AcquireQuery waits until the call of ctx may run a query. The caller must call release
-// after the last row has been sent. A call uses only one slot, however often it calls
-// AcquireQuery.
+// AcquireQuery waits until the call of ctx may run a query, which takes one of the server's query slots. The caller
+// must call release after the last row has been sent. Further calls with the same ctx take no further slot.
 func AcquireQuery(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
@@ -24,8 +23,8 @@ func AcquireQuery(ctx context.Context) (release func(), err error) {
 	return c.queries.acquireOnce(ctx, c, &c.holdsQuerySlot)
 }
 
-// attachTo returns a copy of ctx that contains the call. The call's worker processes yield to
-// other callers while the call's host and user have other calls.
+// attachTo returns a copy of ctx that contains the call. The call's jobs in worker processes yield to those of
+// other callers while the call's host and user have other running calls.
 func (c *call) attachTo(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, callKey{}, c)
 	return worker.WithCaller(ctx, c.host+" "+c.user, func() bool { return c.queries.hasOtherCalls(c) || c.puts.hasOtherCalls(c) })
@@ -40,26 +39,23 @@ func AcquirePut(ctx context.Context) (release func(), err error) {
 	return c.puts.acquireOnce(ctx, c, &c.holdsPutSlot)
 }
 
-// maxWaiting limits the calls of one host that wait for a slot.
-const maxWaiting = 1024
+const (
+	maxWaiting = 1024 // limit on the waiting calls of one host, for each limiter
 
-// queryYieldTime is how long a query waits before another query is canceled for it.
-const queryYieldTime = 500 * time.Millisecond
+	queryYieldTime  = 500 * time.Millisecond // limiter.yieldTime for queries
+	querySettleTime = 5 * time.Second        // limiter.settleTime for queries
+)
 
-// querySettleTime is how long a query runs before it can be canceled for another query.
-const querySettleTime = 5 * time.Second
-
-// limiter shares slots among callers. A connection may use a quarter of them, a host
-// three quarters. An eighth of the slots is reserved for hosts and users without a
-// running call, so that they need not wait for busier callers. The next free slot goes to
-// the host and user with the fewest slots, then to the connection with the fewest slots,
-// and then to the call that has waited longest. If a call waits too long, the limiter
-// cancels a call of a host or user with more slots.
+// limiter limits the concurrent calls of one kind. Each running call holds a slot. A connection may use a quarter of
+// the slots, and a host three quarters. An eighth of the slots is reserved for hosts and users without a running
+// call. A free slot goes to the host and user with the fewest slots, then to the connection with the fewest, and then
+// to the call that has waited longest. If a call waits too long, the limiter cancels a call of a host or user with
+// more slots.
 type limiter struct {
 	name                    string
 	slots, perHost, perConn int
 	spare                   int           // slots reserved for hosts and users without a running call
-	patience                time.Duration // how long a call waits before it is refused if its connection isStuck
+	patience                time.Duration // how long a call waits before it fails if its connection is stuck (see isStuck)
 	yieldTime               time.Duration // how long a call waits before another is canceled for it
 	settleTime              time.Duration // how long a call runs before it can be canceled for another
 
@@ -70,20 +66,17 @@ type limiter struct {
 	queued  map[string]int // number of waiting calls, by host
 }
 
-// slot is the slot of a running call.
 type slot struct {
 	since      time.Time // when the call got the slot
 	isCanceled bool      // whether the call was canceled in favor of another
 }
 
-// waiter is a call that waits for a slot.
 type waiter struct {
 	*call
 	granted chan struct{} // closed when the call gets its slot
-	since   time.Time     // start of the wait for yieldTime: when the call arrived, or a second after a call was canceled for it
+	since   time.Time     // when yieldTime began: when the call arrived, or one second after another call was canceled for it
 }
 
-// newLimiter returns a limiter of slots concurrent calls.
 func newLimiter(name string, slots int, patience, yieldTime, settleTime time.Duration) *limiter {
 	return &limiter{
 		name: name, slots: slots, perHost: max(1, slots*3/4), perConn: max(1, slots/4), spare: slots / 8,
@@ -158,8 +151,7 @@ func (l *limiter) wait(ctx context.Context, w *waiter) error {
 
 // endFor cancels a call of a host or user with more slots if w has waited for yieldTime. It
 // chooses, from the host and user with the most slots, the newest call that has run for
-// settleTime. Each call is canceled only once: if it keeps its slot, a later endFor cancels
-// another call.
+// settleTime. If that call does not end, a later endFor cancels another call.
 func (l *limiter) endFor(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -198,8 +190,8 @@ func (l *limiter) hasOtherCalls(c *call) bool {
 	return l.used[c.host] > ownSlots && l.used[userKey(c)] > ownSlots
 }
 
-// excess returns how many more slots name would have than other if other got one more slot. If name equals
-// other, it returns 0.
+// excess compares two hosts, or two users: it returns how many more slots name would have than other if other got one
+// more. It returns 0 if they are the same.
 func (l *limiter) excess(name, other string) int {
 	if name == other {
 		return 0
@@ -209,8 +201,7 @@ func (l *limiter) excess(name, other string) int {
 
 func userKey(c *call) string { return "user " + c.user }
 
-// isStuck reports whether all slots of a connection belong to calls whose clients receive
-// nothing.
+// isStuck reports whether a connection has used all of its slots, and its client is reading none of the results.
 func (l *limiter) isStuck(conn string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -223,7 +214,7 @@ func (l *limiter) isStuck(conn string) bool {
 	return l.used[conn] >= l.perConn
 }
 
-// grant gives free slots to waiting calls.
+// grant gives free slots to waiting calls. mu must be held.
 func (l *limiter) grant() {
 	for len(l.running) < l.slots {
 		best := -1
@@ -245,7 +236,6 @@ func (l *limiter) grant() {
 	}
 }
 
-// canGrant reports whether a call may have one of the free slots.
 func (l *limiter) canGrant(c *call) bool {
 	if l.used[c.host] >= l.perHost || l.used[c.conn] >= l.perConn {
 		return false
@@ -285,14 +275,13 @@ func (l *limiter) count(c *call, n int) {
 	}
 }
 
-// count changes an entry and removes zeros, so that the map holds only active callers.
+// count adds n to an entry, and removes the entry if it becomes 0, so that the map holds only active callers.
 func count(m map[string]int, key string, n int) {
 	if m[key] += n; m[key] == 0 {
 		delete(m, key)
 	}
 }
 
-// counts returns the numbers of running and waiting calls, for metrics.
 func (l *limiter) counts() (running, waiting float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -31,9 +31,9 @@ type budget struct {
 	buffers sync.Map // *countedBuffer by address
 
 	mu       sync.Mutex
-	calls    []*watchedStream // in the order of their first messages
+	calls    []*watchedStream // calls that have received data, in the order of their first messages
 	rowsUsed int64            // the part of used for decompressed rows
-	waiting  []*putRows       // in the order of arrival
+	waiting  []*putRows       // puts that wait for memory, in the order of arrival
 	patience time.Duration    // how long a put may wait for memory for its rows
 }
 
@@ -92,8 +92,8 @@ func (b *budget) cancelCall(v *watchedStream) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == v })
 }
 
-// expect records the size of the message that is arriving on w. The message's buffers are
-// counted as they arrive.
+// expect records the size of the message that is arriving on w, for the choice of the call to cancel. It does not
+// count the message: Get counts each buffer when it arrives.
 func (b *budget) expect(w *watchedStream, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -132,9 +132,8 @@ func (b *budget) setProcessing(w *watchedStream, n int64) {
 	b.add(n)
 }
 
-// addRequest counts a request without rows until its call ends. Calls with such requests may
-// wait long for slots, so they have their own quarter of the memory, which admit does not count:
-// puts need not wait for them.
+// addRequest counts a request without rows until its call ends. Such a call may wait long before it runs. So that
+// puts need not wait for it, these requests have their own quarter of the memory, which admit ignores.
 func (b *budget) addRequest(w *watchedStream, n int64) {
 	b.mu.Lock()
 	w.requestBytes = n
@@ -147,7 +146,6 @@ func (b *budget) addRequest(w *watchedStream, n int64) {
 	b.setProcessing(w, n)
 }
 
-// remove removes a call from the budget.
 func (b *budget) remove(w *watchedStream) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -157,15 +155,14 @@ func (b *budget) remove(w *watchedStream) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == w })
 }
 
-// tidy collects garbage while the server is idle if memory has grown much since the last
-// collection, or if there are lost buffers (see countedBuffer). These count against the
-// limit until they are collected, and in an idle server, Go itself collects garbage only
-// every two minutes. Each collection is repeated once.
+// tidy collects garbage while the server is idle, if memory has grown much since the last collection or if there are
+// lost buffers (see countedBuffer). Lost buffers count against the limit until they are collected, and in an idle
+// server, Go itself collects garbage only every two minutes. tidy repeats each collection once.
 func (s *Server) tidy(ctx context.Context) {
 	const (
 		interval = 2 * time.Second
 		minFreed = 64 << 20  // memory growth, in bytes, that is worth collecting
-		minLost  = 512 << 10 // size of lost buffers, in bytes, that is worth collecting; in an idle server, all counted buffers are lost
+		minLost  = 512 << 10 // size of lost buffers, in bytes, that is worth collecting; an idle server has no other counted buffers
 	)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -232,7 +229,7 @@ func (r *putRows) Free(b []byte) {
 // limit returns the limit for one put, in bytes.
 func (r *putRows) limit() int64 { return r.budget.limit / 4 }
 
-// reserve waits for n bytes, in the order of arrival.
+// reserve waits until n bytes are free. Puts get memory in the order of their calls of reserve.
 func (r *putRows) reserve(n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

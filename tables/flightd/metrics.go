@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// metrics are a server's metrics. Clients cannot choose label values, so their number is bounded.
+// metrics are a server's metrics. Their number is bounded, because clients cannot choose label values.
 type metrics struct {
 	registry       *prometheus.Registry
 	calls          *prometheus.CounterVec
@@ -45,9 +45,8 @@ func newMetrics(s *Server) *metrics {
 	return m
 }
 
-// Operations counts operations on tables for a server's metrics, including folds and other work in
-// the background. It is a [tables.Observer]: set the same one in the options of the store and of
-// the server.
+// Operations counts operations on tables for a server's metrics, including background work. It is a
+// [tables.Observer]: pass the same one in the options of the store and of the server.
 type Operations struct {
 	total       *prometheus.CounterVec
 	seconds     *prometheus.HistogramVec

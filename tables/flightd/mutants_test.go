@@ -150,7 +150,7 @@ func TestMutants(t *testing.T) {
 		before := allocated()
 		err := m.call(ctx, c)
 		if allocatedBytes := allocated() - before; allocatedBytes > 256<<20 {
-			t.Errorf("the call of kind %d with command %q and body %q allocated %d bytes: %v", m.kind, m.command, m.body, allocatedBytes, err)
+			t.Errorf("the call of kind %d with command %q and body %q allocated %d MiB, want at most 256, and returned %v", m.kind, m.command, m.body, allocatedBytes>>20, err)
 		}
 		if ctx.Err() != nil {
 			t.Errorf("the call of kind %d with command %q and body %q did not return within a minute", m.kind, m.command, m.body)

@@ -118,7 +118,6 @@ func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServ
 	return stream.Send(&flight.PutResult{AppMetadata: body})
 }
 
-// nativeAction runs an operation and sends each of its results.
 func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.FlightService_DoActionServer) (err error) {
 	defer func() { err = sqlError(err) }()
 	ctx := stream.Context()
@@ -152,13 +151,14 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 	})
 }
 
-// Acquire waits for the slots that an operation needs.
+// Acquire waits until the limits on concurrent queries and puts allow an operation. The caller must call release
+// when the operation has ended.
 func Acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
 	if s == operations.NoSlot {
 		return func() {}, nil
 	}
 	query := func() {}
-	if s == operations.BothSlots { // always in this order, which prevents deadlocks
+	if s == operations.BothSlots { // always the query slot first: a fixed order prevents deadlocks
 		if query, err = AcquireQuery(ctx); err != nil {
 			return nil, err
 		}
@@ -184,7 +184,6 @@ type leases struct {
 	byID  map[string]*lease
 }
 
-// lease is a lock that a client holds.
 type lease struct {
 	lock  *tables.Lock
 	ttl   time.Duration
@@ -251,7 +250,7 @@ func (s *Server) unlock(_ context.Context, _ *tables.Store, input any, answer fu
 	return answer(operations.None{})
 }
 
-// endLease releases the lock of a lease. It does nothing if the lease has ended.
+// endLease releases the lock of a lease, unless the lease has ended already.
 func (s *Server) endLease(id string) error {
 	s.leases.mu.Lock()
 	l := s.leases.byID[id]

@@ -32,8 +32,8 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	}
 	d := first.FlightDescriptor
 	if d.GetType() == flight.DescriptorCMD && isSQL(d.GetCmd()) {
-		// Unlike s.FlightServer, this server limits the memory for decompressed rows. It checks the
-		// right to write itself, because clients without this right may still bind parameters.
+		// This server, unlike s.FlightServer, allocates decompressed batches from the limited memory of the put. s.sql
+		// checks the right to write, because a client without this right may still bind a query's parameters.
 		return flightsql.NewFlightServerWithAllocator(s.sql, rows).DoPut(checked)
 	}
 	if err := requireWrite(st.Context()); err != nil {
@@ -74,7 +74,7 @@ func (r *checkedStream) check(m *flight.FlightData) (*flight.FlightData, error) 
 	if string(m.AppMetadata) == wire.PutCanceled {
 		return nil, status.Error(codes.Canceled, "the client canceled the put: nothing was changed")
 	}
-	if len(m.DataHeader) == 0 { // only a descriptor or metadata
+	if len(m.DataHeader) == 0 { // the message has only a descriptor or metadata
 		return m, nil
 	}
 	if err := r.messages.Check(m.DataHeader, m.DataBody); err != nil {

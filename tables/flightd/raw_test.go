@@ -194,7 +194,7 @@ func withToken(t *testing.T, secret []byte, r Rights) (context.Context, string) 
 
 // peak runs f, and returns the maximum growth of Go's heap during f.
 func peak(f func()) int64 {
-	defer debug.SetGCPercent(debug.SetGCPercent(20)) // collect often, so that garbage hardly counts
+	defer debug.SetGCPercent(debug.SetGCPercent(20)) // collect garbage often, so that it hardly adds to the measured memory
 	runtime.GC()
 	done, growth := make(chan struct{}), make(chan int64)
 	read := func() int64 {

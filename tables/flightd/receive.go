@@ -63,9 +63,8 @@ func serviceDesc() *grpc.ServiceDesc {
 	return &d
 }
 
-// transportStream contains the methods of gRPC's transport stream that this package calls to read
-// messages. It does not call gRPC's RecvMsg, which has a single size limit for all methods, and
-// decompresses messages up to that size.
+// transportStream contains the methods of gRPC's transport stream that this package calls to read messages. gRPC's
+// RecvMsg is not used, because it decompresses messages, and has a single size limit for all methods.
 type transportStream interface {
 	RecvCompress() string
 	ReadMessageHeader(header []byte) error
@@ -101,8 +100,8 @@ func (w *watchedStream) messageLimits(m any) (size int, timeout time.Duration) {
 	return min(size, o.MaxMessage), timeout
 }
 
-// receive reads a message of at most size bytes. In a call with a single message, it fails if more
-// data follows.
+// receive reads a message of at most size bytes. If the call takes only one message, receive fails if more data
+// follows.
 func (w *watchedStream) receive(m any, size int) error {
 	n, err := w.nextSize(size)
 	if err != nil {

@@ -84,7 +84,8 @@ func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific fu
 	return err
 }
 
-// enter counts the request against the limits until end is called with the request's error.
+// enter begins the request's call, and counts the request against the limits. If it succeeds, the caller must call
+// end with the request's error, and then q.release.
 func (q *Request) enter(name string, open bool, maxOpenBody int64) (end func(error), err error) {
 	ctx, end := q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
 	q.Ctx = ctx
@@ -130,9 +131,9 @@ func WithoutPath(text string, err error) string {
 	return text
 }
 
-// Charge counts n bytes, which the request needs in total, against a quarter of Options.Memory until
-// the request ends. If too few bytes are free, it waits for other requests to end. The oldest request with
-// charged bytes is never refused; otherwise, requests that raise n in further calls could all wait for each
+// Charge reserves n bytes of memory for the request until it ends; n is the request's total so far. All requests
+// together may reserve a quarter of Options.Memory. If too little is free, Charge waits for other requests to end.
+// It never refuses the oldest request with reserved bytes. Otherwise, requests that raise n could all wait for each
 // other.
 func (q *Request) Charge(n int64) error {
 	for deadline := time.Now().Add(q.Idle / 3); !q.limits.tryCharge(q, n); {
@@ -148,7 +149,7 @@ func (q *Request) Charge(n int64) error {
 	return nil
 }
 
-// tryCharge makes one attempt of Charge, and reports whether it succeeded.
+// tryCharge is like Charge, but does not wait. It reports whether it succeeded.
 func (p *Requests) tryCharge(q *Request, n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -246,7 +247,6 @@ type HostLimit struct {
 	holders []*holder // oldest first
 }
 
-// holder is a running call.
 type holder struct {
 	host   string
 	cancel func() // cancels the call; nil if it cannot be canceled

@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// The error types that clients of shoots (another server of tables) know.
+// The error types that clients of shoots (another table server) know.
 const (
 	kindMissing  = "FileNotFoundError"
 	kindExists   = "FileExistsError"
@@ -30,7 +30,7 @@ const (
 	kindOther    = "ShootsIOError"
 )
 
-// failure is an error, with its type for shoots' clients.
+// failure is an error whose kind tells shoots' clients which exception to raise.
 type failure struct {
 	kind string
 	err  error
@@ -42,7 +42,6 @@ func (f *failure) Unwrap() error { return f.err }
 // trailerSetter is implemented by server streams.
 type trailerSetter interface{ SetTrailer(metadata.MD) }
 
-// shootsError is an error in the form that shoots' clients read.
 type shootsError struct {
 	*status.Status
 	serverFault bool // whether the server, rather than the client, is probably at fault
@@ -89,14 +88,14 @@ var jargon = regexp.MustCompile(`rpc error: code = \w+ desc = |error encountered
 
 // withoutJargon returns an error with the status code that err wraps, and err's text without jargon.
 func withoutJargon(err error) error {
-	if _, isBare := err.(interface{ GRPCStatus() *status.Status }); isBare { //nolint:errorlint // only an unwrapped status is returned as it is
+	if _, isBare := err.(interface{ GRPCStatus() *status.Status }); isBare { //nolint:errorlint // only an unwrapped status is returned unchanged
 		return err
 	}
 	return status.Error(status.Code(err), shorten(err.Error()))
 }
 
-// shorten removes jargon from a text and cuts it, because clients accept only 8 KiB of trailers,
-// and an error may quote a long request.
+// shorten removes jargon from an error message and cuts it, because clients accept only 8 KiB of trailers, and a
+// message may quote a long request.
 func shorten(text string) string {
 	const maxBytes = 1 << 10
 	text = jargon.ReplaceAllLiteralString(text, "")
@@ -106,7 +105,6 @@ func shorten(text string) string {
 	return strings.ToValidUTF8(text[:maxBytes], "") + "…"
 }
 
-// isSQL reports whether a command belongs to Flight SQL.
 func isSQL(command []byte) bool {
 	var a anypb.Any
 	return proto.Unmarshal(command, &a) == nil && strings.HasPrefix(a.TypeUrl, sqlCommands)
@@ -122,7 +120,6 @@ func decode(command []byte, target any) error {
 	return nil
 }
 
-// parseMode parses the mode of a put.
 func parseMode(mode string, defaultMode tables.PutMode) (tables.PutMode, error) {
 	if mode == "" {
 		return defaultMode, nil
@@ -133,14 +130,12 @@ func parseMode(mode string, defaultMode tables.PutMode) (tables.PutMode, error) 
 	return 0, &failure{kindOther, fmt.Errorf("put mode is %q: it must be error, append or replace", mode)}
 }
 
-// rowsCommand requests the rows of a table or, if SQL is set, the result of a statement.
 type rowsCommand struct {
 	Name   string  `json:"name"`
 	Bucket string  `json:"bucket,omitempty"`
 	SQL    *string `json:"sql,omitempty"`
 }
 
-// splitPath splits a path into the names of a bucket and a table.
 func splitPath(path []string) (bucket, name string, err error) {
 	switch len(path) {
 	case 1:
@@ -194,7 +189,7 @@ func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCom
 		}
 		return newInfo(d, c, q.Result, -1, -1)
 	}
-	rows, err := table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Limit: 1}) // with the same Dictionaries as the ticket's scan, because they affect the schema
+	rows, err := table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Limit: 1}) // Dictionaries affects the schema, so it must be the same as in get
 	if err != nil {
 		return nil, err
 	}

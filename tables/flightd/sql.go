@@ -20,7 +20,7 @@ import (
 
 // sqlServer implements Flight SQL: statements, prepared statements, ingestion and the catalog. It
 // stores nothing for its clients: tickets and handles of prepared statements contain the statement,
-// so they survive a restart. They grant no rights beyond the caller's.
+// so they survive a restart. A ticket or handle grants no rights beyond the caller's.
 type sqlServer struct {
 	flightsql.BaseServer
 	store   *tables.Store
@@ -85,9 +85,8 @@ func sqlError(err error) error {
 
 var errCancelled = status.Error(codes.Canceled, "the call was cancelled")
 
-// executions contains the executions that can be canceled by id. Any client that knows an id may cancel,
-// because only the client that chose or received the id knows it. The limits on concurrent calls also
-// bound the size of this set.
+// executions contains the executions that can be canceled by id. Whoever knows an id may cancel, because only the
+// client that chose or received the id knows it. The limits on concurrent calls also limit the size of this set.
 type executions struct {
 	mu     sync.Mutex
 	active map[*execution]struct{}
@@ -117,7 +116,6 @@ func (r *executions) add(ctx context.Context, id string) (context.Context, func(
 	}
 }
 
-// cancel cancels the executions with an id, and reports whether there were any.
 func (r *executions) cancel(id string) (canceled bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -33,7 +33,6 @@ const (
 	defaultSchema = "default"
 )
 
-// bucketOf returns the bucket for a schema.
 func (s *sqlServer) bucketOf(ctx context.Context, schema string) (string, error) {
 	if schema != defaultSchema {
 		return schema, nil
@@ -45,8 +44,8 @@ func (s *sqlServer) bucketOf(ctx context.Context, schema string) (string, error)
 	return "", err
 }
 
-// streamRows calls fill, and streams the rows that fill passes to add. Their values must be string,
-// []byte, int32, bool or nil.
+// streamRows calls fill, and streams the rows that fill passes to add. Each value must be a string, []byte, int32,
+// bool or nil.
 func streamRows(ctx context.Context, schema *arrow.Schema, fill func(add func(...any) error) error) (*arrow.Schema, <-chan flight.StreamChunk, error) {
 	const batchRows = 512
 	chunks := make(chan flight.StreamChunk)
@@ -122,10 +121,8 @@ func likeMatcher(pattern *string) (func(string) bool, error) {
 	return compiled.MatchString, nil
 }
 
-// dbSchema contains the names of a schema and of its bucket.
 type dbSchema struct{ name, bucket string }
 
-// schemas returns the schemas of a catalog that match a pattern.
 func (s *sqlServer) schemas(ctx context.Context, catalog, pattern *string) (iter.Seq2[dbSchema, error], error) {
 	match, err := likeMatcher(pattern)
 	if err != nil {
@@ -242,7 +239,7 @@ func (s *sqlServer) addTable(ctx context.Context, schemaName string, t tables.Ta
 	return err
 }
 
-// withoutViews replaces view types by string and binary, as the results of SQL do. Apache's JDBC
+// withoutViews replaces Arrow's view types with string and binary, which the results of SQL have. Apache's JDBC
 // driver does not support view types: one such column would make its whole list of tables fail.
 func withoutViews(s *arrow.Schema) *arrow.Schema {
 	fields, metadata := s.Fields(), s.Metadata()
@@ -268,8 +265,8 @@ func (s *sqlServer) DoGetTableTypes(ctx context.Context) (*arrow.Schema, <-chan 
 	return streamRows(ctx, schema_ref.TableTypes, func(add func(...any) error) error { return add(tableType) })
 }
 
-// keySchemas contains the result schemas of commands that list keys. The results are empty, because
-// tables have no keys, but drivers send these commands.
+// keySchemas contains the result schemas of commands that list primary or foreign keys. Drivers send these
+// commands, although tables have no keys; the results are empty.
 var keySchemas = map[string]*arrow.Schema{
 	"PrimaryKeys": schema_ref.PrimaryKeys, "ExportedKeys": schema_ref.ExportedKeys,
 	"ImportedKeys": schema_ref.ImportedKeys, "CrossReference": schema_ref.CrossReference,

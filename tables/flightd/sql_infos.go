@@ -95,7 +95,7 @@ func sqlInfos() map[flightsql.SqlInfo]any {
 	return infos
 }
 
-// knownInfos is a request for SQL infos without unknown ids. The library would fail on them.
+// knownInfos is a request for SQL infos without unknown ids, on which the library would fail.
 type knownInfos []uint32
 
 func (ids knownInfos) GetInfo() []uint32 { return ids }
@@ -111,7 +111,6 @@ func (s *sqlServer) DoGetSqlInfo(ctx context.Context, cmd flightsql.GetSqlInfo) 
 	return s.BaseServer.DoGetSqlInfo(ctx, knownInfos(ids))
 }
 
-// types are the SQL types of columns.
 var types = []struct {
 	name  string
 	code  int32  // XDBC's code for the type

@@ -24,7 +24,6 @@ type upload struct {
 	err        error
 }
 
-// newUpload returns a reader of the rows in a DoPut call.
 func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok || c.rows == nil {
@@ -58,8 +57,8 @@ func (u *upload) Next() bool {
 	return true
 }
 
-// reserve waits for n bytes of memory. The batch needs this memory in addition to its message, because values that
-// share memory in the message will be stored separately.
+// reserve waits for n bytes of memory, which the batch needs beyond the size of its message: values that share
+// memory in the message will be stored separately.
 func (u *upload) reserve(n int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -115,7 +114,6 @@ func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flights
 	return in.rows, nil
 }
 
-// ingestMode returns the mode of the put, and whether the table must exist.
 func ingestMode(cmd flightsql.StatementIngest) (mode tables.PutMode, mustExist bool, err error) {
 	const (
 		missingFails = flightsql.TableDefinitionOptionsTableNotExistOptionFail

@@ -85,7 +85,7 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 			return nil, status.Error(codes.InvalidArgument, "a query takes a single row of parameters: for several rows, bind and run it once for each")
 		default:
 			if err := w.Write(b); err != nil {
-				return nil, status.Errorf(codes.InvalidArgument, "encode the parameters: %v", err)
+				return nil, status.Errorf(codes.InvalidArgument, "the parameters cannot be encoded: %v", err)
 			}
 		}
 		if out.Len() > maxParameters {

@@ -25,13 +25,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// maxParameters limits the size of a statement's parameters, in bytes. The handle contains them.
+// maxParameters limits the size of a statement's parameters, in bytes, because the statement's handle contains them.
 const maxParameters = 512 << 10
 
 type statement struct{ wire.Statement }
 
-// newStatement returns a statement for SQL. The call's header "bucket" names the bucket of tables that
-// the SQL names without a bucket.
+// newStatement returns a statement for SQL. The call's header "bucket" names the bucket in which unqualified table
+// names are looked up.
 func newStatement(ctx context.Context, sql string) statement {
 	st := statement{wire.Statement{SQL: sql}}
 	md, _ := metadata.FromIncomingContext(ctx)
@@ -102,9 +102,8 @@ func info(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte) *f
 	return i
 }
 
-// executionInfo returns the ticket for one execution, with an id for canceling it. If parameters are
-// bound, it omits the schema: their types and values may change the columns, and clients would then
-// refuse the rows.
+// executionInfo returns the ticket for one execution, with an id for canceling it. If parameters are bound, it omits
+// the schema: the parameters may change the columns, and clients would then reject the rows.
 func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
 	d := new(tables.QueryDescription)
 	if st.Parameters == nil {
@@ -187,7 +186,6 @@ func statementHandle(t *flight.Ticket) (handle []byte, ok bool) {
 	return nil, false
 }
 
-// run runs a statement and sends its result.
 func (s *sqlServer) run(ctx context.Context, handle []byte, w flight.DataStreamWriter) error {
 	st, err := parseStatement(handle)
 	if err != nil {

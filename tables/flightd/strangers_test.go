@@ -33,7 +33,7 @@ func checkServed(ctx context.Context, t *testing.T, host, address string) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if got, err := doAction(ctx, clientFrom(t, host, address), "ping", ""); err != nil || got != "pong" {
-		t.Errorf("an honest client at %s was not served: ping returned %v", host, err)
+		t.Errorf("an honest client at %s was not served: ping = %q, %v, want pong", host, got, err)
 	}
 }
 
@@ -379,7 +379,7 @@ func TestOneHostsCalls(t *testing.T) {
 // stay within the memory for messages.
 func TestCostlyRequests(t *testing.T) {
 	const memory, clients = 64 << 20, 120
-	defer debug.SetGCPercent(debug.SetGCPercent(20)) // collect often, so that garbage hardly counts
+	defer debug.SetGCPercent(debug.SetGCPercent(20)) // collect garbage often, so that it hardly adds to the measured memory
 	s, _, address := serveTest(t, &Options{Secret: testSecret, Memory: memory, MaxMessage: 16 << 20, IdleTimeout: 5 * time.Second})
 	ctx, token := withToken(t, testSecret, Read)
 	complete := append(binary.BigEndian.AppendUint32([]byte{0}, maxRequest), bytes.Repeat([]byte{0x1a, 0}, maxRequest/2)...)

@@ -34,7 +34,6 @@ var (
 	errMemory    = errors.New("the server's memory for messages is full; try again later, or send smaller batches")
 )
 
-// codeByCause maps the errors with which the server cancels calls to status codes.
 var codeByCause = map[error]codes.Code{
 	errTooLong: codes.DeadlineExceeded, errSending: codes.DeadlineExceeded, errReceiving: codes.DeadlineExceeded,
 	errMemory: codes.ResourceExhausted, errCrowded: codes.ResourceExhausted, errShare: codes.ResourceExhausted,
@@ -65,7 +64,7 @@ func (s *Server) recordEnd(ctx context.Context, method string, start time.Time, 
 	s.metrics.calls.WithLabelValues(method, code.String()).Inc()
 	s.metrics.seconds.WithLabelValues(method).Observe(time.Since(start).Seconds())
 	log := s.opts.Logger.Debug
-	if t, ok := err.(*shootsError); ok && t.serverFault || !ok && (code == codes.Internal || code == codes.Unknown) { //nolint:errorlint // it is never wrapped
+	if t, ok := err.(*shootsError); ok && t.serverFault || !ok && (code == codes.Internal || code == codes.Unknown) { //nolint:errorlint // a shootsError is never wrapped
 		log = s.opts.Logger.Warn
 	}
 	if err != nil {
@@ -74,7 +73,6 @@ func (s *Server) recordEnd(ctx context.Context, method string, start time.Time, 
 	}
 }
 
-// recoverPanic stores a panic of a call as the call's error, so that the server continues.
 func (s *Server) recoverPanic(method string, err *error) {
 	if p := recover(); p != nil {
 		s.opts.Logger.Error("a call panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))

@@ -18,7 +18,6 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// actionJSON contains the parameters of every action.
 type actionJSON struct {
 	Action       string   `json:"action"`
 	Bucket       string   `json:"bucket"`
@@ -68,7 +67,7 @@ func newAction[In, Out any](o operations.Operation[In, Out], input func(*actionJ
 var actions = []action{
 	newAction(operations.Delete, func(a *actionJSON) (*operations.Names, error) {
 		if len(a.Tables) == 0 {
-			return nil, invalid("tables is required")
+			return nil, invalid("tables must name at least one table")
 		}
 		return &operations.Names{Bucket: a.Bucket, Names: a.Tables}, nil
 	}, noOutput, func(c *command, a *actionJSON) { c.names(a.Tables...) }),
@@ -197,7 +196,6 @@ func (q *request) isDryRun() (bool, flightd.Rights) {
 	return false, flightd.Admin
 }
 
-// replyCommand answers with the command line that c builds.
 func (q *request) replyCommand(c *command) error {
 	text, err := c.String()
 	if err != nil {
@@ -206,7 +204,6 @@ func (q *request) replyCommand(c *command) error {
 	return q.reply(map[string]string{"command": text})
 }
 
-// command builds a partd-tables command line.
 type command struct {
 	h    *handler
 	args []string
@@ -218,7 +215,6 @@ func (c *command) add(args ...string) *command {
 	return c
 }
 
-// flag adds a flag, unless its value is "".
 func (c *command) flag(name, value string) *command {
 	if value == "" {
 		return c
@@ -242,7 +238,6 @@ func (c *command) list(name string, values []string) *command {
 	return c.add("--"+name, line)
 }
 
-// locationFlags adds the flags for the server and the bucket.
 func (c *command) locationFlags(a *actionJSON) *command {
 	c.flag("server", c.h.url)
 	if c.h.opts.Secret != nil {
@@ -251,7 +246,6 @@ func (c *command) locationFlags(a *actionJSON) *command {
 	return c.flag("bucket", a.Bucket)
 }
 
-// targetFlags adds the flags for the put mode and the target's bucket.
 func (c *command) targetFlags(a *actionJSON) *command {
 	if c.flag("mode", a.Mode); a.TargetBucket != nil && *a.TargetBucket != a.Bucket {
 		c.add("--target-bucket", *a.TargetBucket)
@@ -281,7 +275,6 @@ func (c *command) metadata(a *actionJSON) {
 	c.names(names...)
 }
 
-// names adds names as arguments, without empty ones.
 func (c *command) names(names ...string) {
 	c.add("--").add(slices.DeleteFunc(slices.Clone(names), func(s string) bool { return s == "" })...)
 }

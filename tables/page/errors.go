@@ -53,7 +53,6 @@ var statuses = map[codes.Code]int{
 	codes.Unavailable: http.StatusServiceUnavailable, codes.DeadlineExceeded: http.StatusServiceUnavailable,
 }
 
-// problemOf converts err to the problem that the client receives.
 func problemOf(err error) *problem {
 	if p := (*problem)(nil); errors.As(err, &p) {
 		return p
@@ -88,7 +87,6 @@ func problemOf(err error) *problem {
 	return p
 }
 
-// fail writes an error as the response.
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	p := problemOf(err)
 	w.Header().Del("X-Partd-Rows")
@@ -100,13 +98,12 @@ func (q *request) reply(v any) error {
 	return nil
 }
 
-// parse parses a JSON body.
 func (q *request) parse(v any) error {
 	d := json.NewDecoder(q.Limited(maxBody, largeBody))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	if err == nil {
-		if _, nextErr := d.Token(); nextErr != io.EOF { //nolint:errorlint // the decoder does not wrap it
+		if _, nextErr := d.Token(); nextErr != io.EOF { //nolint:errorlint // the decoder does not wrap io.EOF
 			err = errors.New("the body contains more than one JSON value")
 		}
 	}

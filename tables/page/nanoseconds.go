@@ -65,7 +65,6 @@ func (v *view) rowsSQL(condition string) string {
 	return "SELECT " + cmp.Or(v.star, "*") + v.rowsFrom(condition) + v.order(false)
 }
 
-// restoreZones restores the zones that keepNanoseconds removed.
 func (v *view) restoreZones(r array.RecordReader) array.RecordReader {
 	fields := r.Schema().Fields()
 	for i, f := range v.schema.Fields() {

@@ -18,7 +18,7 @@ const (
 	maxBody     = 1 << 20  // maximum size of a JSON body, in bytes
 	largeBody   = 64 << 10 // larger JSON bodies count against MaxLargeRequests, because decoding multiplies their size
 	maxOpenBody = 16 << 10 // maximum size of a body without a token
-	maxFailures = 1000     // number of failures that a handler stores
+	maxFailures = 1000     // maximum number of failures that a handler stores
 )
 
 // Options configures Handler.
@@ -111,14 +111,12 @@ func (h *handler) checkOrigin(r *http.Request) error {
 	return nil
 }
 
-// endpoint is a path below /api/.
 type endpoint struct {
 	name     string
 	isPublic bool // requires no token
 	handle   func(*request) error
 }
 
-// request is a running request.
 type request struct {
 	*flightd.Request
 	hasBody    bool   // whether a part of the answer's body was sent
@@ -132,7 +130,6 @@ func (q *request) cancellable(h *handler, id string) {
 	q.Ctx, q.unregister = h.server.Cancellable(q.Ctx, id)
 }
 
-// serve handles a request to an endpoint.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	q := &request{Request: h.requests.New(w, r), unregister: func() {}}
 	var err error
@@ -163,7 +160,6 @@ func (q *request) names() (bucket, table string, err error) {
 
 const cookieName = "partd-token"
 
-// identify returns the owner of the token in the header or the cookie.
 func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
 	token := ""
 	if c, err := r.Cookie(cookieName); err == nil {
@@ -172,7 +168,7 @@ func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
 	return h.server.Bearer(r, token)
 }
 
-// tokenProblem returns the problem to report for a token that the server refused with err.
+// tokenProblem returns the problem to report for a token that the server rejected with err.
 func tokenProblem(prefix string, err error) *problem {
 	if errors.Is(err, flightd.ErrTooManyGuesses) {
 		return &problem{Status: http.StatusTooManyRequests, Text: err.Error()}
@@ -180,7 +176,6 @@ func tokenProblem(prefix string, err error) *problem {
 	return &problem{Status: http.StatusUnauthorized, Text: prefix + err.Error()}
 }
 
-// session answers with the caller's identity and rights.
 func (h *handler) session(q *request) error {
 	c := q.Caller
 	s := struct {

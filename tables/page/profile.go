@@ -71,7 +71,7 @@ func (h *handler) profile(q *request) error {
 	name := q.URL.Query().Get("column")
 	fields, ok := v.schema.FieldsByName(name)
 	if !ok {
-		return invalid("no column %.80q", name)
+		return invalid("there is no column %.80q", name)
 	}
 	c := sqlquote.Name(name)
 	number := numberSQL(fields[0].Type, c)

@@ -33,7 +33,7 @@ func TestQuery(t *testing.T) {
 	}
 	a, text = s.post("/api/query", queryBody(`SELECT * FROM "B".t WHERE x < 0`))
 	if s.expect(a, text, 200); len(column(t, text, "x")) != 0 || a.Header.Get("Content-Type") != "application/vnd.apache.arrow.stream" {
-		t.Errorf("want no rows as an Arrow stream, got headers %v", a.Header)
+		t.Errorf("a query without results: got headers %v, want an Arrow stream without rows", a.Header)
 	}
 }
 

@@ -51,7 +51,6 @@ type treePosition struct {
 	Table  string `json:"table"`
 }
 
-// intParam parses an integer parameter, which must be from minimum to maximum.
 func intParam(v url.Values, name string, defaultValue, minimum, maximum int64) (int64, error) {
 	text := v.Get(name)
 	if text == "" {
@@ -74,7 +73,7 @@ func (h *handler) tree(q *request) error {
 	words := strings.Fields(strings.ToLower(v.Get("search")))
 	f := &tables.Filter{Snapshot: v.Get("snapshot")}
 	if f.Snapshot != "" && !v.Has("bucket") {
-		return invalid("snapshot= needs bucket=")
+		return invalid("snapshot= requires bucket=, because each bucket has its own snapshots")
 	}
 	if err := checkNames(v.Get("bucket"), f.Snapshot); err != nil {
 		return err

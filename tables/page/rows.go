@@ -62,7 +62,7 @@ func (h *handler) parseView(q *request) (*view, error) {
 			column = strings.TrimPrefix(name, "+")
 		}
 		if !s.schema.HasField(column) {
-			return nil, invalid("sort: no column %.80q", column)
+			return nil, invalid("sort: there is no column %.80q", column)
 		}
 		v.keys = append(v.keys, sortKey{column, descending})
 	}
@@ -113,7 +113,6 @@ func (v *view) fromSource(source, condition string) string {
 // linesAbove returns the number of lines before the filter in a statement that contains from's result.
 func (v *view) linesAbove() int { return 2 + strings.Count(v.name+v.sql, "\n") }
 
-// order returns the ORDER BY clause for the view's order, or for its reverse.
 func (v *view) order(reverse bool) string {
 	terms := make([]string, len(v.keys))
 	for i, k := range v.keys {
@@ -129,7 +128,6 @@ func (v *view) order(reverse bool) string {
 	return " ORDER BY " + strings.Join(terms, ", ")
 }
 
-// countCache caches the row counts of views.
 type countCache struct {
 	mu      sync.Mutex
 	byState map[string]int64 // by the table's state and the filter
@@ -140,7 +138,6 @@ const maxCachedFilter = 1000 // views with longer filters, in bytes, are not cac
 // volatileFilter matches filters that can depend on other tables or on the time.
 var volatileFilter = regexp.MustCompile(`(?i)\(|current_|local|now|today`)
 
-// countRows counts the rows of a view.
 func (h *handler) countRows(q *request, v *view) (int64, error) {
 	const maxEntries = 1000
 	plan, err := v.table.ScanPlan(q.Ctx)
@@ -213,9 +210,9 @@ func (h *handler) rows(q *request) error {
 
 func limitClause(n, offset int64) string { return fmt.Sprintf(" LIMIT %d OFFSET %d", n, offset) }
 
-// pageSQL returns the statement for a page: n of total rows, beginning at offset. Sorting whole rows is
-// slow, and needs memory for all rows up to the page. pageSQL therefore first finds a range of the first
-// sort key's values that includes the page. The statement then sorts only the rows in that range.
+// pageSQL returns the statement for a page: n of total rows, beginning at offset. Sorting whole rows is slow, and
+// needs memory for all rows up to the page. pageSQL therefore finds a range of the first sort key that includes the
+// page, and the statement sorts only the rows in that range.
 func (h *handler) pageSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
 	const maxFromEnd = 10_000
 	rowsAfter := total - offset - n
@@ -238,7 +235,6 @@ func (h *handler) pageSQL(q *request, v *view, o *tables.QueryOptions, offset, n
 	return "SELECT " + cmp.Or(v.star, "*") + " FROM (SELECT *" + v.rowsFrom(condition) + v.order(true) + limitClause(n, rowsAfter) + ")" + v.order(false), nil
 }
 
-// canBind reports whether values of a type can be parameters of a statement.
 func canBind(t arrow.DataType) bool {
 	id := t.ID()
 	return arrow.IsInteger(id) || arrow.IsFloating(id) || slices.Contains([]arrow.Type{arrow.STRING, arrow.BOOL, arrow.TIMESTAMP, arrow.DATE32}, id)
@@ -272,7 +268,7 @@ func (h *handler) bindRow(q *request, v *view, o *tables.QueryOptions, sql strin
 	}), v.linesAbove())
 }
 
-// middleSQL is pageSQL for pages far from both ends. It returns "" if a row's first key is null.
+// middleSQL is pageSQL for pages far from both ends. It returns "" if the first key of a row on the page is null.
 func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
 	k, first := sqlquote.Name(v.keys[0].column), offset
 	if v.keys[0].descending {
@@ -305,7 +301,6 @@ func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset,
 	return v.rowsSQL(k+" >= $1 AND "+k+" <= $2") + limitClause(n, offset-skipped), err
 }
 
-// eachBatch runs a statement, and calls f for each batch of the result.
 func (h *handler) eachBatch(q *request, sql string, o *tables.QueryOptions, f func(arrow.RecordBatch) error) error {
 	release, err := flightd.AcquireQuery(q.Ctx)
 	if err != nil {

@@ -142,7 +142,6 @@ func (e *tlsOrPlainListener) Accept() (net.Conn, error) {
 	}
 }
 
-// peekedConn is a connection whose first byte was already read.
 type peekedConn struct {
 	net.Conn
 	first      [1]byte
@@ -162,7 +161,6 @@ func (p *peekedConn) Read(b []byte) (int, error) {
 //go:embed all:dist
 var dist embed.FS
 
-// fileHandler returns a handler that serves the built page.
 func fileHandler() http.Handler {
 	root, err := fs.Sub(dist, "dist")
 	if err != nil {

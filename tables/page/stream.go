@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/messages"
 )
 
-// Write writes p, with a new deadline.
+// Write implements io.Writer. Each write has its own deadline.
 func (q *request) Write(p []byte) (n int, err error) {
 	q.hasBody = true
 	err = q.runSend(func() error { n, err = q.W.Write(p); return err })
@@ -35,7 +35,7 @@ func (q *request) runSend(f func() error) error {
 	defer stop()
 	err := flightd.Sending(q.Ctx, f)
 	cause := context.Cause(q.Ctx)
-	if errors.Is(err, os.ErrDeadlineExceeded) && (cause == nil || cause == context.Canceled) { //nolint:errorlint // Cause returns Canceled itself
+	if errors.Is(err, os.ErrDeadlineExceeded) && (cause == nil || cause == context.Canceled) { //nolint:errorlint // Cause returns context.Canceled unwrapped
 		return &problem{Status: http.StatusServiceUnavailable, Text: "the client received nothing for too long"}
 	}
 	return err
@@ -143,7 +143,6 @@ func (h *handler) query(q *request) error {
 	return h.stream(q, formats.Arrow, c.SQL, o, c.Limit, nil)
 }
 
-// parseStatement parses the parameters of a request with a statement that the client wrote.
 func (q *request) parseStatement(p url.Values) (*tables.QueryOptions, error) {
 	at, err := parseState(p.Get("version"), p.Get("snapshot"))
 	before, beforeErr := parseState(p.Get("before_version"), p.Get("before_snapshot"))

@@ -2,10 +2,9 @@
 // batches and back. It builds on package encode, which represents the columns of a frame as
 // slices.
 //
-// A conversion keeps every value, or returns an error that names the column. The blocks of
-// pandas cannot represent missing numbers: a null integer or bool is an error, and a null
-// float becomes NaN. As in pyarrow, the schema's metadata describes the index, which is a
-// column of the batch unless it is a range.
+// A conversion keeps every value, or returns an error that names the column. A null integer or
+// bool is an error, because pandas cannot represent it; a null float becomes NaN. As in pyarrow,
+// the schema's metadata describes the index, which is a column of the batch unless it is a range.
 package pandasframe
 
 import (
@@ -21,8 +20,7 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// Blocks is encode.PandasBlocks for record batches. Decoded batches are on the Go heap and
-// need no Release.
+// Blocks is encode.PandasBlocks for record batches. Decoded batches need not be released.
 func Blocks(o *encode.PandasOptions) encode.ValueCodec[arrow.RecordBatch] {
 	frames := encode.PandasBlocks(o)
 	return encode.ValueCodec[arrow.RecordBatch]{
@@ -59,7 +57,7 @@ func Blocks(o *encode.PandasOptions) encode.ValueCodec[arrow.RecordBatch] {
 	}
 }
 
-// notes is the metadata that pyarrow stores under a schema's key "pandas".
+// notes is the value of the key "pandas" in a schema's metadata, in pyarrow's format.
 type notes struct {
 	IndexColumns  []json.RawMessage `json:"index_columns"` // each is a rangeNote or the name of a column
 	ColumnIndexes []any             `json:"column_indexes"`
@@ -74,7 +72,7 @@ type rangeNote struct {
 	Step  int64  `json:"step"`
 }
 
-// note describes the column that is the index.
+// note describes the index column.
 type note struct {
 	Name  any    `json:"name"`
 	Field string `json:"field_name"`
@@ -85,14 +83,13 @@ type note struct {
 
 const notesKey = "pandas"
 
-// Batch converts a frame to a record batch. The batch shares the memory of the frame's
-// numbers.
+// Batch converts a frame to a record batch, which shares the memory of the frame's numbers.
 func Batch(d encode.DataFrame) (arrow.RecordBatch, error) {
 	columns, n := d.Columns[:len(d.Columns):len(d.Columns)], notes{ColumnIndexes: []any{}, Columns: []note{}}
 	switch d.Index.Name.(type) {
 	case nil, string:
 	default:
-		return nil, fmt.Errorf("index %v: its name is a %T, and not text", d.Index.Name, d.Index.Name)
+		return nil, fmt.Errorf("index %v: its name is a %T, but must be a string", d.Index.Name, d.Index.Name)
 	}
 	var index any
 	switch r := d.Index.Values.(type) {
@@ -100,7 +97,7 @@ func Batch(d encode.DataFrame) (arrow.RecordBatch, error) {
 		index = rangeNote{"range", nil, 0, int64(d.Rows()), 1}
 	case encode.Range:
 		if r.Len() != d.Rows() {
-			return nil, fmt.Errorf("an index of %d rows, and the frame has %d", r.Len(), d.Rows())
+			return nil, fmt.Errorf("the index has %d rows, but the frame has %d", r.Len(), d.Rows())
 		}
 		index = rangeNote{"range", d.Index.Name, r.Start, r.Stop, r.Step}
 	default:
@@ -122,14 +119,14 @@ func Batch(d encode.DataFrame) (arrow.RecordBatch, error) {
 	for _, c := range columns {
 		name, ok := c.Name.(string)
 		if !ok {
-			return nil, fmt.Errorf("column %v: its name is a %T, and not text", c.Name, c.Name)
+			return nil, fmt.Errorf("column %v: its name is a %T, but must be a string", c.Name, c.Name)
 		}
 		a, err := toArrow(c.Values)
 		if err == nil && !utf8.ValidString(name) {
-			err = errors.New("its name is no UTF-8")
+			err = errors.New("its name is not valid UTF-8")
 		}
 		if err == nil && a.Len() != d.Rows() {
-			err = fmt.Errorf("%d rows, and the frame has %d", a.Len(), d.Rows())
+			err = fmt.Errorf("it has %d rows, but the frame has %d", a.Len(), d.Rows())
 		}
 		if err != nil {
 			return nil, fmt.Errorf("column %s: %w", name, err)
@@ -145,22 +142,22 @@ func Batch(d encode.DataFrame) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(arrow.NewSchema(fields, &metadata), arrays, int64(d.Rows())), nil
 }
 
-// Frame converts a record batch to a frame. It takes the index from the schema's metadata;
-// without one, the rows are numbered from 0.
+// Frame converts a record batch to a frame. If the schema's metadata describes no index, the
+// rows are numbered from 0.
 func Frame(b arrow.RecordBatch) (d encode.DataFrame, err error) {
 	var n notes
 	if text, ok := b.Schema().Metadata().GetValue(notesKey); ok {
 		if err := json.Unmarshal([]byte(text), &n); err != nil {
-			return d, fmt.Errorf("the schema's metadata of pandas: %w", err)
+			return d, fmt.Errorf("the schema's pandas metadata: %w", err)
 		}
 	}
 	index, r := "", rangeNote{Step: 1}
 	if len(n.IndexColumns) > 1 {
-		return d, fmt.Errorf("an index of %d columns, a MultiIndex, is not written", len(n.IndexColumns))
+		return d, fmt.Errorf("the index has %d columns: a MultiIndex is not supported", len(n.IndexColumns))
 	}
 	for _, noted := range n.IndexColumns {
 		if json.Unmarshal(noted, &index) != nil && json.Unmarshal(noted, &r) != nil {
-			return d, fmt.Errorf("the schema's metadata of pandas has the index %s", noted)
+			return d, fmt.Errorf("the schema's pandas metadata describes an unsupported index: %s", noted)
 		}
 	}
 	if numbers := (encode.Range{Start: r.Start, Stop: r.Stop, Step: r.Step}); index == "" && int64(numbers.Len()) == b.NumRows() {

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// numbers are the element types that Arrow and pandas store alike.
+// numbers are the types of numbers that Arrow and pandas store in the same format.
 type numbers interface {
 	int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64 | float32 | float64
 }
@@ -31,7 +31,7 @@ func shared[T numbers](t arrow.DataType, v []T, valid []byte, nulls int) arrow.A
 	return array.MakeFromData(array.NewData(t, len(v), buffers, nil, nulls, 0))
 }
 
-// counted returns an array of numbers where the value missing is null.
+// counted returns an array of type t with the numbers v, in which numbers equal to missing are null.
 func counted[T int32 | int64](t arrow.DataType, v []T, missing T) arrow.Array {
 	valid, nulls := make([]byte, bitutil.BytesForBits(int64(len(v)))), 0
 	for i, n := range v {
@@ -78,18 +78,18 @@ func toArrow(values any) (arrow.Array, error) {
 		}
 		unit, ok := units[v.Unit]
 		if !ok {
-			return nil, fmt.Errorf("no times in %q", v.Unit)
+			return nil, fmt.Errorf("unsupported time unit %q", v.Unit)
 		}
 		return counted(&arrow.TimestampType{Unit: unit, TimeZone: zone}, v.Counts, math.MinInt64), nil
 	case encode.Durations:
 		unit, ok := units[v.Unit]
 		if !ok {
-			return nil, fmt.Errorf("no times in %q", v.Unit)
+			return nil, fmt.Errorf("unsupported time unit %q", v.Unit)
 		}
 		return counted(&arrow.DurationType{Unit: unit}, v.Counts, math.MinInt64), nil
 	case encode.Texts:
 		if v.Null != nil && len(v.Null) != len(v.Values) {
-			return nil, fmt.Errorf("%d texts, of which Null has %d", len(v.Values), len(v.Null))
+			return nil, fmt.Errorf("Values has %d elements, but Null has %d", len(v.Values), len(v.Null))
 		}
 		b := array.NewLargeStringBuilder(memory.DefaultAllocator)
 		for i, text := range v.Values {
@@ -97,7 +97,7 @@ func toArrow(values any) (arrow.Array, error) {
 				b.AppendNull()
 				continue
 			} else if !utf8.ValidString(text) {
-				return nil, fmt.Errorf("element %d is no UTF-8, as half a surrogate pair is none", i)
+				return nil, fmt.Errorf("element %d is not valid UTF-8: for example, it may contain half a surrogate pair", i)
 			}
 			b.Append(text)
 		}
@@ -111,17 +111,17 @@ func toArrow(values any) (arrow.Array, error) {
 		}
 		for i, code := range v.Codes {
 			if code < -1 || int(code) >= categories.Len() {
-				return nil, fmt.Errorf("element %d has the code %d, and there are %d categories", i, code, categories.Len())
+				return nil, fmt.Errorf("element %d has the code %d, but there are %d categories", i, code, categories.Len())
 			}
 		}
 		codes := counted(arrow.PrimitiveTypes.Int32, v.Codes, -1)
 		return array.NewDictionaryArray(&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: categories.DataType(), Ordered: v.Ordered},
 			codes, categories), nil
 	}
-	return nil, fmt.Errorf("a %T has no type in Arrow here", values)
+	return nil, fmt.Errorf("values of type %T cannot be converted to Arrow", values)
 }
 
-// objects returns an array of objects, which must be all texts or all bytes, or missing.
+// objects returns an array of objects, which must be strings or nil, or else byte slices or nil.
 func objects(v []any) (arrow.Array, error) {
 	var b array.Builder = array.NewStringBuilder(memory.DefaultAllocator)
 	if slices.ContainsFunc(v, func(o any) bool { _, isBytes := o.([]byte); return isBytes }) {
@@ -135,7 +135,7 @@ func objects(v []any) (arrow.Array, error) {
 		case string:
 			if texts, ok := b.(*array.StringBuilder); ok {
 				if !utf8.ValidString(o) {
-					return nil, fmt.Errorf("element %d is no UTF-8, as half a surrogate pair is none", i)
+					return nil, fmt.Errorf("element %d is not valid UTF-8: for example, it may contain half a surrogate pair", i)
 				}
 				texts.Append(o)
 				continue
@@ -144,12 +144,12 @@ func objects(v []any) (arrow.Array, error) {
 			b.(*array.BinaryBuilder).Append(o)
 			continue
 		}
-		return nil, fmt.Errorf("objects of several types: element %d is a %T", i, o)
+		return nil, fmt.Errorf("the objects must be all strings or all bytes: element %d is a %T", i, o)
 	}
 	return b.NewArray(), nil
 }
 
-// filled returns the numbers of an array, with missing in place of nulls.
+// filled returns the numbers of an array, with the value missing in place of nulls.
 func filled[T numbers](a arrow.Array, missing T) []T {
 	v := slices.Clone(arrow.GetValues[T](a.Data(), 1))
 	for i := range v {
@@ -162,7 +162,7 @@ func filled[T numbers](a arrow.Array, missing T) []T {
 
 func fromArrow(a arrow.Array) (any, error) {
 	if id := a.DataType().ID(); (arrow.IsInteger(id) || id == arrow.BOOL) && a.NullN() > 0 {
-		return nil, fmt.Errorf("%d values are null, which pandas has not in this type: floats have nan", a.NullN())
+		return nil, fmt.Errorf("%d values are null, which pandas cannot represent in this type: convert the column to floats", a.NullN())
 	}
 	switch a := a.(type) {
 	case *array.Int8:
@@ -238,5 +238,5 @@ func fromArrow(a arrow.Array) (any, error) {
 		}
 		return c, nil
 	}
-	return nil, errors.New("the type has none in pandas' blocks")
+	return nil, errors.New("pandas blocks do not support the type")
 }

@@ -1,6 +1,5 @@
-// Package postgres lets programs store the catalog of their tables in PostgreSQL. Import it
-// only for its side effect: package tables then accepts a catalog at
-// postgres://HOST/DATABASE.
+// Package postgres lets programs store the catalog of their tables in PostgreSQL. If a program
+// imports it, package tables accepts a catalog at postgres://HOST/DATABASE.
 //
 //	import _ "github.com/go-partd/partd/tables/postgres"
 package postgres
@@ -26,19 +25,17 @@ import (
 
 func init() { icecat.OpenPostgres = open }
 
-// The catalog uses the SQL that SQLite and PostgreSQL have in common. The connection makes up for the differences: it
-// rewrites placeholders, and acquires a single write lock like SQLite's (reads do not wait for it). It also finds out
-// whether a COMMIT took effect if the server's response was lost.
-
-// open opens the database at url twice, for writing and for reading.
+// open opens the database at url twice, for writing and for reading. The catalog uses SQL that SQLite and PostgreSQL have
+// in common, so the connections rewrite placeholders, and allow only one writing transaction at a time, like SQLite. If the
+// server's response to a COMMIT is lost, they find out whether the transaction was committed.
 func open(url string, readOnly bool) (writes, reads *sql.DB, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, nil, err // the error contains no password
+		return nil, nil, err // pgx removes the password from the error
 	}
 	for name, value := range map[string]string{
 		"application_name": "partd-tables", "synchronous_commit": "on",
-		// A stalled writer must not block others forever.
+		// A writer that hangs must not block others forever.
 		"lock_timeout": "60s", "idle_in_transaction_session_timeout": "60s",
 	} {
 		if _, isSet := config.RuntimeParams[name]; !isSet {
@@ -85,12 +82,12 @@ func (c *pgConn) ExecContext(ctx context.Context, q string, args []driver.NamedV
 func (c *pgConn) QueryContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := c.Conn.QueryContext(ctx, numberPlaceholders(q), args)
 	if err != nil && !c.connector.writes && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		return nil, driver.ErrBadConn // for example after a server restart; database/sql retries on another connection
+		return nil, driver.ErrBadConn // makes database/sql retry on another connection, for example after a restart of the server
 	}
 	return rows, err
 }
 
-// numberPlaceholders replaces ? and ?1 with $1. No string in the catalog's statements contains a question mark.
+// numberPlaceholders replaces SQLite's placeholders ? and ?2 with PostgreSQL's $1 and $2. q has no other question marks.
 func numberPlaceholders(q string) string {
 	var b strings.Builder
 	for n := 1; ; n++ {
@@ -107,10 +104,10 @@ func numberPlaceholders(q string) string {
 	}
 }
 
-// lockCatalog waits for other writers of the catalog in the current schema, and returns the transaction's ID.
+// lockCatalog waits until no other transaction writes to the catalog, and returns the ID of this transaction.
 const lockCatalog = `SELECT pg_advisory_xact_lock(hashtext('partd-tables'), hashtext(current_schema()))::text, pg_current_xact_id()::text`
 
-// BeginTx begins a transaction. A writing transaction first acquires the catalog's lock.
+// BeginTx begins a transaction. On a connection for writing, it also acquires the catalog's lock.
 func (c *pgConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.Conn.BeginTx(ctx, o)
 	if err == nil && c.connector.writes {
@@ -121,7 +118,7 @@ func (c *pgConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, er
 		err = errors.Join(err, tx.Rollback())
 	}
 	if err != nil && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		return nil, driver.ErrBadConn // no transaction has begun, so database/sql can retry on another connection
+		return nil, driver.ErrBadConn // makes database/sql retry on another connection, which is safe because nothing was written
 	}
 	return tx, err
 }
@@ -132,7 +129,7 @@ type pgTx struct {
 	id     string
 }
 
-// Commit returns nil if the transaction was committed, even if the server's response was lost.
+// Commit commits the transaction. If the server's response is lost, it finds out whether the transaction was committed.
 func (t *pgTx) Commit() error {
 	err := t.Tx.Commit()
 	if err == nil {
@@ -145,10 +142,9 @@ func (t *pgTx) Commit() error {
 	return t.findOutcome(err)
 }
 
-// outcomeTimeout limits the time for finding the outcome of a transaction.
 const outcomeTimeout = time.Minute
 
-// findOutcome asks the database for the outcome of a transaction, which may still be running.
+// findOutcome waits until the transaction has ended. It returns nil if it was committed, and otherwise an error.
 func (t *pgTx) findOutcome(cause error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), outcomeTimeout)
 	defer cancel()
@@ -159,7 +155,7 @@ func (t *pgTx) findOutcome(cause error) error {
 			return nil
 		case status == "aborted":
 			return fmt.Errorf("%w: %w", icecat.ErrRolledBack, cause)
-		case err == nil && status == "": // the transaction is so old that its status is no longer known
+		case err == nil && status == "": // the server no longer knows the outcome, because the transaction is too old
 			return cause
 		}
 		select {
@@ -175,7 +171,7 @@ func (t *pgTx) status(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // already queried
+	defer conn.Close(ctx) //nolint:errcheck // the result has been read
 	var status sql.NullString
 	err = conn.QueryRow(ctx, `SELECT pg_xact_status($1::text::xid8)`, t.id).Scan(&status)
 	return status.String, err

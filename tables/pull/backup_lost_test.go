@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// TestBackupRecordLost loses a table's record in the registry. A node with the table must
-// still back it up; a node without it must fail.
+// TestBackupRecordLost deletes a table's record from the registry. A backup by a node that has the table's
+// files must include the table; a backup by another node must fail.
 func TestBackupRecordLost(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
@@ -87,7 +87,7 @@ func TestBackupNamesAndDirectory(t *testing.T) {
 }
 
 // TestSweepDuringRestore checks that a concurrent sweep keeps old files that a restore or a
-// save uses again, although no head refers to them yet.
+// save uses again, although no head (a node's list of the versions of a table) refers to them yet.
 func TestSweepDuringRestore(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
@@ -124,7 +124,7 @@ func TestSweepDuringRestore(t *testing.T) {
 		}
 	}
 	var swept atomic.Int64
-	addHostilePeer(t, a, func(w http.ResponseWriter, r *http.Request) { // sweeps after the files are restored and before the record is
+	addHostilePeer(t, a, func(w http.ResponseWriter, r *http.Request) { // runs a sweep after the files are restored and before the registry's record is
 		if strings.HasPrefix(r.URL.Path, headPath) && a.disk.sweep(t.Context(), a.reg.records()) == nil {
 			swept.Add(1)
 		}

@@ -103,8 +103,8 @@ func testBackup(t *testing.T, bucket objstore.Bucket) {
 	for name, want := range map[string]string{"x": wednesday, "y/z": y} {
 		wantRows(t, empty, name, want)
 	}
-	// A returning node has the same version of y/z, and a newer version of x, which all nodes
-	// must then load.
+	// A node that returns has the same version of y/z and a newer version of x. Loads must
+	// return the newer one.
 	returned := openNode(t, second.disk.dir, Options{Registry: url})
 	wantRows(t, returned, "x", x)
 	wantRows(t, returned, "y/z", y)
@@ -204,7 +204,7 @@ func TestBackupInterrupted(t *testing.T) {
 		mustSave(t, a, name, 0, values)
 	}
 	b := new(objstore.Memory)
-	for range 4 { // two files and two manifests; each backup first uses one read to look for the name
+	for range 4 { // there are two files and two manifests; each try makes one request to look for the name, and sends one file
 		done, err := a.Backup(t.Context(), failAfter(b, 2), "one", false)
 		if all, _ := Backups(t.Context(), b); !errors.Is(err, errInjected) || len(all) != 0 {
 			t.Errorf("interrupted Backup = %+v, %v, want errInjected; Backups = %v, want none", done, err, all)
@@ -231,8 +231,8 @@ func TestBackupInterrupted(t *testing.T) {
 	}
 }
 
-// TestSweepKeepsVersionWithoutHead checks that a sweep keeps a version whose process was
-// killed after it committed the version, but before it set a head.
+// TestSweepKeepsVersionWithoutHead checks that a sweep keeps the files of a version whose process was killed after
+// it committed the version, but before it wrote the head (the node's list of the versions of a table).
 func TestSweepKeepsVersionWithoutHead(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)

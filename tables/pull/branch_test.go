@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestRecordLostHolderDead loses a record whose only holder is dead. Load must not report
-// that the table does not exist, and Save must not create it again.
+// TestRecordLostHolderDead deletes a table's record from the registry after the only node with the table's files
+// has closed. Load must not report that the table does not exist, and Save must not create it again.
 func TestRecordLostHolderDead(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
@@ -32,9 +32,9 @@ func TestRecordLostHolderDead(t *testing.T) {
 	}
 }
 
-// TestBranchIsKept creates a table again after the registry and the only holder are lost.
-// When the holder returns with more versions, the nodes must keep the new table under
-// another name.
+// TestBranchIsKept creates a table again after the registry and the only node with the table's files are lost.
+// When that node returns with more versions than the new table has, the nodes must keep the new table under another
+// name.
 func TestBranchIsKept(t *testing.T) {
 	t.Parallel()
 	s, url := startRegistry(t)
@@ -122,9 +122,9 @@ func TestDivergedHistories(t *testing.T) {
 	}
 }
 
-// TestForget checks that a version whose only holder is gone blocks its table's name until
-// Forget gives it up. Then the version of other nodes becomes the newest, and no data is
-// lost when the holder returns.
+// TestForget checks that a version whose only holder (node with its files) is gone blocks the table's name until
+// Forget gives the version up. Then the newest version of the other nodes becomes the newest of the table, and no
+// data is lost when the holder returns.
 func TestForget(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
@@ -166,8 +166,8 @@ func TestForget(t *testing.T) {
 	wantRows(t, returned, "y", "5 5\n")
 }
 
-// TestRecordLostOlderAlive checks that an older version does not become the newest when
-// the registry loses a record whose only holder is dead.
+// TestRecordLostOlderAlive deletes the registry's record of a version after its only holder has closed. The version
+// before it, which another node has, must not become the newest.
 func TestRecordLostOlderAlive(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)

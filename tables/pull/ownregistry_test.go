@@ -125,8 +125,7 @@ func TestOwnRegistry(t *testing.T) {
 	}
 }
 
-// TestOwnRegistryInterrupted checks that a node starts an interrupted watch again, and
-// misses no change.
+// TestOwnRegistryInterrupted checks that a node restarts an interrupted watch, and misses no change.
 func TestOwnRegistryInterrupted(t *testing.T) {
 	t.Parallel()
 	registry := &interruptedRegistry{inMemory: newInMemory()}
@@ -190,7 +189,7 @@ func (s *faultyBucket) ReadRange(ctx context.Context, name string, offset, lengt
 	return s.Memory.ReadRange(ctx, name, offset, length)
 }
 
-// removeAll removes all objects, or replaces their content with damage unless damage is empty.
+// removeAll removes all objects if damage is empty. Otherwise, it replaces their content with damage.
 // It returns the number of objects.
 func (s *faultyBucket) removeAll(t *testing.T, damage string) (n int) {
 	for o, err := range s.List(t.Context(), "", "") {
@@ -204,9 +203,9 @@ func (s *faultyBucket) removeAll(t *testing.T, damage string) (n int) {
 	return n
 }
 
-// TestStorage checks that a node with a storage keeps its files there and not in the
-// directory. It must fetch lost or damaged objects from other nodes, a Save to a full
-// storage must change nothing, and the node must retry failed requests.
+// TestStorage checks that a node with a Storage bucket keeps its files there, and only empty markers in its
+// directory. The node must fetch lost or damaged objects from other nodes, and retry failed requests. A Save to a
+// full bucket must change nothing.
 func TestStorage(t *testing.T) {
 	t.Parallel()
 	registry, bucket, dir := newInMemory(), new(faultyBucket), t.TempDir()
@@ -246,7 +245,7 @@ func TestStorage(t *testing.T) {
 	wantPrices(t, b, "x", "10 11")
 	must(t, save(t, a, "y", 1, 10))
 	bucket.removeAll(t, "damaged")
-	must(t, save(t, a, "z", 1, 10)) // the same file as y's, which is damaged in the storage
+	must(t, save(t, a, "z", 1, 10)) // the same rows as in y, so the same file, which is damaged in the bucket
 	wantPrices(t, a, "z", "10")
 	bucket.failing.Store(true)
 	must(t, save(t, a, "x", 3, 12))
@@ -277,8 +276,8 @@ func TestStorage(t *testing.T) {
 	}
 }
 
-// TestStorageLater gives a storage to a node whose directory already has files. These files must
-// stay usable, even if the storage has damaged objects with the same names.
+// TestStorageLater adds a Storage bucket to a node whose directory already has files. These files must
+// stay usable, even if the bucket has damaged objects with the same names.
 func TestStorageLater(t *testing.T) {
 	t.Parallel()
 	registry, bucket, dir := newInMemory(), new(faultyBucket), t.TempDir()

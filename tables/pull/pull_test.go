@@ -35,7 +35,7 @@ func TestUpsert(t *testing.T) {
 		wantRows(t, n, "x", want)
 	}
 	if got := load(t, a, "x", day(1), day(3)); got != "1 - 20 5\n2 33 30 6\n" {
-		t.Errorf("Load from day 1 to day 3 = %q", got)
+		t.Errorf("Load from day 1 to day 3 = %q, want only days 1 and 2", got)
 	}
 	if got := load(t, a, "x", day(1).Add(1), day(2).Add(1)); got != "2 33 30 6\n" {
 		t.Errorf("Load with bounds just after day 1 and day 2 = %q, want only day 2", got)
@@ -59,7 +59,7 @@ func TestSaveRejects(t *testing.T) {
 		s := arrow.NewSchema(fields, nil)
 		b := array.NewRecordBuilder(memory.DefaultAllocator, s)
 		defer b.Release()
-		for i, f := range fields {
+		for i := range fields {
 			for _, at := range times {
 				switch c := b.Field(i).(type) {
 				case *array.TimestampBuilder:
@@ -72,7 +72,6 @@ func TestSaveRejects(t *testing.T) {
 					c.AppendEmptyValue()
 				}
 			}
-			_ = f
 		}
 		r, err := array.NewRecordReader(s, []arrow.RecordBatch{b.NewRecordBatch()})
 		if err != nil {
@@ -114,10 +113,10 @@ func TestSaveRejects(t *testing.T) {
 func TestNil(t *testing.T) {
 	n := openNode(t, t.TempDir(), Options{})
 	if _, err := n.Save(t.Context(), "t", nil); err == nil || !strings.Contains(err.Error(), "is nil") {
-		t.Error(err)
+		t.Errorf("Save of a nil reader: got error %v, want one with %q", err, "is nil")
 	}
 	if err := (*Node)(nil).Close(); err != nil { // callers may defer Close before they check the error of Open
-		t.Error(err)
+		t.Errorf("Close of a nil Node: %v", err)
 	}
 }
 
@@ -217,9 +216,9 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 		t.Fatalf("Load of three days = %q, want 3 rows", got)
 	}
 	fetched := b.Stats().Bytes
-	head := fetched - m.files[1].Size - saved.Size
-	if head < 0 || head > maxRecord || len(parquetFiles(t, b)) != 1 {
-		t.Errorf("received %d bytes for a file of %d bytes and a manifest of %d bytes", fetched, m.files[1].Size, saved.Size)
+	overhead := fetched - m.files[1].Size - saved.Size
+	if overhead < 0 || overhead > maxRecord || len(parquetFiles(t, b)) != 1 {
+		t.Errorf("received %d bytes and %d files, want one file of %d bytes, a manifest of %d bytes and at most %d other bytes", fetched, len(parquetFiles(t, b)), m.files[1].Size, saved.Size, maxRecord)
 	}
 	want := load(t, a, "x", noBound, noBound)
 	wantRows(t, b, "x", want)
@@ -234,7 +233,7 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 		t.Errorf("a second Load changed the counts from %+v to %+v, want no requests", before, after)
 	}
 
-	// A new version with one new file must cost only that file.
+	// Of a new version with one new file, only that file and the manifest must be fetched.
 	mustSaveFile(t, a, "x", 900)
 	if err := b.reg.sync(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
@@ -245,14 +244,14 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 	newest := a.reg.table(keyOf("x"))
 	received := b.Stats().Bytes - before.Bytes - newest.Size
 	if added := newest.Bytes - saved.Bytes; received < added || received > added+maxRecord {
-		t.Errorf("received %d bytes for a file of %d bytes", received, added)
+		t.Errorf("received %d bytes besides the manifest, want a file of %d bytes and at most %d other bytes", received, added, maxRecord)
 	}
 }
 
-const savedFileRows = 5 // rows of each mustSaveFile
+const savedFileRows = 5 // the number of rows that mustSaveFile saves
 
-// mustSaveFile saves savedFileRows rows as a separate file, because no file counts as
-// small.
+// mustSaveFile saves savedFileRows rows as a separate file. Without extendBelow, Save would add the rows to
+// the table's small last file.
 func mustSaveFile(t *testing.T, n *Node, name string, first int) {
 	t.Helper()
 	n.extendBelow = 1

@@ -14,7 +14,6 @@ const (
 	maxTables  = 1_000  // limit on the tables in a transaction
 )
 
-// commit is a request to change a table.
 type commit struct {
 	Identifier   *identifier         `json:"identifier"`
 	Requirements *table.Requirements `json:"requirements"`

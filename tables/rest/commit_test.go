@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// TestFoldOnLoad checks that loading a table first folds its tail, unless the request or the table's properties
-// disable that.
+// TestFoldOnLoad checks that loading a table first folds its tail (moves rows that are not yet in data files into
+// files), unless the request or the table's properties disable that.
 func TestFoldOnLoad(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	checkTotal := func(path, want string) {
@@ -205,7 +205,7 @@ func TestForeignCommitKeepsTail(t *testing.T) {
 	}
 	c.send("POST", "namespaces/ns/tables/t", widen("s"), 200)
 	if got := totalRecords(firstOf(c.send("GET", "namespaces/ns/tables/t?fold=false", nil, 200))); got != "3" {
-		t.Error("rows with the old columns are still in the tail: total rows in files:", got)
+		t.Errorf("the files have %s rows, want 3: rows with the old columns are still in the tail", got)
 	}
 	c.wantRows("ns", "t", 1, 3, 2)
 	// A commit with new columns and new rows fails if the tail has newer rows. The client must retry.
@@ -216,7 +216,7 @@ func TestForeignCommitKeepsTail(t *testing.T) {
 	c.send("POST", "namespaces/ns/tables/t", widenAndAppend, 409, "CommitFailedException")
 	c.wantRows("ns", "t", 1, 3, 2, 4)
 
-	// The first snapshot does not replace rows that are only in the tail.
+	// A commit of a table's first snapshot, with new columns, fails if the tail has rows.
 	c.send("POST", "namespaces", object{"namespace": []string{"new"}}, 200)
 	c.create("new", "t")
 	base = c.load("new", "t")
@@ -272,7 +272,7 @@ func TestRename(t *testing.T) {
 		c = nil
 	}
 	if c != nil {
-		t.Error("listing by metadata does not yield the table")
+		t.Error("listing by metadata yielded no table, want u")
 	}
 }
 

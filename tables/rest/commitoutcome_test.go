@@ -43,7 +43,7 @@ func TestUnknownOutcome(t *testing.T) {
 	}
 }
 
-// addColumn returns updates that add a column.
+// addColumn returns the updates of a commit that adds a column of strings.
 func addColumn(name string) []any {
 	return []any{
 		object{"action": "add-schema", "schema": object{"type": "struct", "schema-id": 1, "fields": []any{
@@ -52,7 +52,8 @@ func addColumn(name string) []any {
 	}
 }
 
-// TestBranchKeepsTail checks that adding a column and a snapshot on a branch does not replace the rows in the tail.
+// TestBranchKeepsTail checks that a commit with a new column and a snapshot on a branch is refused if the table has
+// rows in the tail (not yet in data files), because those rows would be lost.
 func TestBranchKeepsTail(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)

@@ -65,7 +65,6 @@ var errorTypes = []struct {
 	{fs.ErrPermission, http.StatusForbidden, "ForbiddenException"},
 }
 
-// problemOf converts an error to a problem.
 func problemOf(err error) *problem {
 	if p := (*problem)(nil); errors.As(err, &p) {
 		return p
@@ -111,7 +110,7 @@ func (h *handler) icebergMessage(err error) string {
 	if op.Table != "" {
 		kind, name = "Table", name+"."+op.Table
 	}
-	switch cause := op.Err.Error(); { // longer texts are more specific, and stay unchanged
+	switch cause := op.Err.Error(); { // longer messages are more specific, and stay unchanged
 	case cause == tables.ErrNotFound.Error():
 		return kind + " does not exist: " + name
 	case cause == tables.ErrExists.Error() && op.Op != "rename":
@@ -120,7 +119,6 @@ func (h *handler) icebergMessage(err error) string {
 	return ""
 }
 
-// fail writes an error as the response.
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	p := problemOf(err)
 	p.Message = h.store.WithoutDir(cmp.Or(h.icebergMessage(err), p.Message))

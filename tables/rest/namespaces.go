@@ -15,8 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// separator separates the levels of a namespace in a path.
-const separator = "\x1f"
+const separator = "\x1f" // between the levels of a namespace in a path
 
 // bucketOf returns the bucket for a namespace, which must have one level and a valid name.
 func (h *handler) bucketOf(levels ...string) (*tables.Bucket, error) {
@@ -30,14 +29,13 @@ func (h *handler) bucketOf(levels ...string) (*tables.Bucket, error) {
 	return h.store.BucketOf(name), nil
 }
 
-// isTableName reports whether name is a valid table name.
 func isTableName(name string) bool {
 	return name != "" && len(name) <= tables.MaxName && utf8.ValidString(name) && !strings.Contains(name, "\x00")
 }
 
-// bucketFor returns a namespace's bucket if the caller has the right. It does not check whether the
-// bucket exists, so that a caller without the right does not learn that. If the name is invalid, the
-// error says that the namespace does not exist.
+// bucketFor returns a namespace's bucket if the caller has the given right. It does not check whether the bucket
+// exists, so that other callers cannot find out. If the name is invalid, the error says that the namespace does not
+// exist.
 func (h *handler) bucketFor(q *request, right flightd.Rights, namespace []string) (*tables.Bucket, error) {
 	if right > flightd.Read {
 		if err := q.Caller.CheckAccess(right); err != nil {
@@ -99,7 +97,7 @@ func (q *request) page() (p page, err error) {
 	return p, nil
 }
 
-// next returns the token of the next page, or nil if this page is the last.
+// next returns the token of the page after names, or nil if there is none.
 func (p page) next(names []string) any {
 	if len(names) < p.size {
 		return nil
@@ -171,7 +169,7 @@ func toMetadata(props map[string]string) tables.Metadata {
 	return m
 }
 
-// bucketProperties returns a bucket's metadata as properties, with values that are not text encoded as JSON.
+// bucketProperties returns a bucket's metadata as properties. It encodes values other than strings as JSON.
 func bucketProperties(q *request, b *tables.Bucket) (map[string]string, error) {
 	m, err := b.Metadata(q.Ctx)
 	props := map[string]string{}

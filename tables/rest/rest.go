@@ -23,8 +23,8 @@ const (
 
 // Options configures Handler.
 type Options struct {
-	// FoldEvery limits how often loading a table folds its tail, which means that small appends are
-	// written to files: only if the newest version is at least this old. Zero means at every load.
+	// FoldEvery limits how often a load of a table writes rows that are not yet in data files to such files:
+	// only if the table's newest version is at least this old. Zero means at every load.
 	FoldEvery time.Duration
 
 	// Storage contains the properties with which clients access the files, such as s3.region.
@@ -72,13 +72,12 @@ type handler struct {
 	lastReport atomic.Int64 // when a report was last logged, in Unix seconds
 }
 
-// endpoint is a method and a path of the catalog's API.
 type endpoint struct {
 	method, path string // as config lists them
 	name         string // in the server's metrics
 	hidden       bool   // not listed by config
 	open         bool   // needs no token
-	writes       bool   // needs a put slot and the right to write
+	writes       bool   // needs the right to write, and counts against the limit on puts
 	mustExist    bool   // requires that the namespace in the path exists
 	handle       func(*request) error
 	inNamespace  func(*request, *tables.Bucket) error // instead of handle, if the path contains a namespace; called with its bucket
@@ -90,7 +89,6 @@ func (e endpoint) pattern() string {
 	return e.method + " " + strings.Replace(e.path, "/{prefix}", "", 1)
 }
 
-// endpoints returns all endpoints.
 func (h *handler) endpoints() []endpoint {
 	const (
 		v1        = "/v1/{prefix}"
@@ -149,13 +147,11 @@ func (h *handler) config(q *request) error {
 	return q.reply(http.StatusOK, map[string]any{"defaults": map[string]string{}, "overrides": map[string]string{}, "endpoints": endpoints})
 }
 
-// request is a running request.
 type request struct {
 	*flightd.Request
 	cost int64 // memory for decoding the body, in bytes; set by parse
 }
 
-// serve runs an endpoint for a request.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	q := &request{Request: h.requests.New(w, r)}
 	var err error
@@ -175,7 +171,7 @@ func (h *handler) run(q *request, e endpoint) error {
 	right := flightd.Read
 	if e.writes {
 		right = flightd.Admin
-		if err := q.Caller.CheckAccess(right); err != nil { // before the endpoint reads the body
+		if err := q.Caller.CheckAccess(right); err != nil { // fail before the endpoint reads the body
 			return err
 		}
 		release, err := flightd.AcquirePut(q.Ctx)

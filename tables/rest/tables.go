@@ -20,7 +20,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// identifier identifies a table in JSON bodies.
 type identifier struct {
 	Namespace []string `json:"namespace"`
 	Name      string   `json:"name"`
@@ -79,7 +78,6 @@ func (h *handler) createTable(q *request, b *tables.Bucket) error {
 	return h.create(q, b, tables.IcebergChange{Bucket: b.Name(), Table: in.Name, New: meta})
 }
 
-// create creates a table, and responds with its metadata.
 func (h *handler) create(q *request, b *tables.Bucket, c tables.IcebergChange) error {
 	created, err := h.store.CommitIceberg(q.Ctx, c)
 	if err != nil {
@@ -89,7 +87,6 @@ func (h *handler) create(q *request, b *tables.Bucket, c tables.IcebergChange) e
 	return h.replyTable(q, b, created[0].MetadataLocation(), created[0].Location(), created[0].Metadata())
 }
 
-// tableName is the name of a table and its bucket.
 type tableName struct {
 	bucket *tables.Bucket
 	name   string
@@ -136,7 +133,7 @@ func (q *request) chargeTables(mayCreate bool, all ...tableName) error {
 	return q.charge(cost)
 }
 
-// loadTable folds a table's tail (it writes small appends to files), and responds with the table's metadata.
+// loadTable responds with a table's metadata. It first writes rows that are not yet in data files to such files.
 func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	v := q.URL.Query()
 	refs := false
@@ -170,7 +167,8 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	return h.replyTable(q, b, t.MetadataLocation(), t.Location(), t.Metadata())
 }
 
-// etag returns the ETag of the metadata at a location, with only the referenced snapshots if refs is true.
+// etag returns the ETag of a response with the metadata at a location. refs says whether the response contains only
+// snapshots that a branch or tag refers to.
 func etag(location string, refs bool) string {
 	sum := sha256.Sum256([]byte(location))
 	return strconv.Quote(base64.RawURLEncoding.EncodeToString(sum[:16]) + map[bool]string{true: "-refs", false: ""}[refs])

@@ -113,8 +113,8 @@ func TestExpiredFilesInUse(t *testing.T) {
 	}
 }
 
-// TestTTLOfStoredResult checks that a result that another program stored without a TTL expires by the stage's
-// own TTL, as do the results computed from it.
+// TestTTLOfStoredResult checks that the stage's TTL (time to live) also applies to a result that another program stored
+// without one, and to the results computed from it.
 func TestTTLOfStoredResult(t *testing.T) {
 	recipe := newRecipe(t)
 	r := open(t, t.TempDir(), nil)
@@ -127,7 +127,7 @@ func TestTTLOfStoredResult(t *testing.T) {
 		t.Errorf("the plan is %s, want exactly the expired stages to run", got)
 	}
 	if run(t, r, withTTL); recipe.runs.take() != "double 1, last 1" {
-		t.Error("want exactly the expired stages to run")
+		t.Error("the pipeline did not run exactly the expired stages")
 	}
 	if run(t, r, withTTL); recipe.runs.take() != "" {
 		t.Error("a stage with a new result ran")
@@ -168,7 +168,7 @@ func TestCauseOfCancellation(t *testing.T) {
 		_, err := stage.Define("last", returnZero, specAfter(one, two)).Run(t.Context(), open(t, t.TempDir(), nil))
 		var e *stage.Error
 		if !errors.Is(err, cause) || !errors.As(err, &e) || e.Stage != "fails" {
-			t.Fatal("want the error of the stage fails, not of a canceled stage, but got", err)
+			t.Fatalf("Run = %v, want the error of the failed stage, not of a canceled one", err)
 		}
 	}
 }

@@ -28,7 +28,8 @@ func TestBackends(t *testing.T) {
 	}
 }
 
-// testStored checks that results that one run stores are used by runs with other Results on the same backend.
+// testStored checks that a run uses the results that an earlier run stored in the same backend, even if the runs have
+// different directories.
 func testStored(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	o, recipe, dir := newOptions(t), newRecipe(t), t.TempDir()
 	r := open(t, dir, o)
@@ -83,15 +84,16 @@ func TestNotCached(t *testing.T) {
 	}
 	recipe.factor = 3
 	if got := plan(t, r, recipe.pipeline()); got != "load runs its result is not cached; double runs its result is not cached; text kept; last runs stage double changed" {
-		t.Errorf("after the parameter changed, the plan is %s", got)
+		t.Errorf("after the parameter changed, the plan is %s, want all stages except text to run", got)
 	}
 	if got := run(t, r, recipe.pipeline()); got == wantResult || recipe.runs.take() != "double 1, last 1, load 1" {
-		t.Errorf("after the parameter changed, the pipeline returned %s or ran the wrong stages", got)
+		t.Errorf("after the parameter changed, the pipeline returned %s or ran the wrong stages, want another result and one run of double, last and load", got)
 	}
 	recipe.isCached = func(string) bool { return false }
 	for range 2 {
-		if run(t, r, recipe.pipeline()); recipe.runs.take() != "double 1, last 1, load 1" {
-			t.Error("want each stage without Cache to run once")
+		run(t, r, recipe.pipeline())
+		if got := recipe.runs.take(); got != "double 1, last 1, load 1" {
+			t.Errorf("without Cache, the pipeline ran %q, want double, last and load once each", got)
 		}
 	}
 }

@@ -6,9 +6,9 @@
 //
 // Each span is named after its operation, such as "tables.put", and is a child of the span
 // in the caller's context. The metrics are partd.tables.duration, a histogram in seconds,
-// and the counters partd.tables.rows and partd.tables.bytes. Spans and metrics carry the
-// attribute partd.operation; metrics of failures also carry error.type. Only spans name the
-// bucket and the table, which may have too many values for metrics.
+// and the counters partd.tables.rows and partd.tables.bytes. Spans and metrics have the
+// attribute partd.operation; metrics of failures also have error.type. Only spans have
+// attributes for the bucket and the table, because these have too many values for metrics.
 package tablesotel
 
 import (
@@ -26,8 +26,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Options configures New. A nil provider means the process's global one. Nil Options select
-// both global providers.
+// Options configures New. A nil provider means the process's global one.
 type Options struct {
 	Tracer trace.TracerProvider
 	Meter  metric.MeterProvider
@@ -41,8 +40,7 @@ type observer struct {
 
 const scope = "github.com/go-partd/partd/tables/tablesotel"
 
-// New returns an Observer that reports to OpenTelemetry. Pass it to tables.Open in
-// tables.Options.
+// New returns an Observer for [tables.Options]. o can be nil.
 func New(o *Options) (tables.Observer, error) {
 	o = cmp.Or(o, new(Options))
 	ob := &observer{tracer: cmp.Or(o.Tracer, otel.GetTracerProvider()).Tracer(scope)}
@@ -54,7 +52,6 @@ func New(o *Options) (tables.Observer, error) {
 	return ob, errors.Join(err, rowsErr, bytesErr)
 }
 
-// Begin implements [tables.Observer].
 func (ob *observer) Begin(ctx context.Context, o tables.Operation) (context.Context, func(tables.Outcome)) {
 	operation := attribute.String("partd.operation", o.Name)
 	ctx, span := ob.tracer.Start(ctx, "tables."+o.Name, trace.WithAttributes(
@@ -76,7 +73,7 @@ func (ob *observer) Begin(ctx context.Context, o tables.Operation) (context.Cont
 	}
 }
 
-// errorType maps an error to a value of the attribute error.type, which has only a few values.
+// errorType returns the value of the attribute error.type for an error. It distinguishes only a few kinds of errors.
 func errorType(err error) string {
 	for _, known := range []error{
 		context.Canceled, context.DeadlineExceeded, tables.ErrNotFound, tables.ErrExists,

@@ -22,8 +22,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Open opens a store in a new temporary directory. When the test ends, it closes the store
-// and removes the directory.
+// Open opens a store in a temporary directory. The end of the test closes and removes it.
 func Open(t testing.TB, o *tables.Options) *tables.Store {
 	t.Helper()
 	s, err := tables.Open(t.Context(), t.TempDir(), o)
@@ -38,10 +37,9 @@ func Open(t testing.TB, o *tables.Options) *tables.Store {
 	return s
 }
 
-// Put appends rows to a table and creates the table if it does not exist. The rows are a
-// JSON array of objects, in the format of array.RecordFromJSON of arrow-go: a column
-// missing from an object is null. If columns is nil, the table must exist, and the rows
-// have its columns.
+// Put appends rows to a table, and creates the table if it does not exist. rows is a JSON
+// array of objects, in the format of arrow-go's array.RecordFromJSON. A column missing from
+// an object is null. columns has the columns of rows; nil means those of the existing table.
 func Put(t testing.TB, b *tables.Bucket, name string, columns *arrow.Schema, rows string) tables.Version {
 	t.Helper()
 	if columns == nil {
@@ -111,7 +109,7 @@ func fromJSON(t testing.TB, columns *arrow.Schema, rows string) arrow.RecordBatc
 	return batch
 }
 
-// lines returns each row as JSON. Equal rows have equal JSON.
+// lines returns the rows as JSON, one string per row. Equal rows have equal strings.
 func lines(t testing.TB, batch arrow.RecordBatch) []string {
 	t.Helper()
 	if batch.NumRows() == 0 {

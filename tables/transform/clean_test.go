@@ -37,7 +37,7 @@ func TestClean(t *testing.T) {
 		{transform.CleanOptions{Where: "false"}, ``},
 	} {
 		put(t, s, "in", tables.PutReplace, batch.NewSlice(0, 2))
-		put(t, s, "in", tables.PutAppend, batch.NewSlice(2, 5)) // in the tail
+		put(t, s, "in", tables.PutAppend, batch.NewSlice(2, 5)) // stays in the tail
 		if err := s.Bucket("").SetMetadata(t.Context(), "in", tables.Metadata{"x": "y"}); err != nil {
 			t.Fatal(err)
 		}
@@ -95,6 +95,7 @@ func TestCleanNaN(t *testing.T) {
 	}
 }
 
+// hookedEngine is an engine that calls afterQuery after each successful query, with the number of queries so far.
 type hookedEngine struct {
 	tables.Engine
 	afterQuery func(s *tables.Store, query int)
@@ -163,7 +164,7 @@ func TestCleanDuringReplacements(t *testing.T) {
 		_, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("in"), Where: "a > 1"})
 		got, _ := text(t, s, "in")
 		if times == 1 && (err != nil || got != `{"a":5}`) || times > 1 && (!errors.Is(err, tables.ErrConflict) || got != `{"a":5},{"a":0}` || i.queries != 10) {
-			t.Errorf("%d replacements: Clean() error = %v after %d queries, and the rows are %s", times, err, i.queries, got)
+			t.Errorf("%d replacements: Clean() error = %v after %d queries, and the rows are %s; want only the row 5 after 1 replacement, and ErrConflict after 10 queries otherwise", times, err, i.queries, got)
 		}
 	}
 }
@@ -197,6 +198,6 @@ func TestResampleDuringLaterPuts(t *testing.T) {
 	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "QE-JUL", TimeColumn: "t", Functions: []string{"size"}})
 	got, _ := text(t, s, "out")
 	if err != nil || !strings.HasSuffix(got, `{"size":0,"t":"2029-07-31T00:00:00+02:00"},{"size":1,"t":"2029-10-31T00:00:00+01:00"}`) || i.queries != 3 {
-		t.Errorf("Resample() error = %v after %d queries, want 3; got %s", err, i.queries, got)
+		t.Errorf("Resample() error = %v after %d queries, want 3; got %s, want an empty bin of July and a bin of October 2029 with 1 row at the end", err, i.queries, got)
 	}
 }

@@ -25,8 +25,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// putByTime puts rows into a table with a time column in its settings: a file for each batch, except that
-// the last batch stays in the tail.
+// putByTime puts rows into a table with a time column in its settings. Each batch gets its own file, except the
+// last one, which stays in the tail (rows not yet in data files).
 func putByTime(t testing.TB, s *tables.Store, batches ...arrow.RecordBatch) {
 	t.Helper()
 	m := tables.PutReplace
@@ -65,8 +65,9 @@ func almostEqual(t *testing.T, a, b string) bool {
 	})
 }
 
-// TestResampleInOrderLikeSQL compares in-order resampling with SQL, with random rules, zones, units and
-// functions. The variables of TestResampleLikePandas set the seed and the number of rounds.
+// TestResampleInOrderLikeSQL compares resampling without SQL, which reads the rows in time order, with resampling by
+// SQL. It uses random rules, zones, units and functions. The variables of TestResampleLikePandas set the seed and the
+// number of rounds.
 func TestResampleInOrderLikeSQL(t *testing.T) {
 	seed, rounds := uint64(time.Now().UnixNano()), 40
 	if n, err := strconv.ParseUint(os.Getenv("PARTD_RESAMPLE_SEED"), 10, 64); err == nil {
@@ -168,7 +169,7 @@ func TestResampleInOrderLimits(t *testing.T) {
 	}
 	o.Functions = []string{"mean"}
 	if got, _ := resample(t, noSQL, o); got != `{"t":"2026-01-01T00:00:00","x":9223372036854776000},{"t":"2026-01-02T00:00:00","x":4611686018427388000}` {
-		t.Errorf("the means of large integers are %s", got)
+		t.Errorf("the means of large integers are %s, want 9223372036854776000 and 4611686018427388000", got)
 	}
 }
 
@@ -206,12 +207,12 @@ func TestResampleMemory(t *testing.T) {
 	}
 	o.Columns, o.Functions = []string{"s"}, []string{"last"}
 	if _, err := transform.Resample(t.Context(), s, &o); err != nil {
-		t.Error(err)
+		t.Errorf("Resample() of strings: %v", err)
 	}
 	growth := peak()
 	t.Logf("used at most %d MiB for rows of %d MiB", growth>>20, files*rowsPerFile*32>>20)
 	if growth > limit*3/2 {
-		t.Errorf("Resample() used %d MiB, but the limit is %d MiB", growth>>20, limit>>20)
+		t.Errorf("Resample() used %d MiB, want at most 1.5 times the limit of %d MiB", growth>>20, limit>>20)
 	}
 }
 

@@ -6,9 +6,8 @@ import (
 	"encoding/binary"
 )
 
-// ID returns a number that stays the same until the machine restarts. It returns 0 if the
-// system does not provide such a number. If a write was interrupted and the number is still
-// the same, the process died, but the power did not fail.
+// ID returns a number that stays the same until the machine restarts, or 0 if the system does not
+// provide one. If the number is unchanged after an interrupted write, the power did not fail.
 func ID() uint64 {
 	text := session()
 	if text == "" {

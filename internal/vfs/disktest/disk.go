@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Kinds lists the file systems that [Mount] supports. When full, both can still create files and
-// extend them without writing. On ext4, a write fails at the first block that cannot be
-// allocated. On tmpfs, a small write to an existing page always succeeds.
+// Kinds lists the file systems that [Mount] supports. When they are full, both can still create files
+// and extend them without writing. A write to ext4 fails at the first block that cannot be allocated.
+// On tmpfs, a small write to an existing page always succeeds.
 var Kinds = []string{"tmpfs", "ext4"}
 
 // Mount mounts a file system of about size bytes (for ext4 at least 8 MiB) and returns its

@@ -10,8 +10,8 @@ import (
 // safe for concurrent use.
 type Flip struct {
 	vfs.OS
-	Target int // number of the ReadAt call to damage, from 1; 0 means none
-	Calls  int // number of ReadAt calls so far
+	Target int // number of the ReadAt call whose result is damaged, from 1; 0 means none
+	Calls  int
 }
 
 type flipFile struct {
@@ -19,13 +19,12 @@ type flipFile struct {
 	fs *Flip
 }
 
-// OpenFile opens a file whose reads are counted.
+// OpenFile opens a file whose ReadAt calls are counted.
 func (f *Flip) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
 	file, err := f.OS.OpenFile(name, flag, perm)
 	return flipFile{file, f}, err
 }
 
-// ReadAt reads, and flips a bit in the middle of the result if it is the chosen call.
 func (f flipFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := f.File.ReadAt(p, off)
 	if f.fs.Calls++; f.fs.Calls == f.fs.Target && n > 0 {

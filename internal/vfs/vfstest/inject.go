@@ -12,8 +12,8 @@ import (
 // Op is a kind of file system call.
 type Op uint8
 
-// The kinds of calls. A method of a file or directory belongs to the kind of its effect: File.Info
-// is OpInfo, and WriteAt is OpWrite.
+// The kinds of calls. Similar methods have the same kind: FS.Info and File.Info are OpInfo, and
+// Write and WriteAt are OpWrite.
 const (
 	OpOpen Op = iota
 	OpMkdir
@@ -29,7 +29,7 @@ const (
 	OpSync
 	OpTruncate
 	OpClose
-	NumOps // number of kinds
+	NumOps
 )
 
 var opNames = [NumOps]string{
@@ -53,25 +53,25 @@ func (o Op) Changes() bool {
 	return false
 }
 
-// ShortWrite wraps err. If a fault function returns the result for a write, the write stores the
-// first half of its bytes before it fails. For other calls, the result means the same as err.
+// ShortWrite wraps err. If the function passed to [Inject] returns the result for a write, the write
+// stores the first half of its bytes before it fails. For other calls, the result means the same as
+// err.
 func ShortWrite(err error) error { return fmt.Errorf("%w (%w)", err, errShort) }
 
 var errShort = errors.New("only half of the bytes were written")
 
-// Fault makes one call fail, and optionally all later calls too. It is safe for concurrent use
-// once its fields are set.
+// Fault makes one call fail, and optionally all later calls. It is safe for concurrent use once its
+// fields are set.
 type Fault struct {
 	Call       int64                         // number of the call that fails, from 1; 0 means none
-	Err        error                         // error that it returns
-	ShortWrite bool                          // if the failing call is a write, it stores half of its bytes
-	Persists   bool                          // all later calls fail too, as after the death of the process or on a full disk
+	Err        error                         // the error of that call
+	ShortWrite bool                          // if the call is a write, it stores half of its bytes
+	Persists   bool                          // all later calls fail too, for example because the disk is full
 	Match      func(op Op, name string) bool // selects the calls to count; nil means all
 	calls      atomic.Int64
 }
 
-// Check counts a call and returns the error that the call must return, or nil. Pass it to
-// [Inject].
+// Check counts a call and returns the call's error, or nil. Pass it to [Inject].
 func (f *Fault) Check(op Op, name string) error {
 	if f.Match != nil && !f.Match(op, name) {
 		return nil
@@ -89,7 +89,7 @@ func (f *Fault) Check(op Op, name string) error {
 // Calls returns the number of calls counted so far.
 func (f *Fault) Calls() int64 { return f.calls.Load() }
 
-// Hit reports whether the failing call has been reached.
+// Hit reports whether the call that fails was made.
 func (f *Fault) Hit() bool { return f.Call > 0 && f.calls.Load() >= f.Call }
 
 // Inject returns a file system that calls fault before each call, with the call's kind and the file
@@ -122,7 +122,6 @@ var _ interface {
 	vfs.LinkChecker
 } = (*injectFS)(nil)
 
-// call calls call, unless fault returns an error.
 func (i *injectFS) call(op Op, name string, call func() error) error {
 	if err := i.check(op, name); err != nil {
 		return err
@@ -130,7 +129,6 @@ func (i *injectFS) call(op Op, name string, call func() error) error {
 	return call()
 }
 
-// callValue is like injectFS.call, for functions that return a value.
 func callValue[V any](i *injectFS, op Op, name string, call func() (V, error)) (v V, err error) {
 	if err := i.check(op, name); err != nil {
 		return v, err
@@ -168,8 +166,7 @@ func (i *injectFS) Info(name string) (vfs.Info, error) {
 	return callValue(i, OpInfo, name, func() (vfs.Info, error) { return i.fs.Info(name) })
 }
 
-// IsLink implements [vfs.LinkChecker]. If the underlying file system has no links, it returns
-// false.
+// IsLink implements [vfs.LinkChecker].
 func (i *injectFS) IsLink(name string) (bool, error) {
 	return callValue(i, OpInfo, name, func() (bool, error) {
 		if l, ok := i.fs.(vfs.LinkChecker); ok {
@@ -241,7 +238,7 @@ func (f *injectFile) Truncate(size int64) error {
 	return f.injector.call(OpTruncate, f.file.Name(), func() error { return f.file.Truncate(size) })
 }
 
-// Punch implements [vfs.Puncher]. Its kind is OpTruncate.
+// Punch implements [vfs.Puncher].
 func (f *injectFile) Punch(off, n int64) error {
 	return f.injector.call(OpTruncate, f.file.Name(), func() error {
 		if p, ok := f.file.(vfs.Puncher); ok {

@@ -19,19 +19,19 @@ import (
 //
 // The clock advances by one nanosecond per change, so that runs are reproducible.
 type Mem struct {
-	// ZeroLostPages selects how a crash affects a file that has grown, if some of its new
-	// pages were lost. If set, the file keeps its new size and lost pages become zeros.
+	// ZeroLostPages selects what a crash does to a file if it loses some of the file's new pages.
+	// If ZeroLostPages is set, the file keeps its new size, and lost pages become zeros.
 	// Otherwise the file ends before the first lost page, as on a file system that writes
-	// data before sizes. Set it before use; Crash copies the setting.
+	// data before sizes. Set it before use.
 	ZeroLostPages bool
-	// MaxOpen is the maximum number of open files, open directories and held locks. Beyond
-	// it, opening fails with EMFILE. 0 means no limit. Set it before use.
+	// MaxOpen is the maximum number of open files, open directories and held locks; 0 means
+	// no limit. When it is reached, opening fails with EMFILE. Set it before use.
 	MaxOpen int
 
 	mu       sync.RWMutex
-	unlocked sync.Cond // with mu; signals that a lock was released
+	unlocked sync.Cond // signals that a lock was released; uses mu
 	root     *inode
-	pending  []nameChange // unsynced name changes, in order
+	pending  []nameChange // unsynced name changes, oldest first
 	lastIno  uint64
 	clock    int64
 	open     int
@@ -62,18 +62,18 @@ type inode struct {
 	links        uint64
 	mtime, ctime int64
 
-	// For a file, current is the content that programs see, durable is the content that
-	// certainly survives a crash, and log holds the changes from durable to current. If isOwned
-	// is false, current is shared and must be cloned before a change.
+	// For a file, programs see current, and durable certainly survives a crash. log contains
+	// the changes from durable to current. If isOwned is false, clone current before a change,
+	// because it is shared.
 	current, durable *content
 	isOwned          bool
 	log              []change
-	// intended is set after a failed sync, which makes the disk differ from current. It is the
-	// content that the disk will have after all changes in log are written.
+	// intended is the content that the disk will have once all changes in log are written. It is
+	// nil unless it differs from current, because a sync failed.
 	intended *content
 
-	// For a directory, names and durableNames correspond to current and durable. The changes are
-	// in Mem.pending, because a rename can concern two directories.
+	// For a directory, names are what programs see, and durableNames certainly survive a crash.
+	// The changes are in Mem.pending, because a rename can affect two directories.
 	names, durableNames map[string]*inode
 	ownsNames           bool
 
@@ -104,8 +104,8 @@ func (n *inode) info() vfs.Info {
 	return i
 }
 
-// lookup resolves a name. It returns the parent directory, the last element of the name, and the
-// inode, which is nil if the name does not exist. The root has no parent.
+// lookup resolves a name. dir is the parent directory, or nil for the root. base is the last element
+// of the name. n is nil if the name does not exist.
 func (m *Mem) lookup(name string) (dir *inode, base string, n *inode, err error) {
 	if name == "" {
 		return nil, "", nil, syscall.ENOENT
@@ -134,7 +134,6 @@ func (m *Mem) lookup(name string) (dir *inode, base string, n *inode, err error)
 	return dir, base, n, nil
 }
 
-// find returns the inode of a name, which must exist.
 func (m *Mem) find(name string) (*inode, error) {
 	_, _, n, err := m.lookup(name)
 	if err == nil && n == nil {

@@ -4,8 +4,8 @@ import "slices"
 
 const pageSize = 4096
 
-// content is the content of a file. Clones share its pages, and copy a page before they write to it.
-// A missing page reads as zeros.
+// content is the content of a file. Clones share pages until they write to them. A missing page reads
+// as zeros.
 type content struct {
 	owner *token // pages with this token may be modified in place
 	size  int64
@@ -20,13 +20,12 @@ type page struct {
 	b     [pageSize]byte
 }
 
-// clone returns a copy that may be modified. The original must no longer be modified, because both
-// share its pages.
+// clone returns a copy that may be modified. The original must not be modified anymore, because the
+// copy shares its pages.
 func (c *content) clone() *content {
 	return &content{owner: new(token), size: c.size, pages: slices.Clone(c.pages)}
 }
 
-// readAt fills p from offset off, up to the end of the content.
 func (c *content) readAt(p []byte, off int64) int {
 	if off >= c.size {
 		return 0
@@ -45,7 +44,6 @@ func (c *content) readAt(p []byte, off int64) int {
 	return len(p)
 }
 
-// writeAt writes p at offset off, and extends the content if necessary.
 func (c *content) writeAt(p []byte, off int64) {
 	for done := 0; done < len(p); {
 		pos := off + int64(done)
@@ -56,7 +54,6 @@ func (c *content) writeAt(p []byte, off int64) {
 	}
 }
 
-// truncate shortens the content, or extends it with zeros.
 func (c *content) truncate(size int64) {
 	if size < c.size {
 		pages := (size + pageSize - 1) / pageSize
@@ -76,7 +73,6 @@ func (c *content) punch(off, n int64) {
 	clear(c.pages[min((off+pageSize-1)/pageSize, (off+n)/pageSize) : (off+n)/pageSize])
 }
 
-// diskBytes returns the total size of all pages in bytes.
 func (c *content) diskBytes() int64 {
 	var n int64
 	for _, p := range c.pages {

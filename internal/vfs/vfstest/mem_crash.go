@@ -6,14 +6,13 @@ import (
 	"syscall"
 )
 
-// place is a name in a directory.
 type place struct {
 	dir  *inode
 	name string
 }
 
-// nameChange creates, removes or atomically renames a file. from is empty if it creates the file,
-// and to is empty if it removes the file.
+// nameChange creates, removes or atomically renames a file. from is empty for a new file, and to is
+// empty for a removed one.
 type nameChange struct {
 	from, to place
 	node     *inode
@@ -30,7 +29,6 @@ func (c *nameChange) applyTo(names func(dir *inode) map[string]*inode) {
 	}
 }
 
-// addTo adds the places that c changes to places.
 func (c *nameChange) addTo(places map[place]bool) {
 	for _, p := range []place{c.from, c.to} {
 		if p.dir != nil {
@@ -53,8 +51,8 @@ func (m *Mem) SyncDir(name string) error {
 	return nil
 }
 
-// syncNames makes the changes in a directory durable. Earlier changes that they depend on, such as
-// in the other directory of a rename, become durable too.
+// syncNames makes the name changes in a directory durable. Earlier changes that they depend on become
+// durable too, for example in the other directory of a rename.
 func (m *Mem) syncNames(dir *inode) {
 	selected := make([]bool, len(m.pending))
 	affected := map[place]bool{}
@@ -73,7 +71,7 @@ func (m *Mem) syncNames(dir *inode) {
 			continue
 		}
 		c.applyTo(func(d *inode) map[string]*inode {
-			if !cloned[d] { // durableNames can be shared with a clone or with names
+			if !cloned[d] { // a clone or d.names can share durableNames
 				d.durableNames, cloned[d] = maps.Clone(d.durableNames), true
 			}
 			return d.durableNames
@@ -83,9 +81,9 @@ func (m *Mem) syncNames(dir *inode) {
 }
 
 // Crash returns a copy of the file system as a power failure could leave it. Synced data survives.
-// rnd chooses which unsynced names and bytes survive or are lost; writes are torn at multiples of
-// 512 or 4,096 bytes. If rnd is nil, all unsynced data is lost. Renames are atomic, and changes of
-// the same name keep their order. In the copy, no locks are held. m does not change.
+// rnd chooses which unsynced names and bytes survive, in blocks of 512 or 4,096 bytes. If rnd is nil,
+// all unsynced data is lost. Renames are atomic, and changes of the same name keep their order. In
+// the copy, no locks are held. m does not change.
 func (m *Mem) Crash(rnd *rand.Rand) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,8 +122,8 @@ func (m *Mem) emptyClone() *Mem {
 	return c
 }
 
-// namesAfterCrash chooses the name changes that survive. The returned function returns a directory's
-// names after the crash.
+// namesAfterCrash chooses the name changes that survive, and returns a function that returns a
+// directory's names after the crash.
 func (m *Mem) namesAfterCrash(rnd *rand.Rand) func(dir *inode) map[string]*inode {
 	changed := map[*inode]map[string]*inode{}
 	names := func(dir *inode) map[string]*inode {
@@ -152,8 +150,8 @@ func (m *Mem) namesAfterCrash(rnd *rand.Rand) func(dir *inode) map[string]*inode
 	}
 }
 
-// chooseSurvivors chooses which changes survive: none, all, a prefix, or random ones that do not depend on
-// a lost change. The returned function must be called for each change, in order.
+// chooseSurvivors chooses which changes survive: none, all, a prefix, or random ones that do not depend
+// on a lost change. Call the returned function for each index of pending in increasing order.
 func chooseSurvivors(rnd *rand.Rand, pending []nameChange) func(i int) bool {
 	switch first := 0; rnd.IntN(4) {
 	case 0:
@@ -175,9 +173,9 @@ func chooseSurvivors(rnd *rand.Rand, pending []nameChange) func(i int) bool {
 	}
 }
 
-// KillClone returns a copy of the file system as it is after kill -9 of the process that uses m. It
-// contains every write, but a Crash of the clone can still lose unsynced writes. In the copy, no
-// locks are held. m does not change.
+// KillClone returns a copy of the file system as it would be if the process were killed. The copy
+// contains every write, but a Crash of it can still lose unsynced writes. In the copy, no locks are
+// held. m does not change.
 func (m *Mem) KillClone() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()

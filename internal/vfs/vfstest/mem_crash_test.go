@@ -50,7 +50,7 @@ func TestCrashLosesUnsynced(t *testing.T) {
 		t.Fatalf("after Sync and a crash: the file contains %q, want %q", text, "onetwo")
 	}
 	if seen := outcomes(m, "/f"); len(seen) != 1 {
-		t.Fatalf("synced data has several outcomes after a crash: %v", seen)
+		t.Fatalf("synced data has the outcomes %v after a crash, want only one", seen)
 	}
 }
 
@@ -89,7 +89,8 @@ func TestCrashOfNames(t *testing.T) {
 	}
 }
 
-// If a file is renamed and another is created in its place, the old content is never lost.
+// TestCrashKeepsTheOrderOfAName checks that if a file is renamed and another is created in its place, a crash never
+// loses the old content.
 func TestCrashKeepsTheOrderOfAName(t *testing.T) {
 	m := NewMem()
 	create(t, m, "/log", "old", true)
@@ -105,7 +106,8 @@ func TestCrashKeepsTheOrderOfAName(t *testing.T) {
 	}
 }
 
-// A rename is atomic, and syncing either directory makes all of it durable.
+// TestCrashOfARenameBetweenDirectories checks that a rename is atomic, and that syncing either directory makes both the
+// new name and the removal of the old name durable.
 func TestCrashOfARenameBetweenDirectories(t *testing.T) {
 	m := NewMem()
 	must(t, m.MkdirAll("/a", 0o777))
@@ -181,7 +183,7 @@ func TestCrashOfAppends(t *testing.T) {
 			sizes[len(text)] = true
 		}
 		if holes != zeros {
-			t.Fatalf("ZeroLostPages %v: has holes: %v", zeros, holes)
+			t.Fatalf("ZeroLostPages %v: some files have holes: %v, want holes only if ZeroLostPages is set", zeros, holes)
 		}
 		if len(sizes) < 20 {
 			t.Fatalf("crashes left files of only %d different sizes, want at least 20", len(sizes))

@@ -63,7 +63,6 @@ func (f *memFile) fail(op string, err error) error {
 	return &fs.PathError{Op: op, Path: f.name, Err: err}
 }
 
-// check returns an error if a read or write is invalid.
 func (f *memFile) check(op string, write bool, off int64) error {
 	mode := f.flag & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
 	switch {
@@ -193,7 +192,7 @@ func (m *Mem) write(n *inode, p []byte, off int64) {
 	m.prepareChange(n)
 	n.current.writeAt(p, off)
 	size := n.current.size
-	if n.intended != nil { // the system writes whole pages to disk
+	if n.intended != nil { // after a failed sync, log whole pages, because the system writes whole pages
 		first := off / pageSize * pageSize
 		pages := make([]byte, (off+int64(len(p))-first+pageSize-1)/pageSize*pageSize)
 		n.intended.writeAt(pages[:n.current.readAt(pages, first)], first)
@@ -211,7 +210,7 @@ func (m *Mem) truncate(n *inode, size int64) {
 	n.log = append(n.log, change{off: size, sizeAfter: size})
 }
 
-// prepareChange makes n.current modifiable, and updates the file's times.
+// prepareChange makes n.current modifiable, and updates the file's times. Call it before a change.
 func (m *Mem) prepareChange(n *inode) {
 	if !n.isOwned {
 		n.current, n.isOwned = n.current.clone(), true
@@ -239,8 +238,7 @@ func (m *Mem) ReadDir(name string) (vfs.Dir, error) {
 	for base, node := range n.names {
 		d.entries = append(d.entries, fs.FileInfoToDirEntry(memInfo{path.Base(base), node.info()}))
 	}
-	// Sort by inode number. This order is reproducible, but differs from the order of names, on
-	// which programs must not rely.
+	// Sort by inode number, which is reproducible. Programs must not rely on an order by name.
 	slices.SortFunc(d.entries, func(a, b fs.DirEntry) int { return int(inoOf(a) - inoOf(b)) })
 	m.open++
 	return d, nil
@@ -285,7 +283,6 @@ func (d *memDir) Close() error {
 	return nil
 }
 
-// memInfo is a directory entry as an fs.FileInfo.
 type memInfo struct {
 	name string
 	info vfs.Info

@@ -8,14 +8,13 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// lockState counts the holders of a file's lock.
 type lockState struct {
 	writer  bool
 	readers int
 }
 
-// NewLock returns a lock for a file. Like flock(2), it locks the file, not the name: if the name is
-// removed, a new file with that name has another lock.
+// NewLock returns a lock for a file. Like flock(2), it locks the file, not the name: if the file is
+// removed, a new file with the same name has another lock.
 func (m *Mem) NewLock(name string) vfs.Lock { return &memLock{mem: m, name: name} }
 
 // memLock is a lock. Mem.mu guards its fields.
@@ -48,7 +47,7 @@ func (l *memLock) lock(exclusive, wait bool) (bool, error) {
 		}
 		m.open++
 	} else {
-		l.release() // like flock(2), release the lock before converting it
+		l.release() // like flock(2), release the lock before changing its mode
 	}
 	for node.locks.writer || exclusive && node.locks.readers > 0 {
 		if !wait {

@@ -2,8 +2,8 @@ package vfstest
 
 import "math/rand/v2"
 
-// afterCrash returns the content of a file after a power failure. It returns the durable content if
-// rnd is nil. zeros is Mem.ZeroLostPages.
+// afterCrash returns the content of a file after a power failure: the durable content if rnd is nil,
+// or else a random one. zeros is Mem.ZeroLostPages.
 func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 	if rnd == nil || len(n.log) == 0 {
 		return n.durable
@@ -25,7 +25,8 @@ func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 	}
 }
 
-// tornPrefix applies a random number of changes, and possibly the first blocks of the next write.
+// tornPrefix returns the durable content with the first changes, and possibly some blocks of the
+// next write.
 func (n *inode) tornPrefix(rnd *rand.Rand, block int64) *content {
 	c := n.durable.clone()
 	applied := rnd.IntN(len(n.log) + 1)
@@ -52,12 +53,12 @@ func (w *change) applyTo(c *content) {
 	c.writeAt(w.data, w.off)
 }
 
-// tornAnywhere chooses independently for each block, and for the file size, when it was last written
-// to disk, because disks and page caches do not keep writes in order. If a truncation is lost, all
-// later changes are lost too, because a file system frees blocks before it reuses them.
+// tornAnywhere chooses, independently for each block and for the file size, how many changes reached
+// the disk. It simulates that disks and page caches do not keep writes in order. If a truncation is
+// lost, all later changes are lost too, because a file system frees blocks before it reuses them.
 func (n *inode) tornAnywhere(rnd *rand.Rand, block int64, zeros bool) *content {
 	log := n.log
-	sizeChanges := rnd.IntN(len(log) + 1) // number of changes that the size on disk includes
+	sizeChanges := rnd.IntN(len(log) + 1) // number of changes included in the size on disk
 	if rnd.IntN(2) == 0 {
 		sizeChanges = len(log)
 	}
@@ -77,7 +78,7 @@ func (n *inode) tornAnywhere(rnd *rand.Rand, block int64, zeros bool) *content {
 	}
 
 	c := n.durable.clone()
-	blockChanges := map[int64]int{} // by block: number of changes that it includes
+	blockChanges := map[int64]int{} // for each block, the number of changes included on disk
 	firstLost := size               // offset of the first lost byte after base
 	for i := range log {
 		w := &log[i]
@@ -131,7 +132,7 @@ func (f *memFile) failSync() {
 	}
 }
 
-// onDisk returns the content that the disk has once all changes are written.
+// onDisk returns the content that the disk will have once all changes are written.
 func (n *inode) onDisk() *content {
 	if n.intended == nil {
 		return n.current

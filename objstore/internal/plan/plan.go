@@ -1,5 +1,5 @@
-// Package plan estimates shuffles through a store in a bucket: requests, dollars and
-// seconds, according to S3's documentation.
+// Package plan estimates the requests, dollars and seconds of a shuffle through a store in a bucket,
+// according to S3's documentation.
 package plan
 
 import (
@@ -17,15 +17,15 @@ type Job struct {
 // Work describes how a store divides a job.
 type Work struct {
 	Segments    int64
-	Passes      int64 // per reader
+	Passes      int64 // number of times that each reader reads from all segments
 	Gets        int64 // GET requests per reader for data
 	Read        int64 // bytes that each reader reads
 	Disk        int64 // bytes of temporary files per reader; 0 means none
 	Catalog     int64 // size of the segments' index in each reader's memory, in bytes
 	Footers     int64 // bytes of footers that each reader reads
 	Commits     int64 // records of the log
-	OpeningPuts int64 // per writer and reader
-	ListPage    int64 // objects in one listing
+	OpeningPuts int64 // PUT requests for opening the store once
+	ListPage    int64 // objects that one LIST request returns
 	Uploads     int   // concurrent uploads of a writer
 	Readers     int   // concurrent requests of a reader
 }
@@ -64,8 +64,7 @@ func (r Requests) String() string {
 	return fmt.Sprintf("%d PUT, %d GET, %d LIST, %d DELETE: $%.6f at S3's list prices", r.Put, r.Get, r.List, r.Delete, r.dollars())
 }
 
-// Limits that S3 documents: requests per second and prefix, above which it answers 503,
-// the bandwidth of a connection, and the latency of the first byte.
+// Limits that S3 documents. Above the request rates, it answers 503.
 const (
 	s3PutRate       = 3500  // requests per second and prefix
 	s3GetRate       = 5500  // requests per second and prefix
@@ -74,9 +73,9 @@ const (
 	prefixesOfStore = 256.0 // seg/00 to seg/ff
 )
 
-// Flushes returns the requests and the time, without uploads, if all writers commit at the same
-// moment. The formula was fitted to measurements with ten log objects a second, and 40 to 100 ms
-// for a request.
+// Flushes returns the requests and seconds, without uploads, if all writers commit at the same
+// moment. The formula was fitted to measurements in which the log accepted ten objects a second and
+// a request took 40 to 100 ms.
 func Flushes(writers int64) (r Requests, seconds float64) {
 	n, digits := float64(writers), math.Log10(float64(writers))
 	r = Requests{Put: int64(n * (1 + 1.2*digits)), Get: int64(n * (1 + 2.8*digits)), List: int64(n * (1 + 0.8*digits))}

@@ -1,5 +1,4 @@
-// Package arrowsafe reads untrusted Arrow IPC streams in bounded memory, and checks the footers of
-// untrusted Parquet files.
+// Package arrowsafe reads untrusted Arrow IPC streams in bounded memory, and checks untrusted Parquet footers.
 package arrowsafe
 
 import (
@@ -15,16 +14,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// NewReader returns a reader of a stream of at most size bytes. It uses at most limit bytes of memory, whatever
-// sizes the stream claims. The caller must pass each batch to [Check].
+// NewReader returns a reader of a stream whose messages have at most size bytes each. It uses at most limit bytes of
+// memory, whatever sizes the stream claims. The caller must pass each batch to [Check].
 func NewReader(r io.Reader, size, limit int64) (*ipc.Reader, error) {
 	mem := &bounded{limit: limit}
 	return ipc.NewReaderFromMessageReader(newStream(r, min(size, limit), limit, mem), ipc.WithAllocator(mem))
 }
 
-// Check validates all references in a batch. Rows may share values, for example through a dictionary, and the
-// batch grows if each row stores its own copy. Check returns that growth in bytes, and rejects the batch if it
-// exceeds limit. Arrow's own validation panics on some invalid inputs; Check returns an error instead.
+// Check validates all offsets and indices in a batch; for some invalid ones, Arrow's own validation panics. If rows
+// share values, for example through a dictionary, the batch grows when each row gets its own copy. Check returns that
+// growth in bytes, and rejects the batch if the growth exceeds limit.
 func Check(batch arrow.RecordBatch, limit int64) (growth int64, err error) {
 	i := 0
 	defer func() {
@@ -53,9 +52,8 @@ func Check(batch arrow.RecordBatch, limit int64) (growth int64, err error) {
 	return growth, nil
 }
 
-// normalizeForCheck converts an array to the form that Arrow's validation expects. It adds buffers that streams omit from
-// null arrays and from empty dense unions, and removes the empty run that some writers put into an empty
-// run-end-encoded array.
+// normalizeForCheck converts an array to the form that Arrow's validation expects. It adds buffers that streams omit,
+// and removes the run that some writers put into an empty run-end-encoded array.
 func normalizeForCheck(d arrow.ArrayData) arrow.ArrayData {
 	buffers, children := d.Buffers(), make([]arrow.ArrayData, len(d.Children()))
 	switch d.DataType().ID() {
@@ -80,7 +78,7 @@ func normalizeForCheck(d arrow.ArrayData) arrow.ArrayData {
 	return array.NewData(d.DataType(), d.Len(), buffers, children, d.NullN(), d.Offset())
 }
 
-// bounded is an allocator that panics if its memory exceeds a limit. Arrow's reader returns the panic as an error.
+// bounded is an allocator that panics if its memory would exceed limit. Arrow's reader returns the panic as an error.
 type bounded struct {
 	limit int64
 	used  atomic.Int64
@@ -108,8 +106,8 @@ func (b *bounded) Free(old []byte) {
 	memory.DefaultAllocator.Free(old)
 }
 
-// expandedSize returns the number of bytes by which an array grows if each row stores its own copy of its value.
-// Rows can share the values of a dictionary, a run or a view. The array must be valid.
+// expandedSize returns the number of bytes by which an array grows if each row gets its own copy of a value that rows
+// share through a dictionary, a run or a view. The array must be valid.
 func expandedSize(a arrow.Array) (total int64, err error) {
 	add := func(child arrow.Array) {
 		if err == nil {
@@ -154,7 +152,6 @@ func expandedSize(a arrow.Array) (total int64, err error) {
 	return total, err
 }
 
-// checkShared refuses list views that share values.
 func checkShared(a array.ListLike) error {
 	switch a.(type) {
 	case *array.ListView, *array.LargeListView:
@@ -184,8 +181,8 @@ func runEnd(ends arrow.Array, i int) int {
 	}
 }
 
-// sizes returns a function that adds up the bytes of a range of values. It stores almost nothing
-// per value, because there may be far more values than bytes.
+// sizes returns a function for the total size, in bytes, of the values of a with indices from <= i < to. It stores no
+// size per value, because there may be far more values than bytes.
 func sizes(a arrow.Array) (sum func(from, to int) int64, err error) {
 	switch a := a.(type) {
 	case interface{ ValueLen(int) int }: // strings and binary values
@@ -235,7 +232,7 @@ func sumEach(size func(int) int64) func(from, to int) int64 {
 	}
 }
 
-// prefixSums is like sizes, but precomputes sums, for callers that ask for many ranges.
+// prefixSums is like sizes, but its function is fast even for long ranges. It stores up to maxValues sums.
 func prefixSums(a arrow.Array) (func(from, to int64) int64, error) {
 	const maxValues = 4 << 20
 	values, err := sizes(a)

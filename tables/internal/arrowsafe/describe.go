@@ -8,8 +8,8 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// Limits of a message's description, which is its metadata as a FlatBuffer. Arrow's reader trusts the description:
-// it allocates as many fields and metadata entries as that claims, and copies a string for each reference to it.
+// Limits of a message's description, which is its metadata as a FlatBuffer. They are needed because Arrow's reader
+// allocates as many fields and metadata entries as the description claims, and copies a string for each reference to it.
 const (
 	maxDescription = 64 << 20 // bytes
 	maxFields      = 1 << 16  // including nested fields
@@ -40,8 +40,8 @@ const (
 	fieldDictionary = 12
 	fieldChildren   = 14
 	fieldMetadata   = 16
-	firstSlot       = 4 // of a dictionary's ID, and of a metadata key
-	secondSlot      = 6 // of a metadata value, of a timestamp's time zone, and of a union's type IDs
+	firstSlot       = 4 // a dictionary's ID, or a metadata key
+	secondSlot      = 6 // a metadata value, a timestamp's time zone, or a union's type IDs
 
 	batchLength      = 4
 	batchNodes       = 6
@@ -59,25 +59,25 @@ const (
 	typeUnion     = 14
 )
 
-// description is the parsed start of a message's description.
+// description is a message's description, in which everything but header is parsed.
 type description struct {
 	kind    byte
 	version int16
 	body    int64 // size of the message's body in bytes, as claimed
 	header  flatbuffers.Table
 
-	texts  int64 // bytes of strings that checkText still allows
+	texts  int64 // total length of further strings that checkText allows, in bytes
 	fields int   // number of fields seen so far
 }
 
-// field is a field of a schema, with the properties needed for reading batches.
+// field describes how batches encode a field of a schema.
 type field struct {
 	dictionary int64 // ID of the dictionary, if any
 	encoded    bool  // whether the values are in a dictionary
 	children   []field
 }
 
-// describe parses the start of a message's description. It panics if an offset is outside the description.
+// describe parses the fixed part of a message's description. It panics if an offset is outside the description.
 func describe(message []byte) (*description, error) {
 	if len(message) > maxDescription {
 		return nil, fmt.Errorf("%w: its description has %d bytes", errMessage, len(message))
@@ -100,8 +100,7 @@ func describe(message []byte) (*description, error) {
 	return d, d.checkMetadata(root, messageMetadata)
 }
 
-// SchemaMessage returns the schema message at the beginning of a stream, after checking that it contains as
-// many fields as it claims.
+// SchemaMessage returns the schema message at the beginning of a stream, after checking it against the limits above.
 func SchemaMessage(stream []byte) (message []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil { // an offset outside the message
@@ -119,7 +118,6 @@ func SchemaMessage(stream []byte) (message []byte, err error) {
 	return message, err
 }
 
-// schema returns the fields of a schema's description.
 func (d *description) schema() ([]field, error) {
 	if d.kind != typeSchema {
 		return nil, fmt.Errorf("%w: it is not a schema message", errSchemaMessage)
@@ -186,7 +184,6 @@ func (d *description) readField(t flatbuffers.Table, f *field, depth int) error 
 	return err
 }
 
-// checkMetadata checks metadata keys and values.
 func (d *description) checkMetadata(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
 	start, n, err := vector(t, slot, 4)
 	for i := 0; err == nil && i < n; i++ {
@@ -198,16 +195,16 @@ func (d *description) checkMetadata(t flatbuffers.Table, slot flatbuffers.VOffse
 	return err
 }
 
-// checkText checks the text in a slot. Writers refer to each text once, so all texts together must fit in the description.
+// checkText checks the string in a slot. Strings must not share bytes, so together they must fit in the description.
 func (d *description) checkText(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
 	_, n, err := vector(t, slot, 1)
 	if d.texts -= int64(n); err == nil && d.texts < 0 {
-		err = fmt.Errorf("%w: its texts are longer than the whole description", errMessage)
+		err = fmt.Errorf("%w: its strings are longer than the whole description", errMessage)
 	}
 	return err
 }
 
-// vector returns the start and the length of a vector whose elements have size bytes.
+// vector returns the position and the number of elements of the vector in a slot. Its elements have size bytes each.
 func vector(t flatbuffers.Table, slot flatbuffers.VOffsetT, size int64) (flatbuffers.UOffsetT, int, error) {
 	at := flatbuffers.UOffsetT(t.Offset(slot))
 	if at == 0 {
@@ -220,7 +217,7 @@ func vector(t flatbuffers.Table, slot flatbuffers.VOffsetT, size int64) (flatbuf
 	return start, n, nil
 }
 
-// tableAt returns the table that element i of a vector of offsets refers to.
+// tableAt returns the table to which element i of the vector at start refers.
 func tableAt(t flatbuffers.Table, start flatbuffers.UOffsetT, i int) flatbuffers.Table {
 	return flatbuffers.Table{Bytes: t.Bytes, Pos: t.Indirect(start + flatbuffers.UOffsetT(4*i))}
 }

@@ -7,12 +7,12 @@ import (
 	"io"
 )
 
-// Limits of a Parquet file's footer. arrow-go reads the levels of its schema recursively, and stores the
-// path of each column as a string.
+// Limits of a Parquet file's footer. They bound arrow-go's memory: it reads the levels of the schema recursively, and
+// stores the path of each column as a string.
 const (
 	maxFooter = maxDescription // bytes of the footer, and of all column paths together
-	maxNodes  = 2 * maxFields  // nodes of the schema; a list has one more than in Arrow
-	maxLevels = 4 * maxNested  // levels of the schema; a list has two
+	maxNodes  = 2 * maxFields  // nodes of the schema; a list has one node more than in Arrow
+	maxLevels = 4 * maxNested  // levels of the schema; a list has two levels
 )
 
 var errFooter = errors.New("its footer claims more data than it contains: the file is damaged")
@@ -29,9 +29,9 @@ const (
 	maxLogical     = 18 // number of the last logical type that arrow-go knows (18.8)
 )
 
-// Footer returns a Parquet file's footer, or nil if it has none, and the file's size. It checks that the
-// footer's lists have all the elements that they claim, and that the schema is within the limits above. It hides
-// logical types that arrow-go does not know, so that arrow-go uses the physical types instead.
+// Footer returns a Parquet file's footer, or nil if it has none, and the file's size. It checks that the footer is
+// complete and its schema within the limits above. In the result, logical types that arrow-go does not know are
+// hidden, so that arrow-go uses the physical types.
 func Footer(in interface {
 	io.ReaderAt
 	io.Seeker
@@ -76,7 +76,6 @@ type group struct {
 	pathLen int // length of the group's path
 }
 
-// schema checks the list of a schema's nodes. Each group is followed by its children.
 func (c *claims) schema() error {
 	n, kind, ok := c.listHeader()
 	if !ok || kind != structure {
@@ -113,8 +112,7 @@ func (c *claims) schema() error {
 	return nil
 }
 
-// node reads a node, and hides its logical type if that is unknown. It returns the length of the node's name and
-// the number of its children.
+// node reads a node, and returns its name's length and its number of children. It hides a logical type unknown to arrow-go.
 func (c *claims) node() (name int, children int32, ok bool) {
 	original := *c
 	ok = c.eachField(func(id int16, kind byte) bool {
@@ -145,8 +143,8 @@ func (c *claims) node() (name int, children int32, ok bool) {
 	return name, children, ok
 }
 
-// claims is the unread part of a value in Thrift's compact protocol. The Thrift library allocates the
-// claimed length of a list before it reads the elements, so the claims must be checked first.
+// claims is the unread part of a value in Thrift's compact protocol. Its lengths must be checked before the Thrift
+// library gets it, because the library allocates a list before it reads the elements.
 type claims []byte
 
 // Kinds of Thrift values.
@@ -166,8 +164,7 @@ const (
 
 const maxThrift = 32 // maximum depth of nested values; real footers have few levels
 
-// Whole reports whether the size bytes at an offset begin with a complete Thrift structure, whose lists
-// have all the elements that they claim.
+// Whole reports whether the size bytes at offset from begin with a complete Thrift structure.
 func Whole(in io.ReaderAt, from int64, size int) bool {
 	b := make(claims, size)
 	if _, err := in.ReadAt(b, from); err != nil {
@@ -176,8 +173,8 @@ func Whole(in io.ReaderAt, from int64, size int) bool {
 	return b.skip(structure, 0)
 }
 
-// MayBeDictionary reports whether the page at an offset of a Parquet file is a dictionary page. It also
-// returns true if the page's header is too long to read its type.
+// MayBeDictionary reports whether the page at an offset of a Parquet file may be a dictionary page. It returns true
+// for every page whose header does not fit in 512 bytes.
 func MayBeDictionary(in io.ReaderAt, at int64) bool {
 	header := make(claims, 512)
 	n, _ := in.ReadAt(header, at) // the rest of the file may be shorter
@@ -193,7 +190,7 @@ func MayBeDictionary(in io.ReaderAt, at int64) bool {
 	return !complete || kind == dictionaryPage
 }
 
-// take skips n bytes. It returns false if fewer remain.
+// take skips n bytes, or returns false if fewer remain.
 func (c *claims) take(n uint64) bool {
 	if n > uint64(len(*c)) {
 		return false
@@ -225,7 +222,7 @@ func (c *claims) skip(kind byte, depth int) bool {
 		return false
 	}
 	switch kind {
-	case booleanTrue, booleanFalse: // the kind contains the value
+	case booleanTrue, booleanFalse: // the kind is the value
 		return true
 	case byteKind:
 		return c.take(1)
@@ -246,7 +243,7 @@ func (c *claims) skip(kind byte, depth int) bool {
 }
 
 // eachField calls value with the ID and the kind of each field of a structure. value must read or skip the
-// field's value. eachField returns false if value does, or if the structure is incomplete.
+// field's value. If value returns false or the structure is incomplete, eachField returns false.
 func (c *claims) eachField(value func(id int16, kind byte) bool) bool {
 	for id := int16(0); ; {
 		head, ok := c.readByte()
@@ -275,8 +272,7 @@ func (c *claims) skipElements(depth int) bool {
 	return ok
 }
 
-// listHeader reads the header of a list, and returns the claimed length and the kind of the elements. ok is false
-// if the length exceeds the number of unread bytes.
+// listHeader returns the number and the kind of a list's elements. ok is false if there are fewer bytes than elements.
 func (c *claims) listHeader() (n uint64, kind byte, ok bool) {
 	head, ok := c.readByte()
 	if n = uint64(head >> 4); ok && n == 15 {

@@ -16,7 +16,7 @@ const (
 	emptyValueSize = 8        // bytes charged for a value that has no bytes in the message
 	offsetSize     = 4        // bytes of a string's offset
 	version4       = 3        // format version 4
-	version5       = 4        // format version 5; earlier unions had bitmaps
+	version5       = 4        // format version 5, in which unions no longer have bitmaps
 
 	maxLength = 1 << 48 // values of an array; limited so that no product in this file overflows
 )
@@ -27,14 +27,14 @@ type cursor struct {
 	node, nodes                    int                  // index of the next array, and number of arrays
 	buffer, buffers                int                  // index of the next buffer, and number of buffers
 	count, counts                  int                  // index and number of the view columns' buffer counts
-	nodesAt, buffersAt, variadicAt flatbuffers.UOffsetT // positions of these three lists in bytes
+	nodesAt, buffersAt, variadicAt flatbuffers.UOffsetT // positions in bytes of the lists of arrays, buffers and buffer counts
 	body                           []byte
 	compressed                     bool
 	version                        int16
 	limit                          int64 // maximum of inflated, and of charged
-	referred                       int64 // bytes of the body that the buffers so far use
-	inflated                       int64 // bytes of the buffers so far, after decompression
-	charged                        int64 // bytes counted by charge
+	referred                       int64 // total size of the buffers so far, in bytes of the body
+	inflated                       int64 // total size of the buffers so far that are compressed, after decompression
+	charged                        int64 // total size counted by charge
 }
 
 func (m *Messages) cursor(batch flatbuffers.Table, version int16, body []byte) (*cursor, error) {
@@ -54,8 +54,7 @@ func (c *cursor) int64(at flatbuffers.UOffsetT) int64 {
 	return int64(binary.LittleEndian.Uint64(c.bytes[at:]))
 }
 
-// next returns the length of the next array, which must be at least minLength, and reports whether it has
-// nulls.
+// next moves to the next array, which must have at least minLength values. It returns the array's length.
 func (c *cursor) next(minLength int64) (n int64, nulls bool, err error) {
 	if c.node == c.nodes {
 		return 0, false, fmt.Errorf("%w: it describes %d arrays, but the schema needs more", errMessage, c.nodes)
@@ -71,8 +70,8 @@ func (c *cursor) next(minLength int64) (n int64, nulls bool, err error) {
 	return n, c.int64(at+8) != 0, nil
 }
 
-// nextBuffer returns the decompressed length of the next buffer. The buffer must lie within the body and must
-// not overlap others.
+// nextBuffer moves to the next buffer, and returns its decompressed length. The buffer must lie within the body and
+// must not overlap others.
 func (c *cursor) nextBuffer() (int64, error) {
 	if c.buffer == c.buffers {
 		return 0, fmt.Errorf("%w: it has %d buffers, but the schema needs more", errMessage, c.buffers)
@@ -125,7 +124,7 @@ func (c *cursor) charge(n int64) error {
 	return nil
 }
 
-// column checks an array of at least minLength values, with its children.
+// column checks the next array and its children. The array must have the type dt and at least minLength values.
 func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 	if depth > maxNested {
 		return fmt.Errorf("%w: arrays are nested %d levels deep", errMessage, depth)
@@ -216,7 +215,7 @@ func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 	return fmt.Errorf("%w: a column has the unsupported type %v", errMessage, dt)
 }
 
-// firstError returns err if it is not nil. Otherwise it runs steps until one fails, and returns that error.
+// firstError returns err if it is not nil. Otherwise, it calls steps until one fails, and returns that step's error.
 func firstError(err error, steps ...func() error) error {
 	for _, step := range steps {
 		if err != nil {
@@ -227,7 +226,7 @@ func firstError(err error, steps ...func() error) error {
 	return err
 }
 
-// variadic returns the number of data buffers of the next array, or 0 unless it contains views.
+// variadic returns the number of data buffers of the next array if dt is a view type, and otherwise 0.
 func (c *cursor) variadic(dt arrow.DataType) (int64, error) {
 	if _, ok := dt.(arrow.BinaryViewDataType); !ok {
 		return 0, nil
@@ -254,7 +253,6 @@ func (c *cursor) hasBitmap(id arrow.Type) bool {
 	return true
 }
 
-// storageType returns the storage type of an extension type, or dt itself.
 func storageType(dt arrow.DataType) arrow.DataType {
 	for {
 		extension, ok := dt.(arrow.ExtensionType)
@@ -265,7 +263,7 @@ func storageType(dt arrow.DataType) arrow.DataType {
 	}
 }
 
-// width returns the size in bytes of a value, which a null has too. Other types than the ones below count as 8.
+// width returns the size in bytes of every value of a type, even a null, or 8 for types whose size is small or varies.
 func width(dt arrow.DataType) int64 {
 	switch dt := storageType(dt).(type) {
 	case *arrow.FixedSizeBinaryType:

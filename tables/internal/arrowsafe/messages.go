@@ -12,22 +12,22 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Messages checks the messages of one stream, in order. Pass a message to Arrow's reader only after the check,
-// because the reader allocates as much memory as the message claims.
+// Messages checks the messages of a stream, in order. Check a message before Arrow's reader gets it, because the reader
+// allocates as much memory as the message claims.
 type Messages struct {
-	limit           int64 // maximum bytes of a message's rows, and of all dictionaries
+	limit           int64 // maximum size of a message's rows, and maximum size of all dictionaries, in bytes
 	schema          *arrow.Schema
 	valueTypes      map[int64]arrow.DataType // value types of dictionaries, by ID
-	dictionarySizes map[int64]int64          // bytes of dictionaries, by ID
-	dictionaryBytes int64                    // bytes of all dictionaries
+	dictionarySizes map[int64]int64          // sizes of dictionaries in bytes, by ID
+	dictionaryBytes int64                    // sum of dictionarySizes
 }
 
-// NewMessages returns a check for a stream whose messages may use limit bytes of memory.
+// NewMessages returns a Messages. A message's rows may use limit bytes of memory, and so may all dictionaries together.
 func NewMessages(limit int64) *Messages {
 	return &Messages{limit: limit, valueTypes: map[int64]arrow.DataType{}, dictionarySizes: map[int64]int64{}}
 }
 
-// Check checks a message. head is its description, as in Flight's data_header, and body its body.
+// Check checks the next message. head is its metadata, which Flight calls data_header.
 func (m *Messages) Check(head, body []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // an offset outside the message
@@ -86,7 +86,7 @@ func (m *Messages) readSchema(d *description, head []byte) error {
 	return nil
 }
 
-// recordTypes records the types of a field's dictionaries, and rejects a type whose values are too wide.
+// recordTypes records the types of a field's dictionaries, and rejects a type whose values are too large.
 func (m *Messages) recordTypes(f arrow.Field, described field) error {
 	dt := storageType(f.Type)
 	if described.encoded {
@@ -119,7 +119,7 @@ func (m *Messages) recordTypes(f arrow.Field, described field) error {
 	return nil
 }
 
-// checkDictionary checks the values of a dictionary, which the reader keeps.
+// checkDictionary checks a dictionary's values. They count against the limit until they are replaced.
 func (m *Messages) checkDictionary(d *description, body []byte) error {
 	id := d.header.GetInt64Slot(firstSlot, 0)
 	dt, ok := m.valueTypes[id]

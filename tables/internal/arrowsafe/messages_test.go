@@ -148,13 +148,13 @@ func TestOldStreams(t *testing.T) {
 		return append(stream, 0, 0, 0, 0)
 	}
 	if got, err := readAll(unmarked(), 1<<20); err != nil || len(got) != 2 || !array.RecordEqual(got[1], b) {
-		t.Errorf("unmarked stream: got %d batches, error %v", len(got), err)
+		t.Errorf("unmarked stream: got %d batches, error %v, want the 2 batches that were written", len(got), err)
 	}
 	root := flatbuffers.Table{Bytes: messages[0].head, Pos: flatbuffers.GetUOffsetT(messages[0].head)}
 	root.Bytes[root.Pos+flatbuffers.UOffsetT(root.Offset(messageVersion))] = version4 - 1
 	for _, stream := range [][]byte{unmarked(), joinMessages(messages)} {
 		if _, err := readAll(stream, 1<<20); err == nil || !strings.Contains(err.Error(), "version V3 of the format") {
-			t.Error(err)
+			t.Errorf("stream of version V3: got error %v, want one about the version", err)
 		}
 	}
 }
@@ -299,7 +299,7 @@ func TestFalseClaims(t *testing.T) {
 		before := allocated()
 		_, err := readAll(stream, 1<<20)
 		if allocatedBytes := allocated() - before; err == nil || allocatedBytes > 16<<20 {
-			t.Errorf("%s: allocated %d bytes, error %v", name, allocatedBytes, err)
+			t.Errorf("%s: allocated %d bytes, error %v, want at most 16 MiB and an error", name, allocatedBytes, err)
 		}
 	}
 }
@@ -331,7 +331,7 @@ func TestSharedMetadataTexts(t *testing.T) {
 	stream := joinMessages([]message{m[0], {head: b.FinishedBytes()}})
 	before := allocated()
 	if _, err := readAll(stream, 1<<24); err == nil || allocated()-before > 64<<20 {
-		t.Errorf("allocated %d bytes, error %v", allocated()-before, err)
+		t.Errorf("allocated %d bytes, error %v, want at most 64 MiB and an error", allocated()-before, err)
 	}
 }
 
@@ -358,10 +358,10 @@ func TestBatchTooLarge(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.Null, Nullable: true}}, nil)
 	stream := streamOf(t, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{array.NewNull(1 << 20)}, 1<<20)})
 	if _, err := readAll(stream, 8<<20); err != nil {
-		t.Error(err)
+		t.Errorf("2^20 nulls with a limit of 8 MiB: %v", err)
 	}
 	if _, err := readAll(stream, 8<<20-1); !errors.Is(err, partd.ErrTooLarge) {
-		t.Error(err)
+		t.Errorf("2^20 nulls with a limit of 8 MiB - 1: got error %v, want ErrTooLarge", err)
 	}
 }
 
@@ -388,9 +388,9 @@ func TestSizeEstimateMemory(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		growth, err := Check(b, 1<<40)
 		runtime.ReadMemStats(&after)
-		elapsed := after.TotalAlloc - before.TotalAlloc
-		if elapsed > 1<<20 || errors.Is(err, partd.ErrTooLarge) != (c.minGrowth == 0) || growth < c.minGrowth {
-			t.Errorf("%s: checking %d rows took %d KiB: got growth %d, error %v", name, b.NumRows(), elapsed>>10, growth, err)
+		allocatedBytes := after.TotalAlloc - before.TotalAlloc
+		if allocatedBytes > 1<<20 || errors.Is(err, partd.ErrTooLarge) != (c.minGrowth == 0) || growth < c.minGrowth {
+			t.Errorf("%s: Check of %d rows = %d, %v, and allocated %d KiB; want at least %d (0 means ErrTooLarge) and at most 1024 KiB", name, b.NumRows(), growth, err, allocatedBytes>>10, c.minGrowth)
 		}
 	}
 }

@@ -8,8 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// Reader returns a reader that yields batches and releases them. Its last Release calls onRelease, even if
-// nothing was read.
+// Reader returns a reader that yields batches and releases them. It calls onRelease when its last reference is released.
 func Reader(schema *arrow.Schema, batches iter.Seq2[arrow.RecordBatch, error], onRelease func()) array.RecordReader {
 	r := &reader{RecordReader: array.ReaderFromIter(schema, batches), schema: schema, onRelease: onRelease}
 	r.references.Store(1)
@@ -41,7 +40,7 @@ type Rows interface {
 	Err() error
 }
 
-// Each yields f's result for each batch of a reader. The reader keeps ownership of its batches.
+// Each yields f's result for each batch of a reader. f must not release the batch.
 func Each(r Rows, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for r.Next() {
@@ -55,7 +54,7 @@ func Each(r Rows, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) iter.Seq
 	}
 }
 
-// Batches yields the batches of a reader. The consumer must release each.
+// Batches yields the batches of a reader. The caller must release each.
 func Batches(r Rows) iter.Seq2[arrow.RecordBatch, error] {
 	return Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		b.Retain()
@@ -74,7 +73,7 @@ func Until(next func() (arrow.RecordBatch, error)) iter.Seq2[arrow.RecordBatch, 
 	}
 }
 
-// Counted is a reader that counts the rows read.
+// Counted is a reader that counts the rows it has returned.
 type Counted struct {
 	array.RecordReader
 	Rows    int64

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// stream reads and checks the messages of a stream. Arrow's own message reader trusts their lengths, and
-// sometimes treats an end within a message as the end of the stream.
+// stream reads and checks the messages of an Arrow stream. It replaces Arrow's own message reader, which trusts the
+// messages' lengths, and sometimes accepts a stream that ends within a message.
 type stream struct {
 	r          io.Reader
 	size       int64 // maximum size of a message, in bytes
@@ -25,7 +25,7 @@ type stream struct {
 	references atomic.Int64
 }
 
-// newStream returns a stream of messages of at most size bytes. Their rows and dictionaries may use memoryLimit bytes.
+// newStream returns a stream of messages of at most size bytes each. memoryLimit is the limit for [NewMessages].
 func newStream(r io.Reader, size, memoryLimit int64, mem memory.Allocator) *stream {
 	s := &stream{r: r, size: size, mem: mem, checks: NewMessages(memoryLimit)}
 	s.references.Store(1)
@@ -45,11 +45,11 @@ func (s *stream) Message() (*ipc.Message, error) {
 	return s.last, nil
 }
 
-// next reads and checks a message. It returns the message's metadata as head, and reads its data into body.
+// next reads and checks a message. It returns the message's description, and reads the message's body into body.
 func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	var word [4]byte
 	if _, err := io.ReadFull(s.r, word[:]); err != nil {
-		return nil, err // a stream may also end with io.EOF, without an end marker
+		return nil, err // io.EOF is correct here: the end marker of a stream is optional
 	}
 	marked := binary.LittleEndian.Uint32(word[:]) == 1<<32-1 // Arrow before 0.15 did not mark messages
 	if marked {
@@ -76,7 +76,7 @@ func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	return head, s.checks.Check(head, body.Bytes())
 }
 
-// fill reads the body that follows a description.
+// fill reads the body of the message with the description head.
 func (s *stream) fill(body *memory.Buffer, head []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // an offset outside the message, or the memory limit
@@ -98,7 +98,6 @@ func (s *stream) fill(body *memory.Buffer, head []byte) (err error) {
 	return s.readFull(body.Bytes())
 }
 
-// readFull fills p, or fails if the stream ends first.
 func (s *stream) readFull(p []byte) error {
 	_, err := io.ReadFull(s.r, p)
 	if errors.Is(err, io.EOF) {
@@ -134,8 +133,7 @@ func (m Message) Rows() int64 {
 	return d.header.GetInt64Slot(batchLength, 0)
 }
 
-// Forward reads and checks the messages of a stream without decoding them. Each may use at most limit bytes,
-// and is valid until the next one.
+// Forward reads and checks messages of at most limit bytes without decoding them. Each is valid until the next one.
 func Forward(r io.Reader, limit int64) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		s, body := newStream(r, limit, limit, nil), memory.NewResizableBuffer(memory.DefaultAllocator)

@@ -21,15 +21,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// app contains the streams and the program that the commands share.
+// app is the state that the commands share.
 type app struct {
 	in       *os.File
 	out, err io.Writer
 	program  cliutil.Program
 }
 
-// env sets flags from environment variables. Its prefix is not PARTD_, because the program partd uses
-// variables such as PARTD_STORE.
+// env sets flags from environment variables. Their prefix is not PARTD_, which the program partd uses.
 var env = &cliutil.Env{Prefix: "PARTD_TABLES_", Excludes: map[string][]string{
 	"server": {"dir"}, "dir": {"server", "bucket_dir"}, "bucket_dir": {"dir"},
 	"listen": {"port", "host"}, "port": {"listen"}, "host": {"listen"},
@@ -102,7 +101,7 @@ const (
 	allBucketsUsage  = "only this `BUCKET` (default: all buckets; \"\" is the default bucket)"
 )
 
-// forEachTable calls f for each table that the filter selects in the requested buckets.
+// forEachTable calls f for each table that the filter selects in the given buckets, or in all buckets if there are none.
 func forEachTable(ctx context.Context, s backend, buckets tables.Buckets, filter tables.Filter, f func(tables.TableInfo) error) error {
 	for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 		if err != nil {
@@ -123,7 +122,6 @@ func forEachTable(ctx context.Context, s backend, buckets tables.Buckets, filter
 	return nil
 }
 
-// completeTables completes table names.
 func (l location) completeTables(cmd *cobra.Command, _ []string, prefix string) (names []string, _ cobra.ShellCompDirective) {
 	const (
 		maxNames = 1000
@@ -148,12 +146,11 @@ func (l location) completeTables(cmd *cobra.Command, _ []string, prefix string) 
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// newEncoder returns an encoder of JSON lines.
 func newEncoder(w io.Writer) *json.Encoder {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e
 }
 
-// timeText formats a time in UTC and in milliseconds, the precision of times in a table's metadata.
+// timeText formats a time in UTC with milliseconds, because times in a table's metadata have this precision.
 func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// storeFlag adds a flag for the location of tables, and one for their catalog.
+// storeFlag adds a flag for the location of tables, and one for their catalog. name is the name of the first flag.
 func storeFlag(cmd *cobra.Command, name, usage string) location {
 	defaultDir, catalog := "", name+"-catalog"
 	if name == "dir" {
@@ -32,13 +32,12 @@ func markRequired(cmd *cobra.Command, names ...string) {
 	}
 }
 
-// withStore runs f on the store in a directory or cloud bucket. It does not support servers, because
-// copies need the tables' files.
+// withStore runs f on the store at p, which must not be a server: f needs the tables' files.
 func (p location) withStore(ctx context.Context, create bool, f func(*tables.Store) error) error {
 	return p.withDir(ctx, create, nil, func(s backend) error { return f(s.Store) })
 }
 
-// copyCommand makes cmd call copyTables with two stores. from and to are the names of the flags that locate them.
+// copyCommand makes cmd call copyTables with two stores. from and to are the names of the flags for their locations.
 func copyCommand(a *app, cmd *cobra.Command, from, to string, copyTables func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error)) *cobra.Command {
 	source, target := storeFlag(cmd, from, "the `DIR` to copy tables from"), storeFlag(cmd, to, "the `DIR` to copy tables to")
 	for _, name := range []string{from, to} {

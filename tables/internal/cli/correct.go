@@ -24,7 +24,6 @@ type rewriteLine struct {
 	Files   int            `json:"files"`
 }
 
-// printRewrite prints the result of a command that changes rows.
 func (a *app) printRewrite(p location, asJSON bool, name string, r tables.RewriteResult) error {
 	if asJSON {
 		return newEncoder(a.out).Encode(rewriteLine{name, *p.bucket, r.Version, r.Deleted, r.Written, r.Files})
@@ -33,8 +32,7 @@ func (a *app) printRewrite(p location, asJSON bool, name string, r tables.Rewrit
 	return err
 }
 
-// rewriteFrom calls change with the rows of a file, which it reads with the table's column types, and
-// prints the result.
+// rewriteFrom calls change with the rows of a file, read with the table's column types, and prints the result.
 func (a *app) rewriteFrom(ctx context.Context, p location, asJSON bool, name, file, format string, change func(backend, array.RecordReader) (tables.RewriteResult, error)) error {
 	input, _, err := a.openInput(file, formats.Format(format))
 	if err != nil {

@@ -59,14 +59,13 @@ default, puts do not change columns, and columns missing from a put are null.`,
 	}, printNothing)
 }
 
-// parseColumnChange parses NAME, NAME:NEW or NAME:TYPE.
+// parseColumnChange parses the value of a flag for op: NAME, NAME:NEW or NAME:TYPE.
 func parseColumnChange(op tables.ColumnOp, text string) (tables.ColumnChange, error) {
 	c := tables.ColumnChange{Op: op, Column: text}
 	if op == tables.DropColumn {
 		return c, nil
 	}
-	// The last colon before any bracket separates name and type, because a name may contain colons, and so
-	// may the brackets of a type, such as timestamp[us, +01:00].
+	// Split at the last colon before any bracket, because the type may be, for example, timestamp[us, +01:00].
 	body, _, _ := strings.Cut(text, "[")
 	colon := strings.LastIndexByte(body, ':')
 	if colon < 0 {
@@ -85,7 +84,7 @@ type ruleLine struct {
 	State string `json:"state"`
 }
 
-// formatRule converts a rule to the line that lists show.
+// formatRule converts a rule to a line of a list for people.
 func formatRule(r tables.Rule) ruleLine {
 	line := ruleLine{r.Name, r.Kind, "", map[bool]string{true: "disabled", false: "enabled"}[r.Disabled]}
 	var details []string
@@ -179,8 +178,8 @@ other commands expect names of rules.`,
 	return cmd
 }
 
-// settingsFlags adds the flags for a table's settings. The returned function copies the flags that were
-// set to settings, and reports whether any was set.
+// settingsFlags adds the flags for a table's settings. The returned function copies the values of the flags that were set
+// to s, and reports whether any was set.
 func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
 	fs := cmd.Flags()
 	timeColumn := fs.String("time", "", "time `COLUMN`, by which the table's rows are ordered")

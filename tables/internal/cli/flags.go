@@ -17,14 +17,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// must panics if err is not nil. Only a mistake in this program, such as an unknown flag, can cause err.
+// must panics if err is not nil. Use it only for errors that mean a bug in this program, such as an unknown flag.
 func must(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// modeFlag adds the flag for the mode of a put. Call the returned function after the flags are parsed.
+// modeFlag adds the flag --mode for puts. Call the returned function after the flags are parsed.
 func modeFlag(cmd *cobra.Command, name, defaultMode string) func() (tables.PutMode, error) {
 	mode := cmd.Flags().String("mode", defaultMode, "`MODE` if "+name+" exists: error, append or replace")
 	cliutil.Complete(cmd, "mode", "error", "append", "replace")
@@ -36,14 +36,13 @@ func modeFlag(cmd *cobra.Command, name, defaultMode string) func() (tables.PutMo
 	}
 }
 
-// formatFlag adds the flag for the format of an input file.
 func formatFlag(cmd *cobra.Command) *string {
 	format := cmd.Flags().String("format", "", "`FORMAT` of FILE: csv, jsonl, parquet or arrow (default: from its name)")
 	cliutil.Complete(cmd, "format", formats.Names...)
 	return format
 }
 
-// rangeFlags adds the flags for a time range. Call the returned function after the flags are parsed.
+// rangeFlags adds the flags --from and --to with these usage texts. Call the returned function after the flags are parsed.
 func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time, err error) {
 	texts := []*string{cmd.Flags().String("from", "", from), cmd.Flags().String("to", "", to)}
 	return func() (_, _ time.Time, err error) {
@@ -60,7 +59,7 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time,
 	}
 }
 
-// rowOutput is the destination of a command's rows.
+// rowOutput is the destination of the rows that a command writes.
 type rowOutput struct {
 	a            *app
 	format       string
@@ -78,7 +77,7 @@ func outputFlags(a *app, cmd *cobra.Command) *rowOutput {
 	return o
 }
 
-// chooseFormat determines the output format.
+// chooseFormat sets chosenFormat from the flags, or from whether the output is a terminal.
 func (o *rowOutput) chooseFormat() (err error) {
 	switch {
 	case o.format != "":
@@ -96,7 +95,7 @@ func (o *rowOutput) chooseFormat() (err error) {
 	return nil
 }
 
-// scan writes the selected rows of a table. columns is a comma-separated list; "" means all.
+// scan writes the rows of a table that options selects. columns is a comma-separated list of names; "" means all.
 func (o *rowOutput) scan(ctx context.Context, p location, name string, at tables.At, columns string, options *tables.ScanOptions) error {
 	names, err := columnNames("columns", columns)
 	if err = errors.Join(err, o.chooseFormat()); err != nil {
@@ -109,7 +108,7 @@ func (o *rowOutput) scan(ctx context.Context, p location, name string, at tables
 	})
 }
 
-// write writes a reader's rows and releases the reader. If err is not nil, it only returns err.
+// write writes a reader's rows, and releases the reader. r and err can be the results of a call that opens the reader.
 func (o *rowOutput) write(ctx context.Context, r array.RecordReader, err error) error {
 	if err != nil {
 		return err
@@ -118,7 +117,6 @@ func (o *rowOutput) write(ctx context.Context, r array.RecordReader, err error) 
 	if o.file != "" {
 		return writeFile(ctx, o.file, o.force, o.chosenFormat, r)
 	}
-	// The writer is buffered because some formats make many small writes.
 	w := bufio.NewWriterSize(o.a.out, 1<<16)
 	return errors.Join(writeRows(w, o.chosenFormat, r, true), w.Flush())
 }

@@ -56,7 +56,7 @@ names that are not plain words in double quotes.`,
 	return cmd
 }
 
-// newHeadOrTail makes cmd write n rows of a table. options(n) selects the rows.
+// newHeadOrTail makes cmd write rows of a table. options returns the scan options that select n rows.
 func newHeadOrTail(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
 	p := locationFlags(cmd, tableBucketUsage)
 	n := cmd.Flags().Int64P("rows", "n", 10, "number of `ROWS` to write")
@@ -93,7 +93,6 @@ func newTail(a *app) *cobra.Command {
 	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Last: n} })
 }
 
-// writeFile writes a file atomically.
 func writeFile(ctx context.Context, path string, replace bool, format formats.Format, r array.RecordReader) error {
 	f, err := output.Create(ctx, path, replace)
 	if err != nil {
@@ -106,7 +105,7 @@ func writeFile(ctx context.Context, path string, replace bool, format formats.Fo
 	return f.Commit()
 }
 
-// suggestForce adds the advice to use --force to the error for an existing file.
+// suggestForce adds "use --force" to err if it means that the output file exists.
 func suggestForce(err error) error {
 	if errors.Is(err, output.ErrExists) {
 		return fmt.Errorf("%w: to replace it, use --force", err)
@@ -114,7 +113,7 @@ func suggestForce(err error) error {
 	return err
 }
 
-// writeRows writes the rows of r. If stream is true, Arrow is written as a stream instead of a file for random access.
+// writeRows writes the rows of r to out. For the format Arrow, stream selects Arrow's stream format instead of its file format.
 func writeRows(out io.Writer, format formats.Format, r array.RecordReader, stream bool) error {
 	w, err := formats.NewWriter(format, out, r.Schema(), stream)
 	if err != nil {

@@ -89,7 +89,7 @@ repeat the command. An existing table with different rows is an error.`,
 
 var errDifferentRows = errors.New("the table exists with different rows: delete it, or import into another directory")
 
-// importTable puts a table unless it exists, and compares its rows with the rows of the source.
+// importTable puts a table unless it exists, and compares the table's rows with the rows of the source.
 func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.Int64) (state string, sum *rowsum.Sum, err error) {
 	_, _, err = s.Describe(ctx, src.bucket, src.name, nil)
 	missing := errors.Is(err, fs.ErrNotExist)
@@ -158,7 +158,7 @@ func (s source) open(ctx context.Context, bytesRead *atomic.Int64) (array.Record
 	}), nil
 }
 
-// openFile returns a reader of a file. Releasing the reader closes the file.
+// openFile returns a reader of a Parquet file. Releasing the reader closes the file.
 func openFile(ctx context.Context, path string) (array.RecordReader, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -222,7 +222,7 @@ func exportPath(dir, bucket, name string) string {
 	file := scheme.Name(name) + extension
 	if len(file) > maxLength {
 		sum := sha256.Sum256([]byte(name))
-		file = "%h" + hex.EncodeToString(sum[:]) + extension // package names shortens long names in the same way
+		file = "%h" + hex.EncodeToString(sum[:]) + extension // as package names shortens long names
 	}
 	if bucket == "" {
 		return filepath.Join(dir, file)

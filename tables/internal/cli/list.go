@@ -20,7 +20,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// tableLine is a table's line in the output of list.
 type tableLine struct {
 	Bucket  string         `json:"bucket"`
 	Name    string         `json:"name"`
@@ -47,8 +46,8 @@ func displayName(name string) string {
 	return strconv.Quote(name)
 }
 
-// printRecords prints records as JSON lines or in columns. It calls write, which must call record for each
-// record. Column titles are the fields' JSON names.
+// printRecords prints records as JSON lines, or in columns with the fields' JSON names as titles. write must call its
+// argument with each record.
 func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
 	if asJSON {
@@ -58,7 +57,7 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
 	var names []string
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		if !strings.Contains(f.Tag.Get("json"), ",") { // optional fields are last; they have no title, and are printed only if they are set
+		if !strings.Contains(f.Tag.Get("json"), ",") { // fields with omitempty come last, get no title, and are printed only if they are set
 			names = append(names, strings.ToUpper(f.Tag.Get("json")))
 		}
 	}
@@ -77,7 +76,7 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 	}), w.Flush(), buffered.Flush())
 }
 
-// printList converts items with line, and prints them like printRecords.
+// printList prints items like printRecords, after converting each to a record with line.
 func printList[T, Line any](out io.Writer, asJSON bool, items []T, line func(T) Line) error {
 	return printRecords(out, asJSON, func(record func(Line) error) error {
 		for _, v := range items {
@@ -93,10 +92,10 @@ func newList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [flags] [--] [PATTERN]",
 		Short: "List tables",
-		Long: `List the tables of all buckets, or of one. Row counts include rows that were not yet folded.
-PATTERN selects names: * matches any characters, ? one character, [a-z] one character in the range.
-A table that list cannot read is shown as damaged. To find all damaged files, use verify:
-list reads data only of tables with rows that were not yet folded.`,
+		Long: `List the tables of all buckets, or of one. Row counts include rows that are not yet in files (see
+the command fold). PATTERN selects names: * matches any characters, ? one character, [a-z] one
+character in the range. A table that list cannot read is shown as damaged. To find all damaged
+files, use verify: list reads data only of tables with rows that are not yet in files.`,
 		Example: `  partd-tables list
   partd-tables list 'BRK*' --bucket NYSE --json`,
 	}
@@ -117,7 +116,6 @@ list reads data only of tables with rows that were not yet folded.`,
 	return cmd
 }
 
-// list prints the tables in the requested buckets that a filter selects.
 func (a *app) list(cmd *cobra.Command, p location, filter tables.Filter, asJSON bool) error {
 	ctx := cmd.Context()
 	return p.withBackend(ctx, false, func(s backend) error {
@@ -217,7 +215,6 @@ func newDescribe(a *app) *cobra.Command {
 	return cmd
 }
 
-// printDescription prints the properties of a table, one per line.
 func printDescription(out io.Writer, line describeLine) error {
 	type fact struct {
 		Field string `json:"field"`
@@ -225,7 +222,7 @@ func printDescription(out io.Writer, line describeLine) error {
 	}
 	var facts []fact
 	t := reflect.ValueOf(line.tableLine)
-	for i := range t.NumField() - 1 { // without the last field, Damaged: describing a damaged table fails
+	for i := range t.NumField() - 1 { // the last field, Damaged, is empty, because describing a damaged table fails
 		facts = append(facts, fact{t.Type().Field(i).Tag.Get("json"), fmt.Sprint(t.Field(i))})
 	}
 	for _, k := range slices.Sorted(maps.Keys(line.Metadata)) {
@@ -248,7 +245,7 @@ func newVersions(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "versions [flags] [--] NAME",
 		Short:   "List the versions of a table",
-		Long:    `List the versions of a table, oldest first. Rows that were not yet folded belong to no version.`,
+		Long:    `List the versions of a table, oldest first. Rows that are not yet in files belong to no version.`,
 		Example: "  partd-tables versions AAPL --bucket NASDAQ --json",
 	}
 	p := locationFlags(cmd, tableBucketUsage)

@@ -25,7 +25,6 @@ is valid JSON, such as 5, true, "5" or [1,2], is stored as JSON, and any other a
 	return cmd
 }
 
-// parseAssignments parses KEY=VALUE arguments.
 func parseAssignments(args []string) (tables.Metadata, error) {
 	m := tables.Metadata{}
 	for _, arg := range args {

@@ -33,10 +33,10 @@ type location struct {
 	bucket                *string
 	server, tokenFile, ca *string
 	insecure              *bool
-	dirFlag               *pflag.Flag // --dir, which must not be set together with --server
+	dirFlag               *pflag.Flag // --dir, which cannot be combined with --server
 }
 
-// directoryFlags adds the location flags, for commands without --bucket.
+// directoryFlags adds the flags for the location of tables, except --bucket.
 func directoryFlags(cmd *cobra.Command) location {
 	fs := cmd.Flags()
 	p := location{
@@ -51,7 +51,7 @@ func directoryFlags(cmd *cobra.Command) location {
 	return p
 }
 
-// locationFlags adds the location flags with --bucket. It makes shells complete arguments as table names.
+// locationFlags adds the flags for the location of tables, and makes shells complete arguments as table names.
 func locationFlags(cmd *cobra.Command, bucket string) location {
 	p := directoryFlags(cmd)
 	p.bucket = cmd.Flags().String("bucket", "", bucket)
@@ -67,8 +67,7 @@ func (p location) requestedBuckets(cmd *cobra.Command) tables.Buckets {
 	return nil
 }
 
-// withBackend runs f on the store or on the server. If create is true, it creates a missing directory, which
-// only commands that write rows need.
+// withBackend runs f on the store or on the server. If create is true, it creates a missing directory.
 func (p location) withBackend(ctx context.Context, create bool, f func(backend) error) error {
 	if *p.server != "" {
 		return p.withServer(f)
@@ -76,7 +75,7 @@ func (p location) withBackend(ctx context.Context, create bool, f func(backend) 
 	return p.withDir(ctx, create, nil, f)
 }
 
-// withSQL is like withBackend, but opens the store with an SQL engine. A server has its own engine.
+// withSQL is like withBackend, but f may run SQL queries.
 func (p location) withSQL(ctx context.Context, f func(backend) error) error {
 	if *p.server != "" {
 		return p.withServer(f)
@@ -149,14 +148,14 @@ func warehouseFlags(fl *pflag.FlagSet, dir string) warehouse {
 	return w
 }
 
-// openStore opens the store, with the options of the flags in addition to o.
+// openStore sets the options that have flags in o, and opens the store.
 func (w warehouse) openStore(ctx context.Context, o *tables.Options) (*tables.Store, error) {
 	o.Catalog, o.TailDir, o.CacheDir, o.CacheSize = *w.catalog, *w.tail, *w.cacheDir, w.cacheSize.Bytes
 	o.Sync, o.OpenBucket = true, cloud.OpenBucket
 	return tables.Open(ctx, *w.dir, o)
 }
 
-// checkExists returns an error if the tables do not exist. It does not check remote locations.
+// checkExists returns an error if the location has no tables. It returns nil for a remote catalog.
 func (w warehouse) checkExists() error {
 	dir := *w.dir
 	if strings.Contains(*w.catalog, "://") {
@@ -164,7 +163,7 @@ func (w warehouse) checkExists() error {
 	}
 	if strings.Contains(dir, "://") {
 		if dir = *w.catalog; dir == "" {
-			return nil // opening the store will fail
+			return nil // opening the store fails, because a cloud bucket needs --catalog
 		}
 	}
 	_, err := os.Stat(filepath.Join(dir, "catalog.db"))
@@ -180,8 +179,8 @@ type backend struct {
 	streams
 }
 
-// streams contains the methods that transfer rows or columns, which package operations does not support.
-// flightclient.Client implements it.
+// streams contains the operations that transfer rows or a schema, which package operations does not contain.
+// flightclient.Client implements it for a server.
 type streams interface {
 	Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error)
 	Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error)
@@ -231,8 +230,7 @@ func (l localStreams) Upsert(ctx context.Context, bucket, name string, r array.R
 	return l.Bucket(bucket).Upsert(ctx, name, r, o)
 }
 
-// operationCommand makes cmd run an operation. parseArgs converts arguments to the operation's input, and
-// show prints its result.
+// operationCommand makes cmd run an operation. parseArgs returns the operation's input, and show prints its output.
 func operationCommand[In, Out any](cmd *cobra.Command, p location, o operations.Operation[In, Out], parseArgs func(args []string) (*In, error), show func(*In, Out) error) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		input, err := parseArgs(args)
@@ -255,5 +253,5 @@ func operationCommand[In, Out any](cmd *cobra.Command, p location, o operations.
 	return cmd
 }
 
-// printNothing prints nothing, because the exit code says enough.
+// printNothing is for operations without output.
 func printNothing[In any](*In, operations.None) error { return nil }

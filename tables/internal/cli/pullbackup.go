@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// withBucket calls f with the cloud bucket at url, or with a directory as a bucket if url is a path. If
+// withBucket calls f with the cloud bucket at url or, if url is a path, with a bucket in that directory. If
 // create is true, it creates a missing directory.
 func withBucket(ctx context.Context, url string, create bool, f func(objstore.Bucket) error) (err error) {
 	var b objstore.Bucket
@@ -36,14 +36,13 @@ func withBucket(ctx context.Context, url string, create bool, f func(objstore.Bu
 	return err
 }
 
-// bucketFlag adds a flag for the location of backups.
 func bucketFlag(cmd *cobra.Command, name string) *string {
 	url := cmd.Flags().String(name, "", "`DIR` of the backups, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
 	markRequired(cmd, name)
 	return url
 }
 
-// backupCommand makes cmd copy tables to or from a named backup.
+// backupCommand makes cmd copy tables to or from a named backup. flagName is the name of the flag for the backup's location.
 func backupCommand(a *app, cmd *cobra.Command, flagName, verb string, copyTables func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error)) *cobra.Command {
 	url, name := bucketFlag(cmd, flagName), nameFlag(cmd)
 	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {

@@ -19,19 +19,19 @@ import (
 // connectTimeout is how long a shared node waits for the first program to connect.
 const connectTimeout = time.Minute
 
-// pullCall is a command for a shared node, which a program sends as a JSON line.
+// pullCall is a command for a shared node. A program sends it as JSON.
 type pullCall struct {
-	Args []string // without "pull"
-	Out  string   // existing file for the command's output
+	Args []string // the command's arguments, without "pull"
+	Out  string   // path of an existing file for the command's output
 }
 
 // sharedNode is the context key for a shared *pull.Node.
 type sharedNode struct{}
 
-// sharePull shares a node with programs of this user, until the last one disconnects from the socket. Each
+// sharePull shares a node with programs of this user, until the last one disconnects from the socket l. Each
 // connection receives a line with the node's URL, and may make one call. The answer is the command's error
-// text as a JSON string, or "". If the node is closed during a call, the call has no answer. Connections
-// are closed after the node, so that the last program can wait for the node to close.
+// message as a JSON string, or "". If the node is closed during a call, the call has no answer. The last program's
+// connection is closed after the node, so that the program can wait for that.
 func sharePull(ctx context.Context, n *pull.Node, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -83,7 +83,7 @@ func serveCall(ctx context.Context, n *pull.Node, c net.Conn) {
 		return
 	}
 	go func() {
-		_, _ = io.Copy(io.Discard, reader) // returns when the program disconnects, either to cancel the call or after it received the answer
+		_, _ = io.Copy(io.Discard, reader) // returns when the program disconnects
 		cancel()
 	}()
 	output, err := os.OpenFile(call.Out, os.O_WRONLY|os.O_TRUNC, 0)
@@ -94,7 +94,7 @@ func serveCall(ctx context.Context, n *pull.Node, c net.Conn) {
 	var stderr strings.Builder
 	code := run(ctx, append([]string{"pull"}, call.Args...), &app{in: os.Stdin, out: output, err: &stderr})
 	if code != 0 && ctx.Err() != nil {
-		_ = output.Close() // the call gets no answer
+		_ = output.Close() // send no answer, because the call was canceled
 		return
 	}
 	if code == 0 {

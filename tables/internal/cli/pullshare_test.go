@@ -87,7 +87,7 @@ func TestPullShare(t *testing.T) {
 		t.Errorf("get with an unknown flag: error %q, want one that names the flag", errText)
 	}
 	abandoned, _ := connect()
-	if _, err := fmt.Fprint(abandoned, "{"); err != nil { // then disconnects
+	if _, err := fmt.Fprint(abandoned, "{"); err != nil { // an incomplete call; then the program disconnects
 		t.Fatal(err)
 	}
 	if err := abandoned.Close(); err != nil {

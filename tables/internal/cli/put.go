@@ -31,7 +31,7 @@ is inferred from all its values.
 second put with the same --id changes nothing, so it is safe to retry a put with an ID.
 
 --time, --key, --on-duplicate and --compression set the settings of a table that put creates or replaces. To
-change the settings of an existing table, use the command settings.`,
+change the settings of an existing table, use the command "settings".`,
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables put AAPL trades.parquet --bucket NASDAQ --mode append --id 2026-01-31
   zcat rows.jsonl.gz | partd-tables put rows - --format jsonl --mode replace`,
@@ -97,8 +97,7 @@ change the settings of an existing table, use the command settings.`,
 	return cmd
 }
 
-// openInput opens a file, or the standard input if name is "-". It returns the file's size, or -1 if the
-// size is unknown.
+// openInput opens a file, or the standard input if name is "-". total is the file's size, or -1 if it is unknown.
 func (a *app) openInput(name string, format formats.Format) (input *formats.Input, total int64, err error) {
 	input = &formats.Input{Name: name, File: a.in, Format: format}
 	if name == "-" {

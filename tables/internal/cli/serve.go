@@ -76,8 +76,7 @@ func newServe(a *app) *cobra.Command {
 	return cmd
 }
 
-// minFoldTime is the minimum time for folding small appends at shutdown, even if running calls used up
-// the drain timeout.
+// minFoldTime is the time for writing small appends to files at shutdown if running calls have used up --drain-timeout.
 const minFoldTime = 3 * time.Second
 
 // serve runs the server until ctx is canceled, or an authorized client stops it.
@@ -89,7 +88,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	defer l.Close() //nolint:errcheck // usually already closed
+	defer l.Close() //nolint:errcheck // the server usually has closed it
 	httpListeners := map[string]net.Listener{}
 	for flag, address := range map[string]string{"--http": c.http, "--rest": c.rest} {
 		if address == "" {
@@ -98,7 +97,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		if httpListeners[flag], err = c.listenAt(flag, address); err != nil {
 			return err
 		}
-		defer httpListeners[flag].Close() //nolint:errcheck // usually already closed
+		defer httpListeners[flag].Close() //nolint:errcheck // the server usually has closed it
 	}
 	debug.SetMemoryLimit(2 * c.memory.Bytes)
 	const minMemory = 16 << 20 // minimum memory of a query; all queries together may use a quarter of --memory
@@ -131,7 +130,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	catalog := rest.Handler(server, store, iceberg)
-	httpCtx, cancelHTTP := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx, so that the health check can report the shutdown
+	httpCtx, cancelHTTP := context.WithCancel(context.WithoutCancel(ctx)) // not canceled with ctx, so that the health check can report the shutdown
 	httpErrs := make(chan error, len(httpListeners))
 	stopHTTP := sync.OnceValue(func() (err error) {
 		cancelHTTP()
@@ -175,7 +174,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err := server.Serve(ctx, l); err != nil {
 		return err
 	}
-	if err := stopHTTP(); err != nil { // stop HTTP first, so that the fold need not wait for new commits
+	if err := stopHTTP(); err != nil { // stop HTTP before the fold, because HTTP calls can commit, and the fold waits for commits
 		return nil // the deferred stopHTTP returns err again
 	}
 	foldCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(minFoldTime, server.RemainingGrace()))
@@ -209,7 +208,7 @@ func (c *serveConfig) icebergOptions() (rest.Options, error) {
 	return o, nil
 }
 
-// announce logs and prints that the server accepts connections.
+// announce logs and prints that the server accepts connections. With --print-token, it also prints a token.
 func (c *serveConfig) announce(out io.Writer, l net.Listener, log *slog.Logger) error {
 	url := c.url(l.Addr())
 	if c.printToken {
@@ -229,8 +228,8 @@ func (c *serveConfig) announce(out io.Writer, l net.Listener, log *slog.Logger) 
 	return err
 }
 
-// url returns the URL for clients. It contains the host of --listen, which a certificate may name, and
-// the actual port.
+// url returns the URL for clients of the listener at a. It contains the host of --listen, because a certificate may be
+// valid only for that name, and the actual port.
 func (c *serveConfig) url(a net.Addr) string {
 	if c.scheme == unixScheme {
 		return c.scheme + c.hostName
@@ -256,7 +255,7 @@ func (c *serveConfig) listenFlight() (net.Listener, error) {
 	return c.listenAt("--listen", net.JoinHostPort(c.hostName, strconv.Itoa(c.portNumber)))
 }
 
-// listenAt listens on an address. It returns an error if other machines would have full access.
+// listenAt listens on an address. It returns an error if other machines can reach the address and would have full access.
 func (c *serveConfig) listenAt(flag, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {

@@ -76,7 +76,7 @@ func startTwelve(t *testing.T, ctx context.Context, cmd *exec.Cmd, address strin
 		go func() { _, _ = postQuery(ctx, address, uninterruptible) }()
 	}
 	waitUntil(t, "fewer than twelve statements are running", func() bool { return len(children(t, cmd.Process.Pid)) >= 12 })
-	time.Sleep(time.Second) // until all statements have begun
+	time.Sleep(time.Second) // wait until all statements have begun
 	return children(t, cmd.Process.Pid)
 }
 
@@ -112,7 +112,7 @@ func TestServeUninterruptible(t *testing.T) {
 }
 
 // TestServeFoldsAfterHTTP stops the server while a put over HTTP is running. The put must finish, and its rows
-// must be folded.
+// must be folded (moved into data files) before the server exits.
 func TestServeFoldsAfterHTTP(t *testing.T) {
 	dir, address := t.TempDir(), "localhost:"+freePort(t)
 	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir)
@@ -131,7 +131,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 		answer <- err
 	}()
 	_, _ = io.WriteString(rows, "x\n1\n")
-	time.Sleep(300 * time.Millisecond) // until the put is running
+	time.Sleep(300 * time.Millisecond) // wait until the put is running
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	if table.CurrentSnapshot() == nil {
-		t.Error("the rows were not folded")
+		t.Error("the server stopped without folding the rows into files")
 	}
 }
 

@@ -190,10 +190,10 @@ func TestServeUsage(t *testing.T) {
 		}
 	}
 	if out, _, code := command(t, "", "token", "--admin", "--bucket", "B", "--bucket", "", "--secret-file", secret); code != 0 || strings.Count(out, ".") != 2 {
-		t.Errorf("token --admin --bucket B: exit code %d, output %q", code, out)
+		t.Errorf("token --admin --bucket B: exit code %d, output %q, want a token with two dots", code, out)
 	}
 	if out, _, code := command(t, "", "token", "--read", "--ttl", "30d", "--secret-file", secret); code != 0 || strings.Count(out, ".") != 2 || strings.Count(out, "\n") != 1 {
-		t.Errorf("token --read --ttl 30d: exit code %d, output %q", code, out)
+		t.Errorf("token --read --ttl 30d: exit code %d, output %q, want one line with a token", code, out)
 	}
 }
 
@@ -206,7 +206,7 @@ func TestServeStops(t *testing.T) {
 		t.Errorf("the server listens on %s, want another port of localhost", u)
 	}
 	if _, err := os.Stat(filepath.Join(os.Getenv("SHOOTS_BUCKET_DIR"), "catalog.db")); err != nil {
-		t.Error(err)
+		t.Errorf("the directory of SHOOTS_BUCKET_DIR has no catalog: %v", err)
 	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -220,8 +220,8 @@ func TestServeStops(t *testing.T) {
 	}
 }
 
-// TestServeWarnsOfOtherTables checks that a server warns if the commands' default directory contains tables,
-// and the server uses another directory.
+// TestServeWarnsOfOtherTables checks that a server that uses its own default directory warns if the default directory
+// of the other commands contains tables, because users may expect the server to serve them.
 func TestServeWarnsOfOtherTables(t *testing.T) {
 	file, err := program()
 	if err != nil {
@@ -302,7 +302,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 		body, err := io.ReadAll(r.Body)
 		r.Body.Close()
 		if err != nil || r.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
-			t.Errorf("GET %s: got %d, %v, %s", path, r.StatusCode, err, body)
+			t.Errorf("GET %s: got status %d, error %v, body %s; want status 200 and %q", path, r.StatusCode, err, body, want)
 		}
 	}
 	if _, stderr, code := command(t, "", "put", "t", writeTemp(t, "t.csv", "a\n1\n"), "--server", server, "--token-file", writeTemp(t, "token", printed[0]+"\n"), "--ca", cert); code != cliutil.ExitOK {
@@ -343,7 +343,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 	}
 	for _, hidden := range []string{secret, printed[0], wrong} {
 		if strings.Contains(log.String(), hidden) {
-			t.Error("the log contains a secret: ", log.String())
+			t.Errorf("the log contains %q: %s", hidden, log.String())
 		}
 	}
 }
@@ -368,7 +368,7 @@ func checkMonitoring(t *testing.T, url string) {
 		}
 		metrics := regexp.MustCompile(`partd_tables_[a-z_]+|process_[a-z_]+`).FindAllString(string(text), -1)
 		if len(metrics) < 4 {
-			t.Errorf("%s uses only the metrics %v", name, metrics)
+			t.Errorf("%s uses only the metrics %v, want at least 4", name, metrics)
 		}
 		for _, m := range metrics {
 			if !strings.Contains(string(served), "\n"+m) {

@@ -96,7 +96,7 @@ func TestServeModes(t *testing.T) {
 		}
 		info, err := e.Info()
 		if err == nil && info.Mode().Perm()&0o027 != 0 {
-			t.Errorf("%s has the mode %v", path, info.Mode())
+			t.Errorf("%s has the mode %v, want no access for other users", path, info.Mode())
 		}
 		n++
 		return err

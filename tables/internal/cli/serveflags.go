@@ -19,7 +19,6 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// serveConfig contains the flags of serve.
 type serveConfig struct {
 	warehouse
 	options                                flightd.Options
@@ -32,15 +31,15 @@ type serveConfig struct {
 	noTail, readOnly                       bool
 	foldEvery                              time.Duration
 
-	// The listening address, set by parseAddress. For a Unix socket, hostName is its path.
+	// Set by parseAddress. For a Unix socket, hostName is its path.
 	scheme, hostName string
 	portNumber       int
 }
 
 const unixScheme = "grpc+unix://"
 
-// shootsToServeFlag contains the flags of shoots, a Python server that serve can replace. serve accepts them as hidden
-// flags. Each value is the name of the serve flag with the same meaning, or "" if no single flag has that meaning.
+// shootsToServeFlag maps the flags of shoots, a Python server that serve can replace, to the flags of serve with the same
+// meaning, or to "". serve accepts the flags of shoots as hidden flags.
 var shootsToServeFlag = map[string]string{"port": "", "host": "", "bucket_dir": "dir", "cert_file": "tls-cert", "key_file": "tls-key", "secret": ""}
 
 func (c *serveConfig) addFlags(cmd *cobra.Command) {
@@ -84,8 +83,7 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	}
 }
 
-// defaultMemory returns a quarter of the memory of the machine or container. The result is at least 1 GiB, or half of
-// the memory if that is less.
+// defaultMemory returns the default of --memory for this machine or container, in bytes.
 func defaultMemory() int64 {
 	total, err := memlimit.FromSystem()
 	if limit, limitErr := memlimit.FromCgroup(); limitErr == nil && (err != nil || limit < total) {
@@ -98,7 +96,7 @@ func defaultMemory() int64 {
 	return max(lowerBound, int64(min(total, 1<<50)/4))
 }
 
-// validate validates the combination of flags, and reads the files that they name.
+// validate checks the flags, and sets c.options from them and from the files that they name.
 func (c *serveConfig) validate(cmd *cobra.Command) error {
 	if err := c.applyShootsVariables(cmd); err != nil {
 		return err
@@ -146,7 +144,7 @@ func (c *serveConfig) validate(cmd *cobra.Command) error {
 	return nil
 }
 
-// applyShootsVariables sets flags from shoots' environment variables, unless they were set in another way.
+// applyShootsVariables sets flags from the environment variables of shoots, unless they are already set.
 func (c *serveConfig) applyShootsVariables(cmd *cobra.Command) error {
 	isSet := cmd.Flags().Changed
 	for name, flag := range shootsToServeFlag {
@@ -164,7 +162,7 @@ func (c *serveConfig) applyShootsVariables(cmd *cobra.Command) error {
 	return nil
 }
 
-// parseAddress sets the listening address from the flags.
+// parseAddress sets c.scheme, c.hostName and c.portNumber from the flags for the address.
 func (c *serveConfig) parseAddress(cmd *cobra.Command) error {
 	isSet := cmd.Flags().Changed
 	if isSet("port") || isSet("host") {
@@ -200,7 +198,7 @@ func (c *serveConfig) parseAddress(cmd *cobra.Command) error {
 	return nil
 }
 
-// readSecret reads a secret from a file, without line breaks at the end.
+// readSecret reads a secret from a file, and removes line breaks at the end.
 func readSecret(file string) ([]byte, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {

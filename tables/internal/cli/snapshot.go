@@ -11,8 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// stateFlags adds the flags that select an older state of tables. Call the returned function after the
-// flags are parsed; without these flags, it returns nil.
+// stateFlags adds --version and --snapshot. Call the returned function after the flags are parsed.
 func stateFlags(cmd *cobra.Command) func() tables.At {
 	fs := cmd.Flags()
 	version := fs.Int64("version", -1, "use this `VERSION` of the table")
@@ -153,7 +152,7 @@ and newer tables are deleted. With NAMEs, only these tables are restored.`,
 	}, printNothing)
 }
 
-// metadataText formats a metadata value for text output: text unchanged, and other values as JSON.
+// metadataText formats a metadata value for text output: strings unchanged, and other values as JSON.
 func metadataText(v any) string {
 	if s, ok := v.(string); ok {
 		return s

@@ -23,10 +23,10 @@ type source struct {
 	metadata     tables.Metadata
 }
 
-// sources maps the names of supported programs to functions that list the tables in a directory.
+// sources maps the name of a supported program to the function that lists the tables in its directory.
 var sources = map[string]func(dir string) ([]source, error){"shoots": shootsSources, "pystore": pystoreSources}
 
-// subdirectories returns the sorted names of subdirectories.
+// subdirectories returns the names of dir's subdirectories, sorted.
 func subdirectories(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	var names []string
@@ -38,7 +38,7 @@ func subdirectories(dir string) ([]string, error) {
 	return names, err
 }
 
-// shootsSources finds DIR/NAME.parquet, for the default bucket, and DIR/BUCKET/NAME.parquet.
+// shootsSources lists the tables of shoots: DIR/NAME.parquet, in the default bucket, and DIR/BUCKET/NAME.parquet.
 func shootsSources(dir string) ([]source, error) {
 	buckets, err := subdirectories(dir)
 	if err != nil {
@@ -62,15 +62,16 @@ const (
 	pystoreSnapshots = "_snapshots"
 )
 
-// pystoreSources finds DIR/COLLECTION/ITEM/*.parquet; DIR is one store. The items of each snapshot,
-// DIR/COLLECTION/_snapshots/SNAPSHOT/ITEM/*.parquet, go to a bucket COLLECTION@SNAPSHOT.
+// pystoreSources lists the tables of a pystore store. The item DIR/COLLECTION/ITEM/*.parquet becomes the table ITEM in the
+// bucket COLLECTION. The items of a snapshot, DIR/COLLECTION/_snapshots/SNAPSHOT/ITEM/*.parquet, go to the bucket
+// COLLECTION@SNAPSHOT.
 func pystoreSources(dir string) ([]source, error) {
 	collections, err := subdirectories(dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range collections {
-		// Stores contain this file, but collections do not.
+		// A store contains this file, but a collection does not.
 		if _, err := os.Stat(filepath.Join(dir, c, pystoreMetadata)); err == nil {
 			return nil, cliutil.Usagef("%s contains several pystore stores: name one of them, such as %s", dir, filepath.Join(dir, c))
 		}
@@ -122,8 +123,7 @@ func pystoreItems(dir, bucket string) ([]source, error) {
 	return sources, nil
 }
 
-// pystoreItemMetadata returns an item's metadata. It renames _updated, the time of the last change,
-// because tables record that time themselves.
+// pystoreItemMetadata returns an item's metadata. It renames _updated, because tables record the time of changes themselves.
 func pystoreItemMetadata(path string) (tables.Metadata, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -142,7 +142,7 @@ func pystoreItemMetadata(path string) (tables.Metadata, error) {
 	return metadata, nil
 }
 
-// parquetFiles returns the Parquet files of a directory, with part.2 before part.10.
+// parquetFiles returns the paths of the Parquet files of a directory, with part.2.parquet before part.10.parquet.
 func parquetFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// transformFlags contains the flags that all commands have that create a table from other tables.
+// transformFlags contains the flags of commands that create a table from other tables.
 type transformFlags struct {
 	a            *app
 	p            location
@@ -90,7 +90,7 @@ min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W
 	t := newTransformFlags(a, cmd, "append")
 	fs := cmd.Flags()
 	o := &transform.ResampleOptions{}
-	fs.StringVar(&o.Rule, "rule", "", "length of a bin, as a `RULE`")
+	fs.StringVar(&o.Rule, "rule", "", "length of a bin: a pandas offset `RULE`, such as 5min")
 	fs.StringVar(&o.TimeColumn, "time", "", "time `COLUMN`")
 	fs.StringSliceVar(&o.Functions, "func", nil, "aggregate `FUNCTIONS`, separated by commas")
 	columns := fs.String("columns", "", "`COLUMNS` to aggregate, separated by commas (default: all)")

@@ -19,8 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxChanges limits how often an append starts again because the table changed while the append prepared its rows. The next
-// attempt holds the table's lock throughout.
+// maxChanges is how often the table may change while an append prepares rows. The next attempt locks the table.
 const maxChanges = 2
 
 // Append adds the rows of the put with the given ID to the tail, the log of small appends. It does nothing if the table does
@@ -47,7 +46,6 @@ func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, che
 	}
 }
 
-// appendAttempt is one attempt at an append.
 type appendAttempt struct {
 	id        string // the put's ID, or ""
 	holdsLock bool   // whether the attempt holds e.mu throughout
@@ -79,7 +77,6 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit fu
 	return e.append(ctx, frame, a)
 }
 
-// encodeRows casts the rows to the table's columns and encodes them for the tail.
 func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (frame tail.Frame, hasRows bool, err error) {
 	ruleList, err := joinRules(a.def, a.rules)
 	if err != nil {
@@ -123,8 +120,7 @@ func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed
 	return !applied, err
 }
 
-// append adds a frame to the tail unless the table has changed since the frame was prepared. It locks e.mu unless
-// a.holdsLock.
+// append adds a frame to the tail unless the table has changed in the meantime. It locks e.mu unless a.holdsLock.
 func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) error {
 	if !a.holdsLock {
 		e.mu.Lock()
@@ -196,8 +192,7 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 	return rows, nil
 }
 
-// Create creates a table whose first rows are in the tail; the first fold writes its Iceberg files. If the table already
-// exists, Create returns ErrStale.
+// Create creates a table whose first rows are in the tail. If the table already exists, Create returns ErrStale.
 func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Metadata, id string, metadata map[string]any) error {
 	e.tables.Appending.RLock()
 	defer e.tables.Appending.RUnlock()

@@ -10,8 +10,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Basis describes the table state for which a step's files were written. The files can be committed only if the table still
-// matches it.
+// Basis is the table state for which a step's files were written. They can be committed only while the table matches it.
 type Basis struct {
 	UUID    string
 	schema  int               // schema ID

@@ -49,8 +49,7 @@ type Change struct {
 	*Entry
 	Result *table.Table // the committed table; nil if nothing changed or the table was deleted
 
-	// Unfolded means that Commit does not fold the tail before the steps. Steps that depend on the current snapshot need
-	// this, because a fold adds a snapshot.
+	// Unfolded skips the fold before the steps, because the steps depend on the current snapshot, and a fold adds one.
 	Unfolded bool
 
 	steps []PreparedStep
@@ -79,8 +78,7 @@ func (c *Change) RemoveFiles(err error) {
 	}
 }
 
-// Commit commits all changes, or none of them. Each change must concern a different table. The hooks run in the catalog's
-// transaction.
+// Commit commits all changes, each to a different table, or none. The hooks run in the catalog's transaction.
 func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
 	if s.OnPrepared != nil {
 		s.OnPrepared()
@@ -97,8 +95,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
 			_, err := c.fold(ctx)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
-				// Rows in the tail are unreadable, or do not fit the table since another program changed it. The change
-				// replaces them anyway, so it can proceed.
+				// Rows in the tail cannot be folded, but the change replaces them anyway.
 				s.Logger.Warn("discarded unreadable rows in the tail, because a change replaces them", "table", c.Name, "err", err)
 				err = nil
 			}
@@ -174,7 +171,6 @@ type Attempt struct {
 	record   *icecat.Change // nil if there is nothing to commit
 }
 
-// tryCommit makes one attempt to commit changes.
 func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes []*Change) (err error) {
 	var attempts []*Attempt
 	defer func() {
@@ -327,7 +323,8 @@ func asConflict(err error) error {
 	return err
 }
 
-// finish updates the entry after the commit, unless the change is Plain; then e.mu must be held.
+// finish stores the commit's result in the change. If the change is not Plain, finish also updates the entry, and e.mu must
+// be held.
 func (a *Attempt) finish(ctx context.Context) error {
 	record := a.record
 	if record == nil || record.New == nil {

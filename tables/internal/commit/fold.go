@@ -53,8 +53,7 @@ func (e *Entry) fold(ctx context.Context) (rows int64, err error) {
 	return rows, err
 }
 
-// foldInput describes the rows that a fold writes to files: those of the tail's epochs up to one. Epochs are the numbered
-// parts of a table's tail.
+// foldInput describes the rows that a fold writes to files: those in the tail's epochs (numbered parts) up to epoch.
 type foldInput struct {
 	Basis
 	t       *table.Table
@@ -95,8 +94,7 @@ func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
 	return folded, e.log.Forget(ctx, f.epoch)
 }
 
-// startFold ends the tail's current epoch, so that later appends go to a new one. It returns the rows to fold, or nil if
-// there are none.
+// startFold ends the tail's current epoch, and returns the rows to fold, or nil if there are none.
 func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -125,7 +123,6 @@ func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 	return f, err
 }
 
-// commitFold writes and commits a fold's files.
 func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err error) {
 	defer func() { f.IO.RemoveFailed(err) }()
 	batch, err := concat(f.rows, f.stored)
@@ -173,8 +170,7 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 	return rows, e.tables.commitWithRetry(ctx, nil, c)
 }
 
-// relaxedShape returns nil if rows from the tail fit the table's columns. If nulls in nested fields do not fit, it returns the
-// shape that the columns need. See schema.RelaxShape.
+// relaxedShape is schema.RelaxShape for rows from the tail. It returns nil if the rows fit the table's columns.
 func relaxedShape(meta table.Metadata, rows arrow.RecordBatch) (*schema.Shape, error) {
 	def, err := definition.FromMetadata(meta)
 	if err != nil {
@@ -228,15 +224,13 @@ func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
 	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
 }
 
-// addIDs adds the IDs of puts to the change, which removes the puts' rows from the tail.
 func (a *Attempt) addIDs(ids map[string]time.Time) {
 	for id, timestamp := range ids {
 		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: timestamp})
 	}
 }
 
-// markReplaced returns a step that records that the rows of the tail's epochs up to epoch must no longer be added to the
-// table. e.mu must be held.
+// markReplaced returns a step that records epoch as folded, without adding its rows to the table. e.mu must be held.
 func (e *Entry) markReplaced(epoch int64) Step {
 	ids := e.log.IDs(e.state.folded, epoch)
 	return func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
@@ -248,7 +242,6 @@ func (e *Entry) markReplaced(epoch int64) Step {
 	}
 }
 
-// concat concatenates rows from the tail into one batch with the schema stored.
 func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
 	cast := slices.Clone(rows)
 	take.Retain(cast)
@@ -307,8 +300,7 @@ func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table
 	return t, false, err
 }
 
-// lockCommits locks Commits, or returns an error if ctx ends first: operations that rewrite rows hold Commits for a long
-// time.
+// lockCommits locks Commits, which may take long during a rewrite of rows, or returns an error if ctx ends first.
 func (e *Entry) lockCommits(ctx context.Context) error {
 	locked := make(chan struct{})
 	go func() {

@@ -127,8 +127,7 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 		}
 		t, err := s.loadUUID(ctx, n, uuid)
 		if t == nil && err == nil {
-			// Another program created, renamed or deleted the table, so search all tables for the UUID. If none has it, the
-			// rows are removed.
+			// Another program created, renamed or deleted the table, so search all tables for the UUID.
 			if byUUID == nil {
 				if byUUID, damaged = s.Catalog.UUIDs(ctx); damaged != nil && !errors.Is(damaged, icecat.ErrContent) {
 					return 0, false, damaged

@@ -30,8 +30,7 @@ var (
 	ErrConflict = errors.New("too many concurrent commits to the table: try again")
 	// ErrStale means that a table changed after files were written for it. The caller must write the files again.
 	ErrStale = errors.New("the table was concurrently created, replaced or deleted")
-	// ErrNeedsCommit means that a put cannot go to the tail, because it changes columns, or because concurrent puts could
-	// make it invalid.
+	// ErrNeedsCommit means that a put cannot go to the tail, for example because it changes columns.
 	ErrNeedsCommit = errors.New("the put needs a separate commit")
 	// ErrNothing means that a step has nothing to do.
 	ErrNothing = errors.New("there is nothing to do")
@@ -152,8 +151,7 @@ func (s *Tables) WithTail(namespace string) (names []icecat.TableName) {
 	return names
 }
 
-// queueFold requests a fold of the table in the background. If the queue is full, it does nothing: the fold then happens
-// when the rows have the age FoldAge. e.mu must be held.
+// queueFold requests a fold of the table in the background, unless the queue is full. e.mu must be held.
 func (e *Entry) queueFold() {
 	if e.queued {
 		return

@@ -1,5 +1,5 @@
-// Package content copies, verifies and repairs files by their content. [Copy] and [Verifier] use the xxh3-128
-// checksums in a store's catalog. A [Named] file is named by its SHA-256.
+// Package content copies, verifies and repairs files. [Copy] and [Verifier] identify a file's content by the xxh3-128
+// checksum in a store's catalog; a [Named] file has its SHA-256 as its name.
 package content
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// EntryOf reads a file, and returns a catalog entry for it.
+// EntryOf reads a file, and returns its size and checksum for the catalog.
 func EntryOf(c *icecat.Catalog, location string) (icecat.WrittenFile, error) {
 	f, err := c.NewIO().Open(location)
 	if err != nil {
@@ -34,7 +34,7 @@ func EntryOf(c *icecat.Catalog, location string) (icecat.WrittenFile, error) {
 	return icecat.WrittenFile{Path: location, Size: n, Hash: hash.Sum128()}, errors.Join(err, f.Close())
 }
 
-// Check reads a file, and returns an error if its content differs from the expected one.
+// Check reads a file, and returns an error unless it has the expected size and checksum.
 func Check(c *icecat.Catalog, location string, expected icecat.WrittenFile) error {
 	actual, err := EntryOf(c, location)
 	if err != nil {
@@ -43,7 +43,7 @@ func Check(c *icecat.Catalog, location string, expected icecat.WrittenFile) erro
 	return expected.Check(actual.Size, actual.Hash)
 }
 
-// checkSize returns an error if a file's size differs from the table's metadata.
+// checkSize returns an error if a file does not have the expected size, which is the one in the table's metadata.
 func checkSize(c *icecat.Catalog, location string, expected int64) error {
 	f, err := c.NewIO().Open(location)
 	if err != nil {
@@ -56,7 +56,7 @@ func checkSize(c *icecat.Catalog, location string, expected int64) error {
 	return errors.Join(err, f.Close())
 }
 
-// Entries returns the entries of a manifest.
+// Entries returns the entries of a manifest, except deleted ones.
 func Entries(io iceio.IO, m iceberg.ManifestFile) (all []iceberg.ManifestEntry, err error) {
 	for e, err := range m.Entries(io, true) {
 		if err != nil {
@@ -67,7 +67,7 @@ func Entries(io iceio.IO, m iceberg.ManifestFile) (all []iceberg.ManifestEntry, 
 	return all, nil
 }
 
-// cause returns the cause of err without the advice of icecat.Damaged, or err itself.
+// cause returns err without the advice that icecat.Damaged adds.
 func cause(err error) error {
 	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
 		return d.Err
@@ -75,7 +75,7 @@ func cause(err error) error {
 	return err
 }
 
-// checkDataFile compares a data file with its manifest entry.
+// checkDataFile compares a data file's size, row count and statistics with its manifest entry.
 func (v *Verifier) checkDataFile(d iceberg.DataFile) error {
 	if err := checkSize(v.Catalog, d.FilePath(), d.FileSizeBytes()); err != nil || d.FileFormat() != iceberg.ParquetFile {
 		return err
@@ -119,8 +119,8 @@ func (v *Verifier) checkDataFile(d iceberg.DataFile) error {
 	return nil
 }
 
-// comparePlain compares a bound in Iceberg's encoding with a value in Parquet's encoding. It returns 0 for
-// encodings that it does not know.
+// comparePlain compares a bound in Iceberg's encoding with a value in Parquet's plain encoding. It returns 0 if
+// it does not support the column's type.
 func comparePlain(column *pqschema.Column, bound, value []byte) int {
 	_, decimal := column.LogicalType().(pqschema.DecimalLogicalType)
 	switch t := column.PhysicalType(); {
@@ -150,7 +150,6 @@ func comparePlain(column *pqschema.Column, bound, value []byte) int {
 	return bigEndianInt(bound).Cmp(bigEndianInt(value))
 }
 
-// bigEndianInt decodes a signed integer of any length in big-endian order.
 func bigEndianInt(b []byte) *big.Int {
 	n := new(big.Int).SetBytes(b)
 	if len(b) > 0 && b[0] >= 0x80 {

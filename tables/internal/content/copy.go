@@ -21,23 +21,23 @@ type Copy struct {
 	Bytes int64 // total size of the copied files
 
 	from, to       *icecat.Catalog
-	verifyExisting bool // read existing files, and use only intact ones
+	verifyExisting bool // see NewCopy
 
 	mu        sync.Mutex
-	locations map[string]string // locations of the copies in the target, by location in the source
-	inUse     map[string]bool   // locations in the target that a copy uses; no two copies share a file
+	locations map[string]string // location of the copy in the target, by location in the source
+	inUse     map[string]bool   // values of locations: two source files must not share a copy
 }
 
-// NewCopy returns a Copy from one store to another. If verifyExisting is true, it reads files that the target
-// already has, and uses only intact ones.
+// NewCopy returns a Copy from one store to another. If verifyExisting is true, files that the target already has
+// are used only if their content is intact; otherwise, only their size is checked.
 func NewCopy(from, to *icecat.Catalog, verifyExisting bool) *Copy {
 	return &Copy{from: from, to: to, verifyExisting: verifyExisting, locations: map[string]string{}, inUse: map[string]bool{}}
 }
 
-// Location returns the location of the target store's copy of a source file.
+// Location returns the location in the target of the copy of a source file.
 func (c *Copy) Location(location string) string { return c.locations[location] }
 
-// Entries calls f for each manifest of a version, with the manifest's entries.
+// Entries calls f for each manifest of a snapshot that has entries.
 func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg.ManifestEntry) error) error {
 	io := c.from.NewIO()
 	all, err := s.Manifests(io)
@@ -56,8 +56,7 @@ func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg
 	return err
 }
 
-// Files copies the data files of a version to the directory dir, except files that the target already has. It
-// records each copy immediately, so that an interrupted copy can resume.
+// Files copies the data files of a snapshot to the directory dir, except files that the target already has.
 func (c *Copy) Files(ctx context.Context, s *table.Snapshot, dir string) error {
 	return c.Entries(s, func(_ iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
 		return parallel.Each(ctx, slices.Values(entries), 0, func(ctx context.Context, e iceberg.ManifestEntry) error {
@@ -100,8 +99,8 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	return c.to.RecordFiles(ctx, dest)
 }
 
-// findExisting returns the location of a file in the target with the same content and name, or "". The name must match
-// because names determine the order of rows.
+// findExisting returns the location of an unused file in the target with the same content and name, or "". The name must
+// be the same because the files' names determine the order of rows.
 func (c *Copy) findExisting(ctx context.Context, content icecat.WrittenFile) (string, error) {
 	candidates, err := c.to.FilesLike(ctx, content)
 	if err != nil {
@@ -118,7 +117,6 @@ func (c *Copy) findExisting(ctx context.Context, content icecat.WrittenFile) (st
 	return "", nil
 }
 
-// checkUsable returns an error if an existing file cannot be used as a copy.
 func (c *Copy) checkUsable(location string, content icecat.WrittenFile) error {
 	if c.verifyExisting {
 		return Check(c.to, location, content)
@@ -126,7 +124,7 @@ func (c *Copy) checkUsable(location string, content icecat.WrittenFile) error {
 	return checkSize(c.to, location, content.Size)
 }
 
-// chooseLocation chooses the location for a file that will be copied.
+// chooseLocation returns an unused location in dir for the copy of the file from.
 func (c *Copy) chooseLocation(from, dir string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -18,16 +18,16 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// Dir is a directory of Named files, which processes may share.
+// Dir is a directory of Named files. Several processes may use it.
 type Dir struct {
 	Files string // directory of the files
 	Temp  string // directory on the same disk, for incomplete files
 }
 
-// Path returns the path of the file with this hash.
+// Path returns the path of the file with the given hash.
 func (d Dir) Path(hash string) string { return filepath.Join(d.Files, hash) }
 
-// Contains reports whether a file with the name and size exists. It does not check the content.
+// Contains reports whether a file with f's name and size exists. It does not check the content.
 func (d Dir) Contains(f Named) bool {
 	info, err := os.Stat(d.Path(f.Hash))
 	return err == nil && info.Size() == f.Size
@@ -49,7 +49,7 @@ func (d Dir) Open(f Named) (*os.File, error) {
 	return file, nil
 }
 
-// Create writes a file, and names it by its content.
+// Create writes a file, and names it by the hash of its content.
 func (d Dir) Create(write func(io.Writer) error) (f Named, err error) {
 	file, err := os.CreateTemp(d.Temp, "")
 	if err != nil {
@@ -66,15 +66,14 @@ func (d Dir) Create(write func(io.Writer) error) (f Named, err error) {
 	return f, nil
 }
 
-// Fetch fetches a file from a Holder. Only one process at a time fetches a file. It resumes an incomplete
-// file of an earlier process.
+// Fetch downloads a file from a Holder, or continues an interrupted download. Other processes wait for the file.
 func (d Dir) Fetch(ctx context.Context, f Named, holder Holder) error {
 	partial := filepath.Join(d.Temp, f.Hash+".part")
 	l, err := vfs.WaitLock(ctx, vfs.OS{}, partial+".lock", true)
 	if err != nil {
 		return err
 	}
-	defer l.Unlock() //nolint:errcheck // a failure only delays another process
+	defer l.Unlock() //nolint:errcheck // if it fails, other processes wait longer, but nothing is lost
 	if d.Contains(f) {
 		return nil
 	}
@@ -84,14 +83,13 @@ func (d Dir) Fetch(ctx context.Context, f Named, holder Holder) error {
 	return errors.Join(vfs.Publish(partial, d.Path(f.Hash), nil), os.Remove(partial+".lock"))
 }
 
-// fetch resumes a partial file. After an error it keeps the partial file for the next attempt, unless the
-// content is wrong.
+// fetch completes a partial file. After an error it keeps the file for the next attempt, unless the content is wrong.
 func fetch(ctx context.Context, partial string, f Named, holder Holder) error {
 	file, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // already synced, or unused
+	defer file.Close() //nolint:errcheck // after success, the file is already synced
 	offset, err := file.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
@@ -133,7 +131,7 @@ func HashOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Copy copies a file and verifies its content. It reads at most one byte more than the expected size.
+// Copy copies the content of f and verifies it. If from has more bytes than f, Copy reads only one of them.
 func (f Named) Copy(to io.Writer, from io.Reader) error {
 	sum := sha256.New()
 	n, err := io.Copy(io.MultiWriter(to, sum), io.LimitReader(from, min(f.Size, math.MaxInt64-1)+1))
@@ -143,24 +141,21 @@ func (f Named) Copy(to io.Writer, from io.Reader) error {
 	return err
 }
 
-// Holder provides Named files from elsewhere, such as a bucket or another server.
+// Holder is a source of Named files, such as a bucket or another server.
 type Holder interface {
-	// Open returns the content of a file from offset on. If the response starts at another offset, the error
-	// wraps ErrOffset.
+	// Open returns the content of f from offset on. If the source ignores the offset, the error wraps ErrOffset.
 	Open(ctx context.Context, f Named, offset int64) (io.ReadCloser, error)
-	// Try calls attempt, which opens and reads a file. It repeats failed attempts for a time that depends on
-	// the file's size.
+	// Try calls attempt, which opens and reads f. It repeats failed attempts for a time that depends on f's size.
 	Try(ctx context.Context, f Named, attempt func(ctx context.Context) error) error
 }
 
 // ErrOffset is wrapped by a Holder's error if the response does not start at the requested offset.
 var ErrOffset = errors.New("the response starts at another offset")
 
-// Bucket provides Named files from a bucket of an object store, which may contain other objects. It retries
-// requests.
+// Bucket is a bucket of an object store with Named files and other objects. Its methods retry failed requests.
 type Bucket struct {
 	objstore.Bucket
-	Prefix   string // prefix of the objects' names
+	Prefix   string // prefix of the names of Named files
 	RetryFor time.Duration
 }
 
@@ -170,8 +165,8 @@ func (b Bucket) retry(ctx context.Context, size int64, f func(ctx context.Contex
 	return objstore.Retry(ctx, b.RetryFor, size, nil, f)
 }
 
-// Create creates an object. It succeeds if the object already has the same content, because an earlier
-// request may have succeeded although its response was lost.
+// Create creates an object. It also succeeds if an object with this name and content exists, because an earlier
+// attempt may have created it although its response was lost.
 func (b Bucket) Create(ctx context.Context, name string, data []byte) error {
 	err := b.retry(ctx, int64(len(data)), func(ctx context.Context) error { return b.Bucket.Create(ctx, name, data) })
 	if !errors.Is(err, fs.ErrExist) {
@@ -227,7 +222,7 @@ func (b Bucket) Replace(ctx context.Context, f Named, data []byte) error {
 	return err
 }
 
-// Check verifies a file by reading it.
+// Check reads a file, and returns an error unless the content is intact.
 func (b Bucket) Check(ctx context.Context, f Named) error {
 	return b.Try(ctx, f, func(ctx context.Context) error {
 		r, err := b.Open(ctx, f, 0)
@@ -238,7 +233,7 @@ func (b Bucket) Check(ctx context.Context, f Named) error {
 	})
 }
 
-// Try implements [Holder]. Its error names a damaged object.
+// Try implements [Holder]. If attempt returns ErrDamaged, the error includes the object's name.
 func (b Bucket) Try(ctx context.Context, f Named, attempt func(ctx context.Context) error) error {
 	return b.retry(ctx, f.Size, func(ctx context.Context) error {
 		err := attempt(ctx)

@@ -32,15 +32,15 @@ type FileState string
 
 // The states of a Finding.
 const (
-	Damaged    FileState = "damaged"    // or missing, or different from the table's metadata
+	Damaged    FileState = "damaged"    // damaged, missing, or different from the table's metadata
 	Repaired   FileState = "repaired"   // was damaged, and was replaced by a good copy
-	Unverified FileState = "unverified" // readable, but written by another program, so no checksum is known
+	Unverified FileState = "unverified" // readable, but without a checksum, because another program wrote the file
 )
 
 // Result counts the files that were verified.
 type Result struct {
 	Tables, Files                 int
-	Bytes                         int64 // total size of the files with a checksum
+	Bytes                         int64 // total size of the files whose checksums are in the catalog
 	Damaged, Repaired, Unverified int
 }
 
@@ -49,8 +49,8 @@ type Verifier struct {
 	Catalog *icecat.Catalog
 	Result  Result
 
-	// Repair returns a good copy of a damaged or missing file. The copy atomically replaces the file if it
-	// matches the catalog. If Repair is nil, nothing is repaired.
+	// Repair returns the content for a damaged or missing file, for example from a backup. It is used only if it matches
+	// the catalog's checksum. If Repair is nil, files are only verified.
 	Repair    func(ctx context.Context, name Table, f icecat.WrittenFile) (io.ReadCloser, error)
 	OnFinding func(Finding) // called for each file that is not intact, one at a time; may be nil
 
@@ -67,8 +67,8 @@ func NewVerifier(c *icecat.Catalog) *Verifier {
 // Table is a table's name.
 type Table struct{ Bucket, Name string }
 
-// verifyFile verifies a file, and reports whether it is intact. It does nothing, and returns false, if it was
-// already called with this key. parse makes further checks of the content.
+// verifyFile verifies a file, repairs it if needed, and reports whether it is intact. It returns false at once if it
+// was already called with this key. After the checksum, it calls parse, which checks the content further.
 func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location string, parse func() error) (bool, error) {
 	hash := xxh3.HashString128(key)
 	v.mu.Lock()
@@ -119,7 +119,6 @@ func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location str
 	return readErr == nil && problem == nil, nil
 }
 
-// repair replaces a file by a good copy.
 func (v *Verifier) repair(ctx context.Context, name Table, f icecat.WrittenFile) error {
 	r, err := v.Repair(ctx, name, f)
 	if err != nil {
@@ -151,8 +150,8 @@ func (v *Verifier) Record(f Finding, size int64) {
 	}
 }
 
-// VerifyState verifies a table's metadata and all files that it refers to. It reports whether the state is the
-// current one, not one that a snapshot pins, and its metadata is intact.
+// VerifyState verifies a table's metadata and all files that it refers to. current is true if the metadata is intact
+// and the state is the table's current state, as opposed to one that a snapshot keeps.
 func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) (current bool, err error) {
 	_ = v.Catalog.RestoreMetadataFile(ctx, l.Location) // if this fails, the file counts as damaged
 	meta, ok, err := v.verifyMetadata(ctx, name, l.Location)
@@ -160,8 +159,8 @@ func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) 
 		return false, err
 	}
 	for old := range meta.PreviousFiles() {
-		// Skip a file that is not recorded, because it may be missing: expire may have removed it, and a table's
-		// first metadata was never synced.
+		// Skip a file without a checksum in the catalog, because it may be missing: the operation "expire" may have
+		// removed it, or it is the table's first metadata file, which was never synced.
 		_, recorded, err := v.Catalog.FileAt(ctx, old.MetadataFile)
 		if err == nil && recorded {
 			_, _, err = v.verifyMetadata(ctx, name, old.MetadataFile)
@@ -171,7 +170,7 @@ func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) 
 		}
 	}
 	versions := meta.Snapshots()
-	if l.Pinned { // versions before the pinned one may have expired
+	if l.Pinned { // earlier versions may have expired
 		versions = nil
 		if s := meta.CurrentSnapshot(); s != nil {
 			versions = append(versions, *s)
@@ -185,7 +184,6 @@ func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) 
 	return !l.Pinned, nil
 }
 
-// verifyMetadata verifies a metadata file, and returns its content if it is intact.
 func (v *Verifier) verifyMetadata(ctx context.Context, name Table, location string) (meta table.Metadata, ok bool, err error) {
 	ok, err = v.verifyFile(ctx, name, location, location, func() error {
 		b, err := v.io.ReadFile(location)
@@ -229,7 +227,7 @@ func (v *Verifier) verifyVersion(ctx context.Context, name Table, s *table.Snaps
 		}
 		err = parallel.Each(ctx, slices.Values(entries), 0, func(ctx context.Context, e iceberg.ManifestEntry) error {
 			d := e.DataFile()
-			// Manifests may disagree about a file, so the key includes their claims.
+			// The key includes what this manifest says about the file, because manifests may contradict each other.
 			key := fmt.Sprint(d.FilePath(), d.FileSizeBytes(), d.Count(), d.LowerBoundValues(), d.UpperBoundValues())
 			_, err := v.verifyFile(ctx, name, key, d.FilePath(), func() error { return v.checkDataFile(d) })
 			return err

@@ -27,7 +27,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// arrowSchema converts columns to an Arrow schema.
 func arrowSchema(o duckdb.ArrowOptions, types []duckdb.LogicalType, names []string) (*arrow.Schema, error) {
 	if len(types) == 0 {
 		return arrow.NewSchema(nil, nil), nil
@@ -82,7 +81,6 @@ func arrowError(p unsafe.Pointer) error {
 	return decodeError("", duckdb.ErrorDataMessage(e))
 }
 
-// parameterSchema returns a field for each parameter of the prepared statement.
 func (d *Database) parameterSchema() (*arrow.Schema, error) {
 	fields := make([]arrow.Field, duckdb.NParams(d.stmt))
 	for i := range fields {
@@ -99,7 +97,6 @@ func (d *Database) parameterSchema() (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// bind binds the parameters of the prepared statement.
 func (d *Database) bind(sql string, params arrow.RecordBatch) error {
 	n := int(duckdb.NParams(d.stmt))
 	if params == nil {
@@ -134,7 +131,6 @@ func (d *Database) bind(sql string, params arrow.RecordBatch) error {
 	return nil
 }
 
-// valueOf converts one value of an array to a DuckDB value.
 func valueOf(a arrow.Array, row int) (v duckdb.Value, err error) {
 	if a.IsNull(row) || a.DataType().ID() == arrow.NULL {
 		return duckdb.CreateNullValue(), nil
@@ -252,7 +248,7 @@ func timestamp(t *arrow.TimestampType, v int64) (duckdb.Value, error) {
 	return duckdb.CreateTimestamp(duckdb.NewTimestamp(v)), nil
 }
 
-// toMicros converts to microseconds, the finest unit that DuckDB supports for these types.
+// toMicros converts v to microseconds, the finest unit of DuckDB's intervals and its timestamps with a time zone.
 func toMicros(unit arrow.TimeUnit, v int64) (int64, error) {
 	nanos := int64(unit.Multiplier())
 	if nanos < 1000 {

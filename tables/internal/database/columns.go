@@ -20,7 +20,7 @@ type columnRefs struct {
 	usesAll    bool            // the statement can use columns that it does not name
 }
 
-// add adds the columns that a node of the parse tree names, without its children.
+// add adds the columns that a node of the parse tree names. The caller must add the node's children.
 func (c *columnRefs) add(node map[string]any) {
 	switch stringField(node, "class") {
 	case "COLUMN_REF":
@@ -40,7 +40,6 @@ func (c *columnRefs) add(node map[string]any) {
 	}
 }
 
-// addTable adds the columns that a table reference names.
 func (c *columnRefs) addTable(node map[string]any) {
 	nodeType := stringField(node, "type")
 	if nodeType == "SHOW_REF" || nodeType == "PIVOT" || stringField(node, "ref_type") == "NATURAL" {
@@ -74,7 +73,7 @@ func (c *columnRefs) assign(names []Name) {
 		addName(&c.aliases, n.Table)
 	}
 	for alias := range c.aliases {
-		c.usesAll = c.usesAll || c.names[alias] // where a table's alias is used like a column, it means a whole row
+		c.usesAll = c.usesAll || c.names[alias] // a table's alias that is used like a column means the whole row
 	}
 	for name := range c.qualifiers {
 		addName(&c.names, name)

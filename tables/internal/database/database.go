@@ -29,7 +29,7 @@ type Database struct {
 	stmt         duckdb.PreparedStatement
 	describedSQL string // SQL of stmt if the statement was described but has not run
 	dir          string // directory for data beyond the memory limit
-	stopWatching func() // stops watching the context; nil if no context is watched
+	stopWatching func() // stops watching the context of CancelWith; nil if no context is watched
 }
 
 // maxStatements is the maximum number of statements that a database runs. All their connections must be opened before the database is
@@ -95,7 +95,7 @@ const (
 // among them, because each job's views contain only the columns that its statement needs.
 func confinement(j *Job) []string {
 	memory := j.Memory
-	if j.Spills { // DuckDB returns freed memory late, and the process has a limit
+	if j.Spills { // leave room below the process's limit, because DuckDB returns freed memory late
 		memory = memory * 3 / 4
 	}
 	statements := []string{"SET memory_limit=" + bytesText(memory)}
@@ -118,7 +118,6 @@ func confinement(j *Job) []string {
 		"SET enable_external_access=false", "SET lock_configuration=true")
 }
 
-// execute runs statements that this package generates.
 func (d *Database) execute(statements ...string) error {
 	for _, s := range statements {
 		var r duckdb.Result
@@ -156,8 +155,8 @@ func (d *Database) prepare(sql string) error {
 	return nil
 }
 
-// schema returns two schemas for n columns, whose names and types column returns: raw with DuckDB's types, and shown with int64 instead of
-// 128-bit integers, which sums produce. It does so whatever the values are, because readers need the types first.
+// schema returns two schemas for n columns, whose names and types column returns. raw has DuckDB's types. shown has int64 in place of
+// 128-bit integers, which sums produce, even if values do not fit: readers need the types before the values are known.
 func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckdb.LogicalType)) (raw, shown *arrow.Schema, err error) {
 	var o duckdb.ArrowOptions
 	duckdb.ConnectionGetArrowOptions(d.conn, &o)
@@ -174,7 +173,7 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 		case duckdb.TypeInvalid, duckdb.TypeAny:
 			if types[i].Ptr != nil {
 				if err := checkConvertible(types[i]); err != nil && !strings.Contains(err.Error(), "UNKNOWN") {
-					break // reported below
+					break // arrowSchema fails below, and the error is reported there
 				}
 			} // otherwise, the type depends on parameters
 			duckdb.DestroyLogicalType(&types[i])
@@ -212,7 +211,6 @@ func (d *Database) Finish() {
 	}
 }
 
-// discardStatement discards the prepared statement.
 func (d *Database) discardStatement() {
 	d.describedSQL = ""
 	if d.stmt.Ptr != nil {
@@ -233,5 +231,5 @@ func (d *Database) Close() {
 	if d.db.Ptr != nil {
 		duckdb.Close(&d.db)
 	}
-	_ = os.RemoveAll(d.dir) // Engine.Close removes remaining files
+	_ = os.RemoveAll(d.dir) // errors do not matter, because Engine.Close removes remaining files
 }

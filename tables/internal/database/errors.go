@@ -36,7 +36,6 @@ type failure struct {
 	Position string `json:"position"` // offset in bytes
 }
 
-// decodeError converts DuckDB's error message for a statement to an error.
 func decodeError(sql, message string) error {
 	var f failure
 	start := strings.IndexByte(message, '{')
@@ -54,7 +53,6 @@ func decodeError(sql, message string) error {
 	return f.error(sql, errors.New(text))
 }
 
-// error wraps err with its position in the statement.
 func (f *failure) error(sql string, err error) error {
 	offset, parseErr := strconv.Atoi(f.Position)
 	if parseErr != nil {

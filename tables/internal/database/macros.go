@@ -48,12 +48,12 @@ var macros = []string{
 		ELSE regexp_replace(p[1], '^DECIMAL\((\d+),(\d+)\)$', 'Decimal128(\1, \2)') END || replace(p[2], '[]', ')'))[1]`,
 }
 
-// guards replace DuckDB functions that can exhaust memory, ignore interrupts for years, or overflow the stack and crash the process.
-// DuckDB matches LIKE patterns recursively, with one level per wildcard, but its regular expressions take linear time. A constant
-// pattern with few wildcards is matched and pushed down as usual. DuckDB also evaluates constant CASE branches that it does not take, so
-// arguments are checked within the calls. The argument of a regular expression must not contain a call of error, because the expression
-// would then be compiled for each row. If a pattern is a parameter, DuckDB infers its type from the casts, and from strlen, which accepts
-// only text (length also accepts other types).
+// guards replace DuckDB functions that can exhaust memory, run for years without checking for interrupts, or overflow the stack. DuckDB
+// matches LIKE patterns recursively, with one level per wildcard. The guards convert patterns with more than two wildcards to regular
+// expressions, which take linear time; DuckDB still pushes down simpler constant patterns. When you change a guard, note:
+//   - DuckDB evaluates even constant CASE branches that it does not take, so check arguments within each call.
+//   - DuckDB compiles a regular expression again for each row if the pattern contains a call of error.
+//   - If a pattern is a parameter, DuckDB infers its type from the casts and from strlen, which, unlike length, accepts only text.
 var guards = []string{
 	`CREATE MACRO partd_wilds(p) AS strlen(p) - strlen(replace(p, '%', ''))`,
 	`CREATE MACRO partd_wild(p) AS partd_wilds(p) > 2`,
@@ -82,7 +82,6 @@ var guardedFunctions = []string{"~~", "!~~", "~~*", "!~~*", "~~~", "repeat", "lp
 // macro, recursively: ten times for each level of LIKE.
 const maxNestedMacros = 3
 
-// macroNames contains the names of all macros.
 var macroNames = func() map[string]bool {
 	names := map[string]bool{}
 	for _, macro := range slices.Concat(macros, guards) {

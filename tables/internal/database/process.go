@@ -21,11 +21,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// Process is the parent's end of a database in a separate process. serveStatements is the other end.
+// Process is a Runner with a database in a separate process, which runs serveStatements.
 type Process struct {
 	p             *worker.Process
-	dir           string      // the database's directory, as in Database.dir
-	maxBatchBytes int64       // maximum size of a batch
+	dir           string // the database's directory for data beyond the memory limit
+	maxBatchBytes int64
 	stopWatching  func() bool // stops watching the context of CancelWith; false means that the process was killed
 	isOpen        bool        // whether the process has opened the database
 	hasEnded      bool        // whether the statement has ended
@@ -34,7 +34,7 @@ type Process struct {
 // message is a request to a process. Exactly one field is set.
 type message struct {
 	Open  *openRequest `json:",omitempty"` // opens a new database
-	Again bool         `json:",omitempty"` // calls Database.Reuse
+	Again bool         `json:",omitempty"` // prepares the database for another statement: calls Database.Reuse
 	Names string       `json:",omitempty"` // a statement whose table names are requested
 	Job   *jobMessage  `json:",omitempty"`
 }
@@ -44,7 +44,6 @@ type openRequest struct {
 	Dir     string
 }
 
-// jobMessage is the encoded form of a job.
 type jobMessage struct {
 	Job
 	Describe   bool
@@ -72,7 +71,6 @@ func (d *Process) IsAlive() bool { return d.p.IsAlive() }
 
 func (d *Process) CancelWith(ctx context.Context) { d.stopWatching = d.p.KillWith(ctx) }
 
-// call sends a request and receives the response.
 func (d *Process) call(request, response any) error {
 	err := d.p.Send(request)
 	if err == nil {
@@ -90,7 +88,7 @@ func (d *Process) Ready(ctx context.Context) error {
 }
 
 func (d *Process) Names(sql string) (names []Name, err error) {
-	if err := d.Ready(context.Background()); err != nil { // CancelWith limits the wait
+	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait: it kills the process
 		return nil, err
 	}
 	err = d.call(message{Names: sql}, &names)
@@ -99,7 +97,7 @@ func (d *Process) Names(sql string) (names []Name, err error) {
 }
 
 func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
-	if err := d.Ready(context.Background()); err != nil { // CancelWith limits the wait
+	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait: it kills the process
 		return nil, nil, err
 	}
 	var answer description
@@ -115,7 +113,7 @@ func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error)
 }
 
 func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
-	if err := d.Ready(context.Background()); err != nil { // CancelWith limits the wait
+	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait: it kills the process
 		return nil, err
 	}
 	m := &jobMessage{Job: *j}
@@ -160,7 +158,7 @@ func (d *Process) Reopen(o *Options, dir string) bool {
 	if !d.prepareNext(message{Open: &openRequest{*o, dir}}, &d.isOpen) || !d.isOpen {
 		return false
 	}
-	_ = os.RemoveAll(d.dir) // Engine.Close removes remaining files
+	_ = os.RemoveAll(d.dir) // errors do not matter, because Engine.Close removes remaining files
 	d.dir = dir
 	return true
 }
@@ -185,10 +183,9 @@ func (d *Process) prepareNext(m message, response any) bool {
 // Close ends the process.
 func (d *Process) Close() {
 	d.p.Close()
-	_ = os.RemoveAll(d.dir) // Engine.Close removes remaining files
+	_ = os.RemoveAll(d.dir) // errors do not matter, because Engine.Close removes remaining files
 }
 
-// processRows is the result of a statement in a separate process.
 type processRows struct {
 	ctx     context.Context // Start's context, stored because the methods of Rows take none
 	d       *Process
@@ -220,7 +217,7 @@ func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 
 func (r *processRows) End() { r.batches.Release() }
 
-// statementError converts the death of a process to an error about its statement.
+// statementError returns an error about the statement if err means that its process has died, and otherwise err.
 func statementError(err error) error {
 	death, ok := errors.AsType[*worker.DeathError](err)
 	if !ok {

@@ -43,7 +43,7 @@ type Job struct {
 // Key returns a key that is equal for jobs that can run in the same database. They may differ only in their
 // statement, its parameters and the columns of its views. "" means that no other job may use the database.
 func (j *Job) Key() string {
-	if j.Spills { // its setting would apply only to the first connection
+	if j.Spills { // the setting that Spills needs would apply only to the first connection
 		return ""
 	}
 	return strings.Join(append(confinement(j), j.Tables...), ";\n")
@@ -67,7 +67,7 @@ func (d *Database) IsAlive() bool { return true }
 func (d *Database) Ready(context.Context) error { return nil }
 
 func (d *Database) Reuse() Reuse {
-	spilled, _ := os.ReadDir(d.dir) // DuckDB creates the directory on demand
+	spilled, _ := os.ReadDir(d.dir) // fails if no statement spilled, because DuckDB creates the directory on demand
 	if d.confinedKey == "" || d.isIncomplete || len(d.unused) == 0 || len(spilled) > 0 {
 		return Reuse{}
 	}

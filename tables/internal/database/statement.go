@@ -71,7 +71,6 @@ const explainPrefix = "EXPLAIN "
 // explainLength returns the length of the start of a statement up to and including EXPLAIN and spaces, or 0 without EXPLAIN.
 func explainLength(sql string) int { return len(explainPattern.FindString(sql)) }
 
-// parse returns the statement's parse tree as JSON.
 func (d *Database) parse(sql string) ([]byte, error) {
 	var stmt duckdb.PreparedStatement
 	defer duckdb.DestroyPrepare(&stmt)
@@ -93,7 +92,6 @@ func (d *Database) parse(sql string) ([]byte, error) {
 	return []byte(duckdb.StringTData(tree)), nil
 }
 
-// walker traverses a parse tree.
 type walker struct {
 	sql   string
 	names []Name
@@ -107,7 +105,7 @@ type walker struct {
 var (
 	tableFunctions = []string{"range", "generate_series", "unnest", "json_each", "json_tree", "repeat"}
 	tableRefs      = []string{"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "COLUMN_DATA", "SHOW_REF"}
-	showTypes      = []string{"DESCRIBE", "SUMMARY"} // applied to a statement or a table; other types list DuckDB's objects
+	showTypes      = []string{"DESCRIBE", "SUMMARY"} // describe a statement or a table; other types list DuckDB's objects
 )
 
 // forbiddenFunctions lists functions that show settings, the environment or the definitions of views, or that can crash the process.

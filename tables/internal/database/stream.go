@@ -22,12 +22,11 @@ type stream struct {
 	sql       string
 	result    duckdb.Result
 	options   duckdb.ArrowOptions
-	raw       *arrow.Schema // DuckDB's types
-	shown     *arrow.Schema // the result's types
+	raw       *arrow.Schema // with DuckDB's types; see Database.schema
+	shown     *arrow.Schema // with the types that readers get
 	hasResult bool
 }
 
-// stream starts the prepared statement.
 func (d *Database) stream(ctx context.Context, sql string) (_ *stream, err error) {
 	s := &stream{d: d, ctx: ctx, sql: sql}
 	defer func() {

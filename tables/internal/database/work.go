@@ -15,16 +15,15 @@ const sqlWorker worker.Kind = "sql"
 
 func init() { worker.Handle(sqlWorker, serveStatements) }
 
-// processOverhead returns the memory of a process in addition to the statement's limit. DuckDB does not count all its memory: thread stacks of
-// 8 MiB each, Go's threads, plans, and values in transit.
+// processOverhead returns how many bytes a process may use beyond its statement's limit, for memory that DuckDB does not count: thread
+// stacks of 8 MiB each, Go's threads, plans, and values in transit.
 func processOverhead(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
 
-// maxGrowth limits how much a process can grow after opening its first database. A process that has grown more opens no further
-// database.
+// maxGrowth is how many bytes a process may grow after opening its first database. If it has grown more, it opens no further database.
 const maxGrowth = 32 << 20
 
-// serveStatements runs statements one after another, in the steps of [Process]: it opens a database, returns the names of a statement's
-// tables, and describes or runs the statement.
+// serveStatements answers the requests of a [Process], one after another: it opens a database, returns the names of a statement's tables,
+// and describes or runs the statement.
 func serveStatements(c *worker.Conn) error {
 	w := &session{c: c}
 	defer w.close()
@@ -65,7 +64,6 @@ func serveStatements(c *worker.Conn) error {
 	}
 }
 
-// session is the state of serveStatements.
 type session struct {
 	c               *worker.Conn
 	d               *Database
@@ -73,14 +71,13 @@ type session struct {
 	restorePriority func() // set while worker.LowerPriorityLater is in effect
 }
 
-// begin starts the timer of worker.LowerPriorityLater for a statement, unless it is running.
+// begin starts the timer of worker.LowerPriorityLater for a statement, unless the timer is running.
 func (w *session) begin() {
 	if w.restorePriority == nil {
 		w.restorePriority = worker.LowerPriorityLater()
 	}
 }
 
-// pause stops the timer that begin started.
 func (w *session) pause() {
 	if w.restorePriority != nil {
 		w.restorePriority()
@@ -91,7 +88,6 @@ func (w *session) pause() {
 // isUsedUp reports whether the process must not open another database, because it has grown too much or has a low priority.
 func (w *session) isUsedUp() bool { return worker.Growth() > maxGrowth || worker.HasLowPriority() }
 
-// close closes the database, and reports whether one was open.
 func (w *session) close() bool {
 	if w.d == nil {
 		return false

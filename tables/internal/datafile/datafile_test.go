@@ -31,7 +31,7 @@ func column(id int, name string, t, ids arrow.DataType) Column {
 // nestedTypes returns the type of a struct that contains a list of structs and a map. plain has no field IDs;
 // ids has them.
 func nestedTypes(inner string, x arrow.DataType) (plain, ids arrow.DataType) {
-	make := func(id func(int, arrow.Field) arrow.Field) arrow.DataType {
+	build := func(id func(int, arrow.Field) arrow.Field) arrow.DataType {
 		item := arrow.StructOf(id(12, arrow.Field{Name: inner, Type: x, Nullable: true}), id(13, arrow.Field{Name: "y", Type: arrow.BinaryTypes.String, Nullable: true}))
 		list := arrow.ListOfField(id(11, arrow.Field{Name: "element", Type: item, Nullable: true}))
 		key := withID(15, arrow.Field{Name: "key", Type: arrow.BinaryTypes.String})
@@ -39,10 +39,10 @@ func nestedTypes(inner string, x arrow.DataType) (plain, ids arrow.DataType) {
 		entries := arrow.MapOfFields(key, withID(16, arrow.Field{Name: "value", Type: x}))
 		return arrow.StructOf(id(10, arrow.Field{Name: "l", Type: list, Nullable: true}), id(14, arrow.Field{Name: "m", Type: entries, Nullable: true}))
 	}
-	return make(func(_ int, f arrow.Field) arrow.Field { return f }), make(withID)
+	return build(func(_ int, f arrow.Field) arrow.Field { return f }), build(withID)
 }
 
-// encodeFile returns a Parquet file with the rows in json, in groups of two rows.
+// encodeFile returns a Parquet file with the rows in json, in row groups of two rows.
 func encodeFile(t testing.TB, json string, fields ...arrow.Field) []byte {
 	t.Helper()
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(json))
@@ -113,8 +113,8 @@ func TestByID(t *testing.T) {
 	}
 }
 
-// TestConditionFirst checks that a group that cannot match the condition is not decoded. In other
-// groups, the condition's columns must be decoded first.
+// TestConditionFirst checks that a row group that cannot match the condition is not decoded, and that the
+// others yield the matching rows.
 func TestConditionFirst(t *testing.T) {
 	tableSchema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "t", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	n, text := column(20, "n", arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int64), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)
@@ -153,7 +153,7 @@ func TestDamaged(t *testing.T) {
 	plain, ids := nestedTypes("x", arrow.PrimitiveTypes.Int32)
 	columns := []Column{column(1, "s", plain, ids), column(20, "n", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)}
 	readDamaged(t, fileWithFiveRows(t), 2000, 0, 300, func(i int) *Scan { return &Scan{Rows: 100, Columns: columns, Workers: 1 + i%2, Memory: 1 << 20} })
-	// Also test skipped pages, and strings that are read as codes.
+	// Damage a file whose scan skips pages and reads strings as dictionary codes.
 	paged := pagedRows(3000)
 	columns = nil
 	for _, f := range paged.Schema().Fields() {
@@ -197,7 +197,7 @@ func readDamaged(t *testing.T, undamaged []byte, copies, firstChanged, minFailur
 		}
 	}
 	if failed < minFailures {
-		t.Errorf("only %[2]d of %[1]d damaged files are refused", copies, failed)
+		t.Errorf("%d of %d damaged files were refused, want at least %d", failed, copies, minFailures)
 	}
 }
 

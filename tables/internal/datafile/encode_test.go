@@ -189,7 +189,7 @@ func TestEncodeRoundTrip(t *testing.T) {
 		for _, f := range ids.Fields() {
 			s.Columns = append(s.Columns, Column{Field: f, IDs: f})
 		}
-		n, row := 0, int64(0) // the next row of the group; long texts make several batches
+		n, row := 0, int64(0) // the next group and its next row; a group with long texts is read as several batches
 		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
 			if err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
@@ -281,7 +281,7 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 					seen = [2]bool{seen[0] || bytes.Equal(v, minValue), seen[1] || bytes.Equal(v, maxValue)}
 				}
 				if all := nulls == end-location.FirstRowIndex; bounds.GetNullPages()[p] != all || bounds.GetNullCounts()[p] != nulls || !all && seen != [2]bool{true, true} {
-					t.Fatalf("page %d of column %d: wrong null count, want %d, or bounds that do not occur: %v", p, i, nulls, seen)
+					t.Fatalf("page %d of column %d: got all null %v and %d nulls, want %v and %d; the minimum and the maximum occur in the page: %v, want both", p, i, bounds.GetNullPages()[p], bounds.GetNullCounts()[p], all, nulls, seen)
 				}
 			}
 		}
@@ -438,7 +438,7 @@ func TestNullsAfterDeltas(t *testing.T) {
 		s.Columns = []Column{{Field: columns.Field(0), IDs: columns.Field(0)}}
 		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
 			if err != nil || !array.Equal(b.Column(0), group.Column(0)) {
-				t.Error("the values read differ from the values written:", err)
+				t.Errorf("the values read differ from the values written, or error %v", err)
 			}
 		}
 	}

@@ -1,8 +1,5 @@
 // Package definition parses a table's metadata: its columns in three type systems, its settings, and the
 // order of its rows. It also creates the metadata of new and changed tables.
-//
-// A [Definition] is parsed once per version of the metadata. [FromMetadata] caches recent definitions; tables
-// with equal columns and settings share one.
 package definition
 
 import (
@@ -18,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Definition is the parsed metadata of a table. It never changes.
+// Definition is the parsed metadata of a table. It is immutable, and tables with equal columns and settings may share it.
 type Definition struct {
 	Columns *iceberg.Schema
 	Put     *arrow.Schema // the types of the columns as put
@@ -31,7 +28,7 @@ type Definition struct {
 
 	key     key
 	mu      sync.Mutex
-	casters []cachedCaster // recently used casters
+	casters []cachedCaster // most recently added first
 }
 
 // key identifies a definition, together with its columns.
@@ -40,8 +37,8 @@ type key struct {
 	put, settings, rules string
 }
 
-// maxCached limits the number of cached definitions, and of cached casters per definition. Most tables share
-// a few definitions; the definition of a wide table takes tens of kilobytes.
+// maxCached is the maximum number of cached definitions, and of cached casters per definition. A few definitions
+// suffice for most tables; the definition of a wide table takes tens of kilobytes.
 const maxCached = 16
 
 var cache struct {
@@ -67,8 +64,7 @@ func FromMetadata(meta table.Metadata) (*Definition, error) {
 	return d, err
 }
 
-// ForSchema is like FromMetadata, for an older schema of the table. The result has no order if the schema
-// lacks one of the order's columns.
+// ForSchema is like FromMetadata, for an older schema of the table. If it lacks a column of the order, Order is nil.
 func ForSchema(meta table.Metadata, columns *iceberg.Schema) (*Definition, error) {
 	current, err := FromMetadata(meta)
 	if err != nil || columns.ID == current.Columns.ID {
@@ -85,7 +81,7 @@ func ForSchema(meta table.Metadata, columns *iceberg.Schema) (*Definition, error
 	return d, nil
 }
 
-// Types returns the types of the columns as put, and their stored types.
+// Types returns the columns' types as put, and in files. property is the value of the property [schema.Property].
 func Types(columns *iceberg.Schema, property string) (putSchema, stored *arrow.Schema, err error) {
 	if stored, err = schema.StoredSchema(columns); err != nil {
 		return nil, nil, err
@@ -109,20 +105,19 @@ func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
 	return d, err
 }
 
-// AsStored returns a copy of d whose readers get the stored types.
+// AsStored returns a copy of d with which readers get the types in the table's files.
 func (d *Definition) AsStored() *Definition {
 	return &Definition{Columns: d.Columns, Put: d.Put, Stored: d.Stored, Logical: d.Stored, Settings: d.Settings, Order: d.Order, Rules: d.Rules}
 }
 
-// cachedCaster is a cached result of Caster.
 type cachedCaster struct {
 	putSchema *arrow.Schema
 	cast      *schema.Caster
 	changes   []Change
 }
 
-// Caster returns the caster from a put's schema to the table. If the table must change first, Caster returns
-// the changes instead, or an error if the table's evolution does not allow them.
+// Caster returns the caster that converts a put's rows to the table's columns. If the columns must change first,
+// Caster returns the changes instead, or an error if the table's evolution does not allow them.
 func (d *Definition) Caster(putSchema *arrow.Schema) (*schema.Caster, []Change, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -151,7 +146,7 @@ func (d *Definition) Caster(putSchema *arrow.Schema) (*schema.Caster, []Change, 
 	return c.cast, c.changes, nil
 }
 
-// pushFront inserts an item before the other items, and drops the last if there are too many.
+// pushFront returns item followed by items, up to maxCached items.
 func pushFront[T any](items []T, item T) []T {
 	items = append([]T{item}, items...)
 	return items[:min(len(items), maxCached)]

@@ -9,16 +9,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Evolution is a rule for the column changes that a table allows.
+// Evolution says which changes of its columns a table allows.
 type Evolution string
 
-// The evolutions. With "", the default, puts do not change the columns: missing columns are null, narrower
-// numbers are widened to the table's type, a column of nulls gets the type of the put, and any other
-// difference is refused. Evolve may make any change.
+// The evolutions. With "", the default, a put cannot change the columns, except that a column of nulls gets the
+// put's type. Columns missing from a put are null, and narrower numbers are widened to the table's type. Puts with
+// other differences are rejected. The operation Evolve may make any change.
 const (
 	Strict     Evolution = "strict"     // puts must have exactly the table's columns and types
 	AddOnly    Evolution = "add_only"   // like Strict, but a put may add columns
-	Compatible Evolution = "compatible" // like AddOnly, but numbers are widened, in the put or in the table
+	Compatible Evolution = "compatible" // like AddOnly, but if number types differ, the put or the table gets the wider one
 	Flexible   Evolution = "flexible"   // like Compatible, but columns missing from a put are null, and Evolve may rename and drop columns
 )
 
@@ -35,10 +35,10 @@ func (e Evolution) Check() error {
 // ColumnOp is a kind of column change.
 type ColumnOp string
 
-// The column changes. A table that allows one also allows the changes listed before it.
+// The column changes. A table that allows one of them also allows those above it.
 const (
 	AddColumn    ColumnOp = "add"
-	WidenColumn  ColumnOp = "widen" // an integer or float gets a larger type; a column of nulls gets any type
+	WidenColumn  ColumnOp = "widen" // gives an integer or float a larger type, or a column of nulls any type
 	RenameColumn ColumnOp = "rename"
 	DropColumn   ColumnOp = "drop"
 )
@@ -49,8 +49,8 @@ type Change struct {
 	Field arrow.Field
 }
 
-// ChangesFor returns the changes that a table needs before it can accept rows of a schema, or a schema.Error
-// that says why it refuses them.
+// ChangesFor returns the changes that a table with the given columns needs before it accepts rows with the schema
+// putSchema. If e does not allow the changes, ChangesFor returns a schema.Error.
 func (e Evolution) ChangesFor(putSchema, columns *arrow.Schema) (changes []Change, err error) {
 	putSchema = schema.WithoutEncodings(putSchema)
 	mayAdd := e == AddOnly || e == Compatible || e == Flexible

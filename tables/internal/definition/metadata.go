@@ -12,10 +12,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// FileBytes is the default size of data files.
+// FileBytes is the default size of data files, in bytes.
 const FileBytes = 128 << 20
 
-// newProperties returns the properties of a new table.
 func newProperties(sc *arrow.Schema) iceberg.Properties {
 	version := "2"
 	if schema.HasNanoseconds(sc) {
@@ -32,8 +31,8 @@ func newProperties(sc *arrow.Schema) iceberg.Properties {
 	}
 }
 
-// NewMetadata returns the metadata of a new table at a location; the settings may be nil. Data files have
-// about fileBytes bytes, or FileBytes bytes if fileBytes is 0.
+// NewMetadata returns the metadata of a new table at a location. s may be nil. fileBytes is the approximate size
+// of data files in bytes; 0 means FileBytes.
 func NewMetadata(sh *schema.Shape, location string, s *Settings, fileBytes int) (table.Metadata, error) {
 	props := newProperties(sh.Stored)
 	props[schema.Property(0)] = sh.PutProperty
@@ -48,10 +47,9 @@ func NewMetadata(sh *schema.Shape, location string, s *Settings, fileBytes int) 
 	return WithSettings(meta, s)
 }
 
-// Reshape returns meta with another schema, and without a sort order. The caller must then call WithSettings, which
-// adds the sort order again. Older versions of the table keep their schema.
+// Reshape returns meta with another schema, and without a sort order, because the order may refer to dropped columns.
+// The caller must then call WithSettings, which adds the sort order again.
 func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
-	// The sort order may refer to dropped columns.
 	updates := append(RemoveSortOrder(), table.NewAddSchemaUpdate(sh.Schema), table.NewSetCurrentSchemaUpdate(-1))
 	if schema.HasNanoseconds(sh.Stored) && meta.Version() < 3 {
 		updates = append([]table.Update{table.NewUpgradeFormatVersionUpdate(3)}, updates...)
@@ -64,8 +62,7 @@ func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	return table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(property)}, "")
 }
 
-// WithSettings returns meta with new settings, after checking them against the columns. If s is nil, it keeps
-// the current settings.
+// WithSettings returns meta with the settings s, after checking them against the columns; nil means the current settings.
 func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 	props := iceberg.Properties{}
 	if s != nil {
@@ -92,7 +89,7 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 		return nil, err
 	}
 	props[SettingsProperty] = text
-	if s.Time != "" { // always record the bounds of the time column; by default, a wide table has bounds only for its first columns
+	if s.Time != "" { // record the time column's bounds even in a wide table, where Iceberg records only those of the first columns
 		props[table.MetricsModeColumnConfPrefix+"."+s.Time] = "full"
 	}
 	for k, v := range props {
@@ -103,7 +100,7 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 	if len(props) > 0 {
 		updates = append(updates, table.NewSetPropertiesUpdate(props))
 	}
-	var removed []string // properties of dropped columns, which other programs would reject
+	var removed []string // properties of dropped columns; other programs reject them
 	for k := range meta.Properties() {
 		if name, ok := strings.CutPrefix(k, table.MetricsModeColumnConfPrefix+"."); ok && !logical.HasField(name) {
 			removed = append(removed, k)

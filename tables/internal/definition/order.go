@@ -10,13 +10,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Order is the order of rows in a table with a time column. Files with this Iceberg sort order have sorted
-// rows, and together contain no duplicates that the rule removes.
+// Order is the order of rows in a table with a time column. In data files that declare the sort order Sort, rows are
+// sorted, and Rule has been applied to the rows of all these files together.
 type Order struct {
 	Rule  OnDuplicate
 	IDs   []int    // IDs of the time column and the key columns
 	Names []string // names of these columns
-	Sort  int      // ID of the sort order
+	Sort  int      // ID of the Iceberg sort order
 }
 
 func newOrder(d *Definition, sort int) (*Order, error) {
@@ -34,7 +34,7 @@ func newOrder(d *Definition, sort int) (*Order, error) {
 	return o, nil
 }
 
-// withNamesOf returns a copy of o with a schema's column names, or nil if the schema lacks a column.
+// withNamesOf returns a copy of o with the column names of an older schema, or nil if that lacks one of the columns.
 func (o *Order) withNamesOf(columns *iceberg.Schema) *Order {
 	renamed := *o
 	renamed.Names = nil
@@ -48,8 +48,7 @@ func (o *Order) withNamesOf(columns *iceberg.Schema) *Order {
 	return &renamed
 }
 
-// Equal reports whether two orders sort rows equally and have the same rule for duplicates. Either may be
-// nil.
+// Equal reports whether two orders, which may be nil, sort rows equally and have the same rule for duplicates.
 func (o *Order) Equal(other *Order) bool {
 	if o == nil || other == nil {
 		return o == other
@@ -57,7 +56,7 @@ func (o *Order) Equal(other *Order) bool {
 	return o.Rule == other.Rule && o.Sort == other.Sort && slices.Equal(o.IDs, other.IDs)
 }
 
-// Merging returns the rule for merging sources whose rows may duplicate each other.
+// Merging returns o.Rule as a rule for merging sorted rows.
 func (o *Order) Merging() sorted.Rule {
 	switch o.Rule {
 	case KeepFirst:
@@ -68,7 +67,6 @@ func (o *Order) Merging() sorted.Rule {
 	return sorted.All
 }
 
-// sortUpdates returns the updates that give a table the sort order of its settings.
 func (s Settings) sortUpdates(meta table.Metadata) ([]table.Update, error) {
 	if s.Time == "" {
 		return RemoveSortOrder(), nil
@@ -87,7 +85,7 @@ func (s Settings) sortUpdates(meta table.Metadata) ([]table.Update, error) {
 	return []table.Update{table.NewAddSortOrderUpdate(&sort), table.NewSetDefaultSortOrderUpdate(-1)}, err
 }
 
-// RemoveSortOrder returns the updates that remove a table's sort order.
+// RemoveSortOrder returns the metadata updates that remove a table's sort order.
 func RemoveSortOrder() []table.Update {
 	unsorted := table.UnsortedSortOrder
 	return []table.Update{table.NewAddSortOrderUpdate(&unsorted), table.NewSetDefaultSortOrderUpdate(0)}

@@ -25,11 +25,9 @@ func (e *ArgumentError) Unwrap() error { return e.Err }
 
 // Settings configures a table. The zero value is the default.
 type Settings struct {
-	// Time is the column that orders the table's rows: a timestamp or a date32. If it is "", rows stay in the
-	// order of arrival.
+	// Time is the column that orders the rows: a timestamp or a date32. If it is "", rows stay in the order of arrival.
 	Time string `json:"time,omitempty"`
-	// Keys are the columns that distinguish rows with equal times. Without keys, rows with equal times
-	// are duplicates.
+	// Keys are the columns that distinguish rows with equal times. Without keys, such rows are duplicates.
 	Keys []string `json:"keys,omitempty"`
 	// OnDuplicate is the rule for rows with equal Time and Keys.
 	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"`
@@ -40,14 +38,12 @@ type Settings struct {
 	Compression Compression `json:"compression,omitempty"`
 }
 
-// settingNames are the JSON keys of settings.
 var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution", "compression"}
 
-// storedSettings decodes the settings in a table's metadata. Unlike Settings, it accepts unknown keys, which another
-// version of this module may have written.
+// storedSettings is like Settings, but accepts unknown JSON keys, which a later version of this module may have written.
 type storedSettings Settings
 
-// UnmarshalJSON returns an error for unknown keys, which are probably misspelled.
+// UnmarshalJSON rejects unknown keys, which are probably misspelled.
 func (s *Settings) UnmarshalJSON(b []byte) error {
 	var settings map[string]json.RawMessage
 	if err := json.Unmarshal(b, &settings); err != nil {
@@ -69,18 +65,18 @@ const (
 	KeepAll         OnDuplicate = "keep_all"   // all rows are kept, in the order of arrival
 	KeepFirst       OnDuplicate = "keep_first" // the first row is kept
 	KeepLast        OnDuplicate = "keep_last"  // the last row is kept, even if other columns differ
-	RefuseDuplicate OnDuplicate = "error"      // a put that contains or creates duplicates is refused
+	RefuseDuplicate OnDuplicate = "error"      // a put that contains or creates duplicates fails
 )
 
 // Partition is the length of the periods that divide a table's files.
 type Partition string
 
-// Compression says what a table's files are compressed for.
+// Compression says whether a table's files are compressed for speed or for size.
 type Compression string
 
 // The kinds of compression. "" is CompressFast.
 const (
-	CompressFast  Compression = "fast"  // Snappy for the columns that shrink, or zstd for those that it shrinks to less than half of that
+	CompressFast  Compression = "fast"  // for each column: Snappy, zstd if the result is far smaller, or none if the column hardly shrinks
 	CompressSmall Compression = "small" // zstd for every column
 )
 
@@ -91,7 +87,7 @@ func (c Compression) check() error {
 	return nil
 }
 
-// codec returns the value of Iceberg's property for c, which other programs follow, too.
+// codec returns the value of Iceberg's compression property, from which other programs choose their compression.
 func (c Compression) codec() string {
 	if c == CompressSmall {
 		return "zstd"
@@ -102,7 +98,7 @@ func (c Compression) codec() string {
 // SettingsProperty is the table property that contains the settings.
 const SettingsProperty = "partd.settings"
 
-// ParseSettings reads the property with the settings.
+// ParseSettings parses the value of the property SettingsProperty.
 func ParseSettings(text string) (s Settings, err error) {
 	if text != "" {
 		if err := json.Unmarshal([]byte(text), (*storedSettings)(&s)); err != nil {
@@ -112,7 +108,7 @@ func ParseSettings(text string) (s Settings, err error) {
 	return s, nil
 }
 
-// property returns the stored form of the settings, after checking them against a table's columns.
+// property returns the value of the property SettingsProperty, after checking the settings against a table's columns.
 func (s Settings) property(schema *arrow.Schema) (string, error) {
 	if err := errors.Join(s.Evolution.Check(), s.CheckPartition(), s.Compression.check(), s.checkOrder(schema)); err != nil {
 		return "", &ArgumentError{fmt.Errorf("settings: %w", err)}
@@ -124,7 +120,6 @@ func (s Settings) property(schema *arrow.Schema) (string, error) {
 	return string(b), err
 }
 
-// checkOrder checks the columns that order the rows.
 func (s Settings) checkOrder(columns *arrow.Schema) error {
 	rules := []OnDuplicate{"", KeepAll, KeepFirst, KeepLast, RefuseDuplicate}
 	switch {
@@ -156,7 +151,7 @@ func (s Settings) checkOrder(columns *arrow.Schema) error {
 	return nil
 }
 
-// Order returns the columns that sort and identify rows.
+// Order returns the names of the columns that order and identify the rows: the time column and the keys.
 func (s Settings) Order() []string {
 	if s.Time == "" {
 		return s.Keys
@@ -174,7 +169,7 @@ const (
 	PartitionYear    Partition = "year"
 )
 
-// CheckPartition returns an error for an unknown period.
+// CheckPartition returns an error if the partition is unknown, or needs a time column that is not set.
 func (s Settings) CheckPartition() error {
 	all := []Partition{"", PartitionNone, PartitionAuto, PartitionDay, PartitionMonth, PartitionQuarter, PartitionYear}
 	if !slices.Contains(all, s.Partition) {

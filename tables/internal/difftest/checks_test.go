@@ -237,7 +237,7 @@ func (d *run) checkParts(r *rand.Rand) (string, error) {
 	}
 	if err == nil {
 		var partsAfter int
-		if partsAfter, err = t.Parts(d.ctx); err == nil && partsAfter != n { // a fold happened in between
+		if partsAfter, err = t.Parts(d.ctx); err == nil && partsAfter != n { // a fold has changed the number of parts in the meantime
 			return d.checkParts(r)
 		}
 	}
@@ -280,7 +280,7 @@ func (d *run) checkQuery(r *rand.Rand) (string, error) {
 		return arrow.IsNested(c.typ.ID()) && strings.Contains(c.typ.String(), "timestamp[ns, tz=")
 	}
 	columns, want, text := randomProjection(r, slices.DeleteFunc(slices.Clone(d.cols), losesNanoseconds)), d.rows, ""
-	for range 5 { // until SQL can express the condition
+	for range 5 { // try again until SQL can express the condition
 		if c := randomCond(r, d.cols, d.rows, 1); c.sql() != "" {
 			text = " WHERE " + c.sql()
 			want = slices.DeleteFunc(slices.Clone(want), func(r row) bool { return c.eval(r) != yes })

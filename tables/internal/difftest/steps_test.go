@@ -50,9 +50,9 @@ type run struct {
 	exists         bool
 	settings       tables.Settings
 	inArrivalOrder bool // rows are read in the order of their arrival
-	inTail         bool // some rows may be in the tail
+	inTail         bool // some rows may be in the tail (not yet in data files)
 	dropped        []string
-	nextID         int64 // the next id
+	lastID         int64 // the id of the newest row
 	newest         tables.Version
 	stepNumber     int // the number of the current step
 	versions       map[tables.Version]state
@@ -66,7 +66,8 @@ func hash(parts ...any) uint64 {
 	return h.Sum64()
 }
 
-// pickColumn picks a column that ok accepts. It picks the same column if other columns are left out.
+// pickColumn picks a column that ok accepts. If a failing run is repeated with fewer columns, it still picks the same
+// column unless that one is missing.
 func pickColumn(r *rand.Rand, cols []*column, ok func(*column) bool) (chosen *column) {
 	salt, lowest := r.Uint64(), uint64(0)
 	for _, c := range cols {
@@ -114,7 +115,7 @@ func (d *run) randomSchema(r *rand.Rand) (cols []*column) {
 	return cols
 }
 
-// canOrder reports whether a column can be the time column, or a key if asTime is false.
+// canOrder reports whether a column of type t can be the time column or, if asTime is false, a key column.
 func canOrder(t arrow.DataType, asTime bool) bool {
 	t = plainType(t)
 	if t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32 || asTime {
@@ -155,8 +156,8 @@ func (d *run) newRows(r *rand.Rand, n int, cols []*column, required []string) []
 		for _, c := range cols {
 			rows[i][c.name] = d.narrowFloat(c, randomValue(rand.New(rand.NewPCG(hash(d.seed, d.stepNumber, c.name), uint64(i))), c.typ, c.nullable && !slices.Contains(required, c.name)))
 		}
-		d.nextID++
-		rows[i]["id"] = ratOf(d.nextID)
+		d.lastID++
+		rows[i]["id"] = ratOf(d.lastID)
 	}
 	return rows
 }
@@ -268,7 +269,7 @@ func (d *run) open() (err error) {
 }
 
 // rowCount returns the number of rows for a put. It is usually small, so that the rows stay in the tail. For
-// some seeds, it can suffice for a file with several pages.
+// some seeds, it can be large enough for a file with several pages.
 func (d *run) rowCount(r *rand.Rand) int {
 	if n := 3000 + r.IntN(6000); d.seed%8 == 1 && r.IntN(6) == 0 {
 		return n
@@ -409,7 +410,7 @@ func (d *run) upsert(r *rand.Rand) (string, error) {
 	return fmt.Sprintf("%d rows by %q", len(rows), keys), d.checkRewrite(kept, rows, result, err)
 }
 
-// checkRewrite records the rows that a correction kept and wrote, and checks its result.
+// checkRewrite records the rows that an Upsert, DeleteRows or ReplaceRange kept and wrote, and checks its result.
 func (d *run) checkRewrite(kept, rows []row, result tables.RewriteResult, err error) error {
 	if deleted := len(d.rows) - len(kept); err == nil && (result.Deleted != int64(deleted) || result.Written != int64(len(rows))) {
 		err = fmt.Errorf("got %d rows deleted and %d written, want %d and %d", result.Deleted, result.Written, deleted, len(rows))
@@ -501,7 +502,7 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 	settings, mustFail := d.settings, false
 	switch change.Op {
 	case "add":
-		var types []arrow.DataType // the types that have names
+		var types []arrow.DataType // the types that Evolve accepts, because they have names
 		for _, t := range plainTypes(r) {
 			switch t.(type) {
 			case *arrow.NullType, *arrow.StringViewType, *arrow.BinaryViewType, *arrow.FixedSizeBinaryType, *arrow.Decimal32Type, *arrow.Decimal64Type, *arrow.DictionaryType, *arrow.RunEndEncodedType, arrow.ExtensionType:

@@ -128,7 +128,7 @@ func TestSeparator(t *testing.T) {
 		in := fileOf(t, "x.csv", text)
 		in.Sep = sep
 		if got, err := content(t, in); err != nil || got != "a int64, b utf8, \n{\"a\":1,\"b\":\"x;y\"}\n" {
-			t.Errorf("separator %q: read %s, %v", sep, got, err)
+			t.Errorf("separator %q: read %s, %v, want the fields between the separators", sep, got, err)
 		}
 	}
 	for name, sep := range map[string]string{"x.csv": "ab", "y.csv": "\"", "x.jsonl": ";"} {

@@ -89,7 +89,7 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 			check()
 		}
 		if read > 20*10 {
-			t.Errorf("the readers returned %d batches after their contexts were canceled", read)
+			t.Errorf("20 readers returned %d batches after their contexts were canceled, want at most 200", read)
 		}
 		in.Known = known
 		rows := int64(0)
@@ -125,7 +125,8 @@ func textOf(t *testing.T, content string) *text {
 }
 
 // TestFirstErrorInOrder checks that forEachChunk returns the first error in the order of the text, even if
-// it is a panic and later chunks fail earlier. No later chunk may get its turn.
+// it is a panic and later chunks fail earlier. After a chunk fails, no later chunk may get its turn (c.turn, in
+// the order of the text).
 func TestFirstErrorInOrder(t *testing.T) {
 	setChunks(t, 4)
 	for range 100 {

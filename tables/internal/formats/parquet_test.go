@@ -21,8 +21,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// withArrowSchema returns a Parquet file with one column. In the Arrow schema in the file's metadata,
-// the column has type as.
+// withArrowSchema returns a Parquet file with one column. The Arrow schema in the file's metadata declares
+// that the column has the type as.
 func withArrowSchema(t *testing.T, column arrow.Array, as arrow.DataType) *Input {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "noted.parquet")
@@ -85,8 +85,8 @@ func TestArrowReadsDurations(t *testing.T) {
 	}
 }
 
-// TestTextsOfParquet checks that columns of JSON, as DuckDB writes them, and of enums are read as
-// texts.
+// TestTextsOfParquet checks that columns with the logical types JSON, which DuckDB writes, and ENUM are read as
+// strings.
 func TestTextsOfParquet(t *testing.T) {
 	for _, logical := range []schema.LogicalType{schema.JSONLogicalType{}, schema.EnumLogicalType{}} {
 		name := filepath.Join(t.TempDir(), "x.parquet")
@@ -172,7 +172,7 @@ func TestUnknownLogicalTypes(t *testing.T) {
 		}
 	}
 	if got, err := content(t, oneColumn(t, parquet.Types.ByteArray, "\x6c\x1c\x00\x00", 0, parquet.Encodings.Plain)); !strings.HasPrefix(got, "v utf8,") || err != nil {
-		t.Errorf("STRING: %q %v", got, err)
+		t.Errorf("logical type STRING: read %q, %v, want a column of type utf8", got, err)
 	}
 }
 
@@ -201,6 +201,6 @@ func TestDeepParquet(t *testing.T) {
 	in := fileOf(t, "deep.parquet", "PAR1"+footer+length+"PAR1")
 	in.Format = Parquet
 	if _, err := content(t, in); err == nil || err.Error() != "deep.parquet: its schema has more than 256 levels at node 257 of 2001" {
-		t.Errorf("a schema of %d levels: got error %v", levels, err)
+		t.Errorf("a schema of %d levels: got error %v, want one about node 257 and the limit of 256 levels", levels, err)
 	}
 }

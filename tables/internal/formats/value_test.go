@@ -88,7 +88,7 @@ func TestTextsOfTypes(t *testing.T) {
 				continue
 			}
 			if got, err := parseText(arrow.ListOf(c.typ), fmt.Sprintf("[%q]", text)); (err != nil || got != "["+want+"]" && got != `["`+want+`"]`) && c.typ.ID() != arrow.BOOL {
-				t.Errorf("list<%s>: parseText([%q]) = %q, %v", c.typ, text, got, err)
+				t.Errorf("list<%s>: parseText([%q]) = %q, %v, want a list of the same value", c.typ, text, got, err)
 			}
 		}
 		for text := range strings.FieldsSeq(c.refused) {
@@ -116,7 +116,7 @@ func FuzzText(f *testing.F) {
 				continue
 			}
 			if second, err := parseText(c.typ, got); err != nil || second != got {
-				t.Errorf("%s: %q is written as %q, but reading that returns %q, %v", c.typ, text, got, second, err)
+				t.Errorf("%s: %q is written as %q, but reading the written text returns %q, %v", c.typ, text, got, second, err)
 			}
 		}
 	})

@@ -1,5 +1,4 @@
-// Package messages splits and merges batches, so that they have a suitable size for messages of Flight or of
-// a pipe between processes.
+// Package messages splits and merges batches, so that their sizes are suitable for messages between processes.
 package messages
 
 import (
@@ -15,9 +14,8 @@ import (
 // mergeRows is the maximum number of rows of a merged batch.
 const mergeRows = 64 << 10
 
-// Rebatch yields a reader's rows in batches of a suitable size for messages: it merges the small batches that
-// query engines return, and splits large batches. Each batch is valid until the next. If the reader fails,
-// r.Err returns the error.
+// Rebatch yields a reader's rows in batches of a suitable size: it merges small batches, such as those of query
+// engines, and splits large ones. Each batch is valid until the next one. The caller must check r.Err at the end.
 func Rebatch(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
 	return func(yield func(arrow.RecordBatch) bool) {
 		var pending []arrow.RecordBatch
@@ -51,8 +49,7 @@ func Rebatch(r array.RecordReader) iter.Seq[arrow.RecordBatch] {
 	}
 }
 
-// mergeBatches joins batches into one and releases them. If Arrow cannot join columns of their types, it
-// returns the batches unchanged.
+// mergeBatches joins batches into one and releases them. If Arrow cannot join them, it returns them unchanged.
 func mergeBatches(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64) []arrow.RecordBatch {
 	if len(batches) < 2 {
 		return batches
@@ -66,10 +63,10 @@ func mergeBatches(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64)
 	return []arrow.RecordBatch{array.NewRecordBatch(schema, joined.Columns(), rows)}
 }
 
-// partBytes is the approximate size of a message. Many peers refuse more than 4 MiB by default.
+// partBytes is the approximate maximum size of a message, in bytes. Many gRPC programs reject more than 4 MiB by default.
 const partBytes = 2 << 20
 
-// Parts splits a batch into pieces for messages. Each piece is valid until the next.
+// Parts splits a batch into pieces of about partBytes or less. Each piece is valid until the next one.
 func Parts(b arrow.RecordBatch) iter.Seq[arrow.RecordBatch] {
 	step := b.NumRows()
 	if size := util.TotalRecordSize(b); size > partBytes {

@@ -155,8 +155,7 @@ func table(ctx context.Context, s *tables.Store, t *wire.Table) (*tables.Table, 
 	return s.Bucket(t.Bucket).Table(ctx, t.Name, t.At())
 }
 
-// tableProperty returns an operation that reads a property of a table. The command has the same
-// name.
+// tableProperty returns an operation that reads a property of a table, and whose command has the same name.
 func tableProperty[Out any](name string, get func(*tables.Table, context.Context) (Out, error)) Operation[wire.Table, Out] {
 	return withAnswer(Entry{Name: name, Command: name}, func(ctx context.Context, s *tables.Store, in *wire.Table) (out Out, err error) {
 		t, err := table(ctx, s, in)
@@ -187,7 +186,7 @@ type List struct {
 // Description describes a table.
 type Description struct {
 	Info   tables.TableInfo `json:"info"`
-	Schema []byte           `json:"schema"` // encoded as in a FlightInfo
+	Schema []byte           `json:"schema"` // an encoded Arrow schema, as in a FlightInfo
 	Parts  int              `json:"parts"`  // see wire.Scan.Part
 }
 
@@ -202,7 +201,7 @@ type Names struct {
 	Names  []string `json:"names"`
 }
 
-// TableSettings replaces a table's settings.
+// TableSettings has a table's new settings.
 type TableSettings struct {
 	Bucket   string          `json:"bucket,omitempty"`
 	Name     string          `json:"name"`
@@ -237,7 +236,7 @@ type Deletion struct {
 	Where  string `json:"where"`
 }
 
-// Periods sets the length of the time periods by which a table's files are divided.
+// Periods has the length of the time periods by which a table's files are divided.
 type Periods struct {
 	Bucket string           `json:"bucket,omitempty"`
 	Name   string           `json:"name"`
@@ -251,8 +250,7 @@ type Metadata struct {
 	tables.MetadataChange
 }
 
-// Snapshot names a snapshot of a bucket, or all snapshots if All is set. Tables are the tables to
-// restore from it.
+// Snapshot names a snapshot of a bucket, or all of them if All is true. Tables names the tables to restore.
 type Snapshot struct {
 	Bucket string   `json:"bucket,omitempty"`
 	Name   string   `json:"name,omitempty"`
@@ -260,8 +258,7 @@ type Snapshot struct {
 	Tables []string `json:"tables,omitempty"`
 }
 
-// Lock requests a lock for some seconds, or names a lease to renew or end. The answer has the same
-// type.
+// Lock requests a lock, or names a lease to renew or end. It is also the type of the answer.
 type Lock struct {
 	Bucket  string  `json:"bucket,omitempty"`
 	Name    string  `json:"name,omitempty"`

@@ -1,8 +1,7 @@
 // Package operations defines the operations on tables other than reading and writing rows. Flight's actions,
 // the web page's HTTP interface, package flightclient and the commands all use this one list.
 //
-// An operation is a variable of this package. It has a name, the required right and slots, input and output
-// types, and a function on a store. Add new operations to list.go; docs/flight.md lists all of them.
+// Each operation is a variable in list.go; docs/flight.md lists all of them.
 package operations
 
 import (
@@ -17,16 +16,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// prefix is the prefix of Flight's action names.
+// prefix is the prefix of the names of Flight actions.
 const prefix = "partd."
 
-// Slots says which of the server's permits an operation needs.
+// Slots says which permits an operation needs on a server. The server limits concurrent work by its number of permits.
 type Slots uint8
 
 const (
-	NoSlot    Slots = iota // for operations that read little
-	PutSlot                // a permit for writing
-	BothSlots              // permits for writing and for querying
+	NoSlot    Slots = iota // none; for operations that read little
+	PutSlot                // one for writing
+	BothSlots              // one for writing and one for querying
 )
 
 // Entry is an operation without its input and output types.
@@ -37,12 +36,11 @@ type Entry struct {
 	Writes  bool // requires the right to write; other operations require the right to read
 	Slots   Slots
 	Page    bool   // whether the server's web page offers the operation
-	Command string // the command of partd-tables for the operation, or ""
+	Command string // the partd-tables command for the operation, or ""
 
 	Input, Output reflect.Type
 
-	// Run runs the operation with an input from Parse, and calls answer with each answer. It is nil if only a
-	// server implements the operation.
+	// Run runs the operation with an input from Parse. It is nil if only a server implements the operation.
 	Run func(ctx context.Context, s *tables.Store, input any, answer func(any) error) error
 }
 
@@ -54,7 +52,7 @@ var (
 // All returns the operations, in the order of the documentation.
 func All() []*Entry { return entries }
 
-// ByName returns the operation with a name, or nil. Words may also be joined by "-".
+// ByName returns the operation with a name, or nil. In name, "-" and "_" are equivalent.
 func ByName(name string) *Entry { return byName[strings.ReplaceAll(name, "-", "_")] }
 
 // ByAction returns the operation of a Flight action, or nil.
@@ -66,16 +64,16 @@ func ByAction(action string) *Entry {
 	return ByName(name)
 }
 
-// Action returns the type of the operation's Flight action.
+// Action returns the name of the operation's Flight action.
 func (e *Entry) Action() string { return prefix + e.Name }
 
-// Parse decodes the input.
+// Parse decodes an input of the operation from JSON.
 func (e *Entry) Parse(body []byte) (any, error) {
 	in := reflect.New(e.Input).Interface()
 	return in, wire.Unmarshal(body, in)
 }
 
-// Operation is an operation with input In and answers Out.
+// Operation is an operation with an input of type In and answers of type Out.
 type Operation[In, Out any] struct {
 	*Entry
 	run func(context.Context, *tables.Store, *In) iter.Seq2[Out, error]
@@ -104,27 +102,25 @@ func withAnswers[In, Out any](e Entry, do func(context.Context, *tables.Store, *
 	return Operation[In, Out]{&e, do}
 }
 
-// withAnswer registers an operation with one answer.
 func withAnswer[In, Out any](e Entry, do func(context.Context, *tables.Store, *In) (Out, error)) Operation[In, Out] {
 	return withAnswers(e, func(ctx context.Context, s *tables.Store, in *In) iter.Seq2[Out, error] {
 		return func(yield func(Out, error) bool) { yield(do(ctx, s, in)) }
 	})
 }
 
-// None is the output of an operation without answers.
+// None is the type of an empty input or answer.
 type None = struct{}
 
-// withoutAnswer registers an operation without output.
 func withoutAnswer[In any](e Entry, do func(context.Context, *tables.Store, *In) error) Operation[In, None] {
 	return withAnswer(e, func(ctx context.Context, s *tables.Store, in *In) (None, error) { return None{}, do(ctx, s, in) })
 }
 
-// Server runs operations remotely: it sends an input as JSON to an action, and yields the answers.
+// Server is a client of a server that runs operations. Do sends an input as JSON to a Flight action, and yields the answers.
 type Server interface {
 	Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error]
 }
 
-// Target runs operations: it is an open store or a server.
+// Target is where operations run: on Store if it is not nil, otherwise on Server.
 type Target struct {
 	Store  *tables.Store
 	Server Server

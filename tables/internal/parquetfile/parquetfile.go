@@ -1,4 +1,4 @@
-// Package parquetfile writes rows of any type as Parquet files for other programs.
+// Package parquetfile writes rows of any type as Parquet files that other programs can read.
 package parquetfile
 
 import (
@@ -27,8 +27,8 @@ import (
 // groupBytes is the number of buffered bytes at which a row group is written.
 const groupBytes = 16 << 20
 
-// Write writes the rows of r to a file atomically, in bounded memory. It returns the number of
-// rows. If the file exists and replace is false, the error wraps output.ErrExists.
+// Write writes the rows of r to a file atomically, and returns their number. If the file exists and replace is false,
+// the error wraps output.ErrExists.
 func Write(ctx context.Context, path string, replace bool, r array.RecordReader) (rows int64, err error) {
 	f, err := output.Create(ctx, path, replace)
 	if err != nil {
@@ -54,8 +54,8 @@ func Write(ctx context.Context, path string, replace bool, r array.RecordReader)
 	return rows, f.Commit()
 }
 
-// Writer writes rows as Parquet. If the library cannot write a column's type, Writer converts the column to the type
-// in which a table would store it. Close completes the file, but does not close the underlying writer.
+// Writer writes rows as Parquet. If the Parquet library cannot write a column's type, Writer converts the column to the
+// type in which a table would store it. Close completes the file, but does not close the underlying io.Writer.
 type Writer struct {
 	file   *pqarrow.FileWriter
 	schema *arrow.Schema
@@ -66,8 +66,7 @@ type keepOpen struct{ io.Writer }
 
 // NewWriter returns a writer of rows with the given columns.
 func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
-	// fields has the types written to the file; recorded has the types that readers convert them back to, which the
-	// metadata records.
+	// fields has the types to write; recorded has the types to which readers convert them back.
 	fields, recorded := slices.Clone(columns.Fields()), slices.Clone(columns.Fields())
 	for i, f := range fields {
 		if stored, err := schema.StoredType(f.Type); err == nil && schema.ContainsType(f.Type, unwritable) {
@@ -90,21 +89,19 @@ func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
 	for i := range parquetSchema.NumColumns() {
 		c := parquetSchema.Column(i)
 		if _, isFloat16 := c.LogicalType().(pqschema.Float16LogicalType); isFloat16 || c.PhysicalType() == parquet.Types.Float || c.PhysicalType() == parquet.Types.Double {
-			// The library's bounds ignore NaN. DuckDB orders NaN after all numbers, so it would skip matching
-			// rows.
+			// The library's statistics ignore NaN. DuckDB orders NaN after all numbers, so it would skip matching rows.
 			options = append(options, parquet.WithStatsFor(c.Path(), false))
 		}
 	}
 	if p.file, err = pqarrow.NewFileWriter(p.schema, keepOpen{w}, parquet.NewWriterProperties(options...), arrowProperties); err != nil || !hasDurations {
 		return p, err
 	}
-	// Durations are written as integers. Readers restore them from this metadata, which replaces the
-	// library's metadata.
+	// Durations are written as integers. Readers restore them from this metadata.
 	encodedSchema := flight.SerializeSchema(arrow.NewSchema(recorded, &metadata), memory.DefaultAllocator)
 	return p, p.file.AppendKeyValueMetadata("ARROW:schema", base64.StdEncoding.EncodeToString(encodedSchema))
 }
 
-// isTime reports whether t is a 64-bit time of day. The library can write these times, so they keep their type.
+// isTime reports whether t is a 64-bit time of day, which tables store differently but the Parquet library can write.
 func isTime(t arrow.DataType) bool { return t.ID() == arrow.TIME64 }
 
 // unwritable reports whether the library cannot write a type, or cannot read it back, in columns with nulls.
@@ -118,7 +115,7 @@ func unwritable(t arrow.DataType) bool {
 	return false
 }
 
-// Write writes rows. Small batches become one row group.
+// Write writes rows. A row group can contain several batches.
 func (p *Writer) Write(b arrow.RecordBatch) error {
 	converted, err := schema.Convert(b, p.schema)
 	if err != nil {

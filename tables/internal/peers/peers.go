@@ -1,5 +1,5 @@
-// Package peers finds the peers: Python, Node and Java programs that tests and benchmarks use. .ci/peers
-// installs each of them in a separate environment.
+// Package peers finds the other programs that tests and benchmarks use, called peers. They are written in Python,
+// JavaScript and Java. The script .ci/peers installs each in a separate directory.
 package peers
 
 import (
@@ -34,24 +34,23 @@ func find(peer string, path ...string) (string, error) {
 	return target, nil
 }
 
-// Python returns the path of a peer's Python interpreter. If it is missing, the test is skipped, or fails if
-// PARTD_REQUIRE_ALL is 1.
+// Python is like PythonPath, but if the interpreter is missing, it skips the test, or fails it if the environment
+// variable PARTD_REQUIRE_ALL is 1.
 func Python(t T, peer string) string {
 	t.Helper()
 	python, err := PythonPath(peer)
 	return requirePath(t, python, err)
 }
 
-// NodeModules returns the directory of a peer's Node packages, for NODE_PATH. If it is missing, the test is
-// skipped or fails, as described for [Python].
+// NodeModules returns the directory of a peer's Node packages, for the variable NODE_PATH. If the directory is missing,
+// NodeModules skips or fails the test like [Python].
 func NodeModules(t T, peer string) string {
 	t.Helper()
 	modules, err := find(peer, "node_modules")
 	return requirePath(t, modules, err)
 }
 
-// Jar returns the path of a peer's JAR file. If it is missing, the test is skipped or fails, as described for
-// [Python].
+// Jar returns the path of a peer's JAR file. If the file is missing, Jar skips or fails the test like [Python].
 func Jar(t T, peer string) string {
 	t.Helper()
 	jar, err := find(peer, peer+".jar")

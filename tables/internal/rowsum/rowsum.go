@@ -11,16 +11,14 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// Sum is an order-independent checksum of rows: the row count, and the sum of the rows' xxh3-128 hashes
-// modulo 2^128.
+// Sum is a checksum of rows: the row count, and the sum of the rows' xxh3-128 hashes modulo 2^128.
 type Sum struct {
 	Rows   int64
 	hi, lo uint64
 	buf    []byte
 }
 
-// OfReader returns the checksum of a reader's rows, and releases the reader. If err is not nil, it only
-// returns err.
+// OfReader returns the checksum of a reader's rows, and releases the reader. If err is not nil, OfReader returns it.
 func OfReader(r array.RecordReader, err error) (*Sum, error) {
 	if err != nil {
 		return nil, err
@@ -33,8 +31,7 @@ func OfReader(r array.RecordReader, err error) (*Sum, error) {
 	return s, r.Err()
 }
 
-// Add adds the rows of a batch. The hash of a row covers the texts of its values, each after its length, so
-// the encoding of a column does not matter.
+// Add adds the rows of a batch. It hashes the values as strings, so the encoding of a column does not matter.
 func (s *Sum) Add(b arrow.RecordBatch) {
 	for i := range int(b.NumRows()) {
 		s.buf = s.buf[:0]

@@ -98,7 +98,8 @@ func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Form
 	}
 }
 
-// TestTypesInStore checks that every type can be committed, appended to the tail, and folded.
+// TestTypesInStore checks that rows of every type can be committed directly, and that they can be appended to the tail
+// (rows that are not yet in data files) and folded into files.
 func TestTypesInStore(t *testing.T) {
 	ctx := t.Context()
 	for _, noTail := range []bool{true, false} {
@@ -109,7 +110,7 @@ func TestTypesInStore(t *testing.T) {
 		bucket := "types"
 		b := s.Bucket(bucket)
 		for _, c := range schema.Cases {
-			t.Run(fmt.Sprintf("%s/%v", c.Name, noTail), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/NoTail=%v", c.Name, noTail), func(t *testing.T) {
 				a, _, err := array.FromJSON(memory.DefaultAllocator, c.Put, strings.NewReader(c.JSON))
 				if err != nil {
 					t.Fatal(err)
@@ -174,7 +175,8 @@ func TestTypesInStore(t *testing.T) {
 	}
 }
 
-// copyAndBackup copies and backs up all tables of a bucket, and checks that the tables do not change.
+// copyAndBackup copies all tables of a bucket, backs them up and restores them, and checks that the copies equal the
+// originals.
 func copyAndBackup(t *testing.T, s *tables.Store, b *tables.Bucket) {
 	var stores [3]*tables.Store
 	for i := range stores {
@@ -286,7 +288,7 @@ func TestFilterOfNanoseconds(t *testing.T) {
 	}
 }
 
-// TestFilterOfBoolsAndZeros checks that booleans are ordered and that the two zeros are equal, also in files.
+// TestFilterOfBoolsAndZeros checks that filters order false before true, and that 0 and -0 are equal, for rows in files.
 func TestFilterOfBoolsAndZeros(t *testing.T) {
 	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{NoTail: true})
 	if err != nil {

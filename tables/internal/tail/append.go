@@ -11,15 +11,14 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Receipt identifies an append that the store has acknowledged and readers can see. The append may not be durable yet; see Sync.
+// Receipt identifies an append that readers can see, but that may not be durable yet; see Sync.
 type Receipt struct {
 	log   *Log // nil if nothing was appended
 	epoch *epoch
-	pos   uint64 // position in the sequence of the store's appends
+	pos   uint64 // the append's number, counted over all tables of the Store
 }
 
-// Append adds a frame to the log, and returns when the store has acknowledged it. If the outcome is unknown, the log's next
-// call reads the store again.
+// Append adds a frame to the log. If the outcome is unknown, the next call of a method of the log reads the store again.
 func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt Receipt, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -30,7 +29,7 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt
 	if n := len(l.epochs); n > 0 && l.epochs[n-1].number == l.current {
 		if e = l.epochs[n-1]; e.schema != f.schema && !e.schema.Equal(f.schema) {
 			e = nil
-			l.current++ // the frame's schema differs from the epoch's, so start a new epoch
+			l.current++ // an epoch has only one schema
 		}
 	}
 	isFirst := e == nil
@@ -59,7 +58,7 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt
 	if err == nil {
 		err = l.add(e, parsed, int64(len(v)))
 	}
-	if err != nil { // the store contains the frame despite the error
+	if err != nil { // the store already contains the frame
 		e.stale = true
 		return receipt, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
@@ -67,8 +66,7 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt
 	return Receipt{l, e, l.pos}, nil
 }
 
-// Sync waits until the append is durable, if the tail syncs appends. Concurrent calls share a sync. If the sync fails, the
-// append's outcome is unknown.
+// Sync waits until the append is durable, if the tail was opened with syncs. If the sync fails, the append's outcome is unknown.
 func (a Receipt) Sync(ctx context.Context) error {
 	if a.log == nil {
 		return nil
@@ -83,7 +81,7 @@ func (a Receipt) Sync(ctx context.Context) error {
 	return notSynced(err)
 }
 
-// waitDurable waits until all appends up to pos are durable, if the tail syncs appends.
+// waitDurable waits until the appends numbered up to pos are durable, if the tail was opened with syncs.
 func (s *Store) waitDurable(ctx context.Context, pos uint64) error {
 	if !s.sync {
 		return nil
@@ -94,8 +92,7 @@ func (s *Store) waitDurable(ctx context.Context, pos uint64) error {
 	})
 }
 
-// Applied reports whether the log contains an append with this ID. It waits until the append is as durable as an acknowledged
-// append.
+// Applied reports whether the log contains an append with this ID. Like Sync, it waits until the append is durable.
 func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,10 +102,10 @@ func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	if !l.hasID(id) {
 		return false, nil
 	}
-	return true, notSynced(l.s.waitDurable(ctx, l.pos)) // the append's sync may still be running, or may have failed
+	return true, notSynced(l.s.waitDurable(ctx, l.pos)) // the append's own sync may not have ended, or may have failed
 }
 
-// notSynced wraps the error from a failed sync in ErrUnknownOutcome: readers see the append, but a crash can lose it.
+// notSynced adds ErrUnknownOutcome to a sync's error, because readers see the append, but a power failure can lose it.
 func notSynced(err error) error {
 	if err == nil {
 		return nil
@@ -126,7 +123,7 @@ func (e *epoch) hasID(id string) bool {
 	return ok
 }
 
-// Void makes the log ignore the rows of the puts with these IDs, which another Store has applied to the same table.
+// Void makes the log ignore the rows of the puts with these IDs, which another process has already added to the table.
 func (l *Log) Void(ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -138,7 +135,7 @@ func (l *Log) Void(ids []string) {
 	}
 }
 
-// IDs returns the IDs and times of the appends in the epochs (after, upTo].
+// IDs returns the IDs and times of the appends in the epochs with numbers from after+1 to upTo.
 func (l *Log) IDs(after, upTo int64) map[string]time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,7 +155,7 @@ func (l *Log) IsEmpty() bool {
 	return len(l.epochs) == 0
 }
 
-// EndEpoch ends the current epoch, and returns the last epoch with rows. ok is false if no epoch has rows.
+// EndEpoch ends the current epoch, and returns the number of the last epoch with rows. ok is false if no epoch has rows.
 func (l *Log) EndEpoch(ctx context.Context) (last int64, ok bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -40,20 +40,20 @@ type frame struct {
 	messages  []byte
 }
 
-// Encoder encodes frames. It reuses its IPC writer while the schema stays the same, because creating a writer allocates about
-// as much memory as a message with one row.
+// Encoder encodes frames. It reuses its IPC writer for frames with the same schema, because creating a writer allocates about
+// as much memory as encoding one row.
 type Encoder struct {
 	schema        *arrow.Schema
 	w             *ipc.Writer
-	skippedSchema bool         // whether the writer's schema message was skipped; Frame.bytes adds the schema to the first frame of an epoch
+	skippedSchema bool         // whether w has written its schema message, which WritePayload drops; Frame.bytes adds one where needed
 	buf           bytes.Buffer // the frame being encoded
 }
 
-// Frame is an encoded append.
+// Frame is an encoded append. An epoch, which is the value of one key, is a sequence of frames.
 type Frame struct {
 	schema *arrow.Schema
-	v      []byte // the frame without the time and the schema message
-	head   int    // offset of the messages
+	v      []byte // the frame; its length and time are not set, and there is no schema message
+	head   int    // offset of the messages in v
 }
 
 // Start, WritePayload and Close implement ipc.PayloadWriter.
@@ -70,8 +70,8 @@ func (e *Encoder) WritePayload(p ipc.Payload) error {
 
 func (e *Encoder) Close() error { return nil }
 
-// Encode returns the frame for an append of batches. The schema must not contain dictionaries. id can be empty. The encoder
-// must not be used after an error.
+// Encode returns the frame for an append of batches. The schema must not contain dictionary types. The put's id can be empty.
+// The encoder must not be used after an error.
 func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id string) (Frame, error) {
 	if e.schema != schema {
 		e.schema, e.skippedSchema = schema, false
@@ -97,7 +97,7 @@ func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id s
 	return Frame{schema, v, frameHeaderLen + len(id)}, nil
 }
 
-// bytes returns the frame with its time. If isFirst is true, the frame begins an epoch and includes the schema.
+// bytes returns the bytes to store, which include the time. The first frame of an epoch also includes the schema.
 func (f Frame) bytes(isFirst bool, timestamp time.Time) ([]byte, error) {
 	v := f.v
 	if isFirst {

@@ -26,31 +26,31 @@ type Log struct {
 	epochs     []*epoch
 	updated    time.Time
 	pos        uint64              // value of Store.written after the last append or read
-	hasUnknown bool                // whether an append with unknown outcome may still arrive
-	voidIDs    map[string]struct{} // IDs of puts that another Store applied, so that this log ignores their rows
+	hasUnknown bool                // whether the store may still execute an append whose outcome was unknown
+	voidIDs    map[string]struct{} // IDs of puts whose rows this log ignores; see Void
 	cached     cachedResult
 }
 
-// epoch is the state of one key's value: a sequence of appends.
+// epoch is a sequence of appends, which the store keeps as the value of one key.
 type epoch struct {
 	number int64
 	key    string
-	schema *arrow.Schema // schema of the rows
-	bytes  int64         // length of the value
+	schema *arrow.Schema
+	bytes  int64 // length of the value
 	rows   int64
 	oldest time.Time // time of the oldest append
 	ids    map[string]time.Time
-	stale  bool // whether the value must be read again, because the store may contain more appends
+	stale  bool // whether the value must be read again before the next use, because it may have other appends
 
-	// If inMemory is true, the rows are also in memory: decoded batches, and pending messages that have not been decoded
-	// yet. memBytes is their total size in bytes.
+	// If inMemory is true, the rows are also in memory, with a total size of memBytes: first the decoded batches, then the
+	// pending messages, which are not decoded yet.
 	inMemory bool
 	memBytes int64
 	batches  []arrow.RecordBatch
 	pending  [][]byte
 }
 
-// Log returns a table's log. If the table has no log, Log creates one; folded must then be the table's last folded epoch.
+// Log returns a table's log, and creates it if needed. folded is the table's last folded epoch.
 func (s *Store) Log(uuid string, folded int64) *Log {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +77,6 @@ func (s *Store) Retire(l *Log) bool {
 
 func (l *Log) key(n int64) string { return l.uuid + "/" + strconv.FormatInt(n, 10) }
 
-// epoch returns a new, empty epoch.
 func (l *Log) epoch(number int64) *epoch {
 	return &epoch{number: number, key: l.key(number), inMemory: true, ids: map[string]time.Time{}}
 }
@@ -85,7 +84,6 @@ func (l *Log) epoch(number int64) *epoch {
 // UUID returns the table's UUID.
 func (l *Log) UUID() string { return l.uuid }
 
-// recover reads the epochs that exist in the store.
 func (l *Log) recover(ctx context.Context) error {
 	slices.SortFunc(l.epochs, func(a, b *epoch) int { return cmp.Compare(a.number, b.number) })
 	for _, e := range l.epochs {
@@ -104,8 +102,8 @@ func (l *Log) load(ctx context.Context, e *epoch) error {
 		return err
 	}
 	l.drop(e)
-	l.setCached(cachedResult{}) // the rows may have changed although Fingerprint returns the same string
-	e.ids = nil                 // otherwise, add would skip the stored frames as duplicates
+	l.setCached(cachedResult{}) // the rows may have changed although their fingerprint is the same
+	e.ids = nil                 // otherwise, add would take the stored frames for duplicates
 	newEpoch := l.epoch(e.number)
 	for v := values[0]; len(v) > 0; {
 		f, remaining, err := nextFrame(v)
@@ -118,7 +116,7 @@ func (l *Log) load(ctx context.Context, e *epoch) error {
 		v = remaining
 	}
 	*e = *newEpoch
-	l.pos = l.s.written.Add(1) // so that Applied waits for a sync: rows in the store may not be durable yet
+	l.pos = l.s.written.Add(1) // the rows may not be durable yet, so make Applied wait for a sync
 	return nil
 }
 
@@ -137,7 +135,7 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 	}
 	e.bytes += length
 	if l.hasID(f.id) || e.hasID(f.id) {
-		// The store contains an append twice: it was retried after an unknown outcome.
+		// Skip the frame: the append was retried after an unknown outcome, or Void was called for it.
 		if !e.inMemory || !f.schema {
 			return nil
 		}
@@ -156,21 +154,20 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 		e.pending = append(e.pending, f.messages)
 		e.memBytes += length
 		if l.s.usedBytes.Add(length) > l.s.memory {
-			l.drop(e) // the rows are read again when needed
+			l.drop(e)
 		}
 	}
 	return nil
 }
 
-// drop releases the memory of an epoch's rows.
+// drop releases the memory of an epoch's rows. They are read from the store when needed.
 func (l *Log) drop(e *epoch) {
 	take.Release(e.batches)
 	l.s.usedBytes.Add(-e.memBytes)
 	e.inMemory, e.memBytes, e.batches, e.pending = false, 0, nil, nil
 }
 
-// Forget removes the epochs up to upTo, which must be folded or obsolete. If deleting a key fails, a later Recover deletes
-// it.
+// Forget removes the epochs up to the number upTo. If deleting a key fails, a later Recover deletes it.
 func (l *Log) Forget(ctx context.Context, upTo int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -202,7 +199,7 @@ func (s *Store) Discard(ctx context.Context, l *Log) error {
 	}
 	s.Retire(l)
 	if s.sync {
-		err = s.Flush(ctx) // so that the rows do not reappear after a power failure
+		err = s.Flush(ctx) // otherwise, the rows could reappear after a power failure
 	}
 	return err
 }

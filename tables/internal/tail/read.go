@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Rows returns the record batches of the epochs (after, upTo], in order, each with its original schema. The caller must
-// release them.
+// Rows returns the record batches of the epochs with numbers from after+1 to upTo. Each batch has its own schema. The
+// caller must release them.
 func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordBatch, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,7 +60,7 @@ func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, err
 				return nil, err
 			}
 			v = remaining
-			if f.id != "" && (seenIDs[f.id] || !e.hasID(f.id)) { // skip a duplicate or void append; see add
+			if f.id != "" && (seenIDs[f.id] || !e.hasID(f.id)) { // skip the append, as add did
 				f.messages = nil
 				if f.schema {
 					f.messages = schemaBytes
@@ -73,7 +73,7 @@ func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, err
 		return batches, err
 	}
 	messages := e.pending
-	if len(e.batches) > 0 { // the schema message was decoded with the batches
+	if len(e.batches) > 0 { // the pending messages do not begin with the schema: it was decoded with the batches
 		messages = append([][]byte{schemaBytes}, messages...)
 	}
 	_, batches, err := decode(messages...)
@@ -102,7 +102,7 @@ func (l *Log) refresh(ctx context.Context) error {
 		if err := l.load(ctx, e); err != nil {
 			return err
 		}
-		l.current = max(l.current, e.number+1) // later appends go to a new epoch, so that this one gets no more rows
+		l.current = max(l.current, e.number+1) // append no more rows to this epoch
 		if e.bytes == 0 {
 			l.epochs = slices.Delete(l.epochs, i, i+1)
 			i--
@@ -111,8 +111,8 @@ func (l *Log) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Size returns the row count and the size in bytes of the epochs after the given one, the time of their oldest append, and the
-// time of the log's last append.
+// Size returns the row count and the size in bytes of the epochs with numbers above after, the time of their oldest append,
+// and the time of the log's last append.
 func (l *Log) Size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,15 +133,15 @@ func (l *Log) size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	return rows, bytes, oldest, l.updated
 }
 
-// cachedResult is a reader's result that was computed from the log's rows and can be reused by later readers.
+// cachedResult is a result that a reader computed from the log's rows, for later readers.
 type cachedResult struct {
 	key      string
 	rows     arrow.RecordBatch // nil if nothing is cached
-	replaces bool              // whether the rows can replace rows in the table's files
+	replaces bool              // whether some of the rows replace rows in the table's files
 	bytes    int64
 }
 
-// Fingerprint returns a string that identifies the rows of the epochs after the given one.
+// Fingerprint returns a string that changes if rows of the epochs with numbers above after are added or removed.
 func (l *Log) Fingerprint(ctx context.Context, after int64) (string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -152,14 +152,14 @@ func (l *Log) Fingerprint(ctx context.Context, after int64) (string, error) {
 	return fmt.Sprintf("%d-%d-%d", after, rows, bytes), nil
 }
 
-// Cache replaces the cached result, if rows fit in half of the free memory. replaces tells whether the rows can replace rows in the
-// table's files.
+// Cache stores a reader's result instead of the previous one, unless it takes more than half of the free memory. replaces says
+// whether some of the rows replace rows in the table's files.
 func (l *Log) Cache(key string, rows arrow.RecordBatch, replaces bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.setCached(cachedResult{})
 	if len(l.epochs) == 0 {
-		return // the rows have meanwhile been folded (moved into the table's files)
+		return // the rows have been moved to the table's files in the meantime
 	}
 	if n := util.TotalRecordSize(rows); n <= (l.s.memory-l.s.usedBytes.Load())/2 {
 		rows.Retain()
@@ -186,7 +186,6 @@ func (l *Log) setCached(result cachedResult) {
 	l.cached = result
 }
 
-// schemaMessage returns a schema's IPC message.
 func schemaMessage(schema *arrow.Schema) ([]byte, error) {
 	p := ipc.GetSchemaPayload(schema, memory.DefaultAllocator)
 	defer p.Release()
@@ -195,7 +194,7 @@ func schemaMessage(schema *arrow.Schema) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// decode returns the schema and the record batches in IPC messages. The first message must contain the schema.
+// decode returns the schema and the record batches in Arrow IPC messages. The first message must begin with the schema.
 func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBatch, err error) {
 	readers := make([]io.Reader, len(messages))
 	for i, m := range messages {
@@ -207,7 +206,7 @@ func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBat
 	}
 	defer r.Release()
 	for r.Next() {
-		// Earlier versions accepted batches with columns that are longer than the batch, so cut the columns.
+		// Cut the columns: earlier versions stored batches with columns that are longer than the batch.
 		batch := r.RecordBatch()
 		batches = append(batches, batch.NewSlice(0, batch.NumRows()))
 	}
@@ -218,8 +217,8 @@ func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBat
 	return r.Schema(), batches, nil
 }
 
-// merge concatenates small batches at the end of the list, and releases them. In the result, each batch is at least twice as
-// long as the next, so each row is copied only a logarithmic number of times.
+// merge concatenates batches at the end of the list, so that each batch is at least twice as long as the next one. Repeated
+// calls thus copy each row only a logarithmic number of times. merge releases the batches that it concatenates.
 func merge(batches []arrow.RecordBatch) ([]arrow.RecordBatch, error) {
 	start := len(batches) - 1
 	for sum := int64(0); start >= 0; start-- {

@@ -43,7 +43,7 @@ func newSyncTest(t *testing.T) *syncTest {
 	p := &slowSync{partd.NewDict(), make(chan struct{}), make(chan error)}
 	go func() {
 		<-p.started
-		p.outcome <- nil // for Open
+		p.outcome <- nil // the outcome of Open's own sync
 	}()
 	s, err := Open(t.Context(), p, "w", true, 1<<20)
 	if err != nil {
@@ -80,6 +80,7 @@ func (s *syncTest) append(ctx context.Context, l *Log, id string) (outcome chan 
 	return outcome
 }
 
+// expectWaiting checks that none of the appends has ended after 20 ms.
 func (s *syncTest) expectWaiting(outcomes ...chan error) {
 	s.t.Helper()
 	time.Sleep(20 * time.Millisecond)
@@ -105,8 +106,8 @@ func (s *syncTest) countRows(l *Log) int64 {
 	return rows
 }
 
-// TestShareSync checks that appends written after the start of a sync share the next sync, also
-// across tables. A fold must not change their outcome.
+// TestShareSync checks that all appends that are written while a sync runs share the next sync, even
+// if they belong to several tables. A fold (EndEpoch and then Forget) must not change their outcome.
 func TestShareSync(t *testing.T) {
 	s := newSyncTest(t)
 	a, b := s.s.Log(table, -1), s.s.Log("other", -1)
@@ -146,7 +147,7 @@ func TestSyncFails(t *testing.T) {
 	s.expectWaiting(second, third)
 	s.outcome <- nil
 	s.expectOutcomes(nil, second, third)
-	for _, want := range []error{errDisk, nil} { // a later sync must not hide the first one's failure
+	for _, want := range []error{errDisk, nil} { // the failed sync must not be forgotten because a later one succeeded
 		got := make(chan error, 1)
 		go func() {
 			ok, err := a.Applied(t.Context(), "one")
@@ -225,7 +226,7 @@ func TestAppliedWaits(t *testing.T) {
 	s.expectOutcomes(context.Canceled, retried) // the row may be applied nevertheless
 	s.outcome <- nil
 	s.expectOutcomes(nil, second)
-	if ok, err := l.Applied(t.Context(), "id"); !ok || err != nil { // now durable, so no further sync is needed
+	if ok, err := l.Applied(t.Context(), "id"); !ok || err != nil { // the append is durable, so Applied must not wait for another sync
 		t.Fatalf("Applied = %v, %v, want true", ok, err)
 	}
 }

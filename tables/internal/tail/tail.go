@@ -1,10 +1,9 @@
-// Package tail stores small appends to tables in a partd store until they are folded into
-// the tables' files.
+// Package tail stores small appends to tables in a partd store. Later, a fold moves the rows to the tables' files.
 //
-// The rows of a table are under the keys "<table uuid>/<epoch>". A fold ends the epoch, so that later appends use the next key.
-// The fold commits the rows to files and, in the same commit, sets a table property to the epoch's number. Then it deletes the
-// key. One commit thus moves the rows: epochs up to that number are in files, and later epochs are in the tail. The property's
-// name contains the tail's ID, because epochs of different tails are unrelated.
+// The rows of a table are under the keys "<table uuid>/<epoch>", with epochs numbered from 0. A fold ends the current epoch,
+// so that later appends use the next key. It writes the rows of ended epochs to files, and adds the files to the table. The
+// same commit sets a table property to the last folded epoch, so every row is either in the files or in a later epoch. Then
+// the fold deletes the folded keys. The property's name contains the tail's ID, because other tails number their own epochs.
 package tail
 
 import (
@@ -23,7 +22,7 @@ import (
 	"github.com/go-partd/partd/internal/groupsync"
 )
 
-// identityKey is the key that stores the IDs of the warehouse and the tail.
+// identityKey is the key of the value "<warehouse ID> <tail ID>".
 const identityKey = "partd-tables"
 
 // Store contains the tails of all tables in a warehouse.
@@ -31,29 +30,29 @@ type Store struct {
 	p         partd.Partd
 	id        string
 	sync      bool  // whether appends are synced before they are acknowledged
-	memory    int64 // limit, in bytes, for rows kept in memory
+	memory    int64 // maximum size, in bytes, of rows kept in memory
 	usedBytes atomic.Int64
 
 	written atomic.Uint64   // number of appends to the store, over all tables
-	syncs   groupsync.Group // shared syncs, identified by values of written
+	syncs   groupsync.Group // lets concurrent appends share a sync
 
 	mu        sync.Mutex
 	logs      map[string]*Log    // by table UUID, because tables can be renamed
-	unclaimed map[string][]int64 // epochs that could not be read yet, by table UUID
+	unclaimed map[string][]int64 // epochs that Recover found and Claim has not read yet, by table UUID
 }
 
-// Unknown stands for the last folded epoch of a table if the table cannot be read now.
+// Unknown replaces the number of the last folded epoch of a table whose metadata cannot be read.
 const Unknown = -2
 
 // idLen is the length of a UUID in text form.
 const idLen = 36
 
-// Open returns the tail in a store, which must be empty or already be the warehouse's tail. If syncs is true, appends are synced
-// before they are acknowledged.
+// Open returns the tail in p, which must be empty or already contain the tail of the warehouse with this ID. syncs says whether
+// appends are synced before they are acknowledged. memory limits the size, in bytes, of rows kept in memory.
 func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memory int64) (_ *Store, err error) {
 	s := &Store{p: p, sync: syncs, memory: memory, logs: map[string]*Log{}, unclaimed: map[string][]int64{}}
 	defer func() {
-		if err == nil { // a log store that was never synced may not open after a power failure
+		if err == nil { // a store that was never synced may not open after a power failure
 			err = s.Flush(ctx)
 		}
 	}()
@@ -105,7 +104,7 @@ func (s *Store) Reclaim(ctx context.Context) {
 	}
 }
 
-// ID returns the tail's ID, which is stored in the tail's store.
+// ID returns the tail's ID.
 func (s *Store) ID() string { return s.id }
 
 // SetID changes the tail's ID. Tests use it to give two tails the same ID.
@@ -123,9 +122,9 @@ func (s *Store) Folded(properties map[string]string) int64 {
 	return n
 }
 
-// Recover finds the logs in the store. owner reports whether a table still exists, and returns its last folded epoch. Recover
-// deletes folded epochs and the epochs of deleted tables. If a table's last folded epoch is Unknown, or its epochs cannot be
-// read, they stay unclaimed until Claim reads them.
+// Recover returns the logs in the store, by table UUID. owner reports whether a table still exists, and returns its last folded
+// epoch. Recover deletes folded epochs and the epochs of deleted tables. If a table's last folded epoch is Unknown, or its
+// epochs cannot be read, Recover leaves the epochs to a later Claim.
 func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int64, exists bool, err error)) (map[string]*Log, error) {
 	folded := map[string]int64{}
 	var obsolete []string
@@ -163,7 +162,7 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 		switch {
 		case ctx.Err() != nil:
 			return nil, canceled.Err(ctx)
-		case err == nil && !s.Retire(l): // after an error, the epochs stay unclaimed, and operations on the table report the error
+		case err == nil && !s.Retire(l): // ignore err: operations on the table call Claim again, and report its error
 			logs[table] = l
 		}
 	}
@@ -173,8 +172,8 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 	return logs, partd.Delete(ctx, s.p, obsolete...)
 }
 
-// Claim returns the log of a table whose last folded epoch is folded, or nil if there is no log. It reads the table's unclaimed
-// epochs. If that fails, they stay unclaimed.
+// Claim returns a table's log, or nil if there is none. It reads the epochs that Recover found, unless an earlier Claim did.
+// folded is the table's last folded epoch.
 func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, error) {
 	s.mu.Lock()
 	l, epochs := s.logs[uuid], s.unclaimed[uuid]

@@ -8,7 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// Concat joins one or more batches with the same columns. The caller releases the result.
+// Concat joins one or more batches with the same columns. The caller must release the result.
 func Concat(batches []arrow.RecordBatch) (arrow.RecordBatch, error) {
 	first := batches[0]
 	if len(batches) == 1 {

@@ -1,6 +1,5 @@
-// Package take selects rows of Arrow arrays of every type. It replaces Arrow's kernels: the filter kernel turns
-// some booleans into nulls in columns that have nulls (arrow-go 18.8; see TestArrowFiltersBools), and other kernels
-// do not support all types.
+// Package take selects rows of Arrow arrays of every type. It replaces the kernels of arrow-go 18.8: the filter kernel
+// turns some booleans into nulls (see TestArrowFiltersBools), and other kernels do not support all types.
 package take
 
 import (
@@ -13,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// Where returns the rows of a batch where keep is true. The caller releases them.
+// Where returns the rows of a batch where keep is true. The caller must release the result.
 func Where(batch arrow.RecordBatch, keep []bool) (arrow.RecordBatch, error) {
 	indices := Indices(keep)
 	if len(indices) == len(keep) {
@@ -23,7 +22,7 @@ func Where(batch arrow.RecordBatch, keep []bool) (arrow.RecordBatch, error) {
 	return Batch(batch, indices)
 }
 
-// Batch returns the rows of a batch at indices. The caller releases them.
+// Batch returns the rows of a batch at indices. The caller must release the result.
 func Batch(batch arrow.RecordBatch, indices []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, batch.NumCols())
 	for i, c := range batch.Columns() {
@@ -54,8 +53,8 @@ func Indices(keep []bool) []int {
 	return indices
 }
 
-// Rows returns the rows of an array at indices, in the order of indices. A negative index selects a null. The
-// caller releases the rows.
+// Rows returns the rows of an array at indices, in the order of indices. A negative index stands for a null. The
+// caller must release the result.
 func Rows(a arrow.Array, indices []int) (arrow.Array, error) {
 	switch src := a.(type) {
 	case *array.Null:
@@ -112,8 +111,8 @@ func Rows(a arrow.Array, indices []int) (arrow.Array, error) {
 	return sliceRows(a, indices)
 }
 
-// buildRows returns the rows of a at indices. buffers and children must contain exactly these rows; buildRows
-// adds the null bitmap.
+// buildRows returns an array of a's type from buffers and children, which contain the rows at indices. It adds the null
+// bitmap.
 func buildRows(a arrow.Array, indices []int, buffers []*memory.Buffer, children []arrow.ArrayData) arrow.Array {
 	nulls := 0
 	var bits []byte
@@ -152,7 +151,6 @@ func NullBitmap(a arrow.Array) *memory.Buffer {
 	return memory.NewBufferBytes(bits)
 }
 
-// fixedWidthValues returns the values at indices, each of width bytes.
 func fixedWidthValues(a arrow.Array, indices []int, width int) *memory.Buffer {
 	d := a.Data()
 	out := make([]byte, len(indices)*width)
@@ -183,7 +181,7 @@ func copyWords[T any](to, from []T, indices []int) {
 	}
 }
 
-// textRows returns the texts at indices. It copies adjacent texts together.
+// textRows returns the strings or binary values at indices. It copies adjacent values together.
 func textRows[T int32 | int64](a arrow.Array, indices []int) (arrow.Array, error) {
 	d := a.Data()
 	offsets := make([]T, len(indices)+1)
@@ -216,7 +214,6 @@ func textRows[T int32 | int64](a arrow.Array, indices []int) (arrow.Array, error
 	return buildRows(a, indices, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(offsets)), memory.NewBufferBytes(out)}, nil), nil
 }
 
-// listRows returns the lists or maps at indices.
 func listRows(a array.ListLike, indices []int) (arrow.Array, error) {
 	var childIndices []int
 	offsets64 := make([]int64, len(indices)+1)
@@ -267,7 +264,7 @@ func fixedListRows(a *array.FixedSizeList, indices []int) (arrow.Array, error) {
 	return buildRows(a, indices, nil, []arrow.ArrayData{child.Data()}), nil
 }
 
-// sliceRows returns the rows at indices for all other types. It concatenates slices of adjacent rows.
+// sliceRows returns the rows at indices of an array of any type. It is slower than the functions for specific types.
 func sliceRows(a arrow.Array, indices []int) (arrow.Array, error) {
 	parts := []arrow.Array{array.NewSlice(a, 0, 0)}
 	defer func() {

@@ -1,5 +1,5 @@
-// Package wire defines the JSON calls with which clients, such as package flightclient, send and receive rows
-// over Flight. docs/flightsql.md describes them. Package operations defines the calls that transfer no rows.
+// Package wire defines the JSON with which clients, such as package flightclient, request and send rows over Flight.
+// docs/flightsql.md describes it. Package operations defines the calls that transfer no rows.
 package wire
 
 import (
@@ -11,31 +11,31 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Names of calls in tickets and in the commands of puts.
+// Calls: the values of "partd" in a Flight ticket or in the command of a put.
 const (
 	ScanCall     = "scan"
 	ResampleCall = "resample"
 	PutCall      = "put"
 )
 
-// PutModes are the modes of a put, by name.
+// PutModes maps names to the modes of a put.
 var PutModes = map[string]tables.PutMode{"error": tables.PutError, "append": tables.PutAppend, "replace": tables.PutReplace}
 
-// Table names a table, and optionally one of its versions.
+// Table names a table, and selects one of its versions.
 type Table struct {
 	Bucket string `json:"bucket,omitempty"`
 	Name   string `json:"name"`
 	State
 }
 
-// State selects the current version or an older one.
+// State selects a version of a table. The zero State is the current version.
 type State struct {
 	Version  *tables.Version `json:"version,omitempty"`
 	Snapshot string          `json:"snapshot,omitempty"`
 	Time     time.Time       `json:"time,omitzero"`
 }
 
-// StateOf returns the State for a selected version.
+// StateOf converts a selected version to a State.
 func StateOf(selected tables.At) State {
 	return State{selected.Version(), selected.Snapshot(), selected.Time()}
 }
@@ -55,7 +55,7 @@ func (s State) At() tables.At {
 
 // Scan is a ticket for reading a table.
 type Scan struct {
-	Partd string `json:"partd"` // ScanCall
+	Partd string `json:"partd"` // must be ScanCall
 	Table
 	Columns    []string  `json:"columns,omitempty"`
 	Where      string    `json:"where,omitempty"`
@@ -75,23 +75,23 @@ type Statement struct {
 	Bucket string `json:"bucket,omitempty"`
 	State
 	Parameters []byte `json:"parameters,omitempty"` // one row, as an Arrow stream
-	ID         string `json:"id,omitempty"`         // identifies one execution for cancellation
+	ID         string `json:"id,omitempty"`         // identifies an execution, so that it can be canceled
 }
 
 // Put is the command of a put. A put with Range or Upsert is a correction; its answer is a CorrectionAnswer. The
 // answer to other puts is a PutAnswer.
 type Put struct {
-	Partd      string           `json:"partd"` // PutCall
+	Partd      string           `json:"partd"` // must be PutCall
 	Bucket     string           `json:"bucket,omitempty"`
 	Name       string           `json:"name"`
 	Mode       tables.PutMode   `json:"mode"`
 	ID         string           `json:"id,omitempty"`
 	Metadata   tables.Metadata  `json:"metadata,omitempty"`
 	Settings   *tables.Settings `json:"settings,omitempty"`
-	AllColumns bool             `json:"whole,omitempty"` // refuse an append if table columns are missing
+	AllColumns bool             `json:"whole,omitempty"` // reject an append that lacks columns of the table
 
-	Range  *Range `json:"range,omitempty"`  // replace the rows in a range of time; then only Bucket and Name also apply
-	Upsert *Keys  `json:"upsert,omitempty"` // replace rows with equal keys; then only Bucket, Name and AllColumns also apply
+	Range  *Range `json:"range,omitempty"`  // replace the rows in a time range; allows no other options except Bucket and Name
+	Upsert *Keys  `json:"upsert,omitempty"` // replace rows with equal keys; allows no other options except Bucket, Name and AllColumns
 }
 
 // PutAnswer is the answer to a put that is not a correction.
@@ -100,13 +100,13 @@ type PutAnswer struct {
 	MissingColumns []string       `json:"lacks,omitempty"` // table columns missing from an append
 }
 
-// CorrectionAnswer is the answer to a correction. A client may also decode a PutAnswer as a CorrectionAnswer.
+// CorrectionAnswer is the answer to a correction. A PutAnswer can also be decoded as a CorrectionAnswer.
 type CorrectionAnswer struct {
 	tables.RewriteResult
 	MissingColumns []string `json:"lacks,omitempty"` // table columns missing from an append
 }
 
-// Check refuses options that the put would ignore.
+// Check returns an error if the put has options that cannot be combined.
 func (p *Put) Check() error {
 	if (p.Range != nil || p.Upsert != nil) && (p.Mode == tables.PutReplace || p.ID != "" || p.Metadata != nil || p.Settings != nil || p.AllColumns && p.Range != nil) {
 		return errors.New("range and upsert cannot be combined with mode, id, metadata, settings or whole: leave these out")
@@ -114,22 +114,22 @@ func (p *Put) Check() error {
 	return nil
 }
 
-// PutCanceled is the metadata of a message with which a client cancels a put. The server then discards the rows.
+// PutCanceled is the app_metadata of the message with which a client cancels a put. The server then discards the rows.
 const PutCanceled = "partd.gave-up"
 
-// Range is a range of time. Either end may be missing.
+// Range is a time range. A zero From or To means that the range is unbounded at that end.
 type Range struct {
 	From       time.Time `json:"from,omitzero"`
 	To         time.Time `json:"to,omitzero"`
 	TimeColumn string    `json:"time_column,omitempty"`
 }
 
-// Keys are the columns that identify rows. Without keys, the table's settings apply.
+// Keys names the columns that identify rows. If there are none, they are the time and key columns in the table's settings.
 type Keys struct {
 	Keys []string `json:"keys,omitempty"`
 }
 
-// IsCall reports whether a ticket or command is the given call.
+// IsCall reports whether the ticket or command b has the given value of "partd".
 func IsCall(call string, b []byte) bool {
 	var c struct {
 		Partd string `json:"partd"`
@@ -137,11 +137,10 @@ func IsCall(call string, b []byte) bool {
 	return json.Unmarshal(b, &c) == nil && c.Partd == call
 }
 
-// Unmarshal decodes JSON. It refuses invalid UTF-8, because package json would replace it, so that different
-// names would become equal.
+// Unmarshal decodes JSON. It rejects invalid UTF-8, which package json would replace: different names could become equal.
 func Unmarshal(b []byte, v any) error {
 	if !utf8.Valid(b) {
-		return errors.New("the text is not UTF-8")
+		return errors.New("the JSON text is not valid UTF-8")
 	}
 	return json.Unmarshal(b, v)
 }

@@ -17,18 +17,18 @@ import (
 type Conn struct {
 	c         net.Conn
 	reader    *bufio.Reader
-	frames    chan frame // frames that a worker received; nil at the server's end
-	remaining int        // bytes left in the current frame of a stream
-	streamErr error      // the error that ends the current stream: io.EOF, or an error from the other end or the connection
+	frames    chan frame // in a worker, the received frames; in the server, nil
+	remaining int        // number of unread bytes in the current piece of a stream
+	streamErr error      // the error that ended the current stream; io.EOF if the stream is complete
 }
 
 // Kinds of frames. A frame consists of a byte for its kind, the length in four bytes, and the content.
 const (
 	kindValue = 'v'       // JSON
-	kindFault = 'f'       // an error instead of the next frame
+	kindFault = 'f'       // an error, sent instead of a value or the rest of a stream
 	kindPiece = 'p'       // a part of a stream
 	kindEnd   = 'e'       // the end of a stream
-	maxJSON   = 256 << 20 // limit on the content of a frame that is not part of a stream, in bytes
+	maxJSON   = 256 << 20 // maximum length of a value or an error, in bytes
 )
 
 type frame struct {
@@ -98,8 +98,7 @@ func (c *Conn) readFrame() (f frame, err error) {
 	return frame{kind, content}, err
 }
 
-// readContent reads the content of a frame. It allocates no more memory than it receives, because the claimed
-// length may be wrong.
+// readContent reads the n bytes of a frame. It does not allocate them in advance, because n may be wrong.
 func (c *Conn) readContent(n int) ([]byte, error) {
 	if n > maxJSON {
 		return nil, fmt.Errorf("a frame of %d bytes exceeds the limit", n)
@@ -117,15 +116,14 @@ func (c *Conn) readHeader() (kind byte, n int, err error) {
 	return header[0], int(binary.LittleEndian.Uint32(header[1:])), noEOF(err)
 }
 
-// noEOF converts io.EOF to io.ErrUnexpectedEOF, because a complete stream ends with its own mark.
+// noEOF converts io.EOF to io.ErrUnexpectedEOF, because a complete stream ends with a frame of kind kindEnd.
 func noEOF(err error) error {
-	if err == io.EOF { //nolint:errorlint // unwrapped, from a reader
+	if err == io.EOF { //nolint:errorlint // readers return io.EOF unwrapped
 		return io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-// fault is the encoded form of an error.
 type fault struct {
 	Text         string
 	Statement    bool // whether the error is a sqlerror.Error

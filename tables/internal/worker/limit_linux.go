@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// Limit limits the growth of this process's memory, in bytes, relative to its size at the first call. Later calls
+// Limit limits the growth of this process's memory, in bytes, since the first call of Limit or Growth. A later call
 // cannot raise the limit. Above the limit, allocations fail or the process ends.
 func Limit(growth int64) error {
 	initial, err := initialData()
@@ -28,8 +28,8 @@ func Limit(growth int64) error {
 	return syscall.Setrlimit(syscall.RLIMIT_DATA, &syscall.Rlimit{Cur: maximum, Max: maximum})
 }
 
-// Growth returns by how many bytes the process has grown since the first call, in resident memory or in the
-// memory that Limit counts, whichever grew more. A library may keep memory that it no longer uses.
+// Growth returns by how many bytes this process has grown since the first call of Limit or Growth: in resident memory
+// or in the memory that Limit counts, whichever grew more.
 func Growth() int64 {
 	data, err := initialData()
 	initial, err2 := initialResident()
@@ -46,7 +46,7 @@ var (
 	initialResident = sync.OnceValues(func() (uint64, error) { return status("VmRSS") })
 )
 
-// status returns the system's value of a memory statistic of this process, in bytes.
+// status returns a memory statistic of this process, such as VmRSS, in bytes.
 func status(name string) (n uint64, err error) {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -61,6 +61,6 @@ func status(name string) (n uint64, err error) {
 
 // killFirst makes the system kill this process before others if memory runs out, and without a core dump.
 func killFirst() {
-	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // if permitted
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // may not be permitted
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
 }

@@ -21,12 +21,12 @@ import (
 // Supported reports whether workers can be started here.
 const Supported = true
 
-// Descriptors of a worker, in addition to its standard error.
+// File descriptors that a worker inherits, besides its standard error.
 const (
 	socketFD = 3
 	fileFD   = 4
 
-	writeBuffer = 4 << 20 // size of the socket's buffer, which holds a batch while the worker produces the next
+	writeBuffer = 4 << 20 // bytes of the worker's socket buffer; enough to produce a batch while the previous one is sent
 )
 
 // Process is the server's side of a worker.
@@ -37,8 +37,8 @@ type Process struct {
 	exited chan struct{}
 }
 
-// Start starts a worker. If file is not nil, the worker gets it from [File]. If the context's caller has
-// other running workers, this worker starts with a lower priority.
+// Start starts a worker. If file is not nil, the worker can read it; see [File]. If the context's caller has
+// other running jobs, the worker gets a lower priority.
 func Start(ctx context.Context, k Kind, file *os.File) (*Process, error) {
 	if !isEnabled.Load() {
 		return nil, errors.New("no worker can be started: the program does not call worker.Main first in main")
@@ -47,7 +47,7 @@ func Start(ctx context.Context, k Kind, file *os.File) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a socket to a worker: %w", err)
 	}
-	defer workerSocket.Close() //nolint:errcheck // the worker's end
+	defer workerSocket.Close() //nolint:errcheck // the worker has its own copy of the descriptor
 	path, err := executable()
 	if err != nil {
 		return nil, err
@@ -69,16 +69,16 @@ func Start(ctx context.Context, k Kind, file *os.File) (*Process, error) {
 			p.cmd.Env = append(p.cmd.Env, name+"="+v)
 		}
 	}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the terminal must reach only the server
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that Ctrl-C in a terminal interrupts only the server
 	if err := p.cmd.Start(); err != nil {
 		_ = serverConn.Close()
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
 	if isLow {
-		_ = syscall.Setpriority(syscall.PRIO_PROCESS, p.cmd.Process.Pid, lowPriority) // before the worker starts its threads
+		_ = syscall.Setpriority(syscall.PRIO_PROCESS, p.cmd.Process.Pid, lowPriority) // sets only the first thread, but threads that it starts inherit the priority
 	}
 	go func() {
-		_ = p.cmd.Wait() // ExplainError reports how the process ended
+		_ = p.cmd.Wait() // ExplainError uses the ProcessState that Wait sets
 		close(p.exited)
 	}()
 	return p, nil
@@ -96,11 +96,11 @@ func (p *Process) IsAlive() bool {
 
 // Kill kills the worker.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // the worker may already have ended
+	_ = p.cmd.Process.Kill() // fails if the worker has already ended
 	_ = p.c.Close()
 }
 
-// KillWith kills the worker when ctx is done, unless the returned function is called first.
+// KillWith kills the worker when ctx is done, unless stop is called before.
 func (p *Process) KillWith(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, p.Kill)
 }
@@ -111,8 +111,8 @@ func (p *Process) Close() {
 	<-p.exited
 }
 
-// ExplainError explains a failure of the connection by how the process ended. It does not quote the process's
-// output, which users must not see. Other errors, such as those that the worker sent, are returned unchanged.
+// ExplainError returns a DeathError if err means that the connection to the worker broke, and otherwise err. The
+// DeathError does not quote the worker's output, which users must not see.
 func (p *Process) ExplainError(err error) error {
 	if err == nil || !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, new(*net.OpError)) {
 		return err
@@ -130,9 +130,8 @@ func (p *Process) ExplainError(err error) error {
 // lowPriority is the niceness of workers that run for a long time, or whose caller has other running workers.
 const lowPriority = 15
 
-// LowerPriorityLater lowers the priority of this process after it has computed for a while, so that short
-// jobs do not wait for long jobs. If stop is called before then, the priority stays the same. Otherwise, stop
-// restores the priority if the system permits it, as it does for root and with RLIMIT_NICE.
+// LowerPriorityLater lowers the priority of this process after it has computed for a while, so that short jobs do not
+// wait for long ones. stop prevents that, or restores the priority if the system permits it (for example, to root).
 func LowerPriorityLater() (stop func()) {
 	const gracePeriod, interval = 100 * time.Millisecond, 20 * time.Millisecond
 	start, stopped, exited := processorTime(), make(chan struct{}), make(chan struct{})
@@ -162,10 +161,9 @@ func LowerPriorityLater() (stop func()) {
 
 // setPriority sets the niceness of this process, and reports whether that succeeded.
 func setPriority(niceness int) bool {
-	return syscall.Setpriority(syscall.PRIO_PGRP, 0, niceness) == nil // the process group, because PRIO_PROCESS changes only one thread
+	return syscall.Setpriority(syscall.PRIO_PGRP, 0, niceness) == nil // PRIO_PROCESS would change only one thread
 }
 
-// processorTime returns the processor time of this process.
 func processorTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -186,7 +184,7 @@ func socketPair() (net.Conn, *os.File, error) {
 		return nil, nil, err
 	}
 	serverFile, workerFile := os.NewFile(uintptr(pair[0]), "worker"), os.NewFile(uintptr(pair[1]), "server")
-	defer serverFile.Close() //nolint:errcheck // FileConn uses a duplicate of the descriptor
+	defer serverFile.Close() //nolint:errcheck // FileConn duplicates the descriptor, so this one is not needed
 	c, err := net.FileConn(serverFile)
 	if err != nil {
 		return nil, nil, errors.Join(err, workerFile.Close())
@@ -196,7 +194,7 @@ func socketPair() (net.Conn, *os.File, error) {
 
 func executable() (string, error) {
 	if runtime.GOOS == "linux" {
-		return "/proc/self/exe", nil // also valid after the file was replaced
+		return "/proc/self/exe", nil // still the running program if the file at its path was replaced
 	}
 	return os.Executable()
 }
@@ -221,7 +219,7 @@ func (e *outputHead) String() string {
 	return e.text.String()
 }
 
-// File returns the file that was passed to Start.
+// File returns, in a worker, the file that the server passed to Start.
 func File() *os.File { return os.NewFile(fileFD, "file") }
 
 // serve runs a worker's job.
@@ -232,13 +230,13 @@ func serve(job func(*Conn) error) error {
 	if err != nil {
 		return err
 	}
-	_ = s.Close() // FileConn has a duplicate
+	_ = s.Close() // FileConn duplicates the descriptor, so this one is not needed
 	if u, ok := c.(*net.UnixConn); ok {
 		_ = u.SetWriteBuffer(writeBuffer) // the system may allow less
 	}
 	conn := newConn(c)
 	conn.frames = make(chan frame)
-	go func() { // exit when the server dies, even while the job runs
+	go func() { // reads even while the job runs, so that the worker exits when the server dies
 		for {
 			f, err := conn.readFrame()
 			if err != nil {
@@ -250,11 +248,11 @@ func serve(job func(*Conn) error) error {
 	return job(conn)
 }
 
-// markCloseOnExec prevents workers from inheriting descriptors that this process inherited.
+// markCloseOnExec prevents workers from inheriting the file descriptors that this process inherited.
 func markCloseOnExec() {
 	entries, err := os.ReadDir("/dev/fd")
 	if err != nil {
-		return // only the three standard descriptors exist
+		return // assume that this process inherited only the three standard descriptors
 	}
 	for _, e := range entries {
 		var fd int

@@ -12,10 +12,10 @@ import (
 // Supported reports whether workers can be started here.
 const Supported = false
 
-// Process is the server's side of a worker; it is not used here.
+// Process is not used on systems other than Unix.
 type Process struct{ *Conn }
 
-// Start fails: only Unix can pass sockets and files to workers.
+// Start always fails, because only Unix can pass sockets and files to workers.
 func Start(context.Context, Kind, *os.File) (*Process, error) {
 	return nil, fmt.Errorf("%w: worker processes", errors.ErrUnsupported)
 }

@@ -25,7 +25,7 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 	w := ipc.NewWriter(buffered, ipc.WithSchema(r.Schema()))
 	var err error
 	for part := range messages.Rebatch(r) {
-		batch := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows()) // the schemas of the batches themselves may have other metadata
+		batch := array.NewRecordBatch(r.Schema(), part.Columns(), part.NumRows()) // the writer rejects a batch whose fields have other metadata
 		err = cmp.Or(w.Write(batch), buffered.Flush())
 		batch.Release()
 		if err != nil {
@@ -50,7 +50,7 @@ func (p pieceWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Batches receives the batches of SendBatches.
+// Batches receives the batches that the other end sends with SendBatches.
 type Batches struct {
 	Schema *arrow.Schema
 
@@ -59,7 +59,7 @@ type Batches struct {
 	r     *ipc.Reader
 }
 
-// ReceiveBatches receives the schema of a stream. limit is the maximum size of a batch in bytes.
+// ReceiveBatches receives the schema of the batches. limit is the maximum size of a batch in bytes.
 func (c *Conn) ReceiveBatches(limit int64) (*Batches, error) {
 	var b []byte
 	if err := c.Receive(&b); err != nil {
@@ -86,22 +86,21 @@ func (b *Batches) Next() (_ arrow.RecordBatch, err error) {
 	return nil, b.endError(err)
 }
 
-// endError returns the error that ended a stream, or nil if the stream is complete.
+// endError returns the error that ended the stream, or nil if the stream is complete. err is the decoder's error.
 func (b *Batches) endError(err error) error {
 	if err == nil {
-		_, _ = io.Copy(io.Discard, (*stream)(b.c)) // reads to the end of the stream, which sets streamErr
+		_, _ = io.Copy(io.Discard, (*stream)(b.c)) // sets streamErr when it reaches the end of the stream
 	}
-	if streamErr := b.c.streamErr; streamErr != nil && streamErr != io.EOF { //nolint:errorlint // set by advance
+	if streamErr := b.c.streamErr; streamErr != nil && streamErr != io.EOF { //nolint:errorlint // advance returns io.EOF unwrapped
 		return streamErr
 	}
-	if err == io.EOF { //nolint:errorlint // unwrapped, from a reader
+	if err == io.EOF { //nolint:errorlint // readers return io.EOF unwrapped
 		return nil
 	}
 	return err
 }
 
-// Messages yields the encoded messages after the schema, as an alternative to Next. Each message is valid
-// until the next.
+// Messages yields the encoded batches; it must not be mixed with Next. Each message is valid until the next one.
 func (b *Batches) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range arrowsafe.Forward((*stream)(b.c), b.limit) {
@@ -126,7 +125,7 @@ func (b *Batches) Release() {
 	}
 }
 
-// stream is a Reader of a Conn's current stream. It joins the pieces.
+// stream implements io.Reader for a Conn's current stream. It joins the pieces.
 type stream Conn
 
 func (s *stream) Read(p []byte) (int, error) {
@@ -146,7 +145,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// advance reads the header of the next frame.
+// advance moves to the next piece of the stream. Its error ends the stream.
 func (s *stream) advance() error {
 	c := (*Conn)(s)
 	kind, n, err := c.readHeader()
@@ -166,7 +165,7 @@ func (s *stream) advance() error {
 	return frame{kind, content}.fault()
 }
 
-// Schema encodes a schema as bytes. It returns nil for a nil schema.
+// Schema encodes a schema, which may be nil.
 func Schema(s *arrow.Schema) []byte {
 	if s == nil {
 		return nil
@@ -176,7 +175,7 @@ func Schema(s *arrow.Schema) []byte {
 	return b.Bytes()
 }
 
-// ParseSchema decodes the result of Schema.
+// ParseSchema decodes the result of Schema, even from an untrusted source.
 func ParseSchema(b []byte) (*arrow.Schema, error) {
 	if len(b) == 0 {
 		return nil, nil

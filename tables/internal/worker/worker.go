@@ -2,12 +2,12 @@
 // processes, which may crash without harm.
 //
 // A worker is this program, started again with a hidden first argument. The server and a worker exchange
-// frames over a socket: values as JSON, errors, and batches as an Arrow stream. A worker runs one job and
-// exits. It also exits when its socket closes, for example because the server died.
+// values as JSON, errors, and batches as an Arrow stream over a socket. A worker runs one job and exits. It
+// also exits when its socket closes, for example because the server died.
 //
-// A worker runs while the program's packages are still being initialized. Go initializes packages that do not
-// import each other in the order of their paths, so the tables' libraries come later. Workers do not need
-// these libraries, whose initialization takes four fifths of the startup time.
+// A worker runs its job in an init function, before most of the program's packages are initialized. It does not
+// need them, and their initialization takes four fifths of the startup time. This works because Go initializes
+// packages that do not import each other in the order of their paths.
 package worker
 
 import (
@@ -17,18 +17,17 @@ import (
 	"sync/atomic"
 )
 
-// marker is the first argument of a worker. The second argument is the kind.
+// Arguments of a worker.
 const (
-	marker            = "--partd-tables-worker"
-	lowPriorityMarker = "last" // third argument of a worker with a lower priority
+	marker            = "--partd-tables-worker" // the first; the second is the kind
+	lowPriorityMarker = "last"                  // the third, if the worker has a lower priority
 )
 
 // Kind names a job of workers.
 type Kind string
 
 var (
-	isEnabled atomic.Bool // set by Main
-
+	isEnabled      atomic.Bool // set by Main
 	hasLowPriority atomic.Bool
 )
 
@@ -46,8 +45,7 @@ func Handle(k Kind, job func(*Conn) error) {
 	os.Exit(0)
 }
 
-// Main allows this process to start workers. A program must call it first in main, before it opens any file,
-// because workers would inherit the file.
+// Main allows this process to start workers. Call it first in main: workers inherit files that were opened before.
 func Main() {
 	if len(os.Args) > 1 && os.Args[1] == marker {
 		fmt.Fprintln(os.Stderr, "unknown kind of worker")
@@ -64,14 +62,12 @@ type caller struct {
 	hasOtherJobs func() bool
 }
 
-// WithCaller returns a context with a caller's name, and a function that reports whether the caller
-// has other running jobs.
+// WithCaller returns a context that says for whom jobs run; see [Caller] and [HasOtherJobs].
 func WithCaller(ctx context.Context, name string, hasOtherJobs func() bool) context.Context {
 	return context.WithValue(ctx, callerKey{}, caller{name, hasOtherJobs})
 }
 
-// HasOtherJobs reports whether the context's caller has other running jobs. Callers without other running jobs
-// have priority.
+// HasOtherJobs reports whether the context's caller has other running jobs.
 func HasOtherJobs(ctx context.Context) bool {
 	c, ok := ctx.Value(callerKey{}).(caller)
 	return ok && c.hasOtherJobs()
@@ -83,7 +79,7 @@ func Caller(ctx context.Context) string {
 	return c.name
 }
 
-// HasLowPriority reports whether this process has a lowered priority that could not be restored.
+// HasLowPriority reports whether this process runs with a lower priority now.
 func HasLowPriority() bool { return hasLowPriority.Load() }
 
 // DeathError is the error of a worker that died before it finished its job.

@@ -25,7 +25,6 @@ func main() {
 	os.Exit(cli.MainWith(set, os.Args[1:], newSweep(set), newRemove(), newServe(), newPlan()))
 }
 
-// newSweep returns the command sweep.
 func newSweep(set *stores.Set) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep --store URL",
@@ -38,7 +37,7 @@ store at the same time.`,
 	}
 	url := cmd.Flags().String("store", "", "`URL` of the store")
 	if err := cmd.MarkFlagRequired("store"); err != nil {
-		panic(err) // the flag is defined above
+		panic(err)
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		store, err := set.Open(cmd.Context(), *url, nil)
@@ -60,7 +59,6 @@ store at the same time.`,
 	return cmd
 }
 
-// newPlan returns the command plan.
 func newPlan() *cobra.Command {
 	return &cobra.Command{
 		Use:   "plan",
@@ -78,7 +76,7 @@ docs/cloud-plan.md.`,
 
 const serveName = "serve"
 
-// newServe returns the help of the command serve, which [main] handles.
+// newServe returns the command serve for the help only, because [main] runs serve itself.
 func newServe() *cobra.Command {
 	return &cobra.Command{
 		Use:   serveName + " --store URL [FLAGS]",

@@ -16,7 +16,6 @@ import (
 	"github.com/go-partd/partd/objstore/cloud"
 )
 
-// newRemove returns the command remove.
 func newRemove() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove --store URL",
@@ -28,7 +27,7 @@ there, and all stores below it. Nobody may be using them. This cannot be undone.
 	}
 	rawURL := cmd.Flags().String("store", "", "`URL` of the prefix; only the options endpoint and region are allowed")
 	if err := cmd.MarkFlagRequired("store"); err != nil {
-		panic(err) // the flag is defined above
+		panic(err)
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if u, err := url.Parse(*rawURL); err == nil && strings.Trim(u.Path, "/") == "" {
@@ -50,12 +49,12 @@ there, and all stores below it. Nobody may be using them. This cannot be undone.
 	return cmd
 }
 
-// retry calls request until it succeeds. It gives up after a minute in which *done did not increase.
+// retry calls request until it succeeds, fails permanently, or made no progress for a minute. request
+// may increase *done to report progress.
 func retry(ctx context.Context, done *int, request func(ctx context.Context) error) error {
 	return objstore.Retry(ctx, time.Minute, 0, done, request)
 }
 
-// removeAll deletes all objects that a bucket lists, and returns their number.
 func removeAll(ctx context.Context, bucket objstore.Bucket) (n int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -73,8 +72,7 @@ func removeAll(ctx context.Context, bucket objstore.Bucket) (n int, err error) {
 		})
 	}
 	lastName := ""
-	// List with the outer context, because the context of one attempt has a time limit that does not
-	// allow for slow deletions.
+	// Ignore the context that retry passes, because its time limit is too short for slow deletions.
 	err = retry(ctx, &n, func(context.Context) error {
 		for o, err := range bucket.List(ctx, "", lastName) {
 			if err != nil || ctx.Err() != nil {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Run calls serve with a listener on a free local port. The server runs until the test ends or stop is
-// called. At the end of the test, Run waits for serve to return, and then closes closers in order.
+// Run starts serve in the background, with a listener on a free local port. serve's context is canceled when stop is
+// called or the test ends. The end of the test waits for serve to return, and then closes closers in order.
 func Run(t testing.TB, serve func(context.Context, net.Listener) error, closers ...io.Closer) (address string, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

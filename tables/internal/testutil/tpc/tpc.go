@@ -24,11 +24,11 @@ import (
 //go:embed tpc.py
 var script string
 
-// Peer is the Python environment in which Make runs its script; see package peers.
+// Peer is the name of the Python environment in which Make runs its script; see package peers.
 const Peer = "tpc"
 
-// Make writes the tables of a benchmark to dir and returns the benchmark's queries. kind is "tpch" or
-// "tpcds". If answers is true, Make also writes DuckDB's answers to the queries.
+// Make writes the tables of a benchmark to dir, with the given scale factor, and returns the benchmark's queries.
+// kind is "tpch" or "tpcds". If answers is true, Make also writes DuckDB's answers to the queries.
 func Make(ctx context.Context, kind string, scale float64, dir string, answers bool) (queries []string, err error) {
 	python, err := peers.PythonPath(Peer)
 	if err != nil {

@@ -75,8 +75,7 @@ export function address(path: string, args: Args = {}): string {
 
 const noResponse = "the server does not respond: the page retries until it does";
 
-// onBack polls the server, and calls retry once the server responds, if the error means that the server
-// could not be reached.
+// onBack polls a server that could not be reached, and calls retry once it responds. It ignores other errors.
 let pollTimer = 0;
 export function onBack(error: Error, signal: AbortSignal, retry: () => void) {
   if (error instanceof ApiError && error.status !== 0 && error.status !== 503) return;
@@ -135,13 +134,12 @@ export function put(args: Args, file: Blob, signal: AbortSignal, onProgress: (sh
 
 export interface Batches {
   headers: Headers;
-  bytes: () => number;
+  bytes: () => number; // returns the number of bytes received so far
   schema: Schema;
   batches: AsyncIterable<RecordBatch>;
 }
 
-// stream reads Arrow batches as they arrive. bytes returns the number of bytes received so far. If the
-// caller stops reading early, the server stops the query.
+// stream reads Arrow batches as they arrive. If the caller stops reading early, the server stops the query.
 export async function stream(url: string, init: RequestInit): Promise<Batches> {
   const response = await request(url, init);
   let bytes = 0;
@@ -153,7 +151,7 @@ export async function stream(url: string, init: RequestInit): Promise<Batches> {
       },
     }),
   );
-  const { RecordBatchReader } = await import("apache-arrow"); // the first view does not need it
+  const { RecordBatchReader } = await import("apache-arrow"); // loaded here, because the first view does not need it
   const reader = await RecordBatchReader.from(counted);
   await reader.open();
   return { headers: response.headers, bytes: () => bytes, schema: reader.schema, batches: reader as AsyncIterable<RecordBatch> };

@@ -32,8 +32,8 @@ interface Drawn {
 
 const text = (value: string) => `'${value.replaceAll("'", "''")}'`;
 
-// sampling returns the statement that computes the points to draw from the rows of sql. time tells whether
-// x is a column of times. width and height are the chart's size in pixels.
+// sampling returns the statement that computes the points to draw from the rows of sql. time says whether x is a
+// column of times. width and height are the chart's size in pixels.
 function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, xIsCategory: boolean, width: number, height: number): string {
   const xExpression = xIsCategory ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoted(x)}) THEN epoch_us(${quoted(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoted(x)}::DOUBLE`;
   const group = by ? `coalesce(${quoted(by)}::VARCHAR, 'null')` : "";
@@ -81,7 +81,6 @@ async function draw(source: Statement, chart: ChartArgs, sql: string, time: bool
   return drawn;
 }
 
-// drawing returns a chart as SVG.
 function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, height: number, accent: string): SVGSVGElement {
   const names = [...new Set(points.map((p) => p.s))].sort();
   const colour = names.length > 1 ? "s" : accent;
@@ -129,7 +128,6 @@ function shape(name: string, attributes: Record<string, string | number>, conten
   return element;
 }
 
-// save saves the visible chart as a file.
 async function save(svg: SVGSVGElement, kind: "svg" | "png", name: string) {
   const copy = svg.cloneNode(true) as SVGSVGElement;
   copy.style.color = getComputedStyle(svg).color;

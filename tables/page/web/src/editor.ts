@@ -37,7 +37,6 @@ const theme = EditorView.theme({
 export type Names = Record<string, { self: Completion; children: Completion[] | Record<string, unknown> }>;
 export interface Editor {
   view: EditorView;
-  // schema sets the names that completion offers.
   schema(names: Names): void;
   // mark shows an error at a line and column of the statement text, which begins at index from. Without a
   // place, it only removes the previous mark.

@@ -20,7 +20,6 @@ function unpacked(file: File): ReadableStream<Uint8Array<ArrayBuffer>> {
   return isPacked(file) ? file.stream().pipeThrough(new DecompressionStream("gzip")) : file.stream();
 }
 
-// plain converts a file to the form that the server accepts.
 export async function plain(file: File, encoding: string): Promise<Blob> {
   if (encoding === "utf-8" && !isPacked(file)) return file;
   let bytes = unpacked(file);

@@ -14,7 +14,7 @@ interface Input {
 interface Form {
   title: string;
   button: string;
-  bad?: boolean; // whether it deletes data
+  bad?: boolean; // whether the form deletes data
   text?: (args: FormArgs) => string;
   inputs: Input[];
   first: (args: FormArgs) => Record<string, string>; // the initial values of the inputs

@@ -74,9 +74,9 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
     if (top > maxTop) setTop(maxTop);
   }, [maxTop, top]);
 
-  // place moves the scroll bar to a row. If the rows together are taller than maxHeight, one pixel of the
-  // bar is many rows. Then onScroll scrolls the rows by as many pixels as the bar if the step is small;
-  // after a large step, it scrolls to the bar's share of all rows. When scrolling stops, place corrects the bar.
+  // place moves the scroll bar to a row. If the rows together are taller than maxHeight, one pixel of the bar stands
+  // for many rows. After a small step of the bar, onScroll then scrolls the rows by the same number of pixels; after
+  // a large step, to the bar's share of all rows. Once scrolling stops, place corrects the bar.
   function place(to: number) {
     const element = scroller.current!;
     last.current = Math.round(maxTop ? (to / maxTop) * maxScroll : 0);
@@ -196,9 +196,8 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   const lines: number[] = [];
   for (let row = first; row < end; row++) lines.push(row);
   const id = (row: number, column: number) => `c${row}_${column}`;
-  // A column of numbers grows with the visible values, unless the user has set its width. In that case,
-  // the grid hides numbers that are too wide instead of truncating them, because part of a number
-  // would be misleading.
+  // A column of numbers grows with the visible values. If the user has set its width, the grid hides numbers that are
+  // too wide, because a truncated number would mislead.
   const grown = [...columnWidths];
   function text(column: number, { text, cut }: Cell): string {
     const needs = mustShowWhole(rows, column) ? cellWidth(text) : 0;

@@ -29,7 +29,7 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
   useEffect(() => () => stop.current.abort(), []);
   useEffect(() => {
     if (!file) return;
-    id.current = crypto.randomUUID(); // the server applies only one put with an id, and another file is another put
+    id.current = crypto.randomUUID(); // the server applies only one put with an id, so another file needs another id
     const [, stem, ending] = /^(.*?)(?:\.(csv|parquet|jsonl|arrow))?$/is.exec(plainName(file))!;
     setValues((v) => ({ ...v, table: v.table || stem, format: ending?.toLowerCase() ?? v.format, encoding: "", sep: "" }));
     setError("");

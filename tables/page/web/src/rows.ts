@@ -149,7 +149,6 @@ export function narrowed(sql: string, filter: string, sort: Sort | null): string
   return `SELECT * FROM (\n${sql}\n)${filter ? ` WHERE (\n${filter}\n)` : ""}${order}`;
 }
 
-// stateOf converts request parameters for the state of tables to fields of a JSON body.
 export function stateOf(at: Record<string, string>): Record<string, string | number> {
   return Object.fromEntries(Object.entries(at).map(([key, value]) => [key, key.endsWith("version") ? Number(value) : value]));
 }

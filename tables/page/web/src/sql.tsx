@@ -72,7 +72,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
     // Remove the statement from the address, because it is no longer in the editor.
     if (readQuery() !== null && readQuery() !== sql) location.hash = href("sql");
   }
-  // open selects the tab of a statement, or fills a tab with the statement. It does not run it.
+  // open selects the tab of a statement, or fills a tab with the statement. It does not run the statement.
   function open(wanted: Omit<Tab, "id">) {
     const { tab, tabs } = now.current;
     const found = [tab, ...tabs].find((t) => same(t, { ...wanted, id: 0 }));
@@ -298,7 +298,6 @@ function Clock({ since }: { since: number }) {
   return <span class="clock" role="timer">{((performance.now() - since) / 1000).toFixed(1)} s</span>;
 }
 
-// plan returns the text of an EXPLAIN result.
 function plan(rows: ResultRows): string {
   const parts: string[] = [];
   for (let i = 0; i < rows.count; i++) {

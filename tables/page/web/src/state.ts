@@ -38,7 +38,6 @@ export function writeLook({ filter, sort, profile, chart }: Look): Record<string
   return { filter, sort: order, profile: profile ?? undefined, chart: chart?.kind, x: chart?.x, y: chart?.y, by: chart?.by };
 }
 
-// sorted returns the new order after a click on a column's name.
 export function sorted(sort: Sort | null, column: string): Sort | null {
   return sort?.column !== column ? { column, descending: false } : sort.descending ? null : { column, descending: true };
 }

@@ -31,7 +31,7 @@ export function TreeView({ app, searching, more, current }: Props) {
   const [over, setOver] = useState<string | null>(null);
   const list = useRef<HTMLDivElement>(null);
   useEffect(() => setTables({}), [app.tree]);
-  // The node of the address is selected, and the nodes above it are opened.
+  // Select the node for the current address, and open the nodes above it.
   const { view, args } = parseRoute(current);
   const [bucket, table] = [args.get("bucket") ?? "", args.get("table") ?? ""];
   const selected = view === "table" ? (args.get("version") ? `${idOf(bucket, table)}/v/${args.get("version")}` : idOf(bucket, table)) : view !== "bucket" ? "" : args.get("snapshot") ? `s/${bucket}/${args.get("snapshot")}` : `b/${bucket}`;

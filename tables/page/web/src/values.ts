@@ -1,4 +1,4 @@
-// Formats a cell's value as a short text. It reads Arrow's buffers directly, so that only the beginning
+// Formats a cell's value as a short string. It reads Arrow's buffers directly, so that only the beginning
 // of a large cell is decoded, and times keep all digits.
 import { DataType, type Decimal, type Field, RecordBatch, type Time, TimeUnit, type Timestamp, Type, Vector } from "apache-arrow";
 
@@ -122,7 +122,6 @@ function interval(parts: Int32Array): string {
   return `${text}${nanos < 0n ? "-" : ""}${two(seconds / 3600n)}:${two((seconds / 60n) % 60n)}:${two(seconds % 60n)}${rest}`;
 }
 
-// typeName returns the server's name of a type.
 export const typeName = (type: DataType) => String(type).toLowerCase().replace("<microsecond", "[us").replace("<nanosecond", "[ns").replace("<millisecond", "[ms").replace("<second", "[s").replace(/>$/, (end) => (/^(time|timestamp|date)/i.test(String(type)) ? "]" : end)).replace("<day]", "");
 
 // nested formats a list, map or struct, with its values formatted like cells.
