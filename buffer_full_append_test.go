@@ -20,7 +20,7 @@ func (s gatedStore) Set(ctx context.Context, key string, value []byte) error {
 }
 
 // TestBufferFullAppendLeavesQueue lets an Append wait for two keys. Then one of the keys
-// grows so large that it must move first. The flush queues for that key, so the Append must
+// grows so large that it must move to the slow store first. The flush queues for that key, so the Append must
 // leave the key's queue, or both would wait forever.
 func TestBufferFullAppendLeavesQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -157,7 +157,8 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 	fileWantContent(t, stores[3], map[string]string{"k": want})
 }
 
-// TestFileSessionsDamaged checks that a damaged or foreign session file only makes all sessions expire.
+// TestFileSessionsDamaged checks that a damaged session file, or one of another program, makes all sessions expire and
+// has no other effect.
 func TestFileSessionsDamaged(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()

@@ -209,7 +209,7 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 	for key := range keysOf(allowed) {
 		v, err := store.Get(ctx, key)
 		if errors.Is(err, partd.ErrInDoubt) && isUnknown {
-			return true // the error is justified
+			return true // the fault left the key's state in the slow store unknown
 		}
 		if err != nil {
 			failf("Get: %v", err)

@@ -62,7 +62,7 @@ func makeBombs(t *testing.T) map[string][]byte {
 	return bombs
 }
 
-// Reading a bomb with a limit of 1 MiB is an error, and allocates little more than 2 MiB.
+// TestBombs checks that reading a bomb with a limit of 1 MiB is an error, and allocates little more than 2 MiB.
 func TestBombs(t *testing.T) {
 	for name, bomb := range makeBombs(t) {
 		t.Run(name, func(t *testing.T) {
@@ -134,7 +134,7 @@ func streamingReads(ctx context.Context, s *Store) map[string]func() (int64, err
 	}
 }
 
-// Small pieces whose headers claim 1 GiB are refused before memory is allocated for them.
+// TestFalseLengths checks that small pieces whose headers claim 1 GiB are refused before memory is allocated for them.
 func TestFalseLengths(t *testing.T) {
 	const claimed = 1 << 30
 	lz4 := pack(t, LZ4, randomText(5000))
@@ -167,7 +167,8 @@ func TestFalseLengths(t *testing.T) {
 	}
 }
 
-// Many pieces each claim a plausible size, but together more than fits in memory.
+// TestManyFalseLengths reads many pieces whose headers each claim a plausible size, but together more than fits in
+// memory.
 func TestManyFalseLengths(t *testing.T) {
 	const pieces = 50_000
 	for name, piece := range map[string][]byte{

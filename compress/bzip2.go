@@ -8,7 +8,6 @@ import (
 	"github.com/dsnet/compress/bzip2"
 )
 
-// bz2Codec reads and writes bzip2 files.
 type bz2Codec struct {
 	streamer
 	level   int
@@ -42,13 +41,11 @@ func (c *bz2Codec) decode(dst, content []byte) ([]byte, error) {
 	return decodeStream(c, dst, content, c.limit)
 }
 
-// measure returns unknownSize: the format stores no length.
 func (c *bz2Codec) measure([]byte, int64) (int64, error) { return unknownSize, nil }
 
-// bz2Writer drops the error of the library's Reset, which is always nil.
 type bz2Writer struct{ *bzip2.Writer }
 
-func (w bz2Writer) Reset(out io.Writer) { _ = w.Writer.Reset(out) }
+func (w bz2Writer) Reset(out io.Writer) { _ = w.Writer.Reset(out) } // always returns nil
 
 type bz2Reader struct {
 	reader *bzip2.Reader

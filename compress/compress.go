@@ -12,9 +12,9 @@
 //
 // If a piece cannot be decompressed, the error wraps a [partd.CorruptError] with the
 // offset of the piece in the stored value. Get and Pop then return no values, and a
-// reader or a Scan ends with the error. Readers and scans deliver no byte of a damaged
-// piece that decompresses to up to 256 KiB. They can deliver wrong bytes of a longer
-// piece, because its checksum is at its end.
+// reader or a Scan ends with the error. Readers and scans check a piece that decompresses
+// to up to 256 KiB before they deliver any of its bytes. They can deliver wrong bytes of a
+// longer piece, because its checksum is at its end.
 //
 // All formats except Snappy and Blosc store a checksum of the content. Without one, a
 // changed bit can go unnoticed: use another format if the underlying store keeps no
@@ -91,10 +91,8 @@ type Options struct {
 	// TypeSize is the size, in bytes, of the numbers that Blosc shuffles, 1 to
 	// 255; 0 is 8, as in Python.
 	TypeSize int
-	// Shuffle is how Blosc reorders the bytes of numbers before it compresses.
-	Shuffle blosc.Shuffle
-	// Inner is the compressor that Blosc uses.
-	Inner blosc.Compressor
+	Shuffle  blosc.Shuffle    // how Blosc reorders the bytes of numbers before it compresses them
+	Inner    blosc.Compressor // compressor that Blosc uses
 }
 
 // Store is a layer that compresses the values of another store. It supports every

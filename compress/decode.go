@@ -11,8 +11,7 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// corruptError returns the error for damage in the stored value of key, in the frame at
-// offset.
+// corruptError returns the error for damage in the frame at offset of a stored value.
 func (s *Store) corruptError(op, key string, offset int64, err error) error {
 	return &partd.Error{Op: op, Key: key, HasKey: true, Path: s.name(), Err: &partd.CorruptError{
 		Path: "the value, stored in frames of " + string(s.format) + ",", Offset: offset, Err: err,
@@ -58,8 +57,8 @@ func (s *Store) decompressValue(op, key string, stored []byte) ([]byte, error) {
 	return value, nil
 }
 
-// claimedSize returns the sum of the decompressed sizes in the headers of a value's
-// pieces. It returns an error unless all frames are whole.
+// claimedSize returns the sum of the decompressed sizes in the headers of a value's pieces. Pieces
+// without a size count as 0. It returns an error unless all frames are whole.
 func (s *Store) claimedSize(op, key string, stored []byte) (int64, error) {
 	size, offset := int64(0), int64(0)
 	for content, err := range frame.Split(stored) {
@@ -103,15 +102,13 @@ type valueReader struct {
 	err         error         // first error, or io.EOF at the end
 }
 
-// start prepares r for reading another value. next returns the value's stored bytes, as
-// source.next does.
+// start prepares r for reading another value. next is the value's source.next.
 func (r *valueReader) start(op, key string, next func() ([]byte, error)) {
 	r.stop()
 	r.op, r.key, r.err = op, key, nil
 	r.source = source{next: next, joined: r.source.joined[:0]}
 }
 
-// stop releases the stream and large buffers.
 func (r *valueReader) stop() {
 	if r.stream != nil {
 		_ = r.stream.Close() // cannot fail: it only reads

@@ -24,11 +24,10 @@ type batch struct {
 	entries []partd.Entry
 	spans   []span
 	shares  []share
-	buffers []([]byte) // one for each goroutine
+	buffers []([]byte) // compressed values; one buffer for each goroutine
 }
 
-// share is a range of entries that one goroutine compresses, from start up to end.
-type share struct{ start, end int }
+type share struct{ start, end int } // range of entries that one goroutine compresses
 
 // span locates a compressed value: buffers[buffer][start:end].
 type span struct{ buffer, start, end int }
@@ -47,8 +46,7 @@ func (s *Store) release(b *batch) {
 	s.batches.Put(b)
 }
 
-// compress returns the entries with compressed values, valid until the batch is
-// released.
+// compress returns the entries with compressed values, which are valid until b is released.
 func (s *Store) compress(ctx context.Context, op string, b *batch, entries []partd.Entry) ([]partd.Entry, error) {
 	if _, err := partd.CheckEntries(op, entries); err != nil {
 		return nil, err
@@ -87,7 +85,6 @@ func (s *Store) compress(ctx context.Context, op string, b *batch, entries []par
 	return b.entries, nil
 }
 
-// divide cuts the entries into shares of about equal size.
 func (b *batch) divide(entries []partd.Entry) {
 	if cap(b.entries) < len(entries) {
 		b.entries, b.spans = make([]partd.Entry, len(entries)), make([]span, len(entries))
@@ -128,7 +125,6 @@ type packer struct {
 	pool      sync.Pool // of pieceWriter
 }
 
-// pieceWriter is implemented by the writers of compression libraries.
 type pieceWriter interface {
 	io.WriteCloser
 	Reset(w io.Writer)

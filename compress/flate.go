@@ -9,7 +9,6 @@ import (
 	"github.com/klauspost/compress/zlib"
 )
 
-// flateCodec reads and writes zlib streams or gzip files.
 type flateCodec struct {
 	packer
 	streamer
@@ -39,6 +38,5 @@ func (c *flateCodec) decode(dst, content []byte) ([]byte, error) {
 	return decodeStream(c, dst, content, c.limit)
 }
 
-// measure returns unknownSize: zlib stores no length, and gzip stores it at the end,
-// modulo 2^32.
+// measure returns unknownSize, because zlib stores no length, and gzip only at the end.
 func (c *flateCodec) measure([]byte, int64) (int64, error) { return unknownSize, nil }

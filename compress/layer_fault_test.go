@@ -68,7 +68,7 @@ func TestDamagedPop(t *testing.T) {
 		t.Errorf("Pop of a value that was damaged after its check = %q, %v, want a CorruptError", v, err)
 	}
 	check("more rubbish")
-	// A piece that is appended after Pop has checked the value is popped as well.
+	// A piece that is appended after Pop has checked the value is also popped.
 	set("bad", good)
 	dict.damage = func() { set("bad", append(good, good...)) }
 	if v, err := s.Pop(t.Context(), "good", "bad"); err != nil || string(v[0]) != "good" || string(v[1]) != "goodgood" {

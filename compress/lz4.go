@@ -66,8 +66,7 @@ func (c *lz4Codec) decode(dst, content []byte) ([]byte, error) {
 	return decodeStream(c, dst, content, c.limit)
 }
 
-// measure reads the header: magic number, flags, block size, content size if a flag
-// is set, and the header's checksum.
+// measure reads the header: magic number, flags, block size, content size if a flag is set.
 func (c *lz4Codec) measure(header []byte, total int64) (int64, error) {
 	if len(header) < 7 || binary.LittleEndian.Uint32(header) != lz4Magic {
 		return 0, errors.New("not an LZ4 frame")

@@ -30,7 +30,6 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return s.newReader("open", key, inner), nil
 }
 
-// newReader returns a reader that decompresses a value of the underlying store.
 func (s *Store) newReader(op, key string, inner io.ReadCloser) *openReader {
 	o := &openReader{inner: inner, window: s.getWindow()}
 	o.value.store = s
@@ -99,7 +98,6 @@ func (o *openReader) Close() error {
 	return o.inner.Close()
 }
 
-// scan iterates over the keys of the underlying store and decompresses their values.
 type scan struct {
 	keys  *scanread.Reader
 	value valueReader
@@ -112,8 +110,8 @@ func (s *Store) newScan(stored iter.Seq2[partd.Chunk, error]) (c *scan, stop fun
 	return c, stop
 }
 
-// nextKey makes c.value read the value of the next key. It returns io.EOF after the last
-// key. op is the operation to name in errors.
+// nextKey makes c.value read the value of the next key. It returns io.EOF after the last key.
+// Errors name the operation op.
 func (c *scan) nextKey(op string) error {
 	err := c.keys.Next()
 	if err == nil {
@@ -159,9 +157,8 @@ func (s *Store) decompressedChunks(stored iter.Seq2[partd.Chunk, error]) iter.Se
 	}
 }
 
-// yieldKey yields the value of the current key in chunks. It reads one chunk ahead, to
-// recognize the last chunk. It returns false if the scan must end. current and ahead are
-// windows.
+// yieldKey yields the value of the current key in chunks. It returns false if the scan must
+// end. current and ahead are windows; one chunk is read ahead, to recognize the last one.
 func (c *scan) yieldKey(current, ahead *[]byte, yield func(partd.Chunk, error) bool) bool {
 	key, offset := c.keys.Key, int64(0)
 	data, err := c.fill((*current)[:0])

@@ -52,8 +52,7 @@ func newS2(level int, limit int64) *s2Codec {
 	return c
 }
 
-// checksum returns the CRC-32C of data, masked as the format requires, because data may
-// itself contain CRCs.
+// checksum returns the CRC-32C of data, masked as the format requires.
 func (c *s2Codec) checksum(data []byte) uint32 {
 	sum := crc32.Checksum(data, c.table)
 	return (sum>>15 | sum<<17) + 0xa282ead8
@@ -101,8 +100,8 @@ func (c *s2Codec) encodeBlock(dst, block []byte) []byte {
 	return dst
 }
 
-// decode decompresses chunks of the types that encode writes directly into dst. If it finds
-// another type of chunk, or damage, it makes the library read the whole piece again.
+// decode handles only the chunk types that encode writes. If it finds another type, or damage, the
+// library reads the whole piece again.
 func (c *s2Codec) decode(dst, content []byte) ([]byte, error) {
 	claimed, err := c.measure(content[:min(headBytes, len(content))], int64(len(content)))
 	if err != nil {
@@ -150,7 +149,6 @@ func (c *s2Codec) decodeChunks(dst, chunks []byte, remaining int) ([]byte, bool)
 	return dst, remaining == 0 && len(chunks) == 0
 }
 
-// s2BodyLen returns the length of a chunk's content.
 func s2BodyLen(chunk []byte) int { return int(chunk[1]) | int(chunk[2])<<8 | int(chunk[3])<<16 }
 
 // measure reads the chunk after the identifier: the length, or the only data chunk.

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// A flipped bit before the data of a long piece is detected, both by Get and by Open.
+// TestS2HeaderDamage checks that a flipped bit before the data of a long piece is detected, both by Get and by Open.
 func TestS2HeaderDamage(t *testing.T) {
 	ctx := t.Context()
 	dict := partd.NewDict()

@@ -16,8 +16,8 @@ type snappyCodec struct {
 	limit int64
 }
 
-// snappyRatio is the maximum number of decompressed bytes for each compressed byte: an
-// element of 3 bytes produces 64.
+// snappyRatio is the maximum number of decompressed bytes per compressed byte, rounded up:
+// 3 bytes can stand for 64.
 const snappyRatio = 22
 
 func (c snappyCodec) encode(dst, src []byte) ([]byte, error) {

@@ -120,7 +120,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return nil, errors.Join(err, s.innerStore().Append(ctx, restored...))
 }
 
-// NewSession starts a session of numbered operations; see [partd.Applier].
+// NewSession starts a session for numbered operations; see [partd.Applier].
 func (s *Store) NewSession(ctx context.Context) (uint64, error) {
 	a, ok := s.innerStore().(partd.Applier)
 	if !ok {
@@ -129,7 +129,7 @@ func (s *Store) NewSession(ctx context.Context) (uint64, error) {
 	return a.NewSession(ctx)
 }
 
-// EndSession forgets a session.
+// EndSession ends a session; see [partd.Applier].
 func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	a, ok := s.innerStore().(partd.Applier)
 	if !ok {

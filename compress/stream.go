@@ -17,7 +17,6 @@ type source struct {
 	atEnd  bool                   // next has returned io.EOF
 }
 
-// refill fills buf if it is empty.
 func (s *source) refill() error {
 	for len(s.buf) == 0 {
 		data, err := s.fetch()
@@ -119,7 +118,6 @@ func (p *piece) measure(c codec) (int64, error) {
 	return c.measure(header, p.remaining)
 }
 
-// peekAll returns the next n bytes of the piece, without skipping them.
 func (p *piece) peekAll(n int64) ([]byte, error) {
 	data, err := p.peek(int(n))
 	if err == nil && int64(len(data)) < n {

@@ -96,7 +96,7 @@ func (c *zstdCodec) measure(header []byte, total int64) (int64, error) {
 		return 0, errors.New("a skippable frame instead of data")
 	}
 	if !h.HasFCS {
-		// Another program wrote this frame. Reading it takes memory for its whole window.
+		// Reading a frame without a size takes memory for its whole window.
 		if maxWindow := max(c.limit/8, 128<<10); h.WindowSize > uint64(maxWindow) {
 			return 0, fmt.Errorf("%w: it stores no size, and its window has %d bytes", errTooLong, h.WindowSize)
 		}

@@ -146,7 +146,7 @@ func JoinOf[T any]() func([]T) (T, error) {
 	}
 }
 
-// concatAny concatenates pieces. T must be a slice type, and t its reflect.Type.
+// concatAny concatenates slices. t must be the reflect.Type of T.
 func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
 	if len(pieces) == 1 {
 		return pieces[0]
@@ -176,13 +176,12 @@ func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
 // named types, but not structs. Values must not contain themselves, and can be nested up
 // to 1,000 levels deep.
 type (
-	PyTuple = pyvalue.Tuple // tuple
-	// PyDict is Python's dict: its items in insertion order.
-	PyDict      = pyvalue.Dict
+	PyTuple     = pyvalue.Tuple     // Python's tuple
+	PyDict      = pyvalue.Dict      // Python's dict: its items in insertion order
 	PyItem      = pyvalue.Item      // key of a PyDict with its value
-	PySet       = pyvalue.Set       // set
-	PyFrozenSet = pyvalue.FrozenSet // frozenset
-	PyByteArray = pyvalue.ByteArray // bytearray
+	PySet       = pyvalue.Set       // Python's set
+	PyFrozenSet = pyvalue.FrozenSet // Python's frozenset
+	PyByteArray = pyvalue.ByteArray // Python's bytearray
 )
 
 // Pickle is the codec of Python's partd.Pickle: pickled lists of plain values. It writes
@@ -214,7 +213,7 @@ func Python() ValueCodec[[]any] {
 			return out, err
 		},
 		Decode: func(data []byte) ([]any, error) {
-			// Pickles begin with other bytes than lists in MessagePack.
+			// No pickle begins with the first byte of a list in MessagePack.
 			if len(data) == 0 || data[0]&0xf0 == 0x90 || data[0] == 0xdc || data[0] == 0xdd {
 				return decodeList("msgpack", msgpack.Decode, data)
 			}

@@ -8,12 +8,13 @@
 //	groups, err := people.Get(ctx, "FR") // groups[0] is all that was appended, a []Person
 //
 // A store keeps each appended value in a frame of package frame, as Python's class
-// partd.Encode does. The following share data with the Python package partd:
+// partd.Encode does. Some codecs and stores read and write the same data as classes of the
+// Python package partd:
 //
-//   - [Python] and [Pickle], with its partd.Python and partd.Pickle, limited to plain
-//     values: numbers, text, bytes, and containers such as lists and dicts
-//   - [NumPy], with its partd.Numpy
-//   - [PandasBlocks] and [PandasColumns], with its classes of these names
+//   - [Python] and [Pickle]: partd.Python and partd.Pickle, limited to plain values:
+//     numbers, text, bytes, and containers such as lists and dicts
+//   - [NumPy]: partd.Numpy
+//   - [PandasBlocks] and [PandasColumns]: partd.PandasBlocks and partd.PandasColumns
 //
 // [JSON], [Gob], [Bytes] and the codec of package encode/msgpack are for programs in Go
 // and in other languages.
@@ -21,10 +22,10 @@
 // # Hostile data
 //
 // No codec of this package executes the data that it reads, and none allocates memory
-// just because a length field claims it. A decoded value takes at most a multiple of
-// its encoded size: 384 for Pickle, and 128 for Python, or 384 if Python pickled it.
-// A frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob the limit
-// depends on the type, because a byte or two may stand for a large struct. If data
+// just because a length field claims it. A value that Pickle decodes takes at most 384
+// times its encoded size, and one that Python decodes 128 times, or 384 times if it is
+// pickled. A frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob the
+// limit depends on the type, because a byte or two may stand for a large struct. If data
 // does not decode, the error wraps a *DecodeError, which says where.
 package encode
 
@@ -72,10 +73,9 @@ type Store[T any] struct {
 	buffers sync.Pool // of *buffer
 }
 
-// New returns a store of values over a store of bytes; Close closes both.
-// Several stores, even with different codecs, may share a store of bytes as
-// long as each key is used with one codec. If p is nil or the codec is
-// incomplete, every operation fails.
+// New returns a store of values over p; Close closes both. Several stores, even with
+// different codecs, may share p as long as each key is used with one codec. If p is nil or
+// the codec is incomplete, every operation fails.
 func New[T any](p partd.Partd, codec ValueCodec[T]) *Store[T] {
 	if codec.Encode == nil || codec.Decode == nil || codec.Join == nil {
 		codec = ValueCodec[T]{
@@ -102,7 +102,6 @@ func (s *Store[T]) Append(ctx context.Context, entries ...Entry[T]) error {
 	return s.innerStore().Append(ctx, b.batch()...)
 }
 
-// encode adds the encoded entry to b.
 func (s *Store[T]) encode(b *buffer, op, key string, v T) error {
 	if s.codec.Encode == nil {
 		return &partd.Error{Op: op, Key: key, HasKey: true, Err: errNoCodec}
@@ -118,7 +117,6 @@ func (s *Store[T]) encode(b *buffer, op, key string, v T) error {
 	return nil
 }
 
-// buffer holds the encoded values of a batch, one after the other.
 type buffer struct {
 	bytes   []byte
 	ends    []int // offsets in bytes at which the entries' values end
@@ -164,7 +162,7 @@ func (l layer) innerStore() partd.Partd { return nostore.Or(l.inner) }
 // Flush flushes the underlying store. The layer itself buffers nothing.
 func (l layer) Flush(ctx context.Context) error { return partd.Flush(ctx, l.innerStore()) }
 
-// Sync returns once all data written before the call is safe from a power loss.
+// Sync returns once all data written before the call will survive a power loss.
 func (l layer) Sync(ctx context.Context) error { return partd.Sync(ctx, l.innerStore()) }
 
 // Close flushes and closes the underlying store, as [partd.Close] does. To limit the time
@@ -177,7 +175,7 @@ func (l layer) Unwrap() partd.Partd { return l.inner }
 // DecodeError says where the stored bytes of a key do not decode. A *partd.Error, which
 // names the key, wraps it.
 type DecodeError struct {
-	Offset int64 // offset in bytes of the frame, or of the array elements, that do not decode
+	Offset int64 // offset, in bytes, of what does not decode: a frame or array elements
 	Err    error
 }
 

@@ -95,8 +95,9 @@ func FuzzCodecs(f *testing.F) {
 			runtime.ReadMemStats(&before)
 			_ = c.decode(data)
 			runtime.ReadMemStats(&after)
-			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > c.growth*uint64(len(data))+4<<20 {
-				t.Fatalf("%s: decoding %d bytes allocated %d bytes", c.name, len(data), allocated)
+			limit := c.growth*uint64(len(data)) + 4<<20
+			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > limit {
+				t.Fatalf("%s: decoding %d bytes allocated %d bytes, want at most %d", c.name, len(data), allocated, limit)
 			}
 		}
 	})

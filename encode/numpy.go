@@ -172,7 +172,6 @@ func checkKey(op, key string) error {
 	return nil
 }
 
-// withDtypes returns keys, followed by the keys of their dtypes.
 func withDtypes(op string, keys []string) ([]string, error) {
 	allKeys := make([]string, 2*len(keys))
 	for i, key := range keys {

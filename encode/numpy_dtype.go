@@ -12,7 +12,7 @@ import (
 )
 
 // ensureDtypes sets the dtypes of the batch's new keys and checks those of its existing
-// keys. It converts the batch's values to the byte orders of their keys.
+// keys. It also converts the batch's values to the keys' byte orders.
 func (n *NumPy[T]) ensureDtypes(ctx context.Context, op string, batch []partd.Entry) error {
 	dtypes, uncached := n.lookUp(batch)
 	if len(uncached) > 0 {
@@ -79,9 +79,9 @@ func (l layer) setMissing(ctx context.Context, op string, entries []partd.Entry,
 		return err
 	}
 	for _, e := range missing {
-		// Python's delete can leave data without a dtype, and setting our dtype would
-		// misinterpret that data. But before returning an error, check for a dtype again:
-		// another process may have set one and appended after the first check.
+		// Python's delete can leave data without a dtype. Do not set a dtype for such data,
+		// because the data may have another one. But before returning an error, check again:
+		// after the first check, another process may have set a dtype and appended.
 		if name, isDtype := strings.CutSuffix(e.Key, dtypeSuffix); isDtype {
 			exists, err := hasData(ctx, l.innerStore(), name)
 			if err != nil {

@@ -75,9 +75,7 @@ func partialElementError(d npy.DType, size int64, excess int) error {
 	return &DecodeError{size - int64(excess), fmt.Errorf("%d bytes are not a multiple of %d, the size of an element of %s", size, d.Size, d)}
 }
 
-// chunkLen is the number of bytes that All reads at a time. It must be a multiple of every
-// element's size.
-const chunkLen = 64 << 10
+const chunkLen = 64 << 10 // read size of All; must be a multiple of every element's size
 
 // All yields the array of a key in parts: the strings of one append, or up to 64 KiB of
 // any other elements. It holds one part at a time, so a key may be larger than memory. All
@@ -105,7 +103,6 @@ func (n *NumPy[T]) All(ctx context.Context, key string) iter.Seq2[[]T, error] {
 	}
 }
 
-// open returns a reader of a key's current data, and its dtype.
 func (n *NumPy[T]) open(ctx context.Context, key string) (io.ReadCloser, npy.DType, error) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()

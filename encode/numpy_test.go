@@ -211,7 +211,8 @@ func (s *failingStore) Delete(ctx context.Context, keys ...string) error {
 	return s.Dict.Delete(ctx, keys...)
 }
 
-// If an operation is interrupted at any write, each key has either its old or its new elements.
+// TestNumPyInterruptedAtEveryWrite checks that if an operation is interrupted at any write, each key has either its old
+// or its new elements.
 func TestNumPyInterruptedAtEveryWrite(t *testing.T) {
 	for name, op := range map[string]func(*NumPy[int32]) error{
 		"append": func(n *NumPy[int32]) error {
@@ -250,7 +251,7 @@ func arraysOf(t *testing.T, store partd.Partd, keys ...string) [][]int32 {
 	return got
 }
 
-// With concurrent changes, reads return whole appends, and data always has a dtype.
+// TestNumPyConcurrently checks that with concurrent changes, reads return whole appends, and data always has a dtype.
 func TestNumPyConcurrently(t *testing.T) {
 	n := NewNumPy[int64](partd.NewDict())
 	var wg sync.WaitGroup

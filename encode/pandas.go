@@ -22,8 +22,7 @@ type PandasOptions struct {
 	Msgpack       bool // for PandasColumns
 }
 
-// maxFrameBytes is the maximum number of bytes that a frame decompresses to.
-const maxFrameBytes = 1 << 30
+const maxFrameBytes = 1 << 30 // maximum size of a decompressed frame
 
 // PandasBlocks is the codec of Python's partd.PandasBlocks. It reads data that Python wrote
 // with pandas 2 or 3, without executing pickles. o describes the Python that will read the
@@ -49,7 +48,7 @@ type DataFrame struct {
 //
 //	[]bool, []int8 … []float64, []complex128   the number types of Element
 //	Times, Durations                           datetime64, timedelta64
-//	[]any                                      object: plain values, as codec Python reads them
+//	[]any                                      object, of plain values (see [Python])
 //	Texts                                      str and string
 //	Categorical                                category
 //	Range                                      a RangeIndex (index only)
@@ -162,7 +161,6 @@ func lengthOf(values any) int {
 	return -1
 }
 
-// fixedType describes slices of elements of a fixed size.
 type fixedType struct {
 	slice  reflect.Type
 	dtype  npy.DType
@@ -216,7 +214,7 @@ func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 			return DataFrame{}, fmt.Errorf("append %d, index: %w", i+1, err)
 		}
 		if !reflect.DeepEqual(joined.Index.Name, f.Index.Name) {
-			joined.Index.Name = nil // as pandas.concat does
+			joined.Index.Name = nil // pandas.concat also drops different names
 		}
 	}
 	return joined, nil
@@ -282,7 +280,6 @@ func (t *Texts) setMissing(i int) {
 	t.Null[i] = true
 }
 
-// typeName describes the type of values, for error messages.
 func typeName(values any) string {
 	switch v := values.(type) {
 	case Times:

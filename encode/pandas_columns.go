@@ -79,7 +79,6 @@ func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame])
 	return s.innerStore().Append(ctx, arrays...)
 }
 
-// encodeColumn returns the entries for the elements of a column and for its dtype.
 func (s *PandasColumns) encodeColumn(key string, c Column) (elements, dtype partd.Entry, err error) {
 	if r, ok := c.Values.(Range); ok {
 		if c.Values, err = r.numbers(); err != nil {

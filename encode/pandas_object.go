@@ -38,7 +38,7 @@ func (a array) column(i, count int) (any, error) {
 		shape = []int{1, shape[0]}
 	}
 	if length%count != 0 || shape == nil && count != 1 || shape != nil && (len(shape) != 2 || shape[0] != count || shape[1] != length/count) {
-		return nil, fmt.Errorf("%d elements in an array of shape %v, for %d columns", length, a.shape, count)
+		return nil, fmt.Errorf("the array's %d elements do not match its shape %v and %d columns", length, a.shape, count)
 	}
 	length /= count
 	start, end, size := i*length, (i+1)*length, a.dtype.Size
@@ -92,7 +92,6 @@ func (a array) values(data []byte, objects []any) (any, error) {
 	return nil, fmt.Errorf("the dtype %s %s is not supported", a.dtype, name)
 }
 
-// decodeTexts returns objects as elements of a StringDtype.
 func decodeTexts(objects []any, dtype *pickle.Object) (Texts, error) {
 	t := Texts{Values: make([]string, len(objects)), NA: isNA(dtype)}
 	for i, v := range objects {
@@ -125,18 +124,18 @@ func arrowTexts(o *pickle.Object) (t Texts, err error) {
 	dtype, _ := dictValue[*pickle.Object](state, "_dtype")
 	stored, _ := dictValue[*pickle.Object](state, "_pa_array")
 	if dtype == nil || stored == nil || stored.Name() != "_restore_array" || len(stored.Args) != 1 {
-		return t, fmt.Errorf("%s without an Arrow array", o.Name())
+		return t, fmt.Errorf("the %s has no Arrow array", o.Name())
 	}
 	fields, _ := stored.Args[0].(PyTuple)
 	if len(fields) != 7 {
-		return t, fmt.Errorf("an Arrow array of %d parts instead of 7", len(fields))
+		return t, fmt.Errorf("the Arrow array has %d fields, want 7", len(fields))
 	}
 	arrowType, _ := fields[0].(*pickle.Object)
 	length, _ := fields[1].(int64)
 	offset, _ := fields[3].(int64)
 	buffers, _ := fields[4].([]any)
 	if arrowType == nil || len(arrowType.Args) != 1 || len(buffers) != 3 {
-		return t, errors.New("an Arrow array without a type, or without three buffers")
+		return t, errors.New("the Arrow array does not have a type and three buffers")
 	}
 	if arrowType.Args[0] != "large_string" {
 		return t, fmt.Errorf("the Arrow type %s is not supported", shortText(arrowType.Args[0]))
@@ -172,7 +171,6 @@ func arrowTexts(o *pickle.Object) (t Texts, err error) {
 	return t, nil
 }
 
-// bufferOf returns the bytes of an Arrow buffer, or nil if v is not a buffer.
 func bufferOf(v any) []byte {
 	if o, ok := v.(*pickle.Object); ok && o.Name() == "py_buffer" && len(o.Args) == 1 {
 		return bytesOf(o.Args[0])
@@ -197,7 +195,6 @@ func bytesOf(v any) []byte {
 	return b
 }
 
-// dictValue returns the value of a key. ok is false unless the value is a T.
 func dictValue[T any](d PyDict, key string) (value T, ok bool) {
 	v, _ := d.Get(key)
 	value, ok = v.(T)
@@ -335,7 +332,7 @@ func unitAndZoneOf(dtype *pickle.Object) (unit, zone string, err error) {
 	}
 	o, _ := timezone.(*pickle.Object)
 	if o == nil {
-		return "", "", errors.New("a DatetimeTZDtype without a zone")
+		return "", "", errors.New("the DatetimeTZDtype has no zone")
 	}
 	argument := any(nil)
 	if len(o.Args) > 0 {

@@ -31,7 +31,7 @@ func (r *blocksReader) readFrame(data []byte) (d DataFrame, err error) {
 		contents = append(contents, content)
 	}
 	if len(contents) < 3 {
-		return d, fmt.Errorf("%d parts instead of a header, columns, an index and blocks", len(contents))
+		return d, fmt.Errorf("the data has %d parts, but at least a header, columns and an index are needed", len(contents))
 	}
 	unpickled, err := unpickle(contents[0])
 	if err != nil {
@@ -40,7 +40,7 @@ func (r *blocksReader) readFrame(data []byte) (d DataFrame, err error) {
 	headers, _ := unpickled.([]any)
 	contents = contents[1:]
 	if len(headers) != len(contents) {
-		return d, fmt.Errorf("%d headers for %d parts", len(headers), len(contents))
+		return d, fmt.Errorf("the data has %d headers for %d parts", len(headers), len(contents))
 	}
 	labels, err := r.readIndex(headers[0], contents[0], -1)
 	if err != nil {
@@ -48,7 +48,7 @@ func (r *blocksReader) readFrame(data []byte) (d DataFrame, err error) {
 	}
 	count := lengthOf(labels.Values)
 	if count > len(data) {
-		return d, fmt.Errorf("%d columns in %d bytes", count, len(data))
+		return d, fmt.Errorf("%d columns in a DataFrame of only %d bytes", count, len(data))
 	}
 	d.Columns = make([]Column, count)
 	for i := range d.Columns {
@@ -110,7 +110,7 @@ func (r *blocksReader) readBlock(columns []Column, header any, data []byte) erro
 	}
 	for i, position := range positions {
 		if position >= len(columns) || columns[position].Values != nil {
-			return fmt.Errorf("a block for column %d of %d: the column does not exist, or has a block already", position, len(columns))
+			return fmt.Errorf("a block contains column %d of %d, which does not exist or is already in another block", position, len(columns))
 		}
 		c := &columns[position]
 		if a, ok := values.(array); ok && err == nil {
@@ -141,7 +141,7 @@ func (r *blocksReader) readValues(kind, dtype, shape any, data []byte) (any, err
 			return nil, err
 		}
 		if len(sizes) > 2 {
-			return nil, fmt.Errorf("an array of %d dimensions", len(sizes))
+			return nil, fmt.Errorf("arrays of %d dimensions are not supported", len(sizes))
 		}
 		return r.readArray(d, sizes, data)
 	case "other":
@@ -174,7 +174,7 @@ func (r *blocksReader) decodeCategorical(codes, details any) (c Categorical, err
 	if r.remaining -= n; r.remaining < 0 {
 		return c, fmt.Errorf("categories of %d bytes are over the limit", n)
 	} else if texts.Null != nil {
-		return c, errors.New("a category is missing")
+		return c, errors.New("a category is a missing value")
 	}
 	if numbers, ok := index.Values.(Range); ok {
 		index.Values, err = numbers.numbers()
@@ -247,7 +247,7 @@ func parseIndex(v any) (c Column, err error) {
 		var r Range
 		for name, number := range map[string]*int64{"start": &r.Start, "stop": &r.Stop, "step": &r.Step} {
 			if *number, ok = dictValue[int64](state, name); !ok {
-				return c, fmt.Errorf("a RangeIndex without a %s", name)
+				return c, fmt.Errorf("the RangeIndex has no %s", name)
 			}
 		}
 		c.Values = r
@@ -362,7 +362,6 @@ func (r *blocksReader) decodeSnappy(data []byte) ([]byte, error) {
 	return snappy.Decode(nil, data)
 }
 
-// unpickle reads a pickle that may contain arrays and indexes of pandas.
 func unpickle(data []byte) (any, error) { return pickle.DecodeObjects(data, isPandasName) }
 
 // isPandasName reports whether pickles of pandas arrays and indexes use a name. It also

@@ -177,7 +177,6 @@ func checkUnit(unit string) error {
 
 func (s storedColumn) numpyDtype() any { return pickle.Call("numpy", "dtype", s.dtype.String()) }
 
-// object returns the array as an object to pickle.
 func (s storedColumn) object() any {
 	if s.appendTo == nil {
 		return s.objects

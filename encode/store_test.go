@@ -145,7 +145,8 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// Decoded values do not refer to the decoded data, because the caller reuses it.
+// TestDecodeDoesNotRetainData checks that decoded values do not refer to the decoded data, because the caller reuses
+// it.
 func TestDecodeDoesNotRetainData(t *testing.T) {
 	type all struct {
 		S string
@@ -235,8 +236,9 @@ func tryHostile[T any](t *testing.T, name string, c ValueCodec[T], inputs ...str
 		if err == nil {
 			t.Errorf("%s: Decode(%.30q) = %v, want an error", name, data, v)
 		}
-		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > uint64(512*len(data)+2<<20) {
-			t.Errorf("%s: Decode(%.30q) allocated %d bytes", name, data, allocated)
+		limit := uint64(512*len(data) + 2<<20)
+		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > limit {
+			t.Errorf("%s: Decode(%.30q) allocated %d bytes, want at most %d", name, data, allocated, limit)
 		}
 	}
 }

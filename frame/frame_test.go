@@ -65,7 +65,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// Frames before a cut are read, and a truncated frame is an error with the frame's offset.
+// TestEveryCut checks that frames before a cut are read, and a truncated frame is an error with the frame's offset.
 func TestEveryCut(t *testing.T) {
 	data := join("Hello", "World!")
 	for n := range len(data) {
@@ -124,7 +124,7 @@ func TestReaderError(t *testing.T) {
 	}
 }
 
-// Split and Read agree on any input, and the frames that they yield join to the input.
+// FuzzSplit checks that Split and Read agree on any input, and the frames that they yield join to the input.
 func FuzzSplit(f *testing.F) {
 	f.Add(join("Hello", "World"))
 	f.Add(join("", "")[:15])

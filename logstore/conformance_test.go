@@ -21,7 +21,7 @@ var abilities = []partdtest.Ability{
 // scans must divide their ranges. A key of 65,535 bytes still fits.
 var smallTables = hooks{tableBytes: 320 << 10, blobBytes: 4 << 10, readBytes: 64 << 10, batchBytes: 8 << 10}
 
-// byteHash is a hash of which only the highest 8 bits are used.
+// byteHash is a hash in which only the highest 8 bits can be set.
 func byteHash(key string) uint64 {
 	var h uint64
 	for i := range len(key) {

@@ -14,7 +14,7 @@ import (
 )
 
 // TestFullDiskDropTwice checks that Drop succeeds even if it frees no space, because readers
-// retain the files or other programs use the space, and that a later Drop succeeds too.
+// retain the files or other programs use the space, and that a later Drop also succeeds.
 func TestFullDiskDropTwice(t *testing.T) {
 	mem := vfstest.NewMem()
 	var full atomic.Bool

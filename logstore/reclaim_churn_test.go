@@ -82,7 +82,7 @@ func (c *churn) job(n int) {
 			c.t.Fatalf("Get(%s) = %d bytes, want %d; error %v", name(n, i), len(v[0]), c.live[name(n, i)], err)
 		}
 	}
-	const lifetime = 3 // a job removes the keys of the job this many before it
+	const lifetime = 3 // in jobs: job n removes the keys of job n-lifetime
 	if n < lifetime {
 		return
 	}

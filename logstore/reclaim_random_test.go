@@ -35,7 +35,7 @@ func TestReclaimDuringFailures(t *testing.T) {
 		mem := vfstest.NewMem()
 		var full atomic.Uint64
 		disk := &unsteadyDisk{FS: vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-			// Writes to manifests and segments fail too, but rarely.
+			// Writes to manifests and segments also fail, but rarely.
 			n := full.Add(0x9E3779B97F4A7C15) >> 54
 			if op == vfstest.OpWrite && n%4 == 0 {
 				time.Sleep(500 * time.Microsecond) // give other goroutines time between two writes

@@ -7,8 +7,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestKilledInFirstSync simulates a process that is killed during its first Sync, after a seal wrote a
-// manifest that marks the store as durable, but before the directory's name was synced. Data that the
+// TestKilledInFirstSync simulates a process that is killed during its first Sync: after a new segment's
+// manifest marked the store as durable, but before the directory's name was synced. Data that the
 // next process syncs must survive a power failure.
 func TestKilledInFirstSync(t *testing.T) {
 	for seed := range uint64(20) {

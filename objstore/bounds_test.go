@@ -106,7 +106,7 @@ func TestFailingUploadsUnderLoad(t *testing.T) {
 	for w, n := range acked {
 		v, err := s.Get(t.Context(), fmt.Sprint(w))
 		if err != nil || len(v[0]) != n*len(value) || n == 0 {
-			t.Errorf("writer %d: Get() returned a wrong length after %d acknowledged appends (error %v)", w, n, err)
+			t.Errorf("writer %d: the length of the value does not match %d acknowledged appends (error %v)", w, n, err)
 		}
 	}
 }

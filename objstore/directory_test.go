@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// A listing removes a killed writer's file after a day, but not a file that may still be written.
+// TestListRemovesLeftovers checks that a listing removes a killed writer's file after a day, but not a file that may
+// still be written.
 func TestListRemovesLeftovers(t *testing.T) {
 	d, err := OpenDirectory(t.TempDir())
 	if err != nil {

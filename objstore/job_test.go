@@ -24,7 +24,8 @@ func TestPlanPageIsCurrent(t *testing.T) {
 	}
 }
 
-// Jobs make the planned requests, with a tolerance of a tenth or one pass.
+// TestPlanMatchesRequests checks that jobs make the planned numbers of requests, with a tolerance of a tenth, or of one
+// pass of each reader over the segments.
 func TestPlanMatchesRequests(t *testing.T) {
 	for _, c := range []struct {
 		writers, readers int
@@ -65,7 +66,7 @@ func TestPlanMatchesRequests(t *testing.T) {
 	}
 }
 
-// Plan returns an error if readers would exceed the disk limit.
+// TestPlanRefuses checks that Plan returns an error if readers would exceed the disk limit.
 func TestPlanRefuses(t *testing.T) {
 	j := Job{Writers: 100, Readers: 100, Bytes: 1e12, EntryBytes: 100, Options: Options{Memory: 1 << 30, Disk: 1 << 30}}
 	if p, err := j.Plan(); err == nil || !strings.Contains(err.Error(), "disk=0") {

@@ -138,6 +138,6 @@ func TestKilledWriters(t *testing.T) {
 	t.Logf("%d pieces of %d writers, %d killed when their record began to wait; %d records of dead writers were committed without an acknowledgment",
 		len(strings.Split(all, ";"))-1, len(acknowledged), killedWhileWaiting, unacknowledged)
 	if killedWhileWaiting == 0 {
-		t.Error("no writer was killed when its record began to wait")
+		t.Error("no writer was killed right after it created a waiting record, so the test proves nothing about such records")
 	}
 }

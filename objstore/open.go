@@ -106,8 +106,9 @@ func Exists(ctx context.Context, bucket Bucket) (bool, error) {
 	return true, r.Close()
 }
 
-// readStore reads the object STORE. If the store is not read-only, readStore creates a missing object.
-// It then creates the object again with the same content, to test that the bucket refuses this.
+// readStore reads the object STORE, which identifies the store. If the store is not read-only, readStore
+// creates a missing object. It then tries to create the object again with the same content, to test
+// that the bucket refuses this.
 func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	b, err := s.readObject(ctx, storeName)
 	if errors.Is(err, fs.ErrNotExist) && !s.opts.ReadOnly {

@@ -60,7 +60,7 @@ func racingBucket(b Bucket, prefix string, chance float64) *faultyBucket {
 	return faulty
 }
 
-// Open for writing rejects a bucket in which two creators of an object can succeed.
+// TestTwoCreatorsWin checks that Open for writing rejects a bucket in which two creators of an object can succeed.
 func TestTwoCreatorsWin(t *testing.T) {
 	b := racingBucket(new(Memory), "", 0.9)
 	for range 3 {
@@ -78,8 +78,8 @@ func TestTwoCreatorsWin(t *testing.T) {
 }
 
 // runRace lets many writers append to a bucket in a synctest bubble. The bucket lets two creators win, but
-// only after the stores were opened. runRace returns the number of acknowledged appends that are lost, of
-// refused stores, and of other writers' records that waited.
+// only after the stores were opened. runRace returns the number of acknowledged appends that are lost, the
+// number of refused stores, and the number of waiting records of other writers.
 func runRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited int) {
 	synctest.Test(t, func(t *testing.T) {
 		b := racingBucket(new(Memory), "log/", 0.5)
@@ -148,7 +148,8 @@ func TestRecordsAreReadBack(t *testing.T) {
 	}
 }
 
-// A record that cannot be read back has an unknown outcome, which the next operation determines.
+// TestReadingBackFails checks that a record that cannot be read back has an unknown outcome, which the next operation
+// determines.
 func TestReadingBackFails(t *testing.T) {
 	b := &faultyBucket{Bucket: new(Memory)}
 	s := open(t, b, Options{RetryFor: time.Nanosecond})

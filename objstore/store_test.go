@@ -84,7 +84,8 @@ func TestDataLargerThanMemory(t *testing.T) {
 	}
 }
 
-// Two stores on one bucket see each other's flushes, and one of several concurrent SetOnce calls wins.
+// TestTwoInstances checks that two stores on one bucket see each other's flushes, and one of several concurrent SetOnce
+// calls wins.
 func TestTwoInstances(t *testing.T) {
 	b := new(Memory)
 	first, second := open(t, b, Options{}), open(t, b, Options{})
@@ -210,7 +211,8 @@ func TestSweep(t *testing.T) {
 	sweep(sweepAge+time.Minute, 2, 0)
 }
 
-// A reader's error mentions the drop if another process drops and sweeps the store during the read.
+// TestDropWhileReading checks that a reader's error mentions the drop if another process drops and sweeps the store
+// during the read.
 func TestDropWhileReading(t *testing.T) {
 	b := new(Memory)
 	s := open(t, b, Options{hooks: hooks{maxInline: -1}})

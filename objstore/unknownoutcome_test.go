@@ -12,7 +12,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// After an outage, data that could not be uploaded exists, and failed appends have no effect.
+// TestBucketOutage checks that after an outage, data that could not be uploaded exists, and failed appends have no
+// effect.
 func TestBucketOutage(t *testing.T) {
 	b := &faultyBucket{Bucket: new(Memory)}
 	s := open(t, b, Options{RetryFor: 20 * time.Millisecond, SegmentSize: 128 << 10})
@@ -81,7 +82,8 @@ func TestUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// If the bucket creates a record but answers that it refuses it, the record and later appends count once.
+// TestRefusedButCreated checks that if the bucket creates a record but answers that it refuses it, the record and later
+// appends count once.
 func TestRefusedButCreated(t *testing.T) {
 	for _, prefix := range []string{"log/", waitPrefix} {
 		for _, created := range []bool{true, false} {

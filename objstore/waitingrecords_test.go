@@ -74,7 +74,8 @@ func abandonedStore(t *testing.T, b Bucket, o Options, key, value string) *Store
 	return s
 }
 
-// Only groups have version 2, so that programs without support for groups can read all other objects.
+// TestFormatOfGroups checks that only groups have version 2, so that programs without support for groups can read all
+// other objects.
 func TestFormatOfGroups(t *testing.T) {
 	b := new(Memory)
 	appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "1")
@@ -200,7 +201,8 @@ func TestRecordInSeveralGroups(t *testing.T) {
 	}
 }
 
-// A writer does not acknowledge its record if another writer overwrites the group that names it.
+// TestGroupsAreReadAgain checks that a writer does not acknowledge its record if another writer overwrites the group
+// that names it.
 func TestGroupsAreReadAgain(t *testing.T) {
 	for _, noRecheck := range []bool{false, true} {
 		b := new(Memory)
@@ -272,7 +274,8 @@ func TestOldWaitingRecords(t *testing.T) {
 	}
 }
 
-// Sweep deletes old waiting records that are not in the log, and no other records.
+// TestSweepOfWaitingRecords checks that Sweep deletes old waiting records that are not in the log, and no other
+// records.
 func TestSweepOfWaitingRecords(t *testing.T) {
 	b := new(Memory)
 	appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "1;")
@@ -289,7 +292,8 @@ func TestSweepOfWaitingRecords(t *testing.T) {
 	}
 }
 
-// A writer that sleeps for more than a day does not commit its waiting record, even if all data is inline.
+// TestSleepWhileWaiting checks that a writer that sleeps for more than a day does not commit its waiting record, even
+// if all data is inline.
 func TestSleepWhileWaiting(t *testing.T) {
 	b := new(Memory)
 	s := abandonedStore(t, b, Options{}, "k", "1;")
@@ -349,7 +353,7 @@ func TestDamagedGroups(t *testing.T) {
 	}
 }
 
-// A writer does not wait forever for an existing object that cannot be read.
+// TestNumberThatCannotBeRead checks that a writer does not wait forever for an existing object that cannot be read.
 func TestNumberThatCannotBeRead(t *testing.T) {
 	b := new(Memory)
 	s := contendedStore(t, b, Options{RetryFor: 50 * time.Millisecond}, nil)

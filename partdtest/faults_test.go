@@ -179,7 +179,7 @@ func TestReferenceHasNoFailures(t *testing.T) {
 	}
 }
 
-// unsupportedSetter returns ErrUnsupported from Set, but sets the value nevertheless.
+// unsupportedSetter returns ErrUnsupported from Set, although it sets the value.
 type unsupportedSetter struct{ bare }
 
 func (h unsupportedSetter) SetOnce(ctx context.Context, key string, value []byte) error {

@@ -135,8 +135,8 @@ func (w *writer) run(stop func() bool) error {
 	return nil
 }
 
-// check compares the acknowledged appends and pops with the values of the shared key and of the writer's own key,
-// of which remaining has not been popped.
+// check compares the acknowledged appends and pops with shared, the value of the shared key, and with remaining, the
+// part of the value of the writer's own key that has not been popped.
 func (w *writer) check(shared, remaining string) error {
 	counts := map[string]int{}
 	last := -1

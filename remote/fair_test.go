@@ -305,7 +305,7 @@ func TestListingsAfterDrop(t *testing.T) {
 		t.Fatalf("%d listings are open before the drop, want 1", used)
 	}
 	must(t, c.Drop(ctx))
-	s.handles.closeDropped(s.space, time.Unix(0, s.dropped.Load()), 0) // what the server does some time after a drop, or when the disk is full
+	s.handles.closeDropped(s.space, time.Unix(0, s.dropped.Load()), 0) // the server makes this call some time after a drop, or when the disk is full
 	if used := s.openHandles(); used != 0 {
 		t.Errorf("%d listings are open after the drop, want 0", used)
 	}

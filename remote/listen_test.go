@@ -52,7 +52,7 @@ func TestSocketFiles(t *testing.T) {
 	if _, err := Listen("ipc://" + path); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("Listen on a socket in use = %v, want EADDRINUSE", err)
 	}
-	must(t, l.(*unixListener).Listener.Close()) // as after kill -9
+	must(t, l.(*unixListener).Listener.Close()) // leaves the socket file, as kill -9 does
 	if _, err := os.Stat(path); err != nil {
 		t.Fatal(err)
 	}

@@ -125,8 +125,8 @@ func TestOneAnswerPerConnectionWaits(t *testing.T) {
 	}
 }
 
-// TestAnswerBuffersAreCharged checks that an answer that reuses a large buffer charges it, and that
-// it does not reuse one while memory is short.
+// TestAnswerBuffersAreCharged checks that the size of a large buffer that an answer reuses counts as memory
+// in use, and that answers do not reuse large buffers while memory is short.
 func TestAnswerBuffersAreCharged(t *testing.T) {
 	s, _ := serve(t, partd.NewDict(), nil)
 	nc, peer := net.Pipe()
@@ -152,6 +152,6 @@ func TestAnswerBuffersAreCharged(t *testing.T) {
 		a.drop()
 	}
 	if large == 0 {
-		t.Error("no answer reused a large buffer")
+		t.Error("no answer reused a large buffer, want at least one")
 	}
 }

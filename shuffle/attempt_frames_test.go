@@ -79,7 +79,8 @@ func TestFrameBytes(t *testing.T) {
 	}
 }
 
-// Reading arbitrary values yields the same pieces or fails, regardless of the division into chunks.
+// FuzzFrames checks that reading arbitrary values yields the same pieces or fails, regardless of the division into
+// chunks.
 func FuzzFrames(f *testing.F) {
 	store := partd.NewDict()
 	c := Commit{Task: "t", Attempt: "a", Batches: 2}

@@ -85,7 +85,7 @@ func (p *countingStore) Get(ctx context.Context, keys ...string) ([][]byte, erro
 	return p.Dict.Get(ctx, keys...)
 }
 
-// WaitCommitted waits for every task that AddTasks accepts while CloseTasks runs.
+// TestAddTasksWhileClosing checks that WaitCommitted waits for every task that AddTasks accepts while CloseTasks runs.
 func TestAddTasksWhileClosing(t *testing.T) {
 	for range 50 {
 		store := partd.NewDict()

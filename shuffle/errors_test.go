@@ -12,7 +12,8 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// Errors about records that are too large for the memory or for a store wrap partd.ErrTooLarge.
+// TestTooLarge checks that errors about records that are too large for the memory or for a store wrap
+// partd.ErrTooLarge.
 func TestTooLarge(t *testing.T) {
 	long := shuffle.Values(strings.Repeat("x", 4<<20))
 	identity := func(s string) string { return s }
@@ -46,7 +47,7 @@ var counts = shuffle.Accumulator[string, int]{
 	Merge: func(total, other *int) { *total += *other },
 }
 
-// Errors of closed values wrap shuffle.ErrClosed, partd.ErrClosed and fs.ErrClosed.
+// TestClosed checks that errors of closed values wrap shuffle.ErrClosed, partd.ErrClosed and fs.ErrClosed.
 func TestClosed(t *testing.T) {
 	type feeder interface {
 		Feed() (*shuffle.Feed[string], error)

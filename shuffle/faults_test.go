@@ -81,7 +81,8 @@ func TestInputError(t *testing.T) {
 	}
 }
 
-// After a cancellation at a random moment, all work ends, and no goroutine or temporary data remains.
+// TestCancel checks that after a cancellation at a random moment, all work ends, and no goroutine or temporary data
+// remains.
 func TestCancel(t *testing.T) {
 	in := shuffle.Values(randomRecs(1, 60_000)...)
 	o := minMemory[rec](t)

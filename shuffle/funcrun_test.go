@@ -50,7 +50,7 @@ func readRun(t *testing.T, fsys vfs.FS) (n int, err error) {
 			return n, err
 		}
 		if !bytes.Equal(c.v, want) {
-			t.Errorf("record %d is wrong", n)
+			t.Errorf("record %d differs from the record that was added", n)
 		}
 	}
 }

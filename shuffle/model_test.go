@@ -205,7 +205,8 @@ func TestSortFuncInPasses(t *testing.T) {
 	}
 }
 
-// A group need not be read to its end, but cannot be read after the next group was requested.
+// TestGroupsReadInPart checks that a group need not be read to its end, but cannot be read after the next group was
+// requested.
 func TestGroupsReadInPart(t *testing.T) {
 	in := randomRecs(4, manyRecords)
 	g, err := shuffle.NewGrouper(t.Context(), text, minMemory[rec](t))

@@ -10,7 +10,8 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// A panic of the caller's function ends the operation and propagates, and no temporary data remains.
+// TestCallersPanic checks that a panic of the caller's function ends the operation and propagates, and no temporary
+// data remains.
 func TestCallersPanic(t *testing.T) {
 	o := minMemory[rec](t)
 	ctx := t.Context()
@@ -65,7 +66,8 @@ func TestCallersPanic(t *testing.T) {
 	}
 }
 
-// A caller that recovers from a panic and continues gets an error, because records were lost.
+// TestUseAfterPanic checks that a caller that recovers from a panic and continues gets an error, because records were
+// lost.
 func TestUseAfterPanic(t *testing.T) {
 	adds := 0
 	a, err := shuffle.NewAggregator(t.Context(), func(r rec) int { return r.N }, shuffle.Accumulator[rec, int]{
@@ -111,7 +113,7 @@ func breakingCodec(c encode.ValueCodec[rec], remaining int) encode.ValueCodec[re
 	return c
 }
 
-// A record that cannot be encoded does not affect earlier records.
+// TestRecordsBeforeAFailure checks that a record that cannot be encoded does not affect earlier records.
 func TestRecordsBeforeAFailure(t *testing.T) {
 	const goodRecords = 100
 	codec, err := shuffle.DefaultCodec[rec]()
@@ -163,7 +165,7 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 	}
 }
 
-// Reading a group's values after the loop is an error, even for the last group.
+// TestGroupsAfterTheLoop checks that reading a group's values after the loop is an error, even for the last group.
 func TestGroupsAfterTheLoop(t *testing.T) {
 	var groups []shuffle.Group[string, rec]
 	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(randomRecs(1, 1000)...), text, minMemory[rec](t)) {

@@ -89,7 +89,7 @@ func checkOrder(t *testing.T, want, got []rec) {
 	}
 }
 
-// An error, a cancellation or a panic stops sequences that would never end.
+// TestFeedAllFails checks that an error, a cancellation or a panic stops sequences that would never end.
 func TestFeedAllFails(t *testing.T) {
 	errBrokenSeq := errors.New("a broken sequence")
 	var ended atomic.Int64
@@ -161,7 +161,8 @@ func newGroups(t *testing.T, in []rec, o *shuffle.Options[rec]) *shuffle.Grouper
 	return g
 }
 
-// Each group is passed once, with its records in order, even if some groups are not read to their end.
+// TestForEach checks that each group is passed once, with its records in order, even if some groups are not read to
+// their end.
 func TestForEach(t *testing.T) {
 	in := randomRecs(8, manyRecords)
 	want := map[string][]rec{}
@@ -211,7 +212,7 @@ func TestForEach(t *testing.T) {
 	}
 }
 
-// ForEach processes groups concurrently: the first two calls wait for each other.
+// TestForEachIsParallel checks that ForEach processes groups concurrently: the first two calls wait for each other.
 func TestForEachIsParallel(t *testing.T) {
 	const large = 100_000 // records of a group, which fill several batches
 	in := make([]rec, 0, 2*large)
@@ -248,7 +249,8 @@ func TestForEachIsParallel(t *testing.T) {
 	}
 }
 
-// ForEach stops all goroutines after an error, a cancellation or a panic, and detects missing data.
+// TestForEachFails checks that ForEach stops all goroutines after an error, a cancellation or a panic, and detects
+// missing data.
 func TestForEachFails(t *testing.T) {
 	in := randomRecs(10, 20_000)
 	errBrokenGroup := errors.New("a broken group")

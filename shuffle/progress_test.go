@@ -146,7 +146,8 @@ func TestProgressOfSeveralGoroutines(t *testing.T) {
 	}
 }
 
-// Feeds that share a lock report progress without holding it, so the Progress function can call Stats.
+// TestProgressOutsideLocks checks that feeds that share a lock report progress without holding it, so the Progress
+// function can call Stats.
 func TestProgressOutsideLocks(t *testing.T) {
 	w := &progressRecorder{t: t}
 	o := minMemory[rec](t)

@@ -2,8 +2,8 @@ package shuffle
 
 import "testing"
 
-// The data read ahead for many goroutines stays within the memory for reading, even if
-// each group has only a few bytes and its bookkeeping takes more.
+// TestReadAheadOfTinyGroups checks that the data read ahead for many goroutines stays within the memory for reading,
+// even if each group has only a few bytes and its bookkeeping takes more.
 func TestReadAheadOfTinyGroups(t *testing.T) {
 	o := &Options[uint32]{Memory: 64 << 20, TempDirs: []string{t.TempDir()}}
 	g, err := NewGrouper(t.Context(), func(v uint32) uint32 { return v }, o)

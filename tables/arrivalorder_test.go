@@ -313,8 +313,8 @@ func TestPutToFullDisk(t *testing.T) {
 	}
 }
 
-// TestNullTimesInAnotherTail gives a table a time column while another Store's tail contains
-// acknowledged rows without a time.
+// TestNullTimesInAnotherTail gives a table a time column while another Store's tail (rows not yet in data
+// files) contains acknowledged rows without a time.
 func TestNullTimesInAnotherTail(t *testing.T) {
 	dir := t.TempDir()
 	a := mustOpen(t, dir, &Options{NoTail: true, FoldAge: -1})

@@ -15,7 +15,7 @@ import (
 )
 
 // TestAtTimeOfRowsInTheTail checks that AtTime includes the rows acknowledged by that time, even
-// if they are folded later.
+// if these rows are folded (moved into data files) later.
 func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
@@ -197,7 +197,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 }
 
 // TestFoldOfDuplicates checks that rows that are all duplicates are folded only once, although
-// the fold adds no rows to files.
+// this fold adds no rows to data files.
 func TestFoldOfDuplicates(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")

@@ -10,8 +10,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// TestCachedTail checks that the tail's deduplicated rows are cached until the tail changes, and that range scans
-// return the right rows from the cache under every rule for duplicates, with and without a filter.
+// TestCachedTail checks that the deduplicated rows of the tail (rows not yet in data files) are cached until the
+// tail changes, and that range scans return the right rows from the cache under every rule for duplicates, with
+// and without a filter.
 func TestCachedTail(t *testing.T) {
 	const n = 12_000
 	for _, rule := range []OnDuplicate{KeepAll, KeepFirst, KeepLast} {

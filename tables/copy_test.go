@@ -233,7 +233,7 @@ func TestCopyToInterrupted(t *testing.T) {
 		var ops atomic.Int64
 		dest, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
 			if op.Changes() && strings.Contains(name, "/data/") {
-				if ops.Add(1) > int64(3*attempt) { // the clean-up fails as well
+				if ops.Add(1) > int64(3*attempt) { // the clean-up also fails
 					return errInterrupted
 				}
 			}

@@ -45,7 +45,7 @@ func filesOf(t testing.TB, b *Bucket, name string) (paths []string) {
 	return paths
 }
 
-// bucketWithoutTail returns a bucket of a store without a tail, where each put writes files.
+// bucketWithoutTail returns a bucket of a store without a tail: each put writes data files.
 func bucketWithoutTail(t testing.TB) *Bucket {
 	return mustOpen(t, t.TempDir(), &Options{NoTail: true}).Bucket("b")
 }
@@ -82,7 +82,7 @@ func TestDeleteRows(t *testing.T) {
 	wantRows(t, b, "t", 1)
 }
 
-// TestDeleteRowsInTail deletes rows in the tail. Rows that are put later stay.
+// TestDeleteRowsInTail deletes rows that are not yet in data files. Rows that are put later stay.
 func TestDeleteRowsInTail(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	mustPut(t, b, "t", PutAppend, 1, 2, 3)

@@ -106,7 +106,7 @@ func (r *crashRun) check(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // t.TempDir removes it as well
+	defer os.RemoveAll(dir) //nolint:errcheck // t.TempDir also removes it
 	r.db.Lock()
 	for _, name := range []string{"catalog.db", "catalog.db-wal"} {
 		b, err := os.ReadFile(filepath.Join(r.dir, name))

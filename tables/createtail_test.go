@@ -8,7 +8,7 @@ import (
 )
 
 // TestCreateInTail creates a table by a small append, which syncs no file. Its rows are readable
-// immediately; other Stores see an empty table until the rows are folded.
+// immediately; other Stores see an empty table until the rows are folded (moved into data files).
 func TestCreateInTail(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -18,8 +18,8 @@ var corruptions = map[string]func(b, other []byte) []byte{
 	"deleted":      nil,
 }
 
-// corruptedStore returns a store of three tables with rows in files and in the tail, and an undamaged copy of it.
-// In the store, file is damaged: it belongs to table bad and has the given kind.
+// corruptedStore returns a store of three tables with rows in data files and in the tail (not yet in data files), and
+// an undamaged copy of it. In the store, file is damaged: it belongs to table bad and has the given kind.
 func corruptedStore(t *testing.T, kind string, corruption func(b, otherContent []byte) []byte) (s, copied *Store, file string) {
 	t.Helper()
 	dir := t.TempDir()

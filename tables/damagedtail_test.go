@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// TestDamagedTail checks that undecodable tail data of a table affects only that table, and
-// stays in the tail until the table is deleted.
+// TestDamagedTail checks that if a table's data in the tail (rows not yet in data files) cannot be decoded,
+// this affects only that table, and the data stays in the tail until the table is deleted.
 func TestDamagedTail(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()

@@ -45,7 +45,7 @@ func TestDeepFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close() //nolint:errcheck // the test is over
-	// Files written by other programs have no checksum.
+	// Make the catalog forget the checksum, as if another program had written the file.
 	if _, err := db.Exec(`DELETE FROM partd_files WHERE path='file://' || ?`, file); err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,8 @@ func wantText(t testing.TB, b *Bucket, name, want string, at ...At) {
 	}
 }
 
-// TestEvolutionOfPuts puts rows with different columns under each kind of evolution, through the tail and in commits.
+// TestEvolutionOfPuts puts rows with different columns under each kind of evolution, both through the tail (rows not
+// yet in data files) and in commits of data files.
 func TestEvolutionOfPuts(t *testing.T) {
 	const table = "a int16; b float32; c utf8"
 	const row = `{"a":1,"b":0.5,"c":"x"}`
@@ -89,17 +90,17 @@ func TestEvolutionOfPuts(t *testing.T) {
 			"": table + " | 1,0.5,x | 2,1.5,y", Strict: table + " | 1,0.5,x | 2,1.5,y",
 		}},
 		{table + "; d date32", `{"a":2,"b":1.5,"c":"y","d":"2026-01-31"}`, map[Evolution]string{
-			"": `column "d": it has type date32, and the table has no such column`, Strict: `column "d"`,
+			"": `column "d": it has type date32, but the table has no such column`, Strict: `column "d"`,
 			AddOnly:    table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
 			Compatible: table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
 			Flexible:   table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
 		}},
 		{"a int16; c utf8", `{"a":2,"c":"y"}`, map[Evolution]string{
 			"": table + " | 1,0.5,x | 2,(null),y", Flexible: table + " | 1,0.5,x | 2,(null),y",
-			Strict: `column "b": it is missing, and the table has it, as float32; its evolution is strict`, AddOnly: `column "b"`, Compatible: `column "b": it is missing`,
+			Strict: `column "b": it is missing, but the table has it, as float32; the table's evolution is strict`, AddOnly: `column "b"`, Compatible: `column "b": it is missing`,
 		}},
 		{"a int32; b float32; c utf8", `{"a":100000,"b":1.5,"c":"y"}`, map[Evolution]string{
-			"": `column "a": the column contains a value that the table's type cannot represent`, Strict: `column "a": it has type int32, and the table has int16; its evolution is strict`, AddOnly: `column "a"`,
+			"": `column "a": the column contains a value that the table's type cannot represent`, Strict: `column "a": it has type int32, and the table has int16; the table's evolution is strict`, AddOnly: `column "a"`,
 			Compatible: "a int32; b float32; c utf8 | 1,0.5,x | 100000,1.5,y",
 		}},
 		{"a int8; b float32; c utf8", `{"a":2,"b":1.5,"c":"y"}`, map[Evolution]string{
@@ -112,7 +113,7 @@ func TestEvolutionOfPuts(t *testing.T) {
 			"": `column "a": it has type float64, and the table has int16`, AddOnly: `column "a"`, Flexible: "a float64; b float32; c utf8 | 1,0.5,x | 2.5,1.5,y",
 		}},
 		{"a utf8; b float32; c utf8", `{"a":"2","b":1.5,"c":"y"}`, map[Evolution]string{
-			Flexible: `column "a": it has type utf8, and the table has int16; its evolution is flexible`, Compatible: `column "a"`,
+			Flexible: `column "a": it has type utf8, and the table has int16; the table's evolution is flexible`, Compatible: `column "a"`,
 		}},
 	} {
 		for e, want := range c.want {

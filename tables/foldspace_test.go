@@ -46,7 +46,7 @@ func foldFreesTailSpace(t *testing.T, background bool) {
 		t.Fatalf("before the fold, the tail has %d bytes, want at least 5 MiB for this test", n)
 	}
 	if background {
-		if _, err := s.maintain(t.Context(), "fold", nil, fold); err != nil { // folds without freeing space, like background folds
+		if _, err := s.maintain(t.Context(), "fold", nil, fold); err != nil { // like a fold in the background, which does not free space
 			t.Fatal(err)
 		}
 	}

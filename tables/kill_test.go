@@ -123,7 +123,8 @@ func TestKill(t *testing.T) {
 }
 
 // killRound starts a process, lets it work for a while and kills it. It adds each acknowledged
-// operation to acknowledged, and returns the rows that the operation in flight would result in.
+// operation to acknowledged. inFlight are the rows that the tables contain if the operation that the kill
+// interrupted took effect.
 func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTable, next *int64) (inFlight rowsByTable, err error) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), killEnv+"="+dir)
@@ -172,7 +173,7 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTabl
 			acknowledged[k] = v
 		}
 	}
-	_ = cmd.Wait() // it was killed
+	_ = cmd.Wait() // returns an error, because the process was killed
 	if stderr.Len() > 0 {
 		return nil, errors.New(stderr.String())
 	}

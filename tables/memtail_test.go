@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// memTail is a tail store in memory. It simulates a store on disk whose operations are durable when they return.
+// memTail is a store for the tail (rows not yet in data files) in memory. It simulates a store on disk whose operations are durable when they return.
 type memTail struct {
 	mu     sync.Mutex
 	values map[string][]byte

@@ -76,7 +76,7 @@ func TestObserver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Release() // nothing was read
+	r.Release() // without reading a row
 	n.want(t, `scan "B" "t" within "": 0 rows`)
 	where, err := filter.Parse("n = 2")
 	if err != nil {

@@ -147,7 +147,7 @@ func (p *writerProcess) next() [2]int64 {
 }
 
 // TestKillRemote appends to two tables in a bucket with eight writers in four processes; two of
-// the processes have tails. At the same time it kills processes, the gateway or the database,
+// the processes first store rows in a tail on their disk. At the same time it kills processes, the gateway or the database,
 // PARTD_KILLS times in all. Each acknowledged row must occur once.
 func TestKillRemote(t *testing.T) {
 	w := startWarehouse(t)

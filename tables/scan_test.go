@@ -185,8 +185,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestMemory appends to many tables from many goroutines, with less memory for the tail than the
-// rows need. Scans then read the rows from the tail's store.
+// TestMemory appends to many tables from many goroutines, with less memory for the tail (rows not yet in data
+// files) than the rows need. Scans then read the rows from the tail's store on disk.
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, Memory: 1 << 20})

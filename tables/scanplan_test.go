@@ -51,7 +51,7 @@ func TestScanPlan(t *testing.T) {
 		t.Errorf("after a put, TailMark is still %q", m.TailMark)
 	}
 
-	// The files of open plans are pinned.
+	// The files of open plans are pinned, so that Expire does not remove them.
 	if pins, since := s.commits.Pinned(); !since.Before(time.Now()) || pins != 3 {
 		t.Errorf("got %d pins, want 3", pins)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestUniqueWhileWidening checks that a rule about all rows of a table, including those in the
-// tail, is also applied to puts and upserts that widen or add a column.
+// TestUniqueWhileWidening checks that a rule about all rows of a table, including rows not yet in
+// data files, is also applied to puts and upserts that widen or add a column.
 func TestUniqueWhileWidening(t *testing.T) {
 	const oldColumns = "k int64; v int64; n int64"
 	for _, columns := range []string{oldColumns + "; w utf8", "k int64; v float64; n int64", "k int64; v int64; n float64"} {

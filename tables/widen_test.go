@@ -74,7 +74,7 @@ func TestUpsertWidens(t *testing.T) {
 		{"k int32; v int64", `{"k":1,"v":1},{"k":2,"v":2}`, k + "int64", `{"k":2,"v":3},{"k":5000000000,"v":4}`, k + "int64 | 1,1 | 2,3 | 5000000000,4"},
 		{"k int32; v int64", `{"k":1,"v":1},{"k":2,"v":2}`, k + "float64; w bool", `{"k":2,"v":0.5,"w":true}`, k + "float64; w bool | 1,1,(null) | 2,0.5,true"},
 
-		{k + "int64", `{"k":1,"v":1}`, k + "utf8", `{"k":1,"v":"x"}`, `column "v": it has type utf8, and the table has int64; its evolution is compatible`},
+		{k + "int64", `{"k":1,"v":1}`, k + "utf8", `{"k":1,"v":"x"}`, `column "v": it has type utf8, and the table has int64; the table's evolution is compatible`},
 		{k + "int64", `{"k":1,"v":1}`, k + "bool", `{"k":1,"v":true}`, `column "v": it has type bool, and the table has int64`},
 		{k + "int64", `{"k":1,"v":9007199254740993}`, k + "float64", `{"k":1,"v":0.5}`, `column "v"`},
 		{k + "int64", `{"k":1,"v":1}`, "k float64; v int64", `{"k":1,"v":2}`, `column "k": a column of type float64 cannot be a key for Upsert`},

@@ -173,7 +173,7 @@ func (r *run) shuffle(in *input, flags []string) error {
 			values += want[key]
 		}
 		if got, err := r.partd(all...); err != nil || got != values {
-			return fmt.Errorf("partd get returned wrong values after %q: %w", shuffled, err)
+			return fmt.Errorf("after %q, the values that partd get returned differ from the model: %w", shuffled, err)
 		}
 	}
 	return nil

@@ -88,7 +88,8 @@ func corruptOutput(t *testing.T, j job, in *input, out string) {
 	}
 }
 
-// TestQuestionsOfPeers omits questions that differ from others only in the names of columns.
+// TestQuestionsOfPeers checks the answers of other tools. For Polars and DataFusion, it omits questions that
+// differ from other questions only in the names of columns.
 func TestQuestionsOfPeers(t *testing.T) {
 	f := smallTables(t)
 	f.missingPercent = 5

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// A small run of each format reads back the same data, also with Python's partd.
+// TestEveryFormatIsChecked checks that a small run of each format reads back the same data, also with Python's partd.
 func TestEveryFormatIsChecked(t *testing.T) {
 	const data = "../../testdata/birdstrikes.csv"
 	text, err := os.ReadFile(data)

@@ -21,7 +21,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// Prometheus's parser accepts the server's metrics, and they count the operations of this test.
+// TestMetrics checks that Prometheus's parser accepts the server's metrics, and that they count the operations of
+// this test.
 func TestMetrics(t *testing.T) {
 	program := t.TempDir() + "/partd-server"
 	if out, err := exec.Command("go", "build", "-o", program, "github.com/go-partd/partd/cmd/partd-server").CombinedOutput(); err != nil {
@@ -83,7 +84,7 @@ func TestMetrics(t *testing.T) {
 				last = b.GetCumulativeCount()
 			}
 			if last != h.GetSampleCount() || h.GetSampleSum() <= 0 {
-				t.Errorf("%s%s: the last bucket counts %d samples of %d, with sum %v", name, labels, last, h.GetSampleCount(), h.GetSampleSum())
+				t.Errorf("%s%s: the last bucket counts %d of %d samples, with the sum %v; want all samples and a positive sum", name, labels, last, h.GetSampleCount(), h.GetSampleSum())
 			}
 			if strings.Contains(labels, `"append"`) && h.GetSampleCount() != 5 {
 				t.Errorf("the histogram counts %d appends, want 5", h.GetSampleCount())

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-const operations = 26 // of the Go client's protocol
+const operations = 26 // the number of operations in the Go client's protocol
 
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
@@ -149,7 +149,7 @@ func (d *dealer) checkReads(large []byte) {
 	handle, begin := b[:8], b[8:]
 	d.send(25, header{}, 0, handle)
 	if _, page := d.request(15, header{}, 0, handle, u64(1)); !bytes.HasPrefix(large, append(begin, page...)) || len(page) == 0 {
-		t.Errorf("a reader returns wrong data: first %d bytes, then %d bytes", len(begin), len(page))
+		t.Errorf("a reader returns %d bytes and then %d bytes, which differ from the value", len(begin), len(page))
 	}
 	_, _ = d.request(19, header{}, 0, handle)
 	_, _ = d.request(15, header{}, 1, handle, u64(2)) // the handle was closed

@@ -161,7 +161,7 @@ func TestClient(t *testing.T) {
 			values, err := c.Get(ctx, "s", "large", "none", "larger")
 			must(t, err)
 			if string(values[0]) != "s" || !bytes.Equal(values[1], large) || len(values[2]) > 0 || !bytes.Equal(values[3], bytes.Repeat(large, 5)) {
-				t.Errorf("Get() returned wrong values, of %d, %d, %d and %d bytes", len(values[0]), len(values[1]), len(values[2]), len(values[3]))
+				t.Errorf("Get() returned %d, %d, %d and %d bytes, want the appended values of 1, 64 Mi, 0 and 320 Mi bytes", len(values[0]), len(values[1]), len(values[2]), len(values[3]))
 			}
 			batch := make([]partd.Entry, 50_000)
 			for i := range batch {
@@ -179,7 +179,7 @@ func TestClient(t *testing.T) {
 			popped, err := c.Pop(ctx, "large")
 			must(t, err)
 			if !bytes.Equal(popped[0], large) {
-				t.Errorf("Pop() returned a wrong value of %d bytes", len(popped[0]))
+				t.Errorf("Pop() returned %d bytes, want the appended %d bytes", len(popped[0]), len(large))
 			}
 			must(t, c.Flush(ctx))
 			must(t, c.Sync(ctx))

@@ -2,7 +2,7 @@
 // numbers. Blosc first shuffles the bytes of the numbers, so that similar bytes are
 // adjacent, and then compresses them in blocks.
 //
-// A container, as c-blosc 1 writes it; numbers are little-endian:
+// A container has this format, with little-endian integers:
 //
 //	+---------+---------+-------+-----------+--------+------------+--------+
 //	| version | version | flags | type size | length | block size | length |
@@ -14,10 +14,10 @@
 //
 // Flags: bit 0: bytes are shuffled; bit 1: the data follows the header uncompressed;
 // bit 2: bits are shuffled; bit 4: blocks are not split; bits 5 to 7: the codec, 0
-// BloscLZ, 1 LZ4, 2 Snappy, 3 zlib, 4 Zstandard. A block is one stream; if it is
-// split, it is one stream for each byte of the type. Each stream follows its length,
-// uint32. A stream as long as its decompressed data is not compressed. The format is
-// described in README_CHUNK_FORMAT.rst of c-blosc.
+// BloscLZ, 1 LZ4, 2 Snappy, 3 zlib, 4 Zstandard. A block consists of one stream or, if
+// it is split, of one stream for each byte of the type. Each stream is preceded by its
+// length, uint32. A stream as long as its decompressed data is not compressed. The
+// source is README_CHUNK_FORMAT.rst of c-blosc.
 //
 // The package reads all codecs. It writes LZ4, Zstandard, and uncompressed data. A
 // container has no checksum, so some damage goes unnoticed.
@@ -53,9 +53,9 @@ type Compressor uint8
 
 // The compressors that an [Encoder] supports.
 const (
-	LZ4  Compressor = iota // LZ4
-	Zstd                   // Zstandard
-	Copy                   // none: the uncompressed data follows the header
+	LZ4 Compressor = iota
+	Zstd
+	Copy // no compression
 )
 
 // ParseShuffle returns the shuffle called name: byte, bit or none.
@@ -68,7 +68,7 @@ func ParseCompressor(name string) (Compressor, error) {
 	return parseName[Compressor]("codec", name, "lz4", "zstd", "copy")
 }
 
-// parseName returns the index of name in names. In the error, noun says what the name stands for.
+// parseName returns the index of name in names. noun describes name in the error.
 func parseName[T ~uint8](noun, name string, names ...string) (T, error) {
 	i := slices.Index(names, name)
 	if i < 0 {
@@ -78,11 +78,9 @@ func parseName[T ~uint8](noun, name string, names ...string) (T, error) {
 }
 
 var (
-	// ErrCorrupt is wrapped by the error for data that is not a container, or for
-	// a damaged container.
+	// ErrCorrupt is wrapped by the error for data that is not an intact container.
 	ErrCorrupt = errors.New("not a Blosc container, or a damaged one")
 	// ErrTooLong is wrapped by the error for a container that holds more than the limit.
-	// No memory is allocated for its data.
 	ErrTooLong = errors.New("the Blosc container holds more than the limit")
 )
 
@@ -112,7 +110,6 @@ const (
 	wireCodecs
 )
 
-// header is the beginning of a container.
 type header struct {
 	flags     byte
 	typeSize  int
@@ -123,15 +120,13 @@ type header struct {
 
 func (h *header) codec() int { return int(h.flags >> codecShift) }
 
-// blocks returns the number of blocks.
 func (h *header) blocks() int64 { return (h.length + h.blockSize - 1) / h.blockSize }
 
-// maxRatios is the maximum number of decompressed bytes for each compressed byte, by
-// codec.
+// maxRatios is the maximum number of decompressed bytes per compressed byte, by codec.
 var maxRatios = [wireCodecs]int64{wireBloscLZ: 256, wireLZ4: 256, wireSnappy: 22, wireZlib: 1032, wireZstd: 128 << 10 / 4}
 
-// parseHeader reads the header of a container of total bytes. It checks that the header is
-// consistent, and that the container can hold the length that the header claims.
+// parseHeader decodes and checks b, the header of a container of total bytes. limit is the maximum
+// length of the data.
 func parseHeader(b []byte, total, limit int64) (header, error) {
 	if len(b) < HeaderLen {
 		return header{}, corruptError("its length is %d bytes, less than the header's %d", len(b), HeaderLen)
@@ -169,8 +164,8 @@ func parseHeader(b []byte, total, limit int64) (header, error) {
 	return h, nil
 }
 
-// DecodedLen returns the length of the data in a container of total bytes. header must be
-// its first HeaderLen bytes. DecodedLen checks the header as a Decoder does.
+// DecodedLen checks the header of a container of total bytes, and returns the length of the
+// container's data, at most limit. header must be the first HeaderLen bytes.
 func DecodedLen(header []byte, total, limit int64) (int64, error) {
 	h, err := parseHeader(header, total, limit)
 	return h.length, err

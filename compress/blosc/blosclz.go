@@ -2,12 +2,13 @@ package blosc
 
 // decodeBloscLZ decompresses a BloscLZ stream, whose data must fill dst.
 //
-// The stream consists of literals and of copies of earlier output. Only the low five
-// bits of the first byte count. A control byte c below 32 precedes c + 1 literals. A
-// higher control byte begins a copy: its high three bits are the length minus 2. If they
-// are 7, more bytes follow, which are added to the length, up to the first byte that is
-// not 255. The low five bits and the next byte are the distance minus 1. If all of these
-// bits are set, two more bytes, big-endian, are added to 8,191.
+// The stream consists of literal bytes and of copies of earlier output. A control byte c
+// below 32 precedes c + 1 literal bytes. A higher control byte begins a copy: its high
+// three bits are the length minus 2. If they are 7, more bytes follow, which are added to
+// the length, up to and including the first byte that is not 255. The low five bits and
+// the next byte are the distance minus 1. If all of these bits are set, the distance minus
+// 1 is 8,191 plus two more bytes, big-endian. In the first control byte of the stream, the
+// high three bits are ignored.
 func decodeBloscLZ(dst, src []byte) error {
 	const (
 		farHigh = 31 << 8

@@ -91,8 +91,8 @@ func (d *Decoder) decodeBlock(dst, src []byte, h header, i int64, scratch *[]byt
 
 func (d *Decoder) decodeStreams(dst, src []byte, h header) error {
 	const (
-		maxStreams   = 16  // maximum for a block
-		minStreamLen = 128 // minimum decompressed length of a stream, in bytes
+		maxStreams   = 16  // maximum number of streams in a split block
+		minStreamLen = 128 // minimum decompressed length of their data, in bytes
 	)
 	n := 1
 	if h.flags&flagNoSplit == 0 && int64(len(dst)) == h.blockSize &&

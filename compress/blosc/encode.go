@@ -32,16 +32,14 @@ type Encoder struct {
 	scratch        sync.Pool                     // of *[]byte
 }
 
-// blockCompressor is implemented by both compressors of LZ4.
 type blockCompressor interface {
 	CompressBlock(src, dst []byte) (int, error)
 }
 
-// blockBytes is the length of the blocks that an Encoder writes. It fits a processor's
-// second-level cache.
+// blockBytes is the length of written blocks. It fits a processor's second-level cache.
 const blockBytes = 256 << 10
 
-// NewEncoder returns an encoder.
+// NewEncoder returns an encoder. nil means the default options.
 func NewEncoder(opts *Options) (*Encoder, error) {
 	opts = cmp.Or(opts, new(Options))
 	e := &Encoder{codec: opts.Compressor, shuffle: opts.Shuffle, typeSize: opts.TypeSize}
@@ -131,7 +129,6 @@ func (e *Encoder) appendHeader(dst []byte, flags byte, length, blockSize int) []
 	return append(dst, 0, 0, 0, 0)
 }
 
-// appendCopy appends a container of uncompressed data.
 func (e *Encoder) appendCopy(dst, src []byte) []byte {
 	start := len(dst)
 	dst = e.appendHeader(slices.Grow(dst, HeaderLen+len(src)), flagCopy, len(src), len(src))
@@ -139,7 +136,6 @@ func (e *Encoder) appendCopy(dst, src []byte) []byte {
 	return append(dst, src...)
 }
 
-// appendBlock appends a block of one stream.
 func (e *Encoder) appendBlock(dst, src []byte) ([]byte, error) {
 	scratch := e.scratch.Get().(*[]byte)
 	defer e.scratch.Put(scratch) // small enough to keep: at most blockBytes
@@ -171,8 +167,8 @@ func (e *Encoder) appendBlock(dst, src []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// appendCompressed appends the compressed form of a block to dst. It appends nothing if LZ4
-// cannot make the block shorter.
+// appendCompressed appends the compressed block src to dst, or nothing if LZ4 cannot make the
+// block shorter.
 func (e *Encoder) appendCompressed(dst, src []byte) ([]byte, error) {
 	if e.codec == Zstd {
 		z, err := e.zstd()

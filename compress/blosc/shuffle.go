@@ -2,16 +2,15 @@ package blosc
 
 import "encoding/binary"
 
-// shuffle copies src, which holds numbers of size bytes, to dst: the first bytes of all
-// numbers, then the second bytes, and so on. An incomplete number at the end is copied
-// unchanged.
+// shuffle copies numbers of size bytes from src to dst: the first bytes of all numbers, then the
+// second bytes, and so on. An incomplete number at the end is copied unchanged.
 func shuffle(dst, src []byte, size int) {
 	n := len(src) / size
 	i := 0
 	if size == 8 {
-		// A lane holds one byte of each number. Lanes are often a multiple of 4,096 bytes
-		// apart and then compete for the same cache lines. So gather 64 bytes of each lane
-		// before writing them.
+		// A lane is the part of dst for one byte of each number. Gather 64 bytes of each lane
+		// before writing them, because lanes are often a multiple of 4,096 bytes apart and then
+		// compete for the same cache lines.
 		const tile = 64
 		var lanes [8 * tile]byte
 		for ; i+tile <= n; i += tile {
@@ -34,7 +33,7 @@ func shuffle(dst, src []byte, size int) {
 	copy(dst[n*size:], src[n*size:])
 }
 
-// transpose8 transposes an 8 × 8 matrix of bytes from src to dst. Its rows are srcStride
+// transpose8 copies an 8 × 8 matrix of bytes, transposed, from src to dst. The rows are srcStride
 // bytes apart in src and dstStride bytes apart in dst.
 func transpose8(dst []byte, dstStride int, src []byte, srcStride int) {
 	var rows [8]uint64
@@ -64,7 +63,6 @@ func unshuffle(dst, src []byte, size int) {
 	copy(dst[n*size:], src[n*size:])
 }
 
-// transpose transposes an 8 × 8 matrix of bytes in place.
 func transpose(m *[8]uint64) {
 	for i := range 4 { // 4 × 4 blocks
 		a, b := m[i], m[i+4]
@@ -83,15 +81,13 @@ func transpose(m *[8]uint64) {
 	}
 }
 
-// bitShuffle copies src, which holds numbers of size bytes, to dst: the lowest bits of
-// all numbers, then the next bits, and so on. Eight bits make a byte, with the first
-// number's bit lowest. If the number count is not a multiple of 8, src is copied
-// unchanged.
+// bitShuffle copies numbers of size bytes from src to dst: the lowest bits of all numbers, then
+// the next bits, and so on. The first number's bit is the lowest of a byte. Unless there is a
+// multiple of 8 numbers, src is copied unchanged.
 func bitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, false) }
 
 func unbitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, true) }
 
-// moveBits implements bitShuffle, or its inverse.
 func moveBits(dst, src []byte, size int, inverse bool) {
 	n := len(src) / size
 	if n%8 != 0 {
@@ -117,8 +113,7 @@ func moveBits(dst, src []byte, size int, inverse bool) {
 	copy(dst[n*size:], src[n*size:])
 }
 
-// transposeBits transposes an 8 × 8 matrix of bits, one row for each byte (Hacker's
-// Delight, 7-3).
+// transposeBits transposes an 8 × 8 matrix of bits. Each byte is a row (Hacker's Delight, 7-3).
 func transposeBits(x uint64) uint64 {
 	t := (x ^ x>>7) & 0x00aa00aa00aa00aa
 	x ^= t ^ t<<7

@@ -9,7 +9,8 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// The encoding must not change, because earlier versions have written these bytes.
+// TestStoredBytesDoNotChange checks that the encoding is what earlier versions have written, because stores may
+// contain such data.
 func TestStoredBytesDoNotChange(t *testing.T) {
 	type row struct {
 		Name string `json:"name"`

@@ -113,7 +113,7 @@ exec %[2]s/tasks "$@"
 	}
 }
 
-// run immediately reports mistakes that would lose lines or make it wait for an hour.
+// TestInvalidArguments checks that run immediately reports mistakes that would lose lines or make it wait for an hour.
 func TestInvalidArguments(t *testing.T) {
 	dir := t.TempDir()
 	lines, share := filepath.Join(dir, "lines"), filepath.Join(dir, "share")

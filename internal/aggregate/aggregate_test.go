@@ -94,7 +94,7 @@ func FuzzNumber(f *testing.F) {
 	})
 }
 
-// Append writes floats with the fewest digits, like package json.
+// TestFewestDigits checks that Append writes floats with the fewest digits, like package json.
 func TestFewestDigits(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for i := range 1_000_000 {
@@ -221,7 +221,8 @@ func isClose(t *testing.T, a, b string) bool {
 	return math.Abs(x-y) <= 1e-15*math.Abs(y)
 }
 
-// The sum of many numbers of very different magnitudes is as precise as a float can be.
+// TestSumIsCompensated checks that the sum of many numbers of very different magnitudes is as precise as a float can
+// be.
 func TestSumIsCompensated(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	exact := new(big.Float).SetPrec(2000)
@@ -237,8 +238,8 @@ func TestSumIsCompensated(t *testing.T) {
 	}
 }
 
-// Integers and floats can be added in any order and in parts: no digit of an integer is lost before
-// the final rounding.
+// TestSumOfBothKinds checks that integers and floats can be added in any order and in parts: no digit of an integer is
+// lost before the final rounding.
 func TestSumOfBothKinds(t *testing.T) {
 	texts := []string{"9007199254740993", "0.5", "-9007199254740993", "123456789012345678901234567", "-123456789012345678901234567", "0.25"}
 	number := func(i int) Number {

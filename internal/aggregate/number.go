@@ -20,7 +20,6 @@ type Number struct {
 // bits. Longer integers are parsed as floating-point numbers.
 const maxDigits = 27
 
-// exactPowers lists the powers of ten that float64 represents exactly.
 var exactPowers = [...]float64{
 	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 }

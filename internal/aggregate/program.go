@@ -190,8 +190,8 @@ func (p *Program) Merge(dst, src []uint64) {
 // ErrRange means that a result exceeds the range of float64.
 var ErrRange = errors.New("the numbers are too large: the result, or an intermediate result, exceeds the range of a 64-bit float (1.8e308)")
 
-// Append appends the result of spec i for a group of records records. If there is no result, for
-// example because all values are missing, it returns dst unchanged.
+// Append appends the result of spec i for a group. records is the number of the group's records. If
+// there is no result, for example because all values are missing, Append returns dst unchanged.
 func (p *Program) Append(dst []byte, i int, state []uint64, records uint64) ([]byte, error) {
 	s, index := &p.specs[i], p.stateIndexes[i]
 	var n Number

@@ -141,7 +141,7 @@ func Parse(list string) ([]Spec, error) {
 	}
 }
 
-// splitArguments splits s.Field, which holds the two arguments of a function.
+// splitArguments splits s.Field, which holds two arguments. name is the function's name.
 func (s *Spec) splitArguments(name string) error {
 	r := csv.NewReader(strings.NewReader(s.Field))
 	r.LazyQuotes, r.TrimLeadingSpace = true, true

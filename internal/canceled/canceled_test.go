@@ -65,7 +65,8 @@ func TestErr(t *testing.T) {
 	}
 }
 
-// An operation's own ErrUnknownOutcome stays visible, whatever the cause of the cancellation is.
+// TestOwnUnknownOutcome checks that an operation's own ErrUnknownOutcome stays visible, whatever the cause of the
+// cancellation is.
 func TestOwnUnknownOutcome(t *testing.T) {
 	err := fmt.Errorf("%w: %w", storeerror.ErrUnknownOutcome, canceled.Err(canceledWith(errDisk)))
 	if !errors.Is(err, storeerror.ErrUnknownOutcome) || !errors.Is(err, errDisk) {

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// Send, Receive and Wait work on a ready channel, and return the cause once the context has ended.
+// TestWaiting checks that Send, Receive and Wait work on a ready channel, and return the cause once the context has
+// ended.
 func TestWaiting(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	c := make(chan int, 1)

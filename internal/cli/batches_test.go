@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Even with little memory, a log store receives batches that fit in its memtables. If each batch became a
-// segment, merging them would take twenty times the work.
+// TestFewSegmentsWithLittleMemory checks that even with little memory, a log store receives batches that fit in its
+// memtables. If each batch became a segment, merging them would take twenty times the work.
 func TestFewSegmentsWithLittleMemory(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "numbers.csv")

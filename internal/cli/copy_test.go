@@ -38,7 +38,8 @@ func fillStore(t *testing.T, url string, entries ...partd.Entry) {
 	}
 }
 
-// copy detects every failure of the target. Its message describes the target's content, and what to do.
+// TestCopyOutcomes checks that copy detects every failure of the target, and that its message describes the
+// target's content and says what to do.
 func TestCopyOutcomes(t *testing.T) {
 	broken := errors.New("it broke")
 	change := func(do func(e []partd.Entry) []partd.Entry) func(*fake, func() error) {
@@ -112,7 +113,7 @@ func TestCopyOutcomes(t *testing.T) {
 	}
 }
 
-// partd copy copies and compares a value in pieces if it is larger than the memory.
+// TestCopyMemory checks that partd copy copies and compares a value in pieces if it is larger than the memory.
 func TestCopyMemory(t *testing.T) {
 	size, memory := 96<<20, 32<<20
 	if race.Enabled {

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A killed copy leaves the source unchanged. If it has written anything, the next run rejects the target,
-// because it is not empty. So no data is duplicated or lost.
+// TestKilledCopy checks that a killed copy leaves the source unchanged. If it has written anything, the next run
+// rejects the target, because it is not empty. So no data is duplicated or lost.
 func TestKilledCopy(t *testing.T) {
 	dir := t.TempDir()
 	source, target := "s2+file:"+dir+"/from", "zstd+log:"+dir+"/to"

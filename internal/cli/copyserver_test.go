@@ -84,11 +84,12 @@ func TestCopyServers(t *testing.T) {
 	}
 	last := path[len(path)-1]
 	if valueOf(t, last, "key") != text || valueOf(t, last, "") != "empty key" {
-		t.Error("the last store has a wrong value")
+		t.Error("the last store lacks the value of \"key\" or of the empty key, or has another value")
 	}
 }
 
-// copy refuses to copy a store to itself, even by another URL: that would drop or duplicate its content.
+// TestCopyOntoItself checks that copy refuses to copy a store to itself, even by another URL, because that would
+// drop or duplicate its content.
 func TestCopyOntoItself(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	slow, err := partd.OpenFile(dir, nil)

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
-// If the disk becomes full, a shuffle fails with exit code 1 and a message. The store contains only
-// complete records, and can be dropped and used again.
+// TestFullDisk checks that if the disk becomes full, a shuffle fails with exit code 1 and a message. The store contains
+// only complete records, and can be dropped and used again.
 func TestFullDisk(t *testing.T) {
 	disk := smallDisk(t)
 	var large bytes.Buffer
@@ -48,11 +48,11 @@ func TestFullDisk(t *testing.T) {
 		if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(first, "partd: no space left on device: ") ||
 			strings.Count(first, disk) != mentions || !strings.Contains(string(out), "\nThe store "+layer+store+" is incomplete") ||
 			!strings.HasSuffix(string(out), ". Run the command again with --replace\n") {
-			t.Errorf("%s: shuffle to a full disk: %v, %s", kind, err, out)
+			t.Errorf("%s: shuffle to a full disk: %v, output %s; want exit code 1, an error about the space, and advice to run with --replace", kind, err, out)
 		}
 		list, err := program(t, "keys", "--json", "--store", store).Output()
 		if err != nil || len(list) == 0 {
-			t.Fatalf("%s: keys: %v, %s", kind, err, list)
+			t.Fatalf("%s: partd keys after the failure: %v, output %s; want some keys", kind, err, list)
 		}
 		for dec := json.NewDecoder(bytes.NewReader(list)); dec.More(); {
 			var k struct{ Key string }
@@ -110,7 +110,8 @@ func smallDisk(t *testing.T) string {
 	return disk
 }
 
-// On a full disk (for temporary data or output), commands on files exit with code 1 and leave no files.
+// TestFullDiskFiles checks that on a full disk (for temporary data or output), commands on files exit with code 1 and
+// leave no files.
 func TestFullDiskFiles(t *testing.T) {
 	disk, roomyDisk := smallDisk(t), t.TempDir()
 	var rows bytes.Buffer
@@ -127,10 +128,10 @@ func TestFullDiskFiles(t *testing.T) {
 			cmd.Stdin = bytes.NewReader(rows.Bytes())
 			text, err := cmd.CombinedOutput()
 			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: no space left on device: ") || strings.Count(string(text), "\n") != 1 {
-				t.Errorf("%s with a full disk for the %s: %v, %s", name, label, err, text)
+				t.Errorf("%s with a full disk for the %s: %v, output %s; want exit code 1 and one line about the space", name, label, err, text)
 			}
 			if names := leftoverFiles(t, disk, roomyDisk); names != nil {
-				t.Errorf("%s with a full disk for the %s leaves %v", name, label, names)
+				t.Errorf("%s with a full disk for the %s leaves the files %v", name, label, names)
 			}
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// If writing the output fails while all workers have records, the join reports the error once, exits with
-// code 1 and leaves no files. Each case runs several times, because the order of the workers varies.
+// TestJoinFails checks that if writing the output fails while all workers have records, the join reports the error
+// once, exits with code 1 and leaves no files. Each case runs several times, because the order of the workers varies.
 func TestJoinFails(t *testing.T) {
 	dir, disk, out := t.TempDir(), smallDisk(t), t.TempDir()
 	write := func(name string, rows int, line func(i int) string) string {

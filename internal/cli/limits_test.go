@@ -11,7 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// A record may be longer than a block, up to a quarter of the memory. Longer ones cause an error.
+// TestLongRecords checks that a record may be longer than a block, up to a quarter of the memory. Longer ones cause an
+// error.
 func TestLongRecords(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "long.csv")
@@ -44,7 +45,8 @@ func TestLongRecords(t *testing.T) {
 	}
 }
 
-// partd distinct detects equal values even if they are too long for a worker to remember.
+// TestDistinctOfLongValues checks that partd distinct detects equal values even if they are too long for a worker to
+// remember.
 func TestDistinctOfLongValues(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "long.txt")
 	var data, want bytes.Buffer
@@ -64,7 +66,8 @@ func TestDistinctOfLongValues(t *testing.T) {
 	}
 }
 
-// A list that exceeds its memory only with the last value is written correctly in every format.
+// TestListAtTheLimit checks that a list that exceeds its memory only with the last value is written correctly in every
+// format.
 func TestListAtTheLimit(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "list.txt")
 	const n = 16<<20/32/2 + 1 // number of values "x;", of which the last exceeds the limit
@@ -83,7 +86,7 @@ func TestListAtTheLimit(t *testing.T) {
 	}
 }
 
-// A command fails on a full disk even if only its output cannot be written.
+// TestFullOutput checks that a command fails on a full disk even if only its output cannot be written.
 func TestFullOutput(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
@@ -105,12 +108,13 @@ func TestFullOutput(t *testing.T) {
 		var stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = full, &stderr
 		if code := exitCode(t, cmd.Run()); code != cliutil.ExitFailed || !strings.Contains(stderr.String(), "no space left") {
-			t.Errorf("%s to a full device: exit code %d, %s", args, code, stderr.String())
+			t.Errorf("%s to a full device: exit code %d, stderr %s; want code 1 and an error about the space", args, code, stderr.String())
 		}
 	}
 }
 
-// An empty directory name in the value of --tmp is a usage error, wherever it is in the list.
+// TestTempDirsWithoutName checks that an empty directory name in the value of --tmp is a usage error, wherever it is in
+// the list.
 func TestTempDirsWithoutName(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "none")
 	for _, list := range []string{missing + ":", ":" + missing, missing + "::" + missing} {

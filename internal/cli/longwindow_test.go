@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// A file written with zstd --long does not make a command exceed its memory. The command fails with advice
-// about --memory, whichever frame has the large window. With enough memory, it reads the file.
+// TestLongWindow checks that a file written with zstd --long does not make a command exceed its memory. The command
+// fails with advice about --memory, whichever frame has the large window. With enough memory, it reads the file.
 func TestLongWindow(t *testing.T) {
 	dir := t.TempDir()
 	pack := func(w io.Writer, window, rows int) error {
@@ -56,7 +56,7 @@ func TestLongWindow(t *testing.T) {
 			}
 			peak, err := waitMemory(cmd)()
 			if path == usual && err != nil || path != usual && (exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(stderr.String(), path) || !strings.Contains(stderr.String(), "--memory")) {
-				t.Errorf("%s of %s: unexpected result %v, %s", args, path, err, stderr.String())
+				t.Errorf("%s of %s: %v, stderr %s; want success only for %s, and otherwise an error with the path and --memory", args, path, err, stderr.String(), usual)
 			}
 			if limit := int64(16<<20)*11/10 + 30<<20; peak > limit && !race.Enabled {
 				t.Errorf("%s of %s used %d bytes of memory, want at most %d", args, path, peak, limit)

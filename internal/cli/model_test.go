@@ -166,7 +166,8 @@ func approxEqual(a, b string, tolerance float64) bool {
 	return errX == nil && errY == nil && math.Abs(x-y) <= tolerance*math.Abs(y)
 }
 
-// The results of distinct and top on files larger than the memory equal those of maps and slices.
+// TestDistinctAndTopModel checks that the results of distinct and top on files larger than the memory equal those of
+// maps and slices.
 func TestDistinctAndTopModel(t *testing.T) {
 	for _, shape := range shapes {
 		file, rows := rowsFile(t, shape)
@@ -203,7 +204,7 @@ func TestDistinctAndTopModel(t *testing.T) {
 	}
 }
 
-// Each file that split writes has the rows of its key in input order.
+// TestSplitModel checks that each file that split writes has the rows of its key in input order.
 func TestSplitModel(t *testing.T) {
 	file, rows := rowsFile(t, csvgen.Options{Rows: 150_000, Keys: 500, Dist: "zipf", Seed: 9, Quoted: true})
 	want := map[string][][]string{}

@@ -79,7 +79,7 @@ func shuffleInto(t *testing.T, ctx context.Context, store *fake, flags ...string
 	return code, out.String(), errs.String()
 }
 
-// After any failure, the message describes the store's content and how to continue.
+// TestOutcomes checks that after any failure, the message describes the store's content and how to continue.
 func TestOutcomes(t *testing.T) {
 	broken := errors.New("it broke")
 	fails := func() error { return broken }
@@ -169,7 +169,8 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// Without a failure, the command succeeds. If it did not, TestOutcomes would prove nothing.
+// TestOutcomeWithoutFailure checks that without a failure, the command succeeds. If it did not, TestOutcomes would
+// prove nothing.
 func TestOutcomeWithoutFailure(t *testing.T) {
 	code, stdout, stderr := shuffleInto(t, t.Context(), &fake{Dict: partd.NewDict()})
 	if code != 0 || stderr != "" || !strings.Contains(stdout, "records   3\nkeys      2\n") {
@@ -177,7 +178,8 @@ func TestOutcomeWithoutFailure(t *testing.T) {
 	}
 }
 
-// If a store hangs, the command exits ten seconds after an interrupt, with the same advice.
+// TestOutcomeOfHangingStore checks that if a store hangs, the command exits ten seconds after an interrupt, with the
+// same advice.
 func TestOutcomeOfHangingStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -198,7 +200,8 @@ func TestOutcomeOfHangingStore(t *testing.T) {
 	})
 }
 
-// The summary has a note if nearly every record has a unique key, and otherwise has none.
+// TestNoteAboutManyKeys checks that the summary has a note if nearly every record has a unique key, and otherwise has
+// none.
 func TestNoteAboutManyKeys(t *testing.T) {
 	for modulo, want := range map[int]bool{1: true, 2: false} {
 		var file bytes.Buffer
@@ -215,7 +218,8 @@ func TestNoteAboutManyKeys(t *testing.T) {
 	}
 }
 
-// If the user lacks the right to drop, the message says nothing about the store, which did not change.
+// TestRefusedDrop checks that if the user lacks the right to drop, the message says nothing about the store, which did
+// not change.
 func TestRefusedDrop(t *testing.T) {
 	store := &fake{Dict: partd.NewDict(), drop: func() error { return fs.ErrPermission }}
 	if err := store.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}); err != nil {

@@ -7,7 +7,8 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// A shuffleProof detects missing, duplicated, changed and misplaced records, even if the sizes are correct.
+// TestShuffleProof checks that a shuffleProof detects missing, duplicated, changed and misplaced records, even if the
+// sizes are correct.
 func TestShuffleProof(t *testing.T) {
 	good := []partd.Entry{{Key: "a", Value: []byte("1\n")}, {Key: "b", Value: []byte("2\n")}, {Key: "b", Value: []byte("3\n")}}
 	for label, stored := range map[string][]partd.Entry{

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// Each line that the scan command prints contains at most 1 MiB of a value, no matter how the store splits
-// its values. Only an empty value has a line without bytes.
+// TestScanLines checks that each line that the scan command prints contains at most 1 MiB of a value, no matter how the
+// store splits its values. Only an empty value has a line without bytes.
 func TestScanLines(t *testing.T) {
 	const mega = 1 << 20
 	lines := map[string]int{"": 1, "empty": 1, "one": 1, "full": 1, "more": 2, "large": 4, "\xff": 1}

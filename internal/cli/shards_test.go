@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// Every command can use three servers as one store.
+// TestCommandsOnShards checks that every command can use three servers as one store.
 func TestCommandsOnShards(t *testing.T) {
 	dir := t.TempDir()
 	var urls, addresses []string
@@ -153,7 +153,7 @@ func TestCommandsOnShards(t *testing.T) {
 			args = append(args, "--store")
 		}
 		if out, stderr := command(cliutil.ExitFailed, append(args, url)...); out != "" || !strings.Contains(stderr, "shard "+addresses[1]+": ") || !strings.Contains(stderr, "partd adopt") {
-			t.Errorf("%s after the loss of a store prints %s%s", args, out, stderr)
+			t.Errorf("%s after the loss of a store prints %s%s, want only an error that names the shard and partd adopt", args, out, stderr)
 		}
 	}
 	command(cliutil.ExitUsage, "adopt", "--store", url, "elsewhere:1")

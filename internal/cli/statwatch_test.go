@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// partd stat --watch shows the content and the growth of a store every second, for a server and for files.
-// Ctrl-C stops it like any other command.
+// TestStatWatch checks that partd stat --watch shows the content and the growth of a store every second, for a server
+// and for files. Ctrl-C stops it like any other command.
 func TestStatWatch(t *testing.T) {
 	ctx, served := t.Context(), partd.NewDict()
 	url, _ := serve(t, served)
@@ -86,7 +86,7 @@ func TestStatWatch(t *testing.T) {
 	}, "--store", file)
 }
 
-// On a terminal, stat --watch redraws a page.
+// TestStatWatchOnTerminal checks that on a terminal, stat --watch redraws a page.
 func TestStatWatchOnTerminal(t *testing.T) {
 	var out bytes.Buffer
 	w := watch{app: &app{out: &out}, url: "log:x", terminal: true}

@@ -89,7 +89,7 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 			v, code, text := verify(t, dir)
 			undo()
 			if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != paths[0] || !strings.Contains(text, paths[0]) {
-				t.Errorf("after a bit flip in byte %d of %s, verify = %+v, exit code %d, %s", bit, pattern, v, code, text)
+				t.Errorf("after a bit flip in byte %d of %s, verify = %+v, exit code %d, %s; want exit code 1 and damage in this file", bit, pattern, v, code, text)
 			}
 			if pattern != "MANIFEST" && bit > 32 && (v.Damage[0].Offset == nil || *v.Damage[0].Offset > int64(bit)) {
 				t.Errorf("after a bit flip in byte %d of %s, verify reports the wrong offset: %s", bit, pattern, text)
@@ -184,7 +184,7 @@ func TestReadersOfLog(t *testing.T) {
 	reading := [][]string{{"get", "key"}, {"keys"}, {"stat"}, {"verify"}}
 	for _, args := range reading {
 		if out, err := program(t, append(args, "--store", "log:"+dir)...).CombinedOutput(); err != nil {
-			t.Errorf("%s while another process reads: %v, %s", args[0], err, out)
+			t.Errorf("%s while another process reads: %v, output %s; want success", args[0], err, out)
 		}
 	}
 	if err := partd.Close(t.Context(), reader); err != nil {
@@ -198,7 +198,7 @@ func TestReadersOfLog(t *testing.T) {
 	for _, args := range append(reading, []string{"delete", "key"}, []string{"drop"}, []string{"append", "key", os.Args[0], "--memory=1GiB"}) {
 		out, err := program(t, append(args, "--store", "log:"+dir)...).CombinedOutput()
 		if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(out), want) {
-			t.Errorf("%s while another process writes: %v, %s", args[0], err, out)
+			t.Errorf("%s while another process writes: %v, output %s; want exit code 1 and %q", args[0], err, out, want)
 		}
 	}
 	if err := partd.Close(t.Context(), writer); err != nil {

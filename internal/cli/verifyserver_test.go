@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// If a server has a store open, partd verify checks it through the server. It reports the file and offset
-// of damage, but not the directory of the store.
+// TestVerifyThroughServer checks that if a server has a store open, partd verify checks it through the server. It
+// reports the file and offset of damage, but not the directory of the store.
 func TestVerifyThroughServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	store, err := stores.Open(t.Context(), "zstd+log:"+dir)

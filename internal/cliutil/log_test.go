@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// The log limits and counts floods of warnings and errors. It does not limit messages of lower levels.
+// TestWarningsAreLimited checks that the log limits and counts floods of warnings and errors. It does not limit
+// messages of lower levels.
 func TestWarningsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer

@@ -10,7 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The version contains the commit if Go recorded it, and whether files were modified.
+// TestVersionNamesCommit checks that the version contains the commit if Go recorded it, and whether files were
+// modified.
 func TestVersionNamesCommit(t *testing.T) {
 	settings := func(commit, modified string) []debug.BuildSetting {
 		return []debug.BuildSetting{{Key: "vcs", Value: "git"}, {Key: "vcs.revision", Value: commit}, {Key: "vcs.modified", Value: modified}}
@@ -31,7 +32,7 @@ func TestVersionNamesCommit(t *testing.T) {
 	}
 }
 
-// A command accepts exactly the arguments in its usage line.
+// TestArgCounts checks that a command accepts exactly the arguments in its usage line.
 func TestArgCounts(t *testing.T) {
 	for use, want := range map[string]string{
 		"drop [flags]":                          "0 0 ",

@@ -33,19 +33,19 @@ func TestRows(t *testing.T) {
 	} {
 		data, rows := generate(t, o)
 		if int64(len(rows)) != o.Rows {
-			t.Fatalf("%+v: Write wrote %d rows", o, len(rows))
+			t.Fatalf("%+v: Write wrote %d rows, want %d", o, len(rows), o.Rows)
 		}
 		for i, line := range bytes.SplitAfter(bytes.TrimSuffix(data, []byte("\n")), []byte("\n"))[1:] {
 			if n := len(bytes.TrimSuffix(line, []byte("\n"))) + 1; n < shortest || n > longest {
-				t.Fatalf("%+v: row %d has %d bytes: %q", o, i, n, line)
+				t.Fatalf("%+v: row %d has %d bytes, want %d to %d: %q", o, i, n, shortest, longest, line)
 			}
 		}
 		for i, row := range rows {
 			if row[0] != strconv.Itoa(i) {
-				t.Fatalf("%+v: row %d has id %s", o, i, row[0])
+				t.Fatalf("%+v: row %d has id %s, want %d", o, i, row[0], i)
 			}
 			if n, err := strconv.ParseUint(row[1][1:], 10, 64); err != nil || n >= uint64(o.Keys) {
-				t.Fatalf("%+v: row %d has key %s", o, i, row[1])
+				t.Fatalf("%+v: row %d has key %s, want a number below %d after the first letter", o, i, row[1], o.Keys)
 			}
 		}
 	}
@@ -79,7 +79,8 @@ func TestDistributions(t *testing.T) {
 	}
 }
 
-// The same seed must always give the same file, so that benchmark results stay comparable.
+// TestSameFileForSeed checks that the same seed always gives the same file, because benchmark results must stay
+// comparable.
 func TestSameFileForSeed(t *testing.T) {
 	for _, c := range []struct{ dist, want string }{
 		{"uniform", "58e39cb72f1d2c5f"},

@@ -30,8 +30,8 @@ const MinMemory = spill.MinMemory
 
 // Options configures a [Sorter].
 type Options struct {
-	// Memory is the maximum memory in bytes. 0 means [spill.DefaultMemory]; the minimum is
-	// [MinMemory]. A record with its key must be smaller than a fortieth of Memory.
+	// Memory is the maximum memory in bytes; 0 means [spill.DefaultMemory]. A record with its
+	// key must be smaller than a fortieth of Memory.
 	Memory   int64
 	Threads  int          // number of slots to sort at the same time; 0 means GOMAXPROCS
 	Temp     *tempdir.Set // directory for runs; nil means a new directory in os.TempDir
@@ -52,6 +52,7 @@ type Stats struct {
 // [partd.ErrTooLarge].
 var ErrTooLarge = fmt.Errorf("the record is %w for the memory of the sort", partd.ErrTooLarge)
 
+// Sorter sorts records; see the package documentation.
 type Sorter struct {
 	spill.Engine
 	opts  Options

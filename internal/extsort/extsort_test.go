@@ -174,7 +174,8 @@ func TestVeryLongKeys(t *testing.T) {
 	checkSorted(t, s, sortedPairs(pairs))
 }
 
-// A merge must not copy the previous key of each run: long keys would use memory that is not counted.
+// TestMergeCopiesNoKeys checks that a merge does not copy the previous key of each run, because long keys would
+// use memory that is not counted.
 func TestMergeCopiesNoKeys(t *testing.T) {
 	s := newTestSorter(t, &Options{Memory: 16 << 20, Threads: 1})
 	w, err := s.Writer()
@@ -224,7 +225,7 @@ func TestMergeCopiesNoKeys(t *testing.T) {
 	}
 }
 
-// Runs are merged in several passes if the buffers for all runs do not fit in memory.
+// TestManyPasses checks that runs are merged in several passes if the buffers for all runs do not fit in memory.
 func TestManyPasses(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	s := newTestSorter(t, &Options{Memory: MinMemory, KeepKeys: true})
@@ -253,7 +254,8 @@ func TestManyPasses(t *testing.T) {
 	}
 }
 
-// Many concurrent writers wait for each other's slots, and some records and keys are empty.
+// TestManyWriters sorts with more concurrent writers than slots, so that they wait for each other. All keys are
+// empty, and in the first case also the records.
 func TestManyWriters(t *testing.T) {
 	for _, size := range []int{0, 700} {
 		s := newTestSorter(t, &Options{Memory: MinMemory, Threads: 1})
@@ -292,7 +294,7 @@ func TestManyWriters(t *testing.T) {
 	}
 }
 
-// Batches are ordered by their numbers, whichever is written first.
+// TestBatches checks that batches are ordered by their numbers, whichever is written first.
 func TestBatches(t *testing.T) {
 	pairs := randomPairs(rand.New(rand.NewPCG(3, 4)), 50_000, "few")
 	s := newTestSorter(t, &Options{Memory: 1 << 20})
@@ -326,7 +328,7 @@ func TestBatches(t *testing.T) {
 	checkSorted(t, s, sortedPairs(pairs))
 }
 
-// A sorter keeps a bounded number of files open, however large its input.
+// TestOpenRuns checks that a sorter keeps a bounded number of files open, however large its input.
 func TestOpenRuns(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	s := newTestSorter(t, &Options{Memory: MinMemory, KeepKeys: true})

@@ -60,7 +60,7 @@ func longPairs(n int) []pair {
 	return pairs
 }
 
-// If any call of the file system fails, the sort returns the error and leaves no files.
+// TestFaults checks that if any call of the file system fails, the sort returns the error and leaves no files.
 func TestFaults(t *testing.T) {
 	pairs := longPairs(500)
 	broken := errors.New("broken")
@@ -98,8 +98,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// The disk space of a run is freed while the merge reads it. If the file system cannot free it, the sort
-// still succeeds.
+// TestFreesDiskSpaceDuringMerge checks that the disk space of a run is freed while the merge reads it. If the file
+// system cannot free it, the sort still succeeds.
 func TestFreesDiskSpaceDuringMerge(t *testing.T) {
 	pairs := make([]pair, 20_000)
 	for i := range pairs {
@@ -124,7 +124,7 @@ func TestFreesDiskSpaceDuringMerge(t *testing.T) {
 	}
 }
 
-// A flipped bit in a temporary file causes an error.
+// TestBitRot checks that a flipped bit in a temporary file causes an error.
 func TestBitRot(t *testing.T) {
 	pairs := longPairs(300)
 	fsys := &vfstest.Flip{}
@@ -146,7 +146,7 @@ func TestBitRot(t *testing.T) {
 	}
 }
 
-// The sorter detects records that were lost, duplicated or changed in memory.
+// TestNotVerified checks that the sorter detects records that were lost, duplicated or changed in memory.
 func TestNotVerified(t *testing.T) {
 	for name, damage := range map[string]func(s *Sorter){
 		"lost":       func(s *Sorter) { s.sorted[0].entries = s.sorted[0].entries[1:] },

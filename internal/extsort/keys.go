@@ -126,7 +126,6 @@ func AppendDecimal[S ~string | ~[]byte](dst []byte, text S) ([]byte, bool) {
 	return dst, true
 }
 
-// appendDigits encodes the digits of text, without the point.
 func appendDigits[S ~string | ~[]byte](dst []byte, text S) []byte {
 	pair, hasHalf := byte(0), false
 	for i := range len(text) {

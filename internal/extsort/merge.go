@@ -13,7 +13,7 @@ import (
 // (offset-value coding: Conner, 1977; Do and Graefe, 2022).
 type merger struct {
 	cursors []*cursor
-	codes   []code  // code of each cursor's key; its base is the last key that beat the cursor's
+	codes   []code  // code of each cursor's key, relative to the last key that beat it
 	tree    []int32 // tree[1:] holds the loser of each match, as an index in cursors
 	winner  int32
 	started bool
@@ -59,7 +59,7 @@ func (m *merger) beats(a, b int32) bool {
 		return x.word < y.word
 	case x.common == noRecord || x.common == wholeKey:
 		return a < b
-	case x.common == zerosFollow: // both keys are the base with equally many zeros, so they are equal
+	case x.common == zerosFollow: // both keys are the base with the same number of zeros after it
 		m.codes[max(a, b)] = code{wholeKey, 0}
 		return a < b
 	}
@@ -85,7 +85,7 @@ func (m *merger) next() (h *head, sameKey bool, err error) {
 		if err := c.next(); err != nil {
 			return nil, false, err
 		}
-		// If the winner's next record has the same key, the winner wins again.
+		// A winner whose next record has the same key wins again.
 		if c.common == wholeKey {
 			return &c.head, true, nil
 		}
@@ -100,7 +100,6 @@ func (m *merger) next() (h *head, sameKey bool, err error) {
 	return &c.head, m.codes[m.winner].common == wholeKey, nil
 }
 
-// replay replays the last winner's matches with its next record.
 func (m *merger) replay() {
 	w := m.winner
 	for node := (int(w) + len(m.cursors)) / 2; node > 0; node /= 2 {
@@ -111,7 +110,6 @@ func (m *merger) replay() {
 	m.winner = w
 }
 
-// head is a cursor's current record.
 type head struct {
 	code
 	key []byte
@@ -128,7 +126,7 @@ type code struct {
 
 const (
 	noRecord    = -1              // the cursor has no more records
-	zerosFollow = math.MaxInt - 1 // the key is the base followed by zeros; word is its length
+	zerosFollow = math.MaxInt - 1 // the key is the base followed by zeros; word is the key's length
 	wholeKey    = math.MaxInt     // the key equals the base
 )
 
@@ -216,9 +214,7 @@ func prefetch(mem []byte, entries []entry) (sum byte) {
 	return sum
 }
 
-// nextInRun reads the next record from a run. It consists of twice the record's length, plus one
-// if the key equals the previous key; the key's length and the key, unless they are equal; and the
-// record.
+// nextInRun reads the next record from a run; run.add defines the format.
 func (c *cursor) nextInRun() error {
 	isNew := len(c.block) == 0
 	if isNew {
@@ -247,7 +243,7 @@ func (c *cursor) nextInRun() error {
 		c.key, b = key, b[l+keyLen:]
 	}
 	if isNew {
-		c.reader.fetchNext() // the previous key, which is in the previous block, is no longer needed
+		c.reader.fetchNext() // overwrites the previous block, which held the previous key
 	}
 	n >>= 1
 	if n > len(b) {

@@ -42,8 +42,8 @@ func (s *sorter) sort(list, scratch []entry, depth int) {
 	}
 }
 
-// loadPrefixes sets each prefix to the key's eight bytes from offset depth on. It reports whether all
-// prefixes are equal and all keys continue after them.
+// loadPrefixes sets each prefix to eight bytes of the key, from offset depth on. It reports whether
+// all prefixes are equal and all keys continue after them.
 func (s *sorter) loadPrefixes(list []entry, depth int) bool {
 	allSame := true
 	for i := range list {
@@ -113,8 +113,7 @@ func (s *sorter) sortEqual(list, scratch []entry, depth int) {
 	s.sort(list[shortCount:], scratch, depth+8)
 }
 
-// bytesLeft returns the number of bytes that a key has after offset depth, or 9 if there are more
-// than 8.
+// bytesLeft returns the number of bytes that a key has from offset depth on, but at most 9.
 func (s *sorter) bytesLeft(e entry, depth int) int {
 	n := int(e.ref & maxRefLen)
 	if n == maxRefLen {

@@ -9,10 +9,9 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// run is a file of sorted records.
 type run struct {
 	*spill.File
-	seq    int64 // seq of the first slot whose records are in the run
+	seq    int64 // seq of the first slot whose records the file contains
 	passes int   // maximum number of times that a record was merged
 }
 
@@ -24,7 +23,8 @@ func (s *Sorter) newRun(seq int64) (*run, error) {
 	return &run{File: f, seq: seq}, nil
 }
 
-// add adds a record. sameKey reports whether its key equals the previous record's key.
+// add adds a record: twice its length, plus one if its key equals the previous record's key; the
+// key's length and the key if they differ; and the record. sameKey reports whether they are equal.
 func (r *run) add(h *head, sameKey bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
 		return err
@@ -84,7 +84,6 @@ func (s *Sorter) newReader(r *run, bufs [2][]byte) *runReader {
 	return rr
 }
 
-// fetchNext starts to read the next block, if any.
 func (r *runReader) fetchNext() {
 	if i := r.requested; i < r.run.Blocks() {
 		r.requested++
@@ -150,7 +149,6 @@ func (s *Sorter) readersPerSlot(runs []*run) int {
 	return s.sizes.slot / (2 * largest)
 }
 
-// readBuffers returns two read buffers for each run, in the memory of unused slots.
 func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
 	if len(runs) == 0 {
 		return nil, nil
@@ -171,7 +169,6 @@ func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
 	return bufs, nil
 }
 
-// mergeSome merges the n neighboring runs with the smallest total size.
 func (s *Sorter) mergeSome(n int) error {
 	if n < 2 {
 		return fmt.Errorf("cannot merge %d of %d runs", n, len(s.runs))
@@ -199,8 +196,7 @@ func (s *Sorter) mergeSome(n int) error {
 	return err
 }
 
-// mergeRuns merges runs into a new run. The caller must close the returned run, even if the error
-// is not nil.
+// mergeRuns merges runs into a new run, which the caller must close even after an error.
 func (s *Sorter) mergeRuns(runs []*run) (*run, error) {
 	merged, err := s.newRun(runs[0].seq)
 	if err != nil {

@@ -50,7 +50,6 @@ func (m *slot) hasRoom(bytes, records int) bool {
 	return m.used+bytes+2*entrySize*(m.records+records) <= len(m.mem)
 }
 
-// sort sets entries to the sorted list of records.
 func (m *slot) sort() {
 	n := m.records
 	if n == 0 {
@@ -100,8 +99,7 @@ func recordOf(mem []byte, e entry) (key, rec []byte) {
 	return mem[pos : pos+keyLen : pos+keyLen], mem[pos+keyLen : end : end]
 }
 
-// uvarint returns the number at the beginning of b, which this package wrote, and its length in
-// bytes.
+// uvarint returns the number at the beginning of b and its length. b must be trusted.
 func uvarint(b []byte) (int, int) {
 	if c := b[0]; c < 0x80 {
 		return int(c), 1

@@ -55,8 +55,7 @@ func (b *Block) item(i int) []byte {
 	return b.Data[from:to:to]
 }
 
-// isFull reports whether a record of the given size does not fit in the block. Every record fits in
-// an empty block.
+// isFull reports whether a record of the given size does not fit. It always fits in an empty block.
 func (b *Block) isFull(bytes int) bool {
 	return len(b.ends) == maxBlockRecords || len(b.ends) > 0 && len(b.Data)+bytes > cap(b.Data)
 }
@@ -131,8 +130,7 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 	}
 }
 
-// checkOutput returns an error if the output, of which all records were yielded, differs from the
-// input.
+// checkOutput returns an error if the complete output differs from the input.
 func (s *Sorter) checkOutput(output ledger.Count) error {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -170,7 +168,6 @@ func (s *Sorter) prepare() ([]*cursor, error) {
 	return cursors, nil
 }
 
-// finish waits until all records are sorted.
 func (s *Sorter) finish() error {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()

@@ -7,7 +7,6 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// addBuffer copies a writer's buffer into the current slot.
 func (s *Sorter) addBuffer(w *Writer) error {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -44,7 +43,7 @@ func (s *Sorter) nextSlot() {
 		s.Cond.Wait()
 		return
 	}
-	// Merge some runs now if they are too many for one merge at the end.
+	// If there are too many runs for a single merge at the end, merge some of them now.
 	if n := spill.EarlyMerge(s.runs, s.readersPerSlot(s.runs)*maxSlots); n > 0 {
 		s.mergeEarly(n)
 		return
@@ -110,11 +109,10 @@ func (s *Sorter) sortCurrent() {
 	})
 }
 
-// minFreeSlots is the number of slots that are kept free, or are being freed, during input.
 const minFreeSlots = 2
 
-// keepSlotsFree writes sorted slots to files, so that writers rarely wait for a free slot. Mu must
-// be held.
+// keepSlotsFree writes sorted slots to files until minFreeSlots are free or being freed, so that
+// writers rarely wait for a slot. Mu must be held.
 func (s *Sorter) keepSlotsFree() {
 	for !s.Reading && s.ErrLocked() == nil && len(s.sorted) > 0 &&
 		maxSlots-len(s.slots)+len(s.free)+s.spillCount < minFreeSlots {
@@ -147,8 +145,7 @@ func (s *Sorter) spillOldest() {
 	})
 }
 
-// writeSlot writes a sorted slot to a file. The caller must close the returned run, even if the
-// error is not nil.
+// writeSlot writes a sorted slot to a run, which the caller must close even after an error.
 func (s *Sorter) writeSlot(m *slot) (*run, error) {
 	r, err := s.newRun(m.seq)
 	if err != nil {

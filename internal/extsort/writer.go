@@ -17,8 +17,8 @@ type Writer struct {
 	buf     []byte
 	records int          // number of records in buf
 	count   ledger.Count // count and checksum of the records in buf
-	batch   uint64
-	ordered bool
+	batch   uint64       // number of the batch, if ordered
+	ordered bool         // the writer is from Sorter.Batch
 	closed  bool
 	err     error
 }
@@ -89,7 +89,6 @@ func (w *Writer) append(key, record []byte) {
 	w.count.Sum.AddRecord(w.buf[start:])
 }
 
-// addLong adds a record that does not fit in an empty buffer.
 func (w *Writer) addLong(key, record []byte) error {
 	if len(key)+len(record) > min(w.s.sizes.maxRecord, math.MaxUint32) {
 		w.err = fmt.Errorf("%w: it has %d bytes with its key, but the limit for %d bytes of memory is %d",

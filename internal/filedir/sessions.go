@@ -234,9 +234,9 @@ func (d Tx) NewSession() (uint64, error) {
 	return session, nil
 }
 
-// freeSession returns the session to issue after the session issued. It examines up to maxProbed
-// slots, and prefers a slot that is free or whose session was never used. Otherwise, it takes the
-// slot of the least recently used session.
+// freeSession returns the session to issue next. issued is the last issued session. freeSession
+// examines up to maxProbed slots. It takes the first one that is free or whose session was never
+// used, or else the slot of the least recently used session.
 func (d *Dir) freeSession(issued uint64) (uint64, error) {
 	t := &d.sessions
 	maxAge, leastRecent := int64(-1), issued+1

@@ -101,7 +101,7 @@ func (d *Dir) syncNames() error {
 	return d.fs.SyncDir(d.dir)
 }
 
-// findTuple updates k.path if k is a tuple whose file another process has moved.
+// findTuple updates k.path if k.key is a tuple and another process has moved its file.
 func (d *Dir) findTuple(k *keyFile) error {
 	if _, ok := d.scheme.TuplePath(k.key); !ok {
 		return nil

@@ -28,8 +28,8 @@ func TestSplitNames(t *testing.T) {
 	}
 }
 
-// Keys of several fields sort like the fields, and splitKey returns the fields, whatever bytes follow
-// the fields in memory.
+// TestFieldKeys checks that keys of several fields sort like the fields, and splitKey returns the fields, whatever
+// bytes follow the fields in memory.
 func TestFieldKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	random := func() [][]byte {
@@ -80,7 +80,8 @@ func TestOrderedField(t *testing.T) {
 	}
 }
 
-// appendPlainKey writes a key like its fields with separators, unless a field needs quotes.
+// TestPlainKeys checks that appendPlainKey writes a key like its fields with separators, unless a field needs
+// quotes.
 func TestPlainKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	plainKeys := 0

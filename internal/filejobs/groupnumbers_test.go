@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// A number column must not write to the parts of a group, because the sorter reuses their blocks. (It
-// once did, after an integer that no float can represent.)
+// TestNumberColumnKeepsParts checks that a number column does not write to the parts of a group, because the sorter
+// reuses their blocks. (It once did, after an integer that no float can represent.)
 func TestNumberColumnKeepsParts(t *testing.T) {
 	temp, err := tempdir.New([]string{t.TempDir()}, nil)
 	if err != nil {

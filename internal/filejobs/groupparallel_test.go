@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A rowBatch passes on all its rows in order, in portions of limited size.
+// TestRowBatch checks that a rowBatch passes on all its rows in order, in portions of limited size.
 func TestRowBatch(t *testing.T) {
 	b := &rowBatch{limit: 100, ready: make(chan bool, 1), written: make(chan struct{})}
 	var want, got []byte

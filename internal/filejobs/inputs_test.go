@@ -13,7 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/zfile"
 )
 
-// A compressed file that grows between the check and the reading causes an error, even if it is valid.
+// TestCompressedFileGrows checks that a compressed file that grows between the check and the reading causes an error,
+// even if it is valid.
 func TestCompressedFileGrows(t *testing.T) {
 	var packed bytes.Buffer
 	w, err := zfile.NewWriter(compress.Gzip, &packed, 1)

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/output"
 )
 
-// The proof's verify returns an error if a record is read but not joined, is joined with different bytes,
-// or is lost by the table. verifyRows returns an error if rows are missing.
+// TestJoinProof checks that the proof's verify returns an error if a record is read but not joined, is joined with
+// different bytes, or is lost by the table. verifyRows returns an error if rows are missing.
 func TestJoinProof(t *testing.T) {
 	count := func(texts ...string) (c ledger.Count) {
 		for _, text := range texts {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Keys that replace shorter keys also count towards the memory limit.
+// TestFirstKeysMemory checks that keys that replace shorter keys also count towards the memory limit.
 func TestFirstKeysMemory(t *testing.T) {
 	const limit = 100 << 10
 	for name, sizes := range map[string][]int{"longer": {1, 1000}, "longer, then shorter, then longer": {300, 1, 900}} {

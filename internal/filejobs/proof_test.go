@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// CheckTally and verify return errors if the counts do not add up.
+// TestProofs checks that CheckTally and verify return errors if the counts do not add up.
 func TestProofs(t *testing.T) {
 	if err := CheckTally(&records.Tally{ReadBytes: 10, RecordBytes: 9}); err == nil || !strings.Contains(err.Error(), "does not add up") {
 		t.Errorf("CheckTally with an uncounted byte = %v, want an error", err)
@@ -27,8 +27,8 @@ func TestProofs(t *testing.T) {
 	j.reportSorter(extsort.Stats{Records: 3})
 }
 
-// Filling a row returns an error if a group lacks a value for a quantile or a mode. verify returns an
-// error if the groups aggregate other records or keys than were read.
+// TestProofOfGroups checks that filling a row returns an error if a group lacks a value for a quantile or a mode,
+// and that verify returns an error if the groups aggregate other records or keys than were read.
 func TestProofOfGroups(t *testing.T) {
 	specs, err := aggregate.Parse("median(x),mode(x)")
 	if err != nil {

@@ -52,7 +52,7 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 	return equal, nil
 }
 
-// A flipped bit in a spilled list causes an error.
+// TestSpoolBitRot checks that a flipped bit in a spilled list causes an error.
 func TestSpoolBitRot(t *testing.T) {
 	fsys := &vfstest.Flip{}
 	if equal, err := spoolTwice(t, fsys); err != nil || !equal {

@@ -54,7 +54,7 @@ func countIn(ctx context.Context, fsys vfs.FS, dir string) (n int, err error) {
 	return n, nil
 }
 
-// If any call of the file system fails, the aggregation returns the error and leaves no files.
+// TestFaults checks that if any call of the file system fails, the aggregation returns the error and leaves no files.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
 	counter := &vfstest.Fault{}
@@ -84,7 +84,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// A flipped bit in a temporary file causes an error.
+// TestBitRot checks that a flipped bit in a temporary file causes an error.
 func TestBitRot(t *testing.T) {
 	fsys := &vfstest.Flip{}
 	if _, err := countIn(t.Context(), fsys, t.TempDir()); err != nil {
@@ -102,7 +102,7 @@ func TestBitRot(t *testing.T) {
 	}
 }
 
-// The aggregator detects groups that do not match the input records.
+// TestNotVerified checks that the aggregator detects groups that do not match the input records.
 func TestNotVerified(t *testing.T) {
 	for name, damage := range map[string]func(table *Table){
 		"wrong count":   func(table *Table) { table.addCount(0, 1) },

@@ -48,7 +48,6 @@ func (a *Aggregator) Groups() iter.Seq2[Group, error] {
 	}
 }
 
-// verify compares the output with the input.
 func (a *Aggregator) verify() error {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
@@ -92,7 +91,7 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 func (a *Aggregator) eachTable(handle func(*Table) bool) error {
 	spilled := slices.ContainsFunc(a.tables, func(t *Table) bool { return t.spill != nil })
 	for _, t := range a.tables {
-		t.err = nil // allow changes again, although Table.Close was called
+		t.err = nil // Table.Close has set it, but the merge still inserts entries
 	}
 	if !spilled && len(a.tables) > 1 {
 		merged, err := a.exchange()

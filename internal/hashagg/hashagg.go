@@ -50,7 +50,7 @@ type Options struct {
 // States stores the parts of a table's states that are not words, for example strings. Only one
 // goroutine at a time uses it.
 type States interface {
-	// Append encodes a key's complete state, including the words.
+	// Append encodes a key's complete state, including the words if they matter.
 	Append(dst []byte, words []uint64) ([]byte, error)
 	// Merge merges data, which is a state encoded by Append, into a key's state. If the key is
 	// new, its words are 0. data is valid until Merge returns.
@@ -74,6 +74,7 @@ type Stats struct {
 // [partd.ErrTooLarge].
 var ErrTooLarge = fmt.Errorf("the group is %w for the memory of the aggregation", partd.ErrTooLarge)
 
+// Aggregator keeps a state for each key; see the package documentation.
 type Aggregator struct {
 	spill.Engine
 	opts     Options

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// GetMany must not read beyond the table, even if the last entry has an empty key, which needs no words.
+// TestGetManyStaysInTable checks that GetMany does not read beyond the table, even if the last entry has an empty
+// key, which needs no words.
 func TestGetManyStaysInTable(t *testing.T) {
 	a := newTestAggregator(t, Options{Memory: 1<<20 + 1<<12, Threads: 1, Words: 1, Merge: sumWords})
 	table, err := a.Table()
@@ -42,8 +43,8 @@ func TestGetManyStaysInTable(t *testing.T) {
 	}
 }
 
-// While most keys are new, most records bypass the table, but are counted. When keys repeat, records no
-// longer bypass the table.
+// TestBypassOfNewKeys checks that while most keys are new, most records bypass the table, but are counted. When keys
+// repeat, records no longer bypass the table.
 func TestBypassOfNewKeys(t *testing.T) {
 	a := newTestAggregator(t, Options{Memory: 256 << 20, Threads: 1, Words: 1, Merge: sumWords})
 	table, err := a.Table()

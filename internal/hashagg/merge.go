@@ -5,7 +5,6 @@ import (
 	"slices"
 )
 
-// merger merges partitions from the files that tables have written.
 type merger struct {
 	a                  *Aggregator
 	sources            []*spillFile
@@ -66,7 +65,6 @@ func (a *Aggregator) mergePartitions(handle func(*Table) bool) error {
 	return nil
 }
 
-// prepare writes all tables to files, which become m.sources.
 func (m *merger) prepare() error {
 	a := m.a
 	errs := make([]error, len(a.tables))

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Many threads with little memory spill often, and each time write little of each partition. The merge
-// must still read these files in large pieces, because disks are slow with small reads.
+// TestReadsAreLarge checks that many threads with little memory spill often, and each time write little of each
+// partition. The merge must still read these files in large pieces, because disks are slow with small reads.
 func TestReadsAreLarge(t *testing.T) {
 	const threads, records = 8, 200_000
 	var reads atomic.Int64

@@ -94,7 +94,7 @@ func (t *Table) entriesByPartition() []uint64 {
 			isMoved = to != t.index && pos < t.takenUpTo[to]
 		}
 		if !isMoved {
-			p := int(bits.RotateLeft64(hash, (t.level+1)*levelBits) & (partitions - 1)) // not the bits for slots
+			p := int(bits.RotateLeft64(hash, (t.level+1)*levelBits) & (partitions - 1)) // bits that slots do not use
 			unordered[n] = uint64(p)<<32 | uint64(pos)
 			ends[p+1]++
 			n++
@@ -150,7 +150,7 @@ func (t *Table) encode(dst []byte, pos int) ([]byte, error) {
 	return dst, nil
 }
 
-// endBlock ends the current block, and records that all new blocks belong to partition p.
+// endBlock ends the current block, and assigns all new blocks to partition p.
 func (s *spillFile) endBlock(p int) {
 	s.file.End()
 	for ; s.indexed < s.file.Blocks(); s.indexed++ {

@@ -46,12 +46,12 @@ type Table struct {
 	closed  bool
 	err     error
 
-	// After a complete exchange between tables, owners is their number, and 0 otherwise. The
-	// table with number index then has complete states of the keys that it owns, and its
-	// other entries must be ignored.
+	// After a complete exchange between tables, owners is the number of tables, and otherwise
+	// 0. This table, with number index, then has complete states of the keys that it owns,
+	// and its other entries must be ignored.
 	owners, index int
-	// If an exchange ran out of memory, table i has taken the entries that it owns before
-	// position takenUpTo[i] of this table. Otherwise takenUpTo is not used.
+	// If an exchange ran out of memory, table i has taken those of this table's entries that
+	// it owns, up to position takenUpTo[i].
 	takenUpTo []int
 }
 
@@ -63,10 +63,9 @@ const (
 	firstSlots = 1 << 8
 	levelBits  = 6 // bits of the hash that select a partition
 	partitions = 1 << levelBits
-	maxLevel   = 5 // more levels would reuse the hash bits for slots
+	maxLevel   = 5 // more levels would use the hash bits that slots use
 )
 
-// proof holds sums to compare the output with the input.
 type proof struct {
 	records int64
 	keySum  uint64
@@ -149,7 +148,6 @@ func (t *Table) entry(hash uint64, key []byte) (pos int, isNew bool, err error) 
 	return pos, isNew, nil
 }
 
-// count returns an entry's record count.
 func (t *Table) count(pos int) uint64 { return t.words[pos] >> lenBits }
 
 // addCount adds n to an entry's record count. If the count overflows, Groups will yield an error.

@@ -68,7 +68,7 @@ func indexedTable(t *testing.T, all []pair) *Table {
 	return table
 }
 
-// Find returns the records of a key, and the table knows which keys were marked as matched.
+// TestFind checks that Find returns the records of a key, and the table knows which keys were marked as matched.
 func TestFind(t *testing.T) {
 	for _, n := range []int{0, 1, 63, 64, 65, 50_000} {
 		all := someRecords(n)
@@ -132,13 +132,13 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// A table rejects records that do not fit, and MoveTo returns the records that fit.
+// TestTableMemory checks that a table rejects records that do not fit, and that MoveTo returns the records that did.
 func TestTableMemory(t *testing.T) {
 	const memory = 4 << 20
 	all := someRecords(100_000)
 	table, in := filledTable(t, memory, all)
 	if n := table.bytes + indexBytes(len(in)); n > memory || n < memory/2 || len(in) == len(all) {
-		t.Errorf("%d records of %d fit, in %d bytes", len(in), len(all), n)
+		t.Errorf("%d of %d records fit, in %d bytes, want only a part of the records, in %d to %d bytes", len(in), len(all), n, memory/2, memory)
 	}
 	if fits, err := table.Add(0, nil, make([]byte, memory)); fits || err != nil {
 		t.Errorf("Add of a record as large as the table = %v, %v, want false", fits, err)
@@ -158,7 +158,7 @@ func TestTableMemory(t *testing.T) {
 	}
 }
 
-// A table detects lost and changed records.
+// TestLossIsDetected checks that a table detects lost and changed records.
 func TestLossIsDetected(t *testing.T) {
 	all := someRecords(1000)
 	hot := []byte("hot")

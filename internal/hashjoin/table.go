@@ -46,7 +46,6 @@ type piece struct {
 	position int // position of the piece's first word
 }
 
-// writer is the state of a goroutine that adds records.
 type writer struct {
 	*piece
 	records int          // number of records in the piece
@@ -58,7 +57,7 @@ const (
 	wordBytes  = 8
 	minEntry   = 16      // minimum size of an entry in bytes
 	matchedBit = 1 << 63 // in a key's first entry: MarkMatched was called
-	oneEntry   = 1 << 32 // in a key's first entry: unit of the number of entries
+	oneEntry   = 1 << 32 // in a key's first entry: added for each entry of the key
 )
 
 // New returns a table that uses at most memory bytes. Up to threads goroutines can add records
@@ -74,7 +73,7 @@ func New(memory int64, threads int) *Table {
 	return t
 }
 
-// Close frees the memory.
+// Close frees the table's memory.
 func (t *Table) Close() error {
 	for _, p := range t.pieces {
 		offheap.Release(p.mem)
@@ -84,10 +83,8 @@ func (t *Table) Close() error {
 	return nil
 }
 
-// indexBytes returns the size in bytes of an index for records entries.
 func indexBytes(records int) int64 { return wordBytes * (int64(records)*4/3 + 16) }
 
-// roundUp rounds n up to a multiple of wordBytes.
 func roundUp(n int) int { return (n + wordBytes - 1) &^ (wordBytes - 1) }
 
 // Add adds a copy of a record. It returns false if the record does not fit in memory. worker is the
@@ -113,7 +110,6 @@ func (t *Table) Add(worker int, key, record []byte) (fits bool, err error) {
 
 func uvarintLen(x int) int { return (bits.Len64(uint64(x)|1) + 6) / 7 }
 
-// addPiece allocates a piece for w with at least n bytes.
 func (t *Table) addPiece(w *writer, n int) (fits bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -181,7 +177,6 @@ func (t *Table) Index() (err error) {
 
 func (t *Table) hash(key []byte) uint64 { return maphash.Bytes(t.seed, key) }
 
-// homeSlot returns the index at which the search for a hash begins.
 func (t *Table) homeSlot(hash uint64) int {
 	return int(uint64(uint32(hash)) * uint64(len(t.index)) >> 32)
 }
@@ -201,11 +196,11 @@ func (t *Table) slotHasKey(slot, hash uint64, key []byte) bool {
 	return string(other) == string(key)
 }
 
-// entryAt returns the memory that begins with the entry at a position.
 func (t *Table) entryAt(position int) []byte {
 	return t.pieces[position>>t.shift-1].mem[position&(1<<t.shift-1)*wordBytes:]
 }
 
+// headOf returns the first word of an entry, which must begin at a multiple of eight bytes.
 func headOf(entry []byte) *uint64 { return (*uint64)(unsafe.Pointer(&entry[0])) }
 
 // entryOf returns the key and record of an entry, and its size in bytes.

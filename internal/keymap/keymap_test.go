@@ -55,7 +55,7 @@ func compareWithModel(t *testing.T, hash func(string) uint64) {
 			before := m.Footprint()
 			m.Compact()
 			if m.Footprint() >= before {
-				t.Fatalf("%d keys use %d bytes, and %d bytes after Compact", m.Len(), before, m.Footprint())
+				t.Fatalf("%d keys use %d bytes before Compact and %d bytes after it, want fewer", m.Len(), before, m.Footprint())
 			}
 		}
 	}

@@ -19,7 +19,8 @@ import (
 // python is Debian's Python.
 const python = "/usr/bin/python3"
 
-// Decode reads values that Python's msgpack wrote, and Append writes the same bytes again.
+// TestSameBytesAsPython checks that Decode reads values that Python's msgpack wrote, and Append writes the same bytes
+// again.
 func TestSameBytesAsPython(t *testing.T) {
 	if err := exec.Command(python, "-c", "import msgpack").Run(); err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
@@ -194,7 +195,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		w, err := Decode(reencoded)
 		if err != nil || text(v) != text(w) {
-			t.Fatalf("%#v becomes %#v, %v", v, w, err)
+			t.Fatalf("encoding and decoding %#v returns %#v, %v, want the same value", v, w, err)
 		}
 	})
 }

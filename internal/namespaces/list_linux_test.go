@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// diskUsed does not count holes in files.
+// TestDiskOfFilesWithHoles checks that diskUsed does not count holes in files.
 func TestDiskOfFilesWithHoles(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")

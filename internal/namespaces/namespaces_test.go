@@ -160,7 +160,8 @@ func TestMissingNamespace(t *testing.T) {
 	}
 }
 
-// A store that is read stays open, so an operation on another store must wait.
+// TestStoreInUse checks that a store that is being read stays open, so that an operation on another store must
+// wait.
 func TestStoreInUse(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, t.TempDir(), 1, 0, nil)
@@ -223,7 +224,8 @@ func (f *failing) Append(ctx context.Context, entries ...partd.Entry) error {
 	return f.Partd.Append(ctx, entries...)
 }
 
-// An unused namespace expires although its open store is measured again and again.
+// TestMeasuringDoesNotCountAsUse checks that an unused namespace expires although its open store is measured again and
+// again.
 func TestMeasuringDoesNotCountAsUse(t *testing.T) {
 	s := open(t, t.TempDir(), 3, 2*time.Second, nil)
 	s.opts.Measure = func(partd.Partd) (disk, pending int64, err error) { return 1, 1, nil }

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// A set removes unused namespaces and keeps used ones, and New finishes an interrupted removal.
+// TestTTL checks that a set removes unused namespaces and keeps used ones, and New finishes an interrupted removal.
 func TestTTL(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
@@ -75,7 +75,8 @@ func TestTTLStartsAtRelease(t *testing.T) {
 	must(t, err)
 }
 
-// Stores that only idle readers keep open are closed when another namespace needs to open a store.
+// TestIdleReaders checks that stores that only idle readers keep open are closed when another namespace needs to open a
+// store.
 func TestIdleReaders(t *testing.T) {
 	ctx := context.Background()
 	set, err := New(t.TempDir(), open(t, t.TempDir(), 2, 0, nil).opts)

@@ -64,7 +64,7 @@ func TestTimes(t *testing.T) {
 	}
 	for i := range good {
 		if !got[i].Equal(good[i]) || got[i].Location() != time.UTC {
-			t.Errorf("%v is decoded as %v", good[i], got[i])
+			t.Errorf("%v is decoded as %v, want the same time in UTC", good[i], got[i])
 		}
 	}
 	for _, timestamp := range []time.Time{time.Unix(0, math.MaxInt64).Add(1), time.Unix(0, math.MinInt64), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
@@ -74,7 +74,8 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-// Extreme counts that time.Time or time.Duration cannot represent cause errors. No count wraps around.
+// TestExtremeCounts checks that counts that time.Time or time.Duration cannot represent cause errors, and that no count
+// wraps around.
 func TestExtremeCounts(t *testing.T) {
 	for unit := range nanoseconds {
 		for _, n := range []int64{math.MaxInt64, math.MinInt64 + 1, 1 << 54, -1 << 54, 0} {
@@ -82,11 +83,11 @@ func TestExtremeCounts(t *testing.T) {
 			data := AppendFixed(nil, d, []int64{n})
 			times, err := DecodeTimes(d, data)
 			if err == nil && n != 0 && (times[0].After(time.Unix(0, 0)) != (n > 0)) {
-				t.Errorf("%d%s is decoded as the time %v", n, unit, times[0])
+				t.Errorf("%d%s is decoded as the time %v, want an error or a time with the same sign", n, unit, times[0])
 			}
 			durations, err := DecodeDurations(DType{Kind: 'm', Size: 8, Unit: unit}, data)
 			if err == nil && (durations[0] > 0) != (n > 0) {
-				t.Errorf("%d%s is decoded as the duration %v", n, unit, durations[0])
+				t.Errorf("%d%s is decoded as the duration %v, want an error or a duration with the same sign", n, unit, durations[0])
 			}
 			if isTooLong := unit != "ns" && n > math.MaxInt64/1000; isTooLong && err == nil {
 				t.Errorf("%d%s is decoded as the duration %v, want an error", n, unit, durations[0])
@@ -101,7 +102,7 @@ func TestExtremeCounts(t *testing.T) {
 
 func TestBools(t *testing.T) {
 	if got := fmt.Sprint(DecodeBools([]byte{0, 1, 2, 255})); got != "[false true true true]" {
-		t.Errorf("DecodeBools = %s", got)
+		t.Errorf("DecodeBools = %s, want [false true true true]", got)
 	}
 	if got := string(AppendFixed(nil, DType{Kind: 'b', Size: 1}, []bool{false, true})); got != "\x00\x01" {
 		t.Errorf("AppendFixed of bools = %q", got)

@@ -96,7 +96,7 @@ func TestFile(t *testing.T) {
 	}
 }
 
-// A file that another process has created in the meantime is not replaced.
+// TestConcurrentlyCreatedFile checks that a file that another process has created in the meantime is not replaced.
 func TestConcurrentlyCreatedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	f, err := Create(t.Context(), path, false)
@@ -111,7 +111,7 @@ func TestConcurrentlyCreatedFile(t *testing.T) {
 	}
 }
 
-// A symbolic link remains a link, and its target keeps its mode.
+// TestLinkAndMode checks that a symbolic link remains a link, and its target keeps its mode.
 func TestLinkAndMode(t *testing.T) {
 	dir := t.TempDir()
 	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
@@ -161,7 +161,7 @@ func TestWriter(t *testing.T) {
 	}
 }
 
-// After the context has ended, no call waits for a hanging write.
+// TestWriterHangs checks that after the context has ended, no call waits for a hanging write.
 func TestWriterHangs(t *testing.T) {
 	r, w := io.Pipe()
 	defer r.Close()
@@ -234,7 +234,7 @@ func TestRowsJSON(t *testing.T) {
 	}
 }
 
-// TSV and text reject fields that they cannot represent.
+// TestRowsReject checks that TSV and text reject fields that they cannot represent.
 func TestRowsReject(t *testing.T) {
 	for _, c := range []struct {
 		layout records.Layout
@@ -270,7 +270,7 @@ type shortWriter struct{}
 
 func (shortWriter) Write(p []byte) (int, error) { return len(p) - 1, nil }
 
-// A short write is an error even if the underlying writer returns none.
+// TestShortWrite checks that a short write is an error even if the underlying writer returns none.
 func TestShortWrite(t *testing.T) {
 	w := NewWriter(t.Context(), shortWriter{})
 	if _, err := w.Write([]byte("abc")); err != nil {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Create removes the temporary files of dead processes, and nothing else.
+// TestSweep checks that Create removes the temporary files of dead processes, and nothing else.
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
@@ -43,7 +43,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// Create never removes a temporary file that another process has just created.
+// TestSweepDuringCreate checks that Create never removes a temporary file that another process has just created.
 func TestSweepDuringCreate(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")

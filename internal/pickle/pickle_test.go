@@ -136,7 +136,7 @@ func TestDecodeAlternativeForms(t *testing.T) {
 	}
 }
 
-// A container with two references is shared: later additions appear in both places.
+// TestSharedContainer checks that a container with two references is shared: later additions appear in both places.
 func TestSharedContainer(t *testing.T) {
 	v, err := Decode([]byte("](]\x94h\x00K\x01ae."))
 	if err != nil {
@@ -222,8 +222,8 @@ func decodeMeasured(data []byte) (uint64, any, error) {
 	return after.TotalAlloc - before.TotalAlloc, v, err
 }
 
-// However often an instruction is repeated, Decode must not allocate more than MaxGrowth bytes for each byte of the
-// pickle.
+// TestMemoryIsBounded checks that Decode allocates at most MaxGrowth bytes for each byte of the pickle, however
+// often an instruction is repeated.
 func TestMemoryIsBounded(t *testing.T) {
 	maxFactor := 0.0
 	for _, part := range []string{
@@ -290,7 +290,7 @@ func TestAppendErrors(t *testing.T) {
 	}
 }
 
-// Append also accepts Go types that Decode never returns, and converts them.
+// TestAppendGoTypes checks that Append also accepts Go types that Decode never returns, and converts them.
 func TestAppendGoTypes(t *testing.T) {
 	type name string
 	n := int32(7)
@@ -325,7 +325,7 @@ func TestAppendGoTypes(t *testing.T) {
 	}
 }
 
-// DecodeObjects describes calls of allowed classes and functions, and rejects all others.
+// TestDecodeObjects checks that DecodeObjects describes calls of allowed classes and functions, and rejects all others.
 func TestDecodeObjects(t *testing.T) {
 	isAllowed := func(module, name string) bool { return module == "m" }
 	decode := func(data string) (any, error) { return DecodeObjects([]byte(data), isAllowed) }

@@ -65,7 +65,7 @@ func TestBar(t *testing.T) {
 	})
 }
 
-// Short work, and a bar that is not shown, write nothing.
+// TestBarSilent checks that short work, and a bar that is not shown, write nothing.
 func TestBarSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out buffer

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The values of a group are the same key in Python; different groups are different keys.
+// TestKey checks that the values of a group are the same key in Python; different groups are different keys.
 func TestKey(t *testing.T) {
 	groups := [][]any{
 		{nil},

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// A peer with many failed attempts must wait, but may soon try again. Other peers are not affected.
+// TestLogins checks that a peer with many failed attempts must wait, but may soon try again, and that other peers
+// are not affected.
 func TestLogins(t *testing.T) {
 	t.Parallel()
 	var logins Logins

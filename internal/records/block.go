@@ -19,10 +19,10 @@ type Block struct {
 	Size     int64    // size of the block in bytes
 
 	splitter   *Splitter
-	data       []byte
+	data       []byte // the records; a part of buf
 	buf        []byte
-	offset     int64
-	fieldCount int
+	offset     int64 // total size of the records and empty lines before the block
+	fieldCount int   // number of fields in a record; 0 if it is unknown
 
 	inputPosition
 	skipBad bool
@@ -153,7 +153,6 @@ func (b *Block) end(err error) *result {
 	return r
 }
 
-// blockOrder merges the results of blocks in input order.
 type blockOrder struct {
 	cancel context.CancelCauseFunc
 
@@ -226,7 +225,6 @@ func (o *blockOrder) merge(r *result) {
 	o.linesBefore += r.lines
 }
 
-// needsFirst reports whether tally.First is still unknown.
 func (o *blockOrder) needsFirst() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -92,7 +92,7 @@ func TestRandomCSV(t *testing.T) {
 	}
 }
 
-// Read returns the fields of records that csv.Writer wrote.
+// TestWrittenCSV checks that Read returns the fields of records that csv.Writer wrote.
 func TestWrittenCSV(t *testing.T) {
 	values := []string{"", "a", "b c", "d,e", "f\"g", "h\ni", "\"", "é", " j ", "\xff"}
 	for seed := range uint64(2000) {

@@ -12,10 +12,10 @@ const endsWindow = 4 << 10 // number of bytes in a window: see ends
 // without quotes. Finding those of many records together is faster than splitting each record.
 type ends struct {
 	base      int      // position of the window in the data
-	positions []uint32 // positions of the ends relative to base; followed by unused elements
+	positions []uint32 // positions of separators and newlines relative to base; the rest is unused
 	lines     []uint32 // indexes of the newlines in positions
 	lineIndex int      // index in lines of the next record's newline
-	firstEnd  int      // index in positions of the next record's first end
+	firstEnd  int      // index in positions of the end of the next record's first field
 	sep       uint64   // the separator, repeated in each byte
 	bits      [endsWindow / 64][2]uint64
 }
@@ -29,8 +29,7 @@ const (
 	newlines = '\n' * eachByte
 )
 
-// find finds the ends in data, which must not be longer than a window. base is data's position in
-// all data.
+// find sets e to the ends in data, the window at position base.
 func (e *ends) find(data []byte, base int) {
 	if e.positions == nil {
 		e.positions, e.lines = make([]uint32, endsWindow+64), make([]uint32, endsWindow)
@@ -56,8 +55,8 @@ func (e *ends) find(data []byte, base int) {
 			lines[l] = uint32(n + bits.OnesCount64(endBits&(newline-1)&^newline))
 			l++
 		}
-		// Store four positions in each round, because the processor mispredicts fewer branches
-		// then. The next word overwrites surplus positions.
+		// Store four positions in each round, to avoid mispredicted branches. The next word
+		// overwrites surplus positions.
 		end := n + bits.OnesCount64(endBits)
 		for ; n < end; n += 4 {
 			four := (*[4]uint32)(positions[n:])
@@ -102,7 +101,7 @@ func (s *Splitter) nextPlain() bool {
 		if s.layout.Format == CSV {
 			s.hasQuoteBefore(to)
 			if to = min(to, s.quote); to == s.quote && bytes.IndexByte(s.buf[s.pos:to], '\n') < 0 {
-				return false // the quote is in the next record
+				return false // the next record contains the quote
 			}
 		}
 		if e.find(s.buf[s.pos:to], s.pos); len(e.lines) == 0 {

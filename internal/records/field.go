@@ -17,7 +17,6 @@ type Field struct {
 	Optional bool   // JSONL: the member can be missing or null
 }
 
-// purpose describes the value that the field must have, for messages.
 func (f Field) purpose() string {
 	if f.Optional {
 		return "single value"
@@ -63,7 +62,6 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	return Field{Index: n - 1}, nil
 }
 
-// listColumns lists the columns with their numbers, for messages.
 func listColumns(columns []string) string {
 	const maxListed = 60
 	var b strings.Builder

@@ -61,7 +61,7 @@ func (r *reader) begin(eof bool) (bool, error) {
 	}
 }
 
-// countFields sets the splitter's fieldCount from the first record in data, if there is no header.
+// countFields sets the splitter's fieldCount from the first record in data, unless it is known.
 func (r *reader) countFields(data []byte) {
 	l := r.cfg.Layout
 	if r.splitter.fieldCount != 0 || l.Format != CSV && l.Format != TSV {
@@ -88,7 +88,6 @@ var unsupported = []struct{ magic, description, advice string }{
 	{"\xfe\xff", "it looks like UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
 }
 
-// checkPlain returns an error if head, the beginning of a file, shows that it is not plain text.
 func checkPlain(head []byte) error {
 	for _, p := range unsupported {
 		if bytes.HasPrefix(head, []byte(p.magic)) {

@@ -2,7 +2,6 @@ package records
 
 import "bytes"
 
-// unescaped is true for bytes that need no escape in a JSON string.
 var unescaped = func() (table [256]bool) {
 	for c := ' '; c < 256; c++ {
 		table[c] = c != '"' && c != '\\'

@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 )
 
-// parseObject sets s.Values from the JSON object on a line.
 func (s *Splitter) parseObject(line []byte) Kind {
 	line = bytes.TrimSpace(line)
 	if len(line) == 0 {
@@ -37,7 +36,6 @@ func (s *Splitter) parseObject(line []byte) Kind {
 	return s.decodeValues()
 }
 
-// decodeValues replaces the JSON in s.Values by the result of textOf.
 func (s *Splitter) decodeValues() Kind {
 	s.sawRecord = true
 	for i, v := range s.Values {
@@ -53,7 +51,6 @@ func (s *Splitter) decodeValues() Kind {
 	return Data
 }
 
-// findMembers sets s.Values to the JSON of the requested members.
 func (s *Splitter) findMembers(object []byte) error {
 	clear(s.Values)
 	for name, value := range members(object) {
@@ -205,7 +202,6 @@ func stringLen(data []byte) int {
 	}
 }
 
-// valueLen returns the length of the JSON value at the beginning of data.
 func valueLen(data []byte) int {
 	depth := 0
 	for i := 0; ; {

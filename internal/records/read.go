@@ -76,7 +76,7 @@ func (t *Tally) Add(o *Tally) {
 // not retain the block. If the order of records matters, handle must call [Block.Turn].
 //
 // Read returns the first error in input order. When ctx ends, Read waits for the calls of handle,
-// but not for a read of a file. It uses (Workers + 2) × Block bytes of memory, and up to
+// but not for reading a file. It uses (Workers + 2) × Block bytes of memory, and up to
 // MaxRecord × 4/3 more for a record that is longer than a block.
 func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) error) (Tally, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -220,7 +220,6 @@ func (r *reader) readInput(in *Input) (err error) {
 	return nil
 }
 
-// fill reads until r.block is full or the input ends.
 func (r *reader) fill(f io.Reader) (n int, err error) {
 	for len(r.block) < r.limit && err == nil {
 		if err := canceled.Err(r.ctx); err != nil {

@@ -40,9 +40,9 @@ type Splitter struct {
 	requested  []requestedField // CSV and TSV: requested fields, sorted by index; nil until fieldCount is known
 
 	ends   ends
-	buf    []byte
-	pos    int
-	final  bool
+	buf    []byte // data from Feed
+	pos    int    // index in buf of the next record
+	final  bool   // buf extends to the end of the file
 	lines  int64  // number of lines before pos
 	header bool   // the next record is the header
 	quote  int    // index in buf of the next quote; unknown if less than pos
@@ -75,8 +75,8 @@ func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	return s
 }
 
-// NewFieldSplitter returns a splitter that returns all fields of each record. For JSON lines, it
-// returns only the records.
+// NewFieldSplitter returns a splitter that returns all fields of each record, except for JSON lines:
+// it returns these records without fields.
 func NewFieldSplitter(layout Layout, columns []string) *Splitter {
 	s := NewSplitter(layout, nil, columns)
 	s.allFields = true
@@ -254,7 +254,6 @@ func (s *Splitter) commit(value []byte) []byte {
 	return value[:len(value):len(value)]
 }
 
-// unquote returns a quoted field with single instead of doubled quotes.
 func (s *Splitter) unquote(field []byte) []byte {
 	out := s.reserve(len(field))
 	for {

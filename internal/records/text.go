@@ -57,7 +57,7 @@ func fieldFromStart(line []byte, skip int) ([]byte, int) {
 	}
 }
 
-// fieldFromEnd is like fieldFromStart, but counts from the end of the line.
+// fieldFromEnd is like fieldFromStart, but skip counts fields from the end of the line.
 func fieldFromEnd(line []byte, skip int) ([]byte, int) {
 	pos := len(line)
 	for n := 0; ; n++ {
@@ -81,7 +81,7 @@ func fieldFromEnd(line []byte, skip int) ([]byte, int) {
 // end.
 func (s *Splitter) separatedField(line []byte, i int) ([]byte, int) {
 	if i < 0 {
-		// Count from the left, because separators can overlap: "aaa" contains only its first "aa".
+		// Search from the left, because separators can overlap: the only "aa" in "aaa" is the first.
 		if i += bytes.Count(line, s.sep) + 1; i < 0 {
 			return nil, bytes.Count(line, s.sep) + 1
 		}

@@ -10,8 +10,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// In a blob file, each value is followed by a table of the CRCs of its blocks.
-const blobBlock = 64 << 10
+const blobBlock = 64 << 10 // a value is followed by a table with a CRC for each block of this size
 
 // BlobRef locates a value in a blob file.
 type BlobRef struct {

@@ -56,7 +56,6 @@ func (k *Compressor) compress(raw []byte) (stored []byte, c Codec) {
 	return stored, c
 }
 
-// decompressor decompresses blocks of every codec. It is safe for concurrent use.
 type decompressor struct {
 	once sync.Once
 	zstd *zstd.Decoder

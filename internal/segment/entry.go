@@ -144,8 +144,8 @@ func (r *EntryReader) Next() (Entry, error) {
 			return e, ErrBadEntry
 		}
 		restLen := len(r.buf)
-		// Copy the unread bytes before Next, which may overwrite them. Copy them to tmp,
-		// because buf may share memory with carry.
+		// Save the unread bytes, which Next may overwrite. Use tmp, because buf may share
+		// memory with carry.
 		r.tmp = append(r.tmp[:0], r.buf...)
 		block, err := r.Src.Next()
 		if err == io.EOF {

@@ -45,6 +45,7 @@ const (
 	maxFooter      = 64 << 20
 )
 
+// RangeIndex returns which range contains hash.
 func (g *Layout) RangeIndex(hash uint64) int { return RangeIndex(hash, g.Bits) }
 
 // StoredLen returns the segment's length in its file.
@@ -160,8 +161,7 @@ func (g *Layout) EncodeFooter(f *File, ledger []byte, off int64) []byte {
 	return le.AppendUint32(b, f.SaltedCRC(f.Number, off, b))
 }
 
-// ReadFooter returns the layout and the encoded ledger of the segment that ends at offset
-// end.
+// ReadFooter returns the layout and the encoded ledger of the segment that ends at end.
 func ReadFooter(f *File, end int64) (g Layout, ledger []byte, err error) {
 	le := binary.LittleEndian
 	tail := make([]byte, footerTailLen)
@@ -190,7 +190,6 @@ func ReadFooter(f *File, end int64) (g Layout, ledger []byte, err error) {
 	return g, ledger, nil
 }
 
-// parseFooter decodes the footer at offset off of its file.
 func parseFooter(b []byte, off int64) (g Layout, ledger []byte, err error) {
 	bad := errors.New("a segment's footer is invalid")
 	le := binary.LittleEndian

@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
+// Castagnoli is the CRC-32C table of all checksums.
 var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Format holds the parameters of a store's files.
@@ -61,12 +62,12 @@ func (f *Format) SaltedCRC(file uint32, off int64, b []byte) uint32 {
 // RangeIndex returns which of 2^bits ranges contains hash.
 func RangeIndex(hash uint64, bits uint8) int { return int(hash >> 1 >> (63 - bits)) }
 
-// HashBounds returns the lowest and highest hash in the ranges from first up to, but not
-// including, end. There are 2^bits ranges.
+// HashBounds returns the lowest and highest hash in ranges first to end-1 of 2^bits ranges.
 func HashBounds(first, end int, bits uint8) (lo, hi uint64) {
 	return uint64(first) << 1 << (63 - bits), uint64(end)<<1<<(63-bits) - 1
 }
 
+// FileKind is the kind of a data file.
 type FileKind uint8
 
 const (
@@ -89,6 +90,7 @@ type File struct {
 	Path   string // for errors
 }
 
+// EncodeHeader returns the file's header.
 func (f *File) EncodeHeader() []byte {
 	b := make([]byte, HeaderLen)
 	le := binary.LittleEndian

@@ -10,7 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// The decoders do not panic, read only their input, and agree with each other and with the encoder.
+// FuzzEntry checks that the decoders do not panic, read only their input, and agree with each other and with the
+// encoder.
 func FuzzEntry(f *testing.F) {
 	f.Add(append(AppendEntryHead(nil, KindAppend, "key", 5), "value"...), 3)
 	f.Add(AppendEntryHead(nil, KindDelete, "", 0), 1)

@@ -13,7 +13,7 @@ type Reader struct {
 	end   int64
 	ahead []byte // bytes read, but not yet decoded; a part of buf
 	buf   []byte
-	raw   []byte // memory for a decompressed block
+	raw   []byte // memory for decompressed blocks
 }
 
 const readLen = 256 << 10

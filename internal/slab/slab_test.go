@@ -50,7 +50,7 @@ func TestSlabAgainstModel(t *testing.T) {
 	}
 }
 
-// A slab's memory stays near its maximum use while the sizes of its strings change.
+// TestSlabIsReused checks that a slab's memory stays near its maximum use while the sizes of its strings change.
 func TestSlabIsReused(t *testing.T) {
 	var s Slab
 	const budget = 16 << 20

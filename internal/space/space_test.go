@@ -42,7 +42,8 @@ func newGuard(t *testing.T, l Limits) *Guard {
 	return g
 }
 
-// Four concurrent writers use all free space, but never exceed it, although it is seldom measured.
+// TestReserve checks that four concurrent writers use all free space, but never exceed it, although it is seldom
+// measured.
 func TestReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const minFree, total, entry = 1 << 20, 8 << 20, 1000
@@ -95,7 +96,7 @@ func TestReserve(t *testing.T) {
 	})
 }
 
-// The guard enforces a quota even if measuring is slow, and counts data that is only in memory.
+// TestQuota checks that the guard enforces a quota even if measuring is slow, and counts data that is only in memory.
 func TestQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const quota = 1 << 20
@@ -134,7 +135,8 @@ func TestQuota(t *testing.T) {
 	})
 }
 
-// If measuring fails, the guard refuses nothing and reports the error. Without limits, New returns nil.
+// TestMeasuringFails checks that if measuring fails, the guard refuses nothing and reports the error. Without limits,
+// New returns nil.
 func TestMeasuringFails(t *testing.T) {
 	d := &disk{}
 	broken := errors.New("it broke")
@@ -159,7 +161,8 @@ func TestMeasuringFails(t *testing.T) {
 	}
 }
 
-// The guard measures space right after a reclaim, however long the last measurement took.
+// TestMeasuredAfterReclaim checks that the guard measures space right after a reclaim, however long the last
+// measurement took.
 func TestMeasuredAfterReclaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{slow: 500 * time.Millisecond}

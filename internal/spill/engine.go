@@ -15,7 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-const ( // memory of an engine, in bytes; MinMemory is per thread
+// Default and minimum memory of an engine, in bytes. Some engines need MinMemory per thread.
+const (
 	DefaultMemory = 256 << 20
 	MinMemory     = 256 << 10
 )
@@ -104,7 +105,7 @@ func (e *Engine) ErrLocked() error {
 	if e.Ctx == nil {
 		return ErrNotOpened
 	}
-	// If Ctx has just ended, the call of Fail that Start has registered may be still to come.
+	// If Ctx has just ended, the function that Start passed to AfterFunc may not have run yet.
 	if e.err == nil && e.Ctx.Err() != nil {
 		e.FailLocked(canceled.Err(e.Ctx))
 	}

@@ -111,9 +111,9 @@ func (f *File) Finish() error {
 
 const freeUnit = 1 << 20 // Drop frees disk space in units of this many bytes
 
-// Drop frees the disk space of the first n blocks, which must not be read again. It also frees
-// their page cache, because later writes are several times faster in freed page cache than in
-// memory that was idle. If the file system cannot free parts of a file, Drop does nothing.
+// Drop frees the disk space of the first n blocks, which must not be read again, and their page
+// cache. Later writes are several times faster if they can reuse page cache that was just freed. If
+// the file system cannot free parts of a file, Drop does nothing.
 func (f *File) Drop(n int) {
 	end := f.size
 	if n < len(f.blocks) {

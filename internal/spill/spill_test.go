@@ -46,7 +46,7 @@ func write(t *testing.T, f *File, lengths ...int) (all []byte) {
 	return all
 }
 
-// A long record has its own block, and later blocks have the usual length.
+// TestBlocks checks that a long record has its own block, and later blocks have the usual length.
 func TestBlocks(t *testing.T) {
 	f, err := Create(newTemp(t, nil), "records", 100)
 	if err != nil {
@@ -81,7 +81,7 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
-// Drop frees the disk space of blocks, and keeps later ones intact.
+// TestDrop checks that Drop frees the disk space of blocks, and keeps later ones intact.
 func TestDrop(t *testing.T) {
 	file, err := vfstest.NewMem().OpenFile("/f", os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
@@ -116,7 +116,7 @@ func TestDrop(t *testing.T) {
 	}
 }
 
-// The error for a flipped bit contains the file and the offset.
+// TestDamaged checks that the error for a flipped bit contains the file and the offset.
 func TestDamaged(t *testing.T) {
 	f, err := Create(newTemp(t, &vfstest.Flip{Target: 2}), "records", 100)
 	if err != nil {
@@ -134,7 +134,7 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// ShortestNeighbors chooses the neighbors with the fewest bytes.
+// TestShortestNeighbors checks that ShortestNeighbors chooses the neighbors with the fewest bytes.
 func TestShortestNeighbors(t *testing.T) {
 	files := []*File{{size: 5}, {size: 1}, {size: 9}, {size: 2}, {size: 3}, {size: 4}}
 	for n, want := range []int{1: 1, 2: 3, 3: 3, 4: 1, 5: 1, 6: 0} {
@@ -191,8 +191,8 @@ func mergedLengths(files []length, n int, written *int64) []length {
 	return slices.Replace(files, first, first+n, sum)
 }
 
-// With early merges, at most two and a half times as many bytes are written as with merges only at the
-// end, for any number of files. So a file is not merged again and again with a few later ones.
+// TestEarlyMerge checks that with early merges, at most two and a half times as many bytes are written as with merges
+// only at the end, for any number of files. So a file is not merged again and again with a few later ones.
 func TestEarlyMerge(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, fanIn := range []int{2, 8, 16, 50, 600} {

@@ -98,7 +98,8 @@ func TestFilesAndDirectories(t *testing.T) {
 	}
 }
 
-// If a process dies with temporary files, the next New removes these files and nothing else.
+// TestDeadProcess checks that if a process dies with temporary files, the next New removes these files and nothing
+// else.
 func TestDeadProcess(t *testing.T) {
 	if parent := os.Getenv("PARTD_TEST_DIE_IN"); parent != "" {
 		s := mustNew(t, parent)
@@ -192,7 +193,7 @@ func TestWrongParents(t *testing.T) {
 	}
 }
 
-// If any call of the file system fails, the next New removes all leftover files.
+// TestFaults checks that if any call of the file system fails, the next New removes all leftover files.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
 	for call := int64(1); ; call++ {

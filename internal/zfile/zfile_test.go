@@ -74,7 +74,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// A file that is cut off or has a flipped bit is never read as other data without an error.
+// TestDamage checks that a file that is cut off or has a flipped bit is never read as other data without an error.
 func TestDamage(t *testing.T) {
 	data := randomText(500)
 	for _, kind := range kinds {
@@ -142,7 +142,7 @@ func TestSkippableFrames(t *testing.T) {
 	}
 }
 
-// The error of a failed read does not say that the file is damaged.
+// TestReadFails checks that the error of a failed read does not say that the file is damaged.
 func TestReadFails(t *testing.T) {
 	boom := errors.New("boom")
 	for _, kind := range kinds {
@@ -157,7 +157,8 @@ func TestReadFails(t *testing.T) {
 	}
 }
 
-// The reader reads files of the usual programs, and these programs read the writer's files.
+// TestUsualPrograms checks that the reader reads files of the usual programs, and these programs read the writer's
+// files.
 func TestUsualPrograms(t *testing.T) {
 	data := randomText(300_000)
 	for program, kind := range map[string]compress.Format{"gzip": compress.Gzip, "zstd": compress.Zstd, "bzip2": compress.BZ2, "lz4": compress.LZ4} {

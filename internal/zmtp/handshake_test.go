@@ -145,7 +145,8 @@ func TestHandshakeTimeout(t *testing.T) {
 	})
 }
 
-// A client recognizes a libzmq server by its greeting, before it sends READY. A server accepts libzmq.
+// TestLibzmq checks that a client recognizes a libzmq server by its greeting, before it sends READY. A server accepts
+// libzmq.
 func TestLibzmq(t *testing.T) {
 	greeting := "\xff" + strings.Repeat("\x00", 7) + "\x01\x7f\x03\x01NULL" + strings.Repeat("\x00", 48)
 	ready := string(AppendCommand(nil, "READY", appendProperty(nil, "Socket-Type", string(Dealer))))

@@ -143,7 +143,7 @@ func (b *gcs) newRequest(ctx context.Context, method, name string, query url.Val
 	return http.NewRequestWithContext(ctx, method, path+"?"+query.Encode(), nil)
 }
 
-// storeError converts an error as [objstore.Bucket] requires, and adds the object's path.
+// storeError converts an error response as [objstore.Bucket] requires, and adds the object's path.
 func (b *gcs) storeError(err error, name string) error {
 	var e *gcsError
 	if !errors.As(err, &e) {

@@ -193,7 +193,8 @@ func TestJoin(t *testing.T) {
 	})
 }
 
-// A program without package cloud returns an error that names the program that supports the scheme.
+// TestUnknownSchemeNamesProgram checks that a program without package cloud returns an error that names the program
+// that supports the scheme.
 func TestUnknownSchemeNamesProgram(t *testing.T) {
 	if _, err := stores.Open(t.Context(), "s3://bucket/prefix"); err == nil || !strings.Contains(err.Error(), "partd-cloud") {
 		t.Errorf("Open() of an s3 URL: error = %v, want one that names partd-cloud", err)

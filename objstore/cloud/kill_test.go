@@ -64,7 +64,7 @@ func runWorker(url, task, attempt string) (err error) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if n, err := strconv.Atoi(attempt); err != nil || n < firstUnkilled {
-		time.Sleep(time.Minute) // until it is killed
+		time.Sleep(time.Minute) // wait until the test kills this process
 	}
 	return w.Commit(ctx)
 }

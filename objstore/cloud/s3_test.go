@@ -10,7 +10,8 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// A gateway such as versitygw answers 404 if another client deletes the object at the same time.
+// TestDeleteOfMissing checks that deleting a missing object succeeds, because a gateway such as versitygw answers
+// 404 if another client deletes the object at the same time. A missing bucket must be an error.
 func TestDeleteOfMissing(t *testing.T) {
 	code := "NoSuchKey"
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -52,8 +52,8 @@ type answer [][]string
 
 // measureHits runs queries like ClickBench's on generated rows. Three contenders take turns: our SQL,
 // and the same build of DuckDB with its own table and with a Parquet file. A newer DuckDB,
-// DuckLake, and DuckDB's Iceberg reader on our files run after them. Our SQL uses DuckDB to query our
-// files, so its times differ from DuckDB's only by the cost of reading and of its separate process.
+// DuckLake, and DuckDB's Iceberg reader on our files run afterwards. Our SQL also runs in DuckDB, so its
+// times differ from DuckDB's only by the cost of reading our files and of its separate process.
 // All answers must be equal.
 func (b *bench) measureHits() (err error) {
 	path := filepath.Join(b.dir, "hits.parquet")
@@ -98,7 +98,6 @@ func (b *bench) measureHits() (err error) {
 	})
 }
 
-// makeHits writes the rows to the file that all contenders load.
 func (b *bench) makeHits(path string) error {
 	const step = 50_000
 	batches := func(yield func(arrow.RecordBatch, error) bool) {

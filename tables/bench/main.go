@@ -318,7 +318,7 @@ func writeParquet(path string, batch arrow.RecordBatch) error {
 	return errors.Join(w.Write(batch), w.Close(), f.Close())
 }
 
-// measureStream is like DuckLake's streaming benchmark: it appends generated rows like ClickBench's
+// measureStream is like DuckLake's streaming benchmark: it appends rows like those of ClickBench's table
 // hits in batches of 10. Each batch is synced before its append returns.
 func (b *bench) measureStream() error {
 	const size = 10

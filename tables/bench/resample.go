@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// measureResample computes bins of one second, and puts them into another table. It does so from a table
-// without an order, and from a series. Its peer is pandas with the same rows in a file.
+// measureResample resamples rows to bins of one second, and puts the bins into another table. It does so for
+// a table without an order and for a time series, and compares both with pandas, which reads the rows from a file.
 func (b *bench) measureResample() (err error) {
 	batch := trades(0, b.rows)
 	if err := writeParquet(filepath.Join(b.dir, "rows.parquet"), batch); err != nil {

@@ -30,7 +30,6 @@ import (
 // seriesTables is the number of small tables to write, and to search by metadata.
 const seriesTables = 1000
 
-// results are the measurements of one program.
 type results struct {
 	Seconds map[string]timePair // times by operation
 	Results map[string]float64  // the operations' results, which must be equal in all programs
@@ -124,7 +123,6 @@ func (b *bench) measureSeries() (err error) {
 	return nil
 }
 
-// seriesFigures writes the times of one program to the file of --figures.
 func (b *bench) seriesFigures(who string, m *results) error {
 	for _, key := range slices.Sorted(maps.Keys(m.Seconds)) {
 		name, contender := key, who

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestCardinality checks that DuckDB plans with the row count of a table's files and tail.
+// TestCardinality checks that DuckDB plans with a table's row count, including rows not yet in data files.
 func TestCardinality(t *testing.T) {
 	s := newStore(t, nil)
 	expectRows := func(n int) {

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// newStore returns a store with SQL that never folds its tail.
+// newStore returns a store with SQL that never moves rows from its tail into data files.
 func newStore(t testing.TB, o *duck.Options) *tables.Store {
 	t.Helper()
 	return observedStore(t, o, nil)

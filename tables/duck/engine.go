@@ -184,8 +184,8 @@ func (e *Engine) share() int64 {
 	return e.opts.Total / 2 / int64(e.opts.Queries)
 }
 
-// borrow borrows up to n bytes of the shared memory, but at most half of what is unused, and returns
-// the number of borrowed bytes. A negative n gives back bytes.
+// borrow borrows up to n bytes from the shared half of Options.Total, but at most half of the bytes that
+// are unused there, and returns how many it borrowed. A negative n gives back bytes.
 func (e *Engine) borrow(n int64) int64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -21,15 +21,15 @@ const (
 	warmPeriod  = 2 * time.Second
 )
 
-// maxIdle limits the number of idle databases, which are kept for later statements because opening a database takes
-// 20 ms of CPU time and 3 MB, or 100 ms in a separate process. At most half of them are used databases, which can
-// run only statements on the same tables in the same state; the others have not run a statement.
+// maxIdle limits the number of databases that are kept for later statements, because opening one takes 20 ms of CPU
+// time and 3 MB, or 100 ms in a separate process. At most half of them are used databases: they have run a statement,
+// and can now run only statements on the same tables in the same state.
 const maxIdle = 4
 
 // lease is a database that one statement uses, or that is idle.
 type lease struct {
 	db  database.Runner
-	key string // identifies the statements that it can run (database.Job.Key); "" if it has run none
+	key string // identifies the statements that the database can run (database.Job.Key); "" if it has run none yet
 
 	wasIdle   bool      // whether the database was idle before this statement
 	hasGrown  bool      // whether its process has grown by more than smallGrowth
@@ -49,8 +49,8 @@ const anyKey = "any"
 type idleDatabases []lease
 
 // choose returns the index of an idle database that can run a statement with a key, or -1. If the caller
-// has other running statements, choose returns only unused databases, and reserves maxIdle/2 of them
-// for other callers.
+// has other running statements, choose returns only databases that have run no statement, and reserves
+// maxIdle/2 of them for other callers.
 func (ds idleDatabases) choose(key string, hasOtherStatements bool) int {
 	unused, unusedCount := -1, 0
 	for i, d := range slices.Backward(ds) {
@@ -107,7 +107,6 @@ func (ds idleDatabases) close() {
 	}
 }
 
-// acquireDatabase returns a database for a statement with the given key.
 func (e *Engine) acquireDatabase(ctx context.Context, key string) (lease, error) {
 	hasOthers := worker.HasOtherJobs(ctx)
 	if !hasOthers {
@@ -167,7 +166,7 @@ func (e *Engine) removeExcess() (removed idleDatabases) {
 	return removed
 }
 
-// removeCold replaces idle databases whose processes have grown and have not run a statement for warmPeriod.
+// removeCold replaces idle databases whose processes have grown and have run no statement for warmPeriod.
 func (e *Engine) removeCold() {
 	var cold idleDatabases
 	e.mu.Lock()
@@ -191,7 +190,7 @@ func (e *Engine) removeCold() {
 	}
 }
 
-// startTimer makes removeCold run later if it has work to do. mu must be held.
+// startTimer makes removeCold run after warmPeriod if an idle database's process has grown. mu must be held.
 func (e *Engine) startTimer() {
 	if !e.hasTimer && e.idle.grown() > 0 {
 		e.hasTimer = true

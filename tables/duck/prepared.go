@@ -22,8 +22,8 @@ const (
 // statement identifies a statement: its caller, the bucket where unqualified names are looked up, and the SQL.
 type statement struct{ caller, bucket, sql string }
 
-// prepared is a parsed and described statement. The description is valid while the tables keep their
-// columns. Each execution resolves the table names again, with the rights of its caller.
+// prepared is a parsed statement, and its description if it was described. The description is valid while
+// the tables keep their columns. Each execution resolves the table names again, with its caller's rights.
 type prepared struct {
 	statement
 	names       []database.Name
@@ -73,8 +73,8 @@ func (p *preparedCache) add(st prepared) {
 	p.limit(maxPrepared, maxPreparedBytes, func(other prepared) bool { return true })
 }
 
-// limit considers the statements for which matches returns true. It drops the least recently used of them until
-// at most count remain, with at most the given size in bytes.
+// limit considers the statements for which matches returns true. It drops the least recently used ones until at most
+// count remain and they take at most bytes.
 func (p *preparedCache) limit(count, bytes int, matches func(prepared) bool) {
 	for i, st := range slices.Backward(p.entries) {
 		if !matches(st) {

@@ -66,7 +66,7 @@ func TestCallerWithOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !hasNiceWorker(t) || len(workerPIDs(t)) < before+2 {
-		t.Error("the statement uses a reserved process, or has normal priority")
+		t.Error("the statement uses a reserved process, or runs with normal priority; want low priority in a process of its own")
 	}
 	expect(t, s, "SELECT 1", nil, "1")
 	ctx, cancel := context.WithCancel(ctxWithOthers)

@@ -130,8 +130,8 @@ func (q *query) retryIfDead(ctx context.Context, f func() error) error {
 	return err
 }
 
-// prepare returns a job that runs a statement and can read only the statement's tables. If the query has no
-// database that can run the job, prepare acquires one.
+// prepare returns the job for a statement, which can read only the statement's tables. If the query has no database
+// that can run the job, prepare acquires one.
 func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*database.Job, error) {
 	limit := min(q.e.opts.Memory, q.e.share())
 	if q.e.opts.Total != 0 {
@@ -190,8 +190,8 @@ func (q *query) defineViews(j *database.Job) {
 	}
 }
 
-// tryColumns runs f, which uses a job's views. If f fails because the statement names a column that the views lack,
-// tryColumns repeats f with views that have all columns, so that DuckDB's error suggests the right ones.
+// tryColumns runs f, which uses a job's views. If the statement names a column that the views lack, tryColumns repeats
+// f with views that have all columns, so that DuckDB's error suggests the right ones.
 func (q *query) tryColumns(ctx context.Context, j *database.Job, f func() error) error {
 	err := q.retryIfDead(ctx, f)
 	if !database.IsBinderError(err) || ctx.Err() != nil {
@@ -221,7 +221,7 @@ func (q *query) wrapError(ctx context.Context, op string, err error) error {
 	return &tables.OpError{Op: op, Err: q.hidePaths(err)}
 }
 
-// pathError wraps an error. Its text is the error's text without paths.
+// pathError wraps an error, and omits paths from its text.
 type pathError struct {
 	text     string
 	err      error

@@ -32,7 +32,7 @@ type scratch struct {
 	empty string         // path of the file without rows, once it is written
 }
 
-// maxScratch limits the number of reusable files. Each has a few MiB, the size of a tail.
+// maxScratch limits the number of reusable files. Each has a few MiB.
 const maxScratch = 32
 
 type scratchFile struct {
@@ -98,7 +98,7 @@ func (f *scratchFile) planned() tables.PlannedFile {
 	return tables.PlannedFile{Path: f.path, Rows: f.rows}
 }
 
-// emptyFile returns the path of a file without rows and without a table's columns.
+// emptyFile returns the path of a file without rows, whose only column matches no table's column.
 func (s *scratch) emptyFile() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,7 +130,7 @@ func (f *scratchFile) release() {
 	s.sweep()
 }
 
-// sweep removes files of outdated tails, and the least recently used files above maxScratch, unless a query
+// sweep removes files with outdated rows, and the least recently used files above maxScratch, unless a query
 // uses them. mu must be held.
 func (s *scratch) sweep() {
 	newest := map[string]bool{}
@@ -201,8 +201,8 @@ func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail
 	return errors.Join(err, r.Err(), w.Close())
 }
 
-// makePartsOptional makes all fields of nested columns nullable, because a tail that an earlier version of this
-// package wrote can contain nulls in fields that do not allow them.
+// makePartsOptional makes all fields of nested columns nullable. Rows that an earlier version of this module put can
+// contain nulls in fields that do not allow them.
 func makePartsOptional(columns *arrow.Schema) *arrow.Schema {
 	fields := columns.Fields()
 	for i := range fields {

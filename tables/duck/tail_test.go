@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestReplacedTail writes a tail to a scratch file after a newer tail has replaced it. The file must
-// contain exactly the rows of the old tail.
+// TestReplacedTail writes a tail (rows not yet in data files) to a scratch file after a newer tail has
+// replaced it. The scratch file must contain exactly the rows of the old tail.
 func TestReplacedTail(t *testing.T) {
 	ctx := t.Context()
 	store, err := tables.Open(ctx, t.TempDir(), &tables.Options{FoldAge: -1})

@@ -14,7 +14,7 @@ type Bounds struct {
 	Rows, Nulls int64 // a negative Nulls means unknown
 }
 
-// May reports whether the condition may be true for some row of a group, and whether it may be false or null
+// May reports whether the condition may be true for some row of a group, and whether it may fail: be false or null
 // for some row. bounds must return the bounds of a column in the group.
 func (c *Condition) May(bounds func(column string) Bounds) (mayHold, mayFail bool) {
 	if c.root == nil {

@@ -84,7 +84,7 @@ func floatsOf(a arrow.Array) func(int) float64 {
 	return nil
 }
 
-// compareMixed compares an integer with a float exactly. It converts neither, because that could round.
+// compareMixed compares an integer with a float exactly, although each type has values that the other cannot represent.
 func compareMixed(i int64, f float64) int {
 	switch {
 	case f != f:

@@ -89,8 +89,8 @@ func (e *Expr) Bind(schema *arrow.Schema) (*Condition, error) {
 	return &Condition{e.Columns(), root}, nil
 }
 
-// Holds reports for each row whether the condition is true. column must return the named column's values, either
-// in the type that the bound schema gives it or in the type in which files store it.
+// Holds reports for each row whether the condition is true. column must return the named column's values. Their type
+// must be the column's type in the bound schema, or the one in which files store it.
 func (c *Condition) Holds(rows int, column func(name string) arrow.Array) ([]bool, error) {
 	if c.root == nil {
 		return slices.Repeat([]bool{true}, rows), nil

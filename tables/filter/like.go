@@ -15,13 +15,13 @@ const (
 	anyOne
 )
 
-// pattern is a parsed pattern of the operator like.
+// pattern is a parsed pattern of the operator "like".
 type pattern struct {
 	runes  []rune
 	prefix string // the text before the first % or _
 }
 
-// bindLike parses the pattern values[0] of the operator like. values[1], if it exists, is the escape character for % and _.
+// bindLike parses values[0], the pattern of the operator "like". values[1], if it exists, is the escape character for % and _.
 func (b *boundNode) bindLike(values []literal) error {
 	if b.typ.ID() != arrow.STRING {
 		return errors.New("like applies only to text columns")

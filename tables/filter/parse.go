@@ -7,7 +7,7 @@ import (
 
 const (
 	maxText  = 1 << 20 // maximum length of an expression, in bytes
-	maxDepth = 100     // maximum nesting depth of parentheses and not
+	maxDepth = 100     // maximum nesting depth of parentheses and "not"
 )
 
 type parser struct {

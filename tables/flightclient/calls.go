@@ -95,7 +95,7 @@ func (c *Client) Settings(ctx context.Context, bucket, name string) (tables.Sett
 	return operations.Settings.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
 }
 
-// SetSettings calls Bucket.SetSettings on the server.
+// SetSettings calls Bucket.SetSettings on the server, to change the settings of a table.
 func (c *Client) SetSettings(ctx context.Context, bucket, name string, s tables.Settings) error {
 	_, err := operations.SetSettings.Do(ctx, c.target(), &operations.TableSettings{Bucket: bucket, Name: name, Settings: s})
 	return err

@@ -93,7 +93,6 @@ func (c *Client) Close() error {
 	return c.flight.Close()
 }
 
-// conn returns the connection, or an error if the client was not created by Dial.
 func (c *Client) conn() (flight.Client, error) {
 	if c == nil || c.flight == nil {
 		return nil, fmt.Errorf("flightclient: the client was not created by Dial: %w", tables.ErrClosed)
@@ -101,8 +100,8 @@ func (c *Client) conn() (flight.Client, error) {
 	return c.flight, nil
 }
 
-// bearer is a token that is sent in a header of each call. Dial ensures that calls with a token are
-// encrypted, unless Options.Insecure is set.
+// bearer is a token that is sent with each call. Dial ensures that such calls are encrypted, unless
+// Options.Insecure is set or the server is on this machine.
 type bearer string
 
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
@@ -120,6 +119,7 @@ type serverError struct {
 func (e *serverError) Error() string { return e.text }
 func (e *serverError) Unwrap() error { return e.wrapped }
 
+// errorByCode contains the errors that errors from the server wrap, by status code.
 var errorByCode = map[codes.Code]error{
 	codes.NotFound:         tables.ErrNotFound,
 	codes.AlreadyExists:    tables.ErrExists,
@@ -131,7 +131,7 @@ var errorByCode = map[codes.Code]error{
 	codes.DeadlineExceeded: context.DeadlineExceeded,
 }
 
-// convertError converts a gRPC error to an error that wraps the corresponding error in errorByCode.
+// convertError converts a gRPC error to a serverError.
 func (c *Client) convertError(ctx context.Context, err error) error {
 	s, ok := status.FromError(err)
 	switch {

@@ -186,7 +186,7 @@ func (s *Server) resample(ctx context.Context, c *resampleInput) (any, error) {
 	return result, err
 }
 
-// statementOrPutError is like statementError, but returns errors from writing the result unchanged.
+// statementOrPutError marks err as a fault of the SQL statement, unless it comes from writing the result.
 func statementOrPutError(err error) error {
 	if errors.Is(err, tables.ErrExists) || errors.Is(err, tables.ErrNotFound) || errors.As(err, new(*tables.SchemaError)) || errors.As(err, new(*tables.RuleError)) {
 		return err

@@ -48,7 +48,7 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 
 var parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
 
-// verify is like Verify, but rejects tokens that are valid only over HTTP.
+// verify is like Verify, but rejects tokens that cover only some buckets: these are valid only over HTTP.
 func (s *Server) verify(address, token string) (Caller, error) {
 	c, err := s.Verify(address, token)
 	if err == nil && c.Buckets != nil {
@@ -82,7 +82,7 @@ func (s *Server) Verify(address, token string) (Caller, error) {
 	if !ok {
 		return Caller{}, errors.New("the token's type is neither read nor admin")
 	}
-	unsigned := token[:strings.LastIndexByte(token, '.')] // identifies the user; without the signature, because one signature has several encodings
+	unsigned := token[:strings.LastIndexByte(token, '.')] // identifies the user; excludes the signature, because one signature has several encodings
 	return Caller{r, c.Buckets, c.ExpiresAt.Time, unsigned, s.opts.ReadOnly}, nil
 }
 
@@ -141,8 +141,8 @@ func basicPassword(credentials string) string {
 	return password
 }
 
-// Handshake checks credentials and returns them as a bearer token, both in a header and in the
-// payload, because some clients read only one of the two.
+// Handshake checks credentials and returns them as a bearer token. Some clients read only the header, and some only
+// the payload, so both contain the token.
 func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 	c := st.Context().Value(callKey{}).(*call) //nolint:forcetypeassert // the context of every call has one
 	release, ok := s.handshakes.Acquire(c.conn, func() { c.cancel(errCrowded) })

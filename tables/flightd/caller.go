@@ -31,7 +31,7 @@ const (
 
 type call struct {
 	rights        Rights
-	readOnly      bool   // whether the server refuses all changes
+	readOnly      bool   // whether the server rejects all changes
 	user          string // identifies the token; "" without one
 	host, conn    string // the client's address, without and with the port
 	queries, puts *limiter
@@ -113,7 +113,7 @@ type Caller struct {
 	Expires time.Time // when the token expires; zero without a token
 	user    string    // identifies the token; limits count the calls of each user
 
-	readOnly bool // whether the server refuses changes, whatever the rights are
+	readOnly bool // whether the server rejects changes, whatever the rights are
 }
 
 // CheckAccess returns an error that wraps fs.ErrPermission unless the caller has right r in all of the buckets.
@@ -143,8 +143,7 @@ func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (
 	}
 }
 
-// Sending runs f, which waits for the call's client to receive data. While f runs, the limits may treat
-// the call as stalled.
+// Sending runs f, which sends data to the call's client. While f runs, the call counts as waiting for its client.
 func Sending(ctx context.Context, f func() error) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		c.sendingSince.Store(time.Now().UnixNano())
@@ -153,7 +152,7 @@ func Sending(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// Cancellable returns a context that Cancel can cancel by id until the returned function is called.
+// Cancellable returns a context that Cancel(id) cancels. The caller must call the returned function at the end.
 func (s *Server) Cancellable(ctx context.Context, id string) (context.Context, func()) {
 	return s.sql.running.add(ctx, id)
 }
@@ -182,7 +181,7 @@ func (s *Server) RemainingGrace() time.Duration {
 }
 
 // Listener wraps l so that its connections count against the same limits as Flight's. At a limit,
-// the server closes idle connections, which it knows from SetConnState.
+// the server closes idle connections; SetConnState must report which connections are idle.
 func (s *Server) Listener(l net.Listener) net.Listener { return s.conns.listener(l) }
 
 // SetConnState records the state of a connection that Listener accepted. Call it from

@@ -13,9 +13,8 @@ import (
 )
 
 // connections limits connections and their calls, in total and for each host. Connections
-// that have not sent a valid token yet are strangers. Strangers may use only a quarter of
-// the connections, and are closed first, so that clients without a token cannot lock out
-// other clients.
+// that have not sent a valid token yet are strangers. They may use only a quarter of the
+// limit and are closed first, so that clients without a token cannot lock out others.
 type connections struct {
 	limit     int
 	mu        sync.Mutex
@@ -25,7 +24,6 @@ type connections struct {
 	calls     int // running calls
 }
 
-// hostUsage counts a host's open connections, the strangers among them, and its running calls.
 type hostUsage struct{ open, strangers, calls int }
 
 type connection struct {
@@ -58,7 +56,7 @@ func (c *connections) count() int {
 	return len(c.open)
 }
 
-// usage returns the counts of a host. mu must be held.
+// usage returns the counts of a host, and creates them if necessary. mu must be held.
 func (c *connections) usage(host string) *hostUsage {
 	u := c.hosts[host]
 	if u == nil {
@@ -131,7 +129,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// admit adds a connection. At a limit, it closes another connection, or returns nil if it finds none to close.
+// admit adds a connection. At a limit, it closes another connection, or returns nil if none may be closed.
 func (c *connections) admit(conn net.Conn) net.Conn {
 	now := time.Now()
 	added := &connection{Conn: conn, counts: c, host: hostOf(conn.RemoteAddr()), opened: now, since: now}
@@ -267,7 +265,7 @@ func (c *connections) HandleRPC(ctx context.Context, e stats.RPCStats) {
 // localHost is the host of all clients on a Unix socket, in limits and logs.
 const localHost = "unix"
 
-// localConn is a connection on a Unix socket. Its client has no address, so RemoteAddr contains a unique number.
+// localConn is a connection on a Unix socket. Such clients have no address, so RemoteAddr returns a unique number.
 type localConn struct {
 	net.Conn
 	number int64

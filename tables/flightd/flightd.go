@@ -48,7 +48,7 @@ type Options struct {
 
 	TLS *tls.Config // nil means no TLS
 
-	ReadOnly bool // refuse all changes, even with an admin token
+	ReadOnly bool // reject all changes, even with an admin token
 
 	MaxMessage int   // the largest message accepted, in bytes
 	Memory     int64 // limit on the memory for messages, in bytes; decompressed rows may use a quarter of it; above the limit, the newest puts fail

@@ -61,7 +61,7 @@ type limiter struct {
 
 	mu      sync.Mutex
 	running map[*call]*slot
-	used    map[string]int // slots of running calls, by host, user and connection
+	used    map[string]int // slots in use, by host, by user and by connection
 	waiting []*waiter
 	queued  map[string]int // number of waiting calls, by host
 }
@@ -84,7 +84,7 @@ func newLimiter(name string, slots int, patience, yieldTime, settleTime time.Dur
 	}
 }
 
-// acquireOnce waits for a slot, unless c already has one. holdsSlot records whether c has one.
+// acquireOnce waits for a slot, unless holdsSlot says that c already has one.
 func (l *limiter) acquireOnce(ctx context.Context, c *call, holdsSlot *atomic.Bool) (release func(), err error) {
 	if holdsSlot.Swap(true) {
 		return func() {}, nil
@@ -97,7 +97,7 @@ func (l *limiter) acquireOnce(ctx context.Context, c *call, holdsSlot *atomic.Bo
 	return sync.OnceFunc(func() { holdsSlot.Store(false); releaseSlot() }), nil
 }
 
-// acquire waits for a slot, which the caller must return with release.
+// acquire waits for a slot. The caller must call release to return the slot.
 func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err error) {
 	w := &waiter{c, make(chan struct{}), time.Now()}
 	l.mu.Lock()

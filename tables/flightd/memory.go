@@ -19,26 +19,25 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// budget limits the memory of messages and of their decompressed rows. gRPC reports a
-// message only when it is complete, but gets its buffers from a pool. budget is this
-// pool, so it counts buffers as they arrive.
+// budget limits the memory of messages and of their decompressed rows. It is gRPC's buffer
+// pool, so it counts a message's buffers before the message is complete.
 type budget struct {
 	mem.BufferPool
 	limit        int64
 	used         atomic.Int64 // bytes of buffers and of messages that are being processed
-	requestBytes atomic.Int64 // the part of used for requests without rows; limited to a quarter of limit
+	requestBytes atomic.Int64 // the bytes of used that belong to requests without rows; limited to a quarter of limit
 
 	buffers sync.Map // *countedBuffer by address
 
 	mu       sync.Mutex
 	calls    []*watchedStream // calls that have received data, in the order of their first messages
-	rowsUsed int64            // the part of used for decompressed rows
+	rowsUsed int64            // the bytes of used that belong to decompressed rows
 	waiting  []*putRows       // puts that wait for memory, in the order of arrival
 	patience time.Duration    // how long a put may wait for memory for its rows
 }
 
-// countedBuffer describes a buffer from the pool. If the buffer's stream was canceled, gRPC does not return
-// the buffer, which is then lost; cleanup subtracts the size when a lost buffer is garbage collected.
+// countedBuffer describes a buffer from the pool. If the buffer's stream is canceled, gRPC does not return
+// the buffer to the pool: the buffer is lost. cleanup subtracts its size when it is garbage collected.
 type countedBuffer struct {
 	size    int64
 	cleanup runtime.Cleanup
@@ -69,7 +68,7 @@ func (b *budget) Put(buffer *[]byte) {
 	b.BufferPool.Put(buffer)
 }
 
-// address returns a key for a buffer. The key does not keep the buffer alive.
+// address returns a key for a buffer that does not keep the buffer alive.
 func address(buffer *[]byte) uintptr { return uintptr(unsafe.Pointer(buffer)) }
 
 // add counts n bytes. When the total crosses the limit, and again at each further sixteenth
@@ -86,7 +85,7 @@ func (b *budget) add(n int64) {
 	}
 }
 
-// cancelCall cancels a call. mu must be held.
+// cancelCall cancels a call and removes it from b.calls. mu must be held.
 func (b *budget) cancelCall(v *watchedStream) {
 	v.cancel(errMemory)
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == v })
@@ -156,8 +155,8 @@ func (b *budget) remove(w *watchedStream) {
 }
 
 // tidy collects garbage while the server is idle, if memory has grown much since the last collection or if there are
-// lost buffers (see countedBuffer). Lost buffers count against the limit until they are collected, and in an idle
-// server, Go itself collects garbage only every two minutes. tidy repeats each collection once.
+// lost buffers (see countedBuffer), which count against the limit until they are collected. In an idle server, Go
+// itself collects garbage only every two minutes. tidy repeats each collection once.
 func (s *Server) tidy(ctx context.Context) {
 	const (
 		interval = 2 * time.Second
@@ -226,7 +225,7 @@ func (r *putRows) Free(b []byte) {
 	memory.DefaultAllocator.Free(b)
 }
 
-// limit returns the limit for one put, in bytes.
+// limit returns how many bytes one put may use.
 func (r *putRows) limit() int64 { return r.budget.limit / 4 }
 
 // reserve waits until n bytes are free. Puts get memory in the order of their calls of reserve.

@@ -208,7 +208,7 @@ func putMessages(ctx context.Context, c flight.Client, messages []*flight.Flight
 	return reply.Rows, err
 }
 
-// foldAndRead folds a table, and checks its number of rows.
+// foldAndRead moves the store's rows into data files, and checks the number of rows of table b/t.
 func foldAndRead(ctx context.Context, store *tables.Store, rows int64) error {
 	if _, err := store.Fold(ctx, nil); err != nil {
 		return err

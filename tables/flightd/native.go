@@ -29,7 +29,6 @@ func invalidCall(err error) error {
 	return status.Errorf(codes.InvalidArgument, "invalid call: %v", err)
 }
 
-// sendScan handles a ticket that contains a wire.ScanCall.
 func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c wire.Scan
 	return sendRowsFor(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
@@ -47,7 +46,6 @@ func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer
 	})
 }
 
-// sendResampled handles a ticket that contains a wire.ResampleCall.
 func (s *Server) sendResampled(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c operations.Resampling
 	return sendRowsFor(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
@@ -190,7 +188,7 @@ type lease struct {
 	timer *time.Timer
 }
 
-// lock implements operations.TakeLock.
+// lock implements operations.TakeLock: it takes a lock, or renews the lease of a lock.
 func (s *Server) lock(ctx context.Context, _ *tables.Store, input any, answer func(any) error) error {
 	c := input.(*operations.Lock)
 	if c.Lease != "" {
@@ -242,7 +240,6 @@ func (s *Server) renew(id string, answer func(any) error) error {
 	return answer(operations.Lock{Lease: id, Seconds: l.ttl.Seconds()})
 }
 
-// unlock implements operations.Unlock.
 func (s *Server) unlock(_ context.Context, _ *tables.Store, input any, answer func(any) error) error {
 	if err := s.endLease(input.(*operations.Lock).Lease); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// DoPut receives rows. The first message contains the command for the rows.
+// DoPut receives rows. The first message contains the command that says what to do with them.
 func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	first, err := st.Recv()
 	if err != nil {
@@ -50,11 +50,10 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	return asShootsError(st, s.put(d, checked, rows))
 }
 
-// checkedStream is a put's stream that checks each message. Recv first returns first, the message that DoPut
-// has already received.
+// checkedStream is the stream of a put. Recv checks each message.
 type checkedStream struct {
 	flight.FlightService_DoPutServer
-	first    *flight.FlightData
+	first    *flight.FlightData // the first message, already received and checked; nil after Recv has returned it
 	messages *arrowsafe.Messages
 }
 
@@ -83,7 +82,7 @@ func (r *checkedStream) check(m *flight.FlightData) (*flight.FlightData, error) 
 	return m, nil
 }
 
-// put puts a client's rows into a table, as shoots' protocol specifies.
+// put puts rows into a table for a client of shoots (another server of tables), or for a descriptor with a path.
 func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memory.Allocator) error {
 	var c struct{ Name, Mode, Bucket, ID string }
 	defaultMode := tables.PutError

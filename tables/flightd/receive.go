@@ -28,7 +28,7 @@ const (
 	maxHandshake = 64 << 10 // small, because the server has not yet checked a token
 )
 
-// requestTimeout limits how long the message of a single-message call may take to arrive.
+// requestTimeout limits how long the message of a call with a single message may take to arrive.
 const requestTimeout = 10 * time.Second
 
 // maxHandshakes limits concurrent handshakes. One host may run an eighth of them.
@@ -41,9 +41,9 @@ const (
 	decodedFactor = 16
 )
 
-// serviceDesc returns Flight's service with its unary methods declared as streams. gRPC reads a unary
-// method's request before it runs an interceptor, but runs a stream's interceptor first, so that calls
-// are authorized before their requests are read. Clients see no difference.
+// serviceDesc returns Flight's service with its unary methods declared as streams, so that calls are authorized
+// before their requests are read: gRPC reads the request of a unary method before it runs the interceptor. Clients
+// see no difference.
 func serviceDesc() *grpc.ServiceDesc {
 	d := gen.FlightService_ServiceDesc
 	d.Streams = slices.Clone(d.Streams)
@@ -83,7 +83,6 @@ func transportOf(ctx context.Context) (transportStream, error) {
 	return st, nil
 }
 
-// messageLimits returns how large a message may be, and how long it may take to arrive.
 func (w *watchedStream) messageLimits(m any) (size int, timeout time.Duration) {
 	o := &w.s.opts
 	size, timeout = maxRequest, min(requestTimeout, o.IdleTimeout)

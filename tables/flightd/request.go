@@ -59,7 +59,7 @@ type Request struct {
 	release      func() // releases the request's share of the limits
 }
 
-// New returns a request.
+// New returns the Request for r, whose response is written to w.
 func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 	q := &Request{Request: r, W: w, Control: http.NewResponseController(w), Idle: p.s.opts.IdleTimeout, limits: p}
 	r.Body = &limitedBody{r.Body, q}
@@ -67,9 +67,9 @@ func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 }
 
 // Serve runs do if the limits allow it, and records the request in the metrics under name. If open
-// is true, the request needs no token, its body is limited to maxOpenBody bytes, and Serve may cancel
-// it in favor of another request. If the request was canceled, Serve returns the cause instead of
-// do's error, unless isSpecific returns true for that error.
+// is true, the request needs no token, its body is limited to maxOpenBody bytes, and the limits may
+// cancel it in favor of another request. If the request was canceled and do fails, Serve returns the
+// cause of the cancellation, unless isSpecific returns true for do's error.
 func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific func(error) bool, do func() error) error {
 	end, err := q.enter(name, open, maxOpenBody)
 	if err != nil {
@@ -182,15 +182,15 @@ func tooMany(requests string) error {
 	return status.Error(codes.ResourceExhausted, "too many "+requests+" are running; try again later")
 }
 
-// Limited returns the body, limited to limit bytes. If the body is longer than large, in bytes, the request counts
-// against MaxLargeRequests until it ends, because decoding the body needs several times its size in memory.
+// Limited returns the body, limited to limit bytes. If the body is longer than large bytes, the request counts against
+// MaxLargeRequests until it ends, because decoding a body takes several times its size in memory.
 func (q *Request) Limited(limit, large int64) io.Reader {
 	b := http.MaxBytesReader(q.W, q.Body, limit)
 	return io.MultiReader(io.LimitReader(b, large), &largeBodyEnd{b, q})
 }
 
-// largeBodyEnd reads the part of a large body that exceeds Limited's parameter large. The first read
-// counts the request against MaxLargeRequests.
+// largeBodyEnd reads the part of a body that makes it a large body. The first read counts the request
+// against MaxLargeRequests.
 type largeBodyEnd struct {
 	io.Reader
 	q *Request // nil after the first read

@@ -39,7 +39,6 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// trailerSetter is implemented by server streams.
 type trailerSetter interface{ SetTrailer(metadata.MD) }
 
 type shootsError struct {
@@ -50,9 +49,9 @@ type shootsError struct {
 func (e *shootsError) Error() string              { return e.Message() }
 func (e *shootsError) GRPCStatus() *status.Status { return e.Status }
 
-// asShootsError returns err in the form that shoots' clients read. It sets trailers that Arrow's clients
-// convert to a FlightServerError with JSON as its extra_info. If err already has a status, such as for
-// missing rights, asShootsError keeps it and sets no trailers.
+// asShootsError returns err in the form that clients of shoots (another server of tables) read. It sets
+// trailers that Arrow's clients convert to a FlightServerError with JSON as its extra_info. If err already
+// has a status, for example because of missing rights, asShootsError keeps it and sets no trailers.
 func asShootsError(st trailerSetter, err error) error {
 	if err == nil {
 		return nil
@@ -86,7 +85,7 @@ func asShootsError(st trailerSetter, err error) error {
 // jargon matches phrases that libraries insert into errors.
 var jargon = regexp.MustCompile(`rpc error: code = \w+ desc = |error encountered during (arrow )?schema visitor: `)
 
-// withoutJargon returns an error with the status code that err wraps, and err's text without jargon.
+// withoutJargon returns an error with err's status code, and with err's text without jargon.
 func withoutJargon(err error) error {
 	if _, isBare := err.(interface{ GRPCStatus() *status.Status }); isBare { //nolint:errorlint // only an unwrapped status is returned unchanged
 		return err
@@ -146,7 +145,7 @@ func splitPath(path []string) (bucket, name string, err error) {
 	return "", "", &failure{kindOther, fmt.Errorf("the path has %d parts: it must be [table] or [bucket, table]", len(path))}
 }
 
-// GetFlightInfo describes the rows that a JSON command or a path would return.
+// GetFlightInfo describes the rows that a command or a path would return.
 func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) (*flight.FlightInfo, error) {
 	var c rowsCommand
 	var err error
@@ -271,7 +270,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 	return nil
 }
 
-// isUnlisted reports whether lists omit a table whose schema cannot be read because of err: the table
+// isUnlisted reports whether lists omit a table because reading its schema failed with err: the table
 // was just deleted, is damaged, or has a column of an unsupported type.
 func isUnlisted(err error) bool {
 	return errors.Is(err, tables.ErrNotFound) || errors.Is(err, tables.ErrDamaged) || errors.As(err, new(*tables.SchemaError))

@@ -129,8 +129,7 @@ func (r *executions) cancel(id string) (canceled bool) {
 	return canceled
 }
 
-// CancelFlightInfo cancels the running executions of a query. An execution runs from the request for
-// its result until the result was sent.
+// CancelFlightInfo cancels the running executions of a query. An execution runs until its result was sent.
 func (s *sqlServer) CancelFlightInfo(_ context.Context, r *flight.CancelFlightInfoRequest) (flight.CancelFlightInfoResult, error) {
 	canceled := false
 	for _, e := range r.GetInfo().GetEndpoint() {

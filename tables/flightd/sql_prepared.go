@@ -24,9 +24,9 @@ func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.Act
 }
 
 // declaredParameters returns the schema that clients see for a statement's parameters. Clients may bind values of
-// other types. The schema suits Apache's JDBC driver, which sends times in milliseconds whatever unit the
-// schema has, and cannot bind a value to a parameter of type null. A null parameter becomes a string,
-// which SQL casts to any type.
+// other types. The schema suits Apache's JDBC driver, which sends times in milliseconds whatever their unit in the
+// schema. The driver cannot bind a value to a parameter of type null, so such a parameter becomes a string, which SQL
+// casts to any type.
 func declaredParameters(parameters *arrow.Schema) *arrow.Schema {
 	fields := parameters.Fields()
 	for i, f := range fields {
@@ -64,8 +64,8 @@ func (s *sqlServer) GetSchemaPreparedStatement(ctx context.Context, cmd flightsq
 	return s.schema(ctx, st)
 }
 
-// DoPutPreparedStatementQuery binds parameters. It returns a new handle that contains them, with which
-// the client must run the statement.
+// DoPutPreparedStatementQuery binds parameters. It returns a new handle that contains the parameters; the
+// client must use this handle to run the statement.
 func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flightsql.PreparedStatementQuery, r flight.MessageReader, _ flight.MetadataWriter) ([]byte, error) {
 	st, err := parseStatement(cmd.GetPreparedStatementHandle())
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 
 const handshakeMethod = "/arrow.flight.protocol.FlightService/Handshake"
 
-// callHeader is a header with an id that the client chooses. With this id, the action partd.cancel
-// can cancel the call even before the call returns anything.
+// callHeader is a header with an id that the client chooses. The action partd.cancel can cancel the
+// call by this id even before the call returns anything.
 const (
 	callHeader  = "partd-call"
 	minIDLength = 16 // bytes, so that an id cannot be guessed
@@ -80,9 +80,8 @@ func (s *Server) recoverPanic(method string, err *error) {
 	}
 }
 
-// interceptStream runs a call in a goroutine. If the client stalls or the call takes too long,
-// interceptStream returns before the goroutine has ended, which makes the call's pending reads and
-// writes fail.
+// interceptStream runs a call in a goroutine. If the client stalls or the call takes too long, interceptStream
+// returns early. gRPC then makes the goroutine's pending reads and writes fail.
 func (s *Server) interceptStream(srv any, st grpc.ServerStream, method *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	ctx := st.Context()
 	defer func(start time.Time) { s.recordEnd(ctx, method.FullMethod, start, err) }(time.Now())
@@ -139,7 +138,7 @@ type watchedStream struct {
 
 func (w *watchedStream) Context() context.Context { return w.ctx }
 
-// withCause returns the reason why the server canceled the call, or err if it did not.
+// withCause replaces err by the reason why the server canceled the call, if it did.
 func (w *watchedStream) withCause(err error) error {
 	cause := context.Cause(w.ctx)
 	if code, ok := codeByCause[cause]; ok && err != nil {

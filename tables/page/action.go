@@ -253,7 +253,6 @@ func (c *command) targetFlags(a *actionJSON) *command {
 	return c
 }
 
-// metadata adds the flags and arguments that change the metadata of a table or of the bucket itself.
 func (c *command) metadata(a *actionJSON) {
 	if a.Table == "" {
 		c.add("--of-bucket")

@@ -122,8 +122,8 @@ func checkNames(names ...string) error {
 	return nil
 }
 
-// failure is the error that cut off a stream. The client requests it separately, because the status
-// of the answer was already sent.
+// failure is the error that cut off a stream of rows. The client requests the error separately, because
+// the status of the answer was already sent.
 type failure struct {
 	id string
 	*problem

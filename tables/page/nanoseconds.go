@@ -16,8 +16,8 @@ import (
 
 // keepNanoseconds makes a view keep the nanoseconds of timestamps with a time zone, for which SQL has no
 // type. It sets v.source to a subquery with two columns for each such column. One has the column's name,
-// and the type that SQL gives it, for conditions. The other has another name and no time zone, and the
-// engine's option Nanoseconds reads it exactly.
+// and the type that SQL gives it, for conditions. The other has another name and no time zone; the option
+// QueryOptions.Nanoseconds keeps its values exact.
 func (h *handler) keepNanoseconds(q *request, v *view) error {
 	var names, typeQueries []string
 	for _, f := range v.schema.Fields() {
@@ -50,12 +50,12 @@ func (h *handler) keepNanoseconds(q *request, v *view) error {
 	return nil
 }
 
-// rowsFrom is like from, for the statement that returns the rows, which selects from v.source.
+// rowsFrom is like from, but selects from v.source. It is for the statement that returns the rows.
 func (v *view) rowsFrom(condition string) string {
 	return v.fromSource(cmp.Or(v.source, sqlquote.Name(v.name)), condition)
 }
 
-// linesAboveInRows is like linesAbove, for the statement that returns the rows.
+// linesAboveInRows returns the number of lines before the filter in a statement from rowsSQL.
 func (v *view) linesAboveInRows() int {
 	return 2 + strings.Count(cmp.Or(v.source, v.name)+v.star, "\n")
 }

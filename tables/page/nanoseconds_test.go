@@ -16,7 +16,7 @@ import (
 )
 
 // TestNanosecondsWithZone reads and downloads nanosecond times with a zone, a type that SQL lacks, from the
-// tail and from files. In conditions, their precision is microseconds, as in SQL.
+// tail (rows not yet in data files) and from data files. In conditions, their precision is microseconds, as in SQL.
 func TestNanosecondsWithZone(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	zoned := func(zone string) arrow.DataType { return &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: zone} }

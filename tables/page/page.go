@@ -119,7 +119,7 @@ type endpoint struct {
 
 type request struct {
 	*flightd.Request
-	hasBody    bool   // whether a part of the answer's body was sent
+	hasBody    bool   // whether some of the answer's body was sent
 	id         string // set by cancellable
 	unregister func() // unregisters id
 }

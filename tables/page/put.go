@@ -27,8 +27,8 @@ func parseMode(mode string) (tables.PutMode, error) {
 	return m, nil
 }
 
-// put stores the uploaded file in an unnamed temporary file before it puts the rows, because the whole
-// file must be read to determine the types of text columns.
+// put first stores the upload in an unnamed temporary file, because the types of text columns are known only after
+// the whole file has been read.
 func (h *handler) put(q *request) error {
 	bucket, table, err := q.names()
 	p := q.URL.Query()

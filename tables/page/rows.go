@@ -30,7 +30,7 @@ type view struct {
 	sql    string    // a statement that replaces the table, or ""
 	before tables.At // earlier state for comparisons in sql
 	filter string
-	source string            // what the statement for the rows selects from; "" means the table; set by keepNanoseconds
+	source string            // source of the FROM clause in the statement for the rows; "" means the table; set by keepNanoseconds
 	star   string            // select list of the statement for the rows; "" means *; set by keepNanoseconds
 	exact  map[string]string // for each column with exact nanoseconds, the name of the exact column in source
 	keys   []sortKey         // sort keys: none, or all columns, so that only equal rows compare as equal
@@ -90,7 +90,7 @@ func (v *view) options() *tables.QueryOptions {
 	return &tables.QueryOptions{Bucket: v.bucket, At: v.at, Before: v.before}
 }
 
-// from returns a FROM clause for the rows of the view that also satisfy a condition.
+// from returns a FROM clause for the rows of the view that also satisfy a condition, unless it is "".
 func (v *view) from(condition string) string {
 	if v.sql != "" {
 		return v.fromSource("(\n"+v.sql+"\n)", condition)
@@ -130,10 +130,10 @@ func (v *view) order(reverse bool) string {
 
 type countCache struct {
 	mu      sync.Mutex
-	byState map[string]int64 // by the table's state and the filter
+	byState map[string]int64 // row counts of views, by the table's state and the filter
 }
 
-const maxCachedFilter = 1000 // views with longer filters, in bytes, are not cached
+const maxCachedFilter = 1000 // maximum length of a filter in countCache, in bytes
 
 // volatileFilter matches filters that can depend on other tables or on the time.
 var volatileFilter = regexp.MustCompile(`(?i)\(|current_|local|now|today`)
@@ -240,8 +240,8 @@ func canBind(t arrow.DataType) bool {
 	return arrow.IsInteger(id) || arrow.IsFloating(id) || slices.Contains([]arrow.Type{arrow.STRING, arrow.BOOL, arrow.TIMESTAMP, arrow.DATE32}, id)
 }
 
-// endCondition returns a condition that is true for at least the first m rows of a view, ordered by the
-// first key, and sets the condition's parameter in o. It returns "" if no such condition helps.
+// endCondition returns a condition that is true for at least the first m rows of a view, ordered by the first key. It
+// sets the condition's parameter in o. It returns "" if no such condition helps.
 func (h *handler) endCondition(q *request, v *view, o *tables.QueryOptions, descending bool, m int64) (string, error) {
 	const maxValues = 100_000 // the engine holds m values in memory
 	k := sqlquote.Name(v.keys[0].column)

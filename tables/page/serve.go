@@ -111,8 +111,8 @@ func listenTLSOrPlain(l net.Listener, config *tls.Config) *tlsOrPlainListener {
 	return e
 }
 
-// detect reads a connection's first byte to determine whether it uses TLS, and passes it to Accept. It
-// runs in its own goroutine for each connection; the listener limits their number.
+// detect reads a connection's first byte to determine whether it uses TLS, and passes the connection to
+// Accept. Each connection has its own goroutine for detect; the wrapped listener limits their number.
 func (e *tlsOrPlainListener) detect(conn net.Conn) {
 	const handshake = 0x16
 	p := &peekedConn{Conn: conn}

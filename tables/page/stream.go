@@ -41,9 +41,8 @@ func (q *request) runSend(f func() error) error {
 	return err
 }
 
-// stream answers with the rows of a statement in a format, at most limit rows unless limit is 0. It
-// holds one batch in memory at a time. v is the view that the statement was built for, or nil for a
-// statement that the client wrote.
+// stream answers with the rows of a statement, encoded in format f. It sends at most limit rows; 0 means
+// all. v is the view that the statement was built for, or nil for a statement that the client wrote.
 func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.QueryOptions, limit int64, v *view) error {
 	linesAbove := 0
 	if v != nil {

@@ -25,9 +25,9 @@ import (
 
 func init() { icecat.OpenPostgres = open }
 
-// open opens the database at url twice, for writing and for reading. The catalog uses SQL that SQLite and PostgreSQL have
-// in common, so the connections rewrite placeholders, and allow only one writing transaction at a time, like SQLite. If the
-// server's response to a COMMIT is lost, they find out whether the transaction was committed.
+// open opens the database at url twice, for writing and for reading. The connections rewrite the SQLite placeholders in the
+// catalog's SQL, and allow only one writing transaction at a time, like SQLite. If the server's response to a COMMIT is
+// lost, they find out whether the transaction was committed.
 func open(url string, readOnly bool) (writes, reads *sql.DB, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {

@@ -125,7 +125,7 @@ func wantRows(t *testing.T, n *Node, name, want string) {
 // noBound is the zero time: as an argument of Load, it means no bound.
 var noBound time.Time
 
-// waitFor waits until f returns true. event says in the error message what was waited for.
+// waitFor waits until f returns true. event names the awaited event in the error message.
 func waitFor(t *testing.T, event string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !f(); time.Sleep(20 * time.Millisecond) {

@@ -31,7 +31,7 @@ func TestServesOnlyFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.URL.Opaque = path // sent unchanged
+		r.URL.Opaque = path // an opaque path is sent unchanged
 		if token != "" {
 			r.Header.Set("Authorization", "Bearer "+token)
 		}

@@ -99,8 +99,8 @@ func problemOf(err error) *problem {
 }
 
 // icebergMessage returns the message that Iceberg's own catalogs use if a table or namespace does not
-// exist or already exists, and "" for other errors. It cannot convert the ErrExists of a rename, which
-// does not say which table exists.
+// exist or already exists, and "" for other errors. It returns "" for the ErrExists of a rename, because
+// that error does not say which table exists.
 func (h *handler) icebergMessage(err error) string {
 	op := (*tables.OpError)(nil)
 	if !errors.As(err, &op) {
@@ -132,7 +132,7 @@ func (h *handler) fail(w http.ResponseWriter, err error) {
 	flightd.WriteJSON(w, h.opts.IdleTimeout, p.Code, map[string]any{"error": p}, "")
 }
 
-// replyEmpty writes a response without content. If err is not nil, it only returns err.
+// replyEmpty writes a response without content, or returns err if err is not nil.
 func (q *request) replyEmpty(err error) error {
 	if err != nil {
 		return err
@@ -176,8 +176,8 @@ func (q *request) parse(v any) error {
 	return nil
 }
 
-// readLarge reads the rest of a body that begins with b. The client must send it within Idle, because
-// other requests wait for the memory.
+// readLarge reads the rest of a body that begins with b, and returns the whole body. The client must
+// send all of it within Idle, because other requests wait for the memory.
 func (q *request) readLarge(b []byte, rest io.Reader) ([]byte, error) {
 	size := int64(maxBody)
 	if n := q.ContentLength; n >= 0 {

@@ -75,8 +75,8 @@ func TestManyDefinitions(t *testing.T) {
 	}
 }
 
-// TestFoldReadsNoMetadata checks that folding a table without rows in the tail does not read its metadata, because
-// a server folds all tables when it stops.
+// TestFoldReadsNoMetadata checks that Fold does not read the metadata of a table that has no rows in the tail. A
+// server folds all tables when it stops, so this would delay its end.
 func TestFoldReadsNoMetadata(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20}, Options{})
 	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -110,7 +110,7 @@ func TestLargeBodiesShareMemory(t *testing.T) {
 			_, err = slow.Write([]byte(" "))
 		}
 	}()
-	time.Sleep(200 * time.Millisecond) // wait until the slow body has the memory
+	time.Sleep(200 * time.Millisecond) // wait until the slow request holds the memory
 	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20), 503, "SlowDownException", "need much memory")
 	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 1<<10), 200)
 	for code := 503; code != 200; {

@@ -49,9 +49,9 @@ func (h *handler) bucketFor(q *request, right flightd.Rights, namespace []string
 	return b, q.Caller.CheckAccess(right, b.Name())
 }
 
-// bucketOfTable returns a table's bucket if the caller has the right, like bucketFor. If a name is
-// invalid, the error says that the table does not exist: for a metadata table such as t.snapshots, Spark
-// first requests the table snapshots in the namespace t.
+// bucketOfTable is like bucketFor, for the bucket of a table. If a name is invalid, the error says that
+// the table does not exist. Spark relies on that: for a metadata table such as t.snapshots, it first
+// requests the table snapshots in the namespace t.
 func (h *handler) bucketOfTable(q *request, right flightd.Rights, table identifier) (*tables.Bucket, error) {
 	b, err := h.bucketFor(q, right, table.Namespace)
 	if p := (*problem)(nil); errors.As(err, &p) {

@@ -10,7 +10,7 @@ import (
 )
 
 // refsMetadata is the JSON form of table metadata with only the snapshots that a branch or tag
-// refers to. The library's own type is not used, because it would copy all snapshots first.
+// refers to. It replaces the library's own type, which would first copy all snapshots.
 type refsMetadata struct {
 	FormatVersion       int                             `json:"format-version"`
 	UUID                uuid.UUID                       `json:"table-uuid"`

@@ -136,7 +136,6 @@ func unsupported(path, feature string) endpoint {
 	}}
 }
 
-// config lists the catalog's endpoints for clients.
 func (h *handler) config(q *request) error {
 	var endpoints []string
 	for _, e := range h.endpoints() {
@@ -207,16 +206,15 @@ func unauthorized(err error) error {
 	return &problem{Code: http.StatusUnauthorized, Type: "NotAuthorizedException", Message: "the request needs a valid token (partd-tables token creates one): " + err.Error()}
 }
 
-// The supported grant types, and the type of the tokens.
 const (
 	grantCredentials = "client_credentials"
 	grantExchange    = "urn:ietf:params:oauth:grant-type:token-exchange"
 	tokenType        = "urn:ietf:params:oauth:token-type:access_token"
 )
 
-// token is the OAuth2 token endpoint. It returns the client's secret unchanged, because the secret is
-// already a token; the client's ID does not matter. A client may also exchange a token before it expires,
-// and receives the same token.
+// token is the OAuth2 token endpoint. A client's secret already is a token, so token returns the secret
+// unchanged; the client's ID does not matter. A client that exchanges a token before it expires receives
+// the same token.
 func (h *handler) token(q *request) error {
 	refuse := func(code int, kind, text string) error {
 		return q.reply(code, map[string]string{"error": kind, "error_description": text})

@@ -180,7 +180,7 @@ func (h *handler) tableExists(q *request, b *tables.Bucket) error {
 }
 
 // dropTable deletes a table, whether or not the client requests a purge. The table's files are removed
-// once no snapshot of the bucket, no reader and no grace period protects them.
+// later, once no snapshot of the bucket, no reader and no grace period protects them.
 func (h *handler) dropTable(q *request, b *tables.Bucket) error {
 	return q.replyEmpty(b.Delete(q.Ctx, q.PathValue("table")))
 }
@@ -249,7 +249,7 @@ func (h *handler) replyTable(q *request, b *tables.Bucket, metadata, location st
 	return q.reply(http.StatusOK, answer)
 }
 
-// lend returns credentials that allow writing files only if the caller may write to the bucket.
+// lend returns credentials for the files at a location. They allow writing only if the caller may write to the bucket.
 func (h *handler) lend(q *request, b *tables.Bucket, location string) (map[string]string, error) {
 	credentials, err := h.rest.Lend(q.Ctx, location, q.Caller.CheckAccess(flightd.Admin, b.Name()) == nil)
 	if err != nil {

@@ -44,7 +44,7 @@ func categories(t *testing.T, start int64, values string, indices ...int32) arra
 // values of a later put.
 func TestCategories(t *testing.T) {
 	for name, c := range map[string]struct {
-		firstCategories, laterCategories string // categories
+		firstCategories, laterCategories string // separated by spaces
 		firstIndexes, laterIndexes       []int32
 		all, min, max                    string // "" means an error
 	}{

@@ -14,7 +14,8 @@ import (
 )
 
 // TestResampleInOrder checks that a table with a time column is resampled without SQL, with the same result
-// as with SQL: with gaps, nulls, NaNs, several batches and a tail.
+// as with SQL: with gaps, nulls, NaNs, several batches, and rows in the tail
+// (not yet in data files).
 func TestResampleInOrder(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, unit := range []arrow.TimeUnit{arrow.Nanosecond, arrow.Microsecond, arrow.Second} {

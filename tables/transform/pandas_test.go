@@ -47,7 +47,7 @@ var zones = []string{"", "", "UTC", "Europe/Berlin", "America/New_York", "Americ
 
 var (
 	numberFunctions  = []string{"mean", "sum", "min", "max", "first", "last", "count", "median", "std", "var", "sem", "prod", "size", "ohlc", "nunique"}
-	fillFunctions    = []string{"ffill", "bfill", "nearest", "asfreq", "interpolate", "quantile"} // one per call
+	fillFunctions    = []string{"ffill", "bfill", "nearest", "asfreq", "interpolate", "quantile"} // each must be the only function of a call
 	anyTypeFunctions = []string{"first", "last", "count", "nunique", "size", "min", "max"}
 )
 

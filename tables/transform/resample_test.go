@@ -216,7 +216,7 @@ func TestResampleErrors(t *testing.T) {
 }
 
 // TestZonedNanoseconds compares times in nanoseconds with a zone, which SQL lacks, to the same times without
-// a zone: in files, in a tail and in both.
+// a zone: in data files, in the tail (rows not yet in data files), and in both.
 func TestZonedNanoseconds(t *testing.T) {
 	s := newStore(t)
 	const first, second = `[{"t":"2026-01-03 05:06:07.123456789","u":"1970-01-01 00:00:00.000000001"},{"t":"2026-01-03 05:06:07.123456791","u":"1970-01-01 00:00:00.000000003"}]`,

@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// TestResampled checks that Resampled returns the rows that Resample puts: in order, by SQL, after a late
-// fallback to SQL, with texts that are used after their batch, with a fill function, and with an SQL
-// statement.
+// TestResampled checks that Resampled returns the same rows that Resample puts: if it computes them in
+// order, by SQL, or in order at first and then by SQL; if texts are used after their batch was released;
+// with a fill function; and with an SQL statement.
 func TestResampled(t *testing.T) {
 	s := newStore(t)
 	const count = 600_000

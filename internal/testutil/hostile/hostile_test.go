@@ -65,7 +65,8 @@ func TestCasesDetectFaults(t *testing.T) {
 	}
 }
 
-// Run fails if the honest peer is not served or gets wrong values, or if the server is down.
+// TestRunDetectsFaults checks that Run fails if the honest peer is not served or gets wrong values, or if the server is
+// down.
 func TestRunDetectsFaults(t *testing.T) {
 	for name, target := range map[string]*Target{
 		"silent":   serve(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }),

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// On a full disk, a file can be created and extended, but not written to until space is freed.
+// TestFill checks that on a full disk, a file can be created and extended, but not written to until space is freed.
 func TestFill(t *testing.T) {
 	for _, kind := range Kinds {
 		t.Run(kind, func(t *testing.T) {

@@ -153,7 +153,8 @@ func TestOpNames(t *testing.T) {
 	}
 }
 
-// A failed sync loses unsynced data, even if the next sync succeeds, except for data written again.
+// TestFailedSyncLoses checks that a failed sync loses unsynced data, even if the next sync succeeds, except for data
+// written again.
 func TestFailedSyncLoses(t *testing.T) {
 	mem := NewMem()
 	var fail bool

@@ -69,7 +69,7 @@ type inode struct {
 	isOwned          bool
 	log              []change
 	// intended is the content that the disk will have once all changes in log are written. It is
-	// nil unless it differs from current, because a sync failed.
+	// nil unless a sync failed, because until then it would equal current.
 	intended *content
 
 	// For a directory, names are what programs see, and durableNames certainly survive a crash.

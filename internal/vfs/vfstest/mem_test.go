@@ -85,7 +85,8 @@ func list(t *testing.T, fsys vfs.FS, dir string) []string {
 	return names
 }
 
-// The same random calls to the real file system and to Mem have the same results and kinds of errors.
+// TestMemIsLikeOS checks that the same random calls to the real file system and to Mem have the same results and kinds
+// of errors.
 func TestMemIsLikeOS(t *testing.T) {
 	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 1))

@@ -27,7 +27,7 @@ func NewReader(r io.Reader, size, limit int64) (*ipc.Reader, error) {
 func Check(batch arrow.RecordBatch, limit int64) (growth int64, err error) {
 	i := 0
 	defer func() {
-		if p := recover(); p != nil {
+		if p := recover(); p != nil { // Arrow's validation panics on some invalid inputs
 			err = fmt.Errorf("column %q has type %s, and its rows refer to values that the batch does not contain: %v", batch.ColumnName(i), batch.Column(i).DataType(), p)
 		}
 	}()
@@ -106,8 +106,8 @@ func (b *bounded) Free(old []byte) {
 	memory.DefaultAllocator.Free(old)
 }
 
-// expandedSize returns the number of bytes by which an array grows if each row gets its own copy of a value that rows
-// share through a dictionary, a run or a view. The array must be valid.
+// expandedSize returns by how many bytes an array grows if each row gets its own copy of its value. Rows can share the
+// values of a dictionary, a run or a view. The array must be valid.
 func expandedSize(a arrow.Array) (total int64, err error) {
 	add := func(child arrow.Array) {
 		if err == nil {

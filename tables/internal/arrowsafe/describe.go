@@ -8,8 +8,8 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// Limits of a message's description, which is its metadata as a FlatBuffer. They are needed because Arrow's reader
-// allocates as many fields and metadata entries as the description claims, and copies a string for each reference to it.
+// Limits of a message's description, which is its metadata as a FlatBuffer. Without them, Arrow's reader would allocate as
+// many fields and metadata entries as the description claims. It also copies a string for each reference to it.
 const (
 	maxDescription = 64 << 20 // bytes
 	maxFields      = 1 << 16  // including nested fields
@@ -103,7 +103,7 @@ func describe(message []byte) (*description, error) {
 // SchemaMessage returns the schema message at the beginning of a stream, after checking it against the limits above.
 func SchemaMessage(stream []byte) (message []byte, err error) {
 	defer func() {
-		if p := recover(); p != nil { // an offset outside the message
+		if p := recover(); p != nil { // an offset was outside the message
 			err = fmt.Errorf("%w: %v", errSchemaMessage, p)
 		}
 	}()

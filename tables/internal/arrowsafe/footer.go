@@ -70,10 +70,9 @@ func Footer(in interface {
 	return whole, size, err
 }
 
-// group is a group of a Parquet schema. Its children follow it in the list of nodes.
 type group struct {
-	unread  int // number of children not yet read
-	pathLen int // length of the group's path
+	unread  int // number of children that are not read yet; they follow the group in the list of nodes
+	pathLen int // length of the group's path, in bytes
 }
 
 func (c *claims) schema() error {

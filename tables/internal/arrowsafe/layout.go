@@ -242,7 +242,6 @@ func (c *cursor) variadic(dt arrow.DataType) (int64, error) {
 	return n, nil
 }
 
-// hasBitmap reports whether arrays of a type have a validity bitmap.
 func (c *cursor) hasBitmap(id arrow.Type) bool {
 	switch id {
 	case arrow.NULL, arrow.RUN_END_ENCODED:

@@ -30,7 +30,7 @@ func NewMessages(limit int64) *Messages {
 // Check checks the next message. head is its metadata, which Flight calls data_header.
 func (m *Messages) Check(head, body []byte) (err error) {
 	defer func() {
-		if p := recover(); p != nil { // an offset outside the message
+		if p := recover(); p != nil { // an offset was outside the message
 			err = fmt.Errorf("%w: %v", errMessage, p)
 		}
 	}()

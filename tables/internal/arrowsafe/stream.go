@@ -79,7 +79,7 @@ func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 // fill reads the body of the message with the description head.
 func (s *stream) fill(body *memory.Buffer, head []byte) (err error) {
 	defer func() {
-		if p := recover(); p != nil { // an offset outside the message, or the memory limit
+		if p := recover(); p != nil { // an offset was outside the message, or mem reached its limit
 			if e, ok := p.(error); ok && errors.Is(e, partd.ErrTooLarge) {
 				err = e
 			} else {

@@ -102,20 +102,20 @@ func TestPutAndGet(t *testing.T) {
 		t.Errorf("get BRK.B --version 1: got %q, want the rows before the replacement", out)
 	}
 	if out := mustRun(t, "", "buckets"); !slices.Contains([]string{"\"\"\nNYSE\n", "NYSE\n\"\"\n"}, out) {
-		t.Errorf("buckets: unexpected output\n%s", out)
+		t.Errorf("buckets printed\n%s\nwant NYSE and the default bucket, \"\"", out)
 	}
 	mustRun(t, "", "delete", "csv", "arrow")
 	if _, stderr, code := command(t, "", "delete", "jsonl", "csv"); code != cliutil.ExitFailed || !strings.Contains(stderr, "csv") {
 		t.Errorf("delete jsonl csv: exit code %d, stderr %q", code, stderr)
 	}
 	if out := mustRun(t, "", "list", "[j-p]*"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "jsonl") || !strings.Contains(out, "parquet") {
-		t.Errorf("list [j-p]*: unexpected output\n%s", out)
+		t.Errorf("list [j-p]* printed\n%s\nwant three lines with jsonl and parquet", out)
 	}
 	mustRun(t, "", "fold")
 	mustRun(t, "", "compact", "birdstrikes")
 	mustRun(t, "", "expire", "--keep", "1", "--older-than", "1ns")
 	if out := mustRun(t, "", "get", "parquet", "--limit", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
-		t.Errorf("get parquet --limit 1: unexpected output\n%s", out)
+		t.Errorf("get parquet --limit 1 printed\n%s\nwant the header and the row of A", out)
 	}
 }
 
@@ -158,7 +158,7 @@ func TestJSONLines(t *testing.T) {
 		t.Errorf("describe: got %s, want it to end with %s", described, want)
 	}
 	if got := maskTime(strings.TrimSpace(mustRun(t, "", "versions", "AAPL", "--bucket", "b", "--json"))); got != `{"version":1,"time":"T","operation":"append","rows":1}` {
-		t.Errorf("versions AAPL --bucket b --json: unexpected output\n%s", got)
+		t.Errorf("versions AAPL --bucket b --json printed\n%s\nwant version 1, an append of 1 row", got)
 	}
 	if got := mustRun(t, "", "buckets", "--json"); got != "{\"bucket\":\"b\"}\n" {
 		t.Errorf("buckets --json: got %q, want %q", got, "{\"bucket\":\"b\"}\n")
@@ -288,6 +288,6 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("interrupted put: exit code %d, stderr %q", code, stderr.String())
 	}
 	if out := mustRun(t, "", "list"); strings.Count(out, "\n") != 2 {
-		t.Errorf("list: unexpected output\n%s", out)
+		t.Errorf("list printed\n%s\nwant two lines", out)
 	}
 }

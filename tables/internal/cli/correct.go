@@ -14,7 +14,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// rewriteLine is the JSON output of a command that changes rows.
 type rewriteLine struct {
 	Table   string         `json:"table"`
 	Bucket  string         `json:"bucket"`

@@ -64,7 +64,7 @@ func TestDamagedTable(t *testing.T) {
 		t.Errorf("list does not show one damaged table:\n%s", text)
 	}
 	if out := mustRun(t, "", "get", good.Name); strings.Count(out, "\n") != 3 {
-		t.Errorf("get: unexpected output\n%s", out)
+		t.Errorf("get of the undamaged table printed\n%s\nwant three lines", out)
 	}
 	for _, args := range []string{"get NAME", "put NAME " + csv + " --mode append", "describe NAME", "versions NAME", "fold", "compact", "expire", "snapshot create s --bucket=", "backup --to backup --name monday"} {
 		_, stderr, code := command(t, "", strings.Fields(strings.ReplaceAll(args, "NAME", damaged.Name))...)
@@ -76,10 +76,10 @@ func TestDamagedTable(t *testing.T) {
 		t.Errorf("verify: exit code %d, stdout %s, stderr %s", code, out, stderr)
 	}
 	if out := mustRun(t, "", "verify", "--repair-from", "copy"); !strings.Contains(out, "repaired") {
-		t.Errorf("verify --repair-from copy: unexpected output\n%s", out)
+		t.Errorf("verify --repair-from copy printed\n%s\nwant a repaired file", out)
 	}
 	if out := mustRun(t, "", "get", damaged.Name); strings.Count(out, "\n") != 3 {
-		t.Errorf("get: unexpected output\n%s", out)
+		t.Errorf("get of the repaired table printed\n%s\nwant three lines", out)
 	}
 }
 

@@ -157,7 +157,7 @@ other commands expect names of rules.`,
 			return cliutil.Usagef("rules: unknown action %q: use list, add, remove, enable or disable", action)
 		}
 		if (action == "list") != (len(rules)+len(edit.Sets) == 0) || action != "add" && len(edit.Sets) > 0 {
-			return cliutil.Usagef("rules %s: name no RULE for list, and at least one for the other actions; only add accepts --set", action)
+			return cliutil.Usagef("rules %s: list accepts no RULE, the other actions need at least one, and only add accepts --set", action)
 		}
 		ctx := cmd.Context()
 		return p.withBackend(ctx, false, func(s backend) error {

@@ -63,7 +63,7 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time,
 type rowOutput struct {
 	a            *app
 	format       string
-	file         string         // "" means standard output
+	file         string         // "" means the standard output
 	force        bool           // replace an existing file
 	chosenFormat formats.Format // set by chooseFormat
 }

@@ -174,7 +174,7 @@ func openFile(ctx context.Context, path string) (array.RecordReader, error) {
 	}), nil
 }
 
-// sameColumns reports whether names and types are equal. Other metadata may differ between writers.
+// sameColumns reports whether names and types are equal. Metadata may differ between writers.
 func sameColumns(a, b *arrow.Schema) bool {
 	return slices.EqualFunc(a.Fields(), b.Fields(), func(f, g arrow.Field) bool { return f.Name == g.Name && arrow.TypeEqual(f.Type, g.Type) })
 }
@@ -222,7 +222,7 @@ func exportPath(dir, bucket, name string) string {
 	file := scheme.Name(name) + extension
 	if len(file) > maxLength {
 		sum := sha256.Sum256([]byte(name))
-		file = "%h" + hex.EncodeToString(sum[:]) + extension // as package names shortens long names
+		file = "%h" + hex.EncodeToString(sum[:]) + extension // the same shortening as in package names
 	}
 	if bucket == "" {
 		return filepath.Join(dir, file)

@@ -30,7 +30,7 @@ func parseAssignments(args []string) (tables.Metadata, error) {
 	for _, arg := range args {
 		key, value, ok := strings.Cut(arg, "=")
 		if !ok || key == "" {
-			return nil, cliutil.Usagef("%q is not KEY=VALUE", arg)
+			return nil, cliutil.Usagef("%q does not have the form KEY=VALUE", arg)
 		}
 		m[key] = value
 		if json.Valid([]byte(value)) {

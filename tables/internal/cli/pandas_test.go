@@ -26,7 +26,7 @@ func TestPandas(t *testing.T) {
 	}
 	names := strings.Fields(peer("make", frames))
 	if len(names) < 15 {
-		t.Fatal("too few frames:", names)
+		t.Fatalf("Python made %d frames, want at least 15: %v", len(names), names)
 	}
 	files := t.TempDir()
 	got := []string{"check"}

@@ -66,7 +66,7 @@ func TestImportPystore(t *testing.T) {
 	}
 	// The parts of an item keep their order: part 2 comes before part 10.
 	if out := mustRun(t, "", "get", "AAPL", "--bucket", "NASDAQ@first", "--columns", "volume,sym"); !strings.HasPrefix(out, "volume,sym\n0,AAPL\n1,\n2,AAPL\n") || !strings.HasSuffix(out, "\n48,AAPL\n49,\n") {
-		t.Errorf("get AAPL --bucket NASDAQ@first --columns volume,sym: unexpected output\n%s", out)
+		t.Errorf("get AAPL --bucket NASDAQ@first --columns volume,sym printed\n%s\nwant the volumes from 0 to 49 in order", out)
 	}
 	described := mustRun(t, "", "describe", "AAPL", "--bucket", "NASDAQ@first", "--json")
 	for _, want := range []string{`"source":"test"`, `"n":5`, `"pystore._updated":"20`, `{"name":"Date","type":"timestamp[ns]"`} {
@@ -93,7 +93,7 @@ func TestImportShoots(t *testing.T) {
 		}
 	}
 	if out := mustRun(t, "", "get", "sensors", "--where", "v is not null and v != 0"); !strings.Contains(out, "a,2026-01-01T00:00:00,1.5\n") {
-		t.Errorf("get sensors: unexpected output\n%s", out)
+		t.Errorf("get sensors printed\n%s\nwant the row of sensor a with the value 1.5", out)
 	}
 }
 

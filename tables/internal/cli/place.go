@@ -191,7 +191,6 @@ type streams interface {
 	Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error)
 }
 
-// localStreams implements streams for an open store.
 type localStreams struct{ *tables.Store }
 
 func (l localStreams) Describe(ctx context.Context, bucket, name string, at tables.At) (info tables.TableInfo, _ *arrow.Schema, _ error) {

@@ -17,6 +17,6 @@ func TestPullBackupsMissingDirectory(t *testing.T) {
 		t.Errorf("pull backups: exit code %d, stdout %q, stderr %q", code, out.String(), errs.String())
 	}
 	if _, err := os.Stat(missing); err == nil {
-		t.Error("the directory was created")
+		t.Error("pull backups created the missing source directory")
 	}
 }

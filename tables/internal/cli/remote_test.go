@@ -155,11 +155,11 @@ func TestRemoteExportImport(t *testing.T) {
 	mustRun(t, "", "put", "birds", birdstrikes)
 	mustRun(t, "{\"a\":1}", "put", "x", "-", "--format", "jsonl", "--bucket", "b")
 	if out := mustRun(t, "", "export", target); strings.Count(out, "\n") != 2 {
-		t.Errorf("export: unexpected output\n%s", out)
+		t.Errorf("export printed\n%s\nwant two lines, one for each table", out)
 	}
 	mustRun(t, "", "delete", "birds")
 	if out := mustRun(t, "", "import", "--from", "shoots", target); !strings.Contains(out, "imported\t\"\"\tbirds\t10000 rows") || !strings.Contains(out, "unchanged\tb\tx\t1 rows") {
-		t.Errorf("import --from shoots: unexpected output\n%s", out)
+		t.Errorf("import --from shoots printed\n%s\nwant birds imported with 10000 rows, and x unchanged with 1 row", out)
 	}
 	// The command line overrides the variable of the other location.
 	if _, stderr, code := command(t, "", "list", "--dir", filepath.Join(target, "none")); code != cliutil.ExitFailed || !strings.Contains(stderr, "no tables") {
@@ -199,7 +199,7 @@ func TestRemoteErrors(t *testing.T) {
 		}
 	}
 	if out := mustRun(t, "", "list", "--server", url, "--token-file", read); strings.Count(out, "\n") != 1 {
-		t.Errorf("list: unexpected output\n%s", out)
+		t.Errorf("list with a read token printed\n%s\nwant one line", out)
 	}
 	text, err := os.ReadFile(read)
 	if err != nil {

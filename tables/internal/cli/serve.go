@@ -76,7 +76,7 @@ func newServe(a *app) *cobra.Command {
 	return cmd
 }
 
-// minFoldTime is the time for writing small appends to files at shutdown if running calls have used up --drain-timeout.
+// minFoldTime is the minimum timeout for writing small appends to files at shutdown, even if --drain-timeout is used up.
 const minFoldTime = 3 * time.Second
 
 // serve runs the server until ctx is canceled, or an authorized client stops it.
@@ -182,9 +182,9 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	r, err := store.Fold(foldCtx, nil)
 	switch {
 	case err != nil && foldCtx.Err() != nil:
-		log.Warn("some small appends were not folded in time, but are safe in the tail", "err", err)
+		log.Warn("some small appends were not written to files in time, but are safe in the tail until the next start", "err", err)
 	case err != nil:
-		return fmt.Errorf("small appends were not folded, but are safe in the tail: %w", err)
+		return fmt.Errorf("small appends could not be written to files, but are safe in the tail until the next start: %w", err)
 	}
 	log.Info("stopped", "rows_folded", r.Rows)
 	return nil

@@ -38,8 +38,8 @@ type serveConfig struct {
 
 const unixScheme = "grpc+unix://"
 
-// shootsToServeFlag maps the flags of shoots, a Python server that serve can replace, to the flags of serve with the same
-// meaning, or to "". serve accepts the flags of shoots as hidden flags.
+// shootsToServeFlag maps the flags of shoots, a Python server, to the flags of serve with the same meaning, or to "". serve
+// can replace shoots, and accepts its flags as hidden flags.
 var shootsToServeFlag = map[string]string{"port": "", "host": "", "bucket_dir": "dir", "cert_file": "tls-cert", "key_file": "tls-key", "secret": ""}
 
 func (c *serveConfig) addFlags(cmd *cobra.Command) {

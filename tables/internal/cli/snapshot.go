@@ -76,7 +76,7 @@ type snapshotLine struct {
 	Metadata metadataJSON `json:"metadata"`
 }
 
-// metadataJSON is metadata that lists print as readable JSON.
+// metadataJSON is metadata that printList shows as JSON.
 type metadataJSON tables.Metadata
 
 func (o metadataJSON) String() string { return metadataText(tables.Metadata(o)) }

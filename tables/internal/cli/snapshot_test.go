@@ -28,7 +28,7 @@ func TestSnapshotAndMeta(t *testing.T) {
 	out := mustRun(t, "", "meta", "get", "a", "--json")
 	if before, _, _ := strings.Cut(out, `"_updated"`); !strings.HasPrefix(out, `{"_updated":`) || before != "{" ||
 		!strings.HasSuffix(out, `,"large":12345678901234567890,"nested":{"x":[1,null]},"number":5,"quoted":"5","text":"feed"}`+"\n") {
-		t.Errorf("meta get a --json: unexpected output\n%s", out)
+		t.Errorf("meta get a --json printed\n%s\nwant _updated and the metadata that was set, with unchanged numbers", out)
 	}
 	for want, args := range map[string][]string{
 		"a": {"number=5.0"}, "a a": {"large=12345678901234567890", "text=feed"}, "a a a": {`quoted="5"`, `nested={"x": [1, null]}`},
@@ -47,10 +47,10 @@ func TestSnapshotAndMeta(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	if len(lines) != 2 || !strings.HasPrefix(lines[0], `{"bucket":"b","name":"one","time":"`) || !strings.HasSuffix(lines[0], `Z","tables":1,"metadata":{"k":true}}`) ||
 		!strings.Contains(lines[1], `"name":"`+unnamed+`"`) || !strings.Contains(lines[1], `"tables":0`) {
-		t.Errorf("snapshot list --json: unexpected output\n%s", out)
+		t.Errorf("snapshot list --json printed\n%s\nwant the snapshots one, with one table, and %s, with none", out, unnamed)
 	}
 	mustRun(t, "", "snapshot", "delete", "one", "nothing")
 	if out := mustRun(t, "", "snapshot", "list"); strings.Contains(out, "one") || !strings.Contains(out, unnamed) {
-		t.Errorf("snapshot list: unexpected output\n%s", out)
+		t.Errorf("snapshot list printed\n%s\nwant %s, but not the deleted snapshot one", out, unnamed)
 	}
 }

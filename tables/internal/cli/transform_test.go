@@ -30,7 +30,7 @@ func TestTransformCommands(t *testing.T) {
 		t.Errorf("resample -o wrote %q, %v", got, err)
 	}
 	if got := run("list"); strings.Count(got, "\n") != 3 {
-		t.Errorf("unexpected tables besides trades and mean: %s", got)
+		t.Errorf("list printed\n%s\nwant three lines", got)
 	}
 	run("resample", "trades", "counts", "--sql", "SELECT sym, count(*) AS n FROM trades GROUP BY sym ORDER BY sym", "--target-bucket", "b")
 	if got := run("get", "counts", "--bucket", "b"); got != "sym,n\nA,3\nB,1\n" {

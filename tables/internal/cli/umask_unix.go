@@ -4,8 +4,8 @@ package cli
 
 import "syscall"
 
-// restrictNewFiles makes files and directories that this process and its children create
-// inaccessible to other users, and read-only to the group, until restore is called.
+// restrictNewFiles sets the umask until restore is called, so that new files and directories are
+// inaccessible to other users, and read-only for the group.
 func restrictNewFiles() (restore func()) {
 	oldMask := syscall.Umask(0o077)
 	syscall.Umask(oldMask | 0o027)

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Basis is the table state for which a step's files were written. They can be committed only while the table matches it.
+// Basis is the table state for which a step's files were written. The files can be committed only while the table matches it.
 type Basis struct {
 	UUID    string
 	schema  int               // schema ID
@@ -44,7 +44,7 @@ func BasisOf(t *table.Table, allowed AllowedChanges, io *icecat.FileIO) (Basis, 
 // CheckFresh returns ErrStale if files that were written for b are no longer valid for the table cur.
 func (b *Basis) CheckFresh(cur *table.Table) error { return b.checkFreshSince(cur, cur) }
 
-// CheckFresh is like Basis.CheckFresh, but does not count the snapshots that earlier steps of the attempt added to cur.
+// CheckFresh is like Basis.CheckFresh, but ignores the snapshots that earlier steps of the attempt added to cur.
 func (a *Attempt) CheckFresh(b *Basis, cur *table.Table) error {
 	if a.initial == nil || a.tailRows { // an earlier step created the table, or added rows from the tail
 		return b.CheckFresh(cur)

@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxEntries is the maximum number of unused tables without rows in the tail that stay in memory.
+// maxEntries is the number of entries above which unused ones without rows in the tail are removed from memory.
 const maxEntries = 1 << 14
 
 // lastEpoch is greater than the number of every epoch (numbered part of the tail).
@@ -59,7 +59,7 @@ func (e *Entry) Release() {
 // Tail contains the rows of a table that are only in the tail.
 type Tail struct {
 	Rows        []arrow.RecordBatch // in the column types of files; the caller of View must release them
-	Fingerprint string              // the same for equal rows only
+	Fingerprint string              // differs if the rows differ
 
 	Deduped  bool // whether Rows were stored by Cache, and therefore contain no duplicates
 	Replaces bool // if Deduped: whether Rows can replace rows in files

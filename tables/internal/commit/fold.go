@@ -61,7 +61,7 @@ type foldInput struct {
 	stored  *arrow.Schema        // schema of the rows in files
 	epoch   int64                // number of the last epoch to fold
 	ids     map[string]time.Time // times of the puts, by ID
-	oldest  time.Time            // of the puts
+	oldest  time.Time            // time of the oldest put
 	updated time.Time            // time of the newest put
 }
 
@@ -196,9 +196,9 @@ func (e *Entry) relaxSchema(ctx context.Context, f *foldInput, shape *schema.Sha
 	return cmp.Or(e.tables.commitWithRetry(ctx, nil, c), ErrStale)
 }
 
-// backdate sets the time of the snapshot that the fold adds in meta to the time of the rows, and at least a second before
-// now if possible. DuckDB needs this, because it ignores snapshots newer than its transaction: the transaction begins before
-// the table is loaded, and loading it folds the tail. If all rows are duplicates, meta has no new snapshot.
+// backdate returns meta with an earlier time for the fold's snapshot: the time of the newest row, but at least a second ago
+// if possible. DuckDB needs this, because it ignores snapshots newer than its transaction. The transaction begins before the
+// table is loaded, and loading it folds the tail. If all rows are duplicates, meta has no new snapshot.
 func (f *foldInput) backdate(cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
 	base := cur.Metadata()
 	if current := meta.CurrentSnapshot(); current == nil || base.SnapshotByID(current.SnapshotID) != nil {

@@ -21,7 +21,7 @@ type Copy struct {
 	Bytes int64 // total size of the copied files
 
 	from, to       *icecat.Catalog
-	verifyExisting bool // see NewCopy
+	verifyExisting bool // whether to read existing files in the target before using them
 
 	mu        sync.Mutex
 	locations map[string]string // location of the copy in the target, by location in the source

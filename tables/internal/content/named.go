@@ -131,7 +131,7 @@ func HashOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Copy copies the content of f and verifies it. If from has more bytes than f, Copy reads only one of them.
+// Copy copies the content of f and verifies it. It stops reading at the first byte beyond f's size.
 func (f Named) Copy(to io.Writer, from io.Reader) error {
 	sum := sha256.New()
 	n, err := io.Copy(io.MultiWriter(to, sum), io.LimitReader(from, min(f.Size, math.MaxInt64-1)+1))

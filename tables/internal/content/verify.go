@@ -105,7 +105,7 @@ func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location str
 		}
 	}
 	switch {
-	case ctx.Err() != nil: // the end of the context may have caused the errors
+	case ctx.Err() != nil: // the errors may be due to the cancellation
 		return false, canceled.Err(ctx)
 	case problem != nil:
 		finding.Problem = problem.Error()

@@ -2,7 +2,7 @@
 
 package database
 
-// The bindings declare these two functions only under a build tag, which every program that uses this package would have to set.
+// The Go bindings declare these two functions only under a build tag, which every program that uses this package would have to set.
 
 // #include <stdint.h>
 // #include <stdlib.h>

@@ -11,8 +11,8 @@ import (
 // columnRefs collects the column names in a statement, so that views can omit the other columns. DuckDB opens
 // a reader for each column of a view in each row group, even for columns that the statement does not use.
 //
-// There is one set of names for the whole statement, including its subqueries: each view keeps every column
-// whose name is in the set. So every name refers to the same column as with complete views.
+// There is one set of names for the whole statement, including its subqueries. Each view keeps every column
+// whose name is in the set, so every name refers to the same column as it would with complete views.
 type columnRefs struct {
 	names      map[string]bool // in lower case, like all names here
 	qualifiers map[string]bool // first parts of qualified names: tables, or columns with fields

@@ -91,8 +91,8 @@ const (
 	Before  = "before"
 )
 
-// confinement returns the SQL statements that confine a database: they revoke access to everything except a job's files. The views are not
-// among them, because each job's views contain only the columns that its statement needs.
+// confinement returns the SQL statements that confine a database: they revoke access to everything except a job's files. They do not define
+// the job's views, because jobs with the same confinement can have different views.
 func confinement(j *Job) []string {
 	memory := j.Memory
 	if j.Spills { // leave room below the process's limit, because DuckDB returns freed memory late

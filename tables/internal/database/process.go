@@ -203,7 +203,7 @@ func (r *processRows) Next() (arrow.RecordBatch, error) {
 	return batch, statementError(r.d.p.ExplainError(err))
 }
 
-// Messages yields the result as encoded Arrow messages. It can be used instead of Next. Each message is valid until the next one.
+// Messages yields the result as encoded Arrow messages, as an alternative to Next. Each message is valid until the next.
 func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range r.batches.Messages() {

@@ -72,7 +72,7 @@ func TestReuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !d.Reuse().IsPossible {
-		t.Fatal("the database refuses another statement")
+		t.Fatal("Reuse() reports that no other statement can use the database, want that one can")
 	}
 	if got := firstValue(t, d, random); got == want {
 		t.Error("random() continues from another statement's seed")
@@ -171,7 +171,7 @@ func TestRunDescribedTime(t *testing.T) {
 		}
 		r.End()
 		if d.Finish(); !d.Reuse().IsPossible {
-			t.Fatal("the database refuses another statement")
+			t.Fatal("Reuse() reports that no other statement can use the database, want that one can")
 		}
 	}
 	if _, _, err := d.Describe(&Job{Memory: 64 << 20, SQL: "SELECT age(TIMESTAMP '2020-01-01')"}); err != nil || d.describedSQL != "" {
@@ -218,7 +218,7 @@ func TestNoReuse(t *testing.T) {
 		d := openDatabase(t, 64<<20)
 		runStatement(t, d, small)
 		if !d.Reuse().IsPossible {
-			t.Fatal("the database refuses another statement")
+			t.Fatal("Reuse() reports that no other statement can use the database, want that one can")
 		}
 		if _, err := d.Start(ctx, &Job{Memory: 32 << 20, SQL: "SELECT 1"}); err == nil {
 			t.Error("a statement with another limit runs in the database")

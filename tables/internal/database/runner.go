@@ -85,11 +85,11 @@ func (d *Database) Reopen(*Options, string) bool { return false }
 
 func (d *Database) CancelWith(ctx context.Context) { d.stopWatching = interruptWith(ctx, d.conn) }
 
-// currentTime matches functions of the current time that DuckDB evaluates during preparation instead of in each run, because it assumes
+// currentTime matches functions of the current time that DuckDB evaluates when it prepares a statement, not in each run: DuckDB assumes
 // that they depend only on their arguments.
 var currentTime = regexp.MustCompile(`(?i)\b(age|(current_)?local(time|timestamp))\b`)
 
-// begin confines the database and prepares a job's statement, unless this has been done already.
+// begin confines the database, defines a job's views and prepares its statement. It skips what an earlier job has already done.
 func (d *Database) begin(j *Job) error {
 	d.isIncomplete = true
 	if key := j.Key(); d.confinedKey == "" || d.confinedKey != key {

@@ -25,8 +25,8 @@ type Name struct {
 	AllColumns bool     // the statement can also use columns that it does not name, as SELECT * does
 }
 
-// Names returns the table names in a statement. It only parses the statement, because binding would require the tables. DuckDB's own list
-// of names is incomplete.
+// Names returns the table names in a statement. It only parses the statement, because binding would require the tables. It does not use
+// DuckDB's own list of the names, which is incomplete.
 func (d *Database) Names(sql string) ([]Name, error) {
 	n := explainLength(sql)
 	text, err := d.parse(strings.Repeat(" ", n) + sql[n:])
@@ -159,8 +159,8 @@ func (w *walker) walk(node any, hidden map[string]bool) {
 	}
 }
 
-// walkCommonTables walks a query's common table expressions. It returns hidden with their names added, for the rest of the query. Each
-// expression can refer to earlier ones.
+// walkCommonTables walks a query's common table expressions, each of which can refer to earlier ones. It returns hidden with their names
+// added, for the rest of the query.
 func (w *walker) walkCommonTables(node map[string]any, hidden map[string]bool) map[string]bool {
 	add := func(name string) {
 		hidden = maps.Clone(hidden)

@@ -31,7 +31,7 @@ type Definition struct {
 	casters []cachedCaster // most recently added first
 }
 
-// key identifies a definition, together with its columns.
+// key has everything that determines a definition, except the columns.
 type key struct {
 	icebergSchema, sort  int // IDs of the schema and the sort order
 	put, settings, rules string

@@ -59,7 +59,7 @@ func (e Evolution) ChangesFor(putSchema, columns *arrow.Schema) (changes []Chang
 		indices := columns.FieldIndices(f.Name)
 		if len(indices) == 0 {
 			if !mayAdd {
-				return nil, schema.Errorf(f.Name, "it has type %s, and the table has no such column, only %q", f.Type, schema.Names(columns))
+				return nil, schema.Errorf(f.Name, "it has type %s, but the table has no such column; its columns are %q", f.Type, schema.Names(columns))
 			}
 			changes = append(changes, Change{AddColumn, f})
 			continue
@@ -83,7 +83,7 @@ func (e Evolution) ChangesFor(putSchema, columns *arrow.Schema) (changes []Chang
 	}
 	for _, f := range columns.Fields() {
 		if e != "" && e != Flexible && !putSchema.HasField(f.Name) {
-			return nil, schema.Errorf(f.Name, "it is missing, and the table has it, as %s%s", f.Type, e.reason())
+			return nil, schema.Errorf(f.Name, "it is missing, but the table has it, as %s%s", f.Type, e.reason())
 		}
 	}
 	return changes, nil
@@ -93,5 +93,5 @@ func (e Evolution) reason() string {
 	if e == "" {
 		return ""
 	}
-	return "; its evolution is " + string(e)
+	return "; the table's evolution is " + string(e)
 }

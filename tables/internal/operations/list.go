@@ -212,7 +212,7 @@ type TableSettings struct {
 type Evolution struct {
 	Bucket  string                `json:"bucket,omitempty"`
 	Name    string                `json:"name"`
-	Mode    *tables.Evolution     `json:"mode,omitempty"` // set before the columns change
+	Mode    *tables.Evolution     `json:"mode,omitempty"` // set before the columns are changed; nil keeps the current mode
 	Changes []tables.ColumnChange `json:"changes,omitempty"`
 }
 
@@ -225,7 +225,7 @@ type RuleEdit struct {
 
 // Resampling is a ticket for the rows that [Resample] would put.
 type Resampling struct {
-	Partd string `json:"partd"` // wire.ResampleCall
+	Partd string `json:"partd"` // must be wire.ResampleCall
 	transform.ResampleOptions
 }
 

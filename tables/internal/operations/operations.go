@@ -28,7 +28,7 @@ const (
 	BothSlots              // one for writing and one for querying
 )
 
-// Entry is an operation without its input and output types.
+// Entry is an operation whose input and output types are known only at run time.
 type Entry struct {
 	Name    string   // lower case, words joined by "_"
 	Aliases []string // other accepted names

@@ -18,7 +18,7 @@ import (
 func TestUniqueBounds(t *testing.T) {
 	for _, c := range []struct {
 		typ         arrow.DataType
-		values      string // the middle three are put
+		values      string // five values, of which the middle three are put
 		comparesAll bool
 	}{
 		{arrow.PrimitiveTypes.Int32, `[-2147483648, -5, 7, 9, 2147483647]`, false},

@@ -45,7 +45,7 @@ type frame struct {
 type Encoder struct {
 	schema        *arrow.Schema
 	w             *ipc.Writer
-	skippedSchema bool         // whether w has written its schema message, which WritePayload drops; Frame.bytes adds one where needed
+	skippedSchema bool         // whether WritePayload has dropped w's schema message; Frame.bytes adds one where needed
 	buf           bytes.Buffer // the frame being encoded
 }
 

@@ -92,7 +92,7 @@ func retainAll(batches []arrow.RecordBatch) []arrow.RecordBatch {
 	return slices.Clone(batches)
 }
 
-// refresh reads stale epochs again.
+// refresh reads the epochs that are marked as stale from the store again.
 func (l *Log) refresh(ctx context.Context) error {
 	for i := 0; i < len(l.epochs); i++ {
 		e := l.epochs[i]
@@ -111,8 +111,8 @@ func (l *Log) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Size returns the row count and the size in bytes of the epochs with numbers above after, the time of their oldest append,
-// and the time of the log's last append.
+// Size returns the row count and the size in bytes of the epochs with numbers above after, and the time of their oldest append.
+// updated is the time of the log's last append.
 func (l *Log) Size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -172,7 +172,7 @@ func (l *Log) Cached(key string) (rows []arrow.RecordBatch, replaces, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.cached.rows == nil || l.cached.key != key {
-		l.setCached(cachedResult{}) // outdated
+		l.setCached(cachedResult{}) // free an outdated result
 		return nil, false, false
 	}
 	return retainAll([]arrow.RecordBatch{l.cached.rows}), l.cached.replaces, true

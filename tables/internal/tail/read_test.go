@@ -26,7 +26,7 @@ func (u *uncertainStore) Append(ctx context.Context, e ...partd.Entry) error {
 }
 
 // TestCached checks that a reader's result is cached within the memory limit for rows, until the rows change
-// or are folded.
+// or are folded (moved into data files).
 func TestCached(t *testing.T) {
 	ctx := t.Context()
 	p := &uncertainStore{Dict: partd.NewDict()}
@@ -79,7 +79,7 @@ func TestCached(t *testing.T) {
 	if err := l.Forget(ctx, 1<<40); err != nil {
 		t.Fatal(err)
 	}
-	l.Cache(lastMark, few, false) // a slow reader caches its result late
+	l.Cache(lastMark, few, false) // as a slow reader does, which finishes after the fold
 	if used := s.UsedMemory(); used != 0 {
 		t.Errorf("%d bytes are still used after the fold", used)
 	}

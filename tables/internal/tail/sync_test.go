@@ -223,7 +223,7 @@ func TestAppliedWaits(t *testing.T) {
 	}()
 	s.expectWaiting(retried)
 	cancel()
-	s.expectOutcomes(context.Canceled, retried) // the row may be applied nevertheless
+	s.expectOutcomes(context.Canceled, retried) // although the row may be applied
 	s.outcome <- nil
 	s.expectOutcomes(nil, second)
 	if ok, err := l.Applied(t.Context(), "id"); !ok || err != nil { // the append is durable, so Applied must not wait for another sync

@@ -41,7 +41,7 @@ type Store struct {
 	unclaimed map[string][]int64 // epochs that Recover found and Claim has not read yet, by table UUID
 }
 
-// Unknown replaces the number of the last folded epoch of a table whose metadata cannot be read.
+// Unknown stands for the number of the last folded epoch of a table whose metadata cannot be read.
 const Unknown = -2
 
 // idLen is the length of a UUID in text form.

@@ -222,7 +222,6 @@ func (e *outputHead) String() string {
 // File returns, in a worker, the file that the server passed to Start.
 func File() *os.File { return os.NewFile(fileFD, "file") }
 
-// serve runs a worker's job.
 func serve(job func(*Conn) error) error {
 	killFirst()
 	s := os.NewFile(socketFD, "server")

@@ -28,7 +28,7 @@ func main() {
 func newSweep(set *stores.Set) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep --store URL",
-		Short: "Delete leftovers of dead writers and drops from a bucket",
+		Short: "Delete unused segments from a bucket",
 		Long: `Delete unused segments of a store in a bucket that are more than 24 hours old: the
 writer died before it committed them, or the store was dropped. Others may use the
 store at the same time.`,
@@ -63,9 +63,9 @@ func newPlan() *cobra.Command {
 	return &cobra.Command{
 		Use:   "plan",
 		Short: "Estimate requests, seconds and dollars of jobs on many machines",
-		Long: `Estimate jobs with 10 to 1,000 writers and readers, with the code that divides stores into
-requests, including the disk that each reader needs (option disk of the store's URL). It prints
-docs/cloud-plan.md.`,
+		Long: `Estimate jobs with 10 to 1,000 writers and readers, with the code that divides a store's work
+into requests. The result, docs/cloud-plan.md, includes the disk that each reader needs (option
+disk of the store's URL).`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Print(objstore.PlanPage())

@@ -54,7 +54,7 @@ func (b *flakyBucket) List(ctx context.Context, prefix, after string) iter.Seq2[
 	}
 }
 
-// A temporary failure must not end the removal, but a refused request must.
+// TestRemove checks that a temporary failure does not end the removal, but that a refused request does.
 func TestRemove(t *testing.T) { synctest.Test(t, testRemove) }
 
 func testRemove(t *testing.T) {

@@ -1,5 +1,5 @@
-// Guesses the encoding and the delimiter of a file from its beginning, and converts files to
-// uncompressed UTF-8, because the server accepts text only in this form.
+// Guesses the encoding and the delimiter of a file from its beginning. Converts files to uncompressed UTF-8, the only
+// form of text that the server accepts.
 
 const maxHead = 64 << 10;
 

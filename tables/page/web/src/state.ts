@@ -1,4 +1,4 @@
-// The look of rows that the address represents: a filter, an order, a profile and a chart.
+// The look of rows, which is stored in the address: a filter, an order, a profile and a chart.
 export interface Sort {
   column: string;
   descending: boolean;

@@ -28,8 +28,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
   const rows = useMemo(() => new TableRows(params, () => changed(0)), [key, order, filter]);
   useEffect(() => () => rows.close(), [rows]);
   const [last, show] = useState({ key, rows });
-  // The old rows stay visible until the first page of the new rows has been loaded, and also if a filter
-  // is invalid.
+  // The old rows stay visible until the first page of the new rows is loaded. They also stay if a filter is invalid.
   const isReady = rows.ready || (rows.error && last.key !== key);
   useEffect(() => {
     if (isReady) show({ key, rows });
