@@ -357,7 +357,8 @@ func (s *dictShard) appendInfos(infos []KeyInfo, part, parts int) []KeyInfo {
 func (d *Dict) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return d.ScanPart(ctx, 0, 1) }
 
 // ScanPart is like Scan, but yields only the keys of one part, and reads only the shards that
-// overlap it. Another Dict divides the same keys differently.
+// overlap it. Each Dict hashes with its own seed, so the same key can be in different parts of two
+// Dicts.
 func (d *Dict) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)

@@ -212,7 +212,7 @@ func arrayOf(v any) (any, error) {
 	}
 	state, _ := o.State.(PyTuple)
 	switch name := o.Name(); {
-	case name == "frombuffer" && len(o.Args) == 2: // written by Go
+	case name == "frombuffer" && len(o.Args) == 2: // written by this package, not by pandas
 		return numpyArray(o.Args[0], o.Args[1], nil, false)
 	case name == "_frombuffer" && len(o.Args) == 4:
 		return numpyArray(o.Args[0], o.Args[1], o.Args[2], o.Args[3] == "F")
@@ -222,7 +222,7 @@ func arrayOf(v any) (any, error) {
 		if class, _ := o.Args[0].(pickle.Global); class.Name != "Categorical" {
 			return withDtype(state[1], state[0])
 		}
-	case name == "array" && len(o.Args) == 2: // written by Go
+	case name == "array" && len(o.Args) == 2: // written by this package, not by pandas
 		return withDtype(o.Args[0], o.Args[1])
 	case name == "ArrowStringArray" || name == "ArrowStringArrayNumpySemantics":
 		return arrowTexts(o)
@@ -323,7 +323,7 @@ func unitAndZoneOf(dtype *pickle.Object) (unit, zone string, err error) {
 	if state, ok := dtype.State.(PyDict); ok {
 		unit, _ = dictValue[string](state, "unit")
 		timezone, _ = state.Get("tz")
-	} else if len(dtype.Args) == 2 { // written by Go
+	} else if len(dtype.Args) == 2 { // written by this package, not by pandas
 		unit, _ = dtype.Args[0].(string)
 		timezone = dtype.Args[1]
 	}

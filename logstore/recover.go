@@ -102,10 +102,10 @@ func (l *wal) missingError(epoch uint64, headless []liveWAL) error {
 
 // recoverWrite writes the records of the write-ahead files as segments, and begins a new
 // write-ahead file.
-func (s *Store) recoverWrite(exists bool) error {
+func (s *Store) recoverWrite(storeExists bool) error {
 	var live []liveWAL
 	epoch := s.catalog.manifest.liveEpoch
-	if exists {
+	if storeExists {
 		var err error
 		if live, err = s.wal.open(&s.catalog.manifest, s.openFlag()); err != nil {
 			return err
@@ -228,9 +228,9 @@ func (l *wal) nextSlot(live []liveWAL, seq uint64) (slot int, reuse bool, err er
 }
 
 // recoverReadOnly loads the records of the write-ahead files into memory.
-func (s *Store) recoverReadOnly(exists bool) error {
+func (s *Store) recoverReadOnly(storeExists bool) error {
 	live, err := s.wal.open(&s.catalog.manifest, s.openFlag())
-	if err != nil || !exists {
+	if err != nil || !storeExists {
 		return err
 	}
 	b := &batch{}

@@ -127,7 +127,7 @@ func (s *Store) seal(t *table, edit func(m *manifest), done chan struct{}) {
 func (s *Store) flushLocked(ctx context.Context) error {
 	target := s.seq
 	for {
-		if s.tables.active == nil { // after a Drop on a full disk
+		if s.tables.active == nil { // the disk was full at Open or at a Drop
 			return s.checkWritable()
 		}
 		if s.tables.frozen == nil && s.tables.active.firstSeq >= target {

@@ -90,7 +90,7 @@ func (ks *keyStream) next() ([]byte, error) {
 }
 
 // step advances by one entry, or by one block of a large value, and returns its bytes. visible
-// reports whether they belong to the value.
+// is false for bytes from before the key's last Set or Delete.
 func (ks *keyStream) step() (b []byte, visible bool, err error) {
 	visible = ks.source > ks.startSource || ks.source == ks.startSource && ks.entry > ks.startEntry
 	if ks.inBlob {
@@ -153,7 +153,8 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 }
 
 // maxOpenCopy is the maximum size of a table part that Open copies, in bytes. If a part is
-// larger, Open flushes the tables first, so that a slow reader does not block them.
+// larger, Open flushes the tables and reads segments instead, because a table cannot be reused
+// while a reader uses it.
 const maxOpenCopy = 1 << 20
 
 // Open returns a reader of the key's current value.

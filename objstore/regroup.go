@@ -122,7 +122,7 @@ func (sp *pileFile) checkFree(need int64) error {
 
 func mib(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
 
-// fileError adds to an error of the temporary file what the user can do.
+// fileError wraps an error of the temporary file, and adds advice for the user.
 func (sp *pileFile) fileError(err error) error {
 	if err == nil {
 		return nil
@@ -138,8 +138,8 @@ func (sp *pileFile) close() error {
 }
 
 // batches returns a function that returns the next batch to read from the bucket, in the order of
-// the log. A batch is the whole interval in several segments, or a part of the interval in one
-// segment.
+// the log. A batch contains all entries that one or more segments have in the interval, or, if a
+// single segment has too many, some of that segment's entries.
 func (sp *pileFile) batches() func() *pass {
 	sc, limit := sp.sc, sp.sc.batchBytes()
 	nextSegment, startHash := 0, sp.lo

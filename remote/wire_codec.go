@@ -68,8 +68,8 @@ func (d *decoder) end() error {
 	return d.err
 }
 
-// count reads the number of items that follow. minSize is the minimum length of an encoded item, by
-// which count detects a wrong number before the caller allocates memory for it. memory is the size of
+// count reads the number of items that follow. minSize is the minimum length of an encoded item. With
+// it, count can reject an impossible number before the caller allocates memory. memory is the size of
 // a decoded item, which can be much more than minSize. count charges it to the allowance.
 func (d *decoder) count(minSize, memory int) int {
 	n := d.u32()

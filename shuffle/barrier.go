@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// control is the decoded value of the control key.
+// control holds the commits and the task list, decoded from the value of ControlKey.
 type control struct {
 	winners []Commit       // the first commit of each task
 	index   map[string]int // task -> index in winners
@@ -52,7 +52,7 @@ func (c *control) addFrame(kind byte, rest []byte) error {
 		}
 	case frameClosed:
 		c.closed = true
-	case framePiece: // a piece may also have the control key
+	case framePiece: // a user's key may equal ControlKey; skip its data
 	default:
 		return errFrame
 	}
@@ -63,7 +63,7 @@ func (c *control) committed(store partd.Partd) *Committed {
 	return &Committed{store: store, winners: c.winners, index: c.index}
 }
 
-// ErrTasksClosed is wrapped by the error of [AddTasks] if the task list is closed.
+// ErrTasksClosed means that the task list is closed. [AddTasks] returns an error that wraps it.
 var ErrTasksClosed = errors.New("the task list is closed")
 
 // AddTasks adds tasks to the store's task list, so that [WaitCommitted] waits for them. Adding

@@ -370,7 +370,8 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 
 // renumbered returns the client's updates with a valid sequence number for their new snapshot, or nil if no change is
 // needed. A change is needed if the client replaces the whole table, and the table has changed since the client loaded
-// it. The new snapshot's files can keep their lower sequence numbers, because the snapshot contains no other files.
+// it. The files that the client wrote can keep their lower sequence numbers: the snapshot has no files from earlier
+// snapshots, with which their order would matter.
 func (p *icebergStep) renumbered(oldMeta, newMeta table.Metadata) table.Updates {
 	hasAction := func(action string) func(table.Update) bool {
 		return func(u table.Update) bool { return u.Action() == action }

@@ -132,10 +132,10 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 	return nil
 }
 
-// ruleCheck returns a check of new rows, which have the schema put, by the rules of the table and its bucket. It returns
-// nil if there are no rules. If old is not nil, rules can also compare the new rows with old's rows, except those that
-// deleted selects.
-func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, put *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
+// ruleCheck returns a Check that applies the rules of the table and its bucket to new rows, or nil if there are no rules.
+// newSchema is the schema of the new rows. If old is not nil, rules can also compare the new rows with the rows of old,
+// except the rows that match the predicate deleted.
+func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, newSchema *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
 	ruleList, err := e.Rules(ctx, d)
 	if err != nil {
 		return nil, err
@@ -146,11 +146,11 @@ func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, put *arr
 			return e.readExcept(ctx, old, deleted, nil, columns, where, each)
 		}
 	}
-	return rules.NewCheck(ctx, ruleList, put, d.Stored, d.Logical, o)
+	return rules.NewCheck(ctx, ruleList, newSchema, d.Stored, d.Logical, o)
 }
 
-// readExcept calls each with the rows in a table's files, in the stored types. It omits rows that deleted selects and
-// files whose paths are in skip, and may omit rows that do not match where.
+// readExcept calls each with the rows in a table's files, in the stored types. It omits the rows that match the predicate
+// deleted, and the files whose paths are in skip. It may also omit rows that do not match where.
 func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {

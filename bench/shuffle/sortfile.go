@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// sortFile sorts the lines of the CSV file in by the second column, and writes them to out. The
-// file must not contain quotes. sortFile uses package extsort directly.
+// sortFile reads the CSV file named in, sorts its lines by the second column, and writes them to the
+// file named out. The file must not contain quotes. sortFile uses package extsort directly.
 func sortFile(ctx context.Context, in, out, dir string, memory int64, threads int) (stats extsort.Stats, err error) {
 	var dirs []string
 	if dir != "" {

@@ -83,7 +83,7 @@ func (s Spec) NeedsBooleans() bool { return s.Func == BoolAnd || s.Func == BoolO
 type Spec struct {
 	Func     Func
 	Field    string  // name or number of a field; "" for a count of records
-	Second   string  // second field of a function of pairs
+	Second   string  // second field, for a function of pairs of values
 	Fraction float64 // for Quantile, from 0 to 1
 	Bytes    bool    // Min and Max compare bytes, not numbers
 	Text     string  // the spec as the user wrote it; it names the output column

@@ -31,8 +31,8 @@ something was appended to it.`,
 		Example: `  echo hello | partd append greetings
   partd append --store log:photos cat cat.jpg`,
 	}
-	url, memory, coded := storeFlag(cmd), memoryFlag(cmd.Flags()), base64Flag(cmd.Flags())
-	keys := completeKeys(url, coded)
+	url, memory, base64Keys := storeFlag(cmd), memoryFlag(cmd.Flags()), base64Flag(cmd.Flags())
+	keys := completeKeys(url, base64Keys)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault // complete file names
@@ -40,7 +40,7 @@ something was appended to it.`,
 		return keys(cmd, args, prefix)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		keys, err := keysOf(args[:1], *coded)
+		keys, err := keysOf(args[:1], *base64Keys)
 		if err != nil {
 			return err
 		}
@@ -103,12 +103,12 @@ func base64Flag(flags *pflag.FlagSet) *bool {
 	return flags.Bool("base64", false, "read keys as base64, which \"keys --json\" writes for keys that are not text")
 }
 
-// keysOf returns the keys in a command's arguments, which are base64 if coded is true.
-func keysOf(args []string, coded bool) ([]string, error) {
+// keysOf returns the keys in a command's arguments, which are base64 if base64Keys is true.
+func keysOf(args []string, base64Keys bool) ([]string, error) {
 	keys := make([]string, len(args))
 	for i, arg := range args {
 		keys[i] = arg
-		if coded {
+		if base64Keys {
 			key, err := base64.StdEncoding.DecodeString(arg)
 			if err != nil {
 				return nil, cliutil.Usagef("the key %q is not base64: %w", arg, err)

@@ -72,7 +72,7 @@ func completeScheme(ctx context.Context, prefix string) []string {
 }
 
 // completeKeys completes the keys of a store, if it exists.
-func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
+func completeKeys(url *string, base64Keys *bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, previous []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		const keysOnly = cobra.ShellCompDirectiveNoFileComp
 		if env.Apply(cmd) != nil {
@@ -91,7 +91,7 @@ func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
 				break
 			}
 			key := info.Key
-			if *coded {
+			if *base64Keys {
 				key = base64.StdEncoding.EncodeToString([]byte(key))
 			}
 			if strings.HasPrefix(key, prefix) && cliutil.IsPrintable(key) && !slices.Contains(previous, key) {

@@ -11,11 +11,11 @@ Without --by, records are equal if all of their bytes are. The records keep the
 order of the input, after the header. The number of records is not limited: data
 that does not fit in memory goes to temporary files.
 
-Fields are compared as bytes; from jsonl to jsonl also by their type. A missing
-value (an empty field; null or no member in jsonl) is a value like any other.
+Fields are compared as bytes. If input and output are both jsonl, equal values
+also have the same type. A missing value (an empty field; null or no member in
+jsonl) is a value like any other.
 
-At the end the numbers of records written and dropped are compared with those
-read.`
+At the end, the command checks that it wrote or dropped every record it read.`
 
 func newDistinct(a *app) *cobra.Command {
 	cmd := &cobra.Command{

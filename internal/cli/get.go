@@ -37,10 +37,10 @@ value, which is not an error.`,
 func keysCommand(cmd *cobra.Command, open func(context.Context, string) (partd.Partd, error),
 	handle func(context.Context, partd.Partd, []string) error,
 ) *cobra.Command {
-	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
-	cmd.ValidArgsFunction = completeKeys(url, coded)
+	url, base64Keys := storeFlag(cmd), base64Flag(cmd.Flags())
+	cmd.ValidArgsFunction = completeKeys(url, base64Keys)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		keys, err := keysOf(args, *coded)
+		keys, err := keysOf(args, *base64Keys)
 		if err != nil {
 			return err
 		}

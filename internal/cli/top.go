@@ -24,8 +24,7 @@ equally frequent values, those that are smaller as bytes come first.
 N may be large, and the number of values is not limited: data that does not fit
 in memory goes to temporary files.
 
-At the end the numbers of records written and dropped are compared with those
-read.`
+At the end, the command checks that it wrote or dropped every record it read.`
 
 func newTop(a *app) *cobra.Command {
 	cmd := &cobra.Command{

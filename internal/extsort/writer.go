@@ -33,8 +33,8 @@ func (s *Sorter) Writer() (*Writer, error) { return s.newWriter(0, false) }
 // wait for it. A sorter must not use both Writer and Batch.
 func (s *Sorter) Batch(number uint64) (*Writer, error) { return s.newWriter(number, true) }
 
-// BufferSize returns the number of bytes that a batch can hold before it waits for earlier
-// batches. A record takes about three bytes more than its length and its key's length.
+// BufferSize returns the size of a batch's buffer in bytes. A batch whose buffer is full waits for
+// earlier batches. A record takes about three bytes more than its length and its key's length.
 func (s *Sorter) BufferSize() int { return s.sizes.buffer }
 
 func (s *Sorter) newWriter(batch uint64, ordered bool) (*Writer, error) {
@@ -70,8 +70,8 @@ func (w *Writer) Add(key, record []byte) error {
 	return nil
 }
 
-// append adds a record to buf, in the format of slots: the length of the rest, the key's length,
-// the key, and the record.
+// append adds a record to buf, in the same format as in a slot: the length of the rest, the key's
+// length, the key, and the record.
 func (w *Writer) append(key, record []byte) {
 	lenBytes := (bits.Len(uint(len(key))|1) + 6) / 7
 	itemLen := lenBytes + len(key) + len(record)

@@ -209,7 +209,7 @@ func (d *Dir) refresh(k *keyFile) error {
 	}
 	if k.file != nil {
 		// Look up the file by its name, although that is slower: the open file may have been
-		// removed or replaced, and still have a hard link.
+		// removed or replaced, and its link count does not show that if it has another hard link.
 		info, err := d.fs.Info(k.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

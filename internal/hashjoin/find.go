@@ -19,8 +19,9 @@ type Finder struct {
 	sink      uint64 // uses the prefetched bytes, or the compiler would remove the reads
 }
 
-// readAhead sets f.hashes and f.slots for keys, and prefetches the entries of the slots if the
-// hashes match. The reads do not depend on each other, so the processor does them at the same time.
+// readAhead sets f.hashes and f.slots for keys, and prefetches the entry of each slot whose stored
+// hash bits equal those of the key's hash. The reads do not depend on each other, so the processor
+// does them at the same time.
 func (f *Finder) readAhead(keys [][]byte) {
 	for i, key := range keys {
 		f.hashes[i] = f.hash(key)

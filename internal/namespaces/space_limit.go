@@ -31,7 +31,7 @@ func (s *Set) SpaceLimit(name string) remote.SpaceLimit {
 // Admit admits a change if both the quota and the disk allow it.
 func (r *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
 	r.once.Do(func() { // not done by SpaceLimit, because space.New reads the directory
-		r.quota, _ = space.New(space.Limits{MaxBytes: r.set.opts.MaxBytes, Used: r.usedBytes, Pending: r.pending, Reclaim: r.reclaim}) // New returns only the error of usedBytes, which never fails
+		r.quota, _ = space.New(space.Limits{MaxBytes: r.set.opts.MaxBytes, Used: r.usedBytes, Pending: r.pending, Reclaim: r.reclaim}) // New fails only if usedBytes fails, and it never does
 	})
 	admitted, err := r.quota.Admit(entries, bytes)
 	if err == nil {
@@ -51,7 +51,7 @@ func (r *spaceLimit) Done(admitted int64) {
 }
 
 func (r *spaceLimit) usedBytes() (bytes int64, err error) {
-	err = errors.ErrUnsupported // returned if the store is not open
+	err = errors.ErrUnsupported // stays set if the store is not open, because measure then calls nothing
 	r.set.measure(r.name, func(s partd.Partd) { bytes, _, err = r.set.opts.Measure(s) })
 	if err != nil {
 		bytes = diskUsed(r.set.path(r.name))

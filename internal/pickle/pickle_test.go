@@ -272,9 +272,9 @@ func TestAppendErrors(t *testing.T) {
 		want string
 	}{
 		{"\xff", "is not UTF-8"},
-		{structure{}, "is not a plain value"},
-		{make(chan int), "is not a plain value"},
-		{[]any{func() {}}, "is not a plain value"},
+		{structure{}, "cannot be converted to a plain Python value"},
+		{make(chan int), "cannot be converted to a plain Python value"},
+		{[]any{func() {}}, "cannot be converted to a plain Python value"},
 		{self, "contains itself"},
 		{pyvalue.Dict{{Key: tuple}}, "contains itself"},
 		{pyvalue.Dict{{Key: []any{}}}, "a list cannot be a key"},

@@ -10,9 +10,10 @@ import (
 )
 
 // Logins slows down peers that present wrong credentials, with a token bucket for each peer. The
-// zero value is ready to use. Credentials are too long to guess at any rate, so the limit only
-// protects the log and the processor. Other clients at the address of a slowed-down peer can still
-// log in with a credential that was accepted before, and with a new one after a pause.
+// zero value is ready to use. Credentials are too long to be guessed, however fast a peer tries, so
+// the limit serves only to save CPU time and to keep the log short. Other clients at the address of
+// a slowed-down peer can still log in with a credential that was accepted before, and with a new one
+// after a pause.
 type Logins struct {
 	mu       sync.Mutex
 	peers    map[string]*rate.Limiter

@@ -29,27 +29,27 @@ const (
 	newlines = '\n' * eachByte
 )
 
-// find sets e to the ends in data, the window at position base.
+// find sets e to the ends in data, a window that begins at position base of the whole input.
 func (e *ends) find(data []byte, base int) {
 	if e.positions == nil {
 		e.positions, e.lines = make([]uint32, endsWindow+64), make([]uint32, endsWindow)
 	}
 	e.base, e.lineIndex, e.firstEnd = base, 0, 0
 	positions, lines := e.positions, e.lines[:cap(e.lines)]
-	wordCount := len(data) / 64
-	if wordCount > 0 {
-		findBits(data, e.sep, e.bits[:wordCount])
+	blockCount := len(data) / 64
+	if blockCount > 0 {
+		findBits(data, e.sep, e.bits[:blockCount])
 	}
-	if rest := data[64*wordCount:]; len(rest) > 0 {
+	if rest := data[64*blockCount:]; len(rest) > 0 {
 		var tail [64]byte
 		copy(tail[:], rest)
-		findBitsOfWords(tail[:], e.sep, e.bits[wordCount:wordCount+1])
-		e.bits[wordCount][0] &= 1<<len(rest) - 1
-		e.bits[wordCount][1] &= 1<<len(rest) - 1
-		wordCount++
+		findBitsPortable(tail[:], e.sep, e.bits[blockCount:blockCount+1])
+		e.bits[blockCount][0] &= 1<<len(rest) - 1
+		e.bits[blockCount][1] &= 1<<len(rest) - 1
+		blockCount++
 	}
 	n, l := 0, 0
-	for i, b := range e.bits[:wordCount] {
+	for i, b := range e.bits[:blockCount] {
 		from, endBits, newline := 64*i, b[0], b[1]
 		for ; newline != 0; newline &= newline - 1 {
 			lines[l] = uint32(n + bits.OnesCount64(endBits&(newline-1)&^newline))
@@ -74,9 +74,9 @@ func (e *ends) find(data []byte, base int) {
 	e.lines = lines[:l]
 }
 
-// findBitsOfWords sets two words for each 64 bytes of data: a bitmap of all ends, and a bitmap of
+// findBitsPortable sets two words for each 64 bytes of data: a bitmap of all ends, and a bitmap of
 // the newlines. sep is the separator, repeated in each byte.
-func findBitsOfWords(data []byte, sep uint64, bits [][2]uint64) {
+func findBitsPortable(data []byte, sep uint64, bits [][2]uint64) {
 	for k := range bits {
 		block := (*[64]byte)(data[64*k:])
 		var all, newline uint64

@@ -2,4 +2,4 @@
 
 package records
 
-func findBits(data []byte, sep uint64, bits [][2]uint64) { findBitsOfWords(data, sep, bits) }
+func findBits(data []byte, sep uint64, bits [][2]uint64) { findBitsPortable(data, sep, bits) }

@@ -18,7 +18,7 @@ func TestEndBits(t *testing.T) {
 				}
 			}
 			blocks := 1 + r.IntN(endsWindow/64)
-			for name, find := range map[string]func([]byte, uint64, [][2]uint64){"findBits": findBits, "findBitsOfWords": findBitsOfWords} {
+			for name, find := range map[string]func([]byte, uint64, [][2]uint64){"findBits": findBits, "findBitsPortable": findBitsPortable} {
 				bits := make([][2]uint64, blocks+1)
 				find(data[:64*blocks], uint64(sep)*eachByte, bits[:blocks])
 				for i, c := range data[:64*blocks] {

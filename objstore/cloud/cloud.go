@@ -1,5 +1,5 @@
-// Package cloud opens stores in buckets of S3, of S3-compatible servers, and of
-// Google Cloud Storage, by URL:
+// Package cloud opens stores in S3, S3-compatible and Google Cloud Storage buckets, given
+// their URLs:
 //
 //	s3://BUCKET/PREFIX?region=REGION&endpoint=https://HOST
 //	gs://BUCKET/PREFIX
@@ -40,7 +40,7 @@ func Schemes() []stores.Scheme {
 	}
 	commonOptions := []stores.Option{
 		sizeOption("memory", "512MiB", "maximum memory"),
-		sizeOption("segment", "64MiB", "maximum data before an upload; also limited to a seventh of memory"),
+		sizeOption("segment", "64MiB", "maximum data to collect before an upload; at most a seventh of memory"),
 		{Name: "disk", Usage: "SIZE", Default: "0", Help: "maximum size of readers' temporary files, to read a large store in one pass; 0: read in many passes", Check: func(value string) error {
 			_, err := diskSize(value)
 			return err
@@ -77,9 +77,9 @@ func Schemes() []stores.Scheme {
 		}
 	}
 	return []stores.Scheme{
-		scheme("s3", "a bucket of S3 or a compatible server, for many processes and machines",
+		scheme("s3", "a bucket in S3 or on a compatible server, which many processes and machines can share",
 			stores.Option{Name: "region", Usage: "NAME", Default: "$AWS_REGION, or us-east-1", Help: "region of the bucket"}),
-		scheme("gs", "a bucket of Google Cloud Storage, for many processes and machines"),
+		scheme("gs", "a Google Cloud Storage bucket, which many processes and machines can share"),
 	}
 }
 

@@ -319,7 +319,7 @@ def test_worker_that_cannot_reach_the_server(cluster: LocalCluster, monkeypatch:
         from partd_go.dask import cluster as ours
 
         patch.setattr(ours, "reach", refuse)
-        with pytest.raises(RuntimeError, match="cannot shuffle through .*: no way. All need this version of partd_go"):
+        with pytest.raises(RuntimeError, match="cannot shuffle through .*: no way. The scheduler and every worker need"):
             partd_go.dask.use()
     assert method._active is None
 

@@ -211,7 +211,7 @@ def pyiceberg(place):
     if what == "bulk":
         appended = median(lambda i: created.append(table))
         read = median(lambda i: created.scan(selected_fields=("price",), row_filter="sym = 'S7' and price > 50").to_arrow())
-        return {"append": appended, "read": read / rounds}  # each round appended the rows again, so the table has them rounds times
+        return {"append": appended, "read": read / rounds}  # every round appended the same rows, so the table holds `rounds` copies of them
     created.append(table)
     return {"commit" if what == "one" else "Iceberg, by pyiceberg": median(lambda i: created.append(table))}
 

@@ -49,8 +49,8 @@ func (q *query) close() {
 	}
 }
 
-// acquireDatabase gives back the query's database, if any, and leases one that can run statements with a key;
-// see lease.key.
+// acquireDatabase gives back the query's database, if any, and leases one that has run no statements yet, or only
+// statements with the given key (see lease.key).
 func (q *query) acquireDatabase(ctx context.Context, key string) error {
 	if q.db != nil {
 		q.db.Finish()

@@ -90,7 +90,7 @@ func combine(word string, op operator, exprs []*Expr) *Expr {
 }
 
 // Value is a type of values with which columns can be compared. Use a time.Time or a string for dates and times. A
-// float stands for the decimal number that Go prints for it.
+// float is compared as the decimal number that Go prints for it: float32(0.1) and 0.1 both mean 0.1.
 type Value interface {
 	~bool | ~string | ~float32 | ~float64 |
 		~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64 | time.Time

@@ -21,9 +21,9 @@ type numbers interface {
 	int8 | int16 | int32 | int64 | uint8 | uint16 | uint32 | uint64 | float32 | float64
 }
 
-func number[T numbers](v []T) arrow.Array { return shared(arrow.GetDataType[T](), v, nil, 0) }
+func number[T numbers](v []T) arrow.Array { return arrayNoCopy(arrow.GetDataType[T](), v, nil, 0) }
 
-func shared[T numbers](t arrow.DataType, v []T, valid []byte, nulls int) arrow.Array {
+func arrayNoCopy[T numbers](t arrow.DataType, v []T, valid []byte, nulls int) arrow.Array {
 	buffers := []*memory.Buffer{nil, memory.NewBufferBytes(arrow.GetBytes(v))}
 	if nulls > 0 {
 		buffers[0] = memory.NewBufferBytes(valid)
@@ -31,8 +31,8 @@ func shared[T numbers](t arrow.DataType, v []T, valid []byte, nulls int) arrow.A
 	return array.MakeFromData(array.NewData(t, len(v), buffers, nil, nulls, 0))
 }
 
-// counted returns an array of type t with the numbers v, in which numbers equal to missing are null.
-func counted[T int32 | int64](t arrow.DataType, v []T, missing T) arrow.Array {
+// arrayWithNulls returns an array of type t with the numbers v, in which numbers equal to missing are null.
+func arrayWithNulls[T int32 | int64](t arrow.DataType, v []T, missing T) arrow.Array {
 	valid, nulls := make([]byte, bitutil.BytesForBits(int64(len(v)))), 0
 	for i, n := range v {
 		bitutil.SetBitTo(valid, i, n != missing)
@@ -40,7 +40,7 @@ func counted[T int32 | int64](t arrow.DataType, v []T, missing T) arrow.Array {
 			nulls++
 		}
 	}
-	return shared(t, v, valid, nulls)
+	return arrayNoCopy(t, v, valid, nulls)
 }
 
 var units = map[string]arrow.TimeUnit{"s": arrow.Second, "ms": arrow.Millisecond, "us": arrow.Microsecond, "ns": arrow.Nanosecond}
@@ -80,13 +80,13 @@ func toArrow(values any) (arrow.Array, error) {
 		if !ok {
 			return nil, fmt.Errorf("unsupported time unit %q", v.Unit)
 		}
-		return counted(&arrow.TimestampType{Unit: unit, TimeZone: zone}, v.Counts, math.MinInt64), nil
+		return arrayWithNulls(&arrow.TimestampType{Unit: unit, TimeZone: zone}, v.Counts, math.MinInt64), nil
 	case encode.Durations:
 		unit, ok := units[v.Unit]
 		if !ok {
 			return nil, fmt.Errorf("unsupported time unit %q", v.Unit)
 		}
-		return counted(&arrow.DurationType{Unit: unit}, v.Counts, math.MinInt64), nil
+		return arrayWithNulls(&arrow.DurationType{Unit: unit}, v.Counts, math.MinInt64), nil
 	case encode.Texts:
 		if v.Null != nil && len(v.Null) != len(v.Values) {
 			return nil, fmt.Errorf("Values has %d elements, but Null has %d", len(v.Values), len(v.Null))
@@ -114,7 +114,7 @@ func toArrow(values any) (arrow.Array, error) {
 				return nil, fmt.Errorf("element %d has the code %d, but there are %d categories", i, code, categories.Len())
 			}
 		}
-		codes := counted(arrow.PrimitiveTypes.Int32, v.Codes, -1)
+		codes := arrayWithNulls(arrow.PrimitiveTypes.Int32, v.Codes, -1)
 		return array.NewDictionaryArray(&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: categories.DataType(), Ordered: v.Ordered},
 			codes, categories), nil
 	}

@@ -63,7 +63,7 @@ const (
 )
 
 var (
-	// ErrNotFound means that no node has a table of the name.
+	// ErrNotFound means that no node has a table with that name.
 	ErrNotFound = tables.ErrNotFound
 	// ErrConflict means that another Save came first. The failed Save saved nothing.
 	ErrConflict = errors.New("another node saved the table at the same time: save again")
@@ -77,14 +77,14 @@ var (
 // Options are the options of Open. The zero value and nil select the defaults.
 type Options struct {
 	// Registry lists the URLs of NATS servers with JetStream, separated by commas. With
-	// three or more servers, each record has three replicas. "" means a server in this
-	// process, or in the first such process on this machine.
+	// three or more servers, each record has three replicas. "" means a server on this
+	// machine: the first process that opens a node runs it, and later processes use it.
 	Registry string
 
 	// OwnRegistry replaces NATS. The caller must close it after the nodes.
 	OwnRegistry Registry
-	// Storage holds the files of the tables instead of the directory. The directory still
-	// holds the node's ID, its lock, a record of each table's newest version, and an empty
+	// Storage, if set, holds the files of the tables. The directory then still holds the
+	// node's ID, its lock, a record of each table's newest version, and an empty
 	// file for each file in the storage. Object names begin with the node's ID, so that nodes
 	// can share a bucket. Processes that share the directory must use the same storage. Files
 	// that are already in the directory stay there. The caller must close the storage after
@@ -102,13 +102,14 @@ type Options struct {
 	// [DefaultSyncTimeout].
 	SyncTimeout time.Duration
 
-	// Lease is how long a silent node counts as alive, and how long the node trusts its
-	// copy of the registry while the registry is silent. 0 means [DefaultLease].
+	// Lease is how long other nodes count as alive after they fall silent, and how long
+	// this node trusts its copy of the registry after the registry falls silent. 0 means
+	// [DefaultLease].
 	Lease time.Duration
 
 	// MaxStaleness is the largest age of a version that Load may return if the registry,
-	// or every holder of a newer version, does not respond. If it is 0, Load then returns
-	// an error.
+	// or every holder of a newer version, does not respond. If MaxStaleness is 0, Load
+	// returns an error in these cases.
 	MaxStaleness time.Duration
 
 	// Newest makes every Load ask the registry for the newest version, so that Load never
@@ -134,9 +135,9 @@ type Node struct {
 	address     string // "" if this node serves nothing
 	log         *slog.Logger
 	requests    atomic.Int64
-	fetched     atomic.Int64
-	verifyMu    sync.Mutex // one Verify at a time
-	extendBelow int64      // files with fewer rows are extended; smallRows, except in tests
+	fetched     atomic.Int64 // bytes received from other nodes
+	verifyMu    sync.Mutex   // one Verify at a time
+	extendBelow int64        // Save may add rows to a file that has fewer rows than this; smallRows, except in tests
 	stop        context.CancelFunc
 	background  sync.WaitGroup
 }

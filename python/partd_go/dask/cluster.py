@@ -46,7 +46,7 @@ def prepare(client: Any, store: shuffle.Store) -> Callable[[], None]:
     if client.asynchronous:
         raise RuntimeError(
             "partd_go.dask.use() cannot reach the scheduler and the workers with an asynchronous Client: "
-            "use a synchronous Client for use() and to compute"
+            "use a synchronous Client, both to call use() and to compute"
         )
     try:
         # The scheduler needs the store too: it builds the graph, and deletes the graph's rows.
@@ -54,9 +54,9 @@ def prepare(client: Any, store: shuffle.Store) -> Callable[[], None]:
         client.run(reach, store)
     except Exception as err:
         raise RuntimeError(
-            f"a scheduler or a worker of {client!r} cannot shuffle through {store.client}: {err}. All need this "
-            "version of partd_go and a URL that they can reach: start a partd-server that listens on the network, and "
-            "pass its address to use()"
+            f"a scheduler or a worker of {client!r} cannot shuffle through {store.client}: {err}. The scheduler and "
+            "every worker need this version of partd_go, and must be able to reach the store's URL: start a "
+            "partd-server that listens on the network, and pass its address to use()"
         ) from err
     plugin = Plugin(store.name)
     client.register_plugin(plugin, name=store.name)

@@ -139,11 +139,11 @@ func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 		return err
 	}
 	if c.hasBitmap(dt.ID()) {
-		bits := int64(0)
+		bitmapBytes := int64(0)
 		if nulls {
-			bits = (n + 7) / 8
+			bitmapBytes = (n + 7) / 8
 		}
-		if err := c.nextBufferOfSize(bits); err != nil {
+		if err := c.nextBufferOfSize(bitmapBytes); err != nil {
 			return err
 		}
 	}

@@ -130,7 +130,8 @@ type warehouse struct {
 	cacheSize                    *sizeflag.Size
 }
 
-// Default directories of serve and of the other commands. serveDir is also the default of shoots, which serve can replace.
+// Default directories of serve and of the other commands. serveDir is also the default of the shoots program, which serve can
+// replace.
 const (
 	commandsDir = "partd-tables"
 	serveDir    = "buckets"
@@ -140,7 +141,7 @@ func warehouseFlags(fl *pflag.FlagSet, dir string) warehouse {
 	w := warehouse{
 		dir:       fl.String("dir", dir, "`DIR` of the tables, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (docs/warehouses.md)"),
 		catalog:   fl.String("catalog", "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
-		tail:      fl.String("tail", "", "`DIR` for small appends until they are folded (default: in DIR; for a cloud bucket, each append is a commit)"),
+		tail:      fl.String("tail", "", "`DIR` for small appends until they are moved into data files (default: in the tables' DIR; for a cloud bucket none: each append is committed at once)"),
 		cacheDir:  fl.String("cache-dir", "", "`DIR` for local copies of a cloud bucket's files (default: in the user's cache directory)"),
 		cacheSize: &sizeflag.Size{Bytes: tables.DefaultCacheSize, Min: 1 << 20},
 	}

@@ -25,7 +25,7 @@ func (e *ArgumentError) Unwrap() error { return e.Err }
 
 // Settings configures a table. The zero value is the default.
 type Settings struct {
-	// Time is the column that orders the rows: a timestamp or a date32. If it is "", rows stay in the order of arrival.
+	// Time is the column that orders the rows: a timestamp or a date32. If it is "", rows stay in order of arrival.
 	Time string `json:"time,omitempty"`
 	// Keys are the columns that distinguish rows with equal times. Without keys, such rows are duplicates.
 	Keys []string `json:"keys,omitempty"`
@@ -62,13 +62,13 @@ type OnDuplicate string
 
 // The rules for duplicates. "" is KeepAll.
 const (
-	KeepAll         OnDuplicate = "keep_all"   // all rows are kept, in the order of arrival
+	KeepAll         OnDuplicate = "keep_all"   // all rows are kept, in order of arrival
 	KeepFirst       OnDuplicate = "keep_first" // the first row is kept
 	KeepLast        OnDuplicate = "keep_last"  // the last row is kept, even if other columns differ
 	RefuseDuplicate OnDuplicate = "error"      // a put that contains or creates duplicates fails
 )
 
-// Partition is the length of the periods that divide a table's files.
+// Partition is the longest period that one file of a table covers, such as a day. A file ends at the end of a period.
 type Partition string
 
 // Compression says whether a table's files are compressed for speed or for size.

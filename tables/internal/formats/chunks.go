@@ -38,18 +38,18 @@ type text struct {
 	linesBefore int64         // number of lines before block
 	eof         bool          // the file was read to its end
 	largeBuffer []byte        // buffer for long records
-	allUsed     chan struct{} // closed when all chunks before block are used
+	allUsed     chan struct{} // closed when all chunks before block have been used
 }
 
 // chunk is a sequence of whole records.
 type chunk struct {
 	data        []byte
 	linesBefore int64         // number of lines before the chunk
-	turn        chan struct{} // closed when all earlier chunks are used
-	used        chan struct{} // must be closed when this chunk is used
+	turn        chan struct{} // closed when all earlier chunks have been used
+	used        chan struct{} // forEachChunk closes it when this chunk has been used
 }
 
-// newText returns a text. If the format has a header, newText reads it.
+// newText returns a text that reads from r. If the format has a header, newText reads it.
 func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 	t := &text{in: in, r: r, size: chunkBytes, allUsed: make(chan struct{})}
 	close(t.allUsed)
@@ -116,8 +116,8 @@ func (t *text) fill(ctx context.Context) error {
 	return nil
 }
 
-// forEachChunk calls f for each chunk, in up to workers goroutines. An f that must act in the order of the file waits until the
-// chunk's channel turn is closed. forEachChunk returns the first error in that order, which cancels all calls.
+// forEachChunk calls f for each chunk, in up to workers goroutines. If f must act in file order, it waits until chunk.turn is
+// closed. An error cancels all calls; forEachChunk returns the first error in file order.
 func (t *text) forEachChunk(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

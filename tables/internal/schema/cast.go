@@ -110,7 +110,7 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	}
 	result, err := compute.CastArray(context.Background(), a, compute.SafeCastOptions(to))
 	if err != nil {
-		return nil, fmt.Errorf("as %s: %w", to, err)
+		return nil, fmt.Errorf("cannot convert to %s: %w", to, err)
 	}
 	return result, nil
 }
@@ -371,7 +371,7 @@ func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err erro
 			result = mapValues(from, b, func(v int64) {
 				f := float64(v)
 				if f == 1<<63 || int64(f) != v {
-					err = fmt.Errorf("as %s: %d would be rounded", to, v)
+					err = fmt.Errorf("cannot convert to %s: %d would be rounded", to, v)
 				}
 				b.Append(f)
 			})

@@ -199,7 +199,7 @@ func checkExact(column string, a arrow.Array, typ arrow.DataType) error {
 		if restored, err = ConvertArray(converted, a.DataType()); err == nil {
 			defer restored.Release()
 			if !array.ApproxEqual(a, restored, array.WithAbsTolerance(0), array.WithNaNsEqual(true)) {
-				err = fmt.Errorf("as %s: the value would change", typ)
+				err = fmt.Errorf("cannot convert to %s: the value would change", typ)
 			}
 		}
 	}
