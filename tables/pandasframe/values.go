@@ -89,7 +89,7 @@ func toArrow(values any) (arrow.Array, error) {
 		return arrayWithNulls(&arrow.DurationType{Unit: unit}, v.Counts, math.MinInt64), nil
 	case encode.Texts:
 		if v.Null != nil && len(v.Null) != len(v.Values) {
-			return nil, fmt.Errorf("Values has %d elements, but Null has %d", len(v.Values), len(v.Null))
+			return nil, fmt.Errorf("field Values has %d elements, but field Null has %d", len(v.Values), len(v.Null))
 		}
 		b := array.NewLargeStringBuilder(memory.DefaultAllocator)
 		for i, text := range v.Values {
