@@ -98,7 +98,7 @@ func TestRefused(t *testing.T) {
 		"element 1 is a string":                           {Columns: []encode.Column{{Name: "x", Values: []any{[]byte("a"), "b"}}}},
 		"element 0 is a float64":                          {Columns: []encode.Column{{Name: "x", Values: []any{1.5}}}},
 		"column x: it has 1 rows, but the frame has 2":    {Columns: []encode.Column{{Name: "w", Values: []int8{1, 2}}, {Name: "x", Values: []int8{1}}}},
-		"column x: Values has 2 elements, but Null has 1": {Columns: []encode.Column{{Name: "x", Values: encode.Texts{Values: []string{"a", "b"}, Null: []bool{true}}}}},
+		"column x: field Values has 2 elements, but field Null has 1": {Columns: []encode.Column{{Name: "x", Values: encode.Texts{Values: []string{"a", "b"}, Null: []bool{true}}}}},
 		"element 1 has the code 1, but there are 1":       {Columns: []encode.Column{{Name: "x", Values: encode.Categorical{Codes: []int32{0, 1}, Categories: []any{"a"}}}}},
 		"the index has 3 rows, but":                       {Columns: []encode.Column{{Name: "x", Values: []int8{1}}}, Index: encode.Column{Values: encode.Range{Stop: 3, Step: 1}}},
 		"index 3: its name is a int":                      {Index: encode.Column{Name: 3, Values: []int8{1}}},
