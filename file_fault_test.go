@@ -125,7 +125,7 @@ func TestFileEveryFault(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/persists=%v", optName, step.name, persists), func(t *testing.T) {
 					start := fileFilled(t, opts)
 					for n, hit := int64(1), true; hit; n += faultStep {
-						errnosPerCall := errnos // by default, one error per call
+						errnosPerCall := errnos // all errors for each call, or only one by default
 						if !tryAllErrnos {
 							errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
 						}

@@ -53,8 +53,9 @@ func (c *catalog) replace(m manifest, sync bool) error {
 	err := c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)
 	if isNoSpace(err) && len(m.files) == 0 && c.fs.Rename(c.path(spareName), tmp) == nil {
 		// m is the manifest of an empty store, so the data files can be removed once it is in
-		// place. Write it over the spare file, which already has enough blocks. If that fails,
-		// because the file system does not overwrite blocks in place, first free the blocks.
+		// place. Write it over the spare file, which already has enough blocks. This can still
+		// fail in a file system that does not overwrite blocks in place. Then free the blocks by
+		// truncating the file, and write it again.
 		if err = c.writeContent(tmp, 0, m.encode(), sync); isNoSpace(err) {
 			err = c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)
 		}
@@ -123,7 +124,7 @@ func (c *catalog) ensureSpare() {
 		_, err = f.WriteAt(make([]byte, need), 0)
 		err = errors.Join(err, f.Close())
 	}
-	c.warn(err, "space for a drop on a full disk could not be reserved", "path", path)
+	c.warn(err, "could not reserve the space that Drop needs when the disk is full", "path", path)
 }
 
 func (c *catalog) newFile(kind segment.FileKind, number uint32) *dataFile {

@@ -50,7 +50,9 @@ func TestFaultThenPowerLoss(t *testing.T) {
 	}
 }
 
-// powerLossAfterFault checks one fault, and reports whether Sync succeeded after it.
+// powerLossAfterFault runs step with one injected fault, calls Sync, and simulates power failures. It
+// checks that the reopened store has a content that step's error allows, and reports whether Sync
+// succeeded.
 func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
 	enabled := make(chan struct{}, 1)
@@ -89,7 +91,8 @@ func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *v
 		if e = errors.Join(e, killed.Close()); e != nil {
 			t.Fatal(e)
 		}
-		// A failed rename may have taken effect.
+		// The store cannot know whether a failed rename took effect, so it may report an unknown
+		// outcome even if it did not.
 		if !maps.EqualFunc(got, after, bytes.Equal) && !strings.HasPrefix(desc, "rename ") {
 			t.Errorf("%s, Sync option %t, %s failed: the outcome was reported as unknown, but the operation had no effect: %v", step.name, opts.Sync, desc, err)
 		}

@@ -200,7 +200,8 @@ func (s *Store) canFlush() bool {
 
 // flushedView flushes the tables and returns a view without them, so that a slow reader does
 // not block their reuse. If flushing fails, for example on a full disk, the view may contain
-// tables. Slow readers use at most two tables, which two spare tables replace.
+// tables. Slow readers can hold at most two tables; the store then uses two spare tables in
+// their place.
 func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
@@ -226,8 +227,8 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 	return s.segmentsView(s.segments.list), nil
 }
 
-// copyTables replaces the view's only part of each table with a copy, and releases the table. It
-// skips large parts.
+// copyTables copies the view's part of each table to the heap, and releases the table. The view must
+// have exactly one part of each table. copyTables skips large parts.
 func (v *view) copyTables() {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()

@@ -167,7 +167,7 @@ func TestUncertainCreations(t *testing.T) {
 			t.Errorf("seed %d: %v", seed, err)
 		}
 	}
-	t.Run("412 is not read back", func(t *testing.T) {
+	t.Run("the object is not read back after status 412", func(t *testing.T) {
 		if err := runConcurrentWriters(t, 1, hooks{noReadBack: true}); err == nil {
 			t.Error("the missing protection was not detected")
 		}
@@ -184,7 +184,7 @@ func TestUncertainCreations(t *testing.T) {
 func TestConflictIsNotExists(t *testing.T) {
 	run := func(h hooks) error {
 		b := &faultyBucket{Bucket: new(Memory)}
-		var n atomic.Int64 // creators also race when a store is opened
+		var n atomic.Int64 // atomic, because Open also calls create concurrently
 		b.create = func(ctx context.Context, name string, data []byte) error {
 			if strings.HasPrefix(name, "log/") && n.Add(1)%2 == 0 {
 				return errConflict
@@ -215,7 +215,9 @@ func TestConflictIsNotExists(t *testing.T) {
 	}
 }
 
-func TestIgnoredConditions(t *testing.T) {
+// TestBucketIgnoresIfNoneMatch checks that Open refuses a bucket that overwrites existing objects, and does not
+// change the store in it.
+func TestBucketIgnoresIfNoneMatch(t *testing.T) {
 	b := &faultyBucket{Bucket: new(Memory)}
 	b.create = func(ctx context.Context, name string, data []byte) error {
 		_ = b.Bucket.Delete(ctx, name)

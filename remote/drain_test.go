@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// slowReader requests more data than sockets can buffer, and reads nothing.
+// slowReader requests more data than sockets can buffer, and reads only the first bytes of the answer.
 func slowReader(t *testing.T, url string) *peer {
 	p := openPeer(t, url)
 	p.send(message("append", "large", string(make([]byte, 16<<20))))
@@ -30,7 +30,7 @@ func TestSlowReaderDoesNotBlockShutdown(t *testing.T) {
 	case err := <-done:
 		must(t, err)
 	case <-time.After(20 * time.Second):
-		t.Error("Shutdown still waits for a peer that reads nothing, 20 s after its start")
+		t.Error("20 s after it was called, Shutdown is still waiting for a peer that does not read")
 		must(t, p.Close())
 		must(t, <-done)
 	}

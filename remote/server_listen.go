@@ -99,7 +99,9 @@ type unixListener struct {
 }
 
 func (o *unixListener) Close() (err error) {
-	o.once.Do(func() { // before closing, because an open socket's inode number cannot be reused by another file
+	// Remove the file before closing the socket: while the socket is open, no other file can get its
+	// inode number, so SameFile is reliable.
+	o.once.Do(func() {
 		if current, e := os.Lstat(o.path); e == nil && o.info != nil && os.SameFile(current, o.info) {
 			err = os.Remove(o.path)
 		}
@@ -121,10 +123,10 @@ func removeStale(path string) error {
 	}
 	c, err := net.DialTimeout("unix", path, 2*time.Second)
 	if err == nil {
-		return errors.Join(fmt.Errorf("another server uses it: %w", syscall.EADDRINUSE), c.Close())
+		return errors.Join(fmt.Errorf("another server is using the socket: %w", syscall.EADDRINUSE), c.Close())
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("cannot determine whether another server uses it: %w", err)
+		return fmt.Errorf("cannot determine whether another server is using the socket: %w", err)
 	}
 	return os.Remove(path)
 }

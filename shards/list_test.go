@@ -133,7 +133,7 @@ func TestCheck(t *testing.T) {
 	fill(t, s, 1000)
 	must(t, s.Sync(t.Context()))
 	if result, err := s.Check(t.Context()); err != nil || result.Records != 1006 {
-		t.Errorf("Check = %+v, %v, want 1,000 records, three lists, and three records with identifiers", result, err)
+		t.Errorf("Check = %+v, %v, want 1,006 records: 1,000 values and, in each of the three shards, its list of shards and its identifiers", result, err)
 	}
 	must(t, s.Close())
 	s = open() // moves the write-ahead log into a segment
@@ -156,7 +156,7 @@ func TestCheck(t *testing.T) {
 		s = shardsOver(t, abc, stores)
 		_, err = s.Check(t.Context())
 		if !strings.Contains(fmt.Sprint(err), "shard b: ") || strings.Contains(fmt.Sprint(err), "shard a: ") {
-			t.Errorf("Check with a damaged shard b = %v, want an error of shard b only", err)
+			t.Errorf("Check with a damaged shard b = %v, want an error for shard b only", err)
 		}
 		_ = s.Close() // this may also report the damage
 	}
@@ -206,7 +206,7 @@ func TestOpen(t *testing.T) {
 	must(t, err)
 	must(t, s.Append(ctx, partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}))
 	if err := s.Append(ctx, partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}); !errors.Is(err, refused) || !strings.Contains(err.Error(), "shard b: ") {
-		t.Errorf("Append to an unreachable shard = %v, want %v of shard b", err, refused)
+		t.Errorf("Append to an unreachable shard = %v, want %v for shard b", err, refused)
 	}
 	if _, err := scan(s, 0, 1); !errors.Is(err, refused) {
 		t.Errorf("scan of all shards = %v, want %v", err, refused)

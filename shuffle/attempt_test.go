@@ -119,7 +119,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	if err := c.Verify(sums...); err != nil || !maps.Equal(parts, want) {
 		t.Errorf("reading in parts: got %q, Verify() error = %v, want %q", parts, err, want)
 	}
-	slices.SortFunc(sums, func(a, b Checksum) int { return cmp.Compare(b.Records, a.Records) }) // a part may be empty
+	slices.SortFunc(sums, func(a, b Checksum) int { return cmp.Compare(b.Records, a.Records) }) // largest first, so that sums[1:] lacks records even if a part is empty
 	for _, wrong := range [][]Checksum{sums[1:], append(sums[:3:3], sums[0])} {
 		if err := c.Verify(wrong...); !errors.Is(err, ErrNotVerified) {
 			t.Errorf("Verify() of wrong checksums: error = %v, want %v", err, ErrNotVerified)

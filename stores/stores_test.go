@@ -141,7 +141,7 @@ func TestAmbiguousOption(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a, b := u.storeOptions.count("level"), u.layerOptions[0].count("level"); a != 1 || b != 3 {
-		t.Errorf("the levels are %d and %d, want 1, the default, and 3", a, b)
+		t.Errorf("the levels are %d and %d, want 1 (the default) and 3", a, b)
 	}
 }
 

@@ -173,7 +173,7 @@ func checkSize(oldMeta, newMeta table.Metadata) error {
 	if err != nil {
 		return err
 	}
-	_, exceeds := icecat.DecodedCost(b) // its text begins with a verb, to continue the message at the end
+	_, exceeds := icecat.DecodedCost(b) // its text begins with a verb, because it completes the sentence in the ArgumentError below
 	if len(b) > maxTableMetadata {
 		exceeds = fmt.Errorf("has %d bytes; the limit is %d", len(b), maxTableMetadata)
 	}
@@ -188,7 +188,7 @@ func checkSize(oldMeta, newMeta table.Metadata) error {
 	return &ArgumentError{Err: fmt.Errorf("the table's metadata after the change %w: expire snapshots, or remove properties or schemas", exceeds)}
 }
 
-// checkWithin returns an error unless a client's file is in the directory location.
+// checkWithin returns an error unless file, a path from a client, is in the directory location.
 func (p *icebergStep) checkWithin(location, file string) error {
 	return asClientError(p.s.cat.CheckWithin(location, file))
 }
@@ -201,7 +201,8 @@ func asClientError(err error) error {
 	return err
 }
 
-// needsWholeTable reports whether a rule compares all rows of the table, so that all rows must be in files.
+// needsWholeTable reports whether a rule compares new rows with all other rows of the table. Such a rule reads
+// files, so the table's tail must be folded first.
 func (p *icebergStep) needsWholeTable(ctx context.Context, meta table.Metadata) bool {
 	d, err := definition.FromMetadata(meta)
 	if err != nil {
@@ -242,16 +243,16 @@ func (p *icebergStep) checkRows(ctx context.Context, oldMeta, newMeta table.Meta
 	if err := p.checkBatches(ctx, d, ruleList, staged, oldPaths, addedPaths); err != nil {
 		return err
 	}
-	order, err := p.Series(staged)
-	if err != nil || order == nil || order.Rule != RefuseDuplicate {
+	sortedRows, err := p.Series(staged)
+	if err != nil || sortedRows == nil || sortedRows.Rule != RefuseDuplicate {
 		return err
 	}
-	files, err := order.Files(ctx)
+	files, err := sortedRows.Files(ctx)
 	if err != nil {
 		return err
 	}
 	unchanged := slices.DeleteFunc(files, func(f *series.File) bool { return addedPaths[f.Data().FilePath()] })
-	return order.RejectDuplicates(ctx, unchanged, added)
+	return sortedRows.RejectDuplicates(ctx, unchanged, added)
 }
 
 // checkBatches checks the rows in staged's new files. Rules about the whole table also read its other files.

@@ -12,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// invalidColumns returns columns that no table can have, by a part of the error that they cause.
+// invalidColumns returns columns that no table can have. Each key is a part of the error that its columns cause.
 func invalidColumns() map[string][]arrow.Field {
 	field := func(name string) arrow.Field {
 		return arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Int64, Nullable: true}

@@ -123,7 +123,7 @@ func TestEvolveDuringAppends(t *testing.T) {
 		seen[n]++
 		// The text of a row put into the temporary column s was dropped with that column.
 		if !strings.HasSuffix(line, ",(null)") && !strings.HasSuffix(line, ",row "+n) {
-			t.Fatalf("row %q has an unexpected text", line)
+			t.Fatalf("row %q has unexpected text", line)
 		}
 	}
 	for n, count := range seen {

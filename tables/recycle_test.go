@@ -97,7 +97,7 @@ func testRecycle(t *testing.T, settings *Settings) {
 	}
 }
 
-// dated returns count rows, numbered from first, where each row's date is its number of days since 1970.
+// dated returns count rows, numbered from first. The date of row n is n days after 1970-01-01.
 func dated(first, count int64) array.RecordReader {
 	r := rowsOf(sequence(first, count)...)
 	defer r.Release()

@@ -99,7 +99,7 @@ func TestWrongOutputsAreDetected(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := list[0].check(list[0].contenders[0], in, out); (err == nil) != c.isCorrect {
-			t.Errorf("check of job %s for the output %q: error = %v; is the output correct: %v", c.job, c.content, err, c.isCorrect)
+			t.Errorf("check of job %s with output %q: error = %v, want an error: %t", c.job, c.content, err, !c.isCorrect)
 		}
 	}
 }
@@ -123,7 +123,7 @@ func TestLinesOfAnyLength(t *testing.T) {
 	}
 }
 
-// TestProcessTreeMemory checks that all processes of a pipeline count, but not the test itself.
+// TestProcessTreeMemory checks that the measured memory includes all processes of a pipeline, but not the test process.
 func TestProcessTreeMemory(t *testing.T) {
 	pages := bytes.Repeat([]byte{1}, 300<<20)
 	u, err := runMeasured(context.Background(), time.Minute,

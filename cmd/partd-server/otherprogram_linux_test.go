@@ -19,7 +19,7 @@ import (
 // TestOtherProgramFillsDisk lets another program fill the disk of a server while four clients write:
 // first partly, so that the reserve of free space stops the clients, and then completely. The clients
 // must get errors with the reason, and be able to read. Once there is space, they must be able to
-// write again without a restart of the server. Acknowledged data must be stored exactly once, also
+// write again without a restart of the server. Acknowledged data must be stored exactly once, even
 // after a crash. With namespaces, only one store is open at a time, so stores are closed and opened
 // while the disk is full.
 func TestOtherProgramFillsDisk(t *testing.T) {

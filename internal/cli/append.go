@@ -27,7 +27,7 @@ func newAppend(a *app) *cobra.Command {
 		Long: `Append the bytes of FILE, or of standard input, to the value of KEY: either all
 of them or none. They must fit in a quarter of --memory. A store that does not
 exist is created. Appending nothing does not create the key: a key exists once
-something was appended to it.`,
+something has been appended to it.`,
 		Example: `  echo hello | partd append greetings
   partd append --store log:photos cat cat.jpg`,
 	}
@@ -90,7 +90,7 @@ func readFile(ctx context.Context, file *os.File, limit int) ([]byte, error) {
 	select {
 	case r := <-done:
 		if r.err == nil && len(r.data) > limit {
-			return nil, fmt.Errorf("%s has more than %s, a quarter of --memory, which is the limit of one append: "+
+			return nil, fmt.Errorf("%s is larger than %s, the limit for one append (a quarter of --memory): "+
 				"increase --memory, or append it in parts", file.Name(), stores.FormatSize(int64(limit)))
 		}
 		return r.data, r.err

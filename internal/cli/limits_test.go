@@ -40,7 +40,7 @@ func TestLongRecords(t *testing.T) {
 	}
 	// append has the same limit for a value.
 	text, err = program(t, "append", "--memory", "16MiB", "--store", url, "b", file).CombinedOutput()
-	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), "has more than 4.0 MiB, a quarter of --memory") {
+	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), "is larger than 4.0 MiB, the limit for one append (a quarter of --memory)") {
 		t.Errorf("append of a value that is too long: %v, %s", err, text)
 	}
 }

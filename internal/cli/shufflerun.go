@@ -57,7 +57,7 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	if cfg.Fields, err = filejobs.ResolveFields(*j.flags.by, j.layout, j.in.Columns); errors.Is(err, records.ErrFieldZero) {
 		return cliutil.Usagef("--by: %w", err)
 	} else if err != nil {
-		return fmt.Errorf("--by %q of %s, read as %s: %w%s", *j.flags.by, names[0], j.layout.Format, err, j.in.SeparatorHint(j.layout))
+		return fmt.Errorf("--by %q in %s (read as %s): %w%s", *j.flags.by, names[0], j.layout.Format, err, j.in.SeparatorHint(j.layout))
 	}
 	if j.store, err = j.app.open(ctx, j.url, options); err != nil {
 		return err

@@ -50,15 +50,15 @@ func smallStores(t *testing.T) (closed, killed string) {
 	return closed, killed
 }
 
-// flipBit inverts a bit of a file, and returns a function that restores it.
-func flipBit(t *testing.T, path string, bit int) (undo func()) {
+// flipBit inverts a bit of the byte at offset in a file, and returns a function that restores it.
+func flipBit(t *testing.T, path string, offset int) (undo func()) {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	flipped := bytes.Clone(data)
-	flipped[bit] ^= 1 << (bit % 8)
+	flipped[offset] ^= 1 << (offset % 8)
 	write := func(data []byte) {
 		if err := os.WriteFile(path, data, 0o666); err != nil {
 			t.Fatal(err)
@@ -78,21 +78,21 @@ func TestVerifyFindsFlippedBits(t *testing.T) {
 	for pattern, step := range map[string]int{"MANIFEST": 11, "seg-*": 131, "blob-*": 9973} {
 		paths, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil || len(paths) != 1 {
-			t.Fatalf("the files %s are %v, error %v; want one file", pattern, paths, err)
+			t.Fatalf("the pattern %s matches %v, error %v; want one file", pattern, paths, err)
 		}
 		info, err := os.Stat(paths[0])
 		if err != nil {
 			t.Fatal(err)
 		}
-		for bit := 0; bit < int(info.Size()); bit += step {
-			undo := flipBit(t, paths[0], bit)
+		for offset := 0; offset < int(info.Size()); offset += step {
+			undo := flipBit(t, paths[0], offset)
 			v, code, text := verify(t, dir)
 			undo()
 			if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != paths[0] || !strings.Contains(text, paths[0]) {
-				t.Errorf("after a bit flip in byte %d of %s, verify = %+v, exit code %d, %s; want exit code 1 and damage in this file", bit, pattern, v, code, text)
+				t.Errorf("after a bit flip in byte %d of %s, verify = %+v, exit code %d, %s; want exit code 1 and damage in this file", offset, pattern, v, code, text)
 			}
-			if pattern != "MANIFEST" && bit > 32 && (v.Damage[0].Offset == nil || *v.Damage[0].Offset > int64(bit)) {
-				t.Errorf("after a bit flip in byte %d of %s, verify reports the wrong offset: %s", bit, pattern, text)
+			if pattern != "MANIFEST" && offset > 32 && (v.Damage[0].Offset == nil || *v.Damage[0].Offset > int64(offset)) {
+				t.Errorf("after a bit flip in byte %d of %s, verify reports the wrong offset: %s", offset, pattern, text)
 			}
 		}
 	}

@@ -94,7 +94,7 @@ func (j *job) resolveFields(flag, list string) ([]records.Field, error) {
 }
 
 func (j *job) fieldError(flag, value string, err error) error {
-	err = fmt.Errorf("--%s %q of %s, read as %s: %w%s", flag, value, j.Inputs.Files[0].Name, j.From.Format, err, j.Inputs.SeparatorHint(j.From))
+	err = fmt.Errorf("--%s %q in %s (read as %s): %w%s", flag, value, j.Inputs.Files[0].Name, j.From.Format, err, j.Inputs.SeparatorHint(j.From))
 	if j.Inputs.Columns == nil {
 		return &OptionError{err}
 	}

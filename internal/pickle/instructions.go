@@ -54,7 +54,7 @@ const (
 	opStackGlobal     = 0x93
 	opMemoize         = 0x94
 	opFrame           = 0x95
-	opByteArray8      = 0x96 // of protocol 5
+	opByteArray8      = 0x96 // only in protocol 5
 )
 
 // operandSizes holds the size of the number that follows each instruction, in bytes. The number is
@@ -66,7 +66,8 @@ var operandSizes = [256]int{
 	opBinGet: 1, opLongBinGet: 4, opFrame: 8,
 }
 
-// refusedOpcodes maps instructions that plain values do not need to their descriptions, for errors.
+// refusedOpcodes holds a description, for error messages, of each instruction that plain values
+// never need.
 var refusedOpcodes = map[byte]string{
 	'0':      "POP (a tuple that contains itself)",
 	'1':      "POP_MARK (a tuple that contains itself)",
@@ -89,7 +90,7 @@ func refusedError(op byte) error {
 	if name, isListed := refusedOpcodes[op]; isListed {
 		return fmt.Errorf("instruction %s: only plain values can be read", name)
 	}
-	return fmt.Errorf("%#02x is not an instruction of a pickle of protocol 4 or 5", op)
+	return fmt.Errorf("%#02x is not a pickle instruction in protocol 4 or 5", op)
 }
 
 func (r *reader) readLeaf(op byte) (any, error) {

@@ -33,7 +33,7 @@ type step struct {
 	line  func(elapsed time.Duration) string
 }
 
-// interval is the time between updates. It also delays the first update, so that short work shows
+// interval is the time between updates. It also delays the first update, so a short job shows
 // nothing.
 const interval = 250 * time.Millisecond
 
@@ -58,7 +58,7 @@ func (b *Bar) Wait(activity string, remaining func() int64) {
 	b.step.Store(&step{time.Now(), func(elapsed time.Duration) string {
 		line := activity
 		if remaining != nil {
-			line += fmt.Sprintf(", %.1f MB of memory left", float64(remaining())/1e6)
+			line += fmt.Sprintf(", %.1f MB still to write", float64(remaining())/1e6)
 		}
 		return line + ", " + elapsed.Round(time.Second).String()
 	}})

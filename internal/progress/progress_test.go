@@ -54,7 +54,7 @@ func TestBar(t *testing.T) {
 		bar.Stop()
 		bar.Stop()
 		text := out.String()
-		for label, want := range map[string]int{"50 %": 2, "\rdropping, ": 4, "\rdropping, 1s\x1b[K": 2, "writing, 2.0 MB of memory left, 0s": 1} {
+		for label, want := range map[string]int{"50 %": 2, "\rdropping, ": 4, "\rdropping, 1s\x1b[K": 2, "writing, 2.0 MB still to write, 0s": 1} {
 			if n := strings.Count(text, label); n != want {
 				t.Errorf("%q appears %d times, want %d: %q", label, n, want, text)
 			}

@@ -46,7 +46,7 @@ func (r *reader) begin(eof bool) (bool, error) {
 		case Header:
 			if diff := DiffColumns(r.cfg.Columns, s.Columns); diff != "" {
 				r.errLine = s.Line
-				return false, fmt.Errorf("the header differs from the expected one: %s", diff)
+				return false, fmt.Errorf("the expected and the actual header differ: %s", diff)
 			}
 			t.BlankLines += lines
 			t.BlankBytes += blank

@@ -165,7 +165,7 @@ func TestReadErrors(t *testing.T) {
 		{"long key", smallConfig(Layout{Format: Text}, Field{}), strings.Repeat("k", partd.MaxKeyLen+1), "f, line 1: the key is too long", true},
 		{"long record", long, "a,b\n1," + strings.Repeat("x", 99), "f, line 2: too large: the record that begins here is longer than 100 bytes, a quarter of --memory", false},
 		{"long record with a quote", long, "a,b\n1,2\n1,\"" + strings.Repeat("x\n", 99), "f, line 3: too large: the record that begins here is longer than 100 bytes, a quarter of --memory (it may contain an unclosed quote)", false},
-		{"different header", csv, "a,c\n", `f, line 1: the header differs from the expected one: column 2: "b" and "c"`, false},
+		{"different header", csv, "a,c\n", `f, line 1: the expected and the actual header differ: column 2: "b" and "c"`, false},
 		{"not JSON", jsonl, "{\"k\":1}\n{\"k\":1\n", "f, line 2: not JSON: unexpected end of JSON input", true},
 		{"not an object", jsonl, "[1]\n", "f, line 1: not a JSON object", true},
 		{"missing member", jsonl, "{\"x\":{\"k\":1}}\n", `f, line 1: member "k" is missing`, true},
@@ -183,7 +183,7 @@ func TestReadErrors(t *testing.T) {
 			c.cfg.SkipBad = true
 			_, tally, err := readAll(t, c.cfg, input("f", c.data))
 			if c.bad != (err == nil) || c.bad && (tally.BadRecords != 1 || tally.FirstBad.Error() != c.want) {
-				t.Errorf("Read with SkipBad = %+v, %v, want one skipped record: %v", tally, err, c.bad)
+				t.Errorf("Read with SkipBad = %+v, %v, want a skipped record instead of an error: %t", tally, err, c.bad)
 			}
 		})
 	}

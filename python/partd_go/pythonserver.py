@@ -75,13 +75,13 @@ class PythonLink(Link):
             error = failure(UnknownOutcome if "the outcome is unknown" in text else Error, wire.NAMES[op], self.url, text)
             reply = self.message(1)
         if reply != [b"ack"]:
-            raise Protocol(f"{len(reply)} frames, {reply[0][:20]!r}, instead of ack")
+            raise Protocol(f"expected ack, but received {len(reply)} frames, of which the first begins with {reply[0][:20]!r}")
         if error:
             raise error
 
 
 class PythonChannel(Channel):
-    """A channel that sends each change only once, because changes have no numbers."""
+    """A channel that never resends a change: in this protocol, changes are not numbered, so the server could not recognize a repeated one."""
 
     link_class = PythonLink
 
@@ -89,7 +89,7 @@ class PythonChannel(Channel):
         if op not in _COMMANDS:
             raise failure(
                 Unsupported, wire.NAMES[op], self.settings.url, "the protocol of partd's server has no such request",
-                "connect to a partd-server without python_server=True",
+                "connect to a partd-server instead, and leave out python_server=True",
             )  # fmt: skip
 
     @staticmethod

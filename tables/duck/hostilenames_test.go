@@ -77,9 +77,9 @@ func appendValue(b array.Builder) {
 	}
 }
 
-// TestHostileNames puts rows with hostile column and field names. Each put must either be rejected, write nothing, and
-// return an error that names the column, or store the rows unchanged. Stored tables must be readable, directly and
-// with SQL, even after the store is reopened. They can also be listed, evolved and deleted.
+// TestHostileNames puts rows with hostile column and field names. Each put must either store the rows unchanged, or
+// write nothing and return an error that names the column. Stored tables must be readable, directly and with SQL,
+// even after the store is reopened. They can also be listed, evolved and deleted.
 func TestHostileNames(t *testing.T) {
 	t.Parallel()
 	ctx, seed := t.Context(), uint64(time.Now().UnixNano())

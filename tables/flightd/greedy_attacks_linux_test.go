@@ -146,7 +146,7 @@ func strangersAttacks(t *testing.T, address, web string) []attacker {
 				c.sendZeros(stream, 5*time.Second)
 			}
 		})},
-		{"1,041 connections with a call without a message", 1, hosts[:1], func(ctx context.Context, host string) {
+		{"1,041 connections, each with a call that sends no message", 1, hosts[:1], func(ctx context.Context, host string) {
 			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 			defer cancel()
 			for range 1041 {

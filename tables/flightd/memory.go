@@ -91,8 +91,8 @@ func (b *budget) cancelCall(v *watchedStream) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == v })
 }
 
-// expect records the size of the message that is arriving on w, for the choice of the call to cancel. It does not
-// count the message: Get counts each buffer when it arrives.
+// expect records the size of the message arriving on w, which helps to choose the call to cancel. It does not add
+// the size to the total: Get adds each buffer as it arrives.
 func (b *budget) expect(w *watchedStream, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -131,8 +131,8 @@ func (b *budget) setProcessing(w *watchedStream, n int64) {
 	b.add(n)
 }
 
-// addRequest counts a request without rows until its call ends. Such a call may wait long before it runs. So that
-// puts need not wait for it, these requests have their own quarter of the memory, which admit ignores.
+// addRequest counts a request without rows until its call ends. Such a call may wait a long time before it runs.
+// These requests have a separate quarter of the memory, which admit does not count, so that puts do not wait for them.
 func (b *budget) addRequest(w *watchedStream, n int64) {
 	b.mu.Lock()
 	w.requestBytes = n
@@ -154,9 +154,10 @@ func (b *budget) remove(w *watchedStream) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == w })
 }
 
-// tidy collects garbage while the server is idle, if memory has grown much since the last collection or if there are
+// tidy collects garbage while the server is idle, if memory has grown a lot since the last collection or if there are
 // lost buffers (see countedBuffer), which count against the limit until they are collected. In an idle server, Go
-// itself collects garbage only every two minutes. tidy repeats each collection once.
+// itself collects garbage only every two minutes. tidy runs each collection twice, because a sync.Pool keeps its
+// values during the first one.
 func (s *Server) tidy(ctx context.Context) {
 	const (
 		interval = 2 * time.Second

@@ -15,7 +15,7 @@ import (
 // TestDecompressedRowsShareMemory checks that puts of small messages that decompress to many rows stay within
 // the memory limit: such puts wait for each other, and are refused if the other puts stay open.
 func TestDecompressedRowsShareMemory(t *testing.T) {
-	const puts, rows = 24, 500_000 // 4 MB each; the store buffers the rows of a put this small
+	const puts, rows = 24, 500_000 // each put has 4 MB of rows, few enough for the store to buffer them in memory
 	const limit = 64 << 20
 	s, _, address := serveTest(t, &Options{Memory: limit, MaxMessage: 16 << 20, Puts: 64, IdleTimeout: 6 * time.Second})
 	batch := floatBatch(rows)
@@ -69,7 +69,7 @@ func TestDecompressedRowsShareMemory(t *testing.T) {
 			t.Errorf("a put was refused with %v, want ResourceExhausted", err)
 		}
 	}
-	t.Logf("%d of %d puts were refused; at most %d MiB", refused, puts, peak>>20)
+	t.Logf("%d of %d puts were refused; rows used at most %d MiB", refused, puts, peak>>20)
 	if refused < puts/2 || refused == puts || peak > limit/4 {
 		t.Errorf("%d of %d puts were refused and rows used %d MiB, want at least half of the puts refused, but not all, and at most %d MiB", refused, puts, peak>>20, limit/4>>20)
 	}

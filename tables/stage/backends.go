@@ -101,14 +101,14 @@ func (s *partdBackend) info(ctx context.Context, key string) (*Info, error) {
 }
 
 func (s *partdBackend) load(ctx context.Context, key string) (arrow.Table, error) {
-	i, data, err := s.get(ctx, key)
+	i, dataKey, err := s.get(ctx, key)
 	if i == nil && err == nil {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
 		return nil, err
 	}
-	r, err := arrowvalue.Read(ctx, s.Partd, data, nil)
+	r, err := arrowvalue.Read(ctx, s.Partd, dataKey, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -116,25 +116,25 @@ func (s *partdBackend) load(ctx context.Context, key string) (arrow.Table, error
 }
 
 func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
-	_, oldData, err := s.get(ctx, i.Key)
+	_, oldDataKey, err := s.get(ctx, i.Key)
 	if err != nil {
 		return err
 	}
-	data := fmt.Sprintf("stage/%s/data/%d.%s", i.Key, i.Created.Unix(), rand.Text())
+	dataKey := fmt.Sprintf("stage/%s/data/%d.%s", i.Key, i.Created.Unix(), rand.Text())
 	text, err := json.Marshal(struct {
 		*Info
 		Data string
-	}{i, data})
+	}{i, dataKey})
 	if err != nil {
 		return err
 	}
-	head, err := arrowvalue.Entry(data, t.Schema())
+	head, err := arrowvalue.Entry(dataKey, t.Schema())
 	entries := []partd.Entry{head}
 	rows := array.NewTableReader(t, batchRows)
 	defer rows.Release()
 	for err == nil && rows.Next() {
 		var e partd.Entry
-		e, err = arrowvalue.Entry(data, t.Schema(), rows.RecordBatch())
+		e, err = arrowvalue.Entry(dataKey, t.Schema(), rows.RecordBatch())
 		entries = append(entries, e)
 	}
 	if err = errors.Join(err, rows.Err()); err == nil {
@@ -146,8 +146,8 @@ func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 	if err == nil {
 		err = partd.Set(ctx, s.Partd, infoKey(i.Key), text)
 	}
-	if err == nil && oldData != "" {
-		err = partd.Delete(ctx, s.Partd, oldData)
+	if err == nil && oldDataKey != "" {
+		err = partd.Delete(ctx, s.Partd, oldDataKey)
 	}
 	if err != nil {
 		return err
@@ -184,11 +184,11 @@ func (s *partdBackend) list(ctx context.Context) (infos []*Info, err error) {
 }
 
 func (s *partdBackend) remove(ctx context.Context, key string) error {
-	i, data, err := s.get(ctx, key)
+	i, dataKey, err := s.get(ctx, key)
 	if i == nil || err != nil {
 		return err
 	}
-	return partd.Delete(ctx, s.Partd, infoKey(key), data)
+	return partd.Delete(ctx, s.Partd, infoKey(key), dataKey)
 }
 
 func (s *partdBackend) sweep(ctx context.Context, before time.Time) error {
@@ -203,9 +203,9 @@ func (s *partdBackend) sweep(ctx context.Context, before time.Time) error {
 		if created, err := strconv.ParseInt(seconds, 10, 64); !isStage || !isData || err != nil || !time.Unix(created, 0).Before(before) {
 			continue
 		}
-		if _, data, err := s.get(ctx, key); err != nil {
+		if _, dataKey, err := s.get(ctx, key); err != nil {
 			return err
-		} else if data != k.Key {
+		} else if dataKey != k.Key {
 			unreferenced = append(unreferenced, k.Key)
 		}
 	}

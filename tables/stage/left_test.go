@@ -36,7 +36,8 @@ func TestUnfinishedHashFile(t *testing.T) {
 		t.Error(err)
 	}
 	r.hashes.isDirty = true
-	saveWhileLocked := func() error { return r.hashes.save(r) } // simulates another process that is writing the cache file
+	// ifUnused holds the lock while it calls this, as another process that writes the cache file would.
+	saveWhileLocked := func() error { return r.hashes.save(r) }
 	if err := r.ifUnused(t.Context(), "hashes", saveWhileLocked); err != nil || !r.hashes.isDirty {
 		t.Error("save marked the cache as saved although it was locked:", err)
 	}

@@ -14,7 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Keys of schema metadata: pandas' own key, and partd_go's key for its additions to it.
+// Keys in the schema metadata: the one that pandas writes, partd_go's key for its additions to pandas' metadata,
+// and the prefix of all keys of partd_go.
 const (
 	pandasKey = "pandas"
 	extraKey  = ownPrefix + "pandas"

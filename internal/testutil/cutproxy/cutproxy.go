@@ -85,7 +85,7 @@ func (p *Proxy) newPlan() plan {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	rnd := p.rnd
-	limit := []int64{200, 1000, 20_000, 20_000, 200_000}[rnd.IntN(5)] // 200 bytes are within the handshake
+	limit := []int64{200, 1000, 20_000, 20_000, 200_000}[rnd.IntN(5)] // the first 200 bytes are part of the handshake
 	return plan{rnd.Int64N(limit), rnd.IntN(2) == 0, rnd.IntN(2) == 0}
 }
 

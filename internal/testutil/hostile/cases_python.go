@@ -104,14 +104,15 @@ func checkPing(ctx context.Context, t *Target) error {
 				return fmt.Errorf("PING with context %q: %w", text, err)
 			}
 			if flags&flagCommand == 0 || string(body) != "\x04PONG"+text {
-				return fmt.Errorf("PING with context %q is answered with flags %d, %q", text, flags, body)
+				return fmt.Errorf("PING with context %q was answered with flags %d and body %q", text, flags, body)
 			}
 		}
 		return p.Ask([]string{"ack"}, "syn")
 	})
 }
 
-// neverRead sends requests without reading the answers. The server must disconnect, and serve others.
+// neverRead sends requests without reading the answers. The server must close this connection, and
+// keep serving other clients.
 func neverRead(ctx context.Context, t *Target) error {
 	value := strings.Repeat("large ", 10_000)
 	if err := withPeer(ctx, t, func(p *Peer) error {
@@ -140,7 +141,7 @@ func neverRead(ctx context.Context, t *Target) error {
 			if isReset(err) {
 				return nil
 			}
-			return fmt.Errorf("the server did not drop a peer that never reads within %v: %w", t.Patience, err)
+			return fmt.Errorf("a peer that never reads was not disconnected within %v: %w", t.Patience, err)
 		case <-time.After(200 * time.Millisecond):
 		}
 		start := time.Now()

@@ -78,7 +78,7 @@ func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 	if a.IsNull(i) {
 		return ""
 	}
-	childPath := func(name string, a arrow.Array, f arrow.Field, i int) string {
+	nullInChild := func(name string, a arrow.Array, f arrow.Field, i int) string {
 		if !f.Nullable && a.IsNull(i) {
 			return path + name
 		}
@@ -87,7 +87,7 @@ func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 	switch a := a.(type) {
 	case *array.Struct:
 		for k, f := range unwrap(t).(*arrow.StructType).Fields() {
-			if nullPath := childPath("."+f.Name, a.Field(k), f, i); nullPath != "" {
+			if nullPath := nullInChild("."+f.Name, a.Field(k), f, i); nullPath != "" {
 				return nullPath
 			}
 		}
@@ -97,7 +97,7 @@ func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 			name = ""
 		}
 		for start, end := a.ValueOffsets(i); start < end; start++ {
-			if nullPath := childPath(name, a.ListValues(), unwrap(t).(arrow.ListLikeType).ElemField(), int(start)); nullPath != "" {
+			if nullPath := nullInChild(name, a.ListValues(), unwrap(t).(arrow.ListLikeType).ElemField(), int(start)); nullPath != "" {
 				return nullPath
 			}
 		}

@@ -10,7 +10,7 @@ test.afterEach(() => server.stop());
 const file = (name: string, buffer: Buffer | string) => ({ name, mimeType: "application/octet-stream", buffer: Buffer.from(buffer) });
 const choose = (page: Page, name: string, content: Buffer | string) => page.getByRole("dialog").locator("input[type=file]").setInputFiles(file(name, content));
 
-test("home has examples and an area for a file, which is previewed and put into a new bucket", async ({ page }) => {
+test("home shows examples and a drop area; a dropped file is previewed and put into a new bucket", async ({ page }) => {
   await page.goto(server.url);
   const home = page.getByRole("region", { name: "home" });
   await expect(home.getByRole("link")).toHaveCount(3);
@@ -94,7 +94,7 @@ test("Latin-1 and compressed files are converted, and the command shows how", as
   await expect(dialog.getByRole("alert")).toContainText("not valid UTF-8");
 });
 
-test("in a window of 390 pixels, home shows the tree", async ({ page }) => {
+test("in a window 390 pixels wide, home shows the tree", async ({ page }) => {
   await server.put("b", "quotes", "a\n1\n");
   await page.setViewportSize({ width: 390, height: 800 });
   await page.goto(server.url);
