@@ -47,7 +47,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"\x97.", "NEXT_BUFFER"},
 		{"]\x98.", "READONLY_BUFFER"},
 		{"K\x01K\x01\x93.", "STACK_GLOBAL without a name"},
-		{"\xff.", "0xff is not an instruction"},
+		{"\xff.", "0xff is not a pickle instruction"},
 		{"I1\n.", "0x49 is not a pickle instruction in protocol 4 or 5"},
 		{"\x80\x03N.", "protocol 3: only protocols 4 and 5 are supported"},
 		{"\x80\x06N.", "protocol 6: only protocols 4 and 5 are supported"},
