@@ -135,7 +135,7 @@ def test_server_that_does_not_end(temp_directory, monkeypatch):
     server = partd_go.serve()
     os.killpg(server._process.pid, signal.SIGSTOP)
     monkeypatch.setattr(partd_go.server, "_STOP_TIMEOUT", 0.1)
-    with pytest.raises(partd_go.NoServer, match="did not end"):
+    with pytest.raises(partd_go.NoServer, match="did not stop within"):
         server.close()
     assert list(temp_directory.iterdir()) == []
 
