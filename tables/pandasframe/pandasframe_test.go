@@ -93,22 +93,22 @@ func TestNoRows(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for want, f := range map[string]encode.DataFrame{
-		"column 5: its name is a int":                     {Columns: []encode.Column{{Name: 5, Values: []int64{1}}}},
-		"column x: values of type []complex128":           {Columns: []encode.Column{{Name: "x", Values: []complex128{1}}}},
-		"element 1 is a string":                           {Columns: []encode.Column{{Name: "x", Values: []any{[]byte("a"), "b"}}}},
-		"element 0 is a float64":                          {Columns: []encode.Column{{Name: "x", Values: []any{1.5}}}},
-		"column x: it has 1 rows, but the frame has 2":    {Columns: []encode.Column{{Name: "w", Values: []int8{1, 2}}, {Name: "x", Values: []int8{1}}}},
+		"column 5: its name is a int":                                 {Columns: []encode.Column{{Name: 5, Values: []int64{1}}}},
+		"column x: values of type []complex128":                       {Columns: []encode.Column{{Name: "x", Values: []complex128{1}}}},
+		"element 1 is a string":                                       {Columns: []encode.Column{{Name: "x", Values: []any{[]byte("a"), "b"}}}},
+		"element 0 is a float64":                                      {Columns: []encode.Column{{Name: "x", Values: []any{1.5}}}},
+		"column x: it has 1 rows, but the frame has 2":                {Columns: []encode.Column{{Name: "w", Values: []int8{1, 2}}, {Name: "x", Values: []int8{1}}}},
 		"column x: field Values has 2 elements, but field Null has 1": {Columns: []encode.Column{{Name: "x", Values: encode.Texts{Values: []string{"a", "b"}, Null: []bool{true}}}}},
-		"element 1 has the code 1, but there are 1":       {Columns: []encode.Column{{Name: "x", Values: encode.Categorical{Codes: []int32{0, 1}, Categories: []any{"a"}}}}},
-		"the index has 3 rows, but":                       {Columns: []encode.Column{{Name: "x", Values: []int8{1}}}, Index: encode.Column{Values: encode.Range{Stop: 3, Step: 1}}},
-		"index 3: its name is a int":                      {Index: encode.Column{Name: 3, Values: []int8{1}}},
-		"index [120]: its name is a []uint8":              {Index: encode.Column{Name: []byte("x"), Values: encode.Range{Stop: 1, Step: 1}}},
-		"column x: element 0 is not valid UTF-8":          {Columns: []encode.Column{{Name: "x", Values: []any{"\xed\xa0\x80"}}}},
-		"column y: element 1 is not valid UTF-8":          {Columns: []encode.Column{{Name: "y", Values: encode.Texts{Values: []string{"", "\xed\xa0\x80"}}}}},
-		"its name is not valid UTF-8":                     {Columns: []encode.Column{{Name: "\xed\xa0\x80", Values: []int8{1}}}},
-		`column x: unsupported time unit "D"`:             {Columns: []encode.Column{{Name: "x", Values: encode.Times{Unit: "D", Counts: []int64{1}}}}},
-		`column y: unsupported time unit "h"`:             {Columns: []encode.Column{{Name: "y", Values: encode.Durations{Unit: "h", Counts: []int64{1}}}}},
-		"column x: categories: ":                          {Columns: []encode.Column{{Name: "x", Values: encode.Categorical{Codes: []int32{0}, Categories: []complex64{1}}}}},
+		"element 1 has the code 1, but there are 1":                   {Columns: []encode.Column{{Name: "x", Values: encode.Categorical{Codes: []int32{0, 1}, Categories: []any{"a"}}}}},
+		"the index has 3 rows, but":                                   {Columns: []encode.Column{{Name: "x", Values: []int8{1}}}, Index: encode.Column{Values: encode.Range{Stop: 3, Step: 1}}},
+		"index 3: its name is a int":                                  {Index: encode.Column{Name: 3, Values: []int8{1}}},
+		"index [120]: its name is a []uint8":                          {Index: encode.Column{Name: []byte("x"), Values: encode.Range{Stop: 1, Step: 1}}},
+		"column x: element 0 is not valid UTF-8":                      {Columns: []encode.Column{{Name: "x", Values: []any{"\xed\xa0\x80"}}}},
+		"column y: element 1 is not valid UTF-8":                      {Columns: []encode.Column{{Name: "y", Values: encode.Texts{Values: []string{"", "\xed\xa0\x80"}}}}},
+		"its name is not valid UTF-8":                                 {Columns: []encode.Column{{Name: "\xed\xa0\x80", Values: []int8{1}}}},
+		`column x: unsupported time unit "D"`:                         {Columns: []encode.Column{{Name: "x", Values: encode.Times{Unit: "D", Counts: []int64{1}}}}},
+		`column y: unsupported time unit "h"`:                         {Columns: []encode.Column{{Name: "y", Values: encode.Durations{Unit: "h", Counts: []int64{1}}}}},
+		"column x: categories: ":                                      {Columns: []encode.Column{{Name: "x", Values: encode.Categorical{Codes: []int32{0}, Categories: []complex64{1}}}}},
 	} {
 		if _, err := pandasframe.Batch(f); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
