@@ -101,6 +101,18 @@ func (ds idleDatabases) grown() (n int) {
 	return n
 }
 
+// removeGrown removes and returns the databases that match and whose processes have grown. It calls matches only for these.
+func (ds *idleDatabases) removeGrown(matches func(lease) bool) (removed idleDatabases) {
+	*ds = slices.DeleteFunc(*ds, func(d lease) bool {
+		isRemoved := d.hasGrown && matches(d)
+		if isRemoved {
+			removed = append(removed, d)
+		}
+		return isRemoved
+	})
+	return removed
+}
+
 func (ds idleDatabases) close() {
 	for _, d := range ds {
 		d.db.Close()
@@ -114,19 +126,19 @@ func (e *Engine) acquireDatabase(ctx context.Context, key string) (lease, error)
 	}
 	for {
 		e.mu.Lock()
-		i := e.idle.choose(key, hasOthers)
-		if i < 0 || e.isClosed() {
-			excess := e.removeExcess()
-			e.mu.Unlock()
-			excess.close()
-			db, err := e.open(ctx)
-			return lease{db: db}, err
+		var d lease
+		if i := e.idle.choose(key, hasOthers); i >= 0 && !e.isClosed() {
+			d = e.idle.remove(i)
+			d.wasIdle = true
 		}
-		d := e.idle.remove(i)
 		excess := e.removeExcess()
 		e.mu.Unlock()
 		excess.close()
-		if d.wasIdle = true; d.db.IsAlive() {
+		if d.db == nil {
+			db, err := e.open(ctx)
+			return lease{db: db}, err
+		}
+		if d.db.IsAlive() {
 			return d, nil
 		}
 		d.db.Close()
@@ -155,32 +167,22 @@ func (e *Engine) awaitRecycling(ctx context.Context, key string) {
 
 // removeExcess limits the memory of idle databases whose processes have grown. It removes the oldest of them until
 // their number plus the number of running statements is at most Options.Queries. mu must be held.
-func (e *Engine) removeExcess() (removed idleDatabases) {
-	for i := 0; i < len(e.idle); {
-		if e.idle[i].hasGrown && len(e.slots)+e.idle.grown() > e.opts.Queries {
-			removed = append(removed, e.idle.remove(i))
-		} else {
-			i++
-		}
-	}
-	return removed
+func (e *Engine) removeExcess() idleDatabases {
+	excess := len(e.slots) + e.idle.grown() - e.opts.Queries
+	return e.idle.removeGrown(func(lease) bool {
+		excess--
+		return excess >= 0
+	})
 }
 
 // removeCold replaces idle databases whose processes have grown and have run no statement for warmPeriod.
 func (e *Engine) removeCold() {
-	var cold idleDatabases
 	e.mu.Lock()
 	if e.isClosed() {
 		e.mu.Unlock()
 		return
 	}
-	for i := 0; i < len(e.idle); {
-		if d := e.idle[i]; d.hasGrown && time.Since(d.idleSince) >= warmPeriod {
-			cold = append(cold, e.idle.remove(i))
-		} else {
-			i++
-		}
-	}
+	cold := e.idle.removeGrown(func(d lease) bool { return time.Since(d.idleSince) >= warmPeriod })
 	e.hasTimer = false
 	e.startTimer()
 	e.mu.Unlock()
@@ -235,7 +237,7 @@ func (e *Engine) recycle(d lease) {
 	reusable := reuse.IsPossible && (!d.hasGrown || reuse.Growth <= e.share())
 	e.mu.Lock()
 	if i := slices.IndexFunc(e.recycling, func(r recycling) bool { return r.db == d.db }); i >= 0 {
-		defer close(e.recycling[i].done)
+		close(e.recycling[i].done) // a waiter then waits for mu
 		e.recycling = slices.Delete(e.recycling, i, i+1)
 	}
 	if e.isClosed() {

@@ -1,6 +1,9 @@
 package worker
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -18,5 +21,21 @@ func TestGrowth(t *testing.T) {
 	defer syscall.Munmap(mapped) // unmapping cannot fail
 	if got := Growth(); got < 2*growth {
 		t.Errorf("Growth() = %d after mapping %d bytes", got, 2*growth)
+	}
+}
+
+// TestNiceness checks that niceness agrees with the system's file about this process.
+func TestNiceness(t *testing.T) {
+	b, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, fields, _ := strings.Cut(string(b), ") ")
+	var want int
+	if _, err := fmt.Sscan(strings.Fields(fields)[16], &want); err != nil {
+		t.Fatal(err)
+	}
+	if got := niceness(); got != want {
+		t.Errorf("niceness() = %d, want %d", got, want)
 	}
 }

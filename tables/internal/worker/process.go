@@ -134,10 +134,11 @@ const lowPriority = 15
 // wait for long ones. stop prevents that, or restores the priority if the system permits it (for example, to root).
 func LowerPriorityLater() (stop func()) {
 	const gracePeriod, interval = 100 * time.Millisecond, 20 * time.Millisecond
-	start, stopped, exited := processorTime(), make(chan struct{}), make(chan struct{})
 	if hasLowPriority.Load() {
 		return func() {}
 	}
+	initial := niceness()
+	start, stopped, exited := processorTime(), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(exited)
 		tick := time.NewTicker(interval)
@@ -149,14 +150,26 @@ func LowerPriorityLater() (stop func()) {
 			case <-tick.C:
 			}
 		}
-		hasLowPriority.Store(setPriority(lowPriority))
+		hasLowPriority.Store(setPriority(max(initial, lowPriority)))
 	}()
 	return sync.OnceFunc(func() {
 		close(stopped)
 		if <-exited; hasLowPriority.Load() {
-			hasLowPriority.Store(!setPriority(0))
+			hasLowPriority.Store(!setPriority(initial))
 		}
 	})
+}
+
+// niceness returns the niceness of this process, or 0 if it is unknown.
+func niceness() int {
+	n, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
+	if err != nil {
+		return 0
+	}
+	if runtime.GOOS == "linux" { // the system call returns 20 minus the niceness
+		return 20 - n
+	}
+	return n
 }
 
 // setPriority sets the niceness of this process, and reports whether that succeeded.
