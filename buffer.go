@@ -21,23 +21,24 @@ const DefaultBufferMemory = 1 << 30
 // BufferOptions are the options of NewBuffer.
 type BufferOptions struct {
 	// Memory is the budget in bytes for keys, values and their index; 0 means DefaultBufferMemory.
-	// A batch goes straight to the slow store if it is larger than half of the budget, or if its
-	// data for one key is larger than a sixteenth of the budget or 32 MiB.
+	// A batch larger than half of the budget goes straight to the slow store. So does a batch with
+	// more data for one key than a sixteenth of the budget, or than 32 MiB.
 	Memory int64
 	// Logger receives a warning when a background flush fails; nil means no logging.
 	Logger *slog.Logger
 }
 
 // Buffer is a fast store, usually in memory, in front of a slower store. Appends go to the fast
-// store. When three quarters of the budget are used, the largest keys move to the slow store in
-// the background, in a few large appends. At the full budget, Append waits. A key moves as a
-// whole, at the latest soon after it reaches a sixty-fourth of the budget, or 8 MiB if that is
-// less. While a key moves, operations on it wait; operations on other keys do not.
+// store. When three quarters of the budget are used, the largest keys move to the slow store in the
+// background, in a few large appends. At the full budget, Append waits. A key always moves as a
+// whole, at the latest soon after its data reaches a sixty-fourth of the budget or 8 MiB, whichever
+// is less. While a key moves, operations on it wait; operations on other keys do not.
 //
 // A failed flush neither loses nor duplicates data. Data that has not moved stays in the fast
 // store, and a later flush moves it. Flush and Close report the error, and so does Append at the
 // full budget. If the slow store cannot tell whether an append took effect ([ErrUnknownOutcome]),
-// the Buffer does not try it again. Reading its keys fails until they are set, deleted or dropped.
+// the Buffer does not retry that append. Reading the append's keys fails until they are set,
+// deleted or dropped.
 //
 // Keys, Scan, Stat and Open first move the data that they read to the slow store. If the
 // process dies, data appended after the last successful Flush can be lost.
@@ -48,7 +49,7 @@ type Buffer struct {
 	log        *slog.Logger
 	seed       maphash.Seed
 	strings    slab.Slab   // long keys of the index
-	batches    sync.Pool   // of *bufferBatch
+	batches    sync.Pool   // holds *bufferBatch values
 	scratch    chan []byte // holds the spare buffer for moves
 
 	// mu guards the fields below. It is never held while a store is called, except for
@@ -57,16 +58,16 @@ type Buffer struct {
 	index         keymap.Map[bufferKey] // every key with data in the fast store or with a running operation
 	bytes         int64                 // sum of the sizes in index
 	admittedBytes int64                 // bytes reserved by running Appends
-	activeOps     int                   // running operations
-	tickets       uint32                // newest ticket given to a waiting operation
-	changed       chan struct{}         // closed and replaced to wake waiting operations
-	waiters       int                   // operations that wait for changed
-	hasHeavyKey   bool                  // some key should move because of its size
-	isFlushing    bool                  // a background flush is running
-	failures      int                   // background flushes that failed
-	flushErr      error                 // error of the last failed background flush
-	isBlocked     bool                  // Drop or Close runs alone, so no other operation may begin
-	isClosing     bool                  // only Close may begin
+	activeOps     int
+	tickets       uint32        // newest ticket given to a waiting operation
+	changed       chan struct{} // closed and replaced to wake waiting operations
+	waiters       int           // operations that wait for changed
+	hasHeavyKey   bool          // some key should move because of its size
+	isFlushing    bool          // a background flush is running
+	failures      int           // background flushes that failed
+	flushErr      error         // error of the last failed background flush
+	isBlocked     bool          // Drop or Close runs alone, so no other operation may begin
+	isClosing     bool          // only Close may begin
 	closed        bool
 }
 
@@ -165,12 +166,12 @@ func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 	return err
 }
 
-// errCrowded means that a batch must go directly to the slow store, because it would
-// make a key too large to move there in one append.
+// errCrowded means that a batch must go directly to the slow store. In the fast store, the batch
+// would make a key too large to move in one append.
 var errCrowded = errors.New("too much for one key")
 
-// appendDirectly appends a batch directly to the slow store, after it has moved the buffered
-// data of the batch's keys there.
+// appendDirectly moves the buffered data of the batch's keys to the slow store, and then appends
+// the batch there.
 func (b *Buffer) appendDirectly(ctx context.Context, entries []Entry) error {
 	keys := make([]string, 0, len(entries))
 	for i := range entries {
@@ -199,8 +200,8 @@ func (b *Buffer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return b.join(ctx, keys, pinned, b.slow.Get)
 }
 
-// join returns the value of each key: its data from getSlow, which reads the slow store,
-// followed by its data in the fast store. parts must be the keys, pinned or held.
+// join returns the value of each key: its data from getSlow, which reads the slow store, followed
+// by its data in the fast store. parts are the same keys, pinned or held.
 func (b *Buffer) join(ctx context.Context, keys []string, parts []bufferPart,
 	getSlow func(context.Context, ...string) ([][]byte, error),
 ) ([][]byte, error) {
@@ -284,7 +285,7 @@ func (b *Buffer) discardReplaced(ctx context.Context, held []bufferPart) {
 	}
 }
 
-// Pop returns the values of keys and removes them from both stores.
+// Pop returns the values of keys and removes the keys from both stores.
 func (b *Buffer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := CheckKeys("pop", keys); err != nil {
 		return nil, err
@@ -310,12 +311,12 @@ func (b *Buffer) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	return flushThenList(ctx, b, "keys", Keys)
 }
 
-// Scan moves everything to the slow store and scans it.
+// Scan moves all data to the slow store and scans that store.
 func (b *Buffer) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
 	return flushThenList(ctx, b, "scan", Scan)
 }
 
-// ScanPart moves everything to the slow store and scans a part of it.
+// ScanPart moves all data to the slow store and scans a part of that store.
 func (b *Buffer) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)

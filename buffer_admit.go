@@ -10,11 +10,11 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// perKey is the maximum memory that a new key needs besides its value, in bytes, in the index
-// and in the fast store.
+// perKey is the maximum number of bytes that the index and the fast store need for a new key
+// besides its value.
 const perKey = 200
 
-// bufferBatch is the entries of one Append, looked up in the index.
+// bufferBatch holds the hash and the index ID of each entry of one Append.
 type bufferBatch struct {
 	hashes []uint64
 	ids    []keymap.ID // 0 for an entry with an empty value
@@ -34,8 +34,8 @@ func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
 	}
 }
 
-// needs returns an upper bound of the memory that a batch uses, in bytes, or any number
-// above limit if the bound exceeds limit. It counts each entry as a new key, and looks for
+// needs returns an upper bound of the memory that a batch uses, in bytes. If the bound exceeds
+// limit, the result can be any number above limit. It counts each entry as a new key, and looks for
 // repeated keys only if the batch is large.
 func (batch *bufferBatch) needs(entries []Entry, valueBytes, limit int64) int64 {
 	need := valueBytes
@@ -91,10 +91,10 @@ func (b *Buffer) excess() int64 {
 	return b.used() - b.memory/2
 }
 
-// admit waits until there is room for need bytes of a batch, and until no operation has
-// exclusive use of one of the batch's keys. Then it pins the keys, so that they do not move,
-// and counts the entries as if the fast store already had them. If admit returns nil, the
-// caller must call settle.
+// admit waits until there is room for need bytes of a batch, and until no other operation has
+// exclusive use of one of the batch's keys. Then admit pins the keys, so that they do not move. It
+// counts the entries as if the fast store already had them. If admit returns nil, the caller must
+// call settle.
 func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch, need int64) error {
 	var w bufferWait
 	b.mu.Lock()
@@ -131,10 +131,10 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 	}
 }
 
-// pinBatch pins the keys of a batch, counts its bytes, and returns free = true. If another
-// operation has or awaits exclusive use of a key, pinBatch only queues the batch for all
-// such keys, and returns false. If a key is too large to grow, it only sets hasHeavyKey, so
-// that the key is flushed, and returns large = true. mu must be held.
+// pinBatch pins the keys of a batch, counts its bytes, and returns free = true. There are two
+// exceptions. If another operation has or awaits exclusive use of a key, pinBatch only queues the
+// batch for all such keys, and returns false. If a key is too large to grow, pinBatch only sets
+// hasHeavyKey, so that a flush moves the key, and returns large = true. mu must be held.
 func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (free, large bool, err error) {
 	free = true
 	for i := range entries {
@@ -194,8 +194,8 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 	return true, false, nil
 }
 
-// settle ends an Append that was admitted with need bytes: it unpins the keys and, if err
-// says that the fast store does not have the entries, no longer counts their bytes.
+// settle ends an Append for which admit reserved need bytes. It unpins the keys. If err means that
+// the fast store does not have the entries, settle no longer counts their bytes.
 func (b *Buffer) settle(entries []Entry, batch *bufferBatch, need int64, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -69,8 +69,8 @@ func (b *Buffer) Drop(ctx context.Context) error {
 		b.markDoubtfulIfUnknown(all, err)
 		return err
 	}
-	// The slow store is empty, so the drop has taken effect. If removing the fast store's
-	// data fails, mark it as stale instead.
+	// The slow store is empty, so the drop has taken effect. If removing the fast store's data
+	// fails, mark that data as stale instead.
 	err := b.fast.Drop(context.WithoutCancel(ctx))
 	b.mu.Lock()
 	defer b.mu.Unlock()

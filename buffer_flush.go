@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// Flush moves the data of all Appends that returned before the call to the slow store, and
+// Flush moves to the slow store the data of all Appends that returned before the call, and then
 // flushes the slow store.
 func (b *Buffer) Flush(ctx context.Context) error {
 	if err := b.flush(ctx, "flush"); err != nil {
@@ -116,8 +116,8 @@ func (b *Buffer) flushInBackground() {
 				case b.hasDoubtfulKey():
 					err = errInDoubt
 				default:
-					// Nothing is left to flush, and Appends that wait for space will be
-					// woken by the operations that still run.
+					// Nothing is left to flush. The operations that still run will wake the Appends
+					// that wait for space.
 					b.isFlushing = false
 					b.mu.Unlock()
 					return
@@ -210,7 +210,8 @@ func (b *Buffer) largestIdle(atLeast int64) []keymap.ID {
 }
 
 // flushIdle moves idle keys to the slow store, about moveSize bytes at a time. It skips keys that
-// are no longer idle. If an ID now belongs to another key, it moves that key, which does no harm.
+// are no longer idle. If an ID now belongs to another key, flushIdle moves that key, which does no
+// harm.
 func (b *Buffer) flushIdle(ids []keymap.ID) error {
 	ctx := context.Background()
 	var held []bufferPart

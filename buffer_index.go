@@ -52,10 +52,10 @@ type bufferPart struct {
 // bufferWait records the keys that an operation waits for.
 type bufferWait struct {
 	ticket     uint32
-	queuedKeys []string // keys reserved with ticket; an older ticket may have replaced it
+	queuedKeys []string // keys for which this operation set its ticket; an older ticket may have replaced it since
 }
 
-// enqueue reserves a key that is not available yet for the operation. mu must be held.
+// enqueue puts the operation's ticket on a key that is not available yet. mu must be held.
 func (b *Buffer) enqueue(w *bufferWait, id keymap.ID, key string) {
 	if w.ticket == 0 {
 		if b.tickets++; b.tickets == 0 { // 0 means no ticket
@@ -69,8 +69,8 @@ func (b *Buffer) enqueue(w *bufferWait, id keymap.ID, key string) {
 	}
 }
 
-// dequeue removes an operation's reservations of keys, because it acquired the keys, gave
-// up, or waits for something else. mu must be held.
+// dequeue removes an operation's ticket from keys, after the operation has acquired the keys or has
+// stopped waiting for them. mu must be held.
 func (b *Buffer) dequeue(w *bufferWait) {
 	for _, key := range w.queuedKeys {
 		id := b.find(key)
@@ -142,7 +142,7 @@ func (b *Buffer) beginOp() { b.activeOps++ }
 func (b *Buffer) endOp() {
 	b.activeOps--
 	if b.activeOps == 0 {
-		b.index.Compact() // it changes IDs, but no operation uses one now
+		b.index.Compact() // Compact changes IDs, but no operation uses one now
 	}
 	b.wake()
 }
@@ -251,9 +251,9 @@ const bufferName = "Buffer"
 
 func bufferError(op string, err error) error { return &Error{Op: op, Path: bufferName, Err: err} }
 
-// unchangedError returns the error of an operation that changed nothing, because another
-// operation, a flush, failed with err. If err wraps ErrUnknownOutcome, the returned error does
-// not, because the first operation can be retried safely.
+// unchangedError returns the error of an operation that changed nothing, because a flush failed
+// with err. The operation can be retried safely, so the returned error never wraps
+// ErrUnknownOutcome, even if err does.
 func unchangedError(op string, err error) error {
 	if errors.Is(err, ErrUnknownOutcome) {
 		err = errors.New(err.Error())

@@ -26,9 +26,9 @@ func (b *Buffer) holdMoved(ctx context.Context, op string, keys []string, allowD
 	return nil, unchangedError(op, fmt.Errorf("moving buffered data to the slow store: %w", err))
 }
 
-// move appends the buffered data of held keys to the slow store and deletes it from the
-// fast store. It moves all data of a key in one append, so that neither a reader of the slow
-// store nor a restart after a crash sees only a part of an Append to the Buffer.
+// move appends the buffered data of held keys to the slow store and deletes it from the fast store.
+// It moves all data of a key in one append. Otherwise, a reader of the slow store, or a restart
+// after a crash, could see only a part of an Append to the Buffer.
 //
 // The append is not canceled with ctx, because then its outcome could be unknown. If ctx ends,
 // move returns abandoned = true, continues in the background, and then releases the keys.
@@ -87,8 +87,9 @@ func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
 	return nil
 }
 
-// read appends one entry per key to entries, with the data to move: total bytes. If the fast
-// store is a Dict, read copies the data into buf, and returns buf, which may have grown.
+// read appends one entry per key to entries, with the key's data to move. All entries together have
+// total bytes. If the fast store is a Dict, read copies the data into buf, and returns buf, which
+// may have grown.
 func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, total int64, parts []bufferPart) ([]Entry, []byte, error) {
 	if d, ok := b.fast.(*Dict); ok {
 		buf = slices.Grow(buf, int(total))
@@ -126,7 +127,7 @@ func (b *Buffer) moveEntries(ctx context.Context, parts []bufferPart, entries []
 	return nil
 }
 
-// discard deletes the data of held keys from the fast store, because it was moved or replaced.
+// discard deletes the data of held keys from the fast store, after the data was moved or replaced.
 // If the deletion fails, discard marks the data as stale, and a later flush retries.
 func (b *Buffer) discard(ctx context.Context, held []bufferPart) error {
 	var keys []string
@@ -140,7 +141,7 @@ func (b *Buffer) discard(ctx context.Context, held []bufferPart) error {
 	var err error
 	if len(keys) > 0 {
 		if err = Delete(context.WithoutCancel(ctx), b.fast, keys...); err != nil {
-			err = fmt.Errorf("deleting data from the fast store that the slow store has or that was replaced: %w", err)
+			err = fmt.Errorf("deleting moved or replaced data from the fast store: %w", err)
 		}
 	}
 	b.mu.Lock()
@@ -164,8 +165,8 @@ func (b *Buffer) settleMoved(id keymap.ID, deleted bool) {
 	b.forget(id, k)
 }
 
-// markDoubtfulIfUnknown sets doubtBit for the keys that still have data to move if err, from
-// the slow store, wraps ErrUnknownOutcome.
+// markDoubtfulIfUnknown handles an error of the slow store. If err wraps ErrUnknownOutcome, it sets
+// doubtBit for the keys that still have data to move.
 func (b *Buffer) markDoubtfulIfUnknown(parts []bufferPart, err error) {
 	if !errors.Is(err, ErrUnknownOutcome) {
 		return

@@ -47,10 +47,10 @@ type CopyResult struct {
 // Copy wrote. The wrapping error names the target ("it") and the difference.
 var ErrCopyDiffers = errors.New("either another program writes to it, or it lost data")
 
-// Copy appends the value of every key of from to the same key of to, in bounded memory,
-// and flushes to. Then it reads to, and checks that both stores have equal keys, bytes and
-// checksums. After an error, to keeps the data copied so far, and CopyResult.Changed reports
-// whether there may be any.
+// Copy appends each value in the source from to the same key of the target to, in bounded memory,
+// and flushes the target. Then it reads the target, and checks that both stores have equal keys,
+// bytes and checksums. After an error, the target keeps the data copied so far, and
+// CopyResult.Changed reports whether there may be any.
 func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, error) {
 	c := copier{CopyOptions: *cmp.Or(opts, new(CopyOptions)), to: to, from: from, target: "the target"}
 	if c.To != "" {

@@ -184,7 +184,7 @@ func (d *Dict) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// trim releases the memory of an empty store, unless it is small.
+// trim releases the memory of an empty store, unless the store has little memory.
 func (d *Dict) trim() {
 	const minRelease = 1 << 20
 	if d.data.Used() > 0 || d.footprint() < minRelease {
@@ -295,8 +295,8 @@ func (d *Dict) Stat(ctx context.Context) (Stats, error) {
 	return st, nil
 }
 
-// MemoryUsed returns the bytes of memory used for keys and values, without the free space
-// left by deleted ones.
+// MemoryUsed returns the bytes of memory used for keys and values, without free space that deleted
+// keys left.
 func (d *Dict) MemoryUsed() int64 { return d.indexMemory() + d.data.Used() }
 
 // footprint returns the bytes that the store has allocated, including free space.
@@ -310,8 +310,8 @@ func (d *Dict) indexMemory() int64 {
 	return n
 }
 
-// Keys yields the keys shard by shard. It lists a shard when it reaches it, so it may
-// omit keys created during the iteration.
+// Keys yields the keys shard by shard. Each shard is listed when the iteration reaches it, so Keys
+// may omit keys created during the iteration.
 func (d *Dict) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	return d.keysOfPart(ctx, "keys", 0, 1)
 }
@@ -357,8 +357,8 @@ func (s *dictShard) appendInfos(infos []KeyInfo, part, parts int) []KeyInfo {
 func (d *Dict) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return d.ScanPart(ctx, 0, 1) }
 
 // ScanPart is like Scan, but yields only the keys of one part, and reads only the shards that
-// overlap it. Each Dict hashes with its own seed, so the same key can be in different parts of two
-// Dicts.
+// overlap the part. Each Dict hashes with its own seed, so the same key can be in different parts
+// of two Dicts.
 func (d *Dict) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)
@@ -377,7 +377,7 @@ func (d *Dict) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, e
 			buf, exists = d.appendRange(buf[:0], info.Key, 0, math.MaxInt64)
 			d.leave()
 			if !exists {
-				continue // deleted since it was listed
+				continue // the key was deleted since it was listed
 			}
 			if !yield(Chunk{Key: info.Key, Data: buf, Last: true}, nil) {
 				return

@@ -10,7 +10,7 @@ import (
 type dictBatch struct {
 	hashes []uint64
 	order  []uint32 // indexes of the entries, stably sorted by shard
-	sink   uint64   // result of Prefetch, stored so that the compiler keeps its memory reads
+	sink   uint64   // result of Prefetch, stored so that the compiler keeps the memory reads in Prefetch
 }
 
 // maxPooledBatch is the maximum number of entries of a dictBatch that is reused.
@@ -76,8 +76,8 @@ func (b *dictBatch) sort(d *Dict, entries []Entry) (ends [dictShards]uint32) {
 func (s *dictShard) append(b *dictBatch, entries []Entry, order []uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// With a million keys, every lookup below would miss the cache; Prefetch lets the
-	// misses overlap.
+	// With a million keys, every lookup below would miss the cache. Prefetch makes the misses
+	// overlap.
 	b.sink = s.keys.Prefetch(b.hashes, order)
 	for _, i := range order {
 		e := &entries[i]

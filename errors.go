@@ -33,8 +33,8 @@ var (
 	// process or another. The error names the other process if it is known.
 	ErrInUse = storeerror.ErrInUse
 
-	// ErrSessionExpired is wrapped by the error for a session that was ended, was
-	// issued by another store, or was forgotten because there were too many.
+	// ErrSessionExpired is wrapped by the error for an unknown session. The session was ended,
+	// belongs to another store, or was forgotten because there were too many sessions.
 	ErrSessionExpired = storeerror.ErrSessionExpired
 
 	// ErrSessionGap is wrapped by the error for an operation whose number is too high,
@@ -76,8 +76,8 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // ContextError returns nil while ctx is active. After that, it returns an error that wraps
-// ctx.Err() and the context's cause. Stores return this error from operations that stopped
-// before they changed anything. So it never wraps [ErrUnknownOutcome], even if the cause does.
+// ctx.Err() and the context's cause. Stores return this error from operations that stopped before
+// they changed anything. So the error never wraps [ErrUnknownOutcome], even if the cause does.
 func ContextError(ctx context.Context) error { return canceled.Err(ctx) }
 
 // CorruptError reports that a file differs from what was written to it.

@@ -16,9 +16,9 @@ import (
 
 // FileOptions are the options of [OpenFile]. The zero value means the defaults.
 type FileOptions struct {
-	// Sync makes each operation durable before it is acknowledged, so that it survives
-	// a power loss. Without Sync, acknowledged data survives a crash of the process,
-	// even kill -9, but a power loss can destroy it.
+	// Sync makes each operation durable before it is acknowledged: the operation survives a power
+	// loss. Without Sync, acknowledged data survives a crash of the process, even kill -9, but a
+	// power loss can destroy the data.
 	Sync bool
 	// MaxOpenFiles is the number of key files kept open between operations. The
 	// default, 0, is a quarter of the process's limit on open files, at most 8,192.
@@ -39,15 +39,15 @@ type FileOptions struct {
 // the same path or, if a file is in the way, to a file with a percent sign in its name. While
 // there are tuples that begin with "a", neither Python nor File can store a key "a".
 //
-// File never changes symbolic links or foreign files. If there is such a file, operations on
-// all keys fail with an error that names it, because it may contain a key's value.
+// File never changes symbolic links or foreign files. If the directory contains such a file, Keys,
+// Scan and Stat fail with an error that names the file, because the file may contain a key's value.
 //
 // Processes lock ".lock" with flock, which does not work on every network file system:
 // keep the directory on a local disk. A process keeps the lock for up to 20 milliseconds
 // after a write, so that it need not take the lock for each of many small appends.
 //
 // Before an append changes files, it writes an undo record to the file "%undo". If the process
-// dies, the next process that takes the lock removes the incomplete append, and keeps bytes that a
+// dies, the next process that takes the lock removes the incomplete append. It keeps bytes that a
 // Python process has appended since. If the record and the files do not match, the operation fails
 // with a [*CorruptError] and changes nothing. (File does not notice if Python appended exactly the
 // same bytes to a file that the incomplete append had not reached.)
@@ -261,8 +261,8 @@ func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Se
 	}
 }
 
-// ReaderMemory returns the bytes of memory that an open reader uses, and the bytes that listing
-// as many keys as in the last listing uses.
+// ReaderMemory returns the memory of an open reader and of a listing, in bytes. It assumes that the
+// listing has as many keys as the last one.
 func (f *File) ReaderMemory() (reader, listing int64) {
 	if f.dir == nil {
 		return 0, 0
@@ -296,10 +296,10 @@ func (f *File) HasKey(ctx context.Context, key string) (bool, error) {
 }
 
 // NewSession issues a session, which all processes that have the directory open can use. The
-// session survives kill -9. With Sync, it also survives a power loss; without Sync, it
-// expires when the system restarts. The store keeps at most 8,192 sessions: to make space,
-// NewSession forgets an unused session, or else the least recently used one. Drop keeps
-// sessions; Python's drop ends them, because it removes the directory.
+// session survives kill -9. With Sync, it also survives a power loss; without Sync, it expires when
+// the system restarts. The store keeps at most 8,192 sessions: to make space, NewSession forgets an
+// unused session, or else the least recently used one. Drop keeps sessions. Python's drop ends all
+// sessions, because it removes the directory.
 func (f *File) NewSession(ctx context.Context) (uint64, error) {
 	var session uint64
 	err := f.write(ctx, "new session", func(tx filedir.Tx) (err error) {

@@ -36,10 +36,10 @@
 //   - If its context ends an operation, the error wraps ctx.Err() and
 //     [context.Cause]: see [ContextError].
 //
-// An empty append changes nothing and creates no key. A key exists once a byte was
-// appended to it, or once it was set, even to an empty value. [Keys] lists the
-// existing keys; Get returns an empty value for any other. A layer's Close must also
-// close the store beneath it, because callers hold only the layer.
+// An empty append changes nothing and creates no key. A key exists once a byte was appended to it,
+// or once it was set, even to an empty value. [Keys] lists the existing keys; Get returns an empty
+// value for any other key. A layer's Close must also close the store beneath it, because callers
+// hold only the layer.
 package partd
 
 import (
@@ -67,8 +67,8 @@ type Entry struct {
 
 // Partd is a store of bytes under keys.
 type Partd interface {
-	// Append adds each entry's value to the end of its key's value, in slice order.
-	// Keys may repeat. It is all or nothing.
+	// Append adds each entry's value to the end of its key's value, in slice order. Keys may
+	// repeat. Append is all or nothing.
 	Append(ctx context.Context, entries ...Entry) error
 	// Get returns the value of each key, in the order of keys. The value of a key
 	// that does not exist is empty.

@@ -14,11 +14,10 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// A store's optional abilities are interfaces, each followed by a function that works on
-// any store. If the store lacks the ability, the function uses other methods instead or, if
-// that is impossible, returns an error that wraps errors.ErrUnsupported. A layer implements
-// every ability by calling these functions on the store beneath it, so that the layer
-// supports whatever that store supports.
+// A store's optional abilities are interfaces, each followed by a function that works on any store.
+// If the store lacks the ability, the function uses other methods instead. If that is impossible,
+// it returns an error that wraps errors.ErrUnsupported. A layer implements every ability by calling
+// these functions on the store beneath it. So the layer supports whatever that store supports.
 
 // KeyInfo describes a key.
 type KeyInfo struct {
@@ -158,10 +157,10 @@ func CheckPart(part, parts int) error {
 	return nil
 }
 
-// keyPart returns the part of a key in stores without their own ScanPart. The function must
-// never change, because processes of different versions can share a store. The hash is
-// 64-bit FNV-1a, followed by a mixing step, because its first bits, which hashPart uses,
-// hardly differ between short keys.
+// keyPart returns the part of a key in stores without their own ScanPart. The function must never
+// change, because processes of different versions can share a store. The hash is 64-bit FNV-1a,
+// followed by a mixing step: hashPart uses the first bits, and in FNV-1a, these hardly differ
+// between short keys.
 func keyPart(key string, parts int) int {
 	h := uint64(14695981039346656037)
 	for i := range len(key) {
@@ -172,7 +171,8 @@ func keyPart(key string, parts int) int {
 	return hashPart(h^h>>31, parts)
 }
 
-// hashPart divides all hashes into equal ranges, and returns the number of hash's range.
+// hashPart divides all hashes into equal ranges, and returns the number of the range that contains
+// hash.
 func hashPart(hash uint64, parts int) int {
 	part, _ := bits.Mul64(hash, uint64(parts))
 	return int(part)
@@ -222,7 +222,7 @@ func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader,
 			return true, err
 		}
 		if last && offset == 0 && len(data) == 0 && info.Size > 0 {
-			return true, nil // deleted since it was listed
+			return true, nil // the key was deleted since it was listed
 		}
 		data = data[:min(len(data), scanChunk)]
 		if !yield(Chunk{Key: info.Key, Offset: offset, Data: data, Last: last}, nil) {
@@ -281,8 +281,8 @@ type CheckResult struct {
 	Records  int64 // number of records ever appended or set
 	Segments int64 // number of complete data segments
 
-	// Sum is the sum modulo 2^128 of xxh3-128 of (uvarint length of the key, key, value)
-	// of all records, in any order. It is nil if the store does not compute one.
+	// Sum is the sum of the hashes of all records, modulo 2^128. The hash of a record is xxh3-128
+	// of (uvarint length of the key, key, value). Sum is nil if the store does not compute it.
 	Sum *ledger.Sum128
 }
 
@@ -310,8 +310,8 @@ type MemoryUser interface {
 	MemoryUsed() int64
 }
 
-// ReaderMemory returns the memory that an open reader of a store uses, and the memory that listing
-// its keys uses, in bytes. If the store does not report these numbers, they are estimates.
+// ReaderMemory returns the memory that an open reader of a store and a listing of its keys use, in
+// bytes. If the store does not report these numbers, they are estimates.
 func ReaderMemory(store Partd) (reader, listing int64) {
 	if s, ok := store.(interface {
 		ReaderMemory() (reader, listing int64)

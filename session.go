@@ -12,7 +12,7 @@ import (
 
 // Tag identifies an operation of a session, so that a store can recognize retries.
 type Tag struct {
-	Session uint64 // from NewSession
+	Session uint64 // number of the session, from NewSession
 	Number  uint64 // number of the operation in the session, from 1
 	CRC     uint32 // checksum of the operation, to detect two operations with the same number
 }
@@ -56,14 +56,14 @@ var errUnknownChange = &Error{Op: "apply", Err: errors.New("the kind of change i
 
 // Applier is a store that applies numbered operations exactly once, despite retries and crashes.
 //
-// The store issues the sessions. If clients chose their numbers, a forgotten session would
-// look new, and a late retry would be applied twice. A store forgets sessions that were
-// ended, and the oldest ones when there are too many. Drop keeps sessions, so that later
-// retries are still recognized.
+// The store issues the sessions. If clients chose the session numbers, a forgotten session would
+// look new, and a late retry would be applied twice. A store forgets sessions that were ended, and
+// the oldest ones when there are too many. Drop keeps sessions, so that later retries are still
+// recognized.
 //
-// The sessions of a [Dict] last as long as the Dict. Sessions of [File] and logstore last as
-// long as their directories. [Buffer] is not an Applier, because a crash could leave it with
-// an operation's number but without its data. A server with a Buffer recognizes retries until
+// The sessions of a [Dict] last as long as the Dict. Sessions of [File] and logstore last as long
+// as their directories. [Buffer] is not an Applier, because after a crash, it could have an
+// operation's number without the operation's data. A server with a Buffer recognizes retries until
 // it stops.
 type Applier interface {
 	// NewSession issues a session. Its operations are numbered from 1.
@@ -84,7 +84,8 @@ func Apply(ctx context.Context, store Partd, tag Tag, op Operation) (applied boo
 	return false, unsupportedError("apply", store)
 }
 
-// SessionToken proves that its holder may use a session, whose number could be guessed.
+// SessionToken proves that its holder may use a session. The session's number proves nothing,
+// because it can be guessed.
 type SessionToken [16]byte
 
 // SessionGuard is an [Applier] that protects its sessions with tokens, such as [Dict],

@@ -51,7 +51,7 @@ type Popper interface {
 	Pop(ctx context.Context, keys ...string) ([][]byte, error)
 }
 
-// Pop returns the values of keys and removes them; see [Popper].
+// Pop returns the values of keys and removes the keys; see [Popper].
 func Pop(ctx context.Context, store Partd, keys ...string) ([][]byte, error) {
 	if s, ok := store.(Popper); ok {
 		return s.Pop(ctx, keys...)
@@ -61,7 +61,8 @@ func Pop(ctx context.Context, store Partd, keys ...string) ([][]byte, error) {
 
 // Flusher is a store that buffers data for a store beneath it.
 type Flusher interface {
-	// Flush moves the data of all writes that returned before the call to the store beneath.
+	// Flush moves buffered data to the store beneath: the data of all writes that returned before
+	// the call.
 	Flush(ctx context.Context) error
 }
 

@@ -12,7 +12,7 @@ type bz2Codec struct {
 	streamer
 	level   int
 	limit   int64
-	packers [10]packer // by level
+	packers [10]packer // one for each level
 }
 
 func newBZ2(level int, limit int64) *bz2Codec {
@@ -30,8 +30,8 @@ func newBZ2(level int, limit int64) *bz2Codec {
 	return c
 }
 
-// encode uses the lowest level whose block size, 100,000 bytes times the level, is enough
-// for src, even if run-length encoding turns every four bytes into five. A higher level
+// encode uses the lowest level whose block size is enough for src, even if run-length encoding
+// turns every four bytes into five. The block size is 100,000 bytes times the level. A higher level
 // would only make readers use more memory.
 func (c *bz2Codec) encode(dst, src []byte) ([]byte, error) {
 	return c.packers[min(c.level, 1+len(src)/80_000)].encode(dst, src)

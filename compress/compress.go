@@ -1,4 +1,4 @@
-// Package compress provides a layer over a store that compresses values when they are
+// Package compress provides a layer over a store. The layer compresses values when they are
 // appended, and decompresses them when they are read.
 //
 //	store, err := compress.New(partd.NewDict(), compress.Zstd, nil)
@@ -10,15 +10,14 @@
 //
 // # Damage
 //
-// If a piece cannot be decompressed, the error wraps a [partd.CorruptError] with the
-// offset of the piece in the stored value. Get and Pop then return no values, and a
-// reader or a Scan ends with the error. Readers and scans check a piece that decompresses
-// to up to 256 KiB before they deliver any of its bytes. They can deliver wrong bytes of a
-// longer piece, because its checksum is at its end.
+// If a piece cannot be decompressed, the error wraps a [partd.CorruptError] with the offset of the
+// piece in the stored value. Get and Pop then return no values, and a reader or a Scan ends with
+// the error. Readers and scans check a piece that decompresses to up to 256 KiB before they deliver
+// any of its bytes. They can deliver wrong bytes of a longer piece, because the checksum is at the
+// end of the piece.
 //
-// All formats except Snappy and Blosc store a checksum of the content. Without one, a
-// changed bit can go unnoticed: use another format if the underlying store keeps no
-// checksums.
+// All formats except Snappy and Blosc store a checksum of the content. Without a checksum, a
+// changed bit can go unnoticed: use another format if the underlying store keeps no checksums.
 //
 // # Memory
 //
@@ -102,8 +101,8 @@ type Store struct {
 	format  Format
 	codec   codec
 	limit   int64
-	batches sync.Pool // of *batch
-	windows sync.Pool // of *[]byte, windowBytes each
+	batches sync.Pool // holds *batch values
+	windows sync.Pool // holds *[]byte values of windowBytes each
 }
 
 // New returns a layer over inner. Closing the layer closes inner.

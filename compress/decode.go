@@ -102,7 +102,8 @@ type valueReader struct {
 	err         error         // first error, or io.EOF at the end
 }
 
-// start prepares r for reading another value. next is the value's source.next.
+// start prepares r for reading another value. next becomes source.next, which returns the value's
+// stored bytes.
 func (r *valueReader) start(op, key string, next func() ([]byte, error)) {
 	r.stop()
 	r.op, r.key, r.err = op, key, nil
@@ -188,8 +189,8 @@ func (r *valueReader) openPiece() error {
 	return nil
 }
 
-// aheadBytes is the number of bytes of a piece that are decompressed before Read returns
-// any of them, so the checksum of a piece up to this size is checked first.
+// aheadBytes is the number of bytes of a piece that are decompressed before Read returns any of
+// them. So the checksum of a piece of up to this size is checked first.
 const aheadBytes = 256 << 10
 
 func (r *valueReader) readAhead() error {
@@ -230,8 +231,8 @@ func (r *valueReader) Read(dst []byte) (int, error) {
 	return 0, r.err
 }
 
-// readStream reads from r.stream. At the end or on failure, it closes the stream; a failure
-// is in r.err.
+// readStream reads from r.stream. At the end or on failure, readStream closes the stream. It sets
+// r.err only on failure.
 func (r *valueReader) readStream(dst []byte) int {
 	n, err := r.stream.Read(dst)
 	r.delivered += int64(n)

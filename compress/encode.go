@@ -103,8 +103,8 @@ func (b *batch) divide(entries []partd.Entry) {
 	}
 }
 
-// appendPieces appends a value to dst, compressed and framed. An empty value needs no
-// frame, and a value longer than s.limit several.
+// appendPieces appends a value to dst, compressed and framed. An empty value needs no frame; a
+// value longer than s.limit needs several.
 func (s *Store) appendPieces(dst, value []byte) ([]byte, error) {
 	for len(value) > 0 {
 		content := value[:min(int64(len(value)), s.limit)]
@@ -119,10 +119,10 @@ func (s *Store) appendPieces(dst, value []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// packer compresses pieces with the writers of a compression library, which it reuses.
+// packer compresses pieces. It reuses the writers of a compression library.
 type packer struct {
 	newWriter func() (pieceWriter, error)
-	pool      sync.Pool // of pieceWriter
+	pool      sync.Pool // holds pieceWriters
 }
 
 type pieceWriter interface {

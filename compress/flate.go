@@ -38,5 +38,5 @@ func (c *flateCodec) decode(dst, content []byte) ([]byte, error) {
 	return decodeStream(c, dst, content, c.limit)
 }
 
-// measure returns unknownSize, because zlib stores no length, and gzip only at the end.
+// measure returns unknownSize, because zlib stores no length, and gzip stores it only at the end.
 func (c *flateCodec) measure([]byte, int64) (int64, error) { return unknownSize, nil }

@@ -15,7 +15,7 @@ type lz4Codec struct {
 	streamer
 	level   lz4.CompressionLevel
 	limit   int64
-	writers sync.Pool // of *lz4.Writer
+	writers sync.Pool // holds *lz4.Writer values
 }
 
 const (

@@ -85,9 +85,9 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	return partd.Delete(ctx, s.innerStore(), keys...)
 }
 
-// Pop returns the decompressed values of keys and removes the keys. If a value is damaged,
-// Pop removes nothing. If other callers change the values during the call, Pop may find
-// the damage only after removing the keys; then it appends their stored bytes again.
+// Pop returns the decompressed values of keys and removes the keys. If a value is damaged, Pop
+// removes nothing. If other callers change the values during the call, Pop may find the damage only
+// after removing the keys; then Pop appends the stored bytes again.
 func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	previous, err := s.innerStore().Get(ctx, keys...)
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if slices.EqualFunc(previous, stored, bytes.Equal) {
 		return values, nil
 	}
-	// The keys are removed, and a canceled context must not lose their values.
+	// The keys are already removed, so canceling ctx must not lose their values.
 	ctx = context.WithoutCancel(ctx)
 	if values, err = s.decompress(ctx, "pop", keys, stored); err == nil {
 		return values, nil

@@ -148,13 +148,12 @@ func (p *piece) checkTruncated(err error) error {
 	return err
 }
 
-// streamer decompresses pieces in parts, with the readers of a compression library, which
-// it reuses.
+// streamer decompresses pieces in parts. It reuses the readers of a compression library.
 type streamer struct {
 	// newReader returns a library's reader of input, and a function that prepares the
 	// reader for another piece.
 	newReader func(input io.Reader) (r io.Reader, restart func() error, err error)
-	pool      sync.Pool // of *stream
+	pool      sync.Pool // holds *stream values
 }
 
 // stream decompresses one piece.
@@ -162,7 +161,7 @@ type stream struct {
 	owner   *streamer
 	reader  io.Reader    // reader of the compression library
 	restart func() error // prepares reader for another piece
-	input   pieceInput   // input of reader
+	input   pieceInput
 
 	claimed   int64 // decompressed size that the header claims, or unknownSize
 	delivered int64 // number of bytes that Read has returned

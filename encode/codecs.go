@@ -118,9 +118,9 @@ func Concat[S ~[]E, E any](pieces []S) (S, error) {
 	return slices.Concat(pieces...), nil
 }
 
-// JoinOf returns a function for the Join field of a codec for T. The function concatenates
-// slices and strings. For any other type, it returns a single value unchanged, the zero
-// value if there are no values, and an error that wraps [ErrNoJoin] if there are several.
+// JoinOf returns a function for the Join field of a codec for T. The function concatenates slices
+// and strings. For any other type, it returns a single value unchanged, and the zero value if there
+// are no values. If there are several values, it returns an error that wraps [ErrNoJoin].
 func JoinOf[T any]() func([]T) (T, error) {
 	switch t := reflect.TypeFor[T](); t.Kind() {
 	case reflect.Slice:
@@ -171,10 +171,9 @@ func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
 // as int64 (or *big.Int if int64 is too small), float as float64, str as string, bytes as
 // []byte, and list as []any.
 //
-// The codecs encode all of these types, numbers of every size, and slices, arrays and
-// maps: a slice becomes a list, and a map becomes a dict sorted by key. They also accept
-// named types, but not structs. Values must not contain themselves, and can be nested up
-// to 1,000 levels deep.
+// The codecs encode all of these types, numbers of every size, and slices, arrays and maps: a slice
+// becomes a list, and a map becomes a dict sorted by key. The codecs also accept named types, but
+// not structs. Values must not contain themselves, and can be nested up to 1,000 levels deep.
 type (
 	PyTuple     = pyvalue.Tuple     // Python's tuple
 	PyDict      = pyvalue.Dict      // Python's dict: its items in insertion order
@@ -198,11 +197,11 @@ func Pickle() ValueCodec[[]any] {
 	}
 }
 
-// Python is the codec of Python's partd.Python: lists of plain values in MessagePack. It
-// is faster and shorter than Pickle, but tuples and bytearrays are decoded as lists and
-// bytes. The codec pickles a list if MessagePack cannot hold one of its values (sets,
-// integers beyond 64 bits), or if Python could not read the MessagePack (dicts with keys
-// that are neither str nor bytes). It reads both forms.
+// Python is the codec of Python's partd.Python: lists of plain values in MessagePack. It is faster
+// and shorter than Pickle, but tuples and bytearrays are decoded as lists and bytes. The codec
+// pickles a list if MessagePack cannot hold one of its values (sets, integers beyond 64 bits), or
+// if Python could not read the MessagePack (dicts with keys that are neither str nor bytes). The
+// codec reads both forms.
 func Python() ValueCodec[[]any] {
 	return ValueCodec[[]any]{
 		Encode: func(dst []byte, v []any) ([]byte, error) {

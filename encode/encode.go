@@ -21,12 +21,12 @@
 //
 // # Hostile data
 //
-// No codec of this package executes the data that it reads, and none allocates memory
-// just because a length field claims it. A value that Pickle decodes takes at most 384
-// times its encoded size, and one that Python decodes 128 times, or 384 times if it is
-// pickled. A frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob the
-// limit depends on the type, because a byte or two may stand for a large struct. If data
-// does not decode, the error wraps a *DecodeError, which says where.
+// No codec of this package executes the data that it reads, and none allocates memory just because
+// a length field claims it. A value that Pickle decodes takes at most 384 times its encoded size. A
+// value that Python decodes takes at most 128 times its encoded size, or 384 times if it is
+// pickled. A frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob the limit
+// depends on the type, because a byte or two may stand for a large struct. If data does not decode,
+// the error wraps a *DecodeError, which says where.
 package encode
 
 import (
@@ -70,7 +70,7 @@ type Entry[T any] struct {
 type Store[T any] struct {
 	layer
 	codec   ValueCodec[T]
-	buffers sync.Pool // of *buffer
+	buffers sync.Pool // holds *buffer values
 }
 
 // New returns a store of values over p; Close closes both. Several stores, even with
@@ -199,8 +199,8 @@ func (e *PopError) Error() string {
 // Unwrap returns the cause.
 func (e *PopError) Unwrap() error { return e.Err }
 
-// ErrNoJoin is wrapped by the error for reading a key with several values that the codec
-// cannot join. [Store.All] yields them one by one.
+// ErrNoJoin is wrapped by the error for reading a key with several values that the codec cannot
+// join. [Store.All] yields the values one by one.
 var ErrNoJoin = errors.New("the codec joins slices and strings only: read the values with All, or give the codec a Join")
 
 // ErrDtype is wrapped by the error for an array with another element type than requested,

@@ -79,9 +79,9 @@ func (l layer) setMissing(ctx context.Context, op string, entries []partd.Entry,
 		return err
 	}
 	for _, e := range missing {
-		// Python's delete can leave data without a dtype. Do not set a dtype for such data,
-		// because the data may have another one. But before returning an error, check again:
-		// after the first check, another process may have set a dtype and appended.
+		// Python's delete can leave data without a dtype. Do not set a dtype for such data, because
+		// the data may have another dtype. But before returning an error, check again: after the
+		// first check, another process may have set a dtype and appended.
 		if name, isDtype := strings.CutSuffix(e.Key, dtypeSuffix); isDtype {
 			exists, err := hasData(ctx, l.innerStore(), name)
 			if err != nil {

@@ -50,7 +50,8 @@ func (n *NumPy[T]) decodeAll(op string, keys []string, stored, dtypes [][]byte) 
 	return arrays, nil
 }
 
-// dtypeOf parses the dtype of data. If the key has neither data nor a dtype, it returns n's.
+// dtypeOf parses the dtype of data. If the key has neither data nor a dtype, dtypeOf returns
+// n.dtype.
 func (n *NumPy[T]) dtypeOf(data, text []byte) (npy.DType, error) {
 	if len(text) == 0 {
 		if len(data) > 0 {

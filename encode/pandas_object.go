@@ -150,8 +150,7 @@ func arrowTexts(o *pickle.Object) (t Texts, err error) {
 		return t, fmt.Errorf("%d strings from offset %d do not fit in a validity buffer of %d bytes and an offset buffer of %d bytes", length, offset, len(valid), len(offsets))
 	}
 	offsetAt := func(i int64) uint64 { return binary.LittleEndian.Uint64(offsets[8*i:]) }
-	// Copy only a part of the text buffer: if the array is a slice, its buffers are those
-	// of the whole array.
+	// Copy only a part of the text buffer: a slice of an array has the buffers of the whole array.
 	textEnd := min(offsetAt(offset+length), uint64(len(buffer)))
 	textStart := min(offsetAt(offset), textEnd)
 	text := string(buffer[textStart:textEnd])
@@ -230,7 +229,7 @@ func arrayOf(v any) (any, error) {
 	return nil, fmt.Errorf("%s is not supported", o.Name())
 }
 
-// withDtype returns the array that inner describes. dtype is its pandas dtype.
+// withDtype returns the array that inner describes. dtype is the array's pandas dtype.
 func withDtype(inner, dtype any) (any, error) {
 	v, err := arrayOf(inner)
 	a, ok := v.(array)
@@ -341,7 +340,7 @@ func unitAndZoneOf(dtype *pickle.Object) (unit, zone string, err error) {
 	switch name := o.Name(); name {
 	case "_UTC":
 		return unit, "UTC", nil
-	case "_p", "getattr": // from pytz, from zoneinfo
+	case "_p", "getattr": // _p is from pytz, getattr from zoneinfo
 		if zone, ok := argument.(string); ok {
 			return unit, zone, nil
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// blocksReader reads one encoded DataFrame. It consists of a pickled list of headers, and
-// the parts that these describe: the columns' names, the index, and blocks of columns.
+// blocksReader reads one encoded DataFrame. The encoding consists of a pickled list of headers, and
+// the parts that the headers describe: the columns' names, the index, and blocks of columns.
 type blocksReader struct {
 	remaining int64 // bytes that may still be decompressed
 }
@@ -73,8 +73,8 @@ func (r *blocksReader) readFrame(data []byte) (d DataFrame, err error) {
 	return d.withIndex()
 }
 
-// columnValues converts the result of a function that returns a one-dimensional array or
-// Texts: it returns the Values of a Column, or the error.
+// columnValues takes the results of a function that returns a one-dimensional array or Texts. It
+// returns the Values of a Column, or the error.
 func columnValues(v any, err error) (any, error) {
 	if a, ok := v.(array); ok && err == nil {
 		return a.column(0, 1)
@@ -154,9 +154,8 @@ func (r *blocksReader) readValues(kind, dtype, shape any, data []byte) (any, err
 	return nil, fmt.Errorf("blocks of kind %s are not supported", shortText(kind))
 }
 
-// decodeCategorical returns codes with their categories. details is (ordered, index).
-// Because many headers can share one index, each copy of it, and of the codes, counts
-// against r.remaining.
+// decodeCategorical returns codes with their categories. details is (ordered, index). Many headers
+// can share one index, so each copy of the index and of the codes counts against r.remaining.
 func (r *blocksReader) decodeCategorical(codes, details any) (c Categorical, err error) {
 	t, _ := details.(PyTuple)
 	if len(t) != 2 {
@@ -364,9 +363,9 @@ func (r *blocksReader) decodeSnappy(data []byte) ([]byte, error) {
 
 func unpickle(data []byte) (any, error) { return pickle.DecodeObjects(data, isPandasName) }
 
-// isPandasName reports whether pickles of pandas arrays and indexes use a name. It also
-// returns true for some unsupported names, for which the code that converts the unpickled
-// objects returns a better error than package pickle.
+// isPandasName reports whether pickles of pandas arrays and indexes use a name. It also returns
+// true for some unsupported names: the code that converts the unpickled objects returns a better
+// error for them than package pickle.
 func isPandasName(module, name string) bool {
 	switch module {
 	case "numpy", "numpy.core.numeric", "numpy._core.numeric", "numpy.core.multiarray", "numpy._core.multiarray":

@@ -44,8 +44,8 @@ func (o PandasOptions) append(dst []byte, d DataFrame) (_ []byte, err error) {
 	return dst, nil
 }
 
-// withIndex returns d with a default index if it has none. It returns an error unless all
-// columns and the index have the same length and valid names.
+// withIndex returns d, with a default index if d has none. It returns an error unless all columns
+// and the index have the same length and valid names.
 func (d DataFrame) withIndex() (DataFrame, error) {
 	wantRows := d.Rows()
 	if d.Index.Values == nil {

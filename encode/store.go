@@ -83,7 +83,7 @@ func (s *Store[T]) All(ctx context.Context, key string) iter.Seq2[T, error] {
 	}
 }
 
-// Set replaces all values of a key with one.
+// Set replaces all values of a key with one value.
 func (s *Store[T]) Set(ctx context.Context, key string, v T) error {
 	return s.set(ctx, "set", key, v, partd.Set)
 }
@@ -169,7 +169,6 @@ func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[
 
 var errScanAdvanced = errors.New("the values of a key can be read only before the next key")
 
-// values yields the values of the current key.
 func (s *Store[T]) values(r *scanread.Reader) iter.Seq2[T, error] {
 	key, keyNumber := r.Key, r.Keys
 	return func(yield func(T, error) bool) {

@@ -67,17 +67,17 @@ type operation interface {
 	size(s *Store) int64
 	// isEmpty reports whether the operation certainly changes nothing.
 	isEmpty() bool
-	// prepare is called with Store.mu held, right before the operation is written. It can
-	// read the store to decide which entries to write. It then updates b, or the entries
-	// that each yields if b is nil.
+	// prepare is called with Store.mu held, right before the operation is written. It can read the
+	// store to decide which entries to write. It then updates b. If b is nil, it updates the
+	// entries that each yields.
 	prepare(ctx context.Context, s *Store, b *batch) error
 	// each calls f for each entry of the operation. Before prepare, it yields every entry
 	// that the operation could write.
 	each(f func(kind segment.Kind, key string, value []byte) error) error
 }
 
-// change applies an operation. opName is for errors. If tag is not zero, change records it, so
-// that a retry with the same tag changes nothing and returns applied = false.
+// change applies an operation. opName is for errors. If tag is not zero, change records the tag. A
+// retry with the same tag then changes nothing and returns applied = false.
 func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op operation) (applied bool, err error) {
 	if err := canceled.Err(ctx); err != nil {
 		return false, s.opError(opName, err)

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// batch is an encoded record that is not yet written. For each entry, offsets holds the position
-// in buf, parts the part of the table that it belongs to, and hashes the key's hash. Batches are
+// batch is an encoded record that is not yet written. For each entry, offsets holds its position in
+// buf, parts the part of the table to which it belongs, and hashes its key's hash. Batches are
 // reused.
 type batch struct {
 	buf       []byte // space for the header, then the entries

@@ -30,7 +30,7 @@ func (c *catalog) edit(change func(m *manifest)) error {
 }
 
 // write replaces the manifest. mu must be held. After a maybeApplied error, either the old or the
-// new manifest is in place; after any other error, the old one is.
+// new manifest is in place; after any other error, the old manifest is in place.
 func (c *catalog) write(m manifest) error {
 	err := c.replace(m, c.durable.Load())
 	if errors.Is(err, errNotSynced) {
@@ -52,10 +52,10 @@ func (c *catalog) replace(m manifest, sync bool) error {
 	tmp := c.path(manifestTmpName)
 	err := c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)
 	if isNoSpace(err) && len(m.files) == 0 && c.fs.Rename(c.path(spareName), tmp) == nil {
-		// m is the manifest of an empty store, so the data files can be removed once it is in
-		// place. Write it over the spare file, which already has enough blocks. This can still
-		// fail in a file system that does not overwrite blocks in place. Then free the blocks by
-		// truncating the file, and write it again.
+		// m is the manifest of an empty store: once m is in place, the data files can be removed.
+		// Write m over the spare file, which already has enough blocks. That can still fail in a
+		// file system that does not overwrite blocks in place. Then free the blocks by truncating
+		// the file, and write m again.
 		if err = c.writeContent(tmp, 0, m.encode(), sync); isNoSpace(err) {
 			err = c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)
 		}
@@ -109,8 +109,8 @@ func (c *catalog) read() (m manifest, exists bool, err error) {
 	return m, true, nil
 }
 
-// ensureSpare creates the spare file, unless it exists: a Drop uses its space if the disk is full.
-// It only logs a failure.
+// ensureSpare creates the spare file unless it exists. A Drop on a full disk uses the file's space.
+// ensureSpare only logs failures.
 func (c *catalog) ensureSpare() {
 	path := c.path(spareName)
 	c.mu.Lock()

@@ -106,8 +106,9 @@ func (d *directory) syncParents() error {
 	}
 }
 
-// truncateTail removes the data of a failed or ineffective operation, after f.end, because the
-// disk may be full. It only logs errors. The caller must be the only writer.
+// truncateTail removes the data after f.end, which a failed or ineffective operation wrote: if the
+// disk is full, other operations need the space. It only logs errors. The caller must be the only
+// writer.
 func (d *directory) truncateTail(f *dataFile) {
 	if d.checkPoisoned() != nil {
 		return // a manifest that refers to the data may be in place
@@ -177,7 +178,9 @@ func (d *directory) takeLock() error {
 	locked, err := l.TryLock(!d.readOnly)
 	if err != nil {
 		if d.readOnly && (errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS)) {
-			return nil // read without a lock: a writer could not create the lock file either
+			// The directory is read-only, so a writer could not create the lock file either:
+			// read without a lock.
+			return nil
 		}
 		return err
 	}
@@ -218,8 +221,8 @@ func (d *directory) unlock() error {
 	return d.lock.Unlock()
 }
 
-// lockedError returns the error for a store that is in use. It names the process that has the
-// lock, if that is a writer: writers store their names in the lock file.
+// lockedError returns the error for a store that is in use. If a writer has the lock, the error
+// names the writer, which the lock file records.
 func (d *directory) lockedError(path string) error {
 	if !d.readOnly {
 		l := d.fs.NewLock(path)

@@ -28,8 +28,8 @@ func (s *Store) HasKey(ctx context.Context, key string) (bool, error) {
 	return err == nil && exists[0], err
 }
 
-// lookUp stores the keys' values in values, and in exists whether they exist. Either slice may
-// be nil. op is for errors.
+// lookUp stores the keys' values in values, and reports in exists which keys exist. Either slice
+// may be nil. op is for errors.
 func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][]byte, exists []bool) error {
 	if err := partd.CheckKeys(op, keys); err != nil {
 		return err
@@ -98,8 +98,8 @@ type lookup struct {
 	returned bool // value is already in the result, for another occurrence of the key
 }
 
-// get fills values and exists like lookUp. It looks up groups of keys in the same range of hashes,
-// so that a request for many absent keys needs little memory.
+// get fills values and exists like lookUp. It looks up one group of keys, from the same range of
+// hashes, at a time, so that a request for many absent keys needs little memory.
 func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists []bool) error {
 	refs := make([]keyRef, len(keys))
 	for i, k := range keys {
@@ -130,8 +130,8 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 			}
 			if values != nil {
 				values[ref.index] = l.value
-				// Copy the value if another occurrence of the key has it, or if it is in
-				// shortBuf, because returned values must not share memory.
+				// Returned values must not share memory. So copy the value if another occurrence of
+				// the key has it, or if it is in shortBuf.
 				if l.returned || l.value == nil || cap(l.value) == len(g.shortBuf) {
 					values[ref.index] = append([]byte{}, l.value...)
 				}
@@ -230,8 +230,8 @@ func (g *getter) indexKeys(keys []string, refs []keyRef, lookups []*lookup) []*l
 	return lookups
 }
 
-// rangeSource returns the entries in the range of a source that contains hash. In segments, these
-// do not include the entries of hot keys. Sources are numbered as in view.sources.
+// rangeSource returns the entries of a source in the range to which hash belongs. For a segment,
+// rangeSource omits the entries of hot keys. Sources are numbered as in view.sources.
 func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.Source {
 	if source >= len(v.segments) {
 		return v.tables[source-len(v.segments)].source(hash)

@@ -93,7 +93,8 @@ func (k *keySize) add(e *segment.Entry) error {
 
 var errLimitReached = errors.New("the limit of bytes to count was reached")
 
-// countKeys sums up each key's entries, until it has read limit bytes. total is the bytes read.
+// countKeys sums up each key's entries, until it has read limit bytes. total is the number of bytes
+// read.
 func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, total int64, err error) {
 	sizes = map[string]*keySize{}
 	err = segment.EachEntry(src, func(e *segment.Entry) error {

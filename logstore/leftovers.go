@@ -59,7 +59,7 @@ func parseName(name, prefix string, n *uint32) bool {
 }
 
 // isOwnFile reports whether a data file belongs to this store. A file with an empty, zero-filled or
-// truncated header does, because a crash can leave such files.
+// truncated header counts as the store's, because a crash can leave such files.
 func (c *catalog) isOwnFile(path string) (bool, error) {
 	info, err := c.fs.Info(path)
 	if err != nil || !info.Mode.IsRegular() {
@@ -75,8 +75,8 @@ func (c *catalog) isOwnFile(path string) (bool, error) {
 	return c.format.OwnsHeader(b), nil
 }
 
-// removeLeftovers removes data files that the manifest does not name, as a crash during a Drop or
-// after the creation of a file leaves them.
+// removeLeftovers removes data files that the manifest does not name. A crash during a Drop, or
+// after the creation of a file, leaves such files.
 func (c *catalog) removeLeftovers() error {
 	names, err := c.listStoreFiles()
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// manifest lists the store's files and records its state. Each change replaces the whole
-// manifest file, so it is atomic.
+// manifest lists the store's files and records its state. Each change is atomic, because it
+// replaces the whole manifest file.
 type manifest struct {
 	id      uint64 // random identifier of the store
 	seed    uint64 // random seed of key hashes and checksums

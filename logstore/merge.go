@@ -53,15 +53,15 @@ func (s *Store) considerMerge() {
 	go s.mergeAll(ctx, m.done)
 }
 
-// dueMerge reports whether a merge is due: of all segments from index first on. mu must be held.
+// dueMerge reports whether to merge all segments from index first on. mu must be held.
 func (s *Store) dueMerge() (first int, due bool) {
-	// Dead data reduces the maximum size of a merge that only speeds up Gets, because such a
-	// merge would copy it.
+	// Dead data reduces the maximum size of a merge that only speeds up Gets, because such a merge
+	// would copy the dead data.
 	return s.merging.firstDue(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
 }
 
-// firstDue reports whether a merge is due: of list[first:]. A merge that only speeds up Gets must
-// not exceed maxBytes.
+// firstDue reports whether to merge list[first:]. A merge that only speeds up Gets must not exceed
+// maxBytes.
 func (m *merging) firstDue(list []*storedSegment, maxBytes int64) (first int, due bool) {
 	if m.minCount < 0 || len(list) < m.retryCount {
 		return 0, false
@@ -167,7 +167,8 @@ func (s *Store) newMerge(ctx context.Context, first, end int, readAll bool) *mer
 		return nil
 	}
 	if s.sealer.file != nil && slices.ContainsFunc(inputs, func(seg *storedSegment) bool { return seg.file == s.sealer.file }) {
-		s.sealer.rotate.Store(true) // the merge will truncate or remove this file: write the next segment to another
+		// The merge will truncate or remove this file: write the next segment to another file.
+		s.sealer.rotate.Store(true)
 	}
 	j := &mergeJob{s: s, ctx: ctx, listIndex: first, inputBytes: bytes, reclaims: readAll}
 	if readAll {

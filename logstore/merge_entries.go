@@ -19,16 +19,16 @@ type reset struct {
 const resetCost = 80
 
 // findResets fills j.resets with the keys that were set or deleted and have hashes from lo to hi.
-// It returns errTooMuch if they need more than limit bytes of memory.
+// It returns errTooMuch if these keys need more than limit bytes of memory.
 func (j *mergeJob) findResets(lo, hi uint64, limit int64) error {
 	return j.collectResets(limit, func(first, end int, f func(e *segment.Entry) error) error {
 		return j.eachEntryIn(first, end, lo, hi, f)
 	})
 }
 
-// collectResets fills j.resets with the keys that were set or deleted, among the entries for which
-// each calls f. each must consider the view's segments [first, end). collectResets returns
-// errTooMuch if the keys need more than limit bytes of memory.
+// collectResets fills j.resets with the keys that were set or deleted. It finds them with each,
+// which must call f for the entries to consider in the view's segments [first, end). collectResets
+// returns errTooMuch if the keys need more than limit bytes of memory.
 func (j *mergeJob) collectResets(limit int64, each func(first, end int, f func(e *segment.Entry) error) error) error {
 	j.resets = map[string]*reset{}
 	var bytes int64
@@ -87,7 +87,7 @@ func (j *mergeJob) eachLive(lo, hi uint64, f func(e *segment.Entry) error) error
 	return j.dropDead(func(f func(e *segment.Entry) error) error { return j.eachEntryIn(j.first, j.end, lo, hi, f) }, f)
 }
 
-// dropDead calls f for each live entry that the function each yields, and adds the dead ones to
+// dropDead calls f for each live entry that the function each yields, and adds the dead entries to
 // j.dropped.
 func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f func(e *segment.Entry) error) error {
 	for _, r := range j.resets {

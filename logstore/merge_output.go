@@ -140,8 +140,8 @@ func (j *mergeJob) undo(remove bool) error {
 
 // commit atomically replaces the merged segments with the new ones.
 func (j *mergeJob) commit() error {
-	// Sync the new files even in a store without syncs: the old files, which will be removed,
-	// were probably on disk already. Sync before taking locks, because it is slow.
+	// Sync the new files even in a store without syncs: the old files, which will be removed, were
+	// probably on disk already. Sync before taking locks, because syncing is slow.
 	for _, seg := range j.outputs {
 		if err := j.s.syncFile(seg.file.f); err != nil {
 			return err

@@ -1,14 +1,15 @@
 package logstore
 
-// This file decides when to merge segments. Scans profit only if there are very many small segments,
-// for example after many calls of Flush. Gets profit more, because each reads all segments.
+// This file decides when to merge segments. Scans profit only if there are very many small
+// segments, for example after many calls of Flush. Gets profit more, because each Get reads all
+// segments.
 
 const (
 	minMerge   = 64 // number of small segments that starts a merge
 	mergeRatio = 64 // size ratio between classes of small segments
 
-	// readCost is the overhead of a read, expressed as a number of bytes: reading them takes
-	// about as long.
+	// readCost is the overhead of a read, expressed as the number of bytes that could be read in
+	// the same time.
 	readCost = 16 << 10
 
 	// mergedRange is the approximate length of a range in a merged segment, in bytes.
@@ -16,9 +17,10 @@ const (
 	maxBits     = 16
 )
 
-// dueSmall returns the index of the first segment to merge, if the list ends with at least
-// minCount small segments of one of three size classes. Merging them, together with smaller
-// ones, yields a segment of the next class, so each byte is rewritten at most once per class.
+// dueSmall divides small segments into three size classes. If the list ends with at least minCount
+// segments of one class, it returns the index of the first segment to merge. Merging them, together
+// with smaller segments, yields a segment of the next class, so each byte is rewritten at most once
+// per class.
 func dueSmall(sizes []int64, smallLen int64, minCount int) (first int, due bool) {
 	for _, class := range [][2]int64{{-1, smallLen / mergeRatio / mergeRatio}, {smallLen / mergeRatio / mergeRatio, smallLen / mergeRatio}, {smallLen / mergeRatio, smallLen}} {
 		first, count := len(sizes), 0

@@ -19,7 +19,7 @@ type mergeJob struct {
 	s          *Store
 	ctx        context.Context
 	view       *view
-	first, end int // view.segments[first:end] are merged; the others only show which entries are dead
+	first, end int // view.segments[first:end] are merged; the other segments only show which entries are dead
 	listIndex  int // index of the first merged segment in Store.segments
 	inputBytes int64
 	hasOldest  bool // the view includes the oldest segment
@@ -35,7 +35,7 @@ type mergeJob struct {
 	w         *segment.Writer
 	current   *storedSegment   // segment being written
 	outputs   []*storedSegment // complete segments
-	wroteBlob bool             // a blob was written
+	wroteBlob bool             // an entry that refers to a large value was written
 	total     Ledger           // ledger of the written entries; Sum omits large values unless readsBlobs is set
 	arenas    [2][]byte
 	src       segment.Reader
@@ -220,7 +220,8 @@ func (j *mergeJob) load(lo, hi uint64) ([]byte, error) {
 	return loaded, err
 }
 
-// stream writes a range that is too large to load. It gives the range's largest keys hot runs.
+// stream writes a range that is too large to load. It creates hot runs for the range's largest
+// keys.
 func (j *mergeJob) stream(p int) error {
 	lo, hi := segment.HashBounds(p, p+1, j.bits)
 	if err := j.findHeavy(lo, hi); err != nil {
@@ -247,8 +248,8 @@ func (j *mergeJob) stream(p int) error {
 	return err
 }
 
-// scatterEntries copies entries to dst, grouped by the bucket that bucketOf returns and
-// otherwise in the same order. It returns the start of each bucket and the end of the last.
+// scatterEntries copies entries to dst, grouped by the bucket that bucketOf returns and otherwise
+// in the same order. It returns the start of each bucket and the end of the last bucket.
 func scatterEntries(dst, entries []byte, buckets int, bucketOf func(key []byte) int) (starts []int, err error) {
 	pos := make([]int, buckets+1)
 	for off := 0; off < len(entries); {

@@ -114,8 +114,8 @@ func (op *deleteOp) isEmpty() bool {
 	return len(op.keys) == 0 || op.exists != nil && !slices.Contains(op.exists, true)
 }
 
-// prepare looks up the absent keys again if the store has changed since newDeleteOp. If
-// newDeleteOp found no key, prepare does nothing: the operation counts as done at that time.
+// prepare looks up the absent keys again if the store has changed since newDeleteOp. If newDeleteOp
+// found no key, prepare does nothing: the operation counts as done at the time of newDeleteOp.
 func (op *deleteOp) prepare(ctx context.Context, s *Store, b *batch) error {
 	if op.exists == nil || op.editCount == s.editCount || op.isEmpty() {
 		return nil

@@ -110,10 +110,10 @@ type hooks struct {
 	smallLen    int64                   // maximum size of a small segment
 	mergeBytes  int64                   // maximum size of a merged segment, and of data loaded at a time
 
-	// dead bytes that the store tolerates before it reclaims space; if negative, it never does
+	// dead bytes that the store tolerates before it reclaims space; if negative, it never reclaims
 	reclaimSlack int64
 
-	// Each of these disables one protection, so that tests can prove that crash tests notice.
+	// Each flag disables one protection. Tests set it to prove that crash tests notice its absence.
 	noSync, noCRC, noEpoch bool
 }
 

@@ -170,8 +170,8 @@ func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (reset
 	return b.ledger.Marks > 0
 }
 
-// observe counts a delete or replacement in p's part of the hash space, which has n bytes, in p
-// and in r.suspect. At most n bytes can be dead.
+// observe updates p and r.suspect after a delete or replacement in p's part of the hash space. The
+// part has n bytes, so at most n bytes can be dead.
 func (p *suspicion) observe(n float64, r *reclaiming) {
 	before := *p
 	*p = suspicion{min(p.likely+n*r.deadShare, n), n}

@@ -150,8 +150,8 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 	return nil
 }
 
-// replaceBlobs calls commit, which must make the change on disk, and then replaces blob file f
-// with replacements, if any.
+// replaceBlobs calls commit, which must make the change on disk, and then replaces blob file f in
+// files with replacements, if any.
 func (s *Store) replaceBlobs(files *fileSet, f *dataFile, commit func() error, replacements ...*dataFile) error {
 	s.lifeMu.RLock() // prevents Drop and Close
 	defer s.lifeMu.RUnlock()

@@ -18,9 +18,9 @@ type measurement struct {
 	blobs      []int64          // bytes of large values, by part of the hash space
 }
 
-// measureWaste reads all segments and records the dead bytes of each, and as garbage the
-// unreferenced bytes of oldFiles. It returns the number of bytes in each blob file that entries,
-// dead or not, refer to. likely is the number of dead bytes that was expected.
+// measureWaste reads all segments, and records the dead bytes of each. It counts the unreferenced
+// bytes of oldFiles as garbage. It returns the number of bytes in each blob file to which entries,
+// dead or live, refer. likely is the number of dead bytes that was expected.
 func (s *Store) measureWaste(ctx context.Context, oldFiles []*dataFile, likely float64) (map[uint32]int64, error) {
 	s.mu.Lock()
 	if err := s.checkWritable(); err != nil {

@@ -31,8 +31,8 @@ type liveWAL struct {
 	walHeader
 }
 
-// open opens the write-ahead files, with flag as in os.OpenFile. It returns those with records that
-// are not in segments, oldest first.
+// open opens the write-ahead files, with flag as in os.OpenFile. It returns the files with records
+// that are not in segments, oldest first.
 func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 	var live []liveWAL
 	var headless []liveWAL // files with a missing or damaged header
@@ -175,8 +175,8 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 		if err := s.wal.clearEnd(live[len(live)-2], s.wal.prevFileEnd); err != nil {
 			return nil, err
 		}
-		// Remove an incomplete record from the file. It has the same epoch as the new
-		// records, so it could be mistaken for one of them.
+		// Remove an incomplete record from the file. The incomplete record has the same epoch as
+		// the new records, so it could be mistaken for one of them.
 		if err := s.wal.files[slot].Truncate(0); err != nil {
 			return nil, err
 		}
@@ -239,7 +239,7 @@ func (s *Store) recoverReadOnly(storeExists bool) error {
 	s.tables.bits, _ = tableShape(size)
 	return s.replay(live, func(entries []byte) error {
 		if s.walErr != nil {
-			return nil // only Drop will be possible; it keeps sessions, so replay only those
+			return nil // only Drop will be possible, and Drop keeps only sessions: replay nothing else
 		}
 		if err := s.addRecord(b, entries); err != nil {
 			return err

@@ -75,10 +75,11 @@ func (w *scanWorker) emitHash(hash uint64) error {
 	}
 }
 
-// keysWithHash returns keys with the given hash in order: as many as fit into memory, greater than
-// after unless first is set. hasMore reports whether there are more. It omits streamed keys (keys
-// with hot runs). If first is set, it also adds all entries with this hash to the ledger. If
-// filtered is set, it does not add those of streamed keys, because they were added earlier.
+// keysWithHash returns, in order, as many keys with the given hash as fit into memory. Unless first
+// is set, it returns only keys greater than after. hasMore reports whether there are more. It omits
+// streamed keys (keys with hot runs). If first is set, it also adds all entries with this hash to
+// the ledger. If filtered is set too, it does not add the entries of streamed keys, because they
+// were added earlier.
 func (w *scanWorker) keysWithHash(hash uint64, after []byte, first, filtered bool) (keys [][]byte, hasMore bool, err error) {
 	seen := map[string]bool{}
 	var size int64
@@ -128,8 +129,8 @@ func (w *scanWorker) keysWithHash(hash uint64, after []byte, first, filtered boo
 	return keys, limit != nil, nil
 }
 
-// emitSize emits a key with the size of its value. It does not read hot runs, because the
-// footer contains their sizes.
+// emitSize emits a key with the size of its value. It does not read hot runs, because the footers
+// of segments contain their sizes.
 func (w *scanWorker) emitSize(key []byte, hash uint64) error {
 	var size int64
 	exists := false

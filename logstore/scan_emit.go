@@ -34,8 +34,8 @@ func (b *scanBatch) add(key []byte, item scanItem) {
 	b.items = append(b.items, item)
 }
 
-// each calls use for each item until use returns false. Neighboring keys share an allocation,
-// which must be small, because a caller that keeps one key retains all of it.
+// each calls use for each item until use returns false. Neighboring keys share an allocation, which
+// must be small, because a caller that keeps one key retains the whole allocation.
 func (b *scanBatch) each(use func(key string, item *scanItem) bool) bool {
 	const maxShared = 1 << 10
 	var keys string
@@ -75,7 +75,7 @@ type scanWorker struct {
 
 	batch      *scanBatch
 	key        []byte // current key
-	offset     int64  // length of its value in earlier items
+	offset     int64  // length of the part of its value that is in earlier items
 	chunkStart int    // start of the current chunk in batch.data
 }
 
@@ -101,8 +101,8 @@ func (w *scanWorker) run() {
 	}
 }
 
-// reserve returns the current batch or, if that has no space for n bytes and one item, sends it and
-// returns an empty one.
+// reserve returns a batch with space for n bytes and one item. If the current batch has too little
+// space, reserve sends it and returns an empty batch.
 func (w *scanWorker) reserve(n int) (*scanBatch, error) {
 	if w.batch != nil && w.batch.size()+n+scanItemLen > w.sc.batchBytes {
 		if err := w.send(); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// grouping groups a worker's loaded entries by key. It sorts references to them by hash, which was
-// faster than a hash table, and makes the order of keys depend only on their hashes.
+// grouping groups a worker's loaded entries by key. It sorts references to the entries by hash.
+// Sorting was faster than a hash table, and makes the order of keys depend only on their hashes.
 type grouping struct {
 	loaded   []byte
 	interval hashRange // interval of everything loaded
@@ -130,7 +130,7 @@ func (w *scanWorker) emitRefs(refs []entryRef) error {
 }
 
 // emitAppends emits the key of refs, whose entries must all be appends, of size bytes in total. If
-// they have different keys, it emits nothing and returns false.
+// the entries have different keys, it emits nothing and returns false.
 func (w *scanWorker) emitAppends(refs []entryRef, size int) (single bool, err error) {
 	data := w.loaded
 	key := refs[0].key(data)
@@ -159,8 +159,8 @@ func (w *scanWorker) emitAppends(refs []entryRef, size int) (single bool, err er
 	return true, nil
 }
 
-// emitEqualHashes emits the keys of refs, which must have equal hashes, in order, and the streamed
-// keys between them.
+// emitEqualHashes emits, in order, the keys of refs and the streamed keys between them. The refs
+// must have equal hashes.
 func (w *scanWorker) emitEqualHashes(refs []entryRef) error {
 	data := w.loaded
 	for len(refs) > 0 {

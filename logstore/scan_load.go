@@ -131,8 +131,8 @@ func (w *scanWorker) eachEntryIn(source int, r hashRange, f func(e *segment.Entr
 	})
 }
 
-// addToLedger adds an entry that is not loaded to the ledger, because collect adds only the loaded
-// ones. It does nothing in a scan of keys, which does not compare ledgers.
+// addToLedger adds to the ledger an entry that is not loaded. collect adds the loaded entries.
+// addToLedger does nothing in a scan of keys, which does not compare ledgers.
 func (w *scanWorker) addToLedger(e *segment.Entry) error {
 	if w.sc.keysOnly {
 		return nil

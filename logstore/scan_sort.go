@@ -70,7 +70,7 @@ func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigit]u
 
 const maxDigit = 11
 
-// sortLowBits sorts references by hash that are already sorted by (hash-lo) >> shift.
+// sortLowBits sorts refs by hash. They must already be sorted by (hash-lo) >> shift.
 func sortLowBits(refs []entryRef, lo uint64, shift int) {
 	for i := 1; i < len(refs); i++ {
 		if refs[i].hash >= refs[i-1].hash {

@@ -150,8 +150,8 @@ func (s *Store) takeScanMemory(parts int) int64 {
 }
 
 // workerCount returns the number of workers that share the given memory. There are at most as many
-// workers as ranges. Each needs enough memory to load a whole range; otherwise it would have to
-// read the range several times.
+// workers as ranges. Each worker needs enough memory to load a whole range; otherwise it would have
+// to read the range several times.
 func (sc *scanner) workerCount(memory int64) int {
 	if n := sc.s.hooks.scanWorkers; n > 0 {
 		return n

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// rotateTable freezes the active table or, if another table is frozen, waits until that one is
+// rotateTable freezes the active table or, if another table is frozen, waits until that table is
 // sealed (written as a segment). Callers must then check the tables again. mu must be held; it is
 // released while waiting.
 func (s *Store) rotateTable(ctx context.Context) error {
@@ -47,8 +47,8 @@ func (s *Store) rotateTable(ctx context.Context) error {
 // freeze makes t the active table, and starts to seal the previous active table. mu must be held.
 func (s *Store) freeze(t *table) error {
 	if s.durable.Load() {
-		// Sync the current write-ahead file before the next one exists, so that a power loss
-		// cannot lose records of this file and keep those of the next.
+		// Sync the current write-ahead file before the next one exists, so that a power loss cannot
+		// lose records of this file and keep records of the next file.
 		if err := s.syncLogLocked(); err != nil {
 			return err
 		}
@@ -142,8 +142,8 @@ func (s *Store) flushLocked(ctx context.Context) error {
 	}
 }
 
-// sealer writes tables as segments. Only one goroutine may use it at a time: the one that runs
-// seal or, while none does, a Drop, a bulk operation or recovery.
+// sealer writes tables as segments. Only one goroutine may use it at a time: the goroutine that
+// runs seal or, while seal does not run, a Drop, a bulk operation or recovery.
 type sealer struct {
 	catalog  *catalog
 	segments *segments

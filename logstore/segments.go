@@ -47,7 +47,7 @@ type segments struct {
 	closed      bool
 
 	size     atomic.Int64   // approximate size of segments and blob files
-	hotFull  atomic.Bool    // the index of hot runs exceeds maxIndex, so no new ones are created
+	hotFull  atomic.Bool    // the index of hot runs exceeds maxIndex, so no new hot runs are created
 	discards sync.WaitGroup // goroutines that free files of merged segments
 }
 
@@ -57,21 +57,21 @@ func (ss *segments) fileSize() int64 {
 	return min(ss.maxFile, max(minFile, ss.size.Load()/16))
 }
 
-// limitIndex returns the list with a smaller index, if the offsets of all ranges need more than
-// maxIndex bytes of memory. It merges pairs of ranges, which only makes reads longer. If the
-// index of hot runs needs too much memory, limitIndex sets hotFull.
+// limitIndex merges pairs of ranges until the offsets of all ranges need at most maxIndex bytes of
+// memory. Wider ranges only make reads longer. If the index of hot runs needs too much memory,
+// limitIndex sets hotFull.
 func (ss *segments) limitIndex(list []*storedSegment) []*storedSegment {
 	limit := ss.maxIndex
 	for {
-		var ranges, hot int64
+		var offsetBytes, hotBytes int64
 		finest := uint8(0)
 		for _, seg := range list {
-			ranges += seg.OffsetMemoryUsed()
-			hot += seg.HotMemoryUsed()
+			offsetBytes += seg.OffsetMemoryUsed()
+			hotBytes += seg.HotMemoryUsed()
 			finest = max(finest, seg.Bits)
 		}
-		ss.hotFull.Store(hot > limit)
-		if ranges <= limit || finest == 0 {
+		ss.hotFull.Store(hotBytes > limit)
+		if offsetBytes <= limit || finest == 0 {
 			return list
 		}
 		list = slices.Clone(list) // readers use the old list

@@ -31,7 +31,7 @@ type Store struct {
 	// Every change holds lifeMu shared; Drop and Close hold it exclusively.
 	lifeMu sync.RWMutex
 
-	// mu guards the fields below. Appends take effect in the order they hold it.
+	// mu guards the fields below. Appends take effect in the order in which they hold mu.
 	mu               sync.Mutex
 	closed           bool
 	temp             io.Closer // removes the directory of a temporary store; otherwise nil
@@ -48,7 +48,7 @@ type Store struct {
 	sealErr          error             // error of the last seal, if it failed
 	sealDone         chan struct{}     // closed when the current seal ends
 	setFrozenState   func(m *manifest) // updates the manifest when the frozen table is sealed
-	droppedWhileFull bool              // Drop succeeded on a full disk; change tries to accept changes again
+	droppedWhileFull bool              // Drop succeeded on a full disk; the next change tries to make the store writable
 
 	// The fields below have their own locks or need none.
 	sealer  sealer
@@ -58,8 +58,8 @@ type Store struct {
 	firstSync sync.Mutex // held during the first Sync
 	allSynced bool       // everything written before durable was set is synced
 
-	fullErr    atomic.Pointer[error]                                         // if the disk is too full for changes, the reason
-	walErr     error                                                         // if the write-ahead files could not be read, the reason
+	fullErr    atomic.Pointer[error]                                         // error of the full disk that prevents changes, or nil
+	walErr     error                                                         // why the write-ahead files could not be read, or nil
 	scanMemory atomic.Int64                                                  // bytes reserved by takeScanMemory
 	counters   struct{ seals, sealFailures, stalls, stallTime atomic.Int64 } // for Metrics
 }
@@ -177,8 +177,8 @@ func (s *Store) Close() error {
 	if s.dir == "" {
 		return nil
 	}
-	// Flush before stopMerging, because the new segment may start a merge. If this fails, finish
-	// flushes again and returns the error.
+	// Flush before stopMerging, because the new segment may start a merge. If the flush fails,
+	// finish flushes again and returns the error.
 	if !s.opts.ReadOnly && s.temp == nil {
 		_ = s.Flush(context.Background())
 	}

@@ -198,10 +198,10 @@ func (s *Store) canFlush() bool {
 	return !s.opts.ReadOnly && s.checkPoisoned() == nil && s.fullError() == nil
 }
 
-// flushedView flushes the tables and returns a view without them, so that a slow reader does
-// not block their reuse. If flushing fails, for example on a full disk, the view may contain
-// tables. Slow readers can hold at most two tables; the store then uses two spare tables in
-// their place.
+// flushedView flushes the tables and returns a view without them, so that a slow reader does not
+// block the reuse of tables. If flushing fails, for example on a full disk, the view may contain
+// tables. Slow readers can hold at most two tables; the store then uses two spare tables in their
+// place.
 func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()

@@ -43,7 +43,7 @@ type part struct {
 }
 
 // tableShape returns the number of hash bits that select a part, and the size of a chunk, for a
-// table of n bytes. In a full table, each part should have several chunks, because the last one
+// table of n bytes. In a full table, each part should have several chunks, because the last chunk
 // is only half full on average.
 func tableShape(n int64) (partBits uint8, chunkSize int) {
 	chunkSize = 1 << min(max(bits.Len64(uint64(n/6000))-1, 9), 14)
@@ -106,7 +106,7 @@ func (t *table) fits(b *batch) bool {
 }
 
 // insert adds an encoded batch, which must fit. Consecutive entries go to distant addresses, so
-// almost every copy would wait for memory. To let these waits overlap, insert first touches the
+// almost every copy would wait for memory. So that these waits overlap, insert first touches the
 // cache lines that a group of entries will write.
 func (t *table) insert(b *batch) {
 	const group = 32

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// tables manages the memtables: two tables, and spare ones while slow readers use these. Store.mu
-// guards it.
+// tables manages the memtables: two tables, and spare tables while slow readers use the two.
+// Store.mu guards it.
 type tables struct {
 	mu    *sync.Mutex // Store.mu
 	bytes int64       // size of a table

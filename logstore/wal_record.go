@@ -48,8 +48,8 @@ type recordHeader struct {
 
 const walFileNumber = 1<<32 - 1 // file number of all write-ahead files, for checksums
 
-// put writes the header and the tag before the batch's entries, and returns the whole record,
-// which must be written at offset off, because its checksum depends on it.
+// put writes the header and the tag before the batch's entries, and returns the whole record. The
+// record must be written at offset off, on which its checksum depends.
 func (h *recordHeader) put(b *batch, f *segment.Format, off int64) []byte {
 	start := batchPrefix - recordHeaderLen
 	if h.tagged {

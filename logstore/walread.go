@@ -123,15 +123,15 @@ func (r *walReader) check(h recordHeader) error {
 	return nil
 }
 
-// damageError is called when there is no valid record at off. It returns an error if a later
-// record shows that this is damage, and not the torn end of the log after a crash.
+// damageError is called when there is no valid record at off. It returns an error if a later record
+// shows that the data at off is damaged, and not the torn end of the log after a crash.
 func (r *walReader) damageError() error {
 	later, exists, err := r.findHeader(r.off + 1)
 	if err != nil || !exists {
 		return err
 	}
 	if r.log.wasDurable && later.synced < r.nextSeq {
-		// No record from off on is known to be synced. A power loss can lose some of these
+		// No record from off on is known to be synced. A power loss can lose some of these records
 		// and keep later ones.
 		r.resemblesRecord = true
 		return nil
@@ -141,7 +141,7 @@ func (r *walReader) damageError() error {
 }
 
 // findHeader searches for record headers of the reader's epoch, from offset first on. It returns
-// the one whose field synced is highest.
+// the header whose field synced is highest.
 func (r *walReader) findHeader(first int64) (best recordHeader, exists bool, err error) {
 	pattern := binary.LittleEndian.AppendUint64(nil, r.epoch)
 	for pos := first; pos < r.size; {

@@ -12,7 +12,7 @@ import (
 const (
 	minTableSize = 144 << 10 // large enough for the largest entry
 	memoryShares = 7         // a table has at most Memory/memoryShares bytes; appends use 3⅔ times as much memory
-	maxTableSize = 1 << 30   // because offsets have 32 bits, and one S3 request accepts at most 5 GB
+	maxTableSize = 1 << 30   // offsets have 32 bits, and one S3 request accepts at most 5 GB
 	// maxFooterBytes approximately limits the segment footers inside one record of the log.
 	maxFooterBytes = 4 << 20
 )

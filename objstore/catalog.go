@@ -19,7 +19,7 @@ type committedSegment struct {
 	segment.Layout
 	file            segment.File // each read uses a copy with its own ReaderAt
 	object          string
-	base            int64  // where the segment begins in the object; not 0 if it is inside a log record
+	base            int64  // where the segment begins in the object; not 0 if the segment is inside a log record
 	data            []byte // the whole segment, if it is cached in memory
 	onlySetsNewKeys bool
 	ledger          segment.Ledger
@@ -31,7 +31,7 @@ type catalog struct {
 	mu         ctxMutex
 	nextNumber uint64
 	seqs       map[writerID]uint64 // sequence number of each writer's last record
-	segments   []*committedSegment // append to it or replace it, but do not change elements, because views share them
+	segments   []*committedSegment // append to it or replace it, but do not change elements, which views share
 	drops      int
 	memory     atomic.Int64 // bytes used by segments
 }
@@ -67,8 +67,9 @@ func (s *Store) listLog(ctx context.Context, after string) (highest uint64, larg
 	return highest, largest, err
 }
 
-// refresh reads the log to its end. It reads on after the highest listed number, because the listing may
-// be stale. A missing record before that number is an error; after it, it is the end of the log.
+// refresh reads the log to its end. It reads on after the highest listed number, because the
+// listing may be stale. A missing record up to that number is an error. The first missing record
+// after that number is the end of the log.
 func (c *catalog) refresh(ctx context.Context) (view, error) {
 	if err := c.mu.lock(ctx); err != nil { // can take long, because another refresh may be waiting for the bucket
 		return view{}, err
@@ -237,7 +238,7 @@ func (c *catalog) applyRecord(r *record, object string) (err error) {
 func (o *Options) catalogMemory() int64 { return o.Memory / 8 }
 
 // shrink reduces the catalog to its memory limit. It repeatedly halves the number of hash ranges in
-// the segments that have the most, so that readers must read larger ranges.
+// the segments with the most ranges. Readers must then read larger ranges.
 func (c *catalog) shrink() {
 	for c.memory.Load() > c.store.opts.catalogMemory() {
 		var finest uint8
@@ -263,8 +264,8 @@ func (c *catalog) shrink() {
 	}
 }
 
-// explainMissing replaces the error for a missing object with one that says whether the store was
-// dropped during the read or is damaged. It returns other errors unchanged.
+// explainMissing replaces the error for a missing object with an error that says whether the store
+// was dropped during the read or is damaged. It returns other errors unchanged.
 func (s *Store) explainMissing(ctx context.Context, v view, g *committedSegment, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err

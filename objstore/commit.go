@@ -137,7 +137,8 @@ func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error
 			c.oldestObject = p.createdAt
 		}
 	}
-	if op == opEntries { // unlike a SetOnce, whose piece is not in s.pending
+	// The pieces of opEntries are the first in s.pending; the piece of a SetOnce is not in s.pending.
+	if op == opEntries {
 		c.pieceCount = len(pieces)
 	}
 	c.data = r.encode(s.format)
@@ -153,7 +154,8 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	}
 	return s.errorf("set once", s.flushThen(ctx, func() error {
 		_, size := cost(len(key), len(value))
-		if limit := s.opts.Memory / 16; size > limit { // because several copies of the value are in memory
+		// Several copies of the value are in memory at the same time.
+		if limit := s.opts.Memory / 16; size > limit {
 			return fmt.Errorf("%w: the entry of SetOnce has %d bytes, but the limit is %d, a sixteenth of the store's memory",
 				partd.ErrTooLarge, size, limit)
 		}
@@ -180,7 +182,8 @@ func (s *Store) sealSeparately(ctx context.Context, t *table) (*piece, error) {
 		return nil, err
 	}
 	defer s.mu.unlock()
-	if err := s.waitUploads(ctx, maxUploads-1); err != nil { // so that an encoder is free
+	// Wait until an encoder is free.
+	if err := s.waitUploads(ctx, maxUploads-1); err != nil {
 		return nil, err
 	}
 	p, err := s.encodeInline(t)

@@ -37,8 +37,8 @@ func nonNil(b Bucket) Bucket {
 	return b
 }
 
-// tempPrefix begins the names of temporary files. List removes those that are older than leftoverAge,
-// because their writers were killed.
+// tempPrefix begins the names of temporary files. List removes temporary files that are older than
+// leftoverAge, because their writers were killed.
 const (
 	tempPrefix  = ".new-"
 	leftoverAge = 24 * time.Hour

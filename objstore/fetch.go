@@ -87,7 +87,6 @@ func (s *Store) load(ctx context.Context, v view, g *committedSegment, first, en
 	return b, s.explainMissing(ctx, v, g, err)
 }
 
-// errStop means that the consumer stopped the iteration.
 var errStop = errors.New("the consumer stopped the iteration")
 
 // stream calls f for each entry in the hash ranges [first, end) of a segment, until f returns an

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Get returns the values of keys; see [partd.Partd]. It makes requests for all segments, because each
-// may contain entries of a key.
+// Get returns the values of keys; see [partd.Partd]. It makes requests for all segments, because
+// each segment may contain entries of a key.
 func (s *Store) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := partd.CheckKeys("get", keys); err != nil {
 		return nil, err

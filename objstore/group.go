@@ -167,7 +167,7 @@ func (gs *groups) entry(off uint32) segment.Entry {
 }
 
 // eachPiece calls yield for the pieces of a value, in order, until yield returns false. It reports
-// whether yield never returned false.
+// whether yield always returned true.
 func (gs *groups) eachPiece(k *group, yield func(b []byte) bool) bool {
 	for n := k.firstRef; n != 0; n = gs.refs[n-1].next {
 		if !yield(gs.entry(gs.refs[n-1].off).Value) {

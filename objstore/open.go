@@ -147,7 +147,7 @@ func (s *Store) createStore(ctx context.Context) ([]byte, error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	b, err := s.readObject(ctx, storeName) // another process may have created it
+	b, err := s.readObject(ctx, storeName) // another process may have created the object
 	if hasOtherRecords && errors.Is(err, fs.ErrNotExist) {
 		err = errors.New("the object STORE is missing, but objects of a partly removed store exist below log/ or wait/: " +
 			"remove them, or use another prefix")
@@ -197,7 +197,7 @@ func (s *Store) Close() error {
 		if s.closed.Load() {
 			return nil
 		}
-		s.closing.Store(true) // so that concurrent appends cannot delay Close forever
+		s.closing.Store(true) // appends now fail, so they cannot delay Close forever
 		defer s.closing.Store(false)
 		if err := s.flush(ctx, true); err != nil {
 			if errors.Is(err, errTooOld) || s.brokenErr != nil {

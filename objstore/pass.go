@@ -36,8 +36,8 @@ func (g *committedSegment) weight(iv interval) (bytes, weight int64) {
 	return bytes, bytes + int64(float64(bytes)*g.entriesPerByte())*entryOverhead + bytes/8
 }
 
-// finestBits returns the binary logarithm of the number of hash ranges in the segment that has the
-// most.
+// finestBits returns the binary logarithm of the number of hash ranges in the segment with the most
+// ranges.
 func (v view) finestBits() (bits uint8) {
 	for _, g := range v.segments {
 		bits = max(bits, g.Bits)

@@ -19,8 +19,8 @@ const (
 	storeMagic  = "partdOBJ"
 	recordMagic = "partdLOG"
 	version     = 1
-	// groupVersion is the version of groups (see wait.go). It is higher, so that older programs, which
-	// do not know groups, return an error.
+	// groupVersion is the version of groups (see wait.go). It is higher than version, so that older
+	// programs, which do not know groups, return an error.
 	groupVersion = 2
 
 	storeLen      = 8 + 4 + 4 + 8 + 8 + 4

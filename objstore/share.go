@@ -51,7 +51,7 @@ func (g *committedSegment) entriesPerByte() float64 {
 // passes returns how many passes a reader needs without a disk, if each may use budget bytes of memory.
 func (sh *share) passes(budget int64) int64 { return max((sh.weight+budget-1)/budget, 1) }
 
-// usesDisk reports whether a reader groups its share on disk. It does if the options allow a disk, the
+// usesDisk reports whether a reader groups its share on disk: if the options allow a disk, the
 // share does not fit in memory, and the requests of several passes would be too small.
 func (o *Options) usesDisk(sh *share, budget int64) bool {
 	if o.Disk == 0 || sh.insideBytes == 0 {
@@ -65,7 +65,8 @@ func (o *Options) usesDisk(sh *share, budget int64) bool {
 // written to disk.
 func (sc *scanner) batchBytes() int64 { return sc.budget * 2 / 5 }
 
-// pileLayout is the division of a share into piles on disk: the entries of smaller intervals.
+// pileLayout describes how a share is divided into piles on disk. Each pile contains the entries of
+// a smaller interval.
 type pileLayout struct {
 	piles     int
 	blockSize int   // bytes that a pile buffers before writing

@@ -45,8 +45,8 @@ func (s *Store) sweep(ctx context.Context, swept *SweepResult) error {
 	if err != nil || len(oldObjects) == 0 {
 		return err
 	}
-	// Read the log after listing the objects. If it does not refer to an old object now, it never
-	// will, because writers do not commit old segments.
+	// Read the log after listing the objects. If the log does not refer to an old object now, it
+	// never will, because writers do not commit old segments.
 	v, err := s.flushAndRefresh(ctx)
 	if err != nil {
 		return err

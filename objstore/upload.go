@@ -144,7 +144,7 @@ func (s *Store) encodePiece(p *piece, t *table) error {
 func (s *Store) upload(p *piece) error {
 	err := s.create(s.ctx, segmentName(s.writer, p.part.segmentNumber), p.encoder.data)
 	if errors.Is(err, fs.ErrExist) {
-		return nil // an earlier attempt created it, because no other writer uses the name
+		return nil // an earlier attempt created the object, because no other writer uses the name
 	}
 	return err
 }
@@ -180,7 +180,8 @@ func (s *Store) waitUploads(ctx context.Context, limit int) error {
 // sealInline converts the active table, which must be small, to a piece whose data will be inside the
 // record that commits the piece. mu must be held.
 func (s *Store) sealInline(ctx context.Context) error {
-	if err := s.waitUploads(ctx, maxUploads-1); err != nil { // so that an encoder is free
+	// Wait until an encoder is free.
+	if err := s.waitUploads(ctx, maxUploads-1); err != nil {
 		return err
 	}
 	p, err := s.encodeInline(s.active)

@@ -31,8 +31,9 @@ const (
 	// A writer creates a waiting record after lossesBeforeWait lost attempts. A single loss may only
 	// mean that other writers have written since this writer's last record.
 	lossesBeforeWait = 2
-	// waitAge is the maximum age of a waiting record that other writers may commit. Its segments, which
-	// were younger than sweepAge/2 when it was created, are then too young for Sweep.
+	// waitAge is the maximum age of a waiting record that other writers may commit. The record's
+	// segments were younger than sweepAge/2 when the record was created, so they are still too
+	// young for Sweep.
 	waitAge = sweepAge / 4
 )
 
@@ -75,7 +76,7 @@ func (s *Store) startWaiting(ctx context.Context, c *commitment) error {
 		}
 	}
 	err := s.retry(ctx, func(ctx context.Context) error { return s.createOnce(ctx, c, c.member.name(), c.data) })
-	if errors.Is(err, fs.ErrExist) { // an earlier attempt created it
+	if errors.Is(err, fs.ErrExist) { // an earlier attempt created the object
 		err = nil
 	}
 	c.hasObject = err == nil
@@ -141,7 +142,7 @@ func (s *Store) group(ctx context.Context, c *commitment) ([]byte, error) {
 	ownIndex := slices.IndexFunc(objects, func(o Object) bool { return o.Name == c.member.name() })
 	r := record{number: c.number, op: opGroup, writer: s.writer, seq: c.member.seq, members: []member{c.member}}
 	if ownIndex < 0 {
-		return r.encode(s.format), nil // the listing lacks c, so it is too old to be useful
+		return r.encode(s.format), nil // the listing lacks c, so the listing is too old to be useful
 	}
 	// Compute ages by the bucket's clock: the object of c was modified when c began to wait. Begin with
 	// the records after c, so that groups of different writers differ if there are too many records.

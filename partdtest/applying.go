@@ -215,7 +215,8 @@ func concurrentApplyOfOne(e *env) {
 	e.want("operations sent several times concurrently", model{"a": want})
 }
 
-// concurrentApply lets many sessions append to the same keys. Each session repeats each operation.
+// concurrentApply appends to the same keys in many sessions at once. Each session repeats each
+// operation.
 func concurrentApply(e *env) {
 	const clients, operations = 8, 30
 	applier := e.store.(partd.Applier)

@@ -100,8 +100,9 @@ func newAppenders(e *env) ([]*appender, []func() error) {
 	return appenders, runs
 }
 
-// checkAppenders checks the store after all appenders have finished. It must contain every append
-// once. An append that began after another one had returned must come after it.
+// checkAppenders checks the store after all appenders have finished. The store must contain every
+// append once. If an append began after another append had returned, it must come later in the
+// value.
 func checkAppenders(e *env, appenders []*appender) {
 	e.Helper()
 	want := model{}

@@ -164,8 +164,9 @@ func namesIn(e *env, dir string) []string {
 	return names
 }
 
-// internalNames uses the names of stores' internal files as keys. If Options.Dir is set, it also uses
-// the names of the files in the store's directory. It does so twice, because these keys create files.
+// internalNames uses the names of stores' internal files as keys. If Options.Dir is set, it also
+// uses the names of the files in the store's directory. It does so twice, because the keys of the
+// first round create more files.
 func internalNames(e *env) {
 	keys := append([]string{
 		".lock", ".undo", "lock", "LOCK", "undo", "wal", "log", "journal", "index", "manifest", "MANIFEST", "CURRENT", "data", "meta",

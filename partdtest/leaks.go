@@ -33,7 +33,7 @@ func (before resources) checkLeaks(t tester) {
 	var current resources
 	for wait := time.Millisecond; wait < 4*time.Second; wait *= 2 {
 		current = resources{runtime.NumGoroutine(), openFiles()}
-		// This subtest has one more goroutine.
+		// One more goroutine is normal: it runs this subtest.
 		if current.goroutines <= before.goroutines+1 && current.files <= before.files {
 			return
 		}

@@ -130,8 +130,8 @@ func (m *machine) get(rt *rapid.T) {
 	m.wantValues(rt, "Get", keys, values)
 }
 
-// wantValues compares the values that Get or Pop returned with the model. It then overwrites them,
-// because they must not share memory with the store.
+// wantValues compares the values that Get or Pop returned with the model. It then overwrites the
+// values, because they must not share memory with the store.
 func (m *machine) wantValues(rt *rapid.T, label string, keys []string, values [][]byte) {
 	if len(values) != len(keys) {
 		rt.Fatalf("%s of %d keys returned %d values", label, len(keys), len(values))

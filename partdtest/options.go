@@ -33,8 +33,8 @@ const (
 type Options struct {
 	// Require lists abilities that the store must have.
 	Require []Ability
-	// Reopen closes a store and returns a new one with the same data. Set it for a store whose data
-	// outlives the process.
+	// Reopen closes a store and returns a new one with the same data. Set Reopen for a store whose
+	// data outlives the process.
 	Reopen func(t *testing.T, store partd.Partd) partd.Partd
 	// Dir returns the store's directory, which nothing else may use. If Dir is set, the tests use the
 	// names of the store's files as keys, and check that keys create no files outside the directory.
@@ -45,13 +45,13 @@ type Options struct {
 	LargeValue int
 	// Pieces is the number of appends in the check of a value with many appends. 0 means 300.
 	Pieces int
-	// MachineRuns limits the number of stores that StateMachine opens; 0 means no limit. Set it if
-	// opening a store is slow. After a failure, StateMachine may open more stores, to shrink the
-	// failing sequence of operations.
+	// MachineRuns limits the number of stores that StateMachine opens; 0 means no limit. Set
+	// MachineRuns if opening a store is slow. After a failure, StateMachine may open more stores,
+	// to shrink the failing sequence of operations.
 	MachineRuns int
 }
 
-// probe records the abilities of the stores that s.open returns in s.can.
+// probe records in s.can the abilities of the stores that s.open returns.
 func (s *suite) probe(t tester) {
 	ctx := context.Background()
 	store := s.open(t.testingT())

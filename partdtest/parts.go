@@ -92,7 +92,7 @@ func (e *env) keysByPart(parts int) [][]string {
 // partsMax scans the maximum number of parts, in random order. If the store is slow, partsMax stops
 // early, and does not check that it has seen all keys.
 func partsMax(e *env) {
-	const timeLimit = 5 * time.Second // stop even after a fifth of it if less than a fifth of the parts was scanned
+	const timeLimit = 5 * time.Second // a fifth of this limit applies if less than a fifth of the parts was scanned by then
 	want := model{}
 	for _, k := range numberedKeys(30) {
 		want[k] = k

@@ -155,7 +155,8 @@ func cancelledChanges(e *env) {
 	}
 }
 
-// cancelledReads checks reads with a cancelled context. They may ignore the context and succeed.
+// cancelledReads checks reads with a cancelled context. The reads may ignore the context and
+// succeed.
 func cancelledReads(e *env) {
 	ctx := cancelledFor(e.ctx)
 	want := model{"a": "1", "b": repeat("b", 100_000)}

@@ -84,7 +84,7 @@ func concurrentDrop(e *env) {
 				}
 				minNumbers[w] = acked[w].Load()
 			}
-			allowed.Add(appendsPerDrop) // let appends continue during Drop
+			allowed.Add(appendsPerDrop) // appends continue during Drop
 			if err := e.store.Drop(e.ctx); err != nil {
 				return fmt.Errorf("drop: %w", err)
 			}

@@ -55,7 +55,7 @@ def say(text: str) -> None:
 
 
 def tag(glibc: str, *more: str) -> str:
-    """Returns the wheel's tag: on Linux for this glibc and the tags in more, elsewhere for the system that builds it."""
+    """Returns the wheel's tag: on Linux for the given glibc and with the tags in more, elsewhere for this system."""
     machine = _MACHINES.get(os.environ.get("GOARCH", ""), platform.machine())
     if sys.platform != "linux":
         return f"py3-none-{next(platform_tags())}"

@@ -48,9 +48,10 @@ const (
 	closeTimeout = 2 * time.Second // for ending the session or closing a reader on the server
 )
 
-// Client is a store that uses the store of a [Server]. It is safe for concurrent use: it sends
-// all calls over one connection, and reconnects when that breaks. A call ends when its context
-// does. If that happens after a change was sent, the error wraps [partd.ErrUnknownOutcome].
+// Client is a store that uses the store of a [Server]. It is safe for concurrent use: it sends all
+// calls over one connection, and reconnects when the connection breaks. A call ends when its
+// context ends. If its context ends after a change was sent, the error wraps
+// [partd.ErrUnknownOutcome].
 type Client struct {
 	url  string
 	addr address
@@ -66,7 +67,7 @@ type Client struct {
 	closed       bool
 	link         *link            // nil while there is no connection
 	attempt      *attempt         // the attempt to connect that is in progress, or nil
-	uselessSince time.Time        // when connections began to fail without an answer; zero if the last one delivered an answer
+	uselessSince time.Time        // when connections began to fail without an answer; zero if the last connection delivered an answer
 	backoff      time.Duration    // pause before the next attempt to connect
 	linkErr      error            // error of the last connection that delivered no answer
 	calls        map[uint64]*call // unanswered calls, by number
@@ -74,7 +75,7 @@ type Client struct {
 	instance     uint64           // identifies the server process of the last connection
 	restarts     uint64           // number of times that instance has changed
 	ops          opSequence
-	droppedPops  []partd.Tag       // pops whose results the server may delete, but has not been told so
+	droppedPops  []partd.Tag       // pops whose results the server may delete; the server was not told yet
 	proofs       map[uint64]*proof // session tokens that this client may use, by session
 }
 

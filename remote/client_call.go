@@ -90,8 +90,8 @@ func (c *Client) wait(ctx context.Context, k *call) error {
 			return err
 		}
 	}
-	// Another goroutine may still be resending the call. Wait for it, because the caller may
-	// reuse the call's memory once wait has returned.
+	// Another goroutine may still be resending the call. Wait for that goroutine, because the
+	// caller may reuse the call's memory once wait has returned.
 	k.writeMu.Lock()
 	defer k.writeMu.Unlock()
 	return k.err

@@ -30,7 +30,7 @@ func (c *Client) startAttempt() *attempt {
 	return c.attempt
 }
 
-// reconnect connects, resends unanswered calls, and lets new calls proceed. A connection that ends
+// reconnect connects, resends unanswered calls, and then admits new calls. A connection that ends
 // before it delivers an answer counts as a failure, so that a request which makes the server hang
 // up is not resent forever.
 func (c *Client) reconnect(current *attempt) {

@@ -139,12 +139,14 @@ func (n *opSequence) handleReply(c *Client, k *call, err error) {
 	n.unanswered--
 	switch {
 	case err == nil:
-	case errors.Is(err, partd.ErrUnknownOutcome): // the first case, because err can wrap several of these errors if the server's store is itself a client
+	// Check this error first: err can wrap several of these errors if the server's store is itself
+	// a client.
+	case errors.Is(err, partd.ErrUnknownOutcome):
 		n.unusable = true
 	case errors.Is(err, partd.ErrSessionGap):
-		// The change was not applied, because an earlier change was not. If the client
-		// knows of no failed change, the server's store has lost some changes, and the
-		// session's numbers are useless.
+		// The change was not applied, because an earlier change was not applied. If the client
+		// knows of no failed change, the server's store has lost some changes, and the session's
+		// numbers are useless.
 		n.unusable = n.unusable || n.freeNumber == 0
 		k.mustRenumber, err = !k.abandoned, nil
 	case errors.Is(err, partd.ErrSessionExpired):

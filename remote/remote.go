@@ -1,5 +1,5 @@
-// Package remote shares one store between processes: a [Server] owns the store, and a
-// [Client] is a store that uses the server's.
+// Package remote shares one store between processes: a [Server] owns the store, and a [Client] is a
+// store that uses the server's store.
 //
 //	server, err := remote.NewServer(store, nil)
 //	listener, err := remote.Listen("tcp://127.0.0.1:7077")

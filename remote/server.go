@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// Server lets many processes use one store. Use [NewServer].
+// Server serves one store to many processes. Use [NewServer].
 type Server struct {
 	*space      // the default namespace
 	spaces      spaces
@@ -92,7 +92,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 func (s *Server) CloseRequested() <-chan struct{} { return s.closeRequested }
 
 // Serve accepts connections until ctx ends or Shutdown is called, and closes the
-// listener. It then returns nil; existing connections continue until Shutdown. It
+// listener. It then returns nil; existing connections continue until Shutdown. Serve
 // may be called for several listeners.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.ServeWith(ctx, l, nil) }
 
@@ -155,11 +155,11 @@ func (s *Server) isClosing() bool {
 	}
 }
 
-// Shutdown stops accepting connections, flushes the store, finishes the requests that
-// have arrived, closes the connections, and flushes, syncs and closes the store. It
-// disconnects peers that have not received their answers within DrainTimeout. If ctx
-// ends first, Shutdown interrupts requests and returns an error, but still closes the
-// store. Later calls return the result of the first.
+// Shutdown stops accepting connections, flushes the store, finishes the requests that have arrived,
+// closes the connections, and flushes, syncs and closes the store. It disconnects peers that have
+// not received their answers within DrainTimeout. If ctx ends first, Shutdown interrupts requests
+// and returns an error, but still closes the store. Later calls return the result of the first
+// call.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.shutdownOnce.Do(func() { s.shutdownErr = s.shutDown(ctx) })
 	return s.shutdownErr
@@ -220,7 +220,8 @@ func (s *Server) cutOff(reason string) {
 	}
 }
 
-// closeStore flushes, syncs and closes a store. It attempts each step even if one before failed.
+// closeStore flushes, syncs and closes a store. It attempts each step even if an earlier step
+// failed.
 func closeStore(ctx context.Context, store partd.Partd) error {
 	var errs []error
 	for _, step := range []func(context.Context, partd.Partd) error{partd.Flush, partd.Sync, partd.Close} {

@@ -81,8 +81,8 @@ type ServeOptions struct {
 	Trusted bool
 }
 
-// errDenied is the answer whenever a client lacks a right, whatever the reason, so that it does not
-// reveal whether a user, a token or a namespace exists. The log has the reason.
+// errDenied is the answer to every client that lacks a right. It does not depend on the reason, so
+// that it does not reveal whether a user, a token or a namespace exists. The log has the reason.
 var errDenied = fmt.Errorf("the credential is missing, wrong, or without the right to do this here (%w)", fs.ErrPermission)
 
 type access struct {
@@ -177,7 +177,8 @@ func (c *conn) rejectCredential(namespace string, cause error) error {
 	return errDenied
 }
 
-// bindDefault gives a client that has not chosen a namespace the listener's or the default one.
+// bindDefault binds a client that has not chosen a namespace to the listener's namespace or the
+// default one.
 func (c *conn) bindDefault() error {
 	if c.access.namespaceFixed || c.rights() == 0 {
 		return nil // requireRights will refuse the request

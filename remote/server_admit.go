@@ -10,8 +10,8 @@ import (
 // see [tenant.takeTurn].
 const turnThreshold = 32
 
-// admit starts a connection. At MaxConnections, it evicts a connection of the tenant (peer) that has
-// the most. At most a quarter of MaxConnections may be in their handshake.
+// admit starts a connection. At MaxConnections, it evicts a connection of the tenant (peer) with
+// the most connections. At most a quarter of MaxConnections may be in their handshake.
 func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	c := newConn(s, nc, s.lastID.Add(1))
 	c.serveOptions = o
@@ -74,8 +74,9 @@ func (s *Server) evictOne() {
 }
 
 // leastUseful returns the connection of owner to evict, or nil. It prefers connections that never
-// sent a request, then the one idle longest. If sameTenant is true, the connection is evicted for
-// another one of owner, so it must have been idle for a while. mu must be held.
+// sent a request, then the connection that was idle longest. If sameTenant is true, the connection
+// is evicted for another connection of owner, so it must have been idle for a while. mu must be
+// held.
 func (s *Server) leastUseful(owner *tenant, sameTenant bool) *conn {
 	now := time.Now().UnixNano()
 	var best *conn

@@ -19,8 +19,8 @@ const (
 	// memory while it waits for more. The server limits the total memory of these messages, so
 	// that at least one of them, the elder's, can finish.
 	growth
-	// finish is for answering a message, or for a part of an upload. These free memory when
-	// they complete, so the server keeps a reserve for them.
+	// finish is for answering a message, or for a part of an upload. Answers and uploads free
+	// memory when they complete, so the server keeps a reserve for them.
 	finish
 	demands
 )
@@ -175,8 +175,8 @@ func (a *account) force(bytes int64) {
 
 func (a *account) give(bytes int64) { a.force(-bytes) }
 
-// addWaits adds n to the number of reasons why the account waits. While it is positive, a lack of
-// progress is not the peer's fault.
+// addWaits adds n to the number of reasons why the account waits. While that number is positive, a
+// lack of progress is not the peer's fault.
 func (a *account) addWaits(n int) {
 	a.quotas.mu.Lock()
 	defer a.quotas.mu.Unlock()
@@ -201,7 +201,7 @@ func (a *account) giveMessage(bytes int64) {
 	a.quotas.charge(a, -bytes)
 }
 
-// Take takes memory for arriving data. If whole is true, the message needs no more memory after it.
+// Take takes memory for arriving data. If whole is true, the message needs no further memory.
 func (c *conn) Take(bytes int64, whole bool) error {
 	d := growth
 	if whole || bytes <= maxSmallTake {

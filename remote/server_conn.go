@@ -27,7 +27,7 @@ type conn struct {
 	serveOptions ServeOptions
 	access       access // used only by the conn's goroutine
 	namespace    string // "" until access.namespaceFixed is set
-	space        *space // the default one until access.namespaceFixed is set
+	space        *space // the default space until access.namespaceFixed is set
 
 	tenant       *tenant      // the peer, which may have other connections
 	account      *account     // counts the memory that the connection holds
@@ -71,7 +71,7 @@ func peerName(nc net.Conn) string {
 
 func (c *conn) abort() {
 	c.cancel()
-	hangUp(c.nc) // the connection's goroutine detects it
+	hangUp(c.nc) // the connection's goroutine then fails to read, and ends
 }
 
 func (c *conn) evict() {

@@ -4,7 +4,7 @@ import "sync"
 
 // lostPops remembers the sessions for which the server dropped a pop's result before the client
 // confirmed it. If such a session resends a pop without a result, the pop may already have run. If
-// another session does, the pop never arrived.
+// another session resends a pop without a result, that pop never arrived.
 type lostPops struct {
 	mu       sync.Mutex // locked after the mu of retainedPops
 	sessions map[uint64]struct{}

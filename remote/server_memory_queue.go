@@ -165,7 +165,8 @@ func (l *quotas) next(s *tenant) *waiter {
 }
 
 // isGrantedBefore reports whether w comes before other, a request of another tenant. Requests with
-// the demand finish come first, then those of the tenant that holds less memory. mu must be held.
+// the demand finish come first, then requests of the tenant that holds less memory. mu must be
+// held.
 func (l *quotas) isGrantedBefore(w, other *waiter) bool {
 	if a, b := w.demand == finish, other.demand == finish; a != b {
 		return a
@@ -206,10 +207,10 @@ func (l *quotas) mayGrow(w *waiter) bool {
 	return grownBytes <= l.limit[memory]/16
 }
 
-// pickVictim returns the account to evict to free need bytes for w, or nil. It picks the account
-// of the heaviest tenant that has made no progress for longest. If that tenant is w's own, the
-// account must have been idle for more than maxIdleTicks. If all accounts wait, pickVictim picks the
-// account of w's tenant with the most recent progress. mu must be held.
+// pickVictim returns the account to evict to free need bytes for w, or nil. Among the accounts of
+// the heaviest tenant, it picks the one without progress for the longest time. If that tenant is
+// w's own, the account must have been idle for more than maxIdleTicks. If all accounts wait,
+// pickVictim picks the account of w's tenant with the most recent progress. mu must be held.
 func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
 	requester := w.account.tenant
 	heaviest := l.heaviestLocked(memory, requester, w.bytes)

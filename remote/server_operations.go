@@ -148,8 +148,8 @@ func (c *conn) enter(session uint64, token partd.SessionToken) error {
 }
 
 // abilities returns a set of bits, one for each optional interface that the store implements. A
-// store that wraps another one implements all of them, even if some of its methods then fail because
-// the wrapped store lacks the ability.
+// store that wraps another one implements all these interfaces, even if some of its methods then
+// fail because the wrapped store lacks the ability.
 func abilities(store partd.Partd) (bits uint32) {
 	for i, supported := range []bool{
 		implements[partd.Setter](store), implements[partd.Deleter](store), implements[partd.Lister](store), implements[partd.Opener](store), implements[partd.Scanner](store),
@@ -168,7 +168,8 @@ func implements[Ability any](store partd.Partd) bool {
 	return ok
 }
 
-// beginSession creates a session or, if the request names one, lets the connection use it.
+// beginSession creates a session or, if the request names an existing session, permits the
+// connection to use it.
 func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 	id, token := d.u64(), d.token()
 	return func(a *answer) error {

@@ -13,17 +13,17 @@ type ServerOptions struct {
 	// MaxMessage is the maximum length of a message, in bytes. 0 means 256 MiB, or half of Memory
 	// if that is less. Go clients split longer messages.
 	MaxMessage int64
-	// MaxConnections is the maximum number of connections. 0 means 1,024. At the
-	// maximum, a new connection replaces a connection of a peer that has more of them, or an
-	// idle connection of the same peer. If all are in use, the new connection is closed.
+	// MaxConnections is the maximum number of connections. 0 means 1,024. At the maximum, a new
+	// connection replaces a connection of a peer with more connections, or an idle connection of
+	// the same peer. If all are in use, the new connection is closed.
 	MaxConnections int
-	// MaxHandles is the maximum number of open readers and listings of all clients together.
-	// 0 means 1,024. At the maximum, a request to open another one waits, or closes the least
-	// recently used one of the peer that has the most.
+	// MaxHandles is the maximum number of open readers and listings of all clients together. 0
+	// means 1,024. At the maximum, a request to open another reader or listing waits, or closes the
+	// least recently used one of the peer with the most.
 	MaxHandles int
 	// Memory limits the memory of all connections for messages being received and values being
 	// sent, in bytes. 0 means 512 MiB. Idle connections and messages of a few KiB do not count.
-	// Popped values that clients have not yet received may use another quarter of it.
+	// Popped values that clients have not yet received may use another quarter of Memory.
 	Memory int64
 
 	// Authorizer knows the users. Without it, anyone who can connect may do everything
@@ -33,7 +33,7 @@ type ServerOptions struct {
 	// Namespaces manages the stores other than the default one; nil means that there are none.
 	// Shutdown also closes these stores.
 	Namespaces Namespaces
-	// AllowClose lets clients ask the server to stop, with the command close of Python's
+	// AllowClose permits clients to ask the server to stop, with the command close of Python's
 	// protocol. [Server.CloseRequested] reports the request.
 	AllowClose bool
 

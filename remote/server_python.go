@@ -25,7 +25,8 @@ var (
 
 // handlePython answers a message of Python's protocol. If it returns an error, the connection must
 // end. To a failed request it answers with a frame "error: …" and ack. Python's client expects ack
-// before each request, so the frame makes its next call raise an error. After that it can continue.
+// before each request, so its next call raises an error because of the frame. After that, the
+// client can continue.
 func (c *conn) handlePython(frames [][]byte) error {
 	command, args := string(frames[0][:min(len(frames[0]), 16)]), frames[1:]
 	m, arrived := &c.server.meters.python[slices.Index(pythonCommands[:], command)+1], time.Now()
@@ -235,9 +236,9 @@ func (w *frameWriter) frame(body []byte, more bool) error {
 	return w.flush()
 }
 
-// lengthOf reads r to its end and returns the number of bytes. That can take long, so it waits for
-// one of the tenant's permits for slow operations, and counts the bytes as sent, so that the
-// connection does not look stalled.
+// lengthOf reads r to its end and returns the number of bytes. That can take long, so lengthOf
+// waits for one of the tenant's permits for slow operations, and counts the bytes as sent, so that
+// the connection does not look stalled.
 func (c *conn) lengthOf(r io.Reader) (int64, error) {
 	if err := c.tenant.turns.acquire(c.ctx); err != nil {
 		return 0, err

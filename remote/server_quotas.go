@@ -47,7 +47,7 @@ type tenant struct {
 
 // quotas divides the server's resources fairly among tenants. While a resource lasts, each tenant
 // gets what it requests. Once the resource is exhausted, a tenant with less than its fair share
-// evicts something of the heaviest tenant, the one that holds the most of it.
+// evicts something of the heaviest tenant, which holds the most of the resource.
 type quotas struct {
 	limit [resources]int64
 
@@ -93,7 +93,7 @@ func (l *quotas) releaseMemory() {
 }
 
 // pageSize returns the page size for answers, at most maxSize. It decreases as memory fills up, so
-// that pages which many clients are slow to read do not use all of it.
+// that pages which many clients are slow to read do not use all memory.
 func (l *quotas) pageSize(maxSize int) int {
 	unused := l.limit[memory]*3/8 - l.inUse.Load()
 	return min(maxSize, max(int(unused/8), minPage))
@@ -202,8 +202,8 @@ func (s *tenant) takeTurn() {
 	}
 }
 
-// manyKeys is the number of keys above which a change keeps a processor busy for so long that each
-// tenant may run only one at a time.
+// manyKeys is the number of keys above which a change counts as large. A large change keeps a
+// processor busy for long, so each tenant may run only one at a time.
 const manyKeys = 1 << 14
 
 // maxTurns is the maximum number of concurrent slow operations of a tenant, for example listings

@@ -144,8 +144,8 @@ func (c *conn) answerAsync(r request, allowance *allowance, f fill) error {
 	return nil
 }
 
-// enterLarge waits until the peer has no other change with many keys running. Call it before
-// taking memory for the change, because the running one may need that memory.
+// enterLarge waits until the peer has no other change with many keys running. Call it before taking
+// memory for the change, because the running change may need that memory.
 func (c *conn) enterLarge() error {
 	c.account.addWaits(1)
 	defer c.account.addWaits(-1)
@@ -225,8 +225,8 @@ func (c *conn) parseChange(change operation, body []byte, allowance *allowance) 
 		if len(op.Entries) != 1 {
 			return op, fmt.Errorf("%w: %s with %d entries instead of one", ErrBadRequest, change, len(op.Entries))
 		}
-		// Copy the key, which points into the message, because the store may keep it. Only
-		// Append promises not to.
+		// Copy the key, which points into the message, because the store may keep the key. Only
+		// Append promises not to keep keys.
 		op.Entries[0].Key = strings.Clone(op.Entries[0].Key)
 	}
 	return op, nil

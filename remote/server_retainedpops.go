@@ -130,8 +130,9 @@ func (p *retainedPops) retain(r *popResult, bytes int64) {
 }
 
 // mustWait reports whether results must be confirmed before the session may pop more. The limit on
-// all retained bytes is lower for a tenant that retains more. It is higher for a tenant or a session
-// that retains nothing, so that others cannot block it. mu must be held.
+// all retained bytes is lower for a tenant that retains more. The limit is higher for a tenant or a
+// session that retains nothing, so that other tenants and sessions cannot block it. mu must be
+// held.
 func (p *retainedPops) mustWait(s *popSession, owner *tenant) bool {
 	p.quotas.mu.Lock()
 	ownBytes, allBytes := owner.used[popBytes], p.quotas.used[popBytes]

@@ -27,9 +27,9 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	}
 	x.owner = c.id
 	do := func() (bool, error) { return x.applyTo(ctx, s, c, tag, op) }
-	// A resent operation may already have been applied. So may the first operation that arrives
-	// here of a session that began on another server. Do not check the limit for either, because
-	// it could reject an operation that was applied.
+	// An operation may already have been applied if it is resent, or if it is the first one here of
+	// a session that began on another server. Do not check the limit for such an operation: the
+	// limit could reject an operation that was applied.
 	if resent := !x.counted || tag.Number <= x.applied; resent {
 		applied, err = do()
 	} else {
@@ -42,7 +42,7 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 }
 
 // applyTo applies an operation exactly once, with the store's record of what was applied or, if the
-// server keeps the session, its own. mu must be held.
+// server keeps the session, with the server's record. mu must be held.
 func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if s.unnumbered {
 		return true, op.Do(ctx, s.store)

@@ -24,8 +24,8 @@ type forgettable struct {
 }
 
 // reserve counts one more session in the quotas. At maxSessions, it ends a forgettable session of
-// the tenant with the most sessions. If none of its sessions is forgettable, reserve closes one of
-// that tenant's connections, unless c has the same tenant.
+// the tenant with the most sessions. If that tenant has no forgettable session, reserve closes one
+// of its connections, unless c has the same tenant.
 func (s *sessions) reserve(ctx context.Context, c *conn) error {
 	if len(c.openSessions) >= maxConnSessions {
 		return fmt.Errorf("%w: more than %d sessions on one connection", ErrBusy, maxConnSessions)
@@ -59,9 +59,9 @@ func (s *sessions) endForgettable(ctx context.Context, owner *tenant) (ended boo
 		if x.home == s {
 			return true, a.EndSession(ctx, x.id)
 		}
-		// The session belongs to another store, which may be busy or broken and must not
-		// block the new session. Ignore its error: that store forgets the session when it has
-		// too many.
+		// The session belongs to another store, which may be busy or broken and must not block the
+		// new session. Ignore its error: the other store forgets the session itself when it has too
+		// many sessions.
 		ctx, cancel := context.WithTimeout(ctx, slowAfter)
 		defer cancel()
 		_ = a.EndSession(ctx, x.id)

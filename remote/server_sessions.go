@@ -17,8 +17,8 @@ import (
 )
 
 // sessions applies numbered operations exactly once. If the store cannot remember which operations
-// were applied, the server does, in memory. A connection can use only sessions that it has begun, or
-// whose token it has presented.
+// were applied, the server remembers them in memory. A connection can use only sessions that it has
+// begun, or whose token it has presented.
 type sessions struct {
 	space  *space
 	store  partd.Partd
@@ -171,9 +171,9 @@ func (s *sessions) serverKeepsSessions() bool {
 	return s.isDecided && s.serverKeeps
 }
 
-// decide records whether the server keeps sessions, unless that is already recorded. It can be known
-// only once a session begins, because a store that wraps another one has the methods of
-// [partd.Applier] even if the wrapped store does not.
+// decide records whether the server keeps sessions, unless that is already recorded. Whether the
+// store keeps sessions is known only once a session begins, because a store that wraps another one
+// has the methods of [partd.Applier] even if the wrapped store does not.
 func (s *sessions) decide(inServer bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +193,7 @@ func (s *sessions) open(c *conn, x *session) {
 	s.placeInList(x)
 }
 
-// enter lets a connection use a session whose token it presents.
+// enter permits a connection to use a session whose token the connection presents.
 func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.SessionToken) error {
 	if id == 0 || c.openSessions[id] != nil {
 		return nil
@@ -214,7 +214,7 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 		if err != nil {
 			return err
 		}
-		if x = s.table[id]; x != nil { // another connection entered it in the meantime
+		if x = s.table[id]; x != nil { // another connection entered the session in the meantime
 			s.quotas.add(c.tenant, knownSessions, -1)
 		} else {
 			x = &session{id: id, home: s, tenant: c.tenant, begun: time.Now(), used: true}
@@ -243,8 +243,8 @@ func (s *sessions) end(ctx context.Context, c *conn, id uint64) error {
 	return nil
 }
 
-// close forgets all sessions, but does not end those that the store keeps. No connection may have a
-// session open.
+// close forgets all sessions, but does not end sessions that the store keeps. No connection may
+// have a session open.
 func (s *sessions) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

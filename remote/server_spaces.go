@@ -19,7 +19,7 @@ type Namespaces interface {
 	Acquire(name string) (store partd.Partd, done func())
 	// SpaceLimit returns the limit of a namespace, or nil for no limit.
 	SpaceLimit(name string) SpaceLimit
-	// List returns the first namespaces, at most limit, whose names sort after the name after.
+	// List returns the first namespaces whose names are greater than after, at most limit.
 	List(ctx context.Context, after string, limit int) ([]NamespaceInfo, error)
 	// WhenFull registers a function that closes an idle reader, because readers keep stores open.
 	// Namespaces calls it before opening a store if the maximum number of stores is open.
@@ -57,8 +57,8 @@ func newSpace(name string, store partd.Partd, s *Server) (*space, error) {
 	return p, nil
 }
 
-// spaces are the namespaces that connections use, and those with results of pops that a client has
-// not confirmed.
+// spaces are the namespaces that connections use, and the namespaces with results of pops that a
+// client has not confirmed.
 type spaces struct {
 	sessions sync.Mutex // guards the sessions of all spaces, because a tenant's lists contain sessions of several spaces
 	lost     lostPops

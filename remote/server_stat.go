@@ -47,7 +47,7 @@ func (c *conn) stat(r request, _ *decoder) (fill, error) {
 }
 
 // verify answers with the result of a check of the store. The server runs only one check at a time,
-// because it reads the whole store.
+// because a check reads the whole store.
 func (c *conn) verify(a *answer) error {
 	if err := c.server.checking.acquire(c.ctx); err != nil {
 		return err

@@ -49,7 +49,7 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 }
 
 // getValue gets a whole value. It can charge the value's memory only afterwards, because only then
-// is its size known. If that exceeds the budget, later calls wait for memory.
+// is its size known. If the memory in use then exceeds the budget, later calls wait for memory.
 func (s *space) getValue(ctx context.Context, key string, buf []byte, a *allowance) (value, error) {
 	if err := a.raise(uncharged + 1); err != nil {
 		return value{}, err

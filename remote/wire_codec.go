@@ -68,9 +68,10 @@ func (d *decoder) end() error {
 	return d.err
 }
 
-// count reads the number of items that follow. minSize is the minimum length of an encoded item. With
-// it, count can reject an impossible number before the caller allocates memory. memory is the size of
-// a decoded item, which can be much more than minSize. count charges it to the allowance.
+// count reads the number of items that follow. minSize is the minimum length of an encoded item, so
+// that count can reject an impossible number before the caller allocates memory. memory is the size
+// of a decoded item, which can be much more than minSize; count charges it for each item to the
+// allowance.
 func (d *decoder) count(minSize, memory int) int {
 	n := d.u32()
 	if uint64(n)*uint64(minSize) > uint64(len(d.b)) {

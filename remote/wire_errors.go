@@ -80,7 +80,8 @@ func appendError(b []byte, err error) []byte {
 	} else {
 		corrupt = &partd.CorruptError{Offset: -1}
 	}
-	text := err // or only the cause of a partd.Error, because its other fields are encoded separately
+	// Encode only the cause of a partd.Error as text: its other fields are encoded separately.
+	text := err
 	var inner *partd.Error
 	if errors.As(err, &inner) && err.Error() == inner.Error() {
 		text = inner.Err

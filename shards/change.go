@@ -45,8 +45,9 @@ func (s *Shards) Delete(ctx context.Context, keys ...string) error {
 	return s.do(ctx, "delete", change, targets, func(i int, store partd.Partd) error { return partd.Delete(ctx, store, parts[i]...) })
 }
 
-// Drop removes every key, and then writes the shard lists again, even if ctx has ended. It is not
-// atomic: some keys of a concurrent append may be removed, while keys on other shards stay.
+// Drop removes every key, and then writes the shard lists again, even if ctx has ended. Drop is not
+// atomic: of a concurrent append, Drop may remove the keys on some shards, and not those on other
+// shards.
 func (s *Shards) Drop(ctx context.Context) error {
 	err := s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
 		sh := s.shards[i]
@@ -105,8 +106,8 @@ func (s *Shards) shardOf(key string) []*shard {
 }
 
 // split groups items by the shard of their keys, and converts the keys to stored keys. It returns
-// the shards that have items, the items of each, and for each item the index of its shard in
-// targets. key returns a pointer to an item's key.
+// the shards that have items (targets), the items of each target (parts), and the index in targets
+// of each item's shard (shardIndex). key returns a pointer to an item's key.
 func split[T any](s *Shards, items []T, key func(*T) *string) (targets []*shard, parts [][]T, shardIndex []uint8) {
 	shardIndex = make([]uint8, len(items)) // uint8 suffices for MaxShards
 	var counts, ends [MaxShards]int

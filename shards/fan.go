@@ -24,7 +24,6 @@ func (e *Error) Error() string { return fmt.Sprintf("shard %s: %v", e.Shard, e.E
 // Unwrap returns the error of the shard's store.
 func (e *Error) Unwrap() error { return e.Err }
 
-// concurrently calls f for all shards concurrently, and returns the result of each call.
 func concurrently(shards []*shard, f func(i int, sh *shard) error) []error {
 	errs := make([]error, len(shards))
 	var wg sync.WaitGroup
@@ -76,10 +75,10 @@ func (s *Shards) prepare(ctx context.Context, n need, targets []*shard) error {
 	return err
 }
 
-// checkUnchanged returns err, the error of an operation, joined with an error if the shard's server
-// may have restarted with another store during the operation. oldInstance is the server instance
-// before the operation. If the server restarted more than once, an instance with another store may
-// have answered, even if the current one has the right store.
+// checkUnchanged returns err, the error of an operation. If the shard's server may have restarted
+// with another store during the operation, checkUnchanged adds an error. oldInstance is the server
+// instance before the operation. If the server restarted more than once, an instance with another
+// store may have answered, even if the current instance has the right store.
 func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInstance uint64, err error) error {
 	if sh.current.Load() == nil || sh.instance() == oldInstance {
 		return err

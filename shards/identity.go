@@ -13,14 +13,14 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// ErrStoreMismatch is wrapped by the error for a shard whose store is not the one that the other
-// shards have recorded, because its server was started with an empty or a different store.
+// ErrStoreMismatch is wrapped by the error for a shard whose server was started with an empty or a
+// different store. The other shards have recorded the identifier of the expected store.
 var ErrStoreMismatch = errors.New("this is not the store that the other shards expect")
 
 // identity is the decoded value of the list key in a shard's store: a shard list, followed by lines
-// with an identifier and the name of its shard. If several lines name the shard itself, the first
-// counts, so that concurrent clients agree. If several lines name another shard, the last counts,
-// so that its identifier can be replaced.
+// that each contain an identifier and the name of a shard. If several lines name the shard itself,
+// the first line counts, so that concurrent clients agree. If several lines name another shard, the
+// last line counts, so that the other shard's identifier can be replaced.
 type identity struct {
 	text     string            // the encoded value
 	ownID    string            // identifier of this shard's store
@@ -70,8 +70,8 @@ func (sh *shard) instance() uint64 {
 	return 0
 }
 
-// seenInstance returns the server instance whose store was last recognized as the right one, or the
-// current instance if none was.
+// seenInstance returns the server instance whose store was last recognized as the right store. If
+// no store was recognized, seenInstance returns the current instance.
 func (sh *shard) seenInstance() uint64 {
 	if k := sh.current.Load(); k != nil {
 		return k.instance
@@ -79,7 +79,7 @@ func (sh *shard) seenInstance() uint64 {
 	return sh.instance()
 }
 
-// isListed reports whether the shard's store is known to contain our list, and the identifier that
+// isListed reports whether the shard's store is known to contain our list and the identifier that
 // the other shards have recorded.
 func (sh *shard) isListed() bool {
 	k := sh.current.Load()
@@ -87,19 +87,19 @@ func (sh *shard) isListed() bool {
 }
 
 const (
-	askTimeout = 5 * time.Second // limits asking the other shards about a shard
-	dropWait   = time.Second     // how long to wait for a list that another client's Drop has removed
+	askTimeout = 5 * time.Second // how long to ask the other shards about a shard
+	dropWait   = time.Second     // how long to wait until another client's Drop writes the list again
 )
 
-var errUnreachable = errors.New("it cannot be reached") // follows the name of a shard
+var errUnreachable = errors.New("it cannot be reached") // printed after the shard's name
 
-// recognize returns an error if id, the identity of a shard's store, is not the one that the other
-// shards have recorded. Another shard may itself have the wrong store, so the majority decides.
-// Unreachable shards do not count.
+// recognize returns an error if id, the identity of sh's store, differs from the identity that the
+// other shards have recorded for sh. Another shard may itself have the wrong store, so the majority
+// decides. Unreachable shards do not count.
 func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	wasKnown := sh.current.Load() != nil // then the identities in memory may be outdated
+	wasKnown := sh.current.Load() != nil // if so, the identities in memory may be outdated
 	identities := make([]*identity, len(s.shards))
 	errs := concurrently(s.shards, func(i int, other *shard) error {
 		store := other.store.Load()
@@ -162,8 +162,8 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	return nil
 }
 
-// exchangeIDs writes the identifiers of all shards to the stores that lack them, for example because
-// a client was killed. All shards must have been recognized.
+// exchangeIDs writes the identifiers of all shards to the stores that lack them. Stores lack
+// identifiers, for example, after a client was killed. All shards must have been recognized.
 func (s *Shards) exchangeIDs(ctx context.Context) error {
 	ids := map[string]string{}
 	for _, sh := range s.shards {

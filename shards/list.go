@@ -14,7 +14,8 @@ import (
 )
 
 // listKey is the key of the shard list in each store. If a caller's key is listKey, or listKey
-// followed by NUL bytes, it is stored with one more NUL byte, so that callers can use every key.
+// followed by NUL bytes, the key is stored with one more NUL byte, so that callers can use every
+// key.
 const (
 	listKey    = "partd-shards"
 	listHeader = "partd shards 1\n"
@@ -91,8 +92,8 @@ func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	return err
 }
 
-// openAndRecognize opens a shard and, if n requires that, checks that it has the right store.
-// sh.openLock must be held.
+// openAndRecognize opens a shard and, if n requires that, checks that the shard has the right
+// store. sh.openLock must be held.
 func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error {
 	store := sh.store.Load()
 	if store == nil {
@@ -120,7 +121,7 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 		sh.lastIdentity.Store(&seenIdentity{id, instance})
 		err = s.recognize(ctx, sh, id)
 		if errors.Is(err, ErrStoreMismatch) && list == "" && time.Now().Before(end) && ctx.Err() == nil {
-			time.Sleep(dropWait / 8) // another client's Drop may have removed the list, and is about to write it again
+			time.Sleep(dropWait / 8) // another client's Drop may have removed the list, and may soon write it again
 			continue
 		}
 		if errors.Is(err, ErrStoreMismatch) && !isRetry { // another client may have added the identifier after the list was read
@@ -140,8 +141,8 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 }
 
 // writeLists writes the shard list to the stores without one, after it has checked all shards. All
-// clients write in the same order of shards, so that only one of two clients with different,
-// overlapping lists succeeds.
+// clients write to the shards in the same order. So if two clients have different but overlapping
+// lists, only one client succeeds.
 func (s *Shards) writeLists(ctx context.Context) error {
 	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, read) })
 	err := joinErrors(s.shards, errs, strict)
@@ -201,7 +202,8 @@ func readList(ctx context.Context, store partd.Partd) (string, error) {
 	return string(values[0]), nil
 }
 
-// Has reports whether a separately opened store belongs to these shards, by checking its list.
+// Has reads the shard list of a separately opened store, and reports whether the store belongs to
+// these shards.
 func (s *Shards) Has(ctx context.Context, store partd.Partd) (bool, error) {
 	list, err := readList(ctx, nostore.Or(store))
 	return slices.ContainsFunc(s.shards, func(sh *shard) bool { _, ok := sh.parseList(list); return ok }), err

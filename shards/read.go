@@ -116,9 +116,9 @@ type share struct {
 
 func (s *Shards) wholeShards() []share { return s.sharesOf(0, 1) }
 
-// sharesOf returns the shares of shards that a part, of parts in total, consists of. It divides
-// each shard into the same number of pieces, and gives each part the same number of consecutive
-// pieces.
+// sharesOf divides the keys of all shards into the given number of parts, and returns the shares
+// that make up one part. It divides each shard into the same number of pieces, and gives each part
+// the same number of consecutive pieces.
 func (s *Shards) sharesOf(part, parts int) (shares []share) {
 	n := len(s.shards)
 	divisor, remainder := parts, n // the loop sets divisor to the greatest common divisor
@@ -140,7 +140,7 @@ func (s *Shards) sharesOf(part, parts int) (shares []share) {
 }
 
 // listAll yields all items that the function items returns for the shares, except the shard lists.
-// It replaces the stored keys, to which key returns pointers, with the callers' keys.
+// It replaces each stored key with the caller's key; key returns a pointer to an item's key.
 func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 	items func(partd.Partd, share) iter.Seq2[V, error], key func(*V) *string, yield func(V, error) bool,
 ) {
@@ -204,7 +204,7 @@ func (s *Shards) Stat(ctx context.Context) (total partd.Stats, err error) {
 	return total, err
 }
 
-// Check verifies the checksums of all stores. Records includes the shard lists.
+// Check verifies the checksums of all stores. The result's Records also counts the shard lists.
 func (s *Shards) Check(ctx context.Context) (total partd.CheckResult, err error) {
 	results := make([]partd.CheckResult, len(s.shards))
 	err = s.do(ctx, "verify", strict, s.shards, func(i int, store partd.Partd) (err error) {

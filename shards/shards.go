@@ -81,9 +81,9 @@ func New(names []string, stores []partd.Partd) (*Shards, error) {
 	return s, nil
 }
 
-// Open is like New, but opens the stores by name, concurrently. If some are unreachable because of a
-// network error (a [net.Error] that is not about a file), Open succeeds with the others. It opens the
-// missing stores when one of their keys is needed.
+// Open is like New, but opens the stores by name, concurrently. If only some stores are
+// unreachable, because of a network error (a [net.Error] that is not about a file), Open succeeds.
+// An unreachable store is opened when one of its keys is needed.
 func Open(ctx context.Context, names []string, open func(ctx context.Context, name string) (partd.Partd, error)) (*Shards, error) {
 	s, err := newOpening(names, open)
 	if err != nil {
@@ -108,8 +108,8 @@ func Open(ctx context.Context, names []string, open func(ctx context.Context, na
 	return s, nil
 }
 
-// isUnreachable reports whether err is a network error, so that a retry may succeed. A
-// syscall.Errno also implements net.Error, but is usually about a file.
+// isUnreachable reports whether err is a network error, so that a retry may succeed. A bare
+// syscall.Errno does not count: it implements net.Error, but is usually about a file.
 func isUnreachable(err error) bool {
 	var netErr net.Error
 	if !errors.As(err, &netErr) {
@@ -217,7 +217,7 @@ func (s *Shards) Close() error {
 		if store == nil {
 			return nil
 		}
-		if c, ok := (*store).(io.Closer); ok { // partd.Close would flush again
+		if c, ok := (*store).(io.Closer); ok { // partd.Close would flush the store again
 			return c.Close()
 		}
 		return errors.ErrUnsupported

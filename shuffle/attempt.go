@@ -108,7 +108,8 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 		countPiece(&count, hashed, len(e.Value))
 	}
 	from := 0
-	for i, end := range w.ends { // only now, because appendPiece may have moved buf
+	// Slice buf only now: each appendPiece may have moved it.
+	for i, end := range w.ends {
 		w.entries = append(w.entries, partd.Entry{Key: entries[i].Key, Value: w.buf[from:end:end]})
 		from = end
 	}
@@ -153,8 +154,8 @@ func (w *Writer) Commit(ctx context.Context) error {
 	return nil
 }
 
-// announce appends a frame to the control key. When it returns, other processes can see the
-// frame and everything appended before it.
+// announce appends a frame to the control key. When it returns, other processes can see the frame
+// and everything appended before the frame.
 func announce(ctx context.Context, store partd.Partd, frame []byte) error {
 	if err := flushStore(ctx, store); err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 )
 
 // ControlKey is the key under which the store holds the task list and the commits of attempts at
-// tasks. Tasks can also append pieces to it, because every frame states its kind.
+// tasks. Tasks can also append pieces to this key, because every frame states its kind.
 const ControlKey = "partd-commits"
 
 // A frame consists of its length, one of these kinds, and content.
@@ -124,7 +124,9 @@ func (f *frames) feed(key string, data []byte, last bool, use func(kind byte, re
 	if last && len(data) > 0 {
 		return f.fail(key, errFrame)
 	}
-	if len(data) != len(f.carry) { // otherwise carry equals data, and copying it for every chunk would take quadratic time
+	// If the lengths are equal, carry already equals data. Copying it for every chunk would take
+	// quadratic time.
+	if len(data) != len(f.carry) {
 		f.carry = append(f.carry[:0], data...)
 	}
 	return nil

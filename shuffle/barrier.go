@@ -22,7 +22,6 @@ type control struct {
 	closed  bool // no task can be added to the task list
 }
 
-// readControl reads the control key of a store.
 func readControl(ctx context.Context, store partd.Partd) (*control, error) {
 	c := &control{index: map[string]int{}, listed: map[string]bool{}}
 	return c, readFrames(ctx, store, ControlKey, c.addFrame)
@@ -179,7 +178,7 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 		}
 		select {
 		case <-ctx.Done():
-			if missing.Err = canceled.Err(ctx); err != nil { // a failing store may be why the wait was too long
+			if missing.Err = canceled.Err(ctx); err != nil { // the store's failures may have delayed the tasks
 				missing.Err = fmt.Errorf("%w; the last read of the store failed: %w", missing.Err, err)
 			}
 			return nil, missing
@@ -188,7 +187,7 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 	}
 }
 
-// missing returns the tasks that have not committed yet, or nil if all have.
+// missing returns the tasks that have not committed yet, or nil if all tasks have committed.
 func (o *WaitOptions) missing(c *control) (*MissingError, error) {
 	m := &MissingError{Committed: len(c.winners)}
 	if o.Count > 0 {

@@ -42,8 +42,8 @@ func (s *Checksum) Add(o Checksum) {
 	*s = checksumOf(c)
 }
 
-// Committed reads the committed data of a store: for each task, the pieces of the attempt
-// that committed first. It is safe for concurrent use.
+// Committed reads the committed data of a store: for each task, the pieces of the attempt that
+// committed first. A Committed is safe for concurrent use.
 type Committed struct {
 	store   partd.Partd
 	winners []Commit
@@ -74,10 +74,10 @@ func (c *Committed) Total() (total Checksum) {
 	return total
 }
 
-// Scan yields all committed pieces, key by key. Within a key, the pieces of one task keep
-// their order. A value is valid until the next iteration. After the last piece, Scan compares
-// the pieces with each task's commit, and yields an error that wraps [ErrNotVerified] if they
-// differ. If the caller stops earlier, nothing is verified.
+// Scan yields all committed pieces, key by key. Within a key, the pieces of one task keep their
+// order. A value is valid until the next iteration. After the last piece, Scan compares the pieces
+// with each task's commit, and yields an error that wraps [ErrNotVerified] if the pieces do not
+// match. If the caller stops earlier, nothing is verified.
 func (c *Committed) Scan(ctx context.Context) iter.Seq2[partd.Entry, error] {
 	return c.scan(ctx, 0, 1, nil)
 }
@@ -167,16 +167,15 @@ type scanPass struct {
 	counts        []ledger.Count  // a count for each task, or one count for all tasks
 }
 
-// piecePosition is the position of a piece among a task's pieces of a key; key is
-// scanPass.keys. A writer sends a batch only after the previous batch has arrived. So a piece
-// that does not come after the previous piece's position is a duplicate.
+// piecePosition is the position of a piece among the pieces that a task appended to a key. The
+// field key is the value of scanPass.keys. A writer sends a batch only after the previous batch has
+// arrived. So a piece is a duplicate unless its position comes after the previous piece's position.
 type piecePosition struct{ key, batch, index uint64 }
 
 func (c *Committed) newScanPass(counts int) *scanPass {
 	return &scanPass{Committed: c, keys: 1, lastPositions: make([]piecePosition, len(c.winners)), counts: make([]ledger.Count, counts)}
 }
 
-// addChunk processes a chunk of a key's value.
 func (r *scanPass) addChunk(c partd.Chunk, yield func(partd.Entry, error) bool) error {
 	if c.Offset == 0 {
 		r.keys++

@@ -35,7 +35,8 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 	if err != nil {
 		return nil, err
 	}
-	if o.orDefault().Codec.Encode == nil { // encodings are compared, so equal values need equal encodings
+	// Encodings are compared, so equal values need equal encodings.
+	if o.orDefault().Codec.Encode == nil {
 		if c.Codec, _, err = newCodec[T](true); err != nil {
 			return nil, err
 		}
@@ -47,9 +48,9 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 	return d, nil
 }
 
-// NewDeduplicatorBy returns a deduplicator that works like [DistinctBy]. If several feeds
-// receive records of a key, it keeps the first record of one of these feeds. The caller must
-// close the deduplicator.
+// NewDeduplicatorBy returns a deduplicator that works like [DistinctBy]. If several feeds receive
+// records of the same key, the deduplicator keeps the first record of one of these feeds. The
+// caller must close the deduplicator.
 func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Deduplicator[T], error) {
 	if key == nil {
 		return nil, errors.New("the key function is nil: pass a function, or use Distinct")
@@ -145,8 +146,8 @@ func (f *firstRecords) Merge(words []uint64, isNew bool, data []byte) error {
 	return nil
 }
 
-// Memory returns twice the bytes in use, because about as much garbage accumulates before
-// it is collected.
+// Memory returns twice the bytes in use, because about as many unused bytes wait for the garbage
+// collector.
 func (f *firstRecords) Memory() int64 { return 2 * (int64(len(f.blocks))*firstRecordsBlock + f.excess) }
 
 func (f *firstRecords) Reset() { *f = firstRecords{} }

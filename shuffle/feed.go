@@ -119,8 +119,8 @@ func orFailing[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return seq
 }
 
-// orZero returns p, or a pointer to a zero value if p is nil, because the caller did not use the
-// constructor of a type.
+// orZero returns p or, if p is nil, a pointer to a zero value. p is nil if the caller did not use a
+// constructor.
 func orZero[T any](p *T) *T {
 	if p == nil {
 		return new(T)
@@ -138,7 +138,7 @@ func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error)
 			yield(zero, err)
 			return
 		}
-		canYield := false // false while the caller's code runs: after a panic, yield must not be called
+		canYield := false // false while the caller's code runs: if that code panics, yield must not be called
 		defer func() {
 			if err = errors.Join(err, s.Close()); err != nil && canYield {
 				yield(zero, err)

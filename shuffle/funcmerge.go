@@ -26,8 +26,8 @@ type mergeItem[T any] struct {
 	cursorIndex int
 }
 
-// newMerger returns a merger of runs, which are files of sorted records. If includeMemory is set, it
-// also merges the records in memory.
+// newMerger returns a merger of runs, which are files of sorted records. If includeMemory is set,
+// the merger also merges the records in memory.
 func (s *FuncSorter[T]) newMerger(runs []*spill.File, includeMemory bool) (*funcMerger[T], error) {
 	m := &funcMerger[T]{s: s}
 	for i, r := range runs {

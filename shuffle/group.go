@@ -13,8 +13,8 @@ import (
 // Group is a key with its records.
 type Group[K, T any] struct {
 	Key K
-	// Values yields the group's records. Records of one feed keep their input order. Range
-	// over it once, before the next group is requested.
+	// Values yields the group's records. Records of one feed keep their input order. Range over
+	// Values once, before the next group is requested.
 	Values iter.Seq2[T, error]
 }
 
@@ -60,15 +60,15 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 	}
 }
 
-// groupReader reads the blocks of a scanner, which it may share with other readers. After each
-// batch, it receives the batches that continue the last group before any others.
+// groupReader reads the blocks of a scanner. Several readers may share a scanner. If a batch ends
+// within a group, its reader next receives the batches that continue this group.
 type groupReader[T any] struct {
 	sc    *scanner
 	codec encode.ValueCodec[T]
 	b     *batch
 	i     int // index of the next block of b
 	block recordBlock
-	group int64  // number of the current group, to detect reads of a previous one
+	group int64  // number of the current group, to detect reads of a previous group
 	tally *tally // counts the records read, for Progress
 	err   error
 }
@@ -138,7 +138,7 @@ func (r *groupReader[T]) values() iter.Seq2[T, error] {
 }
 
 func (r *groupReader[T]) record() (v T, err error) {
-	n, l := binary.Uvarint(r.block.records) // the scanner has checked it
+	n, l := binary.Uvarint(r.block.records) // the scanner has checked this length
 	end := l + int(n)
 	v, err = r.codec.Decode(r.block.records[l:end])
 	r.block.records = r.block.records[end:]

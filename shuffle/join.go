@@ -20,9 +20,9 @@ type JoinKind = mergejoin.Kind
 // The kinds of joins.
 const (
 	InnerJoin = mergejoin.Inner // pairs of records with the same key
-	LeftJoin  = mergejoin.Left  // pairs, and left records without a match
-	RightJoin = mergejoin.Right // pairs, and right records without a match
-	FullJoin  = mergejoin.Full  // pairs, and records of both sides without a match
+	LeftJoin  = mergejoin.Left  // pairs, and also left records without a match
+	RightJoin = mergejoin.Right // pairs, and also right records without a match
+	FullJoin  = mergejoin.Full  // pairs, and also records of both sides without a match
 	SemiJoin  = mergejoin.Semi  // left records with a match, each once
 	AntiJoin  = mergejoin.Anti  // left records without a match
 )

@@ -23,11 +23,11 @@ type Feeder[T any] interface {
 // Each goroutine opens a [Feed], which needs memory, and reads one sequence after another to
 // its end, so the records of a sequence keep their order.
 //
-// FeedAll returns when all goroutines have ended. An error from a sequence or a feed, or
-// the end of ctx, stops the other goroutines at their next record. FeedAll returns this
-// error joined with the errors of the others. It cannot interrupt a sequence that is
-// blocked; the sequence must watch ctx itself. After an error, records are missing, so the
-// caller should close the Feeder. A panic in a sequence propagates to FeedAll's caller.
+// FeedAll returns when all goroutines have ended. An error from a sequence or a feed, or the end of
+// ctx, stops the other goroutines at their next record. FeedAll returns this error joined with the
+// errors of the other goroutines. FeedAll cannot interrupt a blocked sequence; the sequence must
+// watch ctx itself. After an error, records are missing, so the caller should close the Feeder. A
+// panic in a sequence propagates to FeedAll's caller.
 func FeedAll[T any](ctx context.Context, f Feeder[T], n int, seqs ...iter.Seq2[T, error]) error {
 	n, err := goroutineCount(n)
 	if err != nil {
@@ -73,8 +73,8 @@ func goroutineCount(n int) (int, error) {
 	return n, nil
 }
 
-// parallel runs work in n goroutines and waits for all of them. The first error cancels the
-// context of the others. A panic in a goroutine propagates to the caller.
+// parallel runs work in n goroutines and waits for all of them. The first error cancels the context
+// of the other goroutines. A panic in a goroutine propagates to the caller.
 func parallel(ctx context.Context, n int, work func(context.Context) error) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -125,9 +125,9 @@ func parallel(ctx context.Context, n int, work func(context.Context) error) erro
 // this error joined with errors of the other goroutines. A panic in use propagates to
 // ForEach's caller.
 //
-// An additional goroutine reads groups ahead, into up to an eighth of Options.Memory. Groups
-// in this memory are processed concurrently. A group that is larger delays the groups after
-// it until it has been read.
+// An additional goroutine reads groups ahead, into up to an eighth of Options.Memory. Groups in
+// this memory are processed concurrently. A group that does not fit delays the next groups until
+// use has read it.
 func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Context, Group[K, T]) error) error {
 	n, err := goroutineCount(n)
 	if err != nil {
@@ -157,11 +157,10 @@ func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Conte
 	})
 }
 
-// minWorkerMemory is the minimum memory of a goroutine that reads groups, in bytes: two
-// batches of 64 KiB. Each can grow to twice that size.
+// minWorkerMemory is the minimum memory of a goroutine that reads groups, in bytes: two batches of
+// 64 KiB, each of which can grow to 128 KiB.
 const minWorkerMemory = 256 << 10
 
-// eachGroup calls use for each group that a scanner reads.
 func (k *keyed[T, K]) eachGroup(sc *scanner, use func(Group[K, T]) error) error {
 	r := groupReader[T]{sc: sc, codec: k.codec, tally: k.meter.newOutTally()}
 	defer r.tally.end()

@@ -19,9 +19,9 @@ import (
 // MaxPartitions is the maximum number of partitions for [Partition].
 const MaxPartitions = 1 << 20
 
-// Partition divides records into n partitions by a hash of their keys. Records with the same
-// key go to the same partition, in every process. The partitions are numbered from 0 to n-1.
-// The caller must close the result.
+// Partition divides records into n partitions by a hash of their keys. In every process, records
+// with the same key go to the same partition. The partitions are numbered from 0 to n-1. The caller
+// must close the result.
 func Partition[T, K any](ctx context.Context, in iter.Seq2[T, error], n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
 	p, err := NewPartitions(ctx, n, key, o)
 	return feedPartitions(p, err, in)
@@ -40,7 +40,8 @@ func feedPartitions[T, K any](p *Partitions[T, K], newErr error, in iter.Seq2[T,
 	}
 	fed := false
 	defer func() {
-		if !fed { // also true if the caller's code panics
+		// Close p even if the caller's code panics.
+		if !fed {
 			err = errors.Join(err, p.Close())
 		}
 	}()
@@ -164,7 +165,7 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 			err = errEncoding
 		case n <= uint64(buffered.Size()):
 			record, err = buffered.Peek(int(n))
-		default: // the data may be damaged and n wrong, so allocate only as bytes arrive
+		default: // damage may have made n too large, so allocate only as bytes arrive
 			long.Reset()
 			_, err = io.CopyN(&long, buffered, int64(n))
 			record = long.Bytes()
@@ -186,7 +187,7 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 	}
 }
 
-// Verify reads all partitions and compares them with the input.
+// Verify reads all partitions and compares their records with the input.
 func (p *Partitions[T, K]) Verify() error {
 	if err := orZero(p.spool).startReading(); err != nil {
 		return err

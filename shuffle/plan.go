@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// plan encodes and decodes values of a type. p points to the value.
+// plan encodes and decodes values of a type. In encode and decode, p points to the value.
 type plan struct {
 	flat   bool // the encoding copies the value's memory, which has no pointers and no gaps
 	encode func(dst []byte, p unsafe.Pointer) ([]byte, error)
@@ -100,8 +100,8 @@ func flatPlan(n uintptr) *plan {
 	}
 }
 
-// floatKeyPlan returns a plan for floats in keys. Equal floats have the same encoding, and so have
-// all NaNs.
+// floatKeyPlan returns a plan for floats in keys. Equal floats have the same encoding. All NaNs
+// also share one encoding.
 func floatKeyPlan(t reflect.Type) *plan {
 	get := func(p unsafe.Pointer) float64 { return *(*float64)(p) }
 	set := func(p unsafe.Pointer, x float64) { *(*float64)(p) = x }

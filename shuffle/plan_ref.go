@@ -97,7 +97,7 @@ func (b *planner) mapPlan(t reflect.Type) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	empty := t.Key().Size()+t.Elem().Size() == 0 // an entry's encoding is empty
+	empty := t.Key().Size()+t.Elem().Size() == 0 // whether an entry's encoding is empty
 	return &plan{
 		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
 			v := reflect.NewAt(t, p).Elem()

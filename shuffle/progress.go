@@ -13,9 +13,9 @@ type Progress struct {
 	RecordsOut, BytesOut int64 // results; a result that is read twice counts twice
 }
 
-// Limits on how often progress is reported. A tally checks the time, and adds its counts to the
-// meter, only after tallyRecords records or tallyBytes bytes. So goroutines neither wait for
-// each other nor read the clock for every record.
+// These constants limit how often progress is reported. Only after tallyRecords records or
+// tallyBytes bytes does a tally check the time and add its counts to the meter. So goroutines
+// neither wait for each other nor read the clock for every record.
 const (
 	progressInterval = 100 * time.Millisecond
 	tallyRecords     = 256
@@ -86,8 +86,8 @@ func (t *tally) flush() {
 	t.records, t.bytes = 0, 0
 }
 
-// report reports progress, unless another goroutine is doing so. No locks may be held,
-// because the caller's function may call a Stats method.
+// report reports progress, unless another goroutine is reporting it. No locks may be held, because
+// the caller's function may call a Stats method.
 func (t *tally) report() {
 	if t.meter.mu.TryLock() {
 		defer t.meter.mu.Unlock()

@@ -13,14 +13,14 @@ import (
 // recordBlock holds consecutive complete records of a key, each with its length in front.
 type recordBlock struct {
 	key, records []byte
-	first, last  bool // the block contains the key's first, or last, record
+	first, last  bool // whether the block contains the key's first or last record
 }
 
 // batch holds blocks for a reader. It contains copies of all data.
 type batch struct {
 	data         []byte
 	blocks       []blockOffsets
-	continuation chan *batch // delivers further batches with records of the last key; nil if there are none
+	continuation chan *batch // delivers the next batches with records of the last key; nil if all its records are in this batch
 }
 
 // blockOffsets describes a block by offsets into batch.data.
@@ -47,9 +47,9 @@ type scanner struct {
 	batchSize int
 
 	current      *batch
-	continuation chan *batch  // where to send current if it begins within a group, the records of a key; else nil
+	continuation chan *batch  // where to send current if that batch begins within a group (the records of a key); else nil
 	carry        []byte       // the beginning of an incomplete record
-	hashed       []byte       // bytes to hash for a record: the key's length, the key, and the record
+	hashed       []byte       // the bytes that are hashed for a record: the key's length, the key, and the record
 	output       ledger.Count // counts and hashes the records that were read
 	err          error        // valid after full is closed
 }
@@ -149,7 +149,8 @@ func (sc *scanner) put(key string, records []byte, first, last bool) error {
 		if b, err = canceled.Receive(sc.ctx, sc.empty); err != nil {
 			return err
 		}
-		if cap(b.data)+cap(b.blocks)*blockOffsetsSize > 2*sc.batchSize { // do not keep a buffer that grew for a long record or many blocks
+		// Do not keep a buffer that grew for a long record or many blocks.
+		if cap(b.data)+cap(b.blocks)*blockOffsetsSize > 2*sc.batchSize {
 			b.data, b.blocks = nil, nil
 		}
 		b.data, b.blocks = b.data[:0], b.blocks[:0]
@@ -179,7 +180,7 @@ func (sc *scanner) send() error {
 	}
 	incomplete := !sc.current.blocks[len(sc.current.blocks)-1].last
 	if incomplete && sc.continuation == nil {
-		sc.continuation = make(chan *batch, cap(sc.full)) // it has room for all batches
+		sc.continuation = make(chan *batch, cap(sc.full)) // has room for all batches
 	} else if !incomplete {
 		sc.continuation = nil
 	}

@@ -21,12 +21,12 @@
 // If several processes produce records, each uses [Begin] to get a [Writer] to a shared
 // store. [ReadCommitted] reads exactly the committed data, even if processes died.
 //
-// Records that do not fit in memory are written to temporary directories, which the process
-// removes at the end. If it dies, the next process removes them. When the context ends, all
-// work ends with the context's error.
+// Records that do not fit in memory are written to temporary directories, which the process removes
+// at the end. If the process dies, the next process removes them. When the context ends, all work
+// ends with the context's error.
 //
-// Every job compares the record count and checksum of its output with those of its input.
-// If they differ, the results end with an error that wraps [ErrNotVerified]. If the caller
+// Every job compares the record count and checksum of its output with the count and checksum of its
+// input. If they differ, the results end with an error that wraps [ErrNotVerified]. If the caller
 // stops reading early, nothing is verified.
 //
 // If a key or record is too large for the memory or for a store, the error wraps
@@ -62,20 +62,20 @@ type Options[T any] struct {
 	Memory int64
 	// Threads limits the number of goroutines that sort and merge. 0 means GOMAXPROCS.
 	Threads int
-	// TempDirs are the directories for temporary data, which are used in turn. If it is
-	// empty, os.TempDir is used.
+	// TempDirs are the directories for temporary data. They are used in turn. If TempDirs is empty,
+	// os.TempDir is used.
 	TempDirs []string
-	// Store stores the records of GroupBy and Partition. It must be empty, and keeps the
-	// records afterwards. nil means a temporary log-structured store. All other functions
-	// use temporary files instead, and reject a Store.
+	// Store stores the records of GroupBy and Partition. It must be empty. It still has the records
+	// after the job. nil means a temporary log-structured store. All other functions use temporary
+	// files instead, and reject a Store.
 	Store partd.Partd
 	// Codec encodes the records. It is used concurrently; its Join is not used. The zero
 	// value means [DefaultCodec]. Aggregate stores no records, and needs no codec.
 	Codec encode.ValueCodec[T]
-	// Progress is called by the goroutines that add or read records, at most ten times a
-	// second. It is also called when a feed is closed and when a loop over results ends, but
-	// never between closing the last feed and the first result. Only one call runs at a time.
-	// The calling goroutine waits for it, so it should be short. Progress may call Stats
+	// Progress is called by the goroutines that add or read records, at most ten times a second. It
+	// is also called when a feed is closed and when a loop over results ends, but never between
+	// closing the last feed and the first result. Only one call runs at a time. The calling
+	// goroutine waits until Progress returns, so Progress should be fast. Progress may call Stats
 	// methods.
 	Progress func(Progress)
 }
@@ -90,21 +90,21 @@ type Stats struct {
 var (
 	// ErrNotVerified is wrapped by the error for output that does not match the input.
 	ErrNotVerified = ledger.ErrNotVerified
-	// ErrClosed is wrapped by the error for using a closed value, or a zero value instead of
-	// the result of a constructor. It wraps [partd.ErrClosed].
+	// ErrClosed is wrapped by the error for using a value after Close, or a value that no
+	// constructor returned. It wraps [partd.ErrClosed].
 	ErrClosed = spill.ErrClosed
 )
 
 type config[T any] struct {
-	Options[T] // with defaults filled in, except Store
+	Options[T] // all options except Store have their defaults filled in
 	temp       *tempdir.Set
 	meter      *meter // nil if Progress is nil
 }
 
 func (o *Options[T]) orDefault() Options[T] { return *cmp.Or(o, new(Options[T])) }
 
-// oneThread returns a copy of the options with Threads set to 1, so that a single feed can use
-// all of the memory. It keeps a negative value, which resolve rejects.
+// oneThread returns a copy of the options with Threads set to 1, so that a single feed can use all
+// of the memory. It does not change a negative value of Threads, which resolve rejects.
 func (o *Options[T]) oneThread() *Options[T] {
 	opts := o.orDefault()
 	if opts.Threads >= 0 {

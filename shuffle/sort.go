@@ -16,8 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// Sort yields records in the order of keys. Records with equal keys keep their input
-// order.
+// Sort yields records in the order of keys. Records with equal keys keep their input order.
 func Sort[T any](ctx context.Context, in iter.Seq2[T, error], keys []Key[T], o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Sorter[T], error) { return NewSorter(ctx, keys, o) }, (*Sorter[T]).Sorted)
 }
@@ -66,7 +65,7 @@ func (s *Sorter[T]) Feed() (*Feed[T], error) {
 // Sorted yields the records in order. Close all feeds before calling it. Call it once.
 func (s *Sorter[T]) Sorted() iter.Seq2[T, error] { return s.firstRecords(math.MaxInt64) }
 
-// firstRecords yields the first n records. It also reads the other records, to verify them.
+// firstRecords yields the first n records. To verify the other records, it reads them too.
 func (s *Sorter[T]) firstRecords(n int64) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
@@ -106,8 +105,8 @@ func (s *Sorter[T]) Close() error { return errors.Join(orZero(s.sorter).Close(),
 
 // Key is a sort key of records. [Asc], [Desc], [AscBytes] and [DescBytes] return keys.
 type Key[T any] struct {
-	// appendTo appends an encoding of v's key whose bytes sort like the key. last means that
-	// no other key follows.
+	// appendTo appends an encoding of v's key. The encodings sort like the keys. last means that no
+	// other key follows.
 	appendTo func(dst []byte, v T, last bool) []byte
 }
 
@@ -179,7 +178,7 @@ func inverted[T any](k Key[T]) Key[T] {
 
 // intEncoder returns an encoder of integers of size bytes.
 func intEncoder[K any](size uintptr, signed bool) func(dst []byte, k K) []byte {
-	var flip uint64 // inverts the sign bit
+	var flip uint64 // XOR with flip inverts the sign bit
 	if signed {
 		flip = 1 << 63
 	}
@@ -202,7 +201,7 @@ func intEncoder[K any](size uintptr, signed bool) func(dst []byte, k K) []byte {
 	}
 }
 
-// appendKeys appends an encoding of a record's keys whose bytes sort like the keys.
+// appendKeys appends an encoding of a record's keys. The encodings sort like the keys.
 func appendKeys[T any](dst []byte, keys []Key[T], v T) []byte {
 	for i := range keys {
 		dst = keys[i].appendTo(dst, v, i == len(keys)-1)

@@ -22,7 +22,7 @@ func SortFunc[T any](ctx context.Context, in iter.Seq2[T, error], compare func(a
 	return pipe(in, func() (*FuncSorter[T], error) { return NewFuncSorter(ctx, compare, o) }, (*FuncSorter[T]).Sorted)
 }
 
-// FuncSorter sorts the records fed to it by a comparison function.
+// FuncSorter accepts records and sorts them by a comparison function.
 type FuncSorter[T any] struct {
 	engine  spill.Engine // engine.Mu guards the fields from memRecords on
 	compare func(a, b T) int
@@ -44,7 +44,7 @@ type memRecord[T any] struct {
 	from, to int
 }
 
-// NewFuncSorter returns a sorter by a comparison function. Within each feed, records that
+// NewFuncSorter returns a sorter that uses a comparison function. Within each feed, records that
 // compare equal keep their order. The caller must close the sorter.
 func NewFuncSorter[T any](ctx context.Context, compare func(a, b T) int, o *Options[T]) (*FuncSorter[T], error) {
 	if compare == nil {

@@ -14,15 +14,16 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// spool appends records to keys of a store, and counts them to verify that all are read
-// back. A value is a sequence of encoded records, each with its length in front as a uvarint.
+// spool appends records to the keys of a store. It counts the records, to verify later that all of
+// them are read back. A value is a sequence of encoded records, each with its length in front as a
+// uvarint.
 type spool struct {
 	engine   spill.Engine // engine.Mu guards input; engine.Memory is for reading the records back
 	store    partd.Partd
 	ownStore *logstore.Store // the same store, if the spool created it; otherwise nil
 
 	batchSize int          // maximum bytes that a feed appends in one batch
-	input     ledger.Count // count and hashes of all records, each as (key length, key, encoding length, encoding)
+	input     ledger.Count // counts and hashes all records; the hashed bytes are key length, key, encoding length and encoding
 }
 
 // Limits of the batch that a feed appends. The store may require smaller batches.
@@ -46,7 +47,8 @@ func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
 	} else if err := checkEmpty(ctx, s.store); err != nil {
 		return nil, err
 	}
-	s.batchSize = min(maxBatchBytes, partd.BatchBytes(s.store)/2, int(c.Memory/128)) // leaves room for other feeds' batches
+	// Leave room for the batches of other feeds.
+	s.batchSize = min(maxBatchBytes, partd.BatchBytes(s.store)/2, int(c.Memory/128))
 	return s, s.engine.Start(ctx, "grouping", 1)
 }
 

@@ -67,7 +67,7 @@ func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, 
 
 // sharedTable is a table that one or more feeds use.
 type sharedTable[T any] struct {
-	mu     sync.Mutex // the Feed.mu of all its feeds
+	mu     sync.Mutex // all feeds of the table use it as Feed.mu
 	feeds  int        // guarded by tables.mu
 	table  *hashagg.Table
 	encode func(dst []byte, v T) ([]byte, error)
@@ -160,7 +160,7 @@ func (t *sharedTable[T]) flush() error {
 			t.err = t.put(&t.pending[i], state, isNew)
 		}
 	})
-	clear(t.pending) // lets the garbage collector free the records' strings
+	clear(t.pending) // so that the garbage collector can free the records' strings
 	t.buf, t.ends, t.keys, t.pending, t.busy = t.buf[:0], t.ends[:0], t.keys[:0], t.pending[:0], false
 	return err
 }

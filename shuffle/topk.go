@@ -16,7 +16,7 @@ func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, keys []Key[
 	return pipe(in, func() (*Top[T], error) { return NewTop(ctx, k, keys, o) }, (*Top[T]).Records)
 }
 
-// Top keeps the first k records fed to it, in the order of the keys.
+// Top accepts records and keeps the first k of them in the order of the keys.
 type Top[T any] struct {
 	k                 int64
 	sorter            *Sorter[T]
@@ -38,8 +38,8 @@ func NewTop[T any](ctx context.Context, k int, keys []Key[T], o *Options[T]) (*T
 	if err != nil {
 		return nil, err
 	}
-	// Half of the memory is for the feeds' candidates. While a buffer doubles, the old and
-	// new buffers together need three times its size.
+	// Half of the memory is for the feeds' candidates. While a buffer doubles, the old and the new
+	// buffer together need three times the old size.
 	maxBytes := int(c.Memory / int64(6*(c.Threads+1)))
 	c.Memory /= 2
 	s, err := newSorter(ctx, keys, c)

@@ -58,8 +58,8 @@ func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, erro
 	return u, u.checkLocation(path)
 }
 
-// checkLocation returns an error if the scheme needs a location and the URL has neither a location
-// nor the option temp, or if it has both.
+// checkLocation returns an error if the URL has both a location and the option temp, or if it has
+// neither and the scheme needs a location.
 func (u *parsedURL) checkLocation(path string) error {
 	temp := u.storeOptions.text("temp", "")
 	switch {
@@ -101,7 +101,7 @@ func (u *parsedURL) setLocation(path string) error {
 	return nil
 }
 
-// setAddress sets the location to the address of one or more servers, and checks it.
+// setAddress checks the address of one or more servers, and stores it as the location.
 func (u *parsedURL) setAddress(path string) error {
 	hosts, ok := strings.CutPrefix(path, "//")
 	if !ok || hosts == "" {
@@ -147,7 +147,7 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 		case len(owners) > 1 && owner == "":
 			return fmt.Errorf("option %q belongs to several layers: write %s", name, qualify(owners, short))
 		}
-		// Layers with the same name have the same values, so checking the first suffices.
+		// Layers with the same name have the same values, so checking the first layer suffices.
 		if _, isSet := owners[0].values[short]; isSet {
 			return fmt.Errorf("option %q is given twice", name)
 		}

@@ -41,7 +41,8 @@ func dialOne(names, urls []string, opts *remote.ClientOptions) func(ctx context.
 }
 
 // Adopt makes the other servers of a URL accept a server that has lost its store and was restarted
-// with an empty one; see [shards.Adopt]. server is its HOST:PORT as written in the URL.
+// with an empty store; see [shards.Adopt]. server is the HOST:PORT of the restarted server, as
+// written in the URL.
 func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	u, err := t.parse(url, nil)
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Backup copies buckets, or all buckets if none is named, to another store, which must contain only backups of this
-// store. In the other store, the backup is a snapshot of these buckets with the given name. Backup sends only files whose
-// content is not in an earlier backup.
+// Backup copies buckets to another store, which must contain only backups of this store. If buckets is empty, Backup
+// copies all buckets. In the other store, the backup is a snapshot of these buckets with the given name. Backup sends
+// only files whose content is not in an earlier backup.
 //
 // An interrupted backup is not listed; the next backup resumes it. If the other store already has a backup of that name,
 // or a table in one of these buckets that is not from a backup, Backup copies nothing and returns an error that wraps
@@ -25,7 +25,7 @@ func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...s
 		if err != nil {
 			return err
 		}
-		buckets = slices.Clone(buckets) // the elements become the other store's buckets
+		buckets = slices.Clone(buckets) // the next loop replaces the elements with the other store's buckets
 		for i, b := range buckets {
 			if slices.ContainsFunc(existing, func(i SnapshotInfo) bool { return i.Name == name && i.Bucket == b.Name() }) {
 				return fmt.Errorf("backup %q %w: choose another name", name, ErrExists)
@@ -71,13 +71,13 @@ func (b *Bucket) onlyCopies(ctx context.Context) error {
 	return nil
 }
 
-// backupRulesProperty names the property for a bucket's rules in a backup, because snapshots do not include rules.
+// backupRulesProperty names the property that holds a bucket's rules in a backup: snapshots do not include rules.
 func backupRulesProperty(name string) string { return rulesProperty + "@" + name }
 
-// RestoreFrom restores buckets, or all buckets if none is named, from a backup in another store, with their tables,
-// metadata and rules, in one commit per bucket. It deletes tables that are not in the backup, and keeps tables that are
-// intact and have not changed since the backup. It creates all other tables again, without older versions. It fetches
-// only files that are missing or damaged.
+// RestoreFrom restores buckets, with their tables, metadata and rules, from a backup in another store. It makes one
+// commit per bucket. If buckets is empty, RestoreFrom restores all buckets of the backup. It deletes tables that are
+// not in the backup, and keeps tables that are intact and have not changed since the backup. It creates all other
+// tables again, without older versions. It fetches only files that are missing or damaged.
 func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	s, from = s.orUnopened(), from.orUnopened()
 	c := &copyJob{from: from, to: s, snapshot: name, rules: backupRulesProperty(name), restore: true}

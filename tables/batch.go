@@ -14,7 +14,7 @@ import (
 // TablePut describes one put of PutAll.
 type TablePut struct {
 	Name    string
-	Rows    array.RecordReader // PutAll does not release it
+	Rows    array.RecordReader // PutAll does not release Rows
 	Mode    PutMode
 	Options *PutOptions
 }

@@ -133,7 +133,7 @@ func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, er
 		}
 		var info TableInfo
 		info, infoErr = b.store().info(ctx, l)
-		if errors.Is(infoErr, icecat.ErrNotFound) { // deleted since it was listed
+		if errors.Is(infoErr, icecat.ErrNotFound) { // the table was deleted after it was listed
 			infoErr = nil
 			return true
 		}
@@ -177,7 +177,7 @@ func infoOf(l icecat.Listed) TableInfo {
 	return i
 }
 
-// info is like infoOf, but includes the rows in the tail in the row count and size.
+// info is like infoOf, but its row count and size include the rows in the tail.
 func (s *Store) info(ctx context.Context, l icecat.Listed) (TableInfo, error) {
 	current, err := s.commits.WithTailRows(ctx, l)
 	return infoOf(current), err

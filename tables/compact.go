@@ -18,9 +18,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Compact merges small files into a few large ones. It also rewrites files with 32-bit columns that have since been
-// widened to 64 bits, because Spark cannot read such files. The rows stay the same. Expire later removes the replaced
-// files and the versions that need them.
+// Compact merges small files into a few large ones. It also rewrites files that store a column with 32 bits after the
+// column was widened to 64 bits, because Spark cannot read such files. The rows stay the same. Expire later removes the
+// replaced files and the versions that need them.
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
 	return s.maintain(ctx, "compact", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
@@ -64,7 +64,7 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *com
 	if step.Basis, err = commit.BasisOf(t, commit.OnlyAppends, e.s.cat.NewIO()); err != nil {
 		return nil, err
 	}
-	io := step.IO // the deferred call cannot use step, because returning an error sets it to nil
+	io := step.IO // the deferred call cannot use step, because returning an error sets step to nil
 	defer func() { io.RemoveFailed(err) }()
 	def, err := definition.FromMetadata(t.Metadata())
 	if err != nil {
@@ -182,7 +182,8 @@ func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.T
 		return nil, err
 	}
 	tx := cur.NewTransaction()
-	// Files are ordered by sequence number: keep the number of the compacted snapshot, so that rows added since stay last.
+	// Files are ordered by sequence number. Keep the number of the compacted snapshot, so that rows added later stay
+	// last.
 	rewrite := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
 	rewrite.ApplyResult(result)
 	if err := rewrite.Commit(ctx); err != nil {

@@ -24,9 +24,9 @@ type CopiedTable struct {
 	Checksum     string // set by CopyTo: checksum of the rows, independent of their order, as 32 hexadecimal digits
 }
 
-// CopyTo copies buckets, or all buckets if none is named, to another store. It copies the newest version of each table
-// with its columns, settings, rules and metadata, and the bucket's own rules and metadata. It does not copy older
-// versions, snapshots and put IDs. It copies data files unchanged; the catalog must have a checksum of each file.
+// CopyTo copies buckets to another store. If buckets is empty, it copies all buckets. It copies the newest version of
+// each table with its columns, settings, rules and metadata, and the bucket's own rules and metadata. It does not copy
+// older versions, snapshots and put IDs. It copies data files unchanged; the catalog must have a checksum of each file.
 //
 // All tables of a bucket appear in the other store in one commit. To resume an interrupted CopyTo, call it again: it
 // sends only data that is missing or has changed. If the other store has a table of the same name that is not an
@@ -67,7 +67,7 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 		var buckets []*Bucket
 		for _, ns := range namespaces {
 			b := s.Bucket(bucketOf(ns))
-			if err := s.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil { // an interrupted copy may have left one
+			if err := s.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil { // an interrupted copy may have left a snapshot
 				return err
 			}
 			buckets = append(buckets, b)
@@ -117,7 +117,7 @@ func (c *copyJob) run(op string, f func() error) (err error) {
 		}
 		defer unpin()
 	}
-	err = f() // not in the next line: f must run before c.damaged is read, because it appends to c.damaged
+	err = f() // f appends to c.damaged, so call f before the next line reads c.damaged
 	return errors.Join(append(c.damaged, err)...)
 }
 
@@ -178,7 +178,7 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 	return copyProperty(ctx, c.from, c.rules, c.to, rulesProperty, ns)
 }
 
-// copyProperty sets the property toKey of the namespace in one store to the value of the property key in another.
+// copyProperty copies the value of a namespace's property key in store from to the property toKey in store to.
 func copyProperty(ctx context.Context, from *Store, key string, to *Store, toKey, ns string) error {
 	text, err := from.cat.Property(ctx, ns, key)
 	if err != nil {
@@ -228,7 +228,7 @@ func (c *copyJob) plan(ctx context.Context, l icecat.Listed) (*restoreStep, erro
 	return step, err
 }
 
-// key returns a key, unique across stores, for the location of a table's metadata.
+// key adds the store's ID to the location of a table's metadata, so that the result is unique across stores.
 func (s *Store) key(location string) string { return s.cat.ID() + " " + location }
 
 // verify returns an error if a copied table's rows differ from the original's. It sets d.Rows and d.Checksum.

@@ -70,7 +70,7 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 			return err
 		}
 		if w.Order != nil && w.Order.Rule != KeepAll && w.Order.Rule != "" {
-			w.Allowed = commit.NoChanges // a concurrent append could add rows that duplicate the new ones
+			w.Allowed = commit.NoChanges // a concurrent append could add rows that duplicate the new rows
 		}
 		err = added.write(ctx, w, src, deletes, func(ctx context.Context, b arrow.RecordBatch) error {
 			inside, err := deletes.matches(b)
@@ -107,8 +107,8 @@ func (n *newRows) canReuse(w *rewrite) bool {
 	return n.basis != nil && n.basis.Matches(&w.Basis) && !n.recheck
 }
 
-// write writes the rows of src, which replace the rows that deletes selects. It calls check with each batch,
-// converted to the types in which files store the columns.
+// write writes the rows of src, which replace the rows that deletes selects. It converts each batch to the types in
+// which files store the columns, and calls check with the result.
 func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, deletes *deletePredicate, check func(context.Context, arrow.RecordBatch) error) error {
 	if n.canReuse(w) {
 		w.result.Written = n.written

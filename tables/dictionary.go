@@ -18,12 +18,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxDictionary is the maximum size, in bytes as Arrow IPC, of a dictionary in a table's schema. A column with a larger
-// dictionary is read as plain values.
+// maxDictionary is the maximum size in bytes of a dictionary in a table's schema, encoded as Arrow IPC. A column with a
+// larger dictionary is read as plain values.
 const maxDictionary = 64 << 10
 
-// withDictionaries returns put, the schema of rows, with the dictionaries of the first batch added, so that readers get
-// the same dictionary values in the same order, even values that no row contains.
+// withDictionaries adds the dictionaries of the first batch to put, the schema of rows. Readers then get the same
+// dictionary values in the same order, even values that no row contains.
 func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 	src, ok := rows.(*datafile.Source)
 	if !ok || len(src.Batches) == 0 && !src.IsWhole() {
@@ -90,7 +90,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	return d, nil
 }
 
-// encode converts a to a dictionary array, and adds its new values to d.
+// encode adds the new values of a to d, and returns a as a dictionary array.
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	indices := array.NewInt32Builder(memory.DefaultAllocator)
 	defer indices.Release()
@@ -128,7 +128,7 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	return array.NewDictionaryArray(d.typ, indexArray, d.values), nil
 }
 
-// AsDictionaries returns a reader of r's rows in which a column is a dictionary if it is one in put, the result of
+// AsDictionaries returns a reader of r's rows. A column is a dictionary if it is a dictionary in put, the result of
 // [Table.SchemaAsPut]. Releasing the returned reader releases r; if AsDictionaries fails, it releases r itself.
 func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader, error) {
 	fields := slices.Clone(r.Schema().Fields())

@@ -23,7 +23,7 @@ type ColumnChange struct {
 	To     string     `json:"to,omitempty"`   // the new name, for RenameColumn
 	Type   ColumnType `json:"type,omitempty"` // the new type, for AddColumn and WidenColumn
 
-	field arrow.Field // the column in the put that requires the change; its type is used if Type is ""
+	field arrow.Field // the column in the put that requires the change; the column's type is used if Type is ""
 }
 
 // ColumnOp is the kind of a ColumnChange.
@@ -138,7 +138,8 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 			if !schema.CanWiden(types[index].Type, f.Type) {
 				return nil, schema.Errorf(c.Column, "cannot widen type %s to %s: integers can become larger integers or float64, floats larger floats, and null any type", types[index].Type, f.Type)
 			}
-			if types[index].Type.ID() == arrow.NULL { // replace the column by a new one, for which existing files have no values
+			// Replace the column with a new column, for which existing files have no values.
+			if types[index].Type.ID() == arrow.NULL {
 				lastID = max(lastID, highestID(newField))
 				fields[index], columns[index], types[index], ev.oldIndexes[index] = newField, f, f, -1
 				break
@@ -202,7 +203,7 @@ func highestID(f iceberg.NestedField) int { return iceberg.NewSchema(0, f).Highe
 // pandasNames maps old column names to new ones, for a schema's pandas metadata.
 type pandasNames map[string]string
 
-// rename returns m with the columns in its pandas metadata, if any, renamed.
+// rename renames the columns in the pandas metadata of m, if m has any.
 func (n pandasNames) rename(m arrow.Metadata) (arrow.Metadata, error) {
 	text, ok := m.GetValue("pandas")
 	if !ok || len(n) == 0 {
@@ -250,7 +251,7 @@ func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) err
 	})
 }
 
-// updateWithRetry calls Update, again if the table was changed concurrently.
+// updateWithRetry calls Update. If the table was changed concurrently, it calls Update again.
 func (b *Bucket) updateWithRetry(ctx context.Context, f func(*Txn) error) (err error) {
 	for range commit.MaxAttempts {
 		if err = b.store().Update(ctx, f); !errors.Is(err, commit.ErrStale) {
@@ -260,7 +261,7 @@ func (b *Bucket) updateWithRetry(ctx context.Context, f func(*Txn) error) (err e
 	return err
 }
 
-// Evolve is like Bucket.Evolve, as part of the transaction.
+// Evolve is like Bucket.Evolve, but is part of the transaction.
 func (t *Txn) Evolve(bucket, name string, changes ...ColumnChange) (err error) {
 	defer wrapError(&err, "evolve", bucket, name)
 	c, err := t.existing(bucket, name)

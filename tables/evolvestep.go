@@ -26,7 +26,7 @@ import (
 type evolveStep struct {
 	commit.Basis // the table before the step
 	e            entry
-	allowedBy    Evolution          // the table's setting when the change was allowed; if it differs at the commit, the commit fails
+	allowedBy    Evolution          // the table's setting when the change was allowed; if the setting differs at the commit, the commit fails
 	shape        *schema.Shape      // the new columns
 	props        iceberg.Properties // properties to set; can be nil
 
@@ -64,7 +64,7 @@ func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *t
 	if err == nil && current != nil && p.Allowed == commit.OnlyAppends {
 		replaced, err = datafile.Files(ctx, cur)
 	}
-	if err == nil && current != nil && *current != *p.Base { // after the step read the table, files were added: rewrite them too
+	if err == nil && current != nil && *current != *p.Base { // files were added after the step read the table: rewrite these files too
 		newFiles, err = p.rewriteFiles(ctx, cur, meta, a.IO, p.read)
 	}
 	if err != nil {
@@ -114,7 +114,8 @@ func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error)
 	return meta, err
 }
 
-// rewriteFiles writes the rows of t's files, except those whose paths are in skip, to new files in the schema of newMeta.
+// rewriteFiles writes the rows of t's files, except the files whose paths are in skip, to new files in the schema of
+// newMeta.
 func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta table.Metadata, io *icecat.FileIO, skip map[string]bool) ([]iceberg.DataFile, error) {
 	r, err := p.e.reader(ctx, t)
 	if err == nil {
@@ -185,15 +186,15 @@ func schemaVersion(t *table.Table) (int, error) {
 	return n, nil
 }
 
-// Migrate converts a table to a numbered version of its schema, in one commit, and reports whether it did. It does
-// nothing if the table already has this version or a later one.
+// Migrate converts a table to a numbered version of its schema, in one commit, and reports whether it converted the
+// table. It does nothing if the table already has this version or a later version.
 //
 // f converts each batch of rows, in the types of Table.Schema, to a batch of new rows. The first batch is empty; f's
-// result for it defines the new columns. After a concurrent commit, Migrate may call f again with the same rows. f must
-// not use the table, because that would deadlock. Migrate releases f's results; f can return its argument.
+// result for the empty batch defines the new columns. After a concurrent commit, Migrate may call f again with the same
+// rows. f must not use the table, because that would deadlock. Migrate releases f's results; f can return its argument.
 //
-// The new rows must satisfy the table's rules, except rules about uniqueness and order. Rows in the tail of another Store
-// are not converted; their columns are matched to the new ones by name.
+// The new rows must satisfy the table's rules, except rules about uniqueness and order. Rows in the tail of another
+// Store are not converted; their columns are matched to the new columns by name.
 func (b *Bucket) Migrate(ctx context.Context, name string, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (migrated bool, err error) {
 	err = b.updateWithRetry(ctx, func(t *Txn) error {
 		c, err := t.existing(b.Name(), name)

@@ -22,11 +22,11 @@ type ExportOptions struct {
 	Scan *ScanOptions // selects columns and rows; nil selects all
 
 	// FileRows, if positive, makes path a directory of files, each with at most FileRows rows: part-00000.parquet,
-	// part-00001.parquet, …. If it is 0, path is one file.
+	// part-00001.parquet, …. If FileRows is 0, path is one file.
 	FileRows int64
 
-	// Replace allows replacing an existing file, and cannot be combined with FileRows. Without it, if path exists, Export
-	// returns an error that wraps ErrExists.
+	// Replace allows replacing an existing file, and cannot be combined with FileRows. Without Replace, if path exists,
+	// Export returns an error that wraps ErrExists.
 	Replace bool
 }
 
@@ -88,7 +88,7 @@ type batchSplitter struct {
 	remaining int64 // number of rows of r's current batch that are not in a part yet
 }
 
-// hasMore reports whether rows remain. It advances r to the next batch if no rows of the current one remain.
+// hasMore reports whether rows remain. If no rows of r's current batch remain, it advances r to the next batch.
 func (b *batchSplitter) hasMore() bool {
 	for b.remaining == 0 && b.r.Next() {
 		b.remaining = b.r.RecordBatch().NumRows()

@@ -20,7 +20,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// ErrRequirement means that a table does not meet a change's requirements: prepare the change for its current state.
+// ErrRequirement means that a table does not meet a change's requirements: prepare the change again for the table's
+// current state.
 var ErrRequirement = errors.New("the table has changed since the change was prepared")
 
 // FoldOnLoadProperty is a table property. If it is "false", Bucket.Iceberg ignores [IcebergOptions].Fold.
@@ -33,7 +34,8 @@ type IcebergOptions struct {
 	// Every is the minimum interval between folds: if the newest version is younger, Bucket.Iceberg does not fold.
 	Every time.Duration
 
-	// Admit, if not nil, is called before a fold and can delay or reject it. Bucket.Iceberg calls release when it returns.
+	// Admit, if not nil, is called before a fold, and can delay or reject the fold. When Bucket.Iceberg returns, it
+	// calls release.
 	Admit func(context.Context) (release func(), err error)
 }
 
@@ -84,7 +86,7 @@ func (b *Bucket) MetadataSize(ctx context.Context, name string) (_ int64, err er
 	return size, notFound(err)
 }
 
-// IcebergNames returns, sorted, up to limit names of the bucket's tables that are greater than after.
+// IcebergNames returns those names of the bucket's tables that are greater than after: the first limit names, sorted.
 func (b *Bucket) IcebergNames(ctx context.Context, after string, limit int) (_ []string, err error) {
 	defer wrapError(&err, "list", b.Name(), "")
 	return b.store().cat.Names(ctx, namespaceOf(b.Name()), after, limit)
@@ -135,7 +137,7 @@ type IcebergChange struct {
 	Requirements  table.Requirements
 	Updates       table.Updates
 	New           table.Metadata // metadata of a table to create, used instead of Updates; the table must not exist
-	Registered    bool           // whether New is from a dropped table, so it may contain the properties reserved for partd
+	Registered    bool           // whether New is the metadata of a dropped table; it may then contain properties reserved for partd
 }
 
 // NewIceberg returns metadata with new column IDs for a new table. It does not create the table.
@@ -161,9 +163,9 @@ func (b *Bucket) StageIceberg(ctx context.Context, name string, meta table.Metad
 	return b.store().cat.MakeDirectories(meta.Location())
 }
 
-// CommitIceberg applies all changes in one commit, or none if it fails, and returns the changed tables. Each change must
-// concern a different table. If a requirement is not met, the error wraps ErrRequirement. If a table rejects its change,
-// the error wraps RuleError, DuplicateError or ArgumentError.
+// CommitIceberg applies all changes in one commit, or none of them, and returns the changed tables. Each change must
+// concern a different table. If a requirement is not met, the error wraps ErrRequirement. If a table rejects its
+// change, the error wraps RuleError, DuplicateError or ArgumentError.
 func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (results []*table.Table, err error) {
 	s = s.orUnopened()
 	var pending []*txnChange
@@ -283,7 +285,7 @@ func (p *icebergStep) apply(ctx context.Context, a *commit.Attempt, cur *table.T
 	return meta, err
 }
 
-// foldIfNeeded moves the tail's rows into files with the old columns if the change alters the columns.
+// If the change alters the columns, foldIfNeeded moves the tail's rows into files with the old columns.
 func (p *icebergStep) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, newMeta table.Metadata) (*table.Table, error) {
 	switch p.tailMode(cur.Metadata(), newMeta) {
 	case commit.Folds:
@@ -345,7 +347,7 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 		}
 		version := table.DefaultFormatVersion
 		if slices.ContainsFunc(p.change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion }) {
-			version = 1 // the updates raise it to the requested version
+			version = 1 // the updates raise the version to the requested one
 		}
 		b, err := table.NewMetadataBuilder(version)
 		if err != nil {
@@ -370,8 +372,8 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 
 // renumbered returns the client's updates with a valid sequence number for their new snapshot, or nil if no change is
 // needed. A change is needed if the client replaces the whole table, and the table has changed since the client loaded
-// it. The files that the client wrote can keep their lower sequence numbers: the snapshot has no files from earlier
-// snapshots, with which their order would matter.
+// it. The files that the client wrote can keep their lower sequence numbers: the order matters only relative to files
+// from earlier snapshots, and the new snapshot has no such files.
 func (p *icebergStep) renumbered(oldMeta, newMeta table.Metadata) table.Updates {
 	hasAction := func(action string) func(table.Update) bool {
 		return func(u table.Update) bool { return u.Action() == action }
@@ -391,7 +393,8 @@ func (p *icebergStep) renumbered(oldMeta, newMeta table.Metadata) table.Updates 
 }
 
 // schemaFirst returns updates that create a table, with each set-current-schema moved directly after its add-schema.
-// DuckDB adds a sort order between them, but Iceberg's library checks a sort order against the current schema.
+// DuckDB adds a sort order between these two updates, but Iceberg's library checks a sort order against the current
+// schema.
 func schemaFirst(updates table.Updates) (reordered table.Updates) {
 	schemaEnd := 0
 	for _, u := range updates {
@@ -417,8 +420,9 @@ func newSnapshots(oldMeta, newMeta table.Metadata) (added []table.Snapshot) {
 	return added
 }
 
-// ReadIceberg reads the metadata of a dropped table from its location in the warehouse. Before reading, and again before
-// decoding, it calls admit with the memory it needs, in bytes; if admit returns an error, ReadIceberg fails.
+// ReadIceberg reads the metadata of a dropped table from its location in the warehouse. Before reading, and again
+// before decoding, it calls admit with the memory that the next step needs, in bytes. If admit returns an error,
+// ReadIceberg fails.
 func (s *Store) ReadIceberg(ctx context.Context, location string, admit func(n int64) error) (meta table.Metadata, err error) {
 	s = s.orUnopened()
 	invalid := func(err error) (table.Metadata, error) {
@@ -469,7 +473,8 @@ func (s *Store) ReadIceberg(ctx context.Context, location string, admit func(n i
 	return meta, canceled.Err(ctx)
 }
 
-// WithoutDir replaces the store's directory with "…" wherever it occurs in text, because clients must not learn it.
+// WithoutDir replaces the store's directory with "…" wherever it occurs in text, because clients must not learn the
+// directory.
 func (s *Store) WithoutDir(text string) string {
 	s = s.orUnopened()
 	var roots []string

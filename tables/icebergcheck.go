@@ -102,8 +102,8 @@ func (p *icebergStep) checkUUIDUnused(ctx context.Context, newMeta table.Metadat
 	return err
 }
 
-// checkProperties returns an error if the change sets or removes properties that are reserved for partd, unless
-// registered is true, or if it sets properties that place files outside the table.
+// checkProperties returns an error if the change sets properties that place files outside the table. Unless registered
+// is true, it also returns an error if the change sets or removes properties that are reserved for partd.
 func checkProperties(oldMeta, newMeta table.Metadata, registered bool) error {
 	oldProps := iceberg.Properties{}
 	if oldMeta != nil {
@@ -134,7 +134,8 @@ func checkProperties(oldMeta, newMeta table.Metadata, registered bool) error {
 func checkRegistered(meta table.Metadata) error {
 	for k, text := range meta.Properties() {
 		if strings.HasPrefix(k, tailProperties) {
-			// The number says how far the tail was folded; if it were larger, rows of later appends would be ignored.
+			// The number says how far the tail was folded; if it were too large, rows of later appends would be
+			// ignored.
 			if n, err := strconv.ParseInt(text, 10, 64); err != nil || n > math.MaxInt64/2 {
 				return fmt.Errorf("the property %q has the invalid value %.40q", k, text)
 			}
@@ -167,13 +168,14 @@ func (ch *IcebergChange) checkDefinitions() error {
 	return nil
 }
 
-// checkSize returns an error if the metadata exceeds a size limit, unless the change makes it smaller.
+// checkSize returns an error if the metadata exceeds a size limit, unless the change makes the metadata smaller.
 func checkSize(oldMeta, newMeta table.Metadata) error {
 	b, err := json.Marshal(newMeta)
 	if err != nil {
 		return err
 	}
-	_, exceeds := icecat.DecodedCost(b) // its text begins with a verb, because it completes the sentence in the ArgumentError below
+	// The text of exceeds begins with a verb, because it completes the sentence in the ArgumentError below.
+	_, exceeds := icecat.DecodedCost(b)
 	if len(b) > maxTableMetadata {
 		exceeds = fmt.Errorf("has %d bytes; the limit is %d", len(b), maxTableMetadata)
 	}
@@ -255,7 +257,7 @@ func (p *icebergStep) checkRows(ctx context.Context, oldMeta, newMeta table.Meta
 	return sortedRows.RejectDuplicates(ctx, unchanged, added)
 }
 
-// checkBatches checks the rows in staged's new files. Rules about the whole table also read its other files.
+// checkBatches checks the rows in staged's new files. Rules about the whole table also read staged's other files.
 func (p *icebergStep) checkBatches(ctx context.Context, d *definition.Definition, ruleList []Rule, staged *table.Table, oldPaths, addedPaths map[string]bool) error {
 	o := rules.Options{Memory: p.s.opts.Memory / 8, Table: func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 		return p.readExcept(ctx, staged, nil, addedPaths, columns, where, each)

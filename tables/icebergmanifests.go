@@ -56,7 +56,7 @@ type manifestCheck struct {
 	s       *Store
 	io      *icecat.FileIO
 	newMeta table.Metadata
-	checked map[string]iceberg.ManifestFile // manifests, by path, that were already checked or in the table before the commit
+	checked map[string]iceberg.ManifestFile // by path, manifests that were already checked, or that were in the table before the commit
 	budget  *icecat.Budget                  // what remains of the limits on reading manifests
 }
 
@@ -96,7 +96,7 @@ func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error 
 	return nil
 }
 
-// checkAvroName returns an error unless a file's name ends in .avro, because later reads check only such files.
+// checkAvroName returns an error unless a file's name ends in .avro. Later reads check only files with this ending.
 func checkAvroName(location string) error {
 	if !strings.HasSuffix(location, ".avro") {
 		return fmt.Errorf("the file name %q does not end in .avro", location)
@@ -104,7 +104,7 @@ func checkAvroName(location string) error {
 	return nil
 }
 
-// checkManifest checks a manifest's entries, and compares their total counts with those in the manifest list.
+// checkManifest checks a manifest's entries, and compares their total counts with the counts in the manifest list.
 func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m iceberg.ManifestFile) error {
 	if err := checkAvroName(m.FilePath()); err != nil {
 		return err

@@ -32,7 +32,7 @@ func (t *Table) Tail(ctx context.Context, n int64) (array.RecordReader, error) {
 func (t *Table) Last(ctx context.Context) (array.RecordReader, error) { return t.Tail(ctx, 1) }
 
 // limitToLast limits a scan to its last n rows. It estimates a start time from the files' bounds, counts the rows since
-// that time, and moves the time back until there are at least n.
+// that time, and moves the time back until there are at least n rows.
 func (r *reader) limitToLast(n int64) error {
 	if r.series == nil {
 		return r.limitToLastFiles(n)
@@ -58,8 +58,8 @@ func (r *reader) limitToLast(n int64) error {
 	}
 }
 
-// limitToLastFiles is limitToLast for tables without an order. It counts the rows not yet in files, and then those in the
-// files, beginning with the newest file, until there are at least n.
+// limitToLastFiles is limitToLast for tables without an order. It counts the rows that are not in files yet, and then
+// the rows of the files, newest file first, until it has counted at least n.
 func (r *reader) limitToLastFiles(n int64) error {
 	tasks, err := r.tasks(r.ctx)
 	if err != nil {
@@ -75,7 +75,7 @@ func (r *reader) limitToLastFiles(n int64) error {
 	total, err := count(r.view, len(tasks), len(tasks))
 	noTail := *r.view
 	noTail.rows = nil
-	useCounts := len(r.filters) == 0 // use the row counts in the files' metadata
+	useCounts := len(r.filters) == 0 // whether to use the row counts in the files' metadata
 	for step := 1; err == nil && total < n && r.from > 0; step *= 2 {
 		to := r.from
 		if useCounts {
@@ -96,7 +96,8 @@ func (r *reader) limitToLastFiles(n int64) error {
 	return err
 }
 
-// count returns the number of rows that match the filters. It reads the given columns, and those that the filters need.
+// count returns the number of rows that match the filters. It reads the given columns, and the columns that the filters
+// need.
 func (r *reader) count(columns []string) (count int64, err error) {
 	if err := r.plan(columns); err != nil {
 		return 0, err

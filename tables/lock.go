@@ -21,10 +21,10 @@ type Lock struct {
 }
 
 // Lock waits until nobody else holds the lock of this name in the bucket, and acquires it. The lock excludes other
-// goroutines, other processes on this machine, and clients of servers in those processes. For tables in an object store,
-// it excludes only processes that share the catalog's directory, or the CacheDir if the catalog is in PostgreSQL. Locks
-// are advisory: they do not restrict access to the table of that name, which need not exist. The lock is released by
-// Unlock, or when the process ends.
+// goroutines, other processes on this machine, and clients of servers in those processes. For tables in an object
+// store, it excludes only processes that share the catalog's directory or, if the catalog is in PostgreSQL, the
+// CacheDir. Locks are advisory: they do not restrict access to the table of that name, which need not exist. The lock
+// is released by Unlock, or when the process ends.
 func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
 	defer wrapError(&err, "lock", b.Name(), name)
 	if _, err := b.check(name); err != nil {

@@ -29,9 +29,9 @@ type MaintainOptions struct {
 	OlderThan time.Duration
 	// Keep is how many of the newest versions Expire keeps regardless of their age. 0 means 1.
 	Keep int
-	// Grace is how long a file must have been unused before Expire removes it, because another process may still read it
-	// or be about to commit it. 0 means 24 hours. A negative value means no grace period; then no other process may use
-	// the directory.
+	// Grace is how long a file must have been unused before Expire removes it, because another process may still read
+	// or commit the file. 0 means 24 hours. A negative value means no grace period; then no other process may use the
+	// directory.
 	Grace time.Duration
 }
 
@@ -65,7 +65,7 @@ type MaintainResult struct {
 	Tables       int   // tables changed
 	Rows         int64 // rows that Fold moved from the tail
 	FilesBefore  int   // files replaced by Compact
-	FilesAfter   int   // files that replace them
+	FilesAfter   int   // files that Compact wrote to replace them
 	Versions     int   // versions expired
 	FilesRemoved int   // files removed by Expire
 	BytesRemoved int64 // total size of the files removed by Expire
@@ -100,8 +100,8 @@ func fold(ctx context.Context, e entry) (r MaintainResult, err error) {
 // maintainWorkers is the maximum number of tables that are maintained concurrently. A fold mostly waits for syncs.
 const maintainWorkers = 4
 
-// maintain calls f for each table that o selects, and returns the sum of the results. The first error ends it, except
-// that damaged tables are skipped and reported at the end.
+// maintain calls f for each table that o selects, and returns the sum of the results. It skips damaged tables and
+// reports them at the end. Any other error ends maintain.
 func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
 	o = cmp.Or(o, new(MaintainOptions))
 	unpin, err := s.commits.Pin()

@@ -47,7 +47,8 @@ func (m Metadata) normalize() (normalized Metadata, err error) {
 	if len(b) > maxMetadata {
 		return nil, errors.New("the metadata is larger than 1 MiB")
 	}
-	// Package json accepts at most 10,000 levels. Use up all but maxDepth of them, so that it rejects deeper metadata.
+	// Package json accepts at most 10,000 levels. The brackets use up all but maxDepth levels, so that json.Valid
+	// rejects deeper metadata.
 	if wrapping := 10_000 - maxDepth; !json.Valid([]byte(strings.Repeat("[", wrapping) + string(b) + strings.Repeat("]", wrapping))) {
 		return nil, fmt.Errorf("the metadata is nested more than %d levels deep", maxDepth)
 	}
@@ -110,12 +111,12 @@ func (b *Bucket) Metadata(ctx context.Context) (_ Metadata, err error) {
 	return m, err
 }
 
-// SetMetadata is like Bucket.SetMetadata, as part of the transaction.
+// SetMetadata is like Bucket.SetMetadata, but is part of the transaction.
 func (t *Txn) SetMetadata(bucket, name string, m Metadata) error {
 	return t.ChangeMetadata(bucket, name, MetadataChange{Set: m, Replace: true})
 }
 
-// ChangeMetadata is like Bucket.ChangeMetadata, as part of the transaction.
+// ChangeMetadata is like Bucket.ChangeMetadata, but is part of the transaction.
 func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
 	defer wrapError(&err, "set metadata", bucket, name)
 	c, err = c.normalize()

@@ -15,8 +15,8 @@ import (
 )
 
 // Observer is called for operations on tables, for metrics and traces. Packages tablesotel and flightd implement it for
-// OpenTelemetry and Prometheus. It must be safe for concurrent use, and fast, because operations wait for it. It is also
-// called for operations within other operations, such as the scan of a query or the fold of an update.
+// OpenTelemetry and Prometheus. An Observer must be safe for concurrent use, and fast, because operations wait for it.
+// It is also called for operations within other operations, such as the scan of a query or the fold of an update.
 type Observer interface {
 	// Begin is called when an operation begins. It returns the context for the operation, which can hold a span, and a
 	// function that is called exactly once, when the operation ends.
@@ -69,10 +69,10 @@ func (c *countingReader) Next() bool {
 	return more
 }
 
-// Unwrap returns the wrapped reader, from which package datafile detects that a reader has already been read.
+// Unwrap returns the wrapped reader. Package datafile needs it to detect a reader that has already been read.
 func (c *countingReader) Unwrap() array.RecordReader { return c.RecordReader }
 
-// withCounts returns r with counts of its rows and bytes. The counts stay 0 if there is no Observer.
+// withCounts wraps r to count its rows and bytes. Without an Observer, the counts stay 0.
 func (s *Store) withCounts(r array.RecordReader) (array.RecordReader, *countingReader) {
 	c := &countingReader{RecordReader: r}
 	if s.opts.Observer == nil || r == nil {
@@ -81,7 +81,8 @@ func (s *Store) withCounts(r array.RecordReader) (array.RecordReader, *countingR
 	return c, c
 }
 
-// observe returns a reader of r's batches that counts rows and bytes, and calls end with the counts when it is released.
+// observe returns a reader of r's batches that counts rows and bytes, and calls end with the counts when the reader is
+// released.
 func (s *Store) observe(r array.RecordReader, end func(Outcome)) array.RecordReader {
 	if s.opts.Observer == nil {
 		return r

@@ -106,7 +106,8 @@ func (s *Store) openTail(ctx context.Context) error {
 		}
 		o := logstore.Options{
 			Memory: min(max(logstore.MinMemory, s.opts.Memory/4), logstore.MaxMemory),
-			Logger: s.opts.Logger, // without Sync, because package tail itself syncs, once for several concurrent appends
+			// Do not set Sync: package tail itself syncs, once for several concurrent appends.
+			Logger: s.opts.Logger,
 		}
 		if s.opts.Sync {
 			if err := createSynced(dir, o); err != nil {
@@ -137,8 +138,8 @@ func (s *Store) openTail(ctx context.Context) error {
 	return s.commits.Recover(ctx, s.tail)
 }
 
-// createSynced creates a log store if it is missing, and syncs it, because a power failure could otherwise leave a store
-// that cannot be opened.
+// createSynced creates and syncs the log store in dir, unless it exists. Without the sync, a power failure could leave
+// a store that cannot be opened.
 func createSynced(dir string, o logstore.Options) error {
 	if _, err := os.Stat(filepath.Join(dir, "MANIFEST")); !errors.Is(err, fs.ErrNotExist) {
 		return err

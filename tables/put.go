@@ -23,7 +23,7 @@ import (
 type DuplicateError = series.DuplicateError
 
 // Put writes the rows of r to a table, and returns the table's newest version. If a small append goes to the tail, that
-// version does not contain its rows yet. Put reads r to the end and does not release it.
+// version does not contain the appended rows yet. Put reads r to the end and does not release it.
 //
 // If r is a reader from arrow-go or this module that has already been read to the end, Put returns an error. If r is a
 // custom reader without rows, such as an empty queue, Put adds no rows.
@@ -98,7 +98,7 @@ func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions
 	return 0, err
 }
 
-// newTable returns metadata for a new table with the settings o. It includes the dictionaries of rows.
+// newTable returns metadata for a new table with the settings o. The metadata includes the dictionaries of rows.
 func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *Settings) (table.Metadata, error) {
 	sh, err := schema.NewShape(withDictionaries(columns, rows), 0)
 	if err != nil {
@@ -152,7 +152,7 @@ type putStep struct {
 	newMeta table.Metadata // the metadata after the put, without the new files
 	shape   *schema.Shape  // the new schema, if the put changes it
 
-	replaced []iceberg.DataFile // the files to replace if opts.Over is set: those of that version
+	replaced []iceberg.DataFile // if opts.Over is set, the files of that version, which the put replaces
 }
 
 // prepare writes the files of a put to t, or to a new table if t is nil, and returns the step that commits them.
@@ -193,7 +193,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	if err != nil {
 		return nil, err
 	}
-	var existing *table.Table // the table with whose rows the rules compare the new rows; nil if there is none
+	var existing *table.Table // the rules compare the new rows with the rows of this table; nil if there is none
 	c, changes, err := d.Caster(columns)
 	if err == nil && len(changes) > 0 {
 		err = commit.ErrStale // the table has changed since it was read
@@ -228,8 +228,8 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	return step, err
 }
 
-// reshape returns the metadata of t after the put has replaced its rows. If the put's columns differ from the table's, it
-// sets p.shape.
+// reshape returns the metadata of t after the put has replaced its rows. If the put's columns differ from the table's
+// columns, reshape sets p.shape.
 func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata, error) {
 	meta := t.Metadata()
 	sh, err := schema.NewShape(columns, meta.LastColumnID())

@@ -38,10 +38,10 @@ type QueryOptions struct {
 	Parameters arrow.RecordBatch
 
 	// Nanoseconds reads nanosecond timestamps with a time zone as TIMESTAMP_NS in UTC, which requires a copy of the
-	// table's rows. Without it, such timestamps are rounded to microseconds.
+	// table's rows. If it is false, such timestamps are rounded to microseconds.
 	Nanoseconds bool
 
-	// Memory limits the query's memory, in bytes, and cannot exceed the engine's own limit, which 0 selects. Operations
+	// Memory limits the query's memory, in bytes. 0 means the engine's own limit, which is also the maximum. Operations
 	// that need more memory use temporary files where possible.
 	Memory int64
 }

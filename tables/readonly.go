@@ -30,16 +30,18 @@ func (s *Store) ReadOnly() bool { return s.orUnopened().opts.ReadOnly }
 // machine, or be Options.Tail.
 func (s *Store) SeesTail() bool { return s.orUnopened().tail != nil }
 
-// openCopies copies the tail, and the catalog unless it is in PostgreSQL, to a temporary directory, and makes the Store
-// read the copies, because opening the originals would change them. It takes no lock, so it never blocks a writer.
+// openCopies copies the tail and the catalog to a temporary directory, and makes the Store read the copies, because
+// opening the originals would change them. A catalog in PostgreSQL is not copied. openCopies takes no lock, so it never
+// blocks a writer.
 func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 	dir, temp, err := tempdir.NewDir("")
 	if err != nil {
 		return fmt.Errorf("create a directory for copies of the catalog and the tail: %w", err)
 	}
 	s.closers = append(s.closers, temp.Close)
-	// Copy the tail before the catalog. If rows are folded into files in between, both copies contain them, as after a
-	// crash during a fold, and readers count them once. In the other order, neither copy would contain them.
+	// Copy the tail before the catalog. If rows are folded into files in between, both copies contain these rows, as
+	// after a crash during a fold, and readers count them once. In the other order, neither copy would contain these
+	// rows.
 	if err := s.copyTail(ctx, filepath.Join(dir, "tail")); err != nil {
 		return fmt.Errorf("copy the tail: %w", err)
 	}
@@ -92,8 +94,9 @@ func (s *Store) copyTail(ctx context.Context, to string) error {
 	return err
 }
 
-// catalogFingerprint returns a value that changes when SQLite changes the database file or restarts its write-ahead log.
-// As long as the value is the same, that log only grows, so a copy of both files can at worst lack the newest commits.
+// catalogFingerprint returns a value that changes when SQLite changes the database file or restarts its write-ahead
+// log. As long as the value is the same, the log only grows, so a copy of the database file and the log can at worst
+// lack the newest commits.
 func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 	db := filepath.Join(dir, catalogFile)
 	i, err := os.Stat(db)
@@ -153,8 +156,8 @@ func headOf(path string, length int) (string, error) {
 	return string(head), err
 }
 
-// copyStable calls copyAll until the fingerprint is the same before and after it, because another process may write the
-// files during a copy. It returns false if the files do not exist.
+// Another process may write the files during a copy. So copyStable calls copyAll until the fingerprint is the same
+// before and after the call. It returns false if the files do not exist.
 func copyStable(ctx context.Context, fingerprint func(context.Context) (string, error), copyAll func() error) (bool, error) {
 	const maxAttempts, pause = 40, 50 * time.Millisecond
 	for attempt := 1; ; attempt++ {

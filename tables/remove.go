@@ -44,7 +44,7 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 }
 
 // remove adds the deletion of the selected rows to w. It keeps files without such rows, drops files whose bounds show
-// that they contain only such rows, and rewrites the others.
+// that they contain only such rows, and rewrites the other files.
 func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	if w.t.CurrentSnapshot() == nil {
 		return nil

@@ -14,12 +14,13 @@ type PartitionResult struct {
 	Why         string    `json:"why"`       // why the table has these periods
 	Version     Version   `json:"version"`
 	FilesBefore int       `json:"files_before"` // number of files replaced
-	FilesAfter  int       `json:"files_after"`  // number of files that replace them
+	FilesAfter  int       `json:"files_after"`  // number of files that replaced them
 }
 
 // Partition sets the time periods by which a table's rows are divided into files, and divides existing files, in one
-// commit. It does not rewrite a file that lies within one period, unless the file is small or overlaps another. "" keeps
-// the current setting. With [PartitionAuto], each put, fold and compaction chooses the periods again from the data.
+// commit. It does not rewrite a file that lies within one period, unless the file is small or overlaps another file. If
+// by is "", the current setting stays. With [PartitionAuto], each put, fold and compaction chooses the periods again
+// from the data.
 func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (result PartitionResult, err error) {
 	defer wrapError(&err, "partition", b.Name(), name)
 	e, release, err := b.acquire(name)

@@ -62,8 +62,8 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 	return ErrConflict
 }
 
-// planRestore returns, for each table to restore, how the snapshot lists it. If the snapshot lacks a table, so that
-// Restore must delete it, the listing has no location.
+// planRestore returns, for the name of each table to restore, the table's listing in the snapshot. If the snapshot
+// lacks a table, so that Restore must delete it, the listing has no location.
 func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []string) (map[string]icecat.Listed, error) {
 	ns := namespaceOf(b.Name())
 	planned := map[string]icecat.Listed{}
@@ -115,7 +115,7 @@ func (t *Txn) restore(n tableName, l icecat.Listed) error {
 		return err
 	}
 	if l.Location == "" {
-		if c.cur != nil || damaged { // otherwise, it was deleted concurrently
+		if c.cur != nil || damaged { // otherwise, the table was deleted concurrently
 			t.delete(c)
 		}
 		return nil

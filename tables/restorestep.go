@@ -28,7 +28,7 @@ type restoreStep struct {
 
 	copied *content.Copy // the copied data files if the table comes from another store; otherwise nil
 	copyOf string        // Store.key of the original's metadata, if copied is set
-	base   *string       // metadata location that the table must have at the commit; "" means that it must not exist, and nil allows any
+	base   *string       // metadata location that the table must have at the commit; "" means that the table must not exist, and nil allows any
 }
 
 func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
@@ -63,8 +63,9 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 	return r.withRows(a, meta)
 }
 
-// newMetadata returns metadata for a new table like source, but without rows. The new table has another UUID, because rows
-// in a tail for the old UUID must not appear in it. Its last sequence number is at least minSequence.
+// newMetadata returns metadata for a new table like source, but without rows. The new table has another UUID, because
+// rows in a tail for the old UUID must not appear in the new table. The new table's last sequence number is at least
+// minSequence.
 func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (table.Metadata, error) {
 	b, err := json.Marshal(source)
 	if err != nil {
@@ -94,7 +95,7 @@ func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (tab
 }
 
 // tailProperties is the prefix of the properties that record how far the table's rows in each tail have been moved into
-// files. A restore does not change them.
+// files. A restore does not change these properties.
 const tailProperties = "partd.tail-epoch."
 
 // withColumns returns meta with the columns and properties of source.
@@ -102,7 +103,7 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 	columns, order := *source.CurrentSchema(), source.SortOrder()
 	updates := []table.Update{
 		table.NewAddSchemaUpdate(&columns), table.NewSetCurrentSchemaUpdate(-1),
-		table.NewAddSortOrderUpdate(&order), table.NewSetDefaultSortOrderUpdate(-1), // data files of source refer to its sort order
+		table.NewAddSortOrderUpdate(&order), table.NewSetDefaultSortOrderUpdate(-1), // data files of source refer to source's sort order
 	}
 	if source.Version() > meta.Version() {
 		updates = append([]table.Update{table.NewUpgradeFormatVersionUpdate(source.Version())}, updates...)
@@ -136,8 +137,8 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 	return table.UpdateTableMetadata(meta, updates, "")
 }
 
-// withRows returns meta with a new version that consists of the files of source's newest version. It writes another
-// manifest list, because other programs delete a version's list when they expire the version.
+// withRows returns meta with a new version that consists of the files of source's newest version. It writes a new
+// manifest list, and does not share source's list: when other programs expire a version, they delete its list.
 func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.Metadata, err error) {
 	source, id, added := r.source.CurrentSnapshot(), rand.Int64(), int64(0)
 	summary := &table.Summary{Operation: table.OpDelete, Properties: iceberg.Properties{"total-records": "0", "total-data-files": "0", "total-files-size": "0"}}
@@ -188,8 +189,8 @@ func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.
 	}, "")
 }
 
-// writeManifests writes manifests like those of source, but with the locations of the copied files, and returns their row
-// count. Files keep their sequence numbers, which determine the order of the rows.
+// writeManifests writes manifests like those of source, but with the locations of the copied files, and returns the
+// files' row count. Files keep their sequence numbers, which determine the order of the rows.
 func (r *restoreStep) writeManifests(a *commit.Attempt, meta table.Metadata, source *table.Snapshot, id int64) (manifests []iceberg.ManifestFile, rows int64, err error) {
 	err = r.copied.Entries(source, func(m iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
 		spec := meta.PartitionSpecByID(int(m.PartitionSpecID()))

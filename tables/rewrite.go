@@ -37,14 +37,14 @@ type rewrite struct {
 	t          *table.Table
 	def        *definition.Definition
 	old, files []iceberg.DataFile // the commit replaces old with files
-	evolving   *evolveStep        // changes columns; nil if they stay the same
+	evolving   *evolveStep        // changes columns; nil if the columns stay the same
 	rewriteAll bool               // whether a column change requires rewriting all files
 	result     RewriteResult
 }
 
 // rewrite calls plan with the table's newest state, and commits the planned change. If another process has changed the
-// table concurrently, it tries again. During an attempt, nothing else in this process commits to the table, but small
-// appends can still go to the tail.
+// table concurrently, rewrite tries again. During an attempt, nothing else in this process commits to the table, but
+// small appends can still go to the tail.
 func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
 	ctx, end := b.store().begin(ctx, "rewrite", b.Name(), name)
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
@@ -101,7 +101,7 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 	return nil
 }
 
-// evolve adds the column changes that rows with the given columns require to w, which then reads and writes the table with
+// evolve adds to w the column changes that rows with the given columns require. w then reads and writes the table with
 // the new columns. The caller must set w.Allowed to commit.NoChanges.
 func (w *rewrite) evolve(columns *arrow.Schema) error {
 	_, changes, err := w.def.Caster(columns)

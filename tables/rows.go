@@ -71,8 +71,9 @@ func Append[T any](ctx context.Context, b *Bucket, name string, rows []T) (Versi
 	return b.Put(ctx, name, r, PutAppend, nil)
 }
 
-// Rows yields the rows of a scan, by default with only the columns that T has; see [SchemaOf]. The table's integer, float
-// and time types can differ from those of the fields if the values fit. A null is an error if its field cannot be null.
+// Rows yields the rows of a scan, by default with only the columns that T has; see [SchemaOf]. The table's integer,
+// float and time types can differ from the types of the fields if the values fit. A null is an error if its field
+// cannot be null.
 func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T

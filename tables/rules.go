@@ -100,7 +100,7 @@ func editRules(oldText string, e *RuleEdit, s Settings, columns *arrow.Schema) (
 	return text, nil
 }
 
-// EditRules is like Bucket.EditRules for a table, as part of the transaction.
+// EditRules is like Bucket.EditRules for a table, but is part of the transaction.
 func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 	c, err := t.existing(bucket, name)
 	if err != nil {

@@ -106,10 +106,10 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 // reader is a scan in progress.
 type reader struct {
 	*view
-	ctx context.Context // Scan's context, stored because RecordReader's methods take none
+	ctx context.Context // Scan's context, stored because RecordReader's methods take no context
 
 	schema  *arrow.Schema // columns of the result
-	read    *arrow.Schema // columns to read, including those that only filters use
+	read    *arrow.Schema // columns to read, including columns that only filters use
 	columns []int         // for each column of read, its index in the table
 	names   []string      // names of the columns of read
 	casts   bool          // whether a column's type in read differs from its type in files
@@ -124,11 +124,11 @@ type reader struct {
 	from, to   int             // range of indices of the files to read, if the table has no order; to = 0 means no end
 	skipInFile int64           // number of rows to skip in the file with index from
 
-	files        iter.Seq2[arrow.RecordBatch, error] // the files' rows, in an ordered table merged with the tail's; nil if there are no files
+	files        iter.Seq2[arrow.RecordBatch, error] // the files' rows; in an ordered table, merged with the tail's rows; nil if there are no files
 	readingFiles bool                                // whether storedBatches is yielding rows of files
 }
 
-// reader returns a reader of v. Its method plan must be called before batches.
+// reader returns a reader of v. The caller must call plan before batches.
 func (v *view) reader(ctx context.Context, filters ...*filter.Expr) *reader {
 	return &reader{view: v, ctx: ctx, limit: -1, filters: filters}
 }
@@ -181,7 +181,7 @@ func (r *reader) chooseColumns(requested []string) error {
 	return nil
 }
 
-// plan prepares reading the given columns; none means all columns.
+// plan prepares r to read the given columns, or all columns if none are given.
 func (r *reader) plan(columns []string) (err error) {
 	if err := r.chooseColumns(columns); err != nil {
 		return err
@@ -225,8 +225,8 @@ func (r *reader) plan(columns []string) (err error) {
 	return nil
 }
 
-// convert converts a batch in stored types to the columns of the result. Unless filtered is true, which means that b
-// contains only rows that match the filter, convert also applies the filter.
+// convert converts a batch in stored types to the columns of the result. If filtered is true, b contains only rows that
+// match the filter; otherwise, convert applies the filter.
 func (r *reader) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
 	var err error
 	if !r.casts {
@@ -266,7 +266,7 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 	r.storedBatches(func(b arrow.RecordBatch, err error) bool {
 		var out arrow.RecordBatch
 		if err = cmp.Or(err, canceled.Err(r.ctx)); err == nil {
-			out, err = r.convert(b, r.readingFiles && r.series == nil) // without an order, the scan of files applies the filter
+			out, err = r.convert(b, r.readingFiles && r.series == nil) // in a table without an order, the scan of files applies the filter
 		}
 		if b != nil {
 			b.Release()

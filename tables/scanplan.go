@@ -30,10 +30,10 @@ type ScanPlan struct {
 	// each with its Iceberg ID in the metadata key PARQUET:field_id.
 	Schema, Stored *arrow.Schema
 
-	Files []PlannedFile // oldest first; they lack the rows in Tail
+	Files []PlannedFile // oldest first; the files lack the rows in Tail
 
-	// Tail contains the rows that are not yet in files, in the types of Stored. Close releases them. If two plans from
-	// one Store have the same TailMark, their Tails contain the same rows. TailMark is "" if Tail is empty.
+	// Tail contains the rows that are not yet in files, in the types of Stored. Close releases these batches. If two
+	// plans from one Store have the same TailMark, their Tails contain the same rows. TailMark is "" if Tail is empty.
 	Tail     []arrow.RecordBatch
 	TailMark string
 
@@ -60,7 +60,7 @@ type PlannedFile struct {
 	Bytes int64
 	Rows  int64
 
-	Overlaps bool // whether rows in the tail can replace some of its rows
+	Overlaps bool // whether rows in the tail can replace some of the file's rows
 }
 
 // ScanPlan returns a plan for a caller that reads the table's files itself. The caller must close the plan.
@@ -106,7 +106,8 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	}
 	if len(p.Tail) > 0 {
 		p.TailMark = fmt.Sprintf("%s-%d-%s", p.UUID, v.def.Columns.ID, v.tail.Fingerprint)
-		if v.series != nil && v.series.Rule == KeepFirst { // Tail then also depends on the files: it lacks rows whose keys are in them
+		// With KeepFirst, Tail lacks the rows whose keys are in files, so it depends on the files too.
+		if v.series != nil && v.series.Rule == KeepFirst {
 			p.TailMark += fmt.Sprint("-", p.Version)
 		}
 		for i, b := range p.Tail {
@@ -140,7 +141,8 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	return nil
 }
 
-// mayHaveNaN returns the names of the columns with floats, except those where all files' metadata counts zero NaNs.
+// mayHaveNaN returns the names of the columns with floats. It omits a column if the metadata of all files counts zero
+// NaNs in that column.
 func mayHaveNaN(columns *iceberg.Schema, tasks []table.FileScanTask) (names []string) {
 	floats := map[string][]int{}
 	for _, f := range columns.Fields() {
@@ -224,8 +226,8 @@ func (t *Table) Parts(ctx context.Context) (int, error) {
 	})
 }
 
-// parts divides the table into parts. If the table has an order, it returns the times between the parts. Otherwise, each
-// part is one file, and it returns the files' paths in reading order.
+// parts divides the table into parts. If the table has an order, parts returns the times between the parts. Otherwise,
+// each part is one file, and parts returns the files' paths in reading order.
 func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err error) {
 	if v.series != nil {
 		cuts, err = v.series.FileStarts(ctx)

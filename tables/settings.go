@@ -52,11 +52,12 @@ const (
 type Evolution = definition.Evolution
 
 // Kinds of Evolution. By default (""), a put never changes the table's columns: columns that the put lacks become null,
-// its narrower numbers are widened to the table's types, and any other difference is an error. Evolve can make any change.
+// narrower numbers in the put are widened to the table's types, and any other difference is an error. Evolve can make
+// any change.
 const (
 	Strict     = definition.Strict     // puts must have exactly the table's columns and types
 	AddOnly    = definition.AddOnly    // like Strict, but puts can add columns
-	Compatible = definition.Compatible // like AddOnly, but if number types differ, the narrower one, of the put or the table, is widened
+	Compatible = definition.Compatible // like AddOnly, but if the number types of the put and the table differ, the narrower type is widened
 	Flexible   = definition.Flexible   // like Compatible, but columns that a put lacks become null, and Evolve can rename and drop columns
 )
 
@@ -65,7 +66,7 @@ type Compression = definition.Compression
 
 // Kinds of Compression. "" means CompressFast.
 const (
-	CompressFast  = definition.CompressFast  // Snappy for columns that it makes smaller, or zstd if its result is less than half of Snappy's
+	CompressFast  = definition.CompressFast  // Snappy for columns that Snappy makes smaller, or zstd if its result is less than half of Snappy's
 	CompressSmall = definition.CompressSmall // zstd for every column
 )
 
@@ -84,7 +85,7 @@ func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error
 	return err
 }
 
-// SetSettings is like Bucket.SetSettings, as part of the transaction.
+// SetSettings is like Bucket.SetSettings, but is part of the transaction.
 func (t *Txn) SetSettings(bucket, name string, s Settings) error {
 	return t.editSettings("set the settings of", bucket, name, func(current *Settings) { *current = s })
 }

@@ -41,9 +41,9 @@ func (m *notFoundError) Unwrap() error { return ErrNotFound }
 // returns the snapshot's name; if name is "", the current time becomes the name. The snapshot remains readable until it
 // is deleted, even if tables are changed, compacted, expired or deleted.
 //
-// Snapshot first moves the tail's rows into files. The snapshot contains each put completely or not at all, and includes
-// every put that this Store has acknowledged or others have committed. If the error wraps [ErrDamaged], the snapshot
-// exists, but lacks the rows of damaged tables that are only in the tail.
+// Snapshot first moves the tail's rows into files. The snapshot contains each put completely or not at all, and
+// includes every put that this Store has acknowledged or other Stores have committed. If the error wraps [ErrDamaged],
+// the snapshot exists, but lacks the rows of damaged tables that are only in the tail.
 func (b *Bucket) Snapshot(ctx context.Context, name string) (_ string, err error) {
 	defer wrapError(&err, "create a snapshot", b.Name(), "")
 	if err := errors.Join(checkName("bucket", b.Name()), checkName("snapshot", name)); err != nil {
@@ -65,8 +65,8 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 			return "", ErrNotFound
 		}
 		namespaces = append(namespaces, ns)
-		// Appends must be blocked during the last fold, so that a snapshot that contains a put also contains all earlier
-		// puts. Fold once before that, so that the last fold has few rows to move.
+		// Appends must be blocked during the last fold, so that a snapshot that contains a put also contains all
+		// earlier puts. Fold once before blocking appends, so that the last fold has few rows to move.
 		if err := b.foldTails(ctx); err != nil && !errors.Is(err, ErrDamaged) {
 			return "", err
 		}
@@ -95,7 +95,7 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 		case name != "":
 			return "", ErrExists
 		}
-		time.Sleep(time.Microsecond) // the name, which is the current microsecond, is in use: try the next one
+		time.Sleep(time.Microsecond) // a snapshot named after the current microsecond exists: try the next microsecond
 	}
 }
 

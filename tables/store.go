@@ -63,9 +63,9 @@ type hooks struct {
 	retryFor   time.Duration   // how long to retry requests to an object store; 0 means one minute
 	fileBytes  int             // target size of data files; 0 means definition.FileBytes
 
-	// Each of the following disables one safeguard, so that tests can show that they detect its absence.
+	// Each of the following fields disables one safeguard. Tests use them to show that they detect a missing safeguard.
 	noSync  bool // do not sync files
-	noEpoch bool // do not record in a fold's commit which rows of the tail it has moved into files
+	noEpoch bool // do not record in a fold's commit which rows of the tail the fold has moved into files
 	sameID  bool // give all tails the same ID
 }
 
@@ -160,7 +160,7 @@ func (s *Store) closeAll() (err error) {
 	return err
 }
 
-// Dir returns the directory's absolute path, or the URL passed to Open without its query.
+// Dir returns the directory's absolute path, or the URL that was passed to Open, without the URL's query.
 func (s *Store) Dir() string { return s.orUnopened().dir }
 
 // Bucket returns the bucket with the given name, whether or not it exists. The first put of a table creates a missing

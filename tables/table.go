@@ -21,7 +21,7 @@ type Table struct {
 	old  *Version // the selected version; nil means the current state
 	uuid string   // the table's UUID when old was selected, to detect that the table was created again
 
-	snapshot, location string // the selected snapshot, and the location of the table's metadata in it; "" if none is selected
+	snapshot, location string // the selected snapshot, and the location of the table's metadata in the snapshot; "" if no snapshot is selected
 }
 
 // Table returns a table in its current state, or in the state that an At selects. A nil At selects the current state.

@@ -26,8 +26,8 @@
 // Only one Store at a time can use a tail. By default, the tail is in the tables' directory, and a second process that
 // opens the directory gets an error that wraps [ErrInUse] and names the first process. Several processes can share a
 // directory if each has its own tail ([Options.TailDir], [Options.Tail]) or no tail ([Options.NoTail]). A process sees
-// the rows in another's tail only after they have been folded into files. [Options.ReadOnly] opens another process's
-// directory for reading, including the rows in its tail.
+// the rows in another process's tail only after they have been folded into files. [Options.ReadOnly] opens another
+// process's directory for reading, including the rows in its tail.
 //
 // If several machines write, the files are in a bucket of an object store and the catalog is in PostgreSQL
 // ([Options.OpenBucket], [Options.Catalog]). If the response to a commit is lost, the Store looks up whether the commit
@@ -61,9 +61,9 @@ type Options struct {
 	// cloud.OpenBucket from package objstore/cloud. If the bucket is an io.Closer, the Store closes it.
 	OpenBucket func(ctx context.Context, url string) (objstore.Bucket, error)
 
-	// Catalog is the location of the catalog. The URL of a PostgreSQL database (postgres://…) lets several processes or
-	// machines write; the program must import _ "github.com/go-partd/partd/tables/postgres". A directory on this machine
-	// contains catalog.db. "" means the tables' directory. Tables in a bucket require a Catalog.
+	// Catalog is the location of the catalog. With the URL of a PostgreSQL database (postgres://…), several processes
+	// or machines can write; the program must import _ "github.com/go-partd/partd/tables/postgres". A directory on this
+	// machine contains catalog.db. "" means the tables' directory. Tables in a bucket require a Catalog.
 	Catalog string
 
 	// CacheDir is a directory for copies of an object-store bucket's files. Several processes can share it. "" means
@@ -81,14 +81,15 @@ type Options struct {
 	// TailDir. The Store does not close Tail.
 	Tail partd.Partd
 
-	// NoTail makes every put write its own files, which all processes see immediately. With ReadOnly, it hides rows that
-	// are not yet in files.
+	// NoTail makes every put write its own files, which all processes see immediately. With ReadOnly, reads omit rows
+	// that are not yet in files.
 	NoTail bool
 
-	// ReadOnly opens the tables in their current state, only for reading. It does not block another Store that has them
-	// open: Open takes no lock, and copies the tail, and a catalog in a directory, to a temporary directory. Reads return
-	// rows acknowledged before Open, including those in the tail if [Store.SeesTail] returns true, and no later changes,
-	// except commits to a catalog in PostgreSQL. A directory that this process cannot write is always opened this way.
+	// ReadOnly opens the tables in their current state, only for reading. Open takes no lock, so it does not block
+	// another Store that has the tables open. Open copies the tail, and a catalog in a directory, to a temporary
+	// directory. Reads return rows acknowledged before Open, including rows in the tail if [Store.SeesTail] returns
+	// true. They return no later changes, except commits to a catalog in PostgreSQL. A directory that this process
+	// cannot write is always opened this way.
 	ReadOnly bool
 
 	// Sync makes appends to the tail survive a power failure once they are acknowledged; readers can see them earlier.
@@ -144,7 +145,7 @@ const (
 type PutOptions struct {
 	// ID makes the put idempotent: if a put with this ID was already applied to the table, this put changes nothing. It
 	// has at most 255 bytes; "" means no ID. IDs are remembered for at least [IDAge] while the table exists; Expire
-	// removes older ones. A put with the same ID in the tail of another Store is detected only when its rows are folded
+	// removes older IDs. A put with the same ID in the tail of another Store is detected only when its rows are folded
 	// into files; from then on, the rows count only once.
 	ID string
 
@@ -183,8 +184,8 @@ type ScanOptions struct {
 	// values follow as they occur. Without this option, such columns have plain values.
 	Dictionaries bool
 
-	// Recycle reuses the memory of released batches; the reader releases each batch when it returns the next. Large scans
-	// are then about four times as fast. Without Recycle, values of released batches stay valid.
+	// Recycle reuses the memory of released batches; the reader releases each batch when it returns the next batch.
+	// Large scans are then about four times as fast. Without Recycle, values of released batches stay valid.
 	Recycle bool
 
 	// ChunkRows is the row count of each batch except the last. 0 means that the batch sizes depend on the files.
@@ -250,8 +251,8 @@ func (a At) selection() (c stateSelection) {
 }
 
 // AtTime selects the version that was current at time t, to the millisecond: the newest version that contains only rows
-// put by t. If all rows in the tail were put by t, they are first moved into files as a new version. If some were put
-// later, the selected version contains none of the tail's rows.
+// put by t. If all rows in the tail were put by t, they are first moved into files as a new version. If some of these
+// rows were put later, the selected version contains none of the tail's rows.
 func AtTime(t time.Time) At { return func(a *stateSelection) { a.time = t } }
 
 // Time returns the time that AtTime selected, or the zero time.

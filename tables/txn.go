@@ -36,7 +36,7 @@ type txnChange struct {
 	creates string // location of the new table if another engine's commit creates one; otherwise ""
 }
 
-// Update runs f, and then commits all changes that f made through its Txn together. If f or the commit fails, nothing
+// Update runs f, and then commits together all changes that f made through its Txn. If f or the commit fails, nothing
 // changes. Readers see no changes before the commit.
 func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	s = s.orUnopened()
@@ -53,7 +53,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	}
 	defer unpin()
 	err = s.update(ctx, f)
-	if errors.Is(err, commit.ErrStale) { // do not call f again, because the readers that it puts cannot be read twice
+	if errors.Is(err, commit.ErrStale) { // do not call f again, because the readers that f puts cannot be read twice
 		err = fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err
@@ -92,7 +92,7 @@ func (c *txnChange) version() Version {
 	return versionOf(c.cur.Metadata())
 }
 
-// change returns the Txn's change to a table. It adds an empty one if there is none.
+// change returns the Txn's change to a table. If there is none, it adds an empty change.
 func (t *Txn) change(n tableName) (*txnChange, error) {
 	if t.ended || t.s == nil {
 		return nil, ErrTxnDone
@@ -113,7 +113,7 @@ func (t *Txn) change(n tableName) (*txnChange, error) {
 
 func (t *Txn) entry(c *txnChange) entry { return entry{c.Entry, t.s} }
 
-// Put is like Bucket.Put, as part of the transaction. It reads r before it returns, and writes the rows to files.
+// Put is like Bucket.Put, but is part of the transaction. It reads r before it returns, and writes the rows to files.
 func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
 	defer wrapError(&err, "put", bucket, name)
 	n, err := t.s.Bucket(bucket).check(name)
@@ -157,8 +157,8 @@ func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode,
 	return c, nil
 }
 
-// prepareAppend changes the table's columns if an append of rows with the given schema requires it. If a rule compares all
-// rows of the table, prepareAppend first moves the tail's rows into files, where rules read them.
+// If an append of rows with the given schema requires other columns, prepareAppend changes the table's columns. If a
+// rule compares all rows of the table, prepareAppend first moves the tail's rows into files, where rules read them.
 func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
 	d, err := definition.FromMetadata(c.cur.Metadata())
 	if err != nil {

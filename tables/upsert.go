@@ -47,7 +47,7 @@ func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, 
 		if o != nil && len(o.Keys) > 0 {
 			keys = o.Keys
 		}
-		if err := checkKeys(w.def.Stored, keys); err != nil { // before evolve, because keys must be existing columns
+		if err := checkKeys(w.def.Stored, keys); err != nil { // check before evolve adds columns: keys must be existing columns
 			return err
 		}
 		if err := w.evolve(src.Schema); err != nil {
@@ -175,7 +175,8 @@ func appendKey(dst []byte, columns []arrow.Array, row int) []byte {
 	return dst
 }
 
-// mayMatch returns a deletePredicate.mayMatch that selects files whose key bounds overlap those of the given new files.
+// mayMatch returns a deletePredicate.mayMatch that selects files whose key bounds overlap the key bounds of files, the
+// new files.
 func (k *keySet) mayMatch(icebergSchema *iceberg.Schema, stored *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (canMatch, canRemain bool) {
 	return func(bounds func(string) filter.Bounds) (canMatch, canRemain bool) {
 		for _, f := range files {

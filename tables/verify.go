@@ -25,7 +25,7 @@ type VerifyOptions struct {
 	// the file atomically.
 	Repair Copies
 
-	// Report is called for each damaged or unverified file, with one call at a time.
+	// Report is called for each damaged or unverified file, one call at a time.
 	Report func(Finding)
 }
 
@@ -46,9 +46,10 @@ const (
 // int64 field Bytes is the total size of the files with a checksum.
 type VerifyResult = content.Result
 
-// Verify reads every file of the selected tables and compares it with the checksum in the catalog. It checks all metadata
-// files, manifest lists, manifests and data files of all existing versions and snapshots. The row count and values of a
-// Parquet file must match the count and bounds in its manifest. Verify does not check the tail, because Open checks it.
+// Verify reads every file of the selected tables and compares each file with its checksum in the catalog. It checks all
+// metadata files, manifest lists, manifests and data files of all existing versions and snapshots. The row count and
+// values of a Parquet file must match the count and bounds in its manifest. Verify does not check the tail, because
+// Open checks it.
 //
 // Verify does not return an error for a damaged file; it calls Report instead.
 func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, error) {
@@ -105,7 +106,8 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 	return nil
 }
 
-// selectNamespaces returns the namespaces of the given buckets, which must exist, or all namespaces if there are none.
+// selectNamespaces returns the namespaces of the given buckets, which must exist. If buckets is empty, it returns all
+// namespaces.
 func (s *Store) selectNamespaces(ctx context.Context, buckets Buckets) (namespaces []string, _ error) {
 	if len(buckets) == 0 {
 		return s.cat.Namespaces(ctx)
@@ -131,8 +133,8 @@ func (s *Store) intact(ctx context.Context, namespace, name, location string) (b
 	return v.Result.Damaged == 0, err
 }
 
-// verifyState checks the files of one state of a table. If it is the current state and its metadata is intact,
-// verifyState also loads the table again, which can detect other damage and makes a repair take effect.
+// verifyState checks the files of one state of a table. If the state is current and its metadata is intact, verifyState
+// also loads the table again. This can detect other damage, and makes a repair take effect.
 func (s *Store) verifyState(ctx context.Context, v *content.Verifier, namespace string, state icecat.State) error {
 	t := content.Table{Bucket: bucketOf(namespace), Name: state.Name}
 	current, err := v.VerifyState(ctx, t, state)
@@ -155,7 +157,8 @@ type File struct {
 	XXH3          [16]byte // xxh3-128 of the content, most significant byte first
 }
 
-// Copies finds a copy of a file. Verify checks and closes the copy. If none exists, the error wraps fs.ErrNotExist.
+// Copies finds a copy of a file. Verify checks and closes the copy. If there is no copy, the error wraps
+// fs.ErrNotExist.
 type Copies func(ctx context.Context, f File) (io.ReadCloser, error)
 
 // Copies returns a function that searches this store for files with the same content, at any location.

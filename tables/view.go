@@ -94,7 +94,7 @@ func (v *view) scanOptions() []table.ScanOption {
 	return []table.ScanOption{table.WithSnapshotID(v.snapshot.SnapshotID)}
 }
 
-// withView calls f with the table's state, without the tail's rows, and wraps its error.
+// withView calls f with the table's state, without the tail's rows, and wraps f's error.
 func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T, error)) (result T, err error) {
 	v, err := t.view(ctx, false)
 	if err == nil {
@@ -177,7 +177,7 @@ func (t *Table) orZero() *Table {
 	return t
 }
 
-// bucket returns the table's bucket, or a bucket whose operations fail if t is nil or zero.
+// bucket returns the table's bucket. If t is nil or zero, all operations of the returned bucket fail.
 func (t *Table) bucket() *Bucket {
 	if t.orZero().b == nil {
 		return unopened().Bucket("")

@@ -99,7 +99,7 @@ func runDisk(kind string, batches [][]partd.Entry, entries int) (float64, error)
 }
 
 // runStore appends the entries, and then checks the size of each key's value. It returns the
-// seconds of the appends. They exclude the final flush, because the peer's time excludes it too.
+// seconds of the appends without the final flush, because the peer's time excludes the flush too.
 func runStore(store partd.Partd, batches [][]partd.Entry, entries int) (float64, error) {
 	ctx := context.Background()
 	want := map[string]int64{}

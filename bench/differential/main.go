@@ -1,7 +1,7 @@
-// Command differential runs partd's commands on random files, in all formats and
-// compressions, and compares their output with that of a simple model, which shares no code
-// with partd. It stops at the first difference, prints the partd command that shows it, and
-// keeps that command's input. It needs gzip, zstd, bzip2 and lz4.
+// Command differential runs partd's commands on random files, in all formats and compressions, and
+// compares their output with that of a simple model. The model shares no code with partd. Command
+// differential stops at the first difference, prints the partd command that shows it, and keeps
+// that command's input. It needs gzip, zstd, bzip2 and lz4.
 //
 //	go run ./bench/differential --duration 1m --seed 7
 //

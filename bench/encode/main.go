@@ -140,7 +140,8 @@ func compare(turns int, filter string) error {
 	return w.Flush()
 }
 
-// measure runs a command that prints its times of appending and getting in seconds, and returns them.
+// measure runs a command that prints its times of appending and getting in seconds, and returns
+// them.
 func measure(cmd *exec.Cmd) (appending, getting float64, err error) {
 	out, err := cmd.Output()
 	if err != nil {

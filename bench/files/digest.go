@@ -68,9 +68,9 @@ func (g *grouping) result() digest {
 
 // expectedOutputs holds the digests of correct outputs.
 type expectedOutputs struct {
-	rows   digest // for shuffle, split and sort: pairs of a key and a row
-	sums   digest // for sum: pairs of a key and its count and sum, formatted by sumOf
-	values digest // for values: pairs of a key and a value
+	rows   digest // for the jobs shuffle, split and sort: pairs of a key and a row
+	sums   digest // for the job sum: pairs of a key and the result of sumOf
+	values digest // for the job values: pairs of a key and a value
 }
 
 // expectedBuilder computes expectedOutputs from rows, which must be added in input order.
@@ -124,7 +124,8 @@ func (e *expectedBuilder) result() (x expectedOutputs) {
 	return x
 }
 
-// sumOf formats a count and a sum for comparison. Two decimals suffice, because values have no more.
+// sumOf formats a count and a sum for comparison. Two decimals suffice, because values have no
+// more.
 func sumOf(count uint64, sum float64) []byte {
 	b := append(strconv.AppendUint(nil, count, 10), ',')
 	if sum == 0 {

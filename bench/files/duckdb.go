@@ -18,7 +18,7 @@ print(time.monotonic() - start)
 `
 
 // duckdbCommand returns a command that runs statements and prints the seconds that the last one
-// took. It lets DuckDB change the order of rows, as its manual advises for data larger than memory.
+// took. DuckDB may change the order of rows, as its manual advises for data larger than memory.
 func (f *flags) duckdbCommand(outDir string, statements ...string) *exec.Cmd {
 	set := []string{
 		"-c", duckdbProgram, fmt.Sprintf("SET memory_limit = '%dKB'", f.duckdbMemory/1000), "SET threads = " + strconv.Itoa(f.threads),
@@ -31,8 +31,8 @@ func sqlString(text string) string { return "'" + strings.ReplaceAll(text, "'", 
 
 func quoteColumn(column string) string { return `"` + strings.ReplaceAll(column, `"`, `""`) + `"` }
 
-// duckdbRows returns the input as a table expression. All columns except the column to sum have
-// the type VARCHAR. It declares types, because this is faster than letting DuckDB detect them.
+// duckdbRows returns the input as a table expression. All columns except the column to sum have the
+// type VARCHAR. The expression declares the types, because detecting them would take DuckDB longer.
 func duckdbRows(src *input) string {
 	if src.text {
 		// No line contains the delimiter \x01, so the whole line is one column.
@@ -54,7 +54,8 @@ func duckdbRows(src *input) string {
 		sqlString(src.path), strings.Join(columns, ", "))
 }
 
-// duckdbField returns an SQL expression for the field number column of a line of text.
+// duckdbField returns an SQL expression for one field of a line of text: the field with number
+// column, or the last field if column is negative.
 func duckdbField(column int) string {
 	if column < 0 {
 		return `regexp_extract(line, '(\S+)\s*$', 1)`

@@ -16,7 +16,7 @@ import (
 
 // input is an input file, or the tables of a question.
 type input struct {
-	name   string // for reports
+	name   string // name in reports
 	path   string
 	text   bool // the fields are separated by runs of blanks, and there is no header; otherwise the file is CSV
 	header string
@@ -160,7 +160,6 @@ func generate(src *input, seed uint64) error {
 
 var errQuotes = errors.New("has quotes, which awk and sort do not support")
 
-// expectedDigests reads all rows from r and returns the digests of correct outputs.
 func (src *input) expectedDigests(r io.Reader) (expectedOutputs, error) {
 	e := newExpectedBuilder(src)
 	err := eachLine(r, func(line []byte) error {

@@ -1,5 +1,5 @@
 // Command files compares partd's commands on files with GNU sort, awk, Miller, DuckDB, polars,
-// DataFusion and Python's partd. They take turns on the same input, and their outputs are
+// DataFusion and Python's partd. The programs take turns on the same input, and their outputs are
 // compared. Run it from the root of the repository:
 //
 //	go run ./bench/files                                    # all jobs, more than an hour
@@ -59,7 +59,7 @@ type flags struct {
 	dir, partd, python, polars, duckdb, datafusion string
 }
 
-// defaults returns the defaults of the flags for which main does not pass one.
+// defaults returns flags with the defaults that main does not state itself.
 func defaults() flags {
 	cache, _ := os.UserCacheDir() // after an error, the paths of the Pythons must be given by flags
 	python := func(peer string) string {

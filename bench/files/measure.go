@@ -34,7 +34,7 @@ type run struct {
 type contenderRuns struct {
 	c       contender
 	results []run
-	skip    string // why the contender does not run, or not again; "" if it does
+	skip    string // why the contender is not run, or no longer run; otherwise ""
 	isWrong bool   // an output was wrong, or the contender is partd and failed
 }
 
@@ -108,8 +108,8 @@ func (f *flags) runOnce(ctx context.Context, src *input, j job, rs *contenderRun
 	return r, nil
 }
 
-// remove removes an output. It then waits, because for some time after many files were removed,
-// creating files is slow.
+// remove removes an output. It then waits, because creating files is slow for some time after many
+// files were removed.
 func (f *flags) remove(ctx context.Context, outDir string, files int64) error {
 	err := os.RemoveAll(outDir)
 	unix.Sync()

@@ -59,7 +59,7 @@ func readPythonFiles(src *input, outDir string) (digest, error) {
 	return g.result(), err
 }
 
-// addRows adds the rows of the file path. All rows must have the same key.
+// addRows adds the rows of the file at path. All rows must have the same key.
 func (g *grouping) addRows(src *input, path string, rows []byte) error {
 	for first := true; len(rows) > 0; first = false {
 		line, rest, isWhole := bytes.Cut(rows, []byte{'\n'})

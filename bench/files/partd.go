@@ -19,7 +19,6 @@ func buildPartd(ctx context.Context, dir string) (string, error) {
 	return path, nil
 }
 
-// partdCommand returns a command that runs a subcommand of partd on the input.
 func (f *flags) partdCommand(src *input, command string, args ...string) *exec.Cmd {
 	allArgs := []string{
 		command, "--by=" + src.keyColumn, "--memory", strconv.FormatInt(int64(f.memory), 10),

@@ -20,7 +20,7 @@ func script(text string, args ...string) *exec.Cmd {
 }
 
 // sortCommand returns the command line of a stable sort with the memory limit of the flags. key
-// has sort's options -t and -k. Temporary files go to the directory $2, an argument of script.
+// contains sort's options -t and -k. Temporary files go to the directory $2, an argument of script.
 func (f *flags) sortCommand(key string) string {
 	return fmt.Sprintf("sort -s -S%dM --parallel=%d -T \"$2\" %s", int64(f.memory)>>20, f.threads, key)
 }
@@ -46,8 +46,8 @@ func gnuSort(f *flags, src *input, outDir string) *exec.Cmd {
 	return script(text+` > "$2"/result`+src.extension(), src.path, outDir)
 }
 
-// sortAwk writes the rows to one file per key, by sorting them. In file names, it replaces
-// slashes in keys.
+// sortAwk sorts the rows by key, and writes each key's rows to a file. In the file's name, it
+// replaces the key's slashes.
 func sortAwk(f *flags, src *input, outDir string) *exec.Cmd {
 	const program = `
 $(n) "" != k || NR == 1 {
@@ -72,7 +72,6 @@ $0 != head { print $(line) > file }`
 		f.sortPipeline(src), awk(), options, line, src.extension()), src.path, outDir, src.header, program)
 }
 
-// awk returns the fastest installed awk.
 func awk() string {
 	if _, err := exec.LookPath("mawk"); err == nil {
 		return "mawk"

@@ -35,7 +35,7 @@ func runMeasured(ctx context.Context, timeout time.Duration, cmd *exec.Cmd) (u u
 	cmd.Stdout, cmd.Stderr = &out, &problem
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	startTime := time.Now()
-	// When Start returns, the child has executed the new program, so its memory no longer
+	// When Start returns, the child has executed the new program, so the child's memory no longer
 	// includes the memory of this program.
 	if err := cmd.Start(); err != nil {
 		return u, err
@@ -76,10 +76,10 @@ const (
 	pollsPerSearch = 5 // polls between searches for new processes
 )
 
-// watch returns the sum of the memory peaks of a process and its descendants, and their total
-// memory over time, when done is closed. It adds the peaks because the processes of a pipeline
-// run at the same time. It reads /proc because getrusage, for a child, also counts the memory
-// that the parent had when it forked.
+// watch polls the memory of a process and its descendants until done is closed. It returns the sum
+// of their peaks, and their total memory over time. It adds the peaks because the processes of a
+// pipeline run at the same time. It reads /proc because getrusage, for a child, also counts the
+// memory that the parent had when it forked.
 func watch(pid int, done <-chan struct{}) (sum int64, trace [][2]float64) {
 	peaks, start := map[int]int64{pid: 0}, time.Now()
 	t := time.NewTicker(pollEvery)

@@ -101,8 +101,8 @@ func (q *question) partd(f *flags, src *input, outDir string) *exec.Cmd {
 	return exec.Command(f.partd, args...)
 }
 
-// sql returns the query for DuckDB and DataFusion, except for a question with largest2, which the
-// two express differently.
+// sql returns the query for DuckDB and DataFusion, except for a question with largest2, which these
+// two programs express differently.
 func (q *question) sql() string {
 	if q.right == "" {
 		list := strings.ReplaceAll(strings.Join(slices.Concat(q.keys, q.aggregates), ", "), "count", "count(*)")

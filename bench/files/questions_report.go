@@ -16,7 +16,7 @@ import (
 type questionResult struct {
 	src  *input
 	job  job
-	list []summary // by contender, partd first
+	list []summary // one for each contender, partd first
 }
 
 // measureQuestions measures the questions and writes one table. Wrong outputs are errors.
@@ -118,7 +118,6 @@ func (s summary) cell(src *input) string {
 	return strings.ReplaceAll(s.Output[:min(len(s.Output), 80)], "|", "\\|")
 }
 
-// writeQuestions writes the table as Markdown.
 func (f *flags) writeQuestions(w io.Writer, results []questionResult) error {
 	var measured, skipReasons []string
 	for _, a := range results {

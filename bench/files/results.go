@@ -63,7 +63,7 @@ func readPairs(src *input, outDir string) (digest, error) {
 	return g.result(), err
 }
 
-// eachResult calls handle for each row of result.csv, except the header, which the file has if
+// eachResult calls handle for each row of result.csv. It skips the header, which the file has if
 // the input has one.
 func (src *input) eachResult(outDir string, handle func(line []byte) error) error {
 	header := !src.text

@@ -31,7 +31,6 @@ func (l *numbers) Set(text string) error {
 	return nil
 }
 
-// withCommas formats a number with a comma between thousands.
 func withCommas(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {

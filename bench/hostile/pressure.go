@@ -65,8 +65,8 @@ func runModes(ctx context.Context, mode string, d time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// repeatRequest returns a function that sends a request with the given number of short keys, the
-// same in each call, and waits for the answer.
+// repeatRequest returns a function that sends a request and waits for the answer. Each call sends
+// the same request, which has the given number of short keys.
 func repeatRequest(command string, keys int) func(p *hostile.Peer) error {
 	message := sync.OnceValue(func() []byte {
 		frames := []string{command}

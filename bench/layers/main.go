@@ -5,9 +5,9 @@
 //	go run ./bench/layers -codecs                       # the table of docs/compression.md
 //	go run ./bench/layers -codecs -contents Contents-amd64
 //
-// In the comparison, the two programs take turns, and each run is a separate process. It reads
-// back the appended data and prints a checksum, which must be the same for both programs. The
-// ratio compares the medians.
+// In the comparison, the two programs take turns, and each run is a separate process. A run reads
+// back the appended data and prints a checksum, which must be the same for both programs. The ratio
+// compares the medians.
 package main
 
 import (

@@ -40,7 +40,8 @@ func runOne(spec, data string) error {
 }
 
 // runFormat appends values of value bytes in batches, until they have total bytes, and then reads
-// all keys. The values are consecutive parts of text; after its end, they start again at its start.
+// all keys. The values are consecutive parts of text. At the end of text, they continue at its
+// start.
 func runFormat(format compress.Format, text []byte, value, batch, total int) (figures, error) {
 	ctx := context.Background()
 	store, err := compress.New(partd.NewDict(), format, nil)

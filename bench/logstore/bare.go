@@ -15,7 +15,7 @@ import (
 type bareFiles struct{ *hashFiles }
 
 type bareRef struct {
-	hash    uint64 // of the key
+	hash    uint64 // hash of the key
 	offset  uint32 // position of the key's length, which precedes the key
 	dataLen uint32
 }

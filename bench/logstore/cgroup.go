@@ -13,7 +13,7 @@ import (
 // needs root. After the process has ended, its parent must call removeLimit.
 func limitMemory(name string, bytes program.Size) error {
 	for _, c := range []struct{ root, limit string }{
-		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, // version 1
+		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, // cgroup version 1
 		{"/sys/fs/cgroup", "memory.max"},
 	} {
 		dir := filepath.Join(c.root, name)

@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// hashLog extends hashFiles with a minimal write-ahead log, to show what such a log costs at
-// least. It writes each batch with a checksum, in one call, to one of two files. When a file is
-// full, it continues at the start of the other file. Nothing reads the log.
+// hashLog extends hashFiles with a minimal write-ahead log, to show what such a log costs at least.
+// It writes each batch with a checksum, in one call, to one of two files. When a file is full, the
+// log continues at the start of the other file. Nothing reads the log.
 type hashLog struct {
 	*hashFiles
 	logs   [2]*os.File

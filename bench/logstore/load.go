@@ -74,8 +74,8 @@ func putKey(b []byte, index uint64) {
 		b[j] = digits[x>>59]
 		x <<= 5
 	}
-	// The 10 digits above do not contain the low 14 bits of the product, so two keys could be equal.
-	// The index in the last 5 digits makes all keys distinct.
+	// The 10 digits above do not contain the low 14 bits of the product, so two keys could be
+	// equal. The index in the last 5 digits makes all keys distinct.
 	b[keyLen-1] = digits[index&31]
 	b[keyLen-2] = digits[index>>5&31]
 	b[keyLen-3] = digits[index>>10&31]

@@ -1,11 +1,10 @@
-// Command logstore compares package logstore with two simple stores, 256 hash files with and
-// without a minimal write-ahead log, and with Pebble, with its defaults and with the fastest known
-// settings:
+// Command logstore compares package logstore with other stores: 256 hash files, with and without a
+// minimal write-ahead log; and Pebble, with its defaults and with the fastest known settings:
 //
 //	go run ./bench/logstore --keys 1000000 --bytes 3GiB
 //
-// The stores take turns, and the ratios are medians over the rounds. Each run is a separate
-// process, except with --scan. It checks all values after the timed part.
+// The stores take turns, and the ratios are medians over the rounds. Each run checks all values
+// after its timed part, and is a separate process, except with --scan.
 package main
 
 import (

@@ -32,8 +32,8 @@ type result struct {
 	ScanRead     int64 // bytes of the values that the timed scan read
 }
 
-// measure runs a store in this process, which must do nothing else, because measure reports the
-// resources of the process.
+// measure runs a store in this process. The process must do nothing else, because measure reports
+// the resources that the process used.
 func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r result, err error) {
 	r.Store = name
 	begin := time.Now()

@@ -54,7 +54,7 @@ type rowFigures struct {
 }
 
 func rows() []row {
-	const batches, batchesOfPython = 4000, 400 // of 100 kB
+	const batches, batchesOfPython = 4000, 400 // numbers of batches of 100 kB
 	small := func(connections, inFlight int) func(context.Context, string) (float64, error) {
 		return func(ctx context.Context, url string) (float64, error) {
 			return appendSmall(ctx, url, connections, inFlight, batches)

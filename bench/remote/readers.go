@@ -55,8 +55,8 @@ func readPart(ctx context.Context, args []string) (n int64, err error) {
 // readerGroup is a group of processes that read at the same time.
 type readerGroup struct {
 	Name         string    `json:"name"`
-	Seconds      []float64 `json:"seconds"`     // from the start of the first reader to the end of the last
-	CPU          []float64 `json:"cpu_seconds"` // of the readers and the server
+	Seconds      []float64 `json:"seconds"`     // time from the start of the first reader to the end of the last
+	CPU          []float64 `json:"cpu_seconds"` // CPU time of the readers and the server
 	Ratio        float64   `json:"ratio"`       // median seconds, divided by the median seconds of one reader
 	processes    int
 	parts, reads int // reads is the number of times that the group reads the whole store

@@ -20,7 +20,7 @@ type shardsFigures struct {
 	Servers   int       `json:"servers"`
 	Append    []float64 `json:"append_mb_per_s"`
 	Read      []float64 `json:"read_mb_per_s"`
-	AppendCPU []float64 `json:"append_cpu_seconds_per_gb"` // of the client and the servers
+	AppendCPU []float64 `json:"append_cpu_seconds_per_gb"` // CPU time of the client and the servers
 	ReadCPU   []float64 `json:"read_cpu_seconds_per_gb"`
 }
 
@@ -72,7 +72,8 @@ func (f *shardsFigures) run(ctx context.Context, batches int) (err error) {
 	}
 	total := float64(batches * keys * valueBytes)
 	f.Append, f.AppendCPU = append(f.Append, rate), append(f.AppendCPU, cpu/total*1e9)
-	if err := flush(ctx, url); err != nil { // without a flush, three servers would still have more of the data in memory than one
+	// Without a flush, three servers would still have more of the data in memory than one server.
+	if err := flush(ctx, url); err != nil {
 		return err
 	}
 	rate, cpu, err = measureCPU(servers, func() (float64, error) {

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// overTLS returns a function that runs a load over TLS. It ignores the URL that it gets, because
-// that server does not use TLS, and serves in this process instead.
+// overTLS returns a function that runs a load over TLS. The function starts a TLS server in this
+// process. It ignores the URL that it gets, because the server at that URL does not use TLS.
 func overTLS(load func(context.Context, string) (float64, error)) func(context.Context, string) (float64, error) {
 	return func(ctx context.Context, _ string) (rate float64, err error) {
 		dir, err := os.MkdirTemp("", "partd-bench-*")

@@ -31,7 +31,7 @@ type flags struct {
 }
 
 type result struct {
-	Seconds float64 // from the first input record to the last output record
+	Seconds float64 // time from the first input record to the last output record
 	CPU     float64 // CPU seconds of the process
 	HWM     int64   // peak memory of the process (VmHWM), in bytes
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// sortFile reads the CSV file named in, sorts its lines by the second column, and writes them to the
-// file named out. The file must not contain quotes. sortFile uses package extsort directly.
+// sortFile sorts the lines of a CSV file by the second column. The parameters in and out are the
+// names of the input and the output file. The input must not contain quotes. sortFile uses package
+// extsort directly.
 func sortFile(ctx context.Context, in, out, dir string, memory int64, threads int) (stats extsort.Stats, err error) {
 	var dirs []string
 	if dir != "" {

@@ -18,8 +18,8 @@ import (
 type Decoder struct {
 	limit       int64
 	zstd        func() (*zstd.Decoder, error) // created at the first call
-	zlibReaders sync.Pool                     // of io.ReadCloser values that implement zlib.Resetter
-	scratch     sync.Pool                     // of *[]byte
+	zlibReaders sync.Pool                     // holds io.ReadClosers that implement zlib.Resetter
+	scratch     sync.Pool                     // holds *[]byte values
 }
 
 // NewDecoder returns a decoder for containers of at most limit bytes of data.
@@ -92,7 +92,7 @@ func (d *Decoder) decodeBlock(dst, src []byte, h header, i int64, scratch *[]byt
 func (d *Decoder) decodeStreams(dst, src []byte, h header) error {
 	const (
 		maxStreams   = 16  // maximum number of streams in a split block
-		minStreamLen = 128 // minimum decompressed length of their data, in bytes
+		minStreamLen = 128 // minimum decompressed length of each of these streams, in bytes
 	)
 	n := 1
 	if h.flags&flagNoSplit == 0 && int64(len(dst)) == h.blockSize &&

@@ -28,8 +28,8 @@ type Encoder struct {
 	shuffle        Shuffle
 	typeSize       int
 	zstd           func() (*zstd.Encoder, error) // created at the first call
-	lz4Compressors sync.Pool                     // of blockCompressor
-	scratch        sync.Pool                     // of *[]byte
+	lz4Compressors sync.Pool                     // holds blockCompressors
+	scratch        sync.Pool                     // holds *[]byte values
 }
 
 type blockCompressor interface {

@@ -35,13 +35,13 @@ retried = ray.remote(max_retries=10, retry_exceptions=[Killed])
 
 @retried
 def put(server, job, side, file):
-    """Puts the lines of a file into the store. If Ray runs it again, only one of the runs counts."""
+    """Puts the lines of a file into the store. If Ray runs this task again, only one of the runs counts."""
     tasks("map", server, "--job", job, "--side", side, file)
 
 
 @retried
 def reduce(server, job, count, part, parts, out):
-    """Writes a part of the result atomically, and returns the checksum of the lines it read, which "tasks verify" needs."""
+    """Writes a part of the result atomically. Returns the checksum of the lines that the task read, for "tasks verify"."""
     attempt = Path(tempfile.mkdtemp(dir=out / "attempts"))
     with open(attempt / "lines", "wb") as lines:
         tasks("reduce", server, "--job", job, "--tasks", count, "--part", f"{part}/{parts}", "--share", attempt / "share", stdout=lines)

@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string) (err error) {
 		return verify(ctx, store, wait, flags.Args())
 	case !slices.Contains([]string{"count", "sort", "join"}, *job):
 		return fmt.Errorf("unknown job %q: --job is count, sort or join", *job)
-	case !slices.Contains([]string{"left", "right"}, *side): // join would ignore its lines
+	case !slices.Contains([]string{"left", "right"}, *side): // join would ignore lines of another side
 		return fmt.Errorf("unknown side %q: --side is left or right", *side)
 	case args[0] == "map" && flags.NArg() == 1:
 		return mapFile(ctx, store, *job, *side, flags.Arg(0))
@@ -84,8 +84,8 @@ var errUsage = errors.New("write tasks map FILE, tasks reduce, or tasks verify w
 // partitions is the number of keys for the lines.
 const partitions = 256
 
-// part is one of count parts of the result. It is a range of the partitions. A single part cannot be
-// verified, so its reader writes a checksum to the file share, for "tasks verify".
+// part is one of count parts of the result. It is a range of the partitions. A single part cannot
+// be verified, so its reader writes a checksum to the file share, for "tasks verify".
 type part struct {
 	index, count int
 	share        string
@@ -199,7 +199,8 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 			}
 		case "join":
 			firstWord := func(line string) string { key, _, _ := strings.Cut(line, " "); return key }
-			// Both sides are in the same partition. It is read twice, but only the first pass adds to the checksum.
+			// Both sides are in the same partition, so it is read twice. Only the first pass adds
+			// to the checksum.
 			for row, joinErr := range shuffle.Join(ctx, lines("left ", &share), lines("right ", nil), firstWord, firstWord, nil) {
 				if err = joinErr; err != nil {
 					break
@@ -222,7 +223,8 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 	return os.WriteFile(p.share, text, 0o666)
 }
 
-// verify compares the checksums of the lines that the readers read with those of the committed tasks.
+// verify compares the checksums of the lines that the readers read with those of the committed
+// tasks.
 func verify(ctx context.Context, store partd.Partd, o *shuffle.WaitOptions, files []string) error {
 	c, err := shuffle.WaitCommitted(ctx, store, o)
 	if err != nil {

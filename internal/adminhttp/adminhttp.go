@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Handler serves /healthz, /readyz and, unless metrics is nil, /metrics. If ready
-// returns an error, /readyz answers 503 with its text.
+// Handler serves /healthz, /readyz and, unless metrics is nil, /metrics. If ready returns an error,
+// /readyz answers 503 with the error's text.
 func Handler(ready func() error, metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })

@@ -201,8 +201,8 @@ func appendFloat(dst []byte, f float64) []byte {
 }
 
 // appendMillionths is a faster appendFloat. It returns false unless f is the float nearest to a
-// decimal of up to 15 digits with at most six after the point. Such decimals have different nearest
-// floats, so the decimal without trailing zeros is the shortest that identifies f.
+// decimal of up to 15 digits with at most six after the point. No two such decimals have the same
+// nearest float, so the decimal without trailing zeros is the shortest that identifies f.
 func appendMillionths(dst []byte, f float64) ([]byte, bool) {
 	const million = 1_000_000
 	m := int64(0)

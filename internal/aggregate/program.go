@@ -106,9 +106,8 @@ func (p *Program) addStep(kind stepKind, c Columns) int {
 	return s.first
 }
 
-// Numbers parses a record's values that must be numbers into numbers, by column, and checks those
-// that must be booleans. It ignores empty values. It returns the column of the first invalid value,
-// or -1.
+// Numbers checks the values of a record. It stores the values that must be numbers in numbers, by
+// column. It ignores empty values. It returns the column of the first invalid value, or -1.
 func (p *Program) Numbers(values [][]byte, numbers []Number) int {
 	for col, c := range p.checks {
 		if len(values[col]) == 0 {
@@ -242,7 +241,7 @@ func isFinite(f float64) bool { return !math.IsInf(f, 0) && !math.IsNaN(f) }
 
 // Rank is the position of a quantile among a group's sorted numbers.
 type Rank struct {
-	Index    uint64  // index, from 0
+	Index    uint64
 	fraction float64 // position between the number at Index (0) and the next number (1)
 }
 

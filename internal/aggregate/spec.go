@@ -164,8 +164,9 @@ func (s *Spec) splitArguments(name string) error {
 	return nil
 }
 
-// closingParen returns the index of the parenthesis that ends the arguments, or -1. Because a field
-// name can contain parentheses, the one that ends the arguments must precede a comma or the end.
+// closingParen returns the index of the parenthesis that ends the arguments, or -1. A field name
+// can contain parentheses, so the parenthesis that ends the arguments must precede a comma or the
+// end.
 func closingParen(text string) int {
 	for i := range len(text) {
 		if text[i] == ')' {
@@ -177,8 +178,8 @@ func closingParen(text string) int {
 	return -1
 }
 
-// StoresValues reports whether the function must keep values of a group. Others keep only numbers
-// computed from the values.
+// StoresValues reports whether the function must keep values of a group. Other functions keep only
+// numbers computed from the values.
 func (s Spec) StoresValues() bool {
 	switch s.Func {
 	case First, Last, Any, List:

@@ -74,8 +74,8 @@ func decodeSum(s []uint64) (Number, bool) {
 	return Number{Lo: s[1], Hi: s[2]}, s[0] != 0
 }
 
-// An extreme is the smallest or the largest number. The first word is the kind (two lowest bits) and
-// Number.Hi; the second word is Number.Lo.
+// An extreme is the smallest or the largest number. The first word is the kind (two lowest bits)
+// and Number.Hi; the second word is Number.Lo.
 const extremeWords = 2
 
 // setExtreme replaces the extreme s by n if n is smaller (sign -1) or larger (sign 1).
@@ -198,8 +198,8 @@ func mergePairs(dst, src []uint64) {
 	p.store(dst)
 }
 
-// pairsResult returns the result of a function of pairs, or false if SQL defines none, because there
-// are too few pairs, or because all x or all y are equal.
+// pairsResult returns the result of a function of pairs, or false if SQL defines no result: if
+// there are too few pairs, or if all x or all y are equal.
 func pairsResult(f Func, s []uint64) (float64, bool) {
 	p := decodePairs(s)
 	slope := p.xy / p.xx
@@ -224,7 +224,8 @@ func pairsResult(f Func, s []uint64) (float64, bool) {
 	return p.correlation() * p.correlation(), p.xx != 0
 }
 
-// correlation returns NaN if the sums of squares exceed the range of float64.
+// correlation returns the correlation of x and y, or NaN if a sum of squares exceeds the range of
+// float64.
 func (p pairs) correlation() float64 {
 	if !isFinite(p.xx) || !isFinite(p.yy) {
 		return math.NaN()

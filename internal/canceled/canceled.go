@@ -19,8 +19,8 @@ func Err(ctx context.Context) error {
 	return Explain(ctx, ctx.Err())
 }
 
-// Explain adds the context's cause to an error that wraps ctx.Err(), unless it already has the
-// cause. It returns other errors unchanged.
+// Explain adds the context's cause to an error that wraps ctx.Err(), unless the error already has
+// the cause. It returns other errors unchanged.
 func Explain(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) || errors.As(err, new(*endedError)) {
 		return err
@@ -59,8 +59,8 @@ func (e *endedError) Error() string {
 
 func (e *endedError) Unwrap() error { return e.err }
 
-// Is also checks the cause, except for ErrUnknownOutcome: if the unknown outcome of another operation
-// caused the cancellation, this says nothing about the canceled operation.
+// Is also checks the cause, unless target is ErrUnknownOutcome. If the cause wraps this error, the
+// outcome of another operation is unknown, which says nothing about the canceled operation.
 func (e *endedError) Is(target error) bool {
 	if other, ok := target.(*endedError); ok { // another error of the same context
 		return errors.Is(e.err, other.err) && errors.Is(e.cause, other.cause)

@@ -1,5 +1,5 @@
 // Package cli is the command line of partd. Each command has its own file. This file contains what
-// they share: running a command, exit codes and environment variables.
+// the commands share: running a command, exit codes and environment variables.
 package cli
 
 import (
@@ -71,8 +71,8 @@ func run(ctx context.Context, args []string, a *app) int {
 		return a.report(ctx, r.cmd, r.err)
 	case <-ctx.Done():
 	}
-	// A read or a write that hangs ignores the signal, so do not wait forever. Stores tolerate being
-	// abandoned at any point.
+	// A read or a write that hangs ignores the signal, so do not wait forever. Stores tolerate
+	// being abandoned at any point.
 	const grace = 10 * time.Second
 	select {
 	case r := <-done:
@@ -171,8 +171,9 @@ func (a *app) brokenPipe(err error) bool {
 // commandLine returns a command line that runs this program, for messages.
 func (a *app) commandLine(args string) string { return cmp.Or(a.name, "partd") + " " + args }
 
-// programName returns the command that runs this program again. That is its name or its path, or a
-// "go run" command, because go run removes the program afterwards.
+// programName returns the command that runs this program again: usually the program's name or path.
+// If "go run" started the program, the command is a "go run" command, because go run removes the
+// program when it ends.
 func programName(arg0 string) string {
 	exe, err := os.Executable()
 	if info, ok := debug.ReadBuildInfo(); err == nil && ok && strings.Contains(exe, "go-build") && strings.HasSuffix(info.Path, "/cmd/partd") {

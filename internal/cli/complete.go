@@ -25,8 +25,8 @@ const (
 	completionHead = 1 << 20 // number of bytes of a file to search for a header
 )
 
-// completeStore completes the URL of a store: first prefixes such as "zstd+" and the scheme, then the
-// directory.
+// completeStore completes the URL of a store: first prefixes such as "zstd+" and the scheme, then
+// the directory.
 func completeStore(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	const noSpace = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 	scheme, path, ok := strings.Cut(prefix, ":")

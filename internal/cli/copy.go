@@ -138,7 +138,7 @@ func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 	defer c.bar.Stop()
 	start := time.Now()
 	c.bar.Wait("checking both stores", nil)
-	// prepare looks for existing keys in the bottom store, because they may have been written
+	// prepare looks for existing keys in the bottom store, because the keys may have been written
 	// with other layers, such as another compression.
 	err = c.prepare(ctx, c.bar, to, bottomStore(to), func() error {
 		return checkDifferentStores(ctx, to, from, c.url, *c.flags.from)
@@ -185,7 +185,8 @@ func (c *copyRun) begin(ctx context.Context, stage partd.CopyStage, to, from par
 	}
 }
 
-// sizeOf returns the size of a store's values in bytes, or -1 if that would need reading all values.
+// sizeOf returns the size of a store's values in bytes, or -1 if that would need reading all
+// values.
 func sizeOf(ctx context.Context, store partd.Partd) int64 {
 	if _, hasLayers := store.(partd.Unwrapper); hasLayers {
 		return -1

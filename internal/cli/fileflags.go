@@ -64,7 +64,7 @@ func (f *inputFlags) showsProgress(a *app) bool {
 // layout determines the layout of files from the flags and the file extensions. It ignores
 // extensions for compression, such as .gz.
 func (f *inputFlags) layout(files []string) (records.Layout, error) {
-	// In a separator, \t is a tab, because a tab is hard to type, and \\ is a backslash.
+	// In a separator, \t means a tab, which is hard to type, and \\ means a backslash.
 	l := records.Layout{NoHeader: *f.noHeader, Sep: strings.NewReplacer(`\\`, `\`, `\t`, "\t").Replace(*f.sep)}
 	if strings.Contains(strings.NewReplacer(`\\`, "", `\t`, "").Replace(*f.sep), `\`) {
 		return l, cliutil.Usagef(`--sep: %q has a backslash: write \t for a tab, or \\ for a backslash`, *f.sep)

@@ -115,7 +115,7 @@ const maxScanLine = 1 << 20
 type lineWriter struct {
 	enc    *json.Encoder
 	offset int64  // offset of data in the value
-	data   []byte // not written yet
+	data   []byte // bytes that are not written yet
 }
 
 func (l *lineWriter) add(c partd.Chunk) error {

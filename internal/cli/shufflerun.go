@@ -140,7 +140,6 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 	return nil
 }
 
-// compare compares the records read with the content of the store.
 func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	// largestKeys lists all keys, so it also counts them.
 	if j.largest, j.statsAfter, err = largestKeys(ctx, j.store, 5); err != nil {
@@ -188,7 +187,6 @@ func (p *shuffleProof) begin(ctx context.Context, enabled bool, store partd.Part
 	return err
 }
 
-// compare compares the content of the store with the appended records.
 func (p *shuffleProof) compare(ctx context.Context, records int64, sum ledger.Sum128) error {
 	if p.store == nil {
 		return nil
@@ -262,7 +260,7 @@ func (l *entryList) joinFields(fields [][]byte) []byte {
 	return l.arena[from:]
 }
 
-// addToSum adds the hash of a key and its record, like [partd.Checker].
+// addToSum adds the hash of a key and its record to l.sum; see [partd.CheckResult].
 func (l *entryList) addToSum(e *partd.Entry) {
 	l.hashed = binary.AppendUvarint(l.hashed[:0], uint64(len(e.Key)))
 	l.hashed = append(l.hashed, e.Key...)

@@ -91,8 +91,8 @@ func keysJSON(keys []partd.KeyInfo) []keyRecord {
 	return records
 }
 
-// largestKeys returns the n largest keys of a store, largest first. Keys of equal size are sorted by
-// name. It also counts all keys and their bytes, unless n is 0.
+// largestKeys returns the n largest keys of a store, largest first. Keys of equal size are sorted
+// by name. largestKeys also counts all keys and their bytes, unless n is 0.
 func largestKeys(ctx context.Context, store partd.Partd, n int) (top []partd.KeyInfo, total partd.Stats, err error) {
 	if n == 0 {
 		return nil, total, nil
@@ -118,8 +118,8 @@ func compareSizes(a, b partd.KeyInfo) int {
 	return cmp.Or(cmp.Compare(b.Size, a.Size), strings.Compare(a.Key, b.Key))
 }
 
-// stat --watch repeats every watchInterval. If reading the store takes long, it waits watchPauseFactor
-// times as long before it reads the store again.
+// stat --watch repeats every watchInterval. If reading the store takes long, the command waits
+// watchPauseFactor times as long before it reads the store again.
 const (
 	watchInterval    = time.Second
 	watchPauseFactor = 3
@@ -187,7 +187,7 @@ func (w *watch) show(r watchRecord) error {
 			fmt.Fprintf(out, "%s  %d keys  %d bytes  %s\n", r.Time.UTC().Format(time.RFC3339), r.Keys, r.Bytes, r.rates())
 		})
 	}
-	var b bytes.Buffer // for a single write, to avoid flicker
+	var b bytes.Buffer // the page is written at once, to avoid flicker
 	b.WriteString("\x1b[H\x1b[2J")
 	fmt.Fprintf(&b, "store  %s\ntime   %s\n", w.url, r.Time.Format(time.TimeOnly))
 	writeStat(&b, r.statRecord, terminalWidth(w.app.out))

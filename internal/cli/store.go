@@ -66,8 +66,8 @@ func setOf(ctx context.Context) *stores.Set {
 	return set
 }
 
-// openStore opens a store, or creates it if it does not exist, unless there is a store of
-// another kind in its place.
+// openStore opens a store, or creates it if it does not exist. It returns an error if there is a
+// store of another kind in the same place.
 func openStore(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
 	if err := checkKind(ctx, rawURL); err != nil {
 		return nil, err
@@ -85,7 +85,6 @@ func openReading(ctx context.Context, rawURL string) (partd.Partd, error) {
 	return openReadingWith(ctx, rawURL, nil)
 }
 
-// openReadingWith is like openReading, but passes options to the store.
 func openReadingWith(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
 	if err := requireStore(ctx, rawURL); err != nil {
 		return nil, err

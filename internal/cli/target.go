@@ -17,11 +17,12 @@ type target struct {
 	add, replace bool
 	words        targetWords
 	stage        stage
-	dropped      bool          // the content from before the command was dropped
+	dropped      bool          // the store's earlier content was dropped
 	compareBy    func() string // returns advice on comparing the content by hand; nil if that is impossible
 }
 
-// targetWords contains the parts of messages that differ between commands. A %s stands for the store's URL.
+// targetWords contains the parts of messages that differ between commands. A %s stands for the
+// store's URL.
 type targetWords struct {
 	store        string // what to call the store that the command fills: "store" or "target"
 	repeated     string // sentence that warns against running the command again with --append
@@ -43,8 +44,8 @@ const (
 )
 
 // prepare checks that the store is empty, or drops its content if the flags say so. It looks for
-// keys in bottom, the store below all layers. If there are keys, it calls check before it changes
-// the store.
+// keys in bottom, the store below all layers. If there are keys, prepare calls check before it
+// changes the store.
 func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom partd.Partd, check func() error) error {
 	for _, err := range partd.Keys(ctx, bottom) {
 		if err == nil && !t.add && !t.replace {

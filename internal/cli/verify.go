@@ -97,8 +97,8 @@ type damage struct {
 	Error  string `json:"error"`
 }
 
-// run lets the store, or its server, read all blocks in the order of their files, so that a
-// damaged place does not hide the next one. Then it counts the keys.
+// run makes the store, or its server, check all data. The check continues after damage. Then run
+// counts the keys.
 func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (err error) {
 	bar.Wait("opening the store", nil)
 	store, err := openReading(ctx, url)
@@ -112,7 +112,8 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 	if ctx.Err() != nil || err != nil && damageIn(err) == nil {
 		return err
 	}
-	bar.Wait("counting keys", nil) // in the bottom store, which has all keys, because nothing was written
+	// Nothing was written, so the bottom store has all keys.
+	bar.Wait("counting keys", nil)
 	for info, keysErr := range partd.Keys(ctx, bottomStore(store)) {
 		if keysErr != nil {
 			if err == nil || ctx.Err() != nil {

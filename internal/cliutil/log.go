@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// These limit the rate of warnings and, separately, of errors. Otherwise clients could make the
-// server fill the disk with its log.
+// These constants limit the rate of warnings and, separately, of errors. Otherwise clients could
+// make the server fill the disk with its log.
 const (
 	maxBurst  = 100
 	perSecond = 10
 )
 
-// rateLimited is a handler that drops warnings and errors that exceed the rate. It never drops messages
-// of lower levels. The handlers that WithAttrs and WithGroup return share its buckets.
+// rateLimited is a handler that drops warnings and errors that exceed the rate. It never drops
+// messages of lower levels. The handlers that WithAttrs and WithGroup return share its buckets.
 type rateLimited struct {
 	slog.Handler
 	warnings, errors *bucket

@@ -31,8 +31,8 @@ Every flag can also be given as an environment variable, named in brackets
 beside it; a flag on the command line takes precedence.
 
 Exit codes: ` + p.ExitCodes
-	// cobra prints "NAME version " before Version. Setting a template without that would link
-	// all exported methods into the program.
+	// cobra prints "NAME version " before Version, so remove these words from the text. A custom
+	// template would link all exported methods into the program.
 	root.Version = strings.TrimPrefix(version(root.Name()), root.Name()+" version ")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true

@@ -104,7 +104,8 @@ func FlagError(cmd *cobra.Command, err error) error {
 	return UsageError{err}
 }
 
-// valueError returns an error that says what a flag's value must be. For most types, it returns err.
+// valueError returns an error that says what a flag's value must be. For most types, it returns
+// err.
 func valueError(f *pflag.Flag, value string, err error) error {
 	switch f.Value.Type() {
 	case "bool":
@@ -120,8 +121,8 @@ func valueError(f *pflag.Flag, value string, err error) error {
 // diskErrors lists errors that concern a whole disk, not a single key or file.
 var diskErrors = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO}
 
-// Message returns an error's text for people. The text contains each path only once, and begins with
-// a cause that concerns a whole disk.
+// Message returns an error's text for people. The text contains each path only once, and begins
+// with a cause that concerns a whole disk.
 func Message(err error) string {
 	text := strings.TrimPrefix(err.Error(), "partd: ")
 	text = strings.ReplaceAll(text, ": partd: ", ": ")

@@ -76,8 +76,8 @@ func keyPicker(o Options, r *rand.Rand) (func() uint64, error) {
 	return nil, fmt.Errorf("unknown distribution %q: use one of %s", o.Dist, Dists)
 }
 
-// words contains all values of the column text. A value begins anywhere in its first half; the second
-// half is long enough for the longest one.
+// words contains all values of the column text. Each value is a part of words that begins in the
+// first half. The second half is longer than the longest value.
 var words = strings.Repeat("the quick brown fox jumps over the lazy dog while seven wizards boil up "+
 	"frozen mixtures and judge my vow by a black quartz sphinx at dawn ", 4)
 

@@ -64,8 +64,8 @@ type Sorter struct {
 	current      *slot  // slot that receives records, or nil
 	free         []*slot
 	slots        []*slot // all slots
-	sorted       []*slot // sorted slots in memory, by seq
-	runs         []*run  // by seq
+	sorted       []*slot // sorted slots in memory, in any order
+	runs         []*run  // ordered by seq
 	sortingCount int     // number of full slots that are not sorted yet
 	spillCount   int     // number of slots being written to files
 	merging      bool    // mergeEarly is merging runs
@@ -79,7 +79,7 @@ type Sorter struct {
 
 // sizes holds sizes in bytes that depend on the sorter's memory.
 type sizes struct {
-	slot          int // size of a slot
+	slot          int
 	block         int // size of a block of a run; a longer record has its own block
 	buffer        int // size of a writer's buffer, and of an output block
 	bufferRecords int // maximum number of records in a writer's buffer; their entries fit in a slot

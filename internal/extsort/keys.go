@@ -6,10 +6,10 @@ import (
 	"math"
 )
 
-// The functions below encode values so that bytes.Compare orders the encodings like the
-// values. No encoding is a prefix of another encoding by the same function, so concatenated
-// encodings sort by the first value, then by the second. Unencoded bytes also sort correctly,
-// but only at the end of a key, and not inverted.
+// The functions below encode values so that bytes.Compare orders the encodings like the values. No
+// encoding is a prefix of another encoding by the same function, so concatenated encodings sort by
+// the first value, then by the second. Unencoded bytes also sort correctly at the end of a key,
+// unless they are inverted.
 
 // AppendUint encodes an unsigned integer in 8 bytes.
 func AppendUint(dst []byte, x uint64) []byte { return binary.BigEndian.AppendUint64(dst, x) }

@@ -74,8 +74,8 @@ func (m *merger) beats(a, b int32) bool {
 	return false
 }
 
-// next returns the next record, or nil after the last one. sameKey reports whether its key equals
-// the previous record's key.
+// next returns the next record, or nil after the last one. sameKey reports whether h has the same
+// key as the previous record.
 func (m *merger) next() (h *head, sameKey bool, err error) {
 	if len(m.cursors) == 0 {
 		return nil, false, nil
@@ -118,7 +118,8 @@ type head struct {
 
 // code describes where a key differs from a base key, which is smaller or equal. Keys are compared
 // as eight-byte words, padded with zeros. Of two keys with the same base, the key with more common
-// words is smaller. If both have equally many, the key with the smaller word is smaller.
+// words is smaller. If both keys have equally many common words, the key with the smaller word is
+// smaller.
 type code struct {
 	common int    // number of words at the beginning that are equal to the base's
 	word   uint64 // next word of the key
@@ -170,7 +171,7 @@ type cursor struct {
 
 	slot      *slot // nil if the records are in a run
 	nextEntry int   // index of the next entry
-	sink      byte  // uses the prefetched bytes, or the compiler would remove the reads
+	sink      byte  // sum of prefetched bytes, computed so that the compiler keeps the reads
 
 	reader  *runReader
 	block   []byte // unread bytes of the current block

@@ -23,8 +23,9 @@ func (s *Sorter) newRun(seq int64) (*run, error) {
 	return &run{File: f, seq: seq}, nil
 }
 
-// add adds a record: twice its length, plus one if its key equals the previous record's key; the
-// key's length and the key if they differ; and the record. sameKey reports whether they are equal.
+// add adds a record to the run. It writes twice the record's length, plus one if the key is
+// omitted; unless it is omitted, the key's length and the key; and the record. sameKey reports
+// whether the key equals the previous record's key, so that it can be omitted.
 func (r *run) add(h *head, sameKey bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
 		return err
@@ -92,8 +93,8 @@ func (r *runReader) fetchNext() {
 			block, err := r.run.Read(r.bufs[i%2], i, 1)
 			r.ready <- readResult{block, err} // does not block: one block at a time is read ahead
 			r.s.readLock.Unlock()
-			// Freeing disk space can be slow. If another goroutine is doing that, skip it: a later
-			// call will also free these blocks.
+			// Freeing disk space can be slow. If another goroutine is doing that, do not wait for
+			// it: a later call will also free these blocks.
 			if r.s.dropLock.TryLock() {
 				r.run.Drop(i + 1)
 				r.s.dropLock.Unlock()
@@ -180,7 +181,7 @@ func (s *Sorter) mergeSome(n int) error {
 		return err
 	}
 	if err != nil {
-		s.runs = append(s.runs, merged) // so that Close closes it
+		s.runs = append(s.runs, merged) // Close closes all runs in s.runs
 		return err
 	}
 	s.runs = slices.Replace(s.runs, first, first+n, merged)

@@ -14,17 +14,17 @@ import (
 // sorting the list.
 type slot struct {
 	mem     []byte
-	seq     int64   // number of the slot, in the order of the input
-	used    int     // size of the records in bytes
-	records int     // number of records
+	seq     int64 // number of the slot, in the order of the input
+	used    int   // size of the records in bytes
+	records int
 	entries []entry // set by sort, in sort order
 }
 
 // entry represents a record in a sort.
 type entry struct {
 	prefix uint64 // eight bytes of the key, initially the first ones, as a big-endian number
-	// ref consists of, from the highest bits: the record's offset, the number of bytes before
-	// its key, and the key's length, or maxRefLen if the key is at least that long.
+	// ref consists of, from the highest bits: the record's offset; the number of bytes before the
+	// key in the record; and the key's length, or maxRefLen if the key is at least that long.
 	ref uint64
 }
 

@@ -55,7 +55,8 @@ func (b *Block) item(i int) []byte {
 	return b.Data[from:to:to]
 }
 
-// isFull reports whether a record of the given size does not fit. It always fits in an empty block.
+// isFull reports whether a record of the given size does not fit. Any record fits in an empty
+// block.
 func (b *Block) isFull(bytes int) bool {
 	return len(b.ends) == maxBlockRecords || len(b.ends) > 0 && len(b.Data)+bytes > cap(b.Data)
 }

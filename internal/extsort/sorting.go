@@ -36,8 +36,8 @@ func (s *Sorter) addBuffer(w *Writer) error {
 	return nil
 }
 
-// nextSlot sets current to a free slot. If there is none, it waits for a change (on Cond) and leaves
-// current nil; the caller must try again. Mu must be held.
+// nextSlot sets current to a free slot. If there is none, it waits for a change (on Cond) and
+// leaves current nil; the caller must try again. Mu must be held.
 func (s *Sorter) nextSlot() {
 	if s.merging {
 		s.Cond.Wait()
@@ -130,7 +130,7 @@ func (s *Sorter) spillOldest() {
 		s.Mu.Lock()
 		defer s.Mu.Unlock()
 		s.spillCount--
-		if r != nil { // even after an error, so that Close closes it
+		if r != nil { // even after an error, because Close closes all runs in s.runs
 			i, _ := slices.BinarySearchFunc(s.runs, r.seq, func(o *run, seq int64) int { return int(o.seq - seq) })
 			s.runs = slices.Insert(s.runs, i, r)
 			s.stats.Runs++

@@ -65,7 +65,8 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 		}
 	}
 	if d.sync {
-		// After a failed sync, the disk's content is unknown, even if a retry succeeds.
+		// After a failed sync, the disk's content is unknown, even if a retry succeeds, so
+		// later writes are refused.
 		if err := d.refuseWrites(d.syncBatch()); err != nil {
 			return d.rollback(written, err)
 		}
@@ -139,8 +140,8 @@ func (d *Dir) openForWrite(k *keyFile) error {
 	return err
 }
 
-// makeRoomInBatch closes a file if too many are open to open another one. It may even close a file
-// of the current batch.
+// makeRoomInBatch makes room for opening another file. If too many files are open, it closes one,
+// which may even belong to the current batch.
 func (d *Dir) makeRoomInBatch() error {
 	canOpen, err := d.makeRoom()
 	if err != nil || canOpen {
@@ -214,8 +215,8 @@ func (d *Dir) syncBatch() error {
 	return nil
 }
 
-// writeKeyFile stores a key that is too long for a file name in a separate file. name is the file for
-// the key's value. Call writeKeyFile before creating that file.
+// writeKeyFile stores a key that is too long for a file name in a separate file. name is the name
+// of the file for the key's value. Call writeKeyFile before creating the file for the value.
 func (d *Dir) writeKeyFile(key, name string) error {
 	keyName, ok := names.KeyFile(name)
 	if !ok {

@@ -11,7 +11,8 @@ import (
 )
 
 // sessionTag records in the file "%sessions" that a session's operation was applied, so that a
-// repetition is not applied again. It has the content of the session's slot before and after the operation.
+// repetition is not applied again. It has the content of the session's slot before and after the
+// operation.
 type sessionTag struct {
 	slot             uint64
 	oldSlot, newSlot *slot
@@ -112,8 +113,8 @@ func (d *Dir) finishTag(r *record, applied bool) error {
 	return err // syncFinished will sync the file
 }
 
-// setTagged sets a key and records that the operation was applied. It writes a record to the journal,
-// because the rename and the write to the session's slot are not atomic together.
+// setTagged sets a key and records that the operation was applied. It writes a record to the
+// journal, because the rename and the write to the session's slot are not atomic together.
 func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 	staged, err := d.stage(value)
 	if err != nil {
@@ -136,8 +137,8 @@ func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 	return d.commit(true)
 }
 
-// redoSet completes an interrupted Set, and reports whether the new value is in place. It is not if
-// a power loss removed the temporary file.
+// redoSet completes an interrupted Set, and reports whether the new value is in place. If a power
+// loss removed the temporary file, the old value stays.
 func (d *Dir) redoSet(r *record, s *span) (bool, error) {
 	staged, err := d.fs.Info(d.path(names.Temp))
 	if err == nil && staged.Ino == s.ino {

@@ -117,9 +117,9 @@ func (d *Dir) buildRecord(entries Entries) {
 	b.record = d.seal(rec, kindAppend, len(b.touched))
 }
 
-// rollback undoes the append in the first n files of the batch, and returns cause. If undoing fails,
-// the undo record stays, and the next lock holder undoes the append. If a sync failed, the returned
-// error says that the outcome is unknown.
+// rollback undoes the append in the first n files of the batch, and returns cause. If undoing
+// fails, the undo record stays, and the next lock holder undoes the append. If a sync failed, the
+// returned error says that the outcome is unknown.
 func (d *Dir) rollback(n int, cause error) error {
 	var err error
 	for _, k := range d.batch.touched[:n] {
@@ -155,7 +155,7 @@ func (d *Dir) rollbackKey(k *keyFile) error {
 			if k.file != nil {
 				d.cache.remove(k)
 			}
-			// An error does not matter, because a new file has no older data to lose.
+			// Do not refuse later writes if closing fails: a new file has no older data to lose.
 			return errors.Join(closeOnce(&k.file), d.removeValue(name))
 		}
 		return d.removeKeyText(name)

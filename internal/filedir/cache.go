@@ -27,7 +27,7 @@ type keyFile struct {
 	batch       uint64 // number of the batch that set the fields below
 	first, last int    // index of the key's first and last entry
 	addSize     int64
-	inline      int  // offset of these bytes in the undo record; -1 if it contains only checksums
+	inline      int  // offset of the added bytes in the undo record; -1 if the record contains only checksums
 	isNew       bool // the file did not exist before the batch
 	created     bool // the batch has already created the file
 }
@@ -173,8 +173,8 @@ func (d *Dir) closeCached() error {
 	return err
 }
 
-// regularInfo returns the info of a newly opened file. It closes the file if it returns an error,
-// for example because the file is a directory or a pipe.
+// regularInfo returns the info of a newly opened file. If the file is not regular, for example a
+// directory or a pipe, it closes the file and returns an error.
 func regularInfo(file vfs.File) (vfs.Info, error) {
 	info, err := file.Info()
 	if err == nil && !info.Mode.IsRegular() {
@@ -208,8 +208,9 @@ func (d *Dir) refresh(k *keyFile) error {
 		return err
 	}
 	if k.file != nil {
-		// Look up the file by its name, although that is slower: the open file may have been
-		// removed or replaced, and its link count does not show that if it has another hard link.
+		// Look up the file by name, although the info of the open file would be faster to get: the
+		// open file may have been removed or replaced. Its link count would not show that if it has
+		// another hard link.
 		info, err := d.fs.Info(k.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

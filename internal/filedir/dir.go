@@ -97,21 +97,21 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	if dir == "" {
 		return nil, errors.New("the directory name is empty")
 	}
-	abs, err := filepath.Abs(dir) // because the process may change its working directory
+	abs, err := filepath.Abs(dir) // the process may change its working directory
 	if err != nil {
 		return nil, err
 	}
 	d := &Dir{
 		Hooks: opts.Hooks,
 		dir:   abs, fs: fsys, sync: opts.Sync, log: opts.Logger, corrupt: opts.Corrupt,
-		maxOpen: cmp.Or(opts.MaxOpenFiles, max(16, min(8192, vfs.OpenFileLimit()/4))), // leaves descriptors for other stores, sockets and spill files
+		maxOpen: cmp.Or(opts.MaxOpenFiles, max(16, min(8192, vfs.OpenFileLimit()/4))), // the default leaves descriptors for other stores, sockets and spill files
 		boot:    cmp.Or(opts.Hooks.Boot, boot.ID()),
 		turn:    make(chan struct{}, 1), orphan: make(chan struct{}, 1),
 	}
 	d.log = cmp.Or(d.log, slog.New(slog.DiscardHandler))
 	d.cache.byKey = make(map[string]*keyFile)
 	d.dirty.limit = cmp.Or(opts.Hooks.MaxDirty, maxDirty)
-	d.dirty.parents = []string{filepath.Dir(abs)} // whoever created dir may not have synced its parent
+	d.dirty.parents = []string{filepath.Dir(abs)} // the process that created dir may not have synced the parent
 	d.keeper = time.AfterFunc(time.Hour, d.releaseIdleLock)
 	d.keeper.Stop()
 	d.lock = fsys.NewLock(d.path(names.Lock))

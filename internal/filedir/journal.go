@@ -49,7 +49,7 @@ import (
 //	8  the file's length
 //	8  time of the file's last change, nanoseconds since 1970
 //
-// The span of a tagged set has the same form, but only the name is that of the value's file. The
+// The span of a tagged set has the same form, but only the name belongs to the value's file. The
 // other fields describe the temporary file "%tmp", which will replace the value's file.
 //
 // The tag, of an operation that must not be applied twice:

@@ -36,17 +36,17 @@ func (l *nameList) name(i int) string {
 	return string(l.bytes[start:l.ends[i]])
 }
 
-// listBatch is the number of directory entries to read in one call. Keys also releases the lock after
-// examining this number of files.
+// listBatch is the number of directory entries to read in one call. Keys also releases the lock
+// after examining this number of files.
 const listBatch = 1024
 
-// eachName calls visit for each file in a directory and its subdirectories. below is the directory's
-// path from the store's directory: "", or a path that ends in a slash. A file that is not part of a
-// store causes an error if strict is true; otherwise it is skipped.
+// eachName calls visit for each file in a directory and its subdirectories. below is the
+// directory's path from the store's directory: "", or a path that ends in a slash. A file that is
+// not part of a store causes an error if strict is true; otherwise it is skipped.
 func (d *Dir) eachName(below string, strict bool, visit func(name string, kind names.Kind) error) (err error) {
 	dir, err := retry(d, func() (vfs.Dir, error) { return d.fs.ReadDir(d.path(below)) })
 	if below != "" && errors.Is(err, fs.ErrNotExist) {
-		return nil // Python's partd can drop a store without taking the lock
+		return nil // the subdirectory is gone: Python's partd can drop a store without taking the lock
 	}
 	if err != nil {
 		return err
@@ -85,8 +85,8 @@ func (d *Dir) eachName(below string, strict bool, visit func(name string, kind n
 	}
 }
 
-// listFiles returns the names of the value files that matches accepts, or of all if matches is nil. For
-// strict, see eachName.
+// listFiles returns the names of the files with values. If matches is not nil, it returns only the
+// names that matches accepts. For strict, see eachName.
 func (d *Dir) listFiles(strict bool, matches func(name string) bool) (*nameList, error) {
 	list := new(nameList)
 	err := d.eachName("", strict, func(name string, kind names.Kind) error {
@@ -113,7 +113,8 @@ func (d *Dir) listAll(ctx context.Context, matches func(name string) bool) (*nam
 	return list, err
 }
 
-// ReaderMemory estimates, in bytes, the memory of an open reader and of another listing of all keys.
+// ReaderMemory estimates, in bytes, the memory of an open reader and of another listing of all
+// keys.
 func (d *Dir) ReaderMemory() (reader, listing int64) {
 	return 4 << 10, d.listMemory.Load() + 2*writeSize
 }
@@ -183,8 +184,8 @@ func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool)
 	return nil
 }
 
-// keyBatch appends the keys of files of list to keys, starting at index from. It returns the index
-// of the first file that it has not examined.
+// keyBatch appends to keys the keys of list's files, starting with the file at index from. It
+// returns the index of the first file that it has not examined.
 func (d *Dir) keyBatch(ctx context.Context, list *nameList, from int, keys []keySize) ([]keySize, int, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, from, err

@@ -15,8 +15,9 @@ import (
 )
 
 // Taking the lock and checking all files can cost more than a small append. So a writer keeps the
-// lock for up to keepLock, unless it is idle for idleLock. Meanwhile, only Python's drop can change
-// files, because it does not take the lock. Operations notice that, because drop removes ".lock".
+// lock for up to keepLock, unless it is idle for idleLock. Meanwhile, no other process changes
+// files, except by Python's drop, which does not take the lock. Operations notice a drop, because
+// it removes ".lock".
 const (
 	keepLock = 20 * time.Millisecond
 	idleLock = 500 * time.Microsecond
@@ -115,8 +116,8 @@ func (d *Dir) releaseLock() error {
 }
 
 // takeLock takes the directory's lock, unless the previous operation kept it. If abandoned is true,
-// ctx has ended, and the caller must not release d.turn: a goroutine that still waits for the lock
-// will.
+// ctx has ended, and the caller must not release d.turn: the goroutine that still waits for the
+// lock will release it.
 func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err error) {
 	if d.mode == exclusive {
 		expired := !time.Now().Before(d.keepUntil)
@@ -165,8 +166,8 @@ func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err err
 	return false, fmt.Errorf("%w, %d times in a row: is another process removing the directory?", errLockLost, tries)
 }
 
-// tryLock takes the lock, and sets d.mode. If the lock file was removed or replaced meanwhile, tryLock
-// returns without the lock. For abandoned, see waitLock.
+// tryLock takes the lock, and sets d.mode. If the lock file was removed or replaced meanwhile,
+// tryLock returns without the lock. For abandoned, see waitLock.
 func (d *Dir) tryLock(ctx context.Context, want lockMode) (abandoned bool, err error) {
 	if err := d.prepareDir(); err != nil {
 		return false, err
@@ -200,7 +201,8 @@ func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err err
 	if ctx.Done() == nil {
 		return false, d.lock.Lock(write)
 	}
-	var decided atomic.Bool // the goroutine sets it to hand over the lock, or the caller to give up, whichever is first
+	// Either the goroutine sets decided, to hand over the lock, or the caller does, to give up.
+	var decided atomic.Bool
 	result := make(chan error, 1)
 	go func() {
 		err := d.lock.Lock(write)

@@ -63,8 +63,8 @@ func (d *Dir) makeDir() error {
 
 // checkIsStore returns an error if the directory has files but no lock file.
 func (d *Dir) checkIsStore() (err error) {
-	// Another process may be creating the store right now. It creates the lock file first,
-	// so the second check finds it.
+	// Another process may be creating the store right now. Such a process creates the lock file
+	// first, so the second check finds the lock file.
 	for range 2 {
 		if _, err = d.fs.Info(d.path(names.Lock)); err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return err

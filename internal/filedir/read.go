@@ -55,8 +55,9 @@ func (d *Dir) openKeyValue(key string) (openedFile, error) {
 
 func (d *Dir) batchSize() int { return max(1, min(readBatch, d.maxOpen)) }
 
-// eachOpened calls open for up to n files with the lock held, and then use for each file without the
-// lock. It returns the number of files, which is less than n if too many files are open.
+// eachOpened calls open for up to n files with the lock held. Then it calls use for each opened
+// file, without the lock. It returns the number of opened files, which is less than n if too many
+// files are open.
 func (d *Dir) eachOpened(ctx context.Context, n int,
 	open func(i int) (openedFile, error), use func(i int, file *openedFile) error,
 ) (int, error) {

@@ -20,8 +20,8 @@ type record struct {
 	progress int64 // offset in the journal of each span's undo progress
 }
 
-// span describes how an operation changes one file. The first group of fields is for appends, and
-// the second for other operations.
+// span describes how an operation changes one file. Only appends use the fields from created to
+// sums. Only other operations use the fields from ino to mtime.
 type span struct {
 	name     string
 	progress uint64

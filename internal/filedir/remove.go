@@ -81,7 +81,8 @@ func (d Tx) Drop(ctx context.Context) error {
 	return nil
 }
 
-// removeOrphans removes files that contain long keys. Call it only if the directory contains no values.
+// removeOrphans removes files that contain long keys. Call it only if the directory contains no
+// values.
 func (d *Dir) removeOrphans() error {
 	var orphans []string
 	err := d.eachName("", false, func(name string, kind names.Kind) error {

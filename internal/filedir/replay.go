@@ -15,7 +15,7 @@ import (
 // recover completes or undoes the operation that the journal describes. If recover is interrupted,
 // it can be repeated. The exclusive lock must be held.
 func (d *Dir) recover() error {
-	if err := d.closeCached(); err != nil { // their cached sizes may be stale
+	if err := d.closeCached(); err != nil { // the sizes in the cache may be stale
 		return err
 	}
 	r, err := d.readRecord()
@@ -83,8 +83,8 @@ func (d *Dir) syncFinished(r *record) error {
 
 func (d *Dir) mayHaveRebooted(r *record) bool { return r.boot == 0 || r.boot != d.boot }
 
-// undo removes the bytes that an append added to the file of s, which is span i of r. It keeps bytes
-// that another process appended afterwards.
+// undo removes the bytes that an append added to the file of s, which is span i of r. It keeps
+// bytes that another process appended afterwards.
 func (d *Dir) undo(r *record, s *span, i int) (err error) {
 	path := d.path(s.name)
 	file, err := d.open(path, os.O_RDWR)
@@ -136,8 +136,8 @@ func (d *Dir) undo(r *record, s *span, i int) (err error) {
 // them and keeps the bytes after them. Fewer bytes could match by chance.
 const minProof = 16
 
-// appendEnd returns the end of the bytes that the append added to the file. Any bytes after it
-// were appended by another process.
+// appendEnd returns the end of the bytes that the append added to the file. Another process
+// appended any bytes after this end.
 func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int64) (int64, error) {
 	end := s.oldSize + s.addSize
 	matchEnd, err := s.matchEnd(file, size)

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// scanBatch is the maximum number of files that a Scan opens at once. It is small, because the files
-// stay open while the caller processes the values, and hundreds of scans may run.
+// scanBatch is the maximum number of files that a Scan opens at once. It is small, because the
+// files stay open while the caller processes the values, and hundreds of scans may run.
 const scanBatch = 8
 
 var errStopped = errors.New("the caller stopped the scan")
@@ -18,8 +18,8 @@ var errStopped = errors.New("the caller stopped the scan")
 // call.
 type Visit func(key string, offset int64, data []byte, last bool) bool
 
-// Scan visits the values of the keys that exist when Scan begins. If matches is not nil, Scan visits
-// only keys whose file names it accepts.
+// Scan visits the values of the keys that exist when Scan begins. It visits only the keys whose
+// file names matches accepts, or all keys if matches is nil.
 func (d *Dir) Scan(ctx context.Context, matches func(name string) bool, visit Visit) error {
 	list, err := d.listAll(ctx, matches)
 	if err != nil {

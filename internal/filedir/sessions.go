@@ -26,14 +26,14 @@ import (
 //	slots 1…N:  8 session, or 0; the slot's index is its counter modulo N, plus 1
 //	            8 number of the last applied operation, or 0
 //	            4 CRC of that operation's request
-//	            4 counter of the last issued session at that time
+//	            4 counter of the last issued session when that operation was applied
 //	each slot:  at offset 44 a byte: 1 if the slot and the data before it were synced
-//	            at offset 48 8 bytes, hash of the system's boot id at that time
+//	            at offset 48 8 bytes, hash of the system's boot id when the slot was written
 //	            at offset 56 4 bytes, CRC-32C of bytes 0 to 55; then 4 bytes, zero
 //
-// An unsynced slot is valid only until the system restarts: after a power loss, the slot may be older
-// than the data, so that an operation would be applied twice. If slot 0 is not valid, the counter
-// restarts with another random number.
+// An unsynced slot is valid only until the system restarts: after a power loss, the slot may be
+// older than the data, so that an operation would be applied twice. If slot 0 is not valid, the
+// counter restarts with another random number.
 const (
 	sessionsMagic    = "partdses"
 	slotLen          = 64
@@ -76,8 +76,8 @@ func (s *slot) seal(synced bool, boot uint64) *slot {
 	return s
 }
 
-// isValid reports whether the slot has a correct checksum, and was synced or written since the system
-// started.
+// isValid reports whether the slot has a correct checksum, and was synced or written since the
+// system started.
 func (s *slot) isValid(boot uint64) bool {
 	if crc32.Checksum(s[:slotSumOffset], castagnoli) != binary.LittleEndian.Uint32(s[slotSumOffset:]) {
 		return false
@@ -190,7 +190,8 @@ func (d Tx) EndSession(session uint64) error {
 	return d.writeSlot(i, newSlot(0, sessiontab.Operation{}).seal(d.sync, d.boot))
 }
 
-// NewSession issues a session. If too many exist, it expires an unused or the least recently used one.
+// NewSession issues a session. If there are too many, it expires an unused session, or else the
+// least recently used one.
 func (d Tx) NewSession() (uint64, error) {
 	if err := d.openSessions(true); err != nil {
 		return 0, err
@@ -217,7 +218,7 @@ func (d Tx) NewSession() (uint64, error) {
 	}
 	copy(head[slotSecretOffset:], secret)
 	if !d.sync && t.head != nil && t.head.synced() {
-		// Otherwise, a power loss could restore the old slot, which would be valid.
+		// Without unseal, a power loss could restore the old slot, which would be valid.
 		unsynced := *t.head
 		if err := d.unseal(0, &unsynced); err != nil {
 			return 0, err
@@ -282,8 +283,8 @@ func (t *sessionFile) secret() []byte {
 	return nil
 }
 
-// SessionSecret returns the secret from which session tokens are derived. All processes that use the
-// directory have the same secret.
+// SessionSecret returns the secret from which session tokens are derived. All processes that use
+// the directory have the same secret.
 func (d Tx) SessionSecret(session uint64) ([]byte, error) {
 	if err := d.openSessions(false); err != nil {
 		return nil, err

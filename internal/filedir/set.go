@@ -61,8 +61,8 @@ func (d *Dir) cleanUpSet(name string, isNew bool, cause error) error {
 	return cause
 }
 
-// replaceFile atomically replaces or creates a file. If it fails, it has changed nothing, unless the
-// error wraps ErrUnknownOutcome.
+// replaceFile atomically replaces or creates a file. If it fails, it has changed nothing, unless
+// the error wraps ErrUnknownOutcome.
 func (d *Dir) replaceFile(name string, value []byte) error {
 	if _, err := d.stage(value); err != nil {
 		return err

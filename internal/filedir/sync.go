@@ -101,7 +101,8 @@ func (d *Dir) syncAll(ctx context.Context) error {
 		}
 		delete(d.dirty.paths, path)
 	}
-	// Sync the journal too. Otherwise, a cleared record could reappear after a power loss, and be replayed.
+	// Sync the journal too. Otherwise, a cleared record could reappear after a power loss, and be
+	// replayed.
 	if d.journal.file != nil {
 		if err := d.journal.file.Sync(); err != nil {
 			return err

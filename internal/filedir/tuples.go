@@ -37,7 +37,7 @@ func (d *Dir) nameOf(key string) (string, error) {
 }
 
 func (d *Dir) twoFilesError(flat, tuple string) error {
-	return fmt.Errorf("its value is in two files, %s and %s: move one of them out of the directory", d.path(flat), d.path(tuple))
+	return fmt.Errorf("the key's value is in two files, %s and %s: move one of them out of the directory", d.path(flat), d.path(tuple))
 }
 
 // statTuple reports whether a tuple's file exists at the path tuple, which Python uses. possible
@@ -90,7 +90,6 @@ func (d *Dir) markNamesDirty(name string) {
 	}
 }
 
-// syncNames makes changed file names durable.
 func (d *Dir) syncNames() error {
 	for dir := range d.subdirs {
 		if err := d.fs.SyncDir(d.path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -115,7 +114,7 @@ func (d *Dir) findTuple(k *keyFile) error {
 	return err
 }
 
-var errNameIsDir = errors.New("the name of its file is in use for a directory, because there are tuples that begin with the key: delete those tuples first")
+var errNameIsDir = errors.New("the name of the key's file is in use for a directory, because there are tuples that begin with the key: delete those tuples first")
 
 // isDir reports whether path is a directory. It returns false for a link to a directory.
 func (d *Dir) isDir(path string) bool {
@@ -134,7 +133,7 @@ func (d *Dir) isEmptyTupleDir(name string) bool {
 }
 
 // freeName removes the directory called name, so that a file can have the name. Deleting tuples
-// leaves such directories, which is also the case in Python.
+// leaves such directories, in Python too.
 func (d *Dir) freeName(name string) error {
 	d.removeDirs(name + "/")
 	if d.fs.Remove(d.path(name)) != nil {
@@ -143,8 +142,8 @@ func (d *Dir) freeName(name string) error {
 	return nil
 }
 
-// removeDirs removes the empty tuple directories in a directory and its subdirectories. below is the
-// directory's path from the store's directory: "", or a path that ends in a slash.
+// removeDirs removes the empty tuple directories in a directory and its subdirectories. below is
+// the directory's path from the store's directory: "", or a path that ends in a slash.
 func (d *Dir) removeDirs(below string) {
 	dir, err := d.fs.ReadDir(d.path(below))
 	if err != nil {

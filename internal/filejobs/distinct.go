@@ -10,9 +10,10 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// distinctEngine runs [Distinct]. It sorts the records by the fields, and then sorts the first record
-// of each value by its position in the input. Before the sort, each worker drops records whose values
-// it has seen. These cannot be first, because a worker receives its blocks in input order.
+// distinctEngine runs [Distinct]. It sorts the records by the fields, and then sorts the first
+// record of each value by its position in the input. Before the sort, each worker drops records
+// whose values it has seen. Such records cannot be the first with their values, because a worker
+// receives its blocks in input order.
 type distinctEngine struct {
 	by      string
 	job     *job
@@ -22,8 +23,8 @@ type distinctEngine struct {
 	dropped int64
 }
 
-// Distinct returns an engine that drops every record that has the same values as an earlier record in
-// the fields listed in by. If by is "", it compares whole records.
+// Distinct returns an engine that drops every record that has the same values as an earlier record
+// in the fields listed in by. If by is "", it compares whole records.
 func Distinct(by string) Engine { return &distinctEngine{by: by} }
 
 func (d *distinctEngine) plan(j *job) (err error) {

@@ -121,9 +121,9 @@ const (
 	endBare // a JSON number, true or false
 )
 
-// appendKey encodes fields as a key that sorts by the first field, then the second, and so on. A NUL
-// inside a field is followed by 255. bare[i] is true if field i is a JSON number, true or false; bare
-// is nil if types do not matter.
+// appendKey encodes fields as a key that sorts by the first field, then the second, and so on. A
+// NUL inside a field is followed by 255. bare[i] is true if field i is a JSON number, true or
+// false; bare is nil if types do not matter.
 func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	if bare == nil {
 		if key, ok := appendWords(dst, fields); ok {

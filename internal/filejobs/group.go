@@ -44,7 +44,8 @@ type groupEngine struct {
 	batches atomic.Int64 // if values are sorted: number of batches in the sorter, one for each block
 }
 
-// Group returns an engine that groups records by the fields listed in by, and aggregates each group.
+// Group returns an engine that groups records by the fields listed in by, and aggregates each
+// group.
 func Group(by, aggregates string, top GroupTop) Engine {
 	return &groupEngine{by: by, aggregates: aggregates, top: groupTop{GroupTop: top}}
 }
@@ -91,8 +92,8 @@ func (g *groupEngine) plan(j *job) error {
 	return g.divideMemory(j.Memory, &j.Threads)
 }
 
-// addValueColumn returns the index of a field among the values. It adds a new field, and returns
-// -1 if field is "".
+// addValueColumn returns the index of a field among the values, or -1 if field is "". It adds the
+// field if it is new.
 func (g *groupEngine) addValueColumn(field, text string) (int, error) {
 	if field == "" {
 		return -1, nil
@@ -123,8 +124,8 @@ func (e *MemoryError) Error() string {
 	return fmt.Sprintf("these aggregates need %d bytes of memory", e.Needs)
 }
 
-// divideMemory divides the memory into equal shares, of which the sorter and each table get several.
-// If there is too little memory, it reduces the number of threads.
+// divideMemory divides the memory into equal shares, of which the sorter and each table get
+// several. If there is too little memory, it reduces the number of threads.
 func (g *groupEngine) divideMemory(memory Memory, threads *int) error {
 	const (
 		minKey   = 1 << 10 // keys of this length must always be accepted

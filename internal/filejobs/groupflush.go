@@ -18,7 +18,7 @@ func (w *groupWorker) flush() error {
 
 // sendRecords passes each record of the batch to the sorter as a group of one record.
 func (w *groupWorker) sendRecords() error {
-	used := w.lists.used // restored below, because the lists of single records are temporary
+	used := w.lists.used
 	for i, key := range w.keys {
 		clear(w.state)
 		w.add(i, w.state)
@@ -28,7 +28,7 @@ func (w *groupWorker) sendRecords() error {
 		if err := w.sendGroup(key, 1, w.state); err != nil {
 			return err
 		}
-		w.lists.used = used
+		w.lists.used = used // the lists of a single record are temporary
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func (w *groupWorker) finish(index int) (err error) {
 }
 
 // lastWriter returns a writer for data that the sorter receives after all blocks. If values are
-// sorted, offset selects a batch: 0 is the one after the last block's batch.
+// sorted, the writer is for a batch: offset 0 means the batch after the last block's batch.
 func (g *groupEngine) lastWriter(offset int) (*extsort.Writer, error) {
 	if g.sortsValues() {
 		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(offset))

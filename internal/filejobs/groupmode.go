@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/output"
 )
 
-// sortKey returns the sorter's key for a part of a group's data: the group's key and, if the parts are
-// sorted by kind (see aggregatedPart), the kind.
+// sortKey returns the sorter's key for a part of a group's data: the group's key and, if the parts
+// are sorted by kind (see aggregatedPart), the kind.
 func (g *groupEngine) sortKey(buf, key []byte, part byte) []byte {
 	if !g.sortsParts() {
 		return key
@@ -53,8 +53,8 @@ type countedColumn struct {
 	mode      output.Value // the most frequent value so far
 }
 
-// checkCount returns an error unless values, the number of values that aggregate i received from the
-// sorter, equals the number that the hash table counted.
+// checkCount compares values, the number of values that aggregate i received from the sorter, with
+// the number that the hash table counted.
 func (r *groupRow) checkCount(i int, values uint64) error {
 	if want := r.g.program.Values(i, r.words); values != want {
 		return fmt.Errorf("%w: %s received %d of %d values", errPart, r.g.specs[i].Text, values, want)

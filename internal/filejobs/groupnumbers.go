@@ -18,8 +18,8 @@ type quantile struct {
 	number, nextNumber aggregate.Number
 }
 
-// numberColumn collects one group's numbers from one column, for quantiles. It holds them in
-// memory. If they do not fit, or a float cannot represent one of them, it uses a sorter.
+// numberColumn collects one group's numbers from one column, for quantiles. It holds the numbers in
+// memory. If the numbers do not fit, or a float cannot represent one of them, it uses a sorter.
 type numberColumn struct {
 	r      *groupRow
 	mem    []byte
@@ -136,7 +136,7 @@ func (r *groupRow) findQuantiles() error {
 	return nil
 }
 
-// find sets, for each quantile, the number at its rank and the one after it in sorted order. Then it
+// find sets, for each quantile, the number at its rank and the next number in sorted order. Then it
 // empties the column. The caller must have added all numbers.
 func (c *numberColumn) find(quantiles []*quantile) (err error) {
 	if c.sorter != nil {
@@ -185,8 +185,8 @@ func (c *numberColumn) findSorted(quantiles []*quantile) error {
 	return err
 }
 
-// selectNumber reorders list so that list[rank] is the number that sorting would put there,
-// smaller numbers come before it and larger ones after it (Hoare 1961).
+// selectNumber reorders list so that list[rank] is the number that sorting would put there. Smaller
+// numbers are then before this number, and larger ones after it (Hoare 1961).
 func selectNumber(list []float64, rank int) {
 	tries := 2 * bits.Len(uint(len(list)))
 	for from, to := 0, len(list)-1; from < to; tries-- {

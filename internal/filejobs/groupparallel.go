@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/extsort"
 )
 
-// maxRowWorkers limits the goroutines that build rows. Additional ones would only wait for the
-// sorter, which merges in a single goroutine.
+// maxRowWorkers limits the goroutines that build rows. Additional goroutines would only wait for
+// the sorter, which merges in a single goroutine.
 const maxRowWorkers = 4
 
 // rowBatch holds the sorter's data of complete groups, and the rows built from it. The rows can be
@@ -29,7 +29,8 @@ type rowBatch struct {
 // minRowBytes is the minimum of rowBatch.limit, in bytes.
 const minRowBytes = 64 << 10
 
-// Write adds rows. When the portion is full, Write waits until write has passed it on.
+// Write adds rows. When the portion is full, Write waits until the method write has written the
+// portion.
 func (b *rowBatch) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		if len(b.rows) == b.limit {

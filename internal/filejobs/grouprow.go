@@ -103,8 +103,8 @@ func (r *groupRow) close() error {
 
 var errPart = errors.New("temporary data is damaged: a part of a group cannot be decoded")
 
-// add adds rec, a part of the group's data (see aggregatedPart). sameKey reports whether the previous
-// part has the same sort key.
+// add adds rec, a part of the group's data (see aggregatedPart). sameKey reports whether the
+// previous part has the same sort key.
 func (r *groupRow) add(key, rec []byte, sameKey bool) error {
 	r.started = true
 	kind, rec := rec[0], rec[1:]

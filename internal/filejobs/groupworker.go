@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// groupBatch is the number of records that are aggregated together. Then the processor can fetch the
-// states of several groups from memory at the same time.
+// groupBatch is the number of records that are aggregated together. Then the processor can fetch
+// the states of several groups from memory at the same time.
 const groupBatch = 256
 
 // groupWorker aggregates records in one goroutine.
@@ -122,7 +122,8 @@ func (g *groupEngine) addBlock(b *records.Block) (err error) {
 	}
 	n, _ := b.Tally()
 	w.records += n
-	return w.aggregate() // the block is reused after this call
+	// Aggregate the remaining records now, because the block is reused after this call.
+	return w.aggregate()
 }
 
 func (w *groupWorker) aggregate() error {

@@ -87,7 +87,8 @@ func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
 	return r.end(out)
 }
 
-// addBlock adds a block's records to their groups, and writes the row of each group that is complete.
+// addBlock adds a block's records to their groups, and writes the row of each group that is
+// complete.
 func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
 	for i := range b.Len() {
 		rec, sameKey := b.Record(i), b.SameKey(i)
@@ -121,7 +122,8 @@ func (r *groupRow) end(w io.Writer) error {
 			return err
 		}
 	}
-	r.g.job.appendKeyValues(r.row[:0], r.key, r.g.keyCount) // before anything can fail, so that errors can name the group
+	// Set the fields of the row's key first, so that the error below can name the group.
+	r.g.job.appendKeyValues(r.row[:0], r.key, r.g.keyCount)
 	err := r.findQuantiles()
 	if err == nil {
 		err = r.fill()

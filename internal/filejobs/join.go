@@ -24,9 +24,9 @@ type JoinOptions struct {
 	RightFrom  records.Layout // layout of the right side
 }
 
-// joinEngine runs [Join]. If one side fits in memory, its records are put in a hash table, and looked
-// up for each record of the other side (see [joinHash]). Otherwise both sides are sorted by key and
-// merged.
+// joinEngine runs [Join]. If one side fits in memory, a hash table holds its records, and the
+// records of the other side are looked up in the table (see [joinHash]). Otherwise both sides are
+// sorted by key and merged.
 type joinEngine struct {
 	JoinOptions
 	left, right *joinSide

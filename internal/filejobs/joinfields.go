@@ -12,20 +12,20 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// A stored record begins with the length of the fields of --on, plus one, as a uvarint. A
-// record that the output cannot represent is stored as cannotWrite and the reason. It causes
-// an error only if it must be written.
+// A stored record begins with the length of the fields of --on, plus one, as a uvarint. A record
+// that the output cannot represent is stored as cannotWrite and the reason. Such a record causes an
+// error only if it must be written.
 const cannotWrite = 0
 
 var errShortRow = errors.New("temporary data is damaged: a record is incomplete")
 
-// storesKey reports whether stored records include the fields of --on. Those of the right side are
-// needed only in rows without a left record.
+// storesKey reports whether stored records include the fields of --on. The right side needs these
+// fields only for rows without a left record.
 func (s *joinSide) storesKey() bool { return !s.isRight || s.kind.RightUnmatched() }
 
 // appendCopied appends a record in its stored form: the fields of --on if storesKey says so, then
-// the others. It returns false if it cannot copy the fields unchanged, or if there are quotes,
-// because the output may not need them.
+// the others. It returns false if it cannot copy the fields unchanged. It also returns false if
+// there are quotes, because the output may not need them.
 func (s *joinSide) appendCopied(dst, record []byte, keyFields [][]byte) (_ []byte, ok bool) {
 	if !s.canCopyFields {
 		return dst, false
@@ -81,7 +81,8 @@ func endKey(dst []byte, from int) []byte {
 	return slices.Replace(dst, from, from+1, binary.AppendUvarint(nil, uint64(n))...)
 }
 
-// appendEncoded is like appendCopied, but formats each field. If fields is nil, it splits the record.
+// appendEncoded is like appendCopied, but formats each field. If fields is nil, it splits the
+// record.
 func (s *joinSide) appendEncoded(dst []byte, w *joinWorker, fields [][]byte, record []byte) []byte {
 	text, err := s.appendFields(append(dst, cannotWrite), w, fields, record)
 	if err != nil {
@@ -148,7 +149,8 @@ func (s *joinSide) fieldsOf(w *joinWorker, rec []byte) (key, otherFields []byte,
 	return rec[l:end], rec[end:], nil
 }
 
-// missingFields returns the empty fields that stand for this side in a row that lacks its record.
+// missingFields returns the empty fields that stand for this side in a row without a record of this
+// side.
 func (s *joinSide) missingFields(w *joinWorker) (_ []byte, err error) {
 	if w.missingFields != nil {
 		return w.missingFields, nil

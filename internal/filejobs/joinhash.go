@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// joinHash joins the small side, which is in a table, with the records of the large side as they
-// are read.
+// joinHash joins the small side, which is in a table, with the large side. It joins the records of
+// the large side as they are read.
 type joinHash struct {
 	*joinEngine
 	table        *hashjoin.Table
@@ -98,7 +98,8 @@ func (p *joinProbe) addBlock(b *records.Block) error {
 			}
 		}
 	}
-	return p.join(nil) // the block is reused after this call
+	// Join the remaining records now, because the block is reused after this call.
+	return p.join(nil)
 }
 
 // beginWith determines the columns from the large side's first record, and writes the header.
@@ -114,7 +115,7 @@ func (p *joinProbe) beginWith(b *records.Block) error {
 	tally := &p.large.job.Tally
 	tally.First, tally.Records = bytes.Clone(b.Record), 1
 	if err := p.begin(); err != nil {
-		return err // without setting started: the columns are unknown, so no goroutine may write
+		return err // leave started false: the columns are unknown, so no goroutine may write
 	}
 	p.started.Store(true)
 	return nil
@@ -138,8 +139,8 @@ func (p *joinProbe) join(fields [][]byte) error {
 	return nil
 }
 
-// joinRecord joins a record with its matches, a list in the table that begins at position. A position
-// of 0 means that there are none.
+// joinRecord joins a record with its matches, a list in the table that begins at position. A
+// position of 0 means that there are none.
 func (p *joinProbe) joinRecord(position int, record []byte, keyFields, fields [][]byte) error {
 	partners := 0
 	if position != 0 {
@@ -171,8 +172,8 @@ func (e *joinEngine) writesUnmatched(s *joinSide) bool {
 	return s.isRight && e.Kind.RightUnmatched() || !s.isRight && e.Kind.LeftUnmatched()
 }
 
-// finish writes the table's records without a match, if the output includes them. If the left side of
-// a semi or anti join is in the table, finish writes the records that the join selects. Then it
+// finish writes the table's records without a match, if the output includes them. If the left side
+// of a semi or anti join is in the table, finish writes the records that the join selects. Then it
 // verifies the counts.
 func (h *joinHash) finish(j *job, probes []*joinProbe) error {
 	errs := make([]error, len(probes))

@@ -122,8 +122,9 @@ func (s *joinSide) readWith(ctx context.Context, handle func(*records.Block) err
 	return s.job.readConfig(ctx, cfg, handle)
 }
 
-// appendKeyOf returns the current record's key, which is empty if the record must not match. It appends
-// the fields of --on to w.keyFields. It returns false if the record lacks one of these fields.
+// appendKeyOf returns the current record's key, which is empty if the record must not match. It
+// appends the fields of --on to w.keyFields. It returns false if the record lacks one of these
+// fields.
 func (s *joinSide) appendKeyOf(w *joinWorker, b *records.Block) (key []byte, ok bool) {
 	from := len(w.keyFields)
 	if !s.splitsAllFields {

@@ -56,7 +56,7 @@ func (o *joinOutput) newWriter(ctx context.Context, worker int) *joinWriter {
 // joinBuffer is the size at which a joinWriter writes its rows, in bytes.
 const joinBuffer = 256 << 10
 
-// write writes a row from two stored records. One of them is nil if the other has no match.
+// write writes a row from two stored records. left is nil if right has no match, and vice versa.
 func (w *joinWriter) write(left, right []byte) error {
 	if !w.left.kind.Pairs() {
 		return w.writeWhole(left)
@@ -70,7 +70,8 @@ func (w *joinWriter) write(left, right []byte) error {
 	return w.writeRow()
 }
 
-// setFields sets one side's fields of the next rows from a stored record. They are empty if rec is nil.
+// setFields sets one side's fields of the next rows from a stored record. If rec is nil, the fields
+// are empty.
 func (w *joinWriter) setFields(s *joinSide, rec []byte) (err error) {
 	p := &w.fromLeft
 	if s.isRight {
@@ -143,7 +144,7 @@ func (o *joinOutput) verifyRows(want int64, writers ...*joinWriter) error {
 	}
 	written := o.job.sink.Bytes() - int64(o.headerSize)
 	if o.converter != nil {
-		written = o.converter.bytes // before conversion
+		written = o.converter.bytes // size before conversion
 	}
 	if written != bytes {
 		return fmt.Errorf("%d bytes of rows were written instead of %d", written, bytes)

@@ -22,7 +22,7 @@ type Line struct {
 	Value any
 }
 
-// report adds a line to the summary. In its text, an int64 has commas.
+// report adds a line to the summary. The text of an int64 has commas between thousands.
 func (r *Result) report(name, label string, value any) {
 	text := fmt.Sprint(value)
 	if n, ok := value.(int64); ok {

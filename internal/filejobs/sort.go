@@ -114,7 +114,8 @@ func (j *job) writeSorted(sorter *extsort.Sorter) error {
 	return nil
 }
 
-// setSortKey sets a record's sort key. It marks the record as bad if a numeric field is not a number.
+// setSortKey sets a record's sort key. It marks the record as bad if a numeric field is not a
+// number.
 func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	fields := b.Fields[s.firstField:]
 	s.examine(b.Worker, fields)
@@ -136,8 +137,8 @@ const (
 	presentNumber = 1
 )
 
-// appendKey appends a sort key. It returns the index of the first numeric field that is not a number,
-// or -1.
+// appendKey appends a sort key. It returns the index of the first numeric field that is not a
+// number, or -1.
 func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 	for i, f := range fields {
 		from := len(key)
@@ -164,8 +165,8 @@ func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 
 // fieldStats describes the first values of a field. It detects numbers that are compared as bytes.
 type fieldStats struct {
-	examined     int  // number of examined values
-	notNumeric   bool // a value is not a number
+	examined     int
+	notNumeric   bool
 	length       int  // length of the first value
 	orderDiffers bool // the byte order can differ from the numeric order
 }

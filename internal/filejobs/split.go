@@ -17,7 +17,7 @@ import (
 // SplitOptions configures [Split].
 type SplitOptions struct {
 	By      string // fields; their values name the files
-	Dir     string // directory for the files; Force is required if it is not empty
+	Dir     string // directory for the files; if it is not empty, Options.Force is required
 	MaxSize int64  // maximum size of a file in bytes; 0 means no limit
 }
 
@@ -146,7 +146,8 @@ func statDir(dir string) (exists, empty bool, err error) {
 	case !info.IsDir():
 		return true, false, optionErrorf("--dir %s is a file, not a directory", dir)
 	}
-	// tempdir.New removes the temporary files of a killed run, so that they do not count as content.
+	// tempdir.New removes the temporary files of a killed run, so that they do not count as
+	// content.
 	if _, err := tempdir.New([]string{dir}, nil); err != nil {
 		return true, false, err
 	}
@@ -154,7 +155,8 @@ func statDir(dir string) (exists, empty bool, err error) {
 	return true, err == nil && len(entries) == 0, nil
 }
 
-// makeDirs creates a directory and its missing parents. undo removes the created ones that are empty.
+// makeDirs creates a directory and its missing parents. undo removes the created directories that
+// are empty.
 func makeDirs(dir string) (undo func(), err error) {
 	var created []string
 	for d := dir; ; d = filepath.Dir(d) {

@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/internal/zfile"
 )
 
-// splitWriter writes one file after another in a temporary directory. At the end, that directory
-// becomes the target directory or, if the target exists, its files are moved there.
+// splitWriter writes one file after another in a temporary directory. At the end, the temporary
+// directory becomes the target directory. If the target exists, the files are moved there instead.
 type splitWriter struct {
 	tempDir   string
 	ext       string

@@ -19,7 +19,8 @@ const maxSpoolPiece = 256 << 10
 
 func (s *spool) pieceSize() int { return min(s.limit, maxSpoolPiece) }
 
-// moveToDisk moves the text, except an incomplete piece, to the file if it has reached the limit.
+// moveToDisk moves the text to the file, except an incomplete piece, if the text has reached the
+// limit.
 func (s *spool) moveToDisk() (err error) {
 	if len(s.buf) < s.limit {
 		return nil

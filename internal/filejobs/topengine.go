@@ -33,7 +33,8 @@ type topEngine struct {
 	keys     [][]byte
 }
 
-// Top returns an engine that writes the n records with the largest values of the fields listed in by.
+// Top returns an engine that writes the n records with the largest values of the fields listed in
+// by.
 func Top(by string, n int) Engine {
 	return &topEngine{n: n, sorting: sortEngine{by: by, descending: true}}
 }
@@ -82,7 +83,8 @@ func (t *topEngine) runRecords(ctx context.Context, j *job) error {
 	return t.writeFirst(j, j.Tally.Records, "records", func(rec []byte) error { return c.write(j.sink, rec) })
 }
 
-// writeFirst calls write with the first n sorted records. It checks that all were written or dropped.
+// writeFirst calls write with the first n sorted records. It checks that all were written or
+// dropped.
 func (t *topEngine) writeFirst(j *job, total int64, subject string, write func(rec []byte) error) error {
 	for b, err := range t.sorter.Sorted() {
 		if err != nil {
@@ -110,7 +112,7 @@ func (t *topEngine) verify(j *job, total int64, subject string) error {
 		return fmt.Errorf("%d %s were read, but %d were written and %d dropped", total, subject, t.written, t.dropped)
 	}
 	name := "proof"
-	if subject == "groups" { // the name proof is taken: it is for the records
+	if subject == "groups" { // the proof of the records has the name "proof"
 		name = "proof_of_groups"
 	}
 	j.report(name, "proof", fmt.Sprintf("%s %s = %s written + %s dropped", humanize.Comma(total), subject, humanize.Comma(t.written), humanize.Comma(t.dropped)))
@@ -139,8 +141,8 @@ func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err 
 		for b.Next() {
 			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Unquoted)
 			t.keys[b.Worker] = buf
-			// sortCounts passes the key to the sorter twice, in the sort key and in the record, each time
-			// with its count.
+			// sortCounts passes the key to the sorter twice, in the sort key and in the record,
+			// each time with its count.
 			if limit := min(t.tables[b.Worker].MaxKey(), extsort.MaxRecord(j.engineMemory()/3)/2-8); len(key) > limit {
 				reportLongKey(b, len(key), limit)
 				continue

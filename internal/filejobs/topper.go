@@ -11,8 +11,8 @@ import (
 )
 
 // topPerEngine runs [TopPer]. It sorts the records by group, and by the sort fields within each
-// group. Before the sort, each worker drops a record if it has seen n records of the same group that
-// sort before it.
+// group. Before the sort, each worker drops a record if it has seen n records of the same group
+// that sort before it.
 type topPerEngine struct {
 	topEngine
 	per     string
@@ -34,8 +34,8 @@ type topBatch struct {
 // maxFiltered is the maximum n for which workers drop records before the sort.
 const maxFiltered = 64
 
-// TopPer returns an engine that groups records by the fields listed in per. From each group, it writes
-// the n records with the largest values of the fields listed in by.
+// TopPer returns an engine that groups records by the fields listed in per. From each group, it
+// writes the n records with the largest values of the fields listed in by.
 func TopPer(by, per string, n int) Engine {
 	return &topPerEngine{topEngine: topEngine{n: n, sorting: sortEngine{by: by, descending: true}}, per: per}
 }
@@ -132,9 +132,10 @@ func (t *topPerEngine) sortBatch(batch *topBatch, w *extsort.Writer) error {
 	return joinErrors(batch.err, err)
 }
 
-// addIfFirst adds a key to first, which holds the first keys of a group as sorted words, and
-// reports whether the key may be among them. A word holds only the beginning of a long key. If
-// words are equal, addIfFirst rejects the later key only if the words hold complete keys.
+// addIfFirst adds a key to first, and reports whether the key may be among the first keys of its
+// group. first holds the first keys of the group as sorted words. A word holds only the beginning
+// of a long key. If words are equal, addIfFirst rejects the later key only if the words hold
+// complete keys.
 func addIfFirst(first []uint64, isNew bool, key []byte) bool {
 	const noKey, longLen = ^uint64(0), 8
 	if isNew {

@@ -44,7 +44,8 @@ func Of[T any]() (encode func(dst []byte, v T) ([]byte, error), decode func(data
 		return dst, nil
 	}
 	decode = func(data []byte) (v T, err error) {
-		// Check the data first, because the decoder allocates memory for any length that the data claims.
+		// Check the data first, because the decoder allocates memory for any length that the data
+		// claims.
 		if err := msgpack.Check(data); err != nil {
 			return v, err
 		}

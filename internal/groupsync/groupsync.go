@@ -43,8 +43,8 @@ func (g *Group) MarkSynced(upTo uint64) {
 
 // Wait waits until position pos is synced. One of the concurrent callers calls its function sync
 // for all. sync must return the last position written before the sync began, even after an error.
-// The error is returned to all callers that wait for a position up to that one. But if the
-// context of sync's caller has ended, the other callers try again.
+// All callers that wait for a position up to upTo return the same error. But if the context of
+// sync's caller has ended, the other callers try again.
 func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context) (upTo uint64, err error)) error {
 	if g.Synced() >= pos {
 		return nil

@@ -2,9 +2,9 @@ package hashagg
 
 import "hash/maphash"
 
-// DrainTo sets a function to call when the table is full, instead of writing it to a file. The
-// function must empty the table with [Table.Drain]. The caller must merge each key's drained states
-// itself, and must not use Groups.
+// DrainTo sets a function to call when the table is full, instead of writing the table to a file.
+// The function must empty the table with [Table.Drain]. The caller must merge each key's drained
+// states itself, and must not use Groups.
 func (t *Table) DrainTo(empty func() error) { t.drain = empty }
 
 // Drain calls handle for each key in the table, and removes all keys.
@@ -46,7 +46,7 @@ func (t *Table) startBypass() {
 }
 
 // Bypass reports whether records with the given keys bypass the table. If it returns true, it has
-// counted them, and the caller must merge them where it merges the drained states.
+// counted the records, and the caller must merge them in the same way as the drained states.
 func (t *Table) Bypass(keys [][]byte) bool {
 	if t.bypassLeft <= 0 || t.err != nil {
 		return false

@@ -111,16 +111,16 @@ func (a *Aggregator) eachTable(handle func(*Table) bool) error {
 	return nil
 }
 
-// exchange makes each table the owner of some keys, and merges the other tables' states of these
-// keys into it. If memory does not suffice, it returns false, and the tables must be written to
-// files.
+// exchange makes each table the owner of some keys. It merges the states of a key in all tables
+// into the key's owner. If memory does not suffice, it returns false, and the tables must be
+// written to files.
 func (a *Aggregator) exchange() (bool, error) {
 	if a.opts.NewStates != nil {
 		return a.mergeStates()
 	}
 	n := len(a.tables)
 	// The tables can read each other's entries without locks, because a table reads only entries
-	// whose keys it owns, and no other table changes these.
+	// whose keys it owns, and no other table changes these entries.
 	used := make([]int, n)
 	for i, t := range a.tables {
 		used[i] = t.used

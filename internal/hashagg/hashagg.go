@@ -48,7 +48,7 @@ type Options struct {
 }
 
 // States stores the parts of a table's states that are not words, for example strings. Only one
-// goroutine at a time uses it.
+// goroutine at a time uses a States.
 type States interface {
 	// Append encodes a key's complete state, including the words if they matter.
 	Append(dst []byte, words []uint64) ([]byte, error)
@@ -102,8 +102,8 @@ func New(ctx context.Context, o Options) (*Aggregator, error) {
 	if err := a.Start(ctx, "aggregating", o.Threads); err != nil {
 		return nil, err
 	}
-	// After a table was written to a file, mergePartitions needs one more table, for the groups
-	// that are being yielded, and reduces share.
+	// If tables are written to files, mergePartitions needs one more table, for the groups that
+	// are being yielded. It then reduces share.
 	a.share = a.Memory / int64(a.Threads)
 	a.minShare = a.Memory / int64(a.Threads+1)
 	return a, nil

@@ -42,16 +42,16 @@ type Table struct {
 	level   int // number of times that the keys were partitioned; at most maxLevel
 	spill   *spillFile
 	decoded []uint64 // memory for a decoded state
-	sink    uint64   // uses the prefetched words, or the compiler would remove the reads
+	sink    uint64   // sum of prefetched words, computed so that the compiler keeps the reads
 	closed  bool
 	err     error
 
-	// After a complete exchange between tables, owners is the number of tables, and otherwise
-	// 0. This table, with number index, then has complete states of the keys that it owns,
-	// and its other entries must be ignored.
+	// owners is the number of tables after a complete exchange between tables, and otherwise 0.
+	// After an exchange, this table, whose number is index, has complete states of the keys that it
+	// owns. Its other entries must then be ignored.
 	owners, index int
-	// If an exchange ran out of memory, table i has taken those of this table's entries that
-	// it owns, up to position takenUpTo[i].
+	// If an exchange ran out of memory, table i has merged only some of this table's entries that
+	// table i owns: those before position takenUpTo[i].
 	takenUpTo []int
 }
 
@@ -119,7 +119,7 @@ func (t *Table) free() error {
 }
 
 // Get counts a record of a key, and returns the words of the key's state, which are 0 for a new
-// key. The caller can change them until the next call.
+// key. The caller can change the words until the next call.
 func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
 	hash := maphash.Bytes(t.seed, key)
 	pos, isNew, err := t.entry(hash, key)

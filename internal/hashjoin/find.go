@@ -16,7 +16,7 @@ type Finder struct {
 	hashes    [BatchSize]uint64
 	slots     [BatchSize]uint64 // first slot of each search
 	positions [BatchSize]int
-	sink      uint64 // uses the prefetched bytes, or the compiler would remove the reads
+	sink      uint64 // sum of prefetched bytes, computed so that the compiler keeps the reads
 }
 
 // readAhead sets f.hashes and f.slots for keys, and prefetches the entry of each slot whose stored
@@ -147,13 +147,13 @@ func (t *Table) EachInPart(part, parts int, handle func(record []byte, matched b
 		first := int(uint32(slot))
 		word, n := atomic.LoadUint64(headOf(t.entryAt(first))), 0
 		for position := first; position != 0; n++ {
-			i := t.entryAt(position)
-			_, record, end := entryOf(i)
-			count.AddRecord(i[wordBytes:end])
+			entry := t.entryAt(position)
+			_, record, end := entryOf(entry)
+			count.AddRecord(entry[wordBytes:end])
 			if err := handle(record, word&matchedBit != 0); err != nil {
 				return count, err
 			}
-			position = int(uint32(atomic.LoadUint64(headOf(i))))
+			position = int(uint32(atomic.LoadUint64(headOf(entry))))
 		}
 		if n != int(word&^matchedBit>>32) {
 			return count, errListLength

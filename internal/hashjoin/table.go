@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// Table holds the records. The entries of a key form a linked list. An entry consists of a word, the
-// lengths of the key and the record, the key, and the record. The lower half of the word is the
+// Table holds the records. The entries of a key form a linked list. An entry consists of a word,
+// the lengths of the key and the record, the key, and the record. The lower half of the word is the
 // position of the key's next entry. In a key's first entry, the upper half contains the number of
 // entries and matchedBit.
 type Table struct {

@@ -1,6 +1,7 @@
-// Package keymap maps byte-string keys to small records without pointers, for millions of keys.
-// Unlike with a Go map, the garbage collector need not scan it, a record and its key can fit in one
-// cache line, growing the map moves only 8 bytes per key, and the map reports its memory usage.
+// Package keymap maps byte-string keys to small records without pointers, for millions of keys. It
+// differs from a Go map in four ways: the garbage collector need not scan it; a record and its key
+// can fit in one cache line; growing the map moves only 8 bytes per key; and the map reports its
+// memory usage.
 package keymap
 
 import (

@@ -58,8 +58,8 @@ func (c *Count) AddRecord(record []byte) {
 	c.Sum.AddRecord(record)
 }
 
-// Compare compares c, the count of the input, with out, the count of the output. If they differ, the
-// error wraps [ErrNotVerified].
+// Compare compares c, the count of the input, with out, the count of the output. If they differ,
+// the error wraps [ErrNotVerified].
 func (c Count) Compare(out Count) error {
 	switch {
 	case c == out:

@@ -168,7 +168,7 @@ func (j *join) emitPairs() error {
 			return err
 		}
 		for {
-			if err := j.readRight(); err != nil {
+			if err := j.pairSpilled(); err != nil {
 				return err
 			}
 			if !leftRemaining {
@@ -237,8 +237,8 @@ func (j *join) spillRight() (n int64, err error) {
 	return n, err
 }
 
-// readRight pairs the records in the file with the held records.
-func (j *join) readRight() error {
+// pairSpilled pairs the records in the file with the held records.
+func (j *join) pairSpilled() error {
 	var block []byte
 	var err error
 	for i := range j.file.Blocks() {

@@ -2,9 +2,9 @@
 // MessagePack, with the same bytes as Python's msgpack (use_bin_type): text as str, bytes
 // as bin, and tuples as arrays, which are read as lists.
 //
-// Values that Python's msgpack cannot write, or could not read back, are rejected with an error that
-// wraps ErrNotPlain: sets, integers beyond 64 bits, and dicts with keys that are neither text nor
-// bytes. Package pickle supports these.
+// Values that Python's msgpack cannot write, or could not read back, are rejected with an error
+// that wraps ErrNotPlain: sets, integers beyond 64 bits, and dicts with keys that are neither text
+// nor bytes. Package pickle supports these values.
 package msgpack
 
 import (
@@ -18,7 +18,8 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// ErrNotPlain means that MessagePack cannot represent a value, or that Python could not read it back.
+// ErrNotPlain means that MessagePack cannot represent a value, or that Python could not read it
+// back.
 var ErrNotPlain = errors.New("MessagePack cannot hold the value")
 
 // maxWriteDepth is the maximum nesting that Python's msgpack writes.

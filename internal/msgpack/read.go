@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// MaxGrowth is the maximum memory of a decoded value, as a multiple of the input's length, apart from
-// a few kilobytes.
+// MaxGrowth is the maximum memory of a decoded value, as a multiple of the input's length, apart
+// from a few kilobytes.
 const MaxGrowth = 128
 
 // Error is an error at an offset of the input.
@@ -42,7 +42,8 @@ func Check(data []byte) error {
 	return r.finish(data, r.skipValue(pyvalue.MaxDepth))
 }
 
-// finish adds the offset in data to err. If err is nil, it returns an error if bytes follow the value.
+// finish adds the offset in data to err. If err is nil, it returns an error if bytes follow the
+// value.
 func (r *reader) finish(data []byte, err error) error {
 	if err == nil && len(r.remaining) > 0 {
 		err = fmt.Errorf("%d bytes follow the value", len(r.remaining))
@@ -56,8 +57,8 @@ func (r *reader) finish(data []byte, err error) error {
 type reader struct {
 	remaining []byte
 	// missing is the number of values that headers have announced but that are not yet read. Each
-	// takes at least one byte. If missing exceeds the remaining bytes, reading fails before it
-	// allocates memory.
+	// value takes at least one byte. If missing exceeds the remaining bytes, reading fails before
+	// it allocates memory.
 	missing uint64
 	unique  *pyvalue.Unique
 	texts   pyvalue.Texts

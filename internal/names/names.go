@@ -9,7 +9,7 @@
 // tuple to one key with "-|-", and so does this package.
 //
 // Except for the lock file, the names of the store's other files begin with a percent sign and a
-// lower-case letter. No encoded key does.
+// lower-case letter. An encoded key never begins like this.
 package names
 
 import (

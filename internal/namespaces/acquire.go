@@ -17,21 +17,21 @@ import (
 // maxWait is how long an operation waits until its store can be opened.
 const maxWait = 20 * time.Second
 
-// minOpenTime is how long a store stays open even if an operation waits to open another store. After
-// that time, new operations on the store wait, so that it becomes idle and can be closed. They do not
-// wait if the store has a long read, because it would not become idle soon.
+// minOpenTime is how long a store stays open even if an operation waits to open another store.
+// After that time, new operations on the store wait, so that it becomes idle and can be closed.
+// They do not wait if the store has a long read, because the store would not become idle soon.
 const minOpenTime = 50 * time.Millisecond
 
-// minIdleTime is how long a store must be idle before another can replace it, unless it was open
-// for minOpenTime.
+// minIdleTime is how long a store must be idle before another store can replace it, unless it was
+// open for minOpenTime.
 const minIdleTime = 10 * time.Millisecond
 
 // endIdlePoll is the interval at which a waiting operation ends idle reads, which keep stores open.
 const endIdlePoll = 50 * time.Millisecond
 
 // acquireStore opens the store of a namespace if necessary, and returns it. The store stays open
-// until release is called. If the namespace does not exist and create is false, the store is nil. If
-// long is true, the caller may use the store for longer than one operation.
+// until release is called. If the namespace does not exist and create is false, the store is nil.
+// If long is true, the caller may use the store for longer than one operation.
 func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) (store partd.Partd, release func(), err error) {
 	deadline := time.NewTimer(maxWait)
 	defer deadline.Stop()
@@ -167,7 +167,8 @@ func (s *Set) release(e *entry, long bool) {
 	}
 }
 
-// endLease undoes lease. It inserts the store into idle by the time of its last use. mu must be held.
+// endLease undoes lease. It inserts the store into idle by the time of its last use. mu must be
+// held.
 func (s *Set) endLease(e *entry) {
 	if e.leases--; e.leases > 0 {
 		return

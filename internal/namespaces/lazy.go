@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// lazy is a namespace's store, which it opens for an operation if necessary. A store that does not
+// lazy is a namespace's store. It opens the store when an operation needs it. A store that does not
 // exist reads as empty, and the first change creates it.
 type lazy struct {
 	set  *Set
@@ -39,9 +39,9 @@ func (l *lazy) withStoreFor(ctx context.Context, create, long bool, f func(partd
 	return f(store)
 }
 
-// closeIfBroken returns err. If err says that the store must be reopened, it closes the store, so
-// that the next operation reopens it. If the store is in use, the next change that fails will
-// try again.
+// closeIfBroken returns err. If err says that the store must be reopened, closeIfBroken closes the
+// store, so that the next operation reopens it. If the store is in use, it stays open until the
+// next change that fails.
 func (l *lazy) closeIfBroken(err error) error {
 	if errors.Is(err, partd.ErrNeedsReopen) {
 		l.set.mu.Lock()
@@ -103,7 +103,7 @@ func (l *lazy) Stat(ctx context.Context) (st partd.Stats, err error) {
 	return st, err
 }
 
-// Open returns a reader that keeps the store open until it is closed.
+// Open returns a reader, which keeps the store open until the reader is closed.
 func (l *lazy) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	store, release, err := l.set.acquireStore(ctx, l.name, false, true)
 	if err != nil {
@@ -179,7 +179,8 @@ func (l *lazy) Check(ctx context.Context) (checked partd.CheckResult, err error)
 	return checked, err
 }
 
-// NewSession also creates the namespace, because a client creates a session before its first change.
+// NewSession also creates the namespace, because a client creates a session before its first
+// change.
 func (l *lazy) NewSession(ctx context.Context) (session uint64, err error) {
 	openErr := withAbility(ctx, l, true, func(a partd.Applier) { session, err = a.NewSession(ctx) })
 	return session, l.closeIfBroken(cmp.Or(openErr, err))

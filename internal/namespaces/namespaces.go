@@ -25,8 +25,8 @@ import (
 type Options struct {
 	// Open opens the store in a directory, and creates it if it does not exist.
 	Open func(ctx context.Context, dir string) (partd.Partd, error)
-	// MaxOpen is the maximum number of open stores. To open another, the set closes the store
-	// that has been idle for longest, or waits.
+	// MaxOpen is the maximum number of open stores. To open another store, the set closes the
+	// store that has been idle for longest, or waits.
 	MaxOpen int
 	// TTL is how long an unused namespace is kept; 0 means forever.
 	TTL time.Duration
@@ -35,7 +35,7 @@ type Options struct {
 	MaxBytes, MinFree int64
 	// Free returns the free disk space in bytes.
 	Free func() (int64, error)
-	// Measure returns the size of an open store on disk, and the size of the data that it
+	// Measure returns the size of an open store on disk, and the size of the data that the store
 	// must still write, in bytes.
 	Measure func(partd.Partd) (disk, pending int64, err error)
 	// Reclaim frees the space of a store's deleted data.
@@ -226,7 +226,8 @@ func (s *Set) open(ctx context.Context, e, victim *entry) error {
 	return nil
 }
 
-// close closes a store that is not in use. mu must be held; close unlocks it while it closes the store.
+// close closes a store that is not in use. mu must be held; close unlocks it while it closes the
+// store.
 func (s *Set) close(ctx context.Context, e *entry) {
 	store := e.store
 	s.idle.Remove(e.idleElement)

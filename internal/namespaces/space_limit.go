@@ -30,8 +30,8 @@ func (s *Set) SpaceLimit(name string) remote.SpaceLimit {
 
 // Admit admits a change if both the quota and the disk allow it.
 func (r *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
-	r.once.Do(func() { // not done by SpaceLimit, because space.New reads the directory
-		r.quota, _ = space.New(space.Limits{MaxBytes: r.set.opts.MaxBytes, Used: r.usedBytes, Pending: r.pending, Reclaim: r.reclaim}) // New fails only if usedBytes fails, and it never does
+	r.once.Do(func() { // SpaceLimit does not do this, because space.New reads the directory
+		r.quota, _ = space.New(space.Limits{MaxBytes: r.set.opts.MaxBytes, Used: r.usedBytes, Pending: r.pending, Reclaim: r.reclaim}) // New does not fail, because usedBytes never fails
 	})
 	admitted, err := r.quota.Admit(entries, bytes)
 	if err == nil {
@@ -65,7 +65,7 @@ func (r *spaceLimit) pending() (bytes int64) {
 }
 
 // reclaimTime is the maximum time that reclaiming space keeps a store open, because operations on
-// other stores may wait until it is closed.
+// other stores may wait until this store is closed.
 const reclaimTime = 10 * time.Second
 
 func (r *spaceLimit) reclaim() {
@@ -95,8 +95,8 @@ func (s *Set) pending() (sum int64) {
 	return sum
 }
 
-// measure calls f with the store of the namespace name if it is open, or with all open stores if name
-// is "".
+// measure calls f with the store of the namespace name if it is open, or with all open stores if
+// name is "".
 func (s *Set) measure(name string, f func(partd.Partd)) {
 	s.mu.Lock()
 	var open []*entry
@@ -110,7 +110,7 @@ func (s *Set) measure(name string, f func(partd.Partd)) {
 	for _, e := range open {
 		f(e.store)
 		s.mu.Lock()
-		s.endLease(e) // not release, because measuring does not count as use
+		s.endLease(e) // release would count the measurement as a use
 		s.mu.Unlock()
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Err is wrapped by the error of every operation.
-var Err = fmt.Errorf("there is no store beneath it: %w", storeerror.ErrNotOpened)
+var Err = fmt.Errorf("there is no store beneath the layer: %w", storeerror.ErrNotOpened)
 
 // Or returns store. If store is nil, it returns a store whose operations all fail.
 func Or(store partd.Partd) partd.Partd {

@@ -23,7 +23,8 @@ func Allocate(n int) ([]byte, error) {
 }
 
 // AllocateSmallPages is like Allocate, but for memory that is used only a few times. It does not
-// ask for huge pages, which are slow to get in a virtual machine if the host must provide them.
+// ask for huge pages, because getting them is slow in a virtual machine if the host must provide
+// them.
 func AllocateSmallPages(n int) ([]byte, error) {
 	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {

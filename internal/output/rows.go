@@ -68,8 +68,8 @@ type Plain struct {
 	Special [256]bool // true for bytes that fields must not contain
 }
 
-// Plain describes the rows' format. It returns nil for JSON lines and text, and if the separator can
-// occur in a number, true or false.
+// Plain describes the rows' format. It returns nil for JSON lines and text, and if the separator
+// can occur in a number, true or false.
 func (r *Rows) Plain() *Plain {
 	var special string
 	switch r.layout.Format {

@@ -29,8 +29,8 @@ type Writer struct {
 	written int64
 }
 
-// NewWriter returns a Writer that writes to w. The caller must close the Writer. After ctx ends, it
-// does not wait for a write that hangs.
+// NewWriter returns a Writer that writes to w. The caller must close the Writer. After ctx ends,
+// the Writer does not wait for a write that hangs.
 func NewWriter(ctx context.Context, w io.Writer) *Writer {
 	b := &Writer{ctx: ctx, w: w, emptyBuffers: make(chan []byte, bufferCount), fullBuffers: make(chan []byte, bufferCount), done: make(chan struct{})}
 	for range bufferCount {

@@ -25,8 +25,8 @@ import (
 )
 
 const (
-	// MaxGrowth is the maximum memory of a value, as a multiple of its pickle's length, apart from a
-	// few kilobytes.
+	// MaxGrowth is the maximum memory of a value, as a multiple of its pickle's length, apart from
+	// a few kilobytes.
 	MaxGrowth = 384
 	// MaxElements is the maximum number of elements in a value. The elements of a shared
 	// container count once for each reference to it.

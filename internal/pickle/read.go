@@ -18,8 +18,8 @@ var (
 func Decode(data []byte) (any, error) { return DecodeObjects(data, nil) }
 
 // DecodeObjects is like Decode, but the pickle may also contain the classes and functions that
-// isAllowed accepts. They become Globals. Calls of them become *Objects, which only describe
-// the calls.
+// isAllowed accepts. These classes and functions become Globals. Calls of them become *Objects,
+// which only describe the calls.
 func DecodeObjects(data []byte, isAllowed func(module, name string) bool) (any, error) {
 	r := reader{isAllowed: isAllowed, data: data, texts: pyvalue.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
 	root, err := r.run()
@@ -43,8 +43,8 @@ func DecodeObjects(data []byte, isAllowed func(module, name string) bool) (any, 
 	return root, nil
 }
 
-// reader is the stack machine. Its stack holds values without elements in their final
-// form, and containers as *node, because later instructions may still add to them.
+// reader is the stack machine. Its stack holds values without elements in their final form. It
+// holds containers as *node, because later instructions may still add elements to them.
 type reader struct {
 	isAllowed func(module, name string) bool // nil allows no classes and functions
 	data      []byte

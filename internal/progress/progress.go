@@ -53,7 +53,7 @@ func (b *Bar) Count(total int64, done func() int64) {
 }
 
 // Wait begins a step without a known length. remaining returns the number of bytes in memory that
-// the step must still write; it may be nil.
+// the step must still write; remaining may be nil.
 func (b *Bar) Wait(activity string, remaining func() int64) {
 	b.step.Store(&step{time.Now(), func(elapsed time.Duration) string {
 		line := activity

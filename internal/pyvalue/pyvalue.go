@@ -67,8 +67,9 @@ func (d Dict) Get(key any) (value any, ok bool) {
 const MaxDepth = 1000
 
 // Canon converts a Go value to one of the types in the package comment (a plain value). It accepts
-// numbers of every size, named types of these kinds, slices and arrays (as lists), and maps with
-// string or integer keys (as dicts, sorted by key). Other types, such as structs, are an error.
+// numbers of every size, types derived from plain types, slices and arrays (as lists), and maps
+// with string or integer keys (as dicts, sorted by key). Other types, such as structs, are an
+// error.
 func Canon(v any) (any, error) {
 	r := reflect.ValueOf(v)
 	switch r.Kind() {

@@ -125,7 +125,7 @@ func (u *Unique) charge(v any) error {
 	return u.spend(8)
 }
 
-// hashCost is the cost of hashing a byte, as a multiple of the cost of comparing it.
+// hashCost is the cost of hashing a byte, as a multiple of the cost of comparing a byte.
 const hashCost = 8
 
 func (u *Unique) chargeAll(elements []any) error {

@@ -12,8 +12,8 @@ import (
 // Logins slows down peers that present wrong credentials, with a token bucket for each peer. The
 // zero value is ready to use. Credentials are too long to be guessed, however fast a peer tries, so
 // the limit serves only to save CPU time and to keep the log short. Other clients at the address of
-// a slowed-down peer can still log in with a credential that was accepted before, and with a new one
-// after a pause.
+// a slowed-down peer can still log in with a credential that was accepted before, and with a new
+// credential after a pause.
 type Logins struct {
 	mu       sync.Mutex
 	peers    map[string]*rate.Limiter
@@ -61,8 +61,8 @@ func (l *Logins) MayTry(peer, credential string) bool {
 	return p == nil || accepted || p.Tokens() >= 1
 }
 
-// RecordFailure records that a peer presented a wrong credential. If there are too many peers, it
-// forgets the one with the fewest recent failures.
+// RecordFailure records that a peer presented a wrong credential. If its table of peers is full, it
+// forgets the peer with the fewest recent failures.
 func (l *Logins) RecordFailure(peer string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

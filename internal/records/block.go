@@ -109,8 +109,8 @@ func (b *Block) MarkBad(err error) {
 	b.addBad(err, n)
 }
 
-// Fail makes Next return false, and Read return err with the current record's line, even if SkipBad
-// is set.
+// Fail stops reading because of err, even if SkipBad is set: Next returns false, and Read returns
+// err with the current record's line.
 func (b *Block) Fail(err error) { b.err, b.errLine = err, b.splitter.Line }
 
 // Tally returns the count and total size of the records that Next has returned.
@@ -153,6 +153,7 @@ func (b *Block) end(err error) *result {
 	return r
 }
 
+// blockOrder merges the results of blocks in input order.
 type blockOrder struct {
 	cancel context.CancelCauseFunc
 
@@ -184,7 +185,8 @@ type result struct {
 	errLine int64 // line of err; 0 if err contains its own position
 }
 
-// addResult adds the result of a block, and merges all results without a gap before them.
+// addResult stores the result of a block, and then merges results in input order, up to the first
+// block without a result.
 func (o *blockOrder) addResult(r *result) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -73,13 +73,15 @@ func (r *reader) sendBlock(end int) error {
 	if err != nil {
 		return err
 	}
-	// tail is still valid, because only this goroutine overwrites blocks. block can be old.
+	// A worker may have returned old already, and block may be old. tail is still valid, because
+	// only this goroutine overwrites blocks.
 	r.block = block[:copy(block[:len(tail)], tail)]
 	r.start, r.limit = 0, min(n-1, max(r.cfg.Block-1, 2*len(tail)))
 	return nil
 }
 
-// takeBlock waits for an unused block of at least n bytes. One block can be larger than the others.
+// takeBlock waits for an unused block of at least n bytes. After grow, one block is larger than the
+// others.
 func (r *reader) takeBlock(n int) ([]byte, error) {
 	var small [][]byte
 	defer func() {
@@ -100,8 +102,8 @@ func (r *reader) takeBlock(n int) ([]byte, error) {
 }
 
 // grow enlarges r.block for a long record. To limit memory to one large block, it waits until the
-// workers have returned all other blocks. Then it uses the largest block, or replaces that by a
-// larger one.
+// workers have returned all other blocks. Then it uses the largest block, or replaces that block if
+// it is too small.
 func (r *reader) grow() error {
 	if r.limit >= r.cfg.MaxRecord {
 		r.errLine = 1

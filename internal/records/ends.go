@@ -9,11 +9,11 @@ import (
 const endsWindow = 4 << 10 // number of bytes in a window: see ends
 
 // ends holds the positions of the ends of fields (separators and newlines) in a window of data
-// without quotes. Finding those of many records together is faster than splitting each record.
+// without quotes. Finding the ends of many records together is faster than splitting each record.
 type ends struct {
 	base      int      // position of the window in the data
-	positions []uint32 // positions of separators and newlines relative to base; the rest is unused
-	lines     []uint32 // indexes of the newlines in positions
+	positions []uint32 // positions of separators and newlines relative to base, followed by unused elements
+	lines     []uint32 // indexes in positions of the newlines
 	lineIndex int      // index in lines of the next record's newline
 	firstEnd  int      // index in positions of the end of the next record's first field
 	sep       uint64   // the separator, repeated in each byte
@@ -29,7 +29,7 @@ const (
 	newlines = '\n' * eachByte
 )
 
-// find sets e to the ends in data, a window that begins at position base of the whole input.
+// find sets e to the ends in data, a window that begins at index base of the splitter's data.
 func (e *ends) find(data []byte, base int) {
 	if e.positions == nil {
 		e.positions, e.lines = make([]uint32, endsWindow+64), make([]uint32, endsWindow)

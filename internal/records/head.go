@@ -12,9 +12,9 @@ import (
 
 const byteOrderMark = "\uFEFF"
 
-// begin skips the byte order mark and the header of a file, which r.block must contain. If the
-// header is incomplete, begin returns false and must be called again with more data. eof reports
-// whether r.block contains the file's end.
+// begin skips the byte order mark and the header of the file whose beginning is in r.block. If
+// r.block ends within the header, begin returns false and must be called again with more data. eof
+// reports whether r.block contains the file's end.
 func (r *reader) begin(eof bool) (bool, error) {
 	s, t := r.splitter, &r.tally
 	from := r.start
@@ -61,7 +61,8 @@ func (r *reader) begin(eof bool) (bool, error) {
 	}
 }
 
-// countFields sets the splitter's fieldCount from the first record in data, unless it is known.
+// countFields sets the splitter's fieldCount from the first record in data, unless the count is
+// known.
 func (r *reader) countFields(data []byte) {
 	l := r.cfg.Layout
 	if r.splitter.fieldCount != 0 || l.Format != CSV && l.Format != TSV {
@@ -98,7 +99,8 @@ func checkPlain(head []byte) error {
 }
 
 // checkEndings returns an error if a file's lines end in CR only. Such a file would be one record.
-// It can still end with a newline that an editor has added. head is the beginning of the file.
+// The file can still end with a newline that an editor has added. head is the beginning of the
+// file.
 func checkEndings(head []byte, l Layout) error {
 	line, rest, hasNewline := bytes.Cut(bytes.TrimPrefix(head, []byte(byteOrderMark)), newline)
 	line = bytes.TrimRight(line, "\r")

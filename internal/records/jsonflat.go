@@ -9,9 +9,9 @@ var unescaped = func() (table [256]bool) {
 	return table
 }()
 
-// findFlat is a faster findMembers, which also validates the line. It returns false, and leaves
-// s.Values undefined, unless the line is a simple object: one with no other values than strings
-// without escapes, numbers, true, false and null.
+// findFlat is a faster alternative to findMembers that also validates the line. The line must be a
+// simple object, whose values are strings without escapes, numbers, true, false and null. For other
+// lines, findFlat returns false and leaves s.Values undefined.
 func (s *Splitter) findFlat(line []byte) bool {
 	clear(s.Values)
 	if line[0] != '{' {
@@ -47,8 +47,8 @@ func (s *Splitter) findFlat(line []byte) bool {
 	}
 }
 
-// storeMember sets s.Values for the fields with the member's name. isRequested reports whether there
-// is such a field, and duplicate whether it already had a value.
+// storeMember sets s.Values for the fields with the member's name. isRequested reports whether
+// there is such a field, and duplicate reports whether such a field already had a value.
 func (s *Splitter) storeMember(name, value []byte) (isRequested, duplicate bool) {
 	if s.byName != nil {
 		for _, i := range s.byName[string(name)] {

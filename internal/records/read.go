@@ -76,8 +76,8 @@ func (t *Tally) Add(o *Tally) {
 // not retain the block. If the order of records matters, handle must call [Block.Turn].
 //
 // Read returns the first error in input order. When ctx ends, Read waits for the calls of handle,
-// but not for reading a file. It uses (Workers + 2) × Block bytes of memory, and up to
-// MaxRecord × 4/3 more for a record that is longer than a block.
+// but not for reading a file. Read uses (Workers + 2) × Block bytes of memory, and up to MaxRecord
+// × 4/3 more for a record that is longer than a block.
 func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) error) (Tally, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -120,7 +120,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 	return o.tally, nil
 }
 
-// work calls handle for blocks from fullBlocks, until that is closed or a block fails.
+// work calls handle for blocks from fullBlocks, until the channel is closed or a block fails.
 func (r *reader) work(worker int, splitter *Splitter, handle func(*Block) error) {
 	for {
 		var b *Block
@@ -134,7 +134,7 @@ func (r *reader) work(worker int, splitter *Splitter, handle func(*Block) error)
 		b.begin(worker, splitter)
 		end := b.end(handle(b))
 		r.order.addResult(end)
-		r.emptyBlocks <- b.buf // never blocks: the channel holds all blocks
+		r.emptyBlocks <- b.buf // never waits: the channel has room for all blocks
 		if end.err != nil {
 			return // after a failure, handle must not be called again for this worker
 		}
@@ -159,7 +159,7 @@ type reader struct {
 	seq           int64 // index of the next block
 	bytesSent     int64 // bytes sent to workers
 	inputPosition       // input of the next block
-	errLine       int64 // line of run's error, from 1 at the beginning of the next block; 0 if unknown
+	errLine       int64 // line of run's error, counted from the beginning of the next block; 0 if unknown
 }
 
 func (r *reader) run(inputs []Input) {

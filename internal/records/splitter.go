@@ -34,7 +34,7 @@ type Splitter struct {
 	byName     map[string][]int // JSON lines: indexes of fields by name; nil for a few fields
 	sawRecord  bool             // JSON lines: there was a valid record
 	allFields  bool             // CSV, TSV and text: all fields are requested
-	exclusive  bool             // JSON lines: a record with other members than the requested ones is bad
+	exclusive  bool             // JSON lines: a record with a member that was not requested is bad
 	sep        []byte           // field separator
 	fieldCount int              // CSV and TSV: number of fields in each record, 0 until it is known
 	requested  []requestedField // CSV and TSV: requested fields, sorted by index; nil until fieldCount is known
@@ -75,8 +75,8 @@ func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	return s
 }
 
-// NewFieldSplitter returns a splitter that returns all fields of each record, except for JSON lines:
-// it returns these records without fields.
+// NewFieldSplitter returns a splitter that returns all fields of each record. For JSON lines, it
+// returns the records without fields.
 func NewFieldSplitter(layout Layout, columns []string) *Splitter {
 	s := NewSplitter(layout, nil, columns)
 	s.allFields = true
@@ -141,8 +141,9 @@ func (s *Splitter) Next() Kind {
 }
 
 func (s *Splitter) splitPlain(line []byte) Kind {
+	// In TSV with one column, an empty line is a record with a missing value.
 	if len(line) == 0 && (s.header || s.layout.Format != TSV || s.fieldCount != 1) {
-		return Blank // but in TSV with one column, an empty line is a record with a missing value
+		return Blank
 	}
 	if s.header {
 		s.header = false

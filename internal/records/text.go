@@ -36,8 +36,8 @@ func (s *Splitter) splitText(line []byte) Kind {
 
 func isSpace(r rune) bool { return r < 128 && space[r] }
 
-// fieldFromStart returns the field after skip fields, and -1. If the line has too few fields, it
-// returns nil and their number.
+// fieldFromStart skips skip fields, and returns the next field and -1. If the line has too few
+// fields, it returns nil and the number of fields.
 func fieldFromStart(line []byte, skip int) ([]byte, int) {
 	pos := 0
 	for n := 0; ; n++ {

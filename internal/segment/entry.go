@@ -29,7 +29,7 @@ type Entry struct {
 	Key       []byte
 	Value     []byte // for KindBlob, the encoded BlobRef
 	Raw       []byte // the encoded entry
-	HashStart int    // offset in Raw of the key's length, from which a Ledger hashes
+	HashStart int    // offset in Raw of the key's length; a Ledger hashes Raw from here on
 }
 
 var (
@@ -84,7 +84,7 @@ func ParseShort(b []byte, off int) (kind Kind, keyStart, valueStart, end int, ok
 	head := binary.LittleEndian.Uint32(b[off:])
 	v, k, n := int(head&0x7f), int(head>>8&0xff), 2
 	if head&0x80 != 0 {
-		v, k, n = v|int(head>>8&0xff)<<7, int(head>>16&0xff), 3 // if a third byte follows, ok is false
+		v, k, n = v|int(head>>8&0xff)<<7, int(head>>16&0xff), 3 // a longer number makes ok false
 	}
 	keyStart = off + n
 	valueStart = keyStart + k
@@ -102,8 +102,8 @@ func (e *Entry) ValueLen() (int64, error) {
 	return r.Length, err
 }
 
-// Source yields encoded entries in blocks, whose boundaries can be within entries. Next
-// returns io.EOF at the end. A block is valid until the next call.
+// Source yields encoded entries in blocks. An entry can span several blocks. Next returns io.EOF at
+// the end. A block is valid until the next call.
 type Source interface {
 	Next() ([]byte, error)
 }
@@ -144,8 +144,8 @@ func (r *EntryReader) Next() (Entry, error) {
 			return e, ErrBadEntry
 		}
 		restLen := len(r.buf)
-		// Save the unread bytes, which Next may overwrite. Use tmp, because buf may share
-		// memory with carry.
+		// Save the unread bytes, because Src.Next may overwrite them. Use tmp, because buf may
+		// share memory with carry.
 		r.tmp = append(r.tmp[:0], r.buf...)
 		block, err := r.Src.Next()
 		if err == io.EOF {

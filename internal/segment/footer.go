@@ -27,7 +27,7 @@ type HotRun struct {
 	Hash    uint64
 	Off     uint32 // offset from the start of the segment
 	Len     uint32
-	Bytes   int64 // length of the key's value, without earlier segments
+	Bytes   int64 // length of the part of the key's value that the run contains
 	Resets  bool  // the run contains a Set or Delete, which discards earlier segments' values
 	Deleted bool  // the key does not exist after the run
 	Key     []byte
@@ -36,7 +36,7 @@ type HotRun struct {
 const (
 	blockHeaderLen = 12
 	blockLen       = 64 << 10 // maximum uncompressed length of a block
-	MaxHotKey      = 256      // maximum length of a hot key, so that footers stay small
+	MaxHotKey      = 256      // maximum length of a hot key; footers contain the hot keys, and must stay small
 
 	segmentMagic   = "partdSEG"
 	footerTailLen  = 8 + 4 + 4 // magic, length of the footer without this tail, CRC
@@ -45,7 +45,7 @@ const (
 	maxFooter      = 64 << 20
 )
 
-// RangeIndex returns which range contains hash.
+// RangeIndex returns the index of the range that contains hash.
 func (g *Layout) RangeIndex(hash uint64) int { return RangeIndex(hash, g.Bits) }
 
 // StoredLen returns the segment's length in its file.
@@ -81,7 +81,7 @@ func (g *Layout) UncompressedLen() int64 {
 		n += int64(r)
 	}
 	for i := range g.Hot {
-		// The run's uncompressed length is unknown: use the value's length. Because that
+		// The run's uncompressed length is unknown: use the value's length. Because that length
 		// includes large values in blob files, use at most maxFactor times Len.
 		const maxFactor = 64
 		n += max(min(g.Hot[i].Bytes, maxFactor*int64(g.Hot[i].Len))-int64(g.Hot[i].Len), 0)

@@ -1,7 +1,6 @@
-// Package segment encodes and decodes the data files of log-structured stores. Segments
-// contain entries, grouped into ranges by the hashes of their keys. Blob files contain
-// large values. docs/format.md describes both. Which segments belong to a store is not
-// recorded here, but in the store's manifest.
+// Package segment encodes and decodes the data files of log-structured stores. Segments contain
+// entries, grouped into ranges by the hashes of their keys. Blob files contain large values.
+// docs/format.md describes both. The store's manifest records which segments belong to the store.
 package segment
 
 import (
@@ -59,7 +58,7 @@ func (f *Format) SaltedCRC(file uint32, off int64, b []byte) uint32 {
 	return crc32.Update(^sum, Castagnoli, b)
 }
 
-// RangeIndex returns which of 2^bits ranges contains hash.
+// RangeIndex returns the index of the range, of 2^bits ranges, that contains hash.
 func RangeIndex(hash uint64, bits uint8) int { return int(hash >> 1 >> (63 - bits)) }
 
 // HashBounds returns the lowest and highest hash in ranges first to end-1 of 2^bits ranges.
@@ -121,8 +120,8 @@ func (f *File) CheckHeader() error {
 	return nil
 }
 
-// OwnsHeader reports whether b can be the header of one of this store's files. Because a
-// crash can leave a file shorter than its header, b may also be such a file.
+// OwnsHeader reports whether b can be the header of one of this store's files. b may be shorter
+// than a header, because a crash can leave such a file.
 func (f *Format) OwnsHeader(b []byte) bool {
 	head := (&File{Format: f}).EncodeHeader()
 	const kindAt, idAt, numberAt = 12, 16, 24

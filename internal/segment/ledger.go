@@ -56,8 +56,8 @@ func (l Ledger) Diff(got Ledger) error {
 	return nil
 }
 
-// AddEntry adds an entry whose kind is not KindBlob. hashed is the encoded entry from its
-// key length on.
+// AddEntry adds an entry whose kind is not KindBlob. hashed is the part of the encoded entry that
+// begins with the key's length.
 func (l *Ledger) AddEntry(kind Kind, hashed []byte, valueLen int) {
 	if kind == KindAppend || valueLen > 0 {
 		l.Pieces++

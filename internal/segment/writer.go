@@ -9,7 +9,7 @@ import (
 // Writer writes a segment: its ranges in increasing order, then the runs of hot keys,
 // then the footer. A hot key has so much data that it is stored apart, as a run.
 type Writer struct {
-	Layout   // of the data written so far
+	Layout   // describes the data written so far
 	file     *File
 	dst      io.WriterAt
 	comp     *Compressor

@@ -54,7 +54,8 @@ func listenAdmin(c *config) (net.Listener, error) {
 		return nil, exposedErr()
 	}
 	l, err := net.Listen("tcp", c.http)
-	if err == nil && remote.IsExposed(l.Addr()) && !c.insecure { // the host name stands for an address that other machines can reach
+	// A host name can stand for an address that other machines can reach.
+	if err == nil && remote.IsExposed(l.Addr()) && !c.insecure {
 		return nil, errors.Join(exposedErr(), l.Close())
 	}
 	return l, err

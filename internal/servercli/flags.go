@@ -22,7 +22,7 @@ type config struct {
 	listen     []string
 	store      string
 	maxMessage sizeflag.Size // serve copies it to ServerOptions
-	memory     sizeflag.Size // half of it for messages (ServerOptions.Memory), half for the store
+	memory     sizeflag.Size // half for messages (ServerOptions.Memory), half for the store
 	space      spaceFlags
 	insecure   bool
 	http       string

@@ -15,8 +15,7 @@ type listener struct {
 	opts remote.ServeOptions
 }
 
-// acceptNotifier is a listener that closes begun at the first Accept, so that "ready" is printed only
-// after the server accepts connections.
+// acceptNotifier is a listener that closes begun at the first Accept. Then serveAll prints "ready".
 type acceptNotifier struct {
 	net.Listener
 	once  sync.Once
@@ -65,9 +64,9 @@ func listen(c *config, a *access) ([]listener, error) {
 	return listeners, nil
 }
 
-// checkAddress checks an address before it is opened: its syntax, and that other machines cannot
-// reach it, unless that is safe or allowed. It does not resolve host names; for these, listen checks
-// the opened address.
+// checkAddress checks the syntax of an address before it is opened. Unless access from other
+// machines is safe or allowed, it also checks that they cannot reach the address. It does not
+// resolve host names; for these, listen checks the opened address.
 func (c *config) checkAddress(url string) error {
 	if isSocket(url) {
 		return nil

@@ -26,7 +26,8 @@ type streams struct {
 // Another signal, at least a second later, ends the process immediately.
 func Main(args []string) int { return MainWith(nil, args) }
 
-// MainWith is like Main, but opens stores with the schemes in set; nil means those of package stores.
+// MainWith is like Main, but opens stores with the schemes in set; nil means the schemes of package
+// stores.
 func MainWith(set *stores.Set, args []string) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -59,8 +60,8 @@ func MainWith(set *stores.Set, args []string) int {
 	}
 }
 
-// repeatWindow is the time within which a repeated signal counts as the same one, because timeout(1)
-// and shells send a signal to the process and another to its group.
+// repeatWindow is the time after the first signal in which other signals are ignored. timeout(1)
+// and shells send the same signal twice: to the process, and to its group.
 const repeatWindow = time.Second
 
 func run(ctx context.Context, set *stores.Set, args []string, s streams) int {

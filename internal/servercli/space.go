@@ -34,8 +34,8 @@ func (f *spaceFlags) add(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.minFree, "min-free", "`SIZE` to keep free on the store's disk; appends and sets that would use it are refused (default: a hundredth of the disk, at most 256MiB)")
 }
 
-// newGuard returns a guard for the store at storeURL, which rejects changes when space runs out. It
-// also sets the limits for namespaces.
+// newGuard returns a guard that rejects changes to store when space runs out. It also sets the
+// limits for namespaces, in namespaceOpts.
 func (f *spaceFlags) newGuard(ctx context.Context, storeURL string, store partd.Partd, namespaceOpts *namespaces.Options, log *slog.Logger) (*space.Guard, error) {
 	withWarning := func(measure func() (int64, error)) func() (int64, error) {
 		return func() (int64, error) {
@@ -118,7 +118,7 @@ func reclaimSpace(ctx context.Context, store partd.Partd) {
 }
 
 // pendingBytes returns a function that measures the bytes that a store has accepted but not yet
-// written to its final files. It returns nil if the store writes to them immediately.
+// written to its final files. It returns nil if the store writes to its final files immediately.
 func pendingBytes(store partd.Partd) func() int64 {
 	var parts []func() int64
 	for s := range partd.Layers(store) {

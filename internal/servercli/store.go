@@ -30,8 +30,8 @@ func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 	scheme, _, _ := strings.Cut(c.store, ":")
 	share := c.storeShare()
 	if scheme != "mem" {
-		// The heap holds messages and the store's memory, except three quarters of a log's
-		// memory, which are outside the heap.
+		// The heap holds messages and the store's memory. Three quarters of a log: store's memory
+		// are outside the heap.
 		heap := c.memory.Bytes + c.memory.Bytes/16
 		if strings.HasSuffix(scheme, "log") {
 			heap = c.memory.Bytes - share/4*3
@@ -48,9 +48,10 @@ func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 	return store, err
 }
 
-// namespaceDir returns the directory of the namespaces' stores, or "" without namespaces. It is in the
-// default store's directory, so that a copy of that directory contains the namespaces. Stores with a
-// buffer have no namespaces, because a buffer does not keep sessions when its store is closed.
+// namespaceDir returns the directory of the namespaces' stores, or "" without namespaces. The
+// directory is within the default store's directory, so that a copy of the store contains the
+// namespaces. Stores with a buffer have no namespaces, because a buffer does not keep sessions when
+// its store is closed.
 func (c *config) namespaceDir() string {
 	scheme, rest, _ := strings.Cut(c.store, ":")
 	path, _, _ := strings.Cut(rest, "?")

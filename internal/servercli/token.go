@@ -51,7 +51,8 @@ func newTokenAdd(s streams) *cobra.Command {
   read    read, list keys, look at sizes, verify
   append  append and set once
   change  set, delete, pop and drop
-  admin   list the namespaces with this right; in the default one, stop the server
+  admin   list the namespaces to which the right applies; in the default one,
+          stop the server
 They apply to all namespaces unless --namespace names one ("." is the default one).
 With --certificate the user presents a certificate of --tls-client-ca instead, whose
 common name is NAME.`,

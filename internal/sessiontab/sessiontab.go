@@ -22,11 +22,11 @@ type Table[V any] struct {
 type entry[V any] struct {
 	id    uint64
 	value V
-	list  *list.List // unused or used
+	list  *list.List // the list that contains the entry: unused or used
 }
 
 // minUnused is the number of unused sessions to keep, even if used sessions must be forgotten
-// instead, because the unused ones are probably new and will be used soon.
+// instead. Unused sessions are probably new and will be used soon.
 const minUnused = 64
 
 func (t *Table[V]) Len() int { return len(t.byID) }

@@ -14,11 +14,11 @@ const (
 	unitShift  = 6                                   // chunks are multiples of 64 bytes
 	blockShift = 20                                  // chunks come from blocks of up to 1 MiB
 	unitBits   = blockShift - unitShift              // number of low bits of a Ref: the unit's index in its block
-	unitMask   = 1<<unitBits - 1                     //
+	unitMask   = 1<<unitBits - 1                     // mask of the unit's index in a Ref
 	headerLen  = 8                                   // bytes before a chunk's data: next chunk and class
 	maxClass   = 17 - unitShift                      // class of the largest chunks, 128 KiB, for keys of up to 65,535 bytes
 	growClass  = 16 - unitShift                      // class of the largest chunks of growing strings, 64 KiB
-	classes    = maxClass + 1                        //
+	classes    = maxClass + 1                        // number of classes
 	firstBlock = 1 << (unitShift + 8)                // 16 KiB, so that a small store stays small
 	MaxString  = 1<<(maxClass+unitShift) - headerLen // maximum length of a string for Store
 )
@@ -34,7 +34,7 @@ type Slab struct {
 	allocated atomic.Int64             // bytes of all blocks
 
 	mu        sync.Mutex
-	tail      int          // offset in the last block where its never used end begins
+	tail      int          // offset in the last block; the rest of that block was never used
 	free      [classes]Ref // first chunk of each class's free list
 	freeBytes int64        // bytes in the free lists
 }

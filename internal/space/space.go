@@ -14,18 +14,19 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Limits are the limits of a [Guard], and the functions that measure. A limit of 0 means none.
+// Limits are the limits of a [Guard], and the functions that measure the space. A limit of 0 means
+// none.
 type Limits struct {
-	// MinFree is the number of bytes that must stay free on the disk. Free returns how many are
-	// free.
+	// MinFree is the number of bytes that must stay free on the disk. Free returns the number of
+	// free bytes.
 	MinFree int64
 	Free    func() (int64, error)
-	// MaxBytes is the number of bytes that the store may use. Used returns how many it uses.
-	// Used may be slow: it is called in the background, for at most a tenth of the time.
+	// MaxBytes is the number of bytes that the store may use. Used returns the number of bytes in
+	// use. Used may be slow: it is called in the background, for at most a tenth of the time.
 	MaxBytes int64
 	Used     func() (int64, error)
-	// Pending, if set, returns the number of bytes that the store will write a second time, such
-	// as data that is only in a write-ahead file so far. It must be fast.
+	// Pending, if set, returns the number of bytes that the store will write a second time, such as
+	// data that is only in a write-ahead file so far. Pending must be fast.
 	Pending func() int64
 	// Reclaim, if set, frees the space of dead data. It may be slow: it is called in
 	// the background, after the quota has refused a change.
@@ -35,8 +36,8 @@ type Limits struct {
 // Guard admits changes to one store within its limits. A nil Guard admits everything.
 //
 // It measures the space at most once a second, unless it would refuse a change. Between
-// measurements it adds up the admitted bytes, doubled if the store writes data twice, so that it
-// never admits more than fits. It notices other programs' writes to the disk within a second.
+// measurements it adds up the admitted bytes, doubled if the store writes data twice, so that the
+// Guard never admits more than fits. It notices other programs' writes to the disk within a second.
 type Guard struct {
 	limits Limits
 
@@ -66,7 +67,7 @@ const (
 	maxAge      = time.Second           // maximum age of figures that may admit a change
 	retryAge    = 50 * time.Millisecond // maximum age of figures that may refuse a change
 	maxWait     = time.Second           // maximum wait for new figures before a change is refused
-	pauseFactor = 10                    // after a measurement, the pause is this many times its duration
+	pauseFactor = 10                    // the pause after a measurement, as a multiple of its duration
 	perEntry    = 32                    // approximate number of bytes that a store writes besides an entry's data
 )
 
@@ -108,7 +109,8 @@ func (g *Guard) Admit(entries int, bytes int64) (admitted int64, err error) {
 	return bytes, nil
 }
 
-// startReclaim starts Limits.Reclaim in the background, unless that ran recently. mu must be held.
+// startReclaim starts Limits.Reclaim in the background, unless it is running or ran recently. mu
+// must be held.
 func (g *Guard) startReclaim() {
 	if g.limits.Reclaim == nil || g.reclaiming || time.Now().Before(g.reclaimAfter) {
 		return
@@ -192,7 +194,7 @@ func (g *Guard) refresh(age time.Duration) <-chan struct{} {
 	g.mayHaveFreed, g.reclaimed = false, false
 	done := make(chan struct{})
 	g.measuring = done
-	// A change in progress may or may not be in the figures.
+	// The figures may lack changes in progress.
 	included := g.admitted - g.inProgress
 	go func() {
 		f := g.limits.measure()
@@ -223,8 +225,8 @@ func (l *Limits) measure() figures {
 	start := time.Now()
 	f := figures{free: -1, used: -1}
 	var errs [2]error
-	// Call Pending first: data that is written out in between then counts twice, and not zero
-	// times.
+	// Call Pending first: data that is written out during the measurement then counts twice.
+	// Otherwise it might not count at all.
 	if l.Pending != nil {
 		f.pending = l.Pending()
 	}

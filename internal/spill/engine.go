@@ -82,8 +82,8 @@ func (e *Engine) Start(ctx context.Context, activity string, parts int) error {
 	return nil
 }
 
-// Fail stops the engine with err, unless it has failed before. It returns the engine's first
-// error.
+// Fail stops the engine with err, unless the engine has failed before. It returns the engine's
+// first error.
 func (e *Engine) Fail(err error) error {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()

@@ -17,7 +17,8 @@ import (
 type File struct {
 	// Buf holds data that is not yet in the file. To write, call Room and then append to Buf.
 	Buf []byte
-	// Quota, if not nil, counts the file's bytes until Close. Then Reset must not be called.
+	// Quota, if not nil, counts the file's bytes until Close. A file with a quota must not be
+	// Reset.
 	Quota *Quota
 
 	file       vfs.File
@@ -111,9 +112,9 @@ func (f *File) Finish() error {
 
 const freeUnit = 1 << 20 // Drop frees disk space in units of this many bytes
 
-// Drop frees the disk space of the first n blocks, which must not be read again, and their page
-// cache. Later writes are several times faster if they can reuse page cache that was just freed. If
-// the file system cannot free parts of a file, Drop does nothing.
+// Drop frees the disk space and the page cache of the first n blocks, which must not be read again.
+// Later writes are several times faster if they can reuse page cache that was just freed. If the
+// file system cannot free parts of a file, Drop does nothing.
 func (f *File) Drop(n int) {
 	end := f.size
 	if n < len(f.blocks) {
@@ -168,9 +169,9 @@ func ShortestNeighbors[F interface{ Size() int64 }](files []F, n int) (first int
 	return first
 }
 
-// EarlyMerge returns the number of files to merge now, before the end of the input, or 0. fanIn
-// is the maximum number of files that can be merged together. With at least 2*fanIn files, it
-// returns fanIn, unless one of the fanIn smallest neighbors has over two thirds of their bytes,
+// EarlyMerge returns the number of files to merge now, before the end of the input, or 0. fanIn is
+// the maximum number of files that can be merged together. For fewer than 2*fanIn files, it returns
+// 0. It also returns 0 if one of the fanIn smallest neighbors has over two thirds of their bytes,
 // because such a file would be rewritten again and again. With MaxRuns files, it never returns 0.
 func EarlyMerge[F interface{ Size() int64 }](files []F, fanIn int) int {
 	switch {

@@ -100,8 +100,8 @@ func NewDir(parent string) (path string, s *Set, err error) {
 	return path, s, nil
 }
 
-// Create creates a file in the next of the directories. The file has no name, so the system removes
-// it when it is closed or the process dies.
+// Create creates a file in the Set's next directory. The file has no name, so the system removes it
+// when it is closed or the process dies.
 func (s *Set) Create() (vfs.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,8 +128,8 @@ func createUnnamed(fsys vfs.FS, name string) (vfs.File, error) {
 	return f, nil
 }
 
-// Mkdir creates a directory in the next of the Set's directories, and returns its path. Close
-// removes the new directory and its contents.
+// Mkdir creates a directory in the Set's next directory, and returns the new path. Close removes
+// the new directory and its contents.
 func (s *Set) Mkdir() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +164,7 @@ func (s *Set) create(d *dir) error {
 			return err
 		}
 		if lock == nil {
-			continue // before this process locked the file, another one took it for a dead process's file
+			continue // another process removed the lock file before this process locked it
 		}
 		if err := s.fs.Mkdir(path, 0o700); err != nil {
 			return errors.Join(err, s.fs.Remove(path+lockSuffix), lock.Unlock())
@@ -179,7 +179,7 @@ func (s *Set) create(d *dir) error {
 func (s *Set) lockNew(name string) (vfs.Lock, error) {
 	lock, err := vfs.TryLock(s.fs, name, true)
 	if err != nil {
-		if rerr := s.fs.Remove(name); !errors.Is(rerr, fs.ErrNotExist) { // it may not have been created
+		if rerr := s.fs.Remove(name); !errors.Is(rerr, fs.ErrNotExist) { // the file may not exist
 			err = errors.Join(err, rerr)
 		}
 	}
@@ -236,7 +236,8 @@ func sweep(fsys vfs.FS, parent string) error {
 	for _, e := range entries {
 		middle, hasPrefix := strings.CutPrefix(e.Name(), prefix)
 		middle, isLock := strings.CutSuffix(middle, lockSuffix)
-		named := hasPrefix && isLock && len(middle) == digits && strings.Trim(middle, "0123456789abcdef") == "" // as lockNew writes it
+		// Recognize the names from create.
+		named := hasPrefix && isLock && len(middle) == digits && strings.Trim(middle, "0123456789abcdef") == ""
 		if named && e.Type().IsRegular() {
 			errs = append(errs, sweepOne(fsys, filepath.Join(parent, e.Name())))
 		}
@@ -263,8 +264,8 @@ func sweepOne(fsys vfs.FS, lockName string) error {
 	return errors.Join(err, lock.Unlock())
 }
 
-// isOurs reports whether a lock file contains mark, or only its beginning, because the process died
-// while it wrote it.
+// isOurs reports whether a lock file contains mark, or only the beginning of mark. A process that
+// dies while it writes the file leaves only the beginning.
 func isOurs(fsys vfs.FS, name string) (bool, error) {
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {

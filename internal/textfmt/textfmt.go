@@ -21,8 +21,8 @@ func POSIXQuote(arg string) string {
 	return "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 }
 
-// ShellQuote is like POSIXQuote, but on one line: an argument with control characters or
-// invalid UTF-8 becomes $'…', which bash, zsh and ksh understand.
+// ShellQuote is like POSIXQuote, but its result is a single line: an argument with control
+// characters or invalid UTF-8 becomes $'…', which bash, zsh and ksh understand.
 func ShellQuote(arg string) string {
 	if utf8.ValidString(arg) && !strings.ContainsFunc(arg, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return POSIXQuote(arg)

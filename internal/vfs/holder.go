@@ -11,8 +11,8 @@ import (
 )
 
 // The holder of a long-lived lock writes a note to the lock file, for error messages. The first
-// line is text for people. The second line distinguishes the process from a later one with the
-// same PID. A note counts only while its process runs, because it can outlive its process.
+// line is text for people. The second line distinguishes the process from a later one with the same
+// PID. A note counts only while its process runs, because the note can outlive the process.
 
 // RecordHolder writes a note to a lock file which says that this process holds the lock.
 func RecordHolder(fsys FS, name string) error {
@@ -39,8 +39,9 @@ func writeNote(fsys FS, name, note string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Holder describes the holder of a file's lock, for messages. If the process in the lock file's note
-// may have ended, Holder returns "another process", with the note if it may be from another machine.
+// Holder describes the holder of a file's lock, for messages. If the process in the lock file's
+// note runs on this machine, Holder returns the note's first line. Otherwise it returns "another
+// process", followed by the note if the note may be from another machine.
 func Holder(fsys FS, name string) string {
 	const anotherProcess = "another process"
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)

@@ -92,8 +92,8 @@ func NewReader(name string, format compress.Format, file io.Reader, window int64
 // Format returns the format of the file. It can differ from NewReader's argument.
 func (r *Reader) Format() compress.Format { return r.format }
 
-// skipFrames skips skippable frames, which zstd and LZ4 files can contain anywhere. It returns
-// the next bytes without reading them, or none at the end of the file.
+// skipFrames skips skippable frames, which zstd and LZ4 files can contain anywhere. It returns the
+// next bytes without consuming them, or none at the end of the file.
 func (r *Reader) skipFrames() (head []byte, err error) {
 	for {
 		head, err = r.src.Peek(8)

@@ -32,7 +32,8 @@ var extensions = map[string]compress.Format{
 const HeadSize = 10
 
 // Detect returns the format of a file that begins with head. If head begins a skippable frame,
-// which zstd and LZ4 have in common, Detect returns Zstd, and [NewReader] finds out which it is.
+// which zstd and LZ4 have in common, Detect returns Zstd, and [NewReader] determines the actual
+// format.
 func Detect(head []byte) compress.Format {
 	hasPrefix := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
 	switch {

@@ -23,8 +23,8 @@ type ReaderOptions struct {
 	// Command is called with the body of each command. Commands can come between the frames
 	// of a message. If Command returns an error, reading ends.
 	Command func(body []byte) error
-	// Wait is called before each read from the connection, after its deadline was set. If it
-	// returns an error, reading ends.
+	// Wait is called before each read from the connection, after the read's deadline was set. If
+	// Wait returns an error, reading ends.
 	Wait func() error
 }
 
@@ -155,7 +155,7 @@ func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
 	}
 }
 
-// begin resets the state for the next message, and releases the memory of a large one.
+// begin resets the state for the next message, and releases the memory of a large previous message.
 func (r *Reader) begin() {
 	if r.pos == r.end {
 		r.pos, r.end = 0, 0

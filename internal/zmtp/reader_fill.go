@@ -91,7 +91,7 @@ func (r *Reader) setDeadline(partial int) (mustShrink bool, err error) {
 // Budget limits the total memory of many readers.
 type Budget interface {
 	// Take reserves bytes, and may wait until they are available. If whole is true, the message
-	// needs no more memory, so waiting for it to finish cannot deadlock.
+	// needs no further memory, so waiting for the end of the message cannot deadlock.
 	Take(bytes int64, whole bool) error
 	// Release returns reserved bytes.
 	Release(bytes int64)
@@ -129,7 +129,7 @@ func (r *Reader) growBuffer(missing int, last bool) error {
 	return nil
 }
 
-// charge changes the reader's charge to the budget to the given number of bytes. Time spent waiting
+// charge changes the number of bytes that the reader has reserved in the budget. Time spent waiting
 // for memory does not count as a stall. whole is the argument for Budget.Take.
 func (r *Reader) charge(bytes int64, whole bool) error {
 	if r.opts.Budget == nil {

@@ -31,7 +31,7 @@ const (
 	maxCached = 1000
 )
 
-// NewLender returns a Lender for the bucket of a URL, or nil if it is not a bucket of S3.
+// NewLender returns a Lender for the bucket of a URL, or nil if the URL is not in S3.
 func NewLender(rawURL, role string) (*Lender, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "s3" {
@@ -55,7 +55,7 @@ func (l *Lender) Settings() map[string]string {
 }
 
 // Lend returns temporary credentials of the role for the objects below a location in the bucket. If
-// write is false, they only permit reading.
+// write is false, the credentials only permit reading.
 func (l *Lender) Lend(ctx context.Context, location string, write bool) (map[string]string, error) {
 	prefix, ok := strings.CutPrefix(location, "s3://"+l.bucket+"/")
 	if !ok || strings.ContainsAny(prefix, "*?") {

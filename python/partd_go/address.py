@@ -33,7 +33,7 @@ class Settings:
     python_server: bool = False
 
     def parse(self) -> Address:
-        """Returns the address in the URL, after checking that the other options are compatible with it."""
+        """Returns the address in the URL, after checking that the other options are compatible with the URL."""
         address = _parse(self.url)
         if self.namespace and address.namespace not in ("", self.namespace):
             raise Misuse(f"{self.url} names the namespace {address.namespace!r}, and namespace= names {self.namespace!r}: give one")

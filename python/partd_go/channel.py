@@ -189,7 +189,7 @@ class Channel:
             self.changes = None  # the server no longer accepts this session's numbers: begin a new session
         if UNKNOWN in error.codes:
             return False
-        # The server did not apply the last send. If the session expired, it may have applied an earlier one.
+        # The server did not apply the last send. If the session expired, the server may have applied an earlier send.
         return GAP in error.codes or EXPIRED in error.codes and len(sent) == 1
 
     def _unknown(self, op: int, cause: str) -> Error:
@@ -198,7 +198,8 @@ class Channel:
         )
 
     def _ready(self, link: Link) -> Changes:
-        """Returns the session, after opening one if necessary. It first tells the server which pops' results it may discard."""
+        """Returns the session, after opening one if necessary. It first tells the server which pops' results the server
+        may discard."""
         if self.changes is None:
             body = link.ask(wire.SESSION, [bytes(24)]).body
             number, is_persistent, token = struct.unpack("<QB16s", body)

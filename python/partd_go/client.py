@@ -43,10 +43,9 @@ class Client:
     call tries to reconnect, in seconds. Used as a context manager, the client is closed at
     the end of the block; the store keeps its data.
 
-    With python_server, the client uses the protocol of the server in the Python package
-    partd. The Go program partd-server understands it too. In this protocol, a change whose
-    reply was lost raises UnknownOutcome, missing operations raise Unsupported, and the
-    default timeout is 60 seconds.
+    With python_server, the client uses the protocol of the server in the Python package partd. The Go program
+    partd-server understands this protocol too. In it, a change whose reply was lost raises UnknownOutcome, missing
+    operations raise Unsupported, and the default timeout is 60 seconds.
     """
 
     def __init__(
@@ -86,15 +85,15 @@ class Client:
     def _begin(self, settings: Settings, timeout: float | None) -> None:
         self._settings, self.timeout = settings, timeout
         self._address = settings.parse()
-        self.lock = NoLock()  # the package partd acquires it
+        self.lock = NoLock()  # the wrapper classes of the Python package partd acquire this lock
         self._closed = False
         self._after_fork()
         _clients.add(self)
 
     def _after_fork(self) -> None:
         """Resets the client in a forked process, because the parent keeps the connection and the session."""
-        # Use an RLock: unlike a Lock, it rejects a release by a thread that does not hold it. So an interrupted call can
-        # try to release it without knowing whether it was acquired.
+        # Use an RLock: unlike a Lock, it rejects a release by a thread that does not hold it. So an interrupted call
+        # can try to release the lock without knowing whether the call acquired it.
         self._mutex = threading.RLock()
         self._busy = False  # the thread that holds the mutex is in a call
         self._channel = (PythonChannel if self._settings.python_server else Channel)(self._settings, self._address)
@@ -255,7 +254,7 @@ class Client:
         return self.scan_part(0, 1)
 
     def scan_part(self, part: int, parts: int) -> Iterator[tuple[str, bytes]]:
-        """Yields the items of one part of a scan, with the number part (from 0), of parts in all.
+        """Yields the items of one part of a scan, which is divided into parts parts. part is the part's number, from 0.
         Each key is in exactly one part, so several readers can share a scan."""
         return pages.joined(self.scan_chunks(part, parts))
 

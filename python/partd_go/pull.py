@@ -80,7 +80,8 @@ class PullFrame(Process, Shown):
         working_directory = os.getcwd() if flags else ""  # flags may contain relative paths
         digest = hashlib.sha256(json.dumps([*self._serve, working_directory, os.uname().nodename]).encode()).hexdigest()[:16]
         self._key = f"node-{os.getuid()}-{digest}"
-        self._connection: socket.socket | None = None  # keeps the node's program running, which ends with its last connection
+        # The node's program ends with its last connection, so this connection keeps it running.
+        self._connection: socket.socket | None = None
         _servers.add(self)
         self._connect_or_start()
 
@@ -129,7 +130,8 @@ class PullFrame(Process, Shown):
                 file.write(os.fsencode(f"{directory}/socket"))
             new.replace(self._address())
         except BaseException:
-            connection, self._connection = self._connection, None  # hide it from _kill, which would close it, so that the next call tries again
+            # _kill would close the connection, and the next call would find the node closed instead of trying again.
+            connection, self._connection = self._connection, None
             self._kill()
             self._connection = connection
             raise

@@ -22,8 +22,8 @@ _MAX_SOCKET = 90  # maximum length of a socket's directory in bytes; systems all
 _STOP_TIMEOUT = 60.0  # seconds for a server to write all data and exit
 START_TIMEOUT = 60.0  # seconds for a server to become ready; recovery after a crash can take long
 
-# This shell script gets directories, "--" and the server's command as arguments. It runs the command.
-# When the server ends, it removes the directories, even if this process has ended or the server was killed.
+# This shell script gets directories, "--" and the server's command as arguments. It runs the command. When the server
+# ends, the script removes the directories, even if this process has ended or the server was killed.
 _RUN = """
 trap : HUP INT TERM
 n=0

@@ -153,8 +153,8 @@ class _Run:
             raise Misuse(f"{s.name}: reading a shared result as {s.format} could run another user's code: use parquet, csv or pickle")
         key, directory = self.keys[s], local.base / s.name
         directory.mkdir(parents=True, exist_ok=True)
-        # Without a lock file, nobody is computing the result, so it can be read without the lock. If a killed process left
-        # the lock file, the code below reads the result.
+        # Without a lock file, nobody is computing the result, so reading it needs no lock. If a killed process left the
+        # lock file, the code below reads the result.
         if not (directory / f".{key}.lock").exists() and self.load(storage, s):
             return self.results[s]
         shared_lock = contextlib.nullcontext(True) if storage is local else storage.locked(s.name, key)

@@ -120,7 +120,7 @@ class Code:
         self.add(name, "module")
         if not _is_user_module(v.__name__):
             return self.library(v.__name__, "")
-        if type(v) is not types.ModuleType:  # its class may compute attributes
+        if type(v) is not types.ModuleType:  # the class of v may compute attributes
             self.value("", type(v))
             names = None
         if (id(v), names) not in self.modules:

@@ -1,6 +1,6 @@
-// Package tokens authenticates the users of a server, who are listed in a map or a file. The file
-// has the rights of each user and a salted hash of the user's token; `partd-server token add`
-// writes it and partd-server reads it. [Users] is a [remote.Authorizer]:
+// Package tokens authenticates the users of a server. A map or a file lists the users. The file has
+// the rights of each user and a salted hash of the user's token; `partd-server token add` writes
+// the file and partd-server reads the file. [Users] is a [remote.Authorizer]:
 //
 //	users, err := tokens.Load("users")
 //	server, err := remote.NewServer(store, &remote.ServerOptions{Authorizer: users})
@@ -37,8 +37,8 @@ const (
 	DefaultNamespace = "."
 )
 
-// Grant gives rights to a user, who is identified by a token or a certificate. A Grant is one line
-// of the file.
+// Grant gives rights to a user. A token or a certificate identifies the user. Each line of the file
+// is a Grant.
 type Grant struct {
 	User      string
 	Namespace string // a name, AllNamespaces or DefaultNamespace
@@ -55,8 +55,8 @@ var userPattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 
 const maxToken = 128
 
-// NewGrant returns a new token, which is stored nowhere, and a grant for it. If byCert is true,
-// NewGrant returns a grant for a certificate, and no token.
+// NewGrant returns a new token and a grant for that token. The token is stored nowhere. If byCert
+// is true, NewGrant returns a grant for a certificate, and no token.
 //
 // A token has 256 random bits, so nobody can guess it. Therefore a fast hash is safe.
 func NewGrant(user, namespace string, rights remote.Rights, byCert bool) (g Grant, token string, err error) {
@@ -108,7 +108,8 @@ func Read(name string) ([]Grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 { // on Windows the mode does not show who may write
+	// On Windows the mode does not show who may write.
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 {
 		return nil, fmt.Errorf("%s: other users may write to it (mode %04o): run chmod 600", name, info.Mode().Perm())
 	}
 	if info.Size() > maxFile {
@@ -172,11 +173,11 @@ func parseGrant(line string) (g Grant, err error) {
 // editTimeout is how long Edit waits while another process edits the file.
 const editTimeout = 10 * time.Second
 
-// Edit replaces the grants in a file by the result of change, atomically, or creates the file.
-// Concurrent edits wait for each other. Afterwards the file has mode 0600.
+// Edit atomically replaces the grants in a file by the result of change. If the file does not
+// exist, Edit creates it. Concurrent edits wait for each other. Afterwards the file has mode 0600.
 func Edit(name string, change func([]Grant) ([]Grant, error)) (err error) {
 	if target, err := filepath.EvalSymlinks(name); err == nil {
-		name = target // otherwise the link would be replaced, not the file
+		name = target // replace the file, not the link
 	}
 	lock := flock.New(name+".lock", flock.SetPermissions(0o600))
 	ctx, cancel := context.WithTimeout(context.Background(), editTimeout)

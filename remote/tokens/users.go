@@ -18,7 +18,7 @@ type Users struct {
 	grants   atomic.Pointer[lookup]
 }
 
-// lookup has all grants, and indexes of them.
+// lookup holds all grants, as a list and by user or token.
 type lookup struct {
 	grants  []Grant
 	byUser  map[string][]Grant // grants for certificates, by user
@@ -37,8 +37,8 @@ func Load(file string) (*Users, error) {
 // minToken is the minimum length of a token in a map, in bytes. Shorter tokens could be guessed.
 const minToken = 16
 
-// New returns users from a map by token. Each token must have at least 16 bytes that
-// nobody can guess:
+// New returns the users in byToken, which maps each token to a grant. Each token must have at least
+// 16 bytes that nobody can guess:
 //
 //	tokens.New(map[string]tokens.Grant{
 //		os.Getenv("ETL_TOKEN"): {User: "etl", Namespace: tokens.AllNamespaces, Rights: remote.RightRead | remote.RightAppend},
@@ -65,7 +65,8 @@ func New(byToken map[string]Grant) (*Users, error) {
 	return u, nil
 }
 
-// Reload reads the file again, if the users are from a file. If that fails, the previous users remain.
+// Reload reads the file again. If the users are not from a file, it does nothing. If reading fails,
+// the previous users remain.
 func (u *Users) Reload() error {
 	if u.file == "" {
 		return nil
@@ -97,7 +98,7 @@ func (u *Users) replace(grants []Grant) {
 }
 
 // Authenticate implements [remote.Authorizer]. It compares token with the tokens of all users, so
-// that its running time does not reveal whether one matches.
+// that the running time does not reveal a match.
 func (u *Users) Authenticate(token string, certificate *x509.Certificate) (user remote.Identity, err error) {
 	if token == "" {
 		return u.byCertificate(certificate)
@@ -117,7 +118,7 @@ func (u *Users) Authenticate(token string, certificate *x509.Certificate) (user 
 	return user, nil
 }
 
-// byCertificate returns the user that the certificate's common name names. The caller must have
+// byCertificate returns the user named by the certificate's common name. The caller must have
 // verified the certificate.
 func (u *Users) byCertificate(certificate *x509.Certificate) (remote.Identity, error) {
 	if certificate == nil {

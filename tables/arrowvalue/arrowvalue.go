@@ -52,8 +52,8 @@ func (a *appender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Append appends batches to a key; readers see all of them or none. The batches must have the same schema. Without
-// batches, Append does nothing.
+// Append appends batches to a key; readers see all of these batches or none. The batches must have the same schema.
+// Without batches, Append does nothing.
 func Append(ctx context.Context, store partd.Partd, key string, batches ...arrow.RecordBatch) error {
 	if len(batches) == 0 {
 		return nil
@@ -75,9 +75,9 @@ type ReadOptions struct {
 	Limit int64
 }
 
-// Read returns a reader of all batches that were appended to a key. If there are none, the error wraps fs.ErrNotExist.
-// The reader checks each batch, so its values are safe to access even if the stored bytes are corrupt. The caller must
-// release the reader.
+// Read returns a reader of all batches that were appended to a key. If nothing was appended, the error wraps
+// fs.ErrNotExist. The reader checks each batch, so its values are safe to access even if the stored bytes are corrupt.
+// The caller must release the reader.
 func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (array.RecordReader, error) {
 	r := &reader{key: key, limit: DefaultLimit}
 	if o != nil && o.Limit > 0 {
@@ -94,7 +94,7 @@ func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (a
 			r.ipc.Release()
 		}
 		stop()
-		_ = value.Close() // it was only read
+		_ = value.Close() // the value was only read
 	}
 	err = r.advance()
 	if err == nil && r.ipc == nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // measureFlight measures puts and gets over Flight: it runs the client of shoots, a small Flight server for data
-// frames, against our server and against shoots' own.
+// frames, against our server and against shoots' own server.
 func (b *bench) measureFlight() (err error) {
 	const rows, columns = 500_000, 50
 	engine, err := duck.New(&duck.Options{TempDir: b.dir})

@@ -1,7 +1,7 @@
 """Puts and gets the same rows with our server and shoots' server, which take turns.
 
 flight.py PORT DIR ROUNDS ROWS PID prints, as JSON, the seconds of each call and the CPU seconds of the server.
-PORT and PID are our server's port and process ID."""
+PORT and PID are our server's port and process ID. DIR is a directory for temporary files."""
 import json
 import os
 import resource

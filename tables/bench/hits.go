@@ -40,7 +40,7 @@ const (
 // contender is a program that answers the queries of hits.sql.
 type contender struct {
 	name    string
-	version string                           // the version of DuckDB that it uses
+	version string                           // the version of DuckDB that the program uses
 	load    time.Duration                    // the time to load the rows
 	bytes   int64                            // the size of the loaded rows on disk
 	seconds []float64                        // the median time of each query
@@ -216,7 +216,7 @@ func (b *bench) compareHits(all []*contender) (answers []answer, err error) {
 				}
 				elapsed[k] = append(elapsed[k], time.Since(start).Seconds())
 				if k == 0 {
-					time.Sleep(50 * time.Millisecond) // lets our SQL open a spare database for the next query
+					time.Sleep(50 * time.Millisecond) // meanwhile, our SQL opens a spare database for the next query
 				}
 			}
 		}
@@ -381,5 +381,5 @@ func (b *bench) iceberg(s *tables.Store) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return slices.Max(all), nil // names begin with an increasing number
+	return slices.Max(all), nil // the newest file: the names begin with an increasing number
 }

@@ -69,7 +69,7 @@ func (b *bench) measureSeries() (err error) {
 	if _, err := b.runPython("series.py", "pandas", "make", fmt.Sprint(b.seriesRows), fmt.Sprint(more)); err != nil {
 		return err
 	}
-	// ArcticDB syncs each append (to LMDB); pystore never syncs.
+	// Measure both with and without syncs: ArcticDB syncs each append (to LMDB), and pystore never syncs.
 	ours, err := b.measureOurSeries(more, false)
 	if err != nil {
 		return err

@@ -128,7 +128,7 @@ func (b *bench) measureSmall(s *tables.Store) error {
 			return err
 		}
 		times = append(times, time.Since(start))
-		time.Sleep(50 * time.Millisecond) // lets the engine open a spare database
+		time.Sleep(50 * time.Millisecond) // meanwhile, the engine opens a spare database
 	}
 	spareTime := medianOf(times)
 	times = nil

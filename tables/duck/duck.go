@@ -46,13 +46,13 @@ type Options struct {
 	// released. 0 means [DefaultQueries].
 	Queries int
 
-	// Processes runs each query in a separate process, which executes this program: main must first
-	// call [RunWorker]. The process is killed when the query's context ends. Its memory is limited to
-	// the query's share plus a fixed amount (see docs/sql.md), and a crash affects no other query. On
-	// Windows, New returns an error that wraps errors.ErrUnsupported.
+	// Processes runs each query in a separate process, which executes this program: main must first call [RunWorker].
+	// The process is killed when the query's context ends. The process's memory is limited to the query's share plus a
+	// fixed amount (see docs/sql.md), and a crash affects no other query. On Windows, New returns an error that wraps
+	// errors.ErrUnsupported.
 	Processes bool
 }
 
-// RunWorker runs queries and exits, if an engine with Options.Processes started this process.
-// Otherwise, it returns immediately.
+// RunWorker returns immediately, unless an engine with Options.Processes started this process. In that case, RunWorker
+// runs queries and then exits.
 func RunWorker() { worker.Main() }

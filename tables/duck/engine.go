@@ -207,8 +207,8 @@ type encodedReader struct {
 	err  error
 }
 
-// Messages yields the result as Flight messages. A caller uses either Messages or Next. Each message is valid until
-// the next one is yielded.
+// Messages yields the result as Flight messages. A caller uses either Messages or Next. Each message is valid until the
+// next message is yielded.
 func (e *encodedReader) Messages() iter.Seq[*flight.FlightData] {
 	return func(yield func(*flight.FlightData) bool) {
 		for m, err := range e.raw.Messages() {

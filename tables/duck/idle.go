@@ -21,18 +21,18 @@ const (
 	warmPeriod  = 2 * time.Second
 )
 
-// maxIdle limits the number of databases that are kept for later statements, because opening one takes 20 ms of CPU
-// time and 3 MB, or 100 ms in a separate process. At most half of them are used databases: they have run a statement,
-// and can now run only statements on the same tables in the same state.
+// maxIdle limits the number of databases that are kept for later statements. Opening a new database takes 20 ms of CPU
+// time and 3 MB, or 100 ms in a separate process. At most half of the kept databases are used: a used database has run
+// a statement, and can now run only statements on the same tables in the same state.
 const maxIdle = 4
 
 // lease is a database that one statement uses, or that is idle.
 type lease struct {
 	db  database.Runner
-	key string // identifies the statements that the database can run (database.Job.Key); "" if it has run none yet
+	key string // identifies the statements that the database can run (database.Job.Key); "" if the database has run none yet
 
 	wasIdle   bool      // whether the database was idle before this statement
-	hasGrown  bool      // whether its process has grown by more than smallGrowth
+	hasGrown  bool      // whether the database's process has grown by more than smallGrowth
 	idleSince time.Time // when a used database became idle
 }
 
@@ -74,8 +74,8 @@ func (ds *idleDatabases) remove(i int) lease {
 	return d
 }
 
-// add adds a used database. If there are now too many databases, including the pending ones that are still
-// being opened, add removes one and returns it; otherwise, it returns nil.
+// add adds a used database. If there are then too many databases, including the pending databases, which are still
+// being opened, add removes and returns one of them. Otherwise, it returns nil.
 func (ds *idleDatabases) add(d lease, pending int) database.Runner {
 	*ds = append(*ds, d)
 	usedCount := 0
@@ -101,7 +101,8 @@ func (ds idleDatabases) grown() (n int) {
 	return n
 }
 
-// removeGrown removes and returns the databases that match and whose processes have grown. It calls matches only for these.
+// removeGrown removes and returns the databases whose processes have grown and for which matches returns true. It does
+// not call matches for other databases.
 func (ds *idleDatabases) removeGrown(matches func(lease) bool) (removed idleDatabases) {
 	*ds = slices.DeleteFunc(*ds, func(d lease) bool {
 		isRemoved := d.hasGrown && matches(d)
@@ -145,8 +146,8 @@ func (e *Engine) acquireDatabase(ctx context.Context, key string) (lease, error)
 	}
 }
 
-// awaitRecycling waits briefly if the only used database in which a statement with the given key can run is still
-// being prepared. That takes a millisecond or two. An unused database would have to read the files' footers again.
+// If the only used database that can run a statement with the given key is still being prepared, awaitRecycling waits
+// for it briefly. Preparing takes a millisecond or two. An unused database would have to read the files' footers again.
 func (e *Engine) awaitRecycling(ctx context.Context, key string) {
 	const timeout = 10 * time.Millisecond
 	e.mu.Lock()
@@ -165,8 +166,8 @@ func (e *Engine) awaitRecycling(ctx context.Context, key string) {
 	}
 }
 
-// removeExcess limits the memory of idle databases whose processes have grown. It removes the oldest of them until
-// their number plus the number of running statements is at most Options.Queries. mu must be held.
+// removeExcess limits the memory of idle databases whose processes have grown. It removes the oldest of these databases
+// until their number plus the number of running statements is at most Options.Queries. mu must be held.
 func (e *Engine) removeExcess() idleDatabases {
 	excess := len(e.slots) + e.idle.grown() - e.opts.Queries
 	return e.idle.removeGrown(func(lease) bool {
@@ -206,7 +207,7 @@ func (e *Engine) giveBack(d lease) {
 		e.recycle(d)
 		return
 	}
-	// Recycle in the background, because it waits for the database's process.
+	// Recycle in the background, because recycling waits for the database's process.
 	e.mu.Lock()
 	e.recycling = append(e.recycling, recycling{d.db, d.key, make(chan struct{})})
 	e.mu.Unlock()
@@ -279,7 +280,7 @@ func (e *Engine) recycle(d lease) {
 // newUnused returns an unused database: db, reopened, or a new database. It returns nil on failure; the next
 // statement then opens a database itself, and returns the error.
 func (e *Engine) newUnused(db database.Runner, dir string) database.Runner {
-	const pause = 5 * time.Millisecond // lets a waiting statement, or Close, go first
+	const pause = 5 * time.Millisecond // gives a waiting statement, or Close, time to go first
 	if db != nil {
 		if db.Reopen(e.limits(), dir) {
 			return db

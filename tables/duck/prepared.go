@@ -16,20 +16,20 @@ import (
 const (
 	maxPrepared      = 256
 	maxPreparedBytes = 8 << 20
-	preparedTTL      = 10 * time.Minute // after the last use
+	preparedTTL      = 10 * time.Minute // time after the last use
 )
 
 // statement identifies a statement: its caller, the bucket where unqualified names are looked up, and the SQL.
 type statement struct{ caller, bucket, sql string }
 
-// prepared is a parsed statement, and its description if it was described. The description is valid while
-// the tables keep their columns. Each execution resolves the table names again, with its caller's rights.
+// prepared is a parsed statement, and its description if it was described. The description is valid while the tables
+// keep their columns. Each execution resolves the table names again, with the rights of the caller.
 type prepared struct {
 	statement
 	names       []database.Name
 	shape       [sha256.Size]byte // hash of the tables' columns when the statement was described
 	description *tables.QueryDescription
-	size        int // in bytes, from estimateSize
+	size        int // size in bytes, from estimateSize
 	lastUsed    time.Time
 }
 
@@ -73,8 +73,8 @@ func (p *preparedCache) add(st prepared) {
 	p.limit(maxPrepared, maxPreparedBytes, func(other prepared) bool { return true })
 }
 
-// limit considers the statements for which matches returns true. It drops the least recently used ones until at most
-// count remain and they take at most bytes.
+// limit considers the statements for which matches returns true. It drops the least recently used of them until at most
+// count statements remain, and their sizes add up to at most bytes.
 func (p *preparedCache) limit(count, bytes int, matches func(prepared) bool) {
 	for i, st := range slices.Backward(p.entries) {
 		if !matches(st) {

@@ -49,8 +49,8 @@ func (q *query) close() {
 	}
 }
 
-// acquireDatabase gives back the query's database, if any, and leases one that has run no statements yet, or only
-// statements with the given key (see lease.key).
+// acquireDatabase gives back the query's database, if any, and leases a database that has run no statements yet, or
+// only statements with the given key (see lease.key).
 func (q *query) acquireDatabase(ctx context.Context, key string) error {
 	if q.db != nil {
 		q.db.Finish()
@@ -66,8 +66,8 @@ func (q *query) acquireDatabase(ctx context.Context, key string) error {
 	return nil
 }
 
-// open waits until fewer than Options.Queries queries are running. It then parses the statement, unless it is cached,
-// and resolves its tables.
+// open waits until fewer than Options.Queries queries are running. It then parses the statement, unless the statement
+// is cached, and resolves the statement's tables.
 func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (st prepared, err error) {
 	q.o = *cmp.Or(o, new(tables.QueryOptions))
 	switch {
@@ -191,7 +191,7 @@ func (q *query) defineViews(j *database.Job) {
 }
 
 // tryColumns runs f, which uses a job's views. If the statement names a column that the views lack, tryColumns repeats
-// f with views that have all columns, so that DuckDB's error suggests the right ones.
+// f with views that have all columns, so that DuckDB's error suggests the right columns.
 func (q *query) tryColumns(ctx context.Context, j *database.Job, f func() error) error {
 	err := q.retryIfDead(ctx, f)
 	if !database.IsBinderError(err) || ctx.Err() != nil {

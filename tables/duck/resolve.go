@@ -25,8 +25,8 @@ import (
 // boundTable is a table that a statement names, in one state. In the query's database, it is a view on the
 // table's files.
 type boundTable struct {
-	catalog       string // of the view; "" means DuckDB's default catalog
-	schema, name  string // of the view, as spelled in the statement
+	catalog       string // catalog of the view; "" means DuckDB's default catalog
+	schema, name  string // schema and name of the view, as spelled in the statement
 	bucket, table string
 	columns       []column
 	namedColumns  []string // columns that the statement can name, in lower case and sorted
@@ -56,8 +56,8 @@ var reserved = []string{"memory", "system", "temp", "pg_catalog", "information_s
 
 const mainSchema = "main" // DuckDB's schema for unqualified names
 
-// resolve finds the tables that a statement names. Table names are case-sensitive, but DuckDB ignores
-// case, even in quoted names.
+// resolve finds the tables that a statement names. Table names are case-sensitive, but DuckDB ignores case, even in
+// quoted names. So resolve returns an error if a statement names two tables that differ only in case.
 func (q *query) resolve(ctx context.Context, sql string, names []database.Name) (resolved []*boundTable, err error) {
 	defer func() {
 		if err != nil {
@@ -245,8 +245,9 @@ func (t *boundTable) viewColumns() []column {
 }
 
 // columnList returns the select list of the view's columns, each with a prefix. If a column may contain NaN, DuckDB
-// must not skip rows by its Parquet statistics, which ignore NaN. columnList therefore wraps such a column in
-// greatest, which returns its only argument, but for which DuckDB has no statistics. TestNaN fails if a new version has them.
+// must not skip rows by its Parquet statistics, which ignore NaN. columnList therefore wraps such a column in the
+// function greatest, which returns its only argument. DuckDB has no statistics for the result of greatest; TestNaN
+// fails if a new version has them.
 func (t *boundTable) columnList(prefix string) string {
 	if len(t.plan.NaN) == 0 {
 		return prefix + "*"
@@ -303,7 +304,8 @@ func (t *boundTable) footerBytes() (n int64) {
 	return n
 }
 
-// accessible yields the tables, in a state, of the buckets for which match returns true and that the caller may access.
+// accessible yields the tables, in the given state, of those buckets that the caller may access and for which match
+// returns true.
 func (q *query) accessible(ctx context.Context, state tables.At, match func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
 	return func(yield func(tables.TableInfo, error) bool) {
 		for b, err := range q.store.Buckets(ctx) {

@@ -32,7 +32,7 @@ type scratch struct {
 	empty string         // path of the file without rows, once it is written
 }
 
-// maxScratch limits the number of reusable files. Each has a few MiB.
+// maxScratch limits the number of reusable files. Each file has a few MiB.
 const maxScratch = 32
 
 type scratchFile struct {
@@ -143,7 +143,7 @@ func (s *scratch) sweep() {
 		case !stale:
 			kept = append([]*scratchFile{f}, kept...)
 		case f.refs > 0:
-			f.mark = "" // the last release removes it
+			f.mark = "" // the last release removes the file
 		default:
 			f.remove()
 		}
@@ -202,7 +202,7 @@ func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail
 }
 
 // makePartsOptional makes all fields of nested columns nullable. Rows that an earlier version of this module put can
-// contain nulls in fields that do not allow them.
+// contain nulls in fields that do not allow nulls.
 func makePartsOptional(columns *arrow.Schema) *arrow.Schema {
 	fields := columns.Fields()
 	for i := range fields {

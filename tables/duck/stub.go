@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Engine replaces the DuckDB engine in programs that are built without it. All its queries fail.
+// Engine replaces the DuckDB engine in programs that are built without DuckDB. All queries fail.
 type Engine struct{}
 
 var errMissing = fmt.Errorf("%w: SQL needs DuckDB, but this program was built without cgo, or for a platform that DuckDB does not support: build it with CGO_ENABLED=1 and a C compiler", errors.ErrUnsupported)

@@ -93,8 +93,8 @@ func sqlType(t, stored arrow.DataType) string {
 	return "BLOB"
 }
 
-// removeZones removes the time zones of nanosecond times from a plan's columns, because DuckDB has no
-// nanosecond type with a zone. It reports whether it removed any.
+// removeZones removes the time zones of nanosecond times from a plan's columns, because DuckDB has no nanosecond type
+// with a zone. It reports whether it removed any time zone.
 func removeZones(plan *tables.ScanPlan) bool {
 	stored, read := plan.Stored.Fields(), plan.Schema.Fields()
 	changed := false

@@ -70,7 +70,8 @@ func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	return out, nil
 }
 
-// columnTypes returns the type of a column's values, and the type in which they are compared, or nil if they cannot be.
+// columnTypes returns the type of a column's values, and the type in which they are compared, or nil if they cannot be
+// compared.
 func (n *node) columnTypes(column string, columns *arrow.Schema) (t, typ arrow.DataType, err error) {
 	indices := columns.FieldIndices(column)
 	if len(indices) != 1 {
@@ -157,13 +158,13 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 	case *arrow.StringType, *arrow.BinaryType:
 		v.text = l.text
 	case *arrow.Float32Type:
-		f, _ := l.readNumber.Float32()
+		f, _ := l.number.Float32()
 		if t.ID() == arrow.FLOAT16 { // round the literal to float16, because the column is compared as float32
 			f = float16.New(f).Float32()
 		}
 		v.float = float64(f)
 	case *arrow.Float64Type:
-		v.float, _ = l.readNumber.Float64()
+		v.float, _ = l.number.Float64()
 	default:
 		exact, err := rational(l, t, b.typ)
 		if err != nil {
@@ -188,13 +189,14 @@ func rational(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	}
 	if d, ok := typ.(*arrow.Decimal128Type); ok {
 		scale := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(d.Scale)), nil)
-		return new(big.Rat).Mul(l.readNumber, new(big.Rat).SetInt(scale)), nil
+		return new(big.Rat).Mul(l.number, new(big.Rat).SetInt(scale)), nil
 	}
-	return l.readNumber, nil
+	return l.number, nil
 }
 
-// bindExact adds r to the node's values, for a column whose values are whole numbers. If r is not one, or exceeds the
-// type's range, bindExact changes the operator: x < 1.5 becomes x <= 1, and x < r becomes opAll if r is above the range.
+// bindExact adds r to the node's values, for a column whose values are whole numbers. If r is not a whole number, or
+// exceeds the type's range, bindExact changes the operator: x < 1.5 becomes x <= 1, and x < r becomes opAll if r is
+// above the range.
 func (b *boundNode) bindExact(r *big.Rat) {
 	floor := new(big.Int).Div(r.Num(), r.Denom()) // rounds down, because the denominator is positive
 	v, inRange := wholeValue(floor, b.typ)

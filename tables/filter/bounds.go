@@ -8,14 +8,14 @@ import (
 )
 
 // Bounds describes the values of a column in a group of rows. All values are between Min and Max, which need not be
-// values themselves. They are encoded as in Iceberg and Parquet; nil means unknown.
+// values themselves. Min and Max are encoded as in Iceberg and Parquet; nil means unknown.
 type Bounds struct {
 	Min, Max    []byte
 	Rows, Nulls int64 // a negative Nulls means unknown
 }
 
-// May reports whether the condition may be true for some row of a group, and whether it may fail: be false or null
-// for some row. bounds must return the bounds of a column in the group.
+// May reports whether the condition may be true for some row of a group, and whether it may be false or null for some
+// row. bounds must return the bounds of a column in the group.
 func (c *Condition) May(bounds func(column string) Bounds) (mayHold, mayFail bool) {
 	if c.root == nil {
 		return true, false
@@ -103,7 +103,6 @@ func Overlap(t arrow.DataType, a, b Bounds) bool {
 	return !disjoint(a.Max, b.Min) && !disjoint(b.Max, a.Min)
 }
 
-// order compares two values of type t.
 func (v value) order(t arrow.DataType, w value) int {
 	switch {
 	case arrow.IsFloating(t.ID()):

@@ -180,7 +180,7 @@ func literalOf(v any) (literal, error) {
 	if !ok {
 		return literal{}, fmt.Errorf("%s cannot be compared", text)
 	}
-	return literal{kind: literalNumber, text: text, readNumber: number}, nil
+	return literal{kind: literalNumber, text: text, number: number}, nil
 }
 
 // TimeText formats a time in UTC, in the syntax of expressions.

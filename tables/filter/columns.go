@@ -8,7 +8,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// canCompare reports whether values of two types can be compared.
 func canCompare(a, b arrow.DataType) bool {
 	isNumber := func(t arrow.DataType) bool {
 		return arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID()) || arrow.IsDecimal(t.ID())
@@ -84,7 +83,8 @@ func floatsOf(a arrow.Array) func(int) float64 {
 	return nil
 }
 
-// compareMixed compares an integer with a float exactly, although each type has values that the other cannot represent.
+// compareMixed compares an integer with a float exactly, although each type has values that the other type cannot
+// represent.
 func compareMixed(i int64, f float64) int {
 	switch {
 	case f != f:

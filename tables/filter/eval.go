@@ -154,7 +154,8 @@ func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []o
 	}
 }
 
-// compareEach compares each row of a column with the node's values, which literal converts to T, and sets out.
+// compareEach compares each row of a column with the node's values, and stores the outcomes in out. literal converts a
+// value to T.
 func compareEach[T comparable](n *boundNode, out []outcomes, column func(int) T, literal func(value) T, order func(a, b T) int) {
 	if n.op != opIn {
 		v, outcome := literal(n.values[0]), outcomeOf[n.op]
@@ -195,7 +196,8 @@ func compareValues[T cmp.Ordered](a, b T) int {
 
 func compareDecimals(a, b decimal128.Num) int { return a.Cmp(b) + same }
 
-// outcomes is a set of outcomes of a condition: the only one for a row, or all possible ones for a group of rows.
+// outcomes is a set of outcomes of a condition: for a row, its only outcome; for a group of rows, all possible
+// outcomes.
 type outcomes uint8
 
 const (
@@ -229,7 +231,8 @@ var outcomeOf = map[operator][4]outcomes{
 	opGt: {fails, fails, holds, fails}, opGe: {fails, holds, holds, fails},
 }
 
-// outcomes returns a node's outcomes for each row or group of rows. leaf must return those of a node without parts.
+// outcomes returns a node's outcomes for each row or group of rows. leaf must return the outcomes of a node without
+// parts.
 func (n *boundNode) outcomes(leaf func(*boundNode) ([]outcomes, error)) ([]outcomes, error) {
 	if len(n.parts) == 0 {
 		return leaf(n)

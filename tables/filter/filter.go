@@ -23,7 +23,7 @@ import (
 
 // SyntaxError describes a mistake in the text of an expression.
 type SyntaxError struct {
-	Offset int // in bytes from the start of the text
+	Offset int // offset in bytes from the start of the text
 	Msg    string
 }
 
@@ -68,7 +68,8 @@ func (n *node) columns(to []string) []string {
 	return to
 }
 
-// Condition is an expression bound to a schema. The zero value is true for all rows. It is safe for concurrent use.
+// Condition is an expression bound to a schema. The zero value is true for all rows. A Condition is safe for concurrent
+// use.
 type Condition struct {
 	Columns []string // names of the columns that the condition uses, without duplicates
 	root    *boundNode
@@ -90,7 +91,7 @@ func (e *Expr) Bind(schema *arrow.Schema) (*Condition, error) {
 }
 
 // Holds reports for each row whether the condition is true. column must return the named column's values. Their type
-// must be the column's type in the bound schema, or the one in which files store it.
+// must be the column's type in the bound schema, or the type in which files store the column.
 func (c *Condition) Holds(rows int, column func(name string) arrow.Array) ([]bool, error) {
 	if c.root == nil {
 		return slices.Repeat([]bool{true}, rows), nil

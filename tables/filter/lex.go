@@ -37,11 +37,11 @@ const (
 
 // literal is a value in an expression.
 type literal struct {
-	kind       literalKind
-	text       string
-	readNumber *big.Rat
-	boolean    bool
-	offset     int
+	kind    literalKind
+	text    string
+	number  *big.Rat
+	boolean bool
+	offset  int
 }
 
 func (l literal) String() string {
@@ -51,8 +51,8 @@ func (l literal) String() string {
 	return l.text
 }
 
-// maxDigits is the maximum length of a number without its exponent. Together with the limit of 3 digits for the exponent,
-// it bounds the memory for the exact value.
+// maxDigits is the maximum length of a number without its exponent. Together with the limit of 3 digits for the
+// exponent, maxDigits bounds the memory for the exact value.
 const maxDigits = 400
 
 // nextToken reads the token of text at an offset, and returns the offset after the token.
@@ -100,7 +100,8 @@ func nextToken(text string, at int) (token, int, error) {
 	return t, 0, &SyntaxError{at, fmt.Sprintf("unexpected %q", c)}
 }
 
-// readQuoted reads quoted text, and returns its content and the offset after it. Two quotes in the text stand for one.
+// readQuoted reads quoted text, and returns its content and the offset after it. Two quotes in the text stand for one
+// quote.
 func readQuoted(text string, at int) (string, int, bool) {
 	var content strings.Builder
 	quote := text[at]
@@ -134,6 +135,6 @@ func readNumber(text string, at int) (token, int, error) {
 	if !ok {
 		return t, 0, syntaxErr
 	}
-	t.value = literal{kind: literalNumber, text: t.text, readNumber: value, offset: at}
+	t.value = literal{kind: literalNumber, text: t.text, number: value, offset: at}
 	return t, end, nil
 }

@@ -59,7 +59,7 @@ func (b *boundNode) bindLike(values []literal) error {
 }
 
 // matches reports whether text matches the pattern. It backtracks only to the last %: if no match exists from there,
-// backtracking to an earlier % finds none either.
+// backtracking to an earlier % finds no match either.
 func (p *pattern) matches(text string) bool {
 	if !strings.HasPrefix(text, p.prefix) {
 		return false

@@ -52,7 +52,7 @@ func (p *parser) advance() {
 	}
 }
 
-// failExpected records an error for the next token, which is not the expected one.
+// failExpected records an error for the next token, which is not the expected token.
 func (p *parser) failExpected(expected string) {
 	found := "the end"
 	if p.token.kind != tokenEnd {

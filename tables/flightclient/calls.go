@@ -101,7 +101,7 @@ func (c *Client) SetSettings(ctx context.Context, bucket, name string, s tables.
 	return err
 }
 
-// Delete deletes tables in one commit: all of them, or none if one does not exist.
+// Delete deletes tables in one commit. If one of the tables does not exist, Delete deletes none.
 func (c *Client) Delete(ctx context.Context, bucket string, names ...string) error {
 	_, err := operations.Delete.Do(ctx, c.target(), &operations.Names{Bucket: bucket, Names: names})
 	return err
@@ -211,7 +211,7 @@ func (c *Client) EditRules(ctx context.Context, bucket, name string, e tables.Ru
 	return err
 }
 
-// Lock is a named lock on the server. The client keeps renewing it until Unlock is called.
+// Lock is a named lock on the server. The client keeps renewing the lock until Unlock is called.
 type Lock struct {
 	c           *Client
 	id          string

@@ -43,9 +43,9 @@ type Options struct {
 // Client is a connection to a server. It reconnects as needed and is safe for concurrent
 // use.
 //
-// Like those of a [tables.Store], errors wrap tables.ErrNotFound, ErrExists, ErrConflict or
-// errors.ErrUnsupported. If the connection is lost after a change was sent, the error wraps
-// partd.ErrUnknownOutcome; only a put with an id is then safe to repeat.
+// Like the errors of a [tables.Store], its errors wrap tables.ErrNotFound, ErrExists, ErrConflict or
+// errors.ErrUnsupported. If the connection is lost after a change was sent, the error wraps partd.ErrUnknownOutcome;
+// only a put with an id is then safe to repeat.
 type Client struct {
 	url    string
 	flight flight.Client
@@ -119,7 +119,7 @@ type serverError struct {
 func (e *serverError) Error() string { return e.text }
 func (e *serverError) Unwrap() error { return e.wrapped }
 
-// errorByCode contains the errors that errors from the server wrap, by status code.
+// errorByCode maps the status code of an error from the server to the error that it wraps.
 var errorByCode = map[codes.Code]error{
 	codes.NotFound:         tables.ErrNotFound,
 	codes.AlreadyExists:    tables.ErrExists,

@@ -174,7 +174,7 @@ func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (
 	case err != nil && sent:
 		return result, c.changeError(ctx, err)
 	case err != nil:
-		return result, c.convertError(ctx, err) // the server stopped receiving; err is its reason
+		return result, c.convertError(ctx, err) // the server stopped receiving; err is the server's reason
 	}
 	if err := json.Unmarshal(reply.AppMetadata, &result); err != nil {
 		return result, fmt.Errorf("%s: the server's answer to a put is invalid: %w", c.url, err)
@@ -220,8 +220,8 @@ func send(stream flight.FlightService_DoPutClient, command []byte, r *datafile.S
 	return w.Close()
 }
 
-// sendBatch sends a batch with schema s instead of the batch's own. If the batch is from a Parquet file, the two
-// may differ in metadata, and Arrow's writer would reject the batch.
+// sendBatch sends a batch with schema s instead of the batch's own schema. If the batch is from a Parquet file, the two
+// schemas may differ in metadata, and Arrow's writer would reject the batch.
 func sendBatch(w *flight.Writer, b arrow.RecordBatch, s *arrow.Schema) error {
 	if int(b.NumCols()) != s.NumFields() {
 		return fmt.Errorf("a batch has %d columns, but the reader's schema has %d", b.NumCols(), s.NumFields())

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// action is an action of DoAction. All except partd.cancel exist for clients of shoots, another table server.
+// action is an action of DoAction. All actions except partd.cancel exist for clients of shoots, another table server.
 type action struct {
 	description string
 	readOnly    bool // whether callers without the right to write may run it
@@ -186,7 +186,7 @@ func (s *Server) resample(ctx context.Context, c *resampleInput) (any, error) {
 	return result, err
 }
 
-// statementOrPutError marks err as a fault of the SQL statement, unless it comes from writing the result.
+// statementOrPutError marks err as a fault of the SQL statement, unless err comes from writing the result.
 func statementOrPutError(err error) error {
 	if errors.Is(err, tables.ErrExists) || errors.Is(err, tables.ErrNotFound) || errors.As(err, new(*tables.SchemaError)) || errors.As(err, new(*tables.RuleError)) {
 		return err

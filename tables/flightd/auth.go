@@ -19,7 +19,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// claims is the content of a token, which is a JSON Web Token. Its fields are those of shoots, another table server.
+// claims is the content of a token, which is a JSON Web Token. It has the fields of the tokens of shoots, another table
+// server.
 type claims struct {
 	jwt.RegisteredClaims
 	Server  string   `json:"server,omitempty"`
@@ -29,8 +30,8 @@ type claims struct {
 
 var rightsByType = map[string]Rights{"read": Read, "admin": Admin}
 
-// NewToken returns a token for servers with the given secret. If buckets are given, the token covers
-// only these, and is valid only over HTTP, not over Flight.
+// NewToken returns a token for servers with the given secret. If buckets are given, the token covers only these
+// buckets, and is valid only over HTTP, not over Flight.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
 	if len(secret) == 0 {
 		return "", errors.New("the secret for a token must not be empty")
@@ -48,7 +49,7 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 
 var parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
 
-// verify is like Verify, but rejects tokens that cover only some buckets: these are valid only over HTTP.
+// verify is like Verify, but rejects tokens that cover only some buckets: such tokens are valid only over HTTP.
 func (s *Server) verify(address, token string) (Caller, error) {
 	c, err := s.Verify(address, token)
 	if err == nil && c.Buckets != nil {
@@ -60,8 +61,8 @@ func (s *Server) verify(address, token string) (Caller, error) {
 // ErrTooManyGuesses means that an address has sent too many wrong tokens.
 var ErrTooManyGuesses = errors.New("too many wrong tokens came from this address: wait a second, and try again")
 
-// Verify checks a token sent from an address, and returns the caller to whom it belongs. A server
-// without a secret accepts any token.
+// Verify checks a token sent from an address, and returns the caller to whom the token belongs. A server without a
+// secret accepts any token.
 func (s *Server) Verify(address, token string) (Caller, error) {
 	if s.opts.Secret == nil {
 		return Caller{Rights: Admin, readOnly: s.opts.ReadOnly}, nil
@@ -82,7 +83,8 @@ func (s *Server) Verify(address, token string) (Caller, error) {
 	if !ok {
 		return Caller{}, errors.New("the token's type is neither read nor admin")
 	}
-	unsigned := token[:strings.LastIndexByte(token, '.')] // identifies the user; excludes the signature, because one signature has several encodings
+	// The token identifies the user. Exclude its signature, because one signature has several encodings.
+	unsigned := token[:strings.LastIndexByte(token, '.')]
 	return Caller{r, c.Buckets, c.ExpiresAt.Time, unsigned, s.opts.ReadOnly}, nil
 }
 
@@ -202,8 +204,8 @@ func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 	return string(payload), nil
 }
 
-// requireShutdown returns an error unless the call may shut down the server. If the server has a
-// secret, the call needs admin rights. Otherwise, it must come from this machine.
+// requireShutdown returns an error unless the call may shut down the server. If the server has a secret, the call needs
+// admin rights. Otherwise, the call must come from this machine.
 func (s *Server) requireShutdown(ctx context.Context) error {
 	if s.opts.Secret != nil {
 		return requireAdmin(ctx)

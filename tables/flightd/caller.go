@@ -39,7 +39,7 @@ type call struct {
 
 	cancel                       context.CancelCauseFunc
 	holdsQuerySlot, holdsPutSlot atomic.Bool  // whether the call holds a slot of queries, or of puts
-	sendingSince                 atomic.Int64 // when the call began to wait for its client to receive a message, in Unix nanoseconds; 0 if it is not waiting
+	sendingSince                 atomic.Int64 // when the call began to wait for its client to receive a message, in Unix nanoseconds; 0 if the call is not waiting
 }
 
 type callKey struct{}
@@ -104,7 +104,7 @@ func requireAdmin(ctx context.Context) error {
 	return nil
 }
 
-// The declarations below let servers of other protocols, such as HTTP, share a Server's tokens, limits and metrics.
+// With the declarations below, servers of other protocols, such as HTTP, share a Server's tokens, limits and metrics.
 
 // Caller is the holder of a token.
 type Caller struct {
@@ -132,8 +132,9 @@ func (c *Caller) CheckAccess(r Rights, buckets ...string) error {
 	return nil
 }
 
-// Begin begins a call by c from an address; method is its name in the metrics. Begin returns the call's context, in
-// which SQL can use only the caller's buckets, and a function to call with the call's error when it ends.
+// Begin begins a call by c from an address; method is the call's name in the metrics. Begin returns the call's context,
+// in which SQL can use only the caller's buckets, and a function. When the call ends, pass the call's error to this
+// function.
 func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (context.Context, func(error)) {
 	start := time.Now()
 	ctx, end := s.newCallContext(ctx, c, address)
@@ -201,8 +202,8 @@ func (s *Server) SetConnState(conn net.Conn, state http.ConnState) {
 
 var crossOrigin = http.NewCrossOriginProtection()
 
-// CheckSite returns an error if a page of another site made the request. Other sites may link to a page of this
-// server, but not read its data: forData says whether the request is for data.
+// CheckSite returns an error if a page of another site made the request. Other sites may link to a page of this server,
+// but not read the server's data. forData says whether the request is for data.
 func (s *Server) CheckSite(r *http.Request, forData bool) error {
 	forbidden := func(reason string) error { return fmt.Errorf("%s: %w", reason, fs.ErrPermission) }
 	if err := crossOrigin.Check(r); err != nil {

@@ -12,9 +12,9 @@ import (
 	"google.golang.org/grpc/stats"
 )
 
-// connections limits connections and their calls, in total and for each host. Connections
-// that have not sent a valid token yet are strangers. They may use only a quarter of the
-// limit and are closed first, so that clients without a token cannot lock out others.
+// connections limits connections and their calls, in total and for each host. Connections that have not sent a valid
+// token yet are strangers. They may use only a quarter of the limit and are closed first, so that clients without a
+// token cannot lock out other clients.
 type connections struct {
 	limit     int
 	mu        sync.Mutex
@@ -169,10 +169,10 @@ func (c *connections) admit(conn net.Conn) net.Conn {
 	return added
 }
 
-// pickVictim returns the connection to close for a new one, or nil. It considers only connections for
-// which canClose returns true. It prefers strangers (clients without a token), then known clients
-// without a running call, and picks a new stranger only as a last resort. Within each class, it picks
-// from the host with the most connections, and there the connection that has been idle for longest.
+// pickVictim returns the connection to close for a new one, or nil. It considers only connections for which canClose
+// returns true. It prefers strangers (clients without a token), then known clients without a running call, and picks a
+// new stranger only as a last resort. Within each class, it picks, from the host with the most connections, the
+// connection that has been idle for longest.
 func (c *connections) pickVictim(canClose func(*connection) bool) (v *connection) {
 	var best [2]int
 	for _, o := range c.open {
@@ -203,8 +203,8 @@ func (c *connection) idleSince() time.Time {
 	return c.opened
 }
 
-// pickGreediest returns the newest connection of the host with the most connections, or nil if all
-// hosts have fewer than minOpen.
+// pickGreediest returns the newest connection of the host with the most connections, or nil if all hosts have fewer
+// than minOpen connections.
 func (c *connections) pickGreediest(minOpen int) (v *connection) {
 	for _, o := range c.open {
 		n := c.hosts[o.host].open
@@ -222,7 +222,7 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// TagConn implements stats.Handler. It stores the connection in the context of its calls.
+// TagConn implements stats.Handler. It stores a connection in the context of the connection's calls.
 func (c *connections) TagConn(ctx context.Context, i *stats.ConnTagInfo) context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()

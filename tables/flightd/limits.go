@@ -23,8 +23,8 @@ func AcquireQuery(ctx context.Context) (release func(), err error) {
 	return c.queries.acquireOnce(ctx, c, &c.holdsQuerySlot)
 }
 
-// attachTo returns a copy of ctx that contains the call. The call's jobs in worker processes yield to those of
-// other callers while the call's host and user have other running calls.
+// attachTo returns a copy of ctx that contains the call. The call's jobs in worker processes yield to the jobs of other
+// callers while the call's host and user have other running calls.
 func (c *call) attachTo(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, callKey{}, c)
 	return worker.WithCaller(ctx, c.host+" "+c.user, func() bool { return c.queries.hasOtherCalls(c) || c.puts.hasOtherCalls(c) })
@@ -47,17 +47,17 @@ const (
 )
 
 // limiter limits the concurrent calls of one kind. Each running call holds a slot. A connection may use a quarter of
-// the slots, and a host three quarters. An eighth of the slots is reserved for hosts and users without a running
-// call. A free slot goes to the host and user with the fewest slots, then to the connection with the fewest, and then
-// to the call that has waited longest. If a call waits too long, the limiter cancels a call of a host or user with
-// more slots.
+// the slots, and a host three quarters. An eighth of the slots is reserved for hosts and users without a running call.
+// A free slot goes to the host and user with the fewest slots, then to the connection with the fewest slots, and then
+// to the call that has waited longest. If a call waits too long, the limiter cancels a call of a host or user with more
+// slots.
 type limiter struct {
 	name                    string
 	slots, perHost, perConn int
 	spare                   int           // slots reserved for hosts and users without a running call
 	patience                time.Duration // how long a call waits before it fails if its connection is stuck (see isStuck)
-	yieldTime               time.Duration // how long a call waits before another is canceled for it
-	settleTime              time.Duration // how long a call runs before it can be canceled for another
+	yieldTime               time.Duration // how long a call waits before another call is canceled for it
+	settleTime              time.Duration // how long a call runs before it can be canceled for another call
 
 	mu      sync.Mutex
 	running map[*call]*slot
@@ -68,7 +68,7 @@ type limiter struct {
 
 type slot struct {
 	since      time.Time // when the call got the slot
-	isCanceled bool      // whether the call was canceled in favor of another
+	isCanceled bool      // whether the call was canceled in favor of another call
 }
 
 type waiter struct {
@@ -149,9 +149,9 @@ func (l *limiter) wait(ctx context.Context, w *waiter) error {
 	}
 }
 
-// endFor cancels a call of a host or user with more slots if w has waited for yieldTime. It
-// chooses, from the host and user with the most slots, the newest call that has run for
-// settleTime. If that call does not end, a later endFor cancels another call.
+// If w has waited for yieldTime, endFor cancels a call of a host or user with more slots. It chooses, from the host and
+// user with the most slots, the newest call that has run for settleTime. If that call does not end, a later endFor
+// cancels another call.
 func (l *limiter) endFor(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -190,8 +190,8 @@ func (l *limiter) hasOtherCalls(c *call) bool {
 	return l.used[c.host] > ownSlots && l.used[userKey(c)] > ownSlots
 }
 
-// excess compares two hosts, or two users: it returns how many more slots name would have than other if other got one
-// more. It returns 0 if they are the same.
+// excess compares two hosts, or two users. It returns how many more slots name would have than other after other got
+// one more slot. If name equals other, it returns 0.
 func (l *limiter) excess(name, other string) int {
 	if name == other {
 		return 0

@@ -36,8 +36,8 @@ type budget struct {
 	patience time.Duration    // how long a put may wait for memory for its rows
 }
 
-// countedBuffer describes a buffer from the pool. If the buffer's stream is canceled, gRPC does not return
-// the buffer to the pool: the buffer is lost. cleanup subtracts its size when it is garbage collected.
+// countedBuffer describes a buffer from the pool. If the buffer's stream is canceled, gRPC does not return the buffer
+// to the pool: the buffer is lost. cleanup subtracts the size of a lost buffer when the buffer is garbage-collected.
 type countedBuffer struct {
 	size    int64
 	cleanup runtime.Cleanup
@@ -71,8 +71,8 @@ func (b *budget) Put(buffer *[]byte) {
 // address returns a key for a buffer that does not keep the buffer alive.
 func address(buffer *[]byte) uintptr { return uintptr(unsafe.Pointer(buffer)) }
 
-// add counts n bytes. When the total crosses the limit, and again at each further sixteenth
-// of the limit, add cancels a call: the newest one of the host with the most message bytes.
+// add counts n bytes. When the total crosses the limit, and again at each further sixteenth of the limit, add cancels a
+// call: the newest call of the host with the most message bytes.
 func (b *budget) add(n int64) {
 	total := b.used.Add(n)
 	if total <= b.limit || (total-b.limit)/(b.limit/16+1) == (total-n-b.limit)/(b.limit/16+1) && total-n > b.limit {
@@ -91,8 +91,8 @@ func (b *budget) cancelCall(v *watchedStream) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == v })
 }
 
-// expect records the size of the message arriving on w, which helps to choose the call to cancel. It does not add
-// the size to the total: Get adds each buffer as it arrives.
+// expect records the size of the message arriving on w, so that add can choose the call to cancel. It does not add the
+// size to the total: Get adds each buffer as it arrives.
 func (b *budget) expect(w *watchedStream, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -131,8 +131,9 @@ func (b *budget) setProcessing(w *watchedStream, n int64) {
 	b.add(n)
 }
 
-// addRequest counts a request without rows until its call ends. Such a call may wait a long time before it runs.
-// These requests have a separate quarter of the memory, which admit does not count, so that puts do not wait for them.
+// addRequest counts a request without rows until its call ends. Such a call may wait a long time before it runs. All
+// such requests share a quarter of the memory. admit does not count this quarter, so that puts do not wait for these
+// requests.
 func (b *budget) addRequest(w *watchedStream, n int64) {
 	b.mu.Lock()
 	w.requestBytes = n
@@ -154,10 +155,10 @@ func (b *budget) remove(w *watchedStream) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == w })
 }
 
-// tidy collects garbage while the server is idle, if memory has grown a lot since the last collection or if there are
-// lost buffers (see countedBuffer), which count against the limit until they are collected. In an idle server, Go
-// itself collects garbage only every two minutes. tidy runs each collection twice, because a sync.Pool keeps its
-// values during the first one.
+// While the server is idle, tidy collects garbage if memory has grown a lot since the last collection, or if there are
+// lost buffers (see countedBuffer). Lost buffers count against the limit until they are collected. In an idle server,
+// Go itself collects garbage only every two minutes. tidy runs each collection twice, because a sync.Pool keeps its
+// values during the first collection.
 func (s *Server) tidy(ctx context.Context) {
 	const (
 		interval = 2 * time.Second

@@ -45,8 +45,8 @@ func newMetrics(s *Server) *metrics {
 	return m
 }
 
-// Operations counts operations on tables for a server's metrics, including background work. It is a
-// [tables.Observer]: pass the same one in the options of the store and of the server.
+// Operations counts operations on tables for a server's metrics, including background work. It is a [tables.Observer]:
+// pass the same Operations in the options of the store and of the server.
 type Operations struct {
 	total       *prometheus.CounterVec
 	seconds     *prometheus.HistogramVec

@@ -156,7 +156,7 @@ func Acquire(ctx context.Context, s operations.Slots) (release func(), err error
 		return func() {}, nil
 	}
 	query := func() {}
-	if s == operations.BothSlots { // always the query slot first: a fixed order prevents deadlocks
+	if s == operations.BothSlots { // take the query slot before the put slot: a fixed order prevents deadlocks
 		if query, err = AcquireQuery(ctx); err != nil {
 			return nil, err
 		}
@@ -170,7 +170,7 @@ func Acquire(ctx context.Context, s operations.Slots) (release func(), err error
 }
 
 const (
-	maxLeases    = 10_000 // limit on leases and calls waiting for a lock, together
+	maxLeases    = 10_000 // limit on the number of leases plus the number of calls that wait for a lock
 	defaultLease = 30 * time.Second
 	maxLease     = time.Hour
 )

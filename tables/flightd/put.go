@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// DoPut receives rows. The first message contains the command that says what to do with them.
+// DoPut receives rows. The first message contains the command that says what to do with the rows.
 func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	first, err := st.Recv()
 	if err != nil {
@@ -32,8 +32,8 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	}
 	d := first.FlightDescriptor
 	if d.GetType() == flight.DescriptorCMD && isSQL(d.GetCmd()) {
-		// This server, unlike s.FlightServer, allocates decompressed batches from the limited memory of the put. s.sql
-		// checks the right to write, because a client without this right may still bind a query's parameters.
+		// This new server, unlike s.FlightServer, allocates decompressed batches from the limited memory of the put.
+		// s.sql checks the right to write, because a client without this right may still bind a query's parameters.
 		return flightsql.NewFlightServerWithAllocator(s.sql, rows).DoPut(checked)
 	}
 	if err := requireWrite(st.Context()); err != nil {

@@ -41,9 +41,8 @@ const (
 	decodedFactor = 16
 )
 
-// serviceDesc returns Flight's service with its unary methods declared as streams, so that calls are authorized
-// before their requests are read: gRPC reads the request of a unary method before it runs the interceptor. Clients
-// see no difference.
+// serviceDesc returns Flight's service with its unary methods declared as streams. gRPC reads the request of a unary
+// method before it runs the interceptor, but a stream's call is authorized first. Clients see no difference.
 func serviceDesc() *grpc.ServiceDesc {
 	d := gen.FlightService_ServiceDesc
 	d.Streams = slices.Clone(d.Streams)

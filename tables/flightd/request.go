@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// MaxRequests limits concurrent HTTP requests with a token, of which one host may run half. It also
-	// limits requests without a token, of which one host may run an eighth.
+	// MaxRequests limits concurrent HTTP requests with a token, of which one host may run half. Separately, it limits
+	// requests without a token, of which one host may run an eighth.
 	MaxRequests = 256
 
 	// MaxLargeRequests limits concurrent requests with a large body. One host may run a quarter of them.
@@ -237,9 +237,9 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// HostLimit limits concurrent calls of some kind, in total and for each host. If the host of a new call has used up
-// its share, its oldest cancelable call is canceled. If only the total is reached, the host with the most cancelable
-// calls loses its oldest one.
+// HostLimit limits concurrent calls of some kind, in total and for each host. If the host of a new call has used up its
+// share, the host's oldest cancelable call is canceled. If only the total is reached, the oldest cancelable call of the
+// host with the most cancelable calls is canceled.
 type HostLimit struct {
 	limit, share int
 
@@ -259,9 +259,8 @@ const minPerHost = 8
 // NewHostLimit allows at most limit calls in total, and at most share calls for each host.
 func NewHostLimit(limit, share int) *HostLimit { return &HostLimit{limit: limit, share: share} }
 
-// Acquire counts a call from an address until release is called. If the limit does not allow the
-// call, ok is false. If cancel is not nil, HostLimit may call it to cancel the call in favor of another;
-// cancel must not block.
+// Acquire counts a call from an address until release is called. If the limit does not allow the call, ok is false. If
+// cancel is not nil, HostLimit may call cancel to end the call in favor of another call; cancel must not block.
 func (l *HostLimit) Acquire(address string, cancel func()) (release func(), ok bool) {
 	t := &holder{hostOfAddress(address), cancel}
 	l.mu.Lock()

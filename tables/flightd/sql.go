@@ -85,8 +85,9 @@ func sqlError(err error) error {
 
 var errCancelled = status.Error(codes.Canceled, "the call was cancelled")
 
-// executions contains the executions that can be canceled by id. Whoever knows an id may cancel, because only the
-// client that chose or received the id knows it. The limits on concurrent calls also limit the size of this set.
+// executions contains the executions that can be canceled by id. A client that knows an id may cancel its execution,
+// because only the client that chose or received the id knows it. The limits on concurrent calls also limit the size of
+// this set.
 type executions struct {
 	mu     sync.Mutex
 	active map[*execution]struct{}

@@ -239,8 +239,8 @@ func (s *sqlServer) addTable(ctx context.Context, schemaName string, t tables.Ta
 	return err
 }
 
-// withoutViews replaces Arrow's view types with string and binary, which the results of SQL have. Apache's JDBC
-// driver does not support view types: one such column would make its whole list of tables fail.
+// withoutViews replaces Arrow's view types with string and binary, as in the results of SQL. Apache's JDBC driver does
+// not support view types: one such column would make its whole list of tables fail.
 func withoutViews(s *arrow.Schema) *arrow.Schema {
 	fields, metadata := s.Fields(), s.Metadata()
 	for i := range fields {

@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
 )
 
-// sqlInfos returns a value for every SQL info, because Apache's JDBC driver fails if one is missing.
+// sqlInfos returns a value for every SQL info, because Apache's JDBC driver fails if a value is missing.
 func sqlInfos() map[flightsql.SqlInfo]any {
 	version := "unknown"
 	if b, ok := debug.ReadBuildInfo(); ok {
@@ -95,7 +95,7 @@ func sqlInfos() map[flightsql.SqlInfo]any {
 	return infos
 }
 
-// knownInfos is a request for SQL infos without unknown ids, on which the library would fail.
+// knownInfos is a request for SQL infos without unknown ids. On an unknown id, the library would fail.
 type knownInfos []uint32
 
 func (ids knownInfos) GetInfo() []uint32 { return ids }

@@ -50,7 +50,7 @@ func parseStatement(handle []byte) (st statement, err error) {
 
 func (st statement) handle() ([]byte, error) { return json.Marshal(st) }
 
-// options returns the options for running the statement, and a function to release them.
+// options returns the options for running the statement, and a function that releases the options.
 func (st statement) options() (*tables.QueryOptions, func(), error) {
 	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At()}
 	if st.Parameters == nil {
@@ -102,8 +102,8 @@ func info(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte) *f
 	return i
 }
 
-// executionInfo returns the ticket for one execution, with an id for canceling it. If parameters are bound, it omits
-// the schema: the parameters may change the columns, and clients would then reject the rows.
+// executionInfo returns the ticket for one execution, with an id for canceling it. If parameters are bound,
+// executionInfo omits the schema: the parameters may change the columns, and clients would then reject the rows.
 func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
 	d := new(tables.QueryDescription)
 	if st.Parameters == nil {

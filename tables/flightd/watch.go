@@ -138,7 +138,7 @@ type watchedStream struct {
 
 func (w *watchedStream) Context() context.Context { return w.ctx }
 
-// withCause replaces err by the reason why the server canceled the call, if it did.
+// If the server canceled the call, withCause replaces err with the reason.
 func (w *watchedStream) withCause(err error) error {
 	cause := context.Cause(w.ctx)
 	if code, ok := codeByCause[cause]; ok && err != nil {

@@ -14,10 +14,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// keepNanoseconds makes a view keep the nanoseconds of timestamps with a time zone, for which SQL has no
-// type. It sets v.source to a subquery with two columns for each such column. One has the column's name,
-// and the type that SQL gives it, for conditions. The other has another name and no time zone; the option
-// QueryOptions.Nanoseconds keeps its values exact.
+// keepNanoseconds makes a view keep the nanoseconds of timestamps with a time zone, for which SQL has no type. It sets
+// v.source to a subquery with two columns for each such column. The first has the column's name and the type that SQL
+// gives it; conditions use it. The second has another name and no time zone; the option QueryOptions.Nanoseconds keeps
+// its values exact.
 func (h *handler) keepNanoseconds(q *request, v *view) error {
 	var names, typeQueries []string
 	for _, f := range v.schema.Fields() {

@@ -90,7 +90,7 @@ func (v *view) options() *tables.QueryOptions {
 	return &tables.QueryOptions{Bucket: v.bucket, At: v.at, Before: v.before}
 }
 
-// from returns a FROM clause for the rows of the view that also satisfy a condition, unless it is "".
+// from returns a FROM clause for the rows of the view that satisfy a condition. "" means all rows of the view.
 func (v *view) from(condition string) string {
 	if v.sql != "" {
 		return v.fromSource("(\n"+v.sql+"\n)", condition)
@@ -241,7 +241,8 @@ func canBind(t arrow.DataType) bool {
 }
 
 // endCondition returns a condition that is true for at least the first m rows of a view, ordered by the first key. It
-// sets the condition's parameter in o. It returns "" if no such condition helps.
+// sets the condition's parameter in o. It returns "" if m exceeds maxValues, or if the key has fewer than m values
+// that are not null.
 func (h *handler) endCondition(q *request, v *view, o *tables.QueryOptions, descending bool, m int64) (string, error) {
 	const maxValues = 100_000 // the engine holds m values in memory
 	k := sqlquote.Name(v.keys[0].column)

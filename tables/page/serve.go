@@ -112,7 +112,8 @@ func listenTLSOrPlain(l net.Listener, config *tls.Config) *tlsOrPlainListener {
 }
 
 // detect reads a connection's first byte to determine whether it uses TLS, and passes the connection to
-// Accept. Each connection has its own goroutine for detect; the wrapped listener limits their number.
+// Accept. Each connection has its own goroutine for detect; the wrapped listener limits the number of
+// connections.
 func (e *tlsOrPlainListener) detect(conn net.Conn) {
 	const handshake = 0x16
 	p := &peekedConn{Conn: conn}

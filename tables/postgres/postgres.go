@@ -25,9 +25,9 @@ import (
 
 func init() { icecat.OpenPostgres = open }
 
-// open opens the database at url twice, for writing and for reading. The connections rewrite the SQLite placeholders in the
-// catalog's SQL, and allow only one writing transaction at a time, like SQLite. If the server's response to a COMMIT is
-// lost, they find out whether the transaction was committed.
+// open opens the database at url twice, for writing and for reading. The connections rewrite the SQLite placeholders in
+// the catalog's SQL, and allow only one writing transaction at a time, like SQLite. If the server's response to a
+// COMMIT is lost, the connections find out whether the transaction was committed.
 func open(url string, readOnly bool) (writes, reads *sql.DB, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -129,7 +129,8 @@ type pgTx struct {
 	id     string
 }
 
-// Commit commits the transaction. If the server's response is lost, it finds out whether the transaction was committed.
+// Commit commits the transaction. If the server's response is lost, Commit finds out whether the transaction was
+// committed.
 func (t *pgTx) Commit() error {
 	err := t.Tx.Commit()
 	if err == nil {
@@ -144,7 +145,8 @@ func (t *pgTx) Commit() error {
 
 const outcomeTimeout = time.Minute
 
-// findOutcome waits until the transaction has ended. It returns nil if it was committed, and otherwise an error.
+// findOutcome waits until the transaction has ended. It returns nil if the transaction was committed, and otherwise an
+// error.
 func (t *pgTx) findOutcome(cause error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), outcomeTimeout)
 	defer cancel()

@@ -22,7 +22,7 @@ import (
 
 const (
 	// Objects named backup-files/HASH are copies of the nodes' files and manifests. A node's directory has
-	// no folder of this name, so it can hold backups too.
+	// no folder of this name, so the directory can also hold backups.
 	backupFiles = "backup-files/"
 	backupNames = "backups/" // prefix of the objects that list the tables of a backup
 )
@@ -42,7 +42,7 @@ type BackupInfo struct {
 	Time time.Time // creation time, by the bucket's clock
 }
 
-// backup is the object that lists a backup's tables. It is created last.
+// backup is the object that lists a backup's tables. It is created after all files of the backup.
 type backup struct {
 	ID     string  `json:"id"`
 	Tables []entry `json:"tables"`
@@ -83,10 +83,9 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 	return all, err
 }
 
-// Backup copies the newest version of every table to a bucket, under the given name. It
-// first fetches missing files. It does not send files that earlier backups of any node left
-// in the bucket. With verify, Backup reads these files and the files that it sends, and
-// replaces damaged ones.
+// Backup copies the newest version of every table to a bucket, under the given name. It first fetches
+// missing files. It does not send files that earlier backups of any node left in the bucket. If verify is
+// true, Backup reads these files and the files that it sends, and replaces damaged ones.
 //
 // An interrupted backup has no name. The next backup reuses the files that it sent. The
 // error wraps fs.ErrExist if a backup of that name exists.

@@ -28,7 +28,7 @@ const grace = time.Hour
 const orphanAge = 24 * time.Hour
 
 // disk is a node's directory. It contains files/HASH, heads/KEY, tmp/, lock, and id, which
-// holds the node's ID. KEY is keyOf a table's name.
+// holds the node's ID. KEY is the result of keyOf for a table's name.
 type disk struct {
 	content.Dir
 	dir, id string
@@ -50,7 +50,7 @@ type head struct {
 
 type oldVersion struct {
 	record
-	Until time.Time `json:"until"` // when it was replaced
+	Until time.Time `json:"until"` // when the version was replaced
 }
 
 // keyOf returns the key of a table, a string that is valid in file names, URLs and the
@@ -78,9 +78,9 @@ func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
 			err = fmt.Errorf("%s is damaged: remove it, so that the node gets a new ID", path)
 		}
 		if storage != nil {
-			// With a storage, the directory holds a marker for each stored file: a sparse
-			// file with the same name, size and age. It saves requests, and sweep needs it
-			// to find files that a killed process left in the storage.
+			// With a storage, the directory holds a marker for each stored file: a sparse file
+			// with the same name, size and age. The markers save requests, and sweep needs
+			// them to find files that a killed process left in the storage.
 			s := backupBucket(storage)
 			s.Prefix = d.id + "/"
 			d.storage = &s
@@ -105,7 +105,7 @@ func (d *disk) withLock(f func() error) error {
 func (d *disk) replace(path string, b []byte) error { return vfs.Replace(path, d.Temp, "", b) }
 
 // touch reports whether a file is in the directory. It makes an old file look new, so that
-// sweep keeps it until the version being fetched or saved refers to it.
+// sweep keeps the file until the version being fetched or saved refers to it.
 func (d *disk) touch(f content.Named) bool {
 	path := d.Path(f.Hash)
 	info, err := os.Stat(path)
@@ -207,10 +207,10 @@ func (d *disk) pin(manifest string, delta int) {
 }
 
 // sweep removes unreferenced files that are older than orphanAge. It keeps the files of
-// heads, of versions replaced within the grace period, of versions being read, and of
-// records, the registry's newest versions: a killed process may have saved one of these
-// without setting a head. With a storage, where reading a manifest costs a request, sweep
-// runs at most once an hour.
+// heads, of versions replaced within the grace period, and of versions being read. It also
+// keeps the files of records, the registry's newest versions: a killed process may have
+// saved one of them without setting a head. With a storage, where reading a manifest costs
+// a request, sweep runs at most once an hour.
 func (d *disk) sweep(ctx context.Context, records []record) error {
 	used := map[string]bool{}
 	markUsed := func(r record) error {

@@ -70,7 +70,6 @@ func (n *Node) request(ctx context.Context, method, url string, from int64) (*ht
 	return nil, fmt.Errorf("%s: %q", response.Status, strings.TrimSpace(string(text)))
 }
 
-// askJSON sends a request and decodes at most limit bytes of the JSON response into into.
 func (n *Node) askJSON(ctx context.Context, method, url string, limit int64, into any) error {
 	response, err := n.request(ctx, method, url, 0)
 	if err != nil {
@@ -103,8 +102,8 @@ func (w *watchedBody) Close() error {
 	return err
 }
 
-// askHeads asks nodes concurrently for the newest version of a table that they have. It
-// returns these versions, and the errors of nodes that may have a version but did not say so.
+// askHeads asks nodes concurrently which newest version of a table they have. It returns
+// these versions, and the errors of nodes that may have a version but did not say so.
 func (n *Node) askHeads(ctx context.Context, key string, peers []peer) (heads map[peer]record, causes []HolderError) {
 	heads = map[peer]record{}
 	var mu sync.Mutex
@@ -115,7 +114,8 @@ func (n *Node) askHeads(ctx context.Context, key string, peers []peer) (heads ma
 		switch {
 		case err == nil:
 			heads[p] = r
-		case !errors.Is(err, errAbsent) && !errors.Is(err, syscall.ECONNREFUSED): // a node that refuses the connection has stopped, but counts as alive until its lease ends
+		case !errors.Is(err, errAbsent) && !errors.Is(err, syscall.ECONNREFUSED):
+			// A node that refuses the connection has stopped, but counts as alive until its lease ends.
 			causes = append(causes, HolderError{p.address, err})
 		}
 		return nil // other nodes may still answer

@@ -41,7 +41,6 @@ func (r *registry) newestKnown(key string) record {
 	return r.known[key]
 }
 
-// records returns the registry's records of all tables, sorted by name.
 func (r *registry) records() (all []record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -112,11 +111,11 @@ func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
 	return all, nil
 }
 
-// Forget gives up the newest version of a table that no live node has. Nodes with older
-// versions then report theirs to the registry within a lease. If there are none, the name
-// becomes free. If a node returns with the forgotten version, that version is the newest again,
-// and data saved since then is kept under another name. If a live node has the version, even
-// only some of its files, Forget returns an error.
+// Forget gives up the newest version of a table if no live node has that version. Nodes with
+// older versions then report theirs to the registry within a lease. If no node has an older
+// version, the name becomes free. If a node returns with the forgotten version, that version is
+// the newest again, and data saved since then is kept under another name. If a live node has
+// the version, even only some of its files, Forget returns an error.
 func (n *Node) Forget(ctx context.Context, name string) (err error) {
 	defer wrapError("forget", name, &err)
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {

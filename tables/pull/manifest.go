@@ -189,7 +189,6 @@ func isTime(t arrow.DataType) bool {
 
 var errNoTime = errors.New("the time column contains a null: every row needs a time")
 
-// firstFrom returns the index of the first time at or after from in a sorted column.
 func firstFrom(times arrow.Array, from int64) int {
 	return sort.Search(times.Len(), func(i int) bool { return series.TimeAt(times, i) >= from })
 }

@@ -16,8 +16,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// merge writes the files of a new version with the rows of base and added. It reuses the files
-// of base whose time range has no row of added, except small ones that precede new rows.
+// merge writes the files of a new version with the rows of base and added. It reuses a file of
+// base if no row of added lies in the file's time range, unless the file is small and precedes
+// new rows.
 func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest, error) {
 	next := &manifest{time: added.time, schema: added.batch.Schema()}
 	if base.manifest == nil {
@@ -145,9 +146,9 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	return n.write(ctx, b, next.time)
 }
 
-// pickRows returns the indices of two rows for each distinct time: the columns that were saved
-// come from newer, all others from older, because new rows have nulls there. If a time occurs
-// twice, its second row is the new one.
+// For each distinct time, pickRows returns the index of one row in newer and of one row in
+// older. The columns that were saved come from newer, all other columns from older, because
+// new rows have nulls there. If a time occurs twice, its second row is the new one.
 func pickRows(times arrow.Array) (newer, older []int) {
 	for i := 0; i < times.Len(); i++ {
 		older = append(older, i)

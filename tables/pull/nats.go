@@ -165,7 +165,7 @@ var localPort = 4289
 
 // startLocal starts a NATS server in this process, unless one is running on this machine. If
 // the process with the previous server has ended, that server's content is lost, and the
-// nodes report their tables to the new one.
+// nodes report their tables to the new server.
 func (r *natsRegistry) startLocal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -12,8 +12,8 @@
 // # Promises
 //
 //   - Load returns a complete version that was saved.
-//   - That version is the newest, or was the newest at most [Options.Lease] ago. Only if
-//     nobody answers may it be older, by at most [Options.MaxStaleness].
+//   - That version is the newest, or was the newest at most [Options.Lease] ago. If
+//     nobody answers, it may be older, by at most [Options.MaxStaleness].
 //   - If the registry loses a node's records, the node restores them within a lease. Until
 //     then, a Load that asks the registry also asks the nodes. If all holders of a record
 //     are gone, Load and Save return an error, and Save starts no new table, until
@@ -28,8 +28,8 @@
 //     their directories at any time.
 //
 // A version survives the loss of a node's disk only if another node has loaded it. Nodes
-// trust everyone who can write to the registry: they send their token to the addresses in
-// it.
+// trust everyone who can write to the registry: they send their token to the addresses in the
+// registry.
 //
 // # Why no Iceberg catalog
 //
@@ -92,7 +92,8 @@ type Options struct {
 	Storage objstore.Bucket
 
 	// Listen is the host and port at which this node serves files to others. "" means
-	// that this process serves none; another process with the same directory may.
+	// that this process serves none; another process with the same directory may
+	// serve them.
 	Listen string
 	// Advertise is the host and port at which other nodes reach Listen. "" means the
 	// address of Listen.
@@ -171,7 +172,7 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 			}
 		}()
 		n.server = n.newServer()
-		n.background.Go(func() { _ = n.server.Serve(l) }) // Close stops it
+		n.background.Go(func() { _ = n.server.Serve(l) }) // Close stops the server
 	}
 	if n.reg, err = openRegistry(n); err != nil {
 		_ = n.Close()

@@ -28,8 +28,8 @@ const (
 // Registry must be safe for concurrent use by any number of goroutines and processes.
 type Registry interface {
 	// Watch calls f with the last entry of every key, then once with an entry without a key,
-	// and after that with each change, in order. It returns when ctx ends. It returns an
-	// error if it may have missed a change; the node then calls it again.
+	// and after that with each change, in order. It returns when ctx ends. It returns an error
+	// if it may have missed a change; the node then calls Watch again.
 	Watch(ctx context.Context, f func(Entry)) error
 	// Put sets a key. Watchers see all changes in the order of their commits.
 	Put(ctx context.Context, key string, value []byte) error
@@ -37,7 +37,7 @@ type Registry interface {
 	// revision is 0. Otherwise its error wraps [ErrConflict]. After any other error the
 	// key may or may not have been set.
 	Update(ctx context.Context, key string, value []byte, revision uint64) error
-	// Delete removes a key if it exists. Watchers see it.
+	// Delete removes a key if it exists. Watchers see the removal.
 	Delete(ctx context.Context, key string) error
 }
 
@@ -49,7 +49,8 @@ type Entry struct {
 	Time     time.Time // time of the change, by the registry's clock
 }
 
-// registry is the node's copy of the [Registry], and the way to change it. The keys there are:
+// registry is the node's copy of the [Registry], and the way to change it. The keys of the
+// Registry are:
 //
 //	t.KEY     the record of a table, set by compare-and-swap
 //	h.KEY.ID  the version and the manifest that directory ID holds of the table KEY
@@ -231,9 +232,9 @@ func (r *registry) apply(c *registryCopy, e Entry) {
 	}
 }
 
-// validAddress reports whether a node may fetch from an address that it read in the
-// registry. The address must have only a scheme, a host and a port. If secured, the scheme
-// must be https, because the node sends its token there.
+// validAddress reports whether a node may fetch from an address that it read in the registry.
+// The address must have only a scheme, a host and a port. If secured is true, the scheme must
+// be https, because the node sends its token there.
 func validAddress(address string, secured bool) bool {
 	u, err := url.Parse(address)
 	return err == nil && u.Host != "" && address == u.Scheme+"://"+u.Host && (u.Scheme == "https" || u.Scheme == "http" && !secured)
@@ -343,8 +344,8 @@ func (r *registry) peers(rec record) []peer {
 	return all[:min(len(all), maxAsked)]
 }
 
-// set sets a table's record if its current revision is the given one; 0 means that there is
-// none.
+// set sets a table's record if its current revision is the given one; 0 means that there is no
+// record.
 func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	b, err := json.Marshal(rec)
 	if err != nil {
@@ -353,7 +354,8 @@ func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	return r.kv.Update(ctx, "t."+keyOf(rec.Name), b, revision)
 }
 
-// reportHeld records in the registry that this directory has a version, unless it already has.
+// reportHeld records in the registry that this directory has a version, unless that is already
+// recorded.
 func (r *registry) reportHeld(ctx context.Context, rec record) error {
 	key := keyOf(rec.Name)
 	r.mu.Lock()

@@ -33,10 +33,10 @@ const (
 
 // Save adds rows to a table, and creates the table if it does not exist. The first
 // timestamp or date32 column is the table's time column. If a new row has the time of an
-// old one, its columns replace the old values, and all other columns keep theirs. New
-// columns are null in older rows, and columns that r lacks are null in new rows. Save
-// rejects times that are null or occur twice in r, columns whose type differs from the
-// table's, and rows without the time column.
+// old one, the new row's columns replace the old values, and all other columns keep their
+// values. New columns are null in older rows, and columns that r lacks are null in new
+// rows. Save rejects times that are null or occur twice in r, columns whose type differs
+// from the table's, and rows without the time column.
 //
 // Once Save has returned the version, all nodes load it. The error wraps [ErrConflict] if
 // a Save of another node came first. It wraps partd.ErrUnknownOutcome if the registry did
@@ -71,17 +71,17 @@ func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (ver
 	return rec.Version, nil
 }
 
-// publish writes next's manifest and commits next as the successor of the version after.
-// revision is the revision of the registry's current record.
-func (n *Node) publish(ctx context.Context, next *manifest, after version, revision uint64) (rec record, err error) {
-	next.Version, next.Before = after.record.Version+1, nil
-	if after.manifest != nil {
-		next.Before = after.Before[max(0, len(after.Before)+1-maxBefore):]
+// publish writes the manifest next, and commits next as the successor of the version
+// previous. revision is the revision of the registry's current record.
+func (n *Node) publish(ctx context.Context, next *manifest, previous version, revision uint64) (rec record, err error) {
+	next.Version, next.Before = previous.record.Version+1, nil
+	if previous.manifest != nil {
+		next.Before = previous.Before[max(0, len(previous.Before)+1-maxBefore):]
 	}
-	if after.record.Version > 0 {
-		next.Before = append(slices.Clone(next.Before), after.shortName())
+	if previous.record.Version > 0 {
+		next.Before = append(slices.Clone(next.Before), previous.shortName())
 	}
-	rec = record{Name: next.Name, Table: cmp.Or(after.record.Table, rand.Text()), Version: next.Version}
+	rec = record{Name: next.Name, Table: cmp.Or(previous.record.Table, rand.Text()), Version: next.Version}
 	rec.Rows, rec.Bytes = next.totals()
 	f, err := n.disk.Create(ctx, next.encode)
 	if err != nil {

@@ -46,7 +46,7 @@ func (n *Node) newServer() *http.Server {
 }
 
 // authorized reports whether a request has the right token, or the node requires none. TLS
-// checks client certificates before.
+// has already checked client certificates.
 func (n *Node) authorized(r *http.Request) bool {
 	want, got := sha256.Sum256([]byte("Bearer "+n.opts.Token)), sha256.Sum256([]byte(r.Header.Get("Authorization")))
 	return n.opts.Token == "" || subtle.ConstantTimeCompare(want[:], got[:]) == 1
@@ -78,7 +78,6 @@ func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, f)
 }
 
-// fileTime returns the time limit for transferring size bytes.
 func (n *Node) fileTime(size int64) time.Duration {
 	return n.opts.SyncTimeout + time.Duration(size>>20)*time.Second
 }

@@ -94,7 +94,7 @@ func (d *disk) Open(ctx context.Context, f content.Named) (*os.File, error) {
 	return nil, err
 }
 
-// openCopy copies a file from a holder into a temporary file, and opens that.
+// openCopy copies a file from a holder into a temporary file, and opens the copy.
 func (d *disk) openCopy(ctx context.Context, f content.Named, from content.Holder) (*os.File, error) {
 	dir, err := os.MkdirTemp(d.Temp, "")
 	if err != nil {

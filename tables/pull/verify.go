@@ -114,8 +114,8 @@ func (n *Node) refetch(ctx context.Context, r record, f content.Named, cause err
 	return n.replace(ctx, r.Name, f, cause, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
 }
 
-// replace calls fetch for a missing or damaged file. cause is why the file could not be
-// opened; if it is another reason, replace returns it.
+// replace calls fetch for a missing or damaged file. cause is the error from opening the
+// file. If the file is neither missing nor damaged, replace returns cause.
 func (n *Node) replace(ctx context.Context, table string, f content.Named, cause error, fetch func() error) error {
 	damaged := errors.Is(cause, content.ErrDamaged)
 	if !damaged && !errors.Is(cause, fs.ErrNotExist) {
@@ -135,8 +135,8 @@ func (n *Node) replace(ctx context.Context, table string, f content.Named, cause
 	return err
 }
 
-// audit restores records that the registry lost, reports this directory's versions to it,
-// and sweeps the directory.
+// audit restores records that the registry lost, reports this directory's versions to the
+// registry, and sweeps the directory.
 func (n *Node) audit(ctx context.Context) {
 	err := n.disk.heads(func(key string, h head) error {
 		e := n.reg.table(key)

@@ -132,7 +132,6 @@ func (h *handler) fail(w http.ResponseWriter, err error) {
 	flightd.WriteJSON(w, h.opts.IdleTimeout, p.Code, map[string]any{"error": p}, "")
 }
 
-// replyEmpty writes a response without content, or returns err if err is not nil.
 func (q *request) replyEmpty(err error) error {
 	if err != nil {
 		return err
@@ -177,7 +176,7 @@ func (q *request) parse(v any) error {
 }
 
 // readLarge reads the rest of a body that begins with b, and returns the whole body. The client must
-// send all of it within Idle, because other requests wait for the memory.
+// send the whole body within Idle, because other requests wait for the memory.
 func (q *request) readLarge(b []byte, rest io.Reader) ([]byte, error) {
 	size := int64(maxBody)
 	if n := q.ContentLength; n >= 0 {

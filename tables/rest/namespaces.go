@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-const separator = "\x1f" // between the levels of a namespace in a path
+const separator = "\x1f" // separates the levels of a namespace in a path
 
 // bucketOf returns the bucket for a namespace, which must have one level and a valid name.
 func (h *handler) bucketOf(levels ...string) (*tables.Bucket, error) {
@@ -34,8 +34,8 @@ func isTableName(name string) bool {
 }
 
 // bucketFor returns a namespace's bucket if the caller has the given right. It does not check whether the bucket
-// exists, so that other callers cannot find out. If the name is invalid, the error says that the namespace does not
-// exist.
+// exists, so that callers without the right cannot find out. If the name is invalid, the error says that the
+// namespace does not exist.
 func (h *handler) bucketFor(q *request, right flightd.Rights, namespace []string) (*tables.Bucket, error) {
 	if right > flightd.Read {
 		if err := q.Caller.CheckAccess(right); err != nil {
@@ -97,7 +97,7 @@ func (q *request) page() (p page, err error) {
 	return p, nil
 }
 
-// next returns the token of the page after names, or nil if there is none.
+// next returns the token of the page after names, or nil if there is no such page.
 func (p page) next(names []string) any {
 	if len(names) < p.size {
 		return nil

@@ -23,8 +23,8 @@ const (
 
 // Options configures Handler.
 type Options struct {
-	// FoldEvery limits how often a load of a table writes rows that are not yet in data files to such files:
-	// only if the table's newest version is at least this old. Zero means at every load.
+	// FoldEvery is the minimum age of a table's newest version at which loading the table writes rows that
+	// are not yet in data files to such files. Zero means that every load does so.
 	FoldEvery time.Duration
 
 	// Storage contains the properties with which clients access the files, such as s3.region.
@@ -74,13 +74,13 @@ type handler struct {
 
 type endpoint struct {
 	method, path string // as config lists them
-	name         string // in the server's metrics
+	name         string // name in the server's metrics
 	hidden       bool   // not listed by config
 	open         bool   // needs no token
 	writes       bool   // needs the right to write, and counts against the limit on puts
 	mustExist    bool   // requires that the namespace in the path exists
 	handle       func(*request) error
-	inNamespace  func(*request, *tables.Bucket) error // instead of handle, if the path contains a namespace; called with its bucket
+	inNamespace  func(*request, *tables.Bucket) error // set instead of handle if the path contains a namespace; called with the namespace's bucket
 }
 
 // pattern returns the endpoint's pattern for the router, without the specification's prefix, which the

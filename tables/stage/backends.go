@@ -81,7 +81,6 @@ type partdBackend struct{ partd.Partd }
 
 func infoKey(key string) string { return "stage/" + key + "/info" }
 
-// get returns the info of a result, and the key of its data.
 func (s *partdBackend) get(ctx context.Context, key string) (*Info, string, error) {
 	text, err := s.Get(ctx, infoKey(key))
 	if err != nil {
@@ -140,7 +139,7 @@ func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 	if err = errors.Join(err, rows.Err()); err == nil {
 		err = s.Append(ctx, entries...)
 	}
-	if err == nil { // Sync the data first, so that the info never becomes durable before it.
+	if err == nil { // Sync the data first, so that the info never becomes durable before the data.
 		err = s.sync(ctx)
 	}
 	if err == nil {
@@ -176,7 +175,7 @@ func (s *partdBackend) list(ctx context.Context) (infos []*Info, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if i != nil { // another process may have removed it
+		if i != nil { // another process may have removed the result
 			infos = append(infos, i)
 		}
 	}

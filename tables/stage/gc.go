@@ -28,7 +28,7 @@ type GCResult struct {
 
 // GC removes results that have expired or are older than GCOptions.TTL, and leftover files of killed
 // processes. It keeps the ancestors of kept results, and results that are being computed or used. The files
-// of removed tables stay in their store until its Expire removes them.
+// of removed tables stay in the store of tables until the store's Expire removes them.
 func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err error) {
 	o = cmp.Or(o, new(GCOptions))
 	keep := map[string]bool{}

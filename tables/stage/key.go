@@ -29,7 +29,7 @@ type stageKey struct {
 }
 
 // withTTL returns a copy of i that expires as early as k.ttl requires, because a program with a longer TTL may
-// have stored it.
+// have stored the result.
 func (k *stageKey) withTTL(i *Info) *Info {
 	if i == nil || k.ttl == 0 {
 		return i
@@ -69,7 +69,7 @@ func (r *Results) keysOf(last *node) (keys []*stageKey, err error) {
 	return keys, errors.Join(visit(last), r.hashes.save(r))
 }
 
-// keyOf computes the key of a stage. ancestors must contain the keys of its ancestors.
+// keyOf computes the key of a stage. ancestors must contain the keys of the stage's ancestors.
 func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, err error) {
 	if n.err != nil {
 		return nil, n.err

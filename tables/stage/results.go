@@ -24,7 +24,7 @@ import (
 // Options configures Open. With the zero value or nil, results are stored in the directory.
 type Options struct {
 	// Tables is a store of tables that holds the results: tables unchanged, and other results as tables of
-	// bytes. If several processes use the store at the same time, it needs tables.Options.NoTail.
+	// bytes. If several processes use the store at the same time, the store needs tables.Options.NoTail.
 	Tables *tables.Store
 	Bucket string // bucket of Tables for results; it must contain nothing else
 
@@ -163,8 +163,8 @@ func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func(
 	return unlock, nil
 }
 
-// flock acquires a lock that excludes other processes with this directory; it ends with the process. If wait is
-// false and the lock is held, flock returns nil.
+// flock acquires a lock that excludes other processes with this directory; the lock ends with the process. If
+// wait is false and the lock is held, flock returns nil.
 func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (unlock func() error, err error) {
 	path := r.path(locksDir, key)
 	var l vfs.Lock
@@ -198,7 +198,6 @@ func (r *Results) folder(i *Info) string {
 	return r.path(filesDir, i.Key+"-"+strconv.FormatInt(i.Created.UnixNano(), 10))
 }
 
-// moveToFolder syncs a directory and moves it to the folder of a result.
 func (r *Results) moveToFolder(i *Info, dir string) error {
 	if err := syncTree(dir); err != nil {
 		return err

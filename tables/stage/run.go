@@ -249,7 +249,8 @@ func (x *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 	return bytesTable(b), err
 }
 
-// compute runs a stage with the results of its ancestors. The result expires no later than theirs.
+// compute runs a stage with the results of its ancestors. The result expires no later than the ancestors'
+// results.
 func (x *run) compute(ctx context.Context, w *work, folder string) (value any, expires time.Time, err error) {
 	var g sync.WaitGroup
 	for _, a := range w.ancestors {

@@ -133,9 +133,9 @@ type Spec[T any] struct {
 	Version string
 
 	// Modules contains the versions of modules that a workspace, or replace in go.mod, takes from a
-	// directory, because the program's module list does not contain them. A test has no module list at
-	// all: it needs the version of github.com/go-partd/partd here, and other modules are not part of the
-	// key.
+	// directory, because the program's module list does not contain these versions. A test has no module
+	// list at all: it needs the version of github.com/go-partd/partd here, and other modules are not part
+	// of the key.
 	Modules map[string]string
 
 	// Cache makes runs store the stage's result, and load it if the key is unchanged.

@@ -22,7 +22,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Open opens a store in a temporary directory. The end of the test closes and removes it.
+// Open opens a store in a temporary directory. The end of the test closes and removes the store.
 func Open(t testing.TB, o *tables.Options) *tables.Store {
 	t.Helper()
 	s, err := tables.Open(t.Context(), t.TempDir(), o)
@@ -37,9 +37,9 @@ func Open(t testing.TB, o *tables.Options) *tables.Store {
 	return s
 }
 
-// Put appends rows to a table, and creates the table if it does not exist. rows is a JSON
-// array of objects, in the format of arrow-go's array.RecordFromJSON. A column missing from
-// an object is null. columns has the columns of rows; nil means those of the existing table.
+// Put appends rows to a table, and creates the table if it does not exist. rows is a JSON array of objects, in the
+// format of arrow-go's array.RecordFromJSON. A column missing from an object is null. columns has the columns of
+// rows; nil means the columns of the existing table.
 func Put(t testing.TB, b *tables.Bucket, name string, columns *arrow.Schema, rows string) tables.Version {
 	t.Helper()
 	if columns == nil {

@@ -98,7 +98,6 @@ func (b *bins) checkCount(n int64) error {
 	return nil
 }
 
-// step returns the length of a fixed bin in the unit of the times.
 func (b *bins) step() int64 { return b.nanos / (1e9 / b.second) }
 
 // offset returns the zone's UTC offset at t in the unit of the times.
@@ -107,8 +106,8 @@ func (b *bins) offset(t int64) int64 {
 	return int64(offset) * b.second
 }
 
-// findShifts records the changes of the zone's UTC offset from first until a year after last, because rows may
-// be put before the SQL statement runs.
+// findShifts records the changes of the zone's UTC offset from first until a year after last, because later rows
+// may be put before the SQL statement runs.
 func (b *bins) findShifts(first, last int64) error {
 	b.shifts = b.shifts[:0]
 	minEnd := floorDiv(last, b.second) + 366*day
@@ -202,8 +201,8 @@ func (b *bins) labelError() error {
 }
 
 // instant returns the time at which day d begins in the zone. If midnight occurs twice, it returns the first. If
-// clocks skip midnight, it returns the time of the change. The result counts units; second is their number per
-// second. instant returns false if the result overflows.
+// clocks skip midnight, it returns the time of the change. The result counts units, and second is the number of
+// units per second. instant returns false if the result overflows.
 func (b *bins) instant(d, second int64) (int64, bool) {
 	midnight := d * day
 	zoned := func(approximate int64) time.Time {

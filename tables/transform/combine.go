@@ -164,8 +164,8 @@ func (c *combination) join(on []string) (string, error) {
 }
 
 // keySQL returns the SQL for a join column of source i that can be compared with the other sources' columns. If
-// some are integers and others floats, integers are compared, because different integers may be equal as floats.
-// A float that is not an integer then matches nothing.
+// some of these columns are integers and others floats, integers are compared, because different integers may be
+// equal as floats. A float that is not an integer then matches nothing.
 func (c *combination) keySQL(i int, name string) string {
 	typeOf := func(s source) arrow.DataType { return s.schema.Field(s.schema.FieldIndices(name)[0]).Type }
 	t := typeOf(c.sources[i])
@@ -202,8 +202,8 @@ func isInteger(t arrow.DataType) bool {
 	return arrow.IsInteger(t.ID()) || arrow.TypeEqual(t, wideInteger)
 }
 
-// commonType returns a type that can hold the values of both columns. For integers and floats it is float64; the
-// SQL of castTo then fails at an integer that float64 cannot represent exactly.
+// commonType returns a type that can hold the values of both columns. For an integer column and a float column,
+// that type is float64; the SQL of castTo then fails at an integer that float64 cannot represent exactly.
 func commonType(f arrow.Field, other arrow.DataType) (arrow.DataType, error) {
 	a, b := f.Type, other
 	isText := func(t arrow.DataType) bool {

@@ -170,7 +170,6 @@ func (f *fillScan) endPass() error {
 	return f.filler.flush()
 }
 
-// moveTo makes bin the next bin to fill.
 func (f *fillScan) moveTo(bin int64) (err error) {
 	if f.bin = bin; bin <= f.lastBin {
 		f.label, err = f.bins.startOf(bin)

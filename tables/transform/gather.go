@@ -32,7 +32,6 @@ var (
 	valueFunctions     = []string{"median", "quantile", "nunique"} // need all values of a bin
 )
 
-// containsOther reports whether any of the names is not in known.
 func containsOther(names, known []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(known, name) })
 }
@@ -45,7 +44,7 @@ var numberGatherers = map[arrow.Type]func(names []string) gatherer{
 	arrow.FLOAT32: newNumbers[float32], arrow.FLOAT64: newNumbers[float64],
 }
 
-// newGatherer returns a gatherer for a column of type t and its functions, or nil if they need SQL.
+// newGatherer returns a gatherer for a column of type t and its functions, or nil if the functions need SQL.
 func newGatherer(t arrow.DataType, names []string) gatherer {
 	if newGatherer := numberGatherers[t.ID()]; newGatherer != nil {
 		return newGatherer(names)

@@ -45,7 +45,8 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 		if containsOther(names[i], momentFunctions) {
 			w.keptColumns++
 		}
-		if _, fixed := c.Type.(arrow.FixedWidthDataType); !fixed { // A bin keeps its first string while later batches are read, so their memory must not be reused.
+		// A bin keeps its first string while later batches are read, so a batch's memory must not be reused.
+		if _, fixed := c.Type.(arrow.FixedWidthDataType); !fixed {
 			scan.Recycle = false
 		}
 		if c.Name != q.timeColumn {
@@ -159,7 +160,6 @@ func (w *orderedResampling) add(b arrow.RecordBatch) error {
 	return nil
 }
 
-// timesOf converts times to the unit of the bins.
 func (w *orderedResampling) timesOf(a arrow.Array) ([]int64, error) {
 	w.times = w.times[:0]
 	switch a := a.(type) {
@@ -225,7 +225,6 @@ func (w *orderedResampling) moveTo(t int64) error {
 	return nil
 }
 
-// endBin appends the results of the current bin, and resets the gatherers.
 func (w *orderedResampling) endBin() error {
 	w.binIndexes = append(w.binIndexes, w.bin)
 	for i, put := range w.putFuncs {

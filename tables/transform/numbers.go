@@ -30,7 +30,7 @@ type numbers[T number] struct {
 type binState[T number] struct {
 	n                            int64
 	first, last, lowest, highest T
-	sum                          float64 // if T is a float
+	sum                          float64 // the sum, if T is a float
 	high                         int64   // high and low form the 128-bit sum if T is an integer
 	low                          uint64
 

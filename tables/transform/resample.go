@@ -278,7 +278,6 @@ func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName
 	return nil
 }
 
-// epochSQL returns the SQL that converts a time to an integer.
 func (q *resampling) epochSQL(t string) string {
 	if q.bins.second == 1e9 {
 		return "epoch_ns(" + t + ")"

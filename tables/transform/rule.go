@@ -42,8 +42,7 @@ var (
 		"QE": months(3, true, lastDay), "QS": months(3, false, firstDay), "YE": months(12, true, lastDay), "YS": months(12, false, firstDay),
 		"BME": months(1, true, lastBusiness), "BMS": months(1, false, firstBusiness), "BQE": months(3, true, lastBusiness), "BQS": months(3, false, firstBusiness),
 		"BYE": months(12, true, lastBusiness), "BYS": months(12, false, firstBusiness),
-		// In pandas, the bins of these units begin at their label, although their days are at the end of a
-		// period.
+		// In pandas, a bin of these units begins at its label, although that day is at the end of a period.
 		"CBME": months(1, false, lastBusiness), "HYE": months(6, false, lastDay), "BHYE": months(6, false, lastBusiness),
 		"HYS": months(6, false, firstDay), "BHYS": months(6, false, firstBusiness),
 	}
@@ -60,7 +59,8 @@ var (
 	offsetPattern = regexp.MustCompile(`^\s*([0-9]*(?:\.[0-9]+)?)\s*([A-Za-z]+)(?:-([A-Z0-9]+))?\s*`)
 )
 
-// months returns the rule of a unit of period months. end means that bins have their label at their end.
+// months returns the rule for a unit that is period months long. If end is true, a bin's label is at the bin's
+// end.
 func months(period int64, end bool, marks ...mark) rule {
 	return rule{grid: grid{marks: marks, labelsAtEnd: end}, period: period}
 }
@@ -152,7 +152,7 @@ type grid struct {
 	labelsAtEnd bool   // the label of a bin is its last day
 }
 
-// mark selects a day of a month with n days whose first day is weekday w (0 is Monday).
+// mark selects a day of a month. The month has n days, and its first day is weekday w (0 is Monday).
 type mark struct {
 	day func(n, w int64) int64
 	sql string // SQL for the same day, with {n} and {w}
@@ -169,8 +169,8 @@ func fixedDay(d int64) mark {
 	return mark{func(_, _ int64) int64 { return d }, fmt.Sprint(d)}
 }
 
-// month returns the first day of the month m months after January 1970, the number of its days n, and its first
-// weekday w.
+// month describes the month that is m months after January 1970: its first day (in days since 1970), its number
+// of days n, and the weekday w of its first day.
 func month(m int64) (first, n, w int64) {
 	begin := time.Date(1970, time.January, 1, 0, 0, 0, 0, time.UTC).AddDate(0, int(m), 0)
 	first = floorDiv(begin.Unix(), day)

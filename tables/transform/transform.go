@@ -133,7 +133,7 @@ func put(ctx context.Context, s *tables.Store, r array.RecordReader, to TableNam
 	return counted.Rows, err
 }
 
-// castReader casts the SQL engine's rows to a table's column types. SQL lacks some of these, such as
+// castReader casts the SQL engine's rows to a table's column types. SQL lacks some of these types, such as
 // nanoseconds with a time zone.
 func castReader(r array.RecordReader, to *arrow.Schema) array.RecordReader {
 	return arrowsafe.Reader(to, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, to) }), r.Release)

@@ -53,9 +53,9 @@ func (o Op) Changes() bool {
 	return false
 }
 
-// ShortWrite wraps err. If the function passed to [Inject] returns the result for a write, the write
-// stores the first half of its bytes before it fails. For other calls, the result means the same as
-// err.
+// ShortWrite wraps err. If the function passed to [Inject] returns the wrapped error for a write,
+// the write stores the first half of its bytes before it fails. For other calls, the wrapped error
+// means the same as err.
 func ShortWrite(err error) error { return fmt.Errorf("%w (%w)", err, errShort) }
 
 var errShort = errors.New("only half of the bytes were written")

@@ -62,9 +62,9 @@ type inode struct {
 	links        uint64
 	mtime, ctime int64
 
-	// For a file, programs see current, and durable certainly survives a crash. log contains
-	// the changes from durable to current. If isOwned is false, clone current before a change,
-	// because it is shared.
+	// For a file, current is the content that programs see, and durable is the content that
+	// certainly survives a crash. log contains the changes from durable to current. If isOwned is
+	// false, current is shared: clone it before a change.
 	current, durable *content
 	isOwned          bool
 	log              []change
@@ -72,8 +72,8 @@ type inode struct {
 	// nil unless a sync failed, because until then it would equal current.
 	intended *content
 
-	// For a directory, names are what programs see, and durableNames certainly survive a crash.
-	// The changes are in Mem.pending, because a rename can affect two directories.
+	// For a directory, names are what programs see, and durableNames certainly survive a crash. The
+	// unsynced changes are in Mem.pending, because a rename can affect two directories.
 	names, durableNames map[string]*inode
 	ownsNames           bool
 

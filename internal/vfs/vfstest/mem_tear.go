@@ -2,8 +2,8 @@ package vfstest
 
 import "math/rand/v2"
 
-// afterCrash returns the content of a file after a power failure: the durable content if rnd is nil,
-// or else a random one. zeros is Mem.ZeroLostPages.
+// afterCrash returns the content of a file after a power failure: the durable content if rnd is
+// nil, or else a random mix of durable and unsynced data. zeros is Mem.ZeroLostPages.
 func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 	if rnd == nil || len(n.log) == 0 {
 		return n.durable
@@ -53,9 +53,9 @@ func (w *change) applyTo(c *content) {
 	c.writeAt(w.data, w.off)
 }
 
-// tornAnywhere chooses, independently for each block and for the file size, how many changes reached
-// the disk. It simulates that disks and page caches do not keep writes in order. If a truncation is
-// lost, all later changes are lost too, because a file system frees blocks before it reuses them.
+// tornAnywhere chooses, independently for each block and for the file size, how many changes
+// reached the disk. Disks and page caches do not keep writes in order. If a truncation is lost, all
+// later changes are lost too, because a file system frees blocks before it reuses them.
 func (n *inode) tornAnywhere(rnd *rand.Rand, block int64, zeros bool) *content {
 	log := n.log
 	sizeChanges := rnd.IntN(len(log) + 1) // number of changes included in the size on disk

@@ -55,7 +55,6 @@ const (
 	s3StorageMonth = 0.023
 )
 
-// dollars returns the price of the requests.
 func (r Requests) dollars() float64 {
 	return float64(r.Put)*s3Put + float64(r.Get)*s3Get + float64(r.List)*s3List
 }

@@ -148,7 +148,8 @@ def layout_of(df: pd.DataFrame) -> Layout:
     empty = df.iloc[:0].copy()
     if isinstance(df.index, pd.RangeIndex):  # shuffled rows have no range, so join returns frames with an ordinary index
         empty.index = pd.Index([], dtype=np.int64, name=df.index.name)
-    elif df.index.nlevels > 1:  # a level with missing values can have another type than its values, which are stored
+    elif df.index.nlevels > 1:
+        # Use the type of the stored values, which can differ from the level's type if some are missing.
         levels = [df.index.get_level_values(i)[:0] for i in range(df.index.nlevels)]
         empty.index = pd.MultiIndex.from_arrays(levels, names=df.index.names)
     return Layout(empty, [_form(a) for a in _arrays(df)])

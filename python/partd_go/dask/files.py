@@ -51,7 +51,8 @@ class Rows:
 def created(path: str) -> Iterator[Rows]:
     """Creates a file for an attempt, and removes it if the attempt fails."""
     with contextlib.suppress(FileExistsError):
-        os.mkdir(os.path.dirname(path))  # do not create its parent: if it is gone, `use` has ended, and nobody would remove the file
+        # Do not create the parent: if the parent is gone, `use` has ended, and nobody would remove the file.
+        os.mkdir(os.path.dirname(path))
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         yield Rows(file)

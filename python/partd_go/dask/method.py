@@ -36,10 +36,10 @@ _active: use | None = None
 class use:
     """Makes "partd" dask's shuffle method, until the end of the with block, or close().
 
-    url is the address of a partd-server, of several such servers (tcp://A,B,C), or of a bucket
-    (s3://BUCKET/PREFIX, which needs the program partd-cloud). All workers must be able to reach it. url may
-    also be a `partd_go.Client`; then the workers use its address, token and certificates. compression is
-    "lz4" or "zstd" (default: none).
+    url is the address of a partd-server, of several such servers (tcp://A,B,C), or of a bucket (s3://BUCKET/PREFIX,
+    which needs the program partd-cloud). All workers must be able to reach the address. url may also be a
+    `partd_go.Client`; then the workers use its address, token and certificates. compression is "lz4" or "zstd"
+    (default: none).
 
     Without url, all processes must be on this machine. Tasks then write rows to files, and a server that
     use() starts records the commits. The files and the server's store are in directory (default: dask's

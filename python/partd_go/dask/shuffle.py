@@ -44,8 +44,8 @@ class Store:
     directory: str | None = None  # for files with rows, if all processes are on one machine
 
     def work(self, name: str, work: Callable[[Any], T]) -> T:
-        """Returns work(client). In a bucket, it is a client of the separate store called name. If a
-        private server ends during the call, it calls work again."""
+        """Returns work(client). In a bucket, client uses the separate store called name. If a private server ends
+        during the call, work is called again."""
         if isinstance(self.client, Private):
             return self.client.work(f"{self.name}/{name}", work)
         return work(self.client)
@@ -103,8 +103,8 @@ def delete(client: Client, keys: list[str]) -> None:
 
 
 class Lease:
-    """A handle in a shuffle's graph. When the graph is garbage-collected in this process, the
-    shuffle's rows are deleted. Unpickling returns the Shuffle alone, which deletes nothing."""
+    """A handle in a shuffle's graph. When the graph is garbage-collected in this process, the shuffle's rows are
+    deleted. Unpickling returns only the Shuffle, which deletes nothing."""
 
     def __init__(self, shuffle: Shuffle) -> None:
         self.shuffle = shuffle

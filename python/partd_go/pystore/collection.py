@@ -241,8 +241,8 @@ class Collection:
         npartitions: Mapping[str, int] | None = None, overwrite: bool = False, epochdate: bool = False, parallel: bool = True,
         **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Writes several items, four at a time if parallel is true. If some cannot be written, the others still are, and the
-        error names those that failed."""
+        """Writes several items, four at a time if parallel is true. If some items cannot be written, the other items
+        still are, and the error names the failed items."""
         metadata, npartitions = metadata or {}, npartitions or {}
 
         def write(name: str, data: Any) -> None:
@@ -271,7 +271,8 @@ class Collection:
             return dict(zip(items, pool.map(read, items)))
 
     def create_snapshot(self, snapshot: str | None = None) -> bool:
-        """Creates a snapshot of all items (default name: the time). It drops characters from the name other than letters, digits, "." and "_"."""
+        """Creates a snapshot of all items (default name: the time). It drops all characters except letters, digits, "."
+        and "_" from the name."""
         name = "".join(c for c in snapshot or "" if c.isalnum() or c in "._")
         self._tables._ask("partd.snapshot", bucket=self.collection, name=name)
         return True
@@ -296,7 +297,7 @@ class Collection:
         return self._validator
 
     def enable_schema_evolution(self, item: str, strategy: EvolutionStrategy | None = None) -> SchemaEvolution:
-        """Lets appends change an item's columns within the limits of a strategy, which the server enforces."""
+        """Allows appends to change an item's columns within the limits of a strategy, which the server enforces."""
         evolution = SchemaEvolution(strategy or EvolutionStrategy.COMPATIBLE)
         evolution._migrate_item = functools.partial(self._migrate, item)
         self._tables._ask("partd.evolve", bucket=self.collection, name=item, mode=evolution.strategy.value)

@@ -13,7 +13,8 @@ from .exceptions import SchemaError
 
 
 class EvolutionStrategy(Enum):
-    """The limits within which an append may change an item's columns. Columns that the appended rows lack are null in them."""
+    """The limits within which an append may change an item's columns. Columns that the appended rows lack are null in
+    these rows."""
 
     STRICT = "strict"
     ADD_ONLY = "add_only"

@@ -53,9 +53,9 @@ class Call:
             raise InterruptedError(self._op)
 
     def wait(self, work: Callable[..., T], *args: Any) -> T:
-        """Runs work, and returns its result. work runs in another thread if the caller is the main thread, which handles
-        signals and so must not block in Flight. It also does if the call has a timeout, because Flight does not end a put at
-        its timeout if the server reads nothing."""
+        """Runs work, and returns its result. work runs in another thread if the caller is the main thread, which
+        handles signals and so must not block in Flight. work also runs in another thread if the call has a timeout,
+        because Flight does not end a put at its timeout if the server reads nothing."""
         if self._deadline is None and threading.current_thread() is not threading.main_thread():
             return work(*args)
         done, results, errors = threading.Event(), [], []
@@ -79,7 +79,7 @@ class Call:
         return results[0]
 
     def cancel(self) -> None:
-        """Asks the server to end the call. It repeats this, because the request can overtake the call."""
+        """Asks the server to end the call. It repeats the request, because the request can overtake the call."""
         self.abandoned = True
         options = flight.FlightCallOptions(timeout=_CANCEL_TIMEOUT, headers=list(self._headers))
         request = flight.Action("partd.cancel", json.dumps({"id": self._id}).encode())

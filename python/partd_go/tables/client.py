@@ -52,7 +52,7 @@ class Tables(Connection, Shown):
     """The tables at a server. Several threads may use it until close().
 
     A bucket is a namespace of tables; by default, tables are in the bucket "". timeout limits each call, in seconds,
-    unless the call has its own. Ctrl-C ends a call within a second.
+    unless the call has its own timeout. Ctrl-C ends a call within a second.
     """
 
     def __enter__(self) -> Tables:

@@ -127,7 +127,7 @@ def check_not_forked(url: str) -> None:
 
 def _finish(connection: Any, server: Server | None, process: int) -> None:
     if process != os.getpid():
-        return  # both belong to the parent process
+        return  # the connection and the server belong to the parent process
     connection.close()
     if server is not None:
         server.shutdown()

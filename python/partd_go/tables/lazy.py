@@ -1,4 +1,4 @@
-"""Lets polars, DuckDB and dask read tables lazily, with only the columns and rows that a query needs."""
+"""Reads tables lazily for polars, DuckDB and dask, with only the columns and rows that a query needs."""
 
 from __future__ import annotations
 
@@ -82,8 +82,9 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
     and sends only the needed columns."""
 
     def __init__(self, source: Source):
-        # Some operations, such as pyarrow's join, read a dataset's files without scanner(). The base class gets a path that
-        # does not exist, so that they fail instead of finding no rows; the path tells the user what to call.
+        # Some operations, such as pyarrow's join, read a dataset's files without scanner(). The base class gets a path
+        # that does not exist, so that these operations fail instead of finding no rows; the path tells the user what to
+        # call.
         form, files = dataset.ParquetFileFormat(), fs.LocalFileSystem()
         super().__init__([form.make_fragment(f"/{_USAGE}/{source.name}", files)], source.schema, form, files)
         self._source = source

@@ -1,5 +1,5 @@
-// Command trades appends trades to a table from several goroutines, summarizes them in SQL,
-// corrects a trade, and reads its state before the correction.
+// Command trades appends trades to a table from several goroutines, summarizes them in SQL, corrects a trade, and reads
+// the trade's state before the correction.
 package main
 
 import (
@@ -113,7 +113,7 @@ func run(ctx context.Context, out io.Writer, dir string) (err error) {
 	return nil
 }
 
-// tradesOf returns sample trades; your program would use real ones.
+// tradesOf returns sample trades; your program would use real trades.
 func tradesOf(sym string, from, n int) []Trade {
 	trades := make([]Trade, n)
 	for i := range trades {

@@ -21,9 +21,9 @@ func NewReader(r io.Reader, size, limit int64) (*ipc.Reader, error) {
 	return ipc.NewReaderFromMessageReader(newStream(r, min(size, limit), limit, mem), ipc.WithAllocator(mem))
 }
 
-// Check validates all offsets and indices in a batch; for some invalid ones, Arrow's own validation panics. If rows
-// share values, for example through a dictionary, the batch grows when each row gets its own copy. Check returns that
-// growth in bytes, and rejects the batch if the growth exceeds limit.
+// Check validates all offsets and indices in a batch. If rows share values, for example through a dictionary, the batch
+// grows when each row gets its own copy. Check returns that growth in bytes, and rejects the batch if the growth
+// exceeds limit.
 func Check(batch arrow.RecordBatch, limit int64) (growth int64, err error) {
 	i := 0
 	defer func() {
@@ -181,7 +181,7 @@ func runEnd(ends arrow.Array, i int) int {
 	}
 }
 
-// sizes returns a function for the total size, in bytes, of the values of a with indices from <= i < to. It stores no
+// sizes returns a function that sums the sizes, in bytes, of the values of a with indices from <= i < to. It stores no
 // size per value, because there may be far more values than bytes.
 func sizes(a arrow.Array) (sum func(from, to int) int64, err error) {
 	switch a := a.(type) {

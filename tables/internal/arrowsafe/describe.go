@@ -8,12 +8,13 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// Limits of a message's description, which is its metadata as a FlatBuffer. Without them, Arrow's reader would allocate as
-// many fields and metadata entries as the description claims. It also copies a string for each reference to it.
+// Limits of a message's description, which is the message's metadata as a FlatBuffer. Without these limits, Arrow's
+// reader would allocate as many fields and metadata entries as the description claims. The reader also copies a string
+// for each reference to the string.
 const (
-	maxDescription = 64 << 20 // bytes
-	maxFields      = 1 << 16  // including nested fields
-	maxNested      = 64       // levels of nested fields
+	maxDescription = 64 << 20 // maximum size in bytes
+	maxFields      = 1 << 16  // maximum number of fields, including nested fields
+	maxNested      = 64       // maximum number of levels of nested fields
 )
 
 var (
@@ -23,7 +24,7 @@ var (
 
 // Slots of fields in the FlatBuffers tables of Arrow's format/Message.fbs and format/Schema.fbs.
 const (
-	messageHead     = 8 // bytes before a message in a stream: marker and length
+	messageHead     = 8 // size in bytes of the marker and length before a message in a stream
 	messageVersion  = 4
 	messageType     = 6
 	messageHeader   = 8
@@ -204,7 +205,7 @@ func (d *description) checkText(t flatbuffers.Table, slot flatbuffers.VOffsetT) 
 	return err
 }
 
-// vector returns the position and the number of elements of the vector in a slot. Its elements have size bytes each.
+// vector returns the position and the number of elements of the vector in a slot. Each element has size bytes.
 func vector(t flatbuffers.Table, slot flatbuffers.VOffsetT, size int64) (flatbuffers.UOffsetT, int, error) {
 	at := flatbuffers.UOffsetT(t.Offset(slot))
 	if at == 0 {

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// Limits of a Parquet file's footer. They bound arrow-go's memory: it reads the levels of the schema recursively, and
-// stores the path of each column as a string.
+// Limits of a Parquet file's footer. They bound the memory of arrow-go, which reads the levels of the schema
+// recursively, and stores the path of each column as a string.
 const (
 	maxFooter = maxDescription // bytes of the footer, and of all column paths together
 	maxNodes  = 2 * maxFields  // nodes of the schema; a list has one node more than in Arrow
@@ -29,8 +29,8 @@ const (
 	maxLogical     = 18 // number of the last logical type that arrow-go knows (18.8)
 )
 
-// Footer returns a Parquet file's footer, or nil if it has none, and the file's size. It checks that the footer is
-// complete and its schema within the limits above. In the result, logical types that arrow-go does not know are
+// Footer returns a Parquet file's footer, or nil if the file has none, and the file's size. It checks that the footer
+// is complete and its schema within the limits above. In the result, logical types that arrow-go does not know are
 // hidden, so that arrow-go uses the physical types.
 func Footer(in interface {
 	io.ReaderAt
@@ -57,7 +57,7 @@ func Footer(in interface {
 		return nil, 0, err
 	}
 	err = nil
-	footer := claims(whole)
+	footer := unreadThrift(whole)
 	if !footer.eachField(func(id int16, kind byte) bool {
 		if id == footerSchema && kind == list && err == nil {
 			err = footer.schema()
@@ -75,7 +75,7 @@ type group struct {
 	pathLen int // length of the group's path, in bytes
 }
 
-func (c *claims) schema() error {
+func (c *unreadThrift) schema() error {
 	n, kind, ok := c.listHeader()
 	if !ok || kind != structure {
 		return errFooter
@@ -112,7 +112,7 @@ func (c *claims) schema() error {
 }
 
 // node reads a node, and returns its name's length and its number of children. It hides a logical type unknown to arrow-go.
-func (c *claims) node() (name int, children int32, ok bool) {
+func (c *unreadThrift) node() (name int, children int32, ok bool) {
 	original := *c
 	ok = c.eachField(func(id int16, kind byte) bool {
 		before, ok := len(*c), false
@@ -131,7 +131,7 @@ func (c *claims) node() (name int, children int32, ok bool) {
 				return c.skip(kind, 3)
 			})
 			if head := &original[len(original)-before-1]; !known && *head&15 == structure {
-				*head += 1 << 4 // hide the field: change its ID to the next one, which is unassigned
+				*head += 1 << 4 // hide the field: change its ID to the next ID, which is unassigned
 			} else if !known { // the ID is a separate number; in zigzag encoding, adding 2 increases it by 1
 				*head += 2
 			}
@@ -142,9 +142,9 @@ func (c *claims) node() (name int, children int32, ok bool) {
 	return name, children, ok
 }
 
-// claims is the unread part of a value in Thrift's compact protocol. Its lengths must be checked before the Thrift
-// library gets it, because the library allocates a list before it reads the elements.
-type claims []byte
+// unreadThrift is the unread part of a value in Thrift's compact protocol. The lengths in a value must be checked
+// before the Thrift library gets the value, because the library allocates a list before it reads the elements.
+type unreadThrift []byte
 
 // Kinds of Thrift values.
 const (
@@ -165,7 +165,7 @@ const maxThrift = 32 // maximum depth of nested values; real footers have few le
 
 // Whole reports whether the size bytes at offset from begin with a complete Thrift structure.
 func Whole(in io.ReaderAt, from int64, size int) bool {
-	b := make(claims, size)
+	b := make(unreadThrift, size)
 	if _, err := in.ReadAt(b, from); err != nil {
 		return false
 	}
@@ -175,7 +175,7 @@ func Whole(in io.ReaderAt, from int64, size int) bool {
 // MayBeDictionary reports whether the page at an offset of a Parquet file may be a dictionary page. It returns true
 // for every page whose header does not fit in 512 bytes.
 func MayBeDictionary(in io.ReaderAt, at int64) bool {
-	header := make(claims, 512)
+	header := make(unreadThrift, 512)
 	n, _ := in.ReadAt(header, at) // the rest of the file may be shorter
 	header = header[:n]
 	kind := int32(-1)
@@ -190,7 +190,7 @@ func MayBeDictionary(in io.ReaderAt, at int64) bool {
 }
 
 // take skips n bytes, or returns false if fewer remain.
-func (c *claims) take(n uint64) bool {
+func (c *unreadThrift) take(n uint64) bool {
 	if n > uint64(len(*c)) {
 		return false
 	}
@@ -198,25 +198,25 @@ func (c *claims) take(n uint64) bool {
 	return true
 }
 
-func (c *claims) readByte() (b byte, ok bool) {
+func (c *unreadThrift) readByte() (b byte, ok bool) {
 	if len(*c) > 0 {
 		b = (*c)[0]
 	}
 	return b, c.take(1)
 }
 
-func (c *claims) uvarint() (uint64, bool) {
+func (c *unreadThrift) uvarint() (uint64, bool) {
 	n, size := binary.Uvarint(*c)
 	return n, size > 0 && c.take(uint64(size))
 }
 
-func (c *claims) varint32() (int32, bool) {
+func (c *unreadThrift) varint32() (int32, bool) {
 	n, ok := c.uvarint()
 	return int32(uint32(n)>>1) ^ -int32(n&1), ok
 }
 
 // skip skips a value at the given nesting depth. It returns false if the value is incomplete, or nested too deeply.
-func (c *claims) skip(kind byte, depth int) bool {
+func (c *unreadThrift) skip(kind byte, depth int) bool {
 	if depth > maxThrift {
 		return false
 	}
@@ -243,7 +243,7 @@ func (c *claims) skip(kind byte, depth int) bool {
 
 // eachField calls value with the ID and the kind of each field of a structure. value must read or skip the
 // field's value. If value returns false or the structure is incomplete, eachField returns false.
-func (c *claims) eachField(value func(id int16, kind byte) bool) bool {
+func (c *unreadThrift) eachField(value func(id int16, kind byte) bool) bool {
 	for id := int16(0); ; {
 		head, ok := c.readByte()
 		if !ok || head == 0 {
@@ -260,7 +260,7 @@ func (c *claims) eachField(value func(id int16, kind byte) bool) bool {
 	}
 }
 
-func (c *claims) skipElements(depth int) bool {
+func (c *unreadThrift) skipElements(depth int) bool {
 	n, kind, ok := c.listHeader()
 	if ok && (kind == booleanTrue || kind == booleanFalse) {
 		return c.take(n)
@@ -272,7 +272,7 @@ func (c *claims) skipElements(depth int) bool {
 }
 
 // listHeader returns the number and the kind of a list's elements. ok is false if there are fewer bytes than elements.
-func (c *claims) listHeader() (n uint64, kind byte, ok bool) {
+func (c *unreadThrift) listHeader() (n uint64, kind byte, ok bool) {
 	head, ok := c.readByte()
 	if n = uint64(head >> 4); ok && n == 15 {
 		n, ok = c.uvarint()

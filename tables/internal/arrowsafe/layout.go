@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	maxWidth       = 16 << 20 // bytes of a fixed-size value
-	maxDigits      = 76       // digits of a decimal
+	maxWidth       = 16 << 20 // maximum size of a fixed-size value, in bytes
+	maxDigits      = 76       // maximum number of digits of a decimal
 	emptyValueSize = 8        // bytes charged for a value that has no bytes in the message
-	offsetSize     = 4        // bytes of a string's offset
+	offsetSize     = 4        // size of a string's offset, in bytes
 	version4       = 3        // format version 4
 	version5       = 4        // format version 5, in which unions no longer have bitmaps
 
-	maxLength = 1 << 48 // values of an array; limited so that no product in this file overflows
+	maxLength = 1 << 48 // maximum number of values of an array; limited so that no product in this file overflows
 )
 
 // cursor iterates over the lengths and buffers of a batch, depth-first, column by column.
@@ -31,7 +31,7 @@ type cursor struct {
 	body                           []byte
 	compressed                     bool
 	version                        int16
-	limit                          int64 // maximum of inflated, and of charged
+	limit                          int64 // maximum value of inflated and of charged
 	referred                       int64 // total size of the buffers so far, in bytes of the body
 	inflated                       int64 // total size of the buffers so far that are compressed, after decompression
 	charged                        int64 // total size counted by charge
@@ -71,7 +71,7 @@ func (c *cursor) next(minLength int64) (n int64, nulls bool, err error) {
 }
 
 // nextBuffer moves to the next buffer, and returns its decompressed length. The buffer must lie within the body and
-// must not overlap others.
+// must not overlap other buffers.
 func (c *cursor) nextBuffer() (int64, error) {
 	if c.buffer == c.buffers {
 		return 0, fmt.Errorf("%w: it has %d buffers, but the schema needs more", errMessage, c.buffers)

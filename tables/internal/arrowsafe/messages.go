@@ -22,7 +22,8 @@ type Messages struct {
 	dictionaryBytes int64                    // sum of dictionarySizes
 }
 
-// NewMessages returns a Messages. A message's rows may use limit bytes of memory, and so may all dictionaries together.
+// NewMessages returns a Messages. The rows of a message may use limit bytes of memory, and all dictionaries together
+// may also use limit bytes.
 func NewMessages(limit int64) *Messages {
 	return &Messages{limit: limit, valueTypes: map[int64]arrow.DataType{}, dictionarySizes: map[int64]int64{}}
 }
@@ -119,7 +120,7 @@ func (m *Messages) recordTypes(f arrow.Field, described field) error {
 	return nil
 }
 
-// checkDictionary checks a dictionary's values. They count against the limit until they are replaced.
+// checkDictionary checks a dictionary's values. The values count against the limit until they are replaced.
 func (m *Messages) checkDictionary(d *description, body []byte) error {
 	id := d.header.GetInt64Slot(firstSlot, 0)
 	dt, ok := m.valueTypes[id]

@@ -54,7 +54,7 @@ func Each(r Rows, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) iter.Seq
 	}
 }
 
-// Batches yields the batches of a reader. The caller must release each.
+// Batches yields the batches of a reader. The caller must release each batch.
 func Batches(r Rows) iter.Seq2[arrow.RecordBatch, error] {
 	return Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		b.Retain()

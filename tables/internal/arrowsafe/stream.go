@@ -76,7 +76,7 @@ func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	return head, s.checks.Check(head, body.Bytes())
 }
 
-// fill reads the body of the message with the description head.
+// fill reads the body of the message whose description is head.
 func (s *stream) fill(body *memory.Buffer, head []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // an offset was outside the message, or mem reached its limit
@@ -133,7 +133,8 @@ func (m Message) Rows() int64 {
 	return d.header.GetInt64Slot(batchLength, 0)
 }
 
-// Forward reads and checks messages of at most limit bytes without decoding them. Each is valid until the next one.
+// Forward reads and checks messages of at most limit bytes without decoding them. Each message is valid until the next
+// message is read.
 func Forward(r io.Reader, limit int64) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		s, body := newStream(r, limit, limit, nil), memory.NewResizableBuffer(memory.DefaultAllocator)

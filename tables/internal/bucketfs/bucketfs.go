@@ -1,5 +1,5 @@
-// Package bucketfs presents the objects of a bucket as the files of a table catalog. Files are written as a whole
-// and only once. They are read from verified local copies.
+// Package bucketfs presents the objects of a bucket as the files of a table catalog. A file is written as a whole and
+// only once. Files are read from verified local copies.
 package bucketfs
 
 import (
@@ -44,7 +44,7 @@ type FS struct {
 
 var _ icecat.Remote = (*FS)(nil)
 
-// maxUploads limits the total size of concurrent uploads, because they hold their files in memory. A larger file
+// maxUploads limits the total size of concurrent uploads, because each upload holds its file in memory. A larger file
 // is uploaded while no other upload runs.
 const maxUploads = 256 << 20
 
@@ -142,7 +142,7 @@ func (f *FS) damaged(name, format string, args ...any) error {
 	return &partd.CorruptError{Path: f.location + name, Offset: -1, Err: fmt.Errorf(format, args...)}
 }
 
-// fetch returns a function that downloads and verifies an object. If no size and checksum are recorded, it
+// fetch returns a function that downloads and verifies an object. If no size and checksum are recorded, the function
 // compares the size with the bucket's listing.
 func (f *FS) fetch(name string) func(*os.File) error {
 	return func(file *os.File) error {

@@ -101,7 +101,8 @@ const (
 	allBucketsUsage  = "only this `BUCKET` (default: all buckets; \"\" is the default bucket)"
 )
 
-// forEachTable calls f for each table that the filter selects in the given buckets, or in all buckets if there are none.
+// forEachTable calls f for each table that the filter selects in the given buckets. If buckets is empty, it searches
+// all buckets.
 func forEachTable(ctx context.Context, s backend, buckets tables.Buckets, filter tables.Filter, f func(tables.TableInfo) error) error {
 	for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 		if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// storeFlag adds a flag for the location of tables, and one for their catalog. name is the name of the first flag.
+// storeFlag adds a flag for the location of tables, and a flag for their catalog. name is the name of the first flag.
 func storeFlag(cmd *cobra.Command, name, usage string) location {
 	defaultDir, catalog := "", name+"-catalog"
 	if name == "dir" {

@@ -84,7 +84,7 @@ type ruleLine struct {
 	State string `json:"state"`
 }
 
-// formatRule converts a rule to a line of a list for people.
+// formatRule converts a rule to a line of text output.
 func formatRule(r tables.Rule) ruleLine {
 	line := ruleLine{r.Name, r.Kind, "", map[bool]string{true: "disabled", false: "enabled"}[r.Disabled]}
 	var details []string
@@ -178,8 +178,8 @@ other commands expect names of rules.`,
 	return cmd
 }
 
-// settingsFlags adds the flags for a table's settings. The returned function copies the values of the flags that were set
-// to s, and reports whether any was set.
+// settingsFlags adds the flags for a table's settings. The returned function copies the values of the flags that were
+// set to s, and reports whether any of them was set.
 func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
 	fs := cmd.Flags()
 	timeColumn := fs.String("time", "", "time `COLUMN`, by which the table's rows are ordered")

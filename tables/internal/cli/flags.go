@@ -77,7 +77,8 @@ func outputFlags(a *app, cmd *cobra.Command) *rowOutput {
 	return o
 }
 
-// chooseFormat sets chosenFormat from the flags, or from whether the output is a terminal.
+// chooseFormat sets chosenFormat from the flags. Without flags, the format is a table for a terminal, and otherwise
+// CSV.
 func (o *rowOutput) chooseFormat() (err error) {
 	switch {
 	case o.format != "":

@@ -105,7 +105,7 @@ func writeFile(ctx context.Context, path string, replace bool, format formats.Fo
 	return f.Commit()
 }
 
-// suggestForce adds "use --force" to err if it means that the output file exists.
+// suggestForce adds "use --force" to err if err means that the output file exists.
 func suggestForce(err error) error {
 	if errors.Is(err, output.ErrExists) {
 		return fmt.Errorf("%w: to replace it, use --force", err)

@@ -40,7 +40,7 @@ node of this machine runs. docs/pull.md is a tour.`,
 	return cmd
 }
 
-// command adds the common flags to cmd, and makes it run f with an open node.
+// command adds the common flags to cmd, and makes cmd run f with an open node.
 func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *pull.Node, args []string) error) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&c.dir, "dir", "pull", "the `DIR` of the node")
@@ -67,7 +67,7 @@ func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *
 	return cmd
 }
 
-// validate checks the flags, and sets c.options from them and from the files that they name.
+// validate checks the flags, and sets c.options from the flags and from the files that the flags name.
 func (c *pullConfig) validate() error {
 	if c.options.SyncTimeout <= 0 || c.options.Lease <= 0 || c.options.MaxStaleness < 0 {
 		return cliutil.Usagef("--sync-timeout and --lease must be more than 0, such as 30s, and --max-staleness at least 0")

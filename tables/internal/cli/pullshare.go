@@ -28,10 +28,10 @@ type pullCall struct {
 // sharedNode is the context key for a shared *pull.Node.
 type sharedNode struct{}
 
-// sharePull shares a node with programs of this user, until the last one disconnects from the socket l. Each
-// connection receives a line with the node's URL, and may make one call. The answer is the command's error
-// message as a JSON string, or "". If the node is closed during a call, the call has no answer. The last program's
-// connection is closed after the node, so that the program can wait for that.
+// sharePull shares a node with programs of this user, until the last program disconnects from the socket l. Each
+// connection receives a line with the node's URL, and may make one call. The answer is the command's error message as a
+// JSON string, or "". If the node is closed during a call, the call has no answer. The last program's connection is
+// closed after the node, so that the program can wait until the node is closed.
 func sharePull(ctx context.Context, n *pull.Node, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

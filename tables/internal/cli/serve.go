@@ -228,8 +228,8 @@ func (c *serveConfig) announce(out io.Writer, l net.Listener, log *slog.Logger) 
 	return err
 }
 
-// url returns the URL for clients of the listener at a. It contains the host of --listen, because a certificate may be
-// valid only for that name, and the actual port.
+// url returns the URL for clients of the listener at a. It contains the actual port, and the host of --listen, because
+// a certificate may be valid only for that name.
 func (c *serveConfig) url(a net.Addr) string {
 	if c.scheme == unixScheme {
 		return c.scheme + c.hostName

@@ -38,8 +38,8 @@ type serveConfig struct {
 
 const unixScheme = "grpc+unix://"
 
-// shootsToServeFlag maps the flags of shoots, a Python server, to the flags of serve with the same meaning, or to "". serve
-// can replace shoots, and accepts its flags as hidden flags.
+// shootsToServeFlag maps each flag of shoots, a Python server, to the flag of serve with the same meaning, or to "" if
+// there is none. serve can replace shoots, and accepts its flags as hidden flags.
 var shootsToServeFlag = map[string]string{"port": "", "host": "", "bucket_dir": "dir", "cert_file": "tls-cert", "key_file": "tls-key", "secret": ""}
 
 func (c *serveConfig) addFlags(cmd *cobra.Command) {
@@ -96,7 +96,7 @@ func defaultMemory() int64 {
 	return max(lowerBound, int64(min(total, 1<<50)/4))
 }
 
-// validate checks the flags, and sets c.options from them and from the files that they name.
+// validate checks the flags, and sets c.options from the flags and from the files that the flags name.
 func (c *serveConfig) validate(cmd *cobra.Command) error {
 	if err := c.applyShootsVariables(cmd); err != nil {
 		return err

@@ -19,7 +19,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxChanges is how often the table may change while an append prepares rows. The next attempt locks the table.
+// maxChanges is how often the table may change while an append prepares rows. After that, the next attempt locks the
+// table.
 const maxChanges = 2
 
 // Append adds the rows of the put with the given ID to the tail, the log of small appends. It does nothing if the table does
@@ -233,7 +234,7 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Met
 			return meta, nil
 		}})
 	}
-	if errors.Is(err, partd.ErrUnknownOutcome) { // if the table was created, the next refresh finds its log
+	if errors.Is(err, partd.ErrUnknownOutcome) { // if the table was created, the next refresh finds the table's log
 		log.Release()
 		return err
 	}

@@ -10,7 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Basis is the table state for which a step's files were written. The files can be committed only while the table matches it.
+// Basis is the table state for which a step's files were written. The files can be committed only while the table
+// matches this state.
 type Basis struct {
 	UUID    string
 	schema  int               // schema ID
@@ -52,7 +53,7 @@ func (a *Attempt) CheckFresh(b *Basis, cur *table.Table) error {
 	return b.checkFreshSince(a.initial, cur)
 }
 
-// checkFreshSince is like CheckFresh, but compares b's snapshot with that of the table base.
+// checkFreshSince is like CheckFresh, but compares b's snapshot with the snapshot of the table base.
 func (b *Basis) checkFreshSince(base, cur *table.Table) error {
 	if cur == nil {
 		return ErrStale

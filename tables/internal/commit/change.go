@@ -49,7 +49,8 @@ type Change struct {
 	*Entry
 	Result *table.Table // the committed table; nil if nothing changed or the table was deleted
 
-	// Unfolded skips the fold before the steps, because the steps depend on the current snapshot, and a fold adds one.
+	// Unfolded skips the fold before the steps, because the steps depend on the current snapshot, and a fold adds a
+	// snapshot.
 	Unfolded bool
 
 	steps []PreparedStep
@@ -69,7 +70,7 @@ func (c *Change) Writes() bool {
 	return c.modes&Folds != 0 || slices.ContainsFunc(c.steps, func(p PreparedStep) bool { return p.IO != nil })
 }
 
-// RemoveFiles removes the steps' files if err means that they were not committed.
+// RemoveFiles removes the steps' files if err means that the files were not committed.
 func (c *Change) RemoveFiles(err error) {
 	for _, p := range c.steps {
 		if p.IO != nil {
@@ -91,7 +92,8 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		defer c.Commits.Unlock()
 	}
 	for _, c := range changes {
-		// Fold first: rows already in the tail were put before this change, so they must be committed before it.
+		// Fold first: rows already in the tail were put before this change, so they must be committed before the
+		// change.
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
 			_, err := c.fold(ctx)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
@@ -248,7 +250,7 @@ func (a *Attempt) prepare(ctx context.Context) error {
 			record.IOs = append([]*icecat.FileIO{p.IO}, record.IOs...)
 		}
 	}
-	if !applied || cur == nil && record.Base == nil && !a.Damaged { // no step did anything, or the table did not exist and still does not
+	if !applied || cur == nil && record.Base == nil && !a.Damaged { // no step did anything, or the table did not exist and still does not exist
 		return nil
 	}
 	if cur != nil {
@@ -328,7 +330,7 @@ func asConflict(err error) error {
 func (a *Attempt) finish(ctx context.Context) error {
 	record := a.record
 	if record == nil || record.New == nil {
-		a.RemoveFiles(ErrNothing) // the commit does not use them
+		a.RemoveFiles(ErrNothing) // the commit does not use the steps' files
 	}
 	if record == nil {
 		return nil

@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxEntries is the number of entries above which unused ones without rows in the tail are removed from memory.
+// maxEntries is the number of entries above which unused entries without rows in the tail are removed from memory.
 const maxEntries = 1 << 14
 
 // lastEpoch is greater than the number of every epoch (numbered part of the tail).
@@ -42,7 +42,7 @@ type Entry struct {
 	bucketRules string    // the bucket's rules, as of the last refresh
 	queued      bool      // whether a fold is queued
 
-	encoders sync.Pool // of *tail.Encoder
+	encoders sync.Pool // *tail.Encoder values for reuse
 }
 
 // Release drops a reference obtained from Acquire.
@@ -59,7 +59,7 @@ func (e *Entry) Release() {
 // Tail contains the rows of a table that are only in the tail.
 type Tail struct {
 	Rows        []arrow.RecordBatch // in the column types of files; the caller of View must release them
-	Fingerprint string              // differs if the rows differ
+	Fingerprint string              // changes if the rows change
 
 	Deduped  bool // whether Rows were stored by Cache, and therefore contain no duplicates
 	Replaces bool // if Deduped: whether Rows can replace rows in files
@@ -94,7 +94,8 @@ func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *def
 	return t, d, rows, err
 }
 
-// readTail returns the rows that are only in the tail, up to the epoch upTo. The caller must release them. e.mu must be held.
+// readTail returns the rows that are only in the tail, up to the epoch upTo. The caller must release the rows. e.mu
+// must be held.
 func (e *Entry) readTail(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
 	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
 	for i := 0; i < len(rows) && err == nil; i++ {
@@ -165,7 +166,7 @@ func castTail(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBat
 	return rows, nil
 }
 
-// pin protects files from removal: those that a reader uses, or those written for a later commit.
+// pin protects files from removal: files that a reader uses, or files written for a later commit.
 type pin struct{ created time.Time }
 
 // Pin prevents the removal of files until unpin is called.
@@ -184,7 +185,7 @@ func (s *Tables) Pin() (unpin func(), err error) {
 	}, nil
 }
 
-// Pinned returns the number of pins and the creation time of the oldest, or the current time if there are none.
+// Pinned returns the number of pins, and the creation time of the oldest pin. Without pins, oldest is the current time.
 func (s *Tables) Pinned() (pins int, oldest time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

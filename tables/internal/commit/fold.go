@@ -53,7 +53,7 @@ func (e *Entry) fold(ctx context.Context) (rows int64, err error) {
 	return rows, err
 }
 
-// foldInput describes the rows that a fold writes to files: those in the tail's epochs (numbered parts) up to epoch.
+// foldInput describes the rows that a fold writes to files: the rows in the tail's epochs (numbered parts) up to epoch.
 type foldInput struct {
 	Basis
 	t       *table.Table
@@ -76,7 +76,7 @@ func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
 		return 0, err
 	}
 	defer take.Release(f.rows)
-	if len(f.rows) > 0 { // if there are none, another process has already added the puts' rows to the table
+	if len(f.rows) > 0 { // without rows, another process has already added the puts' rows to the table
 		if folded, err = e.commitFold(ctx, f); err != nil {
 			return 0, err
 		}
@@ -196,9 +196,10 @@ func (e *Entry) relaxSchema(ctx context.Context, f *foldInput, shape *schema.Sha
 	return cmp.Or(e.tables.commitWithRetry(ctx, nil, c), ErrStale)
 }
 
-// backdate returns meta with an earlier time for the fold's snapshot: the time of the newest row, but at least a second ago
-// if possible. DuckDB needs this, because it ignores snapshots newer than its transaction. The transaction begins before the
-// table is loaded, and loading it folds the tail. If all rows are duplicates, meta has no new snapshot.
+// backdate returns meta with an earlier time for the fold's snapshot: the time of the newest row, but at least a second
+// ago if possible. DuckDB needs the earlier time, because it ignores snapshots newer than its transaction. The
+// transaction begins before DuckDB loads the table, and loading the table folds the tail. If all rows are duplicates,
+// meta has no new snapshot.
 func (f *foldInput) backdate(cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
 	base := cur.Metadata()
 	if current := meta.CurrentSnapshot(); current == nil || base.SnapshotByID(current.SnapshotID) != nil {
@@ -230,7 +231,8 @@ func (a *Attempt) addIDs(ids map[string]time.Time) {
 	}
 }
 
-// markReplaced returns a step that records epoch as folded, without adding its rows to the table. e.mu must be held.
+// markReplaced returns a step that records epoch as folded, without adding the rows of the epoch to the table. e.mu
+// must be held.
 func (e *Entry) markReplaced(epoch int64) Step {
 	ids := e.log.IDs(e.state.folded, epoch)
 	return func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
@@ -278,8 +280,9 @@ func SnapshotAt(meta table.Metadata, moment time.Time) (current *table.Snapshot)
 	return current
 }
 
-// FoldUntil returns the table. If all rows in the tail were put before the given moment, FoldUntil first folds them, so that
-// a snapshot contains them. unfolded reports that it could not fold such rows because the store is read-only.
+// FoldUntil returns the table. If all rows in the tail were put before the given moment, FoldUntil first folds them, so
+// that a snapshot contains them. unfolded reports that FoldUntil could not fold these rows, because the store is
+// read-only.
 func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table, unfolded bool, err error) {
 	t, oldest, updated, err := e.tailTimes(ctx)
 	if err != nil || oldest.IsZero() || oldest.After(moment) {
@@ -300,7 +303,8 @@ func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table
 	return t, false, err
 }
 
-// lockCommits locks Commits, which may take long during a rewrite of rows, or returns an error if ctx ends first.
+// lockCommits locks Commits. During a rewrite of rows, this may take long; if ctx ends first, lockCommits returns an
+// error.
 func (e *Entry) lockCommits(ctx context.Context) error {
 	locked := make(chan struct{})
 	go func() {

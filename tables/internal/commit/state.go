@@ -80,7 +80,7 @@ func (e *Entry) setState(ctx context.Context, t *table.Table) error {
 		}
 	}
 	if e.log != nil {
-		// Another process may have applied some of the same puts. Ignore their rows in this tail.
+		// Another process may have applied some of the same puts. Ignore the rows of these puts in this tail.
 		applied, err := e.tables.Catalog.PutsApplied(ctx, newState.uuid, slices.Collect(maps.Keys(e.log.IDs(newState.folded, lastEpoch)))...)
 		if err != nil {
 			return err
@@ -104,8 +104,8 @@ func (e *Entry) stateOf(t *table.Table) (s state, err error) {
 	return s, err
 }
 
-// detach clears the entry after another program deleted or renamed the table. The rows stay in the tail: an entry with the
-// table's new name finds them, or else the next Open. e.mu must be held.
+// detach clears the entry after another program deleted or renamed the table. The rows stay in the tail: an entry with
+// the table's new name finds them. Otherwise, the next Open finds them. e.mu must be held.
 func (e *Entry) detach() {
 	e.state = state{}
 	if e.log != nil {
@@ -114,7 +114,7 @@ func (e *Entry) detach() {
 	}
 }
 
-// Recover attaches a tail, and finds the tables with rows in it.
+// Recover attaches a tail, and finds the tables with rows in the tail.
 func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 	s.Tail = t
 	entries := map[string]*Entry{}

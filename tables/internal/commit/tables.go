@@ -1,6 +1,6 @@
-// Package commit commits changes to tables. It applies a change's steps to a table's newest state, and retries until the
-// catalog accepts the result. It also writes the steps' files, and folds the tail. The tail is a log of small appends; a
-// fold moves its rows to the table's files.
+// Package commit commits changes to tables. It applies a change's steps to a table's newest state, and retries until
+// the catalog accepts the result. It also writes the steps' files, and folds the tail. The tail is a log of small
+// appends; a fold moves the tail's rows to the table's files.
 //
 // Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order of
 // their names; Entry.mu, in the same order; Tables.mu.
@@ -28,7 +28,8 @@ var (
 	ErrReadOnly = icecat.ErrReadOnly
 	// ErrConflict is wrapped by the error for a commit that failed repeatedly because of conflicts.
 	ErrConflict = errors.New("too many concurrent commits to the table: try again")
-	// ErrStale means that a table changed after files were written for it. The caller must write the files again.
+	// ErrStale means that a table changed after files were written for the table. The caller must write the files
+	// again.
 	ErrStale = errors.New("the table was concurrently created, replaced or deleted")
 	// ErrNeedsCommit means that a put cannot go to the tail, for example because it changes columns.
 	ErrNeedsCommit = errors.New("the put needs a separate commit")
@@ -107,7 +108,7 @@ func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
 	return e.refresh(ctx)
 }
 
-// WithTailRows returns l with the table's rows in the tail added to its row count and size.
+// WithTailRows adds the table's rows in the tail to the row count and size of l.
 func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.Listed, error) {
 	s.mu.Lock()
 	e := s.entries[icecat.TableName{Namespace: l.Namespace, Name: l.Name}]

@@ -43,7 +43,6 @@ func Check(c *icecat.Catalog, location string, expected icecat.WrittenFile) erro
 	return expected.Check(actual.Size, actual.Hash)
 }
 
-// checkSize returns an error if a file does not have the expected size, which is the one in the table's metadata.
 func checkSize(c *icecat.Catalog, location string, expected int64) error {
 	f, err := c.NewIO().Open(location)
 	if err != nil {

@@ -21,15 +21,15 @@ type Copy struct {
 	Bytes int64 // total size of the copied files
 
 	from, to       *icecat.Catalog
-	verifyExisting bool // whether to read existing files in the target before using them
+	verifyExisting bool // whether to verify the content of existing files in the target before using them
 
 	mu        sync.Mutex
 	locations map[string]string // location of the copy in the target, by location in the source
-	inUse     map[string]bool   // values of locations: two source files must not share a copy
+	inUse     map[string]bool   // locations of copies; two source files must not share a copy
 }
 
-// NewCopy returns a Copy from one store to another. If verifyExisting is true, files that the target already has
-// are used only if their content is intact; otherwise, only their size is checked.
+// NewCopy returns a Copy from one store to another. verifyExisting says whether to verify the content of files that the
+// target already has. If it is false, only the size of these files is checked.
 func NewCopy(from, to *icecat.Catalog, verifyExisting bool) *Copy {
 	return &Copy{from: from, to: to, verifyExisting: verifyExisting, locations: map[string]string{}, inUse: map[string]bool{}}
 }
@@ -37,7 +37,7 @@ func NewCopy(from, to *icecat.Catalog, verifyExisting bool) *Copy {
 // Location returns the location in the target of the copy of a source file.
 func (c *Copy) Location(location string) string { return c.locations[location] }
 
-// Entries calls f for each manifest of a snapshot that has entries.
+// Entries calls f for each non-empty manifest of a snapshot, with the manifest's entries.
 func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg.ManifestEntry) error) error {
 	io := c.from.NewIO()
 	all, err := s.Manifests(io)
@@ -99,8 +99,8 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	return c.to.RecordFiles(ctx, dest)
 }
 
-// findExisting returns the location of an unused file in the target with the same content and name, or "". The name must
-// be the same because the files' names determine the order of rows.
+// findExisting returns the location of a file in the target with the same content and name, or "" if every such file is
+// in use already. The name must be the same because the files' names determine the order of rows.
 func (c *Copy) findExisting(ctx context.Context, content icecat.WrittenFile) (string, error) {
 	candidates, err := c.to.FilesLike(ctx, content)
 	if err != nil {

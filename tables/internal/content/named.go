@@ -21,7 +21,7 @@ import (
 // Dir is a directory of Named files. Several processes may use it.
 type Dir struct {
 	Files string // directory of the files
-	Temp  string // directory on the same disk, for incomplete files
+	Temp  string // directory for incomplete files, on the same disk as Files
 }
 
 // Path returns the path of the file with the given hash.
@@ -66,7 +66,8 @@ func (d Dir) Create(write func(io.Writer) error) (f Named, err error) {
 	return f, nil
 }
 
-// Fetch downloads a file from a Holder, or continues an interrupted download. Other processes wait for the file.
+// Fetch downloads a file from a Holder, or continues an interrupted download. Other processes that need the same file
+// wait for it.
 func (d Dir) Fetch(ctx context.Context, f Named, holder Holder) error {
 	partial := filepath.Join(d.Temp, f.Hash+".part")
 	l, err := vfs.WaitLock(ctx, vfs.OS{}, partial+".lock", true)
@@ -83,7 +84,8 @@ func (d Dir) Fetch(ctx context.Context, f Named, holder Holder) error {
 	return errors.Join(vfs.Publish(partial, d.Path(f.Hash), nil), os.Remove(partial+".lock"))
 }
 
-// fetch completes a partial file. After an error it keeps the file for the next attempt, unless the content is wrong.
+// fetch completes a partial file. After an error, the partial file remains for the next attempt, unless its content is
+// wrong.
 func fetch(ctx context.Context, partial string, f Named, holder Holder) error {
 	file, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
@@ -165,8 +167,8 @@ func (b Bucket) retry(ctx context.Context, size int64, f func(ctx context.Contex
 	return objstore.Retry(ctx, b.RetryFor, size, nil, f)
 }
 
-// Create creates an object. It also succeeds if an object with this name and content exists, because an earlier
-// attempt may have created it although its response was lost.
+// Create creates an object. If an object with this name and content exists, Create also succeeds: an earlier attempt
+// may have created the object although its response was lost.
 func (b Bucket) Create(ctx context.Context, name string, data []byte) error {
 	err := b.retry(ctx, int64(len(data)), func(ctx context.Context) error { return b.Bucket.Create(ctx, name, data) })
 	if !errors.Is(err, fs.ErrExist) {

@@ -49,8 +49,8 @@ type Verifier struct {
 	Catalog *icecat.Catalog
 	Result  Result
 
-	// Repair returns the content for a damaged or missing file, for example from a backup. It is used only if it matches
-	// the catalog's checksum. If Repair is nil, files are only verified.
+	// Repair returns the content for a damaged or missing file, for example from a backup. The content is used only if
+	// it matches the catalog's checksum. If Repair is nil, files are only verified.
 	Repair    func(ctx context.Context, name Table, f icecat.WrittenFile) (io.ReadCloser, error)
 	OnFinding func(Finding) // called for each file that is not intact, one at a time; may be nil
 
@@ -68,7 +68,7 @@ func NewVerifier(c *icecat.Catalog) *Verifier {
 type Table struct{ Bucket, Name string }
 
 // verifyFile verifies a file, repairs it if needed, and reports whether it is intact. It returns false at once if it
-// was already called with this key. After the checksum, it calls parse, which checks the content further.
+// was already called with this key. After verifying the checksum, it calls parse, which checks the content further.
 func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location string, parse func() error) (bool, error) {
 	hash := xxh3.HashString128(key)
 	v.mu.Lock()
@@ -151,7 +151,7 @@ func (v *Verifier) Record(f Finding, size int64) {
 }
 
 // VerifyState verifies a table's metadata and all files that it refers to. current is true if the metadata is intact
-// and the state is the table's current state, as opposed to one that a snapshot keeps.
+// and the state is the table's current state, not an earlier state that a snapshot keeps.
 func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) (current bool, err error) {
 	_ = v.Catalog.RestoreMetadataFile(ctx, l.Location) // if this fails, the file counts as damaged
 	meta, ok, err := v.verifyMetadata(ctx, name, l.Location)
@@ -170,7 +170,7 @@ func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) 
 		}
 	}
 	versions := meta.Snapshots()
-	if l.Pinned { // earlier versions may have expired
+	if l.Pinned { // Sweep keeps only the newest version of a pinned state
 		versions = nil
 		if s := meta.CurrentSnapshot(); s != nil {
 			versions = append(versions, *s)

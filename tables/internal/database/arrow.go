@@ -2,7 +2,8 @@
 
 package database
 
-// The Go bindings declare these two functions only under a build tag, which every program that uses this package would have to set.
+// The Go bindings declare these two C functions only under a build tag. Without the declarations here, every program
+// that uses this package would have to set the tag.
 
 // #include <stdint.h>
 // #include <stdlib.h>
@@ -238,7 +239,7 @@ func timestamp(t *arrow.TimestampType, v int64) (duckdb.Value, error) {
 	case arrow.Second:
 		return duckdb.CreateTimestampS(duckdb.NewTimestampS(v)), nil
 	case arrow.Millisecond:
-		if micros, err := toMicros(t.Unit, v); err == nil { // DuckDB casts microseconds to all other units
+		if micros, err := toMicros(t.Unit, v); err == nil { // prefer microseconds, because DuckDB casts them to all other units
 			return duckdb.CreateTimestamp(duckdb.NewTimestamp(micros)), nil
 		}
 		return duckdb.CreateTimestampMS(duckdb.NewTimestampMS(v)), nil

@@ -14,9 +14,9 @@ import (
 // There is one set of names for the whole statement, including its subqueries. Each view keeps every column
 // whose name is in the set, so every name refers to the same column as it would with complete views.
 type columnRefs struct {
-	names      map[string]bool // in lower case, like all names here
-	qualifiers map[string]bool // first parts of qualified names: tables, or columns with fields
-	aliases    map[string]bool // of tables
+	names      map[string]bool // column names; like all names here, they are in lower case
+	qualifiers map[string]bool // first parts of qualified names: tables or struct columns
+	aliases    map[string]bool // table aliases
 	usesAll    bool            // the statement can use columns that it does not name
 }
 
@@ -52,7 +52,7 @@ func (c *columnRefs) addTable(node map[string]any) {
 		addName(&c.aliases, alias)
 	}
 	renamed, _ := node["column_name_alias"].([]any)
-	c.usesAll = c.usesAll || len(renamed) > 0 // as in FROM t AS u(a, b), which renames by position
+	c.usesAll = c.usesAll || len(renamed) > 0 // FROM t AS u(a, b) renames columns by position
 	using, _ := node["using_columns"].([]any)
 	for _, column := range using {
 		name, _ := column.(string)
@@ -67,7 +67,7 @@ func addName(set *map[string]bool, name string) {
 	(*set)[strings.ToLower(name)] = true
 }
 
-// assign sets the columns of each name. All nodes must have been added.
+// assign sets Columns and AllColumns of each name. All nodes must have been added.
 func (c *columnRefs) assign(names []Name) {
 	for _, n := range names {
 		addName(&c.aliases, n.Table)

@@ -17,8 +17,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Database is an in-memory DuckDB database. Its first statement determines its tables and memory, and confines the database to them (see
-// confinement). Further statements must have the same [Job.Key]. Each statement runs on a separate connection.
+// Database is an in-memory DuckDB database. Its first statement determines which tables and how much memory the
+// database may use (see confinement). Further statements must have the same [Job.Key]. Each statement runs on a
+// separate connection.
 type Database struct {
 	db           duckdb.Database
 	conn         duckdb.Connection   // connection of the current statement
@@ -76,7 +77,7 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 		"SET autoload_known_extensions=false",
 		"SET allow_community_extensions=false",
 		"SET GLOBAL TimeZone='UTC'",
-		"SET enable_external_file_cache=false", // so that data that a statement read does not outlive the statement
+		"SET enable_external_file_cache=false", // the cache would keep a statement's data after the statement ends
 	}, slices.Concat(guards, macros)...)...)
 }
 
@@ -84,8 +85,8 @@ var errNoMemory = errors.New("cannot open an in-memory DuckDB database")
 
 func bytesText(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
-// Catalogs that can precede a bucket's name. Catalog is for tools that require one. Before contains the earlier state of tables, for
-// statements that compare two states.
+// Catalogs that can precede a bucket's name. Catalog is for tools that require a catalog name. Before contains the
+// earlier state of tables, for statements that compare two states.
 const (
 	Catalog = "partd"
 	Before  = "before"
@@ -107,7 +108,7 @@ func confinement(j *Job) []string {
 	}
 	// A plain SET would affect only one connection.
 	statements = append(statements, "SET GLOBAL parquet_metadata_cache="+strconv.FormatBool(j.Footers))
-	for _, catalog := range j.Attach { // otherwise the name could refer to a bucket with the catalog's name
+	for _, catalog := range j.Attach { // without this, DuckDB could take the catalog's name for a bucket's name
 		statements = append(statements, "ATTACH ':memory:' AS "+catalog)
 	}
 	var paths []string
@@ -155,8 +156,9 @@ func (d *Database) prepare(sql string) error {
 	return nil
 }
 
-// schema returns two schemas for n columns, whose names and types column returns. raw has DuckDB's types. shown has int64 in place of
-// 128-bit integers, which sums produce, even if values do not fit: readers need the types before the values are known.
+// schema returns two schemas for n columns. column returns the name and the type of each column. raw has DuckDB's
+// types. shown has int64 in place of 128-bit integers, which sums produce. Some values may not fit, but readers need
+// the types before the values are known.
 func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckdb.LogicalType)) (raw, shown *arrow.Schema, err error) {
 	var o duckdb.ArrowOptions
 	duckdb.ConnectionGetArrowOptions(d.conn, &o)
@@ -175,7 +177,8 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 				if err := checkConvertible(types[i]); err != nil && !strings.Contains(err.Error(), "UNKNOWN") {
 					break // arrowSchema fails below, and the error is reported there
 				}
-			} // otherwise, the type depends on parameters
+			}
+			// The type depends on the statement's parameters.
 			duckdb.DestroyLogicalType(&types[i])
 			types[i] = duckdb.CreateLogicalType(duckdb.TypeSQLNull)
 		case duckdb.TypeHugeInt:

@@ -37,8 +37,8 @@ var macros = []string{
 	`CREATE MACRO approx_percentile_cont(x, p) AS approx_quantile(CAST(x AS DOUBLE), p),
 		(x, p, centroids) AS approx_quantile(CAST(x AS DOUBLE), p)`,
 
-	// arrow_typeof supports the types of results; structs and maps keep DuckDB's names. DuckDB copies an argument to each of its uses
-	// in a macro, recursively, so the macro uses x only once.
+	// arrow_typeof supports the types that results can have. For structs and maps, it returns DuckDB's names. DuckDB
+	// copies an argument to each of its uses in a macro, recursively, so the macro uses x only once.
 	`CREATE MACRO arrow_typeof(x) AS list_transform(list_transform([typeof(x)], lambda t: [regexp_replace(t, '(\[\])*$', ''), regexp_extract(t, '(\[\])*$')]), lambda p:
 		replace(p[2], '[]', 'List(') || CASE p[1] WHEN 'BOOLEAN' THEN 'Boolean' WHEN 'TINYINT' THEN 'Int8' WHEN 'SMALLINT' THEN 'Int16' WHEN 'INTEGER' THEN 'Int32'
 		WHEN 'BIGINT' THEN 'Int64' WHEN 'HUGEINT' THEN 'Int64' WHEN 'UTINYINT' THEN 'UInt8' WHEN 'USMALLINT' THEN 'UInt16' WHEN 'UINTEGER' THEN 'UInt32' WHEN 'UBIGINT' THEN 'UInt64'
@@ -78,8 +78,8 @@ var guards = []string{
 // guardedFunctions lists the functions that guards replace. A call with a schema would bypass the guards.
 var guardedFunctions = []string{"~~", "!~~", "~~*", "!~~*", "~~~", "repeat", "lpad", "rpad", "bitstring", "list_resize", "array_resize"}
 
-// maxNestedMacros limits the nesting of macros. Before DuckDB checks for interrupts, it copies an argument to each of its uses in a
-// macro, recursively: ten times for each level of LIKE.
+// maxNestedMacros limits the nesting of macros. Before DuckDB checks for interrupts, it copies an argument to each of
+// its uses in a macro, recursively: each level of LIKE makes ten copies.
 const maxNestedMacros = 3
 
 var macroNames = func() map[string]bool {

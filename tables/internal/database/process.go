@@ -88,7 +88,7 @@ func (d *Process) Ready(ctx context.Context) error {
 }
 
 func (d *Process) Names(sql string) (names []Name, err error) {
-	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait: it kills the process
+	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait by killing the process
 		return nil, err
 	}
 	err = d.call(message{Names: sql}, &names)
@@ -97,7 +97,7 @@ func (d *Process) Names(sql string) (names []Name, err error) {
 }
 
 func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
-	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait: it kills the process
+	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait by killing the process
 		return nil, nil, err
 	}
 	var answer description
@@ -113,7 +113,7 @@ func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error)
 }
 
 func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
-	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait: it kills the process
+	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait by killing the process
 		return nil, err
 	}
 	m := &jobMessage{Job: *j}
@@ -217,7 +217,8 @@ func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 
 func (r *processRows) End() { r.batches.Release() }
 
-// statementError returns an error about the statement if err means that its process has died, and otherwise err.
+// If err means that the process has died, statementError returns an error about the statement. Otherwise, it returns
+// err.
 func statementError(err error) error {
 	death, ok := errors.AsType[*worker.DeathError](err)
 	if !ok {

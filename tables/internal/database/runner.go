@@ -40,8 +40,8 @@ type Job struct {
 	Parameters arrow.RecordBatch `json:"-"`
 }
 
-// Key returns a key that is equal for jobs that can run in the same database. They may differ only in their
-// statement, its parameters and the columns of its views. "" means that no other job may use the database.
+// Key returns a key that is equal for jobs that can run in the same database. Such jobs may differ only in the
+// statement, its parameters and the columns of the views. "" means that no other job may use the database.
 func (j *Job) Key() string {
 	if j.Spills { // the setting that Spills needs would apply only to the first connection
 		return ""
@@ -85,8 +85,8 @@ func (d *Database) Reopen(*Options, string) bool { return false }
 
 func (d *Database) CancelWith(ctx context.Context) { d.stopWatching = interruptWith(ctx, d.conn) }
 
-// currentTime matches functions of the current time that DuckDB evaluates when it prepares a statement, not in each run: DuckDB assumes
-// that they depend only on their arguments.
+// currentTime matches functions of the current time that DuckDB evaluates when it prepares a statement, not in each
+// run: DuckDB assumes that these functions depend only on their arguments.
 var currentTime = regexp.MustCompile(`(?i)\b(age|(current_)?local(time|timestamp))\b`)
 
 // begin confines the database, defines a job's views and prepares its statement. It skips what an earlier job has already done.

@@ -159,8 +159,8 @@ func (w *walker) walk(node any, hidden map[string]bool) {
 	}
 }
 
-// walkCommonTables walks a query's common table expressions, each of which can refer to earlier ones. It returns hidden with their names
-// added, for the rest of the query.
+// walkCommonTables walks a query's common table expressions, each of which can refer to earlier ones. For the rest of
+// the query, it returns hidden plus the expressions' names.
 func (w *walker) walkCommonTables(node map[string]any, hidden map[string]bool) map[string]bool {
 	add := func(name string) {
 		hidden = maps.Clone(hidden)
@@ -199,7 +199,8 @@ func (w *walker) checkNode(node map[string]any) {
 	}
 	function := strings.ToLower(stringField(node, "function_name"))
 	schema := stringField(node, "schema")
-	if strings.HasSuffix(function, "like_escape") && schema == "main" && stringField(node, "catalog") == "" { // the parser converts LIKE … ESCAPE to this call
+	// The parser converts LIKE … ESCAPE to a call of main.like_escape or a similar function.
+	if strings.HasSuffix(function, "like_escape") && schema == "main" && stringField(node, "catalog") == "" {
 		schema = ""
 	}
 	if schema != "" && (slices.Contains(guardedFunctions, function) || strings.HasSuffix(function, "like_escape")) {

@@ -22,8 +22,8 @@ type stream struct {
 	sql       string
 	result    duckdb.Result
 	options   duckdb.ArrowOptions
-	raw       *arrow.Schema // with DuckDB's types; see Database.schema
-	shown     *arrow.Schema // with the types that readers get
+	raw       *arrow.Schema // schema with DuckDB's types; see Database.schema
+	shown     *arrow.Schema // schema with the types that readers get
 	hasResult bool
 }
 
@@ -65,8 +65,8 @@ func (s *stream) End() {
 	}
 }
 
-// interruptWith interrupts a connection repeatedly after a context ends, until the returned function is called. A single interrupt is not
-// enough, because a query that is about to begin clears it.
+// interruptWith interrupts a connection repeatedly after a context ends, until the returned function is called. A
+// single interrupt is not enough, because a query that is about to begin clears the interrupt.
 func interruptWith(ctx context.Context, conn duckdb.Connection) (stopInterrupting func()) {
 	const interval = 20 * time.Millisecond
 	stopped, exited := make(chan struct{}), make(chan struct{})

@@ -19,7 +19,8 @@ func init() { worker.Handle(sqlWorker, serveStatements) }
 // stacks of 8 MiB each, Go's threads, plans, and values in transit.
 func processOverhead(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
 
-// maxGrowth is how many bytes a process may grow after opening its first database. If it has grown more, it opens no further database.
+// maxGrowth is how many bytes a process may grow after opening its first database. A process that has grown more opens
+// no further database.
 const maxGrowth = 32 << 20
 
 // serveStatements answers the requests of a [Process], one after another: it opens a database, returns the names of a statement's tables,

@@ -15,7 +15,7 @@ import (
 )
 
 // Iceberg's int and long columns are plain INT32 and INT64. The Parquet library adds annotations with their bit width.
-// Because of these, Spark cannot read an int column that was widened to long.
+// Because of the annotations, Spark cannot read an int column that was widened to long.
 
 // removeWidths removes the width annotations of 32- and 64-bit integers, and reports whether there were any.
 func removeWidths(footer *metadata.FileMetaData) (removed bool) {
@@ -55,8 +55,8 @@ func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {
 	return &unannotatedFile{FileWriter: f}, err
 }
 
-// unannotatedFile is a Parquet file without width annotations. Close removes them from the footer. For that, the file
-// holds back the last three writes: the footer, its length and the magic number.
+// unannotatedFile is a Parquet file without width annotations. Close removes the annotations from the footer. Until
+// then, the file holds back the last three writes: the footer, its length and the magic number.
 type unannotatedFile struct {
 	iceio.FileWriter
 	lastWrites [][]byte

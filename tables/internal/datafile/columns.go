@@ -217,7 +217,6 @@ func (c *columns) seek(row int64) error {
 	return nil
 }
 
-// skip moves column i forward from one row to another.
 func (c *columns) skip(i int, from, to int64) (err error) {
 	defer c.f.recoverPanic(&err)
 	canSeek := c.fields[i].IsLeaf() && to-from >= minSeekRows && c.f.pageStarts(c.g, c.fields[i].ColIndex) != nil

@@ -24,7 +24,7 @@ const (
 	zstdLevel       = 1
 )
 
-// encoder writes a file by row groups, and chooses encodings for each.
+// encoder writes a file's row groups, and chooses the encodings of each row group.
 type encoder struct {
 	columns *pqschema.Schema
 	small   bool // compress every column with zstd
@@ -190,7 +190,6 @@ func leafArrays(a arrow.Array, leaves []arrow.Array) []arrow.Array {
 	return append(leaves, a)
 }
 
-// close completes the file and returns its footer and size.
 func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error) {
 	e.buffer.hold()
 	if e.nested != nil {
@@ -232,7 +231,7 @@ const (
 	pageCheckValues = 1024     // the library checks the page size after this number of values
 )
 
-// pager is a method of the library's column writers that their interface does not include.
+// pager declares a method that the library's column writers have, but their interface lacks.
 type pager interface{ FlushCurrentPage() error }
 
 // writePages writes a column of a row group in pages of at most rows rows.
@@ -255,7 +254,7 @@ func (e *encoder) writePages(ctx context.Context, writer pqfile.ColumnChunkWrite
 		if err != nil {
 			return err
 		}
-		// Because of its size, the library may just have ended the page.
+		// Do not end the page if the library has just done so because of its size.
 		if stats := writer.PageStatistics(); stats != nil && stats.NumValues()+stats.NullCount() > 0 {
 			if err := pages.FlushCurrentPage(); err != nil {
 				return err

@@ -59,7 +59,7 @@ func (s *Scan) convertToTable(a arrow.Array, fileField, ids arrow.Field, to arro
 	return widenArray(a, to)
 }
 
-// convertField converts the file's field of a struct to the table's type, or returns nulls if the file lacks it.
+// convertField returns a field of a struct in the table's type. If the file lacks the field, all values are null.
 func (s *Scan) convertField(from *array.Struct, fileField, ids, to arrow.Field) (arrow.Array, error) {
 	for i, f := range fileField.Type.(*arrow.StructType).Fields() {
 		if s.matchesField(f, ids) {

@@ -14,9 +14,9 @@ import (
 )
 
 // Chunks with NaN get no bounds in the footer or the page index. The library's bounds ignore NaN, but DuckDB sorts NaN
-// after all numbers, so it would skip matching rows. Manifests contain each column's number of NaN values.
+// after all numbers, so with such bounds, DuckDB would skip matching rows. Manifests contain each column's number of
+// NaN values.
 
-// countNaN returns the number of NaN values, except nulls, in an array.
 func countNaN(a arrow.Array) (n int64) {
 	switch a := a.(type) {
 	case *array.Float32:
@@ -53,8 +53,8 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 // footerEnd is the number of bytes after the footer: its length and the magic number.
 const footerEnd = 8
 
-// release writes the held bytes, which end with the footer. It removes from the footer the width annotations and the
-// bounds of chunks, which contain NaN. It returns the change of the file's size.
+// release writes the held bytes, which end with the footer. It removes the width annotations and the bounds of the
+// given chunks (those with NaN) from the footer. It returns the change of the file's size.
 func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (grown int64, err error) {
 	held := b.tail.Bytes()
 	b.tail = nil

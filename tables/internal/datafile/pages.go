@@ -19,8 +19,9 @@ const (
 func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 	group, size := f.parsed.MetaData().RowGroup(g.number), f.parsed.MetaData().GetSourceFileSize()
 	for _, location := range []func(int) (metadata.IndexLocation, bool){group.ColumnIndexLocation, group.OffsetIndexLocation} {
+		// The library reads the indexes of all columns together, so check the size of the whole range.
 		start, end := int64(math.MaxInt64), int64(0)
-		for i := range group.NumColumns() { // The library reads the indexes of all columns together.
+		for i := range group.NumColumns() {
 			if index, ok := location(i); ok {
 				start, end = min(start, index.Offset), max(end, index.Offset+int64(index.Length))
 			}
@@ -47,8 +48,8 @@ func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 	return index
 }
 
-// pageStarts returns the index of each page's first row in a column that is not nested, or nil if it is
-// unknown.
+// pageStarts returns the index of the first row of each page of a column, or nil if the column is nested or the index
+// is unknown.
 func (f *file) pageStarts(g group, leaf int) (rows []int64) {
 	meta := f.parsed.MetaData()
 	if g.index == nil || meta.Schema.Column(leaf).MaxRepetitionLevel() > 0 {

@@ -24,7 +24,8 @@ type plain struct {
 	unread   []byte // unread values in the current page
 }
 
-// openPlain returns a reader for a leaf column of a row group, or nil if, according to the footer, pages may not be plain.
+// openPlain returns a reader for a leaf column of a row group, or nil if the footer does not guarantee that all pages
+// are plain.
 func (f *file) openPlain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
 	switch t.ID() {
 	case arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP:

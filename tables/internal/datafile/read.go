@@ -26,7 +26,6 @@ type step struct {
 	isEmpty         bool          // no row is kept
 }
 
-// rows yields the matching rows of a row group.
 func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		if err := f.readGroup(ctx, g, yield); err != nil {
@@ -280,7 +279,6 @@ func (f *file) spans(g *group) (spans []span, err error) {
 	return spans, nil
 }
 
-// intersect returns the intersection of two sorted lists of spans.
 func intersect(a, b []span) (result []span) {
 	for len(a) > 0 && len(b) > 0 {
 		if s := (span{max(a[0].from, b[0].from), min(a[0].to, b[0].to)}); s.from < s.to {

@@ -121,8 +121,8 @@ func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow
 	return true
 }
 
-// maxAhead is the number of batches of a row group that are decoded ahead. It suffices for a whole group that this package
-// wrote.
+// maxAhead is the number of batches of a row group that are decoded ahead. It suffices for a whole row group that this
+// package wrote.
 const maxAhead = 4
 
 type readAhead struct {
@@ -241,7 +241,7 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 	return scan, nil
 }
 
-// addMappedNames adds the names in a name mapping, which applies to files without IDs, to names, by field ID.
+// addMappedNames adds the names of a name mapping to names, by field ID. The mapping applies to files without IDs.
 func addMappedNames(fields []iceberg.MappedField, names map[int][]string) {
 	for _, f := range fields {
 		if f.FieldID != nil {

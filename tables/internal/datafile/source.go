@@ -41,8 +41,9 @@ func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 	if r == nil {
 		return src, ErrNoReader
 	}
-	hadBatchBefore := hasCurrentRows(r) // A reader that has ended may still have its last batch.
-	defer func() {                      // Some readers know their schema only after the first Next.
+	// A reader that was used before may still have its last batch, even if it has ended.
+	hadBatchBefore := hasCurrentRows(r)
+	defer func() { // Read the schema last, because some readers know it only after the first Next.
 		if src.Schema = r.Schema(); src.Schema == nil && err == nil {
 			err = errors.New("the rows have no columns")
 		}
@@ -150,7 +151,8 @@ func (c *byteCounter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// endedReaders contains the readers that puts have read to their end. Its weak pointers allow their garbage collection.
+// endedReaders contains the readers that puts have read to their end. Weak pointers let the garbage collector free the
+// readers.
 var endedReaders sync.Map // of weak.Pointer[byte]
 
 // hasCurrentRows reports whether a reader's current batch has rows. Before a put's first Next, this means that the reader was
@@ -163,7 +165,8 @@ func hasCurrentRows(r array.RecordReader) bool {
 	return b != nil && b.NumRows() > 0
 }
 
-// recordEnd records that a reader has ended, unless it keeps its last batch, which hasCurrentRows recognizes.
+// recordEnd records that a reader has ended. A reader that keeps its last batch needs no record, because hasCurrentRows
+// recognizes it.
 func recordEnd(r array.RecordReader) {
 	if p := identity(r); p != nil && r.Err() == nil && !hasCurrentRows(r) {
 		key := weak.Make(p)
@@ -177,8 +180,8 @@ func wasRead(r array.RecordReader) bool {
 	return ended
 }
 
-// identity returns the address of a reader of Arrow or of this module, which yields nothing after its end. Other readers, for
-// which it returns nil, may yield more rows later, as a queue does.
+// If a reader is of Arrow or of this module, identity returns its address. Such readers yield nothing after their end.
+// For other readers, identity returns nil, because they may yield more rows later, as a queue does.
 func identity(r array.RecordReader) *byte {
 	if w, ok := r.(interface{ Unwrap() array.RecordReader }); ok {
 		return identity(w.Unwrap())

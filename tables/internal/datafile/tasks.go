@@ -23,7 +23,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Tasks returns a table version's data files in row order, one task for each. The default is the current version.
+// Tasks returns a table version's data files in row order, one task for each. Without options, Tasks uses the current
+// version.
 func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
 	if len(o) == 0 {
 		if cached, ok := cachedTasks.Load(weak.Make(t)); ok {
@@ -38,8 +39,8 @@ func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.
 	return tasks, err
 }
 
-// cachedTasks maps a weak pointer to a table version in memory, which never changes, to the version's tasks. Reading them
-// from the manifests takes longer than reading a thousand rows, because each manifest's schema is parsed.
+// cachedTasks maps a weak pointer to a table version in memory, which never changes, to the version's tasks. Reading
+// the tasks from the manifests takes longer than reading a thousand rows, because each manifest's schema is parsed.
 var (
 	cachedTasks sync.Map
 	cachedCells atomic.Int64 // the cache's size: the sum of files × columns over all versions
@@ -90,7 +91,8 @@ func Files(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []
 }
 
 // compareNames orders the files of one commit by the time when they were written. This package names files
-// <partition>-<number>-<id>-<count>.parquet. IDs increase with time; numbers are not padded.
+// <partition>-<number>-<id>-<count>.parquet. IDs increase with time. Numbers are not padded, so they cannot be compared
+// as text.
 func compareNames(a, b string) int {
 	parseName := func(p string) (id string, n int) {
 		_, p, _ = strings.Cut(path.Base(p), "-")
@@ -120,7 +122,7 @@ func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bo
 	}
 }
 
-// ToRead returns the files of tasks as a Scan reads them. The scan omits deleted rows.
+// ToRead returns the files of tasks for a Scan, which omits deleted rows.
 func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	d := &deleteReader{t: t}
 	files := make([]File, len(tasks))
@@ -133,8 +135,8 @@ func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	return files
 }
 
-// ReadableByID reports whether readers that find columns by ID, such as DuckDB, find all values. Files that other programs
-// added may lack IDs, or may store lists in two levels.
+// ReadableByID reports whether readers that find columns by ID, such as DuckDB, find all values. Files that other
+// programs added may lack IDs, or may store lists in Parquet's older form with two levels.
 func ReadableByID(ctx context.Context, t *table.Table, tasks []table.FileScanTask) bool {
 	isPrimitive := func(f iceberg.NestedField) bool { _, ok := f.Type.(iceberg.PrimitiveType); return ok }
 	if t.Metadata().NameMapping() == nil && !slices.ContainsFunc(t.Schema().Fields(), func(f iceberg.NestedField) bool { return !isPrimitive(f) }) {
@@ -187,7 +189,7 @@ func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask) s
 	}
 }
 
-// RowsOf returns the number of rows according to a file's footer.
+// RowsOf returns the number of rows in a file according to its footer.
 func RowsOf(ctx context.Context, t *table.Table, task table.FileScanTask) (rows int64, err error) {
 	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
 	if err != nil {

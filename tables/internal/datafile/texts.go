@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// stringDictionary is a string column as a dictionary and codes. The library's dictionary encoder takes three times as long to
-// build it, because it allocates memory for each lookup.
+// stringDictionary is a string column as a dictionary and codes. The library's dictionary encoder takes three times as
+// long to build the dictionary, because it allocates memory for each lookup.
 type stringDictionary struct {
 	values [][]byte
 	codes  []int32
@@ -104,8 +104,8 @@ func (t *stringDictionary) write(writer pqfile.ColumnChunkWriter, a arrow.Array,
 	return nil
 }
 
-// A row group's strings are read as dictionary codes if the dictionary contains all of them and is much shorter than the group.
-// A condition is then evaluated once per entry, and only matching rows are copied.
+// A row group's strings are read as dictionary codes if the dictionary contains all of them and is much shorter than
+// the group. A condition is then evaluated once per dictionary entry, and only matching rows are copied.
 
 const (
 	minRowsPerCode = 16 // minimum average number of rows per code
@@ -177,8 +177,9 @@ const (
 	minBatchBytes = 64 << 10
 )
 
-// batchBytes returns the approximate limit for the decoded strings of a batch, in bytes: once for the condition's columns and
-// once for the others. With it, all batches that are decoded ahead fit into the scan's memory.
+// batchBytes returns the approximate limit for the decoded strings of a batch, in bytes. It applies separately to the
+// condition's columns and to the others. With this limit, all batches that are decoded ahead fit into the scan's
+// memory.
 func (s *Scan) batchBytes() int64 {
 	if s.Workers < 2 {
 		return batchBytes

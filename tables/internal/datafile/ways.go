@@ -28,8 +28,8 @@ const (
 	maxSampleBytes  = 16 << 10 // maximum size of a sample, in bytes
 )
 
-// encodingOf chooses the encoding for an array. flat means that the file has no nested columns, small that every column is
-// compressed with zstd. The library checks the page size after every pageValues values.
+// encodingOf chooses the encoding for an array. flat means that the file has no nested columns, and small means that
+// every column is compressed with zstd. The library checks the page size after every pageValues values.
 func encodingOf(a arrow.Array, flat bool, pageValues int, small bool) columnEncoding {
 	e := columnEncoding{encoding: parquet.Encodings.Plain, codec: compress.Codecs.Uncompressed}
 	if small {
@@ -72,9 +72,9 @@ func encodingOf(a arrow.Array, flat bool, pageValues int, small bool) columnEnco
 	return e.withCodec(bytes)
 }
 
-// withCodec selects a codec if there is none yet: Snappy, which is read several times as fast as zstd, if it shrinks the sample by
-// at least two fifths. It selects zstd if only zstd shrinks the sample that much, or if zstd needs less than half of Snappy's
-// bytes.
+// If e has no codec yet, withCodec selects one. It selects Snappy, which is read several times as fast as zstd, if
+// Snappy shrinks the sample by at least two fifths. It selects zstd if only zstd shrinks the sample that much, or if
+// zstd needs less than half of Snappy's bytes.
 func (e columnEncoding) withCodec(sample []byte) columnEncoding {
 	if e.codec != compress.Codecs.Uncompressed || len(sample) < minSampleBytes {
 		return e
@@ -230,7 +230,7 @@ func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 	estimate := float64(values) * float64(len(distinct)) / float64(sampled)
 	clear(distinct)
 	add(spread)
-	// Find the number of distinct values with which a random sample of this size would have as many duplicates.
+	// Find the number of distinct values for which a random sample of n values would contain d distinct values.
 	n, d := float64(len(spread)), float64(len(distinct))
 	low, high := d, float64(values)
 	for high-low > 1 {

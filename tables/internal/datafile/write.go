@@ -65,7 +65,7 @@ func hasForeignTypes(columns *arrow.Schema) bool {
 
 // writeForeign writes to tables of other programs with Iceberg's library, which supports partitions and variants.
 func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (files []iceberg.DataFile, err error) {
-	var rowsErr error // A goroutine of the library sets it, and ends before the loop below.
+	var rowsErr error // A goroutine of the library sets it, and ends before the loop below does.
 	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
 			rowsErr = err
@@ -93,8 +93,8 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 	return files, err
 }
 
-// WithRowIDs assigns row IDs to new files, from the table's next row ID on. Iceberg's format requires them from version 3
-// on.
+// WithRowIDs assigns row IDs to new files, starting at the table's next row ID. Iceberg requires row IDs from format
+// version 3 on.
 func WithRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, error) {
 	meta := t.Metadata()
 	if meta.Version() < 3 {

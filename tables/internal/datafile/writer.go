@@ -29,9 +29,9 @@ type writer struct {
 	small                            bool // compress every column with zstd
 
 	pending     []arrow.RecordBatch // rows of the next row group
-	rows, bytes int64               // of the pending rows
+	rows, bytes int64               // number and size of the pending rows
 
-	path   string           // of the open file
+	path   string           // path of the open file
 	output iceio.FileWriter // nil if no file is open
 	file   *encoder
 	files  []iceberg.DataFile
@@ -42,7 +42,8 @@ const maxGroupBytes = 1 << 30
 
 func (w *writer) prepare() (err error) {
 	properties := w.table.Properties()
-	w.groupRows = max(int64(properties.GetInt(table.ParquetRowGroupLimitKey, table.ParquetRowGroupLimitDefault)), 1) // Other programs may have set any value.
+	// Another program may have set a value below 1.
+	w.groupRows = max(int64(properties.GetInt(table.ParquetRowGroupLimitKey, table.ParquetRowGroupLimitDefault)), 1)
 	w.groupBytes = min(int64(properties.GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))), maxGroupBytes)
 	switch properties.Get(table.ParquetCompressionKey, "") {
 	case "zstd", "gzip", "brotli": // codecs that are slower than Snappy
@@ -61,7 +62,7 @@ func (w *writer) prepare() (err error) {
 	return err
 }
 
-// add adds the rows of a batch, which it releases.
+// add adds the rows of a batch, and releases the batch.
 func (w *writer) add(b arrow.RecordBatch) error {
 	defer b.Release()
 	if b.NumRows() == 0 {
@@ -150,7 +151,7 @@ func (w *writer) close() error {
 	return err
 }
 
-// abort closes the open file after an error. The caller must remove all written files, also this one.
+// abort closes the open file after an error. The caller must remove all written files, including this one.
 func (w *writer) abort() {
 	w.release()
 	if w.output != nil {

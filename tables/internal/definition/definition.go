@@ -64,7 +64,8 @@ func FromMetadata(meta table.Metadata) (*Definition, error) {
 	return d, err
 }
 
-// ForSchema is like FromMetadata, for an older schema of the table. If it lacks a column of the order, Order is nil.
+// ForSchema is like FromMetadata, for an older schema of the table. If that schema lacks a column of the table's order,
+// Order is nil.
 func ForSchema(meta table.Metadata, columns *iceberg.Schema) (*Definition, error) {
 	current, err := FromMetadata(meta)
 	if err != nil || columns.ID == current.Columns.ID {
@@ -81,7 +82,8 @@ func ForSchema(meta table.Metadata, columns *iceberg.Schema) (*Definition, error
 	return d, nil
 }
 
-// Types returns the columns' types as put, and in files. property is the value of the property [schema.Property].
+// Types returns the columns' types as they were put, and as the files store them. property is the value of the property
+// [schema.Property].
 func Types(columns *iceberg.Schema, property string) (putSchema, stored *arrow.Schema, err error) {
 	if stored, err = schema.StoredSchema(columns); err != nil {
 		return nil, nil, err
@@ -105,7 +107,7 @@ func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
 	return d, err
 }
 
-// AsStored returns a copy of d with which readers get the types in the table's files.
+// AsStored returns a copy of d that gives readers the types in the table's files.
 func (d *Definition) AsStored() *Definition {
 	return &Definition{Columns: d.Columns, Put: d.Put, Stored: d.Stored, Logical: d.Stored, Settings: d.Settings, Order: d.Order, Rules: d.Rules}
 }

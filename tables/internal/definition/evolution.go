@@ -18,7 +18,7 @@ type Evolution string
 const (
 	Strict     Evolution = "strict"     // puts must have exactly the table's columns and types
 	AddOnly    Evolution = "add_only"   // like Strict, but a put may add columns
-	Compatible Evolution = "compatible" // like AddOnly, but if number types differ, the put or the table gets the wider one
+	Compatible Evolution = "compatible" // like AddOnly, but number types may differ: the narrower type, in the put or the table, is widened
 	Flexible   Evolution = "flexible"   // like Compatible, but columns missing from a put are null, and Evolve may rename and drop columns
 )
 
@@ -35,7 +35,7 @@ func (e Evolution) Check() error {
 // ColumnOp is a kind of column change.
 type ColumnOp string
 
-// The column changes. A table that allows one of them also allows those above it.
+// The column changes. A table that allows one of them also allows those above it in this list.
 const (
 	AddColumn    ColumnOp = "add"
 	WidenColumn  ColumnOp = "widen" // gives an integer or float a larger type, or a column of nulls any type

@@ -89,7 +89,7 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 		return nil, err
 	}
 	props[SettingsProperty] = text
-	if s.Time != "" { // record the time column's bounds even in a wide table, where Iceberg records only those of the first columns
+	if s.Time != "" { // by default, Iceberg records bounds only for the first columns of a wide table
 		props[table.MetricsModeColumnConfPrefix+"."+s.Time] = "full"
 	}
 	for k, v := range props {

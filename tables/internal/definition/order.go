@@ -34,7 +34,8 @@ func newOrder(d *Definition, sort int) (*Order, error) {
 	return o, nil
 }
 
-// withNamesOf returns a copy of o with the column names of an older schema, or nil if that lacks one of the columns.
+// withNamesOf returns a copy of o with the column names of an older schema, or nil if that schema lacks one of the
+// columns.
 func (o *Order) withNamesOf(columns *iceberg.Schema) *Order {
 	renamed := *o
 	renamed.Names = nil

@@ -6,7 +6,7 @@
 //	                         fetched, and links to pinned copies
 //	evict.lock               held during eviction
 //
-// A link preserves a pinned copy after its name is removed, so processes need not know each other's pins.
+// A link preserves a pinned copy after the copy's name is removed, so processes need not know each other's pins.
 package filecache
 
 import (
@@ -49,7 +49,7 @@ type verification struct {
 	verifiedAt time.Time // time when the copy was verified, or last recorded as used
 }
 
-// pin is a link to a copy, which eviction does not remove.
+// pin is a link to a copy. Eviction does not remove the link.
 type pin struct {
 	path string // path of the link
 	refs int
@@ -136,9 +136,9 @@ func (c *Cache) markVerified(key string, info fs.FileInfo) {
 	c.verified[key] = verification{info.Size(), time.Now()}
 }
 
-// WithCopy calls use with the path of the copy for a key. use must open or link the copy at once, because it can
-// be evicted at any time. fetch writes a missing copy. check verifies a copy that this process has not verified
-// yet; if it fails, the copy is fetched again.
+// WithCopy calls use with the path of the copy for a key. use must open or link the copy at once, because it can be
+// evicted at any time. fetch writes a missing copy. check verifies a copy that this process has not verified yet; if
+// check fails, the copy is fetched again.
 func (c *Cache) WithCopy(key string, check func(path string) error, fetch func(*os.File) error, use func(path string) error) error {
 	for range 2 {
 		if err := c.ensureCopy(key, check, fetch); err != nil {
@@ -243,8 +243,8 @@ func (c *Cache) addPin(key string, p *pin) *pin {
 // Forget removes the copy for a key.
 func (c *Cache) Forget(key string) { _ = os.Remove(c.path(key)) }
 
-// evict removes the least recently used copies until a tenth of the limit is free, and the files of processes
-// that ended. It keeps the copy that was just added. It does nothing if another process is evicting.
+// evict removes the least recently used copies until a tenth of the limit is free. It keeps the copy that was just
+// added. It also removes the files of processes that ended. It does nothing if another process is evicting.
 func (c *Cache) evict(added string) (err error) {
 	l, err := vfs.TryLock(vfs.OS{}, filepath.Join(c.dir, "evict.lock"), true)
 	if l == nil || err != nil {

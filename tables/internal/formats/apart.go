@@ -116,7 +116,6 @@ type isolatedFile struct {
 	remaining int64 // number of values that the file may still contain
 }
 
-// nextBatch returns the next batch from the process. It returns nil after the last one.
 func (a *isolatedFile) nextBatch() (arrow.RecordBatch, error) {
 	b, err := a.batches.Next()
 	if err = a.explain(err); b == nil || err != nil {
@@ -134,7 +133,7 @@ func (a *isolatedFile) nextBatch() (arrow.RecordBatch, error) {
 	return b, nil
 }
 
-// explain replaces an error that was caused by the end of the context or by the process's death with that cause.
+// If the end of the context or the process's death caused an error, explain returns that cause instead.
 func (a *isolatedFile) explain(err error) error {
 	if err = a.p.ExplainError(err); err != nil && a.ctx.Err() != nil {
 		return canceled.Err(a.ctx)

@@ -20,7 +20,7 @@ const textWorkers = 4
 // These are variables because tests replace them.
 var (
 	chunkBytes = 1 << 20 // bytes of a chunk, unless there are many columns or a record is longer
-	fewColumns = 1 << 10 // more columns count as many
+	fewColumns = 1 << 10 // more columns than this count as many
 )
 
 // text is a text file divided into chunks of whole records. A chunk counts as used when forEachChunk's callback has finished with
@@ -90,7 +90,7 @@ func (t *text) fill(ctx context.Context) error {
 		return fmt.Errorf("%s, line %d: %w", t.in.Name, t.linesBefore+1, t.errTooLong)
 	}
 	size := t.size
-	var block []byte // one byte is reserved for a final newline
+	var block []byte // its capacity includes one byte for a final newline
 	if 2*len(t.block) < size {
 		block = make([]byte, size, size+1)
 	} else {

@@ -37,7 +37,7 @@ func (t *text) readHeader(ctx context.Context) error {
 	split := records.NewFieldSplitter(t.layout, nil)
 	split.Begin()
 	var first chunk
-	err := io.EOF // The file may consist of empty lines.
+	err := io.EOF // Skip chunks that consist of empty lines.
 	for err == io.EOF {
 		if first, err = t.nextChunk(ctx); err == io.EOF {
 			return fmt.Errorf("%s: the file is empty: its first line must contain the column names", t.in.Name)

@@ -126,7 +126,6 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), 
 	}, end)
 }
 
-// withCounter wraps r so that in.Count is called after each read.
 func (in *Input) withCounter(r io.Reader) io.Reader {
 	if in.Count == nil {
 		return r
@@ -242,8 +241,9 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 	return r, withoutParquetIDs(columns), err
 }
 
-// replaceDurations replaces durations with integers in the Arrow schema of a file's metadata in memory, because the library cannot
-// read durations (arrow-go 18.8; see TestArrowReadsDurations). It reports whether there are any.
+// replaceDurations replaces durations with integers in the Arrow schema of a file's metadata in memory, because the
+// library cannot read durations (arrow-go 18.8; see TestArrowReadsDurations). It reports whether there are any
+// durations.
 func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
 	fields := slices.Clone(columns.Fields())
 	for i, field := range fields {
@@ -261,8 +261,8 @@ func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
 	return replaced
 }
 
-// withoutParquetIDs removes the metadata that the Parquet reader adds to columns, and keeps the writer's, such as the pandas
-// index.
+// withoutParquetIDs removes the metadata that the Parquet reader adds to columns. It keeps the writer's metadata, such
+// as the pandas index.
 func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
 	fields := slices.Clone(schema.Fields())
 	for i, f := range fields {

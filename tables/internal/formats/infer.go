@@ -65,7 +65,6 @@ func kindsOfText(s []byte) (k kinds, nanos bool) {
 	return k, false
 }
 
-// isNonFinite reports whether s is NaN or an infinity.
 func isNonFinite(s []byte) bool {
 	switch string(s) {
 	case "NaN", "Inf", "+Inf", "-Inf", "inf", "+inf", "-inf":
@@ -122,7 +121,6 @@ func kindsOfTime(m moment) kinds {
 
 var errMixed = errors.New("the column contains values of several types, which no column type can represent")
 
-// dataType returns the preferred type for the column's values.
 func (c *column) dataType() (arrow.DataType, error) {
 	unit := arrow.Microsecond
 	if c.hasNanos {
@@ -212,7 +210,8 @@ func (c *column) field(name []byte, index int) (*column, error) {
 	return f, nil
 }
 
-// merge adds what a later chunk shows about the same column. It returns the number of columns nested in later.
+// merge adds the kinds and nested columns of the same column in a later chunk. It returns the number of columns nested
+// in later.
 func (c *column) merge(later *column) (n int, err error) {
 	c.kinds, c.hasValue, c.hasNanos = c.kinds&later.kinds, c.hasValue || later.hasValue, c.hasNanos || later.hasNanos
 	if later.elem != nil {

@@ -42,10 +42,10 @@ func (l *lines) add(to *fields) (int, error) {
 var errNotObject = errors.New("each line must be a JSON object, such as {\"price\":1.5}")
 
 // object reads the JSON object in line. It calls read for the members.
-func (l *lines) object(line []byte, read func(*jsonText) error) error {
+func (l *lines) object(line []byte, read func(*jsonReader) error) error {
 	err := errNotObject
 	if line[0] == '{' {
-		err = readJSON(line, func(j *jsonText) error {
+		err = readJSON(line, func(j *jsonReader) error {
 			j.expect('{')
 			j.justOpened = true
 			return read(j)
@@ -63,7 +63,7 @@ func (l *lines) inferColumns(root *column) error {
 		if err == io.EOF {
 			return nil
 		}
-		if err := l.object(text, func(j *jsonText) error { return root.inferObject(j, 0) }); err != nil {
+		if err := l.object(text, func(j *jsonReader) error { return root.inferObject(j, 0) }); err != nil {
 			return err
 		}
 	}
@@ -72,7 +72,7 @@ func (l *lines) inferColumns(root *column) error {
 const maxJSONDepth = 100
 
 // inferValue reads a value and restricts the column to types that can represent it.
-func (c *column) inferValue(j *jsonText, depth int) error {
+func (c *column) inferValue(j *jsonReader, depth int) error {
 	if depth > maxJSONDepth {
 		return fmt.Errorf("values are nested more than %d levels deep", maxJSONDepth)
 	}
@@ -91,7 +91,7 @@ func (c *column) inferValue(j *jsonText, depth int) error {
 		}
 	case jsonString:
 		k := kindText
-		if isNonFinite(text) { // JSON has no numbers for NaN and infinities.
+		if isNonFinite(text) { // JSON has no numbers for NaN and infinities, so they are written as strings.
 			k |= kindFloat
 		} else if len(text) > 0 {
 			textKinds, nanos := kindsOfText(text)
@@ -117,7 +117,7 @@ func (c *column) inferValue(j *jsonText, depth int) error {
 }
 
 // inferObject infers the types of an object's members. At depth 0, the members are columns.
-func (c *column) inferObject(j *jsonText, depth int) error {
+func (c *column) inferObject(j *jsonReader, depth int) error {
 	for n := 0; ; n++ {
 		name, more, err := j.member()
 		if !more || err != nil {
@@ -156,27 +156,27 @@ var (
 	errInvalidJSON = errors.New("the text is not valid JSON")
 )
 
-// jsonText reads and checks JSON value by value. It returns numbers as text, because a float64 would lose digits.
-type jsonText struct {
+// jsonReader reads and checks JSON value by value. It returns numbers as text, because a float64 would lose digits.
+type jsonReader struct {
 	remaining  []byte
-	justOpened bool // an array or object was entered, and nothing in it was read
+	justOpened bool // an array or object was entered, and nothing in it has been read yet
 	invalid    bool // the JSON is invalid; the remaining text is then dropped
 }
 
 // readJSON calls read for the value in text. If text is not valid JSON, it returns encoding/json's error instead of read's.
-func readJSON(text []byte, read func(*jsonText) error) error {
-	j := &jsonText{remaining: text}
+func readJSON(text []byte, read func(*jsonReader) error) error {
+	j := &jsonReader{remaining: text}
 	err := read(j)
-	j.next()
+	j.peek()
 	if err == nil && !j.invalid && len(j.remaining) == 0 {
 		return nil
 	}
-	var none json.RawMessage
-	return cmp.Or(json.Unmarshal(text, &none), err, errInvalidJSON)
+	var value json.RawMessage
+	return cmp.Or(json.Unmarshal(text, &value), err, errInvalidJSON)
 }
 
-// next skips white space and returns the next byte, or 0 at the end.
-func (j *jsonText) next() byte {
+// peek skips white space and returns the next byte, or 0 at the end.
+func (j *jsonReader) peek() byte {
 	for i, c := range j.remaining {
 		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
 			j.remaining = j.remaining[i:]
@@ -188,8 +188,8 @@ func (j *jsonText) next() byte {
 }
 
 // value returns the kind and the text of the next value. If that is an array or object, value enters it.
-func (j *jsonText) value() (kind byte, text []byte, err error) {
-	kind = j.next()
+func (j *jsonReader) value() (kind byte, text []byte, err error) {
+	kind = j.peek()
 	if kind == jsonArray || kind == jsonObject {
 		j.remaining, j.justOpened = j.remaining[1:], true
 		return kind, nil, nil
@@ -214,7 +214,7 @@ func (j *jsonText) value() (kind byte, text []byte, err error) {
 }
 
 // string returns the content of the next string. n is its length with the quotes, or 0 if it contains escapes.
-func (j *jsonText) string(n int) ([]byte, error) {
+func (j *jsonReader) string(n int) ([]byte, error) {
 	escaped := n == 0
 	if escaped {
 		for n = 1; n < len(j.remaining) && j.remaining[n] != '"'; n++ {
@@ -241,10 +241,10 @@ func (j *jsonText) string(n int) ([]byte, error) {
 
 // more advances to the next element of an array or member of an object. After the last one, it skips the byte end and returns
 // false.
-func (j *jsonText) more(end byte) bool {
+func (j *jsonReader) more(end byte) bool {
 	first := j.justOpened
 	j.justOpened = false
-	if j.next() == end {
+	if j.peek() == end {
 		j.remaining = j.remaining[1:]
 		return false
 	}
@@ -255,8 +255,8 @@ func (j *jsonText) more(end byte) bool {
 }
 
 // expect skips a punctuation byte. If another byte follows, it marks the JSON as invalid.
-func (j *jsonText) expect(punctuation byte) {
-	if j.next() != punctuation {
+func (j *jsonReader) expect(punctuation byte) {
+	if j.peek() != punctuation {
 		j.remaining, j.invalid = nil, true
 		return
 	}
@@ -264,7 +264,7 @@ func (j *jsonText) expect(punctuation byte) {
 }
 
 // member advances to the value of an object's next member and returns the member's name, or false after the last one.
-func (j *jsonText) member() (name []byte, more bool, err error) {
+func (j *jsonReader) member() (name []byte, more bool, err error) {
 	if !j.more('}') {
 		return nil, false, nil
 	}

@@ -24,7 +24,7 @@ func TestInvalidJSON(t *testing.T) {
 		}
 		var unused json.RawMessage
 		wantErr := json.Unmarshal(text, &unused)
-		err := readJSON(text, func(j *jsonText) error { return newColumn("").inferValue(j, 1) })
+		err := readJSON(text, func(j *jsonReader) error { return newColumn("").inferValue(j, 1) })
 		if wantErr == nil {
 			validTexts++
 		}

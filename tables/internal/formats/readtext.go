@@ -105,7 +105,8 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 			return err
 		}
 		if n, err := root.merge(chunkColumns); err != nil || !isSeparate {
-			return t.rows(c).inferColumns(root) // Read the chunk again, now into root. After a failed merge, this also finds the line of the error.
+			// Read the chunk again, now into root. After a failed merge, this also finds the line of the error.
+			return t.rows(c).inferColumns(root)
 		} else if n > fewColumns {
 			isWide.Store(true)
 		}

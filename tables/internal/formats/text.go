@@ -173,7 +173,6 @@ func appendText(out []byte, a arrow.Array, i int) []byte {
 	return append(out, a.ValueStr(i)...)
 }
 
-// appendJSON appends a value as JSON.
 func appendJSON(out []byte, a arrow.Array, i int) (_ []byte, err error) {
 	if a, i = unpack(a, i); isNull(a, i) {
 		return append(out, "null"...), nil
@@ -244,8 +243,8 @@ func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte,
 	return append(out, '}'), nil
 }
 
-// appendFloat appends a float. It quotes NaN and infinities, and writes large floats with an exponent, because readers would
-// take them for integers that a float cannot represent exactly.
+// appendFloat appends a float. It quotes NaN and infinities, and writes large floats with an exponent. Without an
+// exponent, readers would take a large float for an integer that a float cannot represent exactly.
 func appendFloat(out []byte, f float64, bits int) []byte {
 	switch a := math.Abs(f); {
 	case math.IsNaN(f) || math.IsInf(f, 0):

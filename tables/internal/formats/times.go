@@ -21,7 +21,6 @@ type moment struct {
 	isComplete bool // the time of day has seconds, and the offset, if any, is Z or has a colon
 }
 
-// parseDigits parses n digits and returns the text after them.
 func parseDigits(s []byte, n int) (v int64, rest []byte, ok bool) {
 	if len(s) < n {
 		return 0, s, false
@@ -193,7 +192,7 @@ func parseDuration(s []byte, unit arrow.TimeUnit) (int64, bool) {
 
 var unitNames = []string{"s", "ms", "us", "ns"}
 
-// appendClock appends a time of day with all digits of its unit. It writes 24 hours or more as such.
+// appendClock appends a time of day with all digits of its unit. Hours can exceed 23.
 func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
 	if v < 0 {
 		out, v = append(out, '-'), -v

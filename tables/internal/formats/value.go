@@ -20,8 +20,8 @@ type adder struct {
 	bareKind     byte              // kind of JSON value that the type accepts besides strings; 0 means none
 	acceptsEmpty bool              // an empty string is a value, not null
 
-	fields *fields // for structs and map entries
-	elem   *adder  // for lists
+	fields *fields // adds the fields of structs and map entries; nil for other types
+	elem   *adder  // adds the elements of lists; nil for other types
 }
 
 func newAdder(b array.Builder, f arrow.Field) *adder {
@@ -47,7 +47,7 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 	case *array.MapBuilder:
 		t := f.Type.(*arrow.MapType)
 		key, item := t.KeyField(), t.ItemField()
-		key.Name, item.Name = "key", "value" // whatever the names in the map's type are
+		key.Name, item.Name = "key", "value" // entries have these names, whatever the map's type calls them
 		a.fields = newFields("part", []arrow.Field{key, item}, func(i int) array.Builder { return []array.Builder{b.KeyBuilder(), b.ItemBuilder()}[i] })
 	case array.ListLikeBuilder:
 		a.elem = newAdder(b.ValueBuilder(), f.Type.(arrow.ListLikeType).ElemField())
@@ -180,8 +180,7 @@ func (a *adder) invalid(text []byte) error {
 	return fmt.Errorf("%.60q is not a valid %s%s", text, a.Type(), hint)
 }
 
-// addJSON reads and adds the next JSON value.
-func (a *adder) addJSON(j *jsonText) error {
+func (a *adder) addJSON(j *jsonReader) error {
 	kind, text, err := j.value()
 	if err != nil {
 		return err
@@ -218,7 +217,7 @@ func (a *adder) addJSON(j *jsonText) error {
 }
 
 // addList adds the elements of a JSON array, or the entries of a map.
-func (a *adder) addList(j *jsonText) (err error) {
+func (a *adder) addList(j *jsonReader) (err error) {
 	n := 0
 	for ; j.more(']'); n++ {
 		if a.elem != nil {
@@ -268,7 +267,7 @@ func (f *fields) find(name []byte, n int) int {
 }
 
 // addJSON adds the members of a JSON object, and a null for each field that the object lacks.
-func (f *fields) addJSON(j *jsonText) error {
+func (f *fields) addJSON(j *jsonReader) error {
 	clear(f.seen)
 	for n := 0; ; n++ {
 		name, more, err := j.member()

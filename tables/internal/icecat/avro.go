@@ -47,8 +47,8 @@ const (
 	ManifestKind AvroKind = "data_file"
 )
 
-// matches reports whether the entries have the kind's field, and for manifests, whether it has the type that Iceberg's
-// library needs.
+// matches reports whether the entries have the kind's field. In a manifest, that field must also be a record, as
+// Iceberg's library requires.
 func (k AvroKind) matches(s *avro.Schema) bool {
 	return slices.ContainsFunc(s.Root().Fields, func(f avro.SchemaField) bool {
 		return f.Name == string(k) && (k != ManifestKind || f.Type.Type == "record")
@@ -70,9 +70,9 @@ func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budg
 	return countAvro(ctx, file, info.Size(), kind, budget)
 }
 
-// countAvro adds an Avro file to a budget. It returns an error if that exceeds the budget.
+// countAvro adds an Avro file to a budget. It returns an error if the budget is then exceeded.
 func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, budget *Budget) error {
-	budget.bytes += size // countingCodec adds only the decompressed blocks; this adds the parts that are not compressed
+	budget.bytes += size // countingCodec adds only decompressed blocks; size covers the parts that are not compressed
 	if err := budget.check(); err != nil {
 		return err
 	}

@@ -25,10 +25,11 @@ type Change struct {
 	New             table.Metadata // the new metadata; nil deletes the table
 	// IOs are the FileIOs that wrote the change's files. The last one also writes the new metadata.
 	IOs []*FileIO
-	// Info is shown in listings. Changes by other engines have none; listings then use the metadata.
+	// Info is shown in listings. Changes by other engines have no Info; listings then use the metadata.
 	Info   *Info
 	PutIDs []PutID
-	// Inline stores the new metadata, which must be small, in the database until the next change. Its file is then not synced.
+	// Inline stores the new metadata, which must be small, in the database until the next change. The metadata file is
+	// then not synced.
 	Inline bool
 
 	Result *table.Table // the committed table
@@ -63,7 +64,7 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
-	// The commit can no longer be canceled.
+	// From here on, the commit cannot be canceled.
 	ctx = context.WithoutCancel(ctx)
 	c.committing(false)
 	defer c.committing(true)
@@ -122,7 +123,7 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 		io := ch.IOs[len(ch.IOs)-1]
 		if ch.Inline {
 			ch.inlineJSON, io.noSync = b, true
-		} else if dir, err := c.ownPath(ch.New.Location()); err == nil { // The directory may have been created without a sync.
+		} else if dir, err := c.ownPath(ch.New.Location()); err == nil { // Sync the directory, because it may have been created without a sync.
 			io.syncLater(dir)
 			io.syncLater(filepath.Dir(dir))
 		}
@@ -167,7 +168,9 @@ func (ch *Change) apply(w *transaction) {
 	if w.err == nil && n == 0 {
 		w.err = ErrConflict
 	}
-	if oldLocation != nil && w.exec(deleteInline, *oldLocation) > 0 { // The old metadata of an inline table was in a file that was not synced. Without a record, a missing file does not count as damaged.
+	// An inline table's old metadata file was never synced, so it may be missing. Without a record, a missing file does
+	// not count as damaged.
+	if oldLocation != nil && w.exec(deleteInline, *oldLocation) > 0 {
 		w.exec(`DELETE FROM partd_files WHERE path=?`, *oldLocation)
 	}
 	if ch.New == nil {
@@ -180,7 +183,7 @@ func (ch *Change) apply(w *transaction) {
 	ch.record(w)
 }
 
-// forget removes a deleted table's records from the database, so that the next Sweep finds its files unused.
+// forget removes a deleted table's records from the database, so that the next Sweep finds the table's files unused.
 func (ch *Change) forget(w *transaction, oldLocation string) {
 	w.reindex(TableName{ch.Namespace, ch.Name}, "null")
 	uuid := "" // A damaged table's UUID is unknown; the IDs of its puts expire later.
@@ -191,7 +194,7 @@ func (ch *Change) forget(w *transaction, oldLocation string) {
 	w.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
 	w.exec(`DELETE FROM partd_puts WHERE uuid=?`, uuid)
 	if dir, err := ch.IOs[0].cat.ownPath(location); err == nil { // Otherwise the table has no files in the warehouse.
-		// The files were in use until now, so their grace period must start later.
+		// The files were in use until now, so their grace period must start with the next Sweep.
 		w.exec(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
 	}
 }
@@ -221,7 +224,8 @@ func (ch *Change) record(w *transaction) {
 	}
 }
 
-// record adds records of the files that f wrote for the table with a UUID. uuid is "" if the files do not belong to a table yet.
+// record adds records of the files that f wrote for a table. uuid is the table's UUID, or "" if the files do not belong
+// to a table yet.
 func (f *FileIO) record(w *transaction, uuid string) {
 	for _, file := range f.Written() {
 		hash := file.Hash.Bytes()

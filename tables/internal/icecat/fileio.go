@@ -195,7 +195,8 @@ func (w *newFile) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// Close starts a sync that closes the file at its end. It also returns an earlier error of Write, because some callers ignore that.
+// Close starts a background sync, which then closes the file. It also returns an earlier error of Write, because some
+// callers ignore Write's errors.
 func (w *newFile) Close() error {
 	if w.file == nil {
 		return nil

@@ -29,13 +29,13 @@ func (c *Catalog) FilesLike(ctx context.Context, w WrittenFile) ([]string, error
 	return c.strings(ctx, `SELECT path FROM partd_files WHERE xxh3=? AND size=? LIMIT 16`, hash[:], w.Size)
 }
 
-// RecordFiles adds records of the files that f has written, before their commit.
+// RecordFiles adds records of the files that f has written, although these files are not committed yet.
 func (c *Catalog) RecordFiles(ctx context.Context, f *FileIO) error {
 	return c.inTx(ctx, func(w *transaction) { f.record(w, "") })
 }
 
-// Protect starts the grace period of a file again: no Sweep removes the file before its end. Protect returns false if a Sweep is
-// already removing the file.
+// Protect restarts the grace period of a file: no Sweep removes the file before the period ends. Protect returns false
+// if a Sweep is already removing the file.
 func (c *Catalog) Protect(ctx context.Context, location string) (exists bool, err error) {
 	path, err := c.local(location)
 	if err != nil {
@@ -48,8 +48,8 @@ func (c *Catalog) Protect(ctx context.Context, location string) (exists bool, er
 	return exists, err
 }
 
-// CopyOf returns the metadata location of the original if the table whose metadata is at location is an unchanged copy from another
-// warehouse. Otherwise it returns "".
+// CopyOf looks up the table whose metadata is at location. If that table is an unchanged copy from another warehouse,
+// CopyOf returns the original's metadata location. Otherwise it returns "".
 func (c *Catalog) CopyOf(ctx context.Context, location string) (string, error) {
 	return c.firstString(ctx, `SELECT source FROM partd_copies WHERE location=?`, location)
 }
@@ -58,11 +58,11 @@ func (c *Catalog) CopyOf(ctx context.Context, location string) (string, error) {
 type State struct {
 	Name     string
 	Location string
-	Pinned   bool // only snapshots refer to the location; then only the newest version in the metadata is needed
+	Pinned   bool // only snapshots refer to the location, so only the newest version in the metadata is needed
 }
 
-// States returns the metadata locations that a namespace's tables and snapshots refer to, each once. A table's current location comes
-// first.
+// States returns the metadata locations that a namespace's tables and snapshots refer to, without duplicates. A table's
+// current location comes first.
 func (c *Catalog) States(ctx context.Context, namespace string) (states []State, err error) {
 	encoded, err := c.strings(ctx, selectStates, namespace)
 	for _, s := range encoded {
@@ -79,8 +79,8 @@ func (c *Catalog) RestoreMetadataFile(ctx context.Context, location string) erro
 	return err
 }
 
-// WriteVerified writes and syncs a file with the content of r, which must match w. If it fails, it removes the file. f must not be
-// used concurrently.
+// WriteVerified writes and syncs a file with the content of r, which must match w. If WriteVerified fails, it removes
+// the file. f must not be used concurrently.
 func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 	file, err := f.Create(w.Path)
 	if err != nil {
@@ -192,8 +192,8 @@ func (c *Catalog) damaged(location string, err error) error {
 	return err
 }
 
-// loadInline returns a table whose metadata is in the database, and otherwise nil. It writes a lost metadata file again, because other
-// engines read it.
+// If a table's metadata is in the database, loadInline returns the table. Otherwise it returns nil. If the metadata
+// file is lost, loadInline writes it again, because other engines read it.
 func (c *Catalog) loadInline(ctx context.Context, namespace, name, location string) (*table.Table, int64, error) {
 	var recorded []byte
 	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, location).Scan(&recorded)

@@ -128,7 +128,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 
 // openSQLite opens the database in a directory. It returns a pool with one connection for writing, and a pool for reading.
 func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, lookupCache *answers, err error) {
-	if err := os.MkdirAll(dir, 0o777); err != nil { // SQLite always uses the real file system.
+	if err := os.MkdirAll(dir, 0o777); err != nil { // Use package os, because SQLite always uses the real file system.
 		return nil, nil, nil, err
 	}
 	synchronous := "FULL"
@@ -137,8 +137,8 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, lookupCache *an
 	}
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + synchronous + ")"
-	// A snapshot of 10,000 tables changes 900 pages. These settings keep them in memory until the commit, which then need not wait
-	// for checkpoints.
+	// A snapshot of 10,000 tables changes 900 pages. These settings keep the pages in memory until the commit, which
+	// then need not wait for checkpoints.
 	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(4000)"); err != nil {
 		return nil, nil, nil, err
 	}
@@ -153,7 +153,7 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
 	db, isReader := c.writes, c.readOnly && c.postgres
 	if isReader {
-		db = c.reads // A writer would block other processes.
+		db = c.reads // A transaction on the connection for writing would block other processes.
 	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
@@ -249,8 +249,9 @@ func (unopened) Connect(context.Context) (driver.Conn, error) { return nil, stor
 func (unopened) Open(string) (driver.Conn, error) { return nil, storeerror.ErrNotOpened }
 func (unopened) Driver() driver.Driver            { return unopened{} }
 
-// OpenPostgres opens a PostgreSQL database, with one connection pool for writing and one for reading. If readOnly is true, both reject
-// changes. Package tables/postgres sets this variable, so programs that do not import it do not link the client.
+// OpenPostgres opens a PostgreSQL database, with one connection pool for writing and one for reading. If readOnly is
+// true, both reject changes. Package tables/postgres sets this variable, so programs that do not import that package do
+// not link the client.
 var OpenPostgres = func(url string, readOnly bool) (writes, reads *sql.DB, err error) {
 	return nil, nil, errors.New(`this program contains no PostgreSQL client: add import _ "github.com/go-partd/partd/tables/postgres"`)
 }

@@ -71,7 +71,8 @@ func (c *Cache[T]) remove(key string) {
 	delete(c.entries, key)
 }
 
-// maxAnswerBytes limits the memory for cached answers to that for 16,000 tables. Each has its own copy of the namespace's rules.
+// maxAnswerBytes limits the memory for cached answers. It suffices for about 16,000 tables. Each answer has its own
+// copy of the namespace's rules.
 const maxAnswerBytes = 8 << 20
 
 // answer is the result of Lookup for one table.
@@ -98,7 +99,7 @@ func (a *answers) open() (err error) {
 		return err
 	}
 	a.entries = map[TableName]answer{}
-	// SQLite detects other connections' commits only when a read starts; executing this statement starts one.
+	// SQLite detects other connections' commits only when a read starts; executing this statement starts a read.
 	a.versionQuery, err = a.conn.Prepare(`PRAGMA data_version`)
 	return err
 }
@@ -108,7 +109,7 @@ func (a *answers) refresh() (uint32, error) {
 	if a.versionQuery == nil {
 		return 0, partd.ErrClosed
 	}
-	// For a cancelable context, the driver would start a goroutine.
+	// Use context.Background, because the driver would start a goroutine for a cancelable context.
 	if _, err := a.versionQuery.(driver.StmtExecContext).ExecContext(context.Background(), nil); err != nil {
 		return 0, err
 	}
@@ -186,7 +187,8 @@ func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (location,
 	if err != nil || cached {
 		return result.location, result.rules, err
 	}
-	// The query takes only microseconds, but for a cancelable context the driver would start a goroutine.
+	// Use a context that cannot be canceled: for a cancelable one, the driver would start a goroutine. The query takes
+	// only microseconds.
 	if result, err = scanAnswer(c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
 		return "", "", err
 	}
@@ -221,7 +223,7 @@ func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Tabl
 	}
 }
 
-// LoadAt returns the state of a table that is described by the metadata at a location.
+// LoadAt returns a table in the state that the metadata at a location describes.
 func (c *Catalog) LoadAt(ctx context.Context, namespace, name, location string) (*table.Table, error) {
 	if t, ok := c.cache.Get(location); ok {
 		return t, nil
@@ -237,7 +239,6 @@ func (c *Catalog) LoadAt(ctx context.Context, namespace, name, location string) 
 	return t, nil
 }
 
-// loadFile parses a metadata file and returns the table.
 func (c *Catalog) loadFile(ctx context.Context, namespace, name, location string) (_ *table.Table, size int64, err error) {
 	b, err := c.reader.ReadFile(location)
 	if err != nil {
@@ -267,7 +268,8 @@ type memoryFile struct {
 
 func (h memoryFile) ReadFile(string) ([]byte, error) { return h.content, nil }
 
-// Staged returns a table with the given metadata that writes its files through io. Only Catalog.Commit can commit its changes.
+// Staged returns a table that has the given metadata and writes its files through io. Only Catalog.Commit can commit
+// its changes.
 func (c *Catalog) Staged(namespace, name string, meta table.Metadata, location string, io *FileIO) *table.Table {
 	return table.New(table.Identifier{namespace, name}, meta, location, func(context.Context) (iceio.IO, error) { return io, nil }, nil)
 }

@@ -252,7 +252,6 @@ func namespaceMetadata(ctx context.Context, db querier, namespace string) (map[s
 	return FromProperties(props), err
 }
 
-// namespaceMetadata returns a namespace's metadata as the transaction sees it.
 func (w *transaction) namespaceMetadata(namespace string) (m map[string]any) {
 	if w.err == nil {
 		m, w.err = namespaceMetadata(w.ctx, w.tx, namespace)

@@ -25,7 +25,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// local returns the path of the file at a location. Locations still begin with the original directory after the warehouse was moved.
+// local returns the path of the file at a location. Even after the warehouse was moved, locations begin with its
+// original directory.
 func (c *Catalog) local(location string) (string, error) {
 	if c.root != "" {
 		suffix, ok := strings.CutPrefix(location, c.root+"/")
@@ -38,7 +39,7 @@ func (c *Catalog) local(location string) (string, error) {
 	p = strings.TrimPrefix(p, "//") // Java writes file:/ with one slash
 	escaped := strings.TrimPrefix(c.location(""), "file://")
 	if suffix, ok := strings.CutPrefix(p, escaped); ok && isURL {
-		return filepath.Join(c.dir, suffix), nil // Engines do not unescape names such as k=a%2Fb/x.parquet.
+		return filepath.Join(c.dir, suffix), nil // Keep escapes in names such as k=a%2Fb/x.parquet, because engines do not unescape them.
 	}
 	if isURL {
 		var err error
@@ -171,7 +172,8 @@ func (w WrittenFile) Check(size int64, hash xxh3.Uint128) error {
 	return nil
 }
 
-// FileAt returns the catalog's record of a file, and reports whether there is one. Files that other engines wrote have none.
+// FileAt returns the catalog's record of a file, and reports whether there is one. Files that other engines wrote have
+// no record.
 func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, bool, error) {
 	w := WrittenFile{Path: location}
 	var hash []byte
@@ -211,8 +213,9 @@ func (c *Catalog) MetadataSize(ctx context.Context, namespace, name string) (int
 	return info.Size, errors.Join(err, file.Close())
 }
 
-// readChecked compares a metadata file with the catalog's record, because the decoding libraries panic on damaged files. It vets other
-// engines' manifests and manifest lists instead. Files in a bucket were compared when they were fetched.
+// readChecked compares a metadata file with the catalog's record, because the decoding libraries panic on damaged
+// files. Other engines' manifests and manifest lists have no record; readChecked vets them instead. Files in a bucket
+// were compared when they were fetched.
 func (f *FileIO) readChecked(location string, file vfs.File, size int64) (io.ReaderAt, error) {
 	ext := path.Ext(location)
 	if ext != ".avro" && (ext != ".json" || f.cat.root != "") {

@@ -62,11 +62,12 @@ func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 // DataLocation returns the prefix that the locations of all tables have.
 func (c *Catalog) DataLocation() string { return c.location("data/") }
 
-// LocationOf returns the location of a table that another engine creates with the given UUID. All the table's files must be below it.
+// LocationOf returns the location of a table that another engine creates with the given UUID. All the table's files
+// must be below that location.
 func (c *Catalog) LocationOf(id uuid.UUID) string { return c.location("data/" + id.String()) }
 
-// MakeDirectories creates the directories for a new table's files, because DuckDB does not create them. Sweep removes them if they stay
-// empty.
+// MakeDirectories creates the directories for a new table's files, because DuckDB does not create them. If they stay
+// empty, Sweep removes them.
 func (c *Catalog) MakeDirectories(location string) error {
 	if c.readOnly {
 		return ErrReadOnly
@@ -83,8 +84,8 @@ func (c *Catalog) MakeDirectories(location string) error {
 	return nil
 }
 
-// CheckVacant returns a hook that fails if a location contains the metadata of any table, or of a snapshot of another namespace.
-// Another commit may just have created a table there.
+// CheckVacant returns a hook that fails if a location contains the metadata of any table, or of a snapshot of another
+// namespace. The hook is needed because another commit may have created a table there in the meantime.
 func CheckVacant(location, namespace string) TxHook {
 	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=?1 AND metadata_location<?2
 		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`

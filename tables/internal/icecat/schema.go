@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// schema contains the statements that create the database's tables. The first two tables are those of pyiceberg's SqlCatalog, so that
-// pyiceberg can open the catalog. The others are our own, and change in the same transactions.
+// schema contains the statements that create the database's tables. The first two tables are those of pyiceberg's
+// SqlCatalog, so that pyiceberg can open the catalog. The other tables are our own, and change in the same
+// transactions.
 var schema = []string{
 	`CREATE TABLE IF NOT EXISTS iceberg_tables (
 		catalog_name VARCHAR(255) NOT NULL, table_namespace VARCHAR(255) NOT NULL, table_name VARCHAR(255) NOT NULL,
@@ -108,7 +109,7 @@ const (
 		GROUP BY table_name, metadata_location ORDER BY table_name, MAX(alive) DESC, metadata_location`
 	selectChanged = `SELECT table_name FROM (` + currentTables + ` EXCEPT ` + pinnedTables + `) AS made
 		UNION SELECT name FROM (` + pinnedTables + ` EXCEPT ` + currentTables + `) AS gone ORDER BY 1`
-	// Snapshots may need inline metadata; if there are any, only sweepInline deletes it.
+	// Snapshots may need inline metadata. While there are snapshots, only sweepInline deletes it.
 	deleteInline = `DELETE FROM partd_light WHERE location=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`
 	sweepInline  = `DELETE FROM partd_light WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
 		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`

@@ -14,9 +14,10 @@ import (
 // ErrNoSnapshot means that a namespace has no snapshot of that name.
 var ErrNoSnapshot = fmt.Errorf("snapshot not found (%w)", fs.ErrNotExist)
 
-// Snapshot is a named state of a namespace. It pins one metadata location per table, in rows of the database. So taking a snapshot
-// commits nothing to the tables, and the snapshot survives their deletion. Iceberg's tags, which are in a table's metadata, would not.
-// For a metadata location that only snapshots pin, Sweep keeps only the files of the newest version.
+// Snapshot is a named state of a namespace. It pins one metadata location per table, in rows of the database. So taking
+// a snapshot commits nothing to the tables, and the snapshot survives their deletion. Iceberg's tags are in a table's
+// metadata, so they would disappear with the table. For a metadata location that only snapshots pin, Sweep keeps only
+// the files of the newest version.
 type Snapshot struct {
 	Name     string
 	Created  time.Time
@@ -70,8 +71,8 @@ func (c *Catalog) Snapshots(ctx context.Context, namespace string) (snapshots []
 	return snapshots, err
 }
 
-// DropSnapshots deletes a namespace's snapshot, or all its snapshots if name is nil. Sweep later removes the files that only they
-// needed.
+// DropSnapshots deletes a namespace's snapshot, or all its snapshots if name is nil. Sweep later removes the files that
+// only these snapshots needed.
 func (c *Catalog) DropSnapshots(ctx context.Context, namespace string, name *string) error {
 	return c.inTx(ctx, func(w *transaction) {
 		for _, t := range []string{"partd_snapshots", "partd_snapshot_tables"} {
@@ -169,7 +170,7 @@ func (c *Catalog) addPinned(ctx context.Context, refs references) error {
 		if err == nil {
 			continue
 		}
-		// The snapshots may just have been deleted, and their files removed.
+		// Ignore the error if the snapshots have just been deleted, because then their files may have been removed.
 		snapshots, err2 := c.strings(ctx, `SELECT snapshot FROM partd_snapshot_tables WHERE metadata_location=? LIMIT 1`, location)
 		if err2 != nil || len(snapshots) > 0 {
 			return errors.Join(err, err2)

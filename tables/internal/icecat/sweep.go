@@ -19,10 +19,11 @@ type SweepResult struct {
 	Waiting int // number of unused files that are still in their grace period
 }
 
-// Sweep removes files of the warehouse that no table or snapshot refers to: files of failed commits, expired versions and deleted
-// tables. The first Sweep that finds an unused file records it. A later one removes it after the grace period, because until then
-// other processes may read an older state or commit the file. For files in recentlyUsed, the grace period starts again. oldestStart
-// returns the time when this process's oldest running reader or writer started, or the current time if there is none.
+// Sweep removes files of the warehouse that no table or snapshot refers to: files of failed commits, expired versions
+// and deleted tables. The first Sweep that finds an unused file records it. A later Sweep removes the file after the
+// grace period, because until then other processes may still read an older state or commit the file. For files in
+// recentlyUsed, the grace period starts again. oldestStart returns the time when this process's oldest running reader
+// or writer started, or the current time if there is none.
 func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed map[string]struct{}, oldestStart func() time.Time) (SweepResult, error) {
 	err := c.inTx(ctx, func(w *transaction) {
 		w.exec(sweepInline)
@@ -53,8 +54,8 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 	var s SweepResult
 	dirs := map[string]bool{}
 	for path, seen := range firstSeen {
-		// Someone may have set the wall clock. Therefore also compare with the running time of the oldest reader or writer, by the
-		// monotonic clock.
+		// Someone may have set the wall clock. Therefore also compare the age of the record with the running time of the
+		// oldest reader or writer, by the monotonic clock.
 		if seen.Add(max(grace, 0)).After(start) || oldest.Before(seen) || start.Sub(seen) < start.Sub(oldest) {
 			if files[path] != emptyDir {
 				s.Waiting++

@@ -31,7 +31,8 @@ func claimsOf(m iceberg.ManifestFile) (t Tally) {
 	return t
 }
 
-// Check returns an error if a manifest's entries differ from the numbers in the manifest list, which format version 1 allows to omit.
+// Check returns an error if a manifest's entries differ from the numbers in the manifest list. In format version 1, the
+// list may omit them.
 func (t *Tally) Check(m iceberg.ManifestFile) error {
 	claims := claimsOf(m)
 	for status, name := range []string{"existing", "added", "deleted"} {
@@ -53,9 +54,9 @@ func SameManifest(a, b iceberg.ManifestFile) bool {
 		a.SequenceNum() == b.SequenceNum() && a.MinSequenceNum() == b.MinSequenceNum()
 }
 
-// vet checks a manifest or manifest list. It returns an error if Iceberg's library would panic on the content, or allocate too much
-// memory because of the numbers in it. FileIO.Open vets files that the catalog did not write, because other engines can change them even
-// after a commit.
+// vet checks a manifest or manifest list. It returns an error if Iceberg's library would panic on the content, or
+// allocate too much memory because of numbers in the file. FileIO.Open vets files that the catalog did not write,
+// because other engines can change these files even after a commit.
 func (f *FileIO) vet(location string, content []byte) error {
 	r, err := ocf.NewReader(bytes.NewReader(content))
 	if err != nil {

@@ -71,7 +71,7 @@ var (
 	Rules = withAnswer(Entry{Name: "rules", Command: "rules"},
 		func(ctx context.Context, s *tables.Store, in *wire.Table) ([]tables.Rule, error) {
 			rules, err := s.Bucket(in.Bucket).Rules(ctx, in.Name)
-			return append([]tables.Rule{}, rules...), err // so that JSON has [], not null
+			return append([]tables.Rule{}, rules...), err // without rules, the JSON is [], not null
 		})
 
 	EditRules = withoutAnswer(Entry{Name: "edit_rules", Writes: true, Slots: PutSlot, Command: "rules"},

@@ -23,9 +23,9 @@ const prefix = "partd."
 type Slots uint8
 
 const (
-	NoSlot    Slots = iota // none; for operations that read little
-	PutSlot                // one for writing
-	BothSlots              // one for writing and one for querying
+	NoSlot    Slots = iota // no permit; for operations that read little
+	PutSlot                // one permit for writing
+	BothSlots              // one permit for writing and one for querying
 )
 
 // Entry is an operation whose input and output types are known only at run time.
@@ -136,7 +136,7 @@ func (o Operation[In, Out]) Each(ctx context.Context, t Target, in *In) iter.Seq
 			var v Out
 			if err == nil {
 				if err = json.Unmarshal(body, &v); err != nil {
-					err = fmt.Errorf("the answer to %s: %w", o.Action(), err)
+					err = fmt.Errorf("decode the answer to %s: %w", o.Action(), err)
 				}
 			}
 			if !yield(v, err) || err != nil {

@@ -89,7 +89,8 @@ func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
 	for i := range parquetSchema.NumColumns() {
 		c := parquetSchema.Column(i)
 		if _, isFloat16 := c.LogicalType().(pqschema.Float16LogicalType); isFloat16 || c.PhysicalType() == parquet.Types.Float || c.PhysicalType() == parquet.Types.Double {
-			// The library's statistics ignore NaN. DuckDB orders NaN after all numbers, so it would skip matching rows.
+			// The library's statistics ignore NaN. DuckDB orders NaN after all numbers, so with these statistics, it
+			// would skip matching rows.
 			options = append(options, parquet.WithStatsFor(c.Path(), false))
 		}
 	}

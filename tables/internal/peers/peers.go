@@ -1,5 +1,5 @@
 // Package peers finds the other programs that tests and benchmarks use, called peers. They are written in Python,
-// JavaScript and Java. The script .ci/peers installs each in a separate directory.
+// JavaScript and Java. The script .ci/peers installs each peer in a separate directory.
 package peers
 
 import (

@@ -256,7 +256,6 @@ func (r *ruleCheck) checkCondition(b arrow.RecordBatch, firstRow int64) error {
 	return err
 }
 
-// checkPattern counts the strings that do not match the pattern.
 func (r *ruleCheck) checkPattern(b arrow.RecordBatch, firstRow int64) error {
 	texts, ok := b.Column(r.columns[0]).(array.StringLike)
 	if !ok {
@@ -287,7 +286,8 @@ func (r *ruleCheck) checkOrder(stored, b arrow.RecordBatch, firstRow int64) erro
 		}
 	}
 	if n := int64(column.Len()); n > 0 {
-		lastValue, err := array.Concatenate([]arrow.Array{array.NewSlice(column, n-1, n)}, memory.DefaultAllocator) // Copy the value, so that the batch can be released.
+		// Copy the value, so that the batch can be released.
+		lastValue, err := array.Concatenate([]arrow.Array{array.NewSlice(column, n-1, n)}, memory.DefaultAllocator)
 		if err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ import (
 type Rule struct {
 	Name     string `json:"name"`
 	Kind     string `json:"kind"`               // one of Kinds
-	Column   string `json:"column,omitempty"`   // not for unique and expression
+	Column   string `json:"column,omitempty"`   // column to check; not for unique and expression
 	Type     string `json:"type,omitempty"`     // for type: the required type, in Arrow's notation
 	Min      string `json:"min,omitempty"`      // for range: the smallest value, written as in a filter but without quotes
 	Max      string `json:"max,omitempty"`      // for range: the largest value

@@ -28,7 +28,7 @@ type uniqueKeys struct {
 	buf        []byte
 
 	lowKey, highKey []byte       // lowest and highest key of the put's rows in the first column
-	atLeast, atMost *filter.Expr // conditions for these keys; nil if no condition can express them
+	atLeast, atMost *filter.Expr // conditions that the column is at least lowKey, and at most highKey; nil if no condition can express that
 }
 
 func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema) (u *uniqueKeys, err error) {
@@ -181,7 +181,6 @@ func (u *uniqueKeys) finish(ctx context.Context, r *ruleCheck) error {
 	return nil
 }
 
-// trimRows keeps only the first maxBadRows bad rows.
 func trimRows(r *ruleCheck) {
 	slices.SortFunc(r.Rows, func(a, b BadRow) int { return int(a.Row - b.Row) })
 	r.Rows = r.Rows[:min(len(r.Rows), maxBadRows)]

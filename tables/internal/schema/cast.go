@@ -176,8 +176,8 @@ func convertField(structs, field arrow.Array, to arrow.DataType) (arrow.Array, e
 	return ConvertArray(field, to)
 }
 
-// hasHiddenValues reports whether an array has values in null lists or null structs. If they are lists or decimals, Parquet's writer
-// fails (arrow-go 18.8).
+// hasHiddenValues reports whether an array has values in null lists or null structs. If such values are lists or
+// decimals, Parquet's writer fails (arrow-go 18.8).
 func hasHiddenValues(a arrow.Array) bool {
 	switch a := a.(type) {
 	case *array.Struct:
@@ -218,7 +218,8 @@ func hasValueUnderNull(a, nulls arrow.Array) bool {
 	return false
 }
 
-// maskNulls returns a struct's field with nulls in null structs, where its values are undefined and may be invalid in another type.
+// maskNulls returns a field of structs with nulls where the struct is null. There, the field's values are undefined,
+// and may be invalid in another type.
 func maskNulls(structs, field arrow.Array) arrow.Array {
 	if field.DataType().ID() == arrow.NULL {
 		field.Retain()
@@ -271,7 +272,8 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 	return take.NewArray(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0), nil
 }
 
-// visibleValues returns the values in lists, and the lists' offsets in them. It omits values under nulls, which Parquet rejects.
+// visibleValues returns the values in lists, and the lists' offsets in these values. It omits values under nulls, which
+// Parquet rejects.
 func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err error) {
 	offsets = make([]int64, a.Len()+1)
 	first, last := int64(0), int64(0)
@@ -302,8 +304,8 @@ func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err e
 	return offsets, values, err
 }
 
-// padToSize returns the values of lists with exactly size values per list. Null lists get null values; all others must have that
-// size.
+// padToSize returns the values of lists with exactly size values per list. Null lists get null values; all other lists
+// must have that size.
 func padToSize(from array.ListLike, values arrow.Array, size int) (arrow.Array, error) {
 	var indices []int
 	for i := range from.Len() {

@@ -113,8 +113,9 @@ func WithNullableFields(t arrow.DataType) arrow.DataType {
 	}, func(t arrow.DataType) arrow.DataType { return t })
 }
 
-// RelaxShape returns a table's shape for rows with nulls in nested fields that forbid them, which earlier versions of this module
-// accepted: these fields become nullable. It returns nil if there are no such nulls.
+// RelaxShape returns a table's shape for rows from earlier versions of this module, which accepted nulls in nested
+// fields that forbid them. In the shape, these fields are nullable. RelaxShape returns nil if the rows have no such
+// nulls.
 func RelaxShape(s *iceberg.Schema, lastID int, putSchema *arrow.Schema, rows arrow.RecordBatch) (*Shape, error) {
 	fields, columns, changed := slices.Clone(s.Fields()), putSchema.Fields(), false
 	for i, f := range rows.Schema().Fields() {

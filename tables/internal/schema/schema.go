@@ -1,10 +1,10 @@
 // Package schema maintains a table's columns in three type systems, and casts rows between them: the put types, the types that
 // Iceberg stores, and the logical types that readers see.
 //
-// A column of a type that Iceberg lacks is stored with a wider type ([Stored]). The table's properties contain the original schema
-// ([Encode]). Readers see the original types, except for encodings such as dictionaries ([RestorePutTypes], [WithoutEncodings]). A
-// put with columns that cannot be stored without loss is rejected with an error that names them. docs/types.md lists all types.
-// [Caster] casts rows from one schema to another.
+// A column of a type that Iceberg lacks is stored with a wider type ([Stored]). The table's properties contain the
+// original schema ([Encode]). Readers see the original types, except for encodings such as dictionaries
+// ([RestorePutTypes], [WithoutEncodings]). A put with columns that cannot be stored without loss is rejected with an
+// error that names these columns. docs/types.md lists all types. [Caster] casts rows from one schema to another.
 package schema
 
 import (
@@ -218,21 +218,22 @@ func Dictionary(f arrow.Field) (arrow.Array, error) {
 	return values, nil
 }
 
-// ValuesKey is the key of a field's metadata for the kind of a column's values, such as period[M], if the type does not determine the
-// kind. The Python package partd_go writes it.
+// ValuesKey is the key of a field's metadata for the kind of a column's values, such as period[M], if the type does not
+// determine the kind. The Python package partd_go writes this key.
 const ValuesKey = "partd_go.values"
 
 // CheckValues returns an error if a put's column has values of another kind than the table's column of the same type.
 func CheckValues(put, column arrow.Field) error {
 	values, _ := put.Metadata.GetValue(ValuesKey)
 	stored, _ := column.Metadata.GetValue(ValuesKey)
-	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 { // An old table has this key instead of ValuesKey.
+	// An old table has the key ARROW:extension:name instead of ValuesKey.
+	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 {
 		return nil
 	}
 	return Errorf(put.Name, "the column's values are of kind %s, but the table's are of kind %s", cmp.Or(values, put.Type.String()), cmp.Or(stored, column.Type.String()))
 }
 
-// WithoutEncodings returns s with the types of the values for dictionary and run-end encoded columns.
+// WithoutEncodings returns s with dictionary and run-end encoded types replaced by the types of their values.
 func WithoutEncodings(s *arrow.Schema) *arrow.Schema {
 	fields := slices.Clone(s.Fields())
 	for i, f := range fields {

@@ -66,7 +66,6 @@ type decimalArray[T any] interface {
 	Value(i int) T
 }
 
-// checkDigits returns an error if a decimal has more digits than its type's precision.
 func checkDigits[T decimalNumber[T]](a decimalArray[T]) error {
 	t := a.DataType().(arrow.DecimalType)
 	for i := range a.Len() {
@@ -81,7 +80,8 @@ func checkDigits[T decimalNumber[T]](a decimalArray[T]) error {
 	return nil
 }
 
-// validTexts reports whether all strings are valid UTF-8. It checks them together, and that each starts at a character boundary.
+// validTexts reports whether all strings are valid UTF-8. It checks the concatenated strings, and that each string
+// starts at a character boundary.
 func validTexts(a *array.String) bool {
 	if a.Len() == 0 {
 		return true

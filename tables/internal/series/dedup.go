@@ -13,7 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// DuplicateError is the error for a put with rows whose time and keys already occur, if the table's settings forbid that.
+// DuplicateError is the error for a put with duplicates, if the table's settings forbid them. Duplicates are rows with
+// the same time and keys as other rows.
 type DuplicateError struct {
 	Count int64    // number of such rows
 	Rows  []string // the first ten of these rows
@@ -27,8 +28,9 @@ func (e *DuplicateError) Error() string {
 	return text
 }
 
-// Dedup applies the table's rule for duplicates to existing and new files, which must not contain duplicates among
-// themselves. It returns the files to add, some of which it may write, and the files that they replace.
+// Dedup applies the table's rule for duplicates to existing and new files. Neither the existing files nor the new files
+// may contain duplicates among themselves. It returns the files to add, some of which it may write, and the files that
+// they replace.
 func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.DataFile) (add, replaced []iceberg.DataFile, err error) {
 	written := s.Written(added)
 	existing = OverlappingFiles(existing, written)
@@ -77,7 +79,7 @@ func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.Da
 	return add, replaced, nil
 }
 
-// RejectDuplicates returns a DuplicateError if new files contain duplicates of existing rows, or among themselves.
+// RejectDuplicates returns a DuplicateError if rows of new files are duplicates of existing rows or of each other.
 func (s *Series) RejectDuplicates(ctx context.Context, existing []*File, added []iceberg.DataFile) error {
 	written := s.Written(added)
 	existingRows, err := s.keySources(ctx, OverlappingFiles(existing, written), spanOf(written), true)

@@ -128,9 +128,9 @@ func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, er
 	return result, nil
 }
 
-// Groups divides files into groups to merge into files of about target bytes. Each group lists its files in the order of arrival. A
-// file that begins at the last time of a file that arrived earlier does not overlap it. A merged file counts as the newest: its
-// rows follow other files' rows with the same time.
+// Groups divides files into groups to merge into files of about target bytes. Each group lists its files in the order
+// of arrival. If a file begins at the last time of a file that arrived earlier, the two do not overlap. A merged file
+// counts as the newest: its rows follow other files' rows with the same time.
 func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][]*File) {
 	position := map[*File]int{}
 	for i, f := range files {

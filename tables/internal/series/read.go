@@ -50,7 +50,7 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 	return src
 }
 
-// tail returns sorted rows that are not in files yet as a source for a merge.
+// tail returns a source for a merge. Its rows, which must be sorted, are not in files yet.
 func (s *Series) tail(batch arrow.RecordBatch, keys []int) sorted.Source {
 	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: sorted.Single(batch)}
 }

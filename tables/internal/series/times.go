@@ -45,7 +45,6 @@ func (s *Series) time(n int64) (converted time.Time, ok bool) {
 	return converted, converted.Year() >= 1 && converted.Year() <= 9999 && !converted.IsZero()
 }
 
-// timeType returns the stored type of the time column.
 func (s *Series) timeType() arrow.DataType {
 	return s.def.Stored.Field(s.def.Stored.FieldIndices(s.Names[0])[0]).Type
 }

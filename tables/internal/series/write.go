@@ -38,8 +38,8 @@ func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches) (files []
 
 // Write writes sorted rows as data files. The table's settings determine where a file ends.
 func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.DataFile, error) {
-	// Iceberg's library would sort each batch by the metadata's sort order again, and change the order of rows with equal
-	// keys.
+	// Remove the sort order from the metadata: because of it, Iceberg's library would sort each batch again, and change
+	// the order of rows with equal keys.
 	meta, err := table.UpdateTableMetadata(s.table.Metadata(), definition.RemoveSortOrder(), "")
 	if err != nil {
 		return nil, err
@@ -111,7 +111,6 @@ type periods struct {
 	err       error
 }
 
-// nextPeriod moves to the next period, and reports whether there is one.
 func (p *periods) nextPeriod() bool {
 	if !p.fill() {
 		return false

@@ -112,7 +112,7 @@ func CompareBools(a, b bool) int {
 	return 1
 }
 
-// nullable is an Arrow array, for finding nulls.
+// nullable is the part of arrow.Array that finds nulls.
 type nullable interface {
 	IsNull(i int) bool
 	NullN() int

@@ -39,8 +39,8 @@ type merge struct {
 	open    cursors
 	out     output
 
-	// heldBlock and heldRow are a row that is held back, because the next row may have the same keys. heldBlock
-	// is nil if no row is held back.
+	// heldBlock and heldRow identify a row that is held back, because the next row may have the same keys. heldBlock is
+	// nil if no row is held back.
 	heldBlock    *block
 	heldRow      int
 	heldIsHidden bool // the held row's source has Hides set
@@ -148,7 +148,7 @@ func (c *cursor) firstKeyAt(row int) int64 {
 	return -1 << 63
 }
 
-// run merges all rows into out, each time as many as come next from one source.
+// run merges all rows into out. Each step adds the rows that come next from a single source.
 func (m *merge) run(ctx context.Context) error {
 	for !m.out.stopped {
 		if err := canceled.Err(ctx); err != nil {
@@ -183,8 +183,8 @@ func (m *merge) run(ctx context.Context) error {
 	return nil
 }
 
-// runEnd returns the index of the first row in c's batch that a row of another source precedes. c must have the
-// first row of all.
+// runEnd returns the index of the first row in c's batch that a row of another source precedes. c's current row must be
+// the first of all current rows.
 func (m *merge) runEnd(c *cursor) int {
 	var nextCursor *cursor
 	for i := 1; i < min(3, len(m.open)); i++ {

@@ -94,7 +94,6 @@ func rowBytes(b arrow.RecordBatch) int64 {
 	return sum/max(1, b.NumRows()) + 1
 }
 
-// joinRuns copies runs into one batch.
 func joinRuns(runs []run) (arrow.RecordBatch, error) {
 	// Concatenate the rows that are needed from each batch, then put them in order.
 	type span struct{ from, to, offset int }

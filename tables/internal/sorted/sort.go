@@ -25,9 +25,9 @@ type Input struct {
 // maxRuns is the number of temporary files that Sort merges into one.
 const maxRuns = 128
 
-// Sort yields the rows in order, and applies rule to rows with equal keys, which keep their original order.
-// It sorts blocks of about in.Memory bytes. If there are several, it writes them to temporary files and
-// merges these.
+// Sort yields the rows in order, and applies rule to rows with equal keys, which keep their original order. It sorts
+// blocks of about in.Memory bytes. If there are several blocks, it writes the blocks to temporary files and merges the
+// files.
 func Sort(ctx context.Context, rule Rule, in Input) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		next, stop := iter.Pull2(in.blocks)
@@ -274,7 +274,7 @@ func (t *spillFile) batches(yield func(arrow.RecordBatch, error) bool) {
 	arrowsafe.Batches(r)(yield)
 }
 
-// viaFile passes rows through a temporary file. It writes them all when the consumer asks for the first one.
+// viaFile passes rows through a temporary file. It writes all rows when the consumer asks for the first one.
 func viaFile(rows Batches) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		f, err := spillRows(rows)

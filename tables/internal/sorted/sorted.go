@@ -30,8 +30,8 @@ const (
 type Source struct {
 	Batches Batches
 	Keys    []int // indices of the columns that order the rows, the most significant first
-	// Hides omits the source's rows from the output. The rule still counts them: if such a row is the First with
-	// its keys, the others are dropped. A source with Hides needs only the key columns.
+	// Hides omits the source's rows from the output. The rule still counts them: if such a row is the first with its
+	// keys, the rule First drops the other rows with these keys. A source with Hides needs only the key columns.
 	Hides bool
 
 	// Bounds are the lowest and the highest value of the first key column, which must be a number, a date or a

@@ -45,7 +45,7 @@ type frame struct {
 type Encoder struct {
 	schema        *arrow.Schema
 	w             *ipc.Writer
-	skippedSchema bool         // whether WritePayload has dropped w's schema message; Frame.bytes adds one where needed
+	skippedSchema bool         // whether WritePayload has dropped w's schema message; Frame.bytes adds a schema message where needed
 	buf           bytes.Buffer // the frame being encoded
 }
 
@@ -116,7 +116,6 @@ func (f Frame) bytes(isFirst bool, timestamp time.Time) ([]byte, error) {
 	return v, nil
 }
 
-// nextFrame decodes the first frame of a value, and returns the remaining bytes.
 func nextFrame(v []byte) (f frame, remaining []byte, err error) {
 	if len(v) < frameHeaderLen {
 		return f, nil, errFrame

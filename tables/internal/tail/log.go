@@ -40,7 +40,7 @@ type epoch struct {
 	rows   int64
 	oldest time.Time // time of the oldest append
 	ids    map[string]time.Time
-	stale  bool // whether the value must be read again before the next use, because it may have other appends
+	stale  bool // whether the value must be read again before the next use, because the store may contain other appends
 
 	// If inMemory is true, the rows are also in memory, with a total size of memBytes: first the decoded batches, then the
 	// pending messages, which are not decoded yet.
@@ -95,7 +95,6 @@ func (l *Log) recover(ctx context.Context) error {
 	return nil
 }
 
-// load reads an epoch's value from the store, and replaces the epoch's state.
 func (l *Log) load(ctx context.Context, e *epoch) error {
 	values, err := l.s.p.Get(ctx, e.key)
 	if err != nil {

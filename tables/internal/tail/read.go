@@ -92,7 +92,7 @@ func retainAll(batches []arrow.RecordBatch) []arrow.RecordBatch {
 	return slices.Clone(batches)
 }
 
-// refresh reads the epochs that are marked as stale from the store again.
+// refresh reads stale epochs from the store again.
 func (l *Log) refresh(ctx context.Context) error {
 	for i := 0; i < len(l.epochs); i++ {
 		e := l.epochs[i]
@@ -152,8 +152,8 @@ func (l *Log) Fingerprint(ctx context.Context, after int64) (string, error) {
 	return fmt.Sprintf("%d-%d-%d", after, rows, bytes), nil
 }
 
-// Cache stores a reader's result instead of the previous one, unless it takes more than half of the free memory. replaces says
-// whether some of the rows replace rows in the table's files.
+// Cache drops the previous result, and stores a reader's result unless it takes more than half of the free memory.
+// replaces says whether some of the rows replace rows in the table's files.
 func (l *Log) Cache(key string, rows arrow.RecordBatch, replaces bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -162,7 +162,7 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 		switch {
 		case ctx.Err() != nil:
 			return nil, canceled.Err(ctx)
-		case err == nil && !s.Retire(l): // ignore err: operations on the table call Claim again, and report its error
+		case err == nil && !s.Retire(l): // ignore err: operations on the table call Claim again, and report the error
 			logs[table] = l
 		}
 	}
@@ -172,8 +172,8 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 	return logs, partd.Delete(ctx, s.p, obsolete...)
 }
 
-// Claim returns a table's log, or nil if there is none. It reads the epochs that Recover found, unless an earlier Claim did.
-// folded is the table's last folded epoch.
+// Claim returns a table's log, or nil if there is none. It reads the epochs that Recover found, unless an earlier Claim
+// has read them. folded is the table's last folded epoch.
 func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, error) {
 	s.mu.Lock()
 	l, epochs := s.logs[uuid], s.unclaimed[uuid]
@@ -205,14 +205,14 @@ func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, err
 	return l, nil
 }
 
-// HasUnclaimed reports whether the store has epochs of the table that Claim has not read.
+// HasUnclaimed reports whether Claim has yet to read epochs of the table.
 func (s *Store) HasUnclaimed(uuid string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.unclaimed[uuid] != nil
 }
 
-// HasAnyUnclaimed reports whether the store has epochs of any table that Claim has not read.
+// HasAnyUnclaimed reports whether Claim has yet to read epochs of any table.
 func (s *Store) HasAnyUnclaimed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

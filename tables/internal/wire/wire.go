@@ -124,7 +124,8 @@ type Range struct {
 	TimeColumn string    `json:"time_column,omitempty"`
 }
 
-// Keys names the columns that identify rows. If there are none, they are the time and key columns in the table's settings.
+// Keys names the columns that identify rows. If Keys is empty, these are the time and key columns in the table's
+// settings.
 type Keys struct {
 	Keys []string `json:"keys,omitempty"`
 }
@@ -137,7 +138,8 @@ func IsCall(call string, b []byte) bool {
 	return json.Unmarshal(b, &c) == nil && c.Partd == call
 }
 
-// Unmarshal decodes JSON. It rejects invalid UTF-8, which package json would replace: different names could become equal.
+// Unmarshal decodes JSON. It rejects invalid UTF-8, which package json would replace, so different names could become
+// equal.
 func Unmarshal(b []byte, v any) error {
 	if !utf8.Valid(b) {
 		return errors.New("the JSON text is not valid UTF-8")

@@ -98,7 +98,7 @@ func (c *Conn) readFrame() (f frame, err error) {
 	return frame{kind, content}, err
 }
 
-// readContent reads the n bytes of a frame. It does not allocate them in advance, because n may be wrong.
+// readContent reads the n bytes of a frame. It does not allocate n bytes in advance, because n may be wrong.
 func (c *Conn) readContent(n int) ([]byte, error) {
 	if n > maxJSON {
 		return nil, fmt.Errorf("a frame of %d bytes exceeds the limit", n)

@@ -75,7 +75,8 @@ func Start(ctx context.Context, k Kind, file *os.File) (*Process, error) {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
 	if isLow {
-		_ = syscall.Setpriority(syscall.PRIO_PROCESS, p.cmd.Process.Pid, lowPriority) // sets only the first thread, but threads that it starts inherit the priority
+		// This sets the priority of only the first thread, but the threads that it starts inherit the priority.
+		_ = syscall.Setpriority(syscall.PRIO_PROCESS, p.cmd.Process.Pid, lowPriority)
 	}
 	go func() {
 		_ = p.cmd.Wait() // ExplainError uses the ProcessState that Wait sets
@@ -131,7 +132,8 @@ func (p *Process) ExplainError(err error) error {
 const lowPriority = 15
 
 // LowerPriorityLater lowers the priority of this process after it has computed for a while, so that short jobs do not
-// wait for long ones. stop prevents that, or restores the priority if the system permits it (for example, to root).
+// wait for long ones. stop prevents the change, or restores the priority if the system permits it (for example, to
+// root).
 func LowerPriorityLater() (stop func()) {
 	const gracePeriod, interval = 100 * time.Millisecond, 20 * time.Millisecond
 	if hasLowPriority.Load() {
@@ -160,7 +162,6 @@ func LowerPriorityLater() (stop func()) {
 	})
 }
 
-// niceness returns the niceness of this process, or 0 if it is unknown.
 func niceness() int {
 	n, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0)
 	if err != nil {
@@ -172,7 +173,6 @@ func niceness() int {
 	return n
 }
 
-// setPriority sets the niceness of this process, and reports whether that succeeded.
 func setPriority(niceness int) bool {
 	return syscall.Setpriority(syscall.PRIO_PGRP, 0, niceness) == nil // PRIO_PROCESS would change only one thread
 }
@@ -207,7 +207,7 @@ func socketPair() (net.Conn, *os.File, error) {
 
 func executable() (string, error) {
 	if runtime.GOOS == "linux" {
-		return "/proc/self/exe", nil // still the running program if the file at its path was replaced
+		return "/proc/self/exe", nil // refers to the running program even after the file at its path was replaced
 	}
 	return os.Executable()
 }

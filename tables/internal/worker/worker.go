@@ -5,9 +5,9 @@
 // values as JSON, errors, and batches as an Arrow stream over a socket. A worker runs one job and exits. It
 // also exits when its socket closes, for example because the server died.
 //
-// A worker runs its job in an init function, before most of the program's packages are initialized. It does not
-// need them, and their initialization takes four fifths of the startup time. This works because Go initializes
-// packages that do not import each other in the order of their paths.
+// A worker runs its job in an init function, before most of the program's packages are initialized. The worker
+// does not need these packages, and initializing them takes four fifths of the startup time. Running the job early
+// works because Go initializes packages that do not import each other in the order of their paths.
 package worker
 
 import (
@@ -19,8 +19,8 @@ import (
 
 // Arguments of a worker.
 const (
-	marker            = "--partd-tables-worker" // the first; the second is the kind
-	lowPriorityMarker = "last"                  // the third, if the worker has a lower priority
+	marker            = "--partd-tables-worker" // first argument; the second is the kind
+	lowPriorityMarker = "last"                  // third argument, if the worker has a lower priority
 )
 
 // Kind names a job of workers.
@@ -45,7 +45,8 @@ func Handle(k Kind, job func(*Conn) error) {
 	os.Exit(0)
 }
 
-// Main allows this process to start workers. Call it first in main: workers inherit files that were opened before.
+// Main allows this process to start workers, which do not inherit the files that are open when Main is called. Call it
+// first in main.
 func Main() {
 	if len(os.Args) > 1 && os.Args[1] == marker {
 		fmt.Fprintln(os.Stderr, "unknown kind of worker")

@@ -75,7 +75,8 @@ export function address(path: string, args: Args = {}): string {
 
 const noResponse = "the server does not respond: the page retries until it does";
 
-// onBack polls a server that could not be reached, and calls retry once it responds. It ignores other errors.
+// If error means that the server could not be reached, onBack polls the server, and calls retry once the server
+// responds.
 let pollTimer = 0;
 export function onBack(error: Error, signal: AbortSignal, retry: () => void) {
   if (error instanceof ApiError && error.status !== 0 && error.status !== 503) return;

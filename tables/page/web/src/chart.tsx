@@ -24,7 +24,7 @@ interface Point {
 interface Drawn {
   chart: ChartArgs;
   points: Point[];
-  // The numbers of rows, series and bars in the source, of which not all may be drawn.
+  // The numbers of rows, series and bars in the source, some of which may not be drawn.
   rows: number;
   series: number;
   bars: number;

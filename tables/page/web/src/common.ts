@@ -44,8 +44,8 @@ export const rowsOf = (n: number) => `${count(n)} ${n === 1 ? "row" : "rows"}`;
 export const when = (time: string) => time.slice(0, 19).replace("T", " ");
 export const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
-// marked replaces invisible characters that change the direction of text by visible codes, because a name
-// with such characters could look like another name.
+// marked replaces invisible characters that change the text direction with visible codes, because a name with such
+// characters could look like another name.
 export const marked = (text: string) => text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 export const shown = (name: string, maxChars = 200) => marked(name.slice(0, maxChars));
 

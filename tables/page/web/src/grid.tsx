@@ -75,8 +75,8 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   }, [maxTop, top]);
 
   // place moves the scroll bar to a row. If the rows together are taller than maxHeight, one pixel of the bar stands
-  // for many rows. After a small step of the bar, onScroll then scrolls the rows by the same number of pixels; after
-  // a large step, to the bar's share of all rows. Once scrolling stops, place corrects the bar.
+  // for many rows. After a small step of the bar, onScroll then scrolls the rows by as many pixels as the bar moved.
+  // After a large step, it scrolls to the bar's share of all rows. Once scrolling stops, place corrects the bar.
   function place(to: number) {
     const element = scroller.current!;
     last.current = Math.round(maxTop ? (to / maxTop) * maxScroll : 0);

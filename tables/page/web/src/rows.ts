@@ -242,7 +242,7 @@ export class ResultRows implements Rows {
     return line > 0 ? new ApiError(err.message, err.status, line, err.column) : new ApiError(err.message, err.status);
   }
 
-  // why returns the server's error if the stream broke off after it had begun, and otherwise err.
+  // If the stream broke off after it had begun, why returns the server's error. Otherwise it returns err.
   private async why(err: Error, begun: boolean): Promise<Error> {
     if (!begun) return err;
     const reply = await get<{ error: string; line?: number; column?: number }>(`query/${this.id}/error`).catch(() => null);

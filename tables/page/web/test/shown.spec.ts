@@ -1,5 +1,5 @@
-// Tests that the page shows correct data: snapshots, old versions, complete numbers, and after the
-// server was restarted.
+// Tests that the page shows correct data: snapshots, old versions and complete numbers, also after
+// a restart of the server.
 import type { Page } from "@playwright/test";
 import { expect, Server, test } from "./server";
 
