@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// storeAbilities lists the abilities of all stores in this file, so that a missing one is a compile error.
+// storeAbilities lists the abilities of all stores in this file, so that a missing ability is a compile error.
 type storeAbilities interface {
 	partd.Partd
 	partd.Setter

@@ -112,7 +112,8 @@ func TestBufferDropDuringChanges(t *testing.T) {
 	must(t, b.Close())
 }
 
-// TestBufferDropBetweenSteps drops between two appends of a background flush. The second must not follow the drop.
+// TestBufferDropBetweenSteps drops between two appends of a background flush. The second append
+// must not run after the drop.
 func TestBufferDropBetweenSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -143,7 +144,7 @@ func TestBufferDropBetweenSteps(t *testing.T) {
 		synctest.Wait()
 		mu.Lock()
 		if len(ops) < 2 || ops[len(ops)-1] != "drop" {
-			t.Errorf("calls to the slow store are %v, want appends and then one drop", ops)
+			t.Errorf("calls to the slow store: %v, want appends and then one drop", ops)
 		}
 		mu.Unlock()
 		close(proceed)

@@ -58,8 +58,8 @@ func TestBufferIsFair(t *testing.T) {
 	wg.Wait()
 }
 
-// TestBufferHoldsAKeyManyTimes passes a key 65,536 times to one Delete, which would overflow a 16-bit counter of how
-// often operations hold the key.
+// TestBufferHoldsAKeyManyTimes passes a key 65,536 times to one Delete, which would overflow a
+// 16-bit counter of the operations that hold the key.
 func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -141,8 +141,8 @@ func (d unsureStore) Append(ctx context.Context, e ...Entry) error {
 	}
 }
 
-// TestBufferMoveHonorsDeadline ends the context of operations that move data. The operations
-// must return immediately and leave no key in doubt, and the moving data must arrive.
+// TestBufferMoveHonorsDeadline ends the context of operations that move data. The operations must
+// return immediately and leave no key in doubt, and the data that they move must arrive.
 func TestBufferMoveHonorsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()

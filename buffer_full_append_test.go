@@ -19,7 +19,7 @@ func (s gatedStore) Set(ctx context.Context, key string, value []byte) error {
 	return s.Dict.Set(ctx, key, value)
 }
 
-// TestBufferFullAppendLeavesQueue lets an Append wait for two keys. Then one of the keys
+// TestBufferFullAppendLeavesQueue makes an Append wait for two keys. Then one of the keys
 // grows so large that it must move to the slow store first. The flush queues for that key, so the Append must
 // leave the key's queue, or both would wait forever.
 func TestBufferFullAppendLeavesQueue(t *testing.T) {

@@ -127,7 +127,8 @@ func (b *Buffer) wait(ctx context.Context) {
 	b.waiters--
 }
 
-// wake lets all waiting operations check again whether they can continue. mu must be held.
+// wake wakes all waiting operations, which then check again whether they can continue. mu must be
+// held.
 func (b *Buffer) wake() {
 	if b.waiters > 0 {
 		close(b.changed)

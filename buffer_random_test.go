@@ -68,7 +68,7 @@ func makeRandomChanges(t *testing.T, b *Buffer, g int, model map[string][]byte) 
 		case op == 15:
 			if got, err := b.Pop(ctx, key); err == nil {
 				if !bytes.Equal(got[0], model[key]) {
-					t.Errorf("goroutine %d, step %d: Pop(%q) = %d bytes, want %d bytes or other data", g, step, key, len(got[0]), len(model[key]))
+					t.Errorf("goroutine %d, step %d: Pop(%q) returned wrong data: %d bytes, want %d", g, step, key, len(got[0]), len(model[key]))
 				}
 				delete(model, key)
 			}

@@ -167,8 +167,8 @@ func TestBufferUnknownOutcome(t *testing.T) {
 	}
 }
 
-// TestBufferSetOfUnknownOutcome checks that after a Set with an unknown outcome of a key with buffered data, reads
-// of the key fail until another Set.
+// TestBufferSetOfUnknownOutcome sets a key with buffered data, and the outcome of the Set is
+// unknown. Reads of the key must fail until another Set.
 func TestBufferSetOfUnknownOutcome(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
@@ -200,7 +200,7 @@ func TestBufferFullReportsFailure(t *testing.T) {
 		}
 	}
 	if !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "memory budget is full") {
-		t.Fatalf("Append with a full budget: error %v, want %v and the words memory budget is full", err, errDisk)
+		t.Fatalf("Append with a full budget: error %v, want %v and the words \"memory budget is full\"", err, errDisk)
 	}
 	wantValue(t, b, fmt.Sprint(stored), "")
 	slow.set(nil)
@@ -373,8 +373,9 @@ func TestBufferGathersLargeBatches(t *testing.T) {
 	}
 }
 
-// TestBufferCrowdedKey checks that a batch goes directly to the slow store if it has more data
-// for one key than one move from the fast to the slow store may append. The key's buffered data must be moved first.
+// TestBufferCrowdedKey appends a batch with more data for one key than one move from the fast to
+// the slow store may append. The key's buffered data must be moved first, and then the batch must
+// go directly to the slow store.
 func TestBufferCrowdedKey(t *testing.T) {
 	slow := &countingDict{Dict: NewDict()}
 	b, err := NewBuffer(NewDict(), slow, &BufferOptions{Memory: 8 << 20})

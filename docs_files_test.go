@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestDocsFiles checks that the files that pages name or link to exist.
+// TestDocsFiles checks that the files exist to which pages link or which they name.
 func TestDocsFiles(t *testing.T) {
 	var all, texts []string
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {

@@ -16,7 +16,8 @@ var (
 	pageLink = regexp.MustCompile(`(?:\]\(|<(?:img|source) [^>]*src(?:set)?=")([\w./-]+\.[a-z]+)(?:#[\w-]*)?[)"]`)
 )
 
-// checkNames checks that the flags, folders and pages that the docs name exist, also in text that is not run.
+// checkNames checks that the flags, folders and pages that the docs name exist. It also checks text
+// that is not run.
 func checkNames(t *testing.T, programs string) {
 	t.Helper()
 	helpTexts := map[string]string{}

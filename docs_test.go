@@ -25,7 +25,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// openLog opens the store that is fast with any number of keys, like
+// openLog opens a store that is fast with any number of keys, like
 // stores.Open(ctx, "log:DIR?memory=256MiB&compression=zstd").
 func openLog(dir string) (*logstore.Store, error) {
 	return logstore.Open(dir, &logstore.Options{Memory: 256 << 20, Compression: logstore.Zstd})

@@ -122,7 +122,7 @@ func TestLayersAfterEveryFault(t *testing.T) {
 					}
 					for n, hit := 1+int64(i), true; hit; n += step {
 						errno := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}[n%3]
-						hit = layersFault(t, newLayer, opts, ops, n, failedCalls, errno)
+						hit = runOpsWithFault(t, newLayer, opts, ops, n, failedCalls, errno)
 					}
 				})
 			}
@@ -162,7 +162,7 @@ func (f *layerFault) set(enabled bool) {
 	f.enabled = enabled
 }
 
-func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Partd, opts *partd.FileOptions, ops []layerOp, firstCall, n int64, errno error) (hit bool) {
+func runOpsWithFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Partd, opts *partd.FileOptions, ops []layerOp, firstCall, n int64, errno error) (hit bool) {
 	t.Helper()
 	ctx := t.Context()
 	mem := vfstest.NewMem()
@@ -197,18 +197,18 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 		}
 	}
 	fault.set(false)
-	isUnknown := fault.syncFailed
+	syncFailed := fault.syncFailed
 	flushErr := partd.Flush(ctx, store)
 	if errors.Is(flushErr, errors.ErrUnsupported) {
 		flushErr = nil
 	}
-	if flushErr != nil && !isUnknown {
+	if flushErr != nil && !syncFailed {
 		failf("Flush: %v", flushErr)
 	}
 	got := map[string]string{}
 	for key := range keysOf(allowed) {
 		v, err := store.Get(ctx, key)
-		if errors.Is(err, partd.ErrInDoubt) && isUnknown {
+		if errors.Is(err, partd.ErrInDoubt) && syncFailed {
 			return true // the fault left the key's state in the slow store unknown
 		}
 		if err != nil {
@@ -245,10 +245,10 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 				failf("Close after a power failure: %v", err)
 			}
 		}
-	} else if !isUnknown {
+	} else if !syncFailed {
 		failf("Sync: %v", syncErr)
 	}
-	if err := partd.Close(ctx, store); err != nil && !isUnknown {
+	if err := partd.Close(ctx, store); err != nil && !syncFailed {
 		failf("Close: %v", err)
 	}
 	return fault.calls >= firstCall

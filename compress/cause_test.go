@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// TestCauseOfCancellation checks that operations report the cause of a canceled context even if they
-// have only one value, for which the layer starts no goroutine.
+// TestCauseOfCancellation checks that operations report the cause of a canceled context, even an
+// operation with one value, for which the layer starts no goroutine.
 func TestCauseOfCancellation(t *testing.T) {
 	s, err := compress.New(partd.NewDict(), compress.Zstd, nil)
 	if err != nil {

@@ -24,10 +24,10 @@ type codec interface {
 	stream(p *piece, claimed int64) (io.ReadCloser, error)
 }
 
-// noStream is embedded by codecs that can only decompress whole pieces.
-type noStream struct{}
+// wholeOnly is embedded by codecs that can only decompress whole pieces.
+type wholeOnly struct{}
 
-func (noStream) stream(*piece, int64) (io.ReadCloser, error) { return nil, nil }
+func (wholeOnly) stream(*piece, int64) (io.ReadCloser, error) { return nil, nil }
 
 // headBytes is the number of bytes that codec.measure needs; S2 needs the most.
 const headBytes = len(s2Identifier) + s2HeaderLen + 8 + s2ChecksumLen

@@ -104,15 +104,15 @@ func TestDamage(t *testing.T) {
 			dict := partd.NewDict()
 			s := newStore(t, dict, format, nil)
 			first, data := randomText(100), randomText(3000)
-			prefix, piece := frame.Append(nil, pack(t, format, first)), pack(t, format, data)
+			intact, piece := frame.Append(nil, pack(t, format, first)), pack(t, format, data)
 			try := func(label string, content []byte) {
 				t.Helper()
-				stored := frame.Append(slices.Clone(prefix), content)
-				stored = append(stored, prefix...)
+				stored := frame.Append(slices.Clone(intact), content)
+				stored = append(stored, intact...)
 				if err := dict.Set(t.Context(), "k", stored); err != nil {
 					t.Fatal(err)
 				}
-				wantCorrupt(t, s, label, int64(len(prefix)), slices.Concat(first, data))
+				wantCorrupt(t, s, label, int64(len(intact)), slices.Concat(first, data))
 			}
 			for _, n := range []int{0, 1, 2, 3, 4, 8, 15, 16, 17, 20, len(piece) / 2, len(piece) - 4, len(piece) - 1} {
 				try(fmt.Sprint("cut to ", n), piece[:n])
@@ -135,15 +135,15 @@ func TestDamage(t *testing.T) {
 				}
 				wantCorrupt(t, s, "no frame", 0, nil)
 			}
-			untruncated := frame.Append(slices.Clone(prefix), piece)
+			untruncated := frame.Append(slices.Clone(intact), piece)
 			for _, n := range []int{1, 7, 8, 9, len(piece)} {
-				if err := dict.Set(t.Context(), "k", untruncated[:len(prefix)+n]); err != nil {
+				if err := dict.Set(t.Context(), "k", untruncated[:len(intact)+n]); err != nil {
 					t.Fatal(err)
 				}
-				wantCorrupt(t, s, "a truncated value", int64(len(prefix)), slices.Concat(first, data))
+				wantCorrupt(t, s, "a truncated value", int64(len(intact)), slices.Concat(first, data))
 				for info, err := range s.Keys(t.Context()) {
 					if !errors.As(err, new(*partd.CorruptError)) {
-						t.Errorf("Keys with a value truncated after %d bytes of a piece yields %v, %v, want a CorruptError", n, info, err)
+						t.Errorf("value truncated %d bytes into a piece: Keys yields %v, %v, want a CorruptError", n, info, err)
 					}
 				}
 			}

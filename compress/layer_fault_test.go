@@ -15,7 +15,7 @@ import (
 type countingDict struct {
 	*partd.Dict
 	changes int
-	damage  func() // called before the keys are popped, if not nil
+	damage  func() // if not nil, Pop calls it before it removes the keys
 }
 
 func (c *countingDict) Append(ctx context.Context, entries ...partd.Entry) error {

@@ -12,7 +12,7 @@ import (
 // snappyCodec stores each piece as a raw Snappy block. Blocks have no checksum and can
 // only be decompressed whole.
 type snappyCodec struct {
-	noStream
+	wholeOnly
 	limit int64
 }
 
@@ -55,7 +55,7 @@ func (c snappyCodec) measure(header []byte, total int64) (int64, error) {
 // bloscCodec stores each piece as a Blosc container. Containers have no checksum, and can
 // only be decompressed whole, because their blocks may be in any order.
 type bloscCodec struct {
-	noStream
+	wholeOnly
 	encoder *blosc.Encoder
 	decoder *blosc.Decoder
 	limit   int64

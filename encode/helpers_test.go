@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -138,3 +139,34 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
+
+// readTestdata reads a frame in testdata that Python's partd 1.4.2 wrote.
+func readTestdata(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile("testdata/pandas/" + name)
+	must(t, err)
+	return data
+}
+
+// testdataFrame returns the frame that the files of testdata/pandas contain. The types of texts and
+// categories differ between pandas 2 and 3.
+func testdataFrame(texts, categories any) DataFrame {
+	const day = 24 * 3600e9
+	return DataFrame{
+		Columns: []Column{
+			{"n", []int64{1, -2, 3}},
+			{"x", []float64{0.5, math.Inf(1), -1}},
+			{"b", []bool{true, false, true}},
+			{"m", []int64{4, 5, 6}},
+			{"t", Times{"us", "", []int64{1700000000e6, math.MinInt64, -5e6}}},
+			{"z", Times{"ms", "Europe/Paris", []int64{1700000000e3, -5e3, 4102444800e3}}},
+			{"d", Durations{"ms", []int64{1000, math.MinInt64, -3000}}},
+			{"s", texts},
+			{"o", []any{"a", nil, []byte{0xff}}},
+			{"c", Categorical{[]int32{0, -1, 1}, categories, true}},
+		},
+		Index: Column{"when", Times{"ns", "", []int64{19723 * day, 19724 * day, 19725 * day}}},
+	}
+}
+
+var pandasWriters = []*PandasOptions{nil, {Blosc: true}, {Snappy: true}, {Blosc: true, Snappy: true}}

@@ -32,7 +32,7 @@ type model[T ~[]E, E any] struct {
 	store        typed[T]
 	values       *rapid.Generator[T]
 	text         func(T) string // returns equal texts for equal values
-	splitsFreely bool           // whether All may split a value elsewhere than between the appended pieces
+	splitsFreely bool           // All may also split a value within an appended piece
 	pieces       map[string][]T // appended pieces, by key
 }
 

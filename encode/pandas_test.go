@@ -15,9 +15,9 @@ import (
 // pandasPeers are environments of .ci/peers: pandas 2 and 3, with and without compression packages.
 var pandasPeers = []string{"python", "pytables", "pandas3", "dask"}
 
-// withPandas runs a test in each environment. peer lists the compression packages that the environment
-// has, and run executes blocks.py in it.
-func withPandas(t *testing.T, peers []string, test func(t *testing.T, peer string, run func(args ...string) string)) {
+// withPandas runs a test in each environment. The test receives the names of the environment's
+// compression packages, and run, which executes blocks.py there.
+func withPandas(t *testing.T, peers []string, test func(t *testing.T, packages string, run func(args ...string) string)) {
 	t.Helper()
 	dir := os.Getenv("PARTD_PEERS")
 	if dir == "" {
@@ -47,17 +47,17 @@ func withPandas(t *testing.T, peers []string, test func(t *testing.T, peer strin
 	}
 }
 
-func pandasStore(t *testing.T, dir, peer string) *Store[DataFrame] {
+func pandasStore(t *testing.T, dir, packages string) *Store[DataFrame] {
 	t.Helper()
-	return New(openFile(t, dir), PandasBlocks(&PandasOptions{Blosc: strings.Contains(peer, "blosc"), Snappy: strings.Contains(peer, "snappy")}))
+	return New(openFile(t, dir), PandasBlocks(&PandasOptions{Blosc: strings.Contains(packages, "blosc"), Snappy: strings.Contains(packages, "snappy")}))
 }
 
-// TestPandasBlocks checks that pandas reads Go's copies of frames like the frames that it wrote.
+// TestPandasBlocks checks that pandas reads the same frames from Go's copies as from its own files.
 func TestPandasBlocks(t *testing.T) {
-	withPandas(t, pandasPeers, func(t *testing.T, peer string, run func(...string) string) {
+	withPandas(t, pandasPeers, func(t *testing.T, packages string, run func(...string) string) {
 		pythonDir, goDir := t.TempDir(), t.TempDir()
 		run("write", pythonDir)
-		source, target := pandasStore(t, pythonDir, peer), pandasStore(t, goDir, peer)
+		source, target := pandasStore(t, pythonDir, packages), pandasStore(t, goDir, packages)
 		for info, err := range partd.Keys(t.Context(), source.Unwrap()) {
 			must(t, err)
 			if strings.HasPrefix(info.Key, "refused ") {
@@ -84,10 +84,10 @@ func TestPandasBlocks(t *testing.T) {
 }
 
 func TestPandasUnsupportedFrames(t *testing.T) {
-	withPandas(t, pandasPeers, func(t *testing.T, peer string, run func(...string) string) {
+	withPandas(t, pandasPeers, func(t *testing.T, packages string, run func(...string) string) {
 		dir := t.TempDir()
 		run("write", dir)
-		source := pandasStore(t, dir, peer)
+		source := pandasStore(t, dir, packages)
 		for name, want := range map[string]string{
 			"Int64":          "column i (Int64Dtype): IntegerArray is not supported",
 			"boolean":        "column b (BooleanDtype): BooleanArray is not supported",
@@ -113,10 +113,10 @@ func TestPandasUnsupportedFrames(t *testing.T) {
 
 // TestPandasColumns appends to the same keys of a server from Python and Go.
 func TestPandasColumns(t *testing.T) {
-	withPandas(t, []string{"python", "pandas3"}, func(t *testing.T, peer string, run func(...string) string) {
+	withPandas(t, []string{"python", "pandas3"}, func(t *testing.T, packages string, run func(...string) string) {
 		url := serve(t)
 		run("columns-write", url)
-		s := NewPandasColumns(dial(t, url), &PandasOptions{Msgpack: strings.Contains(peer, "msgpack")})
+		s := NewPandasColumns(dial(t, url), &PandasOptions{Msgpack: strings.Contains(packages, "msgpack")})
 		names := map[string]bool{}
 		for info, err := range partd.Keys(t.Context(), s.Unwrap()) {
 			must(t, err)

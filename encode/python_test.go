@@ -110,7 +110,7 @@ var allArrays = []func(*testing.T, partd.Partd, bool){
 	arrayCheck("O", "text", "", "\u00e9\U0001f600"),
 }
 
-// bigArrays checks big-endian arrays. Go reads and appends to them, but does not create them.
+// bigArrays checks big-endian arrays, which Go reads and extends, but never creates.
 var bigArrays = []func(*testing.T, partd.Partd, bool){
 	arrayCheck[int64]("big_i8", math.MinInt64, -1, 0, math.MaxInt64),
 	arrayCheck[uint16]("big_u2", 0, 1, math.MaxUint16),

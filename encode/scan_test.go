@@ -267,8 +267,8 @@ func (b breaking) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	}
 }
 
-// TestScanBrokenConnection checks that a broken connection is an error, not the end of the scan, even if the error is
-// or wraps io.EOF.
+// TestScanBrokenConnection checks that a broken connection is an error and not the end of the scan,
+// even if the connection's error is or wraps io.EOF.
 func TestScanBrokenConnection(t *testing.T) {
 	for _, broken := range []error{io.EOF, fmt.Errorf("the connection broke: %w", io.EOF)} {
 		s := New(breaking{partd.NewDict(), broken}, Bytes())

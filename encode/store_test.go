@@ -145,8 +145,8 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// TestDecodeDoesNotRetainData checks that decoded values do not refer to the decoded data, because the caller reuses
-// it.
+// TestDecodeDoesNotRetainData checks that decoded values do not refer to the encoded data, which
+// the caller reuses.
 func TestDecodeDoesNotRetainData(t *testing.T) {
 	type all struct {
 		S string

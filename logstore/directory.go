@@ -178,8 +178,8 @@ func (d *directory) takeLock() error {
 	locked, err := l.TryLock(!d.readOnly)
 	if err != nil {
 		if d.readOnly && (errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS)) {
-			// The directory is read-only, so a writer could not create the lock file either:
-			// read without a lock.
+			// Without permission to open or create the lock file, assume that no process can
+			// write to the directory, and read without a lock.
 			return nil
 		}
 		return err

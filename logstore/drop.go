@@ -89,7 +89,7 @@ func (s *Store) forgetFiles() {
 	oldFiles := s.catalog.files
 	s.catalog.files, s.segments.list = newFileSet(), nil
 	s.sealer.file = nil
-	s.blobs.mu.Lock() // because reclaimSpace may use blobs.file in the background
+	s.blobs.mu.Lock() // reclaimSpace may use blobs.file in the background
 	s.blobs.file = nil
 	s.blobs.mu.Unlock()
 	s.startReclaiming()

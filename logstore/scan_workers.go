@@ -28,7 +28,7 @@ func (r hashRange) contains(hash uint64) bool { return r.lo <= hash && hash <= r
 
 type scanRequest struct {
 	hashes   hashRange
-	parts    int  // number of parts; their scans may run concurrently
+	parts    int  // number of parts into which the caller divides the store; their scans may run concurrently
 	keysOnly bool // yield keys with sizes instead of chunks
 }
 
@@ -38,7 +38,7 @@ type scanner struct {
 	cancel context.CancelFunc
 	s      *Store
 	v      *view
-	bits   uint8 // hash bits that select a range; partitions consist of ranges
+	bits   uint8 // number of leading hash bits that select a range; partitions consist of adjacent ranges
 
 	memory     int64 // bytes reserved by takeScanMemory
 	loadBytes  int64 // maximum bytes that a worker loads at a time
@@ -64,9 +64,9 @@ type scanPartition struct {
 }
 
 const (
-	maxBatchBytes     = 512 << 10
-	maxScanBatchBytes = 12 << 20 // maximum size of all batches of a scan, in bytes
-	minWorkerBytes    = 2 << 20  // minimum memory per worker
+	maxBatchBytes      = 512 << 10
+	maxTotalBatchBytes = 12 << 20 // maximum size of all batches of a scan together, in bytes
+	minWorkerBytes     = 2 << 20  // minimum memory per worker
 )
 
 // scan passes the requested content of the store to use, batch by batch, until use returns false.
@@ -117,7 +117,7 @@ func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scann
 	// references to each entry: in refs and in spare.
 	sc.loadBytes = min(memory/4*3, maxEntryOffset)
 	sc.maxRefs = max(int(memory/4/(2*entryRefLen)), 8)
-	sc.batchBytes = max(min(maxBatchBytes, int(sc.loadBytes/8), maxScanBatchBytes/(2*workers)), 64<<10)
+	sc.batchBytes = max(min(maxBatchBytes, int(sc.loadBytes/8), maxTotalBatchBytes/(2*workers)), 64<<10)
 	if s.hooks.batchBytes > 0 {
 		sc.batchBytes = s.hooks.batchBytes
 	}

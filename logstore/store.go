@@ -31,7 +31,7 @@ type Store struct {
 	// Every change holds lifeMu shared; Drop and Close hold it exclusively.
 	lifeMu sync.RWMutex
 
-	// mu guards the fields below. Appends take effect in the order in which they hold mu.
+	// mu guards the fields below. Appends hold mu one after another, and take effect in that order.
 	mu               sync.Mutex
 	closed           bool
 	temp             io.Closer // removes the directory of a temporary store; otherwise nil

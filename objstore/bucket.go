@@ -28,7 +28,7 @@ import (
 type Object struct {
 	Name     string
 	Size     int64     // in bytes
-	Modified time.Time // by the bucket's clock
+	Modified time.Time // according to the bucket's clock
 }
 
 // Bucket is the interface of an object store. Objects never change. A Bucket must be safe for

@@ -217,7 +217,7 @@ func (c *Client) abandon(ctx context.Context, k *call) error {
 	}
 	k.abandoned = true
 	err := canceled.Err(ctx)
-	if k.isNumbered || k.isPop || k.op.mutates() {
+	if k.isNumbered || k.isPop || k.op.isChange() {
 		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
 	if !k.isNumbered {
@@ -251,7 +251,7 @@ func (c *Client) failAll(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range c.calls {
-		if k.isNumbered || k.isPop || k.op.mutates() {
+		if k.isNumbered || k.isPop || k.op.isChange() {
 			c.complete(k, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
 		} else {
 			c.complete(k, err)
@@ -286,7 +286,7 @@ func (c *Client) handleReply(l *link, r reply, body []byte, owned bool) error {
 		c.ops.handleReply(c, k, err)
 		return nil
 	}
-	if k.op.mutates() && k.sendCount > 1 && errors.Is(err, partd.ErrSessionExpired) {
+	if k.op.isChange() && k.sendCount > 1 && errors.Is(err, partd.ErrSessionExpired) {
 		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err) // the first send may have been applied
 	}
 	c.complete(k, err)

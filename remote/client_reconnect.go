@@ -202,7 +202,7 @@ func (c *Client) handleLoss(l *link, err error) {
 		c.recordUseless(err)
 	}
 	for _, k := range c.calls {
-		if k.boundLink == l && k.op.mutates() {
+		if k.boundLink == l && k.op.isChange() {
 			c.complete(k, fmt.Errorf("%w: the connection broke: %w", partd.ErrUnknownOutcome, err))
 		} else if k.boundLink == l {
 			c.complete(k, fmt.Errorf("%w (the connection broke: %w)", ErrLost, err))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -184,4 +185,94 @@ func TestHeartbeats(t *testing.T) {
 	}
 	p.send(message("syn"))
 	p.wantBytes(acked)
+}
+
+// stuckConn is a connection whose peer stops reading.
+type stuckConn struct {
+	net.Conn
+	full   atomic.Bool
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (s *stuckConn) Write(b []byte) (int, error) {
+	if s.full.Load() {
+		<-s.closed
+		return 0, net.ErrClosed
+	}
+	return s.Conn.Write(b)
+}
+
+func (s *stuckConn) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return s.Conn.Close()
+}
+
+// TestCloseIsBounded checks that Close returns even if the server no longer reads.
+func TestCloseIsBounded(t *testing.T) {
+	ctx := t.Context()
+	_, url := serve(t, partd.NewDict(), nil)
+	c := dial(t, url, nil)
+	must(t, c.Append(ctx, entry("k", "v")))
+	c.mu.Lock()
+	s := &stuckConn{Conn: c.link.nc, closed: make(chan struct{})}
+	s.full.Store(true)
+	c.link.nc = s // nobody else writes now
+	c.mu.Unlock()
+	done := make(chan error, 1)
+	go func() { done <- c.Close() }()
+	select {
+	case err := <-done:
+		must(t, err)
+	case <-time.After(10 * closeTimeout):
+		t.Error("Close still waits for a server that does not read, after ten times closeTimeout")
+		must(t, s.Close())
+		must(t, <-done)
+	}
+}
+
+// TestReconnectingHasJitter checks that clients of a server do not all reconnect at the same time.
+func TestReconnectingHasJitter(t *testing.T) {
+	c := &Client{opts: ClientOptions{RetryFor: time.Hour}, backoff: lastBackoff}
+	waits := map[time.Duration]bool{}
+	for range 100 {
+		wait, err := c.nextPause()
+		must(t, err)
+		if waits[wait] = true; wait < lastBackoff/2 || wait > lastBackoff {
+			t.Errorf("nextPause = %v, want %v to %v", wait, lastBackoff/2, lastBackoff)
+		}
+	}
+	if len(waits) < 50 {
+		t.Errorf("100 calls of nextPause returned %d different durations, want at least 50", len(waits))
+	}
+}
+
+// TestNoServer checks that a client stops trying to connect after its time limit.
+func TestNoServer(t *testing.T) {
+	ctx := context.Background()
+	s, err := NewServer(partd.NewDict(), nil)
+	must(t, err)
+	l, err := Listen("tcp://127.0.0.1:0")
+	must(t, err)
+	go s.Serve(ctx, l)
+	c := dial(t, URL(l.Addr()), &ClientOptions{RetryFor: 200 * time.Millisecond})
+	must(t, c.Append(ctx, entry("k", "v")))
+	must(t, s.Shutdown(ctx))
+	for range 2 {
+		begin := time.Now()
+		if _, err := c.Get(ctx, "k"); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("Get without a server = %v, want ECONNREFUSED", err)
+		}
+		if d := time.Since(begin); d < 100*time.Millisecond || d > 10*time.Second {
+			t.Errorf("Get without a server took %v, want about 200 ms", d)
+		}
+	}
+	shortCtx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	if err := c.Append(shortCtx, entry("k", "v")); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("Append without a server = %v, want DeadlineExceeded", err)
+	}
+	if _, err := Dial(ctx, URL(l.Addr()), nil); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("Dial without a server = %v, want ECONNREFUSED", err)
+	}
 }

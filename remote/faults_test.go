@@ -82,7 +82,7 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 			}
 			p.send(message("get", "k"))
 			p.wantClosed()
-			for _, label := range []string{"operation=append", "operation=get", "operation=pop", "operation=stat", "command=append", "get of a Python client"} {
+			for _, label := range []string{"operation=append", "operation=get", "operation=pop", "operation=stat", "command=append", "get from a Python client"} {
 				isLogged := false
 				for line := range strings.Lines(log.String()) {
 					isLogged = isLogged || strings.Contains(line, label) && strings.Contains(line, "level=ERROR") && strings.Contains(line, "/secret/place")

@@ -15,13 +15,13 @@ func TestServices(t *testing.T) {
 			t.Errorf("%s needs the rights %q, want some for every operation except hello", op, s.needs)
 		}
 		if s.prepare == nil {
-			if !op.mutates() {
+			if !op.isChange() {
 				t.Errorf("%s neither changes the store nor has a service", op)
 			}
 			continue
 		}
 		_, err := s.prepare(&conn{server: &Server{}}, request{op: op}, &decoder{})
-		isServed, want := !errors.Is(err, ErrBadRequest), op >= opHello && op <= lastOperation && !op.mutates()
+		isServed, want := !errors.Is(err, ErrBadRequest), op >= opHello && op <= lastOperation && !op.isChange()
 		if isServed != want {
 			t.Errorf("the service of %s returned %v, want ErrBadRequest: %t", op, err, !want)
 		}
@@ -32,7 +32,7 @@ func TestMutations(t *testing.T) {
 	for change, name := range map[partd.Change]string{
 		partd.ChangeAppend: "append", partd.ChangeSet: "set", partd.ChangeSetOnce: "set once", partd.ChangeDelete: "delete", partd.ChangeDrop: "drop",
 	} {
-		if op := mutation(change); op.String() != name || !op.mutates() || op.change() != change {
+		if op := mutation(change); op.String() != name || !op.isChange() || op.change() != change {
 			t.Errorf("mutation(%d) = %s, want %s", change, op, name)
 		}
 	}

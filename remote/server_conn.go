@@ -179,8 +179,8 @@ func (c *conn) handshake() (buffered []byte, err error) {
 	return zmtp.Open(c.nc, zmtp.Router, timeout)
 }
 
-// writeStep is the number of bytes after which write sets a new deadline.
-const writeStep = 512 << 10
+// bytesPerDeadline is the number of bytes after which write sets a new deadline.
+const bytesPerDeadline = 512 << 10
 
 // write writes to the peer. The peer must read 512 KiB within StallTimeout, or at least
 // 16 KiB per second. An error ends the connection.
@@ -205,9 +205,9 @@ func (c *conn) writeLocked(parts ...[]byte) error {
 	for len(parts) > 0 {
 		var step net.Buffers
 		size := 0
-		for len(parts) > 0 && size < writeStep {
+		for len(parts) > 0 && size < bytesPerDeadline {
 			p := parts[0]
-			if free := writeStep - size; len(p) > free {
+			if free := bytesPerDeadline - size; len(p) > free {
 				p = p[:free]
 				parts[0] = parts[0][free:]
 			} else {

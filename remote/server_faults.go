@@ -35,7 +35,7 @@ func isPeerFault(err error) bool {
 		return true
 	}
 	if !errors.As(err, new(*partd.Error)) && (errors.Is(err, partd.ErrUnknownOutcome) || errors.As(err, new(*net.OpError))) {
-		return true // the result of a pop is no longer kept, or the connection broke
+		return true // a bare ErrUnknownOutcome: the result of a pop is no longer kept; a net.OpError: the connection broke
 	}
 	if errors.As(err, new(*limitError)) {
 		return errors.Is(err, syscall.EDQUOT) // a full quota is the client's fault; a full disk is not
@@ -51,8 +51,8 @@ func isPeerFault(err error) bool {
 	return false
 }
 
-// publicText removes the directories of the server's files from text, the message of err or a part
-// of it. Clients must not see them; the log has the full paths.
+// publicText removes the directories of the files in err from text, which is err's message or a
+// part of that message. Clients must not see these directories; the log has the full paths.
 func publicText(text string, err error) string {
 	for _, path := range pathsIn(err) {
 		for _, dir := range []string{path, filepath.Dir(path)} {

@@ -190,7 +190,7 @@ func (tlsAddr) Network() string { return "tls" }
 // hangUp closes a connection without waiting for a peer that may not read.
 func hangUp(nc net.Conn) {
 	if s, ok := nc.(*tls.Conn); ok {
-		nc = s.NetConn() // because closing a tls.Conn first sends a message
+		nc = s.NetConn() // closing s itself would first send a message
 	}
 	_ = nc.Close() // ignore the error: the connection is abandoned
 }

@@ -67,8 +67,8 @@ var services = [lastOperation + 1]service{
 	opSync:        {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answer) error { return partd.Sync(c.ctx, c.space.store) })},
 }
 
-// service returns the service of an operation. For an unknown operation, prepare
-// returns an error.
+// service returns the service of an operation. For an unknown operation, it returns a service whose
+// prepare function fails.
 func (op operation) service() service {
 	if op <= lastOperation && services[op].needs != 0 || op == opHello {
 		return services[op]
@@ -118,14 +118,14 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 		return nil, fmt.Errorf("%w: the client speaks versions %d to %d of the protocol, the server %d: install the same version of partd on both sides",
 			ErrBadRequest, lowest, highest, protocolVersion)
 	}
-	page, session, token := d.u32(), d.u64(), d.token()
+	pageSize, session, token := d.u32(), d.u64(), d.token()
 	namespace, credential := d.text(), d.text()
 	return func(a *answer) error {
 		if err := c.authenticate(namespace, credential); err != nil {
 			return err
 		}
 		s := c.server
-		c.pageSize = int(min(max(page, minPage), defaultPage, max(uint32(s.opts.Memory/16), minPage)))
+		c.pageSize = int(min(max(pageSize, minPage), defaultPage, max(uint32(s.opts.Memory/16), minPage)))
 		if err := c.enter(session, token); err != nil && !errors.Is(err, partd.ErrSessionExpired) {
 			return err
 		}

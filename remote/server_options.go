@@ -14,12 +14,12 @@ type ServerOptions struct {
 	// if that is less. Go clients split longer messages.
 	MaxMessage int64
 	// MaxConnections is the maximum number of connections. 0 means 1,024. At the maximum, a new
-	// connection replaces a connection of a peer with more connections, or an idle connection of
-	// the same peer. If all are in use, the new connection is closed.
+	// connection replaces a connection from a peer that has more connections, or an idle
+	// connection from the same peer. If all are in use, the new connection is closed.
 	MaxConnections int
 	// MaxHandles is the maximum number of open readers and listings of all clients together. 0
-	// means 1,024. At the maximum, a request to open another reader or listing waits, or closes the
-	// least recently used one of the peer with the most.
+	// means 1,024. At the maximum, a request to open another one waits, or closes one: the least
+	// recently used one of the peer that has the most.
 	MaxHandles int
 	// Memory limits the memory of all connections for messages being received and values being
 	// sent, in bytes. 0 means 512 MiB. Idle connections and messages of a few KiB do not count.

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// ack is the answer to every successful request of a Python client.
+// ack is the answer to every successful request from a Python client.
 var ack = [...]byte{0, 3, 'a', 'c', 'k'}
 
 var (
@@ -24,9 +24,9 @@ var (
 )
 
 // handlePython answers a message of Python's protocol. If it returns an error, the connection must
-// end. To a failed request it answers with a frame "error: …" and ack. Python's client expects ack
-// before each request, so its next call raises an error because of the frame. After that, the
-// client can continue.
+// end. It answers a failed request with a frame "error: …", followed by ack. Python's client reads
+// a pending ack at the start of each call. So its next call reads the error frame, and raises an
+// error; the call after that reads ack, and continues.
 func (c *conn) handlePython(frames [][]byte) error {
 	command, args := string(frames[0][:min(len(frames[0]), 16)]), frames[1:]
 	m, arrived := &c.server.meters.python[slices.Index(pythonCommands[:], command)+1], time.Now()
@@ -45,7 +45,7 @@ func (c *conn) handlePython(frames [][]byte) error {
 	case "get":
 		c.hasRequested.Store(true)
 		if err = c.pythonGet(args); err != nil {
-			c.logFault(slog.LevelDebug, "a get of a Python client failed", err)
+			c.logFault(slog.LevelDebug, "a get from a Python client failed", err)
 			return fmt.Errorf("get of %d keys for Python: %w", len(args), err)
 		}
 	case "syn":
@@ -86,7 +86,7 @@ func (c *conn) pythonError(command string, err error) error {
 	if c.ctx.Err() != nil {
 		return errClosing
 	}
-	c.logFault(slog.LevelWarn, "a request of a Python client failed", err, "command", command)
+	c.logFault(slog.LevelWarn, "a request from a Python client failed", err, "command", command)
 	text := strings.ToValidUTF8("error: "+publicText(err.Error(), err), "?")
 	return c.write(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false), ack[:])
 }

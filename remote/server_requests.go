@@ -30,7 +30,7 @@ func (c *conn) request(frames [][]byte) error {
 			return c.fail(r, err)
 		}
 	}
-	if r.flags&flagStaged != 0 && (r.op.mutates() || r.op == opPop) {
+	if r.flags&flagStaged != 0 && (r.op.isChange() || r.op == opPop) {
 		defer c.upload.drop(c)
 		if body, err = c.upload.takeRequest(body); err != nil {
 			return c.fail(r, err)
@@ -39,7 +39,7 @@ func (c *conn) request(frames [][]byte) error {
 	if x := c.openSessions[r.session]; r.session != 0 && !s.anySession && (x == nil || x.ended.Load()) {
 		return c.fail(r, r.notOpenError())
 	}
-	if r.op.mutates() {
+	if r.op.isChange() {
 		return c.handleMutation(r, body)
 	}
 	if s.cost != immediate {
@@ -60,7 +60,7 @@ func (c *conn) request(frames [][]byte) error {
 		return c.answerWith(r, f) // the store has all values in memory, so this is fast
 	}
 	if s.cost == inTurn {
-		f = c.inTurn(f)
+		f = c.withTurn(f)
 	}
 	return c.answerAsync(r, allowance, f)
 }
@@ -152,8 +152,9 @@ func (c *conn) enterLarge() error {
 	return c.tenant.large.acquire(c.ctx)
 }
 
-// inTurn returns a fill that waits for one of the tenant's permits for slow operations and calls f.
-func (c *conn) inTurn(f fill) fill {
+// withTurn returns a fill that waits for one of the tenant's permits for slow operations, and then
+// calls f.
+func (c *conn) withTurn(f fill) fill {
 	return func(a *answer) error {
 		if err := c.tenant.turns.acquire(c.ctx); err != nil {
 			return err

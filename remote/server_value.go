@@ -23,7 +23,8 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 		return s.getValue(ctx, key, buf, a)
 	}
 	if a.account.quotas.isCrowded() {
-		// Take memory now, so that the request does not wait for memory with an open reader.
+		// Take memory before opening the reader, because a request must not keep a reader open
+		// while it waits for memory.
 		if err := a.raise(uncharged + 1); err != nil {
 			return value{}, err
 		}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd"
 )
@@ -177,5 +179,60 @@ func TestSupersededConnection(t *testing.T) {
 	v, err := newer.Get(ctx, "k")
 	if must(t, err); string(v[0]) != "123" {
 		t.Errorf("the store has %q, want 123", v[0])
+	}
+}
+
+// TestResentOperationOfEndedSession checks that a resent operation of an ended session gets an unknown outcome, because
+// the server may have applied it before the session ended.
+func TestResentOperationOfEndedSession(t *testing.T) {
+	ctx := context.Background()
+	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
+	s, url := serve(t, store, nil)
+	p := newProxy(t, url, noLimit)
+	c := dial(t, p.url(), nil)
+	session, err := c.NewSession(ctx)
+	must(t, err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}})
+		done <- err
+	}()
+	time.Sleep(100 * time.Millisecond) // the operation is being applied
+	s.sessions.mu.Lock()
+	s.sessions.remove(s.sessions.table[session])
+	s.sessions.mu.Unlock()
+	p.cut()
+	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, partd.ErrSessionExpired) {
+		t.Errorf("a resent operation of an ended session = %v, want ErrUnknownOutcome and ErrSessionExpired", err)
+	}
+	close(store.unblock)
+}
+
+// TestAbortedRequests checks that a request gets no answer if it failed only because its connection
+// ended. The client would mistake the answer for the request's own error, although it gets the
+// result over another connection.
+func TestAbortedRequests(t *testing.T) {
+	s, err := NewServer(partd.NewDict(), nil)
+	must(t, err)
+	defer s.Shutdown(t.Context()) //nolint:errcheck // the store is empty
+	for label, do := range map[string]func(c *conn, err error) error{
+		"a request":        func(c *conn, err error) error { return c.fail(request{op: opPop, number: 1}, err) },
+		"a Python request": func(c *conn, err error) error { return c.pythonError("get", err) },
+	} {
+		ours, theirs := net.Pipe()
+		answered := make(chan int, 1)
+		go func() {
+			n, _ := theirs.Read(make([]byte, 100))
+			answered <- n
+		}()
+		c := newConn(s, ours, 1)
+		c.cancel() // as abort does before it closes the connection
+		err := do(c, c.ctx.Err())
+		must(t, ours.Close())
+		if n := <-answered; err == nil || n > 0 {
+			t.Errorf("%s on an aborted connection was answered with %d bytes, %v, want an error and no answer", label, n, err)
+		}
+		c.account.close()
+		s.quotas.leave(c.tenant)
 	}
 }

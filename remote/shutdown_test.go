@@ -4,42 +4,11 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd"
 )
-
-// TestNoServer checks that a client stops trying to connect after its time limit.
-func TestNoServer(t *testing.T) {
-	ctx := context.Background()
-	s, err := NewServer(partd.NewDict(), nil)
-	must(t, err)
-	l, err := Listen("tcp://127.0.0.1:0")
-	must(t, err)
-	go s.Serve(ctx, l)
-	c := dial(t, URL(l.Addr()), &ClientOptions{RetryFor: 200 * time.Millisecond})
-	must(t, c.Append(ctx, entry("k", "v")))
-	must(t, s.Shutdown(ctx))
-	for range 2 {
-		begin := time.Now()
-		if _, err := c.Get(ctx, "k"); !errors.Is(err, syscall.ECONNREFUSED) {
-			t.Errorf("Get without a server = %v, want ECONNREFUSED", err)
-		}
-		if d := time.Since(begin); d < 100*time.Millisecond || d > 10*time.Second {
-			t.Errorf("Get without a server took %v, want about 200 ms", d)
-		}
-	}
-	shortCtx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
-	defer cancel()
-	if err := c.Append(shortCtx, entry("k", "v")); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("Append without a server = %v, want DeadlineExceeded", err)
-	}
-	if _, err := Dial(ctx, URL(l.Addr()), nil); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("Dial without a server = %v, want ECONNREFUSED", err)
-	}
-}
 
 // TestShutdown checks that Shutdown waits for requests in progress.
 func TestShutdown(t *testing.T) {
@@ -101,4 +70,76 @@ func TestShutdownIsBounded(t *testing.T) {
 	if err := <-appended; !errors.Is(err, partd.ErrUnknownOutcome) && (err == nil || !strings.Contains(err.Error(), "context canceled")) {
 		t.Errorf("the interrupted Append = %v, want ErrUnknownOutcome or the store's error", err)
 	}
+}
+
+// TestShutdownOfSilentPeers checks that Shutdown does not wait for peers that have not finished their handshake.
+func TestShutdownOfSilentPeers(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), nil)
+	rawPeer(t, url)
+	half := rawPeer(t, url)
+	half.send(greeting())
+	dial(t, url, nil)
+	begin := time.Now()
+	must(t, s.Shutdown(context.Background()))
+	if d := time.Since(begin); d > 5*time.Second {
+		t.Errorf("Shutdown took %v, want at most 5 s", d)
+	}
+}
+
+// slowReader requests more data than sockets can buffer, and reads only the first bytes of the answer.
+func slowReader(t *testing.T, url string) *peer {
+	p := openPeer(t, url)
+	p.send(message("append", "large", string(make([]byte, 16<<20))))
+	p.wantBytes(acked)
+	p.send(message("get", "large", "large", "large", "large"))
+	var firstBytes [9]byte
+	_, err := p.Read(firstBytes[:])
+	must(t, err)
+	return p
+}
+
+// TestSlowReaderDoesNotBlockShutdown checks that Shutdown disconnects a peer that does not read its answer.
+func TestSlowReaderDoesNotBlockShutdown(t *testing.T) {
+	s, url := serve(t, partd.NewDict(), &ServerOptions{DrainTimeout: 200 * time.Millisecond, StallTimeout: time.Hour})
+	p := slowReader(t, url)
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(context.Background()) }()
+	select {
+	case err := <-done:
+		must(t, err)
+	case <-time.After(20 * time.Second):
+		t.Error("20 s after it was called, Shutdown is still waiting for a peer that does not read")
+		must(t, p.Close())
+		must(t, <-done)
+	}
+}
+
+// TestShutdownFlushesFirst checks that acknowledged data is flushed before Shutdown waits for peers.
+func TestShutdownFlushesFirst(t *testing.T) {
+	ctx := t.Context()
+	slow := partd.NewDict()
+	b, err := partd.NewBuffer(partd.NewDict(), slow, nil)
+	must(t, err)
+	s, url := serve(t, b, &ServerOptions{DrainTimeout: time.Hour, StallTimeout: time.Hour})
+	p := slowReader(t, url)
+	must(t, dial(t, url, nil).Append(ctx, entry("k", "v")))
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(context.Background()) }()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		v, err := slow.Get(ctx, "k")
+		if must(t, err); string(v[0]) == "v" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Error("Shutdown did not flush acknowledged data while a peer read nothing")
+			break
+		}
+	}
+	select {
+	case <-done:
+		t.Error("Shutdown has returned although a peer has not read its answer, so the test proves nothing")
+	default:
+	}
+	must(t, p.Close())
+	must(t, <-done)
 }

@@ -117,12 +117,12 @@ func TestExactlyOnceOverTLS(t *testing.T) {
 	p.StopCutting()
 	values, err := c.Get(ctx, "k")
 	if must(t, err); string(values[0]) != want.String() {
-		t.Errorf("the value has %d bytes, want %d bytes or other data", len(values[0]), want.Len())
+		t.Errorf("the value has the wrong content: %d bytes, want %d", len(values[0]), want.Len())
 	}
 	must(t, c.Close())
 }
 
-// tunnel forwards plain connections to a server over TLS.
+// tunnel accepts plain connections and forwards them over TLS to the server at url.
 func tunnel(t *testing.T, url string, config *tls.Config) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -152,8 +152,8 @@ func tunnel(t *testing.T, url string, config *tls.Config) (address string) {
 	return l.Addr().String()
 }
 
-// TestHostileOverTLS runs random conversations over TLS with a server that has users, while an
-// honest peer must be served. It also sends bytes that are not TLS.
+// TestHostileOverTLS runs random conversations over TLS with a server that has users. Meanwhile, the
+// server must serve an honest peer. The test also sends bytes that are not TLS.
 func TestHostileOverTLS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -171,7 +171,7 @@ func TestHostileOverTLS(t *testing.T) {
 	target := &hostile.Target{Network: "tcp", Address: tunnel(t, urls[true], &tls.Config{RootCAs: ca.Pool}), MaxMessage: 1 << 20, Patience: 30 * time.Second}
 	r, err := hostile.Run(ctx, target, 300, 8, 1, 10*time.Second, nil)
 	if err != nil || r.HonestRequests == 0 {
-		t.Errorf("hostile.Run = %+v, %v, want requests of the honest peer", r, err)
+		t.Errorf("hostile.Run = %+v, %v, want HonestRequests above 0", r, err)
 	}
 	var all sync.WaitGroup
 	for seed := range byte(50) {

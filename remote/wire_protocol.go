@@ -19,8 +19,8 @@ const (
 	replyLen   = 16 // length of a reply's header, in bytes
 )
 
-// magic begins each message. Python's commands begin with a letter, so the server can tell the
-// two protocols apart.
+// magic begins each message. The server also speaks the protocol of Python's partd, whose commands
+// begin with a letter, so the first byte of a message tells the two protocols apart.
 var magic = [4]byte{0, 'P', 'D', '1'}
 
 type operation uint8
@@ -66,11 +66,11 @@ func (op operation) String() string {
 	return names[op-1]
 }
 
-// mutates reports whether an operation may be numbered in a session.
-func (op operation) mutates() bool { return op >= opAppend && op <= opDrop }
+// isChange reports whether an operation is a change, which can have a number in a session.
+func (op operation) isChange() bool { return op >= opAppend && op <= opDrop }
 
-// change returns the change that a mutating operation makes. change and mutation rely on the
-// constants of operation and partd.Change having the same order.
+// change returns the kind of a change. change and mutation require that the constants of operation
+// and of partd.Change have the same order.
 func (op operation) change() partd.Change { return partd.Change(op - opAppend) }
 
 func mutation(c partd.Change) operation { return opAppend + operation(c) }

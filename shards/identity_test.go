@@ -92,7 +92,9 @@ func TestStoreMismatch(t *testing.T) {
 		fill(t, shardsOver(t, abc, stores), 30)
 		return stores[1].(fullStore)
 	}
-	var all sync.WaitGroup // run in parallel, because each run waits for dropWait, the time that a concurrent Drop has to write a missing list again
+	// The cases run in parallel, because each waits for dropWait, in which a concurrent Drop could
+	// write a missing list again.
+	var all sync.WaitGroup
 	defer all.Wait()
 	for name, other := range map[string]func(t *testing.T) fullStore{
 		"empty": func(*testing.T) fullStore { return partd.NewDict() }, "another": foreignStore,
@@ -182,8 +184,8 @@ func TestStoreReplacedDuringOperation(t *testing.T) {
 	}
 }
 
-// swappingStore replaces its store during the next operation once armed is set, and again after
-// the operation if after is not nil.
+// swappingStore is a store that, once armed is set, switches to the store during for the next
+// operation. After the operation, it switches to the store after, if that is not nil.
 type swappingStore struct {
 	*restartableStore
 	armed         atomic.Bool
@@ -316,7 +318,7 @@ func TestAdopt(t *testing.T) {
 	servers[1].useStore(partd.NewDict())
 	must(t, adopt("a"))
 	if _, err := scan(s, 0, 1); !errors.Is(err, ErrStoreMismatch) || strings.Contains(err.Error(), "shard a: ") {
-		t.Errorf("scan after adopting one of two empty stores = %v, want ErrStoreMismatch of the other one", err)
+		t.Errorf("scan after adopting one of two empty stores = %v, want ErrStoreMismatch of the other store", err)
 	}
 	for range 2 {
 		must(t, adopt("b"))

@@ -92,7 +92,7 @@ func TestServersKilledUnderLoad(t *testing.T) {
 				if _, err := countCommitted(ctx, reader); err == nil {
 					reads.Add(1)
 				} else if errors.Is(err, shuffle.ErrNotVerified) || !isAllowed(err) {
-					t.Errorf("a read was incomplete, or its error names no server: %v", err)
+					t.Errorf("read error = %v, want nil or an error that names a server, but not ErrNotVerified", err)
 				}
 			}
 			if err := partd.Close(ctx, reader); err != nil {
@@ -235,7 +235,8 @@ func TestAddServer(t *testing.T) {
 			}
 		}
 	}
-	// A copy cannot change the list in place, and the old list does not open the new store.
+	// A copy cannot change the shard list of a namespace, and a client with the old list cannot
+	// read the new store.
 	if cmd, output := startCopy(c.url(), "--replace"); cmd.Wait() == nil || !strings.Contains(output.String(), "another shard list") {
 		t.Errorf("a copy into the same namespaces printed %s, want an error about another list", output)
 	}
@@ -253,8 +254,8 @@ func TestAddServer(t *testing.T) {
 }
 
 // TestClientKilledDuringDrop checks that after a client was killed during Drop, each server has all
-// of its keys or none. A server may have lost its list; then clients reject it, naming it, until it is
-// adopted.
+// of its keys or none. Clients must reject a server that has lost its list, with an error that names
+// the server, until the server is adopted.
 func TestClientKilledDuringDrop(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
@@ -316,7 +317,7 @@ func TestClientKilledDuringDrop(t *testing.T) {
 				full++
 			}
 			if n != 0 && n != counts[i] {
-				t.Errorf("round %d: %s has %d keys, want all of its %d or none", round, c.addresses[i], n, counts[i])
+				t.Errorf("round %d: %s has %d keys, want all %d keys or none", round, c.addresses[i], n, counts[i])
 			}
 		}
 		must(t, partd.Close(ctx, store))

@@ -164,7 +164,7 @@ func TestTopK(t *testing.T) {
 	for _, k := range []int{0, 1, 10, 3000, manyRecords - 1, manyRecords, 2 * manyRecords} {
 		got := mustCollect(t, shuffle.TopK(t.Context(), shuffle.Values(in...), k, byTextAndSmall, minMemory[rec](t)))
 		if !slices.Equal(got, want[:min(k, manyRecords)]) {
-			t.Errorf("TopK(%d) yields wrong records: %d, want %d", k, len(got), min(k, manyRecords))
+			t.Errorf("TopK(%d) yields wrong records (%d records, want %d)", k, len(got), min(k, manyRecords))
 		}
 	}
 	top, err := shuffle.NewTop(t.Context(), 100, shuffle.By(shuffle.Desc(func(r rec) int { return r.N })), minMemory[rec](t))

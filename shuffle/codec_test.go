@@ -96,7 +96,7 @@ func TestNoDefaultCodec(t *testing.T) {
 	check := func(err error, name string) {
 		t.Helper()
 		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("DefaultCodec() error = %v, want one that contains %q", err, name)
+			t.Errorf("DefaultCodec() error = %v, want an error that contains %q", err, name)
 		}
 	}
 	_, err := DefaultCodec[any]()

@@ -115,7 +115,7 @@ func TestCancel(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	buf := make([]byte, 64<<10)
-	t.Errorf("%d goroutines are running, but %d before the test:\n%s", runtime.NumGoroutine(), goroutines, buf[:runtime.Stack(buf, true)])
+	t.Errorf("%d goroutines are running, but %d were running before the test:\n%s", runtime.NumGoroutine(), goroutines, buf[:runtime.Stack(buf, true)])
 }
 
 // TestStopReading checks that no goroutines and no temporary data remain after a caller stops reading.
@@ -145,7 +145,7 @@ func TestStopReading(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("%d goroutines are running, but %d before the test", runtime.NumGoroutine(), goroutines)
+	t.Errorf("%d goroutines are running, but %d were running before the test", runtime.NumGoroutine(), goroutines)
 }
 
 // corruptingStore is a store that changes the first large batch.
@@ -195,7 +195,7 @@ func TestCallersStore(t *testing.T) {
 			t.Errorf("records %s: error = %v; want %v only for changed records", name, err, shuffle.ErrNotVerified)
 		}
 		if err := operations(shuffle.Values(in...), o)["group"](t.Context()); err == nil || !strings.Contains(err.Error(), "already has keys") {
-			t.Errorf("grouping with a store that is not empty: error = %v, want one about existing keys", err)
+			t.Errorf("grouping with a store that is not empty: error = %v, want an error about existing keys", err)
 		}
 	}
 	dict := partd.NewDict()

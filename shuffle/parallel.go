@@ -170,7 +170,7 @@ func (k *keyed[T, K]) eachGroup(sc *scanner, use func(Group[K, T]) error) error 
 			continue // a block of the previous group that use did not read
 		}
 		r.group++
-		key, err := k.keys.Decode(r.block.key)
+		key, err := k.keyCodec.Decode(r.block.key)
 		if err != nil {
 			return fmt.Errorf("decoding a key: %w", err)
 		}

@@ -74,11 +74,11 @@ func TestFeedAll(t *testing.T) {
 	}
 }
 
-// checkOrder compares records by their keys: equal records keep their order only within a feed.
+// checkOrder compares only the keys of records, because equal records keep their order only within a feed.
 func checkOrder(t *testing.T, want, got []rec) {
 	t.Helper()
 	if !slices.EqualFunc(want, got, func(a, b rec) bool { return compareRecs(a, b) == 0 }) {
-		t.Error("the records are not in order, or not the same")
+		t.Error("the keys of the records, in order, differ from the wanted keys")
 	}
 	numbers := make([]bool, len(want))
 	for _, r := range got {
@@ -103,7 +103,7 @@ func TestFeedAllFails(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		yield(rec{}, errBrokenSeq)
 	}
-	mustNotRun := func(func(rec, error) bool) { t.Error("a sequence begins after the error") }
+	mustNotRun := func(func(rec, error) bool) { t.Error("FeedAll() started a sequence that it must not start") }
 	newGrouper := func(t *testing.T) *shuffle.Grouper[rec, string] {
 		g, err := shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, minMemory[rec](t))
 		if err != nil {

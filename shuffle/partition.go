@@ -64,7 +64,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 	if key == nil {
 		return nil, errors.New("the key function is nil: pass a function")
 	}
-	keys, _, err := newCodec[K](true)
+	keyCodec, _, err := newCodec[K](true)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 	if err != nil {
 		return nil, err
 	}
-	k.keys = encode.ValueCodec[int]{
+	k.keyCodec = encode.ValueCodec[int]{
 		Encode: func(dst []byte, number int) ([]byte, error) {
 			if number < 0 || number >= n {
 				return dst, fmt.Errorf("there is no partition %d: use 0 to %d", number, n-1)
@@ -87,7 +87,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 		},
 	}
 	k.appendKey = func(dst []byte, v T) ([]byte, error) {
-		b, err := keys.Encode(dst, key(v))
+		b, err := keyCodec.Encode(dst, key(v))
 		return binary.BigEndian.AppendUint32(b[:len(dst)], uint32(xxh3.Hash(b[len(dst):])%uint64(n))), err
 	}
 	return &Partitions[T, int]{k}, nil
@@ -112,7 +112,7 @@ func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
 		for info, err := range partd.Keys(p.spool.engine.Ctx, p.spool.store) {
 			var k K
 			if err == nil {
-				k, err = p.keys.Decode([]byte(info.Key))
+				k, err = p.keyCodec.Decode([]byte(info.Key))
 			}
 			if !yield(k, err) || err != nil {
 				return
@@ -130,7 +130,7 @@ func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 			yield(zero, err)
 			return
 		}
-		k, err := p.keys.Encode(nil, key)
+		k, err := p.keyCodec.Encode(nil, key)
 		if err != nil {
 			yield(zero, fmt.Errorf("encoding a key: %w", err))
 			return

@@ -28,7 +28,7 @@ func TestReadAheadOfTinyGroups(t *testing.T) {
 	sc := g.spool.scan(readers)
 	defer sc.close()
 	readAhead := 0
-	for range 2*readers + 1 { // all batches, because none is given back
+	for range 2*readers + 1 { // receives all batches, because none is given back
 		b := <-sc.full
 		readAhead += cap(b.data) + cap(b.blocks)*blockOffsetsSize
 	}

@@ -161,7 +161,7 @@ func (s *spool) close() error {
 type keyed[T, K any] struct {
 	appendKey func(dst []byte, v T) ([]byte, error)
 	codec     encode.ValueCodec[T]
-	keys      encode.ValueCodec[K]
+	keyCodec  encode.ValueCodec[K]
 	spool     *spool
 	groups    *atomic.Int64
 	meter     *meter
@@ -171,12 +171,12 @@ func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k ke
 	if key == nil {
 		return k, errors.New("the key function is nil: pass a function")
 	}
-	keys, _, err := newCodec[K](true)
+	keyCodec, _, err := newCodec[K](true)
 	if err != nil {
 		return k, err
 	}
-	encode := func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
-	k = keyed[T, K]{appendKey: encode, keys: keys, groups: new(atomic.Int64)}
+	encode := func(dst []byte, v T) ([]byte, error) { return keyCodec.Encode(dst, key(v)) }
+	k = keyed[T, K]{appendKey: encode, keyCodec: keyCodec, groups: new(atomic.Int64)}
 	c, err := o.resolve()
 	if err != nil {
 		return k, err

@@ -28,8 +28,8 @@ func nullsOf(fields ...arrow.Field) array.RecordReader {
 	})
 }
 
-// TestAppendMissingColumns checks that an append reports the table columns that its rows lack, and that it fails
-// because of them with AllColumns. A column that contains only nulls is not missing.
+// TestAppendMissingColumns checks that an append reports the table columns that its rows lack, and that an append
+// with AllColumns fails instead. A column that contains only nulls is not missing.
 func TestAppendMissingColumns(t *testing.T) {
 	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
 	s := arrow.Field{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}

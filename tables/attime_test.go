@@ -48,7 +48,7 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	wantRowsAt(b, afterRow1, 1)
 	wantRowsAt(b, time.Now(), 1, 2, 3)
 	wantRowsAt(b, afterRow1, 1)
-	wantRowsAt(b, afterRow2, 1) // the read before last folded rows 2 and 3 into one version, which is later than afterRow2
+	wantRowsAt(b, afterRow2, 1) // without row 2: reading at time.Now() has folded rows 2 and 3 into one version, later than afterRow2
 	mustPut(t, b, "t", PutReplace, 9)
 	pause()
 	wantRowsAt(b, time.Now(), 9)

@@ -162,8 +162,8 @@ func TestBackupChild(t *testing.T) {
 	fmt.Println("done")
 }
 
-// TestBackupKill kills backups with kill -9, each later than the previous one, until one completes. Only that
-// one must be listed.
+// TestBackupKill kills backups with kill -9, each after a longer delay, until one completes. Only the completed
+// backup must be listed.
 func TestBackupKill(t *testing.T) {
 	t.Parallel()
 	s := fullStore(t)

@@ -80,7 +80,7 @@ func TestCachedTail(t *testing.T) {
 		}
 		folded, err := ticksFrom(table.Scan(t.Context(), nil))
 		if used := s.tail.UsedMemory(); err != nil || used != 0 || !slices.Equal(folded, allRows) {
-			t.Errorf("%s: after the fold, the tail uses %d bytes of memory, want 0, or the rows changed; error: %v", rule, used, err)
+			t.Errorf("%s: after the fold, the tail uses %d bytes of memory, want 0 bytes and unchanged rows; error: %v", rule, used, err)
 		}
 	}
 }

@@ -64,8 +64,8 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *com
 	if step.Basis, err = commit.BasisOf(t, commit.OnlyAppends, e.s.cat.NewIO()); err != nil {
 		return nil, err
 	}
-	io := step.IO // the deferred call cannot use step, because returning an error sets step to nil
-	defer func() { io.RemoveFailed(err) }()
+	fileIO := step.IO // the deferred call cannot use step, because returning an error sets step to nil
+	defer func() { fileIO.RemoveFailed(err) }()
 	def, err := definition.FromMetadata(t.Metadata())
 	if err != nil {
 		return nil, err

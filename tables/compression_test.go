@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestCompression checks the codecs and sizes of files with each kind of compression, also after it changes.
+// TestCompression checks the codecs and sizes of files with each kind of compression, also after the setting changes.
 func TestCompression(t *testing.T) {
 	b := bucketWithoutTail(t)
 	columns := arrow.NewSchema([]arrow.Field{nullable("n", arrow.PrimitiveTypes.Int64), nullable("url", arrow.BinaryTypes.String)}, nil)
@@ -26,7 +26,7 @@ func TestCompression(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// check compares the codecs of a table's only file, and returns the file's size.
+	// check compares the codecs of a table's only file with want, and returns the file's size.
 	check := func(name string, want ...string) int64 {
 		t.Helper()
 		path := filesOf(t, b, name)[0]

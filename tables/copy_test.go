@@ -248,7 +248,7 @@ func TestCopyToInterrupted(t *testing.T) {
 		sent += files
 		for name, state := range stateOf(t, dest) {
 			if strings.HasPrefix(name, "one/") && state != want[name] && state != "map[] []" {
-				t.Fatalf("failure in attempt %d: the state of %q is %s", attempt, name, state)
+				t.Fatalf("failure in attempt %d: the state of %q is %s, want the source's state or an empty one", attempt, name, state)
 			}
 		}
 		if copyErr == nil {

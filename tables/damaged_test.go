@@ -19,7 +19,7 @@ var corruptions = map[string]func(b, other []byte) []byte{
 }
 
 // corruptedStore returns a store of three tables with rows in data files and in the tail (not yet in data files), and
-// an undamaged copy of it. In the store, file is damaged: it belongs to table bad and has the given kind.
+// an undamaged copy of it. In the store, a file of table bad is damaged, which has the given kind and the path file.
 func corruptedStore(t *testing.T, kind string, corruption func(b, otherContent []byte) []byte) (s, copied *Store, file string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -45,7 +45,7 @@ func TestBackgroundFoldSkipsDamaged(t *testing.T) {
 }
 
 // TestDeleteOrRestoreDamaged checks that a damaged table can be deleted, by itself or with its bucket, or restored from a
-// backup. Then its old rows in the tail are gone.
+// backup. After that, the tail must not contain its old rows.
 func TestDeleteOrRestoreDamaged(t *testing.T) {
 	t.Parallel()
 	for corruption, f := range corruptions {

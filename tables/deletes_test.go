@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// foreignCommit commits to a table like another program.
+// foreignCommit commits to a table as another program would.
 func foreignCommit(t *testing.T, s *Store, name string, do func(*table.Transaction) error) {
 	t.Helper()
 	tab, err := s.Bucket("").Table(t.Context(), name)

@@ -71,8 +71,8 @@ func rowTexts(t *testing.T, b *Bucket, name string) (all []string) {
 	return all
 }
 
-// wantRejected checks that every operation that writes rows rejects bad with a SchemaError for the column whose
-// message contains text, and changes nothing.
+// wantRejected checks that every operation that writes rows rejects bad and changes nothing. The error must be a
+// SchemaError for the column, and contain text.
 func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, text string) {
 	t.Helper()
 	ctx := t.Context()

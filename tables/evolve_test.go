@@ -193,7 +193,7 @@ func TestEvolve(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := tableText(t, b, "t", &ScanOptions{Filter: e}); got != "a float64; b utf8; c int64"+want {
-			t.Errorf("scan where %s = %s, want%s", where, got, want)
+			t.Errorf("scan with the condition %s: got %s, want%s", where, got, want)
 		}
 	}
 	wantText(t, b, "t", "a int16; b utf8; c int64 | 1,x,3", AtVersion(1))

@@ -116,7 +116,7 @@ func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error)
 
 // rewriteFiles writes the rows of t's files, except the files whose paths are in skip, to new files in the schema of
 // newMeta.
-func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta table.Metadata, io *icecat.FileIO, skip map[string]bool) ([]iceberg.DataFile, error) {
+func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta table.Metadata, fileIO *icecat.FileIO, skip map[string]bool) ([]iceberg.DataFile, error) {
 	r, err := p.e.reader(ctx, t)
 	if err == nil {
 		r.skipFiles = skip
@@ -127,7 +127,7 @@ func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta t
 	}
 	rows := arrowsafe.Reader(r.schema, r.batches, func() {})
 	defer rows.Release()
-	return p.e.Write(ctx, p.e.Staged(newMeta, io), io, commit.WriteInput{Rows: rows, Caster: p.caster, Rules: p.check, Acknowledged: skip != nil})
+	return p.e.Write(ctx, p.e.Staged(newMeta, fileIO), fileIO, commit.WriteInput{Rows: rows, Caster: p.caster, Rules: p.check, Acknowledged: skip != nil})
 }
 
 // reshape adds step to the transaction. If caster is not nil, reshape also rewrites the table's files.

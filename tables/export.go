@@ -42,8 +42,11 @@ func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows 
 			err = t.error("export", err)
 		}
 	}()
-	if o.FileRows < 0 || o.FileRows > 0 && o.Replace {
-		return 0, &ArgumentError{Err: fmt.Errorf("option FileRows is %d: use 0 for one file, or a positive number (without option Replace) for a directory", o.FileRows)}
+	switch {
+	case o.FileRows < 0:
+		return 0, &ArgumentError{Err: fmt.Errorf("option FileRows is %d: it must not be negative", o.FileRows)}
+	case o.FileRows > 0 && o.Replace:
+		return 0, &ArgumentError{Err: errors.New("options FileRows and Replace cannot be combined: remove the directory first, or choose another path")}
 	}
 	if o.FileRows > 0 {
 		if _, err := os.Lstat(path); err == nil {

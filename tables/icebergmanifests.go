@@ -25,9 +25,9 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, oldMeta, newMeta table
 	if len(added) == 0 {
 		return nil
 	}
-	c := &manifestCheck{s: p.s, io: p.s.cat.NewCheckIO(), newMeta: newMeta, checked: map[string]iceberg.ManifestFile{}, budget: icecat.ManifestBudget()}
+	c := &manifestCheck{s: p.s, fileIO: p.s.cat.NewCheckIO(), newMeta: newMeta, checked: map[string]iceberg.ManifestFile{}, budget: icecat.ManifestBudget()}
 	if oldMeta != nil && oldMeta.CurrentSnapshot() != nil {
-		manifests, err := oldMeta.CurrentSnapshot().Manifests(c.io)
+		manifests, err := oldMeta.CurrentSnapshot().Manifests(c.fileIO)
 		if err != nil {
 			return err
 		}
@@ -54,9 +54,9 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, oldMeta, newMeta table
 
 type manifestCheck struct {
 	s       *Store
-	io      *icecat.FileIO
+	fileIO  *icecat.FileIO
 	newMeta table.Metadata
-	checked map[string]iceberg.ManifestFile // by path, manifests that were already checked, or that were in the table before the commit
+	checked map[string]iceberg.ManifestFile // manifests, keyed by path, that were already checked, or that were in the table before the commit
 	budget  *icecat.Budget                  // what remains of the limits on reading manifests
 }
 
@@ -70,10 +70,10 @@ func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error 
 	var manifests []iceberg.ManifestFile
 	err := checkAvroName(s.ManifestList)
 	if err == nil {
-		err = c.io.CheckAvro(ctx, s.ManifestList, icecat.ListKind, icecat.ListBudget())
+		err = c.fileIO.CheckAvro(ctx, s.ManifestList, icecat.ListKind, icecat.ListBudget())
 	}
 	if err == nil {
-		err = icecat.CatchPanic(func() error { manifests, err = s.Manifests(c.io); return err })
+		err = icecat.CatchPanic(func() error { manifests, err = s.Manifests(c.fileIO); return err })
 	}
 	if err != nil {
 		return invalid("the manifest list", err)
@@ -116,12 +116,12 @@ func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m 
 	if m.SequenceNum() > s.SequenceNumber || m.MinSequenceNum() > s.SequenceNumber {
 		return fmt.Errorf("its sequence numbers, %d and %d, are above the snapshot's, %d", m.SequenceNum(), m.MinSequenceNum(), s.SequenceNumber)
 	}
-	if err := c.io.CheckAvro(ctx, m.FilePath(), icecat.ManifestKind, c.budget); err != nil {
+	if err := c.fileIO.CheckAvro(ctx, m.FilePath(), icecat.ManifestKind, c.budget); err != nil {
 		return err
 	}
 	types := partitionTypes(c.newMeta, spec)
 	var tally icecat.Tally
-	for e, err := range m.Entries(c.io, false) {
+	for e, err := range m.Entries(c.fileIO, false) {
 		if err != nil {
 			return err
 		}

@@ -58,7 +58,7 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	for _, task := range tasks {
 		canMatch, canRemain := deletes.mayMatch(datafile.BoundsOf(w.t.Schema(), task.File))
 		if canMatch && !canRemain && !datafile.HasDeletes(task) {
-			w.old = append(w.old, task.File)
+			w.oldFiles = append(w.oldFiles, task.File)
 			w.result.Deleted += task.File.Count()
 			dropped[task.File.FilePath()] = true
 			continue
@@ -160,7 +160,7 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 		return kept, err
 	})
 	for _, task := range group {
-		w.old = append(w.old, task.File)
+		w.oldFiles = append(w.oldFiles, task.File)
 	}
 	var files []iceberg.DataFile
 	var err error
@@ -174,7 +174,7 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 		}
 		files, err = current.Rewrite(ctx, inputs, w.series(w.writer()), sorted.All, dropDeleted)
 	}
-	w.files = append(w.files, files...)
+	w.newFiles = append(w.newFiles, files...)
 	return err
 }
 

@@ -36,7 +36,8 @@ type rewrite struct {
 	commit.Basis
 	t          *table.Table
 	def        *definition.Definition
-	old, files []iceberg.DataFile // the commit replaces old with files
+	oldFiles   []iceberg.DataFile // files that the commit removes
+	newFiles   []iceberg.DataFile // files that the commit adds
 	evolving   *evolveStep        // changes columns; nil if the columns stay the same
 	rewriteAll bool               // whether a column change requires rewriting all files
 	result     RewriteResult
@@ -63,7 +64,7 @@ func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Con
 	return w.result, err
 }
 
-func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(context.Context, *rewrite) error) (err error) {
+func (w *rewrite) attempt(ctx context.Context, fileIO *icecat.FileIO, plan func(context.Context, *rewrite) error) (err error) {
 	w.e.Commits.Lock()
 	defer w.e.Commits.Unlock()
 	if w.t, err = w.e.FoldAll(ctx); err != nil {
@@ -72,32 +73,32 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 	if w.def, err = definition.FromMetadata(w.t.Metadata()); err != nil {
 		return err
 	}
-	if w.Basis, err = commit.BasisOf(w.t, commit.OnlyAppends, io); err != nil {
+	if w.Basis, err = commit.BasisOf(w.t, commit.OnlyAppends, fileIO); err != nil {
 		return err
 	}
-	w.old, w.files, w.evolving, w.rewriteAll, w.result = nil, nil, nil, false, RewriteResult{Version: versionOf(w.t.Metadata())}
+	w.oldFiles, w.newFiles, w.evolving, w.rewriteAll, w.result = nil, nil, nil, false, RewriteResult{Version: versionOf(w.t.Metadata())}
 	if err := plan(ctx, w); err != nil {
 		return err
 	}
-	w.files = append(w.files, w.added...)
-	step := commit.PreparedStep{IO: io, Apply: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	w.newFiles = append(w.newFiles, w.added...)
+	step := commit.PreparedStep{IO: fileIO, Apply: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if err := w.CheckFresh(cur); err != nil {
 			return nil, err
 		}
 		a.Info.Updated = a.Now
-		return commit.ReplaceFiles(ctx, cur, w.old, w.files, nil)
+		return commit.ReplaceFiles(ctx, cur, w.oldFiles, w.newFiles, nil)
 	}}
 	if p := w.evolving; p != nil {
-		p.Basis, p.replaced, p.written = w.Basis, w.old, w.files
+		p.Basis, p.replaced, p.written = w.Basis, w.oldFiles, w.newFiles
 		step.Mode, step.Apply = commit.Folds, p.apply
-	} else if len(w.old)+len(w.files) == 0 {
+	} else if len(w.oldFiles)+len(w.newFiles) == 0 {
 		return nil
 	}
 	t, err := w.e.Commit(ctx, step)
 	if err != nil {
 		return err
 	}
-	w.result.Version, w.result.Files = versionOf(t.Metadata()), len(w.old)
+	w.result.Version, w.result.Files = versionOf(t.Metadata()), len(w.oldFiles)
 	return nil
 }
 

@@ -108,17 +108,17 @@ type reader struct {
 	*view
 	ctx context.Context // Scan's context, stored because RecordReader's methods take no context
 
-	schema  *arrow.Schema // columns of the result
-	read    *arrow.Schema // columns to read, including columns that only filters use
-	columns []int         // for each column of read, its index in the table
-	names   []string      // names of the columns of read
-	casts   bool          // whether a column's type in read differs from its type in files
-	outputs []int         // for each column of schema, its index in read; nil means that schema and read are equal
-	filters []*filter.Expr
-	filter  *filter.Expr // all filters combined, set by plan; nil means no filter
-	limit   int64        // maximum number of further rows; -1 means no limit
-	skip    int64        // number of rows to skip at the start
-	recycle bool         // reuse the memory of released batches
+	schema    *arrow.Schema // columns of the result
+	read      *arrow.Schema // columns to read, including columns that only filters use
+	columns   []int         // for each column of read, its index in the table
+	names     []string      // names of the columns of read
+	needsCast bool          // whether a column's type in read differs from its type in files
+	outputs   []int         // for each column of schema, its index in read; nil means that schema and read are equal
+	filters   []*filter.Expr
+	filter    *filter.Expr // all filters combined, set by plan; nil means no filter
+	limit     int64        // maximum number of further rows; -1 means no limit
+	skip      int64        // number of rows to skip at the start
+	recycle   bool         // reuse the memory of released batches
 
 	skipFiles  map[string]bool // paths of files to omit
 	from, to   int             // range of indices of the files to read, if the table has no order; to = 0 means no end
@@ -161,7 +161,7 @@ func (r *reader) chooseColumns(requested []string) error {
 	for i, f := range r.def.Logical.Fields() {
 		if len(requested) == 0 || needed[f.Name] {
 			r.columns, r.names = append(r.columns, i), append(r.names, f.Name)
-			r.casts = r.casts || !arrow.TypeEqual(f.Type, r.def.Stored.Field(i).Type)
+			r.needsCast = r.needsCast || !arrow.TypeEqual(f.Type, r.def.Stored.Field(i).Type)
 			fields = append(fields, f)
 		}
 	}
@@ -229,7 +229,7 @@ func (r *reader) plan(columns []string) (err error) {
 // match the filter; otherwise, convert applies the filter.
 func (r *reader) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
 	var err error
-	if !r.casts {
+	if !r.needsCast {
 		b = array.NewRecordBatch(r.read, b.Columns(), b.NumRows())
 	} else if b, err = schema.Convert(b, r.read); err != nil {
 		return nil, err

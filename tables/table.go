@@ -25,8 +25,8 @@ type Table struct {
 }
 
 // Table returns a table in its current state, or in the state that an At selects. A nil At selects the current state.
-// With [AtTime], Table can wait for a running put. The reader that this put reads must therefore not call Table with
-// AtTime for the same table.
+// With [AtTime], Table can wait until a running put ends. To avoid a deadlock, the reader that is passed to a put must
+// not call Table with AtTime for the same table.
 func (b *Bucket) Table(ctx context.Context, name string, selectors ...At) (_ *Table, err error) {
 	defer wrapError(&err, "open table", b.Name(), name)
 	n, err := b.check(name)
@@ -56,19 +56,21 @@ func (b *Bucket) Table(ctx context.Context, name string, selectors ...At) (_ *Ta
 		if a.version != nil {
 			return nil, errors.New("AtVersion and AtTime cannot be combined")
 		}
-		e, err := b.store().commits.Acquire(n)
+		tableEntry, err := b.store().commits.Acquire(n)
 		if err != nil {
 			return nil, err
 		}
-		defer e.Release()
-		cur, unfolded, err := e.FoldUntil(ctx, a.time)
+		defer tableEntry.Release()
+		cur, unfolded, err := tableEntry.FoldUntil(ctx, a.time)
 		if err != nil {
 			return nil, notFound(err)
 		}
 		if unfolded && b.s.opts.Catalog != "" {
 			return nil, fmt.Errorf("%w: rows put before that time are still in the tail of another Store: wait until that Store folds them", ErrReadOnly)
 		}
-		if unfolded { // the store is read-only, and all rows in its copy of the tail were put by then: select the current state
+		if unfolded {
+			// A read-only store cannot fold. All rows in its copy of the tail were put before a.time, so the current
+			// state is the state at a.time.
 			return &Table{b: b, name: n}, nil
 		}
 		meta = cur.Metadata()

@@ -13,7 +13,7 @@ import (
 type aggregateSpec struct {
 	function    string
 	text        string // the aggregate as written in --agg
-	col, second int    // columns; second is the column of x, for functions of y and x
+	col, second int    // indexes of columns; functions of y and x read x from second
 	fraction    float64
 }
 
@@ -191,7 +191,7 @@ func (a aggregateSpec) compute(all, second []cell) cell {
 	case "quantile":
 		return quantileOf(nonempty, a.fraction)
 	}
-	return a.computeNumbers(nonempty)
+	return a.numericAggregate(nonempty)
 }
 
 func countTexts(list []cell) map[string]int {
@@ -223,15 +223,15 @@ func quantileOf(list []cell, fraction float64) cell {
 	return c
 }
 
-// sumOrMeanCell returns the expected cell for x, a sum or a mean. partd computes both with floats if
-// sum is too large for exact floats.
+// sumOrMeanCell returns the expected cell for x, a sum or a mean of numbers with the given sum. If
+// sum exceeds 2^53, partd's float result is only approximate.
 func sumOrMeanCell(x, sum *big.Rat) cell {
 	c := numberCell(x.RatString())
 	c.rounded = new(big.Rat).Abs(sum).Cmp(big.NewRat(1<<53, 1)) > 0
 	return c
 }
 
-func (a aggregateSpec) computeNumbers(list []cell) cell {
+func (a aggregateSpec) numericAggregate(list []cell) cell {
 	s := momentsOf(list, list)
 	switch a.function {
 	case "sum":

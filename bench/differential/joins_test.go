@@ -48,7 +48,7 @@ func (r *run) join(flags []string) error {
 	}
 	names, want := joinModel(left, right, leftColumns, rightColumns, kind, matchEmpty)
 	if r.maybe(0.3) && len(want) < 3000 {
-		// Make the sides larger than memory. If they are compressed, partd notices it only while reading.
+		// Make the sides larger than memory. If they are compressed, partd learns their size only while reading.
 		r.widen(left)
 		if r.maybe(0.7) {
 			r.widen(right)

@@ -166,7 +166,7 @@ func (r *run) shuffle(in *input, flags []string) error {
 	if err := json.Unmarshal([]byte(list), &stat); err != nil || stat.Keys != len(want) {
 		return fmt.Errorf("the store has %d keys, want %d after %q: %w", stat.Keys, len(want), shuffled, err)
 	}
-	for keys := range slices.Chunk(slices.Sorted(maps.Keys(want)), 1000) { // because the length of a command line is limited
+	for keys := range slices.Chunk(slices.Sorted(maps.Keys(want)), 1000) { // the length of a command line is limited
 		all, values := []string{"get", "--base64", "--store", store, "--"}, ""
 		for _, key := range keys {
 			all = append(all, base64.StdEncoding.EncodeToString([]byte(key)))

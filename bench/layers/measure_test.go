@@ -40,7 +40,7 @@ func TestEveryFormatIsChecked(t *testing.T) {
 func TestSamples(t *testing.T) {
 	samples, err := readSamples("../../testdata/birdstrikes.csv", "../../testdata/airports.csv")
 	if err != nil || len(samples) != 3 {
-		t.Fatalf("readSamples returned %d samples, error %v", len(samples), err)
+		t.Fatalf("readSamples returned %d samples, error %v; want 3 samples", len(samples), err)
 	}
 	if !bytes.Contains(samples[0].data, []byte("Louisiana")) || len(samples[1].data) != 4*8*10_000 {
 		t.Errorf("the samples have unexpected contents, of %d and %d bytes", len(samples[0].data), len(samples[1].data))

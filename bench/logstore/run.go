@@ -43,7 +43,7 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 	}
 	f := l.newFiller()
 	times := make([]time.Duration, 0, l.entries/uint64(l.batch)+1)
-	cpu, io := program.CPU(), bytesWritten()
+	cpu, written := program.CPU(), bytesWritten()
 	start := time.Now()
 	var filling time.Duration
 	for i := uint64(0); i < l.entries; i += uint64(l.batch) {
@@ -62,7 +62,7 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 	r.WriteSec = time.Since(start).Seconds()
 	r.AppendSec = r.WriteSec - filling.Seconds()
 	r.CPUSec = (program.CPU() - cpu).Seconds()
-	r.WrittenBytes = bytesWritten() - io
+	r.WrittenBytes = bytesWritten() - written
 	slices.Sort(times)
 	r.P99Micros = float64(times[len(times)*99/100].Microseconds())
 	r.MaxMillis = float64(times[len(times)-1].Microseconds()) / 1000

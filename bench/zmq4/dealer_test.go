@@ -16,7 +16,7 @@ const operations = 26 // the number of operations in the Go client's protocol
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	r := rand.NewChaCha8([32]byte{})
-	_, _ = r.Read(b) // it never fails
+	_, _ = r.Read(b) // Read never fails
 	return b
 }
 
@@ -26,7 +26,7 @@ func TestPython(t *testing.T) {
 	message := []string{"append"}
 	get, values := []string{"get"}, []string{}
 	for i := range 100_000 {
-		value := strings.Repeat("v", i%300) // frames of both kinds of header
+		value := strings.Repeat("v", i%300) // some frames have a short header, others a long one
 		message = append(message, fmt.Sprint("key ", i), value)
 		get, values = append(get, fmt.Sprint("key ", i)), append(values, value)
 	}

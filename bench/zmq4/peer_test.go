@@ -127,7 +127,7 @@ func (d *dealer) wantMessage(message [][]byte) {
 	}
 }
 
-// requestPython sends a message of Python's protocol. vectored selects how zmq4 writes the frames.
+// requestPython sends a message over the Python protocol. vectored selects how zmq4 writes the frames.
 func (d *dealer) requestPython(message [][]byte, vectored bool) {
 	d.t.Helper()
 	send := d.Send

@@ -26,7 +26,7 @@ type relay struct {
 	mu             sync.Mutex
 	router         zmq4.Socket
 	dealers        map[string]zmq4.Socket
-	seenOperations [256]atomic.Bool // by operation
+	seenOperations [256]atomic.Bool // indexed by operation
 }
 
 func newRelay(t testing.TB, url, serverURL string) *relay {
@@ -104,7 +104,7 @@ func (r *relay) close() {
 }
 
 // TestClientKeepsPromises runs the test suite for stores with zmq4 between our client and our
-// server, and checks which operations passed through it.
+// server, and checks which operations passed through zmq4.
 func TestClientKeepsPromises(t *testing.T) {
 	abilities := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen, partdtest.CanScan,

@@ -76,7 +76,7 @@ func TestUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if values, err := byCert.Get(ctx, "k"); err != nil || string(values[0]) != "of job7" {
-		t.Errorf("Get(k) with a client certificate = %q, %v, want of job7", values, err)
+		t.Errorf("Get(k) with a client certificate = %q, %v, want the value of job7", values, err)
 	}
 	for _, options := range []string{"?token-file=" + writer, "/job8?token-file=" + writer, "?insecure=true", "/job8?cert=" + client.Cert + "&key=" + client.Key} {
 		if store, err := open(strings.Replace(options, "?insecure=true", "?token-file="+users, 1)); !errors.Is(err, fs.ErrPermission) {

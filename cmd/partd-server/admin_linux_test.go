@@ -105,7 +105,7 @@ func TestNotReady(t *testing.T) {
 		t.Error(err)
 	}
 	if code, body := httpGet(t, admin+"/metrics"); code != 200 || !strings.Contains(body, "partd_room_refused_total 1\n") || !strings.Contains(body, "partd_ready 0\n") {
-		t.Errorf("GET /metrics: status %d, want 200 with one refusal and not ready; body %s", code, body)
+		t.Errorf("GET /metrics: status %d, want 200 and metrics that show one refusal and no readiness; body %s", code, body)
 	}
 	if code, _ := httpGet(t, admin+"/debug/pprof/goroutine"); code != 200 {
 		t.Errorf("GET /debug/pprof/goroutine with --pprof: status %d, want 200", code)

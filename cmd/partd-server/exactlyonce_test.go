@@ -151,7 +151,7 @@ func TestCutConnections(t *testing.T) {
 		name, store        string
 		namespace          string
 		clients, perClient int
-		share              int // percentage of the cuts
+		share              int // percentage of cuts that this case makes
 	}{
 		{"log", "log:%s", "", 4, 3, 50},
 		{"namespace", "log:%s", "/job7", 4, 3, 25},

@@ -35,7 +35,7 @@ type keyState struct {
 	value  string
 }
 
-// model defines the possible answers about a key. Stores promise no order across keys, so it checks them separately.
+// model defines the possible answers about a key. Stores promise no order across keys, so it checks each key separately.
 var model = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byKey := map[string][]porcupine.Operation{}
@@ -141,7 +141,7 @@ func recordHistory(ctx context.Context, clients []partd.Partd, name string, seed
 // noteOrder records the order of appends that the answers to gets and pops show. If two answers disagree, it
 // records one order, so that the checker rejects the other answer.
 func noteOrder(history []porcupine.Operation) {
-	before := map[string]string{} // the preceding value, by value; values look like <1.2>
+	before := map[string]string{} // maps each value to the preceding one; values look like <1.2>
 	for _, op := range history {
 		last := ""
 		for _, v := range strings.SplitAfter(op.Output.(string), ">") {
@@ -176,7 +176,7 @@ func checkLinearizable(ctx context.Context, t *testing.T, clients []partd.Partd,
 	return nil
 }
 
-// pythonPeer appends, gets and deletes in Python's protocol, so that histories mix both protocols.
+// pythonPeer appends, gets and deletes over the Python protocol, so that histories mix both protocols.
 type pythonPeer struct {
 	*remote.Client
 	peer *hostile.Peer
@@ -198,7 +198,7 @@ func (p pythonPeer) Delete(_ context.Context, keys ...string) error {
 	return p.peer.Ask([]string{"ack"}, "delete", keys[0])
 }
 
-// TestLinearizable checks operations on each store, in both protocols, and over cut connections.
+// TestLinearizable checks operations on each store, over both protocols, and over cut connections.
 func TestLinearizable(t *testing.T) {
 	histories := numberFromEnv(t, "PARTD_HISTORIES", 400)
 	for _, c := range []struct {
@@ -235,7 +235,7 @@ func TestLinearizable(t *testing.T) {
 				clients = append(clients, client)
 			}
 			if !c.cuts {
-				for i := range 2 { // Python's protocol has no retries
+				for i := range 2 { // the Python protocol has no retries
 					peer, err := hostile.Open(ctx, network, address, 10*time.Minute)
 					if err != nil {
 						t.Fatal(err)

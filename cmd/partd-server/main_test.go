@@ -18,7 +18,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// childVariable is an environment variable that makes the test binary run as the server or as one of children.
+// childVariable is an environment variable that makes the test binary run as the server or as a
+// program in children.
 const childVariable = "PARTD_TEST_CHILD"
 
 func TestMain(m *testing.M) {

@@ -94,7 +94,7 @@ func (n *tenant) runLoad(ctx context.Context) error {
 		case i%10 == 5:
 			var v [][]byte
 			if v, err = n.c.Get(base, key); err == nil && !bytes.Equal(v[0], n.written[key]) {
-				err = fmt.Errorf("Get(%s) = %d bytes, want %d bytes or other data", key, len(v[0]), len(n.written[key]))
+				err = fmt.Errorf("Get(%s) returned wrong data: %d bytes, want %d", key, len(v[0]), len(n.written[key]))
 			}
 		default:
 			err = n.c.Append(base, partd.Entry{Key: key, Value: piece})
@@ -123,7 +123,7 @@ func (n *tenant) check(ctx context.Context) error {
 	}
 	for i, k := range keys {
 		if !bytes.Equal(values[i], n.written[k]) {
-			return fmt.Errorf("key %s has %d bytes, want %d bytes or other data", k, len(values[i]), len(n.written[k]))
+			return fmt.Errorf("key %s has wrong data: %d bytes, want %d", k, len(values[i]), len(n.written[k]))
 		}
 	}
 	if len(keys) != len(n.written) {
@@ -245,7 +245,7 @@ func TestMixedLoad(t *testing.T) {
 	if quietP99 := percentiles(t, "a separate server", quietTenant.waits); duration >= time.Minute && p99 > max(time.Second, 4*quietP99) && !withRace {
 		t.Errorf("the p99 wait of users with reliable connections is %v, want at most %v", p99, max(time.Second, 4*quietP99))
 	}
-	checkReturns(t, p, admin, before)
+	checkUsageRecovers(t, p, admin, before)
 	stop(t, p)
 	stop(t, quietServer)
 }

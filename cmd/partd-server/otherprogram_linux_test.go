@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/disktest"
 )
 
-// TestOtherProgramFillsDisk lets another program fill the disk of a server while four clients write:
+// TestOtherProgramFillsDisk has another program fill the disk of a server while four clients write:
 // first partly, so that the reserve of free space stops the clients, and then completely. The clients
 // must get errors with the reason, and be able to read. Once there is space, they must be able to
 // write again without a restart of the server. Acknowledged data must be stored exactly once, even
@@ -118,7 +118,7 @@ func TestOtherProgramFillsDisk(t *testing.T) {
 				for w := range writers {
 					v, err := dialServer(t, p, namespace(w)).Get(t.Context(), fmt.Sprint("writer ", w))
 					if want := strings.Join(acked[w], ""); err != nil || string(v[0]) != want {
-						t.Errorf("%s: writer %d: the store has %d bytes or other data, want the %d acknowledged bytes; error %v", label, w, len(v[0]), len(want), err)
+						t.Errorf("%s: writer %d: the store has wrong data: %d bytes, want the %d acknowledged bytes; error %v", label, w, len(v[0]), len(want), err)
 					}
 				}
 			}

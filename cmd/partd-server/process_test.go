@@ -48,7 +48,7 @@ func TestReady(t *testing.T) {
 	}
 	code, _, errs := runCommand(t, nil, "--listen", "ipc://"+dir+"/s.sock", "--store", "mem:")
 	if code != 1 || !strings.Contains(errs, "in use") {
-		t.Errorf("second server with the same socket: exit code %d, output %s, want 1 and in use", code, errs)
+		t.Errorf("second server with the same socket: exit code %d, output %s, want 1 and \"in use\"", code, errs)
 	}
 	code, _, errs = runCommand(t, nil, "--listen", "tcp://127.0.0.1:0", "--store", "log:"+dir+"/partd-data")
 	if code != 1 || !strings.Contains(errs, "partd-data") {

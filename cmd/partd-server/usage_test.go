@@ -16,9 +16,9 @@ import (
 // adminURL returns the address of a server's HTTP endpoint, from its log.
 func adminURL(t testing.TB, p *serverproc.Process) string {
 	t.Helper()
-	admin := regexp.MustCompile(`address="?(http://[^"\s]+)`)
+	addressRE := regexp.MustCompile(`address="?(http://[^"\s]+)`)
 	for range 500 {
-		if m := admin.FindStringSubmatch(p.Stderr()); m != nil {
+		if m := addressRE.FindStringSubmatch(p.Stderr()); m != nil {
 			return m[1]
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -72,8 +72,8 @@ func usageOf(t testing.TB, p *serverproc.Process, admin string) (u usage) {
 	return u
 }
 
-// checkReturns fails the test unless a server's usage returns to about the earlier level within a minute.
-func checkReturns(t testing.TB, p *serverproc.Process, admin string, before usage) {
+// checkUsageRecovers fails the test unless a server's usage returns to about the earlier level within a minute.
+func checkUsageRecovers(t testing.TB, p *serverproc.Process, admin string, before usage) {
 	t.Helper()
 	const tolerance = 30 // additional descriptors for data files and the measuring connection
 	var now usage

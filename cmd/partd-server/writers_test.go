@@ -83,7 +83,7 @@ func (w *writer) step(ctx context.Context) error {
 			return err
 		}
 		if string(values[0]) != w.own[k] {
-			return fmt.Errorf("Pop(%q) = %d bytes, want %d bytes or other data", k, len(values[0]), len(w.own[k]))
+			return fmt.Errorf("Pop(%q) returned wrong data: %d bytes, want %d", k, len(values[0]), len(w.own[k]))
 		}
 		delete(w.own, k)
 	case n < 85 && w.canDrop:

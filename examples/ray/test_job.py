@@ -58,7 +58,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def ray_job(tmp_path_factory):
-    """Yields the module job, and the directory of the programs. Ray's workers run KILLER in place of the program tasks."""
+    """Yields the job module, and the directory of the programs. Ray's workers run KILLER instead of the tasks program."""
     programs = tmp_path_factory.mktemp("programs")
     root = HERE.parent.parent
     subprocess.run(["go", "build", "-o", f"{programs}/", "./examples/tasks", "./cmd/partd-server"], cwd=root, check=True)

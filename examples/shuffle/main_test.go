@@ -50,7 +50,7 @@ func TestLongestStays(t *testing.T) {
 		}
 		for other, o := range stays {
 			if o.last.Sub(o.first) > s.last.Sub(s.first) && !strings.Contains(out.String(), other) {
-				t.Errorf("run printed %[2]s but not %[1]s, who stayed longer", other, user)
+				t.Errorf("run printed %[2]s, but not %[1]s, who stayed longer", other, user)
 			}
 		}
 	}

@@ -23,9 +23,9 @@ func memoryFlag(flags *pflag.FlagSet) *sizeflag.Size {
 	return s
 }
 
-// limitMemory limits the heap, and returns options that let a store and its layers use three
-// quarters of the memory. The rest is for the input, for a record of maximum length, and for
-// garbage, so that the collector does not run all the time.
+// limitMemory limits the heap, and returns options that give a store and its layers three quarters
+// of the memory. The rest is for the input, for a record of maximum length, and for garbage, so
+// that the collector does not run all the time.
 func limitMemory(memory int64, rawURL string) map[string]string {
 	limitHeap(memory)
 	return map[string]string{"memory": fmt.Sprint(storeShare(memory, rawURL))}

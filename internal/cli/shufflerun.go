@@ -112,7 +112,7 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 	j.tally, err = records.Read(ctx, j.in.Files, cfg, func(b *records.Block) error {
 		list := &lists[b.Worker]
 		list.fill(b, *j.flags.partitions)
-		if err := b.Turn(); err != nil { // wait for earlier blocks, so that the records of a key stay in order
+		if err := b.WaitForEarlier(); err != nil { // keeps the records of a key in order
 			return err
 		}
 		for entries := range partd.Batches(list.entries, limit) {

@@ -73,8 +73,8 @@ func checkVerifiable(ctx context.Context, rawURL string) error {
 	switch scheme {
 	case "log", "tcp", "tls", "ipc", "s3", "gs":
 	default:
-		return cliutil.Usagef("--store %s cannot be verified, because a %s: store has no checksums: use a log: store "+
-			"(as in --store log:%s)", rawURL, scheme, location)
+		return cliutil.Usagef("--store %s cannot be verified, because stores with the scheme %s have no checksums: "+
+			"use a log store instead, as in --store log:%s", rawURL, scheme, location)
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func (p *joinProbe) addBlock(b *records.Block) error {
 
 // beginWith determines the columns from the large side's first record, and writes the header.
 func (p *joinProbe) beginWith(b *records.Block) error {
-	if err := b.Turn(); err != nil {
+	if err := b.WaitForEarlier(); err != nil {
 		return err
 	}
 	p.mu.Lock()

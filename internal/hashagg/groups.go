@@ -51,7 +51,7 @@ func (a *Aggregator) Groups() iter.Seq2[Group, error] {
 func (a *Aggregator) verify() error {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
-	input := proof{records: a.stats.Records, keySum: a.stats.KeySum}
+	input := totals{records: a.stats.Records, keySum: a.stats.KeySum}
 	switch err := a.ErrLocked(); {
 	case err != nil:
 		return err
@@ -66,10 +66,10 @@ func (a *Aggregator) verify() error {
 // yieldAll yields the groups of a table. After an exchange (see exchange), it yields only the
 // groups whose keys the table owns. It returns false if yield does.
 func (t *Table) yieldAll(yield func(Group, error) bool) bool {
-	var p proof
+	var yielded totals
 	defer func() {
 		t.a.Mu.Lock()
-		t.a.output.add(p)
+		t.a.output.add(yielded)
 		t.a.Mu.Unlock()
 	}()
 	for pos := 0; pos < t.used; {
@@ -77,7 +77,7 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 		hash := maphash.Bytes(t.seed, key)
 		if t.owners == 0 || ownerOf(hash, t.owners) == t.index {
 			count := t.count(pos)
-			p.add(proof{records: int64(count), keySum: count * hash, groups: 1})
+			yielded.add(totals{records: int64(count), keySum: count * hash, groups: 1})
 			if !yield(Group{key, count, t.state(pos), t.states}, nil) {
 				return false
 			}

@@ -86,7 +86,7 @@ type Aggregator struct {
 	tables []*Table
 	idle   []*Table // closed tables, for reuse
 	stats  Stats
-	output proof
+	output totals
 }
 
 // New returns an aggregator. It stops when ctx ends.

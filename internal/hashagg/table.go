@@ -38,7 +38,7 @@ type Table struct {
 	rechecksLeft int          // number of rechecks before a longer one, of bypassEntries entries
 	bypassLeft   int          // number of records that will still bypass the table
 
-	input   proof
+	input   totals
 	level   int // number of times that the keys were partitioned; at most maxLevel
 	spill   *spillFile
 	decoded []uint64 // memory for a decoded state
@@ -66,16 +66,16 @@ const (
 	maxLevel   = 5 // more levels would use the hash bits that slots use
 )
 
-type proof struct {
+type totals struct {
 	records int64
 	keySum  uint64
 	groups  int64
 }
 
-func (p *proof) add(o proof) {
-	p.records += o.records
-	p.keySum += o.keySum
-	p.groups += o.groups
+func (t *totals) add(o totals) {
+	t.records += o.records
+	t.keySum += o.keySum
+	t.groups += o.groups
 }
 
 func (a *Aggregator) newTable() (*Table, error) {
@@ -297,7 +297,7 @@ func (t *Table) Close() error {
 	a.idle = append(a.idle, t)
 	a.stats.Records += t.input.records
 	a.stats.KeySum += t.input.keySum
-	t.input = proof{}
+	t.input = totals{}
 	err := t.err
 	if err == nil {
 		t.err = fmt.Errorf("the table: %w", spill.ErrClosed)

@@ -59,7 +59,7 @@ func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) 
 			leaveQueue() // opening or closing can take long, so do not block other operations
 			wait = e.changing
 		case e.store != nil && s.mustWait(e):
-			wait = s.freed // let the store become idle, so that a waiting operation can replace it
+			wait = s.freed // do not use the store: it must become idle, so that a waiting operation can replace it
 		case e.store != nil:
 			s.lease(e)
 			if long {

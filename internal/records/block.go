@@ -122,9 +122,9 @@ func (b *Block) Offset() int64 {
 	return b.offset + int64(b.splitter.pos-len(b.Record))
 }
 
-// Turn waits until all earlier blocks have been handled.
-func (b *Block) Turn() error {
-	return canceled.Wait(b.ctx, b.blockOrder.turn(b.Seq))
+// WaitForEarlier waits until all earlier blocks have been handled.
+func (b *Block) WaitForEarlier() error {
+	return canceled.Wait(b.ctx, b.blockOrder.earlierMerged(b.Seq))
 }
 
 // BadError reports a bad record.
@@ -160,7 +160,7 @@ type blockOrder struct {
 	mu          sync.Mutex
 	nextSeq     int64                   // index of the next block to merge
 	pending     map[int64]*result       // results of blocks after nextSeq
-	turns       map[int64]chan struct{} // channels that turn has returned, by Block.Seq
+	waiting     map[int64]chan struct{} // channels that earlierMerged has returned, by Block.Seq
 	linesBefore int64                   // number of lines of the input before block nextSeq
 	tally       Tally
 	err         error
@@ -199,9 +199,9 @@ func (o *blockOrder) addResult(r *result) {
 		delete(o.pending, o.nextSeq)
 		o.nextSeq++
 		o.merge(r)
-		if turn := o.turns[o.nextSeq]; turn != nil && o.err == nil {
-			close(turn)
-			delete(o.turns, o.nextSeq)
+		if merged := o.waiting[o.nextSeq]; merged != nil && o.err == nil {
+			close(merged)
+			delete(o.waiting, o.nextSeq)
 		}
 	}
 }
@@ -233,8 +233,9 @@ func (o *blockOrder) needsFirst() bool {
 	return o.tally.First == nil
 }
 
-// turn returns a channel that is closed when the results of all blocks before seq are merged.
-func (o *blockOrder) turn(seq int64) <-chan struct{} {
+// earlierMerged returns a channel that is closed when the results of all blocks before seq are
+// merged.
+func (o *blockOrder) earlierMerged(seq int64) <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.nextSeq == seq && o.err == nil {
@@ -242,8 +243,8 @@ func (o *blockOrder) turn(seq int64) <-chan struct{} {
 		close(closed)
 		return closed
 	}
-	if o.turns[seq] == nil {
-		o.turns[seq] = make(chan struct{})
+	if o.waiting[seq] == nil {
+		o.waiting[seq] = make(chan struct{})
 	}
-	return o.turns[seq]
+	return o.waiting[seq]
 }

@@ -51,7 +51,7 @@ func readAll(t *testing.T, cfg Config, inputs ...Input) ([]record, Tally, error)
 		if n, _ := b.Tally(); n != int64(len(part)) {
 			t.Errorf("Tally counts %d records in a block of %d", n, len(part))
 		}
-		if err := b.Turn(); err != nil {
+		if err := b.WaitForEarlier(); err != nil {
 			return err
 		}
 		got = append(got, part...)

@@ -52,19 +52,19 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "`NUMBER` of connections at a time; another one replaces an idle one")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use: half for messages, half for the store (a mem: store uses as much as its data needs)")
 	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "`NUMBER` of open readers and listings of all clients together")
-	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "`TIME` that a peer has to complete the handshake")
-	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "`TIME` that a connection may be idle; 0 means forever")
-	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`TIME` within which the peer must send or read 512 KiB of a message; also limits waiting for memory")
-	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "`TIME` to finish requests in progress and deliver their answers after a request to stop")
-	fl.DurationVar(&c.stopWithin, "stop-timeout", 0, "`TIME` after a request to stop until the server exits, even with unwritten data; 0 means never")
+	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "maximum `DURATION` of a peer's handshake")
+	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "maximum `DURATION` for which a connection may be idle; 0 means no limit")
+	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`DURATION` within which the peer must send or read 512 KiB of a message; also limits waiting for memory")
+	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "maximum `DURATION` from a request to stop until requests in progress are finished and answered")
+	fl.DurationVar(&c.stopWithin, "stop-timeout", 0, "maximum `DURATION` from a request to stop until the server exits, even with unwritten data; 0 means no limit")
 	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, made by partd-server token add; without it and --tls-client-ca, anyone who can connect may do everything")
 	fl.BoolVar(&c.trust, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change without a credential: Python's clients have none")
 	fl.IntVar(&c.namespaces, "namespaces", 8, "`NUMBER` of namespaces, besides the default one, whose stores are open at a time, in a quarter of the store's memory; others are opened when needed; needs a log: store; 0 allows no namespaces")
-	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`TIME` after which a namespace without connections is removed; 0 means never")
+	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`DURATION` after which a namespace without connections is removed; 0 means never")
 	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client that can connect stop the server (Python's close_server)")
 	fl.BoolVar(&c.insecure, "insecure", false, "listen beyond this machine without TLS and users: others there can read the traffic and, without users, change everything")
 	c.space.add(cmd)
-	fl.StringVar(&c.http, "http", "", "`ADDRESS`, HOST:PORT, to serve /healthz, /readyz and Prometheus' /metrics on, unauthenticated (default: off)")
+	fl.StringVar(&c.http, "http", "", "serve /healthz, /readyz and Prometheus' /metrics, without authentication, at this `ADDRESS`, HOST:PORT (default: off)")
 	fl.BoolVar(&c.pprof, "pprof", false, "also serve Go's profiles, at /debug/pprof/ of --http")
 	fl.BoolVar(&c.withStdin, "exit-on-stdin-close", false, "exit as on SIGTERM when standard input is closed: for a program that starts its own server")
 	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
@@ -129,7 +129,7 @@ func (c *config) check(cmd *cobra.Command) error {
 	case c.namespaceDir() == "" && (c.ttl > 0 || c.space.namespaceMaxBytes.Bytes > 0 || slices.ContainsFunc(c.listen, func(l string) bool { return strings.Contains(l, "=") })):
 		return cliutil.Usagef("--store %s has no namespaces: use a store log:DIR without a buffer, and --namespaces above 0", c.store)
 	case c.space.maxBytes.Bytes > 0 && c.space.maxBytes.Bytes < minLogQuota && c.isLog():
-		return cliutil.Usagef("--max-bytes %s is too little for a log: store, whose write-ahead file counts 1 MiB: give at least %s",
+		return cliutil.Usagef("--max-bytes %s is too little for a log store, whose write-ahead file counts 1 MiB: give at least %s",
 			stores.FormatSize(c.space.maxBytes.Bytes), stores.FormatSize(minLogQuota))
 	case c.logFormat != "text" && c.logFormat != "json":
 		return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)

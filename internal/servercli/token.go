@@ -51,11 +51,11 @@ func newTokenAdd(s streams) *cobra.Command {
   read    read, list keys, look at sizes, verify
   append  append and set once
   change  set, delete, pop and drop
-  admin   list the namespaces to which the right applies; in the default one,
-          stop the server
+  admin   list the namespaces to which the right applies; for the default
+          namespace, also stop the server
 They apply to all namespaces unless --namespace names one ("." is the default one).
-With --certificate the user presents a certificate of --tls-client-ca instead, whose
-common name is NAME.`,
+With --certificate, the user presents a certificate instead of a token. It must be
+issued by a CA in --tls-client-ca, and its common name must be NAME.`,
 		Example: `  partd-server token add etl --rights append --tokens-file users > etl.token
   partd-server token add report --rights read --namespace job7 --tokens-file users`,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -67,7 +67,7 @@ func New(parents []string, o *Options) (*Set, error) {
 		parents = []string{os.TempDir()}
 	}
 	for _, parent := range parents {
-		abs, err := filepath.Abs(parent) // because the process may change its working directory
+		abs, err := filepath.Abs(parent) // absolute, because the process may change its working directory
 		if err != nil {
 			return nil, fmt.Errorf("temporary directory %s: %w", parent, err)
 		}

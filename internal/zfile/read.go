@@ -58,7 +58,7 @@ func NewReader(name string, format compress.Format, file io.Reader, window int64
 	src := bufio.NewReaderSize(count, 256<<10)
 	r := &Reader{name: name, format: format, window: max(window, MinWindow), src: src, count: count, close: func() {}}
 	if _, err := src.Peek(1); err != nil {
-		return nil, r.explain(err) // an error even for an empty file, which is not compressed
+		return nil, r.explain(err) // an empty file (io.EOF) is an error too, because it is not a valid compressed file
 	}
 	head, err := r.skipFrames()
 	if err != nil {

@@ -41,7 +41,7 @@ func Schemes() []stores.Scheme {
 	commonOptions := []stores.Option{
 		sizeOption("memory", "512MiB", "maximum memory"),
 		sizeOption("segment", "64MiB", "maximum data to collect before an upload; at most a seventh of memory"),
-		{Name: "disk", Usage: "SIZE", Default: "0", Help: "maximum size of readers' temporary files, to read a large store in one pass; 0: read in many passes", Check: func(value string) error {
+		{Name: "disk", Usage: "SIZE", Default: "0", Help: "maximum size of readers' temporary files, with which a large store is read in one pass; 0: no files, and many passes", Check: func(value string) error {
 			_, err := diskSize(value)
 			return err
 		}},

@@ -23,7 +23,7 @@ type Lender struct {
 	provider                 credentials.Provider
 
 	mu     sync.Mutex
-	cached map[string]credentials.Value // by policy
+	cached map[string]credentials.Value // keyed by policy
 }
 
 const (

@@ -37,7 +37,7 @@ def _to_arrow(table: Any) -> pa.Table:
     if kind == "pandas" and not hasattr(table, "columns"):
         raise Misuse(f"a value of type {type(table).__name__}: convert it to a DataFrame, for example with to_frame()")
     # Store a RangeIndex as a column: each appended piece has its own range, and their concatenation is not one range.
-    arrow = to_arrow(table, ranges=True)
+    arrow = to_arrow(table, store_range_index=True)
     if kind not in ("pandas", "polars"):
         return arrow
     return arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), _KIND: kind.encode()})

@@ -61,7 +61,7 @@ class Channel:
         if self.link and self.changes:
             with contextlib.suppress(OSError, EOFError, Error):
                 self.link.deadline = time.monotonic() + 2
-                self.link.send(wire.END_SESSION, session=self.changes.session.id, answer=False)
+                self.link.send(wire.END_SESSION, session=self.changes.session.id, wants_reply=False)
         self.changes = None
         self.hang_up()
 
@@ -206,7 +206,7 @@ class Channel:
             self.changes = Changes(Session(number, token), bool(is_persistent))
         while self.changes.received_pops:
             number = self.changes.received_pops[-1]
-            link.send(wire.POP_DONE, session=self.changes.session.id, seq=number, answer=False)
+            link.send(wire.POP_DONE, session=self.changes.session.id, seq=number, wants_reply=False)
             self.changes.received_pops.pop()
         return self.changes
 
@@ -272,7 +272,7 @@ class Channel:
             header = {"session": changes.session.id, "seq": changes.pops}
             reply = link.ask(wire.POP, [wire.U64.pack(sent[2]), body], flags=resent, **header)
             pages, size = [reply.body], len(reply.body)
-            while reply.more:
+            while reply.has_more:
                 reply = link.ask(wire.POP_READ, [wire.U64.pack(size)], **header)
                 pages.append(reply.body)
                 size += len(reply.body)

@@ -44,7 +44,7 @@ class Client:
     the end of the block; the store keeps its data.
 
     With python_server, the client uses the protocol of the server in the Python package partd. The Go program
-    partd-server understands this protocol too. In it, a change whose reply was lost raises UnknownOutcome, missing
+    partd-server understands this protocol too. With it, a change whose reply was lost raises UnknownOutcome, missing
     operations raise Unsupported, and the default timeout is 60 seconds.
     """
 

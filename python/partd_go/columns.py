@@ -31,16 +31,16 @@ _PLAIN = (datetime.date, decimal.Decimal, bytes)  # Arrow returns values of thes
 _NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT}
 
 
-def to_array(values: Any, nested: bool = False, dictionaries: bool = True) -> tuple[Array, Note]:
+def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) -> tuple[Array, Note]:
     """Returns a Series or an Index as an array, and its note. If nested is true, lists and dicts become JSON.
-    If dictionaries is false, a categorical becomes an array of its values, and the note holds its categories."""
+    If keep_dictionaries is false, a categorical becomes an array of its values, and the note holds its categories."""
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         categories, note = to_array(dtype.categories)
         codes = np.asarray(values.array.codes)
         indices, codes_note = pa.array(codes, mask=codes < 0), {"as": "category", "of": note}
         categories = categories.combine_chunks() if isinstance(categories, pa.ChunkedArray) else categories
-        if dictionaries:
+        if keep_dictionaries:
             return pa.DictionaryArray.from_arrays(indices, categories, ordered=bool(dtype.ordered)), codes_note
         return categories.take(indices), codes_note | {"values": to_text(pa.table({"v": categories})), "ordered": bool(dtype.ordered)}
     if isinstance(dtype, pd.SparseDtype):

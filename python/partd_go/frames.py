@@ -21,11 +21,11 @@ NOTE = b"partd_go.pandas"
 VALUES = b"partd_go.values"  # the kind of a column's values if its Arrow type does not tell, such as period[D]
 
 
-def to_arrow(data: Any, *, nested: bool = False, dictionaries: bool = True, ranges: bool = False) -> pa.Table:
+def to_arrow(data: Any, *, nested: bool = False, keep_dictionaries: bool = True, store_range_index: bool = False) -> pa.Table:
     """Returns a table of pandas, polars or pyarrow, or a Series, as a pyarrow table.
 
-    For pandas: nested converts lists and dicts to JSON. If dictionaries is false, categories are stored in the
-    columns' notes instead. ranges converts a RangeIndex to a column.
+    For pandas: nested converts lists and dicts to JSON. If keep_dictionaries is false, categories are stored in
+    the columns' notes instead. store_range_index converts a RangeIndex to a column.
     """
     kind = type(data).__module__.partition(".")[0]
     if isinstance(data, pa.RecordBatch):
@@ -35,7 +35,7 @@ def to_arrow(data: Any, *, nested: bool = False, dictionaries: bool = True, rang
     if kind == "polars":
         return (data.to_frame() if type(data).__name__ == "Series" else data).to_arrow()
     if kind == "pandas":
-        return _of_pandas(data, nested, dictionaries, ranges)
+        return _from_pandas(data, nested, keep_dictionaries, store_range_index)
     if hasattr(data, "__arrow_c_stream__"):
         return pa.table(data)
     raise Misuse(f"cannot store a value of type {type(data).__name__}: pass a pandas, polars or pyarrow table")
@@ -50,7 +50,7 @@ def to_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
     return to_arrow(data)
 
 
-def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.Table:
+def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_index: bool) -> pa.Table:
     import pandas as pd
 
     from .columns import TEXT, to_array, to_text
@@ -62,20 +62,20 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
     index, labels = data.index, data.columns
     if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)) and index.freqstr:
         note["freq"] = index.freqstr
-    is_range = isinstance(index, pd.RangeIndex) and not ranges
+    is_range = isinstance(index, pd.RangeIndex) and not store_range_index
     levels = [] if is_range else [index.get_level_values(position) for position in range(index.nlevels)]
     arrays, notes = [], []
     columns = [*(data.iloc[:, position] for position in range(len(labels))), *levels]
     for values in columns:
         try:
-            array, column_note = to_array(values, nested, dictionaries)
+            array, column_note = to_array(values, nested, keep_dictionaries)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             name = "of the index" if values.name is None else values.name
             raise SchemaMismatch(f"column {name} of type {values.dtype} cannot be stored: {error}") from error
         arrays.append(array)
         notes.append(column_note)
 
-    # pyarrow generates pandas' metadata from an empty frame with the same columns. There, columns with a note have the dtype object.
+    # Build an empty frame with the same columns, from which pyarrow generates pandas' metadata. Columns with a note get the dtype object.
     dtypes = [object if column_note else values.dtype for values, column_note in zip(columns, notes)]
     template = pd.DataFrame({position: pd.Series(dtype=dtype) for position, dtype in enumerate(dtypes[: len(labels)])})
     names = [*index.names, *labels.names]
@@ -87,7 +87,7 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
         template.index = empty_levels[0] if len(empty_levels) == 1 else pd.MultiIndex.from_arrays(empty_levels)
     label_levels = [labels.get_level_values(position) for position in range(labels.nlevels)]
     is_exact = all(level_labels.dtype == TEXT and all(type(label) is str for label in level_labels) for level_labels in label_levels)
-    is_exact = is_exact or labels.nlevels == 1 and labels.dtype.kind in "iu"  # pandas' metadata does not restore other labels
+    is_exact = is_exact or labels.nlevels == 1 and labels.dtype.kind in "iu"  # pandas' metadata restores exactly only strings and integers
     template_labels = labels if is_exact or labels.nlevels > 1 else pd.Index(list(map(str, labels)), dtype=object)
     template.columns = template_labels.set_names(texts[index.nlevels :])
     template.attrs = data.attrs
@@ -205,9 +205,9 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
     return frame
 
 
-def _column_note(field: pa.Field, frame: dict[str, Any], described: dict[str, Any], nulls: bool, nested: bool) -> dict[str, Any]:
+def _column_note(field: pa.Field, frame: dict[str, Any], described: dict[str, Any], has_nulls: bool, nested: bool) -> dict[str, Any]:
     """Returns the note for converting a column back, or {} if pyarrow converts it correctly. frame is the frame's note, described
-    is the column's entry in pandas' metadata, and nulls is true if the column has nulls."""
+    is the column's entry in pandas' metadata."""
     metadata = field.metadata or {}
     if NOTE in metadata:
         column_note: dict[str, Any] = json.loads(metadata[NOTE])
@@ -227,7 +227,7 @@ def _column_note(field: pa.Field, frame: dict[str, Any], described: dict[str, An
     if described.get("pandas_type") == "categorical" or pa.types.is_dictionary(field.type):
         return {"as": "category"}
     numbers = pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
-    return {"as": "masked"} if nulls and numbers and re.fullmatch(r"[a-z]+\d*", described.get("numpy_type", "int64")) else {}
+    return {"as": "masked"} if has_nulls and numbers and re.fullmatch(r"[a-z]+\d*", described.get("numpy_type", "int64")) else {}
 
 
 def pandas_of(schema: pa.Schema) -> dict[str, Any]:

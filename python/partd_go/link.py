@@ -42,7 +42,7 @@ class Session(NamedTuple):
 class Reply(NamedTuple):
     """The reply to a request."""
 
-    more: bool
+    has_more: bool
     body: bytes
     value: bytes | None = None  # if a get returns a single large value: this value, and body is empty
 
@@ -137,13 +137,13 @@ class Link:
 
     def send(
         self, op: int, pieces: Sequence[wire.Buffer] = (), *,
-        flags: int = 0, session: int = 0, seq: int = 0, check: int = 0, answer: bool = True,
+        flags: int = 0, session: int = 0, seq: int = 0, check: int = 0, wants_reply: bool = True,
     ) -> int:  # fmt: skip
         """Sends a request and returns its number."""
         if self.deadline is not None:
             self._remaining()
         number = 0
-        if answer:
+        if wants_reply:
             self.number += 1
             number = self.number
         size = sum(map(len, pieces))

@@ -60,10 +60,10 @@ def pages(
             target=_fetch, args=(link, handle, timeout, fetched_pages, stop), name="partd scan", daemon=True
         )
         try:
-            if first.more:
+            if first.has_more:
                 fetching.start()
             yield from parse(first.body[8:])
-            while first.more and (page := fetched_pages.get()) is not None:
+            while first.has_more and (page := fetched_pages.get()) is not None:
                 if isinstance(page, BaseException):
                     raise _broken(op, settings.url, page)
                 yield from parse(page)
@@ -111,7 +111,7 @@ def _fetch(
             except queue.Full:
                 with contextlib.suppress(OSError):  # if the link is broken, fetching the next page fails
                     link.deadline = time.monotonic() + _KEEP_EVERY
-                    link.send(wire.KEEP_HANDLE, [handle], answer=False)
+                    link.send(wire.KEEP_HANDLE, [handle], wants_reply=False)
         if page is None or isinstance(page, BaseException):
             return
 

@@ -40,7 +40,7 @@ __all__ = ["AllSyncFailed", "Conflict", "NoResourceAvailable", "NotFound", "Pull
 
 _UNNAMED = "__index__"  # the column for an unnamed index
 _CAUSE = re.compile(r'^.*?pull: \w+ "(?:[^"\\]|\\.)*": ', re.S)  # the text before an error's cause
-_VARIABLES = ("PARTD_TABLES_", "SHOOTS_")  # prefixes of environment variables that the node does not inherit
+_IGNORED_ENV_PREFIXES = ("PARTD_TABLES_", "SHOOTS_")  # prefixes of environment variables that the node does not inherit
 
 
 class SyncFailed(Error, ConnectionError):
@@ -120,7 +120,7 @@ class PullFrame(Process, Shown):
         self._process, self._directories = None, []
         try:
             directory = self._sockets()
-            self._start(self.directory, [*self._serve, f"--share={directory}/socket"], directory, _VARIABLES, shared=True)
+            self._start(self.directory, [*self._serve, f"--share={directory}/socket"], directory, _IGNORED_ENV_PREFIXES, shared=True)
             super()._close_pipes()
             assert self._process
             self._process.wait()  # the shell exits, and the program keeps running
@@ -203,7 +203,7 @@ class PullFrame(Process, Shown):
         for label, role in ((index, "the index"), *((column, "a column") for column in df.columns)):
             if not isinstance(label, str):
                 raise Misuse(f"save {name!r}: the name {label!r} of {role} is of type {type(label).__name__}, and would come back as text: rename it")
-        rows = to_arrow(df, dictionaries=False).replace_schema_metadata()  # a node does not store dictionaries
+        rows = to_arrow(df, keep_dictionaries=False).replace_schema_metadata()  # a node does not store dictionaries
         rows = rows.select([df.shape[1], *range(df.shape[1])]).rename_columns([index, *df.columns])
         with tempfile.NamedTemporaryFile() as file:
             with pa.ipc.new_file(file, rows.schema) as writer:

@@ -79,18 +79,19 @@ class Process:
         return directory if len(os.fsencode(directory)) <= _MAX_SOCKET else self._make_directory("partd-", "/tmp")
 
     def _start(
-        self, store: str, command: list[str], logs: str, variables: str | tuple[str, ...], timeout: float = START_TIMEOUT, shared: bool = False
-    ) -> str:
+        self, store: str, command: list[str], logs: str, ignored_prefixes: str | tuple[str, ...],
+        timeout: float = START_TIMEOUT, shared: bool = False,
+    ) -> str:  # fmt: skip
         """Starts a command, which must print the line "ready URL" before the timeout, and returns the URL.
 
-        The server does not inherit environment variables that begin with one of variables. A shared server outlives this
-        process, and must stop by itself."""
+        The server does not inherit environment variables whose names begin with one of ignored_prefixes. A shared server
+        outlives this process, and must stop by itself."""
         script, extra_flags = (_RUN_SHARED, ()) if shared else (_RUN, ("--exit-on-stdin-close",))
         with open(os.path.join(logs, "log"), "w+b") as log:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", script, "sh", *self._directories, "--", *command, *extra_flags],
                 stdin=subprocess.DEVNULL if shared else subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
-                env={name: value for name, value in os.environ.items() if not name.startswith(variables)},
+                env={name: value for name, value in os.environ.items() if not name.startswith(ignored_prefixes)},
             )  # fmt: skip
             _servers.add(self)
             line, is_complete = self._first_line(time.monotonic() + timeout)

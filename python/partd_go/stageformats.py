@@ -60,7 +60,7 @@ def _write_parquet(name: str, result: Any, path: Path) -> None:
 
     if type(result) not in (pandas.DataFrame, pandas.Series):
         raise Misuse(f"{name} returned a {type(result).__name__}: return a DataFrame, use format='pickle', or leave out cache=True")
-    pyarrow.parquet.write_table(to_arrow(result, dictionaries=False), path)
+    pyarrow.parquet.write_table(to_arrow(result, keep_dictionaries=False), path)
     equal = pandas.testing.assert_frame_equal if isinstance(result, pandas.DataFrame) else pandas.testing.assert_series_equal
     try:
         with warnings.catch_warnings():

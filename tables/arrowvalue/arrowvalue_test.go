@@ -163,8 +163,8 @@ func readBytes(ctx context.Context, v []byte, limit int64) ([]string, error) {
 	return readRows(ctx, store, "k", &arrowvalue.ReadOptions{Limit: limit})
 }
 
-// TestTruncatedValue checks that a value that does not end at the end of a frame is an error, and that a frame with
-// data after the end of its stream is an error.
+// TestTruncatedValue checks that Read rejects a value that ends within a frame, and a frame with data after the end
+// of its stream.
 func TestTruncatedValue(t *testing.T) {
 	v := sampleValue(t)
 	isFrameEnd := map[int]bool{len(v): true}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
 )
 
 // TestQueriesDuringWrites queries a table while rows are put, folded, compacted
@@ -71,7 +72,7 @@ func TestQueriesDuringWrites(t *testing.T) {
 			return r.Err()
 		})
 	}
-	loop(func(i int64) error { // a reader that is released before its end, while its table changes
+	loop(func(i int64) error { // releases a reader before its end, while its table changes
 		r, err := s.Query(ctx, "SELECT t.k FROM b.t, range(3000)", nil)
 		if err != nil {
 			return err
@@ -84,4 +85,19 @@ func TestQueriesDuringWrites(t *testing.T) {
 		r.Release()
 		return err
 	})
+}
+
+func TestConcurrentQueries(t *testing.T) {
+	s := newStore(t, &duck.Options{Queries: 1})
+	r, err := s.Query(t.Context(), "SELECT * FROM range(100000)", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.Query(ctx, "SELECT 1", nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("second query: error = %v, want it to wait until its deadline", err)
+	}
+	r.Release() // released before its end
+	expect(t, s, "SELECT 1", nil, "1")
 }

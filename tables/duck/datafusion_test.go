@@ -15,7 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestDataFusion compares the functions that docs/sql.md declares equal to DataFusion's with DataFusion.
+// TestDataFusion runs the functions that, according to docs/sql.md, work as in DataFusion, and compares their results
+// with DataFusion's.
 func TestDataFusion(t *testing.T) {
 	python := peers.Python(t, "datafusion")
 	var statements []string

@@ -142,3 +142,13 @@ func TestQuery(t *testing.T) {
 	expect(t, s, `SELECT count(*) FROM t PIVOT (count(k) FOR s IN ('s1', 's2'))`, b, "1")
 	expect(t, s, `SELECT k, (SELECT max(k) FROM c.other o WHERE o.k <= t.k) FROM t WHERE k = 6`, b, "6|6")
 }
+
+// jsonBatch returns a batch with one row for each JSON object in lines.
+func jsonBatch(t testing.TB, schema *arrow.Schema, lines string) arrow.RecordBatch {
+	t.Helper()
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader("["+lines+"]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

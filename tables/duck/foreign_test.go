@@ -80,6 +80,6 @@ func TestOldListsInFiles(t *testing.T) {
 		if got, err := scanText(t, s, "b", "t"); err != nil || got != "[[1,2],[3,4]];" {
 			t.Errorf("with IDs from %d: scan = %s, error %v; want [[1,2],[3,4]]", ids, got, err)
 		}
-		expect(t, s, "SELECT v FROM b.t", nil, "[[1,2],[3,4]]") // reading the file directly, DuckDB returns nulls
+		expect(t, s, "SELECT v FROM b.t", nil, "[[1,2],[3,4]]") // DuckDB itself would read nulls from the file
 	}
 }

@@ -238,7 +238,7 @@ func (e *Engine) recycle(d lease) {
 	reusable := reuse.IsPossible && (!d.hasGrown || reuse.Growth <= e.share())
 	e.mu.Lock()
 	if i := slices.IndexFunc(e.recycling, func(r recycling) bool { return r.db == d.db }); i >= 0 {
-		close(e.recycling[i].done) // a waiter then waits for mu
+		close(e.recycling[i].done) // wakes the waiters, which then block until mu is released
 		e.recycling = slices.Delete(e.recycling, i, i+1)
 	}
 	if e.isClosed() {
@@ -246,9 +246,9 @@ func (e *Engine) recycle(d lease) {
 		d.db.Close()
 		return
 	}
-	db := d.db
+	surplus := d.db // a database to reopen or close; nil if all are kept
 	if reusable {
-		db = e.idle.add(d, e.pending)
+		surplus = e.idle.add(d, e.pending)
 		e.startTimer()
 	}
 	excess := e.removeExcess()
@@ -260,15 +260,15 @@ func (e *Engine) recycle(d lease) {
 	}
 	e.mu.Unlock()
 	excess.close()
-	if db == nil && !needsNew {
+	if surplus == nil && !needsNew {
 		return
 	}
-	e.runInBackground(db, func() {
+	e.runInBackground(surplus, func() {
 		if !needsNew {
-			db.Close()
+			surplus.Close()
 			return
 		}
-		unused := e.newUnused(db, dir)
+		unused := e.newUnused(surplus, dir)
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if e.pending--; unused != nil {
@@ -277,8 +277,8 @@ func (e *Engine) recycle(d lease) {
 	})
 }
 
-// newUnused returns an unused database: db, reopened, or a new database. It returns nil on failure; the next
-// statement then opens a database itself, and returns the error.
+// newUnused returns an unused database. It reopens db if it can, and otherwise opens a new database. On failure, it
+// returns nil; the next statement then opens a database itself, and returns the error.
 func (e *Engine) newUnused(db database.Runner, dir string) database.Runner {
 	const pause = 5 * time.Millisecond // gives a waiting statement, or Close, time to go first
 	if db != nil {

@@ -48,3 +48,32 @@ func TestOddNamesWithinStructs(t *testing.T) {
 	put(t, s, "b", "t", jsonBatch(t, schema, `{"s":{"x y":"c"},"l":[{"x y":"d"}]}`))
 	expect(t, s, `SELECT s."x y", l[1]."x y" FROM b.t`, nil, "a|b", "c|d")
 }
+
+func TestNamesDifferingInCase(t *testing.T) {
+	s := newStore(t, nil)
+	put(t, s, "b", "T", numbers(0, 1))
+	put(t, s, "b", "t", numbers(0, 2))
+	put(t, s, "b", "Other", numbers(0, 3))
+	put(t, s, "B", "t", numbers(0, 4))
+	o := &tables.QueryOptions{Bucket: "b"}
+	expect(t, s, "SELECT count(*) FROM T", o, "1")
+	expect(t, s, `SELECT count(*) FROM "t"`, o, "2")
+	expect(t, s, "SELECT count(*) FROM OTHER", o, "3")
+	expect(t, s, `SELECT count(*) FROM "B".t`, o, "4")
+	expect(t, s, `SELECT count(*) FROM other, OTHER`, o, "9")
+	for _, sql := range []string{`SELECT * FROM "T", "t"`, `SELECT * FROM b.t, "B".t`} {
+		_, err := rows(t, s, sql, o)
+		if err == nil || !strings.Contains(err.Error(), "differ only in case") {
+			t.Errorf("%s: error = %v, want \"differ only in case\"", sql, err)
+		}
+	}
+	put(t, s, "b", "xY", numbers(0, 1))
+	put(t, s, "b", "Xy", numbers(0, 1))
+	if _, err := rows(t, s, "FROM xy", o); err == nil || !strings.Contains(err.Error(), `"b"."Xy" and "b"."xY"`) {
+		t.Errorf(`query of a table whose name is ambiguous: error = %v, want an error with the text "b"."Xy" and "b"."xY"`, err)
+	}
+	put(t, s, "b", "columns", jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}, {Name: "A", Type: arrow.PrimitiveTypes.Int64}}, nil), `{"a":1,"A":2}`))
+	if _, err := rows(t, s, "SELECT a FROM columns", o); err == nil || !strings.Contains(err.Error(), `columns "a" and "A" differ only in case`) {
+		t.Errorf(`query of a column whose name is ambiguous: error = %v, want an error with the text columns "a" and "A" differ only in case`, err)
+	}
+}

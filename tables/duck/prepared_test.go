@@ -14,15 +14,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/database"
 )
 
-// countingRunner is a database that records calls to Names and Describe.
+// countingRunner is a database that records calls to TableNames and Describe.
 type countingRunner struct {
 	database.Runner
 	calls *[]string
 }
 
-func (c countingRunner) Names(sql string) ([]database.Name, error) {
+func (c countingRunner) TableNames(sql string) ([]database.Name, error) {
 	*c.calls = append(*c.calls, "names")
-	return c.Runner.Names(sql)
+	return c.Runner.TableNames(sql)
 }
 
 func (c countingRunner) Describe(j *database.Job) (result, parameters *arrow.Schema, err error) {

@@ -106,7 +106,7 @@ func (q *query) parseNames(ctx context.Context, sql string) (names []database.Na
 		return nil, err
 	}
 	parse := func() error {
-		names, err = q.db.Names(sql)
+		names, err = q.db.TableNames(sql)
 		return err
 	}
 	err = q.retryIfDead(ctx, parse)
@@ -146,7 +146,7 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 	if n := max(1, int(limit/threadMemory)); n < q.e.opts.Threads {
 		j.Threads = n
 	}
-	isShareable, footers := true, int64(0)
+	isShareable, footerBytes := true, int64(0)
 	for _, t := range q.tables {
 		if err := q.setFiles(ctx, t, describeOnly); err != nil {
 			return nil, database.ErrorAt(st.sql, t.offset, err)
@@ -158,13 +158,13 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 		if t.emptyFile != "" && !slices.Contains(j.Paths, t.emptyFile) {
 			j.Paths = append(j.Paths, t.emptyFile)
 		}
-		footers += t.footerBytes()
+		footerBytes += t.footerBytes()
 		if t.catalog != "" && !slices.Contains(j.Attach, t.catalog) {
 			j.Attach = append(j.Attach, t.catalog)
 		}
 		isShareable = isShareable && !t.isPrivate
 	}
-	j.Footers = footers <= limit/16
+	j.Footers = footerBytes <= limit/16
 	q.defineViews(j)
 	key := ""
 	if isShareable {

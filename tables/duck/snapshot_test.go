@@ -4,6 +4,7 @@ package duck_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -35,5 +36,31 @@ func TestAtSnapshot(t *testing.T) {
 	}
 	if _, err := rows(t, s, "SELECT * FROM t", &tables.QueryOptions{At: tables.AtSnapshot("none")}); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "no snapshot of that name") {
 		t.Errorf(`query of a missing snapshot: error = %v, want tables.ErrNotFound with the text "no snapshot of that name"`, err)
+	}
+}
+
+func TestVersions(t *testing.T) {
+	s := newStore(t, nil)
+	for i := range int64(3) {
+		put(t, s, "b", "t", numbers(i*10, i*10+10))
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, s, "b", "t", numbers(30, 31))
+	table, err := s.Bucket("b").Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions, err := table.Versions(t.Context())
+	if err != nil || len(versions) != 3 {
+		t.Fatalf("Versions = %+v, %v; want 3 versions", versions, err)
+	}
+	for i, v := range versions {
+		expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtVersion(v.Version)}, fmt.Sprint(10*(i+1)))
+	}
+	expect(t, s, "SELECT count(*) FROM b.t", nil, "31")
+	if _, err := rows(t, s, "SELECT count(*) FROM b.t", &tables.QueryOptions{At: tables.AtVersion(99)}); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("query of a missing version: error = %v, want tables.ErrNotFound", err)
 	}
 }

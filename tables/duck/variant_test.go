@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// createIceberg creates an empty table like another Iceberg engine.
+// createIceberg creates an empty table as another Iceberg engine would.
 func createIceberg(t *testing.T, s *tables.Store, name string, fields ...iceberg.NestedField) {
 	t.Helper()
 	meta, err := s.NewIceberg(iceberg.NewSchema(0, fields...), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, iceberg.Properties{"format-version": "3"})

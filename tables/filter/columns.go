@@ -17,11 +17,11 @@ func canCompare(a, b arrow.DataType) bool {
 
 // compareColumns compares the columns a and b exactly, row by row, and stores the outcomes in out.
 func (n *boundNode) compareColumns(out []outcomes, a, b arrow.Array) {
-	outcome := outcomeOf[n.op]
+	outcomeByOrder := outcomeOf[n.op]
 	fill := func(order func(i int) int) {
 		for i := range out {
 			if a.IsValid(i) && b.IsValid(i) {
-				out[i] = outcome[order(i)]
+				out[i] = outcomeByOrder[order(i)]
 			}
 		}
 	}

@@ -148,9 +148,9 @@ func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []o
 		compareEach(n, out, func(i int) T { return column[i] }, literal, nil)
 		return
 	}
-	v, outcome := literal(n.values[0]), outcomeOf[n.op]
+	v, outcomeByOrder := literal(n.values[0]), outcomeOf[n.op]
 	for i, c := range column { // avoid branches, because the CPU would often mispredict them
-		out[i] = outcome[(unordered-(unordered-less)*toInt(c < v)-(unordered-same)*toInt(c == v)-(unordered-greater)*toInt(c > v))&3]
+		out[i] = outcomeByOrder[(unordered-(unordered-less)*toInt(c < v)-(unordered-same)*toInt(c == v)-(unordered-greater)*toInt(c > v))&3]
 	}
 }
 
@@ -158,9 +158,9 @@ func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []o
 // value to T.
 func compareEach[T comparable](n *boundNode, out []outcomes, column func(int) T, literal func(value) T, order func(a, b T) int) {
 	if n.op != opIn {
-		v, outcome := literal(n.values[0]), outcomeOf[n.op]
+		v, outcomeByOrder := literal(n.values[0]), outcomeOf[n.op]
 		for i := range out {
-			out[i] = outcome[order(column(i), v)]
+			out[i] = outcomeByOrder[order(column(i), v)]
 		}
 		return
 	}

@@ -203,7 +203,8 @@ func TestBindErrors(t *testing.T) {
 }
 
 // TestMayIsConservative checks Condition.May with random expressions and groups of rows, whose bounds can be
-// wider than their values: if May excludes that a row matches, none does, and if it says that all match, all do.
+// wider than their values. If May reports that no row matches, none may match; if it reports that all rows match,
+// all must match.
 func TestMayIsConservative(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 1))

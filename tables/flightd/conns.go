@@ -18,7 +18,7 @@ import (
 type connections struct {
 	limit     int
 	mu        sync.Mutex
-	open      map[string]*connection // by the peer's address
+	open      map[string]*connection // keyed by the peer's address
 	hosts     map[string]*hostUsage
 	strangers int // open connections that are strangers
 	calls     int // running calls

@@ -64,7 +64,7 @@ type Options struct {
 	CallTimeout time.Duration // how long a call may take in total
 	Grace       time.Duration // how long running calls may continue after the server begins to shut down
 
-	Operations *Operations // the store's Observer, to include its counts in the metrics; nil leaves the counts out
+	StoreObserver *Operations // the store's Observer, to include its counts in the metrics; nil leaves the counts out
 
 	Logger *slog.Logger // nil means no logging
 }

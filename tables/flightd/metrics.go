@@ -23,7 +23,7 @@ type metrics struct {
 func newMetrics(s *Server) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if o := s.opts.Operations; o != nil {
+	if o := s.opts.StoreObserver; o != nil {
 		m.registry.MustRegister(o.total, o.seconds, o.rows, o.bytes)
 	}
 	f := promauto.With(m.registry)

@@ -91,9 +91,10 @@ func (w *watchedStream) messageLimits(m any) (size int, timeout time.Duration) {
 	case *flight.Action:
 		size = maxAction
 	case *flight.FlightData:
+		// Clients without admin rights can only send parameters of statements, which are small.
 		if timeout = o.IdleTimeout; rightsFrom(w.ctx) == Admin {
 			return o.MaxMessage, timeout
-		} // without admin rights, clients can only send parameters of statements, which are small
+		}
 	}
 	return min(size, o.MaxMessage), timeout
 }
@@ -114,7 +115,7 @@ func (w *watchedStream) receive(m any, size int) error {
 		return receiveError(err)
 	}
 	defer data.Free()
-	if _, rows := m.(*flight.FlightData); !rows && n >= minCharged {
+	if _, isFlightData := m.(*flight.FlightData); !isFlightData && n >= minCharged {
 		w.s.memory.addRequest(w, decodedFactor*int64(n))
 	}
 	if w.ctx.Err() != nil { // addRequest may have canceled the call to free memory

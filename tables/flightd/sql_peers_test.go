@@ -84,7 +84,7 @@ func TestSQLPeerADBC(t *testing.T) {
 	} {
 		for _, want := range substrings {
 			if text, _ := output[name].(string); !strings.Contains(text, want) {
-				t.Errorf("the peer's error %q is %v, want one with %q", name, output[name], want)
+				t.Errorf("the peer's error %q is %v, want an error with %q", name, output[name], want)
 			}
 		}
 	}

@@ -292,7 +292,7 @@ func TestSQLIngest(t *testing.T) {
 		"zero byte":      {Table: "\x00"},
 	} {
 		if _, err := ingest(o); err == nil || !strings.Contains(err.Error(), text) {
-			t.Errorf("refused ingestion: got error %v, want one with %q", err, text)
+			t.Errorf("refused ingestion: got error %v, want an error with %q", err, text)
 		}
 	}
 	if _, err := s.store.Bucket("").Table(ctx, "x"); !errors.Is(err, tables.ErrNotFound) {

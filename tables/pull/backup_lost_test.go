@@ -107,7 +107,7 @@ func TestSweepDuringRestore(t *testing.T) {
 		h.Old = nil
 		text, err := json.Marshal(h)
 		if err == nil {
-			err = n.disk.replace(n.disk.headPath(keyOf("x")), text)
+			err = n.disk.replace(n.disk.headFile(keyOf("x")), text)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -238,7 +238,7 @@ func TestSweepKeepsVersionWithoutHead(t *testing.T) {
 	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1,2")
-	if err := os.Remove(a.disk.headPath(keyOf("x"))); err != nil {
+	if err := os.Remove(a.disk.headFile(keyOf("x"))); err != nil {
 		t.Fatal(err)
 	}
 	stray, err := a.disk.Create(t.Context(), func(w io.Writer) error { _, err := io.WriteString(w, "unreferenced"); return err })

@@ -127,11 +127,11 @@ func readAll(f *os.File, err error) ([]byte, error) {
 	return b, errors.Join(err, f.Close())
 }
 
-func (d *disk) headPath(key string) string { return filepath.Join(d.dir, "heads", key) }
+func (d *disk) headFile(key string) string { return filepath.Join(d.dir, "heads", key) }
 
 // head returns a table's head. Its version is 0 if there is none.
 func (d *disk) head(key string) (h head, err error) {
-	path := d.headPath(key)
+	path := d.headFile(key)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return h, nil
@@ -187,7 +187,7 @@ func (d *disk) setHead(r record) error {
 		if err != nil {
 			return err
 		}
-		return d.replace(d.headPath(key), b)
+		return d.replace(d.headFile(key), b)
 	})
 }
 

@@ -150,7 +150,7 @@ func (n *Node) audit(ctx context.Context) {
 			return n.keepBranch(ctx, h)
 		case e.record == h.record:
 			now := time.Now()
-			_ = os.Chtimes(n.disk.headPath(key), now, now) // record that the head is still the newest version
+			_ = os.Chtimes(n.disk.headFile(key), now, now) // record that the head is still the newest version
 		}
 		return n.reg.reportHeld(ctx, h.record)
 	})
@@ -185,6 +185,6 @@ func (n *Node) keepBranch(ctx context.Context, h head) error {
 		if now, err := n.disk.head(keyOf(h.Name)); err != nil || now.record != h.record {
 			return err
 		}
-		return os.Remove(n.disk.headPath(keyOf(h.Name)))
+		return os.Remove(n.disk.headFile(keyOf(h.Name)))
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/stage"
 )
 
@@ -98,5 +99,22 @@ func TestGCKeepsUsedResults(t *testing.T) {
 	}
 	if got := storedStages(t, r); got != "last text" {
 		t.Errorf("the stored results are %s, want last text", got)
+	}
+}
+
+// TestForeignKeys checks that GC does not remove other programs' keys from the store.
+func TestForeignKeys(t *testing.T) {
+	store := partd.NewDict()
+	r := open(t, t.TempDir(), &stage.Options{Store: store})
+	for _, key := range []string{"logs/data/2024.csv", "a/info"} {
+		if err := store.Append(t.Context(), partd.Entry{Key: key, Value: []byte("v")}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.GC(t.Context(), nil); err != nil {
+			t.Errorf("GC failed: %v", err)
+		}
+		if got, err := store.Get(t.Context(), key); err != nil || string(got[0]) != "v" {
+			t.Errorf("key %s has the value %q, %v, want v", key, got, err)
+		}
 	}
 }

@@ -28,11 +28,11 @@ type bins struct {
 	second int64          // units of times per second, for example 1e6 for microseconds
 	label  int64          // units of labels per second; 0 if labels are days
 
-	origin          int64   // start of bin 0: a time for fixed bins, or a position for calendar bins
-	day0            int64   // day of the first time, in local time
-	shifts          []shift // UTC offsets of the zone; the first is the offset at the first time
-	shiftsEnd       int64   // first time that shifts does not cover
-	wideDifferences bool    // the difference of two times may overflow int64
+	origin             int64   // start of bin 0: a time for fixed bins, or a position for calendar bins
+	day0               int64   // day of the first time, in local time
+	shifts             []shift // UTC offsets of the zone; the first is the offset at the first time
+	shiftsEnd          int64   // first time that shifts does not cover
+	hasWideDifferences bool    // the difference of two times may overflow int64
 }
 
 // shift is a UTC offset and the time until which it applies.
@@ -41,7 +41,7 @@ type shift struct{ until, offset int64 }
 // start sets bin 0 so that it contains first, the earliest time, and prepares for times up to about last.
 func (b *bins) start(first, last int64) error {
 	b.shiftsEnd = math.MaxInt64
-	b.wideDifferences = uint64(last-first) > math.MaxInt64/2
+	b.hasWideDifferences = uint64(last-first) > math.MaxInt64/2
 	local := first + b.offset(first)
 	b.day0 = floorDiv(local, day*b.second)
 	if b.nanos > 0 {
@@ -138,7 +138,7 @@ func (b *bins) findShifts(first, last int64) error {
 
 // sql returns an SQL expression for the index of a bin. t is an SQL expression for a time.
 func (b *bins) sql(t string) string {
-	if b.wideDifferences {
+	if b.hasWideDifferences {
 		t += "::HUGEINT"
 	}
 	if b.nanos > 0 {

@@ -47,7 +47,7 @@ func (q *resampling) fill(ctx context.Context, s *tables.Store, from TableName) 
 	}
 	rows, err := s.Query(ctx, fmt.Sprintf(`SELECT pass, t, (SELECT %[1]s FROM %[3]s) AS lo, (SELECT %[2]s FROM %[3]s) AS hi, (SELECT count(*) FROM %[3]s) AS n%[4]s
 FROM (SELECT %[5]s FROM %[3]s), (SELECT range AS pass FROM range(%[6]d)) WHERE t IS NOT NULL ORDER BY pass, t`,
-		q.epochSQL("min("+timeColumn+")"), q.epochSQL("max("+timeColumn+")"), table, values, q.innerSQL(), passes), &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: q.zonedNanos})
+		q.epochSQL("min("+timeColumn+")"), q.epochSQL("max("+timeColumn+")"), table, values, q.innerSQL(), passes), &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: q.hasZonedNanos})
 	if err != nil {
 		return nil, err
 	}

@@ -128,13 +128,13 @@ const maxAttempts = 10
 
 // resampling is the state of a Resample by a rule.
 type resampling struct {
-	timeColumn   string
-	timeIndex    bool // the time column becomes pandas' index
-	columns      []arrow.Field
-	aggregates   []aggregate
-	schema       *arrow.Schema // the result's schema, without dictionaries
-	dictionaries *arrow.Schema // the result's dictionary columns
-	zonedNanos   bool          // a column has nanoseconds with a zone
+	timeColumn    string
+	timeIndex     bool // the time column becomes pandas' index
+	columns       []arrow.Field
+	aggregates    []aggregate
+	schema        *arrow.Schema // the result's schema, without dictionaries
+	dictionaries  *arrow.Schema // the result's dictionary columns
+	hasZonedNanos bool          // a column has nanoseconds with a zone
 
 	bins         *bins
 	hasTimes     bool  // first and last are set; false if the source has no non-null time
@@ -188,10 +188,10 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 		if err := checkExact(f); err != nil && !isZonedNanos(f) {
 			return nil, err
 		}
-		q.zonedNanos = q.zonedNanos || isZonedNanos(f)
+		q.hasZonedNanos = q.hasZonedNanos || isZonedNanos(f)
 		q.columns = append(q.columns, f)
 	}
-	q.zonedNanos = q.zonedNanos || isZonedNanos(timeField)
+	q.hasZonedNanos = q.hasZonedNanos || isZonedNanos(timeField)
 	if q.aggregates, err = newAggregates(q.columns, o.Functions); err != nil {
 		return nil, err
 	}
@@ -224,7 +224,7 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 	if err := q.bins.start(q.first, q.last); err != nil {
 		return nil, err
 	}
-	rows, err := s.Query(ctx, q.sql(from.Name), &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: q.zonedNanos})
+	rows, err := s.Query(ctx, q.sql(from.Name), &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: q.hasZonedNanos})
 	if err != nil {
 		return nil, err
 	}

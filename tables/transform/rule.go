@@ -37,7 +37,7 @@ var (
 		"min": 60e9, "T": 60e9, "h": 3600e9, "H": 3600e9,
 	}
 	calendarUnits = map[string]rule{
-		"D": {period: 1}, "W": {period: 7, grid: grid{labelsAtEnd: true}}, "B": {period: 1, grid: grid{weekdays: true}},
+		"D": {period: 1}, "W": {period: 7, grid: grid{labelsAtEnd: true}}, "B": {period: 1, grid: grid{onlyWeekdays: true}},
 		"ME": months(1, true, lastDay), "MS": months(1, false, firstDay), "SME": months(1, false, fixedDay(15), lastDay), "SMS": months(1, false, firstDay, fixedDay(15)),
 		"QE": months(3, true, lastDay), "QS": months(3, false, firstDay), "YE": months(12, true, lastDay), "YS": months(12, false, firstDay),
 		"BME": months(1, true, lastBusiness), "BMS": months(1, false, firstBusiness), "BQE": months(3, true, lastBusiness), "BQS": months(3, false, firstBusiness),
@@ -147,9 +147,9 @@ func (r *rule) setDay(unit, name string) error {
 // covers the days from its own day to the day before the next position. With labelsAtEnd, it covers the days
 // after the previous position, up to its own day.
 type grid struct {
-	weekdays    bool   // positions are the days from Monday to Friday
-	marks       []mark // selects the one or two days of each month that are positions; nil means every day
-	labelsAtEnd bool   // the label of a bin is its last day
+	onlyWeekdays bool   // positions are the days from Monday to Friday
+	marks        []mark // selects the one or two days of each month that are positions; nil means every day
+	labelsAtEnd  bool   // the label of a bin is its last day
 }
 
 // mark selects a day of a month. The month has n days, and its first day is weekday w (0 is Monday).
@@ -180,7 +180,7 @@ func month(m int64) (first, n, w int64) {
 // positionOf returns the position that covers day d, counted in days since 1970.
 func (g *grid) positionOf(d int64) int64 {
 	switch {
-	case g.weekdays:
+	case g.onlyWeekdays:
 		week := floorDiv(d+3, 7)
 		return week*5 + min(d+3-week*7, 4)
 	case g.marks == nil:
@@ -202,7 +202,7 @@ func (g *grid) positionOf(d int64) int64 {
 // dayOf returns the day of position p.
 func (g *grid) dayOf(p int64) int64 {
 	switch {
-	case g.weekdays:
+	case g.onlyWeekdays:
 		week := floorDiv(p, 5)
 		return week*7 + p - week*5 - 3
 	case g.marks == nil:
@@ -217,7 +217,7 @@ func (g *grid) dayOf(p int64) int64 {
 // for the days since day0, which must not be negative, because SQL's division rounds toward 0.
 func (g *grid) sql(days string, day0 int64) (expression string, constant int64) {
 	switch {
-	case g.weekdays:
+	case g.onlyWeekdays:
 		week := floorDiv(day0+3, 7)
 		return fmt.Sprintf("((%[1]s + %[2]d) // 7 * 5 + least((%[1]s + %[2]d) %% 7, 4))", days, day0+3-week*7), week * 5
 	case g.marks == nil:

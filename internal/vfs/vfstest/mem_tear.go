@@ -25,8 +25,8 @@ func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 	}
 }
 
-// tornPrefix returns the durable content with the first changes, and possibly some blocks of the
-// next write.
+// tornPrefix returns the durable content after a random number of the logged changes, in order, and
+// possibly some blocks of the next write.
 func (n *inode) tornPrefix(rnd *rand.Rand, block int64) *content {
 	c := n.durable.clone()
 	applied := rnd.IntN(len(n.log) + 1)
@@ -54,27 +54,27 @@ func (w *change) applyTo(c *content) {
 }
 
 // tornAnywhere chooses, independently for each block and for the file size, how many changes
-// reached the disk. Disks and page caches do not keep writes in order. If a truncation is lost, all
+// reached the disk, because disks and page caches can reorder writes. If a truncation is lost, all
 // later changes are lost too, because a file system frees blocks before it reuses them.
 func (n *inode) tornAnywhere(rnd *rand.Rand, block int64, zeros bool) *content {
 	log := n.log
-	sizeChanges := rnd.IntN(len(log) + 1) // number of changes included in the size on disk
+	changesInSize := rnd.IntN(len(log) + 1) // number of changes included in the size on disk
 	if rnd.IntN(2) == 0 {
-		sizeChanges = len(log)
+		changesInSize = len(log)
 	}
 	base := n.durable.size // smallest size during the changes; all bytes after it are new
 	size := n.durable.size
 	for i, w := range log {
 		shrinks := w.sizeAfter < size
-		if i >= sizeChanges && shrinks {
+		if i >= changesInSize && shrinks {
 			log = log[:i]
 			break
 		}
 		base, size = min(base, w.sizeAfter), w.sizeAfter
 	}
 	size = n.durable.size
-	if sizeChanges > 0 {
-		size = n.log[sizeChanges-1].sizeAfter
+	if changesInSize > 0 {
+		size = n.log[changesInSize-1].sizeAfter
 	}
 
 	c := n.durable.clone()
@@ -83,7 +83,7 @@ func (n *inode) tornAnywhere(rnd *rand.Rand, block int64, zeros bool) *content {
 	for i := range log {
 		w := &log[i]
 		if w.data == nil {
-			if i < sizeChanges {
+			if i < changesInSize {
 				c.truncate(w.off)
 			}
 			continue

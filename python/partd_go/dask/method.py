@@ -71,8 +71,8 @@ class use:
         try:
             if url is None:
                 directory = directory or dask.config.get("temporary-directory", None)
-            client, rows = self._connect(url, directory)
-            self.store = Store(f"dask-{secrets.token_hex(8)}", client, compression, rows)
+            client, rows_directory = self._connect(url, directory)
+            self.store = Store(f"dask-{secrets.token_hex(8)}", client, compression, rows_directory)
             self.store.reach()
             _clients[self.store.name] = client
             self._undo.callback(self._remove, self.store)
@@ -118,9 +118,9 @@ class use:
             server = serve(directory=directory, flags=("--memory=256MiB",))
             client = Client(self._undo.enter_context(server), retry_for=5)  # nothing restarts this server, so long retries are useless
             self._undo.callback(client.close)
-            rows = os.path.join(server.directory, "rows")
-            os.mkdir(rows)
-            return client, rows
+            rows_directory = os.path.join(server.directory, "rows")
+            os.mkdir(rows_directory)
+            return client, rows_directory
         opened = private.open_url(url)
         if opened is not None:
             return opened, None

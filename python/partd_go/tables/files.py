@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from ..errors import Misuse, failure
-from .server import VARIABLES, program
+from .server import IGNORED_ENV_PREFIXES, program
 
 _FORMATS = {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".arrows": "stream",
             ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # fmt: skip
@@ -51,7 +51,7 @@ def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatch
                 writer.write_table(schema.empty_table())
             like_file.flush()
             command += ["--like", like_file.name]
-        env = {key: value for key, value in os.environ.items() if not key.startswith(VARIABLES)}
+        env = {key: value for key, value in os.environ.items() if not key.startswith(IGNORED_ENV_PREFIXES)}
         process = subprocess.Popen([*command, "--", os.path.abspath(name)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, env=env)
         assert process.stdout
         out = process.stdout

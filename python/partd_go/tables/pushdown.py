@@ -116,13 +116,13 @@ def of_arrow(expression: Any) -> tuple[Tree, set[str] | None]:
         words = re.findall(r"^(call|end|field_ref|nested_field_ref|literal|options): '(.*)'$", shown, re.MULTILINE)
         names = {name for kind, name in words if kind == "field_ref"}
         if len(shown.partition("-- schema metadata --")[2].splitlines()) - 1 == len(words) and not any("'" in name for name in names):
-            return _combine("and", [_of_arrow(words[::-1], batch)]), names  # otherwise a column name contains a line break or a quote
+            return _combine("and", [_from_arrow(words[::-1], batch)]), names  # otherwise a column name contains a line break or a quote
     except (pa.ArrowException, AttributeError, IndexError, KeyError, TypeError, ValueError):
         pass  # another version of pyarrow pickles differently
     return None, None
 
 
-def _of_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
+def _from_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
     kind, word = words.pop()
     if kind == "literal":
         return "value", batch.column(int(word))[0]
@@ -130,7 +130,7 @@ def _of_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
         return "column", word
     if kind == "nested_field_ref":
         for _ in range(int(word)):
-            _of_arrow(words, batch)
+            _from_arrow(words, batch)
         return None
     parts: list[Tree] = []
     options: Any = None
@@ -138,7 +138,7 @@ def _of_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
         if words[-1][0] == "options":
             options = batch.column(int(words.pop()[1]))[0]
         else:
-            parts.append(_of_arrow(words, batch))
+            parts.append(_from_arrow(words, batch))
     words.pop()
     if word == "is_in" and parts[0] and parts[0][0] == "column":
         return "in", parts[0][1], list(options["value_set"].values)
@@ -166,7 +166,7 @@ def of_polars(predicate: Any) -> tuple[Tree, Any]:
     trees = []
     for part in kept:
         try:
-            trees.append(_of_polars(part))
+            trees.append(_from_polars(part))
         except (polars.exceptions.PolarsError, AttributeError, IndexError, KeyError, TypeError, ValueError):
             trees.append(None)  # another version of polars serializes differently
     return _combine("and", trees), predicate
@@ -183,7 +183,7 @@ def _expression(tree: Any) -> Any:
     return polars.Expr.deserialize(io.BytesIO(json.dumps(tree).encode()), format="json")
 
 
-def _of_polars(tree: dict[str, Any]) -> Tree:
+def _from_polars(tree: dict[str, Any]) -> Tree:
     ((kind, body),) = tree.items()
     if kind == "Column":
         return "column", str(body)
@@ -194,15 +194,15 @@ def _of_polars(tree: dict[str, Any]) -> Tree:
         return ("value", values[0]) if len(values) == 1 else None
     if kind == "BinaryExpr":
         op = _OF_POLARS.get(body["op"])
-        return _combine(op, [_of_polars(body["left"]), _of_polars(body["right"])]) if op else None
+        return _combine(op, [_from_polars(body["left"]), _from_polars(body["right"])]) if op else None
     if kind != "Function" or not (function := body["function"].get("Boolean")):
         return None
-    column = _of_polars(body["input"][0])
+    column = _from_polars(body["input"][0])
     if isinstance(function, str):
         return _combine(_OF_POLARS[function], [column]) if function in ("IsNull", "IsNotNull") else None
     ((name, options),) = function.items()
     if name == "IsBetween":
-        ends = [_of_polars(end) for end in body["input"][1:]]
+        ends = [_from_polars(end) for end in body["input"][1:]]
         return "and", [_comparison(sign, column, end) for sign, end in zip(_BETWEEN[options["closed"]], ends)]
     if name == "IsIn" and column and column[0] == "column" and not options["nulls_equal"]:
         return "in", column[1], [value for value in _values(body["input"][1]) if value.is_valid]

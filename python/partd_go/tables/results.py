@@ -101,7 +101,7 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
 
 
 def time_of(text: str) -> datetime.datetime:
-    """Parses a time in a reply of the server."""
+    """Parses a time in a reply from the server."""
     seconds, _, fraction = text.rstrip("Z").partition(".")
     time = datetime.datetime.fromisoformat(seconds).replace(tzinfo=datetime.timezone.utc)
     return time.replace(microsecond=int(f"{fraction:0<6}"[:6]))

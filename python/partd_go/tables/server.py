@@ -11,7 +11,7 @@ from ..errors import Error, NoServer, failure, not_started
 from ..server import START_TIMEOUT, Process, find
 
 Pem = str | bytes | os.PathLike[str]  # a file, or its content
-VARIABLES = ("PARTD_TABLES_", "SHOOTS_")  # prefixes of environment variables that partd-tables does not inherit
+IGNORED_ENV_PREFIXES = ("PARTD_TABLES_", "SHOOTS_")  # prefixes of environment variables that partd-tables does not inherit
 
 
 def program() -> str:
@@ -43,17 +43,17 @@ class Server(Process):
         self.directory = directory = location if "://" in location else os.path.abspath(location)
         self.arguments = directory, flags, start_timeout
         try:
-            private = self._sockets()
+            private_dir = self._sockets()
             for flag, pem in zip(("--tls-cert", "--tls-key"), tls):
                 if pem:
                     text = pem.decode() if isinstance(pem, bytes) else os.fspath(pem)
-                    flags = (flag, _write_private(private, flag[2:], text) if "-----BEGIN" in text else text, *flags)
+                    flags = (flag, _write_private(private_dir, flag[2:], text) if "-----BEGIN" in text else text, *flags)
             if secret is not None:
-                self._secret = _write_private(private, "secret", secret)
+                self._secret = _write_private(private_dir, "secret", secret)
                 flags = ("--secret-file", self._secret, *flags)
-            listen = listen or f"grpc+unix://{private}/socket"
+            listen = listen or f"grpc+unix://{private_dir}/socket"
             command = [self._program, "serve", "--dir", directory, "--listen", listen, *flags]
-            self.url = self._start(directory, command, private, VARIABLES, start_timeout)
+            self.url = self._start(directory, command, private_dir, IGNORED_ENV_PREFIXES, start_timeout)
         except BaseException as error:
             self._kill()
             if isinstance(error, OSError) and not isinstance(error, Error):
@@ -84,7 +84,7 @@ def serve(
     key: Pem | None = None, secret: str | None = None, *, flags: tuple[str, ...] = (),
     memory: int | str | None = None, read_only: bool = False, start_timeout: float = START_TIMEOUT,
 ) -> Server:  # fmt: skip
-    """Serves a directory of tables to others: with serve(dir) as server, at server.url.
+    """Serves a directory of tables to other processes. Use `with serve(dir) as server:`; clients connect to server.url.
 
     port 0 selects a free port. cert and key enable TLS; they are PEM files, or their content. With a secret each call
     needs a token(). flags are flags of `partd-tables serve`, such as ("--insecure",). For memory, read_only and

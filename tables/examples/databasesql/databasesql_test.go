@@ -86,7 +86,8 @@ func serve(t *testing.T, store *tables.Store, o *flightd.Options) string {
 	return l.Addr().String()
 }
 
-// TestSQLX queries a store in this process with sqlx, using parameters, a NULL and a time, with no rows and with an error.
+// TestSQLX queries a store in this process with sqlx. The queries use parameters, return a NULL, a time or no rows, or
+// fail.
 func TestSQLX(t *testing.T) {
 	std, stop, err := openSQL(t.Context(), openTrades(t))
 	if err != nil {

@@ -67,9 +67,10 @@ func run(ctx context.Context, args []string, a *app) int {
 }
 
 const rootHelp = `partd-tables stores tables in a directory or a cloud bucket. Tables have names, are grouped
-in buckets, and have versions. The files are Apache Iceberg's, so other programs can read them.
+in buckets, and have versions. The files are in Apache Iceberg's format, so other
+programs can read them.
 
-A put is visible whole or not at all. When the command has ended, the rows
+A put is visible whole or not at all. After the command has ended, the rows
 survive a power failure. Small appends are collected, and written as Parquet
 later, by fold or by a program that has the directory open. Until then, only
 partd-tables and Go programs see them. Only one process at a time can open a directory.

@@ -49,8 +49,8 @@ func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *
 	fs.StringVar(&c.cert, "tls-cert", "", "`FILE` with this node's certificate, in PEM")
 	fs.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
 	fs.StringVar(&c.ca, "tls-ca", "", "`FILE` with the CA certificates of nodes, in PEM")
-	fs.DurationVar(&c.options.SyncTimeout, "sync-timeout", pull.DefaultSyncTimeout, "`TIME` to wait for the newest version")
-	fs.DurationVar(&c.options.Lease, "lease", pull.DefaultLease, "`TIME` for which a silent node counts as alive")
+	fs.DurationVar(&c.options.SyncTimeout, "sync-timeout", pull.DefaultSyncTimeout, "`DURATION` to wait for the newest version")
+	fs.DurationVar(&c.options.Lease, "lease", pull.DefaultLease, "`DURATION` for which a silent node counts as alive")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if n, ok := cmd.Context().Value(sharedNode{}).(*pull.Node); ok {
 			return f(cmd.Context(), n, args)
@@ -140,8 +140,8 @@ func newPullSave(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "save [flags] [--] NAME FILE",
 		Short: "Save the rows of a file",
-		Long: `Save the rows of a file under a name. For times that the table already contains, the file's
-columns replace the table's columns, and the other columns stay.`,
+		Long: `Save the rows of a file under a name. If the table already has a row for a time, the values
+in the file replace that row's values; columns that the file lacks keep their values.`,
 		Example: "  partd-tables pull save prices prices.csv",
 	}
 	format := formatFlag(cmd)
@@ -172,10 +172,10 @@ func newPullGet(a *app) *cobra.Command {
 		Example: "  partd-tables pull get prices --from 2026-01-01 --to 2026-02-01 -o january.parquet",
 	}
 	c, fs := new(pullConfig), cmd.Flags()
-	stats := fs.Bool("stats", false, "print counts of requests to other nodes and the registry to the standard error, as JSON")
+	stats := fs.Bool("stats", false, "write to the standard error, as JSON, how many requests were sent to other nodes and to the registry")
 	parseRange := rangeFlags(cmd, "write only rows at or after this `TIME`", "write only rows before this `TIME`")
 	out := outputFlags(a, cmd)
-	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "accept a local version up to this `TIME` old if no node answers")
+	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "if no node answers, accept a local version that is no older than this `DURATION`")
 	return c.command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
 		from, to, err := parseRange()
 		if err = errors.Join(err, out.chooseFormat()); err != nil {

@@ -111,9 +111,9 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	c.options.Operations = flightd.NewOperations()
+	c.options.StoreObserver = flightd.NewOperations()
 	store, err := c.openStore(ctx, &tables.Options{
-		NoTail: c.noTail, ReadOnly: c.readOnly, Memory: c.memory.Bytes / 4, Engine: engine, Observer: c.options.Operations, Logger: log,
+		NoTail: c.noTail, ReadOnly: c.readOnly, Memory: c.memory.Bytes / 4, Engine: engine, Observer: c.options.StoreObserver, Logger: log,
 	})
 	if err != nil {
 		return err

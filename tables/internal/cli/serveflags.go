@@ -57,7 +57,7 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, which takes some milliseconds, so that other processes can also use the directory")
 	fl.StringVar(&c.http, "http", "", "serve the web page on `ADDR`, such as localhost:9090; its paths /healthz, /readyz and /metrics need no token (default: off)")
 	fl.StringVar(&c.rest, "rest", "", "serve an Iceberg REST catalog on `ADDR`, such as localhost:8181, in addition to the path /iceberg on the --http address (default: off)")
-	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table, write its small appends to files if the newest version is at least this `TIME` old; 0 means always")
+	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table, write its small appends to files if the newest version is at least this `DURATION` old; 0 means always")
 	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and for the files of one table (default: engines use their own keys)")
 	c.maxMessage = sizeflag.Size{Bytes: flightd.DefaultMaxMessage, Min: 1 << 20}
 	c.memory = sizeflag.Size{Bytes: defaultMemory(), Min: 64 << 20}
@@ -69,9 +69,9 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "maximum `NUMBER` of concurrent queries, but not more than one for each 64 MiB of --memory; others wait")
 	fl.IntVar(&o.Puts, "max-puts", flightd.DefaultPuts, "maximum `NUMBER` of concurrent puts; others wait")
 	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "maximum `NUMBER` of connections; at the limit, a new one replaces one that is idle or has no token")
-	fl.DurationVar(&o.IdleTimeout, "idle-timeout", flightd.DefaultIdleTimeout, "maximum `TIME` for a client to send or receive one message")
-	fl.DurationVar(&o.CallTimeout, "call-timeout", flightd.DefaultCallTimeout, "maximum `TIME` of a call")
-	fl.DurationVar(&o.Grace, "drain-timeout", flightd.DefaultGrace, "maximum `TIME` for running calls to finish when the server stops")
+	fl.DurationVar(&o.IdleTimeout, "idle-timeout", flightd.DefaultIdleTimeout, "maximum `DURATION` for a client to send or receive one message")
+	fl.DurationVar(&o.CallTimeout, "call-timeout", flightd.DefaultCallTimeout, "maximum `DURATION` of a call")
+	fl.DurationVar(&o.Grace, "drain-timeout", flightd.DefaultGrace, "maximum `DURATION` for running calls to finish when the server stops")
 	fl.IntVar(&c.port, "port", 8081, "")
 	fl.StringVar(&c.host, "host", "localhost", "")
 	fl.StringVar(c.dir, "bucket_dir", serveDir, "")

@@ -52,8 +52,8 @@ allows only reading. To revoke a token before it expires, change the server's se
 	fl := cmd.Flags()
 	fl.BoolVar(&admin, "admin", false, "allow everything")
 	fl.BoolVar(&read, "read", false, "allow only reading")
-	fl.Var(&ttl, "ttl", "expire after this `TIME`, such as 12h or 365d")
-	fl.StringArrayVar(&buckets, "bucket", nil, "restrict the token to this `BUCKET`, and to HTTP instead of Flight; may be repeated")
+	fl.Var(&ttl, "ttl", "expire after this `DURATION`, such as 12h or 365d")
+	fl.StringArrayVar(&buckets, "bucket", nil, "allow only this `BUCKET`, and only over HTTP, not Flight; may be repeated")
 	fl.StringVar(&file, "secret-file", "", "`FILE` with the secret")
 	return cmd
 }

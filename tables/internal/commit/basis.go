@@ -33,13 +33,13 @@ const (
 )
 
 // BasisOf returns the basis for files written for a table's current state.
-func BasisOf(t *table.Table, allowed AllowedChanges, io *icecat.FileIO) (Basis, error) {
+func BasisOf(t *table.Table, allowed AllowedChanges, fileIO *icecat.FileIO) (Basis, error) {
 	meta := t.Metadata()
 	d, err := definition.FromMetadata(meta)
 	if err != nil {
 		return Basis{}, err
 	}
-	return Basis{meta.TableUUID().String(), meta.CurrentSchema().ID, meta.LastColumnID(), d.Order, SnapshotID(t), allowed, io}, nil
+	return Basis{meta.TableUUID().String(), meta.CurrentSchema().ID, meta.LastColumnID(), d.Order, SnapshotID(t), allowed, fileIO}, nil
 }
 
 // CheckFresh returns ErrStale if files that were written for b are no longer valid for the table cur.
@@ -47,7 +47,7 @@ func (b *Basis) CheckFresh(cur *table.Table) error { return b.checkFreshSince(cu
 
 // CheckFresh is like Basis.CheckFresh, but ignores the snapshots that earlier steps of the attempt added to cur.
 func (a *Attempt) CheckFresh(b *Basis, cur *table.Table) error {
-	if a.initial == nil || a.tailRows { // an earlier step created the table, or added rows from the tail
+	if a.initial == nil || a.hasTailRows { // an earlier step created the table, or added rows from the tail
 		return b.CheckFresh(cur)
 	}
 	return b.checkFreshSince(a.initial, cur)

@@ -58,8 +58,8 @@ type Change struct {
 }
 
 // Add adds a step.
-func (c *Change) Add(mode Mode, io *icecat.FileIO, apply Step) {
-	c.steps, c.modes = append(c.steps, PreparedStep{mode, io, apply}), c.modes|mode
+func (c *Change) Add(mode Mode, fileIO *icecat.FileIO, apply Step) {
+	c.steps, c.modes = append(c.steps, PreparedStep{mode, fileIO, apply}), c.modes|mode
 }
 
 // Len returns the number of steps.
@@ -165,12 +165,12 @@ type Attempt struct {
 	Now     time.Time
 	Damaged bool // the table exists but is damaged
 
-	initial  *table.Table   // state before the steps; nil if the table did not exist
-	tailDone bool           // whether a step has called TailFiles
-	tailRows bool           // whether TailFiles found rows in the tail
-	inline   bool           // whether the catalog's database may store the metadata, without a metadata file
-	epoch    *int64         // last epoch (numbered part of the tail) whose rows the change removes; nil if none
-	record   *icecat.Change // nil if there is nothing to commit
+	initial     *table.Table   // state before the steps; nil if the table did not exist
+	tailDone    bool           // whether a step has called TailFiles
+	hasTailRows bool           // whether TailFiles found rows in the tail
+	inline      bool           // whether the catalog's database may store the metadata, without a metadata file
+	epoch       *int64         // last epoch (numbered part of the tail) whose rows the change removes; nil if none
+	record      *icecat.Change // nil if there is nothing to commit
 }
 
 func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes []*Change) (err error) {

@@ -29,8 +29,8 @@ type WriteInput struct {
 	Acknowledged bool                          // earlier puts of the rows succeeded, so duplicates must not be rejected now
 }
 
-// Write writes rows as data files of a table, through io. After an error, it removes the files.
-func (e *Entry) Write(ctx context.Context, t *table.Table, io *icecat.FileIO, w WriteInput) (files []iceberg.DataFile, err error) {
+// Write writes rows as data files of a table, through fileIO. After an error, it removes the files.
+func (e *Entry) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO, w WriteInput) (files []iceberg.DataFile, err error) {
 	defer w.Rules.Close()
 	s, err := e.Series(t)
 	switch {
@@ -45,16 +45,16 @@ func (e *Entry) Write(ctx context.Context, t *table.Table, io *icecat.FileIO, w 
 		files, err = s.WriteSorted(ctx, w.cast(ctx, s.Order))
 	}
 	if err != nil {
-		io.RemoveWritten()
+		fileIO.RemoveWritten()
 	}
 	return files, err
 }
 
 // writeTail is Write for rows from the tail, which are already in the column types of files. It takes ownership of the rows.
-func (e *Entry) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
+func (e *Entry) writeTail(ctx context.Context, t *table.Table, fileIO *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
 	defer func() {
 		if err != nil {
-			io.RemoveWritten()
+			fileIO.RemoveWritten()
 		}
 	}()
 	s, err := e.Series(t)
@@ -86,7 +86,7 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Me
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
-	a.tailRows = true
+	a.hasTailRows = true
 	defer take.Release(rows)
 	def, err := definition.FromMetadata(cur.Metadata())
 	if err != nil {
@@ -228,9 +228,9 @@ func MetadataOf(tx *table.Transaction) (table.Metadata, error) {
 	return t.Metadata(), nil
 }
 
-// Staged returns the table with the given metadata. Its files are written through io.
-func (e *Entry) Staged(meta table.Metadata, io *icecat.FileIO) *table.Table {
-	return e.tables.Catalog.Staged(e.Namespace, e.Name, meta, "", io)
+// Staged returns the table with the given metadata. Its files are written through fileIO.
+func (e *Entry) Staged(meta table.Metadata, fileIO *icecat.FileIO) *table.Table {
+	return e.tables.Catalog.Staged(e.Namespace, e.Name, meta, "", fileIO)
 }
 
 // Rules returns the rules of the entry's table and of its bucket.

@@ -56,8 +56,8 @@ func checkSize(c *icecat.Catalog, location string, expected int64) error {
 }
 
 // Entries returns the entries of a manifest, except deleted ones.
-func Entries(io iceio.IO, m iceberg.ManifestFile) (all []iceberg.ManifestEntry, err error) {
-	for e, err := range m.Entries(io, true) {
+func Entries(fileIO iceio.IO, m iceberg.ManifestFile) (all []iceberg.ManifestEntry, err error) {
+	for e, err := range m.Entries(fileIO, true) {
 		if err != nil {
 			return nil, err
 		}
@@ -79,7 +79,7 @@ func (v *Verifier) checkDataFile(d iceberg.DataFile) error {
 	if err := checkSize(v.Catalog, d.FilePath(), d.FileSizeBytes()); err != nil || d.FileFormat() != iceberg.ParquetFile {
 		return err
 	}
-	f, err := v.io.Open(d.FilePath())
+	f, err := v.fileIO.Open(d.FilePath())
 	if err != nil {
 		return err
 	}

@@ -39,11 +39,11 @@ func (c *Copy) Location(location string) string { return c.locations[location] }
 
 // Entries calls f for each non-empty manifest of a snapshot, with the manifest's entries.
 func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg.ManifestEntry) error) error {
-	io := c.from.NewIO()
-	all, err := s.Manifests(io)
+	fileIO := c.from.NewIO()
+	all, err := s.Manifests(fileIO)
 	for _, m := range all {
 		var entries []iceberg.ManifestEntry
-		if entries, err = Entries(io, m); err == nil && len(entries) > 0 {
+		if entries, err = Entries(fileIO, m); err == nil && len(entries) > 0 {
 			if m.ManifestContent() != iceberg.ManifestContentData {
 				return errors.New("another program deleted rows by writing delete files: first use that program to rewrite the table's data files")
 			}

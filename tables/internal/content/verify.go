@@ -56,12 +56,12 @@ type Verifier struct {
 
 	mu       sync.Mutex
 	verified map[xxh3.Uint128]struct{}
-	io       *icecat.FileIO
+	fileIO   *icecat.FileIO
 }
 
 // NewVerifier returns a verifier of a catalog's tables.
 func NewVerifier(c *icecat.Catalog) *Verifier {
-	return &Verifier{Catalog: c, io: c.NewIO(), verified: map[xxh3.Uint128]struct{}{}}
+	return &Verifier{Catalog: c, fileIO: c.NewIO(), verified: map[xxh3.Uint128]struct{}{}}
 }
 
 // Table is a table's name.
@@ -186,7 +186,7 @@ func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) 
 
 func (v *Verifier) verifyMetadata(ctx context.Context, name Table, location string) (meta table.Metadata, ok bool, err error) {
 	ok, err = v.verifyFile(ctx, name, location, location, func() error {
-		b, err := v.io.ReadFile(location)
+		b, err := v.fileIO.ReadFile(location)
 		if err == nil {
 			meta, err = table.ParseMetadataBytes(b)
 		}
@@ -198,7 +198,7 @@ func (v *Verifier) verifyMetadata(ctx context.Context, name Table, location stri
 func (v *Verifier) verifyVersion(ctx context.Context, name Table, s *table.Snapshot) error {
 	var manifests []iceberg.ManifestFile
 	ok, err := v.verifyFile(ctx, name, s.ManifestList, s.ManifestList, func() (err error) {
-		manifests, err = s.Manifests(v.io)
+		manifests, err = s.Manifests(v.fileIO)
 		return err
 	})
 	if !ok || err != nil {
@@ -207,7 +207,7 @@ func (v *Verifier) verifyVersion(ctx context.Context, name Table, s *table.Snaps
 	for _, m := range manifests {
 		var entries []iceberg.ManifestEntry
 		ok, err := v.verifyFile(ctx, name, m.FilePath(), m.FilePath(), func() (err error) {
-			if entries, err = Entries(v.io, m); err != nil {
+			if entries, err = Entries(v.fileIO, m); err != nil {
 				return err
 			}
 			rows := int64(0)

@@ -43,9 +43,9 @@ func TestColumnsOfStatements(t *testing.T) {
 		"DESCRIBE t":                                                  all,
 		"SUMMARIZE SELECT a FROM t":                                   all,
 	} {
-		names, err := d.Names(sql)
+		names, err := d.TableNames(sql)
 		if err != nil || len(names) == 0 {
-			t.Errorf("Names(%q) = %v, %v", sql, names, err)
+			t.Errorf("TableNames(%q) = %v, %v", sql, names, err)
 			continue
 		}
 		got := strings.Join(names[0].Columns, " ")

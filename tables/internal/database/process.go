@@ -87,7 +87,7 @@ func (d *Process) Ready(ctx context.Context) error {
 	return statementError(d.p.ExplainError(d.p.Receive(&d.isOpen)))
 }
 
-func (d *Process) Names(sql string) (names []Name, err error) {
+func (d *Process) TableNames(sql string) (names []Name, err error) {
 	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait by killing the process
 		return nil, err
 	}

@@ -15,9 +15,9 @@ import (
 // Runner runs statements in a database, in this process or in a separate one.
 type Runner interface {
 	IsAlive() bool
-	Ready(ctx context.Context) error  // waits until a statement can begin immediately
-	CancelWith(ctx context.Context)   // cancels the statement when ctx ends, until Finish
-	Names(sql string) ([]Name, error) // returns the names of the statement's tables
+	Ready(ctx context.Context) error       // waits until a statement can begin immediately
+	CancelWith(ctx context.Context)        // cancels the statement when ctx ends, until Finish
+	TableNames(sql string) ([]Name, error) // returns the names of the statement's tables
 	Describe(*Job) (result, parameters *arrow.Schema, err error)
 	Start(context.Context, *Job) (Rows, error)
 	Finish()                            // ends the statement, which then reads no more files

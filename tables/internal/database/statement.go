@@ -25,9 +25,9 @@ type Name struct {
 	AllColumns bool     // the statement can also use columns that it does not name, as SELECT * does
 }
 
-// Names returns the table names in a statement. It only parses the statement, because binding would require the tables. It does not use
-// DuckDB's own list of the names, which is incomplete.
-func (d *Database) Names(sql string) ([]Name, error) {
+// TableNames returns the table names in a statement. It only parses the statement, because binding would require the
+// tables. It does not use DuckDB's own list of the names, which is incomplete.
+func (d *Database) TableNames(sql string) ([]Name, error) {
 	n := explainLength(sql)
 	text, err := d.parse(strings.Repeat(" ", n) + sql[n:])
 	if err != nil {

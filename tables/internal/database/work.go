@@ -56,7 +56,7 @@ func serveStatements(c *worker.Conn) error {
 			w.d.Finish()
 		default:
 			w.begin()
-			names, namesErr := w.d.Names(m.Names)
+			names, namesErr := w.d.TableNames(m.Names)
 			err = c.Reply(names, namesErr)
 		}
 		if err != nil {

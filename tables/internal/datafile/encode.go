@@ -68,7 +68,7 @@ func hasNested(columns *arrow.Schema) bool {
 }
 
 func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
-	encodings, values, err := e.chooseEncodings(ctx, rows)
+	encodings, batchValues, err := e.chooseEncodings(ctx, rows)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
 		case encodings[i].texts != nil:
 			err = encodings[i].texts.write(writer, a, e.levels(a, field.Nullable))
 		default:
-			err = e.writePages(ctx, writer, a, field.Nullable, pageRows/values*values)
+			err = e.writePages(ctx, writer, a, field.Nullable, pageRows/batchValues*batchValues)
 		}
 		if err != nil {
 			return fmt.Errorf("column %q: %w", field.Name, err)

@@ -41,7 +41,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 		conditionColumns = append(conditionColumns, f.deletes.Columns...)
 	}
 	var otherColumns []Column
-	var columnIndex []int // for each result column, its index in conditionColumns followed by otherColumns
+	var columnIndex []int // for each result column, its index in the concatenation of conditionColumns and otherColumns
 	for _, c := range f.scan.Columns {
 		id, _ := idOf(c.IDs)
 		i := slices.IndexFunc(conditionColumns, func(l Column) bool {

@@ -219,8 +219,8 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 		Open: func(path string) (parquet.ReaderAtSeeker, error) { return fs.Open(path) }, Names: map[int][]string{},
 		Rows: BatchRows, Workers: 1, Where: where,
 	}
-	if io, ok := fs.(*icecat.FileIO); ok {
-		scan.Footers = io.Footers()
+	if fileIO, ok := fs.(*icecat.FileIO); ok {
+		scan.Footers = fileIO.Footers()
 	}
 	addMappedNames(t.Metadata().NameMapping(), scan.Names)
 	tableColumns, err := columnsByID(s)

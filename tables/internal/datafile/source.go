@@ -151,8 +151,8 @@ func (c *byteCounter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// endedReaders contains the readers that puts have read to their end. Weak pointers let the garbage collector free the
-// readers.
+// endedReaders contains the readers whose rows a put has read completely. It has weak pointers, so that it does not
+// keep the readers in memory.
 var endedReaders sync.Map // of weak.Pointer[byte]
 
 // hasCurrentRows reports whether a reader's current batch has rows. Before a put's first Next, this means that the reader was

@@ -117,8 +117,8 @@ func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.Dat
 	if !field.IsLeaf() || typ.ID() != arrow.STRING || field.Field.Type.ID() != arrow.STRING {
 		return 0
 	}
-	rows := f.parsed.RowGroup(g.number)
-	chunk, err := rows.MetaData().ColumnChunk(field.ColIndex)
+	rowGroup := f.parsed.RowGroup(g.number)
+	chunk, err := rowGroup.MetaData().ColumnChunk(field.ColIndex)
 	if err != nil || !chunk.HasDictionaryPage() || len(chunk.EncodingStats()) == 0 {
 		return 0
 	}
@@ -143,12 +143,12 @@ func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.Dat
 // visitDictionary calls visit for each string in a column's dictionary until visit returns false. It returns the dictionary's
 // length n, or 0 if visit returned false or there is no dictionary.
 func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byte) bool) int {
-	rows := f.parsed.RowGroup(g.number)
-	chunk, err := rows.MetaData().ColumnChunk(leaf)
+	rowGroup := f.parsed.RowGroup(g.number)
+	chunk, err := rowGroup.MetaData().ColumnChunk(leaf)
 	if err != nil {
 		return 0
 	}
-	pages, err := rows.GetColumnPageReader(leaf)
+	pages, err := rowGroup.GetColumnPageReader(leaf)
 	if err != nil {
 		return 0
 	}
@@ -173,7 +173,7 @@ func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byt
 }
 
 const (
-	batchBytes    = 4 << 20 // approximate limit for the decoded strings of a batch, in bytes
+	maxBatchBytes = 4 << 20 // upper bound of batchBytes
 	minBatchBytes = 64 << 10
 )
 
@@ -182,9 +182,9 @@ const (
 // memory.
 func (s *Scan) batchBytes() int64 {
 	if s.Workers < 2 {
-		return batchBytes
+		return maxBatchBytes
 	}
-	return min(batchBytes, max(minBatchBytes, s.Memory/int64(2*s.Workers*(maxAhead+1))))
+	return min(maxBatchBytes, max(minBatchBytes, s.Memory/int64(2*s.Workers*(maxAhead+1))))
 }
 
 // stepRows returns the number of rows to decode at a time, so that their strings take at most batchBytes. A short file with a

@@ -87,8 +87,8 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 	if rowsErr != nil { // Prefer the cause, because the library may wrap or drop it.
 		err = rowsErr
 	}
-	if io, ok := fs.(*icecat.FileIO); ok && err != nil && io.Failure() != nil {
-		err = io.Failure()
+	if fileIO, ok := fs.(*icecat.FileIO); ok && err != nil && fileIO.Failure() != nil {
+		err = fileIO.Failure()
 	}
 	return files, err
 }

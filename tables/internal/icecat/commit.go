@@ -92,9 +92,9 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 		}
 		if ch.Result != nil {
 			// Use the catalog's own FileIO, because the change's FileIO would keep its list of written files in memory.
-			location, io := ch.Result.MetadataLocation(), ch.IOs[len(ch.IOs)-1]
+			location, fileIO := ch.Result.MetadataLocation(), ch.IOs[len(ch.IOs)-1]
 			ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, location, c.reader)
-			written := io.Written()
+			written := fileIO.Written()
 			c.cache.Put(location, ch.Result, costOf(written[len(written)-1].Size))
 		}
 	}
@@ -120,20 +120,20 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 		if err != nil {
 			return err
 		}
-		io := ch.IOs[len(ch.IOs)-1]
+		fileIO := ch.IOs[len(ch.IOs)-1]
 		if ch.Inline {
-			ch.inlineJSON, io.noSync = b, true
+			ch.inlineJSON, fileIO.noSync = b, true
 		} else if dir, err := c.ownPath(ch.New.Location()); err == nil { // Sync the directory, because it may have been created without a sync.
-			io.syncLater(dir)
-			io.syncLater(filepath.Dir(dir))
+			fileIO.syncLater(dir)
+			fileIO.syncLater(filepath.Dir(dir))
 		}
-		if err := io.WriteFile(loc, b); err != nil {
+		if err := fileIO.WriteFile(loc, b); err != nil {
 			return err
 		}
-		ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, loc, io)
+		ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, loc, fileIO)
 	}
-	for _, io := range ch.IOs {
-		if err := io.Sync(); err != nil {
+	for _, fileIO := range ch.IOs {
+		if err := fileIO.Sync(); err != nil {
 			return err
 		}
 	}
@@ -168,8 +168,8 @@ func (ch *Change) apply(w *transaction) {
 	if w.err == nil && n == 0 {
 		w.err = ErrConflict
 	}
-	// An inline table's old metadata file was never synced, so it may be missing. Without a record, a missing file does
-	// not count as damaged.
+	// Delete the record of an inline table's old metadata file. The file was never synced, so it may be missing, and a
+	// missing file with a record would count as damaged.
 	if oldLocation != nil && w.exec(deleteInline, *oldLocation) > 0 {
 		w.exec(`DELETE FROM partd_files WHERE path=?`, *oldLocation)
 	}
@@ -213,8 +213,8 @@ func (ch *Change) record(w *transaction) {
 		w.exec(insertInfo, uuid, ch.Namespace, ch.Name, ch.Result.MetadataLocation(),
 			l.Rows, l.Bytes, l.Files, l.Version, ch.Info.Updated.UnixMilli(), string(meta))
 	}
-	for _, io := range ch.IOs {
-		io.record(w, uuid)
+	for _, fileIO := range ch.IOs {
+		fileIO.record(w, uuid)
 	}
 	if ch.Info != nil && ch.Info.CopyOf != "" {
 		w.exec(`INSERT INTO partd_copies VALUES (?,?)`, ch.Result.MetadataLocation(), ch.Info.CopyOf)

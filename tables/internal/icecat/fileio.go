@@ -91,7 +91,7 @@ func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 		return nil, f.fail(err)
 	}
 	f.syncLater(dir)
-	w := &newFile{io: f, name: name, file: file, hash: xxh3.New()}
+	w := &newFile{fileIO: f, name: name, file: file, hash: xxh3.New()}
 	w.buf = bufio.NewWriterSize(io.MultiWriter(file, w.hash), 64<<10)
 	return w, nil
 }
@@ -172,20 +172,20 @@ func (f *FileIO) RemoveAllAfter(n int) {
 }
 
 type newFile struct {
-	io   *FileIO
-	name string
-	file vfs.File
-	buf  *bufio.Writer
-	hash *xxh3.Hasher
-	size int64
-	err  error
+	fileIO *FileIO
+	name   string
+	file   vfs.File
+	buf    *bufio.Writer
+	hash   *xxh3.Hasher
+	size   int64
+	err    error
 }
 
 func (w *newFile) Write(b []byte) (int, error) {
 	n, err := w.buf.Write(b)
 	w.size += int64(n)
 	if err != nil {
-		w.err = w.io.fail(err)
+		w.err = w.fileIO.fail(err)
 	}
 	return n, err
 }
@@ -203,15 +203,15 @@ func (w *newFile) Close() error {
 	}
 	file, err := w.file, errors.Join(w.err, w.buf.Flush())
 	w.file = nil
-	if err != nil || w.io.noSync {
+	if err != nil || w.fileIO.noSync {
 		if err = errors.Join(err, file.Close()); err != nil {
-			_ = w.io.fail(err)
+			_ = w.fileIO.fail(err)
 		}
 	} else {
-		w.io.syncs.Go(func() error { return errors.Join(file.Sync(), file.Close()) })
+		w.fileIO.syncs.Go(func() error { return errors.Join(file.Sync(), file.Close()) })
 	}
-	w.io.mu.Lock()
-	defer w.io.mu.Unlock()
-	w.io.written = append(w.io.written, WrittenFile{w.name, w.size, w.hash.Sum128()})
+	w.fileIO.mu.Lock()
+	defer w.fileIO.mu.Unlock()
+	w.fileIO.written = append(w.fileIO.written, WrittenFile{w.name, w.size, w.hash.Sum128()})
 	return err
 }

@@ -67,8 +67,8 @@ func (c *Catalog) States(ctx context.Context, namespace string) (states []State,
 	encoded, err := c.strings(ctx, selectStates, namespace)
 	for _, s := range encoded {
 		loc, name, _ := strings.Cut(s, stateSeparator)
-		rank, name := name[0], name[1:]
-		states = append(states, State{name, loc, rank == '0'})
+		alive, name := name[0], name[1:]
+		states = append(states, State{name, loc, alive == '0'})
 	}
 	return states, err
 }
@@ -208,9 +208,9 @@ func (c *Catalog) loadInline(ctx context.Context, namespace, name, location stri
 		return nil, 0, &Damaged{File: "the table's metadata in the catalog", Err: err, Remedy: RemedyUnrepairable}
 	}
 	if stored, err := c.reader.ReadFile(location); !c.readOnly && (err != nil || !bytes.Equal(stored, recorded)) {
-		io := c.NewIO()
-		_ = io.Remove(location)
-		_ = errors.Join(io.WriteFile(location, recorded), io.Sync()) // If this fails, the next load tries again.
+		fileIO := c.NewIO()
+		_ = fileIO.Remove(location)
+		_ = errors.Join(fileIO.WriteFile(location, recorded), fileIO.Sync()) // If this fails, the next load tries again.
 	}
 	return c.Staged(namespace, name, meta, location, c.reader), int64(len(recorded)), nil
 }

@@ -268,8 +268,8 @@ type memoryFile struct {
 
 func (h memoryFile) ReadFile(string) ([]byte, error) { return h.content, nil }
 
-// Staged returns a table that has the given metadata and writes its files through io. Only Catalog.Commit can commit
-// its changes.
-func (c *Catalog) Staged(namespace, name string, meta table.Metadata, location string, io *FileIO) *table.Table {
-	return table.New(table.Identifier{namespace, name}, meta, location, func(context.Context) (iceio.IO, error) { return io, nil }, nil)
+// Staged returns a table that has the given metadata and writes its files through fileIO. Only Catalog.Commit can
+// commit its changes.
+func (c *Catalog) Staged(namespace, name string, meta table.Metadata, location string, fileIO *FileIO) *table.Table {
+	return table.New(table.Identifier{namespace, name}, meta, location, func(context.Context) (iceio.IO, error) { return fileIO, nil }, nil)
 }

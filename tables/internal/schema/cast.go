@@ -218,8 +218,8 @@ func hasValueUnderNull(a, nulls arrow.Array) bool {
 	return false
 }
 
-// maskNulls returns a field of structs with nulls where the struct is null. There, the field's values are undefined,
-// and may be invalid in another type.
+// maskNulls returns a field of structs with nulls where the struct is null, because the field's values in a null struct
+// are undefined, and may be invalid in another type.
 func maskNulls(structs, field arrow.Array) arrow.Array {
 	if field.DataType().ID() == arrow.NULL {
 		field.Retain()

@@ -37,7 +37,7 @@ type Store struct {
 	syncs   groupsync.Group // lets concurrent appends share a sync
 
 	mu        sync.Mutex
-	logs      map[string]*Log    // by table UUID, because tables can be renamed
+	logs      map[string]*Log    // keyed by table UUID, because tables can be renamed
 	unclaimed map[string][]int64 // epochs that Recover found and Claim has not read yet, by table UUID
 }
 

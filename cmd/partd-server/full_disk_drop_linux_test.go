@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/disktest"
 )
 
-// TestDropFreesFullDisk drops a store on a full disk through its server: with clients that have
-// and have not made changes, in Go and Python, and after a restart. Then the store must accept
-// changes, and a signal must end the server cleanly.
+// TestDropFreesFullDisk drops a store on a full disk through its server. The drop is requested by a
+// Go client that has made changes, by a new Go client, by a new Go client after a restart, or by a
+// Python client. Then the store must accept changes, and a signal must end the server cleanly.
 func TestDropFreesFullDisk(t *testing.T) {
 	for _, scheme := range []string{"log:", "file:", "buffer+file:", "zstd+log:"} {
 		for _, client := range []string{"client with a session", "new client", "new client after a restart", "Python"} {
@@ -56,7 +56,7 @@ func TestDropFreesFullDisk(t *testing.T) {
 				if client == "Python" {
 					peer := openPeer(t, p)
 					if err := peer.Ask([]string{"ack"}, "drop"); err != nil {
-						t.Fatalf("drop in Python's protocol: %v\nserver log:\n%s", err, p.Stderr())
+						t.Fatalf("drop over the Python protocol: %v\nserver log:\n%s", err, p.Stderr())
 					}
 				} else if err := c.Drop(ctx); err != nil {
 					t.Fatalf("Drop: %v\nserver log:\n%s", err, p.Stderr())

@@ -195,3 +195,78 @@ func TestLargeChangesTakeTurns(t *testing.T) {
 		t.Errorf("%d large changes of a peer were applied concurrently, want 1", n)
 	}
 }
+
+// TestStalledUpload checks that memory of a stalled upload is released even if its peer sends other requests.
+func TestStalledUpload(t *testing.T) {
+	ctx := context.Background()
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20, StallTimeout: 300 * time.Millisecond})
+	s.partTimeout = 0
+	for range 2 {
+		p := openPeer(t, url)
+		part := newCall(opPart)
+		part.u64(1)
+		part.u64(2 << 20)
+		part.u64(0)
+		part.appendData(make([]byte, 1<<20-200))
+		p.send(part.parts()...)
+		go func() {
+			ping := newCall(opPing)
+			ping.number = 1
+			for range 100 {
+				if _, err := p.Write(joinBytes(ping.parts()...)); err != nil {
+					return
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		}()
+		p.wantClosed()
+	}
+	c := dial(t, url, nil)
+	must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 15<<17)}))
+}
+
+// TestGetWaitsForMemory checks that a get of a store in memory waits for memory for the value.
+func TestGetWaitsForMemory(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1<<20)}))
+	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, StallTimeout: 100 * time.Millisecond})
+	c := dial(t, url, nil)
+	giveBack := takeAll(t, s)
+	if _, err := c.Get(ctx, "k"); !errors.Is(err, ErrBusy) {
+		t.Errorf("Get without memory = %v, want ErrBusy", err)
+	}
+	giveBack()
+	_, err := c.Get(ctx, "k")
+	must(t, err)
+}
+
+// TestListsWithLittleMemory lists more than a page with the minimum memory of partd-server, half of 16 MiB.
+func TestListsWithLittleMemory(t *testing.T) {
+	ctx := t.Context()
+	for _, name := range []string{"dict", "log"} { // a File store would take long to create files for 4,000 keys
+		t.Run(name, func(t *testing.T) {
+			store := stores[name](t)
+			value := make([]byte, 2500)
+			var entries []partd.Entry
+			for i := range 4000 {
+				entries = append(entries, partd.Entry{Key: fmt.Sprintf("%01000d", i), Value: value})
+			}
+			must(t, store.Append(ctx, entries...))
+			_, url := serve(t, store, &ServerOptions{Memory: 8 << 20})
+			c := dial(t, url, nil)
+			keys, bytes := 0, 0
+			for _, err := range c.Keys(ctx) {
+				must(t, err)
+				keys++
+			}
+			for chunk, err := range c.Scan(ctx) {
+				must(t, err)
+				bytes += len(chunk.Data)
+			}
+			if keys != len(entries) || bytes != len(entries)*len(value) {
+				t.Errorf("listed %d keys and scanned %d bytes, want %d and %d", keys, bytes, len(entries), len(entries)*len(value))
+			}
+		})
+	}
+}

@@ -264,7 +264,7 @@ def test_killed(place: Place, workers: LocalCluster, target: str, tmp_path: Path
 def test_client_killed(place: Place, workers: LocalCluster, tmp_path: Path) -> None:
     """A program that runs again after it was killed gets all rows, whatever the first run left."""
     program = (
-        "from test_dask_places import *\n"
+        "from test_dask_stores import *\n"
         "with Client(sys.argv[1]), partd_go.dask.use(sys.argv[2]):\n"
         "    check_result(job(Path(sys.argv[3])).compute())\n"
         "    print('right')\n"

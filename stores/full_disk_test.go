@@ -129,7 +129,7 @@ func (f *diskTest) check(label string) {
 			f.Fatalf("%s: Get: %v", label, err)
 		}
 		if !bytes.Equal(got[0], want) {
-			f.Fatalf("%s: key %q has %d bytes, want %d, or the content differs", label, key, len(got[0]), len(want))
+			f.Fatalf("%s: key %q has the wrong content: %d bytes, want %d", label, key, len(got[0]), len(want))
 		}
 	}
 }

@@ -1,9 +1,12 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -129,5 +132,88 @@ func TestPopCountsAsUse(t *testing.T) {
 	defer s.sessions.mu.Unlock()
 	if x := s.sessions.table[c.ops.session]; x == nil || !x.used || x.list != nil {
 		t.Errorf("after a pop, the session counts as unused: %+v", x)
+	}
+}
+
+// TestForgottenPops checks that no pop runs twice, even if its session was forgotten after the first time.
+func TestForgottenPops(t *testing.T) {
+	q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
+	var p retainedPops
+	p.init(&q, &lostPops{})
+	peer := q.enter("peer")
+	for _, session := range []uint64{1, 2} {
+		p.begin(session)
+		r, err := p.claim(peer, session, 1, false)
+		must(t, err)
+		p.finish(session, 1, r, [][]byte{[]byte("v")}, nil)
+	}
+	p.end(2)
+	p.enter(1)
+	p.enter(2)
+	if r, err := p.claim(peer, 1, 1, true); err != nil || r.bytes != 9 {
+		t.Errorf("claim of a resent pop with a retained result = %v, want nil and 9 bytes", err)
+	}
+	if _, err := p.claim(peer, 2, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("claim of a resent pop in a forgotten session = %v, want ErrUnknownOutcome", err)
+	}
+	if _, err := p.claim(peer, 2, 2, false); err != nil {
+		t.Errorf("claim of a new pop in a forgotten session = %v, want nil", err)
+	}
+	p.begin(3)
+	if _, err := p.claim(peer, 3, 1, true); err != nil {
+		t.Errorf("claim of a pop in a new session = %v, want nil", err)
+	}
+	p.close()
+	if p.keptBytes != 0 || q.used[popBytes] != 0 {
+		t.Errorf("after close, %d bytes are retained and %d are charged, want 0", p.keptBytes, q.used[popBytes])
+	}
+}
+
+// TestPopOfLongKeys pops keys that together exceed a message, and sends a pop without a session.
+func TestPopOfLongKeys(t *testing.T) {
+	ctx := context.Background()
+	store := partd.NewDict()
+	_, url := serve(t, store, &ServerOptions{MaxMessage: minMessage})
+	c := dial(t, url, nil)
+	var keys []string
+	for i := range 6 {
+		keys = append(keys, fmt.Sprint(i)+strings.Repeat("k", partd.MaxKeyLen-1))
+		must(t, c.Append(ctx, entry(keys[i], fmt.Sprint("v", i))))
+	}
+	k := newCall(opPop)
+	k.u64(0)
+	k.buf = appendKeys(k.buf, keys[:1])
+	if err := c.do(ctx, k); !errors.Is(err, ErrBadRequest) {
+		t.Errorf("a pop without a session = %v, want ErrBadRequest", err)
+	}
+	values, err := c.Pop(ctx, keys...)
+	must(t, err)
+	for i, v := range values {
+		if string(v) != fmt.Sprint("v", i) {
+			t.Errorf("popped value %d is %q, want v%d", i, v, i)
+		}
+	}
+	values, err = store.Get(ctx, keys...)
+	if must(t, err); len(bytes.Join(values, nil)) > 0 {
+		t.Error("the popped keys still exist")
+	}
+}
+
+// TestFailingPops checks that the server does not retain the errors of failed pops.
+func TestFailingPops(t *testing.T) {
+	ctx := context.Background()
+	s, url := serve(t, &faultyStore{Partd: partd.NewDict()}, nil)
+	c := dial(t, url, nil)
+	for i := range maxPops + 20 {
+		if _, err := c.Pop(ctx, "k"); !errors.Is(err, errors.ErrUnsupported) {
+			t.Fatalf("pop %d of a store without Pop = %v, want ErrUnsupported", i, err)
+		}
+	}
+	s.pops.mu.Lock()
+	defer s.pops.mu.Unlock()
+	for _, x := range s.pops.sessions {
+		if n := len(x.results); n > 2 {
+			t.Errorf("the server retains the errors of %d pops, want at most 2", n)
+		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// faultyStore is a store whose operations also return err while it is set.
+// faultyStore is a store whose operations run and then, if err is set, return it as their error.
 type faultyStore struct {
 	*partd.Dict
 	err   atomic.Pointer[error]
@@ -84,7 +84,7 @@ func TestFailingShard(t *testing.T) {
 		"delete": s.Delete(ctx, keyOf(s, "a"), keyOf(s, "b"), keyOf(s, "c")),
 	} {
 		if !errors.Is(err, downErr) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "the change succeeded on a, c, but shard b: no route") {
-			t.Errorf("%s on three shards, of which one is down, = %v, want an unknown outcome that names all shards", name, err)
+			t.Errorf("%s with one of three shards down = %v, want an unknown outcome that names all shards", name, err)
 		}
 	}
 	if err := s.Append(ctx, batch("b")...); !errors.Is(err, downErr) || errors.Is(err, partd.ErrUnknownOutcome) {

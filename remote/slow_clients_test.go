@@ -2,11 +2,11 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,71 +112,30 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 	})
 }
 
-// statCounter is a store that counts calls to Stat.
-type statCounter struct {
-	*partd.Dict
-	stats atomic.Int32
-}
-
-func (c *statCounter) Stat(ctx context.Context) (partd.Stats, error) {
-	c.stats.Add(1)
-	time.Sleep(200 * time.Millisecond) // a result is cached for ten times as long as Stat took
-	return c.Dict.Stat(ctx)
-}
-
-// TestStatIsCached checks that many calls to Client.Stat cause only one call to the store's Stat,
-// until the store changes or the result is too old.
-func TestStatIsCached(t *testing.T) {
-	ctx := t.Context()
-	store := &statCounter{Dict: partd.NewDict()}
-	s, url := serve(t, store, nil)
-	c, other := dial(t, url, nil), dial(t, url, nil)
-	p := openPeer(t, url)
-	keys := int64(0)
-	check := func(label string) {
-		before := store.stats.Load()
-		var wg sync.WaitGroup
-		for _, c := range []*Client{c, other, c, other} {
-			wg.Go(func() {
-				if st, err := c.Stat(ctx); err != nil || st.Keys != keys {
-					t.Errorf("%s: Stat = %d keys, %v, want %d", label, st.Keys, err, keys)
+// TestSlowReaderIsServed checks that a reader slightly faster than the minimum of 16 KiB
+// per second is served, and that a slower one is disconnected.
+func TestSlowReaderIsServed(t *testing.T) {
+	for rate, served := range map[int]bool{17 << 10: true, 12 << 10: false} {
+		synctest.Test(t, func(t *testing.T) {
+			s, err := NewServer(partd.NewDict(), nil)
+			must(t, err)
+			ours, theirs := net.Pipe()
+			c := newConn(s, ours, 1)
+			done := make(chan error, 1)
+			const size = 3 * bytesPerDeadline
+			go func() { done <- c.write(make([]byte, size)) }()
+			got := 0
+			for got < size {
+				n, err := io.ReadFull(theirs, make([]byte, min(rate/4, size-got)))
+				if got += n; err != nil {
+					break
 				}
-			})
-		}
-		wg.Wait()
-		if n := store.stats.Load() - before; n != 1 {
-			t.Errorf("%s: the store's Stat was called %d times, want once", label, n)
-		}
+				time.Sleep(time.Second / 4)
+			}
+			if err := <-done; served != (err == nil) {
+				t.Errorf("write to a reader of %d bytes per second = %v after %d of %d bytes, want success: %t", rate, err, got, size, served)
+			}
+			must(t, errors.Join(ours.Close(), theirs.Close(), s.Shutdown(context.Background())))
+		})
 	}
-	check("the first call")
-	must(t, c.Append(ctx, entry("a", "v")))
-	keys = 1
-	check("after an append")
-	p.send(message("append", "b", "v"))
-	p.wantBytes(acked)
-	keys = 2
-	check("after Python's append")
-	_, err := c.Apply(ctx, partd.Tag{Session: requireSession(c.NewSession(ctx)), Number: 1}, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{entry("c", "v")}})
-	must(t, err)
-	keys = 3
-	check("after an operation of a session")
-	_, err = c.Pop(ctx, "a")
-	must(t, err)
-	keys = 2
-	check("after a pop")
-	if st, err := c.Stat(ctx); err != nil || st.Changes != 4 {
-		t.Errorf("Stat = %d changes, %v, want 4: two appends, a set and a pop", st.Changes, err)
-	}
-	s.counting <- struct{}{}
-	duration := s.duration
-	<-s.counting
-	time.Sleep(11 * duration)
-	check("after the cached result has expired")
-}
-
-func requireSession(session uint64, err error) uint64 {
-	if err != nil {
-		panic(err)
-	}
-	return session
 }

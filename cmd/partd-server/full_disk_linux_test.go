@@ -58,7 +58,7 @@ func TestFullDisk(t *testing.T) {
 					continue
 				}
 				if full = true; err != nil || len(got) != 1 || !strings.HasPrefix(got[0], "error: ") || !strings.Contains(got[0], "no space") {
-					t.Fatalf("append in Python's protocol: answer %.200q (error %v), want an error that says there is no space", got, err)
+					t.Fatalf("append over the Python protocol: got reply %.200q (error %v), want an error about missing space", got, err)
 				}
 			}
 			values, err := c.Get(ctx, "k")

@@ -355,7 +355,7 @@ func TestGuessedTokens(t *testing.T) {
 	}
 }
 
-// TestOneHostsCalls checks that a host that runs as many calls as it may does not block other hosts.
+// TestOneHostsCalls checks that a host at its limit of running calls does not block other hosts.
 func TestOneHostsCalls(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: testSecret, IdleTimeout: time.Minute})
 	ctx, token := withToken(t, testSecret, Admin)

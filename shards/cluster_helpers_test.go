@@ -1,0 +1,102 @@
+package shards_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/cli"
+	"github.com/go-partd/partd/internal/servercli"
+	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/stores"
+)
+
+// asServer and asPartd are environment variables that make the test binary run as a server and as
+// the command partd.
+const asServer, asPartd = "PARTD_TEST_SERVER", "PARTD_TEST_PARTD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asServer) != "" {
+		os.Exit(servercli.Main(os.Args[1:]))
+	}
+	if os.Getenv(asPartd) != "" {
+		os.Exit(cli.Main(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func start(t testing.TB, args ...string) *serverproc.Process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asServer+"=1")
+	p, err := serverproc.Start(context.Background(), cmd, 1)
+	must(t, err)
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// cluster has three servers, with the address and the arguments of each.
+type cluster struct {
+	servers   [3]*serverproc.Process
+	addresses [3]string
+	args      [3][]string
+}
+
+func startCluster(t testing.TB) *cluster {
+	c := &cluster{}
+	for i := range c.servers {
+		c.args[i] = []string{"--store", "log:" + t.TempDir() + "/data", "--listen"}
+		c.servers[i] = start(t, append(c.args[i], "tcp://127.0.0.1:0")...)
+		_, c.addresses[i] = c.servers[i].Address()
+	}
+	return c
+}
+
+func (c *cluster) restart(t testing.TB, i int) {
+	c.servers[i] = start(t, append(c.args[i], "tcp://"+c.addresses[i])...)
+}
+
+func (c *cluster) url() string { return "tcp://" + strings.Join(c.addresses[:], ",") }
+
+// serverOf returns the index of each key's server, from the servers' own listings.
+func (c *cluster) serverOf(t testing.TB) map[string]int {
+	t.Helper()
+	servers := map[string]int{}
+	for i, address := range c.addresses {
+		store := open(t, "tcp://"+address)
+		for info, err := range partd.Keys(context.Background(), store) {
+			must(t, err)
+			servers[info.Key] = i
+		}
+		must(t, partd.Close(context.Background(), store))
+	}
+	return servers
+}
+
+func open(t testing.TB, url string) partd.Partd {
+	t.Helper()
+	s, err := stores.Open(context.Background(), url)
+	must(t, err)
+	return s
+}
+
+func scan(ctx context.Context, s partd.Partd, part, parts int) (map[string]string, error) {
+	got := map[string]string{}
+	for c, err := range partd.ScanPart(ctx, s, part, parts) {
+		if err != nil {
+			return got, err
+		}
+		got[c.Key] += string(c.Data)
+	}
+	return got, nil
+}

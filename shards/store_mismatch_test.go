@@ -1,0 +1,89 @@
+package shards_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/shards"
+	"github.com/go-partd/partd/stores"
+)
+
+// TestServerWithAnotherStore checks that old and new clients reject a server that restarted with an
+// empty directory, until it restarts with its original one or is adopted.
+func TestServerWithAnotherStore(t *testing.T) {
+	ctx := t.Context()
+	c := startCluster(t)
+	store := open(t, c.url())
+	for i := range 30 {
+		must(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")}))
+	}
+	serverOf := c.serverOf(t)
+	key := func(server int) string {
+		for k, i := range serverOf {
+			if i == server && k != "partd-shards" {
+				return k
+			}
+		}
+		t.Fatalf("server %d has no key", server)
+		return ""
+	}
+	originalArgs := c.args[1]
+	expectRefused := func(label string, err error) {
+		t.Helper()
+		if !errors.Is(err, shards.ErrStoreMismatch) || !strings.Contains(err.Error(), "shard "+c.addresses[1]+": ") {
+			t.Errorf("%s = %v, want ErrStoreMismatch of the restarted server", label, err)
+		}
+	}
+	for _, dir := range []string{"empty", "original", "empty"} {
+		must(t, c.servers[1].Stop(time.Minute))
+		c.args[1] = originalArgs
+		if dir == "empty" {
+			c.args[1] = []string{"--store", "log:" + t.TempDir() + "/data", "--listen"}
+		}
+		c.restart(t, 1)
+		_, err := store.Get(ctx, key(1))
+		if dir == "original" {
+			must(t, err)
+			if got, err := scan(ctx, store, 0, 1); err != nil || len(got) != 30 {
+				t.Errorf("scan with the original store = %d keys, %v, want 30", len(got), err)
+			}
+			continue
+		}
+		expectRefused("Get", err)
+		expectRefused("Append", store.Append(ctx, partd.Entry{Key: key(1), Value: []byte("x")}))
+		_, err = scan(ctx, store, 0, 1)
+		expectRefused("scan", err)
+		_, err = partd.Stat(ctx, store)
+		expectRefused("Stat", err)
+		if _, err := store.Get(ctx, key(0), key(2)); err != nil {
+			t.Errorf("Get of keys of other servers: %v", err)
+		}
+		_, err = stores.Open(ctx, c.url())
+		expectRefused("Open", err)
+	}
+	must(t, stores.NewSet().Adopt(ctx, c.url(), c.addresses[1]))
+	for k, i := range serverOf {
+		if i == 1 {
+			delete(serverOf, k)
+		}
+	}
+	if got, err := scan(ctx, store, 0, 1); err != nil || len(got) == 0 || len(got) != len(serverOf)-1 {
+		t.Errorf("scan after Adopt = %d keys, %v, want %d", len(got), err, len(serverOf)-1)
+	}
+	must(t, store.Append(ctx, partd.Entry{Key: "new", Value: []byte("x")}))
+	must(t, c.servers[1].Stop(time.Minute))
+	c.args[1] = originalArgs
+	c.restart(t, 1)
+	_, err := scan(ctx, store, 0, 1)
+	expectRefused("scan with the original store after Adopt", err)
+	must(t, partd.Close(ctx, store))
+	for _, name := range []string{"elsewhere:1", ""} {
+		if err := stores.NewSet().Adopt(ctx, c.url(), name); !errors.As(err, new(*stores.URLError)) {
+			t.Errorf("Adopt(%q) = %v, want a URLError", name, err)
+		}
+	}
+}

@@ -1,0 +1,159 @@
+package stores_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/partdtest"
+	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/shuffle"
+)
+
+// layers has functions that put layers over a store. able lists the abilities that the layers have
+// over any store; lacks lists the abilities that they never have.
+var layers = map[string]struct {
+	addLayer    func(t *testing.T, inner partd.Partd) partd.Partd
+	able, lacks string
+}{
+	"nothing": {addLayer: func(_ *testing.T, p partd.Partd) partd.Partd { return p }},
+	"zstd":    {addLayer: func(t *testing.T, p partd.Partd) partd.Partd { return withCompression(t, p, compress.Zstd) }},
+	"zlib":    {addLayer: func(t *testing.T, p partd.Partd) partd.Partd { return withCompression(t, p, compress.Zlib) }},
+	"zstd over zlib": {addLayer: func(t *testing.T, p partd.Partd) partd.Partd {
+		return withCompression(t, withCompression(t, p, compress.Zlib), compress.Zstd)
+	}},
+	"buffer": {addLayer: withBuffer, able: "flush close", lacks: "apply"},
+	"zstd over a buffer": {
+		addLayer: func(t *testing.T, p partd.Partd) partd.Partd {
+			return withCompression(t, withBuffer(t, p), compress.Zstd)
+		},
+		able: "flush close", lacks: "apply",
+	},
+	"a server": {addLayer: withServer, able: "apply close"},
+	"a server of zstd over a buffer": {
+		addLayer: func(t *testing.T, p partd.Partd) partd.Partd {
+			return withServer(t, withCompression(t, withBuffer(t, p), compress.Zstd))
+		},
+		able: "apply flush close",
+	},
+}
+
+func withCompression(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
+	t.Helper()
+	s, err := compress.New(p, format, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func withBuffer(t *testing.T, slow partd.Partd) partd.Partd {
+	b, err := partd.NewBuffer(partd.NewDict(), slow, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// withServer returns a client of a server with a store.
+func withServer(t *testing.T, store partd.Partd) partd.Partd {
+	s, err := remote.NewServer(store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(context.Background(), l) }()
+	c, err := remote.Dial(t.Context(), remote.URL(l.Addr()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(c.Close(), s.Shutdown(context.Background()), <-done); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// TestGroupOverLayers uses packages shuffle and encode with any layer over a store that can list its keys.
+func TestGroupOverLayers(t *testing.T) {
+	for layer, l := range layers {
+		for _, abilities := range []string{"keys", "keys and open", "all"} {
+			t.Run(layer+" over "+abilities, func(t *testing.T) {
+				t.Parallel()
+				store := l.addLayer(t, partialStores[abilities](partd.NewDict()))
+				words := shuffle.Values("one", "two", "two", "three", "three", "three")
+				n := 0
+				for g, err := range shuffle.GroupBy(t.Context(), words, func(s string) string { return s }, &shuffle.Options[string]{Store: store}) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					list, err := shuffle.Collect(g.Values)
+					if err != nil || len(list) != map[string]int{"one": 1, "two": 2, "three": 3}[g.Key] {
+						t.Fatalf("group %s has the values %q, error %v, want one: 1, two: 2, three: 3 values", g.Key, list, err)
+					}
+					n++
+				}
+				if n != 3 {
+					t.Fatalf("GroupBy yielded %d groups, want 3", n)
+				}
+				typed := encode.New(l.addLayer(t, partialStores[abilities](partd.NewDict())), encode.JSON[[]int]())
+				if err := typed.Append(t.Context(), encode.Entry[[]int]{Key: "k", Value: []int{1}}); err != nil {
+					t.Fatal(err)
+				}
+				for k, err := range typed.Keys(t.Context()) {
+					if err != nil || k.Key != "k" {
+						t.Fatalf("Keys yielded %v, %v, want k", k, err)
+					}
+				}
+				for v, err := range typed.All(t.Context(), "k") {
+					if err != nil || len(v) != 1 {
+						t.Fatalf("All yielded %v, %v, want one number", v, err)
+					}
+				}
+				scanned := 0
+				for part := range 2 {
+					for g, err := range typed.ScanPart(t.Context(), part, 2) {
+						if list, listErr := shuffle.Collect(g.Values); err != nil || listErr != nil || g.Key != "k" || len(list) != 1 {
+							t.Fatalf("ScanPart yielded key %q with %v, %v, %v, want k with one value", g.Key, list, err, listErr)
+						}
+						scanned++
+					}
+				}
+				if scanned != 1 {
+					t.Fatalf("the key is in %d of 2 parts, want 1", scanned)
+				}
+			})
+		}
+	}
+}
+
+// TestFallbacks runs partdtest on stores with few abilities, for which partd's functions have
+// fallbacks. With a layer above, it runs only the state machine unless PARTD_REQUIRE_ALL is set.
+func TestFallbacks(t *testing.T) {
+	for _, abilities := range []string{"keys", "keys and open", "keys and scan"} {
+		for _, layer := range []string{"nothing", "zstd", "buffer"} {
+			t.Run(layer+" over "+abilities, func(t *testing.T) {
+				run := partdtest.StateMachine
+				if layer == "nothing" || os.Getenv("PARTD_REQUIRE_ALL") != "" {
+					run = partdtest.Run
+				}
+				run(t, func(t *testing.T) partd.Partd {
+					return layers[layer].addLayer(t, partialStores[abilities](partd.NewDict()))
+				}, &partdtest.Options{
+					Require:     []partdtest.Ability{partdtest.CanList, partdtest.CanScan, partdtest.CanStat},
+					MachineRuns: 5, LargeValue: 1 << 20,
+				})
+			})
+		}
+	}
+}
