@@ -178,7 +178,7 @@ func TestBufferRealMemory(t *testing.T) {
 	const memory = 32 << 20
 	// live returns the smallest of three measurements. Buffers that a flush allocates while
 	// the collector marks count as live, even if they soon become garbage.
-	live := func() int64 {
+	liveHeap := func() int64 {
 		smallest := int64(math.MaxInt64)
 		for range 3 {
 			runtime.GC()
@@ -188,12 +188,12 @@ func TestBufferRealMemory(t *testing.T) {
 		}
 		return smallest
 	}
-	before := live() // memory of other tests
+	before := liveHeap() // memory of other tests
 	b, err := NewBuffer(NewDict(), discardingStore{}, &BufferOptions{Memory: memory})
 	must(t, err)
 	check := func(label string) {
 		t.Helper()
-		if n := live() - before; n > memory+memory/4 {
+		if n := liveHeap() - before; n > memory+memory/4 {
 			t.Errorf("%s: the live heap has %d MiB, want at most a quarter more than the budget of %d", label, n>>20, memory>>20)
 		}
 	}

@@ -193,7 +193,7 @@ func TestFileApplyEveryFault(t *testing.T) {
 					start, tag := fileFilledTagged(t, opts)
 					for n := int64(1); ; n += faultStep {
 						fault := &vfstest.Fault{Call: n, Err: syscall.EIO, Persists: persists, ShortWrite: true}
-						if !fileApplyFault(t, start.KillClone(), opts, fault, tag, step.op, fileContentAfter(step.want)) {
+						if !fileApplyWithFault(t, start.KillClone(), opts, fault, tag, step.op, fileContentAfter(step.want)) {
 							if n < 3 {
 								t.Fatalf("only %d calls were tried, want at least 3", n)
 							}
@@ -206,8 +206,8 @@ func TestFileApplyEveryFault(t *testing.T) {
 	}
 }
 
-// fileApplyFault tries one fault, and reports whether it occurred.
-func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault, tag Tag, op Operation, after map[string]string) bool {
+// fileApplyWithFault tries one fault, and reports whether it occurred.
+func fileApplyWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault, tag Tag, op Operation, after map[string]string) bool {
 	t.Helper()
 	enabled := false
 	f, err := openFile(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
@@ -236,10 +236,10 @@ func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vf
 		t.Fatalf("Apply failed before the fault in call %d: %v", fault.Call, opErr)
 	}
 	// Retry in a reopened store, and in the same one unless it refuses writes.
-	other, err := openFile(mem.KillClone(), fileMemDir, opts, fileNoKeptLock)
+	afterKill, err := openFile(mem.KillClone(), fileMemDir, opts, fileNoKeptLock)
 	if err == nil {
-		err = fileRetryApply(other, tag, op, fileStart, after, appliedBefore)
-		other.Close()
+		err = fileRetryApply(afterKill, tag, op, fileStart, after, appliedBefore)
+		afterKill.Close()
 	}
 	if err != nil {
 		t.Fatalf("fault in call %d: Apply returned the error %v; in a reopened store: %v", fault.Call, opErr, err)

@@ -48,12 +48,12 @@ func TestFileKeepsPromises(t *testing.T) {
 			if opts != nil && opts.Sync { // each operation waits for the disk
 				run.MachineRuns, run.Pieces = 5, 5
 			}
-			store := func(t *testing.T) partd.Partd { return openIn(t, t.TempDir()) }
+			newStore := func(t *testing.T) partd.Partd { return openIn(t, t.TempDir()) }
 			if opts != nil && !all {
-				partdtest.StateMachine(t, store, run)
+				partdtest.StateMachine(t, newStore, run)
 				return
 			}
-			partdtest.Run(t, store, run)
+			partdtest.Run(t, newStore, run)
 		})
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-func fileSyncKeeps(t *testing.T, f *File, mem *vfstest.Mem, want map[string]string) {
+func fileCheckSyncKeeps(t *testing.T, f *File, mem *vfstest.Mem, want map[string]string) {
 	t.Helper()
 	if err := f.Sync(t.Context()); err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func TestFileSyncAfterLockWasReplaced(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	fileSyncKeeps(t, f, mem, map[string]string{"a": "1", "b!": "2"})
+	fileCheckSyncKeeps(t, f, mem, map[string]string{"a": "1", "b!": "2"})
 }
 
 // TestFileSyncOfAFileThatWasReplaced replaces a file with an unsynced copy, as another process does when it undoes
@@ -65,7 +65,7 @@ func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 				fileAppend(t, f, "a", "6")
 				want["a"] += "6"
 			}
-			fileSyncKeeps(t, f, mem, want)
+			fileCheckSyncKeeps(t, f, mem, want)
 		})
 	}
 }
@@ -82,7 +82,7 @@ func TestFileSyncOfManyFiles(t *testing.T) {
 		fileAppend(t, f, key, "1")
 		want[key] = "1"
 	}
-	fileSyncKeeps(t, f, mem, want)
+	fileCheckSyncKeeps(t, f, mem, want)
 }
 
 // TestFileSyncFailsWhileCanceled checks that the store refuses writes and syncs after a failed sync, even if the

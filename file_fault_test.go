@@ -131,7 +131,7 @@ func TestFileEveryFault(t *testing.T) {
 						}
 						for _, errno := range errnosPerCall {
 							fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, ShortWrite: true}
-							hit = fileFaultAt(t, start.KillClone(), opts, fault, step.do, fileContentAfter(step.want))
+							hit = fileRunWithFault(t, start.KillClone(), opts, fault, step.do, fileContentAfter(step.want))
 						}
 						if !hit && n < 5 {
 							t.Fatalf("only %d calls were tried, want at least 5", n)
@@ -143,8 +143,8 @@ func TestFileEveryFault(t *testing.T) {
 	}
 }
 
-// fileFaultAt tries one fault, and reports whether it occurred.
-func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault,
+// fileRunWithFault tries one fault, and reports whether it occurred.
+func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfstest.Fault,
 	do func(context.Context, *File) error, after map[string]string,
 ) bool {
 	t.Helper()

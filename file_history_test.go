@@ -58,10 +58,10 @@ func fileRunProcess(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, p
 	t.Helper()
 	var after *vfstest.Mem
 	calls := 0
-	last := 1 + rnd.IntN(80)
+	lastCall := 1 + rnd.IntN(80)
 	fsys := vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
 		if op.Changes() && after == nil {
-			if calls++; calls == last {
+			if calls++; calls == lastCall {
 				after = c.cut(mem, rnd)
 			}
 		}

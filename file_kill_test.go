@@ -101,8 +101,8 @@ func fileKillPiece(n, k int) []byte {
 	return fmt.Appendf(nil, "<%d.%d%s>", n, k, strings.Repeat("x", fill))
 }
 
-// fileKillCheck checks the content of a store after a kill, and returns the number of batches in it.
-func fileKillCheck(f *File, acked int) (batches int, err error) {
+// fileCheckKilled checks the content of a store after a kill, and returns the number of batches in it.
+func fileCheckKilled(f *File, acked int) (batches int, err error) {
 	content, err := fileContent(f)
 	if err != nil {
 		return 0, err
@@ -133,8 +133,8 @@ func fileKillCheck(f *File, acked int) (batches int, err error) {
 	return batches, nil
 }
 
-// fileKillRound runs a child until it dies, and returns the total number of acknowledged batches.
-func fileKillRound(t *testing.T, dir, opts string, seed uint64, firstBatch int, after time.Duration) (acked int) {
+// fileRunUntilKilled runs a child until it dies, and returns the total number of acknowledged batches.
+func fileRunUntilKilled(t *testing.T, dir, opts string, seed uint64, firstBatch int, after time.Duration) (acked int) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestFileKillChild$", "-test.v=false")
 	cmd.Env = append(os.Environ(), fileChildDir+"="+dir, fileChildSeed+"="+strconv.FormatUint(seed, 10),
@@ -176,7 +176,7 @@ func fileKillRound(t *testing.T, dir, opts string, seed uint64, firstBatch int, 
 // TestFileKill repeatedly kills a writer, alternately at random times and between two of its writes. Each append must be
 // whole or absent, and no acknowledged append may be lost.
 func TestFileKill(t *testing.T) {
-	rounds := fileKills(t, 30)
+	rounds := fileKillCount(t, 30)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 2))
@@ -190,7 +190,7 @@ func TestFileKill(t *testing.T) {
 		if round%2 == 0 {
 			opts, after = "kill-self", time.Minute
 		}
-		acked := fileKillRound(t, dir, opts, rnd.Uint64(), batches, after)
+		acked := fileRunUntilKilled(t, dir, opts, rnd.Uint64(), batches, after)
 		if p, err := os.ReadFile(dir + "/%undo"); err == nil && len(p) > 0 && string(p[:8]) == journalMagic {
 			interrupted++
 		}
@@ -198,7 +198,7 @@ func TestFileKill(t *testing.T) {
 		if err != nil {
 			t.Fatalf("round %d: opening the store after a kill: %v", round, err)
 		}
-		if batches, err = fileKillCheck(f, acked); err != nil {
+		if batches, err = fileCheckKilled(f, acked); err != nil {
 			t.Fatalf("round %d: wrong content after a kill: %v", round, err)
 		}
 		if err := f.Close(); err != nil {
@@ -217,22 +217,22 @@ func TestFileKill(t *testing.T) {
 func TestFileKillWithoutUndo(t *testing.T) {
 	for round := range 20 {
 		dir := t.TempDir()
-		acked := fileKillRound(t, dir, "no-undo kill-self", uint64(round), 0, time.Minute)
+		acked := fileRunUntilKilled(t, dir, "no-undo kill-self", uint64(round), 0, time.Minute)
 		f, err := OpenFile(dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = fileKillCheck(f, acked)
+		_, err = fileCheckKilled(f, acked)
 		f.Close()
 		if err != nil {
 			t.Logf("found damage in round %d, as expected: %v", round, err)
 			return
 		}
 	}
-	t.Fatal("fileKillCheck found no torn append after 20 writers without an undo record were killed between two writes")
+	t.Fatal("fileCheckKilled found no torn append after 20 writers without an undo record were killed between two writes")
 }
 
-func fileKills(t *testing.T, defaultCount int) int {
+func fileKillCount(t *testing.T, defaultCount int) int {
 	t.Helper()
 	s := os.Getenv("PARTD_KILLS")
 	if s == "" {
@@ -248,8 +248,8 @@ func fileKills(t *testing.T, defaultCount int) int {
 // TestFileKillTagged repeatedly kills and restarts a writer. After each restart, the writer retries its unacknowledged
 // operation with the same number. No operation may be applied twice.
 func TestFileKillTagged(t *testing.T) {
-	rounds := fileKills(t, 20)
-	retries, err := fileKillTagged(t, rounds, "")
+	rounds := fileKillCount(t, 20)
+	retries, err := fileRunTaggedKills(t, rounds, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,16 +263,16 @@ func TestFileKillTagged(t *testing.T) {
 // writers do not record the tags (session and number) of their operations.
 func TestFileKillTaggedWithoutTags(t *testing.T) {
 	for range 20 {
-		if _, err := fileKillTagged(t, 20, "no-tag "); err != nil {
+		if _, err := fileRunTaggedKills(t, 20, "no-tag "); err != nil {
 			t.Logf("found damage, as expected: %v", err)
 			return
 		}
 	}
-	t.Fatal("fileKillCheck found no repeated append after 400 writers that ignore tags were killed")
+	t.Fatal("fileCheckKilled found no repeated append after 400 writers that ignore tags were killed")
 }
 
-// fileKillTagged kills writers that share a session, and returns the number of retries of applied operations.
-func fileKillTagged(t *testing.T, rounds int, opts string) (retries int, err error) {
+// fileRunTaggedKills kills writers that share a session, and returns the number of retries of applied operations.
+func fileRunTaggedKills(t *testing.T, rounds int, opts string) (retries int, err error) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 3))
@@ -293,12 +293,12 @@ func fileKillTagged(t *testing.T, rounds int, opts string) (retries int, err err
 		case 1:
 			childOpts, after = opts+"kill-after-apply ", time.Minute
 		}
-		acked = fileKillRound(t, dir, childOpts+"session="+strconv.FormatUint(session, 10), rnd.Uint64(), acked, after)
+		acked = fileRunUntilKilled(t, dir, childOpts+"session="+strconv.FormatUint(session, 10), rnd.Uint64(), acked, after)
 		f, err := OpenFile(dir, nil)
 		if err != nil {
 			return retries, err
 		}
-		if batches, err = fileKillCheck(f, acked); err == nil {
+		if batches, err = fileCheckKilled(f, acked); err == nil {
 			err = f.Close()
 		}
 		if err != nil {

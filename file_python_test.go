@@ -254,12 +254,12 @@ p.delete([('set', 1)])
 		}
 		want["a-|-1"], want["new-|-tuple-|-2"], want["k-|-1"], want["k"] = "one+gopy", "newpy", "beside k", "fourpy"
 		delete(want, "x-|-y")
-		fileWantContent(t, f, want) // k is a file, so a tuple that begins with it is not a path
+		fileWantContent(t, f, want) // k is a file, so a tuple that begins with k is not stored as a path
 		if err := f.Append(t.Context(), fileEntries("k", "x", "a", "y")...); err == nil || !strings.Contains(err.Error(), "directory") {
 			t.Errorf("Append to a key that is also a directory of tuples: error %v, want an error about the directory", err)
 		}
 		if v, err := f.Pop(t.Context(), "a-|-b-|-c", "k-|-1"); err != nil || string(v[0])+string(v[1]) != "twobeside k" {
-			t.Errorf("Pop = %q, %v, want two and beside k", v, err)
+			t.Errorf("Pop = %q, %v, want \"two\" and \"beside k\"", v, err)
 		}
 		if sync {
 			break
@@ -346,8 +346,9 @@ func TestFileKeyIsTupleDirectory(t *testing.T) {
 	}
 }
 
-// TestFileTuplesKilled simulates a process that is killed in an append with two conflicting keys: one needs a directory that
-// has the name of the other. The next process must undo the append.
+// TestFileTuplesKilled simulates a process that is killed in an append with two conflicting keys:
+// one key needs a directory with the name of the other key's file. The next process must undo the
+// append.
 func TestFileTuplesKilled(t *testing.T) {
 	dir, killed := t.TempDir(), t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})

@@ -14,9 +14,10 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// fileMakeTorn returns a directory in the state after a process died while it appended added to the key "torn". The
-// directory has the undo record, and the key's file consists of old and tail. boot identifies the process's boot of the
-// machine: an opening with another boot follows a power failure. fileMakeTorn also returns the path of the key's file.
+// fileMakeTorn returns a directory in the state after a process died while it appended added to the
+// key "torn". The directory has the undo record, and the key's file consists of old and tail. boot
+// is the machine's boot ID at that time: opening the store with another boot ID simulates a
+// preceding power failure. fileMakeTorn also returns the path of the key's file.
 func fileMakeTorn(t *testing.T, opts *FileOptions, boot uint64, old, added string, tail []byte) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -105,7 +106,7 @@ func TestFileReplayTornTail(t *testing.T) {
 // the old value is removed. Without Sync, bytes of the append and zeros are removed.
 func TestFileReplayAfterPowerLoss(t *testing.T) {
 	old, added := fileBytes(5000), "+"+fileBytes(19_999)
-	zeros := func(s string, begin, end int) []byte {
+	withZeros := func(s string, begin, end int) []byte {
 		p := []byte(s)
 		clear(p[begin:end])
 		return p
@@ -114,12 +115,12 @@ func TestFileReplayAfterPowerLoss(t *testing.T) {
 		sync bool
 		tail []byte
 	}{
-		"sync, one page is zero":     {true, zeros(added, 4096, 8192)},
+		"sync, one page is zero":     {true, withZeros(added, 4096, 8192)},
 		"sync, truncated":            {true, []byte(added[:12_345])},
-		"sync, all zero":             {true, zeros(added, 0, len(added))},
-		"all zero":                   {false, zeros(added, 0, len(added))},
-		"zero at the end":            {false, zeros(added, 3192+4096, len(added))},
-		"zero at the end, truncated": {false, zeros(added, 3192+4096, 15_000)[:15_000]},
+		"sync, all zero":             {true, withZeros(added, 0, len(added))},
+		"all zero":                   {false, withZeros(added, 0, len(added))},
+		"zero at the end":            {false, withZeros(added, 3192+4096, len(added))},
+		"zero at the end, truncated": {false, withZeros(added, 3192+4096, 15_000)[:15_000]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, _ := fileMakeTorn(t, &FileOptions{Sync: c.sync}, 1, old, added, c.tail)

@@ -27,14 +27,14 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 		_, err := f.Apply(ctx, Tag{session, number, 0}, Operation{})
 		return err
 	}
-	session := func(f *File) uint64 {
+	newSession := func(f *File) uint64 {
 		s, err := f.NewSession(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s
 	}
-	unsynced, synced := session(open(false, 5)), session(open(true, 5))
+	unsynced, synced := newSession(open(false, 5)), newSession(open(true, 5))
 	for _, s := range []uint64{unsynced, synced} {
 		if err := apply(open(false, 5), s, 1); err != nil {
 			t.Fatal(err)
@@ -43,7 +43,7 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 	afterRestart := open(true, 6)
 	fileWantErr(t, apply(afterRestart, unsynced, 2), ErrSessionExpired)
 	fileWantErr(t, apply(afterRestart, synced, 2), ErrSessionExpired) // its last operation was not synced
-	second := session(afterRestart)
+	second := newSession(afterRestart)
 	if second == unsynced || second == synced || apply(afterRestart, second, 1) != nil || apply(open(true, 7), second, 2) != nil {
 		t.Fatalf("session %d, issued after %d and %d, is not new or cannot be used after a restart", second, unsynced, synced)
 	}
@@ -65,7 +65,7 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 func TestFileSessionsAreBounded(t *testing.T) {
 	ctx := t.Context()
 	f := fileOpen(t, vfstest.NewMem(), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Sessions: 4})
-	known := func(s uint64) bool {
+	isKnown := func(s uint64) bool {
 		t.Helper()
 		_, err := f.Apply(ctx, Tag{s, 1, 0}, Operation{})
 		if err != nil && !errors.Is(err, ErrSessionExpired) {
@@ -84,13 +84,13 @@ func TestFileSessionsAreBounded(t *testing.T) {
 	first := issue()
 	for range 50 { // issue and end short sessions while the first stays in use
 		s := issue()
-		if !known(s) || !known(first) {
-			t.Fatalf("session %d or session %d was forgotten: they are known: %v, %v", s, first, known(s), known(first))
+		if !isKnown(s) || !isKnown(first) {
+			t.Fatalf("sessions %d and %d are known: %v and %v, want true and true", s, first, isKnown(s), isKnown(first))
 		}
 		if err := f.EndSession(ctx, s); err != nil {
 			t.Fatal(err)
 		}
-		if known(s) {
+		if isKnown(s) {
 			t.Fatalf("session %d is still known after EndSession", s)
 		}
 	}
@@ -104,8 +104,8 @@ func TestFileSessionsAreBounded(t *testing.T) {
 		issued[s] = true
 		all = append(all, s)
 		for i, s := range all {
-			if known(s) != (i >= len(all)-4) {
-				t.Fatalf("sessions %v: the session at index %d is known: %v, want only the last 4 known", all, i, known(s))
+			if isKnown(s) != (i >= len(all)-4) {
+				t.Fatalf("sessions %v: the session at index %d is known: %v, want only the last 4 known", all, i, isKnown(s))
 			}
 		}
 	}

@@ -57,7 +57,7 @@ func fileSetWithFault(t *testing.T, label string, opts *FileOptions, hooks filed
 	isBefore, isAfter := maps.Equal(got, before), maps.Equal(got, after)
 	isUnknown := errors.Is(err, ErrUnknownOutcome)
 	if !isBefore && !isAfter || err == nil && !isAfter || err != nil && !isUnknown && !isBefore {
-		t.Fatalf("%s: the operation returned %v, but the store contains %v", label, err, got)
+		t.Fatalf("%s: the operation returned %v, which does not match the store's content %v", label, err, got)
 	}
 	appendErr := f.Append(t.Context(), fileEntries("a", "x")...)
 	if appendErr == nil {
@@ -74,9 +74,9 @@ func fileSetWithFault(t *testing.T, label string, opts *FileOptions, hooks filed
 	if appendErr == nil {
 		mem = mem.Crash(nil)
 	}
-	other := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
-	fileWantContent(t, other, got)
-	must(t, other.Close())
+	reopened := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
+	fileWantContent(t, reopened, got)
+	must(t, reopened.Close())
 	return hit
 }
 

@@ -54,7 +54,7 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 							}
 							for _, errno := range errnosPerCall {
 								fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, ShortWrite: true}
-								hit = fileSyncAfter(t, &FileOptions{MaxOpenFiles: maxOpen}, synced, fault, step)
+								hit = fileSyncAfterFault(t, &FileOptions{MaxOpenFiles: maxOpen}, synced, fault, step)
 							}
 						}
 					})
@@ -64,8 +64,8 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 	}
 }
 
-// fileSyncAfter tries one fault, and reports whether it occurred.
-func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.Fault, step fileStep) bool {
+// fileSyncAfterFault tries one fault, and reports whether it occurred.
+func fileSyncAfterFault(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.Fault, step fileStep) bool {
 	t.Helper()
 	mem := vfstest.NewMem()
 	enabled, syncFailed := false, false

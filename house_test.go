@@ -71,7 +71,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/mergejoin": {"internal/extsort"},
 		"internal/records":   {"golang.org/x/sys"},
 	}},
-	{Name: "runs and segments", Packages: map[string][]string{
+	{Name: "helpers for layers and engines", Packages: map[string][]string{
 		"internal/segment":  {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
 		"internal/spill":    nil,
 		"internal/nostore":  nil,

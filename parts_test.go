@@ -97,7 +97,8 @@ func TestPartsNeverChange(t *testing.T) {
 	}
 }
 
-// TestFileOpensOnlyThePart also checks that parts are the same for every store with the directory.
+// TestFileOpensOnlyThePart checks that ScanPart of a File opens only the part's files, and that the
+// parts are the same for every store with the directory.
 func TestFileOpensOnlyThePart(t *testing.T) {
 	var mu sync.Mutex
 	opened := map[string]bool{}

@@ -20,7 +20,8 @@ var temporaryStores = map[string]func(dir string) (partd.Partd, error){
 	},
 }
 
-// TestTemporaryStore checks that Close removes the directory, and that opening removes those of dead processes.
+// TestTemporaryStore checks that Close removes the store's directory, and that opening a store
+// removes the directories of dead processes.
 func TestTemporaryStore(t *testing.T) {
 	if kind := os.Getenv("PARTD_TEST_TEMP"); kind != "" {
 		store, err := temporaryStores[kind](os.Getenv("PARTD_TEST_DIR"))

@@ -83,7 +83,7 @@ func fuzzDecode(f *testing.F, format Format, newStdReader func(io.Reader) (io.Re
 		}
 		decoded, err := s.codec.decode(nil, goodPiece)
 		if err != nil || !bytes.Equal(decoded, good) {
-			t.Fatalf("decoding a valid piece after the arbitrary one = %d bytes, %v", len(decoded), err)
+			t.Fatalf("decoding a valid piece after the arbitrary one = %d bytes, %v, want the valid data", len(decoded), err)
 		}
 		if newStdReader == nil || getErr != nil {
 			return

@@ -53,7 +53,7 @@ func fuzzArray[T Element](t *testing.T, dtype string, data []byte) {
 		t.Fatalf("data %x of dtype %s becomes %x after reading and writing", data, dtype, stored[0])
 	}
 	if decoded, err := readBoth(t, n, "k"); err != nil || fmt.Sprint(decoded) != fmt.Sprint(array) {
-		t.Fatalf("the array %v is %v, %v after writing and reading", array, decoded, err)
+		t.Fatalf("the array %v becomes %v (error %v) after writing and reading", array, decoded, err)
 	}
 }
 

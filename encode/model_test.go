@@ -85,7 +85,7 @@ func (m *model[T, E]) run(t *rapid.T) {
 			got, err := m.store.Get(ctx, keys...)
 			check("Get", err)
 			if len(got) != len(keys) {
-				t.Fatalf("Get of %d keys returned %d values", len(keys), len(got))
+				t.Fatalf("Get of %d keys returned %d values, want one for each key", len(keys), len(got))
 			}
 			for i, k := range keys {
 				m.requireValue(t, k, got[i])

@@ -141,7 +141,7 @@ func TestNumPyRemovesBothKeys(t *testing.T) {
 	}
 	must(t, n.Delete(ctx, "a", "nothing"))
 	if got := fmt.Sprint(contents(t, inner)); got != "[b.dtype=<i2 b=\x03\x00]" {
-		t.Errorf("after Delete, the store has %q", got)
+		t.Errorf("after Delete, the store has %q, want only the array b", got)
 	}
 	fill()
 	got, err := n.Pop(ctx, "b", "a")
@@ -230,7 +230,7 @@ func TestNumPyInterruptedAtEveryWrite(t *testing.T) {
 			after := fmt.Sprint(arraysOf(t, store, "new", "old", "also"))
 			wantArrays := map[string]string{"append": "[[1] [9 2] [3]]", "set": "[[1] [9] []]", "delete": "[[] [] []]"}[name]
 			if err != nil && after != "[[] [9] []]" || err == nil && after != wantArrays {
-				t.Errorf("%s, interrupted after %d writes: error %v, and the arrays are %s", name, writes, err, after)
+				t.Errorf("%s, interrupted after %d writes: error %v and the arrays %s, want the old or the new elements", name, writes, err, after)
 			}
 			// The keys must remain usable.
 			must(t, NewNumPy[int32](store).Append(ctx, Entry[[]int32]{"new", []int32{5}}))

@@ -141,7 +141,7 @@ func TestPandasColumns(t *testing.T) {
 }
 
 func firstRow(f DataFrame) DataFrame {
-	first := func(c Column) Column {
+	firstValue := func(c Column) Column {
 		switch v := c.Values.(type) {
 		case Times:
 			v.Counts = v.Counts[:1]
@@ -154,9 +154,9 @@ func firstRow(f DataFrame) DataFrame {
 		}
 		return c
 	}
-	row := DataFrame{Index: first(f.Index)}
+	row := DataFrame{Index: firstValue(f.Index)}
 	for _, c := range f.Columns {
-		row.Columns = append(row.Columns, first(c))
+		row.Columns = append(row.Columns, firstValue(c))
 	}
 	return row
 }

@@ -107,7 +107,7 @@ func TestScanSkipsValues(t *testing.T) {
 		if n++; n%2 == 0 {
 			for v, err := range g.Values {
 				if must(t, err); string(v) != g.Key {
-					t.Errorf("the first value of key %q is %q", g.Key, v)
+					t.Errorf("the first value of key %q is %q, want the key itself", g.Key, v)
 				}
 				break
 			}

@@ -40,7 +40,7 @@ func collect(t *testing.T, data []byte, limit int64) (split, read []string, spli
 // TestBytes compares frames with the frames of Python's partd.utils.frame.
 func TestBytes(t *testing.T) {
 	if got := hex.EncodeToString(join("Hello", "")); got != "050000000000000048656c6c6f0000000000000000" {
-		t.Errorf("the frames of Hello and of an empty content are %s", got)
+		t.Errorf("the frames of Hello and of an empty content are %s, want Python's bytes", got)
 	}
 	b := Begin([]byte("x"))
 	b = append(b, "Hello"...)
@@ -124,7 +124,8 @@ func TestReaderError(t *testing.T) {
 	}
 }
 
-// FuzzSplit checks that Split and Read agree on any input, and the frames that they yield join to the input.
+// FuzzSplit checks that Split and Read agree on any input, and that joining the frames gives the
+// input.
 func FuzzSplit(f *testing.F) {
 	f.Add(join("Hello", "World"))
 	f.Add(join("", "")[:15])

@@ -28,7 +28,7 @@ var getCases = []struct {
 	{"zstd/ten pieces", true, [2]int{5, 5}, 16},
 }
 
-func getOne(tb testing.TB, zstd bool, parts [2]int) func() {
+func prepareGet(tb testing.TB, zstd bool, parts [2]int) func() {
 	log, err := Open(tb.TempDir(), nil)
 	if err != nil {
 		tb.Fatal(err)
@@ -74,7 +74,7 @@ func getOne(tb testing.TB, zstd bool, parts [2]int) func() {
 func BenchmarkGetOne(b *testing.B) {
 	for _, c := range getCases {
 		b.Run(c.name, func(b *testing.B) {
-			get := getOne(b, c.zstd, c.parts)
+			get := prepareGet(b, c.zstd, c.parts)
 			b.ReportAllocs()
 			for b.Loop() {
 				get()
@@ -89,7 +89,7 @@ func TestGetAllocates(t *testing.T) {
 	}
 	for _, c := range getCases {
 		t.Run(c.name, func(t *testing.T) {
-			if n := testing.AllocsPerRun(500, getOne(t, c.zstd, c.parts)); n > c.maxAllocs {
+			if n := testing.AllocsPerRun(500, prepareGet(t, c.zstd, c.parts)); n > c.maxAllocs {
 				t.Errorf("a Get makes %.0f allocations, want at most %.0f", n, c.maxAllocs)
 			}
 		})

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestRetryWaitsForSync checks that a retried operation waits for the same sync as the
-// original operation. Otherwise its sender would rely on data that is not yet durable.
+// TestRetryWaitsForSync checks that a retried operation waits for the same sync as the original
+// operation. Otherwise the client that retries would rely on data that is not yet durable.
 func TestRetryWaitsForSync(t *testing.T) {
 	var holdSyncs atomic.Bool
 	var once sync.Once

@@ -56,7 +56,7 @@ func TestGroupCommitCrashes(t *testing.T) {
 			wg.Go(func() {
 				for n := range 25 {
 					begun[w].Add(1)
-					if err := s.Append(context.Background(), groupBatch(w, n)...); err != nil {
+					if err := s.Append(context.Background(), makeGroupBatch(w, n)...); err != nil {
 						t.Error(err)
 						return
 					}
@@ -75,7 +75,7 @@ func TestGroupCommitCrashes(t *testing.T) {
 	}
 }
 
-func groupBatch(w, n int) []partd.Entry {
+func makeGroupBatch(w, n int) []partd.Entry {
 	v := bytes.Repeat([]byte{byte(n)}, 20+n%3*300)
 	return []partd.Entry{{Key: fmt.Sprint("a", w), Value: v}, {Key: fmt.Sprint("b", w), Value: v}}
 }
@@ -96,11 +96,11 @@ func checkGroupCommit(crashed *vfstest.Mem, minAppends, maxAppends []int64) erro
 		var want []byte
 		n := int64(0)
 		for len(want) < len(a) {
-			want = append(want, groupBatch(w, int(n))[0].Value...)
+			want = append(want, makeGroupBatch(w, int(n))[0].Value...)
 			n++
 		}
 		if !bytes.Equal(a, want) || !bytes.Equal(b, want) || n < minAppends[w] || n > maxAppends[w] {
-			return fmt.Errorf("writer %d: its keys have %d and %d bytes, or %d appends; of its appends, %d were acknowledged and %d started", w, len(a), len(b), n, minAppends[w], maxAppends[w])
+			return fmt.Errorf("writer %d: its keys have %d and %d bytes (%d appends), want equal content from at least the %d acknowledged and at most the %d started appends", w, len(a), len(b), n, minAppends[w], maxAppends[w])
 		}
 	}
 	return nil

@@ -105,7 +105,7 @@ func TestLargeBatch(t *testing.T) {
 			}
 			got, err := io.ReadAll(r)
 			if err != nil || !bytes.Equal(got, v) {
-				t.Fatalf("ReadAll of key %s = %d bytes, want %d bytes or other data; error %v", k, len(got), len(v), err)
+				t.Fatalf("ReadAll of key %s returned wrong data: %d bytes, want %d; error %v", k, len(got), len(v), err)
 			}
 			if err := r.Close(); err != nil {
 				t.Fatal(err)
@@ -201,7 +201,7 @@ func TestMuchMoreThanMemory(t *testing.T) {
 	}
 	for k, v := range want {
 		if !bytes.Equal(got[k], v) {
-			t.Fatalf("Scan yielded %[2]d bytes for key %[1]s, want %[3]d bytes or other data", k, len(got[k]), len(v))
+			t.Fatalf("Scan yielded wrong data for key %[1]s: %[2]d bytes, want %[3]d", k, len(got[k]), len(v))
 		}
 	}
 	n := 0

@@ -21,7 +21,7 @@ func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 		size := []int{1, 5, 40, 40, 200, 700, 1500}[r.rnd.IntN(7)]
 		return bytes.Repeat(fmt.Appendf(nil, "%d,", *n), size/4+1)
 	}
-	plain := func(f func(ctx context.Context, s *Store) error) crashStep {
+	step := func(f func(ctx context.Context, s *Store) error) crashStep {
 		return func(ctx context.Context, s **Store) (bool, error) { return false, f(ctx, *s) }
 	}
 	switch x := r.rnd.IntN(100); {
@@ -32,30 +32,30 @@ func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 			entries = append(entries, e)
 			m[e.Key] = append(m[e.Key][:len(m[e.Key]):len(m[e.Key])], e.Value...)
 		}
-		return plain(func(ctx context.Context, s *Store) error { return s.Append(ctx, entries...) })
+		return step(func(ctx context.Context, s *Store) error { return s.Append(ctx, entries...) })
 	case x < 65:
 		k, v := key(), value()
 		if _, exists := m[k]; exists && *n%3 == 0 {
-			return plain(func(ctx context.Context, s *Store) error { return s.SetOnce(ctx, k, v) })
+			return step(func(ctx context.Context, s *Store) error { return s.SetOnce(ctx, k, v) })
 		}
 		m[k] = v
-		return plain(func(ctx context.Context, s *Store) error { return s.Set(ctx, k, v) })
+		return step(func(ctx context.Context, s *Store) error { return s.Set(ctx, k, v) })
 	case x < 70:
 		k := key()
 		delete(m, k)
-		return plain(func(ctx context.Context, s *Store) error { return s.Delete(ctx, k) })
+		return step(func(ctx context.Context, s *Store) error { return s.Delete(ctx, k) })
 	case x < 73:
 		k := key()
 		delete(m, k)
-		return plain(func(ctx context.Context, s *Store) error { _, err := s.Pop(ctx, k, "none"); return err })
+		return step(func(ctx context.Context, s *Store) error { _, err := s.Pop(ctx, k, "none"); return err })
 	case x < 76:
 		clear(m)
-		return plain(func(ctx context.Context, s *Store) error { return s.Drop(ctx) })
+		return step(func(ctx context.Context, s *Store) error { return s.Drop(ctx) })
 	case x < 79:
-		return plain(func(ctx context.Context, s *Store) error { return s.Flush(ctx) })
+		return step(func(ctx context.Context, s *Store) error { return s.Flush(ctx) })
 	case x < 80:
 		want := maps.Clone(m)
-		return plain(func(ctx context.Context, s *Store) error { return r.scanSlowly(ctx, s, want) })
+		return step(func(ctx context.Context, s *Store) error { return r.scanSlowly(ctx, s, want) })
 	case x < 90:
 		return func(ctx context.Context, s **Store) (bool, error) { return true, (*s).Sync(ctx) }
 	case x < 94:
@@ -72,11 +72,11 @@ func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 		if _, exists := m[k]; !exists {
 			m[k] = v
 		}
-		return plain(func(ctx context.Context, s *Store) error { return s.SetOnce(ctx, k, v) })
+		return step(func(ctx context.Context, s *Store) error { return s.SetOnce(ctx, k, v) })
 	}
 	k, v := key(), value()
 	m[k] = append(m[k][:len(m[k]):len(m[k])], v...)
-	return plain(func(ctx context.Context, s *Store) error { // an append that is retried
+	return step(func(ctx context.Context, s *Store) error { // an append that is retried
 		session, err := s.NewSession(ctx)
 		if err != nil {
 			return err
@@ -107,7 +107,7 @@ func (r *crashRun) scanSlowly(ctx context.Context, s *Store, want map[string][]b
 			got[c.Key] = append(got[c.Key], c.Data...)
 		}
 		if !maps.EqualFunc(got, want, bytes.Equal) {
-			return fmt.Errorf("a slow Scan yielded %d keys, want %d keys or other data", len(got), len(want))
+			return fmt.Errorf("a slow Scan yielded wrong contents: %d keys, want %d", len(got), len(want))
 		}
 		return nil
 	}

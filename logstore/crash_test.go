@@ -30,8 +30,8 @@ const (
 )
 
 // crashRun performs random operations on one store, and crashes it at random calls of the file
-// system. After each crash it reopens the store. The content must be the state after one of the
-// operations from the last one that had to survive to the last one that was started.
+// system. After each crash it reopens the store, whose content must equal one of the states with
+// the indexes survive to begun.
 type crashRun struct {
 	kind  crashKind
 	hooks hooks

@@ -20,7 +20,7 @@ import (
 // Reads must return correct data or an error. Only the last record of a torn log may be
 // missing, and the store must report that.
 func TestEveryBitAndCut(t *testing.T) {
-	mem, want, last := smallKilledStore(t)
+	mem, want, withoutLast := smallKilledStore(t)
 	names := []string{manifestName, "wal-0", "wal-1", "wal-2", "seg-00000001", "blob-00000002", "seg-00000002", "blob-00000001"}
 	damagedFiles := 0
 	for _, name := range names {
@@ -34,12 +34,12 @@ func TestEveryBitAndCut(t *testing.T) {
 			step = 7
 		}
 		for bit := int64(0); bit < size*8; bit += step {
-			checkDamaged(t, mem, want, last, fmt.Sprintf("%s, bit %d", name, bit), func(m *vfstest.Mem) {
+			checkDamaged(t, mem, want, withoutLast, fmt.Sprintf("%s, bit %d", name, bit), func(m *vfstest.Mem) {
 				changeByte(t, m, crashDir+"/"+name, bit/8, func(b byte) byte { return b ^ 1<<(bit%8) })
 			})
 		}
 		for cut := int64(0); cut < size; cut += step {
-			checkDamaged(t, mem, want, last, fmt.Sprintf("%s, cut at %d", name, cut), func(m *vfstest.Mem) {
+			checkDamaged(t, mem, want, withoutLast, fmt.Sprintf("%s, cut at %d", name, cut), func(m *vfstest.Mem) {
 				f, err := m.OpenFile(crashDir+"/"+name, syscall.O_RDWR, 0)
 				if err != nil {
 					t.Fatal(err)
@@ -49,7 +49,7 @@ func TestEveryBitAndCut(t *testing.T) {
 				}
 			})
 		}
-		checkDamaged(t, mem, want, last, name+", missing", func(m *vfstest.Mem) {
+		checkDamaged(t, mem, want, withoutLast, name+", missing", func(m *vfstest.Mem) {
 			if err := m.Remove(crashDir + "/" + name); err != nil {
 				t.Fatal(err)
 			}

@@ -37,7 +37,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 				for _, errno := range errnosPerCall {
 					mem := start.KillClone()
 					fault := &vfstest.Fault{Call: n, Err: errno, ShortWrite: n%3 == 0}
-					if powerLossAfterFault(t, mem, opts, fault, step, before, after) {
+					if checkPowerLossAfterFault(t, mem, opts, fault, step, before, after) {
 						synced++
 					}
 					hit = fault.Hit()
@@ -50,10 +50,10 @@ func TestFaultThenPowerLoss(t *testing.T) {
 	}
 }
 
-// powerLossAfterFault runs step with one injected fault, calls Sync, and simulates power failures. It
-// checks that the reopened store has a content that step's error allows, and reports whether Sync
-// succeeded.
-func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
+// checkPowerLossAfterFault runs step with one injected fault, calls Sync, and simulates power
+// failures. It checks that the reopened store has a content that step's error allows, and reports
+// whether Sync succeeded.
+func checkPowerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
 	enabled := make(chan struct{}, 1)
 	fault.Match = func(vfstest.Op, string) bool { return len(enabled) == 1 }

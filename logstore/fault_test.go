@@ -22,7 +22,7 @@ func contents(s *Store) (map[string][]byte, error) {
 			return nil, err
 		}
 		if int64(len(got[c.Key])) != c.Offset {
-			return nil, fmt.Errorf("key %q: chunk at offset %d after %d bytes", c.Key, c.Offset, len(got[c.Key]))
+			return nil, fmt.Errorf("key %q: got a chunk at offset %d after %d bytes", c.Key, c.Offset, len(got[c.Key]))
 		}
 		got[c.Key] = append(got[c.Key], c.Data...)
 	}
@@ -150,7 +150,7 @@ func TestEveryFault(t *testing.T) {
 						}
 						for _, errno := range errnosPerCall {
 							fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, ShortWrite: true}
-							hit = faultAt(t, start.KillClone(), opts, fault, step, before, after)
+							hit = runWithFault(t, start.KillClone(), opts, fault, step, before, after)
 						}
 					}
 				})
@@ -159,8 +159,8 @@ func TestEveryFault(t *testing.T) {
 	}
 }
 
-// faultAt injects one fault, and reports whether it occurred.
-func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
+// runWithFault injects one fault, and reports whether it occurred.
+func runWithFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
 	enabled := make(chan struct{}, 1) // contains a value while calls may fail
 	fault.Match = func(vfstest.Op, string) bool { return len(enabled) == 1 }
@@ -210,8 +210,8 @@ func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault
 		if e := k.Close(); e != nil {
 			t.Fatal(e)
 		}
-		broken := s.checkPoisoned() != nil
-		if e := s.Append(t.Context(), partd.Entry{Key: "z", Value: []byte("z")}); broken != errors.Is(e, partd.ErrNeedsReopen) || !broken && e != nil {
+		needsReopen := s.checkPoisoned() != nil
+		if e := s.Append(t.Context(), partd.Entry{Key: "z", Value: []byte("z")}); needsReopen != errors.Is(e, partd.ErrNeedsReopen) || !needsReopen && e != nil {
 			t.Fatalf("fault in call %d: after the error %v, Append returns %v, want nil or a refusal until the store is reopened", fault.Call, err, e)
 		} else if e == nil {
 			for i := range allowed {
@@ -219,7 +219,7 @@ func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault
 				allowed[i]["z"] = []byte("z")
 			}
 		}
-		if e := s.Close(); e != nil && !broken {
+		if e := s.Close(); e != nil && !needsReopen {
 			t.Fatalf("fault in call %d: Close: %v", fault.Call, e)
 		}
 	}

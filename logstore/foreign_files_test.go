@@ -59,7 +59,7 @@ func TestForeignWriteAheadFile(t *testing.T) {
 }
 
 func TestFailedOpenFreesMemory(t *testing.T) {
-	mapped := func() (pages int) {
+	mappedPages := func() (pages int) {
 		b, err := os.ReadFile("/proc/self/statm")
 		if err != nil {
 			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
@@ -87,11 +87,11 @@ func TestFailedOpenFreesMemory(t *testing.T) {
 		}
 	}
 	fail()
-	before := mapped()
+	before := mappedPages()
 	for range 4 {
 		fail()
 	}
-	if leaked := (mapped() - before) * os.Getpagesize(); leaked > 512<<20 {
+	if leaked := (mappedPages() - before) * os.Getpagesize(); leaked > 512<<20 {
 		t.Errorf("four failed opens leaked %d MiB of mapped memory, want at most 512", leaked>>20)
 	}
 }

@@ -36,7 +36,7 @@ func wantContents(t *testing.T, s *Store, want map[string][]byte) {
 	t.Helper()
 	got, err := contents(s)
 	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
-		t.Fatalf("Scan yielded %d keys, want %d keys or other values; error %v", len(got), len(want), err)
+		t.Fatalf("Scan yielded wrong contents: %d keys, want %d; error %v", len(got), len(want), err)
 	}
 	var size int64
 	for k, v := range want {

@@ -15,8 +15,8 @@ import (
 )
 
 // diskFull returns a file system that is full while full is set: it rejects the creation of
-// files, and writes. If spare is set, it accepts writes to the renamed spare file, which already
-// has its blocks.
+// files, and writes. If spare is set, it accepts writes to the renamed spare file, whose blocks are
+// already allocated.
 func diskFull(mem *vfstest.Mem, full *atomic.Bool, spare bool) vfs.FS {
 	return failingCreates{vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if !full.Load() || op != vfstest.OpWrite || strings.HasSuffix(name, lockName) {
@@ -190,7 +190,7 @@ func TestFullTmpfs(t *testing.T) {
 		}
 		v, err := s.Get(t.Context(), "k")
 		if err != nil || len(v[0]) != (n-1)*1000 {
-			t.Fatalf("Get = %d bytes after %d acknowledged appends of 1000 bytes, error %v", len(v[0]), n-1, err)
+			t.Fatalf("Get = %d bytes, want %d acknowledged appends of 1000 bytes; error %v", len(v[0]), n-1, err)
 		}
 		if err := s.Drop(t.Context()); err != nil {
 			t.Fatal(err)

@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestGoldenBytes changes the golden store, which has a fixed ID and seed. It compares each
-// file with the expected bytes of format 1. It does not use compression, because its output
-// depends on the version of a library.
+// TestGoldenBytes changes the golden store, which has a fixed ID and seed. It compares each file
+// with the expected bytes of format 1. It uses no compression, because the bytes of compressed data
+// depend on a library's version.
 func TestGoldenBytes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	copyDir(t, goldenDir, dir)

@@ -116,11 +116,11 @@ func wantMerged(t *testing.T, s *Store, want map[string][]byte) {
 	}
 	for k, value := range want {
 		if !bytes.Equal(got[k], value) {
-			t.Fatalf("Scan yielded key %s with %d bytes, want %d bytes or other data", k, len(got[k]), len(value))
+			t.Fatalf("Scan yielded key %s with wrong data: %d bytes, want %d", k, len(got[k]), len(value))
 		}
 		v, err := s.Get(t.Context(), k)
 		if err != nil || !bytes.Equal(v[0], value) {
-			t.Fatalf("Get(%s) = %d bytes, want %d bytes or other data; error %v", k, len(v[0]), len(value), err)
+			t.Fatalf("Get(%s) returned wrong data: %d bytes, want %d; error %v", k, len(v[0]), len(value), err)
 		}
 	}
 	for k, err := range s.Keys(t.Context()) {

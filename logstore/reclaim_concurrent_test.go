@@ -121,7 +121,7 @@ func TestReclaimInterrupted(t *testing.T) {
 			s = opener(t, "/s", reclaimOpts, h)()
 			got, err := contents(s)
 			if err != nil || !equalContents(got, wanted) {
-				t.Fatalf("%[2]s at call %[1]d: the reopened store has %[3]d keys, want %[4]d keys or other values; error %[5]v", call, end, len(got), len(wanted), err)
+				t.Fatalf("%[2]s at call %[1]d: the reopened store has wrong contents: %[3]d keys, want %[4]d; error %[5]v", call, end, len(got), len(wanted), err)
 			}
 			_, err = s.Verify(t.Context())
 			if err := errors.Join(err, s.Close()); err != nil {

@@ -57,7 +57,7 @@ func makeWasteful(t *testing.T, fs vfs.FS, h hooks) map[string][]byte {
 
 var reclaimOpts = &Options{Memory: MinMemory, FileSize: 16 << 10}
 
-// reclaimNow reclaims space with the given slack, and waits until that has ended.
+// reclaimNow reclaims space with the given slack, and waits for the end of all background work.
 func reclaimNow(t *testing.T, s *Store, slack int64) {
 	t.Helper()
 	s.mu.Lock()
@@ -120,7 +120,7 @@ func TestReclaimFault(t *testing.T) {
 				check := func() {
 					t.Helper()
 					if got, err := contents(s); err != nil || !equalContents(got, want) {
-						t.Fatalf("%s: the store has %d keys, want %d keys or other values; error %v", desc, len(got), len(want), err)
+						t.Fatalf("%s: the store has wrong contents: %d keys, want %d; error %v", desc, len(got), len(want), err)
 					}
 					if _, err := s.Verify(t.Context()); err != nil {
 						t.Fatalf("%s: Verify: %v", desc, err)
@@ -220,7 +220,7 @@ func TestReclaimLittleRoom(t *testing.T) {
 	after := d.used()
 	t.Logf("%d live bytes; disk usage before %d, peak %d, after %d", live, before, d.peak.Load(), after)
 	if d.peak.Load() > before+room || after > int64(live)*3/2+8<<20 {
-		t.Errorf("with %d live bytes and %d free bytes, the disk usage was %d, at its peak %d, and then %d", live, room, before, d.peak.Load(), after)
+		t.Errorf("with %d live bytes and %d free bytes: disk usage %d before, %d at its peak, %d after; want a peak within the free space, and less waste after", live, room, before, d.peak.Load(), after)
 	}
 	if _, err := s.Verify(t.Context()); err != nil {
 		t.Error(err)

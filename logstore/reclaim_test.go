@@ -103,7 +103,7 @@ func TestReclaimContent(t *testing.T) {
 			case x < 35:
 				var got [][]byte
 				if got, err = s.Pop(t.Context(), k); err == nil && !bytes.Equal(got[0], want[k]) {
-					t.Fatalf("seed %d, round %d: Pop(%s) = %d bytes, want %d bytes or other data", seed, round, k, len(got[0]), len(want[k]))
+					t.Fatalf("seed %d, round %d: Pop(%s) returned wrong data: %d bytes, want %d", seed, round, k, len(got[0]), len(want[k]))
 				}
 				if _, exists := want[k]; exists {
 					addChange(&changes, k, nil, segment.KindDelete)
@@ -170,7 +170,7 @@ func readLater(t *testing.T, s *Store, want map[string][]byte) func() {
 		t.Helper()
 		b, err := io.ReadAll(r)
 		if err := errors.Join(err, r.Close()); err != nil || !bytes.Equal(b, want["hot"]) {
-			t.Fatalf("the reader returned %d bytes, want %d bytes or other data; error %v", len(b), len(want["hot"]), err)
+			t.Fatalf("the reader returned wrong data: %d bytes, want %d; error %v", len(b), len(want["hot"]), err)
 		}
 	}
 }

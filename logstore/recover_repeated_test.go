@@ -71,7 +71,7 @@ func wantContent(t *testing.T, mem *vfstest.Mem, want map[string][]byte) {
 	}
 	got, err := contents(s)
 	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
-		t.Errorf("the store has %d keys, want %d keys or other values; error %v", len(got), len(want), err)
+		t.Errorf("the store has wrong contents: %d keys, want %d; error %v", len(got), len(want), err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestRecoveryFailsRepeatedly(t *testing.T) {
 					t.Fatalf("Append after open %d on a full disk: error %v, want ENOSPC", i, err)
 				}
 				if got, err := contents(s); err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
-					t.Fatalf("open %d: the store has %d keys, want %d keys or other values; error %v", i, len(got), len(want), err)
+					t.Fatalf("open %d: the store has wrong contents: %d keys, want %d; error %v", i, len(got), len(want), err)
 				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
@@ -173,11 +173,11 @@ func TestSyncCoversKilledProcess(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	lost := killed.Crash(nil)
+	crashed := killed.Crash(nil)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wantContent(t, lost, map[string][]byte{"b": largeValue})
+	wantContent(t, crashed, map[string][]byte{"b": largeValue})
 }
 
 // TestUnacknowledgedLargeValue checks that a large value that was not acknowledged before a kill does
@@ -214,9 +214,9 @@ func TestUnacknowledgedLargeValue(t *testing.T) {
 	if err := s.Append(t.Context(), partd.Entry{Key: "c", Value: []byte("acknowledged")}); err != nil {
 		t.Fatal(err)
 	}
-	lost := killed.Crash(nil)
+	crashed := killed.Crash(nil)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wantContent(t, lost, map[string][]byte{"a": largeValue, "b": largeValue, "c": []byte("acknowledged")})
+	wantContent(t, crashed, map[string][]byte{"a": largeValue, "b": largeValue, "c": []byte("acknowledged")})
 }

@@ -15,7 +15,7 @@ import (
 // TestCanceledScanStopsReading cancels Scans, also while they read much data without yielding anything.
 func TestCanceledScanStopsReading(t *testing.T) {
 	large := bytes.Repeat([]byte("v"), 4<<20)
-	small := func(key func(i int) string) (entries []partd.Entry) {
+	smallEntries := func(key func(i int) string) (entries []partd.Entry) {
 		for i := range 4 << 10 {
 			entries = append(entries, partd.Entry{Key: key(i), Value: large[:1<<10]})
 		}
@@ -23,8 +23,8 @@ func TestCanceledScanStopsReading(t *testing.T) {
 	}
 	for name, entries := range map[string][]partd.Entry{
 		"replaced large value": {{Key: "k", Value: large}},
-		"replaced hot key":     small(func(int) string { return "k" }),
-		"keys with one hash":   small(func(i int) string { return fmt.Sprint("k", i%2) }),
+		"replaced hot key":     smallEntries(func(int) string { return "k" }),
+		"keys with one hash":   smallEntries(func(i int) string { return fmt.Sprint("k", i%2) }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var reads, cancelAt atomic.Int64

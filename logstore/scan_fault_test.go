@@ -148,7 +148,7 @@ func TestScanOutlivesStore(t *testing.T) {
 		}
 	})
 	if err != nil || !maps.EqualFunc(got.values, want, bytes.Equal) {
-		t.Fatalf("Scan yielded %d keys, want %d keys or other values; error %v", len(got.keys), len(want), err)
+		t.Fatalf("Scan yielded wrong contents: %d keys, want %d; error %v", len(got.keys), len(want), err)
 	}
 }
 
@@ -198,7 +198,7 @@ func TestDamageInParts(t *testing.T) {
 			for p := range parts {
 				ph := partHashes(p, parts)
 				if holds := ph.lo <= hi && ph.hi >= lo; isDamaged(s.ScanPart(t.Context(), p, parts)) != holds {
-					t.Fatalf("part %d, hashes %x to %x: reports damage: %v, want %v, for a changed byte at offset %d in the range of hashes %x to %x", p, ph.lo, ph.hi, !holds, holds, off, lo, hi)
+					t.Fatalf("part %d, hashes %x to %x: damage reported = %v, want %v; the changed byte is at offset %d, in the range of hashes %x to %x", p, ph.lo, ph.hi, !holds, holds, off, lo, hi)
 				}
 			}
 			s.format.NoCRC = true

@@ -69,7 +69,7 @@ func TestScanHeavyHash(t *testing.T) {
 		t.Helper()
 		got, err := collectParts(s.Scan(t.Context()))
 		if err != nil || !maps.EqualFunc(got.values, want, bytes.Equal) {
-			t.Fatalf("Scan yielded %d keys, want %d keys or other values; error %v", len(got.keys), len(want), err)
+			t.Fatalf("Scan yielded wrong contents: %d keys, want %d; error %v", len(got.keys), len(want), err)
 		}
 		n := 0
 		for k, err := range s.Keys(t.Context()) {

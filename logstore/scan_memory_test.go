@@ -19,20 +19,20 @@ import (
 // heapPeak returns the maximum growth of the heap while f runs, with a more frequent garbage collector.
 func heapPeak(f func()) int64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
-	heap := func() int64 {
+	heapSize := func() int64 {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
 	runtime.GC()
-	before := heap()
+	before := heapSize()
 	peak := before
 	var stop atomic.Bool
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for !stop.Load() {
-			peak = max(peak, heap())
+			peak = max(peak, heapSize())
 			time.Sleep(2 * time.Millisecond)
 		}
 	}()

@@ -124,7 +124,7 @@ func TestPartsEqualScan(t *testing.T) {
 		}
 		first, err := collectParts(s.Scan(t.Context()))
 		if err != nil || !maps.EqualFunc(first.values, model, bytes.Equal) {
-			t.Fatalf("Scan yielded %d keys, want %d keys or other values; error %v", len(first.keys), len(model), err)
+			t.Fatalf("Scan yielded wrong contents: %d keys, want %d; error %v", len(first.keys), len(model), err)
 		}
 		for _, workers := range []int{1, 2, 8} {
 			h.scanWorkers, h.batchBytes, h.readBytes = workers, 1<<9*workers, 8<<10*int64(workers*workers)
@@ -278,7 +278,7 @@ func TestConcurrentParts(t *testing.T) {
 	}
 	wg.Wait()
 	if !maps.EqualFunc(got, want, bytes.Equal) {
-		t.Errorf("the parts have %d keys, want %d keys or other values", len(got), len(want))
+		t.Errorf("the parts have wrong contents: %d keys, want %d", len(got), len(want))
 	}
 	if used := s.scanMemory.Load(); used != 0 {
 		t.Errorf("%d bytes of scan memory were not freed", used)

@@ -12,7 +12,7 @@ func TestScanBits(t *testing.T) {
 		bits uint8
 		size int64
 	}
-	several := func(n int, s source) (list []source) {
+	repeat := func(n int, s source) (list []source) {
 		for range n {
 			list = append(list, s)
 		}
@@ -26,11 +26,11 @@ func TestScanBits(t *testing.T) {
 		want    uint8
 	}{
 		{"no sources", nil, limit, 0},
-		{"ranges of one width", several(20, source{10, 90 << 20}), limit, 10},
-		{"one small segment", append(several(20, source{10, 90 << 20}), source{0, 4 << 10}), limit, 10},
-		{"small ranges of one width", several(8, source{16, 1 << 20}), limit, 16},
-		{"narrow and wide ranges", append(several(8, source{15, 136 << 20}), several(15, source{10, 88 << 20})...), limit, 10},
-		{"narrow and wide ranges, little memory", append(several(8, source{15, 136 << 20}), several(15, source{10, 88 << 20})...), 300 << 10, 14},
+		{"ranges of one width", repeat(20, source{10, 90 << 20}), limit, 10},
+		{"one small segment", append(repeat(20, source{10, 90 << 20}), source{0, 4 << 10}), limit, 10},
+		{"small ranges of one width", repeat(8, source{16, 1 << 20}), limit, 16},
+		{"narrow and wide ranges", append(repeat(8, source{15, 136 << 20}), repeat(15, source{10, 88 << 20})...), limit, 10},
+		{"narrow and wide ranges, little memory", append(repeat(8, source{15, 136 << 20}), repeat(15, source{10, 88 << 20})...), 300 << 10, 14},
 	} {
 		v := &view{}
 		for i, s := range c.sources {

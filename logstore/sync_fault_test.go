@@ -159,7 +159,7 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 		for w, want := range acked {
 			got, err := after.Get(t.Context(), fmt.Sprint(w))
 			if err != nil || !bytes.HasPrefix(got[0], want) {
-				t.Fatalf("failing sync %d: %d bytes were acknowledged, but Get returns %d bytes or other data; error %v", n, len(want), len(got[0]), err)
+				t.Fatalf("failing sync %d: %d bytes were acknowledged, but Get returns other data (%d bytes); error %v", n, len(want), len(got[0]), err)
 			}
 		}
 		if err := s.Close(); err != nil && !errors.Is(err, syscall.EIO) {

@@ -10,11 +10,11 @@ import (
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{"Store": new(logstore.Store)}, "Close")
 	zerovalues.Check(t, map[string]any{"Ledger": logstore.Ledger{}, "Compression": logstore.Compression(200)}, "*")
-	none := func(_ any, err error) error { return err }
+	errorOf := func(_ any, err error) error { return err }
 	zerovalues.CheckErrors(t, map[string]func() error{
-		"Open without a directory": func() error { return none(logstore.Open("", nil)) },
+		"Open without a directory": func() error { return errorOf(logstore.Open("", nil)) },
 		"an unknown compression": func() error {
-			return none(logstore.Open(t.TempDir(), &logstore.Options{Compression: 200}))
+			return errorOf(logstore.Open(t.TempDir(), &logstore.Options{Compression: 200}))
 		},
 	})
 	s, err := logstore.OpenTemp("", nil)

@@ -25,7 +25,7 @@ func TestSegmentSizeLimits(t *testing.T) {
 	}
 	values, err := s.Get(t.Context(), large.Key, "b")
 	if err != nil || !bytes.Equal(values[0], large.Value) || string(values[1]) != "b" {
-		t.Errorf("Get() returned other values than appended (error %v)", err)
+		t.Errorf("Get() returned values that differ from the appended ones (error %v)", err)
 	}
 	huge := &Store{opts: Options{Memory: 1 << 40, SegmentSize: 1 << 40}}
 	if n := huge.tableSize(); maxEncodedSize(n) > 1<<32-1 {

@@ -34,16 +34,16 @@ func TestDamagedObjects(t *testing.T) {
 				{"all bytes", func(b []byte) []byte { return nil }},
 				{"the object", nil},
 			} {
-				broken := map[string]memoryObject{}
+				damaged := map[string]memoryObject{}
 				for n, o := range mem.objects {
-					broken[n] = o
+					damaged[n] = o
 				}
 				if c.change == nil {
-					delete(broken, name)
+					delete(damaged, name)
 				} else {
-					broken[name] = memoryObject{c.change(bytes.Clone(o.data)), o.modified}
+					damaged[name] = memoryObject{c.change(bytes.Clone(o.data)), o.modified}
 				}
-				b := &Memory{objects: broken}
+				b := &Memory{objects: damaged}
 				s, err := Open(t.Context(), b, &Options{Memory: MinMemory, ReadOnly: true, RetryFor: 100 * time.Millisecond, Disk: opts.Disk, hooks: hooks{alwaysRegroup: true}})
 				isLastRecord := c.change == nil && name == logName(2)
 				if name == storeName {
@@ -57,7 +57,7 @@ func TestDamagedObjects(t *testing.T) {
 				}
 				_, err = s.Check(t.Context())
 				if (err == nil) != isLastRecord { // the loss of the last record cannot be detected
-					t.Errorf("damage to %s of %s: Check() error = %v", c.desc, name, err)
+					t.Errorf("damage to %s of %s: Check() error = %v, want an error unless the last record is lost", c.desc, name, err)
 				}
 				n, err := countKeys(t.Context(), s)
 				isUnreadPart := strings.HasPrefix(name, "seg/") && err == nil && n == 50 // a header, or a footer that is also in the log

@@ -105,7 +105,7 @@ func uncertainBucket(b Bucket, seed uint64) *faultyBucket {
 	return faulty
 }
 
-// runConcurrentWriters lets writers append numbers to keys. It returns an error if the content is wrong.
+// runConcurrentWriters makes writers append numbers to keys. It returns an error if the content is wrong.
 func runConcurrentWriters(t *testing.T, seed uint64, h hooks) error {
 	const writers, rounds = 3, 25
 	b := uncertainBucket(new(Memory), seed)

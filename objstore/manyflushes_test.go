@@ -113,7 +113,7 @@ func (d *simulatedS3) List(ctx context.Context, prefix, after string) iter.Seq2[
 	}
 }
 
-// flushConcurrently lets writers flush at the same moment. It returns the duration and the requests.
+// flushConcurrently makes writers flush at the same moment. It returns the duration and the requests.
 func flushConcurrently(t *testing.T, writers int, h hooks) (elapsed time.Duration, r Requests) {
 	synctest.Test(t, func(t *testing.T) {
 		h.maxInline = -1 // each writer uploads a segment
@@ -176,8 +176,9 @@ func flushConcurrently(t *testing.T, writers int, h hooks) (elapsed time.Duratio
 	return elapsed, r
 }
 
-// TestManyFlushesAtOnce checks that 1,000 concurrent flushes do not wait for separate log objects, of
-// which the bucket creates only ten a second, and that they make about the planned requests.
+// TestManyFlushesAtOnce checks that 1,000 concurrent flushes share log objects, because the bucket
+// creates only ten of them a second, and that the flushes make about the planned number of
+// requests.
 func TestManyFlushesAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		writers       int

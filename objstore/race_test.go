@@ -77,7 +77,7 @@ func TestTwoCreatorsWin(t *testing.T) {
 	}
 }
 
-// runRace lets many writers append to a bucket in a synctest bubble. The bucket lets two creators win, but
+// runRace makes many writers append to a bucket in a synctest bubble. The bucket lets two creators win, but
 // only after the stores were opened. runRace returns the number of acknowledged appends that are lost, the
 // number of refused stores, and the number of waiting records of other writers.
 func runRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited int) {
@@ -134,8 +134,9 @@ func runRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited int
 	return lost, refusedCount, waited
 }
 
-// TestRecordsAreReadBack checks that no writer acknowledges a record that another creator overwrote:
-// neither the writer that created it, nor a writer whose waiting record it names.
+// TestRecordsAreReadBack checks that no writer acknowledges a record that another creator
+// overwrote: neither the record's creator, nor a writer whose waiting record is named in the
+// overwritten record.
 func TestRecordsAreReadBack(t *testing.T) {
 	if lost, refusedCount, _ := runRace(t, 4, hooks{}); lost > 0 || refusedCount == 0 {
 		t.Errorf("%d acknowledged appends are lost, want 0; %d stores were refused, want at least 1", lost, refusedCount)

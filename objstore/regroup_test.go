@@ -32,7 +32,7 @@ func readPart(ctx context.Context, s *Store, part, parts int) (content []string,
 			return content, err
 		}
 		if c.Offset != int64(len(value)) {
-			return content, fmt.Errorf("chunk of %.20q at offset %d after %d bytes", c.Key, c.Offset, len(value))
+			return content, fmt.Errorf("got a chunk of %.20q at offset %d after %d bytes", c.Key, c.Offset, len(value))
 		}
 		if value = append(value, c.Data...); c.Last {
 			content, value = append(content, c.Key, string(value)), value[:0]

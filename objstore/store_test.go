@@ -27,7 +27,7 @@ func requireEqual(t *testing.T, want partd.Partd, got *Store) {
 				t.Fatal(err)
 			}
 			if int64(len(all[c.Key])) != c.Offset {
-				t.Fatalf("chunk of %.20q at offset %d after %d bytes", c.Key, c.Offset, len(all[c.Key]))
+				t.Fatalf("got a chunk of %.20q at offset %d after %d bytes", c.Key, c.Offset, len(all[c.Key]))
 			}
 			all[c.Key] += string(c.Data)
 		}
@@ -115,7 +115,7 @@ func TestTwoInstances(t *testing.T) {
 	v, err := first.Get(t.Context(), "once")
 	w, err2 := second.Get(t.Context(), "once")
 	if err != nil || err2 != nil || len(v[0]) != 1 || string(v[0]) != string(w[0]) {
-		t.Errorf("the two stores return %q (error %v) and %q (error %v), want one and the same byte", v, err, w, err2)
+		t.Errorf("the two stores return %q (error %v) and %q (error %v), want the same byte from both", v, err, w, err2)
 	}
 	if err := first.Drop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -157,10 +157,11 @@ func TestRequestCounts(t *testing.T) {
 	t.Logf("50,000 appends written and read: %v", afterRead)
 }
 
-// TestSweep checks that Sweep deletes only what dead writers and drops left behind, once it is old enough.
+// TestSweep checks that Sweep deletes the objects that dead writers and drops left behind once they
+// are old enough, and no other objects.
 func TestSweep(t *testing.T) {
 	b := new(Memory)
-	objects := func() (n int) {
+	countObjects := func() (n int) {
 		for o, err := range b.List(t.Context(), "", "") {
 			if err == nil && (strings.HasPrefix(o.Name, "seg/") || strings.HasPrefix(o.Name, "sweep/")) {
 				n++
@@ -182,7 +183,7 @@ func TestSweep(t *testing.T) {
 	}
 	err := dead.waitUploads(t.Context(), 0)
 	dead.mu.unlock()
-	if n := objects(); err != nil || n != 4 {
+	if n := countObjects(); err != nil || n != 4 {
 		t.Fatalf("the bucket has %d segments (error %v), want 4", n, err)
 	}
 	sweep := func(age time.Duration, want int64, remaining int) {
@@ -190,8 +191,8 @@ func TestSweep(t *testing.T) {
 		s.opts.hooks.segmentAge = age
 		swept, err := s.Sweep(t.Context())
 		s.opts.hooks.segmentAge = 0
-		if err != nil || swept.Objects != want || objects() != remaining {
-			t.Errorf("Sweep() = %+v, %v, and %d objects remain; want %d deleted and %d remaining", swept, err, objects(), want, remaining)
+		if err != nil || swept.Objects != want || countObjects() != remaining {
+			t.Errorf("Sweep() = %+v, %v, and %d objects remain; want %d deleted and %d remaining", swept, err, countObjects(), want, remaining)
 		}
 	}
 	sweep(sweepAge-time.Minute, 0, 4)

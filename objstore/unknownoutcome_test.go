@@ -82,8 +82,8 @@ func TestUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// TestRefusedButCreated checks that if the bucket creates a record but answers that it refuses it, the record and later
-// appends count once.
+// TestRefusedButCreated uses a bucket that creates a record but answers that the request was
+// refused. The record and later appends must count once.
 func TestRefusedButCreated(t *testing.T) {
 	for _, prefix := range []string{"log/", waitPrefix} {
 		for _, created := range []bool{true, false} {
@@ -110,7 +110,7 @@ func TestRefusedButCreated(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := s.Flush(t.Context()); (err != nil) == created || err != nil && (!errors.Is(err, ErrRefused) || errors.Is(err, partd.ErrUnknownOutcome)) {
-				t.Errorf("%s, created %v: Flush() error = %v", prefix, created, err)
+				t.Errorf("%s, created %v: Flush() error = %v, want ErrRefused only if the record was not created", prefix, created, err)
 			}
 			appendAndFlush(t, s, "k", "2;")
 			if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;2;" || falseRefusals != 1 {

@@ -137,7 +137,7 @@ type appendedPiece struct {
 // history records the appends of writers, to check what readers see.
 type history struct {
 	mu     sync.Mutex
-	pieces map[string]*appendedPiece // by piece
+	pieces map[string]*appendedPiece // indexed by the piece's text
 }
 
 // checkValue returns an error if a value that was read at the given time contradicts the history.
@@ -175,10 +175,10 @@ func (h *history) checkValue(value string, read time.Time) error {
 }
 
 // faultCounts counts what happened to the flushes and writers of runUnreliable. waited counts the waiting records
-// (created by writers that lost a race for a log number), and committedByOthers those that the log contains.
+// (created by writers that lost a race for a log number), and committedByOthers the ones in the log.
 type faultCounts struct{ acknowledged, failed, killed, waited, committedByOthers int }
 
-// runUnreliable lets writers append to an unreliable bucket. Some of them die at random moments, and
+// runUnreliable makes writers append to an unreliable bucket. Some of them die at random moments, and
 // readers check the content. It returns the first error.
 func runUnreliable(t *testing.T, seed uint64, h hooks) (w faultCounts, err error) {
 	synctest.Test(t, func(t *testing.T) {
@@ -300,7 +300,7 @@ func TestUnreliableBucket(t *testing.T) {
 	}
 	t.Logf("counts of all seeds: %+v", total)
 	if total.acknowledged < 500 || min(total.failed, total.killed, total.waited) < 100 {
-		t.Errorf("counts of all seeds: %+v, want at least 500 acknowledged flushes, and 100 failed, killed and waited", total)
+		t.Errorf("counts of all seeds: %+v, want at least 500 acknowledged, and at least 100 each of failed, killed and waited", total)
 	}
 	for name, h := range map[string]hooks{
 		"waiting records are forgotten":       {forgetWaiting: true},

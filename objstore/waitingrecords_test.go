@@ -51,7 +51,8 @@ func readValue(t testing.TB, b Bucket, key string, h hooks) (string, error) {
 	return string(v[0]), nil
 }
 
-// abandonedStore returns a store that died after it created a waiting record, before its own group.
+// abandonedStore returns a store that died after it created a waiting record, and before it created
+// a group.
 func abandonedStore(t *testing.T, b Bucket, o Options, key, value string) *Store {
 	ctx, die := context.WithCancel(t.Context())
 	s := contendedStore(t, b, o, nil)
@@ -98,8 +99,8 @@ func TestFormatOfGroups(t *testing.T) {
 	}
 }
 
-// TestDeathWhileWaiting checks that a dead writer's waiting record counts if another waiting writer finds
-// it, and that it still counts only once if its writer comes back.
+// TestDeathWhileWaiting checks that a dead writer's waiting record counts if another waiting writer
+// finds it, and that the record counts only once if the dead writer comes back.
 func TestDeathWhileWaiting(t *testing.T) {
 	for _, c := range []struct {
 		foundByOther, writerReturns bool
@@ -140,9 +141,10 @@ func TestDeathWhileWaiting(t *testing.T) {
 	}
 }
 
-// commitInOthersGroup makes two stores each have a record that waits to be committed. The second store commits both
-// records in its group. Then commitInOthersGroup calls beforeRead with the bucket of the first store, which goes on to
-// find its record in that group. It returns the first store and the error of its flush.
+// commitInOthersGroup makes two stores each have a record that waits to be committed. The second
+// store commits both records in its group. Then commitInOthersGroup calls beforeRead with the first
+// store's bucket, and the first store finds its record in that group. It returns the first store
+// and the error of its flush.
 func commitInOthersGroup(t *testing.T, b Bucket, h hooks, beforeRead func(bucket *faultyBucket)) (first *Store, err error) {
 	waits, proceed, done := make(chan bool), make(chan bool), make(chan error)
 	var once sync.Once
@@ -176,9 +178,9 @@ func commitInOthersGroup(t *testing.T, b Bucket, h hooks, beforeRead func(bucket
 	return first, err
 }
 
-// TestRecordInSeveralGroups lets two writers create groups with the same records. One of them finds
-// its own record in the other's group. A third writer creates a group with records that readers have
-// already applied.
+// TestRecordInSeveralGroups has two writers create groups with the same records. One writer finds
+// its own record in the other writer's group. A third writer creates a group with records that
+// readers have already applied.
 func TestRecordInSeveralGroups(t *testing.T) {
 	b := new(Memory)
 	first, err := commitInOthersGroup(t, b, hooks{}, func(*faultyBucket) {})
@@ -201,8 +203,8 @@ func TestRecordInSeveralGroups(t *testing.T) {
 	}
 }
 
-// TestGroupsAreReadAgain checks that a writer does not acknowledge its record if another writer overwrites the group
-// that names it.
+// TestGroupsAreReadAgain checks that a writer does not acknowledge its record if another writer
+// overwrites the group that names the record.
 func TestGroupsAreReadAgain(t *testing.T) {
 	for _, noRecheck := range []bool{false, true} {
 		b := new(Memory)

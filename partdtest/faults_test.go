@@ -203,9 +203,9 @@ func TestMissingAbilities(t *testing.T) {
 	}
 }
 
-// inDir is a faulty store with a directory, in which it creates a file for each key, with a suffix. If
-// inside is true, it treats a key with the suffix as its own file, and loses it. Otherwise it creates
-// files outside the directory for keys that begin with "../".
+// inDir is a faulty store with a directory, in which it creates a file for each key, with a suffix.
+// If inside is true, it treats a key with the suffix as its own file, and loses the key. Otherwise
+// it creates files outside the directory for keys that begin with "../".
 type inDir struct {
 	bare
 	dir    string

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func batch(n int) []partd.Entry {
+func makeBatch(n int) []partd.Entry {
 	entries := make([]partd.Entry, n)
 	for i := range entries {
 		entries[i] = partd.Entry{Key: fmt.Sprintf("key-%06d", i), Value: make([]byte, 100)}
@@ -23,7 +23,7 @@ func BenchmarkAppend(b *testing.B) {
 	for _, clients := range []int{1, 4} {
 		b.Run(fmt.Sprintf("connections=%d", clients), func(b *testing.B) {
 			_, url := serve(b, partd.NewDict(), nil)
-			entries := batch(1000)
+			entries := makeBatch(1000)
 			b.SetBytes(100 * 1000)
 			b.ReportAllocs()
 			ctx := context.Background()

@@ -76,9 +76,9 @@ func TestResentOperationGetsFirstAnswer(t *testing.T) {
 	}
 }
 
-// TestChainServesManyClients starts a server whose store is another server. One after another,
-// it serves more clients than one connection may have sessions. In the second round, the clients
-// disconnect without ending their sessions.
+// TestChainServesManyClients starts a server whose store is another server. The first server
+// serves, one after another, more clients than one connection may have sessions. In the second
+// round, the clients disconnect without ending their sessions.
 func TestChainServesManyClients(t *testing.T) {
 	ctx := context.Background()
 	for _, endsSession := range []bool{true, false} {

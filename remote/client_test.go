@@ -22,7 +22,7 @@ import (
 type faultyStore struct {
 	partd.Partd
 	mu      sync.Mutex
-	errs    []error       // errors of the next appends; nil lets an append succeed
+	errs    []error       // errors of the next appends; nil means success
 	unblock chan struct{} // if not nil, appends block until it is closed
 }
 

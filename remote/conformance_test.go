@@ -72,16 +72,16 @@ func TestClientKeepsPromises(t *testing.T) {
 	}
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
-			client := func(t *testing.T) partd.Partd {
+			openClient := func(t *testing.T) partd.Partd {
 				_, url := serve(t, open(t), nil)
 				return dial(t, url, nil)
 			}
 			opts := &partdtest.Options{Require: abilities, MachineRuns: 5, Pieces: 60, LargeValue: defaultPage + 1<<20}
 			if name != "dict" && os.Getenv("PARTD_REQUIRE_ALL") == "" {
-				partdtest.StateMachine(t, client, opts)
+				partdtest.StateMachine(t, openClient, opts)
 				return
 			}
-			partdtest.Run(t, client, opts)
+			partdtest.Run(t, openClient, opts)
 		})
 	}
 }

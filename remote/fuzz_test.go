@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// converse sends bytes to a server over an open connection, waits until the server has closed
-// it, and checks that the server has released all memory.
+// converse sends bytes to a server over an open connection, waits until the server has closed the
+// connection, and checks that the server has released all memory.
 func converse(t testing.TB, store partd.Partd, data []byte) {
 	s, err := NewServer(store, &ServerOptions{
 		Memory: 4 << 20, MaxMessage: 1 << 20, AllowClose: true,
@@ -77,8 +77,8 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// hostileServer answers every request with the same reply.
-func hostileServer(nc net.Conn, status, flags uint8, body []byte) {
+// serveFixedReply answers every request with the same reply.
+func serveFixedReply(nc net.Conn, status, flags uint8, body []byte) {
 	defer nc.Close()
 	buffered, err := zmtp.Open(nc, zmtp.Router, time.Second)
 	if err != nil {
@@ -147,7 +147,7 @@ func FuzzReply(f *testing.F) {
 		c.dial = func(context.Context) (net.Conn, error) {
 			ours, theirs, err := socketPair()
 			if err == nil {
-				go hostileServer(theirs, status, flags, body)
+				go serveFixedReply(theirs, status, flags, body)
 			}
 			return ours, err
 		}

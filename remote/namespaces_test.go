@@ -123,7 +123,8 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
-// TestManyNamespacesListed checks that a long listing has only namespaces where the user has the right admin.
+// TestManyNamespacesListed checks that a long listing contains only namespaces in which the user
+// has the admin right.
 func TestManyNamespacesListed(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -143,7 +144,7 @@ func TestManyNamespacesListed(t *testing.T) {
 		t.Errorf("Namespaces returned %d namespaces, want every third of %d", len(list), 3*listPageSize)
 	}
 	if _, err := dial(t, url, &ClientOptions{Token: "other"}).Namespaces(ctx); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("Namespaces without the right admin = %v, want ErrPermission", err)
+		t.Errorf("Namespaces without the admin right = %v, want ErrPermission", err)
 	}
 }
 

@@ -49,7 +49,7 @@ func TestTurnsOfPeers(t *testing.T) {
 	finished.Store(true)
 	wg.Wait()
 	if between > 10*messagesPerTurn {
-		t.Errorf("between two messages of one peer, %d messages of another one began, want at most %d", between, 10*messagesPerTurn)
+		t.Errorf("between two messages of one peer, %d messages of another peer began, want at most %d", between, 10*messagesPerTurn)
 	}
 }
 
@@ -143,7 +143,7 @@ func TestAnswerBuffersAreCharged(t *testing.T) {
 		if cap(a.buf) > uncharged {
 			large++
 			if s.memoryUsed() < int64(cap(a.buf)-uncharged) {
-				t.Fatalf("an answer has a buffer of %d bytes, with %d charged", cap(a.buf), s.memoryUsed())
+				t.Fatalf("an answer has a buffer of %d bytes, but only %d bytes are charged", cap(a.buf), s.memoryUsed())
 			}
 		}
 		if i%2 == 0 && cap(a.buf) > uncharged {

@@ -140,8 +140,9 @@ func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 	}
 }
 
-// TestHandleShares opens more handles (readers and listings) than the limit allows. The server must close the
-// handles that have been idle longest, of the peer that has the most.
+// TestHandleShares opens more handles (readers and listings) than the limit allows. The server must
+// close handles of the peer that has the most, beginning with the handles that have been idle
+// longest.
 func TestHandleShares(t *testing.T) {
 	ctx := context.Background()
 	store, err := partd.OpenFile(t.TempDir(), nil)

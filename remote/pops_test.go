@@ -61,7 +61,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 }
 
 // TestExpiredPopResult checks that a pop whose retained result has expired does not run again, even
-// if the server has forgotten the namespace, and that pops of other sessions still run there.
+// if the server has forgotten the namespace, and that pops of other sessions still run.
 func TestExpiredPopResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}

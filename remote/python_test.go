@@ -86,7 +86,7 @@ func TestPythonCommands(t *testing.T) {
 func TestPythonMessageTooLarge(t *testing.T) {
 	opts := &ServerOptions{MaxMessage: minMessage, StallTimeout: 2 * time.Second}
 	value := strings.Repeat("v", 100_000)
-	more := func(frame string) []byte { return zmtp.AppendFrame(nil, []byte(frame), true) }
+	moreFrame := func(frame string) []byte { return zmtp.AppendFrame(nil, []byte(frame), true) }
 	t.Run("large changes", func(t *testing.T) {
 		store := partd.NewDict()
 		s, url := serve(t, store, opts)
@@ -95,7 +95,7 @@ func TestPythonMessageTooLarge(t *testing.T) {
 		for _, large := range [][]byte{
 			message("append", "k", strings.Repeat("v", 3*minMessage-2000)),
 			message("append", "k", value, "k2", value, "k3", value),
-			joinBytes(more("append"), more("k"), more(value), more("k2"), more(value), ping, message("k3", "")),
+			joinBytes(moreFrame("append"), moreFrame("k"), moreFrame(value), moreFrame("k2"), moreFrame(value), ping, message("k3", "")),
 			message("iset", "k", strings.Repeat("v", minMessage)),
 			message("delete", value, value),
 		} {
@@ -115,7 +115,7 @@ func TestPythonMessageTooLarge(t *testing.T) {
 	})
 	for name, large := range map[string][]byte{
 		"get":             message("get", value, value),
-		"endless frame":   joinBytes(more("append"), longHeader(0, 1<<62)),
+		"endless frame":   joinBytes(moreFrame("append"), longHeader(0, 1<<62)),
 		"many frames":     message("append", "k", value, "k", value, "k", value, "k", value, "k", value),
 		"truncated":       message("append", "k", value, "k", value, "k", value)[:200_000],
 		"unknown command": message("appendix", value, value),

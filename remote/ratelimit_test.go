@@ -15,7 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/ratelimit"
 )
 
-// TestGuesses checks that the rate of wrong credentials is limited, and that the right one is soon admitted.
+// TestGuesses checks that the rate of wrong credentials is limited, and that a client with the
+// right credential is soon admitted.
 func TestGuesses(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -90,6 +91,6 @@ func TestRefusalIsLoggedOnce(t *testing.T) {
 	}
 	time.Sleep(50 * time.Millisecond)
 	if n := strings.Count(log.String(), "\n"); n != 2 {
-		t.Errorf("the log has %d lines for 2 refusals:\n%s", n, log)
+		t.Errorf("the log has %d lines for 2 refusals, want 2:\n%s", n, log)
 	}
 }

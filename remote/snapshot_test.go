@@ -86,7 +86,7 @@ func TestPythonGetIsOneSnapshot(t *testing.T) {
 				_, url := serve(t, store, nil)
 				p := openPeer(t, url)
 				p.send(message("get", "k", "none", "k"))
-				// The first value is the whole old value, the last the whole new one.
+				// The first value is the whole old value, and the last is the whole new value.
 				p.wantBytes(joinBytes(message(string(oldValue), "x")[:9+size], message("", string(newValue)), acked))
 			})
 		}

@@ -81,7 +81,8 @@ func (c *cuttingClient) Flush(ctx context.Context) error {
 	return c.Client.Flush(ctx)
 }
 
-// TestMachineWithCuts compares a client whose connection is cut or whose server is killed with a plain map.
+// TestMachineWithCuts compares a plain map with a client whose connection is cut or whose server is
+// killed.
 func TestMachineWithCuts(t *testing.T) {
 	small := map[string]func(t *testing.T) partd.Partd{
 		"buffer": stores["buffer"], "dict": stores["dict"],

@@ -152,8 +152,8 @@ func tunnel(t *testing.T, url string, config *tls.Config) (address string) {
 	return l.Addr().String()
 }
 
-// TestHostileOverTLS runs random conversations over TLS with a server that has users. Meanwhile, the
-// server must serve an honest peer. The test also sends bytes that are not TLS.
+// TestHostileOverTLS runs random conversations over TLS with a server that has users. Meanwhile,
+// the server must serve an honest peer. The test also sends bytes that are not TLS.
 func TestHostileOverTLS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -196,6 +196,6 @@ func TestHostileOverTLS(t *testing.T) {
 	}
 	all.Wait()
 	if values, err := s.store.Get(ctx, "garbage"); err != nil || len(values[0]) > 0 {
-		t.Errorf("the garbage was stored: %q, %v", values, err)
+		t.Errorf("key garbage has the value %q, error %v; want no value", values, err)
 	}
 }

@@ -96,7 +96,7 @@ func TestStoreMismatch(t *testing.T) {
 	// write a missing list again.
 	var all sync.WaitGroup
 	defer all.Wait()
-	for name, other := range map[string]func(t *testing.T) fullStore{
+	for name, newStore := range map[string]func(t *testing.T) fullStore{
 		"empty": func(*testing.T) fullStore { return partd.NewDict() }, "another": foreignStore,
 	} {
 		for _, inUse := range []bool{false, true} {
@@ -109,7 +109,7 @@ func TestStoreMismatch(t *testing.T) {
 					key := keyOf(s, "b")
 					must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
 					original := servers[1].fullStore
-					servers[1].useStore(other(t))
+					servers[1].useStore(newStore(t))
 					if !inUse {
 						s = shardsOver(t, abc, stores)
 						opened, err := Open(t.Context(), abc, func(_ context.Context, name string) (partd.Partd, error) {

@@ -254,13 +254,13 @@ func TestAddServer(t *testing.T) {
 }
 
 // TestClientKilledDuringDrop checks that after a client was killed during Drop, each server has all
-// of its keys or none. Clients must reject a server that has lost its list, with an error that names
-// the server, until the server is adopted.
+// of its keys or none. Clients must reject a server that has lost its list, with an error that
+// names the server, until the server is adopted.
 func TestClientKilledDuringDrop(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
 	const keys = 60
-	killed, adopted, full := 0, 0, 0
+	killed, adopted, withKeys := 0, 0, 0
 	for round := range 15 {
 		store := open(t, c.url())
 		var entries []partd.Entry
@@ -314,7 +314,7 @@ func TestClientKilledDuringDrop(t *testing.T) {
 		}
 		for i, n := range remaining {
 			if n > 0 {
-				full++
+				withKeys++
 			}
 			if n != 0 && n != counts[i] {
 				t.Errorf("round %d: %s has %d keys, want all %d keys or none", round, c.addresses[i], n, counts[i])
@@ -322,7 +322,7 @@ func TestClientKilledDuringDrop(t *testing.T) {
 		}
 		must(t, partd.Close(ctx, store))
 	}
-	t.Logf("%d of 15 clients were killed; %d times a server still had keys; %d servers were adopted", killed, full, adopted)
+	t.Logf("%d of 15 clients were killed; %d times a server still had keys; %d servers were adopted", killed, withKeys, adopted)
 	if killed == 0 {
 		t.Error("every client finished its Drop before it could be killed")
 	}

@@ -26,19 +26,19 @@ func TestListMismatch(t *testing.T) {
 		"more":              shardsOver(t, append(abc, "d"), stores),
 		"named differently": shardsOver(t, []string{"A", "b", "c"}, stores[:3]),
 	}
-	for name, other := range otherClients {
+	for name, client := range otherClients {
 		key := ""
-		for i := 0; name == "more" && other.shards[other.indexOf(key)].name != "d"; i++ {
+		for i := 0; name == "more" && client.shards[client.indexOf(key)].name != "d"; i++ {
 			key = fmt.Sprint("of d ", i) // a key of shard d, whose store has no list yet
 		}
 		for op, try := range map[string]func() error{
-			"append": func() error { return other.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}) },
-			"set":    func() error { return other.Set(t.Context(), key, []byte("x")) },
-			"delete": func() error { return other.Delete(t.Context(), key) },
-			"drop":   func() error { return other.Drop(t.Context()) },
-			"get":    func() error { _, err := other.Get(t.Context(), "key 1", "key 2", "key 3", "key 4"); return err },
-			"scan":   func() error { _, err := scan(other, 0, 1); return err },
-			"stat":   func() error { _, err := other.Stat(t.Context()); return err },
+			"append": func() error { return client.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}) },
+			"set":    func() error { return client.Set(t.Context(), key, []byte("x")) },
+			"delete": func() error { return client.Delete(t.Context(), key) },
+			"drop":   func() error { return client.Drop(t.Context()) },
+			"get":    func() error { _, err := client.Get(t.Context(), "key 1", "key 2", "key 3", "key 4"); return err },
+			"scan":   func() error { _, err := scan(client, 0, 1); return err },
+			"stat":   func() error { _, err := client.Stat(t.Context()); return err },
 		} {
 			err := try()
 			if !errors.Is(err, ErrListMismatch) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), " of a, b, c, but ") {

@@ -15,9 +15,9 @@ import (
 )
 
 // TestServerKilled kills a server under load and restarts it. While the server is down, operations
-// on its keys must fail with an error that names it, and operations on other keys must
-// succeed, even for a new client. After the restart all clients must work, and every
-// acknowledged batch must exist once.
+// on its keys must fail with an error that names the server, and operations on other keys must
+// succeed, even for a new client. After the restart all clients must work, and every acknowledged
+// batch must exist once.
 func TestServerKilled(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)

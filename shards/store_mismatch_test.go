@@ -13,7 +13,7 @@ import (
 )
 
 // TestServerWithAnotherStore checks that old and new clients reject a server that restarted with an
-// empty directory, until it restarts with its original one or is adopted.
+// empty directory, until the server restarts with its original directory or is adopted.
 func TestServerWithAnotherStore(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)

@@ -41,7 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// runTask runs an attempt. The task determines the pieces; the attempt determines how they are divided into batches.
+// runTask runs an attempt. The task determines the pieces; the attempt determines how they are
+// divided into batches.
 func runTask(ctx context.Context, url, task, attempt string) (err error) {
 	store, err := stores.Open(ctx, url)
 	if err != nil {
@@ -100,8 +101,9 @@ func startWorker(url, task, attempt string) (*worker, error) {
 	return &worker{cmd, in, bufio.NewScanner(out)}, cmd.Start()
 }
 
-// runWorkers waits until all workers have begun, calls onBegun, and then tells the workers to append. It kills each
-// worker after killAfter batches, or never if killAfter is -1, and reports whether a worker succeeded.
+// runWorkers waits until all workers have begun, calls onBegun, and then tells the workers to
+// append. It kills each worker after killAfter batches, or never if killAfter is -1, and reports
+// whether a worker succeeded.
 func runWorkers(workers []*worker, killAfter int, onBegun func()) bool {
 	for _, w := range workers {
 		w.out.Scan() // the worker has begun or ended

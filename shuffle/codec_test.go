@@ -47,7 +47,7 @@ func checkRoundTrip[T any](t *testing.T, v T) {
 		b = b[1:]
 		got, err := c.Decode(bytes.Clone(b))
 		if err != nil || !reflect.DeepEqual(got, v) {
-			t.Errorf("the encoding of %#v decodes to %#v, %v", v, got, err)
+			t.Errorf("the encoding of %#v decodes to %#v, error %v; want the same value", v, got, err)
 		}
 		switch any(v).(type) {
 		case string, []byte:
@@ -173,7 +173,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 		if second, err := c.Decode(b); err != nil || len(second.List) != len(v.List) {
-			t.Errorf("%+v decodes to %v, %v after a second encoding", v, second, err)
+			t.Errorf("after a second encoding, %+v decodes to %v, error %v; want the same value", v, second, err)
 		}
 	})
 }

@@ -21,7 +21,8 @@ import (
 
 const childEnv = "PARTD_TEST_SHUFFLE"
 
-// memoryOps are the operations that child processes run. The records of each are 16 times as large as its memory.
+// memoryOps are the operations that child processes run. The records of each operation are 16 times
+// as large as its memory.
 var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error{
 	"sort": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
 		return readAll(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc(func(w wideRecord) uint64 { return w.Key })), o))
@@ -53,7 +54,7 @@ var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wideRecord, er
 		return nil
 	},
 	"groups read by several goroutines": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
-		// The result is a thousand groups, each larger than a batch, and one group with half of the records.
+		// Group the records into a thousand groups larger than a batch, and one with half of the records.
 		g, err := shuffle.NewGrouper(ctx, func(w wideRecord) uint64 { return w.Number % 2 * (1 + w.Key%1000) }, o)
 		if err != nil {
 			return err

@@ -111,11 +111,11 @@ func TestSort(t *testing.T) {
 		slices.SortStableFunc(want, compareRecs)
 		got := mustCollect(t, shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, minMemory[rec](t)))
 		if !slices.Equal(got, want) {
-			t.Errorf("Sort() of %d records: wrong order or content", n)
+			t.Errorf("Sort() of %d records differs from the records sorted in memory", n)
 		}
 		got = mustCollect(t, shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, minMemory[rec](t)))
 		if !slices.Equal(got, want) {
-			t.Errorf("SortFunc() of %d records: wrong order or content", n)
+			t.Errorf("SortFunc() of %d records differs from the records sorted in memory", n)
 		}
 	}
 }
@@ -230,7 +230,7 @@ func TestGroupsReadInPart(t *testing.T) {
 		n := 0
 		for r, err := range group.Values {
 			if err != nil || r.Text != group.Key {
-				t.Fatalf("group %q yields %v, %v", group.Key, r, err)
+				t.Fatalf("group %q yields %v, error %v; want a record of this group", group.Key, r, err)
 			}
 			if n++; n == 3 {
 				break

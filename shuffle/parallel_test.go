@@ -74,7 +74,8 @@ func TestFeedAll(t *testing.T) {
 	}
 }
 
-// checkOrder compares only the keys of records, because equal records keep their order only within a feed.
+// checkOrder compares only the keys of records, because equal records keep their order only within
+// a feed.
 func checkOrder(t *testing.T, want, got []rec) {
 	t.Helper()
 	if !slices.EqualFunc(want, got, func(a, b rec) bool { return compareRecs(a, b) == 0 }) {
@@ -83,7 +84,7 @@ func checkOrder(t *testing.T, want, got []rec) {
 	numbers := make([]bool, len(want))
 	for _, r := range got {
 		if numbers[r.N] {
-			t.Fatalf("record %d is duplicated", r.N)
+			t.Fatalf("record %d occurs twice", r.N)
 		}
 		numbers[r.N] = true
 	}
@@ -178,7 +179,7 @@ func TestForEach(t *testing.T) {
 			seen[g.Key] = true
 			mu.Unlock()
 			if duplicate {
-				t.Errorf("group %q is duplicated", g.Key)
+				t.Errorf("ForEach() passes group %q twice", g.Key)
 			}
 			stopAfter := len(want[g.Key])
 			if stopAfter%3 == 0 {

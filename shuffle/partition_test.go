@@ -23,7 +23,7 @@ func TestPartition(t *testing.T) {
 			}
 			partitionOf[r.Text] = i
 			if r.N <= last || in[r.N] != r {
-				t.Fatalf("%v in partition %d is out of order, or changed", r, i)
+				t.Fatalf("partition %d contains %v, want only unchanged records in order", i, r)
 			}
 			last = r.N
 			all++

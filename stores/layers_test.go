@@ -16,7 +16,7 @@ import (
 )
 
 // layers has functions that put layers over a store. able lists the abilities that the layers have
-// over any store; lacks lists the abilities that they never have.
+// over any store; lacks lists the abilities that the layers never have.
 var layers = map[string]struct {
 	addLayer    func(t *testing.T, inner partd.Partd) partd.Partd
 	able, lacks string

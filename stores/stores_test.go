@@ -55,7 +55,7 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "c?%")); err != nil {
-		t.Errorf("Stat of the unescaped location: %v", err)
+		t.Errorf("Stat of the unescaped location: %v; want the store there", err)
 	}
 }
 

@@ -99,22 +99,22 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer src.Release()
-	attempts, last := 0, make(chan error, 1)
+	attempts, lastErr := 0, make(chan error, 1)
 	_, _, err = e.Append(t.Context(), src, "", func(*schema.Caster) error {
 		if attempts++; attempts > 5 {
 			return errors.New("the append was attempted more than 5 times")
 		}
-		changed := make(chan error, 1)
+		changeErr := make(chan error, 1)
 		go func() {
 			err := b.SetSettings(t.Context(), "t", Settings{Evolution: []Evolution{"", definition.Flexible}[attempts%2]})
 			_, tailErr := e.HasTail(t.Context())
-			changed <- errors.Join(err, tailErr)
+			changeErr <- errors.Join(err, tailErr)
 		}()
 		select {
-		case err := <-changed:
+		case err := <-changeErr:
 			return err
 		case <-time.After(2 * time.Second): // the change waits until the append ends
-			go func() { last <- <-changed }()
+			go func() { lastErr <- <-changeErr }()
 			return nil
 		}
 	})
@@ -122,7 +122,7 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 		t.Fatalf("Append in attempt %d: %v", attempts, err)
 	}
 	if attempts == 3 { // with fewer attempts, a change was slow and may still run
-		err = <-last
+		err = <-lastErr
 	}
 	if err != nil || attempts > 3 {
 		t.Errorf("the append took %d attempts, want at most 3; error: %v", attempts, err)

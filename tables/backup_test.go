@@ -94,8 +94,8 @@ func TestBackup(t *testing.T) {
 		t.Errorf("RestoreFrom = %+v, %v; want 2 unchanged tables and no copied files", copied, err)
 	}
 	wantState(t, s, tuesday)
-	only := "one"
-	if _, err := s.RestoreFrom(ctx, b, "monday", only); err != nil {
+	bucketName := "one"
+	if _, err := s.RestoreFrom(ctx, b, "monday", bucketName); err != nil {
 		t.Fatal(err)
 	}
 	wantState(t, s, monday)

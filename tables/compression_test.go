@@ -57,6 +57,6 @@ func TestCompression(t *testing.T) {
 	put("small", nil)
 	check("small", "UNCOMPRESSED", "SNAPPY")
 	if err := b.SetSettings(t.Context(), "fast", Settings{Compression: "tiny"}); err == nil || !strings.Contains(err.Error(), `unknown compression "tiny": use one of ["fast" "small"]`) {
-		t.Errorf("SetSettings with an unknown compression: error = %v, want one that lists the valid ones", err)
+		t.Errorf("SetSettings with an unknown compression: error = %v, want an error that lists the valid ones", err)
 	}
 }

@@ -41,7 +41,7 @@ func TestNullsFromEarlierVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	same := func(old arrow.RecordBatch) (arrow.RecordBatch, error) {
+	keepBatch := func(old arrow.RecordBatch) (arrow.RecordBatch, error) {
 		old.Retain()
 		return old, nil
 	}
@@ -51,7 +51,7 @@ func TestNullsFromEarlierVersions(t *testing.T) {
 		"evolve": func(_ *Store, b *Bucket) error {
 			return b.Evolve(t.Context(), "t", ColumnChange{Op: AddColumn, Column: "z", Type: "int64"})
 		},
-		"migrate": func(_ *Store, b *Bucket) error { _, err := b.Migrate(t.Context(), "t", 1, same); return err },
+		"migrate": func(_ *Store, b *Bucket) error { _, err := b.Migrate(t.Context(), "t", 1, keepBatch); return err },
 		"put": func(_ *Store, b *Bucket) error {
 			_, err := b.Put(t.Context(), "t", readerOf(t, good), PutAppend, nil)
 			return err

@@ -46,7 +46,7 @@ func TestHostileNames(t *testing.T) {
 		var got []string
 		for info, err := range s.Bucket(bucket).Tables(t.Context(), nil) {
 			if err != nil || info.Bucket != bucket {
-				t.Fatalf("listing of bucket %q yielded %+v, error %v", bucket, info, err)
+				t.Fatalf("listing of bucket %q yielded %+v, error %v; want tables of this bucket", bucket, info, err)
 			}
 			got = append(got, info.Name)
 			n := int64(i*100 + slices.Index(hostile, info.Name))

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestForeignSeries lets pyiceberg read a partitioned table with keys after corrections, and append unordered rows.
+// TestForeignSeries corrects a partitioned table with keys. pyiceberg then reads the table and appends unordered rows.
 func TestForeignSeries(t *testing.T) {
 	python := peers.Python(t, "pyiceberg")
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})

@@ -217,11 +217,11 @@ func TestLimitAndLast(t *testing.T) {
 			n := min(max(n, 1), len(want))
 			ns, err := readAll(t.Context(), table, &ScanOptions{Limit: int64(n), Filter: mustParse(t, cond)})
 			if err != nil || !slices.Equal(ns, want[:n]) {
-				t.Errorf("the first %d rows where %q = %v (error %v), want %v", n, cond, ns, err, want[:n])
+				t.Errorf("the first %d rows with the condition %q are %v (error %v), want %v", n, cond, ns, err, want[:n])
 			}
 			ns, err = readAll(t.Context(), table, &ScanOptions{Last: int64(n), Filter: mustParse(t, cond)})
 			if err != nil || !slices.Equal(ns, want[len(want)-n:]) {
-				t.Errorf("the last %d rows where %q = %v (error %v), want %v", n, cond, ns, err, want[len(want)-n:])
+				t.Errorf("the last %d rows with the condition %q are %v (error %v), want %v", n, cond, ns, err, want[len(want)-n:])
 			}
 		}
 	}

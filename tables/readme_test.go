@@ -55,7 +55,7 @@ func TestReadmeTour(t *testing.T) {
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/partd-tables")
 	build.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("building partd-tables failed: %v\n%s", err, out)
 	}
 	for _, name := range []string{"birdstrikes.csv", "airports.csv"} {
 		path, err := filepath.Abs(filepath.Join("..", "testdata", name))
@@ -92,10 +92,10 @@ func TestReadmeTour(t *testing.T) {
 	}
 
 	if out := shell(t, dir, textBetween(t, "docs/snapshots.md", "```sh\n", "```"), path); !strings.Contains(out, "count_star()\n") || !strings.Contains(out, "before-import") {
-		t.Errorf("the first commands in docs/snapshots.md printed %s", out)
+		t.Errorf("the first commands in docs/snapshots.md printed %s, want count_star() and before-import", out)
 	}
 	if out := shell(t, dir, textBetween(t, "docs/snapshots.md", "through an index.\n\n```sh\n", "```"), path); !strings.Contains(out, `["09:30","16:00"]`) || !strings.Contains(out, "NYSE") {
-		t.Errorf("the index commands in docs/snapshots.md printed %s", out)
+		t.Errorf("the index commands in docs/snapshots.md printed %s, want the hours 09:30 to 16:00 and NYSE", out)
 	}
 
 	backup := `printf 'sym,price\nA,1.5\n' | partd-tables put trades - --format csv --bucket NYSE
@@ -155,7 +155,7 @@ func TestReadmeModule(t *testing.T) {
 			}
 			shell(t, dir, "go mod init example.com/mine\ncp "+clone+"/tables/examples/airports/main.go .\n"+setup+build, env...)
 			if out := shell(t, filepath.Join(clone, "tables"), filepath.Join(dir, "program")); !strings.HasPrefix(out, "AQT Nuiqsut AK\n") {
-				t.Errorf("the program printed %s", out)
+				t.Errorf("the program printed %s, want AQT in the first line", out)
 			}
 		})
 	}

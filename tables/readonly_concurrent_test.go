@@ -54,8 +54,8 @@ func readWriteChild(text string) error {
 	}
 }
 
-// startChild starts a child process. It returns the row count that the child printed last, updated
-// concurrently, and a function that kills the child.
+// startChild starts a child process. It returns the last row count that the child printed, which is
+// updated concurrently, and a function that kills the child.
 func startChild(t *testing.T, operation, dir string, o *Options) (printed *atomic.Int64, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -223,7 +223,7 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 	wantRows(t, r.Bucket(""), "t", 0, 1, 2)
 	now := time.Now().Add(time.Second)
 	if _, err := r.Bucket("").Table(ctx, "t", AtTime(now)); !errors.Is(err, ErrReadOnly) {
-		t.Errorf("Table at a time with rows in another Store's tail: error = %v, want ErrReadOnly", err) // because only a later fold determines the version of these rows
+		t.Errorf("Table at a time with rows in another Store's tail: error = %v, want ErrReadOnly", err) // only a later fold determines the version of these rows
 	}
 	foldAll(t, s)
 	wantRows(t, r.Bucket(""), "t", 0, 1, 2, 3)

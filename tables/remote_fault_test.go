@@ -194,7 +194,8 @@ func TestRequests(t *testing.T) {
 }
 
 // losingProxy starts a proxy to the server at addr. At each COMMIT it calls onCommit, which returns whether to cut the
-// connection, and whether to do so before the COMMIT is forwarded. If not, only the response to the COMMIT is lost.
+// connection, and whether to do so before the COMMIT is forwarded. If the connection is cut later, only the response
+// to the COMMIT is lost.
 func losingProxy(t *testing.T, addr string, onCommit func() (cut, beforeForward bool)) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -212,33 +213,33 @@ func losingProxy(t *testing.T, addr string, onCommit func() (cut, beforeForward 
 				client.Close()
 				continue
 			}
-			cut := func() { client.Close(); server.Close() }
+			closeBoth := func() { client.Close(); server.Close() }
 			go func() {
-				defer cut()
+				defer closeBoth()
 				_, _ = io.Copy(client, server)
 			}()
 			go func() {
-				defer cut()
+				defer closeBoth()
 				buf := make([]byte, 64<<10)
 				for {
 					n, err := client.Read(buf)
 					if err != nil {
 						return
 					}
-					lose, beforeForward := false, false
+					cut, beforeForward := false, false
 					if strings.Contains(strings.ToLower(string(buf[:n])), "\x0bcommit\x00") {
-						lose, beforeForward = onCommit()
+						cut, beforeForward = onCommit()
 					}
-					if lose && beforeForward {
+					if cut && beforeForward {
 						return
 					}
-					if lose { // discard the response
+					if cut { // discard the response
 						client.Close()
 					}
 					if _, err := server.Write(buf[:n]); err != nil {
 						return
 					}
-					if lose {
+					if cut {
 						time.Sleep(50 * time.Millisecond) // the COMMIT may or may not be complete when its outcome is looked up
 					}
 				}
@@ -297,15 +298,15 @@ func TestLostCommitResponses(t *testing.T) {
 // TestTerminatedSession checks that if PostgreSQL terminates the session during a commit, nothing changes.
 func TestTerminatedSession(t *testing.T) {
 	server := postgres.Start(t)
-	dir, kill := t.TempDir(), false
+	dir, terminate := t.TempDir(), false
 	conn, err := pgx.Connect(t.Context(), server.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background()) //nolint:errcheck // only cleanup
 	s, err := open(t.Context(), dir, &Options{Catalog: server.URL(), NoTail: true}, hooks{fs: vfs.OS{}, onCommit: func(done bool) {
-		if kill && !done {
-			kill = false
+		if terminate && !done {
+			terminate = false
 			_, err := conn.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='partd-tables'`)
 			if err != nil {
 				t.Error(err)
@@ -318,7 +319,7 @@ func TestTerminatedSession(t *testing.T) {
 	defer s.Close() //nolint:errcheck // only cleanup
 	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
 	for n := int64(1); n < 4; n++ {
-		kill = true
+		terminate = true
 		for try := 0; ; try++ {
 			if _, err = s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)}); err == nil {
 				break

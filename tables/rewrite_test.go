@@ -28,9 +28,9 @@ func TestRewriteDuringCommits(t *testing.T) {
 		return err
 	}
 	for _, c := range []struct {
-		name         string
-		ours, theirs func(*Bucket) error
-		want         []int64
+		name            string
+		rewrite, change func(*Bucket) error
+		want            []int64
 	}{
 		{"concurrent append", deleteRows, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(2, 30), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 13, 30}},
 		{"concurrent delete", deleteRows, func(b *Bucket) error {
@@ -56,7 +56,7 @@ func TestRewriteDuringCommits(t *testing.T) {
 			h.onPrepared = func() {
 				if pending {
 					pending = false
-					if err := c.theirs(otherStore.Bucket("")); err != nil {
+					if err := c.change(otherStore.Bucket("")); err != nil {
 						t.Error(err)
 					}
 				}
@@ -66,7 +66,7 @@ func TestRewriteDuringCommits(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			if err := c.ours(s.Bucket("")); err != nil {
+			if err := c.rewrite(s.Bucket("")); err != nil {
 				t.Fatal(err)
 			}
 			wantRows(t, otherStore.Bucket(""), "t", c.want...)
@@ -75,7 +75,7 @@ func TestRewriteDuringCommits(t *testing.T) {
 				t.Fatal(err)
 			}
 			if after := len(parquetFiles(t, dir)); after != before {
-				t.Errorf("failed attempts left %d data files", before-after)
+				t.Errorf("failed attempts left %d data files, which Expire removed; want 0", before-after)
 			}
 		})
 	}

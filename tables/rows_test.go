@@ -120,7 +120,7 @@ func TestRows(t *testing.T) {
 	}
 	for name, nullable := range map[string]bool{"at": false, "Price": true, "Size": true, "Legs": true, "Best": false, "Raw": true, "host": false} {
 		if f, _ := schema.FieldsByName(name); len(f) != 1 || f[0].Nullable != nullable {
-			t.Errorf("columns named %s: %v, want one with Nullable %v", name, f, nullable)
+			t.Errorf("columns named %s: %v, want one column with Nullable %v", name, f, nullable)
 		}
 	}
 	var n int64
@@ -469,7 +469,7 @@ func TestRowsOfReaderTwice(t *testing.T) {
 		}
 	}
 	if n != 1 {
-		t.Errorf("second loop: %d iterations, want one with the error", n)
+		t.Errorf("second loop: %d iterations, want one, with the error", n)
 	}
 }
 

@@ -266,7 +266,7 @@ func TestScanHalfNulls(t *testing.T) {
 		}
 		got, err := readAll(t.Context(), table, &ScanOptions{Filter: cond})
 		if err != nil || !slices.Equal(got, []int64{1}) {
-			t.Errorf("scan where %s returned rows %v, error %v; want [1]", where, got, err)
+			t.Errorf("scan with the condition %s returned rows %v, error %v; want [1]", where, got, err)
 		}
 	}
 }

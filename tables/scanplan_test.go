@@ -44,7 +44,7 @@ func TestScanPlan(t *testing.T) {
 	}
 	first, repeated := plan(1, 1, false), plan(1, 1, false)
 	if first.TailMark != repeated.TailMark || first.TailMark == "" || first.Files[0].Rows != 3 {
-		t.Errorf("two plans have TailMark %q and %q, want equal marks; files %+v, want one with 3 rows", first.TailMark, repeated.TailMark, first.Files)
+		t.Errorf("two plans have TailMark %q and %q, want equal marks; files %+v, want one file with 3 rows", first.TailMark, repeated.TailMark, first.Files)
 	}
 	mustPut(t, b, "a", PutAppend, 5)
 	if m := plan(1, 2, false); m.TailMark == first.TailMark {

@@ -8,15 +8,15 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// whileCommitting opens another store on b's directory and returns its bucket. After the other store has
-// prepared its first commit, and before it commits, it calls theirs, which changes the table.
-func whileCommitting(t *testing.T, b *Bucket, theirs func() error) *Bucket {
+// whileCommitting opens another store on b's directory and returns its bucket. The other store prepares its
+// first commit, then calls change, which changes the table, and then commits.
+func whileCommitting(t *testing.T, b *Bucket, change func() error) *Bucket {
 	t.Helper()
 	pending := true
 	s, err := open(t.Context(), b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, onPrepared: func() {
 		if pending {
 			pending = false
-			if err := theirs(); err != nil {
+			if err := change(); err != nil {
 				t.Error(err)
 			}
 		}
@@ -26,7 +26,7 @@ func whileCommitting(t *testing.T, b *Bucket, theirs func() error) *Bucket {
 	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil || pending {
-			t.Errorf("the store prepared no commit: %v; Close error: %v", pending, err)
+			t.Errorf("commit pending = %v, Close error = %v; want false, nil", pending, err)
 		}
 	})
 	return s.Bucket(b.name)
@@ -61,8 +61,8 @@ func TestCompactDuringSettingsChange(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ours := whileCommitting(t, b, func() error { return b.SetSettings(t.Context(), "t", Settings{}) })
-	if _, err := ours.s.Compact(t.Context(), nil); err != nil {
+	otherBucket := whileCommitting(t, b, func() error { return b.SetSettings(t.Context(), "t", Settings{}) })
+	if _, err := otherBucket.s.Compact(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	wantValues(t, b, "t", 3, 5, 1, 4)
@@ -76,9 +76,9 @@ func TestCorrectDuringSettingsChange(t *testing.T) {
 	if _, err := b.Put(t.Context(), "t", ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
-	ours := whileCommitting(t, b, func() error { return b.SetSettings(t.Context(), "t", Settings{Time: "ts", OnDuplicate: KeepLast}) })
+	otherBucket := whileCommitting(t, b, func() error { return b.SetSettings(t.Context(), "t", Settings{Time: "ts", OnDuplicate: KeepLast}) })
 	rows := ticksOf([]tick{{ts: 5, v: 5}, {ts: 5, v: 6}}, 10)
-	if _, err := ours.ReplaceRange(t.Context(), "t", time.Unix(4, 0), time.Unix(6, 0), rows, nil); err != nil {
+	if _, err := otherBucket.ReplaceRange(t.Context(), "t", time.Unix(4, 0), time.Unix(6, 0), rows, nil); err != nil {
 		t.Fatal(err)
 	}
 	wantValues(t, b, "t", 1, 6, 9)

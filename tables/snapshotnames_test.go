@@ -30,7 +30,7 @@ func TestSnapshotInOrder(t *testing.T) {
 	}
 }
 
-// TestSnapshotRenamed renames a table with rows in the tail, like another program, before the snapshot is taken.
+// TestSnapshotRenamed renames a table with rows in the tail, as another program would, before the snapshot is taken.
 func TestSnapshotRenamed(t *testing.T) {
 	t.Parallel()
 	for _, isNoticed := range []bool{false, true} { // whether the Store noticed that the old name is gone

@@ -130,8 +130,8 @@ func TestUpsertDuringChanges(t *testing.T) {
 		return func(b *Bucket) error { return b.Evolve(t.Context(), "t", c) }
 	}
 	for name, c := range map[string]struct {
-		theirs func(*Bucket) error
-		tail   bool   // whether theirs uses the same store, with a tail, rather than another store
+		change func(*Bucket) error
+		tail   bool   // whether change uses the same store, with a tail, rather than another store
 		want   string // the resulting rows, or part of the error
 	}{
 		"append":                     {put(oldColumns, `{"k":3,"v":3}`), false, wide + " | 1,1 | 2,0.5 | 3,3"},
@@ -147,22 +147,22 @@ func TestUpsertDuringChanges(t *testing.T) {
 		"deleted table": {func(b *Bucket) error { return b.Delete(t.Context(), "t") }, false, "not found"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var ours *Store
+			var store *Store
 			armed := false
-			ours = openWithHook(t, &Options{NoTail: !c.tail, FoldAge: -1}, func() {
+			store = openWithHook(t, &Options{NoTail: !c.tail, FoldAge: -1}, func() {
 				if !armed {
 					return
 				}
 				armed = false
-				s := ours
+				s := store
 				if !c.tail {
-					s = mustOpen(t, ours.Dir(), &Options{NoTail: true})
+					s = mustOpen(t, store.Dir(), &Options{NoTail: true})
 				}
-				if err := c.theirs(s.Bucket("b")); err != nil {
+				if err := c.change(s.Bucket("b")); err != nil {
 					t.Error(err)
 				}
 			})
-			b := ours.Bucket("b")
+			b := store.Bucket("b")
 			if _, err := b.Put(t.Context(), "t", jsonRows(t, oldColumns, rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
 				t.Fatal(err)
 			}
@@ -181,7 +181,7 @@ func TestUpsertDuringChanges(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantSorted(t, b, c.want)
-			if _, err := ours.Fold(t.Context(), nil); err != nil {
+			if _, err := store.Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 			wantSorted(t, b, c.want)

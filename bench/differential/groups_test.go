@@ -160,8 +160,8 @@ func (a aggregateSpec) compute(all, second []cell) cell {
 	if len(nonempty) == 0 {
 		return cell{missing: true}
 	}
-	text := func(a, b cell) int { return strings.Compare(a.text, b.text) }
-	numeric := func(a, b cell) int { return ratOf(a).Cmp(ratOf(b)) }
+	compareTexts := func(a, b cell) int { return strings.Compare(a.text, b.text) }
+	compareNumbers := func(a, b cell) int { return ratOf(a).Cmp(ratOf(b)) }
 	switch a.function {
 	case "any":
 		return nonempty[0]
@@ -171,7 +171,7 @@ func (a aggregateSpec) compute(all, second []cell) cell {
 			if d := n[b.text] - n[a.text]; d != 0 {
 				return d
 			}
-			return text(a, b)
+			return compareTexts(a, b)
 		})
 	case "bool_and", "bool_or":
 		isTrue := func(c cell) bool { return slices.Contains([]string{"true", "T", "on"}, c.text) }
@@ -179,13 +179,13 @@ func (a aggregateSpec) compute(all, second []cell) cell {
 		every := !slices.ContainsFunc(nonempty, func(c cell) bool { return !isTrue(c) })
 		return cell{text: fmt.Sprint(every || a.function == "bool_or" && anyTrue), bare: true}
 	case "min:b":
-		return slices.MinFunc(nonempty, text)
+		return slices.MinFunc(nonempty, compareTexts)
 	case "max:b":
-		return slices.MaxFunc(nonempty, text)
+		return slices.MaxFunc(nonempty, compareTexts)
 	case "min":
-		return numberCell(slices.MinFunc(nonempty, numeric).text)
+		return numberCell(slices.MinFunc(nonempty, compareNumbers).text)
 	case "max":
-		return numberCell(slices.MaxFunc(nonempty, numeric).text)
+		return numberCell(slices.MaxFunc(nonempty, compareNumbers).text)
 	case "median":
 		return quantileOf(nonempty, 0.5)
 	case "quantile":

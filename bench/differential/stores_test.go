@@ -136,18 +136,18 @@ func (r *run) split(in *input, flags []string) error {
 // shuffle checks that partd shuffle stores the records of each key as its value.
 func (r *run) shuffle(in *input, flags []string) error {
 	cols, byFields := r.pickColumns(in)
-	missing := func(row []cell) bool {
+	hasMissing := func(row []cell) bool {
 		return slices.ContainsFunc(cols, func(c int) bool { return row[c].missing })
 	}
-	if in.format == "jsonl" && slices.ContainsFunc(in.rows, missing) {
+	if in.format == "jsonl" && slices.ContainsFunc(in.rows, hasMissing) {
 		flags = append(flags, "--skip-bad") // malformed records have no key
 		var raw []string
 		for i, row := range in.rows {
-			if !missing(row) {
+			if !hasMissing(row) {
 				raw = append(raw, in.raw[i])
 			}
 		}
-		in.rows, in.raw = slices.DeleteFunc(in.rows, missing), raw
+		in.rows, in.raw = slices.DeleteFunc(in.rows, hasMissing), raw
 	}
 	store := pick(r, "log:store", "file:store", "zstd+log:store", "buffer+file:store")
 	if _, err := r.partd(append(append([]string{"shuffle", "--by", strings.Join(byFields, ","), "--store", store}, flags...), in.files...)...); err != nil {

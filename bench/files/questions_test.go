@@ -121,21 +121,21 @@ func TestQuestionsOfPeers(t *testing.T) {
 // TestQuestionsTable checks that the table has the reason for each failure, and one ratio for all questions.
 func TestQuestionsTable(t *testing.T) {
 	in := &input{name: "9 rows", bytes: 5e6}
-	ran := func(peer string, seconds float64, problem string) *contenderRuns {
+	runsOf := func(peer string, seconds float64, problem string) *contenderRuns {
 		return &contenderRuns{c: contender{peer: strings.ToLower(peer), label: peer}, results: []run{{Round: 1, Bytes: in.bytes, Seconds: seconds, CPU: seconds, VmHWM: 7 << 20, Problem: problem}}}
 	}
 	absent := &contenderRuns{c: contender{peer: "gawk", label: "gawk"}, skip: "gawk is not installed"}
-	var done []questionResult
+	var answered []questionResult
 	for _, all := range [][]*contenderRuns{
-		{ran("partd", 1, ""), ran("DuckDB", 4, ""), ran("polars", 3, "wrong output: 1 rows, want 2"), absent},
-		{ran("partd", 2, ""), ran("DuckDB", 0, "exit status 1: Out of Memory Error: failed"), ran("polars", 2, "")},
+		{runsOf("partd", 1, ""), runsOf("DuckDB", 4, ""), runsOf("polars", 3, "wrong output: 1 rows, want 2"), absent},
+		{runsOf("partd", 2, ""), runsOf("DuckDB", 0, "exit status 1: Out of Memory Error: failed"), runsOf("polars", 2, "")},
 	} {
-		j := questionJobs()[len(done)]
-		done = append(done, questionResult{in, j, summarize(in, j, all)})
+		j := questionJobs()[len(answered)]
+		answered = append(answered, questionResult{in, j, summarize(in, j, all)})
 	}
 	var b strings.Builder
 	f := defaults()
-	if err := f.writeQuestions(&b, done); err != nil {
+	if err := f.writeQuestions(&b, answered); err != nil {
 		t.Fatal(err)
 	}
 	const want = `

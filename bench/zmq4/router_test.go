@@ -114,14 +114,14 @@ func TestClientKeepsPromises(t *testing.T) {
 		t.Run(transport, func(t *testing.T) {
 			var relays []*relay
 			var mu sync.Mutex
-			client := func(t *testing.T) partd.Partd {
+			newClient := func(t *testing.T) partd.Partd {
 				r := newRelay(t, address(t), serve(t, partd.NewDict(), address(t)))
 				mu.Lock()
 				relays = append(relays, r)
 				mu.Unlock()
-				return connect(t, r.url)
+				return dialClient(t, r.url)
 			}
-			partdtest.Run(t, client, &partdtest.Options{Require: abilities, MachineRuns: 3, Pieces: 60, LargeValue: 5 << 20})
+			partdtest.Run(t, newClient, &partdtest.Options{Require: abilities, MachineRuns: 3, Pieces: 60, LargeValue: 5 << 20})
 			// TestClient covers the other operations: large changes, verify, sync and namespaces.
 			for _, op := range []byte{1, 3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16, 17, 20} {
 				seen := false
@@ -136,7 +136,7 @@ func TestClientKeepsPromises(t *testing.T) {
 	}
 }
 
-func connect(t testing.TB, url string) *remote.Client {
+func dialClient(t testing.TB, url string) *remote.Client {
 	t.Helper()
 	c, err := remote.Dial(t.Context(), url, nil)
 	must(t, err)
@@ -151,7 +151,7 @@ func TestClient(t *testing.T) {
 	for transport, address := range transports {
 		t.Run(transport, func(t *testing.T) {
 			r := newRelay(t, address(t), serve(t, openLog(t), address(t)))
-			c, ctx := connect(t, r.url), t.Context()
+			c, ctx := dialClient(t, r.url), t.Context()
 			must(t, c.Append(ctx, partd.Entry{Key: "large", Value: large}, partd.Entry{Key: "s", Value: []byte("s")}))
 			var more []partd.Entry
 			for range 5 { // 320 MiB, more than the limit of a message
@@ -207,7 +207,7 @@ func TestDisconnects(t *testing.T) {
 			const writers, appends = 4, 3000
 			var wait sync.WaitGroup
 			for w := range writers {
-				c := connect(t, r.url)
+				c := dialClient(t, r.url)
 				wait.Go(func() {
 					for i := range appends {
 						if err := c.Append(t.Context(), partd.Entry{Key: fmt.Sprint(w), Value: fmt.Appendf(nil, "%d,", i)}); err != nil {

@@ -83,7 +83,7 @@ func TestBackupUnderLoad(t *testing.T) {
 			parts[n%2] = rest
 		}
 		if n < ackedBefore[w] || n > acked[w] {
-			t.Errorf("writer %d: the copy has %d pieces; %d were acknowledged before the copy, and %d in total", w, n, ackedBefore[w], acked[w])
+			t.Errorf("writer %d: the copy has %d pieces, want at least the %d acknowledged before the copy, and at most the %d acknowledged in total", w, n, ackedBefore[w], acked[w])
 		}
 	}
 	if err := source.Drop(ctx); err != nil {

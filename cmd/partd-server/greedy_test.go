@@ -22,9 +22,9 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// greedyFor returns the duration of TestGreedyPeers and its number of connections. By default, both are
-// small. PARTD_GREEDY=10m sets the duration, and the full number of connections.
-func greedyFor(t *testing.T) (d time.Duration, conns int) {
+// greedySettings returns the duration of TestGreedyPeers and its number of connections. By default,
+// both are small. PARTD_GREEDY=10m sets the duration, and the full number of connections.
+func greedySettings(t *testing.T) (d time.Duration, conns int) {
 	s := os.Getenv("PARTD_GREEDY")
 	if s == "" {
 		return 3 * time.Second, 150
@@ -100,7 +100,7 @@ type greedyLoad struct {
 }
 
 func greedyLoads() []greedyLoad {
-	raw := func(b ...[]byte) func(context.Context, *hostile.Peer, int) error {
+	sendRaw := func(b ...[]byte) func(context.Context, *hostile.Peer, int) error {
 		return func(_ context.Context, p *hostile.Peer, _ int) error {
 			for _, b := range b {
 				if err := p.Raw(b); err != nil {
@@ -120,22 +120,22 @@ func greedyLoads() []greedyLoad {
 			return nil
 		}
 	}
-	session := func(int) []byte { return goRequest(3, 1, 0, 0, make([]byte, 24)) }
-	scan := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, 0), 1)
+	newSessionRequest := func(int) []byte { return goRequest(3, 1, 0, 0, make([]byte, 24)) }
+	scanBody := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, 0), 1)
 	value := string(make([]byte, 1<<20))
 	return []greedyLoad{
-		{"only syn", raw(hostile.Message("syn"))},
+		{"only syn", sendRaw(hostile.Message("syn"))},
 		{"many syn", repeatFrames(10_000, func(int) []byte { return hostile.Message("syn") })},
-		{"half a message", raw(announceFrame(16<<20, make([]byte, 200<<10)))},
-		{"half a message of many frames", raw([]byte("\x01\x06append\x01\x01k"), announceFrame(16<<20, make([]byte, 2<<20)))},
-		{"half an upload", raw(goRequest(23, 1, 0, 0, append(u64s(1, 32<<20, 0), make([]byte, 1<<20)...)))},
-		{"sessions", repeatFrames(3000, session)},
+		{"half a message", sendRaw(announceFrame(16<<20, make([]byte, 200<<10)))},
+		{"half a message of many frames", sendRaw([]byte("\x01\x06append\x01\x01k"), announceFrame(16<<20, make([]byte, 2<<20)))},
+		{"half an upload", sendRaw(goRequest(23, 1, 0, 0, append(u64s(1, 32<<20, 0), make([]byte, 1<<20)...)))},
+		{"sessions", repeatFrames(3000, newSessionRequest)},
 		{"guessed sessions", repeatFrames(1000, func(i int) []byte { return goRequest(5, 1, rand.Uint64N(1<<40), uint64(i), make([]byte, 4)) })},
 		{"listings", repeatFrames(64, func(i int) []byte {
 			if i%2 == 0 {
 				return goRequest(16, 1, 0, 0, nil)
 			}
-			return goRequest(17, 1, 0, 0, scan)
+			return goRequest(17, 1, 0, 0, scanBody)
 		})},
 		{"a slow reader", repeatFrames(200, func(int) []byte { return hostile.Message("get", "large") })},
 		{"a slow reader in the Go protocol", repeatFrames(200, func(int) []byte {
@@ -180,7 +180,7 @@ func greedyLoads() []greedyLoad {
 func TestGreedyPeers(t *testing.T) {
 	require(t, runtime.GOOS == "linux", "Linux, which has many loopback addresses")
 	const memory = 512 << 20
-	duration, hostileConns := greedyFor(t)
+	duration, hostileConns := greedySettings(t)
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory), "--http", "127.0.0.1:0")
 	admin := adminURL(t, p)
 	network, address := p.Address()

@@ -17,7 +17,7 @@ func TestManyNamespaces(t *testing.T) {
 	many := numberFromEnv(t, "PARTD_NAMESPACES", 120)
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", "128MiB", "--http", "127.0.0.1:0")
 	admin := adminURL(t, p)
-	each := func(begin, end int, f func(ctx context.Context, c *remote.Client, name string) error) {
+	forEachNamespace := func(begin, end int, f func(ctx context.Context, c *remote.Client, name string) error) {
 		t.Helper()
 		var wg sync.WaitGroup
 		for g := range 4 {
@@ -41,10 +41,10 @@ func TestManyNamespaces(t *testing.T) {
 	write := func(ctx context.Context, c *remote.Client, name string) error {
 		return c.Append(ctx, partd.Entry{Key: "k", Value: []byte(name)})
 	}
-	each(0, many/10, write)
+	forEachNamespace(0, many/10, write)
 	withFew := usageOf(t, p, admin)
-	each(many/10, many, write)
-	each(0, many, func(ctx context.Context, c *remote.Client, name string) error {
+	forEachNamespace(many/10, many, write)
+	forEachNamespace(0, many, func(ctx context.Context, c *remote.Client, name string) error {
 		values, err := c.Get(ctx, "k")
 		if err == nil && string(values[0]) != name {
 			err = fmt.Errorf("key k has the value %q, want %q", values[0], name)

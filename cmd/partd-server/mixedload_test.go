@@ -47,14 +47,14 @@ func startCuttingProxy(t *testing.T, serverAddress string, cuts *atomic.Int64) (
 				_ = in.Close()
 				_ = out.Close()
 			}
-			cut := time.AfterFunc(100*time.Millisecond+rand.N(3*time.Second), func() {
+			cutTimer := time.AfterFunc(100*time.Millisecond+rand.N(3*time.Second), func() {
 				cuts.Add(1)
 				closeBoth()
 			})
 			for src, dst := range map[net.Conn]net.Conn{in: out, out: in} {
 				go func() {
 					_, _ = io.Copy(dst, src)
-					cut.Stop()
+					cutTimer.Stop()
 					closeBoth()
 				}()
 			}

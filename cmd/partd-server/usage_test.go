@@ -84,5 +84,5 @@ func checkUsageRecovers(t testing.TB, p *serverproc.Process, admin string, befor
 			return
 		}
 	}
-	t.Errorf("the server used %+v before the load, and %+v a minute after it", before, now)
+	t.Errorf("the server used %+v before the load, and a minute after it still %+v", before, now)
 }

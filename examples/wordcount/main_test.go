@@ -102,7 +102,7 @@ func TestConcurrentWorkers(t *testing.T) {
 					continue
 				}
 				if _, err := fmt.Sscanf(line, "%d %s\n", &n, &word); err != nil {
-					t.Fatalf("reduce printed %q", line)
+					t.Fatalf("reduce printed %q, want a number and a word", line)
 				}
 				got[word] = n
 			}

@@ -112,23 +112,23 @@ func TestPairsPrecision(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	var rows [][]string
 	var xs, ys []*big.Float
-	exact := func(f float64) *big.Float { return new(big.Float).SetPrec(400).SetFloat64(f) }
+	toBigFloat := func(f float64) *big.Float { return new(big.Float).SetPrec(400).SetFloat64(f) }
 	for range 20_000 {
 		x := 1e6 + r.NormFloat64()
 		y := -3e5 + 2*(x-1e6) + r.NormFloat64()
-		xs, ys = append(xs, exact(x)), append(ys, exact(y))
+		xs, ys = append(xs, toBigFloat(x)), append(ys, toBigFloat(y))
 		rows = append(rows, []string{strconv.FormatFloat(y, 'g', -1, 64), strconv.FormatFloat(x, 'g', -1, 64), ""})
 	}
-	n := exact(float64(len(rows)))
+	n := toBigFloat(float64(len(rows)))
 	sumOfProducts := func(a, b []*big.Float, ma, mb *big.Float) *big.Float { // of the distances from the means
-		sum := exact(0)
+		sum := toBigFloat(0)
 		for i := range a {
-			sum.Add(sum, exact(0).Mul(exact(0).Sub(a[i], ma), exact(0).Sub(b[i], mb)))
+			sum.Add(sum, toBigFloat(0).Mul(toBigFloat(0).Sub(a[i], ma), toBigFloat(0).Sub(b[i], mb)))
 		}
 		return sum
 	}
 	mean := func(a []*big.Float) *big.Float {
-		sum := exact(0)
+		sum := toBigFloat(0)
 		for _, v := range a {
 			sum.Add(sum, v)
 		}

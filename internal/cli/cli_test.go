@@ -64,7 +64,7 @@ func TestScripts(t *testing.T) {
 
 // writeLimits writes input files for limits.txtar: lists of many aggregates, and long keys.
 func writeLimits(dir string) error {
-	list := func(aggregate string, n int) string {
+	repeatAggregate := func(aggregate string, n int) string {
 		var aggregates []string
 		for i := range n {
 			aggregates = append(aggregates, fmt.Sprintf("%s(c%d)", aggregate, i+1))
@@ -75,11 +75,11 @@ func writeLimits(dir string) error {
 	for i := range 1000 {
 		record += fmt.Sprintf(`,"c%d":%d`, i+1, i)
 	}
-	long := func(n int) string { return "k,v\na,1\n" + strings.Repeat("x", n) + ",2\n" }
+	withLongLine := func(n int) string { return "k,v\na,1\n" + strings.Repeat("x", n) + ",2\n" }
 	var errs []error
 	for name, text := range map[string]string{
-		"sums": list("sum", 1000), "distincts": list("distinct", 15), "many": list("distinct", 60),
-		"wide.jsonl": record + "}\n" + `{"k":"a","c1":7}` + "\n", "long.csv": long(250_000), "between.csv": long(40_000),
+		"sums": repeatAggregate("sum", 1000), "distincts": repeatAggregate("distinct", 15), "many": repeatAggregate("distinct", 60),
+		"wide.jsonl": record + "}\n" + `{"k":"a","c1":7}` + "\n", "long.csv": withLongLine(250_000), "between.csv": withLongLine(40_000),
 	} {
 		errs = append(errs, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666))
 	}

@@ -107,7 +107,7 @@ func TestCopyOutcomes(t *testing.T) {
 				t.Errorf("copy: exit code %d, stderr %q, want %d and %q", code, errs, c.code, c.want)
 			}
 			if ok := strings.Contains(out, "result"); ok != (c.code == 0) {
-				t.Errorf("copy prints %q with exit code %d", out, code)
+				t.Errorf("copy: exit code %d, output %q, want a result only if the code is 0", code, out)
 			}
 		})
 	}

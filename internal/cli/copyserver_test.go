@@ -71,7 +71,7 @@ func TestCopyServers(t *testing.T) {
 	for i := range path[1:] {
 		code, out, errs := partdCopy(t, "--from", path[i], "--to", path[i+1])
 		if code != 0 || !strings.Contains(out, "result    both stores have the same keys and values") {
-			t.Fatalf("from %s to %s: exit code %d, %s", path[i], path[i+1], code, errs)
+			t.Fatalf("copy from %s to %s: exit code %d, %s", path[i], path[i+1], code, errs)
 		}
 		_, sum, _ := strings.Cut(out, "checksum  ")
 		sum, _, _ = strings.Cut(sum, "\n")
@@ -79,7 +79,7 @@ func TestCopyServers(t *testing.T) {
 			checksum = sum
 		}
 		if sum != checksum || len(sum) < 20 {
-			t.Errorf("from %s to %s: the checksum is %q, want %q", path[i], path[i+1], sum, checksum)
+			t.Errorf("copy from %s to %s: the checksum is %q, want %q", path[i], path[i+1], sum, checksum)
 		}
 	}
 	last := path[len(path)-1]
@@ -119,13 +119,13 @@ func TestCopyOntoItself(t *testing.T) {
 		for _, flag := range []string{"--replace", "--append"} {
 			code, out, errs := partdCopy(t, "--from", c[0], "--to", c[1], flag)
 			if code == 0 || out != "" || !strings.Contains(errs, "the same") {
-				t.Errorf("from %s to %s %s: exit code %d, %s%s", c[0], c[1], flag, code, out, errs)
+				t.Errorf("copy from %s to %s %s: exit code %d, output %s%s, want an error about the same store", c[0], c[1], flag, code, out, errs)
 			}
 			if strings.Contains(errs, "--replace") {
-				t.Errorf("from %s to %s %s: the message recommends a command that loses all data: %s", c[0], c[1], flag, errs)
+				t.Errorf("copy from %s to %s %s: the message recommends a command that loses all data: %s", c[0], c[1], flag, errs)
 			}
 			if got := valueOf(t, "snappy+"+first, "k"); got != "value" {
-				t.Fatalf("from %s to %s %s: the key now has the value %q", c[0], c[1], flag, got)
+				t.Fatalf("copy from %s to %s %s changed the value to %q", c[0], c[1], flag, got)
 			}
 			store, err := stores.Open(t.Context(), first)
 			if err != nil {
@@ -133,7 +133,7 @@ func TestCopyOntoItself(t *testing.T) {
 			}
 			for info, err := range partd.Keys(t.Context(), store) {
 				if err != nil || info.Key != "k" {
-					t.Errorf("the test key %q remains, %v", info.Key, err)
+					t.Errorf("Keys yields %q (error %v), want only k", info.Key, err)
 				}
 			}
 			if err := partd.Close(t.Context(), store); err != nil {

@@ -84,7 +84,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		value, err := program(t, "get", "--store", store, "a").Output()
 		if got, _ := csv.NewReader(bytes.NewReader(value)).ReadAll(); err != nil || len(got) != 1 {
-			t.Errorf("get after the drop: %q, %v", value, err)
+			t.Errorf("get after the drop: %q, %v; want one row", value, err)
 		}
 		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
 			t.Fatalf("partd drop: %v\n%s", err, out)

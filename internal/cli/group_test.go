@@ -142,7 +142,7 @@ func TestLongestKeys(t *testing.T) {
 		}
 		for _, c := range []string{"a", "\x00"} {
 			if text, err := run(strings.Repeat(c, longest)); err != nil {
-				t.Errorf("%s with a key of the longest length, %d times %q: %v, %s", job, longest, c, err, text)
+				t.Errorf("%s with a key of the longest length, %d times %q: %v, %s; want success", job, longest, c, err, text)
 			}
 		}
 	}

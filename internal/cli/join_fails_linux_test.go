@@ -74,7 +74,7 @@ func TestJoinFails(t *testing.T) {
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
 		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
-			t.Errorf("join with a reader that stops early: %v, %.300s", err, stderr.String())
+			t.Errorf("join with a reader that stops early: %v, %.300s; want an end by SIGPIPE without a message", err, stderr.String())
 		}
 	}
 }

@@ -34,7 +34,7 @@ func writeRows(t *testing.T, name string, rows [][]string) string {
 // joinInputs returns rows with missing keys, keys with many rows, and one key with half of the rows.
 func joinInputs(n int, seed uint64) (left, right [][]string) {
 	rnd := rand.New(rand.NewPCG(seed, 3))
-	side := func(name string, n, hot int) [][]string {
+	newSide := func(name string, n, hot int) [][]string {
 		rows := [][]string{{"k", name}}
 		for i := range n {
 			key := fmt.Sprint("key ", rnd.IntN(n/3))
@@ -49,7 +49,7 @@ func joinInputs(n int, seed uint64) (left, right [][]string) {
 		rnd.Shuffle(n, func(i, j int) { rows[i+1], rows[j+1] = rows[j+1], rows[i+1] })
 		return rows
 	}
-	return side("l", n, n/2), side("r", n, n/2)
+	return newSide("l", n, n/2), newSide("r", n, n/2)
 }
 
 // joinModel is a simple join in memory.
@@ -278,7 +278,7 @@ func TestJoinLikeCoreutils(t *testing.T) {
 			t.Fatal(err)
 		}
 		if sorted := func(b []byte) []string { s := strings.Split(string(b), "\n"); slices.Sort(s); return s }; !slices.Equal(sorted(got), sorted(want)) {
-			t.Errorf("%s: partd join writes %d bytes with other lines than join, which writes %d", kind, len(got), len(want))
+			t.Errorf("%s: the lines differ: partd join writes %d bytes, and coreutils' join %d", kind, len(got), len(want))
 		}
 	}
 }
@@ -291,7 +291,7 @@ func TestJoinWithinMemory(t *testing.T) {
 	if race.Enabled {
 		scale = 10
 	}
-	side := func(name string, rows int) string {
+	newSide := func(name string, rows int) string {
 		file := filepath.Join(t.TempDir(), name)
 		var text strings.Builder
 		text.WriteString("k,v\n")
@@ -307,9 +307,9 @@ func TestJoinWithinMemory(t *testing.T) {
 		}
 		return file
 	}
-	left := side("l.csv", 200_000)
+	left := newSide("l.csv", 200_000)
 	for rows, engine := range map[int]string{80_000: "engine    hash", 105_000: "engine    sort", 200_000: "engine    sort"} {
-		cmd := program(t, "join", "--on", "k", "--memory", "16MiB", "--how", "full", "-o", "/dev/null", "--stats", left, side("r.csv", rows))
+		cmd := program(t, "join", "--on", "k", "--memory", "16MiB", "--how", "full", "-o", "/dev/null", "--stats", left, newSide("r.csv", rows))
 		var out strings.Builder
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := cmd.Start(); err != nil {

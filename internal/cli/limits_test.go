@@ -36,12 +36,12 @@ func TestLongRecords(t *testing.T) {
 	text, err := program(t, "shuffle", "--by", "k", "--memory", "16MiB", "--replace", "--store", url, file).CombinedOutput()
 	want := fmt.Sprintf("long.csv, line 3: too large: the record that begins here is longer than %d bytes", limit)
 	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), want) {
-		t.Errorf("shuffle of a record that is too long: %v, %s", err, text)
+		t.Errorf("shuffle of a record that is too long: %v, %s, want the error %s", err, text, want)
 	}
 	// append has the same limit for a value.
 	text, err = program(t, "append", "--memory", "16MiB", "--store", url, "b", file).CombinedOutput()
 	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), "is larger than 4.0 MiB, the limit for one append (a quarter of --memory)") {
-		t.Errorf("append of a value that is too long: %v, %s", err, text)
+		t.Errorf("append of a value that is too long: %v, %s, want an error about the limit", err, text)
 	}
 }
 

@@ -32,7 +32,7 @@ func TestLongWindow(t *testing.T) {
 		}
 		return z.Close()
 	}
-	file := func(name string, frames ...int) string {
+	writeFrames := func(name string, frames ...int) string {
 		path := filepath.Join(dir, name)
 		f, err := os.Create(path)
 		for _, window := range frames {
@@ -45,7 +45,7 @@ func TestLongWindow(t *testing.T) {
 		}
 		return path
 	}
-	long, second, usual := file("long.zst", 128<<20), file("second.zst", 1<<20, 128<<20), file("usual.zst", 8<<20)
+	long, second, usual := writeFrames("long.zst", 128<<20), writeFrames("second.zst", 1<<20, 128<<20), writeFrames("usual.zst", 8<<20)
 	for _, args := range [][]string{{"distinct"}, {"top", "--frequent", "1"}, {"shuffle", "--by", "1", "--replace"}} {
 		for _, path := range []string{long, second, usual} {
 			cmd := program(t, append(args[:len(args):len(args)], "--format", "text", "--memory", "16MiB", path)...)

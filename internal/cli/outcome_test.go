@@ -213,7 +213,7 @@ func TestNoteAboutManyKeys(t *testing.T) {
 		out, err := in.CombinedOutput()
 		note := "note      nearly every record has a unique key: is --by -1 the right field?\n"
 		if err != nil || strings.Contains(string(out), note) != want {
-			t.Errorf("with %d records per key, want the note: %v; got %v\n%s", modulo, want, err, out)
+			t.Errorf("with %d records per key: want the note: %v; got error %v and output\n%s", modulo, want, err, out)
 		}
 	}
 }
@@ -227,6 +227,6 @@ func TestRefusedDrop(t *testing.T) {
 	}
 	code, _, errs := shuffleInto(t, t.Context(), store, "--replace", "--store=tcp://127.0.0.1:7077")
 	if code != 1 || errs != "partd: permission denied\n" {
-		t.Errorf("shuffle --replace: exit code %d, stderr %q, want only permission denied", code, errs)
+		t.Errorf("shuffle --replace: exit code %d, stderr %q, want only \"permission denied\"", code, errs)
 	}
 }

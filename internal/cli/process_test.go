@@ -67,7 +67,7 @@ func TestBirdstrikes(t *testing.T) {
 		}
 		for _, row := range stored {
 			if row[5] != k.Key {
-				t.Fatalf("key %q has the row %q", k.Key, row)
+				t.Fatalf("key %q has the row %q, want the key in its column 5", k.Key, row)
 			}
 		}
 		got[k.Key] = len(stored)

@@ -48,7 +48,7 @@ func TestCommandsOnShards(t *testing.T) {
 	}
 	command(cliutil.ExitOK, "shuffle", "--by", "city", "--quiet", "--store", url, csv)
 	if _, stderr := command(cliutil.ExitFailed, "shuffle", "--by", "city", "--quiet", "--store", url, csv); !strings.Contains(stderr, "already has keys") {
-		t.Errorf("a second shuffle prints %s", stderr)
+		t.Errorf("a second shuffle prints %s, want \"already has keys\"", stderr)
 	}
 	command(cliutil.ExitOK, "shuffle", "--by", "city", "--quiet", "--replace", "--store", url, csv)
 	sorted := func(text string) string {
@@ -64,7 +64,7 @@ func TestCommandsOnShards(t *testing.T) {
 	}
 	fullOutput, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url)
 	if sorted(fullOutput) != sorted(all) || sorted(parts) != sorted(all) {
-		t.Errorf("scan yields %d bytes, its parts %d, want %d", len(fullOutput), len(parts), len(all))
+		t.Errorf("scan yields %d bytes, and its four parts %d in total, want the same %d bytes", len(fullOutput), len(parts), len(all))
 	}
 	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); strings.Count(keys, "\n") != 50 || strings.Contains(keys, "partd-shards") {
 		t.Errorf("keys does not print 50 keys:\n%s", keys)
@@ -87,13 +87,13 @@ func TestCommandsOnShards(t *testing.T) {
 	reordered := "tcp://" + addresses[2] + "," + addresses[0] + "," + addresses[1]
 	for _, c := range [][2]string{{url, urls[1]}, {urls[1], url}, {url, reordered}} {
 		if _, stderr := command(cliutil.ExitFailed, "copy", "--quiet", "--replace", "--from", c[0], "--to", c[1]); !strings.Contains(stderr, "nothing to copy") {
-			t.Errorf("copy from %s to %s prints %s", c[0], c[1], stderr)
+			t.Errorf("copy from %s to %s prints %s, want \"nothing to copy\"", c[0], c[1], stderr)
 		}
 	}
 	before, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url)
 	command(cliutil.ExitOK, "drop", "--store", url)
 	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); keys != "" {
-		t.Errorf("after a drop, keys prints %s", keys)
+		t.Errorf("after a drop, keys prints %s, want nothing", keys)
 	}
 	command(cliutil.ExitOK, "copy", "--quiet", "--from", copied, "--to", url)
 	if after, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url); sorted(after) != sorted(before) || len(after) == 0 {
@@ -159,7 +159,7 @@ func TestCommandsOnShards(t *testing.T) {
 	command(cliutil.ExitUsage, "adopt", "--store", url, "elsewhere:1")
 	command(cliutil.ExitUsage, "adopt", "--store", urls[1], addresses[1])
 	if _, stderr := command(cliutil.ExitFailed, "adopt", "--store", url, addresses[0]); !strings.Contains(stderr, "it has keys") {
-		t.Errorf("adopt of a server with keys prints %s", stderr)
+		t.Errorf("adopt of a server with keys prints %s, want an error that it has keys", stderr)
 	}
 	if out, _ := command(cliutil.ExitOK, "adopt", "--store", url, addresses[1]); !strings.Contains(out, addresses[1]) {
 		t.Errorf("adopt prints %s, want the address %s", out, addresses[1])

@@ -57,7 +57,7 @@ func TestStatWatch(t *testing.T) {
 		}
 		_, _ = io.Copy(io.Discard, out)
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || errs.String() != "partd: interrupted\n" {
-			t.Errorf("stat --watch %s: exit code %d, %s", args, code, errs.String())
+			t.Errorf("stat --watch %s after Ctrl-C: exit code %d, %s", args, code, errs.String())
 		}
 	}
 	watch(3, func(i int, line string) {

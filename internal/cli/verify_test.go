@@ -136,7 +136,7 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 		}
 	}
 	if code != cliutil.ExitFailed || v.OK || v.Segments != sessions || v.Records != 1 || len(offsets) != 2 {
-		t.Errorf("verify of a store with damage in two places = %+v, exit code %d, %s", v, code, text)
+		t.Errorf("verify of a store with damage in two places = %+v, exit code %d, %s; want both offsets", v, code, text)
 	}
 }
 
@@ -155,17 +155,17 @@ func TestVerifyWriteAhead(t *testing.T) {
 	}
 	first, last := bytes.Index(data, []byte("first")), bytes.LastIndex(data, []byte("last"))
 	if first < 0 || last < first {
-		t.Fatalf("the write-ahead file lacks the records: they are at %d and %d", first, last)
+		t.Fatalf("the write-ahead file has the records at %d and %d, want valid offsets in this order", first, last)
 	}
 	undo := flipBit(t, wal, first)
 	v, code, text = verify(t, dir)
 	if code != cliutil.ExitFailed || len(v.Damage) != 1 || v.Damage[0].File != wal || v.Damage[0].Offset == nil || *v.Damage[0].Offset != 64 {
-		t.Errorf("with a damaged first record, verify = %+v, exit code %d, %s", v, code, text)
+		t.Errorf("with a damaged first record, verify = %+v, exit code %d, %s; want damage at offset 64", v, code, text)
 	}
 	undo()
 	undo = flipBit(t, wal, last)
 	if v, code, text = verify(t, dir); code != cliutil.ExitOK || v.Bytes != 2*(120_000+5) {
-		t.Errorf("with a damaged last record, verify = %+v, exit code %d, %s", v, code, text)
+		t.Errorf("with a damaged last record, verify = %+v, exit code %d, %s; want no damage", v, code, text)
 	}
 	undo()
 	if v, code, text = verify(t, dir); code != cliutil.ExitOK || v.Bytes != 2*(120_000+9) {

@@ -44,7 +44,7 @@ func TestVerifyThroughServer(t *testing.T) {
 		t.Fatalf("verify of an intact store: exit code %d, %+v, %s", code, v, stderr)
 	}
 	if _, code, stderr := verifyURL("log:" + dir); code != cliutil.ExitFailed || !strings.Contains(stderr, "use the server's URL, such as tcp://") {
-		t.Errorf("verify of the directory while the server runs: exit code %d, %s", code, stderr)
+		t.Errorf("verify of the directory while the server runs: exit code %d, %s; want advice to use its URL", code, stderr)
 	}
 	files, err := filepath.Glob(dir + "/blob-*")
 	if err != nil || len(files) != 1 {
@@ -64,7 +64,7 @@ func TestVerifyThroughServer(t *testing.T) {
 	}
 	v, code, stderr = verifyURL(url)
 	if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != filepath.Base(files[0]) || v.Damage[0].Offset == nil {
-		t.Errorf("verify after damage to %s: exit code %d, %+v, %s", files[0], code, v, stderr)
+		t.Errorf("verify after damage to %s: exit code %d, %+v, %s; want damage to this file with its offset", files[0], code, v, stderr)
 	}
 	if strings.Contains(stderr, dir) {
 		t.Errorf("the message discloses the directory of the store: %s", stderr)

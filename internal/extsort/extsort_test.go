@@ -140,7 +140,7 @@ func TestSortIsStable(t *testing.T) {
 						t.Errorf("Stats = %+v, want %d records", stats, n)
 					}
 					if spilled := stats.Runs > 0; o.Memory == MinMemory && n >= 12_000 && !spilled || o.Memory > MinMemory && spilled {
-						t.Errorf("the sorter wrote %d runs with %d bytes of memory", stats.Runs, o.Memory)
+						t.Errorf("the sorter wrote %d runs with %d bytes of memory, want runs only with little memory", stats.Runs, o.Memory)
 					}
 				})
 			}
@@ -221,7 +221,7 @@ func TestMergeCopiesNoKeys(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	if n := after.TotalAlloc - before.TotalAlloc; n > 3*keyLen {
-		t.Errorf("merging %d runs allocated %d bytes", len(s.runs), n)
+		t.Errorf("merging %d runs allocated %d bytes, want at most three times a key's length", len(s.runs), n)
 	}
 }
 

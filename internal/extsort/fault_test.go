@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// sortIn sorts pairs with temporary data in fsys. It returns the number of records in the output.
-func sortIn(ctx context.Context, fsys vfs.FS, dir string, o Options, pairs []pair) (n int, err error) {
+// sortPairsIn sorts pairs with temporary data in fsys. It returns the number of records in the output.
+func sortPairsIn(ctx context.Context, fsys vfs.FS, dir string, o Options, pairs []pair) (n int, err error) {
 	temp, err := tempdir.New([]string{dir}, &tempdir.Options{FS: fsys})
 	if err != nil {
 		return 0, err
@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
 	o := Options{Memory: MinMemory, Threads: 2}
 	counter := &vfstest.Fault{}
-	if _, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, counter.Check), t.TempDir(), o, pairs); err != nil {
+	if _, err := sortPairsIn(t.Context(), vfstest.Inject(vfs.OS{}, counter.Check), t.TempDir(), o, pairs); err != nil {
 		t.Fatal(err)
 	}
 	step := max(counter.Calls()/20, 1)
@@ -77,7 +77,7 @@ func TestFaults(t *testing.T) {
 		for call := int64(1); call <= counter.Calls(); call += step {
 			dir := t.TempDir()
 			fault := &vfstest.Fault{Call: call, Err: broken, ShortWrite: short}
-			n, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir, o, pairs)
+			n, err := sortPairsIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir, o, pairs)
 			if err == nil && n != len(pairs) {
 				t.Errorf("call %d failed: the sort returned %d records and no error, want %d", call, n, len(pairs))
 			}
@@ -114,9 +114,9 @@ func TestFreesDiskSpaceDuringMerge(t *testing.T) {
 			}
 			return nil
 		}
-		n, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, check), t.TempDir(), Options{Memory: 16 << 20}, pairs)
+		n, err := sortPairsIn(t.Context(), vfstest.Inject(vfs.OS{}, check), t.TempDir(), Options{Memory: 16 << 20}, pairs)
 		if err != nil || n != len(pairs) {
-			t.Errorf("if freeing returns %v, the sort returns %d records, %v", refusal, n, err)
+			t.Errorf("if freeing returns %v, the sort returns %d records and the error %v, want all records", refusal, n, err)
 		}
 		if drops.Load() == 0 {
 			t.Error("no disk space was freed")
@@ -129,7 +129,7 @@ func TestBitRot(t *testing.T) {
 	pairs := longPairs(300)
 	fsys := &vfstest.Flip{}
 	o := Options{Memory: MinMemory, Threads: 1}
-	if _, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs); err != nil {
+	if _, err := sortPairsIn(t.Context(), fsys, t.TempDir(), o, pairs); err != nil {
 		t.Fatal(err)
 	}
 	reads := fsys.Calls
@@ -138,7 +138,7 @@ func TestBitRot(t *testing.T) {
 	}
 	for read := 1; read <= reads; read += max(reads/6, 1) {
 		fsys := &vfstest.Flip{Target: read}
-		_, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs)
+		_, err := sortPairsIn(t.Context(), fsys, t.TempDir(), o, pairs)
 		var corrupt *partd.CorruptError
 		if !errors.As(err, &corrupt) {
 			t.Errorf("with a flipped bit in read %d of %d, the sort returned %v, want a CorruptError", read, reads, err)

@@ -88,16 +88,16 @@ func TestLargeBatch(t *testing.T) {
 	}
 	checkContent(t, d, want)
 	if info, err := os.Stat(filepath.Join(dir, names.Journal)); err != nil || info.Size() > maxKeptJournal {
-		t.Fatalf("the journal has %d bytes, %v", info.Size(), err)
+		t.Fatalf("the journal has %d bytes (error %v), want at most maxKeptJournal", info.Size(), err)
 	}
 	if cap(d.batch.nextEntry) > maxReusedEntries || cap(d.batch.record) > maxReusedBuffer {
-		t.Fatalf("the store keeps buffers for %d entries and %d bytes", cap(d.batch.nextEntry), cap(d.batch.record))
+		t.Fatalf("the store keeps buffers for %d entries and %d bytes, want smaller ones", cap(d.batch.nextEntry), cap(d.batch.record))
 	}
 	if err := d.Write(t.Context(), func(tx Tx) error { return tx.Drop(t.Context()) }); err != nil {
 		t.Fatal(err)
 	}
 	checkContent(t, d, map[string]string{})
 	if info, err := os.Stat(filepath.Join(dir, names.Journal)); err != nil || info.Size() != 0 {
-		t.Fatalf("the journal still has %d bytes after Drop, %v", info.Size(), err)
+		t.Fatalf("the journal has %d bytes after Drop (error %v), want 0", info.Size(), err)
 	}
 }

@@ -32,7 +32,7 @@ func TestSplitNames(t *testing.T) {
 // bytes follow the fields in memory.
 func TestFieldKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	random := func() [][]byte {
+	randomFields := func() [][]byte {
 		fields := make([][]byte, 2)
 		for i := range fields {
 			maxLen := 4
@@ -48,7 +48,7 @@ func TestFieldKeys(t *testing.T) {
 		return fields
 	}
 	for range 50_000 {
-		a, b := random(), random()
+		a, b := randomFields(), randomFields()
 		key, otherKey := appendKey(nil, a, nil), appendKey(nil, b, nil)
 		want := bytes.Compare(a[0], b[0])
 		if want == 0 {
@@ -58,7 +58,7 @@ func TestFieldKeys(t *testing.T) {
 			t.Fatalf("the keys of %q and %q have the order %d, want %d", a, b, got, want)
 		}
 		if got := splitKey(nil, key); !slices.EqualFunc(got, a, func(v output.Value, f []byte) bool { return bytes.Equal(v.Text, f) }) {
-			t.Fatalf("splitKey of the key of %q = %v", a, got)
+			t.Fatalf("splitKey of the key of %q = %v, want the same fields", a, got)
 		}
 	}
 }

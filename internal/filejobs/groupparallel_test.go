@@ -19,7 +19,7 @@ func TestRowBatch(t *testing.T) {
 			row := bytes.Repeat([]byte(fmt.Sprint(i, ";")), 1+i%50)
 			want = append(want, row...)
 			if n, err := b.Write(row); n != len(row) || err != nil {
-				t.Errorf("Write of %d bytes = %d, %v", len(row), n, err)
+				t.Errorf("Write of %d bytes = %d, %v, want all bytes", len(row), n, err)
 			}
 		}
 		b.err = failure

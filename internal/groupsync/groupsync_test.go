@@ -149,7 +149,7 @@ func TestContextEnds(t *testing.T) {
 	}
 }
 
-// TestPanic checks that a caller waiting for a sync that panics starts another one.
+// TestPanic checks that if a sync panics, a caller that waits for it starts another sync.
 func TestPanic(t *testing.T) {
 	d := newDisk()
 	d.written.Add(2)

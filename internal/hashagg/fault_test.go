@@ -16,8 +16,8 @@ import (
 
 const faultKeys = 12_000
 
-// countIn counts records of many keys, with temporary data in fsys. It returns the number of groups.
-func countIn(ctx context.Context, fsys vfs.FS, dir string) (n int, err error) {
+// countRecordsIn counts records of many keys, with temporary data in fsys. It returns the number of groups.
+func countRecordsIn(ctx context.Context, fsys vfs.FS, dir string) (n int, err error) {
 	temp, err := tempdir.New([]string{dir}, &tempdir.Options{FS: fsys})
 	if err != nil {
 		return 0, err
@@ -58,7 +58,7 @@ func countIn(ctx context.Context, fsys vfs.FS, dir string) (n int, err error) {
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
 	counter := &vfstest.Fault{}
-	if n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, counter.Check), t.TempDir()); err != nil || n != faultKeys {
+	if n, err := countRecordsIn(t.Context(), vfstest.Inject(vfs.OS{}, counter.Check), t.TempDir()); err != nil || n != faultKeys {
 		t.Fatalf("without faults: %d groups, %v", n, err)
 	}
 	step := max(counter.Calls()/40, 1)
@@ -68,7 +68,7 @@ func TestFaults(t *testing.T) {
 	for call := int64(1); call <= counter.Calls(); call += step {
 		dir := t.TempDir()
 		fault := &vfstest.Fault{Call: call, Err: broken, ShortWrite: call%2 == 0}
-		n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir)
+		n, err := countRecordsIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir)
 		if err == nil && n != faultKeys {
 			t.Errorf("call %d failed: the aggregation returned %d groups and no error, want %d", call, n, faultKeys)
 		}
@@ -87,7 +87,7 @@ func TestFaults(t *testing.T) {
 // TestBitRot checks that a flipped bit in a temporary file causes an error.
 func TestBitRot(t *testing.T) {
 	fsys := &vfstest.Flip{}
-	if _, err := countIn(t.Context(), fsys, t.TempDir()); err != nil {
+	if _, err := countRecordsIn(t.Context(), fsys, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	if fsys.Calls < 40 {
@@ -96,7 +96,7 @@ func TestBitRot(t *testing.T) {
 	// Hashes differ in each run, so there may be slightly fewer reads.
 	for read := 1; read <= fsys.Calls*9/10; read += fsys.Calls / 7 {
 		var corrupt *partd.CorruptError
-		if _, err := countIn(t.Context(), &vfstest.Flip{Target: read}, t.TempDir()); !errors.As(err, &corrupt) {
+		if _, err := countRecordsIn(t.Context(), &vfstest.Flip{Target: read}, t.TempDir()); !errors.As(err, &corrupt) {
 			t.Errorf("with a flipped bit in read %d of %d, the aggregation returned %v, want a CorruptError", read, fsys.Calls, err)
 		}
 	}

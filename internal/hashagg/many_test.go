@@ -64,7 +64,7 @@ func TestBypassOfNewKeys(t *testing.T) {
 		})
 	})
 	const records = 3_000_000
-	bypassed := [2]int{} // by half of the records
+	bypassed := [2]int{} // number of bypassing records in each half of the input
 	var keys [][]byte
 	for i := range records {
 		half := 2 * i / records
@@ -91,7 +91,7 @@ func TestBypassOfNewKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	if bypassed[0] < records*3/8 || bypassed[1] > bypassFactor*recheckEntries {
-		t.Errorf("%d records with new keys bypassed the table, and %d records with repeated keys", bypassed[0], bypassed[1])
+		t.Errorf("%d records with new keys bypassed the table, want most; and %d with repeated keys, want few", bypassed[0], bypassed[1])
 	}
 	if s := a.Stats(); s.Records != records || s.KeySum != hashes {
 		t.Errorf("Stats = %+v, want %d records and the hash sum %d", s, records, hashes)

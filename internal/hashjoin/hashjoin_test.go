@@ -132,7 +132,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestTableMemory checks that a table rejects records that do not fit, and that MoveTo returns the records that did.
+// TestTableMemory checks that a table rejects records that do not fit, and that MoveTo returns the records that did fit.
 func TestTableMemory(t *testing.T) {
 	const memory = 4 << 20
 	all := someRecords(100_000)
@@ -148,9 +148,9 @@ func TestTableMemory(t *testing.T) {
 		out = append(out, pair{string(key), string(record)})
 		return nil
 	})
-	order := func(a, b pair) int { return strings.Compare(a.record, b.record) }
-	slices.SortFunc(in, order)
-	if slices.SortFunc(out, order); err != nil || !slices.Equal(in, out) {
+	compareRecords := func(a, b pair) int { return strings.Compare(a.record, b.record) }
+	slices.SortFunc(in, compareRecords)
+	if slices.SortFunc(out, compareRecords); err != nil || !slices.Equal(in, out) {
 		t.Errorf("MoveTo yields %d records, want %d: %v", len(out), len(in), err)
 	}
 	if slices.ContainsFunc(table.pieces, func(p *piece) bool { return p.mem != nil }) {

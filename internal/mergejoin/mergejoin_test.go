@@ -83,7 +83,7 @@ func newTemp(t *testing.T) *tempdir.Set {
 
 func TestJoinsMatchModel(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
-	side := func(name string, n, keys int, long int) (all []pair) {
+	newSide := func(name string, n, keys int, long int) (all []pair) {
 		for i := range n {
 			key := fmt.Sprint("key", rnd.IntN(keys))
 			switch rnd.IntN(6) {
@@ -97,7 +97,7 @@ func TestJoinsMatchModel(t *testing.T) {
 		return all
 	}
 	for trial := range 30 {
-		left, right := side("l", rnd.IntN(200), 1+rnd.IntN(100), 40), side("r", rnd.IntN(200), 1+rnd.IntN(100), 40)
+		left, right := newSide("l", rnd.IntN(200), 1+rnd.IntN(100), 40), newSide("r", rnd.IntN(200), 1+rnd.IntN(100), 40)
 		if trial%3 == 0 { // empty records
 			left = append(left, pair{"key1", ""}, pair{"hot", ""})
 			right = append(right, pair{"key1", ""})

@@ -1,4 +1,4 @@
-// Package msgpack reads and writes the plain values of Python (see package pyvalue) in
+// Package msgpack reads and writes plain Python values (see package pyvalue) in
 // MessagePack, with the same bytes as Python's msgpack (use_bin_type): text as str, bytes
 // as bin, and tuples as arrays, which are read as lists.
 //

@@ -157,14 +157,14 @@ func TestMemoryIsBounded(t *testing.T) {
 			bytes, _, _ := decodeMeasured([]byte(data))
 			factor := (float64(bytes) - 64<<10) / float64(len(data))
 			if factor > MaxGrowth {
-				t.Errorf("Decode of %.12q… (%q repeated) allocated %.0f times the input's %d bytes", data, part, factor, len(data))
+				t.Errorf("Decode of %.12q… (%q repeated) allocated %.0f times the input's %d bytes, want at most MaxGrowth times", data, part, factor, len(data))
 			}
 			maxFactor = max(maxFactor, factor)
 		}
 	}
 	t.Logf("Decode allocated at most %.0f times the length of the input", maxFactor)
 	if maxFactor < 10 {
-		t.Errorf("Decode allocated at most %.0f times the length of the input: the test does not measure allocations", maxFactor)
+		t.Errorf("got allocations of at most %.0f times the length of the input, so the test does not measure allocations", maxFactor)
 	}
 }
 
@@ -177,7 +177,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		bytes, v, err := decodeMeasured(data)
 		if bytes > MaxGrowth*uint64(len(data))+1<<20 {
-			t.Fatalf("Decode allocated %d bytes for an input of %d bytes", bytes, len(data))
+			t.Fatalf("Decode allocated %d bytes for an input of %d bytes, want at most MaxGrowth for each", bytes, len(data))
 		}
 		if err != nil {
 			_ = Check(data) // must not panic

@@ -46,7 +46,7 @@ func TestName(t *testing.T) {
 		}
 		keyName, ok := KeyFile(name)
 		if _, kind := (Scheme{}).Parse(keyName); !ok || kind != Own {
-			t.Errorf("KeyFile for a key of %d bytes = %q, %v", len(key), keyName, ok)
+			t.Errorf("KeyFile for a key of %d bytes = %q, %v, want a name of kind Own", len(key), keyName, ok)
 		}
 	}
 }
@@ -81,7 +81,7 @@ func FuzzName(f *testing.F) {
 		s := Scheme{FoldsCase: folds}
 		nameA, nameB := s.Name(a), s.Name(b)
 		if a != b && (nameA == nameB || folds && strings.EqualFold(nameA, nameB)) {
-			t.Fatalf("the keys %q and %q have the names %q and %q", a, b, nameA, nameB)
+			t.Fatalf("the keys %q and %q have the names %q and %q, want names for different files", a, b, nameA, nameB)
 		}
 		if nameA == "" || nameA == "." || nameA == ".." || len(nameA) > 255 || strings.ContainsAny(nameA, "/\x00") {
 			t.Fatalf("the key %q has the name %q, which no file can have", a, nameA)
@@ -93,7 +93,7 @@ func FuzzName(f *testing.F) {
 			}
 		case Long:
 		default:
-			t.Fatalf("the name %q of the key %q is of kind %v", nameA, a, kind)
+			t.Fatalf("the name %q of the key %q is of kind %v, want Short or Long", nameA, a, kind)
 		}
 		// Parse accepts a name only if Name returns it.
 		if key, kind := s.Parse(b); kind == Short && s.Name(key) != b {

@@ -21,9 +21,9 @@ func TestFairness(t *testing.T) {
 	var wg sync.WaitGroup
 	var appends atomic.Int64
 	for i := range 16 {
-		store, done := s.Acquire(fmt.Sprint("greedy", i%2))
+		store, release := s.Acquire(fmt.Sprint("greedy", i%2))
 		wg.Go(func() {
-			defer done()
+			defer release()
 			for ctx.Err() == nil {
 				if err := store.Append(context.WithoutCancel(ctx), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
 					t.Error(err)
@@ -32,8 +32,8 @@ func TestFairness(t *testing.T) {
 			}
 		})
 	}
-	store, done := s.Acquire("modest")
-	defer done()
+	store, release := s.Acquire("modest")
+	defer release()
 	var longest time.Duration
 	for range 20 {
 		start := time.Now()
@@ -64,8 +64,8 @@ func TestSlowOpening(t *testing.T) {
 	must(t, err)
 	var readers []func() error
 	for _, name := range []string{"a", "b"} {
-		store, done := s.Acquire(name)
-		defer done()
+		store, release := s.Acquire(name)
+		defer release()
 		must(t, store.Append(ctx, entry))
 		r, err := partd.Open(ctx, store, "k")
 		must(t, err)
@@ -89,11 +89,11 @@ func TestSlowOpening(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for _, name := range []string{"b", "c", "b"} {
-		store, done := s.Acquire(name)
+		store, release := s.Acquire(name)
 		if err := store.Append(short, entry); err != nil {
 			t.Errorf("Append to %s while another store is being opened: %v", name, err)
 		}
-		done()
+		release()
 	}
 	close(proceed)
 	wg.Wait()
@@ -109,8 +109,8 @@ func TestOpenedWhileClosing(t *testing.T) {
 		return partd.NewDict(), nil
 	}})
 	must(t, err)
-	store, done := s.Acquire("a")
-	defer done()
+	store, release := s.Acquire("a")
+	defer release()
 	failed := make(chan error)
 	go func() { failed <- store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}) }()
 	<-opening

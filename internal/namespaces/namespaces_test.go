@@ -53,10 +53,10 @@ func TestKeepsPromises(t *testing.T) {
 	partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
 		n++
 		s := open(t, t.TempDir(), 2, 0, nil)
-		store, done := s.Acquire("mine")
-		other, otherDone := s.Acquire("other")
-		third, thirdDone := s.Acquire("third")
-		t.Cleanup(func() { done(); otherDone(); thirdDone() })
+		store, release := s.Acquire("mine")
+		other, releaseOther := s.Acquire("other")
+		third, releaseThird := s.Acquire("third")
+		t.Cleanup(func() { release(); releaseOther(); releaseThird() })
 		return &disturbed{store.(*lazy), []partd.Partd{other, third}}
 	}, &partdtest.Options{MachineRuns: 2})
 	if n == 0 {
@@ -97,18 +97,18 @@ func TestManyNamespaces(t *testing.T) {
 	for g := range 3 {
 		wg.Go(func() {
 			for i := g; i < count; i += 3 {
-				store, done := s.Acquire(fmt.Sprint("Job", i))
+				store, release := s.Acquire(fmt.Sprint("Job", i))
 				if err := store.Append(ctx, partd.Entry{Key: "k", Value: fmt.Append(nil, "value of ", i)}); err != nil {
 					t.Error(err)
 				}
-				done()
+				release()
 				peak.Store(max(peak.Load(), int64(descriptors())))
 			}
 		})
 	}
 	wg.Wait()
 	if s.openCount > maxOpen || len(s.entries) > maxOpen {
-		t.Errorf("%d stores are open and there are %d entries, want at most %d", s.openCount, len(s.entries), maxOpen)
+		t.Errorf("%d stores are open and there are %d entries, want at most %d of each", s.openCount, len(s.entries), maxOpen)
 	}
 	if n := peak.Load() - int64(before); runtime.GOOS == "linux" && n > 25*maxOpen {
 		t.Errorf("the namespaces used %d file descriptors, want at most %d", n, 25*maxOpen)
@@ -118,12 +118,12 @@ func TestManyNamespaces(t *testing.T) {
 		t.Errorf("List returns %d namespaces, want %d that use disk space and were used recently", len(list), count)
 	}
 	for i := 0; i < count; i += 1 + count/50 {
-		store, done := s.Acquire(fmt.Sprint("Job", i))
+		store, release := s.Acquire(fmt.Sprint("Job", i))
 		values, err := store.Get(ctx, "k")
 		if must(t, err); string(values[0]) != fmt.Sprint("value of ", i) {
-			t.Errorf("namespace %d has the value %q", i, values[0])
+			t.Errorf("namespace %d has the value %q, want its own value", i, values[0])
 		}
-		done()
+		release()
 	}
 }
 
@@ -137,8 +137,8 @@ func TestMissingNamespace(t *testing.T) {
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "namespaces")
 	s := open(t, dir, 2, 0, nil)
-	store, done := s.Acquire("missing")
-	defer done()
+	store, release := s.Acquire("missing")
+	defer release()
 	values, err := store.Get(ctx, "a", "b")
 	if must(t, err); len(values) != 2 || len(values[0])+len(values[1]) > 0 {
 		t.Errorf("a missing namespace has values %q", values)
@@ -204,8 +204,8 @@ func TestReopen(t *testing.T) {
 	}})
 	must(t, err)
 	t.Cleanup(func() { must(t, set.Close(ctx)) })
-	store, done := set.Acquire("a")
-	defer done()
+	store, release := set.Acquire("a")
+	defer release()
 	if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); !errors.Is(err, partd.ErrNeedsReopen) {
 		t.Errorf("Append = %v, want %v", err, partd.ErrNeedsReopen)
 	}
@@ -230,9 +230,9 @@ func TestMeasuringDoesNotCountAsUse(t *testing.T) {
 	s := open(t, t.TempDir(), 3, 2*time.Second, nil)
 	s.opts.Measure = func(partd.Partd) (disk, pending int64, err error) { return 1, 1, nil }
 	for _, name := range []string{"first", "second", "third"} {
-		store, done := s.Acquire(name)
+		store, release := s.Acquire(name)
 		must(t, store.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
-		done()
+		release()
 	}
 	if n := s.pending(); n != 3 {
 		t.Errorf("3 stores have %d pending bytes, want 3", n)

@@ -39,7 +39,7 @@ func TestTTL(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	list, err := s.List(ctx, "", 10)
 	if must(t, err); len(list) != 1 || list[0].Name != "used" {
-		t.Fatalf("the namespaces are %v, want only used", list)
+		t.Fatalf("the namespaces are %v, want only \"used\"", list)
 	}
 	unused, unusedDone = s.Acquire("unused")
 	defer unusedDone()
@@ -60,10 +60,10 @@ func TestTTLStartsAtRelease(t *testing.T) {
 	}
 	s, err := New(dir, open(t, t.TempDir(), 1, ttl, nil).opts)
 	must(t, err)
-	store, done := s.Acquire("quiet")
+	store, release := s.Acquire("quiet")
 	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 	makeOld("quiet")
-	done()
+	release()
 	time.Sleep(ttl / 2)
 	_, err = os.Stat(filepath.Join(dir, "quiet"))
 	must(t, err)
@@ -75,8 +75,8 @@ func TestTTLStartsAtRelease(t *testing.T) {
 	must(t, err)
 }
 
-// TestIdleReaders checks that stores that only idle readers keep open are closed when another namespace needs to open a
-// store.
+// TestIdleReaders checks that if only idle readers keep a store open, the store is closed when
+// another namespace needs to open its own.
 func TestIdleReaders(t *testing.T) {
 	ctx := context.Background()
 	set, err := New(t.TempDir(), open(t, t.TempDir(), 2, 0, nil).opts)

@@ -1,5 +1,5 @@
-// Package npy parses the types of NumPy arrays, as the attribute str of their dtype
-// writes them, and converts the bytes of their elements.
+// Package npy parses the types of NumPy arrays, as spelled by dtype.str, and converts the bytes
+// of their elements.
 //
 // NumPy's manual describes the format in "The array interface protocol":
 //

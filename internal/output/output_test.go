@@ -68,7 +68,7 @@ func TestFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if readContent(t, path) != "one" || len(entryNames(t, dir)) != 1 {
-		t.Errorf("after Commit the file contains %q, and the directory %v", readContent(t, path), entryNames(t, dir))
+		t.Errorf("after Commit, the file contains %q and the directory %v, want one and only the file", readContent(t, path), entryNames(t, dir))
 	}
 	if err := errors.Join(f.Abort(), write(t, path, true, "two")); err != nil || readContent(t, path) != "two" {
 		t.Errorf("replacing the file: %v", err)
@@ -80,7 +80,7 @@ func TestFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := f.Abort(); err != nil || readContent(t, path) != "two" || len(entryNames(t, dir)) != 1 {
-		t.Errorf("Abort = %v, and the directory contains %v", err, entryNames(t, dir))
+		t.Errorf("Abort = %v, and the directory contains %v, want only the old file", err, entryNames(t, dir))
 	}
 	if err := f.Commit(); err == nil {
 		t.Error("Commit after Abort returned no error")
@@ -120,7 +120,7 @@ func TestLinkAndMode(t *testing.T) {
 	}
 	info, err := os.Lstat(real)
 	if linkTarget, _ := os.Readlink(link); err != nil || linkTarget != "real" || info.Mode().Perm() != 0o604 || readContent(t, real) != "new" {
-		t.Errorf("after replacing a linked file: error %v, mode %v, content %q", err, info.Mode(), readContent(t, real))
+		t.Errorf("after replacing a linked file: error %v, mode %v, content %q; want an unchanged link and mode", err, info.Mode(), readContent(t, real))
 	}
 }
 
@@ -220,7 +220,7 @@ func TestRowsJSON(t *testing.T) {
 		}
 		var got map[string]any
 		if err := json.Unmarshal(out, &got); err != nil || got["a \"b\""] != text || got["n"] != 1.5 || got["m"] != nil || len(got) != 3 {
-			t.Errorf("Append of %q = %s, which decodes with %v", text, out, err)
+			t.Errorf("Append of %q = %s; decoding it: %v", text, out, err)
 		}
 	}
 	if _, err := r.Append(nil, []Value{{Text: []byte("\xff")}}); err == nil || !strings.Contains(err.Error(), "not UTF-8") {

@@ -245,7 +245,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	t.Logf("Decode allocated at most %.0f times the length of a pickle", maxFactor)
 	if maxFactor < 20 {
-		t.Errorf("Decode allocated at most %.0f times the length of a pickle: the test does not measure allocations", maxFactor)
+		t.Errorf("got allocations of at most %.0f times the length of a pickle, so the test does not measure allocations", maxFactor)
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package pyvalue represents the plain values of Python as Go values:
+// Package pyvalue represents plain Python values as Go values:
 //
 //	None                 nil
 //	bool                 bool

@@ -24,7 +24,7 @@ func TestEndBits(t *testing.T) {
 				for i, c := range data[:64*blocks] {
 					all, newline := bits[i/64][0]>>(i%64)&1 == 1, bits[i/64][1]>>(i%64)&1 == 1
 					if newline != (c == '\n') || all != (c == '\n' || c == sep) {
-						t.Fatalf("%s, separator %q: byte %d, %q, has the bits %v, %v, want whether it ends a field, and whether it is a newline", name, sep, i, c, all, newline)
+						t.Fatalf("%s, separator %q: byte %d, %q, has wrong bits: ends a field: %v, is a newline: %v", name, sep, i, c, all, newline)
 					}
 				}
 				if bits[blocks] != [2]uint64{} {

@@ -81,7 +81,7 @@ func (t *Tally) Add(o *Tally) {
 func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) error) (Tally, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	o := &blockOrder{cancel: cancel, pending: map[int64]*result{}, turns: map[int64]chan struct{}{}}
+	o := &blockOrder{cancel: cancel, pending: map[int64]*result{}, waiting: map[int64]chan struct{}{}}
 	r := &reader{
 		ctx: ctx, cfg: cfg, order: o, splitter: NewSplitter(cfg.Layout, nil, cfg.Columns),
 		emptyBlocks: make(chan []byte, cfg.blocks()), fullBlocks: make(chan *Block, cfg.blocks()),

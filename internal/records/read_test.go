@@ -57,7 +57,7 @@ func readAll(t *testing.T, cfg Config, inputs ...Input) ([]record, Tally, error)
 		got = append(got, part...)
 		for _, o := range offsets {
 			if o <= last {
-				t.Errorf("a record at offset %d follows one at offset %d", o, last)
+				t.Errorf("a record at offset %d follows one at offset %d, want increasing offsets", o, last)
 			}
 			last = o
 		}

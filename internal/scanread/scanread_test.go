@@ -31,7 +31,7 @@ func TestBrokenConnection(t *testing.T) {
 			}
 			for range 2 {
 				if err := r.Next(); err == nil || err == io.EOF || err == io.ErrUnexpectedEOF || broken != nil && !errors.Is(err, broken) {
-					t.Errorf("after the error %v (last chunk %v), Next = %v", broken, last, err)
+					t.Errorf("after the error %v (last chunk %v), Next = %v, want the error and not the end", broken, last, err)
 				}
 			}
 			if data, err := r.Data(); len(data) > 0 || err != r.Err {

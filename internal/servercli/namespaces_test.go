@@ -26,12 +26,12 @@ func TestNamespaceDir(t *testing.T) {
 
 // TestRefusedChangesAreCounted checks that the metric includes refusals in namespaces.
 func TestRefusedChangesAreCounted(t *testing.T) {
-	full := space.Limits{MinFree: 1 << 20, Free: func() (int64, error) { return 0, nil }}
-	own, err := space.New(full)
+	fullDisk := space.Limits{MinFree: 1 << 20, Free: func() (int64, error) { return 0, nil }}
+	own, err := space.New(fullDisk)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := namespaces.New(t.TempDir(), namespaces.Options{MinFree: full.MinFree, Free: full.Free, MaxOpen: 1})
+	set, err := namespaces.New(t.TempDir(), namespaces.Options{MinFree: fullDisk.MinFree, Free: fullDisk.Free, MaxOpen: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,8 +42,8 @@ func newGuard(t *testing.T, l Limits) *Guard {
 	return g
 }
 
-// TestReserve checks that four concurrent writers use all free space, but never exceed it, although it is seldom
-// measured.
+// TestReserve checks that four concurrent writers use all free space and no more, although the
+// guard seldom measures it.
 func TestReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const minFree, total, entry = 1 << 20, 8 << 20, 1000

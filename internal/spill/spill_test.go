@@ -61,10 +61,10 @@ func TestBlocks(t *testing.T) {
 		offset := 0
 		for i, n := range want {
 			if b, err := f.Read(nil, i, 1); err != nil || !bytes.Equal(b, all[offset:offset+n]) {
-				t.Errorf("Read of block %d = %q, %v", i, b, err)
+				t.Errorf("Read of block %d = %q, %v, want the written bytes", i, b, err)
 			}
 			if b, err := f.Read(nil, i, len(want)-i); err != nil || !bytes.Equal(b, all[offset:]) {
-				t.Errorf("Read of all blocks from %d on = %q, %v", i, b, err)
+				t.Errorf("Read of all blocks from %d on = %q, %v, want the written bytes", i, b, err)
 			}
 			offset += n
 		}

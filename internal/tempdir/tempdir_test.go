@@ -199,9 +199,9 @@ func TestFaults(t *testing.T) {
 	for call := int64(1); ; call++ {
 		parent := t.TempDir()
 		fault := &vfstest.Fault{Call: call, Err: broken}
-		err := use(vfstest.Inject(vfs.OS{}, fault.Check), parent)
+		err := useSet(vfstest.Inject(vfs.OS{}, fault.Check), parent)
 		if err != nil && !errors.Is(err, broken) {
-			t.Errorf("call %d failed: use returned %v, want %v", call, err, broken)
+			t.Errorf("call %d failed: useSet returned %v, want %v", call, err, broken)
 		}
 		if err := mustNew(t, parent).Close(); err != nil {
 			t.Error(err)
@@ -218,8 +218,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// use creates a file and a directory, and closes the Set.
-func use(fsys vfs.FS, parent string) error {
+// useSet creates a file and a directory, and closes the Set.
+func useSet(fsys vfs.FS, parent string) error {
 	s, err := New([]string{parent}, &Options{FS: fsys})
 	if err != nil {
 		return err

@@ -68,7 +68,7 @@ func TestRoundTrip(t *testing.T) {
 			// Two concatenated files read as one.
 			twoStreams := append(bytes.Clone(packed), pack(t, kind, []byte("more\n"))...)
 			if got, err := unpack(kind, twoStreams); err != nil || string(got) != string(data)+"more\n" {
-				t.Errorf("%s: decompressing two concatenated files returns %d bytes, %v", kind, len(got), err)
+				t.Errorf("%s: decompressing two concatenated files returns %d bytes, %v, want both contents", kind, len(got), err)
 			}
 		}
 	}
@@ -106,7 +106,7 @@ func TestDamage(t *testing.T) {
 
 // TestSkippableFrames reads zstd and LZ4 files with skippable frames, which both formats have.
 func TestSkippableFrames(t *testing.T) {
-	skip := func(n int) []byte {
+	skippableFrame := func(n int) []byte {
 		frame := append([]byte("\x5f\x2a\x4d\x18"), binary.LittleEndian.AppendUint32(nil, uint32(n))...)
 		return append(frame, bytes.Repeat([]byte{0x28, 0xb5, 0x2f, 0xfd}, n/4)...)
 	}
@@ -117,11 +117,11 @@ func TestSkippableFrames(t *testing.T) {
 		}
 		packed := pack(t, kind, data)
 		for _, c := range []struct{ parts [][]byte }{
-			{[][]byte{skip(0), packed}},
-			{[][]byte{skip(4), skip(1 << 20), packed}},
-			{[][]byte{packed, skip(400)}},
-			{[][]byte{skip(8), packed, skip(4), packed, skip(0)}},
-			{[][]byte{skip(12)}},
+			{[][]byte{skippableFrame(0), packed}},
+			{[][]byte{skippableFrame(4), skippableFrame(1 << 20), packed}},
+			{[][]byte{packed, skippableFrame(400)}},
+			{[][]byte{skippableFrame(8), packed, skippableFrame(4), packed, skippableFrame(0)}},
+			{[][]byte{skippableFrame(12)}},
 		} {
 			file := bytes.Join(c.parts, nil)
 			want := bytes.Repeat(data, bytes.Count(file, packed))
@@ -177,7 +177,7 @@ func TestUsualPrograms(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := unpack(kind, packed); err != nil || !bytes.Equal(got, data) || Detect(packed) != kind {
-			t.Errorf("reading a file of %s returns %d bytes, %v", program, len(got), err)
+			t.Errorf("reading a file of %s returns %d bytes, %v, want the original data", program, len(got), err)
 		}
 		cmd = exec.Command(path, "-dc")
 		cmd.Stdin = bytes.NewReader(pack(t, kind, data))

@@ -32,16 +32,16 @@ func TestOpen(t *testing.T) {
 
 func TestBadHandshake(t *testing.T) {
 	greeting := string(append([]byte{0: 0xff, 9: 0x7f, 10: 3, 11: 1}, "NULL"...)) + strings.Repeat("\x00", 48)
-	changed := func(offset int, b byte) string { return greeting[:offset] + string([]byte{b}) + greeting[offset+1:] }
+	withByte := func(offset int, b byte) string { return greeting[:offset] + string([]byte{b}) + greeting[offset+1:] }
 	command := func(name, body string) string { return string(AppendCommand(nil, name, []byte(body))) }
 	socketType := func(s string) string { return string(appendProperty(nil, "Socket-Type", s)) }
 	for _, c := range []struct{ sent, want string }{
 		{"GET / HTTP/1.1", "0x47"},
-		{changed(9, 0x7e), "0x7e"},
-		{changed(9, 1), "0x01"},
-		{changed(10, 1), "ZMTP 1"},
-		{changed(15, 'X'), "NULX"},
-		{changed(32, 2), "byte 32"},
+		{withByte(9, 0x7e), "0x7e"},
+		{withByte(9, 1), "0x01"},
+		{withByte(10, 1), "ZMTP 1"},
+		{withByte(15, 'X'), "NULX"},
+		{withByte(32, 2), "byte 32"},
 		{greeting + "\x00\x03syn", "flags 0x00"},
 		{greeting + "\x05\x03syn", "a command of several frames"},
 		{greeting + "\x0c\x03syn", "flags 0x0c"},
@@ -78,7 +78,7 @@ func TestLongestReady(t *testing.T) {
 	for _, size := range []int{1, 1 << 20} {
 		rest, err := Open(&discarding{piecewise{data: []byte(sent), size: size}}, Router, time.Second)
 		if err != nil || len(rest) > smallBuffer || strings.Trim(string(rest), "y") != "" {
-			t.Errorf("in pieces of %d bytes: Open returns %d bytes after READY, %v", size, len(rest), err)
+			t.Errorf("in pieces of %d bytes: Open returns %d bytes after READY, %v, want at most a small buffer", size, len(rest), err)
 		}
 	}
 }
@@ -145,8 +145,8 @@ func TestHandshakeTimeout(t *testing.T) {
 	})
 }
 
-// TestLibzmq checks that a client recognizes a libzmq server by its greeting, before it sends READY. A server accepts
-// libzmq.
+// TestLibzmq checks that a client recognizes a libzmq server by its greeting, before the client
+// sends READY. A server accepts a libzmq client.
 func TestLibzmq(t *testing.T) {
 	greeting := "\xff" + strings.Repeat("\x00", 7) + "\x01\x7f\x03\x01NULL" + strings.Repeat("\x00", 48)
 	ready := string(AppendCommand(nil, "READY", appendProperty(nil, "Socket-Type", string(Dealer))))

@@ -187,7 +187,7 @@ func TestVerifyOverGateway(t *testing.T) {
 	}
 	files, err := filepath.Glob(filepath.Join(g.Dir, "bucket/v/seg/*/*"))
 	if err != nil || len(files) != 1 {
-		t.Fatalf("found the segments %q (error %v)", files, err)
+		t.Fatalf("found the segments %q (error %v), want one", files, err)
 	}
 	b, err := os.ReadFile(files[0])
 	if err != nil {

@@ -73,7 +73,7 @@ func runTask(t *testing.T, open func() partd.Partd, name string, entries []partd
 			}
 		}
 	}
-	for _, w := range slices.Backward(writers) { // the first attempt commits after the second one, so it does not count
+	for _, w := range slices.Backward(writers) { // the first attempt commits last, so it does not count
 		if err := w.Commit(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -171,7 +171,7 @@ func TestJoin(t *testing.T) {
 		got := map[string]int{}
 		var share shuffle.Checksum
 		for part := range 16 {
-			lines := func(prefix string, share *shuffle.Checksum) iter.Seq2[string, error] {
+			readLines := func(prefix string, share *shuffle.Checksum) iter.Seq2[string, error] {
 				return func(yield func(string, error) bool) {
 					for v, err := range c.Values(t.Context(), fmt.Sprint("part ", part), share) {
 						if (err != nil || strings.HasPrefix(string(v), prefix)) && !yield(string(v), err) {
@@ -180,7 +180,7 @@ func TestJoin(t *testing.T) {
 					}
 				}
 			}
-			for row, err := range shuffle.Join(t.Context(), lines("left", &share), lines("right", nil), key, key, nil) {
+			for row, err := range shuffle.Join(t.Context(), readLines("left", &share), readLines("right", nil), key, key, nil) {
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -84,9 +84,9 @@ func startWorker(t *testing.T, url string, task, attempt int) *exec.Cmd {
 // data of several attempts.
 func TestKills(t *testing.T) {
 	g := startGateway(t)
-	kills := 6
+	wantKills := 6
 	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
-		kills = n
+		wantKills = n
 	}
 	const tasks = 3
 	url := g.url("kills", "&retry=30s")
@@ -111,7 +111,7 @@ func TestKills(t *testing.T) {
 	killed := 0
 	for task := range tasks {
 		workers.Go(func() {
-			for attempt := 0; attempt < firstUnkilled && (attempt*tasks < kills || gatewayKills.Load() < int64(kills)); attempt++ {
+			for attempt := 0; attempt < firstUnkilled && (attempt*tasks < wantKills || gatewayKills.Load() < int64(wantKills)); attempt++ {
 				cmd := startWorker(t, url, task, attempt)
 				time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
 				if cmd.Process.Kill() == nil {
@@ -133,8 +133,8 @@ func TestKills(t *testing.T) {
 	workers.Wait()
 	stop()
 	wg.Wait()
-	if killed < kills || gatewayKills.Load() < int64(kills) {
-		t.Errorf("only %d writers and %d gateways were killed, want %d of each", killed, gatewayKills.Load(), kills)
+	if killed < wantKills || gatewayKills.Load() < int64(wantKills) {
+		t.Errorf("only %d writers and %d gateways were killed, want %d of each", killed, gatewayKills.Load(), wantKills)
 	}
 	store := openURL(t, url)
 	defer partd.Close(context.Background(), store)
@@ -143,7 +143,7 @@ func TestKills(t *testing.T) {
 		t.Fatal(err)
 	}
 	var share shuffle.Checksum
-	last := map[string]int{} // by key and task
+	last := map[string]int{} // number of the last piece, by key and task
 	seen := map[string]int{}
 	for e, err := range c.ScanPart(t.Context(), 0, 1, &share) {
 		if err != nil {

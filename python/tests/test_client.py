@@ -198,7 +198,7 @@ def test_close(url, store):
     other.__del__()  # partd's layers do this
     assert other.get("x") == b"1"
 
-    def delete_during_call(channel):  # in the thread of the call, and in another
+    def delete_during_call(channel):  # runs __del__ in the thread of the call, and in another thread
         other.__del__()
         thread = threading.Thread(target=other.__del__)
         thread.start()

@@ -1,5 +1,5 @@
 """Tests that dask's shuffles through several servers or a bucket give the same results as pandas, even if processes are
-killed. PARTD_KILLS is the number of kills of each kind, and PARTD_KILLS_FROM the number of the first one."""
+killed. PARTD_KILLS is the number of kills of each kind, and PARTD_KILLS_FROM the number of the first kill."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
+pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -202,7 +202,7 @@ def test_no_call_starts_a_program(nodes, name, monkeypatch):
 
 
 def test_handles_share_a_program(tmp_path, name):
-    """All handles to a directory, in any process, share a program. It ends with the last handle, not with the one that started it."""
+    """All handles to a directory, in any process, share a program, which ends with the last handle, not with the first."""
     first, url = in_new_process(tmp_path, "sys.stdin.read()")
     with pullframe((), tmp_path, flags=("--lease=2s",)) as one, pullframe((), tmp_path, flags=("--lease=2s",)) as two:
         assert one.url == two.url == url and one._process is two._process is None
@@ -257,7 +257,7 @@ def test_opened_concurrently(tmp_path):
 
 
 def test_killed_and_restarted(tmp_path, name):
-    """The next call restarts a killed program with its data, and other handles then use the same program."""
+    """The next call restarts a killed program with its data, and other handles then use the new program."""
     with pullframe((), tmp_path, flags=("--lease=2s",)) as one, pullframe((), tmp_path, flags=("--lease=2s",)) as two:
         one.save(name, prices())
         before = one.url
@@ -304,7 +304,7 @@ def test_killed_during_save(tmp_path, name):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forked(tmp_path, name):
-    """A forked process cannot use its parent's node, and does not keep it running."""
+    """A forked process cannot use its parent's node, and does not keep that node running."""
     pf = pullframe((), tmp_path)
     program = socket_of(pf).parent
     read, write = os.pipe()
@@ -475,7 +475,7 @@ def test_forked_while_opening(tmp_path, monkeypatch):
 
 
 def test_names_that_are_not_text(nodes, name):
-    """Names of columns and of the index must be text. The error names any that are not."""
+    """Names of columns and of the index must be text. The error lists the names that are not."""
     one, _ = nodes
     times = prices().index
     for frame, message in (

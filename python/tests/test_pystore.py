@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
+pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
 pytest.importorskip("dask", reason="needs dask")
 import numpy as np
 import pandas as pd

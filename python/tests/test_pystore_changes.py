@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
+pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
 dd = pytest.importorskip("dask.dataframe", reason="needs dask")
 import numpy as np
 import pandas as pd
@@ -273,7 +273,7 @@ def test_appends_that_widen(collection, name, handling):
 
 
 def test_widened_without_an_evolution(collection):
-    """A widened item keeps its rows, snapshots and index, which is widened too. A failed transaction undoes the change."""
+    """A widened item keeps its rows and snapshots, and its index is widened too. A failed transaction undoes the change."""
     frame = pd.DataFrame({"v": np.array([1.5, 2.5], "float32"), "a": np.array([1, 2], "int16")}, pd.Index(np.array([1, 2], "int32"), name="i"))
     appended = pd.DataFrame({"v": [0.1], "a": [2**40]}, pd.Index([2**40], name="i"))
     collection.write("x", frame)

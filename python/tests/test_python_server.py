@@ -1,4 +1,4 @@
-"""Tests the client with Python's partd.Server, and with our server in the same protocol, so that either side can migrate first."""
+"""Tests the client with partd.Server and with our server, over the same protocol, so that either side can migrate first."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def python_server(kind: str, path: object) -> Iterator[tuple[str, subprocess.Pop
 
 @pytest.fixture(params=["Dict", "File", "Buffer", "ours"])
 def url(request, tmp_path) -> Iterator[str]:
-    """Yields the address of a server that speaks Python's protocol."""
+    """Yields the address of a server that speaks the protocol of the Python package partd."""
     if request.param == "ours":
         with partd_go.serve() as url:
             yield url
@@ -92,7 +92,7 @@ def test_all_keys_and_values(store):
 
 
 def test_equal_keys(store):
-    """The client joins the values of equal keys, because Python's server would keep only the last one."""
+    """The client joins the values of keys with equal encodings, because Python's server would keep only the last value."""
     store.append({"x": b"1", b"x": b"2", ("a", "b"): b"3", "a-|-b": b"4", "y": b"5"})
     assert store.get(["x", "a-|-b", "y"]) == [b"12", b"34", b"5"]
 

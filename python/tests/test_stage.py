@@ -59,7 +59,7 @@ PIPE = (
 def test_pipeline(directory):
     Path("in.csv").write_text("a\n1\n")
     pipe = load(PIPE)
-    assert pipe.last() == (["a", "b"], ["a"], 4)  # three does not see the column that two adds
+    assert pipe.last() == (["a", "b"], ["a"], 4)  # the stage three does not see the column that the stage two adds
     assert pop_runs() == "four last one three two"
     assert pipe.last() == (["a", "b"], ["a"], 4)
     assert pop_runs() == "four last two"

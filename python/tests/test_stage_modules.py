@@ -115,5 +115,5 @@ def test_unhashable_module_value(directory):
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a..b"])
 def test_names_that_are_not_modules(directory, name):
-    """If the code reads a key of an attribute called modules, as of sys, a key that is not a module's name imports nothing."""
+    """Reading an attribute called modules, like sys.modules, with a key that is not a module's name imports nothing."""
     assert run_one(directory, f"class K:\n    modules = {{{name!r}: 1}}\n" + ONE + f"    return K.modules[{name!r}]\n") == (1, False)

@@ -87,7 +87,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(params=["tables", "store"])
 def storage(request, tmp_path, monkeypatch):
-    """Yields shared storage after it has been set for all stages."""
+    """Sets shared storage for all stages, and yields it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -309,7 +309,7 @@ def wait_until_ran(times):
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_processes(storage, killed):
-    """With a server of tables, one machine computes and the others wait; if it is killed, another takes over. With a
+    """With a server of tables, one machine computes and the others wait; if that one is killed, another takes over. With a
     partd-server, all machines compute, and one result is kept."""
     load("pandas.DataFrame({'a': range(1000)})", before="    while Path('hold').exists():\n        time.sleep(0.01)\n")
     Path("hold").touch()
@@ -319,7 +319,7 @@ def test_processes(storage, killed):
     if isinstance(storage, ServerStorage):
         wait_until_ran(3)
     else:
-        time.sleep(4)  # longer than the first machine's lease, which it renews
+        time.sleep(4)  # longer than the first machine's lease, which that machine renews
         assert Path("ran").read_text() == "one "
     if killed:
         first.kill()

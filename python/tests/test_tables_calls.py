@@ -79,7 +79,7 @@ def stopped_server(tables):
 
 @contextlib.contextmanager
 def expect_interrupt(after=0.5, within=1.5):
-    """Sends Ctrl-C after the given time in seconds, which must end the block."""
+    """Sends Ctrl-C, which must end the block, after the given number of seconds."""
     timer = threading.Timer(after, os.kill, (os.getpid(), signal.SIGINT))
     start = time.monotonic()
     timer.start()
@@ -100,7 +100,7 @@ def test_interrupt(tables, call):
 
 
 def test_interrupt_ends_the_query(tables):
-    """The server stops an interrupted query. It runs one query at a time, so otherwise the next one would wait."""
+    """The server stops an interrupted query. It runs one query at a time, so otherwise the next query would wait."""
     with expect_interrupt():
         tables.sql(ENDLESS)
     start = time.monotonic()
@@ -109,7 +109,7 @@ def test_interrupt_ends_the_query(tables):
 
 
 def test_abandoned_scan_ends(tables):
-    """A scan ends when its reader is no longer referenced, so that the next one can start."""
+    """A scan ends when its reader is no longer referenced, so that the next scan can start."""
     tables.put("many", pd.DataFrame({"n": range(3_000_000)}), "replace")
     rows = tables.scan("many")
     next(iter(rows))

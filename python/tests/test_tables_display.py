@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
+pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
 import pyarrow as pa
 
 import partd_go.tables

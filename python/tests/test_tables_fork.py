@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
+pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
 pytest.importorskip("dask", reason="needs dask")
 
 PROGRAM = """

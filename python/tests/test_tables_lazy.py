@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
+pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
 import numpy as np
 import pandas as pd
 import polars as pl

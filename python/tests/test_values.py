@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("partd_go_tables", reason="needs the wheel partd-go-tables")
+pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
 pytest.importorskip("dask", reason="needs dask")
 import numpy as np
 import pandas as pd
@@ -146,7 +146,7 @@ LABELS = {
     "pairs": pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", None]),
     "a name that is a number": pd.Index(["a", "b"], name=7),
 }
-INDEXES = ("large integers", "Int64, large", "period with a null", "interval of times in a zone", "cut", "category of times in a zone", "objects: integers")
+INDEXES = ("large integers", "Int64, large", "period with a null", "interval of times in a zone", "result of pandas.cut", "category of times in a zone", "objects: integers")
 
 
 @pytest.mark.parametrize("module", ["tables", "pystore", "Arrow", "stage"])
@@ -154,7 +154,7 @@ def test_labels_and_indexes(module, url, tmp_path):
     """Column names and an index of any type come back equal in a new process."""
     frames = {name: pd.DataFrame([[1, 2], [3, 4]], columns=labels) for name, labels in LABELS.items()}
     frames |= {f"index of {name}": pd.DataFrame({"n": range(4)}, pd.Index(TYPES[name], name="i")) for name in INDEXES}
-    three_levels = pd.MultiIndex.from_arrays([TYPES["period"], TYPES["cut"], [BIG, 1, 2, 3]], names=["p", 3, None])
+    three_levels = pd.MultiIndex.from_arrays([TYPES["period"], TYPES["result of pandas.cut"], [BIG, 1, 2, 3]], names=["p", 3, None])
     frames["index of several"] = pd.DataFrame({"n": range(4)}, three_levels)
     with contextlib.closing(places.MODULES[module](tmp_path, url)) as store:
         for name, frame in frames.items():

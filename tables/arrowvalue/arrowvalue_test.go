@@ -228,7 +228,7 @@ func TestCorruptBytes(t *testing.T) {
 		func() {
 			defer func() {
 				if p := recover(); p != nil {
-					t.Fatalf("seed %d: %v\n%s", seed, p, debug.Stack())
+					t.Fatalf("seed %d: reading panics: %v\n%s", seed, p, debug.Stack())
 				}
 			}()
 			_, _ = readBytes(t.Context(), bad, 1<<20)

@@ -55,23 +55,23 @@ func TestDataFusion(t *testing.T) {
 	}
 	s := newStore(t, nil)
 	for i, sql := range statements {
-		theirs, typeName, _ := strings.Cut(want[i], "|")
-		if strings.Contains(theirs, ":") { // a time, which DataFusion prints with trailing zeros
-			theirs = strings.TrimSuffix(strings.TrimRight(theirs, "0"), ".")
-			theirs += "00:00:00"[len("00:00:00")-max(0, len("2006-01-02 15:04:05")-len(theirs)):]
+		wantValue, wantType, _ := strings.Cut(want[i], "|")
+		if strings.Contains(wantValue, ":") { // a time, which DataFusion prints with trailing zeros
+			wantValue = strings.TrimSuffix(strings.TrimRight(wantValue, "0"), ".")
+			wantValue += "00:00:00"[len("00:00:00")-max(0, len("2006-01-02 15:04:05")-len(wantValue)):]
 		}
-		ours, got := singleValue(t, s, strings.Replace(sql, "generate_series(0, 9999)", "(SELECT range AS value FROM range(10000))", 1))
+		gotValue, gotType := singleValue(t, s, strings.Replace(sql, "generate_series(0, 9999)", "(SELECT range AS value FROM range(10000))", 1))
 		switch {
 		case i >= exactCount:
-			a, aerr := strconv.ParseFloat(ours, 64)
-			b, berr := strconv.ParseFloat(theirs, 64)
+			a, aerr := strconv.ParseFloat(gotValue, 64)
+			b, berr := strconv.ParseFloat(wantValue, 64)
 			if aerr != nil || berr != nil || math.Abs(a-b) > 100 {
-				t.Errorf("%s: got %s, DataFusion returned %s", sql, ours, theirs)
+				t.Errorf("%s: got %s, DataFusion returned %s", sql, gotValue, wantValue)
 			}
-		case ours != theirs:
-			t.Errorf("%s: got %s, DataFusion returned %s", sql, ours, theirs)
-		case strings.Contains(sql, "SELECT to_timestamp") && theirs != "error" && got != typeName:
-			t.Errorf("%s: got type %s, DataFusion returned %s", sql, got, typeName)
+		case gotValue != wantValue:
+			t.Errorf("%s: got %s, DataFusion returned %s", sql, gotValue, wantValue)
+		case strings.Contains(sql, "SELECT to_timestamp") && wantValue != "error" && gotType != wantType:
+			t.Errorf("%s: got type %s, DataFusion returned %s", sql, gotType, wantType)
 		}
 	}
 }

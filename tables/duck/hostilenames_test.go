@@ -184,7 +184,7 @@ func TestHostileNames(t *testing.T) {
 		}
 		for i, err := range bucket.Tables(ctx, nil) {
 			if err != nil || i.Damaged != "" {
-				t.Errorf("Tables with %q: damaged %q, error: %v", schema, i.Damaged, err)
+				t.Errorf("Tables with %q: Damaged is %q, want an empty text; error: %v", schema, i.Damaged, err)
 			}
 		}
 		if err := bucket.Delete(ctx, "t"); err != nil {

@@ -165,7 +165,7 @@ func TestProcessIsolation(t *testing.T) {
 				sockets++
 			case target == os.DevNull, strings.HasPrefix(target, "anon_inode:"), strings.HasPrefix(target, "pipe:"), strings.HasPrefix(target, "/sys/fs/cgroup/"): // standard streams, and files of the Go runtime
 			default:
-				t.Errorf("a process has the open file %s", target)
+				t.Errorf("a process has the unexpected open file %s", target)
 			}
 		}
 		if sockets > 1 {
@@ -227,7 +227,7 @@ func TestProcessStartTime(t *testing.T) {
 	cmd.Env = []string{"GODEBUG=inittrace=1"}
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "socket") {
-		t.Fatalf("worker without a socket: error %v, output %s", err, out)
+		t.Fatalf("worker without a socket: error %v, output %s; want an error about the socket", err, out)
 	}
 	for _, slow := range []string{"iceberg-go/table/substrait", "google.golang.org/grpc"} {
 		if strings.Contains(string(out), "init github.com/apache/"+slow+" ") || strings.Contains(string(out), "init "+slow+" ") {

@@ -63,7 +63,7 @@ func TestBucketFiles(t *testing.T) {
 	}
 	defer r.Release()
 	if !r.Next() {
-		t.Fatalf("got no rows; error: %v", r.Err())
+		t.Fatalf("the query returned no rows; error: %v", r.Err())
 	}
 	if b := r.RecordBatch(); b.Column(0).(*array.Int64).Value(0) != 100 || b.Column(1).(*array.Int64).Value(0) != 450 {
 		t.Errorf("the query returned %v, want 100 and 450", b)

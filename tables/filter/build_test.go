@@ -199,7 +199,7 @@ func TestLikeOfManyPatterns(t *testing.T) {
 			return filter.Bounds{Min: []byte(value), Max: []byte(value), Rows: 1}
 		})
 		if want && !mayHold || !want && !mayFail {
-			t.Fatalf("%q like %q is %v, but May with these bounds = %v, %v", value, pattern, want, mayHold, mayFail)
+			t.Fatalf("%q like %q is %v, but May with bounds that include the value = %v, %v", value, pattern, want, mayHold, mayFail)
 		}
 		if want {
 			matched++

@@ -79,7 +79,7 @@ func TestConcurrentGets(t *testing.T) {
 			kinds, _ := b.Column(4).(*array.Dictionary)
 			for i := range int(b.NumRows()) {
 				if kind := kinds.Dictionary().ValueStr(kinds.GetValueIndex(i)); kind != fmt.Sprint("kind ", (int(offset)+i)%9) {
-					return fmt.Errorf("row %d has the kind %s", int(offset)+i, kind)
+					return fmt.Errorf("row %d has the wrong kind %s", int(offset)+i, kind)
 				}
 			}
 			offset += b.NumRows()

@@ -203,7 +203,7 @@ func TestOneHostsConnections(t *testing.T) {
 	defer s.conns.mu.Unlock()
 	for host, u := range s.conns.hosts {
 		if u.open+u.strangers+u.calls < 0 || u.strangers > u.open {
-			t.Errorf("host %s has impossible counts: %+v", host, *u)
+			t.Errorf("host %s has the counts %+v, want none below 0 and at most as many strangers as open connections", host, *u)
 		}
 	}
 }
@@ -421,8 +421,8 @@ func TestCostlyRequests(t *testing.T) {
 	}
 }
 
-// TestHostLimit checks that HostLimit refuses calls without a cancel function at a limit, and lets other calls
-// replace older ones.
+// TestHostLimit checks that a host at its limit is refused calls without a cancel function, and that a call of a host
+// without running calls cancels the oldest calls of another host.
 func TestHostLimit(t *testing.T) {
 	limit := NewHostLimit(8, 4)
 	for i := range 6 {

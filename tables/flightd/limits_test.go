@@ -59,7 +59,7 @@ func TestCutPut(t *testing.T) {
 	}
 	waitFor(t, "canceled puts still hold their slots", func() bool { running, waiting := s.puts.counts(); return running+waiting == 0 })
 	if _, err := store.Bucket("").Table(t.Context(), "cut"); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("a canceled put left its table: %v", err)
+		t.Errorf("after canceled puts, Table error = %v, want ErrNotFound", err)
 	}
 	table, err := store.Bucket("").Table(t.Context(), "kept")
 	if err != nil {

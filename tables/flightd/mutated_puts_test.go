@@ -171,7 +171,7 @@ func TestMutatedPuts(t *testing.T) {
 			for _, m := range messages {
 				fmt.Fprintf(text, "\n%x %x", m.DataHeader, m.DataBody)
 			}
-			t.Fatalf("put %d: %v%s", puts, err, text)
+			t.Fatalf("the rows of put %d cannot be folded and read: %v; its messages:%s", puts, err, text)
 		}
 		if err := store.Bucket("b").Delete(t.Context(), "t"); err != nil {
 			t.Fatal(err)

@@ -139,7 +139,7 @@ func (s *sqlTest) fetch(t *testing.T, info *flight.FlightInfo) (schema *arrow.Sc
 	t.Helper()
 	for _, e := range info.Endpoint {
 		if len(e.Location) > 0 {
-			t.Errorf("an endpoint has a location: %v", e.Location)
+			t.Errorf("an endpoint has the location %v, want none", e.Location)
 		}
 		r, err := s.client.DoGet(t.Context(), e.Ticket)
 		if err != nil {

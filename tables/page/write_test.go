@@ -149,8 +149,8 @@ func TestMalformed(t *testing.T) {
 	s.expect(a, text, 400, `"line":2,"column":2`)
 }
 
-// TestActions checks that the displayed command of an action does the same as the action, whatever the names, after a
-// shell has parsed it.
+// TestActions checks that the command that the page displays for an action, once a shell has parsed it, does the same
+// as the action, for all names.
 func TestActions(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.putQuery("", hostileName, `SELECT TIMESTAMP '2026-01-01' + INTERVAL (i) SECOND AS at, i AS "x, ""y'" FROM range(100) x(i)`)
@@ -195,7 +195,7 @@ func TestActions(t *testing.T) {
 		a, text = s.post("/api/action", c.action)
 		s.expect(a, text, 200, c.result)
 		if err := json.Unmarshal([]byte(text), &performed); err != nil || performed != dryRun || dryRun.Command == "" {
-			t.Errorf("got command %q after the action, %q from the dry run, error %v", performed, dryRun, err)
+			t.Errorf("got command %q after the action, %q from the dry run, error %v; want the same command", performed, dryRun, err)
 		}
 		out, err := exec.CommandContext(t.Context(), "sh", "-c", `partd_tables() { printf '%s\0' "$@"; }; `+strings.Replace(dryRun.Command, "partd-tables", "partd_tables", 1)).Output()
 		args := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
@@ -237,7 +237,7 @@ func TestDownload(t *testing.T) {
 		t.Errorf("download of 100000 rows: got %d bytes, want 100001 lines", len(text))
 	}
 	if !bytes.HasPrefix([]byte(fileName("")), []byte("table")) || fileName("../..") != "_" || len(fileName(strings.Repeat("x", 255))) != 100 {
-		t.Errorf("fileName of an empty name = %q, of ../.. = %q", fileName(""), fileName("../.."))
+		t.Errorf("fileName of an empty name = %q, of ../.. = %q, want table and _, and at most 100 bytes", fileName(""), fileName("../.."))
 	}
 	for _, query := range []string{"format=xls&table=t", "format=csv", "format=csv&sql=SELECT+1&table=t", "format=csv&sql=nope"} {
 		a, text := s.get("/api/download?" + query)

@@ -67,14 +67,14 @@ func TestFramesAndBatches(t *testing.T) {
 		}
 		back, err := pandasframe.Frame(b)
 		if err != nil || !reflect.DeepEqual(back, f) {
-			t.Errorf("frame %d: %v\n%v\n%v", i, err, back, f)
+			t.Errorf("frame %d: Frame of its batch: error %v, got\n%v\nwant\n%v", i, err, back, f)
 		}
 		part, err := pandasframe.Frame(b.NewSlice(1, 2))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if again, err := pandasframe.Batch(part); err != nil || !array.RecordEqual(again, b.NewSlice(1, 2)) {
-			t.Errorf("frame %d, a slice: %v, %v", i, part, err)
+			t.Errorf("frame %d: a slice of its batch became the frame %v, whose batch differs; error %v", i, part, err)
 		}
 	}
 }
@@ -84,10 +84,10 @@ func TestNoRows(t *testing.T) {
 	b := array.NewRecordBatch(arrow.NewSchema(nil, nil), nil, 0)
 	d, err := pandasframe.Frame(b)
 	if want := (encode.Range{Step: 1}); err != nil || d.Index.Values != want {
-		t.Error(d, err)
+		t.Errorf("Frame of a batch without rows = %v, error %v; want the index %v", d, err, want)
 	}
 	if same, err := pandasframe.Blocks(nil).Join([]arrow.RecordBatch{b}); err != nil || same != b {
-		t.Error(same, err)
+		t.Errorf("Join of a batch without blocks = %v, error %v; want the same batch", same, err)
 	}
 }
 
@@ -111,7 +111,7 @@ func TestRefused(t *testing.T) {
 		"column x: categories: ":                                      {Columns: []encode.Column{{Name: "x", Values: encode.Categorical{Codes: []int32{0}, Categories: []complex64{1}}}}},
 	} {
 		if _, err := pandasframe.Batch(f); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %s", err, want)
+			t.Errorf("Batch: error = %v, want %s", err, want)
 		}
 	}
 	for want, column := range map[string]struct {
@@ -129,14 +129,14 @@ func TestRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := pandasframe.Frame(b); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %s", err, want)
+			t.Errorf("Frame: error = %v, want %s", err, want)
 		}
 	}
 	for _, note := range []string{"x", `{"index_columns":["a","b"]}`, `{"index_columns":[{"start":"x"}]}`} {
 		m := arrow.MetadataFrom(map[string]string{"pandas": note})
 		b := array.NewRecordBatch(arrow.NewSchema(nil, &m), nil, 0)
 		if d, err := pandasframe.Frame(b); err == nil {
-			t.Errorf("%s: %v", note, d)
+			t.Errorf("Frame with the note %s = %v, want an error", note, d)
 		}
 	}
 }
@@ -171,7 +171,7 @@ func TestPython(t *testing.T) {
 			run := func(what string) string {
 				out, err := exec.Command(python, "-c", script, what, dir).CombinedOutput()
 				if err != nil {
-					t.Fatalf("%v\n%s", err, out)
+					t.Fatalf("the Python script failed: %v\n%s", err, out)
 				}
 				return string(out)
 			}
@@ -187,7 +187,7 @@ func TestPython(t *testing.T) {
 				t.Fatal(err)
 			}
 			if n := got[0].NumRows(); n != 4 {
-				t.Fatal(n, "rows")
+				t.Fatalf("got %d rows, want 4", n)
 			}
 			if err := s.Append(ctx, encode.Entry[arrow.RecordBatch]{Key: "back", Value: got[0]}); err != nil {
 				t.Fatal(err)

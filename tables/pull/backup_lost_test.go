@@ -124,7 +124,7 @@ func TestSweepDuringRestore(t *testing.T) {
 		}
 	}
 	var swept atomic.Int64
-	addHostilePeer(t, a, func(w http.ResponseWriter, r *http.Request) { // runs a sweep after the files are restored and before the registry's record is
+	addHostilePeer(t, a, func(w http.ResponseWriter, r *http.Request) { // runs a sweep between the restore of the files and the restore of the registry's record
 		if strings.HasPrefix(r.URL.Path, headPath) && a.disk.sweep(t.Context(), a.reg.records()) == nil {
 			swept.Add(1)
 		}

@@ -104,7 +104,7 @@ func testBackup(t *testing.T, bucket objstore.Bucket) {
 		wantRows(t, empty, name, want)
 	}
 	// A node that returns has the same version of y/z and a newer version of x. Loads must
-	// return the newer one.
+	// return the newer version.
 	returned := openNode(t, second.disk.dir, Options{Registry: url})
 	wantRows(t, returned, "x", x)
 	wantRows(t, returned, "y/z", y)

@@ -98,17 +98,17 @@ func TestDivergedHistories(t *testing.T) {
 		}
 		b = openNode(t, b.disk.dir, Options{Registry: url, Lease: lease})
 		waitFor(t, "the longer history to keep the name", func() bool { return a.reg.table(keyOf("x")).Version == int64(1+max(savesOfB, 2)) })
-		ours, winning := "0 1\n20 2\n21 2\n", "0 1\n10 1\n11 1\n12 1\n"
-		renamed, kept := a, ours
+		rowsOfA, winningRows := "0 1\n20 2\n21 2\n", "0 1\n10 1\n11 1\n12 1\n"
+		loser, losingRows := a, rowsOfA
 		if savesOfB == 1 {
-			renamed, kept, winning = b, "0 1\n10 1\n", ours
+			loser, losingRows, winningRows = b, "0 1\n10 1\n", rowsOfA
 		}
 		for _, n := range []*Node{a, b} {
-			wantRows(t, n, "x", winning)
+			wantRows(t, n, "x", winningRows)
 		}
 		branch := ""
 		waitFor(t, "the other history to get a name", func() bool {
-			all, err := renamed.List(t.Context())
+			all, err := loser.List(t.Context())
 			for _, table := range all {
 				if strings.HasPrefix(table.Name, "x (version ") {
 					branch = table.Name
@@ -117,7 +117,7 @@ func TestDivergedHistories(t *testing.T) {
 			return err == nil && branch != ""
 		})
 		for _, n := range []*Node{a, b} {
-			wantRows(t, n, branch, kept)
+			wantRows(t, n, branch, losingRows)
 		}
 	}
 }
@@ -134,7 +134,7 @@ func TestForget(t *testing.T) {
 	mustSave(t, a, "x", 0, "a=1")
 	load(t, b, "x", noBound, noBound)
 	if err := b.Forget(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "has version") {
-		t.Errorf("Forget of a version with a live holder: got error %v, want one that names the version", err)
+		t.Errorf("Forget of a version with a live holder: got error %v, want an error that names the version", err)
 	}
 	if err := b.Forget(t.Context(), "y"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Forget of an unknown table: got error %v, want ErrNotFound", err)

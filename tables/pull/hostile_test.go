@@ -68,7 +68,7 @@ func TestServesOnlyFiles(t *testing.T) {
 		t.Errorf("Load with the wrong token: got error %v, want one SyncError with status 401", err)
 	}
 	if _, err := Open(t.Context(), t.TempDir(), &Options{Registry: url, Listen: "0.0.0.0:0", Advertise: "x:1"}); err == nil || !strings.Contains(err.Error(), "Token") {
-		t.Errorf("Open on 0.0.0.0 without a token: got error %v, want one about Token", err)
+		t.Errorf("Open on 0.0.0.0 without a token: got error %v, want an error about Token", err)
 	}
 }
 
@@ -201,6 +201,6 @@ func TestFetchResumes(t *testing.T) {
 		t.Errorf("received %d bytes and then %d bytes of a file of %d bytes, want each byte once", before, received, len(data))
 	}
 	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(data))}, nil); err != nil {
-		t.Errorf("fetch of a file that is here: %v", err)
+		t.Errorf("fetch of a file that the node already has: %v", err)
 	}
 }

@@ -141,14 +141,14 @@ func TestOwnRegistryInterrupted(t *testing.T) {
 // interruptedRegistry is a registry whose watches end when stopWatches is called.
 type interruptedRegistry struct {
 	*inMemory
-	mu   sync.Mutex
-	cuts []context.CancelFunc
+	mu      sync.Mutex
+	cancels []context.CancelFunc
 }
 
 func (r *interruptedRegistry) Watch(ctx context.Context, f func(pull.Entry)) error {
-	ctx, cut := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(ctx)
 	r.mu.Lock()
-	r.cuts = append(r.cuts, cut)
+	r.cancels = append(r.cancels, cancel)
 	r.mu.Unlock()
 	return r.inMemory.Watch(ctx, f)
 }
@@ -156,8 +156,8 @@ func (r *interruptedRegistry) Watch(ctx context.Context, f func(pull.Entry)) err
 func (r *interruptedRegistry) stopWatches() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, cut := range r.cuts {
-		cut()
+	for _, cancel := range r.cancels {
+		cancel()
 	}
 }
 

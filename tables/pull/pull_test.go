@@ -18,7 +18,7 @@ import (
 )
 
 // TestUpsert checks that the columns of a new frame replace values, that other columns
-// keep theirs, and that new columns are null in older rows.
+// keep their values, and that new columns are null in older rows.
 func TestUpsert(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
@@ -100,7 +100,7 @@ func TestSaveRejects(t *testing.T) {
 		{strings.Repeat("x", 256), "1 to 255 bytes", frame([]arrow.Timestamp{1}, at)},
 	} {
 		if _, err := n.Save(t.Context(), c.name, c.r); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("Save(%q): got error %v, want one with %q", c.name, err, c.want)
+			t.Errorf("Save(%q): got error %v, want an error with %q", c.name, err, c.want)
 		}
 	}
 	wantRows(t, n, "x", "0 1\n1 2\n")
@@ -113,7 +113,7 @@ func TestSaveRejects(t *testing.T) {
 func TestNil(t *testing.T) {
 	n := openNode(t, t.TempDir(), Options{})
 	if _, err := n.Save(t.Context(), "t", nil); err == nil || !strings.Contains(err.Error(), "is nil") {
-		t.Errorf("Save of a nil reader: got error %v, want one with %q", err, "is nil")
+		t.Errorf("Save of a nil reader: got error %v, want an error with %q", err, "is nil")
 	}
 	if err := (*Node)(nil).Close(); err != nil { // callers may defer Close before they check the error of Open
 		t.Errorf("Close of a nil Node: %v", err)
@@ -189,7 +189,7 @@ func TestSaveDuringFindNewest(t *testing.T) {
 	if r, err := b.Load(t.Context(), "y", noBound, noBound); err == nil {
 		r.Release()
 	} else if !errors.Is(err, ErrNotFound) {
-		t.Errorf("Load during the first Save: got error %v, want none or ErrNotFound", err)
+		t.Errorf("Load during the first Save: got error %v, want no error or ErrNotFound", err)
 	}
 }
 

@@ -128,8 +128,8 @@ func TestStaleness(t *testing.T) {
 	if _, err := strict.Save(t.Context(), "x", rowsOf(t, 1, "a=1")); !errors.Is(err, ErrSyncFailed) {
 		t.Errorf("Save without a registry: got error %v, want ErrSyncFailed", err)
 	}
-	patient := openNode(t, dir, Options{Registry: url, Lease: lease, MaxStaleness: time.Hour})
-	wantRows(t, patient, "x", "0 1\n")
+	tolerant := openNode(t, dir, Options{Registry: url, Lease: lease, MaxStaleness: time.Hour})
+	wantRows(t, tolerant, "x", "0 1\n")
 	expired := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Second, MaxStaleness: time.Nanosecond})
 	if _, err := expired.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
 		t.Errorf("Load of a version older than MaxStaleness: got error %v, want ErrSyncFailed", err)

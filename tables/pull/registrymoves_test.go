@@ -127,7 +127,7 @@ func TestBackupKilled(t *testing.T) {
 		}
 		text := strings.ReplaceAll(load(t, n, "x", noBound, noBound), "\n", ";")
 		if newest, err := h.check(text, time.Time{}); err != nil || i.Name != "last" && fmt.Sprint(newest) != i.Name {
-			t.Errorf("backup %s has save %d: %v", i.Name, newest, err)
+			t.Errorf("backup %s contains save %d, error %v; want the save that its name gives", i.Name, newest, err)
 		}
 	}
 	if entries, err := os.ReadDir(directory); err != nil || len(entries) != 2 {

@@ -98,11 +98,11 @@ func TestStoreDuringSweep(t *testing.T) {
 	}
 	create()
 	if b, err := readAll(d.Open(t.Context(), f)); err != nil || !d.Contains(f) || swept == 0 {
-		t.Errorf("Open after the sweep = %q, %v; Contains = %v; swept %d times", b, err, d.Contains(f), swept)
+		t.Errorf("Open after the sweep = %q, %v; Contains = %v; swept %d times; want the content, true and at least one sweep", b, err, d.Contains(f), swept)
 	}
 }
 
-// sweptBucket calls read after it has opened an object.
+// sweptBucket is a bucket that calls read after it has opened an object.
 type sweptBucket struct {
 	*objstore.Memory
 	read func()

@@ -75,23 +75,23 @@ func (a *authority) config(t *testing.T) *tls.Config {
 }
 
 // TestCertificates checks that nodes with certificates of the same authority load from each
-// other. Nodes without a certificate, or with one of another authority, must get nothing,
-// and no node may trust such servers or send them its token.
+// other. Nodes without such a certificate must get nothing, and no node may trust a server
+// without such a certificate, or send its token to one.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
-	ours, theirs := newAuthority(t), newAuthority(t)
-	a := openNode(t, t.TempDir(), Options{Registry: url, TLS: ours.config(t), Token: "secret"})
+	trusted, untrusted := newAuthority(t), newAuthority(t)
+	a := openNode(t, t.TempDir(), Options{Registry: url, TLS: trusted.config(t), Token: "secret"})
 	mustSave(t, a, "x", 0, "a=1,2")
-	b := openNode(t, t.TempDir(), Options{Registry: url, TLS: ours.config(t), Token: "secret"})
+	b := openNode(t, t.TempDir(), Options{Registry: url, TLS: trusted.config(t), Token: "secret"})
 	wantRows(t, b, "x", "0 1\n1 2\n")
 	if !strings.HasPrefix(a.Address(), "https://") {
 		t.Errorf("Address() = %q, want an https URL", a.Address())
 	}
-	bare := ours.config(t)
+	bare := trusted.config(t)
 	bare.Certificates = nil
-	foreign := theirs.config(t)
-	foreign.RootCAs = ours.pool // so that the node trusts our certificates
+	foreign := untrusted.config(t)
+	foreign.RootCAs = trusted.pool // so that this node trusts the certificates of the other nodes
 	for name, c := range map[string]*tls.Config{"no certificate": bare, "certificate of another authority": foreign} {
 		n, err := Open(t.Context(), t.TempDir(), &Options{Registry: url, TLS: c, Token: "secret", Lease: time.Hour}) // serves nothing
 		if err != nil {
@@ -109,7 +109,7 @@ func TestCertificates(t *testing.T) {
 	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("the node requested %s", r.URL) })
 	impostor := httptest.NewUnstartedServer(handler)
 	impostor.Config.ErrorLog = log.New(io.Discard, "", 0)
-	impostor.TLS = theirs.config(t)
+	impostor.TLS = untrusted.config(t)
 	impostor.TLS.ClientAuth = tls.NoClientCert
 	impostor.StartTLS()
 	defer impostor.Close()

@@ -174,8 +174,8 @@ func TestSequenceNumberDecreases(t *testing.T) {
 }
 
 // TestReplaceChangedTable replaces a table that has changed since the client loaded it. The client's snapshot has
-// an outdated sequence number, so the server must give it the next one. A snapshot without a parent that is not a
-// replacement must be refused, because it would lose other clients' rows.
+// an outdated sequence number, so the server must give it the next sequence number. The server must refuse a snapshot
+// that has no parent and is not a replacement, because it would lose other clients' rows.
 func TestReplaceChangedTable(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)

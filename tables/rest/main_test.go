@@ -201,7 +201,7 @@ func totalRecords(answer map[string]any) string {
 	return "none"
 }
 
-// load loads a table like an engine, so that the test can stage changes on it.
+// load loads a table as an engine would, so that the test can stage changes on it.
 func (c *catalog) load(bucket, name string) *table.Table {
 	c.Helper()
 	t, err := c.store.Bucket(bucket).Iceberg(c.Context(), name, nil)

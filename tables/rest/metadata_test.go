@@ -76,7 +76,7 @@ func TestManyDefinitions(t *testing.T) {
 }
 
 // TestFoldReadsNoMetadata checks that Fold does not read the metadata of a table that has no rows in the tail. A
-// server folds all tables when it stops, so this would delay its end.
+// server folds all tables when it stops, so reading their metadata would delay its exit.
 func TestFoldReadsNoMetadata(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20}, Options{})
 	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)

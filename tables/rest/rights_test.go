@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// TestEndpoints checks that exactly the endpoints that config lists exist.
+// TestEndpoints checks that the server has all the endpoints listed by config, and no others.
 func TestEndpoints(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	config, _ := c.send("GET", "config?warehouse=any", nil, 200)
@@ -217,7 +217,7 @@ func TestForeignBucket(t *testing.T) {
 
 // TestForeignSnapshots checks that a token for one bucket cannot take over a table from another bucket's
 // snapshots, neither by registering its metadata nor by creating a table with its UUID. A token for that other
-// bucket must be able to register it.
+// bucket must be able to register the table.
 func TestForeignSnapshots(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	admin := c.withToken(flightd.Admin)

@@ -57,7 +57,7 @@ func TestDiesAtEachChange(t *testing.T) {
 		}
 		got, err := recipe.pipeline().Run(t.Context(), open(t, t.TempDir(), &stage.Options{Store: store.Dict}))
 		if b, _ := json.Marshal(got); err != nil || string(b) != wantResult {
-			t.Fatalf("after a death at change %d: Run = %s, %v", changes, b, err)
+			t.Fatalf("after a death at change %d: Run = %s, %v, want the result of an undisturbed run", changes, b, err)
 		}
 		if runErr == nil {
 			if changes < 8 {

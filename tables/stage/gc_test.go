@@ -68,7 +68,7 @@ func testGC(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	now = now.Add(2 * time.Hour)
 	collect("0 3", &stage.GCOptions{TTL: time.Hour, Live: []stage.Any{recipe.pipeline()}}, "last load text")
 	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "" {
-		t.Errorf("after GC, the pipeline returned %s or ran a stage, want the stored result %s", got, wantResult)
+		t.Errorf("after GC, the pipeline returned %s, want the stored result %s without running a stage", got, wantResult)
 	}
 	recipe.factor = 7 // GC must remove the old result of last, and keep the ancestors that the new result needs
 	collect("1 2", &stage.GCOptions{TTL: time.Hour, Live: []stage.Any{recipe.pipeline()}}, "load text")

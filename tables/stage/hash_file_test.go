@@ -36,7 +36,7 @@ func TestUnfinishedHashFile(t *testing.T) {
 		t.Error(err)
 	}
 	r.hashes.isDirty = true
-	// ifUnused holds the lock while it calls this, as another process that writes the cache file would.
+	// ifUnused calls saveWhileLocked with the lock held, like another process that writes the cache file.
 	saveWhileLocked := func() error { return r.hashes.save(r) }
 	if err := r.ifUnused(t.Context(), "hashes", saveWhileLocked); err != nil || !r.hashes.isDirty {
 		t.Error("save marked the cache as saved although it was locked:", err)
@@ -46,6 +46,6 @@ func TestUnfinishedHashFile(t *testing.T) {
 	}
 	collect(0)
 	if files, err := filepath.Glob(r.path(locksDir, "*")); err != nil || len(files) > 0 {
-		t.Errorf("lock files are left: %q, %v", files, err)
+		t.Errorf("the lock files %q remain, want none; error: %v", files, err)
 	}
 }

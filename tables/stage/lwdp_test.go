@@ -28,6 +28,6 @@ func TestCompareLwdp(t *testing.T) {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if got := strings.TrimSpace(string(out)); err != nil || len(want) == 0 || got != strings.Join(want, "\n") {
-		t.Errorf("%v\n%s\nwant\n%s\n%s", err, got, strings.Join(want, "\n"), stderr.String())
+		t.Errorf("the comparison printed (error %v)\n%s\nwant\n%s\nits standard error:\n%s", err, got, strings.Join(want, "\n"), stderr.String())
 	}
 }

@@ -282,7 +282,7 @@ func TestKills(t *testing.T) {
 				}
 				checkNoLeftovers(t, c.Dir)
 				if lockFiles, err := filepath.Glob(filepath.Join(c.Dir, "locks", "*")); err != nil || len(lockFiles) > 0 {
-					t.Fatalf("lock files are left: %q, %v", lockFiles, err)
+					t.Fatalf("the lock files %q remain, want none; error: %v", lockFiles, err)
 				}
 				if err := closeTables(); err != nil {
 					t.Fatal(err)

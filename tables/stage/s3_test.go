@@ -76,8 +76,8 @@ func TestS3(t *testing.T) {
 	})
 }
 
-// TestS3Damaged flips bits of the stored objects and cuts them short. It checks that some run that reads a damaged
-// object fails, and that no run returns a wrong result.
+// TestS3Damaged flips bits of the stored objects and cuts them short. For each damaged object, at least one run must
+// fail, and no run may return a wrong result.
 func TestS3Damaged(t *testing.T) {
 	g := gateway.Start(t)
 	c := inBucket(t, g, "damaged")
@@ -119,7 +119,7 @@ func TestS3Damaged(t *testing.T) {
 					recipe.isCached = func(name string) bool { return strings.Contains(cached, name) }
 					got, runErr := recipe.pipeline().Run(t.Context(), r)
 					if b, err := json.Marshal(got); runErr == nil && (err != nil || string(b) != wantResult) {
-						t.Errorf("%s damaged (%s): the result is %s, %v", path, damage, b, err)
+						t.Errorf("%s damaged (%s): the run returned the wrong result %s without an error; error of encoding it: %v", path, damage, b, err)
 					}
 					err = errors.Join(err, runErr)
 				}

@@ -68,7 +68,7 @@ func TestSharedStore(t *testing.T) {
 		}
 		return n
 	}
-	count := keys() // fewer than 3 for a round if a put found the other put's result and replaced it
+	count := keys() // a round stores fewer than 3 keys if one put found and replaced the other's result
 	if count <= 2*30 || count > 3*30 {
 		t.Errorf("the store has %d keys, want more than 60 and at most 90", count)
 	}
@@ -114,7 +114,7 @@ func TestExpiredFilesInUse(t *testing.T) {
 }
 
 // TestTTLOfStoredResult checks that the stage's TTL (time to live) also applies to a result that another program stored
-// without one, and to the results computed from it.
+// without a TTL, and to the results computed from that result.
 func TestTTLOfStoredResult(t *testing.T) {
 	recipe := newRecipe(t)
 	r := open(t, t.TempDir(), nil)

@@ -50,12 +50,12 @@ func testStored(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 		t.Errorf("the second plan is %s, want all results kept", got)
 	}
 	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "" {
-		t.Errorf("the second run returned %s or ran a stage, want the stored result %s", got, wantResult)
+		t.Errorf("the second run returned %s, want the stored result %s without running a stage", got, wantResult)
 	}
 	// After a change of its code, only the last stage must run. Its run fetches the stored files to this directory.
 	recipe.source["last.go"] = &fstest.MapFile{Data: []byte(code + "var x int")}
 	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "last 1" {
-		t.Errorf("after the change, the run returned %s or did not run only last, want %s", got, wantResult)
+		t.Errorf("after the change, the run returned %s, want %s, running only last", got, wantResult)
 	}
 	checkNoLeftovers(t, dir)
 }
@@ -64,7 +64,7 @@ func testStored(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 func checkNoLeftovers(t testing.TB, dir string) {
 	t.Helper()
 	if names, err := filepath.Glob(filepath.Join(dir, "tmp", "*")); err != nil || len(names) > 0 {
-		t.Errorf("unfinished results are left: %q, %v", names, err)
+		t.Errorf("the unfinished results %q remain, want none; error: %v", names, err)
 	}
 }
 
@@ -80,14 +80,14 @@ func TestNotCached(t *testing.T) {
 		t.Errorf("the second plan is %s, want load and double skipped", got)
 	}
 	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "" {
-		t.Errorf("the second run returned %s or ran a stage, want the stored result %s", got, wantResult)
+		t.Errorf("the second run returned %s, want the stored result %s without running a stage", got, wantResult)
 	}
 	recipe.factor = 3
 	if got := plan(t, r, recipe.pipeline()); got != "load runs its result is not cached; double runs its result is not cached; text kept; last runs stage double changed" {
 		t.Errorf("after the parameter changed, the plan is %s, want all stages except text to run", got)
 	}
 	if got := run(t, r, recipe.pipeline()); got == wantResult || recipe.runs.take() != "double 1, last 1, load 1" {
-		t.Errorf("after the parameter changed, the pipeline returned %s or ran the wrong stages, want another result and one run of double, last and load", got)
+		t.Errorf("after the parameter changed, the pipeline returned %s, want another result and one run each of double, last and load", got)
 	}
 	recipe.isCached = func(string) bool { return false }
 	for range 2 {

@@ -97,7 +97,7 @@ func TestCategories(t *testing.T) {
 				_, err := transform.Resample(t.Context(), s, o)
 				if want == "" {
 					if err == nil || !strings.Contains(err.Error(), "column c: a later put added the value") {
-						t.Errorf("%s: error = %v, want one about a value that a later put added", function, err)
+						t.Errorf("%s: error = %v, want an error about a value that a later put added", function, err)
 					}
 					continue
 				}

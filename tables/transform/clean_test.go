@@ -32,7 +32,7 @@ func TestClean(t *testing.T) {
 		{transform.CleanOptions{DropNulls: []string{"b"}}, `{"a":1,"b":1,"c":"x"},{"a":1,"b":3,"c":"y"},{"a":null,"b":4,"c":null},{"a":null,"b":5,"c":"z"}`},
 		{transform.CleanOptions{DropAnyNull: true}, `{"a":1,"b":1,"c":"x"},{"a":1,"b":3,"c":"y"}`},
 		{transform.CleanOptions{KeepFirstOf: []string{"a"}}, `{"a":1,"b":1,"c":"x"},{"a":2,"b":null,"c":"x"},{"a":null,"b":4,"c":null}`},
-		// The other conditions apply first.
+		// KeepFirstOf applies after the other conditions.
 		{transform.CleanOptions{KeepFirstOf: []string{"a"}, Where: "c <> 'x'", DropNulls: []string{"c"}}, `{"a":1,"b":3,"c":"y"},{"a":null,"b":5,"c":"z"}`},
 		{transform.CleanOptions{Where: "false"}, ``},
 	} {
@@ -77,7 +77,7 @@ func TestClean(t *testing.T) {
 	} {
 		o.Source = tableName("in")
 		if _, err := transform.Clean(t.Context(), s, &o); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Clean(%+v): error = %v, want one that contains %q", o, err, want)
+			t.Errorf("Clean(%+v): error = %v, want an error that contains %q", o, err, want)
 		}
 	}
 	if _, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("none"), DropAnyNull: true}); !errors.Is(err, fs.ErrNotExist) {

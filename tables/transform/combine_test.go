@@ -70,7 +70,7 @@ func TestCombine(t *testing.T) {
 			on = []string{c.on}
 		}
 		if _, _, err := combine(c.how, on, strings.Fields(c.names)...); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: error = %v, want one that contains %q", c, err, c.want)
+			t.Errorf("%+v: error = %v, want an error that contains %q", c, err, c.want)
 		}
 	}
 	if _, _, err := combine("union", nil, "one", "none"); !errors.Is(err, fs.ErrNotExist) {
@@ -119,6 +119,6 @@ func TestCombineIsExact(t *testing.T) {
 		}
 	}
 	if _, err := combine("union", "large doubles"); err == nil || !strings.Contains(err.Error(), "float64") || !strings.Contains(err.Error(), "9007199254740993") {
-		t.Errorf("union with a number that float64 cannot represent: error = %v, want one that names the number", err)
+		t.Errorf("union with a number that float64 cannot represent: error = %v, want an error that names the number", err)
 	}
 }

@@ -61,7 +61,7 @@ func TestCombineExactNumbers(t *testing.T) {
 			got = strings.TrimPrefix(columnTypes, "it's ") + " " + json
 		}
 		if got != c.want && (err == nil || !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("%+v: got %s, error %v", c, got, err)
+			t.Errorf("case %+v: got %s, error %v", c, got, err)
 		}
 	}
 }

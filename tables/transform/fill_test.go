@@ -104,12 +104,12 @@ func TestFillErrors(t *testing.T) {
 		for source, want := range map[string]string{"far": "more than 1073741824 bins", "twice": `column "t": two rows have the time 2026-01-01T00:00:00.5Z, but ` + function + " allows only one"} {
 			_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName(source), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{function}})
 			if err == nil || !strings.Contains(err.Error(), want) || errors.As(err, new(*tables.SchemaError)) != (source == "twice") {
-				t.Errorf("%s of table %s: error = %v, want one that contains %q", function, source, err, want)
+				t.Errorf("%s of table %s: error = %v, want an error that contains %q", function, source, err, want)
 			}
 		}
 		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("far"), Target: tableName("out"), Rule: "YE", TimeColumn: "t", Functions: []string{function, "max"}})
 		if err == nil || !strings.Contains(err.Error(), function+" must be the only function") {
-			t.Errorf("%s with another function: error = %v, want one about the only function", function, err)
+			t.Errorf("%s with another function: error = %v, want an error about the only function", function, err)
 		}
 		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("none"), Target: tableName("empty"), Rule: "s", TimeColumn: "t", Functions: []string{function}, Mode: tables.PutReplace})
 		if r != (transform.Result{SourceRows: 1}) || err != nil {
@@ -118,7 +118,7 @@ func TestFillErrors(t *testing.T) {
 	}
 	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("text"), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{"interpolate"}})
 	if err == nil || !strings.Contains(err.Error(), "interpolate needs numbers") {
-		t.Errorf("interpolate of texts: error = %v, want one about numbers", err)
+		t.Errorf("interpolate of texts: error = %v, want an error about numbers", err)
 	}
 	if _, err := s.Bucket("").Table(t.Context(), "out"); !errors.Is(err, tables.ErrNotFound) {
 		t.Error("a failed Resample() created the target table:", err)

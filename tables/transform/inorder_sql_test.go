@@ -158,7 +158,7 @@ func TestResampleInOrderLimits(t *testing.T) {
 	}
 	putByTime(t, noSQL, rows(t, `[{"t":"2026-01-01","x":9223372036854775807},{"t":"2026-01-02","x":9223372036854775807},{"t":"2026-01-02","x":1}]`, timeField(arrow.Second, ""), x))
 	if _, err := transform.Resample(t.Context(), noSQL, &o); err == nil || !strings.Contains(err.Error(), `column "x": the sum of a bin's values overflows int64`) {
-		t.Errorf("Resample() of an overflowing sum: error = %v, want one that names the column", err)
+		t.Errorf("Resample() of an overflowing sum: error = %v, want an error that names the column", err)
 	}
 	if _, err := engine.Bucket("").Put(t.Context(), "in", categories(t, 0, "low high", 1, 0), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
 		t.Fatal(err)

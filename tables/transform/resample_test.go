@@ -149,7 +149,7 @@ func TestResampleNames(t *testing.T) {
 			continue
 		}
 		if got, _ := text(t, s, name); r != (transform.Result{SourceRows: 2, TargetRows: 1}) || got != `{"a\"0":4,"bin":"2026-01-01T00:00:00","c0":3,"k":2,"r":5,"t":1}` {
-			t.Errorf("Resample() of table %q = %+v, and the rows are %s", name, r, got)
+			t.Errorf("Resample() of table %q = %+v, and the rows are %s; want one row with the last values", name, r, got)
 		}
 		if err := s.Bucket("").Delete(t.Context(), name); err != nil {
 			t.Fatal(err)
@@ -197,7 +197,7 @@ func TestResampleErrors(t *testing.T) {
 		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName(c.source), Target: tableName("out"), Rule: c.rule, TimeColumn: c.time, Functions: functions})
 		var schema *tables.SchemaError
 		if err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &schema) != (c.column != "") || c.column != "" && schema.Column != c.column {
-			t.Errorf("%+v: error = %v, want one that contains %q", c, err, c.want)
+			t.Errorf("%+v: error = %v, want an error that contains %q", c, err, c.want)
 		}
 	}
 	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "D", TimeColumn: "t", Functions: []string{"size", "min"}, Columns: []string{"x", "size"}})
@@ -278,7 +278,7 @@ func TestRules(t *testing.T) {
 	for _, rule := range []string{"0s", "-1s", "s1", "1", "D1", "1D12h", "1.5D", "2W-XXX", "W-JAN", "MS-FEB", "h-MON", "0.1ns", "300000000000h", "2000000W", "10 s x", "1h 1D", "99999999999999999999s", strings.Repeat("1s", 1<<20) + "x"} {
 		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("no"), Rule: rule, TimeColumn: "t", Functions: []string{"size"}})
 		if err == nil || !strings.Contains(err.Error(), "rule ") || len(err.Error()) > 400 {
-			t.Errorf("rule %.40s: error = %v, want a short one about the rule", rule, err)
+			t.Errorf("rule %.40s: error = %v, want a short error about the rule", rule, err)
 		}
 	}
 }

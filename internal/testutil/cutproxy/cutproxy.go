@@ -13,7 +13,7 @@ import (
 // Proxy forwards connections to a server. Until StopCutting is called, it resets or closes each
 // connection after a random number of bytes in one direction.
 type Proxy struct {
-	network, address string // of the server
+	network, address string // address of the server
 	listener         net.Listener
 	cuts             atomic.Int64
 	isStopped        atomic.Bool

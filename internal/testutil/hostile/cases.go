@@ -111,7 +111,8 @@ func Cases() []Case {
 	}
 }
 
-// sendRaw sends bytes, if afterHandshake is true after a handshake. The server must disconnect.
+// sendRaw sends bytes. If afterHandshake is true, it first performs a handshake. The server must
+// disconnect.
 func sendRaw(afterHandshake bool, parts ...[]byte) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		dial := Dial
@@ -146,7 +147,7 @@ func sendSlowly(b []byte) func(context.Context, *Target) error {
 			}
 			time.Sleep(t.Patience / time.Duration(len(b)))
 		}
-		return fmt.Errorf("the server waited %v for a greeting of %d bytes", t.Patience, len(b))
+		return fmt.Errorf("the server did not disconnect within %v during a slow greeting of %d bytes", t.Patience, len(b))
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// expectError sends a request of the protocol of Python's partd. The server must answer with an error,
+// expectError sends a request over the protocol of Python's partd. The server must answer with an error,
 // must not set the keys "odd" and "odd2", and must keep the connection usable.
 func expectError(request ...string) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
@@ -80,7 +80,7 @@ func useSameIdentity(ctx context.Context, t *Target) error {
 			for range 100 {
 				values, err := p.Get(fmt.Sprint("identity ", i))
 				if err == nil && values[0] != fmt.Sprint("value of ", i) {
-					err = fmt.Errorf("peer %d reads %q", i, values)
+					err = fmt.Errorf("peer %d reads %q, want its own value", i, values)
 				}
 				if err != nil {
 					errs[i] = err

@@ -94,7 +94,7 @@ func (p *Peer) ReadGreeting() error {
 		return fmt.Errorf("the server's greeting: %w", err)
 	}
 	if greeting[0] != 0xff || greeting[9] != 0x7f || greeting[10] != 3 {
-		return fmt.Errorf("the server's greeting is %x", greeting[:12])
+		return fmt.Errorf("the server's greeting begins with %x, want a greeting of ZMTP 3", greeting[:12])
 	}
 	flags, body, err := p.readFrame()
 	if err != nil {
@@ -151,7 +151,7 @@ func (p *Peer) readFrame() (flags byte, body []byte, err error) {
 		n = uint64(b)
 	}
 	if flags&^(flagMore|flagLong|flagCommand) != 0 || n > maxReply {
-		return 0, nil, fmt.Errorf("the server sent a frame with flags %#x of %d bytes", flags, n)
+		return 0, nil, fmt.Errorf("the server sent an invalid frame, with flags %#x and %d bytes", flags, n)
 	}
 	body = make([]byte, n)
 	_, err = io.ReadFull(p.reader, body)

@@ -1,5 +1,4 @@
-// Package layering checks, for tests, which packages a module's packages import, and lists the
-// packages by layer.
+// Package layering checks a module's imports in tests, and lists the module's packages by layer.
 package layering
 
 import (
@@ -15,8 +14,8 @@ import (
 )
 
 // Layering lists the layers of a module, top first. A package may import the standard library, the
-// modules in Shared, and packages in lower layers. Its entry in Layer.Packages lists exceptions:
-// other modules and packages of the same layer that it may import too.
+// modules in Shared, and packages in lower layers. The package's entry in Layer.Packages lists
+// exceptions: other modules and packages of the same layer that it may import too.
 type Layering struct {
 	Module        string
 	Root          string   // name of the module's root package in the table

@@ -29,8 +29,8 @@ type Process struct {
 // startTimeout limits the time until a server is ready. Recovering a store can take long.
 const startTimeout = time.Minute
 
-// Start runs a server's command, and waits until it has printed as many lines "ready URL" as it has
-// addresses. If ctx is canceled, the process is killed.
+// Start runs a server's command, and waits until the server has printed one line "ready URL" for
+// each of its addresses. If ctx is canceled, the process is killed.
 func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	out, err := cmd.StdoutPipe()
@@ -61,7 +61,7 @@ func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) 
 	case len(p.URLs) == addresses:
 		return p, nil
 	case isInTime:
-		err = errors.Join(errors.New("it exited before it was ready"), lines.Err())
+		err = errors.Join(errors.New("the process exited before it was ready"), lines.Err())
 	default:
 		err = fmt.Errorf("not ready within %v", startTimeout)
 	}

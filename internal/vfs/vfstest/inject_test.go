@@ -178,7 +178,7 @@ func TestFailedSyncLoses(t *testing.T) {
 		t.Fatalf("Sync with a fault: error %v, want EIO", err)
 	}
 	fail = false
-	want := func(m *Mem, text string) {
+	wantPages := func(m *Mem, text string) {
 		t.Helper()
 		got, _ := read(m, "/f")
 		if len(got) != 3*pageSize || string([]byte{got[0], got[pageSize], got[2*pageSize]}) != text {
@@ -186,16 +186,16 @@ func TestFailedSyncLoses(t *testing.T) {
 		}
 	}
 	write(1, "c")
-	want(mem, "bca")
-	want(mem.Crash(nil), "aaa")
+	wantPages(mem, "bca")
+	wantPages(mem.Crash(nil), "aaa")
 	killed := mem.KillClone()
 	must(t, f.Sync())
-	want(mem, "bca")
-	want(mem.Crash(nil), "aca")
+	wantPages(mem, "bca")
+	wantPages(mem.Crash(nil), "aca")
 	write(2, "d")
 	must(t, f.Sync())
-	want(mem.Crash(nil), "acd")
-	want(killed, "bca")
-	want(killed.Crash(nil), "aaa")
+	wantPages(mem.Crash(nil), "acd")
+	wantPages(killed, "bca")
+	wantPages(killed.Crash(nil), "aaa")
 	must(t, f.Close())
 }

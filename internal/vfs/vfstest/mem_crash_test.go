@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// outcomes counts the contents of a file after many crashes. A missing file counts as "missing".
-func outcomes(m *Mem, name string) map[string]int {
+// countOutcomes counts the contents of a file after many crashes. A missing file counts as "missing".
+func countOutcomes(m *Mem, name string) map[string]int {
 	seen := map[string]int{}
 	for seed := range uint64(2000) {
 		text, ok := read(m.Crash(rand.New(rand.NewPCG(seed, 7))), name)
@@ -39,7 +39,7 @@ func TestCrashLosesUnsynced(t *testing.T) {
 	if text, _ := read(m.KillClone(), "/f"); text != "onetwo" {
 		t.Fatalf("after kill -9: the file contains %q, want %q", text, "onetwo")
 	}
-	if seen := outcomes(m.KillClone(), "/f"); seen["one"] == 0 || seen["onetwo"] == 0 {
+	if seen := countOutcomes(m.KillClone(), "/f"); seen["one"] == 0 || seen["onetwo"] == 0 {
 		t.Fatalf("after kill -9 and a power failure: outcomes %v, want both %q and %q", seen, "one", "onetwo")
 	}
 	if text, _ := read(m.KillClone().Crash(nil), "/f"); text != "one" {
@@ -49,7 +49,7 @@ func TestCrashLosesUnsynced(t *testing.T) {
 	if text, _ := read(m.Crash(nil), "/f"); text != "onetwo" {
 		t.Fatalf("after Sync and a crash: the file contains %q, want %q", text, "onetwo")
 	}
-	if seen := outcomes(m, "/f"); len(seen) != 1 {
+	if seen := countOutcomes(m, "/f"); len(seen) != 1 {
 		t.Fatalf("synced data has the outcomes %v after a crash, want only one", seen)
 	}
 }
@@ -63,16 +63,16 @@ func TestCrashOfNames(t *testing.T) {
 	must(t, m.SyncDir("/d"))
 	create(t, m, "/d/tmp", "new", true)
 	must(t, m.Rename("/d/tmp", "/d/old"))
-	seen := outcomes(m, "/d/old")
+	seen := countOutcomes(m, "/d/old")
 	if len(seen) != 2 || seen["old"] == 0 || seen["new"] == 0 {
 		t.Fatalf("outcomes of an unsynced rename = %v, want old and new", seen)
 	}
 	must(t, m.SyncDir("/d"))
-	if seen := outcomes(m, "/d/old"); seen["new"] != 2000 {
+	if seen := countOutcomes(m, "/d/old"); seen["new"] != 2000 {
 		t.Fatalf("outcomes of a synced rename = %v, want only new", seen)
 	}
 	must(t, m.Remove("/d/old"))
-	if seen := outcomes(m, "/d/old"); len(seen) != 2 || seen["missing"] == 0 {
+	if seen := countOutcomes(m, "/d/old"); len(seen) != 2 || seen["missing"] == 0 {
 		t.Fatalf("outcomes of an unsynced removal = %v, want new and missing", seen)
 	}
 	create(t, m, "/d/other", "", true)
@@ -143,7 +143,7 @@ func TestCrashTearsAtBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	torn := 0
-	for text := range outcomes(m, "/f") {
+	for text := range countOutcomes(m, "/f") {
 		for offset := 1; offset < len(text); offset++ {
 			if text[offset] != text[offset-1] {
 				torn++
@@ -174,7 +174,7 @@ func TestCrashOfAppends(t *testing.T) {
 			}
 		}
 		sizes, holes := map[int]bool{}, false
-		for text := range outcomes(m, "/f") {
+		for text := range countOutcomes(m, "/f") {
 			rest := strings.TrimLeft(strings.TrimPrefix(text, strings.Repeat("o", 700)), "n")
 			holes = holes || rest != ""
 			if strings.Trim(rest, "n\x00") != "" {
@@ -200,7 +200,7 @@ func TestCrashOfTruncate(t *testing.T) {
 	if _, err := f.WriteAt(bytes.Repeat([]byte("n"), 2500), 1000); err != nil {
 		t.Fatal(err)
 	}
-	for text := range outcomes(m, "/f") {
+	for text := range countOutcomes(m, "/f") {
 		switch rest := strings.TrimPrefix(text, strings.Repeat("o", 1000)); {
 		case strings.Trim(rest, "o") == "" && len(text) == 3000:
 		case strings.Trim(rest, "n") == "" && len(text) <= 3500:

@@ -300,7 +300,7 @@ func TestPunch(t *testing.T) {
 		must(t, p.Punch(39_000, 5000))
 		want := strings.Repeat("x", 1000) + strings.Repeat("\x00", 20_000) + strings.Repeat("x", 18_000) + strings.Repeat("\x00", 1000)
 		if got, ok := read(fsys, dir+"/f"); !ok || got != want {
-			t.Fatalf("%T: after Punch, the file has %d bytes, want %d bytes or other content", fsys, len(got), len(want))
+			t.Fatalf("%T: after Punch, the file has wrong content: %d bytes, want %d", fsys, len(got), len(want))
 		}
 		after, err := f.Info()
 		must(t, err)

@@ -53,6 +53,6 @@ func TestFooter(t *testing.T) {
 		}
 	}
 	if _, _, err := Footer(bytes.NewReader(slices.Concat(make([]byte, maxFooter+8), []byte{1, 0, 0, 4}, []byte("PAR1")))); err == nil || !strings.Contains(err.Error(), "footer has 67108865 bytes") {
-		t.Errorf("footer of 64 MiB + 1: got error %v", err)
+		t.Errorf("footer of 64 MiB + 1: got error %v, want an error about its size", err)
 	}
 }

@@ -28,7 +28,7 @@ func FuzzStream(f *testing.F) {
 		before := allocated()
 		batches, err := readAll(stream, limit)
 		if allocatedBytes := allocated() - before; allocatedBytes > 64<<20+8*uint64(len(stream)) {
-			t.Errorf("allocated %d bytes for a stream of %d bytes: %v", allocatedBytes, len(stream), err)
+			t.Errorf("allocated %d bytes for a stream of %d bytes, want at most 64 MiB plus 8 times its size; error: %v", allocatedBytes, len(stream), err)
 		}
 		for _, b := range batches {
 			for _, column := range b.Columns() {

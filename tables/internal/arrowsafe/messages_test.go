@@ -135,8 +135,8 @@ func TestEmptyBatches(t *testing.T) {
 	}
 }
 
-// TestOldStreams checks that streams of Arrow before 0.15, which does not mark messages, are read, and that
-// streams of Arrow before 0.8 are refused.
+// TestOldStreams checks that streams of Arrow versions before 0.15, which do not mark messages, are read, and
+// that streams of versions before 0.8 are refused.
 func TestOldStreams(t *testing.T) {
 	b := rowsOf(t, allLayouts, allLayoutRows)
 	messages := messagesOf(t, streamOf(t, []arrow.RecordBatch{b, b}))
@@ -154,7 +154,7 @@ func TestOldStreams(t *testing.T) {
 	root.Bytes[root.Pos+flatbuffers.UOffsetT(root.Offset(messageVersion))] = version4 - 1
 	for _, stream := range [][]byte{unmarked(), joinMessages(messages)} {
 		if _, err := readAll(stream, 1<<20); err == nil || !strings.Contains(err.Error(), "version V3 of the format") {
-			t.Errorf("stream of version V3: got error %v, want one about the version", err)
+			t.Errorf("stream of version V3: got error %v, want an error about the version", err)
 		}
 	}
 }
@@ -349,7 +349,7 @@ func TestTruncatedStreams(t *testing.T) {
 		if _, err := readAll(stream[:cut], 1<<20); err == nil && !ends[cut] {
 			t.Errorf("stream cut after %d of %d bytes: got no error", cut, len(stream))
 		} else if err != nil && errors.Is(err, io.EOF) && cut > 8 && !ends[cut] {
-			t.Errorf("stream cut after %d bytes: got error %v, want one other than io.EOF", cut, err)
+			t.Errorf("stream cut after %d bytes: got error %v, want an error other than io.EOF", cut, err)
 		}
 	}
 }

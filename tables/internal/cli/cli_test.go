@@ -90,7 +90,7 @@ func TestPutAndGet(t *testing.T) {
 			t.Errorf("rows exported and imported as %s:\n%s, want\n%s", format, b, a)
 		}
 		if _, stderr, code := command(t, "", "get", format, "-o", file); code != cliutil.ExitFailed || !strings.Contains(stderr, "to replace it, use --force") {
-			t.Errorf("get: exit code %d, stderr %q", code, stderr)
+			t.Errorf("get -o with an existing file: exit code %d, stderr %q, want an error about --force", code, stderr)
 		}
 		mustRun(t, "", "get", format, "-o", file, "--force")
 	}
@@ -106,7 +106,7 @@ func TestPutAndGet(t *testing.T) {
 	}
 	mustRun(t, "", "delete", "csv", "arrow")
 	if _, stderr, code := command(t, "", "delete", "jsonl", "csv"); code != cliutil.ExitFailed || !strings.Contains(stderr, "csv") {
-		t.Errorf("delete jsonl csv: exit code %d, stderr %q", code, stderr)
+		t.Errorf("delete jsonl csv: exit code %d, stderr %q, want an error about table csv", code, stderr)
 	}
 	if out := mustRun(t, "", "list", "[j-p]*"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "jsonl") || !strings.Contains(out, "parquet") {
 		t.Errorf("list [j-p]* printed\n%s\nwant three lines with jsonl and parquet", out)
@@ -169,10 +169,10 @@ func TestErrors(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir+" contains no tables") {
-		t.Errorf("get x: exit code %d, stderr %q", code, stderr)
+		t.Errorf("get x: exit code %d, stderr %q, want an error about a directory without tables", code, stderr)
 	}
 	if _, err := os.Stat(dir); err == nil {
-		t.Error("reading created a directory")
+		t.Error("get from a missing directory created it")
 	}
 	rows := writeTemp(t, "rows.csv", "a\n1\n")
 	mustRun(t, "", "put", "x", rows)
@@ -211,7 +211,7 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	if _, stderr, code := command(t, "", "put", "a\n\x1b[31m", rows, "--bucket", "b"); code != cliutil.ExitOK || stderr != `"a\n\x1b[31m": 1 rows put, version 1`+"\n" {
-		t.Errorf("put: exit code %d, stderr %q", code, stderr)
+		t.Errorf("put: exit code %d, stderr %q, want success and the quoted table name", code, stderr)
 	}
 	mustRun(t, "", "delete", "a\n\x1b[31m", "--bucket", "b")
 	store, err := tables.Open(t.Context(), dir, nil)
@@ -219,7 +219,7 @@ func TestErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir) || !strings.Contains(stderr, "in use") {
-		t.Errorf("get from a directory that is in use: exit code %d, stderr %q", code, stderr)
+		t.Errorf("get from a directory that is in use: exit code %d, stderr %q, want an error that says so", code, stderr)
 	}
 	if err := store.Close(); err != nil {
 		t.Error(err)
@@ -254,7 +254,7 @@ func TestHelpAndVariables(t *testing.T) {
 	}
 	t.Setenv("PARTD_TABLES_LIMIT", "many")
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitUsage || !strings.Contains(stderr, `the environment variable PARTD_TABLES_LIMIT="many"`) {
-		t.Errorf("get x: exit code %d, stderr %q", code, stderr)
+		t.Errorf("get x with PARTD_TABLES_LIMIT=many: exit code %d, stderr %q, want a usage error", code, stderr)
 	}
 	if out := mustRun(t, "", "completion", "bash"); !strings.Contains(out, "partd-tables") {
 		t.Error("completion bash does not print a script for partd-tables")
@@ -285,7 +285,7 @@ func TestInterrupted(t *testing.T) {
 	cancel()
 	var out, stderr bytes.Buffer
 	if code := run(ctx, []string{"put", "y", birdstrikes}, &app{in: os.Stdin, out: &out, err: &stderr}); code != cliutil.ExitInterrupted || stderr.String() != "partd-tables: interrupted\n" {
-		t.Errorf("interrupted put: exit code %d, stderr %q", code, stderr.String())
+		t.Errorf("interrupted put: exit code %d, stderr %q, want ExitInterrupted and the message interrupted", code, stderr.String())
 	}
 	if out := mustRun(t, "", "list"); strings.Count(out, "\n") != 2 {
 		t.Errorf("list printed\n%s\nwant two lines", out)

@@ -48,7 +48,7 @@ func TestCorrect(t *testing.T) {
 	for _, c := range []string{"delete-rows t --where v>1", "partition t --by day"} {
 		args := append(strings.Fields(c), "--server", url, "--token-file", token)
 		if _, stderr, code := command(t, "", args...); code == 0 || !strings.Contains(stderr, "read") {
-			t.Errorf("%s with a read token: %s", c, stderr)
+			t.Errorf("%s with a read token: stderr %s, want an error about the right to read", c, stderr)
 		}
 	}
 }

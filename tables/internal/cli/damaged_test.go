@@ -33,7 +33,7 @@ func TestDamagedTable(t *testing.T) {
 	if err != nil || len(files) != 2 {
 		t.Fatalf("got metadata files %q, %v, want two", files, err)
 	}
-	file := files[0] // belongs to either table
+	file := files[0] // may belong to either table
 	b, err := os.ReadFile(file)
 	if err == nil {
 		err = os.WriteFile(file, make([]byte, len(b)), 0o666)
@@ -73,7 +73,7 @@ func TestDamagedTable(t *testing.T) {
 		}
 	}
 	if out, stderr, code := command(t, "", "verify"); code != 1 || !strings.Contains(out, file) {
-		t.Errorf("verify: exit code %d, stdout %s, stderr %s", code, out, stderr)
+		t.Errorf("verify: exit code %d, stdout %s, stderr %s, want exit code 1 and the damaged file", code, out, stderr)
 	}
 	if out := mustRun(t, "", "verify", "--repair-from", "copy"); !strings.Contains(out, "repaired") {
 		t.Errorf("verify --repair-from copy printed\n%s\nwant a repaired file", out)
@@ -109,7 +109,7 @@ func TestInvalidColumnNames(t *testing.T) {
 		writeTemp(t, "a.arrows", out.String()):          `"s"`,
 	} {
 		if _, stderr, code := command(t, "", "put", "t", file); code == 0 || !strings.Contains(stderr, want) {
-			t.Errorf("put %s: got exit code %d, stderr %s", filepath.Base(file), code, stderr)
+			t.Errorf("put %s: got exit code %d, stderr %s, want an error about the column name", filepath.Base(file), code, stderr)
 		}
 	}
 	if list := mustRun(t, "", "list", "--json"); list != "" {

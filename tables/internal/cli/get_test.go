@@ -22,6 +22,6 @@ func TestConvert(t *testing.T) {
 		t.Errorf("convert: got %q, want %q", got, "code,n\n007,1\n008,2\n")
 	}
 	if _, stderr, code := command(t, "a\n", "convert", "-"); code != cliutil.ExitUsage || !strings.Contains(stderr, "use --from") {
-		t.Errorf("convert -: exit code %d, stderr %q", code, stderr)
+		t.Errorf("convert -: exit code %d, stderr %q, want a usage error about --from", code, stderr)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// recorder is a server that records the names of actions. It answers each with {}, and the action for
-// buckets with the default bucket's name.
+// recorder is a server that records the names of actions. It answers the action for buckets with the default
+// bucket's name, and every other action with {}.
 type recorder struct {
 	flight.BaseFlightServer
 	actions chan string

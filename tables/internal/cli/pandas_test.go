@@ -20,7 +20,7 @@ func TestPandas(t *testing.T) {
 		t.Helper()
 		out, err := exec.Command(python, append([]string{"testdata/pandas_peer.py"}, args...)...).CombinedOutput()
 		if err != nil {
-			t.Errorf("%v\n%s", err, out)
+			t.Errorf("pandas_peer.py failed: %v\n%s", err, out)
 		}
 		return string(out)
 	}

@@ -41,7 +41,7 @@ func importTwice(t *testing.T, program, source string) []string {
 	secondLines := strings.Split(strings.TrimSpace(mustRun(t, "", "import", "--from", program, source)), "\n")
 	for i, line := range lines {
 		if !strings.HasPrefix(line, "imported\t") || secondLines[i] != "unchanged"+strings.TrimPrefix(line, "imported") {
-			t.Errorf("first import printed %s, second import %s", line, secondLines[i])
+			t.Errorf("the first import printed %s, the second %s; want imported, and then unchanged", line, secondLines[i])
 		}
 	}
 	if after := mustRun(t, "", "list", "--json"); after != firstOutput {
@@ -55,7 +55,7 @@ func TestImportPystore(t *testing.T) {
 	python(t, "pystore", "pystore_peer.py", source)
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
 	if _, stderr, code := command(t, "", "import", "--from", "pystore", source); code != cliutil.ExitUsage || !strings.Contains(stderr, "contains several pystore stores") {
-		t.Errorf("import --from pystore: exit code %d, stderr %q", code, stderr)
+		t.Errorf("import --from pystore: exit code %d, stderr %q, want a usage error about several stores", code, stderr)
 	}
 	store := filepath.Join(source, "mystore")
 	lines := importTwice(t, "pystore", store)
@@ -78,7 +78,7 @@ func TestImportPystore(t *testing.T) {
 	mustRun(t, "volume\n1\n", "put", "AAPL", "-", "--format", "csv", "--mode", "replace", "--bucket", "NASDAQ")
 	out, stderr, code := command(t, "", "import", "--from", "pystore", store)
 	if code != cliutil.ExitFailed || !strings.Contains(stderr, "AAPL in bucket NASDAQ: the table exists with different rows") || strings.Count(out, "unchanged") != 2 {
-		t.Errorf("import: exit code %d, stdout %s, stderr %s", code, out, stderr)
+		t.Errorf("import: exit code %d, stdout %s, stderr %s, want a failure for AAPL and two unchanged tables", code, out, stderr)
 	}
 }
 
@@ -121,13 +121,13 @@ func TestExport(t *testing.T) {
 	item := filepath.Join(target, "NASDAQ", "AAPL.parquet")
 	want := `{"rows": 30, "types": ["double", "int64", "large_string", "timestamp[ns]"], "last": {"open": 43.5, "volume": 29, "sym": null, "Date": "2026-01-02 05:00:00"}}` + "\n"
 	if got := python(t, "pyarrow", "parquet_peer.py", item); got != want {
-		t.Errorf("pyarrow: %s, want %s", got, want)
+		t.Errorf("pyarrow read %s, want %s", got, want)
 	}
 	if got := python(t, "pandas", "parquet_peer.py", item); !strings.Contains(got, `{"index": "Date", "columns": ["open", "volume", "sym"]`) {
-		t.Error("pandas:", got)
+		t.Error("pandas read a frame without the index Date or with other columns:", got)
 	}
 	if _, stderr, code := command(t, "", "export", target); code != cliutil.ExitFailed || !strings.Contains(stderr, "--force") {
-		t.Errorf("export: exit code %d, stderr %q", code, stderr)
+		t.Errorf("second export: exit code %d, stderr %q, want an error about --force", code, stderr)
 	}
 	mustRun(t, "", "export", target, "--force", "--bucket", "NASDAQ")
 }
@@ -161,12 +161,12 @@ func TestForeignReaders(t *testing.T) {
 	slices.SortFunc(found["small"].Rows, func(a, b map[string]any) int { return cmp.Compare(a["n"].(float64), b["n"].(float64)) })
 	small, err := json.Marshal(found["small"].Rows)
 	if want := `[{"at":"2026-01-31 12:00:00","l":["x"],"n":1},{"at":null,"l":null,"n":2}]`; err != nil || string(small) != want {
-		t.Errorf("pyiceberg: %s, %v, want %s", small, err, want)
+		t.Errorf("pyiceberg read %s, error %v, want %s", small, err, want)
 	}
 	birds := found["birds"]
 	files, err := json.Marshal(birds.Files)
 	if err != nil || len(birds.Rows) != 10_000 {
-		t.Errorf("pyiceberg: %d rows, %v", len(birds.Rows), err)
+		t.Errorf("pyiceberg read %d rows, error %v, want 10,000 rows", len(birds.Rows), err)
 	}
 	got := python(t, "duckdb", "duckdb_peer.py", string(files), `select count(*), sum("Cost Total $") from FILES where "Flight Date" >= '2000-01-01'`, `{"4": ["Flight Date", "DATE"], "13": ["Cost Total $", "BIGINT"]}`)
 	rows := mustRun(t, "", "get", "birds", "--where", `"Flight Date" >= '2000-01-01'`, "--columns", `"Cost Total $"`)

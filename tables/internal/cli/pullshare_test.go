@@ -84,7 +84,7 @@ func TestPullShare(t *testing.T) {
 		t.Errorf("get of a missing table: error %q, want not found", errText)
 	}
 	if _, errText := call("get", "--nonsense"); !strings.Contains(errText, "nonsense") {
-		t.Errorf("get with an unknown flag: error %q, want one that names the flag", errText)
+		t.Errorf("get with an unknown flag: error %q, want an error that names the flag", errText)
 	}
 	abandoned, _ := connect()
 	if _, err := fmt.Fprint(abandoned, "{"); err != nil { // an incomplete call; then the program disconnects

@@ -161,9 +161,9 @@ func TestRemoteExportImport(t *testing.T) {
 	if out := mustRun(t, "", "import", "--from", "shoots", target); !strings.Contains(out, "imported\t\"\"\tbirds\t10000 rows") || !strings.Contains(out, "unchanged\tb\tx\t1 rows") {
 		t.Errorf("import --from shoots printed\n%s\nwant birds imported with 10000 rows, and x unchanged with 1 row", out)
 	}
-	// The command line overrides the variable of the other location.
+	// The flag --dir overrides the environment variable of --server.
 	if _, stderr, code := command(t, "", "list", "--dir", filepath.Join(target, "none")); code != cliutil.ExitFailed || !strings.Contains(stderr, "no tables") {
-		t.Errorf("list: exit code %d, stderr %q", code, stderr)
+		t.Errorf("list --dir: exit code %d, stderr %q, want an error about a directory without tables", code, stderr)
 	}
 }
 
@@ -195,7 +195,7 @@ func TestRemoteErrors(t *testing.T) {
 			args = append(args, "--server", url)
 		}
 		if _, stderr, code := command(t, "", args...); code != c.code || !strings.Contains(stderr, c.text) {
-			t.Errorf("%s: exit code %d: %s", c.args, code, stderr)
+			t.Errorf("%s: got exit code %d and an unexpected message: %s", c.args, code, stderr)
 		}
 	}
 	if out := mustRun(t, "", "list", "--server", url, "--token-file", read); strings.Count(out, "\n") != 1 {

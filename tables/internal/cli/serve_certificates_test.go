@@ -52,7 +52,7 @@ func TestServeReloadsCertificates(t *testing.T) {
 				state := conn.ConnectionState()
 				_ = conn.Close()
 				if !bytes.Equal(state.PeerCertificates[0].Raw, want.Raw) || state.NegotiatedProtocol != "h2" {
-					t.Errorf("%s: got another certificate, or protocol %q instead of h2", address, state.NegotiatedProtocol)
+					t.Errorf("%s: the server uses protocol %q, want h2, with the expected certificate", address, state.NegotiatedProtocol)
 				}
 				break
 			}

@@ -98,7 +98,7 @@ func TestServeUninterruptible(t *testing.T) {
 	waitUntil(t, "processes of disconnected clients are still running", func() bool { return len(children(t, cmd.Process.Pid)) <= spares })
 	start := time.Now()
 	if text, err := postQuery(t.Context(), address, "SELECT 1"); err != nil || !strings.HasPrefix(text, "200") || time.Since(start) > 5*time.Second {
-		t.Errorf("SELECT 1 = %q, %v after %v", text, err, time.Since(start))
+		t.Errorf("SELECT 1 = %q, %v after %v, want status 200 within 5 s", text, err, time.Since(start))
 	}
 	running := startTwelve(t, t.Context(), cmd, address)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -106,7 +106,7 @@ func TestServeUninterruptible(t *testing.T) {
 	}
 	start = time.Now()
 	if err := cmd.Wait(); err != nil || time.Since(start) > 10*time.Second {
-		t.Errorf("the server stopped after %v with error %v", time.Since(start), err)
+		t.Errorf("the server stopped after %v with error %v, want no error within 10 s", time.Since(start), err)
 	}
 	waitUntilGone(t, running)
 }

@@ -151,7 +151,7 @@ func TestShootsSuite(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), peers.Python(t, "shoots"), "-W", "ignore", script, file, cert, key, freePort(t), freePort(t), freePort(t))
 	cmd.Dir = t.TempDir()
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Ran 91 tests") {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("the tests of shoots failed: %v\n%s", err, out)
 	}
 }
 
@@ -233,7 +233,7 @@ func TestServeWarnsOfOtherTables(t *testing.T) {
 		// The server stops on its own, because its standard input is the null device.
 		out, err := exec.Command(file, append([]string{"serve", "--listen", "grpc://localhost:0", "--exit-on-stdin-close"}, args...)...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "ready ") {
-			t.Fatalf("%v: %s", err, out)
+			t.Fatalf("the server did not become ready: error %v, output %s", err, out)
 		}
 		return strings.Contains(string(out), "--dir partd-tables")
 	}
@@ -288,7 +288,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 		return stderr, code
 	}
 	if stderr, code := run(printed[0]); code != cliutil.ExitOK {
-		t.Errorf("list with the printed token: stderr %q", stderr)
+		t.Errorf("list with the printed token failed: %q", stderr)
 	}
 	const wrong = "eyJwrong.token.here"
 	if stderr, code := run(wrong); code != cliutil.ExitFailed || strings.Contains(stderr, wrong) {
@@ -306,7 +306,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 		}
 	}
 	if _, stderr, code := command(t, "", "put", "t", writeTemp(t, "t.csv", "a\n1\n"), "--server", server, "--token-file", writeTemp(t, "token", printed[0]+"\n"), "--ca", cert); code != cliutil.ExitOK {
-		t.Errorf("put with the printed token: stderr %q", stderr)
+		t.Errorf("put with the printed token failed: %q", stderr)
 	}
 	checkMonitoring(t, "http://"+admin+"/metrics")
 	pem, err := os.ReadFile(cert)

@@ -40,7 +40,7 @@ func TestSQL(t *testing.T) {
 	} {
 		_, stderr, code := command(t, "", "sql", sql, "--dir", dir)
 		if code != cliutil.ExitFailed || !strings.Contains(stderr, want) || strings.Contains(stderr, dir) {
-			t.Errorf("%s: exit code %d, %s", sql, code, stderr)
+			t.Errorf("%s: exit code %d, stderr %s; want a failure that does not name the directory", sql, code, stderr)
 		}
 	}
 }

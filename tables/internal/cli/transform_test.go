@@ -27,7 +27,7 @@ func TestTransformCommands(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "counts.jsonl")
 	run("resample", "trades", "--sql", "SELECT count(*) AS n FROM trades", "-o", file)
 	if got, err := os.ReadFile(file); string(got) != "{\"n\":4}\n" {
-		t.Errorf("resample -o wrote %q, %v", got, err)
+		t.Errorf("resample -o wrote %q, error %v, want one row with n = 4", got, err)
 	}
 	if got := run("list"); strings.Count(got, "\n") != 3 {
 		t.Errorf("list printed\n%s\nwant three lines", got)
@@ -81,7 +81,7 @@ func TestTransformCommands(t *testing.T) {
 	} {
 		_, stderr, code := command(t, "", append(strings.Fields(bad.args), "--dir", dir)...)
 		if code != bad.code || !strings.Contains(stderr, bad.want) {
-			t.Errorf("%s: exit code %d, %s", bad.args, code, stderr)
+			t.Errorf("%s: got exit code %d and an unexpected message: %s", bad.args, code, stderr)
 		}
 	}
 }

@@ -73,6 +73,6 @@ func TestWarehouse(t *testing.T) {
 	}
 	var errs strings.Builder
 	if code := run(t.Context(), []string{"list", "--dir", "s3://bucket/house"}, &app{in: os.Stdin, out: &errs, err: &errs}); code == 0 || !strings.Contains(errs.String(), "need a catalog") {
-		t.Errorf("list without --catalog: exit code %d, stderr %q", code, errs.String())
+		t.Errorf("list without --catalog: exit code %d, stderr %q, want an error about the catalog", code, errs.String())
 	}
 }

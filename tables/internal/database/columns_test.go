@@ -45,7 +45,7 @@ func TestColumnsOfStatements(t *testing.T) {
 	} {
 		names, err := d.TableNames(sql)
 		if err != nil || len(names) == 0 {
-			t.Errorf("TableNames(%q) = %v, %v", sql, names, err)
+			t.Errorf("TableNames(%q) = %v, %v, want at least one name", sql, names, err)
 			continue
 		}
 		got := strings.Join(names[0].Columns, " ")

@@ -26,10 +26,10 @@ func TestLikeMatchesDuckDB(t *testing.T) {
 		return b.String()
 	}
 	letters := []string{"a", "B", "b", "ä", "Ä", "ß", "\n", "\r", ".", "\\", "*", "(", "日", "🙂", "e\u0301", "$", "[", "^", " ", "-", "İ", "K"}
-	wild := append([]string{"%", "%", "%", "_", "_", "%_"}, letters...)
+	patternParts := append([]string{"%", "%", "%", "_", "_", "%_"}, letters...)
 	var values []string
 	for range 4000 {
-		s, p := word(letters, 8), word(wild, 8)
+		s, p := word(letters, 8), word(patternParts, 8)
 		if random.IntN(2) == 0 { // a pattern that is likely to match
 			p = ""
 			for _, r := range s {

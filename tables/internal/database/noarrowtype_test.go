@@ -20,7 +20,7 @@ func TestTypesWithoutArrow(t *testing.T) {
 		d.Finish()
 		for _, err := range []error{describeErr, startErr} {
 			if _, ok := err.(*sqlerror.Error); !ok || !strings.Contains(err.Error(), `column "b": Not implemented error: Unsupported Arrow type TIME_NS: cast it`) {
-				t.Errorf("%s: got error %v, want one about column b and its type", value, err)
+				t.Errorf("%s: got error %v, want an error about column b and its type", value, err)
 			}
 		}
 	}

@@ -72,7 +72,7 @@ func TestReuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !d.Reuse().IsPossible {
-		t.Fatal("Reuse() reports that no other statement can use the database, want that one can")
+		t.Fatal("Reuse() = false, want true: another statement can use the database")
 	}
 	if got := firstValue(t, d, random); got == want {
 		t.Error("random() continues from another statement's seed")
@@ -86,7 +86,7 @@ func TestReuse(t *testing.T) {
 		t.Error("another statement's variable or search path is visible:", got)
 	}
 	if got := firstValue(t, d, "SELECT count(*)::VARCHAR FROM duckdb_external_file_cache()"); got != "0" {
-		t.Error("another statement's cached files:", got)
+		t.Error("another statement's files are still cached:", got)
 	}
 	if got := firstValue(t, d, "SELECT CASE WHEN sum(memory_usage_bytes) < 1 << 20 THEN 'little' ELSE sum(memory_usage_bytes)::VARCHAR END FROM duckdb_memory()"); got != "little" {
 		t.Error("another statement's memory is still in use:", got)
@@ -171,11 +171,11 @@ func TestRunDescribedTime(t *testing.T) {
 		}
 		r.End()
 		if d.Finish(); !d.Reuse().IsPossible {
-			t.Fatal("Reuse() reports that no other statement can use the database, want that one can")
+			t.Fatal("Reuse() = false, want true: another statement can use the database")
 		}
 	}
 	if _, _, err := d.Describe(&Job{Memory: 64 << 20, SQL: "SELECT age(TIMESTAMP '2020-01-01')"}); err != nil || d.describedSQL != "" {
-		t.Errorf("a described statement with age() stays prepared, or failed: %v", err)
+		t.Errorf("Describe of a statement with age(): error %v, want nil and no prepared statement", err)
 	}
 }
 
@@ -218,7 +218,7 @@ func TestNoReuse(t *testing.T) {
 		d := openDatabase(t, 64<<20)
 		runStatement(t, d, small)
 		if !d.Reuse().IsPossible {
-			t.Fatal("Reuse() reports that no other statement can use the database, want that one can")
+			t.Fatal("Reuse() = false, want true: another statement can use the database")
 		}
 		if _, err := d.Start(ctx, &Job{Memory: 32 << 20, SQL: "SELECT 1"}); err == nil {
 			t.Error("a statement with another limit runs in the database")

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// TestSchemaAsJSON encodes column names as JSON, like package duck, and checks that DuckDB decodes
+// TestSchemaAsJSON encodes column names as JSON, as package duck does, and checks that DuckDB decodes
 // them unchanged.
 func TestSchemaAsJSON(t *testing.T) {
 	d := openDatabase(t, 64<<20)

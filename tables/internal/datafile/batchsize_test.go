@@ -105,7 +105,7 @@ func TestBatchSizeLimit(t *testing.T) {
 				for i := range int(b.NumRows()) {
 					if n, ok := b.Column(0).(*array.Int64); ok {
 						if n.Value(i) <= lastRow {
-							t.Fatalf("%q: got row %d after row %d", c.where, n.Value(i), lastRow)
+							t.Fatalf("%q: got row %d after row %d, want increasing rows", c.where, n.Value(i), lastRow)
 						}
 						lastRow = n.Value(i)
 					}
@@ -119,8 +119,8 @@ func TestBatchSizeLimit(t *testing.T) {
 						}
 					}
 				}
-				if size := SizeOf(b); size > 3*batchBytes {
-					t.Errorf("%q, recycle %t: a batch has %d bytes, want at most %d", c.where, recycle, size, 3*batchBytes)
+				if size := SizeOf(b); size > 3*maxBatchBytes {
+					t.Errorf("%q, recycle %t: a batch has %d bytes, want at most %d", c.where, recycle, size, 3*maxBatchBytes)
 				}
 				count += b.NumRows()
 				take.Release([]arrow.RecordBatch{b})

@@ -114,7 +114,7 @@ func TestByID(t *testing.T) {
 }
 
 // TestConditionFirst checks that a row group that cannot match the condition is not decoded, and that the
-// others yield the matching rows.
+// other groups yield the matching rows.
 func TestConditionFirst(t *testing.T) {
 	tableSchema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "t", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	n, text := column(20, "n", arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int64), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)

@@ -38,12 +38,12 @@ var storedTypes = []arrow.DataType{
 
 // randomGenerator returns a random generator of numbers, such as a constant or a sequence with a fixed step.
 func randomGenerator(r *rand.Rand) func() int64 {
-	last, step, few := r.Int64()>>r.IntN(40), r.Int64N(2000)-1000, r.Int64N(500)+1
+	last, step, small := r.Int64()>>r.IntN(40), r.Int64N(2000)-1000, r.Int64N(500)+1
 	kinds := []func() int64{
-		func() int64 { return few },
+		func() int64 { return small },
 		func() int64 { last += step; return last },
 		func() int64 { last += r.Int64N(50) - 5; return last },
-		func() int64 { return r.Int64N(few) * 1_000_003 },
+		func() int64 { return r.Int64N(small) * 1_000_003 },
 		func() int64 { return int64(r.Uint64()) },
 		func() int64 { return []int64{math.MinInt64, math.MaxInt64, 0, -1}[r.IntN(4)] },
 		func() int64 { return []int64{math.MinInt32, math.MaxInt32}[r.IntN(2)] },
@@ -51,8 +51,8 @@ func randomGenerator(r *rand.Rand) func() int64 {
 	return kinds[r.IntN(len(kinds))]
 }
 
-// randomNulls returns a function that reports whether row i is null: no rows, a tenth of them, long runs,
-// nearly all rows, or all rows.
+// randomNulls returns a function that reports whether row i is null. The null rows are none, a tenth, long runs,
+// nearly all, or all of the rows.
 func randomNulls(r *rand.Rand) func(i int) bool {
 	n := r.IntN(4000) + 1
 	return []func(int) bool{
@@ -217,7 +217,7 @@ func TestEncodeRoundTrip(t *testing.T) {
 	}
 	out, err := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "read.py"), dir).CombinedOutput()
 	if err != nil {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("pyarrow or DuckDB read other values (error %v):\n%s", err, out)
 	}
 }
 
@@ -438,7 +438,7 @@ func TestNullsAfterDeltas(t *testing.T) {
 		s.Columns = []Column{{Field: columns.Field(0), IDs: columns.Field(0)}}
 		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
 			if err != nil || !array.Equal(b.Column(0), group.Column(0)) {
-				t.Errorf("the values read differ from the values written, or error %v", err)
+				t.Errorf("read error %v, want nil and the values that were written", err)
 			}
 		}
 	}

@@ -68,7 +68,7 @@ func TestFalseClaims(t *testing.T) {
 		}
 		runtime.ReadMemStats(&after)
 		if allocatedBytes := after.TotalAlloc - before.TotalAlloc; allocatedBytes > 32<<20 {
-			t.Errorf("%s: allocated %d bytes for a file of %d bytes", name, allocatedBytes, len(content))
+			t.Errorf("%s: allocated %d bytes for a file of %d bytes, want at most 32 MiB", name, allocatedBytes, len(content))
 		}
 		if n != 3000-2103 {
 			t.Errorf("%s: got %d rows, want %d", name, n, 3000-2103)

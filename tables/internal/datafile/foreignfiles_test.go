@@ -66,7 +66,7 @@ func TestForeignFiles(t *testing.T) {
 	for seed := range seeds {
 		dir := t.TempDir()
 		if out, err := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "strangers.py"), dir, fmt.Sprint(seed)).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
+			t.Fatalf("strangers.py failed: %v\n%s", err, out)
 		}
 		files, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
 		if err != nil || len(files) < 10 {
@@ -103,7 +103,7 @@ func checkForeignFile(t *testing.T, r *rand.Rand, path string) error {
 	}
 	for i, c := range allRows.Columns() {
 		if c.Len() != 30_000 || c.NullN() == c.Len() {
-			return fmt.Errorf("column %s: %d rows of %d are null", allRows.ColumnName(i), c.NullN(), c.Len())
+			return fmt.Errorf("column %s has %d nulls in %d rows, want 30,000 rows, not all null", allRows.ColumnName(i), c.NullN(), c.Len())
 		}
 	}
 	for range 30 {

@@ -38,13 +38,13 @@ func pagedRows(n int) arrow.RecordBatch {
 	}, nil))
 	defer b.Release()
 	random := rand.New(rand.NewPCG(1, 2))
-	odd := []float64{math.NaN(), math.Copysign(0, -1), 0, math.Inf(1), math.Inf(-1)}
+	specialFloats := []float64{math.NaN(), math.Copysign(0, -1), 0, math.Inf(1), math.Inf(-1)}
 	for i := range n {
 		null := i/700%5 == 3 || random.IntN(20) == 0
 		if b.Field(0).(*array.Int64Builder).Append(int64(i / 3)); null && i%2 == 0 {
 			b.Field(1).AppendNull()
 		} else if random.IntN(10) == 0 {
-			b.Field(1).(*array.Float64Builder).Append(odd[random.IntN(len(odd))])
+			b.Field(1).(*array.Float64Builder).Append(specialFloats[random.IntN(len(specialFloats))])
 		} else {
 			b.Field(1).(*array.Float64Builder).Append(float64(i/100) + random.Float64())
 		}
@@ -256,18 +256,18 @@ func TestCachedFooters(t *testing.T) {
 			}
 		}
 	}
-	known := 0
+	cachedFooters := 0
 	for i := range 4 {
 		info, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, ok := s.Footers.Get(fmt.Sprintf("%s %d %d", path, info.Size(), time.Unix(int64(i), 0).UnixNano())); ok {
-			known++
+			cachedFooters++
 		}
 	}
-	if known != 3 {
-		t.Errorf("the cache has %d footers of files of this length, want 3", known)
+	if cachedFooters != 3 {
+		t.Errorf("the cache has %d footers of files of this length, want 3", cachedFooters)
 	}
 }
 
@@ -280,7 +280,7 @@ func TestPagesWithDeletes(t *testing.T) {
 	for _, f := range rows.Schema().Fields() {
 		columns = append(columns, Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f})
 	}
-	once := rows.Column(3).(*array.String)
+	onceColumn := rows.Column(3).(*array.String)
 	isDeleted := func(row int64) bool { return row%7 == 3 || row/2000 == 4 }
 	findDeletes := func(context.Context) (*Deletes, error) {
 		return &Deletes{Columns: columns[3:4], MarkDeleted: func(first int64, keep []bool, columns []arrow.Array) error {
@@ -305,8 +305,8 @@ func TestPagesWithDeletes(t *testing.T) {
 			}
 		}
 		at := map[string]int64{}
-		for i := range once.Len() {
-			at[once.Value(i)] = int64(i)
+		for i := range onceColumn.Len() {
+			at[onceColumn.Value(i)] = int64(i)
 		}
 		var wantRows []string
 		for i := range int(want.NumRows()) {

@@ -28,7 +28,7 @@ func plainRows(random *rand.Rand, n int) arrow.RecordBatch {
 		&arrow.Decimal128Type{Precision: 30, Scale: 2}, arrow.ListOf(arrow.PrimitiveTypes.Int64),
 		arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true}),
 	}
-	none := func(int) bool { return false }
+	noNulls := func(int) bool { return false }
 	var fields []arrow.Field
 	var columns []arrow.Array
 	add := func(name string, t arrow.DataType, nullable bool, null func(i int) bool) {
@@ -49,8 +49,8 @@ func plainRows(random *rand.Rand, n int) arrow.RecordBatch {
 		columns = append(columns, b.NewArray())
 	}
 	for _, t := range types {
-		add("required", t, false, none)
-		add("none", t, true, none)
+		add("required", t, false, noNulls)
+		add("none", t, true, noNulls)
 		add("late", t, true, func(i int) bool { return i > n*2/3 && i%100 == 7 })
 		add("anywhere", t, true, func(int) bool { return random.IntN(5) == 0 })
 		add("all", t, true, func(int) bool { return true })
@@ -173,20 +173,20 @@ func TestPlain(t *testing.T) {
 	const n = 9000
 	random := rand.New(rand.NewPCG(35, 1))
 	rows := plainRows(random, n)
-	none := []parquet.WriterProperty{parquet.WithDictionaryDefault(false)}
+	noDictionary := []parquet.WriterProperty{parquet.WithDictionaryDefault(false)}
 	for _, version := range []parquet.DataPageVersion{parquet.DataPageV1, parquet.DataPageV2} {
 		for _, o := range []struct {
 			name       string
 			properties []parquet.WriterProperty
 			plain      bool
 		}{
-			{"plain", none, true},
-			{"no index", append(none, parquet.WithPageIndexEnabled(false)), true},
-			{"compressed", append(none, parquet.WithCompression(compress.Codecs.Zstd)), true},
-			{"snappy", append(none, parquet.WithCompression(compress.Codecs.Snappy)), true},
-			{"INT96", none, true},
-			{"integers", append(none, parquet.WithStoreDecimalAsInteger(true)), true},
-			{"no stats", append(none, parquet.WithStats(false), parquet.WithPageIndexEnabled(false)), true},
+			{"plain", noDictionary, true},
+			{"no index", append(noDictionary, parquet.WithPageIndexEnabled(false)), true},
+			{"compressed", append(noDictionary, parquet.WithCompression(compress.Codecs.Zstd)), true},
+			{"snappy", append(noDictionary, parquet.WithCompression(compress.Codecs.Snappy)), true},
+			{"INT96", noDictionary, true},
+			{"integers", append(noDictionary, parquet.WithStoreDecimalAsInteger(true)), true},
+			{"no stats", append(noDictionary, parquet.WithStats(false), parquet.WithPageIndexEnabled(false)), true},
 			{"dictionary", nil, false},
 			{"full dictionary", []parquet.WriterProperty{parquet.WithDictionaryPageSizeLimit(1000)}, false},
 		} {
@@ -221,15 +221,15 @@ func TestPlain(t *testing.T) {
 							t.Fatalf("%s, %s: rows %d to %d: got %v, want %v", name, c.Field.Name, s.from, s.to, got[i][j], part)
 						}
 					}
-					plain := o.plain && want.NullN() == 0 && slices.Contains(plainTypes, c.Field.Type.ID())
+					wantCopied := o.plain && want.NullN() == 0 && slices.Contains(plainTypes, c.Field.Type.ID())
 					switch o.name {
 					case "INT96":
-						plain = plain && !arrow.TypeEqual(c.Field.Type, arrow.FixedWidthTypes.Timestamp_ns)
+						wantCopied = wantCopied && !arrow.TypeEqual(c.Field.Type, arrow.FixedWidthTypes.Timestamp_ns)
 					case "no stats":
-						plain = plain && !rows.Schema().Field(i).Nullable
+						wantCopied = wantCopied && !rows.Schema().Field(i).Nullable
 					}
-					if copied[i] != plain {
-						t.Errorf("%s, %s: pages were copied: %v, want %v", name, c.Field.Name, copied[i], plain)
+					if copied[i] != wantCopied {
+						t.Errorf("%s, %s: pages were copied: %v, want %v", name, c.Field.Name, copied[i], wantCopied)
 					}
 				}
 			}

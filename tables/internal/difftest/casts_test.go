@@ -207,7 +207,7 @@ func TestCasts(t *testing.T) {
 					case err == nil:
 						accepted++
 					case isEqual && plainType(from).ID() == arrow.DURATION && plainType(to).ID() == arrow.DURATION:
-						t.Errorf("cast of %s %s to %s: %v", from, canonicalText(v), to, err)
+						t.Errorf("cast of %s %s to %s: error %v, want the equal value", from, canonicalText(v), to, err)
 					}
 				}
 			}

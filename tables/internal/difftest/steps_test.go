@@ -66,8 +66,8 @@ func hash(parts ...any) uint64 {
 	return h.Sum64()
 }
 
-// pickColumn picks a column that ok accepts. If a failing run is repeated with fewer columns, it still picks the same
-// column unless that one is missing.
+// pickColumn picks a column that ok accepts. If a failing run is repeated with fewer columns, pickColumn picks the same
+// column again, unless that column is missing.
 func pickColumn(r *rand.Rand, cols []*column, ok func(*column) bool) (chosen *column) {
 	salt, lowest := r.Uint64(), uint64(0)
 	for _, c := range cols {

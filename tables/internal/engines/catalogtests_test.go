@@ -33,7 +33,7 @@ func TestIcebergSuite(t *testing.T) {
 	out, _ := cmd.CombinedOutput() // the report contains the failures
 	report, err := os.ReadFile(filepath.Join(target, "surefire-reports", "TEST-partd.PartdCatalogTest.xml"))
 	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("the tests wrote no report: %v\n%s", err, out)
 	}
 	var suite struct {
 		Cases []struct {

@@ -115,7 +115,7 @@ func (s *server) testColumnTypes(t *testing.T, client *flightClient, spark, pyic
 			if kind == "partitioned" {
 				pyiceberg.mustRun("partition", "table", c.name, "column", "k", "name", "part")
 			}
-			ours := fileSchema(t, s.putJSONRow(t, client, c.name, columns, "{"+c.row+"}")[0])
+			serverColumns := fileSchema(t, s.putJSONRow(t, client, c.name, columns, "{"+c.row+"}")[0])
 			files := map[string]string{"pyiceberg": pyiceberg.mustRun("written", "table", c.name)[0]["path"].(string)}
 			if c.name == "types.all" {
 				before := s.dataFiles(t, c.name)
@@ -123,15 +123,15 @@ func (s *server) testColumnTypes(t *testing.T, client *flightClient, spark, pyic
 				files["spark"] = slices.DeleteFunc(s.dataFiles(t, c.name), func(f string) bool { return slices.Contains(before, f) })[0]
 			}
 			for writer, path := range files {
-				theirs := fileSchema(t, path)
-				for i := range min(len(ours), len(theirs)) {
-					known := kind == "partitioned" && strings.Contains(strings.ToLower(ours[i]), "decimal")
-					if ours[i] != theirs[i] && !known {
-						t.Errorf("%s, %s: the server writes %q, but %s writes %q", c.name, kind, ours[i], writer, theirs[i])
+				engineColumns := fileSchema(t, path)
+				for i := range min(len(serverColumns), len(engineColumns)) {
+					isKnown := kind == "partitioned" && strings.Contains(strings.ToLower(serverColumns[i]), "decimal")
+					if serverColumns[i] != engineColumns[i] && !isKnown {
+						t.Errorf("%s, %s: the server writes %q, but %s writes %q", c.name, kind, serverColumns[i], writer, engineColumns[i])
 					}
 				}
-				if len(ours) != len(theirs) {
-					t.Errorf("%s, %s: the server writes %d columns and groups, but %s writes %d", c.name, kind, len(ours), writer, len(theirs))
+				if len(serverColumns) != len(engineColumns) {
+					t.Errorf("%s, %s: the server writes %d columns and groups, but %s writes %d", c.name, kind, len(serverColumns), writer, len(engineColumns))
 				}
 			}
 		}

@@ -151,7 +151,7 @@ func TestKilledServer(t *testing.T) {
 	if err := s.flightClient(t).putRow(name, 0); err != nil {
 		t.Fatal(err)
 	}
-	known := map[int64]bool{0: true}
+	acknowledged := map[int64]bool{0: true}
 	var next atomic.Int64
 	var unknown []int64
 	for range kills {
@@ -165,7 +165,7 @@ func TestKilledServer(t *testing.T) {
 					err := do(n)
 					mu.Lock()
 					if err == nil {
-						known[n] = true
+						acknowledged[n] = true
 					} else {
 						unknown = append(unknown, n)
 					}
@@ -185,19 +185,19 @@ func TestKilledServer(t *testing.T) {
 		wg.Wait()
 		s.start(address.Host, "--listen", "grpc://127.0.0.1:0")
 		got := s.flightClient(t).valueCounts(name)
-		for n := range known {
+		for n := range acknowledged {
 			if got[n] != 1 {
 				t.Fatalf("acknowledged row %d occurs %d times, want once", n, got[n])
 			}
 		}
 		for n, times := range got {
-			if times != 1 || !known[n] && !slices.Contains(unknown, n) {
-				t.Fatalf("row %d occurs %d times", n, times)
+			if times != 1 || !acknowledged[n] && !slices.Contains(unknown, n) {
+				t.Fatalf("row %d occurs %d times, want once, and only if it was committed", n, times)
 			}
 		}
 		for _, n := range unknown { // the row must not disappear later
 			if got[n] == 1 {
-				known[n] = true
+				acknowledged[n] = true
 			}
 		}
 		unknown = nil
@@ -212,12 +212,12 @@ func TestKilledServer(t *testing.T) {
 			foreign++
 		}
 	}
-	t.Logf("%d kills, %d rows, %d snapshots", kills, len(known), foreign)
-	if len(known) < 2*kills {
-		t.Errorf("after %d kills, only %d rows were acknowledged", kills, len(known))
+	t.Logf("%d kills, %d rows, %d snapshots", kills, len(acknowledged), foreign)
+	if len(acknowledged) < 2*kills {
+		t.Errorf("after %d kills, only %d rows were acknowledged, want at least two per kill", kills, len(acknowledged))
 	}
 	if a := s.send("GET", tablePath("a", "t")+"?snapshots=refs", nil); a.code != 200 {
-		t.Errorf("load with snapshots=refs: got %d %s", a.code, a.raw)
+		t.Errorf("load with snapshots=refs: got %d %s, want status 200", a.code, a.raw)
 	}
 	_, rows, err := loaded.Scan().ToArrowRecords(t.Context())
 	if err != nil {

@@ -162,7 +162,7 @@ func TestDocExamples(t *testing.T) {
 				out, err = try()
 			}
 			if err != nil {
-				t.Fatalf("%v\n%s\n%s", err, out, stderr.String())
+				t.Fatalf("the example failed: %v\n%s\n%s", err, out, stderr.String())
 			}
 			t.Logf("%s: %s", time.Since(start).Round(time.Millisecond), out)
 			if c.heading == "ClickHouse" { // ClickHouse does not read the tables' directory

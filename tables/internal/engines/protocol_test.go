@@ -77,7 +77,7 @@ func endpoints(t *testing.T, a answer) (all []string) {
 	return all
 }
 
-// TestEndpoints checks that exactly the endpoints that config lists exist.
+// TestEndpoints checks that the server has all endpoints that config lists, and no others.
 func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -246,7 +246,7 @@ func TestPagination(t *testing.T) {
 			s.send("GET", path+"?pageSize="+bad, nil).expect(t, "pageSize "+bad, 400, "BadRequestException")
 		}
 		if a := s.send("GET", path+"?pageSize=3&pageToken="+url.QueryEscape("\x00not a token"), nil); a.code >= 500 {
-			t.Errorf("invalid page token: got %d %s", a.code, a.raw)
+			t.Errorf("invalid page token: got %d %s, want a status below 500", a.code, a.raw)
 		}
 	}
 	first := s.send("GET", namespacePath("n00")+"/tables?pageSize=10", nil)
@@ -309,7 +309,7 @@ func TestTables(t *testing.T) {
 	}
 	same := s.send("GET", tablePath("a", "t é/%"), nil, "If-None-Match", etag)
 	if same.code != 304 || same.raw != "" {
-		t.Errorf("If-None-Match: %d %q", same.code, same.raw)
+		t.Errorf("If-None-Match with the current ETag: got %d %q, want status 304 without a body", same.code, same.raw)
 	}
 	s.send("GET", tablePath("a", "t é/%")+"?snapshots=refs", nil, "If-None-Match", refs.header.Get("ETag")).expect(t, "refs with the ETag of refs", 304, "")
 	s.send("GET", tablePath("a", "t é/%")+"?snapshots=refs", nil, "If-None-Match", etag).expect(t, "refs with the ETag of all", 200, "")
@@ -477,13 +477,13 @@ func TestTransactions(t *testing.T) {
 		return x.text("metadata", "properties", "both") + y.text("metadata", "properties", "both")
 	}
 	if a := commit(change("x"), change("y", requirementOf("assert-current-schema-id", "current-schema-id", 9))); a.code != 409 || both() != "" {
-		t.Errorf("one requirement fails: got %d %s, properties %q", a.code, a.raw, both())
+		t.Errorf("one requirement fails: got %d %s, properties %q, want status 409 and no property", a.code, a.raw, both())
 	}
 	if a := commit(change("x"), change("gone")); a.code != 404 || both() != "" {
-		t.Errorf("one table is missing: got %d %s, properties %q", a.code, a.raw, both())
+		t.Errorf("one table is missing: got %d %s, properties %q, want status 404 and no property", a.code, a.raw, both())
 	}
 	if a := commit(change("x"), change("y", requirementOf("assert-current-schema-id", "current-schema-id", 0))); a.code != 204 || a.raw != "" || both() != "xy" {
-		t.Errorf("all requirements hold: got %d %s, properties %q", a.code, a.raw, both())
+		t.Errorf("all requirements hold: got %d %s, properties %q, want status 204 and both properties", a.code, a.raw, both())
 	}
 }
 

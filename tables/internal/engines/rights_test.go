@@ -151,7 +151,7 @@ func TestMissingRights(t *testing.T) {
 		t.Errorf("the hidden table changed from %s to %s", before, after.raw)
 	}
 	if names := listedNames(s.send("GET", namespacePath(shown)+"/tables", nil), "identifiers"); len(names) != 1 {
-		t.Errorf("the hidden namespace contains tables %q, want one", names)
+		t.Errorf("the shown namespace contains tables %q, want one", names)
 	}
 
 	// Engines can list and read what their token allows.

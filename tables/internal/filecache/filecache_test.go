@@ -194,7 +194,7 @@ func TestKilledProcesses(t *testing.T) {
 		t.Errorf("processes/ contains %q, %v, want only this process's directory and its lock", leftovers, err)
 	}
 	if n := size(t, filepath.Join(dir, "files")); n > 20*fileSize {
-		t.Errorf("the cache has %d bytes", n)
+		t.Errorf("the cache has %d bytes, want at most the size of 20 files", n)
 	}
 	if err := c.Close(); err != nil {
 		t.Error(err)

@@ -156,8 +156,8 @@ func TestFirstErrorInOrder(t *testing.T) {
 	}
 }
 
-// TestChunksInMemory checks that only one long record is in memory at a time, and a few chunks of
-// short records.
+// TestChunksInMemory checks that at most one long record, or a few chunks of short records, are in
+// memory at a time.
 func TestChunksInMemory(t *testing.T) {
 	setChunks(t, 100)
 	for size, want := range map[int]int64{1000: 1, 40: textWorkers} {

@@ -201,6 +201,6 @@ func TestDeepParquet(t *testing.T) {
 	in := fileOf(t, "deep.parquet", "PAR1"+footer+length+"PAR1")
 	in.Format = Parquet
 	if _, err := content(t, in); err == nil || err.Error() != "deep.parquet: its schema has more than 256 levels at node 257 of 2001" {
-		t.Errorf("a schema of %d levels: got error %v, want one about node 257 and the limit of 256 levels", levels, err)
+		t.Errorf("a schema of %d levels: got error %v, want an error about node 257 and the limit of 256 levels", levels, err)
 	}
 }

@@ -34,7 +34,7 @@ func TestLookupIsCurrent(t *testing.T) {
 				t.Fatalf("Lookup = %q, %q, %v, want %q, %q, %v", gotLoc, gotRules, err, loc, rules, wantErr)
 			}
 			if _, isCached, _, err := c.answers.get(n); isCached != (wantErr == nil) || err != nil {
-				t.Fatalf("answers.get(%v) reports cached = %v, %v", n, isCached, err)
+				t.Fatalf("answers.get(%v): cached = %v, error %v; want true only if Lookup succeeds", n, isCached, err)
 			}
 		}
 	}
@@ -85,6 +85,6 @@ func TestAnswersAreBounded(t *testing.T) {
 		}
 	}
 	if n := len(c.answers.entries); n == 0 || n > maxAnswerBytes>>20 {
-		t.Errorf("%d answers of a megabyte each are cached", n)
+		t.Errorf("%d answers of a megabyte each are cached, want at least 1 and at most maxAnswerBytes in total", n)
 	}
 }

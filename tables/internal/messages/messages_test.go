@@ -82,7 +82,7 @@ func TestMessages(t *testing.T) {
 					case numbers.Value(i) != int64(next), lists.IsNull(i) != (next%3 == 0):
 						t.Fatalf("row %d has the number %d, or its list is wrongly null or wrongly not null", next, numbers.Value(i))
 					case lists.IsValid(i) && text.Value(int(start)) != fmt.Sprintf("%0*d", c.width, next):
-						t.Fatalf("row %d has the text %s", next, text.Value(int(start)))
+						t.Fatalf("row %d has the wrong text %s", next, text.Value(int(start)))
 					}
 					next++
 				}
@@ -113,7 +113,7 @@ func TestMergeUnsupportedTypes(t *testing.T) {
 		b.Release()
 	}
 	if got := mergeBatches(n, empty, 0); len(got) != 2 {
-		t.Errorf("%d batches, want 2", len(got))
+		t.Errorf("mergeBatches returned %d batches, want 2", len(got))
 	}
 	take.Release(empty)
 }

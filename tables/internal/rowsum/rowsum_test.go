@@ -31,7 +31,7 @@ func TestRowSum(t *testing.T) {
 		`[{"a":"x","b":"y"},{"a":"z","b":""}]`, `[{"a":"x","b":"y"},{"a":"x","b":"y"}]`, `[{"a":"x","b":"y"},{"a":"z","b":null},{}]`,
 	} {
 		if got := sum(different); got.Equals(want) {
-			t.Errorf("%s has the same sum", different)
+			t.Errorf("the different rows %s have the same sum", different)
 		}
 	}
 }

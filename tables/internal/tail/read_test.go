@@ -48,7 +48,7 @@ func TestCached(t *testing.T) {
 		t.Helper()
 		mark, err := l.Fingerprint(ctx, -1)
 		if err != nil || mark == lastMark {
-			t.Fatalf("after %s: Fingerprint = %s, %v, want a new one", step, mark, err)
+			t.Fatalf("after %s: Fingerprint = %s, %v, want a new fingerprint", step, mark, err)
 		}
 		if _, _, ok := l.Cached(mark); ok {
 			t.Fatalf("after %s: the outdated result is still cached", step)
@@ -79,7 +79,7 @@ func TestCached(t *testing.T) {
 	if err := l.Forget(ctx, 1<<40); err != nil {
 		t.Fatal(err)
 	}
-	l.Cache(lastMark, few, false) // as a slow reader does, which finishes after the fold
+	l.Cache(lastMark, few, false) // like a slow reader that finishes after the fold
 	if used := s.UsedMemory(); used != 0 {
 		t.Errorf("%d bytes are still used after the fold", used)
 	}
