@@ -79,7 +79,7 @@ func TestLargePop(t *testing.T) {
 		}
 		for i, v := range values {
 			if i == 7 && string(v) != want || i != 7 && len(v) > 0 {
-				t.Fatalf("Pop returned %q for key %d, want a value only for key 7: %q", v, i, want)
+				t.Fatalf("Pop returned %q for key %d; want %q for key 7, and nothing for other keys", v, i, want)
 			}
 		}
 		var l Ledger

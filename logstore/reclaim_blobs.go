@@ -39,7 +39,7 @@ func (s *Store) waitChanges(ctx context.Context) error {
 	}
 }
 
-// oldBlobFiles returns the blob files that no change writes to any more. All references to them
+// oldBlobFiles returns the blob files to which nothing is written any more. All references to them
 // are already in tables and segments.
 func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	s.mu.Lock()

@@ -140,7 +140,7 @@ func Retry(ctx context.Context, limit time.Duration, size int64, progress *int, 
 	}
 }
 
-// isDefinite reports whether the outcome of a failed request is known, so that retrying is useless.
+// isDefinite reports whether the outcome of a failed request is known, so retrying is useless.
 func isDefinite(err error) bool {
 	return errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused)
 }

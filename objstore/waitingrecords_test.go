@@ -15,16 +15,16 @@ import (
 )
 
 // contendedStore opens a store that always loses the race for a log number, so its records wait for a group
-// (a commit of several records). before, if not nil, is called before each attempt at a group.
-func contendedStore(t *testing.T, b Bucket, o Options, before func()) *Store {
+// (a commit of several records). beforeGroup, if not nil, is called before each attempt at a group.
+func contendedStore(t *testing.T, b Bucket, o Options, beforeGroup func()) *Store {
 	rival := open(t, b, Options{})
 	s := open(t, b, o)
 	s.bucket = &faultyBucket{Bucket: b, create: func(ctx context.Context, name string, data []byte) error {
 		if strings.HasPrefix(name, "log/") {
 			if operation(data[12]) != opGroup {
 				appendAndFlush(t, rival, "rival", "x")
-			} else if before != nil {
-				before()
+			} else if beforeGroup != nil {
+				beforeGroup()
 			}
 		}
 		return b.Create(ctx, name, data)

@@ -58,7 +58,7 @@ func (m *memSpaces) Close(context.Context) error {
 	return nil
 }
 
-// TestNamespaces checks that namespaces have separate values, sizes, drops, sessions and popped values.
+// TestNamespaces checks that a change, a Drop, a Pop or a session in one namespace does not affect the others.
 func TestNamespaces(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

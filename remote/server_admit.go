@@ -73,7 +73,7 @@ func (s *Server) evictOne() {
 	}
 }
 
-// leastUseful returns the connection of owner to evict, or nil. It prefers connections that never
+// leastUseful returns which of owner's connections to evict, or nil. It prefers connections that never
 // sent a request, then the connection that was idle longest. If sameTenant is true, the connection
 // is evicted for another connection of owner, so it must have been idle for a while. mu must be
 // held.

@@ -222,7 +222,7 @@ func (s *Shards) recordIdentity(sh *shard, text string, instance uint64) error {
 // example after a disk failed. The other shards keep their keys; the keys of the old store are
 // lost. All shards must be reachable; open opens them by name. After an error, call Adopt again.
 func Adopt(ctx context.Context, names []string, open func(ctx context.Context, name string) (partd.Partd, error), name string) (err error) {
-	s, err := newOpening(names, open)
+	s, err := newLazyShards(names, open)
 	if err != nil {
 		return err
 	}

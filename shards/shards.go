@@ -85,22 +85,22 @@ func New(names []string, stores []partd.Partd) (*Shards, error) {
 // unreachable, because of a network error (a [net.Error] that is not about a file), Open succeeds.
 // An unreachable store is opened when one of its keys is needed.
 func Open(ctx context.Context, names []string, open func(ctx context.Context, name string) (partd.Partd, error)) (*Shards, error) {
-	s, err := newOpening(names, open)
+	s, err := newLazyShards(names, open)
 	if err != nil {
 		return nil, err
 	}
 	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, strict) })
-	reachable := false
+	canContinue := false
 	for _, err := range errs {
 		if err != nil && !isUnreachable(err) {
-			reachable = false
+			canContinue = false
 			break
 		}
-		reachable = reachable || err == nil
+		canContinue = canContinue || err == nil
 	}
 	err = joinErrors(s.shards, errs, strict)
-	if reachable && ctx.Err() == nil {
-		err = s.recognizeAll(ctx)
+	if canContinue && ctx.Err() == nil {
+		err = s.checkStores(ctx)
 	}
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Path: strings.Join(names, ","), Err: errors.Join(err, s.Close())}
@@ -108,7 +108,7 @@ func Open(ctx context.Context, names []string, open func(ctx context.Context, na
 	return s, nil
 }
 
-// isUnreachable reports whether err is a network error, so that a retry may succeed. A bare
+// isUnreachable reports whether err is a network error, so a retry may succeed. A bare
 // syscall.Errno does not count: it implements net.Error, but is usually about a file.
 func isUnreachable(err error) bool {
 	var netErr net.Error
@@ -119,9 +119,9 @@ func isUnreachable(err error) bool {
 	return !bare
 }
 
-// recognizeAll returns an error if an open shard has the wrong store. It ignores other errors; the
+// checkStores returns an error if an open shard has the wrong store. It ignores other errors; the
 // next operation on the shard will return them.
-func (s *Shards) recognizeAll(ctx context.Context) error {
+func (s *Shards) checkStores(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	return joinErrors(s.shards, concurrently(s.shards, func(_ int, sh *shard) error {
@@ -151,8 +151,8 @@ func CheckNames(names []string) error {
 	return nil
 }
 
-// newOpening returns shards that call open when they need a store.
-func newOpening(names []string, open func(ctx context.Context, name string) (partd.Partd, error)) (*Shards, error) {
+// newLazyShards returns shards that call open when they need a store.
+func newLazyShards(names []string, open func(ctx context.Context, name string) (partd.Partd, error)) (*Shards, error) {
 	if open == nil {
 		return nil, errors.New("shards: open is nil: pass a function that opens a store by its name")
 	}

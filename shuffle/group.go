@@ -60,8 +60,8 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 	}
 }
 
-// groupReader reads the blocks of a scanner. Several readers may share a scanner. If a batch ends
-// within a group, its reader next receives the batches that continue this group.
+// groupReader reads the blocks of a scanner. Several readers may share a scanner. If a reader's
+// batch ends within a group, that reader also gets the batches with the rest of the group.
 type groupReader[T any] struct {
 	sc    *scanner
 	codec encode.ValueCodec[T]

@@ -101,11 +101,11 @@ func TestUseAfterPanic(t *testing.T) {
 	}
 }
 
-// breakingCodec returns a codec that encodes remaining-1 records, and then fails once.
-func breakingCodec(c encode.ValueCodec[rec], remaining int) encode.ValueCodec[rec] {
+// breakingCodec returns a codec that encodes goodRecords records, and then fails once.
+func breakingCodec(c encode.ValueCodec[rec], goodRecords int) encode.ValueCodec[rec] {
 	encode := c.Encode
 	c.Encode = func(dst []byte, r rec) ([]byte, error) {
-		if remaining--; remaining == 0 {
+		if goodRecords--; goodRecords == -1 {
 			return nil, errCodec
 		}
 		return encode(dst, r)
@@ -139,7 +139,7 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 		},
 	} {
 		o := minMemory[rec](t)
-		o.Codec = breakingCodec(codec, goodRecords+1)
+		o.Codec = breakingCodec(codec, goodRecords)
 		s, out, err := start(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)

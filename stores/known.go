@@ -24,8 +24,8 @@ type store struct {
 	usage       string // such as "file:DIR", for messages
 	help        string
 	hasLocation bool // a location follows the scheme
-	remote      bool // the location begins with //, and names servers
-	bucket      bool // the location begins with //, and names a bucket
+	isRemote    bool // the location begins with //, and names servers
+	isBucket    bool // the location begins with //, and names a bucket
 	options     []option
 	open        func(ctx context.Context, location string, opts options) (partd.Partd, error)
 	exists      func(location string, opts options) (bool, error)
@@ -114,7 +114,7 @@ func tempOption() option {
 // because opening such a store creates nothing.
 func serverStore(scheme, usage, help string, more ...option) store {
 	return store{
-		name: scheme, usage: usage, help: help, hasLocation: true, remote: true,
+		name: scheme, usage: usage, help: help, hasLocation: true, isRemote: true,
 		options: append([]option{{"token-file", fileKind(), "$PARTD_TOKEN", "file with the client's token"}}, more...),
 		open: func(ctx context.Context, location string, o options) (partd.Partd, error) {
 			opts, err := clientOptions(scheme, o)

@@ -72,7 +72,7 @@ func (u *parsedURL) checkLocation(path string) error {
 }
 
 func (u *parsedURL) setLocation(path string) error {
-	if u.store.remote {
+	if u.store.isRemote {
 		return u.setAddress(path)
 	}
 	location, err := url.PathUnescape(path)
@@ -81,9 +81,9 @@ func (u *parsedURL) setLocation(path string) error {
 	}
 	localPath, ok := strings.CutPrefix(location, "//")
 	switch {
-	case u.store.bucket && !ok:
+	case u.store.isBucket && !ok:
 		return fmt.Errorf("location %q: write %s", path, u.store.usage)
-	case ok && !u.store.bucket:
+	case ok && !u.store.isBucket:
 		if !strings.HasPrefix(localPath, "/") {
 			return fmt.Errorf("location %q names a host: a local path has one slash or three", path)
 		}
@@ -194,7 +194,7 @@ func Parts() (schemes, prefixes []Part) { return NewSet().Parts() }
 func (t *Set) Parts() (schemes, prefixes []Part) {
 	for _, s := range t.stores() {
 		scheme := s.name + ":"
-		if s.remote || s.bucket {
+		if s.isRemote || s.isBucket {
 			scheme += "//"
 		}
 		schemes = append(schemes, Part{scheme, s.help})

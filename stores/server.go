@@ -49,7 +49,7 @@ func (t *Set) Adopt(ctx context.Context, url, server string) error {
 		return &URLError{url, err}
 	}
 	names, urls := splitServers(u.store.name, u.location)
-	if !u.store.remote || len(names) == 1 || !slices.Contains(names, server) {
+	if !u.store.isRemote || len(names) == 1 || !slices.Contains(names, server) {
 		return &URLError{url, fmt.Errorf("adopting needs a URL with several servers, and %s must be one of them", server)}
 	}
 	opts, err := clientOptions(u.store.name, u.storeOptions)

@@ -194,7 +194,7 @@ func (t *Set) stores() []store {
 	}
 	for _, scheme := range t.extra {
 		s := store{
-			name: scheme.Name, usage: scheme.Usage, help: scheme.Help, hasLocation: true, bucket: true,
+			name: scheme.Name, usage: scheme.Usage, help: scheme.Help, hasLocation: true, isBucket: true,
 			open: func(ctx context.Context, location string, o options) (partd.Partd, error) {
 				return scheme.Open(ctx, location, o.values)
 			},

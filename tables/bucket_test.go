@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
@@ -56,5 +57,44 @@ func TestBucketLifecycle(t *testing.T) {
 	}
 	if _, ok, err := read(ctx, s.Bucket("c"), "t"); ok || err != nil {
 		t.Fatalf("read of a table in a deleted bucket: found = %v, error = %v; want not found", ok, err)
+	}
+}
+
+// TestBucketsAsJSON checks the JSON encoding of Buckets, including the forms that older servers accept: null, and a
+// single bucket as a string.
+func TestBucketsAsJSON(t *testing.T) {
+	for _, c := range []struct {
+		buckets Buckets
+		text    string
+	}{{nil, `null`}, {Buckets{""}, `""`}, {Buckets{"NYSE"}, `"NYSE"`}, {Buckets{"NYSE", ""}, `["NYSE",""]`}} {
+		text, err := json.Marshal(c.buckets)
+		if err != nil || string(text) != c.text {
+			t.Errorf("Marshal(%q) = %s, %v, want %s", []string(c.buckets), text, err, c.text)
+		}
+		var o MaintainOptions
+		if err := json.Unmarshal([]byte(`{"bucket":`+c.text+`}`), &o); err != nil || !slices.Equal(o.Buckets, c.buckets) {
+			t.Errorf("Unmarshal(%s) = %q, %v, want %q", c.text, []string(o.Buckets), err, []string(c.buckets))
+		}
+	}
+	if err := new(Buckets).UnmarshalJSON([]byte(`7`)); err == nil {
+		t.Error("UnmarshalJSON of a number succeeded, want an error")
+	}
+}
+
+func TestFoldOfSeveralBuckets(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), nil)
+	for _, name := range []string{"a", "b", "c"} {
+		mustPut(t, s.Bucket(name), "t", PutAppend, 1, 2)
+	}
+	r, err := s.Fold(t.Context(), &MaintainOptions{Buckets: Buckets{"a", "c"}})
+	if err != nil || r.Tables != 2 || r.Rows != 4 {
+		t.Fatalf("Fold = %+v, %v; want Tables 2 and Rows 4", r, err)
+	}
+	if _, err := s.Fold(t.Context(), &MaintainOptions{Buckets: Buckets{"a", "c"}, Tables: []string{"t"}}); err == nil {
+		t.Error("Fold of a table in two buckets succeeded, want an error")
+	}
+	r, err = s.Fold(t.Context(), nil)
+	if err != nil || r.Tables != 1 {
+		t.Fatalf("Fold = %+v, %v; want Tables 1", r, err)
 	}
 }

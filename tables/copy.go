@@ -138,7 +138,7 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 	steps, inSnapshot := map[string]*restoreStep{}, map[string]bool{}
 	for _, l := range listed {
 		inSnapshot[l.Name] = true
-		step, err := c.plan(ctx, l)
+		step, err := c.copyTable(ctx, l)
 		if err != nil {
 			err = &OpError{Op: "copy", Bucket: name, Table: l.Name, Err: err}
 			if !errors.Is(err, ErrDamaged) {
@@ -178,18 +178,18 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 	return copyProperty(ctx, c.from, c.rules, c.to, rulesProperty, ns)
 }
 
-// copyProperty copies the value of a namespace's property key in store from to the property toKey in store to.
-func copyProperty(ctx context.Context, from *Store, key string, to *Store, toKey, ns string) error {
-	text, err := from.cat.Property(ctx, ns, key)
+// copyProperty copies the namespace's property sourceKey in store source to its property destKey in store dest.
+func copyProperty(ctx context.Context, source *Store, sourceKey string, dest *Store, destKey, ns string) error {
+	text, err := source.cat.Property(ctx, ns, sourceKey)
 	if err != nil {
 		return err
 	}
-	return to.cat.EditProperty(ctx, ns, toKey, func(string) (string, error) { return text, nil })
+	return dest.cat.EditProperty(ctx, ns, destKey, func(string) (string, error) { return text, nil })
 }
 
-// plan copies a table's files, and returns the step that commits the copy. If an earlier copy is up to date, plan
-// returns nil.
-func (c *copyJob) plan(ctx context.Context, l icecat.Listed) (*restoreStep, error) {
+// copyTable copies a table's files, and returns the step that commits the copy. If an earlier copy is up to date,
+// copyTable returns nil.
+func (c *copyJob) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep, error) {
 	base, err := c.to.cat.Location(ctx, l.Namespace, l.Name)
 	if err != nil && !errors.Is(err, icecat.ErrNotFound) {
 		return nil, err
@@ -208,7 +208,7 @@ func (c *copyJob) plan(ctx context.Context, l icecat.Listed) (*restoreStep, erro
 			return nil, err
 		}
 		if c.keepOthers && !strings.HasPrefix(toOrigin, c.from.key("")) {
-			return nil, fmt.Errorf("the table %w in the destination, and is not an unchanged copy of this table: delete it first, or copy to another store", ErrExists)
+			return nil, fmt.Errorf("the table %w in the destination, and is another table or a changed copy: delete it first, or copy to another store", ErrExists)
 		}
 	}
 	source, err := c.from.cat.LoadAt(ctx, l.Namespace, l.Name, l.Location)

@@ -217,7 +217,7 @@ func TestTailsFromEarlierVersions(t *testing.T) {
 		"hidden values": batchOf(3, ids, hidden(), masked),
 		"long columns":  batchOf(2, ids, listValues, masked),
 	} {
-		for _, snapshot := range []bool{false, true} {
+		for _, bySnapshot := range []bool{false, true} {
 			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 			b := s.Bucket("b")
 			if _, err := b.Put(ctx, "t", readerOf(t, good), PutAppend, nil); err != nil {
@@ -229,7 +229,7 @@ func TestTailsFromEarlierVersions(t *testing.T) {
 				t.Fatalf("%s: rows before the fold are %q, want %d rows", name, want, n)
 			}
 			var err error
-			if snapshot {
+			if bySnapshot {
 				_, err = b.Snapshot(ctx, "s")
 			} else {
 				_, err = s.Fold(ctx, nil)

@@ -239,8 +239,8 @@ func TestEvolve(t *testing.T) {
 // TestWidenInexact checks that widening to float64 fails, and changes nothing, if float64 cannot represent a
 // value exactly.
 func TestWidenInexact(t *testing.T) {
-	for _, tail := range []bool{false, true} {
-		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !tail})
+	for _, hasTail := range []bool{false, true} {
+		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !hasTail})
 		b := s.Bucket("")
 		if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int64", `{"a":9007199254740993}`), PutAppend, nil); err != nil {
 			t.Fatal(err)
@@ -255,8 +255,8 @@ func TestWidenInexact(t *testing.T) {
 
 // TestWidenReplaced checks that a value of a replaced row does not prevent widening, because no reader sees it.
 func TestWidenReplaced(t *testing.T) {
-	for _, tail := range []bool{false, true} {
-		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !tail})
+	for _, hasTail := range []bool{false, true} {
+		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !hasTail})
 		b := s.Bucket("")
 		options := &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}
 		for _, row := range []string{`{"t":"2026-01-01T00:00:00","a":9007199254740993}`, `{"t":"2026-01-01T00:00:00","a":2}`} {
@@ -269,5 +269,34 @@ func TestWidenReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantText(t, b, "t", "t timestamp[us]; a float64 | 2026-01-01T00:00:00,2")
+	}
+}
+
+func TestColumnTypes(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	mustPut(t, b, "t", PutAppend, 1)
+	want := []arrow.DataType{
+		arrow.PrimitiveTypes.Uint8, arrow.FixedWidthTypes.Timestamp_ns, &arrow.TimestampType{Unit: arrow.Second},
+		&arrow.Decimal128Type{Precision: 18, Scale: 2}, arrow.FixedWidthTypes.Date32, arrow.BinaryTypes.LargeString,
+	}
+	var changes []ColumnChange
+	for i, typ := range want {
+		changes = append(changes, ColumnChange{Op: AddColumn, Column: string(rune('A' + i)), Type: ColumnTypeOf(typ)})
+	}
+	if err := b.Evolve(t.Context(), "t", changes...); err != nil {
+		t.Fatal(err)
+	}
+	table, err := b.Table(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := table.Schema(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, typ := range want {
+		if f, _ := schema.FieldsByName(string(rune('A' + i))); len(f) != 1 || !arrow.TypeEqual(f[0].Type, typ) {
+			t.Errorf("added column is %v, want type %s", f, typ)
+		}
 	}
 }

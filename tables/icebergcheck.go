@@ -102,9 +102,10 @@ func (p *icebergStep) checkUUIDUnused(ctx context.Context, newMeta table.Metadat
 	return err
 }
 
-// checkProperties returns an error if the change sets properties that place files outside the table. Unless registered
-// is true, it also returns an error if the change sets or removes properties that are reserved for partd.
-func checkProperties(oldMeta, newMeta table.Metadata, registered bool) error {
+// checkProperties returns an error if the change sets properties that place files outside the table. Unless the
+// change registers a table (isRegistration), checkProperties also returns an error if the change sets or removes
+// properties that are reserved for partd.
+func checkProperties(oldMeta, newMeta table.Metadata, isRegistration bool) error {
 	oldProps := iceberg.Properties{}
 	if oldMeta != nil {
 		oldProps = oldMeta.Properties()
@@ -117,7 +118,7 @@ func checkProperties(oldMeta, newMeta table.Metadata, registered bool) error {
 			if oldValue == newValue && wasSet == isSet {
 				continue
 			}
-			isReserved := strings.HasPrefix(k, "partd.") && !icecat.IsMetadata(k) && k != FoldOnLoadProperty && !registered
+			isReserved := strings.HasPrefix(k, "partd.") && !icecat.IsMetadata(k) && k != FoldOnLoadProperty && !isRegistration
 			isLocation := strings.HasPrefix(k, "write.") && (strings.HasSuffix(k, "path") || strings.HasSuffix(k, "location") || strings.HasSuffix(k, "impl"))
 			switch {
 			case isReserved:
@@ -174,7 +175,7 @@ func checkSize(oldMeta, newMeta table.Metadata) error {
 	if err != nil {
 		return err
 	}
-	// The text of exceeds begins with a verb, because it completes the sentence in the ArgumentError below.
+	// This error completes the sentence in the ArgumentError below, so its text begins with a verb.
 	_, exceeds := icecat.DecodedCost(b)
 	if len(b) > maxTableMetadata {
 		exceeds = fmt.Errorf("has %d bytes; the limit is %d", len(b), maxTableMetadata)

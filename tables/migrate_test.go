@@ -12,8 +12,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/compute"
 )
 
-// negateColumn returns a migration that replaces column n by a column minus with the negated values, and drops s.
-// It counts its calls.
+// negateColumn returns a migration that replaces column "n" by a column "minus" of the negated values, and drops
+// column "s". The migration counts its calls in *calls.
 func negateColumn(calls *int) func(arrow.RecordBatch) (arrow.RecordBatch, error) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "minus", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 	return func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
@@ -45,7 +45,7 @@ func TestMigrate(t *testing.T) {
 	calls = 0
 	for _, version := range []int{1, 2} {
 		if migrated, err := b.Migrate(t.Context(), "t", version, negateColumn(&calls)); migrated || calls > 0 || err != nil {
-			t.Errorf("Migrate to version %d, which is not newer, = %v, %v, with %d calls; want nothing done", version, migrated, err, calls)
+			t.Errorf("Migrate to version %d (not newer) = %v, %v, with %d calls; want false, nil, and no calls", version, migrated, err, calls)
 		}
 	}
 	table, err := b.Table(t.Context(), "t")
@@ -79,10 +79,10 @@ func TestEvolveDuringAppends(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")
 	mustPut(t, b, "t", PutAppend, 0)
-	var writer sync.WaitGroup
+	var writers sync.WaitGroup
 	var rows int64 = 1
 	stop := make(chan struct{})
-	writer.Go(func() {
+	writers.Go(func() {
 		for {
 			select {
 			case <-stop:
@@ -115,7 +115,7 @@ func TestEvolveDuringAppends(t *testing.T) {
 		}
 	}
 	close(stop)
-	writer.Wait()
+	writers.Wait()
 	got := tableText(t, b, "t", nil)
 	seen := map[string]int{}
 	for _, line := range strings.Split(got, " | ")[1:] {

@@ -63,16 +63,16 @@ func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 	return nil
 }
 
-// copyTail copies the tail, if there is one, to the directory to, and makes the Store use the copy.
-func (s *Store) copyTail(ctx context.Context, to string) error {
+// copyTail copies the tail, if there is one, to the directory dest, and makes the Store use the copy.
+func (s *Store) copyTail(ctx context.Context, dest string) error {
 	from, tailStore := cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")), s.opts.Tail
 	noTail := s.opts.NoTail
-	s.opts.TailDir, s.opts.Tail, s.opts.NoTail = to, nil, true
+	s.opts.TailDir, s.opts.Tail, s.opts.NoTail = dest, nil, true
 	if noTail {
 		return nil
 	}
 	if tailStore != nil {
-		l, err := logstore.Open(to, nil)
+		l, err := logstore.Open(dest, nil)
 		if err != nil {
 			return err
 		}
@@ -83,12 +83,12 @@ func (s *Store) copyTail(ctx context.Context, to string) error {
 	copied, err := copyStable(ctx, func(context.Context) (string, error) { return tailFingerprint(from) }, func() error {
 		names, err := tailFiles(from)
 		if err == nil {
-			err = os.RemoveAll(to)
+			err = os.RemoveAll(dest)
 		}
 		if err == nil {
-			err = os.Mkdir(to, 0o700)
+			err = os.Mkdir(dest, 0o700)
 		}
-		return cmp.Or(err, copyFiles(to, from, names))
+		return cmp.Or(err, copyFiles(dest, from, names))
 	})
 	s.opts.NoTail = !copied
 	return err

@@ -10,6 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/filter"
 )
 
 func ticks(unit arrow.TimeUnit, zone string) *arrow.Schema {
@@ -138,5 +140,31 @@ func TestReplaceRange(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestReplaceRangeTimeColumn checks that the result of ReplaceRange names the time column, in a table with
+// two timestamp columns.
+func TestReplaceRangeTimeColumn(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "created", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true}, {Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us},
+	}, nil)
+	rows := func() array.RecordReader {
+		build := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		defer build.Release()
+		build.Field(0).AppendNull()
+		build.Field(1).(*array.TimestampBuilder).AppendTime(day0)
+		return oneBatch(build.NewRecordBatch())
+	}
+	if _, err := b.Put(t.Context(), "t", rows(), PutAppend, &PutOptions{Settings: &Settings{Time: "at"}}); err != nil {
+		t.Fatal(err)
+	}
+	result, err := b.ReplaceRange(t.Context(), "t", day0, day0.Add(1), rows(), nil)
+	if err != nil || result.TimeColumn != "at" || result.Deleted != 1 {
+		t.Errorf(`ReplaceRange = %+v, %v; want TimeColumn "at" and Deleted 1`, result, err)
+	}
+	if result, err = b.DeleteRows(t.Context(), "t", filter.IsNull("created")); err != nil || result.TimeColumn != "" {
+		t.Errorf(`DeleteRows = %+v, %v; want TimeColumn ""`, result, err)
 	}
 }

@@ -63,7 +63,7 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 }
 
 // planRestore returns, for the name of each table to restore, the table's listing in the snapshot. If the snapshot
-// lacks a table, so that Restore must delete it, the listing has no location.
+// lacks a table, which Restore must therefore delete, the listing has no location.
 func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []string) (map[string]icecat.Listed, error) {
 	ns := namespaceOf(b.Name())
 	planned := map[string]icecat.Listed{}

@@ -58,3 +58,17 @@ func TestPutAndScan(t *testing.T) {
 		t.Fatalf("Table of a deleted table: error = %v, want ErrNotFound", err)
 	}
 }
+
+func TestInvalidPutOptions(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), nil).Bucket("")
+	v := Version(1)
+	for _, c := range []struct {
+		mode PutMode
+		o    *PutOptions
+	}{{7, nil}, {PutAppend, &PutOptions{Over: &v}}} {
+		_, err := b.Put(t.Context(), "t", rowsOf(1), c.mode, c.o)
+		if !errors.As(err, new(*ArgumentError)) {
+			t.Errorf("Put with mode %d and options %+v: error = %v, want an ArgumentError", c.mode, c.o, err)
+		}
+	}
+}

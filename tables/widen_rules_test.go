@@ -16,9 +16,9 @@ func TestUniqueWhileWidening(t *testing.T) {
 	const oldColumns = "k int64; v int64; n int64"
 	for _, columns := range []string{oldColumns + "; w utf8", "k int64; v float64; n int64", "k int64; v int64; n float64"} {
 		for _, mode := range []string{"put", "upsert"} {
-			for _, tail := range []bool{false, true} {
+			for _, hasTail := range []bool{false, true} {
 				t.Run(columns+"/"+mode, func(t *testing.T) {
-					s := mustOpen(t, t.TempDir(), &Options{NoTail: !tail, FoldAge: -1})
+					s := mustOpen(t, t.TempDir(), &Options{NoTail: !hasTail, FoldAge: -1})
 					b := s.Bucket("b")
 					first := jsonRows(t, oldColumns, `{"k":1,"v":5,"n":1},{"k":2,"v":7,"n":1}`)
 					if _, err := b.Put(t.Context(), "t", first, PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {

@@ -131,7 +131,7 @@ func TestUpsertDuringChanges(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		change func(*Bucket) error
-		tail   bool   // whether change uses the same store, with a tail, rather than another store
+		inTail bool   // whether change uses the same store, with a tail, rather than another store
 		want   string // the resulting rows, or part of the error
 	}{
 		"append":                     {put(oldColumns, `{"k":3,"v":3}`), false, wide + " | 1,1 | 2,0.5 | 3,3"},
@@ -149,13 +149,13 @@ func TestUpsertDuringChanges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var store *Store
 			armed := false
-			store = openWithHook(t, &Options{NoTail: !c.tail, FoldAge: -1}, func() {
+			store = openWithHook(t, &Options{NoTail: !c.inTail, FoldAge: -1}, func() {
 				if !armed {
 					return
 				}
 				armed = false
 				s := store
-				if !c.tail {
+				if !c.inTail {
 					s = mustOpen(t, store.Dir(), &Options{NoTail: true})
 				}
 				if err := c.change(s.Bucket("b")); err != nil {
@@ -287,8 +287,8 @@ func TestDropAndAdd(t *testing.T) {
 		{"v int64", `{"v":1}`, []ColumnChange{drop, {Op: "add", Column: "w", Type: "int8"}, {Op: "rename", Column: "w", To: "v"}}, "v int8 | (null)"},
 		{"v int64", `{"v":1}`, []ColumnChange{drop}, ""},
 	} {
-		for _, tail := range []bool{false, true} {
-			s := mustOpen(t, t.TempDir(), &Options{NoTail: !tail, FoldAge: -1})
+		for _, hasTail := range []bool{false, true} {
+			s := mustOpen(t, t.TempDir(), &Options{NoTail: !hasTail, FoldAge: -1})
 			b := s.Bucket("b")
 			if _, err := b.Put(t.Context(), "t", jsonRows(t, c.columns, c.rows), PutAppend, nil); err != nil {
 				t.Fatal(err)

@@ -134,7 +134,7 @@ func (j *job) limitToTop(r *run, keys int, all []aggregateSpec, n int) {
 
 func numberCell(text string) cell { return cell{text: text, number: true, bare: true} }
 
-// floatCell returns the expected cell for a number that partd computes with floats, even if it is whole.
+// floatCell returns the expected cell for a float result. A whole number is compared as a float too.
 func floatCell(f, scale float64) cell {
 	return cell{text: strconv.FormatFloat(f, 'g', -1, 64), number: true, bare: true, rounded: true, scale: scale}
 }

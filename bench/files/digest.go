@@ -90,8 +90,8 @@ func newExpectedBuilder(src *input) *expectedBuilder {
 }
 
 func (e *expectedBuilder) add(line []byte) error {
-	key, ok := e.src.field(line, e.src.key)
-	value, ok2 := e.src.field(line, e.src.value)
+	key, ok := e.src.field(line, e.src.keyNumber)
+	value, ok2 := e.src.field(line, e.src.valueNumber)
 	if !ok || !ok2 {
 		return fmt.Errorf("%s: line %q has no key field or no value field", e.src.path, line)
 	}
@@ -102,8 +102,8 @@ func (e *expectedBuilder) add(line []byte) error {
 	}
 	k.rows.add(k.hash, line)
 	k.values.add(k.hash, value)
-	if e.src.sumColumn > 0 {
-		number, _ := e.src.field(line, e.src.sumColumn)
+	if e.src.sumNumber > 0 {
+		number, _ := e.src.field(line, e.src.sumNumber)
 		x, err := strconv.ParseFloat(string(number), 64)
 		if err != nil {
 			return fmt.Errorf("%s: adding %q: %w", e.src.path, number, err)

@@ -34,15 +34,15 @@ func quoteColumn(column string) string { return `"` + strings.ReplaceAll(column,
 // duckdbRows returns the input as a table expression. All columns except the column to sum have the
 // type VARCHAR. The expression declares the types, because detecting them would take DuckDB longer.
 func duckdbRows(src *input) string {
-	if src.text {
+	if src.isText {
 		// No line contains the delimiter \x01, so the whole line is one column.
-		return "(SELECT line, " + duckdbField(src.key) + " AS key, " + duckdbField(src.value) + " AS value FROM read_csv(" +
+		return "(SELECT line, " + duckdbField(src.keyNumber) + " AS key, " + duckdbField(src.valueNumber) + " AS value FROM read_csv(" +
 			sqlString(src.path) + ", header = false, delim = '\x01', quote = '', escape = '', auto_detect = false, columns = {'line': 'VARCHAR'}))"
 	}
 	var columns []string
 	for i, h := range strings.Split(src.header, ",") {
 		sqlType := "VARCHAR"
-		if i+1 == src.sumColumn {
+		if i+1 == src.sumNumber {
 			sqlType = "BIGINT"
 			if h == "v2" {
 				sqlType = "DOUBLE"
@@ -64,11 +64,11 @@ func duckdbField(column int) string {
 }
 
 func (src *input) columnNames() (key, value string) {
-	if src.text {
+	if src.isText {
 		return "key", "value"
 	}
 	h := strings.Split(src.header, ",")
-	return quoteColumn(h[src.key-1]), quoteColumn(h[src.value-1])
+	return quoteColumn(h[src.keyNumber-1]), quoteColumn(h[src.valueNumber-1])
 }
 
 func copyTo(query, file, options string) string {
@@ -84,14 +84,14 @@ func duckdbPartition(f *flags, src *input, outDir string) *exec.Cmd {
 // duckdbRowsAsText is like duckdbRows, but all columns have the type VARCHAR.
 func duckdbRowsAsText(src *input) string {
 	textOnly := *src
-	textOnly.sumColumn = 0
+	textOnly.sumNumber = 0
 	return duckdbRows(&textOnly)
 }
 
 func duckdbSort(f *flags, src *input, outDir string) *exec.Cmd {
 	key, _ := src.columnNames()
 	file := filepath.Join(outDir, "result"+src.extension())
-	if src.text {
+	if src.isText {
 		return f.duckdbCommand(outDir, copyTo("SELECT line FROM "+duckdbRows(src)+" ORDER BY key", file, ", HEADER false, QUOTE '', ESCAPE '', DELIMITER '\x01'"))
 	}
 	return f.duckdbCommand(outDir, copyTo("SELECT * FROM "+duckdbRowsAsText(src)+" ORDER BY "+key, file, ", HEADER"))
@@ -100,17 +100,17 @@ func duckdbSort(f *flags, src *input, outDir string) *exec.Cmd {
 func duckdbSum(f *flags, src *input, outDir string) *exec.Cmd {
 	key, _ := src.columnNames()
 	sum := ""
-	if src.sumColumn > 0 {
-		sum = ", sum(" + quoteColumn(strings.Split(src.header, ",")[src.sumColumn-1]) + ")"
+	if src.sumNumber > 0 {
+		sum = ", sum(" + quoteColumn(strings.Split(src.header, ",")[src.sumNumber-1]) + ")"
 	}
 	return f.duckdbCommand(outDir, copyTo("SELECT "+key+", count(*)"+sum+" FROM "+duckdbRows(src)+" GROUP BY "+key,
-		filepath.Join(outDir, "result.csv"), ", HEADER "+strconv.FormatBool(!src.text)))
+		filepath.Join(outDir, "result.csv"), ", HEADER "+strconv.FormatBool(!src.isText)))
 }
 
 func duckdbLists(f *flags, src *input, outDir string) *exec.Cmd {
 	key, value := src.columnNames()
 	return f.duckdbCommand(outDir, copyTo("SELECT "+key+", string_agg("+value+", ';') FROM "+duckdbRowsAsText(src)+" GROUP BY "+key,
-		filepath.Join(outDir, "result.csv"), ", HEADER "+strconv.FormatBool(!src.text)))
+		filepath.Join(outDir, "result.csv"), ", HEADER "+strconv.FormatBool(!src.isText)))
 }
 
 // duckdbValues does the job "values" in DuckDB's fastest way: it sorts the rows by key, and does
@@ -118,5 +118,5 @@ func duckdbLists(f *flags, src *input, outDir string) *exec.Cmd {
 func duckdbValues(f *flags, src *input, outDir string) *exec.Cmd {
 	key, value := src.columnNames()
 	return f.duckdbCommand(outDir, copyTo("SELECT "+key+", "+value+" FROM "+duckdbRowsAsText(src)+" ORDER BY "+key,
-		filepath.Join(outDir, "result.csv"), ", HEADER "+strconv.FormatBool(!src.text)))
+		filepath.Join(outDir, "result.csv"), ", HEADER "+strconv.FormatBool(!src.isText)))
 }

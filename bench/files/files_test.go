@@ -32,7 +32,7 @@ func TestField(t *testing.T) {
 		{true, "a", 2, "", false},
 		{true, " ", -1, "", false},
 	} {
-		got, ok := (&input{text: c.text}).field([]byte(c.line), c.column)
+		got, ok := (&input{isText: c.text}).field([]byte(c.line), c.column)
 		if string(got) != c.want || ok != c.ok {
 			t.Errorf("field(%q, %d) = %q, %v; want %q, %v", c.line, c.column, got, ok, c.want, c.ok)
 		}

@@ -14,18 +14,18 @@ import (
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
-// input is an input file, or the tables of a question.
+// input is an input file, or the tables of a db-benchmark question.
 type input struct {
 	name   string // name in reports
 	path   string
-	text   bool // the fields are separated by runs of blanks, and there is no header; otherwise the file is CSV
+	isText bool // the fields are separated by runs of blanks, and there is no header; otherwise the file is CSV
 	header string
 	keys   int64 // number of keys of a generated input
 	dist   string
 
 	keyColumn, values, sum string // names or numbers of columns, as in partd's flags
-	// Column numbers from 1, or -1 for the last column. sumColumn is 0 if the job only counts rows.
-	key, value, sumColumn int
+	// Column numbers from 1, or -1 for the last column. sumNumber is 0 if the job only counts rows.
+	keyNumber, valueNumber, sumNumber int
 
 	bytes    int64
 	expected expectedOutputs
@@ -35,7 +35,7 @@ type input struct {
 }
 
 func (src *input) extension() string {
-	if src.text {
+	if src.isText {
 		return ".txt"
 	}
 	return ".csv"
@@ -44,7 +44,7 @@ func (src *input) extension() string {
 func (f *flags) inputs() (inputs []*input) {
 	if f.file != "" {
 		return []*input{{
-			name: filepath.Base(f.file), path: f.file, text: f.isText(),
+			name: filepath.Base(f.file), path: f.file, isText: f.isText(),
 			keyColumn: f.by, values: f.values, sum: f.sum,
 		}}
 	}
@@ -86,7 +86,7 @@ func (f *flags) prepare(src *input) error {
 		}
 	} else if src.keyColumn == "" {
 		return errors.New("--file needs --by")
-	} else if src.text && src.sum != "" {
+	} else if src.isText && src.sum != "" {
 		return errors.New("--sum works only with CSV files: omit it to count the rows of a text file")
 	}
 	path, err := filepath.Abs(src.path)
@@ -100,7 +100,7 @@ func (f *flags) prepare(src *input) error {
 	}
 	defer s.Close()
 	r := bufio.NewReaderSize(s, 1<<20)
-	if !src.text {
+	if !src.isText {
 		if src.header, err = r.ReadString('\n'); err != nil {
 			return fmt.Errorf("%s: reading the header line: %w", src.path, err)
 		}
@@ -109,7 +109,7 @@ func (f *flags) prepare(src *input) error {
 	for _, c := range []struct {
 		name   string
 		number *int
-	}{{src.keyColumn, &src.key}, {src.values, &src.value}, {src.sum, &src.sumColumn}} {
+	}{{src.keyColumn, &src.keyNumber}, {src.values, &src.valueNumber}, {src.sum, &src.sumNumber}} {
 		if *c.number, err = src.column(c.name); err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ func (src *input) column(name string) (int, error) {
 	if name == "" {
 		return 0, nil
 	}
-	if !src.text {
+	if !src.isText {
 		for i, h := range strings.Split(src.header, ",") {
 			if h == name {
 				return i + 1, nil
@@ -136,7 +136,7 @@ func (src *input) column(name string) (int, error) {
 		}
 	}
 	n, err := strconv.Atoi(name)
-	if err != nil || n == 0 || n < 0 && !(src.text && n == -1) {
+	if err != nil || n == 0 || n < 0 && !(src.isText && n == -1) {
 		return 0, fmt.Errorf("%s has no field %q: use a name or a number, or -1 for the last field of text", src.path, name)
 	}
 	return n, nil
@@ -163,7 +163,7 @@ var errQuotes = errors.New("has quotes, which awk and sort do not support")
 func (src *input) expectedDigests(r io.Reader) (expectedOutputs, error) {
 	e := newExpectedBuilder(src)
 	err := eachLine(r, func(line []byte) error {
-		if !src.text && bytes.IndexByte(line, '"') >= 0 {
+		if !src.isText && bytes.IndexByte(line, '"') >= 0 {
 			return fmt.Errorf("%s %w", src.path, errQuotes)
 		}
 		return e.add(line)
@@ -203,7 +203,7 @@ func eachLine(r io.Reader, handle func(line []byte) error) error {
 
 // field returns the field of a row in a column, and reports whether the row has that field.
 func (src *input) field(line []byte, column int) ([]byte, bool) {
-	if !src.text {
+	if !src.isText {
 		for ; column > 1; column-- {
 			comma := bytes.IndexByte(line, ',')
 			if comma < 0 {

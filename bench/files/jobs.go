@@ -113,7 +113,7 @@ func (j job) check(c contender, src *input, outDir string) error {
 }
 
 func reasonIfText(src *input) string {
-	if src.text {
+	if src.isText {
 		return "supports only CSV"
 	}
 	return ""

@@ -16,13 +16,13 @@ import (
 // position, because GNU sort treats it as a row.
 func readSorted(src *input, outDir string) (digest, error) {
 	var g grouping
-	skip := !src.text
+	skip := !src.isText
 	err := eachLineOf(filepath.Join(outDir, "result"+src.extension()), func(line []byte) error {
 		if skip && string(line) == src.header {
 			skip = false
 			return nil
 		}
-		key, ok := src.field(line, src.key)
+		key, ok := src.field(line, src.keyNumber)
 		if !ok || g.hasKey && bytes.Compare(key, g.currentKey) < 0 {
 			return fmt.Errorf("the output is not sorted, or has a row that is not in the input: %q", line)
 		}
@@ -36,7 +36,7 @@ func readSorted(src *input, outDir string) (digest, error) {
 func readFiles(src *input, outDir string) (digest, error) {
 	var g grouping
 	err := eachFile(filepath.Join(outDir, "files"), func(path string, rows []byte) error {
-		if !src.text {
+		if !src.isText {
 			rest, ok := bytes.CutPrefix(rows, []byte(src.header+"\n"))
 			if !ok {
 				return fmt.Errorf("%s does not begin with the header", path)
@@ -63,7 +63,7 @@ func readPythonFiles(src *input, outDir string) (digest, error) {
 func (g *grouping) addRows(src *input, path string, rows []byte) error {
 	for first := true; len(rows) > 0; first = false {
 		line, rest, isWhole := bytes.Cut(rows, []byte{'\n'})
-		key, ok := src.field(line, src.key)
+		key, ok := src.field(line, src.keyNumber)
 		if !isWhole || !ok || !first && string(key) != string(g.currentKey) {
 			return fmt.Errorf("%s: row %q is incomplete, or its key differs from that of the previous rows", path, line)
 		}
@@ -106,7 +106,7 @@ func readLogstore(src *input, outDir string) (d digest, err error) {
 		end := bytes.LastIndexByte(part, '\n') + 1
 		for rows := part[:end]; len(rows) > 0; {
 			line, rest, _ := bytes.Cut(rows, []byte{'\n'})
-			if key, ok := src.field(line, src.key); !ok || string(key) != c.Key {
+			if key, ok := src.field(line, src.keyNumber); !ok || string(key) != c.Key {
 				return d, fmt.Errorf("the value of key %q contains a row with another key: %q", c.Key, line)
 			}
 			g.add([]byte(c.Key), line)

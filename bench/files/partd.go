@@ -24,7 +24,7 @@ func (f *flags) partdCommand(src *input, command string, args ...string) *exec.C
 		command, "--by=" + src.keyColumn, "--memory", strconv.FormatInt(int64(f.memory), 10),
 		"--threads", strconv.Itoa(f.threads), "--progress", "never", "--quiet",
 	}
-	if src.text {
+	if src.isText {
 		allArgs = append(allArgs, "--format", "text")
 	} else {
 		allArgs = append(allArgs, "--format", "csv")

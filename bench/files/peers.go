@@ -30,17 +30,17 @@ func (f *flags) sortCommand(key string) string {
 // the key and a tab before each line.
 func (f *flags) sortPipeline(src *input) string {
 	switch {
-	case !src.text:
-		return f.sortCommand(fmt.Sprintf("-t, -k%d,%d", src.key, src.key)) + ` "$1"`
-	case src.key > 0:
-		return f.sortCommand(fmt.Sprintf("-k%db,%d", src.key, src.key)) + ` "$1"`
+	case !src.isText:
+		return f.sortCommand(fmt.Sprintf("-t, -k%d,%d", src.keyNumber, src.keyNumber)) + ` "$1"`
+	case src.keyNumber > 0:
+		return f.sortCommand(fmt.Sprintf("-k%db,%d", src.keyNumber, src.keyNumber)) + ` "$1"`
 	}
 	return `gawk -b '{ print $NF "\t" $0 }' "$1" | ` + f.sortCommand(`-t "$(printf '\t')" -k1,1`)
 }
 
 func gnuSort(f *flags, src *input, outDir string) *exec.Cmd {
 	text := f.sortPipeline(src)
-	if src.key < 0 {
+	if src.keyNumber < 0 {
 		text += " | cut -f2-"
 	}
 	return script(text+` > "$2"/result`+src.extension(), src.path, outDir)
@@ -60,11 +60,11 @@ $(n) "" != k || NR == 1 {
 }
 $0 != head { print $(line) > file }`
 	line := "0"
-	options := "-v n=" + strconv.Itoa(src.key)
+	options := "-v n=" + strconv.Itoa(src.keyNumber)
 	switch {
-	case !src.text:
+	case !src.isText:
 		options += " -F,"
-	case src.key < 0:
+	case src.keyNumber < 0:
 		options = `-v n=1 -F "$(printf '\t')"`
 		line = "2"
 	}
@@ -80,20 +80,20 @@ func awk() string {
 }
 
 func gawkSum(_ *flags, src *input, outDir string) *exec.Cmd {
-	key := "$" + strconv.Itoa(src.key)
-	if src.key < 0 {
+	key := "$" + strconv.Itoa(src.keyNumber)
+	if src.keyNumber < 0 {
 		key = "$NF"
 	}
 	separator, skip := "", ""
-	if !src.text {
+	if !src.isText {
 		separator, skip = "-F,", "NR > 1 "
 	}
 	add, show := "", ""
-	if src.sumColumn > 0 {
-		add, show = fmt.Sprintf("; sum[%s] += $%d", key, src.sumColumn), `, sum[k]`
+	if src.sumNumber > 0 {
+		add, show = fmt.Sprintf("; sum[%s] += $%d", key, src.sumNumber), `, sum[k]`
 	}
 	program := ""
-	if !src.text {
+	if !src.isText {
 		program = `BEGIN { print "key,count,sum" } ` // the other contenders write a header too
 	}
 	program += fmt.Sprintf(`%s{ count[%s]++%s } END { for (k in count) print k, count[k]%s }`, skip, key, add, show)
@@ -112,12 +112,12 @@ func millerSum(_ *flags, src *input, outDir string) *exec.Cmd {
 var pythonProgram string
 
 func pythonShuffle(f *flags, src *input, outDir string) *exec.Cmd {
-	return exec.Command(f.python, "-c", pythonProgram, src.path, outDir+"/store", strconv.Itoa(src.key))
+	return exec.Command(f.python, "-c", pythonProgram, src.path, outDir+"/store", strconv.Itoa(src.keyNumber))
 }
 
 func polarsSort(f *flags, src *input, outDir string) *exec.Cmd {
 	const program = "import polars, sys; polars.scan_csv(sys.argv[1], infer_schema=False).sort(sys.argv[2]).sink_csv(sys.argv[3])"
-	key := strings.Split(src.header, ",")[src.key-1]
+	key := strings.Split(src.header, ",")[src.keyNumber-1]
 	cmd := exec.Command(f.polars, "-c", program, src.path, key, filepath.Join(outDir, "result.csv"))
 	cmd.Env = append(os.Environ(), "POLARS_MAX_THREADS="+strconv.Itoa(f.threads))
 	return cmd

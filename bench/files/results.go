@@ -13,7 +13,7 @@ func readSums(src *input, outDir string) (digest, error) {
 	err := src.eachResult(outDir, func(line []byte) error {
 		var numbers [2]float64
 		n := 1
-		if src.sumColumn > 0 {
+		if src.sumNumber > 0 {
 			n = 2
 		}
 		// Search from the end, because gawk does not quote keys that contain commas.
@@ -66,7 +66,7 @@ func readPairs(src *input, outDir string) (digest, error) {
 // eachResult calls handle for each row of result.csv. It skips the header, which the file has if
 // the input has one.
 func (src *input) eachResult(outDir string, handle func(line []byte) error) error {
-	header := !src.text
+	header := !src.isText
 	return eachLineOf(filepath.Join(outDir, "result.csv"), func(line []byte) error {
 		if header {
 			header = false

@@ -76,7 +76,7 @@ func TestGoClientOfPythonServer(t *testing.T) {
 		t.Error("Dial of Python's server succeeded, want an error")
 		_ = c.Close()
 	} else if !strings.Contains(err.Error(), "libzmq") || ctx.Err() != nil {
-		t.Errorf("Dial of Python's server: error %v, want one that names libzmq, before the timeout", err)
+		t.Errorf("Dial of Python's server = %v; want an error that names libzmq, returned before the timeout", err)
 	}
 	runPython(t, py, "testdata/client.py", p.URL())
 }

@@ -1,6 +1,6 @@
 """Implements the Python side of pandas_test.go, with the real partd and pandas.
 
-blocks.py has                 prints which of blosc, snappy and msgpack are installed, and the version of pandas.
+blocks.py has                 prints which of blosc, snappy and msgpack are installed, and the pandas version.
 blocks.py write DIR           writes each frame in two appends, and the frames that Go refuses to read.
 blocks.py check DIR           compares the frames that Go wrote with the originals.
 blocks.py columns-write URL   writes frames to a server, with PandasColumns.

@@ -185,8 +185,8 @@ func (c *copyRun) begin(ctx context.Context, stage partd.CopyStage, to, from par
 	}
 }
 
-// sizeOf returns the size of a store's values in bytes, or -1 if that would need reading all
-// values.
+// sizeOf returns the size of a store's values in bytes, or -1 if finding it would
+// require reading all values.
 func sizeOf(ctx context.Context, store partd.Partd) int64 {
 	if _, hasLayers := store.(partd.Unwrapper); hasLayers {
 		return -1

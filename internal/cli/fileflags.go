@@ -126,7 +126,7 @@ func tempDirs(lists []string) (dirs []string, err error) {
 
 // outputFlags are the flags of all commands that turn files into files.
 type outputFlags struct {
-	directory        bool // the command writes files to a directory, and has no --output
+	toDirectory      bool // the command writes files to a directory, and has no --output
 	output, toFormat *string
 	force, stats     *bool
 	tmp              *[]string
@@ -134,7 +134,7 @@ type outputFlags struct {
 
 func newOutputFlags(cmd *cobra.Command) outputFlags {
 	f := directoryFlags(cmd, "by default that of the --output name, or of the input", "replace an existing file")
-	f.directory = false
+	f.toDirectory = false
 	cmd.Flags().StringVarP(f.output, "output", "o", "", "write to `FILE`, which appears only when complete (default: standard output)")
 	return f
 }
@@ -143,12 +143,12 @@ func newOutputFlags(cmd *cobra.Command) outputFlags {
 func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
 	fs := cmd.Flags()
 	f := outputFlags{
-		directory: true,
-		output:    new(string),
-		toFormat:  fs.String("to-format", "", "write this `FORMAT`: "+records.FormatNames+"; "+toFormat),
-		force:     fs.Bool("force", false, force),
-		stats:     fs.Bool("stats", false, "show a summary, and the proof that no record is missing"),
-		tmp:       fs.StringArray("tmp", nil, "put temporary data into `DIR` (default: $TMPDIR); repeat it, or separate several by colons"),
+		toDirectory: true,
+		output:      new(string),
+		toFormat:    fs.String("to-format", "", "write this `FORMAT`: "+records.FormatNames+"; "+toFormat),
+		force:       fs.Bool("force", false, force),
+		stats:       fs.Bool("stats", false, "show a summary, and the proof that no record is missing"),
+		tmp:         fs.StringArray("tmp", nil, "put temporary data into `DIR` (default: $TMPDIR); repeat it, or separate several by colons"),
 	}
 	cliutil.Complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")
 	return f
@@ -176,7 +176,7 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 }
 
 func (f *outputFlags) toStdout() bool {
-	return !f.directory && (*f.output == "" || *f.output == filejobs.Stdin)
+	return !f.toDirectory && (*f.output == "" || *f.output == filejobs.Stdin)
 }
 
 func (f *outputFlags) shownOutput() string {

@@ -119,7 +119,7 @@ func (s *fileSummary) record() map[string]any {
 		"blank_lines": t.BlankLines, "bad_records": t.BadRecords, "added_newlines": t.AddedNewlines,
 		"seconds": s.Seconds, "verified": true,
 	}
-	if !s.out.directory {
+	if !s.out.toDirectory {
 		summary["output"], summary["output_bytes"] = s.out.shownOutput(), s.Written
 	}
 	for _, l := range s.Lines {
@@ -145,7 +145,7 @@ func (s *fileSummary) writeText(w io.Writer) {
 	if t.AddedNewlines > 0 {
 		fmt.Fprintf(w, "added     %s\n", textfmt.Plural(t.AddedNewlines, "missing last newline"))
 	}
-	if !s.out.directory {
+	if !s.out.toDirectory {
 		fmt.Fprintf(w, "output    %s, %s\n", s.out.shownOutput(), withUnit(s.Written))
 	}
 	size := "which is their full size"

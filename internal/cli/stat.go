@@ -126,11 +126,11 @@ const (
 )
 
 type watch struct {
-	app      *app
-	url      string
-	asJSON   bool
-	top      int
-	terminal bool
+	app        *app
+	url        string
+	asJSON     bool
+	top        int
+	isTerminal bool
 
 	previous watchRecord
 }
@@ -146,7 +146,7 @@ type watchRecord struct {
 
 // run shows results until ctx ends, and returns the error of ctx.
 func (w *watch) run(ctx context.Context, store partd.Partd) error {
-	w.terminal = !w.asJSON && progress.IsTerminal(w.app.out)
+	w.isTerminal = !w.asJSON && progress.IsTerminal(w.app.out)
 	for {
 		begin := time.Now()
 		r, err := w.read(ctx, store)
@@ -182,7 +182,7 @@ func (w *watch) read(ctx context.Context, store partd.Partd) (r watchRecord, err
 }
 
 func (w *watch) show(r watchRecord) error {
-	if !w.terminal {
+	if !w.isTerminal {
 		return writeResult(w.app.out, w.asJSON, r, func(out io.Writer) {
 			fmt.Fprintf(out, "%s  %d keys  %d bytes  %s\n", r.Time.UTC().Format(time.RFC3339), r.Keys, r.Bytes, r.rates())
 		})

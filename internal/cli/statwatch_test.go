@@ -89,7 +89,7 @@ func TestStatWatch(t *testing.T) {
 // TestStatWatchOnTerminal checks that on a terminal, stat --watch redraws a page.
 func TestStatWatchOnTerminal(t *testing.T) {
 	var out bytes.Buffer
-	w := watch{app: &app{out: &out}, url: "log:x", terminal: true}
+	w := watch{app: &app{out: &out}, url: "log:x", isTerminal: true}
 	r := watchRecord{Changes: 7, BytesPerSecond: 1.5e6, ChangesPerSecond: 300}
 	r.statRecord = statRecord{Keys: 1, Bytes: 5, largestKeys: []partd.KeyInfo{{Key: "k", Size: 5}}}
 	if err := w.show(r); err != nil {

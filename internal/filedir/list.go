@@ -184,16 +184,16 @@ func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool)
 	return nil
 }
 
-// keyBatch appends to keys the keys of list's files, starting with the file at index from. It
+// keyBatch appends to keys the keys of list's files, starting with the file at index first. It
 // returns the index of the first file that it has not examined.
-func (d *Dir) keyBatch(ctx context.Context, list *nameList, from int, keys []keySize) ([]keySize, int, error) {
+func (d *Dir) keyBatch(ctx context.Context, list *nameList, first int, keys []keySize) ([]keySize, int, error) {
 	if err := d.begin(ctx, false); err != nil {
-		return nil, from, err
+		return nil, first, err
 	}
 	defer d.end()
 	const maxBytes = 1 << 20
-	i, bytes := from, 0
-	for ; i < list.len() && i < from+listBatch && bytes < maxBytes; i++ {
+	i, bytes := first, 0
+	for ; i < list.len() && i < first+listBatch && bytes < maxBytes; i++ {
 		name := list.name(i)
 		info, err := d.fs.Info(d.path(name))
 		if errors.Is(err, fs.ErrNotExist) {

@@ -88,7 +88,8 @@ func (d *Dir) passTurn() {
 	<-d.turn
 }
 
-// releaseIdleLock releases a kept lock that was idle for idleLock or kept for keepLock.
+// releaseIdleLock releases a kept lock that was idle for the duration idleLock, or held for the
+// duration keepLock.
 func (d *Dir) releaseIdleLock() {
 	select {
 	case d.turn <- struct{}{}:

@@ -88,7 +88,7 @@ func (d *Dir) mayHaveRebooted(r *record) bool { return r.boot == 0 || r.boot != 
 func (d *Dir) undo(r *record, s *span, i int) (err error) {
 	path := d.path(s.name)
 	file, err := d.open(path, os.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) { // a directory can have been created for a tuple key
+	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) { // a directory may have been created for a tuple key
 		if s.created {
 			return d.removeKeyText(s.name)
 		}
@@ -107,14 +107,14 @@ func (d *Dir) undo(r *record, s *span, i int) (err error) {
 		return nil
 	}
 	if size > s.oldSize {
-		cut, err := d.appendEnd(r, s, file, path, size)
+		end, err := d.appendEnd(r, s, file, path, size)
 		if err != nil {
 			return err
 		}
-		if cut < size && cut > s.oldSize {
-			return d.removeRange(r, s, i, file, info.Mode, cut, size)
+		if end < size && end > s.oldSize {
+			return d.removeRange(r, s, i, file, info.Mode, end, size)
 		}
-		if cut == size {
+		if end == size {
 			if err := file.Truncate(s.oldSize); err != nil {
 				return err
 			}
@@ -132,12 +132,12 @@ func (d *Dir) undo(r *record, s *span, i int) (err error) {
 	return d.recordProgress(r, i, d.boot)
 }
 
-// minProof is the minimum number of bytes that must match those of an append before undo removes
-// them and keeps the bytes after them. Fewer bytes could match by chance.
+// minProof is how many bytes must match before undo removes the append's bytes and keeps the bytes
+// that follow. Fewer bytes could match by chance.
 const minProof = 16
 
-// appendEnd returns the end of the bytes that the append added to the file. Another process
-// appended any bytes after this end.
+// appendEnd returns the end of the bytes that the append added to the file. Any bytes after that
+// were appended by another process.
 func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int64) (int64, error) {
 	end := s.oldSize + s.addSize
 	matchEnd, err := s.matchEnd(file, size)
@@ -149,14 +149,14 @@ func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int
 	}
 	corrupt := func(off int64) error {
 		return d.corrupt(path, off, fmt.Errorf(
-			"the bytes at offset %d are not from the interrupted append, and perhaps not from another process: "+
+			"the bytes at offset %d do not match the interrupted append, and may be corrupt: "+
 				"check them, then truncate the file (truncate --size=%d) or leave it unchanged, and remove %s",
 			off, s.oldSize, d.path(names.Journal)))
 	}
 	if !d.mayHaveRebooted(r) {
-		// If the process died, its write ended at a multiple of the page size, and another
-		// process wrote any bytes after that. If the write and its undo failed, the write may
-		// have ended anywhere.
+		// The write of a process that died ends at a multiple of the page size; any bytes after
+		// that are from another process. A write that failed, and whose undo failed too, may end
+		// anywhere.
 		if matchEnd > s.oldSize && matchEnd%pageSize != 0 && size < min(end, pieceEnd(matchEnd)) {
 			return size, nil
 		}
@@ -182,7 +182,7 @@ func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int
 }
 
 // matchEnd returns where the file's bytes stop matching those of the append. This is the end of the
-// append, the end of the file, or an offset where an interrupted write can have ended.
+// append, the end of the file, or an offset where an interrupted write may have ended.
 func (s *span) matchEnd(file vfs.File, size int64) (int64, error) {
 	stored := make([]byte, min(int64(len(s.inline)), size-s.oldSize))
 	if err := readFull(file, stored, s.oldSize); err != nil {

@@ -48,7 +48,7 @@ type countedColumn struct {
 	values    uint64       // number of values so far
 	runLen    uint64       // number of values in the current run of equal values
 	maxRunLen uint64       // largest runLen so far
-	json      bool         // the first value of the current run is bare JSON (a number, true or false)
+	isJSON    bool         // the first value of the current run is bare JSON (a number, true or false)
 	isMode    bool         // the current value is the mode
 	mode      output.Value // the most frequent value so far
 }
@@ -87,7 +87,7 @@ func (r *groupRow) addModeValue(rec []byte, sameKey bool) error {
 func (c *countedColumn) count(v output.Value, sameKey bool) {
 	c.values++
 	if !sameKey {
-		c.runLen, c.isMode, c.json = 0, false, v.JSON
+		c.runLen, c.isMode, c.isJSON = 0, false, v.JSON
 	}
 	if c.runLen++; c.runLen <= c.maxRunLen {
 		return
@@ -95,7 +95,7 @@ func (c *countedColumn) count(v output.Value, sameKey bool) {
 	c.maxRunLen = c.runLen
 	if !c.isMode {
 		c.isMode = true
-		v.Text, v.JSON = append(c.mode.Text[:0], v.Text...), c.json
+		v.Text, v.JSON = append(c.mode.Text[:0], v.Text...), c.isJSON
 		c.mode = v
 	}
 }

@@ -14,10 +14,10 @@ import (
 
 // groupRow builds the rows of groups, one group after another.
 type groupRow struct {
-	g     *groupEngine
-	rows  *output.Rows
-	json  bool
-	plain *output.Plain // writes rows quickly if they need no quotes; nil if the format or an aggregate may need them
+	g      *groupEngine
+	rows   *output.Rows
+	isJSON bool
+	plain  *output.Plain // writes rows quickly if they need no quotes; nil if the format or an aggregate may need them
 
 	started   bool
 	complete  bool // addAggregated was called for the group
@@ -52,7 +52,7 @@ func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
 		return nil, fmt.Errorf("--to-format %s: %w", j.To.Format, err)
 	}
 	r := &groupRow{
-		g: g, rows: rows, json: j.To.Format == records.JSONL,
+		g: g, rows: rows, isJSON: j.To.Format == records.JSONL,
 		words: make([]uint64, g.program.Words), distinct: make([]uint64, len(g.distinctColumns)),
 		texts: make([]storedText, len(g.specs)), lists: make([]*spool, len(g.specs)),
 		modes: make([]countedColumn, len(g.modeColumns)), quantiles: make([]quantile, len(g.specs)),
@@ -224,7 +224,7 @@ func (t *storedText) replace(v output.Value) {
 func (r *groupRow) addToList(i int, v output.Value, isSet bool) (err error) {
 	s := r.lists[i]
 	switch {
-	case !r.json:
+	case !r.isJSON:
 		if isSet {
 			s.buf = append(s.buf, ';')
 		}
@@ -234,7 +234,7 @@ func (r *groupRow) addToList(i int, v output.Value, isSet bool) (err error) {
 	default:
 		s.buf = append(s.buf, ',')
 	}
-	if r.json {
+	if r.isJSON {
 		if s.buf, err = output.AppendValue(s.buf, &v); err != nil {
 			return fmt.Errorf("%s: %s: %w", r.g.specs[i].Text, quoteShort(v.Text), err)
 		}

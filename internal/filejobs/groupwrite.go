@@ -156,7 +156,7 @@ func (r *groupRow) fill() error {
 		v := &r.row[g.keyCount+i]
 		switch {
 		case s.Func == aggregate.List:
-			if r.json && r.lists[i].size == 0 {
+			if r.isJSON && r.lists[i].size == 0 {
 				r.lists[i].buf = append(r.lists[i].buf, ']')
 			}
 			*v = output.Value{Text: r.lists[i].buf, JSON: true}
@@ -222,7 +222,7 @@ func (r *groupRow) writeFields(w io.Writer) (err error) {
 
 // streamList writes r.outBuf, and then a list that is partly on disk.
 func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
-	if r.json {
+	if r.isJSON {
 		s.buf = append(s.buf, ']')
 	}
 	r.outBuf = r.rows.AppendQuote(r.outBuf)

@@ -78,8 +78,8 @@ func Columns(name string, layout records.Layout, limit int) ([]string, error) {
 	return start.Columns, nil
 }
 
-// SeparatorHint returns a hint for the end of a message if the first line has a single field, so
-// that the separator seems to be wrong. Otherwise it returns "".
+// SeparatorHint returns a hint for the end of a message if the first line has a single field,
+// which suggests that the separator is wrong. Otherwise it returns "".
 func (in *Inputs) SeparatorHint(l records.Layout) string {
 	line, _, _ := strings.Cut(string(in.firstBytes), "\n")
 	current, flags := l.Sep, "--sep "

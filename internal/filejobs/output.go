@@ -80,7 +80,7 @@ func (s *sink) abort() error {
 type converter struct {
 	rows     *output.Rows // nil if records are written unchanged
 	splitter *records.Splitter
-	json     bool // the input consists of JSON lines, so fields can be missing
+	isJSON   bool // the input consists of JSON lines, so fields can be missing
 	row      []output.Value
 	out      []byte
 	bytes    int64 // size of the written records before conversion
@@ -94,8 +94,8 @@ func newConverter(j *job, w io.Writer) (*converter, error) {
 		return &converter{}, err
 	}
 	columns := j.Inputs.Columns
-	c := &converter{json: j.From.Format == records.JSONL}
-	if c.json {
+	c := &converter{isJSON: j.From.Format == records.JSONL}
+	if c.isJSON {
 		columns = records.Members(j.Tally.First)
 	}
 	c.splitter = allFields(j.From, columns)
@@ -141,7 +141,7 @@ func (c *converter) write(w io.Writer, data []byte) error {
 		case records.Data:
 			c.row = c.row[:0]
 			for _, v := range c.splitter.Values {
-				c.row = append(c.row, output.Value{Text: v, Missing: c.json && v == nil})
+				c.row = append(c.row, output.Value{Text: v, Missing: c.isJSON && v == nil})
 			}
 			var err error
 			c.bytes += int64(len(c.splitter.Record))

@@ -151,13 +151,13 @@ func (m *merger) takeEmpty() *Table {
 	return nil
 }
 
-// merge merges the partitions from to to-1 of sources into t, and sends t to mergedTables. It
+// merge merges the partitions from first to end-1 of sources into t, and sends t to mergedTables. It
 // returns another empty table, or nil if the merge was stopped.
-func (m *merger) merge(t *Table, sources []*spillFile, from, to, level int) (*Table, error) {
+func (m *merger) merge(t *Table, sources []*spillFile, first, end, level int) (*Table, error) {
 	t.level = level
 	var buf []byte
 	for _, s := range sources {
-		blocks := slices.Concat(s.blocks[from:to]...)
+		blocks := slices.Concat(s.blocks[first:end]...)
 		slices.Sort(blocks) // in file order
 		for len(blocks) > 0 {
 			n := 1 // number of consecutive blocks to read together

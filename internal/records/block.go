@@ -42,7 +42,7 @@ func (b *Block) begin(worker int, splitter *Splitter) {
 	if b.fieldCount != splitter.fieldCount {
 		splitter.fieldCount, splitter.requested = b.fieldCount, nil
 	}
-	splitter.header, splitter.lines = false, 0
+	splitter.atHeader, splitter.lines = false, 0
 	splitter.Feed(b.data, true)
 }
 

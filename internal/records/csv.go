@@ -72,7 +72,7 @@ func (s *Splitter) nextQuoted() Kind {
 			problem = errAfterQuote
 		}
 		i = end + 1
-		if s.header {
+		if s.atHeader {
 			if doubled {
 				field = s.unquote(field)
 			}
@@ -95,13 +95,13 @@ func (s *Splitter) nextQuoted() Kind {
 	s.lines += lines
 	if problem != nil {
 		s.Err = problem
-		if s.header {
+		if s.atHeader {
 			return Broken
 		}
 		return Bad
 	}
-	if s.header {
-		s.header, s.Columns = false, columns
+	if s.atHeader {
+		s.atHeader, s.Columns = false, columns
 		return Header
 	}
 	if s.fieldCount == 0 {

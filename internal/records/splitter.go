@@ -39,14 +39,14 @@ type Splitter struct {
 	fieldCount int              // CSV and TSV: number of fields in each record, 0 until it is known
 	requested  []requestedField // CSV and TSV: requested fields, sorted by index; nil until fieldCount is known
 
-	ends   ends
-	buf    []byte // data from Feed
-	pos    int    // index in buf of the next record
-	final  bool   // buf extends to the end of the file
-	lines  int64  // number of lines before pos
-	header bool   // the next record is the header
-	quote  int    // index in buf of the next quote; unknown if less than pos
-	arena  []byte // memory for decoded values
+	ends     ends
+	buf      []byte // data from Feed
+	pos      int    // index in buf of the next record
+	final    bool   // buf extends to the end of the file
+	lines    int64  // number of lines before pos
+	atHeader bool   // the next record is the header
+	quote    int    // index in buf of the next quote; unknown if less than pos
+	arena    []byte // memory for decoded values
 }
 
 type requestedField struct {
@@ -94,7 +94,7 @@ func NewMemberSplitter(fields []Field) *Splitter {
 // Begin prepares for a new file. If the layout has a header, the next record is the header.
 func (s *Splitter) Begin() {
 	s.lines = 0
-	s.header = s.layout.HasHeader()
+	s.atHeader = s.layout.HasHeader()
 }
 
 // Feed sets the data to split, which must begin where the last record ended. If final is true, data
@@ -110,7 +110,7 @@ func (s *Splitter) Pos() int { return s.pos }
 // Next splits the next record.
 func (s *Splitter) Next() Kind {
 	s.Line = s.lines + 1
-	if s.requested != nil && !s.header && s.nextPlain() {
+	if s.requested != nil && !s.atHeader && s.nextPlain() {
 		return Data
 	}
 	n := bytes.IndexByte(s.buf[s.pos:], '\n') + 1
@@ -142,11 +142,11 @@ func (s *Splitter) Next() Kind {
 
 func (s *Splitter) splitPlain(line []byte) Kind {
 	// In TSV with one column, an empty line is a record with a missing value.
-	if len(line) == 0 && (s.header || s.layout.Format != TSV || s.fieldCount != 1) {
+	if len(line) == 0 && (s.atHeader || s.layout.Format != TSV || s.fieldCount != 1) {
 		return Blank
 	}
-	if s.header {
-		s.header = false
+	if s.atHeader {
+		s.atHeader = false
 		s.Columns = nil
 		for f := range bytes.SplitSeq(line, s.sep) {
 			s.Columns = append(s.Columns, string(f))

@@ -225,18 +225,18 @@ func (s *Slab) cutChunk(class int) Ref {
 	return ref
 }
 
-// takeChunk takes the first chunk from the free list of class from, and splits it until its class
-// is to. mu must be held.
-func (s *Slab) takeChunk(from, to int) Ref {
-	ref := s.free[from]
+// takeChunk takes the first chunk from the free list of freeClass, and splits it until its class
+// is wantedClass. mu must be held.
+func (s *Slab) takeChunk(freeClass, wantedClass int) Ref {
+	ref := s.free[freeClass]
 	h := s.chunk(ref, 0, headerLen)
-	s.free[from] = Ref(binary.LittleEndian.Uint32(h))
-	s.freeBytes -= 1 << (from + unitShift)
-	for from > to {
-		from--
-		s.release(ref+1<<from, from)
+	s.free[freeClass] = Ref(binary.LittleEndian.Uint32(h))
+	s.freeBytes -= 1 << (freeClass + unitShift)
+	for freeClass > wantedClass {
+		freeClass--
+		s.release(ref+1<<freeClass, freeClass)
 	}
-	h[4] = byte(to)
+	h[4] = byte(wantedClass)
 	return ref
 }
 

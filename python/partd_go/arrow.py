@@ -1,4 +1,4 @@
-"""Stores tables of pyarrow, pandas and polars as values, in Arrow's IPC stream format."""
+"""Stores pyarrow, pandas and polars tables as values, in Arrow's IPC stream format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = ("pyarrow", "pandas", "polars")
 
 
 def encode(table: Any, compression: str | None = None) -> pa.Buffer:
-    """Encodes a table of pyarrow, pandas or polars, or a record batch, as an IPC stream."""
+    """Encodes a pyarrow, pandas or polars table, or a record batch, as an IPC stream."""
     arrow = _to_arrow(table)
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=compression, unify_dictionaries=True)

@@ -1,4 +1,4 @@
-"""Converts columns of pandas to Arrow arrays and back. Every value comes back equal, or the column is rejected.
+"""Converts pandas columns to Arrow arrays and back. Every value comes back equal, or the column is rejected.
 
 A column's note (a dict) records properties that the array's type does not express. Its "as" selects the conversion back:
 

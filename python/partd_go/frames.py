@@ -1,4 +1,4 @@
-"""Converts tables of pandas and polars to Arrow and back.
+"""Converts pandas and polars tables to Arrow and back.
 
 Every value comes back equal, in every process. If a column cannot be restored, the table is rejected with the name and
 the type of the column. Notes (dicts in the metadata) record properties that Arrow's types do not express. A column's note
@@ -22,7 +22,7 @@ VALUES = b"partd_go.values"  # the kind of a column's values if its Arrow type d
 
 
 def to_arrow(data: Any, *, nested: bool = False, keep_dictionaries: bool = True, store_range_index: bool = False) -> pa.Table:
-    """Returns a table of pandas, polars or pyarrow, or a Series, as a pyarrow table.
+    """Returns a pandas, polars or pyarrow table, or a Series, as a pyarrow table.
 
     For pandas: nested converts lists and dicts to JSON. If keep_dictionaries is false, categories are stored in
     the columns' notes instead. store_range_index converts a RangeIndex to a column.

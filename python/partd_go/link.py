@@ -133,7 +133,7 @@ class Link:
             raise Protocol(f"the server's hello has {len(reply)} bytes")
         version, _, self.instance, self.max_message, page, _ = _HELLO_REPLY.unpack_from(reply)
         if version != wire.VERSION or self.max_message < 4096 or page > _MAX_REPLY:
-            raise Protocol(f"the server's hello is of version {version}, with messages of {self.max_message} bytes")
+            raise Protocol(f"the server's hello is unsupported: it has version {version}, and a message limit of {self.max_message} bytes")
 
     def send(
         self, op: int, pieces: Sequence[wire.Buffer] = (), *,
@@ -150,8 +150,8 @@ class Link:
         if wire.REQUEST.size + size + 16 > self.max_message:
             offset = 0
             for part in wire.split(list(pieces), min(_PART, self.max_message - wire.REQUEST.size - 64)):
-                where = struct.pack("<QQQ", number, size, offset)
-                self._message(wire.REQUEST.pack(wire.MAGIC, wire.PART, 0, 0, 0, 0, 0), [where, *part])
+                part_header = struct.pack("<QQQ", number, size, offset)
+                self._message(wire.REQUEST.pack(wire.MAGIC, wire.PART, 0, 0, 0, 0, 0), [part_header, *part])
                 offset += sum(map(len, part))
             pieces, flags = [struct.pack("<QQ", number, size)], flags | wire.STAGED
         self._message(wire.REQUEST.pack(wire.MAGIC, op, flags, number, session, seq, check), pieces)

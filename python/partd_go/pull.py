@@ -1,4 +1,4 @@
-"""DataFrames of pandas that all nodes share by name.
+"""Shares pandas DataFrames among nodes by name.
 
 with pullframe({"nats://a:4222"}, "frames") as pf:
     pf.save("prices", frame)
@@ -71,8 +71,8 @@ class PullFrame(Process, Shown):
         super().__init__()
         self.directory = os.path.abspath(directory)
         self._program = program()
-        named = [hosts] if isinstance(hosts, str) else sorted(hosts)
-        registry = ",".join(host if "://" in host else f"nats://{host}" for host in named)
+        host_list = [hosts] if isinstance(hosts, str) else sorted(hosts)
+        registry = ",".join(host if "://" in host else f"nats://{host}" for host in host_list)
         self._flags = ["--dir", self.directory, f"--sync-timeout={float(sync_timeout):f}s"]
         self._flags += [f"--registry={registry}"] if registry else []
         self._flags += flags

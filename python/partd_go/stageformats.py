@@ -1,4 +1,4 @@
-"""Writes and reads results of stages: as Parquet, pickle, or in a format of pandas."""
+"""Writes and reads results of stages: as Parquet, pickle, or in a pandas format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXECUTE_NOTHING = ("parquet", "csv")  # formats that cannot run code when they a
 
 
 def methods(format: str) -> tuple[Any, Any]:
-    """Returns the functions of pandas that write and read a format."""
+    """Returns the pandas functions that write and read a format."""
     with extra("stage"):
         import pandas
 

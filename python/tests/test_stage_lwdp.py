@@ -20,7 +20,7 @@ ROWS = [row.strip("|").split(" | ") for row in (HERE.parent / "docs" / "stage.md
 
 def run_claims(python, module):
     path = {**os.environ, "PYTHONPATH": "" if module == "lwdp" else str(HERE.parent)}
-    program = [str(python), "-W", "ignore", str(HERE / "lwdp_said.py"), module]
+    program = [str(python), "-W", "ignore", str(HERE / "lwdp_claims.py"), module]
     done = subprocess.run(program, env=path, capture_output=True, text=True, timeout=300)
     answers = [line.rpartition(": ")[2] for line in done.stdout.splitlines()]
     assert done.returncode == 0 and len(answers) == len(ROWS) > 20, done.stderr

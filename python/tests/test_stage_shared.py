@@ -309,7 +309,7 @@ def wait_until_ran(times):
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_processes(storage, killed):
-    """With a server of tables, one machine computes and the others wait; if that one is killed, another takes over. With a
+    """With a table server, one machine computes and the others wait; if that one is killed, another takes over. With a
     partd-server, all machines compute, and one result is kept."""
     load("pandas.DataFrame({'a': range(1000)})", before="    while Path('hold').exists():\n        time.sleep(0.01)\n")
     Path("hold").touch()

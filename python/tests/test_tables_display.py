@@ -20,8 +20,8 @@ def test_tables(tmp_path):
         assert shown[0] == f"<Tables at {tmp_path}: 2 tables>" and shown[1].split() == ["name", "rows", "size"]
         assert [line.split()[:2] for line in shown[2:]] == [["ten", "10"], ["b/ten", "1"]]
         assert "<td>b/ten</td>" in tables._repr_html_()
-        title, *columns = repr(tables["ten"]).splitlines()
-        assert title.startswith("<Table ten: 10 rows, 2 columns, ") and [column.split() for column in columns[1:]] == [["n", "int64"], ["t", "string"]]
+        title, _, *columns = repr(tables["ten"]).splitlines()
+        assert title.startswith("<Table ten: 10 rows, 2 columns, ") and [column.split() for column in columns] == [["n", "int64"], ["t", "string"]]
         assert "not found" in repr(tables["none"]) and len(tables["ten"]) == 10
         tables.put("<b>", pa.table({"n": [1]}))
         assert "<td>&lt;b&gt;</td>" in tables._repr_html_()

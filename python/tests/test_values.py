@@ -18,7 +18,7 @@ pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
 pytest.importorskip("dask", reason="needs dask")
 import numpy as np
 import pandas as pd
-import places
+import value_stores
 from dtypes import BIG, HARD, OSLO, VALUES
 
 import partd_go
@@ -83,12 +83,12 @@ def cases(module):
             yield f"{name}, append nulls", [first, rest.assign(v=two_nulls.set_axis(index[4:]))]
 
 
-@pytest.mark.parametrize("module", places.MODULES)
+@pytest.mark.parametrize("module", value_stores.MODULES)
 def test_values(module, url, tmp_path):
     if module == "dask":
         pytest.importorskip("xxhash")
     outcomes, frames = {}, dict(cases(module))
-    with contextlib.closing(places.MODULES[module](tmp_path, url)) as store:
+    with contextlib.closing(value_stores.MODULES[module](tmp_path, url)) as store:
         for name, parts in frames.items():
             try:
                 store.write(name, parts[0])
@@ -102,9 +102,9 @@ def test_values(module, url, tmp_path):
                 except Exception as error:
                     assert re.search(r"column '?\"?v", str(error)), f"{name}: {error}"
                     outcomes[name] = "refused"
-        read_here = places.read_all(store, [name for name in frames if name not in outcomes])
+        read_here = value_stores.read_all(store, [name for name in frames if name not in outcomes])
     wrong = []
-    for reader, got in (("this process", read_here), ("a new process", places.read_in_new_process(module, tmp_path, url, [*read_here]))):
+    for reader, got in (("this process", read_here), ("a new process", value_stores.read_in_new_process(module, tmp_path, url, [*read_here]))):
         for name, frame in got.items():
             try:
                 assert isinstance(frame, pd.DataFrame), frame
@@ -122,7 +122,7 @@ def compare(module, outcomes):
     cells = {name: " ".join({"equal": "=", "refused": "×"}[outcomes[f"{name}, {step}"]] for step in steps) for name in TYPES}
     cells = {name: "×" if cell[0] == "×" else cell for name, cell in cells.items()}
     head, *rows = re.findall(r"^\|.*\|$", PAGE.read_text(), re.M) or [""]
-    names = list(places.MODULES)
+    names = list(value_stores.MODULES)
     known = {row[0]: row[1:] for row in ([cell.strip() for cell in row.strip("|").split("|")] for row in rows[1:])}
     if os.environ.get("PARTD_UPDATE"):
         i = names.index(module)
@@ -156,10 +156,10 @@ def test_labels_and_indexes(module, url, tmp_path):
     frames |= {f"index of {name}": pd.DataFrame({"n": range(4)}, pd.Index(TYPES[name], name="i")) for name in INDEXES}
     three_levels = pd.MultiIndex.from_arrays([TYPES["period"], TYPES["result of pandas.cut"], [BIG, 1, 2, 3]], names=["p", 3, None])
     frames["index of several"] = pd.DataFrame({"n": range(4)}, three_levels)
-    with contextlib.closing(places.MODULES[module](tmp_path, url)) as store:
+    with contextlib.closing(value_stores.MODULES[module](tmp_path, url)) as store:
         for name, frame in frames.items():
             store.write(name, frame)
-    for name, got in places.read_in_new_process(module, tmp_path, url, [*frames]).items():
+    for name, got in value_stores.read_in_new_process(module, tmp_path, url, [*frames]).items():
         assert isinstance(got, pd.DataFrame), f"{name}: {got}"
         pd.testing.assert_frame_equal(got, frames[name], obj=name)
 

@@ -1,4 +1,4 @@
-"""A user's program for type checkers, in which no call returns Any. test_tables_typing.py checks it."""
+"""Sample user code that type checkers must accept, and in which no call returns Any. test_tables_typing.py checks it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def asynchronous(tables: AsyncTables) -> None:
         assert_type(batch, pa.RecordBatch)
 
 
-def keys(store: Client) -> None:
+def key_value_client(store: Client) -> None:
     assert_type(store.get("a"), bytes)
     assert_type(store.get(["a", "b"]), list[bytes])
     assert_type(store.pop(("a", 1)), bytes)

@@ -113,7 +113,7 @@ func (b *bench) makeHits(path string) error {
 	return err
 }
 
-// loadHits loads the rows into a store, into a table of DuckDB, and into a Parquet file that
+// loadHits loads the rows into a store, into a DuckDB table, and into a Parquet file that
 // DuckDB writes. It returns a contender for each.
 func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath string) ([]*contender, error) {
 	ours := &contender{name: "tables", version: duckdb.LibraryVersion()}
@@ -149,8 +149,8 @@ func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath strin
 }
 
 // newDuckDBContender returns DuckDB as a contender. It runs the statement load, which writes the file
-// path; queries read the rows from the table expression from.
-func newDuckDBContender(conn duckdb.Connection, name, from, path, load string) (*contender, error) {
+// path; queries read the rows from the table expression tableExpr.
+func newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, load string) (*contender, error) {
 	start := time.Now()
 	if err := execDuckDB(conn, load); err != nil {
 		return nil, err
@@ -160,7 +160,7 @@ func newDuckDBContender(conn duckdb.Connection, name, from, path, load string) (
 	if err != nil {
 		return nil, err
 	}
-	withTable := func(sql string) string { return strings.Replace(sql, "from hits", "from "+from+" AS hits", 1) }
+	withTable := func(sql string) string { return strings.Replace(sql, "from hits", "from "+tableExpr+" AS hits", 1) }
 	return &contender{
 		name: name, version: duckdb.LibraryVersion(), load: elapsed, bytes: info.Size(),
 		rows: func(sql string) (answer, error) { return duckdbAnswer(conn, withTable(sql)) },

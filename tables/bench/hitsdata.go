@@ -193,15 +193,15 @@ func hitsSchema() *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// hits returns n consecutive rows of a table hits, beginning with row number from; the whole table has the given
+// hits returns n consecutive rows of a table hits, beginning with row number firstRow; the whole table has the given
 // number of rows, ordered by time. The result depends only on the arguments. As in ClickBench, there is one user
 // per six rows, one page per five rows, and a search in one of eight rows.
-func hits(from, n, rows int) arrow.RecordBatch {
-	random := rand.New(rand.NewPCG(2, uint64(from)))
+func hits(firstRow, n, rows int) arrow.RecordBatch {
+	random := rand.New(rand.NewPCG(2, uint64(firstRow)))
 	randomID := func(of int) int64 { return skewed(random.Int64(), int64(1+rows/of)) }
 	b := array.NewRecordBuilder(memory.DefaultAllocator, hitsSchema())
 	defer b.Release()
-	for i := from; i < from+n; i++ {
+	for i := firstRow; i < firstRow+n; i++ {
 		h := hit{row: int64(i), rows: int64(rows), user: randomID(3), page: randomID(2), randomBits: random.Uint64()}
 		if h.oneIn(100, 5) == 0 {
 			h.referrer = 1 + randomID(2)

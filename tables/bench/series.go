@@ -62,19 +62,19 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// measureSeries compares time series with pystore and ArcticDB, on data from pandas: appends to a
-// large table, reading a time range, resampling, and many tables with metadata.
+// measureSeries compares operations on time series with pystore and ArcticDB, on data from pandas: appending
+// to a large table, reading a time range, resampling, and writing and searching many small tables.
 func (b *bench) measureSeries() (err error) {
-	more := max(b.seriesRows/10, 2000)
-	if _, err := b.runPython("series.py", "pandas", "make", fmt.Sprint(b.seriesRows), fmt.Sprint(more)); err != nil {
+	appendedRows := max(b.seriesRows/10, 2000)
+	if _, err := b.runPython("series.py", "pandas", "make", fmt.Sprint(b.seriesRows), fmt.Sprint(appendedRows)); err != nil {
 		return err
 	}
 	// Measure both with and without syncs: ArcticDB syncs each append (to LMDB), and pystore never syncs.
-	ours, err := b.measureOurSeries(more, false)
+	ours, err := b.measureOurSeries(appendedRows, false)
 	if err != nil {
 		return err
 	}
-	synced, err := b.measureOurSeries(more, true)
+	synced, err := b.measureOurSeries(appendedRows, true)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (b *bench) seriesFigures(who string, m *results) error {
 	return nil
 }
 
-func (b *bench) runPython(script, peer, what string, args ...string) ([]byte, error) {
+func (b *bench) runPython(script, peer, subcommand string, args ...string) ([]byte, error) {
 	python, err := peers.PythonPath(peer)
 	if err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func (b *bench) runPython(script, peer, what string, args ...string) ([]byte, er
 	if script, err = filepath.Abs(filepath.Join("bench", script)); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(b.ctx, python, append([]string{script, what, b.dir, fmt.Sprint(b.rounds)}, args...)...)
+	cmd := exec.CommandContext(b.ctx, python, append([]string{script, subcommand, b.dir, fmt.Sprint(b.rounds)}, args...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -173,8 +173,9 @@ func (b *bench) readParquet(name string) ([]arrow.RecordBatch, error) {
 	return all, r.Err()
 }
 
-// measureOurSeries measures time series in package tables. more is the number of rows of the largest appends.
-func (b *bench) measureOurSeries(more int, sync bool) (m *results, err error) {
+// measureOurSeries measures time series in package tables. appendedRows is the number of rows of the largest
+// append.
+func (b *bench) measureOurSeries(appendedRows int, sync bool) (m *results, err error) {
 	m = &results{Seconds: map[string]timePair{}, Results: map[string]float64{}}
 	engine, err := duck.New(nil)
 	if err != nil {
@@ -202,7 +203,7 @@ func (b *bench) measureOurSeries(more int, sync bool) (m *results, err error) {
 		if err := base(); err != nil {
 			return err
 		}
-		for _, size := range []int{1, 1000, more} {
+		for _, size := range []int{1, 1000, appendedRows} {
 			puts := make([]func() error, b.rounds)
 			for i := range puts {
 				if puts[i], err = put("series", fmt.Sprintf("more-%d-%d", size, i), nil); err != nil {

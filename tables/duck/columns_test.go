@@ -17,8 +17,8 @@ func TestColumnsOfViews(t *testing.T) {
 		return arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Int64, Nullable: true}
 	}
 	point := arrow.Field{Name: "Point", Type: arrow.StructOf(integer("x"), integer("y")), Nullable: true}
-	for _, processes := range []bool{false, true} {
-		s := newStore(t, &duck.Options{Processes: processes})
+	for _, separateProcesses := range []bool{false, true} {
+		s := newStore(t, &duck.Options{Processes: separateProcesses})
 		put(t, s, "b", "t", jsonBatch(t, arrow.NewSchema([]arrow.Field{integer("a"), integer("B"), point}, nil), `{"a":1,"B":2,"Point":{"x":3,"y":4}}`))
 		put(t, s, "b", "u", jsonBatch(t, arrow.NewSchema([]arrow.Field{integer("a"), integer("c")}, nil), `{"a":1,"c":5}`))
 		for sql, want := range map[string]string{

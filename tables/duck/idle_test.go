@@ -13,9 +13,9 @@ import (
 
 // TestFewDatabases checks that running a statement repeatedly opens only a few databases.
 func TestFewDatabases(t *testing.T) {
-	for _, processes := range []bool{false, true} {
-		t.Run(fmt.Sprintf("processes %v", processes), func(t *testing.T) {
-			e, err := New(&Options{Processes: processes})
+	for _, separateProcesses := range []bool{false, true} {
+		t.Run(fmt.Sprintf("separate processes %v", separateProcesses), func(t *testing.T) {
+			e, err := New(&Options{Processes: separateProcesses})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -24,10 +24,10 @@ func TestPreparedAfterChange(t *testing.T) {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Float64, Nullable: true}}, nil))
 	b.Field(0).(*array.Float64Builder).Append(0.5)
 	floatBatch := b.NewRecordBatch()
-	for _, processes := range []bool{false, true} {
-		t.Run(fmt.Sprintf("processes %v", processes), func(t *testing.T) {
+	for _, separateProcesses := range []bool{false, true} {
+		t.Run(fmt.Sprintf("separate processes %v", separateProcesses), func(t *testing.T) {
 			ctx := t.Context()
-			s := newStore(t, &duck.Options{Processes: processes, Threads: 1})
+			s := newStore(t, &duck.Options{Processes: separateProcesses, Threads: 1})
 			bucket := s.Bucket("b")
 			o := &tables.QueryOptions{Bucket: "b"}
 			expectColumns := func(o *tables.QueryOptions, want string) {
@@ -45,7 +45,7 @@ func TestPreparedAfterChange(t *testing.T) {
 						t.Errorf("Describe: columns are %s, want %s", got, want)
 					}
 				}
-				if processes {
+				if separateProcesses {
 					time.Sleep(20 * time.Millisecond) // wait until the statement's database is idle
 				}
 			}

@@ -24,13 +24,13 @@ import (
 const threadMemory = 128 << 20
 
 type query struct {
-	e      *Engine
-	store  *tables.Store
-	o      tables.QueryOptions
-	lease  // db is nil until acquireDatabase
-	tables []*boundTable
-	slot   bool  // whether the query occupies one of Engine.slots
-	memory int64 // bytes borrowed by Engine.borrow
+	e       *Engine
+	store   *tables.Store
+	o       tables.QueryOptions
+	lease   // db is nil until acquireDatabase
+	tables  []*boundTable
+	hasSlot bool  // whether the query occupies one of Engine.slots
+	memory  int64 // bytes borrowed by Engine.borrow
 }
 
 func (q *query) close() {
@@ -41,7 +41,7 @@ func (q *query) close() {
 		t.close()
 	}
 	q.e.borrow(-q.memory)
-	if q.slot {
+	if q.hasSlot {
 		<-q.e.slots // last, because the resources released above count against the limits
 	}
 	if q.db != nil {
@@ -86,7 +86,7 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 	if err := canceled.Send(ctx, q.e.slots, struct{}{}); err != nil {
 		return st, err
 	}
-	q.slot = true
+	q.hasSlot = true
 	if sql, err = q.replaceShow(ctx, sql); err != nil {
 		return st, err
 	}

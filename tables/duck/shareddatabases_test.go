@@ -15,16 +15,16 @@ import (
 // TestSharedDatabases alternates statements that can share a database with statements that cannot.
 // Each statement must read its own tables, in their current state, with its own memory limit.
 func TestSharedDatabases(t *testing.T) {
-	for _, processes := range []bool{false, true} {
-		t.Run(fmt.Sprintf("processes %v", processes), func(t *testing.T) {
-			s := newStore(t, &duck.Options{Processes: processes, Threads: 1})
+	for _, separateProcesses := range []bool{false, true} {
+		t.Run(fmt.Sprintf("separate processes %v", separateProcesses), func(t *testing.T) {
+			s := newStore(t, &duck.Options{Processes: separateProcesses, Threads: 1})
 			put(t, s, "b", "t", numbers(0, 10))
 			put(t, s, "c", "t", numbers(0, 20))
 			if _, err := s.Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 			pause := func() { // wait until the database is idle again
-				if processes {
+				if separateProcesses {
 					time.Sleep(20 * time.Millisecond)
 				}
 			}
@@ -63,10 +63,10 @@ func TestSharedDatabases(t *testing.T) {
 // affect it.
 func TestMemoryOfEarlierStatement(t *testing.T) {
 	long := "SELECT 1 IN (" + strings.Repeat("1,", 40_000) + "1)"
-	for _, processes := range []bool{false, true} {
+	for _, separateProcesses := range []bool{false, true} {
 		for _, memory := range []int64{1, 16 << 20} {
-			t.Run(fmt.Sprintf("processes %v, memory %d", processes, memory), func(t *testing.T) {
-				s := newStore(t, &duck.Options{Processes: processes, Threads: 1})
+			t.Run(fmt.Sprintf("separate processes %v, memory %d", separateProcesses, memory), func(t *testing.T) {
+				s := newStore(t, &duck.Options{Processes: separateProcesses, Threads: 1})
 				for range 3 {
 					expect(t, s, "SELECT 1", &tables.QueryOptions{Memory: memory}, "1")
 					time.Sleep(20 * time.Millisecond) // wait until its database is idle

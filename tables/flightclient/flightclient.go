@@ -35,7 +35,7 @@ const maxMessage = 256 << 20
 type Options struct {
 	Token string         // "" means no token
 	CAs   *x509.CertPool // authorities that may sign the server's certificate; nil means the system's
-	// Insecure allows sending the token to another host without TLS, so that anyone on the network path
+	// Insecure allows sending the token to another host without TLS, so anyone on the network path
 	// can read it.
 	Insecure bool
 }

@@ -33,7 +33,7 @@ func (s *Server) DoGet(t *flight.Ticket, st flight.FlightService_DoGetServer) er
 	return asShootsError(st, s.get(t, st))
 }
 
-// get serves clients of shoots, another server of tables. It sends a table's rows, or the result of a statement.
+// get serves clients of shoots, another table server. It sends a table's rows, or the result of a statement.
 func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) error {
 	var c rowsCommand
 	if err := decode(t.Ticket, &c); err != nil {

@@ -82,7 +82,7 @@ func (r *checkedStream) check(m *flight.FlightData) (*flight.FlightData, error) 
 	return m, nil
 }
 
-// put puts rows into a table for a client of shoots (another server of tables), or for a descriptor with a path.
+// put puts rows into a table for a client of shoots (another table server), or for a descriptor with a path.
 func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memory.Allocator) error {
 	var c struct{ Name, Mode, Bucket, ID string }
 	defaultMode := tables.PutError

@@ -49,7 +49,7 @@ type shootsError struct {
 func (e *shootsError) Error() string              { return e.Message() }
 func (e *shootsError) GRPCStatus() *status.Status { return e.Status }
 
-// asShootsError returns err in the form that clients of shoots (another server of tables) read. It sets trailers that
+// asShootsError returns err in the form that clients of shoots (another table server) read. It sets trailers that
 // Arrow's clients convert to a FlightServerError with JSON as its extra_info. If err already has a status, for example
 // because of missing rights, asShootsError keeps that status and sets no trailers.
 func asShootsError(st trailerSetter, err error) error {

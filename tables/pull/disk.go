@@ -163,9 +163,9 @@ func (d *disk) heads(f func(key string, h head) error) error {
 }
 
 // diverged reports whether two versions of a table certainly belong to different histories.
-// If r is newer than from, only a manifest can tell, and diverged returns false.
-func (r record) diverged(from record) bool {
-	return r.Version > 0 && r.Version <= from.Version && (r.Table != from.Table || r.Version == from.Version && r.Manifest != from.Manifest)
+// If r is newer than other, only a manifest can tell, and diverged returns false.
+func (r record) diverged(other record) bool {
+	return r.Version > 0 && r.Version <= other.Version && (r.Table != other.Table || r.Version == other.Version && r.Manifest != other.Manifest)
 }
 
 // setHead makes r the head of its table, unless the current head is newer or from another

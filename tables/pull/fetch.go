@@ -36,9 +36,9 @@ func newClient(config *tls.Config, timeout time.Duration) *http.Client {
 	}
 }
 
-// request sends a request to another node for the content from byte from on. Reading the body
+// request sends a request to another node for the content from byte offset on. Reading the body
 // fails if nothing arrives for one Options.Lease.
-func (n *Node) request(ctx context.Context, method, url string, from int64) (*http.Response, error) {
+func (n *Node) request(ctx context.Context, method, url string, offset int64) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
@@ -48,8 +48,8 @@ func (n *Node) request(ctx context.Context, method, url string, from int64) (*ht
 	if n.opts.Token != "" {
 		r.Header.Set("Authorization", "Bearer "+n.opts.Token)
 	}
-	if from > 0 {
-		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
+	if offset > 0 {
+		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
 	n.requests.Add(1)
 	response, err := n.client.Do(r)
@@ -59,7 +59,7 @@ func (n *Node) request(ctx context.Context, method, url string, from int64) (*ht
 	}
 	idle := time.AfterFunc(n.opts.Lease, func() { cancel(errors.New("the node stopped sending data")) })
 	response.Body = &watchedBody{ReadCloser: response.Body, n: n, idle: idle, cancel: cancel}
-	if response.StatusCode == http.StatusOK || from > 0 && response.StatusCode == http.StatusPartialContent {
+	if response.StatusCode == http.StatusOK || offset > 0 && response.StatusCode == http.StatusPartialContent {
 		return response, nil
 	}
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 200)) // a truncated message is better than none

@@ -45,9 +45,9 @@ func openNode(t *testing.T, dir string, o Options) *Node {
 
 func day(n int) time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, n) }
 
-// rowsOf returns a frame with float64 columns and a row per day, starting with day first. For
+// rowsOf returns a frame with float64 columns and a row per day, starting with firstDay. For
 // example, "a=1,2 b=3,-" has columns a and b and two rows; "-" means null.
-func rowsOf(t *testing.T, first int, columns string) array.RecordReader {
+func rowsOf(t *testing.T, firstDay int, columns string) array.RecordReader {
 	t.Helper()
 	fields := []arrow.Field{{Name: "time", Type: arrow.FixedWidthTypes.Timestamp_us}}
 	var values [][]string
@@ -59,7 +59,7 @@ func rowsOf(t *testing.T, first int, columns string) array.RecordReader {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
 	defer b.Release()
 	for i := range values[0] {
-		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(day(first + i).UnixMicro()))
+		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(day(firstDay + i).UnixMicro()))
 		for j := range values {
 			if err := b.Field(j + 1).AppendValueFromString(strings.ReplaceAll(values[j][i], "-", array.NullValueStr)); err != nil {
 				t.Fatal(err)

@@ -82,16 +82,16 @@ type partdBackend struct{ partd.Partd }
 func infoKey(key string) string { return "stage/" + key + "/info" }
 
 func (s *partdBackend) get(ctx context.Context, key string) (*Info, string, error) {
-	text, err := s.Get(ctx, infoKey(key))
+	values, err := s.Get(ctx, infoKey(key))
 	if err != nil {
 		return nil, "", err
 	}
-	i, err := parseInfo(text[0], key)
+	i, err := parseInfo(values[0], key)
 	if i == nil || err != nil {
 		return nil, "", err
 	}
 	var stored struct{ Data string }
-	return i, stored.Data, json.Unmarshal(text[0], &stored)
+	return i, stored.Data, json.Unmarshal(values[0], &stored)
 }
 
 func (s *partdBackend) info(ctx context.Context, key string) (*Info, error) {

@@ -263,3 +263,28 @@ func TestChangedDuringRun(t *testing.T) {
 		t.Errorf("after the change, the pipeline returned %s, want the new sum", got)
 	}
 }
+
+func TestNilValue(t *testing.T) {
+	s := stage.Define("nil", func(context.Context, *stage.Inputs) (any, error) { return nil, nil },
+		stage.Spec[any]{Version: "1", Cache: true, Codec: encode.JSON[any](), CodecName: "json"})
+	if got, err := s.Run(t.Context(), open(t, t.TempDir(), nil)); got != nil || err != nil {
+		t.Errorf("Run = %v, %v, want nil", got, err)
+	}
+}
+
+// TestNilResults checks that Run and Plan return errors for nil Results, as a failed Open returns, and for zero
+// Results. Both can be closed.
+func TestNilResults(t *testing.T) {
+	s := stage.Define("one", func(context.Context, *stage.Inputs) (int, error) { return 1, nil }, stage.Spec[int]{Version: "1"})
+	for _, r := range []*stage.Results{nil, {}} {
+		if _, err := s.Run(t.Context(), r); err == nil {
+			t.Errorf("Run with %v succeeded", r)
+		}
+		if _, err := s.Plan(t.Context(), r); err == nil {
+			t.Errorf("Plan with %v succeeded", r)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -17,7 +17,7 @@ func categories(t *testing.T, start int64, values string, indices ...int32) arra
 	t.Helper()
 	dictionary := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String, Ordered: true}
 	schema := arrow.NewSchema([]arrow.Field{timeField(arrow.Second, ""), {Name: "c", Type: dictionary, Nullable: true}}, nil)
-	words, indexes, times := array.NewStringBuilder(memory.DefaultAllocator), array.NewInt32Builder(memory.DefaultAllocator), array.NewTimestampBuilder(memory.DefaultAllocator, &arrow.TimestampType{Unit: arrow.Second})
+	words, indexBuilder, times := array.NewStringBuilder(memory.DefaultAllocator), array.NewInt32Builder(memory.DefaultAllocator), array.NewTimestampBuilder(memory.DefaultAllocator, &arrow.TimestampType{Unit: arrow.Second})
 	for _, w := range strings.Fields(values) {
 		switch w {
 		case "null":
@@ -28,11 +28,11 @@ func categories(t *testing.T, start int64, values string, indices ...int32) arra
 			words.Append(w)
 		}
 	}
-	indexes.AppendValues(indices, nil)
+	indexBuilder.AppendValues(indices, nil)
 	for i := range indices {
 		times.Append(arrow.Timestamp(start + int64(i)))
 	}
-	b := array.NewRecordBatch(schema, []arrow.Array{times.NewArray(), array.NewDictionaryArray(dictionary, indexes.NewArray(), words.NewArray())}, int64(len(indices)))
+	b := array.NewRecordBatch(schema, []arrow.Array{times.NewArray(), array.NewDictionaryArray(dictionary, indexBuilder.NewArray(), words.NewArray())}, int64(len(indices)))
 	r, err := array.NewRecordReader(schema, []arrow.RecordBatch{b})
 	if err != nil {
 		t.Fatal(err)

@@ -183,17 +183,17 @@ func (p *interpolator) row(row int) {
 	p.position++
 }
 
-// extend appends the values of the bins up to the knot to, or of all bins in positions if to is nil.
-func (l *line) extend(to *knot, positions []int64) {
+// extend appends the values of the bins up to endKnot, or of all bins in positions if endKnot is nil.
+func (l *line) extend(endKnot *knot, positions []int64) {
 	for _, position := range positions[len(l.values):] {
 		value := math.NaN()
 		switch {
-		case to != nil && position == to.position:
-			value = to.value
-		case l.last != nil && to == nil:
+		case endKnot != nil && position == endKnot.position:
+			value = endKnot.value
+		case l.last != nil && endKnot == nil:
 			value = l.last.value
 		case l.last != nil:
-			value = l.last.interpolate(to, position)
+			value = l.last.interpolate(endKnot, position)
 		}
 		l.values = append(l.values, value)
 	}

@@ -21,28 +21,28 @@ var errNeedsSQL = errors.New("rows in this order can only be resampled with SQL"
 
 // inOrder resamples a table whose rows are in time order. It is several times as fast as SQL, because it
 // holds only one bin at a time. It returns nil if a column's type or function needs SQL. If later rows show
-// that SQL is needed, the reader fails with errNeedsSQL; q.lateFallback says whether even the last row can
-// show that.
+// that SQL is needed, the reader fails with errNeedsSQL. It sets q.lateFallback if even the last row may show
+// that.
 func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
-	names := make([][]string, len(q.columns))
+	columnFunctions := make([][]string, len(q.columns))
 	for _, a := range q.aggregates {
 		switch {
 		case a.byCategoryOrder:
 			return nil, nil
 		case a.function != "size":
-			names[a.column] = append(names[a.column], a.function)
+			columnFunctions[a.column] = append(columnFunctions[a.column], a.function)
 		}
 	}
 	w := &orderedResampling{resampling: q, gatherers: make([]gatherer, len(q.columns)), batchIndex: make([]int, len(q.columns))}
 	scan := &tables.ScanOptions{Columns: []string{q.timeColumn}, Recycle: true}
 	for i, c := range q.columns {
-		if len(names[i]) == 0 {
+		if len(columnFunctions[i]) == 0 {
 			continue
 		}
-		if w.gatherers[i] = newGatherer(c.Type, names[i]); w.gatherers[i] == nil {
+		if w.gatherers[i] = newGatherer(c.Type, columnFunctions[i]); w.gatherers[i] == nil {
 			return nil, nil
 		}
-		if containsOther(names[i], momentFunctions) {
+		if containsOther(columnFunctions[i], momentFunctions) {
 			w.keptColumns++
 		}
 		// A bin keeps its first string while later batches are read, so a batch's memory must not be reused.

@@ -46,7 +46,7 @@ var (
 		"CBME": months(1, false, lastBusiness), "HYE": months(6, false, lastDay), "BHYE": months(6, false, lastBusiness),
 		"HYS": months(6, false, firstDay), "BHYS": months(6, false, firstBusiness),
 	}
-	// unitAliases maps other names, mostly from older versions of pandas. Custom business days are business
+	// unitAliases maps other names, mostly from older pandas versions. Custom business days are business
 	// days, because a rule cannot list holidays.
 	unitAliases = map[string]string{
 		"d": "D", "w": "W", "b": "B", "C": "B", "CBMS": "BMS", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "AS": "YS", "SM": "SME",

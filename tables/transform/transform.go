@@ -45,7 +45,7 @@ type ResampleOptions struct {
 	// the source's bucket.
 	SQL string
 
-	// Rule is the length of a bin, as an offset of pandas, such as "10s", "2h", "B", "W-FRI", "ME" or
+	// Rule is the length of a bin, as a pandas offset, such as "10s", "2h", "B", "W-FRI", "ME" or
 	// "QS-FEB". docs/transform.md lists them all.
 	Rule string
 	// TimeColumn names a timestamp or date column of the source. It becomes the first

@@ -25,7 +25,7 @@ from .expression import METHOD, PartdShuffle
 from .private import Bucket, Private
 from .shuffle import Store, _clients, delete
 
-# The supported versions of dask, as (year, month). They are limited because the code uses internals of dask's query
+# The supported dask versions, as (year, month). They are limited because the code uses internals of dask's query
 # planner. Tests run with the oldest and the newest version.
 OLDEST, NEWEST = (2025, 7), (2026, 8)
 

@@ -120,7 +120,7 @@ class Collection:
         self, item: str, data: Any, metadata: Mapping[str, Any] | None = None, npartitions: int | None = None,
         overwrite: bool = False, epochdate: bool = False, reload_items: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Writes an item atomically. data is a DataFrame of pandas or dask, a Series, or an Item. A large item, or one with
+        """Writes an item atomically. data is a pandas or dask DataFrame, a Series, or an Item. A large item, or one with
         npartitions above 1, is divided into files by time. epochdate is ignored, because times in an index stay times."""
         data = prepare(data)  # before acquiring the lock, because dask may compute for a long time
         with self._changing():

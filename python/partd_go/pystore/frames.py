@@ -18,7 +18,7 @@ _WIDENABLE = ((pa.types.is_integer,), (pa.types.is_floating,))
 
 
 def prepare(data: Any) -> pd.DataFrame | pd.Series[Any]:
-    """Returns a checked copy of data to write: an Item, a Series, or a DataFrame of pandas or dask."""
+    """Returns a checked copy of data to write: an Item, a Series, or a pandas or dask DataFrame."""
     if hasattr(data, "to_pandas"):  # an item
         data = data.to_pandas()
     elif hasattr(data, "dask"):

@@ -76,7 +76,7 @@ class Item:
 
     @cached_property
     def data(self) -> dask.dataframe.DataFrame:
-        """Returns the rows as a lazy DataFrame of dask, with about one partition for each file of the table."""
+        """Returns the rows as a lazy dask DataFrame, with about one partition for each file of the table."""
         import dask.dataframe as dd
 
         tables = utils.connection(self.datastore)

@@ -1,4 +1,4 @@
-"""Tables of pandas, polars and pyarrow, in a directory or at a server.
+"""Stores pandas, polars and pyarrow tables in a directory or at a server.
 
 with partd_go.tables.connect("trades") as tables:
     tables.put("quotes", frame)

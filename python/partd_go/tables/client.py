@@ -1,4 +1,4 @@
-"""The client of a server of tables."""
+"""The client of a table server."""
 
 from __future__ import annotations
 
@@ -209,9 +209,9 @@ class Tables(Connection, Shown):
         call: dict[str, Any] = {"partd": "scan", "bucket": bucket, "name": name, **selection, "part": part, "dictionaries": True}
         call.update({key: n or 1 for key, n in (("limit", limit), ("last", last)) if n is not None})
         if (index and columns is not None) or not isinstance(where, (str, type(None))):
-            named = index_of(self.describe(name, bucket, version=version, at=at, snapshot=snapshot, timeout=timeout)["schema"])
-            columns = [*columns, *(named if index else ())] if columns is not None else None
-            where = where if isinstance(where, (str, type(None))) else filtering.text([*where], named)
+            index_columns = index_of(self.describe(name, bucket, version=version, at=at, snapshot=snapshot, timeout=timeout)["schema"])
+            columns = [*columns, *(index_columns if index else ())] if columns is not None else None
+            where = where if isinstance(where, (str, type(None))) else filtering.text([*where], index_columns)
         if columns is not None:
             call["columns"] = list(dict.fromkeys(columns))
         if where:
@@ -224,7 +224,7 @@ class Tables(Connection, Shown):
     def scan_polars(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> polars.LazyFrame:
-        """Returns a LazyFrame of polars. Each collect() reads the table again; the server applies the query's filters, and
+        """Returns a polars LazyFrame. Each collect() reads the table again; the server applies the query's filters, and
         sends only the needed columns."""
         from . import lazy
 
@@ -233,7 +233,7 @@ class Tables(Connection, Shown):
     def dataset(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> pyarrow.dataset.Dataset:
-        """Returns a dataset of pyarrow, which DuckDB can query. Each scanner() reads the table again; the server applies the
+        """Returns a pyarrow dataset, which DuckDB can query. Each scanner() reads the table again; the server applies the
         query's filters, and sends only the needed columns."""
         from . import lazy
 
@@ -243,8 +243,8 @@ class Tables(Connection, Shown):
         self, name: str, bucket: str = "", *, columns: Sequence[str] | None = None, where: str | filtering.Filters | None = None,
         **selection: Unpack[State],
     ) -> dask.dataframe.DataFrame:  # fmt: skip
-        """Returns a DataFrame of dask with a partition for each part of the table. Workers read the parts from the server,
-        which sends only the columns that dask needs. The server applies where, but not filters of dask's expressions."""
+        """Returns a dask DataFrame with a partition for each part of the table. Workers read the parts from the server,
+        which sends only the columns that dask needs. The server applies the argument where, but not filters in dask expressions."""
         from . import lazy
 
         return lazy.scan_dask(self, name, bucket, columns, where, {**selection})
@@ -273,8 +273,8 @@ class Tables(Connection, Shown):
         sequence of the values for ? or $1, or a mapping with the values for $name."""
         call = {"sql": statement, "bucket": bucket, **state(version, at, snapshot)}
         if params is not None:
-            named = params if isinstance(params, Mapping) else {str(at): value for at, value in enumerate(params, 1)}
-            row = pa.table({name: pa.array([value]) for name, value in named.items()})
+            values = params if isinstance(params, Mapping) else {str(position): value for position, value in enumerate(params, 1)}
+            row = pa.table({name: pa.array([value]) for name, value in values.items()})
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, row.schema) as writer:
                 writer.write_table(row)
@@ -324,11 +324,11 @@ class Tables(Connection, Shown):
         timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
         """Puts the aggregates of a table by time bins, or the rows of the SELECT sql, into the table target. rule is the length
-        of a bin, an offset of pandas such as "5min". It returns the number of source rows (0 for a SELECT) and of rows put."""
+        of a bin, a pandas offset such as "5min". It returns the number of source rows (0 for a SELECT) and of rows put."""
         call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns)
-        to = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
+        target_ = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
         source_ = {"Bucket": bucket, "Name": source}
-        (reply,) = self._ask("partd.resample", timeout, Source=source_, Target=to, Mode=MODES.index(mode), **call)
+        (reply,) = self._ask("partd.resample", timeout, Source=source_, Target=target_, Mode=MODES.index(mode), **call)
         return reply["SourceRows"], reply["TargetRows"]
 
     @overload
@@ -360,9 +360,9 @@ class Tables(Connection, Shown):
     ) -> tuple[int, int]:  # fmt: skip
         """Puts the concatenated rows of several tables, or their join on columns, into the table target. (bucket, name)
         names a source in another bucket. It returns the number of source rows and of rows put."""
-        named = [(bucket, source) if isinstance(source, str) else source for source in sources]
+        qualified = [(bucket, source) if isinstance(source, str) else source for source in sources]
         (reply,) = self._ask(
-            "partd.combine", timeout, Sources=[{"Bucket": source_bucket, "Name": name} for source_bucket, name in named], How=how, On=[*on],
+            "partd.combine", timeout, Sources=[{"Bucket": source_bucket, "Name": name} for source_bucket, name in qualified], How=how, On=[*on],
             Mode=MODES.index(mode), Target={"Bucket": bucket, "Name": target},
         )  # fmt: skip
         return reply["SourceRows"], reply["TargetRows"]

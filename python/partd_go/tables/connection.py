@@ -1,4 +1,4 @@
-"""A connection to a server of tables, over Arrow Flight."""
+"""A connection to a table server, over Arrow Flight."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MAX_REOPENED = 8  # maximum number of connections that are kept open for unpick
 
 
 class Connection:
-    """A connection to a server of tables. Several threads may use it. A pickle of it contains the token; unpickling connects again."""
+    """A connection to a table server. Several threads may use it. A pickle of it contains the token; unpickling connects again."""
 
     def __init__(
         self, url: str, *, token: str | None = None, tls_ca: str | None = None, server: Server | None = None, timeout: float | None = None,

@@ -128,7 +128,7 @@ class Part:
 def scan_dask(
     tables: Reader, name: str, bucket: str, columns: Sequence[str] | None, where: Any, state: dict[str, Any]
 ) -> dask.dataframe.DataFrame:
-    """Returns a DataFrame of dask with a partition for each part of one version. If small appends are not yet in a version,
+    """Returns a dask DataFrame with a partition for each part of one version. If small appends are not yet in a version,
     it first makes the server fold them (move them into files); without the permission to do so, all rows are one partition."""
     import dask.dataframe
 

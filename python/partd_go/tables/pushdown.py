@@ -1,4 +1,4 @@
-"""Converts filters of polars and pyarrow to the server's text, as far as the server can evaluate them.
+"""Converts polars and pyarrow filters to the server's text, as far as the server can evaluate them.
 
 A filter becomes a tree of tuples: ("and" or "or", [trees]), ("null" or "valid", column), (comparison, column, value)
 and ("in", column, [values]), with pyarrow scalars as values. None stands for any other expression. text() returns a
@@ -118,7 +118,7 @@ def of_arrow(expression: Any) -> tuple[Tree, set[str] | None]:
         if len(shown.partition("-- schema metadata --")[2].splitlines()) - 1 == len(words) and not any("'" in name for name in names):
             return _combine("and", [_from_arrow(words[::-1], batch)]), names  # otherwise a column name contains a line break or a quote
     except (pa.ArrowException, AttributeError, IndexError, KeyError, TypeError, ValueError):
-        pass  # another version of pyarrow pickles differently
+        pass  # another pyarrow version pickles differently
     return None, None
 
 
@@ -168,7 +168,7 @@ def of_polars(predicate: Any) -> tuple[Tree, Any]:
         try:
             trees.append(_from_polars(part))
         except (polars.exceptions.PolarsError, AttributeError, IndexError, KeyError, TypeError, ValueError):
-            trees.append(None)  # another version of polars serializes differently
+            trees.append(None)  # another polars version serializes differently
     return _combine("and", trees), predicate
 
 

@@ -1,4 +1,4 @@
-"""Starts a server of tables, for this program or for others."""
+"""Starts a table server, for this program or for others."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ class Server(Process):
             private_dir = self._sockets()
             for flag, pem in zip(("--tls-cert", "--tls-key"), tls):
                 if pem:
-                    text = pem.decode() if isinstance(pem, bytes) else os.fspath(pem)
-                    flags = (flag, _write_private(private_dir, flag[2:], text) if "-----BEGIN" in text else text, *flags)
+                    pem_or_path = pem.decode() if isinstance(pem, bytes) else os.fspath(pem)
+                    path = _write_private(private_dir, flag[2:], pem_or_path) if "-----BEGIN" in pem_or_path else pem_or_path
+                    flags = (flag, path, *flags)
             if secret is not None:
                 self._secret = _write_private(private_dir, "secret", secret)
                 flags = ("--secret-file", self._secret, *flags)

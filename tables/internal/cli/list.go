@@ -186,7 +186,7 @@ func newDescribe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "describe [flags] [--] NAME",
 		Short:   "Show the size, columns and metadata of a table",
-		Long:    `Show a table's size, columns and metadata. Column types are Arrow types, as they were put.`,
+		Long:    `Show a table's size, columns and metadata. Column types are the Arrow types that were put.`,
 		Example: "  partd-tables describe AAPL --bucket NASDAQ --json",
 	}
 	p := locationFlags(cmd, tableBucketUsage)

@@ -111,7 +111,7 @@ func (e *Entry) readTail(ctx context.Context, meta table.Metadata, upTo int64) (
 }
 
 // renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names, and drops
-// removed columns. It returns a batch with another schema unchanged. It takes ownership of the batch.
+// removed columns. Other batches are returned unchanged. It takes ownership of the batch.
 func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	for _, oldSchema := range slices.Backward(meta.Schemas()) {
 		stored, err := schema.StoredSchema(oldSchema)

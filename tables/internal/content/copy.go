@@ -124,14 +124,14 @@ func (c *Copy) checkUsable(location string, content icecat.WrittenFile) error {
 	return checkSize(c.to, location, content.Size)
 }
 
-// chooseLocation returns an unused location in dir for the copy of the file from.
-func (c *Copy) chooseLocation(from, dir string) string {
+// chooseLocation returns an unused location in dir for the copy of the file source.
+func (c *Copy) chooseLocation(source, dir string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	loc := dir + "/" + path.Base(from)
+	loc := dir + "/" + path.Base(source)
 	for n := 1; c.inUse[loc]; n++ {
-		loc = fmt.Sprintf("%s/%d/%s", dir, n, path.Base(from))
+		loc = fmt.Sprintf("%s/%d/%s", dir, n, path.Base(source))
 	}
-	c.locations[from], c.inUse[loc] = loc, true
+	c.locations[source], c.inUse[loc] = loc, true
 	return loc
 }

@@ -11,52 +11,52 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// convertToTable converts a column of a file to the type to. fileField is the file's field. ids is the table's field
+// convertToTable converts a column of a file to tableType. fileField is the file's field. ids is the table's field
 // with field IDs, which identify nested fields.
-func (s *Scan) convertToTable(a arrow.Array, fileField, ids arrow.Field, to arrow.DataType) (arrow.Array, error) {
-	switch to := to.(type) {
+func (s *Scan) convertToTable(a arrow.Array, fileField, ids arrow.Field, tableType arrow.DataType) (arrow.Array, error) {
+	switch tableType := tableType.(type) {
 	case *arrow.StructType:
 		from, ok := a.(*array.Struct)
 		if !ok {
 			break
 		}
-		children := make([]arrow.ArrayData, to.NumFields())
-		for i, f := range to.Fields() {
+		children := make([]arrow.ArrayData, tableType.NumFields())
+		for i, f := range tableType.Fields() {
 			child, err := s.convertField(from, fileField, ids.Type.(*arrow.StructType).Field(i), f)
 			if err != nil {
 				return nil, fmt.Errorf("field %q: %w", f.Name, err)
 			}
 			children[i] = child.Data()
 		}
-		return take.NewArray(to, a.Len(), []*memory.Buffer{take.NullBitmap(a)}, children, a.NullN(), 0), nil
+		return take.NewArray(tableType, a.Len(), []*memory.Buffer{take.NullBitmap(a)}, children, a.NullN(), 0), nil
 	case *arrow.MapType:
 		from, ok := a.(*array.Map)
 		if !ok {
 			break
 		}
 		fileMap, idMap := fileField.Type.(*arrow.MapType), ids.Type.(*arrow.MapType)
-		keys, err := s.convertToTable(from.Keys(), fileMap.KeyField(), idMap.KeyField(), to.KeyType())
+		keys, err := s.convertToTable(from.Keys(), fileMap.KeyField(), idMap.KeyField(), tableType.KeyType())
 		if err != nil {
 			return nil, err
 		}
-		items, err := s.convertToTable(from.Items(), fileMap.ItemField(), idMap.ItemField(), to.ItemType())
+		items, err := s.convertToTable(from.Items(), fileMap.ItemField(), idMap.ItemField(), tableType.ItemType())
 		if err != nil {
 			return nil, err
 		}
-		entries := take.NewArray(to.Elem(), keys.Len(), []*memory.Buffer{nil}, []arrow.ArrayData{keys.Data(), items.Data()}, 0, 0)
-		return take.NewArray(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{entries.Data()}, a.NullN(), a.Data().Offset()), nil
+		entries := take.NewArray(tableType.Elem(), keys.Len(), []*memory.Buffer{nil}, []arrow.ArrayData{keys.Data(), items.Data()}, 0, 0)
+		return take.NewArray(tableType, a.Len(), a.Data().Buffers(), []arrow.ArrayData{entries.Data()}, a.NullN(), a.Data().Offset()), nil
 	case *arrow.ListType:
 		from, ok := a.(*array.List)
 		if !ok {
 			break
 		}
-		child, err := s.convertToTable(from.ListValues(), fileField.Type.(*arrow.ListType).ElemField(), ids.Type.(*arrow.ListType).ElemField(), to.Elem())
+		child, err := s.convertToTable(from.ListValues(), fileField.Type.(*arrow.ListType).ElemField(), ids.Type.(*arrow.ListType).ElemField(), tableType.Elem())
 		if err != nil {
 			return nil, err
 		}
-		return take.NewArray(to, a.Len(), a.Data().Buffers(), []arrow.ArrayData{child.Data()}, a.NullN(), a.Data().Offset()), nil
+		return take.NewArray(tableType, a.Len(), a.Data().Buffers(), []arrow.ArrayData{child.Data()}, a.NullN(), a.Data().Offset()), nil
 	}
-	return widenArray(a, to)
+	return widenArray(a, tableType)
 }
 
 // convertField returns a field of a struct in the table's type. If the file lacks the field, all values are null.

@@ -145,15 +145,15 @@ func (p *plain) nextRows(rows int64) arrow.Array {
 	return take.NewArray(p.dataType, int(rows), []*memory.Buffer{nil, values}, nil, 0, 0)
 }
 
-// skip moves forward from row from to row to. With a page index, it skips whole pages. It returns false if it fails.
-func (p *plain) skip(from, to int64, hasIndex bool) bool {
+// skip moves forward from row to targetRow. With a page index, it skips whole pages. It returns false if it fails.
+func (p *plain) skip(row, targetRow int64, hasIndex bool) bool {
 	if hasIndex {
-		if p.pages.SeekToPageWithRow(to) != nil || !p.openPage() {
+		if p.pages.SeekToPageWithRow(targetRow) != nil || !p.openPage() {
 			return false
 		}
-		from = p.pages.Page().(pqfile.DataPage).FirstRowIndex()
+		row = p.pages.Page().(pqfile.DataPage).FirstRowIndex()
 	}
-	return p.take(to-from, func([]byte) {})
+	return p.take(targetRow-row, func([]byte) {})
 }
 
 func (p *plain) close() {

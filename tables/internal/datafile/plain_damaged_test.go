@@ -19,9 +19,9 @@ func TestPlainWrongNullCount(t *testing.T) {
 	random := rand.New(rand.NewPCG(35, 2))
 	rows := plainRows(random, n)
 	for _, version := range []parquet.DataPageVersion{parquet.DataPageV1, parquet.DataPageV2} {
-		for _, index := range []bool{true, false} {
-			content := plainContent(t, rows, false, parquet.WithDictionaryDefault(false), parquet.WithDataPageVersion(version), parquet.WithPageIndexEnabled(index))
-			f, g, err := plainFile(t, content, index)
+		for _, withIndex := range []bool{true, false} {
+			content := plainContent(t, rows, false, parquet.WithDictionaryDefault(false), parquet.WithDataPageVersion(version), parquet.WithPageIndexEnabled(withIndex))
+			f, g, err := plainFile(t, content, withIndex)
 			if err != nil {
 				t.Fatal(err)
 			}

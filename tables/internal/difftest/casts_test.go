@@ -218,10 +218,10 @@ func TestCasts(t *testing.T) {
 	}
 }
 
-// cast puts a's value into a column of type to, and returns the value that is read back.
-func cast(a arrow.Array, to arrow.DataType) (any, error) {
+// cast puts a's value into a column of type target, and returns the value that is read back.
+func cast(a arrow.Array, target arrow.DataType) (any, error) {
 	putSchema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: a.DataType(), Nullable: true}}, nil)
-	tableSchema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: to, Nullable: true}}, nil)
+	tableSchema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: target, Nullable: true}}, nil)
 	stored, err := schema.Stored(tableSchema)
 	if err != nil {
 		return nil, err

@@ -22,8 +22,8 @@ import (
 )
 
 // withArrowSchema returns a Parquet file with one column. The Arrow schema in the file's metadata declares
-// that the column has the type as.
-func withArrowSchema(t *testing.T, column arrow.Array, as arrow.DataType) *Input {
+// that the column has the type declared.
+func withArrowSchema(t *testing.T, column arrow.Array, declared arrow.DataType) *Input {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "noted.parquet")
 	f, err := os.Create(name)
@@ -36,7 +36,7 @@ func withArrowSchema(t *testing.T, column arrow.Array, as arrow.DataType) *Input
 	if err != nil {
 		t.Fatal(err)
 	}
-	note := base64.StdEncoding.EncodeToString(worker.Schema(arrow.NewSchema([]arrow.Field{{Name: "v", Type: as, Nullable: true}}, nil)))
+	note := base64.StdEncoding.EncodeToString(worker.Schema(arrow.NewSchema([]arrow.Field{{Name: "v", Type: declared, Nullable: true}}, nil)))
 	err = w.AppendKeyValueMetadata("ARROW:schema", note)
 	if err = errors.Join(err, w.Write(array.NewRecordBatch(columns, []arrow.Array{column}, int64(column.Len()))), w.Close()); err != nil {
 		t.Fatal(err)

@@ -141,12 +141,12 @@ type MissingError string
 
 func (m MissingError) Error() string { return fmt.Sprintf("the rule %q does not exist", string(m)) }
 
-// Apply applies the edit and returns the rules in their stored form. time and keys come from the table's
-// settings. columns is nil for a bucket, whose rules are checked against the columns of each put.
-func (e *Edit) Apply(rules []Rule, time string, keys []string, columns *arrow.Schema) (string, error) {
+// Apply applies the edit and returns the rules in their stored form. timeColumn and keys come from the
+// table's settings. columns is nil for a bucket, whose rules are checked against the columns of each put.
+func (e *Edit) Apply(rules []Rule, timeColumn string, keys []string, columns *arrow.Schema) (string, error) {
 	rules, add := slices.Clone(rules), slices.Clone(e.Add)
 	for _, set := range e.Sets {
-		added, err := ruleSet(set, cmp.Or(e.Time, time), keys, columns)
+		added, err := ruleSet(set, cmp.Or(e.Time, timeColumn), keys, columns)
 		if err != nil {
 			return "", err
 		}
@@ -186,13 +186,13 @@ func (e *Edit) Apply(rules []Rule, time string, keys []string, columns *arrow.Sc
 	}
 	b, err := json.Marshal(rules)
 	if err == nil && len(b) > 1<<20 {
-		err = errors.New("the rules have more than 1 MiB")
+		err = errors.New("the rules are larger than 1 MiB")
 	}
 	return string(b), err
 }
 
 func ruleSet(set, timeColumn string, keys []string, columns *arrow.Schema) (rules []Rule, err error) {
-	spelling := func(name string) string { // returns a column's name with the upper and lower case that the table uses
+	spelling := func(name string) string { // returns a column's name, capitalized as in the table
 		if columns != nil {
 			for _, f := range columns.Fields() {
 				if strings.EqualFold(f.Name, name) {

@@ -1,6 +1,6 @@
 """Stores frames with each module of partd_go for the tests of values, and reads them back in this process or in a new one.
 
-    python -c "import places; places.main()" MODULE DIRECTORY URL NAMES RESULTS
+    python -c "import value_stores; value_stores.main()" MODULE DIRECTORY URL NAMES RESULTS
 
 reads the frames named in the JSON list NAMES, and pickles them to the file RESULTS. It creates no values itself, so that
 it can read only what another process stored.
@@ -192,5 +192,5 @@ def read_in_new_process(module, directory, url, names):
     results = Path(directory, "results")
     arguments = [module, str(directory), url, json.dumps(names), str(results)]
     path = os.pathsep.join(filter(None, sys.path))
-    subprocess.run([sys.executable, "-W", "ignore", "-c", "import places; places.main()", *arguments], check=True, env={**os.environ, "PYTHONPATH": path})
+    subprocess.run([sys.executable, "-W", "ignore", "-c", "import value_stores; value_stores.main()", *arguments], check=True, env={**os.environ, "PYTHONPATH": path})
     return pickle.loads(results.read_bytes())

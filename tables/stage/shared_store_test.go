@@ -2,10 +2,8 @@ package stage_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +12,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/tables/stage"
 )
 
@@ -131,69 +128,5 @@ func TestTTLOfStoredResult(t *testing.T) {
 	}
 	if run(t, r, withTTL); recipe.runs.take() != "" {
 		t.Error("a stage with a new result ran")
-	}
-}
-
-// TestGoexit checks that a stage that ends its goroutine counts as failed for all stages that need it.
-func TestGoexit(t *testing.T) {
-	independent := stage.Spec[int]{Version: "1"}
-	exits := stage.Define("exits", func(context.Context, *stage.Inputs) (int, error) { runtime.Goexit(); return 1, nil }, independent)
-	dependent := func(name string) stage.Any {
-		return stage.Define(name, func(_ context.Context, in *stage.Inputs) (int, error) {
-			t.Errorf("stage %s ran although its ancestor failed", name)
-			return exits.Of(in)
-		}, stage.Spec[int]{Version: "1", From: []stage.Any{exits}})
-	}
-	last := stage.Define("last", returnZero, stage.Spec[int]{Version: "1", From: []stage.Any{dependent("one"), dependent("two")}})
-	if _, err := last.Run(t.Context(), open(t, t.TempDir(), nil)); err == nil || !strings.Contains(err.Error(), "called runtime.Goexit") {
-		t.Errorf("Run = %v, want an error about runtime.Goexit", err)
-	}
-}
-
-// TestCauseOfCancellation checks that the reported error comes from the stage that failed, not from a stage that
-// was canceled because of it.
-func TestCauseOfCancellation(t *testing.T) {
-	cause := errors.New("no luck")
-	specAfter := func(stages ...stage.Any) stage.Spec[int] { return stage.Spec[int]{Version: "1", From: stages} }
-	for range 50 {
-		started := make(chan struct{})
-		waitingStage := stage.Define("waits", func(ctx context.Context, _ *stage.Inputs) (int, error) {
-			close(started)
-			<-ctx.Done()
-			return 0, ctx.Err()
-		}, specAfter())
-		failingStage := stage.Define("fails", func(context.Context, *stage.Inputs) (int, error) { <-started; return 0, cause }, specAfter())
-		one := stage.Define("one", returnZero, specAfter(waitingStage))
-		two := stage.Define("two", returnZero, specAfter(waitingStage, failingStage))
-		_, err := stage.Define("last", returnZero, specAfter(one, two)).Run(t.Context(), open(t, t.TempDir(), nil))
-		var e *stage.Error
-		if !errors.Is(err, cause) || !errors.As(err, &e) || e.Stage != "fails" {
-			t.Fatalf("Run = %v, want the error of the failed stage, not of a canceled one", err)
-		}
-	}
-}
-
-func TestNilValue(t *testing.T) {
-	s := stage.Define("nil", func(context.Context, *stage.Inputs) (any, error) { return nil, nil },
-		stage.Spec[any]{Version: "1", Cache: true, Codec: encode.JSON[any](), CodecName: "json"})
-	if got, err := s.Run(t.Context(), open(t, t.TempDir(), nil)); got != nil || err != nil {
-		t.Errorf("Run = %v, %v, want nil", got, err)
-	}
-}
-
-// TestNilResults checks that Run and Plan return errors for nil Results, as a failed Open returns, and for zero
-// Results. Both can be closed.
-func TestNilResults(t *testing.T) {
-	s := stage.Define("one", func(context.Context, *stage.Inputs) (int, error) { return 1, nil }, stage.Spec[int]{Version: "1"})
-	for _, r := range []*stage.Results{nil, {}} {
-		if _, err := s.Run(t.Context(), r); err == nil {
-			t.Errorf("Run with %v succeeded", r)
-		}
-		if _, err := s.Plan(t.Context(), r); err == nil {
-			t.Errorf("Plan with %v succeeded", r)
-		}
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
 	}
 }
