@@ -89,6 +89,17 @@ func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 	}
 }
 
+// TestFileSyncNewKeyFirst checks that an append with Sync also makes a new key durable if the append's
+// last key is not new.
+func TestFileSyncNewKeyFirst(t *testing.T) {
+	opts := &FileOptions{Sync: true}
+	mem := vfstest.NewMem()
+	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
+	fileAppend(t, f, "old", "1")
+	fileAppend(t, f, "new", "x", "old", "2")
+	fileCheckCrash(t, mem.Crash(nil), opts, -1, map[string]string{"old": "12", "new": "x"})
+}
+
 // TestFilePowerLossWithoutSyncs checks that the simulated power failures lose data if the store does not sync.
 func TestFilePowerLossWithoutSyncs(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
