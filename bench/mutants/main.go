@@ -261,16 +261,19 @@ func (m *mutant) apply(root string) (path string, content []byte, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	place := []int{0, len(source)}
+	places := [][]int{{0, len(source)}}
 	if function != "" {
-		pattern := regexp.MustCompile(`(?ms)^func (\([^)]*\) )?` + function + `[\[(].*?^}`)
-		place = append(pattern.FindIndex(source), 0, 0)
+		places = regexp.MustCompile(`(?ms)^func (\([^)]*\) )?`+function+`[\[(].*?^}`).FindAllIndex(source, -1)
 	}
-	lo, hi := place[0], place[1]
-	words := strings.Fields(regexp.QuoteMeta(m.old))
-	found := regexp.MustCompile(strings.Join(words, `\s+`)).FindAllIndex(source[lo:hi], -1)
-	if len(found) != 1 || len(words) == 0 {
-		return "", nil, fmt.Errorf("%s: the old snippet occurs %d times, want once", m.in, len(found))
+	snippet := regexp.MustCompile(strings.Join(strings.Fields(regexp.QuoteMeta(m.old)), `\s+`))
+	count, start, end := 0, 0, 0
+	for _, p := range places {
+		for _, found := range snippet.FindAllIndex(source[p[0]:p[1]], -1) {
+			count, start, end = count+1, p[0]+found[0], p[0]+found[1]
+		}
 	}
-	return path, slices.Concat(source[:lo+found[0][0]], []byte(m.new), source[lo+found[0][1]:]), nil
+	if count != 1 || start == end {
+		return "", nil, fmt.Errorf("%s: the old snippet occurs %d times, want once", m.in, count)
+	}
+	return path, slices.Concat(source[:start], []byte(m.new), source[end:]), nil
 }
