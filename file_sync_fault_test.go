@@ -35,17 +35,17 @@ func fileApplyInNewSession(op Operation) func(ctx context.Context, f *File) erro
 	}
 }
 
-// TestFileSyncAfterEveryFault makes each file system call of each operation fail. Either only that call fails, or all later
-// calls too. If the method Sync then returns nil, the whole content must survive a power failure. Sync must not return nil
-// after a failed sync.
+// TestFileSyncAfterEveryFault makes each file system call of each operation fail, in a store without the option Sync. Either
+// only that call fails, or all later calls too. If the method Sync then returns nil, the whole content must survive a power
+// failure. Sync must not return nil after a failed sync.
 func TestFileSyncAfterEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}
 	tryAll := os.Getenv("PARTD_FAULTS") != ""
-	for _, opts := range []*FileOptions{{}, {MaxOpenFiles: 2}, {Sync: true, MaxOpenFiles: 2}} {
+	for _, maxOpen := range []int{0, 2} {
 		for _, synced := range []bool{false, true} {
 			for _, step := range fileAllSteps() {
 				for i, persists := range []bool{false, true} {
-					t.Run(fmt.Sprintf("%s/sync=%v/open=%d/synced=%v/persists=%v", step.name, opts.Sync, opts.MaxOpenFiles, synced, persists), func(t *testing.T) {
+					t.Run(fmt.Sprintf("%s/open=%d/synced=%v/persists=%v", step.name, maxOpen, synced, persists), func(t *testing.T) {
 						t.Parallel()
 						for n, hit := int64(1), true; hit; n += faultStep {
 							errnosPerCall := errnos
@@ -54,12 +54,23 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 							}
 							for _, errno := range errnosPerCall {
 								fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, ShortWrite: true}
-								hit = fileSyncAfter(t, opts, synced, fault, step)
+								hit = fileSyncAfter(t, &FileOptions{MaxOpenFiles: maxOpen}, synced, fault, step)
 							}
 						}
 					})
 				}
 			}
+		}
+	}
+}
+
+// TestFileAppendFaultThenPowerLoss makes each file system call of an append with Sync fail once, and then simulates power
+// failures. The store reopens files within the append, and closes all of them when too many are open.
+func TestFileAppendFaultThenPowerLoss(t *testing.T) {
+	for _, errno := range []error{syscall.EMFILE, syscall.ENOSPC} {
+		for n, hit := int64(1), true; hit; n++ {
+			fault := &vfstest.Fault{Call: n, Err: errno, ShortWrite: true}
+			hit = fileSyncAfter(t, &FileOptions{Sync: true, MaxOpenFiles: 4}, false, fault, fileSteps[0])
 		}
 	}
 }

@@ -105,6 +105,11 @@ func TestPopOfEndedSession(t *testing.T) {
 	must(t, err)
 	must(t, c.CheckSession(ctx, session, token))
 	must(t, c.EndSession(ctx, session))
+	s.space.pops.mu.Lock()
+	if s.space.pops.sessions[session] != nil {
+		t.Error("the server keeps the pops of a session that has ended")
+	}
+	s.space.pops.mu.Unlock()
 	k := newCall(opPop)
 	k.session, k.seq = session, 1
 	k.u64(s.instance)
