@@ -39,14 +39,16 @@ func TestHandleLife(t *testing.T) {
 		if err := h.read(&answer{}, id, 1); !errors.Is(err, ErrLost) {
 			t.Errorf("reading a page again = %v, want ErrLost", err)
 		}
+		_, err = h.add(ctx, false, nil, func() error { closed++; return nil })
+		must(t, err)
 		time.Sleep(handleIdle)
 		synctest.Wait()
-		if closed != 1 || len(h.open) > 0 {
-			t.Errorf("an idle handle was closed %d times, want once; %d handles are open", closed, len(h.open))
+		if closed != 2 || len(h.open) > 0 {
+			t.Errorf("%d of two idle handles were closed, and %d are open, want 2 and 0", closed, len(h.open))
 		}
 		h.close()
-		if _, err := h.add(ctx, false, nil, func() error { closed++; return nil }); !errors.Is(err, ErrLost) || closed != 2 {
-			t.Errorf("adding a handle to a closed connection = %v, want ErrLost; %d handles were closed, want 2", err, closed)
+		if _, err := h.add(ctx, false, nil, func() error { closed++; return nil }); !errors.Is(err, ErrLost) || closed != 3 {
+			t.Errorf("adding a handle to a closed connection = %v, want ErrLost; %d handles were closed, want 3", err, closed)
 		}
 	})
 }
