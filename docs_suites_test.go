@@ -154,13 +154,13 @@ func TestProof(t *testing.T) {
 		{
 			"an acknowledged append or row survives kill -9, and after a sync also a power failure",
 			step("crashes", "PARTD_CRASHES", "%s simulated crashes of the log store"), step("tablecrashes", "PARTD_CRASHES", "%s of tables"),
-			step("kills", "PARTD_KILLS", "%s writers killed for each kind of test"), step("tablekills", "PARTD_KILLS", "%s killed programs that write tables"),
+			step("kills", "PARTD_KILLS", "%s writers killed for each kind of test"), step("tablekills", "PARTD_KILLS", "%s rounds of killed programs that write tables"),
 			step("bucketkills", "PARTD_KILLS", "%s killed writers to a bucket"),
 		},
 		{
 			"each change is applied exactly once",
 			step("cuts", "PARTD_CUTS", "%s connections to partd-server cut at random bytes"), step("remotecuts", "PARTD_CUTS", "%s for the Go client"),
-			step("serverkills", "PARTD_KILLS", "%s killed servers"), step("attempts", "PARTD_KILLS", "%s runs in which workers are killed"), step("pullkills", "PARTD_KILLS", "%s kills while tables are pulled"),
+			step("serverkills", "PARTD_KILLS", "%s killed servers"), step("attempts", "PARTD_KILLS", "%s runs in which workers are killed"), step("pullkills", "PARTD_KILLS", "%s rounds in which programs that save and load are killed"),
 		},
 		{
 			"concurrent clients see each append and get at one point in time",
@@ -172,7 +172,7 @@ func TestProof(t *testing.T) {
 		},
 		{
 			"a job on files, or a query, gives the right result",
-			step("differential", "--duration", "%s of random files and commands against a model"), step("tablediff", "PARTD_DIFF_SECONDS", "%s s of random queries against DuckDB"),
+			step("differential", "--duration", "random files and commands, compared with a model for %s"), step("tablediff", "PARTD_DIFF_SECONDS", "random puts and reads, compared with other programs for %s s"),
 			suites("%d queries of TPC-H and TPC-DS against DuckDB", "tpch", "tpcds"),
 		},
 		{
