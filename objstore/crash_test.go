@@ -146,12 +146,10 @@ func (b *processBucket) wait(ctx context.Context, kind, name string, data []byte
 	p.run.signal()
 	select {
 	case err := <-r.answer:
+		p.run.waitAwake()
 		return err
 	case <-ctx.Done():
-		p.run.mu.Lock()
-		awake := p.run.awake
-		p.run.mu.Unlock()
-		<-awake
+		p.run.waitAwake()
 		p.run.mu.Lock()
 		defer p.run.mu.Unlock()
 		p.pending = slices.DeleteFunc(p.pending, func(o *request) bool { return o == r })
@@ -568,22 +566,39 @@ func (r *crashRun) crash(p *process) error {
 	return r.checkContent()
 }
 
-// pass lets hours pass. Requests of dead processes arrive before, and some whose answer is lost.
+// waitAwake waits until the hours of pass are over.
+func (r *crashRun) waitAwake() {
+	r.mu.Lock()
+	awake := r.awake
+	r.mu.Unlock()
+	<-awake
+}
+
+// pass lets hours pass, during which all processes sleep. Requests of dead processes arrive before, and some
+// requests of the others: their answers are lost, or they are waiting when the processes continue.
 func (r *crashRun) pass() {
 	for _, q := range r.late {
 		_ = r.deliver(q)
 	}
 	r.late = nil
-	for _, p := range r.processes {
-		if q := r.next(p); q != nil && r.rnd.IntN(2) == 0 {
-			_ = r.deliver(q)
-		}
-	}
 	awake := make(chan struct{})
 	defer close(awake)
+	for _, p := range r.processes {
+		r.next(p)
+	}
 	r.mu.Lock()
 	r.awake = awake
 	r.mu.Unlock()
+	for _, p := range r.processes {
+		q := r.next(p)
+		switch n := r.rnd.IntN(4); {
+		case q == nil:
+		case n == 0:
+			_ = r.deliver(q)
+		case n < 3:
+			r.answer(p, r.deliver(q))
+		}
+	}
 	time.Sleep([]time.Duration{7, 28}[r.rnd.IntN(2)] * time.Hour)
 }
 
