@@ -60,9 +60,9 @@ type crashRun struct {
 	numChecked int                 // number of crashes checked
 	err        error               // first failed check
 
-	life      int          // number of earlier runs, whose last crash this one continues from
 	left      *vfstest.Mem // what the last crash left, after it was checked
-	leftState map[string][]byte
+	leftState int          // index of its state
+	synced    int          // index of the last state that Sync made durable, or 0
 
 	finishScan     func() error // finishes a Scan
 	droppedEntries int64        // number of entries that merges dropped, counted after crashes
@@ -81,10 +81,15 @@ func newCrashRun(kind crashKind, seed uint64, h hooks) *crashRun {
 	return r
 }
 
-// continueAfterCrash makes the next run continue from what the last crash left.
+// continueAfterCrash makes the next run continue from what the last crash left. If that was a kill, the next
+// run has power losses, because what the killed process wrote may not be durable.
 func (r *crashRun) continueAfterCrash() {
-	r.life++
-	r.mem, r.states, r.survive, r.begun = r.left, []map[string][]byte{r.leftState}, 0, 0
+	r.mem = r.left
+	r.states = r.states[:r.leftState+1]
+	r.survive, r.begun = r.leftState, r.leftState
+	if r.kind == processKill {
+		r.kind, r.survive = powerLossAfter, min(r.synced, r.leftState)
+	}
 	r.hooks.fs = vfstest.Inject(r.mem, r.beforeCall)
 }
 
@@ -126,7 +131,7 @@ func (r *crashRun) check() error {
 }
 
 // mayBeMissing reports whether a crash may lose the whole store, because nothing had to survive yet.
-func (r *crashRun) mayBeMissing() bool { return r.life == 0 && r.survive == 0 }
+func (r *crashRun) mayBeMissing() bool { return r.survive == 0 }
 
 func (r *crashRun) checkCrash() error {
 	var crashed *vfstest.Mem
@@ -199,7 +204,7 @@ func (r *crashRun) checkCrash() error {
 	}
 	for i := r.begun; i >= r.survive; i-- {
 		if maps.EqualFunc(got, r.states[i], bytes.Equal) {
-			r.left, r.leftState = crashed, got
+			r.left, r.leftState = crashed, i
 			return nil
 		}
 	}
@@ -243,7 +248,7 @@ func (r *crashRun) run(ops int) error {
 	if err != nil {
 		return err
 	}
-	n := r.life * 1000
+	n := len(r.states) * 10 // values differ from those of an earlier run
 	for range ops {
 		next := maps.Clone(r.states[len(r.states)-1])
 		do := r.nextOperation(next, &n)
@@ -265,6 +270,9 @@ func (r *crashRun) run(ops int) error {
 		r.mu.Lock()
 		if r.kind != powerLossAfter || synced {
 			r.survive = r.begun
+		}
+		if synced {
+			r.synced = r.begun
 		}
 		err = r.err
 		r.mu.Unlock()
