@@ -60,7 +60,7 @@ type crashRun struct {
 	numChecked int                 // number of crashes checked
 	err        error               // first failed check
 
-	left      *vfstest.Mem // what the last crash left, after it was checked
+	left      *vfstest.Mem // what the last crash left
 	leftState int          // index of its state
 	synced    int          // index of the last state that Sync made durable, or 0
 
@@ -185,6 +185,7 @@ func (r *crashRun) checkCrash() error {
 			return nil
 		}
 	}
+	left := crashed.KillClone() // before recovery
 	s, err := open(crashDir, r.options(), h)
 	if err != nil {
 		return err
@@ -204,7 +205,7 @@ func (r *crashRun) checkCrash() error {
 	}
 	for i := r.begun; i >= r.survive; i-- {
 		if maps.EqualFunc(got, r.states[i], bytes.Equal) {
-			r.left, r.leftState = crashed, i
+			r.left, r.leftState = left, i
 			return nil
 		}
 	}
