@@ -13,7 +13,7 @@ import (
 var (
 	invariantID    = regexp.MustCompile(`(?m)^- \*\*([A-Z])(\d+)\.\*\*`)
 	namedTest      = regexp.MustCompile("`(Test\\w+)`")
-	namedMutant    = regexp.MustCompile("Mutants: ([^.]*)\\.")
+	namedMutant    = regexp.MustCompile(`Mutants: ([^.]*)\.`)
 	testFunc       = regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
 	mutantName     = regexp.MustCompile(`(?m)^mutant: (\S+)`)
 	invariantRange = regexp.MustCompile(`([A-Z])1 to ([A-Z]\d+)`)
