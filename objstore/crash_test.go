@@ -747,7 +747,7 @@ func TestCrashes(t *testing.T) {
 
 // TestCrashesAreReproducible checks that a seed determines the requests and their order.
 func TestCrashesAreReproducible(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(4) {
 		a, b := fnv.New64(), fnv.New64()
 		countsA, errA := runCrashes(t, seed, hooks{}, crashSteps, a)
 		countsB, errB := runCrashes(t, seed, hooks{}, crashSteps, b)
