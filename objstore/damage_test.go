@@ -96,6 +96,27 @@ func TestTransientBitFlips(t *testing.T) {
 	}
 }
 
+// TestDamagedRecordIsReadAgain checks that a reader does not skip a record of the log whose first read failed.
+func TestDamagedRecordIsReadAgain(t *testing.T) {
+	b := &faultyBucket{Bucket: new(Memory)}
+	appendAndFlush(t, open(t, b, Options{}), "k", "1;")
+	s := open(t, b, Options{ReadOnly: true})
+	flipped := false
+	b.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
+		if strings.HasPrefix(name, "log/") && !flipped {
+			flipped = true
+			data[len(data)/2] ^= 1
+		}
+		return data, nil
+	}
+	if _, err := s.Get(t.Context(), "k"); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("Get() error = %v, want a CorruptError", err)
+	}
+	if v, err := s.Get(t.Context(), "k"); err != nil || string(v[0]) != "1;" {
+		t.Errorf("the second Get() = %q, %v; want %q", v, err, "1;")
+	}
+}
+
 // TestBrokenConnections checks that a broken connection does not look like the end of an object.
 func TestBrokenConnections(t *testing.T) {
 	for _, o := range optionVariants(hooks{maxInline: -1}) {
