@@ -177,7 +177,8 @@ func TestCommitKeepsLaterPieces(t *testing.T) {
 	}
 }
 
-// TestCloseWaitsForUploads checks that Close waits for the uploads of failed appends, which use the store's memory.
+// TestCloseWaitsForUploads checks that Close waits for the uploads of a failed append, which use the store's memory, and
+// that it commits no part of the append.
 func TestCloseWaitsForUploads(t *testing.T) {
 	mem, proceed := new(Memory), make(chan bool)
 	s := open(t, &faultyBucket{Bucket: mem, create: func(ctx context.Context, name string, data []byte) error {
@@ -202,6 +203,9 @@ func TestCloseWaitsForUploads(t *testing.T) {
 	close(proceed)
 	if err := <-closed; err != nil {
 		t.Error(err)
+	}
+	if v, err := readValue(t, mem, "k", hooks{}); err != nil || v != "" {
+		t.Errorf("the value has %d bytes of the failed append (error %v), want none", len(v), err)
 	}
 }
 

@@ -117,6 +117,24 @@ func TestObserverOfBackgroundFolds(t *testing.T) {
 	}
 }
 
+// TestFoldsAgain checks that a table whose tail was folded in the background is folded again when the tail has grown.
+func TestFoldsAgain(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{FoldBytes: 1, FoldAge: -1})
+	for n := range int64(3) {
+		mustPut(t, s.Bucket(""), "t", PutAppend, n)
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+			l, err := s.cat.Get(t.Context(), defaultNamespace, "t")
+			if err == nil && l.Rows == n+1 {
+				break
+			}
+			if err != nil || time.Now().After(end) {
+				t.Fatalf("after put %d, the catalog shows %d rows in files, error %v", n, l.Rows, err)
+			}
+		}
+	}
+}
+
 // TestNoObserver checks that operations allocate nothing for observation without an Observer.
 func TestNoObserver(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)

@@ -3,10 +3,12 @@ package tables
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -54,6 +56,27 @@ func TestSameIDTwoTails(t *testing.T) {
 	put(withoutTail, 3, "y")
 	fold(first)
 	wantRows(t, withoutTail.Bucket(""), "a", 0, 1, 2, 3)
+}
+
+// TestConcurrentPutsWithOneID checks that the rows of concurrent puts with the same ID are added once.
+func TestConcurrentPutsWithOneID(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("")
+	mustPut(t, b, "a", PutAppend, 0)
+	const ids = 50
+	for n := int64(1); n < ids; n++ {
+		var puts sync.WaitGroup
+		for range 8 {
+			puts.Go(func() {
+				if _, err := b.Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		puts.Wait()
+	}
+	wantRows(t, b, "a", sequence(0, ids)...)
 }
 
 func TestSameIDTwiceInTxn(t *testing.T) {
