@@ -169,7 +169,7 @@ func TestPowerLossOfEmptyTable(t *testing.T) {
 		b := s.Bucket("")
 		_, err = b.Put(t.Context(), "a", rowsOf(), PutAppend, nil)
 		if err == nil {
-			_, err = b.Put(t.Context(), "a", rowsOf(), PutAppend, &PutOptions{Settings: &Settings{Keys: []string{"n"}}})
+			err = b.SetSettings(t.Context(), "a", Settings{Keys: []string{"n"}})
 		}
 		r.acknowledged["a"] = nil
 		if err = errors.Join(err, r.check(t.Context()), s.Close()); err != nil {

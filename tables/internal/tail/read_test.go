@@ -132,10 +132,12 @@ func TestCachedLostRows(t *testing.T) {
 	}
 }
 
-// TestRowsAfterFoldedEpoch checks that folded rows that are not removed yet neither are read nor count.
+// TestRowsAfterFoldedEpoch checks that folded rows that are not removed yet neither are read nor count, and that Recover
+// removes them.
 func TestRowsAfterFoldedEpoch(t *testing.T) {
 	ctx := t.Context()
-	s, err := Open(ctx, partd.NewDict(), "w", false, 1<<20)
+	p := partd.NewDict()
+	s, err := Open(ctx, p, "w", false, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,5 +160,15 @@ func TestRowsAfterFoldedEpoch(t *testing.T) {
 	}
 	if rows, _, _, _ := l.Size(folded); rows != 1 {
 		t.Errorf("Size returned %d rows, want 1", rows)
+	}
+	s, err = Open(ctx, p, "w", false, 1<<20)
+	if err == nil {
+		_, err = s.Recover(ctx, func(string) (int64, bool, error) { return folded, true, nil })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if values, err := p.Get(ctx, l.key(folded)); err != nil || len(values[0]) > 0 {
+		t.Errorf("after Recover, the store has %d bytes of folded rows (error %v), want none", len(values[0]), err)
 	}
 }

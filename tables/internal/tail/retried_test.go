@@ -179,3 +179,46 @@ func TestAppliedAfterUnknownAppend(t *testing.T) {
 		t.Errorf("Applied = %v, %v after %d syncs, want true after 1 sync", applied, err, p.syncs)
 	}
 }
+
+// lateStore is a store that executes its first append under a key only when executeLate is called, and reports an unknown
+// outcome before.
+type lateStore struct {
+	*partd.Dict
+	late []partd.Entry
+}
+
+func (l *lateStore) Append(ctx context.Context, entries ...partd.Entry) error {
+	if l.late == nil && entries[0].Key != identityKey {
+		l.late = entries
+		return partd.ErrUnknownOutcome
+	}
+	return l.Dict.Append(ctx, entries...)
+}
+
+func (l *lateStore) executeLate(ctx context.Context) error { return l.Dict.Append(ctx, l.late...) }
+
+// TestLateFirstAppend checks that the rows of an append that the store executes late do not damage rows that were
+// appended meanwhile.
+func TestLateFirstAppend(t *testing.T) {
+	ctx := t.Context()
+	p := &lateStore{Dict: partd.NewDict()}
+	s, err := Open(ctx, p, "w", false, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.Log(table, -1)
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	if err := appendTo(ctx, l, schema, "late", time.Now(), batchOf(t, schema, 1)); !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Fatal(err)
+	}
+	if err := appendTo(ctx, l, schema, "second", time.Now(), batchOf(t, schema, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.executeLate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	batches, err := l.Rows(ctx, -1, 10)
+	if err != nil || len(batches) != 1 || batches[0].Column(0).ValueStr(0) != "2" {
+		t.Errorf("Rows = %v, %v, want the second row", batches, err)
+	}
+}
