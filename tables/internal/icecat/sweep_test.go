@@ -110,3 +110,26 @@ func TestRecentlyUsedFile(t *testing.T) {
 		}
 	}
 }
+
+// TestCommittedFileIsNoOrphan checks that a commit deletes the record of a file that an earlier Sweep has found unused.
+func TestCommittedFileIsNoOrphan(t *testing.T) {
+	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io, location := c.NewIO(), c.location("data/t/data/file")
+	path, err := c.local(location)
+	if err == nil {
+		err = io.WriteFile(location, []byte("1"))
+	}
+	if err == nil {
+		_, err = c.recordOrphans(t.Context(), map[string]int64{path: 1}, nil, time.Now())
+	}
+	if err = errors.Join(err, c.RecordFiles(t.Context(), io)); err != nil {
+		t.Fatal(err)
+	}
+	if unused, err := c.forgetFile(t.Context(), path); err != nil || unused {
+		t.Errorf("forgetFile = %v, %v; want false", unused, err)
+	}
+}
