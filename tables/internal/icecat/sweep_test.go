@@ -3,6 +3,7 @@ package icecat
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -60,7 +61,7 @@ func TestUnknownOutcomeKeepsFiles(t *testing.T) {
 	if err := io.WriteFile(location, []byte("1")); err != nil {
 		t.Fatal(err)
 	}
-	io.RemoveFailed(partd.ErrUnknownOutcome)
+	io.RemoveFailed(fmt.Errorf("commit: %w", partd.ErrUnknownOutcome))
 	if _, err := c.reader.ReadFile(location); err != nil {
 		t.Errorf("after an unknown outcome: ReadFile error = %v", err)
 	}
