@@ -59,9 +59,10 @@ type crashRun struct {
 	numChecked int                 // number of crashes checked
 	err        error               // first failed check
 
-	left      *vfstest.Mem // what the last crash left
-	leftState int          // index of its state
-	synced    int          // index of the last state that Sync made durable, or 0
+	synced     int          // index of the last state that Sync made durable, or 0
+	left       *vfstest.Mem // what the last crash left
+	leftState  int          // index of its state
+	leftSynced int          // synced at that crash
 
 	finishScan     func() error // finishes a Scan
 	droppedEntries int64        // number of entries that merges dropped, counted after crashes
@@ -86,8 +87,8 @@ func (r *crashRun) continueAfterCrash() {
 	r.mem = r.left
 	r.states = r.states[:r.leftState+1]
 	r.survive, r.begun = r.leftState, r.leftState
-	if r.kind == processKill {
-		r.kind, r.survive = powerLossAfter, min(r.synced, r.leftState)
+	if r.kind != powerLossSync {
+		r.kind, r.survive = powerLossAfter, r.leftSynced
 	}
 	r.hooks.fs = vfstest.Inject(r.mem, r.beforeCall)
 }
@@ -204,7 +205,7 @@ func (r *crashRun) checkCrash() error {
 	}
 	for i := r.begun; i >= r.survive; i-- {
 		if maps.EqualFunc(got, r.states[i], bytes.Equal) {
-			r.left, r.leftState = left, i
+			r.left, r.leftState, r.leftSynced = left, i, min(r.synced, i)
 			return nil
 		}
 	}
