@@ -151,8 +151,7 @@ func TestShootsSuite(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), peers.Python(t, "shoots"), "-W", "ignore", script, file, cert, key, freePort(t), freePort(t), freePort(t))
 	cmd.Dir = t.TempDir()
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Ran 91 tests") {
-		t.Fatalf("the tests of shoots failed: %v
-%s", err, out)
+		t.Fatalf("the tests of shoots failed: %v\n%s", err, out)
 	}
 	t.Log("91 passed")
 }
