@@ -90,14 +90,14 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		c.Commits.Lock()
 		defer c.Commits.Unlock()
 	}
+	discarded := map[*Change]error{}
 	for _, c := range changes {
 		// Fold first: rows already in the tail were put before this change, so they must be committed before it.
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
 			_, err := c.fold(ctx)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
 				// Rows in the tail cannot be folded, but the change replaces them anyway.
-				s.Logger.Warn("discarded unreadable rows in the tail, because a change replaces them", "table", c.Name, "err", err)
-				err = nil
+				discarded[c], err = err, nil
 			}
 			if err != nil {
 				return err
@@ -112,6 +112,11 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 				_, foldErr := c.fold(ctx)
 				err = cmp.Or(foldErr, err)
 			}
+		}
+	}
+	if err == nil {
+		for c, err := range discarded {
+			s.Logger.Warn("discarded unreadable rows in the tail, because a change replaced them", "table", c.Name, "err", err)
 		}
 	}
 	return err
