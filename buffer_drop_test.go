@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,8 +21,10 @@ func TestBufferDropExcludes(t *testing.T) {
 		pinned, err := b.pin(ctx, "get", []string{"x"})
 		must(t, err)
 		proceed := make(chan struct{})
+		var isDropping atomic.Bool
 		slow.set(func(op string) (error, error) {
 			if op == "drop" {
+				isDropping.Store(true)
 				<-proceed
 			}
 			return nil, nil
@@ -29,6 +32,9 @@ func TestBufferDropExcludes(t *testing.T) {
 		dropped := make(chan error, 1)
 		go func() { dropped <- b.Drop(ctx) }()
 		synctest.Wait() // Drop waits for the pin
+		if isDropping.Load() {
+			t.Error("Drop did not wait for a running operation")
+		}
 		canceledCtx, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
 		for i, op := range []func(ctx context.Context) error{

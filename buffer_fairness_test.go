@@ -58,6 +58,28 @@ func TestBufferIsFair(t *testing.T) {
 	wg.Wait()
 }
 
+// TestBufferServesInOrder checks that a Get waits for a Set that began to wait for the key before it.
+func TestBufferServesInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b, _, _ := newFaultyBuffer(t, 1<<30)
+		must(t, b.Append(ctx, Entry{"x", []byte("1")}))
+		pinned, err := b.pin(ctx, "get", []string{"x"})
+		must(t, err)
+		done := make(chan error, 2)
+		go func() { done <- b.Set(ctx, "x", []byte("2")) }()
+		synctest.Wait()
+		go func() {
+			wantValue(t, b, "x", "2")
+			done <- nil
+		}()
+		synctest.Wait()
+		b.release(pinned)
+		must(t, <-done)
+		must(t, <-done)
+	})
+}
+
 // TestBufferHoldsAKeyManyTimes passes a key 65,536 times to one Delete, which would overflow a
 // 16-bit counter of the operations that hold the key.
 func TestBufferHoldsAKeyManyTimes(t *testing.T) {

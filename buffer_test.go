@@ -122,6 +122,12 @@ func TestBufferDeleteFails(t *testing.T) {
 	}
 	must(t, b.Append(ctx, Entry{"k", []byte("two")}))
 	wantValue(t, b, "k", "onetwo")
+	must(t, b.Delete(ctx, "k"))
+	if exists, err := b.HasKey(ctx, "k"); err != nil || exists {
+		t.Errorf("HasKey of a deleted key = %v, %v, want false", exists, err)
+	}
+	must(t, b.SetOnce(ctx, "k", []byte("once")))
+	wantValue(t, b, "k", "once")
 	must(t, b.Set(ctx, "k", []byte("new")))
 	wantValue(t, b, "k", "new")
 	must(t, b.Append(ctx, Entry{"k", []byte("er")}))
@@ -164,6 +170,34 @@ func TestBufferUnknownOutcome(t *testing.T) {
 		wantValue(t, b, "k", "")
 		must(t, b.Append(ctx, Entry{"k", []byte("two")}))
 		must(t, b.Close())
+	}
+}
+
+// TestBufferCloseReportsDoubt checks that Close returns an error if it is unknown whether the slow store has all data.
+func TestBufferCloseReportsDoubt(t *testing.T) {
+	ctx := context.Background()
+	b, _, slow := newFaultyBuffer(t, 1<<30)
+	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	slow.set(func(string) (error, error) { return ErrUnknownOutcome, nil })
+	if err := b.Flush(ctx); err == nil {
+		t.Fatal("Flush: no error, want one, because its outcome is unknown")
+	}
+	slow.set(nil)
+	if err := b.Close(); !errors.Is(err, errInDoubt) {
+		t.Fatalf("Close: error %v, want errInDoubt", err)
+	}
+}
+
+type failingFlusher struct{ *Dict }
+
+func (failingFlusher) Flush(context.Context) error { return errDisk }
+
+// TestBufferSlowFlushFails checks that Flush returns the error of the slow store's Flush.
+func TestBufferSlowFlushFails(t *testing.T) {
+	b, err := NewBuffer(NewDict(), failingFlusher{NewDict()}, nil)
+	must(t, err)
+	if err := b.Flush(context.Background()); !errors.Is(err, errDisk) {
+		t.Fatalf("Flush: error %v, want %v", err, errDisk)
 	}
 }
 
@@ -236,6 +270,17 @@ func TestBufferDropFails(t *testing.T) {
 	wantValue(t, b, "k", "two")
 	must(t, b.Flush(ctx))
 	wantValue(t, slow, "k", "two")
+
+	fast.set(nil)
+	must(t, b.Append(ctx, Entry{"k", []byte("three")}))
+	slow.set(func(string) (error, error) { return nil, ErrUnknownOutcome })
+	if err := b.Drop(ctx); !errors.Is(err, ErrUnknownOutcome) {
+		t.Fatalf("Drop of unknown outcome: error %v, want ErrUnknownOutcome", err)
+	}
+	slow.set(nil)
+	if v, err := b.Get(ctx, "k"); !errors.Is(err, errInDoubt) {
+		t.Fatalf("Get after a Drop of unknown outcome = %q, %v, want errInDoubt", v, err)
+	}
 }
 
 func TestNewBufferKeepsFastData(t *testing.T) {

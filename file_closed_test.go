@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/filedir"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // TestFileClosed checks that operations on a closed store return ErrClosed, but open readers keep working.
@@ -119,6 +120,30 @@ func TestFileCutWhileRead(t *testing.T) {
 		}
 	}
 	t.Fatal("Scan did not detect that a value was truncated")
+}
+
+// TestFileGetOfReplacedValue replaces a value while Get reads it, as Python does. Get must return the new value.
+func TestFileGetOfReplacedValue(t *testing.T) {
+	mem := vfstest.NewMem()
+	enabled := false
+	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if !enabled || op != vfstest.OpRead || name != fileMemDir+"/a" {
+			return nil
+		}
+		enabled = false
+		file, err := mem.OpenFile(name, os.O_RDWR|os.O_TRUNC, 0)
+		if err == nil {
+			_, err = file.WriteAt([]byte("new"), 0)
+			err = errors.Join(err, file.Close())
+		}
+		return err
+	}), fileMemDir, nil, fileNoKeptLock)
+	fileAppend(t, f, "a", "a longer value")
+	enabled = true
+	got, err := f.Get(t.Context(), "a")
+	if err != nil || string(got[0]) != "new" || enabled {
+		t.Fatalf("Get of a value that is replaced meanwhile = %q, %v, want the new value", got, err)
+	}
 }
 
 // TestFileHardLink removes a file that also has a hard link. Later appends must not change the link's content.

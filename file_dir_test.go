@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/filedir"
+	"github.com/go-partd/partd/internal/names"
 	"github.com/go-partd/partd/internal/vfs"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // TestFileRefusesForeignDirectories checks that OpenFile rejects and does not change paths that are not stores.
@@ -210,6 +212,65 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 	}
 }
 
+// TestFileLockDeletedDuringSet removes the lock file while Set writes a value. Set must fail, because another process
+// may be creating the same key.
+func TestFileLockDeletedDuringSet(t *testing.T) {
+	mem := vfstest.NewMem()
+	enabled := false
+	f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		if enabled && op == vfstest.OpWrite && strings.HasSuffix(name, names.Temp) {
+			enabled = false
+			return mem.Remove(fileMemDir + "/.lock")
+		}
+		return nil
+	}), fileMemDir, nil, fileNoKeptLock)
+	fileAppend(t, f, "a", "1")
+	enabled = true
+	fileWantInErr(t, f.Set(t.Context(), "a", []byte("2")), ".lock")
+	file, err := mem.OpenFile(fileMemDir+"/.lock", os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	fileWantContent(t, f, map[string]string{"a": "1"})
+}
+
+// TestFileDropByPythonUnderKeptLock removes a store's files between two appends, as Python's drop does. The store must
+// not use the lock that it kept on the removed file.
+func TestFileDropByPythonUnderKeptLock(t *testing.T) {
+	mem := vfstest.NewMem()
+	f := fileOpen(t, mem, fileMemDir, nil, filedir.Hooks{})
+	for range 50 { // the store may also release the lock before it is removed
+		fileAppend(t, f, "a", "1")
+		for _, name := range []string{"a", names.Journal, ".lock"} {
+			if err := mem.Remove(fileMemDir + "/" + name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fileAppend(t, f, "b", "2")
+	fileWantContent(t, f, map[string]string{"b": "2"})
+}
+
+// TestFileCloseReleasesKeptLock checks that Close releases a lock that the store kept for its next operation.
+func TestFileCloseReleasesKeptLock(t *testing.T) {
+	dir := t.TempDir()
+	other := vfs.OS{}.NewLock(filepath.Join(dir, ".lock"))
+	for range 20 { // the store may also release the lock before Close
+		f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
+		fileAppend(t, f, "a", "1")
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if locked, err := other.TryLock(true); err != nil || !locked {
+			t.Fatalf("TryLock after Close = %v, %v, want true", locked, err)
+		}
+		if err := other.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestFileKeptLockIsReleased checks that other processes soon get a lock that a store keeps between appends.
 func TestFileKeptLockIsReleased(t *testing.T) {
 	dir := t.TempDir()
@@ -289,6 +350,18 @@ func TestFileContextEndsWait(t *testing.T) {
 	}
 	if err := other.Unlock(); err != nil {
 		t.Fatal(err)
+	}
+	// The canceled operations must release the lock that they still got.
+	for range 2 {
+		got := make(chan error, 1)
+		go func() { got <- other.Lock(true) }()
+		if err := fileWithin(t, 10*time.Second, "locking after canceled operations", got); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 	fileAppend(t, f, "a", "3")
 	fileWantContent(t, f, map[string]string{"a": "13"})

@@ -70,19 +70,24 @@ func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 	}
 }
 
-// TestFileSyncOfManyFiles checks that Sync covers more files than the store remembers.
+// TestFileSyncOfManyFiles checks that Sync covers closed files, even if there are more than the store remembers.
 func TestFileSyncOfManyFiles(t *testing.T) {
-	mem := vfstest.NewMem()
-	hooks := fileNoKeptLock
-	hooks.MaxDirty = 3
-	f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 2}, hooks)
-	want := map[string]string{}
-	for i := range 10 {
-		key := fmt.Sprint(fileLong, i)
-		fileAppend(t, f, key, "1")
-		want[key] = "1"
+	for _, maxDirty := range []int{3, 100} {
+		t.Run(fmt.Sprint(maxDirty), func(t *testing.T) {
+			mem := vfstest.NewMem()
+			hooks := fileNoKeptLock
+			hooks.MaxDirty = maxDirty
+			f := fileOpen(t, mem, fileMemDir, &FileOptions{MaxOpenFiles: 2}, hooks)
+			want := map[string]string{}
+			for i := range 10 {
+				key := fmt.Sprint(fileLong, i)
+				fileAppend(t, f, key, "1")
+				fileAppend(t, f, key, "2") // the file is open and known
+				want[key] = "12"
+			}
+			fileCheckSyncKeeps(t, f, mem, want)
+		})
 	}
-	fileCheckSyncKeeps(t, f, mem, want)
 }
 
 // TestFileSyncFailsWhileCanceled checks that the store refuses writes and syncs after a failed sync, even if the

@@ -1,6 +1,7 @@
 package partd
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -87,6 +88,61 @@ func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestFileFirstAppendPowerLoss simulates a power failure during the first append to a store, which creates the journal.
+func TestFileFirstAppendPowerLoss(t *testing.T) {
+	opts := &FileOptions{Sync: true}
+	rnd := rand.New(rand.NewPCG(7, 8))
+	fileCutAt(t, vfstest.NewMem(), opts, func(ctx context.Context, f *File) error {
+		return f.Append(ctx, fileEntries("a", "1", "b", "2")...)
+	}, func(mem *vfstest.Mem, n int) {
+		for range 40 {
+			fileCheckCrash(t, mem.Crash(rnd), opts, n, map[string]string{}, map[string]string{"a": "1", "b": "2"})
+		}
+	})
+}
+
+// TestFileReplaySurvivesPowerLoss kills a process with Sync during each operation. Another process, with or without
+// Sync, completes or undoes the operation. The result must survive a power failure.
+func TestFileReplaySurvivesPowerLoss(t *testing.T) {
+	synced := &FileOptions{Sync: true}
+	for _, opts := range []*FileOptions{synced, {}} {
+		for _, step := range fileTaggedOps {
+			after := fileContentAfter(step.want)
+			t.Run(fmt.Sprintf("%s/sync=%v", step.name, opts.Sync), func(t *testing.T) {
+				rnd := rand.New(rand.NewPCG(9, 10))
+				start, tag := fileFilledTagged(t, synced)
+				fileCutAt(t, start, synced, func(ctx context.Context, f *File) error {
+					_, err := f.Apply(ctx, tag, step.op)
+					return err
+				}, func(cut *vfstest.Mem, n int) {
+					fileOpen(t, cut, fileMemDir, opts, fileNoKeptLock).Close()
+					for range 10 {
+						g, err := openFile(cut.Crash(rnd), fileMemDir, synced, filedir.Hooks{KeepLock: -1, Boot: 99})
+						if err == nil {
+							err = fileRetryApply(g, tag, step.op, fileStart, after, -1)
+							g.Close()
+						}
+						if err != nil {
+							t.Fatalf("after a kill before call %d, recovery, and a power failure: %v", n, err)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestFileSyncNewKeyFirst checks that an append with Sync also makes a new key durable if the append's
+// last key is not new.
+func TestFileSyncNewKeyFirst(t *testing.T) {
+	opts := &FileOptions{Sync: true}
+	mem := vfstest.NewMem()
+	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
+	fileAppend(t, f, "old", "1")
+	fileAppend(t, f, "new", "x", "old", "2")
+	fileCheckCrash(t, mem.Crash(nil), opts, -1, map[string]string{"old": "12", "new": "x"})
 }
 
 // TestFilePowerLossWithoutSyncs checks that the simulated power failures lose data if the store does not sync.

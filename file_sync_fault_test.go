@@ -64,6 +64,17 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 	}
 }
 
+// TestFileAppendFaultThenPowerLoss makes each file system call of an append with Sync fail once, and then simulates power
+// failures. The store reopens files within the append, and closes all of them when too many are open.
+func TestFileAppendFaultThenPowerLoss(t *testing.T) {
+	for _, errno := range []error{syscall.EMFILE, syscall.ENOSPC} {
+		for n, hit := int64(1), true; hit; n++ {
+			fault := &vfstest.Fault{Call: n, Err: errno, ShortWrite: true}
+			hit = fileSyncAfterFault(t, &FileOptions{Sync: true, MaxOpenFiles: 4}, false, fault, fileSteps[0])
+		}
+	}
+}
+
 // fileSyncAfterFault tries one fault, and reports whether it occurred.
 func fileSyncAfterFault(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.Fault, step fileStep) bool {
 	t.Helper()

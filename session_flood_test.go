@@ -91,3 +91,33 @@ func TestSessionTokens(t *testing.T) {
 		}
 	}
 }
+
+// endedAfterOneCheck is a context that ends after it has been checked once.
+type endedAfterOneCheck struct {
+	context.Context
+	checks int
+}
+
+func (c *endedAfterOneCheck) Err() error {
+	if c.checks++; c.checks > 1 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestDictRetryAfterFailure checks that an operation which failed does not count as applied.
+func TestDictRetryAfterFailure(t *testing.T) {
+	ctx := context.Background()
+	d := NewDict()
+	session, err := d.NewSession(ctx)
+	must(t, err)
+	tag := Tag{Session: session, Number: 1}
+	op := Operation{Entries: []Entry{{Key: "k", Value: []byte("v")}}}
+	if applied, err := d.Apply(&endedAfterOneCheck{Context: ctx}, tag, op); applied || !errors.Is(err, context.Canceled) {
+		t.Fatalf("Apply whose context ends meanwhile = %v, %v, want Canceled", applied, err)
+	}
+	if applied, err := d.Apply(ctx, tag, op); err != nil || !applied {
+		t.Fatalf("retry of an operation that failed = %v, %v, want true", applied, err)
+	}
+	wantValue(t, d, "k", "v")
+}

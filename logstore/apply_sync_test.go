@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/segment"
 	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
@@ -69,6 +70,42 @@ func TestRetryWaitsForSync(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// racingOp is an append that calls race after its tag was checked for the first time.
+type racingOp struct {
+	appendOp
+	race func()
+}
+
+func (op racingOp) each(f func(segment.Kind, string, []byte) error) error {
+	op.race()
+	return op.appendOp.each(f)
+}
+
+// TestConcurrentRetry applies an operation between the first check of its retry and the retry's record.
+func TestConcurrentRetry(t *testing.T) {
+	ctx := t.Context()
+	s, err := Open(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	session, err := s.NewSession(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tag := partd.Tag{Session: session, Number: 1}
+	entries := []partd.Entry{{Key: "k", Value: []byte("v")}}
+	op := racingOp{entries, sync.OnceFunc(func() {
+		if applied, err := s.Apply(ctx, tag, partd.Operation{Entries: entries}); err != nil || !applied {
+			t.Errorf("Apply = %v, %v, want true", applied, err)
+		}
+	})}
+	if applied, err := s.change(ctx, "append", tag, op); err != nil || applied {
+		t.Errorf("concurrent retry = %v, %v, want false", applied, err)
+	}
+	wantValue(t, s, "k", "v")
 }
 
 // TestSessionRecordsAreBounded checks that records without entries do not make the write-ahead file grow forever.

@@ -59,7 +59,13 @@ func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 	case x < 90:
 		return func(ctx context.Context, s **Store) (bool, error) { return true, (*s).Sync(ctx) }
 	case x < 94:
-		return func(_ context.Context, s **Store) (bool, error) {
+		return func(ctx context.Context, s **Store) (bool, error) {
+			if r.inOrder { // otherwise Close could cancel a merge that its flush causes
+				if err := (*s).Flush(ctx); err != nil {
+					return false, err
+				}
+				settleStore(*s)
+			}
 			err := (*s).Close()
 			if err == nil {
 				*s, err = open(crashDir, r.options(), r.hooks)
@@ -121,4 +127,27 @@ func (r *crashRun) endScan() error {
 	end := r.finishScan
 	r.finishScan = nil
 	return end()
+}
+
+// flushAndSettle settles s, after it flushed a table that the next operation could fill.
+func flushAndSettle(ctx context.Context, s *Store) error {
+	settleStore(s)
+	if t := s.tables.active; t.size < int64(len(t.arena)/2) && t.wal.end < 3*int64(len(t.arena)) {
+		return nil
+	}
+	err := s.Flush(ctx)
+	settleStore(s)
+	return err
+}
+
+// settleStore waits until the other goroutines of s have ended.
+func settleStore(s *Store) {
+	s.mu.Lock()
+	s.waitSealed()
+	done, isMerging := s.merging.done, s.merging.running
+	s.mu.Unlock()
+	if isMerging {
+		<-done
+	}
+	s.segments.discards.Wait()
 }

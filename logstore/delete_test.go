@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // TestDeleteWithoutEffect checks that changes without an effect, such as deletes of missing keys, write nothing.
@@ -102,6 +103,35 @@ func TestDeleteRepeatsLookup(t *testing.T) {
 	if op.exists[2] {
 		t.Error("the record deletes a key that does not exist")
 	}
+}
+
+// TestDeleteDuringLookup creates a key while Delete looks up its keys. Delete must also remove that key.
+func TestDeleteDuringLookup(t *testing.T) {
+	var s *Store
+	armed := false
+	h := crashHooks
+	h.fs = vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, _ string) error {
+		if armed && op == vfstest.OpRead {
+			armed = false
+			mustAppend(t, s, "new", "v")
+		}
+		return nil
+	})
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	mustAppend(t, s, "old", "v")
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	armed = true
+	if err := s.Delete(t.Context(), "old", "new"); err != nil || armed {
+		t.Fatalf("Delete: error %v; its lookup read no file: %v", err, armed)
+	}
+	wantValue(t, s, "old", "")
+	wantValue(t, s, "new", "")
 }
 
 // TestLargeNumberedDeleteWithoutEffect checks that a delete of very many missing keys does not cause a seal.

@@ -7,6 +7,8 @@
 // segments and group its entries in the processor's cache. [Options.Memory] limits memory.
 //
 // docs/format.md describes the files; docs/design.md explains the design.
+//
+// docs/invariants.md in the repository lists what must hold (L1 to L12).
 package logstore
 
 import (

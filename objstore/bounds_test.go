@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -128,6 +130,140 @@ func TestClosingWithOldSegments(t *testing.T) {
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestOneOldSegment checks that a flush fails if only the oldest of its segments is too old to be committed.
+func TestOneOldSegment(t *testing.T) {
+	s := open(t, new(Memory), Options{SegmentSize: 1, hooks: hooks{maxInline: -1}})
+	for len(s.pending) == 0 {
+		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 50<<10)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.pending[0].createdAt = time.Now().Add(-sweepAge/2 - time.Minute)
+	if err := s.Flush(t.Context()); !errors.Is(err, errTooOld) {
+		t.Errorf("Flush() error = %v, want %v", err, errTooOld)
+	}
+}
+
+// TestCommitKeepsLaterPieces checks that segments that are appended during a commit are not lost.
+func TestCommitKeepsLaterPieces(t *testing.T) {
+	b := &faultyBucket{Bucket: new(Memory)}
+	s := open(t, b, Options{SegmentSize: 1, hooks: hooks{maxInline: -1}})
+	const n, size = 10, 50 << 10
+	appendPieces := func() {
+		for range n {
+			if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, size)}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	appendPieces()
+	isFirst := true
+	b.create = func(ctx context.Context, name string, data []byte) error {
+		if strings.HasPrefix(name, "log/") && isFirst {
+			isFirst = false
+			appendPieces()
+		}
+		return b.Bucket.Create(ctx, name, data)
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := s.Get(t.Context(), "k"); err != nil || len(v[0]) != 2*n*size {
+		t.Errorf("the value has %d bytes (error %v), want %d", len(v[0]), err, 2*n*size)
+	}
+}
+
+// TestCloseWaitsForUploads checks that Close waits for the uploads of a failed append, which use the store's memory, and
+// that it commits no part of the append.
+func TestCloseWaitsForUploads(t *testing.T) {
+	mem, proceed := new(Memory), make(chan bool)
+	s := open(t, &faultyBucket{Bucket: mem, create: func(ctx context.Context, name string, data []byte) error {
+		if strings.HasPrefix(name, "seg/") {
+			<-proceed
+		}
+		return mem.Create(ctx, name, data)
+	}}, Options{SegmentSize: 1, hooks: hooks{maxInline: -1}})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	entries := slices.Repeat([]partd.Entry{{Key: "k", Value: make([]byte, 50<<10)}}, 20)
+	if err := s.Append(ctx, entries...); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Append() error = %v, want %v", err, context.DeadlineExceeded)
+	}
+	closed := make(chan error)
+	go func() { closed <- s.Close() }()
+	select {
+	case err := <-closed:
+		t.Fatalf("Close() = %v during the uploads", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(proceed)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if v, err := readValue(t, mem, "k", hooks{}); err != nil || v != "" {
+		t.Errorf("the value has %d bytes of the failed append (error %v), want none", len(v), err)
+	}
+}
+
+// TestUploadWithoutAnswer checks that a flush succeeds if a segment was uploaded, but the answer was lost.
+func TestUploadWithoutAnswer(t *testing.T) {
+	b := &faultyBucket{Bucket: new(Memory)}
+	isLost := false
+	b.create = func(ctx context.Context, name string, data []byte) error {
+		err := b.Bucket.Create(ctx, name, data)
+		if strings.HasPrefix(name, "seg/") && !isLost {
+			isLost, err = true, errServer
+		}
+		return err
+	}
+	appendAndFlush(t, open(t, b, Options{hooks: hooks{maxInline: -1}}), "k", "1;")
+	if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;" || !isLost {
+		t.Errorf("the value is %q (error %v), want %q; an answer was lost: %v", v, err, "1;", isLost)
+	}
+}
+
+// TestLongSetOnce checks that a Set or SetOnce applies to all pieces of a long value or to none.
+func TestLongSetOnce(t *testing.T) {
+	s := open(t, new(Memory), Options{})
+	long := bytes.Repeat([]byte("v"), 3*segment.MaxInline)
+	err := errors.Join(s.Set(t.Context(), "set", long), s.SetOnce(t.Context(), "new", long),
+		s.Set(t.Context(), "kept", []byte("short")), s.SetOnce(t.Context(), "kept", long))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string][]byte{"set": long, "new": long, "kept": []byte("short")} {
+		v, err := s.Get(t.Context(), key)
+		if err != nil || !bytes.Equal(v[0], want) {
+			t.Errorf("Get(%s) returned %d bytes (error %v), want %d", key, len(v[0]), err, len(want))
+		}
+		r, err := s.Open(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(r)
+		if err = errors.Join(err, r.Close()); err != nil || !bytes.Equal(b, want) {
+			t.Errorf("Open(%s) returned %d bytes (error %v), want %d", key, len(b), err, len(want))
+		}
+	}
+}
+
+// TestPartsAreDisjoint checks that each hash belongs to one part.
+func TestPartsAreDisjoint(t *testing.T) {
+	for _, parts := range []int{1, 2, 3, 7, 1000} {
+		var next uint64
+		for part := range parts {
+			iv := partOf(part, parts)
+			if iv.lo != next || iv.hi < iv.lo {
+				t.Fatalf("part %d of %d has the hashes %x to %x, want them to begin at %x", part, parts, iv.lo, iv.hi, next)
+			}
+			next = iv.hi + 1
+		}
+		if next != 0 {
+			t.Errorf("the last of %d parts ends before %x, want it to include the highest hash", parts, next)
 		}
 	}
 }

@@ -91,7 +91,7 @@ func (s *Store) attempt(ctx context.Context, c *commitment) (isMine bool, err er
 // twoWinnersError returns the error for a log object that contained the record of c, and that
 // another writer then replaced.
 func (s *Store) twoWinnersError(c *commitment) error {
-	return fmt.Errorf("%w: %s was created by this writer, but contains another writer's record: %w",
+	return fmt.Errorf("%w: %s contained this writer's record, and now contains another writer's: %w",
 		partd.ErrUnknownOutcome, objectPath(s.bucket, logName(c.number)), errTwoWinners)
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -78,7 +79,7 @@ func TestDamagedObjects(t *testing.T) {
 
 // TestTransientBitFlips checks that a bit that flips during one read causes no error.
 func TestTransientBitFlips(t *testing.T) {
-	for _, o := range optionVariants(hooks{maxInline: -1}) {
+	for _, o := range optionVariants(hooks{maxInline: -1, rangeBytes: 64}) {
 		b := &faultyBucket{Bucket: new(Memory)}
 		s := open(t, b, o)
 		fill(t, s, 1000)
@@ -93,6 +94,50 @@ func TestTransientBitFlips(t *testing.T) {
 		if n := mustCountKeys(t, s); n != 1000 || !flipped {
 			t.Errorf("the store has %d keys, want 1000; a bit was flipped: %v", n, flipped)
 		}
+	}
+}
+
+// TestDamagedRecordIsReadAgain checks that a reader does not skip a record of the log whose first read failed.
+func TestDamagedRecordIsReadAgain(t *testing.T) {
+	b := &faultyBucket{Bucket: new(Memory)}
+	appendAndFlush(t, open(t, b, Options{}), "k", "1;")
+	s := open(t, b, Options{ReadOnly: true})
+	flipped := false
+	b.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
+		if strings.HasPrefix(name, "log/") && !flipped {
+			flipped = true
+			data[len(data)/2] ^= 1
+		}
+		return data, nil
+	}
+	if _, err := s.Get(t.Context(), "k"); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("Get() error = %v, want a CorruptError", err)
+	}
+	if v, err := s.Get(t.Context(), "k"); err != nil || string(v[0]) != "1;" {
+		t.Errorf("the second Get() = %q, %v; want %q", v, err, "1;")
+	}
+}
+
+// TestMissingRecord checks that readers notice that the log lacks an earlier record of a writer.
+func TestMissingRecord(t *testing.T) {
+	b := new(Memory)
+	s := open(t, b, Options{})
+	appendAndFlush(t, s, "k", "1;")
+	r := record{number: 1, op: opDrop, writer: s.writer, seq: s.lastSeq + 2}
+	if err := b.Create(t.Context(), logName(1), r.encode(s.format)); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := readValue(t, b, "k", hooks{}); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("the value is %q (error %v), want a CorruptError", v, err)
+	}
+}
+
+// TestBrokenBody checks that a response that breaks in its middle is an error.
+func TestBrokenBody(t *testing.T) {
+	body := io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(io.ErrUnexpectedEOF))
+	r := &sequentialReader{r: io.NopCloser(body)}
+	if n, err := r.ReadAt(make([]byte, 5), 0); n != 3 || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("ReadAt() = %d, %v; want 3, %v", n, err, io.ErrUnexpectedEOF)
 	}
 }
 
@@ -137,5 +182,23 @@ func TestLedgerDetectsMissingData(t *testing.T) {
 				t.Errorf("counted %d keys, error = %v, want a CorruptError", n, err)
 			}
 		}
+	}
+}
+
+// TestCheckComparesLedgers checks that Check compares a segment's entries with its ledger.
+func TestCheckComparesLedgers(t *testing.T) {
+	s := open(t, new(Memory), Options{hooks: hooks{maxInline: -1}})
+	fill(t, s, 10)
+	v, err := s.flushAndRefresh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := *v.segments[0]
+	if err := s.checkSegment(t.Context(), &g); err != nil {
+		t.Error(err)
+	}
+	g.ledger.Pieces++
+	if err := s.checkSegment(t.Context(), &g); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("with one more entry in the ledger: checkSegment() error = %v, want a CorruptError", err)
 	}
 }

@@ -75,6 +75,20 @@ func TestTwoCreatorsWin(t *testing.T) {
 	for o, err := range b.List(t.Context(), scratchPrefix, "") {
 		t.Error("leftover object:", o.Name, err)
 	}
+	var mu sync.Mutex
+	creations := map[string]int{}
+	two := &faultyBucket{Bucket: new(Memory)} // exactly two creators of an object win
+	two.create = func(ctx context.Context, name string, data []byte) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if creations[name]++; strings.HasPrefix(name, scratchPrefix) && creations[name] == 2 {
+			return nil
+		}
+		return two.Bucket.Create(ctx, name, data)
+	}
+	if _, err := Open(t.Context(), two, nil); !errors.Is(err, errTwoWinners) {
+		t.Errorf("with two winners: Open() error = %v, want %v", err, errTwoWinners)
+	}
 }
 
 // runRace makes many writers append to a bucket in a synctest bubble. The bucket lets two creators win, but

@@ -212,6 +212,33 @@ func TestSweep(t *testing.T) {
 	sweep(sweepAge+time.Minute, 2, 0)
 }
 
+// TestSweepReadsLogLast checks that Sweep keeps an old segment that is committed just before Sweep lists it. Sweep must
+// therefore list the segments before it reads the log.
+func TestSweepReadsLogLast(t *testing.T) {
+	mem := new(Memory)
+	writer := open(t, mem, Options{hooks: hooks{maxInline: -1}})
+	appendAndFlush(t, writer, "k", "1;")
+	b := &faultyBucket{Bucket: mem}
+	b.list = func(all []Object) []Object {
+		if len(all) == 0 || !strings.HasPrefix(all[0].Name, "seg/") {
+			return all
+		}
+		appendAndFlush(t, writer, "k", "2;")
+		all = nil
+		for o := range mem.List(t.Context(), "seg/", "") {
+			o.Modified = o.Modified.Add(-2 * sweepAge)
+			all = append(all, o)
+		}
+		return all
+	}
+	if swept, err := open(t, b, Options{}).Sweep(t.Context()); err != nil || swept.Objects != 0 {
+		t.Errorf("Sweep() = %+v, %v; want no deleted objects", swept, err)
+	}
+	if v, err := readValue(t, mem, "k", hooks{}); err != nil || !strings.HasPrefix(v, "1;2;") {
+		t.Errorf("the value is %q (error %v), want %q at its beginning", v, err, "1;2;")
+	}
+}
+
 // TestDropWhileReading checks that a reader's error mentions the drop if another process drops and sweeps the store
 // during the read.
 func TestDropWhileReading(t *testing.T) {

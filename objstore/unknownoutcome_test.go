@@ -119,3 +119,20 @@ func TestRefusedButCreated(t *testing.T) {
 		}
 	}
 }
+
+// TestSweepLostAnswer checks that Sweep works if the answer to the creation of its temporary object is lost.
+func TestSweepLostAnswer(t *testing.T) {
+	b := &faultyBucket{Bucket: new(Memory)}
+	s := open(t, b, Options{})
+	isLost := false
+	b.create = func(ctx context.Context, name string, data []byte) error {
+		err := b.Bucket.Create(ctx, name, data)
+		if !isLost {
+			isLost, err = true, errServer
+		}
+		return err
+	}
+	if _, err := s.Sweep(t.Context()); err != nil || !isLost {
+		t.Errorf("Sweep() error = %v (an answer was lost: %v), want none", err, isLost)
+	}
+}

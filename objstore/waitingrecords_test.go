@@ -144,8 +144,9 @@ func TestDeathWhileWaiting(t *testing.T) {
 // commitInOthersGroup makes two stores each have a record that waits to be committed. The second
 // store commits both records in its group. Then commitInOthersGroup calls beforeRead with the first
 // store's bucket, and the first store finds its record in that group. It returns the first store
-// and the error of its flush.
-func commitInOthersGroup(t *testing.T, b Bucket, h hooks, beforeRead func(bucket *faultyBucket)) (first *Store, err error) {
+// and the error of its flush. If isEarly is set, the second store's group exists before the first
+// store tries to create one.
+func commitInOthersGroup(t *testing.T, b Bucket, h hooks, isEarly bool, beforeRead func(bucket *faultyBucket)) (first *Store, err error) {
 	waits, proceed, done := make(chan bool), make(chan bool), make(chan error)
 	var once sync.Once
 	second := contendedStore(t, b, Options{}, func() {
@@ -160,20 +161,34 @@ func commitInOthersGroup(t *testing.T, b Bucket, h hooks, beforeRead func(bucket
 	}()
 	<-waits // the second store's first group contains only its own record, and will lose its log number to another writer
 	attempts := 0
+	commitBoth := func() {
+		close(proceed)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		beforeRead(first.bucket.(*faultyBucket))
+	}
 	first = contendedStore(t, b, Options{hooks: h}, func() {
-		if attempts++; attempts == 1 {
-			close(proceed)
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-			beforeRead(first.bucket.(*faultyBucket))
+		if attempts++; attempts == 1 && !isEarly {
+			commitBoth()
 		}
 	})
+	if isEarly {
+		l := first.bucket.(*faultyBucket)
+		create := l.create
+		l.create = func(ctx context.Context, name string, data []byte) error {
+			err := create(ctx, name, data)
+			if strings.HasPrefix(name, waitPrefix) {
+				commitBoth()
+			}
+			return err
+		}
+	}
 	if err = first.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}); err == nil {
 		err = first.Flush(t.Context())
 	}
-	if attempts != 1 {
-		t.Errorf("the writer tried %d log numbers, want 1: another writer's group already contains its record", attempts)
+	if want := map[bool]int{false: 1, true: 0}[isEarly]; attempts != want {
+		t.Errorf("the writer tried %d log numbers, want %d: another writer's group already contains its record", attempts, want)
 	}
 	return first, err
 }
@@ -183,7 +198,7 @@ func commitInOthersGroup(t *testing.T, b Bucket, h hooks, beforeRead func(bucket
 // readers have already applied.
 func TestRecordInSeveralGroups(t *testing.T) {
 	b := new(Memory)
-	first, err := commitInOthersGroup(t, b, hooks{}, func(*faultyBucket) {})
+	first, err := commitInOthersGroup(t, b, hooks{}, false, func(*faultyBucket) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,12 +221,16 @@ func TestRecordInSeveralGroups(t *testing.T) {
 // TestGroupsAreReadAgain checks that a writer does not acknowledge its record if another writer
 // overwrites the group that names the record.
 func TestGroupsAreReadAgain(t *testing.T) {
-	for _, noRecheck := range []bool{false, true} {
+	for i := range 4 {
+		noRecheck, isEarly := i%2 == 1, i/2 == 1
 		b := new(Memory)
-		first, err := commitInOthersGroup(t, b, hooks{noRecheck: noRecheck}, func(l *faultyBucket) {
+		first, err := commitInOthersGroup(t, b, hooks{noRecheck: noRecheck}, isEarly, func(l *faultyBucket) {
 			l.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
-				l.read = nil // later reads return another group
 				r, err := parseRecord(open(t, b, Options{}).format, 4, data)
+				if isEarly && name != logName(4) {
+					return data, nil
+				}
+				l.read = nil // later reads return another group
 				if err != nil || name != logName(4) || len(r.members) != 2 {
 					t.Errorf("read %s with %d members (error %v), want %s with 2 members", name, len(r.members), err, logName(4))
 				}
@@ -229,6 +248,22 @@ func TestGroupsAreReadAgain(t *testing.T) {
 		if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "2;" {
 			t.Errorf("the value is %q (error %v), want %q", v, err, "2;")
 		}
+	}
+}
+
+// TestGroupOfEarlierRecord checks that a group that names an earlier record of a writer does not commit the current one.
+func TestGroupOfEarlierRecord(t *testing.T) {
+	b := new(Memory)
+	s := open(t, b, Options{})
+	appendAndFlush(t, s, "k", "1;")
+	earlier := member{1, 100, s.writer, s.lastSeq}
+	r := record{number: 1, op: opGroup, writer: s.writer, seq: s.lastSeq, members: []member{earlier}}
+	if err := b.Create(t.Context(), logName(1), r.encode(s.format)); err != nil {
+		t.Fatal(err)
+	}
+	c := &commitment{number: 1, member: member{1, 100, s.writer, s.lastSeq + 1}}
+	if isMember, err := s.holdsRecord(t.Context(), c); err != nil || isMember {
+		t.Errorf("holdsRecord() = %v, %v; want false", isMember, err)
 	}
 }
 
@@ -281,7 +316,12 @@ func TestOldWaitingRecords(t *testing.T) {
 func TestSweepOfWaitingRecords(t *testing.T) {
 	b := new(Memory)
 	appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "1;")
-	abandonedStore(t, b, Options{}, "k", "2;")
+	appendAndFlush(t, contendedStore(t, b, Options{hooks: hooks{maxInline: -1}}, nil), "k", "2;")
+	abandonedStore(t, b, Options{}, "k", "3;")
+	slow := agedBucket(b, 2*sweepAge, func(string) bool { return true }) // its clock is two days behind this machine's
+	if swept, err := open(t, slow, Options{}).Sweep(t.Context()); err != nil || swept.Objects != 0 {
+		t.Errorf("with a slow clock: Sweep() = %+v, %v; want no deleted objects", swept, err)
+	}
 	s := open(t, b, Options{})
 	for _, want := range []int64{0, 1, 0} {
 		if swept, err := s.Sweep(t.Context()); err != nil || swept.Objects != want {
@@ -289,8 +329,8 @@ func TestSweepOfWaitingRecords(t *testing.T) {
 		}
 		s.opts.hooks.segmentAge = sweepAge + time.Minute
 	}
-	if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;" {
-		t.Errorf("the value is %q (error %v), want %q", v, err, "1;")
+	if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;2;" {
+		t.Errorf("the value is %q (error %v), want %q", v, err, "1;2;")
 	}
 }
 

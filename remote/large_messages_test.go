@@ -203,7 +203,8 @@ func TestManyTinyItems(t *testing.T) {
 }
 
 // TestUploadLengthChanges checks that a part is refused if it claims another length of the upload
-// than the first part, because the server has reserved memory for the first length.
+// than the first part, because the server has reserved memory for the first length. A part must also
+// follow the previous part.
 func TestUploadLengthChanges(t *testing.T) {
 	s, err := NewServer(partd.NewDict(), nil)
 	must(t, err)
@@ -214,6 +215,10 @@ func TestUploadLengthChanges(t *testing.T) {
 		t.Errorf("add with another length = %v, want ErrBadRequest; the upload has %d bytes with %d charged", err, len(c.upload.body), s.memoryUsed())
 	}
 	must(t, c.upload.add(c, 2, 2, 0, []byte("ab"))) // another upload begins
+	must(t, c.upload.add(c, 3, 4, 0, []byte("ab")))
+	if err := c.upload.add(c, 3, 4, 3, []byte("d")); !errors.Is(err, ErrBadRequest) {
+		t.Errorf("add of a part that leaves a gap = %v, want ErrBadRequest", err)
+	}
 	c.upload.drop(c)
 	c.abort()
 	must(t, ours.Close())

@@ -108,6 +108,11 @@ func TestPopOfEndedSession(t *testing.T) {
 	must(t, err)
 	must(t, c.CheckSession(ctx, session, token))
 	must(t, c.EndSession(ctx, session))
+	s.space.pops.mu.Lock()
+	if s.space.pops.sessions[session] != nil {
+		t.Error("the server keeps the pops of a session that has ended")
+	}
+	s.space.pops.mu.Unlock()
 	k := newCall(opPop)
 	k.session, k.seq = session, 1
 	k.u64(s.instance)
@@ -158,6 +163,18 @@ func TestForgottenPops(t *testing.T) {
 	}
 	if _, err := p.claim(peer, 2, 2, false); err != nil {
 		t.Errorf("claim of a new pop in a forgotten session = %v, want nil", err)
+	}
+	p.acknowledge(1, 1)
+	if _, err := p.claim(peer, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("claim of a pop that was confirmed = %v, want ErrUnknownOutcome", err)
+	}
+	p.begin(4)
+	running, err := p.claim(peer, 4, 1, false)
+	must(t, err)
+	p.end(4)
+	p.finish(4, 1, running, [][]byte{[]byte("v")}, nil)
+	if p.keptBytes != 0 {
+		t.Errorf("%d bytes are retained of a pop whose session ended while it ran, want 0", p.keptBytes)
 	}
 	p.begin(3)
 	if _, err := p.claim(peer, 3, 1, true); err != nil {

@@ -22,4 +22,6 @@
 //
 // After a broken connection, clients also repeat requests that only read. But a listing or a
 // reader in progress ends with an error that wraps [ErrLost].
+//
+// docs/invariants.md in the repository lists what must hold (R1 to R8).
 package remote

@@ -175,7 +175,11 @@ func TestSupersededConnection(t *testing.T) {
 	must(t, newer.CheckSession(ctx, session, token))
 	must(t, apply(newer, ctx, 2))
 	// The server closes the older connection, and the client sends the operation over a new one.
+	l := older.link
 	must(t, apply(older, ctx, 3))
+	if older.link == l {
+		t.Error("the server applied an operation over the older connection")
+	}
 	v, err := newer.Get(ctx, "k")
 	if must(t, err); string(v[0]) != "123" {
 		t.Errorf("the store has %q, want 123", v[0])

@@ -14,6 +14,8 @@
 // Append and Delete are all or nothing within each shard. If only some shards have made a change, the
 // error names them and wraps [partd.ErrUnknownOutcome]. Pop and Apply are missing, because neither can
 // be atomic over several stores.
+//
+// docs/invariants.md in the repository lists what must hold (S1 to S4).
 package shards
 
 import (

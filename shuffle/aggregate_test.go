@@ -167,6 +167,15 @@ func TestTopK(t *testing.T) {
 			t.Errorf("TopK(%d) yields wrong records (%d records, want %d)", k, len(got), min(k, manyRecords))
 		}
 	}
+	ties := make([]rec, 10_000)
+	for i := range ties {
+		ties[i].N = i
+	}
+	for i, r := range mustCollect(t, shuffle.TopK(t.Context(), shuffle.Values(ties...), 100, shuffle.By(shuffle.Asc(func(rec) int { return 7 })), minMemory[rec](t))) {
+		if r.N != i {
+			t.Fatalf("of records with equal keys, result %d is record %d, want the input order", i, r.N)
+		}
+	}
 	top, err := shuffle.NewTop(t.Context(), 100, shuffle.By(shuffle.Desc(func(r rec) int { return r.N })), minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)

@@ -242,6 +242,52 @@ func TestFailedAppendUsesNoNumber(t *testing.T) {
 	}
 }
 
+// scriptedStore records its calls. Its appends return the errors of results, one after another, and then nil.
+type scriptedStore struct {
+	*partd.Dict
+	calls   []string
+	results []error
+}
+
+func (s *scriptedStore) Append(ctx context.Context, e ...partd.Entry) error {
+	s.calls = append(s.calls, "append")
+	if len(s.results) > 0 {
+		err := s.results[0]
+		s.results = s.results[1:]
+		return err
+	}
+	return s.Dict.Append(ctx, e...)
+}
+
+func (s *scriptedStore) Flush(context.Context) error {
+	s.calls = append(s.calls, "flush")
+	return nil
+}
+
+// TestCommitFlushes checks that a commit makes its pieces visible to other processes before it announces them.
+func TestCommitFlushes(t *testing.T) {
+	store := &scriptedStore{Dict: partd.NewDict()}
+	w := mustBegin(t, store, "t", "1")
+	mustAppend(t, w, "k", "v")
+	mustCommit(t, w)
+	if want := []string{"append", "flush", "append", "flush"}; !slices.Equal(store.calls, want) {
+		t.Errorf("the store received the calls %v, want %v", store.calls, want)
+	}
+}
+
+// TestAppendFailsAfterUnknownOutcome checks that the outcome of a batch stays unknown if its retry fails.
+func TestAppendFailsAfterUnknownOutcome(t *testing.T) {
+	errFull := errors.New("the disk is full")
+	store := &scriptedStore{Dict: partd.NewDict(), results: []error{partd.ErrUnknownOutcome, errFull}}
+	w := mustBegin(t, store, "t", "1")
+	if err := w.Append(t.Context(), entries("k", "v")...); !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, errFull) {
+		t.Errorf("Append whose retry fails: error %v, want ErrUnknownOutcome and the error of the retry", err)
+	}
+	if err := w.Append(t.Context(), entries("k", "w")...); !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("Append after an unknown outcome: error %v, want ErrUnknownOutcome", err)
+	}
+}
+
 // TestBatchesAfterTheCommit checks that after an attempt has committed, batches of another process with the same
 // attempt name do not count.
 func TestBatchesAfterTheCommit(t *testing.T) {

@@ -162,7 +162,7 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 		switch {
 		case err != nil:
 		case n > partd.MaxValueLen:
-			err = errEncoding
+			err = fmt.Errorf("a record of %d bytes: the limit is %d", n, partd.MaxValueLen)
 		case n <= uint64(buffered.Size()):
 			record, err = buffered.Peek(int(n))
 		default: // damage may have made n too large, so allocate only as bytes arrive

@@ -21,14 +21,17 @@ import (
 type rowsByTable map[string][]int64
 
 // crashRun runs operations on a Store. At random calls to the file system, the tail (rows not yet in data files)
-// and the database, it checks the state that a power loss or a kill would leave: the tables must be in their state
-// after the last acknowledged operation, or after the operation in flight.
+// and the database, and during some operations at every such call, it checks the state that a power loss or a kill
+// would leave: the tables must be in their state after the last acknowledged operation, or after the operation in
+// flight.
 //
 // The database is a real SQLite database that syncs every commit. It is never copied during a
 // commit, so a copy has the state of the last commit.
 type crashRun struct {
 	t             testing.TB
+	seed          uint64
 	opRand        *rand.Rand
+	pointRand     *rand.Rand // chooses the calls
 	crashRand     *rand.Rand
 	callsPerCrash int
 	dir           string // the database's directory
@@ -39,6 +42,8 @@ type crashRun struct {
 	db           sync.Mutex // held while the database changes
 	mu           sync.Mutex // guards the following fields
 	armed        bool
+	everyCall    bool           // check at every call
+	crashedAt    map[string]int // number of checks by kind of call
 	acknowledged rowsByTable
 	inFlight     rowsByTable
 	crashCount   int
@@ -47,27 +52,28 @@ type crashRun struct {
 
 func newCrashRun(t testing.TB, seed uint64, h hooks) *crashRun {
 	r := &crashRun{
-		t: t, opRand: rand.New(rand.NewPCG(seed, 1)), crashRand: rand.New(rand.NewPCG(seed, 2)), callsPerCrash: 12,
+		t: t, seed: seed, opRand: rand.New(rand.NewPCG(seed, 1)), pointRand: rand.New(rand.NewPCG(seed, 2)),
+		callsPerCrash: 12, crashedAt: map[string]int{},
 		dir: t.TempDir(), mem: vfstest.NewMem(), acknowledged: rowsByTable{}, inFlight: rowsByTable{},
 	}
 	if err := makeDurable(r.mem, r.dir); err != nil {
 		t.Fatal(err)
 	}
-	r.tail = &memTail{values: map[string][]byte{}, around: r.maybeCheck}
-	h.fs = vfstest.Inject(r.mem, func(op vfstest.Op, _ string) error {
+	r.tail = &memTail{values: map[string][]byte{}, around: func() { r.maybeCheck("tail") }}
+	h.fs = vfstest.Inject(r.mem, func(op vfstest.Op, name string) error {
 		if op.Changes() {
-			r.maybeCheck()
+			r.maybeCheck(op.String() + " " + filepath.Ext(name))
 		}
 		return nil
 	})
 	h.onCommit = func(done bool) {
 		if !done {
-			r.maybeCheck()
+			r.maybeCheck("commit")
 			r.db.Lock()
 			return
 		}
 		r.db.Unlock()
-		r.maybeCheck()
+		r.maybeCheck("after commit")
 	}
 	r.hooks = h
 	return r
@@ -85,14 +91,18 @@ func makeDurable(m *vfstest.Mem, dir string) error {
 	return nil
 }
 
-// maybeCheck is called wherever the machine may stop. At random, it checks the state that a stop would leave.
-func (r *crashRun) maybeCheck() {
+// maybeCheck is called wherever the machine may stop, before the given kind of call. At random, it checks the state
+// that a stop would leave.
+func (r *crashRun) maybeCheck(call string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.armed && r.err == nil && r.crashRand.IntN(r.callsPerCrash) == 0 {
-		r.crashCount++
-		r.err = r.check(context.Background())
+	if !r.armed || r.err != nil || r.pointRand.IntN(r.callsPerCrash) != 0 && !r.everyCall {
+		return
 	}
+	r.crashCount++
+	r.crashedAt[call]++
+	r.crashRand = rand.New(rand.NewPCG(r.seed, uint64(2+r.crashCount)))
+	r.err = r.check(context.Background())
 }
 
 // check opens a copy of the state that would remain if the machine stopped now, and checks its tables.
@@ -197,6 +207,7 @@ func (r *crashRun) run(crashes int) (err error) {
 	for next := int64(0); r.crashCount < crashes; {
 		name := []string{"a", "b", "c"}[r.opRand.IntN(3)]
 		after := maps.Clone(r.acknowledged)
+		everyCall := r.opRand.IntN(r.callsPerCrash) == 0
 		var op func() error
 		switch k := r.opRand.IntN(15); k {
 		default:
@@ -257,6 +268,7 @@ func (r *crashRun) run(crashes int) (err error) {
 		}
 		r.mu.Lock()
 		r.inFlight = after
+		r.everyCall = everyCall
 		r.mu.Unlock()
 		if err := op(); err != nil {
 			return err
@@ -272,18 +284,30 @@ func (r *crashRun) run(crashes int) (err error) {
 	return nil
 }
 
-// TestCrash simulates power losses and kills; PARTD_CRASHES sets how many.
+// TestCrash simulates power losses and kills. PARTD_CRASHES sets how many, and PARTD_CRASH_SEED the first seed.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	const crashesPerSeed = 100
-	n := rounds(t, "PARTD_CRASHES", 100)
+	n, first := rounds(t, "PARTD_CRASHES", 150), uint64(rounds(t, "PARTD_CRASH_SEED", 0))
+	crashedAt := map[string]int{}
 	for i := range uint64((n + crashesPerSeed - 1) / crashesPerSeed) {
-		r := newCrashRun(t, i, hooks{})
+		r := newCrashRun(t, first+i, hooks{})
 		if err := r.run(min(n, crashesPerSeed)); err != nil {
-			t.Fatalf("seed %d, crash %d: %v", i, r.crashCount, err)
+			t.Fatalf("crash %d; repeat it with PARTD_CRASH_SEED=%d: %v", r.crashCount, first+i, err)
+		}
+		for call, n := range r.crashedAt {
+			crashedAt[call] += n
 		}
 		if i%100 == 99 {
 			t.Logf("%d crashes", (i+1)*crashesPerSeed)
+		}
+	}
+	t.Logf("crashes by kind of call: %v", crashedAt)
+	for _, call := range []string{
+		"open .parquet", "write .parquet", "sync .parquet", "syncdir ", "write .avro", "sync .avro", "write .json", "sync .json", "tail", "commit", "after commit",
+	} {
+		if crashedAt[call] == 0 && n >= 150 {
+			t.Errorf("no crash at a call %q, want some", call)
 		}
 	}
 }

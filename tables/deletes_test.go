@@ -136,4 +136,8 @@ func wantFailureNotCached(t *testing.T, f datafile.File) {
 	if err := drop.MarkDeleted(0, keep, nil); err != nil || !slices.Equal(keep, []bool{true, false, true, true}) {
 		t.Errorf("after a failed read, MarkDeleted kept rows %v, error %v; want all except the second", keep, err)
 	}
+	keep = []bool{true, true}
+	if err := drop.MarkDeleted(1, keep, nil); err != nil || !slices.Equal(keep, []bool{false, true}) {
+		t.Errorf("in a batch that begins with the second row, MarkDeleted kept rows %v, error %v; want only the second row of the batch", keep, err)
+	}
 }

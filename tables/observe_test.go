@@ -117,6 +117,28 @@ func TestObserverOfBackgroundFolds(t *testing.T) {
 	}
 }
 
+// TestFoldsAgain checks that a table whose tail was folded in the background is folded again when the tail has grown.
+func TestFoldsAgain(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{FoldBytes: 1500, FoldAge: -1})
+	const puts = 6 // take more than FoldBytes, but less than the size at which Put itself folds
+	for n := range int64(2 * puts) {
+		mustPut(t, s.Bucket(""), "t", PutAppend, n)
+		if n%puts != puts-1 {
+			continue
+		}
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+			l, err := s.cat.Get(t.Context(), defaultNamespace, "t")
+			if err == nil && l.Rows > n/puts*puts {
+				break
+			}
+			if err != nil || time.Now().After(end) {
+				t.Fatalf("after put %d, the catalog shows %d rows in files, error %v", n, l.Rows, err)
+			}
+		}
+	}
+}
+
 // TestNoObserver checks that operations allocate nothing for observation without an Observer.
 func TestNoObserver(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)

@@ -185,6 +185,11 @@ func TestLargeUnsortedPut(t *testing.T) {
 			if !errors.As(err, &duplicates) || len(duplicates.Rows) != 10 || duplicates.Count < 100_000 {
 				t.Errorf("Put error = %v, want a DuplicateError with 10 of at least 100,000 rows", err)
 			}
+			twoRows := ticksOf([]tick{{1, "k", 1, 0}, {1, "k", 2, 0}}, 2) // fit in one file
+			_, err := s.Bucket("b").Put(t.Context(), name, twoRows, PutAppend, &PutOptions{Settings: &settings})
+			if !errors.As(err, &duplicates) || duplicates.Count != 1 {
+				t.Errorf("Put of two rows: error = %v, want a DuplicateError with one row", err)
+			}
 			continue
 		}
 		if err != nil {

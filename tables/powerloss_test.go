@@ -3,6 +3,7 @@ package tables
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -136,6 +137,44 @@ func TestPowerLossDuringWrites(t *testing.T) {
 	}
 	if n := acknowledged.copyRows(); len(n[0]) == 0 || len(n[1]) == 0 {
 		t.Fatalf("acknowledged %d and %d rows of the two tables, want some of both", len(n[0]), len(n[1]))
+	}
+}
+
+// TestPowerLossAfterCreate checks that the first row of a table survives a power loss as soon as the put returns, even
+// without Options.Sync.
+func TestPowerLossAfterCreate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := &powerTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
+	s := mustOpen(t, dir, &Options{Tail: p, FoldAge: -1})
+	mustPut(t, s.Bucket(""), "t0", PutAppend, 1)
+	mustPut(t, s.Bucket(""), "t1", PutAppend, 2)
+	durable := p.durable.Load()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantAtLeast(t, dir, &Options{Tail: durable, FoldAge: -1}, [2][]int64{{1}, {2}})
+}
+
+// TestPowerLossOfEmptyTable checks that a table's directory survives a power loss if the first synced file in it is
+// written by a change of settings, which writes no data file.
+func TestPowerLossOfEmptyTable(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(10) {
+		r := newCrashRun(t, seed, hooks{})
+		s, err := open(t.Context(), r.dir, &Options{Tail: r.tail, FoldAge: -1}, r.hooks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := s.Bucket("")
+		_, err = b.Put(t.Context(), "a", rowsOf(), PutAppend, nil)
+		if err == nil {
+			err = b.SetSettings(t.Context(), "a", Settings{Keys: []string{"n"}})
+		}
+		r.acknowledged["a"] = nil
+		if err = errors.Join(err, r.check(t.Context()), s.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -119,7 +119,7 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	case opts.Over != nil && m != PutReplace:
 		return opts, &ArgumentError{Err: errors.New("option Over requires PutReplace")}
 	case len(opts.ID) > MaxName:
-		return opts, fmt.Errorf("option ID is %d bytes long: the limit is %d", len(opts.ID), MaxName)
+		return opts, &ArgumentError{Err: fmt.Errorf("option ID is %d bytes long: the limit is %d", len(opts.ID), MaxName)}
 	}
 	if opts.Metadata == nil { // the usual case: do not encode JSON
 		return opts, nil

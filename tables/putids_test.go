@@ -3,6 +3,7 @@ package tables
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
@@ -54,6 +55,51 @@ func TestSameIDTwoTails(t *testing.T) {
 	put(withoutTail, 3, "y")
 	fold(first)
 	wantRows(t, withoutTail.Bucket(""), "a", 0, 1, 2, 3)
+}
+
+// TestSameIDDuringCommit commits a put, or the fold of a put, while another Store commits a put with the same ID. The
+// rows must be added only once.
+func TestSameIDDuringCommit(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	other := mustOpen(t, dir, &Options{NoTail: true})
+	put := func(s *Store, n int64) {
+		t.Helper()
+		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(other, 0)
+	var next int64 // the put of the other Store; 0 if none is due
+	putOther := func() {
+		if n := next; n > 0 {
+			next = 0
+			put(other, n)
+		}
+	}
+	withTail, err := open(t.Context(), dir, &Options{Tail: partd.NewDict(), FoldAge: -1}, hooks{fs: vfs.OS{}, onCommit: func(done bool) {
+		if !done {
+			putOther()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer withTail.Close() //nolint:errcheck // the test is over
+	put(withTail, 1)
+	next = 1
+	if _, err := withTail.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, withTail.Bucket(""), "a", 0, 1)
+	withoutTail, err := open(t.Context(), dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, onPrepared: putOther})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer withoutTail.Close() //nolint:errcheck // the test is over
+	next = 2
+	put(withoutTail, 2)
+	wantRows(t, withTail.Bucket(""), "a", 0, 1, 2)
 }
 
 func TestSameIDTwiceInTxn(t *testing.T) {
@@ -269,6 +315,34 @@ func TestForeignSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRows(t, s.Bucket(""), "a", 1, 1)
+}
+
+// TestReplaceUnreadableTail replaces a table whose rows in the tail no longer fit, because another program has changed the
+// type of a column. The rows must be gone.
+func TestReplaceUnreadableTail(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
+	b := s.Bucket("")
+	mustPut(t, b, "a", PutAppend, 1)
+	base, err := s.cat.Load(t.Context(), defaultNamespace, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := table.UpdateTableMetadata(base.Metadata(), []table.Update{
+		table.NewAddSchemaUpdate(iceberg.NewSchema(1, iceberg.NestedField{ID: 3, Name: "n", Type: iceberg.PrimitiveTypes.Bool})),
+		table.NewSetCurrentSchemaUpdate(-1),
+	}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cat.Commit(t.Context(), nil, &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.cat.NewIO()}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := read(t.Context(), b, "a"); err == nil {
+		t.Fatal("the rows in the tail can be read, although the column has another type")
+	}
+	mustPut(t, b, "a", PutReplace, 2)
+	wantRows(t, b, "a", 2)
 }
 
 // TestSharedSchema checks that tables with the same columns share one schema in memory, because

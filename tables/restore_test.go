@@ -104,4 +104,13 @@ func TestRestoreRaced(t *testing.T) {
 		t.Errorf("Restore of a deleted snapshot: error = %v, want ErrNotFound", err)
 	}
 	wantRows(t, b, "a", 1, 2)
+	mustSnapshot(t, b, "x")
+	mustPut(t, b, "a", PutReplace, 3)
+	beforeCommit = func() { // the snapshot is taken again
+		mustSucceed(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
+		mustPut(t, otherStore.Bucket(""), "a", PutAppend, 4)
+		mustSnapshot(t, otherStore.Bucket(""), "x")
+	}
+	mustSucceed(t, b.Restore(t.Context(), "x"))
+	wantRows(t, b, "a", 3, 4)
 }

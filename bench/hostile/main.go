@@ -52,8 +52,8 @@ func main() {
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
-	if *n < 1 || *concurrency < 1 || *maxWait <= 0 || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "hostile: --conversations, --at-once and --within must be above 0, and no other arguments are allowed")
+	if *n < 1 || *concurrency < 1 || *maxWait <= 0 || *modeDuration <= 0 || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "hostile: --conversations, --at-once, --within and --for must be above 0, and no other arguments are allowed")
 		os.Exit(2)
 	}
 	if *mode != "" {

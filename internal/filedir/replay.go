@@ -67,6 +67,7 @@ func (d *Dir) syncFinished(r *record) error {
 		return nil
 	}
 	for i := range r.spans {
+		d.markNamesDirty(r.spans[i].name) // the killed process may have changed names in subdirectories without syncing them
 		if r.kind == kindAppend {
 			if err := d.syncPath(d.path(r.spans[i].name)); err != nil {
 				return err

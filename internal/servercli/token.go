@@ -133,10 +133,13 @@ func newTokenRemove() *cobra.Command {
 				grants = slices.DeleteFunc(grants, func(g tokens.Grant) bool {
 					return g.User == args[0] && (namespace == "" || g.Namespace == namespace)
 				})
-				if len(grants) == n {
+				switch {
+				case len(grants) < n:
+					return grants, nil
+				case namespace == "":
 					return nil, fmt.Errorf("%s: no such user: %s", file, args[0])
 				}
-				return grants, nil
+				return nil, fmt.Errorf("%s: user %s has no token for the namespace %s", file, args[0], namespace)
 			})
 		},
 	}

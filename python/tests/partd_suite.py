@@ -91,7 +91,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items[:] = [item for item in items if item.name not in DIRECTORY_TESTS]
+    for item in items:
+        if item.name in DIRECTORY_TESTS:
+            item.add_marker(pytest.mark.xfail(run=False, reason="it tests how partd.File names and removes its directories"))
     if pd.__version__ >= "3":
         remaining = set(EXPECTED_FAILURES)
         for item in items:

@@ -133,7 +133,7 @@ func TestWarmProcessesHaveALimit(t *testing.T) {
 type failing struct{ database.Runner }
 
 func (failing) Start(context.Context, *database.Job) (database.Rows, error) {
-	return nil, errors.New(database.OutOfMemoryAdvice)
+	return nil, database.OutOfMemoryError(errors.New("a test"))
 }
 
 func (failing) Reuse() database.Reuse { return database.Reuse{} }

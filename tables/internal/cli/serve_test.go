@@ -151,8 +151,9 @@ func TestShootsSuite(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), peers.Python(t, "shoots"), "-W", "ignore", script, file, cert, key, freePort(t), freePort(t), freePort(t))
 	cmd.Dir = t.TempDir()
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Ran 91 tests") {
-		t.Errorf("the tests of shoots failed: %v\n%s", err, out)
+		t.Fatalf("the tests of shoots failed: %v\n%s", err, out)
 	}
+	t.Log("91 passed")
 }
 
 // TestServeUsage checks that unsafe or incomplete flags yield a usage error.

@@ -91,6 +91,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		c.Commits.Lock()
 		defer c.Commits.Unlock()
 	}
+	discarded := map[*Change]error{}
 	for _, c := range changes {
 		// Fold first: rows already in the tail were put before this change, so they must be committed before the
 		// change.
@@ -98,8 +99,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 			_, err := c.fold(ctx)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
 				// Rows in the tail cannot be folded, but the change replaces them anyway.
-				s.Logger.Warn("discarded unreadable rows in the tail, because a change replaces them", "table", c.Name, "err", err)
-				err = nil
+				discarded[c], err = err, nil
 			}
 			if err != nil {
 				return err
@@ -114,6 +114,11 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 				_, foldErr := c.fold(ctx)
 				err = cmp.Or(foldErr, err)
 			}
+		}
+	}
+	if err == nil {
+		for c, err := range discarded {
+			s.Logger.Warn("discarded unreadable rows in the tail, because a change replaced them", "table", c.Name, "err", err)
 		}
 	}
 	return err

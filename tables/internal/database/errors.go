@@ -13,12 +13,25 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// OutOfMemoryAdvice tells the user what to do if a statement runs out of memory.
-const OutOfMemoryAdvice = "raise --memory, or memory in connect(memory=…) in Python, or process fewer rows per statement"
+const (
+	memoryAdvice = "raise --memory, or memory in connect(memory=…) in Python, or process fewer rows per statement"
+	spillAdvice  = "raise --max-spill or --memory, or process fewer rows per statement"
+)
 
-// NeedsMemory reports whether a statement failed because it ran out of memory.
+const outOfMemory = "Out of Memory"
+
+// OutOfMemoryError returns the error for a statement that ran out of memory, with advice for the user.
+func OutOfMemoryError(err error) error {
+	advice := memoryAdvice
+	if strings.Contains(err.Error(), "failed to offload") { // DuckDB's words if its temporary files have reached their limit
+		advice = spillAdvice
+	}
+	return fmt.Errorf("%s error: %w: %s", outOfMemory, err, advice)
+}
+
+// NeedsMemory reports whether a statement failed because it ran out of memory, or out of space for temporary files.
 func NeedsMemory(err error) bool {
-	return err != nil && strings.Contains(err.Error(), OutOfMemoryAdvice)
+	return err != nil && strings.Contains(err.Error(), outOfMemory+" error: ")
 }
 
 // IsBinderError reports whether a statement does not fit its tables, for example because a column is missing.
@@ -43,9 +56,9 @@ func decodeError(sql, message string) error {
 		return &sqlerror.Error{Err: errors.New(message)}
 	}
 	text := f.Message
-	if f.Type == "Out of Memory" { // omit DuckDB's advice to change settings, which are locked here
+	if f.Type == outOfMemory { // omit DuckDB's advice to change settings, which are locked here
 		text, _, _ = strings.Cut(text, "\n")
-		return f.error(sql, fmt.Errorf("%s error: %s: %s", f.Type, text, OutOfMemoryAdvice))
+		return f.error(sql, OutOfMemoryError(errors.New(text)))
 	}
 	if f.Type != "" {
 		text = f.Type + " error: " + text

@@ -226,7 +226,7 @@ func statementError(err error) error {
 	}
 	if death.Memory {
 		//lint:ignore ST1005 DuckDB's own errors begin like this
-		return &sqlerror.Error{Err: fmt.Errorf("Out of Memory error: the statement was stopped: %w: %s", err, OutOfMemoryAdvice)}
+		return &sqlerror.Error{Err: OutOfMemoryError(fmt.Errorf("the statement was stopped: %w", err))}
 	}
 	return &sqlerror.Error{Err: fmt.Errorf("the statement was stopped: %w", err)}
 }

@@ -245,3 +245,17 @@ func TestNoReuse(t *testing.T) {
 		d.Finish()
 	})
 }
+
+// TestFullSpill runs a statement whose temporary files exceed their limit. The error must name the limit to raise.
+func TestFullSpill(t *testing.T) {
+	const memory = 64 << 20
+	d, err := Open(&Options{Memory: memory, MaxTemp: 1 << 20, Threads: 1}, filepath.Join(t.TempDir(), "spill"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	_, err = d.Start(t.Context(), &Job{SQL: "SELECT DISTINCT repeat('x', 100) || range FROM range(5000000)", Memory: memory, Spills: true})
+	if want := "raise --max-spill"; !NeedsMemory(err) || !strings.Contains(err.Error(), want) {
+		t.Errorf("Start error = %v, want one with %q", err, want)
+	}
+}

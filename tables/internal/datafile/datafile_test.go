@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +17,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
 )
@@ -144,6 +149,74 @@ func TestConditionFirst(t *testing.T) {
 		if err != nil || len(f.groups) != want.groups {
 			t.Errorf("open with %s: got error %v, %d groups, want %d", cond, err, len(f.groups), want.groups)
 		}
+	}
+}
+
+// TestDefaultMatchesCondition checks that a condition on a column that the file lacks is applied to its default value.
+func TestDefaultMatchesCondition(t *testing.T) {
+	d := column(99, "d", arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int64)
+	b := array.NewInt64Builder(memory.DefaultAllocator)
+	b.Append(7)
+	d.Absent = b.NewArray()
+	for cond, want := range map[string]int{"d = 7": 5, "d = 8": 0, "d is null": 0} {
+		e, err := filter.Parse(cond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		where, err := e.Bind(arrow.NewSchema([]arrow.Field{d.Field}, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Scan{Rows: 100, Columns: []Column{d}, Where: where, ConditionColumns: []Column{d}}
+		if got, err := s.readAll(t.Context(), fileWithFiveRows(t)); err != nil || strings.Count(got, `"d":7`) != want {
+			t.Errorf("scan with %s: got error %v, rows %s, want %d rows", cond, err, got, want)
+		}
+	}
+}
+
+// TestValidBounds checks that bounds in another unit are not used.
+func TestValidBounds(t *testing.T) {
+	micros, millis := arrow.FixedWidthTypes.Timestamp_us, arrow.FixedWidthTypes.Timestamp_ms
+	if !hasValidBounds(micros, micros) || hasValidBounds(millis, micros) || hasValidBounds(arrow.PrimitiveTypes.Int64, micros) {
+		t.Error("hasValidBounds accepts other bounds for microseconds than those in microseconds")
+	}
+}
+
+// TestOrderOfFiles checks that files are read in the order of their commits, and the files of a commit by number.
+func TestOrderOfFiles(t *testing.T) {
+	const early, late = "0190a000-0000-7000-8000-000000000000", "0190b000-0000-7000-8000-000000000000"
+	want := []string{"00000-0-" + late + "-00001.parquet", "00000-9-" + early + "-00010.parquet", "00000-10-" + early + "-00011.parquet"}
+	var tasks []table.FileScanTask
+	for i, name := range []string{want[2], want[1], want[0]} {
+		b, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, "data/"+name, iceberg.ParquetFile, nil, nil, nil, 1, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sequence := int64(1)
+		if i < 2 {
+			sequence = 2
+		}
+		tasks = append(tasks, table.FileScanTask{File: b.Build(), DataSequenceNumber: &sequence})
+	}
+	var got []string
+	for _, task := range InOrder(tasks) {
+		got = append(got, path.Base(task.File.FilePath()))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("InOrder = %q, want %q", got, want)
+	}
+}
+
+// TestNullableKeys checks that rows that differ only in which column is null have different keys.
+func TestNullableKeys(t *testing.T) {
+	b := array.NewInt64Builder(memory.DefaultAllocator)
+	b.AppendNull()
+	b.Append(math.MinInt64)
+	values := b.NewInt64Array()
+	null, lowest := array.NewSlice(values, 0, 1), array.NewSlice(values, 1, 2)
+	first, second := appendNullable(nil, []arrow.Array{null, lowest}, 0), appendNullable(nil, []arrow.Array{lowest, null}, 0)
+	if bytes.Equal(first, second) {
+		t.Errorf("both rows have the key %x", first)
 	}
 }
 

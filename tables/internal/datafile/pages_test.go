@@ -271,6 +271,49 @@ func TestCachedFooters(t *testing.T) {
 	}
 }
 
+// TestSearchForNulls checks that a search for nulls reads pages that have only nulls, and files without statistics.
+func TestSearchForNulls(t *testing.T) {
+	n := column(1, "n", arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int64)
+	columns := arrow.NewSchema([]arrow.Field{n.IDs}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+	const nulls = 20_000
+	for i := range 2 * nulls {
+		if i < nulls {
+			b.Field(0).AppendNull()
+		} else {
+			b.Field(0).(*array.Int64Builder).Append(int64(i))
+		}
+	}
+	rows := b.NewRecordBatch()
+	var own bytes.Buffer // has pages that have only nulls
+	w, err := newEncoder(&own, columns, false)
+	if err == nil {
+		err = w.write(t.Context(), rows)
+	}
+	if err == nil {
+		_, _, err = w.close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := filter.Parse("n is null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	where, err := e.Bind(columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{
+		"with statistics": own.Bytes(), "without statistics": pagedFile(t, rows, parquet.WithStats(false), parquet.WithPageIndexEnabled(false)),
+	} {
+		s := &Scan{Rows: BatchRows, Columns: []Column{n}, Where: where, ConditionColumns: []Column{n}}
+		if got, err := s.readAll(t.Context(), content); err != nil || strings.Count(got, "null") != nulls {
+			t.Errorf("%s: got %d nulls, error %v, want %d", name, strings.Count(got, "null"), err, nulls)
+		}
+	}
+}
+
 // TestPagesWithDeletes checks that position and equality deletes hide the right rows, whichever pages
 // are read.
 func TestPagesWithDeletes(t *testing.T) {

@@ -1,6 +1,7 @@
 package engines
 
 import (
+	"encoding/json"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -43,11 +44,11 @@ func TestPyIcebergSuite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{script, s.url, filepath.Join(t.TempDir(), "pytest")}
-	for _, names := range skippedTests {
-		args = append(args, names...)
+	skipped, err := json.Marshal(skippedTests)
+	if err != nil {
+		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), file, args...)
+	cmd := exec.CommandContext(t.Context(), file, script, s.url, filepath.Join(t.TempDir(), "pytest"), string(skipped))
 	cmd.Dir, cmd.Env = filepath.Join(filepath.Dir(filepath.Dir(file)), "pyiceberg"), env
 	out, err := cmd.CombinedOutput()
 	passed := regexp.MustCompile(`(?m)^(\d+) passed`).FindSubmatch(out)

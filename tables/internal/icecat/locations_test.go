@@ -1,6 +1,8 @@
 package icecat
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +44,25 @@ func TestForeignLocations(t *testing.T) {
 	for _, name := range []string{"file:/etc/passwd", "file://host/etc/passwd", location + "/../x", "file:" + strings.TrimPrefix(location, "file://") + "/../x"} {
 		if err := c.CheckWithin(location, name); err == nil {
 			t.Errorf("%s is accepted as a file of the table", name)
+		}
+	}
+}
+
+// TestWritesOutside checks that no file outside the directory data is written or removed.
+func TestWritesOutside(t *testing.T) {
+	dir := t.TempDir()
+	c, err := Open(t.Context(), dir, Options{FS: vfs.OS{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io := c.NewIO()
+	for _, location := range []string{c.location("catalog.db-x"), c.location("data/../x"), "file://" + filepath.Dir(dir) + "/x"} {
+		if err := io.WriteFile(location, []byte("1")); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("WriteFile(%s): error = %v, want %v", location, err, fs.ErrPermission)
+		}
+		if err := io.Remove(location); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("Remove(%s): error = %v, want %v", location, err, fs.ErrPermission)
 		}
 	}
 }

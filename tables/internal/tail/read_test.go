@@ -131,3 +131,44 @@ func TestCachedLostRows(t *testing.T) {
 		t.Error("the result with the lost append is still cached: ", rows)
 	}
 }
+
+// TestRowsAfterFoldedEpoch checks that folded rows that are not removed yet neither are read nor count, and that Recover
+// removes them.
+func TestRowsAfterFoldedEpoch(t *testing.T) {
+	ctx := t.Context()
+	p := partd.NewDict()
+	s, err := Open(ctx, p, "w", false, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.Log(table, -1)
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	var folded int64
+	for n := range int64(2) {
+		if err := appendTo(ctx, l, schema, "", time.Now(), batchOf(t, schema, n)); err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			if folded, _, err = l.EndEpoch(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	batches, err := l.Rows(ctx, folded, folded+1)
+	if err != nil || len(batches) != 1 || batches[0].Column(0).ValueStr(0) != "1" {
+		t.Errorf("Rows = %v, %v, want the second row", batches, err)
+	}
+	if rows, _, _, _ := l.Size(folded); rows != 1 {
+		t.Errorf("Size returned %d rows, want 1", rows)
+	}
+	s, err = Open(ctx, p, "w", false, 1<<20)
+	if err == nil {
+		_, err = s.Recover(ctx, func(string) (int64, bool, error) { return folded, true, nil })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if values, err := p.Get(ctx, l.key(folded)); err != nil || len(values[0]) > 0 {
+		t.Errorf("after Recover, the store has %d bytes of folded rows (error %v), want none", len(values[0]), err)
+	}
+}

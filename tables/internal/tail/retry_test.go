@@ -72,3 +72,153 @@ func TestRetriedAfterFailedSync(t *testing.T) {
 		t.Errorf("%d puts caused %d syncs, want 1", puts, p.syncs)
 	}
 }
+
+// TestRepeatedInOneEpoch checks that the rows of an append count once if the store executed it twice, whether the rows
+// are in memory or are read from the store.
+func TestRepeatedInOneEpoch(t *testing.T) {
+	ctx := t.Context()
+	p := partd.NewDict()
+	s, err := Open(ctx, p, "w", false, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.Log(table, -1)
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	var lengths []int
+	for _, id := range []string{"first", "second"} {
+		if err := appendTo(ctx, l, schema, id, time.Now(), batchOf(t, schema, 1, 2)); err != nil {
+			t.Fatal(err)
+		}
+		values, err := p.Get(ctx, l.key(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lengths = append(lengths, len(values[0]))
+		if id == "second" {
+			err = p.Append(ctx, partd.Entry{Key: l.key(0), Value: values[0][lengths[0]:]})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, memory := range []int64{1 << 20, 1} {
+		s, err := Open(ctx, p, "w", false, memory)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs, err := s.Recover(ctx, func(string) (int64, bool, error) { return -1, true, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := logs[table]
+		batches, err := l.Rows(ctx, -1, 10)
+		var rows int64
+		for _, b := range batches {
+			rows += b.NumRows()
+		}
+		if counted, _, _, _ := l.Size(-1); err != nil || rows != 4 || counted != 4 {
+			t.Errorf("with %d bytes of memory: got %d rows, and the size is %d rows, want 4; error: %v", memory, rows, counted, err)
+		}
+	}
+}
+
+// TestRetireWaitsForUnknownAppend checks that a log is kept after a fold while the store may still execute an append.
+func TestRetireWaitsForUnknownAppend(t *testing.T) {
+	ctx := t.Context()
+	p := &uncertainStore{Dict: partd.NewDict()}
+	s, err := Open(ctx, p, "w", false, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.Log(table, -1)
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	for _, isUncertain := range []bool{false, true} {
+		p.isUncertain = isUncertain
+		if err := appendTo(ctx, l, schema, "", time.Now(), batchOf(t, schema, 1)); errors.Is(err, partd.ErrUnknownOutcome) != isUncertain {
+			t.Fatal(err)
+		}
+		last, _, err := l.EndEpoch(ctx)
+		if err == nil {
+			err = l.Forget(ctx, last)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if retired := s.Retire(l); retired == isUncertain {
+			t.Errorf("Retire = %v, want %v", retired, !isUncertain)
+		}
+	}
+}
+
+// uncertainSyncs is an uncertainStore that counts its syncs.
+type uncertainSyncs struct {
+	uncertainStore
+	syncs int
+}
+
+func (u *uncertainSyncs) Sync(context.Context) error {
+	u.syncs++
+	return nil
+}
+
+// TestAppliedAfterUnknownAppend checks that Applied syncs an append whose outcome was unknown.
+func TestAppliedAfterUnknownAppend(t *testing.T) {
+	ctx := t.Context()
+	p := &uncertainSyncs{uncertainStore: uncertainStore{Dict: partd.NewDict()}}
+	s, err := Open(ctx, p, "w", true, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.Log(table, -1)
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	p.isUncertain, p.syncs = true, 0
+	if err := appendTo(ctx, l, schema, "id", time.Now(), batchOf(t, schema, 1)); !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Fatal(err)
+	}
+	if applied, err := l.Applied(ctx, "id"); !applied || err != nil || p.syncs != 1 {
+		t.Errorf("Applied = %v, %v after %d syncs, want true after 1 sync", applied, err, p.syncs)
+	}
+}
+
+// lateStore is a store that executes its first append under a key only when executeLate is called, and reports an unknown
+// outcome before.
+type lateStore struct {
+	*partd.Dict
+	late []partd.Entry
+}
+
+func (l *lateStore) Append(ctx context.Context, entries ...partd.Entry) error {
+	if l.late == nil && entries[0].Key != identityKey {
+		l.late = entries
+		return partd.ErrUnknownOutcome
+	}
+	return l.Dict.Append(ctx, entries...)
+}
+
+func (l *lateStore) executeLate(ctx context.Context) error { return l.Dict.Append(ctx, l.late...) }
+
+// TestLateFirstAppend checks that the rows of an append that the store executes late do not damage rows that were
+// appended meanwhile.
+func TestLateFirstAppend(t *testing.T) {
+	ctx := t.Context()
+	p := &lateStore{Dict: partd.NewDict()}
+	s, err := Open(ctx, p, "w", false, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.Log(table, -1)
+	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	if err := appendTo(ctx, l, schema, "late", time.Now(), batchOf(t, schema, 1)); !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Fatal(err)
+	}
+	if err := appendTo(ctx, l, schema, "second", time.Now(), batchOf(t, schema, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.executeLate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	batches, err := l.Rows(ctx, -1, 10)
+	if err != nil || len(batches) != 1 || batches[0].Column(0).ValueStr(0) != "2" {
+		t.Errorf("Rows = %v, %v, want the second row", batches, err)
+	}
+}

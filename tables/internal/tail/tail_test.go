@@ -3,6 +3,8 @@ package tail
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -134,5 +136,34 @@ func TestMessages(t *testing.T) {
 	take.Release(all)
 	if rows != 0 {
 		t.Fatalf("%d rows are missing", rows)
+	}
+}
+
+func TestInvalidFrames(t *testing.T) {
+	valid := make([]byte, 200)
+	binary.LittleEndian.PutUint32(valid, uint32(len(valid)-4))
+	if _, remaining, err := nextFrame(valid); err != nil || len(remaining) > 0 {
+		t.Errorf("nextFrame of a valid frame left %d bytes, error %v", len(remaining), err)
+	}
+	for name, change := range map[string]func(v []byte) []byte{
+		"a truncated header": func(v []byte) []byte { return v[:frameHeaderLen-1] },
+		"a truncated frame":  func(v []byte) []byte { return v[:len(v)-1] },
+		"an ID that is longer than the frame": func(v []byte) []byte {
+			binary.LittleEndian.PutUint32(v, 50)
+			v[17] = 100
+			return v
+		},
+	} {
+		if _, _, err := nextFrame(change(bytes.Clone(valid))); !errors.Is(err, errFrame) {
+			t.Errorf("nextFrame of %s: error = %v, want %v", name, err, errFrame)
+		}
+	}
+}
+
+func TestStoreWithoutSync(t *testing.T) {
+	for _, syncs := range []bool{false, true} {
+		if _, err := Open(t.Context(), partd.NewDict(), "w", syncs, 1<<20); errors.Is(err, errors.ErrUnsupported) != syncs {
+			t.Errorf("with syncs %v: Open error = %v, want %v only with syncs", syncs, err, errors.ErrUnsupported)
+		}
 	}
 }

@@ -1,0 +1,279 @@
+// Command mutants checks that the tests find planted mistakes. It applies each mutant of its
+// lists to the source, one at a time, runs the tests that should find it, and compares the result
+// with the baseline in the list. It uses go test -overlay, so it changes no source file.
+//
+//	go run ./bench/mutants
+//	go run ./bench/mutants --only 'filedir-.*' --update
+//
+// The exit code is 1 if a mutant survives that the baseline says is found, if a mutant cannot be
+// applied or compiled, or if the tests fail without a mutant. A test that takes too long has found
+// its mutant.
+//
+// Each text file in this directory is a list. A line that begins with a tab continues the field
+// above it, and a line that begins with # is a comment:
+//
+//	mutant: filedir-last-key-decides
+//	why: One sentence about the mistake that a good engineer could make, and what it breaks.
+//	in: internal/filedir/append.go syncBatch
+//	old: created = created || k.isNew
+//	new: created = k.isNew
+//	test: . TestFileSyncNewKeyFirst|TestFileEveryPowerLoss
+//	found: TestFileSyncNewKeyFirst
+//
+// "in" has the source file, and perhaps the function or method to search. The old snippet must
+// occur there once, with any white space between its words. It is code only, because comments
+// change. The new snippet replaces it literally. "test" has the directory of a package and a
+// pattern for go test -run. The baseline is "found" with the name of a test, or "survives" with one
+// sentence that says why no test finds the mutant.
+//
+// Gremlins and go-mutesting, the maintained tools, replace operators at random. The mistakes in
+// these lists are chosen.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-partd/partd/bench/internal/program"
+)
+
+var (
+	only     = flag.String("only", ".*", "run only mutants whose whole name matches this regular expression")
+	list     = flag.Bool("list", false, "print the mutants with their baselines, and run nothing")
+	asJSON   = flag.Bool("json", false, "print each result as a line of JSON")
+	update   = flag.Bool("update", false, "write the results into the lists as the new baseline")
+	parallel = flag.Int("parallel", 2, "number of mutants that run at the same time")
+	limit    = flag.Duration("limit", 2*time.Minute, "maximum duration of the tests of a mutant, without compilation")
+)
+
+func main() {
+	flag.Parse()
+	program.ExitOnError(run())
+}
+
+func run() error {
+	pattern, err := regexp.Compile("^(" + *only + ")$")
+	root, rootErr := os.Getwd()
+	mutants, listErr := readLists(root)
+	if err := errors.Join(err, rootErr, listErr); err != nil {
+		return err
+	}
+	queue := make(chan *mutant, len(mutants))
+	tests := map[string]string{} // for each package, the pattern of its tests
+	for _, m := range mutants {
+		if !pattern.MatchString(m.name) {
+			continue
+		}
+		if *list {
+			fmt.Printf("%s: %s (%s)\n", m.name, m.why, m.baseline())
+			continue
+		}
+		queue <- m
+		dir, names, _ := strings.Cut(m.test, " ")
+		tests[dir] = strings.TrimPrefix(tests[dir]+"|"+names, "|")
+	}
+	close(queue)
+	total := len(queue)
+	for dir, names := range tests { // all tests must pass without a mutant
+		if output, err := runTests(filepath.Join(root, dir), names, "", 10**limit); err != nil {
+			return fmt.Errorf("the tests in %s fail without a mutant: %w\n%s", dir, err, output)
+		}
+	}
+	var workers sync.WaitGroup
+	var mu sync.Mutex // protects counts, the output and the lists
+	counts := map[string]int{}
+	start := time.Now()
+	for range *parallel {
+		workers.Go(func() {
+			for m := range queue {
+				start := time.Now()
+				finder, err := m.runMutated(root)
+				mu.Lock()
+				counts[m.report(finder, err, time.Since(start))]++
+				mu.Unlock()
+			}
+		})
+	}
+	workers.Wait()
+	if !*asJSON && !*list {
+		fmt.Printf("%d mutants, %d found, %d survive, in %s\n", total, counts["found"], counts["survives"], time.Since(start).Round(time.Second))
+	}
+	if wrong := counts["no longer found"] + counts["cannot run"]; wrong > 0 {
+		return fmt.Errorf("%d mutants contradict the baseline or cannot run", wrong)
+	}
+	return nil
+}
+
+// mutant is one entry of a list. Its fields are those of the format.
+type mutant struct {
+	name, why, in, old, new, test, found, survives string
+
+	list  string   // path of the list
+	lines []string // the lines of the list, which all its mutants share
+	line  int      // index of the baseline in lines
+}
+
+// readLists reads the lists in the repository's directory root.
+func readLists(root string) (all []*mutant, err error) {
+	paths, _ := filepath.Glob(filepath.Join(root, "bench/mutants/*.txt"))
+	if len(paths) == 0 {
+		return nil, errors.New("there are no lists: run this program in the repository's directory")
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		var field *string
+		m, lines := &mutant{}, strings.Split(string(text), "\n")
+		for i, line := range lines {
+			if more, ok := strings.CutPrefix(line, "\t"); ok && field != nil {
+				*field = strings.TrimPrefix(*field+"\n"+more, "\n")
+				continue
+			}
+			name, value, _ := strings.Cut(line, ":")
+			if name == "mutant" {
+				m = &mutant{list: path, lines: lines}
+				all = append(all, m)
+			}
+			if name == "found" || name == "survives" {
+				m.line = i
+			}
+			field = map[string]*string{
+				"mutant": &m.name, "why": &m.why, "in": &m.in, "old": &m.old, "new": &m.new,
+				"test": &m.test, "found": &m.found, "survives": &m.survives,
+			}[name]
+			if field != nil {
+				*field = strings.TrimSpace(value)
+			} else if line != "" && line[0] != '#' {
+				return nil, fmt.Errorf("%s:%d: unknown field %q", path, i+1, name)
+			}
+		}
+	}
+	return all, nil
+}
+
+// report prints the result of a mutant, and returns its first words. With --update, it writes a
+// result that contradicts the baseline into the list.
+func (m *mutant) report(finder string, err error, duration time.Duration) (result string) {
+	if err == nil && *update && (m.found == "?" || (finder == "") != (m.found == "")) {
+		err = m.writeBaseline(finder)
+	}
+	result = "survives"
+	if err != nil {
+		result = "cannot run"
+	} else if finder != "" {
+		result = "found"
+	} else if m.found != "" && !*update {
+		result = "no longer found"
+	}
+	if *asJSON {
+		line, _ := json.Marshal(map[string]any{"mutant": m.name, "in": m.in, "result": result, "test": finder, "baseline": m.baseline(), "seconds": duration.Seconds()})
+		fmt.Println(string(line))
+	} else if fmt.Printf("%-44s %5.1fs  %s %s\n", m.name, duration.Seconds(), result, finder); err != nil {
+		fmt.Println(err)
+	}
+	return result
+}
+
+func (m *mutant) baseline() string {
+	if m.found != "" {
+		return "found " + m.found
+	}
+	return "survives: " + m.survives
+}
+
+// runTests runs tests of the package in dir. GOFLAGS are the additional flags of all Go commands, so
+// they also apply to programs that the tests build.
+func runTests(dir, names, goflags string, limit time.Duration) (output string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit+10*time.Minute) // includes compilation
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-failfast", "-v", "-timeout", limit.String(), "-run", "^("+names+")$", ".")
+	cmd.Dir = dir
+	cmd.WaitDelay = time.Second
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS="+os.Getenv("GOFLAGS")+goflags)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+var (
+	failedTest  = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
+	startedTest = regexp.MustCompile(`(?m)^=== RUN +(\w+)$`)
+)
+
+// runMutated runs the tests of m with its source applied. It returns the name of the test that found
+// m, or "".
+func (m *mutant) runMutated(root string) (finder string, err error) {
+	path, content, err := m.apply(root)
+	if err != nil {
+		return "", err
+	}
+	temp, err := os.MkdirTemp("", "mutant")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(temp)
+	mutated, overlay := filepath.Join(temp, "mutated.go"), filepath.Join(temp, "overlay.json")
+	replace, _ := json.Marshal(map[string]any{"Replace": map[string]string{path: mutated}})
+	if err := errors.Join(os.WriteFile(mutated, content, 0o666), os.WriteFile(overlay, replace, 0o666)); err != nil {
+		return "", err
+	}
+	dir, names, _ := strings.Cut(m.test, " ")
+	output, err := runTests(filepath.Join(root, dir), names, " -overlay="+overlay, *limit)
+	if err == nil {
+		return "", nil
+	}
+	if failed := failedTest.FindStringSubmatch(output); failed != nil {
+		return failed[1], nil
+	}
+	if started := startedTest.FindAllStringSubmatch(output, -1); started != nil { // a panic or a hang
+		return started[len(started)-1][1], nil
+	}
+	return "", fmt.Errorf("%w\n%s", err, output)
+}
+
+// writeBaseline replaces the baseline of m in its list. An empty finder leaves the sentence for a
+// survivor empty.
+func (m *mutant) writeBaseline(finder string) error {
+	m.lines[m.line] = "found: " + finder
+	if finder == "" {
+		m.lines[m.line] = "survives:"
+	}
+	return os.WriteFile(m.list, []byte(strings.Join(m.lines, "\n")), 0o666)
+}
+
+// apply returns the path of m's file, and its content with the old snippet replaced by the new one.
+func (m *mutant) apply(root string) (path string, content []byte, err error) {
+	file, function, _ := strings.Cut(m.in, " ")
+	path = filepath.Join(root, file)
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return "", nil, err
+	}
+	places := [][]int{{0, len(source)}}
+	if function != "" {
+		places = regexp.MustCompile(`(?ms)^func (\([^)]*\) )?`+function+`[\[(].*?^}`).FindAllIndex(source, -1)
+	}
+	snippet := regexp.MustCompile(strings.Join(strings.Fields(regexp.QuoteMeta(m.old)), `\s+`))
+	count, start, end := 0, 0, 0
+	for _, p := range places {
+		for _, found := range snippet.FindAllIndex(source[p[0]:p[1]], -1) {
+			count, start, end = count+1, p[0]+found[0], p[0]+found[1]
+		}
+	}
+	if count != 1 || start == end {
+		return "", nil, fmt.Errorf("%s: the old snippet occurs %d times, want once", m.in, count)
+	}
+	return path, slices.Concat(source[:start], []byte(m.new), source[end:]), nil
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const root = "../.."
+
+// TestLists checks that each mutant is complete and changes the current source, and that its tests
+// exist. It compiles and runs nothing.
+func TestLists(t *testing.T) {
+	mutants, err := readLists(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	tests := map[string]string{} // for each directory, the source of its tests
+	survivors := 0
+	for _, m := range mutants {
+		if names[m.name] || m.name == "" {
+			t.Errorf("%s: two mutants have this name", m.name)
+		}
+		names[m.name] = true
+		if len(m.why) < 20 || !strings.HasSuffix(m.why, ".") {
+			t.Errorf("%s: a sentence must say why it is a mistake", m.name)
+		}
+		if m.found == "" {
+			survivors++
+			if len(m.survives) < 20 || !strings.HasSuffix(m.survives, ".") {
+				t.Errorf("%s: a sentence must say why it survives", m.name)
+			}
+		}
+		_, content, err := m.apply(root)
+		if err == nil {
+			_, err = parser.ParseFile(token.NewFileSet(), m.name, content, parser.SkipObjectResolution)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", m.name, err)
+		}
+		dir, pattern, _ := strings.Cut(m.test, " ")
+		if _, ok := tests[dir]; !ok {
+			tests[dir] = testSource(t, filepath.Join(root, dir))
+		}
+		for _, name := range append(strings.Split(pattern, "|"), m.found) {
+			if name != "" && !regexp.MustCompile(`(?m)^func `+name+`\(`).MatchString(tests[dir]) {
+				t.Errorf("%s: %s has no test %s", m.name, dir, name)
+			}
+		}
+		if pattern == "" || !strings.Contains(pattern, m.found) {
+			t.Errorf("%s: the pattern %q lacks the test that finds it, %s", m.name, pattern, m.found)
+		}
+	}
+	if survivors*20 > len(mutants) {
+		t.Errorf("%d of %d mutants survive; at least 95%% must be found", survivors, len(mutants))
+	}
+}
+
+func testSource(t *testing.T, dir string) string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, path := range paths {
+		source, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(source)
+	}
+	return all.String()
+}

@@ -1,0 +1,105 @@
+package logstore
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/go-partd/partd/internal/vfs/vfstest"
+)
+
+// TestMergePowerLoss simulates power failures before each file system call of a merge.
+func TestMergePowerLoss(t *testing.T) {
+	mem := vfstest.NewMem()
+	want := manySessions(t, mem, 10)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	h := mergeHooks
+	h.minMerge = -1
+	armed, crashes := false, 0
+	lossHooks := h
+	h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+		for i := 0; i < 20 && armed && op.Changes(); i++ {
+			crashes++
+			lossHooks.fs = mem.Crash(rnd)
+			s, err := open("/s", nil, lossHooks)
+			if err != nil {
+				t.Errorf("opening the store after a power failure: %v", err)
+				return nil
+			}
+			if got, err := contents(s); err != nil || len(got) != len(want) || string(got["k0"]) != string(want["k0"]) {
+				t.Errorf("after a power failure, the store has %d keys and %q, want %d and %q; error %v", len(got), got["k0"], len(want), want["k0"], err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		return nil
+	})
+	s, err := open("/s", nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	armed = true
+	s.merging.minCount = 4
+	s.considerMerge()
+	s.mu.Unlock()
+	waitMerged(t, s)
+	armed = false
+	if crashes == 0 {
+		t.Error("the merge made no file system call")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPowerLossDuringRecovery kills a process with records that are not synced, and simulates power
+// failures before each file system call of recovery.
+func TestPowerLossDuringRecovery(t *testing.T) {
+	for _, frozen := range []bool{false, true} {
+		mem := vfstest.NewMem()
+		h := crashHooks
+		h.fs = mem
+		s, err := open(crashDir, nil, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, s, "synced", "value")
+		if err := s.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < 100 && (i < 5 || frozen && s.tables.frozen == nil); i++ {
+			mustAppend(t, s, "unsynced", "a value that is not synced")
+		}
+		killed := mem.KillClone()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		rnd := rand.New(rand.NewPCG(3, 4))
+		lossHooks := crashHooks
+		h.fs = vfstest.Inject(killed, func(op vfstest.Op, _ string) error {
+			for i := 0; i < 20 && op.Changes(); i++ {
+				lossHooks.fs = killed.Crash(rnd)
+				s, err := open(crashDir, nil, lossHooks)
+				if err != nil {
+					t.Errorf("opening the store after a power failure during recovery: %v", err)
+					return nil
+				}
+				wantValue(t, s, "synced", "value")
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil
+		})
+		if s, err = open(crashDir, nil, h); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
