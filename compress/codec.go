@@ -41,6 +41,10 @@ var (
 	errEmpty    = errors.New("the piece is empty")
 )
 
+func wrongSizeError(size, claimed int64) error {
+	return fmt.Errorf("the data decompresses to %d bytes, but its header claims %d", size, claimed)
+}
+
 // checkClaim returns n, the decompressed length that a header claims. It returns an error
 // if n exceeds limit, or if compressed bytes cannot hold n bytes at the maximum ratio.
 func checkClaim(n uint64, compressed, ratio, limit int64) (int64, error) {

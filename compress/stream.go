@@ -200,7 +200,7 @@ func (d *stream) Read(dst []byte) (int, error) {
 		err = errTrailing
 	}
 	if d.claimed != unknownSize && (d.delivered > d.claimed || err == io.EOF && d.delivered < d.claimed) {
-		err = fmt.Errorf("%w: %d bytes instead of %d", errTrailing, d.delivered, d.claimed)
+		err = wrongSizeError(d.delivered, d.claimed)
 	}
 	return n, err
 }

@@ -82,7 +82,7 @@ func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
 		return dst, zstdError(err)
 	}
 	if claimed != unknownSize && int64(len(out)) != claimed {
-		return dst, fmt.Errorf("%w: %d bytes instead of %d", errTrailing, len(out), claimed)
+		return dst, wrongSizeError(int64(len(out)), claimed)
 	}
 	return dst[:start+len(out)], nil
 }

@@ -17,8 +17,9 @@ import (
 // rowGroup is a group of rows in a file or batch: their number, and a lower bound of their times.
 type rowGroup struct{ lowest, rows int64 }
 
-// LastRowsFilter returns a condition for at least the last minRows rows of the files and the tail (rows not in files
-// yet), without reading rows. It returns nil if the files' bounds are not known well enough.
+// LastRowsFilter returns a condition for the last minRows rows, or a few more, of the files and the tail (rows not in
+// files yet), without reading rows. It also counts rows that delete files remove, so the condition can select fewer. It
+// returns nil if the files' bounds are not known well enough.
 func (s *Series) LastRowsFilter(ctx context.Context, minRows int64, tail []arrow.RecordBatch) (*filter.Expr, error) {
 	start, err := s.lastRowsStart(ctx, minRows, tail)
 	if err != nil || start == math.MinInt64 {
