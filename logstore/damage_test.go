@@ -186,3 +186,30 @@ func TestMissingBlobFileIsDamage(t *testing.T) {
 		}
 	}
 }
+
+// TestDamageBeforeSyncedRecord damages a record that was synced before the next record was written.
+// This must be reported, and not be taken for the torn end of the log.
+func TestDamageBeforeSyncedRecord(t *testing.T) {
+	mem := vfstest.NewMem()
+	h := crashHooks
+	h.fs = mem
+	opts := &Options{Sync: true}
+	s, err := open(crashDir, opts, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, "a", "1")
+	mustAppend(t, s, "b", "2")
+	damagedWAL, damaged := s.tables.active.wal.path, mem.KillClone()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	changeByte(t, damaged, damagedWAL, walHeaderLen+recordHeaderLen, func(b byte) byte { return ^b })
+	h.fs = damaged
+	if s, err = open(crashDir, opts, h); err == nil {
+		_ = s.Close()
+	}
+	if !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("open with a damaged record that was synced: error %v, want a CorruptError", err)
+	}
+}

@@ -212,3 +212,65 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 		}
 	}
 }
+
+// freeOnRemove is a file system on which removing a write-ahead file ends the lack of space. If
+// fails is set, the file nevertheless remains.
+func freeOnRemove(fs vfs.FS, full *atomic.Bool, fails bool) vfs.FS {
+	return vfstest.Inject(fs, func(op vfstest.Op, name string) error {
+		if op == vfstest.OpRemove && strings.Contains(name, "wal-") {
+			if full.Store(false); fails {
+				return syscall.EBUSY
+			}
+		}
+		return nil
+	})
+}
+
+// TestFullDiskDropRestoresSpare checks that Drop restores the spare file, so that a Drop also
+// succeeds when the disk is full again.
+func TestFullDiskDropRestoresSpare(t *testing.T) {
+	var full atomic.Bool
+	h := crashHooks
+	h.fs = freeOnRemove(diskFull(vfstest.NewMem(), &full, true), &full, false)
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		mustAppend(t, s, "k", "v")
+		full.Store(true)
+		if err := s.Drop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantValue(t, s, "k", "")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFullDiskDropLeavesFiles checks that a Drop on a full disk succeeds even if it cannot remove
+// the write-ahead files. After a kill, Open must tell them from the new file.
+func TestFullDiskDropLeavesFiles(t *testing.T) {
+	mem := vfstest.NewMem()
+	var full, segmentsFail atomic.Bool
+	h := crashHooks
+	h.fs = vfstest.Inject(freeOnRemove(diskFull(mem, &full, true), &full, true), failSegmentWrites(&segmentsFail))
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, "k", "v")
+	segmentsFail.Store(true)
+	mustBeFull(t, "Flush", s.Flush(t.Context())) // begins the next write-ahead file
+	mustAppend(t, s, "k", "v")
+	full.Store(true)
+	if err := s.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	segmentsFail.Store(false)
+	mustAppend(t, s, "k", "new")
+	killed := mem.KillClone()
+	_ = s.Close() // cannot remove the write-ahead file
+	wantContent(t, killed, map[string][]byte{"k": []byte("new")})
+}

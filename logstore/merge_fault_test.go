@@ -292,3 +292,27 @@ func TestMergeOfDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestMergeChecksLedger checks that a merge fails if the data that it wrote does not match the
+// ledgers of its inputs.
+func TestMergeChecksLedger(t *testing.T) {
+	h := mergeHooks
+	h.fs, h.minMerge = vfstest.NewMem(), -1
+	manySessions(t, h.fs, 12)
+	s, err := open("/s", nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.segments.list[0].ledger.Pieces++
+	s.merging.minCount = 4
+	s.considerMerge()
+	s.mu.Unlock()
+	waitMerged(t, s)
+	if n := s.SegmentCount(); n != 12 {
+		t.Errorf("the store has %d segments after a merge that lost a piece, want 12", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -15,8 +15,15 @@ import (
 // TestMergeOfUnknownOutcome checks that if it is unknown whether the manifest was replaced, the
 // files of both manifests remain, and that Close closes all of them.
 func TestMergeOfUnknownOutcome(t *testing.T) {
+	for _, isRenamed := range []bool{false, true} { // whether the new manifest is in place
+		testMergeOfUnknownOutcome(t, isRenamed)
+	}
+}
+
+func testMergeOfUnknownOutcome(t *testing.T, isRenamed bool) {
+	t.Helper()
 	var openFiles atomic.Int64
-	var armed atomic.Bool
+	var armed, renamed atomic.Bool
 	mem := vfstest.NewMem()
 	want := manySessions(t, mem, 10)
 	h := mergeHooks
@@ -26,6 +33,11 @@ func TestMergeOfUnknownOutcome(t *testing.T) {
 			openFiles.Add(-1)
 		}
 		if op == vfstest.OpRename && armed.Load() {
+			if renamed.Store(isRenamed); !isRenamed {
+				return syscall.EIO
+			}
+		}
+		if op == vfstest.OpSyncDir && renamed.Load() {
 			return syscall.EIO
 		}
 		return nil

@@ -220,3 +220,43 @@ func TestUnacknowledgedLargeValue(t *testing.T) {
 	}
 	wantContent(t, crashed, map[string][]byte{"a": largeValue, "b": largeValue, "c": []byte("acknowledged")})
 }
+
+// TestTornFileIsErased checks that recovery erases the newest write-ahead file if a power failure
+// has torn its first record. Otherwise, the file's later records could follow a new first record.
+func TestTornFileIsErased(t *testing.T) {
+	mem := vfstest.NewMem()
+	var full atomic.Bool
+	h := crashHooks
+	h.fs = vfstest.Inject(mem, failSegmentWrites(&full))
+	s, err := open(crashDir, nil, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, "a", "1")
+	if err := s.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	full.Store(true)
+	if err := s.Flush(t.Context()); !errors.Is(err, syscall.ENOSPC) { // begins the next write-ahead file
+		t.Fatalf("Flush on a full disk: error %v, want ENOSPC", err)
+	}
+	mustAppend(t, s, "b", "2")
+	mustAppend(t, s, "c", "3")
+	newest := s.tables.active.wal.path
+	torn := mem.KillClone()
+	full.Store(false)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	changeByte(t, torn, newest, walHeaderLen+recordHeaderLen, func(b byte) byte { return ^b })
+	h.fs = torn
+	if s, err = open(crashDir, nil, h); err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, "d", "4") // as long as the torn record
+	killed := torn.KillClone()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, killed, map[string][]byte{"a": []byte("1"), "d": []byte("4")})
+}

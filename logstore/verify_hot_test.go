@@ -2,12 +2,14 @@ package logstore
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
 // TestVerifyHotRuns checks that Verify compares a footer's information about hot keys, on which Stat and Keys rely,
@@ -116,5 +118,39 @@ func wantCorrupt(t *testing.T, err error, text string) {
 	var corrupt *partd.CorruptError
 	if !errors.As(err, &corrupt) || !strings.Contains(err.Error(), text) {
 		t.Errorf("error %v, want a CorruptError with %q", err, text)
+	}
+}
+
+// TestMaxHotPerPart checks that of many hot keys in one part of a table, only the largest get runs
+// of their own.
+func TestMaxHotPerPart(t *testing.T) {
+	s, err := open("/s", nil, hooks{fs: vfstest.NewMem(), tableBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	keys := 0
+	for i := 0; keys < maxHotPerPart+4; i++ {
+		key := fmt.Sprint(i)
+		if s.format.Hash(key)>>(64-s.tables.bits) != 0 {
+			continue // in another part
+		}
+		keys++
+		mustAppend(t, s, key, strings.Repeat("v", 5000+100*keys))
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hot := s.segments.list[0].Hot
+	if len(hot) != maxHotPerPart {
+		t.Errorf("%d of %d hot keys have runs, want %d", len(hot), keys, maxHotPerPart)
+	}
+	for _, h := range hot {
+		if h.Bytes <= 5000+100*4 {
+			t.Errorf("a key of %d bytes has a run, although %d keys are larger", h.Bytes, maxHotPerPart)
+		}
+	}
+	if _, err := s.Verify(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -144,5 +145,29 @@ func TestMissingSegmentIsDamage(t *testing.T) {
 	}
 	if s != nil {
 		t.Error("open returned a store and an error")
+	}
+}
+
+// TestErasedRecordStaysErased checks that a power failure does not bring back a record whose write
+// failed late.
+func TestErasedRecordStaysErased(t *testing.T) {
+	mem := vfstest.NewMem()
+	var fail atomic.Bool
+	h := crashHooks
+	h.fs = lateErrorFS{mem, &fail}
+	s, err := open(crashDir, &Options{Sync: true}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, "a", "1")
+	fail.Store(true)
+	if err := s.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("2")}); err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Fatalf("Append whose write fails: error %v, want one that does not wrap ErrUnknownOutcome", err)
+	}
+	for seed := range uint64(50) {
+		wantContent(t, mem.Crash(rand.New(rand.NewPCG(seed, 1))), map[string][]byte{"a": []byte("1")})
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

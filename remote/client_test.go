@@ -276,3 +276,36 @@ func TestNoServer(t *testing.T) {
 		t.Errorf("Dial without a server = %v, want ECONNREFUSED", err)
 	}
 }
+
+// TestAbandonedChangeIsNotResent loses a change together with its connection. Its caller gives up
+// before the client reconnects. The client must not send the change late, but must send later ones.
+func TestAbandonedChangeIsNotResent(t *testing.T) {
+	ctx := t.Context()
+	_, url := serve(t, partd.NewDict(), nil)
+	c := dial(t, url, nil)
+	changeCtx, giveUp := context.WithCancel(ctx)
+	lose, dialNet, abandoned := new(atomic.Bool), c.dial, make(chan struct{})
+	c.dial = func(ctx context.Context) (net.Conn, error) {
+		if lose.CompareAndSwap(true, false) {
+			giveUp()
+			<-abandoned
+		}
+		nc, err := dialNet(ctx)
+		return lossyConn{nc, lose}, err
+	}
+	l := c.link
+	l.abort() // the next connection is a lossyConn
+	<-l.done
+	must(t, c.Append(ctx, entry("k", "first ")))
+	lose.Store(true)
+	err := c.Append(changeCtx, entry("k", "second "))
+	if !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
+		t.Errorf("Append whose caller gives up = %v, want ErrUnknownOutcome and Canceled", err)
+	}
+	close(abandoned)
+	must(t, c.Append(ctx, entry("k", "third")))
+	values, err := c.Get(ctx, "k")
+	if must(t, err); string(values[0]) != "first third" {
+		t.Errorf("the store has %q, want the first and the third value", values[0])
+	}
+}

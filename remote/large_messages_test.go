@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -223,4 +224,24 @@ func TestUploadLengthChanges(t *testing.T) {
 	c.abort()
 	must(t, ours.Close())
 	must(t, s.Shutdown(t.Context()))
+}
+
+// TestGetStartsAgain checks that Get starts again if its connection breaks after a part of a large value.
+func TestGetStartsAgain(t *testing.T) {
+	ctx := t.Context()
+	store := partd.NewDict()
+	value := bytes.Repeat([]byte("value"), defaultPage/2)
+	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: value}))
+	_, url := serve(t, store, nil)
+	var connections atomic.Int64
+	p := newProxy(t, url, func() int64 {
+		if connections.Add(1) == 1 {
+			return defaultPage * 3 / 2
+		}
+		return noLimit()
+	})
+	values, err := dial(t, p.url(), nil).Get(ctx, "k")
+	if must(t, err); !bytes.Equal(values[0], value) || p.cuts.Load() == 0 {
+		t.Errorf("Get = %d bytes after %d broken connections, want %d bytes after one", len(values[0]), p.cuts.Load(), len(value))
+	}
 }

@@ -234,3 +234,43 @@ func TestFailingPops(t *testing.T) {
 		}
 	}
 }
+
+// blockingPopStore is a store whose first pop blocks until unblock is closed.
+type blockingPopStore struct {
+	*partd.Dict
+	blocked chan struct{} // closed when the first pop blocks
+	unblock chan struct{}
+	called  atomic.Bool
+}
+
+func (s *blockingPopStore) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	if s.called.CompareAndSwap(false, true) {
+		close(s.blocked)
+		<-s.unblock
+	}
+	return s.Dict.Pop(ctx, keys...)
+}
+
+// TestResentPopOfForgottenSession checks that a resent pop does not run again if the server has
+// forgotten the pops of its session in the meantime.
+func TestResentPopOfForgottenSession(t *testing.T) {
+	store := &blockingPopStore{Dict: partd.NewDict(), blocked: make(chan struct{}), unblock: make(chan struct{})}
+	defer close(store.unblock)
+	s, url := serve(t, store, nil)
+	p := newProxy(t, url, noLimit)
+	c := dial(t, p.url(), nil)
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Pop(t.Context(), "k")
+		done <- err
+	}()
+	<-store.blocked
+	c.mu.Lock()
+	session := c.ops.session
+	c.mu.Unlock()
+	s.space.pops.end(session)
+	p.cut()
+	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) {
+		t.Errorf("a resent pop whose result was forgotten = %v, want ErrUnknownOutcome", err)
+	}
+}

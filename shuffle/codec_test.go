@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,4 +177,32 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("after a second encoding, %+v decodes to %v, error %v; want the same value", v, second, err)
 		}
 	})
+}
+
+// TestAccumulators checks that accumulators read back from disk are merged into those in memory, and
+// that records which do not change the size of an accumulator do not change the memory in use.
+func TestAccumulators(t *testing.T) {
+	codec, _, err := newCodec[[]int](false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &accumulators[int, []int]{acc: &Accumulator[int, []int]{
+		Merge: func(to, other *[]int) { *to = append(*to, *other...) },
+		Size:  func(list *[]int) int { return 8 * len(*list) },
+		Codec: codec,
+	}}
+	words := make([]uint64, 1)
+	for i, list := range [][]int{{1, 2}, {3}, nil} {
+		data, err := codec.Encode(nil, list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Merge(words, i == 0, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := *l.get(words, false)
+	if !slices.Equal(got, []int{1, 2, 3}) || l.totalSize != 8*3 {
+		t.Errorf("the merged accumulator is %v with size %d, want [1 2 3] with size %d", got, l.totalSize, 8*3)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/go-partd/partd/internal/aggregate"
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
@@ -34,5 +35,18 @@ func TestNumberColumnKeepsParts(t *testing.T) {
 	}
 	if err := c.writer.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestNumberOfZero checks that -0 becomes 0, so that a median does not depend on whether the
+// numbers fit in memory.
+func TestNumberOfZero(t *testing.T) {
+	w := &groupWorker{lists: numberLists{numbers: make([]float64, minListCap)}}
+	var list uint64
+	if err := w.addNumber(0, &list, nil, aggregate.Float(math.Copysign(0, -1))); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.lists.get(list); len(got) != 1 || math.Signbit(got[0]) {
+		t.Errorf("after adding -0, the list has %v, want 0", got)
 	}
 }
