@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"io/fs"
 	"iter"
 	"maps"
 	"math/rand/v2"
@@ -483,18 +484,25 @@ func (p *process) check(err error) error {
 	return err
 }
 
-// get reads a key. The value must have been current during the read.
+// get reads a key. The value must have been current during the read. If the store was dropped meanwhile, the read may
+// fail, because Sweep may remove the objects.
 func (p *process) get(ctx context.Context, s *Store, key string) error {
 	p.run.mu.Lock()
 	first := len(p.run.states) - 1
 	p.run.mu.Unlock()
 	v, err := s.Get(ctx, key)
+	if err == nil {
+		p.acknowledged()
+	}
+	p.run.mu.Lock()
+	defer p.run.mu.Unlock()
+	isEmpty := func(state map[string]string) bool { return len(state) == 0 }
+	if errors.Is(err, fs.ErrNotExist) && slices.ContainsFunc(p.run.states[first:], isEmpty) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	p.acknowledged()
-	p.run.mu.Lock()
-	defer p.run.mu.Unlock()
 	for _, state := range p.run.states[first:] {
 		if state[key] == string(v[0]) {
 			return nil
