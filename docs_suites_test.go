@@ -171,8 +171,8 @@ func TestProof(t *testing.T) {
 			step("bucketkills", "PARTD_KILLS", "%s killed writers to a bucket"),
 		},
 		{
-			"a failed append changes nothing",
-			command("each call to the file system fails in turn, with each error that it can return", ".ci/long faults"),
+			"a failed append changes nothing, or its error says that the outcome is unknown",
+			command("each call of File and of the log store to the file system fails in turn, with each of several errors", ".ci/long faults"),
 		},
 		{
 			"damage on disk causes an error, never wrong data",
@@ -220,7 +220,7 @@ func TestProof(t *testing.T) {
 		},
 		{
 			"programs and tests written for other projects work with ours",
-			suites("tests", fmt.Sprintf("of other projects in [%d suites](suites.md)", len(names)), names...) + ", which includes those above (`bench/suites/run`)",
+			suites("tests", fmt.Sprintf("of other projects in [%d suites](suites.md)", len(names)), names...) + "; they include those above (`bench/suites/run`)",
 		},
 	} {
 		table += "| " + row[0] + " | " + strings.Join(row[1:], "; ") + " |\n"
