@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -13,14 +14,22 @@ import (
 var (
 	invariantID    = regexp.MustCompile(`(?m)^- \*\*([A-Z])(\d+)\.\*\*`)
 	namedTest      = regexp.MustCompile("`(Test\\w+)`")
-	namedMutant    = regexp.MustCompile(`Mutants: ([^.]*)\.`)
+	namedMutant    = regexp.MustCompile("`([a-z][^`]+)`( \\(survives\\))?")
 	testFunc       = regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
-	mutantName     = regexp.MustCompile(`(?m)^mutant: (\S+)`)
+	mutantResult   = regexp.MustCompile(`(?ms)^mutant: (\S+)\n.*?^(?:found: (\w+)|survives:)`)
 	invariantRange = regexp.MustCompile(`([A-Z])1 to ([A-Z]\d+)`)
 )
 
-// TestInvariants checks that the tests and mutants that docs/invariants.md names exist, that its numbers are
-// consecutive, and that package comments name them all.
+// invariantPackages are the directories of the tests that guard the invariants with a letter. Tests of their
+// subdirectories count too, except for the root.
+var invariantPackages = map[string][]string{
+	"D": {".", "cmd/partd-server"}, "F": {".", "internal/filedir"}, "B": {"."}, "L": {"logstore"}, "O": {"objstore"},
+	"R": {"remote", "cmd/partd-server"}, "A": {"shuffle"}, "S": {"shards"}, "C": {"tables"},
+}
+
+// TestInvariants checks that docs/invariants.md names tests of the right packages and mutants that exist, that it
+// names each mutant's finder and marks survivors, that its numbers are consecutive, and that package comments name
+// them all.
 func TestInvariants(t *testing.T) {
 	data, err := os.ReadFile("docs/invariants.md")
 	if err != nil {
@@ -34,12 +43,7 @@ func TestInvariants(t *testing.T) {
 			t.Errorf("docs/invariants.md: %s%s follows %s%d", m[1], m[2], m[1], last[m[1]]-1)
 		}
 	}
-	for item := range strings.SplitSeq(page, "\n- **") {
-		if invariantID.MatchString("- **"+item) && !namedTest.MatchString(item) {
-			t.Errorf("docs/invariants.md names no test for this invariant: %.40s", item)
-		}
-	}
-	exists, referred := map[string]bool{}, map[string]bool{}
+	testDirs, finders, referred := map[string][]string{}, map[string]string{}, map[string]bool{}
 	err = filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		isList := strings.HasPrefix(filepath.ToSlash(path), "bench/mutants/") && strings.HasSuffix(path, ".txt")
 		switch {
@@ -51,11 +55,13 @@ func TestInvariants(t *testing.T) {
 			return nil
 		}
 		text, err := os.ReadFile(path)
-		if isList {
-			exists["mutants"] = true
+		for _, m := range mutantResult.FindAllSubmatch(text, -1) {
+			if isList {
+				finders[string(m[1])] = string(m[2])
+			}
 		}
-		for _, m := range append(testFunc.FindAllSubmatch(text, -1), mutantName.FindAllSubmatch(text, -1)...) {
-			exists[string(m[1])] = true
+		for _, m := range testFunc.FindAllSubmatch(text, -1) {
+			testDirs[string(m[1])] = append(testDirs[string(m[1])], filepath.ToSlash(filepath.Dir(path)))
 		}
 		if comment, _, _ := strings.Cut(string(text), "\npackage "); strings.Contains(comment, "docs/invariants.md") {
 			for _, m := range invariantRange.FindAllStringSubmatch(comment, -1) {
@@ -70,15 +76,35 @@ func TestInvariants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := namedTest.FindAllStringSubmatch(page, -1)
-	if exists["mutants"] {
-		for _, m := range namedMutant.FindAllStringSubmatch(page, -1) {
-			names = append(names, regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(m[1], -1)...)
+	for i, item := range strings.Split(page, "\n- **") {
+		if i == 0 {
+			continue
 		}
-	}
-	for _, m := range names {
-		if !exists[m[1]] {
-			t.Errorf("docs/invariants.md names %s, which does not exist", m[1])
+		id, _, _ := strings.Cut(item, ".")
+		_, guards, _ := strings.Cut(item, "\n  Tests: ")
+		tests, mutants, hasMutants := strings.Cut(guards, "\n  Mutants: ")
+		mutants, _, _ = strings.Cut(mutants, ".\n")
+		if !namedTest.MatchString(tests) || hasMutants == strings.Contains(tests, "\n  No mutant.") {
+			t.Errorf("docs/invariants.md: %s names no test, or has neither mutants nor the words \"No mutant.\"", id)
+		}
+		for _, m := range namedTest.FindAllStringSubmatch(tests, -1) {
+			isGuard := func(dir string) bool {
+				return slices.ContainsFunc(invariantPackages[id[:1]], func(p string) bool { return dir == p || strings.HasPrefix(dir, p+"/") })
+			}
+			if !slices.ContainsFunc(testDirs[m[1]], isGuard) {
+				t.Errorf("docs/invariants.md: %s names %s, which is in none of its packages %s", id, m[1], invariantPackages[id[:1]])
+			}
+		}
+		for _, m := range namedMutant.FindAllStringSubmatch(mutants, -1) {
+			finder, exists := finders[m[1]]
+			switch {
+			case !exists:
+				t.Errorf("docs/invariants.md: %s names the mutant %s, which does not exist", id, m[1])
+			case (finder == "") != (m[2] != ""):
+				t.Errorf("docs/invariants.md: %s must mark the mutant %s with (survives) if and only if it survives", id, m[1])
+			case finder != "" && !strings.Contains(tests, "`"+finder+"`"):
+				t.Errorf("docs/invariants.md: %s does not name %s, which finds the mutant %s", id, finder, m[1])
+			}
 		}
 	}
 	for letter := range last {

@@ -122,7 +122,7 @@ func (r *crashRun) check() error {
 	r.numChecked++
 	err := r.checkCrash()
 	if err != nil && r.mayBeMissing() && r.kind == powerLossAfter {
-		return nil // before the first Sync, nothing needs to survive
+		return nil // before the first Sync, each file may be lost alone, so the content may mix several states (L3)
 	}
 	if err != nil {
 		return fmt.Errorf("state %d did not survive: %w", r.survive, err)

@@ -11,7 +11,7 @@
 // Pop and Apply are not supported. Segments are never merged: values that a Set or Delete
 // discarded stay in the bucket until [Store.Drop].
 //
-// docs/invariants.md in the repository lists what must hold (O1 to O10).
+// docs/invariants.md in the repository lists what must hold (O1 to O11).
 package objstore
 
 import (

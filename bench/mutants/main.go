@@ -128,10 +128,14 @@ func (m *mutant) report(finder string, err error, duration time.Duration) (resul
 	} else if m.found != "" && !*update {
 		result = "no longer found"
 	}
+	printed := finder
+	if finder != "" && m.found != "" && m.found != "?" && finder != m.found {
+		printed = "by " + finder + ", not " + m.found
+	}
 	if *asJSON {
 		line, _ := json.Marshal(map[string]any{"mutant": m.name, "in": m.in, "result": result, "test": finder, "baseline": m.baseline(), "seconds": duration.Seconds()})
 		fmt.Println(string(line))
-	} else if fmt.Printf("%-44s %5.1fs  %s %s\n", m.name, duration.Seconds(), result, finder); err != nil {
+	} else if fmt.Printf("%-44s %5.1fs  %s %s\n", m.name, duration.Seconds(), result, printed); err != nil {
 		fmt.Println(err)
 	}
 	return result
