@@ -44,12 +44,32 @@ const (
 	leftoverAge = 24 * time.Hour
 )
 
-// OpenDirectory opens a bucket in a directory, and creates the directory if it does not exist.
+// OpenDirectory opens a bucket in a directory. If the directory does not exist, OpenDirectory creates it, and makes its name
+// durable.
 func OpenDirectory(dir string) (*Directory, error) {
+	root, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	isNew := !exists(root)
+	parents := []string{filepath.Dir(root)} // even if root is old: the process that created it may not have synced its name
+	for d := parents[0]; !exists(d); d = filepath.Dir(d) {
+		parents = append(parents, filepath.Dir(d))
+	}
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
+	for _, parent := range parents {
+		if err := (vfs.OS{}).SyncDir(parent); err != nil && (isNew || !errors.Is(err, fs.ErrPermission)) {
+			return nil, fmt.Errorf("make the name of the bucket's directory durable: %w", err)
+		}
+	}
 	return &Directory{dir}, nil
+}
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
 }
 
 func (d *Directory) String() string { return d.root }
