@@ -15,6 +15,7 @@ import (
 	"testing"
 	"testing/cryptotest"
 
+	"github.com/go-partd/partd/internal/testutil/race"
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
@@ -309,6 +310,9 @@ func firstSeed() uint64 {
 // TestCrashes checks that a crash does not lose, tear or duplicate an acknowledged operation.
 func TestCrashes(t *testing.T) {
 	want := crashCount(t, 10_000)
+	if race.Enabled {
+		want = min(want, 2000)
+	}
 	done := 0
 	first := firstSeed()
 	seed := first
