@@ -52,7 +52,7 @@ type crashRun struct {
 
 func newCrashRun(t testing.TB, seed uint64, h hooks) *crashRun {
 	r := &crashRun{
-		t: t, seed: seed, opRand: rand.New(rand.NewPCG(seed, 1)), pointRand: rand.New(rand.NewPCG(seed, 2)),
+		t: t, seed: seed, opRand: rand.New(rand.NewPCG(seed, 1)), pointRand: rand.New(rand.NewPCG(seed, 2)), crashRand: rand.New(rand.NewPCG(seed, 3)),
 		callsPerCrash: 12, crashedAt: map[string]int{},
 		dir: t.TempDir(), mem: vfstest.NewMem(), acknowledged: rowsByTable{}, inFlight: rowsByTable{},
 	}
