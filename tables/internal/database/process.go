@@ -225,7 +225,6 @@ func statementError(err error) error {
 		return err
 	}
 	if death.Memory {
-		//lint:ignore ST1005 DuckDB's own errors begin like this
 		return &sqlerror.Error{Err: OutOfMemoryError(fmt.Errorf("the statement was stopped: %w", err))}
 	}
 	return &sqlerror.Error{Err: fmt.Errorf("the statement was stopped: %w", err)}
