@@ -43,23 +43,18 @@ func TestInvariants(t *testing.T) {
 			t.Errorf("docs/invariants.md: %s%s follows %s%d", m[1], m[2], m[1], last[m[1]]-1)
 		}
 	}
-	testDirs, finders, referred := map[string][]string{}, map[string]string{}, map[string]bool{}
+	finders := mutantFinders(t)
+	testDirs, referred := map[string][]string{}, map[string]bool{}
 	err = filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		isList := strings.HasPrefix(filepath.ToSlash(path), "bench/mutants/") && strings.HasSuffix(path, ".txt")
 		switch {
 		case err != nil:
 			return err
 		case d.IsDir() && (d.Name() == ".git" || d.Name() == "node_modules"):
 			return fs.SkipDir
-		case d.IsDir() || !isList && filepath.Ext(path) != ".go":
+		case d.IsDir() || filepath.Ext(path) != ".go":
 			return nil
 		}
 		text, err := os.ReadFile(path)
-		for _, m := range mutantResult.FindAllSubmatch(text, -1) {
-			if isList {
-				finders[string(m[1])] = string(m[2])
-			}
-		}
 		for _, m := range testFunc.FindAllSubmatch(text, -1) {
 			testDirs[string(m[1])] = append(testDirs[string(m[1])], filepath.ToSlash(filepath.Dir(path)))
 		}

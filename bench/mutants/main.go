@@ -58,6 +58,10 @@ var (
 
 func main() {
 	flag.Parse()
+	if *parallel < 1 || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "mutants: --parallel must be above 0, and no other arguments are allowed")
+		os.Exit(2)
+	}
 	program.ExitOnError(run())
 }
 
@@ -84,6 +88,9 @@ func run() error {
 	}
 	close(queue)
 	total := len(queue)
+	if total == 0 && !*list {
+		return fmt.Errorf("no mutant matches --only %q", *only)
+	}
 	for dir, names := range tests { // all tests must pass without a mutant
 		if output, err := runTests(filepath.Join(root, dir), names, "", 10**limit); err != nil {
 			return fmt.Errorf("the tests in %s fail without a mutant: %w\n%s", dir, err, output)
@@ -135,7 +142,10 @@ func (m *mutant) report(finder string, err error, duration time.Duration) (resul
 	if *asJSON {
 		line, _ := json.Marshal(map[string]any{"mutant": m.name, "in": m.in, "result": result, "test": finder, "baseline": m.baseline(), "seconds": duration.Seconds()})
 		fmt.Println(string(line))
-	} else if fmt.Printf("%-44s %5.1fs  %s %s\n", m.name, duration.Seconds(), result, printed); err != nil {
+		return result
+	}
+	fmt.Printf("%-44s %5.1fs  %s %s\n", m.name, duration.Seconds(), result, printed)
+	if err != nil {
 		fmt.Println(err)
 	}
 	return result
