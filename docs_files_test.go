@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestDocsFiles checks that the files exist to which pages link or which they name.
+// TestDocsFiles checks that files exist if a page links to them or names them.
 func TestDocsFiles(t *testing.T) {
 	var all, texts []string
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {

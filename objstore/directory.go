@@ -44,8 +44,8 @@ const (
 	leftoverAge = 24 * time.Hour
 )
 
-// OpenDirectory opens a bucket in a directory. If the directory does not exist, OpenDirectory creates it, and makes its name
-// durable.
+// OpenDirectory opens a bucket in a directory. If the directory does not exist, OpenDirectory
+// creates it. It makes the directory's name durable.
 func OpenDirectory(dir string) (*Directory, error) {
 	root, err := filepath.Abs(dir)
 	if err != nil {
