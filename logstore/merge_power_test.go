@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"github.com/go-partd/partd/internal/vfs/vfstest"
@@ -14,9 +15,12 @@ func TestMergePowerLoss(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	h := mergeHooks
 	h.minMerge = -1
+	var mu sync.Mutex // the merge and a discarded segment's file may call the hook at once
 	armed, crashes := false, 0
 	lossHooks := h
 	h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		for i := 0; i < 20 && armed && op.Changes(); i++ {
 			crashes++
 			lossHooks.fs = mem.Crash(rnd)
@@ -41,16 +45,20 @@ func TestMergePowerLoss(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.mu.Lock()
+	mu.Lock()
 	armed = true
+	mu.Unlock()
+	s.mu.Lock()
 	s.merging.minCount = 4
 	s.considerMerge()
 	s.mu.Unlock()
 	waitMerged(t, s)
+	mu.Lock()
 	armed = false
 	if crashes == 0 {
 		t.Error("the merge made no file system call")
 	}
+	mu.Unlock()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -22,14 +23,14 @@ func TestHandleLife(t *testing.T) {
 		peer := q.enter("peer")
 		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*handle{}}
 		idle := func() bool { return table.leastUsed(nil, peer) != nil }
-		closed := 0
+		var closed atomic.Int32 // several timers close handles at once
 		id, err := h.add(ctx, false, func(*answer) (bool, error) {
 			time.Sleep(time.Second)
 			if idle() {
 				t.Error("a handle counts as idle while its page is read")
 			}
 			return true, nil
-		}, func() error { closed++; return nil })
+		}, func() error { closed.Add(1); return nil })
 		must(t, err)
 		must(t, h.read(&answer{}, id, 1))
 		time.Sleep(time.Second)
@@ -39,16 +40,16 @@ func TestHandleLife(t *testing.T) {
 		if err := h.read(&answer{}, id, 1); !errors.Is(err, ErrLost) {
 			t.Errorf("reading a page again = %v, want ErrLost", err)
 		}
-		_, err = h.add(ctx, false, nil, func() error { closed++; return nil })
+		_, err = h.add(ctx, false, nil, func() error { closed.Add(1); return nil })
 		must(t, err)
 		time.Sleep(handleIdle)
 		synctest.Wait()
-		if closed != 2 || len(h.open) > 0 {
-			t.Errorf("%d of two idle handles were closed, and %d are open, want 2 and 0", closed, len(h.open))
+		if closed.Load() != 2 || len(h.open) > 0 {
+			t.Errorf("%d of two idle handles were closed, and %d are open, want 2 and 0", closed.Load(), len(h.open))
 		}
 		h.close()
-		if _, err := h.add(ctx, false, nil, func() error { closed++; return nil }); !errors.Is(err, ErrLost) || closed != 3 {
-			t.Errorf("adding a handle to a closed connection = %v, want ErrLost; %d handles were closed, want 3", err, closed)
+		if _, err := h.add(ctx, false, nil, func() error { closed.Add(1); return nil }); !errors.Is(err, ErrLost) || closed.Load() != 3 {
+			t.Errorf("adding a handle to a closed connection = %v, want ErrLost; %d handles were closed, want 3", err, closed.Load())
 		}
 	})
 }
