@@ -2,122 +2,38 @@ package logstore
 
 import (
 	"bytes"
-	"slices"
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// divide emits the keys with hashes in r, which are too large to load together. It measures 1024
-// subintervals, and loads groups of them that fit into memory.
-func (w *scanWorker) divide(r hashRange) error {
-	if r.lo == r.hi {
-		return w.emitHash(r.lo)
-	}
-	const count = 1024
-	width := (r.hi-r.lo)/count + 1
-	var sizes [count]int64
-	for i := range w.sc.v.sources() {
-		err := w.eachEntryIn(i, r, func(e *segment.Entry, h uint64) error {
-			if !w.isStreamed(h, e.Key) {
-				sizes[(h-r.lo)/width] += int64(len(e.Raw))
-			}
-			return nil
-		})
-		if err != nil {
-			return w.sc.v.runError(i, err)
-		}
-	}
-	sizeOf := func(i int) int64 { return sizes[i] }
-	lastIndex := int((r.hi - r.lo) / width)
-	for first := 0; first <= lastIndex; {
-		end, size := packRanges(first, lastIndex+1, sizeOf, w.sc.loadBytes)
-		smaller := hashRange{r.lo + uint64(first)*width, r.hi}
-		if end <= lastIndex {
-			smaller.hi = r.lo + uint64(end)*width - 1
-		}
-		var err error
-		if size > w.sc.loadBytes {
-			err = w.divide(smaller)
-		} else {
-			err = w.loadAndGroup(smaller, true)
-		}
-		if err != nil {
-			return err
-		}
-		first = end
-	}
-	return nil
-}
-
 // emitHash emits the keys with the given hash, one at a time, because they are too large to load
-// together. Usually there is only one such key.
+// together. Usually there is only one such key. emitHash omits streamed keys.
 func (w *scanWorker) emitHash(hash uint64) error {
-	filtered := w.filtered && w.interval.contains(hash)
-	var lastKey []byte
-	for first := true; ; first = false {
-		keys, hasMore, err := w.keysWithHash(hash, lastKey, first, filtered)
-		if err != nil {
+	key, hasMore, err := w.nextKey(hash, nil)
+	for ; err == nil && key != nil; key, hasMore, err = w.nextKey(hash, key) {
+		if err := w.emitPending(hash, key); err != nil {
 			return err
 		}
-		for _, k := range keys {
-			if err := w.emitPending(hash, k); err != nil {
-				return err
-			}
-			if err := w.emitStream(k, hash, nil); err != nil {
-				return err
-			}
+		if err := w.emitStream(key, hash); err != nil || !hasMore {
+			return err
 		}
-		if !hasMore {
-			return nil
-		}
-		lastKey = keys[len(keys)-1]
 	}
+	return err
 }
 
-// keysWithHash returns, in order, as many keys with the given hash as fit into memory. Unless first
-// is set, it returns only keys greater than after. hasMore reports whether there are more. It omits
-// streamed keys (keys with hot runs). If first is set, it also adds all entries with this hash to
-// the ledger. If filtered is set too, it does not add the entries of streamed keys, because they
-// were added earlier.
-func (w *scanWorker) keysWithHash(hash uint64, after []byte, first, filtered bool) (keys [][]byte, hasMore bool, err error) {
-	seen := map[string]bool{}
-	var size int64
-	var limit []byte // ignore keys greater than this, because they do not fit into memory; nil if all fit
-	shorten := func() {
-		keys = keys[:0]
-		for k := range seen {
-			keys = append(keys, []byte(k))
-		}
-		slices.SortFunc(keys, bytes.Compare)
-		if size > w.sc.loadBytes && len(keys) > 1 {
-			keys = keys[:len(keys)/2]
-			limit = keys[len(keys)-1]
-			clear(seen)
-			size = 0
-			for _, k := range keys {
-				seen[string(k)] = true
-				size += int64(len(k)) + 64
-			}
-		}
-	}
+// nextKey returns the smallest key with the given hash that is greater than after, or the smallest
+// of all if after is nil, and reports whether there are greater keys. It omits streamed keys. If
+// there is no such key, it returns nil.
+func (w *scanWorker) nextKey(hash uint64, after []byte) (next []byte, hasMore bool, err error) {
 	for i := range w.sc.v.sources() {
 		err := w.eachEntryIn(i, hashRange{hash, hash}, func(e *segment.Entry, _ uint64) error {
-			streamed := w.isStreamed(hash, e.Key)
-			if first && !(streamed && filtered) {
-				if err := w.addToLedger(e); err != nil {
-					return err
-				}
-			}
-			if streamed || !first && bytes.Compare(e.Key, after) <= 0 || seen[string(e.Key)] {
+			if w.isStreamed(hash, e.Key) || after != nil && bytes.Compare(e.Key, after) <= 0 || next != nil && bytes.Equal(e.Key, next) {
 				return nil
 			}
-			if limit != nil && bytes.Compare(e.Key, limit) > 0 {
-				return nil
-			}
-			seen[string(e.Key)] = true
-			if size += int64(len(e.Key)) + 64; size > w.sc.loadBytes {
-				shorten()
+			hasMore = hasMore || next != nil
+			if next == nil || bytes.Compare(e.Key, next) < 0 {
+				next = bytes.Clone(e.Key)
 			}
 			return nil
 		})
@@ -125,8 +41,7 @@ func (w *scanWorker) keysWithHash(hash uint64, after []byte, first, filtered boo
 			return nil, false, w.sc.v.runError(i, err)
 		}
 	}
-	shorten()
-	return keys, limit != nil, nil
+	return next, hasMore, nil
 }
 
 // emitSize emits a key with the size of its value. It does not read hot runs, because the footers

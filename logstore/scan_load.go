@@ -24,14 +24,7 @@ func (w *scanWorker) emitPartition(p *scanPartition) error {
 	w.streamedKeys = slices.CompactFunc(w.streamedKeys, func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 })
 	w.pendingKeys = w.streamedKeys
 
-	err := errTooMuch
-	if p.size <= w.sc.loadBytes {
-		err = w.loadAndGroup(p.hashes, false)
-	}
-	if err == errTooMuch {
-		err = w.divide(p.hashes)
-	}
-	if err != nil {
+	if err := w.emitRange(p.hashes); err != nil {
 		return err
 	}
 	return w.emitPending(math.MaxUint64, nil)
@@ -61,52 +54,56 @@ func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, read ha
 	return &segment.BlockList{Blocks: blocks}, read
 }
 
-// loadAndGroup loads the entries with hashes in r, and emits their keys. If they do not fit into
-// memory, it returns errTooMuch, has emitted nothing, and has not changed the ledger. If filter is
-// set, it does not load streamed keys; the caller must have checked that the other entries fit.
-func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
+// emitRange emits the keys with hashes in r, except the streamed keys.
+func (w *scanWorker) emitRange(r hashRange) error {
+	if err := w.load(r); err != nil {
+		return err
+	}
+	return w.group(r)
+}
+
+// load loads the entries with hashes in r, except those of streamed keys. If they do not fit into
+// memory, it loads the first of them and sets truncated.
+func (w *scanWorker) load(r hashRange) error {
 	if w.arena == nil {
 		var err error
 		if w.arena, err = offheap.Allocate(int(w.sc.loadBytes)); err != nil {
 			return err
 		}
 	}
-	w.loaded, w.interval, w.filtered = w.arena[:0], r, filter
+	w.loaded, w.interval, w.truncated = w.arena[:0], r, false
 	for i := range w.sc.v.sources() {
 		src, read := w.openSource(i, r)
 		var err error
-		if read == r && !filter {
-			err = segment.EachBlock(src, w.load)
+		if read == r && len(w.streamedKeys) == 0 {
+			err = segment.EachBlock(src, w.loadBlock)
 		} else {
-			err = w.loadSome(i, r, filter)
+			err = w.eachEntryIn(i, r, func(e *segment.Entry, hash uint64) error {
+				if w.isStreamed(hash, e.Key) {
+					return nil
+				}
+				return w.loadBlock(e.Raw)
+			})
 		}
 		if err == errTooMuch {
-			return err
+			w.truncated = true
+			return nil
 		}
 		if err != nil {
 			return w.sc.v.runError(i, err)
 		}
 	}
-	return w.group(r)
+	return nil
 }
 
-// loadSome loads a source's entries with hashes in r. If skipStreamed is set, it does not load the
-// entries of streamed keys, but only adds them to the ledger.
-func (w *scanWorker) loadSome(source int, r hashRange, skipStreamed bool) error {
-	return w.eachEntryIn(source, r, func(e *segment.Entry, hash uint64) error {
-		if skipStreamed && w.isStreamed(hash, e.Key) {
-			return w.addToLedger(e)
-		}
-		return w.load(e.Raw)
-	})
-}
-
-// load appends a block of encoded entries to loaded. An entry may continue in the next block.
-func (w *scanWorker) load(b []byte) error {
+// loadBlock appends a block of encoded entries to loaded. An entry may continue in the next block.
+// If the block does not fit, loadBlock appends its beginning and returns errTooMuch.
+func (w *scanWorker) loadBlock(b []byte) error {
 	if err := canceled.Err(w.sc.ctx); err != nil {
 		return err
 	}
-	if len(w.loaded)+len(b) > cap(w.loaded) {
+	if free := cap(w.loaded) - len(w.loaded); len(b) > free {
+		w.loaded = append(w.loaded, b[:free]...)
 		return errTooMuch
 	}
 	w.loaded = append(w.loaded, b...)
@@ -131,19 +128,6 @@ func (w *scanWorker) eachEntryIn(source int, r hashRange, f func(e *segment.Entr
 	})
 }
 
-// addToLedger adds to the ledger an entry that is not loaded. collect adds the loaded entries.
-// addToLedger does nothing in a scan of keys, which does not compare ledgers.
-func (w *scanWorker) addToLedger(e *segment.Entry) error {
-	if w.sc.keysOnly {
-		return nil
-	}
-	if e.Kind == segment.KindBlob {
-		return w.readBlob(e.Key, e.Value, ignoreData)
-	}
-	addInline(&w.ledger, e)
-	return nil
-}
-
 // emitPending emits the streamed keys in pendingKeys up to the given hash and key, or all of them
 // if key is nil.
 func (w *scanWorker) emitPending(hash uint64, key []byte) error {
@@ -151,20 +135,19 @@ func (w *scanWorker) emitPending(hash uint64, key []byte) error {
 	for len(w.pendingKeys) > 0 && (key == nil || segment.CompareHot(w.pendingKeys[0], last) <= 0) {
 		k := &w.pendingKeys[0]
 		w.pendingKeys = w.pendingKeys[1:]
-		if err := w.emitStream(k.Key, k.Hash, &w.ledger); err != nil {
+		if err := w.emitStream(k.Key, k.Hash); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// emitStream reads and emits a single key. Unless ledger is nil, it adds the entries in the
-// key's hot runs to ledger.
-func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
+// emitStream reads and emits a single key, whose entries are not loaded.
+func (w *scanWorker) emitStream(key []byte, hash uint64) error {
 	if w.sc.keysOnly {
 		return w.emitSize(key, hash)
 	}
-	ks, err := w.sc.v.newKeyStream(key, hash, ledger)
+	ks, err := w.sc.v.newKeyStream(key, hash, &w.ledger)
 	if err != nil {
 		return err
 	}

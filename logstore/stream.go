@@ -22,7 +22,7 @@ type keyStream struct {
 	startSource, startEntry int
 	exists                  bool // the key exists after the entries read so far
 
-	// If ledger is not nil, all entries in the key's hot runs are added to it.
+	// If ledger is not nil, all entries of the key are added to it.
 	ledger *Ledger
 
 	source   int
@@ -97,12 +97,12 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		b, err = ks.blob.Next()
 		if err == io.EOF {
 			ks.inBlob = false
-			if ks.ledger != nil && ks.inHotRun {
+			if ks.ledger != nil {
 				ks.piece.addTo(ks.ledger)
 			}
 			return nil, false, nil
 		}
-		if err == nil && ks.ledger != nil && ks.inHotRun {
+		if err == nil && ks.ledger != nil {
 			ks.piece.write(b)
 		}
 		return b, visible, err
@@ -136,7 +136,7 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		ks.exists = e.Kind != segment.KindDelete
 	}
 	if e.Kind == segment.KindBlob {
-		if !visible && (ks.ledger == nil || !ks.inHotRun) {
+		if !visible && ks.ledger == nil {
 			return nil, false, nil
 		}
 		if err := ks.view.files.openBlob(e.Value, &ks.blob); err != nil {
@@ -146,7 +146,7 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		ks.inBlob = true
 		return nil, false, nil
 	}
-	if ks.ledger != nil && ks.inHotRun {
+	if ks.ledger != nil {
 		addInline(ks.ledger, &e)
 	}
 	return e.Value, visible, nil
