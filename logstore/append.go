@@ -92,8 +92,8 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	changes.Add(1)
 	defer changes.Done()
 	seq, isNew := s.seq-1, true
-	if s.droppedWhileFull && !s.closed && s.checkPoisoned() == nil && s.resumeWrites(nil) == nil {
-		s.droppedWhileFull = false // the disk has space again
+	if s.mustResume && !s.closed && s.checkPoisoned() == nil && s.resumeWrites(nil) == nil {
+		s.mustResume = false // the disk has space again
 	}
 	if err = s.checkWritable(); err == nil && tag != (partd.Tag{}) {
 		isNew, err = s.sessions.check(tag)

@@ -53,7 +53,11 @@ func (s *Store) freeze(t *table) error {
 			return err
 		}
 	}
-	w, err := s.nextWAL()
+	slot := 0
+	if s.wal.files[slot] == s.tables.active.wal.f {
+		slot = 1
+	}
+	w, err := s.wal.begin(slot, walHeader{epoch: s.tables.active.wal.epoch + 1, firstSeq: s.seq})
 	if err != nil {
 		return err
 	}
@@ -71,14 +75,6 @@ func (s *Store) activate(t *table, w *walFile) {
 	t.refs.Store(1)
 	t.wal, t.firstSeq = w, s.seq
 	s.tables.active = t
-}
-
-func (s *Store) nextWAL() (*walFile, error) {
-	slot := 0
-	for f := s.wal.files[slot]; f != nil && (f == s.tables.active.wal.f || s.tables.frozen != nil && f == s.tables.frozen.wal.f); f = s.wal.files[slot] {
-		slot++
-	}
-	return s.wal.begin(slot, walHeader{epoch: s.tables.active.wal.epoch + 1, firstSeq: s.seq})
 }
 
 func (s *Store) startSeal() {
