@@ -28,10 +28,8 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		return false, err
 	}
 	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
-	if h.tagged {
-		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
-			return false, err
-		}
+	if isNew, err := s.sessions.check(tag); err != nil || !isNew {
+		return false, err
 	}
 	var t *table // if it stays nil, the store is full
 	if s.fullError() != nil {

@@ -3,7 +3,6 @@ package logstore
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"path/filepath"
 )
 
@@ -19,13 +18,6 @@ const (
 func isFull(err error) bool { return err != nil && (isNoSpace(err) || errors.Is(err, errNoRoom)) }
 
 var errNoRoom = errors.New("the disk is full: until you free space and reopen the store, it supports only reads and Drop")
-
-func (s *Store) fullError() error {
-	if err := s.fullErr.Load(); err != nil {
-		return fmt.Errorf("%w (%w)", errNoRoom, *err)
-	}
-	return nil
-}
 
 // startOrReadOnly opens the store. On a full disk it removes leftovers of interrupted
 // operations and retries. If that fails, it opens the store only for reading and Drop. newEmpty

@@ -1,7 +1,6 @@
 package logstore
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"math"
@@ -18,15 +17,6 @@ const (
 	hotSample     = 8 << 10 // bytes at the start of a table's part that hotKeys examines first
 )
 
-func isHot(hotRuns []segment.HotRun, key []byte) bool {
-	for i := range hotRuns {
-		if bytes.Equal(hotRuns[i].Key, key) {
-			return true
-		}
-	}
-	return false
-}
-
 // hotKeys returns the hot keys of a part, largest first.
 func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
 	size := int64(t.parts[part].size)
@@ -36,9 +26,8 @@ func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
 	}
 	// A sample from the start of the part usually shows that no key is hot. Do not sample
 	// unusually large parts, which probably have a hot key.
-	blocks := t.blocksOf(t.parts[part])
 	if size < int64(len(t.arena))/64 {
-		sizes, sampled, err := countKeys(&segment.BlockList{Blocks: blocks}, hotSample)
+		sizes, sampled, err := countKeys(t.source(t.parts[part]), hotSample)
 		if err != nil {
 			return nil, err
 		}
@@ -50,7 +39,7 @@ func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
 			return nil, nil
 		}
 	}
-	sizes, _, err := countKeys(&segment.BlockList{Blocks: blocks}, math.MaxInt64)
+	sizes, _, err := countKeys(t.source(t.parts[part]), math.MaxInt64)
 	if err != nil {
 		return nil, err
 	}

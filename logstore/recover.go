@@ -162,7 +162,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 		return nil, err
 	}
 	if s.durable.Load() && len(live) > 0 {
-		if err := s.syncRecovered(live); err != nil {
+		if err := s.catalog.syncRecovered(live); err != nil {
 			return nil, err
 		}
 	}
@@ -196,17 +196,17 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 
 // syncRecovered syncs data that a killed process may not have synced. It must run before the next
 // write-ahead file is created, whose header says how many records the earlier files have.
-func (s *Store) syncRecovered(live []liveWAL) error {
-	return s.syncExclusive(func() error {
-		if err := s.syncData(s.catalog.files); err != nil {
+func (c *catalog) syncRecovered(live []liveWAL) error {
+	return c.syncExclusive(func() error {
+		if err := c.syncData(c.files); err != nil {
 			return err
 		}
 		for _, l := range live {
-			if err := s.syncFile(l.f); err != nil {
+			if err := c.syncFile(l.f); err != nil {
 				return err
 			}
 		}
-		return s.syncDir()
+		return c.syncDir()
 	})
 }
 

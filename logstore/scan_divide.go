@@ -47,16 +47,15 @@ func (w *scanWorker) nextKey(hash uint64, after []byte) (next []byte, hasMore bo
 // emitSize emits a key with the size of its value. It does not read hot runs, because the footers
 // of segments contain their sizes.
 func (w *scanWorker) emitSize(key []byte, hash uint64) error {
-	var size int64
-	exists := false
+	size := keySize{deleted: true}
 	for i := range w.sc.v.sources() {
 		src, hot := w.sc.v.keySource(i, hash, key, &w.reader)
 		if hot != nil {
 			if hot.Resets {
-				size = 0
+				size.valueLen = 0
 			}
-			size += hot.Bytes
-			exists = !hot.Deleted
+			size.valueLen += hot.Bytes
+			size.deleted = hot.Deleted
 			continue
 		}
 		err := segment.EachEntry(src, func(e *segment.Entry) error {
@@ -66,22 +65,16 @@ func (w *scanWorker) emitSize(key []byte, hash uint64) error {
 			if !bytes.Equal(e.Key, key) {
 				return nil
 			}
-			n, err := e.ValueLen()
-			if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
-				size = 0
-			}
-			size += n
-			exists = e.Kind != segment.KindDelete
-			return err
+			return size.add(e)
 		})
 		if err != nil {
 			return w.sc.v.runError(i, err)
 		}
 	}
-	if !exists {
+	if size.deleted {
 		return nil
 	}
-	return w.emitKeySize(key, size)
+	return w.emitKeySize(key, size.valueLen)
 }
 
 // scanBits returns the number of hash bits that select a range of the scan; partitions consist of

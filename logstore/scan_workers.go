@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/offheap"
 	"github.com/go-partd/partd/internal/segment"
@@ -206,10 +205,6 @@ func (sc *scanner) ledger() (l Ledger) {
 		l.Add(w.ledger)
 	}
 	return l
-}
-
-func (s *Store) corruptError(err error) error {
-	return &partd.CorruptError{Path: s.dir, Offset: -1, Err: err}
 }
 
 func (sc *scanner) close() error {

@@ -49,7 +49,7 @@ func (s *Store) freeze(t *table) error {
 	if s.durable.Load() {
 		// Sync the current write-ahead file before the next one exists, so that a power loss cannot
 		// lose records of this file and keep records of the next file.
-		if err := s.syncLogLocked(); err != nil {
+		if err := s.wal.sync(s.tables.active.wal, s.seq-1, s.catalog.files); err != nil {
 			return err
 		}
 	}
@@ -200,14 +200,12 @@ func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 		for p := r * perRange; p < (r+1)*perRange; p++ {
 			keys, err := sl.hotKeys(t, p)
 			if err == nil && len(keys) == 0 {
-				for _, b := range t.blocksOf(t.parts[p]) {
-					if err = w.Write(b); err != nil {
-						break
-					}
-				}
+				err = segment.EachBlock(t.source(t.parts[p]), w.Write)
 			} else if err == nil {
 				hot[p] = keys
-				err = t.writeEntries(w, p, func(key []byte) bool { return !isHot(keys, key) })
+				err = t.writeEntries(w, p, func(key []byte) bool {
+					return !slices.ContainsFunc(keys, func(h segment.HotRun) bool { return bytes.Equal(h.Key, key) })
+				})
 			}
 			if err != nil {
 				return nil, err

@@ -59,7 +59,6 @@ type Store struct {
 	firstSync sync.Mutex // held during the first Sync
 	allSynced bool       // everything written before durable was set is synced
 
-	fullErr    atomic.Pointer[error]                                         // error of the full disk that prevents changes, or nil
 	walErr     error                                                         // why the write-ahead files could not be read, or nil
 	scanMemory atomic.Int64                                                  // bytes reserved by takeScanMemory
 	counters   struct{ seals, sealFailures, stalls, stallTime atomic.Int64 } // for Metrics
@@ -67,13 +66,6 @@ type Store struct {
 
 // ErrReadOnly is wrapped by errors of changes to a store that was opened with Options.ReadOnly.
 var ErrReadOnly = errors.New("the store is open for reading only")
-
-func (s *Store) opError(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &partd.Error{Op: op, Path: s.dir, Err: err}
-}
 
 // maybeApplied wraps the error of a write that may have taken effect.
 type maybeApplied struct{ error }
@@ -227,7 +219,7 @@ func (s *Store) releaseAll() error {
 	s.mu.Lock()
 	errs := []error{s.wal.close()}
 	if s.catalog.files != nil {
-		s.lockForReaders()
+		s.catalog.lockForReaders()
 		errs = append(errs, s.catalog.files.release())
 	}
 	s.tables.close()

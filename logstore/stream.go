@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -33,7 +34,7 @@ type keyStream struct {
 	er       segment.EntryReader
 	blob     segment.BlobReader
 	inBlob   bool
-	piece    pieceHasher
+	piece    ledger.Piece
 }
 
 func (v *view) newKeyStream(key []byte, hash uint64, ledger *Ledger) (*keyStream, error) {
@@ -98,12 +99,12 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		if err == io.EOF {
 			ks.inBlob = false
 			if ks.ledger != nil {
-				ks.piece.addTo(ks.ledger)
+				ks.ledger.AddPiece(&ks.piece)
 			}
 			return nil, false, nil
 		}
 		if err == nil && ks.ledger != nil {
-			ks.piece.write(b)
+			ks.piece.Add(b)
 		}
 		return b, visible, err
 	}
@@ -142,7 +143,7 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		if err := ks.view.files.openBlob(e.Value, &ks.blob); err != nil {
 			return nil, false, err
 		}
-		ks.piece.start(ks.key)
+		ks.piece.Start(string(ks.key))
 		ks.inBlob = true
 		return nil, false, nil
 	}
@@ -191,11 +192,6 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 		return nil, r.fail("open", err)
 	}
 	return r, nil
-}
-
-// canFlush reports whether the store can write tables as segments.
-func (s *Store) canFlush() bool {
-	return !s.opts.ReadOnly && s.checkPoisoned() == nil && s.fullError() == nil
 }
 
 // flushedView flushes the tables and returns a view without them, so that a slow reader does not

@@ -132,12 +132,8 @@ func (g *Layout) EncodeFooter(f *File, ledger []byte, off int64) []byte {
 	}
 	b = append(b, 0, 0)
 	b = append(b, ledger...)
-	for _, o := range g.Offsets {
-		b = le.AppendUint32(b, o)
-	}
-	for _, r := range g.RawLens {
-		b = le.AppendUint32(b, r)
-	}
+	b, _ = binary.Append(b, le, g.Offsets) // never fails for a slice of numbers
+	b, _ = binary.Append(b, le, g.RawLens)
 	for i := range g.Hot {
 		h := &g.Hot[i]
 		b = le.AppendUint64(b, h.Hash)
@@ -213,9 +209,7 @@ func parseFooter(b []byte, off int64) (g Layout, ledger []byte, err error) {
 		return g, nil, bad
 	}
 	offsets := make([]uint32, words)
-	for i := range offsets {
-		offsets[i] = le.Uint32(b[4*i:])
-	}
+	_, _ = binary.Decode(b, le, offsets) // never fails, because b is long enough
 	b = b[4*words:]
 	g.Offsets = offsets[:1<<g.Bits+1]
 	if hasRaw == 1 {
