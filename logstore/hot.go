@@ -126,14 +126,6 @@ func (j *mergeJob) chooseHot() {
 // hotBytes returns the minimum size of a hot key's entries in a merge, in bytes.
 func (j *mergeJob) hotBytes() int64 { return max(j.inputBytes/2048, 4<<10) }
 
-func containsHot(list []segment.HotRun, hash uint64, key []byte) bool {
-	if len(list) == 0 {
-		return false
-	}
-	_, found := slices.BinarySearchFunc(list, segment.HotRun{Hash: hash, Key: key}, segment.CompareHot)
-	return found
-}
-
 // findHeavy adds the largest keys with hashes from lo to hi to the hot keys, because a key can be
 // hot after a merge without being hot in any input. It uses the Misra-Gries algorithm, which
 // needs little memory for any number of keys.

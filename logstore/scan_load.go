@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"math"
@@ -31,7 +32,7 @@ func (w *scanWorker) emitPartition(p *scanPartition) error {
 }
 
 func (w *scanWorker) isStreamed(hash uint64, key []byte) bool {
-	return containsHot(w.streamedKeys, hash, key)
+	return segment.FindHot(w.streamedKeys, hash, key) != nil
 }
 
 // openSource returns the entries of source i (see view.sources) in the source's ranges that
@@ -173,4 +174,74 @@ func (w *scanWorker) emitStream(key []byte, hash uint64) error {
 		w.endKey()
 	}
 	return nil
+}
+
+// emitHash emits the keys with the given hash, one at a time, because they are too large to load
+// together. Usually there is only one such key. emitHash omits streamed keys.
+func (w *scanWorker) emitHash(hash uint64) error {
+	key, hasMore, err := w.nextKey(hash, nil)
+	for ; err == nil && key != nil; key, hasMore, err = w.nextKey(hash, key) {
+		if err := w.emitPending(hash, key); err != nil {
+			return err
+		}
+		if err := w.emitStream(key, hash); err != nil || !hasMore {
+			return err
+		}
+	}
+	return err
+}
+
+// nextKey returns the smallest key with the given hash that is greater than after, or the smallest
+// of all if after is nil, and reports whether there are greater keys. It omits streamed keys. If
+// there is no such key, it returns nil.
+func (w *scanWorker) nextKey(hash uint64, after []byte) (next []byte, hasMore bool, err error) {
+	for i := range w.sc.v.sources() {
+		err := w.eachEntryIn(i, hashRange{hash, hash}, func(e *segment.Entry, _ uint64) error {
+			if w.isStreamed(hash, e.Key) || after != nil && bytes.Compare(e.Key, after) <= 0 || next != nil && bytes.Equal(e.Key, next) {
+				return nil
+			}
+			hasMore = hasMore || next != nil
+			if next == nil || bytes.Compare(e.Key, next) < 0 {
+				next = bytes.Clone(e.Key)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, false, w.sc.v.runError(i, err)
+		}
+	}
+	return next, hasMore, nil
+}
+
+// emitSize emits a key with the size of its value. It does not read hot runs, because the footers
+// of segments contain their sizes.
+func (w *scanWorker) emitSize(key []byte, hash uint64) error {
+	size := keySize{deleted: true}
+	for i := range w.sc.v.sources() {
+		src, hot := w.sc.v.keySource(i, hash, key, &w.reader)
+		if hot != nil {
+			if hot.Resets {
+				size.valueLen = 0
+			}
+			size.valueLen += hot.Bytes
+			size.deleted = hot.Deleted
+			continue
+		}
+		err := segment.EachEntry(src, func(e *segment.Entry) error {
+			if err := canceled.Err(w.sc.ctx); err != nil {
+				return err
+			}
+			if !bytes.Equal(e.Key, key) {
+				return nil
+			}
+			return size.add(e)
+		})
+		if err != nil {
+			return w.sc.v.runError(i, err)
+		}
+	}
+	if size.deleted {
+		return nil
+	}
+	return w.emitKeySize(key, size.valueLen)
 }

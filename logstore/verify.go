@@ -85,10 +85,11 @@ func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (Ledger
 		}
 		c.reader.Reset(&seg.file.File, seg.Start+int64(seg.Offsets[r]), seg.Start+int64(seg.Offsets[r+1]))
 		err := c.checkEntries(&c.reader, func(e *segment.Entry) error {
-			if seg.RangeIndex(c.s.format.HashBytes(e.Key)) != r {
-				return fmt.Errorf("key %s is in the wrong range", partd.QuoteKey(string(e.Key)))
+			hash := c.s.format.HashBytes(e.Key)
+			if seg.RangeIndex(hash) != r {
+				return wrongRangeError(e.Key)
 			}
-			if len(seg.Hot) > 0 && seg.FindHot(c.s.format.HashBytes(e.Key), e.Key) != nil {
+			if segment.FindHot(seg.Hot, hash, e.Key) != nil {
 				return fmt.Errorf("key %s has a hot run, but is also in a range", partd.QuoteKey(string(e.Key)))
 			}
 			return nil

@@ -95,12 +95,13 @@ func CompareHot(a, b HotRun) int {
 	return cmp.Or(cmp.Compare(a.Hash, b.Hash), bytes.Compare(a.Key, b.Key))
 }
 
-// FindHot returns the run of key, or nil if key is not hot.
-func (g *Layout) FindHot(hash uint64, key []byte) *HotRun {
-	i, _ := slices.BinarySearchFunc(g.Hot, hash, func(r HotRun, h uint64) int { return cmp.Compare(r.Hash, h) })
-	for ; i < len(g.Hot) && g.Hot[i].Hash == hash; i++ {
-		if bytes.Equal(g.Hot[i].Key, key) {
-			return &g.Hot[i]
+// FindHot returns the run of key in runs, which must be sorted with CompareHot, or nil if key is
+// not hot.
+func FindHot(runs []HotRun, hash uint64, key []byte) *HotRun {
+	i, _ := slices.BinarySearchFunc(runs, hash, func(r HotRun, h uint64) int { return cmp.Compare(r.Hash, h) })
+	for ; i < len(runs) && runs[i].Hash == hash; i++ {
+		if bytes.Equal(runs[i].Key, key) {
+			return &runs[i]
 		}
 	}
 	return nil
