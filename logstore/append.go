@@ -68,9 +68,8 @@ type operation interface {
 	// isEmpty reports whether the operation certainly changes nothing.
 	isEmpty() bool
 	// prepare is called with Store.mu held, right before the operation is written. It can read the
-	// store to decide which entries to write. It then updates b. If b is nil, it updates the
-	// entries that each yields.
-	prepare(ctx context.Context, s *Store, b *batch) error
+	// store to decide which entries to write, and reports whether each now yields other entries.
+	prepare(ctx context.Context, s *Store) (hasChanged bool, err error)
 	// each calls f for each entry of the operation. Before prepare, it yields every entry
 	// that the operation could write.
 	each(f func(kind segment.Kind, key string, value []byte) error) error
@@ -92,10 +91,10 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	changes.Add(1)
 	defer changes.Done()
 	seq, isNew := s.seq-1, true
-	if s.droppedWhileFull && !s.closed && s.checkPoisoned() == nil && s.resumeWrites(nil) == nil {
-		s.droppedWhileFull = false // the disk has space again
+	if s.mustResume && !s.closed && s.checkPoisoned() == nil && s.resumeWrites(nil) == nil {
+		s.mustResume = false // the disk has space again
 	}
-	if err = s.checkWritable(); err == nil && tag != (partd.Tag{}) {
+	if err = s.checkWritable(); err == nil {
 		isNew, err = s.sessions.check(tag)
 	}
 	s.mu.Unlock()
@@ -143,14 +142,18 @@ func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operatio
 		return 0, false, err
 	}
 	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
-	if h.tagged {
-		isNew, err := s.sessions.check(tag)
-		if err != nil || !isNew {
-			return s.seq - 1, false, err
-		}
+	if isNew, err := s.sessions.check(tag); err != nil || !isNew {
+		return s.seq - 1, false, err
 	}
-	if err := op.prepare(ctx, s, b); err != nil {
+	hasChanged, err := op.prepare(ctx, s)
+	if err != nil {
 		return 0, false, err
+	}
+	if hasChanged {
+		b.clear()
+		if err := s.encode(b, op); err != nil {
+			return 0, false, err
+		}
 	}
 	if o, ok := op.(*sessionOp); ok {
 		h = recordHeader{kind: o.kind, tagged: true, tag: partd.Tag{Session: o.session}}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -165,10 +166,10 @@ func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byt
 	if err != nil {
 		return err
 	}
-	var piece pieceHasher
-	piece.start([]byte(key))
-	piece.write(value)
-	piece.addTo(&b.ledger)
+	var piece ledger.Piece
+	piece.Start(key)
+	piece.Add(value)
+	b.ledger.AddPiece(&piece)
 	start := len(b.buf)
 	buf := segment.AppendEntryHead(b.buf, segment.KindBlob, key, segment.BlobRefLen)
 	b.push(start, ref.Append(buf), h, s.tables.bits)

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -101,11 +102,9 @@ func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
 	return segment.EachBlock(&r, use)
 }
 
-// addInline adds an entry to a ledger, unless the entry refers to a large value.
+// addInline adds an entry to a ledger. The entry must not refer to a large value.
 func addInline(l *Ledger, e *segment.Entry) {
-	if e.Kind != segment.KindBlob {
-		l.AddEntry(e.Kind, e.Raw[e.HashStart:], len(e.Value))
-	}
+	l.AddEntry(e.Kind, e.Raw[e.HashStart:], len(e.Value))
 }
 
 // addEntry adds an entry to a ledger. If the entry refers to a large value, it reads the value.
@@ -119,14 +118,14 @@ func (fs *fileSet) addEntry(l *Ledger, e *segment.Entry) error {
 
 // addBlob adds a large value of a key to a ledger, and passes its blocks to use.
 func (fs *fileSet) addBlob(l *Ledger, key, encoded []byte, use func(b []byte) error) error {
-	var piece pieceHasher
-	piece.start(key)
+	var piece ledger.Piece
+	piece.Start(string(key))
 	err := fs.eachBlock(encoded, func(b []byte) error {
-		piece.write(b)
+		piece.Add(b)
 		return use(b)
 	})
 	if err == nil {
-		piece.addTo(l)
+		l.AddPiece(&piece)
 	}
 	return err
 }

@@ -117,12 +117,10 @@ func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op operation) (app
 		t.reset()
 		s.tables.put(t)
 	}()
-	if tag != (partd.Tag{}) {
-		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
-			return false, err
-		}
+	if isNew, err := s.sessions.check(tag); err != nil || !isNew {
+		return false, err
 	}
-	if err := op.prepare(ctx, s, nil); err != nil {
+	if _, err := op.prepare(ctx, s); err != nil {
 		return false, err
 	}
 	w := &bulkWriter{s: s, t: t}

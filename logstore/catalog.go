@@ -135,28 +135,27 @@ func (c *catalog) newFile(kind segment.FileKind, number uint32) *dataFile {
 func (c *catalog) createUnregistered() (*dataFile, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f, err := c.create(segment.SegmentFile, &c.manifest.lastFileNumber)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := f.f.WriteAt(f.EncodeHeader(), 0); err != nil {
-		return nil, errors.Join(err, f.f.Close(), c.fs.Remove(f.Path))
-	}
-	f.dirty.Store(true)
-	return f, nil
+	return c.create(segment.SegmentFile, &c.manifest.lastFileNumber)
 }
 
+// create creates a file with a header. mu must be held.
 func (c *catalog) create(kind segment.FileKind, lastNumber *uint32) (*dataFile, error) {
 	for {
 		*lastNumber++
 		f := c.newFile(kind, *lastNumber)
 		f.end = segment.HeaderLen
-		// If the name is in use by a file of another store, try the next number.
-		if err := f.open(c.fs, os.O_RDWR|os.O_CREATE|os.O_EXCL); err == nil {
-			return f, nil
-		} else if !errors.Is(err, os.ErrExist) {
+		err := f.open(c.fs, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+		if errors.Is(err, os.ErrExist) {
+			continue // the name is in use by a file of another store
+		}
+		if err != nil {
 			return nil, err
 		}
+		if _, err := f.f.WriteAt(f.EncodeHeader(), 0); err != nil {
+			return nil, errors.Join(err, f.f.Close(), c.fs.Remove(f.Path))
+		}
+		f.dirty.Store(true) // the next Sync must cover the header
+		return f, nil
 	}
 }
 
@@ -179,12 +178,8 @@ func (c *catalog) add(kind segment.FileKind) (*dataFile, error) {
 	return f, nil
 }
 
-// register writes a file's header, adds the file to m, and replaces the manifest with m.
+// register adds a file to m, and replaces the manifest with m.
 func (c *catalog) register(f *dataFile, m manifest) error {
-	if _, err := f.f.WriteAt(f.EncodeHeader(), 0); err != nil {
-		return err
-	}
-	f.dirty.Store(true) // the next Sync must cover the header
 	if c.durable.Load() {
 		err := c.syncExclusive(func() error { return errors.Join(c.syncFile(f.f), c.syncDir()) })
 		if err != nil {

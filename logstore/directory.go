@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -26,6 +27,7 @@ type directory struct {
 	lock      vfs.Lock              // lock on the directory; nil for a reader that cannot create the lock file
 	durable   atomic.Bool           // see manifest.durable
 	poisonErr atomic.Pointer[error] // why the store refuses writes until it is reopened
+	fullErr   atomic.Pointer[error] // error of the full disk that prevents changes, or nil
 
 	// syncMu is held during each sync: see syncExclusive. It is the last in the lock order.
 	syncMu sync.Mutex
@@ -54,6 +56,62 @@ func (d *directory) checkPoisoned() error {
 		return fmt.Errorf("%w (%w)", partd.ErrNeedsReopen, *p)
 	}
 	return nil
+}
+
+func (d *directory) opError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &partd.Error{Op: op, Path: d.dir, Err: err}
+}
+
+func (d *directory) fullError() error {
+	if err := d.fullErr.Load(); err != nil {
+		return fmt.Errorf("%w (%w)", errNoRoom, *err)
+	}
+	return nil
+}
+
+func (d *directory) openFlag() int {
+	if d.readOnly || d.fullError() != nil {
+		return os.O_RDONLY
+	}
+	return os.O_RDWR
+}
+
+// canFlush reports whether the store can write tables as segments.
+func (d *directory) canFlush() bool {
+	return !d.readOnly && d.checkPoisoned() == nil && d.fullError() == nil
+}
+
+func (d *directory) corruptError(err error) error {
+	return &partd.CorruptError{Path: d.dir, Offset: -1, Err: err}
+}
+
+func (d *directory) makeDir() error {
+	if l, ok := d.fs.(vfs.LinkChecker); ok {
+		if isLink, err := l.IsLink(d.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		} else if isLink {
+			return errors.New("it is a symbolic link: use the directory that it points to")
+		}
+	}
+	info, err := d.fs.Info(d.dir)
+	switch {
+	case err == nil && !info.Mode.IsDir():
+		return errors.New("it is not a directory")
+	case errors.Is(err, os.ErrNotExist) && !d.readOnly:
+		return d.fs.MkdirAll(d.dir, 0o777)
+	}
+	return err
+}
+
+// free returns the free space of the directory's disk in bytes, if it is known.
+func (d *directory) free() (int64, error) {
+	if r, ok := d.fs.(vfs.SpaceReporter); ok {
+		return r.Free(d.dir)
+	}
+	return math.MaxInt64, nil
 }
 
 func (d *directory) syncFile(f vfs.File) error {

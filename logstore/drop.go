@@ -1,7 +1,6 @@
 package logstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -25,57 +24,52 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waitSealed()
-	if err := s.checkWritable(); err != nil && (s.closed || s.fullError() == nil) {
+	if err := s.checkWritable(); err != nil && !errors.Is(err, errNoRoom) {
 		return false, err
 	}
 	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
-	if h.tagged {
-		if isNew, err := s.sessions.check(tag); err != nil || !isNew {
-			return false, err
-		}
-	}
-	if fullErr := s.fullErr.Load(); fullErr != nil { // the disk was full at Open or at an earlier Drop
-		if err = cmp.Or(canceled.Err(ctx), s.checkPoisoned()); err == nil {
-			err = s.dropOnFullDisk(h, nil, *fullErr)
-		}
-		return err == nil, err
-	}
-	t, err := s.tableForDrop(ctx)
-	if err != nil {
+	if isNew, err := s.sessions.check(tag); err != nil || !isNew {
 		return false, err
 	}
-	defer func() {
-		if t != s.tables.active && t != s.tables.frozen {
-			t.reset()
-			s.tables.put(t)
-		}
-	}()
-	if s.durable.Load() {
-		// Sync the current write-ahead file before the next one exists, so that a power loss
-		// cannot lose records of this file and keep the next file.
-		if err := s.syncLogLocked(); err != nil {
-			return false, err
-		}
-	}
-	wal, err := s.nextWAL()
-	if isFull(err) && s.checkPoisoned() == nil {
-		err = s.dropOnFullDisk(h, t, err)
-		return err == nil, err
+	var t *table // if it stays nil, the store is full
+	if s.fullError() != nil {
+		err = canceled.Err(ctx)
+	} else if t, err = s.tableForDrop(ctx); err == nil {
+		defer func() {
+			if t != s.tables.active && t != s.tables.frozen {
+				t.reset()
+				s.tables.put(t)
+			}
+		}()
 	}
 	if err != nil {
 		return false, err
 	}
 	sessions := s.sessions.clone()
 	sessions.apply(h, s.opts.MaxSessions)
-	if err := s.dropManifest(wal, sessions); err != nil {
-		return false, err
+	if s.tables.active != nil {
+		s.wal.lastEpoch = max(s.wal.lastEpoch, s.tables.active.wal.epoch)
 	}
-	s.sessions = sessions
+	// Do not create a write-ahead file before the store is empty, because the disk may be full.
+	err = s.catalog.edit(func(m *manifest) {
+		m.clearData(max(m.liveEpoch, s.wal.lastEpoch)+1, s.seq, sessions)
+		m.clean = true
+	})
+	if err != nil {
+		return false, commitError(err)
+	}
+	s.sessions, s.walErr = sessions, nil
 	oldTables := s.tables.inUse()
-	s.tables.frozen, s.sealErr = nil, nil
-	s.activate(t, wal)
+	s.tables.active, s.tables.frozen, s.tables.walTables, s.sealErr = nil, nil, nil, nil
 	s.tables.releaseAll(oldTables, t)
+	s.warn(s.wal.remove(), "a write-ahead file of a dropped store could not be removed; it will be reused")
 	s.forgetFiles()
+	resumeErr := s.resumeWrites(t)
+	if s.mustResume = resumeErr != nil; s.mustResume {
+		// The store is dropped, so the call succeeds.
+		s.fullErr.CompareAndSwap(nil, &resumeErr)
+		s.log.Warn("logstore: the store is dropped, but cannot accept changes yet", "dir", s.dir, "err", resumeErr)
+	}
 	return true, nil
 }
 
@@ -127,20 +121,4 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 			return nil, canceled.Err(ctx)
 		}
 	}
-}
-
-// dropManifest writes the manifest of the empty store. If it fails, it erases the header of the
-// new write-ahead file: Open would take that header as the end of the previous file.
-func (s *Store) dropManifest(wal *walFile, sessions sessionTable) error {
-	err := s.catalog.edit(func(m *manifest) { m.clearData(wal.epoch, s.seq, sessions) })
-	if u := (maybeApplied{}); err == nil || errors.As(err, &u) {
-		return commitError(err)
-	}
-	if _, undoErr := wal.f.WriteAt(make([]byte, walHeaderLen), 0); undoErr != nil {
-		return errors.Join(s.poison(err), undoErr)
-	}
-	if undoErr := s.wal.syncIfDurable(wal.f); undoErr != nil {
-		return errors.Join(s.poison(err), undoErr)
-	}
-	return err
 }

@@ -3,7 +3,6 @@ package logstore
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -86,11 +85,4 @@ func (fs *fileSet) release() error {
 		errs = append(errs, l.Unlock())
 	}
 	return errors.Join(errs...)
-}
-
-func (s *Store) openFlag() int {
-	if s.opts.ReadOnly || s.fullError() != nil {
-		return os.O_RDONLY
-	}
-	return os.O_RDWR
 }

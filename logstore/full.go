@@ -3,7 +3,6 @@ package logstore
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"path/filepath"
 )
 
@@ -19,13 +18,6 @@ const (
 func isFull(err error) bool { return err != nil && (isNoSpace(err) || errors.Is(err, errNoRoom)) }
 
 var errNoRoom = errors.New("the disk is full: until you free space and reopen the store, it supports only reads and Drop")
-
-func (s *Store) fullError() error {
-	if err := s.fullErr.Load(); err != nil {
-		return fmt.Errorf("%w (%w)", errNoRoom, *err)
-	}
-	return nil
-}
 
 // startOrReadOnly opens the store. On a full disk it removes leftovers of interrupted
 // operations and retries. If that fails, it opens the store only for reading and Drop. newEmpty
@@ -64,39 +56,6 @@ func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
 	}
 	s.log.Warn("logstore: the disk is full: the store supports only reads and Drop", "dir", s.dir, "err", err)
 	return s, nil
-}
-
-// dropOnFullDisk drops a store on a full disk, without first creating a write-ahead file. If there
-// is space after the drop, it makes the store writable again, with t as the active table unless
-// t is nil. h contains the drop's tag; cause is the error that reported the full disk. lifeMu
-// and mu must be held.
-func (s *Store) dropOnFullDisk(h recordHeader, t *table, cause error) error {
-	sessions := s.sessions.clone()
-	sessions.apply(h, s.opts.MaxSessions)
-	s.droppedWhileFull = false
-	if s.tables.active != nil {
-		s.wal.lastEpoch = max(s.wal.lastEpoch, s.tables.active.wal.epoch)
-	}
-	err := s.catalog.edit(func(m *manifest) {
-		m.clearData(max(m.liveEpoch, s.wal.lastEpoch)+1, s.seq, sessions)
-		m.clean = true
-	})
-	if err != nil {
-		return commitError(err)
-	}
-	s.sessions, s.walErr = sessions, nil
-	s.fullErr.Store(&cause)
-	oldTables := s.tables.inUse()
-	s.tables.active, s.tables.frozen, s.tables.walTables, s.sealErr = nil, nil, nil, nil
-	s.tables.releaseAll(oldTables, t)
-	s.warn(s.wal.remove(), "a write-ahead file of a dropped store could not be removed; it will be reused")
-	s.forgetFiles()
-	if err := s.resumeWrites(t); err != nil {
-		// The store is dropped, so the call succeeds.
-		s.log.Warn("logstore: the disk is still full after the drop", "dir", s.dir, "err", err)
-		s.droppedWhileFull = true
-	}
-	return nil
 }
 
 // resumeWrites makes the dropped store accept changes again. It uses t as the active table

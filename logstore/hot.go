@@ -1,7 +1,6 @@
 package logstore
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"math"
@@ -18,15 +17,6 @@ const (
 	hotSample     = 8 << 10 // bytes at the start of a table's part that hotKeys examines first
 )
 
-func isHot(hotRuns []segment.HotRun, key []byte) bool {
-	for i := range hotRuns {
-		if bytes.Equal(hotRuns[i].Key, key) {
-			return true
-		}
-	}
-	return false
-}
-
 // hotKeys returns the hot keys of a part, largest first.
 func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
 	size := int64(t.parts[part].size)
@@ -36,9 +26,8 @@ func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
 	}
 	// A sample from the start of the part usually shows that no key is hot. Do not sample
 	// unusually large parts, which probably have a hot key.
-	blocks := t.blocksOf(t.parts[part])
 	if size < int64(len(t.arena))/64 {
-		sizes, sampled, err := countKeys(&segment.BlockList{Blocks: blocks}, hotSample)
+		sizes, sampled, err := countKeys(t.source(t.parts[part]), hotSample)
 		if err != nil {
 			return nil, err
 		}
@@ -50,7 +39,7 @@ func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
 			return nil, nil
 		}
 	}
-	sizes, _, err := countKeys(&segment.BlockList{Blocks: blocks}, math.MaxInt64)
+	sizes, _, err := countKeys(t.source(t.parts[part]), math.MaxInt64)
 	if err != nil {
 		return nil, err
 	}
@@ -136,14 +125,6 @@ func (j *mergeJob) chooseHot() {
 
 // hotBytes returns the minimum size of a hot key's entries in a merge, in bytes.
 func (j *mergeJob) hotBytes() int64 { return max(j.inputBytes/2048, 4<<10) }
-
-func containsHot(list []segment.HotRun, hash uint64, key []byte) bool {
-	if len(list) == 0 {
-		return false
-	}
-	_, found := slices.BinarySearchFunc(list, segment.HotRun{Hash: hash, Key: key}, segment.CompareHot)
-	return found
-}
 
 // findHeavy adds the largest keys with hashes from lo to hi to the hot keys, because a key can be
 // hot after a merge without being hot in any input. It uses the Misra-Gries algorithm, which

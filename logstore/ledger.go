@@ -1,10 +1,6 @@
 package logstore
 
 import (
-	"encoding/binary"
-
-	"github.com/zeebo/xxh3"
-
 	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/segment"
 )
@@ -18,27 +14,3 @@ type Sum128 = ledger.Sum128
 // and the piece. Marks and MarkSum count and hash Sets and Deletes. The order of the pieces does
 // not matter. Add combines the ledgers of disjoint sets.
 type Ledger = segment.Ledger
-
-type pieceHasher struct {
-	h xxh3.Hasher
-	n int64
-}
-
-func (p *pieceHasher) start(key []byte) {
-	p.h.Reset()
-	p.n = 0
-	var b [binary.MaxVarintLen64]byte
-	_, _ = p.h.Write(b[:binary.PutUvarint(b[:], uint64(len(key)))])
-	_, _ = p.h.Write(key)
-}
-
-func (p *pieceHasher) write(b []byte) {
-	_, _ = p.h.Write(b)
-	p.n += int64(len(b))
-}
-
-func (p *pieceHasher) addTo(l *Ledger) {
-	l.Pieces++
-	l.Bytes += p.n
-	l.Sum.Add(Sum128(p.h.Sum128()))
-}

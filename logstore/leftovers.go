@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-partd/partd/internal/segment"
@@ -31,31 +32,20 @@ func (d *directory) listStoreFiles() ([]string, error) {
 		return nil, err
 	}
 	var names []string
-	for err == nil {
-		entries, e := list.Next(256)
-		for _, entry := range entries {
-			name := entry.Name()
-			var n uint32
-			if parseName(name, "seg-", &n) || parseName(name, "blob-", &n) ||
-				name == "wal-0" || name == "wal-1" || name == "wal-2" {
-				names = append(names, name)
-			}
+	entries, err := list.Next(-1)
+	for _, entry := range entries {
+		if name := entry.Name(); isDataName(name) || name == "wal-0" || name == "wal-1" || name == "wal-2" {
+			names = append(names, name)
 		}
-		err = e
-	}
-	if isEOF(err) {
-		err = nil
 	}
 	return names, errors.Join(err, list.Close())
 }
 
-func parseName(name, prefix string, n *uint32) bool {
-	digits, ok := strings.CutPrefix(name, prefix)
-	if !ok || len(digits) < 8 {
-		return false
-	}
-	_, err := fmt.Sscanf(digits, "%d", n)
-	return err == nil && name == fmt.Sprintf("%s%08d", prefix, *n)
+// isDataName reports whether dataName returns the name for some file.
+func isDataName(name string) bool {
+	prefix, digits, _ := strings.Cut(name, "-")
+	n, err := strconv.ParseUint(digits, 10, 32)
+	return err == nil && (prefix == "seg" || prefix == "blob") && digits == fmt.Sprintf("%08d", n)
 }
 
 // isOwnFile reports whether a data file belongs to this store. A file with an empty, zero-filled or

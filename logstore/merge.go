@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/vfs"
 )
 
 // merging controls the goroutine that merges segments in the background. Store.mu guards it.
@@ -240,11 +239,10 @@ func (j *mergeJob) run() error {
 // checkSpace returns an error if the merge would leave too little disk space for appends. It does
 // not check merges that reclaim space, because nextReclaim has done so.
 func (j *mergeJob) checkSpace() error {
-	reporter, ok := j.s.fs.(vfs.SpaceReporter)
-	if !ok || j.reclaims {
+	if j.reclaims {
 		return nil
 	}
-	free, err := reporter.Free(j.s.dir)
+	free, err := j.s.free()
 	if need := j.inputBytes + j.inputBytes/8 + j.s.opts.Memory; err == nil && free < need {
 		return fmt.Errorf("the merge temporarily needs %d bytes of disk, but only %d are free", need, free)
 	}

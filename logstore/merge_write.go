@@ -120,17 +120,15 @@ func (j *mergeJob) checkLedger() error {
 }
 
 // packRanges returns the largest end, up to count, such that the ranges [first, end) fit into
-// limit bytes, and the size of these ranges. It includes at least one range, whatever its size.
-func packRanges(first, count int, sizeOf func(r int) int64, limit int64) (end int, size int64) {
-	end, size = first+1, sizeOf(first)
-	for ; end < count; end++ {
-		n := sizeOf(end)
-		if size+n > limit {
+// limit bytes. It includes at least one range, whatever its size.
+func packRanges(first, count int, sizeOf func(r int) int64, limit int64) (end int) {
+	size := sizeOf(first)
+	for end = first + 1; end < count; end++ {
+		if size += sizeOf(end); size > limit {
 			break
 		}
-		size += n
 	}
-	return end, size
+	return end
 }
 
 func (j *mergeJob) writeRanges() error {
@@ -141,7 +139,7 @@ func (j *mergeJob) writeRanges() error {
 		return n
 	}
 	for first := 0; first < 1<<j.bits; {
-		end, _ := packRanges(first, 1<<j.bits, sizeOf, j.limit*3/4)
+		end := packRanges(first, 1<<j.bits, sizeOf, j.limit*3/4)
 		if err := j.writeRangeGroup(first, end); err != nil {
 			return err
 		}

@@ -77,10 +77,7 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	}
 	s.sealer.catalog, s.sealer.segments = &s.catalog, &s.segments
 	s.blobs.catalog, s.blobs.segments = &s.catalog, &s.segments
-	s.reclaim.disabled, s.reclaim.slack = h.reclaimSlack < 0, 16<<20+opts.Memory/16
-	if h.reclaimSlack > 0 {
-		s.reclaim.slack = h.reclaimSlack
-	}
+	s.reclaim.disabled, s.reclaim.slack = h.reclaimSlack < 0, cmp.Or(max(h.reclaimSlack, 0), 16<<20+opts.Memory/16)
 	return s
 }
 
@@ -116,7 +113,7 @@ func (s *Store) start() error {
 			return err
 		}
 		s.catalog.files.replace(nil, f)
-		if err := s.loadSegments(f); err != nil {
+		if err := s.segments.load(f); err != nil {
 			return err
 		}
 	}
@@ -150,25 +147,7 @@ func (s *Store) start() error {
 	return nil
 }
 
-func (s *Store) makeDir() error {
-	if l, ok := s.fs.(vfs.LinkChecker); ok {
-		if isLink, err := l.IsLink(s.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		} else if isLink {
-			return errors.New("it is a symbolic link: use the directory that it points to")
-		}
-	}
-	info, err := s.fs.Info(s.dir)
-	switch {
-	case err == nil && !info.Mode.IsDir():
-		return errors.New("it is not a directory")
-	case errors.Is(err, os.ErrNotExist) && !s.opts.ReadOnly:
-		return s.fs.MkdirAll(s.dir, 0o777)
-	}
-	return err
-}
-
-func (s *Store) newManifest() (manifest, error) {
+func (d *directory) newManifest() (manifest, error) {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
 	m := manifest{
@@ -180,14 +159,14 @@ func (s *Store) newManifest() (manifest, error) {
 	m.sessions = newSessionTable(m.id &^ (1<<32 - 1))
 	// If data files exist, the manifest was lost. An empty write-ahead file is allowed,
 	// because a crash while the store is created leaves one.
-	names, err := s.listStoreFiles()
+	names, err := d.listStoreFiles()
 	if err != nil {
 		return m, err
 	}
 	for _, name := range names {
-		path := filepath.Join(s.dir, name)
+		path := filepath.Join(d.dir, name)
 		if strings.HasPrefix(name, "wal-") {
-			isUnused, err := s.isUnusedWAL(path)
+			isUnused, err := d.isUnusedWAL(path)
 			if err != nil {
 				return m, err
 			}
@@ -196,14 +175,14 @@ func (s *Store) newManifest() (manifest, error) {
 			}
 		}
 		return m, &partd.CorruptError{
-			Path: filepath.Join(s.dir, manifestName), Offset: -1,
+			Path: filepath.Join(d.dir, manifestName), Offset: -1,
 			Err: fmt.Errorf("it is missing, although %s exists", name),
 		}
 	}
 	return m, nil
 }
 
-func (s *Store) loadSegments(f *dataFile) error {
+func (ss *segments) load(f *dataFile) error {
 	if f.Kind != segment.SegmentFile {
 		return nil
 	}
@@ -219,19 +198,17 @@ func (s *Store) loadSegments(f *dataFile) error {
 		end = seg.Start
 	}
 	slices.Reverse(list)
-	s.segments.list = s.segments.limitIndex(append(s.segments.list, list...))
+	ss.list = ss.limitIndex(append(ss.list, list...))
 	return nil
 }
 
 func (s *Store) initMemory() error {
-	s.blobBytes, s.maxBatch = segment.MaxInline+1, int(s.opts.Memory/32)
+	h := s.hooks
+	s.blobBytes = segment.MaxInline + 1
 	if s.opts.Memory < 32<<20 {
 		s.blobBytes = 16 << 10
 	}
-	h := s.hooks
-	if h.tableBytes > 0 {
-		s.maxBatch = int(h.tableBytes / 2)
-	}
+	s.maxBatch = int(cmp.Or(h.tableBytes/2, s.opts.Memory/32))
 	s.tables.bytes = cmp.Or(h.tableBytes, s.opts.Memory*3/8)
 	s.blobBytes = cmp.Or(h.blobBytes, s.blobBytes)
 	m := &s.merging

@@ -2,8 +2,6 @@ package logstore
 
 import (
 	"context"
-	"errors"
-	"math"
 	"slices"
 
 	"github.com/go-partd/partd"
@@ -21,15 +19,15 @@ type sessionOp struct {
 func (op *sessionOp) isEmpty() bool                                       { return false }
 func (op *sessionOp) size(*Store) int64                                   { return batchPrefix }
 func (op *sessionOp) each(func(segment.Kind, string, []byte) error) error { return nil }
-func (op *sessionOp) prepare(_ context.Context, s *Store, _ *batch) error {
+func (op *sessionOp) prepare(_ context.Context, s *Store) (bool, error) {
 	if op.kind == recordSession {
 		op.session = s.sessions.issued + 1
 	}
-	return nil
+	return false, nil
 }
 
 func (op appendOp) size(s *Store) int64                           { return s.maxEncodedLen(op) }
-func (op appendOp) prepare(context.Context, *Store, *batch) error { return nil }
+func (op appendOp) prepare(context.Context, *Store) (bool, error) { return false, nil }
 
 func (op appendOp) isEmpty() bool {
 	return !slices.ContainsFunc(op, func(e partd.Entry) bool { return len(e.Value) > 0 })
@@ -60,18 +58,13 @@ func (op *setOp) size(s *Store) int64 {
 	return s.maxEncodedLen([]partd.Entry{{Key: op.key, Value: op.value}, {Key: op.key}})
 }
 
-func (op *setOp) prepare(ctx context.Context, s *Store, b *batch) error {
+func (op *setOp) prepare(ctx context.Context, s *Store) (bool, error) {
 	if !op.once {
-		return nil
+		return false, nil
 	}
 	_, exists, err := s.getLocked(ctx, []string{op.key}, false)
-	if err != nil {
-		return err
-	}
-	if op.skip = exists[0]; op.skip && b != nil {
-		b.clear()
-	}
-	return nil
+	op.skip = err == nil && exists[0]
+	return op.skip, err
 }
 
 func (op *setOp) each(f func(segment.Kind, string, []byte) error) error {
@@ -85,7 +78,7 @@ func (op *setOp) each(f func(segment.Kind, string, []byte) error) error {
 type deleteOp struct {
 	keys      []string
 	exists    []bool // whether each key exists; nil means that all may exist
-	editCount uint64 // Store.editCount at the time of the lookup
+	editCount uint64 // Store.editCount before the lookup
 }
 
 // newDeleteOp returns an operation that deletes keys. It looks up which keys exist, without
@@ -98,13 +91,9 @@ func (s *Store) newDeleteOp(ctx context.Context, keys []string) *deleteOp {
 	}
 	s.mu.Lock()
 	op.editCount = s.editCount
-	v, err := s.viewLocked(0, math.MaxUint64)
 	s.mu.Unlock()
-	if err != nil {
-		return op // the change itself will fail with the same error
-	}
 	exists := make([]bool, len(keys))
-	if errors.Join(v.get(ctx, keys, nil, exists), v.close()) == nil {
+	if s.lookUp(ctx, "delete", keys, nil, exists) == nil {
 		op.exists = exists
 	}
 	return op
@@ -116,9 +105,9 @@ func (op *deleteOp) isEmpty() bool {
 
 // prepare looks up the absent keys again if the store has changed since newDeleteOp. If newDeleteOp
 // found no key, prepare does nothing: the operation counts as done at the time of newDeleteOp.
-func (op *deleteOp) prepare(ctx context.Context, s *Store, b *batch) error {
+func (op *deleteOp) prepare(ctx context.Context, s *Store) (bool, error) {
 	if op.exists == nil || op.editCount == s.editCount || op.isEmpty() {
-		return nil
+		return false, nil
 	}
 	var absent []string
 	for i, k := range op.keys {
@@ -127,14 +116,14 @@ func (op *deleteOp) prepare(ctx context.Context, s *Store, b *batch) error {
 		}
 	}
 	if len(absent) == 0 {
-		return nil
+		return false, nil
 	}
 	_, exists, err := s.getLocked(ctx, absent, false)
 	switch {
 	case err != nil:
 		op.exists = nil
 	case !slices.Contains(exists, true):
-		return nil
+		return false, nil
 	default:
 		for i := range op.exists {
 			if !op.exists[i] {
@@ -142,11 +131,7 @@ func (op *deleteOp) prepare(ctx context.Context, s *Store, b *batch) error {
 			}
 		}
 	}
-	if b == nil {
-		return nil
-	}
-	b.reset()
-	return s.encode(b, op)
+	return true, nil
 }
 
 func (op *deleteOp) size(*Store) int64 {
@@ -181,17 +166,13 @@ func (op *popOp) isEmpty() bool { return len(op.keys) == 0 }
 
 // prepare reads the values. mu is held until the keys are deleted, so no append in between is
 // lost.
-func (op *popOp) prepare(ctx context.Context, s *Store, b *batch) error {
+func (op *popOp) prepare(ctx context.Context, s *Store) (bool, error) {
 	values, exists, err := s.getLocked(ctx, op.keys, true)
 	if err != nil {
-		return err
+		return false, err
 	}
 	op.values, op.exists = values, exists
-	if b == nil {
-		return nil
-	}
-	b.reset()
-	return s.encode(b, op)
+	return true, nil
 }
 
 // clear removes all entries from the batch. It keeps the list of the large values, so that
@@ -200,5 +181,4 @@ func (b *batch) clear() {
 	blobs := b.blobs
 	b.reset()
 	b.blobs = blobs
-	b.checksum()
 }

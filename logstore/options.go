@@ -15,6 +15,7 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/go-partd/partd/internal/vfs"
 )
@@ -29,24 +30,19 @@ const (
 	Zstd             // smaller
 )
 
+var compressionNames = []string{None: "none", S2: "s2", Zstd: "zstd"}
+
 func (c Compression) String() string {
-	switch c {
-	case None:
-		return "none"
-	case S2:
-		return "s2"
-	case Zstd:
-		return "zstd"
+	if c <= Zstd {
+		return compressionNames[c]
 	}
 	return fmt.Sprintf("Compression(%d)", uint8(c))
 }
 
 // ParseCompression returns the compression format with a name: none, s2 or zstd.
 func ParseCompression(name string) (Compression, error) {
-	for _, c := range []Compression{None, S2, Zstd} {
-		if c.String() == name {
-			return c, nil
-		}
+	if i := slices.Index(compressionNames, name); i >= 0 {
+		return Compression(i), nil
 	}
 	return None, fmt.Errorf("unknown compression %q: use none, s2 or zstd", name)
 }

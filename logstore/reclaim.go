@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/vfs"
 )
 
 // Deleted and replaced values stay in segments, as dead data, until a merge omits them. Whether
@@ -299,14 +297,11 @@ func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
 // the merge while each of them frees more than it writes and the merge writes only a small part
 // of the store. mu must not be held.
 func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
-	room := int64(math.MaxInt64)
-	if t, ok := s.fs.(vfs.SpaceReporter); ok {
-		free, err := t.Free(s.dir)
-		if err != nil {
-			return nil, err
-		}
-		room = free - free/8 - 1<<20
+	free, err := s.free()
+	if err != nil {
+		return nil, err
 	}
+	room := free - free/8 - 1<<20
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waitSealed()

@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/internal/vfs"
 )
 
 // Blob files contain large values, to which entries in segments refer. The store removes a blob
@@ -196,10 +195,8 @@ func (s *Store) copyBlobs(ctx context.Context, files *fileSet, f *dataFile, list
 	for _, e := range list {
 		c.copiedBytes += e.n
 	}
-	if t, ok := s.fs.(vfs.SpaceReporter); ok {
-		if free, err := t.Free(s.dir); err != nil || free-free/8 < c.copiedBytes+1<<20 {
-			return err // keep the file as it is
-		}
+	if free, err := s.free(); err != nil || free-free/8 < c.copiedBytes+1<<20 {
+		return err // keep the file as it is
 	}
 	path := filepath.Join(s.dir, blobTmpName)
 	c.Path = path

@@ -23,19 +23,11 @@ type Recovery struct {
 // Recovery describes the data that Open recovered.
 func (s *Store) Recovery() Recovery { return s.wal.recovery }
 
-// liveWAL is a write-ahead file with records that are not in segments.
-type liveWAL struct {
-	slot int // index in wal.files; the file is named wal-0, wal-1 or wal-2
-	f    vfs.File
-	path string
-	walHeader
-}
-
 // open opens the write-ahead files, with flag as in os.OpenFile. It returns the files with records
 // that are not in segments, oldest first.
-func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
-	var live []liveWAL
-	var headless []liveWAL // files with a missing or damaged header
+func (l *wal) open(m *manifest, flag int) ([]*walReader, error) {
+	var live []*walReader
+	var headless []*walReader // files with a missing or damaged header
 	for slot := range l.files {
 		path := walName(l.dir, slot)
 		f, err := l.fs.OpenFile(path, flag, 0)
@@ -46,8 +38,13 @@ func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 			return nil, err
 		}
 		l.files[slot] = f
-		w := liveWAL{slot: slot, f: f, path: path}
+		info, err := f.Info()
+		if err != nil {
+			return nil, err
+		}
+		w := &walReader{log: l, slot: slot, f: f, path: path, size: info.Size, off: walHeaderLen}
 		w.walHeader, err = l.readHeader(f)
+		w.nextSeq = w.firstSeq
 		switch {
 		case errors.Is(err, errNoRecord):
 			headless = append(headless, w)
@@ -63,7 +60,7 @@ func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 	if m.clean {
 		return nil, nil // a write-ahead file may exist, but it has no records
 	}
-	slices.SortFunc(live, func(a, b liveWAL) int { return cmp.Compare(a.epoch, b.epoch) })
+	slices.SortFunc(live, func(a, b *walReader) int { return cmp.Compare(a.epoch, b.epoch) })
 	for i, w := range live {
 		if w.epoch != m.liveEpoch+uint64(i) {
 			return nil, l.missingError(m.liveEpoch+uint64(i), headless)
@@ -78,19 +75,15 @@ func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 	}
 	// A crash may leave the newest file with an incomplete header, but then it has no records.
 	for _, w := range headless {
-		w.epoch, w.firstSeq = m.liveEpoch+uint64(len(live)), 0
-		r, err := l.newReader(w)
-		if err != nil {
-			return nil, err
-		}
-		if _, exists, err := r.findHeader(walHeaderLen); err != nil || exists {
+		w.epoch = m.liveEpoch + uint64(len(live))
+		if _, exists, err := w.findHeader(walHeaderLen); err != nil || exists {
 			return nil, cmp.Or(err, error(&partd.CorruptError{Path: w.path, Offset: 0, Err: errors.New("the header is damaged, but records follow it")}))
 		}
 	}
 	return live, nil
 }
 
-func (l *wal) missingError(epoch uint64, headless []liveWAL) error {
+func (l *wal) missingError(epoch uint64, headless []*walReader) error {
 	if len(headless) > 0 {
 		return &partd.CorruptError{Path: headless[0].path, Offset: 0, Err: fmt.Errorf(
 			"the header is damaged, and the write-ahead file of epoch %d is missing", epoch)}
@@ -103,7 +96,7 @@ func (l *wal) missingError(epoch uint64, headless []liveWAL) error {
 // recoverWrite writes the records of the write-ahead files as segments, and begins a new
 // write-ahead file.
 func (s *Store) recoverWrite(storeExists bool) error {
-	var live []liveWAL
+	var live []*walReader
 	epoch := s.catalog.manifest.liveEpoch
 	if storeExists {
 		var err error
@@ -123,7 +116,7 @@ func (s *Store) recoverWrite(storeExists bool) error {
 	return nil
 }
 
-func (s *Store) replay(live []liveWAL, use func(entries []byte) error) error {
+func (s *Store) replay(live []*walReader, use func(entries []byte) error) error {
 	return s.wal.replay(live, s.seq, s.catalog.files.checkBlobs, func(h recordHeader, entries []byte) error {
 		if err := use(entries); err != nil {
 			return err
@@ -137,7 +130,7 @@ func (s *Store) replay(live []liveWAL, use func(entries []byte) error) error {
 
 // recoverInto writes the records of the live files as segments, using table t, and begins a
 // write-ahead file with the given epoch.
-func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile, err error) {
+func (s *Store) recoverInto(t *table, live []*walReader, epoch uint64) (_ *walFile, err error) {
 	w := &bulkWriter{s: s, t: t}
 	defer func() {
 		if err != nil {
@@ -162,7 +155,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 		return nil, err
 	}
 	if s.durable.Load() && len(live) > 0 {
-		if err := s.syncRecovered(live); err != nil {
+		if err := s.catalog.syncRecovered(live); err != nil {
 			return nil, err
 		}
 	}
@@ -172,7 +165,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 	}
 	if reuse {
 		epoch = live[len(live)-1].epoch
-		if err := s.wal.clearEnd(live[len(live)-2], s.wal.prevFileEnd); err != nil {
+		if err := s.wal.clearEnd(live[len(live)-2]); err != nil {
 			return nil, err
 		}
 		// Remove an incomplete record from the file. The incomplete record has the same epoch as
@@ -196,28 +189,28 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 
 // syncRecovered syncs data that a killed process may not have synced. It must run before the next
 // write-ahead file is created, whose header says how many records the earlier files have.
-func (s *Store) syncRecovered(live []liveWAL) error {
-	return s.syncExclusive(func() error {
-		if err := s.syncData(s.catalog.files); err != nil {
+func (c *catalog) syncRecovered(live []*walReader) error {
+	return c.syncExclusive(func() error {
+		if err := c.syncData(c.files); err != nil {
 			return err
 		}
 		for _, l := range live {
-			if err := s.syncFile(l.f); err != nil {
+			if err := c.syncFile(l.f); err != nil {
 				return err
 			}
 		}
-		return s.syncDir()
+		return c.syncDir()
 	})
 }
 
 // nextSlot returns the slot for the next write-ahead file; seq is the number of its first record.
 // If the newest of several files has no records, because of a crash, it must be reused with the
 // same epoch. Otherwise, repeated crashes would use up the slots.
-func (l *wal) nextSlot(live []liveWAL, seq uint64) (slot int, reuse bool, err error) {
+func (l *wal) nextSlot(live []*walReader, seq uint64) (slot int, reuse bool, err error) {
 	if n := len(live); n > 1 && live[n-1].firstSeq == seq {
 		return live[n-1].slot, true, nil
 	}
-	for slices.ContainsFunc(live, func(w liveWAL) bool { return w.slot == slot }) {
+	for slices.ContainsFunc(live, func(w *walReader) bool { return w.slot == slot }) {
 		slot++
 	}
 	if slot == len(l.files) {

@@ -11,35 +11,31 @@ import (
 // replay passes all records that are not in segments, from number seq on, to use. If checkBlobs
 // returns errNoRecord for a record after the last known sync, because a large value is missing,
 // the log ends before that record.
-func (l *wal) replay(live []liveWAL, seq uint64, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
-	for i, w := range live {
-		if w.firstSeq != seq {
-			return &partd.CorruptError{Path: w.path, Offset: 0, Err: fmt.Errorf(
-				"it begins with record %d, but %d should come next", w.firstSeq, seq)}
-		}
-		r, err := l.newReader(w)
-		if err != nil {
-			return err
+func (l *wal) replay(live []*walReader, seq uint64, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
+	for i, r := range live {
+		if r.firstSeq != seq {
+			return &partd.CorruptError{Path: r.path, Offset: 0, Err: fmt.Errorf(
+				"it begins with record %d, but %d should come next", r.firstSeq, seq)}
 		}
 		if i == len(live)-1 {
-			return l.replayNewest(r, w, checkBlobs, use)
+			return l.replayNewest(r, checkBlobs, use)
 		}
 		for r.nextSeq < live[i+1].firstSeq {
 			err := r.replayNext(use, nil)
 			if errors.Is(err, errNoRecord) {
-				err = &partd.CorruptError{Path: w.path, Offset: r.off, Err: fmt.Errorf("record %d is damaged", r.nextSeq)}
+				err = &partd.CorruptError{Path: r.path, Offset: r.off, Err: fmt.Errorf("record %d is damaged", r.nextSeq)}
 			}
 			if err != nil {
 				return err
 			}
 		}
-		seq, l.prevFileEnd = r.nextSeq, r.off
+		seq = r.nextSeq
 	}
 	return nil
 }
 
-func (l *wal) replayNewest(r *walReader, w liveWAL, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
-	synced, err := l.lastSynced(w)
+func (l *wal) replayNewest(r *walReader, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
+	synced, err := l.lastSynced(*r)
 	if err != nil {
 		return err
 	}
@@ -101,13 +97,9 @@ func (l *wal) checkLogEnd(r *walReader) error {
 
 // lastSynced returns the number of the last record known to be synced: each record says how far
 // the log was synced when it was written.
-func (l *wal) lastSynced(w liveWAL) (uint64, error) {
+func (l *wal) lastSynced(r walReader) (uint64, error) {
 	if !l.wasDurable {
 		return 0, nil
-	}
-	r, err := l.newReader(w)
-	if err != nil {
-		return 0, err
 	}
 	var synced uint64
 	for {

@@ -13,15 +13,17 @@ import (
 // grouping groups a worker's loaded entries by key. It sorts references to the entries by hash.
 // Sorting was faster than a hash table, and makes the order of keys depend only on their hashes.
 type grouping struct {
-	loaded   []byte
-	interval hashRange // interval of everything loaded
-	filtered bool      // loaded omits the entries of streamed keys; they are already in the ledger
+	loaded    []byte
+	interval  hashRange // interval of everything loaded
+	truncated bool      // the interval has more entries than loaded; the last loaded entry may be incomplete
 
 	refs, spare []entryRef
 	counts      [2][1 << maxDigit]uint32
 }
 
-// group emits the keys with hashes in r, which must be loaded.
+// group emits the keys with hashes in r, which load must have loaded. If there are more entries than
+// fit into memory, it divides the interval at the median hash of those that fit, and emits that
+// hash separately, because many entries may have it.
 func (w *scanWorker) group(r hashRange) error {
 	oldLedger := w.ledger
 	complete, err := w.collect(r)
@@ -39,26 +41,30 @@ func (w *scanWorker) group(r hashRange) error {
 	if complete {
 		return w.emitRefs(w.refs)
 	}
-	// There are too many entries, and refs contains only some of them. Divide the interval at
-	// their median hash. Group that hash separately, because many entries may have it.
 	w.ledger = oldLedger
-	median := w.refs[len(w.refs)/2].hash
+	emit, median := w.group, r.lo+(r.hi-r.lo)/2
+	if w.truncated {
+		emit = w.emitRange
+	}
+	if len(w.refs) > 0 {
+		median = w.refs[len(w.refs)/2].hash
+	}
 	if median > r.lo {
-		if err := w.group(hashRange{r.lo, median - 1}); err != nil {
+		if err := emit(hashRange{r.lo, median - 1}); err != nil {
 			return err
 		}
 	}
-	if err := w.group(hashRange{median, median}); err != nil {
+	if err := emit(hashRange{median, median}); err != nil {
 		return err
 	}
 	if median < r.hi {
-		return w.group(hashRange{median + 1, r.hi})
+		return emit(hashRange{median + 1, r.hi})
 	}
 	return nil
 }
 
 // collect fills refs with the loaded entries with hashes in r, and adds all except large values to
-// the ledger. It returns false if there are more than maxRefs entries.
+// the ledger. It returns false if there are more than maxRefs entries, or if loaded is truncated.
 func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 	data, refs, ledger, format := w.loaded, w.refs[:0], w.ledger, &w.sc.s.format
 	defer func() { w.refs, w.ledger = refs, ledger }()
@@ -66,6 +72,9 @@ func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 		kind, keyStart, valueStart, end, ok := segment.ParseShort(data, off)
 		if !ok {
 			e, err := segment.ParseEntry(data[off:])
+			if err == segment.ErrShortEntry && w.truncated {
+				return false, nil
+			}
 			if err != nil {
 				return false, w.sc.s.corruptError(err)
 			}
@@ -95,7 +104,7 @@ func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 		refs = append(refs, entryRef{h, uint32(keyStart)<<2 | uint32(kind), uint16(valueStart - keyStart), uint16(end - valueStart)})
 		off = end
 	}
-	return true, nil
+	return !w.truncated, nil
 }
 
 func wrongRangeError(key []byte) error {
@@ -205,8 +214,8 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 		}
 		exists = kind != segment.KindDelete
 	}
-	if !exists || w.isStreamed(refs[0].hash, key) {
-		firstLive, exists = len(refs), false
+	if !exists {
+		firstLive = len(refs)
 	}
 	if w.sc.keysOnly {
 		if !exists {

@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"math"
@@ -24,21 +25,14 @@ func (w *scanWorker) emitPartition(p *scanPartition) error {
 	w.streamedKeys = slices.CompactFunc(w.streamedKeys, func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 })
 	w.pendingKeys = w.streamedKeys
 
-	err := errTooMuch
-	if p.size <= w.sc.loadBytes {
-		err = w.loadAndGroup(p.hashes, false)
-	}
-	if err == errTooMuch {
-		err = w.divide(p.hashes)
-	}
-	if err != nil {
+	if err := w.emitRange(p.hashes); err != nil {
 		return err
 	}
 	return w.emitPending(math.MaxUint64, nil)
 }
 
 func (w *scanWorker) isStreamed(hash uint64, key []byte) bool {
-	return containsHot(w.streamedKeys, hash, key)
+	return segment.FindHot(w.streamedKeys, hash, key) != nil
 }
 
 // openSource returns the entries of source i (see view.sources) in the source's ranges that
@@ -61,52 +55,56 @@ func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, read ha
 	return &segment.BlockList{Blocks: blocks}, read
 }
 
-// loadAndGroup loads the entries with hashes in r, and emits their keys. If they do not fit into
-// memory, it returns errTooMuch, has emitted nothing, and has not changed the ledger. If filter is
-// set, it does not load streamed keys; the caller must have checked that the other entries fit.
-func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
+// emitRange emits the keys with hashes in r, except the streamed keys.
+func (w *scanWorker) emitRange(r hashRange) error {
+	if err := w.load(r); err != nil {
+		return err
+	}
+	return w.group(r)
+}
+
+// load loads the entries with hashes in r, except those of streamed keys. If they do not fit into
+// memory, it loads the first of them and sets truncated.
+func (w *scanWorker) load(r hashRange) error {
 	if w.arena == nil {
 		var err error
 		if w.arena, err = offheap.Allocate(int(w.sc.loadBytes)); err != nil {
 			return err
 		}
 	}
-	w.loaded, w.interval, w.filtered = w.arena[:0], r, filter
+	w.loaded, w.interval, w.truncated = w.arena[:0], r, false
 	for i := range w.sc.v.sources() {
 		src, read := w.openSource(i, r)
 		var err error
-		if read == r && !filter {
-			err = segment.EachBlock(src, w.load)
+		if read == r && len(w.streamedKeys) == 0 {
+			err = segment.EachBlock(src, w.loadBlock)
 		} else {
-			err = w.loadSome(i, r, filter)
+			err = w.eachEntryIn(i, r, func(e *segment.Entry, hash uint64) error {
+				if w.isStreamed(hash, e.Key) {
+					return nil
+				}
+				return w.loadBlock(e.Raw)
+			})
 		}
 		if err == errTooMuch {
-			return err
+			w.truncated = true
+			return nil
 		}
 		if err != nil {
 			return w.sc.v.runError(i, err)
 		}
 	}
-	return w.group(r)
+	return nil
 }
 
-// loadSome loads a source's entries with hashes in r. If skipStreamed is set, it does not load the
-// entries of streamed keys, but only adds them to the ledger.
-func (w *scanWorker) loadSome(source int, r hashRange, skipStreamed bool) error {
-	return w.eachEntryIn(source, r, func(e *segment.Entry, hash uint64) error {
-		if skipStreamed && w.isStreamed(hash, e.Key) {
-			return w.addToLedger(e)
-		}
-		return w.load(e.Raw)
-	})
-}
-
-// load appends a block of encoded entries to loaded. An entry may continue in the next block.
-func (w *scanWorker) load(b []byte) error {
+// loadBlock appends a block of encoded entries to loaded. An entry may continue in the next block.
+// If the block does not fit, loadBlock appends its beginning and returns errTooMuch.
+func (w *scanWorker) loadBlock(b []byte) error {
 	if err := canceled.Err(w.sc.ctx); err != nil {
 		return err
 	}
-	if len(w.loaded)+len(b) > cap(w.loaded) {
+	if free := cap(w.loaded) - len(w.loaded); len(b) > free {
+		w.loaded = append(w.loaded, b[:free]...)
 		return errTooMuch
 	}
 	w.loaded = append(w.loaded, b...)
@@ -131,19 +129,6 @@ func (w *scanWorker) eachEntryIn(source int, r hashRange, f func(e *segment.Entr
 	})
 }
 
-// addToLedger adds to the ledger an entry that is not loaded. collect adds the loaded entries.
-// addToLedger does nothing in a scan of keys, which does not compare ledgers.
-func (w *scanWorker) addToLedger(e *segment.Entry) error {
-	if w.sc.keysOnly {
-		return nil
-	}
-	if e.Kind == segment.KindBlob {
-		return w.readBlob(e.Key, e.Value, ignoreData)
-	}
-	addInline(&w.ledger, e)
-	return nil
-}
-
 // emitPending emits the streamed keys in pendingKeys up to the given hash and key, or all of them
 // if key is nil.
 func (w *scanWorker) emitPending(hash uint64, key []byte) error {
@@ -151,20 +136,19 @@ func (w *scanWorker) emitPending(hash uint64, key []byte) error {
 	for len(w.pendingKeys) > 0 && (key == nil || segment.CompareHot(w.pendingKeys[0], last) <= 0) {
 		k := &w.pendingKeys[0]
 		w.pendingKeys = w.pendingKeys[1:]
-		if err := w.emitStream(k.Key, k.Hash, &w.ledger); err != nil {
+		if err := w.emitStream(k.Key, k.Hash); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// emitStream reads and emits a single key. Unless ledger is nil, it adds the entries in the
-// key's hot runs to ledger.
-func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
+// emitStream reads and emits a single key, whose entries are not loaded.
+func (w *scanWorker) emitStream(key []byte, hash uint64) error {
 	if w.sc.keysOnly {
 		return w.emitSize(key, hash)
 	}
-	ks, err := w.sc.v.newKeyStream(key, hash, ledger)
+	ks, err := w.sc.v.newKeyStream(key, hash, &w.ledger)
 	if err != nil {
 		return err
 	}
@@ -190,4 +174,74 @@ func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
 		w.endKey()
 	}
 	return nil
+}
+
+// emitHash emits the keys with the given hash, one at a time, because they are too large to load
+// together. Usually there is only one such key. emitHash omits streamed keys.
+func (w *scanWorker) emitHash(hash uint64) error {
+	key, hasMore, err := w.nextKey(hash, nil)
+	for ; err == nil && key != nil; key, hasMore, err = w.nextKey(hash, key) {
+		if err := w.emitPending(hash, key); err != nil {
+			return err
+		}
+		if err := w.emitStream(key, hash); err != nil || !hasMore {
+			return err
+		}
+	}
+	return err
+}
+
+// nextKey returns the smallest key with the given hash that is greater than after, or the smallest
+// of all if after is nil, and reports whether there are greater keys. It omits streamed keys. If
+// there is no such key, it returns nil.
+func (w *scanWorker) nextKey(hash uint64, after []byte) (next []byte, hasMore bool, err error) {
+	for i := range w.sc.v.sources() {
+		err := w.eachEntryIn(i, hashRange{hash, hash}, func(e *segment.Entry, _ uint64) error {
+			if w.isStreamed(hash, e.Key) || after != nil && bytes.Compare(e.Key, after) <= 0 || next != nil && bytes.Equal(e.Key, next) {
+				return nil
+			}
+			hasMore = hasMore || next != nil
+			if next == nil || bytes.Compare(e.Key, next) < 0 {
+				next = bytes.Clone(e.Key)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, false, w.sc.v.runError(i, err)
+		}
+	}
+	return next, hasMore, nil
+}
+
+// emitSize emits a key with the size of its value. It does not read hot runs, because the footers
+// of segments contain their sizes.
+func (w *scanWorker) emitSize(key []byte, hash uint64) error {
+	size := keySize{deleted: true}
+	for i := range w.sc.v.sources() {
+		src, hot := w.sc.v.keySource(i, hash, key, &w.reader)
+		if hot != nil {
+			if hot.Resets {
+				size.valueLen = 0
+			}
+			size.valueLen += hot.Bytes
+			size.deleted = hot.Deleted
+			continue
+		}
+		err := segment.EachEntry(src, func(e *segment.Entry) error {
+			if err := canceled.Err(w.sc.ctx); err != nil {
+				return err
+			}
+			if !bytes.Equal(e.Key, key) {
+				return nil
+			}
+			return size.add(e)
+		})
+		if err != nil {
+			return w.sc.v.runError(i, err)
+		}
+	}
+	if size.deleted {
+		return nil
+	}
+	return w.emitKeySize(key, size.valueLen)
 }

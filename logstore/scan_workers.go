@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/offheap"
 	"github.com/go-partd/partd/internal/segment"
@@ -58,7 +57,6 @@ type scanner struct {
 // scanPartition is an interval of hashes that one worker reads.
 type scanPartition struct {
 	hashes  hashRange
-	size    int64 // approximate bytes to load
 	batches chan *scanBatch
 	err     error // set before batches is closed
 }
@@ -174,8 +172,8 @@ func (sc *scanner) nextPartition() *scanPartition {
 		return nil
 	}
 	lastRange := segment.RangeIndex(sc.hashes.hi, sc.bits)
-	end, size := packRanges(sc.nextRange, lastRange+1, sc.rangeSize, int64(sc.batchBytes))
-	p := &scanPartition{size: size, batches: make(chan *scanBatch, batchesPerWorker)}
+	end := packRanges(sc.nextRange, lastRange+1, sc.rangeSize, int64(sc.batchBytes))
+	p := &scanPartition{batches: make(chan *scanBatch, batchesPerWorker)}
 	p.hashes.lo, p.hashes.hi = segment.HashBounds(sc.nextRange, end, sc.bits)
 	p.hashes = hashRange{max(p.hashes.lo, sc.hashes.lo), min(p.hashes.hi, sc.hashes.hi)}
 	select {
@@ -207,10 +205,6 @@ func (sc *scanner) ledger() (l Ledger) {
 		l.Add(w.ledger)
 	}
 	return l
-}
-
-func (s *Store) corruptError(err error) error {
-	return &partd.CorruptError{Path: s.dir, Offset: -1, Err: err}
 }
 
 func (sc *scanner) close() error {

@@ -49,11 +49,15 @@ func (s *Store) freeze(t *table) error {
 	if s.durable.Load() {
 		// Sync the current write-ahead file before the next one exists, so that a power loss cannot
 		// lose records of this file and keep records of the next file.
-		if err := s.syncLogLocked(); err != nil {
+		if err := s.wal.sync(s.tables.active.wal, s.seq-1, s.catalog.files); err != nil {
 			return err
 		}
 	}
-	w, err := s.nextWAL()
+	slot := 0
+	if s.wal.files[slot] == s.tables.active.wal.f {
+		slot = 1
+	}
+	w, err := s.wal.begin(slot, walHeader{epoch: s.tables.active.wal.epoch + 1, firstSeq: s.seq})
 	if err != nil {
 		return err
 	}
@@ -71,14 +75,6 @@ func (s *Store) activate(t *table, w *walFile) {
 	t.refs.Store(1)
 	t.wal, t.firstSeq = w, s.seq
 	s.tables.active = t
-}
-
-func (s *Store) nextWAL() (*walFile, error) {
-	slot := 0
-	for f := s.wal.files[slot]; f != nil && (f == s.tables.active.wal.f || s.tables.frozen != nil && f == s.tables.frozen.wal.f); f = s.wal.files[slot] {
-		slot++
-	}
-	return s.wal.begin(slot, walHeader{epoch: s.tables.active.wal.epoch + 1, firstSeq: s.seq})
 }
 
 func (s *Store) startSeal() {
@@ -204,14 +200,12 @@ func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 		for p := r * perRange; p < (r+1)*perRange; p++ {
 			keys, err := sl.hotKeys(t, p)
 			if err == nil && len(keys) == 0 {
-				for _, b := range t.blocksOf(t.parts[p]) {
-					if err = w.Write(b); err != nil {
-						break
-					}
-				}
+				err = segment.EachBlock(t.source(t.parts[p]), w.Write)
 			} else if err == nil {
 				hot[p] = keys
-				err = t.writeEntries(w, p, func(key []byte) bool { return !isHot(keys, key) })
+				err = t.writeEntries(w, p, func(key []byte) bool {
+					return !slices.ContainsFunc(keys, func(h segment.HotRun) bool { return bytes.Equal(h.Key, key) })
+				})
 			}
 			if err != nil {
 				return nil, err

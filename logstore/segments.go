@@ -179,20 +179,20 @@ func (s *Store) shortenFiles() {
 }
 
 // lockForReaders prevents other processes from truncating this store's files after it is closed,
-// until its last reader is closed. mu must be held.
-func (s *Store) lockForReaders() {
-	if s.catalog.files.refs.Load() == 1 {
+// until its last reader is closed. Store.mu must be held.
+func (c *catalog) lockForReaders() {
+	if c.files.refs.Load() == 1 {
 		return // no readers
 	}
-	for _, f := range s.catalog.files.files() {
+	for _, f := range c.files.files() {
 		if f.Kind != segment.SegmentFile {
 			continue
 		}
-		l := s.fs.NewLock(f.Path)
+		l := c.fs.NewLock(f.Path)
 		if locked, err := l.TryLock(false); err != nil || !locked {
-			s.log.Warn("logstore: a file could not be locked for open readers", "path", f.Path, "err", err)
+			c.log.Warn("logstore: a file could not be locked for open readers", "path", f.Path, "err", err)
 			continue
 		}
-		s.catalog.files.locks = append(s.catalog.files.locks, l)
+		c.files.locks = append(c.files.locks, l)
 	}
 }

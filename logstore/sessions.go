@@ -39,9 +39,12 @@ func (t *sessionTable) put(session uint64, last sessiontab.Operation) {
 	}
 }
 
-// check reports whether tag belongs to its session's next operation. It returns false if the
-// operation was applied before, and an error if the tag is invalid.
+// check reports whether tag is zero, or belongs to its session's next operation. It returns false
+// if the operation was applied before, and an error if the tag is invalid.
 func (t *sessionTable) check(tag partd.Tag) (isNew bool, err error) {
+	if tag == (partd.Tag{}) {
+		return true, nil
+	}
 	lastOperation, known := t.lastOperations.Get(tag.Session)
 	switch {
 	case !known && (tag.Session == 0 || tag.Session > t.issued):

@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,23 +33,23 @@ type Store struct {
 	lifeMu sync.RWMutex
 
 	// mu guards the fields below. Appends hold mu one after another, and take effect in that order.
-	mu               sync.Mutex
-	closed           bool
-	temp             io.Closer // removes the directory of a temporary store; otherwise nil
-	seq              uint64    // number of the next record
-	editCount        uint64    // number of changes to the content since Open, except drops
-	sessions         sessionTable
-	tables           tables
-	wal              wal
-	segments         segments
-	merging          merging
-	reclaim          reclaiming
-	changes          *sync.WaitGroup   // changes since the last call of waitChanges
-	sealing          bool              // a goroutine is sealing the frozen table: writing it to a segment
-	sealErr          error             // error of the last seal, if it failed
-	sealDone         chan struct{}     // closed when the current seal ends
-	setFrozenState   func(m *manifest) // updates the manifest when the frozen table is sealed
-	droppedWhileFull bool              // Drop succeeded on a full disk; the next change tries to make the store writable
+	mu             sync.Mutex
+	closed         bool
+	temp           io.Closer // removes the directory of a temporary store; otherwise nil
+	seq            uint64    // number of the next record
+	editCount      uint64    // number of changes to the content since Open, except drops
+	sessions       sessionTable
+	tables         tables
+	wal            wal
+	segments       segments
+	merging        merging
+	reclaim        reclaiming
+	changes        *sync.WaitGroup   // changes since the last call of waitChanges
+	sealing        bool              // a goroutine is sealing the frozen table: writing it to a segment
+	sealErr        error             // error of the last seal, if it failed
+	sealDone       chan struct{}     // closed when the current seal ends
+	setFrozenState func(m *manifest) // updates the manifest when the frozen table is sealed
+	mustResume     bool              // the store is dropped and refuses changes; the next change tries to make it writable
 
 	// The fields below have their own locks or need none.
 	sealer  sealer
@@ -58,7 +59,6 @@ type Store struct {
 	firstSync sync.Mutex // held during the first Sync
 	allSynced bool       // everything written before durable was set is synced
 
-	fullErr    atomic.Pointer[error]                                         // error of the full disk that prevents changes, or nil
 	walErr     error                                                         // why the write-ahead files could not be read, or nil
 	scanMemory atomic.Int64                                                  // bytes reserved by takeScanMemory
 	counters   struct{ seals, sealFailures, stalls, stallTime atomic.Int64 } // for Metrics
@@ -66,13 +66,6 @@ type Store struct {
 
 // ErrReadOnly is wrapped by errors of changes to a store that was opened with Options.ReadOnly.
 var ErrReadOnly = errors.New("the store is open for reading only")
-
-func (s *Store) opError(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &partd.Error{Op: op, Path: s.dir, Err: err}
-}
 
 // maybeApplied wraps the error of a write that may have taken effect.
 type maybeApplied struct{ error }
@@ -98,10 +91,8 @@ func (s *Store) checkWritable() error {
 		return partd.ErrClosed
 	case s.opts.ReadOnly:
 		return ErrReadOnly
-	case s.fullError() != nil:
-		return s.fullError()
 	}
-	return s.checkPoisoned()
+	return cmp.Or(s.checkPoisoned(), s.fullError())
 }
 
 // MemoryUsed returns the bytes in use by tables, buffers and the index of segments.
@@ -228,7 +219,7 @@ func (s *Store) releaseAll() error {
 	s.mu.Lock()
 	errs := []error{s.wal.close()}
 	if s.catalog.files != nil {
-		s.lockForReaders()
+		s.catalog.lockForReaders()
 		errs = append(errs, s.catalog.files.release())
 	}
 	s.tables.close()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/segment"
 )
 
@@ -22,7 +23,7 @@ type keyStream struct {
 	startSource, startEntry int
 	exists                  bool // the key exists after the entries read so far
 
-	// If ledger is not nil, all entries in the key's hot runs are added to it.
+	// If ledger is not nil, all entries of the key are added to it.
 	ledger *Ledger
 
 	source   int
@@ -33,7 +34,7 @@ type keyStream struct {
 	er       segment.EntryReader
 	blob     segment.BlobReader
 	inBlob   bool
-	piece    pieceHasher
+	piece    ledger.Piece
 }
 
 func (v *view) newKeyStream(key []byte, hash uint64, ledger *Ledger) (*keyStream, error) {
@@ -97,13 +98,13 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		b, err = ks.blob.Next()
 		if err == io.EOF {
 			ks.inBlob = false
-			if ks.ledger != nil && ks.inHotRun {
-				ks.piece.addTo(ks.ledger)
+			if ks.ledger != nil {
+				ks.ledger.AddPiece(&ks.piece)
 			}
 			return nil, false, nil
 		}
-		if err == nil && ks.ledger != nil && ks.inHotRun {
-			ks.piece.write(b)
+		if err == nil && ks.ledger != nil {
+			ks.piece.Add(b)
 		}
 		return b, visible, err
 	}
@@ -136,17 +137,17 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		ks.exists = e.Kind != segment.KindDelete
 	}
 	if e.Kind == segment.KindBlob {
-		if !visible && (ks.ledger == nil || !ks.inHotRun) {
+		if !visible && ks.ledger == nil {
 			return nil, false, nil
 		}
 		if err := ks.view.files.openBlob(e.Value, &ks.blob); err != nil {
 			return nil, false, err
 		}
-		ks.piece.start(ks.key)
+		ks.piece.Start(string(ks.key))
 		ks.inBlob = true
 		return nil, false, nil
 	}
-	if ks.ledger != nil && ks.inHotRun {
+	if ks.ledger != nil {
 		addInline(ks.ledger, &e)
 	}
 	return e.Value, visible, nil
@@ -191,11 +192,6 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 		return nil, r.fail("open", err)
 	}
 	return r, nil
-}
-
-// canFlush reports whether the store can write tables as segments.
-func (s *Store) canFlush() bool {
-	return !s.opts.ReadOnly && s.checkPoisoned() == nil && s.fullError() == nil
 }
 
 // flushedView flushes the tables and returns a view without them, so that a slow reader does not

@@ -100,10 +100,6 @@ func (s *Store) syncTo(seq uint64) error {
 	return nil
 }
 
-func (s *Store) syncLogLocked() error {
-	return s.wal.sync(s.tables.active.wal, s.seq-1, s.catalog.files)
-}
-
 // sync syncs the data files and then write-ahead file w, whose records refer to them. seq is the
 // last record in w.
 func (l *wal) sync(w *walFile, seq uint64, files *fileSet) error {

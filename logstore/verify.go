@@ -20,9 +20,9 @@ func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 	if err != nil {
 		return readable, s.opError("verify", err)
 	}
-	c := &checker{ctx: ctx, s: s, v: v}
+	c := &checker{s: s, v: v}
 	for _, seg := range v.segments {
-		l, err := c.verifySegment(seg)
+		l, err := c.verifySegment(ctx, seg)
 		readable.Add(l)
 		if ctx.Err() != nil {
 			return readable, s.opError("verify", errors.Join(err, v.close()))
@@ -60,7 +60,6 @@ func (s *Store) SegmentCount() int {
 const maxFindings = 100
 
 type checker struct {
-	ctx    context.Context
 	s      *Store
 	v      *view
 	errs   []error
@@ -78,18 +77,19 @@ func (c *checker) report(err error) {
 }
 
 // verifySegment checks a segment, and returns the ledger of its readable entries.
-func (c *checker) verifySegment(seg *storedSegment) (Ledger, error) {
+func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (Ledger, error) {
 	var l Ledger
 	for r := range len(seg.Offsets) - 1 {
-		if c.ctx.Err() != nil {
-			return l, canceled.Err(c.ctx)
+		if ctx.Err() != nil {
+			return l, canceled.Err(ctx)
 		}
 		c.reader.Reset(&seg.file.File, seg.Start+int64(seg.Offsets[r]), seg.Start+int64(seg.Offsets[r+1]))
 		err := c.checkEntries(&c.reader, func(e *segment.Entry) error {
-			if seg.RangeIndex(c.s.format.HashBytes(e.Key)) != r {
-				return fmt.Errorf("key %s is in the wrong range", partd.QuoteKey(string(e.Key)))
+			hash := c.s.format.HashBytes(e.Key)
+			if seg.RangeIndex(hash) != r {
+				return wrongRangeError(e.Key)
 			}
-			if len(seg.Hot) > 0 && seg.FindHot(c.s.format.HashBytes(e.Key), e.Key) != nil {
+			if segment.FindHot(seg.Hot, hash, e.Key) != nil {
 				return fmt.Errorf("key %s has a hot run, but is also in a range", partd.QuoteKey(string(e.Key)))
 			}
 			return nil

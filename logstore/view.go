@@ -101,7 +101,7 @@ func (v *view) hotFor(source int, hash uint64, key []byte) *segment.HotRun {
 	if source >= len(v.segments) {
 		return nil
 	}
-	return v.segments[source].FindHot(hash, key)
+	return segment.FindHot(v.segments[source].Hot, hash, key)
 }
 
 func (t *tableView) source(hash uint64) segment.Source {

@@ -24,10 +24,9 @@ type wal struct {
 	wasDurable bool  // manifest.durable when the store was opened
 	maxRecord  int64 // maximum size of a record to replay
 
-	files       [3]vfs.File
-	lastEpoch   uint64 // highest epoch of the files when the store was opened
-	prevFileEnd int64  // end of the records in the second newest file when the store was opened
-	recovery    Recovery
+	files     [3]vfs.File
+	lastEpoch uint64 // highest epoch of the files when the store was opened
+	recovery  Recovery
 
 	group groupsync.Group // tracks which records are synced
 }
@@ -178,15 +177,11 @@ func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	l.warn(err, "the end record of a write-ahead file could not be written", "path", old.path)
 }
 
-// clearEnd overwrites the end record of file w before the next file is rewritten. Otherwise, if
-// a crash left the next file empty, it would look as if records were lost.
-func (l *wal) clearEnd(w liveWAL, end int64) error {
-	info, err := w.f.Info()
-	if err != nil || end >= info.Size {
-		return err
-	}
-	zeros := make([]byte, min(recordHeaderLen, info.Size-end))
-	if _, err := w.f.WriteAt(zeros, end); err != nil {
+// clearEnd overwrites the end record of file w, whose records were read, before the next file is
+// rewritten. Otherwise, if a crash left the next file empty, it would look as if records were lost.
+func (l *wal) clearEnd(w *walReader) error {
+	zeros := make([]byte, min(recordHeaderLen, w.size-w.off))
+	if _, err := w.f.WriteAt(zeros, w.off); err != nil {
 		return err
 	}
 	return l.syncIfDurable(w.f)

@@ -13,12 +13,15 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
+// walReader reads a write-ahead file with records that are not in segments.
 type walReader struct {
-	log             *wal
-	f               vfs.File
-	path            string
-	size            int64
-	epoch           uint64
+	log  *wal
+	slot int // index in wal.files; the file is named wal-0, wal-1 or wal-2
+	f    vfs.File
+	path string
+	size int64
+	walHeader
+
 	nextSeq         uint64 // number of the next record
 	off             int64  // offset of the next record
 	buf             []byte // the file's bytes from bufOff on
@@ -28,14 +31,6 @@ type walReader struct {
 }
 
 const walReadLen = 1 << 20
-
-func (l *wal) newReader(w liveWAL) (*walReader, error) {
-	info, err := w.f.Info()
-	if err != nil {
-		return nil, err
-	}
-	return &walReader{log: l, f: w.f, path: w.path, size: info.Size, epoch: w.epoch, nextSeq: w.firstSeq, off: walHeaderLen}, nil
-}
 
 // readAt returns up to n bytes of the file at an offset.
 func (r *walReader) readAt(off int64, n int) ([]byte, error) {

@@ -80,25 +80,20 @@ func writeTable(dataPath, contentsPath string, rounds int) error {
 }
 
 func tableRow(w *tabwriter.Writer, s sample, set setting, rounds int) error {
-	var ratios []float64
-	var compressSpeeds, decompressSpeeds []float64
+	var ratios, compressSpeeds, decompressSpeeds []float64
 	for _, n := range valueLengths() {
-		times := 1
-		if n == valueLengths()[len(valueLengths())-1] {
-			times = rounds
+		r, err := measureCodec(s.data, set, n)
+		if err != nil {
+			return err
 		}
-		for i := range times {
-			r, err := measureCodec(s.data, set, n)
-			if err != nil {
-				return err
-			}
-			if i == 0 {
-				ratios = append(ratios, r.ratio)
-			}
-			if times > 1 || rounds == 1 {
-				compressSpeeds, decompressSpeeds = append(compressSpeeds, r.compress), append(decompressSpeeds, r.decompress)
-			}
+		ratios = append(ratios, r.ratio)
+	}
+	for range rounds {
+		r, err := measureCodec(s.data, set, slices.Max(valueLengths()))
+		if err != nil {
+			return err
 		}
+		compressSpeeds, decompressSpeeds = append(compressSpeeds, r.compress), append(decompressSpeeds, r.decompress)
 	}
 	fmt.Fprintf(w, "| %s\t| %s\t| %.2f\t| %.2f\t| %.2f\t| %.0f\t| %.0f\t|\n",
 		set.format, set.name, ratios[0], ratios[1], ratios[2], program.Median(compressSpeeds), program.Median(decompressSpeeds))

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
 	"math"
 	"math/bits"
 
@@ -28,26 +27,13 @@ func (r *bareRef) key(data []byte) (key []byte, valueAt int) {
 }
 
 func (h *bareFiles) scan(handle func(key string, b []byte, isFirst bool) error) error {
-	var data, out []byte
 	var refs, spare []bareRef
-	for _, f := range h.files {
-		info, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		n := int(info.Size())
-		if n > math.MaxUint32 {
-			return fmt.Errorf("the file is too large: %d bytes", n)
-		}
-		if cap(data) < n {
-			data, out = make([]byte, n+n/8), make([]byte, n+n/8)
-		}
-		data = data[:n]
-		if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
-			return err
+	return h.eachFile(func(data, out []byte) error {
+		if len(data) > math.MaxUint32 {
+			return fmt.Errorf("the file is too large: %d bytes", len(data))
 		}
 		refs = refs[:0]
-		for offset := 0; offset < n; {
+		for offset := 0; offset < len(data); {
 			v, a := binary.Uvarint(data[offset:])
 			k, c := binary.Uvarint(data[offset+a:])
 			keyAt := offset + a + c
@@ -69,8 +55,8 @@ func (h *bareFiles) scan(handle func(key string, b []byte, isFirst bool) error) 
 				return err
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // sortBare sorts refs by hash, using spare as working memory. Two passes of radix sort order them

@@ -77,20 +77,7 @@ func (h *hashFiles) scan(handle func(key string, b []byte, isFirst bool) error) 
 		key       []byte
 		size, off int
 	}
-	var data, out []byte
-	for _, f := range h.files {
-		info, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		n := int(info.Size())
-		if cap(data) < n {
-			data, out = make([]byte, n+n/8), make([]byte, n+n/8)
-		}
-		data = data[:n]
-		if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
-			return err
-		}
+	return h.eachFile(func(data, out []byte) error {
 		index := map[string]int{}
 		var groups []group
 		for b := data; len(b) > 0; {
@@ -125,6 +112,29 @@ func (h *hashFiles) scan(handle func(key string, b []byte, isFirst bool) error) 
 			if err := handle(string(g.key), out[g.off:g.off+g.size], true); err != nil {
 				return err
 			}
+		}
+		return nil
+	})
+}
+
+// eachFile calls use with the content of each file, and with a buffer of at least that size.
+func (h *hashFiles) eachFile(use func(data, out []byte) error) error {
+	var data, out []byte
+	for _, f := range h.files {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		n := int(info.Size())
+		if cap(data) < n {
+			data, out = make([]byte, n+n/8), make([]byte, n+n/8)
+		}
+		data = data[:n]
+		if _, err := f.ReadAt(data, 0); err != nil && err != io.EOF {
+			return err
+		}
+		if err := use(data, out); err != nil {
+			return err
 		}
 	}
 	return nil

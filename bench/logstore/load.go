@@ -76,11 +76,9 @@ func putKey(b []byte, index uint64) {
 	}
 	// The 10 digits above do not contain the low 14 bits of the product, so two keys could be
 	// equal. The index in the last 5 digits makes all keys distinct.
-	b[keyLen-1] = digits[index&31]
-	b[keyLen-2] = digits[index>>5&31]
-	b[keyLen-3] = digits[index>>10&31]
-	b[keyLen-4] = digits[index>>15&31]
-	b[keyLen-5] = digits[index>>20&31]
+	for j := range 5 {
+		b[keyLen-1-j] = digits[index>>(5*j)&31]
+	}
 }
 
 // filler generates batches. All batches use the same memory.

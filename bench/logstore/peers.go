@@ -41,7 +41,7 @@ func openTarget(name, dir string, o *logstore.Options) (target, error) {
 		return openPebbleBest(dir)
 	case "pebble-default":
 		db, err := pebble.Open(dir, &pebble.Options{Logger: silentLogger{}})
-		return &pebbleMerge{db}, err
+		return &pebbleStore{db: db}, err
 	}
 	return nil, fmt.Errorf("unknown store %q: use %v", name, targets)
 }
@@ -78,12 +78,14 @@ func (silentLogger) Fatalf(f string, a ...any) {
 	panic(fmt.Sprintf(f, a...))
 }
 
-// pebbleBest is Pebble with the fastest known settings for this load: no write-ahead log and no
-// compaction. Each appended value has a separate key: the entry's key and a sequence number.
-type pebbleBest struct {
-	db  *pebble.DB
-	seq uint64
-	key []byte
+// pebbleStore is Pebble. With its defaults, it appends by Pebble's Merge, which concatenates values.
+// The fastest known settings for this load use no write-ahead log and no compaction. Each appended
+// value then has a separate key: the entry's key and a sequence number.
+type pebbleStore struct {
+	db     *pebble.DB
+	suffix int // bytes of the sequence number; 0 with the defaults
+	seq    uint64
+	key    []byte
 }
 
 func openPebbleBest(dir string) (target, error) {
@@ -92,26 +94,32 @@ func openPebbleBest(dir string) (target, error) {
 		MemTableStopWritesThreshold: 4, L0CompactionThreshold: 1 << 20, L0StopWritesThreshold: 1 << 20,
 		Logger: silentLogger{},
 	})
-	return &pebbleBest{db: db}, err
+	return &pebbleStore{db: db, suffix: 8}, err
 }
 
-func (p *pebbleBest) append(entries []partd.Entry) error {
+func (p *pebbleStore) append(entries []partd.Entry) error {
 	b := p.db.NewBatch()
+	add := b.Merge
+	if p.suffix > 0 {
+		add = b.Set
+	}
 	for i := range entries {
 		p.key = append(p.key[:0], entries[i].Key...)
-		p.key = binary.BigEndian.AppendUint64(p.key, p.seq)
-		p.seq++
-		if err := b.Set(p.key, entries[i].Value, nil); err != nil {
+		if p.suffix > 0 {
+			p.key = binary.BigEndian.AppendUint64(p.key, p.seq)
+			p.seq++
+		}
+		if err := add(p.key, entries[i].Value, nil); err != nil {
 			return err
 		}
 	}
 	return errors.Join(b.Commit(pebble.NoSync), b.Close())
 }
 
-func (p *pebbleBest) flush() error { return p.db.Flush() }
-func (p *pebbleBest) close() error { return p.db.Close() }
+func (p *pebbleStore) flush() error { return p.db.Flush() }
+func (p *pebbleStore) close() error { return p.db.Close() }
 
-func (p *pebbleBest) scan(handle func(key string, b []byte, isFirst bool) error) error {
+func (p *pebbleStore) scan(handle func(key string, b []byte, isFirst bool) error) error {
 	iter, err := p.db.NewIter(nil)
 	if err != nil {
 		return err
@@ -119,41 +127,12 @@ func (p *pebbleBest) scan(handle func(key string, b []byte, isFirst bool) error)
 	var key string
 	for ok := iter.First(); ok; ok = iter.Next() {
 		k := iter.Key()
-		k = k[:len(k)-8]
+		k = k[:len(k)-p.suffix]
 		isFirst := string(k) != key
 		if isFirst {
 			key = string(k)
 		}
 		if err := handle(key, iter.Value(), isFirst); err != nil {
-			return errors.Join(err, iter.Close())
-		}
-	}
-	return errors.Join(iter.Error(), iter.Close())
-}
-
-// pebbleMerge is Pebble with its defaults. It appends by Pebble's Merge, which concatenates values.
-type pebbleMerge struct{ db *pebble.DB }
-
-func (p *pebbleMerge) append(entries []partd.Entry) error {
-	b := p.db.NewBatch()
-	for i := range entries {
-		if err := b.Merge([]byte(entries[i].Key), entries[i].Value, nil); err != nil {
-			return err
-		}
-	}
-	return errors.Join(b.Commit(pebble.NoSync), b.Close())
-}
-
-func (p *pebbleMerge) flush() error { return p.db.Flush() }
-func (p *pebbleMerge) close() error { return p.db.Close() }
-
-func (p *pebbleMerge) scan(handle func(key string, b []byte, isFirst bool) error) error {
-	iter, err := p.db.NewIter(nil)
-	if err != nil {
-		return err
-	}
-	for ok := iter.First(); ok; ok = iter.Next() {
-		if err := handle(string(iter.Key()), iter.Value(), true); err != nil {
 			return errors.Join(err, iter.Close())
 		}
 	}

@@ -79,37 +79,23 @@ func (f *flags) compareScan(l *load) (err error) {
 	}{
 		{"bare", 1, bare.scan}, {"scan", 1, log.scan}, {"two", 2, log.scan}, {"parts", 1, log.scanParts},
 	}
-	times := map[string][]scanTime{}
+	var columns [5][]float64
 	for range f.rounds {
-		for _, k := range kinds {
-			t, err := timeScan(k.procs, want, k.scan)
-			if err != nil {
+		var times [4]scanTime
+		for i, k := range kinds {
+			if times[i], err = timeScan(k.procs, want, k.scan); err != nil {
 				return fmt.Errorf("%s: %w", k.name, err)
 			}
-			times[k.name] = append(times[k.name], t)
+		}
+		bare, scan, two, parts := times[0], times[1], times[2], times[3]
+		mb := float64(want) / 1e6
+		for i, x := range []float64{mb / bare.cpu, mb / scan.cpu, bare.cpu / scan.cpu, scan.wall / two.wall, parts.cpu / scan.cpu} {
+			columns[i] = append(columns[i], x)
 		}
 	}
-	cpu := func(t scanTime) float64 { return t.cpu }
-	fmt.Printf("%-20s %10.0f %10.0f %10.2f %10.2f %12.2f\n", fmt.Sprintf("%d %s", l.keys, l.dist),
-		float64(want)/1e6/medianRatio(times["bare"], nil, cpu), float64(want)/1e6/medianRatio(times["scan"], nil, cpu),
-		medianRatio(times["bare"], times["scan"], cpu),
-		medianRatio(times["scan"], times["two"], func(t scanTime) float64 { return t.wall }),
-		medianRatio(times["parts"], times["scan"], cpu))
+	fmt.Printf("%-20s %10.0f %10.0f %10.2f %10.2f %12.2f\n", fmt.Sprintf("%d %s", l.keys, l.dist), program.Median(columns[0]),
+		program.Median(columns[1]), program.Median(columns[2]), program.Median(columns[3]), program.Median(columns[4]))
 	return nil
-}
-
-// medianRatio returns the median over the rounds of value(a) or, if b is not nil, of
-// value(a) / value(b).
-func medianRatio(a, b []scanTime, value func(scanTime) float64) float64 {
-	var xs []float64
-	for i := range a {
-		x := value(a[i])
-		if b != nil {
-			x /= value(b[i])
-		}
-		xs = append(xs, x)
-	}
-	return program.Median(xs)
 }
 
 // timeScan times a scan with GOMAXPROCS set to procs. It returns an error unless the scan reads

@@ -71,34 +71,51 @@ func (c Count) Compare(out Count) error {
 		ErrNotVerified, c.Records, c.Bytes, out.Bytes, c.Sum, out.Sum)
 }
 
+// Piece hashes a part of a key's value: the length of the key as a uvarint, the key, and the part.
+type Piece struct {
+	Bytes int64 // length of the part
+	hash  xxh3.Hasher
+}
+
+// Start begins an empty part of the value of a key.
+func (p *Piece) Start(key string) {
+	p.Bytes = 0
+	p.hash.Reset()
+	var length [binary.MaxVarintLen64]byte
+	_, _ = p.hash.Write(binary.AppendUvarint(length[:0], uint64(len(key)))) // never returns an error
+	_, _ = p.hash.WriteString(key)
+}
+
+// Add appends b to the part.
+func (p *Piece) Add(b []byte) {
+	_, _ = p.hash.Write(b)
+	p.Bytes += int64(len(b))
+}
+
+// Sum returns the hash.
+func (p *Piece) Sum() Sum128 { return Sum128(p.hash.Sum128()) }
+
 // StoreCount describes the content of a store: the number of keys, the bytes of their values, and
-// the sum modulo 2^128 of the xxh3-128 hashes of (length of the key as a uvarint, key, value). The
-// order of keys and the division of values into chunks do not matter.
+// the sum modulo 2^128 of the hashes of all keys with their values (see [Piece]). The order of keys
+// and the division of values into chunks do not matter.
 type StoreCount struct {
 	Keys, Bytes int64
 	sum         Sum128
-	hash        *xxh3.Hasher // hashes the current key and value
+	current     Piece
 }
 
 // Add adds a chunk of a key's value. first and last report whether it is the value's first and last
 // chunk. The chunks of a value must be added in order, without chunks of other keys in between.
 func (l *StoreCount) Add(key string, data []byte, first, last bool) {
-	if l.hash == nil {
-		l.hash = xxh3.New()
-	}
 	if first {
-		l.hash.Reset()
-		var length [binary.MaxVarintLen64]byte
-		_, _ = l.hash.Write(binary.AppendUvarint(length[:0], uint64(len(key)))) // never returns an error
-		_, _ = l.hash.WriteString(key)
+		l.current.Start(key)
 	}
-	_, _ = l.hash.Write(data)
+	l.current.Add(data)
 	l.Bytes += int64(len(data))
-	if !last {
-		return
+	if last {
+		l.Keys++
+		l.sum.Add(l.current.Sum())
 	}
-	l.Keys++
-	l.sum.Add(Sum128(l.hash.Sum128()))
 }
 
 // Checksum returns the sum in hexadecimal.

@@ -95,12 +95,13 @@ func CompareHot(a, b HotRun) int {
 	return cmp.Or(cmp.Compare(a.Hash, b.Hash), bytes.Compare(a.Key, b.Key))
 }
 
-// FindHot returns the run of key, or nil if key is not hot.
-func (g *Layout) FindHot(hash uint64, key []byte) *HotRun {
-	i, _ := slices.BinarySearchFunc(g.Hot, hash, func(r HotRun, h uint64) int { return cmp.Compare(r.Hash, h) })
-	for ; i < len(g.Hot) && g.Hot[i].Hash == hash; i++ {
-		if bytes.Equal(g.Hot[i].Key, key) {
-			return &g.Hot[i]
+// FindHot returns the run of key in runs, which must be sorted with CompareHot, or nil if key is
+// not hot.
+func FindHot(runs []HotRun, hash uint64, key []byte) *HotRun {
+	i, _ := slices.BinarySearchFunc(runs, hash, func(r HotRun, h uint64) int { return cmp.Compare(r.Hash, h) })
+	for ; i < len(runs) && runs[i].Hash == hash; i++ {
+		if bytes.Equal(runs[i].Key, key) {
+			return &runs[i]
 		}
 	}
 	return nil
@@ -132,12 +133,8 @@ func (g *Layout) EncodeFooter(f *File, ledger []byte, off int64) []byte {
 	}
 	b = append(b, 0, 0)
 	b = append(b, ledger...)
-	for _, o := range g.Offsets {
-		b = le.AppendUint32(b, o)
-	}
-	for _, r := range g.RawLens {
-		b = le.AppendUint32(b, r)
-	}
+	b, _ = binary.Append(b, le, g.Offsets) // never fails for a slice of numbers
+	b, _ = binary.Append(b, le, g.RawLens)
 	for i := range g.Hot {
 		h := &g.Hot[i]
 		b = le.AppendUint64(b, h.Hash)
@@ -213,9 +210,7 @@ func parseFooter(b []byte, off int64) (g Layout, ledger []byte, err error) {
 		return g, nil, bad
 	}
 	offsets := make([]uint32, words)
-	for i := range offsets {
-		offsets[i] = le.Uint32(b[4*i:])
-	}
+	_, _ = binary.Decode(b, le, offsets) // never fails, because b is long enough
 	b = b[4*words:]
 	g.Offsets = offsets[:1<<g.Bits+1]
 	if hasRaw == 1 {

@@ -70,6 +70,13 @@ func (l *Ledger) AddEntry(kind Kind, hashed []byte, valueLen int) {
 	}
 }
 
+// AddPiece adds an append.
+func (l *Ledger) AddPiece(p *ledger.Piece) {
+	l.Pieces++
+	l.Bytes += p.Bytes
+	l.Sum.Add(p.Sum())
+}
+
 // Append appends the encoded ledger to b.
 func (l *Ledger) Append(b []byte) []byte {
 	le := binary.LittleEndian

@@ -90,19 +90,14 @@ func (w *Writer) Write(p []byte) error {
 			w.block = len(w.out)
 			w.out = append(w.out, make([]byte, blockHeaderLen)...)
 		}
-		var n int
-		if w.comp.codec == codecNone {
-			n = min(len(p), blockLen-(len(w.out)-w.block-blockHeaderLen))
-			w.out = append(w.out, p[:n]...)
-			if len(w.out)-w.block-blockHeaderLen == blockLen {
-				w.endBlock()
-			}
-		} else {
-			n = min(len(p), blockLen-len(w.raw))
-			w.raw = append(w.raw, p[:n]...)
-			if len(w.raw) == blockLen {
-				w.endBlock()
-			}
+		buf, start := &w.out, w.block+blockHeaderLen
+		if w.comp.codec != codecNone {
+			buf, start = &w.raw, 0
+		}
+		n := min(len(p), start+blockLen-len(*buf))
+		*buf = append(*buf, p[:n]...)
+		if len(*buf) == start+blockLen {
+			w.endBlock()
 		}
 		p = p[n:]
 	}

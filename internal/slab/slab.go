@@ -124,10 +124,7 @@ func (s *Slab) Free(c *Chain) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ref := c.head; ref != 0; {
-		next := Ref(0)
-		if ref != c.tail {
-			next = Ref(binary.LittleEndian.Uint32(s.chunk(ref, 0, 4)))
-		}
+		next, _ := s.data(ref, c)
 		s.freeChunk(ref)
 		ref = next
 	}
