@@ -17,7 +17,7 @@ import (
 func readSorted(src *input, outDir string) (digest, error) {
 	var g grouping
 	skip := !src.isText
-	err := eachLineOf(filepath.Join(outDir, "result"+src.extension()), func(line []byte) error {
+	err := eachLineOf(filepath.Join(outDir, "result"+src.extension()), false, func(line []byte) error {
 		if skip && string(line) == src.header {
 			skip = false
 			return nil
@@ -120,11 +120,18 @@ func readLogstore(src *input, outDir string) (d digest, err error) {
 	return g.result(), nil
 }
 
-func eachLineOf(path string, handle func(line []byte) error) (err error) {
+// eachLineOf calls handle for each line of a file, except the first one if skipFirst is set.
+func eachLineOf(path string, skipFirst bool, handle func(line []byte) error) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return eachLine(f, handle)
+	return eachLine(f, func(line []byte) error {
+		if skipFirst {
+			skipFirst = false
+			return nil
+		}
+		return handle(line)
+	})
 }

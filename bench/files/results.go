@@ -25,7 +25,7 @@ func readSums(src *input, outDir string) (digest, error) {
 			}
 			numbers[i], line = x, line[:comma]
 		}
-		key, _ := csvField(line)
+		key, _, _ := cutField(line, ',')
 		if n := len(line); n > 0 && line[0] != '"' {
 			key = line
 		}
@@ -39,11 +39,11 @@ func readSums(src *input, outDir string) (digest, error) {
 func readLists(src *input, outDir string) (digest, error) {
 	var g grouping
 	err := src.eachResult(outDir, func(line []byte) error {
-		key, rest := csvField(line)
-		list, _ := csvField(rest)
+		key, rest, _ := cutField(line, ',')
+		list, _, _ := cutField(rest, ',')
 		for hasMore := true; hasMore; {
 			var value []byte
-			value, list, hasMore = cutValue(list)
+			value, list, hasMore = cutField(list, ';')
 			g.add(key, value)
 		}
 		return nil
@@ -55,8 +55,8 @@ func readLists(src *input, outDir string) (digest, error) {
 func readPairs(src *input, outDir string) (digest, error) {
 	var g grouping
 	err := src.eachResult(outDir, func(line []byte) error {
-		key, rest := csvField(line)
-		value, _ := csvField(rest)
+		key, rest, _ := cutField(line, ',')
+		value, _, _ := cutField(rest, ',')
 		g.add(key, value)
 		return nil
 	})
@@ -66,24 +66,8 @@ func readPairs(src *input, outDir string) (digest, error) {
 // eachResult calls handle for each row of result.csv. It skips the header, which the file has if
 // the input has one.
 func (src *input) eachResult(outDir string, handle func(line []byte) error) error {
-	header := !src.isText
-	return eachLineOf(filepath.Join(outDir, "result.csv"), func(line []byte) error {
-		if header {
-			header = false
-			return nil
-		}
-		return handle(line)
-	})
+	return eachLineOf(filepath.Join(outDir, "result.csv"), !src.isText, handle)
 }
-
-func csvField(line []byte) (field, remaining []byte) {
-	field, remaining, _ = cutField(line, ',')
-	return field, remaining
-}
-
-// cutValue returns the first value of a list, the rest of the list, and whether more values
-// follow.
-func cutValue(list []byte) (value, remaining []byte, hasMore bool) { return cutField(list, ';') }
 
 // cutField returns the first field of a line, which may be quoted, and the rest of the line after
 // the separator. hasMore reports whether there was a separator.
