@@ -8,9 +8,8 @@ import (
 )
 
 // readSums reads rows of a key, a count and an optional sum.
-func readSums(src *input, outDir string) (digest, error) {
-	var g grouping
-	err := src.eachResult(outDir, func(line []byte) error {
+func readSums(src *input, outDir string, g *grouping) error {
+	return src.eachResult(outDir, func(line []byte) error {
 		var numbers [2]float64
 		n := 1
 		if src.sumNumber > 0 {
@@ -32,13 +31,11 @@ func readSums(src *input, outDir string) (digest, error) {
 		g.add(key, sumOf(uint64(numbers[0]), numbers[1]))
 		return nil
 	})
-	return g.result(), err
 }
 
 // readLists reads rows of a key and its values, separated by semicolons.
-func readLists(src *input, outDir string) (digest, error) {
-	var g grouping
-	err := src.eachResult(outDir, func(line []byte) error {
+func readLists(src *input, outDir string, g *grouping) error {
+	return src.eachResult(outDir, func(line []byte) error {
 		key, rest, _ := cutField(line, ',')
 		list, _, _ := cutField(rest, ',')
 		for hasMore := true; hasMore; {
@@ -48,19 +45,16 @@ func readLists(src *input, outDir string) (digest, error) {
 		}
 		return nil
 	})
-	return g.result(), err
 }
 
 // readPairs reads rows of a key and a value.
-func readPairs(src *input, outDir string) (digest, error) {
-	var g grouping
-	err := src.eachResult(outDir, func(line []byte) error {
+func readPairs(src *input, outDir string, g *grouping) error {
+	return src.eachResult(outDir, func(line []byte) error {
 		key, rest, _ := cutField(line, ',')
 		value, _, _ := cutField(rest, ',')
 		g.add(key, value)
 		return nil
 	})
-	return g.result(), err
 }
 
 // eachResult calls handle for each row of result.csv. It skips the header, which the file has if
