@@ -82,7 +82,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 	}},
 	{Name: "below the root", Packages: map[string][]string{
 		"internal/aggregate":  nil,
-		"internal/cliutil":    {"github.com/spf13/cobra", "github.com/spf13/pflag"},
+		"internal/cliutil":    {"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/time"},
 		"internal/filedir":    {"internal/sessiontab"},
 		"internal/gomsgpack":  {"internal/msgpack", "github.com/ugorji/go/codec"},
 		"internal/keymap":     nil,

@@ -38,7 +38,7 @@ type Result[K, A any] struct {
 // are equal if their default encodings are equal. For most types, this is the same as ==, but
 // all NaNs are the same key, and pointers are equal if they point to equal values.
 func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, acc Accumulator[T, A], o *Options[T]) iter.Seq2[Result[K, A], error] {
-	return pipe(in, func() (*Aggregator[T, K, A], error) { return NewAggregator(ctx, key, acc, o.oneThread()) }, (*Aggregator[T, K, A]).Results)
+	return pipe(in, func() (*Aggregator[T, K, A], error) { return NewAggregator(ctx, key, acc, o.oneThread()) }, (*Aggregator[T, K, A]).Feed, (*Aggregator[T, K, A]).Results)
 }
 
 // Aggregator aggregates the records fed to it.

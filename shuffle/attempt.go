@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/nostore"
 )
 
-// MaxTaskName is the maximum length of the name of a task or an attempt, in bytes.
-const MaxTaskName = 1024
+// maxTaskName is the maximum length of the name of a task or an attempt, in bytes.
+const maxTaskName = 1024
 
 // ErrCommitted is wrapped by the error of [Begin] if the task has already committed.
 var ErrCommitted = errors.New("the task has already committed")
@@ -55,7 +55,7 @@ func Begin(ctx context.Context, store partd.Partd, task, attempt string) (*Write
 	if err := checkName("attempt", attempt); err != nil {
 		return nil, err
 	}
-	err := readFrames(ctx, store, ControlKey, func(kind byte, rest []byte) error {
+	err := readFrames(ctx, store, controlKey, func(kind byte, rest []byte) error {
 		if kind != frameCommit {
 			return nil
 		}
@@ -73,8 +73,8 @@ func Begin(ctx context.Context, store partd.Partd, task, attempt string) (*Write
 }
 
 func checkName(subject, name string) error {
-	if name == "" || len(name) > MaxTaskName {
-		return fmt.Errorf("the name of the %s has %d bytes: use 1 to %d", subject, len(name), MaxTaskName)
+	if name == "" || len(name) > maxTaskName {
+		return fmt.Errorf("the name of the %s has %d bytes: use 1 to %d", subject, len(name), maxTaskName)
 	}
 	return nil
 }
@@ -160,7 +160,7 @@ func announce(ctx context.Context, store partd.Partd, frame []byte) error {
 	if err := flushStore(ctx, store); err != nil {
 		return err
 	}
-	if err := appendRetrying(ctx, store, partd.Entry{Key: ControlKey, Value: frame}); err != nil {
+	if err := appendRetrying(ctx, store, partd.Entry{Key: controlKey, Value: frame}); err != nil {
 		return err
 	}
 	return flushStore(ctx, store)

@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// ControlKey is the key under which the store holds the task list and the commits of attempts at
+// controlKey is the key under which the store holds the task list and the commits of attempts at
 // tasks. Tasks can also append pieces to this key, because every frame states its kind.
-const ControlKey = "partd-commits"
+const controlKey = "partd-commits"
 
 // A frame consists of its length, one of these kinds, and content.
 const (
@@ -95,41 +95,16 @@ func parseCommit(frame []byte) (c Commit, err error) {
 }
 
 // frames divides a key's value, which arrives in chunks, into frames.
-type frames struct {
-	carry  []byte // the beginning of an incomplete frame
-	offset int64  // offset of the next frame in the value
-}
+type frames struct{ items }
 
 // feed adds a chunk of the value, and calls use for each frame that is now complete.
 func (f *frames) feed(key string, data []byte, last bool, use func(kind byte, rest []byte) error) error {
-	if len(f.carry) > 0 {
-		f.carry = append(f.carry, data...)
-		data = f.carry
-	}
-	for len(data) > 0 {
-		n, l := binary.Uvarint(data)
-		if l < 0 || l > 0 && (n == 0 || n > partd.MaxValueLen) {
-			return f.fail(key, errFrame)
+	return f.fail(key, f.add(key, data, last, func(_, frame []byte) error {
+		if len(frame) == 0 {
+			return errFrame
 		}
-		if l == 0 || n > uint64(len(data)-l) {
-			break
-		}
-		end := l + int(n)
-		if err := use(data[l], data[l+1:end:end]); err != nil {
-			return f.fail(key, err)
-		}
-		data = data[end:]
-		f.offset += int64(end)
-	}
-	if last && len(data) > 0 {
-		return f.fail(key, errFrame)
-	}
-	// If the lengths are equal, carry already equals data. Copying it for every chunk would take
-	// quadratic time.
-	if len(data) != len(f.carry) {
-		f.carry = append(f.carry[:0], data...)
-	}
-	return nil
+		return use(frame[0], frame[1:])
+	}))
 }
 
 func (f *frames) fail(key string, err error) error {

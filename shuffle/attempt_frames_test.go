@@ -44,7 +44,7 @@ func TestDamagedOrMissingPieces(t *testing.T) {
 			t.Errorf("%s: error = %v, want %v for key a", name, err, errFrame)
 		}
 		store = newStore()
-		if err := store.Append(t.Context(), entries(ControlKey, value)...); err != nil {
+		if err := store.Append(t.Context(), entries(controlKey, value)...); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := ReadCommitted(t.Context(), store); !errors.Is(err, errFrame) && name != "commit elsewhere" {
@@ -65,7 +65,7 @@ func TestFrameBytes(t *testing.T) {
 	w := mustBegin(t, store, "t", "a1")
 	mustAppend(t, w, "k", "piece", "k", "")
 	mustCommit(t, w)
-	values, err := store.Get(t.Context(), "k", ControlKey)
+	values, err := store.Get(t.Context(), "k", controlKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func FuzzFrames(f *testing.F) {
 		}
 		control := &control{index: map[string]int{}, listed: map[string]bool{}}
 		var fr frames
-		_ = fr.feed(ControlKey, value, true, control.addFrame) // must not panic
+		_ = fr.feed(controlKey, value, true, control.addFrame) // must not panic
 	})
 }
 

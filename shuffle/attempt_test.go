@@ -77,7 +77,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	second, third := mustBegin(t, store, "a", "2"), mustBegin(t, store, "a", "3")
 	mustAppend(t, second, "k", "x", "k", "x", "", "") // two pieces for one key; an empty piece for the empty key
 	mustAppend(t, third, "k", "other")
-	mustAppend(t, second, "k", "y", ControlKey, "mine")
+	mustAppend(t, second, "k", "y", controlKey, "mine")
 	if got, err := collectPieces(mustReadCommitted(t, store).Scan(t.Context())); err != nil || len(got) > 0 {
 		t.Errorf("before any commit, read %v with error %v, want nothing", got, err)
 	}
@@ -96,7 +96,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	mustAppend(t, b, "k", "b")
 	mustCommit(t, b)
 	c := mustReadCommitted(t, store)
-	want := map[string]string{"k": "x;x;y;b;", "": ";", ControlKey: "mine;"}
+	want := map[string]string{"k": "x;x;y;b;", "": ";", controlKey: "mine;"}
 	got, err := collectPieces(c.Scan(t.Context()))
 	if err != nil || !maps.Equal(got, want) {
 		t.Errorf("read %q with error %v, want %q", got, err, want)
@@ -235,7 +235,7 @@ func TestFailedAppendUsesNoNumber(t *testing.T) {
 	if err != nil || got[long] != "v;" {
 		t.Errorf("read %d keys with error %v, want only the longest key with one piece", len(got), err)
 	}
-	for _, name := range []string{"", strings.Repeat("x", MaxTaskName+1)} {
+	for _, name := range []string{"", strings.Repeat("x", maxTaskName+1)} {
 		if _, err := Begin(t.Context(), store, name, "1"); err == nil {
 			t.Errorf("Begin() with a task name of %d bytes returned no error", len(name))
 		}
@@ -390,13 +390,13 @@ func TestValuesOfManyTasks(t *testing.T) {
 
 // TestLongNamesInErrors checks that error messages are short even if names are long.
 func TestLongNamesInErrors(t *testing.T) {
-	store, long := partd.NewDict(), strings.Repeat("\x00", MaxTaskName)
+	store, long := partd.NewDict(), strings.Repeat("\x00", maxTaskName)
 	w := mustBegin(t, store, long, long)
 	mustCommit(t, w)
 	_, beginErr := Begin(t.Context(), store, long, long)
 	var missing []string
 	for i := range 100 {
-		missing = append(missing, fmt.Sprint(i, long[:MaxTaskName-2]))
+		missing = append(missing, fmt.Sprint(i, long[:maxTaskName-2]))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// control holds the commits and the task list, decoded from the value of ControlKey.
+// control holds the commits and the task list, decoded from the value of controlKey.
 type control struct {
 	winners []Commit       // the first commit of each task
 	index   map[string]int // task -> index in winners
@@ -24,7 +24,7 @@ type control struct {
 
 func readControl(ctx context.Context, store partd.Partd) (*control, error) {
 	c := &control{index: map[string]int{}, listed: map[string]bool{}}
-	return c, readFrames(ctx, store, ControlKey, c.addFrame)
+	return c, readFrames(ctx, store, controlKey, c.addFrame)
 }
 
 func (c *control) addFrame(kind byte, rest []byte) error {
@@ -51,7 +51,7 @@ func (c *control) addFrame(kind byte, rest []byte) error {
 		}
 	case frameClosed:
 		c.closed = true
-	case framePiece: // a user's key may equal ControlKey; skip its data
+	case framePiece: // a user's key may equal controlKey; skip its data
 	default:
 		return errFrame
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"sync"
 
@@ -66,14 +65,6 @@ func ReadCommitted(ctx context.Context, store partd.Partd) (*Committed, error) {
 // Commits returns the commit of each task, in commit order.
 func (c *Committed) Commits() []Commit { return append([]Commit(nil), c.winners...) }
 
-// Total returns the checksum of all commits.
-func (c *Committed) Total() (total Checksum) {
-	for i := range c.winners {
-		total.Add(c.winners[i].Checksum)
-	}
-	return total
-}
-
 // Scan yields all committed pieces, key by key. Within a key, the pieces of one task keep their
 // order. A value is valid until the next iteration. After the last piece, Scan compares the pieces
 // with each task's commit, and yields an error that wraps [ErrNotVerified] if the pieces do not
@@ -122,11 +113,14 @@ func (c *Committed) Values(ctx context.Context, key string, sum *Checksum) iter.
 // Verify compares the sum of all readers' checksums with the commits. If a part was not
 // read, or was read twice, the error wraps [ErrNotVerified].
 func (c *Committed) Verify(sums ...Checksum) error {
-	var got Checksum
-	for _, s := range sums {
-		got.Add(s)
+	var want, got ledger.Count
+	for i := range c.winners {
+		want.Add(c.winners[i].count())
 	}
-	if err := c.Total().count().Compare(got.count()); err != nil && !c.disabled.totals {
+	for _, s := range sums {
+		got.Add(s.count())
+	}
+	if err := want.Compare(got); err != nil && !c.disabled.totals {
 		return fmt.Errorf("the pieces of %d tasks: %w", len(c.winners), err)
 	}
 	return nil
@@ -179,7 +173,7 @@ func (c *Committed) newScanPass(counts int) *scanPass {
 func (r *scanPass) addChunk(c partd.Chunk, yield func(partd.Entry, error) bool) error {
 	if c.Offset == 0 {
 		r.keys++
-		r.frames = frames{carry: r.frames.carry[:0]}
+		r.frames.reset()
 	}
 	return r.frames.feed(c.Key, c.Data, c.Last, func(kind byte, rest []byte) error {
 		return r.addFrame(c.Key, kind, rest, func(piece []byte) bool { return yield(partd.Entry{Key: c.Key, Value: piece}, nil) })
@@ -189,7 +183,7 @@ func (r *scanPass) addChunk(c partd.Chunk, yield func(partd.Entry, error) bool) 
 // addFrame processes a frame, and calls use with its piece if the piece is committed.
 func (r *scanPass) addFrame(key string, kind byte, rest []byte, use func([]byte) bool) error {
 	if kind != framePiece {
-		if key == ControlKey && kind >= frameCommit && kind <= frameClosed {
+		if key == controlKey && kind >= frameCommit && kind <= frameClosed {
 			return nil
 		}
 		return errFrame
@@ -243,22 +237,7 @@ func (r *scanPass) verify() error {
 }
 
 // readFrames calls use for each frame in the value of a key.
-func readFrames(ctx context.Context, store partd.Partd, key string, use func(kind byte, rest []byte) error) (err error) {
-	r, err := partd.Open(ctx, store, key)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
+func readFrames(ctx context.Context, store partd.Partd, key string, use func(kind byte, rest []byte) error) error {
 	var f frames
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := r.Read(buf)
-		atEnd := err == io.EOF
-		if err != nil && !atEnd {
-			return err
-		}
-		if err := f.feed(key, buf[:n], atEnd, use); err != nil || atEnd {
-			return err
-		}
-	}
+	return readValue(ctx, store, key, func(data []byte, last bool) error { return f.feed(key, data, last, use) })
 }

@@ -13,12 +13,12 @@ import (
 // Distinct yields each record once, in no particular order. Records are equal if their
 // encodings are equal.
 func Distinct[T any](ctx context.Context, in iter.Seq2[T, error], o *Options[T]) iter.Seq2[T, error] {
-	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicator(ctx, o.oneThread()) }, (*Deduplicator[T]).Records)
+	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicator(ctx, o.oneThread()) }, (*Deduplicator[T]).Feed, (*Deduplicator[T]).Records)
 }
 
 // DistinctBy yields the first record of each key. It yields the keys in no particular order.
 func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[T, error] {
-	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicatorBy(ctx, key, o.oneThread()) }, (*Deduplicator[T]).Records)
+	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicatorBy(ctx, key, o.oneThread()) }, (*Deduplicator[T]).Feed, (*Deduplicator[T]).Records)
 }
 
 // Deduplicator keeps one of each set of equal records fed to it.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"sync"
 
@@ -86,11 +87,6 @@ func (f *Feed[T]) close() (closed bool, err error) {
 	return true, err
 }
 
-type source[T any] interface {
-	Feed() (*Feed[T], error)
-	Close() error
-}
-
 func feedAll[T any](open func() (*Feed[T], error), in iter.Seq2[T, error]) (err error) {
 	f, err := open()
 	if err != nil {
@@ -128,9 +124,9 @@ func orZero[T any](p *T) *T {
 	return p
 }
 
-// pipe returns an iterator that feeds the records of in to the result of start, and then yields the
-// values of out.
-func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
+// pipe returns an iterator that feeds the records of in to the result of start, through a feed from
+// open, and then yields the values of out.
+func pipe[T, R any, S io.Closer](in iter.Seq2[T, error], start func() (S, error), open func(S) (*Feed[T], error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		var zero R
 		s, err := start()
@@ -144,7 +140,7 @@ func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error)
 				yield(zero, err)
 			}
 		}()
-		if err = feedAll(s.Feed, in); err == nil {
+		if err = feedAll(func() (*Feed[T], error) { return open(s) }, in); err == nil {
 			for r, failed := range out(s) {
 				if err = failed; err != nil {
 					break

@@ -23,7 +23,7 @@ type Group[K, T any] struct {
 // records are newly decoded and belong to the caller. Keys are equal if their default
 // encodings are equal.
 func GroupBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[Group[K, T], error] {
-	return pipe(in, func() (*Grouper[T, K], error) { return NewGrouper(ctx, key, o) }, (*Grouper[T, K]).Groups)
+	return pipe(in, func() (*Grouper[T, K], error) { return NewGrouper(ctx, key, o) }, (*Grouper[T, K]).Feed, (*Grouper[T, K]).Groups)
 }
 
 // Grouper groups the records fed to it.

@@ -51,14 +51,8 @@ type Joined[L, R any] struct {
 // if their default encodings are equal. If K is a pointer, nil matches nothing, like SQL's
 // NULL. Records are newly decoded for each row.
 func Join[L, R, K any](ctx context.Context, left iter.Seq2[L, error], right iter.Seq2[R, error], leftKey func(L) K, rightKey func(R) K, o *JoinOptions[L, R]) iter.Seq2[Joined[L, R], error] {
-	start := func() (*joinLeft[L, R, K], error) {
-		j, err := NewJoiner(ctx, leftKey, rightKey, o)
-		if err != nil {
-			return nil, err
-		}
-		return &joinLeft[L, R, K]{j}, nil
-	}
-	return pipe(left, start, func(j *joinLeft[L, R, K]) iter.Seq2[Joined[L, R], error] {
+	start := func() (*Joiner[L, R, K], error) { return NewJoiner(ctx, leftKey, rightKey, o) }
+	return pipe(left, start, (*Joiner[L, R, K]).FeedLeft, func(j *Joiner[L, R, K]) iter.Seq2[Joined[L, R], error] {
 		return func(yield func(Joined[L, R], error) bool) {
 			if err := feedAll(j.FeedRight, right); err != nil {
 				yield(Joined[L, R]{}, err)
@@ -68,11 +62,6 @@ func Join[L, R, K any](ctx context.Context, left iter.Seq2[L, error], right iter
 		}
 	})
 }
-
-// joinLeft is a Joiner whose Feed feeds the left side.
-type joinLeft[L, R, K any] struct{ *Joiner[L, R, K] }
-
-func (j joinLeft[L, R, K]) Feed() (*Feed[L], error) { return j.FeedLeft() }
 
 // Joiner joins the records fed to it.
 type Joiner[L, R, K any] struct {

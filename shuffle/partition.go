@@ -1,13 +1,10 @@
 package shuffle
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 
 	"github.com/zeebo/xxh3"
@@ -16,8 +13,8 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// MaxPartitions is the maximum number of partitions for [Partition].
-const MaxPartitions = 1 << 20
+// maxPartitions is the maximum number of partitions for [Partition].
+const maxPartitions = 1 << 20
 
 // Partition divides records into n partitions by a hash of their keys. In every process, records
 // with the same key go to the same partition. The partitions are numbered from 0 to n-1. The caller
@@ -58,8 +55,8 @@ type Partitions[T, K any] struct{ keyed[T, K] }
 
 // NewPartitions returns empty partitions, which accept records; see [Partition].
 func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
-	if n < 1 || n > MaxPartitions {
-		return nil, fmt.Errorf("%d partitions: use 1 to %d", n, MaxPartitions)
+	if n < 1 || n > maxPartitions {
+		return nil, fmt.Errorf("%d partitions: use 1 to %d", n, maxPartitions)
 	}
 	if key == nil {
 		return nil, errors.New("the key function is nil: pass a function")
@@ -135,54 +132,24 @@ func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 			yield(zero, fmt.Errorf("encoding a key: %w", err))
 			return
 		}
-		proceed := true
-		if err := p.readKey(string(k), func(v T) bool { proceed = yield(v, nil); return proceed }); err != nil && proceed {
+		tally := p.meter.newOutTally()
+		defer tally.end()
+		var records items
+		err = readValue(p.spool.engine.Ctx, p.spool.store, string(k), func(data []byte, last bool) error {
+			return records.add(string(k), data, last, func(_, record []byte) error {
+				v, err := p.codec.Decode(record)
+				if err != nil {
+					return fmt.Errorf("decoding a record: %w", err)
+				}
+				tally.count(len(record))
+				if !yield(v, nil) {
+					return errStopped
+				}
+				return nil
+			})
+		})
+		if err != nil && !errors.Is(err, errStopped) {
 			yield(zero, err)
-		}
-	}
-}
-
-// readKey reads the records under a key until use returns false.
-func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
-	r, err := partd.Open(p.spool.engine.Ctx, p.spool.store, key)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	buffered := bufio.NewReaderSize(r, 64<<10)
-	var long bytes.Buffer
-	tally := p.meter.newOutTally()
-	defer tally.end()
-	for {
-		n, err := binary.ReadUvarint(buffered)
-		if err == io.EOF {
-			return nil
-		}
-		var record []byte
-		switch {
-		case err != nil:
-		case n > partd.MaxValueLen:
-			err = fmt.Errorf("a record of %d bytes: the limit is %d", n, partd.MaxValueLen)
-		case n <= uint64(buffered.Size()):
-			record, err = buffered.Peek(int(n))
-		default: // damage may have made n too large, so allocate only as bytes arrive
-			long.Reset()
-			_, err = io.CopyN(&long, buffered, int64(n))
-			record = long.Bytes()
-		}
-		if err != nil {
-			return &partd.Error{Op: "read records", Key: key, HasKey: true, Err: fmt.Errorf("%w: %w", errEncoding, err)}
-		}
-		v, err := p.codec.Decode(record)
-		if err != nil {
-			return fmt.Errorf("decoding a record: %w", err)
-		}
-		tally.count(int(n))
-		if !use(v) {
-			return nil
-		}
-		if n <= uint64(buffered.Size()) {
-			_, _ = buffered.Discard(int(n)) // cannot fail: n bytes are buffered
 		}
 	}
 }

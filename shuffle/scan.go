@@ -3,6 +3,7 @@ package shuffle
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"unsafe"
 
 	"github.com/go-partd/partd"
@@ -48,7 +49,7 @@ type scanner struct {
 
 	current      *batch
 	continuation chan *batch  // where to send current if that batch begins within a group (the records of a key); else nil
-	carry        []byte       // the beginning of an incomplete record
+	items        items        // divides a value into records
 	hashed       []byte       // the bytes that are hashed for a record: the key's length, the key, and the record
 	output       ledger.Count // counts and hashes the records that were read
 	err          error        // valid after full is closed
@@ -97,75 +98,63 @@ func (sc *scanner) read() error {
 	return sc.s.input.Compare(sc.output)
 }
 
-// addChunk adds the complete records of a chunk to the current batch.
+// addChunk adds the complete records of a chunk to the current batch, as a block.
 func (sc *scanner) addChunk(c partd.Chunk) error {
 	first := c.Offset == 0
 	if first {
 		sc.hashed = binary.AppendUvarint(sc.hashed[:0], uint64(len(c.Key)))
 		sc.hashed = append(sc.hashed, c.Key...)
-		sc.carry = sc.carry[:0]
+		sc.items.reset()
 	}
-	head := len(sc.hashed)
-	defer func() { sc.hashed = sc.hashed[:head] }()
-	data := c.Data
-	if len(sc.carry) > 0 {
-		sc.carry = append(sc.carry, data...)
-		data = sc.carry
-	}
-	complete := 0
-	for complete < len(data) {
-		n, l := binary.Uvarint(data[complete:])
-		if l < 0 || n > partd.MaxValueLen {
-			return &partd.Error{Op: "read records", Key: c.Key, HasKey: true, Err: errEncoding}
-		}
-		if l == 0 || n > uint64(len(data)-complete-l) {
-			break // the record continues in the next chunk
-		}
-		end := complete + l + int(n)
-		sc.hashed = append(sc.hashed[:head], data[complete:end]...)
-		sc.output.AddRecord(sc.hashed)
-		complete = end
-	}
-	if c.Last && complete < len(data) {
-		return &partd.Error{Op: "read records", Key: c.Key, HasKey: true, Err: errEncoding}
-	}
-	if err := sc.put(c.Key, data[:complete], first, c.Last); err != nil {
+	room := len(c.Key) + len(sc.items.carry) + len(c.Data)
+	b, err := sc.makeRoom(room)
+	if err != nil {
 		return err
 	}
-	sc.carry = append(sc.carry[:0], data[complete:]...)
-	return nil
-}
-
-func (sc *scanner) put(key string, records []byte, first, last bool) error {
-	b := sc.current
-	if b != nil && len(b.data)+len(key)+len(records)+(len(b.blocks)+1)*blockOffsetsSize > sc.batchSize {
-		if err := sc.send(); err != nil {
-			return err
-		}
-		b = nil
-	}
-	if b == nil {
-		var err error
-		if b, err = canceled.Receive(sc.ctx, sc.empty); err != nil {
-			return err
-		}
-		// Do not keep a buffer that grew for a long record or many blocks.
-		if cap(b.data)+cap(b.blocks)*blockOffsetsSize > 2*sc.batchSize {
-			b.data, b.blocks = nil, nil
-		}
-		b.data, b.blocks = b.data[:0], b.blocks[:0]
-		sc.current = b
-	}
-	p := blockOffsets{key: len(b.data), first: first, last: last}
-	b.data = append(b.data, key...)
+	p := blockOffsets{key: len(b.data), first: first, last: c.Last}
+	b.data = append(slices.Grow(b.data, room), c.Key...)
 	p.records = len(b.data)
-	b.data = append(b.data, records...)
+	head := len(sc.hashed)
+	err = sc.items.add(c.Key, c.Data, c.Last, func(record, _ []byte) error {
+		sc.hashed = append(sc.hashed[:head], record...)
+		sc.output.AddRecord(sc.hashed)
+		b.data = append(b.data, record...)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	sc.hashed = sc.hashed[:head]
 	p.end = len(b.data)
 	b.blocks = append(b.blocks, p)
-	if last && sc.continuation != nil {
+	if c.Last && sc.continuation != nil {
 		return sc.send() // so that any reader can receive the next group
 	}
 	return nil
+}
+
+// makeRoom returns the current batch, which has room for a block of up to n bytes. It sends the
+// previous batch if that has too little room.
+func (sc *scanner) makeRoom(n int) (*batch, error) {
+	if b := sc.current; b != nil {
+		if len(b.data)+n+(len(b.blocks)+1)*blockOffsetsSize <= sc.batchSize {
+			return b, nil
+		}
+		if err := sc.send(); err != nil {
+			return nil, err
+		}
+	}
+	b, err := canceled.Receive(sc.ctx, sc.empty)
+	if err != nil {
+		return nil, err
+	}
+	// Do not keep a buffer that grew for a long record or many blocks.
+	if cap(b.data)+cap(b.blocks)*blockOffsetsSize > 2*sc.batchSize {
+		b.data, b.blocks = nil, nil
+	}
+	b.data, b.blocks = b.data[:0], b.blocks[:0]
+	sc.current = b
+	return b, nil
 }
 
 // send sends the current batch to any reader or, if the batch begins within a group, to the

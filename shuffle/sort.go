@@ -18,7 +18,7 @@ import (
 
 // Sort yields records in the order of keys. Records with equal keys keep their input order.
 func Sort[T any](ctx context.Context, in iter.Seq2[T, error], keys []Key[T], o *Options[T]) iter.Seq2[T, error] {
-	return pipe(in, func() (*Sorter[T], error) { return NewSorter(ctx, keys, o) }, (*Sorter[T]).Sorted)
+	return pipe(in, func() (*Sorter[T], error) { return NewSorter(ctx, keys, o) }, (*Sorter[T]).Feed, (*Sorter[T]).Sorted)
 }
 
 // Sorter sorts the records fed to it.
@@ -103,7 +103,7 @@ func (s *Sorter[T]) Stats() Stats {
 // loop over Sorted.
 func (s *Sorter[T]) Close() error { return errors.Join(orZero(s.sorter).Close(), s.temp.Close()) }
 
-// Key is a sort key of records. [Asc], [Desc], [AscBytes] and [DescBytes] return keys.
+// Key is a sort key of records. [Asc] and [Desc] return keys.
 type Key[T any] struct {
 	// appendTo appends an encoding of v's key. The encodings sort like the keys. last means that no
 	// other key follows.
@@ -122,10 +122,14 @@ func Asc[T any, K cmp.Ordered](key func(T) K) Key[T] {
 	t := reflect.TypeFor[K]()
 	switch t.Kind() {
 	case reflect.String:
-		if key, ok := any(key).(func(T) string); ok {
-			return textKey(key)
-		}
-		return textKey(func(v T) string { k := key(v); return *(*string)(unsafe.Pointer(&k)) })
+		return Key[T]{func(dst []byte, v T, last bool) []byte {
+			k := key(v)
+			text := *(*string)(unsafe.Pointer(&k))
+			if last {
+				return append(dst, text...)
+			}
+			return extsort.AppendText(dst, text)
+		}}
 	case reflect.Float64:
 		return newKey(key, func(dst []byte, k K) []byte { return extsort.AppendFloat(dst, *(*float64)(unsafe.Pointer(&k))) })
 	case reflect.Float32:
@@ -142,26 +146,8 @@ func Asc[T any, K cmp.Ordered](key func(T) K) Key[T] {
 // Desc returns a key in descending order.
 func Desc[T any, K cmp.Ordered](key func(T) K) Key[T] { return inverted(Asc(key)) }
 
-// AscBytes returns a key of bytes in ascending order.
-func AscBytes[T any](key func(T) []byte) Key[T] { return textKey(key) }
-
-// DescBytes returns a key of bytes in descending order.
-func DescBytes[T any](key func(T) []byte) Key[T] { return inverted(AscBytes(key)) }
-
 func newKey[T, K any](key func(T) K, encode func(dst []byte, k K) []byte) Key[T] {
 	return Key[T]{func(dst []byte, v T, _ bool) []byte { return encode(dst, key(v)) }}
-}
-
-func textKey[T any, S ~string | ~[]byte](key func(T) S) Key[T] {
-	if key == nil {
-		return Key[T]{}
-	}
-	return Key[T]{func(dst []byte, v T, last bool) []byte {
-		if last {
-			return append(dst, key(v)...)
-		}
-		return extsort.AppendText(dst, key(v))
-	}}
 }
 
 func inverted[T any](k Key[T]) Key[T] {

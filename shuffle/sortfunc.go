@@ -19,7 +19,7 @@ import (
 // express the order, use [Sort], which is several times faster, because it compares bytes and
 // merges records without decoding them.
 func SortFunc[T any](ctx context.Context, in iter.Seq2[T, error], compare func(a, b T) int, o *Options[T]) iter.Seq2[T, error] {
-	return pipe(in, func() (*FuncSorter[T], error) { return NewFuncSorter(ctx, compare, o) }, (*FuncSorter[T]).Sorted)
+	return pipe(in, func() (*FuncSorter[T], error) { return NewFuncSorter(ctx, compare, o) }, (*FuncSorter[T]).Feed, (*FuncSorter[T]).Sorted)
 }
 
 // FuncSorter accepts records and sorts them by a comparison function.

@@ -13,7 +13,7 @@ import (
 // TopK yields the first k records in the order of keys. Records with equal keys keep their
 // input order. TopK discards records early if they cannot be among the first k.
 func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, keys []Key[T], o *Options[T]) iter.Seq2[T, error] {
-	return pipe(in, func() (*Top[T], error) { return NewTop(ctx, k, keys, o) }, (*Top[T]).Records)
+	return pipe(in, func() (*Top[T], error) { return NewTop(ctx, k, keys, o) }, (*Top[T]).Feed, (*Top[T]).Records)
 }
 
 // Top accepts records and keeps the first k of them in the order of the keys.

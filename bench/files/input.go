@@ -3,14 +3,17 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
@@ -41,17 +44,21 @@ func (src *input) extension() string {
 	return ".csv"
 }
 
-func (f *flags) inputs() (inputs []*input) {
+func (f *flags) inputs() (inputs []*input, err error) {
 	if f.file != "" {
 		return []*input{{
 			name: filepath.Base(f.file), path: f.file, isText: f.isText(),
 			keyColumn: f.by, values: f.values, sum: f.sum,
-		}}
+		}}, nil
 	}
-	for _, keys := range f.keys {
+	for text := range strings.SplitSeq(f.keys, ",") {
+		keys, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || keys < 1 {
+			return nil, fmt.Errorf("--keys %q is not a list of numbers such as 1000,100000", f.keys)
+		}
 		inputs = append(inputs, f.generatedInput(int64(f.bytes), keys))
 	}
-	return inputs
+	return inputs, nil
 }
 
 func (f *flags) isText() bool {
@@ -61,13 +68,10 @@ func (f *flags) isText() bool {
 func (f *flags) generatedInput(size, keys int64) *input {
 	src := &input{
 		keys: keys, dist: f.dist, bytes: size,
-		keyColumn: "key", values: "text", sum: f.sum,
+		keyColumn: "key", values: "text", sum: cmp.Or(f.sum, "v1"),
 		path: filepath.Join(f.dir, fmt.Sprintf("rows-%d-%d-%s-%d.csv", size, keys, f.dist, f.seed)),
 	}
-	if src.sum == "" {
-		src.sum = "v1"
-	}
-	src.name = fmt.Sprintf("%s keys, %s", withCommas(keys), f.dist)
+	src.name = fmt.Sprintf("%s keys, %s", humanize.Comma(keys), f.dist)
 	return src
 }
 
@@ -129,10 +133,8 @@ func (src *input) column(name string) (int, error) {
 		return 0, nil
 	}
 	if !src.isText {
-		for i, h := range strings.Split(src.header, ",") {
-			if h == name {
-				return i + 1, nil
-			}
+		if i := slices.Index(strings.Split(src.header, ","), name); i >= 0 {
+			return i + 1, nil
 		}
 	}
 	n, err := strconv.Atoi(name)
@@ -143,19 +145,24 @@ func (src *input) column(name string) (int, error) {
 }
 
 func generate(src *input, seed uint64) error {
-	if _, err := os.Stat(src.path); err == nil {
+	return ensureFile(src.path, func(w *os.File) error {
+		return csvgen.Write(w, csvgen.Options{Rows: src.bytes / rowBytes, Keys: src.keys, Dist: src.dist, Seed: seed})
+	})
+}
+
+// ensureFile creates a file with fill, unless it exists. The file appears only when it is complete.
+func ensureFile(path string, fill func(*os.File) error) error {
+	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	tempPath := src.path + ".part"
-	w, err := os.Create(tempPath)
+	w, err := os.Create(path + ".part")
 	if err != nil {
 		return err
 	}
-	err = csvgen.Write(w, csvgen.Options{Rows: src.bytes / rowBytes, Keys: src.keys, Dist: src.dist, Seed: seed})
-	if err = errors.Join(err, w.Close()); err != nil {
-		return errors.Join(err, os.Remove(tempPath))
+	if err = errors.Join(fill(w), w.Close()); err != nil {
+		return errors.Join(err, os.Remove(w.Name()))
 	}
-	return os.Rename(tempPath, src.path)
+	return os.Rename(w.Name(), path)
 }
 
 var errQuotes = errors.New("has quotes, which awk and sort do not support")

@@ -24,8 +24,8 @@ type contender struct {
 	label string // name in the table
 	// command returns the command, which writes to the directory outDir.
 	command func(f *flags, src *input, outDir string) *exec.Cmd
-	// read returns the digest of the output. It is nil for questions.
-	read func(src *input, outDir string) (digest, error)
+	// read adds the output to a grouping. It is nil for questions.
+	read func(src *input, outDir string, g *grouping) error
 	// isUnordered is true if the values of a key may be in any order.
 	isUnordered bool
 	// unusableReason returns the reason why the contender cannot use an input, or "".
@@ -97,11 +97,11 @@ func (j job) check(c contender, src *input, outDir string) error {
 	if j.question != nil {
 		return j.question.check(src, outDir)
 	}
-	got, err := c.read(src, outDir)
-	if err != nil {
+	var g grouping
+	if err := c.read(src, outDir, &g); err != nil {
 		return err
 	}
-	want := j.wantDigest(src)
+	got, want := g.result(), j.wantDigest(src)
 	if c.isUnordered {
 		got.Ordered = want.Ordered
 	}

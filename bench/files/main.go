@@ -32,8 +32,7 @@ import (
 
 type flags struct {
 	bytes, memory, duckdbMemory program.Size
-	keys                        numbers
-	dist                        string
+	keys, dist                  string
 	seed                        uint64
 
 	file, format, by, values, sum string
@@ -66,7 +65,7 @@ func defaults() flags {
 		return filepath.Join(cmp.Or(os.Getenv("PARTD_PEERS"), filepath.Join(cache, "partd-peers")), peer, "bin", "python")
 	}
 	return flags{
-		bytes: 600_000_000, memory: 256 << 20, duckdbMemory: 512_000_000, keys: numbers{1000, 100_000, 1_000_000}, threads: 2,
+		bytes: 600_000_000, memory: 256 << 20, duckdbMemory: 512_000_000, keys: "1000,100000,1000000", threads: 2,
 		duckdb: python("engines"), polars: python("engines"), datafusion: python("datafusion"),
 	}
 }
@@ -74,7 +73,7 @@ func defaults() flags {
 func main() {
 	f := defaults()
 	flag.Var(&f.bytes, "bytes", "`size` of the generated input, such as 600MB or 1GiB")
-	flag.Var(&f.keys, "keys", "`numbers` of distinct keys; each number gets a table")
+	flag.StringVar(&f.keys, "keys", f.keys, "`numbers` of distinct keys; each number gets a table")
 	flag.StringVar(&f.dist, "dist", "uniform", "distribution of keys: uniform, zipf, or half (one key in half of the rows)")
 	flag.Uint64Var(&f.seed, "seed", 1, "`seed` of the generated input")
 	flag.StringVar(&f.file, "file", "", "use this `file` as input; CSV must not contain quotes")
@@ -154,7 +153,11 @@ func (f *flags) run(ctx context.Context) error {
 	if len(jobs) == 0 {
 		return wrongErr
 	}
-	for _, src := range f.inputs() {
+	inputs, err := f.inputs()
+	if err != nil {
+		return err
+	}
+	for _, src := range inputs {
 		if err := f.prepare(src); err != nil {
 			return err
 		}

@@ -14,10 +14,9 @@ import (
 
 // readSorted reads rows that must be sorted by the bytes of their keys. The header may be at any
 // position, because GNU sort treats it as a row.
-func readSorted(src *input, outDir string) (digest, error) {
-	var g grouping
+func readSorted(src *input, outDir string, g *grouping) error {
 	skip := !src.isText
-	err := eachLineOf(filepath.Join(outDir, "result"+src.extension()), func(line []byte) error {
+	return eachLineOf(filepath.Join(outDir, "result"+src.extension()), false, func(line []byte) error {
 		if skip && string(line) == src.header {
 			skip = false
 			return nil
@@ -29,13 +28,11 @@ func readSorted(src *input, outDir string) (digest, error) {
 		g.add(key, line)
 		return nil
 	})
-	return g.result(), err
 }
 
 // readFiles reads a directory that has, for each key, a file or a subdirectory of files.
-func readFiles(src *input, outDir string) (digest, error) {
-	var g grouping
-	err := eachFile(filepath.Join(outDir, "files"), func(path string, rows []byte) error {
+func readFiles(src *input, outDir string, g *grouping) error {
+	return eachFile(filepath.Join(outDir, "files"), func(path string, rows []byte) error {
 		if !src.isText {
 			rest, ok := bytes.CutPrefix(rows, []byte(src.header+"\n"))
 			if !ok {
@@ -45,18 +42,15 @@ func readFiles(src *input, outDir string) (digest, error) {
 		}
 		return g.addRows(src, path, rows)
 	})
-	return g.result(), err
 }
 
-func readPythonFiles(src *input, outDir string) (digest, error) {
-	var g grouping
-	err := eachFile(filepath.Join(outDir, "store"), func(path string, rows []byte) error {
+func readPythonFiles(src *input, outDir string, g *grouping) error {
+	return eachFile(filepath.Join(outDir, "store"), func(path string, rows []byte) error {
 		if filepath.Base(path) == ".lock" {
 			return nil
 		}
 		return g.addRows(src, path, rows)
 	})
-	return g.result(), err
 }
 
 // addRows adds the rows of the file at path. All rows must have the same key.
@@ -87,27 +81,26 @@ func eachFile(dir string, handle func(path string, content []byte) error) error 
 }
 
 // readLogstore reads a log store. Each row must be stored under its own key.
-func readLogstore(src *input, outDir string) (d digest, err error) {
+func readLogstore(src *input, outDir string, g *grouping) (err error) {
 	s, err := logstore.Open(filepath.Join(outDir, "store"), &logstore.Options{ReadOnly: true})
 	if err != nil {
-		return d, err
+		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	var g grouping
 	var part []byte
 	for c, err := range s.Scan(context.Background()) {
 		if err != nil {
-			return d, err
+			return err
 		}
 		if c.Offset == 0 && len(part) > 0 {
-			return d, fmt.Errorf("a key's value ends within a row: %q", part)
+			return fmt.Errorf("a key's value ends within a row: %q", part)
 		}
 		part = append(part, c.Data...)
 		end := bytes.LastIndexByte(part, '\n') + 1
 		for rows := part[:end]; len(rows) > 0; {
 			line, rest, _ := bytes.Cut(rows, []byte{'\n'})
 			if key, ok := src.field(line, src.keyNumber); !ok || string(key) != c.Key {
-				return d, fmt.Errorf("the value of key %q contains a row with another key: %q", c.Key, line)
+				return fmt.Errorf("the value of key %q contains a row with another key: %q", c.Key, line)
 			}
 			g.add([]byte(c.Key), line)
 			rows = rest
@@ -115,16 +108,23 @@ func readLogstore(src *input, outDir string) (d digest, err error) {
 		part = append(part[:0], part[end:]...)
 	}
 	if len(part) > 0 {
-		return d, fmt.Errorf("the store ends within a row: %q", part)
+		return fmt.Errorf("the store ends within a row: %q", part)
 	}
-	return g.result(), nil
+	return nil
 }
 
-func eachLineOf(path string, handle func(line []byte) error) (err error) {
+// eachLineOf calls handle for each line of a file, except the first one if skipFirst is set.
+func eachLineOf(path string, skipFirst bool, handle func(line []byte) error) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return eachLine(f, handle)
+	return eachLine(f, func(line []byte) error {
+		if skipFirst {
+			skipFirst = false
+			return nil
+		}
+		return handle(line)
+	})
 }

@@ -81,12 +81,7 @@ func number(field []byte) (float64, error) {
 // valid only until handle returns.
 func eachRow(path string, handle func(cells [][]byte) error) error {
 	var cells [][]byte
-	header := true
-	return eachLineOf(path, func(line []byte) error {
-		if header {
-			header = false
-			return nil
-		}
+	return eachLineOf(path, true, func(line []byte) error {
 		cells = cells[:0]
 		for hasMore := true; hasMore; {
 			var c []byte

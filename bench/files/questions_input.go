@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -12,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
 )
 
 // table is a file of the db-benchmark, with the SQL types of its columns.
@@ -28,7 +29,7 @@ type table struct {
 
 // questionInput returns the input of a question, after creating its tables unless they exist.
 func (f *flags) questionInput(ctx context.Context, q *question) (*input, error) {
-	src := &input{keys: f.rows, tables: f.tables(q), name: fmt.Sprintf("%s rows, %d %% missing", withCommas(f.rows), f.missingPercent)}
+	src := &input{keys: f.rows, tables: f.tables(q), name: fmt.Sprintf("%s rows, %d %% missing", humanize.Comma(f.rows), f.missingPercent)}
 	if f.sortedInput {
 		src.name += ", sorted"
 	}
@@ -59,28 +60,20 @@ func (f *flags) tables(q *question) (tables []*table) {
 }
 
 func (f *flags) ensureTable(ctx context.Context, t *table) error {
-	if _, err := os.Stat(t.path); err == nil {
-		return nil
-	}
-	tempPath := t.path + ".part"
-	w, err := os.Create(tempPath)
-	if err != nil {
+	return ensureFile(t.path, func(w *os.File) error {
+		b := bufio.NewWriterSize(w, 1<<20)
+		line := []byte(strings.Join(t.columns, ",") + "\n")
+		for i := range t.rows {
+			_, _ = b.Write(line) // Flush returns the error
+			line = append(t.row(line[:0], i), '\n')
+		}
+		_, _ = b.Write(line)
+		if err := b.Flush(); err != nil || !f.sortedInput {
+			return err
+		}
+		_, err := runMeasured(ctx, time.Hour, script(`head -n 1 "$1" > "$1".sorted && tail -n +2 "$1" | `+f.sortCommand("-t, "+t.order)+` >> "$1".sorted && mv "$1".sorted "$1"`, w.Name(), f.dir))
 		return err
-	}
-	b := bufio.NewWriterSize(w, 1<<20)
-	line := []byte(strings.Join(t.columns, ",") + "\n")
-	for i := range t.rows {
-		_, _ = b.Write(line) // Flush returns the error
-		line = append(t.row(line[:0], i), '\n')
-	}
-	_, _ = b.Write(line)
-	if err = errors.Join(b.Flush(), w.Close()); err == nil && f.sortedInput {
-		_, err = runMeasured(ctx, time.Hour, script(`head -n 1 "$1" > "$1".sorted && tail -n +2 "$1" | `+f.sortCommand("-t, "+t.order)+` >> "$1".sorted && mv "$1".sorted "$1"`, tempPath, f.dir))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tempPath))
-	}
-	return os.Rename(tempPath, t.path)
+	})
 }
 
 // groupingTable returns a table like that of groupby-datagen.R in the db-benchmark.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/figures"
 )
@@ -102,7 +104,7 @@ func (f *flags) writeFigures(src *input, j job, results []*contenderRuns) error 
 
 func (f *flags) writeTable(w io.Writer, src *input, j job, results []*contenderRuns) error {
 	list := summarize(src, j, results)
-	fmt.Fprintf(w, "\n%s: %s, %d MB, %s keys, --memory %s\n", j.title, src.name, src.bytes/1e6, withCommas(int64(src.expected.rows.Keys)), f.memory.String())
+	fmt.Fprintf(w, "\n%s: %s, %d MB, %s keys, --memory %s\n", j.title, src.name, src.bytes/1e6, humanize.Comma(int64(src.expected.rows.Keys)), f.memory.String())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "\tMB/s\tfrom\tto\tpartd is faster\tCPU s/GB\tVmHWM MiB\truns\t  output\n")
 	for _, s := range list {

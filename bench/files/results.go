@@ -8,9 +8,8 @@ import (
 )
 
 // readSums reads rows of a key, a count and an optional sum.
-func readSums(src *input, outDir string) (digest, error) {
-	var g grouping
-	err := src.eachResult(outDir, func(line []byte) error {
+func readSums(src *input, outDir string, g *grouping) error {
+	return src.eachResult(outDir, func(line []byte) error {
 		var numbers [2]float64
 		n := 1
 		if src.sumNumber > 0 {
@@ -25,65 +24,44 @@ func readSums(src *input, outDir string) (digest, error) {
 			}
 			numbers[i], line = x, line[:comma]
 		}
-		key, _ := csvField(line)
+		key, _, _ := cutField(line, ',')
 		if n := len(line); n > 0 && line[0] != '"' {
 			key = line
 		}
 		g.add(key, sumOf(uint64(numbers[0]), numbers[1]))
 		return nil
 	})
-	return g.result(), err
 }
 
 // readLists reads rows of a key and its values, separated by semicolons.
-func readLists(src *input, outDir string) (digest, error) {
-	var g grouping
-	err := src.eachResult(outDir, func(line []byte) error {
-		key, rest := csvField(line)
-		list, _ := csvField(rest)
+func readLists(src *input, outDir string, g *grouping) error {
+	return src.eachResult(outDir, func(line []byte) error {
+		key, rest, _ := cutField(line, ',')
+		list, _, _ := cutField(rest, ',')
 		for hasMore := true; hasMore; {
 			var value []byte
-			value, list, hasMore = cutValue(list)
+			value, list, hasMore = cutField(list, ';')
 			g.add(key, value)
 		}
 		return nil
 	})
-	return g.result(), err
 }
 
 // readPairs reads rows of a key and a value.
-func readPairs(src *input, outDir string) (digest, error) {
-	var g grouping
-	err := src.eachResult(outDir, func(line []byte) error {
-		key, rest := csvField(line)
-		value, _ := csvField(rest)
+func readPairs(src *input, outDir string, g *grouping) error {
+	return src.eachResult(outDir, func(line []byte) error {
+		key, rest, _ := cutField(line, ',')
+		value, _, _ := cutField(rest, ',')
 		g.add(key, value)
 		return nil
 	})
-	return g.result(), err
 }
 
 // eachResult calls handle for each row of result.csv. It skips the header, which the file has if
 // the input has one.
 func (src *input) eachResult(outDir string, handle func(line []byte) error) error {
-	header := !src.isText
-	return eachLineOf(filepath.Join(outDir, "result.csv"), func(line []byte) error {
-		if header {
-			header = false
-			return nil
-		}
-		return handle(line)
-	})
+	return eachLineOf(filepath.Join(outDir, "result.csv"), !src.isText, handle)
 }
-
-func csvField(line []byte) (field, remaining []byte) {
-	field, remaining, _ = cutField(line, ',')
-	return field, remaining
-}
-
-// cutValue returns the first value of a list, the rest of the list, and whether more values
-// follow.
-func cutValue(list []byte) (value, remaining []byte, hasMore bool) { return cutField(list, ';') }
 
 // cutField returns the first field of a line, which may be quoted, and the rest of the line after
 // the separator. hasMore reports whether there was a separator.

@@ -2,8 +2,7 @@
 // memory. It also measures the time and memory of package shuffle for inputs of a quarter, 1,
 // 4 and 16 times the memory limit.
 //
-//	go run ./bench/shuffle                  # both tables
-//	go run ./bench/shuffle -file rows.csv   # only the sorting engine, on a CSV file
+//	go run ./bench/shuffle
 //
 // Each run is a separate process. The compared programs take turns, and the ratio compares
 // their median times. VmHWM is the peak memory of a process.
@@ -26,7 +25,6 @@ type flags struct {
 	op, impl string
 	records  int
 	memory   int64
-	file     string
 	temp     string
 }
 
@@ -41,19 +39,16 @@ func main() {
 	single := flag.Bool("one", false, "make one run and print its result (used internally)")
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	scale := flag.Bool("scale", true, "also measure inputs of several sizes")
-	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "operations, separated by commas; partition, which has no in-memory version, works only with -one")
+	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "operations, separated by commas")
 	flag.StringVar(&f.impl, "impl", "partd", "implementation: partd, or memory (plain Go code that holds everything in memory)")
 	flag.IntVar(&f.records, "records", 10_000_000, "number of records, each of which has a uint64 key and a uint64 value")
 	flag.Int64Var(&f.memory, "memory", 1<<30, "memory limit of partd, in bytes")
-	flag.StringVar(&f.file, "file", "", "sort the lines of this CSV file by their second column")
 	flag.StringVar(&f.temp, "temp", "", "directory for temporary data")
 	flag.Parse()
 	var err error
 	switch {
 	case *single:
 		err = printOne(f)
-	case f.file != "":
-		err = sortFiles(f, *rounds)
 	default:
 		if err = compare(f, *rounds); err == nil && *scale {
 			err = compareSizes(f, *rounds)
@@ -75,7 +70,7 @@ func printOne(f flags) error {
 }
 
 func runChild(f flags) (r result, err error) {
-	cmd := program.Self("-one", "-op", f.op, "-impl", f.impl, "-file", f.file, "-temp", f.temp,
+	cmd := program.Self("-one", "-op", f.op, "-impl", f.impl, "-temp", f.temp,
 		"-records", fmt.Sprint(f.records), "-memory", fmt.Sprint(f.memory))
 	out, err := cmd.Output()
 	if err != nil {
@@ -153,20 +148,4 @@ func compareSizes(f flags, rounds int) error {
 		fmt.Fprintf(w, "%d MiB\t%d MiB\t\n", maxPeak>>20, allowedPeak>>20)
 	}
 	return w.Flush()
-}
-
-// sortFiles measures the sorting engine (package extsort) on a CSV file.
-func sortFiles(f flags, rounds int) error {
-	info, err := os.Stat(f.file)
-	if err != nil {
-		return err
-	}
-	f.op, f.impl, f.memory = "file", "partd", 256<<20
-	m, err := runInTurn(rounds, f)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("sorting engine only, 256 MiB: %.0f MB/s, %.2f s, %.2f CPU seconds, VmHWM %d MiB\n",
-		float64(info.Size())/1e6/m[0].Seconds, m[0].Seconds, m[0].CPU, m[0].HWM>>20)
-	return nil
 }

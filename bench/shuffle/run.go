@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"os"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 
@@ -46,11 +44,6 @@ func runOne(f flags) error {
 	// A program that must fit in a fixed amount of memory would set Go's memory limit too.
 	debug.SetMemoryLimit(f.memory/4 + 20<<20)
 	ctx := context.Background()
-	if f.op == "file" {
-		out := filepath.Join(cmp.Or(f.temp, os.TempDir()), "partd-bench-sorted")
-		_, err := sortFile(ctx, f.file, out, f.temp, f.memory, 2)
-		return errors.Join(err, os.Remove(out))
-	}
 	o := &shuffle.Options[record]{Memory: f.memory}
 	if f.temp != "" {
 		o.TempDirs = []string{f.temp}
@@ -97,22 +90,6 @@ func runOne(f flags) error {
 			n++
 		}
 		f.records = n
-	case "partition":
-		p, err := shuffle.Partition(ctx, randomRecords(f), 16, key, o)
-		if err != nil {
-			return err
-		}
-		for i := range 16 {
-			for _, err := range p.Records(i) {
-				if err != nil {
-					return errors.Join(err, p.Close())
-				}
-				n++
-			}
-		}
-		if err := errors.Join(p.Verify(), p.Close()); err != nil {
-			return err
-		}
 	default:
 		return fmt.Errorf("unknown operation %q", f.op)
 	}

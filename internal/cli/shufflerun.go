@@ -14,7 +14,6 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/filejobs"
 	"github.com/go-partd/partd/internal/ledger"
 	"github.com/go-partd/partd/internal/progress"
@@ -54,10 +53,8 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 		return err
 	}
 	cfg.Columns = j.in.Columns
-	if cfg.Fields, err = filejobs.ResolveFields(*j.flags.by, j.layout, j.in.Columns); errors.Is(err, records.ErrFieldZero) {
-		return cliutil.Usagef("--by: %w", err)
-	} else if err != nil {
-		return fmt.Errorf("--by %q in %s (read as %s): %w%s", *j.flags.by, names[0], j.layout.Format, err, j.in.SeparatorHint(j.layout))
+	if cfg.Fields, err = j.in.ResolveFields("by", *j.flags.by, j.layout); err != nil {
+		return err
 	}
 	if j.store, err = j.app.open(ctx, j.url, options); err != nil {
 		return err

@@ -45,15 +45,10 @@ otherwise a line each time, or with --json an object per line.`,
 			if *watching {
 				return (&watch{app: a, url: *url, asJSON: *asJSON, top: *top}).run(cmd.Context(), store)
 			}
-			stats, err := partd.Stat(cmd.Context(), store)
+			r, _, err := readStat(cmd.Context(), store, *top)
 			if err != nil {
 				return err
 			}
-			keys, _, err := largestKeys(cmd.Context(), store, *top)
-			if err != nil {
-				return err
-			}
-			r := statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys), keys}
 			return writeResult(a.out, *asJSON, r, func(w io.Writer) {
 				fmt.Fprintf(w, "store  %s\n", *url)
 				writeStat(w, r, terminalWidth(a.out))
@@ -81,6 +76,16 @@ type statRecord struct {
 	Largest []keyRecord `json:"largest"`
 
 	largestKeys []partd.KeyInfo
+}
+
+// readStat also returns the number of changes, if a server counts them.
+func readStat(ctx context.Context, store partd.Partd, top int) (r statRecord, changes int64, err error) {
+	stats, err := partd.Stat(ctx, store)
+	if err != nil {
+		return r, 0, err
+	}
+	keys, _, err := largestKeys(ctx, store, top)
+	return statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys), keys}, stats.Changes, err
 }
 
 func keysJSON(keys []partd.KeyInfo) []keyRecord {
@@ -164,13 +169,8 @@ func (w *watch) run(ctx context.Context, store partd.Partd) error {
 }
 
 func (w *watch) read(ctx context.Context, store partd.Partd) (r watchRecord, err error) {
-	stats, err := partd.Stat(ctx, store)
-	if err != nil {
-		return r, err
-	}
-	r = watchRecord{Time: time.Now(), Changes: stats.Changes}
-	keys, _, err := largestKeys(ctx, store, w.top)
-	r.statRecord = statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys), keys}
+	r.Time = time.Now()
+	r.statRecord, r.Changes, err = readStat(ctx, store, w.top)
 	if b := &w.previous; !b.Time.IsZero() {
 		seconds := r.Time.Sub(b.Time).Seconds()
 		r.BytesPerSecond = float64(r.Bytes-b.Bytes) / seconds

@@ -4,8 +4,9 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"sync"
-	"time"
+	"sync/atomic"
+
+	"golang.org/x/time/rate"
 )
 
 // These constants limit the rate of warnings and, separately, of errors. Otherwise clients could
@@ -23,11 +24,11 @@ type rateLimited struct {
 }
 
 type bucket struct {
-	mu       sync.Mutex
-	tokens   float64
-	filledAt time.Time
-	dropped  int
+	limiter *rate.Limiter
+	dropped atomic.Int64 // messages dropped since the last allowed one
 }
+
+func newBucket() *bucket { return &bucket{limiter: rate.NewLimiter(perSecond, maxBurst)} }
 
 // NewLog returns a server's logger, which writes text or JSON to w.
 func NewLog(format string, w io.Writer) *slog.Logger {
@@ -38,24 +39,7 @@ func NewLog(format string, w io.Writer) *slog.Logger {
 }
 
 func limitWarnings(h slog.Handler) slog.Handler {
-	return rateLimited{h, &bucket{tokens: maxBurst, filledAt: time.Now()}, &bucket{tokens: maxBurst, filledAt: time.Now()}}
-}
-
-// allow reports whether a message may be logged, and how many messages were dropped since the last
-// allowed one.
-func (b *bucket) allow() (ok bool, dropped int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := time.Now()
-	b.tokens = min(maxBurst, b.tokens+now.Sub(b.filledAt).Seconds()*perSecond)
-	b.filledAt = now
-	if b.tokens < 1 {
-		b.dropped++
-		return false, 0
-	}
-	b.tokens--
-	dropped, b.dropped = b.dropped, 0
-	return true, dropped
+	return rateLimited{h, newBucket(), newBucket()}
 }
 
 func (l rateLimited) Handle(ctx context.Context, r slog.Record) error {
@@ -66,13 +50,13 @@ func (l rateLimited) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelError {
 		b, attr = l.errors, "errors_left_out_before"
 	}
-	ok, dropped := b.allow()
-	if !ok {
+	if !b.limiter.Allow() {
+		b.dropped.Add(1)
 		return nil
 	}
-	if dropped > 0 {
+	if dropped := b.dropped.Swap(0); dropped > 0 {
 		r = r.Clone()
-		r.AddAttrs(slog.Int(attr, dropped))
+		r.AddAttrs(slog.Int64(attr, dropped))
 	}
 	return l.Handler.Handle(ctx, r)
 }

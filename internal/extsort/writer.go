@@ -33,10 +33,6 @@ func (s *Sorter) Writer() (*Writer, error) { return s.newWriter(0, false) }
 // A sorter must not use both Writer and Batch.
 func (s *Sorter) Batch(number uint64) (*Writer, error) { return s.newWriter(number, true) }
 
-// BufferSize returns the size of a batch's buffer in bytes. A batch whose buffer is full waits for
-// earlier batches. A record takes about three bytes more than its length and its key's length.
-func (s *Sorter) BufferSize() int { return s.sizes.buffer }
-
 func (s *Sorter) newWriter(batch uint64, ordered bool) (*Writer, error) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()

@@ -37,7 +37,9 @@ func (d *distinctEngine) plan(j *job) (err error) {
 
 func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 	memory := j.engineMemory()
-	d.seen = j.newSeenKeys(ctx, seenKeys{memory: memory / 4})
+	if d.seen, err = j.newSeenKeys(ctx, memory/4, 0); err != nil {
+		return err
+	}
 	if d.sorter, err = j.newSorter(ctx, memory/2, false); err != nil {
 		return err
 	}

@@ -2,7 +2,7 @@ package filejobs
 
 import (
 	"bytes"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -80,25 +80,31 @@ func AppendCSV(dst []byte, fields [][]byte, sep byte) []byte {
 	return dst
 }
 
-// resolveFields returns the fields in list, which is the value of a flag. A record may lack any of
-// them.
-func (j *job) resolveFields(flag, list string) ([]records.Field, error) {
-	fields, err := ResolveFields(list, j.From, j.Inputs.Columns)
+// ResolveFields returns the fields in list, which is the value of a flag.
+func (in *Inputs) ResolveFields(flag, list string, layout records.Layout) ([]records.Field, error) {
+	fields, err := ResolveFields(list, layout, in.Columns)
 	if err != nil {
-		return nil, j.fieldError(flag, list, err)
-	}
-	for i := range fields {
-		fields[i].Optional = true
+		return nil, in.fieldError(flag, list, layout, err)
 	}
 	return fields, nil
 }
 
-func (j *job) fieldError(flag, value string, err error) error {
-	err = fmt.Errorf("--%s %q in %s (read as %s): %w%s", flag, value, j.Inputs.Files[0].Name, j.From.Format, err, j.Inputs.SeparatorHint(j.From))
-	if j.Inputs.Columns == nil {
+func (in *Inputs) fieldError(flag, value string, layout records.Layout, err error) error {
+	isOption := in.Columns == nil || errors.Is(err, records.ErrFieldZero)
+	err = fmt.Errorf("--%s %q in %s (read as %s): %w%s", flag, value, in.Files[0].Name, layout.Format, err, in.SeparatorHint(layout))
+	if isOption {
 		return &OptionError{err}
 	}
 	return err
+}
+
+// resolveFields is like Inputs.ResolveFields, but a record may lack any of the fields.
+func (j *job) resolveFields(flag, list string) ([]records.Field, error) {
+	fields, err := j.Inputs.ResolveFields(flag, list, j.From)
+	for i := range fields {
+		fields[i].Optional = true
+	}
+	return fields, err
 }
 
 func (j *job) fieldName(f records.Field) string {
@@ -125,11 +131,6 @@ const (
 // NUL inside a field is followed by 255. bare[i] is true if field i is a JSON number, true or
 // false; bare is nil if types do not matter.
 func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
-	if bare == nil {
-		if key, ok := appendWords(dst, fields); ok {
-			return key
-		}
-	}
 	for i, f := range fields {
 		end := byte(endText)
 		switch {
@@ -150,39 +151,6 @@ func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 		dst = append(append(dst, f...), 0, end)
 	}
 	return dst
-}
-
-// appendWords is a faster appendKey for fields without NUL. It copies 8 bytes at a time, so it
-// reads beyond the end of a field. It returns false if a field contains a NUL or has too
-// little capacity.
-func appendWords(dst []byte, fields [][]byte) ([]byte, bool) {
-	const ones, high = 0x0101010101010101, 0x8080808080808080
-	n, grown := len(dst), len(dst)
-	for _, f := range fields {
-		grown += len(f) + 2 + 8
-	}
-	dst = slices.Grow(dst, grown-n)
-	to := dst[:cap(dst)]
-	for _, f := range fields {
-		for {
-			if cap(f) < 8 {
-				return dst, false
-			}
-			w, size := binary.LittleEndian.Uint64(f[:8]), min(len(f), 8)
-			outside := ^uint64(0) << (8 * size)
-			if w |= outside; (w-ones)&^w&high != 0 {
-				return dst, false
-			}
-			binary.LittleEndian.PutUint64(to[n:], w&^outside)
-			n += size
-			if f = f[size:]; len(f) == 0 {
-				break
-			}
-		}
-		to[n], to[n+1] = 0, endText
-		n += 2
-	}
-	return to[:n], true
 }
 
 // splitKey appends the fields of a key made by appendKey. A field shares the

@@ -100,7 +100,7 @@ func (g *groupEngine) addValueColumn(field, text string) (int, error) {
 	}
 	f, err := g.job.From.Resolve(field, g.job.Inputs.Columns)
 	if err != nil {
-		return -1, g.job.fieldError("agg", text, err)
+		return -1, g.job.Inputs.fieldError("agg", text, g.job.From, err)
 	}
 	f.Optional = true
 	column := slices.Index(g.fields[g.keyCount:], f)

@@ -50,7 +50,7 @@ func (e *joinEngine) newSide(j *job, names []string) (*joinSide, error) {
 	for _, name := range names {
 		f, err := j.From.Resolve(name, j.Inputs.Columns)
 		if err != nil {
-			return nil, j.fieldError("on", name, err)
+			return nil, j.Inputs.fieldError("on", name, j.From, err)
 		}
 		f.Optional = true
 		s.fields, s.keys = append(s.fields, f), append(s.keys, f.Index)

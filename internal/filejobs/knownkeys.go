@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"container/heap"
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/go-partd/partd/internal/hashagg"
-	"github.com/go-partd/partd/internal/tempdir"
 )
 
 // firstKeys holds the n smallest of the keys added to it.
@@ -69,12 +67,6 @@ func (f *firstKeys) Pop() any {
 // seenKeys remembers keys and a few words of state for each. When its memory is full, it forgets
 // all keys and, if few records had known keys, disables itself.
 type seenKeys struct {
-	ctx        context.Context
-	temp       *tempdir.Set
-	memory     int64
-	stateWords int // size of a key's state, in words
-
-	keys         *hashagg.Aggregator
 	table        *hashagg.Table
 	addedKeys    int64 // number of keys in the table
 	knownRecords int64 // records whose keys were in the table
@@ -83,19 +75,41 @@ type seenKeys struct {
 	droppedRecords int64 // total number of records dropped because of their keys
 }
 
-// newSeenKeys returns a copy of base for each thread. The copies share base.memory. The job
-// closes them after the engine has finished.
-func (j *job) newSeenKeys(ctx context.Context, base seenKeys) (list []*seenKeys) {
-	base.ctx, base.temp, base.memory = ctx, j.temp, base.memory/int64(j.Threads)
-	for range j.Threads {
-		s := base
-		list = append(list, &s)
-		j.closers = append(j.closers, s.close)
+// maxStateWords is the maximum size of a key's state, in words.
+const maxStateWords = 64
+
+// newSeenKeys returns a seenKeys for each thread. They share the memory. If stateWords, the size of
+// a key's state, exceeds maxStateWords, they are disabled.
+func (j *job) newSeenKeys(ctx context.Context, memory int64, stateWords int) ([]*seenKeys, error) {
+	list := make([]*seenKeys, j.Threads)
+	for i := range list {
+		list[i] = &seenKeys{disabled: stateWords > maxStateWords}
 	}
-	return list
+	if stateWords > maxStateWords {
+		return list, nil
+	}
+	tables, err := j.newAggregator(ctx, hashagg.Options{
+		Memory: max(memory, hashagg.MinMemory*int64(j.Threads)), Threads: j.Threads, Words: stateWords, Merge: func(dst, src []uint64) {},
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range list {
+		if s.table, err = tables.Table(); err != nil {
+			return nil, err
+		}
+		s.table.DrainTo(s.forget)
+	}
+	return list, nil
 }
 
-// add reports whether a key is known, and adds it.
+func (s *seenKeys) forget() error {
+	s.disabled = s.knownRecords < s.addedKeys/4
+	s.addedKeys, s.knownRecords = 0, 0
+	return s.table.Drain(func(hashagg.Group) error { return nil })
+}
+
+// add adds a key, and reports whether it is known.
 func (s *seenKeys) add(key []byte) (known bool, err error) {
 	state, isNew, err := s.state(key)
 	known = state != nil && !isNew
@@ -109,8 +123,8 @@ func (s *seenKeys) add(key []byte) (known bool, err error) {
 // state returns the state of a key. A new key's state is zero. If the key cannot be stored, the
 // state is nil.
 func (s *seenKeys) state(key []byte) (state []uint64, isNew bool, err error) {
-	if err := s.open(); err != nil || s.disabled || len(key) > s.table.MaxKey() {
-		return nil, false, err
+	if !s.canStore(key) {
+		return nil, false, nil
 	}
 	if state, isNew, err = s.table.Get(key); isNew {
 		s.addedKeys++
@@ -118,12 +132,11 @@ func (s *seenKeys) state(key []byte) (state []uint64, isNew bool, err error) {
 	return state, isNew, err
 }
 
+func (s *seenKeys) canStore(key []byte) bool { return !s.disabled && len(key) <= s.table.MaxKey() }
+
 // states calls handle with the index of each key and its state.
 func (s *seenKeys) states(keys [][]byte, handle func(i int, state []uint64, isNew bool)) error {
-	if err := s.open(); err != nil {
-		return err
-	}
-	if !s.disabled && !slices.ContainsFunc(keys, func(key []byte) bool { return len(key) > s.table.MaxKey() }) {
+	if !slices.ContainsFunc(keys, func(key []byte) bool { return !s.canStore(key) }) {
 		return s.table.GetMany(keys, func(i int, state []uint64, isNew bool) {
 			if isNew {
 				s.addedKeys++
@@ -139,38 +152,4 @@ func (s *seenKeys) states(keys [][]byte, handle func(i int, state []uint64, isNe
 		handle(i, state, isNew)
 	}
 	return nil
-}
-
-// open creates the table if necessary. If s is disabled, it closes the table instead.
-func (s *seenKeys) open() (err error) {
-	if s.disabled {
-		return s.close()
-	}
-	if s.table != nil {
-		return nil
-	}
-	s.keys, err = hashagg.New(s.ctx, hashagg.Options{
-		Memory: max(s.memory, hashagg.MinMemory), Threads: 1, Temp: s.temp, Words: s.stateWords, Merge: func(dst, src []uint64) {},
-	})
-	if err != nil {
-		return err
-	}
-	if s.table, err = s.keys.Table(); err != nil {
-		return err
-	}
-	s.table.DrainTo(func() error {
-		s.disabled = s.knownRecords < s.addedKeys/4
-		s.addedKeys, s.knownRecords = 0, 0
-		return s.table.Drain(func(hashagg.Group) error { return nil })
-	})
-	return nil
-}
-
-func (s *seenKeys) close() error {
-	if s.table == nil {
-		return nil
-	}
-	err := errors.Join(s.table.Close(), s.keys.Close())
-	s.table, s.keys = nil, nil
-	return err
 }

@@ -60,7 +60,7 @@ func (s *sortEngine) plan(j *job) error {
 			if strings.Contains(name, ":") {
 				err = fmt.Errorf("%w (only :n, :asc and :desc may follow a field name)", err)
 			}
-			return j.fieldError("by", text, err)
+			return j.Inputs.fieldError("by", text, j.From, err)
 		}
 		f.Optional = true
 		order.desc = order.desc || s.descending && !order.asc

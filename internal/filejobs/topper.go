@@ -31,9 +31,6 @@ type topBatch struct {
 	err                     error
 }
 
-// maxFiltered is the maximum n for which workers drop records before the sort.
-const maxFiltered = 64
-
 // TopPer returns an engine that groups records by the fields listed in per. From each group, it
 // writes the n records with the largest values of the fields listed in by.
 func TopPer(by, per string, n int) Engine {
@@ -54,7 +51,9 @@ func (t *topPerEngine) run(ctx context.Context, j *job) (err error) {
 	if t.sorter, err = j.newSorter(ctx, memory/2, true); err != nil {
 		return err
 	}
-	t.seen = j.newSeenKeys(ctx, seenKeys{memory: memory / 3, stateWords: t.n, disabled: t.n > maxFiltered})
+	if t.seen, err = j.newSeenKeys(ctx, memory/3, t.n); err != nil {
+		return err
+	}
 	for i := range j.Threads {
 		t.batches = append(t.batches, &topBatch{worker: i})
 	}

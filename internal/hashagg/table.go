@@ -6,6 +6,7 @@ import (
 	"math"
 	"unsafe"
 
+	"github.com/go-partd/partd/internal/keymap"
 	"github.com/go-partd/partd/internal/offheap"
 	"github.com/go-partd/partd/internal/spill"
 )
@@ -19,9 +20,8 @@ type Table struct {
 	seed   maphash.Seed
 	states States // nil if states consist only of words
 
-	// slots is an open-addressing table with linear probing. A slot is 0 if it is empty.
-	// Otherwise its upper half is the lower half of the key's hash, and its lower half is
-	// the entry's position (the index of its first word) plus one.
+	// slots is an open-addressing table (see keymap.InsertSlot). The lower half of a slot is the
+	// entry's position (the index of its first word) plus one.
 	slots    []uint64
 	slotMem  []byte   // memory of slots
 	words    []uint64 // entries
@@ -226,7 +226,7 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	t.words[pos] = uint64(len(key))
 	clear(t.words[pos+headWords : pos+headWords+t.stateLen])
 	copy(t.mem[(pos+headWords+t.stateLen)*8:], key)
-	t.insertSlot(hash, pos)
+	keymap.InsertSlot(t.slots, hash<<32|uint64(pos+1))
 	return pos, nil
 }
 
@@ -252,25 +252,12 @@ func (t *Table) hasRoom(size int, growFirst bool) bool {
 	return total <= t.budget && t.used+size <= min(len(t.words), 1<<32-2)
 }
 
-func (t *Table) insertSlot(hash uint64, pos int) {
-	mask := uint32(len(t.slots) - 1)
-	i := uint32(hash) & mask
-	for t.slots[i] != 0 {
-		i = (i + 1) & mask
-	}
-	t.slots[i] = hash<<32 | uint64(pos+1)
-}
-
 func (t *Table) growSlots() error {
 	old, oldMem := t.slots, t.slotMem
 	if err := t.makeSlots(2 * len(old)); err != nil {
 		return err
 	}
-	for _, slot := range old {
-		if slot != 0 {
-			t.insertSlot(slot>>32, int(uint32(slot))-1)
-		}
-	}
+	keymap.MoveSlots(t.slots, old)
 	offheap.Release(oldMem)
 	return nil
 }

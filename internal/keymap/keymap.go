@@ -121,7 +121,7 @@ func (m *Map[V]) add(hash uint64) ID {
 			m.pages = append(m.pages, new([pageLen]record[V]))
 		}
 	}
-	m.insertSlot(uint64(uint32(hash))<<32 | uint64(id))
+	InsertSlot(m.slots, uint64(uint32(hash))<<32|uint64(id))
 	m.count++
 	return id
 }
@@ -211,21 +211,29 @@ func (m *Map[V]) hasKey(id ID, hash uint64, key string) bool {
 	return string(m.Key(id)) == key
 }
 
-func (m *Map[V]) insertSlot(slot uint64) {
-	mask := uint32(len(m.slots) - 1)
-	i := uint32(slot>>32) & mask
-	for m.slots[i] != 0 {
-		i = (i + 1) & mask
-	}
-	m.slots[i] = slot
-}
-
 func (m *Map[V]) growSlots() {
 	old := m.slots
 	m.slots = make([]uint64, max(firstSlots, 2*len(old)))
-	for _, slot := range old {
+	MoveSlots(m.slots, old)
+}
+
+// InsertSlot inserts a slot into an open-addressing table with linear probing. The table's length
+// must be a power of two. The upper half of a slot is the lower half of the key's hash. An empty
+// slot is 0.
+func InsertSlot(slots []uint64, slot uint64) {
+	mask := uint32(len(slots) - 1)
+	i := uint32(slot>>32) & mask
+	for slots[i] != 0 {
+		i = (i + 1) & mask
+	}
+	slots[i] = slot
+}
+
+// MoveSlots inserts the slots of one table into another one.
+func MoveSlots(to, from []uint64) {
+	for _, slot := range from {
 		if slot != 0 {
-			m.insertSlot(slot)
+			InsertSlot(to, slot)
 		}
 	}
 }

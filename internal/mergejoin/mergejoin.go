@@ -63,7 +63,7 @@ type Stats struct {
 // must be closed. Join calls emit for each row, with nil in place of a missing record. The records
 // are valid until emit returns.
 func Join(ctx context.Context, left, right *extsort.Sorter, o Options, emit func(left, right []byte) error) (_ Stats, err error) {
-	j := &join{Options: o, ctx: ctx, emit: emit, left: newCursor(left), right: newCursor(right)}
+	j := &join{Options: o, ctx: ctx, emit: emit, left: newCursor(left), right: newCursor(right), held: held{data: []byte{}}}
 	defer func() {
 		j.left.stop()
 		j.right.stop()
@@ -192,7 +192,7 @@ func (j *join) emitPairs() error {
 func (j *join) fill() (more bool, n int64, err error) {
 	h, limit := &j.held, j.Memory/2
 	if int64(cap(h.data)) > 2*limit { // free memory that a long record needed
-		h.data = nil
+		h.data = []byte{}
 	}
 	h.data, h.ends = h.data[:0], h.ends[:0]
 	for {
@@ -262,7 +262,7 @@ func (j *join) pairSpilled() error {
 
 // held holds left records of the current key in memory.
 type held struct {
-	data []byte
+	data []byte // never nil
 	ends []int
 }
 
@@ -274,9 +274,6 @@ func (h *held) record(i int) []byte {
 	from := 0
 	if i > 0 {
 		from = h.ends[i-1]
-	}
-	if h.data == nil {
-		return []byte{}
 	}
 	return h.data[from:h.ends[i]:h.ends[i]]
 }

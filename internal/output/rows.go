@@ -164,14 +164,19 @@ func (r *Rows) AppendEnd(dst []byte) []byte {
 func (r *Rows) AppendPiece(dst []byte, i int, piece []byte) ([]byte, error) {
 	switch r.layout.Format {
 	case records.CSV:
-		return AppendDoubled(dst, piece), nil
+		return appendDoubled(dst, piece), nil
 	case records.JSONL:
 		return append(dst, piece...), nil
 	}
-	if err := r.CheckField(piece); err != nil {
+	return r.appendUnquoted(dst, i, piece)
+}
+
+// appendUnquoted appends the text of field i. The format must be TSV or text.
+func (r *Rows) appendUnquoted(dst []byte, i int, text []byte) ([]byte, error) {
+	if err := r.checkField(text); err != nil {
 		return dst, r.cannotWrite(i, err)
 	}
-	return append(dst, piece...), nil
+	return append(dst, text...), nil
 }
 
 // AppendQuote appends the quote before or after the pieces of a field, if the format uses quotes.
@@ -194,10 +199,7 @@ func (r *Rows) AppendField(dst []byte, i int, v *Value) ([]byte, error) {
 		}
 		return dst, nil
 	}
-	if err := r.CheckField(v.Text); err != nil {
-		return dst, r.cannotWrite(i, err)
-	}
-	return append(dst, v.Text...), nil
+	return r.appendUnquoted(dst, i, v.Text)
 }
 
 // AppendValue appends a value as JSON.
@@ -211,8 +213,8 @@ func AppendValue(dst []byte, v *Value) ([]byte, error) {
 	return AppendJSON(dst, v.Text)
 }
 
-// CheckField returns an error if a field cannot be represented. The format must be TSV or text.
-func (r *Rows) CheckField(field []byte) error {
+// checkField returns an error if a field cannot be represented. The format must be TSV or text.
+func (r *Rows) checkField(field []byte) error {
 	switch {
 	case bytes.IndexByte(field, '\n') >= 0 || bytes.IndexByte(field, '\r') >= 0:
 		return fmt.Errorf("it contains a line ending, which %s cannot represent", r.layout.Format)
@@ -245,12 +247,12 @@ func AppendCSV(dst, field []byte, sep byte) []byte {
 		return append(dst, field...)
 	}
 	dst = append(dst, '"')
-	dst = AppendDoubled(dst, field)
+	dst = appendDoubled(dst, field)
 	return append(dst, '"')
 }
 
-// AppendDoubled appends the content of a quoted field, with each quote doubled.
-func AppendDoubled(dst, field []byte) []byte {
+// appendDoubled appends the content of a quoted field, with each quote doubled.
+func appendDoubled(dst, field []byte) []byte {
 	for {
 		q := bytes.IndexByte(field, '"')
 		if q < 0 {

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-
-	"github.com/go-partd/partd/internal/canceled"
 )
 
 // Block is a sequence of complete records from one input.
@@ -16,7 +14,6 @@ type Block struct {
 	Unquoted []bool   // JSON lines: true for each field that is not a string
 	Worker   int      // index of the worker that handles the block
 	Seq      int64    // index of the block, in input order
-	Size     int64    // size of the block in bytes
 
 	splitter   *Splitter
 	data       []byte // the records; a part of buf
@@ -28,7 +25,6 @@ type Block struct {
 	skipBad bool
 
 	blockOrder *blockOrder
-	ctx        context.Context
 	tally      Tally
 	first      []byte // JSON lines: the first valid record
 	bad        error  // error of the first skipped bad record
@@ -123,9 +119,7 @@ func (b *Block) Offset() int64 {
 }
 
 // WaitForEarlier waits until all earlier blocks have been handled.
-func (b *Block) WaitForEarlier() error {
-	return canceled.Wait(b.ctx, b.blockOrder.earlierMerged(b.Seq))
-}
+func (b *Block) WaitForEarlier() error { return b.blockOrder.waitForEarlier(b.Seq) }
 
 // BadError reports a bad record.
 type BadError struct{ Err error }
@@ -158,12 +152,13 @@ type blockOrder struct {
 	cancel context.CancelCauseFunc
 
 	mu          sync.Mutex
-	nextSeq     int64                   // index of the next block to merge
-	pending     map[int64]*result       // results of blocks after nextSeq
-	waiting     map[int64]chan struct{} // channels that earlierMerged has returned, by Block.Seq
-	linesBefore int64                   // number of lines of the input before block nextSeq
+	changed     sync.Cond         // signaled when nextSeq or stopErr changes
+	nextSeq     int64             // index of the next block to merge
+	pending     map[int64]*result // results of blocks after nextSeq
+	linesBefore int64             // number of lines of the input before block nextSeq
 	tally       Tally
-	err         error
+	err         error // error of the first block, in input order, that failed
+	stopErr     error // set after err was set, or the context has ended
 }
 
 // inputPosition says where in the inputs a block is.
@@ -199,11 +194,16 @@ func (o *blockOrder) addResult(r *result) {
 		delete(o.pending, o.nextSeq)
 		o.nextSeq++
 		o.merge(r)
-		if merged := o.waiting[o.nextSeq]; merged != nil && o.err == nil {
-			close(merged)
-			delete(o.waiting, o.nextSeq)
-		}
 	}
+	o.changed.Broadcast()
+}
+
+// stop ends all calls of waitForEarlier with err.
+func (o *blockOrder) stop(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.stopErr = err
+	o.changed.Broadcast()
 }
 
 func (o *blockOrder) merge(r *result) {
@@ -233,18 +233,12 @@ func (o *blockOrder) needsFirst() bool {
 	return o.tally.First == nil
 }
 
-// earlierMerged returns a channel that is closed when the results of all blocks before seq are
-// merged.
-func (o *blockOrder) earlierMerged(seq int64) <-chan struct{} {
+// waitForEarlier waits until the results of all blocks before seq are merged.
+func (o *blockOrder) waitForEarlier(seq int64) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.nextSeq == seq && o.err == nil {
-		closed := make(chan struct{})
-		close(closed)
-		return closed
+	for (o.nextSeq < seq || o.err != nil) && o.stopErr == nil {
+		o.changed.Wait()
 	}
-	if o.waiting[seq] == nil {
-		o.waiting[seq] = make(chan struct{})
-	}
-	return o.waiting[seq]
+	return o.stopErr
 }

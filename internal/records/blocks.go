@@ -2,6 +2,7 @@ package records
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 
@@ -46,7 +47,7 @@ func wholeCSV(data []byte, sep byte) int {
 
 // sendBlock passes the records in r.block before index end to the workers, and begins another block
 // with the bytes after end.
-func (r *reader) sendBlock(end int) error {
+func (r *reader) sendBlock(ctx context.Context, end int) error {
 	old := r.block
 	data, tail := old[r.start:end], old[end:]
 	n := r.cfg.Block // minimum size of the next block
@@ -60,16 +61,16 @@ func (r *reader) sendBlock(end int) error {
 	}
 	r.countFields(data)
 	b := &Block{
-		Size: int64(len(data)), data: data, buf: old, offset: r.bytesSent, Seq: r.seq, blockOrder: r.order, ctx: r.ctx,
+		data: data, buf: old, offset: r.bytesSent, Seq: r.seq, blockOrder: r.order,
 		inputPosition: r.inputPosition, fieldCount: r.splitter.fieldCount, skipBad: r.cfg.SkipBad,
 	}
 	r.seq++
 	r.bytesSent += int64(len(data))
 	r.isFirst = false
-	if err := canceled.Send(r.ctx, r.fullBlocks, b); err != nil {
+	if err := canceled.Send(ctx, r.fullBlocks, b); err != nil {
 		return err
 	}
-	block, err := r.takeBlock(n)
+	block, err := r.takeBlock(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (r *reader) sendBlock(end int) error {
 
 // takeBlock waits for an unused block of at least n bytes. After grow, one block is larger than the
 // others.
-func (r *reader) takeBlock(n int) ([]byte, error) {
+func (r *reader) takeBlock(ctx context.Context, n int) ([]byte, error) {
 	var small [][]byte
 	defer func() {
 		for _, b := range small {
@@ -90,7 +91,7 @@ func (r *reader) takeBlock(n int) ([]byte, error) {
 		}
 	}()
 	for {
-		b, err := canceled.Receive(r.ctx, r.emptyBlocks)
+		b, err := canceled.Receive(ctx, r.emptyBlocks)
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +105,7 @@ func (r *reader) takeBlock(n int) ([]byte, error) {
 // grow enlarges r.block for a long record. To limit memory to one large block, it waits until the
 // workers have returned all other blocks. Then it uses the largest block, or replaces that block if
 // it is too small.
-func (r *reader) grow() error {
+func (r *reader) grow(ctx context.Context) error {
 	if r.limit >= r.cfg.MaxRecord {
 		r.errLine = 1
 		err := fmt.Errorf("%w: the record that begins here is longer than %d bytes, a quarter of --memory", partd.ErrTooLarge, r.cfg.MaxRecord)
@@ -120,7 +121,7 @@ func (r *reader) grow() error {
 	blocks := make([][]byte, r.cfg.blocks())
 	blocks[0] = r.block
 	for i := range blocks[1:] {
-		b, err := canceled.Receive(r.ctx, r.emptyBlocks)
+		b, err := canceled.Receive(ctx, r.emptyBlocks)
 		if err != nil {
 			return err
 		}

@@ -17,48 +17,34 @@ const byteOrderMark = "\uFEFF"
 // reports whether r.block contains the file's end.
 func (r *reader) begin(eof bool) (bool, error) {
 	s, t := r.splitter, &r.tally
-	from := r.start
-	if rest := r.block[from:]; len(rest) >= len(byteOrderMark) && string(rest[:len(byteOrderMark)]) == byteOrderMark {
-		from += len(byteOrderMark)
-	}
+	rest := bytes.TrimPrefix(r.block[r.start:], []byte(byteOrderMark))
+	from := len(r.block) - len(rest)
 	if !r.cfg.Layout.HasHeader() {
 		t.HeaderBytes += int64(from - r.start)
 		r.start = from
 		return true, nil
 	}
-	s.Begin()
-	s.Feed(r.block[from:], eof)
-	var lines, blank int64
-	for {
-		switch kind := s.Next(); kind {
-		case More:
-			if !eof {
-				return false, nil
-			}
-			// The file has only empty lines. A worker will count them.
-			t.HeaderBytes += int64(from - r.start)
-			r.start = from
-			return true, nil
-		case Blank:
-			lines++
-			blank += int64(len(s.Record))
-			continue
-		case Header:
-			if diff := DiffColumns(r.cfg.Columns, s.Columns); diff != "" {
-				r.errLine = s.Line
-				return false, fmt.Errorf("the expected and the actual header differ: %s", diff)
-			}
-			t.BlankLines += lines
-			t.BlankBytes += blank
-			t.HeaderBytes += int64(from-r.start+s.Pos()) - blank
-			r.start = from + s.Pos()
-			r.skipped = s.lines
-			return true, nil
-		default:
-			r.errLine = s.Line
-			return false, s.Err
-		}
+	switch kind := s.findHeader(rest, eof); {
+	case kind == More && !eof:
+		return false, nil
+	case kind == More: // the file has only empty lines, which a worker will count
+		t.HeaderBytes += int64(from - r.start)
+		r.start = from
+		return true, nil
+	case kind != Header:
+		r.errLine = s.Line
+		return false, s.Err
 	}
+	if diff := DiffColumns(r.cfg.Columns, s.Columns); diff != "" {
+		r.errLine = s.Line
+		return false, fmt.Errorf("the expected and the actual header differ: %s", diff)
+	}
+	t.BlankLines += s.Line - 1
+	t.BlankBytes += int64(s.Pos() - len(s.Record))
+	t.HeaderBytes += int64(from - r.start + len(s.Record))
+	r.start = from + s.Pos()
+	r.skipped = s.lines
+	return true, nil
 }
 
 // countFields sets the splitter's fieldCount from the first record in data, unless the count is
@@ -147,7 +133,7 @@ func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, 
 			return &Start{Read: head}, nil
 		}
 		s := NewSplitter(layout, nil, nil)
-		if kind := s.findHeader(head, err != nil); kind == Header {
+		if kind := s.findHeader(bytes.TrimPrefix(head, []byte(byteOrderMark)), err != nil); kind == Header {
 			return &Start{s.Columns, s.Record, head}, nil
 		} else if kind == Broken || kind == Bad {
 			return nil, &Error{name, s.Line, s.Err}
@@ -162,9 +148,8 @@ func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, 
 }
 
 // findHeader returns Header after it has set s.Columns, or another Kind if it finds no header. data
-// is the beginning of a file, or the whole file if complete is true.
+// is the beginning of a file without its byte order mark, or the whole file if complete is true.
 func (s *Splitter) findHeader(data []byte, complete bool) Kind {
-	data = bytes.TrimPrefix(data, []byte(byteOrderMark))
 	if complete && len(data) > 0 && data[len(data)-1] != '\n' {
 		data = append(data[:len(data):len(data)], '\n')
 	}

@@ -81,21 +81,23 @@ func (t *Tally) Add(o *Tally) {
 func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) error) (Tally, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	o := &blockOrder{cancel: cancel, pending: map[int64]*result{}, waiting: map[int64]chan struct{}{}}
+	o := &blockOrder{cancel: cancel, pending: map[int64]*result{}}
+	o.changed.L = &o.mu
+	defer context.AfterFunc(ctx, func() { o.stop(canceled.Err(ctx)) })()
 	r := &reader{
-		ctx: ctx, cfg: cfg, order: o, splitter: NewSplitter(cfg.Layout, nil, cfg.Columns),
+		cfg: cfg, order: o, splitter: NewSplitter(cfg.Layout, nil, cfg.Columns),
 		emptyBlocks: make(chan []byte, cfg.blocks()), fullBlocks: make(chan *Block, cfg.blocks()),
 	}
 	for range cfg.blocks() {
 		r.emptyBlocks <- make([]byte, 0, cfg.Block)
 	}
-	go r.run(inputs)
+	go r.run(ctx, inputs)
 	var wg sync.WaitGroup
 	splitters := make([]*Splitter, cfg.workers())
 	for w := range splitters {
 		splitters[w] = NewSplitter(cfg.Layout, cfg.Fields, cfg.Columns)
 		splitters[w].allFields = cfg.AllFields
-		wg.Go(func() { r.work(w, splitters[w], handle) })
+		wg.Go(func() { r.work(ctx, w, splitters[w], handle) })
 	}
 	wg.Wait()
 	o.mu.Lock() // the reader may still be running
@@ -121,12 +123,12 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 }
 
 // work calls handle for blocks from fullBlocks, until the channel is closed or a block fails.
-func (r *reader) work(worker int, splitter *Splitter, handle func(*Block) error) {
+func (r *reader) work(ctx context.Context, worker int, splitter *Splitter, handle func(*Block) error) {
 	for {
 		var b *Block
 		select {
 		case b = <-r.fullBlocks:
-		case <-r.ctx.Done():
+		case <-ctx.Done():
 		}
 		if b == nil {
 			return
@@ -143,7 +145,6 @@ func (r *reader) work(worker int, splitter *Splitter, handle func(*Block) error)
 
 // reader reads the inputs in its own goroutine.
 type reader struct {
-	ctx      context.Context
 	cfg      Config
 	order    *blockOrder
 	tally    Tally
@@ -162,10 +163,10 @@ type reader struct {
 	errLine       int64 // line of run's error, counted from the beginning of the next block; 0 if unknown
 }
 
-func (r *reader) run(inputs []Input) {
+func (r *reader) run(ctx context.Context, inputs []Input) {
 	r.block, r.limit = <-r.emptyBlocks, r.cfg.Block-1
 	for i := range inputs {
-		if err := r.readInput(&inputs[i]); err != nil {
+		if err := r.readInput(ctx, &inputs[i]); err != nil {
 			// Report the error in input order, as the result of the next block.
 			r.order.addResult(&result{seq: r.seq, inputPosition: r.inputPosition, err: err, errLine: r.errLine})
 			return
@@ -174,7 +175,7 @@ func (r *reader) run(inputs []Input) {
 	close(r.fullBlocks)
 }
 
-func (r *reader) readInput(in *Input) (err error) {
+func (r *reader) readInput(ctx context.Context, in *Input) (err error) {
 	f, err := in.Open()
 	if err != nil {
 		return err
@@ -183,7 +184,7 @@ func (r *reader) readInput(in *Input) (err error) {
 	r.inputPosition = inputPosition{name: in.Name, isFirst: true}
 	var size int64
 	for headerDone, eof := false, false; !eof; {
-		n, err := r.fill(f)
+		n, err := r.fill(ctx, f)
 		size += int64(n)
 		if err != nil && err != io.EOF {
 			return err
@@ -205,9 +206,9 @@ func (r *reader) readInput(in *Input) (err error) {
 			end += r.cfg.Layout.WholeRecords(r.block[r.start:])
 		}
 		if end == 0 && !eof {
-			err = r.grow()
+			err = r.grow(ctx)
 		} else {
-			err = r.sendBlock(end)
+			err = r.sendBlock(ctx, end)
 		}
 		if err != nil {
 			return err
@@ -220,9 +221,9 @@ func (r *reader) readInput(in *Input) (err error) {
 	return nil
 }
 
-func (r *reader) fill(f io.Reader) (n int, err error) {
+func (r *reader) fill(ctx context.Context, f io.Reader) (n int, err error) {
 	for len(r.block) < r.limit && err == nil {
-		if err := canceled.Err(r.ctx); err != nil {
+		if err := canceled.Err(ctx); err != nil {
 			return n, err
 		}
 		var m int

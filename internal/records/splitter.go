@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+
+	"github.com/go-partd/partd/internal/textfmt"
 )
 
 // Kind is a result of [Splitter.Next].
@@ -216,7 +218,7 @@ func (s *Splitter) setCount(n int) bool {
 	if !s.layout.HasHeader() {
 		subject = "the first record has"
 	}
-	s.Err = fmt.Errorf("the record has %s, but %s %d", plural(n, "field"), subject, s.fieldCount)
+	s.Err = fmt.Errorf("the record has %s, but %s %d", textfmt.Plural(int64(n), "field"), subject, s.fieldCount)
 	return false
 }
 
@@ -234,7 +236,7 @@ func (s *Splitter) missingField(n int) Kind {
 		}
 		break
 	}
-	s.Err = fmt.Errorf("field %d is missing: the record has %s", missing, plural(n, "field"))
+	s.Err = fmt.Errorf("field %d is missing: the record has %s", missing, textfmt.Plural(int64(n), "field"))
 	return Bad
 }
 
@@ -265,11 +267,4 @@ func (s *Splitter) unquote(field []byte) []byte {
 		out = append(out, field[:q+1]...)
 		field = field[q+2:]
 	}
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
