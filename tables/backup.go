@@ -16,7 +16,6 @@ import (
 // or a table in one of these buckets that is not from a backup, Backup copies nothing and returns an error that wraps
 // ErrExists. To delete a backup, delete its snapshots.
 func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...string) ([]CopiedTable, error) {
-	s, to = s.orUnopened(), to.orUnopened()
 	return s.copyTo(ctx, "backup", to, buckets, func(c *copyJob, buckets []*Bucket) error {
 		if err := checkName("snapshot", name); err != nil || name == "" {
 			return errors.Join(err, errors.New("the backup needs a name"))
@@ -100,7 +99,6 @@ func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, bucke
 
 // Backups returns the backups in this store: for each name, one snapshot per bucket.
 func (s *Store) Backups(ctx context.Context) (backups []SnapshotInfo, _ error) {
-	s = s.orUnopened()
 	for b, err := range s.Buckets(ctx) {
 		if err != nil {
 			return nil, err

@@ -13,62 +13,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-func TestPutAllAndScanAll(t *testing.T) {
-	t.Parallel()
-	s := mustOpen(t, t.TempDir(), nil)
-	b := s.Bucket("b")
-	var started, done atomic.Int64
-	puts := func(yield func(TablePut) bool) {
-		for i := range int64(30) {
-			if n := started.Add(1) - done.Load(); n > 3 {
-				t.Errorf("%d puts are in progress, want at most 3", n)
-			}
-			o := &PutOptions{}
-			if !yield(TablePut{fmt.Sprint("t", i), &countedReader{rowsOf(i, i+1), &done}, PutAppend, o}) {
-				return
-			}
-		}
-	}
-	mustSucceed(t, b.PutAll(t.Context(), puts, 3))
-	var names []string
-	for i := range 30 {
-		names = append(names, fmt.Sprint("t", i))
-	}
-	var sum, readers, maxReaders atomic.Int64
-	mustSucceed(t, b.ScanAll(t.Context(), names, nil, 2, func(_ string, r array.RecordReader) error {
-		maxReaders.Store(max(maxReaders.Load(), readers.Add(1)))
-		defer readers.Add(-1)
-		for r.Next() {
-			sum.Add(r.RecordBatch().NumRows())
-		}
-		return r.Err()
-	}))
-	if sum.Load() != 60 || maxReaders.Load() > 2 {
-		t.Errorf("ScanAll read %d rows with up to %d readers, want 60 rows with at most 2 readers", sum.Load(), maxReaders.Load())
-	}
-	err := b.PutAll(t.Context(), slices.Values([]TablePut{{"t1", rowsOf(1), PutError, nil}, {"new", rowsOf(1), PutError, nil}}), 1)
-	if !errors.Is(err, ErrExists) {
-		t.Errorf("PutAll error = %v, want ErrExists", err)
-	}
-	if err := b.ScanAll(t.Context(), []string{"t1", "nope"}, nil, 0, func(string, array.RecordReader) error { return nil }); !errors.Is(err, ErrNotFound) {
-		t.Errorf("ScanAll error = %v, want ErrNotFound", err)
-	}
-}
-
-// countedReader increments done when it has been read to its end.
-type countedReader struct {
-	array.RecordReader
-	done *atomic.Int64
-}
-
-func (c *countedReader) Next() bool {
-	if c.RecordReader.Next() {
-		return true
-	}
-	c.done.Add(1)
-	return false
-}
-
 func TestChunks(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})

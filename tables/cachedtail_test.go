@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // TestCachedTail checks that the deduplicated rows of the tail (rows not yet in data files) are cached until the
@@ -41,11 +40,11 @@ func TestCachedTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		isCached := func() bool {
-			v, err := table.dedupedView(t.Context())
+			v, release, err := table.pinnedView(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			take.Release(v.rows)
+			defer release()
 			return v.tail.Deduped
 		}
 		if isCached() || !isCached() {

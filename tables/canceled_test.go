@@ -54,13 +54,10 @@ func TestCanceledContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errSibling)
 	for call, do := range map[string]func() error{
-		"open":    func() error { _, err := Open(ctx, t.TempDir(), nil); return err },
-		"append":  func() error { _, err := b.Put(ctx, "t", rowsOf(1), PutAppend, nil); return err },
-		"create":  func() error { _, err := b.Put(ctx, "new", rowsOf(1), PutError, nil); return err },
-		"replace": func() error { _, err := b.Put(ctx, "t", rowsOf(1), PutReplace, nil); return err },
-		"put all": func() error {
-			return b.PutAll(ctx, func(yield func(TablePut) bool) { yield(TablePut{Name: "t", Rows: rowsOf(1), Mode: PutAppend}) }, 2)
-		},
+		"open":          func() error { _, err := Open(ctx, t.TempDir(), nil); return err },
+		"append":        func() error { _, err := b.Put(ctx, "t", rowsOf(1), PutAppend, nil); return err },
+		"create":        func() error { _, err := b.Put(ctx, "new", rowsOf(1), PutError, nil); return err },
+		"replace":       func() error { _, err := b.Put(ctx, "t", rowsOf(1), PutReplace, nil); return err },
 		"upsert":        func() error { _, err := b.Upsert(ctx, "t", rowsOf(1), &UpsertOptions{Keys: []string{"n"}}); return err },
 		"delete rows":   func() error { _, err := b.DeleteRows(ctx, "t", where); return err },
 		"delete":        func() error { return b.Delete(ctx, "t") },
@@ -85,7 +82,7 @@ func TestCanceledContext(t *testing.T) {
 		"buckets":         func() error { return lastError(s.Buckets(ctx)) },
 		"exists":          func() error { _, err := b.Exists(ctx); return err },
 		"scan":            func() error { _, err := readAll(ctx, table, nil); return err },
-		"tail":            func() error { _, err := table.Tail(ctx, 5); return err },
+		"tail":            func() error { _, err := table.Scan(ctx, &ScanOptions{Last: 5}); return err },
 		"versions":        func() error { _, err := table.Versions(ctx); return err },
 		"lock": func() error {
 			lock, err := b.Lock(t.Context(), "t")

@@ -39,23 +39,22 @@ func (e entry) compact(ctx context.Context) (r MaintainResult, err error) {
 		return r, err
 	}
 	step, err := e.prepareCompaction(ctx, t)
-	if err != nil || step.before == 0 {
+	if err != nil || len(step.result.OldDataFiles) == 0 {
 		return r, err
 	}
 	e.Commits.Lock()
 	defer e.Commits.Unlock()
 	_, err = e.Commit(ctx, commit.PreparedStep{IO: step.IO, Apply: step.apply})
 	step.IO.RemoveFailed(err)
-	return MaintainResult{Tables: 1, FilesBefore: step.before, FilesAfter: step.after}, err
+	return MaintainResult{Tables: 1, FilesBefore: len(step.result.OldDataFiles), FilesAfter: len(step.result.NewDataFiles)}, err
 }
 
 // compactStep replaces files with new ones that contain the same rows.
 type compactStep struct {
 	commit.Basis
-	seq           int64 // sequence number of the snapshot whose files are compacted
-	result        table.CompactionGroupResult
-	before, after int            // number of files to replace, and number of new files
-	cut           *series.Cutter // divides rows among files by period; nil if the table has no periods
+	seq    int64 // sequence number of the snapshot whose files are compacted
+	result table.CompactionGroupResult
+	cut    *series.Cutter // divides rows among files by period; nil if the table has no periods
 }
 
 // prepareCompaction writes the compacted files of a table, which must have a snapshot.
@@ -66,10 +65,7 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *com
 	}
 	fileIO := step.IO // the deferred call cannot use step, because returning an error sets step to nil
 	defer func() { fileIO.RemoveFailed(err) }()
-	def, err := definition.FromMetadata(t.Metadata())
-	if err != nil {
-		return nil, err
-	}
+	def := step.Definition
 	if schema.CheckReadable(def.Stored) != nil {
 		return step, nil // this package cannot read all columns; the engine that wrote them can compact the table
 	}
@@ -170,7 +166,6 @@ func (c *compactStep) add(tasks []table.FileScanTask, files []iceberg.DataFile) 
 	c.result.NewDataFiles = append(c.result.NewDataFiles, files...)
 	c.result.SafePosDeletes = append(c.result.SafePosDeletes, table.CollectSafePositionDeletes(tasks)...)
 	c.result.SafeDeletionVectors = append(c.result.SafeDeletionVectors, table.CollectSafeDeletionVectors(tasks)...)
-	c.before, c.after = len(c.result.OldDataFiles), len(c.result.NewDataFiles)
 }
 
 func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {

@@ -35,7 +35,6 @@ type CopiedTable struct {
 // At the end, CopyTo reads all rows from both stores, and compares the row counts and the sums of the rows' xxh3-128
 // hashes modulo 2^128.
 func (s *Store) CopyTo(ctx context.Context, to *Store, buckets ...string) ([]CopiedTable, error) {
-	s = s.orUnopened()
 	return s.copyTo(ctx, "copy", to, buckets, func(c *copyJob, buckets []*Bucket) error {
 		c.keepOthers = true
 		for _, b := range buckets {

@@ -69,7 +69,7 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 		if err != nil {
 			return err
 		}
-		if w.Order != nil && w.Order.Rule != KeepAll && w.Order.Rule != "" {
+		if w.def.Order != nil && w.def.Order.Rule != KeepAll && w.def.Order.Rule != "" {
 			w.Allowed = commit.NoChanges // a concurrent append could add rows that duplicate the new rows
 		}
 		err = added.write(ctx, w, src, deletes, func(ctx context.Context, b arrow.RecordBatch) error {

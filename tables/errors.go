@@ -84,3 +84,11 @@ func wrapError(err *error, op, bucket, table string) {
 		*err = &OpError{Op: op, Bucket: bucket, Table: table, Err: *err}
 	}
 }
+
+// wrapOnce sets *err to o, with *err as its cause, unless *err is nil or already has an OpError.
+func wrapOnce(err *error, o *OpError) {
+	if *err != nil && !errors.As(*err, new(*OpError)) {
+		o.Err = *err
+		*err = o
+	}
+}

@@ -64,6 +64,7 @@ func changesOf(needed []definition.Change) (changes []ColumnChange) {
 
 // evolvedColumns describes a table's columns after changes have been applied.
 type evolvedColumns struct {
+	before     *definition.Definition
 	shape      *schema.Shape
 	oldIndexes []int // for each column, its index before the changes, or -1 if it is new
 	rewrites   bool  // whether files must be rewritten, because Iceberg does not allow the type change
@@ -81,7 +82,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 	}
 	cur := meta.CurrentSchema()
 	fields, columns, types := slices.Clone(cur.Fields()), def.Put.Fields(), def.Logical.Fields()
-	ev := &evolvedColumns{}
+	ev := &evolvedColumns{before: def}
 	lastID := meta.LastColumnID()
 	for i := range fields {
 		ev.oldIndexes = append(ev.oldIndexes, i)
@@ -164,21 +165,13 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 	if err != nil {
 		return nil, err
 	}
-	ev.shape = &schema.Shape{Schema: iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, fields...), LastID: meta.LastColumnID()}
-	if ev.shape.Stored, err = schema.StoredSchema(ev.shape.Schema); err != nil {
-		return nil, err
-	}
-	ev.shape.PutProperty, err = schema.Encode(arrow.NewSchema(columns, &metadata))
+	ev.shape, err = schema.ShapeOf(iceberg.NewSchemaWithIdentifiers(cur.ID, cur.IdentifierFieldIDs, fields...), arrow.NewSchema(columns, &metadata), meta.LastColumnID())
 	return ev, err
 }
 
 // caster returns a Caster that converts rows from the old columns, in the types that readers see, to the new columns.
-func (ev *evolvedColumns) caster(before table.Metadata) (*schema.Caster, error) {
-	def, err := definition.FromMetadata(before)
-	if err != nil {
-		return nil, err
-	}
-	return schema.NewColumnsCaster(def.Logical, def.Stored, ev.shape.Stored, ev.oldIndexes), nil
+func (ev *evolvedColumns) caster() *schema.Caster {
+	return schema.NewColumnsCaster(ev.before.Logical, ev.before.Stored, ev.shape.Stored, ev.oldIndexes)
 }
 
 // column returns the column that c adds or widens, with its new type. Its field IDs are above lastID.
@@ -282,9 +275,7 @@ func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {
 	step := &evolveStep{e: t.entry(c), shape: ev.shape}
 	var caster *schema.Caster
 	if ev.rewrites {
-		if caster, err = ev.caster(c.cur.Metadata()); err != nil {
-			return err
-		}
+		caster = ev.caster()
 	}
 	return t.reshape(c, step, caster, nil)
 }

@@ -138,11 +138,7 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 	if step.Basis, err = commit.BasisOf(c.cur, commit.AnyChanges, nil); err != nil {
 		return err
 	}
-	def, err := definition.FromMetadata(c.cur.Metadata())
-	if err != nil {
-		return err
-	}
-	step.allowedBy = def.Settings.Evolution
+	step.allowedBy = step.Definition.Settings.Evolution
 	meta, err := step.evolveMetadata(c.cur.Metadata())
 	if err != nil {
 		return err

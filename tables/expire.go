@@ -14,15 +14,16 @@ import (
 
 // Expire removes old versions, and files that no version of any table needs, such as files from failed commits and
 // deleted tables. A file must have been unused for the grace period before Expire removes it.
-func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
+func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResult, err error) {
 	s = s.orUnopened()
+	defer wrapOnce(&err, &OpError{Op: "expire", Dir: s.dir})
 	o = cmp.Or(o, new(MaintainOptions))
 	if o.OlderThan < 0 || o.Keep < 0 {
-		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)}
+		return MaintainResult{}, fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
 	}
 	used, refsErr := s.cat.References(ctx)
 	if refsErr != nil && !errors.Is(refsErr, ErrDamaged) {
-		return MaintainResult{}, &OpError{Op: "expire", Dir: s.dir, Err: refsErr}
+		return MaintainResult{}, refsErr
 	}
 	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
 		e.Commits.Lock()
@@ -61,8 +62,5 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 		err = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
 	}
 	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
-	if err != nil {
-		err = &OpError{Op: "expire", Dir: s.dir, Err: err}
-	}
 	return r, err
 }

@@ -8,13 +8,13 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/output"
 	"github.com/go-partd/partd/internal/tempdir"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/parquetfile"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // ExportOptions configures Export. Nil or the zero value exports all rows to one new file.
@@ -38,9 +38,7 @@ func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows 
 		if errors.Is(err, output.ErrExists) {
 			err = fmt.Errorf("%w: %s", ErrExists, path)
 		}
-		if err != nil && !errors.As(err, new(*OpError)) {
-			err = t.error("export", err)
-		}
+		wrapOnce(&err, &OpError{Op: "export", Bucket: t.bucket().name, Table: t.orZero().name.Name})
 	}()
 	switch {
 	case o.FileRows < 0:
@@ -70,47 +68,25 @@ func exportParts(ctx context.Context, r array.RecordReader, path string, fileRow
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, temp.Close()) }()
-	splitter := &batchSplitter{r: r}
-	for n := 0; n == 0 || splitter.hasMore(); n++ {
-		part := arrowsafe.Reader(r.Schema(), splitter.next(fileRows), func() {})
+	parts := sorted.NewSplitter(arrowsafe.Batches(r))
+	defer parts.Close()
+	for n := 0; ; n++ {
+		first, err := parts.Peek()
+		if err != nil {
+			return 0, err
+		}
+		if first == nil && n > 0 {
+			break
+		}
+		part := arrowsafe.Reader(r.Schema(), parts.Part(sorted.AtMost(fileRows)), func() {})
 		written, err := parquetfile.Write(ctx, filepath.Join(dir, fmt.Sprintf("part-%05d.parquet", n)), false, part)
 		part.Release()
 		if rows += written; err != nil {
 			return 0, err
 		}
 	}
-	if err := errors.Join(r.Err(), os.Chmod(dir, 0o755)); err != nil { //nolint:gosec // the usual mode of a directory
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the usual mode of a directory
 		return 0, err
 	}
 	return rows, os.Rename(dir, path)
-}
-
-// batchSplitter divides a reader's rows into parts.
-type batchSplitter struct {
-	r         array.RecordReader
-	remaining int64 // number of rows of r's current batch that are not in a part yet
-}
-
-// hasMore reports whether rows remain. If no rows of r's current batch remain, it advances r to the next batch.
-func (b *batchSplitter) hasMore() bool {
-	for b.remaining == 0 && b.r.Next() {
-		b.remaining = b.r.RecordBatch().NumRows()
-	}
-	return b.remaining > 0
-}
-
-func (b *batchSplitter) next(maxRows int64) func(func(arrow.RecordBatch, error) bool) {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		for maxRows > 0 && b.hasMore() {
-			batch := b.r.RecordBatch()
-			first, n := batch.NumRows()-b.remaining, min(maxRows, b.remaining)
-			maxRows, b.remaining = maxRows-n, b.remaining-n
-			if !yield(batch.NewSlice(first, first+n), nil) {
-				return
-			}
-		}
-		if err := b.r.Err(); err != nil {
-			yield(nil, err)
-		}
-	}
 }

@@ -52,7 +52,7 @@ var tablesLayering = layering.Layering{
 			"internal/database":   {"github.com/duckdb/duckdb-go-bindings"},
 		}},
 		{Name: "tables", Packages: map[string][]string{
-			".": {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3", "golang.org/x/sync"},
+			".": {"github.com/apache/iceberg-go", "github.com/google/uuid", "github.com/zeebo/xxh3"},
 		}},
 		{Name: "commits", Packages: map[string][]string{
 			"internal/commit": {"github.com/apache/iceberg-go"},
@@ -65,7 +65,7 @@ var tablesLayering = layering.Layering{
 			"internal/parquetfile": nil,
 			"internal/content":     {"github.com/apache/iceberg-go", "github.com/zeebo/xxh3"},
 			"internal/datafile":    {"github.com/apache/iceberg-go", "github.com/google/uuid", "golang.org/x/sync"},
-			"internal/bucketfs":    {"github.com/zeebo/xxh3", "golang.org/x/sync"},
+			"internal/bucketfs":    {"internal/content", "github.com/zeebo/xxh3", "golang.org/x/sync"},
 		}},
 		{Name: "definitions", Packages: map[string][]string{
 			"internal/definition": {"github.com/apache/iceberg-go"},

@@ -167,7 +167,6 @@ func (b *Bucket) StageIceberg(ctx context.Context, name string, meta table.Metad
 // concern a different table. If a requirement is not met, the error wraps ErrRequirement. If a table rejects its
 // change, the error wraps RuleError, DuplicateError or ArgumentError.
 func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (results []*table.Table, err error) {
-	s = s.orUnopened()
 	var pending []*txnChange
 	err = s.Update(ctx, func(t *Txn) error {
 		for i := range changes {

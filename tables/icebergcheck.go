@@ -64,22 +64,11 @@ func (p *icebergStep) checkChange(ctx context.Context, oldMeta, newMeta table.Me
 	if err := checkSize(oldMeta, newMeta); err != nil {
 		return err
 	}
-	var files []string
-	for s := range newMeta.Statistics() {
-		files = append(files, s.StatisticsPath)
-	}
-	for s := range newMeta.PartitionStatistics() {
-		files = append(files, s.StatisticsPath)
-	}
-	if oldMeta != nil {
-		for s := range oldMeta.Statistics() {
-			files = removeString(files, s.StatisticsPath)
+	oldFiles := statisticsFiles(oldMeta)
+	for _, f := range statisticsFiles(newMeta) {
+		if slices.Contains(oldFiles, f) {
+			continue
 		}
-		for s := range oldMeta.PartitionStatistics() {
-			files = removeString(files, s.StatisticsPath)
-		}
-	}
-	for _, f := range files {
 		if err := p.checkWithin(location, f); err != nil {
 			return err
 		}
@@ -87,8 +76,18 @@ func (p *icebergStep) checkChange(ctx context.Context, oldMeta, newMeta table.Me
 	return p.checkSnapshots(ctx, oldMeta, newMeta)
 }
 
-func removeString(list []string, removed string) []string {
-	return slices.DeleteFunc(list, func(s string) bool { return s == removed })
+// statisticsFiles returns the paths of a table's statistics. meta can be nil.
+func statisticsFiles(meta table.Metadata) (paths []string) {
+	if meta == nil {
+		return nil
+	}
+	for s := range meta.Statistics() {
+		paths = append(paths, s.StatisticsPath)
+	}
+	for s := range meta.PartitionStatistics() {
+		paths = append(paths, s.StatisticsPath)
+	}
+	return paths
 }
 
 func (p *icebergStep) checkUUIDUnused(ctx context.Context, newMeta table.Metadata) error {

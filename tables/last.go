@@ -1,35 +1,12 @@
 package tables
 
 import (
-	"context"
-	"errors"
 	"math"
 	"slices"
-
-	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
-
-// Head returns a reader of the first n rows.
-func (t *Table) Head(ctx context.Context, n int64) (array.RecordReader, error) {
-	if n < 1 {
-		return nil, t.error("scan", errors.New("n, the number of rows, must be at least 1"))
-	}
-	return t.Scan(ctx, &ScanOptions{Limit: n})
-}
-
-// Tail returns a reader of the last n rows, in the table's order.
-func (t *Table) Tail(ctx context.Context, n int64) (array.RecordReader, error) {
-	if n < 1 {
-		return nil, t.error("scan", errors.New("n, the number of rows, must be at least 1"))
-	}
-	return t.Scan(ctx, &ScanOptions{Last: n})
-}
-
-// Last returns a reader of the last row.
-func (t *Table) Last(ctx context.Context) (array.RecordReader, error) { return t.Tail(ctx, 1) }
 
 // limitToLast limits a scan to its last n rows. It estimates a start time from the files' bounds, counts the rows since
 // that time, and moves the time back until there are at least n rows.

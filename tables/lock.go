@@ -15,9 +15,7 @@ import (
 
 // Lock is a named lock that is held until Unlock.
 type Lock struct {
-	unlock func() error
-	once   sync.Once
-	err    error
+	unlock func() error // nil for the zero Lock
 }
 
 // Lock waits until nobody else holds the lock of this name in the bucket, and acquires it. The lock excludes other
@@ -57,18 +55,13 @@ func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Lock{unlock: func() error { return errors.Join(b.store().hooks.fs.Remove(path), l.Unlock()) }}, nil
+	return &Lock{sync.OnceValue(func() error { return errors.Join(b.store().hooks.fs.Remove(path), l.Unlock()) })}, nil
 }
 
 // Unlock releases the lock. Further calls do nothing.
 func (l *Lock) Unlock() error {
-	if l == nil {
+	if l == nil || l.unlock == nil {
 		return nil
 	}
-	l.once.Do(func() {
-		if l.unlock != nil {
-			l.err = l.unlock()
-		}
-	})
-	return l.err
+	return l.unlock()
 }

@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
 var errNoBucket = errors.New("option Tables is set without a bucket: set option Buckets to exactly one bucket")
@@ -102,11 +102,12 @@ const maintainWorkers = 4
 
 // maintain calls f for each table that o selects, and returns the sum of the results. It skips damaged tables and
 // reports them at the end. Any other error ends maintain.
-func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
+func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (_ MaintainResult, err error) {
+	defer wrapOnce(&err, &OpError{Op: op, Dir: s.dir})
 	o = cmp.Or(o, new(MaintainOptions))
 	unpin, err := s.commits.Pin()
 	if err != nil {
-		return MaintainResult{}, &OpError{Op: op, Dir: s.dir, Err: err}
+		return MaintainResult{}, err
 	}
 	unpin() // Pin was only called to check that the store is open
 	tables, err := s.selectTables(ctx, op, o)
@@ -114,44 +115,40 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 		err = ErrReadOnly
 	}
 	if err != nil {
-		return MaintainResult{}, &OpError{Op: op, Dir: s.dir, Err: err}
+		return MaintainResult{}, err
 	}
 	return s.forEach(ctx, op, tables, f)
 }
 
 // forEach is like maintain, but calls f for the given tables.
-func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
-	results, damaged := make([]MaintainResult, len(tables)), make([]error, len(tables))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(maintainWorkers)
-	for i, n := range tables {
-		g.Go(func() error {
-			e, release, err := s.acquire(n)
-			if err != nil {
-				return &OpError{Op: op, Dir: s.dir, Err: err}
-			}
-			defer release()
-			ctx, end := gctx, ignoreOutcome
-			if op != "fold" { // package commit reports each fold to the Observer
-				ctx, end = s.begin(gctx, op, bucketOf(n.Namespace), n.Name)
-			}
-			results[i], err = f(ctx, e)
-			end(Outcome{Err: err})
-			if err != nil {
-				err = &OpError{Op: op, Bucket: bucketOf(n.Namespace), Table: n.Name, Err: err}
-			}
-			if errors.Is(err, ErrDamaged) {
-				damaged[i], err = err, nil
-			}
+func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f func(context.Context, entry) (MaintainResult, error)) (sum MaintainResult, err error) {
+	defer wrapOnce(&err, &OpError{Op: op, Dir: s.dir})
+	var mu sync.Mutex // guards sum and damaged
+	var damaged []error
+	err = parallel.Each(ctx, slices.Values(tables), maintainWorkers, func(ctx context.Context, n tableName) error {
+		e, release, err := s.acquire(n)
+		if err != nil {
 			return err
-		})
-	}
-	err := cmp.Or(g.Wait(), errors.Join(damaged...))
-	var sum MaintainResult
-	for _, r := range results {
+		}
+		defer release()
+		end := ignoreOutcome
+		if op != "fold" { // package commit reports each fold to the Observer
+			ctx, end = s.begin(ctx, op, bucketOf(n.Namespace), n.Name)
+		}
+		r, err := f(ctx, e)
+		end(Outcome{Err: err})
+		if err != nil {
+			err = &OpError{Op: op, Bucket: bucketOf(n.Namespace), Table: n.Name, Err: err}
+		}
+		mu.Lock()
+		defer mu.Unlock()
 		sum.add(r)
-	}
-	return sum, err
+		if errors.Is(err, ErrDamaged) {
+			damaged, err = append(damaged, err), nil
+		}
+		return err
+	})
+	return sum, cmp.Or(err, errors.Join(damaged...))
 }
 
 // selectTables returns the tables that o selects. To fold whole buckets, it returns only the tables in memory, because all

@@ -72,12 +72,6 @@ type MetadataChange struct {
 	Replace bool     `json:"replace,omitempty"` // remove all keys that are not in Set
 }
 
-func (c MetadataChange) normalize() (MetadataChange, error) {
-	var err error
-	c.Set, err = c.Set.normalize()
-	return c, err
-}
-
 func (c MetadataChange) apply(old map[string]any) (map[string]any, error) {
 	changed := maps.Clone(old)
 	if changed == nil || c.Replace {
@@ -111,45 +105,43 @@ func (b *Bucket) Metadata(ctx context.Context) (_ Metadata, err error) {
 	return m, err
 }
 
-// SetMetadata is like Bucket.SetMetadata, but is part of the transaction.
-func (t *Txn) SetMetadata(bucket, name string, m Metadata) error {
-	return t.ChangeMetadata(bucket, name, MetadataChange{Set: m, Replace: true})
-}
-
 // ChangeMetadata is like Bucket.ChangeMetadata, but is part of the transaction.
 func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
 	defer wrapError(&err, "set metadata", bucket, name)
-	c, err = c.normalize()
-	if err == nil && name == "" {
-		if t.ended {
-			err = ErrTxnDone
-		} else if err = checkName("bucket", bucket); err == nil {
-			t.hooks = append(t.hooks, icecat.ChangeNamespaceMetadata(namespaceOf(bucket), c.apply))
-		}
-	} else if err == nil {
-		var change *txnChange
-		if change, err = t.existing(bucket, name); err == nil {
-			change.Add(commit.Plain, nil, func(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
-				if cur == nil {
-					return nil, ErrNotFound
-				}
-				a.Info.Updated = a.Now
-				a.Info.Metadata, err = c.apply(a.Info.Metadata)
-				return cur.Metadata(), err
-			})
-		}
+	if c.Set, err = c.Set.normalize(); err != nil {
+		return err
 	}
-	return err
+	if name == "" {
+		if t.ended {
+			return ErrTxnDone
+		}
+		if err := checkName("bucket", bucket); err != nil {
+			return err
+		}
+		t.hooks = append(t.hooks, icecat.ChangeNamespaceMetadata(namespaceOf(bucket), c.apply))
+		return nil
+	}
+	change, err := t.existing(bucket, name)
+	if err != nil {
+		return err
+	}
+	change.Add(commit.Plain, nil, func(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
+		if cur == nil {
+			return nil, ErrNotFound
+		}
+		a.Info.Updated = a.Now
+		a.Info.Metadata, err = c.apply(a.Info.Metadata)
+		return cur.Metadata(), err
+	})
+	return nil
 }
 
 // UpdatedKey is the metadata key under which listings return the time of a table's last change.
 const UpdatedKey = icecat.UpdatedKey
 
 func withUpdated(m Metadata, at time.Time) Metadata {
-	m = maps.Clone(m)
-	if m == nil {
-		m = Metadata{}
-	}
-	m[UpdatedKey] = icecat.UpdatedText(at)
-	return m
+	updated := Metadata{}
+	maps.Copy(updated, m)
+	updated[UpdatedKey] = icecat.UpdatedText(at)
+	return updated
 }

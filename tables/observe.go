@@ -54,31 +54,16 @@ func (s *Store) begin(ctx context.Context, name, bucket, table string) (_ contex
 	}
 }
 
-type countingReader struct {
-	array.RecordReader
-	sum Outcome
-}
-
-func (c *countingReader) Next() bool {
-	more := c.RecordReader.Next()
-	if more {
-		b := c.RecordBatch()
-		c.sum.Rows += b.NumRows()
-		c.sum.Bytes += datafile.SizeOf(b)
-	}
-	return more
-}
-
-// Unwrap returns the wrapped reader. Package datafile needs it to detect a reader that has already been read.
-func (c *countingReader) Unwrap() array.RecordReader { return c.RecordReader }
-
-// withCounts wraps r to count its rows and bytes. Without an Observer, the counts stay 0.
-func (s *Store) withCounts(r array.RecordReader) (array.RecordReader, *countingReader) {
-	c := &countingReader{RecordReader: r}
+// withCounts wraps r to count its rows and bytes in the Outcome. Without an Observer, the counts stay 0.
+func (s *Store) withCounts(r array.RecordReader) (array.RecordReader, *Outcome) {
+	sum := &Outcome{}
 	if s.opts.Observer == nil || r == nil {
-		return r, c
+		return r, sum
 	}
-	return c, c
+	return &arrowsafe.Counted{RecordReader: r, OnBatch: func(b arrow.RecordBatch) {
+		sum.Rows += b.NumRows()
+		sum.Bytes += datafile.SizeOf(b)
+	}}, sum
 }
 
 // observe returns a reader of r's batches that counts rows and bytes, and calls end with the counts when the reader is
@@ -87,18 +72,14 @@ func (s *Store) observe(r array.RecordReader, end func(Outcome)) array.RecordRea
 	if s.opts.Observer == nil {
 		return r
 	}
-	_, c := s.withCounts(r)
-	each := arrowsafe.Each(c, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-		b.Retain()
-		return b, nil
-	})
-	out := arrowsafe.Reader(r.Schema(), each, func() {
-		c.sum.Err = r.Err()
+	counted, sum := s.withCounts(r)
+	out := arrowsafe.Reader(r.Schema(), arrowsafe.Batches(counted), func() {
+		sum.Err = r.Err()
 		r.Release()
-		end(c.sum)
+		end(*sum)
 	})
 	if encoded, ok := r.(encodedReader); ok {
-		return &observedEncoded{out, encoded, c}
+		return &observedEncoded{out, encoded, sum}
 	}
 	return out
 }
@@ -112,14 +93,14 @@ type encodedReader interface {
 type observedEncoded struct {
 	array.RecordReader
 	encoded encodedReader
-	c       *countingReader
+	sum     *Outcome
 }
 
 func (o *observedEncoded) Messages() iter.Seq[*flight.FlightData] {
 	return func(yield func(*flight.FlightData) bool) {
 		for m := range o.encoded.Messages() {
-			o.c.sum.Rows += arrowsafe.Message{Header: m.DataHeader, Body: m.DataBody}.Rows()
-			o.c.sum.Bytes += int64(len(m.DataBody))
+			o.sum.Rows += arrowsafe.Message{Header: m.DataHeader, Body: m.DataBody}.Rows()
+			o.sum.Bytes += int64(len(m.DataBody))
 			if !yield(m) {
 				return
 			}

@@ -94,9 +94,9 @@ func TestBytesReadByScans(t *testing.T) {
 			files int64
 		}{
 			"all":  {func() (array.RecordReader, error) { return table.Scan(t.Context(), nil) }, files * rowsPerFile, files},
-			"head": {func() (array.RecordReader, error) { return table.Head(t.Context(), 10) }, 10, 1},
-			"tail": {func() (array.RecordReader, error) { return table.Tail(t.Context(), 10) }, 10, 1},
-			"last": {func() (array.RecordReader, error) { return table.Last(t.Context()) }, 1, 1},
+			"head": {func() (array.RecordReader, error) { return table.Scan(t.Context(), &ScanOptions{Limit: 10}) }, 10, 1},
+			"tail": {func() (array.RecordReader, error) { return table.Scan(t.Context(), &ScanOptions{Last: 10}) }, 10, 1},
+			"last": {func() (array.RecordReader, error) { return table.Scan(t.Context(), &ScanOptions{Last: 1}) }, 1, 1},
 			"last with a filter": {func() (array.RecordReader, error) {
 				return table.Scan(t.Context(), &ScanOptions{Last: 10, Filter: secondHalf})
 			}, 10, 1},

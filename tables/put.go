@@ -32,10 +32,10 @@ type DuplicateError = series.DuplicateError
 // that r lacks become null. A put that creates or replaces the table gives it the schema of r.
 func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
 	ctx, end := b.store().begin(ctx, "put", b.Name(), name)
-	r, rows := b.store().withCounts(r)
+	r, counts := b.store().withCounts(r)
 	defer func() {
-		rows.sum.Err = err
-		end(rows.sum)
+		counts.Err = err
+		end(*counts)
 	}()
 	defer wrapError(&err, "put", b.Name(), name)
 	opts, err := o.check(m)
@@ -189,12 +189,14 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	if err != nil {
 		return nil, err
 	}
-	d, err := definition.FromMetadata(step.newMeta)
-	if err != nil {
+	fileIO := e.s.cat.NewIO()
+	writer := e.Staged(step.newMeta, fileIO)
+	if step.Basis, err = commit.BasisOf(writer, allowed, fileIO); err != nil {
 		return nil, err
 	}
+	step.Base = base
 	var existing *table.Table // the rules compare the new rows with the rows of this table; nil if there is none
-	c, changes, err := d.Caster(columns)
+	c, changes, err := step.Definition.Caster(columns)
 	if err == nil && len(changes) > 0 {
 		err = commit.ErrStale // the table has changed since it was read
 		if o.Over != nil {
@@ -207,7 +209,7 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 	if err != nil {
 		return nil, err
 	}
-	rules, err := e.ruleCheck(ctx, d, columns, existing, nil)
+	rules, err := e.ruleCheck(ctx, step.Definition, columns, existing, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -216,14 +218,8 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 			rules.Close()
 			return nil, errors.New("the table has a rule that compares all its rows: combine the puts to it in this Update into one")
 		}
-		allowed, base = commit.NoChanges, commit.SnapshotID(existing)
+		step.Allowed, step.Base = commit.NoChanges, commit.SnapshotID(existing)
 	}
-	fileIO := e.s.cat.NewIO()
-	writer := e.Staged(step.newMeta, fileIO)
-	if step.Basis, err = commit.BasisOf(writer, allowed, fileIO); err != nil {
-		return nil, err
-	}
-	step.Base = base
 	step.files, err = e.Write(ctx, writer, fileIO, commit.WriteInput{Rows: src, Caster: c, Rules: rules})
 	return step, err
 }
@@ -319,7 +315,7 @@ func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *ta
 	if err != nil {
 		return nil, err
 	}
-	if p.Order != nil && p.Order.Rule != "" && p.Order.Rule != KeepAll {
+	if p.Definition.Order != nil && p.Definition.Order.Rule != "" && p.Definition.Order.Rule != KeepAll {
 		s, err := a.Series(cur)
 		if err != nil {
 			return nil, err
@@ -331,7 +327,7 @@ func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *ta
 		replaced := paths(p.replaced)
 		later := slices.DeleteFunc(all, func(f *series.File) bool { return replaced[f.Data().FilePath()] })
 		err = s.RejectDuplicates(ctx, later, p.files)
-		if errors.As(err, new(*DuplicateError)) && p.Order.Rule != RefuseDuplicate {
+		if errors.As(err, new(*DuplicateError)) && p.Definition.Order.Rule != RefuseDuplicate {
 			err = fmt.Errorf("%w: rows that were put later have the same time and keys as some of the new rows", ErrConflict)
 		}
 		if err != nil {

@@ -1,7 +1,6 @@
 package tables
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -109,19 +108,9 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 			affected = append(affected, f)
 		}
 	}
-	position := map[*series.File]int{}
-	for i, f := range affected {
-		position[f] = i
-	}
-	slices.SortStableFunc(affected, func(a, b *series.File) int { return cmp.Compare(a.Low(), b.Low()) })
-	for i := 0; i < len(affected); {
-		from, high := i, affected[i].High()
-		for i++; i < len(affected) && affected[i].Low() <= high; i++ {
-			high = max(high, affected[i].High())
-		}
-		slices.SortFunc(affected[from:i], func(a, b *series.File) int { return cmp.Compare(position[a], position[b]) })
+	for _, overlapping := range series.OverlappingGroups(affected) {
 		var group []table.FileScanTask
-		for _, f := range affected[from:i] {
+		for _, f := range overlapping {
 			group = append(group, f.Task)
 		}
 		groups = append(groups, group)

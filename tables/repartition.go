@@ -69,7 +69,7 @@ func (e entry) partition(ctx context.Context, by Partition) (result PartitionRes
 		}
 		defer func() { step.IO.RemoveFailed(failure) }()
 		result.Partition, result.Why = step.cut.Periods()
-		if result.FilesBefore, result.FilesAfter = step.before, step.after; result.FilesBefore > 0 {
+		if result.FilesBefore, result.FilesAfter = len(step.result.OldDataFiles), len(step.result.NewDataFiles); result.FilesBefore > 0 {
 			steps = append(steps, commit.PreparedStep{IO: step.IO, Apply: step.apply})
 		}
 	}

@@ -115,12 +115,8 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 	isKept := func(k string) bool {
 		return strings.HasPrefix(k, tailProperties) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version"
 	}
-	set := iceberg.Properties{}
-	for k, v := range source.Properties() {
-		if !isKept(k) {
-			set[k] = v
-		}
-	}
+	set := maps.Clone(source.Properties())
+	maps.DeleteFunc(set, func(k, _ string) bool { return isKept(k) })
 	if put, ok := source.Properties()[schema.Property(source.CurrentSchema().ID)]; ok {
 		set[schema.Property(meta.CurrentSchema().ID)] = put
 	}
@@ -154,11 +150,8 @@ func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.
 		}
 		summary = &table.Summary{Operation: table.OpOverwrite, Properties: iceberg.Properties{}}
 		if source.Summary != nil {
-			for k, v := range source.Summary.Properties {
-				if strings.HasPrefix(k, "total-") {
-					summary.Properties[k] = v
-				}
-			}
+			summary.Properties = maps.Clone(source.Summary.Properties)
+			maps.DeleteFunc(summary.Properties, func(k, _ string) bool { return !strings.HasPrefix(k, "total-") })
 		}
 	}
 	schemaID := meta.CurrentSchema().ID

@@ -35,11 +35,11 @@ type rewrite struct {
 	// Each attempt sets the following fields.
 	commit.Basis
 	t          *table.Table
-	def        *definition.Definition
-	oldFiles   []iceberg.DataFile // files that the commit removes
-	newFiles   []iceberg.DataFile // files that the commit adds
-	evolving   *evolveStep        // changes columns; nil if the columns stay the same
-	rewriteAll bool               // whether a column change requires rewriting all files
+	def        *definition.Definition // t's definition, which differs from the basis's after column changes
+	oldFiles   []iceberg.DataFile     // files that the commit removes
+	newFiles   []iceberg.DataFile     // files that the commit adds
+	evolving   *evolveStep            // changes columns; nil if the columns stay the same
+	rewriteAll bool                   // whether a column change requires rewriting all files
 	result     RewriteResult
 }
 
@@ -70,12 +70,10 @@ func (w *rewrite) attempt(ctx context.Context, fileIO *icecat.FileIO, plan func(
 	if w.t, err = w.e.FoldAll(ctx); err != nil {
 		return err
 	}
-	if w.def, err = definition.FromMetadata(w.t.Metadata()); err != nil {
-		return err
-	}
 	if w.Basis, err = commit.BasisOf(w.t, commit.OnlyAppends, fileIO); err != nil {
 		return err
 	}
+	w.def = w.Definition
 	w.oldFiles, w.newFiles, w.evolving, w.rewriteAll, w.result = nil, nil, nil, false, RewriteResult{Version: versionOf(w.t.Metadata())}
 	if err := plan(ctx, w); err != nil {
 		return err
@@ -114,10 +112,7 @@ func (w *rewrite) evolve(columns *arrow.Schema) error {
 	if err != nil {
 		return err
 	}
-	w.evolving, w.rewriteAll = &evolveStep{e: w.e, allowedBy: w.def.Settings.Evolution, shape: ev.shape}, ev.rewrites
-	if w.evolving.caster, err = ev.caster(oldMeta); err != nil {
-		return err
-	}
+	w.evolving, w.rewriteAll = &evolveStep{e: w.e, allowedBy: w.def.Settings.Evolution, shape: ev.shape, caster: ev.caster()}, ev.rewrites
 	meta, err := w.evolving.evolveMetadata(oldMeta)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/gostruct"
+	"github.com/go-partd/partd/tables/internal/schema"
 )
 
 const (
@@ -84,9 +85,7 @@ func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, err
 		}
 		scan := *cmp.Or(o, new(ScanOptions))
 		if scan.Columns == nil {
-			for _, f := range columns.Fields() {
-				scan.Columns = append(scan.Columns, f.Name)
-			}
+			scan.Columns = schema.Names(columns)
 		}
 		r, err := t.Scan(ctx, &scan)
 		if err != nil {

@@ -69,11 +69,7 @@ func (b *Bucket) Rules(ctx context.Context, name string) (list []Rule, err error
 // EditRules changes the rules of a table, or the bucket's own rules if name is "". Puts that began earlier may still use
 // the old rules.
 func (b *Bucket) EditRules(ctx context.Context, name string, e RuleEdit) (err error) {
-	defer func() {
-		if err != nil && !errors.As(err, new(*OpError)) {
-			err = &OpError{Op: "change the rules of", Bucket: b.Name(), Table: name, Err: err}
-		}
-	}()
+	defer wrapOnce(&err, &OpError{Op: "change the rules of", Bucket: b.Name(), Table: name})
 	if name != "" {
 		return b.store().Update(ctx, func(t *Txn) error { return t.EditRules(b.Name(), name, e) })
 	}

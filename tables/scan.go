@@ -8,7 +8,6 @@ import (
 	"iter"
 	"runtime"
 	"slices"
-	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -21,7 +20,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
-	"github.com/go-partd/partd/tables/internal/take"
 )
 
 // Scan returns a reader of the table's rows at the time of the call. To end the scan, the caller must release the reader.
@@ -39,22 +37,13 @@ func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, e
 }
 
 func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader, err error) {
-	unpin, err := t.bucket().store().commits.Pin()
+	v, release, err := t.pinnedView(ctx)
 	if err != nil {
 		return nil, err
 	}
-	v, err := t.dedupedView(ctx)
-	if err != nil {
-		unpin()
-		return nil, err
-	}
-	end := sync.OnceFunc(func() {
-		take.Release(v.rows)
-		unpin()
-	})
 	defer func() {
 		if err != nil {
-			end()
+			release()
 		}
 	}()
 	r := v.reader(ctx)
@@ -92,11 +81,7 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	if err := r.plan(o.Columns); err != nil {
 		return nil, err
 	}
-	batches := r.batches
-	if o.ChunkRows > 0 {
-		batches = sorted.Chunks(batches, o.ChunkRows)
-	}
-	out := arrowsafe.Reader(r.schema, batches, end)
+	out := arrowsafe.Reader(r.schema, sorted.Chunks(r.batches, o.ChunkRows), release)
 	if o.Dictionaries {
 		return AsDictionaries(out, v.def.Put)
 	}
@@ -110,10 +95,8 @@ type reader struct {
 
 	schema    *arrow.Schema // columns of the result
 	read      *arrow.Schema // columns to read, including columns that only filters use
-	columns   []int         // for each column of read, its index in the table
 	names     []string      // names of the columns of read
 	needsCast bool          // whether a column's type in read differs from its type in files
-	outputs   []int         // for each column of schema, its index in read; nil means that schema and read are equal
 	filters   []*filter.Expr
 	filter    *filter.Expr // all filters combined, set by plan; nil means no filter
 	limit     int64        // maximum number of further rows; -1 means no limit
@@ -160,7 +143,7 @@ func (r *reader) chooseColumns(requested []string) error {
 	var fields []arrow.Field
 	for i, f := range r.def.Logical.Fields() {
 		if len(requested) == 0 || needed[f.Name] {
-			r.columns, r.names = append(r.columns, i), append(r.names, f.Name)
+			r.names = append(r.names, f.Name)
 			r.needsCast = r.needsCast || !arrow.TypeEqual(f.Type, r.def.Stored.Field(i).Type)
 			fields = append(fields, f)
 		}
@@ -173,9 +156,7 @@ func (r *reader) chooseColumns(requested []string) error {
 	}
 	fields = nil
 	for _, name := range requested {
-		index := r.read.FieldIndices(name)[0]
-		r.outputs = append(r.outputs, index)
-		fields = append(fields, r.read.Field(index))
+		fields = append(fields, r.read.Field(r.read.FieldIndices(name)[0]))
 	}
 	r.schema = arrow.NewSchema(fields, &metadata)
 	return nil
@@ -250,14 +231,7 @@ func (r *reader) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch,
 		count = min(count, r.limit)
 		r.limit -= count
 	}
-	columns := b.Columns()
-	if r.outputs != nil {
-		columns = make([]arrow.Array, len(r.outputs))
-		for i, index := range r.outputs {
-			columns[i] = b.Column(index)
-		}
-	}
-	full := array.NewRecordBatch(r.schema, columns, b.NumRows())
+	full := schema.Project(b, r.schema)
 	defer full.Release()
 	return full.NewSlice(first, first+count), nil
 }
@@ -297,19 +271,13 @@ func (r *reader) storedBatches(yield func(arrow.RecordBatch, error) bool) {
 	if r.series != nil {
 		return
 	}
+	stored := r.def.Stored
+	if len(r.names) < stored.NumFields() {
+		stored = schema.Select(stored, r.names)
+	}
 	for _, b := range r.rows {
-		if !yield(r.selectColumns(b), nil) {
+		if !yield(schema.Project(b, stored), nil) {
 			return
 		}
 	}
-}
-
-// selectColumns returns a batch from the tail with only the columns to read.
-func (r *reader) selectColumns(b arrow.RecordBatch) arrow.RecordBatch {
-	columns := make([]arrow.Array, len(r.columns))
-	fields := make([]arrow.Field, len(r.columns))
-	for i, index := range r.columns {
-		columns[i], fields[i] = b.Column(index), r.def.Stored.Field(index)
-	}
-	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, b.NumRows())
 }

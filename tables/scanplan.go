@@ -64,24 +64,19 @@ type PlannedFile struct {
 }
 
 // ScanPlan returns a plan for a caller that reads the table's files itself. The caller must close the plan.
-func (t *Table) ScanPlan(ctx context.Context) (_ *ScanPlan, err error) {
-	unpin, err := t.bucket().store().commits.Pin()
+func (t *Table) ScanPlan(ctx context.Context) (*ScanPlan, error) {
+	v, release, err := t.pinnedView(ctx)
 	if err != nil {
 		return nil, t.error("plan", err)
 	}
-	p := &ScanPlan{}
+	p := &ScanPlan{Tail: v.rows, view: v}
 	p.close = sync.OnceFunc(func() {
-		take.Release(p.Tail)
-		for _, release := range p.copies {
-			release()
+		for _, releaseCopy := range p.copies {
+			releaseCopy()
 		}
-		unpin()
+		release()
 	})
-	if p.view, err = t.dedupedView(ctx); err == nil {
-		p.Tail = p.view.rows
-		err = p.plan(ctx)
-	}
-	if err != nil {
+	if err := p.plan(ctx); err != nil {
 		p.close()
 		return nil, t.error("plan", err)
 	}

@@ -24,7 +24,7 @@ func TestSnapshotInOrder(t *testing.T) {
 	if err != nil || !slices.IsSortedFunc(rows, func(a, b tick) int { return int(a.ts - b.ts) }) || len(rows) != 5 {
 		t.Errorf("scan returned rows %+v, error %v; want 5 rows, sorted by time", rows, err)
 	}
-	last, err := ticksFrom(table.Tail(t.Context(), 2))
+	last, err := ticksFrom(table.Scan(t.Context(), &ScanOptions{Last: 2}))
 	if err != nil || len(last) != 2 || last[0].ts != 4 {
 		t.Errorf("Tail returned rows %+v, error %v; want 2 rows that start at time 4", last, err)
 	}

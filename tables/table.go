@@ -33,7 +33,7 @@ func (b *Bucket) Table(ctx context.Context, name string, selectors ...At) (_ *Ta
 	if err != nil {
 		return nil, err
 	}
-	a := combine(selectors)
+	a := selectState(selectors...)
 	if a.snapshot != "" {
 		if a.version != nil || !a.time.IsZero() {
 			return nil, errors.New("AtSnapshot cannot be combined with AtVersion or AtTime")
@@ -82,15 +82,6 @@ func (b *Bucket) Table(ctx context.Context, name string, selectors ...At) (_ *Ta
 	}
 	_, err = snapshotOf(meta, *t.old)
 	return t, err
-}
-
-func combine(selectors []At) (a stateSelection) {
-	for _, c := range selectors {
-		if c != nil {
-			c(&a)
-		}
-	}
-	return a
 }
 
 // notFound returns ErrNotFound if err is the catalog's error for a missing table, and otherwise err.

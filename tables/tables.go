@@ -234,20 +234,22 @@ type stateSelection struct {
 func AtVersion(v Version) At { return func(a *stateSelection) { a.version = &v } }
 
 // Version returns the version that AtVersion selected, or nil.
-func (a At) Version() *Version { return a.selection().version }
+func (a At) Version() *Version { return selectState(a).version }
 
 // AtSnapshot selects the table's state in a snapshot of its bucket. In a query, each table is read from the snapshot of
 // this name in its own bucket.
 func AtSnapshot(name string) At { return func(a *stateSelection) { a.snapshot = name } }
 
 // Snapshot returns the snapshot name that AtSnapshot selected, or "".
-func (a At) Snapshot() string { return a.selection().snapshot }
+func (a At) Snapshot() string { return selectState(a).snapshot }
 
-func (a At) selection() (c stateSelection) {
-	if a != nil {
-		a(&c)
+func selectState(selectors ...At) (selected stateSelection) {
+	for _, a := range selectors {
+		if a != nil {
+			a(&selected)
+		}
 	}
-	return c
+	return selected
 }
 
 // AtTime selects the version that was current at time t, to the millisecond: the newest version that contains only rows
@@ -256,4 +258,4 @@ func (a At) selection() (c stateSelection) {
 func AtTime(t time.Time) At { return func(a *stateSelection) { a.time = t } }
 
 // Time returns the time that AtTime selected, or the zero time.
-func (a At) Time() time.Time { return a.selection().time }
+func (a At) Time() time.Time { return selectState(a).time }

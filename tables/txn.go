@@ -42,11 +42,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	s = s.orUnopened()
 	ctx, end := s.begin(ctx, "update", "", "")
 	defer func() { end(Outcome{Err: err}) }()
-	defer func() {
-		if err != nil && !errors.As(err, new(*OpError)) {
-			err = &OpError{Op: "update", Dir: s.dir, Err: err}
-		}
-	}()
+	defer wrapOnce(&err, &OpError{Op: "update", Dir: s.dir})
 	unpin, err := s.commits.Pin()
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ func TestTxnAfterUpdate(t *testing.T) {
 			"put":      func() error { return endedTxn.Put("b", "t", rowsOf(3), PutAppend, nil) },
 			"create":   func() error { return endedTxn.Put("b", "new", rowsOf(3), PutError, nil) },
 			"delete":   func() error { return endedTxn.Delete("b", "t") },
-			"metadata": func() error { return endedTxn.SetMetadata("b", "", Metadata{"k": "v"}) },
+			"metadata": func() error { return endedTxn.ChangeMetadata("b", "", MetadataChange{Set: Metadata{"k": "v"}}) },
 			"settings": func() error { return endedTxn.SetSettings("b", "t", Settings{}) },
 			"rules":    func() error { return endedTxn.EditRules("b", "t", RuleEdit{}) },
 			"evolve":   func() error { return endedTxn.Evolve("b", "t") },

@@ -115,7 +115,7 @@ const keyOverhead = 64
 
 // add adds the keys of a batch. rowsBefore is the number of rows in earlier batches.
 func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
-	columns := k.keyColumns(b)
+	columns := schema.Columns(b, k.columns)
 	for i, c := range columns {
 		if c.NullN() > 0 {
 			return schema.Errorf(k.columns[i], "the column contains a null: a key must not be null")
@@ -140,17 +140,9 @@ func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
 	return nil
 }
 
-func (k *keySet) keyColumns(b arrow.RecordBatch) []arrow.Array {
-	columns := make([]arrow.Array, len(k.columns))
-	for i, name := range k.columns {
-		columns[i] = b.Column(b.Schema().FieldIndices(name)[0])
-	}
-	return columns
-}
-
 // contains reports for each row of a batch whether its key is in the set.
 func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
-	columns := k.keyColumns(b)
+	columns := schema.Columns(b, k.columns)
 	out := make([]bool, b.NumRows())
 	var key []byte
 	for i := range out {

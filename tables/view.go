@@ -106,16 +106,25 @@ func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T,
 	return result, nil
 }
 
-func (t *Table) dedupedView(ctx context.Context) (*view, error) {
-	v, err := t.view(ctx, true)
+// pinnedView returns t's state with the tail's rows, deduplicated. The rows and the table's files exist until the caller calls
+// release.
+func (t *Table) pinnedView(ctx context.Context) (v *view, release func(), err error) {
+	unpin, err := t.bucket().store().commits.Pin()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := v.dedupTail(ctx); err != nil {
+	if v, err = t.view(ctx, true); err != nil {
+		unpin()
+		return nil, nil, err
+	}
+	release = sync.OnceFunc(func() {
 		take.Release(v.rows)
-		return nil, err
+		unpin()
+	})
+	if err = v.dedupTail(ctx); err != nil {
+		release()
 	}
-	return v, nil
+	return v, release, err
 }
 
 // dedupTail replaces v.rows with one deduplicated batch if the table has an order; see Series.DedupTail.
@@ -127,17 +136,14 @@ func (v *view) dedupTail(ctx context.Context) error {
 		v.replaces = v.tail.Replaces
 		return nil
 	}
-	merged, err := take.Concat(v.rows)
-	if err == nil {
-		merged, v.replaces, err = v.series.DedupTail(ctx, merged)
+	merged, replaces, err := v.series.DedupTail(ctx, v.rows)
+	if err != nil {
+		return err
 	}
 	take.Release(v.rows)
-	v.rows = nil
-	if err == nil {
-		v.rows = []arrow.RecordBatch{merged}
-		v.tail.Cache(merged, v.replaces)
-	}
-	return err
+	v.rows, v.replaces = []arrow.RecordBatch{merged}, replaces
+	v.tail.Cache(merged, v.replaces)
+	return nil
 }
 
 func (t *Table) error(op string, err error) error {

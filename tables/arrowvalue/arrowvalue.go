@@ -28,28 +28,26 @@ var ErrSchema = errors.New("a schema that differs from the key's")
 
 // Entry returns an entry that appends batches to a key. Use it to append to several keys at once. Every batch must have
 // the given schema. Without batches, the entry only records the schema.
-func Entry(key string, schema *arrow.Schema, batches ...arrow.RecordBatch) (partd.Entry, error) {
-	value := appender(frame.Begin(nil))
-	w := ipc.NewWriter(&value, ipc.WithSchema(schema))
+func Entry(key string, schema *arrow.Schema, batches ...arrow.RecordBatch) (_ partd.Entry, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("arrowvalue: append %s: %w", partd.QuoteKey(key), err)
+		}
+	}()
+	value := bytes.NewBuffer(frame.Begin(nil))
+	w := ipc.NewWriter(value, ipc.WithSchema(schema))
 	for _, b := range batches {
 		if b == nil || !b.Schema().Equal(schema) {
-			return partd.Entry{}, fmt.Errorf("arrowvalue: append %s: a batch has %w", partd.QuoteKey(key), ErrSchema)
+			return partd.Entry{}, fmt.Errorf("a batch has %w", ErrSchema)
 		}
 		if err := w.Write(b); err != nil {
-			return partd.Entry{}, fmt.Errorf("arrowvalue: append %s: %w", partd.QuoteKey(key), err)
+			return partd.Entry{}, err
 		}
 	}
 	if err := w.Close(); err != nil {
-		return partd.Entry{}, fmt.Errorf("arrowvalue: append %s: %w", partd.QuoteKey(key), err)
+		return partd.Entry{}, err
 	}
-	return partd.Entry{Key: key, Value: frame.End(value, 0)}, nil
-}
-
-type appender []byte
-
-func (a *appender) Write(p []byte) (int, error) {
-	*a = append(*a, p...)
-	return len(p), nil
+	return partd.Entry{Key: key, Value: frame.End(value.Bytes(), 0)}, nil
 }
 
 // Append appends batches to a key; readers see all of these batches or none. The batches must have the same schema.

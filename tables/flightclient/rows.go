@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
-	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -23,7 +21,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/messages"
 	"github.com/go-partd/partd/tables/internal/operations"
-	"github.com/go-partd/partd/tables/internal/parallel"
 	"github.com/go-partd/partd/tables/internal/sorted"
 	"github.com/go-partd/partd/tables/internal/wire"
 	"github.com/go-partd/partd/tables/transform"
@@ -180,29 +177,6 @@ func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (
 		return result, fmt.Errorf("%s: the server's answer to a put is invalid: %w", c.url, err)
 	}
 	return result, nil
-}
-
-// PutAll is like Bucket.PutAll, for tables on the server.
-func (c *Client) PutAll(ctx context.Context, bucket string, puts iter.Seq[tables.TablePut], workers int) error {
-	if puts == nil {
-		return &tables.ArgumentError{Err: errors.New("the sequence of puts is nil")}
-	}
-	return parallel.Each(ctx, puts, workers, func(ctx context.Context, p tables.TablePut) error {
-		_, err := c.Put(ctx, bucket, p.Name, p.Rows, p.Mode, p.Options)
-		return err
-	})
-}
-
-// ScanAll is like Bucket.ScanAll, for tables on the server.
-func (c *Client) ScanAll(ctx context.Context, bucket string, names []string, o *tables.ScanOptions, workers int, f func(name string, r array.RecordReader) error) error {
-	return parallel.Each(ctx, slices.Values(names), workers, func(ctx context.Context, name string) error {
-		r, err := c.Scan(ctx, bucket, name, nil, o)
-		if err != nil {
-			return err
-		}
-		defer r.Release()
-		return f(name, r)
-	})
 }
 
 // send sends the rows of a put. It returns io.EOF if the server stops receiving; stream.Recv then returns the reason.

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
@@ -160,10 +161,8 @@ func (t *pgTx) findOutcome(cause error) error {
 		case err == nil && status == "": // the server no longer knows the outcome, because the transaction is too old
 			return cause
 		}
-		select {
-		case <-ctx.Done():
+		if canceled.Wait(ctx, time.After(wait)) != nil {
 			return errors.Join(cause, err)
-		case <-time.After(wait):
 		}
 	}
 }

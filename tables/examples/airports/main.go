@@ -52,16 +52,13 @@ func run(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	result, err := table.Scan(ctx, &tables.ScanOptions{Filter: cond, Columns: []string{"iata", "name", "state"}})
-	if err != nil {
-		return err
-	}
-	defer result.Release()
-	for result.Next() {
-		b := result.RecordBatch()
+	for b, err := range table.Batches(ctx, &tables.ScanOptions{Filter: cond, Columns: []string{"iata", "name", "state"}}) {
+		if err != nil {
+			return err
+		}
 		for i := range int(b.NumRows()) {
 			fmt.Println(b.Column(0).ValueStr(i), b.Column(1).ValueStr(i), b.Column(2).ValueStr(i))
 		}
 	}
-	return result.Err()
+	return nil
 }

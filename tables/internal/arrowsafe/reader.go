@@ -90,3 +90,6 @@ func (c *Counted) Next() bool {
 	}
 	return true
 }
+
+// Unwrap returns the wrapped reader. Package datafile needs it to detect a reader that has already been read.
+func (c *Counted) Unwrap() array.RecordReader { return c.RecordReader }

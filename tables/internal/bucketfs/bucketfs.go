@@ -3,7 +3,6 @@
 package bucketfs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
 	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/filecache"
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
@@ -28,11 +28,10 @@ import (
 // FS is a file system whose files are the objects of a bucket, with names below /data. It is safe for concurrent
 // use.
 type FS struct {
-	bucket   objstore.Bucket
+	bucket   content.Bucket
 	cache    *filecache.Cache
-	location string // the bucket's name in messages
-	key      string // prefix of the files' keys in the cache
-	retryFor time.Duration
+	location string          // the bucket's name in messages
+	key      string          // prefix of the files' keys in the cache
 	ctx      context.Context // canceled by Close
 	cancel   context.CancelFunc
 	uploads  *semaphore.Weighted                                                      // limits the memory of uploads, in bytes
@@ -51,7 +50,7 @@ const maxUploads = 256 << 20
 // New returns the files of a bucket. location is the bucket's name in messages. key is the prefix of the files'
 // keys in the cache. Failed requests are retried for retryFor.
 func New(b objstore.Bucket, c *filecache.Cache, location, key string, retryFor time.Duration) *FS {
-	f := &FS{bucket: b, cache: c, location: location, key: key, retryFor: retryFor, uploads: semaphore.NewWeighted(maxUploads), writing: map[string]*newFile{}}
+	f := &FS{bucket: content.Bucket{Bucket: b, RetryFor: retryFor}, cache: c, location: location, key: key, uploads: semaphore.NewWeighted(maxUploads), writing: map[string]*newFile{}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f
 }
@@ -60,7 +59,7 @@ func New(b objstore.Bucket, c *filecache.Cache, location, key string, retryFor t
 func (f *FS) Close() error {
 	f.cancel()
 	err := f.cache.Close()
-	if c, ok := f.bucket.(io.Closer); ok {
+	if c, ok := f.bucket.Bucket.(io.Closer); ok {
 		err = errors.Join(err, c.Close())
 	}
 	return err
@@ -75,7 +74,7 @@ func (f *FS) Expect(expected func(name string) (int64, xxh3.Uint128, bool, error
 func objectName(name string) string { return strings.TrimPrefix(name, "/") }
 
 func (f *FS) retry(size int64, attempt func(ctx context.Context) error) error {
-	return objstore.Retry(f.ctx, f.retryFor, size, nil, attempt)
+	return objstore.Retry(f.ctx, f.bucket.RetryFor, size, nil, attempt)
 }
 
 // OpenFile opens a file for reading, or creates one.
@@ -190,17 +189,12 @@ func (f *FS) Remove(name string) error {
 }
 
 // Files returns the sizes of all files, by name.
-func (f *FS) Files(ctx context.Context) (files map[string]int64, err error) {
-	err = objstore.Retry(ctx, f.retryFor, 0, nil, func(ctx context.Context) error {
-		files = map[string]int64{}
-		for o, err := range f.bucket.List(ctx, "data/", "") {
-			if err != nil {
-				return err
-			}
-			files["/"+o.Name] = o.Size
-		}
-		return nil
-	})
+func (f *FS) Files(ctx context.Context) (map[string]int64, error) {
+	objects, err := f.bucket.Objects(ctx, "data/")
+	files := map[string]int64{}
+	for _, o := range objects {
+		files["/"+o.Name] = o.Size
+	}
 	return files, err
 }
 
@@ -267,8 +261,8 @@ func (w *newFile) Close() error {
 	return err
 }
 
-// upload creates the object. Names are unique, so if the object exists, an earlier attempt created it but its
-// response was lost.
+// upload creates the object. Names are unique, so if the object exists with the same content, an earlier attempt created it but
+// its response was lost.
 func (w *newFile) upload() error {
 	info, err := w.Info()
 	if err != nil {
@@ -283,19 +277,9 @@ func (w *newFile) upload() error {
 	if err != nil {
 		return err
 	}
-	err = w.f.retry(info.Size, func(ctx context.Context) error { return w.f.bucket.Create(ctx, objectName(w.name), data) })
-	if !errors.Is(err, fs.ErrExist) {
-		return err
+	err = w.f.bucket.Create(w.f.ctx, objectName(w.name), data)
+	if errors.Is(err, content.ErrDiffers) {
+		err = w.f.damaged(w.name, "exists with different content from the file just written")
 	}
-	return w.f.retry(info.Size, func(ctx context.Context) error {
-		r, err := w.f.bucket.ReadRange(ctx, objectName(w.name), 0, -1)
-		if err != nil {
-			return err
-		}
-		existing, err := io.ReadAll(io.LimitReader(r, info.Size+1))
-		if err = errors.Join(err, r.Close()); err == nil && !bytes.Equal(existing, data) {
-			err = w.f.damaged(w.name, "exists with different content from the file just written")
-		}
-		return err
-	})
+	return err
 }

@@ -13,11 +13,10 @@ import (
 // Basis is the table state for which a step's files were written. The files can be committed only while the table
 // matches this state.
 type Basis struct {
-	UUID    string
-	schema  int               // schema ID
-	columns int               // the highest column ID
-	Order   *definition.Order // nil if the table has no order
-	Base    *int64            // ID of the snapshot that was read; nil if the table had no snapshot
+	UUID         string
+	Definition   *definition.Definition
+	lastColumnID int
+	Base         *int64 // ID of the snapshot that was read; nil if the table had no snapshot
 
 	Allowed AllowedChanges // row changes after Base that leave the files valid
 	IO      *icecat.FileIO // writes the files
@@ -39,7 +38,7 @@ func BasisOf(t *table.Table, allowed AllowedChanges, fileIO *icecat.FileIO) (Bas
 	if err != nil {
 		return Basis{}, err
 	}
-	return Basis{meta.TableUUID().String(), meta.CurrentSchema().ID, meta.LastColumnID(), d.Order, SnapshotID(t), allowed, fileIO}, nil
+	return Basis{meta.TableUUID().String(), d, meta.LastColumnID(), SnapshotID(t), allowed, fileIO}, nil
 }
 
 // CheckFresh returns ErrStale if files that were written for b are no longer valid for the table cur.
@@ -72,7 +71,8 @@ func (b *Basis) checkFreshSince(base, cur *table.Table) error {
 
 // Matches reports whether rows written for basis b are valid for a table in the state current.
 func (b *Basis) Matches(current *Basis) bool {
-	return b.UUID == current.UUID && b.schema == current.schema && b.columns == current.columns && b.Order.Equal(current.Order)
+	return b.UUID == current.UUID && b.Definition.Columns.ID == current.Definition.Columns.ID && b.lastColumnID == current.lastColumnID &&
+		b.Definition.Order.Equal(current.Definition.Order)
 }
 
 // RetryStale calls f until it returns an error other than ErrStale, but at most limit times.

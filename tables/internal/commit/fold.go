@@ -58,7 +58,6 @@ type foldInput struct {
 	Basis
 	t       *table.Table
 	rows    []arrow.RecordBatch
-	stored  *arrow.Schema        // schema of the rows in files
 	epoch   int64                // number of the last epoch to fold
 	ids     map[string]time.Time // times of the puts, by ID
 	oldest  time.Time            // time of the oldest put
@@ -115,7 +114,7 @@ func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 	if last <= e.state.folded { // an earlier fold was committed, but did not remove its rows from the tail
 		return nil, e.log.Forget(ctx, last)
 	}
-	f := &foldInput{t: t, stored: e.state.def.Stored, epoch: last, ids: e.log.IDs(e.state.folded, last)}
+	f := &foldInput{t: t, epoch: last, ids: e.log.IDs(e.state.folded, last)}
 	_, _, f.oldest, f.updated = e.log.Size(e.state.folded)
 	if f.Basis, err = BasisOf(t, AnyChanges, e.tables.Catalog.NewIO()); err == nil {
 		f.rows, err = e.readTail(ctx, t.Metadata(), last)
@@ -125,20 +124,19 @@ func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 
 func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err error) {
 	defer func() { f.IO.RemoveFailed(err) }()
-	batch, err := concat(f.rows, f.stored)
+	batch, err := concat(f.rows, f.Definition.Stored)
 	if err != nil {
 		return 0, err
 	}
-	rows = batch.NumRows()
-	shape, err := relaxedShape(f.t.Metadata(), batch)
+	defer batch.Release()
+	shape, err := schema.RelaxShape(f.Definition.Columns, f.lastColumnID, f.Definition.Put, batch)
 	if err == nil && shape != nil {
 		err = e.relaxSchema(ctx, f, shape)
 	}
 	if err != nil {
-		batch.Release()
 		return 0, err
 	}
-	files, err := e.writeTail(ctx, e.Staged(f.t.Metadata(), f.IO), f.IO, batch)
+	files, err := e.Write(ctx, e.Staged(f.t.Metadata(), f.IO), f.IO, storedRows(batch))
 	if err != nil {
 		return 0, err
 	}
@@ -167,16 +165,7 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 		}
 		return f.backdate(cur, meta, props)
 	})
-	return rows, e.tables.commitWithRetry(ctx, nil, c)
-}
-
-// relaxedShape is schema.RelaxShape for rows from the tail. It returns nil if the rows fit the table's columns.
-func relaxedShape(meta table.Metadata, rows arrow.RecordBatch) (*schema.Shape, error) {
-	def, err := definition.FromMetadata(meta)
-	if err != nil {
-		return nil, err
-	}
-	return schema.RelaxShape(def.Columns, meta.LastColumnID(), def.Put, rows)
+	return batch.NumRows(), e.tables.commitWithRetry(ctx, nil, c)
 }
 
 // relaxSchema changes the table's columns to the given shape. It then returns ErrStale, so that the fold is retried.

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/canceled"
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
@@ -23,55 +24,33 @@ import (
 // WriteInput describes rows to check and write.
 type WriteInput struct {
 	Rows         datafile.Rows
-	Caster       *schema.Caster
+	Caster       *schema.Caster                // nil means that the rows are already in the column types of files
 	Rules        *rules.Check                  // rule checks, which Write closes; nil means no rules
 	Check        func(arrow.RecordBatch) error // an additional check of each batch; can be nil
 	Acknowledged bool                          // earlier puts of the rows succeeded, so duplicates must not be rejected now
 }
 
+// storedRows returns acknowledged rows that are already in the column types of files, such as rows from the tail.
+func storedRows(rows arrow.RecordBatch) WriteInput {
+	return WriteInput{Rows: &datafile.Source{Batches: []arrow.RecordBatch{rows}}, Acknowledged: true}
+}
+
 // Write writes rows as data files of a table, through fileIO. After an error, it removes the files.
 func (e *Entry) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO, w WriteInput) (files []iceberg.DataFile, err error) {
 	defer w.Rules.Close()
-	s, err := e.Series(t)
+	d, err := definition.FromMetadata(t.Metadata())
 	switch {
 	case err != nil:
 		return nil, err
-	case s == nil:
-		files, err = datafile.Write(ctx, t, w.Caster.To, w.cast(ctx, nil), 0)
+	case d.Order == nil:
+		files, err = datafile.Write(ctx, t, d.Stored, w.cast(ctx, nil), 0)
 	default:
-		if w.Acknowledged && s.Rule == definition.RefuseDuplicate {
-			s = s.WithDuplicates()
-		}
-		files, err = s.WriteSorted(ctx, w.cast(ctx, s.Order))
+		files, err = series.New(d, t, e.tables.Memory).WriteSorted(ctx, w.cast(ctx, d.Order), w.Acknowledged)
 	}
 	if err != nil {
 		fileIO.RemoveWritten()
 	}
 	return files, err
-}
-
-// writeTail is Write for rows from the tail, which are already in the column types of files. It takes ownership of the rows.
-func (e *Entry) writeTail(ctx context.Context, t *table.Table, fileIO *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
-	defer func() {
-		if err != nil {
-			fileIO.RemoveWritten()
-		}
-	}()
-	s, err := e.Series(t)
-	if s == nil {
-		defer rows.Release()
-	}
-	switch {
-	case err != nil:
-		return nil, err
-	case s == nil:
-		return datafile.Write(ctx, t, rows.Schema(), sorted.Single(rows), 0)
-	}
-	if rows, err = s.SortRows(ctx, rows); err != nil {
-		return nil, err
-	}
-	defer rows.Release()
-	return s.Write(ctx, sorted.Single(rows))
 }
 
 // TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from the types that
@@ -96,31 +75,35 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Me
 	if err != nil {
 		return nil, err
 	}
-	if shape, err := relaxedShape(cur.Metadata(), batch); err != nil || shape != nil {
-		batch.Release()
+	defer batch.Release()
+	if shape, err := schema.RelaxShape(def.Columns, cur.Metadata().LastColumnID(), def.Put, batch); err != nil || shape != nil {
 		return nil, cmp.Or(err, errForbiddenNulls)
 	}
 	if caster == nil {
-		return a.writeTail(ctx, a.Table(dest), a.IO, batch)
+		return a.Write(ctx, a.Table(dest), a.IO, storedRows(batch))
 	}
-	s, err := a.Series(cur)
-	if err == nil && s != nil {
-		batch, _, err = s.DedupTail(ctx, batch)
+	if def.Order != nil {
+		if batch, _, err = series.New(def, cur, a.tables.Memory).DedupTail(ctx, []arrow.RecordBatch{batch}); err != nil {
+			return nil, err
+		}
+		defer batch.Release()
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer batch.Release()
 	logical, err := schema.Convert(batch, caster.From)
 	if err != nil {
 		return nil, err
 	}
 	defer logical.Release()
-	return a.Write(ctx, a.Table(dest), a.IO, WriteInput{Rows: &datafile.Source{Batches: []arrow.RecordBatch{logical}}, Caster: caster, Rules: rules, Acknowledged: true})
+	w := storedRows(logical)
+	w.Caster, w.Rules = caster, rules
+	return a.Write(ctx, a.Table(dest), a.IO, w)
 }
 
-// cast checks the rows, and yields them in the column types of files. Columns of order must not contain nulls.
+// cast checks the rows, and yields them in the column types of files. Columns of order must not contain nulls. Without a Caster,
+// cast yields the rows unchecked.
 func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Batches {
+	if w.Caster == nil {
+		return arrowsafe.Batches(w.Rows)
+	}
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for w.Rows.Next() {
 			if err := canceled.Err(ctx); err != nil {
@@ -165,20 +148,16 @@ func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceb
 	if s == nil || cur.CurrentSnapshot() == nil || len(added) == 0 {
 		return AddFiles(ctx, cur, added, props)
 	}
-	var bounds []*sorted.Bounds
-	for _, f := range added {
-		bounds = append(bounds, s.Bounds(f))
-	}
-	overlapping, err := s.Overlapping(ctx, bounds...)
+	existing, err := s.Files(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if s.Rule == definition.RefuseDuplicate && !acknowledged {
-		if err := s.RejectDuplicates(ctx, overlapping, added); err != nil {
+		if err := s.RejectDuplicates(ctx, existing, added); err != nil {
 			return nil, err
 		}
 	}
-	files, replaced, err := s.Dedup(ctx, overlapping, added)
+	files, replaced, err := s.Dedup(ctx, existing, added)
 	if err != nil {
 		return nil, err
 	}

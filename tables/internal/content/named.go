@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math"
@@ -167,6 +168,9 @@ func (b Bucket) retry(ctx context.Context, size int64, f func(ctx context.Contex
 	return objstore.Retry(ctx, b.RetryFor, size, nil, f)
 }
 
+// ErrDiffers is the error from Bucket.Create if the object exists with other content.
+var ErrDiffers = fmt.Errorf("the object has other content: %w", fs.ErrExist)
+
 // Create creates an object. If an object with this name and content exists, Create also succeeds: an earlier attempt
 // may have created the object although its response was lost.
 func (b Bucket) Create(ctx context.Context, name string, data []byte) error {
@@ -175,10 +179,13 @@ func (b Bucket) Create(ctx context.Context, name string, data []byte) error {
 		return err
 	}
 	existing, err2 := b.Read(ctx, name, int64(len(data)))
-	if err2 == nil && bytes.Equal(existing, data) {
-		return nil
+	switch {
+	case err2 != nil:
+		return errors.Join(err, err2)
+	case !bytes.Equal(existing, data):
+		return fmt.Errorf("%s: %w", name, ErrDiffers)
 	}
-	return errors.Join(err, err2)
+	return nil
 }
 
 // Read returns an object, or its first limit+1 bytes if it is larger.

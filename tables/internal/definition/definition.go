@@ -71,35 +71,35 @@ func ForSchema(meta table.Metadata, columns *iceberg.Schema) (*Definition, error
 	if err != nil || columns.ID == current.Columns.ID {
 		return current, err
 	}
-	d := &Definition{Columns: columns, Settings: current.Settings, Rules: current.Rules}
-	if d.Put, d.Stored, err = Types(columns, meta.Properties()[schema.Property(columns.ID)]); err != nil {
+	d, err := withTypes(columns, meta.Properties()[schema.Property(columns.ID)])
+	if err != nil {
 		return nil, err
 	}
-	d.Logical = schema.WithoutEncodings(d.Put)
+	d.Settings, d.Rules = current.Settings, current.Rules
 	if current.Order != nil {
 		d.Order = current.Order.withNamesOf(columns)
 	}
 	return d, nil
 }
 
-// Types returns the columns' types as they were put, and as the files store them. property is the value of the property
-// [schema.Property].
-func Types(columns *iceberg.Schema, property string) (putSchema, stored *arrow.Schema, err error) {
-	if stored, err = schema.StoredSchema(columns); err != nil {
-		return nil, nil, err
+// withTypes returns a Definition that has only columns. property is the value of the property [schema.Property].
+func withTypes(columns *iceberg.Schema, property string) (d *Definition, err error) {
+	d = &Definition{Columns: columns}
+	if d.Stored, err = schema.StoredSchema(columns); err != nil {
+		return nil, err
 	}
-	if putSchema, err = schema.PutSchema(stored, property); err != nil {
-		return nil, nil, fmt.Errorf("property %s: %w", schema.Property(columns.ID), err)
+	if d.Put, err = schema.PutSchema(d.Stored, property); err != nil {
+		return nil, fmt.Errorf("property %s: %w", schema.Property(columns.ID), err)
 	}
-	return putSchema, stored, nil
+	d.Logical = schema.WithoutEncodings(d.Put)
+	return d, nil
 }
 
 func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
-	d = &Definition{Columns: columns, key: k, Rules: sync.OnceValues(func() ([]rules.Rule, error) { return rules.Parse(k.rules) })}
-	if d.Put, d.Stored, err = Types(columns, k.put); err != nil {
+	if d, err = withTypes(columns, k.put); err != nil {
 		return nil, err
 	}
-	d.Logical = schema.WithoutEncodings(d.Put)
+	d.key, d.Rules = k, sync.OnceValues(func() ([]rules.Rule, error) { return rules.Parse(k.rules) })
 	if d.Settings, err = ParseSettings(k.settings); err != nil {
 		return nil, err
 	}

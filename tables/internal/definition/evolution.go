@@ -1,9 +1,6 @@
 package definition
 
 import (
-	"fmt"
-	"slices"
-
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -22,12 +19,10 @@ const (
 	Flexible   Evolution = "flexible"   // like Compatible, but columns missing from a put are null, and Evolve may rename and drop columns
 )
 
-var evolutions = []Evolution{Strict, AddOnly, Compatible, Flexible}
-
 // Check returns an error for an unknown evolution.
 func (e Evolution) Check() error {
-	if e != "" && !slices.Contains(evolutions, e) {
-		return &ArgumentError{fmt.Errorf("unknown evolution %q: use one of %q", e, evolutions)}
+	if err := checkKnown("evolution", e, Strict, AddOnly, Compatible, Flexible); err != nil {
+		return &ArgumentError{err}
 	}
 	return nil
 }

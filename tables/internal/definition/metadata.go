@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,13 +75,11 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 		}
 		s = &current
 	}
-	columns := meta.CurrentSchema()
-	putSchema, _, err := Types(columns, meta.Properties()[schema.Property(columns.ID)])
+	d, err := withTypes(meta.CurrentSchema(), meta.Properties()[schema.Property(meta.CurrentSchema().ID)])
 	if err != nil {
 		return nil, err
 	}
-	logical := schema.WithoutEncodings(putSchema)
-	text, err := s.property(logical)
+	text, err := s.property(d.Logical)
 	if err != nil {
 		return nil, err
 	}
@@ -92,17 +91,13 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 	if s.Time != "" { // by default, Iceberg records bounds only for the first columns of a wide table
 		props[table.MetricsModeColumnConfPrefix+"."+s.Time] = "full"
 	}
-	for k, v := range props {
-		if meta.Properties()[k] == v {
-			delete(props, k)
-		}
-	}
+	maps.DeleteFunc(props, func(k, v string) bool { return meta.Properties()[k] == v })
 	if len(props) > 0 {
 		updates = append(updates, table.NewSetPropertiesUpdate(props))
 	}
 	var removed []string // properties of dropped columns; other programs reject them
 	for k := range meta.Properties() {
-		if name, ok := strings.CutPrefix(k, table.MetricsModeColumnConfPrefix+"."); ok && !logical.HasField(name) {
+		if name, ok := strings.CutPrefix(k, table.MetricsModeColumnConfPrefix+"."); ok && !d.Logical.HasField(name) {
 			removed = append(removed, k)
 		}
 	}

@@ -80,9 +80,10 @@ const (
 	CompressSmall Compression = "small" // zstd for every column
 )
 
-func (c Compression) check() error {
-	if all := []Compression{"", CompressFast, CompressSmall}; !slices.Contains(all, c) {
-		return fmt.Errorf("unknown compression %q: use one of %q", c, all[1:])
+// checkKnown returns an error unless value is "", the default, or one of known.
+func checkKnown[T ~string](kind string, value T, known ...T) error {
+	if value != "" && !slices.Contains(known, value) {
+		return fmt.Errorf("unknown %s %q: use one of %q", kind, value, known)
 	}
 	return nil
 }
@@ -110,7 +111,7 @@ func ParseSettings(text string) (s Settings, err error) {
 
 // property returns the value of the property SettingsProperty, after checking the settings against a table's columns.
 func (s Settings) property(schema *arrow.Schema) (string, error) {
-	if err := errors.Join(s.Evolution.Check(), s.CheckPartition(), s.Compression.check(), s.checkOrder(schema)); err != nil {
+	if err := errors.Join(s.Evolution.Check(), s.CheckPartition(), checkKnown("compression", s.Compression, CompressFast, CompressSmall), s.checkOrder(schema)); err != nil {
 		return "", &ArgumentError{fmt.Errorf("settings: %w", err)}
 	}
 	b, err := json.Marshal(s)
@@ -121,11 +122,10 @@ func (s Settings) property(schema *arrow.Schema) (string, error) {
 }
 
 func (s Settings) checkOrder(columns *arrow.Schema) error {
-	rules := []OnDuplicate{"", KeepAll, KeepFirst, KeepLast, RefuseDuplicate}
-	switch {
-	case !slices.Contains(rules, s.OnDuplicate):
-		return fmt.Errorf("unknown rule for duplicates %q: use one of %q", s.OnDuplicate, rules[1:])
-	case s.Time == "" && s.OnDuplicate != "" && s.OnDuplicate != KeepAll:
+	if err := checkKnown("rule for duplicates", s.OnDuplicate, KeepAll, KeepFirst, KeepLast, RefuseDuplicate); err != nil {
+		return err
+	}
+	if s.Time == "" && s.OnDuplicate != "" && s.OnDuplicate != KeepAll {
 		return fmt.Errorf("the rule %s for duplicates needs a time column", s.OnDuplicate)
 	}
 	ordering := s.Order()
@@ -171,14 +171,11 @@ const (
 
 // CheckPartition returns an error if the partition is unknown, or needs a time column that is not set.
 func (s Settings) CheckPartition() error {
-	all := []Partition{"", PartitionNone, PartitionAuto, PartitionDay, PartitionMonth, PartitionQuarter, PartitionYear}
-	if !slices.Contains(all, s.Partition) {
-		return fmt.Errorf("unknown partition %q: use one of %q", s.Partition, all[1:])
+	err := checkKnown("partition", s.Partition, PartitionNone, PartitionAuto, PartitionDay, PartitionMonth, PartitionQuarter, PartitionYear)
+	if err == nil && s.HasPeriods() && s.Time == "" {
+		err = fmt.Errorf("the partition by %s needs a time column", s.Partition)
 	}
-	if s.HasPeriods() && s.Time == "" {
-		return fmt.Errorf("the partition by %s needs a time column", s.Partition)
-	}
-	return nil
+	return err
 }
 
 // HasPeriods reports whether files are divided by periods.

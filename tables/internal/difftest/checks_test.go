@@ -259,9 +259,9 @@ func (d *run) checkEnds(r *rand.Rand) (string, error) {
 		read func() (array.RecordReader, error)
 		want []string
 	}{
-		{fmt.Sprint("head ", n), func() (array.RecordReader, error) { return t.Head(d.ctx, int64(n)) }, all[:min(n, len(all))]},
-		{fmt.Sprint("tail ", n), func() (array.RecordReader, error) { return t.Tail(d.ctx, int64(n)) }, all[max(0, len(all)-n):]},
-		{"last", func() (array.RecordReader, error) { return t.Last(d.ctx) }, all[max(0, len(all)-1):]},
+		{fmt.Sprint("head ", n), func() (array.RecordReader, error) { return t.Scan(d.ctx, &tables.ScanOptions{Limit: int64(n)}) }, all[:min(n, len(all))]},
+		{fmt.Sprint("tail ", n), func() (array.RecordReader, error) { return t.Scan(d.ctx, &tables.ScanOptions{Last: int64(n)}) }, all[max(0, len(all)-n):]},
+		{"last", func() (array.RecordReader, error) { return t.Scan(d.ctx, &tables.ScanOptions{Last: 1}) }, all[max(0, len(all)-1):]},
 	} {
 		reader, err := end.read()
 		got, err := readAll(reader, err, columns)

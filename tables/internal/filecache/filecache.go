@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -35,9 +36,9 @@ type Cache struct {
 	limit   int64        // bytes
 	temp    *tempdir.Set // removes ownDir, and the directories of processes that ended
 	flights singleflight.Group
+	created atomic.Int64 // number of paths that uniquePath returned
 
 	mu         sync.Mutex
-	created    int   // number of paths that uniquePath returned
 	totalBytes int64 // bytes at the last scan, plus addedBytes
 	addedBytes int64 // bytes added since the last scan
 	verified   map[string]verification
@@ -96,10 +97,7 @@ func (c *Cache) Temp() (*os.File, error) {
 }
 
 func (c *Cache) uniquePath() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.created++
-	return filepath.Join(c.ownDir, strconv.Itoa(c.created))
+	return filepath.Join(c.ownDir, strconv.FormatInt(c.created.Add(1), 10))
 }
 
 // Add makes the file temp, which Temp created, the copy for key.

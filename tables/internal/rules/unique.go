@@ -3,6 +3,7 @@ package rules
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -27,8 +28,8 @@ type uniqueKeys struct {
 	writer     *extsort.Writer
 	buf        []byte
 
-	lowKey, highKey []byte       // lowest and highest key of the put's rows in the first column
-	atLeast, atMost *filter.Expr // conditions that the column is at least lowKey, and at most highKey; nil if no condition can express that
+	lowKey, highKey   []byte // lowest and highest key of the put's rows in the first column
+	lowText, highText string // the values with these keys
 }
 
 func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema) (u *uniqueKeys, err error) {
@@ -61,10 +62,7 @@ func (u *uniqueKeys) close() {
 // add adds the keys of stored rows. firstRow is the batch's first row in the put, or negative for rows of
 // the table.
 func (u *uniqueKeys) add(b arrow.RecordBatch, firstRow int64) error {
-	var columns []arrow.Array
-	for _, name := range u.columns {
-		columns = append(columns, b.Column(b.Schema().FieldIndices(name)[0]))
-	}
+	columns := schema.Columns(b, u.columns)
 	var record []byte
 	lowest, highest := -1, -1 // rows with new lowest and highest keys
 rows:
@@ -98,50 +96,44 @@ rows:
 		}
 	}
 	if lowest >= 0 {
-		u.atLeast, _ = bounds(u.columns[0], columns[0], lowest)
+		u.lowText = valueText(columns[0], lowest)
 	}
 	if highest >= 0 {
-		_, u.atMost = bounds(u.columns[0], columns[0], highest)
+		u.highText = valueText(columns[0], highest)
 	}
 	return nil
 }
 
-// bounds returns the conditions that a column is at least, and at most, value i of a. It returns nil for types
-// whose keys do not sort like the values.
-func bounds(column string, a arrow.Array, i int) (atLeast, atMost *filter.Expr) {
-	switch a := a.(type) {
-	case *array.Int32:
-		return atLeastAndMost(column, a.Value(i))
-	case *array.Int64:
-		return atLeastAndMost(column, a.Value(i))
-	case *array.Float32:
-		return atLeastAndMost(column, a.Value(i))
-	case *array.Float64:
-		return atLeastAndMost(column, a.Value(i))
-	case *array.String:
-		return atLeastAndMost(column, strings.Clone(a.Value(i))) // a clone, because the rows are released before the condition is used
-	case *array.Date32:
-		return atLeastAndMost(column, a.Value(i).ToTime())
-	case *array.Timestamp:
-		return atLeastAndMost(column, a.Value(i).ToTime(a.DataType().(*arrow.TimestampType).Unit))
-	case *array.Time64:
-		return atLeastAndMost(column, a.Value(i).FormattedString(a.DataType().(*arrow.Time64Type).Unit))
+// valueText returns value i of a in the form that filter.Compare accepts.
+func valueText(a arrow.Array, i int) string {
+	if times, ok := a.(*array.Timestamp); ok {
+		return filter.TimeText(times.Value(i).ToTime(a.DataType().(*arrow.TimestampType).Unit))
 	}
-	return nil, nil
+	return strings.Clone(a.ValueStr(i)) // a clone, because the rows are released before the text is used
 }
 
-func atLeastAndMost[V filter.Value](column string, v V) (atLeast, atMost *filter.Expr) {
-	return filter.Ge(column, v), filter.Le(column, v)
+// tableRange returns a condition for the table's rows between the lowest and the highest key of the put. It returns nil if a
+// condition cannot express that, for example because of NaN, or because of the keys' order.
+func (u *uniqueKeys) tableRange() *filter.Expr {
+	if !sorted.KeysInOrder(u.firstField.Type) {
+		return nil
+	}
+	atLeast, err := filter.Compare(u.firstField, ">=", u.lowText)
+	atMost, err2 := filter.Compare(u.firstField, "<=", u.highText)
+	between := filter.And(atLeast, atMost)
+	if errors.Join(err, err2) != nil {
+		return nil
+	}
+	if _, err := between.Bind(arrow.NewSchema([]arrow.Field{u.firstField}, nil)); err != nil {
+		return nil
+	}
+	return between
 }
 
 // finish counts the put's rows whose keys also occur in earlier rows of the put or in the table.
 func (u *uniqueKeys) finish(ctx context.Context, r *ruleCheck) error {
-	if u.table != nil && u.lowKey != nil { // Read only the table's rows between the lowest and the highest key of the put.
-		tableRange := filter.And(u.atLeast, u.atMost)
-		if _, err := tableRange.Bind(arrow.NewSchema([]arrow.Field{u.firstField}, nil)); err != nil {
-			tableRange = nil // A condition cannot express, for example, NaN and some years; then compare all rows.
-		}
-		err := u.table(ctx, u.columns, tableRange, func(b arrow.RecordBatch) error { return u.add(b, math.MinInt64) })
+	if u.table != nil && u.lowKey != nil {
+		err := u.table(ctx, u.columns, u.tableRange(), func(b arrow.RecordBatch) error { return u.add(b, math.MinInt64) })
 		if err != nil {
 			return err
 		}

@@ -263,11 +263,7 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 		if entries, ok := child.(*array.Struct); ok && to.ID() == arrow.MAP && entries.Field(0).NullN() > 0 {
 			return nil, errors.New("a map has a null key")
 		}
-		offsets32 := make([]int32, len(offsets))
-		for i, end := range offsets {
-			offsets32[i] = int32(end)
-		}
-		buffers[1] = memory.NewBufferBytes(arrow.GetBytes(offsets32))
+		buffers[1] = take.Offsets32(offsets)
 	}
 	return take.NewArray(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0), nil
 }
@@ -326,17 +322,13 @@ func padToSize(from array.ListLike, values arrow.Array, size int) (arrow.Array, 
 	return take.Rows(values, indices)
 }
 
-type bytesArray interface {
+type valueArray[V any] interface {
 	arrow.Array
-	Value(int) []byte
+	Value(int) V
 }
 
 // mapValues builds an array by calling add for each value of a.
-func mapValues[V any](a interface {
-	arrow.Array
-	Value(int) V
-}, b array.Builder, add func(V),
-) arrow.Array {
+func mapValues[V any](a valueArray[V], b array.Builder, add func(V)) arrow.Array {
 	defer b.Release()
 	b.Reserve(a.Len())
 	for i := range a.Len() {
@@ -380,7 +372,7 @@ func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err erro
 			return result, err
 		}
 	case *array.FixedSizeBinaryBuilder: // SQL returns fixed-size values as binary.
-		if from, ok := a.(bytesArray); ok && a.DataType().ID() != arrow.FIXED_SIZE_BINARY {
+		if from, ok := a.(valueArray[[]byte]); ok && a.DataType().ID() != arrow.FIXED_SIZE_BINARY {
 			size := to.(*arrow.FixedSizeBinaryType).ByteWidth
 			result = mapValues(from, b, func(v []byte) {
 				if len(v) == size {
@@ -430,12 +422,12 @@ func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		if from, ok := a.(array.StringLike); ok {
 			return mapValues(from, b, b.Append), nil
 		}
-		if from, ok := a.(bytesArray); ok { // Some writers store strings as bytes in files.
+		if from, ok := a.(valueArray[[]byte]); ok { // Some writers store strings as bytes in files.
 			texts := mapValues(from, builder, func(v []byte) { b.Append(string(v)) })
 			return texts, CheckArray(texts)
 		}
 	case interface{ Append([]byte) }:
-		if from, ok := a.(bytesArray); ok {
+		if from, ok := a.(valueArray[[]byte]); ok {
 			return mapValues(from, builder, b.Append), nil
 		}
 	}

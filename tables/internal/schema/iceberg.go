@@ -44,7 +44,6 @@ type Shape struct {
 
 // NewShape returns the shape for the schema of a put. Its column IDs are above lastID.
 func NewShape(putSchema *arrow.Schema, lastID int) (*Shape, error) {
-	sh := &Shape{LastID: lastID}
 	if err := CheckNames(putSchema); err != nil {
 		return nil, err
 	}
@@ -52,17 +51,25 @@ func NewShape(putSchema *arrow.Schema, lastID int) (*Shape, error) {
 	if err != nil {
 		return nil, err
 	}
-	if sh.Schema, err = table.ArrowSchemaToIcebergWithFreshIDs(stored, false); err != nil {
+	columns, err := table.ArrowSchemaToIcebergWithFreshIDs(stored, false)
+	if err != nil {
 		return nil, err
 	}
-	if sh.Schema, err = iceberg.AssignFreshSchemaIDs(sh.Schema, func() int { lastID++; return lastID }); err != nil {
+	nextID := lastID
+	if columns, err = iceberg.AssignFreshSchemaIDs(columns, func() int { nextID++; return nextID }); err != nil {
 		return nil, err
 	}
-	if sh.Stored, err = StoredSchema(sh.Schema); err != nil {
+	return ShapeOf(columns, putSchema, lastID)
+}
+
+// ShapeOf returns the shape with the given columns. putSchema has their types as put, and lastID becomes the shape's LastID.
+func ShapeOf(columns *iceberg.Schema, putSchema *arrow.Schema, lastID int) (*Shape, error) {
+	stored, err := StoredSchema(columns)
+	if err != nil {
 		return nil, err
 	}
-	sh.PutProperty, err = Encode(putSchema)
-	return sh, err
+	property, err := Encode(putSchema)
+	return &Shape{columns, stored, property, lastID}, err
 }
 
 // HasNanoseconds reports whether columns contain timestamps in nanoseconds. These require version 3 of the Iceberg format.

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/internal/nearest"
@@ -114,4 +115,23 @@ func ColumnIndex(s *arrow.Schema, name string) (int, error) {
 		return -1, Errorf(name, "the table has no such column%s, only %q", nearest.Hint(name, Names(s)), Names(s))
 	}
 	return indices[0], nil
+}
+
+// Columns returns the named columns of a batch, which must have them.
+func Columns(batch arrow.RecordBatch, names []string) []arrow.Array {
+	columns := make([]arrow.Array, len(names))
+	for i, name := range names {
+		columns[i] = batch.Column(batch.Schema().FieldIndices(name)[0])
+	}
+	return columns
+}
+
+// Project returns the columns of a batch that the schema to names, which must have their types. The caller must release the
+// result.
+func Project(batch arrow.RecordBatch, to *arrow.Schema) arrow.RecordBatch {
+	if batch.Schema() == to {
+		batch.Retain()
+		return batch
+	}
+	return array.NewRecordBatch(to, Columns(batch, Names(to)), batch.NumRows())
 }

@@ -126,13 +126,8 @@ func RelaxShape(s *iceberg.Schema, lastID int, putSchema *arrow.Schema, rows arr
 	if !changed {
 		return nil, nil
 	}
-	sh := &Shape{Schema: iceberg.NewSchemaWithIdentifiers(s.ID, s.IdentifierFieldIDs, fields...), LastID: lastID}
-	var err error
-	if sh.Stored, err = StoredSchema(sh.Schema); err == nil {
-		metadata := putSchema.Metadata()
-		sh.PutProperty, err = Encode(arrow.NewSchema(columns, &metadata))
-	}
-	return sh, err
+	metadata := putSchema.Metadata()
+	return ShapeOf(iceberg.NewSchemaWithIdentifiers(s.ID, s.IdentifierFieldIDs, fields...), arrow.NewSchema(columns, &metadata), lastID)
 }
 
 // nullableFields is WithNullableFields for Iceberg's types.

@@ -143,11 +143,8 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 		return StoredType(t.StorageType())
 	case *arrow.MapType:
 		key, err := StoredType(t.KeyType())
-		if err != nil {
-			return nil, err
-		}
-		item, err := StoredType(t.ItemType())
-		if err != nil {
+		item, err2 := StoredType(t.ItemType())
+		if err = cmp.Or(err, err2); err != nil {
 			return nil, err
 		}
 		return arrow.MapOf(key, item), nil // iceberg-go writes all maps with nullable items.

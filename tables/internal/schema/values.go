@@ -61,12 +61,7 @@ type decimalNumber[T decimal.DecimalTypes] interface {
 	decimal.Num[T]
 }
 
-type decimalArray[T any] interface {
-	arrow.Array
-	Value(i int) T
-}
-
-func checkDigits[T decimalNumber[T]](a decimalArray[T]) error {
+func checkDigits[T decimalNumber[T]](a valueArray[T]) error {
 	t := a.DataType().(arrow.DecimalType)
 	for i := range a.Len() {
 		if a.IsNull(i) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sort"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -67,14 +68,7 @@ func (c *Cutter) Periods() (definition.Partition, string) {
 	if !c.hasTimes {
 		return definition.PartitionMonth, "the table has no rows yet"
 	}
-	return autoPartition(c.time(c.lowest), c.time(c.highest))
-}
-
-func (c *Cutter) time(v int64) time.Time {
-	if c.timeType.ID() == arrow.DATE32 {
-		return arrow.Date32(v).ToTime()
-	}
-	return arrow.Timestamp(v).ToTime(c.timeType.(*arrow.TimestampType).Unit)
+	return autoPartition(timeOf(c.lowest, c.timeType), timeOf(c.highest, c.timeType))
 }
 
 // Tick converts t to the unit of a time type. It rounds up. If the type cannot represent t, it returns the type's
@@ -105,9 +99,29 @@ func Tick(t time.Time, timeType arrow.DataType) int64 {
 func (c *Cutter) periodEnd(v int64) int64 {
 	if c != nil && v > math.MinInt64 {
 		by, _ := c.Periods()
-		if end := Tick(by.NextStart(c.time(v)), c.timeType); end > v {
+		if end := Tick(by.NextStart(timeOf(v, c.timeType)), c.timeType); end > v {
 			return end
 		}
 	}
 	return math.MaxInt64 // There are no periods, or the end is out of range.
+}
+
+// nextPeriod returns a function that counts the rows at the start of a sorted batch that belong to the period of the first of
+// rows. Later automatic periods can be longer, because their length depends on the rows read so far.
+func (c *Cutter) nextPeriod(rows arrow.RecordBatch) func(arrow.RecordBatch) int64 {
+	if c == nil {
+		return arrow.RecordBatch.NumRows
+	}
+	v := TimeAt(rows.Column(c.column), 0)
+	if v > math.MinInt64 {
+		c.include(v)
+	}
+	end := c.periodEnd(v)
+	if end == math.MaxInt64 {
+		return arrow.RecordBatch.NumRows
+	}
+	return func(b arrow.RecordBatch) int64 {
+		times := b.Column(c.column)
+		return int64(sort.Search(times.Len(), func(i int) bool { return TimeAt(times, i) >= end }))
+	}
 }

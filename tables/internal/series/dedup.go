@@ -3,7 +3,6 @@ package series
 import (
 	"context"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 
@@ -118,11 +117,8 @@ func excludeFiles(files, excluded []iceberg.DataFile) []iceberg.DataFile {
 }
 
 func notEmpty(rows sorted.Batches) (bool, error) {
-	next, stop := iter.Pull2(rows)
-	defer stop()
-	b, err, ok := next()
-	if ok && err == nil {
-		b.Release()
-	}
-	return ok, err
+	parts := sorted.NewSplitter(rows)
+	defer parts.Close()
+	first, err := parts.Peek()
+	return first != nil, err
 }

@@ -19,6 +19,8 @@ type File struct {
 	Task   table.FileScanTask
 	Bounds *sorted.Bounds // bounds of the rows' times; nil if unknown
 	Stale  bool           // set by the caller of Groups: Groups must include the file even if its rows are in order
+
+	arrival int // index among the files that were passed to OverlappingGroups
 }
 
 // Data returns the file's manifest entry.
@@ -55,17 +57,6 @@ func (s *Series) Written(files []iceberg.DataFile) (result []*File) {
 		result = append(result, s.File(table.FileScanTask{File: f}))
 	}
 	return result
-}
-
-// Overlapping returns the files whose times overlap any of the given bounds.
-func (s *Series) Overlapping(ctx context.Context, bounds ...*sorted.Bounds) (files []*File, err error) {
-	all, err := s.Files(ctx)
-	for _, f := range all {
-		if slices.ContainsFunc(bounds, func(b *sorted.Bounds) bool { return b.Overlaps(f.Bounds) }) {
-			files = append(files, f)
-		}
-	}
-	return files, err
 }
 
 // OverlappingFiles returns the files whose times overlap the times of any file in others.
@@ -128,32 +119,49 @@ func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, er
 	return result, nil
 }
 
-// Groups divides files into groups to merge into files of about target bytes. Each group lists its files in the order
-// of arrival. If a file begins at the last time of a file that arrived earlier, the two do not overlap. A merged file
-// counts as the newest: its rows follow other files' rows with the same time.
-func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][]*File) {
-	position := map[*File]int{}
+// OverlappingGroups divides files, which must be listed in the order of arrival, into groups of overlapping files. The groups are
+// in the order of their times, and each lists its files in the order of arrival. If a file begins at the last time of a file
+// that arrived earlier, the two do not overlap.
+func OverlappingGroups(files []*File) (groups [][]*File) {
 	for i, f := range files {
-		position[f] = i
+		f.arrival = i
 	}
 	byTime := slices.SortedStableFunc(slices.Values(files), func(a, b *File) int {
 		return cmp.Or(cmp.Compare(a.Low(), b.Low()), cmp.Compare(a.High(), b.High()))
 	})
+	for i := 0; i < len(byTime); {
+		start, high, latest := i, byTime[i].High(), byTime[i].arrival
+		for i++; i < len(byTime) && (byTime[i].Low() < high || byTime[i].Low() == high && byTime[i].arrival < latest); i++ {
+			high, latest = max(high, byTime[i].High()), max(latest, byTime[i].arrival)
+		}
+		sortByArrival(byTime[start:i])
+		groups = append(groups, byTime[start:i:i])
+	}
+	return groups
+}
+
+func sortByArrival(files []*File) {
+	slices.SortFunc(files, func(a, b *File) int { return cmp.Compare(a.arrival, b.arrival) })
+}
+
+// Groups divides files into groups to merge into files of about target bytes. Each group consists of one or more of the
+// OverlappingGroups, and lists its files in the order of arrival. A merged file counts as the newest: its rows follow other
+// files' rows with the same time.
+func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][]*File) {
 	var groupEnd, groupHigh int64 // end of the last group's last period, and the last group's highest time
 	canGrow := false              // files can still be added to the last group
-	for i := 0; i < len(byTime); {
-		start, high, latest := i, byTime[i].High(), position[byTime[i]]
-		for i++; i < len(byTime) && (byTime[i].Low() < high || byTime[i].Low() == high && position[byTime[i]] < latest); i++ {
-			high, latest = max(high, byTime[i].High()), max(latest, position[byTime[i]])
+	for _, overlapping := range OverlappingGroups(files) {
+		low, high := overlapping[0].Low(), overlapping[0].High()
+		for _, f := range overlapping[1:] {
+			low, high = min(low, f.Low()), max(high, f.High())
 		}
-		overlapping := byTime[start:i]
 		// If the file stayed out of the group, its rows would come before the merged rows with the same time.
-		mustJoin := canGrow && overlapping[0].Low() == groupHigh
+		mustJoin := canGrow && low == groupHigh
 		if !mustJoin && len(overlapping) == 1 && s.canStay(cutter, overlapping[0]) && overlapping[0].Data().FileSizeBytes() >= target*3/4 {
 			canGrow = false
 			continue
 		}
-		if !canGrow || overlapping[0].Low() >= groupEnd {
+		if !canGrow || low >= groupEnd {
 			groups = append(groups, nil)
 		}
 		lastGroup := len(groups) - 1
@@ -162,7 +170,7 @@ func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][
 	}
 	groups = slices.DeleteFunc(groups, func(g []*File) bool { return len(g) == 1 && s.canStay(cutter, g[0]) })
 	for _, g := range groups {
-		slices.SortFunc(g, func(a, b *File) int { return cmp.Compare(position[a], position[b]) })
+		sortByArrival(g)
 	}
 	return groups
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
-	"github.com/go-partd/partd/tables/internal/take"
 )
 
 const (
@@ -55,41 +55,21 @@ func (s *Series) tail(batch arrow.RecordBatch, keys []int) sorted.Source {
 	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: sorted.Single(batch)}
 }
 
-// SortRows sorts stored rows and applies the table's rule for duplicates. It releases its argument.
-func (s *Series) SortRows(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
-	keys := s.keys(batch.Schema())
-	block, err := sorted.Block([]arrow.RecordBatch{batch}, keys)
-	batch.Release()
-	if err != nil || s.Merging() == sorted.All {
-		return block, err
+// DedupTail joins and sorts the tail (rows not in files yet), and applies the table's rule for duplicates. For KeepFirst, it also
+// removes rows that files already have. replaces reports whether the remaining rows can replace rows in files.
+func (s *Series) DedupTail(ctx context.Context, rows []arrow.RecordBatch) (_ arrow.RecordBatch, replaces bool, err error) {
+	keys := s.keys(rows[0].Schema())
+	block, err := sorted.Block(rows, keys)
+	if err == nil && s.Merging() != sorted.All {
+		defer block.Release()
+		block, err = sorted.Join(sorted.Merge(ctx, s.Merging(), 0, s.tail(block, keys)), block)
 	}
-	defer block.Release()
-	return collect(sorted.Merge(ctx, s.Merging(), 0, s.tail(block, keys)), block)
-}
-
-// collect concatenates small batches into one batch with the schema of template.
-func collect(rows sorted.Batches, template arrow.RecordBatch) (arrow.RecordBatch, error) {
-	batches := []arrow.RecordBatch{template.NewSlice(0, 0)}
-	defer func() { take.Release(batches) }()
-	for b, err := range rows {
-		if err != nil {
-			return nil, err
-		}
-		batches = append(batches, b)
-	}
-	return sorted.Block(batches, nil)
-}
-
-// DedupTail sorts the tail (rows not in files yet) and applies the table's rule for duplicates. For KeepFirst, it also removes
-// rows that files already have. It releases its argument. replaces reports whether the remaining rows can replace rows in
-// files.
-func (s *Series) DedupTail(ctx context.Context, rows arrow.RecordBatch) (_ arrow.RecordBatch, replaces bool, err error) {
-	block, err := s.SortRows(ctx, rows)
 	if err != nil {
 		return nil, false, err
 	}
 	bounds := s.BatchBounds(block)
-	overlapping, err := s.Overlapping(ctx, bounds)
+	files, err := s.Files(ctx)
+	overlapping := OverlappingFiles(files, []*File{{Bounds: bounds}})
 	if err == nil && (len(overlapping) == 0 || s.Rule != definition.KeepFirst) {
 		return block, len(overlapping) > 0 && s.Rule == definition.KeepLast, nil
 	}
@@ -101,7 +81,7 @@ func (s *Series) DedupTail(ctx context.Context, rows arrow.RecordBatch) (_ arrow
 	if err != nil {
 		return nil, false, err
 	}
-	remaining, err := collect(s.merge(ctx, sorted.First, append(sources, s.tail(block, s.keys(block.Schema())))...), block)
+	remaining, err := sorted.Join(s.merge(ctx, sorted.First, append(sources, s.tail(block, keys))...), block)
 	return remaining, false, err
 }
 
@@ -144,7 +124,7 @@ func (s *Series) Scan(ctx context.Context, names []string, where *filter.Conditi
 	}
 	for _, b := range tail {
 		if slice := s.trimTail(b, where); slice.NumRows() > 0 {
-			sources = append(sources, sorted.Source{Keys: p.keys, Bounds: s.BatchBounds(slice), Batches: func(yield func(arrow.RecordBatch, error) bool) { yield(p.selectColumns(slice), nil) }})
+			sources = append(sources, sorted.Source{Keys: p.keys, Bounds: s.BatchBounds(slice), Batches: func(yield func(arrow.RecordBatch, error) bool) { yield(schema.Project(slice, p.fields), nil) }})
 		}
 	}
 	rule := sorted.All

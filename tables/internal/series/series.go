@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/filter"
@@ -40,14 +39,6 @@ func ForTable(t *table.Table, memory int64) (*Series, error) {
 		return nil, err
 	}
 	return New(d, t, memory), nil
-}
-
-// WithDuplicates returns a copy of s that keeps duplicates.
-func (s *Series) WithDuplicates() *Series {
-	copied, order := *s, *s.Order
-	order.Rule = definition.KeepAll
-	copied.Order = &order
-	return &copied
 }
 
 // Check returns an error if rows have a null in a column of the order o. If o is nil, it accepts all rows.
@@ -97,14 +88,6 @@ func (s *Series) project(names []string) *projection {
 	}
 	p.keys = s.keys(p.fields)
 	return p
-}
-
-func (p *projection) selectColumns(batch arrow.RecordBatch) arrow.RecordBatch {
-	columns := make([]arrow.Array, p.fields.NumFields())
-	for i, f := range p.fields.Fields() {
-		columns[i] = batch.Column(batch.Schema().FieldIndices(f.Name)[0])
-	}
-	return array.NewRecordBatch(p.fields, columns, batch.NumRows())
 }
 
 func (s *Series) sortInput(rows sorted.Batches, keys []int) sorted.Input {

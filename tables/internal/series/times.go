@@ -18,31 +18,32 @@ func (s *Series) boundsFilter(b *sorted.Bounds, columns *arrow.Schema) (*filter.
 	if b == nil {
 		return nil, nil
 	}
-	from, ok := s.time(b.Lowest)
-	if !ok {
-		from = time.Time{}
-	}
 	var to time.Time
 	if b.Highest < math.MaxInt64 {
-		if to, ok = s.time(b.Highest + 1); !ok {
-			to = time.Time{}
-		}
+		to = s.time(b.Highest + 1)
 	}
-	return TimeRange(columns, s.Names[0], from, to)
+	return TimeRange(columns, s.Names[0], s.time(b.Lowest), to)
 }
 
-// time converts n, in the unit of the time column, to a time. ok reports whether a condition can express the time.
-func (s *Series) time(n int64) (converted time.Time, ok bool) {
-	switch t := s.timeType().(type) {
-	case *arrow.TimestampType:
-		converted = arrow.Timestamp(n).ToTime(t.Unit)
-	default:
-		if n > math.MaxInt32 {
-			return converted, false
-		}
-		converted = arrow.Date32(n).ToTime()
+// time converts n, in the unit of the time column, to a time. It returns the zero time if no condition can express the time.
+func (s *Series) time(n int64) time.Time {
+	t := s.timeType()
+	if t.ID() == arrow.DATE32 && n > math.MaxInt32 {
+		return time.Time{}
 	}
-	return converted, converted.Year() >= 1 && converted.Year() <= 9999 && !converted.IsZero()
+	converted := timeOf(n, t)
+	if converted.Year() < 1 || converted.Year() > 9999 {
+		return time.Time{}
+	}
+	return converted
+}
+
+// timeOf converts v, in the unit of a time type, to a time.
+func timeOf(v int64, timeType arrow.DataType) time.Time {
+	if t, ok := timeType.(*arrow.TimestampType); ok {
+		return arrow.Timestamp(v).ToTime(t.Unit)
+	}
+	return arrow.Date32(v).ToTime()
 }
 
 func (s *Series) timeType() arrow.DataType {
@@ -59,7 +60,7 @@ func (s *Series) FileStarts(ctx context.Context) (times []time.Time, err error) 
 		if f.Bounds == nil {
 			continue
 		}
-		if start, ok := s.time(f.Bounds.Lowest); ok {
+		if start := s.time(f.Bounds.Lowest); !start.IsZero() {
 			times = append(times, start)
 		}
 	}

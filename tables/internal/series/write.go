@@ -2,9 +2,6 @@ package series
 
 import (
 	"context"
-	"iter"
-	"math"
-	"sort"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -18,7 +15,8 @@ import (
 )
 
 // WriteSorted sorts rows and writes them as data files. It removes or rejects duplicates according to the table's rule.
-func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches) (files []iceberg.DataFile, err error) {
+// acknowledged means that the puts of the rows already succeeded, so duplicates must not be rejected.
+func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches, acknowledged bool) (files []iceberg.DataFile, err error) {
 	isFirst := true
 	err = sorted.Parts(ctx, s.Merging(), s.sortInput(rows, s.keys(s.def.Stored)), func(rows sorted.Batches) error {
 		written, err := s.Write(ctx, rows)
@@ -30,7 +28,7 @@ func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches) (files []
 		files = append(excludeFiles(files, replaced), add...)
 		return err
 	})
-	if err == nil && s.Rule == definition.RefuseDuplicate {
+	if err == nil && s.Rule == definition.RefuseDuplicate && !acknowledged {
 		err = s.RejectDuplicates(ctx, nil, files)
 	}
 	return files, err
@@ -53,37 +51,27 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 	if err != nil {
 		return nil, err
 	}
-	next, stop := iter.Pull2(rows)
-	defer stop()
-	p := &periods{cutter: cutter, next: next}
-	defer func() {
-		if p.remaining != nil {
-			p.remaining.Release()
-		}
-	}()
+	withStoredSchema := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		defer b.Release()
+		return array.NewRecordBatch(s.def.Stored, b.Columns(), b.NumRows()), nil
+	})
+	parts := sorted.NewSplitter(withStoredSchema(rows))
+	defer parts.Close()
 	var files []iceberg.DataFile
-	for p.nextPeriod() {
-		written, err := datafile.Write(ctx, unsortedTable, s.def.Stored, func(yield func(arrow.RecordBatch, error) bool) {
-			for b, err := range p.batches {
-				if err == nil {
-					stored := array.NewRecordBatch(s.def.Stored, b.Columns(), b.NumRows())
-					b.Release()
-					b = stored
-				}
-				if !yield(b, err) {
-					return
-				}
-			}
-		}, 0)
+	for {
+		first, err := parts.Peek()
+		if err != nil {
+			return nil, err
+		}
+		if first == nil {
+			return s.withSortOrder(files)
+		}
+		written, err := datafile.Write(ctx, unsortedTable, s.def.Stored, parts.Part(cutter.nextPeriod(first)), 0)
 		if err != nil {
 			return nil, err
 		}
 		files = append(files, written...)
 	}
-	if p.err != nil {
-		return nil, p.err
-	}
-	return s.withSortOrder(files)
 }
 
 // Rewrite merges the rows of files by a rule, and writes them as files of dest. If change is not nil, each file's rows pass
@@ -99,72 +87,4 @@ func (s *Series) Rewrite(ctx context.Context, files []*File, dest *Series, rule 
 		sources = append(sources, src)
 	}
 	return dest.Write(ctx, s.merge(ctx, rule, sources...))
-}
-
-// periods divides sorted rows at the ends of periods. Later automatic periods can be longer, because their length depends on
-// the rows read so far.
-type periods struct {
-	cutter    *Cutter
-	next      func() (arrow.RecordBatch, error, bool)
-	remaining arrow.RecordBatch // rows that are not yielded yet; nil if there are none
-	end       int64             // end of the current period
-	err       error
-}
-
-func (p *periods) nextPeriod() bool {
-	if !p.fill() {
-		return false
-	}
-	if p.cutter == nil {
-		p.end = math.MaxInt64
-		return true
-	}
-	v := TimeAt(p.remaining.Column(p.cutter.column), 0)
-	if v > math.MinInt64 {
-		p.cutter.include(v)
-	}
-	p.end = p.cutter.periodEnd(v)
-	return true
-}
-
-// fill loads remaining if it is nil, and reports whether there are rows.
-func (p *periods) fill() bool {
-	for p.remaining == nil && p.err == nil {
-		b, err, ok := p.next()
-		if !ok {
-			return false
-		}
-		if p.err = err; err == nil && b.NumRows() > 0 {
-			p.remaining = b
-		} else if b != nil {
-			b.Release()
-		}
-	}
-	return p.err == nil
-}
-
-func (p *periods) batches(yield func(arrow.RecordBatch, error) bool) {
-	for p.fill() {
-		rows := int(p.remaining.NumRows())
-		n := rows
-		if p.end < math.MaxInt64 {
-			times := p.remaining.Column(p.cutter.column)
-			n = sort.Search(rows, func(i int) bool { return TimeAt(times, i) >= p.end })
-		}
-		if n == 0 {
-			return
-		}
-		current := p.remaining
-		if p.remaining = nil; n < rows {
-			p.remaining = current.NewSlice(int64(n), int64(rows))
-		}
-		head := current.NewSlice(0, int64(n))
-		current.Release()
-		if !yield(head, nil) {
-			return
-		}
-	}
-	if p.err != nil {
-		yield(nil, p.err)
-	}
 }

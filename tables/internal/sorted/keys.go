@@ -69,12 +69,8 @@ func keyColumn(a arrow.Array) column {
 		return keyColumn(a.Storage())
 	case *array.Timestamp, *array.Int64, *array.Time64, *array.Duration:
 		return &ints{a, arrow.GetValues[int64](a.Data(), 1)}
-	case *array.Date32:
-		return widen(a, a.Date32Values())
-	case *array.Int32:
-		return widen(a, a.Int32Values())
-	case *array.Time32:
-		return widen(a, a.Time32Values())
+	case *array.Date32, *array.Int32, *array.Time32:
+		return widen(a, arrow.GetValues[int32](a.Data(), 1))
 	case *array.Int16:
 		return widen(a, a.Int16Values())
 	case *array.Int8:
@@ -83,16 +79,10 @@ func keyColumn(a arrow.Array) column {
 		return &values[float32]{a, cmp.Compare[float32]}
 	case *array.Float64:
 		return &values[float64]{a, cmp.Compare[float64]}
-	case *array.String:
-		return &values[string]{a, cmp.Compare[string]}
-	case *array.LargeString:
-		return &values[string]{a, cmp.Compare[string]}
-	case *array.Binary:
-		return &values[[]byte]{a, bytes.Compare}
-	case *array.LargeBinary:
-		return &values[[]byte]{a, bytes.Compare}
-	case *array.FixedSizeBinary:
-		return &values[[]byte]{a, bytes.Compare}
+	case *array.String, *array.LargeString:
+		return &values[string]{a.(valueArray[string]), cmp.Compare[string]}
+	case *array.Binary, *array.LargeBinary, *array.FixedSizeBinary:
+		return &values[[]byte]{a.(valueArray[[]byte]), bytes.Compare}
 	case *array.Decimal128:
 		return &values[decimal128.Num]{a, decimal128.Num.Cmp}
 	case *array.Boolean:
@@ -150,11 +140,13 @@ func (c *ints) compare(i int, other column, j int) int {
 }
 
 type values[T any] struct {
-	array interface {
-		nullable
-		Value(i int) T
-	}
+	array         valueArray[T]
 	compareValues func(a, b T) int
+}
+
+type valueArray[T any] interface {
+	nullable
+	Value(i int) T
 }
 
 func (c *values[T]) compare(i int, other column, j int) int {

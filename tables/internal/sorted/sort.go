@@ -2,7 +2,6 @@ package sorted
 
 import (
 	"context"
-	"iter"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -29,89 +28,59 @@ const maxRuns = 128
 // blocks of about in.Memory bytes. If there are several blocks, it writes the blocks to temporary files and merges the
 // files.
 func Sort(ctx context.Context, rule Rule, in Input) Batches {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		next, stop := iter.Pull2(in.blocks)
-		defer stop()
-		in.mergeBlocks(ctx, rule, next, nil)(yield)
-	}
+	return in.mergeBlocks(ctx, rule, in.blocks())
 }
 
 // Parts calls f with one or two parts of the rows, each sorted and with the rule applied. The first part has
-// the leading blocks that are already in order, and needs no temporary file. The second part has the rest.
+// the leading blocks that are already in order, and needs no temporary file. The second part has the rest. Unless f fails, it
+// must read all rows of a part.
 func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) error {
-	next, stop := iter.Pull2(in.blocks)
-	defer stop()
-	var misplaced arrow.RecordBatch // first block that does not come after the previous one
-	exhausted := false
-	err := f(Merge(ctx, rule, 0, Source{Keys: in.Keys, Batches: func(yield func(arrow.RecordBatch, error) bool) {
-		var last arrow.RecordBatch
-		defer func() {
-			if last != nil {
-				last.Release()
-			}
-		}()
-		for {
-			b, err, ok := next()
-			if err != nil || !ok {
-				if exhausted = true; err != nil {
-					yield(nil, err)
-				}
-				return
-			}
-			if last != nil {
-				follows, err := in.follows(last, b, rule)
-				if err != nil {
-					yield(nil, err)
-					return
-				}
-				if !follows {
-					misplaced = b
-					return
-				}
-				last.Release()
-			}
-			last = b.NewSlice(b.NumRows()-1, b.NumRows())
-			if !yield(b, nil) {
-				return
-			}
+	parts := NewSplitter(in.blocks())
+	defer parts.Close()
+	var last arrow.RecordBatch // the last row of the first part so far
+	defer func() {
+		if last != nil {
+			last.Release()
 		}
-	}}))
-	if misplaced == nil {
+	}()
+	leading := parts.Part(func(b arrow.RecordBatch) int64 {
+		if last != nil {
+			if !in.follows(last, b, rule) {
+				return 0
+			}
+			last.Release()
+		}
+		last = b.NewSlice(b.NumRows()-1, b.NumRows())
+		return b.NumRows()
+	})
+	if err := f(Merge(ctx, rule, 0, Source{Keys: in.Keys, Batches: leading})); err != nil {
 		return err
 	}
-	if err != nil || exhausted {
-		misplaced.Release()
+	if misplaced, err := parts.Peek(); err != nil || misplaced == nil {
 		return err
 	}
-	return f(in.mergeBlocks(ctx, rule, next, misplaced))
+	return f(in.mergeBlocks(ctx, rule, parts.Part(arrow.RecordBatch.NumRows)))
 }
 
 // follows reports whether all rows of b come after the row last. Rows with the same keys as last follow only
 // if the rule keeps all rows.
-func (in Input) follows(last, b arrow.RecordBatch, rule Rule) (bool, error) {
+func (in Input) follows(last, b arrow.RecordBatch, rule Rule) bool {
 	k, err := keysOf(last, in.Keys)
-	if err != nil {
-		return false, err
-	}
-	l, err := keysOf(b, in.Keys)
-	if err != nil {
-		return false, err
+	l, err2 := keysOf(b, in.Keys)
+	if err != nil || err2 != nil {
+		return false // the merge reports the error
 	}
 	n := k.compare(0, l, 0)
-	return n < 0 || n == 0 && rule == All, nil
+	return n < 0 || n == 0 && rule == All
 }
 
-// mergeBlocks yields the rows of sorted blocks in order. If firstBlock is not nil, it comes before the blocks
-// that next returns.
-func (in Input) mergeBlocks(ctx context.Context, rule Rule, next func() (arrow.RecordBatch, error, bool), firstBlock arrow.RecordBatch) Batches {
+// mergeBlocks yields the rows of sorted blocks in order.
+func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks Batches) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		var runs []*spillFile
 		defer func() {
 			for _, r := range runs {
 				r.close()
-			}
-			if firstBlock != nil {
-				firstBlock.Release()
 			}
 		}()
 		sources := func() (sources []Source) {
@@ -120,17 +89,10 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, next func() (arrow.R
 			}
 			return sources
 		}
-		for {
-			b, ok, err := firstBlock, true, error(nil)
-			if firstBlock = nil; b == nil {
-				b, err, ok = next()
-			}
+		for b, err := range blocks {
 			if err != nil {
 				yield(nil, err)
 				return
-			}
-			if !ok {
-				break
 			}
 			r, err := spillRows(func(yield func(arrow.RecordBatch, error) bool) { yield(b, nil) })
 			if err == nil {
@@ -153,36 +115,18 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, next func() (arrow.R
 }
 
 // blocks yields the rows in sorted batches of about in.Memory bytes.
-func (in Input) blocks(yield func(arrow.RecordBatch, error) bool) {
-	var pending []arrow.RecordBatch
-	defer func() { take.Release(pending) }()
-	flush := func() bool {
-		if len(pending) == 0 {
-			return true
-		}
-		b, err := Block(pending, in.Keys)
-		take.Release(pending)
-		pending = nil
-		return yield(b, err) && err == nil
-	}
-	size := int64(0)
-	for b, err := range in.Batches {
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		if b.NumRows() == 0 {
-			b.Release()
-			continue
-		}
-		pending = append(pending, b)
-		if size += in.Size(b); size >= in.Memory {
-			if size = 0; !flush() {
-				return
+func (in Input) blocks() Batches {
+	newCount := func() func(arrow.RecordBatch) int64 {
+		size := int64(0)
+		return func(b arrow.RecordBatch) int64 {
+			if size >= max(in.Memory, 1) {
+				return 0
 			}
+			size += in.Size(b)
+			return b.NumRows()
 		}
 	}
-	flush()
+	return joinParts(in.Batches, newCount, func(batches []arrow.RecordBatch) (arrow.RecordBatch, error) { return Block(batches, in.Keys) })
 }
 
 // Block joins one or more batches into a batch sorted by columns. Rows with equal keys keep their order.

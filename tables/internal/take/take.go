@@ -236,11 +236,16 @@ func listRows(a array.ListLike, indices []int) (arrow.Array, error) {
 	if len(childIndices) > math.MaxInt32 {
 		return nil, fmt.Errorf("the lists have %d values, and an array holds at most 2³¹: read fewer rows at a time", len(childIndices))
 	}
-	offsets := make([]int32, len(offsets64))
-	for i, end := range offsets64 {
-		offsets[i] = int32(end)
+	return buildRows(a, indices, []*memory.Buffer{Offsets32(offsets64)}, []arrow.ArrayData{child.Data()}), nil
+}
+
+// Offsets32 returns offsets as 32-bit integers.
+func Offsets32(offsets []int64) *memory.Buffer {
+	narrow := make([]int32, len(offsets))
+	for i, end := range offsets {
+		narrow[i] = int32(end)
 	}
-	return buildRows(a, indices, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(offsets))}, []arrow.ArrayData{child.Data()}), nil
+	return memory.NewBufferBytes(arrow.GetBytes(narrow))
 }
 
 func fixedListRows(a *array.FixedSizeList, indices []int) (arrow.Array, error) {
