@@ -29,14 +29,15 @@ var tablesLayering = layering.Layering{
 		{Name: "command line", Packages: map[string][]string{
 			"internal/cli": {"github.com/KimMachineGun/automemlimit", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 		}},
-		{Name: "the page", Packages: map[string][]string{
-			"page": {"google.golang.org/grpc"},
-			"rest": {"github.com/apache/iceberg-go", "github.com/google/uuid", "google.golang.org/grpc"},
-		}},
 		{Name: "servers, clients", Packages: map[string][]string{
-			"flightd":      {"github.com/golang-jwt/jwt", "github.com/prometheus/client_golang", "google.golang.org/grpc", "google.golang.org/protobuf"},
+			"flightd":      {"github.com/golang-jwt/jwt", "google.golang.org/grpc", "google.golang.org/protobuf"},
 			"flightclient": {"google.golang.org/grpc"},
+			"page":         {"google.golang.org/grpc"},
 			"pull":         {"github.com/nats-io/nats-server", "github.com/nats-io/nats.go"},
+			"rest":         {"github.com/apache/iceberg-go", "github.com/google/uuid", "google.golang.org/grpc"},
+		}},
+		{Name: "shared by servers", Packages: map[string][]string{
+			"internal/serving": {"github.com/golang-jwt/jwt", "github.com/prometheus/client_golang", "google.golang.org/grpc"},
 		}},
 		{Name: "engines, formats", Packages: map[string][]string{
 			"duck":             nil,

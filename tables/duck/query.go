@@ -63,7 +63,7 @@ func (q *query) acquireDatabase(ctx context.Context, key string) error {
 	}
 	q.lease = lease
 	q.db.CancelWith(ctx)
-	return nil
+	return q.db.Ready(ctx)
 }
 
 // open waits until fewer than Options.Queries queries are running. It then parses the statement, unless the statement

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/serving"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -70,7 +71,7 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 		return st.Send(&flight.Result{Body: []byte("pong")})
 	}
 	if !a.readOnly {
-		if err := requireWrite(st.Context()); err != nil {
+		if err := serving.RequireWrite(st.Context()); err != nil {
 			return err
 		}
 	}
@@ -87,7 +88,7 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 
 // runOperation runs an operation once the limits on concurrent queries and puts allow it.
 func runOperation[In, Out any](ctx context.Context, s *Server, o operations.Operation[In, Out], input *In) (out Out, err error) {
-	release, err := Acquire(ctx, o.Slots)
+	release, err := serving.Acquire(ctx, o.Slots)
 	if err != nil {
 		return out, err
 	}

@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
+
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // answers limits the memory of the server's unsent messages. gRPC's SendMsg only queues a message, and a call's
@@ -80,8 +82,8 @@ func (a *answers) add(w *watchedStream, n int64) {
 		victim = newestOfHeaviestHost(a.calls, func(w *watchedStream) int64 { return w.pending })
 		a.bytes -= victim.pending
 		victim.pending, victim.closed = 0, true
-		victim.cancel(errMemory)
-		go closeConnection(victim.ctx)
+		victim.cancel(serving.ErrMemory)
+		go serving.CloseConnection(victim.ctx)
 	}
 	if victim.pending == 0 {
 		a.calls = slices.DeleteFunc(a.calls, func(c *watchedStream) bool { return c == victim })

@@ -92,7 +92,7 @@ func TestWaitingRequestsAndPuts(t *testing.T) {
 			waiting <- err
 		}()
 	}
-	waitFor(t, "no query waits for a slot", func() bool { _, n := s.queries.counts(); return n > 0 })
+	waitFor(t, "no query waits for a slot", func() bool { _, n := s.Queries.Counts(); return n > 0 })
 	time.Sleep(200 * time.Millisecond)
 	deadlineCtx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -112,7 +112,7 @@ func TestDescribingNeedsSlot(t *testing.T) {
 	if _, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // the client reads nothing
 		t.Fatal(err)
 	}
-	waitFor(t, "the get does not run", func() bool { n, _ := s.queries.counts(); return n == 1 })
+	waitFor(t, "the get does not run", func() bool { n, _ := s.Queries.Counts(); return n == 1 })
 	describe := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(`{"name":"t","sql":"SELECT 1"}`)}
 	deadlineCtx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"strings"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/golang-jwt/jwt/v5"
@@ -17,100 +15,30 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
-// claims is the content of a token, which is a JSON Web Token. It has the fields of the tokens of shoots, another table
-// server.
-type claims struct {
-	jwt.RegisteredClaims
-	Server  string   `json:"server,omitempty"`
-	Type    string   `json:"type"`
-	Buckets []string `json:"buckets,omitempty"`
-}
-
-var rightsByType = map[string]Rights{"read": Read, "admin": Admin}
-
-// NewToken returns a token for servers with the given secret. If buckets are given, the token covers only these
-// buckets, and is valid only over HTTP, not over Flight.
-func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
-	if len(secret) == 0 {
-		return "", errors.New("the secret for a token must not be empty")
-	}
-	now := time.Now()
-	c := claims{Server: server, Buckets: buckets}
-	c.IssuedAt, c.ExpiresAt = jwt.NewNumericDate(now), jwt.NewNumericDate(now.Add(ttl))
-	for name, rights := range rightsByType {
-		if rights == r {
-			c.Type = name
-		}
-	}
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(secret)
-}
-
-var parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
-
 // verify is like Verify, but rejects tokens that cover only some buckets: such tokens are valid only over HTTP.
-func (s *Server) verify(address, token string) (Caller, error) {
+func (s *Server) verify(address, token string) (serving.Caller, error) {
 	c, err := s.Verify(address, token)
 	if err == nil && c.Buckets != nil {
-		return Caller{}, errors.New("the token is limited to some buckets, so it is valid only over HTTP: for Flight, use a token for all buckets")
+		return serving.Caller{}, errors.New("the token is limited to some buckets, so it is valid only over HTTP: for Flight, use a token for all buckets")
 	}
 	return c, err
 }
 
-// ErrTooManyGuesses means that an address has sent too many wrong tokens.
-var ErrTooManyGuesses = errors.New("too many wrong tokens came from this address: wait a second, and try again")
-
-// Verify checks a token sent from an address, and returns the caller to whom the token belongs. A server without a
-// secret accepts any token.
-func (s *Server) Verify(address, token string) (Caller, error) {
+func (s *Server) identify(ctx context.Context) (serving.Caller, error) {
 	if s.opts.Secret == nil {
-		return Caller{Rights: Admin, readOnly: s.opts.ReadOnly}, nil
-	}
-	host := hostOfAddress(address)
-	if !s.logins.MayTry(host, token) {
-		return Caller{}, ErrTooManyGuesses
-	}
-	var c claims
-	if _, err := parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return s.opts.Secret, nil }); err != nil {
-		if !errors.Is(err, jwt.ErrTokenInvalidClaims) { // the parser returns this error only if the signature is valid
-			s.logins.RecordFailure(host)
-		}
-		return Caller{}, err
-	}
-	s.logins.RecordSuccess(token)
-	r, ok := rightsByType[c.Type]
-	if !ok {
-		return Caller{}, errors.New("the token's type is neither read nor admin")
-	}
-	// The token identifies the user. Exclude its signature, because one signature has several encodings.
-	unsigned := token[:strings.LastIndexByte(token, '.')]
-	return Caller{r, c.Buckets, c.ExpiresAt.Time, unsigned, s.opts.ReadOnly}, nil
-}
-
-// Bearer verifies the bearer token in the request's Authorization header, or fallback if the header contains no bearer token.
-func (s *Server) Bearer(r *http.Request, fallback string) (Caller, error) {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		token = fallback
-	}
-	if token == "" && s.opts.Secret != nil {
-		return Caller{}, errors.New("the request has no token")
-	}
-	return s.Verify(r.RemoteAddr, token)
-}
-
-func (s *Server) identify(ctx context.Context) (Caller, error) {
-	if s.opts.Secret == nil {
-		return Caller{Rights: Admin}, nil
+		return serving.Caller{Rights: serving.Admin}, nil
 	}
 	token, ok := headerToken(ctx)
 	if !ok {
-		return Caller{}, status.Error(codes.Unauthenticated, "this server requires a token with every call: No authentication header provided by client")
+		return serving.Caller{}, status.Error(codes.Unauthenticated, "this server requires a token with every call: No authentication header provided by client")
 	}
 	c, err := s.verify(addressOf(ctx), token)
 	if err != nil {
-		return Caller{}, status.Errorf(codes.Unauthenticated, "the token is not valid: %v", err)
+		return serving.Caller{}, status.Errorf(codes.Unauthenticated, "the token is not valid: %v", err)
 	}
 	return c, nil
 }
@@ -146,10 +74,10 @@ func basicPassword(credentials string) string {
 // Handshake checks credentials and returns them as a bearer token. Some clients read only the header, and some only
 // the payload, so both contain the token.
 func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
-	c := st.Context().Value(callKey{}).(*call) //nolint:forcetypeassert // the context of every call has one
-	release, ok := s.handshakes.Acquire(c.conn, func() { c.cancel(errCrowded) })
+	address := addressOf(st.Context())
+	release, ok := s.handshakes.Acquire(address, func() { streamOf(st.Context()).cancel(serving.ErrCrowded) })
 	if !ok {
-		return Status(errCrowded)
+		return serving.ErrCrowded
 	}
 	defer release()
 	if s.opts.Secret == nil {
@@ -168,7 +96,7 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 		if err != nil {
 			return status.Error(codes.Unauthenticated, "the handshake has neither a header with credentials nor a payload")
 		}
-		if token, err = s.payloadToken(c.conn, in.Payload); err != nil {
+		if token, err = s.payloadToken(address, in.Payload); err != nil {
 			return asShootsError(st, err)
 		}
 	}
@@ -196,9 +124,9 @@ func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 		return "", &failure{kindOther, fmt.Errorf("ExpiredSignatureError: Signature has expired: %w", err)}
 	case errors.Is(err, jwt.ErrTokenMalformed), errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
 		return "", &failure{kindOther, fmt.Errorf("DecodeError: the payload is not a token: %w", err)}
-	case errors.Is(err, ErrTooManyGuesses):
+	case errors.Is(err, serving.ErrTooManyGuesses):
 		return "", status.Error(codes.Unauthenticated, err.Error())
-	case err != nil, c.Rights < Admin:
+	case err != nil, c.Rights < serving.Admin:
 		return "", status.Error(codes.Unauthenticated, "token has incorrect permissions: a token that is sent as the whole payload must have type admin")
 	}
 	return string(payload), nil
@@ -208,10 +136,10 @@ func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 // admin rights. Otherwise, the call must come from this machine.
 func (s *Server) requireShutdown(ctx context.Context) error {
 	if s.opts.Secret != nil {
-		return requireAdmin(ctx)
+		return serving.RequireAdmin(ctx)
 	}
 	if p, ok := peer.FromContext(ctx); ok {
-		if ip := net.ParseIP(hostOf(p.Addr)); ip != nil && ip.IsLoopback() || p.Addr.Network() == localHost {
+		if ip := net.ParseIP(serving.HostOf(p.Addr.String())); ip != nil && ip.IsLoopback() || p.Addr.Network() == serving.LocalHost {
 			return nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // TestCanceledCall checks that a client can cancel a call by the id that it chose for the call, and that
@@ -55,8 +56,8 @@ func TestCanceledCall(t *testing.T) {
 func TestErrorsAreWithoutJargon(t *testing.T) {
 	inner := status.Error(codes.InvalidArgument, "batch 3 is too short")
 	for _, err := range []error{
-		sqlError(fmt.Errorf("tables: put \"t\": %w", inner)), asShootsError(nil, fmt.Errorf("tables: put \"t\": %w", inner)),
-		sqlError(&tables.SchemaError{Column: "c", Err: fmt.Errorf("error encountered during schema visitor: error encountered during arrow schema visitor: no such type")}),
+		serving.Status(fmt.Errorf("tables: put \"t\": %w", inner)), asShootsError(nil, fmt.Errorf("tables: put \"t\": %w", inner)),
+		serving.Status(&tables.SchemaError{Column: "c", Err: fmt.Errorf("error encountered during schema visitor: error encountered during arrow schema visitor: no such type")}),
 	} {
 		text := status.Convert(err).Message()
 		if status.Code(err) != codes.InvalidArgument || strings.Contains(text, "rpc error") || strings.Contains(text, "visitor") || len(text) < 20 {

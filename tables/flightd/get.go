@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/messages"
+	"github.com/go-partd/partd/tables/internal/serving"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
@@ -39,31 +40,36 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	if err := decode(t.Ticket, &c); err != nil {
 		return err
 	}
-	ctx := st.Context()
-	table, err := s.store.Bucket(c.Bucket).Table(ctx, c.Name)
+	table, err := s.store.Bucket(c.Bucket).Table(st.Context(), c.Name)
 	if err != nil {
 		return err
 	}
-	release, err := AcquireQuery(ctx)
+	err = sendReader(st, func(ctx context.Context) (array.RecordReader, error) {
+		if c.SQL == nil {
+			return table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Recycle: true})
+		}
+		return s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket})
+	})
+	if err != nil && c.SQL != nil {
+		return statementError(err)
+	}
+	return err
+}
+
+// sendReader sends the rows of the reader that open returns. Meanwhile, it holds a slot for queries.
+func sendReader(st flight.FlightService_DoGetServer, open func(context.Context) (array.RecordReader, error)) error {
+	release, err := serving.AcquireQuery(st.Context())
 	if err != nil {
 		return err
 	}
 	defer release()
-	var r array.RecordReader
-	if c.SQL == nil {
-		r, err = table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Recycle: true})
-	} else if r, err = s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket}); err != nil {
-		err = statementError(err)
-	}
+	r, err := open(st.Context())
 	if err != nil {
 		return err
 	}
 	defer r.Release()
 	if err := sendRows(st, r); err != nil {
 		return err
-	}
-	if err := r.Err(); err != nil && c.SQL != nil {
-		return statementError(err)
 	}
 	return r.Err()
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 
 	"github.com/go-partd/partd/internal/testutil/serverproc"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // greedyDuration returns the duration of TestGreedyClients from PARTD_GREEDY, or 6 s if that is not set. Use 10m for
@@ -46,7 +47,7 @@ const (
 	// connection, for each process that runs no statement, and for what a process uses besides its statement's memory.
 	idleServerMemory  = 160 << 20
 	connectionMemory  = 96 << 10
-	serverOverhead    = idleServerMemory + DefaultConnections*connectionMemory
+	serverOverhead    = idleServerMemory + serving.DefaultConnections*connectionMemory
 	newProcessMemory  = 48 << 20
 	soleProcessMemory = 64 << 20 // larger, because a sole process shares the program's pages only with the server
 	processOverhead   = newProcessMemory + 80<<20 + 2*8<<20

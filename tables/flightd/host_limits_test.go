@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 var testSecret = []byte("a secret of strangers' tests")
@@ -147,8 +148,8 @@ func TestOneHostsConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	web := &http.Server{ReadHeaderTimeout: time.Minute, ConnState: s.SetConnState, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })}
-	go func() { _ = web.Serve(s.Listener(l)) }()
+	web := &http.Server{ReadHeaderTimeout: time.Minute, ConnState: s.Conns.SetState, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })}
+	go func() { _ = web.Serve(s.Conns.Listener(l)) }()
 	defer web.Close()
 	ctx, token := withToken(t, testSecret, Admin)
 	for name, begin := range map[string]func(*rawClient) error{
@@ -191,19 +192,17 @@ func TestOneHostsConnections(t *testing.T) {
 		}
 		close(done)
 		connecting.Wait()
-		if n := s.conns.count(); n > DefaultConnections {
-			t.Errorf("connections with %s: %d are open, want at most %d", name, n, DefaultConnections)
+		if n := s.Conns.Count(); n > serving.DefaultConnections {
+			t.Errorf("connections with %s: %d are open, want at most %d", name, n, serving.DefaultConnections)
 		}
 		for _, c := range conns {
 			_ = c.Close()
 		}
-		waitFor(t, "closed connections are still counted", func() bool { return s.conns.count() < 100 })
+		waitFor(t, "closed connections are still counted", func() bool { return s.Conns.Count() < 100 })
 	}
-	s.conns.mu.Lock()
-	defer s.conns.mu.Unlock()
-	for host, u := range s.conns.hosts {
-		if u.open+u.strangers+u.calls < 0 || u.strangers > u.open {
-			t.Errorf("host %s has the counts %+v, want none below 0 and at most as many strangers as open connections", host, *u)
+	for host, u := range s.Conns.Hosts() {
+		if u.Open+u.Strangers+u.Calls < 0 || u.Strangers > u.Open {
+			t.Errorf("host %s has the counts %+v, want none below 0 and at most as many strangers as open connections", host, u)
 		}
 	}
 }
@@ -230,9 +229,7 @@ func TestOpenHandshakes(t *testing.T) {
 				t.Errorf("another client's handshake failed: %v", err)
 			}
 		})
-		s.handshakes.mu.Lock()
-		open := len(s.handshakes.holders)
-		s.handshakes.mu.Unlock()
+		open := s.handshakes.Count()
 		if used > 100<<20 || open > maxHandshakes/8+1 {
 			t.Errorf("handshakes with headers of %d bytes: %d are open and use %d MiB, want at most maxHandshakes/8+1 and 100 MiB", size, open, used>>20)
 		}
@@ -279,8 +276,8 @@ func TestSlotsAreShared(t *testing.T) {
 	if _, err := store.Bucket("").Put(t.Context(), "t", reader(t, numbers(1)), tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
-	s.queries.settleTime = 100 * time.Millisecond
-	s.queries.spare = 0 // otherwise, a new host would not wait
+	s.Queries.SettleTime = 100 * time.Millisecond
+	s.Queries.Spare = 0 // otherwise, a new host would not wait
 	ctx, _ := withToken(t, testSecret, Read)
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // tokens created in the same second may be equal, and would count as one user
 	otherUser, _ := withToken(t, testSecret, Admin)
@@ -312,14 +309,14 @@ func TestSlotsAreShared(t *testing.T) {
 	}
 	runForever(ctx, "127.0.0.1", 12)
 	runForever(ctx, "127.0.0.2", 4)
-	waitFor(t, "the statements do not run", func() bool { running, _ := s.queries.counts(); return running == 16 })
+	waitFor(t, "the statements do not run", func() bool { running, _ := s.Queries.Counts(); return running == 16 })
 	time.Sleep(200 * time.Millisecond)
 	runShort(ctx, "127.0.0.3")
 	if err := <-results; status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "canceled in favor of other users") {
 		t.Errorf("the canceled statement returned %v, want ResourceExhausted", err)
 	}
 	runForever(ctx, "127.0.0.4", 1)
-	waitFor(t, "the statements do not run", func() bool { running, _ := s.queries.counts(); return running == 16 })
+	waitFor(t, "the statements do not run", func() bool { running, _ := s.Queries.Counts(); return running == 16 })
 	time.Sleep(200 * time.Millisecond)
 	runShort(otherUser, "127.0.0.4") // as another user of the same host
 	if err := <-results; status.Code(err) != codes.ResourceExhausted {
@@ -338,14 +335,14 @@ func TestGuessedTokens(t *testing.T) {
 	}
 	checked := 0
 	for i := range 100 {
-		if _, err := s.Verify(fmt.Sprintf("127.0.0.1:%d", i), fmt.Sprintf("%sx%d", token, i)); err != ErrTooManyGuesses { //nolint:errorlint // it is never wrapped
+		if _, err := s.Verify(fmt.Sprintf("127.0.0.1:%d", i), fmt.Sprintf("%sx%d", token, i)); err != serving.ErrTooManyGuesses { //nolint:errorlint // it is never wrapped
 			checked++
 		}
 	}
 	if checked > 30 {
 		t.Errorf("%d of 100 guesses were checked, want at most 30", checked)
 	}
-	if _, err := s.Verify("127.0.0.1:1", token); err != ErrTooManyGuesses { //nolint:errorlint // it is never wrapped
+	if _, err := s.Verify("127.0.0.1:1", token); err != serving.ErrTooManyGuesses { //nolint:errorlint // it is never wrapped
 		t.Errorf("Verify of a further token = %v, want ErrTooManyGuesses", err)
 	}
 	for address, validToken := range map[string]string{"127.0.0.2:1": token, "127.0.0.1:1": knownToken} {
@@ -359,7 +356,7 @@ func TestGuessedTokens(t *testing.T) {
 func TestOneHostsCalls(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: testSecret, IdleTimeout: time.Minute})
 	ctx, token := withToken(t, testSecret, Admin)
-	for remaining := maxHostCalls + 200; remaining > 0; remaining -= 100 { // more than the limit, because a busy server may close a connection
+	for remaining := serving.MaxHostCalls + 200; remaining > 0; remaining -= 100 { // more than the limit, because a busy server may close a connection
 		c := dialRaw(t, "127.0.0.1", address)
 		for range min(remaining, 100) {
 			if _, err := c.begin("DoPut", "authorization", "Bearer "+token); err != nil {
@@ -417,28 +414,6 @@ func TestCostlyRequests(t *testing.T) {
 		if used > 3*memory {
 			t.Errorf("%d %s requests use %d MiB, want at most %d", clients, name, used>>20, 3*memory>>20)
 		}
-		waitFor(t, "memory was not released", func() bool { runtime.GC(); return s.memory.used.Load() < 1<<20 })
-	}
-}
-
-// TestHostLimit checks that a host at its limit is refused calls without a cancel function, and that a call of a host
-// without running calls cancels the oldest calls of another host.
-func TestHostLimit(t *testing.T) {
-	limit := NewHostLimit(8, 4)
-	for i := range 6 {
-		if _, ok := limit.Acquire(fmt.Sprintf("127.0.0.1:%d", i), nil); ok != (i < 4) {
-			t.Errorf("Acquire of call %d without a cancel function = %v, want %v", i, ok, i < 4)
-		}
-	}
-	var canceled []int
-	for i := range 6 {
-		if _, ok := limit.Acquire(fmt.Sprintf("[2001:db8::%d]:1", i), func() { canceled = append(canceled, i) }); !ok { // all addresses count as one host
-			t.Errorf("Acquire of call %d with a cancel function failed", i)
-		}
-	}
-	if release, ok := limit.Acquire("127.0.0.3:1", nil); !ok || fmt.Sprint(canceled) != "[0 1 2]" || len(limit.holders) != 8 {
-		t.Errorf("Acquire = %v, canceled calls %v, %d running, want the three oldest canceled and 8 running", ok, canceled, len(limit.holders))
-	} else if release(); len(limit.holders) != 7 {
-		t.Errorf("after a release, %d calls are running, want 7", len(limit.holders))
+		waitFor(t, "memory was not released", func() bool { runtime.GC(); return s.memory.Used() < 1<<20 })
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // ingestCommand returns a Flight SQL command that puts rows into a table.
@@ -105,9 +106,9 @@ func TestTransformationsUseSlots(t *testing.T) {
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 10); err != nil {
 		t.Fatal(err)
 	}
-	ctx, end := s.newCallContext(t.Context(), &Caller{Rights: Admin}, "")
+	ctx, end := s.NewCall(t.Context(), &serving.Caller{Rights: Admin}, "")
 	defer end(nil)
-	release, err := AcquireQuery(ctx)
+	release, err := serving.AcquireQuery(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +124,7 @@ func TestTransformationsUseSlots(t *testing.T) {
 			done <- err
 		}()
 	}
-	waitFor(t, "the transformations do not wait for a query slot", func() bool { _, waiting := s.queries.counts(); return waiting == calls })
+	waitFor(t, "the transformations do not wait for a query slot", func() bool { _, waiting := s.Queries.Counts(); return waiting == calls })
 	release()
 	for range calls {
 		if err := <-done; err == nil || !strings.Contains(err.Error(), "Options.Engine") { // this server has no SQL engine

@@ -16,6 +16,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // envCount returns the number in an environment variable, which long runs set, or defaultCount if it is not set.
@@ -105,14 +107,14 @@ func TestManyConnections(t *testing.T) {
 			longest = max(longest, time.Since(start))
 		}
 	}
-	const maxOpen = DefaultConnections/4 + 1 // including the regular client's connection
-	waitFor(t, "too many connections stay open", func() bool { return s.conns.count() <= maxOpen })
-	if s.conns.count() < min(n, maxOpen)/2 {
-		t.Errorf("only %d connections are open: too few to measure", s.conns.count())
+	const maxOpen = serving.DefaultConnections/4 + 1 // including the regular client's connection
+	waitFor(t, "too many connections stay open", func() bool { return s.Conns.Count() <= maxOpen })
+	if s.Conns.Count() < min(n, maxOpen)/2 {
+		t.Errorf("only %d connections are open: too few to measure", s.Conns.Count())
 	}
-	waitFor(t, "the server has not started goroutines for all connections", func() bool { return runtime.NumGoroutine() >= goroutines+2*(s.conns.count()-1) })
-	bytesEach := (usedMemory() - before) / int64(s.conns.count())
-	t.Logf("%d of %d connections stay open, with %d KiB each; a get took %v at most", s.conns.count(), n, bytesEach>>10, longest)
+	waitFor(t, "the server has not started goroutines for all connections", func() bool { return runtime.NumGoroutine() >= goroutines+2*(s.Conns.Count()-1) })
+	bytesEach := (usedMemory() - before) / int64(s.Conns.Count())
+	t.Logf("%d of %d connections stay open, with %d KiB each; a get took %v at most", s.Conns.Count(), n, bytesEach>>10, longest)
 	if bytesEach > maxEach {
 		t.Errorf("a connection uses %d bytes, want at most %d", bytesEach, maxEach)
 	}
@@ -141,8 +143,8 @@ func TestNeverRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	waitFor(t, "no query runs", func() bool { running, _ := s.queries.counts(); return running > 0 })
-	turns := n/s.queries.perHost + 1 // the stalled calls hold the slots in turns, and waiting stalled calls come first because they arrived earlier
+	waitFor(t, "no query runs", func() bool { running, _ := s.Queries.Counts(); return running > 0 })
+	turns := n/s.Queries.PerHost + 1 // the stalled calls hold the slots in turns, and waiting stalled calls come first because they arrived earlier
 	limit := 2*time.Duration(turns)*idle + 5*time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -156,7 +158,7 @@ func TestNeverRead(t *testing.T) {
 		t.Errorf("the results of clients that never read use %d MiB, want at most 512", used>>20)
 	}
 	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
-		running, waiting := s.queries.counts()
+		running, waiting := s.Queries.Counts()
 		if running+waiting == 0 {
 			break
 		}

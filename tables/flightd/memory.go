@@ -17,21 +17,21 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // budget limits the memory of messages and of their decompressed rows. It is gRPC's buffer
 // pool, so it counts a message's buffers before the message is complete.
 type budget struct {
 	mem.BufferPool
-	limit        int64
-	used         atomic.Int64 // bytes of buffers and of messages that are being processed
-	requestBytes atomic.Int64 // the bytes of used that belong to requests without rows; limited to a quarter of limit
+	*serving.Memory              // bytes of buffers and of messages that are being processed
+	requestBytes    atomic.Int64 // the bytes that belong to requests without rows; limited to a quarter of Limit
 
 	buffers sync.Map // *countedBuffer by address
 
 	mu       sync.Mutex
 	calls    []*watchedStream // calls that have received data, in the order of their first messages
-	rowsUsed int64            // the bytes of used that belong to decompressed rows
+	rowsUsed int64            // the bytes that belong to decompressed rows
 	waiting  []*putRows       // puts that wait for memory, in the order of arrival
 	patience time.Duration    // how long a put may wait for memory for its rows
 }
@@ -49,13 +49,13 @@ func (b *budget) Get(n int) *[]byte {
 	key, p := address(buffer), &countedBuffer{size: int64(cap(*buffer))}
 	p.cleanup = runtime.AddCleanup(buffer, func(p *countedBuffer) {
 		if b.buffers.CompareAndDelete(key, p) {
-			b.used.Add(-p.size)
+			b.Add(-p.size)
 		}
 	}, p)
 	if lostBuffer, exists := b.buffers.Swap(key, p); exists { // a lost buffer had the same address, and its cleanup has not run
-		b.used.Add(-lostBuffer.(*countedBuffer).size)
+		b.Add(-lostBuffer.(*countedBuffer).size)
 	}
-	b.add(p.size)
+	b.Add(p.size)
 	return buffer
 }
 
@@ -63,7 +63,7 @@ func (b *budget) Get(n int) *[]byte {
 func (b *budget) Put(buffer *[]byte) {
 	if p, ok := b.buffers.LoadAndDelete(address(buffer)); ok {
 		p.(*countedBuffer).cleanup.Stop()
-		b.used.Add(-p.(*countedBuffer).size)
+		b.Add(-p.(*countedBuffer).size)
 	}
 	b.BufferPool.Put(buffer)
 }
@@ -71,13 +71,8 @@ func (b *budget) Put(buffer *[]byte) {
 // address returns a key for a buffer that does not keep the buffer alive.
 func address(buffer *[]byte) uintptr { return uintptr(unsafe.Pointer(buffer)) }
 
-// add counts n bytes. When the total crosses the limit, and again at each further sixteenth of the limit, add cancels a
-// call: the newest call of the host with the most message bytes.
-func (b *budget) add(n int64) {
-	total := b.used.Add(n)
-	if total <= b.limit || (total-b.limit)/(b.limit/16+1) == (total-n-b.limit)/(b.limit/16+1) && total-n > b.limit {
-		return
-	}
+// cancelHeaviest cancels the newest call of the host with the most message bytes.
+func (b *budget) cancelHeaviest() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if v := newestOfHeaviestHost(b.calls, func(w *watchedStream) int64 { return w.processing + w.arriving }); v != nil {
@@ -87,7 +82,7 @@ func (b *budget) add(n int64) {
 
 // cancelCall cancels a call and removes it from b.calls. mu must be held.
 func (b *budget) cancelCall(v *watchedStream) {
-	v.cancel(errMemory)
+	v.cancel(serving.ErrMemory)
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == v })
 }
 
@@ -107,7 +102,7 @@ func (b *budget) expect(w *watchedStream, n int64) {
 func (b *budget) admit(w *watchedStream) error {
 	b.setProcessing(w, 0)
 	b.expect(w, 0)
-	for waited := 0; b.used.Load()-b.requestBytes.Load() > b.limit/2; waited++ {
+	for waited := 0; b.Used()-b.requestBytes.Load() > b.Limit/2; waited++ {
 		if waited%100 == 10 {
 			runtime.GC() // so that lost buffers (see countedBuffer) no longer count
 		}
@@ -127,8 +122,8 @@ func (b *budget) setProcessing(w *watchedStream, n int64) {
 	previous := w.processing
 	w.processing = n
 	b.mu.Unlock()
-	b.used.Add(-previous)
-	b.add(n)
+	b.Add(-previous)
+	b.Add(n)
 }
 
 // addRequest counts a request without rows until its call ends. Such a call may wait a long time before it runs. All
@@ -137,7 +132,7 @@ func (b *budget) setProcessing(w *watchedStream, n int64) {
 func (b *budget) addRequest(w *watchedStream, n int64) {
 	b.mu.Lock()
 	w.requestBytes = n
-	if b.requestBytes.Add(n) > b.limit/4 {
+	if b.requestBytes.Add(n) > b.Limit/4 {
 		if v := newestOfHeaviestHost(b.calls, func(w *watchedStream) int64 { return cmp.Or(w.requestBytes, -1) }); v != nil && v.requestBytes < b.requestBytes.Load() {
 			b.cancelCall(v)
 		}
@@ -149,7 +144,7 @@ func (b *budget) addRequest(w *watchedStream, n int64) {
 func (b *budget) remove(w *watchedStream) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.used.Add(-w.processing)
+	b.Add(-w.processing)
 	b.requestBytes.Add(-w.requestBytes)
 	w.processing, w.requestBytes = 0, 0
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == w })
@@ -175,7 +170,7 @@ func (s *Server) tidy(ctx context.Context) {
 		case <-tick.C:
 		}
 		runtimemetrics.Read(samples)
-		if size := int64(samples[0].Value.Uint64() - samples[1].Value.Uint64()); size < baseline+minFreed && s.memory.used.Load() < minLost && !isRepeat || !s.isIdle() {
+		if size := int64(samples[0].Value.Uint64() - samples[1].Value.Uint64()); size < baseline+minFreed && s.memory.Used() < minLost && !isRepeat || !s.isIdle() {
 			continue
 		}
 		isRepeat = !isRepeat
@@ -187,11 +182,9 @@ func (s *Server) tidy(ctx context.Context) {
 
 // isIdle reports whether no Flight call is running and nothing reads or writes rows.
 func (s *Server) isIdle() bool {
-	queries, _ := s.queries.counts()
-	puts, _ := s.puts.counts()
-	s.conns.mu.Lock()
-	defer s.conns.mu.Unlock()
-	return s.conns.calls == 0 && queries+puts == 0
+	queries, _ := s.Queries.Counts()
+	puts, _ := s.Puts.Counts()
+	return s.Conns.Calls() == 0 && queries+puts == 0
 }
 
 // putRows is the allocator for the decompressed batches of one put. All puts share a
@@ -200,13 +193,13 @@ func (s *Server) isIdle() bool {
 // an error.
 type putRows struct {
 	budget   *budget
-	ctx      context.Context // the call's context; a field, because Allocator's methods take no context
-	used     int64           // guarded by the budget's mu
+	stream   *watchedStream
+	used     int64 // guarded by the budget's mu
 	hasEnded bool
 	mu       sync.Mutex // held while reserve waits for memory
 }
 
-func (b *budget) rows(ctx context.Context) *putRows { return &putRows{budget: b, ctx: ctx} }
+func (b *budget) rows(w *watchedStream) *putRows { return &putRows{budget: b, stream: w} }
 
 // Allocate implements memory.Allocator.
 func (r *putRows) Allocate(n int) []byte {
@@ -228,7 +221,7 @@ func (r *putRows) Free(b []byte) {
 }
 
 // limit returns how many bytes one put may use.
-func (r *putRows) limit() int64 { return r.budget.limit / 4 }
+func (r *putRows) limit() int64 { return r.budget.Limit / 4 }
 
 // reserve waits until n bytes are free. Puts get memory in the order of their calls of reserve.
 func (r *putRows) reserve(n int64) {
@@ -249,14 +242,12 @@ func (r *putRows) reserve(n int64) {
 	}
 	for deadline := time.Now().Add(b.patience); !r.tryReserve(n, limit); {
 		if time.Now().After(deadline) {
-			if c, ok := r.ctx.Value(callKey{}).(*call); ok {
-				c.cancel(errMemory) // so that the call ends with the status code for errMemory
-			}
-			panic(errMemory)
+			r.stream.cancel(serving.ErrMemory) // so that the call ends with the status code for ErrMemory
+			panic(serving.ErrMemory)
 		}
 		select {
-		case <-r.ctx.Done():
-			panic(context.Cause(r.ctx))
+		case <-r.stream.ctx.Done():
+			panic(context.Cause(r.stream.ctx))
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -266,10 +257,11 @@ func (r *putRows) tryReserve(n, limit int64) bool {
 	b := r.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.waiting[0] != r || b.rowsUsed+n > limit || b.used.Load()+n > b.limit {
+	if b.waiting[0] != r || b.rowsUsed+n > limit || !b.TryAdd(n) { // not Add, which may need mu
 		return false
 	}
-	r.addUsed(n)
+	r.used += n
+	b.rowsUsed += n
 	return true
 }
 
@@ -277,20 +269,21 @@ func (r *putRows) unreserve(n int64) {
 	r.budget.mu.Lock()
 	defer r.budget.mu.Unlock()
 	if !r.hasEnded {
-		r.addUsed(-n)
+		r.subtract(n)
 	}
 }
 
-func (r *putRows) addUsed(n int64) {
-	r.used += n
-	r.budget.rowsUsed += n
-	r.budget.used.Add(n)
+// subtract gives n bytes back to the budget, whose mu must be held.
+func (r *putRows) subtract(n int64) {
+	r.used -= n
+	r.budget.rowsUsed -= n
+	r.budget.Add(-n)
 }
 
 // end returns all bytes to the budget. Rows that the store keeps count in the store's own budget.
 func (r *putRows) end() {
 	r.budget.mu.Lock()
 	defer r.budget.mu.Unlock()
-	r.addUsed(-r.used)
+	r.subtract(r.used)
 	r.hasEnded = true
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/serving"
 	"github.com/go-partd/partd/tables/internal/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
@@ -54,31 +55,16 @@ func (s *Server) sendResampled(ticket []byte, stream flight.FlightService_DoGetS
 }
 
 // sendRowsFor decodes a ticket into c, calls open, and sends the rows of the returned reader.
-func sendRowsFor(ticket []byte, c any, stream flight.FlightService_DoGetServer, open func(context.Context) (array.RecordReader, error)) (err error) {
-	defer func() { err = sqlError(err) }()
-	ctx := stream.Context()
+func sendRowsFor(ticket []byte, c any, stream flight.FlightService_DoGetServer, open func(context.Context) (array.RecordReader, error)) error {
 	if err := wire.Unmarshal(ticket, c); err != nil {
 		return invalidCall(err)
 	}
-	release, err := AcquireQuery(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	r, err := open(ctx)
-	if err != nil {
-		return err
-	}
-	defer r.Release()
-	if err := sendRows(stream, r); err != nil {
-		return err
-	}
-	return r.Err()
+	return serving.Status(sendReader(stream, open))
 }
 
 // nativePut handles a stream whose command is a wire.PutCall.
 func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServer, memory memory.Allocator) (err error) {
-	defer func() { err = sqlError(err) }()
+	defer func() { err = serving.Status(err) }()
 	ctx := stream.Context()
 	var c wire.Put
 	if err := errors.Join(wire.Unmarshal(command, &c), c.Check()); err != nil {
@@ -117,10 +103,10 @@ func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServ
 }
 
 func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.FlightService_DoActionServer) (err error) {
-	defer func() { err = sqlError(err) }()
+	defer func() { err = serving.Status(err) }()
 	ctx := stream.Context()
 	if o.Writes {
-		if err := requireWrite(ctx); err != nil {
+		if err := serving.RequireWrite(ctx); err != nil {
 			return err
 		}
 	}
@@ -128,7 +114,7 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 	if err != nil {
 		return invalidCall(err)
 	}
-	release, err := Acquire(ctx, o.Slots)
+	release, err := serving.Acquire(ctx, o.Slots)
 	if err != nil {
 		return err
 	}
@@ -147,26 +133,6 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 		}
 		return stream.Send(&flight.Result{Body: body})
 	})
-}
-
-// Acquire waits until the limits on concurrent queries and puts allow an operation. The caller must call release
-// when the operation has ended.
-func Acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
-	if s == operations.NoSlot {
-		return func() {}, nil
-	}
-	query := func() {}
-	if s == operations.BothSlots { // take the query slot before the put slot: a fixed order prevents deadlocks
-		if query, err = AcquireQuery(ctx); err != nil {
-			return nil, err
-		}
-	}
-	put, err := AcquirePut(ctx)
-	if err != nil {
-		query()
-		return nil, err
-	}
-	return func() { put(); query() }, nil
 }
 
 const (

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // TestOperations checks that every operation is an action under each of its names, requires the right that
@@ -37,34 +38,34 @@ func TestOperations(t *testing.T) {
 // TestBothSlotsOrNone checks that an operation that needs both slots releases its query slot if it gets no put slot.
 func TestBothSlotsOrNone(t *testing.T) {
 	s, _, _ := serveTest(t, &Options{Queries: 1, Puts: 1})
-	ctx, end := s.newCallContext(t.Context(), &Caller{Rights: Admin}, "")
+	ctx, end := s.NewCall(t.Context(), &serving.Caller{Rights: Admin}, "")
 	defer end(nil)
-	releasePut, err := Acquire(ctx, operations.PutSlot)
+	releasePut, err := serving.Acquire(ctx, operations.PutSlot)
 	if err != nil {
 		t.Fatal(err)
 	}
-	waitingCtx, endWaiting := s.newCallContext(t.Context(), &Caller{Rights: Admin}, "")
+	waitingCtx, endWaiting := s.NewCall(t.Context(), &serving.Caller{Rights: Admin}, "")
 	done := make(chan error, 1)
 	go func() {
-		_, err := Acquire(waitingCtx, operations.BothSlots)
+		_, err := serving.Acquire(waitingCtx, operations.BothSlots)
 		done <- err
 	}()
-	waitFor(t, "the operation does not wait for a put slot", func() bool { _, waiting := s.puts.counts(); return waiting == 1 })
+	waitFor(t, "the operation does not wait for a put slot", func() bool { _, waiting := s.Puts.Counts(); return waiting == 1 })
 	endWaiting(context.Canceled)
 	if err := <-done; status.Code(err) != codes.Canceled {
 		t.Errorf("the waiting Acquire = %v, want Canceled", err)
 	}
-	if running, waiting := s.queries.counts(); running+waiting != 0 {
+	if running, waiting := s.Queries.Counts(); running+waiting != 0 {
 		t.Fatalf("%v queries run and %v wait, want none", running, waiting)
 	}
 	releasePut()
-	releaseBoth, err := Acquire(ctx, operations.BothSlots)
+	releaseBoth, err := serving.Acquire(ctx, operations.BothSlots)
 	if err != nil {
 		t.Fatal(err)
 	}
 	releaseBoth()
-	queries, _ := s.queries.counts()
-	if puts, _ := s.puts.counts(); queries+puts != 0 {
+	queries, _ := s.Queries.Counts()
+	if puts, _ := s.Puts.Counts(); queries+puts != 0 {
 		t.Errorf("%v query slots and %v put slots are still used", queries, puts)
 	}
 }
@@ -73,11 +74,7 @@ func TestBothSlotsOrNone(t *testing.T) {
 func TestStrangers(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Secret: testSecret})
 	client := dialTest(t, address)
-	strangers := func() int {
-		s.conns.mu.Lock()
-		defer s.conns.mu.Unlock()
-		return s.conns.strangers
-	}
+	strangers := func() int { return s.Conns.Hosts()["127.0.0.1"].Strangers }
 	if _, err := doAction(t.Context(), client, "ping", ""); status.Code(err) != codes.Unauthenticated || strangers() != 1 {
 		t.Errorf("ping without a token: %v with %d strangers, want Unauthenticated with 1", err, strangers())
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/serving"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
@@ -21,11 +22,10 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	if err != nil {
 		return err
 	}
-	rows := s.memory.rows(st.Context())
+	w := streamOf(st.Context())
+	rows := s.memory.rows(w)
 	defer rows.end()
-	if c, ok := st.Context().Value(callKey{}).(*call); ok {
-		c.rows = rows
-	}
+	w.rows = rows
 	checked := &checkedStream{FlightService_DoPutServer: st, messages: arrowsafe.NewMessages(rows.limit())}
 	if checked.first, err = checked.check(first); err != nil {
 		return asShootsError(st, err)
@@ -36,10 +36,10 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 		// s.sql checks the right to write, because a client without this right may still bind a query's parameters.
 		return flightsql.NewFlightServerWithAllocator(s.sql, rows).DoPut(checked)
 	}
-	if err := requireWrite(st.Context()); err != nil {
+	if err := serving.RequireWrite(st.Context()); err != nil {
 		return err
 	}
-	release, err := AcquirePut(st.Context())
+	release, err := serving.AcquirePut(st.Context())
 	if err != nil {
 		return err
 	}

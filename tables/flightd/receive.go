@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // Limits on the size of one message, in bytes. Options.MaxMessage limits it further.
@@ -92,7 +94,7 @@ func (w *watchedStream) messageLimits(m any) (size int, timeout time.Duration) {
 		size = maxAction
 	case *flight.FlightData:
 		// Clients without admin rights can only send parameters of statements, which are small.
-		if timeout = o.IdleTimeout; rightsFrom(w.ctx) == Admin {
+		if timeout = o.IdleTimeout; serving.RequireAdmin(w.ctx) == nil {
 			return o.MaxMessage, timeout
 		}
 	}

@@ -45,7 +45,7 @@ func TestDecompressedRowsShareMemory(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	waitFor(t, "memory was not released", func() bool { return s.memory.used.Load() < 1<<20 })
+	waitFor(t, "memory was not released", func() bool { return s.memory.Used() < 1<<20 })
 
 	peak := int64(0) // counted by the server only, because the clients of this process also use memory
 	canFinish, results := make(chan struct{}), make(chan error, puts)
@@ -73,7 +73,7 @@ func TestDecompressedRowsShareMemory(t *testing.T) {
 	if refused < puts/2 || refused == puts || peak > limit/4 {
 		t.Errorf("%d of %d puts were refused and rows used %d MiB, want at least half of the puts refused, but not all, and at most %d MiB", refused, puts, peak>>20, limit/4>>20)
 	}
-	waitFor(t, "memory was not released", func() bool { return s.memory.used.Load() < 1<<20 })
+	waitFor(t, "memory was not released", func() bool { return s.memory.Used() < 1<<20 })
 }
 
 // TestHalfReadResults checks that a query fails if its connection has too many half-read results, and that the

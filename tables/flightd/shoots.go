@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/serving"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
@@ -49,6 +50,9 @@ type shootsError struct {
 func (e *shootsError) Error() string              { return e.Message() }
 func (e *shootsError) GRPCStatus() *status.Status { return e.Status }
 
+// ServerFault is for Core.RecordEnd.
+func (e *shootsError) ServerFault() bool { return e.serverFault }
+
 // asShootsError returns err in the form that clients of shoots (another table server) read. It sets trailers that
 // Arrow's clients convert to a FlightServerError with JSON as its extra_info. If err already has a status, for example
 // because of missing rights, asShootsError keeps that status and sets no trailers.
@@ -57,7 +61,7 @@ func asShootsError(st trailerSetter, err error) error {
 		return nil
 	}
 	if status.Code(err) != codes.Unknown {
-		return withoutJargon(err)
+		return serving.WithoutJargon(err)
 	}
 	var f *failure
 	kind := kindOther
@@ -71,7 +75,7 @@ func asShootsError(st trailerSetter, err error) error {
 	case errors.Is(err, tables.ErrNotEmpty):
 		kind = kindNotEmpty
 	}
-	message := shorten(strings.TrimPrefix(err.Error(), "tables: "))
+	message := serving.Shorten(strings.TrimPrefix(err.Error(), "tables: "))
 	detail, jsonErr := json.Marshal(map[string]string{"type": kind, "message": message})
 	if jsonErr == nil {
 		const ioError = "5" // Arrow's status code
@@ -80,28 +84,6 @@ func asShootsError(st trailerSetter, err error) error {
 	}
 	fault := kind == kindOther && f == nil && !errors.As(err, new(*tables.SchemaError)) && !errors.As(err, new(*tables.DuplicateError)) && !errors.As(err, new(*tables.RuleError))
 	return &shootsError{status.New(codes.Unknown, message), fault}
-}
-
-// jargon matches phrases that libraries insert into errors.
-var jargon = regexp.MustCompile(`rpc error: code = \w+ desc = |error encountered during (arrow )?schema visitor: `)
-
-// withoutJargon returns an error with err's status code, and with err's text without jargon.
-func withoutJargon(err error) error {
-	if _, isBare := err.(interface{ GRPCStatus() *status.Status }); isBare { //nolint:errorlint // only an unwrapped status is returned unchanged
-		return err
-	}
-	return status.Error(status.Code(err), shorten(err.Error()))
-}
-
-// shorten removes jargon from an error message and cuts it, because clients accept only 8 KiB of trailers, and a
-// message may quote a long request.
-func shorten(text string) string {
-	const maxBytes = 1 << 10
-	text = jargon.ReplaceAllLiteralString(text, "")
-	if len(text) <= maxBytes {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxBytes], "") + "…"
 }
 
 func isSQL(command []byte) bool {
@@ -177,7 +159,7 @@ func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCom
 		return nil, err
 	}
 	if c.SQL != nil {
-		release, err := AcquireQuery(ctx)
+		release, err := serving.AcquireQuery(ctx)
 		if err != nil {
 			return nil, err
 		}

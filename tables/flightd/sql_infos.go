@@ -18,30 +18,17 @@ func sqlInfos() map[flightsql.SqlInfo]any {
 		version = b.Main.Version
 	}
 	infos := map[flightsql.SqlInfo]any{
-		flightsql.SqlInfoFlightSqlServerName:                        "partd-tables",
-		flightsql.SqlInfoFlightSqlServerVersion:                     version,
-		flightsql.SqlInfoFlightSqlServerArrowVersion:                arrow.PkgVersion,
-		flightsql.SqlInfoFlightSqlServerReadOnly:                    false,
-		flightsql.SqlInfoFlightSqlServerSql:                         true,
-		flightsql.SqlInfoFlightSqlServerSubstrait:                   false,
-		flightsql.SqlInfoFlightSqlServerSubstraitMinVersion:         "",
-		flightsql.SqlInfoFlightSqlServerSubstraitMaxVersion:         "",
-		flightsql.SqlInfoFlightSqlServerTransaction:                 int32(0), // not supported
-		flightsql.SqlInfoFlightSqlServerCancel:                      true,
-		flightsql.SqlInfoFlightSqlServerBulkIngestion:               true,
-		flightsql.SqlInfoFlightSqlServerIngestTransactionsSupported: false,
-		flightsql.SqlInfoFlightSqlServerStatementTimeout:            int32(0),
-		flightsql.SqlInfoFlightSqlServerTransactionTimeout:          int32(0),
+		flightsql.SqlInfoFlightSqlServerName:         "partd-tables",
+		flightsql.SqlInfoFlightSqlServerVersion:      version,
+		flightsql.SqlInfoFlightSqlServerArrowVersion: arrow.PkgVersion,
 
 		flightsql.SqlInfoIdentifierCase:       int32(1), // insensitive
 		flightsql.SqlInfoIdentifierQuoteChar:  `"`,
 		flightsql.SqlInfoQuotedIdentifierCase: int32(1),
 		flightsql.SqlInfoSearchStringEscape:   `\`,
-		flightsql.SqlInfoExtraNameChars:       "",
 		flightsql.SqlInfoSchemaTerm:           "bucket",
 		flightsql.SqlInfoProcedureTerm:        "procedure",
 		flightsql.SqlInfoCatalogTerm:          "catalog",
-		flightsql.SqlInfoCatalogAtStart:       true,
 
 		flightsql.SqlInfoNullOrdering:        int32(3), // nulls last
 		flightsql.SqlInfoKeywords:            []string{"PIVOT", "QUALIFY", "UNPIVOT"},
@@ -58,34 +45,38 @@ func sqlInfos() map[flightsql.SqlInfo]any {
 		flightsql.SqlInfoANSI92SupportedLevel:   int32(1), // entry
 		flightsql.SqlInfoOuterJoinsSupportLevel: int32(2), // full
 
-		flightsql.SqlInfoSchemasSupportedActions:     int32(0),
-		flightsql.SqlInfoCatalogsSupportedActions:    int32(0),
-		flightsql.SqlInfoSupportedPositionedCommands: int32(0),
-
 		flightsql.SqlInfoDefaultTransactionIsolation:          int64(0), // none
 		flightsql.SqlInfoSupportedTransactionsIsolationlevels: int32(1),
 		flightsql.SqlInfoSupportedResultSetTypes:              int32(2), // forward only
 
-		flightsql.SqlInfoSupportedConcurrenciesForResultSetUnspecified:       int32(0),
-		flightsql.SqlInfoSupportedConcurrenciesForResultSetForwardOnly:       int32(2), // read only
-		flightsql.SqlInfoSupportedConcurrenciesForResultSetScrollSensitive:   int32(0),
-		flightsql.SqlInfoSupportedConcurrenciesForResultSetScrollInsensitive: int32(0),
+		flightsql.SqlInfoSupportedConcurrenciesForResultSetForwardOnly: int32(2), // read only
 	}
-	for _, id := range []flightsql.SqlInfo{
-		flightsql.SqlInfoAllTablesAreASelectable, flightsql.SqlInfoSupportsColumnAliasing, flightsql.SqlInfoNullPlusNullIsNull,
-		flightsql.SqlInfoSupportsTableCorrelationNames, flightsql.SqlInfoSupportsExpressionsInOrderBy, flightsql.SqlInfoSupportsOrderByUnrelated,
-		flightsql.SqlInfoSupportsLikeEscapeClause, flightsql.SqlInfoSupportsNonNullableColumns, flightsql.SqlInfoCorrelatedSubqueriesSupported,
+	for value, ids := range map[any][]flightsql.SqlInfo{
+		true: {
+			flightsql.SqlInfoFlightSqlServerSql, flightsql.SqlInfoFlightSqlServerCancel, flightsql.SqlInfoFlightSqlServerBulkIngestion, flightsql.SqlInfoCatalogAtStart,
+			flightsql.SqlInfoAllTablesAreASelectable, flightsql.SqlInfoSupportsColumnAliasing, flightsql.SqlInfoNullPlusNullIsNull,
+			flightsql.SqlInfoSupportsTableCorrelationNames, flightsql.SqlInfoSupportsExpressionsInOrderBy, flightsql.SqlInfoSupportsOrderByUnrelated,
+			flightsql.SqlInfoSupportsLikeEscapeClause, flightsql.SqlInfoSupportsNonNullableColumns, flightsql.SqlInfoCorrelatedSubqueriesSupported,
+		},
+		false: {
+			flightsql.SqlInfoFlightSqlServerReadOnly, flightsql.SqlInfoFlightSqlServerSubstrait, flightsql.SqlInfoFlightSqlServerIngestTransactionsSupported,
+			flightsql.SqlInfoDDLCatalog, flightsql.SqlInfoDDLSchema, flightsql.SqlInfoDDLTable, flightsql.SqlInfoSupportsDifferentTableCorrelationNames,
+			flightsql.SqlInfoSupportsIntegrityEnhancementFacility, flightsql.SqlInfoSelectForUpdateSupported, flightsql.SqlInfoStoredProceduresSupported,
+			flightsql.SqlInfoMaxRowSizeIncludesBlobs, flightsql.SqlInfoTransactionsSupported, flightsql.SqlInfoDataDefinitionCausesTransactionCommit,
+			flightsql.SqlInfoDataDefinitionsInTransactionsIgnored, flightsql.SqlInfoBatchUpdatesSupported, flightsql.SqlInfoSavePointsSupported,
+			flightsql.SqlInfoNamedParametersSupported, flightsql.SqlInfoLocatorsUpdateCopy, flightsql.SqlInfoStoredFunctionsUsingCallSyntaxSupported,
+		},
+		int32(0): {
+			flightsql.SqlInfoFlightSqlServerTransaction, flightsql.SqlInfoFlightSqlServerStatementTimeout, flightsql.SqlInfoFlightSqlServerTransactionTimeout,
+			flightsql.SqlInfoSchemasSupportedActions, flightsql.SqlInfoCatalogsSupportedActions, flightsql.SqlInfoSupportedPositionedCommands,
+			flightsql.SqlInfoSupportedConcurrenciesForResultSetUnspecified, flightsql.SqlInfoSupportedConcurrenciesForResultSetScrollSensitive,
+			flightsql.SqlInfoSupportedConcurrenciesForResultSetScrollInsensitive,
+		},
+		"": {flightsql.SqlInfoFlightSqlServerSubstraitMinVersion, flightsql.SqlInfoFlightSqlServerSubstraitMaxVersion, flightsql.SqlInfoExtraNameChars},
 	} {
-		infos[id] = true
-	}
-	for _, id := range []flightsql.SqlInfo{
-		flightsql.SqlInfoDDLCatalog, flightsql.SqlInfoDDLSchema, flightsql.SqlInfoDDLTable, flightsql.SqlInfoSupportsDifferentTableCorrelationNames,
-		flightsql.SqlInfoSupportsIntegrityEnhancementFacility, flightsql.SqlInfoSelectForUpdateSupported, flightsql.SqlInfoStoredProceduresSupported,
-		flightsql.SqlInfoMaxRowSizeIncludesBlobs, flightsql.SqlInfoTransactionsSupported, flightsql.SqlInfoDataDefinitionCausesTransactionCommit,
-		flightsql.SqlInfoDataDefinitionsInTransactionsIgnored, flightsql.SqlInfoBatchUpdatesSupported, flightsql.SqlInfoSavePointsSupported,
-		flightsql.SqlInfoNamedParametersSupported, flightsql.SqlInfoLocatorsUpdateCopy, flightsql.SqlInfoStoredFunctionsUsingCallSyntaxSupported,
-	} {
-		infos[id] = false
+		for _, id := range ids {
+			infos[id] = value
+		}
 	}
 	for id := flightsql.SqlInfoMaxBinaryLiteralLen; id <= flightsql.SqlInfoMaxUsernameLen; id++ {
 		if _, ok := infos[id]; !ok {

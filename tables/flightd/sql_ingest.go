@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // upload reads, checks and counts the rows that a client sends.
@@ -25,11 +26,7 @@ type upload struct {
 }
 
 func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
-	c, ok := ctx.Value(callKey{}).(*call)
-	if !ok || c.rows == nil {
-		return nil, status.Error(codes.Internal, "rows were uploaded outside of a put: this is a fault in the server")
-	}
-	u := &upload{MessageReader: r, schema: r.Schema(), memory: c.rows}
+	u := &upload{MessageReader: r, schema: r.Schema(), memory: streamOf(ctx).rows}
 	if u.schema == nil {
 		return nil, status.Errorf(codes.InvalidArgument, "the stream has no schema: %v", r.Err())
 	}
@@ -81,12 +78,12 @@ func (u *upload) Err() error {
 
 // DoPutCommandStatementIngest puts all rows into a table, or none if it fails.
 func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flightsql.StatementIngest, r flight.MessageReader) (int64, error) {
-	if err := requireWrite(ctx); err != nil {
+	if err := serving.RequireWrite(ctx); err != nil {
 		return 0, err
 	}
-	end, err := AcquirePut(ctx)
+	end, err := serving.AcquirePut(ctx)
 	if err != nil {
-		return 0, sqlError(err)
+		return 0, serving.Status(err)
 	}
 	defer end()
 	mode, mustExist, err := ingestMode(cmd)
@@ -102,14 +99,14 @@ func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flights
 	}
 	name, err := s.bucketOf(ctx, cmd.GetSchema())
 	if err != nil {
-		return 0, sqlError(err)
+		return 0, serving.Status(err)
 	}
 	in, err := newUpload(ctx, r)
 	if err != nil {
 		return 0, err
 	}
 	if _, err := s.store.Bucket(name).Put(ctx, cmd.GetTable(), in, mode, o); err != nil {
-		return 0, sqlError(err)
+		return 0, serving.Status(err)
 	}
 	return in.rows, nil
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.ActionCreatePreparedStatementRequest) (result flightsql.ActionCreatePreparedStatementResult, err error) {
@@ -93,7 +95,7 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 		}
 	}
 	if in.Err() != nil {
-		return nil, sqlError(in.Err())
+		return nil, serving.Status(in.Err())
 	}
 	if in.rows == 0 {
 		return nil, status.Error(codes.InvalidArgument, "the parameters have no row: a query takes a single row")

@@ -22,6 +22,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/serving"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
@@ -75,9 +76,9 @@ func (st statement) options() (*tables.QueryOptions, func(), error) {
 }
 
 func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDescription, error) {
-	end, err := AcquireQuery(ctx)
+	end, err := serving.AcquireQuery(ctx)
 	if err != nil {
-		return nil, sqlError(err)
+		return nil, serving.Status(err)
 	}
 	defer end()
 	o, release, err := st.options()
@@ -86,7 +87,7 @@ func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDe
 	}
 	defer release()
 	d, err := s.store.Describe(ctx, st.SQL, o)
-	return d, sqlError(err)
+	return d, serving.Status(err)
 }
 
 // info returns a FlightInfo for the result of a ticket; schema may be nil. The endpoint names no location, so
@@ -147,9 +148,9 @@ func (s *sqlServer) schema(ctx context.Context, st statement) (*flight.SchemaRes
 
 // query starts a statement. The caller must call end after reading the rows.
 func (s *sqlServer) query(ctx context.Context, st statement) (_ array.RecordReader, end func(), err error) {
-	releaseSlot, err := AcquireQuery(ctx)
+	releaseSlot, err := serving.AcquireQuery(ctx)
 	if err != nil {
-		return nil, nil, sqlError(err)
+		return nil, nil, serving.Status(err)
 	}
 	o, release, err := st.options()
 	if err != nil {
@@ -160,7 +161,7 @@ func (s *sqlServer) query(ctx context.Context, st statement) (_ array.RecordRead
 	if err != nil {
 		release()
 		releaseSlot()
-		return nil, nil, sqlError(err)
+		return nil, nil, serving.Status(err)
 	}
 	return r, func() {
 		r.Release()
@@ -191,7 +192,7 @@ func (s *sqlServer) run(ctx context.Context, handle []byte, w flight.DataStreamW
 	if err != nil {
 		return err
 	}
-	ctx, unregister := s.running.add(ctx, st.ID)
+	ctx, unregister := s.core.Cancellable(ctx, st.ID)
 	defer unregister()
 	r, end, err := s.query(ctx, st)
 	if err != nil {
@@ -199,7 +200,7 @@ func (s *sqlServer) run(ctx context.Context, handle []byte, w flight.DataStreamW
 	}
 	defer end()
 	err = sendRows(w, r)
-	return sqlError(cmp.Or(context.Cause(ctx), r.Err(), err))
+	return serving.Status(cmp.Or(context.Cause(ctx), r.Err(), err))
 }
 
 // produce runs f, which sends chunks, and closes the channel. If f fails or panics, produce sends the
@@ -215,7 +216,7 @@ func produce(chunks chan<- flight.StreamChunk, f func() error) {
 		return f()
 	}()
 	if err != nil {
-		chunks <- flight.StreamChunk{Err: sqlError(err)}
+		chunks <- flight.StreamChunk{Err: serving.Status(err)}
 	}
 }
 

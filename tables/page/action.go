@@ -12,8 +12,8 @@ import (
 
 	"github.com/go-partd/partd/internal/textfmt"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/operations"
+	"github.com/go-partd/partd/tables/internal/serving"
 	"github.com/go-partd/partd/tables/internal/wire"
 	"github.com/go-partd/partd/tables/transform"
 )
@@ -174,7 +174,7 @@ func (h *handler) action(q *request) error {
 	if dry {
 		return q.replyCommand(c)
 	}
-	release, err := flightd.Acquire(q.Ctx, act.Slots)
+	release, err := serving.Acquire(q.Ctx, act.Slots)
 	if err != nil {
 		return err
 	}
@@ -189,11 +189,11 @@ func (h *handler) action(q *request) error {
 
 // isDryRun reports whether the client requests only the command line, and returns the right that the
 // request needs.
-func (q *request) isDryRun() (bool, flightd.Rights) {
+func (q *request) isDryRun() (bool, serving.Rights) {
 	if q.URL.Query().Get("dry") != "" {
-		return true, flightd.Read
+		return true, serving.Read
 	}
-	return false, flightd.Admin
+	return false, serving.Admin
 }
 
 func (q *request) replyCommand(c *command) error {

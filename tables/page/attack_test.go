@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // TestSlowBody checks that a request whose body arrives very slowly ends at the call's time limit.
@@ -43,7 +44,7 @@ func TestSlowBody(t *testing.T) {
 // TestUnfinishedSignInsDoNotBlock checks that clients that never finish their sign-in requests do not block others.
 func TestUnfinishedSignInsDoNotBlock(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
-	for range flightd.MaxRequests {
+	for range serving.MaxRequests {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 		if err != nil {
 			t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // problem is an error in the form that clients receive.
@@ -76,25 +76,25 @@ func problemOf(err error) *problem {
 	case errors.As(err, &condition):
 		p.Line, p.Column, p.Text = 1, condition.Offset+1, condition.Msg
 	}
-	grpcStatus := status.Convert(flightd.Status(err))
+	grpcStatus := status.Convert(serving.Status(err))
 	if s, ok := statuses[grpcStatus.Code()]; ok {
 		p.Status = s
 	}
 	if status.Code(err) != codes.Unknown {
 		p.Text = grpcStatus.Message()
 	}
-	p.Text = flightd.WithoutPath(p.Text, err)
+	p.Text = serving.WithoutPath(p.Text, err)
 	return p
 }
 
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	p := problemOf(err)
 	w.Header().Del("X-Partd-Rows")
-	flightd.WriteJSON(w, h.opts.IdleTimeout, p.Status, p, "")
+	serving.WriteJSON(w, h.opts.IdleTimeout, p.Status, p, "")
 }
 
 func (q *request) reply(v any) error {
-	flightd.WriteJSON(q.W, q.Idle, http.StatusOK, v, `{"error":"the answer cannot be encoded as JSON"}`)
+	serving.WriteJSON(q.W, q.Idle, http.StatusOK, v, `{"error":"the answer cannot be encoded as JSON"}`)
 	return nil
 }
 

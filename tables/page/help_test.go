@@ -50,7 +50,7 @@ func serveDir(t testing.TB, dir string, o flightd.Options) *testServer {
 		t.Fatal(err)
 	}
 	address, _ := testserve.Run(t, func(ctx context.Context, l net.Listener) error {
-		return Serve(ctx, l, server, Handler(server, store, Options{URL: "grpc://localhost:8081"}))
+		return Serve(ctx, l, server.Core, Handler(server.Core, store, Options{URL: "grpc://localhost:8081"}))
 	}, store, engine)
 	return &testServer{t: t, server: server, store: store, url: "http://" + address}
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 const (
@@ -27,11 +27,11 @@ type Options struct {
 }
 
 type handler struct {
-	server   *flightd.Server
+	server   *serving.Core
 	store    *tables.Store
-	opts     flightd.Options
+	opts     serving.Options
 	url      string
-	requests *flightd.Requests
+	requests *serving.Requests
 	isolated *formats.IsolatedReader
 	counts   countCache
 
@@ -39,9 +39,9 @@ type handler struct {
 	failures []failure // oldest first
 }
 
-// Handler returns a handler that serves the page for a store. server must serve the same store.
-// Requests from the page need the same tokens as calls to server, and count against the same limits.
-func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
+// Handler returns a handler that serves the page for a store. server is the Core of a flightd.Server of the same store.
+// Requests from the page need the same tokens as Flight calls, and count against the same limits.
+func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests()}
 	h.isolated = formats.NewIsolatedReader(h.opts.Memory / 2)
 	api := http.NewServeMux()
@@ -118,7 +118,7 @@ type endpoint struct {
 }
 
 type request struct {
-	*flightd.Request
+	*serving.Request
 	hasBody    bool   // whether some of the answer's body was sent
 	id         string // set by cancellable
 	unregister func() // unregisters id
@@ -155,12 +155,12 @@ func (q *request) names() (bucket, table string, err error) {
 	if table == "" {
 		return "", "", invalid("table= is required")
 	}
-	return bucket, table, errors.Join(checkNames(bucket, table), q.Caller.CheckAccess(flightd.Read, bucket))
+	return bucket, table, errors.Join(checkNames(bucket, table), q.Caller.CheckAccess(serving.Read, bucket))
 }
 
 const cookieName = "partd-token"
 
-func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
+func (h *handler) identify(r *http.Request) (serving.Caller, error) {
 	token := ""
 	if c, err := r.Cookie(cookieName); err == nil {
 		token = c.Value
@@ -170,7 +170,7 @@ func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
 
 // tokenProblem returns the problem to report for a token that the server rejected with err.
 func tokenProblem(prefix string, err error) *problem {
-	if errors.Is(err, flightd.ErrTooManyGuesses) {
+	if errors.Is(err, serving.ErrTooManyGuesses) {
 		return &problem{Status: http.StatusTooManyRequests, Text: err.Error()}
 	}
 	return &problem{Status: http.StatusUnauthorized, Text: prefix + err.Error()}
@@ -184,8 +184,8 @@ func (h *handler) session(q *request) error {
 		Rights   string     `json:"rights"`
 		Buckets  []string   `json:"buckets"`
 		Expires  *time.Time `json:"expires"`
-	}{Secret: h.opts.Secret != nil, SignedIn: c.Rights >= flightd.Read, Buckets: c.Buckets}
-	s.Rights = map[flightd.Rights]string{flightd.None: "none", flightd.Read: "read", flightd.Admin: "admin"}[c.Rights]
+	}{Secret: h.opts.Secret != nil, SignedIn: c.Rights >= serving.Read, Buckets: c.Buckets}
+	s.Rights = map[serving.Rights]string{serving.None: "none", serving.Read: "read", serving.Admin: "admin"}[c.Rights]
 	if !c.Expires.IsZero() {
 		s.Expires = new(c.Expires.UTC())
 	}
@@ -213,7 +213,7 @@ func (h *handler) signIn(q *request) error {
 func (h *handler) signOut(q *request) error {
 	h.setCookie(q, "", -1)
 	if h.opts.Secret != nil {
-		q.Caller = flightd.Caller{}
+		q.Caller = serving.Caller{}
 	}
 	return h.session(q)
 }

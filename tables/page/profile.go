@@ -7,7 +7,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
@@ -51,7 +51,7 @@ func (h *handler) profileSource(q *request) (*view, error) {
 	if p.Has("table") || p.Has("sort") {
 		return nil, invalid("sql= cannot be combined with table= or sort=")
 	}
-	release, err := flightd.AcquireQuery(q.Ctx)
+	release, err := serving.AcquireQuery(q.Ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/spill"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/serving"
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
@@ -58,7 +58,7 @@ func (h *handler) put(q *request) error {
 		c.names(table, cmp.Or(p.Get("file"), "-"))
 		return q.replyCommand(c)
 	}
-	release, err := flightd.AcquirePut(q.Ctx)
+	release, err := serving.AcquirePut(q.Ctx)
 	if err != nil {
 		return err
 	}

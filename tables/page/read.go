@@ -12,7 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 type snapshotJSON struct {
@@ -83,7 +83,7 @@ func (h *handler) tree(q *request) error {
 		if err != nil {
 			return err
 		}
-		if name >= after.Bucket && (!v.Has("bucket") || name == v.Get("bucket")) && q.Caller.CheckAccess(flightd.Read, name) == nil {
+		if name >= after.Bucket && (!v.Has("bucket") || name == v.Get("bucket")) && q.Caller.CheckAccess(serving.Read, name) == nil {
 			buckets = append(buckets, name)
 		}
 	}
@@ -225,7 +225,7 @@ func (h *handler) table(q *request) error {
 	var snapshotsErr, settingsErr error
 	out.Snapshots, snapshotsErr = h.snapshots(q, s.bucket)
 	out.Settings, settingsErr = s.table.Settings(q.Ctx)
-	if err = errors.Join(err, snapshotsErr, settingsErr, q.Caller.CheckAccess(flightd.Read, s.bucket)); err != nil {
+	if err = errors.Join(err, snapshotsErr, settingsErr, q.Caller.CheckAccess(serving.Read, s.bucket)); err != nil {
 		return err
 	}
 	return q.reply(out)

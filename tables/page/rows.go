@@ -14,8 +14,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/serving"
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
@@ -303,7 +303,7 @@ func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset,
 }
 
 func (h *handler) eachBatch(q *request, sql string, o *tables.QueryOptions, f func(arrow.RecordBatch) error) error {
-	release, err := flightd.AcquireQuery(q.Ctx)
+	release, err := serving.AcquireQuery(q.Ctx)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 const (
@@ -32,7 +32,7 @@ const (
 // Serve serves connections of l with h until ctx ends. It then closes l, and gives running requests
 // the server's grace period to finish. If the server uses TLS, Serve also accepts connections without
 // TLS, for monitoring.
-func Serve(ctx context.Context, l net.Listener, server *flightd.Server, h http.Handler) error {
+func Serve(ctx context.Context, l net.Listener, server *serving.Core, h http.Handler) error {
 	o := server.Options()
 	s := &http.Server{
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes,
@@ -52,10 +52,10 @@ func Serve(ctx context.Context, l net.Listener, server *flightd.Server, h http.H
 			if p, ok := c.(*peekedConn); ok {
 				c = p.Conn
 			}
-			server.SetConnState(c, state)
+			server.Conns.SetState(c, state)
 		},
 	}
-	l = server.Listener(l)
+	l = server.Conns.Listener(l)
 	if o.TLS != nil {
 		l = listenTLSOrPlain(l, o.TLS)
 	}

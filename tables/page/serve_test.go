@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // outOfDescriptors is a listener whose first Accept fails for lack of file descriptors.
@@ -49,12 +50,12 @@ func TestOutOfDescriptors(t *testing.T) {
 // TestSecureCookie checks that the cookie has the attribute Secure if the request uses TLS.
 func TestSecureCookie(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
-	h := &handler{server: s.server, opts: s.server.Options()}
+	h := &handler{server: s.server.Core, opts: s.server.Options()}
 	for _, state := range []*tls.ConnectionState{nil, {}} {
 		w := httptest.NewRecorder()
 		r := s.request(t.Context(), http.MethodPost, "/api/sign-out", nil)
 		r.TLS = state
-		h.setCookie(&request{Request: &flightd.Request{Request: r, W: w}}, "a", 0)
+		h.setCookie(&request{Request: &serving.Request{Request: r, W: w}}, "a", 0)
 		if c := w.Result().Cookies()[0]; c.Secure != (state != nil) {
 			t.Errorf("TLS %v: got cookie %v, want Secure only with TLS", state != nil, c)
 		}

@@ -16,9 +16,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/internal/messages"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // Write implements io.Writer. Each write has its own deadline.
@@ -33,7 +33,7 @@ func (q *request) runSend(f func() error) error {
 	_ = q.Control.SetWriteDeadline(time.Now().Add(q.Idle))
 	stop := context.AfterFunc(q.Ctx, func() { _ = q.Control.SetWriteDeadline(time.Now()) })
 	defer stop()
-	err := flightd.Sending(q.Ctx, f)
+	err := serving.Sending(q.Ctx, f)
 	cause := context.Cause(q.Ctx)
 	if errors.Is(err, os.ErrDeadlineExceeded) && (cause == nil || cause == context.Canceled) { //nolint:errorlint // Cause returns context.Canceled unwrapped
 		return &problem{Status: http.StatusServiceUnavailable, Text: "the client received nothing for too long"}
@@ -48,7 +48,7 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 	if v != nil {
 		linesAbove, o.Nanoseconds = v.linesAboveInRows(), v.exact != nil
 	}
-	release, err := flightd.AcquireQuery(q.Ctx)
+	release, err := serving.AcquireQuery(q.Ctx)
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (q *request) parseStatement(p url.Values) (*tables.QueryOptions, error) {
 	at, err := parseState(p.Get("version"), p.Get("snapshot"))
 	before, beforeErr := parseState(p.Get("before_version"), p.Get("before_snapshot"))
 	o := &tables.QueryOptions{Bucket: p.Get("bucket"), At: at, Before: before}
-	return o, errors.Join(err, beforeErr, checkNames(o.Bucket), q.Caller.CheckAccess(flightd.Read, o.Bucket))
+	return o, errors.Join(err, beforeErr, checkNames(o.Bucket), q.Caller.CheckAccess(serving.Read, o.Bucket))
 }
 
 func (h *handler) cancel(q *request) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // clientAt returns a client with the given source address, and a timeout of one second.
@@ -109,7 +110,7 @@ func TestUnfinishedRequests(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	reader := s.withToken(flightd.Read)
 	for _, address := range []string{"127.0.0.2", "127.0.0.3"} {
-		for range flightd.MaxRequests / 2 {
+		for range serving.MaxRequests / 2 {
 			conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 			if err != nil {
 				t.Fatal(err)
@@ -140,7 +141,7 @@ func TestLargeBodies(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	reader := s.withToken(flightd.Read)
 	large := queryBody("SELECT 1 --" + strings.Repeat("x", largeBody))
-	for range flightd.MaxLargeRequests / 4 {
+	for range serving.MaxLargeRequests / 4 {
 		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 		if err != nil {
 			t.Fatal(err)

@@ -25,7 +25,7 @@ func TestRefusalCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := httptest.NewServer(Handler(server, store, Options{}))
+	h := httptest.NewServer(Handler(server.Core, store, Options{}))
 	defer h.Close()
 	c := (&catalog{TB: t, store: store, url: h.URL}).withToken(flightd.Admin)
 	callCounts := func() string {

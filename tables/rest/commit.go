@@ -6,7 +6,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 const (
@@ -68,7 +68,7 @@ func (h *handler) commitTransaction(q *request) error {
 		if c.Identifier == nil {
 			return invalid("each change of a transaction needs the table's identifier")
 		}
-		b, err := h.bucketFor(q, flightd.Admin, c.Identifier.Namespace)
+		b, err := h.bucketFor(q, serving.Admin, c.Identifier.Namespace)
 		if err == nil {
 			err = checkExists(q, b)
 		}

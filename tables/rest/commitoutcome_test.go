@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // TestUnknownOutcome checks that the response always reports an unknown outcome of a commit, because engines delete
@@ -25,8 +26,8 @@ func TestUnknownOutcome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &handler{server: server, store: c.store, opts: server.Options(), requests: server.NewRequests()}
-	h.requests.All = flightd.NewHostLimit(1, 1)
+	h := &handler{server: server.Core, store: c.store, opts: server.Options(), requests: server.NewRequests()}
+	h.requests.All = serving.NewHostLimit(1, 1)
 	for _, disconnected := range []bool{false, true} {
 		ctx, cancel := context.WithCancel(t.Context())
 		w := httptest.NewRecorder()

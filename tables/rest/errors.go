@@ -17,8 +17,8 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 // problem is an error in the form that the REST specification defines.
@@ -80,11 +80,11 @@ func problemOf(err error) *problem {
 	for _, t := range errorTypes {
 		if errors.Is(err, t.target) {
 			p.Code, p.Type = t.code, t.name
-			p.Message = flightd.WithoutPath(p.Message, err)
+			p.Message = serving.WithoutPath(p.Message, err)
 			return p
 		}
 	}
-	switch st := status.Convert(flightd.Status(err)); st.Code() {
+	switch st := status.Convert(serving.Status(err)); st.Code() {
 	case codes.ResourceExhausted:
 		p.Code, p.Type, p.Message = http.StatusServiceUnavailable, "SlowDownException", st.Message()
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
@@ -94,7 +94,7 @@ func problemOf(err error) *problem {
 	case codes.PermissionDenied:
 		p.Code, p.Type, p.Message = http.StatusForbidden, "ForbiddenException", st.Message()
 	}
-	p.Message = flightd.WithoutPath(p.Message, err)
+	p.Message = serving.WithoutPath(p.Message, err)
 	return p
 }
 
@@ -129,7 +129,7 @@ func (h *handler) fail(w http.ResponseWriter, err error) {
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
-	flightd.WriteJSON(w, h.opts.IdleTimeout, p.Code, map[string]any{"error": p}, "")
+	serving.WriteJSON(w, h.opts.IdleTimeout, p.Code, map[string]any{"error": p}, "")
 }
 
 func (q *request) replyEmpty(err error) error {
@@ -145,12 +145,12 @@ func (q *request) reply(code int, v any) error {
 		q.W.WriteHeader(code)
 		return nil
 	}
-	flightd.WriteJSON(q.W, q.Idle, code, v, `{"error":{"message":"the response cannot be encoded as JSON","type":"ServiceFailureException","code":500}}`)
+	serving.WriteJSON(q.W, q.Idle, code, v, `{"error":{"message":"the response cannot be encoded as JSON","type":"ServiceFailureException","code":500}}`)
 	return nil
 }
 
 // parse decodes a JSON body into v, and ignores unknown fields. It waits for memory before it reads a
-// large body, which counts against flightd.MaxLargeRequests until the request ends.
+// large body, which counts against serving.MaxLargeRequests until the request ends.
 func (q *request) parse(v any) error {
 	if contentType := q.Header.Get("Content-Type"); contentType != "" && !strings.HasPrefix(contentType, "application/json") {
 		return &problem{Code: http.StatusUnsupportedMediaType, Type: "BadRequestException", Message: "the body must be application/json"}

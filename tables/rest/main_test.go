@@ -41,7 +41,7 @@ func serve(t testing.TB, dir string, fo flightd.Options, o Options) *catalog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := httptest.NewServer(Handler(server, store, o))
+	h := httptest.NewServer(Handler(server.Core, store, o))
 	t.Cleanup(func() {
 		h.Close()
 		if err := store.Close(); err != nil {

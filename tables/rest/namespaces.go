@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 const separator = "\x1f" // separates the levels of a namespace in a path
@@ -36,8 +36,8 @@ func isTableName(name string) bool {
 // bucketFor returns a namespace's bucket if the caller has the given right. It does not check whether the bucket
 // exists, so that callers without the right cannot find out. If the name is invalid, the error says that the
 // namespace does not exist.
-func (h *handler) bucketFor(q *request, right flightd.Rights, namespace []string) (*tables.Bucket, error) {
-	if right > flightd.Read {
+func (h *handler) bucketFor(q *request, right serving.Rights, namespace []string) (*tables.Bucket, error) {
+	if right > serving.Read {
 		if err := q.Caller.CheckAccess(right); err != nil {
 			return nil, err
 		}
@@ -52,7 +52,7 @@ func (h *handler) bucketFor(q *request, right flightd.Rights, namespace []string
 // bucketOfTable is like bucketFor, for the bucket of a table. If a name is invalid, the error says that
 // the table does not exist. Spark relies on that: for a metadata table such as t.snapshots, it first
 // requests the table snapshots in the namespace t.
-func (h *handler) bucketOfTable(q *request, right flightd.Rights, table identifier) (*tables.Bucket, error) {
+func (h *handler) bucketOfTable(q *request, right serving.Rights, table identifier) (*tables.Bucket, error) {
 	b, err := h.bucketFor(q, right, table.Namespace)
 	if p := (*problem)(nil); errors.As(err, &p) {
 		return nil, notFound("NoSuchTableException", p.Message)
@@ -111,7 +111,7 @@ func (h *handler) listNamespaces(q *request) error {
 		return err
 	}
 	if parent := q.URL.Query().Get("parent"); parent != "" {
-		b, err := h.bucketFor(q, flightd.Read, strings.Split(parent, separator))
+		b, err := h.bucketFor(q, serving.Read, strings.Split(parent, separator))
 		if err == nil {
 			err = checkExists(q, b)
 		}
@@ -125,7 +125,7 @@ func (h *handler) listNamespaces(q *request) error {
 		if err != nil {
 			return err
 		}
-		if ns := h.store.Bucket(name).Namespace(); ns > p.after && !strings.Contains(ns, separator) && q.Caller.CheckAccess(flightd.Read, name) == nil {
+		if ns := h.store.Bucket(name).Namespace(); ns > p.after && !strings.Contains(ns, separator) && q.Caller.CheckAccess(serving.Read, name) == nil {
 			names = append(names, ns)
 		}
 	}
@@ -148,7 +148,7 @@ func (h *handler) createNamespace(q *request) error {
 	if _, err := h.bucketOf(in.Namespace...); err != nil {
 		return err
 	}
-	b, err := h.bucketFor(q, flightd.Admin, in.Namespace)
+	b, err := h.bucketFor(q, serving.Admin, in.Namespace)
 	if err != nil {
 		return err
 	}

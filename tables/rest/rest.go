@@ -12,12 +12,12 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 const (
 	maxBody     = 16 << 20  // maximum size of a JSON body, in bytes
-	largeBody   = 256 << 10 // larger bodies count against flightd.MaxLargeRequests
+	largeBody   = 256 << 10 // larger bodies count against serving.MaxLargeRequests
 	maxOpenBody = 64 << 10  // maximum size of a body without a token
 )
 
@@ -36,9 +36,9 @@ type Options struct {
 	Lend func(ctx context.Context, location string, write bool) (map[string]string, error)
 }
 
-// Handler returns a handler that serves a store's catalog at /v1/. server must serve the same store.
-// Requests need the same tokens as calls to server, and count against the same limits.
-func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
+// Handler returns a handler that serves a store's catalog at /v1/. server is the Core of a flightd.Server of the same
+// store. Requests need the same tokens as Flight calls, and count against the same limits.
+func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), rest: o, requests: server.NewRequests()}
 	mux := http.NewServeMux()
 	for _, e := range h.endpoints() {
@@ -63,11 +63,11 @@ func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handle
 }
 
 type handler struct {
-	server     *flightd.Server
+	server     *serving.Core
 	store      *tables.Store
-	opts       flightd.Options
+	opts       serving.Options
 	rest       Options
-	requests   *flightd.Requests
+	requests   *serving.Requests
 	reports    atomic.Int64 // number of reports received from engines
 	lastReport atomic.Int64 // when a report was last logged, in Unix seconds
 }
@@ -147,7 +147,7 @@ func (h *handler) config(q *request) error {
 }
 
 type request struct {
-	*flightd.Request
+	*serving.Request
 	cost int64 // memory for decoding the body, in bytes; set by parse
 }
 
@@ -167,13 +167,13 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 }
 
 func (h *handler) run(q *request, e endpoint) error {
-	right := flightd.Read
+	right := serving.Read
 	if e.writes {
-		right = flightd.Admin
+		right = serving.Admin
 		if err := q.Caller.CheckAccess(right); err != nil { // fail before the endpoint reads the body
 			return err
 		}
-		release, err := flightd.AcquirePut(q.Ctx)
+		release, err := serving.AcquirePut(q.Ctx)
 		if err != nil {
 			return err
 		}
@@ -200,7 +200,7 @@ func (h *handler) run(q *request, e endpoint) error {
 }
 
 func unauthorized(err error) error {
-	if errors.Is(err, flightd.ErrTooManyGuesses) {
+	if errors.Is(err, serving.ErrTooManyGuesses) {
 		return &problem{Code: http.StatusServiceUnavailable, Type: "SlowDownException", Message: err.Error()}
 	}
 	return &problem{Code: http.StatusUnauthorized, Type: "NotAuthorizedException", Message: "the request needs a valid token (partd-tables token creates one): " + err.Error()}
@@ -235,7 +235,7 @@ func (h *handler) token(q *request) error {
 		return refuse(http.StatusBadRequest, "unsupported_grant_type", "grant_type must be "+grantCredentials+" or "+grantExchange)
 	}
 	c, err := h.server.Verify(q.RemoteAddr, token)
-	if errors.Is(err, flightd.ErrTooManyGuesses) {
+	if errors.Is(err, serving.ErrTooManyGuesses) {
 		return unauthorized(err)
 	}
 	if err != nil {

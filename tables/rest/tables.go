@@ -16,8 +16,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/icecat"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 type identifier struct {
@@ -144,7 +144,7 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	default:
 		return invalid("snapshots is %.40q: it must be all or refs", v.Get("snapshots"))
 	}
-	o := &tables.IcebergOptions{Fold: v.Get("fold") != "false", Every: h.rest.FoldEvery, Admit: flightd.AcquirePut}
+	o := &tables.IcebergOptions{Fold: v.Get("fold") != "false", Every: h.rest.FoldEvery, Admit: serving.AcquirePut}
 	if err := q.chargeTables(false, tableName{b, q.PathValue("table")}); err != nil {
 		return err
 	}
@@ -190,11 +190,11 @@ func (h *handler) renameTable(q *request) error {
 	if err := q.parse(&in); err != nil {
 		return err
 	}
-	from, err := h.bucketOfTable(q, flightd.Admin, in.Source)
+	from, err := h.bucketOfTable(q, serving.Admin, in.Source)
 	if err != nil {
 		return err
 	}
-	to, err := h.bucketFor(q, flightd.Admin, in.Destination.Namespace)
+	to, err := h.bucketFor(q, serving.Admin, in.Destination.Namespace)
 	if err == nil {
 		err = checkExists(q, to)
 	}
@@ -251,7 +251,7 @@ func (h *handler) replyTable(q *request, b *tables.Bucket, metadata, location st
 
 // lend returns credentials for the files at a location. They allow writing only if the caller may write to the bucket.
 func (h *handler) lend(q *request, b *tables.Bucket, location string) (map[string]string, error) {
-	credentials, err := h.rest.Lend(q.Ctx, location, q.Caller.CheckAccess(flightd.Admin, b.Name()) == nil)
+	credentials, err := h.rest.Lend(q.Ctx, location, q.Caller.CheckAccess(serving.Admin, b.Name()) == nil)
 	if err != nil {
 		h.opts.Logger.Error("creating credentials for a client failed", "location", location, "err", err)
 		return nil, &problem{Code: http.StatusServiceUnavailable, Type: "ServiceUnavailableException", Message: "the server cannot create credentials now: try again later; the server's log contains the cause"}

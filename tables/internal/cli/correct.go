@@ -15,17 +15,14 @@ import (
 )
 
 type rewriteLine struct {
-	Table   string         `json:"table"`
-	Bucket  string         `json:"bucket"`
-	Version tables.Version `json:"version"`
-	Deleted int64          `json:"deleted"`
-	Written int64          `json:"written"`
-	Files   int            `json:"files"`
+	Table  string `json:"table"`
+	Bucket string `json:"bucket"`
+	tables.RewriteResult
 }
 
 func (a *app) printRewrite(p location, asJSON bool, name string, r tables.RewriteResult) error {
 	if asJSON {
-		return newEncoder(a.out).Encode(rewriteLine{name, *p.bucket, r.Version, r.Deleted, r.Written, r.Files})
+		return newEncoder(a.out).Encode(rewriteLine{name, *p.bucket, r})
 	}
 	_, err := fmt.Fprintf(a.err, "%s: %d rows deleted, %d written, version %d\n", displayName(name), r.Deleted, r.Written, r.Version)
 	return err

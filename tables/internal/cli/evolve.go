@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -215,20 +216,16 @@ key column, or a new rule for duplicates, rewrites the table's files in one new 
 	}
 	p := locationFlags(cmd, tableBucketUsage)
 	change := settingsFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx := cmd.Context()
-		return p.withBackend(ctx, false, func(s backend) error {
-			settings, err := operations.Settings.Do(ctx, s.Target, &wire.Table{Bucket: *p.bucket, Name: args[0]})
-			if err != nil {
+	return p.command(cmd, func(ctx context.Context, s backend, args []string) error {
+		settings, err := operations.Settings.Do(ctx, s.Target, &wire.Table{Bucket: *p.bucket, Name: args[0]})
+		if err != nil {
+			return err
+		}
+		if change(&settings) {
+			if _, err := operations.SetSettings.Do(ctx, s.Target, &operations.TableSettings{Bucket: *p.bucket, Name: args[0], Settings: settings}); err != nil {
 				return err
 			}
-			if change(&settings) {
-				if _, err := operations.SetSettings.Do(ctx, s.Target, &operations.TableSettings{Bucket: *p.bucket, Name: args[0], Settings: settings}); err != nil {
-					return err
-				}
-			}
-			return newEncoder(a.out).Encode(settings)
-		})
-	}
-	return cmd
+		}
+		return newEncoder(a.out).Encode(settings)
+	})
 }

@@ -191,28 +191,24 @@ or TARGET/BUCKET/NAME.parquet. Characters in names other than letters, digits an
 	p := locationFlags(cmd, allBucketsUsage)
 	cmd.ValidArgsFunction = nil // arguments are files
 	force := cmd.Flags().Bool("force", false, "replace existing files")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx := cmd.Context()
-		return p.withBackend(ctx, false, func(s backend) error {
-			return forEachTable(ctx, s, p.requestedBuckets(cmd), tables.Filter{}, func(info tables.TableInfo) error {
-				path := exportPath(args[0], info.Bucket, info.Name)
-				if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-					return err
-				}
-				r, err := s.Scan(ctx, info.Bucket, info.Name, nil, nil)
-				if err != nil {
-					return err
-				}
-				defer r.Release()
-				if _, err := parquetfile.Write(ctx, path, *force, r); err != nil {
-					return suggestForce(err)
-				}
-				_, err = fmt.Fprintln(a.out, path)
+	return p.command(cmd, func(ctx context.Context, s backend, args []string) error {
+		return forEachTable(ctx, s, p.requestedBuckets(cmd), tables.Filter{}, func(info tables.TableInfo) error {
+			path := exportPath(args[0], info.Bucket, info.Name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 				return err
-			})
+			}
+			r, err := s.Scan(ctx, info.Bucket, info.Name, nil, nil)
+			if err != nil {
+				return err
+			}
+			defer r.Release()
+			if _, err := parquetfile.Write(ctx, path, *force, r); err != nil {
+				return suggestForce(err)
+			}
+			_, err = fmt.Fprintln(a.out, path)
+			return err
 		})
-	}
-	return cmd
+	})
 }
 
 // exportPath returns the path of a table's file below dir. No two tables share a path.

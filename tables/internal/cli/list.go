@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -134,26 +135,22 @@ func newBuckets(a *app) *cobra.Command {
 	}
 	p := directoryFlags(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each bucket")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		ctx := cmd.Context()
-		return p.withBackend(ctx, false, func(s backend) error {
-			e := newEncoder(a.out)
-			for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
-				switch {
-				case err != nil:
-				case *asJSON:
-					err = e.Encode(map[string]string{"bucket": name})
-				default:
-					_, err = fmt.Fprintln(a.out, displayName(name))
-				}
-				if err != nil {
-					return err
-				}
+	return p.command(cmd, func(ctx context.Context, s backend, _ []string) error {
+		e := newEncoder(a.out)
+		for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
+			switch {
+			case err != nil:
+			case *asJSON:
+				err = e.Encode(map[string]string{"bucket": name})
+			default:
+				_, err = fmt.Fprintln(a.out, displayName(name))
 			}
-			return nil
-		})
-	}
-	return cmd
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func newDelete(_ *app) *cobra.Command {
@@ -192,27 +189,23 @@ func newDescribe(a *app) *cobra.Command {
 	p := locationFlags(cmd, tableBucketUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	at := stateFlags(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx := cmd.Context()
-		return p.withBackend(ctx, false, func(s backend) error {
-			info, schema, err := s.Describe(ctx, *p.bucket, args[0], at())
-			if err != nil {
-				return err
-			}
-			line := describeLine{newTableLine(info), []columnLine{}, info.Metadata, []string{}}
-			if line.Metadata == nil {
-				line.Metadata = tables.Metadata{}
-			}
-			for _, f := range schema.Fields() {
-				line.Schema = append(line.Schema, columnLine{f.Name, f.Type.String(), f.Nullable})
-			}
-			if *asJSON {
-				return newEncoder(a.out).Encode(line)
-			}
-			return printDescription(a.out, line)
-		})
-	}
-	return cmd
+	return p.command(cmd, func(ctx context.Context, s backend, args []string) error {
+		info, schema, err := s.Describe(ctx, *p.bucket, args[0], at())
+		if err != nil {
+			return err
+		}
+		line := describeLine{newTableLine(info), []columnLine{}, info.Metadata, []string{}}
+		if line.Metadata == nil {
+			line.Metadata = tables.Metadata{}
+		}
+		for _, f := range schema.Fields() {
+			line.Schema = append(line.Schema, columnLine{f.Name, f.Type.String(), f.Nullable})
+		}
+		if *asJSON {
+			return newEncoder(a.out).Encode(line)
+		}
+		return printDescription(a.out, line)
+	})
 }
 
 func printDescription(out io.Writer, line describeLine) error {

@@ -230,6 +230,14 @@ func (l localStreams) Upsert(ctx context.Context, bucket, name string, r array.R
 	return l.Bucket(bucket).Upsert(ctx, name, r, o)
 }
 
+// command makes cmd run f on the store or on the server.
+func (p location) command(cmd *cobra.Command, f func(ctx context.Context, s backend, args []string) error) *cobra.Command {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return p.withBackend(cmd.Context(), false, func(s backend) error { return f(cmd.Context(), s, args) })
+	}
+	return cmd
+}
+
 // operationCommand makes cmd run an operation. parseArgs returns the operation's input, and show prints its output.
 func operationCommand[In, Out any](cmd *cobra.Command, p location, o operations.Operation[In, Out], parseArgs func(args []string) (*In, error), show func(*In, Out) error) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -25,6 +25,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 	"github.com/go-partd/partd/tables/internal/worker"
 	"github.com/go-partd/partd/tables/page"
 	"github.com/go-partd/partd/tables/rest"
@@ -111,7 +112,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	c.options.StoreObserver = flightd.NewOperations()
+	c.options.StoreObserver = serving.NewOperations()
 	store, err := c.openStore(ctx, &tables.Options{
 		NoTail: c.noTail, ReadOnly: c.readOnly, Memory: c.memory.Bytes / 4, Engine: engine, Observer: c.options.StoreObserver, Logger: log,
 	})
@@ -129,7 +130,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	catalog := rest.Handler(server, store, iceberg)
+	catalog := rest.Handler(server.Core, store, iceberg)
 	httpCtx, cancelHTTP := context.WithCancel(context.WithoutCancel(ctx)) // not canceled with ctx, so that the health check can report the shutdown
 	httpErrs := make(chan error, len(httpListeners))
 	stopHTTP := sync.OnceValue(func() (err error) {
@@ -147,13 +148,13 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 			for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
 				h.Handle(path, health)
 			}
-			h.Handle("/", page.Handler(server, store, page.Options{URL: c.url(l.Addr())}))
+			h.Handle("/", page.Handler(server.Core, store, page.Options{URL: c.url(l.Addr())}))
 		} else {
 			h.Handle("/", catalog)
 		}
 		log.Info("listening", "flag", flag, "address", map[bool]string{true: "https://", false: "http://"}[c.options.TLS != nil]+listener.Addr().String())
 		go func() {
-			err := page.Serve(httpCtx, listener, server, h)
+			err := page.Serve(httpCtx, listener, server.Core, h)
 			if err != nil {
 				err = fmt.Errorf("%s: %w", flag, err)
 				stop(err) // stops all of serve

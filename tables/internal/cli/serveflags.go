@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 	"github.com/go-partd/partd/internal/cliutil/sizeflag"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/serving"
 )
 
 type serveConfig struct {
@@ -59,19 +60,19 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl.StringVar(&c.rest, "rest", "", "serve an Iceberg REST catalog on `ADDR`, such as localhost:8181, in addition to the path /iceberg on the --http address (default: off)")
 	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table, write its small appends to files if the newest version is at least this `DURATION` old; 0 means always")
 	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and for the files of one table (default: engines use their own keys)")
-	c.maxMessage = sizeflag.Size{Bytes: flightd.DefaultMaxMessage, Min: 1 << 20}
+	c.maxMessage = sizeflag.Size{Bytes: serving.DefaultMaxMessage, Min: 1 << 20}
 	c.memory = sizeflag.Size{Bytes: defaultMemory(), Min: 64 << 20}
 	c.maxSpill = sizeflag.Size{Bytes: 512 << 30, Min: 64 << 20}
 	fl.Var(&c.maxMessage, "max-message", "maximum `SIZE` of a message of rows")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; queries may use another half of this, and tables another quarter")
 	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB, or half of the memory if that is less"
 	fl.Var(&c.maxSpill, "max-spill", "maximum `SIZE` of all temporary files: half for queries, in equal shares, and half for uploads and sorting")
-	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "maximum `NUMBER` of concurrent queries, but not more than one for each 64 MiB of --memory; others wait")
-	fl.IntVar(&o.Puts, "max-puts", flightd.DefaultPuts, "maximum `NUMBER` of concurrent puts; others wait")
-	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "maximum `NUMBER` of connections; at the limit, a new one replaces one that is idle or has no token")
-	fl.DurationVar(&o.IdleTimeout, "idle-timeout", flightd.DefaultIdleTimeout, "maximum `DURATION` for a client to send or receive one message")
-	fl.DurationVar(&o.CallTimeout, "call-timeout", flightd.DefaultCallTimeout, "maximum `DURATION` of a call")
-	fl.DurationVar(&o.Grace, "drain-timeout", flightd.DefaultGrace, "maximum `DURATION` for running calls to finish when the server stops")
+	fl.IntVar(&o.Queries, "max-queries", serving.DefaultQueries, "maximum `NUMBER` of concurrent queries, but not more than one for each 64 MiB of --memory; others wait")
+	fl.IntVar(&o.Puts, "max-puts", serving.DefaultPuts, "maximum `NUMBER` of concurrent puts; others wait")
+	fl.IntVar(&o.Connections, "max-connections", serving.DefaultConnections, "maximum `NUMBER` of connections; at the limit, a new one replaces one that is idle or has no token")
+	fl.DurationVar(&o.IdleTimeout, "idle-timeout", serving.DefaultIdleTimeout, "maximum `DURATION` for a client to send or receive one message")
+	fl.DurationVar(&o.CallTimeout, "call-timeout", serving.DefaultCallTimeout, "maximum `DURATION` of a call")
+	fl.DurationVar(&o.Grace, "drain-timeout", serving.DefaultGrace, "maximum `DURATION` for running calls to finish when the server stops")
 	fl.IntVar(&c.port, "port", 8081, "")
 	fl.StringVar(&c.host, "host", "localhost", "")
 	fl.StringVar(c.dir, "bucket_dir", serveDir, "")
@@ -90,9 +91,9 @@ func defaultMemory() int64 {
 		total, err = limit, nil
 	}
 	if err != nil {
-		return flightd.DefaultMemory
+		return serving.DefaultMemory
 	}
-	lowerBound := min(flightd.DefaultMemory, int64(min(total, 1<<50)/2)) // half, because the process may use twice --memory
+	lowerBound := min(serving.DefaultMemory, int64(min(total, 1<<50)/2)) // half, because the process may use twice --memory
 	return max(lowerBound, int64(min(total, 1<<50)/4))
 }
 

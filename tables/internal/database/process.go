@@ -88,18 +88,12 @@ func (d *Process) Ready(ctx context.Context) error {
 }
 
 func (d *Process) TableNames(sql string) (names []Name, err error) {
-	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait by killing the process
-		return nil, err
-	}
 	err = d.call(message{Names: sql}, &names)
 	d.hasEnded = true
 	return names, err
 }
 
 func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
-	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait by killing the process
-		return nil, nil, err
-	}
 	var answer description
 	d.hasEnded = false
 	if err := d.call(message{Job: &jobMessage{Job: *j, Describe: true}}, &answer); err != nil {
@@ -113,9 +107,6 @@ func (d *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error)
 }
 
 func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
-	if err := d.Ready(context.Background()); err != nil { // the context of CancelWith ends the wait by killing the process
-		return nil, err
-	}
 	m := &jobMessage{Job: *j}
 	if j.Parameters != nil {
 		var b bytes.Buffer

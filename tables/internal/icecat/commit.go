@@ -3,9 +3,7 @@ package icecat
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -51,7 +49,7 @@ type PutID struct {
 }
 
 // TxHook runs in a commit's transaction before the changes. If it fails, the commit fails.
-type TxHook func(ctx context.Context, tx *sql.Tx) error
+type TxHook func(w *transaction)
 
 // Commit applies all changes and hooks in one transaction. If it returns an error, nothing has changed, unless the error wraps
 // partd.ErrUnknownOutcome.
@@ -65,25 +63,16 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 		return err
 	}
 	// From here on, the commit cannot be canceled.
-	ctx = context.WithoutCancel(ctx)
-	c.committing(false)
-	defer c.committing(true)
-	tx, err := c.begin(ctx)
+	err := c.inTx(context.WithoutCancel(ctx), func(w *transaction) {
+		for _, hook := range hooks {
+			hook(w)
+		}
+		for _, ch := range changes {
+			ch.apply(w)
+		}
+		w.err = wrapConflict(w.err)
+	})
 	if err != nil {
-		return err
-	}
-	for _, hook := range hooks {
-		if err := hook(ctx, tx); err != nil {
-			return errors.Join(wrapConflict(err), tx.Rollback())
-		}
-	}
-	w := &transaction{ctx, tx, nil}
-	for _, ch := range changes {
-		if ch.apply(w); w.err != nil {
-			return errors.Join(wrapConflict(w.err), tx.Rollback())
-		}
-	}
-	if err := commit(tx); err != nil {
 		return err
 	}
 	for _, ch := range changes {

@@ -262,16 +262,13 @@ func (w *transaction) namespaceMetadata(namespace string) (m map[string]any) {
 // ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata with the result of change. It creates a missing
 // namespace.
 func ChangeNamespaceMetadata(namespace string, change func(map[string]any) (map[string]any, error)) TxHook {
-	return func(ctx context.Context, tx *sql.Tx) error {
-		w := &transaction{ctx, tx, nil}
+	return func(w *transaction) {
 		stored := w.namespaceMetadata(namespace)
 		if w.err != nil {
-			return w.err
+			return
 		}
-		changed, err := change(stored)
-		if err != nil {
-			return err
-		}
+		var changed map[string]any
+		changed, w.err = change(stored)
 		for k := range Properties(stored) {
 			w.exec(deleteProperty, namespace, k)
 		}
@@ -279,6 +276,5 @@ func ChangeNamespaceMetadata(namespace string, change func(map[string]any) (map[
 			w.exec(insertProperty, namespace, k, v)
 		}
 		w.exec(insertNamespace, namespace)
-		return w.err
 	}
 }

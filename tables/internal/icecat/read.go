@@ -205,12 +205,8 @@ func (c *Catalog) MetadataSize(ctx context.Context, namespace, name string) (int
 	if err != nil {
 		return 0, c.damaged(location, err)
 	}
-	file, err := c.fs.OpenFile(p, os.O_RDONLY, 0)
-	if err != nil {
-		return 0, c.damaged(location, err)
-	}
-	info, err := file.Info()
-	return info.Size, errors.Join(err, file.Close())
+	info, err := c.fs.Info(p)
+	return info.Size, c.damaged(location, err)
 }
 
 // readChecked compares a metadata file with the catalog's record, because the decoding libraries panic on damaged

@@ -2,7 +2,6 @@ package icecat
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -89,12 +88,10 @@ func (c *Catalog) MakeDirectories(location string) error {
 func CheckVacant(location, namespace string) TxHook {
 	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=?1 AND metadata_location<?2
 		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`
-	return func(ctx context.Context, tx *sql.Tx) error {
-		rows, err := stringsOf(ctx, tx, q, location+"/", location+"0", namespace)
-		if err == nil && len(rows) > 0 {
-			err = fmt.Errorf("a table at location %s %w", location, ErrExists)
+	return func(w *transaction) {
+		if len(w.strings(q, location+"/", location+"0", namespace)) > 0 {
+			w.err = fmt.Errorf("a table at location %s %w", location, ErrExists)
 		}
-		return err
 	}
 }
 

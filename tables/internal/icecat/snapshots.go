@@ -115,34 +115,25 @@ func (c *Catalog) ChangedSince(ctx context.Context, namespace, snapshot string) 
 // CheckPlan returns a hook for a commit that restores a snapshot. The hook fails if the snapshot no longer contains the planned tables.
 // If allTables is true, it also fails if other tables differ from the snapshot.
 func CheckPlan(namespace, snapshot string, planned map[string]Listed, allTables bool) TxHook {
-	return func(ctx context.Context, tx *sql.Tx) error {
-		pinned, err := stringsOf(ctx, tx, `SELECT metadata_location || '
-' || name FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`, namespace, snapshot)
-		if err != nil {
-			return err
-		}
-		isPinned := make(map[string]bool, len(pinned))
-		for _, p := range pinned {
+	return func(w *transaction) {
+		isPinned := map[string]bool{}
+		for _, p := range w.strings(`SELECT metadata_location || '
+' || name FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`, namespace, snapshot) {
 			isPinned[p] = true
 		}
 		for name, l := range planned {
-			if l.Location != "" && !isPinned[l.Location+"\n"+name] {
-				return errReplan
+			if w.err == nil && l.Location != "" && !isPinned[l.Location+"\n"+name] {
+				w.err = errReplan
 			}
 		}
 		if !allTables {
-			return nil
+			return
 		}
-		changed, err := stringsOf(ctx, tx, selectChanged, namespace, snapshot)
-		if err != nil {
-			return err
-		}
-		for _, name := range changed {
+		for _, name := range w.strings(selectChanged, namespace, snapshot) {
 			if _, ok := planned[name]; !ok {
-				return errReplan
+				w.err = errReplan
 			}
 		}
-		return nil
 	}
 }
 

@@ -1,4 +1,4 @@
-package flightd
+package serving
 
 import (
 	"context"
@@ -33,7 +33,7 @@ type Requests struct {
 	All   *HostLimit // limits requests with a token
 	open  *HostLimit // limits requests without a token
 	large *HostLimit // limits requests with a large body
-	s     *Server
+	s     *Core
 
 	mu       sync.Mutex
 	charged  int64      // bytes that Charge counted, for all requests
@@ -41,7 +41,7 @@ type Requests struct {
 }
 
 // NewRequests returns the limits for an HTTP handler that runs in the same process as s.
-func (s *Server) NewRequests() *Requests {
+func (s *Core) NewRequests() *Requests {
 	return &Requests{s: s, All: NewHostLimit(MaxRequests, MaxRequests/2), open: NewHostLimit(MaxRequests, MaxRequests/8), large: NewHostLimit(MaxLargeRequests, MaxLargeRequests/4)}
 }
 
@@ -70,44 +70,29 @@ func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 // is true, the request needs no token, its body is limited to maxOpenBody bytes, and the limits may
 // cancel it in favor of another request. If the request was canceled and do fails, Serve returns the
 // cause of the cancellation, unless isSpecific returns true for do's error.
-func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific func(error) bool, do func() error) error {
-	end, err := q.enter(name, open, maxOpenBody)
-	if err != nil {
-		return err
+func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific func(error) bool, do func() error) (err error) {
+	var end func(error)
+	q.Ctx, end = q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
+	defer func() { end(err) }()
+	limit, cancel := q.limits.All, context.CancelFunc(nil) // a request with a token cannot be canceled
+	if open {
+		q.Idle = min(q.Idle, openTimeout)
+		q.Body = http.MaxBytesReader(q.W, q.Body, maxOpenBody)
+		q.Ctx, cancel = context.WithTimeout(q.Ctx, openTimeout)
+		defer cancel()
+		defer context.AfterFunc(q.Ctx, func() { _ = q.Control.SetReadDeadline(time.Now()) })()
+		limit = q.limits.open
+	}
+	var ok bool
+	if q.release, ok = limit.Acquire(q.RemoteAddr, cancel); !ok {
+		return tooMany("requests")
 	}
 	defer func() { q.release() }()
 	err = do()
 	if cause := context.Cause(q.Ctx); err != nil && cause != nil && !isSpecific(err) {
 		err = Status(cause)
 	}
-	end(err)
 	return err
-}
-
-// enter begins the request's call, and counts the request against the limits. If it succeeds, the caller must call
-// end with the request's error, and then q.release.
-func (q *Request) enter(name string, open bool, maxOpenBody int64) (end func(error), err error) {
-	ctx, end := q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
-	q.Ctx = ctx
-	var ok bool
-	if open {
-		q.Idle = min(q.Idle, openTimeout)
-		q.Body = http.MaxBytesReader(q.W, q.Body, maxOpenBody)
-		limited, cancel := context.WithTimeout(ctx, openTimeout)
-		stop := context.AfterFunc(limited, func() { _ = q.Control.SetReadDeadline(time.Now()) })
-		q.Ctx = limited
-		endCall := end
-		end = func(err error) { stop(); cancel(); endCall(err) }
-		q.release, ok = q.limits.open.Acquire(q.RemoteAddr, cancel)
-	} else {
-		q.release, ok = q.limits.All.Acquire(q.RemoteAddr, nil)
-	}
-	if !ok {
-		err := tooMany("requests")
-		end(err)
-		return nil, err
-	}
-	return end, nil
 }
 
 // WriteJSON writes v as JSON, or fallback if v cannot be encoded. The write fails if the client does
@@ -166,7 +151,7 @@ func (p *Requests) tryCharge(q *Request, n int64) bool {
 	}
 	q.charged = n
 	p.charged += extra
-	p.s.memory.add(extra)
+	p.s.Memory.Add(extra)
 	return true
 }
 
@@ -175,7 +160,7 @@ func (p *Requests) uncharge(q *Request) {
 	defer p.mu.Unlock()
 	p.chargers = slices.DeleteFunc(p.chargers, func(o *Request) bool { return o == q })
 	p.charged -= q.charged
-	p.s.memory.used.Add(-q.charged)
+	p.s.Memory.Add(-q.charged)
 }
 
 func tooMany(requests string) error {
@@ -230,84 +215,9 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	case err == io.EOF:
 		_ = b.q.Control.SetReadDeadline(time.Time{}) // otherwise, the HTTP server would close the connection
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		err = errSending
+		err = ErrSending
 	case err != nil:
 		err = status.Errorf(codes.InvalidArgument, "the body cannot be read: %v", err)
 	}
 	return n, err
-}
-
-// HostLimit limits concurrent calls of some kind, in total and for each host. If the host of a new call has used up its
-// share, the host's oldest cancelable call is canceled. If only the total is reached, the oldest cancelable call of the
-// host with the most cancelable calls is canceled.
-type HostLimit struct {
-	limit, share int
-
-	mu      sync.Mutex
-	holders []*holder // oldest first
-}
-
-type holder struct {
-	host   string
-	cancel func() // cancels the call; nil if it cannot be canceled
-}
-
-// minPerHost is the number of calls that each host may always run, even if the limit is reached and no call can be
-// canceled.
-const minPerHost = 8
-
-// NewHostLimit allows at most limit calls in total, and at most share calls for each host.
-func NewHostLimit(limit, share int) *HostLimit { return &HostLimit{limit: limit, share: share} }
-
-// Acquire counts a call from an address until release is called. If the limit does not allow the call, ok is false. If
-// cancel is not nil, HostLimit may call cancel to end the call in favor of another call; cancel must not block.
-func (l *HostLimit) Acquire(address string, cancel func()) (release func(), ok bool) {
-	t := &holder{hostOfAddress(address), cancel}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.makeRoom(t.host) {
-		return nil, false
-	}
-	l.holders = append(l.holders, t)
-	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.remove(t)
-	}, true
-}
-
-func (l *HostLimit) remove(t *holder) {
-	l.holders = slices.DeleteFunc(l.holders, func(o *holder) bool { return o == t })
-}
-
-// makeRoom reports whether a call of host may start, and cancels another call for it if necessary. mu must be held.
-func (l *HostLimit) makeRoom(host string) bool {
-	ownCalls, cancelable := 0, map[string]int{}
-	for _, t := range l.holders {
-		if t.host == host {
-			ownCalls++
-		}
-		if t.cancel != nil {
-			cancelable[t.host]++
-		}
-	}
-	busiest := host
-	if ownCalls < l.share {
-		if len(l.holders) < l.limit {
-			return true
-		}
-		for h, n := range cancelable {
-			if n > cancelable[busiest] {
-				busiest = h
-			}
-		}
-	}
-	i := slices.IndexFunc(l.holders, func(t *holder) bool { return t.host == busiest && t.cancel != nil })
-	if i < 0 {
-		return ownCalls < min(minPerHost, l.share)
-	}
-	t := l.holders[i]
-	l.remove(t)
-	t.cancel()
-	return true
 }

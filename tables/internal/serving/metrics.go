@@ -1,4 +1,4 @@
-package flightd
+package serving
 
 import (
 	"context"
@@ -12,37 +12,29 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// metrics are a server's metrics. Their number is bounded, because clients cannot choose label values.
-type metrics struct {
-	registry       *prometheus.Registry
-	calls          *prometheus.CounterVec
-	seconds        *prometheus.HistogramVec
-	received, sent prometheus.Counter
-}
-
-func newMetrics(s *Server) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+// registerMetrics creates the server's metrics. Their number is bounded, because clients cannot choose label values.
+func (s *Core) registerMetrics() {
+	s.registry = prometheus.NewRegistry()
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o := s.opts.StoreObserver; o != nil {
-		m.registry.MustRegister(o.total, o.seconds, o.rows, o.bytes)
+		s.registry.MustRegister(o.total, o.seconds, o.rows, o.bytes)
 	}
-	f := promauto.With(m.registry)
-	m.calls = f.NewCounterVec(prometheus.CounterOpts{Name: "partd_tables_calls_total", Help: "Calls that ended, by method and gRPC code."}, []string{"method", "code"})
-	m.seconds = f.NewHistogramVec(prometheus.HistogramOpts{
+	f := promauto.With(s.registry)
+	s.calls = f.NewCounterVec(prometheus.CounterOpts{Name: "partd_tables_calls_total", Help: "Calls that ended, by method and gRPC code."}, []string{"method", "code"})
+	s.seconds = f.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "partd_tables_call_seconds", Help: "How long calls took.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 10),
 	}, []string{"method"})
-	m.received = f.NewCounter(prometheus.CounterOpts{Name: "partd_tables_received_bytes_total", Help: "Bytes of rows received."})
-	m.sent = f.NewCounter(prometheus.CounterOpts{Name: "partd_tables_sent_bytes_total", Help: "Bytes of rows sent."})
+	s.Received = f.NewCounter(prometheus.CounterOpts{Name: "partd_tables_received_bytes_total", Help: "Bytes of rows received."})
+	s.Sent = f.NewCounter(prometheus.CounterOpts{Name: "partd_tables_sent_bytes_total", Help: "Bytes of rows sent."})
 	gauge := func(name, help string, value func() float64) {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: "partd_tables_" + name, Help: help}, value)
 	}
-	gauge("connections", "Open connections.", func() float64 { return float64(s.conns.count()) })
-	gauge("message_bytes", "Memory used by messages.", func() float64 { return float64(s.memory.used.Load()) })
-	for name, l := range map[string]*limiter{"queries": s.queries, "puts": s.puts} {
-		gauge(name+"_running", "Running "+name+".", func() float64 { running, _ := l.counts(); return running })
-		gauge(name+"_waiting", "Waiting "+name+".", func() float64 { _, waiting := l.counts(); return waiting })
+	gauge("connections", "Open connections.", func() float64 { return float64(s.Conns.Count()) })
+	gauge("message_bytes", "Memory used by messages.", func() float64 { return float64(s.Memory.Used()) })
+	for name, l := range map[string]*Limiter{"queries": s.Queries, "puts": s.Puts} {
+		gauge(name+"_running", "Running "+name+".", func() float64 { running, _ := l.Counts(); return running })
+		gauge(name+"_waiting", "Waiting "+name+".", func() float64 { _, waiting := l.Counts(); return waiting })
 	}
-	return m
 }
 
 // Operations counts operations on tables for a server's metrics, including background work. It is a [tables.Observer]:
@@ -83,6 +75,6 @@ func (o *Operations) Begin(ctx context.Context, op tables.Operation) (context.Co
 }
 
 // Metrics returns a handler that serves the metrics in Prometheus's format.
-func (s *Server) Metrics() http.Handler {
-	return promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{})
+func (s *Core) Metrics() http.Handler {
+	return promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})
 }

@@ -1,4 +1,4 @@
-package flightd
+package serving
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/tables/internal/operations"
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
@@ -42,22 +43,22 @@ func AcquirePut(ctx context.Context) (release func(), err error) {
 const (
 	maxWaiting = 1024 // limit on the waiting calls of one host, for each limiter
 
-	queryYieldTime  = 500 * time.Millisecond // limiter.yieldTime for queries
-	querySettleTime = 5 * time.Second        // limiter.settleTime for queries
+	queryYieldTime  = 500 * time.Millisecond // Limiter.yieldTime for queries
+	querySettleTime = 5 * time.Second        // Limiter.SettleTime for queries
 )
 
-// limiter limits the concurrent calls of one kind. Each running call holds a slot. A connection may use a quarter of
+// Limiter limits the concurrent calls of one kind. Each running call holds a slot. A connection may use a quarter of
 // the slots, and a host three quarters. An eighth of the slots is reserved for hosts and users without a running call.
 // A free slot goes to the host and user with the fewest slots, then to the connection with the fewest slots, and then
 // to the call that has waited longest. If a call waits too long, the limiter cancels a call of a host or user with more
 // slots.
-type limiter struct {
+type Limiter struct {
 	name                    string
-	slots, perHost, perConn int
-	spare                   int           // slots reserved for hosts and users without a running call
+	slots, PerHost, perConn int
+	Spare                   int           // slots reserved for hosts and users without a running call
 	patience                time.Duration // how long a call waits before it fails if its connection is stuck (see isStuck)
 	yieldTime               time.Duration // how long a call waits before another call is canceled for it
-	settleTime              time.Duration // how long a call runs before it can be canceled for another call
+	SettleTime              time.Duration // how long a call runs before it can be canceled for another call
 
 	mu      sync.Mutex
 	running map[*call]*slot
@@ -77,15 +78,15 @@ type waiter struct {
 	since   time.Time     // when yieldTime began: when the call arrived, or one second after another call was canceled for it
 }
 
-func newLimiter(name string, slots int, patience, yieldTime, settleTime time.Duration) *limiter {
-	return &limiter{
-		name: name, slots: slots, perHost: max(1, slots*3/4), perConn: max(1, slots/4), spare: slots / 8,
-		patience: patience, yieldTime: yieldTime, settleTime: settleTime, running: map[*call]*slot{}, used: map[string]int{}, queued: map[string]int{},
+func newLimiter(name string, slots int, patience, yieldTime, settleTime time.Duration) *Limiter {
+	return &Limiter{
+		name: name, slots: slots, PerHost: max(1, slots*3/4), perConn: max(1, slots/4), Spare: slots / 8,
+		patience: patience, yieldTime: yieldTime, SettleTime: settleTime, running: map[*call]*slot{}, used: map[string]int{}, queued: map[string]int{},
 	}
 }
 
 // acquireOnce waits for a slot, unless holdsSlot says that c already has one.
-func (l *limiter) acquireOnce(ctx context.Context, c *call, holdsSlot *atomic.Bool) (release func(), err error) {
+func (l *Limiter) acquireOnce(ctx context.Context, c *call, holdsSlot *atomic.Bool) (release func(), err error) {
 	if holdsSlot.Swap(true) {
 		return func() {}, nil
 	}
@@ -98,7 +99,7 @@ func (l *limiter) acquireOnce(ctx context.Context, c *call, holdsSlot *atomic.Bo
 }
 
 // acquire waits for a slot. The caller must call release to return the slot.
-func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err error) {
+func (l *Limiter) acquire(ctx context.Context, c *call) (release func(), err error) {
 	w := &waiter{c, make(chan struct{}), time.Now()}
 	l.mu.Lock()
 	if l.queued[c.host] >= maxWaiting {
@@ -130,7 +131,7 @@ func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err err
 }
 
 // wait waits until w gets a slot. Meanwhile, it cancels calls of hosts and users with more slots.
-func (l *limiter) wait(ctx context.Context, w *waiter) error {
+func (l *Limiter) wait(ctx context.Context, w *waiter) error {
 	tick := time.NewTicker(min(l.patience, l.yieldTime))
 	defer tick.Stop()
 	start := time.Now()
@@ -152,17 +153,17 @@ func (l *limiter) wait(ctx context.Context, w *waiter) error {
 // If w has waited for yieldTime, endFor cancels a call of a host or user with more slots. It chooses, from the host and
 // user with the most slots, the newest call that has run for settleTime. If that call does not end, a later endFor
 // cancels another call.
-func (l *limiter) endFor(w *waiter) {
+func (l *Limiter) endFor(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if now.Sub(w.since) < l.yieldTime || len(l.running) < l.slots-l.spare || l.used[w.host] >= l.perHost || l.used[w.conn] >= l.perConn {
+	if now.Sub(w.since) < l.yieldTime || len(l.running) < l.slots-l.Spare || l.used[w.host] >= l.PerHost || l.used[w.conn] >= l.perConn {
 		return
 	}
 	var victim *call
 	maxExcess := 0
 	for c, s := range l.running {
-		if s.isCanceled || now.Sub(s.since) < l.settleTime {
+		if s.isCanceled || now.Sub(s.since) < l.SettleTime {
 			continue
 		}
 		excess := max(l.excess(c.host, w.host), 0) + max(l.excess(userKey(c), userKey(w.call)), 0)
@@ -180,7 +181,7 @@ func (l *limiter) endFor(w *waiter) {
 }
 
 // hasOtherCalls reports whether a call's host and its user both have other running calls.
-func (l *limiter) hasOtherCalls(c *call) bool {
+func (l *Limiter) hasOtherCalls(c *call) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ownSlots := 0
@@ -192,7 +193,7 @@ func (l *limiter) hasOtherCalls(c *call) bool {
 
 // excess compares two hosts, or two users. It returns how many more slots name would have than other after other got
 // one more slot. If name equals other, it returns 0.
-func (l *limiter) excess(name, other string) int {
+func (l *Limiter) excess(name, other string) int {
 	if name == other {
 		return 0
 	}
@@ -202,7 +203,7 @@ func (l *limiter) excess(name, other string) int {
 func userKey(c *call) string { return "user " + c.user }
 
 // isStuck reports whether a connection has used all of its slots, and its client is reading none of the results.
-func (l *limiter) isStuck(conn string) bool {
+func (l *Limiter) isStuck(conn string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c := range l.running {
@@ -215,7 +216,7 @@ func (l *limiter) isStuck(conn string) bool {
 }
 
 // grant gives free slots to waiting calls. mu must be held.
-func (l *limiter) grant() {
+func (l *Limiter) grant() {
 	for len(l.running) < l.slots {
 		best := -1
 		for i, w := range l.waiting {
@@ -236,28 +237,28 @@ func (l *limiter) grant() {
 	}
 }
 
-func (l *limiter) canGrant(c *call) bool {
-	if l.used[c.host] >= l.perHost || l.used[c.conn] >= l.perConn {
+func (l *Limiter) canGrant(c *call) bool {
+	if l.used[c.host] >= l.PerHost || l.used[c.conn] >= l.perConn {
 		return false
 	}
-	return len(l.running) < l.slots-l.spare || l.used[c.host] == 0 || l.used[userKey(c)] == 0
+	return len(l.running) < l.slots-l.Spare || l.used[c.host] == 0 || l.used[userKey(c)] == 0
 }
 
 // hasPriority reports whether a must get the next free slot before b.
-func (l *limiter) hasPriority(a, b *call) bool {
+func (l *Limiter) hasPriority(a, b *call) bool {
 	if usedByA, usedByB := l.used[a.host]+l.used[userKey(a)], l.used[b.host]+l.used[userKey(b)]; usedByA != usedByB {
 		return usedByA < usedByB
 	}
 	return l.used[a.conn] < l.used[b.conn]
 }
 
-func (l *limiter) dequeue(i int) {
+func (l *Limiter) dequeue(i int) {
 	count(l.queued, l.waiting[i].host, -1)
 	l.waiting = slices.Delete(l.waiting, i, i+1)
 }
 
 // addSlots gives a slot to a call if n is 1, and takes the slot back if n is -1.
-func (l *limiter) addSlots(c *call, n int) {
+func (l *Limiter) addSlots(c *call, n int) {
 	s := l.running[c]
 	if delete(l.running, c); n > 0 {
 		l.running[c] = &slot{since: time.Now()}
@@ -267,7 +268,7 @@ func (l *limiter) addSlots(c *call, n int) {
 	}
 }
 
-func (l *limiter) count(c *call, n int) {
+func (l *Limiter) count(c *call, n int) {
 	count(l.used, c.host, n)
 	count(l.used, userKey(c), n)
 	if c.conn != c.host {
@@ -282,8 +283,29 @@ func count(m map[string]int, key string, n int) {
 	}
 }
 
-func (l *limiter) counts() (running, waiting float64) {
+// Counts returns the numbers of running and of waiting calls.
+func (l *Limiter) Counts() (running, waiting float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return float64(len(l.running)), float64(len(l.waiting))
+}
+
+// Acquire waits until the limits on concurrent queries and puts allow an operation. The caller must call release
+// when the operation has ended.
+func Acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
+	if s == operations.NoSlot {
+		return func() {}, nil
+	}
+	query := func() {}
+	if s == operations.BothSlots { // take the query slot before the put slot: a fixed order prevents deadlocks
+		if query, err = AcquireQuery(ctx); err != nil {
+			return nil, err
+		}
+	}
+	put, err := AcquirePut(ctx)
+	if err != nil {
+		query()
+		return nil, err
+	}
+	return func() { put(); query() }, nil
 }

@@ -1,4 +1,4 @@
-package flightd
+package serving
 
 import (
 	"net"
@@ -15,7 +15,7 @@ func TestLocalConnections(t *testing.T) {
 		t.Skip(err) // the path may be too long
 	}
 	conns := newConnections(2)
-	listener := conns.listener(l)
+	listener := conns.Listener(l)
 	defer listener.Close() //nolint:errcheck // the test is over
 	for want := 1; want <= 2; want++ {
 		client, err := net.Dial("unix", path)
@@ -28,8 +28,8 @@ func TestLocalConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer server.Close() //nolint:errcheck // the test is over
-		if n, host := conns.count(), hostOf(server.RemoteAddr()); n != want || host != localHost {
-			t.Errorf("%d connections are counted for host %s, want %d for %s", n, host, want, localHost)
+		if n, host := conns.Count(), HostOf(server.RemoteAddr().String()); n != want || host != LocalHost {
+			t.Errorf("%d connections are counted for host %s, want %d for %s", n, host, want, LocalHost)
 		}
 	}
 }

@@ -1,34 +1,38 @@
-package flightd
+package serving
 
 import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 )
 
-// connections limits connections and their calls, in total and for each host. Connections that have not sent a valid
+// Connections limits connections and their calls, in total and for each host. Connections that have not sent a valid
 // token yet are strangers. They may use only a quarter of the limit and are closed first, so that clients without a
 // token cannot lock out other clients.
-type connections struct {
+type Connections struct {
 	limit     int
 	mu        sync.Mutex
 	open      map[string]*connection // keyed by the peer's address
-	hosts     map[string]*hostUsage
+	hosts     map[string]*HostUsage
 	strangers int // open connections that are strangers
 	calls     int // running calls
 }
 
-type hostUsage struct{ open, strangers, calls int }
+// HostUsage has the counts of one host.
+type HostUsage struct{ Open, Strangers, Calls int }
 
 type connection struct {
 	net.Conn
-	counts  *connections
+	counts  *Connections
 	host    string
 	isKnown bool // whether the client sent a valid token
 	calls   int
@@ -40,77 +44,102 @@ type connectionKey struct{}
 
 const (
 	maxCalls     = 4096 // limit on the running calls of all hosts
-	maxHostCalls = 1024 // limit on the running calls of one host
+	MaxHostCalls = 1024 // limit on the running calls of one host
 	minHostCalls = 32   // calls that a host may run even above maxCalls
 
 	strangerGrace = time.Second // how long a new stranger is kept open, unless there are too many strangers
 )
 
-func newConnections(limit int) *connections {
-	return &connections{limit: limit, open: map[string]*connection{}, hosts: map[string]*hostUsage{}}
+func newConnections(limit int) *Connections {
+	return &Connections{limit: limit, open: map[string]*connection{}, hosts: map[string]*HostUsage{}}
 }
 
-func (c *connections) count() int {
+// Count returns the number of open connections.
+func (c *Connections) Count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.open)
 }
 
 // usage returns the counts of a host, and creates them if necessary. mu must be held.
-func (c *connections) usage(host string) *hostUsage {
+func (c *Connections) usage(host string) *HostUsage {
 	u := c.hosts[host]
 	if u == nil {
-		u = &hostUsage{}
+		u = &HostUsage{}
 		c.hosts[host] = u
 	}
 	return u
 }
 
-func (c *connections) markKnown(address string) {
+func (c *Connections) markKnown(address string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if conn := c.open[address]; conn != nil && !conn.isKnown {
 		conn.isKnown = true
 		c.strangers--
-		c.usage(conn.host).strangers--
+		c.usage(conn.host).Strangers--
 	}
 }
 
 // drop removes a connection from the counts. mu must be held.
-func (c *connections) drop(conn *connection) {
+func (c *Connections) drop(conn *connection) {
 	address := conn.RemoteAddr().String()
 	if c.open[address] != conn {
 		return
 	}
 	delete(c.open, address)
 	u := c.usage(conn.host)
-	u.open--
+	u.Open--
 	if !conn.isKnown {
-		u.strangers--
+		u.Strangers--
 		c.strangers--
 	}
 	c.forget(conn.host, u)
 }
 
 // forget removes a host's counts if they are all zero.
-func (c *connections) forget(host string, u *hostUsage) {
-	if *u == (hostUsage{}) {
+func (c *Connections) forget(host string, u *HostUsage) {
+	if *u == (HostUsage{}) {
 		delete(c.hosts, host)
 	}
 }
 
-func (c *connections) isCrowded(host string) bool {
+// CheckCalls returns an error if a host has too many running calls.
+func (c *Connections) CheckCalls(host string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	u := c.hosts[host]
-	return u != nil && (u.calls > maxHostCalls || c.calls > maxCalls && u.calls > minHostCalls)
+	if u != nil && (u.Calls > MaxHostCalls || c.calls > maxCalls && u.Calls > minHostCalls) {
+		return status.Errorf(codes.ResourceExhausted, "too many calls are running: one address may run %d, or fewer if others run many; try again later", MaxHostCalls)
+	}
+	return nil
 }
 
-func (c *connections) listener(l net.Listener) net.Listener { return &listener{l, c} }
+// Calls returns the number of running Flight calls.
+func (c *Connections) Calls() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls
+}
+
+// Hosts returns the counts of each host.
+func (c *Connections) Hosts() map[string]HostUsage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	hosts := map[string]HostUsage{}
+	for host, u := range c.hosts {
+		hosts[host] = *u
+	}
+	return hosts
+}
+
+// Listener wraps l so that its connections count against the limits. At a limit, it closes idle connections;
+// SetState must report which connections are idle, except those of gRPC, for which Connections is a stats.Handler.
+func (c *Connections) Listener(l net.Listener) net.Listener { return &listener{l, c} }
 
 type listener struct {
 	net.Listener
-	counts *connections
+	counts *Connections
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -130,21 +159,21 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 // admit adds a connection. At a limit, it closes another connection, or returns nil if none may be closed.
-func (c *connections) admit(conn net.Conn) net.Conn {
+func (c *Connections) admit(conn net.Conn) net.Conn {
 	now := time.Now()
-	added := &connection{Conn: conn, counts: c, host: hostOf(conn.RemoteAddr()), opened: now, since: now}
+	added := &connection{Conn: conn, counts: c, host: HostOf(conn.RemoteAddr().String()), opened: now, since: now}
 	c.mu.Lock()
 	u := c.usage(added.host)
 	var victim *connection
 	isFull := true
 	switch {
-	case u.open >= c.limit-c.limit/4:
+	case u.Open >= c.limit-c.limit/4:
 		victim = c.pickVictim(func(o *connection) bool { return o.host == added.host })
 	case c.strangers >= max(4, c.limit/4):
 		victim = c.pickVictim(func(o *connection) bool { return !o.isKnown })
 	case len(c.open) >= c.limit:
 		if victim = c.pickVictim(func(*connection) bool { return true }); victim == nil {
-			victim = c.pickGreediest(u.open + 2)
+			victim = c.pickGreediest(u.Open + 2)
 		}
 	default:
 		isFull = false
@@ -160,8 +189,8 @@ func (c *connections) admit(conn net.Conn) net.Conn {
 	c.open[conn.RemoteAddr().String()] = added
 	c.strangers++
 	u = c.usage(added.host)
-	u.open++
-	u.strangers++
+	u.Open++
+	u.Strangers++
 	c.mu.Unlock()
 	if victim != nil {
 		_ = victim.Conn.Close()
@@ -173,19 +202,19 @@ func (c *connections) admit(conn net.Conn) net.Conn {
 // returns true. It prefers strangers (clients without a token), then known clients without a running call, and picks a
 // new stranger only as a last resort. Within each class, it picks, from the host with the most connections, the
 // connection that has been idle for longest.
-func (c *connections) pickVictim(canClose func(*connection) bool) (v *connection) {
+func (c *Connections) pickVictim(canClose func(*connection) bool) (v *connection) {
 	var best [2]int
 	for _, o := range c.open {
 		if !canClose(o) || o.isKnown && o.calls > 0 {
 			continue
 		}
 		u := c.hosts[o.host]
-		rank := [2]int{1, u.open}
+		rank := [2]int{1, u.Open}
 		switch {
 		case !o.isKnown && (time.Since(o.opened) > strangerGrace || c.strangers >= c.limit/4):
-			rank = [2]int{2, u.strangers}
+			rank = [2]int{2, u.Strangers}
 		case !o.isKnown:
-			rank = [2]int{0, u.strangers}
+			rank = [2]int{0, u.Strangers}
 		}
 		if order := slices.Compare(rank[:], best[:]); v == nil || order > 0 || order == 0 && o.idleSince().Before(v.idleSince()) {
 			v, best = o, rank
@@ -205,10 +234,10 @@ func (c *connection) idleSince() time.Time {
 
 // pickGreediest returns the newest connection of the host with the most connections, or nil if all hosts have fewer
 // than minOpen connections.
-func (c *connections) pickGreediest(minOpen int) (v *connection) {
+func (c *Connections) pickGreediest(minOpen int) (v *connection) {
 	for _, o := range c.open {
-		n := c.hosts[o.host].open
-		if n >= minOpen && (v == nil || n > c.hosts[v.host].open || o.host == v.host && o.opened.After(v.opened)) {
+		n := c.hosts[o.host].Open
+		if n >= minOpen && (v == nil || n > c.hosts[v.host].Open || o.host == v.host && o.opened.After(v.opened)) {
 			v = o
 		}
 	}
@@ -223,26 +252,27 @@ func (c *connection) Close() error {
 }
 
 // TagConn implements stats.Handler. It stores a connection in the context of the connection's calls.
-func (c *connections) TagConn(ctx context.Context, i *stats.ConnTagInfo) context.Context {
+func (c *Connections) TagConn(ctx context.Context, i *stats.ConnTagInfo) context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return context.WithValue(ctx, connectionKey{}, c.open[i.RemoteAddr.String()])
 }
 
-func closeConnection(ctx context.Context) {
+// CloseConnection closes the connection of a Flight call.
+func CloseConnection(ctx context.Context) {
 	if c, _ := ctx.Value(connectionKey{}).(*connection); c != nil {
 		_ = c.Close()
 	}
 }
 
 // HandleConn implements stats.Handler.
-func (c *connections) HandleConn(context.Context, stats.ConnStats) {}
+func (c *Connections) HandleConn(context.Context, stats.ConnStats) {}
 
 // TagRPC implements stats.Handler.
-func (c *connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+func (c *Connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
 // HandleRPC counts the calls of a connection.
-func (c *connections) HandleRPC(ctx context.Context, e stats.RPCStats) {
+func (c *Connections) HandleRPC(ctx context.Context, e stats.RPCStats) {
 	change := 0
 	switch e.(type) {
 	case *stats.Begin:
@@ -257,13 +287,13 @@ func (c *connections) HandleRPC(ctx context.Context, e stats.RPCStats) {
 		conn.since = time.Now()
 		c.calls += change
 		u := c.usage(conn.host)
-		u.calls += change
+		u.Calls += change
 		c.forget(conn.host, u)
 	}
 }
 
-// localHost is the host of all clients on a Unix socket, in limits and logs.
-const localHost = "unix"
+// LocalHost is the host of all clients on a Unix socket, in limits and logs.
+const LocalHost = "unix"
 
 // localConn is a connection on a Unix socket. Such clients have no address, so RemoteAddr returns a unique number.
 type localConn struct {
@@ -275,5 +305,20 @@ var localConns atomic.Int64
 
 // RemoteAddr returns the address unix:N.
 func (c *localConn) RemoteAddr() net.Addr {
-	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("%s:%d", localHost, c.number)}
+	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("%s:%d", LocalHost, c.number)}
+}
+
+// SetState records the state of a connection that Listener accepted. Call it from
+// http.Server.ConnState.
+func (c *Connections) SetState(conn net.Conn, state http.ConnState) {
+	o, ok := conn.(*connection)
+	if !ok || state != http.StateActive && state != http.StateIdle {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o.calls, o.since = 0, time.Now()
+	if state == http.StateActive {
+		o.calls = 1
+	}
 }

@@ -1,4 +1,4 @@
-package flightd
+package serving
 
 import (
 	"net/http/httptest"
@@ -8,7 +8,10 @@ import (
 // TestCharge checks that requests share a quarter of the memory, and that only the request that was charged first
 // may exceed it.
 func TestCharge(t *testing.T) {
-	server, _, _ := serveTest(t, &Options{Memory: 64 << 20, MaxMessage: 1 << 20})
+	server, err := New(&Options{Memory: 64 << 20, MaxMessage: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
 	requests := server.NewRequests()
 	request := func() *Request {
 		q := requests.New(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
@@ -40,7 +43,7 @@ func TestCharge(t *testing.T) {
 		t.Error("after the first request ended, the second request may not exceed the limit")
 	}
 	second.release()
-	if used := server.memory.used.Load(); requests.charged != 0 || len(requests.chargers) != 0 || used != 0 {
+	if used := server.Memory.Used(); requests.charged != 0 || len(requests.chargers) != 0 || used != 0 {
 		t.Errorf("after all requests: %d bytes charged to %d requests, %d bytes used, want none", requests.charged, len(requests.chargers), used)
 	}
 }

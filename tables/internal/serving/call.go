@@ -1,0 +1,158 @@
+package serving
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/netip"
+	"path"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables"
+)
+
+type call struct {
+	rights        Rights
+	readOnly      bool   // whether the server rejects all changes
+	user          string // identifies the token; "" without one
+	host, conn    string // the client's address, without and with the port
+	queries, puts *Limiter
+
+	cancel                       context.CancelCauseFunc
+	holdsQuerySlot, holdsPutSlot atomic.Bool  // whether the call holds a slot of queries, or of puts
+	sendingSince                 atomic.Int64 // when the call began to wait for its client to receive a message, in Unix nanoseconds; 0 if the call is not waiting
+}
+
+type callKey struct{}
+
+// NewCall returns the context of a new call from an address, and a function that ends the call.
+func (s *Core) NewCall(ctx context.Context, c *Caller, address string) (context.Context, context.CancelCauseFunc) {
+	newCall := &call{
+		rights: c.Rights, readOnly: s.opts.ReadOnly, user: c.user,
+		conn: address, host: HostOf(address), queries: s.Queries, puts: s.Puts,
+	}
+	if c.Rights > None {
+		s.Conns.markKnown(address)
+	}
+	ctx, done := context.WithTimeoutCause(newCall.attachTo(ctx), s.opts.CallTimeout, errTooLong)
+	ctx, newCall.cancel = context.WithCancelCause(ctx)
+	if c.Buckets != nil {
+		ctx = tables.WithBuckets(ctx, c.Buckets)
+	}
+	return ctx, func(err error) { newCall.cancel(err); done() }
+}
+
+// HostOf returns the host in an address, for limits per host. IPv6 addresses with the same
+// first 64 bits count as one host.
+func HostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is6() && !ip.Is4In6() && !ip.IsLoopback() {
+		return netip.PrefixFrom(ip.WithZone(""), 64).Masked().String()
+	}
+	return host
+}
+
+// RequireWrite returns an error unless the call of ctx may change tables.
+func RequireWrite(ctx context.Context) error {
+	if c, ok := ctx.Value(callKey{}).(*call); ok && c.readOnly {
+		return status.Error(codes.PermissionDenied, tables.ErrReadOnly.Error())
+	}
+	return RequireAdmin(ctx)
+}
+
+// RequireAdmin returns an error unless the call of ctx has the rights of an admin.
+func RequireAdmin(ctx context.Context) error {
+	if c, ok := ctx.Value(callKey{}).(*call); !ok || c.rights < Admin {
+		return status.Error(codes.PermissionDenied, "the token allows reading only; this call needs an admin token")
+	}
+	return nil
+}
+
+// Begin begins a call by c from an address; method is the call's name in the metrics. Begin returns the call's context,
+// in which SQL can use only the caller's buckets, and a function. When the call ends, pass the call's error to this
+// function.
+func (s *Core) Begin(ctx context.Context, c *Caller, address, method string) (context.Context, func(error)) {
+	start := time.Now()
+	ctx, end := s.NewCall(ctx, c, address)
+	return ctx, func(err error) {
+		s.RecordEnd(ctx, method, start, Status(err))
+		end(nil)
+	}
+}
+
+// Sending runs f, which sends data to the call's client. While f runs, the call counts as waiting for its client.
+func Sending(ctx context.Context, f func() error) error {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		c.sendingSince.Store(time.Now().UnixNano())
+		defer c.sendingSince.Store(0)
+	}
+	return f()
+}
+
+// execution can be canceled by id. A client that knows an id may cancel its execution, because only the client that chose
+// or received the id knows it. The limits on concurrent calls also limit the number of executions.
+type execution struct {
+	id     string
+	cancel context.CancelCauseFunc
+}
+
+// Cancellable registers an execution, which Cancel(id) cancels, until the returned function is called. Canceling the
+// execution cancels its whole call, so that a blocked send to the client returns too.
+func (s *Core) Cancellable(ctx context.Context, id string) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	e := &execution{id, cancel}
+	if c, ok := ctx.Value(callKey{}).(*call); ok && c.cancel != nil {
+		e.cancel = c.cancel
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[e] = struct{}{}
+	return ctx, func() {
+		cancel(nil)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.running, e)
+	}
+}
+
+// Cancel cancels all executions with an id, and reports whether there were any.
+func (s *Core) Cancel(id string) (canceled bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := range s.running {
+		if id != "" && e.id == id {
+			e.cancel(errCancelled)
+			delete(s.running, e)
+			canceled = true
+		}
+	}
+	return canceled
+}
+
+// RecordEnd counts a call that has ended. If the call failed, RecordEnd logs it, as a warning if the server is at
+// fault.
+func (s *Core) RecordEnd(ctx context.Context, method string, start time.Time, err error) {
+	code := status.Code(err)
+	method = path.Base(method)
+	s.calls.WithLabelValues(method, code.String()).Inc()
+	s.seconds.WithLabelValues(method).Observe(time.Since(start).Seconds())
+	isFault := code == codes.Internal || code == codes.Unknown
+	if e, ok := err.(interface{ ServerFault() bool }); ok { //nolint:errorlint // such an error is never wrapped
+		isFault = e.ServerFault()
+	}
+	log := s.opts.Logger.Debug
+	if isFault {
+		log = s.opts.Logger.Warn
+	}
+	if err != nil {
+		c, _ := ctx.Value(callKey{}).(*call)
+		log("a call failed", "method", method, "peer", cmp.Or(c, new(call)).conn, "code", code, "error", status.Convert(err).Message())
+	}
+}

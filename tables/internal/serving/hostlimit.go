@@ -1,0 +1,88 @@
+package serving
+
+import (
+	"slices"
+	"sync"
+)
+
+// HostLimit limits concurrent calls of some kind, in total and for each host. If the host of a new call has used up its
+// share, the host's oldest cancelable call is canceled. If only the total is reached, the oldest cancelable call of the
+// host with the most cancelable calls is canceled.
+type HostLimit struct {
+	limit, share int
+
+	mu      sync.Mutex
+	holders []*holder // oldest first
+}
+
+type holder struct {
+	host   string
+	cancel func() // cancels the call; nil if it cannot be canceled
+}
+
+// minPerHost is the number of calls that each host may always run, even if the limit is reached and no call can be
+// canceled.
+const minPerHost = 8
+
+// NewHostLimit allows at most limit calls in total, and at most share calls for each host.
+func NewHostLimit(limit, share int) *HostLimit { return &HostLimit{limit: limit, share: share} }
+
+// Acquire counts a call from an address until release is called. If the limit does not allow the call, ok is false. If
+// cancel is not nil, HostLimit may call cancel to end the call in favor of another call; cancel must not block.
+func (l *HostLimit) Acquire(address string, cancel func()) (release func(), ok bool) {
+	t := &holder{HostOf(address), cancel}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.makeRoom(t.host) {
+		return nil, false
+	}
+	l.holders = append(l.holders, t)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.remove(t)
+	}, true
+}
+
+// Count returns the number of running calls.
+func (l *HostLimit) Count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.holders)
+}
+
+func (l *HostLimit) remove(t *holder) {
+	l.holders = slices.DeleteFunc(l.holders, func(o *holder) bool { return o == t })
+}
+
+// makeRoom reports whether a call of host may start, and cancels another call for it if necessary. mu must be held.
+func (l *HostLimit) makeRoom(host string) bool {
+	ownCalls, cancelable := 0, map[string]int{}
+	for _, t := range l.holders {
+		if t.host == host {
+			ownCalls++
+		}
+		if t.cancel != nil {
+			cancelable[t.host]++
+		}
+	}
+	busiest := host
+	if ownCalls < l.share {
+		if len(l.holders) < l.limit {
+			return true
+		}
+		for h, n := range cancelable {
+			if n > cancelable[busiest] {
+				busiest = h
+			}
+		}
+	}
+	i := slices.IndexFunc(l.holders, func(t *holder) bool { return t.host == busiest && t.cancel != nil })
+	if i < 0 {
+		return ownCalls < min(minPerHost, l.share)
+	}
+	t := l.holders[i]
+	l.remove(t)
+	t.cancel()
+	return true
+}

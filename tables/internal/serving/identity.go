@@ -1,0 +1,151 @@
+package serving
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// Rights are the permissions that a token grants.
+type Rights uint8
+
+// Each of the rights includes the rights listed before it.
+const (
+	None  Rights = iota
+	Read         // read rows, and list buckets and tables
+	Admin        // do everything, including shutting down the server
+)
+
+// Caller is the holder of a token.
+type Caller struct {
+	Rights  Rights
+	Buckets []string  // buckets that the token covers; nil means all
+	Expires time.Time // when the token expires; zero without a token
+	user    string    // identifies the token; limits count the calls of each user
+
+	readOnly bool // whether the server rejects changes, whatever the rights are
+}
+
+// CheckAccess returns an error that wraps fs.ErrPermission unless the caller has right r in all of the buckets.
+func (c *Caller) CheckAccess(r Rights, buckets ...string) error {
+	if c.readOnly && r > Read {
+		return fmt.Errorf("%w: %w", tables.ErrReadOnly, fs.ErrPermission)
+	}
+	if c.Rights < r {
+		return fmt.Errorf("the token allows reading only; this request needs an admin token: %w", fs.ErrPermission)
+	}
+	for _, b := range buckets {
+		if c.Buckets != nil && !slices.Contains(c.Buckets, b) {
+			return fmt.Errorf("the token does not cover bucket %q: %w", b, fs.ErrPermission)
+		}
+	}
+	return nil
+}
+
+// claims is the content of a token, which is a JSON Web Token. It has the fields of the tokens of shoots, another table
+// server.
+type claims struct {
+	jwt.RegisteredClaims
+	Server  string   `json:"server,omitempty"`
+	Type    string   `json:"type"`
+	Buckets []string `json:"buckets,omitempty"`
+}
+
+var rightsByType = map[string]Rights{"read": Read, "admin": Admin}
+
+// NewToken returns a token for servers with the given secret. If buckets are given, the token covers only these
+// buckets, and is valid only over HTTP, not over Flight.
+func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
+	if len(secret) == 0 {
+		return "", errors.New("the secret for a token must not be empty")
+	}
+	now := time.Now()
+	c := claims{Server: server, Buckets: buckets}
+	c.IssuedAt, c.ExpiresAt = jwt.NewNumericDate(now), jwt.NewNumericDate(now.Add(ttl))
+	for name, rights := range rightsByType {
+		if rights == r {
+			c.Type = name
+		}
+	}
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(secret)
+}
+
+var parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
+
+// ErrTooManyGuesses means that an address has sent too many wrong tokens.
+var ErrTooManyGuesses = errors.New("too many wrong tokens came from this address: wait a second, and try again")
+
+// Verify checks a token sent from an address, and returns the caller to whom the token belongs. A server without a
+// secret accepts any token.
+func (s *Core) Verify(address, token string) (Caller, error) {
+	if s.opts.Secret == nil {
+		return Caller{Rights: Admin, readOnly: s.opts.ReadOnly}, nil
+	}
+	host := HostOf(address)
+	if !s.logins.MayTry(host, token) {
+		return Caller{}, ErrTooManyGuesses
+	}
+	var c claims
+	if _, err := parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return s.opts.Secret, nil }); err != nil {
+		if !errors.Is(err, jwt.ErrTokenInvalidClaims) { // the parser returns this error only if the signature is valid
+			s.logins.RecordFailure(host)
+		}
+		return Caller{}, err
+	}
+	s.logins.RecordSuccess(token)
+	r, ok := rightsByType[c.Type]
+	if !ok {
+		return Caller{}, errors.New("the token's type is neither read nor admin")
+	}
+	// The token identifies the user. Exclude its signature, because one signature has several encodings.
+	unsigned := token[:strings.LastIndexByte(token, '.')]
+	return Caller{r, c.Buckets, c.ExpiresAt.Time, unsigned, s.opts.ReadOnly}, nil
+}
+
+// Bearer verifies the bearer token in the request's Authorization header, or fallback if the header contains no bearer token.
+func (s *Core) Bearer(r *http.Request, fallback string) (Caller, error) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		token = fallback
+	}
+	if token == "" && s.opts.Secret != nil {
+		return Caller{}, errors.New("the request has no token")
+	}
+	return s.Verify(r.RemoteAddr, token)
+}
+
+var crossOrigin = http.NewCrossOriginProtection()
+
+// CheckSite returns an error if a page of another site made the request. Other sites may link to a page of this server,
+// but not read the server's data. forData says whether the request is for data.
+func (s *Core) CheckSite(r *http.Request, forData bool) error {
+	forbidden := func(reason string) error { return fmt.Errorf("%s: %w", reason, fs.ErrPermission) }
+	if err := crossOrigin.Check(r); err != nil {
+		return forbidden("the request comes from another site: " + err.Error())
+	}
+	if site := r.Header.Get("Sec-Fetch-Site"); forData && site != "" && site != "same-origin" && site != "none" {
+		return forbidden("the request comes from another site")
+	}
+	local, tcp := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if s.opts.Secret == nil && tcp && local.IP.IsLoopback() && !loopbackHost(r.Host) {
+		return forbidden("the request may come from another site: its header Host is neither localhost nor a loopback address")
+	}
+	return nil
+}
+
+func loopbackHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return ip != nil && ip.IsLoopback() || strings.EqualFold(host, "localhost")
+}

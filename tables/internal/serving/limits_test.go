@@ -1,0 +1,162 @@
+package serving
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestFairShares checks that the host with the fewest slots is served first, and that no host gets all slots.
+func TestFairShares(t *testing.T) {
+	l := newLimiter("queries", 8, time.Minute, time.Minute, time.Minute)
+	acquire := func(host, conn string) (func(), error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		return l.acquire(ctx, &call{host: host, conn: conn})
+	}
+	var got int
+	for i := range 10 {
+		if _, err := acquire("greedy", "greedy:"+string(rune('a'+i%5))); err == nil {
+			got++
+		}
+	}
+	if got != 6 {
+		t.Errorf("a host got %d of 8 slots, want 6", got)
+	}
+	release, err := acquire("other", "other:1")
+	if err != nil {
+		t.Fatal("acquire() for another host:", err)
+	}
+	release()
+	if running, waiting := l.Counts(); running != 6 || waiting != 0 {
+		t.Errorf("%v calls run and %v wait, want 6 and 0", running, waiting)
+	}
+}
+
+// TestSpareSlots checks that users and hosts without running calls need not wait for users and hosts with many.
+func TestSpareSlots(t *testing.T) {
+	l := newLimiter("queries", 16, time.Minute, time.Minute, time.Minute)
+	acquireMany := func(host, user string) int {
+		got := 0
+		for i := range 16 {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			if _, err := l.acquire(ctx, &call{host: host, conn: fmt.Sprint(host, i), user: user}); err == nil {
+				got++
+			}
+			cancel()
+		}
+		return got
+	}
+	for _, w := range []struct {
+		host, user string
+		want       int
+	}{{"a", "one", 12}, {"b", "one", 2}, {"c", "one", 1}, {"a", "two", 0}, {"b", "two", 1}, {"d", "one", 0}} {
+		if got := acquireMany(w.host, w.user); got != w.want {
+			t.Errorf("user %s at %s got %d slots, want %d", w.user, w.host, got, w.want)
+		}
+	}
+}
+
+// TestCanceledForOthers checks that a call that has waited long gets a slot of the heaviest host. The server
+// cancels that host's newest settled call (one that has run for a while) and, if it does not end, the next newest.
+func TestCanceledForOthers(t *testing.T) {
+	const slots, slotsOfA = 8, 5
+	l := newLimiter("queries", slots, time.Minute, 100*time.Millisecond, 300*time.Millisecond)
+	l.Spare = 0 // otherwise, host c would get a reserved slot
+	canceled := make(chan int, slots)
+	var releases []func()
+	for i := range slots {
+		c := &call{host: "a", conn: fmt.Sprint("a:", i), user: "one"}
+		if i >= slotsOfA {
+			c = &call{host: "b", conn: fmt.Sprint("b:", i), user: "one"}
+		}
+		c.cancel = func(error) { canceled <- i }
+		release, err := l.acquire(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		releases = append(releases, release)
+	}
+	acquired := make(chan error, 1)
+	start := time.Now()
+	go func() {
+		_, err := l.acquire(t.Context(), &call{host: "c", conn: "c:1", user: "one"})
+		acquired <- err
+	}()
+	for _, want := range []int{slotsOfA - 1, slotsOfA - 2} { // the first canceled call does not end
+		if got := <-canceled; got != want {
+			t.Errorf("call %d was canceled, want %d", got, want)
+		}
+		if time.Since(start) < 300*time.Millisecond {
+			t.Errorf("a call was canceled %v after the start, want at least 300ms", time.Since(start))
+		}
+	}
+	releases[slotsOfA-2]()
+	if err := <-acquired; err != nil {
+		t.Error(err)
+	}
+	releases[slotsOfA-1]()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	for range 3 { // after the first of these calls, all slots are used, and host c has as many as the other hosts
+		_, _ = l.acquire(ctx, &call{host: "c", conn: "c:2", user: "one"})
+	}
+	select {
+	case i := <-canceled:
+		t.Errorf("call %d was canceled for a host with as many slots", i)
+	default:
+	}
+	for _, release := range slices.Delete(releases, slotsOfA-2, slotsOfA) {
+		release()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.used["a"] != 0 || l.used["b"] != 0 || l.used["c"] != len(l.running) {
+		t.Errorf("used slots are %v while %d calls run, want only slots of host c", l.used, len(l.running))
+	}
+}
+
+// TestHostLimit checks that a host at its limit is refused calls without a cancel function, and that a call of a host
+// without running calls cancels the oldest calls of another host.
+func TestHostLimit(t *testing.T) {
+	limit := NewHostLimit(8, 4)
+	for i := range 6 {
+		if _, ok := limit.Acquire(fmt.Sprintf("127.0.0.1:%d", i), nil); ok != (i < 4) {
+			t.Errorf("Acquire of call %d without a cancel function = %v, want %v", i, ok, i < 4)
+		}
+	}
+	var canceled []int
+	for i := range 6 {
+		if _, ok := limit.Acquire(fmt.Sprintf("[2001:db8::%d]:1", i), func() { canceled = append(canceled, i) }); !ok { // all addresses count as one host
+			t.Errorf("Acquire of call %d with a cancel function failed", i)
+		}
+	}
+	if release, ok := limit.Acquire("127.0.0.3:1", nil); !ok || fmt.Sprint(canceled) != "[0 1 2]" || len(limit.holders) != 8 {
+		t.Errorf("Acquire = %v, canceled calls %v, %d running, want the three oldest canceled and 8 running", ok, canceled, len(limit.holders))
+	} else if release(); len(limit.holders) != 7 {
+		t.Errorf("after a release, %d calls are running, want 7", len(limit.holders))
+	}
+}
+
+// TestMemoryOverflow checks that Add calls Overflow when the total crosses the limit, and again at each further sixteenth
+// of the limit, and that TryAdd, which callers with a lock use, never does.
+func TestMemoryOverflow(t *testing.T) {
+	overflows := 0
+	m := &Memory{Limit: 1600, Overflow: func() { overflows++ }}
+	for i, c := range []struct {
+		add  int64
+		want int
+	}{{1600, 0}, {50, 1}, {10, 1}, {100, 2}, {-200, 2}, {60, 3}} {
+		if m.Add(c.add); overflows != c.want {
+			t.Errorf("step %d: after Add(%d), Overflow was called %d times, want %d", i, c.add, overflows, c.want)
+		}
+	}
+	if m.TryAdd(1) || overflows != 3 {
+		t.Errorf("TryAdd above the limit succeeded, or called Overflow %d times, want 3", overflows)
+	}
+	if m.Add(-1000); !m.TryAdd(900) || m.TryAdd(100) || m.Used() != 1520 {
+		t.Errorf("%d bytes are in use, want 1520", m.Used())
+	}
+}

@@ -1,0 +1,170 @@
+// Package serving has what the servers of all protocols share: tokens and rights, limits, the accounting of connections
+// and memory, metrics and the log. Packages flightd, page and rest use one Core, so that a client cannot evade a limit by
+// using several protocols.
+package serving
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/go-partd/partd/internal/ratelimit"
+)
+
+// The defaults of Options.
+const (
+	DefaultMaxMessage  = 256 << 20
+	DefaultMemory      = 1 << 30
+	DefaultQueries     = 16
+	DefaultPuts        = 16
+	DefaultConnections = 1024
+	DefaultIdleTimeout = 30 * time.Second
+	DefaultCallTimeout = time.Hour
+	DefaultGrace       = 10 * time.Second
+)
+
+// Options configures a server. A zero field means its default; a nil *Options means all defaults.
+type Options struct {
+	// Secret signs the tokens that every call must carry. If it is nil, anyone who can connect may
+	// do anything.
+	Secret []byte
+
+	TLS *tls.Config // nil means no TLS
+
+	ReadOnly bool // reject all changes, even with an admin token
+
+	MaxMessage int   // the largest message accepted, in bytes
+	Memory     int64 // limit on the memory for messages, in bytes; decompressed rows may use a quarter of it; above the limit, the newest puts fail
+
+	// Queries and Puts limit how many queries and puts run at the same time. One connection may use at
+	// most a quarter of each limit, and one host three quarters.
+	Queries, Puts int
+	// Connections limits the number of connections. At the limit, the server closes an idle connection
+	// of the host with the most connections before it accepts a new one.
+	Connections int
+
+	IdleTimeout time.Duration // how long a call may wait for its client to send or receive a message
+	CallTimeout time.Duration // how long a call may take in total
+	Grace       time.Duration // how long running calls may continue after the server begins to shut down
+
+	StoreObserver *Operations // the store's Observer, to include its counts in the metrics; nil leaves the counts out
+
+	Logger *slog.Logger // nil means no logging
+}
+
+func (o *Options) withDefaults() Options {
+	opts := *cmp.Or(o, new(Options))
+	opts.MaxMessage = cmp.Or(opts.MaxMessage, DefaultMaxMessage)
+	opts.Memory = cmp.Or(opts.Memory, DefaultMemory)
+	opts.Queries = cmp.Or(opts.Queries, DefaultQueries)
+	opts.Puts = cmp.Or(opts.Puts, DefaultPuts)
+	opts.Connections = cmp.Or(opts.Connections, DefaultConnections)
+	opts.IdleTimeout = cmp.Or(opts.IdleTimeout, DefaultIdleTimeout)
+	opts.CallTimeout = cmp.Or(opts.CallTimeout, DefaultCallTimeout)
+	opts.Grace = cmp.Or(opts.Grace, DefaultGrace)
+	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
+	return opts
+}
+
+func (o *Options) check() error {
+	for name, n := range map[string]int64{
+		"MaxMessage": int64(o.MaxMessage), "Memory": o.Memory, "Queries": int64(o.Queries), "Puts": int64(o.Puts),
+		"Connections": int64(o.Connections), "IdleTimeout": int64(o.IdleTimeout), "CallTimeout": int64(o.CallTimeout), "Grace": int64(o.Grace),
+	} {
+		if n < 1 {
+			return fmt.Errorf("option %s is %d: it must be positive", name, n)
+		}
+	}
+	switch {
+	case o.Secret != nil && len(o.Secret) == 0:
+		return errors.New("option Secret is empty, so anybody could sign tokens: set a secret, or nil to serve without tokens")
+	case int64(o.MaxMessage) > o.Memory/2:
+		return fmt.Errorf("option Memory is %d bytes: it must be at least twice MaxMessage, which is %d", o.Memory, o.MaxMessage)
+	}
+	return nil
+}
+
+// Core is the shared part of the servers of a store.
+type Core struct {
+	Conns         *Connections
+	Queries, Puts *Limiter
+	Memory        *Memory
+	Deadline      atomic.Int64 // when running calls are cut off, in Unix nanoseconds; 0 before the shutdown
+
+	Received, Sent prometheus.Counter // bytes of rows
+
+	opts     Options
+	logins   ratelimit.Logins
+	registry *prometheus.Registry
+	calls    *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+
+	mu      sync.Mutex
+	running map[*execution]struct{} // the executions that can be canceled by id
+}
+
+// New returns a Core.
+func New(o *Options) (*Core, error) {
+	s := &Core{opts: o.withDefaults(), running: map[*execution]struct{}{}}
+	if err := s.opts.check(); err != nil {
+		return nil, err
+	}
+	patience := s.opts.Patience()
+	s.Queries = newLimiter("queries", s.opts.Queries, patience, queryYieldTime, querySettleTime)
+	s.Puts = newLimiter("puts", s.opts.Puts, patience, patience, s.opts.IdleTimeout)
+	s.Memory = &Memory{Limit: s.opts.Memory, Overflow: func() {}}
+	s.Conns = newConnections(s.opts.Connections)
+	s.registerMetrics()
+	return s, nil
+}
+
+// Patience returns how long a call waits for a slot or for memory before it fails.
+func (o *Options) Patience() time.Duration { return o.IdleTimeout / 3 }
+
+// Options returns the options, with the defaults filled in.
+func (s *Core) Options() Options { return s.opts }
+
+// RemainingGrace returns how much longer running calls may continue. Before a shutdown begins, it
+// returns Options.Grace.
+func (s *Core) RemainingGrace() time.Duration {
+	if deadline := s.Deadline.Load(); deadline != 0 {
+		return time.Until(time.Unix(0, deadline))
+	}
+	return s.opts.Grace
+}
+
+// Memory counts the bytes of messages and requests.
+type Memory struct {
+	Limit    int64
+	Overflow func() // cancels a call, to free memory
+
+	used atomic.Int64
+}
+
+// Add counts n bytes, which may be negative. When the total crosses the limit, and again at each further sixteenth of the
+// limit, Add calls Overflow.
+func (m *Memory) Add(n int64) {
+	total, step := m.used.Add(n), m.Limit/16+1
+	if n > 0 && total > m.Limit && (total-n <= m.Limit || (total-m.Limit)/step != (total-n-m.Limit)/step) {
+		m.Overflow()
+	}
+}
+
+// TryAdd counts n bytes if they are free, and reports whether they were. Unlike Add, it never calls Overflow.
+func (m *Memory) TryAdd(n int64) bool {
+	if m.used.Load()+n > m.Limit {
+		return false
+	}
+	m.used.Add(n)
+	return true
+}
+
+// Used returns the number of bytes in use.
+func (m *Memory) Used() int64 { return m.used.Load() }
