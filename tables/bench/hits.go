@@ -4,7 +4,6 @@ package main
 
 import (
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -14,18 +13,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
-	"github.com/go-partd/partd/internal/testutil/figures"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/internal/parquetfile"
 )
 
@@ -41,7 +37,7 @@ const (
 type contender struct {
 	name    string
 	version string                           // the version of DuckDB that the program uses
-	load    time.Duration                    // the time to load the rows
+	load    float64                          // the seconds to load the rows
 	bytes   int64                            // the size of the loaded rows on disk
 	seconds []float64                        // the median time of each query
 	rows    func(sql string) (answer, error) // runs a query whose columns are strings, and returns the result
@@ -55,17 +51,13 @@ type answer [][]string
 // DuckLake, and DuckDB's Iceberg reader on our files run afterwards. Our SQL also runs in DuckDB, so its
 // times differ from DuckDB's only by the cost of reading our files and of its separate process.
 // All answers must be equal.
-func (b *bench) measureHits() (err error) {
+func (b *bench) measureHits() error {
 	path := filepath.Join(b.dir, "hits.parquet")
 	if err := b.makeHits(path); err != nil {
 		return err
 	}
-	engine, err := duck.New(&duck.Options{TempDir: b.dir, Memory: hitsMemory, Processes: true}) // a server also uses Processes
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, engine.Close()) }()
-	return b.withStore(&tables.Options{Engine: engine}, func(s *tables.Store) error {
+	engine := &duck.Options{TempDir: b.dir, Memory: hitsMemory, Processes: true} // a server also uses Processes
+	return b.withSQL(engine, tables.Options{}, func(s *tables.Store) error {
 		return withDuckDB(filepath.Join(b.dir, "hits.db"), func(conn duckdb.Connection) error {
 			all, err := b.loadHits(s, conn, path)
 			if err != nil {
@@ -86,14 +78,10 @@ func (b *bench) measureHits() (err error) {
 				}
 				all = append(all, c)
 			}
-			empty := 0
-			for _, a := range answers {
-				if len(a) == 0 {
-					empty++
-				}
-			}
-			fmt.Printf("hits: all answers are equal; %d of %d have no rows\n", empty, len(answers))
-			return b.reportHits(all)
+			withRows := slices.DeleteFunc(slices.Clone(answers), func(a answer) bool { return len(a) == 0 })
+			fmt.Printf("hits: all answers are equal; %d of %d have no rows\n", len(answers)-len(withRows), len(answers))
+			b.reportHits(all)
+			return nil
 		})
 	})
 }
@@ -116,20 +104,23 @@ func (b *bench) makeHits(path string) error {
 // loadHits loads the rows into a store, into a DuckDB table, and into a Parquet file that
 // DuckDB writes. It returns a contender for each.
 func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath string) ([]*contender, error) {
-	ours := &contender{name: "tables", version: duckdb.LibraryVersion()}
-	ours.rows = func(sql string) (answer, error) { return b.queryAnswer(s, sql) }
-	ours.run = func(sql string) error {
-		_, err := b.query(b.ctx, s, sql)
-		return err
-	}
-	start := time.Now()
-	if err := b.putFile(s, "hits", rowsPath); err != nil {
+	load, err := seconds(func() error {
+		return b.withParquet(rowsPath, func(r array.RecordReader) error {
+			_, err := s.Bucket("b").Put(b.ctx, "hits", r, tables.PutAppend, nil)
+			return err
+		})
+	})
+	if err != nil {
 		return nil, err
 	}
-	ours.load = time.Since(start)
-	var err error
-	if ours.bytes, _, err = diskUse(s.Dir()); err != nil {
+	size, _, err := diskUse(s.Dir())
+	if err != nil {
 		return nil, err
+	}
+	ours := &contender{
+		name: "tables", version: duckdb.LibraryVersion(), load: load, bytes: size,
+		rows: func(sql string) (answer, error) { return b.queryAnswer(s, sql) },
+		run:  func(sql string) error { return b.query(b.ctx, s, sql) },
 	}
 	settings := []string{fmt.Sprintf("SET memory_limit='%dB'", int64(hitsMemory)), fmt.Sprint("SET threads=", runtime.GOMAXPROCS(0))}
 	for _, sql := range settings {
@@ -151,11 +142,10 @@ func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath strin
 // newDuckDBContender returns DuckDB as a contender. It runs the statement load, which writes the file
 // path; queries read the rows from the table expression tableExpr.
 func newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, load string) (*contender, error) {
-	start := time.Now()
-	if err := execDuckDB(conn, load); err != nil {
+	elapsed, err := seconds(func() error { return execDuckDB(conn, load) })
+	if err != nil {
 		return nil, err
 	}
-	elapsed := time.Since(start)
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -166,21 +156,6 @@ func newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, load stri
 		rows: func(sql string) (answer, error) { return duckdbAnswer(conn, withTable(sql)) },
 		run:  func(sql string) error { return execDuckDB(conn, withTable(sql)) },
 	}, nil
-}
-
-func (b *bench) putFile(s *tables.Store, name, path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // the file was only read
-	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(b.ctx)
-	if err != nil {
-		return err
-	}
-	defer r.Release()
-	_, err = s.Bucket("b").Put(b.ctx, name, r, tables.PutAppend, nil)
-	return err
 }
 
 func hitsQueryList() []string {
@@ -207,21 +182,21 @@ func (b *bench) compareHits(all []*contender) (answers []answer, err error) {
 				return nil, fmt.Errorf("query %d, %s: %w", i+1, c.name, err)
 			}
 		}
-		elapsed := make([][]float64, len(all))
-		for range b.rounds {
-			for k, c := range all {
-				start := time.Now()
+		var runs []func() error
+		for _, c := range all {
+			runs = append(runs, func() error {
 				if err := c.run(sql); err != nil {
-					return nil, fmt.Errorf("query %d, %s: %w", i+1, c.name, err)
+					return fmt.Errorf("query %d, %s: %w", i+1, c.name, err)
 				}
-				elapsed[k] = append(elapsed[k], time.Since(start).Seconds())
-				if k == 0 {
-					time.Sleep(50 * time.Millisecond) // meanwhile, our SQL opens a spare database for the next query
-				}
-			}
+				return nil
+			})
+		}
+		medians, err := inTurns(b.rounds, spareTime, runs...)
+		if err != nil {
+			return nil, err
 		}
 		for k, c := range all {
-			c.seconds = append(c.seconds, figures.Median(elapsed[k]))
+			c.seconds = append(c.seconds, medians[k])
 		}
 	}
 	return answers, nil
@@ -229,10 +204,6 @@ func (b *bench) compareHits(all []*contender) (answers []answer, err error) {
 
 // runHitsPeer runs the queries with a peer. It returns an error if an answer differs from answers.
 func (b *bench) runHitsPeer(peer, metadata string, answers []answer) (*contender, error) {
-	out, err := b.runPython("peers.py", peer, peer, "hits", metadata)
-	if err != nil {
-		return nil, err
-	}
 	var got struct {
 		Load    float64
 		Bytes   int64
@@ -240,7 +211,7 @@ func (b *bench) runHitsPeer(peer, metadata string, answers []answer) (*contender
 		Rows    []answer
 		Seconds []float64
 	}
-	if err := json.Unmarshal(out, &got); err != nil {
+	if err := b.runPython("peers.py", peer, &got, peer, "hits", metadata); err != nil {
 		return nil, err
 	}
 	for i, rows := range got.Rows {
@@ -250,22 +221,16 @@ func (b *bench) runHitsPeer(peer, metadata string, answers []answer) (*contender
 	}
 	newer := "DuckDB " + strings.TrimPrefix(got.Version, "v")
 	names := map[string]string{"duckdb": newer, "ducklake": "DuckLake", "duckiceberg": "DuckDB, Iceberg"}
-	elapsed := time.Duration(got.Load * float64(time.Second))
-	return &contender{name: names[peer], version: got.Version, load: elapsed, bytes: got.Bytes, seconds: got.Seconds}, nil
+	return &contender{name: names[peer], version: got.Version, load: got.Load, bytes: got.Bytes, seconds: got.Seconds}, nil
 }
 
-// reportHits prints each query's time in milliseconds, each contender's total, and the geometric mean of
-// its times relative to ours.
-func (b *bench) reportHits(all []*contender) error {
+// reportHits reports each query's times. It also prints each contender's total, and the geometric mean of its
+// times relative to ours.
+func (b *bench) reportHits(all []*contender) {
 	for i := range hitsQueryList() {
-		fmt.Printf("hits, query %2d:", i+1)
 		for _, c := range all {
-			fmt.Printf(" %s %.1f ms;", c.name, 1000*c.seconds[i])
-			if err := b.writeFigure(fmt.Sprintf("query %d of %d hits", i+1, b.hitsRows), c.name, c.seconds[i], b.rounds); err != nil {
-				return err
-			}
+			b.report(fmt.Sprintf("query %d of %d hits", i+1, b.hitsRows), c.name, c.seconds[i], b.rounds)
 		}
-		fmt.Println()
 	}
 	for _, c := range all {
 		ratio, sum := 0.0, 0.0
@@ -273,13 +238,10 @@ func (b *bench) reportHits(all []*contender) error {
 			ratio += math.Log(s / all[0].seconds[i])
 			sum += s
 		}
-		fmt.Printf("%d hits, %s (DuckDB %s): loaded in %.2f s, %d MB; 43 queries in %.0f ms, ours is %.2f × as fast\n",
-			b.hitsRows, c.name, c.version, c.load.Seconds(), c.bytes>>20, 1000*sum, math.Exp(ratio/float64(len(c.seconds))))
-		if err := b.writeFigure(fmt.Sprintf("43 queries of %d hits", b.hitsRows), c.name, sum, b.rounds); err != nil {
-			return err
-		}
+		fmt.Printf("%d hits, %s (DuckDB %s): loaded in %.2f s, %d MB; ours is %.2f × as fast, geometric mean\n",
+			b.hitsRows, c.name, c.version, c.load, c.bytes>>20, math.Exp(ratio/float64(len(c.seconds))))
+		b.report(fmt.Sprintf("43 queries of %d hits", b.hitsRows), c.name, sum, b.rounds)
 	}
-	return nil
 }
 
 // compareAnswers returns an error that describes the first difference between two answers, or nil. Numbers
@@ -315,13 +277,7 @@ func equalCells(want, got string) bool {
 
 // queryAnswer runs a query in our SQL and returns its result. All columns must be strings.
 func (b *bench) queryAnswer(s *tables.Store, sql string) (all answer, err error) {
-	r, err := s.Query(b.ctx, sql, &tables.QueryOptions{Bucket: "b"})
-	if err != nil {
-		return nil, err
-	}
-	defer r.Release()
-	for r.Next() {
-		batch := r.RecordBatch()
+	err = b.eachBatch(b.ctx, s, sql, func(batch arrow.RecordBatch) error {
 		for i := range int(batch.NumRows()) {
 			row := make([]string, batch.NumCols())
 			for k, c := range batch.Columns() {
@@ -329,8 +285,9 @@ func (b *bench) queryAnswer(s *tables.Store, sql string) (all answer, err error)
 			}
 			all = append(all, row)
 		}
-	}
-	return all, r.Err()
+		return nil
+	})
+	return all, err
 }
 
 // duckdbAnswer runs a query in DuckDB and returns its result. All columns must be strings.

@@ -3,14 +3,11 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"math"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,9 +18,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/duck"
-	"github.com/go-partd/partd/tables/internal/formats"
-	"github.com/go-partd/partd/tables/internal/peers"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -31,42 +25,29 @@ import (
 const seriesTables = 1000
 
 type results struct {
-	Seconds map[string]timePair // times by operation
-	Results map[string]float64  // the operations' results, which must be equal in all programs
-	Prices  int64               // size of the series on disk in bytes
-	Bytes   int64               // size of everything on disk in bytes
+	Seconds map[string]float64 // median time of each operation
+	Results map[string]float64 // the operations' results, which must be equal in all programs
+	Prices  int64              // size of the series on disk in bytes
+	Bytes   int64              // size of everything on disk in bytes
 	Files   int
 }
 
-type timePair [2]float64 // wall-clock seconds, and CPU seconds
-
-// measure runs f in each round, and records the medians of its wall-clock and CPU times.
+// measure runs f in each round, and records its median time.
 func (m *results) measure(name string, rounds int, f func(round int) error) error {
-	var times, cpuTimes []time.Duration
-	for i := range rounds {
-		start, before := time.Now(), cpu()
-		if err := f(i); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		times, cpuTimes = append(times, time.Since(start)), append(cpuTimes, cpu()-before)
+	round := -1
+	medians, err := inTurns(rounds, 0, func() error { round++; return f(round) })
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	m.Seconds[name] = timePair{medianOf(times).Seconds(), medianOf(cpuTimes).Seconds()}
+	m.Seconds[name] = medians[0]
 	return nil
-}
-
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // measureSeries compares operations on time series with pystore and ArcticDB, on data from pandas: appending
 // to a large table, reading a time range, resampling, and writing and searching many small tables.
-func (b *bench) measureSeries() (err error) {
+func (b *bench) measureSeries() error {
 	appendedRows := max(b.seriesRows/10, 2000)
-	if _, err := b.runPython("series.py", "pandas", "make", fmt.Sprint(b.seriesRows), fmt.Sprint(appendedRows)); err != nil {
+	if err := b.runPython("series.py", "pandas", nil, "make", fmt.Sprint(b.seriesRows), fmt.Sprint(appendedRows)); err != nil {
 		return err
 	}
 	// Measure both with and without syncs: ArcticDB syncs each append (to LMDB), and pystore never syncs.
@@ -78,39 +59,18 @@ func (b *bench) measureSeries() (err error) {
 	if err != nil {
 		return err
 	}
-	for name, elapsed := range synced.Seconds {
+	b.reportSeries("tables", ours)
+	for _, name := range slices.Sorted(maps.Keys(synced.Seconds)) {
 		if strings.HasPrefix(name, "append") || name == "tables" {
-			ours.Seconds[name+" synced"] = elapsed
+			b.report(name, "tables, synced", synced.Seconds[name], b.rounds)
 		}
-	}
-	fmt.Printf("time series of %d rows: %.1f MB on disk, %.1f MB with all tables, in %d files\n", b.seriesRows, float64(ours.Prices)/1e6, float64(ours.Bytes)/1e6, ours.Files)
-	for _, name := range slices.Sorted(maps.Keys(ours.Seconds)) {
-		fmt.Printf("  %s: %.2f ms, %.2f ms of CPU time\n", name, 1000*ours.Seconds[name][0], 1000*ours.Seconds[name][1])
-	}
-	if err := b.seriesFigures("tables", ours); err != nil {
-		return err
 	}
 	for _, peer := range []string{"pystore", "arcticdb"} {
-		out, err := b.runPython("series.py", peer, peer, fmt.Sprint(seriesTables))
-		if err != nil {
-			return err
-		}
 		var theirs results
-		if err := json.Unmarshal(out, &theirs); err != nil {
+		if err := b.runPython("series.py", peer, &theirs, peer, fmt.Sprint(seriesTables)); err != nil {
 			return err
 		}
-		if err := b.seriesFigures(peer, &theirs); err != nil {
-			return err
-		}
-		fmt.Printf("%s: %.1f MB on disk, %.1f MB with all tables, in %d files\n", peer, float64(theirs.Prices)/1e6, float64(theirs.Bytes)/1e6, theirs.Files)
-		for _, name := range slices.Sorted(maps.Keys(theirs.Seconds)) {
-			theirTime, ourTime := theirs.Seconds[name], ours.Seconds[name]
-			fmt.Printf("  %s: %.2f ms, %.2f ms of CPU time: ours is %.2f × as fast, by CPU time %.2f ×", name, 1000*theirTime[0], 1000*theirTime[1], theirTime[0]/ourTime[0], theirTime[1]/ourTime[1])
-			if synced, ok := ours.Seconds[name+" synced"]; ok {
-				fmt.Printf("; synced %.2f × and %.2f ×", theirTime[0]/synced[0], theirTime[1]/synced[1])
-			}
-			fmt.Println()
-		}
+		b.reportSeries(peer, &theirs)
 		for name, got := range theirs.Results {
 			if want := ours.Results[name]; math.Abs(got-want) > 1e-9*math.Abs(want) {
 				err = errors.Join(err, fmt.Errorf("%s: %s is %v, ours is %v", peer, name, got, want))
@@ -123,80 +83,35 @@ func (b *bench) measureSeries() (err error) {
 	return nil
 }
 
-func (b *bench) seriesFigures(who string, m *results) error {
-	for _, key := range slices.Sorted(maps.Keys(m.Seconds)) {
-		name, contender := key, who
-		if job, synced := strings.CutSuffix(key, " synced"); synced {
-			name, contender = job, who+", synced"
-		}
-		if err := b.writeFigure(name, contender, m.Seconds[key][0], b.rounds); err != nil {
-			return err
-		}
+func (b *bench) reportSeries(who string, m *results) {
+	fmt.Printf("time series of %d rows, %s: %.1f MB on disk, %.1f MB with all tables, in %d files\n", b.seriesRows, who, float64(m.Prices)/1e6, float64(m.Bytes)/1e6, m.Files)
+	for _, name := range slices.Sorted(maps.Keys(m.Seconds)) {
+		b.report(name, who, m.Seconds[name], b.rounds)
 	}
-	return nil
-}
-
-func (b *bench) runPython(script, peer, subcommand string, args ...string) ([]byte, error) {
-	python, err := peers.PythonPath(peer)
-	if err != nil {
-		return nil, err
-	}
-	if script, err = filepath.Abs(filepath.Join("bench", script)); err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(b.ctx, python, append([]string{script, subcommand, b.dir, fmt.Sprint(b.rounds)}, args...)...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%v: %w", cmd, err)
-	}
-	return out, nil
 }
 
 // readParquet reads a file that series.py wrote into memory, and returns its batches.
-func (b *bench) readParquet(name string) ([]arrow.RecordBatch, error) {
-	f, err := os.Open(filepath.Join(b.dir, name+".parquet"))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // the file was only read
-	r, err := (&formats.Input{Name: f.Name(), File: f, Format: formats.Parquet}).Read(b.ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Release()
-	var all []arrow.RecordBatch
-	for r.Next() {
-		r.RecordBatch().Retain()
-		all = append(all, r.RecordBatch())
-	}
-	return all, r.Err()
+func (b *bench) readParquet(name string) (all []arrow.RecordBatch, err error) {
+	err = b.withParquet(filepath.Join(b.dir, name+".parquet"), func(r array.RecordReader) error {
+		for r.Next() {
+			r.RecordBatch().Retain()
+			all = append(all, r.RecordBatch())
+		}
+		return r.Err()
+	})
+	return all, err
 }
 
 // measureOurSeries measures time series in package tables. appendedRows is the number of rows of the largest
 // append.
-func (b *bench) measureOurSeries(appendedRows int, sync bool) (m *results, err error) {
-	m = &results{Seconds: map[string]timePair{}, Results: map[string]float64{}}
-	engine, err := duck.New(nil)
-	if err != nil {
-		return m, err
-	}
-	defer func() { err = errors.Join(err, engine.Close()) }()
-	return m, b.withStore(&tables.Options{Engine: engine, Sync: sync}, func(s *tables.Store) error {
+func (b *bench) measureOurSeries(appendedRows int, sync bool) (*results, error) {
+	m := &results{Seconds: map[string]float64{}, Results: map[string]float64{}}
+	return m, b.withSQL(nil, tables.Options{Sync: sync}, func(s *tables.Store) error {
 		put := func(name, file string, o *tables.PutOptions) (func() error, error) {
 			rows, err := b.readParquet(file)
-			return func() error {
-				r, err := array.NewRecordReader(rows[0].Schema(), rows) // not the file's schema, which has other metadata
-				if err != nil {
-					return err
-				}
-				defer r.Release()
-				_, err = s.Bucket("b").Put(b.ctx, name, r, tables.PutAppend, o)
-				return err
-			}, err
+			return func() error { return b.put(s, name, o, rows...) }, err // put does not use the file's schema, which has other metadata
 		}
-		settings := &tables.Settings{Time: "at"}
-		base, err := put("series", "base", &tables.PutOptions{Settings: settings})
+		base, err := put("series", "base", &tables.PutOptions{Settings: &tables.Settings{Time: "at"}})
 		if err != nil {
 			return err
 		}
