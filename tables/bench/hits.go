@@ -4,7 +4,7 @@ package main
 
 import (
 	_ "embed"
-	"errors"
+	"encoding/csv"
 	"fmt"
 	"math"
 	"os"
@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -128,20 +127,20 @@ func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath strin
 			return nil, err
 		}
 	}
-	table, err := newDuckDBContender(conn, "DuckDB, table", "hits", filepath.Join(b.dir, "hits.db"),
+	table, err := b.newDuckDBContender(conn, "DuckDB, table", "hits", filepath.Join(b.dir, "hits.db"),
 		"CREATE TABLE hits AS FROM read_parquet('"+rowsPath+"'); CHECKPOINT")
 	if err != nil {
 		return nil, err
 	}
 	path := filepath.Join(b.dir, "duckdb.parquet")
-	file, err := newDuckDBContender(conn, "DuckDB, Parquet", "read_parquet('"+path+"')", path,
+	file, err := b.newDuckDBContender(conn, "DuckDB, Parquet", "read_parquet('"+path+"')", path,
 		"COPY (FROM read_parquet('"+rowsPath+"')) TO '"+path+"'")
 	return []*contender{ours, table, file}, err
 }
 
 // newDuckDBContender returns DuckDB as a contender. It runs the statement load, which writes the file
 // path; queries read the rows from the table expression tableExpr.
-func newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, load string) (*contender, error) {
+func (b *bench) newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, load string) (*contender, error) {
 	elapsed, err := seconds(func() error { return execDuckDB(conn, load) })
 	if err != nil {
 		return nil, err
@@ -153,7 +152,7 @@ func newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, load stri
 	withTable := func(sql string) string { return strings.Replace(sql, "from hits", "from "+tableExpr+" AS hits", 1) }
 	return &contender{
 		name: name, version: duckdb.LibraryVersion(), load: elapsed, bytes: info.Size(),
-		rows: func(sql string) (answer, error) { return duckdbAnswer(conn, withTable(sql)) },
+		rows: func(sql string) (answer, error) { return b.duckdbAnswer(conn, withTable(sql)) },
 		run:  func(sql string) error { return execDuckDB(conn, withTable(sql)) },
 	}, nil
 }
@@ -163,8 +162,10 @@ func hitsQueryList() []string {
 	return all[:len(all)-1]
 }
 
-// withTextColumns returns the query sql with all columns converted to text.
-func withTextColumns(sql string) string { return "SELECT COLUMNS(*)::VARCHAR FROM (" + sql + ")" }
+// withTextColumns returns the query sql with all columns converted to text, which is empty for NULL.
+func withTextColumns(sql string) string {
+	return "SELECT coalesce(COLUMNS(*)::VARCHAR, '') FROM (" + sql + ")"
+}
 
 // compareHits runs each query several times with each contender, in turns. It returns the answers
 // of the first contender, and an error if another contender's answers differ.
@@ -290,34 +291,19 @@ func (b *bench) queryAnswer(s *tables.Store, sql string) (all answer, err error)
 	return all, err
 }
 
-// duckdbAnswer runs a query in DuckDB and returns its result. All columns must be strings.
-func duckdbAnswer(conn duckdb.Connection, sql string) (all answer, err error) {
-	var result duckdb.Result
-	defer duckdb.DestroyResult(&result)
-	if duckdb.Query(conn, sql, &result) == duckdb.StateError {
-		return nil, errors.New(duckdb.ResultError(&result))
+// duckdbAnswer runs a query in DuckDB, which writes the result to a file, and returns it. All columns must
+// be strings.
+func (b *bench) duckdbAnswer(conn duckdb.Connection, sql string) (answer, error) {
+	path := filepath.Join(b.dir, "answer.csv")
+	if err := execDuckDB(conn, "COPY ("+sql+") TO '"+path+"' (HEADER false, FORCE_QUOTE *)"); err != nil {
+		return nil, err
 	}
-	for {
-		chunk := duckdb.FetchChunk(result)
-		if chunk.Ptr == nil {
-			return all, nil
-		}
-		n := int(duckdb.DataChunkGetSize(chunk))
-		rows := make(answer, n)
-		for k := range duckdb.ColumnCount(&result) {
-			vector := duckdb.DataChunkGetVector(chunk, k)
-			valid := duckdb.VectorGetValidity(vector)
-			for i, text := range unsafe.Slice((*duckdb.StringT)(duckdb.VectorGetData(vector)), n) {
-				cell := ""
-				if duckdb.ValidityRowIsValid(valid, duckdb.IdxT(i)) {
-					cell = strings.Clone(duckdb.StringTData(&text))
-				}
-				rows[i] = append(rows[i], cell)
-			}
-		}
-		all = append(all, rows...)
-		duckdb.DestroyDataChunk(&chunk)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
+	defer f.Close() //nolint:errcheck // the file was only read
+	return csv.NewReader(f).ReadAll()
 }
 
 // iceberg folds the only table of a store, and returns the path of its Iceberg metadata file.

@@ -30,17 +30,34 @@ type results struct {
 	Prices  int64              // size of the series on disk in bytes
 	Bytes   int64              // size of everything on disk in bytes
 	Files   int
+	err     error
 }
 
-// measure runs f in each round, and records its median time.
-func (m *results) measure(name string, rounds int, f func(round int) error) error {
+// measure runs f in each round, and records its median time. It does nothing after an error.
+func (m *results) measure(name string, rounds int, f func(round int) error) {
+	if m.err != nil {
+		return
+	}
 	round := -1
 	medians, err := inTurns(rounds, 0, func() error { round++; return f(round) })
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		m.err = fmt.Errorf("%s: %w", name, err)
+		return
 	}
 	m.Seconds[name] = medians[0]
-	return nil
+}
+
+// measureReading measures the reading of rows, and records their number and the sum of their values.
+func (m *results) measureReading(name, rows, sum string, rounds int, open func() (array.RecordReader, error)) {
+	m.measure(name, rounds, func(int) error {
+		r, err := open()
+		if err != nil {
+			return err
+		}
+		defer r.Release()
+		m.Results[rows], m.Results[sum], err = sums(r)
+		return err
+	})
 }
 
 // measureSeries compares operations on time series with pystore and ArcticDB, on data from pandas: appending
@@ -107,49 +124,57 @@ func (b *bench) readParquet(name string) (all []arrow.RecordBatch, err error) {
 func (b *bench) measureOurSeries(appendedRows int, sync bool) (*results, error) {
 	m := &results{Seconds: map[string]float64{}, Results: map[string]float64{}}
 	return m, b.withSQL(nil, tables.Options{Sync: sync}, func(s *tables.Store) error {
-		put := func(name, file string, o *tables.PutOptions) (func() error, error) {
-			rows, err := b.readParquet(file)
-			return func() error { return b.put(s, name, o, rows...) }, err // put does not use the file's schema, which has other metadata
+		series := &tables.Settings{Time: "at"}
+		base, err := b.readParquet("base")
+		if err == nil {
+			err = b.put(s, "series", &tables.PutOptions{Settings: series}, base...) // not with the file's schema, which has other metadata
 		}
-		base, err := put("series", "base", &tables.PutOptions{Settings: &tables.Settings{Time: "at"}})
 		if err != nil {
 			return err
 		}
-		if err := base(); err != nil {
-			return err
-		}
 		for _, size := range []int{1, 1000, appendedRows} {
-			puts := make([]func() error, b.rounds)
-			for i := range puts {
-				if puts[i], err = put("series", fmt.Sprintf("more-%d-%d", size, i), nil); err != nil {
+			parts := make([][]arrow.RecordBatch, b.rounds)
+			for i := range parts {
+				if parts[i], err = b.readParquet(fmt.Sprintf("more-%d-%d", size, i)); err != nil {
 					return err
 				}
 			}
-			if err := m.measure(fmt.Sprint("append ", size), b.rounds, func(i int) error { return puts[i]() }); err != nil {
-				return err
-			}
+			m.measure(fmt.Sprint("append ", size), b.rounds, func(i int) error { return b.put(s, "series", nil, parts[i]...) })
 		}
 		fold := func(int) error { // appends do not write data files; a fold does
 			_, err := s.Fold(b.ctx, nil)
 			return err
 		}
-		if err := m.measure("fold the series", 1, fold); err != nil {
-			return err
-		}
+		m.measure("fold the series", 1, fold)
 		if err := b.measureReads(s, m); err != nil {
 			return err
 		}
 		if m.Prices, _, err = diskUse(s.Dir()); err != nil {
 			return err
 		}
-		if err := b.measureManySeries(s, m, put); err != nil {
+		small, err := b.readParquet("small")
+		if err != nil {
 			return err
 		}
-		if err := m.measure("fold the tables", 1, fold); err != nil {
-			return err
-		}
+		m.measure("tables", 1, func(int) error {
+			return b.repeat(seriesTables, func(i int) error {
+				return b.put(s, fmt.Sprint("t", i), &tables.PutOptions{Settings: series, Metadata: tables.Metadata{"group": i % 10}}, small...)
+			})
+		})
+		m.measure("find", b.rounds, func(int) error {
+			matches := 0
+			for _, err := range s.Bucket("b").Tables(b.ctx, &tables.Filter{Metadata: tables.Metadata{"group": 7}}) {
+				if err != nil {
+					return err
+				}
+				matches++
+			}
+			m.Results["found"] = float64(matches)
+			return nil
+		})
+		m.measure("fold the tables", 1, fold)
 		m.Bytes, m.Files, err = diskUse(s.Dir())
-		return err
+		return errors.Join(m.err, err)
 	})
 }
 
@@ -166,36 +191,17 @@ func (b *bench) measureReads(s *tables.Store, m *results) error {
 	m.Results["rows"] = float64(info.Rows)
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(b.seriesRows/2) * step)
 	o := &tables.ScanOptions{Columns: []string{"price", "size"}, From: begin, To: begin.Add(time.Duration(b.seriesRows/100) * step), TimeColumn: "at"}
-	if err := m.measure("range", b.rounds, func(int) error {
-		r, err := t.Scan(b.ctx, o)
-		if err != nil {
-			return err
-		}
-		defer r.Release()
-		m.Results["range rows"], m.Results["range sum"], err = sums(r)
-		return err
-	}); err != nil {
-		return err
-	}
+	m.measureReading("range", "range rows", "range sum", b.rounds, func() (array.RecordReader, error) { return t.Scan(b.ctx, o) })
 	bins := &transform.ResampleOptions{
 		Source: transform.TableName{Bucket: "b", Name: "series"}, Target: transform.TableName{Bucket: "c", Name: "bins"}, Mode: tables.PutReplace,
 		Rule: "min", TimeColumn: "at", Functions: []string{"mean"}, Columns: []string{"price"},
 	}
-	if err := m.measure("resample", b.rounds, func(int) error {
-		r, err := transform.Resampled(b.ctx, s, bins)
-		if err != nil {
-			return err
-		}
-		defer r.Release()
-		m.Results["bins"], m.Results["bins sum"], err = sums(r)
-		return err
-	}); err != nil {
-		return err
-	}
-	return m.measure("resample and write", b.rounds, func(int) error {
+	m.measureReading("resample", "bins", "bins sum", b.rounds, func() (array.RecordReader, error) { return transform.Resampled(b.ctx, s, bins) })
+	m.measure("resample and write", b.rounds, func(int) error {
 		_, err := transform.Resample(b.ctx, s, bins)
 		return err
 	})
+	return nil
 }
 
 func sums(r array.RecordReader) (rows, sum float64, err error) {
@@ -215,31 +221,6 @@ func sums(r array.RecordReader) (rows, sum float64, err error) {
 		}
 	}
 	return rows, sum, r.Err()
-}
-
-func (b *bench) measureManySeries(s *tables.Store, m *results, put func(name, file string, o *tables.PutOptions) (func() error, error)) error {
-	var puts []func() error
-	for n := range seriesTables {
-		putTable, err := put(fmt.Sprint("t", n), "small", &tables.PutOptions{Settings: &tables.Settings{Time: "at"}, Metadata: tables.Metadata{"group": n % 10}})
-		if err != nil {
-			return err
-		}
-		puts = append(puts, putTable)
-	}
-	if err := m.measure("tables", 1, func(int) error { return b.repeat(len(puts), func(i int) error { return puts[i]() }) }); err != nil {
-		return err
-	}
-	return m.measure("find", b.rounds, func(int) error {
-		matches := 0
-		for _, err := range s.Bucket("b").Tables(b.ctx, &tables.Filter{Metadata: tables.Metadata{"group": 7}}) {
-			if err != nil {
-				return err
-			}
-			matches++
-		}
-		m.Results["found"] = float64(matches)
-		return nil
-	})
 }
 
 func diskUse(dir string) (bytes int64, files int, err error) {

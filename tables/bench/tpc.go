@@ -51,7 +51,11 @@ func (b *bench) compareTPCQueries(kind string, queries []string, s *tables.Store
 		if err != nil {
 			return err
 		}
-		if err := b.createView(s, info.Name, conn); err != nil {
+		files, err := b.filesExpr(s, info.Name)
+		if err != nil {
+			return err
+		}
+		if err := execDuckDB(conn, "CREATE VIEW "+info.Name+" AS SELECT * FROM "+files); err != nil {
 			return err
 		}
 	}
@@ -77,14 +81,6 @@ func (b *bench) compareTPCQueries(kind string, queries []string, s *tables.Store
 	b.report(job, "tables", sum, b.rounds)
 	b.report(job, "DuckDB, kept open", duckdbSum, b.rounds)
 	return errors.Join(slow...)
-}
-
-func (b *bench) createView(s *tables.Store, name string, conn duckdb.Connection) error {
-	files, err := b.filesExpr(s, name)
-	if err != nil {
-		return err
-	}
-	return execDuckDB(conn, "CREATE VIEW "+name+" AS SELECT * FROM "+files)
 }
 
 // filesExpr returns the SQL expression with which DuckDB reads a table's files.
