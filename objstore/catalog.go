@@ -83,9 +83,11 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	if first := c.nextNumber; largest > 0 && first <= highest {
+	for largest > 0 && c.nextNumber <= highest {
+		first := c.nextNumber
 		object := func(i int) (string, int64) { return logName(first + uint64(i)), largest }
-		if err := c.readAll(ctx, int(highest-first+1), object, func(_ int, b []byte) error { return c.addRecord(ctx, b) }); err != nil {
+		n := int(min(highest-first, 1<<20)) + 1 // highest may be any number if the bucket has foreign objects
+		if err := c.readAll(ctx, n, object, func(_ int, b []byte) error { return c.addRecord(ctx, b) }); err != nil {
 			return view{}, err
 		}
 	}

@@ -42,33 +42,29 @@ const maxArena = 1<<32 - 1
 func (gs *groups) load(v view, l *loadedInterval) error {
 	gs.data, gs.refs, gs.keys = l, gs.refs[:0], gs.keys[:0]
 	clear(gs.slots)
-	return l.eachEntry(gs.format, v, func(sec *section, off int, p *entryPositions, hash uint64) error {
-		arenaOff := sec.offset + uint32(off)
-		gs.ledger.AddEntry(p.kind, sec.entries[p.hashed:p.end], p.end-p.value)
-		k := gs.find(hash, sec.entries[p.key:p.value], arenaOff)
-		gs.apply(k, p.kind, arenaOff, int64(p.end-p.value), v.segments[sec.segment].onlySetsNewKeys, sec.segment+1)
-		return nil
-	})
-}
-
-// eachEntry calls f for each loaded entry in the interval. off is the entry's position in the section.
-func (l *loadedInterval) eachEntry(format *segment.Format, v view, f func(sec *section, off int, p *entryPositions, hash uint64) error) error {
 	for i := range l.sections {
 		sec := &l.sections[i]
-		for off := 0; off < len(sec.entries); {
-			p, err := parseEntry(sec.entries, off)
-			if err != nil {
-				g := v.segments[sec.segment]
-				first, _ := g.rangesOf(l.interval)
-				return g.file.Corrupt(g.Start+int64(g.Offsets[first]), err)
-			}
-			if hash := format.HashBytes(sec.entries[p.key:p.value]); l.contains(hash) {
-				if err := f(sec, off, &p, hash); err != nil {
-					return err
-				}
-			}
-			off = p.end
+		g := v.segments[sec.segment]
+		if err := gs.addSection(g, sec, l.interval); err != nil {
+			first, _ := g.rangesOf(l.interval)
+			return g.file.Corrupt(g.Start+int64(g.Offsets[first]), err)
 		}
+	}
+	return nil
+}
+
+func (gs *groups) addSection(g *committedSegment, sec *section, iv interval) error {
+	for off := 0; off < len(sec.entries); {
+		p, err := parseEntry(sec.entries, off)
+		if err != nil {
+			return err
+		}
+		key, arenaOff := sec.entries[p.key:p.value], sec.offset+uint32(off)
+		if hash := gs.format.HashBytes(key); iv.contains(hash) {
+			gs.ledger.AddEntry(p.kind, sec.entries[p.hashed:p.end], p.end-p.value)
+			gs.apply(gs.find(hash, key, arenaOff), p.kind, arenaOff, int64(p.end-p.value), g.onlySetsNewKeys, sec.segment+1)
+		}
+		off = p.end
 	}
 	return nil
 }

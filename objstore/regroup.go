@@ -186,12 +186,26 @@ func (sp *pileFile) batches() func() *pass {
 }
 
 func (sp *pileFile) add(ctx context.Context, l *loadedInterval) error {
-	return l.eachEntry(sp.sc.store.format, sp.sc.view, func(sec *section, off int, p *entryPositions, hash uint64) error {
-		if off == 0 && ctx.Err() != nil {
+	for _, sec := range l.sections {
+		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
-		return sp.put(sec.segment, hash, sec.entries[off:p.end])
-	})
+		for off := 0; off < len(sec.entries); {
+			p, err := parseEntry(sec.entries, off)
+			if err != nil {
+				g := sp.sc.view.segments[sec.segment]
+				first, _ := g.rangesOf(l.interval)
+				return g.file.Corrupt(g.Start+int64(g.Offsets[first]), err)
+			}
+			if hash := sp.sc.store.format.HashBytes(sec.entries[p.key:p.value]); l.contains(hash) {
+				if err := sp.put(sec.segment, hash, sec.entries[off:p.end]); err != nil {
+					return err
+				}
+			}
+			off = p.end
+		}
+	}
+	return nil
 }
 
 func (sp *pileFile) put(number int32, hash uint64, entry []byte) error {

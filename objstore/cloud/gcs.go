@@ -120,12 +120,21 @@ func (b *gcs) send(r *http.Request) (*http.Response, error) {
 	return nil, &gcsError{resp.StatusCode, answer.Error.Message}
 }
 
-func (b *gcs) newRequest(ctx context.Context, method, name string, query url.Values) (*http.Request, error) {
+// request makes a request without a body for an object, or for the bucket if name is empty. byteRange is the
+// value of the header Range, or empty.
+func (b *gcs) request(ctx context.Context, method, name string, query url.Values, byteRange string) (*http.Response, error) {
 	path := b.api + "b/" + url.PathEscape(b.bucket) + "/o"
 	if name != "" {
 		path += "/" + url.PathEscape(b.prefix+name)
 	}
-	return http.NewRequestWithContext(ctx, method, path+"?"+query.Encode(), nil)
+	r, err := http.NewRequestWithContext(ctx, method, path+"?"+query.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if byteRange != "" {
+		r.Header.Set("Range", byteRange)
+	}
+	return b.send(r)
 }
 
 // storeError converts an error as [objstore.Bucket] requires.
@@ -191,20 +200,14 @@ func (b *gcs) ReadRange(ctx context.Context, name string, offset, length int64) 
 	if length == 0 {
 		return http.NoBody, nil
 	}
-	r, err := b.newRequest(ctx, http.MethodGet, name, url.Values{"alt": {"media"}})
-	if err != nil {
-		return nil, err
-	}
-	status := http.StatusOK
+	status, byteRange := http.StatusOK, ""
 	if offset > 0 || length > 0 {
-		byteRange := fmt.Sprintf("bytes=%d-", offset)
+		status, byteRange = http.StatusPartialContent, fmt.Sprintf("bytes=%d-", offset)
 		if length > 0 {
 			byteRange += fmt.Sprint(offset + length - 1)
 		}
-		r.Header.Set("Range", byteRange)
-		status = http.StatusPartialContent
 	}
-	resp, err := b.send(r)
+	resp, err := b.request(ctx, http.MethodGet, name, url.Values{"alt": {"media"}}, byteRange)
 	switch {
 	case b.hasStatus(err, http.StatusRequestedRangeNotSatisfiable):
 		return http.NoBody, nil // the object ends before offset
@@ -250,11 +253,7 @@ func (b *gcs) List(ctx context.Context, prefix, after string) iter.Seq2[objstore
 }
 
 func (b *gcs) readPage(ctx context.Context, query url.Values, result any) error {
-	r, err := b.newRequest(ctx, http.MethodGet, "", query)
-	if err != nil {
-		return err
-	}
-	resp, err := b.send(r)
+	resp, err := b.request(ctx, http.MethodGet, "", query, "")
 	if err != nil {
 		return err
 	}
@@ -264,11 +263,7 @@ func (b *gcs) readPage(ctx context.Context, query url.Values, result any) error 
 
 // Delete removes an object.
 func (b *gcs) Delete(ctx context.Context, name string) error {
-	r, err := b.newRequest(ctx, http.MethodDelete, name, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := b.send(r)
+	resp, err := b.request(ctx, http.MethodDelete, name, nil, "")
 	if b.hasStatus(err, http.StatusNotFound) {
 		return nil
 	}
