@@ -33,15 +33,14 @@ func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	if _, err := partd.CheckEntries("append", entries); err != nil {
 		return err
 	}
+	var err error
 	if s.pendingFull.Load() { // limit the memory for the footers of pending segments
-		if err := s.Flush(ctx); err != nil {
-			return &partd.Error{Op: "append", Err: err}
-		}
+		err = s.flushThen(ctx, nil)
 	}
-	if err := s.addEntries(ctx, segment.KindAppend, entries); err != nil {
-		return &partd.Error{Op: "append", Err: err}
+	if err == nil {
+		err = s.addEntries(ctx, segment.KindAppend, entries)
 	}
-	return nil
+	return s.errorf("append", err)
 }
 
 // Set replaces a value; see [partd.Setter]. It flushes the store.
@@ -66,14 +65,13 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 }
 
 func (s *Store) addAndFlush(ctx context.Context, op string, kind segment.Kind, entries []partd.Entry) error {
-	if err := s.addEntries(ctx, kind, entries); err != nil {
-		return &partd.Error{Op: op, Err: err}
+	err := s.addEntries(ctx, kind, entries)
+	if err == nil {
+		if err = s.flushThen(ctx, nil); err != nil { // the entries stay buffered, and the next flush will commit them
+			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+		}
 	}
-	if err := s.Flush(ctx); err != nil {
-		// The entries stay buffered, and the next flush will commit them.
-		return &partd.Error{Op: op, Err: fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)}
-	}
-	return nil
+	return s.errorf(op, err)
 }
 
 // addEntries adds entries to the active table, all or nothing.

@@ -22,8 +22,6 @@ import (
 	"iter"
 	"sync/atomic"
 	"time"
-
-	"github.com/go-partd/partd/objstore/internal/plan"
 )
 
 // Object describes an object of a bucket.
@@ -64,9 +62,6 @@ func objectPath(b Bucket, name string) string {
 	}
 	return name
 }
-
-// Requests counts requests by kind.
-type Requests = plan.Requests
 
 // Counter is a bucket that passes requests to another bucket, and counts them.
 type Counter struct {

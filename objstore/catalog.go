@@ -84,12 +84,10 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 		return view{}, err
 	}
 	for largest > 0 && c.nextNumber <= highest {
-		batchSize := max(min(c.store.opts.Memory/32/largest, 16), 1)
-		names := make([]string, min(highest-c.nextNumber+1, uint64(batchSize)))
-		for i := range names {
-			names[i] = logName(c.nextNumber + uint64(i))
-		}
-		if err := c.readAll(ctx, names, func(_ int, b []byte) error { return c.addRecord(ctx, b) }); err != nil {
+		first := c.nextNumber
+		object := func(i int) (string, int64) { return logName(first + uint64(i)), largest }
+		n := int(min(highest-first, 1<<20)) + 1 // highest may be any number if the bucket has foreign objects
+		if err := c.readAll(ctx, n, object, func(_ int, b []byte) error { return c.addRecord(ctx, b) }); err != nil {
 			return view{}, err
 		}
 	}
@@ -107,24 +105,36 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 	}
 }
 
-// readAll reads objects concurrently, and passes them to handle in order. The objects must exist.
-func (c *catalog) readAll(ctx context.Context, names []string, handle func(i int, b []byte) error) error {
-	data, errs := make([][]byte, len(names)), make([]error, len(names))
-	var wg sync.WaitGroup
-	for i, name := range names {
-		wg.Go(func() { data[i], errs[i] = c.store.readObject(ctx, name) })
-	}
-	wg.Wait()
-	for i, err := range errs {
-		if errors.Is(err, fs.ErrNotExist) {
-			return corrupt(objectPath(c.store.bucket, names[i]), errors.New("the object is missing, although other records of the log show that it must exist"))
+// readAll reads n objects, which must exist, and passes them to handle in order. It reads as many objects
+// at the same time as fit in memory. object returns the name and the maximum size of an object.
+func (c *catalog) readAll(ctx context.Context, n int, object func(i int) (string, int64), handle func(i int, b []byte) error) error {
+	for done := 0; done < n; {
+		var names []string
+		for size := int64(0); len(names) < min(n-done, 16); {
+			name, bytes := object(done + len(names))
+			if size += bytes; size > c.store.opts.Memory/32 && len(names) > 0 {
+				break
+			}
+			names = append(names, name)
 		}
-		if err == nil {
-			err = handle(i, data[i])
+		data, errs := make([][]byte, len(names)), make([]error, len(names))
+		var wg sync.WaitGroup
+		for i, name := range names {
+			wg.Go(func() { data[i], errs[i] = c.store.readObject(ctx, name) })
 		}
-		if err != nil {
-			return err
+		wg.Wait()
+		for i, err := range errs {
+			if errors.Is(err, fs.ErrNotExist) {
+				return corrupt(objectPath(c.store.bucket, names[i]), errors.New("the object is missing, although other records of the log show that it must exist"))
+			}
+			if err == nil {
+				err = handle(done+i, data[i])
+			}
+			if err != nil {
+				return err
+			}
 		}
+		done += len(names)
 	}
 	return nil
 }
@@ -151,35 +161,21 @@ func (c *catalog) addRecord(ctx context.Context, b []byte) error {
 func (c *catalog) applyMembers(ctx context.Context, members []member) error {
 	isApplied := func(m member) bool { return m.seq <= c.seqs[m.writer] && !c.store.opts.hooks.applyTwice }
 	members = slices.DeleteFunc(members, isApplied)
-	for len(members) > 0 {
-		var names []string
-		for size := int64(0); len(names) < min(len(members), 16); {
-			m := &members[len(names)]
-			if size += m.size; size > c.store.opts.Memory/32 && len(names) > 0 {
-				break
-			}
-			names = append(names, m.name())
+	object := func(i int) (string, int64) { return members[i].name(), members[i].size }
+	return c.readAll(ctx, len(members), object, func(i int, b []byte) error {
+		m := members[i]
+		if isApplied(m) {
+			return nil
 		}
-		err := c.readAll(ctx, names, func(i int, b []byte) error {
-			m := members[i]
-			if isApplied(m) {
-				return nil
-			}
-			r, err := parseRecord(c.store.format, m.number, b)
-			if err == nil && (r.writer != m.writer || r.seq != m.seq || r.op == opGroup) {
-				err = errors.New("the object is not the record that the log refers to")
-			}
-			if err != nil {
-				return corrupt(objectPath(c.store.bucket, names[i]), err)
-			}
-			return c.applyRecord(r, names[i])
-		})
+		r, err := parseRecord(c.store.format, m.number, b)
+		if err == nil && (r.writer != m.writer || r.seq != m.seq || r.op == opGroup) {
+			err = errors.New("the object is not the record that the log refers to")
+		}
 		if err != nil {
-			return err
+			return corrupt(objectPath(c.store.bucket, m.name()), err)
 		}
-		members = members[len(names):]
-	}
-	return nil
+		return c.applyRecord(r, m.name())
+	})
 }
 
 // hasRecord reports whether the part of the log read so far contains record seq of writer w.

@@ -15,7 +15,7 @@ import (
 func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	result := partd.CheckResult{Sum: new(ledger.Sum128)}
 	if _, err := s.flushAndRefresh(ctx); err != nil && !errors.As(err, new(*partd.CorruptError)) {
-		return result, &partd.Error{Op: "verify", Err: err}
+		return result, s.errorf("verify", err)
 	}
 	// Use a new catalog to read the whole log, because s.catalog reads only new records.
 	log := &catalog{store: s, mu: make(ctxMutex, 1), seqs: map[writerID]uint64{}}
@@ -28,7 +28,7 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 		err := s.retry(ctx, func(ctx context.Context) error { return s.checkSegment(ctx, g) })
 		err = s.explainMissing(ctx, v, g, err)
 		if err != nil && !errors.As(err, new(*partd.CorruptError)) {
-			return result, &partd.Error{Op: "verify", Err: errors.Join(append(errs, err)...)}
+			return result, s.errorf("verify", errors.Join(append(errs, err)...))
 		}
 		errs = append(errs, err)
 		result.Segments++

@@ -2,9 +2,7 @@ package objstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"github.com/go-partd/partd"
@@ -182,11 +180,7 @@ func (s *Store) sealSeparately(ctx context.Context, t *table) (*piece, error) {
 		return nil, err
 	}
 	defer s.mu.unlock()
-	// Wait until an encoder is free.
-	if err := s.waitUploads(ctx, maxUploads-1); err != nil {
-		return nil, err
-	}
-	p, err := s.encodeInline(t)
+	p, err := s.encodeInline(ctx, t)
 	if err != nil || int64(t.used) <= s.opts.hooks.maxInline {
 		return p, err
 	}
@@ -195,11 +189,7 @@ func (s *Store) sealSeparately(ctx context.Context, t *table) (*piece, error) {
 	if p.part.bytes, err = footerOf(fileOf(s.format, s.writer, p.part.segmentNumber), data); err != nil {
 		return nil, err
 	}
-	err = s.create(ctx, segmentName(s.writer, p.part.segmentNumber), data)
-	if errors.Is(err, fs.ErrExist) {
-		err = nil
-	}
-	return p, err
+	return p, s.upload(ctx, p, data)
 }
 
 // Drop removes every key; see [partd.Partd]. It keeps the objects, because other processes may be

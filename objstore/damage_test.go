@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -200,5 +201,18 @@ func TestCheckComparesLedgers(t *testing.T) {
 	g.ledger.Pieces++
 	if err := s.checkSegment(t.Context(), &g); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("with one more entry in the ledger: checkSegment() error = %v, want a CorruptError", err)
+	}
+}
+
+// TestHighestLogNumber checks that a log object with the highest number is damage, because the records
+// before it are missing.
+func TestHighestLogNumber(t *testing.T) {
+	b := new(Memory)
+	appendAndFlush(t, open(t, b, Options{}), "k", "1;")
+	if err := b.Create(t.Context(), logName(math.MaxUint64), nil); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := readValue(t, b, "k", hooks{}); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("reading returned %q, error %v; want a CorruptError", v, err)
 	}
 }

@@ -2,6 +2,7 @@ package objstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,28 +64,37 @@ func (s *Store) open(ctx context.Context, g *committedSegment, first, end int) (
 	return r, b.r, nil
 }
 
-// load appends the entries in the hash ranges [first, end) of a segment to b.
-func (s *Store) load(ctx context.Context, v view, g *committedSegment, first, end int, b []byte) ([]byte, error) {
+// read calls use with a reader of the hash ranges [first, end) of a segment, and again if the request or use
+// fails. use may increase *progress, if it is not nil, which restarts the time limit.
+func (s *Store) read(ctx context.Context, v view, g *committedSegment, first, end int, progress *int, use func(*segment.Reader) error) error {
 	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skipSegment != nil && s.opts.hooks.skipSegment(g.object) {
-		return b, nil
+		return nil
 	}
-	start := len(b)
-	err := s.retry(ctx, func(ctx context.Context) error {
+	err := Retry(ctx, s.opts.RetryFor, s.tableSize(), progress, func(ctx context.Context) error {
 		r, c, err := s.open(ctx, g, first, end)
 		if err != nil {
 			return err
 		}
+		defer c.Close() //nolint:errcheck // use has verified the data
+		return use(r)
+	})
+	return s.explainMissing(ctx, v, g, err)
+}
+
+// load appends the entries in the hash ranges [first, end) of a segment to b.
+func (s *Store) load(ctx context.Context, v view, g *committedSegment, first, end int, b []byte) ([]byte, error) {
+	start := len(b)
+	err := s.read(ctx, v, g, first, end, nil, func(r *segment.Reader) error {
 		b = b[:start]
-		err = segment.EachBlock(r, func(block []byte) error {
+		return segment.EachBlock(r, func(block []byte) error {
 			if len(b)+len(block) > cap(b) { // b must not grow, because it is part of an arena
 				return r.Corrupt("the decoded blocks are longer than their stored data")
 			}
 			b = append(b, block...)
 			return nil
 		})
-		return errors.Join(err, c.Close())
 	})
-	return b, s.explainMissing(ctx, v, g, err)
+	return b, err
 }
 
 var errStop = errors.New("the consumer stopped the iteration")
@@ -92,19 +102,11 @@ var errStop = errors.New("the consumer stopped the iteration")
 // stream calls f for each entry in the hash ranges [first, end) of a segment, until f returns an
 // error. If it must repeat a request, it skips entries that f already received.
 func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, end int, f func(e *segment.Entry) error) error {
-	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skipSegment != nil && s.opts.hooks.skipSegment(g.object) {
-		return nil
-	}
-	var passed int // number of entries passed to f
+	var passed int // number of entries passed to f; if f is slow, the server may close connections, so retry as long as f makes progress
 	var fErr error
-	// If f is slow, the server may close connections. So retry as long as f makes progress.
-	err := Retry(ctx, s.opts.RetryFor, s.tableSize(), &passed, func(ctx context.Context) error {
-		r, c, err := s.open(ctx, g, first, end)
-		if err != nil {
-			return err
-		}
+	err := s.read(ctx, v, g, first, end, &passed, func(r *segment.Reader) error {
 		n := 0
-		err = segment.EachEntry(r, func(e *segment.Entry) error {
+		err := segment.EachEntry(r, func(e *segment.Entry) error {
 			if n++; n <= passed {
 				return nil
 			}
@@ -112,7 +114,7 @@ func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, 
 			fErr = f(e)
 			return fErr
 		})
-		if err = errors.Join(err, c.Close()); fErr != nil {
+		if fErr != nil {
 			return nil
 		}
 		if errors.Is(err, segment.ErrShortEntry) || errors.Is(err, segment.ErrBadEntry) {
@@ -120,8 +122,5 @@ func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, 
 		}
 		return err
 	})
-	if fErr != nil {
-		return fErr
-	}
-	return s.explainMissing(ctx, v, g, err)
+	return cmp.Or(fErr, err)
 }

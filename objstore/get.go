@@ -1,15 +1,14 @@
 package objstore
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"io"
-	"iter"
 	"slices"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/scanread"
 )
 
 // Get returns the values of keys; see [partd.Partd]. It makes requests for all segments, because
@@ -133,22 +132,20 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Key: key, HasKey: true, Err: err}
 	}
-	next, stop := iter.Pull2(func(yield func([]byte, error) bool) {
+	values, stop := scanread.New(func(yield func(partd.Chunk, error) bool) {
 		sc := &scanner{store: s, view: v}
-		err := sc.streamKey(ctx, sc.eachEntry, []byte(key), func(c partd.Chunk, _ error) bool { return yield(c.Data, nil) })
-		if err != nil && !errors.Is(err, errStop) {
-			yield(nil, &partd.Error{Op: "read", Key: key, HasKey: true, Err: err})
+		if err := sc.streamKey(ctx, sc.eachEntry, []byte(key), yield); err != nil && !errors.Is(err, errStop) {
+			yield(partd.Chunk{}, &partd.Error{Op: "read", Key: key, HasKey: true, Err: err})
 		}
-	})
-	return &valueReader{store: s, next: next, stop: stop}, nil
+	}, "")
+	return &valueReader{s, values, stop, false}, nil
 }
 
+// valueReader reads the value of a single key.
 type valueReader struct {
 	store  *Store
-	next   func() ([]byte, error, bool)
+	values *scanread.Reader
 	stop   func()
-	buf    bytes.Reader
-	err    error
 	closed bool
 }
 
@@ -158,19 +155,12 @@ func (r *valueReader) Read(p []byte) (int, error) {
 		return 0, partd.ErrClosed
 	case len(p) == 0:
 		return 0, nil
-	}
-	for r.buf.Len() == 0 {
-		if r.err != nil {
-			return 0, r.err
+	case r.values.Keys == 0: // the scan has not begun
+		if err := r.values.Next(); err != nil {
+			return 0, err
 		}
-		b, err, hasMore := r.next()
-		if !hasMore {
-			err = io.EOF
-		}
-		r.err = err
-		r.buf.Reset(b)
 	}
-	return r.buf.Read(p)
+	return r.values.Read(p)
 }
 
 func (r *valueReader) Close() error {

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/go-partd/partd/internal/segment"
-	"github.com/go-partd/partd/objstore/internal/plan"
 )
 
 // Job is a shuffle: each writer appends data under many keys and flushes once, then each
@@ -16,9 +15,6 @@ type Job struct {
 	Options          Options
 }
 
-// Plan is the estimate of a job: requests, dollars, and seconds at the rates that S3 documents.
-type Plan = plan.Plan
-
 // Plan estimates a job. It returns an error if a reader would need more disk than Options.Disk.
 func (j Job) Plan() (Plan, error) {
 	o, err := j.Options.withDefaults()
@@ -29,33 +25,19 @@ func (j Job) Plan() (Plan, error) {
 		return Plan{}, errors.New("a job needs at least one writer, one reader, one byte, and one byte per entry")
 	}
 	w := j.divide(o)
-	if w.Disk > o.Disk {
-		return Plan{}, diskLimitError(w.Disk, o.Disk, 0)
+	if w.DiskBytes > o.Disk {
+		return Plan{}, diskLimitError(w.DiskBytes, o.Disk, 0)
 	}
-	return w.Plan(plan.Job{Writers: j.Writers, Readers: j.Readers, Bytes: j.Bytes}), nil
-}
-
-// PlanPage returns the content of docs/cloud-plan.md.
-func PlanPage() string {
-	return plan.Page(func(j plan.Job, memory, disk int64) plan.Work {
-		o, err := (&Options{Memory: memory, SegmentSize: memory, Disk: disk}).withDefaults()
-		if err != nil {
-			panic(err)
-		}
-		return Job{Writers: j.Writers, Readers: j.Readers, Bytes: j.Bytes, EntryBytes: 100}.divide(o)
-	})
+	return w.estimate(j), nil
 }
 
 // divide computes how writers and readers divide the job.
-func (j Job) divide(o Options) plan.Work {
+func (j Job) divide(o Options) work {
 	s := &Store{opts: o}
 	size, writers := s.tableSize(), int64(j.Writers)
 	perWriter := (j.Bytes + writers - 1) / writers
-	w := plan.Work{
-		Segments:    writers * ((perWriter + size - 1) / size),
-		OpeningPuts: 1 + raceRounds*raceCreators, ListPage: listPage, Uploads: maxUploads,
-	}
-	w.Commits = writers * max(w.Segments/writers/int64(s.maxPending()), 1)
+	w := work{Plan: Plan{Segments: writers * ((perWriter + size - 1) / size)}}
+	w.commits = writers * max(w.Segments/writers/int64(s.maxPending()), 1)
 	segmentSize := j.Bytes / w.Segments
 
 	// All segments are alike, so one represents all.
@@ -68,37 +50,37 @@ func (j Job) divide(o Options) plan.Work {
 		g.Offsets[i] = uint32(segmentSize * int64(i) >> bits)
 	}
 	g.ledger.Pieces = segmentSize / j.EntryBytes
-	w.Footers = w.Segments * g.OffsetMemoryUsed()
-	for w.Catalog = w.Segments * (g.MemoryUsed() + 200); w.Catalog > o.catalogMemory() && g.Bits > 0; {
+	w.footers = w.Segments * g.OffsetMemoryUsed()
+	for w.CatalogBytes = w.Segments * (g.MemoryUsed() + 200); w.CatalogBytes > o.catalogMemory() && g.Bits > 0; {
 		g.Layout = g.Coarser()
-		w.Catalog = w.Segments * (g.MemoryUsed() + 200)
+		w.CatalogBytes = w.Segments * (g.MemoryUsed() + 200)
 	}
 
 	// Compute what one reader of a part in the middle reads.
 	sc := &scanner{budget: passBudget(scanBudget(o.scanMemory()))}
-	w.Readers = requestLimit(sc.budget)
+	w.readers = requestLimit(sc.budget)
 	interval := partOf(j.Readers/2, j.Readers)
 	v := view{segments: []*committedSegment{g}}
 	if sh := v.share(interval).times(w.Segments); o.usesDisk(&sh, sc.budget) {
-		w.Passes, w.Read, w.Disk = 1, sh.bytes, sh.pileLayout(sc.budget).diskBytes
+		w.Passes, w.read, w.DiskBytes = 1, sh.bytes, sh.pileLayout(sc.budget).diskBytes
 		ownFraction := float64(sh.bytes) / float64(w.Segments*segmentSize) // fraction of each segment that one reader reads
 		gets := func(n int64) int64 { return (int64(float64(n)*ownFraction) + sc.batchBytes() - 1) / sc.batchBytes() }
-		w.Gets = writers * (perWriter/size*gets(size) + gets(perWriter%size))
+		w.gets = writers * (perWriter/size*gets(size) + gets(perWriter%size))
 		return w
 	}
 	share := max(sc.budget/w.Segments, 1)
 	for lo := interval.lo; ; {
 		iv, n, tooLarge := v.nextInterval(lo, interval.hi, share)
 		w.Passes++
-		w.Read += n * w.Segments
+		w.read += n * w.Segments
 		if tooLarge { // a reader needs one pass to measure sizes, and one for each part that fits in memory
 			_, weight := v.weight(iv)
 			parts := (weight + share - 1) / share
-			w.Read += parts * n * w.Segments
+			w.read += parts * n * w.Segments
 			w.Passes += parts
 		}
 		if iv.hi == interval.hi {
-			w.Gets = w.Passes * w.Segments
+			w.gets = w.Passes * w.Segments
 			return w
 		}
 		lo = iv.hi + 1

@@ -15,7 +15,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
-	"github.com/go-partd/partd/objstore/internal/plan"
 )
 
 // simulatedS3 is a bucket that simulates the latency of S3 in a synctest bubble: about 100 ms
@@ -198,7 +197,7 @@ func TestManyFlushesAtOnce(t *testing.T) {
 			t.Errorf("%d concurrent flushes, without groups %v, took %v, want %v to %v", c.writers, c.withoutGroups, elapsed, c.minTime, c.maxTime)
 		}
 		r.Put -= int64(c.writers) // do not count the uploads of segments
-		planned, seconds := plan.Flushes(int64(c.writers))
+		planned, seconds := planFlushes(int64(c.writers))
 		for name, v := range map[string][2]float64{
 			"PUT": {float64(r.Put), float64(planned.Put)}, "GET": {float64(r.Get), float64(planned.Get)},
 			"LIST": {float64(r.List), float64(planned.List)}, "seconds": {elapsed.Seconds(), seconds},

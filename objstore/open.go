@@ -81,14 +81,13 @@ func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 	}
 	s.format.KeyHash = o.hooks.keyHash
 	if o.Disk > 0 {
-		if s.temp, err = tempdir.New([]string{o.DiskDir}, &tempdir.Options{FS: o.hooks.fs}); err != nil {
-			return nil, &partd.Error{Op: "open", Err: err}
-		}
+		s.temp, err = tempdir.New([]string{o.DiskDir}, &tempdir.Options{FS: o.hooks.fs})
 	}
-	if !o.ReadOnly {
-		if err := s.allocateTables(); err != nil {
-			return nil, &partd.Error{Op: "open", Err: err}
-		}
+	if err == nil && !o.ReadOnly {
+		err = s.allocateTables()
+	}
+	if err != nil {
+		return nil, &partd.Error{Op: "open", Err: err}
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
@@ -191,7 +190,7 @@ func (s *Store) Close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*s.opts.RetryFor+time.Second)
 		defer cancel()
 		if err := s.commitMu.lock(ctx); err != nil {
-			return &partd.Error{Op: "close", Err: err}
+			return s.errorf("close", err)
 		}
 		defer s.commitMu.unlock()
 		if s.closed.Load() {

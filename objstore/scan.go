@@ -24,9 +24,7 @@ func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.C
 	return func(yield func(partd.Chunk, error) bool) {
 		err := partd.CheckPart(part, parts)
 		if err == nil {
-			if err = s.scan(ctx, part, parts, yield); err != nil {
-				err = &partd.Error{Op: "scan", Err: err}
-			}
+			err = s.errorf("scan", s.scan(ctx, part, parts, yield))
 		}
 		if err != nil && !errors.Is(err, errStop) {
 			yield(partd.Chunk{}, err)

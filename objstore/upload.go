@@ -113,7 +113,7 @@ func (s *Store) seal(ctx context.Context) error {
 		t.reset()
 		close(p.encodingDone)
 		if p.err == nil {
-			p.err = s.upload(p)
+			p.err = s.upload(s.ctx, p, p.encoder.data)
 		}
 	}(p.uploadDone)
 	if len(s.arenas) == 0 {
@@ -141,8 +141,8 @@ func (s *Store) encodePiece(p *piece, t *table) error {
 }
 
 // upload creates the object of an encoded piece. Its name contains the writer's ID.
-func (s *Store) upload(p *piece) error {
-	err := s.create(s.ctx, segmentName(s.writer, p.part.segmentNumber), p.encoder.data)
+func (s *Store) upload(ctx context.Context, p *piece, data []byte) error {
+	err := s.create(ctx, segmentName(s.writer, p.part.segmentNumber), data)
 	if errors.Is(err, fs.ErrExist) {
 		return nil // an earlier attempt created the object, because no other writer uses the name
 	}
@@ -171,7 +171,7 @@ func (s *Store) waitUploads(ctx context.Context, limit int) error {
 		p.err, p.uploadDone = nil, make(chan struct{})
 		go func(done chan struct{}) {
 			defer close(done)
-			p.err = s.upload(p)
+			p.err = s.upload(s.ctx, p, p.encoder.data)
 		}(p.uploadDone)
 	}
 	return nil
@@ -180,11 +180,7 @@ func (s *Store) waitUploads(ctx context.Context, limit int) error {
 // sealInline converts the active table, which must be small, to a piece whose data will be inside the
 // record that commits the piece. mu must be held.
 func (s *Store) sealInline(ctx context.Context) error {
-	// Wait until an encoder is free.
-	if err := s.waitUploads(ctx, maxUploads-1); err != nil {
-		return err
-	}
-	p, err := s.encodeInline(s.active)
+	p, err := s.encodeInline(ctx, s.active)
 	if err != nil {
 		return err
 	}
@@ -193,7 +189,11 @@ func (s *Store) sealInline(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) encodeInline(t *table) (p *piece, err error) {
+// encodeInline waits until an encoder is free, and encodes t. mu must be held.
+func (s *Store) encodeInline(ctx context.Context, t *table) (p *piece, err error) {
+	if err := s.waitUploads(ctx, maxUploads-1); err != nil {
+		return nil, err
+	}
 	p = &piece{createdAt: time.Now(), part: recordPart{segmentNumber: s.pieceCount, inline: true}}
 	s.pieceCount++
 	f, e := fileOf(s.format, s.writer, p.part.segmentNumber), s.encoders[0]

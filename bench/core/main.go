@@ -7,11 +7,11 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
-	"errors"
-	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -41,46 +41,23 @@ func rows() []row {
 	}
 }
 
-func main() {
-	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
-	filter := flag.String("only", "", "run only rows whose name contains this text")
-	runName := flag.String("run", "", "make one run and print its seconds (used internally)")
-	flag.Parse()
-	var err error
-	if *runName != "" {
-		err = runOne(*runName)
-	} else {
-		err = compare(*rounds, *filter)
-	}
-	program.ExitOnError(err)
-}
+func main() { program.Compare(runOne, compare) }
 
 func compare(rounds int, filter string) error {
-	if rounds < 1 {
-		return fmt.Errorf("-rounds %d: must be at least 1", rounds)
-	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "append\tours, M entries/s\tMB/s\tpeak RSS, MB\tpeer\tM entries/s\tratio\ttarget")
 	for _, r := range rows() {
 		if !strings.Contains(r.name, filter) {
 			continue
 		}
-		var ours, peers []float64
-		var rss float64
-		for range rounds {
-			o, m, err := measure("go " + r.ours)
-			if err != nil {
-				return fmt.Errorf("%s: %w", r.name, err)
-			}
-			p, _, err := measure(r.peer)
-			if errors.Is(err, program.ErrNoPython) {
-				p = 0
-			} else if err != nil {
-				return fmt.Errorf("%s: %w", r.peer, err)
-			}
-			ours, peers, rss = append(ours, o), append(peers, p), max(rss, m)
+		results, err := program.InTurns(rounds,
+			func() (result, error) { return measure("go " + r.ours) },
+			func() (result, error) { return measure(r.peer) })
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.name, err)
 		}
-		o, p := program.Median(ours), program.Median(peers)
+		o, p := program.MedianOf(results[0], result.rate), program.MedianOf(results[1], result.rate)
+		rss := slices.MaxFunc(results[0], func(a, b result) int { return cmp.Compare(a.rss, b.rss) }).rss / 1000
 		peer, ratio := fmt.Sprintf("%.3f", p), fmt.Sprintf("%.1f", o/p)
 		if p == 0 {
 			peer, ratio = "absent", "-"
@@ -90,29 +67,27 @@ func compare(rounds int, filter string) error {
 	return w.Flush()
 }
 
-// measure runs operation ("go" or "python", and an argument) in a new process. It returns the
-// speed in millions of entries per second and the peak memory in MB.
-func measure(operation string) (rate, rss float64, err error) {
+// result is what a run prints: the number of entries, and the peak memory in kB.
+type result struct{ entries, seconds, rss float64 }
+
+// rate returns the speed in millions of entries per second.
+func (r result) rate() float64 { return r.entries / r.seconds / 1e6 }
+
+// measure runs operation ("go" or "python", and an argument) in a new process.
+func measure(operation string) (r result, err error) {
 	language, name, _ := strings.Cut(operation, " ")
 	dir, err := os.MkdirTemp("", "partd-bench-*")
 	if err != nil {
-		return 0, 0, err
+		return r, err
 	}
 	defer os.RemoveAll(dir)
 	cmd := program.Self("-run", name)
 	if language == "python" {
 		if cmd, err = program.Python("partd", "-c", peerPython, name); err != nil {
-			return 0, 0, err
+			return r, err
 		}
 	}
 	cmd.Dir = dir
-	out, err := cmd.Output()
-	if err != nil {
-		return 0, 0, err
-	}
-	var entries, seconds float64
-	if _, err := fmt.Sscan(string(out), &entries, &seconds, &rss); err != nil {
-		return 0, 0, fmt.Errorf("the run printed %q instead of entries, seconds and the peak memory in kB: %w", out, err)
-	}
-	return entries / seconds / 1e6, rss / 1000, nil
+	err = program.Scan(cmd, &r.entries, &r.seconds, &r.rss)
+	return r, err
 }

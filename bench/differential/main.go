@@ -21,7 +21,7 @@ import (
 func main() {
 	duration := flag.Duration("duration", time.Minute, "how long to run")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the first run; each later run uses the next one")
-	flag.Parse()
+	program.ParseFlags()
 	cmd := exec.Command("go", "test", "-count=1", "-v", "-timeout=0", "-run=^TestDifferential$",
 		"github.com/go-partd/partd/bench/differential", "-args", "-duration="+duration.String(), fmt.Sprint("-seed=", *seed))
 	cmd.Env = append(os.Environ(), "PARTD_REQUIRE_ALL=1") // fail if a program is missing

@@ -11,7 +11,6 @@ package main
 import (
 	"context"
 	_ "embed"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -33,22 +32,11 @@ const (
 	rounds = 100 // number of batches
 )
 
-func main() {
-	turns := flag.Int("rounds", 5, "runs of each test; the median is reported")
-	filter := flag.String("only", "", "run only rows whose name contains this text")
-	runName := flag.String("run", "", "make one run, as \"codec shape\", and print its seconds (used internally)")
-	flag.Parse()
-	var err error
-	if *runName != "" {
-		codec, shape, _ := strings.Cut(*runName, " ")
-		err = runOne(codec, shape)
-	} else {
-		err = compare(*turns, *filter)
-	}
-	program.ExitOnError(err)
-}
+func main() { program.Compare(runOne, compare) }
 
-func runOne(codec, shape string) error {
+// runOne makes the run of a codec and a shape of elements, such as "pickle rows".
+func runOne(run string) error {
+	codec, shape, _ := strings.Cut(run, " ")
 	element, ok := map[string]func(int) any{
 		"numbers": func(i int) any { return i * 7919 },
 		"texts":   func(i int) any { return fmt.Sprintf("text number %08d", i) },
@@ -101,8 +89,8 @@ func runOne(codec, shape string) error {
 }
 
 func compare(turns int, filter string) error {
-	if turns < 1 {
-		return fmt.Errorf("-rounds %d: must be at least 1", turns)
+	if _, err := program.Python("partd, msgpack"); err != nil {
+		return err
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "codec, elements\tappend, M/s\tPython\tratio\tget, M/s\tPython\tratio\tspread of runs")
@@ -111,28 +99,24 @@ func compare(turns int, filter string) error {
 			if !strings.Contains(codec+", "+shape, filter) {
 				continue
 			}
-			var times [4][]float64 // seconds of each run: append by Go, append by Python, get by Go, get by Python
-			for range turns {
-				python, err := program.Python("partd, msgpack", "-c", peerPython, codec, shape)
-				if err != nil {
-					return err
-				}
-				for peer, cmd := range []*exec.Cmd{program.Self("-run", codec+" "+shape), python} {
-					a, g, err := measure(cmd)
-					if err != nil {
-						return err
-					}
-					times[peer] = append(times[peer], a)
-					times[2+peer] = append(times[2+peer], g)
-				}
+			results, err := program.InTurns(turns,
+				func() (times, error) { return scanTimes(program.Self("-run", codec+" "+shape), nil) },
+				func() (times, error) {
+					return scanTimes(program.Python("partd, msgpack", "-c", peerPython, codec, shape))
+				})
+			if err != nil {
+				return err
 			}
 			const million = keys * length * rounds / 1e6
-			var m [4]float64
+			var m [4]float64 // append by Go, append by Python, get by Go, get by Python
 			spread := 0.0
-			for i, t := range times {
-				slices.Sort(t)
-				m[i] = million / t[len(t)/2]
-				spread = max(spread, t[len(t)-1]/t[0])
+			for i := range m {
+				var t []float64
+				for _, r := range results[i%2] {
+					t = append(t, r[i/2])
+				}
+				m[i] = million / program.Median(t)
+				spread = max(spread, slices.Max(t)/slices.Min(t))
 			}
 			fmt.Fprintf(w, "%s, %s\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\tup to %.1f\n", codec, shape, m[0], m[1], m[0]/m[1], m[2], m[3], m[2]/m[3], spread)
 		}
@@ -140,15 +124,12 @@ func compare(turns int, filter string) error {
 	return w.Flush()
 }
 
-// measure runs a command that prints its times of appending and getting in seconds, and returns
-// them.
-func measure(cmd *exec.Cmd) (appending, getting float64, err error) {
-	out, err := cmd.Output()
-	if err != nil {
-		return 0, 0, fmt.Errorf("%s: %w", cmd.Path, err)
+// times are the CPU seconds of appending and of getting.
+type times [2]float64
+
+func scanTimes(cmd *exec.Cmd, err error) (t times, _ error) {
+	if err == nil {
+		err = program.Scan(cmd, &t[0], &t[1])
 	}
-	if _, err := fmt.Sscan(string(out), &appending, &getting); err != nil {
-		return 0, 0, fmt.Errorf("%s printed %q, want two times in seconds: %w", cmd.Path, out, err)
-	}
-	return appending, getting, nil
+	return t, err
 }

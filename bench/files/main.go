@@ -17,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -107,16 +106,13 @@ func main() {
 	flag.StringVar(&f.polars, "polars", f.polars, "a Python that has polars")
 	flag.StringVar(&f.duckdb, "duckdb", f.duckdb, "a Python that has DuckDB")
 	flag.StringVar(&f.datafusion, "datafusion", f.datafusion, "a Python that has DataFusion")
-	flag.Parse()
+	program.ParseFlags()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	program.ExitOnError(f.run(ctx))
 }
 
 func (f *flags) run(ctx context.Context) error {
-	if flag.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
-	}
 	if runtime.GOOS != "linux" {
 		return errors.New("this program needs Linux: it measures memory with /proc")
 	}

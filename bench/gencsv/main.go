@@ -8,7 +8,6 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 
@@ -24,11 +23,7 @@ func main() {
 	flag.Uint64Var(&o.Seed, "seed", 1, "`seed`; each seed yields another file")
 	flag.BoolVar(&o.Quoted, "quoted", false, "put commas and quotes into the text of every fourth row")
 	out := flag.String("o", "", "`file` to write (default: standard output)")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "gencsv: unexpected argument %q\n", flag.Arg(0))
-		os.Exit(2)
-	}
+	program.ParseFlags()
 	program.ExitOnError(write(*out, o))
 }
 

@@ -11,8 +11,8 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -68,25 +68,15 @@ func rows() []row {
 }
 
 func main() {
-	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
-	filter := flag.String("only", "", "run only formats whose name contains this text")
 	data := flag.String("data", "testdata/birdstrikes.csv", "`file` to cut values from")
 	codecs := flag.Bool("codecs", false, "write the table of all formats, measured on real data")
 	contents := flag.String("contents", "", "with -codecs: another text `file`, such as Debian's list Contents-amd64, uncompressed")
-	runSpec := flag.String("run", "", "make one run and print its figures (used internally)")
-	flag.Parse()
-	var err error
-	switch {
-	case *rounds < 1:
-		err = fmt.Errorf("-rounds %d: must be at least 1", *rounds)
-	case *runSpec != "":
-		err = runOne(*runSpec, *data)
-	case *codecs:
-		err = writeTable(*data, *contents, *rounds)
-	default:
-		err = compare(*data, *filter, *rounds)
-	}
-	program.ExitOnError(err)
+	program.Compare(func(run string) error { return runOne(run, *data) }, func(rounds int, only string) error {
+		if *codecs {
+			return writeTable(*data, *contents, rounds)
+		}
+		return compare(*data, only, rounds)
+	})
 }
 
 func compare(data, filter string, rounds int) error {
@@ -96,40 +86,34 @@ func compare(data, filter string, rounds int) error {
 		if !strings.Contains(string(r.format), filter) {
 			continue
 		}
-		var ours, peers []figures
-		for range rounds {
-			o, err := measure(r, data, false)
-			if err != nil {
-				return fmt.Errorf("%s: %w", r.format, err)
-			}
-			ours = append(ours, o)
-			if r.peer == "" {
-				continue
-			}
-			p, err := measure(r, data, true)
-			if errors.Is(err, program.ErrNoPython) {
-				continue
-			} else if err != nil {
-				return fmt.Errorf("%s of Python: %w", r.peer, err)
-			}
-			if p.sum != o.sum {
-				return fmt.Errorf("the values of %s have the checksum %s, but the values of Python's %s have %s", r.format, o.sum, r.peer, p.sum)
-			}
-			peers = append(peers, p)
+		measurements := []func() (figures, error){func() (figures, error) { return measure(r, data, false) }}
+		if r.peer != "" {
+			measurements = append(measurements, func() (figures, error) { return measure(r, data, true) })
 		}
-		a, c, g := figuresOf(ours, figures.append), figuresOf(ours, figures.perCPU), figuresOf(ours, figures.get)
+		results, err := program.InTurns(rounds, measurements...)
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.format, err)
+		}
+		ours, peers := results[0], slices.Concat(results[1:]...)
+		for _, f := range slices.Concat(ours, peers) {
+			if f.sum != ours[0].sum {
+				return fmt.Errorf("the values of %s have the checksum %s in one run, and %s in another run or in Python", r.format, ours[0].sum, f.sum)
+			}
+		}
+		a, c, g := program.MedianOf(ours, figures.append), program.MedianOf(ours, figures.perCPU), program.MedianOf(ours, figures.get)
+		slices.SortFunc(ours, func(a, b figures) int { return cmp.Compare(a.append(), b.append()) })
 		suffix := ""
 		if r.uniform {
 			suffix = ", one repeated letter"
 		}
-		fmt.Fprintf(w, "%s\t%d B%s\t%.0f\t(%.0f-%.0f)", r.format, r.value, suffix, program.Median(a), a[0], a[len(a)-1])
+		fmt.Fprintf(w, "%s\t%d B%s\t%.0f\t(%.0f-%.0f)", r.format, r.value, suffix, a, ours[0].append(), ours[len(ours)-1].append())
 		if len(peers) == 0 {
-			fmt.Fprintf(w, "\t-\t-\t%.0f\t-\t%.0f\t-\t-\t%s\n", program.Median(c), program.Median(g), r.target)
+			fmt.Fprintf(w, "\t-\t-\t%.0f\t-\t%.0f\t-\t-\t%s\n", c, g, r.target)
 			continue
 		}
-		pa, pc, pg := program.Median(figuresOf(peers, figures.append)), program.Median(figuresOf(peers, figures.perCPU)), program.Median(figuresOf(peers, figures.get))
+		pa, pc, pg := program.MedianOf(peers, figures.append), program.MedianOf(peers, figures.perCPU), program.MedianOf(peers, figures.get)
 		fmt.Fprintf(w, "\t%.0f\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.1f\t%s\n",
-			pa, program.Median(a)/pa, program.Median(c), pc, program.Median(g), pg, program.Median(g)/pg, r.target)
+			pa, a/pa, c, pc, g, pg, g/pg, r.target)
 	}
 	return w.Flush()
 }
@@ -157,22 +141,7 @@ func measure(r row, data string, peer bool) (figures, error) {
 			return figures{}, err
 		}
 	}
-	out, err := cmd.Output()
-	if err != nil {
-		return figures{}, err
-	}
 	var f figures
-	if _, err := fmt.Sscan(string(out), &f.bytes, &f.appendSeconds, &f.appendCPU, &f.getSeconds, &f.sum); err != nil {
-		return f, fmt.Errorf("the run printed %q instead of bytes, three times in seconds, and a checksum: %w", out, err)
-	}
-	return f, nil
-}
-
-func figuresOf(results []figures, value func(figures) float64) []float64 {
-	var v []float64
-	for _, f := range results {
-		v = append(v, value(f))
-	}
-	slices.Sort(v)
-	return v
+	err := program.Scan(cmd, &f.bytes, &f.appendSeconds, &f.appendCPU, &f.getSeconds, &f.sum)
+	return f, err
 }

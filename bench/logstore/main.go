@@ -53,12 +53,8 @@ func main() {
 	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	flag.StringVar(&f.child, "child", "", "run only this `store`, in this process, and print JSON")
 	flag.StringVar(&f.profile, "cpuprofile", "", "with --child: write a profile of appending and reading to a `file`")
-	flag.Parse()
-	err := fmt.Errorf("unexpected argument %q", flag.Arg(0))
-	if flag.NArg() == 0 {
-		err = f.run()
-	}
-	program.ExitOnError(err)
+	program.ParseFlags()
+	program.ExitOnError(f.run())
 }
 
 func (f *flags) run() error {
@@ -177,10 +173,10 @@ func (f *flags) report(l *load, names []string, results map[string][]result) {
 	base := results[names[0]]
 	for _, n := range names {
 		rs := results[n]
-		med := func(f func(r result) float64) float64 { return median(rs, f) }
+		med := func(f func(r result) float64) float64 { return program.MedianOf(rs, f) }
 		ratio := func(f func(r result) float64) float64 {
 			i := -1
-			return median(rs, func(r result) float64 { i++; return f(base[i]) / f(r) })
+			return program.MedianOf(rs, func(r result) float64 { i++; return f(base[i]) / f(r) })
 		}
 		writeSec := func(r result) float64 { return r.WriteSec }
 		appendSec := func(r result) float64 { return r.AppendSec }
@@ -192,12 +188,4 @@ func (f *flags) report(l *load, names []string, results map[string][]result) {
 			med(func(r result) float64 { return float64(r.WrittenBytes) })/total, med(func(r result) float64 { return float64(r.VmHWM) })/(1<<20))
 	}
 	fmt.Printf("M/s are million entries per second. A ratio is the store's speed divided by the speed of %s, the median of %d rounds.\n", names[0], f.rounds)
-}
-
-func median(rs []result, f func(r result) float64) float64 {
-	var xs []float64
-	for _, r := range rs {
-		xs = append(xs, f(r))
-	}
-	return program.Median(xs)
 }

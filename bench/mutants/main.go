@@ -57,15 +57,14 @@ var (
 )
 
 func main() {
-	flag.Parse()
-	if *parallel < 1 || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "mutants: --parallel must be above 0, and no other arguments are allowed")
-		os.Exit(2)
-	}
+	program.ParseFlags()
 	program.ExitOnError(run())
 }
 
 func run() error {
+	if *parallel < 1 {
+		return errors.New("--parallel must be above 0")
+	}
 	pattern, err := regexp.Compile("^(" + *only + ")$")
 	root, rootErr := os.Getwd()
 	mutants, listErr := readLists(root)

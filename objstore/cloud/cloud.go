@@ -15,9 +15,14 @@ package cloud
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"io/fs"
+	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -32,31 +37,13 @@ import (
 
 // Schemes returns the schemes s3 and gs.
 func Schemes() []stores.Scheme {
-	sizeOption := func(name, fallback, help string) stores.Option {
-		return stores.Option{Name: name, Usage: "SIZE", Default: fallback, Help: help, Check: func(value string) error {
-			_, err := stores.ParseSize(value)
-			return err
-		}}
-	}
 	commonOptions := []stores.Option{
-		sizeOption("memory", "512MiB", "maximum memory"),
-		sizeOption("segment", "64MiB", "maximum data to collect before an upload; at most a seventh of memory"),
-		{Name: "disk", Usage: "SIZE", Default: "0", Help: "maximum size of readers' temporary files, with which a large store is read in one pass; 0: no files, and many passes", Check: func(value string) error {
-			_, err := diskSize(value)
-			return err
-		}},
+		{Name: "memory", Usage: "SIZE", Default: "512MiB", Help: "maximum memory", Check: check(stores.ParseSize)},
+		{Name: "segment", Usage: "SIZE", Default: "64MiB", Help: "maximum data to collect before an upload; at most a seventh of memory", Check: check(stores.ParseSize)},
+		{Name: "disk", Usage: "SIZE", Default: "0", Help: "maximum size of readers' temporary files, with which a large store is read in one pass; 0: no files, and many passes", Check: check(diskSize)},
 		{Name: "disk-dir", Usage: "DIR", Default: "$TMPDIR, or /tmp", Help: "directory for readers' temporary files"},
-		{Name: "readonly", Usage: "true|false", Default: "false", Help: "create no objects", Check: func(value string) error {
-			_, err := strconv.ParseBool(value)
-			return err
-		}},
-		{Name: "retry", Usage: "DURATION", Default: "1m", Help: "how long to retry a request", Check: func(value string) error {
-			d, err := time.ParseDuration(value)
-			if err == nil && d <= 0 {
-				err = errors.New("must be positive")
-			}
-			return err
-		}},
+		{Name: "readonly", Usage: "true|false", Default: "false", Help: "create no objects", Check: check(strconv.ParseBool)},
+		{Name: "retry", Usage: "DURATION", Default: "1m", Help: "how long to retry a request", Check: check(retryTime)},
 		{Name: "endpoint", Usage: "URL", Default: "the cloud's own", Help: "server, such as http://127.0.0.1:7070"},
 	}
 	scheme := func(name, help string, options ...stores.Option) stores.Scheme {
@@ -127,6 +114,48 @@ func OpenBucket(ctx context.Context, rawURL string) (objstore.Bucket, error) {
 	return newBucket(ctx, u.Scheme, u.Host+u.Path, options)
 }
 
+// remote is what the buckets of all clouds have in common.
+type remote struct {
+	transport *http.Transport
+	url       string // without options
+	bucket    string
+	prefix    string // empty, or ends with a slash
+}
+
+func newRemote(scheme, bucket, prefix string, transport *http.Transport) remote {
+	transport.MaxIdleConnsPerHost = 64
+	transport.DisableCompression = true
+	return remote{transport, strings.TrimSuffix(scheme+"://"+bucket+"/"+prefix, "/"), bucket, prefix}
+}
+
+func (r *remote) String() string { return r.url }
+
+// Close closes idle connections.
+func (r *remote) Close() error {
+	r.transport.CloseIdleConnections()
+	return nil
+}
+
+// storeError converts the error of a response with the given status as [objstore.Bucket] requires, and adds
+// the object's path. After transient errors and status 409, it is unknown whether the object exists.
+func (r *remote) storeError(err error, name string, status int) error {
+	path := r.url + "/" + name
+	switch {
+	case status == http.StatusPreconditionFailed:
+		return fmt.Errorf("%s: %w", path, fs.ErrExist)
+	case status == http.StatusRequestTimeout, status == http.StatusConflict, status == http.StatusTooManyRequests, status < 400, status >= 500:
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return fmt.Errorf("%s: %w: %w", path, objstore.ErrRefused, err)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// checksum returns the checksum of an object's data, as both clouds expect it.
+func checksum(data []byte) string {
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli)))
+}
+
 func closeBucket(b objstore.Bucket) error {
 	if c, ok := b.(io.Closer); ok {
 		return c.Close()
@@ -153,6 +182,22 @@ func open(ctx context.Context, scheme, location string, o map[string]string) (*S
 		return nil, errors.Join(err, closeBucket(b))
 	}
 	return &Store{s, counter}, nil
+}
+
+// check returns the Check function of an option whose values parse parses.
+func check[T any](parse func(value string) (T, error)) func(string) error {
+	return func(value string) error {
+		_, err := parse(value)
+		return err
+	}
+}
+
+func retryTime(value string) (time.Duration, error) {
+	d, err := time.ParseDuration(value)
+	if err == nil && d <= 0 {
+		err = errors.New("must be positive")
+	}
+	return d, err
 }
 
 func diskSize(value string) (int64, error) {

@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"iter"
@@ -36,12 +33,10 @@ const (
 // gcs is a bucket of Google Cloud Storage, accessed with the JSON API, because Google's own library
 // would add 300 packages.
 type gcs struct {
-	client    *http.Client
-	transport *http.Transport
-	api       string // ends with a slash
-	bucket    string
-	prefix    string
-	project   string // project to bill, or ""
+	remote
+	client  *http.Client
+	api     string // ends with a slash
+	project string // project to bill, or ""
 }
 
 // openGCS returns a bucket, accessed with the application default credentials. In tests, the variable
@@ -51,9 +46,7 @@ func openGCS(ctx context.Context, bucket, prefix, endpoint string) (*gcs, error)
 	if base, ok := http.DefaultTransport.(*http.Transport); ok {
 		transport = base.Clone()
 	}
-	transport.MaxIdleConnsPerHost = 64
-	transport.DisableCompression = true
-	b := &gcs{client: &http.Client{Transport: transport}, transport: transport, api: gcsAPI, bucket: bucket, prefix: prefix}
+	b := &gcs{remote: newRemote("gs", bucket, prefix, transport), client: &http.Client{Transport: transport}, api: gcsAPI}
 	if host := os.Getenv("STORAGE_EMULATOR_HOST"); host != "" && endpoint == "" {
 		if !strings.Contains(host, "://") {
 			host = "http://" + host
@@ -83,14 +76,6 @@ func (b *gcs) authorize(ctx context.Context) error {
 	_ = json.Unmarshal(creds.JSON, &user) // credentials from the metadata server have no JSON file
 	b.project = cmp.Or(os.Getenv("GOOGLE_CLOUD_QUOTA_PROJECT"), user.Project)
 	b.client = &http.Client{Transport: &oauth2.Transport{Source: creds.TokenSource, Base: b.transport}}
-	return nil
-}
-
-func (b *gcs) String() string { return strings.TrimSuffix("gs://"+b.bucket+"/"+b.prefix, "/") }
-
-// Close closes idle connections.
-func (b *gcs) Close() error {
-	b.transport.CloseIdleConnections()
 	return nil
 }
 
@@ -135,35 +120,35 @@ func (b *gcs) send(r *http.Request) (*http.Response, error) {
 	return nil, &gcsError{resp.StatusCode, answer.Error.Message}
 }
 
-func (b *gcs) newRequest(ctx context.Context, method, name string, query url.Values) (*http.Request, error) {
+// request makes a request without a body for an object, or for the bucket if name is empty. byteRange is the
+// value of the header Range, or empty.
+func (b *gcs) request(ctx context.Context, method, name string, query url.Values, byteRange string) (*http.Response, error) {
 	path := b.api + "b/" + url.PathEscape(b.bucket) + "/o"
 	if name != "" {
 		path += "/" + url.PathEscape(b.prefix+name)
 	}
-	return http.NewRequestWithContext(ctx, method, path+"?"+query.Encode(), nil)
+	r, err := http.NewRequestWithContext(ctx, method, path+"?"+query.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if byteRange != "" {
+		r.Header.Set("Range", byteRange)
+	}
+	return b.send(r)
 }
 
-// storeError converts an error response as [objstore.Bucket] requires, and adds the object's path.
+// storeError converts an error as [objstore.Bucket] requires.
 func (b *gcs) storeError(err error, name string) error {
-	var e *gcsError
-	if !errors.As(err, &e) {
-		return err
+	if e, ok := errors.AsType[*gcsError](err); ok {
+		return b.remote.storeError(err, name, e.code)
 	}
-	objectPath := b.String() + "/" + name
-	switch {
-	case e.code == http.StatusPreconditionFailed:
-		return fmt.Errorf("%s: %w", objectPath, fs.ErrExist)
-	case e.code == http.StatusRequestTimeout, e.code == http.StatusConflict, e.code == http.StatusTooManyRequests, e.code < 400, e.code >= 500:
-		return fmt.Errorf("%s: %w", objectPath, err)
-	}
-	return fmt.Errorf("%s: %w: %w", objectPath, objstore.ErrRefused, err)
+	return err
 }
 
 // Create creates an object if it does not exist (has generation 0). The server verifies the checksum
 // in the request.
 func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
-	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli))
-	meta, err := json.Marshal(map[string]string{"name": b.prefix + name, "crc32c": base64.StdEncoding.EncodeToString(sum)})
+	meta, err := json.Marshal(map[string]string{"name": b.prefix + name, "crc32c": checksum(data)})
 	if err != nil {
 		return err
 	}
@@ -215,20 +200,14 @@ func (b *gcs) ReadRange(ctx context.Context, name string, offset, length int64) 
 	if length == 0 {
 		return http.NoBody, nil
 	}
-	r, err := b.newRequest(ctx, http.MethodGet, name, url.Values{"alt": {"media"}})
-	if err != nil {
-		return nil, err
-	}
-	status := http.StatusOK
+	status, byteRange := http.StatusOK, ""
 	if offset > 0 || length > 0 {
-		byteRange := fmt.Sprintf("bytes=%d-", offset)
+		status, byteRange = http.StatusPartialContent, fmt.Sprintf("bytes=%d-", offset)
 		if length > 0 {
 			byteRange += fmt.Sprint(offset + length - 1)
 		}
-		r.Header.Set("Range", byteRange)
-		status = http.StatusPartialContent
 	}
-	resp, err := b.send(r)
+	resp, err := b.request(ctx, http.MethodGet, name, url.Values{"alt": {"media"}}, byteRange)
 	switch {
 	case b.hasStatus(err, http.StatusRequestedRangeNotSatisfiable):
 		return http.NoBody, nil // the object ends before offset
@@ -274,11 +253,7 @@ func (b *gcs) List(ctx context.Context, prefix, after string) iter.Seq2[objstore
 }
 
 func (b *gcs) readPage(ctx context.Context, query url.Values, result any) error {
-	r, err := b.newRequest(ctx, http.MethodGet, "", query)
-	if err != nil {
-		return err
-	}
-	resp, err := b.send(r)
+	resp, err := b.request(ctx, http.MethodGet, "", query, "")
 	if err != nil {
 		return err
 	}
@@ -288,11 +263,7 @@ func (b *gcs) readPage(ctx context.Context, query url.Values, result any) error 
 
 // Delete removes an object.
 func (b *gcs) Delete(ctx context.Context, name string) error {
-	r, err := b.newRequest(ctx, http.MethodDelete, name, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := b.send(r)
+	resp, err := b.request(ctx, http.MethodDelete, name, nil, "")
 	if b.hasStatus(err, http.StatusNotFound) {
 		return nil
 	}

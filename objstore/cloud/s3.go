@@ -3,11 +3,8 @@ package cloud
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"iter"
@@ -23,10 +20,8 @@ import (
 )
 
 type s3 struct {
-	client    *minio.Client
-	transport *http.Transport
-	bucket    string
-	prefix    string // empty, or ends with a slash
+	remote
+	client *minio.Client
 }
 
 // openS3 returns a bucket without making a request. Credentials come from the environment variables
@@ -44,9 +39,8 @@ func openS3(bucket, prefix, region, endpoint string) (*s3, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport.MaxIdleConnsPerHost = 64
-	transport.DisableCompression = true
-	client, err := minio.New(host, &minio.Options{
+	b := &s3{remote: newRemote("s3", bucket, prefix, transport)}
+	b.client, err = minio.New(host, &minio.Options{
 		Creds: credentials.NewChainCredentials([]credentials.Provider{
 			&credentials.EnvAWS{}, &credentials.FileAWSCredentials{},
 			&credentials.IAM{Client: &http.Client{Transport: transport}},
@@ -54,28 +48,16 @@ func openS3(bucket, prefix, region, endpoint string) (*s3, error) {
 		Secure: secure, Region: region, BucketLookup: lookup, Transport: transport,
 		MaxRetries: 1, // a retried create could report that the object exists, although the first try created it
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &s3{client, transport, bucket, prefix}, nil
-}
-
-func (b *s3) String() string { return strings.TrimSuffix("s3://"+b.bucket+"/"+b.prefix, "/") }
-
-// Close closes idle connections.
-func (b *s3) Close() error {
-	b.transport.CloseIdleConnections()
-	return nil
+	return b, err
 }
 
 // Create creates an object if it does not exist (If-None-Match: *). The server verifies the checksum
 // in the request.
 func (b *s3) Create(ctx context.Context, name string, data []byte) error {
-	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli))
 	opts := minio.PutObjectOptions{
 		DisableMultipart: true, DisableContentSha256: true, ContentType: "application/octet-stream",
 		// With this spelling, the client sends the header unchanged and adds no trailer.
-		UserMetadata: map[string]string{"X-Amz-Checksum-Crc32c": base64.StdEncoding.EncodeToString(sum)},
+		UserMetadata: map[string]string{"X-Amz-Checksum-Crc32c": checksum(data)},
 	}
 	opts.SetMatchETagExcept("*")
 	body := &borrowedReader{r: bytes.NewReader(data)}
@@ -83,8 +65,6 @@ func (b *s3) Create(ctx context.Context, name string, data []byte) error {
 	_, err := b.client.PutObject(ctx, b.bucket, b.prefix+name, body, int64(len(data)), opts)
 	return b.storeError(err, name)
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // borrowedReader reads bytes that the caller may reuse after release. After release, Read returns an
 // error, because a closing connection may still read the body of a finished request.
@@ -108,27 +88,16 @@ func (l *borrowedReader) release() {
 	l.mu.Unlock()
 }
 
-// storeError converts an error as [objstore.Bucket] requires. It does not change transient errors and
-// status 409, because they do not show whether the object exists.
+// storeError converts an error as [objstore.Bucket] requires.
 func (b *s3) storeError(err error, name string) error {
-	if err == nil {
-		return nil
-	}
 	var r minio.ErrorResponse
-	if !errors.As(err, &r) {
-		return err
-	}
-	objectPath := b.String() + "/" + name
 	switch {
-	case r.StatusCode == http.StatusPreconditionFailed:
-		return fmt.Errorf("%s: %w", objectPath, fs.ErrExist)
-	case r.Code == minio.NoSuchKey:
-		return fmt.Errorf("%s: %w", objectPath, fs.ErrNotExist)
-	case r.StatusCode == http.StatusRequestTimeout, r.StatusCode == http.StatusConflict, r.StatusCode == http.StatusTooManyRequests,
-		r.Code == "RequestTimeout", r.Code == "BadDigest", r.StatusCode < 400, r.StatusCode >= 500:
+	case err == nil, !errors.As(err, &r), r.Code == "RequestTimeout", r.Code == "BadDigest":
 		return err
+	case r.Code == minio.NoSuchKey:
+		return fmt.Errorf("%v/%s: %w", b, name, fs.ErrNotExist)
 	}
-	return fmt.Errorf("%s: %w: %w", objectPath, objstore.ErrRefused, err)
+	return b.remote.storeError(err, name, r.StatusCode)
 }
 
 // ReadRange reads a part of an object.

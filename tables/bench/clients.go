@@ -4,30 +4,23 @@ package main
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 )
 
 // measureClients measures peers, for comparison with measureWriters: Quack's server with one and with eight
 // clients, and DuckLake. Each row is committed separately.
 func (b *bench) measureClients() error {
-	for _, peer := range []string{"quack", "ducklake"} {
-		elapsed, err := b.runPeer(peer, "writers")
-		if err != nil {
-			return err
-		}
-		for _, key := range slices.Sorted(maps.Keys(elapsed)) {
-			n, where, _ := strings.Cut(key, " ")
-			job := fmt.Sprintf("append 1 row to one table, synced; writers: %s", n)
-			if where == "each" {
-				job = fmt.Sprintf("append 1 row to a table each, synced; writers: %s", n)
-			}
-			fmt.Printf("%s, %s: %.0f rows/s\n", job, peer, 1/elapsed[key])
-			if err := b.writeFigure(job, peer, elapsed[key], b.rounds); err != nil {
-				return err
-			}
-		}
+	return b.reportPeers("writers", []string{"quack", "ducklake"}, func(peer, key string) (job, contender string) {
+		n, where, _ := strings.Cut(key, " ")
+		return writersJob(n, where == "each"), peer
+	})
+}
+
+// writersJob returns the name of the job in which n writers append to one table, or to a table each.
+func writersJob(n any, ownTables bool) string {
+	where := "one table"
+	if ownTables {
+		where = "a table each"
 	}
-	return nil
+	return fmt.Sprintf("append 1 row to %s, synced; writers: %v", where, n)
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,14 +19,9 @@ import (
 
 // measureFlight measures puts and gets over Flight: it runs the client of shoots, a small Flight server for data
 // frames, against our server and against shoots' own server.
-func (b *bench) measureFlight() (err error) {
+func (b *bench) measureFlight() error {
 	const rows, columns = 500_000, 50
-	engine, err := duck.New(&duck.Options{TempDir: b.dir})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, engine.Close()) }()
-	return b.withStore(&tables.Options{Engine: engine}, func(s *tables.Store) error {
+	return b.withSQL(&duck.Options{TempDir: b.dir}, tables.Options{}, func(s *tables.Store) error {
 		l, err := net.Listen("tcp", "localhost:0")
 		if err != nil {
 			return err
@@ -46,12 +40,8 @@ func (b *bench) measureFlight() (err error) {
 }
 
 func (b *bench) runFlightPeer(port, rows, columns int) error {
-	out, err := b.runPython("flight.py", "shoots", fmt.Sprint(port), fmt.Sprint(rows), fmt.Sprint(os.Getpid()))
-	if err != nil {
-		return err
-	}
 	var timesByCall map[string]map[string][2]float64
-	if err := json.Unmarshal(out, &timesByCall); err != nil {
+	if err := b.runPython("flight.py", "shoots", &timesByCall, fmt.Sprint(port), fmt.Sprint(rows), fmt.Sprint(os.Getpid())); err != nil {
 		return err
 	}
 	megabytes := float64(rows*columns*8) / 1e6
@@ -60,10 +50,7 @@ func (b *bench) runFlightPeer(port, rows, columns int) error {
 			t := timesByCall[call][server]
 			fmt.Printf("flight, %d × %d float64, %s, %s: %.0f MB/s, %.1f s of CPU per GB\n", rows, columns, call, server, megabytes/t[0], t[1]*1000/megabytes)
 			contender := map[string]string{"ours": "tables", "shoots": "shoots", "alone": "pyarrow"}[server]
-			f := figures.Figure{Bench: "tables", Job: "flight, " + call, Contender: contender, Value: megabytes / t[0], Unit: "MB/s", Runs: b.rounds}
-			if err := figures.Append(b.figures, f); err != nil {
-				return err
-			}
+			b.writeFigure(figures.Figure{Job: "flight, " + call, Contender: contender, Value: megabytes / t[0], Unit: "MB/s", Runs: b.rounds})
 		}
 	}
 	return nil

@@ -4,8 +4,7 @@ package main
 
 import (
 	_ "embed"
-	"encoding/json"
-	"errors"
+	"encoding/csv"
 	"fmt"
 	"math"
 	"os"
@@ -14,18 +13,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
-	"github.com/go-partd/partd/internal/testutil/figures"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/internal/parquetfile"
 )
 
@@ -41,7 +36,7 @@ const (
 type contender struct {
 	name    string
 	version string                           // the version of DuckDB that the program uses
-	load    time.Duration                    // the time to load the rows
+	load    float64                          // the seconds to load the rows
 	bytes   int64                            // the size of the loaded rows on disk
 	seconds []float64                        // the median time of each query
 	rows    func(sql string) (answer, error) // runs a query whose columns are strings, and returns the result
@@ -55,17 +50,13 @@ type answer [][]string
 // DuckLake, and DuckDB's Iceberg reader on our files run afterwards. Our SQL also runs in DuckDB, so its
 // times differ from DuckDB's only by the cost of reading our files and of its separate process.
 // All answers must be equal.
-func (b *bench) measureHits() (err error) {
+func (b *bench) measureHits() error {
 	path := filepath.Join(b.dir, "hits.parquet")
 	if err := b.makeHits(path); err != nil {
 		return err
 	}
-	engine, err := duck.New(&duck.Options{TempDir: b.dir, Memory: hitsMemory, Processes: true}) // a server also uses Processes
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, engine.Close()) }()
-	return b.withStore(&tables.Options{Engine: engine}, func(s *tables.Store) error {
+	engine := &duck.Options{TempDir: b.dir, Memory: hitsMemory, Processes: true} // a server also uses Processes
+	return b.withSQL(engine, tables.Options{}, func(s *tables.Store) error {
 		return withDuckDB(filepath.Join(b.dir, "hits.db"), func(conn duckdb.Connection) error {
 			all, err := b.loadHits(s, conn, path)
 			if err != nil {
@@ -86,14 +77,10 @@ func (b *bench) measureHits() (err error) {
 				}
 				all = append(all, c)
 			}
-			empty := 0
-			for _, a := range answers {
-				if len(a) == 0 {
-					empty++
-				}
-			}
-			fmt.Printf("hits: all answers are equal; %d of %d have no rows\n", empty, len(answers))
-			return b.reportHits(all)
+			withRows := slices.DeleteFunc(slices.Clone(answers), func(a answer) bool { return len(a) == 0 })
+			fmt.Printf("hits: all answers are equal; %d of %d have no rows\n", len(answers)-len(withRows), len(answers))
+			b.reportHits(all)
+			return nil
 		})
 	})
 }
@@ -116,20 +103,23 @@ func (b *bench) makeHits(path string) error {
 // loadHits loads the rows into a store, into a DuckDB table, and into a Parquet file that
 // DuckDB writes. It returns a contender for each.
 func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath string) ([]*contender, error) {
-	ours := &contender{name: "tables", version: duckdb.LibraryVersion()}
-	ours.rows = func(sql string) (answer, error) { return b.queryAnswer(s, sql) }
-	ours.run = func(sql string) error {
-		_, err := b.query(b.ctx, s, sql)
-		return err
-	}
-	start := time.Now()
-	if err := b.putFile(s, "hits", rowsPath); err != nil {
+	load, err := seconds(func() error {
+		return b.withParquet(rowsPath, func(r array.RecordReader) error {
+			_, err := s.Bucket("b").Put(b.ctx, "hits", r, tables.PutAppend, nil)
+			return err
+		})
+	})
+	if err != nil {
 		return nil, err
 	}
-	ours.load = time.Since(start)
-	var err error
-	if ours.bytes, _, err = diskUse(s.Dir()); err != nil {
+	size, _, err := diskUse(s.Dir())
+	if err != nil {
 		return nil, err
+	}
+	ours := &contender{
+		name: "tables", version: duckdb.LibraryVersion(), load: load, bytes: size,
+		rows: func(sql string) (answer, error) { return b.queryAnswer(s, sql) },
+		run:  func(sql string) error { return b.query(b.ctx, s, sql) },
 	}
 	settings := []string{fmt.Sprintf("SET memory_limit='%dB'", int64(hitsMemory)), fmt.Sprint("SET threads=", runtime.GOMAXPROCS(0))}
 	for _, sql := range settings {
@@ -137,25 +127,24 @@ func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath strin
 			return nil, err
 		}
 	}
-	table, err := newDuckDBContender(conn, "DuckDB, table", "hits", filepath.Join(b.dir, "hits.db"),
+	table, err := b.newDuckDBContender(conn, "DuckDB, table", "hits", filepath.Join(b.dir, "hits.db"),
 		"CREATE TABLE hits AS FROM read_parquet('"+rowsPath+"'); CHECKPOINT")
 	if err != nil {
 		return nil, err
 	}
 	path := filepath.Join(b.dir, "duckdb.parquet")
-	file, err := newDuckDBContender(conn, "DuckDB, Parquet", "read_parquet('"+path+"')", path,
+	file, err := b.newDuckDBContender(conn, "DuckDB, Parquet", "read_parquet('"+path+"')", path,
 		"COPY (FROM read_parquet('"+rowsPath+"')) TO '"+path+"'")
 	return []*contender{ours, table, file}, err
 }
 
 // newDuckDBContender returns DuckDB as a contender. It runs the statement load, which writes the file
 // path; queries read the rows from the table expression tableExpr.
-func newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, load string) (*contender, error) {
-	start := time.Now()
-	if err := execDuckDB(conn, load); err != nil {
+func (b *bench) newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, load string) (*contender, error) {
+	elapsed, err := seconds(func() error { return execDuckDB(conn, load) })
+	if err != nil {
 		return nil, err
 	}
-	elapsed := time.Since(start)
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -163,24 +152,9 @@ func newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, load stri
 	withTable := func(sql string) string { return strings.Replace(sql, "from hits", "from "+tableExpr+" AS hits", 1) }
 	return &contender{
 		name: name, version: duckdb.LibraryVersion(), load: elapsed, bytes: info.Size(),
-		rows: func(sql string) (answer, error) { return duckdbAnswer(conn, withTable(sql)) },
+		rows: func(sql string) (answer, error) { return b.duckdbAnswer(conn, withTable(sql)) },
 		run:  func(sql string) error { return execDuckDB(conn, withTable(sql)) },
 	}, nil
-}
-
-func (b *bench) putFile(s *tables.Store, name, path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // the file was only read
-	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(b.ctx)
-	if err != nil {
-		return err
-	}
-	defer r.Release()
-	_, err = s.Bucket("b").Put(b.ctx, name, r, tables.PutAppend, nil)
-	return err
 }
 
 func hitsQueryList() []string {
@@ -188,8 +162,10 @@ func hitsQueryList() []string {
 	return all[:len(all)-1]
 }
 
-// withTextColumns returns the query sql with all columns converted to text.
-func withTextColumns(sql string) string { return "SELECT COLUMNS(*)::VARCHAR FROM (" + sql + ")" }
+// withTextColumns returns the query sql with all columns converted to text, which is empty for NULL.
+func withTextColumns(sql string) string {
+	return "SELECT coalesce(COLUMNS(*)::VARCHAR, '') FROM (" + sql + ")"
+}
 
 // compareHits runs each query several times with each contender, in turns. It returns the answers
 // of the first contender, and an error if another contender's answers differ.
@@ -207,21 +183,21 @@ func (b *bench) compareHits(all []*contender) (answers []answer, err error) {
 				return nil, fmt.Errorf("query %d, %s: %w", i+1, c.name, err)
 			}
 		}
-		elapsed := make([][]float64, len(all))
-		for range b.rounds {
-			for k, c := range all {
-				start := time.Now()
+		var runs []func() error
+		for _, c := range all {
+			runs = append(runs, func() error {
 				if err := c.run(sql); err != nil {
-					return nil, fmt.Errorf("query %d, %s: %w", i+1, c.name, err)
+					return fmt.Errorf("query %d, %s: %w", i+1, c.name, err)
 				}
-				elapsed[k] = append(elapsed[k], time.Since(start).Seconds())
-				if k == 0 {
-					time.Sleep(50 * time.Millisecond) // meanwhile, our SQL opens a spare database for the next query
-				}
-			}
+				return nil
+			})
+		}
+		medians, err := inTurns(b.rounds, spareTime, runs...)
+		if err != nil {
+			return nil, err
 		}
 		for k, c := range all {
-			c.seconds = append(c.seconds, figures.Median(elapsed[k]))
+			c.seconds = append(c.seconds, medians[k])
 		}
 	}
 	return answers, nil
@@ -229,10 +205,6 @@ func (b *bench) compareHits(all []*contender) (answers []answer, err error) {
 
 // runHitsPeer runs the queries with a peer. It returns an error if an answer differs from answers.
 func (b *bench) runHitsPeer(peer, metadata string, answers []answer) (*contender, error) {
-	out, err := b.runPython("peers.py", peer, peer, "hits", metadata)
-	if err != nil {
-		return nil, err
-	}
 	var got struct {
 		Load    float64
 		Bytes   int64
@@ -240,7 +212,7 @@ func (b *bench) runHitsPeer(peer, metadata string, answers []answer) (*contender
 		Rows    []answer
 		Seconds []float64
 	}
-	if err := json.Unmarshal(out, &got); err != nil {
+	if err := b.runPython("peers.py", peer, &got, peer, "hits", metadata); err != nil {
 		return nil, err
 	}
 	for i, rows := range got.Rows {
@@ -250,22 +222,16 @@ func (b *bench) runHitsPeer(peer, metadata string, answers []answer) (*contender
 	}
 	newer := "DuckDB " + strings.TrimPrefix(got.Version, "v")
 	names := map[string]string{"duckdb": newer, "ducklake": "DuckLake", "duckiceberg": "DuckDB, Iceberg"}
-	elapsed := time.Duration(got.Load * float64(time.Second))
-	return &contender{name: names[peer], version: got.Version, load: elapsed, bytes: got.Bytes, seconds: got.Seconds}, nil
+	return &contender{name: names[peer], version: got.Version, load: got.Load, bytes: got.Bytes, seconds: got.Seconds}, nil
 }
 
-// reportHits prints each query's time in milliseconds, each contender's total, and the geometric mean of
-// its times relative to ours.
-func (b *bench) reportHits(all []*contender) error {
+// reportHits reports each query's times. It also prints each contender's total, and the geometric mean of its
+// times relative to ours.
+func (b *bench) reportHits(all []*contender) {
 	for i := range hitsQueryList() {
-		fmt.Printf("hits, query %2d:", i+1)
 		for _, c := range all {
-			fmt.Printf(" %s %.1f ms;", c.name, 1000*c.seconds[i])
-			if err := b.writeFigure(fmt.Sprintf("query %d of %d hits", i+1, b.hitsRows), c.name, c.seconds[i], b.rounds); err != nil {
-				return err
-			}
+			b.report(fmt.Sprintf("query %d of %d hits", i+1, b.hitsRows), c.name, c.seconds[i], b.rounds)
 		}
-		fmt.Println()
 	}
 	for _, c := range all {
 		ratio, sum := 0.0, 0.0
@@ -273,13 +239,10 @@ func (b *bench) reportHits(all []*contender) error {
 			ratio += math.Log(s / all[0].seconds[i])
 			sum += s
 		}
-		fmt.Printf("%d hits, %s (DuckDB %s): loaded in %.2f s, %d MB; 43 queries in %.0f ms, ours is %.2f × as fast\n",
-			b.hitsRows, c.name, c.version, c.load.Seconds(), c.bytes>>20, 1000*sum, math.Exp(ratio/float64(len(c.seconds))))
-		if err := b.writeFigure(fmt.Sprintf("43 queries of %d hits", b.hitsRows), c.name, sum, b.rounds); err != nil {
-			return err
-		}
+		fmt.Printf("%d hits, %s (DuckDB %s): loaded in %.2f s, %d MB; ours is %.2f × as fast, geometric mean\n",
+			b.hitsRows, c.name, c.version, c.load, c.bytes>>20, math.Exp(ratio/float64(len(c.seconds))))
+		b.report(fmt.Sprintf("43 queries of %d hits", b.hitsRows), c.name, sum, b.rounds)
 	}
-	return nil
 }
 
 // compareAnswers returns an error that describes the first difference between two answers, or nil. Numbers
@@ -315,13 +278,7 @@ func equalCells(want, got string) bool {
 
 // queryAnswer runs a query in our SQL and returns its result. All columns must be strings.
 func (b *bench) queryAnswer(s *tables.Store, sql string) (all answer, err error) {
-	r, err := s.Query(b.ctx, sql, &tables.QueryOptions{Bucket: "b"})
-	if err != nil {
-		return nil, err
-	}
-	defer r.Release()
-	for r.Next() {
-		batch := r.RecordBatch()
+	err = b.eachBatch(b.ctx, s, sql, func(batch arrow.RecordBatch) error {
 		for i := range int(batch.NumRows()) {
 			row := make([]string, batch.NumCols())
 			for k, c := range batch.Columns() {
@@ -329,38 +286,24 @@ func (b *bench) queryAnswer(s *tables.Store, sql string) (all answer, err error)
 			}
 			all = append(all, row)
 		}
-	}
-	return all, r.Err()
+		return nil
+	})
+	return all, err
 }
 
-// duckdbAnswer runs a query in DuckDB and returns its result. All columns must be strings.
-func duckdbAnswer(conn duckdb.Connection, sql string) (all answer, err error) {
-	var result duckdb.Result
-	defer duckdb.DestroyResult(&result)
-	if duckdb.Query(conn, sql, &result) == duckdb.StateError {
-		return nil, errors.New(duckdb.ResultError(&result))
+// duckdbAnswer runs a query in DuckDB, which writes the result to a file, and returns it. All columns must
+// be strings.
+func (b *bench) duckdbAnswer(conn duckdb.Connection, sql string) (answer, error) {
+	path := filepath.Join(b.dir, "answer.csv")
+	if err := execDuckDB(conn, "COPY ("+sql+") TO '"+path+"' (HEADER false, FORCE_QUOTE *)"); err != nil {
+		return nil, err
 	}
-	for {
-		chunk := duckdb.FetchChunk(result)
-		if chunk.Ptr == nil {
-			return all, nil
-		}
-		n := int(duckdb.DataChunkGetSize(chunk))
-		rows := make(answer, n)
-		for k := range duckdb.ColumnCount(&result) {
-			vector := duckdb.DataChunkGetVector(chunk, k)
-			valid := duckdb.VectorGetValidity(vector)
-			for i, text := range unsafe.Slice((*duckdb.StringT)(duckdb.VectorGetData(vector)), n) {
-				cell := ""
-				if duckdb.ValidityRowIsValid(valid, duckdb.IdxT(i)) {
-					cell = strings.Clone(duckdb.StringTData(&text))
-				}
-				rows[i] = append(rows[i], cell)
-			}
-		}
-		all = append(all, rows...)
-		duckdb.DestroyDataChunk(&chunk)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
+	defer f.Close() //nolint:errcheck // the file was only read
+	return csv.NewReader(f).ReadAll()
 }
 
 // iceberg folds the only table of a store, and returns the path of its Iceberg metadata file.

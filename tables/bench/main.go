@@ -17,7 +17,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,8 +31,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/figures"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
-	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/formats"
+	"github.com/go-partd/partd/tables/internal/peers"
 )
 
 type bench struct {
@@ -43,11 +45,14 @@ type bench struct {
 	hitsRows   int
 	tpcScale   float64
 	figures    string
+
+	ours      map[string]float64 // our seconds for each reported job
+	reportErr error              // error of writing to figures
 }
 
 func main() {
 	duck.RunWorker()
-	b := &bench{ctx: context.Background()}
+	b := &bench{ctx: context.Background(), ours: map[string]float64{}}
 	only := flag.String("only", "one,many,growing,bulk,stream,sql,resample,flight,series,writers,clients,hits,tpc", "benchmarks to run, separated by commas")
 	flag.IntVar(&b.rounds, "rounds", 5, "runs of each test; the median is reported")
 	flag.IntVar(&b.rows, "rows", 1_000_000, "rows of the bulk append, the scan and the resampling")
@@ -57,7 +62,7 @@ func main() {
 	flag.Float64Var(&b.tpcScale, "tpc-scale", 0.05, "scale factor of TPC-H and TPC-DS")
 	flag.StringVar(&b.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	flag.Parse()
-	if err := b.run(*only); err != nil {
+	if err := errors.Join(b.run(*only), b.reportErr); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -98,81 +103,69 @@ func (b *bench) withStore(o *tables.Options, f func(*tables.Store) error) (err e
 	return errors.Join(f(s), s.Close())
 }
 
-// median runs f in each round, and returns the median of the times that f returns.
-func (b *bench) median(f func() (time.Duration, error)) (time.Duration, error) {
-	times := make([]time.Duration, b.rounds)
-	for i := range times {
-		var err error
-		if times[i], err = f(); err != nil {
+// withSQL is like withStore, and gives the store an engine for SQL.
+func (b *bench) withSQL(engineOptions *duck.Options, o tables.Options, f func(*tables.Store) error) (err error) {
+	engine, err := duck.New(engineOptions)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	o.Engine = engine
+	return b.withStore(&o, f)
+}
+
+// seconds calls f and returns its time.
+func seconds(f func() error) (float64, error) {
+	start := time.Now()
+	err := f()
+	return time.Since(start).Seconds(), err
+}
+
+// inTurns calls all functions in each round, because the machine's speed varies. It returns the median
+// time of each function in seconds. After the first function, it pauses.
+func inTurns(rounds int, pause time.Duration, functions ...func() error) ([]float64, error) {
+	medians := make([]float64, len(functions))
+	times := make([][]float64, len(functions))
+	for range rounds {
+		for i, f := range functions {
+			elapsed, err := seconds(f)
+			if err != nil {
+				return nil, err
+			}
+			times[i] = append(times[i], elapsed)
+			if i == 0 {
+				time.Sleep(pause)
+			}
+		}
+	}
+	for i := range medians {
+		medians[i] = figures.Median(times[i])
+	}
+	return medians, nil
+}
+
+// median calls f in each round, and returns its median time in seconds.
+func (b *bench) median(f func() error) (float64, error) {
+	medians, err := inTurns(b.rounds, 0, f)
+	if err != nil {
+		return 0, err
+	}
+	return medians[0], nil
+}
+
+// medianInStore calls f with a new store in each round, and returns the median of the results.
+func (b *bench) medianInStore(o *tables.Options, f func(*tables.Store) (float64, error)) (float64, error) {
+	results := make([]float64, b.rounds)
+	for i := range results {
+		err := b.withStore(o, func(s *tables.Store) (err error) {
+			results[i], err = f(s)
+			return err
+		})
+		if err != nil {
 			return 0, err
 		}
 	}
-	return medianOf(times), nil
-}
-
-// medianOf sorts times and returns the median.
-func medianOf(times []time.Duration) time.Duration {
-	slices.Sort(times)
-	return times[len(times)/2]
-}
-
-func (b *bench) put(s *tables.Store, name string, batch arrow.RecordBatch) error {
-	r, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch})
-	if err != nil {
-		return err
-	}
-	defer r.Release()
-	_, err = s.Bucket("b").Put(b.ctx, name, r, tables.PutAppend, nil)
-	return err
-}
-
-// runPeer runs peers.py in a peer's Python environment, and returns the seconds of each operation by name.
-func (b *bench) runPeer(name string, args ...string) (map[string]float64, error) {
-	out, err := b.runPython("peers.py", name, name, args...)
-	if err != nil {
-		return nil, err
-	}
-	seconds := map[string]float64{}
-	return seconds, json.Unmarshal(out, &seconds)
-}
-
-// writeFigure writes the median time of a job to the file of --figures.
-func (b *bench) writeFigure(job, who string, seconds float64, runs int) error {
-	return figures.Append(b.figures, figures.Figure{Bench: "tables", Job: job, Contender: who, Value: 1000 * seconds, Unit: "ms", Runs: runs})
-}
-
-func perOperation(d time.Duration, n int) time.Duration { return d / time.Duration(n) }
-
-// measureOne compares acknowledged appends of single rows with pyiceberg's commits of one row.
-func (b *bench) measureOne() error {
-	const n = 500
-	row := trades(0, 1)
-	var elapsed [2]time.Duration
-	for i, sync := range []bool{false, true} {
-		var err error
-		if elapsed[i], err = b.median(func() (d time.Duration, _ error) {
-			return d, b.withStore(&tables.Options{Sync: sync, FoldAge: -1}, func(s *tables.Store) error {
-				if err := b.put(s, "t", row); err != nil {
-					return err
-				}
-				start := time.Now()
-				defer func() { d = time.Since(start) }()
-				return b.repeat(n, func(int) error { return b.put(s, "t", row) })
-			})
-		}); err != nil {
-			return err
-		}
-	}
-	iceberg, err := b.runPeer("pyiceberg", "one")
-	if err != nil {
-		return err
-	}
-	commit := time.Duration(iceberg["commit"] * float64(time.Second))
-	fmt.Printf("append one row, acknowledged: %v, with Sync %v; commit of one row with pyiceberg: %v, %.0f × and %.0f × as long\n",
-		perOperation(elapsed[0], n), perOperation(elapsed[1], n), commit, commit.Seconds()*n/elapsed[0].Seconds(), commit.Seconds()*n/elapsed[1].Seconds())
-	const job = "append 1 row, acknowledged"
-	return errors.Join(b.writeFigure(job, "tables", elapsed[0].Seconds()/n, b.rounds), b.writeFigure(job, "tables, synced", elapsed[1].Seconds()/n, b.rounds),
-		b.writeFigure(job, "pyiceberg", iceberg["commit"], b.rounds))
+	return figures.Median(results), nil
 }
 
 func (b *bench) repeat(n int, f func(i int) error) error {
@@ -184,130 +177,95 @@ func (b *bench) repeat(n int, f func(i int) error) error {
 	return nil
 }
 
-// measureMany creates many tables with an append of one row, and then appends another row to each.
-func (b *bench) measureMany() error {
-	for _, n := range []int{1, 1000, 10_000} {
-		if err := b.withStore(&tables.Options{FoldAge: -1}, func(s *tables.Store) error {
-			row := trades(0, 1)
-			start := time.Now()
-			if err := b.repeat(n, func(i int) error { return b.put(s, fmt.Sprint("t", i), row) }); err != nil {
-				return err
-			}
-			creationTime := time.Since(start)
-			start = time.Now()
-			if err := b.repeat(n, func(i int) error { return b.put(s, fmt.Sprint("t", i), row) }); err != nil {
-				return err
-			}
-			elapsed := time.Since(start)
-			fmt.Printf("append one row to each of %d tables: %v, %v per row (first rows, which create the tables: %v per row)\n", n, elapsed, perOperation(elapsed, n), perOperation(creationTime, n))
-			return errors.Join(b.writeFigure(fmt.Sprintf("append 1 row to each of %d tables", n), "tables", perOperation(elapsed, n).Seconds(), 1),
-				b.writeFigure(fmt.Sprintf("make each of %d tables by 1 row", n), "tables", perOperation(creationTime, n).Seconds(), 1))
-		}); err != nil {
+// report prints the median time of a contender at a job, and writes it to the file of --figures. It also
+// prints the ratio to our time, which must be reported first, with the contender "tables".
+func (b *bench) report(job, contender string, seconds float64, runs int) {
+	fmt.Printf("%s: %s %.4g ms", job, contender, 1000*seconds)
+	if contender == "tables" {
+		b.ours[job] = seconds
+	} else if ours, ok := b.ours[job]; ok {
+		fmt.Printf(": ours is %.2f × as fast", seconds/ours)
+	}
+	fmt.Println()
+	b.writeFigure(figures.Figure{Job: job, Contender: contender, Value: 1000 * seconds, Unit: "ms", Runs: runs})
+}
+
+func (b *bench) writeFigure(f figures.Figure) {
+	f.Bench = "tables"
+	b.reportErr = errors.Join(b.reportErr, figures.Append(b.figures, f))
+}
+
+// reportPeers runs peers.py for each peer, and reports its times. describe returns the job and the contender
+// of a time, given its name.
+func (b *bench) reportPeers(work string, peers []string, describe func(peer, name string) (job, contender string), args ...string) error {
+	for _, peer := range peers {
+		times, err := b.runPeer(peer, append([]string{work}, args...)...)
+		if err != nil {
 			return err
+		}
+		for _, name := range slices.Sorted(maps.Keys(times)) {
+			job, contender := describe(peer, name)
+			b.report(job, contender, times[name], b.rounds)
 		}
 	}
 	return nil
 }
 
-// measureGrowing appends rows to one table, and checks whether appends become slower.
-func (b *bench) measureGrowing() error {
-	return b.withStore(&tables.Options{}, func(s *tables.Store) error {
-		row := trades(0, 1)
-		done := 0
-		for _, upTo := range []int{1, 10, 100, 1000, 10_000} {
-			start, from := time.Now(), done
-			for ; done < upTo; done++ {
-				if err := b.put(s, "t", row); err != nil {
-					return err
-				}
-			}
-			elapsed := perOperation(time.Since(start), upTo-from)
-			fmt.Printf("appends %d to %d to one table: %v per row\n", from+1, upTo, elapsed)
-			if err := b.writeFigure(fmt.Sprintf("append rows %d to %d of a table", from+1, upTo), "tables", elapsed.Seconds(), 1); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+// runPeer runs peers.py in a peer's Python environment, and returns the seconds of each operation by name.
+func (b *bench) runPeer(peer string, args ...string) (map[string]float64, error) {
+	var times map[string]float64
+	err := b.runPython("peers.py", peer, &times, append([]string{peer}, args...)...)
+	return times, err
 }
 
-// measureBulk appends many rows at once, and reads one column with a filter. Its peers are pyarrow,
-// DuckDB, pyiceberg, DuckLake, Quack, and DuckDB's Iceberg reader on our files.
-func (b *bench) measureBulk() error {
-	batch := trades(0, b.rows)
-	if err := writeParquet(filepath.Join(b.dir, "rows.parquet"), batch); err != nil {
-		return err
-	}
-	var readTime time.Duration
-	appendTime, err := b.median(func() (d time.Duration, _ error) {
-		return d, b.withStore(nil, func(s *tables.Store) error {
-			start := time.Now()
-			if err := b.put(s, "t", batch); err != nil {
-				return err
-			}
-			d = time.Since(start)
-			var err error
-			readTime, err = b.median(func() (time.Duration, error) { return b.measureScan(s) })
-			return err
-		})
-	})
+// runPython runs a script in a peer's Python environment. Its first arguments are the subcommand, the
+// directory and the number of rounds. runPython decodes the script's output to result, unless result is nil.
+func (b *bench) runPython(script, peer string, result any, args ...string) error {
+	python, err := peers.PythonPath(peer)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("append %d rows: %v; read one column with a filter: %v\n", b.rows, appendTime, readTime)
-	appending, filtering := fmt.Sprintf("append %d rows at once", b.rows), fmt.Sprintf("read a column of %d rows by a filter", b.rows)
-	if err := errors.Join(b.writeFigure(appending, "tables", appendTime.Seconds(), b.rounds), b.writeFigure(filtering, "tables", readTime.Seconds(), b.rounds)); err != nil {
+	if script, err = filepath.Abs(filepath.Join("bench", script)); err != nil {
 		return err
 	}
-	for _, peer := range []string{"pyarrow", "duckdb", "pyiceberg", "ducklake", "quack"} {
-		elapsed, err := b.runPeer(peer, "bulk")
-		if err != nil {
-			return err
-		}
-		fmt.Printf("  %s: append %.3f s, read %.3f s: ours is %.2f × and %.2f × as fast\n", peer, elapsed["append"], elapsed["read"], elapsed["append"]/appendTime.Seconds(), elapsed["read"]/readTime.Seconds())
-		if err := errors.Join(b.writeFigure(appending, peer, elapsed["append"], b.rounds), b.writeFigure(filtering, peer, elapsed["read"], b.rounds)); err != nil {
-			return err
-		}
+	cmd := exec.CommandContext(b.ctx, python, slices.Insert(append([]string{script}, args...), 2, b.dir, fmt.Sprint(b.rounds))...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%v: %w", cmd, err)
+	} else if result != nil {
+		err = json.Unmarshal(out, result)
 	}
-	return b.withStore(nil, func(s *tables.Store) error {
-		if err := b.put(s, "t", batch); err != nil {
-			return err
-		}
-		metadata, err := b.iceberg(s)
-		if err != nil {
-			return err
-		}
-		elapsed, err := b.runPeer("duckiceberg", "bulk", metadata)
-		if err != nil {
-			return err
-		}
-		fmt.Printf("  DuckDB's Iceberg reader on our files: read %.3f s: ours is %.2f × as fast\n", elapsed["read"], elapsed["read"]/readTime.Seconds())
-		return b.writeFigure(filtering, "duckiceberg", elapsed["read"], b.rounds)
-	})
+	return err
 }
 
-func (b *bench) measureScan(s *tables.Store) (time.Duration, error) {
-	start := time.Now()
-	condition, err := filter.Parse("sym = 'S7' and price > 50")
+func (b *bench) put(s *tables.Store, name string, o *tables.PutOptions, batches ...arrow.RecordBatch) error {
+	r, err := array.NewRecordReader(batches[0].Schema(), batches)
 	if err != nil {
-		return 0, err
-	}
-	t, err := s.Bucket("b").Table(b.ctx, "t")
-	if err != nil {
-		return 0, err
-	}
-	r, err := t.Scan(b.ctx, &tables.ScanOptions{Columns: []string{"price"}, Filter: condition})
-	if err != nil {
-		return 0, err
+		return err
 	}
 	defer r.Release()
-	for r.Next() {
-	}
-	return time.Since(start), r.Err()
+	_, err = s.Bucket("b").Put(b.ctx, name, r, tables.PutAppend, o)
+	return err
 }
 
-func writeParquet(path string, batch arrow.RecordBatch) error {
-	f, err := os.Create(path)
+func (b *bench) withParquet(path string, f func(array.RecordReader) error) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // the file was only read
+	r, err := (&formats.Input{Name: path, File: file, Format: formats.Parquet}).Read(b.ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	return f(r)
+}
+
+// writeRows writes a batch to the file that peers read.
+func (b *bench) writeRows(batch arrow.RecordBatch) error {
+	f, err := os.Create(filepath.Join(b.dir, "rows.parquet"))
 	if err != nil {
 		return err
 	}
@@ -316,56 +274,4 @@ func writeParquet(path string, batch arrow.RecordBatch) error {
 		return errors.Join(err, f.Close())
 	}
 	return errors.Join(w.Write(batch), w.Close(), f.Close())
-}
-
-// measureStream is like DuckLake's streaming benchmark: it appends rows like those of ClickBench's table
-// hits in batches of 10. Each batch is synced before its append returns.
-func (b *bench) measureStream() error {
-	const size = 10
-	batch := hits(0, size, 1_000_000)
-	var sql time.Duration
-	elapsed, err := b.median(func() (d time.Duration, _ error) {
-		return d, b.withStore(&tables.Options{Sync: true}, func(s *tables.Store) error {
-			start := time.Now()
-			if err := b.repeat(b.streamRows/size, func(int) error { return b.put(s, "hits", batch) }); err != nil {
-				return err
-			}
-			d = time.Since(start)
-			start = time.Now()
-			t, err := s.Bucket("b").Table(b.ctx, "hits")
-			if err != nil {
-				return err
-			}
-			info, err := t.Info(b.ctx)
-			if sql = time.Since(start); err == nil && info.Rows != int64(b.streamRows/size*size) {
-				err = fmt.Errorf("the table has %d rows, want %d", info.Rows, b.streamRows)
-			}
-			return err
-		})
-	})
-	if err != nil {
-		return err
-	}
-	ours := float64(b.streamRows) / elapsed.Seconds()
-	fmt.Printf("stream of %d rows in batches of %d, %d columns, each synced: %.0f rows/s, counted in %v\n", b.streamRows, size, batch.NumCols(), ours, sql)
-	job := fmt.Sprintf("append %d rows of %d columns, synced", size, batch.NumCols())
-	if err := b.writeFigure(job, "tables", size/ours, b.rounds); err != nil {
-		return err
-	}
-	if err := writeParquet(filepath.Join(b.dir, "rows.parquet"), batch); err != nil {
-		return err
-	}
-	for _, peer := range []string{"duckdb", "ducklake", "quack", "pyiceberg"} {
-		seconds, err := b.runPeer(peer, "stream")
-		if err != nil {
-			return err
-		}
-		for name, batchSeconds := range seconds {
-			fmt.Printf("  %s: %.0f rows/s: ours is %.0f × as fast\n", name, size/batchSeconds, ours/(size/batchSeconds))
-			if err := b.writeFigure(job, name, batchSeconds, b.rounds); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

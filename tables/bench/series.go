@@ -3,14 +3,11 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"math"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,9 +18,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/duck"
-	"github.com/go-partd/partd/tables/internal/formats"
-	"github.com/go-partd/partd/tables/internal/peers"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -31,42 +25,46 @@ import (
 const seriesTables = 1000
 
 type results struct {
-	Seconds map[string]timePair // times by operation
-	Results map[string]float64  // the operations' results, which must be equal in all programs
-	Prices  int64               // size of the series on disk in bytes
-	Bytes   int64               // size of everything on disk in bytes
+	Seconds map[string]float64 // median time of each operation
+	Results map[string]float64 // the operations' results, which must be equal in all programs
+	Prices  int64              // size of the series on disk in bytes
+	Bytes   int64              // size of everything on disk in bytes
 	Files   int
+	err     error
 }
 
-type timePair [2]float64 // wall-clock seconds, and CPU seconds
+// measure runs f in each round, and records its median time. It does nothing after an error.
+func (m *results) measure(name string, rounds int, f func(round int) error) {
+	if m.err != nil {
+		return
+	}
+	round := -1
+	medians, err := inTurns(rounds, 0, func() error { round++; return f(round) })
+	if err != nil {
+		m.err = fmt.Errorf("%s: %w", name, err)
+		return
+	}
+	m.Seconds[name] = medians[0]
+}
 
-// measure runs f in each round, and records the medians of its wall-clock and CPU times.
-func (m *results) measure(name string, rounds int, f func(round int) error) error {
-	var times, cpuTimes []time.Duration
-	for i := range rounds {
-		start, before := time.Now(), cpu()
-		if err := f(i); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+// measureReading measures the reading of rows, and records their number and the sum of their values.
+func (m *results) measureReading(name, rows, sum string, rounds int, open func() (array.RecordReader, error)) {
+	m.measure(name, rounds, func(int) error {
+		r, err := open()
+		if err != nil {
+			return err
 		}
-		times, cpuTimes = append(times, time.Since(start)), append(cpuTimes, cpu()-before)
-	}
-	m.Seconds[name] = timePair{medianOf(times).Seconds(), medianOf(cpuTimes).Seconds()}
-	return nil
-}
-
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		defer r.Release()
+		m.Results[rows], m.Results[sum], err = sums(r)
+		return err
+	})
 }
 
 // measureSeries compares operations on time series with pystore and ArcticDB, on data from pandas: appending
 // to a large table, reading a time range, resampling, and writing and searching many small tables.
-func (b *bench) measureSeries() (err error) {
+func (b *bench) measureSeries() error {
 	appendedRows := max(b.seriesRows/10, 2000)
-	if _, err := b.runPython("series.py", "pandas", "make", fmt.Sprint(b.seriesRows), fmt.Sprint(appendedRows)); err != nil {
+	if err := b.runPython("series.py", "pandas", nil, "make", fmt.Sprint(b.seriesRows), fmt.Sprint(appendedRows)); err != nil {
 		return err
 	}
 	// Measure both with and without syncs: ArcticDB syncs each append (to LMDB), and pystore never syncs.
@@ -78,39 +76,18 @@ func (b *bench) measureSeries() (err error) {
 	if err != nil {
 		return err
 	}
-	for name, elapsed := range synced.Seconds {
+	b.reportSeries("tables", ours)
+	for _, name := range slices.Sorted(maps.Keys(synced.Seconds)) {
 		if strings.HasPrefix(name, "append") || name == "tables" {
-			ours.Seconds[name+" synced"] = elapsed
+			b.report(name, "tables, synced", synced.Seconds[name], b.rounds)
 		}
-	}
-	fmt.Printf("time series of %d rows: %.1f MB on disk, %.1f MB with all tables, in %d files\n", b.seriesRows, float64(ours.Prices)/1e6, float64(ours.Bytes)/1e6, ours.Files)
-	for _, name := range slices.Sorted(maps.Keys(ours.Seconds)) {
-		fmt.Printf("  %s: %.2f ms, %.2f ms of CPU time\n", name, 1000*ours.Seconds[name][0], 1000*ours.Seconds[name][1])
-	}
-	if err := b.seriesFigures("tables", ours); err != nil {
-		return err
 	}
 	for _, peer := range []string{"pystore", "arcticdb"} {
-		out, err := b.runPython("series.py", peer, peer, fmt.Sprint(seriesTables))
-		if err != nil {
-			return err
-		}
 		var theirs results
-		if err := json.Unmarshal(out, &theirs); err != nil {
+		if err := b.runPython("series.py", peer, &theirs, peer, fmt.Sprint(seriesTables)); err != nil {
 			return err
 		}
-		if err := b.seriesFigures(peer, &theirs); err != nil {
-			return err
-		}
-		fmt.Printf("%s: %.1f MB on disk, %.1f MB with all tables, in %d files\n", peer, float64(theirs.Prices)/1e6, float64(theirs.Bytes)/1e6, theirs.Files)
-		for _, name := range slices.Sorted(maps.Keys(theirs.Seconds)) {
-			theirTime, ourTime := theirs.Seconds[name], ours.Seconds[name]
-			fmt.Printf("  %s: %.2f ms, %.2f ms of CPU time: ours is %.2f × as fast, by CPU time %.2f ×", name, 1000*theirTime[0], 1000*theirTime[1], theirTime[0]/ourTime[0], theirTime[1]/ourTime[1])
-			if synced, ok := ours.Seconds[name+" synced"]; ok {
-				fmt.Printf("; synced %.2f × and %.2f ×", theirTime[0]/synced[0], theirTime[1]/synced[1])
-			}
-			fmt.Println()
-		}
+		b.reportSeries(peer, &theirs)
 		for name, got := range theirs.Results {
 			if want := ours.Results[name]; math.Abs(got-want) > 1e-9*math.Abs(want) {
 				err = errors.Join(err, fmt.Errorf("%s: %s is %v, ours is %v", peer, name, got, want))
@@ -123,118 +100,81 @@ func (b *bench) measureSeries() (err error) {
 	return nil
 }
 
-func (b *bench) seriesFigures(who string, m *results) error {
-	for _, key := range slices.Sorted(maps.Keys(m.Seconds)) {
-		name, contender := key, who
-		if job, synced := strings.CutSuffix(key, " synced"); synced {
-			name, contender = job, who+", synced"
-		}
-		if err := b.writeFigure(name, contender, m.Seconds[key][0], b.rounds); err != nil {
-			return err
-		}
+func (b *bench) reportSeries(who string, m *results) {
+	fmt.Printf("time series of %d rows, %s: %.1f MB on disk, %.1f MB with all tables, in %d files\n", b.seriesRows, who, float64(m.Prices)/1e6, float64(m.Bytes)/1e6, m.Files)
+	for _, name := range slices.Sorted(maps.Keys(m.Seconds)) {
+		b.report(name, who, m.Seconds[name], b.rounds)
 	}
-	return nil
-}
-
-func (b *bench) runPython(script, peer, subcommand string, args ...string) ([]byte, error) {
-	python, err := peers.PythonPath(peer)
-	if err != nil {
-		return nil, err
-	}
-	if script, err = filepath.Abs(filepath.Join("bench", script)); err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(b.ctx, python, append([]string{script, subcommand, b.dir, fmt.Sprint(b.rounds)}, args...)...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%v: %w", cmd, err)
-	}
-	return out, nil
 }
 
 // readParquet reads a file that series.py wrote into memory, and returns its batches.
-func (b *bench) readParquet(name string) ([]arrow.RecordBatch, error) {
-	f, err := os.Open(filepath.Join(b.dir, name+".parquet"))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // the file was only read
-	r, err := (&formats.Input{Name: f.Name(), File: f, Format: formats.Parquet}).Read(b.ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Release()
-	var all []arrow.RecordBatch
-	for r.Next() {
-		r.RecordBatch().Retain()
-		all = append(all, r.RecordBatch())
-	}
-	return all, r.Err()
+func (b *bench) readParquet(name string) (all []arrow.RecordBatch, err error) {
+	err = b.withParquet(filepath.Join(b.dir, name+".parquet"), func(r array.RecordReader) error {
+		for r.Next() {
+			r.RecordBatch().Retain()
+			all = append(all, r.RecordBatch())
+		}
+		return r.Err()
+	})
+	return all, err
 }
 
 // measureOurSeries measures time series in package tables. appendedRows is the number of rows of the largest
 // append.
-func (b *bench) measureOurSeries(appendedRows int, sync bool) (m *results, err error) {
-	m = &results{Seconds: map[string]timePair{}, Results: map[string]float64{}}
-	engine, err := duck.New(nil)
-	if err != nil {
-		return m, err
-	}
-	defer func() { err = errors.Join(err, engine.Close()) }()
-	return m, b.withStore(&tables.Options{Engine: engine, Sync: sync}, func(s *tables.Store) error {
-		put := func(name, file string, o *tables.PutOptions) (func() error, error) {
-			rows, err := b.readParquet(file)
-			return func() error {
-				r, err := array.NewRecordReader(rows[0].Schema(), rows) // not the file's schema, which has other metadata
-				if err != nil {
-					return err
-				}
-				defer r.Release()
-				_, err = s.Bucket("b").Put(b.ctx, name, r, tables.PutAppend, o)
-				return err
-			}, err
+func (b *bench) measureOurSeries(appendedRows int, sync bool) (*results, error) {
+	m := &results{Seconds: map[string]float64{}, Results: map[string]float64{}}
+	return m, b.withSQL(nil, tables.Options{Sync: sync}, func(s *tables.Store) error {
+		series := &tables.Settings{Time: "at"}
+		base, err := b.readParquet("base")
+		if err == nil {
+			err = b.put(s, "series", &tables.PutOptions{Settings: series}, base...) // not with the file's schema, which has other metadata
 		}
-		settings := &tables.Settings{Time: "at"}
-		base, err := put("series", "base", &tables.PutOptions{Settings: settings})
 		if err != nil {
 			return err
 		}
-		if err := base(); err != nil {
-			return err
-		}
 		for _, size := range []int{1, 1000, appendedRows} {
-			puts := make([]func() error, b.rounds)
-			for i := range puts {
-				if puts[i], err = put("series", fmt.Sprintf("more-%d-%d", size, i), nil); err != nil {
+			parts := make([][]arrow.RecordBatch, b.rounds)
+			for i := range parts {
+				if parts[i], err = b.readParquet(fmt.Sprintf("more-%d-%d", size, i)); err != nil {
 					return err
 				}
 			}
-			if err := m.measure(fmt.Sprint("append ", size), b.rounds, func(i int) error { return puts[i]() }); err != nil {
-				return err
-			}
+			m.measure(fmt.Sprint("append ", size), b.rounds, func(i int) error { return b.put(s, "series", nil, parts[i]...) })
 		}
 		fold := func(int) error { // appends do not write data files; a fold does
 			_, err := s.Fold(b.ctx, nil)
 			return err
 		}
-		if err := m.measure("fold the series", 1, fold); err != nil {
-			return err
-		}
+		m.measure("fold the series", 1, fold)
 		if err := b.measureReads(s, m); err != nil {
 			return err
 		}
 		if m.Prices, _, err = diskUse(s.Dir()); err != nil {
 			return err
 		}
-		if err := b.measureManySeries(s, m, put); err != nil {
+		small, err := b.readParquet("small")
+		if err != nil {
 			return err
 		}
-		if err := m.measure("fold the tables", 1, fold); err != nil {
-			return err
-		}
+		m.measure("tables", 1, func(int) error {
+			return b.repeat(seriesTables, func(i int) error {
+				return b.put(s, fmt.Sprint("t", i), &tables.PutOptions{Settings: series, Metadata: tables.Metadata{"group": i % 10}}, small...)
+			})
+		})
+		m.measure("find", b.rounds, func(int) error {
+			matches := 0
+			for _, err := range s.Bucket("b").Tables(b.ctx, &tables.Filter{Metadata: tables.Metadata{"group": 7}}) {
+				if err != nil {
+					return err
+				}
+				matches++
+			}
+			m.Results["found"] = float64(matches)
+			return nil
+		})
+		m.measure("fold the tables", 1, fold)
 		m.Bytes, m.Files, err = diskUse(s.Dir())
-		return err
+		return errors.Join(m.err, err)
 	})
 }
 
@@ -251,36 +191,17 @@ func (b *bench) measureReads(s *tables.Store, m *results) error {
 	m.Results["rows"] = float64(info.Rows)
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(b.seriesRows/2) * step)
 	o := &tables.ScanOptions{Columns: []string{"price", "size"}, From: begin, To: begin.Add(time.Duration(b.seriesRows/100) * step), TimeColumn: "at"}
-	if err := m.measure("range", b.rounds, func(int) error {
-		r, err := t.Scan(b.ctx, o)
-		if err != nil {
-			return err
-		}
-		defer r.Release()
-		m.Results["range rows"], m.Results["range sum"], err = sums(r)
-		return err
-	}); err != nil {
-		return err
-	}
+	m.measureReading("range", "range rows", "range sum", b.rounds, func() (array.RecordReader, error) { return t.Scan(b.ctx, o) })
 	bins := &transform.ResampleOptions{
 		Source: transform.TableName{Bucket: "b", Name: "series"}, Target: transform.TableName{Bucket: "c", Name: "bins"}, Mode: tables.PutReplace,
 		Rule: "min", TimeColumn: "at", Functions: []string{"mean"}, Columns: []string{"price"},
 	}
-	if err := m.measure("resample", b.rounds, func(int) error {
-		r, err := transform.Resampled(b.ctx, s, bins)
-		if err != nil {
-			return err
-		}
-		defer r.Release()
-		m.Results["bins"], m.Results["bins sum"], err = sums(r)
-		return err
-	}); err != nil {
-		return err
-	}
-	return m.measure("resample and write", b.rounds, func(int) error {
+	m.measureReading("resample", "bins", "bins sum", b.rounds, func() (array.RecordReader, error) { return transform.Resampled(b.ctx, s, bins) })
+	m.measure("resample and write", b.rounds, func(int) error {
 		_, err := transform.Resample(b.ctx, s, bins)
 		return err
 	})
+	return nil
 }
 
 func sums(r array.RecordReader) (rows, sum float64, err error) {
@@ -300,31 +221,6 @@ func sums(r array.RecordReader) (rows, sum float64, err error) {
 		}
 	}
 	return rows, sum, r.Err()
-}
-
-func (b *bench) measureManySeries(s *tables.Store, m *results, put func(name, file string, o *tables.PutOptions) (func() error, error)) error {
-	var puts []func() error
-	for n := range seriesTables {
-		putTable, err := put(fmt.Sprint("t", n), "small", &tables.PutOptions{Settings: &tables.Settings{Time: "at"}, Metadata: tables.Metadata{"group": n % 10}})
-		if err != nil {
-			return err
-		}
-		puts = append(puts, putTable)
-	}
-	if err := m.measure("tables", 1, func(int) error { return b.repeat(len(puts), func(i int) error { return puts[i]() }) }); err != nil {
-		return err
-	}
-	return m.measure("find", b.rounds, func(int) error {
-		matches := 0
-		for _, err := range s.Bucket("b").Tables(b.ctx, &tables.Filter{Metadata: tables.Metadata{"group": 7}}) {
-			if err != nil {
-				return err
-			}
-			matches++
-		}
-		m.Results["found"] = float64(matches)
-		return nil
-	})
 }
 
 func diskUse(dir string) (bytes int64, files int, err error) {

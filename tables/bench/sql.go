@@ -7,32 +7,28 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
+	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
 
 const (
 	sqlRows     = 3_000_000
+	spareTime   = 50 * time.Millisecond // time in which the engine opens a spare database for the next query
 	filterQuery = "SELECT price FROM %s WHERE sym = 'S7' AND price > 50"
 )
 
 // measureSQL compares queries with DuckDB on the same files.
-func (b *bench) measureSQL() (err error) {
-	engine, err := duck.New(&duck.Options{TempDir: b.dir})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, engine.Close()) }()
-	return b.withStore(&tables.Options{Engine: engine, FoldAge: -1}, func(s *tables.Store) error {
+func (b *bench) measureSQL() error {
+	return b.withSQL(&duck.Options{TempDir: b.dir}, tables.Options{FoldAge: -1}, func(s *tables.Store) error {
 		for i := range 3 {
-			if err := b.put(s, "t", trades(i*sqlRows/3, sqlRows/3)); err != nil {
+			if err := b.put(s, "t", nil, trades(i*sqlRows/3, sqlRows/3)); err != nil {
 				return err
 			}
 		}
@@ -45,16 +41,24 @@ func (b *bench) measureSQL() (err error) {
 	})
 }
 
-func (b *bench) query(ctx context.Context, s *tables.Store, sql string) (rows int64, err error) {
+// eachBatch runs a query, and calls f for each batch of its result.
+func (b *bench) eachBatch(ctx context.Context, s *tables.Store, sql string, f func(arrow.RecordBatch) error) error {
 	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: "b"})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer r.Release()
 	for r.Next() {
-		rows += r.RecordBatch().NumRows()
+		if err := f(r.RecordBatch()); err != nil {
+			return err
+		}
 	}
-	return rows, r.Err()
+	return r.Err()
+}
+
+// query runs a query and ignores its result.
+func (b *bench) query(ctx context.Context, s *tables.Store, sql string) error {
+	return b.eachBatch(ctx, s, sql, func(arrow.RecordBatch) error { return nil })
 }
 
 func (b *bench) compareWithDuckDB(s *tables.Store) error {
@@ -63,37 +67,22 @@ func (b *bench) compareWithDuckDB(s *tables.Store) error {
 		return err
 	}
 	sql := fmt.Sprintf(filterQuery, files)
-	var ourTimes, openTimes, newTimes []time.Duration
-	var rows int64
-	err = withDuckDB(":memory:", func(warm duckdb.Connection) error {
-		for range 3 * b.rounds { // alternate, because the machine's speed varies
-			start := time.Now()
-			if rows, err = b.query(b.ctx, s, fmt.Sprintf(filterQuery, "t")); err != nil {
-				return err
-			}
-			ourTimes = append(ourTimes, time.Since(start))
-			start = time.Now()
-			if err := execDuckDB(warm, sql); err != nil {
-				return err
-			}
-			openTimes = append(openTimes, time.Since(start))
-			start = time.Now()
-			if err := withDuckDB(":memory:", func(conn duckdb.Connection) error { return execDuckDB(conn, sql) }); err != nil {
-				return err
-			}
-			newTimes = append(newTimes, time.Since(start))
+	return withDuckDB(":memory:", func(open duckdb.Connection) error {
+		rounds := 3 * b.rounds
+		medians, err := inTurns(rounds, 0,
+			func() error { return b.query(b.ctx, s, fmt.Sprintf(filterQuery, "t")) },
+			func() error {
+				return withDuckDB(":memory:", func(conn duckdb.Connection) error { return execDuckDB(conn, sql) })
+			},
+			func() error { return execDuckDB(open, sql) })
+		if err != nil {
+			return err
+		}
+		for i, contender := range []string{"tables", "DuckDB, opened for each query", "DuckDB, kept open"} {
+			b.report(fmt.Sprintf("SQL, a column of %d rows by a filter", sqlRows), contender, medians[i], rounds)
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	elapsed := medianOf(ourTimes)
-	fmt.Printf("SQL, one column of %d rows with a filter: %v for %d rows; DuckDB alone, opened for each query: %v, ours takes %.2f × as long; DuckDB kept open, with its cache of files: %v, ours takes %.2f × as long\n",
-		sqlRows, elapsed, rows, medianOf(newTimes), elapsed.Seconds()/medianOf(newTimes).Seconds(), medianOf(openTimes), elapsed.Seconds()/medianOf(openTimes).Seconds())
-	job := fmt.Sprintf("SQL, a column of %d rows by a filter", sqlRows)
-	return errors.Join(b.writeFigure(job, "tables", elapsed.Seconds(), len(ourTimes)), b.writeFigure(job, "DuckDB, opened for each query", medianOf(newTimes).Seconds(), len(newTimes)),
-		b.writeFigure(job, "DuckDB, kept open", medianOf(openTimes).Seconds(), len(openTimes)))
 }
 
 func withDuckDB(path string, f func(duckdb.Connection) error) error {
@@ -118,67 +107,46 @@ func execDuckDB(conn duckdb.Connection, sql string) error {
 // measureSmall measures the latency of small queries, first with a pause after each, and then without.
 // In the pause, the engine opens a spare database.
 func (b *bench) measureSmall(s *tables.Store) error {
-	if err := b.put(s, "small", trades(0, 10)); err != nil {
+	if err := b.put(s, "small", nil, trades(0, 10)); err != nil {
 		return err
 	}
-	var times []time.Duration
-	for range 10 * b.rounds {
-		start := time.Now()
-		if _, err := b.query(b.ctx, s, "SELECT count(*) FROM small"); err != nil {
+	rounds := 10 * b.rounds
+	for _, c := range []struct {
+		job   string
+		pause time.Duration
+	}{{"SQL over 10 rows, with a spare database", spareTime}, {"SQL over 10 rows, one query after the other", 0}} {
+		medians, err := inTurns(rounds, c.pause, func() error { return b.query(b.ctx, s, "SELECT count(*) FROM small") })
+		if err != nil {
 			return err
 		}
-		times = append(times, time.Since(start))
-		time.Sleep(50 * time.Millisecond) // meanwhile, the engine opens a spare database
+		b.report(c.job, "tables", medians[0], rounds)
 	}
-	spareTime := medianOf(times)
-	times = nil
-	for range 10 * b.rounds {
-		start := time.Now()
-		if _, err := b.query(b.ctx, s, "SELECT count(*) FROM small"); err != nil {
-			return err
-		}
-		times = append(times, time.Since(start))
-	}
-	fmt.Printf("SQL over 10 rows: %v with a spare database; %v for queries in quick succession\n", spareTime, medianOf(times))
-	return errors.Join(b.writeFigure("SQL over 10 rows, with a spare database", "tables", spareTime.Seconds(), 10*b.rounds),
-		b.writeFigure("SQL over 10 rows, one query after the other", "tables", medianOf(times).Seconds(), 10*b.rounds))
+	return nil
 }
 
 func (b *bench) measureStreaming(s *tables.Store) error {
 	const times = 7
-	before, err := residentMemory()
+	before, _, err := serverproc.Memory(os.Getpid())
 	if err != nil {
 		return err
 	}
-	r, err := s.Query(b.ctx, strings.Repeat("SELECT * FROM t UNION ALL ", times-1)+"SELECT * FROM t", &tables.QueryOptions{Bucket: "b"})
-	if err != nil {
-		return err
-	}
-	defer r.Release()
-	var n, peak int64
-	start := time.Now()
-	for batches := 0; r.Next(); batches++ {
-		n += r.RecordBatch().NumRows()
-		if batches%100 == 0 {
-			now, err := residentMemory()
-			if err != nil {
-				return err
+	var n, batches, peak int64
+	elapsed, err := seconds(func() error {
+		return b.eachBatch(b.ctx, s, strings.Repeat("SELECT * FROM t UNION ALL ", times-1)+"SELECT * FROM t", func(batch arrow.RecordBatch) (err error) {
+			current := int64(0)
+			if batches%100 == 0 {
+				current, _, err = serverproc.Memory(os.Getpid())
 			}
-			peak = max(peak, now)
-		}
-	}
-	elapsed := time.Since(start)
-	fmt.Printf("SQL, %d rows streamed in %v: memory peaked %d MB above the initial %d MB\n", n, elapsed, (peak-before)>>20, before>>20)
-	return errors.Join(r.Err(), b.writeFigure(fmt.Sprintf("SQL, %d rows streamed", n), "tables", elapsed.Seconds(), 1))
-}
-
-func residentMemory() (int64, error) {
-	text, err := os.ReadFile(filepath.Join("/proc", "self", "statm"))
+			n, batches, peak = n+batch.NumRows(), batches+1, max(peak, current)
+			return err
+		})
+	})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
-	return pages * int64(os.Getpagesize()), err
+	b.report(fmt.Sprintf("SQL, %d rows streamed", n), "tables", elapsed, 1)
+	fmt.Printf("  memory peaked %d MB above the initial %d MB\n", (peak-before)>>20, before>>20)
+	return nil
 }
 
 // measureCancellation measures how long a query continues after its cancellation.
@@ -188,11 +156,11 @@ func (b *bench) measureCancellation(s *tables.Store) error {
 		ctx, cancel := context.WithCancel(b.ctx)
 		var cancelTime time.Time
 		time.AfterFunc(200*time.Millisecond, func() { cancelTime = time.Now(); cancel() })
-		if _, err := b.query(ctx, s, "SELECT count(*) FROM t x, t y WHERE x.price + y.price < 0"); !errors.Is(err, context.Canceled) {
+		if err := b.query(ctx, s, "SELECT count(*) FROM t x, t y WHERE x.price + y.price < 0"); !errors.Is(err, context.Canceled) {
 			return fmt.Errorf("a canceled query returned %v, want context.Canceled", err)
 		}
 		maxDelay = max(maxDelay, time.Since(cancelTime))
 	}
-	fmt.Printf("SQL, canceled: the query ends within %v\n", maxDelay)
-	return b.writeFigure("SQL, cancelled, until it ends at most", "tables", maxDelay.Seconds(), b.rounds)
+	b.report("SQL, cancelled, until it ends at most", "tables", maxDelay.Seconds(), b.rounds)
+	return nil
 }

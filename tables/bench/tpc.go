@@ -18,23 +18,18 @@ import (
 )
 
 const (
-	tpcFactor = 3 // maximum ratio to DuckDB's time, before tpcExtra is added
-	tpcExtra  = 30 * time.Millisecond
+	tpcFactor = 3           // maximum ratio to DuckDB's time, before tpcExtra is added
+	tpcExtra  = 0.03        // seconds
 	tpcLimit  = time.Minute // the timeout of a query
 )
 
 // measureTPC compares the times of TPC-H's and TPC-DS's queries with the times of a DuckDB that stays open,
 // on the same files. It returns an error if a query takes longer than tpcFactor and tpcExtra allow.
-func (b *bench) measureTPC() (err error) {
-	engine, err := duck.New(&duck.Options{TempDir: b.dir})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, engine.Close()) }()
-	return errors.Join(b.measureTPCKind("tpch", engine), b.measureTPCKind("tpcds", engine))
+func (b *bench) measureTPC() error {
+	return errors.Join(b.measureTPCKind("tpch"), b.measureTPCKind("tpcds"))
 }
 
-func (b *bench) measureTPCKind(kind string, engine tables.Engine) error {
+func (b *bench) measureTPCKind(kind string) error {
 	dir, err := os.MkdirTemp(b.dir, kind)
 	if err != nil {
 		return err
@@ -43,7 +38,7 @@ func (b *bench) measureTPCKind(kind string, engine tables.Engine) error {
 	if err != nil {
 		return err
 	}
-	return b.withStore(&tables.Options{Engine: engine, FoldAge: -1}, func(s *tables.Store) error {
+	return b.withSQL(&duck.Options{TempDir: b.dir}, tables.Options{FoldAge: -1}, func(s *tables.Store) error {
 		if err := tpc.Put(b.ctx, s.Bucket("b"), dir); err != nil {
 			return err
 		}
@@ -56,47 +51,36 @@ func (b *bench) compareTPCQueries(kind string, queries []string, s *tables.Store
 		if err != nil {
 			return err
 		}
-		if err := b.createView(s, info.Name, conn); err != nil {
+		files, err := b.filesExpr(s, info.Name)
+		if err != nil {
+			return err
+		}
+		if err := execDuckDB(conn, "CREATE VIEW "+info.Name+" AS SELECT * FROM "+files); err != nil {
 			return err
 		}
 	}
 	var slow []error
-	var sum, duckdbSum time.Duration
+	var sum, duckdbSum float64
 	for i, sql := range queries {
-		var ourTimes, duckdbTimes []time.Duration
-		for range b.rounds { // alternate, because the machine's speed varies
-			start := time.Now()
+		medians, err := inTurns(b.rounds, 0, func() error {
 			ctx, cancel := context.WithTimeout(b.ctx, tpcLimit)
-			_, err := b.query(ctx, s, sql)
-			cancel()
-			if err != nil {
-				return fmt.Errorf("%s query %d: %w", kind, i+1, err)
-			}
-			ourTimes = append(ourTimes, time.Since(start))
-			start = time.Now()
-			if err := execDuckDB(conn, sql); err != nil {
-				return fmt.Errorf("%s query %d by DuckDB: %w", kind, i+1, err)
-			}
-			duckdbTimes = append(duckdbTimes, time.Since(start))
+			defer cancel()
+			return b.query(ctx, s, sql)
+		}, func() error { return execDuckDB(conn, sql) })
+		if err != nil {
+			return fmt.Errorf("%s query %d: %w", kind, i+1, err)
 		}
-		elapsed, duckdbElapsed := medianOf(ourTimes), medianOf(duckdbTimes)
+		elapsed, duckdbElapsed := medians[0], medians[1]
 		sum, duckdbSum = sum+elapsed, duckdbSum+duckdbElapsed
 		if elapsed > tpcFactor*duckdbElapsed+tpcExtra {
-			slow = append(slow, fmt.Errorf("%s query %d takes %v, but DuckDB takes %v", kind, i+1, elapsed, duckdbElapsed))
+			slow = append(slow, fmt.Errorf("%s query %d takes %.3f s, but DuckDB takes %.3f s", kind, i+1, elapsed, duckdbElapsed))
 		}
 	}
-	fmt.Printf("%s, %d queries at scale factor %v: %v, DuckDB alone, kept open: %v; %d take longer than %d × and %v\n",
-		kind, len(queries), b.tpcScale, sum, duckdbSum, len(slow), tpcFactor, tpcExtra)
+	fmt.Printf("%s: of %d queries, %d take longer than %d × and %g s\n", kind, len(queries), len(slow), tpcFactor, tpcExtra)
 	job := fmt.Sprintf("all queries of %s at scale factor %v", kind, b.tpcScale)
-	return errors.Join(append(slow, b.writeFigure(job, "tables", sum.Seconds(), b.rounds), b.writeFigure(job, "DuckDB, kept open", duckdbSum.Seconds(), b.rounds))...)
-}
-
-func (b *bench) createView(s *tables.Store, name string, conn duckdb.Connection) error {
-	files, err := b.filesExpr(s, name)
-	if err != nil {
-		return err
-	}
-	return execDuckDB(conn, "CREATE VIEW "+name+" AS SELECT * FROM "+files)
+	b.report(job, "tables", sum, b.rounds)
+	b.report(job, "DuckDB, kept open", duckdbSum, b.rounds)
+	return errors.Join(slow...)
 }
 
 // filesExpr returns the SQL expression with which DuckDB reads a table's files.

@@ -4,6 +4,7 @@ package program
 import (
 	"cmp"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,6 +24,62 @@ func ExitOnError(err error) {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
 		os.Exit(1)
 	}
+}
+
+// ParseFlags parses the flags, and exits with code 2 if other arguments follow them.
+func ParseFlags() {
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "%s: unexpected argument %q\n", filepath.Base(os.Args[0]), flag.Arg(0))
+		os.Exit(2)
+	}
+}
+
+// Compare is the main function of a program that compares rows of a table, whose runs are separate
+// processes. It calls runOne if the flag --run names a run, and otherwise compare.
+func Compare(runOne func(run string) error, compare func(rounds int, only string) error) {
+	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
+	only := flag.String("only", "", "run only rows whose name contains this text")
+	run := flag.String("run", "", "make one run and print its figures (used internally)")
+	ParseFlags()
+	switch {
+	case *rounds < 1:
+		ExitOnError(fmt.Errorf("--rounds %d: must be at least 1", *rounds))
+	case *run != "":
+		ExitOnError(runOne(*run))
+	default:
+		ExitOnError(compare(*rounds, *only))
+	}
+}
+
+// InTurns makes each measurement once per round, and returns the results of each. A measurement that
+// returns ErrNoPython has no results.
+func InTurns[T any](rounds int, measurements ...func() (T, error)) ([][]T, error) {
+	results := make([][]T, len(measurements))
+	for range rounds {
+		for i, measure := range measurements {
+			r, err := measure()
+			if errors.Is(err, ErrNoPython) {
+				continue
+			} else if err != nil {
+				return nil, err
+			}
+			results[i] = append(results[i], r)
+		}
+	}
+	return results, nil
+}
+
+// Scan runs a command, and parses the values that it prints, separated by blanks.
+func Scan(cmd *exec.Cmd, values ...any) error {
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("%v: %w", cmd, err)
+	}
+	if _, err := fmt.Sscan(string(out), values...); err != nil {
+		return fmt.Errorf("%v printed %q instead of %d values: %w", cmd, out, len(values), err)
+	}
+	return nil
 }
 
 // Self returns a command that runs this program with other arguments.
@@ -54,6 +111,15 @@ func Python(modules string, args ...string) (*exec.Cmd, error) {
 
 // Median returns the median of x, or 0 if x is empty.
 func Median(x []float64) float64 { return figures.Median(x) }
+
+// MedianOf returns the median of value for all results.
+func MedianOf[T any](results []T, value func(T) float64) float64 {
+	var x []float64
+	for _, r := range results {
+		x = append(x, value(r))
+	}
+	return Median(x)
+}
 
 // CPU returns the CPU time of this process, which includes Go's garbage collector. Benchmarks use
 // it because other load on the machine affects it less than wall-clock time.

@@ -35,10 +35,7 @@ store at the same time.`,
 		Example: "  partd-cloud sweep --store s3://bucket/prefix?region=eu-central-1",
 		Args:    cobra.NoArgs,
 	}
-	url := cmd.Flags().String("store", "", "`URL` of the store")
-	if err := cmd.MarkFlagRequired("store"); err != nil {
-		panic(err)
-	}
+	url := storeFlag(cmd, "`URL` of the store")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		store, err := set.Open(cmd.Context(), *url, nil)
 		if err != nil {
@@ -57,6 +54,15 @@ store at the same time.`,
 		return nil
 	}
 	return cmd
+}
+
+// storeFlag adds the required flag --store to a command.
+func storeFlag(cmd *cobra.Command, usage string) *string {
+	url := cmd.Flags().String("store", "", usage)
+	if err := cmd.MarkFlagRequired("store"); err != nil {
+		panic(err)
+	}
+	return url
 }
 
 func newPlan() *cobra.Command {

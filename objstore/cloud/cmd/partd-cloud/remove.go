@@ -25,10 +25,7 @@ there, and all stores below it. Nobody may use them meanwhile. This cannot be un
 		Example: "  partd-cloud remove --store s3://bucket/jobs/7?region=eu-central-1",
 		Args:    cobra.NoArgs,
 	}
-	rawURL := cmd.Flags().String("store", "", "`URL` of the prefix; only the options endpoint and region are allowed")
-	if err := cmd.MarkFlagRequired("store"); err != nil {
-		panic(err)
-	}
+	rawURL := storeFlag(cmd, "`URL` of the prefix; only the options endpoint and region are allowed")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if u, err := url.Parse(*rawURL); err == nil && strings.Trim(u.Path, "/") == "" {
 			return fmt.Errorf("--store %s names a whole bucket: add a prefix", *rawURL)

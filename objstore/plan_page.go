@@ -1,14 +1,14 @@
-package plan
+package objstore
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
 )
 
-// Page returns the content of docs/cloud-plan.md. divide divides a job with entries of 100 bytes
-// among machines with the given memory and disk.
-func Page(divide func(j Job, memory, disk int64) Work) string {
+// PlanPage returns the content of docs/cloud-plan.md.
+func PlanPage() string {
 	var b strings.Builder
 	b.WriteString(`# The cost of a store in a bucket
 
@@ -32,8 +32,13 @@ The table assumes:
 	for _, size := range []int64{1e11, 1e12, 1e13} {
 		for _, n := range []int{10, 100, 1000} {
 			for _, memory := range []int64{1 << 30, 4 << 30} {
-				j := Job{Writers: n, Readers: n, Bytes: size}
-				p, withoutDisk := divide(j, memory, math.MaxInt64).Plan(j), divide(j, memory, 0).Plan(j)
+				j := Job{Writers: n, Readers: n, Bytes: size, EntryBytes: 100, Options: Options{Memory: memory, SegmentSize: memory}}
+				withoutDisk, err := j.Plan()
+				j.Options.Disk = math.MaxInt64
+				p, diskErr := j.Plan()
+				if err := errors.Join(err, diskErr); err != nil {
+					panic(err)
+				}
 				fmt.Fprintf(&b, "| %d | %d | %g TB | %d GiB | %d | %d | %s | %s | %d MiB | %.0f | %.0f | %.0f | %d | %d | %.2f | %.2f | %.2f |\n",
 					n, n, float64(size)/1e12, memory>>30, p.Segments, p.Passes, kib(p.RangeBytes), gib(p.DiskBytes), p.CatalogBytes>>20,
 					p.Upload, p.Commit, p.Read, p.Requests.Put, p.Requests.Get, p.RequestDollars, withoutDisk.RequestDollars, p.StorageDollarsPerDay)
