@@ -30,7 +30,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/servercli"
 	"github.com/go-partd/partd/internal/testutil/figures"
 )
 
@@ -80,9 +79,7 @@ func rows() []row {
 }
 
 func main() {
-	if os.Getenv(serverEnv) != "" {
-		os.Exit(servercli.Main(os.Args[1:]))
-	}
+	program.ServeIfChild()
 	if os.Getenv(readerEnv) != "" {
 		os.Exit(readerMain(os.Args[1:]))
 	}
