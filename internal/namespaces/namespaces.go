@@ -63,7 +63,8 @@ type Set struct {
 	endIdle   func() // set by WhenFull; may be nil
 
 	startedAt time.Time
-	stop      chan struct{}
+	life      context.Context // ends when Close is called
+	end       context.CancelFunc
 	sweeping  sync.WaitGroup
 }
 
@@ -84,7 +85,8 @@ var _ remote.Namespaces = (*Set)(nil)
 
 // New returns the set of namespaces in dir, which need not exist.
 func New(dir string, opts Options) (*Set, error) {
-	s := &Set{dir: dir, opts: opts, startedAt: time.Now(), entries: map[string]*entry{}, freed: make(chan struct{}), stop: make(chan struct{})}
+	s := &Set{dir: dir, opts: opts, startedAt: time.Now(), entries: map[string]*entry{}, freed: make(chan struct{})}
+	s.life, s.end = context.WithCancel(context.Background())
 	var err error
 	if s.disk, err = space.New(space.Limits{MinFree: opts.MinFree, Free: opts.Free, Pending: s.pending}); err != nil {
 		return nil, err
@@ -248,13 +250,9 @@ func (s *Set) close(ctx context.Context, e *entry) {
 // Close implements [remote.Namespaces]. It waits for stores that are in use.
 func (s *Set) Close(ctx context.Context) error {
 	s.mu.Lock()
-	wasClosed := s.closed
 	s.closed = true
 	s.mu.Unlock()
-	if wasClosed {
-		return nil
-	}
-	close(s.stop)
+	s.end()
 	s.sweeping.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
