@@ -65,15 +65,14 @@ type session struct {
 
 // init initializes the sessions of a space. The sessions that the server issues are numbered from
 // incarnation<<32. incarnation differs between server processes.
-func (s *sessions) init(p *space, l *quotas, mu *sync.Mutex, incarnation uint32) error {
+func (s *sessions) init(p *space, limit SpaceLimit, l *quotas, mu *sync.Mutex, incarnation uint32) {
 	store := p.store
-	s.space, s.store, s.quotas, s.mu = p, store, l, mu
+	s.space, s.store, s.limit, s.quotas, s.mu = p, store, limit, l, mu
 	s.table = map[uint64]*session{}
 	s.lastIssued = uint64(incarnation) << 32
 	_, canApply := store.(partd.Applier)
 	s.serverKeeps, s.isDecided = !canApply, !canApply
-	_, err := rand.Read(s.secret[:])
-	return err
+	_, _ = rand.Read(s.secret[:]) // never returns an error
 }
 
 // issue begins a session, and returns it with its token.
