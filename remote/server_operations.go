@@ -185,7 +185,7 @@ func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 		}
 		c.space.pops.begin(x.id)
 		a.u64(x.id)
-		a.bool(!x.serverKeeps)
+		a.bool(c.space.sessions.currentKeeper() != &c.space.sessions.memory)
 		a.buf = append(a.buf, token[:]...)
 		return nil
 	}, nil
