@@ -80,9 +80,7 @@ func rows() []row {
 
 func main() {
 	program.ServeIfChild()
-	if os.Getenv(readerEnv) != "" {
-		os.Exit(readerMain(os.Args[1:]))
-	}
+	readIfChild()
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	filter := flag.String("only", "", "run only rows whose name contains this text")
 	asJSON := flag.Bool("json", false, "write a JSON object for each row")

@@ -11,9 +11,7 @@ import (
 
 func TestMain(m *testing.M) {
 	program.ServeIfChild()
-	if os.Getenv(readerEnv) != "" {
-		os.Exit(readerMain(os.Args[1:]))
-	}
+	readIfChild()
 	os.Exit(m.Run())
 }
 

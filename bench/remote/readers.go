@@ -20,15 +20,16 @@ import (
 // URL PART PARTS.
 const readerEnv = "PARTD_BENCH_READER"
 
-// readerMain scans a part of a store, and prints the number of bytes of the values.
-func readerMain(args []string) int {
-	n, err := readPart(context.Background(), args)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "reader:", err)
-		return 1
+// readIfChild scans a part of a store and prints the number of bytes of the values, instead of
+// running the benchmark, if a readerGroup started this process.
+func readIfChild() {
+	if os.Getenv(readerEnv) == "" {
+		return
 	}
+	n, err := readPart(context.Background(), os.Args[1:])
+	program.ExitOnError(err)
 	fmt.Println(n)
-	return 0
+	os.Exit(0)
 }
 
 func readPart(ctx context.Context, args []string) (int64, error) {
