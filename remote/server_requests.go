@@ -87,8 +87,7 @@ func (c *conn) answerWith(r request, f fill) error {
 	defer func() { c.server.meters.meter(r.op).observe(r.arrived, err != nil) }()
 	if err != nil {
 		c.logFault(slog.LevelWarn, "a request failed", err, "operation", r.op.String())
-		a.recycle()
-		a.builder, a.flags, status = newBuilder(), 0, statusError
+		a.builder, a.flags, status = builder{buf: a.buf[:headRoom]}, 0, statusError
 		a.buf = appendError(a.buf, err)
 	}
 	if r.number == 0 {

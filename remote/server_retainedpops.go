@@ -218,7 +218,7 @@ func (p *retainedPops) finish(session, number uint64, r *popResult, values [][]b
 }
 
 func (r *popResult) retain(values [][]byte) {
-	b := newBuilder()
+	b := builder{buf: make([]byte, headRoom)} // not a recycled buffer, which could be large
 	b.u32(uint32(len(values)))
 	for _, v := range values {
 		b.u64(uint64(len(v)))
