@@ -2,6 +2,7 @@ package zmtp
 
 import (
 	"errors"
+	"io"
 	"os"
 	"time"
 )
@@ -15,7 +16,7 @@ func (r *Reader) fill(missing int, last bool) error {
 		}
 	}
 	for {
-		mustShrink, err := r.setDeadline()
+		mustShrink, err := r.setDeadline(r.partialBytes())
 		if err != nil {
 			return err
 		}
@@ -39,11 +40,32 @@ func (r *Reader) fill(missing int, last bool) error {
 	}
 }
 
-// setDeadline sets the deadline of the next read. If mustShrink is true, the caller must shrink the
-// buffer if the deadline passes.
-func (r *Reader) setDeadline() (mustShrink bool, err error) {
+// readInto reads the rest of body. The first n bytes are already set.
+func (r *Reader) readInto(body []byte, n int) error {
+	for n < len(body) {
+		if _, err := r.setDeadline(max(n, 1)); err != nil {
+			return err
+		}
+		m, err := r.conn.Read(body[n:])
+		if m > 0 && r.stepStart.IsZero() {
+			r.stepStart = time.Now()
+		}
+		n += m
+		if err != nil && n < len(body) {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// setDeadline sets the deadline of the next read. partial is the number of bytes of the message that
+// have arrived. If mustShrink is true, the caller must shrink the buffer if the deadline passes.
+func (r *Reader) setDeadline(partial int) (mustShrink bool, err error) {
 	var deadline time.Time
-	switch partial := r.partialBytes(); {
+	switch {
 	case partial > 0 && r.opts.Stall > 0:
 		if r.stepStart.IsZero() || partial-r.stepBytesBefore >= stepSize {
 			r.stepStart, r.stepBytesBefore = time.Now(), partial
@@ -101,8 +123,9 @@ func (r *Reader) growBuffer(missing int, last bool) error {
 	if err := r.charge(int64(older+size+cap(r.frames)*frameBytes), isWhole); err != nil {
 		return err
 	}
-	r.replaceBuffer(size)
-	r.olderBytes = older
+	buf := make([]byte, size)
+	r.end = copy(buf, r.buf[r.pos:r.end])
+	r.buf, r.pos, r.olderBytes = buf, 0, older
 	return nil
 }
 
