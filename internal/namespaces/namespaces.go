@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -112,35 +113,19 @@ func New(dir string, opts Options) (*Set, error) {
 // begin with it.
 const removedPrefix = "~"
 
+var (
+	capital = regexp.MustCompile(`[A-Z]`)
+	encoded = regexp.MustCompile(`\+[a-z]`)
+)
+
 // fileName returns the directory name of a namespace. It encodes capital letters, because some file
 // systems ignore case.
 func fileName(name string) string {
-	var b strings.Builder
-	for _, r := range name {
-		if r >= 'A' && r <= 'Z' {
-			b.WriteByte('+')
-			r += 'a' - 'A'
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
+	return capital.ReplaceAllStringFunc(name, func(c string) string { return "+" + strings.ToLower(c) })
 }
 
 func namespaceOf(file string) (name string, ok bool) {
-	upper := false
-	var b strings.Builder
-	for _, r := range file {
-		if r == '+' && !upper {
-			upper = true
-			continue
-		}
-		if upper {
-			r -= 'a' - 'A'
-		}
-		upper = false
-		b.WriteRune(r)
-	}
-	name = b.String()
+	name = encoded.ReplaceAllStringFunc(file, func(c string) string { return strings.ToUpper(c[1:]) })
 	return name, remote.CheckNamespace(name) == nil && fileName(name) == file
 }
 
