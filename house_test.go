@@ -61,7 +61,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 	}},
 	{Name: "stores, layers, engines", Packages: map[string][]string{
 		"logstore":           {"github.com/zeebo/xxh3", "github.com/klauspost/compress"},
-		"remote":             nil,
+		"remote":             {"github.com/gofrs/flock"},
 		"shards":             {"github.com/zeebo/xxh3"},
 		"compress":           {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4", "github.com/dsnet/compress"},
 		"encode":             {"github.com/golang/snappy"},

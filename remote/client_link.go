@@ -182,13 +182,8 @@ func (l *link) abort() {
 }
 
 func (l *link) write(parts [][]byte) error {
-	var err error
-	if len(parts) == 1 {
-		_, err = l.nc.Write(parts[0])
-	} else {
-		buffers := net.Buffers(parts)
-		_, err = buffers.WriteTo(l.nc)
-	}
+	buffers := net.Buffers(parts)
+	_, err := buffers.WriteTo(l.nc)
 	return err
 }
 
@@ -250,7 +245,9 @@ func (l *link) sendParts(k *call) error {
 		p.u64(k.number)
 		p.u64(uint64(size))
 		p.u64(uint64(offset))
-		pieces = p.appendPieces(pieces, n)
+		for _, piece := range cutPieces(&pieces, n) {
+			p.appendData(piece)
+		}
 		err := l.write(p.parts())
 		p.recycle()
 		if err != nil {
@@ -265,22 +262,6 @@ func (l *link) sendParts(k *call) error {
 	final.u64(k.number)
 	final.u64(uint64(size))
 	return l.write(final.parts())
-}
-
-// appendPieces appends the first n bytes of pieces, and returns the rest.
-func (b *builder) appendPieces(pieces [][]byte, n int) [][]byte {
-	for n > 0 {
-		p := pieces[0]
-		if len(p) > n {
-			b.appendData(p[:n])
-			pieces[0] = p[n:]
-			return pieces
-		}
-		b.appendData(p)
-		n -= len(p)
-		pieces = pieces[1:]
-	}
-	return pieces
 }
 
 func (l *link) readLoop() {

@@ -79,7 +79,7 @@ func (c *Client) getBatch(ctx context.Context, keys []string) ([][]byte, error) 
 				return nil, c.badReply("get", err)
 			}
 			r := &reader{key: keys[0], pages: c.newPager(ctx, opRead, k.link, handle)}
-			v, err := r.readAll()
+			v, err := io.ReadAll(r)
 			return [][]byte{v}, errors.Join(err, r.Close())
 		}
 		values = append(values, d.take(uint64(size)))
@@ -143,19 +143,6 @@ func (r *reader) Read(p []byte) (int, error) {
 	r.data = r.data[n:]
 	r.pages.requestNext()
 	return n, nil
-}
-
-// readAll reads the whole value. It must not be called after Read.
-func (r *reader) readAll() ([]byte, error) {
-	var value []byte
-	for !r.pages.ended() {
-		page, err := r.pages.next()
-		if err != nil {
-			return nil, r.wrapError(err)
-		}
-		value = append(value, page...)
-	}
-	return value, nil
 }
 
 func (r *reader) wrapError(err error) error {

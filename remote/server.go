@@ -3,10 +3,9 @@ package remote
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -63,7 +62,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts: o, partTimeout: partLen / zmtp.MinRate * time.Second,
+		opts: o, instance: rand.Uint64(), partTimeout: partLen / zmtp.MinRate * time.Second,
 		checking: make(semaphore, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
@@ -74,15 +73,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	if o.Namespaces != nil {
 		o.Namespaces.WhenFull(s.handles.endIdle)
 	}
-	var id [8]byte
-	if _, err := rand.Read(id[:]); err != nil {
-		return nil, fmt.Errorf("remote: %w", err)
-	}
-	s.instance = binary.LittleEndian.Uint64(id[:])
-	if s.space, err = newSpace("", store, s); err != nil {
-		return nil, err
-	}
-	s.space.sessions.limit = o.SpaceLimit
+	s.space = newSpace("", store, o.SpaceLimit, s)
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }

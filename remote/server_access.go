@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,15 +41,12 @@ func (r Rights) String() string {
 
 // ParseRights parses a comma-separated list of at least one right.
 func ParseRights(s string) (r Rights, err error) {
-next:
-	for _, word := range strings.Split(s, ",") {
-		for i, name := range rightNames {
-			if word == name {
-				r |= 1 << i
-				continue next
-			}
+	for word := range strings.SplitSeq(s, ",") {
+		i := slices.Index(rightNames, word)
+		if i < 0 {
+			return 0, fmt.Errorf("unknown right %q%s: write one or more of %s, separated by commas", word, nearest.Hint(word, rightNames), strings.Join(rightNames, ", "))
 		}
-		return 0, fmt.Errorf("unknown right %q%s: write one or more of %s, separated by commas", word, nearest.Hint(word, rightNames), strings.Join(rightNames, ", "))
+		r |= 1 << i
 	}
 	return r, nil
 }

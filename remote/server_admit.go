@@ -41,15 +41,11 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	s.quotas.add(c.tenant, connections, 1)
 	s.crowded.Store(len(s.conns) > turnThreshold)
 	s.handshaking = append(s.handshaking, c)
-	s.running.Add(1)
+	s.running.Go(c.run)
 	s.mu.Unlock()
 	if victim != nil {
 		victim.evict()
 	}
-	go func() {
-		defer s.running.Done()
-		c.run()
-	}()
 }
 
 func (c *conn) discard() {

@@ -38,8 +38,7 @@ type conn struct {
 	cancel context.CancelFunc
 	reader *zmtp.Reader
 
-	writeMu  sync.Mutex // locked before the mu of quotas
-	writeBuf []byte
+	writeMu sync.Mutex // locked before the mu of quotas
 
 	reads        semaphore // limits the requests that are answered in other goroutines
 	running      sync.WaitGroup
@@ -191,32 +190,8 @@ func (c *conn) write(parts ...[]byte) error {
 }
 
 func (c *conn) writeLocked(parts ...[]byte) error {
-	total := 0
-	for _, p := range parts {
-		total += len(p)
-	}
-	if len(parts) > 1 && total <= 4<<10 {
-		c.writeBuf = c.writeBuf[:0]
-		for _, p := range parts {
-			c.writeBuf = append(c.writeBuf, p...)
-		}
-		parts = [][]byte{c.writeBuf}
-	}
 	for len(parts) > 0 {
-		var step net.Buffers
-		size := 0
-		for len(parts) > 0 && size < bytesPerDeadline {
-			p := parts[0]
-			if free := bytesPerDeadline - size; len(p) > free {
-				p = p[:free]
-				parts[0] = parts[0][free:]
-			} else {
-				parts = parts[1:]
-			}
-			size += len(p)
-			step = append(step, p)
-		}
-		if err := c.writeStep(step); err != nil {
+		if err := c.writeStep(cutPieces(&parts, bytesPerDeadline)); err != nil {
 			c.abort()
 			return err
 		}

@@ -93,8 +93,7 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 		if ok {
 			break
 		}
-		if victim := t.leastUsed(l.heaviest(full, s, 1), s); victim != nil && victim.owner.remove(victim.id) {
-			t.evicted.Add(1)
+		if t.evict(t.leastUsed(l.heaviest(full, s, 1), s)) {
 			continue
 		}
 		if ctx.Err() != nil || time.Since(begin) > t.patience {
@@ -112,47 +111,44 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 	return nil
 }
 
-// leastUsed returns the least recently used handle of owner, or of any tenant if owner is nil.
-// If owner is the requester, the handle must have been idle for slowAfter. leastUsed returns nil if
-// no handle qualifies.
-func (t *handleTable) leastUsed(owner, requester *tenant) *handle {
+// find returns the first handle that matches, or nil. It begins with the least recently used one.
+func (t *handleTable) find(match func(n *handle, idle time.Duration) bool) *handle {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for e := t.open.Front(); e != nil; e = e.Next() {
-		n := e.Value.(*handle)
-		idle := time.Since(n.lastUsed)
-		if owner == requester && idle < slowAfter && idle > 0 {
-			return nil // the other handles were used even later
-		}
-		if (owner == nil || n.owner.tenant == owner) && idle > 0 {
+		if n := e.Value.(*handle); match(n, time.Since(n.lastUsed)) {
 			return n
 		}
 	}
 	return nil
 }
 
+// leastUsed returns the least recently used handle of owner, or of any tenant if owner is nil.
+// If owner is the requester, the handle must have been idle for slowAfter. leastUsed returns nil if
+// no handle qualifies.
+func (t *handleTable) leastUsed(owner, requester *tenant) *handle {
+	return t.find(func(n *handle, idle time.Duration) bool {
+		return (owner == nil || n.owner.tenant == owner) && idle > 0 && (owner != requester || idle >= slowAfter)
+	})
+}
+
+// evict closes a handle in favor of other peers. It returns false if n is nil or no longer open.
+func (t *handleTable) evict(n *handle) bool {
+	if n == nil || !n.owner.remove(n.id) {
+		return false
+	}
+	t.evicted.Add(1)
+	return true
+}
+
 // reap closes the least recently used handle to free memory, unless it was used within
 // slowAfter.
-func (t *handleTable) reap() {
-	if n := t.leastUsed(nil, nil); n != nil && n.owner.remove(n.id) {
-		t.evicted.Add(1)
-	}
-}
+func (t *handleTable) reap() { t.evict(t.leastUsed(nil, nil)) }
 
 // endIdle closes the least recently used handle outside the default namespace, unless it was used
 // within slowAfter. Idle handles keep stores open, which can prevent other stores from being opened.
 func (t *handleTable) endIdle() {
-	t.mu.Lock()
-	var victim *handle
-	for e := t.open.Front(); e != nil && victim == nil; e = e.Next() {
-		if n := e.Value.(*handle); n.owner.space.name != "" && time.Since(n.lastUsed) > slowAfter {
-			victim = n
-		}
-	}
-	t.mu.Unlock()
-	if victim != nil && victim.owner.remove(victim.id) {
-		t.evicted.Add(1)
-	}
+	t.evict(t.find(func(n *handle, idle time.Duration) bool { return n.owner.space.name != "" && idle > slowAfter }))
 }
 
 // closeDropped closes handles that were opened before the store was dropped, because they keep

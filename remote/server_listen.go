@@ -9,9 +9,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // Listen listens at a URL: tcp://HOST:PORT, where port 0 chooses a free port, or ipc:///PATH, a
@@ -42,12 +45,17 @@ func Listen(rawURL string) (net.Listener, error) {
 // listenUnix listens on a socket file. It locks the directory while it checks whether the socket
 // is in use. Otherwise two servers that start at the same time could remove each other's socket.
 func listenUnix(path string) (net.Listener, error) {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return nil, err
+	if runtime.GOOS == "windows" {
+		return nil, fmt.Errorf("a Unix socket needs flock, which Windows lacks: listen on tcp://: %w", errors.ErrUnsupported)
 	}
-	defer dir.Close() // unlocks the directory
-	if err := lockWithTimeout(dir); err != nil {
+	lock := flock.New(filepath.Dir(path), flock.SetFlag(os.O_RDONLY))
+	defer func() { _ = lock.Unlock() }() // the lock also ends with the process
+	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
+	defer cancel()
+	if _, err := lock.TryLockContext(ctx, lockPoll); errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("another process has held the lock of the directory for %v, so it is unknown whether the socket is in use: end that process, or put the socket in a directory that only the server uses: %w",
+			lockTimeout, syscall.EWOULDBLOCK)
+	} else if err != nil {
 		return nil, fmt.Errorf("lock the directory: %w", err)
 	}
 	if err := removeStale(path); err != nil {
@@ -73,21 +81,12 @@ func listenUnix(path string) (net.Listener, error) {
 	return socket, nil
 }
 
-const lockTimeout = 5 * time.Second
-
-// lockWithTimeout locks a directory. It does not wait forever, because anyone who can read the
+// Listen does not wait forever for the lock of the directory, because anyone who can read the
 // directory can hold its lock.
-func lockWithTimeout(dir *os.File) error {
-	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		err := tryLock(dir)
-		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			return err
-		}
-		if time.Since(begin) > lockTimeout {
-			return fmt.Errorf("another process has held the lock for %v, so it is unknown whether the socket is in use: end that process, or put the socket in a directory that only the server uses: %w", lockTimeout, err)
-		}
-	}
-}
+const (
+	lockTimeout = 5 * time.Second
+	lockPoll    = 20 * time.Millisecond
+)
 
 // unixListener is a listener that removes its socket file on Close, unless another file
 // has replaced it.
@@ -147,7 +146,7 @@ func ListenTLS(rawURL string, config *tls.Config) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remote: %w", err)
 	}
-	return tlsListener{l, withSecureSettings(config)}, nil
+	return tlsListener{tls.NewListener(l, withSecureSettings(config))}, nil
 }
 
 // withSecureSettings returns a copy of config with the settings that clients and servers share.
@@ -168,18 +167,8 @@ func withSecureSettings(config *tls.Config) *tls.Config {
 	return config
 }
 
-type tlsListener struct {
-	net.Listener
-	config *tls.Config
-}
-
-func (l tlsListener) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return tls.Server(nc, l.config), nil
-}
+// tlsListener is a TLS listener whose address names TLS as the network.
+type tlsListener struct{ net.Listener }
 
 func (l tlsListener) Addr() net.Addr { return tlsAddr{l.Listener.Addr()} }
 

@@ -52,25 +52,19 @@ func (m *meters) meter(op operation) *meter {
 
 // forEach calls f for each kind of request that the server has received.
 func (m *meters) forEach(f func(m *meter, labels ...string)) {
-	report := func(m *meter, protocol, name string) {
-		if m.durations.Count() > 0 {
-			f(m, "protocol", protocol, "operation", name)
+	report := func(list []meter, protocol string, name func(i int) string) {
+		for i := range list {
+			label := "unknown"
+			if i > 0 {
+				label = name(i)
+			}
+			if list[i].durations.Count() > 0 {
+				f(&list[i], "protocol", protocol, "operation", label)
+			}
 		}
 	}
-	for op := range m.goOperations {
-		name := "unknown"
-		if op > 0 {
-			name = operation(op).String()
-		}
-		report(&m.goOperations[op], "go", name)
-	}
-	for i := range m.python {
-		name := "unknown"
-		if i > 0 {
-			name = pythonCommands[i-1]
-		}
-		report(&m.python[i], "python", name)
-	}
+	report(m.goOperations[:], "go", func(i int) string { return operation(i).String() })
+	report(m.python[:], "python", func(i int) string { return pythonCommands[i-1] })
 }
 
 // WriteMetrics writes the server's metrics in the Prometheus text format.

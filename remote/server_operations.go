@@ -36,14 +36,13 @@ const (
 	inTurn
 )
 
-// services lists the operations. Operations without prepare change the store, and
-// [conn.handleMutation] applies them.
+// services lists the operations.
 var services = [lastOperation + 1]service{
-	opAppend:      {needs: RightAppend},
-	opSetOnce:     {needs: RightAppend},
-	opSet:         {needs: RightChange},
-	opDelete:      {needs: RightChange},
-	opDrop:        {needs: RightChange},
+	opAppend:      {RightAppend, immediate, false, (*conn).change},
+	opSetOnce:     {RightAppend, immediate, false, (*conn).change},
+	opSet:         {RightChange, immediate, false, (*conn).change},
+	opDelete:      {RightChange, immediate, false, (*conn).change},
+	opDrop:        {RightChange, immediate, false, (*conn).change},
 	opHello:       {0, immediate, true, (*conn).hello},
 	opPing:        {AllRights, immediate, true, (*conn).ping},
 	opSession:     {RightAppend | RightChange, immediate, true, (*conn).beginSession},
@@ -186,7 +185,7 @@ func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 		}
 		c.space.pops.begin(x.id)
 		a.u64(x.id)
-		a.bool(!x.serverKeeps)
+		a.bool(c.space.sessions.currentKeeper() != &c.space.sessions.memory)
 		a.buf = append(a.buf, token[:]...)
 		return nil
 	}, nil

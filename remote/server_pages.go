@@ -32,7 +32,9 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 			a.buf = v.buf
 			if v.rest == nil && (len(v.data) <= remaining || i == 0 && len(v.data) <= a.pageSize) {
 				a.setU32(length, uint32(len(v.data)))
-				a.appendValue(v, length+4)
+				if len(a.buf) == length+4 { // readValue has not added the data
+					a.appendData(v.data)
+				}
 				a.setU32(count, uint32(i+1))
 				continue
 			}
@@ -42,8 +44,7 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 			}
 			a.builder = newBuilder() // the handle keeps the old builder's memory
 			count = a.reserveU32()
-			page, closer := c.valuePages(v)
-			id, err := c.handles.add(c.ctx, false, page, closer)
+			id, err := c.addValue(v)
 			if err != nil {
 				return err
 			}
@@ -54,13 +55,6 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 		}
 		return nil
 	}, nil
-}
-
-// appendValue adds a value's data to the answer, unless readValue has already added it at offset.
-func (a *answer) appendValue(v value, offset int) {
-	if len(a.buf) == offset {
-		a.appendData(v.data)
-	}
 }
 
 func closeRest(v value) error {
@@ -93,8 +87,7 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 		if !more {
 			return closeRest(v)
 		}
-		page, closer := c.valuePages(v)
-		handle, err := c.handles.add(c.ctx, false, page, closer)
+		handle, err := c.addValue(v)
 		if err != nil {
 			return err
 		}
@@ -104,13 +97,12 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// valuePages returns the functions page and closer of a handle for the rest of a value: see
-// [handles.add].
-func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer func() error) {
+// addValue opens a handle for the rest of a value.
+func (c *conn) addValue(v value) (id uint64, err error) {
 	// Charge the data until the handle is closed.
 	pending := c.newAllowance()
 	pending.force(int64(len(v.data)))
-	page = func(a *answer) (bool, error) {
+	page := func(a *answer) (bool, error) {
 		if len(v.data) > 0 {
 			n := min(len(v.data), a.pageSize)
 			a.appendData(v.data[:n:n])
@@ -127,11 +119,10 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 		a.buf = buf
 		return more, err
 	}
-	closer = func() error {
+	return c.handles.add(c.ctx, false, page, func() error {
 		pending.release()
 		return closeRest(v)
-	}
-	return page, closer
+	})
 }
 
 // answerListing answers with the first page of the listing seq, and a handle if there is more. item

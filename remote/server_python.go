@@ -88,7 +88,7 @@ func (c *conn) pythonError(command string, err error) error {
 	}
 	c.logFault(slog.LevelWarn, "a request from a Python client failed", err, "command", command)
 	text := strings.ToValidUTF8("error: "+publicText(err.Error(), err), "?")
-	return c.write(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false), ack[:])
+	return c.write(append(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false), ack[:]...))
 }
 
 // maxSkipped limits how much of an oversized message the server skips in order to answer it, in

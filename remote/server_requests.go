@@ -39,43 +39,28 @@ func (c *conn) request(frames [][]byte) error {
 	if x := c.openSessions[r.session]; r.session != 0 && !s.anySession && (x == nil || x.ended.Load()) {
 		return c.fail(r, r.notOpenError())
 	}
-	if r.op.isChange() {
-		return c.handleMutation(r, body)
-	}
 	if s.cost != immediate {
 		c.hasRequested.Store(true)
 	}
 	allowance := c.newAllowance()
-	f, err := c.prepare(s, r, &decoder{b: body, allowance: allowance})
+	d := &decoder{b: body, allowance: allowance}
+	f, err := s.prepare(c, r, d)
+	if err == nil && d.end() != nil { // the body is incomplete, or longer than the operation expects
+		err = fmt.Errorf("%w: %s: %w", ErrBadRequest, r.op, d.err)
+	}
 	if err != nil {
 		allowance.release()
 		return c.fail(r, err)
 	}
-	if s.cost == immediate {
+	_, streams := c.space.store.(partd.Opener)
+	if s.cost == immediate || r.op == opGet && !streams { // a store that does not stream has all values in memory, so get is fast
 		defer allowance.release()
 		return c.answerWith(r, f)
-	}
-	if _, streams := c.space.store.(partd.Opener); r.op == opGet && !streams {
-		defer allowance.release()
-		return c.answerWith(r, f) // the store has all values in memory, so this is fast
 	}
 	if s.cost == inTurn {
 		f = c.withTurn(f)
 	}
 	return c.answerAsync(r, allowance, f)
-}
-
-// prepare decodes a request. It returns an error if the body has bytes that the operation does not
-// expect.
-func (c *conn) prepare(s service, r request, d *decoder) (fill, error) {
-	f, err := s.prepare(c, r, d)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.end(); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrBadRequest, r.op, err)
-	}
-	return f, nil
 }
 
 func (r request) notOpenError() error {
@@ -85,46 +70,30 @@ func (r request) notOpenError() error {
 	return fmt.Errorf("session %d: the session is not open on this connection: %w", r.session, partd.ErrSessionExpired)
 }
 
-// answerEmpty answers with err, or without a body if err is nil.
-func (c *conn) answerEmpty(r request, err error, flags uint8) error {
-	if err != nil {
-		return c.fail(r, err)
-	}
-	defer func() { c.server.meters.meter(r.op).observe(r.arrived, false) }()
-	if r.number == 0 {
-		return nil
-	}
-	var b [headRoom]byte
-	h := append(b[:0], 0, replyLen)
-	return c.write(reply{op: r.op, flags: flags, number: r.number}.append(h))
-}
-
+// fail answers with an error.
 func (c *conn) fail(r request, err error) error {
-	if errors.Is(err, errSuperseded) || c.ctx.Err() != nil && isCancelled(err) {
-		return err // send no answer, so that the client repeats the request over another connection
-	}
-	defer func() { c.server.meters.meter(r.op).observe(r.arrived, true) }()
-	c.logFault(slog.LevelWarn, "a request failed", err, "operation", r.op.String())
-	if r.number == 0 {
-		return nil
-	}
-	a := c.newAnswer()
-	defer a.drop()
-	a.buf = appendError(a.buf, err)
-	return c.write(a.parts(reply{op: r.op, status: statusError, number: r.number})...)
+	return c.answerWith(r, func(*answer) error { return err })
 }
 
+// answerWith answers with what f adds to the answer or, if f fails, with f's error. If it returns an
+// error, the connection must end.
 func (c *conn) answerWith(r request, f fill) error {
 	a := c.newAnswer()
 	defer a.drop()
-	if err := f(a); err != nil {
-		return c.fail(r, err)
+	status, err := uint8(statusOK), f(a)
+	if errors.Is(err, errSuperseded) || c.ctx.Err() != nil && isCancelled(err) {
+		return err // send no answer, so that the client repeats the request over another connection
 	}
-	defer func() { c.server.meters.meter(r.op).observe(r.arrived, false) }()
+	defer func() { c.server.meters.meter(r.op).observe(r.arrived, err != nil) }()
+	if err != nil {
+		c.logFault(slog.LevelWarn, "a request failed", err, "operation", r.op.String())
+		a.builder, a.flags, status = builder{buf: a.buf[:headRoom]}, 0, statusError
+		a.buf = appendError(a.buf, err)
+	}
 	if r.number == 0 {
 		return nil
 	}
-	return c.write(a.parts(reply{op: r.op, number: r.number})...)
+	return c.write(a.parts(reply{op: r.op, status: status, number: r.number})...)
 }
 
 // answerAsync answers in another goroutine, and then releases the allowance. If too many requests
@@ -164,30 +133,30 @@ func (c *conn) withTurn(f fill) fill {
 	}
 }
 
-// handleMutation applies a change before the next message is read, because a session's
-// changes must be applied in order.
-func (c *conn) handleMutation(r request, body []byte) error {
-	allowance := c.newAllowance()
-	defer allowance.release()
-	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // the number of items, as the client claims
-		if err := c.enterLarge(); err != nil {
+// change applies a change before the next message is read, because a session's changes must be
+// applied in order.
+func (c *conn) change(r request, d *decoder) (fill, error) {
+	body, allowance := d.remaining(), d.allowance
+	return func(a *answer) error {
+		if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // the number of items, as the client claims
+			if err := c.enterLarge(); err != nil {
+				return err
+			}
+			defer c.tenant.large.release()
+		}
+		op, err := c.parseChange(r.op, body, allowance)
+		if err != nil {
 			return err
 		}
-		defer c.tenant.large.release()
-	}
-	op, err := c.parseChange(r.op, body, allowance)
-	if err != nil {
-		return c.fail(r, err)
-	}
-	c.hasRequested.Store(true)
-	c.account.working.Add(1)
-	defer c.account.working.Add(-1)
-	applied, err := c.apply(partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}, op)
-	var flags uint8
-	if !applied {
-		flags = flagKnown
-	}
-	return c.answerEmpty(r, err, flags)
+		c.hasRequested.Store(true)
+		c.account.working.Add(1)
+		defer c.account.working.Add(-1)
+		applied, err := c.apply(partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}, op)
+		if !applied {
+			a.flags |= flagKnown
+		}
+		return err
+	}, nil
 }
 
 // apply applies a change, exactly once if it belongs to a session.

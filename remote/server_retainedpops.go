@@ -2,10 +2,11 @@ package remote
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,7 +39,7 @@ type popResult struct {
 	once    sync.Once     // runs the pop
 	done    chan struct{} // closed when the fields below are set
 	err     error
-	pieces  [][]byte // encoded lengths and values, alternating
+	pieces  [][]byte // the encoded values
 	bytes   int64
 	timer   *time.Timer
 }
@@ -217,17 +218,14 @@ func (p *retainedPops) finish(session, number uint64, r *popResult, values [][]b
 }
 
 func (r *popResult) retain(values [][]byte) {
-	le := binary.LittleEndian
-	header := le.AppendUint32(nil, uint32(len(values)))
+	b := builder{buf: make([]byte, headRoom)} // not a recycled buffer, which could be large
+	b.u32(uint32(len(values)))
 	for _, v := range values {
-		header = le.AppendUint64(header, uint64(len(v)))
-		r.pieces = append(r.pieces, header, v)
-		header = nil
+		b.u64(uint64(len(v)))
+		b.appendData(v)
 		r.bytes += int64(len(v)) + 8
 	}
-	if len(values) == 0 {
-		r.pieces = append(r.pieces, header)
-	}
+	r.pieces = b.body()
 }
 
 // wait waits for the result, and answers with the page that begins at offset.
@@ -238,24 +236,13 @@ func (r *popResult) wait(a *answer, offset uint64) error {
 	if r.err != nil {
 		return r.err
 	}
-	for _, p := range r.pieces {
-		if offset >= uint64(len(p)) {
-			offset -= uint64(len(p))
-			continue
-		}
-		p = p[offset:]
-		offset = 0
-		remaining := a.pageSize - a.size()
-		if remaining <= 0 {
-			a.flags |= flagMore
-			return nil
-		}
-		if len(p) > remaining {
-			a.appendData(p[:remaining])
-			a.flags |= flagMore
-			return nil
-		}
+	pieces := slices.Clone(r.pieces)
+	cutPieces(&pieces, int(min(offset, math.MaxInt)))
+	for _, p := range cutPieces(&pieces, a.pageSize-a.size()) {
 		a.appendData(p)
+	}
+	if len(pieces) > 0 {
+		a.flags |= flagMore
 	}
 	return nil
 }
@@ -267,7 +254,7 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 	instance, keys, allowance := d.u64(), d.keys(), d.allowance
 	switch {
 	case d.end() != nil:
-		return nil, nil // conn.prepare will return the error
+		return nil, nil // conn.request will return the error
 	case r.session == 0:
 		return nil, fmt.Errorf("%w: a pop without a session", ErrBadRequest)
 	case instance != c.server.instance:

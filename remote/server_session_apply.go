@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/sessiontab"
@@ -17,7 +18,7 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	}
 	x := c.openSessions[tag.Session]
 	if x == nil {
-		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
+		return false, sessiontab.ExpiredError(tag.Session)
 	}
 	s.use(x)
 	x.mu.Lock()
@@ -41,20 +42,13 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	return applied, err
 }
 
-// applyTo applies an operation exactly once, with the store's record of what was applied or, if the
-// server keeps the session, with the server's record. mu must be held.
+// applyTo applies an operation exactly once, with the keeper's record of what was applied. mu must be
+// held.
 func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if s.unnumbered {
 		return true, op.Do(ctx, s.store)
 	}
-	if x.serverKeeps {
-		return x.apply(ctx, s, tag, op)
-	}
-	a, ok := s.store.(partd.Applier)
-	if !ok {
-		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
-	}
-	applied, err = a.Apply(ctx, tag, op)
+	applied, err = s.currentKeeper().Apply(ctx, tag, op)
 	if errors.Is(err, partd.ErrSessionExpired) {
 		s.forget(c, x)
 	}
@@ -71,14 +65,44 @@ func (s *sessions) use(x *session) {
 	}
 }
 
-// apply applies an operation of a session that the server keeps. mu must be held.
-func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op partd.Operation) (applied bool, err error) {
-	s.mu.Lock()
-	forgotten := s.table[x.id] != x
-	s.mu.Unlock()
+// memorySessions remembers in memory which operations were applied, for a store that cannot.
+type memorySessions struct {
+	store partd.Partd
+
+	mu         sync.Mutex // locked last
+	lastIssued uint64     // number of the last session
+	table      map[uint64]*memorySession
+}
+
+// memorySession is guarded by the mu of the session.
+type memorySession struct {
+	last      sessiontab.Operation // last operation applied
+	uncertain error                // error of last if its outcome is unknown
+}
+
+func (m *memorySessions) NewSession(context.Context) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lastIssued++
+	m.table[m.lastIssued] = &memorySession{}
+	return m.lastIssued, nil
+}
+
+func (m *memorySessions) EndSession(_ context.Context, session uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.table, session)
+	return nil
+}
+
+// Apply implements [partd.Applier]. Only one operation of a session may be in progress at a time.
+func (m *memorySessions) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
+	m.mu.Lock()
+	x := m.table[tag.Session]
+	m.mu.Unlock()
 	switch {
-	case forgotten:
-		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
+	case x == nil:
+		return false, sessiontab.ExpiredError(tag.Session)
 	case tag.Number > x.last.Number && x.uncertain != nil:
 		// Reject this operation: from its success the client would conclude that the operation
 		// before it, whose outcome is unknown, was applied.
@@ -92,7 +116,7 @@ func (x *session) apply(ctx context.Context, s *sessions, tag partd.Tag, op part
 	} else if !isNext {
 		return false, nil
 	}
-	err = op.Do(ctx, s.store)
+	err = op.Do(ctx, m.store)
 	if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
 		x.last, x.uncertain = next, err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/canceled"
 )
 
@@ -55,17 +54,16 @@ func (s *sessions) endForgettable(ctx context.Context, owner *tenant) (ended boo
 		return false, nil
 	}
 	x.home.space.pops.end(x.id)
-	if a, ok := x.home.store.(partd.Applier); ok && !x.serverKeeps {
-		if x.home == s {
-			return true, a.EndSession(ctx, x.id)
-		}
-		// The session belongs to another store, which may be busy or broken and must not block the
-		// new session. Ignore its error: the other store forgets the session itself when it has too
-		// many sessions.
-		ctx, cancel := context.WithTimeout(ctx, slowAfter)
-		defer cancel()
-		_ = a.EndSession(ctx, x.id)
+	keeper := x.home.currentKeeper()
+	if x.home == s {
+		return true, keeper.EndSession(ctx, x.id)
 	}
+	// The session belongs to another store, which may be busy or broken and must not block the
+	// new session. Ignore its error: the other store forgets the session itself when it has too
+	// many sessions.
+	ctx, cancel := context.WithTimeout(ctx, slowAfter)
+	defer cancel()
+	_ = keeper.EndSession(ctx, x.id)
 	return true, nil
 }
 

@@ -13,11 +13,9 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// sessions applies numbered operations exactly once. If the store cannot remember which operations
-// were applied, the server remembers them in memory. A connection can use only sessions that it has
+// sessions applies numbered operations exactly once. A connection can use only sessions that it has
 // begun, or whose token it has presented.
 type sessions struct {
 	space  *space
@@ -26,22 +24,20 @@ type sessions struct {
 	quotas *quotas
 	secret [16]byte // for tokens that the server issues
 
-	mu          *sync.Mutex         // shared by all spaces; locked after the mu of a session
-	table       map[uint64]*session // known sessions, by number
-	serverKeeps bool                // the server keeps sessions, because the store cannot
-	isDecided   bool                // serverKeeps has been determined
-	lastIssued  uint64              // number of the last session that the server issued
+	mu     *sync.Mutex         // shared by all spaces; locked after the mu of a session
+	table  map[uint64]*session // known sessions, by number
+	keeper partd.Applier       // remembers which operations were applied: the store or, if it cannot, memory
+	memory memorySessions
 
 	unnumbered bool // ignore operation numbers; set only by a test that expects duplicates
 }
 
 // session is the server's record of a session.
 type session struct {
-	id          uint64
-	home        *sessions // the sessions of the same store
-	serverKeeps bool      // the server keeps the session, instead of the store
-	tenant      *tenant
-	ended       atomic.Bool // the client has ended the session, perhaps over another connection
+	id     uint64
+	home   *sessions // the sessions of the same store
+	tenant *tenant
+	ended  atomic.Bool // the client has ended the session, perhaps over another connection
 
 	// The mu of sessions guards these fields.
 	conns int  // number of connections that have the session open
@@ -58,22 +54,20 @@ type session struct {
 
 	counted bool   // applied is valid, because the session began here or has applied an operation here
 	applied uint64 // highest number of an operation that may have been applied
-
-	last      sessiontab.Operation // last operation applied, if the server keeps the session
-	uncertain error                // error of last if its outcome is unknown
 }
 
-// init initializes the sessions of a space. The sessions that the server issues are numbered from
+// init initializes the sessions of a space. The sessions in memory are numbered from
 // incarnation<<32. incarnation differs between server processes.
-func (s *sessions) init(p *space, l *quotas, mu *sync.Mutex, incarnation uint32) error {
+func (s *sessions) init(p *space, limit SpaceLimit, l *quotas, mu *sync.Mutex, incarnation uint32) {
 	store := p.store
-	s.space, s.store, s.quotas, s.mu = p, store, l, mu
+	s.space, s.store, s.limit, s.quotas, s.mu = p, store, limit, l, mu
 	s.table = map[uint64]*session{}
-	s.lastIssued = uint64(incarnation) << 32
-	_, canApply := store.(partd.Applier)
-	s.serverKeeps, s.isDecided = !canApply, !canApply
-	_, err := rand.Read(s.secret[:])
-	return err
+	s.memory = memorySessions{store: store, lastIssued: uint64(incarnation) << 32, table: map[uint64]*memorySession{}}
+	var canKeep bool
+	if s.keeper, canKeep = store.(partd.Applier); !canKeep {
+		s.keeper = &s.memory
+	}
+	_, _ = rand.Read(s.secret[:]) // never returns an error
 }
 
 // issue begins a session, and returns it with its token.
@@ -87,46 +81,42 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 			s.quotas.add(c.tenant, knownSessions, -1)
 		}
 	}()
-	if a, ok := s.store.(partd.Applier); ok && !s.serverKeepsSessions() {
-		x.id, err = a.NewSession(ctx)
+	keeper := s.currentKeeper()
+	x.id, err = keeper.NewSession(ctx)
 
-		// If the store is a Client, its server counts all sessions against one connection. If
-		// there are too many, end a session and retry.
-		for errors.Is(err, ErrBusy) {
-			if ended, e := s.endForgettable(ctx, s.quotas.heaviest(knownSessions, c.tenant, 0)); !ended || e != nil {
-				break
-			}
-			x.id, err = a.NewSession(ctx)
+	// If the store is a Client, its server counts all sessions against one connection. If
+	// there are too many, end a session and retry.
+	for errors.Is(err, ErrBusy) {
+		if ended, e := s.endForgettable(ctx, s.quotas.heaviest(knownSessions, c.tenant, 0)); !ended || e != nil {
+			break
 		}
-		if err == nil {
-			token, err = s.token(ctx, x.id)
-		}
-		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			return nil, token, err
-		}
-		x.serverKeeps = err != nil
-	} else {
-		x.serverKeeps = true
+		x.id, err = keeper.NewSession(ctx)
 	}
-	s.decide(x.serverKeeps)
+	if errors.Is(err, errors.ErrUnsupported) {
+		// A store that wraps another one has the methods of partd.Applier even if the wrapped store
+		// does not.
+		s.mu.Lock()
+		s.keeper = &s.memory
+		s.mu.Unlock()
+		x.id, err = s.memory.NewSession(ctx)
+	}
+	if err == nil {
+		token, err = s.token(ctx, x.id)
+	}
+	if err != nil {
+		return nil, token, err
+	}
 	s.mu.Lock()
-	if x.serverKeeps {
-		s.lastIssued++
-		x.id = s.lastIssued
-	}
 	s.table[x.id] = x
 	s.open(c, x)
 	s.mu.Unlock()
-	if x.serverKeeps {
-		token = partd.NewSessionToken(s.secret[:], x.id)
-	}
 	return x, tokenFor(c.access.user.User, token), nil
 }
 
 // token returns the token of a session from the store or, if the store issues no tokens, a token
 // that is valid until the server stops.
 func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, error) {
-	if g, ok := s.store.(partd.SessionGuard); ok {
+	if g, ok := s.currentKeeper().(partd.SessionGuard); ok {
 		t, err := g.SessionToken(ctx, id)
 		if !errors.Is(err, errors.ErrUnsupported) {
 			return t, err
@@ -148,16 +138,13 @@ func tokenFor(user string, token partd.SessionToken) partd.SessionToken {
 // check returns an error unless token belongs to this session and user.
 func (s *sessions) check(ctx context.Context, user string, id uint64, token partd.SessionToken) error {
 	if user != "" {
-		issued := partd.NewSessionToken(s.secret[:], id)
-		if !s.serverKeepsSessions() {
-			var err error
-			if issued, err = s.token(ctx, id); err != nil {
-				return err
-			}
+		issued, err := s.token(ctx, id)
+		if err != nil {
+			return err
 		}
 		return tokenFor(user, issued).Check(id, token)
 	}
-	if g, ok := s.store.(partd.SessionGuard); ok && !s.serverKeepsSessions() {
+	if g, ok := s.currentKeeper().(partd.SessionGuard); ok {
 		if err := g.CheckSession(ctx, id, token); !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
@@ -165,21 +152,10 @@ func (s *sessions) check(ctx context.Context, user string, id uint64, token part
 	return partd.NewSessionToken(s.secret[:], id).Check(id, token)
 }
 
-func (s *sessions) serverKeepsSessions() bool {
+func (s *sessions) currentKeeper() partd.Applier {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.isDecided && s.serverKeeps
-}
-
-// decide records whether the server keeps sessions, unless that is already recorded. Whether the
-// store keeps sessions is known only once a session begins, because a store that wraps another one
-// has the methods of [partd.Applier] even if the wrapped store does not.
-func (s *sessions) decide(inServer bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.isDecided {
-		s.serverKeeps, s.isDecided = inServer, true
-	}
+	return s.keeper
 }
 
 // open records that a connection may use a session. mu must be held.
@@ -205,7 +181,7 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 	defer s.mu.Unlock()
 	x := s.table[id]
 	if x == nil {
-		if s.isDecided && s.serverKeeps {
+		if s.keeper == &s.memory {
 			return fmt.Errorf("session %d: %w", id, partd.ErrSessionExpired)
 		}
 		s.mu.Unlock()
@@ -237,10 +213,7 @@ func (s *sessions) end(ctx context.Context, c *conn, id uint64) error {
 	s.mu.Lock()
 	s.remove(x)
 	s.mu.Unlock()
-	if a, ok := s.store.(partd.Applier); ok && !x.serverKeeps {
-		return a.EndSession(ctx, id)
-	}
-	return nil
+	return s.currentKeeper().EndSession(ctx, id)
 }
 
 // close forgets all sessions, but does not end sessions that the store keeps. No connection may

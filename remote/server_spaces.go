@@ -48,13 +48,11 @@ type space struct {
 	refs int    // number of connections; guarded by the mu of spaces
 }
 
-func newSpace(name string, store partd.Partd, s *Server) (*space, error) {
+func newSpace(name string, store partd.Partd, limit SpaceLimit, s *Server) *space {
 	p := &space{name: name, store: store, statistics: statistics{counting: make(semaphore, 1)}}
-	if err := p.sessions.init(p, &s.quotas, &s.spaces.sessions, uint32(s.instance>>32)); err != nil {
-		return nil, fmt.Errorf("remote: %w", err)
-	}
+	p.sessions.init(p, limit, &s.quotas, &s.spaces.sessions, uint32(s.instance>>32))
 	p.pops.init(&s.quotas, &s.spaces.lost)
-	return p, nil
+	return p
 }
 
 // spaces are the namespaces that connections use, and the namespaces with results of pops that a
@@ -82,12 +80,8 @@ func (s *Server) enterSpace(name string) (*space, error) {
 	p := s.spaces.named[name]
 	if p == nil {
 		store, done := s.opts.Namespaces.Acquire(name)
-		var err error
-		if p, err = newSpace(name, store, s); err != nil {
-			done()
-			return nil, err
-		}
-		p.done, p.sessions.limit = done, s.opts.Namespaces.SpaceLimit(name)
+		p = newSpace(name, store, s.opts.Namespaces.SpaceLimit(name), s)
+		p.done = done
 		s.spaces.named[name] = p
 	}
 	p.refs++
@@ -157,13 +151,12 @@ func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
 			lastName = visible[len(visible)-1].Name // tell the client no name that it may not see
 		}
 		a.buf = appendText(a.buf, lastName)
-		count := a.reserveU32()
+		a.u32(uint32(len(visible)))
 		for _, info := range visible {
 			a.buf = appendText(a.buf, info.Name)
 			a.u64(uint64(info.DiskBytes))
 			a.u64(uint64(info.LastUsed.Unix()))
 		}
-		a.setU32(count, uint32(len(visible)))
 		return nil
 	}, nil
 }

@@ -59,14 +59,13 @@ func (c *conn) verify(a *answer) error {
 	}
 	a.u64(uint64(checked.Records))
 	a.u64(uint64(checked.Segments))
-	count, n := a.reserveU32(), uint32(0)
-	for _, d := range damages(err) {
+	list := damages(err)
+	a.u32(uint32(len(list)))
+	for _, d := range list {
 		a.buf = appendText(a.buf, truncate(publicPath(d.Path)))
 		a.u64(uint64(d.Offset))
 		a.buf = appendText(a.buf, truncate(publicText(d.Err.Error(), d)))
-		n++
 	}
-	a.setU32(count, n)
 	return nil
 }
 

@@ -92,3 +92,18 @@ func (b *builder) parts(start int) [][]byte {
 	}
 	return parts
 }
+
+// cutPieces removes the first n bytes from pieces, and returns them.
+func cutPieces(pieces *[][]byte, n int) (head [][]byte) {
+	for n > 0 && len(*pieces) > 0 {
+		p := (*pieces)[0]
+		if len(p) > n {
+			(*pieces)[0] = p[n:]
+			return append(head, p[:n])
+		}
+		*pieces = (*pieces)[1:]
+		head = append(head, p)
+		n -= len(p)
+	}
+	return head
+}

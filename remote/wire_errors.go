@@ -74,16 +74,16 @@ func appendError(b []byte, err error) []byte {
 			add(code)
 		}
 	}
-	var corrupt *partd.CorruptError
-	if errors.As(err, &corrupt) {
+	corrupt, ok := errors.AsType[*partd.CorruptError](err)
+	if ok {
 		add(codeCorrupt)
 	} else {
 		corrupt = &partd.CorruptError{Offset: -1}
 	}
 	// Encode only the cause of a partd.Error as text: its other fields are encoded separately.
 	text := err
-	var inner *partd.Error
-	if errors.As(err, &inner) && err.Error() == inner.Error() {
+	inner, ok := errors.AsType[*partd.Error](err)
+	if ok && err.Error() == inner.Error() {
 		text = inner.Err
 	} else {
 		inner = &partd.Error{}

@@ -25,10 +25,8 @@ func parseURL(raw string) (address, error) {
 		if err != nil || port == "" || strings.ContainsAny(rest, "?#@") {
 			return address{}, fmt.Errorf("address %q: %s", RedactURL(raw), usage)
 		}
-		if hasNamespace {
-			if CheckNamespace(namespace) != nil { // do not return the error, because it quotes the text, which could be a secret
-				return address{}, fmt.Errorf("address %q: the text after the port is not %s: %s", RedactURL(raw), namespaceRule, usage)
-			}
+		if hasNamespace && CheckNamespace(namespace) != nil { // do not return the error, because it quotes the text, which could be a secret
+			return address{}, fmt.Errorf("address %q: the text after the port is not %s: %s", RedactURL(raw), namespaceRule, usage)
 		}
 		if host == "*" { // ZeroMQ's name for all interfaces
 			host = ""

@@ -23,13 +23,9 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/servercli"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
-
-// serverEnv is the environment variable that makes this program the server.
-const serverEnv = "PARTD_BENCH_SERVER"
 
 const (
 	maxAboveIdle = 64 << 20 // bytes of memory that the server may use in addition to its memory when idle
@@ -37,9 +33,7 @@ const (
 )
 
 func main() {
-	if os.Getenv(serverEnv) != "" {
-		os.Exit(servercli.Main(os.Args[1:]))
-	}
+	program.ServeIfChild()
 	n := flag.Int64("conversations", 1_000_000, "number of conversations")
 	concurrency := flag.Int("at-once", 16, "number of concurrent conversations")
 	seed := flag.Uint64("seed", 0, "seed of the random conversations; 0 means a random seed")
@@ -64,11 +58,11 @@ func main() {
 }
 
 func run(ctx context.Context, n int64, concurrency int, seed uint64, maxWait time.Duration) (err error) {
-	p, _, stop, err := startServer(ctx, []string{"--max-message", "1MiB"})
+	p, err := program.StartServer(context.WithoutCancel(ctx), "", "log:DIR?memory=16MiB", "--max-message", "1MiB")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
+	defer func() { err = errors.Join(err, p.Close()) }()
 	idle, _, memoryErr := serverproc.Memory(p.Pid())
 	network, address := p.Address()
 	target := &hostile.Target{Network: network, Address: address, MaxMessage: maxMessage, Patience: 30 * time.Second}
@@ -98,22 +92,4 @@ func run(ctx context.Context, n int64, concurrency int, seed uint64, maxWait tim
 		return fmt.Errorf("the server used %d MiB more than when idle; the limit is %d MiB", (peak-idle)>>20, maxAboveIdle>>20)
 	}
 	return nil
-}
-
-// startServer starts this program as a server with the given flags and a new store. stop stops
-// the server and removes the store.
-func startServer(ctx context.Context, flags []string) (p *serverproc.Process, dir string, stop func() error, err error) {
-	if dir, err = os.MkdirTemp("", "partd-hostile-*"); err != nil {
-		return nil, "", nil, err
-	}
-	store := "log:" + dir + "/data"
-	if flags[0] != "--memory" {
-		store += "?memory=16MiB"
-	}
-	cmd := program.Self(append([]string{"--listen", "tcp://127.0.0.1:0", "--store", store}, flags...)...)
-	cmd.Env = append(os.Environ(), serverEnv+"=1")
-	if p, err = serverproc.Start(context.WithoutCancel(ctx), cmd, 1); err != nil {
-		return nil, "", nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	return p, dir, func() error { return errors.Join(p.Stop(time.Minute), os.RemoveAll(dir)) }, nil
 }

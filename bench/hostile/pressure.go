@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
@@ -87,11 +88,11 @@ func repeatRequest(command string, keys int) func(p *hostile.Peer) error {
 // run overloads the server for the duration d. Meanwhile, two honest clients repeatedly get one
 // byte, on old and new connections. One has the attackers' address, and one has another address.
 func (w *overload) run(ctx context.Context, name string, d time.Duration) (err error) {
-	p, dir, stop, err := startServer(ctx, append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...))
+	p, err := program.StartServer(context.WithoutCancel(ctx), "", "log:DIR", append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...)...)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
+	defer func() { err = errors.Join(err, p.Close()) }()
 	_, address := p.Address()
 	if err := fill(ctx, address, name == "readers"); err != nil {
 		return err
@@ -124,7 +125,7 @@ func (w *overload) run(ctx context.Context, name string, d time.Duration) (err e
 	attackers.Wait()
 	time.Sleep(releaseDelay)
 	current, peak, memoryErr := serverproc.Memory(p.Pid())
-	disk := diskUse(dir)
+	disk := diskUse(p.Dir)
 	fmt.Printf("%s: p99 of %d gets from the same address %v, of %d from another address %v; peak memory %d MiB, %v later %d MiB; disk %d MiB\n",
 		name, len(sameAddress), p99(sameAddress), len(otherAddress), p99(otherAddress), peak>>20, releaseDelay, current>>20, disk>>20)
 	var errs []error

@@ -35,6 +35,30 @@ func concurrently(n int, f func(i int) error) (float64, error) {
 	return time.Since(start).Seconds(), errors.Join(errs...)
 }
 
+// measure makes n requests, which several workers send at the same time, and returns the rate in
+// MB/s. Each request transfers size bytes.
+func measure(workers, n, size int, request func(worker, i int) error) (rate float64, err error) {
+	seconds, err := concurrently(workers, func(worker int) error {
+		for i := worker; i < n; i += workers {
+			if err := request(worker, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return float64(n*size) / mega / seconds, err
+}
+
+// withClient calls f with a client of the server at url.
+func withClient[V any](ctx context.Context, url string, f func(c client) (V, error)) (v V, err error) {
+	c, err := dial(ctx, url)
+	if err != nil {
+		return v, err
+	}
+	v, err = f(c)
+	return v, errors.Join(err, c.Close())
+}
+
 // appendSmall appends batches of 1,000 entries over several connections, with inFlight concurrent
 // requests on each, and returns the rate in MB/s. It then checks the sizes on the server.
 func appendSmall(ctx context.Context, url string, connections, inFlight, batches int) (rate float64, err error) {
@@ -51,171 +75,115 @@ func appendSmall(ctx context.Context, url string, connections, inFlight, batches
 	for i := range batch {
 		batch[i] = partd.Entry{Key: fmt.Sprintf("key%05d", i), Value: bytes.Repeat([]byte("v"), valueBytes)}
 	}
-	perConnection := batches / (connections * inFlight)
-	seconds, err := concurrently(connections*inFlight, func(i int) error {
-		for range perConnection {
-			if err := clients[i%connections].Append(ctx, batch...); err != nil {
-				return err
-			}
-		}
-		return nil
+	rate, err = measure(connections*inFlight, batches, keys*valueBytes, func(worker, _ int) error {
+		return clients[worker%connections].Append(ctx, batch...)
 	})
 	if err != nil {
 		return 0, err
 	}
-	total := int64(perConnection*connections*inFlight) * keys * valueBytes
 	stats, err := clients[0].Stat(ctx)
-	if err == nil && (stats.Bytes != total || stats.Keys != keys) {
+	if total := int64(batches) * keys * valueBytes; err == nil && (stats.Bytes != total || stats.Keys != keys) {
 		err = fmt.Errorf("the server holds %d keys with %d bytes, want %d with %d", stats.Keys, stats.Bytes, keys, total)
 	}
-	return float64(total) / mega / seconds, err
+	return rate, err
 }
 
-// dialRaw opens n connections for the protocol of Python's partd, and returns a function that
-// closes them.
-func dialRaw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), error) {
-	peers := make([]*hostile.Peer, 0, n)
-	closeAll := func() {
-		for _, p := range peers {
-			_ = p.Close() // all requests were answered, so an error does not matter
-		}
-	}
+// withPeers calls f with n connections for the protocol of Python's partd.
+func withPeers[V any](ctx context.Context, url string, n int, f func(peers []*hostile.Peer) (V, error)) (v V, err error) {
+	var peers []*hostile.Peer
 	for range n {
 		p, err := hostile.Open(ctx, "tcp", strings.TrimPrefix(url, "tcp://"), time.Hour)
 		if err != nil {
-			closeAll()
-			return nil, nil, err
+			return v, err
 		}
+		defer p.Close() // all requests were answered, so an error does not matter
 		peers = append(peers, p)
 	}
-	return peers, closeAll, nil
+	return f(peers)
 }
 
 // appendRaw is like appendSmall, but uses Python's protocol, which allows only one request at a
 // time on each connection.
 func appendRaw(ctx context.Context, url string, connections, batches int) (float64, error) {
-	peers, closeAll, err := dialRaw(ctx, url, connections)
-	if err != nil {
-		return 0, err
-	}
-	defer closeAll()
 	request := []string{"append"}
 	for i := range keys {
 		request = append(request, fmt.Sprintf("key%05d", i), strings.Repeat("v", valueBytes))
 	}
 	message := hostile.Message(request...)
-	perConnection := batches / connections
-	seconds, err := concurrently(connections, func(i int) error {
-		for range perConnection {
-			if err := peers[i].Raw(message); err != nil {
+	return withPeers(ctx, url, connections, func(peers []*hostile.Peer) (float64, error) {
+		return measure(connections, batches, keys*valueBytes, func(worker, _ int) error {
+			if err := peers[worker].Raw(message); err != nil {
 				return err
 			}
-			if ack, err := peers[i].Receive(); err != nil || ack[0] != "ack" {
+			ack, err := peers[worker].Receive()
+			if err != nil || ack[0] != "ack" {
 				return fmt.Errorf("the server answered an append with %q: %w", ack, err)
 			}
-		}
-		return nil
+			return nil
+		})
 	})
-	return float64(perConnection*connections*keys*valueBytes) / mega / seconds, err
 }
 
 const (
 	largeKeys     = 256
 	largeRounds   = 4   // values of largeBytes for each key; all values together have 1 GiB
 	largeOfPython = 128 // number of values of largeBytes for Python's server
+	largeInFlight = 4   // concurrent requests
 )
 
-func largeKey(i int) string { return fmt.Sprint("large", i) }
+func largeKey(i int) string { return fmt.Sprint("large", i%largeKeys) }
 
-// appendLarge appends values of 1 MiB, with four concurrent requests, and returns the rate in MB/s.
-func appendLarge(ctx context.Context, url string) (rate float64, err error) {
-	c, err := dial(ctx, url)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	const inFlight = 4
+// appendLarge appends values of 1 MiB, and returns the rate in MB/s.
+func appendLarge(ctx context.Context, url string) (float64, error) {
+	return withClient(ctx, url, func(c client) (float64, error) { return appendLargeValues(ctx, c, largeRounds) })
+}
+
+func appendLargeValues(ctx context.Context, c client, rounds int) (float64, error) {
 	value := bytes.Repeat([]byte("1 MiB of "), largeBytes/9+1)[:largeBytes]
-	seconds, err := concurrently(inFlight, func(i int) error {
-		for n := i; n < largeKeys*largeRounds; n += inFlight {
-			if err := c.Append(ctx, partd.Entry{Key: largeKey(n % largeKeys), Value: value}); err != nil {
-				return err
-			}
-		}
-		return nil
+	return measure(largeInFlight, largeKeys*rounds, largeBytes, func(_, i int) error {
+		return c.Append(ctx, partd.Entry{Key: largeKey(i), Value: value})
 	})
-	return largeKeys * largeRounds * largeBytes / mega / seconds, err
 }
 
 func appendLargeRaw(ctx context.Context, url string) (float64, error) {
-	peers, closeAll, err := dialRaw(ctx, url, 1)
-	if err != nil {
-		return 0, err
-	}
-	defer closeAll()
 	value := strings.Repeat("v", largeBytes)
-	seconds, err := concurrently(1, func(int) error {
-		for n := range largeOfPython {
-			if err := peers[0].Ask([]string{"ack"}, "append", largeKey(n), value); err != nil {
-				return err
-			}
-		}
-		return nil
+	return withPeers(ctx, url, 1, func(peers []*hostile.Peer) (float64, error) {
+		return measure(1, largeOfPython, largeBytes, func(_, i int) error {
+			return peers[0].Ask([]string{"ack"}, "append", largeKey(i), value)
+		})
 	})
-	return largeOfPython * largeBytes / mega / seconds, err
 }
 
-// getLarge reads values of 1 MiB, with four concurrent requests, and returns the rate in MB/s.
-func getLarge(ctx context.Context, url string) (rate float64, err error) {
-	c, err := dial(ctx, url)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	const inFlight = 4
-	value := bytes.Repeat([]byte("v"), largeBytes)
-	for n := range largeKeys {
-		if err := c.Append(ctx, partd.Entry{Key: largeKey(n), Value: value}); err != nil {
+// getLarge reads values of 1 MiB, and returns the rate in MB/s.
+func getLarge(ctx context.Context, url string) (float64, error) {
+	return withClient(ctx, url, func(c client) (float64, error) {
+		if _, err := appendLargeValues(ctx, c, 1); err != nil {
 			return 0, err
 		}
-	}
-	seconds, err := concurrently(inFlight, func(i int) error {
-		for n := i; n < largeKeys*largeRounds; n += inFlight {
-			values, err := c.Get(ctx, largeKey(n%largeKeys))
-			if err != nil {
-				return err
-			}
-			if len(values[0]) != largeBytes {
-				return fmt.Errorf("%s has %d bytes, want %d", largeKey(n%largeKeys), len(values[0]), largeBytes)
-			}
-		}
-		return nil
+		return measure(largeInFlight, largeKeys*largeRounds, largeBytes, func(_, i int) error {
+			values, err := c.Get(ctx, largeKey(i))
+			return errors.Join(err, checkLarge(i, values))
+		})
 	})
-	return largeKeys * largeRounds * largeBytes / mega / seconds, err
+}
+
+func checkLarge[V string | []byte](i int, values []V) error {
+	if len(values) != 1 || len(values[0]) != largeBytes {
+		return fmt.Errorf("a get of %s returned %d values, want one of %d bytes", largeKey(i), len(values), largeBytes)
+	}
+	return nil
 }
 
 func getLargeRaw(ctx context.Context, url string) (float64, error) {
 	if _, err := appendLargeRaw(ctx, url); err != nil {
 		return 0, err
 	}
-	peers, closeAll, err := dialRaw(ctx, url, 1)
-	if err != nil {
-		return 0, err
-	}
-	defer closeAll()
-	seconds, err := concurrently(1, func(int) error {
-		for n := range largeOfPython {
-			values, err := peers[0].Get(largeKey(n))
-			if err != nil {
-				return err
-			}
-			if len(values[0]) != largeBytes {
-				return fmt.Errorf("%s has %d bytes, want %d", largeKey(n), len(values[0]), largeBytes)
-			}
-		}
-		return nil
+	return withPeers(ctx, url, 1, func(peers []*hostile.Peer) (float64, error) {
+		return measure(1, largeOfPython, largeBytes, func(_, i int) error {
+			values, err := peers[0].Get(largeKey(i))
+			return errors.Join(err, checkLarge(i, values))
+		})
 	})
-	return largeOfPython * largeBytes / mega / seconds, err
 }
 
 //go:embed client.py

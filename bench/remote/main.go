@@ -30,7 +30,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/servercli"
 	"github.com/go-partd/partd/internal/testutil/figures"
 )
 
@@ -80,12 +79,8 @@ func rows() []row {
 }
 
 func main() {
-	if os.Getenv(serverEnv) != "" {
-		os.Exit(servercli.Main(os.Args[1:]))
-	}
-	if os.Getenv(readerEnv) != "" {
-		os.Exit(readerMain(os.Args[1:]))
-	}
+	program.ServeIfChild()
+	readIfChild()
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	filter := flag.String("only", "", "run only rows whose name contains this text")
 	asJSON := flag.Bool("json", false, "write a JSON object for each row")

@@ -7,16 +7,11 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/servercli"
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(serverEnv) != "" {
-		os.Exit(servercli.Main(os.Args[1:]))
-	}
-	if os.Getenv(readerEnv) != "" {
-		os.Exit(readerMain(os.Args[1:]))
-	}
+	program.ServeIfChild()
+	readIfChild()
 	os.Exit(m.Run())
 }
 

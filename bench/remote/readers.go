@@ -3,53 +3,50 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
 // readerEnv is the environment variable that makes this program a reader. Its arguments are
 // URL PART PARTS.
 const readerEnv = "PARTD_BENCH_READER"
 
-// readerMain scans a part of a store, and prints the number of bytes of the values.
-func readerMain(args []string) int {
-	n, err := readPart(context.Background(), args)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "reader:", err)
-		return 1
+// readIfChild scans a part of a store and prints the number of bytes of the values, instead of
+// running the benchmark, if a readerGroup started this process.
+func readIfChild() {
+	if os.Getenv(readerEnv) == "" {
+		return
 	}
+	n, err := readPart(context.Background(), os.Args[1:])
+	program.ExitOnError(err)
 	fmt.Println(n)
-	return 0
+	os.Exit(0)
 }
 
-func readPart(ctx context.Context, args []string) (n int64, err error) {
+func readPart(ctx context.Context, args []string) (int64, error) {
 	part, err1 := strconv.Atoi(args[1])
 	parts, err2 := strconv.Atoi(args[2])
 	if err := errors.Join(err1, err2); err != nil {
 		return 0, err
 	}
-	c, err := dial(ctx, args[0])
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	for chunk, err := range partd.ScanPart(ctx, c, part, parts) {
-		if err != nil {
-			return n, err
+	return withClient(ctx, args[0], func(c client) (n int64, err error) {
+		for chunk, err := range partd.ScanPart(ctx, c, part, parts) {
+			if err != nil {
+				return n, err
+			}
+			n += int64(len(chunk.Data))
 		}
-		n += int64(len(chunk.Data))
-	}
-	return n, nil
+		return n, nil
+	})
 }
 
 // readerGroup is a group of processes that read at the same time.
@@ -62,39 +59,35 @@ type readerGroup struct {
 	parts, reads int // reads is the number of times that the group reads the whole store
 }
 
-func (r *readerGroup) run(ctx context.Context, server *serverproc.Process, total int64) error {
-	cpuBefore, err := serverproc.CPU(server.Pid())
-	if err != nil {
-		return err
-	}
+func (r *readerGroup) run(ctx context.Context, server *program.Server, total int64) error {
 	cmds, outs := make([]*exec.Cmd, r.processes), make([]bytes.Buffer, r.processes)
-	seconds, err := concurrently(r.processes, func(i int) error {
-		cmd := program.Self(server.URL(), strconv.Itoa(i%r.parts), strconv.Itoa(r.parts))
-		cmd.Env = append(os.Environ(), readerEnv+"=1")
-		cmd.Stdout = &outs[i]
-		cmds[i] = cmd
-		return cmd.Run()
+	var seconds float64
+	cpu, err := cpuDuring([]*program.Server{server}, func() (err error) {
+		seconds, err = concurrently(r.processes, func(i int) error {
+			cmd := program.Self(server.URL(), strconv.Itoa(i%r.parts), strconv.Itoa(r.parts))
+			cmd.Env = append(os.Environ(), readerEnv+"=1")
+			cmd.Stdout = &outs[i]
+			cmds[i] = cmd
+			return cmd.Run()
+		})
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	cpuAfter, err := serverproc.CPU(server.Pid())
-	if err != nil {
-		return err
-	}
-	cpu, read := cpuAfter-cpuBefore, int64(0)
+	read := int64(0)
 	for i, cmd := range cmds {
 		n, err := strconv.ParseInt(string(bytes.TrimSpace(outs[i].Bytes())), 10, 64)
 		if err != nil {
 			return err
 		}
 		read += n
-		cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		cpu += (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 	}
 	if want := total * int64(r.reads); read != want {
 		return fmt.Errorf("%s: the readers read %d bytes, want %d", r.Name, read, want)
 	}
-	r.Seconds, r.CPU = append(r.Seconds, seconds), append(r.CPU, cpu.Seconds())
+	r.Seconds, r.CPU = append(r.Seconds, seconds), append(r.CPU, cpu)
 	return nil
 }
 
@@ -108,15 +101,15 @@ type readersFigures struct {
 // measureReaders fills a server's store, and measures how fast one process and four processes
 // read it, in turns.
 func measureReaders(ctx context.Context, name, store string, batches, rounds int, asJSON bool) (err error) {
-	p, stop, err := startServer(ctx, store)
+	p, err := startServer(ctx, store)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
+	defer func() { err = errors.Join(err, p.Close()) }()
 	if _, err := appendSmall(ctx, p.URL(), 2, 4, batches); err != nil {
 		return err
 	}
-	total := int64(batches/8*8) * keys * valueBytes // appendSmall divided the batches among 2 × 4 goroutines
+	total := int64(batches) * keys * valueBytes
 	all := []*readerGroup{
 		{Name: "one reads all", processes: 1, parts: 1, reads: 1},
 		{Name: "four read a quarter each", processes: 4, parts: 4, reads: 1},
@@ -132,18 +125,14 @@ func measureReaders(ctx context.Context, name, store string, batches, rounds int
 			}
 		}
 	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s, %d MB, medians of %d\n", name, total/mega, rounds)
 	for _, r := range all {
 		slices.Sort(r.Seconds)
 		slices.Sort(r.CPU)
 		r.Ratio = program.Median(r.Seconds) / program.Median(all[0].Seconds)
-	}
-	if asJSON {
-		return json.NewEncoder(os.Stdout).Encode(readersFigures{name, "a quarter each <= 0.6", total, all})
-	}
-	fmt.Printf("%s, %d MB, medians of %d\n", name, total/mega, rounds)
-	for _, r := range all {
-		fmt.Printf("  %-24s  %s, %.2f s of CPU including the server, ratio %.2f\n",
+		fmt.Fprintf(&text, "  %-24s  %s, %.2f s of CPU including the server, ratio %.2f\n",
 			r.Name, time.Duration(program.Median(r.Seconds)*float64(time.Second)).Round(time.Millisecond), program.Median(r.CPU), r.Ratio)
 	}
-	return nil
+	return report(asJSON, readersFigures{name, "a quarter each <= 0.6", total, all}, text.String())
 }

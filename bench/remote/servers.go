@@ -14,38 +14,25 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// serverEnv is the environment variable that makes this program the server.
-const serverEnv = "PARTD_BENCH_SERVER"
-
 //go:embed server.py
 var pythonServer string
 
 // startServer starts partd-server with a new store of the given kind, such as "log:". The caller
-// must call stop, which also removes the store.
-func startServer(ctx context.Context, store string) (p *serverproc.Process, stop func() error, err error) {
-	dir, err := os.MkdirTemp("", "partd-bench-*")
-	if err != nil {
-		return nil, nil, err
-	}
+// must close it.
+func startServer(ctx context.Context, store string) (*program.Server, error) {
 	if store != "mem:" {
-		store += dir + "/data"
+		store += "DIR"
 	}
-	cmd := program.Self("--listen", "tcp://127.0.0.1:0", "--store", store, "--max-connections", "10000")
-	cmd.Env = append(os.Environ(), serverEnv+"=1")
-	p, err = serverproc.Start(ctx, cmd, 1)
-	if err != nil {
-		return nil, nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	return p, func() error { return errors.Join(p.Stop(time.Minute), os.RemoveAll(dir)) }, nil
+	return program.StartServer(ctx, "", store, "--max-connections", "10000")
 }
 
 func withServer(ctx context.Context, store string, f func(context.Context, string) (float64, error)) (rate float64, err error) {
-	p, stop, err := startServer(ctx, store)
+	p, err := startServer(ctx, store)
 	if err != nil {
 		return 0, err
 	}
 	rate, err = f(ctx, p.URL())
-	return rate, errors.Join(err, stop())
+	return rate, errors.Join(err, p.Close())
 }
 
 // withPythonServer is like withServer, but starts the server of Python's partd, with a store in
@@ -63,6 +50,15 @@ func withPythonServer(ctx context.Context, f func(context.Context, string) (floa
 	return f(ctx, p.URL())
 }
 
+// report prints figures, either as JSON or as text.
+func report(asJSON bool, figures any, text string) error {
+	if asJSON {
+		return json.NewEncoder(os.Stdout).Encode(figures)
+	}
+	_, err := fmt.Print(text)
+	return err
+}
+
 type idleFigures struct {
 	Row           string  `json:"row"`
 	Connections   int     `json:"connections"`
@@ -77,52 +73,48 @@ type idleFigures struct {
 // memory and CPU time while they are idle.
 func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 	const idleTime = 10 * time.Second
-	p, stop, err := startServer(ctx, "mem:")
+	p, err := startServer(ctx, "mem:")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
+	defer func() { err = errors.Join(err, p.Close()) }()
 	f := idleFigures{Row: "idle connections", Connections: n}
 	if f.IdleBytes, _, err = serverproc.Memory(p.Pid()); err != nil {
 		return err
 	}
-	network, address := p.Address()
 	start := time.Now()
-	peers := make([]*hostile.Peer, 0, n)
-	defer func() {
-		for _, peer := range peers {
-			err = errors.Join(err, peer.Close())
+	f.CPUPerMinute, err = withPeers(ctx, p.URL(), n, func(peers []*hostile.Peer) (float64, error) {
+		for i, peer := range peers {
+			if err := peer.Ask([]string{"ack"}, "append", fmt.Sprint("k", i), "v"); err != nil {
+				return 0, err
+			}
 		}
-	}()
-	for i := range n {
-		peer, err := hostile.Open(ctx, network, address, time.Hour)
-		if err != nil {
-			return err
+		f.SecondsToOpen = time.Since(start).Seconds()
+		cpu, err := cpuDuring([]*program.Server{p}, func() error { time.Sleep(idleTime); return nil })
+		if err == nil {
+			f.Bytes, _, err = serverproc.Memory(p.Pid())
 		}
-		peers = append(peers, peer)
-		if err := peer.Ask([]string{"ack"}, "append", fmt.Sprint("k", i), "v"); err != nil {
-			return err
-		}
-	}
-	f.SecondsToOpen = time.Since(start).Seconds()
-	cpuBefore, err := serverproc.CPU(p.Pid())
+		return cpu * float64(time.Minute/idleTime), err
+	})
 	if err != nil {
-		return err
-	}
-	time.Sleep(idleTime)
-	cpuAfter, err := serverproc.CPU(p.Pid())
-	if err != nil {
-		return err
-	}
-	if f.Bytes, _, err = serverproc.Memory(p.Pid()); err != nil {
 		return err
 	}
 	f.BytesEach = (f.Bytes - f.IdleBytes) / int64(n)
-	f.CPUPerMinute = (cpuAfter - cpuBefore).Seconds() * float64(time.Minute/idleTime)
-	if asJSON {
-		return json.NewEncoder(os.Stdout).Encode(f)
+	return report(asJSON, f, fmt.Sprintf("%d idle connections: opened in %.1f s; memory %.1f MiB, without them %.1f MiB, %.1f KiB each; %.2f CPU seconds per minute\n",
+		n, f.SecondsToOpen, float64(f.Bytes)/(1<<20), float64(f.IdleBytes)/(1<<20), float64(f.BytesEach)/1024, f.CPUPerMinute))
+}
+
+// cpuDuring returns the CPU seconds that servers use while f runs.
+func cpuDuring(servers []*program.Server, f func() error) (seconds float64, err error) {
+	sum := func() (sum float64) {
+		for _, p := range servers {
+			used, cpuErr := serverproc.CPU(p.Pid())
+			err = errors.Join(err, cpuErr)
+			sum += used.Seconds()
+		}
+		return sum
 	}
-	fmt.Printf("%d idle connections: opened in %.1f s; memory %.1f MiB, without them %.1f MiB, %.1f KiB each; %.2f CPU seconds per minute\n",
-		n, f.SecondsToOpen, float64(f.Bytes)/(1<<20), float64(f.IdleBytes)/(1<<20), float64(f.BytesEach)/1024, f.CPUPerMinute)
-	return nil
+	before := sum()
+	err = errors.Join(err, f())
+	return sum() - before, err
 }

@@ -18,15 +18,13 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/bench/internal/program"
-	"github.com/go-partd/partd/internal/servercli"
-	"github.com/go-partd/partd/internal/testutil/serverproc"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/shuffle"
 )
 
-// childEnv is the environment variable with the role of a child process: "server", "writer"
-// (writes with shuffle.Writer) or "plain" (writes with plain appends).
-const childEnv = "PARTD_BENCH_CHILD"
+// writerEnv is the environment variable with the role of a writing process: "writer" (writes with
+// shuffle.Writer) or "plain" (writes with plain appends).
+const writerEnv = "PARTD_BENCH_WRITER"
 
 type flags struct {
 	rounds       int
@@ -34,8 +32,10 @@ type flags struct {
 }
 
 func main() {
-	if role := os.Getenv(childEnv); role != "" {
-		runChild(role)
+	program.ServeIfChild()
+	if role := os.Getenv(writerEnv); role != "" {
+		program.ExitOnError(runWriter(context.Background(), role, os.Args[1], os.Args[2]))
+		return
 	}
 	var f flags
 	flag.IntVar(&f.rounds, "rounds", 3, "runs of each test; the median is reported")
@@ -45,17 +45,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	program.ExitOnError(f.measureWriters(ctx))
-}
-
-func runChild(role string) {
-	if role == "server" {
-		os.Exit(servercli.Main(os.Args[1:]))
-	}
-	if err := runWriter(context.Background(), role, os.Args[1], os.Args[2]); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
 }
 
 // Each process writes 400 batches of 1,000 pieces of 1,000 bytes.
@@ -111,28 +100,17 @@ func (f *flags) measureWriters(ctx context.Context) error {
 }
 
 func (f *flags) measureRate(ctx context.Context, n int, role string) (rate float64, err error) {
-	dir, err := os.MkdirTemp(f.dir, "store-")
+	p, err := program.StartServer(ctx, f.dir, "log:DIR")
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	start := func(role string, args ...string) *exec.Cmd {
-		cmd := exec.CommandContext(ctx, os.Args[0], args...)
-		cmd.Env = append(os.Environ(), childEnv+"="+role)
-		cmd.Stderr = os.Stderr
-		return cmd
-	}
-	server := start("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+dir+"/data")
-	server.Stderr = nil
-	p, err := serverproc.Start(ctx, server, 1)
-	if err != nil {
-		return 0, err
-	}
-	defer p.Kill()
+	defer func() { err = errors.Join(err, p.Close()) }()
 	begin := time.Now()
 	var writers []*exec.Cmd
 	for i := range n {
-		cmd := start(role, p.URL(), fmt.Sprint(i))
+		cmd := exec.CommandContext(ctx, os.Args[0], p.URL(), fmt.Sprint(i))
+		cmd.Env = append(os.Environ(), writerEnv+"="+role)
+		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			return 0, err
 		}

@@ -74,15 +74,9 @@ func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) 
 			if ticket == nil {
 				ticket = s.queue.PushBack(name)
 			}
-		case s.openCount < s.opts.MaxOpen:
-			leaveQueue()
-			if err := s.open(ctx, e, nil); err != nil {
-				return nil, nil, err
-			}
-			continue
 		default:
 			victim, retryIn := s.pickVictim()
-			if victim != nil {
+			if retryIn <= 0 {
 				leaveQueue()
 				if err := s.open(ctx, e, victim); err != nil {
 					return nil, nil, err
@@ -124,9 +118,12 @@ func (s *Set) mustWait(e *entry) bool {
 	return first != nil && first.Value != e.name && e.longUses == 0 && time.Since(e.openedAt) > minOpenTime
 }
 
-// pickVictim returns an idle store that can be closed, or nil and the time until the next
-// attempt. mu must be held.
+// pickVictim returns an idle store to close so that another one can be opened, or nil if no store
+// needs to be closed. If retryIn is above 0, the caller must first wait for that time. mu must be held.
 func (s *Set) pickVictim() (victim *entry, retryIn time.Duration) {
+	if s.openCount < s.opts.MaxOpen {
+		return nil, 0
+	}
 	retryIn = endIdlePoll
 	for p := s.idle.Front(); p != nil; p = p.Next() {
 		e := p.Value.(*entry)

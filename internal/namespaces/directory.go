@@ -63,7 +63,7 @@ func (s *Set) sweep() {
 	for {
 		select {
 		case <-tick.C:
-		case <-s.stop:
+		case <-s.life.Done():
 			return
 		}
 		files, err := os.ReadDir(s.dir)
@@ -72,13 +72,8 @@ func (s *Set) sweep() {
 		}
 		for _, f := range files {
 			name, ok := namespaceOf(f.Name())
-			if ok && s.isExpired(name) {
+			if ok && s.life.Err() == nil && s.isExpired(name) {
 				s.removeExpired(name)
-			}
-			select {
-			case <-s.stop:
-				return
-			default:
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,7 +64,8 @@ type Set struct {
 	endIdle   func() // set by WhenFull; may be nil
 
 	startedAt time.Time
-	stop      chan struct{}
+	life      context.Context // ends when Close is called
+	end       context.CancelFunc
 	sweeping  sync.WaitGroup
 }
 
@@ -84,7 +86,8 @@ var _ remote.Namespaces = (*Set)(nil)
 
 // New returns the set of namespaces in dir, which need not exist.
 func New(dir string, opts Options) (*Set, error) {
-	s := &Set{dir: dir, opts: opts, startedAt: time.Now(), entries: map[string]*entry{}, freed: make(chan struct{}), stop: make(chan struct{})}
+	s := &Set{dir: dir, opts: opts, startedAt: time.Now(), entries: map[string]*entry{}, freed: make(chan struct{})}
+	s.life, s.end = context.WithCancel(context.Background())
 	var err error
 	if s.disk, err = space.New(space.Limits{MinFree: opts.MinFree, Free: opts.Free, Pending: s.pending}); err != nil {
 		return nil, err
@@ -110,35 +113,19 @@ func New(dir string, opts Options) (*Set, error) {
 // begin with it.
 const removedPrefix = "~"
 
+var (
+	capital = regexp.MustCompile(`[A-Z]`)
+	encoded = regexp.MustCompile(`\+[a-z]`)
+)
+
 // fileName returns the directory name of a namespace. It encodes capital letters, because some file
 // systems ignore case.
 func fileName(name string) string {
-	var b strings.Builder
-	for _, r := range name {
-		if r >= 'A' && r <= 'Z' {
-			b.WriteByte('+')
-			r += 'a' - 'A'
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
+	return capital.ReplaceAllStringFunc(name, func(c string) string { return "+" + strings.ToLower(c) })
 }
 
 func namespaceOf(file string) (name string, ok bool) {
-	upper := false
-	var b strings.Builder
-	for _, r := range file {
-		if r == '+' && !upper {
-			upper = true
-			continue
-		}
-		if upper {
-			r -= 'a' - 'A'
-		}
-		upper = false
-		b.WriteRune(r)
-	}
-	name = b.String()
+	name = encoded.ReplaceAllStringFunc(file, func(c string) string { return strings.ToUpper(c[1:]) })
 	return name, remote.CheckNamespace(name) == nil && fileName(name) == file
 }
 
@@ -248,13 +235,9 @@ func (s *Set) close(ctx context.Context, e *entry) {
 // Close implements [remote.Namespaces]. It waits for stores that are in use.
 func (s *Set) Close(ctx context.Context) error {
 	s.mu.Lock()
-	wasClosed := s.closed
 	s.closed = true
 	s.mu.Unlock()
-	if wasClosed {
-		return nil
-	}
-	close(s.stop)
+	s.end()
 	s.sweeping.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -69,15 +69,8 @@ func (r *spaceLimit) pending() (bytes int64) {
 const reclaimTime = 10 * time.Second
 
 func (r *spaceLimit) reclaim() {
-	ctx, cancel := context.WithTimeout(context.Background(), reclaimTime)
+	ctx, cancel := context.WithTimeout(r.set.life, reclaimTime)
 	defer cancel()
-	go func() {
-		select {
-		case <-r.set.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	store, release, err := r.set.acquireStore(ctx, r.name, false, true)
 	if err != nil || store == nil {
 		return // the next rejected change tries again

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -45,26 +46,15 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	namespaceOpts := new(namespaces.Options)
-	guard, err := c.space.newGuard(context.WithoutCancel(ctx), c.store, store, namespaceOpts, log)
-	if err != nil {
-		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
-	}
-	c.SpaceLimit = guard
-	c.MaxMessage, c.Memory, c.Logger = c.maxMessage.Bytes, c.memory.Bytes/2, log
 	if a.users != nil {
 		c.Authorizer = a.users
 	}
-	set, err := c.openNamespaces(store, namespaceOpts, log)
+	state, err := newServer(context.WithoutCancel(ctx), c, store, log)
 	if err != nil {
 		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
 	}
-	server, err := remote.NewServer(store, &c.ServerOptions)
-	if err != nil {
-		return errors.Join(err, partd.Close(context.WithoutCancel(ctx), store))
-	}
-	logStore, _ := bottomStore(store).(*logstore.Store)
-	adminServer.serving.Store(&serving{server, logStore, guard, set, &c.space})
+	adminServer.serving.Store(state)
+	server := state.server
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	if c.stopWithin > 0 {
@@ -96,6 +86,24 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		log.Info("ended")
 	}
 	return err
+}
+
+// newServer returns a server of store, which closes the store, with its limits and namespaces.
+func newServer(ctx context.Context, c *config, store partd.Partd, log *slog.Logger) (*serving, error) {
+	var namespaceOpts namespaces.Options
+	guard, err := c.space.newGuard(ctx, c.store, store, &namespaceOpts, log)
+	if err != nil {
+		return nil, err
+	}
+	c.SpaceLimit = guard
+	c.MaxMessage, c.Memory, c.Logger = c.maxMessage.Bytes, c.memory.Bytes/2, log
+	set, err := c.openNamespaces(store, &namespaceOpts, log)
+	if err != nil {
+		return nil, err
+	}
+	server, err := remote.NewServer(store, &c.ServerOptions)
+	logStore, _ := bottomStore(store).(*logstore.Store)
+	return &serving{server, logStore, guard, set, &c.space}, err
 }
 
 // serveAll serves each listener, and prints a line when it accepts connections.

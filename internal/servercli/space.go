@@ -46,10 +46,10 @@ func (f *spaceFlags) newGuard(ctx context.Context, storeURL string, store partd.
 			return n, err
 		}
 	}
-	l := space.Limits{MaxBytes: f.maxBytes.Bytes, Used: withWarning(usedBytes(ctx, store)), Pending: pendingBytes(store), Reclaim: func() { reclaimSpace(ctx, store) }}
+	l := space.Limits{MaxBytes: f.maxBytes.Bytes, Used: withWarning(func() (int64, error) { return usedBytes(ctx, store) }), Pending: pendingBytes(store), Reclaim: func() { reclaimSpace(ctx, store) }}
 	namespaceOpts.MaxBytes = f.namespaceMaxBytes.Bytes
 	namespaceOpts.Measure = func(s partd.Partd) (disk, unwritten int64, err error) {
-		disk, err = usedBytes(ctx, s)()
+		disk, err = usedBytes(ctx, s)
 		return disk, pendingBytes(s)(), err
 	}
 	namespaceOpts.Reclaim = reclaimSpace
@@ -94,20 +94,16 @@ func bottomStore(store partd.Partd) partd.Partd {
 	return store
 }
 
-func usedBytes(ctx context.Context, store partd.Partd) func() (int64, error) {
+func usedBytes(ctx context.Context, store partd.Partd) (int64, error) {
 	switch s := bottomStore(store).(type) {
 	case *logstore.Store:
-		return func() (int64, error) {
-			f, err := s.Metrics()
-			return f.DiskBytes, err
-		}
+		f, err := s.Metrics()
+		return f.DiskBytes, err
 	case *partd.Dict:
-		return func() (int64, error) { return s.MemoryUsed(), nil }
+		return s.MemoryUsed(), nil
 	default:
-		return func() (int64, error) {
-			st, err := partd.Stat(ctx, s)
-			return st.Disk, err
-		}
+		st, err := partd.Stat(ctx, s)
+		return st.Disk, err
 	}
 }
 

@@ -33,12 +33,18 @@ func newToken(s streams) *cobra.Command {
 	return root
 }
 
-func tokensFile(cmd *cobra.Command) (string, error) {
-	name, err := cmd.Flags().GetString("tokens-file")
-	if err == nil && name == "" {
-		err = cliutil.Usagef("%s needs --tokens-file FILE", cmd.CommandPath())
+// withFile returns a function for cobra that calls run with the value of --tokens-file.
+func withFile(run func(file string, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		file, err := cmd.Flags().GetString("tokens-file")
+		if err == nil && file == "" {
+			err = cliutil.Usagef("%s needs --tokens-file FILE", cmd.CommandPath())
+		}
+		if err != nil {
+			return err
+		}
+		return run(file, args)
 	}
-	return name, err
 }
 
 func newTokenAdd(s streams) *cobra.Command {
@@ -58,11 +64,7 @@ With --certificate, the user presents a certificate instead of a token. It must 
 issued by a CA in --tls-client-ca, and its common name must be NAME.`,
 		Example: `  partd-server token add etl --rights append --tokens-file users > etl.token
   partd-server token add report --rights read --namespace job7 --tokens-file users`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := tokensFile(cmd)
-			if err != nil {
-				return err
-			}
+		RunE: withFile(func(file string, args []string) error {
 			r, err := remote.ParseRights(rights)
 			if err != nil {
 				return cliutil.Usagef("--rights: %w", err)
@@ -84,7 +86,7 @@ issued by a CA in --tls-client-ca, and its common name must be NAME.`,
 			}
 			_, err = fmt.Fprintln(s.out, token)
 			return err
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&rights, "rights", "", "`RIGHTS`, separated by commas: read, append, change, admin")
 	cmd.Flags().StringVar(&namespace, "namespace", tokens.AllNamespaces, "`NAME` of the only namespace to which the rights apply")
@@ -95,11 +97,7 @@ issued by a CA in --tls-client-ca, and its common name must be NAME.`,
 func newTokenList(s streams) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the users with their rights", Example: "  partd-server token list --tokens-file users",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, err := tokensFile(cmd)
-			if err != nil {
-				return err
-			}
+		RunE: withFile(func(file string, _ []string) error {
 			grants, err := tokens.Read(file)
 			if err != nil {
 				return err
@@ -114,7 +112,7 @@ func newTokenList(s streams) *cobra.Command {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", g.User, g.Namespace, g.Rights, credential)
 			}
 			return w.Flush()
-		},
+		}),
 	}
 }
 
@@ -123,11 +121,7 @@ func newTokenRemove() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "remove NAME", Short: "Remove a user with all tokens, or only the tokens for one namespace",
 		Example: "  partd-server token remove etl --tokens-file users",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := tokensFile(cmd)
-			if err != nil {
-				return err
-			}
+		RunE: withFile(func(file string, args []string) error {
 			return tokens.Edit(file, func(grants []tokens.Grant) ([]tokens.Grant, error) {
 				n := len(grants)
 				grants = slices.DeleteFunc(grants, func(g tokens.Grant) bool {
@@ -141,7 +135,7 @@ func newTokenRemove() *cobra.Command {
 				}
 				return nil, fmt.Errorf("%s: user %s has no token for the namespace %s", file, args[0], namespace)
 			})
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&namespace, "namespace", "", "`NAME` of the namespace")
 	return cmd

@@ -125,34 +125,24 @@ func (r *Reader) Next() ([][]byte, error) {
 // NextFrame returns the next message, which must consist of one frame. If owned is false, the
 // message is valid only until the next call.
 func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
-	for {
-		r.begin()
-		flags, n, header, err := r.parseHeader()
-		if err != nil {
-			return nil, false, r.wrapEOF(err)
-		}
-		end := r.pos + header + n
-		if flags&flagMore != 0 {
-			return nil, false, protocolErrorf("a message of several frames, where only one is allowed")
-		}
-		if flags&flagCommand == 0 && n > firstGrowth && end > r.end {
-			body := make([]byte, n)
-			got := copy(body, r.buf[r.pos+header:r.end])
-			r.pos, r.end = 0, 0
-			return body, true, r.wrapEOF(r.readInto(body, got))
-		}
-		body, flags, err := r.readFrame()
-		if err != nil {
-			return nil, false, r.wrapEOF(err)
-		}
-		if flags&flagCommand != 0 {
-			if err := r.command(body); err != nil {
-				return nil, false, err
-			}
-			continue
-		}
-		return body, false, nil
+	frames, err := r.Next()
+	if err != nil {
+		return nil, false, err
 	}
+	if len(frames) > 1 {
+		return nil, false, protocolErrorf("a message of several frames, where only one is allowed")
+	}
+	if owned = len(frames[0]) > firstGrowth; owned { // leave the buffer to the caller
+		r.replaceBuffer(smallBuffer)
+	}
+	return frames[0], owned, nil
+}
+
+// replaceBuffer continues in a new buffer, of the given size unless the unread bytes need more.
+func (r *Reader) replaceBuffer(size int) {
+	buf := make([]byte, max(size, r.end-r.pos))
+	r.pos, r.end = 0, copy(buf, r.buf[r.pos:r.end])
+	r.buf = buf
 }
 
 // begin resets the state for the next message, and releases the memory of a large previous message.
@@ -168,10 +158,8 @@ func (r *Reader) begin() {
 	if r.opts.Budget != nil && len(r.buf) > firstGrowth && r.opts.Budget.Crowded() {
 		maxKept = firstGrowth
 	}
-	if unread := r.end - r.pos; len(r.buf) > max(maxKept, 2*unread) {
-		buf := make([]byte, max(smallBuffer, unread))
-		r.pos, r.end = 0, copy(buf, r.buf[r.pos:r.end])
-		r.buf = buf
+	if len(r.buf) > max(maxKept, 2*(r.end-r.pos)) {
+		r.replaceBuffer(smallBuffer)
 	}
 	r.olderBytes, r.bytesBefore, r.frameCount, r.isComplete = 0, 0, 0, false
 	r.stepStart, r.stepBytesBefore = time.Time{}, 0

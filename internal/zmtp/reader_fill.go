@@ -2,7 +2,6 @@ package zmtp
 
 import (
 	"errors"
-	"io"
 	"os"
 	"time"
 )
@@ -16,7 +15,7 @@ func (r *Reader) fill(missing int, last bool) error {
 		}
 	}
 	for {
-		mustShrink, err := r.setDeadline(r.partialBytes())
+		mustShrink, err := r.setDeadline()
 		if err != nil {
 			return err
 		}
@@ -40,32 +39,11 @@ func (r *Reader) fill(missing int, last bool) error {
 	}
 }
 
-// readInto reads the rest of body. The first n bytes are already set.
-func (r *Reader) readInto(body []byte, n int) error {
-	for n < len(body) {
-		if _, err := r.setDeadline(max(n, 1)); err != nil {
-			return err
-		}
-		m, err := r.conn.Read(body[n:])
-		if m > 0 && r.stepStart.IsZero() {
-			r.stepStart = time.Now()
-		}
-		n += m
-		if err != nil && n < len(body) {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		}
-	}
-	return nil
-}
-
-// setDeadline sets the deadline of the next read. partial is the number of bytes of the message that
-// have arrived. If mustShrink is true, the caller must shrink the buffer if the deadline passes.
-func (r *Reader) setDeadline(partial int) (mustShrink bool, err error) {
+// setDeadline sets the deadline of the next read. If mustShrink is true, the caller must shrink the
+// buffer if the deadline passes.
+func (r *Reader) setDeadline() (mustShrink bool, err error) {
 	var deadline time.Time
-	switch {
+	switch partial := r.partialBytes(); {
 	case partial > 0 && r.opts.Stall > 0:
 		if r.stepStart.IsZero() || partial-r.stepBytesBefore >= stepSize {
 			r.stepStart, r.stepBytesBefore = time.Now(), partial
@@ -100,9 +78,9 @@ type Budget interface {
 }
 
 // growBuffer enlarges the buffer for the current frame, which needs at least missing more bytes.
-// At first, it enlarges the buffer only a little, even if the header announces a long frame. After a
-// part of the message has arrived, it reserves memory for the whole frame, because readers that each
-// have half a frame could otherwise wait for each other.
+// If there is a budget, it first enlarges the buffer only a little, even if the header announces a
+// long frame. After a part of the message has arrived, it reserves memory for the whole frame, because
+// readers that each have half a frame could otherwise wait for each other.
 func (r *Reader) growBuffer(missing int, last bool) error {
 	partial := r.end - r.pos
 	if r.pos > 0 && len(r.frames) == 0 && partial+missing <= len(r.buf) && partial <= len(r.buf)/2 {
@@ -111,7 +89,7 @@ func (r *Reader) growBuffer(missing int, last bool) error {
 		return nil
 	}
 	size := max(firstGrowth, min(2*len(r.buf), keepBuffer))
-	if r.partialBytes() >= firstGrowth/2 {
+	if r.opts.Budget == nil || r.partialBytes() >= firstGrowth/2 {
 		size = max(size, partial+missing+smallBuffer) // with room for some bytes after the frame
 	}
 	older := r.olderBytes
@@ -123,9 +101,8 @@ func (r *Reader) growBuffer(missing int, last bool) error {
 	if err := r.charge(int64(older+size+cap(r.frames)*frameBytes), isWhole); err != nil {
 		return err
 	}
-	buf := make([]byte, size)
-	r.end = copy(buf, r.buf[r.pos:r.end])
-	r.buf, r.pos, r.olderBytes = buf, 0, older
+	r.replaceBuffer(size)
+	r.olderBytes = older
 	return nil
 }
 

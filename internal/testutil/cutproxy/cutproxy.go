@@ -74,21 +74,6 @@ func (p *Proxy) accept() {
 	}
 }
 
-// plan says when and how a connection will be cut.
-type plan struct {
-	byteCount     int64 // number of bytes to forward before the cut
-	countsReplies bool  // byteCount counts bytes from the server, not to the server
-	isReset       bool  // reset the connection instead of closing it
-}
-
-func (p *Proxy) newPlan() plan {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	rnd := p.rnd
-	limit := []int64{200, 1000, 20_000, 20_000, 200_000}[rnd.IntN(5)] // the first 200 bytes are part of the handshake
-	return plan{rnd.Int64N(limit), rnd.IntN(2) == 0, rnd.IntN(2) == 0}
-}
-
 func (p *Proxy) forward(client net.Conn) {
 	server, err := net.DialTimeout(p.network, p.address, 10*time.Second)
 	if err != nil { // the server is down
@@ -97,14 +82,17 @@ func (p *Proxy) forward(client net.Conn) {
 	}
 	p.mu.Lock()
 	p.conns[client], p.conns[server] = struct{}{}, struct{}{}
+	limit := []int64{200, 1000, 20_000, 20_000, 200_000}[p.rnd.IntN(5)] // the first 200 bytes are part of the handshake
+	byteCount := p.rnd.Int64N(limit)                                    // number of bytes to forward before the cut
+	countsReplies := p.rnd.IntN(2) == 0                                 // byteCount counts bytes from the server, not to the server
+	isReset := p.rnd.IntN(2) == 0                                       // reset the connection instead of closing it
 	p.mu.Unlock()
-	cut := p.newPlan()
 	var once sync.Once
 	closeBoth := func(isPlanned bool) {
 		once.Do(func() {
 			if isPlanned {
 				p.cuts.Add(1)
-				if cut.isReset {
+				if isReset {
 					for _, c := range []net.Conn{client, server} {
 						if t, ok := c.(*net.TCPConn); ok {
 							_ = t.SetLinger(0) // makes Close reset the connection
@@ -117,8 +105,8 @@ func (p *Proxy) forward(client net.Conn) {
 		})
 	}
 	var directions sync.WaitGroup
-	directions.Go(func() { closeBoth(p.copy(server, client, cut.byteCount, !cut.countsReplies)) })
-	directions.Go(func() { closeBoth(p.copy(client, server, cut.byteCount, cut.countsReplies)) })
+	directions.Go(func() { closeBoth(p.copy(server, client, byteCount, !countsReplies)) })
+	directions.Go(func() { closeBoth(p.copy(client, server, byteCount, countsReplies)) })
 	directions.Wait()
 	p.mu.Lock()
 	delete(p.conns, client)

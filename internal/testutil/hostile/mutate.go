@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 )
@@ -109,7 +110,7 @@ func (c *conversation) mutate() {
 	rnd := c.rnd
 	for range 1 + rnd.IntN(3) {
 		i := rnd.IntN(len(c.parts))
-		p := append([]byte(nil), c.parts[i]...)
+		p := slices.Clone(c.parts[i])
 		randomIndex := func() int { return rnd.IntN(max(len(p), 1)) }
 		switch rnd.IntN(9) {
 		case 0: // flip a bit
@@ -133,8 +134,7 @@ func (c *conversation) mutate() {
 			for j := range randomBytes {
 				randomBytes[j] = byte(rnd.Uint32())
 			}
-			n := randomIndex()
-			p = append(append(append([]byte(nil), p[:min(n, len(p))]...), randomBytes...), p[min(n, len(p)):]...)
+			p = slices.Insert(p, min(randomIndex(), len(p)), randomBytes...)
 		case 6: // repeat the part
 			p = append(p, c.parts[i]...)
 		case 7: // swap with another part
