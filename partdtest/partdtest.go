@@ -122,10 +122,7 @@ func (s *suite) runCheck(t tester, c check) {
 	// A store that hangs, but observes its context, fails after this time.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	e := &env{tester: t, suite: s, ctx: ctx, store: s.open(t.testingT())}
-	if e.store == nil {
-		t.Fatalf("open returned a nil store")
-	}
+	e := s.newEnv(ctx, t)
 	defer e.close()
 	c.run(e)
 }
