@@ -9,21 +9,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func applyChecks() []check {
-	needs := []Ability{CanApply}
-	return []check{
-		{name: "apply-once", requires: needs, run: applyOnce},
-		{name: "apply-wrong-numbers", requires: needs, run: applyWrongNumbers},
-		{name: "apply-invalid-operation", requires: needs, run: applyInvalid},
-		{name: "apply-expired-session", requires: needs, run: applyExpired},
-		{name: "apply-drop-keeps-sessions", requires: needs, run: applyDrop},
-		{name: "apply-sessions-are-separate", requires: needs, run: applySessions},
-		{name: "concurrent-apply-of-one-number", requires: needs, run: concurrentApplyOfOne},
-		{name: "concurrent-apply", requires: needs, run: concurrentApply},
-		{name: "apply-reopen", requires: needs, run: applyReopen},
-	}
-}
-
 func (e *env) newSession() uint64 {
 	e.Helper()
 	session, err := e.store.(partd.Applier).NewSession(e.ctx)

@@ -9,14 +9,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func concurrentChecks() []check {
-	return []check{
-		{name: "concurrent-append", run: concurrentAppend},
-		{name: "concurrent-append-while-reading", run: appendWhileReading},
-		{name: "concurrent-append-to-new-keys", run: appendToNewKeys},
-	}
-}
-
 const (
 	writers          = 6
 	appendsPerWriter = 120

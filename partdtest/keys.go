@@ -10,34 +10,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func keyChecks() []check {
-	distinct := func(name string, keys ...string) check {
-		return check{name: name, run: func(e *env) { e.checkDistinct(keys) }}
-	}
-	long := repeat("long key ", partd.MaxKeyLen)
-	return []check{
-		distinct("empty-key", "", "x"),
-		distinct("longest-key", long, long[:len(long)-1]+"!", "!"+long[1:], long[:len(long)-1]),
-		{name: "key-too-long", run: keyTooLong},
-		distinct("nul", "a\x00b", "a", "a\x00", "\x00", "\x00a", "a\x00c", "ab"),
-		distinct("slash", "a/b", "a", "b", "ab", "a//b", "/", "//", "a/b/", "a/b/c", "a_b", "a%2Fb"),
-		distinct("dot-dot", "..", "../", "/..", "../..", "a/../b", "b"),
-		distinct("dot", ".", "./", "./.", "a/./b", "a/b", "..."),
-		{name: "path-traversal", run: pathTraversal},
-		distinct("newline", "a\nb", "a", "b", "\n", "a\n", "a\r\n", "a\r", "a b", "a\tb"),
-		distinct("invalid-utf8", "\xff", "\xfe", "a\x80", "a\xc3", "a\ufffd", "\ufffd", "\xed\xa0\x80", "a"),
-		distinct("composed-and-decomposed", "caf\u00e9", "cafe\u0301", "cafe", "\u212b", "\u00c5", "A\u030a"),
-		distinct("letter-case", "Key", "key", "KEY", "kEy", "\u00c9", "\u00e9", "stra\u00dfe", "strasse", "I", "\u0131", "\u0130", "i"),
-		{name: "internal-names", run: internalNames},
-		distinct("escaped-and-temporary-names", "a", "%61", "%", "%%", "%25", "%2", "a/b", "a%2Fb", "a%2fb", "a%252Fb",
-			"a.tmp", ".a.tmp", "a~", "a.new", "a.1", "tmp", "a=2Fb", "a\\b", "a+b", "a b", "a!b", "a%21b"),
-		distinct("longer-than-a-file-name", longKeys()...),
-		distinct("sanitised", "a!b", "ab", "a\"b", "a|b", "a'b", "a,b", "a:b", "a;b", "a?b", "a*b", "a_b", "a-b", " ab", "ab ", "ab.", "AB"),
-		distinct("key-and-directory", "a", "a/b", "a/b/c", "a/", "b", "b/.lock", "a/b.", "c/d", "c"),
-		{name: "key-twice-in-a-batch", run: keyTwice},
-	}
-}
-
 // longKeys returns similar keys with lengths around the limits of file names.
 func longKeys() []string {
 	var keys []string

@@ -6,22 +6,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func lifeChecks() []check {
-	return []check{
-		{name: "flush", requires: []Ability{CanFlush}, run: func(e *env) { e.checkKeepsContent("Flush", func() error { return partd.Flush(e.ctx, e.store) }) }},
-		{name: "sync", requires: []Ability{CanSync}, run: func(e *env) { e.checkKeepsContent("Sync", func() error { return partd.Sync(e.ctx, e.store) }) }},
-		{name: "close", requires: []Ability{CanClose}, run: closedOps},
-		{name: "close-empty", requires: []Ability{CanClose}, run: closeUnused},
-	}
-}
-
-func reopenChecks() []check {
-	return []check{
-		{name: "reopen", run: reopenRepeatedly},
-		{name: "reopen-after-close", run: reopenAfterClose},
-	}
-}
-
 func (e *env) checkKeepsContent(name string, op func() error) {
 	e.Helper()
 	e.must(name+" of an empty store", op())

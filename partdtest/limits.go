@@ -8,14 +8,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func limitChecks() []check {
-	return []check{
-		{name: "value-over-the-limit", run: func(e *env) { e.expectTooLarge(partd.MaxValueLen + 1) }},
-		{name: "value-of-4-GiB", run: func(e *env) { e.expectTooLarge(1<<32, 1<<32+1) }},
-		{name: "batch-over-the-limit", run: batchTooLarge},
-	}
-}
-
 // expectTooLarge checks that the store rejects values with the given sizes. The last size must be the
 // largest.
 func (e *env) expectTooLarge(sizes ...int64) {

@@ -13,17 +13,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// partChecks returns the checks of ScanPart. They also check the order of chunks, in scanInto.
-func partChecks() []check {
-	return []check{
-		{name: "scan-parts", requires: []Ability{CanScan}, run: partsComplete},
-		{name: "scan-parts-max", requires: []Ability{CanScan}, run: partsMax},
-		{name: "scan-part-wrong-number", requires: []Ability{CanScan}, run: partInvalid},
-		{name: "scan-part-break", requires: []Ability{CanScan}, run: partBreak},
-		{name: "scan-part-cancelled", requires: []Ability{CanScan}, run: partCancelled},
-	}
-}
-
 // checkParts scans all parts, and checks that each key of the model is in one of them.
 func (e *env) checkParts(label string, parts int) {
 	e.Helper()

@@ -1,13 +1,5 @@
 package partdtest
 
-func popChecks() []check {
-	return []check{
-		{name: "pop", requires: []Ability{CanPop}, run: pop},
-		{name: "pop-same-key-twice", requires: []Ability{CanPop}, run: popTwice},
-		{name: "pop-result-ownership", requires: []Ability{CanPop}, run: popOwnership},
-	}
-}
-
 func pop(e *env) {
 	e.pop()
 	e.append(entry("a", "1"), entry("b", repeat("b", 100_000)), entry("c", "3"), entry("d", "4"))

@@ -9,20 +9,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func promiseChecks() []check {
-	return []check{
-		{name: "get-order", run: getOrder},
-		{name: "get-same-key-twice", run: getTwice},
-		{name: "get-no-keys", run: getNothing},
-		{name: "get-missing-keys", run: getMissing},
-		{name: "get-result-ownership", run: getOwnership},
-		{name: "append-order", run: appendOrder},
-		{name: "cancelled-context-changes-nothing", run: cancelledChanges},
-		{name: "cancelled-context-reads", run: cancelledReads},
-		{name: "drop", run: drop},
-	}
-}
-
 func getOrder(e *env) {
 	keys := numberedKeys(50)
 	for i, k := range keys {

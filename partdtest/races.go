@@ -13,16 +13,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func raceChecks() []check {
-	return []check{
-		{name: "concurrent-drop", run: concurrentDrop},
-		{name: "concurrent-set-once", requires: []Ability{CanSet}, run: concurrentSetOnce},
-		{name: "concurrent-set", requires: []Ability{CanSet}, run: concurrentSet},
-		{name: "concurrent-pop", requires: []Ability{CanPop}, run: concurrentPop},
-		{name: "concurrent-close", requires: []Ability{CanClose}, run: concurrentClose},
-	}
-}
-
 // concurrentDrop drops while other goroutines append. After a Drop, all appends that returned before
 // the Drop began must be gone. No append that began after the Drop may be missing.
 func concurrentDrop(e *env) {

@@ -10,24 +10,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// listChecks returns checks of Keys and Stat. Every comparison with a model also calls Keys and Stat.
-func listChecks() []check {
-	return []check{
-		{name: "keys-break", requires: []Ability{CanList}, run: keysBreak},
-		{name: "keys-body-uses-store", requires: []Ability{CanList}, run: keysBody},
-		{name: "keys-cancelled", requires: []Ability{CanList}, run: keysCancelled},
-		{name: "stat", requires: []Ability{CanStat}, run: stat},
-	}
-}
-
-func openChecks() []check {
-	return []check{
-		{name: "open", run: openStreams},
-		{name: "open-snapshot", run: openSnapshot},
-		{name: "open-close-early", run: openCloseEarly},
-	}
-}
-
 func keysBreak(e *env) {
 	e.fill(200)
 	e.checkUsable("a break out of Keys", func() error {

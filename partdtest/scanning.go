@@ -9,18 +9,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// scanChecks returns the checks of Scan. Every comparison with a model also calls Scan, and scanInto
-// then checks the order of the chunks.
-func scanChecks() []check {
-	return []check{
-		{name: "scan-chunks", requires: []Ability{CanScan}, run: scanChunks},
-		{name: "scan-break", requires: []Ability{CanScan}, run: scanBreak},
-		{name: "scan-body-uses-store", requires: []Ability{CanScan}, run: scanBody},
-		{name: "scan-cancelled", requires: []Ability{CanScan}, run: scanCancelled},
-		{name: "scan-nested", requires: []Ability{CanScan}, run: scanNested},
-	}
-}
-
 // scanChunks scans values of one chunk, values of many chunks, and empty values.
 func scanChunks(e *env) {
 	e.check("Scan of an empty store")

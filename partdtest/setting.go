@@ -2,17 +2,6 @@ package partdtest
 
 import "fmt"
 
-func setChecks() []check {
-	return []check{
-		{name: "set", requires: []Ability{CanSet}, run: set},
-		{name: "set-empty-creates-a-key", requires: []Ability{CanSet}, run: setEmpty},
-		{name: "set-once", requires: []Ability{CanSet}, run: setOnce},
-		{name: "delete", requires: []Ability{CanDelete}, run: deleteKeys},
-		{name: "delete-missing", requires: []Ability{CanDelete}, run: deleteMissing},
-		{name: "delete-then-append", requires: []Ability{CanDelete}, run: deleteThenAppend},
-	}
-}
-
 func set(e *env) {
 	e.append(entry("other", "o"))
 	for i, size := range []int{5, 1, 200_000, 0, 3, 70_000, 70_001, 2} {

@@ -6,20 +6,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func valueChecks() []check {
-	return []check{
-		{name: "nil-is-empty", run: nilIsEmpty},
-		{name: "empty-append", run: emptyAppend},
-		{name: "slice-changed-after-append", run: reusedMemory},
-		{name: "empty-batch", run: emptyBatch},
-		{name: "value-any-bytes", run: anyBytes},
-		{name: "value-sizes", run: valueSizes},
-		{name: "value-large", run: largeValue},
-		{name: "value-of-many-pieces", run: manyPieces},
-		{name: "batch-of-many-keys", run: manyKeys},
-	}
-}
-
 func nilIsEmpty(e *env) {
 	e.append(partd.Entry{Key: "a"}, entry("b", "1"))
 	e.check("a nil value is an empty value, which creates no key")
