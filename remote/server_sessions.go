@@ -126,7 +126,7 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 // token returns the token of a session from the store or, if the store issues no tokens, a token
 // that is valid until the server stops.
 func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, error) {
-	if g, ok := s.store.(partd.SessionGuard); ok {
+	if g, ok := partd.As[partd.SessionGuard](s.store); ok {
 		t, err := g.SessionToken(ctx, id)
 		if !errors.Is(err, errors.ErrUnsupported) {
 			return t, err
@@ -157,7 +157,7 @@ func (s *sessions) check(ctx context.Context, user string, id uint64, token part
 		}
 		return tokenFor(user, issued).Check(id, token)
 	}
-	if g, ok := s.store.(partd.SessionGuard); ok && !s.serverKeepsSessions() {
+	if g, ok := partd.As[partd.SessionGuard](s.store); ok && !s.serverKeepsSessions() {
 		if err := g.CheckSession(ctx, id, token); !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
