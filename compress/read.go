@@ -1,7 +1,6 @@
 package compress
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -122,7 +121,7 @@ func (c *scan) nextKey(op string) error {
 }
 
 // Scan yields the chunks of all decompressed values. A chunk's data is valid until the
-// next iteration. Scan uses 320 KiB of memory, and the memory for decompressing one piece.
+// next iteration. Scan uses 384 KiB of memory, and the memory for decompressing one piece.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.decompressedChunks(partd.Scan(ctx, s.innerStore()))
 }
@@ -137,7 +136,11 @@ func (s *Store) decompressedChunks(stored iter.Seq2[partd.Chunk, error]) iter.Se
 		c, stop := s.newScan(stored)
 		defer stop()
 		defer c.value.stop()
-		window := bufio.NewReaderSize(nil, windowBytes+1) // the extra byte shows whether a chunk is the last
+		current, ahead := s.getWindow(), s.getWindow()
+		defer func() {
+			s.windows.Put(current)
+			s.windows.Put(ahead)
+		}()
 		for {
 			err := c.nextKey("scan")
 			if err == io.EOF {
@@ -147,7 +150,7 @@ func (s *Store) decompressedChunks(stored iter.Seq2[partd.Chunk, error]) iter.Se
 				yield(partd.Chunk{}, err)
 				return
 			}
-			if !c.yieldKey(window, yield) {
+			if !c.yieldKey(current, ahead, yield) {
 				return
 			}
 		}
@@ -155,24 +158,44 @@ func (s *Store) decompressedChunks(stored iter.Seq2[partd.Chunk, error]) iter.Se
 }
 
 // yieldKey yields the value of the current key in chunks. It returns false if the scan must
-// end.
-func (c *scan) yieldKey(window *bufio.Reader, yield func(partd.Chunk, error) bool) bool {
-	window.Reset(&c.value)
-	for offset, last := int64(0), false; !last; {
-		data, err := window.Peek(windowBytes + 1)
-		last = err == io.EOF
-		if err != nil && !last {
+// end. current and ahead are windows; one chunk is read ahead, to recognize the last one.
+func (c *scan) yieldKey(current, ahead *[]byte, yield func(partd.Chunk, error) bool) bool {
+	key, offset := c.keys.Key, int64(0)
+	data, err := c.fill((*current)[:0])
+	for {
+		if err != nil && err != io.EOF {
 			yield(partd.Chunk{}, err)
 			return false
 		}
-		data = data[:min(len(data), windowBytes)]
-		if !yield(partd.Chunk{Key: c.keys.Key, Offset: offset, Data: data, Last: last}, nil) {
+		var nextData []byte
+		var nextErr error
+		if err == nil {
+			nextData, nextErr = c.fill((*ahead)[:0])
+		}
+		isLast := err == io.EOF || nextErr == io.EOF && len(nextData) == 0
+		if !yield(partd.Chunk{Key: key, Offset: offset, Data: data, Last: isLast}, nil) {
 			return false
 		}
+		if isLast {
+			return true
+		}
 		offset += int64(len(data))
-		_, _ = window.Discard(len(data)) // cannot fail, because the bytes are buffered
+		data, err = nextData, nextErr
+		current, ahead = ahead, current
 	}
-	return true
+}
+
+// fill decompresses the current value into buf until it is full. It returns io.EOF at the
+// value's end.
+func (c *scan) fill(buf []byte) ([]byte, error) {
+	for len(buf) < cap(buf) {
+		n, err := c.value.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err != nil {
+			return buf, err
+		}
+	}
+	return buf, nil
 }
 
 // Keys yields each key with the decompressed size of its value. It must read all values,
