@@ -81,7 +81,7 @@ func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 	}
 	s.format.KeyHash = o.hooks.keyHash
 	if o.Disk > 0 {
-		if s.temp, err = tempdir.New([]string{o.DiskDir}, &tempdir.Options{FS: o.hooks.fs}); err != nil {
+		if s.temp, err = tempdir.New([]string{o.DiskDir}, o.hooks.fs); err != nil {
 			return nil, &partd.Error{Op: "open", Err: err}
 		}
 	}
