@@ -16,8 +16,9 @@ import (
 
 // A store's optional abilities are interfaces, each followed by a function that works on any store.
 // If the store lacks the ability, the function uses other methods instead. If that is impossible,
-// it returns an error that wraps errors.ErrUnsupported. A layer implements every ability by calling
-// these functions on the store beneath it. So the layer supports whatever that store supports.
+// it returns an error that wraps errors.ErrUnsupported. A layer implements every ability that reads
+// or changes values by calling these functions on the store beneath it. So the layer supports whatever
+// that store supports. As finds the other abilities of the store beneath.
 
 // KeyInfo describes a key.
 type KeyInfo struct {

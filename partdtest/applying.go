@@ -175,25 +175,22 @@ func applySessions(e *env) {
 
 // concurrentApplyOfOne calls Apply with the same operation in several goroutines at once.
 func concurrentApplyOfOne(e *env) {
+	const clients = 4
 	session := e.newSession()
 	want := ""
 	for number := range uint64(20) {
 		piece := fmt.Sprint(number, " ")
 		var appliedCount atomic.Int64
-		fs := make([]func() error, 4)
-		for i := range fs {
-			fs[i] = func() error {
-				applied, err := partd.Apply(e.ctx, e.store, partd.Tag{Session: session, Number: number + 1}, appendOp("a", piece))
-				if applied {
-					appliedCount.Add(1)
-				}
-				return err
+		e.concurrently(numbered(clients, func(int) error {
+			applied, err := partd.Apply(e.ctx, e.store, partd.Tag{Session: session, Number: number + 1}, appendOp("a", piece))
+			if applied {
+				appliedCount.Add(1)
 			}
-		}
-		e.concurrently(fs...)
+			return err
+		})...)
 		want += piece
 		if n := appliedCount.Load(); n != 1 {
-			e.Fatalf("%d goroutines sent operation %d concurrently, and Apply returned true to %d of them, want 1", len(fs), number+1, n)
+			e.Fatalf("%d goroutines sent operation %d concurrently, and Apply returned true to %d of them, want 1", clients, number+1, n)
 		}
 	}
 	e.want("operations sent several times concurrently", model{"a": want})
@@ -204,27 +201,23 @@ func concurrentApplyOfOne(e *env) {
 func concurrentApply(e *env) {
 	const clients, operations = 8, 30
 	applier := e.store.(partd.Applier)
-	fs := make([]func() error, clients)
-	for c := range fs {
-		fs[c] = func() error {
-			session, err := applier.NewSession(e.ctx)
-			if err != nil {
-				return err
-			}
-			for n := range uint64(operations) {
-				tag := partd.Tag{Session: session, Number: n + 1, CRC: uint32(n)}
-				piece := fmt.Sprintf("<%d.%d>", c, n)
-				op := partd.Operation{Entries: []partd.Entry{entry("shared", piece), entry(fmt.Sprint("own ", c), piece)}}
-				for attempt := range 2 {
-					if applied, err := partd.Apply(e.ctx, e.store, tag, op); err != nil || applied != (attempt == 0) {
-						return fmt.Errorf("operation %d, attempt %d: Apply returned %v, %w", n+1, attempt+1, applied, err)
-					}
+	e.concurrently(numbered(clients, func(c int) error {
+		session, err := applier.NewSession(e.ctx)
+		if err != nil {
+			return err
+		}
+		for n := range uint64(operations) {
+			tag := partd.Tag{Session: session, Number: n + 1, CRC: uint32(n)}
+			piece := fmt.Sprintf("<%d.%d>", c, n)
+			op := partd.Operation{Entries: []partd.Entry{entry("shared", piece), entry(fmt.Sprint("own ", c), piece)}}
+			for attempt := range 2 {
+				if applied, err := partd.Apply(e.ctx, e.store, tag, op); err != nil || applied != (attempt == 0) {
+					return fmt.Errorf("operation %d, attempt %d: Apply returned %v, %w", n+1, attempt+1, applied, err)
 				}
 			}
-			return applier.EndSession(e.ctx, session)
 		}
-	}
-	e.concurrently(fs...)
+		return applier.EndSession(e.ctx, session)
+	})...)
 	shared := string(e.get("shared")[0])
 	for c := range clients {
 		var want strings.Builder

@@ -293,14 +293,16 @@ func runAll(fs []func() error) error {
 	return errors.Join(errs...)
 }
 
-// inWriters returns a function for each writer, which calls run with the writer's number.
-func inWriters(run func(w int) error) []func() error {
-	fs := make([]func() error, writers)
-	for w := range fs {
-		fs[w] = func() error { return run(w) }
+// numbered returns n functions, which call run with their numbers.
+func numbered(n int, run func(i int) error) []func() error {
+	fs := make([]func() error, n)
+	for i := range fs {
+		fs[i] = func() error { return run(i) }
 	}
 	return fs
 }
+
+func inWriters(run func(w int) error) []func() error { return numbered(writers, run) }
 
 // whileRunning runs writers concurrently, and each reader repeatedly until the writers have finished.
 func (e *env) whileRunning(writers []func() error, readers ...func() error) {
