@@ -2,6 +2,7 @@ package partd_test
 
 import (
 	"io"
+	"testing"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
@@ -30,7 +31,6 @@ type (
 		durableAbilities
 		partd.Popper
 		partd.Flusher
-		partd.MemoryUser
 		partd.Unwrapper
 	}
 	sessionAbilities interface {
@@ -56,6 +56,7 @@ var (
 	_ interface {
 		storeAbilities
 		layerAbilities
+		partd.MemoryUser
 		partd.Haser
 	} = (*partd.Buffer)(nil)
 	_ interface {
@@ -81,3 +82,24 @@ var (
 		partd.Checker
 	} = (*remote.Client)(nil)
 )
+
+// TestAs checks that a layer has the abilities beneath it that touch no values, without methods for them.
+func TestAs(t *testing.T) {
+	dict := partd.NewDict()
+	layer, err := compress.New(dict, compress.Zstd, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g, ok := partd.As[partd.SessionGuard](layer); !ok || g != partd.SessionGuard(dict) {
+		t.Errorf("As returned %v, %v, want the SessionGuard beneath the layer", g, ok)
+	}
+	if a, ok := partd.As[partd.Applier](layer); !ok || a != partd.Applier(layer) {
+		t.Errorf("As returned %v, %v, want the layer itself", a, ok)
+	}
+	if _, ok := partd.As[partd.Batcher](layer); ok {
+		t.Error("As found a Batcher, want none")
+	}
+	if _, ok := partd.As[partd.Batcher](nil); ok {
+		t.Error("As found a Batcher in a nil store")
+	}
+}

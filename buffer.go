@@ -319,7 +319,7 @@ func (b *Buffer) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
 // ScanPart moves all data to the slow store and scans a part of that store.
 func (b *Buffer) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
-		return failedScan(err)
+		return failed[Chunk](err)
 	}
 	return flushThenList(ctx, b, "scan", func(ctx context.Context, slow Partd) iter.Seq2[Chunk, error] {
 		return ScanPart(ctx, slow, part, parts)

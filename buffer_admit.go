@@ -63,7 +63,7 @@ func (batch *bufferBatch) needs(entries []Entry, valueBytes, limit int64) int64 
 // used returns the bytes that count against the budget. mu must be held.
 func (b *Buffer) used() int64 {
 	fast := b.bytes + int64(b.index.Len())*128
-	if m, ok := b.fast.(MemoryUser); ok {
+	if m, ok := As[MemoryUser](b.fast); ok {
 		fast = m.MemoryUsed()
 	}
 	return fast + b.index.Footprint() + b.strings.Used() + b.admittedBytes

@@ -361,7 +361,7 @@ func (d *Dict) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return d.Scan
 // of two Dicts.
 func (d *Dict) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
-		return failedScan(err)
+		return failed[Chunk](err)
 	}
 	return func(yield func(Chunk, error) bool) {
 		buf := []byte{}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/internal/storeerror"
@@ -57,19 +56,14 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString("partd: ")
-	b.WriteString(e.Op)
+	text := "partd: " + e.Op
 	if e.HasKey {
-		b.WriteString(" key ")
-		b.WriteString(QuoteKey(e.Key))
+		text += " key " + QuoteKey(e.Key)
 	}
 	if e.Path != "" {
-		b.WriteByte(' ')
-		b.WriteString(e.Path)
+		text += " " + e.Path
 	}
-	fmt.Fprintf(&b, ": %v", e.Err)
-	return b.String()
+	return fmt.Sprintf("%s: %v", text, e.Err)
 }
 
 // Unwrap returns the cause.

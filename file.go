@@ -244,7 +244,7 @@ func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return f.scan
 // key's part depends on its file name, so that every process divides the keys in the same way.
 func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
-		return failedScan(err)
+		return failed[Chunk](err)
 	}
 	return f.scan(ctx, func(name string) bool { return keyPart(name, parts) == part })
 }

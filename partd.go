@@ -145,10 +145,9 @@ func CheckOperation(tag Tag, op Operation) error {
 }
 
 func tooLargeError(op, key string, valueLen int) error {
+	err := fmt.Errorf("%w: the value has %d bytes, the limit is %d: append it in parts", ErrTooLarge, valueLen, MaxValueLen)
 	if len(key) > MaxKeyLen {
-		return &Error{Op: op, Key: key, HasKey: true, Err: fmt.Errorf(
-			"%w: the key has %d bytes, the limit is %d", ErrTooLarge, len(key), MaxKeyLen)}
+		err = fmt.Errorf("%w: the key has %d bytes, the limit is %d", ErrTooLarge, len(key), MaxKeyLen)
 	}
-	return &Error{Op: op, Key: key, HasKey: true, Err: fmt.Errorf(
-		"%w: the value has %d bytes, the limit is %d: append it in parts", ErrTooLarge, valueLen, MaxValueLen)}
+	return &Error{Op: op, Key: key, HasKey: true, Err: err}
 }

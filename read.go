@@ -16,8 +16,9 @@ import (
 
 // A store's optional abilities are interfaces, each followed by a function that works on any store.
 // If the store lacks the ability, the function uses other methods instead. If that is impossible,
-// it returns an error that wraps errors.ErrUnsupported. A layer implements every ability by calling
-// these functions on the store beneath it. So the layer supports whatever that store supports.
+// it returns an error that wraps errors.ErrUnsupported. A layer implements every ability that reads
+// or changes values by calling these functions on the store beneath it. So the layer supports whatever
+// that store supports. As finds the other abilities of the store beneath.
 
 // KeyInfo describes a key.
 type KeyInfo struct {
@@ -36,7 +37,7 @@ func Keys(ctx context.Context, store Partd) iter.Seq2[KeyInfo, error] {
 	if s, ok := store.(Lister); ok {
 		return s.Keys(ctx)
 	}
-	return func(yield func(KeyInfo, error) bool) { yield(KeyInfo{}, unsupportedError("keys", store)) }
+	return failed[KeyInfo](unsupportedError("keys", store))
 }
 
 // Opener is a store that can stream a value.
@@ -90,13 +91,7 @@ func Scan(ctx context.Context, store Partd) iter.Seq2[Chunk, error] {
 	if s, ok := store.(Scanner); ok {
 		return s.Scan(ctx)
 	}
-	return func(yield func(Chunk, error) bool) {
-		if _, ok := store.(Lister); !ok {
-			yield(Chunk{}, unsupportedError("scan", store))
-			return
-		}
-		scanByOpen(ctx, store, 0, 1, yield)
-	}
+	return scanByOpen(ctx, store, 0, 1)
 }
 
 // MaxParts is the maximum number of parts that [ScanPart] divides a store into.
@@ -121,7 +116,7 @@ type PartScanner interface {
 // is in the same part in every process and in every version of this package.
 func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
-		return failedScan(err)
+		return failed[Chunk](err)
 	}
 	if s, ok := store.(PartScanner); ok {
 		return s.ScanPart(ctx, part, parts)
@@ -129,13 +124,10 @@ func ScanPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk
 	if parts == 1 {
 		return Scan(ctx, store)
 	}
+	if _, scans := store.(Scanner); !scans {
+		return scanByOpen(ctx, store, part, parts)
+	}
 	return func(yield func(Chunk, error) bool) {
-		_, lists := store.(Lister)
-		_, scans := store.(Scanner)
-		if lists && !scans {
-			scanByOpen(ctx, store, part, parts, yield)
-			return
-		}
 		inPart := false
 		for c, err := range Scan(ctx, store) {
 			if err == nil && c.Offset == 0 { // the key's first chunk
@@ -178,62 +170,69 @@ func hashPart(hash uint64, parts int) int {
 	return int(part)
 }
 
-func failedScan(err error) iter.Seq2[Chunk, error] {
-	return func(yield func(Chunk, error) bool) { yield(Chunk{}, err) }
+// failed returns an iterator that only yields an error.
+func failed[T any](err error) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) { yield(*new(T), err) }
 }
 
 // scanByOpen scans one part of a store by opening each key of the part in turn.
-func scanByOpen(ctx context.Context, store Partd, part, parts int, yield func(Chunk, error) bool) {
-	b := bufio.NewReaderSize(nil, scanChunk+1) // the extra byte shows whether a chunk is the last
-	for info, err := range Keys(ctx, store) {
-		if err == nil && keyPart(info.Key, parts) != part {
-			continue
-		}
-		proceed := true
-		if err == nil {
-			proceed, err = yieldValue(ctx, store, info, b, yield)
-		}
-		if err != nil && proceed {
-			yield(Chunk{}, err)
-		}
-		if err != nil || !proceed {
-			return
+func scanByOpen(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chunk, error] {
+	if _, ok := store.(Lister); !ok {
+		return failed[Chunk](unsupportedError("scan", store))
+	}
+	return func(yield func(Chunk, error) bool) {
+		b := bufio.NewReaderSize(nil, scanChunk+1) // the extra byte shows whether a chunk is the last
+		for info, err := range Keys(ctx, store) {
+			if err == nil && keyPart(info.Key, parts) != part {
+				continue
+			}
+			if err == nil {
+				err = yieldValue(ctx, store, info, b, yield)
+			}
+			if err != nil {
+				if !errors.Is(err, errStopped) {
+					yield(Chunk{}, err)
+				}
+				return
+			}
 		}
 	}
 }
 
 const scanChunk = 256 << 10
 
-// yieldValue yields the value of a key in chunks, and reports whether to continue.
-func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader, yield func(Chunk, error) bool) (proceed bool, err error) {
+var errStopped = errors.New("the caller stopped the scan")
+
+// yieldValue yields the value of a key in chunks. It returns errStopped if yield returns false.
+func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader, yield func(Chunk, error) bool) (err error) {
 	r, err := Open(ctx, store, info.Key)
 	if err != nil {
-		return true, err
+		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	b.Reset(r)
 	for offset, last := int64(0), false; !last; {
 		if ctx.Err() != nil { // the reader that Open returns may not check ctx
-			return true, &Error{Op: "scan", Key: info.Key, HasKey: true, Err: canceled.Err(ctx)}
+			return &Error{Op: "scan", Key: info.Key, HasKey: true, Err: canceled.Err(ctx)}
 		}
 		data, err := b.Peek(scanChunk + 1)
 		last = err == io.EOF // errors.Is would be wrong: a wrapped io.EOF means a broken connection
 		if err != nil && !last {
-			return true, err
+			return err
 		}
 		if last && offset == 0 && len(data) == 0 && info.Size > 0 {
-			return true, nil // the key was deleted since it was listed
+			return nil // the key was deleted since it was listed
 		}
 		data = data[:min(len(data), scanChunk)]
 		if !yield(Chunk{Key: info.Key, Offset: offset, Data: data, Last: last}, nil) {
-			return false, nil
+			return errStopped
 		}
 		offset += int64(len(data))
 		if _, err := b.Discard(len(data)); err != nil {
-			return true, err
+			return err
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // Stats describes a store as a whole.
@@ -295,10 +294,8 @@ type Checker interface {
 
 // Check verifies the checksums of the store, or of a store beneath it; see [Checker].
 func Check(ctx context.Context, store Partd) (CheckResult, error) {
-	for s := range Layers(store) {
-		if c, ok := s.(Checker); ok {
-			return c.Check(ctx)
-		}
+	if c, ok := As[Checker](store); ok {
+		return c.Check(ctx)
 	}
 	return CheckResult{}, &Error{Op: "check", Err: fmt.Errorf("%T keeps no checksums: %w", store, errors.ErrUnsupported)}
 }
@@ -325,6 +322,18 @@ func ReaderMemory(store Partd) (reader, listing int64) {
 // operations on it bypass the layer and see compressed or stale bytes.
 type Unwrapper interface {
 	Unwrap() Partd
+}
+
+// As returns the first T among store and the stores beneath it. Use it only for abilities that
+// neither read nor change values, such as [Batcher], [MemoryUser] and [SessionGuard]: a layer need not
+// implement these. Any other ability of a store beneath would bypass the layer.
+func As[T any](store Partd) (found T, ok bool) {
+	for s := range Layers(store) {
+		if found, ok = s.(T); ok {
+			return found, true
+		}
+	}
+	return found, false
 }
 
 // Layers yields a store, the store beneath it, and so on, down to a store that is not a layer.

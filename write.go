@@ -118,10 +118,8 @@ const (
 // BatchBytes returns the recommended maximum size of one Append to a store, in bytes. The
 // store or a store beneath it chooses the size; see [Batcher].
 func BatchBytes(store Partd) int {
-	for s := range Layers(store) {
-		if b, ok := s.(Batcher); ok {
-			return b.BatchBytes()
-		}
+	if b, ok := As[Batcher](store); ok {
+		return b.BatchBytes()
 	}
 	return defaultBatch
 }

@@ -11,12 +11,12 @@ import (
 type bz2Codec struct {
 	streamer
 	level   int
-	limit   int64
 	packers [10]packer // one for each level
 }
 
-func newBZ2(level int, limit int64) *bz2Codec {
-	c := &bz2Codec{level: cmp.Or(level, 9), limit: limit}
+func newBZ2(o *Options, limit int64) (codec, error) {
+	c := &bz2Codec{level: cmp.Or(o.Level, 9)}
+	c.limit = limit
 	for level := range c.packers {
 		c.packers[level].newWriter = func() (pieceWriter, error) {
 			w, err := bzip2.NewWriter(nil, &bzip2.WriterConfig{Level: level})
@@ -27,7 +27,7 @@ func newBZ2(level int, limit int64) *bz2Codec {
 		r := &bz2Reader{}
 		return r, func() error { return r.restart(src) }, nil
 	}
-	return c
+	return c, nil
 }
 
 // encode uses the lowest level whose block size is enough for src, even if run-length encoding
@@ -36,12 +36,6 @@ func newBZ2(level int, limit int64) *bz2Codec {
 func (c *bz2Codec) encode(dst, src []byte) ([]byte, error) {
 	return c.packers[min(c.level, 1+len(src)/80_000)].encode(dst, src)
 }
-
-func (c *bz2Codec) decode(dst, content []byte) ([]byte, error) {
-	return decodeStream(c, dst, content, c.limit)
-}
-
-func (c *bz2Codec) measure([]byte, int64) (int64, error) { return unknownSize, nil }
 
 type bz2Writer struct{ *bzip2.Writer }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 )
 
 // codec compresses and decompresses pieces. It is safe for concurrent use.
@@ -58,31 +57,18 @@ func checkClaim(n uint64, compressed, ratio, limit int64) (int64, error) {
 }
 
 func newCodec(format Format, o *Options, limit int64) (codec, error) {
-	if !slices.Contains(Formats(), format) {
+	info, ok := formats[format]
+	if !ok {
 		return nil, fmt.Errorf("unknown format: use one of %q", Formats())
 	}
 	if format != Blosc && (o.TypeSize != 0 || o.Shuffle != 0 || o.Inner != 0) {
 		return nil, fmt.Errorf("TypeSize, Shuffle and Inner are options of %s, not of %s", Blosc, format)
 	}
-	switch maxLevel := format.MaxLevel(); {
-	case o.Level != 0 && maxLevel == 0:
+	switch {
+	case o.Level != 0 && info.maxLevel == 0:
 		return nil, fmt.Errorf("level %d: the format has no levels", o.Level)
-	case o.Level < 0 || o.Level > maxLevel:
-		return nil, fmt.Errorf("level %d: it must be 1 to %d, or 0 for the default", o.Level, maxLevel)
+	case o.Level < 0 || o.Level > info.maxLevel:
+		return nil, fmt.Errorf("level %d: it must be 1 to %d, or 0 for the default", o.Level, info.maxLevel)
 	}
-	switch format {
-	case Snappy:
-		return snappyCodec{limit: limit}, nil
-	case S2:
-		return newS2(o.Level, limit), nil
-	case Zstd:
-		return newZstd(o.Level, limit), nil
-	case LZ4:
-		return newLZ4(o.Level, limit), nil
-	case BZ2:
-		return newBZ2(o.Level, limit), nil
-	case Blosc:
-		return newBlosc(o, limit)
-	}
-	return newFlate(format, o.Level, limit), nil
+	return info.newCodec(o, limit)
 }

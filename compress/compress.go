@@ -56,21 +56,27 @@ const (
 // Formats returns all formats.
 func Formats() []Format { return []Format{Snappy, S2, Zstd, LZ4, Zlib, Gzip, BZ2, Blosc} }
 
+// formatInfo describes a format.
+type formatInfo struct {
+	maxLevel    int
+	readerBytes int64 // maximum memory of an open reader or a listing, in bytes
+	newCodec    func(o *Options, limit int64) (codec, error)
+}
+
+var formats = map[Format]formatInfo{
+	Snappy: {0, 4 << 20, func(_ *Options, limit int64) (codec, error) { return snappyCodec{limit: limit}, nil }},
+	S2:     {3, 1 << 20, newS2},
+	Zstd:   {22, zstdWindow + 2<<20, newZstd},
+	LZ4:    {10, 9 << 20, newLZ4},
+	Zlib:   {9, 1 << 20, newZlib},
+	Gzip:   {9, 1 << 20, newGzip},
+	BZ2:    {9, 5 << 20, newBZ2},
+	Blosc:  {9, 4 << 20, newBlosc},
+}
+
 // MaxLevel returns the highest level of a format, or 0 if the format has no levels. The
 // lowest level is 1.
-func (f Format) MaxLevel() int {
-	switch f {
-	case S2:
-		return 3
-	case Zstd:
-		return 22
-	case LZ4:
-		return 10
-	case Zlib, Gzip, BZ2, Blosc:
-		return 9
-	}
-	return 0
-}
+func (f Format) MaxLevel() int { return formats[f].maxLevel }
 
 // DefaultLimit is the default of Options.Limit, in bytes.
 const DefaultLimit = 1 << 30
@@ -129,17 +135,7 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 // including the memory of the underlying store.
 func (s *Store) ReaderMemory() (reader, listing int64) {
 	reader, listing = partd.ReaderMemory(s.innerStore())
-	layerBytes := int64(1 << 20)
-	switch s.format {
-	case Zstd:
-		layerBytes = zstdWindow + 2<<20
-	case BZ2:
-		layerBytes = 5 << 20
-	case LZ4:
-		layerBytes = 9 << 20
-	case Snappy, Blosc:
-		layerBytes = 4 << 20
-	}
+	layerBytes := formats[s.format].readerBytes
 	return reader + layerBytes, listing + layerBytes
 }
 

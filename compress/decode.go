@@ -44,40 +44,46 @@ func (s *Store) decompressValue(op, key string, stored []byte) ([]byte, error) {
 	// hold more.
 	const typicalRatio = 32
 	value := make([]byte, 0, min(size, typicalRatio*int64(len(stored))))
-	offset := int64(0)
-	for content, err := range frame.Split(stored) {
-		if err != nil {
-			return nil, s.corruptError(op, key, offset, err)
-		}
-		if value, err = s.codec.decode(value, content); err != nil {
-			return nil, s.corruptError(op, key, offset, pieceError(len(content), err))
-		}
-		offset += frame.HeaderLen + int64(len(content))
+	err = s.eachPiece(op, key, stored, func(content []byte) (err error) {
+		value, err = s.codec.decode(value, content)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return value, nil
 }
 
 // claimedSize returns the sum of the decompressed sizes in the headers of a value's pieces. Pieces
 // without a size count as 0. It returns an error unless all frames are whole.
-func (s *Store) claimedSize(op, key string, stored []byte) (int64, error) {
-	size, offset := int64(0), int64(0)
-	for content, err := range frame.Split(stored) {
-		if err != nil {
-			return 0, s.corruptError(op, key, offset, err)
-		}
-		if len(content) == 0 {
-			return 0, s.corruptError(op, key, offset, errEmpty)
-		}
+func (s *Store) claimedSize(op, key string, stored []byte) (size int64, err error) {
+	err = s.eachPiece(op, key, stored, func(content []byte) error {
 		n, err := s.codec.measure(content[:min(headBytes, len(content))], int64(len(content)))
-		if err != nil {
-			return 0, s.corruptError(op, key, offset, pieceError(len(content), err))
+		size += max(n, 0) // unknownSize is negative
+		return err
+	})
+	return size, err
+}
+
+// eachPiece calls f for the content of each frame of a stored value.
+func (s *Store) eachPiece(op, key string, stored []byte, f func(content []byte) error) error {
+	offset := int64(0)
+	for content, err := range frame.Split(stored) {
+		switch {
+		case err != nil:
+		case len(content) == 0:
+			err = errEmpty
+		default:
+			if err = f(content); err != nil {
+				err = pieceError(len(content), err)
+			}
 		}
-		if n != unknownSize {
-			size += n
+		if err != nil {
+			return s.corruptError(op, key, offset, err)
 		}
 		offset += frame.HeaderLen + int64(len(content))
 	}
-	return size, nil
+	return nil
 }
 
 func pieceError[N int | int64](length N, err error) error {
@@ -170,11 +176,14 @@ func (r *valueReader) openPiece() error {
 	if err := r.nextPiece(); err != nil {
 		return err
 	}
-	stream, err := openStream(r.store.codec, &r.piece)
+	claimed, err := r.piece.measure(r.store.codec)
+	if err == nil {
+		r.stream, err = r.store.codec.stream(&r.piece, claimed)
+	}
 	if err != nil {
 		return r.readError(err)
 	}
-	if r.stream = stream; stream != nil {
+	if r.stream != nil {
 		return r.readAhead()
 	}
 	content, err := r.piece.peekAll(r.pieceLen)

@@ -12,31 +12,26 @@ import (
 type flateCodec struct {
 	packer
 	streamer
-	limit int64
 }
 
-func newFlate(format Format, level int, limit int64) *flateCodec {
-	level = cmp.Or(level, 6)
-	c := &flateCodec{limit: limit}
-	if format == Gzip {
-		c.packer.newWriter = func() (pieceWriter, error) { return gzip.NewWriterLevel(nil, level) }
-		c.streamer.newReader = func(src io.Reader) (io.Reader, func() error, error) {
-			r := new(gzip.Reader)
-			return r, func() error { return r.Reset(src) }, nil
-		}
-		return c
+func newGzip(o *Options, limit int64) (codec, error) {
+	level := cmp.Or(o.Level, 6)
+	c := &flateCodec{streamer: streamer{limit: limit}}
+	c.newWriter = func() (pieceWriter, error) { return gzip.NewWriterLevel(nil, level) }
+	c.newReader = func(src io.Reader) (io.Reader, func() error, error) {
+		r := new(gzip.Reader)
+		return r, func() error { return r.Reset(src) }, nil
 	}
-	c.packer.newWriter = func() (pieceWriter, error) { return zlib.NewWriterLevel(nil, level) }
-	c.streamer.newReader = func(src io.Reader) (io.Reader, func() error, error) {
+	return c, nil
+}
+
+func newZlib(o *Options, limit int64) (codec, error) {
+	level := cmp.Or(o.Level, 6)
+	c := &flateCodec{streamer: streamer{limit: limit}}
+	c.newWriter = func() (pieceWriter, error) { return zlib.NewWriterLevel(nil, level) }
+	c.newReader = func(src io.Reader) (io.Reader, func() error, error) {
 		r, err := zlib.NewReader(strings.NewReader("\x78\x9c")) // NewReader reads a zlib header
 		return r, func() error { return r.(zlib.Resetter).Reset(src, nil) }, err
 	}
-	return c
+	return c, nil
 }
-
-func (c *flateCodec) decode(dst, content []byte) ([]byte, error) {
-	return decodeStream(c, dst, content, c.limit)
-}
-
-// measure returns unknownSize, because zlib stores no length, and gzip stores it only at the end.
-func (c *flateCodec) measure([]byte, int64) (int64, error) { return unknownSize, nil }

@@ -72,8 +72,8 @@ func TestUnsupportedAbilities(t *testing.T) {
 	if v, err := io.ReadAll(r); string(v) != "1" || err != nil {
 		t.Errorf("reading with Open = %q, %v, want 1", v, err)
 	}
-	if s.MemoryUsed() != 0 || s.Unwrap() != (bare{s.Unwrap().(bare).d}) || s.Format() != Zstd {
-		t.Errorf("MemoryUsed, Unwrap and Format returned %d, %T and %s, want 0, the store and zstd", s.MemoryUsed(), s.Unwrap(), s.Format())
+	if _, ok := partd.As[partd.MemoryUser](s); ok || s.Unwrap() != (bare{s.Unwrap().(bare).d}) || s.Format() != Zstd {
+		t.Errorf("As, Unwrap and Format returned %v, %T and %s, want no MemoryUser, the store and zstd", ok, s.Unwrap(), s.Format())
 	}
 }
 

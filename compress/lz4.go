@@ -14,7 +14,6 @@ import (
 type lz4Codec struct {
 	streamer
 	level   lz4.CompressionLevel
-	limit   int64
 	writers sync.Pool // holds *lz4.Writer values
 }
 
@@ -24,10 +23,11 @@ const (
 	lz4Magic  = 0x184D2204
 )
 
-func newLZ4(level int, limit int64) *lz4Codec {
-	c := &lz4Codec{level: lz4.Fast, limit: limit}
-	if level >= 2 && level <= 10 {
-		c.level = lz4.Level1 << (level - 2)
+func newLZ4(o *Options, limit int64) (codec, error) {
+	c := &lz4Codec{level: lz4.Fast}
+	c.limit = limit
+	if o.Level >= 2 {
+		c.level = lz4.Level1 << (o.Level - 2)
 	}
 	c.writers.New = func() any { return lz4.NewWriter(nil) }
 	c.newReader = func(src io.Reader) (io.Reader, func() error, error) {
@@ -37,7 +37,7 @@ func newLZ4(level int, limit int64) *lz4Codec {
 			return r.Apply(lz4.ConcurrencyOption(1))
 		}, nil
 	}
-	return c
+	return c, nil
 }
 
 func (c *lz4Codec) encode(dst, src []byte) ([]byte, error) {
@@ -63,7 +63,11 @@ func (c *lz4Codec) encode(dst, src []byte) ([]byte, error) {
 }
 
 func (c *lz4Codec) decode(dst, content []byte) ([]byte, error) {
-	return decodeStream(c, dst, content, c.limit)
+	claimed, err := c.measure(content, int64(len(content)))
+	if err != nil {
+		return dst, err
+	}
+	return c.decodeStream(dst, content, claimed)
 }
 
 // measure reads the header: magic number, flags, block size, content size if a flag is set.

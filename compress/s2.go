@@ -25,7 +25,6 @@ import (
 type s2Codec struct {
 	streamer
 	level int
-	limit int64
 	table *crc32.Table
 }
 
@@ -40,8 +39,9 @@ const (
 	s2MaxBlock    = 1 << 20   // maximum bytes of data in a chunk that is read
 )
 
-func newS2(level int, limit int64) *s2Codec {
-	c := &s2Codec{level: level, limit: limit, table: crc32.MakeTable(crc32.Castagnoli)}
+func newS2(o *Options, limit int64) (codec, error) {
+	c := &s2Codec{level: o.Level, table: crc32.MakeTable(crc32.Castagnoli)}
+	c.limit = limit
 	c.newReader = func(src io.Reader) (io.Reader, func() error, error) {
 		r := s2.NewReader(src, s2.ReaderMaxBlockSize(s2MaxBlock), s2.ReaderAllocBlock(4<<10))
 		return r, func() error {
@@ -49,7 +49,7 @@ func newS2(level int, limit int64) *s2Codec {
 			return nil
 		}, nil
 	}
-	return c
+	return c, nil
 }
 
 // checksum returns the CRC-32C of data, masked as the format requires.
@@ -110,7 +110,7 @@ func (c *s2Codec) decode(dst, content []byte) ([]byte, error) {
 	if out, ok := c.decodeChunks(dst, content[len(s2Identifier):], int(claimed)); ok {
 		return out, nil
 	}
-	return decodeStream(c, dst, content, c.limit)
+	return c.decodeStream(dst, content, claimed)
 }
 
 // decodeChunks appends the data of all chunks to dst. It returns false unless all chunks

@@ -138,22 +138,6 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	return a.EndSession(ctx, session)
 }
 
-// SessionToken returns the secret token of a session; see [partd.SessionGuard].
-func (s *Store) SessionToken(ctx context.Context, session uint64) (partd.SessionToken, error) {
-	if g, ok := s.innerStore().(partd.SessionGuard); ok {
-		return g.SessionToken(ctx, session)
-	}
-	return partd.SessionToken{}, s.unsupportedError("session token")
-}
-
-// CheckSession returns an error unless the token belongs to the session.
-func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
-	if g, ok := s.innerStore().(partd.SessionGuard); ok {
-		return g.CheckSession(ctx, session, token)
-	}
-	return s.unsupportedError("check session")
-}
-
 // Apply applies a numbered operation exactly once; see [partd.Applier].
 func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	b := s.batch()
@@ -169,15 +153,6 @@ func (s *Store) Flush(ctx context.Context) error { return partd.Flush(ctx, s.inn
 
 // Sync syncs the underlying store.
 func (s *Store) Sync(ctx context.Context) error { return partd.Sync(ctx, s.innerStore()) }
-
-// MemoryUsed returns the memory that the underlying store uses, in bytes, or 0 if the
-// store does not implement [partd.MemoryUser].
-func (s *Store) MemoryUsed() int64 {
-	if m, ok := s.innerStore().(partd.MemoryUser); ok {
-		return m.MemoryUsed()
-	}
-	return 0
-}
 
 // Close closes the underlying store.
 func (s *Store) Close() error {

@@ -150,6 +150,7 @@ func (p *piece) checkTruncated(err error) error {
 
 // streamer decompresses pieces in parts. It reuses the readers of a compression library.
 type streamer struct {
+	limit int64 // maximum decompressed size of a piece
 	// newReader returns a library's reader of input, and a function that prepares the
 	// reader for another piece.
 	newReader func(input io.Reader) (r io.Reader, restart func() error, err error)
@@ -215,25 +216,23 @@ func (d *stream) release() {
 	d.owner.pool.Put(d)
 }
 
-// openStream returns a reader that decompresses p in parts, or nil if the codec can only
-// decompress whole pieces.
-func openStream(c codec, p *piece) (io.ReadCloser, error) {
-	claimed, err := p.measure(c)
-	if err != nil {
-		return nil, err
-	}
-	return c.stream(p, claimed)
+// measure implements codec.measure for formats that do not store the size, or only at the end.
+func (s *streamer) measure([]byte, int64) (int64, error) { return unknownSize, nil }
+
+// decode implements codec.decode for these formats.
+func (s *streamer) decode(dst, content []byte) ([]byte, error) {
+	return s.decodeStream(dst, content, unknownSize)
 }
 
-// decodeStream implements codec.decode for a codec with streams.
-func decodeStream(c codec, dst, content []byte, limit int64) ([]byte, error) {
+// decodeStream decompresses a piece whose header claims a size.
+func (s *streamer) decodeStream(dst, content []byte, claimed int64) ([]byte, error) {
 	src := source{buf: content, atEnd: true}
-	s, err := openStream(c, &piece{source: &src, remaining: int64(len(content))})
+	r, err := s.stream(&piece{source: &src, remaining: int64(len(content))}, claimed)
 	if err != nil {
 		return dst, err
 	}
-	defer s.Close()
-	return readPiece(dst, s, limit)
+	defer r.Close()
+	return readPiece(dst, r, s.limit)
 }
 
 const chunkBytes = 64 << 10 // size of the chunks of readPiece

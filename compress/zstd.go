@@ -15,7 +15,6 @@ import (
 // zstdCodec stores each piece as a Zstandard frame with the content's size and checksum.
 type zstdCodec struct {
 	streamer
-	limit   int64
 	encoder func() (*zstd.Encoder, error) // created at the first call
 	decoder func() (*zstd.Decoder, error)
 }
@@ -30,10 +29,11 @@ const (
 	zstdUnsized = 256 // maximum content length of frames that encode writes without a size
 )
 
-func newZstd(level int, limit int64) *zstdCodec {
-	c := &zstdCodec{limit: limit}
+func newZstd(o *Options, limit int64) (codec, error) {
+	c := &zstdCodec{streamer: streamer{limit: limit}}
+	level := cmp.Or(o.Level, 3)
 	c.encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
-		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(cmp.Or(level, 3))), zstd.WithWindowSize(zstdWindow),
+		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithWindowSize(zstdWindow),
 			zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithLowerEncoderMem(true))
 	})
 	newDecoder := func(threads int) (*zstd.Decoder, error) {
@@ -46,7 +46,7 @@ func newZstd(level int, limit int64) *zstdCodec {
 		d, err := newDecoder(1)
 		return zstdReader{d}, func() error { return d.Reset(src) }, err
 	}
-	return c
+	return c, nil
 }
 
 func (c *zstdCodec) encode(dst, src []byte) ([]byte, error) {
@@ -76,7 +76,7 @@ func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
 	dst = slices.Grow(dst, capacity)
 	out, err := decoder.DecodeAll(content, dst[start:start:start+capacity])
 	if claimed == unknownSize && errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-		return decodeStream(c, dst, content, c.limit)
+		return c.decodeStream(dst, content, claimed)
 	}
 	if err != nil {
 		return dst, zstdError(err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/go-partd/partd"
@@ -129,8 +130,11 @@ func hasData(ctx context.Context, store partd.Partd, key string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	firstBytes, err := firstByte(r)
-	return len(firstBytes) > 0, errors.Join(err, r.Close())
+	n, err := io.ReadFull(r, make([]byte, 1))
+	if err == io.EOF {
+		err = nil
+	}
+	return n > 0, errors.Join(err, r.Close())
 }
 
 func (n *NumPy[T]) getDtypes(ctx context.Context, keys []string) ([][]byte, error) {

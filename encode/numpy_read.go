@@ -1,7 +1,7 @@
 package encode
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -88,59 +88,44 @@ func (n *NumPy[T]) All(ctx context.Context, key string) iter.Seq2[[]T, error] {
 			yield(nil, err)
 			return
 		}
-		isStopped := false
-		emit := func(elements []T) bool {
-			isStopped = !yield(elements, nil)
-			return !isStopped
-		}
+		emit := func(elements []T) bool { return yield(elements, nil) }
 		if d.Kind == 'O' {
 			err = eachPiece(frame.Read(r, partd.MaxValueLen), objectArray[T], emit)
 		} else {
 			err = eachChunk(r, d, emit)
 		}
-		if err = errors.Join(err, r.Close()); err != nil && !isStopped {
+		if err = errors.Join(err, r.Close()); err != nil && !errors.Is(err, errStopped) {
 			yield(nil, keyError("all", key, err))
 		}
 	}
 }
 
-func (n *NumPy[T]) open(ctx context.Context, key string) (io.ReadCloser, npy.DType, error) {
+func (n *NumPy[T]) open(ctx context.Context, key string) (_ io.ReadCloser, d npy.DType, err error) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	if err := checkKey("all", key); err != nil {
-		return nil, npy.DType{}, err
+		return nil, d, err
 	}
 	r, err := partd.Open(ctx, n.innerStore(), key)
 	if err != nil {
-		return nil, npy.DType{}, err
+		return nil, d, err
 	}
 	texts, err := n.getDtypes(ctx, []string{key})
 	if err != nil {
-		return nil, npy.DType{}, errors.Join(err, r.Close())
+		return nil, d, errors.Join(err, r.Close())
 	}
-	firstBytes, err := firstByte(r)
-	if err != nil {
-		return nil, npy.DType{}, errors.Join(keyError("all", key, err), r.Close())
+	b := bufio.NewReader(r)
+	head, err := b.Peek(1)
+	if err == nil || err == io.EOF {
+		d, err = n.dtypeOf(head, texts[0])
 	}
-	d, err := n.dtypeOf(firstBytes, texts[0])
 	if err != nil {
-		return nil, npy.DType{}, errors.Join(keyError("all", key, err), r.Close())
+		return nil, d, errors.Join(keyError("all", key, err), r.Close())
 	}
 	return struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(bytes.NewReader(firstBytes), r), r}, d, nil
-}
-
-// firstByte returns the first byte of r, or nil if r is at its end.
-func firstByte(r io.Reader) ([]byte, error) {
-	b := make([]byte, 1)
-	if _, err := io.ReadFull(r, b); err == io.EOF {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	return b, nil
+	}{b, r}, d, nil
 }
 
 func eachChunk[T Element](r io.Reader, d npy.DType, emit func([]T) bool) error {
@@ -160,7 +145,10 @@ func eachChunk[T Element](r io.Reader, d npy.DType, emit func([]T) bool) error {
 		if decodeErr != nil {
 			return &DecodeError{offset, decodeErr}
 		}
-		if !emit(elements) || err != nil {
+		if !emit(elements) {
+			return errStopped
+		}
+		if err != nil { // the end
 			return nil
 		}
 		offset += int64(n)

@@ -39,7 +39,10 @@ func (s *Store[T]) decodeAll(op string, keys []string, stored [][]byte) ([]T, er
 	return values, nil
 }
 
-// eachPiece decodes each frame and passes the value to emit, until emit returns false.
+var errStopped = errors.New("the caller stopped the iteration")
+
+// eachPiece decodes each frame and passes the value to emit. It returns errStopped if emit returns
+// false.
 func eachPiece[T any](frames iter.Seq2[[]byte, error], decode func([]byte) (T, error), emit func(T) bool) error {
 	offset := int64(0)
 	for content, err := range frames {
@@ -55,7 +58,7 @@ func eachPiece[T any](frames iter.Seq2[[]byte, error], decode func([]byte) (T, e
 			return &DecodeError{offset, err}
 		}
 		if !emit(v) {
-			return nil
+			return errStopped
 		}
 		offset += frame.HeaderLen + int64(len(content))
 	}
@@ -72,12 +75,8 @@ func (s *Store[T]) All(ctx context.Context, key string) iter.Seq2[T, error] {
 			yield(*new(T), err)
 			return
 		}
-		wantsMore := true
-		err = eachPiece(frame.Read(r, partd.MaxValueLen), s.codec.Decode, func(v T) bool {
-			wantsMore = yield(v, nil)
-			return wantsMore
-		})
-		if err = errors.Join(err, r.Close()); err != nil && wantsMore {
+		err = eachPiece(frame.Read(r, partd.MaxValueLen), s.codec.Decode, func(v T) bool { return yield(v, nil) })
+		if err = errors.Join(err, r.Close()); err != nil && !errors.Is(err, errStopped) {
 			yield(*new(T), keyError("all", key, err))
 		}
 	}
@@ -172,7 +171,6 @@ var errScanAdvanced = errors.New("the values of a key can be read only before th
 func (s *Store[T]) values(r *scanread.Reader) iter.Seq2[T, error] {
 	key, keyNumber := r.Key, r.Keys
 	return func(yield func(T, error) bool) {
-		wantsMore := true
 		decode := func(data []byte) (v T, err error) {
 			if keyNumber != r.Keys {
 				return v, errScanAdvanced
@@ -181,12 +179,9 @@ func (s *Store[T]) values(r *scanread.Reader) iter.Seq2[T, error] {
 		}
 		err := errScanAdvanced
 		if keyNumber == r.Keys {
-			err = eachPiece(frame.Read(r, partd.MaxValueLen), decode, func(v T) bool {
-				wantsMore = yield(v, nil)
-				return wantsMore
-			})
+			err = eachPiece(frame.Read(r, partd.MaxValueLen), decode, func(v T) bool { return yield(v, nil) })
 		}
-		if err != nil && wantsMore {
+		if err != nil && !errors.Is(err, errStopped) {
 			yield(*new(T), keyError("scan", key, err))
 		}
 	}

@@ -81,7 +81,7 @@ func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 	}
 	s.format.KeyHash = o.hooks.keyHash
 	if o.Disk > 0 {
-		s.temp, err = tempdir.New([]string{o.DiskDir}, &tempdir.Options{FS: o.hooks.fs})
+		s.temp, err = tempdir.New([]string{o.DiskDir}, o.hooks.fs)
 	}
 	if err == nil && !o.ReadOnly {
 		err = s.allocateTables()

@@ -9,21 +9,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func applyChecks() []check {
-	needs := []Ability{CanApply}
-	return []check{
-		{name: "apply-once", requires: needs, run: applyOnce},
-		{name: "apply-wrong-numbers", requires: needs, run: applyWrongNumbers},
-		{name: "apply-invalid-operation", requires: needs, run: applyInvalid},
-		{name: "apply-expired-session", requires: needs, run: applyExpired},
-		{name: "apply-drop-keeps-sessions", requires: needs, run: applyDrop},
-		{name: "apply-sessions-are-separate", requires: needs, run: applySessions},
-		{name: "concurrent-apply-of-one-number", requires: needs, run: concurrentApplyOfOne},
-		{name: "concurrent-apply", requires: needs, run: concurrentApply},
-		{name: "apply-reopen", requires: needs, run: applyReopen},
-	}
-}
-
 func (e *env) newSession() uint64 {
 	e.Helper()
 	session, err := e.store.(partd.Applier).NewSession(e.ctx)
@@ -62,8 +47,8 @@ func setOp(change partd.Change, key, value string) partd.Operation {
 
 func applyOnce(e *env) {
 	session := e.newSession()
-	want := model{}
-	large := string(randomBytes(100_000, 1))
+	want := e.model
+	large := randomText(100_000, 1)
 	for i, step := range []struct {
 		name   string
 		op     partd.Operation
@@ -86,14 +71,13 @@ func applyOnce(e *env) {
 		tag := partd.Tag{Session: session, Number: uint64(i) + 1, CRC: uint32(i) * 7}
 		e.expectApply(tag, step.op, true)
 		step.change()
-		e.want(step.name, want)
+		e.check(step.name)
 		// A retry must not undo or repeat other changes made in between.
 		other := fmt.Sprint("other ", i)
 		e.append(entry(other, "o"))
-		want[other] = "o"
 		e.expectApply(tag, step.op, false)
 		e.expectApply(tag, step.op, false)
-		e.want("the retry of "+step.name, want)
+		e.check("the retry of " + step.name)
 	}
 }
 
@@ -156,7 +140,7 @@ func applyExpired(e *env) {
 func applyDrop(e *env) {
 	session := e.newSession()
 	e.expectApply(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), true)
-	e.must("Drop", e.store.Drop(e.ctx))
+	e.drop()
 	e.expectApply(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), false)
 	e.want("Drop keeps sessions, so a late retry is recognized", nil)
 	e.expectApply(partd.Tag{Session: session, Number: 2}, partd.Operation{Change: partd.ChangeDrop}, true)
@@ -191,25 +175,22 @@ func applySessions(e *env) {
 
 // concurrentApplyOfOne calls Apply with the same operation in several goroutines at once.
 func concurrentApplyOfOne(e *env) {
+	const clients = 4
 	session := e.newSession()
 	want := ""
 	for number := range uint64(20) {
 		piece := fmt.Sprint(number, " ")
 		var appliedCount atomic.Int64
-		fs := make([]func() error, 4)
-		for i := range fs {
-			fs[i] = func() error {
-				applied, err := partd.Apply(e.ctx, e.store, partd.Tag{Session: session, Number: number + 1}, appendOp("a", piece))
-				if applied {
-					appliedCount.Add(1)
-				}
-				return err
+		e.concurrently(numbered(clients, func(int) error {
+			applied, err := partd.Apply(e.ctx, e.store, partd.Tag{Session: session, Number: number + 1}, appendOp("a", piece))
+			if applied {
+				appliedCount.Add(1)
 			}
-		}
-		e.concurrently(fs...)
+			return err
+		})...)
 		want += piece
 		if n := appliedCount.Load(); n != 1 {
-			e.Fatalf("%d goroutines sent operation %d concurrently, and Apply returned true to %d of them, want 1", len(fs), number+1, n)
+			e.Fatalf("%d goroutines sent operation %d concurrently, and Apply returned true to %d of them, want 1", clients, number+1, n)
 		}
 	}
 	e.want("operations sent several times concurrently", model{"a": want})
@@ -220,27 +201,23 @@ func concurrentApplyOfOne(e *env) {
 func concurrentApply(e *env) {
 	const clients, operations = 8, 30
 	applier := e.store.(partd.Applier)
-	fs := make([]func() error, clients)
-	for c := range fs {
-		fs[c] = func() error {
-			session, err := applier.NewSession(e.ctx)
-			if err != nil {
-				return err
-			}
-			for n := range uint64(operations) {
-				tag := partd.Tag{Session: session, Number: n + 1, CRC: uint32(n)}
-				piece := fmt.Sprintf("<%d.%d>", c, n)
-				op := partd.Operation{Entries: []partd.Entry{entry("shared", piece), entry(fmt.Sprint("own ", c), piece)}}
-				for attempt := range 2 {
-					if applied, err := partd.Apply(e.ctx, e.store, tag, op); err != nil || applied != (attempt == 0) {
-						return fmt.Errorf("operation %d, attempt %d: Apply returned %v, %w", n+1, attempt+1, applied, err)
-					}
+	e.concurrently(numbered(clients, func(c int) error {
+		session, err := applier.NewSession(e.ctx)
+		if err != nil {
+			return err
+		}
+		for n := range uint64(operations) {
+			tag := partd.Tag{Session: session, Number: n + 1, CRC: uint32(n)}
+			piece := fmt.Sprintf("<%d.%d>", c, n)
+			op := partd.Operation{Entries: []partd.Entry{entry("shared", piece), entry(fmt.Sprint("own ", c), piece)}}
+			for attempt := range 2 {
+				if applied, err := partd.Apply(e.ctx, e.store, tag, op); err != nil || applied != (attempt == 0) {
+					return fmt.Errorf("operation %d, attempt %d: Apply returned %v, %w", n+1, attempt+1, applied, err)
 				}
 			}
-			return applier.EndSession(e.ctx, session)
 		}
-	}
-	e.concurrently(fs...)
+		return applier.EndSession(e.ctx, session)
+	})...)
 	shared := string(e.get("shared")[0])
 	for c := range clients {
 		var want strings.Builder

@@ -9,12 +9,27 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/go-partd/partd"
 )
 
 // model is the expected content of a store: each existing key with its value.
 type model map[string]string
+
+func (m model) append(entries ...partd.Entry) {
+	for _, e := range entries {
+		if len(e.Value) > 0 {
+			m[strings.Clone(e.Key)] += string(e.Value) // the caller may reuse the key's memory
+		}
+	}
+}
+
+func (m model) delete(keys ...string) {
+	for _, k := range keys {
+		delete(m, k)
+	}
+}
 
 // compare reads the store with Get and with every ability in can, and returns an error if the content
 // differs from want.
@@ -33,18 +48,21 @@ func compare(ctx context.Context, store partd.Partd, can map[Ability]bool, want 
 			return err
 		}
 	}
-	for _, a := range []Ability{CanList, CanScan, CanStat} {
-		if can[a] {
-			if err := compareByAbility(ctx, store, a, want); err != nil {
+	for _, c := range comparisons {
+		if can[c.ability] {
+			if err := c.compare(ctx, store, want); err != nil {
 				return err
 			}
 		}
 	}
-	if can[CanList] {
-		return compareHas(ctx, store, want)
-	}
 	return nil
 }
+
+// comparisons lists the ways to read a store that require an ability.
+var comparisons = []struct {
+	ability Ability
+	compare func(ctx context.Context, store partd.Partd, want model) error
+}{{CanList, compareKeys}, {CanScan, compareScan}, {CanStat, compareStat}, {CanList, compareHas}}
 
 // compareHas checks Has for two keys with values, two keys with empty values, and a missing key.
 func compareHas(ctx context.Context, store partd.Partd, want model) error {
@@ -72,46 +90,41 @@ func compareHas(ctx context.Context, store partd.Partd, want model) error {
 	return check("a key that no check creates")
 }
 
-func compareByAbility(ctx context.Context, store partd.Partd, ability Ability, want model) error {
-	switch ability {
-	case CanList:
-		sizes, err := listKeys(ctx, store)
-		if err != nil {
-			return err
+func compareKeys(ctx context.Context, store partd.Partd, want model) error {
+	sizes, err := listKeys(ctx, store)
+	if err != nil {
+		return err
+	}
+	if err := sameKeys("keys", sizes, want); err != nil {
+		return err
+	}
+	for k, size := range sizes {
+		if size != int64(len(want[k])) {
+			return fmt.Errorf("keys: key %s has size %d, want %d", partd.QuoteKey(k), size, len(want[k]))
 		}
-		if err := sameKeys("keys", sizes, want); err != nil {
-			return err
-		}
-		for k, size := range sizes {
-			if size != int64(len(want[k])) {
-				return fmt.Errorf("keys: key %s has size %d, want %d", partd.QuoteKey(k), size, len(want[k]))
-			}
-		}
-	case CanScan:
-		values, err := scanAll(ctx, store)
-		if err != nil {
-			return err
-		}
-		if err := sameKeys("scan", values, want); err != nil {
-			return err
-		}
-		for k, v := range values {
-			if err := differenceError("scan, key "+partd.QuoteKey(k), v, want[k]); err != nil {
-				return err
-			}
-		}
-	case CanStat:
-		stats, err := partd.Stat(ctx, store)
-		if err != nil {
-			return fmt.Errorf("stat: %w", err)
-		}
-		total := 0
-		for _, v := range want {
-			total += len(v)
-		}
-		if stats.Keys != int64(len(want)) || stats.Bytes != int64(total) {
-			return fmt.Errorf("stat: %d keys with %d bytes, want %d with %d", stats.Keys, stats.Bytes, len(want), total)
-		}
+	}
+	return nil
+}
+
+func compareScan(ctx context.Context, store partd.Partd, want model) error {
+	values, err := scanAll(ctx, store)
+	if err != nil {
+		return err
+	}
+	return sameContent("scan", values, want)
+}
+
+func compareStat(ctx context.Context, store partd.Partd, want model) error {
+	stats, err := partd.Stat(ctx, store)
+	if err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	total := 0
+	for _, v := range want {
+		total += len(v)
+	}
+	if stats.Keys != int64(len(want)) || stats.Bytes != int64(total) {
+		return fmt.Errorf("stat: %d keys with %d bytes, want %d with %d", stats.Keys, stats.Bytes, len(want), total)
 	}
 	return nil
 }
@@ -128,6 +141,22 @@ func differenceError(label string, got []byte, want string) error {
 	start := max(0, diff-20)
 	return fmt.Errorf("%s: %d bytes, want %d; the first difference is at byte %d: %q, want %q",
 		label, len(got), len(want), diff, got[start:min(len(got), diff+40)], want[start:min(len(want), diff+40)])
+}
+
+func sameContent(label string, got map[string][]byte, want model) error {
+	if err := sameKeys(label, got, want); err != nil {
+		return err
+	}
+	return sameValues(label, got, want)
+}
+
+func sameValues(label string, got map[string][]byte, want model) error {
+	for k, v := range got {
+		if err := differenceError(label+", key "+partd.QuoteKey(k), v, want[k]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func sameKeys[V any](label string, got map[string]V, want model) error {
@@ -148,24 +177,13 @@ func sameKeys[V any](label string, got map[string]V, want model) error {
 // continue after an error.
 func listKeys(ctx context.Context, store partd.Partd) (map[string]int64, error) {
 	sizes := map[string]int64{}
-	var keysErr error
-	for info, err := range partd.Keys(ctx, store) {
-		if keysErr != nil {
-			return nil, fmt.Errorf("the Keys iterator continues after the error %q", keysErr)
-		}
-		if err != nil {
-			keysErr = err
-			continue
-		}
+	return sizes, each("Keys", partd.Keys(ctx, store), func(info partd.KeyInfo) error {
 		if _, ok := sizes[info.Key]; ok {
-			return nil, fmt.Errorf("the Keys iterator yields key %s twice", partd.QuoteKey(info.Key))
+			return fmt.Errorf("the Keys iterator yields key %s twice", partd.QuoteKey(info.Key))
 		}
 		sizes[info.Key] = info.Size
-	}
-	if keysErr != nil {
-		return nil, fmt.Errorf("keys: %w", keysErr)
-	}
-	return sizes, nil
+		return nil
+	})
 }
 
 func scanAll(ctx context.Context, store partd.Partd) (map[string][]byte, error) {
@@ -192,29 +210,11 @@ func scanParts(ctx context.Context, store partd.Partd, parts int, indexes iter.S
 	return values, nil
 }
 
-func allParts(parts int) iter.Seq[int] {
-	return func(yield func(int) bool) {
-		for part := range parts {
-			if !yield(part) {
-				return
-			}
-		}
-	}
-}
-
 // scanInto appends each chunk to its key's value. It returns an error if the order or the offsets of
 // the chunks are wrong.
 func scanInto(values map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) error {
-	var scanErr error
 	current, isPartial := "", false // the latest chunk's key, and whether more of its chunks must follow
-	for chunk, err := range chunks {
-		if scanErr != nil {
-			return fmt.Errorf("the Scan iterator continues after the error %q", scanErr)
-		}
-		if err != nil {
-			scanErr = err
-			continue
-		}
+	err := each("Scan", chunks, func(chunk partd.Chunk) error {
 		value, seen := values[chunk.Key]
 		switch {
 		case isPartial && chunk.Key != current:
@@ -228,14 +228,12 @@ func scanInto(values map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) er
 		}
 		values[chunk.Key] = append(value, chunk.Data...) // Data is valid only until the next iteration
 		current, isPartial = chunk.Key, !chunk.Last
-	}
-	if scanErr != nil {
-		return fmt.Errorf("scan: %w", scanErr)
-	}
-	if isPartial {
+		return nil
+	})
+	if err == nil && isPartial {
 		return fmt.Errorf("scan: key %s has no Last chunk", partd.QuoteKey(current))
 	}
-	return nil
+	return err
 }
 
 // openAll reads a value through Open, size bytes at a time.

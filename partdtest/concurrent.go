@@ -9,14 +9,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func concurrentChecks() []check {
-	return []check{
-		{name: "concurrent-append", run: concurrentAppend},
-		{name: "concurrent-append-while-reading", run: appendWhileReading},
-		{name: "concurrent-append-to-new-keys", run: appendToNewKeys},
-	}
-}
-
 const (
 	writers          = 6
 	appendsPerWriter = 120
@@ -53,7 +45,7 @@ func (a *appender) batch(n int) ([]partd.Entry, []keyedPiece) {
 	for _, k := range keys {
 		p := piece{a.writer, a.counts[k]}
 		a.counts[k]++
-		entries = append(entries, partd.Entry{Key: sharedKey(k), Value: p.bytes()})
+		entries = append(entries, p.entry(sharedKey(k)))
 		pieces = append(pieces, keyedPiece{sharedKey(k), p})
 	}
 	return entries, pieces
@@ -90,14 +82,11 @@ func (a *appender) run() error {
 
 func newAppenders(e *env) ([]*appender, []func() error) {
 	var clock atomic.Int64
-	var appenders []*appender
-	var runs []func() error
-	for w := range writers {
-		a := &appender{e: e, writer: w, clock: &clock, spans: map[keyedPiece]span{}}
-		appenders = append(appenders, a)
-		runs = append(runs, a.run)
+	appenders := make([]*appender, writers)
+	for w := range appenders {
+		appenders[w] = &appender{e: e, writer: w, clock: &clock, spans: map[keyedPiece]span{}}
 	}
-	return appenders, runs
+	return appenders, inWriters(func(w int) error { return appenders[w].run() })
 }
 
 // checkAppenders checks the store after all appenders have finished. The store must contain every
@@ -105,11 +94,10 @@ func newAppenders(e *env) ([]*appender, []func() error) {
 // value.
 func checkAppenders(e *env, appenders []*appender) {
 	e.Helper()
-	want := model{}
 	for k := range sharedKeyCount {
 		key := sharedKey(k)
 		value := e.get(key)[0]
-		want[key] = string(value)
+		e.model[key] = string(value)
 		nextNumbers, err := checkPieces("Get of "+key, value)
 		e.must("after all writers have finished", err)
 		for _, a := range appenders {
@@ -128,10 +116,8 @@ func checkAppenders(e *env, appenders []*appender) {
 			latest = max(latest, s.begin)
 		}
 	}
-	e.want("after all writers have finished", want)
-	if e.reopen() {
-		e.want("after reopening", want)
-	}
+	e.check("after all writers have finished")
+	e.checkReopened()
 }
 
 func concurrentAppend(e *env) {
@@ -164,7 +150,7 @@ func appendWhileReading(e *env) {
 	if e.suite.can[CanSync] {
 		readers = append(readers, func() error { return partd.Sync(e.ctx, e.store) })
 	}
-	e.whileRunning(runs, readers)
+	e.whileRunning(runs, readers...)
 	checkAppenders(e, appenders)
 }
 
@@ -215,34 +201,26 @@ func (e *env) keysReader() func() error {
 func (e *env) scanReader() func() error {
 	return func() error {
 		values, err := scanAll(e.ctx, e.store)
-		if err != nil {
-			return err
-		}
 		for k, v := range values {
-			if _, err := checkPieces("Scan during appends, key "+k, v); err != nil {
-				return err
+			if err == nil {
+				_, err = checkPieces("Scan during appends, key "+k, v)
 			}
 		}
-		return nil
+		return err
 	}
 }
 
 // appendToNewKeys appends to each new key in several goroutines at once.
 func appendToNewKeys(e *env) {
 	keys := numberedKeys(300)
-	var runs []func() error
-	for w := range writers {
-		runs = append(runs, func() error {
-			for _, k := range keys {
-				if err := e.store.Append(e.ctx, partd.Entry{Key: k, Value: piece{w, 0}.bytes()}); err != nil {
-					return fmt.Errorf("append: %w", err)
-				}
+	e.concurrently(inWriters(func(w int) error {
+		for _, k := range keys {
+			if err := e.store.Append(e.ctx, piece{w, 0}.entry(k)); err != nil {
+				return fmt.Errorf("append: %w", err)
 			}
-			return nil
-		})
-	}
-	e.concurrently(runs...)
-	want := model{}
+		}
+		return nil
+	})...)
 	for i, v := range e.get(keys...) {
 		k := keys[i]
 		nextNumbers, err := checkPieces("Get of "+k, v)
@@ -250,7 +228,7 @@ func appendToNewKeys(e *env) {
 		if len(nextNumbers) != writers {
 			e.Fatalf("key %s has appends of %d writers, want %d", k, len(nextNumbers), writers)
 		}
-		want[k] = string(v)
+		e.model[k] = string(v)
 	}
-	e.want("after all writers have finished", want)
+	e.check("after all writers have finished")
 }

@@ -6,20 +6,33 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-partd/partd"
 )
 
-// env is the environment of a check: the test, and a store for this check only.
+// env is the environment of a check: the test, a store for this check only, and the content that the
+// store should have. Methods that change the store also change the model.
 type env struct {
 	tester
 	suite  *suite
 	ctx    context.Context
 	store  partd.Partd
+	model  model
 	closed bool // close must not close the store
+}
+
+func (s *suite) newEnv(ctx context.Context, t tester) *env {
+	e := &env{tester: t, suite: s, ctx: ctx, store: s.open(t.testingT()), model: model{}}
+	if e.store == nil {
+		t.Fatalf("open returned a nil store")
+	}
+	return e
 }
 
 func (e *env) close() {
@@ -42,11 +55,43 @@ func (e *env) must(label string, err error) {
 func (e *env) append(entries ...partd.Entry) {
 	e.Helper()
 	e.must("Append", e.store.Append(e.ctx, entries...))
+	e.model.append(entries...)
 }
 
 func (e *env) set(key, value string) {
 	e.Helper()
 	e.must("Set", partd.Set(e.ctx, e.store, key, []byte(value)))
+	e.model[key] = value
+}
+
+func (e *env) setOnce(key, value string) {
+	e.Helper()
+	e.must("SetOnce", partd.SetOnce(e.ctx, e.store, key, []byte(value)))
+	if _, exists := e.model[key]; !exists {
+		e.model[key] = value
+	}
+}
+
+func (e *env) delete(keys ...string) {
+	e.Helper()
+	e.must(fmt.Sprintf("Delete of the keys %.80q", keys), partd.Delete(e.ctx, e.store, keys...))
+	e.model.delete(keys...)
+}
+
+// pop removes keys, and checks that Pop returns their values.
+func (e *env) pop(keys ...string) [][]byte {
+	e.Helper()
+	values, err := partd.Pop(e.ctx, e.store, keys...)
+	e.must("Pop", err)
+	e.checkValues("Pop must return the values in the order of the requested keys", keys, values)
+	e.model.delete(keys...)
+	return values
+}
+
+func (e *env) drop() {
+	e.Helper()
+	e.must("Drop", e.store.Drop(e.ctx))
+	clear(e.model)
 }
 
 func (e *env) get(keys ...string) [][]byte {
@@ -59,12 +104,46 @@ func (e *env) get(keys ...string) [][]byte {
 	return values
 }
 
-// want fails the check if the store's content differs from m.
+// checkGet checks that Get returns the values of the model.
+func (e *env) checkGet(keys ...string) [][]byte {
+	e.Helper()
+	values := e.get(keys...)
+	e.checkValues("Get must return the values in the order of the requested keys", keys, values)
+	return values
+}
+
+func (e *env) checkValues(label string, keys []string, values [][]byte) {
+	e.Helper()
+	if len(values) != len(keys) {
+		e.Fatalf("%s: %d values for %d keys", label, len(values), len(keys))
+	}
+	for i, k := range keys {
+		e.must(label, differenceError("key "+partd.QuoteKey(k), values[i], e.model[k]))
+	}
+}
+
+// checkOpen checks that Open returns the value of a key in the model, and reads it size bytes at a
+// time.
+func (e *env) checkOpen(key string, size int) {
+	e.Helper()
+	value, err := openAll(e.ctx, e.store, key, size)
+	e.must("Open", err)
+	e.must("Open", differenceError("Open of key "+partd.QuoteKey(key), value, e.model[key]))
+}
+
+// check fails the check if the store's content differs from the model.
+func (e *env) check(label string) {
+	e.Helper()
+	e.must(label, compare(e.ctx, e.store, e.suite.can, e.model))
+}
+
+// want replaces the model with m, after changes that were not made with the methods of e, and then
+// checks the store's content.
 func (e *env) want(label string, m model) {
 	e.Helper()
-	if err := compare(e.ctx, e.store, e.suite.can, m); err != nil {
-		e.Fatalf("%s: %v", label, err)
-	}
+	e.model = model{}
+	maps.Copy(e.model, m)
+	e.check(label)
 }
 
 // reopen closes the store and opens it again. It returns false if Options.Reopen is nil.
@@ -78,6 +157,33 @@ func (e *env) reopen() bool {
 		e.Fatalf("Reopen returned a nil store")
 	}
 	return true
+}
+
+func (e *env) checkReopened() {
+	e.Helper()
+	if e.reopen() {
+		e.check("after reopening")
+	}
+}
+
+// operation is a call of a method of the store.
+type operation struct {
+	name string
+	call func() error
+}
+
+// expectFailures checks that each operation, if the store supports it, fails with an error that
+// isExpected accepts. rule is the message if it does not.
+func (e *env) expectFailures(rule string, isExpected func(error) bool, operations []operation) {
+	e.Helper()
+	for _, op := range operations {
+		if err := op.call(); !isExpected(err) && !errors.Is(err, errors.ErrUnsupported) {
+			e.Errorf("%s %s: %v", op.name, rule, err)
+		}
+		if !e.closed {
+			e.check(op.name + " must change nothing if it fails")
+		}
+	}
 }
 
 // withTimeout runs f. If f returns an error or hangs, withTimeout fails the check.
@@ -94,32 +200,117 @@ func (e *env) withTimeout(label string, f func() error) {
 	}
 }
 
+// checkUsable runs f, and then checks that the store still works. label describes f.
+func (e *env) checkUsable(label string, f func() error) {
+	e.Helper()
+	added := entry("a", "1")
+	e.withTimeout("use of the store after "+label, func() error {
+		if err := f(); err != nil {
+			return err
+		}
+		return e.store.Append(e.ctx, added)
+	})
+	e.model.append(added)
+	e.check("after " + label)
+}
+
+// breakOut ranges over an iterator, and breaks out of the loop when stop returns true. n is the
+// number of the item, from 1.
+func breakOut[T any](items iter.Seq2[T, error], stop func(n int, item T) bool) error {
+	n := 0
+	for item, err := range items {
+		if err != nil {
+			return err
+		}
+		if n++; stop(n, item) {
+			break
+		}
+	}
+	return nil
+}
+
+// breakAfter breaks out of a new iterator after each of some numbers of items.
+func breakAfter[T any](list func() iter.Seq2[T, error], limits ...int) error {
+	for _, limit := range limits {
+		if err := breakOut(list(), func(n int, _ T) bool { return n == limit }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// each calls visit for each item of an iterator. An iterator must not continue after an error.
+func each[T any](name string, items iter.Seq2[T, error], visit func(T) error) error {
+	var itemsErr error
+	for item, err := range items {
+		if itemsErr != nil {
+			return fmt.Errorf("the %s iterator continues after the error %q", name, itemsErr)
+		}
+		if itemsErr = err; err != nil {
+			continue
+		}
+		if err := visit(item); err != nil {
+			return err
+		}
+	}
+	if itemsErr != nil {
+		return fmt.Errorf("%s: %w", strings.ToLower(name), itemsErr)
+	}
+	return nil
+}
+
+// checkCancelled cancels the context of an iterator after the first item. The iterator must yield
+// all items or a correct error. count counts an item, and total is the sum of all counts.
+func checkCancelled[T any](e *env, name string, total int, list func(context.Context) iter.Seq2[T, error], count func(T) int) {
+	e.Helper()
+	ctx, cancel := context.WithCancelCause(e.ctx)
+	defer cancel(nil)
+	counted := 0
+	err := each(name, list(ctx), func(item T) error {
+		counted += count(item)
+		cancel(errSibling)
+		return nil
+	})
+	if err == nil && counted != total || err != nil && !isCancelledError(err) {
+		e.Fatalf("%s, cancelled after the first item, yielded %d of %d and the error %v", name, counted, total, err)
+	}
+}
+
 func (e *env) concurrently(fs ...func() error) {
 	e.Helper()
+	if err := runAll(fs); err != nil {
+		e.Fatalf("%v", err)
+	}
+}
+
+func runAll(fs []func() error) error {
 	errs := make([]error, len(fs))
 	var wg sync.WaitGroup
 	for i, f := range fs {
 		wg.Go(func() { errs[i] = f() })
 	}
 	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		e.Fatalf("%v", err)
-	}
+	return errors.Join(errs...)
 }
 
+// numbered returns n functions, which call run with their numbers.
+func numbered(n int, run func(i int) error) []func() error {
+	fs := make([]func() error, n)
+	for i := range fs {
+		fs[i] = func() error { return run(i) }
+	}
+	return fs
+}
+
+func inWriters(run func(w int) error) []func() error { return numbered(writers, run) }
+
 // whileRunning runs writers concurrently, and each reader repeatedly until the writers have finished.
-func (e *env) whileRunning(writers, readers []func() error) {
+func (e *env) whileRunning(writers []func() error, readers ...func() error) {
 	e.Helper()
 	done := make(chan struct{})
 	fs := []func() error{func() error {
 		defer close(done)
-		errs := make([]error, len(writers))
-		var wg sync.WaitGroup
-		for i, w := range writers {
-			wg.Go(func() { errs[i] = w() })
-		}
-		wg.Wait()
-		return errors.Join(errs...)
+		return runAll(writers)
 	}}
 	for _, r := range readers {
 		fs = append(fs, func() error {
@@ -140,13 +331,13 @@ func (e *env) whileRunning(writers, readers []func() error) {
 
 func entry(key, value string) partd.Entry { return partd.Entry{Key: key, Value: []byte(value)} }
 
-// randomBytes returns n pseudo-random bytes, which are always the same for a seed.
-func randomBytes(n int, seed uint64) []byte {
+// randomText returns n pseudo-random bytes, which are always the same for a seed.
+func randomText(n int, seed uint64) string {
 	b := make([]byte, 0, n+7)
 	for rnd := rand.New(rand.NewPCG(seed, 0)); len(b) < n; {
 		b = binary.LittleEndian.AppendUint64(b, rnd.Uint64())
 	}
-	return b[:n]
+	return string(b[:n])
 }
 
 func numberedKeys(n int) []string {
@@ -157,7 +348,25 @@ func numberedKeys(n int) []string {
 	return keys
 }
 
+// fill appends values to n keys. Every tenth value is large.
+func (e *env) fill(n int) {
+	e.Helper()
+	var batch []partd.Entry
+	for i, k := range numberedKeys(n) {
+		batch = append(batch, entry(k, randomText(1+i%50+i%10/9*100_000, uint64(i))))
+	}
+	e.append(batch...)
+}
+
 // repeat returns the first n bytes of s repeated without end.
 func repeat(s string, n int) string {
 	return string(bytes.Repeat([]byte(s), n/len(s)+1)[:n])
+}
+
+// overwrite overwrites a value that belongs to the caller, and the memory after it.
+func overwrite(value []byte) {
+	for i := range value {
+		value[i] = '!'
+	}
+	_ = append(value, "what follows in memory"...)
 }

@@ -4,8 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
+	"testing"
 
 	"github.com/go-partd/partd"
 	"pgregory.net/rapid"
@@ -31,226 +30,135 @@ func (s *suite) runMachine(t tester) {
 		runs++
 		passed := false
 		defer func() { failed = failed || !passed }()
-		m := &machine{suite: s, ctx: context.Background(), t: t, keys: keys, want: model{}}
-		m.store = s.open(t.testingT())
-		rt.Cleanup(func() {
-			if s.can[CanClose] {
-				if err := partd.Close(m.ctx, m.store); err != nil {
-					rt.Errorf("Close: %v", err)
-				}
-			}
-		})
+		m := &machine{s.newEnv(context.Background(), rapidTester{rt, t}), rt, keys}
+		rt.Cleanup(m.close)
 		rt.Repeat(m.actions())
-		m.compare(rt)
+		m.check("the whole store")
 		passed = true
 	})
 }
 
+// machine makes random changes of a store.
 type machine struct {
-	*suite
-	ctx   context.Context
-	t     tester
-	store partd.Partd
-	want  model
-	keys  *rapid.Generator[string]
+	*env
+	rt   *rapid.T
+	keys *rapid.Generator[string]
 }
 
-func (m *machine) must(rt *rapid.T, label string, err error) {
-	if err != nil {
-		rt.Fatalf("%s: %v", label, err)
-	}
+// rapidTester fails the current sequence of operations, so that rapid can shrink it.
+type rapidTester struct {
+	*rapid.T
+	outer tester
 }
 
-func (m *machine) key(rt *rapid.T) string { return m.keys.Draw(rt, "key") }
+func (r rapidTester) testingT() *testing.T { return r.outer.testingT() }
 
-// value draws a value that rarely equals another one.
-func (m *machine) value(rt *rapid.T) string {
-	size := rapid.SampledFrom([]int{0, 1, 2, 5, 5, 5, 20, 100, 1000, 5000, 70_000}).Draw(rt, "size")
-	return repeat(fmt.Sprintf("%d,", rapid.IntRange(0, 999).Draw(rt, "value")), size)
+func (r rapidTester) Run(name string, f func(t tester)) bool { return r.outer.Run(name, f) }
+
+func (m *machine) drawKey() string { return m.keys.Draw(m.rt, "key") }
+
+func (m *machine) drawKeys() []string { return rapid.SliceOfN(m.keys, 0, 4).Draw(m.rt, "keys") }
+
+// drawValue draws a value that rarely equals another one.
+func (m *machine) drawValue() string {
+	size := rapid.SampledFrom([]int{0, 1, 2, 5, 5, 5, 20, 100, 1000, 5000, 70_000}).Draw(m.rt, "size")
+	return repeat(fmt.Sprintf("%d,", rapid.IntRange(0, 999).Draw(m.rt, "value")), size)
 }
 
 func (m *machine) actions() map[string]func(*rapid.T) {
-	actions := map[string]func(*rapid.T){
+	can := m.suite.can
+	actions := map[string]func(*rapid.T){}
+	for _, a := range []struct {
+		name      string
+		available bool
+		run       func()
+	}{
 		// An action with several names is chosen more often.
-		"append": m.append, "append-2": m.append, "append-3": m.append,
-		"get": m.get, "get-2": m.get,
-		"open":    m.open,
-		"compare": m.compare,
-		"drop":    m.drop,
-	}
-	if m.can[CanSet] {
-		actions["set"], actions["set-once"] = m.set, m.setOnce
-	}
-	if m.can[CanDelete] {
-		actions["delete"] = m.delete
-	}
-	if m.can[CanPop] {
-		actions["pop"] = m.pop
-	}
-	if m.can[CanList] || m.can[CanScan] {
-		actions["break"] = m.breakOut
-	}
-	if m.can[CanScan] {
-		actions["parts"] = m.scanInParts
-	}
-	if m.can[CanFlush] {
-		actions["flush"] = func(rt *rapid.T) { m.must(rt, "Flush", partd.Flush(m.ctx, m.store)) }
-	}
-	if m.can[CanSync] {
-		actions["sync"] = func(rt *rapid.T) { m.must(rt, "Sync", partd.Sync(m.ctx, m.store)) }
-	}
-	if m.suite.opts.Reopen != nil {
-		actions["reopen"] = m.reopen
+		{"append", true, m.appendBatch},
+		{"append-2", true, m.appendBatch},
+		{"append-3", true, m.appendBatch},
+		{"get", true, m.getValues},
+		{"get-2", true, m.getValues},
+		{"open", true, m.open},
+		{"compare", true, func() { m.check("the whole store") }},
+		{"drop", true, m.dropRarely},
+		{"set", can[CanSet], func() { m.set(m.drawKey(), m.drawValue()) }},
+		{"set-once", can[CanSet], func() { m.setOnce(m.drawKey(), m.drawValue()) }},
+		{"delete", can[CanDelete], func() { m.delete(m.drawKeys()...) }},
+		{"pop", can[CanPop], func() { overwriteAll(m.pop(m.drawKeys()...)) }},
+		{"break-keys", can[CanList], m.breakOutOfKeys},
+		{"break-scan", can[CanScan], m.breakOutOfScan},
+		{"parts", can[CanScan], func() { m.checkParts("ScanPart", rapid.SampledFrom([]int{1, 2, 3, 16}).Draw(m.rt, "parts")) }},
+		{"flush", can[CanFlush], func() { m.must("Flush", partd.Flush(m.ctx, m.store)) }},
+		{"sync", can[CanSync], func() { m.must("Sync", partd.Sync(m.ctx, m.store)) }},
+		{"reopen", m.suite.opts.Reopen != nil, m.checkReopened},
+	} {
+		if a.available {
+			actions[a.name] = func(*rapid.T) { a.run() }
+		}
 	}
 	return actions
 }
 
-func (m *machine) append(rt *rapid.T) {
+func (m *machine) appendBatch() {
 	var batch []partd.Entry
-	for range rapid.IntRange(0, 6).Draw(rt, "entries") {
-		k, v := m.key(rt), m.value(rt)
-		batch = append(batch, entry(k, v))
+	for range rapid.IntRange(0, 6).Draw(m.rt, "entries") {
+		batch = append(batch, entry(m.drawKey(), m.drawValue()))
 	}
-	m.must(rt, "Append", m.store.Append(m.ctx, batch...))
-	for _, b := range batch {
-		if len(b.Value) > 0 {
-			m.want[b.Key] += string(b.Value)
-		}
-	}
-	for _, b := range batch { // overwrite the values, because the store must not keep the caller's memory
+	m.append(batch...)
+	for _, b := range batch { // the store must not keep the caller's memory
 		clear(b.Value)
 	}
 	clear(batch)
 }
 
-func (m *machine) get(rt *rapid.T) {
-	keys := rapid.SliceOfN(m.keys, 0, 4).Draw(rt, "keys")
-	values, err := m.store.Get(m.ctx, keys...)
-	m.must(rt, "Get", err)
-	m.wantValues(rt, "Get", keys, values)
-}
+func (m *machine) getValues() { overwriteAll(m.checkGet(m.drawKeys()...)) }
 
-// wantValues compares the values that Get or Pop returned with the model. It then overwrites the
-// values, because they must not share memory with the store.
-func (m *machine) wantValues(rt *rapid.T, label string, keys []string, values [][]byte) {
-	if len(values) != len(keys) {
-		rt.Fatalf("%s of %d keys returned %d values", label, len(keys), len(values))
-	}
-	for i, k := range keys {
-		m.must(rt, label, differenceError("key "+partd.QuoteKey(k), values[i], m.want[k]))
-	}
+// overwriteAll overwrites the results of a store, because they must not share memory with it.
+func overwriteAll(values [][]byte) {
 	for _, v := range values {
-		clear(v)
-		_ = append(v, "what follows in memory"...)
+		overwrite(v)
 	}
 }
 
-func (m *machine) open(rt *rapid.T) {
-	k := m.key(rt)
+func (m *machine) open() {
+	k := m.drawKey()
+	want := m.model[k]
 	r, err := partd.Open(m.ctx, m.store, k)
-	m.must(rt, "Open", err)
-	want, appended := m.want[k], ""
-	if rapid.Bool().Draw(rt, "append before reading") {
-		appended = m.value(rt)
-		m.must(rt, "Append", m.store.Append(m.ctx, entry(k, appended)))
+	m.must("Open", err)
+	if rapid.Bool().Draw(m.rt, "append before reading") {
+		m.append(entry(k, m.drawValue()))
 	}
 	got, err := io.ReadAll(r)
-	m.must(rt, "Read", err)
-	m.must(rt, "Close of a reader", r.Close())
-	m.must(rt, "Open", differenceError("key "+partd.QuoteKey(k), got, want))
-	if appended != "" {
-		m.want[k] += appended
-	}
+	m.must("Read", err)
+	m.must("Close of a reader", r.Close())
+	m.must("Open", differenceError("key "+partd.QuoteKey(k), got, want))
 }
 
-func (m *machine) compare(rt *rapid.T) {
-	m.must(rt, "the whole store", compare(m.ctx, m.store, m.can, m.want))
+func (m *machine) dropRarely() {
+	if rapid.IntRange(0, 3).Draw(m.rt, "really") != 0 {
+		m.rt.Skip("no Drop this time, so that the store does not stay empty")
+	}
+	m.drop()
 }
 
-func (m *machine) scanInParts(rt *rapid.T) {
-	n := rapid.SampledFrom([]int{1, 2, 3, 16}).Draw(rt, "parts")
-	values, err := scanParts(m.ctx, m.store, n, allParts(n))
-	m.must(rt, "ScanPart", err)
-	m.must(rt, "ScanPart", sameKeys(fmt.Sprintf("the %d parts together", n), values, m.want))
-	for k, v := range values {
-		m.must(rt, "ScanPart", differenceError("part scan, key "+partd.QuoteKey(k), v, m.want[k]))
-	}
+func (m *machine) breakOutOfKeys() {
+	limit := rapid.IntRange(1, 5).Draw(m.rt, "after")
+	m.must("Keys", breakOut(partd.Keys(m.ctx, m.store), func(n int, info partd.KeyInfo) bool {
+		return m.isLast("Keys", info.Key, n, limit)
+	}))
 }
 
-func (m *machine) drop(rt *rapid.T) {
-	// Drop rarely, so that the store does not stay empty.
-	if rapid.IntRange(0, 3).Draw(rt, "really") != 0 {
-		rt.Skip("no Drop this time")
-	}
-	m.must(rt, "Drop", m.store.Drop(m.ctx))
-	clear(m.want)
+func (m *machine) breakOutOfScan() {
+	limit := rapid.IntRange(1, 5).Draw(m.rt, "after")
+	m.must("Scan", breakOut(partd.Scan(m.ctx, m.store), func(n int, c partd.Chunk) bool {
+		return m.isLast("Scan", c.Key, n, limit)
+	}))
 }
 
-func (m *machine) set(rt *rapid.T) {
-	k, v := m.key(rt), m.value(rt)
-	m.must(rt, "Set", partd.Set(m.ctx, m.store, k, []byte(v)))
-	m.want[k] = v
-}
-
-func (m *machine) setOnce(rt *rapid.T) {
-	k, v := m.key(rt), m.value(rt)
-	m.must(rt, "SetOnce", partd.SetOnce(m.ctx, m.store, k, []byte(v)))
-	if _, ok := m.want[k]; !ok {
-		m.want[k] = v
+func (m *machine) isLast(name, key string, n, limit int) bool {
+	if _, exists := m.model[key]; !exists {
+		m.Fatalf("%s yields key %s, which should not exist", name, partd.QuoteKey(key))
 	}
-}
-
-func (m *machine) delete(rt *rapid.T) {
-	keys := rapid.SliceOfN(m.keys, 0, 3).Draw(rt, "keys")
-	m.must(rt, "Delete", partd.Delete(m.ctx, m.store, keys...))
-	for _, k := range keys {
-		delete(m.want, k)
-	}
-}
-
-func (m *machine) pop(rt *rapid.T) {
-	keys := rapid.SliceOfN(m.keys, 0, 3).Draw(rt, "keys")
-	values, err := partd.Pop(m.ctx, m.store, keys...)
-	m.must(rt, "Pop", err)
-	m.wantValues(rt, "Pop", keys, values)
-	for _, k := range keys {
-		delete(m.want, k)
-	}
-}
-
-func (m *machine) breakOut(rt *rapid.T) {
-	limit := rapid.IntRange(1, 5).Draw(rt, "after")
-	existing := slices.Collect(maps.Keys(m.want))
-	n := 0
-	if m.can[CanList] {
-		for info, err := range partd.Keys(m.ctx, m.store) {
-			m.must(rt, "Keys", err)
-			if !slices.Contains(existing, info.Key) {
-				rt.Fatalf("Keys yields key %s, which should not exist", partd.QuoteKey(info.Key))
-			}
-			if n++; n == limit {
-				break
-			}
-		}
-	}
-	n = 0
-	if m.can[CanScan] {
-		for c, err := range partd.Scan(m.ctx, m.store) {
-			m.must(rt, "Scan", err)
-			if !slices.Contains(existing, c.Key) {
-				rt.Fatalf("Scan yields key %s, which should not exist", partd.QuoteKey(c.Key))
-			}
-			if n++; n == limit {
-				break
-			}
-		}
-	}
-}
-
-func (m *machine) reopen(rt *rapid.T) {
-	m.store = m.suite.opts.Reopen(m.t.testingT(), m.store)
-	if m.store == nil {
-		rt.Fatalf("Reopen returned a nil store")
-	}
-	m.compare(rt)
+	return n == limit
 }

@@ -54,10 +54,7 @@ type Options struct {
 // probe records in s.can the abilities of the stores that s.open returns.
 func (s *suite) probe(t tester) {
 	ctx := context.Background()
-	store := s.open(t.testingT())
-	if store == nil {
-		t.Fatalf("open returned a nil store")
-	}
+	store := s.newEnv(ctx, t).store
 	if err := compare(ctx, store, nil, nil); err != nil {
 		t.Fatalf("a new store must be empty: %v", err)
 	}

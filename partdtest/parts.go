@@ -13,51 +13,38 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// partChecks returns the checks of ScanPart. They also check the order of chunks, in scanInto.
-func partChecks() []check {
-	return []check{
-		{name: "scan-parts", requires: []Ability{CanScan}, run: partsComplete},
-		{name: "scan-parts-max", requires: []Ability{CanScan}, run: partsMax},
-		{name: "scan-part-wrong-number", requires: []Ability{CanScan}, run: partInvalid},
-		{name: "scan-part-break", requires: []Ability{CanScan}, run: partBreak},
-		{name: "scan-part-cancelled", requires: []Ability{CanScan}, run: partCancelled},
+// checkParts scans all parts, and checks that each key of the model is in one of them.
+func (e *env) checkParts(label string, parts int) {
+	e.Helper()
+	values, err := scanParts(e.ctx, e.store, parts, allParts(parts))
+	if err == nil {
+		err = sameContent(fmt.Sprintf("the %d parts together", parts), values, e.model)
 	}
+	e.must(label, err)
 }
 
-// wantParts scans the parts with the given indexes, and checks that each key of want is in one part.
-func (e *env) wantParts(label string, parts int, indexes iter.Seq[int], want model) {
-	e.Helper()
-	values, err := scanParts(e.ctx, e.store, parts, indexes)
-	if err == nil {
-		err = sameKeys(fmt.Sprintf("the %d parts together", parts), values, want)
-	}
-	for k := range want {
-		if err == nil {
-			err = differenceError("part scan, key "+partd.QuoteKey(k), values[k], want[k])
+func allParts(parts int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for part := 0; part < parts && yield(part); part++ {
 		}
-	}
-	if err != nil {
-		e.Fatalf("%s: %v", label, err)
 	}
 }
 
 // partsComplete scans values of one chunk, values of many chunks, and empty values, in parts.
 func partsComplete(e *env) {
-	e.wantParts("ScanPart of an empty store", 3, allParts(3), nil)
-	want := e.fill(300)
-	want["large"] = string(randomBytes(1<<20, 3))
-	e.append(entry("large", want["large"]))
+	e.checkParts("ScanPart of an empty store", 3)
+	e.fill(300)
+	e.append(entry("large", randomText(1<<20, 3)))
 	if e.suite.can[CanSet] {
 		e.set("empty", "")
-		want["empty"] = ""
 	}
 	for _, parts := range []int{1, 2, 3, 16} {
-		e.wantParts("ScanPart", parts, allParts(parts), want)
+		e.checkParts("ScanPart", parts)
 	}
 	original := e.keysByPart(16)
 	for part, keys := range original {
-		if len(keys) > len(want)/2 {
-			e.Errorf("part %d of 16 has %d of %d keys, which leaves too few to the other parts", part, len(keys), len(want))
+		if len(keys) > len(e.model)/2 {
+			e.Errorf("part %d of 16 has %d of %d keys, which leaves too few to the other parts", part, len(keys), len(e.model))
 		}
 	}
 	compareParts := func(label string) {
@@ -70,7 +57,7 @@ func partsComplete(e *env) {
 	compareParts("repeated scan")
 	if e.reopen() {
 		compareParts("after reopening")
-		e.wantParts("ScanPart after reopening", 3, allParts(3), want)
+		e.checkParts("ScanPart after reopening", 3)
 	}
 }
 
@@ -93,9 +80,7 @@ func (e *env) keysByPart(parts int) [][]string {
 // early, and does not check that it has seen all keys.
 func partsMax(e *env) {
 	const timeLimit = 5 * time.Second // a fifth of this limit applies if less than a fifth of the parts was scanned by then
-	want := model{}
 	for _, k := range numberedKeys(30) {
-		want[k] = k
 		e.append(entry(k, k))
 	}
 	order := rand.New(rand.NewPCG(1, 2)).Perm(partd.MaxParts)
@@ -111,17 +96,15 @@ func partsMax(e *env) {
 	values, err := scanParts(e.ctx, e.store, partd.MaxParts, indexes)
 	e.must("ScanPart", err)
 	if scanned == partd.MaxParts {
-		e.must("ScanPart", sameKeys("the 65,536 parts together", values, want))
+		e.must("ScanPart", sameKeys("the 65,536 parts together", values, e.model))
 	} else {
 		e.Logf("scanned %d of %d parts in %v", scanned, partd.MaxParts, time.Since(start))
 	}
-	for k, v := range values {
-		e.must("ScanPart", differenceError("part scan, key "+partd.QuoteKey(k), v, want[k]))
-	}
+	e.must("ScanPart", sameValues("part scan", values, e.model))
 }
 
 func partInvalid(e *env) {
-	want := e.fill(20)
+	e.fill(20)
 	for _, invalid := range []struct{ part, parts int }{
 		{0, 0}, {0, -1}, {-1, 1}, {1, 1}, {4, 4}, {-1, 4}, {5, 4}, {0, partd.MaxParts + 1}, {partd.MaxParts, partd.MaxParts}, {math.MaxInt - 1, math.MaxInt},
 	} {
@@ -145,62 +128,40 @@ func partInvalid(e *env) {
 			}
 		}
 	}
-	e.want("after ScanPart with invalid numbers", want)
+	e.check("after ScanPart with invalid numbers")
 }
 
 func partBreak(e *env) {
-	want := e.fill(100)
-	want["large"] = string(randomBytes(1<<20, 3))
-	e.append(entry("large", want["large"]))
-	e.withTimeout("use of the store after a break out of ScanPart", func() error {
+	e.fill(100)
+	e.append(entry("large", randomText(1<<20, 3)))
+	e.checkUsable("a break out of ScanPart", func() error {
 		for part := range 4 {
-			for _, limit := range []int{1, 2, 10} {
-				n := 0
-				for _, err := range partd.ScanPart(e.ctx, e.store, part, 4) {
-					if err != nil {
-						return err
-					}
-					if n++; n == limit {
-						break
-					}
-				}
+			scan := func() iter.Seq2[partd.Chunk, error] { return partd.ScanPart(e.ctx, e.store, part, 4) }
+			if err := breakAfter(scan, 1, 2, 10); err != nil {
+				return err
 			}
 		}
-		return e.store.Append(e.ctx, entry("a", "1"))
+		return nil
 	})
-	want["a"] = "1"
-	e.wantParts("after a break out of ScanPart", 2, allParts(2), want)
+	e.checkParts("after a break out of ScanPart", 2)
 }
 
 func partCancelled(e *env) {
-	want := e.fill(300)
-	ctx, cancel := context.WithCancelCause(e.ctx)
-	defer cancel(nil)
+	e.fill(300)
 	partValues := map[string][]byte{}
 	e.must("ScanPart", scanInto(partValues, partd.ScanPart(e.ctx, e.store, 1, 2)))
-	keys := 0
-	var scanErr error
-	for c, err := range partd.ScanPart(ctx, e.store, 1, 2) {
-		if scanErr != nil {
-			e.Fatalf("ScanPart continues after its error %v", scanErr)
+	scan := func(ctx context.Context) iter.Seq2[partd.Chunk, error] { return partd.ScanPart(ctx, e.store, 1, 2) }
+	checkCancelled(e, "ScanPart", len(partValues), scan, func(c partd.Chunk) int {
+		if c.Last {
+			return 1
 		}
-		if scanErr = err; c.Last {
-			keys++
-		}
-		cancel(errSibling)
+		return 0
+	})
+	err := each("ScanPart", partd.ScanPart(cancelledFor(e.ctx), e.store, 0, 2), func(partd.Chunk) error {
+		return errors.New("a chunk despite the cancelled context")
+	})
+	if !isCancelledError(err) {
+		e.Fatalf("ScanPart with a cancelled context ends with the error %v", err)
 	}
-	if scanErr == nil && keys != len(partValues) || scanErr != nil && !isCancelledError(scanErr) {
-		e.Fatalf("ScanPart, cancelled after the first chunk, yielded %d of %d keys and the error %v", keys, len(partValues), scanErr)
-	}
-	cancel(errSibling) // if part 1 is empty, the loop has not canceled ctx
-	for _, err := range partd.ScanPart(ctx, e.store, 0, 2) {
-		if err == nil {
-			e.Fatalf("ScanPart with a cancelled context yields a chunk")
-		}
-		scanErr = err
-	}
-	if !isCancelledError(scanErr) {
-		e.Fatalf("ScanPart with a cancelled context ends with the error %v", scanErr)
-	}
-	e.want("after a cancelled ScanPart", want)
+	e.check("after a cancelled ScanPart")
 }

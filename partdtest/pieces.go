@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+
+	"github.com/go-partd/partd"
 )
 
 // Concurrent writers append numbered pieces. A piece contains its writer's number and its own number,
@@ -21,6 +23,8 @@ func (p piece) bytes() []byte {
 	}
 	return append(b, ']')
 }
+
+func (p piece) entry(key string) partd.Entry { return partd.Entry{Key: key, Value: p.bytes()} }
 
 func parsePieces(value []byte) ([]piece, error) {
 	var pieces []piece
@@ -63,6 +67,15 @@ func checkSequence(pieces []piece, fromStart bool) (map[int]int, error) {
 		nextNumbers[p.writer] = p.number + 1
 	}
 	return nextNumbers, nil
+}
+
+// parsePart returns the pieces of a value, whose numbers must be consecutive for each writer.
+func parsePart(value []byte) ([]piece, error) {
+	pieces, err := parsePieces(value)
+	if err == nil {
+		_, err = checkSequence(pieces, false)
+	}
+	return pieces, err
 }
 
 // checkPieces checks that a value consists of whole pieces, numbered from 0 for each writer. It returns

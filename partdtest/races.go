@@ -13,16 +13,6 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func raceChecks() []check {
-	return []check{
-		{name: "concurrent-drop", run: concurrentDrop},
-		{name: "concurrent-set-once", requires: []Ability{CanSet}, run: concurrentSetOnce},
-		{name: "concurrent-set", requires: []Ability{CanSet}, run: concurrentSet},
-		{name: "concurrent-pop", requires: []Ability{CanPop}, run: concurrentPop},
-		{name: "concurrent-close", requires: []Ability{CanClose}, run: concurrentClose},
-	}
-}
-
 // concurrentDrop drops while other goroutines append. After a Drop, all appends that returned before
 // the Drop began must be gone. No append that began after the Drop may be missing.
 func concurrentDrop(e *env) {
@@ -37,10 +27,7 @@ func concurrentDrop(e *env) {
 			return fmt.Errorf("get: %w", err)
 		}
 		for i, v := range values {
-			pieces, err := parsePieces(v)
-			if err == nil {
-				_, err = checkSequence(pieces, false)
-			}
+			pieces, err := parsePart(v)
 			if err != nil {
 				return fmt.Errorf("key %q, during appends and Drops: %w", numberedKeys(keys)[i], err)
 			}
@@ -52,28 +39,27 @@ func concurrentDrop(e *env) {
 		}
 		return nil
 	}
-	var appenders []func() error
-	for w := range writers {
-		appenders = append(appenders, func() error {
-			for n := 0; !stopped.Load(); {
-				if int64(n) == allowed.Load() {
-					time.Sleep(20 * time.Microsecond)
-					continue
-				}
-				var batch []partd.Entry
-				for _, k := range numberedKeys(keys) {
-					batch = append(batch, partd.Entry{Key: k, Value: piece{w, n}.bytes()})
-				}
-				if err := e.store.Append(e.ctx, batch...); err != nil {
-					stopped.Store(true)
-					return fmt.Errorf("append: %w", err)
-				}
-				n++
-				acked[w].Store(int64(n))
-			}
-			return nil
-		})
+	batch := func(w, n int) (entries []partd.Entry) {
+		for _, k := range numberedKeys(keys) {
+			entries = append(entries, piece{w, n}.entry(k))
+		}
+		return entries
 	}
+	appenders := inWriters(func(w int) error {
+		for n := 0; !stopped.Load(); {
+			if int64(n) == allowed.Load() {
+				time.Sleep(20 * time.Microsecond)
+				continue
+			}
+			if err := e.store.Append(e.ctx, batch(w, n)...); err != nil {
+				stopped.Store(true)
+				return fmt.Errorf("append: %w", err)
+			}
+			n++
+			acked[w].Store(int64(n))
+		}
+		return nil
+	})
 	var minNumbers [writers]int64
 	e.concurrently(append(appenders, func() error {
 		defer stopped.Store(true)
@@ -99,9 +85,7 @@ func concurrentDrop(e *env) {
 	e.must("after the last Drop", check(minNumbers))
 	// Another append by each writer shows whether its previous append is missing.
 	for w := range writers {
-		for _, k := range numberedKeys(keys) {
-			e.append(partd.Entry{Key: k, Value: piece{w, int(acked[w].Load())}.bytes()})
-		}
+		e.append(batch(w, int(acked[w].Load()))...)
 	}
 	e.must("after the last Drop and another append", check(minNumbers))
 }
@@ -111,23 +95,19 @@ func concurrentSetOnce(e *env) {
 		key := fmt.Sprintf("once %d", round)
 		var mu sync.Mutex
 		seen := map[string]bool{}
-		var setters []func() error
-		for w := range writers {
-			setters = append(setters, func() error {
-				if err := partd.SetOnce(e.ctx, e.store, key, piece{w, round}.bytes()); err != nil {
-					return fmt.Errorf("set once: %w", err)
-				}
-				values, err := e.store.Get(e.ctx, key)
-				if err != nil {
-					return fmt.Errorf("get: %w", err)
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				seen[string(values[0])] = true
-				return nil
-			})
-		}
-		e.concurrently(setters...)
+		e.concurrently(inWriters(func(w int) error {
+			if err := partd.SetOnce(e.ctx, e.store, key, piece{w, round}.bytes()); err != nil {
+				return fmt.Errorf("set once: %w", err)
+			}
+			values, err := e.store.Get(e.ctx, key)
+			if err != nil {
+				return fmt.Errorf("get: %w", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			seen[string(values[0])] = true
+			return nil
+		})...)
 		seen[string(e.get(key)[0])] = true
 		if len(seen) != 1 {
 			e.Fatalf("after SetOnce of a key in %d goroutines, %d different values were seen, want one winner", writers, len(seen))
@@ -156,33 +136,29 @@ func concurrentSet(e *env) {
 		}
 		return nil
 	}
-	var runs []func() error
-	for w := range 4 {
-		runs = append(runs, func() error {
-			for n := range 60 {
-				var err error
-				if w < 2 {
-					i := (n*7 + w) % 10
-					err = partd.Set(e.ctx, e.store, "a", []byte(repeat(string(rune('a'+i)), 50+1000*i)))
-				} else {
-					err = e.store.Append(e.ctx, entry("a", "++"))
-				}
-				if err != nil {
-					return fmt.Errorf("set or append: %w", err)
-				}
+	e.whileRunning(inWriters(func(w int) error {
+		for n := range 60 {
+			var err error
+			if w%2 == 0 {
+				i := (n*7 + w) % 10
+				err = partd.Set(e.ctx, e.store, "a", []byte(repeat(string(rune('a'+i)), 50+1000*i)))
+			} else {
+				err = e.store.Append(e.ctx, entry("a", "++"))
 			}
-			return nil
-		})
-	}
-	e.whileRunning(runs, []func() error{func() error {
+			if err != nil {
+				return fmt.Errorf("set or append: %w", err)
+			}
+		}
+		return nil
+	}), func() error {
 		values, err := e.store.Get(e.ctx, "a")
 		if err != nil {
 			return fmt.Errorf("get: %w", err)
 		}
 		return valid(values[0])
-	}})
+	})
 	e.set("a", "last")
-	e.want("Set after all other operations", model{"a": "last"})
+	e.check("Set after all other operations")
 }
 
 // concurrentPop pops while other goroutines append. Each piece must be popped exactly once.
@@ -199,10 +175,7 @@ func concurrentPop(e *env) {
 		mu.Lock()
 		defer mu.Unlock()
 		for i, v := range values {
-			pieces, err := parsePieces(v)
-			if err == nil {
-				_, err = checkSequence(pieces, false)
-			}
+			pieces, err := parsePart(v)
 			if err != nil {
 				return fmt.Errorf("pop: %w", err)
 			}
@@ -210,19 +183,15 @@ func concurrentPop(e *env) {
 		}
 		return nil
 	}
-	var runs []func() error
-	for w := range writers {
-		runs = append(runs, func() error {
-			for n := range appendsPerWriter {
-				p := piece{w, n}.bytes()
-				if err := e.store.Append(e.ctx, partd.Entry{Key: keys[0], Value: p}, partd.Entry{Key: keys[1], Value: p}); err != nil {
-					return fmt.Errorf("append: %w", err)
-				}
+	e.whileRunning(inWriters(func(w int) error {
+		for n := range appendsPerWriter {
+			p := piece{w, n}
+			if err := e.store.Append(e.ctx, p.entry(keys[0]), p.entry(keys[1])); err != nil {
+				return fmt.Errorf("append: %w", err)
 			}
-			return nil
-		})
-	}
-	e.whileRunning(runs, []func() error{popAll, popAll})
+		}
+		return nil
+	}), popAll, popAll)
 	e.must("the last Pop", popAll())
 	for _, k := range keys {
 		pieces := popped[k]
@@ -233,7 +202,7 @@ func concurrentPop(e *env) {
 			e.Fatalf("all Pops of key %q together returned %d appends, want %d: %v", k, len(pieces), writers*appendsPerWriter, next)
 		}
 	}
-	e.want("after the last Pop", nil)
+	e.check("after the last Pop")
 }
 
 // concurrentClose closes the store while other goroutines append. Each append must either fail with
@@ -241,44 +210,33 @@ func concurrentPop(e *env) {
 func concurrentClose(e *env) {
 	var acked [writers]int
 	started := make(chan struct{}, writers)
-	var runs []func() error
-	for w := range writers {
-		runs = append(runs, func() error {
-			for n := range 20_000 {
-				if n > 1000 {
-					// Slow down, so that even a fast store still has appends to do when Close runs.
-					time.Sleep(time.Millisecond)
-				}
-				err := e.store.Append(e.ctx, partd.Entry{Key: "a", Value: piece{w, n}.bytes()})
-				if n == 20 || err != nil && n < 20 {
-					started <- struct{}{}
-				}
-				if errors.Is(err, partd.ErrClosed) {
-					return nil
-				}
-				if err != nil {
-					return fmt.Errorf("append during Close must succeed or fail with ErrClosed: %w", err)
-				}
-				acked[w] = n + 1
+	runs := inWriters(func(w int) error {
+		for n := range 20_000 {
+			if n > 1000 {
+				// Slow down, so that even a fast store still has appends to do when Close runs.
+				time.Sleep(time.Millisecond)
 			}
-			return fmt.Errorf("writer %d: no Append failed although the store is closed", w)
-		})
-	}
+			err := e.store.Append(e.ctx, piece{w, n}.entry("a"))
+			if n == 20 || err != nil && n < 20 {
+				started <- struct{}{}
+			}
+			if errors.Is(err, partd.ErrClosed) {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("append during Close must succeed or fail with ErrClosed: %w", err)
+			}
+			acked[w] = n + 1
+		}
+		return fmt.Errorf("writer %d: no Append failed although the store is closed", w)
+	})
 	e.withTimeout("Close during appends", func() error {
-		errs := make(chan error, 1)
-		go func() {
+		return runAll(append(runs, func() error {
 			for range writers {
 				<-started
 			}
-			errs <- partd.Close(e.ctx, e.store)
-		}()
-		var wg sync.WaitGroup
-		appendErrs := make([]error, writers)
-		for i, f := range runs {
-			wg.Go(func() { appendErrs[i] = f() })
-		}
-		wg.Wait()
-		return errors.Join(append(appendErrs, <-errs)...)
+			return partd.Close(e.ctx, e.store)
+		}))
 	})
 	e.closed = true
 	if e.suite.opts.Reopen == nil {

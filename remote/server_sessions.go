@@ -116,7 +116,7 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 // token returns the token of a session from the store or, if the store issues no tokens, a token
 // that is valid until the server stops.
 func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, error) {
-	if g, ok := s.currentKeeper().(partd.SessionGuard); ok {
+	if g, ok := s.guard(); ok {
 		t, err := g.SessionToken(ctx, id)
 		if !errors.Is(err, errors.ErrUnsupported) {
 			return t, err
@@ -144,12 +144,20 @@ func (s *sessions) check(ctx context.Context, user string, id uint64, token part
 		}
 		return tokenFor(user, issued).Check(id, token)
 	}
-	if g, ok := s.currentKeeper().(partd.SessionGuard); ok {
+	if g, ok := s.guard(); ok {
 		if err := g.CheckSession(ctx, id, token); !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
 	}
 	return partd.NewSessionToken(s.secret[:], id).Check(id, token)
+}
+
+// guard returns the store's own check of sessions, unless the server keeps the sessions.
+func (s *sessions) guard() (partd.SessionGuard, bool) {
+	if s.currentKeeper() == partd.Applier(&s.memory) {
+		return nil, false
+	}
+	return partd.As[partd.SessionGuard](s.store)
 }
 
 func (s *sessions) currentKeeper() partd.Applier {

@@ -15,7 +15,7 @@ import (
 // readRun writes a run and reads it back.
 func readRun(t *testing.T, fsys vfs.FS) (n int, err error) {
 	t.Helper()
-	temp, err := tempdir.New([]string{t.TempDir()}, &tempdir.Options{FS: fsys})
+	temp, err := tempdir.New([]string{t.TempDir()}, fsys)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
@@ -199,12 +198,7 @@ func compressors() []layer {
 }
 
 func levelKind(highest int) kind {
-	return kind{fmt.Sprintf("1-%d", highest), func(value string) error {
-		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > highest {
-			return fmt.Errorf("write a number from 1 to %d", highest)
-		}
-		return nil
-	}}
+	return numberKind(fmt.Sprintf("1-%d", highest), highest, fmt.Sprintf("write a number from 1 to %d", highest))
 }
 
 // limitKind returns the kind of the option limit: a size below 2 GiB.

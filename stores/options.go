@@ -35,10 +35,13 @@ func parsedKind[T any](usage string, parse func(string) (T, error)) kind {
 
 func sizeKind() kind { return parsedKind("SIZE", ParseSize) }
 
-func countKind() kind {
-	return kind{"COUNT", func(value string) error {
-		if n, err := strconv.Atoi(value); err != nil || n <= 0 {
-			return errors.New("write a number above 0")
+func countKind() kind { return numberKind("COUNT", math.MaxInt, "write a number above 0") }
+
+// numberKind returns a kind that accepts numbers from 1 to highest. rule is the error for other values.
+func numberKind(usage string, highest int, rule string) kind {
+	return kind{usage, func(value string) error {
+		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > highest {
+			return errors.New(rule)
 		}
 		return nil
 	}}

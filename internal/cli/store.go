@@ -190,7 +190,7 @@ func flush(ctx context.Context, store partd.Partd) error {
 
 // memoryUsed returns a function for the memory in use by a store, or nil if the memory is unknown.
 func memoryUsed(store partd.Partd) func() int64 {
-	if m, ok := store.(partd.MemoryUser); ok {
+	if m, ok := partd.As[partd.MemoryUser](store); ok {
 		return m.MemoryUsed
 	}
 	return nil

@@ -18,7 +18,7 @@ import (
 
 // sortPairsIn sorts pairs with temporary data in fsys. It returns the number of records in the output.
 func sortPairsIn(ctx context.Context, fsys vfs.FS, dir string, o Options, pairs []pair) (n int, err error) {
-	temp, err := tempdir.New([]string{dir}, &tempdir.Options{FS: fsys})
+	temp, err := tempdir.New([]string{dir}, fsys)
 	if err != nil {
 		return 0, err
 	}

@@ -15,7 +15,7 @@ import (
 // spoolTwice writes two texts to a spool in turn, and reports whether it reads them back unchanged.
 func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 	t.Helper()
-	temp, err := tempdir.New([]string{t.TempDir()}, &tempdir.Options{FS: fsys})
+	temp, err := tempdir.New([]string{t.TempDir()}, fsys)
 	if err != nil {
 		t.Fatal(err)
 	}

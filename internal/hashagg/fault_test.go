@@ -18,7 +18,7 @@ const faultKeys = 12_000
 
 // countRecordsIn counts records of many keys, with temporary data in fsys. It returns the number of groups.
 func countRecordsIn(ctx context.Context, fsys vfs.FS, dir string) (n int, err error) {
-	temp, err := tempdir.New([]string{dir}, &tempdir.Options{FS: fsys})
+	temp, err := tempdir.New([]string{dir}, fsys)
 	if err != nil {
 		return 0, err
 	}

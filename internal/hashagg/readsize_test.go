@@ -22,7 +22,7 @@ func TestReadsAreLarge(t *testing.T) {
 		}
 		return nil
 	})
-	temp, err := tempdir.New([]string{t.TempDir()}, &tempdir.Options{FS: fsys})
+	temp, err := tempdir.New([]string{t.TempDir()}, fsys)
 	if err != nil {
 		t.Fatal(err)
 	}

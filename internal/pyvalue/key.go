@@ -26,8 +26,23 @@ type keyer struct {
 func Key(v any) (any, error) { return new(keyer).key(v) }
 
 func (k *keyer) key(v any) (any, error) {
+	v, err := number(v)
+	if err != nil {
+		return nil, err
+	}
+	switch v.(type) {
+	case []byte, Tuple, FrozenSet, *big.Int:
+		return k.digest(v)
+	}
+	return v, nil
+}
+
+// number converts a Go value to a plain one, and equal numbers to the same one: an int64 if the
+// number is an integer that fits, or else a *big.Int or a float64. A value that cannot be a key is an
+// error.
+func number(v any) (any, error) {
 	switch v := v.(type) {
-	case nil, string, int64:
+	case nil, string, int64, []byte, Tuple, FrozenSet:
 		return v, nil
 	case bool:
 		if v {
@@ -35,18 +50,16 @@ func (k *keyer) key(v any) (any, error) {
 		}
 		return int64(0), nil
 	case float64:
-		if f := floatKey(v); f != nil {
-			return f, nil
+		switch {
+		case v != math.Trunc(v) || math.IsInf(v, 0):
+			return v, nil
+		case v >= math.MinInt64 && v < math.MaxInt64:
+			return int64(v), nil
 		}
 		n, _ := big.NewFloat(v).Int(nil)
-		return k.digest(n)
+		return n, nil
 	case *big.Int:
-		if v.IsInt64() {
-			return v.Int64(), nil
-		}
-		return k.digest(v)
-	case []byte, Tuple, FrozenSet:
-		return k.digest(v)
+		return Integer(v), nil
 	case []any, Dict, Set, ByteArray:
 		return nil, unhashableError(v)
 	}
@@ -54,23 +67,11 @@ func (k *keyer) key(v any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k.key(c)
+	return number(c)
 }
 
 func unhashableError(v any) error {
 	return fmt.Errorf("a %s cannot be a key or an element of a set", Name(v))
-}
-
-// floatKey returns an int64 if f is an integer, nil if that integer needs a *big.Int, and
-// f itself otherwise.
-func floatKey(f float64) any {
-	switch {
-	case f != math.Trunc(f) || math.IsInf(f, 0):
-		return f
-	case f >= math.MinInt64 && f < math.MaxInt64:
-		return int64(f)
-	}
-	return nil
 }
 
 func (k *keyer) digest(v any) (any, error) {
@@ -89,6 +90,10 @@ func (k *keyer) digest(v any) (any, error) {
 // write hashes an encoding of v. Equal keys have equal encodings, and no encoding is a prefix of
 // another.
 func (k *keyer) write(h hash.Hash, v any) error {
+	v, err := number(v)
+	if err != nil {
+		return err
+	}
 	switch v := v.(type) {
 	case nil:
 		k.writeHead(h, 'n', 0)
@@ -105,17 +110,12 @@ func (k *keyer) write(h hash.Hash, v any) error {
 	case int64:
 		k.writeHead(h, 'i', int(v))
 	case float64:
-		switch f := floatKey(v).(type) {
-		case int64:
-			k.writeHead(h, 'i', int(f))
-		case float64:
-			k.writeHead(h, 'f', int(math.Float64bits(f)))
-		default:
-			n, _ := big.NewFloat(v).Int(nil)
-			k.writeNumber(h, n)
-		}
+		k.writeHead(h, 'f', int(math.Float64bits(v)))
 	case *big.Int:
-		k.writeNumber(h, v)
+		k.writeHead(h, 'l', v.Sign()*v.BitLen())
+		for _, word := range v.Bits() {
+			k.writeHead(h, 'w', int(word))
+		}
 	case Tuple:
 		k.writeHead(h, 't', len(v))
 		for _, e := range v {
@@ -125,20 +125,6 @@ func (k *keyer) write(h hash.Hash, v any) error {
 		}
 	case FrozenSet:
 		return k.writeSet(h, v)
-	case []any, Dict, Set, ByteArray:
-		return unhashableError(v)
-	case bool:
-		n := 0
-		if v {
-			n = 1
-		}
-		k.writeHead(h, 'i', n)
-	default:
-		c, err := Canon(v)
-		if err != nil {
-			return err
-		}
-		return k.write(h, c)
 	}
 	return nil
 }
@@ -147,17 +133,6 @@ func (k *keyer) writeHead(h hash.Hash, kind byte, n int) {
 	k.chunk[0] = kind
 	binary.LittleEndian.PutUint64(k.chunk[1:], uint64(n))
 	h.Write(k.chunk[:9])
-}
-
-func (k *keyer) writeNumber(h hash.Hash, n *big.Int) {
-	if n.IsInt64() {
-		k.writeHead(h, 'i', int(n.Int64()))
-		return
-	}
-	k.writeHead(h, 'l', n.Sign()*n.BitLen())
-	for _, word := range n.Bits() {
-		k.writeHead(h, 'w', int(word))
-	}
 }
 
 // writeSet hashes the sorted digests of the elements, because a set has no order.

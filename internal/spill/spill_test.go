@@ -17,7 +17,7 @@ import (
 
 func newTemp(t *testing.T, fsys vfs.FS) *tempdir.Set {
 	t.Helper()
-	temp, err := tempdir.New([]string{t.TempDir()}, &tempdir.Options{FS: fsys})
+	temp, err := tempdir.New([]string{t.TempDir()}, fsys)
 	if err != nil {
 		t.Fatal(err)
 	}

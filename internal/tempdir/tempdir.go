@@ -8,6 +8,7 @@
 package tempdir
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -29,11 +30,6 @@ const (
 	digits     = 16
 	mark       = "The directory of this name, without .lock, is a temporary one of partd.\n"
 )
-
-// Options are the options of a [Set].
-type Options struct {
-	FS vfs.FS // file system, for injecting faults; nil means the real file system
-}
 
 // Set is a set of temporary directories, one for each parent directory. It is safe for
 // concurrent use.
@@ -57,12 +53,9 @@ var ErrClosed = errors.New("the temporary directories are already removed")
 
 // New returns a Set of temporary directories in the given parent directories, by default
 // [os.TempDir], and removes the files of dead processes from them. Directories are created only
-// when they are needed. A nil o means the defaults.
-func New(parents []string, o *Options) (*Set, error) {
-	s := &Set{fs: vfs.OS{}}
-	if o != nil && o.FS != nil {
-		s.fs = o.FS
-	}
+// when they are needed. fsys is for injecting faults; nil means the real file system.
+func New(parents []string, fsys vfs.FS) (*Set, error) {
+	s := &Set{fs: cmp.Or[vfs.FS](fsys, vfs.OS{})}
 	if len(parents) == 0 {
 		parents = []string{os.TempDir()}
 	}

@@ -220,7 +220,7 @@ func TestFaults(t *testing.T) {
 
 // useSet creates a file and a directory, and closes the Set.
 func useSet(fsys vfs.FS, parent string) error {
-	s, err := New([]string{parent}, &Options{FS: fsys})
+	s, err := New([]string{parent}, fsys)
 	if err != nil {
 		return err
 	}
