@@ -14,10 +14,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxHeldBytes limits the decoded size of the condition's columns that stay in memory until the rows to keep are
-// known.
-const maxHeldBytes = 32 << 20
-
 // step is a range of rows of a row group that are read together.
 type step struct {
 	span
@@ -84,41 +80,29 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 		}
 		return st, err
 	}
-	var heldSteps []step // steps with matching rows
-	canHold := len(otherColumns) > 0 && len(conditionColumns) > 0 && f.size(g, conditionColumns) <= maxHeldBytes
-	for size := int64(0); canHold && len(spans) > 0 && size <= maxHeldBytes; {
-		st, err := nextStep()
-		if err != nil {
-			return err
-		}
-		if !st.isEmpty {
-			heldSteps = append(heldSteps, st)
-			for _, a := range st.conditionArrays {
-				size += bufferBytes(a.Data())
-			}
-		}
-	}
-	if len(heldSteps) == 0 && len(spans) == 0 {
-		return nil
-	}
-	otherReader, err := f.columns(ctx, f.reader, g, otherColumns, len(otherColumns))
-	if err != nil {
-		return err
-	}
-	defer otherReader.release()
+	var otherReader *columns // nil until a row matches
 	schema := f.scan.Schema()
-	for len(heldSteps) > 0 || len(spans) > 0 {
+	var splitSteps []step
+	for len(splitSteps) > 0 || len(spans) > 0 {
 		var st step
-		if len(heldSteps) > 0 {
-			st, heldSteps = heldSteps[0], heldSteps[1:]
+		if len(splitSteps) > 0 {
+			st, splitSteps = splitSteps[0], splitSteps[1:]
 		} else if st, err = nextStep(); err != nil {
 			return err
 		}
 		if st.isEmpty {
 			continue
 		}
+		if otherReader == nil {
+			opened, err := f.columns(ctx, f.reader, g, otherColumns, len(otherColumns))
+			if err != nil {
+				return err
+			}
+			defer opened.release()
+			otherReader = opened
+		}
 		if st.rows() > otherReader.maxRows {
-			heldSteps = append(st.split(otherReader.maxRows), heldSteps...)
+			splitSteps = st.split(otherReader.maxRows)
 			conditionReader.releaseArrays(st.conditionArrays)
 			continue
 		}
@@ -161,15 +145,9 @@ func (f *file) chooseRows(st *step, firstRow int64) error {
 	if where == nil && deletes == nil {
 		return nil
 	}
-	var keep []bool
-	var err error
-	if where == nil {
-		keep = slices.Repeat([]bool{true}, int(st.rows()))
-	} else {
-		keep, err = where.Holds(int(st.rows()), func(name string) arrow.Array { return st.conditionArrays[slices.Index(where.Columns, name)] })
-		if err != nil {
-			return err
-		}
+	keep, err := where.Holds(int(st.rows()), func(name string) arrow.Array { return st.conditionArrays[slices.Index(where.Columns, name)] })
+	if err != nil {
+		return err
 	}
 	if deletes != nil {
 		if err := deletes.MarkDeleted(firstRow, keep, st.conditionArrays[len(f.scan.ConditionColumns):]); err != nil {
