@@ -228,6 +228,8 @@ const (
 // pager declares a method that the library's column writers have, but their interface lacks.
 type pager interface{ FlushCurrentPage() error }
 
+var _ pager = (*pqfile.ByteArrayColumnChunkWriter)(nil)
+
 // writePages writes a column of a row group in pages of at most rows rows.
 func (e *encoder) writePages(ctx context.Context, writer pqfile.ColumnChunkWriter, a arrow.Array, nullable bool, rows int) error {
 	pages, ok := writer.(pager)
