@@ -45,8 +45,8 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 	reader := *base // Copy it, because its properties and fields are changed below.
 	fields := *reader.Manifest
 	reader.Manifest, fields.Fields = &fields, slices.Clone(fields.Fields)
-	const maxPreallocated = 32 << 20 // bytes; in the footer of a damaged file, the sizes can be arbitrary
-	reader.Props.PreAllocBinaryData = f.size(g, requested) <= maxPreallocated
+	// Allocate memory in advance only up to maxHeldBytes: in the footer of a damaged file, the sizes can be arbitrary.
+	reader.Props.PreAllocBinaryData = f.size(g, requested) <= maxHeldBytes
 	allLeaves := map[int]bool{}
 	for i, w := range requested {
 		index := f.fieldIndex(w)

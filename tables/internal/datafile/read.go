@@ -14,6 +14,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
+// maxHeldBytes limits the decoded size of the condition's columns that stay in memory until the rows to keep are
+// known.
+const maxHeldBytes = 32 << 20
+
 // step is a range of rows of a row group that are read together.
 type step struct {
 	span
@@ -80,29 +84,41 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 		}
 		return st, err
 	}
-	var otherReader *columns // nil until a row matches
+	var heldSteps []step // steps with matching rows
+	canHold := len(otherColumns) > 0 && len(conditionColumns) > 0 && f.size(g, conditionColumns) <= maxHeldBytes
+	for size := int64(0); canHold && len(spans) > 0 && size <= maxHeldBytes; {
+		st, err := nextStep()
+		if err != nil {
+			return err
+		}
+		if !st.isEmpty {
+			heldSteps = append(heldSteps, st)
+			for _, a := range st.conditionArrays {
+				size += bufferBytes(a.Data())
+			}
+		}
+	}
+	if len(heldSteps) == 0 && len(spans) == 0 {
+		return nil
+	}
+	otherReader, err := f.columns(ctx, f.reader, g, otherColumns, len(otherColumns))
+	if err != nil {
+		return err
+	}
+	defer otherReader.release()
 	schema := f.scan.Schema()
-	var splitSteps []step
-	for len(splitSteps) > 0 || len(spans) > 0 {
+	for len(heldSteps) > 0 || len(spans) > 0 {
 		var st step
-		if len(splitSteps) > 0 {
-			st, splitSteps = splitSteps[0], splitSteps[1:]
+		if len(heldSteps) > 0 {
+			st, heldSteps = heldSteps[0], heldSteps[1:]
 		} else if st, err = nextStep(); err != nil {
 			return err
 		}
 		if st.isEmpty {
 			continue
 		}
-		if otherReader == nil {
-			opened, err := f.columns(ctx, f.reader, g, otherColumns, len(otherColumns))
-			if err != nil {
-				return err
-			}
-			defer opened.release()
-			otherReader = opened
-		}
 		if st.rows() > otherReader.maxRows {
-			splitSteps = st.split(otherReader.maxRows)
+			heldSteps = append(st.split(otherReader.maxRows), heldSteps...)
 			conditionReader.releaseArrays(st.conditionArrays)
 			continue
 		}
