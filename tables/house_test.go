@@ -76,7 +76,6 @@ var tablesLayering = layering.Layering{
 		}},
 		{Name: "rows", Packages: map[string][]string{
 			"arrowvalue":        nil,
-			"pandasframe":       nil,
 			"filter":            nil,
 			"internal/sorted":   nil,
 			"internal/gostruct": nil,

@@ -182,10 +182,8 @@ func rational(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	switch {
 	case l.kind == literalText:
 		return timeValue(l, t, typ)
-	case l.boolean:
-		return big.NewRat(1, 1), nil
 	case l.kind == literalBool:
-		return new(big.Rat), nil
+		return big.NewRat(int64(toInt(l.text == "true")), 1), nil
 	}
 	if d, ok := typ.(*arrow.Decimal128Type); ok {
 		scale := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(d.Scale)), nil)

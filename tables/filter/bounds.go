@@ -17,7 +17,7 @@ type Bounds struct {
 // May reports whether the condition may be true for some row of a group, and whether it may be false or null for some
 // row. bounds must return the bounds of a column in the group.
 func (c *Condition) May(bounds func(column string) Bounds) (mayHold, mayFail bool) {
-	if c.root == nil {
+	if c == nil || c.root == nil {
 		return true, false
 	}
 	all, _ := c.root.outcomes(func(n *boundNode) ([]outcomes, error) {

@@ -163,7 +163,7 @@ func literalOf(v any) (literal, error) {
 	var text string
 	switch r := reflect.ValueOf(v); {
 	case r.Kind() == reflect.Bool:
-		return literal{kind: literalBool, text: strconv.FormatBool(r.Bool()), boolean: r.Bool()}, nil
+		return literal{kind: literalBool, text: strconv.FormatBool(r.Bool())}, nil
 	case r.Kind() == reflect.String:
 		if !utf8.ValidString(r.String()) {
 			return literal{}, fmt.Errorf("%.40q is not valid UTF-8", r.String())

@@ -68,8 +68,8 @@ func (n *node) columns(to []string) []string {
 	return to
 }
 
-// Condition is an expression bound to a schema. The zero value is true for all rows. A Condition is safe for concurrent
-// use.
+// Condition is an expression bound to a schema. Nil and the zero value are true for all rows. A Condition is safe for
+// concurrent use.
 type Condition struct {
 	Columns []string // names of the columns that the condition uses, without duplicates
 	root    *boundNode
@@ -93,7 +93,7 @@ func (e *Expr) Bind(schema *arrow.Schema) (*Condition, error) {
 // Holds reports for each row whether the condition is true. column must return the named column's values. Their type
 // must be the column's type in the bound schema, or the type in which files store the column.
 func (c *Condition) Holds(rows int, column func(name string) arrow.Array) ([]bool, error) {
-	if c.root == nil {
+	if c == nil || c.root == nil {
 		return slices.Repeat([]bool{true}, rows), nil
 	}
 	all, err := c.outcomesOf(rows, column)

@@ -37,11 +37,10 @@ const (
 
 // literal is a value in an expression.
 type literal struct {
-	kind    literalKind
-	text    string
-	number  *big.Rat
-	boolean bool
-	offset  int
+	kind   literalKind
+	text   string // the words true and false are in lower case
+	number *big.Rat
+	offset int
 }
 
 func (l literal) String() string {
@@ -57,12 +56,12 @@ const maxDigits = 400
 
 // nextToken reads the token of text at an offset, and returns the offset after the token.
 func nextToken(text string, at int) (token, int, error) {
-	at += len(text[at:]) - len(strings.TrimLeftFunc(text[at:], unicode.IsSpace))
+	at = len(text) - len(strings.TrimLeftFunc(text[at:], unicode.IsSpace))
 	if at == len(text) {
 		return token{offset: at}, at, nil
 	}
 	t := token{offset: at}
-	c, size := utf8.DecodeRuneInString(text[at:])
+	c, _ := utf8.DecodeRuneInString(text[at:])
 	switch {
 	case c == '\'' || c == '"':
 		content, end, ok := readQuoted(text, at)
@@ -75,17 +74,11 @@ func nextToken(text string, at int) (token, int, error) {
 		}
 		return t, end, nil
 	case c == '_' || unicode.IsLetter(c):
-		end := at + size
-		for end < len(text) {
-			c, size := utf8.DecodeRuneInString(text[end:])
-			if c != '_' && !unicode.IsLetter(c) && !unicode.IsDigit(c) {
-				break
-			}
-			end += size
-		}
+		isInName := func(c rune) bool { return c == '_' || unicode.IsLetter(c) || unicode.IsDigit(c) }
+		end := len(text) - len(strings.TrimLeftFunc(text[at:], isInName))
 		t.kind, t.text = tokenName, text[at:end]
 		if word := strings.ToLower(t.text); word == "true" || word == "false" {
-			t.kind, t.value = tokenLiteral, literal{kind: literalBool, text: word, boolean: word == "true", offset: at}
+			t.kind, t.value = tokenLiteral, literal{kind: literalBool, text: word, offset: at}
 		}
 		return t, end, nil
 	case c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.':

@@ -89,12 +89,9 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 //
 // An interrupted backup has no name. The next backup reuses the files that it sent. The
 // error wraps fs.ErrExist if a backup of that name exists.
-func (n *Node) Backup(ctx context.Context, to objstore.Bucket, name string, verify bool) ([]Copied, error) {
-	done, err := n.backup(ctx, backupBucket(to), name, verify)
-	if err != nil {
-		return nil, &Error{Op: "backup", Name: name, Err: err}
-	}
-	return done, nil
+func (n *Node) Backup(ctx context.Context, to objstore.Bucket, name string, verify bool) (done []Copied, err error) {
+	defer wrapError("backup", name, &err)
+	return n.backup(ctx, backupBucket(to), name, verify)
 }
 
 func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verify bool) (done []Copied, err error) {
@@ -122,22 +119,21 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 		return nil, err
 	}
 	listing := backup{ID: rand.Text()}
-	for _, t := range slices.Sorted(maps.Keys(all)) {
-		m, rec, _, _, err := n.fetchNewest(ctx, t, time.Time{}, time.Time{})
-		if err == nil && rec.Version < all[t] {
-			err = fmt.Errorf("no node that has the newest version, %d, responds: %w", all[t], ErrSyncFailed)
+	for _, t := range all {
+		v, _, err := n.fetchNewest(ctx, t.Name, time.Time{}, time.Time{})
+		if err == nil && v.record.Version < t.Version {
+			err = fmt.Errorf("no node that has the newest version, %d, responds: %w", t.Version, ErrSyncFailed)
+		}
+		c := Copied{Name: t.Name, Version: v.record.Version, Rows: v.Rows}
+		if err == nil {
+			n.disk.pin(v.Manifest, 1)
+			err = n.send(ctx, to, sizes, v, verify, &c)
+			n.disk.pin(v.Manifest, -1)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("table %q: %w", t, err)
+			return nil, fmt.Errorf("table %q: %w", t.Name, err)
 		}
-		c := Copied{Name: rec.Name, Version: rec.Version, Rows: rec.Rows}
-		n.disk.pin(rec.Manifest, 1)
-		err = n.send(ctx, to, sizes, rec, m, verify, &c)
-		n.disk.pin(rec.Manifest, -1)
-		if err != nil {
-			return nil, fmt.Errorf("table %q: %w", t, err)
-		}
-		listing.Tables, done = append(listing.Tables, entry{rec}), append(done, c)
+		listing.Tables, done = append(listing.Tables, entry{v.record}), append(done, c)
 	}
 	b, err := json.Marshal(listing)
 	if err == nil && len(b) > maxManifest {
@@ -146,36 +142,41 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	if err != nil {
 		return nil, err
 	}
-	return done, to.Create(ctx, backupObject(name), b)
+	if err := to.Create(ctx, backupObject(name), b); err != nil {
+		return nil, err
+	}
+	return done, nil
 }
 
-// newestVersions returns the newest versions of all tables. It fails if the registry lost a record that no
-// node has restored yet, because a backup without the table would seem complete.
-func (n *Node) newestVersions(ctx context.Context) (map[string]int64, error) {
+// newestVersions returns the newest versions of all tables, sorted by name. It fails if the registry lost a
+// record that no node has restored yet, because a backup without the table would seem complete.
+func (n *Node) newestVersions(ctx context.Context) ([]record, error) {
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
 		return nil, err
 	}
-	all, keys := map[string]int64{}, map[string]bool{}
+	all := map[string]record{}
 	for _, r := range n.reg.records() {
-		all[r.Name], keys[keyOf(r.Name)] = r.Version, true
+		all[keyOf(r.Name)] = r
 	}
 	err := n.disk.heads(func(key string, h head) error {
-		all[h.Name], keys[key] = max(all[h.Name], h.Version), true
+		if h.Version > all[key].Version {
+			all[key] = h.record
+		}
 		return nil
 	})
 	for _, key := range n.reg.heldKeys() {
-		if err == nil && !keys[key] && n.reg.heldVersion(key) > 0 {
+		if err == nil && all[key].Version == 0 && n.reg.heldVersion(key) > 0 {
 			err = registryError(fmt.Errorf("the registry lost the record of the table with the key %s: start a node that has the table, so that it restores the record, or call Forget", key))
 		}
 	}
-	return all, err
+	return slices.SortedFunc(maps.Values(all), func(a, b record) int { return strings.Compare(a.Name, b.Name) }), err
 }
 
 // send copies missing files of a version to a bucket. sizes has the sizes of the bucket's files, by hash.
-func (n *Node) send(ctx context.Context, to content.Bucket, sizes map[string]int64, r record, m *manifest, verify bool, done *Copied) error {
+func (n *Node) send(ctx context.Context, to content.Bucket, sizes map[string]int64, v version, verify bool, done *Copied) error {
 	var mu sync.Mutex
-	all := []content.Named{r.manifestFile()}
-	for _, f := range m.files {
+	all := []content.Named{v.manifestFile()}
+	for _, f := range v.files {
 		all = append(all, f.Named)
 	}
 	return parallel.Each(ctx, slices.Values(all), 0, func(ctx context.Context, f content.Named) error {
@@ -192,11 +193,11 @@ func (n *Node) send(ctx context.Context, to content.Bucket, sizes map[string]int
 		if intact {
 			return nil
 		}
-		data, err := readAll(n.open(ctx, r, f))
+		data, err := readAll(n.open(ctx, v.record, f))
 		switch {
 		case err != nil:
 		case exists:
-			n.log.Warn("pull: the backup replaces a damaged file", "table", r.Name, "file", f.Hash)
+			n.log.Warn("pull: the backup replaces a damaged file", "table", v.record.Name, "file", f.Hash)
 			err = to.Replace(ctx, f, data)
 		default:
 			err = to.Create(ctx, backupFiles+f.Hash, data)

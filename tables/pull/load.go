@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/content"
 	"github.com/go-partd/partd/tables/internal/formats"
 	"github.com/go-partd/partd/tables/internal/parallel"
 	"github.com/go-partd/partd/tables/internal/schema"
@@ -29,17 +29,17 @@ func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ arr
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	m, rec, lo, hi, err := n.fetchNewest(ctx, name, from, to)
+	v, times, err := n.fetchNewest(ctx, name, from, to)
 	if err != nil {
 		return nil, err
 	}
-	n.disk.pin(rec.Manifest, 1)
+	n.disk.pin(v.Manifest, 1)
 	rows := func(yield func(arrow.RecordBatch, error) bool) {
-		for _, f := range m.files {
-			if f.Max < lo || f.Min > hi {
+		for _, f := range v.files {
+			if !times.overlaps(f) {
 				continue
 			}
-			for b, err := range n.rows(ctx, m, rec, f, lo, hi) {
+			for b, err := range n.rows(ctx, v.manifest, v.record, f, times) {
 				if err != nil {
 					yield(nil, &Error{Op: "load", Name: name, Err: err})
 					return
@@ -50,46 +50,75 @@ func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ arr
 			}
 		}
 	}
-	return arrowsafe.Reader(m.schema, rows, func() { n.disk.pin(rec.Manifest, -1) }), nil
+	return arrowsafe.Reader(v.schema, rows, func() { n.disk.pin(v.Manifest, -1) }), nil
+}
+
+// version is a record with its manifest.
+type version struct {
+	record
+	*manifest // nil if the table does not exist
 }
 
 // fetchNewest fetches the missing files that a Load of [from, to) needs. It returns the loaded
-// version as m and rec, and the range as [lo, hi] in the unit of the time column.
-func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time) (m *manifest, rec record, lo, hi int64, err error) {
+// version, and the range in the unit of the time column.
+func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time) (v version, times interval, err error) {
 	key := keyOf(name)
 	h, err := n.disk.head(key)
 	if err != nil {
-		return nil, rec, 0, 0, err
+		return v, times, err
 	}
 	if n.opts.Newest {
 		err = n.sync(ctx, n.syncTimeout(h))
 	}
-	fetchVersion := func(r record) error {
-		if m, err = n.manifest(ctx, r); err != nil {
-			return err
-		}
-		lo, hi = bounds(m, from, to)
-		rec = r
-		return n.fetchRange(ctx, m, r, lo, hi)
-	}
 	if err == nil && n.reg.fresh() && h.Version > 0 && n.reg.newestKnown(key) == h.record {
-		err = fetchVersion(h.record)
+		v, times, err = n.fetchVersion(ctx, h.record, from, to)
 	} else if err == nil {
 		var newest record
-		if newest, _, err = n.findNewest(ctx, key, h); err == nil {
-			err = fetchVersion(newest)
+		if newest, _, err = n.findNewest(ctx, name); err == nil {
+			v, times, err = n.fetchVersion(ctx, newest, from, to)
 		}
 		if err == nil {
-			err = n.adopt(ctx, rec)
+			err = n.adopt(ctx, newest)
 		}
 	}
 	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmedAt) <= n.opts.MaxStaleness {
 		cause := err
-		if err = fetchVersion(h.record); err == nil {
+		if v, times, err = n.fetchVersion(ctx, h.record, from, to); err == nil {
 			n.log.Warn("pull: the newest version is not available, so the node uses an older one", "table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
 		}
 	}
-	return m, rec, lo, hi, err
+	return v, times, err
+}
+
+// fetchBase fetches all files of the newest version, which a Save extends. The revision of the
+// registry's record lets commit detect a concurrent Save, even if the table does not exist.
+func (n *Node) fetchBase(ctx context.Context, name string) (v version, revision uint64, err error) {
+	newest, revision, err := n.findNewest(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return v, revision, nil
+	}
+	if err == nil {
+		v, _, err = n.fetchVersion(ctx, newest, time.Time{}, time.Time{})
+	}
+	return v, revision, err
+}
+
+// fetchVersion fetches those missing files of a version that have rows in the range [from, to).
+func (n *Node) fetchVersion(ctx context.Context, r record, from, to time.Time) (v version, times interval, err error) {
+	v.record = r
+	if v.manifest, err = n.manifest(ctx, r); err != nil {
+		return v, times, err
+	}
+	times = v.interval(from, to)
+	var missing []content.Named
+	for _, f := range v.files {
+		if times.overlaps(f) && !n.disk.touch(f.Named) {
+			missing = append(missing, f.Named)
+		}
+	}
+	return v, times, parallel.Each(ctx, slices.Values(missing), 0, func(ctx context.Context, f content.Named) error {
+		return n.fetch(ctx, f, n.reg.peers(r)) // peers returns the nodes in a new random order for each file
+	})
 }
 
 // syncTimeout returns how long to wait for the registry. It is shorter if Load may return h
@@ -104,8 +133,13 @@ func (n *Node) syncTimeout(h head) time.Duration {
 // findNewest returns the newest version that the registry, this directory or any other node
 // knows, and the revision of the registry's record. The revision is also valid with
 // ErrNotFound.
-func (n *Node) findNewest(ctx context.Context, key string, h head) (record, uint64, error) {
-	if err := n.sync(ctx, n.syncTimeout(h)); err != nil {
+func (n *Node) findNewest(ctx context.Context, name string) (record, uint64, error) {
+	key := keyOf(name)
+	h, err := n.disk.head(key)
+	if err == nil {
+		err = n.sync(ctx, n.syncTimeout(h))
+	}
+	if err != nil {
 		return record{}, 0, err
 	}
 	held := n.reg.heldVersion(key) // Read this before the record: otherwise a concurrent Save would make the record look lost.
@@ -138,24 +172,8 @@ func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
 	return readManifest(b, r)
 }
 
-// fetchRange fetches those missing files of m that have rows in the range [lo, hi].
-func (n *Node) fetchRange(ctx context.Context, m *manifest, r record, lo, hi int64) error {
-	var missing []dataFile
-	for _, f := range m.files {
-		if f.Max >= lo && f.Min <= hi && !n.disk.touch(f.Named) {
-			missing = append(missing, f)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	return parallel.Each(ctx, slices.Values(missing), 0, func(ctx context.Context, f dataFile) error {
-		return n.fetch(ctx, f.Named, n.reg.peers(r)) // peers returns the nodes in a new random order for each file
-	})
-}
-
-// rows yields a file's rows with times in [lo, hi]. It checks the file's hash first.
-func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, hi int64) func(func(arrow.RecordBatch, error) bool) {
+// rows yields a file's rows with times in an interval. It checks the file's hash first.
+func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, times interval) func(func(arrow.RecordBatch, error) bool) {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		file, err := n.open(ctx, r, f.Named)
 		if err != nil {
@@ -175,22 +193,7 @@ func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, 
 			if err != nil {
 				return nil, err
 			}
-			return between(converted, m.time, lo, hi)
+			return times.rows(converted, m.time)
 		})(yield)
 	}
-}
-
-// between returns the rows of a time-sorted batch with times in [lo, hi], and releases the
-// batch.
-func between(b arrow.RecordBatch, column int, lo, hi int64) (arrow.RecordBatch, error) {
-	defer b.Release()
-	times := b.Column(column)
-	if times.NullN() > 0 {
-		return nil, errNoTime
-	}
-	first, end := firstFrom(times, lo), times.Len()
-	if hi < math.MaxInt64 {
-		end = firstFrom(times, hi+1)
-	}
-	return b.NewSlice(int64(first), int64(max(first, end))), nil
 }

@@ -193,17 +193,38 @@ func firstFrom(times arrow.Array, from int64) int {
 	return sort.Search(times.Len(), func(i int) bool { return series.TimeAt(times, i) >= from })
 }
 
-// bounds converts [from, to) to a range [lo, hi] in the unit of the time column.
-func bounds(m *manifest, from, to time.Time) (lo, hi int64) {
-	lo, hi = math.MinInt64, math.MaxInt64
-	t := m.schema.Field(m.time).Type
+// interval is a range [lo, hi] of times in the unit of a time column.
+type interval struct{ lo, hi int64 }
+
+var allTimes = interval{math.MinInt64, math.MaxInt64}
+
+// interval converts [from, to). A zero time means no bound.
+func (m *manifest) interval(from, to time.Time) interval {
+	times, t := allTimes, m.schema.Field(m.time).Type
 	if !from.IsZero() {
-		lo = series.Tick(from, t)
+		times.lo = series.Tick(from, t)
 	}
 	if !to.IsZero() {
-		if hi = series.Tick(to, t); hi > math.MinInt64 {
-			hi--
+		if times.hi = series.Tick(to, t); times.hi > math.MinInt64 {
+			times.hi--
 		}
 	}
-	return lo, hi
+	return times
+}
+
+func (t interval) overlaps(f dataFile) bool { return f.Max >= t.lo && f.Min <= t.hi }
+
+// rows returns the rows of a time-sorted batch with times in the interval, and releases the
+// batch. column is the index of the time column.
+func (t interval) rows(b arrow.RecordBatch, column int) (arrow.RecordBatch, error) {
+	defer b.Release()
+	times := b.Column(column)
+	if times.NullN() > 0 {
+		return nil, errNoTime
+	}
+	first, end := firstFrom(times, t.lo), times.Len()
+	if t.hi < math.MaxInt64 {
+		end = firstFrom(times, t.hi+1)
+	}
+	return b.NewSlice(int64(first), int64(max(first, end))), nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -20,22 +19,15 @@ import (
 // base if no row of added lies in the file's time range, unless the file is small and precedes
 // new rows.
 func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest, error) {
-	next := &manifest{time: added.time, schema: added.batch.Schema()}
-	if base.manifest == nil {
-		next.Time = next.schema.Field(added.time).Name
-		files, err := n.write(ctx, added.batch, added.time)
-		next.files = files
-		return next, err
+	if base.manifest == nil { // a new table
+		columns := added.batch.Schema()
+		base.manifest = &manifest{header: header{Time: columns.Field(added.time).Name}, schema: columns, time: added.time}
 	}
 	columns, err := joinColumns(base.manifest, added)
 	if err != nil {
 		return nil, err
 	}
-	next.Time, next.time, next.schema = base.Time, base.time, columns
-	inFrame := map[string]bool{}
-	for _, f := range added.batch.Schema().Fields() {
-		inFrame[f.Name] = true
-	}
+	next := &manifest{header: header{Time: base.Time}, schema: columns, time: base.time}
 	converted, err := schema.ConvertNamed(added.batch, columns)
 	if err != nil {
 		return nil, err
@@ -44,37 +36,26 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 	// New rows between two files go to a new file. But if the file before them is rewritten
 	// anyway or is small, its replacement gets these rows.
 	start, times := 0, converted.Column(next.time)
-	takeUntil := func(end int) arrow.RecordBatch {
-		b := converted.NewSlice(int64(start), int64(end))
-		start = end
-		return b
-	}
 	for i := -1; i < len(base.files); i++ {
 		end := times.Len() // end of the new rows before the next file
 		if i+1 < len(base.files) {
 			end = firstFrom(times, base.files[i+1].Min)
 		}
 		var files []dataFile
-		if i >= 0 {
-			f := base.files[i]
-			overlaps := start < end && series.TimeAt(times, start) <= f.Max
-			if start == end || !overlaps && f.Rows >= n.extendBelow {
-				next.files = append(next.files, f)
-			} else {
-				b := takeUntil(end)
-				files, err = n.rewrite(ctx, next, base.record, f, b, inFrame)
-				b.Release()
+		rows := converted.NewSlice(int64(start), int64(end))
+		if i >= 0 && start < end && (base.files[i].Rows < n.extendBelow || series.TimeAt(times, start) <= base.files[i].Max) {
+			files, err = n.rewrite(ctx, next, base.record, base.files[i], rows, added.batch.Schema())
+		} else {
+			if i >= 0 {
+				next.files = append(next.files, base.files[i])
 			}
+			files, err = n.write(ctx, rows, next.time)
 		}
-		if err == nil && start < end {
-			b := takeUntil(end)
-			files, err = n.write(ctx, b, next.time)
-			b.Release()
-		}
+		rows.Release()
 		if err != nil {
 			return nil, err
 		}
-		next.files = append(next.files, files...)
+		next.files, start = append(next.files, files...), end
 	}
 	return next, nil
 }
@@ -105,12 +86,11 @@ func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// rewrite writes the rows of file f merged with added. inFrame has the names of added's own
-// columns.
-func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, added arrow.RecordBatch, inFrame map[string]bool) ([]dataFile, error) {
+// rewrite writes the rows of file f merged with added. saved has the columns of the Save.
+func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, added arrow.RecordBatch, saved *arrow.Schema) ([]dataFile, error) {
 	var parts []arrow.RecordBatch
 	defer func() { take.Release(parts) }()
-	for b, err := range n.rows(ctx, next, r, f, math.MinInt64, math.MaxInt64) {
+	for b, err := range n.rows(ctx, next, r, f, allTimes) {
 		if err != nil {
 			return nil, err
 		}
@@ -125,21 +105,15 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	defer merged.Release()
 	newer, older := pickRows(merged.Column(next.time))
 	columns := make([]arrow.Array, next.schema.NumFields())
-	defer func() {
-		for _, c := range columns {
-			if c != nil {
-				c.Release()
-			}
-		}
-	}()
 	for i, field := range next.schema.Fields() {
 		pick := older
-		if inFrame[field.Name] {
+		if saved.HasField(field.Name) {
 			pick = newer
 		}
 		if columns[i], err = take.Rows(merged.Column(i), pick); err != nil {
 			return nil, fmt.Errorf("column %q: %w", field.Name, err)
 		}
+		defer columns[i].Release()
 	}
 	b := array.NewRecordBatch(next.schema, columns, int64(len(newer)))
 	defer b.Release()

@@ -166,13 +166,8 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 		if err != nil {
 			return nil, err
 		}
-		defer func() {
-			if err != nil {
-				_ = l.Close()
-			}
-		}()
 		n.server = n.newServer()
-		n.background.Go(func() { _ = n.server.Serve(l) }) // Close stops the server
+		n.background.Go(func() { _ = n.server.Serve(l) }) // Close stops the server, and Serve closes l
 	}
 	if n.reg, err = openRegistry(n); err != nil {
 		_ = n.Close()

@@ -115,10 +115,7 @@ func (r *registry) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := r.session(ctx); err != nil && ctx.Err() == nil {
 			r.n.log.Warn("pull: the registry does not respond; the node keeps trying", "error", err)
-			select {
-			case <-ctx.Done():
-			case <-time.After(min(r.n.opts.Lease/4, time.Second)):
-			}
+			_ = canceled.Wait(ctx, time.After(min(r.n.opts.Lease/4, time.Second))) // the loop checks ctx
 		}
 	}
 }
@@ -131,10 +128,10 @@ func (r *registry) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	lease := r.n.opts.Lease
-	next, loading := newCopy(), true
+	next := newCopy()
 	loaded, ended := make(chan struct{}, 1), make(chan error, 1)
 	work.Go(func() {
-		ended <- r.kv.Watch(ctx, func(e Entry) {
+		err := r.kv.Watch(ctx, func(e Entry) {
 			if e.Key != "" {
 				r.apply(next, e)
 				return
@@ -144,38 +141,36 @@ func (r *registry) session(ctx context.Context) error {
 			default: // one signal is enough
 			}
 		})
+		ended <- cmp.Or(err, errors.New("the watch of the registry ended"))
 	})
-	ticker, timer := time.NewTicker(lease/3), time.NewTimer(2*lease)
+	select {
+	case <-ctx.Done():
+		return canceled.Err(ctx)
+	case err := <-ended:
+		return err
+	case <-time.After(2 * lease):
+		return errors.New("the registry did not send all its records in time")
+	case <-loaded:
+	}
+	r.mu.Lock()
+	r.copy = next
+	r.announce()
+	r.mu.Unlock()
+	if err := r.heartbeat(ctx); err != nil {
+		return err
+	}
+	work.Go(func() { r.n.audit(ctx) })
+	ticker, end := time.NewTicker(lease/3), time.After(lease)
 	defer ticker.Stop()
-	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return canceled.Err(ctx)
 		case err := <-ended:
-			return cmp.Or(err, errors.New("the watch of the registry ended"))
-		case <-timer.C:
-			if loading {
-				return errors.New("the registry did not send all its records in time")
-			}
+			return err
+		case <-end:
 			return nil
-		case <-loaded:
-			r.mu.Lock()
-			r.copy = next
-			r.announce()
-			r.mu.Unlock()
-			if err := r.heartbeat(ctx); err != nil {
-				return err
-			}
-			if loading {
-				loading = false
-				timer.Reset(lease)
-				work.Go(func() { r.n.audit(ctx) })
-			}
 		case <-ticker.C:
-			if loading {
-				continue
-			}
 			if err := r.heartbeat(ctx); err != nil {
 				return err
 			}

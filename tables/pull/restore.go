@@ -71,22 +71,14 @@ func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved reco
 	if err := get(ctx, saved.manifestFile()); err != nil {
 		return 0, err
 	}
-	b, err := readAll(n.disk.Open(ctx, saved.manifestFile()))
-	if err != nil {
-		return 0, err
-	}
-	m, err := readManifest(b, saved)
+	m, err := n.manifest(ctx, saved)
 	if err == nil {
 		err = parallel.Each(ctx, slices.Values(m.files), 0, func(ctx context.Context, f dataFile) error { return get(ctx, f.Named) })
 	}
 	if err != nil {
 		return 0, err
 	}
-	h, err := n.disk.head(keyOf(saved.Name))
-	if err != nil {
-		return 0, err
-	}
-	current, revision, err := n.findNewest(ctx, keyOf(saved.Name), h)
+	current, revision, err := n.findNewest(ctx, saved.Name)
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && current.Version < saved.Version && current.Table == saved.Table && m.follows(current):
 		if err = n.commit(ctx, saved, revision); err == nil {

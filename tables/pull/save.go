@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -139,31 +138,6 @@ func (n *Node) commit(ctx context.Context, rec record, revision uint64) error {
 		}
 	}
 	return fmt.Errorf("the registry did not confirm the version: %w (%w)", err, partd.ErrUnknownOutcome)
-}
-
-// version is a record with its manifest.
-type version struct {
-	record
-	*manifest // nil if the table does not exist
-}
-
-// fetchBase fetches all files of the newest version, which a Save extends.
-func (n *Node) fetchBase(ctx context.Context, name string) (v version, revision uint64, err error) {
-	key := keyOf(name)
-	h, err := n.disk.head(key)
-	if err != nil {
-		return v, 0, err
-	}
-	if v.record, revision, err = n.findNewest(ctx, key, h); errors.Is(err, ErrNotFound) {
-		return v, revision, nil // The revision lets commit detect a concurrent Save that creates the table.
-	}
-	if err != nil {
-		return v, 0, err
-	}
-	if v.manifest, err = n.manifest(ctx, v.record); err != nil {
-		return v, 0, err
-	}
-	return v, revision, n.fetchRange(ctx, v.manifest, v.record, math.MinInt64, math.MaxInt64)
 }
 
 // frame is the rows of one Save, sorted by time.

@@ -53,7 +53,11 @@ func tableBytes(t arrow.Table) (b []byte, err error) {
 	return b, nil
 }
 
-func readTable(r array.RecordReader) (arrow.Table, error) {
+// readTable reads all rows of r, or returns err if it is set.
+func readTable(r array.RecordReader, err error) (arrow.Table, error) {
+	if err != nil {
+		return nil, err
+	}
 	defer r.Release()
 	var batches []arrow.RecordBatch
 	for r.Next() {
@@ -107,11 +111,7 @@ func (s *partdBackend) load(ctx context.Context, key string) (arrow.Table, error
 	if err != nil {
 		return nil, err
 	}
-	r, err := arrowvalue.Read(ctx, s.Partd, dataKey, nil)
-	if err != nil {
-		return nil, err
-	}
-	return readTable(r)
+	return readTable(arrowvalue.Read(ctx, s.Partd, dataKey, nil))
 }
 
 func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
@@ -253,11 +253,7 @@ func (t *tableBackend) load(ctx context.Context, key string) (arrow.Table, error
 	if err != nil {
 		return nil, err
 	}
-	r, err := table.Scan(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	return readTable(r)
+	return readTable(table.Scan(ctx, nil))
 }
 
 // put commits the table at once, without the store's tail (its log of recent rows).

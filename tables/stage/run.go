@@ -124,14 +124,13 @@ func (x *run) validInfo(ctx context.Context, w *work) (*Info, error) {
 }
 
 func (x *run) load(ctx context.Context, w *work) error {
-	if w.result == folderType {
-		return x.loadFolder(ctx, w)
-	}
 	i, err := x.validInfo(ctx, w)
 	if err != nil {
 		return err
 	}
-	w.expires = i.Expires
+	if w.expires = i.Expires; w.result == folderType {
+		return x.useFolder(ctx, w, x.folder(i))
+	}
 	t, err := x.backend.load(ctx, w.key)
 	if err != nil || w.codec == nil {
 		w.value = t
@@ -144,20 +143,16 @@ func (x *run) load(ctx context.Context, w *work) error {
 	return err
 }
 
-// loadFolder loads a Folder, and locks it until the end of the run, so that GC does not remove it.
-func (x *run) loadFolder(ctx context.Context, w *work) error {
-	i, err := x.validInfo(ctx, w)
+// useFolder makes a Folder the result, and locks it until the end of the run, so that GC does not remove it.
+func (x *run) useFolder(ctx context.Context, w *work, path string) error {
+	unlock, err := x.flock(ctx, filepath.Base(path), false, true)
 	if err != nil {
 		return err
 	}
-	unlock, err := x.flock(ctx, filepath.Base(x.folder(i)), false, true)
-	if err != nil {
-		return err
-	}
-	if _, err = os.Stat(x.folder(i)); err != nil {
+	if _, err = os.Stat(path); err != nil {
 		return errors.Join(err, unlock())
 	}
-	w.value, w.expires = Folder(x.folder(i)), i.Expires
+	w.value = Folder(path)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.unlocks = append(x.unlocks, unlock)
@@ -265,10 +260,8 @@ func (x *run) compute(ctx context.Context, w *work, folder string) (value any, e
 		in.values[a] = x.works[a].value
 		expires = earlier(expires, x.works[a].expires)
 	}
-	select {
-	case <-ctx.Done():
-		return nil, expires, wrap("run", w, canceled.Err(ctx))
-	case x.slots <- struct{}{}:
+	if err := canceled.Send(ctx, x.slots, struct{}{}); err != nil {
+		return nil, expires, wrap("run", w, err)
 	}
 	defer func() { <-x.slots }()
 	if w.ttl > 0 {

@@ -59,18 +59,11 @@ func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result
 // putKeptRows puts those rows of table that o keeps. If version is not nil, table reads this version, and the
 // kept rows replace its rows.
 func putKeptRows(ctx context.Context, s *tables.Store, o *CleanOptions, table *tables.Table, to TableName, m tables.PutMode, version *tables.Version) (Result, error) {
-	schema, err := table.Schema(ctx)
+	schema, sourceRows, err := inspect(ctx, table)
 	if err != nil {
-		return Result{}, err
-	}
-	if err := checkExact(schema.Fields()...); err != nil {
 		return Result{}, err
 	}
 	sql, err := keptRowsSQL(schema, o)
-	if err != nil {
-		return Result{}, err
-	}
-	info, err := table.Info(ctx)
 	if err != nil {
 		return Result{}, err
 	}
@@ -88,7 +81,7 @@ func putKeptRows(ctx context.Context, s *tables.Store, o *CleanOptions, table *t
 		return Result{}, nil
 	}
 	n, err := put(ctx, s, r, to, m, p)
-	return Result{info.Rows, n}, err
+	return Result{sourceRows, n}, err
 }
 
 // keptRowsSQL returns the statement that selects the kept rows. For KeepFirstOf, it numbers the rows and selects

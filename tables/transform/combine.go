@@ -29,19 +29,12 @@ func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (result Re
 		if err != nil {
 			return Result{}, err
 		}
-		schema, err := table.Schema(ctx)
-		if err != nil {
-			return Result{}, err
-		}
-		if err := checkExact(schema.Fields()...); err != nil {
-			return Result{}, err
-		}
-		info, err := table.Info(ctx)
+		schema, rows, err := inspect(ctx, table)
 		if err != nil {
 			return Result{}, err
 		}
 		c.sources = append(c.sources, source{from, schema})
-		result.SourceRows += info.Rows
+		result.SourceRows += rows
 	}
 	var sql string
 	switch {

@@ -35,7 +35,7 @@ func (q *resampling) fill(ctx context.Context, s *tables.Store, from TableName) 
 	if err := q.bounds(ctx, s, from); err != nil || !q.hasTimes {
 		return arrowsafe.Reader(q.schema, func(func(arrow.RecordBatch, error) bool) {}, func() {}), err
 	}
-	f := &fillScan{resampling: q, canceled: ctx.Err}
+	f := &fillScan{output: output{resampling: q}, canceled: ctx.Err}
 	passes := 1
 	f.filler = &rowFiller{fillScan: f}
 	if q.fillFunction() == "interpolate" {
@@ -53,26 +53,19 @@ FROM (SELECT %[5]s FROM %[3]s), (SELECT range AS pass FROM range(%[6]d)) WHERE t
 	}
 	return arrowsafe.Reader(q.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		f.yield = yield
-		var err error
-		for err == nil && !f.stopped && rows.Next() {
-			err = f.add(rows.RecordBatch())
-		}
-		err = cmp.Or(err, rows.Err())
-		if err == nil && f.started && !f.stopped {
-			err = f.endPass()
-		}
-		if err != nil && !f.stopped {
-			yield(nil, err)
-		}
+		f.run(rows, f.add, func() error {
+			if !f.started {
+				return nil
+			}
+			return f.endPass()
+		})
 	}, rows.Release), nil
 }
 
 // fillScan visits rows and bin labels in the order of their times.
 type fillScan struct {
-	*resampling
+	output
 	filler   binFiller
-	yield    func(arrow.RecordBatch, error) bool
-	stopped  bool         // yield returned false, because the consumer stopped reading
 	canceled func() error // returns the context's error
 
 	started    bool
@@ -175,18 +168,4 @@ func (f *fillScan) moveTo(bin int64) (err error) {
 		f.label, err = f.bins.startOf(bin)
 	}
 	return err
-}
-
-// emit yields the given bins and their columns of values. It releases the columns.
-func (f *fillScan) emit(binIndexes []int64, columns []arrow.Array) error {
-	labels, err := f.labels(binIndexes)
-	if err != nil {
-		return err
-	}
-	all := append([]arrow.Array{labels}, columns...)
-	f.stopped = !f.yield(array.NewRecordBatch(f.schema, all, int64(len(binIndexes))), nil)
-	for _, c := range all {
-		c.Release()
-	}
-	return nil
 }

@@ -91,6 +91,18 @@ func putOrNull[T any](n *int64, value *T, to array.Builder) func() error {
 	}
 }
 
+// putFloat is like putOrNull, but computes the value.
+func putFloat(n *int64, value func() float64, to *array.Float64Builder) func() error {
+	return func() error {
+		if *n == 0 {
+			to.AppendNull()
+		} else {
+			to.Append(value())
+		}
+		return nil
+	}
+}
+
 func selectValue[T any](function string, first, last, lowest, highest *T) *T {
 	switch function {
 	case "first", "open":

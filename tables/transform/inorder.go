@@ -33,7 +33,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 			columnFunctions[a.column] = append(columnFunctions[a.column], a.function)
 		}
 	}
-	w := &orderedResampling{resampling: q, gatherers: make([]gatherer, len(q.columns)), batchIndex: make([]int, len(q.columns))}
+	w := &orderedResampling{output: output{resampling: q}, gatherers: make([]gatherer, len(q.columns)), batchIndex: make([]int, len(q.columns))}
 	scan := &tables.ScanOptions{Columns: []string{q.timeColumn}, Recycle: true}
 	for i, c := range q.columns {
 		if len(columnFunctions[i]) == 0 {
@@ -79,24 +79,56 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 				w.putFuncs = append(w.putFuncs, w.gatherers[a.column].putter(a.function, w.out.Field(i+1)))
 			}
 		}
-		for err == nil && !w.stopped && r.Next() {
-			err = w.add(r.RecordBatch())
-		}
-		err = cmp.Or(err, r.Err())
-		if err == nil && !w.stopped && w.hasRows {
-			if err = w.endBin(); err == nil {
-				err = w.flush()
+		w.run(r, w.add, func() error {
+			if !w.hasRows {
+				return nil
 			}
-		}
-		if err != nil && !w.stopped {
-			yield(nil, err)
-		}
+			if err := w.endBin(); err != nil {
+				return err
+			}
+			return w.flush()
+		})
 	}, r.Release), nil
+}
+
+// output is the consumer of a resampling's rows.
+type output struct {
+	*resampling
+	yield   func(arrow.RecordBatch, error) bool
+	stopped bool // yield returned false
+}
+
+// run calls add for each batch of r, and then end. It yields their error.
+func (o *output) run(r array.RecordReader, add func(arrow.RecordBatch) error, end func() error) {
+	var err error
+	for err == nil && !o.stopped && r.Next() {
+		err = add(r.RecordBatch())
+	}
+	if err = cmp.Or(err, r.Err()); err == nil && !o.stopped {
+		err = end()
+	}
+	if err != nil && !o.stopped {
+		o.yield(nil, err)
+	}
+}
+
+// emit yields the given bins and their columns of values. It releases the columns.
+func (o *output) emit(binIndexes []int64, columns []arrow.Array) error {
+	labels, err := o.labels(binIndexes)
+	if err != nil {
+		return err
+	}
+	all := append([]arrow.Array{labels}, columns...)
+	o.stopped = !o.yield(array.NewRecordBatch(o.schema, all, int64(len(binIndexes))), nil)
+	for _, c := range all {
+		c.Release()
+	}
+	return nil
 }
 
 // orderedResampling resamples rows that it visits in time order.
 type orderedResampling struct {
-	*resampling
+	output
 	gatherers  []gatherer // one for each entry of columns; nil if no function uses the column
 	batchIndex []int      // for each entry of columns, its index in a batch of the scan
 
@@ -113,8 +145,6 @@ type orderedResampling struct {
 	out        *array.RecordBuilder // the result's columns except the labels
 	putFuncs   []func() error       // each appends a result of the current bin to out
 	binIndexes []int64              // finished bins in out
-	yield      func(arrow.RecordBatch, error) bool
-	stopped    bool // yield returned false
 }
 
 const (
@@ -252,19 +282,11 @@ func (w *orderedResampling) isLarge() bool {
 }
 
 func (w *orderedResampling) flush() error {
-	labels, err := w.labels(w.binIndexes)
-	if err != nil {
-		return err
+	columns := make([]arrow.Array, len(w.aggregates))
+	for i := range columns {
+		columns[i] = w.out.Field(i + 1).NewArray()
 	}
-	defer labels.Release()
-	columns := []arrow.Array{labels}
-	for i := range w.aggregates {
-		c := w.out.Field(i + 1).NewArray()
-		defer c.Release()
-		columns = append(columns, c)
-	}
-	n := int64(len(w.binIndexes))
+	err := w.emit(w.binIndexes, columns)
 	w.binIndexes = w.binIndexes[:0]
-	w.stopped = !w.yield(array.NewRecordBatch(w.schema, columns, n), nil)
-	return nil
+	return err
 }

@@ -137,23 +137,9 @@ func (g *numbers[T]) putter(function string, builder array.Builder) func() error
 	case "sum":
 		return func() error { return g.putSum(builder) }
 	case "mean":
-		return func() error {
-			if g.n == 0 {
-				floats.AppendNull()
-			} else {
-				floats.Append(g.total() / float64(g.n))
-			}
-			return nil
-		}
+		return putFloat(&g.n, func() float64 { return g.total() / float64(g.n) }, floats)
 	case "median", "quantile":
-		return func() error {
-			if g.n == 0 {
-				floats.AppendNull()
-			} else {
-				floats.Append(median(g.kept))
-			}
-			return nil
-		}
+		return putFloat(&g.n, func() float64 { return median(g.kept) }, floats)
 	case "nunique":
 		return func() error {
 			builder.(*array.Int64Builder).Append(countDistinct(g.kept))

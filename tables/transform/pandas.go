@@ -126,8 +126,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 			c, _ := c.(map[string]any)
 			name, _ := c["field_name"].(string)
 			for _, to := range targets[name] {
-				copied := map[string]any{}
-				maps.Copy(copied, c)
+				copied := maps.Clone(c)
 				if to != name {
 					copied["name"], copied["field_name"] = to, to
 				}

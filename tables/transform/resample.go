@@ -172,26 +172,24 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	if q.bins, label, err = newBins(rule, timeField.Type); err != nil {
 		return nil, &tables.SchemaError{Column: timeField.Name, Err: err}
 	}
-	names := o.Columns
-	if names == nil {
-		for _, f := range source.Fields() {
-			if f.Name != o.TimeColumn {
-				names = append(names, f.Name)
-			}
+	for _, f := range source.Fields() {
+		if o.Columns == nil && f.Name != o.TimeColumn {
+			q.columns = append(q.columns, f)
 		}
 	}
-	for _, name := range names {
+	for _, name := range o.Columns {
 		f, err := field(source, name)
 		if err != nil {
 			return nil, err
 		}
+		q.columns = append(q.columns, f)
+	}
+	for _, f := range q.columns {
 		if err := checkExact(f); err != nil && !isZonedNanos(f) {
 			return nil, err
 		}
-		q.hasZonedNanos = q.hasZonedNanos || isZonedNanos(f)
-		q.columns = append(q.columns, f)
 	}
-	q.hasZonedNanos = q.hasZonedNanos || isZonedNanos(timeField)
+	q.hasZonedNanos = isZonedNanos(timeField) || slices.ContainsFunc(q.columns, isZonedNanos)
 	if q.aggregates, err = newAggregates(q.columns, o.Functions); err != nil {
 		return nil, err
 	}
@@ -262,7 +260,7 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName) error {
 	timeColumn := sqlquote.Name(q.timeColumn) // For a bare column, the engine takes min and max from statistics; for an expression, it would read all rows.
 	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epochSQL("min("+timeColumn+")"), q.epochSQL("max("+timeColumn+")"), timeColumn, sqlquote.Name(from.Name))
-	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: isZonedNanos(arrow.Field{Type: q.schema.Field(0).Type})})
+	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: isZonedNanos(q.schema.Field(0))})
 	if err != nil {
 		return err
 	}

@@ -127,6 +127,19 @@ func checkExact(fields ...arrow.Field) error {
 	return nil
 }
 
+// inspect returns a table's columns and number of rows. It returns an error if SQL would round values.
+func inspect(ctx context.Context, table *tables.Table) (*arrow.Schema, int64, error) {
+	columns, err := table.Schema(ctx)
+	if err == nil {
+		err = checkExact(columns.Fields()...)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := table.Info(ctx)
+	return columns, info.Rows, err
+}
+
 func put(ctx context.Context, s *tables.Store, r array.RecordReader, to TableName, m tables.PutMode, o *tables.PutOptions) (int64, error) {
 	counted := &arrowsafe.Counted{RecordReader: r}
 	_, err := s.Bucket(to.Bucket).Put(ctx, to.Name, counted, m, o)

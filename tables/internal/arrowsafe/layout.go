@@ -18,7 +18,7 @@ const (
 	version4       = 3        // format version 4
 	version5       = 4        // format version 5, in which unions no longer have bitmaps
 
-	maxLength = 1 << 48 // maximum number of values of an array; limited so that no product in this file overflows
+	maxLength = 1 << 38 // maximum number of values of an array; limited so that no product in this file overflows, such as maxLength × maxWidth
 )
 
 // cursor iterates over the lengths and buffers of a batch, depth-first, column by column.
@@ -147,83 +147,69 @@ func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 			return err
 		}
 	}
-	each := func(size int64) error { return c.nextBufferOfSize(n * size) }
-	offsets := func(size int64) error {
-		if n == 0 {
-			return c.nextBufferOfSize(0)
+	if hasEmptyValues(dt) {
+		if err := c.charge(n); err != nil {
+			return err
 		}
-		return c.nextBufferOfSize((n + 1) * size)
 	}
-	child := func(dt arrow.DataType, minLength int64) error { return c.column(dt, minLength, depth+1) }
+	for i, b := range dt.Layout().Buffers {
+		size := int64(0) // minimum size of a buffer of variable size
+		switch {
+		case i == 0 && b.Kind == arrow.KindBitmap, b.Kind == arrow.KindAlwaysNull: // the bitmap of nulls was checked above
+			continue
+		case b.Kind == arrow.KindBitmap:
+			size = (n + 7) / 8
+		case b.Kind == arrow.KindFixedWidth && !hasOffsets(dt.ID()):
+			size = n * int64(b.ByteWidth)
+		case b.Kind == arrow.KindFixedWidth && n > 0:
+			size = (n + 1) * int64(b.ByteWidth)
+		}
+		if err := c.nextBufferOfSize(size); err != nil {
+			return err
+		}
+	}
+	for range variadic {
+		if err := c.nextBufferOfSize(0); err != nil {
+			return err
+		}
+	}
+	nested, ok := dt.(arrow.NestedType)
+	if !ok {
+		return nil
+	}
+	childLength := int64(0) // minimum length of the children
 	switch dt := dt.(type) {
-	case *arrow.NullType:
-		return c.charge(n)
-	case *arrow.BooleanType:
-		return c.nextBufferOfSize((n + 7) / 8)
-	case *arrow.DictionaryType:
-		return each(int64(dt.IndexType.(arrow.FixedWidthDataType).Bytes()))
-	case *arrow.FixedSizeBinaryType:
-		if dt.ByteWidth == 0 {
-			err = c.charge(n)
-		}
-		return firstError(err, func() error { return each(int64(dt.ByteWidth)) })
-	case *arrow.BinaryType, *arrow.StringType:
-		return firstError(offsets(4), func() error { return c.nextBufferOfSize(0) })
-	case *arrow.LargeBinaryType, *arrow.LargeStringType:
-		return firstError(offsets(8), func() error { return c.nextBufferOfSize(0) })
-	case arrow.BinaryViewDataType:
-		err := each(int64(arrow.ViewHeaderSizeBytes))
-		for i := int64(0); err == nil && i < variadic; i++ {
-			err = c.nextBufferOfSize(0)
-		}
-		return err
-	case *arrow.ListType, *arrow.MapType:
-		return firstError(offsets(4), func() error { return child(dt.(arrow.ListLikeType).Elem(), 0) })
-	case *arrow.LargeListType:
-		return firstError(offsets(8), func() error { return child(dt.Elem(), 0) })
-	case *arrow.ListViewType:
-		return firstError(each(4), func() error { return each(4) }, func() error { return child(dt.Elem(), 0) })
-	case *arrow.LargeListViewType:
-		return firstError(each(8), func() error { return each(8) }, func() error { return child(dt.Elem(), 0) })
+	case *arrow.StructType, *arrow.SparseUnionType:
+		childLength = n
 	case *arrow.FixedSizeListType:
-		if dt.Len() == 0 {
-			err = c.charge(n)
-		}
-		return firstError(err, func() error { return child(dt.Elem(), n*int64(dt.Len())) })
-	case *arrow.StructType:
-		if dt.NumFields() == 0 {
-			err = c.charge(n)
-		}
-		for _, f := range dt.Fields() {
-			err = firstError(err, func() error { return child(f.Type, n) })
-		}
-		return err
-	case arrow.UnionType:
-		err, values := each(1), n
-		if dt.Mode() == arrow.DenseMode {
-			err, values = firstError(err, func() error { return each(4) }), 0
-		}
-		for _, f := range dt.Fields() {
-			err = firstError(err, func() error { return child(f.Type, values) })
-		}
-		return err
-	case *arrow.RunEndEncodedType:
-		return firstError(c.charge(n), func() error { return child(dt.RunEnds(), 0) }, func() error { return child(dt.Encoded(), 0) })
-	case arrow.FixedWidthDataType:
-		return each(int64(dt.Bytes()))
+		childLength = n * int64(dt.Len())
 	}
-	return fmt.Errorf("%w: a column has the unsupported type %v", errMessage, dt)
+	for _, f := range nested.Fields() {
+		if err := c.column(f.Type, childLength, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// firstError returns err if it is not nil. Otherwise, it calls steps until one fails, and returns that step's error.
-func firstError(err error, steps ...func() error) error {
-	for _, step := range steps {
-		if err != nil {
-			break
-		}
-		err = step()
+// hasEmptyValues reports whether an array of type dt can have any number of values without using bytes for each value.
+func hasEmptyValues(dt arrow.DataType) bool {
+	switch dt := dt.(type) {
+	case *arrow.NullType, *arrow.RunEndEncodedType:
+		return true
+	case *arrow.FixedSizeBinaryType:
+		return dt.ByteWidth == 0
+	case *arrow.FixedSizeListType:
+		return dt.Len() == 0
+	case *arrow.StructType:
+		return dt.NumFields() == 0
 	}
-	return err
+	return false
+}
+
+// hasOffsets reports whether arrays of a type have an offset for each value and for the end.
+func hasOffsets(id arrow.Type) bool {
+	return arrow.IsBaseBinary(id) || id == arrow.LIST || id == arrow.LARGE_LIST || id == arrow.MAP
 }
 
 // variadic returns the number of data buffers of the next array if dt is a view type, and otherwise 0.

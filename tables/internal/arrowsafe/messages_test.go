@@ -288,6 +288,24 @@ func TestFalseClaims(t *testing.T) {
 		"a dictionary's value for each row": func() []message {
 			return messagesWith(dictionary, "["+strings.Repeat(`{"x": "`+strings.Repeat("x", 100_000)+`"},`, 99)+`{"x": null}]`)
 		},
+		"rows of wide values": func() []message {
+			m := messagesWith(&arrow.FixedSizeBinaryType{ByteWidth: 1 << 16}, `[{}]`)
+			h := last(m).header(t)
+			put64(h.Bytes[h.Pos+flatbuffers.UOffsetT(h.Offset(batchLength)):], 1<<48) // The size in bytes overflows to 0.
+			node := last(m).element(t, batchNodes, 0)
+			put64(node, 1<<48)
+			put64(node[8:], 0) // no nulls
+			return m
+		},
+		"rows of wide lists": func() []message {
+			m := messagesWith(arrow.FixedSizeListOf(1<<16, arrow.PrimitiveTypes.Int8), `[{}]`)
+			h := last(m).header(t)
+			put64(h.Bytes[h.Pos+flatbuffers.UOffsetT(h.Offset(batchLength)):], 1<<48)
+			node := last(m).element(t, batchNodes, 0)
+			put64(node, 1<<48)
+			put64(node[8:], 0) // no nulls
+			return m
+		},
 		"a wide value": func() []message {
 			return messagesWith(&arrow.FixedSizeBinaryType{ByteWidth: 1 << 30}, `[]`)
 		},

@@ -28,23 +28,15 @@ func removeWidths(footer *metadata.FileMetaData) (removed bool) {
 }
 
 // HasWidths reports whether a file has width annotations, as files of earlier versions of this package do.
-func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
-	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
-	if err != nil {
-		return false, err
-	}
-	f, err := scan.open(ctx, File{Path: task.File.FilePath()})
-	if err != nil {
-		return false, err
-	}
-	defer f.close()
-	columns := f.parsed.MetaData().Schema
-	for i := range columns.NumColumns() {
-		if t, ok := columns.Column(i).LogicalType().(pqschema.IntLogicalType); ok && t.BitWidth() == 32 && t.IsSigned() {
-			return true, nil
+func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (found bool, err error) {
+	err = withFile(ctx, t, task, func(f *file) {
+		columns := f.parsed.MetaData().Schema
+		for i := range columns.NumColumns() {
+			t, ok := columns.Column(i).LogicalType().(pqschema.IntLogicalType)
+			found = found || ok && t.BitWidth() == 32 && t.IsSigned()
 		}
-	}
-	return false, nil
+	})
+	return found, err
 }
 
 // unannotatedFiles creates every file as an unannotatedFile.
@@ -85,25 +77,43 @@ func (f *unannotatedFile) Close() error {
 	return errors.Join(err, f.FileWriter.Close())
 }
 
-// removeWidthsAtEnd removes the width annotations from the footer at the end of a file. It writes zeros before the
-// footer to keep the file's size, which the library has already recorded.
+// removeWidthsAtEnd removes the width annotations from the footer at the end of a file.
 func removeWidthsAtEnd(b []byte) ([]byte, error) {
-	lengthStart := len(b) - footerEnd
-	if lengthStart < 0 || !bytes.HasSuffix(b, []byte("PAR1")) {
+	start := footerStart(b)
+	if start < 0 {
 		return b, nil // Writing the file has failed.
 	}
-	footerStart := lengthStart - int(binary.LittleEndian.Uint32(b[lengthStart:]))
-	if footerStart < 0 {
-		return b, nil
-	}
-	parsed, err := metadata.NewFileMetaData(b[footerStart:lengthStart], nil)
+	parsed, err := metadata.NewFileMetaData(b[start:len(b)-footerEnd], nil)
 	if err != nil || !removeWidths(parsed) {
 		return b, err
 	}
-	var footer bytes.Buffer
-	if _, err := parsed.WriteTo(&footer, nil); err != nil || footer.Len() > lengthStart-footerStart {
-		return b, err
+	return replaceFooter(b, parsed)
+}
+
+// footerEnd is the number of bytes after the footer: its length and the magic number.
+const footerEnd = 8
+
+// footerStart returns the index of the footer in the last bytes of a file, or a negative number if they do not end with a
+// footer.
+func footerStart(b []byte) int {
+	if len(b) < footerEnd || !bytes.HasSuffix(b, []byte("PAR1")) {
+		return -1
 	}
-	length := binary.LittleEndian.AppendUint32(nil, uint32(footer.Len()))
-	return slices.Concat(b[:footerStart], make([]byte, lengthStart-footerStart-footer.Len()), footer.Bytes(), length, b[lengthStart+4:]), nil
+	return len(b) - footerEnd - int(binary.LittleEndian.Uint32(b[len(b)-footerEnd:]))
+}
+
+// replaceFooter replaces the footer at the end of b, the last bytes of a file, by a footer that is not longer. It writes
+// zeros before the footer to keep the file's size, which the library has already recorded.
+func replaceFooter(b []byte, footer *metadata.FileMetaData) ([]byte, error) {
+	var encoded bytes.Buffer
+	if _, err := footer.WriteTo(&encoded, nil); err != nil {
+		return nil, err
+	}
+	start := footerStart(b)
+	padding := len(b) - footerEnd - start - encoded.Len()
+	if start < 0 || padding < 0 {
+		return nil, errors.New("the library wrote a file without a footer, or with one that is too short")
+	}
+	length := binary.LittleEndian.AppendUint32(nil, uint32(encoded.Len()))
+	return slices.Concat(b[:start], make([]byte, padding), encoded.Bytes(), length, b[len(b)-4:]), nil
 }

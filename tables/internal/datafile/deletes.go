@@ -51,7 +51,7 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 		}
 		deletesRow = append(deletesRow, func(row int64) bool { return rows[row] })
 	}
-	var matchesEqualityDelete []func([]arrow.Array, int) bool
+	var matchesEqualityDelete []func(columns []arrow.Array, i int, buffer []byte) bool
 	for _, f := range task.EqualityDeleteFiles {
 		firstColumn := len(result.Columns)
 		columns, keys, err := d.keysOf(ctx, f)
@@ -59,22 +59,18 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
 		}
 		result.Columns = append(result.Columns, columns...)
-		var key []byte
-		matchesEqualityDelete = append(matchesEqualityDelete, func(all []arrow.Array, i int) bool {
-			key = appendNullable(key[:0], all[firstColumn:firstColumn+len(columns)], i)
-			return keys[string(key)]
+		matchesEqualityDelete = append(matchesEqualityDelete, func(all []arrow.Array, i int, buffer []byte) bool {
+			return keys[string(appendNullable(buffer, all[firstColumn:firstColumn+len(columns)], i))]
 		})
 	}
-	var mu sync.Mutex // Row groups are read concurrently and share the buffers for keys.
 	result.MarkDeleted = func(firstRow int64, keep []bool, columns []arrow.Array) error {
-		mu.Lock()
-		defer mu.Unlock()
+		buffer := make([]byte, 0, 64) // for keys, most of which are short
 		for i := range keep {
 			for _, deletes := range deletesRow {
 				keep[i] = keep[i] && !deletes(firstRow+int64(i))
 			}
 			for _, deletes := range matchesEqualityDelete {
-				keep[i] = keep[i] && !deletes(columns, i)
+				keep[i] = keep[i] && !deletes(columns, i, buffer)
 			}
 		}
 		return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -59,12 +60,7 @@ func newEncoder(out io.Writer, columns *arrow.Schema, small bool) (e *encoder, e
 }
 
 func hasNested(columns *arrow.Schema) bool {
-	for _, f := range columns.Fields() {
-		if _, ok := f.Type.(arrow.NestedType); ok {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(columns.Fields(), func(f arrow.Field) bool { _, ok := f.Type.(arrow.NestedType); return ok })
 }
 
 func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
@@ -202,9 +198,7 @@ func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error)
 	if err != nil {
 		return nil, 0, err
 	}
-	size = e.bytesWritten()
-	grown, err := e.buffer.release(footer, e.unbounded)
-	return footer, size + grown, err
+	return footer, e.bytesWritten(), e.buffer.release(footer, e.unbounded)
 }
 
 // nanCounts returns the number of NaN values in each floating-point column, by field ID.
@@ -233,6 +227,8 @@ const (
 
 // pager declares a method that the library's column writers have, but their interface lacks.
 type pager interface{ FlushCurrentPage() error }
+
+var _ pager = (*pqfile.ByteArrayColumnChunkWriter)(nil)
 
 // writePages writes a column of a row group in pages of at most rows rows.
 func (e *encoder) writePages(ctx context.Context, writer pqfile.ColumnChunkWriter, a arrow.Array, nullable bool, rows int) error {

@@ -162,11 +162,8 @@ func (f *file) size(g group, columns []Column) (n int64) {
 // mayMatch reports whether a row group can contain matching rows, according to its statistics.
 func (f *file) mayMatch(g group) bool {
 	mayMatch := f.scan.MayMatch
-	if mayMatch == nil && f.scan.Where != nil {
-		mayMatch = f.scan.Where.May
-	}
 	if mayMatch == nil {
-		return true
+		mayMatch = f.scan.Where.May
 	}
 	matches, _ := mayMatch(func(name string) filter.Bounds { return f.boundsOf(g, name) })
 	return matches

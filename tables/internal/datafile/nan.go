@@ -2,8 +2,6 @@ package datafile
 
 import (
 	"bytes"
-	"encoding/binary"
-	"errors"
 	"io"
 	"maps"
 
@@ -50,18 +48,11 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 	return b.Writer.Write(p)
 }
 
-// footerEnd is the number of bytes after the footer: its length and the magic number.
-const footerEnd = 8
-
 // release writes the held bytes, which end with the footer. It removes the width annotations and the bounds of the
-// given chunks (those with NaN) from the footer. It returns the change of the file's size.
-func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (grown int64, err error) {
+// given chunks (those with NaN) from the footer.
+func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (err error) {
 	held := b.tail.Bytes()
 	b.tail = nil
-	if !removeWidths(footer) && len(chunks) == 0 {
-		_, err = b.Write(held)
-		return 0, err
-	}
 	for _, c := range chunks {
 		column := footer.RowGroups[c.group].Columns[c.leaf]
 		column.ColumnIndexOffset, column.ColumnIndexLength = nil, nil
@@ -69,23 +60,13 @@ func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (gro
 			s.Min, s.Max, s.MinValue, s.MaxValue, s.IsMinValueExact, s.IsMaxValueExact = nil, nil, nil, nil, nil, nil
 		}
 	}
-	var encoded bytes.Buffer
-	if _, err := footer.WriteTo(&encoded, nil); err != nil {
-		return 0, err
-	}
-	end := held[len(held)-footerEnd:]
-	footerStart := len(held) - footerEnd - int(binary.LittleEndian.Uint32(end))
-	if footerStart < 0 {
-		return 0, errors.New("the library wrote a file without a footer")
-	}
-	grown = int64(footerStart + encoded.Len() + footerEnd - len(held))
-	binary.LittleEndian.PutUint32(end, uint32(encoded.Len()))
-	for _, section := range [][]byte{held[:footerStart], encoded.Bytes(), end} {
-		if _, err := b.Write(section); err != nil {
-			return 0, err
+	if removeWidths(footer) || len(chunks) > 0 {
+		if held, err = replaceFooter(held, footer); err != nil {
+			return err
 		}
 	}
-	return grown, nil
+	_, err = b.Write(held)
+	return err
 }
 
 // withNaNs returns a file's manifest entry with NaN counts, by field ID. Columns with NaN get no bounds, because the

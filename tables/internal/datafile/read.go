@@ -161,15 +161,9 @@ func (f *file) chooseRows(st *step, firstRow int64) error {
 	if where == nil && deletes == nil {
 		return nil
 	}
-	var keep []bool
-	var err error
-	if where == nil {
-		keep = slices.Repeat([]bool{true}, int(st.rows()))
-	} else {
-		keep, err = where.Holds(int(st.rows()), func(name string) arrow.Array { return st.conditionArrays[slices.Index(where.Columns, name)] })
-		if err != nil {
-			return err
-		}
+	keep, err := where.Holds(int(st.rows()), func(name string) arrow.Array { return st.conditionArrays[slices.Index(where.Columns, name)] })
+	if err != nil {
+		return err
 	}
 	if deletes != nil {
 		if err := deletes.MarkDeleted(firstRow, keep, st.conditionArrays[len(f.scan.ConditionColumns):]); err != nil {

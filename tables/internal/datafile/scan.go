@@ -139,13 +139,7 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 	queue, slots, memory := make(chan readAhead, s.Workers-2), make(chan struct{}, s.Workers), semaphore.NewWeighted(s.Memory+1)
 	start := func(size int64, read func(send func(arrow.RecordBatch, error) bool), done func()) bool {
 		group := readAhead{make(chan result, maxAhead-1), min(size, s.Memory+1)}
-		if memory.Acquire(ctx, group.size) != nil {
-			done()
-			return false
-		}
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
+		if memory.Acquire(ctx, group.size) != nil || canceled.Send(ctx, slots, struct{}{}) != nil {
 			done()
 			return false
 		}
@@ -154,20 +148,10 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 			defer close(group.rows)
 			defer done()
 			read(func(b arrow.RecordBatch, err error) bool {
-				select {
-				case group.rows <- result{b, err}:
-					return err == nil
-				case <-ctx.Done():
-					return false
-				}
+				return canceled.Send(ctx, group.rows, result{b, err}) == nil && err == nil
 			})
 		})
-		select {
-		case queue <- group:
-			return true
-		case <-ctx.Done():
-			return false
-		}
+		return canceled.Send(ctx, queue, group) == nil
 	}
 	running.Go(func() {
 		defer close(queue)

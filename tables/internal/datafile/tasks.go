@@ -191,19 +191,27 @@ func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask) s
 
 // RowsOf returns the number of rows in a file according to its footer.
 func RowsOf(ctx context.Context, t *table.Table, task table.FileScanTask) (rows int64, err error) {
+	err = withFile(ctx, t, task, func(f *file) {
+		for _, g := range f.groups {
+			rows += g.rows
+		}
+	})
+	return rows, err
+}
+
+// withFile opens a file, and calls use to inspect its footer.
+func withFile(ctx context.Context, t *table.Table, task table.FileScanTask, use func(*file)) error {
 	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	f, err := scan.open(ctx, File{Path: task.File.FilePath()})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer f.close()
-	for _, g := range f.groups {
-		rows += g.rows
-	}
-	return rows, nil
+	use(f)
+	return nil
 }
 
 // MayMatch reports whether a file can contain rows that match a condition. A nil condition matches all rows.

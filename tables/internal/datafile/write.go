@@ -52,15 +52,10 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 
 // hasForeignTypes reports whether columns have types that only other programs create and only Iceberg's library can write.
 func hasForeignTypes(columns *arrow.Schema) bool {
-	for _, f := range columns.Fields() {
-		if schema.ContainsType(f.Type, func(t arrow.DataType) bool {
-			e, ok := t.(arrow.ExtensionType)
-			return ok && e.ExtensionName() != "arrow.uuid"
-		}) {
-			return true
-		}
-	}
-	return false
+	return schema.ContainsType(arrow.StructOf(columns.Fields()...), func(t arrow.DataType) bool {
+		e, ok := t.(arrow.ExtensionType)
+		return ok && e.ExtensionName() != "arrow.uuid"
+	})
 }
 
 // writeForeign writes to tables of other programs with Iceberg's library, which supports partitions and variants.

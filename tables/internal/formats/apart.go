@@ -85,7 +85,7 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 		return nil, err
 	}
 	stopWatching := p.KillWith(ctx)
-	r := &isolatedFile{in: in, ctx: ctx, p: p, memory: memory, remaining: freeValues + valuesPerByte*info.Size()}
+	r := &isolatedFile{in: in, p: p, memory: memory, remaining: freeValues + valuesPerByte*info.Size()}
 	if in.Format == Parquet || in.Format == Arrow {
 		r.remaining = freeValues + valuesPerCompressedByte*info.Size()
 	}
@@ -99,9 +99,9 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 	}
 	if err != nil {
 		closeProcess()
-		return nil, r.explain(err)
+		return nil, r.explain(ctx, err)
 	}
-	return arrowsafe.Reader(r.batches.Schema, arrowsafe.Until(r.nextBatch), func() {
+	return arrowsafe.Reader(r.batches.Schema, arrowsafe.Until(func() (arrow.RecordBatch, error) { return r.nextBatch(ctx) }), func() {
 		r.batches.Release()
 		closeProcess()
 	}), nil
@@ -109,16 +109,15 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 
 type isolatedFile struct {
 	in        *Input
-	ctx       context.Context
 	p         *worker.Process
 	batches   *worker.Batches
 	memory    int64
 	remaining int64 // number of values that the file may still contain
 }
 
-func (a *isolatedFile) nextBatch() (arrow.RecordBatch, error) {
+func (a *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error) {
 	b, err := a.batches.Next()
-	if err = a.explain(err); b == nil || err != nil {
+	if err = a.explain(ctx, err); b == nil || err != nil {
 		return nil, err
 	}
 	if a.remaining -= b.NumRows() * b.NumCols(); a.remaining < 0 {
@@ -134,9 +133,9 @@ func (a *isolatedFile) nextBatch() (arrow.RecordBatch, error) {
 }
 
 // If the end of the context or the process's death caused an error, explain returns that cause instead.
-func (a *isolatedFile) explain(err error) error {
-	if err = a.p.ExplainError(err); err != nil && a.ctx.Err() != nil {
-		return canceled.Err(a.ctx)
+func (a *isolatedFile) explain(ctx context.Context, err error) error {
+	if err = a.p.ExplainError(err); err != nil && ctx.Err() != nil {
+		return canceled.Err(ctx)
 	}
 	var death *worker.DeathError
 	switch {

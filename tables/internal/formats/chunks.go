@@ -1,7 +1,6 @@
 package formats
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -26,13 +25,11 @@ var (
 // text is a text file divided into chunks of whole records. A chunk counts as used when forEachChunk's callback has finished with
 // it and with all earlier chunks.
 type text struct {
-	in             *Input
-	r              io.Reader
-	layout         records.Layout
-	names          []string // column names from the header; nil for formats without a header
-	maxRecordBytes int      // maximum size of a record in bytes
-	errTooLong     error    // the error for a longer record
-	size           int      // bytes of a chunk, unless a record is longer
+	in     *Input
+	r      io.Reader
+	layout records.Layout
+	names  []string // column names from the header; nil for formats without a header
+	size   int      // bytes of a chunk, unless a record is longer
 
 	block       []byte        // data that was read but does not belong to a chunk yet
 	linesBefore int64         // number of lines before block
@@ -55,11 +52,9 @@ func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 	close(t.allUsed)
 	if in.Format == CSV {
 		t.layout = records.Layout{Format: records.CSV, Sep: in.Sep}
-		t.maxRecordBytes, t.errTooLong = maxRecordSize, fmt.Errorf("%w: the record is larger than %d MiB", partd.ErrTooLarge, maxRecordSize>>20)
 		return t, t.readHeader(ctx)
 	}
 	t.layout = records.Layout{Format: records.JSONL}
-	t.maxRecordBytes, t.errTooLong = maxRecordSize-1, bufio.ErrTooLong
 	return t, nil
 }
 
@@ -86,8 +81,8 @@ func (t *text) nextChunk(ctx context.Context) (chunk, error) {
 // fill reads more data into block. It reads a record that is longer than a chunk only after all earlier chunks are used, so that
 // only one such record is in memory.
 func (t *text) fill(ctx context.Context) error {
-	if len(t.block) > t.maxRecordBytes {
-		return fmt.Errorf("%s, line %d: %w", t.in.Name, t.linesBefore+1, t.errTooLong)
+	if len(t.block) > maxRecordSize {
+		return fmt.Errorf("%s, line %d: %w: the record is larger than %d MiB", t.in.Name, t.linesBefore+1, partd.ErrTooLarge, maxRecordSize>>20)
 	}
 	size := t.size
 	var block []byte // its capacity includes one byte for a final newline
@@ -97,7 +92,7 @@ func (t *text) fill(ctx context.Context) error {
 		if err := canceled.Wait(ctx, t.allUsed); err != nil {
 			return err
 		}
-		size = min(4*len(t.block), t.maxRecordBytes+1)
+		size = min(4*len(t.block), maxRecordSize+1)
 		if cap(t.largeBuffer) <= size {
 			t.largeBuffer = make([]byte, size+1)
 		}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -130,18 +131,14 @@ func (in *Input) withCounter(r io.Reader) io.Reader {
 	if in.Count == nil {
 		return r
 	}
-	return counter{r, in.Count}
+	return io.TeeReader(r, counter(in.Count))
 }
 
-type counter struct {
-	io.Reader
-	count func(int)
-}
+type counter func(n int)
 
-func (c counter) Read(p []byte) (int, error) {
-	n, err := c.Reader.Read(p)
-	c.count(n)
-	return n, err
+func (c counter) Write(p []byte) (int, error) {
+	c(len(p))
+	return len(p), nil
 }
 
 // seekable returns the file if it is a regular file, and otherwise an unnamed copy of it.
@@ -172,23 +169,27 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 		end()
 		return nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
+	converted := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, columns) })
 	return in.batches(ctx, columns, func() { r.Release(); end() }, func(yield func(arrow.RecordBatch) bool) error {
-		for r.Next() {
-			b, err := schema.Convert(r.RecordBatch(), columns)
-			if err != nil {
-				return fmt.Errorf("%s: %w", in.Name, err)
-			}
-			more := yield(b)
-			b.Release()
-			if !more {
-				return nil
-			}
-		}
-		if err := r.Err(); err != nil && err != io.EOF {
+		return in.forward(converted, yield)
+	}), nil
+}
+
+// forward yields batches and releases them.
+func (in *Input) forward(batches iter.Seq2[arrow.RecordBatch, error], yield func(arrow.RecordBatch) bool) error {
+	for b, err := range batches {
+		if err == io.EOF { // the Parquet reader's error at the end
+			return nil
+		} else if err != nil {
 			return fmt.Errorf("%s: %w", in.Name, err)
 		}
-		return nil
-	}), nil
+		more := yield(b)
+		b.Release()
+		if !more {
+			return nil
+		}
+	}
+	return nil
 }
 
 // parquetBatches opens a Parquet file. It returns the file's batches, and the schema to convert them to.
@@ -299,22 +300,19 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot read the file as an Arrow file or stream: %w", in.Name, err)
 	}
+	checked := arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		if _, err := arrowsafe.Check(b, maxArrowBytes); err != nil {
+			return nil, err
+		}
+		b.Retain()
+		return b, nil
+	})
 	return in.batches(ctx, r.Schema(), r.Release, func(yield func(arrow.RecordBatch) bool) error {
-		for r.Next() {
-			if _, err := arrowsafe.Check(r.RecordBatch(), maxArrowBytes); err != nil {
-				return fmt.Errorf("%s: %w", in.Name, err)
-			}
-			if !yield(r.RecordBatch()) {
-				return nil
-			}
+		err := in.forward(checked, yield)
+		if err == nil && isFile && buffered.reachedEnd {
+			err = fmt.Errorf("%s: the file is incomplete: %w", in.Name, io.ErrUnexpectedEOF)
 		}
-		if err := r.Err(); err != nil {
-			return fmt.Errorf("%s: %w", in.Name, err)
-		}
-		if isFile && buffered.reachedEnd {
-			return fmt.Errorf("%s: the file is incomplete: %w", in.Name, io.ErrUnexpectedEOF)
-		}
-		return nil
+		return err
 	}), nil
 }
 

@@ -173,19 +173,17 @@ func fieldsOf(columns []*column) ([]arrow.Field, error) {
 
 // schemaOf returns the schema of columns. If a column is in known, its type is not inferred.
 func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
+	var fields []arrow.Field
 	for _, c := range columns {
 		if known != nil && known.HasField(c.name) {
-			*c = column{name: c.name} // ignore the inferred properties
+			fields = append(fields, arrow.Field{Name: c.name, Type: known.Field(known.FieldIndices(c.name)[0]).Type, Nullable: true})
+			continue
 		}
-	}
-	fields, err := fieldsOf(columns)
-	if err != nil {
-		return nil, err
-	}
-	for i, f := range fields {
-		if known != nil && known.HasField(f.Name) {
-			fields[i].Type = known.Field(known.FieldIndices(f.Name)[0]).Type
+		inferred, err := fieldsOf([]*column{c})
+		if err != nil {
+			return nil, err
 		}
+		fields = append(fields, inferred...)
 	}
 	return arrow.NewSchema(fields, nil), nil
 }
