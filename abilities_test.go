@@ -90,8 +90,8 @@ func TestAs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g, ok := partd.As[partd.SessionGuard](layer); !ok || g != partd.SessionGuard(dict) {
-		t.Errorf("As returned %v, %v, want the SessionGuard beneath the layer", g, ok)
+	if m, ok := partd.As[partd.MemoryUser](layer); !ok || m != partd.MemoryUser(dict) {
+		t.Errorf("As returned %v, %v, want the MemoryUser beneath the layer", m, ok)
 	}
 	if a, ok := partd.As[partd.Applier](layer); !ok || a != partd.Applier(layer) {
 		t.Errorf("As returned %v, %v, want the layer itself", a, ok)

@@ -301,7 +301,8 @@ func Check(ctx context.Context, store Partd) (CheckResult, error) {
 }
 
 // MemoryUser is a store that can report its memory usage at almost no cost. If the fast store
-// of a [Buffer] is a MemoryUser, the Buffer limits that usage instead of an estimate.
+// of a [Buffer], or a store beneath it, is a MemoryUser, the Buffer limits that usage instead of an
+// estimate. A layer that keeps data in memory must implement it.
 type MemoryUser interface {
 	// MemoryUsed returns the bytes of memory used for data and its index.
 	MemoryUsed() int64
@@ -325,8 +326,10 @@ type Unwrapper interface {
 }
 
 // As returns the first T among store and the stores beneath it. Use it only for abilities that
-// neither read nor change values, such as [Batcher], [MemoryUser] and [SessionGuard]: a layer need not
-// implement these. Any other ability of a store beneath would bypass the layer.
+// neither read nor change values, such as [Batcher] and [MemoryUser]: a layer need not implement these. Any
+// other ability of a store beneath would bypass the layer. [SessionGuard] is such an ability: its tokens
+// belong to the sessions of the layer's own [Applier]. [Check] uses As, because checksums cover the bytes
+// beneath the layer.
 func As[T any](store Partd) (found T, ok bool) {
 	for s := range Layers(store) {
 		if found, ok = s.(T); ok {

@@ -138,6 +138,22 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	return a.EndSession(ctx, session)
 }
 
+// SessionToken returns the secret token of a session; see [partd.SessionGuard].
+func (s *Store) SessionToken(ctx context.Context, session uint64) (partd.SessionToken, error) {
+	if g, ok := s.innerStore().(partd.SessionGuard); ok {
+		return g.SessionToken(ctx, session)
+	}
+	return partd.SessionToken{}, s.unsupportedError("session token")
+}
+
+// CheckSession returns an error unless the token belongs to the session.
+func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
+	if g, ok := s.innerStore().(partd.SessionGuard); ok {
+		return g.CheckSession(ctx, session, token)
+	}
+	return s.unsupportedError("check session")
+}
+
 // Apply applies a numbered operation exactly once; see [partd.Applier].
 func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	b := s.batch()

@@ -92,7 +92,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	defer changes.Done()
 	seq, isNew := s.seq-1, true
 	if s.mustResume && !s.closed && s.checkPoisoned() == nil && s.resumeWrites(nil) == nil {
-		s.mustResume = false // the disk has space again
+		s.mustResume = false // the store has a write-ahead file again
 	}
 	if err = s.checkWritable(); err == nil {
 		isNew, err = s.sessions.check(tag)

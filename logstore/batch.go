@@ -46,6 +46,14 @@ func (b *batch) reset() {
 	b.maxBlobNo = 0
 }
 
+// clear removes all entries from the batch. It keeps the list of the large values, so that change can
+// free their space in the blob files. The caller must encode the operation again.
+func (b *batch) clear() {
+	blobs := b.blobs
+	b.reset()
+	b.blobs = blobs
+}
+
 func (b *batch) entries() []byte { return b.buf[batchPrefix:] }
 
 func (b *batch) entryAt(i int) []byte {

@@ -27,7 +27,7 @@ type directory struct {
 	lock      vfs.Lock              // lock on the directory; nil for a reader that cannot create the lock file
 	durable   atomic.Bool           // see manifest.durable
 	poisonErr atomic.Pointer[error] // why the store refuses writes until it is reopened
-	fullErr   atomic.Pointer[error] // error of the full disk that prevents changes, or nil
+	fullErr   atomic.Pointer[error] // why the store supports only reads and Drop: see fullError
 
 	// syncMu is held during each sync: see syncExclusive. It is the last in the lock order.
 	syncMu sync.Mutex
@@ -65,11 +65,17 @@ func (d *directory) opError(op string, err error) error {
 	return &partd.Error{Op: op, Path: d.dir, Err: err}
 }
 
+// fullError returns an error if the disk was too full to begin a write-ahead file, or if a dropped
+// store could not begin one for another reason.
 func (d *directory) fullError() error {
-	if err := d.fullErr.Load(); err != nil {
+	err := d.fullErr.Load()
+	switch {
+	case err == nil:
+		return nil
+	case isFull(*err):
 		return fmt.Errorf("%w (%w)", errNoRoom, *err)
 	}
-	return nil
+	return fmt.Errorf("%w (%w)", errNotResumed, *err)
 }
 
 func (d *directory) openFlag() int {

@@ -24,14 +24,14 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waitSealed()
-	if err := s.checkWritable(); err != nil && !errors.Is(err, errNoRoom) {
+	if err := s.checkWritable(); err != nil && !errors.Is(err, errNoRoom) && !errors.Is(err, errNotResumed) {
 		return false, err
 	}
 	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}
 	if isNew, err := s.sessions.check(tag); err != nil || !isNew {
 		return false, err
 	}
-	var t *table // if it stays nil, the store is full
+	var t *table // if it stays nil, the store has no write-ahead file
 	if s.fullError() != nil {
 		err = canceled.Err(ctx)
 	} else if t, err = s.tableForDrop(ctx); err == nil {
@@ -67,8 +67,10 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	resumeErr := s.resumeWrites(t)
 	if s.mustResume = resumeErr != nil; s.mustResume {
 		// The store is dropped, so the call succeeds.
-		s.fullErr.CompareAndSwap(nil, &resumeErr)
-		s.log.Warn("logstore: the store is dropped, but cannot accept changes yet", "dir", s.dir, "err", resumeErr)
+		if s.checkPoisoned() == nil {
+			s.fullErr.CompareAndSwap(nil, &resumeErr)
+		}
+		s.log.Warn("logstore: the store is dropped, but cannot accept changes", "dir", s.dir, "err", resumeErr)
 	}
 	return true, nil
 }

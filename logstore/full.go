@@ -19,6 +19,8 @@ func isFull(err error) bool { return err != nil && (isNoSpace(err) || errors.Is(
 
 var errNoRoom = errors.New("the disk is full: until you free space and reopen the store, it supports only reads and Drop")
 
+var errNotResumed = errors.New("the store was dropped, but could not begin a new write-ahead file: the next change retries")
+
 // startOrReadOnly opens the store. On a full disk it removes leftovers of interrupted
 // operations and retries. If that fails, it opens the store only for reading and Drop. newEmpty
 // returns an unopened store.

@@ -79,6 +79,7 @@ type deleteOp struct {
 	keys      []string
 	exists    []bool // whether each key exists; nil means that all may exist
 	editCount uint64 // Store.editCount before the lookup
+	prepared  bool   // exists is final
 }
 
 // newDeleteOp returns an operation that deletes keys. It looks up which keys exist, without
@@ -104,31 +105,29 @@ func (op *deleteOp) isEmpty() bool {
 }
 
 // prepare looks up the absent keys again if the store has changed since newDeleteOp. If newDeleteOp
-// found no key, prepare does nothing: the operation counts as done at the time of newDeleteOp.
+// found no key, prepare does not: the operation counts as done at the time of newDeleteOp.
 func (op *deleteOp) prepare(ctx context.Context, s *Store) (bool, error) {
-	if op.exists == nil || op.editCount == s.editCount || op.isEmpty() {
-		return false, nil
-	}
+	op.prepared = true
 	var absent []string
-	for i, k := range op.keys {
-		if !op.exists[i] {
-			absent = append(absent, k)
+	for i, exists := range op.exists {
+		if !exists {
+			absent = append(absent, op.keys[i])
 		}
 	}
 	if len(absent) == 0 {
 		return false, nil
 	}
+	if op.editCount == s.editCount || op.isEmpty() {
+		return true, nil
+	}
 	_, exists, err := s.getLocked(ctx, absent, false)
-	switch {
-	case err != nil:
+	if err != nil {
 		op.exists = nil
-	case !slices.Contains(exists, true):
 		return false, nil
-	default:
-		for i := range op.exists {
-			if !op.exists[i] {
-				op.exists[i], exists = exists[0], exists[1:]
-			}
+	}
+	for i := range op.exists {
+		if !op.exists[i] {
+			op.exists[i], exists = exists[0], exists[1:]
 		}
 	}
 	return true, nil
@@ -147,7 +146,7 @@ func (op *deleteOp) size(*Store) int64 {
 
 func (op *deleteOp) each(f func(segment.Kind, string, []byte) error) error {
 	for i, k := range op.keys {
-		if op.exists != nil && !op.exists[i] {
+		if op.prepared && op.exists != nil && !op.exists[i] {
 			continue
 		}
 		if err := f(segment.KindDelete, k, nil); err != nil {
@@ -171,14 +170,6 @@ func (op *popOp) prepare(ctx context.Context, s *Store) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	op.values, op.exists = values, exists
+	op.values, op.exists, op.prepared = values, exists, true
 	return true, nil
-}
-
-// clear removes all entries from the batch. It keeps the list of the large values, so that
-// change can free their space in the blob files.
-func (b *batch) clear() {
-	blobs := b.blobs
-	b.reset()
-	b.blobs = blobs
 }

@@ -29,7 +29,7 @@ func (l *wal) replay(live []*walReader, seq uint64, checkBlobs func(entries []by
 				return err
 			}
 		}
-		seq = r.nextSeq
+		seq, r.buf = r.nextSeq, nil // only one file's buffer is in memory
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ func (s *Store) seal(t *table, edit func(m *manifest), done chan struct{}) {
 func (s *Store) flushLocked(ctx context.Context) error {
 	target := s.seq
 	for {
-		if s.tables.active == nil { // the disk was full at Open or at a Drop
+		if s.tables.active == nil { // the disk was full at Open, or a Drop could not begin a write-ahead file
 			return s.checkWritable()
 		}
 		if s.tables.frozen == nil && s.tables.active.firstSeq >= target {

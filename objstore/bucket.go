@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -74,7 +75,7 @@ const listPage = 1000
 // NewCounter returns a bucket that counts the requests to b.
 func NewCounter(b Bucket) *Counter { return &Counter{Bucket: b} }
 
-func (c *Counter) String() string { return objectPath(c.Bucket, "") }
+func (c *Counter) String() string { return strings.TrimSuffix(objectPath(c.Bucket, ""), "/") }
 
 // Requests returns the number of requests so far.
 func (c *Counter) Requests() Requests {

@@ -75,7 +75,7 @@ func (s *Store) read(ctx context.Context, v view, g *committedSegment, first, en
 		if err != nil {
 			return err
 		}
-		defer c.Close() //nolint:errcheck // use has verified the data
+		defer c.Close() //nolint:errcheck // if use succeeded, it has verified the data
 		return use(r)
 	})
 	return s.explainMissing(ctx, v, g, err)
@@ -102,7 +102,9 @@ var errStop = errors.New("the consumer stopped the iteration")
 // stream calls f for each entry in the hash ranges [first, end) of a segment, until f returns an
 // error. If it must repeat a request, it skips entries that f already received.
 func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, end int, f func(e *segment.Entry) error) error {
-	var passed int // number of entries passed to f; if f is slow, the server may close connections, so retry as long as f makes progress
+	// passed is the number of entries passed to f. If f is slow, the server may close connections, so read
+	// retries as long as f makes progress.
+	var passed int
 	var fErr error
 	err := s.read(ctx, v, g, first, end, &passed, func(r *segment.Reader) error {
 		n := 0

@@ -138,7 +138,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 			yield(partd.Chunk{}, &partd.Error{Op: "read", Key: key, HasKey: true, Err: err})
 		}
 	}, "")
-	return &valueReader{s, values, stop, false}, nil
+	return &valueReader{store: s, values: values, stop: stop}, nil
 }
 
 // valueReader reads the value of a single key.
@@ -160,7 +160,11 @@ func (r *valueReader) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return r.values.Read(p)
+	n, err := r.values.Read(p)
+	if err != nil {
+		r.stop() // end the scan even if the caller does not call Close
+	}
+	return n, err
 }
 
 func (r *valueReader) Close() error {

@@ -25,7 +25,10 @@ func (e *env) checkParts(label string, parts int) {
 
 func allParts(parts int) iter.Seq[int] {
 	return func(yield func(int) bool) {
-		for part := 0; part < parts && yield(part); part++ {
+		for part := range parts {
+			if !yield(part) {
+				return
+			}
 		}
 	}
 }

@@ -13,8 +13,17 @@ import (
 func keysBreak(e *env) {
 	e.fill(200)
 	e.checkUsable("a break out of Keys", func() error {
-		list := func() iter.Seq2[partd.KeyInfo, error] { return partd.Keys(e.ctx, e.store) }
-		return breakAfter(list, 1, 2, 100, 199)
+		for _, limit := range []int{1, 2, 100, 199} {
+			keys := 0
+			err := breakOut(partd.Keys(e.ctx, e.store), func(n int, _ partd.KeyInfo) bool { keys = n; return n == limit })
+			if err != nil {
+				return err
+			}
+			if keys != limit {
+				return fmt.Errorf("the Keys iterator yielded %d keys, want at least %d", keys, limit)
+			}
+		}
+		return nil
 	})
 }
 

@@ -182,6 +182,10 @@ func (l *link) abort() {
 }
 
 func (l *link) write(parts [][]byte) error {
+	if len(parts) == 1 {
+		_, err := l.nc.Write(parts[0])
+		return err
+	}
 	buffers := net.Buffers(parts)
 	_, err := buffers.WriteTo(l.nc)
 	return err

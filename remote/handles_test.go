@@ -54,6 +54,33 @@ func TestHandleLife(t *testing.T) {
 	})
 }
 
+// TestWaitingHandleStaysOpen checks that a handle that waited long for admission does not count as idle when it is
+// admitted.
+func TestWaitingHandleStaysOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var q quotas
+		q.init(&ServerOptions{Memory: 16 << 20, MaxConnections: 10, MaxHandles: 1})
+		table := &handleTable{quotas: &q, patience: time.Minute}
+		peer := q.enter("peer")
+		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*handle{}}
+		closer := func() error { return nil }
+		first, err := h.add(t.Context(), false, func(*answer) (bool, error) {
+			time.Sleep(3 * slowAfter)
+			return false, nil
+		}, closer)
+		must(t, err)
+		go func() { _ = h.read(&answer{}, first, 1) }()
+		synctest.Wait()
+		begin := time.Now()
+		_, err = h.add(t.Context(), false, nil, closer)
+		must(t, err)
+		if waited := time.Since(begin); waited < slowAfter || table.leastUsed(nil, nil) != nil {
+			t.Errorf("after a wait of %v, the new handle counts as idle; want a wait of at least %v, and a handle that is not idle", waited, slowAfter)
+		}
+		h.close()
+	})
+}
+
 // TestTokenOfUser checks that a session's token is valid only for the user to whom it was issued.
 func TestTokenOfUser(t *testing.T) {
 	token := partd.NewSessionToken([]byte("secret"), 1)

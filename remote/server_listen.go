@@ -48,7 +48,8 @@ func listenUnix(path string) (net.Listener, error) {
 	if runtime.GOOS == "windows" {
 		return nil, fmt.Errorf("a Unix socket needs flock, which Windows lacks: listen on tcp://: %w", errors.ErrUnsupported)
 	}
-	lock := flock.New(filepath.Dir(path), flock.SetFlag(os.O_RDONLY))
+	// With these permissions, flock does not try to open the directory for writing after an error.
+	lock := flock.New(filepath.Dir(path), flock.SetFlag(os.O_RDONLY), flock.SetPermissions(0o7777))
 	defer func() { _ = lock.Unlock() }() // the lock also ends with the process
 	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
 	defer cancel()
@@ -81,8 +82,8 @@ func listenUnix(path string) (net.Listener, error) {
 	return socket, nil
 }
 
-// Listen does not wait forever for the lock of the directory, because anyone who can read the
-// directory can hold its lock.
+// lockTimeout limits the wait for the lock of the directory, because anyone who can read the directory
+// can hold its lock.
 const (
 	lockTimeout = 5 * time.Second
 	lockPoll    = 20 * time.Millisecond

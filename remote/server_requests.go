@@ -138,6 +138,10 @@ func (c *conn) withTurn(f fill) fill {
 func (c *conn) change(r request, d *decoder) (fill, error) {
 	body, allowance := d.remaining(), d.allowance
 	return func(a *answer) error {
+		if cap(a.buf) > uncharged { // hold no large recycled buffer while the change runs: the answer has no body
+			a.drop()
+			a.builder = builder{buf: make([]byte, headRoom, 4<<10)}
+		}
 		if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // the number of items, as the client claims
 			if err := c.enterLarge(); err != nil {
 				return err

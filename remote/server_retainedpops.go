@@ -218,7 +218,13 @@ func (p *retainedPops) finish(session, number uint64, r *popResult, values [][]b
 }
 
 func (r *popResult) retain(values [][]byte) {
-	b := builder{buf: make([]byte, headRoom)} // not a recycled buffer, which could be large
+	size := headRoom + 4 // the exact capacity, because the buffer is not charged
+	for _, v := range values {
+		if size += 8; len(v) < byRef {
+			size += len(v)
+		}
+	}
+	b := builder{buf: make([]byte, headRoom, size)}
 	b.u32(uint32(len(values)))
 	for _, v := range values {
 		b.u64(uint64(len(v)))

@@ -69,7 +69,7 @@ func (s *sessions) use(x *session) {
 type memorySessions struct {
 	store partd.Partd
 
-	mu         sync.Mutex // locked last
+	mu         sync.Mutex // no other mutex is locked while it is held
 	lastIssued uint64     // number of the last session
 	table      map[uint64]*memorySession
 }

@@ -96,9 +96,14 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 		// A store that wraps another one has the methods of partd.Applier even if the wrapped store
 		// does not.
 		s.mu.Lock()
-		s.keeper = &s.memory
+		if len(s.table) == 0 { // otherwise, the store has kept sessions, so the error has another reason
+			s.keeper = &s.memory
+		}
+		keeper = s.keeper
 		s.mu.Unlock()
-		x.id, err = s.memory.NewSession(ctx)
+		if keeper == partd.Applier(&s.memory) {
+			x.id, err = keeper.NewSession(ctx)
+		}
 	}
 	if err == nil {
 		token, err = s.token(ctx, x.id)
@@ -157,7 +162,8 @@ func (s *sessions) guard() (partd.SessionGuard, bool) {
 	if s.currentKeeper() == partd.Applier(&s.memory) {
 		return nil, false
 	}
-	return partd.As[partd.SessionGuard](s.store)
+	g, ok := s.store.(partd.SessionGuard)
+	return g, ok
 }
 
 func (s *sessions) currentKeeper() partd.Applier {

@@ -44,8 +44,8 @@ type Writer struct {
 	committed bool
 }
 
-// Begin begins an attempt at a task. The names can be any text, but all attempts at a task
-// must have different names. If attempt is "", Begin generates a unique name. If the task has
+// Begin begins an attempt at a task. The names can be any text of 1 to 1,024 bytes, but all
+// attempts at a task must have different names. If attempt is "", Begin generates a unique name. If the task has
 // already committed, the error wraps [ErrCommitted].
 func Begin(ctx context.Context, store partd.Partd, task, attempt string) (*Writer, error) {
 	attempt = cmp.Or(attempt, rand.Text())

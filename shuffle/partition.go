@@ -17,8 +17,8 @@ import (
 const maxPartitions = 1 << 20
 
 // Partition divides records into n partitions by a hash of their keys. In every process, records
-// with the same key go to the same partition. The partitions are numbered from 0 to n-1. The caller
-// must close the result.
+// with the same key go to the same partition. The partitions are numbered from 0 to n-1; n is at most
+// 1,048,576. The caller must close the result.
 func Partition[T, K any](ctx context.Context, in iter.Seq2[T, error], n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
 	p, err := NewPartitions(ctx, n, key, o)
 	return feedPartitions(p, err, in)

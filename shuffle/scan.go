@@ -106,7 +106,8 @@ func (sc *scanner) addChunk(c partd.Chunk) error {
 		sc.hashed = append(sc.hashed, c.Key...)
 		sc.items.reset()
 	}
-	room := len(c.Key) + len(sc.items.carry) + len(c.Data)
+	// Make no room for the beginning of an incomplete record: it may end many chunks later.
+	room := len(c.Key) + len(c.Data)
 	b, err := sc.makeRoom(room)
 	if err != nil {
 		return err
@@ -133,7 +134,7 @@ func (sc *scanner) addChunk(c partd.Chunk) error {
 	return nil
 }
 
-// makeRoom returns the current batch, which has room for a block of up to n bytes. It sends the
+// makeRoom returns the current batch, which has room for a block of about n bytes. It sends the
 // previous batch if that has too little room.
 func (sc *scanner) makeRoom(n int) (*batch, error) {
 	if b := sc.current; b != nil {

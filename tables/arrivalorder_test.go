@@ -353,3 +353,21 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 		t.Errorf("scan of store a returned rows %v, error %v; want 3 rows", got, err)
 	}
 }
+
+// TestCorrectionKeepsArrival checks that a correction keeps the order of rows with equal times that several puts wrote, if
+// the oldest file extends beyond the later ones.
+func TestCorrectionKeepsArrival(t *testing.T) {
+	t.Parallel()
+	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
+	b := s.Bucket("b")
+	o := &PutOptions{Settings: &Settings{Time: "ts"}}
+	for _, rows := range [][]tick{{{5, "a", 1, 0}, {9, "last", 4, 0}}, {{5, "b", 2, 0}}, {{5, "c", 3, 0}}} {
+		if _, err := b.Put(t.Context(), "t", ticksOf(rows, 10), PutAppend, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.DeleteRows(t.Context(), "t", filterOf(t, "v = 4")); err != nil {
+		t.Fatal(err)
+	}
+	wantTicks(t, s, "t", []tick{{5, "a", 1, 0}, {5, "b", 2, 0}, {5, "c", 3, 0}})
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -148,6 +149,7 @@ func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f fu
 		}
 		return err
 	})
+	slices.SortFunc(damaged, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return sum, cmp.Or(err, errors.Join(damaged...))
 }
 

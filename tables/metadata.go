@@ -105,6 +105,11 @@ func (b *Bucket) Metadata(ctx context.Context) (_ Metadata, err error) {
 	return m, err
 }
 
+// SetMetadata is like Bucket.SetMetadata, but is part of the transaction.
+func (t *Txn) SetMetadata(bucket, name string, m Metadata) error {
+	return t.ChangeMetadata(bucket, name, MetadataChange{Set: m, Replace: true})
+}
+
 // ChangeMetadata is like Bucket.ChangeMetadata, but is part of the transaction.
 func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
 	defer wrapError(&err, "set metadata", bucket, name)

@@ -26,7 +26,7 @@ func TestSnapshotInOrder(t *testing.T) {
 	}
 	last, err := ticksFrom(table.Scan(t.Context(), &ScanOptions{Last: 2}))
 	if err != nil || len(last) != 2 || last[0].ts != 4 {
-		t.Errorf("Tail returned rows %+v, error %v; want 2 rows that start at time 4", last, err)
+		t.Errorf("the scan of the last 2 rows returned %+v, error %v; want 2 rows that start at time 4", last, err)
 	}
 }
 

@@ -145,13 +145,13 @@ func (f *flags) run(ctx context.Context) error {
 		}
 		return j.question != nil
 	})
-	wrongErr := f.measureQuestions(ctx, questions, peers)
-	if len(jobs) == 0 {
-		return wrongErr
-	}
 	inputs, err := f.inputs()
 	if err != nil {
 		return err
+	}
+	wrongErr := f.measureQuestions(ctx, questions, peers)
+	if len(jobs) == 0 {
+		return wrongErr
 	}
 	for _, src := range inputs {
 		if err := f.prepare(src); err != nil {

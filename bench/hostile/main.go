@@ -22,6 +22,7 @@ import (
 	"os/signal"
 	"time"
 
+	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
@@ -33,7 +34,7 @@ const (
 )
 
 func main() {
-	program.ServeIfChild()
+	benchserver.ServeIfChild()
 	n := flag.Int64("conversations", 1_000_000, "number of conversations")
 	concurrency := flag.Int("at-once", 16, "number of concurrent conversations")
 	seed := flag.Uint64("seed", 0, "seed of the random conversations; 0 means a random seed")
@@ -58,7 +59,7 @@ func main() {
 }
 
 func run(ctx context.Context, n int64, concurrency int, seed uint64, maxWait time.Duration) (err error) {
-	p, err := program.StartServer(context.WithoutCancel(ctx), "", "log:DIR?memory=16MiB", "--max-message", "1MiB")
+	p, err := benchserver.Start(context.WithoutCancel(ctx), "", "log:DIR?memory=16MiB", "--max-message", "1MiB")
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-partd/partd/bench/internal/program"
+	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
@@ -88,7 +88,7 @@ func repeatRequest(command string, keys int) func(p *hostile.Peer) error {
 // run overloads the server for the duration d. Meanwhile, two honest clients repeatedly get one
 // byte, on old and new connections. One has the attackers' address, and one has another address.
 func (w *overload) run(ctx context.Context, name string, d time.Duration) (err error) {
-	p, err := program.StartServer(context.WithoutCancel(ctx), "", "log:DIR", append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...)...)
+	p, err := benchserver.Start(context.WithoutCancel(ctx), "", "log:DIR", append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...)...)
 	if err != nil {
 		return err
 	}

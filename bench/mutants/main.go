@@ -58,13 +58,14 @@ var (
 
 func main() {
 	program.ParseFlags()
+	if *parallel < 1 {
+		fmt.Fprintln(os.Stderr, "mutants: --parallel must be above 0")
+		os.Exit(2)
+	}
 	program.ExitOnError(run())
 }
 
 func run() error {
-	if *parallel < 1 {
-		return errors.New("--parallel must be above 0")
-	}
 	pattern, err := regexp.Compile("^(" + *only + ")$")
 	root, rootErr := os.Getwd()
 	mutants, listErr := readLists(root)

@@ -29,6 +29,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/figures"
 )
@@ -79,7 +80,7 @@ func rows() []row {
 }
 
 func main() {
-	program.ServeIfChild()
+	benchserver.ServeIfChild()
 	readIfChild()
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	filter := flag.String("only", "", "run only rows whose name contains this text")

@@ -6,11 +6,12 @@ import (
 	"os"
 	"testing"
 
+	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
 func TestMain(m *testing.M) {
-	program.ServeIfChild()
+	benchserver.ServeIfChild()
 	readIfChild()
 	os.Exit(m.Run())
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
@@ -19,11 +20,11 @@ var pythonServer string
 
 // startServer starts partd-server with a new store of the given kind, such as "log:". The caller
 // must close it.
-func startServer(ctx context.Context, store string) (*program.Server, error) {
+func startServer(ctx context.Context, store string) (*benchserver.Server, error) {
 	if store != "mem:" {
 		store += "DIR"
 	}
-	return program.StartServer(ctx, "", store, "--max-connections", "10000")
+	return benchserver.Start(ctx, "", store, "--max-connections", "10000")
 }
 
 func withServer(ctx context.Context, store string, f func(context.Context, string) (float64, error)) (rate float64, err error) {
@@ -90,7 +91,7 @@ func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 			}
 		}
 		f.SecondsToOpen = time.Since(start).Seconds()
-		cpu, err := cpuDuring([]*program.Server{p}, func() error { time.Sleep(idleTime); return nil })
+		cpu, err := cpuDuring([]*benchserver.Server{p}, func() error { time.Sleep(idleTime); return nil })
 		if err == nil {
 			f.Bytes, _, err = serverproc.Memory(p.Pid())
 		}
@@ -105,7 +106,7 @@ func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 }
 
 // cpuDuring returns the CPU seconds that servers use while f runs.
-func cpuDuring(servers []*program.Server, f func() error) (seconds float64, err error) {
+func cpuDuring(servers []*benchserver.Server, f func() error) (seconds float64, err error) {
 	sum := func() (sum float64) {
 		for _, p := range servers {
 			used, cpuErr := serverproc.CPU(p.Pid())
@@ -116,5 +117,6 @@ func cpuDuring(servers []*program.Server, f func() error) (seconds float64, err 
 	}
 	before := sum()
 	err = errors.Join(err, f())
-	return sum() - before, err
+	seconds = sum() - before
+	return seconds, err
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
@@ -46,7 +47,7 @@ func measureShards(ctx context.Context, batches, rounds int, asJSON bool) error 
 }
 
 func (f *shardsFigures) run(ctx context.Context, batches int) (err error) {
-	var servers []*program.Server
+	var servers []*benchserver.Server
 	var addresses []string
 	for range f.Servers {
 		p, err := startServer(ctx, "log:")

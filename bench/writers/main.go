@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/bench/internal/benchserver"
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/shuffle"
@@ -32,7 +33,7 @@ type flags struct {
 }
 
 func main() {
-	program.ServeIfChild()
+	benchserver.ServeIfChild()
 	if role := os.Getenv(writerEnv); role != "" {
 		program.ExitOnError(runWriter(context.Background(), role, os.Args[1], os.Args[2]))
 		return
@@ -100,7 +101,7 @@ func (f *flags) measureWriters(ctx context.Context) error {
 }
 
 func (f *flags) measureRate(ctx context.Context, n int, role string) (rate float64, err error) {
-	p, err := program.StartServer(ctx, f.dir, "log:DIR")
+	p, err := benchserver.Start(ctx, f.dir, "log:DIR")
 	if err != nil {
 		return 0, err
 	}

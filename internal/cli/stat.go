@@ -169,8 +169,8 @@ func (w *watch) run(ctx context.Context, store partd.Partd) error {
 }
 
 func (w *watch) read(ctx context.Context, store partd.Partd) (r watchRecord, err error) {
-	r.Time = time.Now()
 	r.statRecord, r.Changes, err = readStat(ctx, store, w.top)
+	r.Time = time.Now()
 	if b := &w.previous; !b.Time.IsZero() {
 		seconds := r.Time.Sub(b.Time).Seconds()
 		r.BytesPerSecond = float64(r.Bytes-b.Bytes) / seconds

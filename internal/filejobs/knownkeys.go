@@ -81,11 +81,12 @@ const maxStateWords = 64
 // newSeenKeys returns a seenKeys for each thread. They share the memory. If stateWords, the size of
 // a key's state, exceeds maxStateWords, they are disabled.
 func (j *job) newSeenKeys(ctx context.Context, memory int64, stateWords int) ([]*seenKeys, error) {
+	disabled := stateWords > maxStateWords
 	list := make([]*seenKeys, j.Threads)
 	for i := range list {
-		list[i] = &seenKeys{disabled: stateWords > maxStateWords}
+		list[i] = &seenKeys{disabled: disabled}
 	}
-	if stateWords > maxStateWords {
+	if disabled {
 		return list, nil
 	}
 	tables, err := j.newAggregator(ctx, hashagg.Options{
@@ -124,7 +125,7 @@ func (s *seenKeys) add(key []byte) (known bool, err error) {
 // state is nil.
 func (s *seenKeys) state(key []byte) (state []uint64, isNew bool, err error) {
 	if !s.canStore(key) {
-		return nil, false, nil
+		return nil, false, s.discardIfDisabled()
 	}
 	if state, isNew, err = s.table.Get(key); isNew {
 		s.addedKeys++
@@ -132,11 +133,22 @@ func (s *seenKeys) state(key []byte) (state []uint64, isNew bool, err error) {
 	return state, isNew, err
 }
 
+// discardIfDisabled frees the table if s has disabled itself, so that the rest of the job can use the
+// memory.
+func (s *seenKeys) discardIfDisabled() error {
+	if !s.disabled || s.table == nil {
+		return nil
+	}
+	t := s.table
+	s.table = nil
+	return t.Discard()
+}
+
 func (s *seenKeys) canStore(key []byte) bool { return !s.disabled && len(key) <= s.table.MaxKey() }
 
 // states calls handle with the index of each key and its state.
 func (s *seenKeys) states(keys [][]byte, handle func(i int, state []uint64, isNew bool)) error {
-	if !slices.ContainsFunc(keys, func(key []byte) bool { return !s.canStore(key) }) {
+	if !s.disabled && !slices.ContainsFunc(keys, func(key []byte) bool { return !s.canStore(key) }) {
 		return s.table.GetMany(keys, func(i int, state []uint64, isNew bool) {
 			if isNew {
 				s.addedKeys++

@@ -110,6 +110,9 @@ func (t *Table) makeSlots(n int) error {
 	return nil
 }
 
+// Discard frees the memory of the table, which cannot be used afterwards.
+func (t *Table) Discard() error { return t.free() }
+
 func (t *Table) free() error {
 	offheap.Release(t.mem)
 	offheap.Release(t.slotMem)

@@ -59,7 +59,8 @@ func (i Info) SameFile(o Info) bool { return i.Dev == o.Dev && i.Ino == o.Ino }
 
 // Dir reads a directory in batches.
 type Dir interface {
-	// Next returns up to n entries. After the last entry, it returns io.EOF.
+	// Next returns up to n entries. After the last entry, it returns io.EOF. If n is not positive, Next returns
+	// all remaining entries, and no io.EOF.
 	Next(n int) ([]fs.DirEntry, error)
 	Close() error
 }

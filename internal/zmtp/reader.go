@@ -132,7 +132,8 @@ func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
 	if len(frames) > 1 {
 		return nil, false, protocolErrorf("a message of several frames, where only one is allowed")
 	}
-	if owned = len(frames[0]) > firstGrowth; owned { // leave the buffer to the caller
+	// Leave the buffer to the caller if most of it is a large frame.
+	if owned = len(frames[0]) > max(firstGrowth, len(r.buf)/2); owned {
 		r.replaceBuffer(smallBuffer)
 	}
 	return frames[0], owned, nil

@@ -62,7 +62,7 @@ func main() {
 	flag.Float64Var(&b.tpcScale, "tpc-scale", 0.05, "scale factor of TPC-H and TPC-DS")
 	flag.StringVar(&b.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	flag.Parse()
-	if err := errors.Join(b.run(*only), b.reportErr); err != nil {
+	if err := b.run(*only); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -83,7 +83,7 @@ func (b *bench) run(only string) (err error) {
 		if !ok {
 			return fmt.Errorf("unknown benchmark %q: --help lists all benchmarks", name)
 		}
-		if err := run(); err != nil {
+		if err := errors.Join(run(), b.reportErr); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -178,13 +178,17 @@ func (b *bench) repeat(n int, f func(i int) error) error {
 }
 
 // report prints the median time of a contender at a job, and writes it to the file of --figures. It also
-// prints the ratio to our time, which must be reported first, with the contender "tables".
+// prints the ratio to our time, which must be reported first, with the contender "tables", and to our time with
+// syncs, if that was reported as well.
 func (b *bench) report(job, contender string, seconds float64, runs int) {
 	fmt.Printf("%s: %s %.4g ms", job, contender, 1000*seconds)
-	if contender == "tables" {
-		b.ours[job] = seconds
+	if suffix, ok := strings.CutPrefix(contender, "tables"); ok {
+		b.ours[job+suffix] = seconds
 	} else if ours, ok := b.ours[job]; ok {
 		fmt.Printf(": ours is %.2f × as fast", seconds/ours)
+		if synced, ok := b.ours[job+", synced"]; ok {
+			fmt.Printf(", synced %.2f ×", seconds/synced)
+		}
 	}
 	fmt.Println()
 	b.writeFigure(figures.Figure{Job: job, Contender: contender, Value: 1000 * seconds, Unit: "ms", Runs: runs})
@@ -192,7 +196,9 @@ func (b *bench) report(job, contender string, seconds float64, runs int) {
 
 func (b *bench) writeFigure(f figures.Figure) {
 	f.Bench = "tables"
-	b.reportErr = errors.Join(b.reportErr, figures.Append(b.figures, f))
+	if b.reportErr == nil {
+		b.reportErr = figures.Append(b.figures, f)
+	}
 }
 
 // reportPeers runs peers.py for each peer, and reports its times. describe returns the job and the contender

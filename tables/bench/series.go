@@ -147,7 +147,7 @@ func (b *bench) measureOurSeries(appendedRows int, sync bool) (*results, error) 
 		}
 		m.measure("fold the series", 1, fold)
 		if err := b.measureReads(s, m); err != nil {
-			return err
+			return errors.Join(m.err, err)
 		}
 		if m.Prices, _, err = diskUse(s.Dir()); err != nil {
 			return err

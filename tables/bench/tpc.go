@@ -66,7 +66,12 @@ func (b *bench) compareTPCQueries(kind string, queries []string, s *tables.Store
 			ctx, cancel := context.WithTimeout(b.ctx, tpcLimit)
 			defer cancel()
 			return b.query(ctx, s, sql)
-		}, func() error { return execDuckDB(conn, sql) })
+		}, func() error {
+			if err := execDuckDB(conn, sql); err != nil {
+				return fmt.Errorf("DuckDB: %w", err)
+			}
+			return nil
+		})
 		if err != nil {
 			return fmt.Errorf("%s query %d: %w", kind, i+1, err)
 		}

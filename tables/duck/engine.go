@@ -117,7 +117,7 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 		key := q.key
 		if err = q.acquireDatabase(ctx, ""); err == nil {
 			q.key = key
-			err = start()
+			err = q.whenReady(ctx, start)
 		}
 	}
 	if database.NeedsMemory(err) && ctx.Err() == nil {
@@ -125,7 +125,7 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 		// with a single thread and Job.Spills is slower, but needs no such table.
 		if err = q.acquireDatabase(ctx, ""); err == nil {
 			j.Threads, j.Spills = 1, true
-			result, err = q.db.Start(ctx, j)
+			err = q.whenReady(ctx, start)
 		}
 	}
 	if err != nil {

@@ -63,7 +63,15 @@ func (q *query) acquireDatabase(ctx context.Context, key string) error {
 	}
 	q.lease = lease
 	q.db.CancelWith(ctx)
-	return q.db.Ready(ctx)
+	return nil
+}
+
+// whenReady waits until the query's database is open, and runs f.
+func (q *query) whenReady(ctx context.Context, f func() error) error {
+	if err := q.db.Ready(ctx); err != nil {
+		return err
+	}
+	return f()
 }
 
 // open waits until fewer than Options.Queries queries are running. It then parses the statement, unless the statement
@@ -121,10 +129,10 @@ func (q *query) parseNames(ctx context.Context, sql string) (names []database.Na
 // retryIfDead runs f, which uses the query's database. If the database had been idle and turns out to be dead,
 // retryIfDead acquires another database and runs f again.
 func (q *query) retryIfDead(ctx context.Context, f func() error) error {
-	err := f()
+	err := q.whenReady(ctx, f)
 	for err != nil && q.wasIdle && ctx.Err() == nil && !q.db.IsAlive() && !database.NeedsMemory(err) {
 		if err = q.acquireDatabase(ctx, ""); err == nil {
-			err = f()
+			err = q.whenReady(ctx, f)
 		}
 	}
 	return err

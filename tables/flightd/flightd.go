@@ -24,8 +24,31 @@ import (
 	"github.com/go-partd/partd/tables/internal/serving"
 )
 
-// Options configures New.
+// Options configures New. A zero field means its default; a nil *Options means all defaults. The fields:
+//
+//   - Secret []byte: signs the tokens that every call must carry. If it is nil, anyone who can connect may do anything.
+//   - TLS *tls.Config: the TLS configuration; nil means no TLS.
+//   - ReadOnly bool: reject all changes, even with an admin token.
+//   - MaxMessage int: the largest message accepted, in bytes (default 256 MiB).
+//   - Memory int64: the limit on the memory for messages, in bytes (default 1 GiB), at least twice MaxMessage. Decompressed
+//     rows may use a quarter of it. Above the limit, the newest puts fail.
+//   - Queries, Puts int: how many queries and puts run at the same time (default 16 each). One connection may use at most a
+//     quarter of each limit, and one host three quarters.
+//   - Connections int: the limit on connections (default 1024). At the limit, the server closes an idle connection of the
+//     host with the most connections before it accepts a new one.
+//   - IdleTimeout time.Duration: how long a call may wait for its client to send or receive a message (default 30 s).
+//   - CallTimeout time.Duration: how long a call may take in total (default 1 h).
+//   - Grace time.Duration: how long running calls may continue after the server begins to shut down (default 10 s).
+//   - StoreObserver *Operations: the store's Observer, to include its counts in the metrics; nil leaves the counts out.
+//   - Logger *slog.Logger: nil means no logging.
 type Options = serving.Options
+
+// Operations counts operations on tables for a server's metrics, including background work. It is a [tables.Observer]: use the
+// same Operations in the options of the store and of the server.
+type Operations = serving.Operations
+
+// NewOperations returns Operations with all counts at zero.
+func NewOperations() *Operations { return serving.NewOperations() }
 
 // Rights are the permissions that a token grants.
 type Rights = serving.Rights
@@ -43,7 +66,7 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 }
 
 // Server serves a store of tables. Its Core is for the handlers of packages page and rest, which share the server's tokens,
-// limits and metrics.
+// limits and metrics. Its method Metrics returns an http.Handler that serves the metrics in Prometheus's format.
 type Server struct {
 	flight.FlightServer // for Flight SQL
 	*serving.Core

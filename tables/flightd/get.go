@@ -44,20 +44,19 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	if err != nil {
 		return err
 	}
-	err = sendReader(st, func(ctx context.Context) (array.RecordReader, error) {
-		if c.SQL == nil {
+	if c.SQL == nil {
+		return sendReader(st, func(err error) error { return err }, func(ctx context.Context) (array.RecordReader, error) {
 			return table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Recycle: true})
-		}
+		})
+	}
+	return sendReader(st, statementError, func(ctx context.Context) (array.RecordReader, error) {
 		return s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket})
 	})
-	if err != nil && c.SQL != nil {
-		return statementError(err)
-	}
-	return err
 }
 
-// sendReader sends the rows of the reader that open returns. Meanwhile, it holds a slot for queries.
-func sendReader(st flight.FlightService_DoGetServer, open func(context.Context) (array.RecordReader, error)) error {
+// sendReader sends the rows of the reader that open returns. Meanwhile, it holds a slot for queries. It passes errors of open
+// and of the reader through explain.
+func sendReader(st flight.FlightService_DoGetServer, explain func(error) error, open func(context.Context) (array.RecordReader, error)) error {
 	release, err := serving.AcquireQuery(st.Context())
 	if err != nil {
 		return err
@@ -65,13 +64,13 @@ func sendReader(st flight.FlightService_DoGetServer, open func(context.Context) 
 	defer release()
 	r, err := open(st.Context())
 	if err != nil {
-		return err
+		return explain(err)
 	}
 	defer r.Release()
-	if err := sendRows(st, r); err != nil {
+	if err := sendRows(st, r); err != nil || r.Err() == nil {
 		return err
 	}
-	return r.Err()
+	return explain(r.Err())
 }
 
 // statementError marks err as a fault of the statement, unless the call was canceled or the server failed to access

@@ -25,13 +25,13 @@ import (
 type budget struct {
 	mem.BufferPool
 	*serving.Memory              // bytes of buffers and of messages that are being processed
-	requestBytes    atomic.Int64 // the bytes that belong to requests without rows; limited to a quarter of Limit
+	requestBytes    atomic.Int64 // the bytes of Memory that belong to requests without rows; limited to a quarter of Limit
 
 	buffers sync.Map // *countedBuffer by address
 
 	mu       sync.Mutex
 	calls    []*watchedStream // calls that have received data, in the order of their first messages
-	rowsUsed int64            // the bytes that belong to decompressed rows
+	rowsUsed int64            // the bytes of Memory that belong to decompressed rows
 	waiting  []*putRows       // puts that wait for memory, in the order of arrival
 	patience time.Duration    // how long a put may wait for memory for its rows
 }
@@ -86,7 +86,7 @@ func (b *budget) cancelCall(v *watchedStream) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == v })
 }
 
-// expect records the size of the message arriving on w, so that add can choose the call to cancel. It does not add the
+// expect records the size of the message arriving on w, so that cancelHeaviest can choose the call to cancel. It does not add the
 // size to the total: Get adds each buffer as it arrives.
 func (b *budget) expect(w *watchedStream, n int64) {
 	b.mu.Lock()

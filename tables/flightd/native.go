@@ -59,7 +59,7 @@ func sendRowsFor(ticket []byte, c any, stream flight.FlightService_DoGetServer, 
 	if err := wire.Unmarshal(ticket, c); err != nil {
 		return invalidCall(err)
 	}
-	return serving.Status(sendReader(stream, open))
+	return serving.Status(sendReader(stream, func(err error) error { return err }, open))
 }
 
 // nativePut handles a stream whose command is a wire.PutCall.

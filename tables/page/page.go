@@ -138,8 +138,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 		return
 	}
 	isSpecific := func(err error) bool { return errors.As(err, new(*problem)) }
+	defer func() { q.unregister() }() // even if the handler panics
 	err = q.Serve(e.name, e.isPublic, maxOpenBody, isSpecific, func() error { return e.handle(q) })
-	q.unregister()
 	if err != nil && q.hasBody {
 		h.rememberFailure(q.id, err)
 		panic(http.ErrAbortHandler)

@@ -41,6 +41,10 @@ func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest,
 		if i+1 < len(base.files) {
 			end = firstFrom(times, base.files[i+1].Min)
 		}
+		if i >= 0 && start == end { // no new rows before the next file
+			next.files = append(next.files, base.files[i])
+			continue
+		}
 		var files []dataFile
 		rows := converted.NewSlice(int64(start), int64(end))
 		if i >= 0 && start < end && (base.files[i].Rows < n.extendBelow || series.TimeAt(times, start) <= base.files[i].Max) {

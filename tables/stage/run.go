@@ -128,7 +128,8 @@ func (x *run) load(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	if w.expires = i.Expires; w.result == folderType {
+	w.expires = i.Expires
+	if w.result == folderType {
 		return x.useFolder(ctx, w, x.folder(i))
 	}
 	t, err := x.backend.load(ctx, w.key)

@@ -114,15 +114,18 @@ func (o *output) run(r array.RecordReader, add func(arrow.RecordBatch) error, en
 
 // emit yields the given bins and their columns of values. It releases the columns.
 func (o *output) emit(binIndexes []int64, columns []arrow.Array) error {
+	defer func() {
+		for _, c := range columns {
+			c.Release()
+		}
+	}()
 	labels, err := o.labels(binIndexes)
 	if err != nil {
 		return err
 	}
+	defer labels.Release()
 	all := append([]arrow.Array{labels}, columns...)
 	o.stopped = !o.yield(array.NewRecordBatch(o.schema, all, int64(len(binIndexes))), nil)
-	for _, c := range all {
-		c.Release()
-	}
 	return nil
 }
 

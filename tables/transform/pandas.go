@@ -126,7 +126,8 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 			c, _ := c.(map[string]any)
 			name, _ := c["field_name"].(string)
 			for _, to := range targets[name] {
-				copied := maps.Clone(c)
+				copied := map[string]any{} // not maps.Clone, which returns nil if another program wrote null
+				maps.Copy(copied, c)
 				if to != name {
 					copied["name"], copied["field_name"] = to, to
 				}

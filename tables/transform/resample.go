@@ -172,9 +172,11 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	if q.bins, label, err = newBins(rule, timeField.Type); err != nil {
 		return nil, &tables.SchemaError{Column: timeField.Name, Err: err}
 	}
-	for _, f := range source.Fields() {
-		if o.Columns == nil && f.Name != o.TimeColumn {
-			q.columns = append(q.columns, f)
+	if o.Columns == nil {
+		for _, f := range source.Fields() {
+			if f.Name != o.TimeColumn {
+				q.columns = append(q.columns, f)
+			}
 		}
 	}
 	for _, name := range o.Columns {

@@ -74,10 +74,10 @@ func InTurns[T any](rounds int, measurements ...func() (T, error)) ([][]T, error
 func Scan(cmd *exec.Cmd, values ...any) error {
 	out, err := cmd.Output()
 	if err != nil {
-		return fmt.Errorf("%v: %w", cmd, err)
+		return fmt.Errorf("%s: %w", cmd.Path, err)
 	}
 	if _, err := fmt.Sscan(string(out), values...); err != nil {
-		return fmt.Errorf("%v printed %q instead of %d values: %w", cmd, out, len(values), err)
+		return fmt.Errorf("%s printed %q instead of %d values: %w", cmd.Path, out, len(values), err)
 	}
 	return nil
 }

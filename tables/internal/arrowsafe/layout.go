@@ -124,12 +124,18 @@ func (c *cursor) charge(n int64) error {
 	return nil
 }
 
+// lastKnownType is the last type whose Layout was compared with the format. Compare newer types before you change it.
+const lastKnownType = arrow.DECIMAL64
+
 // column checks the next array and its children. The array must have the type dt and at least minLength values.
 func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 	if depth > maxNested {
 		return fmt.Errorf("%w: arrays are nested %d levels deep", errMessage, depth)
 	}
 	dt = storageType(dt)
+	if dt.ID() > lastKnownType || dt.ID() == arrow.RUN_END_ENCODED && c.version < version5 { // the loader reads a bitmap that earlier versions do not have
+		return fmt.Errorf("%w: a column has the unsupported type %s", errMessage, dt)
+	}
 	variadic, err := c.variadic(dt)
 	if err != nil {
 		return err

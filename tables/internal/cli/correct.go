@@ -22,6 +22,7 @@ type rewriteLine struct {
 
 func (a *app) printRewrite(p location, asJSON bool, name string, r tables.RewriteResult) error {
 	if asJSON {
+		r.TimeColumn = "" // only for clients
 		return newEncoder(a.out).Encode(rewriteLine{name, *p.bucket, r})
 	}
 	_, err := fmt.Fprintf(a.err, "%s: %d rows deleted, %d written, version %d\n", displayName(name), r.Deleted, r.Written, r.Version)

@@ -128,15 +128,16 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 	if err != nil {
 		return 0, err
 	}
-	defer batch.Release()
+	rows = batch.NumRows()
+	var files []iceberg.DataFile
 	shape, err := schema.RelaxShape(f.Definition.Columns, f.lastColumnID, f.Definition.Put, batch)
-	if err == nil && shape != nil {
+	switch {
+	case err == nil && shape != nil:
 		err = e.relaxSchema(ctx, f, shape)
+	case err == nil:
+		files, err = e.Write(ctx, e.Staged(f.t.Metadata(), f.IO), f.IO, storedRows(batch))
 	}
-	if err != nil {
-		return 0, err
-	}
-	files, err := e.Write(ctx, e.Staged(f.t.Metadata(), f.IO), f.IO, storedRows(batch))
+	batch.Release() // the commit does not need the rows
 	if err != nil {
 		return 0, err
 	}
@@ -165,7 +166,7 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 		}
 		return f.backdate(cur, meta, props)
 	})
-	return batch.NumRows(), e.tables.commitWithRetry(ctx, nil, c)
+	return rows, e.tables.commitWithRetry(ctx, nil, c)
 }
 
 // relaxSchema changes the table's columns to the given shape. It then returns ErrStale, so that the fold is retried.

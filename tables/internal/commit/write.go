@@ -24,7 +24,7 @@ import (
 // WriteInput describes rows to check and write.
 type WriteInput struct {
 	Rows         datafile.Rows
-	Caster       *schema.Caster                // nil means that the rows are already in the column types of files
+	Caster       *schema.Caster                // nil means that the rows are already in the column types of files; Write then ignores Rules and Check
 	Rules        *rules.Check                  // rule checks, which Write closes; nil means no rules
 	Check        func(arrow.RecordBatch) error // an additional check of each batch; can be nil
 	Acknowledged bool                          // earlier puts of the rows succeeded, so duplicates must not be rejected now

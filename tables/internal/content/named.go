@@ -178,14 +178,16 @@ func (b Bucket) Create(ctx context.Context, name string, data []byte) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	existing, err2 := b.Read(ctx, name, int64(len(data)))
-	switch {
-	case err2 != nil:
-		return errors.Join(err, err2)
-	case !bytes.Equal(existing, data):
-		return fmt.Errorf("%s: %w", name, ErrDiffers)
+	for range 2 { // read it twice, because the network may have flipped bits
+		existing, err2 := b.Read(ctx, name, int64(len(data)))
+		if err2 != nil {
+			return errors.Join(err, err2)
+		}
+		if bytes.Equal(existing, data) {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("%s: %w", name, ErrDiffers)
 }
 
 // Read returns an object, or its first limit+1 bytes if it is larger.

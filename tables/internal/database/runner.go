@@ -15,7 +15,7 @@ import (
 // Runner runs statements in a database, in this process or in a separate one.
 type Runner interface {
 	IsAlive() bool
-	Ready(ctx context.Context) error       // waits until the database is open; the other methods need an open database
+	Ready(ctx context.Context) error       // waits until the database is open; call it before TableNames, Describe and Start
 	CancelWith(ctx context.Context)        // cancels the statement when ctx ends, until Finish
 	TableNames(sql string) ([]Name, error) // returns the names of the statement's tables
 	Describe(*Job) (result, parameters *arrow.Schema, err error)

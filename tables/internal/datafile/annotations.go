@@ -28,15 +28,15 @@ func removeWidths(footer *metadata.FileMetaData) (removed bool) {
 }
 
 // HasWidths reports whether a file has width annotations, as files of earlier versions of this package do.
-func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (found bool, err error) {
+func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (hasWidths bool, err error) {
 	err = withFile(ctx, t, task, func(f *file) {
 		columns := f.parsed.MetaData().Schema
 		for i := range columns.NumColumns() {
 			t, ok := columns.Column(i).LogicalType().(pqschema.IntLogicalType)
-			found = found || ok && t.BitWidth() == 32 && t.IsSigned()
+			hasWidths = hasWidths || ok && t.BitWidth() == 32 && t.IsSigned()
 		}
 	})
-	return found, err
+	return hasWidths, err
 }
 
 // unannotatedFiles creates every file as an unannotatedFile.
@@ -102,7 +102,7 @@ func footerStart(b []byte) int {
 	return len(b) - footerEnd - int(binary.LittleEndian.Uint32(b[len(b)-footerEnd:]))
 }
 
-// replaceFooter replaces the footer at the end of b, the last bytes of a file, by a footer that is not longer. It writes
+// replaceFooter replaces the footer at the end of b, the last bytes of a file, with a footer that is not longer. It writes
 // zeros before the footer to keep the file's size, which the library has already recorded.
 func replaceFooter(b []byte, footer *metadata.FileMetaData) ([]byte, error) {
 	var encoded bytes.Buffer
@@ -112,7 +112,7 @@ func replaceFooter(b []byte, footer *metadata.FileMetaData) ([]byte, error) {
 	start := footerStart(b)
 	padding := len(b) - footerEnd - start - encoded.Len()
 	if start < 0 || padding < 0 {
-		return nil, errors.New("the library wrote a file without a footer, or with one that is too short")
+		return nil, errors.New("the library wrote a file without a footer, or its footer is too short for the new one")
 	}
 	length := binary.LittleEndian.AppendUint32(nil, uint32(encoded.Len()))
 	return slices.Concat(b[:start], make([]byte, padding), encoded.Bytes(), length, b[len(b)-4:]), nil

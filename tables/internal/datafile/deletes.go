@@ -51,7 +51,7 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 		}
 		deletesRow = append(deletesRow, func(row int64) bool { return rows[row] })
 	}
-	var matchesEqualityDelete []func(columns []arrow.Array, i int, buffer []byte) bool
+	var matchesEqualityDelete []func(columns []arrow.Array, i int, buffer *[]byte) bool
 	for _, f := range task.EqualityDeleteFiles {
 		firstColumn := len(result.Columns)
 		columns, keys, err := d.keysOf(ctx, f)
@@ -59,18 +59,19 @@ func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (
 			return nil, fmt.Errorf("reading the delete file %s: %w", path.Base(f.FilePath()), err)
 		}
 		result.Columns = append(result.Columns, columns...)
-		matchesEqualityDelete = append(matchesEqualityDelete, func(all []arrow.Array, i int, buffer []byte) bool {
-			return keys[string(appendNullable(buffer, all[firstColumn:firstColumn+len(columns)], i))]
+		matchesEqualityDelete = append(matchesEqualityDelete, func(all []arrow.Array, i int, buffer *[]byte) bool {
+			*buffer = appendNullable((*buffer)[:0], all[firstColumn:firstColumn+len(columns)], i)
+			return keys[string(*buffer)]
 		})
 	}
 	result.MarkDeleted = func(firstRow int64, keep []bool, columns []arrow.Array) error {
-		buffer := make([]byte, 0, 64) // for keys, most of which are short
+		var buffer []byte // for keys
 		for i := range keep {
 			for _, deletes := range deletesRow {
 				keep[i] = keep[i] && !deletes(firstRow+int64(i))
 			}
 			for _, deletes := range matchesEqualityDelete {
-				keep[i] = keep[i] && !deletes(columns, i, buffer)
+				keep[i] = keep[i] && !deletes(columns, i, &buffer)
 			}
 		}
 		return nil

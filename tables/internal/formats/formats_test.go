@@ -185,7 +185,7 @@ func TestErrorPositions(t *testing.T) {
 		{fileOf(t, "x.jsonl", "{\"a\":1}\n{\"a\":\"x\"}\n"), `x.jsonl: column "a": the column contains values of several types`},
 		{fileOf(t, "x.jsonl", "\n"), "x.jsonl: the file contains no object"},
 		{fileOf(t, "x.jsonl", `{"a":`+strings.Repeat("[", 200)+strings.Repeat("]", 200)+"}"), "more than 100 levels deep"},
-		{fileOf(t, "x.jsonl", `{"a":"`+strings.Repeat("x", maxRecordSize)), "the record is larger than 64 MiB"},
+		{fileOf(t, "x.jsonl", `{"a":"`+strings.Repeat("x", maxRecordSize)), "x.jsonl, line 1: too large: the record is larger than 64 MiB"},
 		{fileOf(t, "x.parquet", "PAR1, but no more"), "x.parquet: "},
 		{fileOf(t, "x.arrow", "ARROW1, but no more"), "x.arrow: "},
 		{fileOf(t, "x.feather", "FEA1\x00\x00\x00\x00"), "x.feather: Feather version 1 is not supported"},

@@ -32,7 +32,9 @@ func (w *transaction) exec(q string, args ...any) (rows int64) {
 
 func (w *transaction) strings(q string, args ...any) (column []string) {
 	if w.err == nil {
-		column, w.err = stringsOf(w.ctx, w.tx, q, args...)
+		if column, w.err = stringsOf(w.ctx, w.tx, q, args...); w.err != nil {
+			return nil // not the rows before the error
+		}
 	}
 	return column
 }

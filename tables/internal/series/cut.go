@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
 // autoPartition chooses the length of the periods for rows from first to last. reason explains the choice.
@@ -106,11 +107,10 @@ func (c *Cutter) periodEnd(v int64) int64 {
 	return math.MaxInt64 // There are no periods, or the end is out of range.
 }
 
-// nextPeriod returns a function that counts the rows at the start of a sorted batch that belong to the period of the first of
-// rows. Later automatic periods can be longer, because their length depends on the rows read so far.
-func (c *Cutter) nextPeriod(rows arrow.RecordBatch) func(arrow.RecordBatch) int64 {
+// nextPeriod returns a Counter of the rows in sorted batches that belong to the period of the first of rows. Later automatic periods can be longer, because their length depends on the rows read so far.
+func (c *Cutter) nextPeriod(rows arrow.RecordBatch) sorted.Counter {
 	if c == nil {
-		return arrow.RecordBatch.NumRows
+		return sorted.AllRows
 	}
 	v := TimeAt(rows.Column(c.column), 0)
 	if v > math.MinInt64 {
@@ -118,10 +118,11 @@ func (c *Cutter) nextPeriod(rows arrow.RecordBatch) func(arrow.RecordBatch) int6
 	}
 	end := c.periodEnd(v)
 	if end == math.MaxInt64 {
-		return arrow.RecordBatch.NumRows
+		return sorted.AllRows
 	}
-	return func(b arrow.RecordBatch) int64 {
+	return func(b arrow.RecordBatch) (n int64, complete bool) {
 		times := b.Column(c.column)
-		return int64(sort.Search(times.Len(), func(i int) bool { return TimeAt(times, i) >= end }))
+		n = int64(sort.Search(times.Len(), func(i int) bool { return TimeAt(times, i) >= end }))
+		return n, n < b.NumRows()
 	}
 }

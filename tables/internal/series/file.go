@@ -121,14 +121,13 @@ func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, er
 
 // OverlappingGroups divides files, which must be listed in the order of arrival, into groups of overlapping files. The groups are
 // in the order of their times, and each lists its files in the order of arrival. If a file begins at the last time of a file
-// that arrived earlier, the two do not overlap.
+// that arrived earlier, the two do not overlap. OverlappingGroups sets the arrival of the files.
 func OverlappingGroups(files []*File) (groups [][]*File) {
 	for i, f := range files {
 		f.arrival = i
 	}
-	byTime := slices.SortedStableFunc(slices.Values(files), func(a, b *File) int {
-		return cmp.Or(cmp.Compare(a.Low(), b.Low()), cmp.Compare(a.High(), b.High()))
-	})
+	// Files with the same first time stay in the order of arrival: if the first of them need not be merged, the rest need not either.
+	byTime := slices.SortedStableFunc(slices.Values(files), func(a, b *File) int { return cmp.Compare(a.Low(), b.Low()) })
 	for i := 0; i < len(byTime); {
 		start, high, latest := i, byTime[i].High(), byTime[i].arrival
 		for i++; i < len(byTime) && (byTime[i].Low() < high || byTime[i].Low() == high && byTime[i].arrival < latest); i++ {

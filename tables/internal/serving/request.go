@@ -73,7 +73,13 @@ func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific func(error) bool, do func() error) (err error) {
 	var end func(error)
 	q.Ctx, end = q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
-	defer func() { end(err) }()
+	panicked := true
+	defer func() {
+		if panicked {
+			err = status.Error(codes.Internal, "the handler of the request panicked")
+		}
+		end(err)
+	}()
 	limit, cancel := q.limits.All, context.CancelFunc(nil) // a request with a token cannot be canceled
 	if open {
 		q.Idle = min(q.Idle, openTimeout)
@@ -85,10 +91,12 @@ func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific fu
 	}
 	var ok bool
 	if q.release, ok = limit.Acquire(q.RemoteAddr, cancel); !ok {
+		panicked = false
 		return tooMany("requests")
 	}
 	defer func() { q.release() }()
 	err = do()
+	panicked = false
 	if cause := context.Cause(q.Ctx); err != nil && cause != nil && !isSpecific(err) {
 		err = Status(cause)
 	}

@@ -43,15 +43,17 @@ func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) erro
 			last.Release()
 		}
 	}()
-	leading := parts.Part(func(b arrow.RecordBatch) int64 {
+	leading := parts.Part(func(b arrow.RecordBatch) (n int64, complete bool) {
 		if last != nil {
-			if !in.follows(last, b, rule) {
-				return 0
+			isNext := in.follows(last, b, rule)
+			last.Release() // last holds the memory of a whole block
+			last = nil
+			if !isNext {
+				return 0, true
 			}
-			last.Release()
 		}
 		last = b.NewSlice(b.NumRows()-1, b.NumRows())
-		return b.NumRows()
+		return b.NumRows(), false
 	})
 	if err := f(Merge(ctx, rule, 0, Source{Keys: in.Keys, Batches: leading})); err != nil {
 		return err
@@ -59,7 +61,7 @@ func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) erro
 	if misplaced, err := parts.Peek(); err != nil || misplaced == nil {
 		return err
 	}
-	return f(in.mergeBlocks(ctx, rule, parts.Part(arrow.RecordBatch.NumRows)))
+	return f(in.mergeBlocks(ctx, rule, parts.Part(AllRows)))
 }
 
 // follows reports whether all rows of b come after the row last. Rows with the same keys as last follow only
@@ -116,14 +118,11 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks Batches) Batc
 
 // blocks yields the rows in sorted batches of about in.Memory bytes.
 func (in Input) blocks() Batches {
-	newCount := func() func(arrow.RecordBatch) int64 {
+	newCount := func() Counter {
 		size := int64(0)
-		return func(b arrow.RecordBatch) int64 {
-			if size >= max(in.Memory, 1) {
-				return 0
-			}
+		return func(b arrow.RecordBatch) (n int64, complete bool) {
 			size += in.Size(b)
-			return b.NumRows()
+			return b.NumRows(), size >= in.Memory
 		}
 	}
 	return joinParts(in.Batches, newCount, func(batches []arrow.RecordBatch) (arrow.RecordBatch, error) { return Block(batches, in.Keys) })

@@ -4,6 +4,7 @@ import (
 	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
@@ -46,9 +47,15 @@ func (s *Splitter) Peek() (arrow.RecordBatch, error) {
 	return s.remaining, s.err
 }
 
-// Part yields the rows of the next part. count returns how many rows at the start of a batch belong to the part, which ends
-// before the first row that does not.
-func (s *Splitter) Part(count func(arrow.RecordBatch) int64) Batches {
+// A Counter returns how many rows at the start of a batch belong to the current part, and whether the part is then complete.
+type Counter func(arrow.RecordBatch) (n int64, complete bool)
+
+// AllRows is the Counter of a part with all remaining rows.
+func AllRows(b arrow.RecordBatch) (n int64, complete bool) { return b.NumRows(), false }
+
+// Part yields the rows of the next part. The part ends when count says that it is complete, and before the first row that
+// does not belong to it.
+func (s *Splitter) Part(count Counter) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for {
 			b, err := s.Peek()
@@ -59,7 +66,7 @@ func (s *Splitter) Part(count func(arrow.RecordBatch) int64) Batches {
 			if b == nil {
 				return
 			}
-			n := count(b)
+			n, complete := count(b)
 			if n == 0 {
 				return
 			}
@@ -69,19 +76,19 @@ func (s *Splitter) Part(count func(arrow.RecordBatch) int64) Batches {
 				b.Release()
 				b = head
 			}
-			if !yield(b, nil) {
+			if !yield(b, nil) || complete {
 				return
 			}
 		}
 	}
 }
 
-// AtMost returns a function that counts rows for Part, until the part has maxRows rows.
-func AtMost(maxRows int64) func(arrow.RecordBatch) int64 {
-	return func(b arrow.RecordBatch) int64 {
-		n := min(maxRows, b.NumRows())
+// AtMost returns the Counter of a part with up to maxRows rows.
+func AtMost(maxRows int64) Counter {
+	return func(b arrow.RecordBatch) (n int64, complete bool) {
+		n = min(maxRows, b.NumRows())
 		maxRows -= n
-		return n
+		return n, maxRows == 0
 	}
 }
 
@@ -90,12 +97,12 @@ func Chunks(batches Batches, rows int64) Batches {
 	if rows <= 0 {
 		return batches
 	}
-	return joinParts(batches, func() func(arrow.RecordBatch) int64 { return AtMost(rows) }, take.Concat)
+	return joinParts(batches, func() Counter { return AtMost(rows) }, take.Concat)
 }
 
 // joinParts divides batches into parts, and yields the result of join for the batches of each part. newCount returns the
 // argument of Part for the next part.
-func joinParts(batches Batches, newCount func() func(arrow.RecordBatch) int64, join func([]arrow.RecordBatch) (arrow.RecordBatch, error)) Batches {
+func joinParts(batches Batches, newCount func() Counter, join func([]arrow.RecordBatch) (arrow.RecordBatch, error)) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		parts := NewSplitter(batches)
 		defer parts.Close()

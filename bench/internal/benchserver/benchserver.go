@@ -1,4 +1,5 @@
-package program
+// Package benchserver runs partd-server as a process of a benchmark.
+package benchserver
 
 import (
 	"context"
@@ -7,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/servercli"
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
@@ -14,7 +16,7 @@ import (
 // serverEnv is the environment variable that makes a benchmark program the server.
 const serverEnv = "PARTD_BENCH_SERVER"
 
-// ServeIfChild runs partd-server instead of the benchmark if StartServer started this process.
+// ServeIfChild runs partd-server instead of the benchmark if Start started this process.
 func ServeIfChild() {
 	if os.Getenv(serverEnv) != "" {
 		os.Exit(servercli.Main(os.Args[1:]))
@@ -27,15 +29,15 @@ type Server struct {
 	Dir string // holds the store
 }
 
-// StartServer starts this program as partd-server. store is the URL of the store, such as
+// Start starts this program as partd-server. store is the URL of the store, such as
 // "log:DIR", where DIR stands for a new directory in the directory parent.
-func StartServer(ctx context.Context, parent, store string, flags ...string) (*Server, error) {
+func Start(ctx context.Context, parent, store string, flags ...string) (*Server, error) {
 	dir, err := os.MkdirTemp(parent, "partd-bench-*")
 	if err != nil {
 		return nil, err
 	}
 	store = strings.Replace(store, "DIR", dir+"/data", 1)
-	cmd := Self(append([]string{"--listen", "tcp://127.0.0.1:0", "--store", store}, flags...)...)
+	cmd := program.Self(append([]string{"--listen", "tcp://127.0.0.1:0", "--store", store}, flags...)...)
 	cmd.Env = append(os.Environ(), serverEnv+"=1")
 	p, err := serverproc.Start(ctx, cmd, 1)
 	if err != nil {

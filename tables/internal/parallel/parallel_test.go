@@ -1,0 +1,54 @@
+package parallel
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+)
+
+// TestEach checks that Each handles all items in at most the given number of workers, and that it reads an item only
+// when a worker is free.
+func TestEach(t *testing.T) {
+	var read, begun, done atomic.Int64
+	items := func(yield func(int64) bool) {
+		for i := range int64(30) {
+			if n := read.Add(1) - done.Load(); n > 3 {
+				t.Errorf("%d items were read and are not done, want at most 3", n)
+			}
+			if !yield(i) {
+				return
+			}
+		}
+	}
+	err := Each(t.Context(), items, 3, func(_ context.Context, i int64) error {
+		begun.Add(1)
+		done.Add(1)
+		return nil
+	})
+	if err != nil || begun.Load() != 30 {
+		t.Errorf("Each handled %d items, error %v; want 30", begun.Load(), err)
+	}
+}
+
+// TestEachStops checks that Each returns the first error, and reads no items after it.
+func TestEachStops(t *testing.T) {
+	failure := errors.New("failure")
+	read := 0
+	items := func(yield func(int) bool) {
+		for i := range 1000 {
+			if read++; !yield(i) {
+				return
+			}
+		}
+	}
+	err := Each(t.Context(), items, 1, func(_ context.Context, i int) error {
+		if i == 2 {
+			return failure
+		}
+		return nil
+	})
+	if !errors.Is(err, failure) || read > 4 {
+		t.Errorf("Each read %d items, error %v; want at most 4 items and the error of the third", read, err)
+	}
+}
