@@ -31,7 +31,7 @@ func TestLongRecordInManyChunks(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range []chan *batch{sc.full, sc.continuation} {
-			for c != nil && len(c) > 0 {
+			for len(c) > 0 {
 				sc.empty <- <-c // a reader returns the batch
 			}
 		}
