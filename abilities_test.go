@@ -83,7 +83,7 @@ var (
 	} = (*remote.Client)(nil)
 )
 
-// TestAs checks that a layer has the abilities beneath it that touch no values, without methods for them.
+// TestAs checks that As finds an ability beneath a layer without methods for it, and prefers the layer's own ability.
 func TestAs(t *testing.T) {
 	dict := partd.NewDict()
 	layer, err := compress.New(dict, compress.Zstd, nil)

@@ -22,7 +22,7 @@ const DefaultBufferMemory = 1 << 30
 type BufferOptions struct {
 	// Memory is the budget in bytes for keys, values and their index; 0 means DefaultBufferMemory.
 	// A batch larger than half of the budget goes straight to the slow store. So does a batch with
-	// more data for one key than a sixteenth of the budget, or than 32 MiB.
+	// more than 32 MiB, or more than a sixteenth of the budget, for one key.
 	Memory int64
 	// Logger receives a warning when a background flush fails; nil means no logging.
 	Logger *slog.Logger
@@ -31,8 +31,8 @@ type BufferOptions struct {
 // Buffer is a fast store, usually in memory, in front of a slower store. Appends go to the fast
 // store. When three quarters of the budget are used, the largest keys move to the slow store in the
 // background, in a few large appends. At the full budget, Append waits. A key always moves as a
-// whole, at the latest soon after its data reaches a sixty-fourth of the budget or 8 MiB, whichever
-// is less. While a key moves, operations on it wait; operations on other keys do not.
+// whole. If its data reaches a sixty-fourth of the budget, or 8 MiB, the key moves soon. While a
+// key moves, operations on it wait; operations on other keys do not.
 //
 // A failed flush neither loses nor duplicates data. Data that has not moved stays in the fast
 // store, and a later flush moves it. Flush and Close report the error, and so does Append at the
@@ -72,8 +72,8 @@ type Buffer struct {
 }
 
 // NewBuffer returns a Buffer that puts fast in front of slow. The Buffer owns both stores:
-// its Close closes them. fast must be a [Deleter]. If fast is a [Lister], its data counts as
-// appended after the data of slow; otherwise fast must be empty.
+// its Close closes them. fast must be a [Deleter]. If fast is a [Lister], it may contain data: a
+// key's data in fast then follows the key's data in slow. Otherwise, fast must be empty.
 func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	opts = cmp.Or(opts, new(BufferOptions))
 	fail := func(err error) (*Buffer, error) { return nil, &Error{Op: "new buffer", Err: err} }
@@ -200,8 +200,8 @@ func (b *Buffer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return b.join(ctx, keys, pinned, b.slow.Get)
 }
 
-// join returns the value of each key: its data from getSlow, which reads the slow store, followed
-// by its data in the fast store. parts are the same keys, pinned or held.
+// join returns the value of each key: the data that getSlow reads from the slow store, followed by
+// the data in the fast store. parts describes the same keys, which must be pinned or held.
 func (b *Buffer) join(ctx context.Context, keys []string, parts []bufferPart,
 	getSlow func(context.Context, ...string) ([][]byte, error),
 ) ([][]byte, error) {

@@ -35,8 +35,8 @@ func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
 }
 
 // needs returns an upper bound of the memory that a batch uses, in bytes. If the bound exceeds
-// limit, the result can be any number above limit. It counts each entry as a new key, and looks for
-// repeated keys only if the batch is large.
+// limit, the result can be any number above limit. needs assumes that all keys are new. It detects
+// repeated keys only in a large batch; in a small one, it counts them several times.
 func (batch *bufferBatch) needs(entries []Entry, valueBytes, limit int64) int64 {
 	need := valueBytes
 	var seen map[uint64]struct{}
@@ -119,8 +119,8 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 			full = large
 		}
 		if full {
-			// The flush that makes room may wait for these keys, so this Append
-			// must not reserve them.
+			// Leave the queues of these keys: the flush that makes room may need
+			// the keys, and this Append and the flush would wait for each other.
 			b.dequeue(&w)
 			if b.failures != failures {
 				return unchangedError("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", b.flushErr))

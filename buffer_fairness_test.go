@@ -191,14 +191,14 @@ func TestBufferMoveHonorsDeadline(t *testing.T) {
 	})
 }
 
-// TestBufferRealMemory checks the live heap for many small keys, then few large ones, and then long keys.
+// TestBufferRealMemory checks that the live heap stays near the budget with many small keys, few large keys, and long keys.
 func TestBufferRealMemory(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the test is slow with the race detector, and has no races to find, because only one goroutine appends")
 	}
 	ctx := context.Background()
 	const memory = 32 << 20
-	// live returns the smallest of three measurements. Buffers that a flush allocates while
+	// liveHeap returns the smallest of three measurements. Buffers that a flush allocates while
 	// the collector marks count as live, even if they soon become garbage.
 	liveHeap := func() int64 {
 		smallest := int64(math.MaxInt64)

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// Flush moves to the slow store the data of all Appends that returned before the call, and then
+// Flush moves the data of all Appends that returned before the call to the slow store, and then
 // flushes the slow store.
 func (b *Buffer) Flush(ctx context.Context) error {
 	if err := b.flush(ctx, "flush"); err != nil {
@@ -170,8 +170,8 @@ func (b *Buffer) hasDoubtfulKey() bool {
 // isIdle reports whether a key can be flushed without waiting for an operation.
 func (k *bufferKey) isIdle() bool { return k.size > 0 && k.state == 0 && k.ticket == 0 }
 
-// largestIdle returns roughly the largest idle keys: enough to have atLeast bytes, if possible.
-// mu must be held.
+// largestIdle returns idle keys with a total of atLeast bytes or, if there are too few, all idle
+// keys. It prefers large keys, but not strictly. mu must be held.
 func (b *Buffer) largestIdle(atLeast int64) []keymap.ID {
 	const steps = 4 // size classes for each power of two
 	class := func(size int64) int {

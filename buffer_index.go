@@ -13,7 +13,7 @@ import (
 // that pin a key share it; an operation that holds a key uses it exclusively.
 type bufferKey struct {
 	size  int64 // bytes in the fast store
-	moved int64 // length of the stale beginning: bytes that the slow store already has, or that were replaced
+	moved int64 // length of the stale prefix of the bytes in the fast store, which was already moved or replaced
 	// ticket is the ticket of the operation that has waited longest for the key, or 0. Only
 	// operations with this or an older ticket may use the key next, so no operation waits forever.
 	ticket uint32
@@ -204,7 +204,7 @@ func (b *Buffer) acquire(ctx context.Context, op string, keys []string, exclusiv
 		p := &parts[i]
 		if exclusive && p.id == 0 {
 			hash := keymap.Hash(b.seed, p.key)
-			if p.id = b.index.Find(hash, p.key); p.id == 0 { // not 0 if keys repeat
+			if p.id = b.index.Find(hash, p.key); p.id == 0 { // it is not 0 if this loop inserted the key before, because keys repeat
 				p.id = b.index.Insert(hash, p.key)
 			}
 		}
@@ -247,7 +247,7 @@ func inDoubt(op, key string) error {
 	return &Error{Op: op, Key: key, HasKey: true, Path: bufferName, Err: errInDoubt}
 }
 
-// bufferName replaces the path in errors, because a Buffer has none.
+// bufferName is the Path of errors, because a Buffer has no path.
 const bufferName = "Buffer"
 
 func bufferError(op string, err error) error { return &Error{Op: op, Path: bufferName, Err: err} }

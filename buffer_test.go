@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// faultyDict is a Dict with injected failures. If before is not nil, an operation is not applied and returns before.
-// If after is not nil, the operation is applied, and returns after.
+// faultyDict is a Dict whose operations fail with the errors that fail returns. An operation with the error before
+// changes nothing. An operation with the error after takes effect, but returns the error.
 type faultyDict struct {
 	*Dict
 	mu   sync.Mutex
@@ -81,7 +81,7 @@ func wantValue(t *testing.T, store Partd, key, want string) {
 
 var errDisk = errors.New("the disk is full")
 
-// TestBufferFlushFails flushes into a store that first rejects the append and later accepts it.
+// TestBufferFlushFails checks that data stays readable while the slow store rejects it, and is flushed later.
 func TestBufferFlushFails(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
@@ -102,7 +102,7 @@ func TestBufferFlushFails(t *testing.T) {
 	must(t, b.Close())
 }
 
-// TestBufferDeleteFails flushes while the fast store cannot delete the keys that have been flushed.
+// TestBufferDeleteFails checks that values stay correct while the fast store cannot delete keys that have been flushed.
 func TestBufferDeleteFails(t *testing.T) {
 	ctx := context.Background()
 	b, fast, slow := newFaultyBuffer(t, 1<<30)
@@ -247,7 +247,7 @@ func TestBufferFullReportsFailure(t *testing.T) {
 	}
 }
 
-// TestBufferDropFails drops while the fast store fails, and while the slow one fails.
+// TestBufferDropFails checks that Drop changes nothing if the slow store fails, and works if only the fast store fails.
 func TestBufferDropFails(t *testing.T) {
 	ctx := context.Background()
 	b, fast, slow := newFaultyBuffer(t, 1<<30)
@@ -336,7 +336,7 @@ func TestBufferOtherKeysDoNotWait(t *testing.T) {
 	})
 }
 
-// TestBufferKeepsBudget checks the memory in use while far more data than the budget is appended.
+// TestBufferKeepsBudget checks that the used memory stays near the budget while far more data is appended.
 func TestBufferKeepsBudget(t *testing.T) {
 	ctx := context.Background()
 	const memory = 8 << 20

@@ -44,13 +44,13 @@ type CopyResult struct {
 }
 
 // ErrCopyDiffers is wrapped by the error of [Copy] if the target does not contain the data that
-// Copy wrote. The wrapping error names the target ("it") and the difference.
+// Copy wrote. The wrapping error names the difference, and the target, which this text calls "it".
 var ErrCopyDiffers = errors.New("either another program writes to it, or it lost data")
 
 // Copy appends each value in the source from to the same key of the target to, in bounded memory,
 // and flushes the target. Then it reads the target, and checks that both stores have equal keys,
 // bytes and checksums. After an error, the target keeps the data copied so far, and
-// CopyResult.Changed reports whether there may be any.
+// CopyResult.Changed reports whether any data may have been copied.
 func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, error) {
 	c := copier{CopyOptions: *cmp.Or(opts, new(CopyOptions)), to: to, from: from, target: "the target"}
 	if c.To != "" {

@@ -45,7 +45,7 @@ func twoKeys(t *testing.T) partd.Partd {
 	return d
 }
 
-// TestCopy copies empty values, values larger than an append, and many small values in one append.
+// TestCopy checks copies of empty values, of values larger than an append, and of many small values in one append.
 func TestCopy(t *testing.T) {
 	source, target := partd.NewDict(), &tamperingStore{Dict: partd.NewDict()}
 	want := map[string][]byte{"": []byte("x"), "empty": {}, "large": bytes.Repeat([]byte("0123456789"), 30_000), strings.Repeat("k", partd.MaxKeyLen): []byte("y")}
@@ -87,7 +87,7 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// TestCopyFindsDamage copies to stores that lose or change data, or that another program writes to.
+// TestCopyFindsDamage checks that Copy fails if the target loses or changes data, or if another program writes to it.
 func TestCopyFindsDamage(t *testing.T) {
 	for name, c := range map[string]struct {
 		tamper func([]partd.Entry) []partd.Entry
@@ -113,7 +113,7 @@ func TestCopyFindsDamage(t *testing.T) {
 	}
 }
 
-// TestCopyAppend checks that a target with keys requires CopyOptions.Append, and that Copy then compares bytes.
+// TestCopyAppend checks that a target with keys requires CopyOptions.Append, and that Copy then counts the added bytes.
 func TestCopyAppend(t *testing.T) {
 	target := &tamperingStore{Dict: partd.NewDict()}
 	if err := target.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("old")}); err != nil {
@@ -136,7 +136,7 @@ func TestCopyAppend(t *testing.T) {
 	}
 }
 
-// TestCopyFails checks that errors name the failed store, and that Changed is correct.
+// TestCopyFails checks that errors name the failed store, and that CopyResult.Changed is correct.
 func TestCopyFails(t *testing.T) {
 	broken := errors.New("it broke")
 	if result, err := partd.Copy(t.Context(), &tamperingStore{Dict: partd.NewDict(), err: broken}, twoKeys(t), nil); !errors.Is(err, broken) || !result.Changed {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestDictScanWhileKeysChange deletes keys, and sets others to an empty value, while a Scan runs.
+// TestDictScanWhileKeysChange checks that a running Scan omits deleted keys, and yields keys set to an empty value.
 func TestDictScanWhileKeysChange(t *testing.T) {
 	d := NewDict()
 	const n = 2000

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/figures"
 )
 
-// comparison is a row of the table of figures: our result for one job of a file in
-// bench/figures, and the results of other tools in the same run.
+// comparison is a row of the table of figures. It compares our result for one job in a file of
+// bench/figures with the results of other tools in the same run.
 type comparison struct {
 	label, file, job string
 	x                float64 // the figure's X, such as the number of keys

@@ -20,16 +20,16 @@ var (
 	invariantRange = regexp.MustCompile(`([A-Z])1 to ([A-Z]\d+)`)
 )
 
-// invariantPackages are the directories of the tests that guard the invariants with a letter. Tests of their
-// subdirectories count too, except for the root.
+// invariantPackages maps the letter of a group of invariants to the directories of the tests that guard them. Tests
+// in subdirectories may also guard them, except in subdirectories of the root.
 var invariantPackages = map[string][]string{
 	"D": {".", "cmd/partd-server"}, "F": {".", "internal/filedir"}, "B": {"."}, "L": {"logstore"}, "O": {"objstore"},
 	"R": {"remote", "cmd/partd-server"}, "A": {"shuffle"}, "S": {"shards"}, "C": {"tables"},
 }
 
-// TestInvariants checks that docs/invariants.md names tests of the right packages and mutants that exist, that it
-// names each mutant's finder and marks survivors, that its numbers are consecutive, and that package comments name
-// them all.
+// TestInvariants checks that docs/invariants.md numbers invariants consecutively, and names tests of the right packages.
+// Each mutant (a planted bug) in it must exist, and either the test that finds the mutant must be named, or the mutant
+// must be marked as surviving. Package comments must name all invariants.
 func TestInvariants(t *testing.T) {
 	data, err := os.ReadFile("docs/invariants.md")
 	if err != nil {

@@ -16,8 +16,8 @@ var (
 	pageLink = regexp.MustCompile(`(?:\]\(|<(?:img|source) [^>]*src(?:set)?=")([\w./-]+\.[a-z]+)(?:#[\w-]*)?[)"]`)
 )
 
-// checkNames checks that the flags, folders and pages that the docs name exist. It also checks text
-// that is not run.
+// checkNames checks that the flags, folders and pages that the docs name exist, even in text that no
+// test runs.
 func checkNames(t *testing.T, programs string) {
 	t.Helper()
 	helpTexts := map[string]string{}

@@ -21,7 +21,7 @@ import (
 type suiteResult struct {
 	Title, Programs, Date, Commit string
 	Passed                        int
-	Failed, Omitted               map[string][]string // tests by reason
+	Failed, Omitted               map[string][]string // names of tests, by the reason why they failed or were omitted
 }
 
 // suiteResults returns the names of suites in the order of bench/suites/results.json, and their results.
@@ -65,7 +65,7 @@ func TestSuites(t *testing.T) {
 		for _, kind := range []struct {
 			verb     string
 			byReason map[string][]string
-			limit    int // of named tests
+			limit    int // maximum number of tests that are named for a reason
 		}{{"failed", r.Failed, 100}, {"omitted", r.Omitted, 3}} {
 			for _, reason := range slices.Sorted(maps.Keys(kind.byReason)) {
 				tests := kind.byReason[reason]
@@ -118,7 +118,7 @@ func TestProof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// step returns the text about a step of .ci/long. %s in text stands for the number after the word before it, such as PARTD_KILLS=.
+	// step returns text with %s replaced by the number that follows word in a step of .ci/long. It appends the step's command.
 	step := func(name, word, text string) string {
 		m := regexp.MustCompile(`(?m)^` + name + ` .*` + word + `[= ]?(\d+\w?)\b`).FindSubmatch(long)
 		if m == nil {
@@ -130,7 +130,7 @@ func TestProof(t *testing.T) {
 		}
 		return fmt.Sprintf(text, number) + " (`.ci/long " + name + "`)"
 	}
-	// command returns text with a command, which is a step of .ci/long or contains the names of tests.
+	// command returns text followed by the command. If the command names a step of .ci/long or tests, they must exist.
 	command := func(text, command string) string {
 		if name, isStep := strings.CutPrefix(command, ".ci/long "); isStep && !regexp.MustCompile(`(?m)^`+name+` `).Match(long) {
 			t.Errorf(".ci/long has no step %s", name)
@@ -147,7 +147,7 @@ func TestProof(t *testing.T) {
 		t.Skipf("git grep: %v", err)
 	}
 	names, results := suiteResults(t)
-	// suites returns the counts of suites. unit is what a test is, such as "queries".
+	// suites returns a text with the numbers of tests in suites. unit is the word for the tests, such as "queries".
 	suites := func(unit, source string, names ...string) string {
 		passed, failed, omitted := 0, 0, 0
 		for _, name := range names {

@@ -47,10 +47,10 @@ type FileOptions struct {
 // after a write, so that it need not take the lock for each of many small appends.
 //
 // Before an append changes files, it writes an undo record to the file "%undo". If the process
-// dies, the next process that takes the lock removes the incomplete append. It keeps bytes that a
-// Python process has appended since. If the record and the files do not match, the operation fails
-// with a [*CorruptError] and changes nothing. (File does not notice if Python appended exactly the
-// same bytes to a file that the incomplete append had not reached.)
+// dies, the next process that takes the lock removes the incomplete append, but keeps bytes that a
+// Python process has appended since. If the record and the files do not match, the operation of the
+// next process fails with a [*CorruptError] and changes nothing. (File does not notice if Python
+// appended exactly the same bytes to a file that the incomplete append had not reached.)
 //
 // Readers hold the lock only while they look up the lengths of values. If Python replaces a
 // value (iset) at the same time, a reader may see only part of the value.
@@ -70,7 +70,7 @@ func OpenFile(dir string, opts *FileOptions) (*File, error) {
 
 // OpenTemp opens a temporary store in a new subdirectory of dir, or of [os.TempDir] if dir is
 // empty. Close removes the subdirectory. If the process dies first, the next temporary store,
-// sort or group in dir removes it.
+// sort or aggregation in dir removes the subdirectory.
 func OpenTemp(dir string) (*File, error) {
 	path, temp, err := tempdir.NewDir(dir)
 	if err != nil {

@@ -40,7 +40,7 @@ var fileTaggedOps = []struct {
 	{"drop", Operation{Change: ChangeDrop}, func(m map[string]string) { clear(m) }},
 }
 
-// fileFilledTagged returns fileFilled with a session that has applied one operation.
+// fileFilledTagged is like fileFilled, but with a session that has applied one operation. next is the tag of the second.
 func fileFilledTagged(t *testing.T, opts *FileOptions) (mem *vfstest.Mem, next Tag) {
 	t.Helper()
 	mem = fileFilled(t, opts)

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-// TestFileKeepsPromises runs the conformance suite. Except for plain stores, the whole suite runs only in CI,
-// because it needs many files and syncs.
+// TestFileKeepsPromises runs the conformance suite, which needs many files and syncs. Therefore, stores with options
+// run only its state machine, unless PARTD_REQUIRE_ALL is set.
 func TestFileKeepsPromises(t *testing.T) {
 	for name, opts := range map[string]*partd.FileOptions{
 		"plain":      nil,

@@ -240,7 +240,7 @@ func TestFileLockDeletedDuringSet(t *testing.T) {
 func TestFileDropByPythonUnderKeptLock(t *testing.T) {
 	mem := vfstest.NewMem()
 	f := fileOpen(t, mem, fileMemDir, nil, filedir.Hooks{})
-	for range 50 { // the store may also release the lock before it is removed
+	for range 50 { // repeat, because the store may release the lock before .lock is removed
 		fileAppend(t, f, "a", "1")
 		for _, name := range []string{"a", names.Journal, ".lock"} {
 			if err := mem.Remove(fileMemDir + "/" + name); err != nil {
@@ -256,7 +256,7 @@ func TestFileDropByPythonUnderKeptLock(t *testing.T) {
 func TestFileCloseReleasesKeptLock(t *testing.T) {
 	dir := t.TempDir()
 	other := vfs.OS{}.NewLock(filepath.Join(dir, ".lock"))
-	for range 20 { // the store may also release the lock before Close
+	for range 20 { // repeat, because the store may release the lock before Close
 		f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 		fileAppend(t, f, "a", "1")
 		if err := f.Close(); err != nil {
@@ -317,7 +317,7 @@ func TestFileKeptLockIsReleased(t *testing.T) {
 	wg.Wait()
 }
 
-// TestFileContextEndsWait checks that canceling an operation that waits for the lock has no other effect.
+// TestFileContextEndsWait checks that operations that wait for the lock can be canceled, and then change nothing.
 func TestFileContextEndsWait(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
@@ -351,7 +351,7 @@ func TestFileContextEndsWait(t *testing.T) {
 	if err := other.Unlock(); err != nil {
 		t.Fatal(err)
 	}
-	// The canceled operations must release the lock that they still got.
+	// If canceled operations acquired the lock nevertheless, they must release it.
 	for range 2 {
 		got := make(chan error, 1)
 		go func() { got <- other.Lock(true) }()

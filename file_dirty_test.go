@@ -82,7 +82,7 @@ func TestFileSyncOfManyFiles(t *testing.T) {
 			for i := range 10 {
 				key := fmt.Sprint(fileLong, i)
 				fileAppend(t, f, key, "1")
-				fileAppend(t, f, key, "2") // the file is open and known
+				fileAppend(t, f, key, "2") // now the file is already open
 				want[key] = "12"
 			}
 			fileCheckSyncKeeps(t, f, mem, want)

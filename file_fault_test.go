@@ -104,7 +104,7 @@ func fileFilled(t *testing.T, opts *FileOptions) *vfstest.Mem {
 	return mem
 }
 
-// faultStep is the distance between the calls that fail. It is larger with the slow race detector.
+// faultStep is the distance between failing calls: each call fails in turn or, with the slow race detector, each fourth.
 var faultStep = map[bool]int64{false: 1, true: 4}[race.Enabled]
 
 // fileFaultOpts lists the options of the stores to test with faults. If only two files may be open, the store

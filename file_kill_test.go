@@ -77,7 +77,7 @@ func TestFileKillChild(t *testing.T) {
 	}
 }
 
-// fileKillBatch returns a numbered batch. Some pieces have many pages, and the first key occurs twice.
+// fileKillBatch returns a numbered batch. Some pieces span many pages, and the first key occurs twice.
 func fileKillBatch(n int) []Entry {
 	var entries []Entry
 	for k := range fileKillKeys {

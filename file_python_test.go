@@ -165,7 +165,7 @@ for n in range(batches):
 	}
 }
 
-// TestFilePythonDrops runs Python's drop, which recreates the directory without its lock, while a Go store is open.
+// TestFilePythonDrops checks that an open Go store still works after Python's drop recreates the directory without its lock.
 func TestFilePythonDrops(t *testing.T) {
 	fileNeedsPython(t)
 	dir := filepath.Join(t.TempDir(), "store")
@@ -199,7 +199,7 @@ if sys.argv[2] == '1': p.append({'a': b'0'})
 	}
 }
 
-// TestFilePythonChangesOpenFiles deletes, replaces and extends files while a Go store has them open.
+// TestFilePythonChangesOpenFiles checks appends to files that a Go store has open and Python deletes, replaces or extends.
 func TestFilePythonChangesOpenFiles(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
@@ -285,7 +285,7 @@ p.append({('a', 1): b'one+', ('a', 'b', 'c'): b'two', 'x/y': b'three', ('gone', 
 // key cause an error that names both, and that links are not followed.
 func TestFileTuplesInFlatFiles(t *testing.T) {
 	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{KeepLock: -1}) // other programs change the directory
+	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{KeepLock: -1}) // keeps no lock, because this test changes the directory like another program
 	fileWrite(t, filepath.Join(dir, "a-%7C-b"), []byte("earlier"))
 	fileAppend(t, f, "a-|-b", "+")
 	fileWantContent(t, f, map[string]string{"a-|-b": "earlier+"})

@@ -16,10 +16,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fileMakeTorn returns a directory in the state after a process died while it appended added to the
-// key "torn". The directory has the undo record, and the key's file consists of old and tail. boot
-// is the machine's boot ID at that time: opening the store with another boot ID simulates a
-// preceding power failure. fileMakeTorn also returns the path of the key's file.
+// fileMakeTorn simulates a process that dies while it appends the text added to the key "torn". It
+// returns the directory, which has the undo record, and the path of the key's file, which consists
+// of old and tail. boot is the machine's boot ID at that time: opening the store with another boot
+// ID simulates a power failure after the process died.
 func fileMakeTorn(t *testing.T, opts *FileOptions, boot uint64, old, added string, tail []byte) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -193,7 +193,7 @@ func TestFileReplayMismatch(t *testing.T) {
 // append that another process may have written them.
 func TestFileReplayKeepsFewMatchingBytes(t *testing.T) {
 	old, added := fileBytes(4090), "+"+fileBytes(99)
-	tail := added[:6] + "Foreign" // up to the end of the page
+	tail := added[:6] + "Foreign" // six bytes of the append, which end at the end of a page
 	dir, path := fileMakeTorn(t, nil, 1, old, added, []byte(tail))
 	_, err := openFile(fileOS, dir, nil, filedir.Hooks{Boot: 1})
 	if !errors.As(err, new(*CorruptError)) {
@@ -225,7 +225,7 @@ func fileForeignAppend(t *testing.T, mem *vfstest.Mem, key, value string) int64 
 	return info.Size
 }
 
-// TestFileReplayKeepsChangedFile appends to a key between the kill of a process that deletes the key and recovery. The
+// TestFileReplayKeepsChangedFile kills a process while it deletes a key, and appends to the key before recovery. The
 // key must survive.
 func TestFileReplayKeepsChangedFile(t *testing.T) {
 	fileCutAt(t, fileFilled(t, nil), nil, func(ctx context.Context, f *File) error {
@@ -243,8 +243,8 @@ func TestFileReplayKeepsChangedFile(t *testing.T) {
 	})
 }
 
-// TestFileReplayKeepsEqualBytes appends the bytes of an interrupted append again, without the store, after recovery has
-// removed them from the file. If recovery was killed and is repeated, it must keep them.
+// TestFileReplayKeepsEqualBytes appends the bytes of an interrupted append again, as another process would, before or
+// after recovery removes the interrupted append. Recovery must keep the new bytes, even if it is killed and repeated.
 func TestFileReplayKeepsEqualBytes(t *testing.T) {
 	const added = "twenty-six bytes to append"
 	fileCutAt(t, fileFilled(t, nil), nil, func(ctx context.Context, f *File) error {

@@ -114,7 +114,7 @@ func TestFileSessionsAreBounded(t *testing.T) {
 	}
 }
 
-// TestFileSessionsOfManyProcesses checks sessions of several stores that share a directory.
+// TestFileSessionsOfManyProcesses checks that stores in one directory issue different sessions, and share each session.
 func TestFileSessionsOfManyProcesses(t *testing.T) {
 	dir := t.TempDir()
 	ctx := t.Context()

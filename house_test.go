@@ -132,7 +132,7 @@ func TestWeight(t *testing.T) {
 }
 
 // TestTablesOutsideWorkspace checks that the tables module is not part of the workspace. The workspace merges
-// the required versions of all its modules, and the root's programs must not depend on those of tables.
+// the required versions of all its modules, so the root's programs would get the versions that tables requires.
 func TestTablesOutsideWorkspace(t *testing.T) {
 	for name, want := range map[string]bool{"go.work": false, "go.mod": false, "bench/go.mod": false, "objstore/go.mod": false, "tables/go.mod": true} {
 		text, err := os.ReadFile(name)

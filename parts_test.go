@@ -75,7 +75,7 @@ type scanOnlyStore struct {
 	partd.Scanner
 }
 
-// TestPartsNeverChange pins the parts of keys, because processes of different versions can share a store.
+// TestPartsNeverChange checks that keys stay in the same parts, because processes of different versions can share a store.
 func TestPartsNeverChange(t *testing.T) {
 	want := map[string]int{"": 957, "a": 10, "b": 243, "key 1": 593, "key 2": 937, "\xff": 309, strings.Repeat("long", 100): 971}
 	d := partd.NewDict()

@@ -327,7 +327,7 @@ type Unwrapper interface {
 
 // As returns the first T among store and the stores beneath it. Use it only for abilities that
 // neither read nor change values, such as [Batcher] and [MemoryUser]: a layer need not implement these. Any
-// other ability of a store beneath would bypass the layer. [SessionGuard] is such an ability: its tokens
+// other ability of a store beneath would bypass the layer. So would a [SessionGuard], whose tokens must
 // belong to the sessions of the layer's own [Applier]. [Check] uses As, because checksums cover the bytes
 // beneath the layer.
 func As[T any](store Partd) (found T, ok bool) {

@@ -35,11 +35,11 @@ func makeBombs(t *testing.T) map[string][]byte {
 		n := size
 		switch format {
 		case BZ2, Snappy, LZ4, Blosc:
-			n = 8 << 20 // slow writers, or formats with a low maximum ratio
+			n = 8 << 20 // a smaller size, because writing is slow, or the maximum ratio of the format is low
 		}
 		bombs[string(format)] = pack(t, format, zeros[:n])
 	}
-	// Frames without a size in the header, with windows within the limit and over it.
+	// Frames without a size in the header. Some windows are within the limit, others are larger.
 	var out bytes.Buffer
 	for _, window := range []int{128 << 10, 1 << 20, 8 << 20} {
 		out.Reset()
@@ -167,8 +167,8 @@ func TestFalseLengths(t *testing.T) {
 	}
 }
 
-// TestManyFalseLengths reads many pieces whose headers each claim a plausible size, but together more than fits in
-// memory.
+// TestManyFalseLengths checks that Get does not allocate the sum of the sizes that the headers of many damaged pieces
+// claim, although each size is plausible.
 func TestManyFalseLengths(t *testing.T) {
 	const pieces = 50_000
 	for name, piece := range map[string][]byte{

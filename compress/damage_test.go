@@ -97,7 +97,7 @@ func wantCorrupt(t *testing.T, s *Store, label string, offset int64, good []byte
 	}
 }
 
-// TestDamage damages the second of three pieces: it is truncated, has trailing data, or is not in the layer's format.
+// TestDamage checks that every read detects a second piece that is truncated, has trailing data, or has another format.
 func TestDamage(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(string(format), func(t *testing.T) {

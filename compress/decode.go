@@ -108,8 +108,8 @@ type valueReader struct {
 	err         error         // first error, or io.EOF at the end
 }
 
-// start prepares r for reading another value. next becomes source.next, which returns the value's
-// stored bytes.
+// start prepares r for reading another value. next returns the value's stored bytes, part by part,
+// as source.next does.
 func (r *valueReader) start(op, key string, next func() ([]byte, error)) {
 	r.stop()
 	r.op, r.key, r.err = op, key, nil
@@ -199,7 +199,7 @@ func (r *valueReader) openPiece() error {
 }
 
 // aheadBytes is the number of bytes of a piece that are decompressed before Read returns any of
-// them. So the checksum of a piece of up to this size is checked first.
+// them. If the piece is not longer, its checksum is therefore checked before Read returns data.
 const aheadBytes = 256 << 10
 
 func (r *valueReader) readAhead() error {

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	shareBytes       = 32 << 10 // minimum bytes of values for which a goroutine is started
+	shareBytes       = 32 << 10 // minimum size of a share's values, in bytes; only the last share may be smaller
 	maxPooled        = 4 << 20  // capacity, in bytes, of the largest buffer that is reused
 	maxPooledEntries = 16 << 10 // capacity of the longest list of entries that is reused
 )

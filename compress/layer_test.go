@@ -27,7 +27,7 @@ func (b bare) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 }
 func (b bare) Drop(ctx context.Context) error { return b.d.Drop(ctx) }
 
-// TestUnsupportedAbilities calls every optional method of a layer over a store without abilities.
+// TestUnsupportedAbilities checks that optional methods return ErrUnsupported if the store below has no abilities.
 func TestUnsupportedAbilities(t *testing.T) {
 	ctx := t.Context()
 	s := newStore(t, bare{partd.NewDict()}, Zstd, nil)
@@ -82,7 +82,7 @@ type listing struct{ bare }
 
 func (l listing) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] { return l.d.Keys(ctx) }
 
-// TestKeysWithoutScan checks Keys over a store that can list and get, but not scan.
+// TestKeysWithoutScan checks that Keys works over a store that can list and get, but not scan.
 func TestKeysWithoutScan(t *testing.T) {
 	for _, format := range Formats() {
 		dict := partd.NewDict()
@@ -164,8 +164,8 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// TestPooledStateIsNotShared concurrently compresses and decompresses different values, some of them
-// damaged. They must not affect each other through pooled encoders and decoders.
+// TestPooledStateIsNotShared checks that values that are compressed and decompressed concurrently, some
+// of them damaged, do not affect each other through pooled encoders and decoders.
 func TestPooledStateIsNotShared(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(string(format), func(t *testing.T) {

@@ -90,7 +90,7 @@ func pythonNames() map[compress.Format]string {
 	}
 }
 
-// TestPython appends to one directory from Go and Python in turn, and reads everything with both.
+// TestPython checks that Go and Python can append to one directory in turn, and that both read all of the data.
 func TestPython(t *testing.T) {
 	needsPython(t)
 	expressions, values := pieces()
@@ -172,8 +172,8 @@ p.delete(['only Go'])
 	}
 }
 
-// TestPythonBlosc reads containers that Python wrote with every codec and shuffle and several type
-// sizes. Then Python reads containers of each kind that Go writes.
+// TestPythonBlosc checks that Go reads containers that Python wrote with every codec and shuffle and
+// several type sizes, and that Python reads containers of each kind that Go writes.
 func TestPythonBlosc(t *testing.T) {
 	needsPython(t)
 	expressions, values := pieces()

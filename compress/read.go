@@ -158,7 +158,7 @@ func (s *Store) decompressedChunks(stored iter.Seq2[partd.Chunk, error]) iter.Se
 }
 
 // yieldKey yields the value of the current key in chunks. It returns false if the scan must
-// end. current and ahead are windows; one chunk is read ahead, to recognize the last one.
+// end. It reads one chunk ahead, to know which chunk is the last. current and ahead hold the two.
 func (c *scan) yieldKey(current, ahead *[]byte, yield func(partd.Chunk, error) bool) bool {
 	key, offset := c.keys.Key, int64(0)
 	data, err := c.fill((*current)[:0])

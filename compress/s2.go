@@ -20,8 +20,8 @@ import (
 //	0x00  CRC-32C of the data, masked, 4 bytes; the data as an S2 block
 //	0x01  CRC-32C of the data, masked, 4 bytes; the data uncompressed
 //
-// So the chunk after the identifier always contains the length of all data. It reveals whether a
-// stream was truncated between chunks.
+// So the chunk after the identifier always contains the length of all data. A reader that finds less
+// data knows that the stream was truncated between chunks.
 type s2Codec struct {
 	streamer
 	level int

@@ -219,12 +219,12 @@ func (d *stream) release() {
 // measure implements codec.measure for formats that do not store the size, or only at the end.
 func (s *streamer) measure([]byte, int64) (int64, error) { return unknownSize, nil }
 
-// decode implements codec.decode for these formats.
+// decode implements codec.decode for formats whose header does not store the size.
 func (s *streamer) decode(dst, content []byte) ([]byte, error) {
 	return s.decodeStream(dst, content, unknownSize)
 }
 
-// decodeStream decompresses a piece whose header claims a size.
+// decodeStream appends the decompressed piece content to dst. claimed is the result of measure.
 func (s *streamer) decodeStream(dst, content []byte, claimed int64) ([]byte, error) {
 	src := source{buf: content, atEnd: true}
 	r, err := s.stream(&piece{source: &src, remaining: int64(len(content))}, claimed)

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// Bytes is the codec that stores byte slices unchanged. A store of bytes concatenates the
-// values appended to a key; a Store with this codec keeps them separate for All.
+// Bytes is the codec that stores byte slices unchanged. Unlike a store of bytes, a Store with
+// this codec knows where each appended value ends, so [Store.All] yields them one by one.
 func Bytes() ValueCodec[[]byte] {
 	return ValueCodec[[]byte]{
 		Encode: func(dst, v []byte) ([]byte, error) { return append(dst, v...), nil },
@@ -186,9 +186,9 @@ type (
 // Pickle is the codec of Python's partd.Pickle: pickled lists of plain values. It writes
 // pickle protocol 5, and reads protocols 4 and 5.
 //
-// The codec executes nothing: a class, a function or any other value that is not plain is
-// an error that names it. If a list contains the same container twice, the decoded list
-// contains one container twice, as in Python.
+// The codec executes nothing. If a pickle contains a class, a function or another value that
+// is not plain, decoding fails with an error that names this value. If a list contains the
+// same container twice, so does the decoded list, as in Python.
 func Pickle() ValueCodec[[]any] {
 	return ValueCodec[[]any]{
 		Encode: func(dst []byte, v []any) ([]byte, error) { return pickle.Append(dst, v) },
@@ -212,7 +212,7 @@ func Python() ValueCodec[[]any] {
 			return out, err
 		},
 		Decode: func(data []byte) ([]any, error) {
-			// No pickle begins with the first byte of a list in MessagePack.
+			// These are the first bytes of MessagePack lists. A pickle never begins with them.
 			if len(data) == 0 || data[0]&0xf0 == 0x90 || data[0] == 0xdc || data[0] == 0xdd {
 				return decodeList("msgpack", msgpack.Decode, data)
 			}

@@ -21,8 +21,8 @@
 //
 // # Hostile data
 //
-// No codec of this package executes the data that it reads, and none allocates memory just because
-// a length field claims it. A value that Pickle decodes takes at most 384 times its encoded size. A
+// No codec of this package executes the data that it reads, and none trusts a length field when it
+// allocates memory. A value that Pickle decodes takes at most 384 times its encoded size. A
 // value that Python decodes takes at most 128 times its encoded size, or 384 times if it is
 // pickled. A frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob the limit
 // depends on the type, because a byte or two may stand for a large struct. If data does not decode,
@@ -175,7 +175,7 @@ func (l layer) Unwrap() partd.Partd { return l.inner }
 // DecodeError says where the stored bytes of a key do not decode. A *partd.Error, which
 // names the key, wraps it.
 type DecodeError struct {
-	Offset int64 // offset, in bytes, of what does not decode: a frame or array elements
+	Offset int64 // offset in bytes of the frame, or of the array elements, that cannot be decoded
 	Err    error
 }
 

@@ -32,7 +32,7 @@ type model[T ~[]E, E any] struct {
 	store        typed[T]
 	values       *rapid.Generator[T]
 	text         func(T) string // returns equal texts for equal values
-	splitsFreely bool           // All may also split a value within an appended piece
+	splitsFreely bool           // whether All may yield one appended piece in several parts
 	pieces       map[string][]T // appended pieces, by key
 }
 
@@ -136,7 +136,7 @@ func (m *model[T, E]) all(ctx context.Context, t *rapid.T, key string) {
 	}
 }
 
-// tryCodec compares a Store with the model, with a codec over each of the stores.
+// tryCodec compares a Store with the model, once over each of the stores. codec returns the codec of the Store.
 func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() ValueCodec[T], values *rapid.Generator[T], text func(T) string) {
 	for _, inner := range stores {
 		t.Run(inner.name, func(t *testing.T) {
@@ -151,7 +151,7 @@ func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() ValueCo
 	}
 }
 
-// tryArrays compares a NumPy with the model, over each of the stores.
+// tryArrays compares a NumPy with the model, once over each of the stores.
 func tryArrays[E Element](t *testing.T, stores []opener, elements *rapid.Generator[E]) {
 	for _, inner := range stores {
 		p := inner.open(t)

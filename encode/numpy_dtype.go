@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/npy"
 )
 
-// ensureDtypes sets the dtypes of the batch's new keys and checks those of its existing
+// ensureDtypes sets the dtypes of a batch's new keys, and checks the dtypes of its existing
 // keys. It also converts the batch's values to the keys' byte orders.
 func (n *NumPy[T]) ensureDtypes(ctx context.Context, op string, batch []partd.Entry) error {
 	dtypes, uncached := n.lookUp(batch)
@@ -34,8 +34,8 @@ func (n *NumPy[T]) ensureDtypes(ctx context.Context, op string, batch []partd.En
 	return nil
 }
 
-// lookUp returns the cached dtypes of a batch's keys. For keys without a cached dtype, it
-// returns the entries K.dtype that set them to n's dtype.
+// lookUp returns the cached dtypes of a batch's keys. For each key K without a cached dtype,
+// it returns an entry that would set K.dtype to n's dtype.
 func (n *NumPy[T]) lookUp(batch []partd.Entry) (dtypes map[string]npy.DType, uncached []partd.Entry) {
 	dtypes = make(map[string]npy.DType, len(batch))
 	n.cacheMu.Lock()

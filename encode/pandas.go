@@ -214,7 +214,7 @@ func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 			return DataFrame{}, fmt.Errorf("append %d, index: %w", i+1, err)
 		}
 		if !reflect.DeepEqual(joined.Index.Name, f.Index.Name) {
-			joined.Index.Name = nil // pandas.concat also drops different names
+			joined.Index.Name = nil // like pandas.concat, drop the name if the names differ
 		}
 	}
 	return joined, nil

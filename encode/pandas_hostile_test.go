@@ -172,8 +172,8 @@ func TestPandasHostileFrames(t *testing.T) {
 	}
 }
 
-// TestPandasCategoriesLimit checks that the size of categories counts against the limit for each
-// column, because many columns can share the same categories.
+// TestPandasCategoriesLimit checks that every column's copy of its categories counts against the
+// limit. Otherwise, a small frame whose columns share categories could need much memory.
 func TestPandasCategoriesLimit(t *testing.T) {
 	numbers, err := Range{0, 1000, 1}.numbers()
 	must(t, err)

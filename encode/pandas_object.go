@@ -107,8 +107,8 @@ func decodeTexts(objects []any, dtype *pickle.Object) (Texts, error) {
 	return t, nil
 }
 
-// isNA reports whether the missing values of a StringDtype are pandas.NA. Otherwise they
-// are nan, which is the dtype's second argument.
+// isNA reports whether the missing values of a StringDtype are pandas.NA. If they are nan
+// instead, the dtype's second argument is nan.
 func isNA(dtype *pickle.Object) bool {
 	if len(dtype.Args) < 2 {
 		return true

@@ -111,7 +111,7 @@ func TestPandasUnsupportedFrames(t *testing.T) {
 	})
 }
 
-// TestPandasColumns appends to the same keys of a server from Python and Go.
+// TestPandasColumns checks that Python and Go can append to, and read, the same keys of a server.
 func TestPandasColumns(t *testing.T) {
 	withPandas(t, []string{"python", "pandas3"}, func(t *testing.T, packages string, run func(...string) string) {
 		url := serve(t)

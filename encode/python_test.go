@@ -43,7 +43,7 @@ func fallbackList() []any {
 	return []any{bigPower(2, 100), PyTuple{1, 2}, PySet{7}, PyDict{{Key: 1, Value: "int"}}}
 }
 
-// pythonStores returns the stores of interop.py over an inner store, by key, with the values of the key.
+// pythonStores returns, for each key of interop.py, a Store over inner that can read the key, and the key's values.
 func pythonStores(t testing.TB, inner partd.Partd) map[string]struct {
 	store  *Store[[]any]
 	values []any
@@ -187,7 +187,7 @@ func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
 	}
 }
 
-// TestPythonAndGoAppendInTurn appends with Go to keys that Python has written.
+// TestPythonAndGoAppendInTurn checks that Go can append to keys that Python has written, and read all values.
 func TestPythonAndGoAppendInTurn(t *testing.T) { forEachStore(t, pythonAndGoAppendInTurn) }
 
 func pythonAndGoAppendInTurn(t *testing.T, inner partd.Partd, dir string) {

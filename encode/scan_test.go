@@ -36,7 +36,7 @@ func readGroups[T any](groups iter.Seq2[Group[T], error]) (map[string][]T, error
 	return values, nil
 }
 
-// TestScan scans small and large values, in one scan and in parts. A chunk can end anywhere in a value.
+// TestScan checks that Scan and ScanPart yield all values, even if a chunk ends in the middle of a value.
 func TestScan(t *testing.T) {
 	file, err := partd.OpenTemp(t.TempDir())
 	must(t, err)
@@ -93,7 +93,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// TestScanSkipsValues moves to the next key before or while the values of a key are read.
+// TestScanSkipsValues checks that values may be skipped, but not read after the scan has moved on.
 func TestScanSkipsValues(t *testing.T) {
 	s := New(partd.NewDict(), Bytes())
 	for i := range 20 {

@@ -14,7 +14,7 @@ import (
 
 var ctx = context.Background()
 
-// TestStoredBytes compares stored bytes with recorded ones, which Python also writes and reads.
+// TestStoredBytes checks that the stored bytes are those that Python also writes and reads.
 func TestStoredBytes(t *testing.T) {
 	inner := partd.NewDict()
 	must(t, New(inner, Python()).Append(ctx, Entry[[]any]{"python", []any{1, "a"}}, Entry[[]any]{"python", []any{}}))

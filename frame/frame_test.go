@@ -37,7 +37,7 @@ func collect(t *testing.T, data []byte, limit int64) (split, read []string, spli
 	return split, read, splitErr, readErr
 }
 
-// TestBytes compares frames with the frames of Python's partd.utils.frame.
+// TestBytes checks that frames have the same bytes as those of Python's partd.utils.frame.
 func TestBytes(t *testing.T) {
 	if got := hex.EncodeToString(join("Hello", "")); got != "050000000000000048656c6c6f0000000000000000" {
 		t.Errorf("the frames of Hello and of an empty content are %s, want Python's bytes", got)

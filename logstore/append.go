@@ -67,8 +67,8 @@ type operation interface {
 	size(s *Store) int64
 	// isEmpty reports whether the operation certainly changes nothing.
 	isEmpty() bool
-	// prepare is called with Store.mu held, right before the operation is written. It can read the
-	// store to decide which entries to write, and reports whether each now yields other entries.
+	// prepare is called with Store.mu held, right before the write. It can read the store to
+	// decide which entries to write. hasChanged reports whether each now yields different entries.
 	prepare(ctx context.Context, s *Store) (hasChanged bool, err error)
 	// each calls f for each entry of the operation. Before prepare, it yields every entry
 	// that the operation could write.
@@ -185,8 +185,8 @@ func (s *Store) writeBatch(b *batch, h recordHeader) error {
 	return nil
 }
 
-// makeRoom waits until the batch fits into the active table, and its record into the
-// write-ahead file. mu must be held; it is released while waiting.
+// makeRoom waits until the active table has space for the batch, and the write-ahead file has
+// space for its record. mu must be held; it is released while waiting.
 func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 	for {
 		if err := s.checkWritable(); err != nil {

@@ -83,7 +83,7 @@ func (op racingOp) each(f func(segment.Kind, string, []byte) error) error {
 	return op.appendOp.each(f)
 }
 
-// TestConcurrentRetry applies an operation between the first check of its retry and the retry's record.
+// TestConcurrentRetry checks that a retry changes nothing if the operation is applied after the retry's first check.
 func TestConcurrentRetry(t *testing.T) {
 	ctx := t.Context()
 	s, err := Open(t.TempDir(), nil)

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// batch is an encoded record that is not yet written. For each entry, offsets holds its position in
-// buf, parts the part of the table to which it belongs, and hashes its key's hash. Batches are
-// reused.
+// batch is an encoded record that is not yet written. For entry i, offsets[i] is its position in
+// buf, parts[i] is the number of its part of the table, and hashes[i] is the hash of its key.
+// Batches are reused.
 type batch struct {
 	buf       []byte // space for the header, then the entries
 	offsets   []uint32
@@ -46,8 +46,8 @@ func (b *batch) reset() {
 	b.maxBlobNo = 0
 }
 
-// clear removes all entries from the batch. It keeps the list of the large values, so that change can
-// free their space in the blob files. The caller must encode the operation again.
+// clear removes all entries from the batch; the caller must encode the operation again. clear keeps
+// the list of large values that were written, so that change can free their space.
 func (b *batch) clear() {
 	blobs := b.blobs
 	b.reset()

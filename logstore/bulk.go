@@ -13,7 +13,7 @@ import (
 // bulkWriter writes entries directly to segments, which finish adds to the manifest in one step.
 type bulkWriter struct {
 	s        *Store
-	t        *table // collects the entries of the next segment; not in use by the store
+	t        *table // table that collects the entries of the next segment; the store does not use it
 	segments []*storedSegment
 	blobs    []segment.BlobRef
 	ledger   Ledger
@@ -161,8 +161,8 @@ func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op operation) (app
 	return true, nil
 }
 
-// drainTables writes all records to segments, so that a segment written by the caller is newer
-// than all records. It returns an unused table. mu must be held; it is released while waiting.
+// drainTables writes all records to segments, so that the next segment of the caller is newer
+// than every record. It returns an unused table. mu must be held; it is released while waiting.
 func (s *Store) drainTables(ctx context.Context) (*table, error) {
 	for {
 		if err := s.checkWritable(); err != nil {

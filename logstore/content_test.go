@@ -169,8 +169,8 @@ func TestLedger(t *testing.T) {
 	}
 }
 
-// TestMuchMoreThanMemory reads a store that is much larger than its memory. Its tables, ranges
-// and some keys all exceed the memory of a Scan.
+// TestMuchMoreThanMemory checks that a store whose tables, ranges and largest keys all exceed the
+// memory of a Scan can be read.
 func TestMuchMoreThanMemory(t *testing.T) {
 	h := hooks{fs: vfstest.NewMem(), tableBytes: 16 << 10, blobBytes: 600, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 4096}
 	s, err := open("/s", nil, h)

@@ -73,7 +73,7 @@ func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 			return false, err
 		}
 	}
-	if r.rnd.IntN(3) == 0 { // a change that may be skipped, and must free its space
+	if r.rnd.IntN(3) == 0 { // a change that does nothing if the key exists, and must then free its space
 		k, v := key(), value()
 		if _, exists := m[k]; !exists {
 			m[k] = v
@@ -129,7 +129,7 @@ func (r *crashRun) endScan() error {
 	return end()
 }
 
-// flushAndSettle settles s, after it flushed a table that the next operation could fill.
+// flushAndSettle flushes the active table if the next operation could fill it, and waits for background work.
 func flushAndSettle(ctx context.Context, s *Store) error {
 	settleStore(s)
 	if t := s.tables.active; t.size < int64(len(t.arena)/2) && t.wal.end < 3*int64(len(t.arena)) {

@@ -35,7 +35,7 @@ const (
 
 // crashRun performs random operations on one store, and crashes it at random calls of the file
 // system, and during some operations at every call that changes the disk. After each crash it reopens
-// the store, whose content must equal one of the states with the indexes survive to begun.
+// the store. Its content must equal states[i] for some i from survive to begun.
 type crashRun struct {
 	kind    crashKind
 	hooks   hooks
@@ -47,7 +47,7 @@ type crashRun struct {
 	mu            sync.Mutex // guards the fields that the file system's hook uses
 	enabled       bool
 	points        *rand.Rand // chooses the calls at which the store crashes
-	truncations   *rand.Rand // does so for truncations, which run concurrently with other calls
+	truncations   *rand.Rand // chooses the truncations at which the store crashes; these run concurrently with other calls
 	calls         uint64     // number of calls that change the disk, except truncations
 	everyCall     bool       // the store crashes at every call
 	crash         *rand.Rand // chooses what a crash leaves
@@ -62,8 +62,8 @@ type crashRun struct {
 
 	synced     int          // index of the last state that Sync made durable, or 0
 	left       *vfstest.Mem // what the last crash left
-	leftState  int          // index of its state
-	leftSynced int          // synced at that crash
+	leftState  int          // index in states of the content of left
+	leftSynced int          // value of synced at the last crash
 
 	finishScan     func() error // finishes a Scan
 	droppedEntries int64        // number of entries that merges dropped, counted after crashes
@@ -82,8 +82,8 @@ func newCrashRun(kind crashKind, seed uint64, h hooks) *crashRun {
 	return r
 }
 
-// continueAfterCrash makes the next run continue from what the last crash left. If that was a kill, the next
-// run has power losses, because what the killed process wrote may not be durable.
+// continueAfterCrash makes the next run continue from what the last crash left. After a kill, the next run
+// simulates power losses, which may lose unsynced data of the killed process.
 func (r *crashRun) continueAfterCrash() {
 	r.mem = r.left
 	r.states = r.states[:r.leftState+1]
@@ -109,7 +109,7 @@ func (r *crashRun) beforeCall(op vfstest.Op, name string) error {
 		return nil
 	}
 	r.crashedAt[op.String()+" "+strings.Trim(path.Base(name), "0123456789.")]++
-	// Each crash has its own numbers, so that a truncation does not change what later crashes leave.
+	// Seed each crash separately, so that a concurrent truncation does not change what later crashes leave.
 	r.crash = rand.New(rand.NewPCG(r.seed, 4+r.calls))
 	r.err = r.check()
 	return nil
@@ -123,7 +123,7 @@ func (r *crashRun) check() error {
 	r.numChecked++
 	err := r.checkCrash()
 	if err != nil && r.mayBeMissing() && r.kind == powerLossAfter {
-		return nil // before the first Sync, each file may be lost alone, so the content may mix several states (L3)
+		return nil // before the first Sync, a crash may lose any file, so the content may mix several states (L3)
 	}
 	if err != nil {
 		return fmt.Errorf("state %d did not survive: %w", r.survive, err)

@@ -188,7 +188,7 @@ func TestMissingBlobFileIsDamage(t *testing.T) {
 }
 
 // TestDamageBeforeSyncedRecord damages a record that was synced before the next record was written.
-// This must be reported, and not be taken for the torn end of the log.
+// Open must report the damage, and not mistake it for the torn end of the log.
 func TestDamageBeforeSyncedRecord(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks

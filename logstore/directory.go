@@ -26,8 +26,8 @@ type directory struct {
 
 	lock      vfs.Lock              // lock on the directory; nil for a reader that cannot create the lock file
 	durable   atomic.Bool           // see manifest.durable
-	poisonErr atomic.Pointer[error] // why the store refuses writes until it is reopened
-	fullErr   atomic.Pointer[error] // why the store supports only reads and Drop: see fullError
+	poisonErr atomic.Pointer[error] // error that made the store refuse writes until it is reopened, or nil
+	fullErr   atomic.Pointer[error] // error that limits the store to reads and Drop, or nil: see fullError
 
 	// syncMu is held during each sync: see syncExclusive. It is the last in the lock order.
 	syncMu sync.Mutex
@@ -65,8 +65,8 @@ func (d *directory) opError(op string, err error) error {
 	return &partd.Error{Op: op, Path: d.dir, Err: err}
 }
 
-// fullError returns an error if the disk was too full to begin a write-ahead file, or if a dropped
-// store could not begin one for another reason.
+// fullError returns an error if the store has no write-ahead file: because the disk was full, or
+// because Drop could not create one.
 func (d *directory) fullError() error {
 	err := d.fullErr.Load()
 	switch {
@@ -149,8 +149,8 @@ func (d *directory) syncExclusive(sync func() error) error {
 	return nil
 }
 
-// syncParents makes the name of the store's directory survive a power loss. It stops at an ancestor
-// without read permission, which this process cannot have created.
+// syncParents makes the name of the store's directory survive a power loss. It stops at the first
+// ancestor without read permission: this process cannot have created such a directory.
 func (d *directory) syncParents() error {
 	if d.noSync {
 		return nil
@@ -226,7 +226,7 @@ func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// errLockLost means that another process may have locked a new lock file, and may be writing.
+// errLockLost means that the lock file is gone, and another process may hold a new one.
 var errLockLost = errors.New("the lock file was removed or replaced while this store was open")
 
 // takeLock locks the directory: exclusively for writing, or shared for reading.

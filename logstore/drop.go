@@ -31,7 +31,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	if isNew, err := s.sessions.check(tag); err != nil || !isNew {
 		return false, err
 	}
-	var t *table // if it stays nil, the store has no write-ahead file
+	var t *table // table that becomes active after the drop; nil if the store has no write-ahead file
 	if s.fullError() != nil {
 		err = canceled.Err(ctx)
 	} else if t, err = s.tableForDrop(ctx); err == nil {

@@ -92,7 +92,7 @@ func checkPowerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fau
 			t.Fatal(e)
 		}
 		// The store cannot know whether a failed rename took effect, so it may report an unknown
-		// outcome even if it did not.
+		// outcome even if the rename had no effect.
 		if !maps.EqualFunc(got, after, bytes.Equal) && !strings.HasPrefix(desc, "rename ") {
 			t.Errorf("%s, Sync option %t, %s failed: the outcome was reported as unknown, but the operation had no effect: %v", step.name, opts.Sync, desc, err)
 		}
@@ -171,7 +171,7 @@ func TestFullDiskOutcomesAreKnown(t *testing.T) {
 	}
 }
 
-// TestUnreadableBlob checks that a store does not open without a large value that cannot be read.
+// TestUnreadableBlob checks that a store reports a large value that cannot be read, instead of losing the value.
 func TestUnreadableBlob(t *testing.T) {
 	for _, kind := range []vfstest.Op{vfstest.OpInfo, vfstest.OpRead} {
 		for n := int64(1); ; n++ {

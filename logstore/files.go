@@ -39,8 +39,8 @@ func (f *dataFile) open(fs vfs.FS, flag int) (err error) {
 	return err
 }
 
-// fileSet contains a store's data files; Drop replaces it. It closes the files when neither the
-// store nor a reader uses the set.
+// fileSet contains a store's data files. When neither the store nor a reader uses the set any
+// more, the set closes its files. Drop replaces the store's set.
 type fileSet struct {
 	refs  atomic.Int32
 	list  atomic.Pointer[[]*dataFile] // copy-on-write

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestFootersWithinMemory checks the memory for the index of many segments, with many keys and with hot keys.
+// TestFootersWithinMemory checks that the index of many segments stays within its limit, for many keys and hot keys.
 func TestFootersWithinMemory(t *testing.T) {
 	const total = 160 << 20
 	for _, size := range []int{1000, 9000} { // the second size makes every key hot

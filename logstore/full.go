@@ -60,8 +60,8 @@ func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
 	return s, nil
 }
 
-// resumeWrites makes the dropped store accept changes again. It uses t as the active table
-// unless t is nil.
+// resumeWrites makes the dropped store accept changes again. t becomes the active table; if t is
+// nil, resumeWrites creates one.
 func (s *Store) resumeWrites(t *table) error {
 	if t == nil {
 		if err := s.makeTables(); err != nil {

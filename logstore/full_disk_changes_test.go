@@ -40,8 +40,8 @@ func diskUsage(t *testing.T, fsys vfs.FS, dir string) int64 {
 	return n
 }
 
-// sizedChanges returns changes with values of n bytes. The changes in skipped have no effect, because
-// the store has the key "there" and has already applied an operation with the tag.
+// sizedChanges returns changes with values of n bytes. skipped names the changes without effect: the
+// store already has the key "there" and has already applied an operation with the tag.
 func sizedChanges(tag partd.Tag, n int) (ops map[string]func(context.Context, *Store) error, skipped []string) {
 	value := bytes.Repeat([]byte("v"), n)
 	bulk := make([]partd.Entry, 40)
@@ -186,7 +186,7 @@ func TestFullDiskKeepsSpace(t *testing.T) {
 	})
 }
 
-// TestFailedBlobFreesSpace makes the write of a large value fail after a later value was written to the same file.
+// TestFailedBlobFreesSpace checks that a failed large value frees its space even if another one follows in the file.
 func TestFailedBlobFreesSpace(t *testing.T) {
 	mem := vfstest.NewMem()
 	var armed atomic.Bool

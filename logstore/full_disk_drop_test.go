@@ -146,7 +146,7 @@ func (c copyOnOpen) OpenFile(name string, flag int, perm os.FileMode) (vfs.File,
 	return c.FS.OpenFile(name, flag, perm)
 }
 
-// TestDiskFillsBeforeDrop checks that Drop succeeds without a new write-ahead file if the disk fills before it.
+// TestDiskFillsBeforeDrop checks that Drop succeeds on a full disk, even without space for a new write-ahead file.
 func TestDiskFillsBeforeDrop(t *testing.T) {
 	for _, sync := range []bool{false, true} {
 		for _, dropFreesSpace := range []bool{false, true} {
@@ -213,8 +213,8 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 	}
 }
 
-// freeOnRemove is a file system on which removing a write-ahead file ends the lack of space. If
-// fails is set, the file nevertheless remains.
+// freeOnRemove returns a file system that has free space again after the removal of a write-ahead
+// file. If fails is set, the removal fails, and the file remains.
 func freeOnRemove(fs vfs.FS, full *atomic.Bool, fails bool) vfs.FS {
 	return vfstest.Inject(fs, func(op vfstest.Op, name string) error {
 		if op == vfstest.OpRemove && strings.Contains(name, "wal-") {
@@ -250,7 +250,7 @@ func TestFullDiskDropRestoresSpare(t *testing.T) {
 }
 
 // TestFullDiskDropLeavesFiles checks that a Drop on a full disk succeeds even if it cannot remove
-// the write-ahead files. After a kill, Open must tell them from the new file.
+// the write-ahead files. After a kill, Open must not confuse these files with the new file.
 func TestFullDiskDropLeavesFiles(t *testing.T) {
 	mem := vfstest.NewMem()
 	var full, segmentsFail atomic.Bool

@@ -98,8 +98,8 @@ type lookup struct {
 	returned bool // value is already in the result, for another occurrence of the key
 }
 
-// get fills values and exists like lookUp. It looks up one group of keys, from the same range of
-// hashes, at a time, so that a request for many absent keys needs little memory.
+// get fills values and exists like lookUp. It looks up the keys in groups, one range of hashes at
+// a time, so that a request for many absent keys needs little memory.
 func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists []bool) error {
 	refs := make([]keyRef, len(keys))
 	for i, k := range keys {
@@ -250,7 +250,7 @@ func (v *view) rangeCost(source int, hash uint64) int64 {
 	return readCost + size
 }
 
-// read applies src's entries of the key in single or, if single is nil, of all keys in byKey.
+// read applies src's entries to single or, if single is nil, to the lookups in byKey.
 func (g *getter) read(src segment.Source, single *lookup, byKey map[string]*lookup) error {
 	g.er.Reset(src)
 	for {

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// killSyncEnv makes the writer use a store with Sync. killLimitEnv sets the writer's limit of batches.
+// killSyncEnv makes the writer use a store with Sync. killLimitEnv is the maximum number of batches to write.
 const (
 	killSyncEnv  = "PARTD_TEST_KILL_SYNC"
 	killLimitEnv = "PARTD_TEST_KILL_MOST"
@@ -42,8 +42,8 @@ const (
 
 const killKeys = 5
 
-// Each batch also has its own key, "job" and the batch number. The writer deletes it jobLifetime
-// batches later. In killPiece, such keys have the number jobNumber.
+// Each batch also has its own key, "job" and the batch number. The writer deletes that key
+// jobLifetime batches later. As the argument k of killPiece, jobNumber stands for such a key.
 const (
 	jobLifetime = 20
 	jobNumber   = 63

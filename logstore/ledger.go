@@ -11,6 +11,6 @@ type Sum128 = ledger.Sum128
 // Ledger is the checksum of a set of pieces: the values of appends and sets, including values that
 // a later Set or Delete discarded. Pieces is the number of pieces, and Bytes their total length.
 // Sum is the sum of their xxh3-128 hashes; each hash covers the key's length as a uvarint, the key
-// and the piece. Marks and MarkSum count and hash Sets and Deletes. The order of the pieces does
-// not matter. Add combines the ledgers of disjoint sets.
+// and the piece. Marks is the number of Sets and Deletes, and MarkSum the sum of their hashes. The
+// order of the pieces does not matter. Add combines the ledgers of disjoint sets.
 type Ledger = segment.Ledger

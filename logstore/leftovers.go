@@ -41,15 +41,15 @@ func (d *directory) listStoreFiles() ([]string, error) {
 	return names, errors.Join(err, list.Close())
 }
 
-// isDataName reports whether dataName returns the name for some file.
+// isDataName reports whether dataName can return this name.
 func isDataName(name string) bool {
 	prefix, digits, _ := strings.Cut(name, "-")
 	n, err := strconv.ParseUint(digits, 10, 32)
 	return err == nil && (prefix == "seg" || prefix == "blob") && digits == fmt.Sprintf("%08d", n)
 }
 
-// isOwnFile reports whether a data file belongs to this store. A file with an empty, zero-filled or
-// truncated header counts as the store's, because a crash can leave such files.
+// isOwnFile reports whether a data file belongs to this store. An empty, zero-filled or truncated
+// header also qualifies, because a crash can leave one.
 func (c *catalog) isOwnFile(path string) (bool, error) {
 	info, err := c.fs.Info(path)
 	if err != nil || !info.Mode.IsRegular() {

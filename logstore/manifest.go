@@ -17,7 +17,7 @@ type manifest struct {
 	durable bool   // Sync was called at least once, so the store must survive a power loss
 	clean   bool   // the store was closed cleanly, so the write-ahead files are not needed
 
-	// An epoch is one use of a write-ahead file, which is later reused: see wal_record.go. All
+	// Write-ahead files are reused. An epoch is the number of one use: see wal_record.go. All
 	// records of epochs before liveEpoch are in segments.
 	liveEpoch      uint64
 	nextSeq        uint64 // number of the first record of liveEpoch
@@ -40,7 +40,7 @@ const (
 	manifestMagic   = "partdMAN"
 	manifestName    = "MANIFEST"
 	manifestTmpName = "MANIFEST.tmp"
-	manifestVersion = 2 // the first version with the removed ledger
+	manifestVersion = 2 // version 2 added the removed ledger
 	lockName        = "LOCK"
 	fileRefLen      = 1 + 4 + 8
 	manifestFixed   = 8 + 4 + 4 + 8*4 + 4 + segment.LedgerLen + 4

@@ -13,7 +13,7 @@ import (
 
 // merging controls the goroutine that merges segments in the background. Store.mu guards it.
 type merging struct {
-	minCount int   // number of small segments that starts a merge; if negative, the store never merges
+	minCount int   // number of small segments at which a merge starts; if negative, the store never merges
 	smallLen int64 // maximum length of a small segment
 	maxLen   int64 // approximate maximum length of a merged segment
 
@@ -54,8 +54,8 @@ func (s *Store) considerMerge() {
 
 // dueMerge reports whether to merge all segments from index first on. mu must be held.
 func (s *Store) dueMerge() (first int, due bool) {
-	// Dead data reduces the maximum size of a merge that only speeds up Gets, because such a merge
-	// would copy the dead data.
+	// A merge that only speeds up Gets would also copy dead data. So dead data reduces the maximum
+	// size of such a merge.
 	return s.merging.firstDue(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
 }
 

@@ -26,9 +26,9 @@ func (j *mergeJob) findResets(lo, hi uint64, limit int64) error {
 	})
 }
 
-// collectResets fills j.resets with the keys that were set or deleted. It finds them with each,
-// which must call f for the entries to consider in the view's segments [first, end). collectResets
-// returns errTooMuch if the keys need more than limit bytes of memory.
+// collectResets fills j.resets with the keys that were set or deleted. It calls each with a range
+// [first, end) of the view's segments; each must call f for the entries to consider in that range.
+// If the keys need more than limit bytes of memory, collectResets returns errTooMuch.
 func (j *mergeJob) collectResets(limit int64, each func(first, end int, f func(e *segment.Entry) error) error) error {
 	j.resets = map[string]*reset{}
 	var bytes int64

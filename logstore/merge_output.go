@@ -163,7 +163,7 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	s := j.s
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
-	s.firstSync.Lock() // keep a first Sync from missing the new files
+	s.firstSync.Lock() // otherwise, a concurrent first Sync could sync only the old files
 	defer s.firstSync.Unlock()
 	s.mu.Lock()
 	dropped := s.catalog.files != j.view.files || s.closed

@@ -5,7 +5,7 @@ package logstore
 // segments.
 
 const (
-	minMerge   = 64 // number of small segments that starts a merge
+	minMerge   = 64 // number of small segments at which a merge starts
 	mergeRatio = 64 // size ratio between classes of small segments
 
 	// readCost is the overhead of a read, expressed as the number of bytes that could be read in

@@ -8,14 +8,14 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestMergePowerLoss simulates power failures before each file system call of a merge.
+// TestMergePowerLoss checks that no data is lost if the power fails before any file system call of a merge.
 func TestMergePowerLoss(t *testing.T) {
 	mem := vfstest.NewMem()
 	want := manySessions(t, mem, 10)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	h := mergeHooks
 	h.minMerge = -1
-	var mu sync.Mutex // the merge and a discarded segment's file may call the hook at once
+	var mu sync.Mutex // the merge and the closing of a merged file may call the hook concurrently
 	armed, crashes := false, 0
 	lossHooks := h
 	h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
@@ -64,8 +64,8 @@ func TestMergePowerLoss(t *testing.T) {
 	}
 }
 
-// TestPowerLossDuringRecovery kills a process with records that are not synced, and simulates power
-// failures before each file system call of recovery.
+// TestPowerLossDuringRecovery checks that synced data is not lost if a process is killed with
+// unsynced records, and the power then fails before any file system call of recovery.
 func TestPowerLossDuringRecovery(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		mem := vfstest.NewMem()

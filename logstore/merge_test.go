@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// mergeHooks make most segments count as small, and make a merge due for four small segments.
+// mergeHooks make most segments small, and start a merge at four small segments.
 var mergeHooks = hooks{tableBytes: 64 << 10, blobBytes: 600, readBytes: 16 << 10, walStep: 4096, minMerge: 4, smallLen: 1 << 20}
 
 func waitMerged(t *testing.T, s *Store) {

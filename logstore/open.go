@@ -71,7 +71,7 @@ func newStore(dir string, opts Options, h hooks) *Store {
 	s.segments.directory, s.segments.catalog, s.segments.version = &s.directory, &s.catalog, &version{refs: 1}
 	s.segments.maxFile, s.segments.maxIndex = opts.FileSize, opts.Memory/32
 	s.segments.onOldReleased = func() {
-		if s.reclaim.mustMeasure { // readers had postponed a measurement of dead space
+		if s.reclaim.mustMeasure { // a measurement of dead space is waiting for these readers
 			s.considerMerge()
 		}
 	}

@@ -104,8 +104,8 @@ func (op *deleteOp) isEmpty() bool {
 	return len(op.keys) == 0 || op.exists != nil && !slices.Contains(op.exists, true)
 }
 
-// prepare looks up the absent keys again if the store has changed since newDeleteOp. If newDeleteOp
-// found no key, prepare does not: the operation counts as done at the time of newDeleteOp.
+// prepare looks up absent keys again if the store has changed since newDeleteOp. If newDeleteOp
+// found no key at all, prepare does not: the delete then took effect at that time.
 func (op *deleteOp) prepare(ctx context.Context, s *Store) (bool, error) {
 	op.prepared = true
 	var absent []string

@@ -104,14 +104,14 @@ type hooks struct {
 	batchBytes  int                     // maximum size of a Scan's batch
 	scanWorkers int                     // number of workers of a Scan; 0 means GOMAXPROCS, if memory suffices
 	walStep     int64                   // growth step of write-ahead files
-	minMerge    int                     // number of small segments that starts a merge; if negative, there are no merges
+	minMerge    int                     // number of small segments at which a merge starts; if negative, there are no merges
 	smallLen    int64                   // maximum size of a small segment
 	mergeBytes  int64                   // maximum size of a merged segment, and of data loaded at a time
 
 	// dead bytes that the store tolerates before it reclaims space; if negative, it never reclaims
 	reclaimSlack int64
 
-	// Each flag disables one protection. Tests set it to prove that crash tests notice its absence.
+	// Each flag disables a protection. Tests check that crash tests fail without the protection.
 	noSync, noCRC, noEpoch bool
 }
 

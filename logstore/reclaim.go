@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Deleted and replaced values stay in segments, as dead data, until a merge omits them. Whether
-// such a merge pays is decided in two steps:
+// Deleted and replaced values stay in segments, as dead data, until a merge omits them. The store
+// decides in two steps whether such a merge pays:
 //
 //  1. Each delete or replacement marks all bytes in its key's part of the hash space as possibly
 //     dead, which needs no reads. The store learns which share of such bytes is usually dead.
@@ -24,7 +24,7 @@ import (
 
 // reclaiming tracks the store's dead data. Store.mu guards it.
 type reclaiming struct {
-	slack          int64 // dead bytes that are never worth measuring
+	slack          int64 // number of dead bytes that is never worth measuring
 	isSlackReduced bool  // Reclaim has reduced slack
 	disabled       bool  // never reclaim; for tests
 
@@ -33,7 +33,7 @@ type reclaiming struct {
 	deadShare   float64     // expected fraction of the possibly dead bytes that are dead
 	mustMeasure bool        // measure as soon as no reader uses merged segments
 	failures    int         // consecutive failures of reclaimSpace
-	nextTime    time.Time   // earliest time of a retry, and of a measurement that will probably find little
+	nextTime    time.Time   // earliest time of a retry, and of a measurement that is expected to find few dead bytes
 	hasTimer    bool        // a timer is set for nextTime
 
 	waste   map[segmentLocation]waste // known dead data of each segment
@@ -49,8 +49,8 @@ type reclaiming struct {
 // and the maximum.
 type suspicion struct{ likely, possible float64 }
 
-// segmentLocation identifies a segment. A pointer would not, because limitIndex replaces
-// storedSegments.
+// segmentLocation identifies a segment. A pointer to a storedSegment cannot, because limitIndex
+// replaces the storedSegment.
 type segmentLocation struct {
 	file  *dataFile
 	start int64
@@ -124,7 +124,7 @@ func (r *reclaiming) postpone(minWait time.Duration) {
 }
 
 // startReclaiming initializes s.reclaim when the store is opened or dropped. If the store contains
-// deletes or replacements from before Open, all its data counts as possibly dead.
+// deletes or replacements from before Open, any of its data may be dead.
 func (s *Store) startReclaiming() {
 	r := &s.reclaim
 	*r = reclaiming{slack: r.slack, isSlackReduced: r.isSlackReduced, disabled: r.disabled, deadShare: 1, waste: map[segmentLocation]waste{}, blobs: make([]int64, 1<<s.tables.bits), parts: make([]suspicion, 1<<s.tables.bits)}
@@ -249,10 +249,10 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	return err
 }
 
-// Reclaim frees the space of deleted and replaced data now, even if there is so little that the
-// store would otherwise leave it. Call it if the disk runs out of space. Reclaim searches for
-// such data at most every ten seconds, and only if there may be new data to find. It skips files
-// that are less than half dead.
+// Reclaim frees the space of deleted and replaced data now, even if there is too little for the
+// store to reclaim it by itself. Call Reclaim if the disk runs out of space. It searches for such
+// data at most every ten seconds, and only if there may be new data to find. It skips files that
+// are less than half dead.
 func (s *Store) Reclaim(ctx context.Context) {
 	s.mu.Lock()
 	r := &s.reclaim

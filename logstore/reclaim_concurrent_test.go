@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestReclaimDuringRead reclaims space while a reader is open. Closing the reader must free its space.
+// TestReclaimDuringRead reclaims space while a reader is open. Closing the reader must free the space that it retained.
 func TestReclaimDuringRead(t *testing.T) {
 	for _, size := range []int{10_000, 100_000} { // small values are in segments, large ones in blob files
 		dir := t.TempDir()
@@ -59,7 +59,7 @@ func TestReclaimDuringRead(t *testing.T) {
 	}
 }
 
-// TestReclaimInterrupted starts Drop or Close at each file system call of reclaiming.
+// TestReclaimInterrupted checks that Drop and Close succeed and lose no data if they start during reclaiming.
 func TestReclaimInterrupted(t *testing.T) {
 	h := reclaimHooks
 	h.tableBytes, h.minMerge = 16<<10, -1

@@ -19,8 +19,8 @@ type measurement struct {
 }
 
 // measureWaste reads all segments, and records the dead bytes of each. It counts the unreferenced
-// bytes of oldFiles as garbage. It returns the number of bytes in each blob file to which entries,
-// dead or live, refer. likely is the number of dead bytes that was expected.
+// bytes of oldFiles as garbage. For each blob file, it returns the number of bytes that entries,
+// dead or live, refer to. likely is the number of dead bytes that was expected.
 func (s *Store) measureWaste(ctx context.Context, oldFiles []*dataFile, likely float64) (map[uint32]int64, error) {
 	s.mu.Lock()
 	if err := s.checkWritable(); err != nil {
@@ -81,7 +81,7 @@ func (s *Store) measureWaste(ctx context.Context, oldFiles []*dataFile, likely f
 		r.deadShare = min(max(r.deadShare, 1.0/(1<<20)), 1)
 	}
 	r.blobs, r.mustMeasure = m.blobs, false
-	r.postpone(max(32*time.Since(start), 10*time.Second)) // measure for only a small part of the time
+	r.postpone(max(32*time.Since(start), 10*time.Second)) // spend only about 3 % of the time on measurements
 	return m.referenced, nil
 }
 

@@ -165,7 +165,7 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	}
 }
 
-// TestMeasureAfterDrop checks that a measurement without segments fails and leaves the expected share unchanged.
+// TestMeasureAfterDrop checks that a measurement without segments fails and keeps the expected share of dead bytes.
 func TestMeasureAfterDrop(t *testing.T) {
 	s := opener(t, "/s", nil, hooks{fs: vfstest.NewMem()})()
 	defer s.Close()

@@ -107,7 +107,7 @@ func TestRecoveryFailsRepeatedly(t *testing.T) {
 	}
 }
 
-// TestRecoveryIsKilledRepeatedly kills recovery repeatedly at the same call.
+// TestRecoveryIsKilledRepeatedly checks that no data is lost if recovery is killed repeatedly at the same call.
 func TestRecoveryIsKilledRepeatedly(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		start, want := killedStore(t, frozen)

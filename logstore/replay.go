@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// replay passes all records that are not in segments, from number seq on, to use. If checkBlobs
-// returns errNoRecord for a record after the last known sync, because a large value is missing,
-// the log ends before that record.
+// replay passes all records that are not in segments, from number seq on, to use. checkBlobs
+// returns errNoRecord for a record with a missing large value. If no sync covered that record,
+// the log ends before it.
 func (l *wal) replay(live []*walReader, seq uint64, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
 	for i, r := range live {
 		if r.firstSeq != seq {
@@ -78,8 +78,8 @@ func (l *wal) checkLogEnd(r *walReader) error {
 	if err := l.checkNewest(r); err != nil {
 		return err
 	}
-	// After a power loss, the file can have any size. Only stores that were synced must survive
-	// a power loss.
+	// A power loss can leave the file with any size, but only a store that was synced must
+	// survive one. In any other store, a size that is not a multiple of step means truncation.
 	if !l.wasDurable && r.size%l.step != 0 {
 		return &partd.CorruptError{Path: r.path, Offset: r.size, Err: errors.New("the file is truncated")}
 	}
@@ -95,8 +95,8 @@ func (l *wal) checkLogEnd(r *walReader) error {
 	return nil
 }
 
-// lastSynced returns the number of the last record known to be synced: each record says how far
-// the log was synced when it was written.
+// lastSynced returns the number of the last record known to be synced. Each record contains the
+// number of the last record that was synced when it was written.
 func (l *wal) lastSynced(r walReader) (uint64, error) {
 	if !l.wasDurable {
 		return 0, nil

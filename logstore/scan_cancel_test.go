@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestCanceledScanStopsReading cancels Scans, also while they read much data without yielding anything.
+// TestCanceledScanStopsReading checks that a canceled Scan soon stops, even while it reads much and yields nothing.
 func TestCanceledScanStopsReading(t *testing.T) {
 	large := bytes.Repeat([]byte("v"), 4<<20)
 	smallEntries := func(key func(i int) string) (entries []partd.Entry) {

@@ -75,7 +75,7 @@ type scanWorker struct {
 
 	batch      *scanBatch
 	key        []byte // current key
-	offset     int64  // length of the part of its value that is in earlier items
+	offset     int64  // bytes of the key's value in earlier items
 	chunkStart int    // start of the current chunk in batch.data
 }
 

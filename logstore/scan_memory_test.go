@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// heapPeak returns the maximum growth of the heap while f runs, with a more frequent garbage collector.
+// heapPeak returns the maximum growth of the heap while f runs, with more frequent garbage collection.
 func heapPeak(f func()) int64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	heapSize := func() int64 {
@@ -60,7 +60,7 @@ func readAll(t *testing.T, s *Store, keys int, bytes int64) {
 	}
 }
 
-// TestScanMemoryOfLongKeys checks that a Scan's read-ahead also limits the memory for keys.
+// TestScanMemoryOfLongKeys checks that the memory limit of a Scan's read-ahead also covers keys.
 func TestScanMemoryOfLongKeys(t *testing.T) {
 	ctx := t.Context()
 	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
@@ -89,9 +89,9 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 	}
 }
 
-// TestScanMemoryOfUnevenRanges checks the memory of a Scan if many segments are so small that they
-// have few ranges, and contain only one key. Then one range of a segment with many ranges must be
-// read together with the data of all small segments.
+// TestScanMemoryOfUnevenRanges checks the memory limit of a Scan of many segments that are so
+// small that they have few ranges, and contain only one key. One range of a segment with many
+// ranges must then be read together with the data of all small segments.
 func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	ctx := t.Context()
 	s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, readBytes: 1 << 20, minMerge: -1})
@@ -131,8 +131,8 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	}
 }
 
-// TestScanMemoryOfShortEntries checks the memory of a Scan of entries that are shorter than their references, with
-// many and with few keys.
+// TestScanMemoryOfShortEntries checks the memory limit of a Scan whose entries are shorter than the references to
+// them, with many and with few keys.
 func TestScanMemoryOfShortEntries(t *testing.T) {
 	const segments, perSegment = 900, 1100
 	for keys, limit := range map[int]int64{segments * perSegment: 64 << 20, 1000: 24 << 20} {

@@ -132,8 +132,8 @@ func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scann
 	return sc
 }
 
-// takeScanMemory reserves memory for a scan: all memory for scans or, for a scan of one of several
-// parts, a fraction. It returns 0 if other scans have left too little.
+// takeScanMemory reserves memory for a scan: the whole memory for scans or, if the scan reads one
+// of several parts, a fraction of it. It returns 0 if other scans have left too little.
 func (s *Store) takeScanMemory(parts int) int64 {
 	n := 2 * s.readBytes / int64(min(parts, 4))
 	for {

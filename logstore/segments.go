@@ -38,7 +38,7 @@ type segments struct {
 	*directory
 	catalog       *catalog
 	maxFile       int64  // Options.FileSize
-	maxIndex      int64  // maximum memory for the offsets of ranges, and also for the index of hot runs, in bytes
+	maxIndex      int64  // memory limit for the offsets of ranges, in bytes; the same limit applies to the index of hot runs
 	onOldReleased func() // called when the last reader of an earlier version ends
 
 	list        []*storedSegment // copy-on-write
@@ -83,8 +83,8 @@ func (ss *segments) limitIndex(list []*storedSegment) []*storedSegment {
 	}
 }
 
-// version stands for the segment list between two merges. A reader holds a reference to its
-// version, so that files which it may need are not removed. Store.mu guards the fields.
+// version represents the segment list between two merges. Each reader holds a reference to its
+// version, so that the files of that version stay open and complete. Store.mu guards the fields.
 type version struct {
 	refs int // readers, plus one each for the store and the previous version
 

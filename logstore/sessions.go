@@ -13,7 +13,7 @@ import (
 
 // sessionTable holds the last operation of each session that the store remembers.
 type sessionTable struct {
-	issued         uint64 // last session issued: a random number in the upper half, a counter in the lower
+	issued         uint64 // last session issued: 32 random bits, followed by a 32-bit counter
 	lastOperations *sessiontab.Table[sessiontab.Operation]
 }
 
@@ -39,7 +39,7 @@ func (t *sessionTable) put(session uint64, last sessiontab.Operation) {
 	}
 }
 
-// check reports whether tag is zero, or belongs to its session's next operation. It returns false
+// check returns true if tag is zero or the tag of its session's next operation. It returns false
 // if the operation was applied before, and an error if the tag is invalid.
 func (t *sessionTable) check(tag partd.Tag) (isNew bool, err error) {
 	if tag == (partd.Tag{}) {
@@ -146,8 +146,8 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 
 // ReaderMemory returns the memory of an open reader and of a listing of keys, in bytes.
 func (s *Store) ReaderMemory() (reader, listing int64) {
-	// The listing is a scan, which may run concurrently with another. Such a scan loads 1 MiB,
-	// groups it, and fills two batches.
+	// A listing is a scan. If other scans use all memory for scans, the listing uses at most
+	// minWorkerBytes for entries and references to them, and fills two batches.
 	return 256 << 10, 5 << 20
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // TestDeleteAfterStaleLookup checks that a Delete fits into the active table although most of its keys were appended after
-// it had looked them up. The active table is full to different degrees.
+// the Delete had looked them up. It tries this with tables that are full to different degrees.
 func TestDeleteAfterStaleLookup(t *testing.T) {
 	for fill := range 60 {
 		h := crashHooks

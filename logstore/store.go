@@ -44,7 +44,7 @@ type Store struct {
 	segments       segments
 	merging        merging
 	reclaim        reclaiming
-	changes        *sync.WaitGroup   // changes since the last call of waitChanges
+	changes        *sync.WaitGroup   // changes that began after the last call of waitChanges
 	sealing        bool              // a goroutine is sealing the frozen table: writing it to a segment
 	sealErr        error             // error of the last seal, if it failed
 	sealDone       chan struct{}     // closed when the current seal ends

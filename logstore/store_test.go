@@ -94,8 +94,8 @@ func TestLock(t *testing.T) {
 	}
 }
 
-// TestLockFileRemoved deletes the lock file, so that other processes could open the store. The store
-// must notice that before it changes data that they may have changed.
+// TestLockFileRemoved deletes the lock file, so that another process could open the store. The store
+// must notice the deletion before it changes files that the other process may have changed.
 func TestLockFileRemoved(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(dir, nil)

@@ -31,8 +31,8 @@ func (s *Store) syncAll() error {
 	return s.syncTo(seq)
 }
 
-// syncData syncs the data files with unsynced writes. It marks a file as clean before the sync
-// has ended, so call it only within syncExclusive.
+// syncData syncs the data files with unsynced writes. Call it only within syncExclusive: it marks
+// a file as clean before the file's sync ends, so a concurrent call would not wait for that sync.
 func (d *directory) syncData(files *fileSet) error {
 	for _, f := range files.files() {
 		if !f.dirty.Swap(false) {

@@ -171,7 +171,7 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 // TestFileCreatedDuringFirstSync creates a data file during the first Sync. A durable manifest may name
 // the file, so its header must also be durable.
 func TestFileCreatedDuringFirstSync(t *testing.T) {
-	for _, blockedFile := range []string{"blob-", manifestTmpName} { // hold the append before and after it writes the header
+	for _, blockedFile := range []string{"blob-", manifestTmpName} { // hold the append before it writes the header, or after it
 		var armed atomic.Bool
 		var once sync.Once
 		blocked, proceed, written := make(chan struct{}), make(chan struct{}), make(chan struct{})

@@ -108,7 +108,7 @@ func (t *tableView) source(hash uint64) segment.Source {
 	return t.t.source(t.parts[segment.RangeIndex(hash, t.t.bits)-t.base])
 }
 
-// runError adds the source's file to an error of decoding the source's entries.
+// runError adds the source's file to err if err means that an entry could not be decoded.
 func (v *view) runError(source int, err error) error {
 	if err != segment.ErrBadEntry && err != segment.ErrShortEntry {
 		return err

@@ -95,9 +95,9 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 	return w, nil
 }
 
-// undoWrite erases the header of a record or file, whose write failed, so that replay ignores
-// the data after it. If the file does not contain the header, undoWrite writes nothing, because
-// the disk may be full.
+// undoWrite erases the header of a record or file whose write failed, so that replay ignores the
+// data after that header. If the file does not contain the header, undoWrite writes nothing,
+// because the disk may be full.
 func (l *wal) undoWrite(f vfs.File, head []byte, off int64) error {
 	stored := make([]byte, len(head))
 	n, err := f.ReadAt(stored, off)
@@ -160,9 +160,9 @@ func (l *wal) closeEach(do func(path string) error) error {
 	return errors.Join(errs...)
 }
 
-// markEnd writes a record at the end of old that says that next follows, so that the loss of next
-// would be noticed. seq is the number of next's first record. next must already exist. markEnd
-// only logs errors, because the end record is an additional protection. Store.mu must be held.
+// markEnd adds a record to old that names next as the following file. Otherwise, Open would not
+// notice the loss of next. seq is the number of next's first record. next must already exist.
+// markEnd only logs errors, because the end record is additional protection. Store.mu must be held.
 func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	slot := slices.Index(l.files[:], next.f)
 	b := &batch{}
@@ -177,8 +177,8 @@ func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	l.warn(err, "the end record of a write-ahead file could not be written", "path", old.path)
 }
 
-// clearEnd overwrites the end record of file w, whose records were read, before the next file is
-// rewritten. Otherwise, if a crash left the next file empty, it would look as if records were lost.
+// clearEnd overwrites w's end record before the next file is rewritten; w's other records must have
+// been read. Otherwise, a crash that leaves the next file empty would look like lost records.
 func (l *wal) clearEnd(w *walReader) error {
 	zeros := make([]byte, min(recordHeaderLen, w.size-w.off))
 	if _, err := w.f.WriteAt(zeros, w.off); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// lateErrorFS writes to write-ahead files, and then returns an error, if fail is set.
+// lateErrorFS is a file system. If fail is set, the next write to a write-ahead file stores the data, but fails.
 type lateErrorFS struct {
 	vfs.FS
 	fail *atomic.Bool
@@ -120,7 +120,7 @@ func TestOperationLostAfterSeal(t *testing.T) {
 	}
 }
 
-// TestMissingSegmentIsDamage removes a segment file from the manifest. Open must notice it.
+// TestMissingSegmentIsDamage removes a segment file from the manifest. Open must report the damage.
 func TestMissingSegmentIsDamage(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks

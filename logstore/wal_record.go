@@ -140,7 +140,7 @@ func parseWALHeader(b []byte, f *segment.Format) (h walHeader, err error) {
 	if v := le.Uint32(b[8:]); v > segment.FormatVersion {
 		return h, fmt.Errorf("%w: %w", errForeign, segment.NewerFormatError(v, segment.FormatVersion))
 	}
-	// If a crash left the header of a new file incomplete, its checksum is zero.
+	// If a crash left the header of a new file incomplete, the checksum in it is zero.
 	if le.Uint64(b[16:]) != f.ID && le.Uint32(b[walHeaderLen-4:]) != 0 {
 		return h, fmt.Errorf("%w: it belongs to another store: restore the original file", errForeign)
 	}

@@ -11,9 +11,9 @@ import (
 
 const (
 	minTableSize = 144 << 10 // large enough for the largest entry
-	memoryShares = 7         // a table has at most Memory/memoryShares bytes; appends use 3⅔ times as much memory
+	memoryShares = 7         // a table has at most Memory/memoryShares bytes; appends use 3⅔ times the size of a table
 	maxTableSize = 1 << 30   // offsets have 32 bits, and one S3 request accepts at most 5 GB
-	// maxFooterBytes approximately limits the segment footers inside one record of the log.
+	// maxFooterBytes is the approximate limit for all segment footers in one record of the log.
 	maxFooterBytes = 4 << 20
 )
 
@@ -98,7 +98,7 @@ func (s *Store) addEntries(ctx context.Context, kind segment.Kind, entries []par
 			return err
 		}
 	}
-	// The entries now fit in the active table, or fill several tables.
+	// Either the active table now has space for all entries, or it is empty and put fills several tables.
 	pendingBefore := len(s.pending)
 	for i := range entries {
 		if err := s.put(ctx, s.active, kind, entries[i].Key, entries[i].Value); err != nil {
@@ -114,8 +114,8 @@ func (s *Store) addEntries(ctx context.Context, kind segment.Kind, entries []par
 	return nil
 }
 
-// put adds a value to t, as several entries if it is too long for one. t must have enough space, unless
-// it is the active table, which put replaces when it is full.
+// put adds a value to t, and divides a value that is too long for one entry into several. If t is the
+// active table, put replaces t when it is full. Any other table must have enough space.
 func (s *Store) put(ctx context.Context, t *table, kind segment.Kind, key string, value []byte) error {
 	if kind == segment.KindAppend && len(value) == 0 {
 		return nil

@@ -35,8 +35,8 @@ func TestSegmentSizeLimits(t *testing.T) {
 	}
 }
 
-// TestManySegmentsOfOneFlush checks that appends without a flush commit from time to time, to limit
-// the memory for pending pieces and the size of records.
+// TestManySegmentsOfOneFlush checks that appends without a Flush commit several records. With a single
+// record, the pending pieces would need too much memory, and the record would become too large.
 func TestManySegmentsOfOneFlush(t *testing.T) {
 	b := new(Memory)
 	s := open(t, b, Options{SegmentSize: minTableSize, hooks: hooks{maxInline: -1, rangeBytes: 16}})
@@ -113,8 +113,8 @@ func TestFailingUploadsUnderLoad(t *testing.T) {
 	}
 }
 
-// TestClosingWithOldSegments checks that Close returns an error if segments are too old to be committed. Inline data is
-// never too old.
+// TestClosingWithOldSegments checks that Close returns an error if segments are so old that Sweep may delete them. Data
+// inside a log record is never too old.
 func TestClosingWithOldSegments(t *testing.T) {
 	for _, inline := range []int64{-1, 1 << 20} {
 		s := open(t, new(Memory), Options{hooks: hooks{maxInline: inline, segmentAge: sweepAge}})

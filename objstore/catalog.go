@@ -31,7 +31,7 @@ type catalog struct {
 	mu         ctxMutex
 	nextNumber uint64
 	seqs       map[writerID]uint64 // sequence number of each writer's last record
-	segments   []*committedSegment // append to it or replace it, but do not change elements, which views share
+	segments   []*committedSegment // views share the elements, so append to the slice or replace it, but do not change elements
 	drops      int
 	memory     atomic.Int64 // bytes used by segments
 }
@@ -185,7 +185,7 @@ func (c *catalog) hasRecord(w writerID, seq uint64) bool {
 	return seq <= c.seqs[w]
 }
 
-// applyRecord applies r, which is from the given object. If it returns an error, it has applied
+// applyRecord applies r, which was read from object. If it returns an error, it has applied
 // nothing.
 func (c *catalog) applyRecord(r *record, object string) (err error) {
 	s := c.store

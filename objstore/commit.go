@@ -23,8 +23,8 @@ func (s *Store) errorf(op string, err error) error {
 	return &partd.Error{Op: op, Path: objectPath(s.bucket, ""), Err: err}
 }
 
-// flushThen flushes the store and then, still holding commitMu, calls change unless it is nil. If the
-// store is read-only, flushThen does nothing, or returns an error if change is not nil.
+// flushThen flushes the store and then, still holding commitMu, calls change unless it is nil. A
+// read-only store has nothing to flush: flushThen returns an error only if change is not nil.
 func (s *Store) flushThen(ctx context.Context, change func() error) error {
 	if err := s.checkUsable(ctx, change != nil); err != nil || s.opts.ReadOnly {
 		return err
@@ -53,7 +53,7 @@ func (s *Store) flush(ctx context.Context, final bool) error {
 			return err
 		}
 		if final && s.active.used == 0 && len(s.pending) == 0 {
-			err := s.waitUploads(ctx, 0) // pieces of failed appends may still be uploaded, although they are not pending
+			err := s.waitUploads(ctx, 0) // uploads of failed appends may still be running, although their pieces are not pending
 			if err == nil {
 				s.closed.Store(true)
 				s.releaseTables()

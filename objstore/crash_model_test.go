@@ -16,7 +16,7 @@ type simulatedRecord struct {
 	body      []byte // the record without its head
 	ops       []simulatedOp
 	isApplied bool
-	isRefused bool // its writer was told that it has no effect
+	isRefused bool // the writer got an error saying that the record has no effect
 }
 
 type simulatedOp struct {
@@ -73,7 +73,7 @@ func (r *crashRun) parseCreated(name string, data []byte) (rec *record, ok bool)
 	return rec, err == nil
 }
 
-// noteRecord notes what a record contains: all operations since the previous record, or a separate one.
+// noteRecord notes a record's operations: all operations in p.buffer, or the one in p.separate.
 func (p *process) noteRecord(name string, data []byte) {
 	rec, ok := p.run.parseCreated(name, data)
 	if !ok || rec.op == opGroup {

@@ -20,11 +20,11 @@ type process struct {
 	run      *crashRun
 	index    int
 	rnd      *rand.Rand
-	bucket   *processBucket // that of the current life
+	bucket   *processBucket // the bucket that the process uses until it dies or closes its store
 	pending  []*request
 	buffer   []simulatedOp    // operations that no record contains yet
 	separate []simulatedOp    // an operation that gets its own record
-	own      *simulatedRecord // the record of that operation, or nil
+	own      *simulatedRecord // the record of the operation in separate, or nil
 	records  []*simulatedRecord
 	isDone   bool
 }
@@ -36,7 +36,7 @@ type request struct {
 	answer     chan error
 }
 
-// processBucket is the bucket as one life of a process sees it.
+// processBucket is the bucket as a process sees it during one life, from its start to its death.
 type processBucket struct {
 	*Memory
 	process *process
@@ -119,7 +119,7 @@ func (p *process) acknowledged() {
 	}
 }
 
-// live runs the process, again and again after it died or closed its store.
+// live runs the process, and starts it again each time it has died or closed its store.
 func (p *process) live() {
 	defer func() {
 		p.run.mu.Lock()
@@ -163,7 +163,7 @@ func (p *process) live() {
 	}
 }
 
-// isLateError reports whether a request took too long, because hours have passed.
+// isLateError reports whether err can occur because hours have passed during a request, or because an answer was lost.
 func isLateError(err error) bool {
 	return errors.Is(err, partd.ErrUnknownOutcome) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, errTooOld) || errors.Is(err, errServer)
@@ -241,8 +241,8 @@ func (p *process) add(ops *[]simulatedOp, kind simulatedKind, key, value string)
 	*ops = append(*ops, simulatedOp{kind, key, value})
 }
 
-// check checks an acknowledgment, unless err is an error. After an error with a known outcome, an operation with
-// its own record must have no effect, now or later.
+// check checks an operation that returned err. If err is nil, the log must contain the operation. If the outcome of
+// an error is known, an operation with its own record must have no effect, now or later.
 func (p *process) check(err error) error {
 	if err == nil {
 		p.acknowledged()

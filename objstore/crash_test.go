@@ -34,9 +34,9 @@ var (
 )
 
 // crashRun lets two writers and a sweeper use one bucket. One request is answered at a time, and the seed
-// chooses which. It also chooses when a process dies, whether the request it waits for then arrives, at once
-// or later, which answers are lost, and when hours pass. The log's order defines the content, so readers
-// must see exactly that content after each death.
+// chooses which. It also chooses when a process dies, whether its last requests then arrive at the bucket at
+// once, later or never, which answers are lost, and when hours pass. The log's order defines the content, so
+// readers must see exactly that content after each death.
 //
 // Uploads of a living writer do not fail and do not lose their answers, and listings are never stale.
 type crashRun struct {
@@ -55,7 +55,7 @@ type crashRun struct {
 	states  []map[string]string // content after each record of the log
 	live    map[string]bool     // objects to which the content refers
 	counts  simulationCounts
-	awake   chan struct{} // closed when hours have passed, until which timed-out requests wait
+	awake   chan struct{} // closed at the end of pass; until then, processes with an answer or a timeout wait
 	err     error
 }
 
@@ -140,7 +140,7 @@ func (r *crashRun) crash(p *process) error {
 	for _, q := range pending {
 		switch r.rnd.IntN(3) {
 		case 0:
-			_ = r.deliver(q) // if it fails, nobody learns of it
+			_ = r.deliver(q) // ignore the error, because the process is dead
 		case 1:
 			r.late = append(r.late, q)
 		}
@@ -157,8 +157,8 @@ func (r *crashRun) waitAwake() {
 	<-awake
 }
 
-// pass lets hours pass, during which all processes sleep. Requests of dead processes arrive before, and some
-// requests of the others: their answers are lost, or they are waiting when the processes continue.
+// pass lets hours pass, during which all processes sleep. Before that, the late requests of dead processes arrive. The
+// first request of each other process is answered, arrives without an answer, or waits until the hours are over.
 func (r *crashRun) pass() {
 	for _, q := range r.late {
 		_ = r.deliver(q)
@@ -288,8 +288,8 @@ func (r *crashRun) checkEnd() error {
 	return nil
 }
 
-// crashNumbers returns the number of crashes to simulate, PARTD_CRASHES or 10,000, and the first seed,
-// PARTD_CRASH_SEED or 1.
+// crashNumbers returns the number of crashes to simulate and the first seed. The environment variables
+// PARTD_CRASHES and PARTD_CRASH_SEED override the defaults.
 func crashNumbers() (count int, seed uint64) {
 	count, seed = 10_000, 1
 	if race.Enabled {

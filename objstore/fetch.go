@@ -21,7 +21,7 @@ func (s *Store) readPart(ctx context.Context, name string, off, n int64) ([]byte
 	return b, errors.Join(err, r.Close())
 }
 
-// sequentialReader makes the body of a response an io.ReaderAt, which must be read in order.
+// sequentialReader makes the body of a response an io.ReaderAt. Each read must begin where the last one ended.
 type sequentialReader struct {
 	r   io.ReadCloser
 	off int64
@@ -64,8 +64,8 @@ func (s *Store) open(ctx context.Context, g *committedSegment, first, end int) (
 	return r, b.r, nil
 }
 
-// read calls use with a reader of the hash ranges [first, end) of a segment, and again if the request or use
-// fails. use may increase *progress, if it is not nil, which restarts the time limit.
+// read calls use with a reader of the hash ranges [first, end) of a segment. If the request or use fails, read
+// calls use again, until a time limit. If progress is not nil, use may increase *progress to restart the limit.
 func (s *Store) read(ctx context.Context, v view, g *committedSegment, first, end int, progress *int, use func(*segment.Reader) error) error {
 	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skipSegment != nil && s.opts.hooks.skipSegment(g.object) {
 		return nil

@@ -51,7 +51,7 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 	sc := &scanner{store: s, view: v, budget: min(memory, maxArena)}
 	sc.groups.format = s.format
 	for len(refs) > 0 {
-		// Read several keys with one interval of hashes, if few other bytes lie between them.
+		// If there are few bytes between several keys, read all these keys with one interval of hashes.
 		n, iv := 1, interval{refs[0].hash, refs[0].hash}
 		size, weight := v.weight(iv)
 		singleSize := size

@@ -32,8 +32,8 @@ type group struct {
 	size              int64
 }
 
-// entryOverhead is the maximum memory for an entry besides its bytes: the ref, and the key's group and
-// slots, in slices that double when they grow.
+// entryOverhead is the maximum memory for an entry in addition to its bytes: a ref, a group and slots.
+// They are in slices that double when they grow, so a part of each slice can be unused.
 const entryOverhead = 2*8 + 2*32 + 4*4
 
 // maxArena is the maximum size of an arena, because positions have 32 bits.

@@ -91,9 +91,9 @@ func TestTwoCreatorsWin(t *testing.T) {
 	}
 }
 
-// runRace makes many writers append to a bucket in a synctest bubble. The bucket lets two creators win, but
-// only after the stores were opened. runRace returns the number of acknowledged appends that are lost, the
-// number of refused stores, and the number of waiting records of other writers.
+// runRace makes many writers append to a bucket in a synctest bubble. The bucket lets two creators of a log
+// object win, but passes the test in Open. runRace returns the number of acknowledged appends that are lost,
+// the number of appends that failed, and the number of waiting records that writers created.
 func runRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited int) {
 	synctest.Test(t, func(t *testing.T) {
 		b := racingBucket(new(Memory), "log/", 0.5)
@@ -148,9 +148,9 @@ func runRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited int
 	return lost, refusedCount, waited
 }
 
-// TestRecordsAreReadBack checks that no writer acknowledges a record that another creator
-// overwrote: neither the record's creator, nor a writer whose waiting record is named in the
-// overwritten record.
+// TestRecordsAreReadBack checks that a writer does not acknowledge its record if another creator
+// overwrote the log object that commits the record. The log object can be the record itself, or a
+// group that names the writer's waiting record.
 func TestRecordsAreReadBack(t *testing.T) {
 	if lost, refusedCount, _ := runRace(t, 4, hooks{}); lost > 0 || refusedCount == 0 {
 		t.Errorf("%d acknowledged appends are lost, want 0; %d stores were refused, want at least 1", lost, refusedCount)

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Scan yields every key with its value; see [partd.Scanner]. It reads the store's state when the scan
-// starts. At the end, it compares all entries with checksums that were computed when they were
+// Scan yields every key with its value; see [partd.Scanner]. It yields the state that the store has when
+// the scan starts. At the end, it compares all entries with checksums that were computed when they were
 // appended.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.ScanPart(ctx, 0, 1)

@@ -83,8 +83,8 @@ const (
 // pileLayout divides the share so that each pile fits in budget bytes of memory, if possible. The
 // reader has twice the budget, because it processes one pile while it loads the next. While it
 // writes piles, two batches need up to 4/5 of the budget, the buffers of all piles 1/2, and the
-// positions of blocks 1/4. If there is memory for the buffers of too few piles, some piles do not
-// fit in the budget, and are read several times.
+// positions of blocks 1/4. If this leaves memory for the buffers of only a few piles, the piles can
+// be larger than the budget. Such piles are read several times.
 func (sh *share) pileLayout(budget int64) (p pileLayout) {
 	weight := float64(sh.weight) * float64(sh.insideBytes) / float64(sh.bytes)
 	block := max(minPileBlock, sh.insideBytes*4*blockMemory/budget)

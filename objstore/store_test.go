@@ -48,8 +48,8 @@ func requireEqual(t *testing.T, want partd.Partd, got *Store) {
 	}
 }
 
-// TestDataLargerThanMemory reads stores that are much larger than the readers' memory, with different
-// distributions of hashes, for which readers use different methods.
+// TestDataLargerThanMemory checks that readers return all data of a store that is much larger than their
+// memory. It uses several distributions of hashes, because readers use a different method for each.
 func TestDataLargerThanMemory(t *testing.T) {
 	for name, hash := range map[string]func(string) uint64{
 		"spread hashes": nil, "one hash": func(string) uint64 { return 1 << 60 }, "8-bit hashes": byteHash,

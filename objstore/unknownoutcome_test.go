@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestBucketOutage checks that after an outage, data that could not be uploaded exists, and failed appends have no
-// effect.
+// TestBucketOutage checks that appends that were acknowledged during an outage are committed after the outage, and that
+// failed appends have no effect.
 func TestBucketOutage(t *testing.T) {
 	b := &faultyBucket{Bucket: new(Memory)}
 	s := open(t, b, Options{RetryFor: 20 * time.Millisecond, SegmentSize: 128 << 10})
@@ -82,8 +82,8 @@ func TestUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// TestRefusedButCreated uses a bucket that creates a record but answers that the request was
-// refused. The record and later appends must count once.
+// TestRefusedButCreated checks that each appended piece exists once if the bucket answers that it
+// refused a record, whether it created the record or not.
 func TestRefusedButCreated(t *testing.T) {
 	for _, prefix := range []string{"log/", waitPrefix} {
 		for _, created := range []bool{true, false} {

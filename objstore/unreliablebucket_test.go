@@ -146,7 +146,7 @@ func (h *history) checkValue(value string, read time.Time) error {
 	defer h.mu.Unlock()
 	seen := map[string]bool{}
 	last := map[string]string{} // last piece by writer
-	var start time.Time         // latest start of all earlier pieces
+	var start time.Time         // latest flushStart of the pieces before this one in the value
 	for piece := range strings.SplitSeq(strings.TrimSuffix(value, ";"), ";") {
 		a := h.pieces[piece]
 		switch {
@@ -174,8 +174,8 @@ func (h *history) checkValue(value string, read time.Time) error {
 	return nil
 }
 
-// faultCounts counts what happened to the flushes and writers of runUnreliable. waited counts the waiting records
-// (created by writers that lost a race for a log number), and committedByOthers the ones in the log.
+// faultCounts counts what happened to the flushes and writers of runUnreliable. waited is the number of waiting records
+// (created by writers that lost a race for a log number); committedByOthers is the number of them that the log contains.
 type faultCounts struct{ acknowledged, failed, killed, waited, committedByOthers int }
 
 // runUnreliable makes writers append to an unreliable bucket. Some of them die at random moments, and

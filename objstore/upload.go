@@ -149,8 +149,8 @@ func (s *Store) upload(ctx context.Context, p *piece, data []byte) error {
 	return err
 }
 
-// waitUploads waits until at most limit segments are being uploaded. It retries failed uploads. mu must
-// be held.
+// waitUploads waits until at most limit segments are being uploaded. If an upload fails, waitUploads
+// retries it once. mu must be held.
 func (s *Store) waitUploads(ctx context.Context, limit int) error {
 	for attempt := 0; len(s.uploading) > limit; attempt++ {
 		p := s.uploading[0]

@@ -16,8 +16,8 @@ import (
 
 // Writers compete to create the log's object with the next number. After several lost attempts, a
 // writer creates a waiting record: it writes the record to an object outside the log. Then it tries
-// to create a group in the log, which names the waiting records of all writers. So many concurrent
-// flushes need few numbers.
+// to create a group in the log, which names the waiting records of all writers. Therefore, even many
+// concurrent flushes need only a few numbers.
 //
 // Several groups may name the same record: readers apply it at the first group and ignore it in
 // later ones. A group does not contain copies of the records, because one request must be able to
@@ -145,7 +145,7 @@ func (s *Store) group(ctx context.Context, c *commitment) ([]byte, error) {
 		return r.encode(s.format), nil // the listing lacks c, so the listing is too old to be useful
 	}
 	// Compute ages by the bucket's clock: the object of c was modified when c began to wait. Begin with
-	// the records after c, so that groups of different writers differ if there are too many records.
+	// the records after c: if a group cannot name all records, other writers' groups then name others.
 	now := objects[ownIndex].Modified.Add(age(c.waitingSince))
 	for _, o := range slices.Concat(objects[ownIndex+1:], objects[:ownIndex]) {
 		m, ok := parseMember(o)

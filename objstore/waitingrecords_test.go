@@ -99,8 +99,8 @@ func TestFormatOfGroups(t *testing.T) {
 	}
 }
 
-// TestDeathWhileWaiting checks that a dead writer's waiting record counts if another waiting writer
-// finds it, and that the record counts only once if the dead writer comes back.
+// TestDeathWhileWaiting checks that another waiting writer commits the waiting record of a dead writer
+// if it finds the record, and that the record is applied only once if the dead writer comes back.
 func TestDeathWhileWaiting(t *testing.T) {
 	for _, c := range []struct {
 		foundByOther, writerReturns bool
@@ -141,7 +141,7 @@ func TestDeathWhileWaiting(t *testing.T) {
 	}
 }
 
-// commitInOthersGroup makes two stores each have a record that waits to be committed. The second
+// commitInOthersGroup lets each of two stores create a record that waits to be committed. The second
 // store commits both records in its group. Then commitInOthersGroup calls beforeRead with the first
 // store's bucket, and the first store finds its record in that group. It returns the first store
 // and the error of its flush. If isEarly is set, the second store's group exists before the first
@@ -193,9 +193,9 @@ func commitInOthersGroup(t *testing.T, b Bucket, h hooks, isEarly bool, beforeRe
 	return first, err
 }
 
-// TestRecordInSeveralGroups has two writers create groups with the same records. One writer finds
-// its own record in the other writer's group. A third writer creates a group with records that
-// readers have already applied.
+// TestRecordInSeveralGroups checks that each record is applied once, although several groups name it.
+// One writer finds its record in another writer's group. Another writer creates a group with records
+// that readers have already applied.
 func TestRecordInSeveralGroups(t *testing.T) {
 	b := new(Memory)
 	first, err := commitInOthersGroup(t, b, hooks{}, false, func(*faultyBucket) {})
@@ -267,7 +267,7 @@ func TestGroupOfEarlierRecord(t *testing.T) {
 	}
 }
 
-// agedBucket returns a bucket that reports some objects as older.
+// agedBucket returns a bucket that reports objects as older by age, if isAged returns true for their names.
 func agedBucket(b Bucket, age time.Duration, isAged func(name string) bool) *faultyBucket {
 	return &faultyBucket{Bucket: b, list: func(all []Object) []Object {
 		for i := range all {

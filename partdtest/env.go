@@ -24,7 +24,7 @@ type env struct {
 	ctx    context.Context
 	store  partd.Partd
 	model  model
-	closed bool // close must not close the store
+	closed bool // the store is closed or hangs, so close must not close it
 }
 
 func (s *suite) newEnv(ctx context.Context, t tester) *env {
@@ -229,7 +229,7 @@ func breakOut[T any](items iter.Seq2[T, error], stop func(n int, item T) bool) e
 	return nil
 }
 
-// breakAfter breaks out of a new iterator after each of some numbers of items.
+// breakAfter breaks out of one new iterator for each limit, after that number of items.
 func breakAfter[T any](list func() iter.Seq2[T, error], limits ...int) error {
 	for _, limit := range limits {
 		if err := breakOut(list(), func(n int, _ T) bool { return n == limit }); err != nil {
@@ -259,8 +259,8 @@ func each[T any](name string, items iter.Seq2[T, error], visit func(T) error) er
 	return nil
 }
 
-// checkCancelled cancels the context of an iterator after the first item. The iterator must yield
-// all items or a correct error. count counts an item, and total is the sum of all counts.
+// checkCancelled cancels the context of an iterator after the first item. The iterator must either
+// end with a correct error, or yield all items: the results of count must then add up to total.
 func checkCancelled[T any](e *env, name string, total int, list func(context.Context) iter.Seq2[T, error], count func(T) int) {
 	e.Helper()
 	ctx, cancel := context.WithCancelCause(e.ctx)

@@ -203,9 +203,9 @@ func TestMissingAbilities(t *testing.T) {
 	}
 }
 
-// inDir is a faulty store with a directory, in which it creates a file for each key, with a suffix.
-// If inside is true, it treats a key with the suffix as its own file, and loses the key. Otherwise
-// it creates files outside the directory for keys that begin with "../".
+// inDir is a faulty store that creates a file in dir for each key, named by the key and ".own". If
+// inside is true, it loses the key "secret.own", as if this were one of its own files. Otherwise, it
+// creates files outside the directory for keys that begin with "../".
 type inDir struct {
 	bare
 	dir    string

@@ -94,7 +94,7 @@ func (s *suite) run(t tester) {
 }
 
 // probeOnce runs probe, unless it has already run. The flag -run can exclude the subtest "abilities",
-// which usually runs it.
+// which usually runs probe.
 func (s *suite) probeOnce(t tester) {
 	if s.can == nil {
 		s.probe(t)

@@ -69,7 +69,7 @@ func checkSequence(pieces []piece, fromStart bool) (map[int]int, error) {
 	return nextNumbers, nil
 }
 
-// parsePart returns the pieces of a value, whose numbers must be consecutive for each writer.
+// parsePart parses a value that may lack its first pieces. Each writer's numbers must be consecutive.
 func parsePart(value []byte) ([]piece, error) {
 	pieces, err := parsePieces(value)
 	if err == nil {

@@ -271,8 +271,8 @@ func TestDeniedRequests(t *testing.T) {
 	}
 }
 
-// TestRevokedRights revokes rights of a connected user, and checks that another user cannot
-// use the first user's session even with its token.
+// TestRevokedRights checks that a connected user loses a revoked right at once, and that another
+// user cannot use the first user's session even with its token.
 func TestRevokedRights(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

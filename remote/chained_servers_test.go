@@ -58,7 +58,7 @@ func (u *unsureStore) Append(ctx context.Context, entries ...partd.Entry) error 
 	return err
 }
 
-// TestResentOperationGetsFirstAnswer resends an operation after the next operation of its session.
+// TestResentOperationGetsFirstAnswer checks that an operation resent after the next one gets its first answer again.
 func TestResentOperationGetsFirstAnswer(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, &unsureStore{partd.NewDict(), 1}, nil)
@@ -76,9 +76,9 @@ func TestResentOperationGetsFirstAnswer(t *testing.T) {
 	}
 }
 
-// TestChainServesManyClients starts a server whose store is another server. The first server
-// serves, one after another, more clients than one connection may have sessions. In the second
-// round, the clients disconnect without ending their sessions.
+// TestChainServesManyClients checks that a server whose store is another server can serve, one
+// after another, more clients than one connection may have sessions. In the second round, the
+// clients disconnect without ending their sessions.
 func TestChainServesManyClients(t *testing.T) {
 	ctx := context.Background()
 	for _, endsSession := range []bool{true, false} {

@@ -21,8 +21,8 @@ type ClientOptions struct {
 	// RetryFor is how long the client tries to reconnect before waiting calls fail. 0
 	// means one minute. A later call makes the client try again, for the same time.
 	RetryFor time.Duration
-	// StallTimeout limits the time from the first byte of a reply to its last, not counting
-	// one second for each 16 KiB. 0 means 30 seconds.
+	// StallTimeout limits the time for receiving each 512 KiB of a reply, plus a second for
+	// each 16 KiB. 0 means 30 seconds.
 	StallTimeout time.Duration
 	// Namespace selects one of the server's stores. The default namespace is used
 	// unless this option or the URL names one.
@@ -75,7 +75,7 @@ type Client struct {
 	instance     uint64           // identifies the server process of the last connection
 	restarts     uint64           // number of times that instance has changed
 	ops          opSequence
-	droppedPops  []partd.Tag       // pops whose results the server may delete; the server was not told yet
+	droppedPops  []partd.Tag       // pops to confirm to the server, which then deletes their results
 	proofs       map[uint64]*proof // session tokens that this client may use, by session
 }
 

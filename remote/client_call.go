@@ -21,7 +21,7 @@ type call struct {
 
 	isNumbered     bool  // the call is a change, numbered within the session
 	isPop          bool  // the call is a pop, numbered separately from changes
-	instanceOffset int   // where a pop's body contains the number of the server process
+	instanceOffset int   // offset of the server process's number in a pop's body
 	boundLink      *link // the only connection that may be used; nil means any
 
 	// writeMu is held while the body is being written. Lock it before the client's mu.
@@ -207,8 +207,8 @@ func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-ch
 	return nil, nil
 }
 
-// abandon abandons a call whose context has ended. A change that was sent keeps its
-// number, because a change with the next number may have been sent.
+// abandon gives up a call whose context has ended. A change that was sent keeps its number:
+// later changes, which may already be sent, are numbered after it.
 func (c *Client) abandon(ctx context.Context, k *call) error {
 	c.mu.Lock()
 	if k.finished {
@@ -226,7 +226,7 @@ func (c *Client) abandon(ctx context.Context, k *call) error {
 	l := k.link
 	c.mu.Unlock()
 	if len(k.refs) > 0 {
-		// A write from the caller's memory may be in progress.
+		// If a goroutine is still writing the caller's memory, break the connection to stop it.
 		if !k.writeMu.TryLock() {
 			l.abort()
 			k.writeMu.Lock()

@@ -117,7 +117,7 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 }
 
 // pager reads the pages of a handle: a reader or listing that is open on the server. It requests
-// each page early, while its caller still uses the page before.
+// each page early, while its caller still uses the previous page.
 type pager struct {
 	c        *Client
 	ctx      context.Context

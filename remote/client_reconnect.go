@@ -31,8 +31,8 @@ func (c *Client) startAttempt() *attempt {
 }
 
 // reconnect connects, resends unanswered calls, and then admits new calls. A connection that ends
-// before it delivers an answer counts as a failure, so that a request which makes the server hang
-// up is not resent forever.
+// before it delivers an answer counts as a failed attempt. Otherwise the client would forever resend
+// a request that makes the server hang up.
 func (c *Client) reconnect(current *attempt) {
 	for {
 		wait, err := c.nextPause()
@@ -103,8 +103,8 @@ func (c *Client) connectAndResend(ctx context.Context, current *attempt) error {
 	return nil
 }
 
-// resend resends a call over a new connection. Instead of an abandoned change, it sends an empty
-// change with the same number.
+// resend resends a call over a new connection. It replaces an abandoned change by an empty change with
+// the same number, because the server rejects changes that follow a missing number.
 func (c *Client) resend(l *link, k *call) error {
 	k.writeMu.Lock()
 	defer k.writeMu.Unlock()
@@ -144,9 +144,9 @@ func (c *Client) useLink(l *link) error {
 	return nil
 }
 
-// Instance returns how often the client has found a new server process, starting at 0. After a
-// restart of the server, possibly with another store, Instance grows before the client handles the
-// first answer of the new process.
+// Instance returns the number of times that the client has reached a new server process, not
+// counting the first. The number grows before the client handles the first answer of the new
+// process, which may have another store.
 func (c *Client) Instance() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

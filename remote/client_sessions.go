@@ -107,9 +107,9 @@ func (c *Client) CheckSession(ctx context.Context, session uint64, token partd.S
 
 // opSequence is the client's session and the numbers of its changes. The client's mu guards it.
 //
-// If a change fails, its number stays free, and the server rejects the changes sent after it. The
-// client then sends no more changes until all are answered. Then it sends the rejected changes
-// again, numbered from the free number.
+// If a change fails, its number stays free, and the server rejects all changes that were sent after
+// the failed one. The client then waits until all sent changes are answered, and sends the rejected
+// ones again, numbered from the free number.
 type opSequence struct {
 	session    uint64 // 0 without a session
 	storeKeeps bool   // the session survives a restart of the server, because the store keeps it
@@ -157,8 +157,8 @@ func (n *opSequence) handleReply(c *Client, k *call, err error) {
 			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 		}
 	case errors.Is(err, partd.ErrSessionReused):
-		// If the change was abandoned, the client resent an empty change with its number,
-		// although the server had already applied the original.
+		// For an abandoned change, this error is harmless: the client resent an empty change with
+		// the same number, and the server had already applied the original.
 		n.unusable = n.unusable || !k.abandoned
 	default:
 		if n.freeNumber == 0 || k.seq < n.freeNumber {

@@ -33,7 +33,7 @@ func (s *fullStore) Drop(ctx context.Context) error {
 	return s.Dict.Drop(ctx)
 }
 
-// TestDropWithoutSession checks that a client drops a store without space for a session, and only once.
+// TestDropWithoutSession checks that Drop succeeds if the store has no space for a session, and is sent only once.
 func TestDropWithoutSession(t *testing.T) {
 	ctx := t.Context()
 	store := &fullStore{Dict: partd.NewDict(), wait: make(chan struct{})}
@@ -63,7 +63,7 @@ func TestDropWithoutSession(t *testing.T) {
 	}
 }
 
-// TestDropAfterExpiredSession drops a store that has forgotten the session and has no space for another.
+// TestDropAfterExpiredSession checks that Drop succeeds if the store has forgotten the session and has no space for another.
 func TestDropAfterExpiredSession(t *testing.T) {
 	ctx := t.Context()
 	store := &fullStore{Dict: partd.NewDict(), wait: make(chan struct{})}

@@ -89,7 +89,7 @@ func TestTokenOfUser(t *testing.T) {
 	}
 }
 
-// TestRepliesToChanges checks what a client does after changes that failed.
+// TestRepliesToChanges checks a client's session, numbers and errors after changes that failed.
 func TestRepliesToChanges(t *testing.T) {
 	newClient := func(changes int) (*Client, []*call) {
 		c := &Client{calls: map[uint64]*call{}}

@@ -69,7 +69,7 @@ func TestLargeChanges(t *testing.T) {
 	}
 }
 
-// TestLargeValues reads values of many pages, from stores with and without streaming.
+// TestLargeValues checks that values of many pages arrive complete, from stores with and without streaming.
 func TestLargeValues(t *testing.T) {
 	ctx := context.Background()
 	value := make([]byte, 2*defaultPage+12345)
@@ -125,7 +125,7 @@ func TestLargeValues(t *testing.T) {
 	}
 }
 
-// TestLongListings lists and scans many pages, and stops some listings early.
+// TestLongListings checks that listings and scans of many pages are complete, and that a listing may stop early.
 func TestLongListings(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()

@@ -79,7 +79,7 @@ func TestSlowHolderIsNotEvicted(t *testing.T) {
 	}
 }
 
-// TestImpossibleRequestFailsImmediately sends requests that need more memory than the server has.
+// TestImpossibleRequestFailsImmediately checks that a request does not wait if it needs more memory than the server has.
 func TestImpossibleRequestFailsImmediately(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
@@ -241,7 +241,7 @@ func TestGetWaitsForMemory(t *testing.T) {
 	must(t, err)
 }
 
-// TestListsWithLittleMemory lists more than a page with the minimum memory of partd-server, half of 16 MiB.
+// TestListsWithLittleMemory checks that listings of many pages are complete with 8 MiB, partd-server's minimum for messages.
 func TestListsWithLittleMemory(t *testing.T) {
 	ctx := t.Context()
 	for _, name := range []string{"dict", "log"} { // a File store would take long to create files for 4,000 keys

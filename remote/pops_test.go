@@ -28,7 +28,7 @@ func (m lossyConn) Write(b []byte) (int, error) {
 	return m.Conn.Write(b)
 }
 
-// TestPopThatNeverArrived checks that a lost pop runs after the server has forgotten the namespace.
+// TestPopThatNeverArrived checks that a lost pop runs when it is resent, even if the server has forgotten the namespace.
 func TestPopThatNeverArrived(t *testing.T) {
 	ctx := t.Context()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{
@@ -186,7 +186,7 @@ func TestForgottenPops(t *testing.T) {
 	}
 }
 
-// TestPopOfLongKeys pops keys that together exceed a message, and sends a pop without a session.
+// TestPopOfLongKeys checks that keys that together exceed a message can be popped, and that a pop needs a session.
 func TestPopOfLongKeys(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()

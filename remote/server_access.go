@@ -60,8 +60,8 @@ type Identity struct {
 // Authorizer authenticates users and returns their rights. Package remote/tokens
 // implements it with a file or a map.
 type Authorizer interface {
-	// Authenticate identifies the bearer of a token or, if token is empty, of the verified
-	// certificate, which is nil if the client has none. The error appears only in the log. The
+	// Authenticate identifies a client by its token or, if token is empty, by its verified
+	// certificate. certificate is nil if the client has none. Only the log shows the error. The
 	// running time must not depend on how much of the token is correct.
 	Authenticate(token string, certificate *x509.Certificate) (Identity, error)
 	// Rights returns a user's current rights in a namespace. "" is the default namespace.

@@ -50,7 +50,7 @@ type allowance struct {
 	account *account
 	ctx     context.Context
 	total   int64 // bytes charged to the account
-	initial int64 // the first raise takes at least this much, so that no answer holds some memory while it waits for more
+	initial int64 // minimum size of the first raise, in bytes, so that no answer holds a little memory while it waits for more
 }
 
 const (

@@ -15,9 +15,9 @@ type demand int
 const (
 	// admission is for a message that needs no more memory afterwards to arrive completely.
 	admission demand = iota
-	// growth is for a message that announces the length of each frame separately, and so holds
-	// memory while it waits for more. The server limits the total memory of these messages, so
-	// that at least one of them, the elder's, can finish.
+	// growth is for a message whose frames each announce their own length. Such a message holds
+	// memory while it waits for the memory of its next frame. The server limits the total memory of
+	// such messages, so that at least one of them can finish: the elder's (see markGrowing).
 	growth
 	// finish is for answering a message, or for a part of an upload. Answers and uploads free
 	// memory when they complete, so the server keeps a reserve for them.
@@ -40,7 +40,7 @@ type account struct {
 	// The fields below are guarded by quotas.mu.
 	heldBytes    int64
 	message      int64   // the part of heldBytes for messages and uploads whose requests are not yet answered
-	lastProgress int64   // progress() when it last advanced by slowBytes, or when the account last got memory
+	lastProgress int64   // value of progress() when it last grew by slowBytes, or when the account last got memory
 	idleTicks    int     // number of ticks since lastProgress was set
 	growing      bool    // holds memory for a message with more frames to come (see growth)
 	waiting      int     // number of waiting requests for memory, plus the sum passed to addWaits
@@ -51,7 +51,7 @@ type account struct {
 const (
 	evictAfter   = 200 * time.Millisecond // how long a request waits before connections are evicted for it
 	tickInterval = 100 * time.Millisecond // interval of ticks while requests wait
-	maxLookahead = 16                     // number of further requests per tenant for which one tick evicts connections
+	maxLookahead = 16                     // number of requests after a tenant's first one for which a tick may also evict connections
 	// A connection that holds memory must transfer slowBytes within twice slowAfter. Otherwise
 	// it may be evicted in favor of another connection of the same tenant.
 	slowBytes    = 64 << 10
@@ -175,8 +175,8 @@ func (a *account) force(bytes int64) {
 
 func (a *account) give(bytes int64) { a.force(-bytes) }
 
-// addWaits adds n to the number of reasons why the account waits. While that number is positive, a
-// lack of progress is not the peer's fault.
+// addWaits adds n, which may be negative, to the number of reasons why the account waits. While there
+// is any such reason, a lack of progress is not the peer's fault.
 func (a *account) addWaits(n int) {
 	a.quotas.mu.Lock()
 	defer a.quotas.mu.Unlock()

@@ -181,8 +181,8 @@ func (c *conn) handshake() (buffered []byte, err error) {
 // bytesPerDeadline is the number of bytes after which write sets a new deadline.
 const bytesPerDeadline = 512 << 10
 
-// write writes to the peer. It fails if the peer does not read 512 KiB within StallTimeout, and also
-// reads less than 16 KiB per second. An error ends the connection.
+// write writes to the peer. It fails if, during StallTimeout, the peer reads neither 512 KiB in total
+// nor 16 KiB per second. An error ends the connection.
 func (c *conn) write(parts ...[]byte) error {
 	c.writeMu.Lock()
 	defer c.writeMu.Unlock()

@@ -106,7 +106,7 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n.lastUsed = time.Now() // not opened: a handle that waited for long must not be evicted at once
+	n.lastUsed = time.Now() // not n.opened, because a handle that waited for long must not be evicted at once
 	n.place = t.open.PushBack(n)
 	return nil
 }

@@ -168,7 +168,7 @@ func withSecureSettings(config *tls.Config) *tls.Config {
 	return config
 }
 
-// tlsListener is a TLS listener whose address names TLS as the network.
+// tlsListener is a TLS listener whose address has the network tls, so that [URL] returns a tls:// URL.
 type tlsListener struct{ net.Listener }
 
 func (l tlsListener) Addr() net.Addr { return tlsAddr{l.Listener.Addr()} }

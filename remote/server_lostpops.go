@@ -3,8 +3,8 @@ package remote
 import "sync"
 
 // lostPops remembers the sessions for which the server dropped a pop's result before the client
-// confirmed it. If such a session resends a pop without a result, the pop may already have run. If
-// another session resends a pop without a result, that pop never arrived.
+// confirmed that result. If such a session resends a pop whose result the server does not have, the
+// pop may already have run. In any other session, such a pop has never arrived before.
 type lostPops struct {
 	mu       sync.Mutex // locked after the mu of retainedPops
 	sessions map[uint64]struct{}

@@ -142,8 +142,8 @@ func (l *quotas) grant() {
 }
 
 // next returns the request of a tenant to grant next, or nil. Requests with the demand finish come
-// first, then the elder's request, because other accounts may wait for the elder, then the oldest
-// request. mu must be held.
+// first, then the elder's request, and then the oldest request. The elder precedes older requests
+// because other accounts may wait for the elder. mu must be held.
 func (l *quotas) next(s *tenant) *waiter {
 	firstOf := func(d demand) *waiter {
 		if e := s.waiting[d].Front(); e != nil {
@@ -192,9 +192,9 @@ func (l *quotas) ceiling(w *waiter) int64 {
 }
 
 // mayGrow reports whether w, a request with the demand growth, may be granted without preventing the
-// elder's message from finishing. The elder may need more than half of the memory, and three eighths
-// are not available: the reserve, an eighth for the connections' next messages, and an eighth for
-// messages that have just begun. So all other growing accounts share a sixteenth. mu must be held.
+// elder's message from finishing. The elder may need more than half of the memory, and cannot use
+// three eighths: the reserve, an eighth for the connections' next messages, and an eighth for messages
+// that have just begun. So all other growing accounts share a sixteenth. mu must be held.
 func (l *quotas) mayGrow(w *waiter) bool {
 	q := &l.queue
 	if q.elder == nil || q.elder == w.account {

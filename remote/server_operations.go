@@ -9,7 +9,7 @@ import (
 
 // service describes how the server answers an operation of the Go client's protocol.
 type service struct {
-	// needs lists rights, of which the user must have at least one. Only hello needs none.
+	// needs is a set of rights; the user must have at least one of them. Only hello needs none.
 	needs Rights
 	cost  cost
 	// anySession permits requests for a session that is not open on the connection.

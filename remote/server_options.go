@@ -18,8 +18,8 @@ type ServerOptions struct {
 	// connection from the same peer. If all are in use, the new connection is closed.
 	MaxConnections int
 	// MaxHandles is the maximum number of open readers and listings of all clients together. 0
-	// means 1,024. At the maximum, a request to open another one waits, or closes one: the least
-	// recently used one of the peer that has the most.
+	// means 1,024. At the maximum, a request for another one waits, or the server closes the least
+	// recently used reader or listing of the peer that has the most.
 	MaxHandles int
 	// Memory limits the memory of all connections for messages being received and values being
 	// sent, in bytes. 0 means 512 MiB. Idle connections and messages of a few KiB do not count.

@@ -217,7 +217,7 @@ type frameWriter struct {
 	c        *conn
 	buf      []byte
 	value    []byte // buffer for a value
-	pageSize int    // longer values are not read completely before they are sent
+	pageSize int    // longer values are streamed if their readers can rewind
 }
 
 const batchSize = 64 << 10

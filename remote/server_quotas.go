@@ -92,8 +92,8 @@ func (l *quotas) releaseMemory() {
 	go debug.FreeOSMemory()
 }
 
-// pageSize returns the page size for answers, at most maxSize. It decreases as memory fills up, so
-// that pages which many clients are slow to read do not use all memory.
+// pageSize returns the page size for answers, at most maxSize. The size decreases as memory fills up.
+// Otherwise the pages of many slow clients could use all memory.
 func (l *quotas) pageSize(maxSize int) int {
 	unused := l.limit[memory]*3/8 - l.inUse.Load()
 	return min(maxSize, max(int(unused/8), minPage))

@@ -28,8 +28,8 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	}
 	x.owner = c.id
 	do := func() (bool, error) { return x.applyTo(ctx, s, c, tag, op) }
-	// An operation may already have been applied if it is resent, or if it is the first one here of
-	// a session that began on another server. Do not check the limit for such an operation: the
+	// An operation may already have been applied if it is resent, or if its session began on another
+	// server and has not applied anything here. Do not check the limit for such an operation: the
 	// limit could reject an operation that was applied.
 	if resent := !x.counted || tag.Number <= x.applied; resent {
 		applied, err = do()
@@ -42,8 +42,8 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	return applied, err
 }
 
-// applyTo applies an operation exactly once, with the keeper's record of what was applied. mu must be
-// held.
+// applyTo applies an operation exactly once. The keeper, which is the store or the server's memory,
+// knows what was already applied. mu must be held.
 func (x *session) applyTo(ctx context.Context, s *sessions, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if s.unnumbered {
 		return true, op.Do(ctx, s.store)

@@ -15,7 +15,7 @@ const (
 )
 
 // forgettable lists the sessions of a tenant that the server may forget, oldest first. The
-// server forgets sessions of the first list that has any.
+// server takes a session from the first of these lists that is not empty.
 type forgettable struct {
 	unused     list.List // never used, and not open on any connection
 	openUnused list.List // never used, but open on a connection

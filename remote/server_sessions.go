@@ -56,8 +56,8 @@ type session struct {
 	applied uint64 // highest number of an operation that may have been applied
 }
 
-// init initializes the sessions of a space. The sessions in memory are numbered from
-// incarnation<<32. incarnation differs between server processes.
+// init initializes the sessions of a space. Sessions in memory are numbered from incarnation<<32.
+// incarnation differs between server processes, so a new process reuses no number.
 func (s *sessions) init(p *space, limit SpaceLimit, l *quotas, mu *sync.Mutex, incarnation uint32) {
 	store := p.store
 	s.space, s.store, s.limit, s.quotas, s.mu = p, store, limit, l, mu
@@ -157,7 +157,7 @@ func (s *sessions) check(ctx context.Context, user string, id uint64, token part
 	return partd.NewSessionToken(s.secret[:], id).Check(id, token)
 }
 
-// guard returns the store's own check of sessions, unless the server keeps the sessions.
+// guard returns the store as a SessionGuard, unless the server keeps the sessions in memory.
 func (s *sessions) guard() (partd.SessionGuard, bool) {
 	if s.currentKeeper() == partd.Applier(&s.memory) {
 		return nil, false

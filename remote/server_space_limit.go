@@ -5,9 +5,9 @@ import "github.com/go-partd/partd"
 // SpaceLimit decides whether a store may grow. It may enforce a quota or a minimum of
 // free disk space. Only appends and sets need space.
 type SpaceLimit interface {
-	// Admit decides whether a change may add the given numbers of entries and bytes. If Admit
-	// returns an error, the server answers with the error and does not apply the change. Clients
-	// recognize ENOSPC and EDQUOT. Otherwise the server passes admitted to Done.
+	// Admit decides whether a change may add the given numbers of entries and bytes. If err is nil,
+	// the server later passes admitted to Done. Otherwise the server does not apply the change, and
+	// answers with the error. Clients recognize ENOSPC and EDQUOT.
 	Admit(entries int, bytes int64) (admitted int64, err error)
 	// Done is called with the result of Admit when the change has ended, even if it failed.
 	// After a delete or a drop, which may have freed space, Done is called with 0.

@@ -21,8 +21,8 @@ type Namespaces interface {
 	SpaceLimit(name string) SpaceLimit
 	// List returns the first namespaces whose names are greater than after, at most limit.
 	List(ctx context.Context, after string, limit int) ([]NamespaceInfo, error)
-	// WhenFull registers a function that closes an idle reader, because readers keep stores open.
-	// Namespaces calls it before opening a store if the maximum number of stores is open.
+	// WhenFull registers endIdle, which closes an idle reader. Readers keep stores open. So if the
+	// maximum number of stores is open, Namespaces calls endIdle before it opens another one.
 	WhenFull(endIdle func())
 	// Close closes all stores.
 	Close(ctx context.Context) error

@@ -9,8 +9,8 @@ import (
 )
 
 // statistics caches the last answer to stat, because some stores must read everything to compute
-// it. The answer is valid until this server changes the store, but at most ten times as long as
-// it took to compute, because other processes may also change the store.
+// the answer. A change by this server invalidates the answer. Because other processes may also
+// change the store, the answer also expires after ten times the time that computing it took.
 type statistics struct {
 	changes  atomic.Uint64 // number of finished changes
 	counting semaphore     // held while computing the answer

@@ -16,7 +16,7 @@ type upload struct {
 	id      uint64
 	body    []byte
 	charged int64 // memory taken for the whole body, in bytes; 0 before the first part
-	err     error // error of a part; after it, parts are ignored
+	err     error // first error of a part; later parts are ignored
 
 	timer    *time.Timer // ends the connection if the upload stalls; nil while there is no upload
 	timedLen int         // length of the body when the timer was last set

@@ -12,7 +12,7 @@ import (
 )
 
 // replacingStore is a store that replaces a value once a reader of the value has read more than threshold
-// bytes, or all of them.
+// bytes, or has reached the end of the value.
 type replacingStore struct {
 	partd.Partd
 	threshold int

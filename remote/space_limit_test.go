@@ -87,7 +87,7 @@ func TestSpaceLimit(t *testing.T) {
 	}
 }
 
-// TestSpaceLimitAfterRestart resends an applied but unanswered change to a restarted server without space.
+// TestSpaceLimitAfterRestart checks that a restarted server without space accepts a resent change that was already applied.
 func TestSpaceLimitAfterRestart(t *testing.T) {
 	ctx, store := context.Background(), partd.NewDict()
 	_, url := serve(t, store, nil)

@@ -81,8 +81,8 @@ func (c *cuttingClient) Flush(ctx context.Context) error {
 	return c.Client.Flush(ctx)
 }
 
-// TestMachineWithCuts compares a plain map with a client whose connection is cut or whose server is
-// killed.
+// TestMachineWithCuts checks that a client behaves like a plain map, although its connection is cut or
+// its server is killed before each operation.
 func TestMachineWithCuts(t *testing.T) {
 	small := map[string]func(t *testing.T) partd.Partd{
 		"buffer": stores["buffer"], "dict": stores["dict"],

@@ -91,7 +91,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestExactlyOnceOverTLS appends over connections that are cut at random bytes, also inside TLS records.
+// TestExactlyOnceOverTLS checks that each append is applied once if connections break anywhere, also inside TLS records.
 func TestExactlyOnceOverTLS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

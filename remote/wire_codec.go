@@ -70,7 +70,7 @@ func (d *decoder) end() error {
 
 // count reads the number of items that follow. minSize is the minimum length of an encoded item, so
 // that count can reject an impossible number before the caller allocates memory. memory is the size
-// of a decoded item, which can be much more than minSize; count charges it for each item to the
+// of a decoded item, which can be much larger. count charges the memory of all items to the
 // allowance.
 func (d *decoder) count(minSize, memory int) int {
 	n := d.u32()

@@ -23,8 +23,8 @@ var (
 	ErrBadRequest = errors.New("the server does not understand the request")
 )
 
-// errorsByCode maps the codes in an error reply to errors. The reply has a code for each of these
-// errors that the original error wraps.
+// errorsByCode maps the codes in an error reply to errors. If the original error wraps several of
+// these errors, the reply has several codes.
 var errorsByCode = [...]error{
 	1:           errors.ErrUnsupported,
 	2:           partd.ErrTooLarge,

@@ -46,8 +46,8 @@ func (s *Shards) Delete(ctx context.Context, keys ...string) error {
 }
 
 // Drop removes every key, and then writes the shard lists again, even if ctx has ended. Drop is not
-// atomic: of a concurrent append, Drop may remove the keys on some shards, and not those on other
-// shards.
+// atomic: if an append runs concurrently, its entries may be removed from some shards and remain on
+// others.
 func (s *Shards) Drop(ctx context.Context) error {
 	err := s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
 		sh := s.shards[i]

@@ -17,7 +17,7 @@ func openShards(t *testing.T, stores []partd.Partd) *Shards {
 	return s
 }
 
-// TestOpenSharesIdentifiers checks that missing identifiers are exchanged even if Open has read all lists.
+// TestOpenSharesIdentifiers checks that an append exchanges missing identifiers after Open has read all lists.
 func TestOpenSharesIdentifiers(t *testing.T) {
 	for _, withID := range []bool{false, true} {
 		_, stores := restartable(3)

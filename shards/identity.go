@@ -280,5 +280,5 @@ func (s *Shards) adopt(ctx context.Context, sh *shard) error {
 	if !slices.ContainsFunc(s.shards, func(sh *shard) bool { return sh.current.Load() == nil }) {
 		return s.exchangeIDs(ctx)
 	}
-	return nil // another shard must also be adopted
+	return nil // another shard has an empty store, and must also be adopted
 }

@@ -74,7 +74,7 @@ func operations(ctx context.Context, s *Shards, key string) map[string]func() er
 	}
 }
 
-// restartable returns n servers with empty stores, also as a list of stores for shardsOver.
+// restartable returns n servers with empty stores, and the same servers as stores for shardsOver.
 func restartable(n int) (servers []*restartableStore, stores []partd.Partd) {
 	for range n {
 		servers = append(servers, &restartableStore{fullStore: partd.NewDict()})
@@ -92,8 +92,8 @@ func TestStoreMismatch(t *testing.T) {
 		fill(t, shardsOver(t, abc, stores), 30)
 		return stores[1].(fullStore)
 	}
-	// The cases run in parallel, because each waits for dropWait, in which a concurrent Drop could
-	// write a missing list again.
+	// The cases run in parallel, because each waits for the time dropWait, so that a concurrent Drop
+	// could write a missing list again.
 	var all sync.WaitGroup
 	defer all.Wait()
 	for name, newStore := range map[string]func(t *testing.T) fullStore{
@@ -184,8 +184,8 @@ func TestStoreReplacedDuringOperation(t *testing.T) {
 	}
 }
 
-// swappingStore is a store that, once armed is set, switches to the store during for the next
-// operation. After the operation, it switches to the store after, if that is not nil.
+// swappingStore simulates a server that restarts with other stores. If armed is set, the next
+// operation uses the store in the field during. Later operations use after, unless after is nil.
 type swappingStore struct {
 	*restartableStore
 	armed         atomic.Bool

@@ -47,7 +47,7 @@ type Aggregator[T, K, A any] struct {
 	key    func(T) K
 	acc    Accumulator[T, A]
 	codec  encode.ValueCodec[K]
-	inline bool // accumulators are stored in hashagg's table, not in the pages of the type accumulators
+	inline bool // whether the hash table itself stores the accumulators, instead of pages (see accumulators)
 }
 
 // NewAggregator returns an aggregator. The caller must close it.
@@ -80,9 +80,9 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	return a, nil
 }
 
-// chooseStorage sets a.inline and the fields of o for storing accumulators. Small accumulators
-// without pointers are stored in the state words of hashagg's table, and other accumulators in
-// pages.
+// chooseStorage decides where accumulators are stored, and sets a.inline and o accordingly. Small
+// accumulators without pointers are stored in the hash table itself, as the state words of their
+// keys. All others are stored in pages.
 func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 	if a.acc.Codec.Encode == nil {
 		var err error
@@ -208,8 +208,8 @@ func (l *accumulators[T, A]) Merge(words []uint64, isNew bool, data []byte) erro
 	return nil
 }
 
-// Memory returns twice the bytes in use, because about as many unused bytes wait for the garbage
-// collector.
+// Memory returns twice the bytes in use. The second half allows for garbage that has not been
+// collected yet.
 func (l *accumulators[T, A]) Memory() int64 {
 	return 2 * (int64(len(l.pages))*pageLen*int64(unsafe.Sizeof(item[A]{})) + l.totalSize)
 }

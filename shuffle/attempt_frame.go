@@ -12,7 +12,7 @@ import (
 )
 
 // controlKey is the key under which the store holds the task list and the commits of attempts at
-// tasks. Tasks can also append pieces to this key, because every frame states its kind.
+// tasks. Tasks can also append pieces to this key: readers tell the frames apart by kind.
 const controlKey = "partd-commits"
 
 // A frame consists of its length, one of these kinds, and content.

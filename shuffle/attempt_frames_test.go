@@ -79,8 +79,8 @@ func TestFrameBytes(t *testing.T) {
 	}
 }
 
-// FuzzFrames checks that reading an arbitrary value yields the same pieces, or fails, however the
-// value is divided into chunks.
+// FuzzFrames reads an arbitrary value in one chunk and in several chunks. It checks that both reads
+// yield the same pieces, and that either both fail or neither.
 func FuzzFrames(f *testing.F) {
 	store := partd.NewDict()
 	c := Commit{Task: "t", Attempt: "a", Batches: 2}

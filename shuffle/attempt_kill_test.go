@@ -301,7 +301,7 @@ func TestKillWorkers(t *testing.T) {
 		if err := c.Verify(sums...); err != nil || !equalContents(got) {
 			t.Errorf("run %d: the committed data differs from the data of one undisturbed process (Verify() error = %v)", i, err)
 		}
-		// Without a safeguard, readers of the same store must get wrong data, and verification must fail.
+		// If a check is disabled or pieces are lost, the data must be wrong, and verification must fail.
 		for name, remove := range map[string]func(*Committed){
 			"selection of winners": func(c *Committed) { c.disabled.winners = true },
 			"check of batches":     func(c *Committed) { c.disabled.batches = true },

@@ -307,7 +307,7 @@ func TestBatchesAfterTheCommit(t *testing.T) {
 	}
 }
 
-// TestAttemptsThroughBuffers gives each process its own buffer in front of a shared store.
+// TestAttemptsThroughBuffers checks that no piece is lost if each attempt has its own buffer over a shared store.
 func TestAttemptsThroughBuffers(t *testing.T) {
 	slow := partd.NewDict()
 	for i := range 3 {

@@ -178,7 +178,7 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 		}
 		select {
 		case <-ctx.Done():
-			if missing.Err = canceled.Err(ctx); err != nil { // the store's failures may have delayed the tasks
+			if missing.Err = canceled.Err(ctx); err != nil { // a failing store may be why commits are missing
 				missing.Err = fmt.Errorf("%w; the last read of the store failed: %w", missing.Err, err)
 			}
 			return nil, missing

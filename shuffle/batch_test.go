@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// costStore records the size of the largest batch, computed as a log store does.
+// costStore records the size of the largest batch. It calculates sizes as a log store does.
 type costStore struct {
 	*partd.Dict
 	maxCost, appends int

@@ -25,7 +25,7 @@ func DefaultCodec[T any]() (encode.ValueCodec[T], error) {
 	return c, err
 }
 
-// newCodec returns the default codec. flat means that an encoding is a copy of the value's
+// newCodec returns the default codec. flat reports whether an encoding is a copy of the value's
 // memory. If forKeys is set, equal values have equal encodings: -0 is encoded as 0, and all
 // NaNs are encoded alike.
 func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error) {

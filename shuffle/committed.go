@@ -151,12 +151,12 @@ func (c *Committed) scan(ctx context.Context, part, parts int, sum *Checksum) it
 	}
 }
 
-// scanPass reads keys one after another.
+// scanPass reads the pieces of one key after another, and counts them.
 type scanPass struct {
 	*Committed
 	frames        frames
-	hashed        []byte          // the bytes of the current piece that are hashed
-	keys          uint64          // number of keys begun
+	hashed        []byte          // the bytes to hash for the current piece: the result of appendHashed
+	keys          uint64          // sequence number of the current key
 	lastPositions []piecePosition // position of each task's last piece
 	counts        []ledger.Count  // a count for each task, or one count for all tasks
 }

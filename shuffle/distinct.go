@@ -21,7 +21,7 @@ func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(
 	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicatorBy(ctx, key, o.oneThread()) }, (*Deduplicator[T]).Feed, (*Deduplicator[T]).Records)
 }
 
-// Deduplicator keeps one of each set of equal records fed to it.
+// Deduplicator accepts records, and keeps one of several equal records.
 type Deduplicator[T any] struct {
 	tables[T]
 	key   func(dst []byte, v T) ([]byte, error) // appends a record's key; if nil, the encoded record is the key
@@ -146,8 +146,8 @@ func (f *firstRecords) Merge(words []uint64, isNew bool, data []byte) error {
 	return nil
 }
 
-// Memory returns twice the bytes in use, because about as many unused bytes wait for the garbage
-// collector.
+// Memory returns twice the bytes in use. The second half allows for garbage that has not been
+// collected yet.
 func (f *firstRecords) Memory() int64 { return 2 * (int64(len(f.blocks))*firstRecordsBlock + f.excess) }
 
 func (f *firstRecords) Reset() { *f = firstRecords{} }

@@ -40,7 +40,7 @@ func ExampleJoin() {
 func work(ctx context.Context, store partd.Partd, task string, batches iter.Seq[[]partd.Entry]) error {
 	w, err := shuffle.Begin(ctx, store, task, "") // "" generates a name for the attempt
 	if errors.Is(err, shuffle.ErrCommitted) {
-		return nil // another attempt has done it
+		return nil // another attempt has committed the task
 	}
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func ExampleBegin() {
 		err = work(ctx, store, "file 1", batches)
 	}
 	if err == nil {
-		err = work(ctx, store, "file 1", batches) // finds the task committed
+		err = work(ctx, store, "file 1", batches) // does nothing, because the task has already committed
 	}
 	if err == nil {
 		err = read(ctx, store, []string{"file 1"})
@@ -95,7 +95,7 @@ func ExampleBegin() {
 	// fruit pear
 }
 
-// Readers that each read a part verify together that they have read everything.
+// Each reader reads one part. Together, the readers verify that they have read everything.
 func ExampleCommitted_ScanPart() {
 	ctx := context.Background()
 	store := partd.NewDict()

@@ -22,7 +22,7 @@ type Feed[T any] struct {
 	closed bool
 }
 
-// newFeed returns a feed that passes each record's encoded key and encoding to put.
+// newFeed returns a feed. For each record, the feed calls put with the encoded key and record.
 func newFeed[T any](t *tally, appendKey, encode func(dst []byte, v T) ([]byte, error), put func(key, record []byte) error, finish func() error) *Feed[T] {
 	var key, record []byte
 	return &Feed[T]{mu: new(sync.Mutex), tally: t, finish: finish, add: func(v T) (err error) {
@@ -124,8 +124,8 @@ func orZero[T any](p *T) *T {
 	return p
 }
 
-// pipe returns an iterator that feeds the records of in to the result of start, through a feed from
-// open, and then yields the values of out.
+// pipe returns an iterator over the results of a job. The iterator starts the job with start, feeds
+// the records of in to a feed from open, and then yields the values of out.
 func pipe[T, R any, S io.Closer](in iter.Seq2[T, error], start func() (S, error), open func(S) (*Feed[T], error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		var zero R

@@ -10,15 +10,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// items divides a key's value, which arrives in chunks, into items. Each item has its length in
-// front, as a uvarint.
+// items divides a key's value, which arrives in chunks, into items. Each item is preceded by its
+// length, as a uvarint.
 type items struct {
 	carry  []byte // the beginning of an incomplete item
 	offset int64  // offset of the next item in the value
 }
 
-// add adds a chunk of the value, and calls use for each item that is now complete: with the bytes
-// of the item including its length, and with its content.
+// add adds a chunk of the value, and calls use for each item that is now complete. item is the
+// length with the content, and content is only the content.
 func (s *items) add(key string, data []byte, last bool, use func(item, content []byte) error) error {
 	if len(s.carry) > 0 {
 		s.carry = append(s.carry, data...)
@@ -42,8 +42,8 @@ func (s *items) add(key string, data []byte, last bool, use func(item, content [
 	if last && len(data) > 0 {
 		return s.damaged(key)
 	}
-	// If the lengths are equal, carry already equals data. Copying it for every chunk would take
-	// quadratic time.
+	// If the lengths are equal, carry already equals data. Copying all of data for every chunk would
+	// take quadratic time.
 	if len(data) != len(s.carry) {
 		s.carry = append(s.carry[:0], data...)
 	}

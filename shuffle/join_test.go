@@ -95,7 +95,7 @@ func TestJoinErrors(t *testing.T) {
 	}
 }
 
-// TestJoinMemory joins two sides larger than memory, with one key in half of the records.
+// TestJoinMemory checks the memory of a join of large sides, where half of the records have the same key.
 func TestJoinMemory(t *testing.T) {
 	const n, memory = 150_000, 8 << 20
 	type row struct {

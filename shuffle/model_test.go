@@ -171,7 +171,7 @@ func TestGroupBy(t *testing.T) {
 	}
 }
 
-// TestSortFuncInPasses sorts records that are so long that runs are merged in several passes.
+// TestSortFuncInPasses checks the order of records that are so long that runs are merged in several passes.
 func TestSortFuncInPasses(t *testing.T) {
 	type longRecord struct {
 		N    int

@@ -74,8 +74,8 @@ func TestFeedAll(t *testing.T) {
 	}
 }
 
-// checkOrder compares only the keys of records, because equal records keep their order only within
-// a feed.
+// checkOrder checks that both slices have the same keys in the same order. Records with equal keys
+// may be in another order, because they keep their order only within a feed.
 func checkOrder(t *testing.T, want, got []rec) {
 	t.Helper()
 	if !slices.EqualFunc(want, got, func(a, b rec) bool { return compareRecs(a, b) == 0 }) {

@@ -68,7 +68,7 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 
 func isPlainKind(k reflect.Kind) bool { return k >= reflect.Bool && k <= reflect.Complex128 }
 
-// consistsOf reports whether matches accepts the kinds of all fields and array elements of a type.
+// consistsOf reports whether matches accepts the kind of every basic part of a value of type t.
 func consistsOf(t reflect.Type, matches func(reflect.Kind) bool) bool {
 	switch t.Kind() {
 	case reflect.Struct:

@@ -37,8 +37,8 @@ func (b *planner) slicePlan(t reflect.Type) (*plan, error) {
 	}, nil
 }
 
-// length reads the number of elements plus one. It returns an error if the remaining bytes
-// cannot contain that number of elements.
+// length reads and returns a stored length: the number of elements plus one, or 0 for nil. It also
+// returns the bytes after the length. If they cannot contain all elements, it returns an error.
 func (p *plan) length(data []byte, size uintptr) (int, []byte, error) {
 	n, l := binary.Uvarint(data)
 	if l <= 0 {
@@ -52,7 +52,7 @@ func (p *plan) length(data []byte, size uintptr) (int, []byte, error) {
 	if n > 1 && minSize > 0 && n-1 > uint64(len(rest))/minSize {
 		return 0, nil, errEncoding
 	}
-	if n > 1<<40 { // elements of size 0 pass the check above
+	if n > 1<<40 { // the check above does not limit elements of size 0
 		return 0, nil, errEncoding
 	}
 	return int(n), rest, nil

@@ -7,15 +7,15 @@ import (
 )
 
 // Progress counts the records processed so far, and the bytes of their encodings. Aggregate,
-// DistinctBy and TopK do not store their input, so BytesIn counts the bytes of encoded keys.
+// DistinctBy and TopK do not store their input, so their BytesIn counts only the encoded keys.
 type Progress struct {
 	RecordsIn, BytesIn   int64 // input
 	RecordsOut, BytesOut int64 // results; a result that is read twice counts twice
 }
 
-// These constants limit how often progress is reported. Only after tallyRecords records or
-// tallyBytes bytes does a tally check the time and add its counts to the meter. So goroutines
-// neither wait for each other nor read the clock for every record.
+// These constants limit how often progress is reported. A tally counts tallyRecords records or
+// tallyBytes bytes before it checks the time and adds its counts to the meter. Otherwise, for every
+// record, goroutines would wait for each other and read the clock.
 const (
 	progressInterval = 100 * time.Millisecond
 	tallyRecords     = 256
@@ -70,8 +70,8 @@ func (t *tally) add(size int) {
 	}
 }
 
-// due reports whether the caller should report progress. If the counts are large, due first
-// adds them to the meter.
+// due reports whether the caller should report progress. While the counts are small, it returns
+// false. Otherwise, it first adds the counts to the meter.
 func (t *tally) due() bool {
 	if t == nil || t.records < tallyRecords && t.bytes < tallyBytes {
 		return false

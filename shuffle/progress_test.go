@@ -112,8 +112,8 @@ func TestProgressTotals(t *testing.T) {
 	}
 }
 
-// TestProgressOfSeveralGoroutines feeds and reads from several goroutines, so slowly that progress is
-// reported before the end. The Progress function calls Stats.
+// TestProgressOfSeveralGoroutines checks that if several goroutines feed and read slowly, progress is
+// also reported before the end. The Progress function calls Stats.
 func TestProgressOfSeveralGoroutines(t *testing.T) {
 	in := randomRecs(13, 8*1024)
 	w := &progressRecorder{t: t, delay: 150 * time.Millisecond} // so the next call is due before this one ends

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// recordBlock holds consecutive complete records of a key, each with its length in front.
+// recordBlock holds consecutive complete records of a key, each preceded by its length.
 type recordBlock struct {
 	key, records []byte
 	first, last  bool // whether the block contains the key's first or last record
@@ -106,7 +106,7 @@ func (sc *scanner) addChunk(c partd.Chunk) error {
 		sc.hashed = append(sc.hashed, c.Key...)
 		sc.items.reset()
 	}
-	// Make no room for the beginning of an incomplete record: it may end many chunks later.
+	// Reserve no room for what earlier chunks contain of a record: the record may end much later.
 	room := len(c.Key) + len(c.Data)
 	b, err := sc.makeRoom(room)
 	if err != nil {
@@ -134,8 +134,8 @@ func (sc *scanner) addChunk(c partd.Chunk) error {
 	return nil
 }
 
-// makeRoom returns the current batch, which has room for a block of about n bytes. It sends the
-// previous batch if that has too little room.
+// makeRoom returns a batch with room for a block of about n bytes. If the current batch has too
+// little room, makeRoom sends it, and makes another batch the current one.
 func (sc *scanner) makeRoom(n int) (*batch, error) {
 	if b := sc.current; b != nil {
 		if len(b.data)+n+(len(b.blocks)+1)*blockOffsetsSize <= sc.batchSize {
@@ -158,8 +158,8 @@ func (sc *scanner) makeRoom(n int) (*batch, error) {
 	return b, nil
 }
 
-// send sends the current batch to any reader or, if the batch begins within a group, to the
-// reader of the group's beginning.
+// send sends the current batch. If the batch begins within a group, it goes to the reader of the
+// group's beginning. Otherwise, any reader can receive it.
 func (sc *scanner) send() error {
 	if sc.current == nil {
 		return nil

@@ -85,7 +85,7 @@ type Options[T any] struct {
 // Stats are statistics about a job. They are complete when all results have been read.
 type Stats struct {
 	Records int64 // input records
-	Groups  int64 // groups in the output, if there are groups
+	Groups  int64 // groups in the output; 0 if the job has no groups
 	Spilled int64 // bytes written to temporary files by sorting and aggregating
 }
 

@@ -15,8 +15,8 @@ import (
 )
 
 // spool appends records to the keys of a store. It counts the records, to verify later that all of
-// them are read back. A value is a sequence of encoded records, each with its length in front as a
-// uvarint.
+// them are read back. A value is a sequence of encoded records. Each record is preceded by its
+// length, as a uvarint.
 type spool struct {
 	engine   spill.Engine // engine.Mu guards input; engine.Memory is for reading the records back
 	store    partd.Partd

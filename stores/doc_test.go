@@ -46,7 +46,7 @@ func TestPackageCommentListsEverything(t *testing.T) {
 	}
 }
 
-// TestFallbacks compares the documented defaults with the real ones.
+// TestFallbacks checks that the documented defaults are the real ones.
 func TestFallbacks(t *testing.T) {
 	documented := map[string]string{}
 	document := func(owner string, options []option) {

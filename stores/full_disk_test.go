@@ -96,7 +96,7 @@ func (f *diskTest) append(key string, n int) error {
 	return err
 }
 
-// apply makes a change that is too large for the disk, with a Tag, so that it could be repeated.
+// apply makes a change that is too large for the disk. The change has a Tag, as a change that can be repeated.
 func (f *diskTest) apply(change partd.Change, key string) error {
 	f.Helper()
 	a, ok := f.store.(partd.Applier)

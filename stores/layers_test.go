@@ -84,7 +84,7 @@ func withServer(t *testing.T, store partd.Partd) partd.Partd {
 	return c
 }
 
-// TestGroupOverLayers uses packages shuffle and encode with any layer over a store that can list its keys.
+// TestGroupOverLayers checks that packages shuffle and encode work with any layer over a store that can list its keys.
 func TestGroupOverLayers(t *testing.T) {
 	for layer, l := range layers {
 		for _, abilities := range []string{"keys", "keys and open", "all"} {

@@ -104,8 +104,8 @@ func TestArrivalAcrossCompaction(t *testing.T) {
 	wantTicks(t, s, "t", all)
 }
 
-// TestReplaceVersionKeepsDuplicateRule replaces an earlier version (PutOptions.Over) with rows whose keys
-// have been put since. The table's rule for duplicates must still hold.
+// TestReplaceVersionKeepsDuplicateRule checks that no duplicates appear if a put replaces an earlier version
+// (PutOptions.Over) with rows whose keys later puts have used. The put must fail.
 func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 	for _, rule := range []OnDuplicate{KeepFirst, KeepLast, RefuseDuplicate} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
@@ -172,8 +172,8 @@ func TestSeveralPutsInTransaction(t *testing.T) {
 	}
 }
 
-// TestExtremeTimes uses the earliest and latest times that a column can hold, and keys that are
-// equal despite different bits.
+// TestExtremeTimes checks that KeepLast works for the earliest and latest times that a column can hold, and that it
+// recognizes keys that are equal despite different bits (0 and -0, or two NaNs).
 func TestExtremeTimes(t *testing.T) {
 	for _, unit := range []arrow.TimeUnit{arrow.Second, arrow.Millisecond, arrow.Microsecond, arrow.Nanosecond} {
 		latest := int64(1<<63 - 1)
@@ -228,7 +228,7 @@ func TestExtremeTimes(t *testing.T) {
 	}
 }
 
-// TestMergeManyOverlappingFiles merges more overlapping files than may be read concurrently.
+// TestMergeManyOverlappingFiles checks that a scan of many overlapping files yields the rows in order, with few goroutines.
 func TestMergeManyOverlappingFiles(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	s, err := openWith(t, &Options{Memory: 4 << 20, FoldAge: -1, NoTail: true}, vfs.OS{})
@@ -317,8 +317,8 @@ func TestPutToFullDisk(t *testing.T) {
 	}
 }
 
-// TestNullTimesInAnotherTail gives a table a time column while another Store's tail (rows not yet in data
-// files) contains acknowledged rows without a time.
+// TestNullTimesInAnotherTail checks that no rows are lost if a table gets a time column while another Store's tail
+// (rows not yet in data files) contains acknowledged rows without a time.
 func TestNullTimesInAnotherTail(t *testing.T) {
 	dir := t.TempDir()
 	a := mustOpen(t, dir, &Options{NoTail: true, FoldAge: -1})
@@ -354,8 +354,8 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 	}
 }
 
-// TestCorrectionKeepsArrival checks that a correction keeps the order of rows with equal times that several puts wrote, if
-// the oldest file extends beyond the later ones.
+// TestCorrectionKeepsArrival checks that a correction keeps the order of rows with equal times from several puts, even
+// if it rewrites the oldest file, and that file's time range includes the times of the later files.
 func TestCorrectionKeepsArrival(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})

@@ -70,7 +70,7 @@ func (b *Bucket) onlyCopies(ctx context.Context) error {
 	return nil
 }
 
-// backupRulesProperty names the property that holds a bucket's rules in a backup: snapshots do not include rules.
+// backupRulesProperty names the property that holds a bucket's rules in a backup, because snapshots lack the rules.
 func backupRulesProperty(name string) string { return rulesProperty + "@" + name }
 
 // RestoreFrom restores buckets, with their tables, metadata and rules, from a backup in another store. It makes one

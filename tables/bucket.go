@@ -183,7 +183,7 @@ func (s *Store) info(ctx context.Context, l icecat.Listed) (TableInfo, error) {
 	return infoOf(current), err
 }
 
-// checkName returns an error if a name is invalid. Only a table's name must not be empty.
+// checkName returns an error if a name is invalid. A table's name must not be empty; other names may be empty.
 func checkName(kind, name string) error {
 	invalid := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
 	switch {

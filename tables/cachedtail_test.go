@@ -10,8 +10,8 @@ import (
 )
 
 // TestCachedTail checks that the deduplicated rows of the tail (rows not yet in data files) are cached until the
-// tail changes, and that range scans return the right rows from the cache under every rule for duplicates, with
-// and without a filter.
+// tail changes. Range scans must return the right rows from the cache under every rule for duplicates, with and
+// without a filter.
 func TestCachedTail(t *testing.T) {
 	const n = 12_000
 	for _, rule := range []OnDuplicate{KeepAll, KeepFirst, KeepLast} {

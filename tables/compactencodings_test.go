@@ -15,8 +15,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// TestCompactReencodesOldFiles compacts files as earlier versions wrote them: all columns with dictionaries and zstd,
-// and without a page index. Such files can be read, and Compact merges them into files with the current encodings.
+// TestCompactReencodesOldFiles checks that files from earlier versions can be read, and that Compact merges them into
+// files with the current encodings. In the old files, all columns have dictionaries and zstd, but no page index.
 func TestCompactReencodesOldFiles(t *testing.T) {
 	b := bucketWithoutTail(t)
 	columns := arrow.NewSchema([]arrow.Field{

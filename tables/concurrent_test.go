@@ -74,7 +74,7 @@ func TestReadersDuringFolds(t *testing.T) {
 	readers.Wait()
 }
 
-// TestManyWriters appends from many goroutines to the same few tables, which do not exist at the start.
+// TestManyWriters checks that no row is lost if many goroutines append to the same few tables, which do not exist at first.
 func TestManyWriters(t *testing.T) {
 	t.Parallel()
 	for _, noTail := range []bool{false, true} {
@@ -107,8 +107,8 @@ func TestManyWriters(t *testing.T) {
 	}
 }
 
-// TestForeignCommits appends with Iceberg's library, through a second catalog, while rows are
-// appended, folded and replaced.
+// TestForeignCommits checks that no row is lost if Iceberg's library appends through a second catalog while the Store
+// appends and folds rows.
 func TestForeignCommits(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -200,7 +200,7 @@ func foreignAppend(ctx context.Context, cat *icecat.Catalog, r array.RecordReade
 	}
 }
 
-// TestTwoTails checks that two Stores can share a directory if their tails have different IDs.
+// TestTwoTails checks that two Stores can share a directory if their tails have different IDs, but not if the IDs are equal.
 func TestTwoTails(t *testing.T) {
 	t.Parallel()
 	if err := twoTails(t, hooks{fs: vfs.OS{}}); err != nil {

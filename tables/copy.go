@@ -92,7 +92,7 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 type copyJob struct {
 	from, to   *Store
 	snapshot   string
-	rules      string // name of the namespace property that stores a bucket's rules in from
+	rules      string // in the source, the name of the namespace property that holds a bucket's rules
 	keepOthers bool   // neither delete nor replace tables in the destination that are not copies from the source
 	restore    bool   // reuse files in the destination only if they are intact
 	results    []CopiedTable

@@ -82,7 +82,7 @@ func TestDeleteRows(t *testing.T) {
 	wantRows(t, b, "t", 1)
 }
 
-// TestDeleteRowsInTail deletes rows that are not yet in data files. Rows that are put later stay.
+// TestDeleteRowsInTail checks that DeleteRows deletes rows that are not yet in data files, but no rows that are put later.
 func TestDeleteRowsInTail(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	mustPut(t, b, "t", PutAppend, 1, 2, 3)

@@ -21,9 +21,9 @@ import (
 type rowsByTable map[string][]int64
 
 // crashRun runs operations on a Store. At random calls to the file system, the tail (rows not yet in data files)
-// and the database, and during some operations at every such call, it checks the state that a power loss or a kill
-// would leave: the tables must be in their state after the last acknowledged operation, or after the operation in
-// flight.
+// and the database, it checks the state that a power loss or a kill would leave. During some operations, it checks
+// that state at every such call. The tables must be in their state after the last acknowledged operation, or after
+// the operation in flight.
 //
 // The database is a real SQLite database that syncs every commit. It is never copied during a
 // commit, so a copy has the state of the last commit.
@@ -31,7 +31,7 @@ type crashRun struct {
 	t             testing.TB
 	seed          uint64
 	opRand        *rand.Rand
-	pointRand     *rand.Rand // chooses the calls
+	pointRand     *rand.Rand // chooses the calls at which to check
 	crashRand     *rand.Rand
 	callsPerCrash int
 	dir           string // the database's directory
@@ -218,7 +218,7 @@ func (r *crashRun) run(crashes int) (err error) {
 				mode = PutReplace
 				after[name] = nil
 			case k == 1:
-				count = 100 // too many for the tail
+				count = 100 // too many rows for the tail: written directly to a file
 			}
 			ns := sequence(next, count)
 			next += count

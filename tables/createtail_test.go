@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestCreateInTail creates a table by a small append, which syncs no file. Its rows are readable
-// immediately; other Stores see an empty table until the rows are folded (moved into data files).
+// TestCreateInTail checks that a small append that creates a table, and syncs no file, survives a power loss. Other
+// Stores see an empty table until the rows are folded (moved into data files).
 func TestCreateInTail(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -70,7 +70,7 @@ func TestCreateInTail(t *testing.T) {
 	wantRows(t, otherStore.Bucket(""), "a", 1, 2)
 }
 
-// TestConcurrentCreates creates the same tables concurrently from several Stores with separate tails.
+// TestConcurrentCreates checks that no row is lost if Stores with separate tails create the same tables concurrently.
 func TestConcurrentCreates(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -18,8 +18,8 @@ var corruptions = map[string]func(b, other []byte) []byte{
 	"deleted":      nil,
 }
 
-// corruptedStore returns a store of three tables with rows in data files and in the tail (not yet in data files), and
-// an undamaged copy of it. In the store, a file of table bad is damaged, which has the given kind and the path file.
+// corruptedStore returns a store of three tables, some with rows in the tail (not yet in data files), and an undamaged
+// copy of the store. In the store, one file of table bad is damaged: a file of the given kind, at the path file.
 func corruptedStore(t *testing.T, kind string, corruption func(b, otherContent []byte) []byte) (s, copied *Store, file string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestDeepFile checks that a Parquet file whose schema is nested so deeply that a recursive reader would
-// overflow its stack only causes an error for its table, in scans and in Verify.
+// TestDeepFile checks that an extremely nested schema in a Parquet file causes only an error for its table, in scans
+// and in Verify. Such a schema could overflow the stack of a recursive reader.
 func TestDeepFile(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})

@@ -77,8 +77,8 @@ func wantText(t testing.TB, b *Bucket, name, want string, at ...At) {
 	}
 }
 
-// TestEvolutionOfPuts puts rows with different columns under each kind of evolution, both through the tail (rows not
-// yet in data files) and in commits of data files.
+// TestEvolutionOfPuts checks which puts with other columns each kind of evolution allows, and the table after the put.
+// The put's rows go to the tail (rows not yet in data files) or directly to data files.
 func TestEvolutionOfPuts(t *testing.T) {
 	const table = "a int16; b float32; c utf8"
 	const row = `{"a":1,"b":0.5,"c":"x"}`

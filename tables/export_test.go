@@ -40,7 +40,7 @@ func parquetNumbers(t *testing.T, path string) (ns []int64, groups int) {
 	return ns, f.NumRowGroups()
 }
 
-// TestExport exports all or some rows of a table with a tail, and an old version, to a file or a directory.
+// TestExport checks that exported files contain exactly the selected rows, including rows in the tail or of an old version.
 func TestExport(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})

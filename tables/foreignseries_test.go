@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestForeignSeries corrects a partitioned table with keys. pyiceberg then reads the table and appends unordered rows.
+// TestForeignSeries checks that pyiceberg reads a corrected, partitioned table, and that rows it appends are read in order.
 func TestForeignSeries(t *testing.T) {
 	python := peers.Python(t, "pyiceberg")
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})

@@ -6,8 +6,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestGracePeriodRestarts calls Expire, which records a file as unused, before the file is committed.
-// When the file becomes unused again, its grace period must start again, because a reader may still read it.
+// TestGracePeriodRestarts checks that a file's grace period starts again if Expire records the file as unused, then the
+// file is committed, and then it becomes unused again. Otherwise, Expire could remove a file that a reader still reads.
 func TestGracePeriodRestarts(t *testing.T) {
 	t.Parallel()
 	var s *Store

@@ -86,7 +86,7 @@ func (b *Bucket) MetadataSize(ctx context.Context, name string) (_ int64, err er
 	return size, notFound(err)
 }
 
-// IcebergNames returns those names of the bucket's tables that are greater than after: the first limit names, sorted.
+// IcebergNames returns the sorted names of the bucket's tables: at most limit names, all greater than after.
 func (b *Bucket) IcebergNames(ctx context.Context, after string, limit int) (_ []string, err error) {
 	defer wrapError(&err, "list", b.Name(), "")
 	return b.store().cat.Names(ctx, namespaceOf(b.Name()), after, limit)
@@ -163,8 +163,8 @@ func (b *Bucket) StageIceberg(ctx context.Context, name string, meta table.Metad
 	return b.store().cat.MakeDirectories(meta.Location())
 }
 
-// CommitIceberg applies all changes in one commit, or none of them, and returns the changed tables. Each change must
-// concern a different table. If a requirement is not met, the error wraps ErrRequirement. If a table rejects its
+// CommitIceberg applies all changes in one commit, or none of them, and returns the changed tables. No two changes may
+// be for the same table. If a requirement is not met, the error wraps ErrRequirement. If a table rejects its
 // change, the error wraps RuleError, DuplicateError or ArgumentError.
 func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (results []*table.Table, err error) {
 	var pending []*txnChange
@@ -346,7 +346,7 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 		}
 		version := table.DefaultFormatVersion
 		if slices.ContainsFunc(p.change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion }) {
-			version = 1 // the updates raise the version to the requested one
+			version = 1 // the updates raise the format version to the requested one
 		}
 		b, err := table.NewMetadataBuilder(version)
 		if err != nil {

@@ -57,7 +57,7 @@ type manifestCheck struct {
 	fileIO  *icecat.FileIO
 	newMeta table.Metadata
 	checked map[string]iceberg.ManifestFile // manifests, keyed by path, that were already checked, or that were in the table before the commit
-	budget  *icecat.Budget                  // what remains of the limits on reading manifests
+	budget  *icecat.Budget                  // remaining budget for reading manifests
 }
 
 func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error {

@@ -86,7 +86,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestKill kills processes on one directory with kill -9 at random times; PARTD_KILLS sets how many.
+// TestKill checks that each process killed with kill -9 leaves all acknowledged rows; PARTD_KILLS sets how many are killed.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -122,9 +122,8 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// killRound starts a process, lets it work for a while and kills it. It adds each acknowledged
-// operation to acknowledged. inFlight are the rows that the tables contain if the operation that the kill
-// interrupted took effect.
+// killRound starts a process, lets it work for a while and kills it. It updates acknowledged after each acknowledged
+// operation. The kill interrupts an operation; if that operation took effect nevertheless, the tables contain inFlight.
 func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTable, next *int64) (inFlight rowsByTable, err error) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), killEnv+"="+dir)
@@ -152,7 +151,7 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTabl
 		op := []string{"append", "append", "append", "append", "append", "replace", "fold", "compact", "expire"}[rnd.IntN(9)]
 		count := int64(1 + rnd.IntN(3))
 		if rnd.IntN(6) == 0 {
-			count = 150 // too many for the tail
+			count = 150 // too many rows for the tail: written directly to a file
 		}
 		inFlight = rowsByTable{}
 		for k, v := range acknowledged {

@@ -18,7 +18,7 @@ import (
 
 var errNoBucket = errors.New("option Tables is set without a bucket: set option Buckets to exactly one bucket")
 
-// IDAge is how long, at least, the ID of a put is remembered.
+// IDAge is the minimum time for which the ID of a put is remembered.
 const IDAge = 30 * 24 * time.Hour
 
 // MaintainOptions configures Fold, Compact and Expire. Nil or the zero value selects all tables.

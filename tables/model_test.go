@@ -64,7 +64,7 @@ func (m *model) step(ctx context.Context) (string, error) {
 		mode := []PutMode{PutAppend, PutAppend, PutAppend, PutAppend, PutReplace, PutError}[m.rnd.IntN(6)]
 		maxRows := 5
 		if m.rnd.IntN(5) == 0 {
-			maxRows = 400 // too many for the tail
+			maxRows = 400 // if the rows are too many for the tail, they are written directly to a file
 		}
 		o := &PutOptions{}
 		ns := m.rows(maxRows)

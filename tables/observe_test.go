@@ -121,7 +121,7 @@ func TestObserverOfBackgroundFolds(t *testing.T) {
 func TestFoldsAgain(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldBytes: 1500, FoldAge: -1})
-	const puts = 6 // take more than FoldBytes, but less than the size at which Put itself folds
+	const puts = 6 // number of puts whose rows take more than FoldBytes, but less than the size at which Put itself folds
 	for n := range int64(2 * puts) {
 		mustPut(t, s.Bucket(""), "t", PutAppend, n)
 		if n%puts != puts-1 {

@@ -68,7 +68,7 @@ func init() { // kill refers to seriesSteps, so the literal cannot contain it
 func (m *seriesModel) ticks(span int64) []tick {
 	n := m.rnd.IntN(6)
 	if m.rnd.IntN(4) == 0 {
-		n = m.rnd.IntN(300) // too many for the tail
+		n = m.rnd.IntN(300) // if the rows are too many for the tail, they are written directly to a file
 	}
 	rows := make([]tick, n)
 	for i := range rows {
@@ -258,7 +258,7 @@ func (m *seriesModel) check(ctx context.Context, name string) error {
 	return nil
 }
 
-// checkRange compares a scan of a time range with a filter and some columns.
+// checkRange compares a scan of a time range, sometimes with a filter or only one column, with the model.
 func (m *seriesModel) checkRange(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil

@@ -113,7 +113,7 @@ func TestBytesReadByScans(t *testing.T) {
 				t.Errorf("%s, %s: the last row has time %d, want %d", name, scanName, lastRead, lastTime)
 			}
 			minBytes, maxBytes := c.files*fileBytes*6/10, c.files*fileBytes*14/10
-			if settings == nil && (scanName == "tail" || scanName == "last") { // only some pages of a file
+			if settings == nil && (scanName == "tail" || scanName == "last") { // these scans read only some pages of a file
 				minBytes, maxBytes = 1, fileBytes*6/10
 			}
 			if got := bytesRead.Load(); got < minBytes || got > maxBytes {
@@ -258,7 +258,7 @@ func TestRejectsNulls(t *testing.T) {
 	}
 }
 
-// TestTimeTypes orders tables by time columns of every allowed type.
+// TestTimeTypes checks order, ranges and duplicates in tables with time columns of every allowed type.
 func TestTimeTypes(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	types := []arrow.DataType{arrow.FixedWidthTypes.Date32}
@@ -308,8 +308,8 @@ func TestTimeTypes(t *testing.T) {
 	}
 }
 
-// TestTwoWriters puts rows with the same keys through two Stores, which simulate two processes, under each rule
-// for duplicates.
+// TestTwoWriters checks that each rule for duplicates holds if two Stores, which simulate two processes, put rows
+// with the same times.
 func TestTwoWriters(t *testing.T) {
 	for _, rule := range []OnDuplicate{KeepFirst, KeepLast, RefuseDuplicate} {
 		dir := t.TempDir()

@@ -100,7 +100,7 @@ type modelSeries struct {
 	wType          string             // the type of column w; "" if there is no such column
 	schemaVersion  int                // the schema version of the last migration
 	incarnation    int64              // distinguishes tables that had the same name
-	evolvedVersion Version            // the last version before its columns changed
+	evolvedVersion Version            // the table's last version before its columns changed
 }
 
 func (s *modelSeries) key() string {

@@ -122,7 +122,7 @@ func TestPartition(t *testing.T) {
 	}
 }
 
-// TestPartitionAuto puts rows over five years in one put: the periods become longer as more rows arrive.
+// TestPartitionAuto checks that the periods become longer as rows over five years arrive in one put.
 func TestPartitionAuto(t *testing.T) {
 	b := bucketWithoutTail(t)
 	s := ticks(arrow.Second, "")
@@ -228,7 +228,7 @@ func TestCompactKeepsLargeFiles(t *testing.T) {
 	}
 }
 
-// TestPartitionDuringDelete deletes rows through another Store while their files are partitioned.
+// TestPartitionDuringDelete checks that rows stay deleted if another Store deletes them while their files are partitioned.
 func TestPartitionDuringDelete(t *testing.T) {
 	ctx := t.Context()
 	b := bucketWithoutTail(t)

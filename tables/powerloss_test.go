@@ -85,8 +85,8 @@ func wantAtLeast(t *testing.T, dir string, o *Options, want [2][]int64) {
 	}
 }
 
-// powerTail keeps a tail in memory, and simulates a power loss: durable is the state that would remain, which is the
-// state when the last completed sync began.
+// powerTail is a tail in memory that simulates a power loss. Its field durable is the state that a power loss would
+// leave: the state at the beginning of the last completed sync.
 type powerTail struct {
 	*memTail
 	durable atomic.Pointer[memTail]
@@ -217,7 +217,7 @@ func syncKillChild(dir string) error {
 	return nil
 }
 
-// TestKillDuringWrites kills processes whose writers share syncs; PARTD_KILLS sets how many.
+// TestKillDuringWrites checks that acknowledged rows of writers that share syncs survive kills; PARTD_KILLS sets how many.
 func TestKillDuringWrites(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

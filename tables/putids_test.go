@@ -70,7 +70,7 @@ func TestSameIDDuringCommit(t *testing.T) {
 		}
 	}
 	put(other, 0)
-	var next int64 // the put of the other Store; 0 if none is due
+	var next int64 // number of the row that the other Store puts next; 0 means that it puts none
 	putOther := func() {
 		if n := next; n > 0 {
 			next = 0
@@ -235,7 +235,7 @@ func TestDeleteAndPutInTxn(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRows(t, s.Bucket(""), "a", 2)
-	if len(tail.values) != 1 { // the key that identifies the tail's catalog
+	if len(tail.values) != 1 { // one key is left, which identifies the tail's catalog
 		t.Fatalf("the tail has %d keys, want 1", len(tail.values))
 	}
 }

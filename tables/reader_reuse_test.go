@@ -73,8 +73,8 @@ var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.Record
 	},
 }
 
-// TestPutDrainedReader checks that putting a reader that another put has already read is an error, for every kind of
-// reader, even with an Observer, or if the first put wrote files batch by batch.
+// TestPutDrainedReader checks that Put returns an error for a reader that another Put has already read, whatever the kind
+// of reader, even with an Observer, and even if the first Put wrote files batch by batch.
 func TestPutDrainedReader(t *testing.T) {
 	for name, o := range map[string]*Options{"tail": nil, "files": {FoldBytes: 1}, "observed": {Observer: &recordingObserver{}}} {
 		b := mustOpen(t, t.TempDir(), o).Bucket("b")

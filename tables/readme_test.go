@@ -132,8 +132,8 @@ partd-tables backup --to /mnt/backup --name sunday
 	}
 }
 
-// TestReadmeModule checks that a user's module next to a clone of this repository builds with the workspace that the
-// tour shows, and with the lines for go.mod that it shows.
+// TestReadmeModule checks that a user's module next to a clone of this repository builds in both ways that the tour
+// shows: with a workspace, and with lines in go.mod.
 func TestReadmeModule(t *testing.T) {
 	clone, err := filepath.Abs("..")
 	if err != nil {

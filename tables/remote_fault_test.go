@@ -79,7 +79,7 @@ func TestUncertainUploads(t *testing.T) {
 	}
 }
 
-// TestDamagedObjects checks that reading a truncated or corrupt object without a cached copy is an error. So is creating
+// TestDamagedObjects checks that it is an error to read a truncated or corrupt object that is not cached, or to create
 // an object whose name another program has already used.
 func TestDamagedObjects(t *testing.T) {
 	b := &faultyBucket{}
@@ -120,7 +120,7 @@ func TestDamagedObjects(t *testing.T) {
 			}
 		}
 	}
-	if detected < 3*4 { // at least two data files, a manifest list and a manifest
+	if detected < 3*4 { // three kinds of damage to at least two data files, a manifest list and a manifest
 		t.Errorf("detected %d damaged objects, want at least 12", detected)
 	}
 	b.read = nil

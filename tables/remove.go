@@ -83,9 +83,9 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	return nil
 }
 
-// groupFiles groups the files to rewrite; each group becomes one file. The new files come after all other files, but rows
-// with the same time and keys must stay in their order of arrival. If the table can have such rows, groupFiles therefore
-// adds later files that overlap a file to its group.
+// groupFiles groups the files to rewrite; each group becomes one file. Rows with the same time and keys must stay in their
+// order of arrival, but the new files come after all other files. If the table can have rows with the same time and keys,
+// a group therefore includes all later files that overlap one of its files.
 func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
 	if w.def.Order == nil || w.def.Order.Merging() != sorted.All || w.def.Order.Rule == RefuseDuplicate {
 		for _, task := range touched {

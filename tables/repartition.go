@@ -10,7 +10,7 @@ import (
 
 // PartitionResult is the result of Bucket.Partition.
 type PartitionResult struct {
-	Partition   Partition `json:"partition"` // the table's periods; for PartitionAuto, those chosen from the data
+	Partition   Partition `json:"partition"` // the table's periods; for PartitionAuto, the periods chosen from the data
 	Why         string    `json:"why"`       // why the table has these periods
 	Version     Version   `json:"version"`
 	FilesBefore int       `json:"files_before"` // number of files replaced

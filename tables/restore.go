@@ -62,8 +62,8 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 	return ErrConflict
 }
 
-// planRestore returns, for the name of each table to restore, the table's listing in the snapshot. If the snapshot
-// lacks a table, which Restore must therefore delete, the listing has no location.
+// planRestore returns, for the name of each table to restore, the table's listing in the snapshot. A listing without a
+// location means that the snapshot lacks the table, so Restore must delete the table.
 func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []string) (map[string]icecat.Listed, error) {
 	ns := namespaceOf(b.Name())
 	planned := map[string]icecat.Listed{}

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestRestoreOne restores single tables with their rows, columns and metadata, and leaves other tables unchanged.
+// TestRestoreOne checks that Restore can restore single tables with rows, columns and metadata, and changes no other table.
 func TestRestoreOne(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)
@@ -106,7 +106,7 @@ func TestRestoreRaced(t *testing.T) {
 	wantRows(t, b, "a", 1, 2)
 	mustSnapshot(t, b, "x")
 	mustPut(t, b, "a", PutReplace, 3)
-	beforeCommit = func() { // the snapshot is taken again
+	beforeCommit = func() { // deletes the snapshot, and then takes another one of the same name
 		mustSucceed(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
 		mustPut(t, otherStore.Bucket(""), "a", PutAppend, 4)
 		mustSnapshot(t, otherStore.Bucket(""), "x")

@@ -24,10 +24,10 @@ import (
 type restoreStep struct {
 	source         *table.Table
 	meta           Metadata
-	uuid, location string // for a new table, if the step must create one
+	uuid, location string // UUID and location of the new table, if the step must create one
 
 	copied *content.Copy // the copied data files if the table comes from another store; otherwise nil
-	copyOf string        // Store.key of the original's metadata, if copied is set
+	copyOf string        // result of Store.key for the original table's metadata, if copied is set
 	base   *string       // metadata location that the table must have at the commit; "" means that the table must not exist, and nil allows any
 }
 

@@ -30,7 +30,7 @@ const maxRewrites = 10
 type rewrite struct {
 	e            entry
 	added        []iceberg.DataFile // files with new rows, which a later attempt can reuse
-	addedWritten int                // number of files in IO.Written when added was complete; a retry keeps these files
+	addedWritten int                // number of files written when added was complete; a retry removes later files
 
 	// Each attempt sets the following fields.
 	commit.Basis

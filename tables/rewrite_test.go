@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// TestRewriteDuringCommits commits through another Store after a rewrite has read its files, and
-// before the rewrite commits.
+// TestRewriteDuringCommits checks that a rewrite and a commit of another Store both take effect if that commit happens
+// after the rewrite has read its files, and before the rewrite commits.
 func TestRewriteDuringCommits(t *testing.T) {
 	ctx := context.Background()
 	deleteRows := func(b *Bucket) error {

@@ -135,7 +135,7 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// TestRowsOfManyBatches appends more rows than fit in one batch, and reads all rows, then only some of them.
+// TestRowsOfManyBatches checks that more rows than fit in one batch are read in order, and that a loop can end early.
 func TestRowsOfManyBatches(t *testing.T) {
 	type row struct{ N int }
 	all := make([]row, writeBatchRows+3)
@@ -174,7 +174,7 @@ func TestRowsOfManyBatches(t *testing.T) {
 	}
 }
 
-// TestRowsOfOtherTypes reads columns into fields of other types, if the values fit.
+// TestRowsOfOtherTypes checks that columns can be read into fields of other types if the values fit.
 func TestRowsOfOtherTypes(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "a", Type: arrow.PrimitiveTypes.Uint64, Nullable: true},

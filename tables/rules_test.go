@@ -12,7 +12,7 @@ import (
 
 const ruleColumns = "at timestamp[us]; n int16; s utf8; x float64"
 
-// TestRules puts rows that violate each kind of rule, with each kind of put.
+// TestRules checks that each kind of put rejects rows that violate a rule, for each kind of rule.
 func TestRules(t *testing.T) {
 	const good = `{"at":"2026-01-31 00:00:00","n":1,"s":"AB","x":1},{"at":"2026-01-31 00:00:01","n":2,"s":"CD","x":2}`
 	const extraRow = `{"at":"2026-02-01 00:00:00","n":3,"s":"EF","x":3},`

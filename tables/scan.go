@@ -104,8 +104,8 @@ type reader struct {
 	recycle   bool         // reuse the memory of released batches
 
 	skipFiles  map[string]bool // paths of files to omit
-	from, to   int             // range of indices of the files to read, if the table has no order; to = 0 means no end
-	skipInFile int64           // number of rows to skip in the file with index from
+	from, to   int             // read only files with indices in [from, to), if the table has no order; to = 0 means no end
+	skipInFile int64           // number of rows to skip in the first of these files
 
 	files        iter.Seq2[arrow.RecordBatch, error] // the files' rows; in an ordered table, merged with the tail's rows; nil if there are no files
 	readingFiles bool                                // whether storedBatches is yielding rows of files

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestSourceFilesOfScan limits how many source files contain the code that opening a scan executes, and the code that
-// a whole scan executes, so that the code stays easy to follow.
+// TestSourceFilesOfScan limits the number of source files whose code runs when a scan is opened, and during a whole
+// scan, so that a reader of the code needs to follow scans through only a few files.
 func TestSourceFilesOfScan(t *testing.T) {
 	if os.Getenv("PARTD_SCANNED") == "" {
 		t.Skip("set PARTD_SCANNED=1 to run this test, which builds a program with coverage counters")

@@ -246,7 +246,7 @@ func TestAgeAfterReopen(t *testing.T) {
 	wantRows(t, s.Bucket(""), "a", 1, 2)
 }
 
-// TestScanHalfNulls reads a file where half of the values are null.
+// TestScanHalfNulls checks that conditions select the right row in a file where half of the values are null.
 func TestScanHalfNulls(t *testing.T) {
 	b := bucketWithoutTail(t)
 	rows := array.NewRecordBuilder(memory.DefaultAllocator, numbers)

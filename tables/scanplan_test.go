@@ -11,8 +11,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// TestScanPlan plans a scan of a table with files and a tail, and then of the table with delete
-// files from another program.
+// TestScanPlan checks the plan of a table with files and a tail. After another program has added delete
+// files, the plan must have NeedsScan set.
 func TestScanPlan(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})

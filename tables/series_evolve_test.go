@@ -278,7 +278,7 @@ func TestEvolveSeries(t *testing.T) {
 	}
 }
 
-// TestSeveralChangesInUpdate replaces a table, changes its settings and puts rows into it in one Update.
+// TestSeveralChangesInUpdate checks that one Update can replace a table, change its settings and put rows into it.
 func TestSeveralChangesInUpdate(t *testing.T) {
 	ctx := t.Context()
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")

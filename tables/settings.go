@@ -17,7 +17,7 @@ import (
 // Settings configures a table. The zero value means a table without settings. The fields:
 //
 //   - Time string: the timestamp or date32 column that orders the rows. "" means the order of arrival.
-//   - Keys []string: columns that distinguish rows with equal times. If none, such rows are duplicates.
+//   - Keys []string: columns that distinguish rows with equal times. Without Keys, rows with equal times are duplicates.
 //   - OnDuplicate OnDuplicate: the rule for rows with equal times and keys.
 //   - Partition Partition: the length of the time periods; no file contains rows from more than one period.
 //   - Evolution Evolution: the column changes that the table allows.
@@ -66,7 +66,7 @@ type Compression = definition.Compression
 
 // Kinds of Compression. "" means CompressFast.
 const (
-	CompressFast  = definition.CompressFast  // Snappy for columns that Snappy makes smaller, or zstd if its result is less than half of Snappy's
+	CompressFast  = definition.CompressFast  // for each column: Snappy, zstd if the result is far smaller, or none if the column hardly shrinks
 	CompressSmall = definition.CompressSmall // zstd for every column
 )
 

@@ -68,8 +68,8 @@ func TestCompactDuringSettingsChange(t *testing.T) {
 	wantValues(t, b, "t", 3, 5, 1, 4)
 }
 
-// TestCorrectDuringSettingsChange gives a table a rule for duplicates while a correction that contains
-// duplicates is in progress.
+// TestCorrectDuringSettingsChange checks that if a table gets a rule for duplicates while a correction is in
+// progress, the rule also applies to the correction's rows.
 func TestCorrectDuringSettingsChange(t *testing.T) {
 	b := bucketWithoutTail(t)
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}

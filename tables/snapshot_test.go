@@ -59,8 +59,8 @@ func sweepAll(t testing.TB, s *Store) (removed int) {
 	return removed
 }
 
-// TestSnapshotOutlivesTables replaces, compacts, expires and deletes the tables of a
-// snapshot. Then it reads and restores all of them from the snapshot, also after the store is reopened.
+// TestSnapshotOutlivesTables checks that tables can be read and restored from a snapshot after they were replaced,
+// compacted, expired or deleted, even after the store is reopened.
 func TestSnapshotOutlivesTables(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

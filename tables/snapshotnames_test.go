@@ -30,10 +30,10 @@ func TestSnapshotInOrder(t *testing.T) {
 	}
 }
 
-// TestSnapshotRenamed renames a table with rows in the tail, as another program would, before the snapshot is taken.
+// TestSnapshotRenamed checks that a snapshot contains the tail's rows of a table that another program has renamed.
 func TestSnapshotRenamed(t *testing.T) {
 	t.Parallel()
-	for _, isNoticed := range []bool{false, true} { // whether the Store noticed that the old name is gone
+	for _, isNoticed := range []bool{false, true} { // whether the Store notices the rename before the snapshot
 		dir := t.TempDir()
 		s := mustOpen(t, dir, &Options{FoldAge: -1})
 		b := s.Bucket("")

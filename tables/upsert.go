@@ -159,7 +159,7 @@ func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
 	return out, nil
 }
 
-// appendKey appends an encoding of a row's key that no other key has. checkKeys must have accepted the columns.
+// appendKey appends an encoding of a row's key; different keys have different encodings. checkKeys must accept columns.
 func appendKey(dst []byte, columns []arrow.Array, row int) []byte {
 	for _, c := range columns {
 		dst = sorted.AppendKey(dst, c, row)
@@ -167,8 +167,8 @@ func appendKey(dst []byte, columns []arrow.Array, row int) []byte {
 	return dst
 }
 
-// mayMatch returns a deletePredicate.mayMatch that selects files whose key bounds overlap the key bounds of files, the
-// new files.
+// mayMatch returns a function for the field deletePredicate.mayMatch. The function selects each file whose key bounds
+// overlap the key bounds of at least one of files, which are the new files.
 func (k *keySet) mayMatch(icebergSchema *iceberg.Schema, stored *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (canMatch, canRemain bool) {
 	return func(bounds func(string) filter.Bounds) (canMatch, canRemain bool) {
 		for _, f := range files {

@@ -63,7 +63,7 @@ func TestUpsert(t *testing.T) {
 	wantRows(t, small, "t", 1)
 }
 
-// TestUpsertKeys upserts with keys of every type that is allowed for keys.
+// TestUpsertKeys checks that Upsert replaces the right rows, for keys of every type that is allowed for keys.
 func TestUpsertKeys(t *testing.T) {
 	for _, typ := range []arrow.DataType{
 		arrow.FixedWidthTypes.Boolean, arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64, arrow.PrimitiveTypes.Int64,

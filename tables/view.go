@@ -22,7 +22,7 @@ import (
 type view struct {
 	source   *Table
 	t        *table.Table
-	snapshot *table.Snapshot // set if the view is of an old version
+	snapshot *table.Snapshot // the selected old version; nil for the current state, or for a bucket snapshot
 	def      *definition.Definition
 	tail     *commit.Tail
 	rows     []arrow.RecordBatch // rows in the tail; the view's user must release them

@@ -74,8 +74,8 @@ func TestUniqueWithUncheckedTail(t *testing.T) {
 	wantText(t, b, "t", "v int32 | 7")
 }
 
-// TestNullTypeReplacedWithAnotherTail puts typed values into a table whose only column has the null type, while
-// another Store's tail has rows of the table.
+// TestNullTypeReplacedWithAnotherTail checks that no row is lost if typed values are put into a table whose only
+// column has the null type, while another Store's tail has rows of the table.
 func TestNullTypeReplacedWithAnotherTail(t *testing.T) {
 	null := func() array.RecordReader {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.Null, Nullable: true}}, nil))

@@ -60,7 +60,7 @@ func openWithHook(t *testing.T, o *Options, beforeCommit func()) *Store {
 	return s
 }
 
-// TestUpsertWidens upserts rows that widen the table's columns, or add some, in the same commit.
+// TestUpsertWidens checks that an upsert widens or adds columns in the same commit, or fails and changes nothing.
 func TestUpsertWidens(t *testing.T) {
 	const k = "k int64; v "
 	for _, c := range []struct{ columns, rows, put, row, want string }{
@@ -205,7 +205,7 @@ func TestUpsertUnderEvolutions(t *testing.T) {
 	}
 }
 
-// TestNullTypeReplaced replaces the null type of a column by another type, with a put, an upsert, or Evolve.
+// TestNullTypeReplaced checks that a put, an upsert or Evolve can give a column of the null type another type.
 func TestNullTypeReplaced(t *testing.T) {
 	for _, typ := range []string{"bool", "int8", "int64", "uint64", "float16", "float64", "utf8", "binary", "date32", "timestamp[ns, tz=UTC]", "decimal(38, 2)", "duration[ns]"} {
 		value := map[string]string{"bool": "true", "utf8": `"x"`, "binary": `"AA=="`, "date32": `"2026-01-31"`, "timestamp[ns, tz=UTC]": `"2026-01-31T00:00:00Z"`, "decimal(38, 2)": `"1.25"`}[typ]

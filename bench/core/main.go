@@ -67,7 +67,7 @@ func compare(rounds int, filter string) error {
 	return w.Flush()
 }
 
-// result is what a run prints: the number of entries, and the peak memory in kB.
+// result is what a run prints: the number of entries, the seconds, and the peak memory in kB.
 type result struct{ entries, seconds, rss float64 }
 
 // rate returns the speed in millions of entries per second.

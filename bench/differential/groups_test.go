@@ -42,7 +42,7 @@ func (r *run) aggregates(in *input) []aggregateSpec {
 	}
 	add(nil, false, "count", "first", "last", "any", "distinct", "list", "mode", "min:b", "max:b")
 	add(in.numeric, false, "sum", "mean", "min", "max", "median", "quantile")
-	// Floats lose the differences between wide integers, so deviations cannot be compared.
+	// Floats round wide integers and so change their differences: deviations cannot be compared.
 	approximate := make([]bool, len(in.names))
 	for i := range approximate {
 		approximate[i] = in.numeric[i] && !in.wide[i]
@@ -212,8 +212,8 @@ func quantileOf(list []cell, fraction float64) cell {
 	if weight == 0 {
 		return numberCell(value.RatString())
 	}
-	// A float may not represent the difference of the two numbers exactly. If they nearly cancel, the
-	// rounding error dominates the result, so the tolerance depends on both numbers.
+	// In floats, the difference of low and high is rounded. If low and high nearly cancel in the
+	// result, the rounding error dominates, so the tolerance depends on both.
 	c := numberCell(value.RatString())
 	for _, x := range []*big.Rat{low, high} {
 		f, _ := x.Float64()

@@ -176,7 +176,7 @@ func (r *run) write(in *input, name string, parts int) error {
 			in.raw = append(in.raw, raw+strings.TrimSuffix(ending, "\n"))
 		}
 		text := b.String()
-		// Keep the newline of an empty last record, without which it would not be a record.
+		// Keep the newline if the last record is empty: without it, there would be no record.
 		if ending == "\n" && r.maybe(0.2) && text != ending && !strings.HasSuffix(text, "\n\n") {
 			text = strings.TrimSuffix(text, ending)
 		}

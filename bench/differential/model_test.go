@@ -106,7 +106,7 @@ func pickAll(names []string, cols []int) (chosen []string) {
 	return chosen
 }
 
-// keyOf encodes the fields of a row as a text that identifies them and sorts like them.
+// keyOf encodes fields of a row as a text, which differs for different fields and sorts like them.
 func keyOf(row []cell, cols []int, typed bool) string {
 	var b strings.Builder
 	for _, c := range cols {
@@ -123,8 +123,8 @@ func keyOf(row []cell, cols []int, typed bool) string {
 	return b.String()
 }
 
-// sortRows returns the rows sorted by the columns, each in a random direction, which it appends to
-// the column's name in byFields.
+// sortRows returns the rows sorted by the columns. It picks the order of each column at random,
+// and appends the order to the column's name in byFields.
 func (r *run) sortRows(in *input, cols []int, byFields []string, descending bool) [][]cell {
 	var compare []func(a, b []cell) int
 	for i, col := range cols {

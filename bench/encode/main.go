@@ -34,7 +34,7 @@ const (
 
 func main() { program.Compare(runOne, compare) }
 
-// runOne makes the run of a codec and a shape of elements, such as "pickle rows".
+// runOne makes one run. The text run names a codec and a shape of elements: "pickle rows".
 func runOne(run string) error {
 	codec, shape, _ := strings.Cut(run, " ")
 	element, ok := map[string]func(int) any{

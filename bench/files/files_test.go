@@ -153,7 +153,7 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// TestFigures checks medians, the memory trace of the median run, and the reasons for missing values.
+// TestFigures checks that the figures have medians, the median run's memory trace, and problems.
 func TestFigures(t *testing.T) {
 	f := &flags{figures: filepath.Join(t.TempDir(), "f.jsonl"), trace: true}
 	in := &input{keys: 7, bytes: 6e6}

@@ -107,9 +107,9 @@ func (f *flags) groupingTable() *table {
 }
 
 // joinTable returns the table x, small, medium or big, like join-datagen.R in the db-benchmark.
-// Each other table has nine tenths of the keys of x. With --missing, that percentage of the keys of
-// x is missing in all rows. Columns of strings, such as id4, contain "id" and the key. If the key
-// is missing, these columns are empty, while join-datagen.R writes idNA.
+// Each other table has nine tenths of the keys of x. The flag --missing sets the percentage of x's
+// keys that are left out in all rows. Columns of strings, such as id4, contain "id" and the key. If
+// the key is missing, these columns are empty, while join-datagen.R writes idNA.
 func (f *flags) joinTable(name string) *table {
 	n := uint64(f.rows)
 	keys := []uint64{max(n/1e6, 10), max(n/1e3, 10), n}

@@ -73,7 +73,7 @@ func (f *flags) memoryContenders(j job) (contenders []contender, err error) {
 	return contenders, nil
 }
 
-// ratios summarizes, over all questions, the time of the fastest peer divided by partd's time.
+// ratios summarizes one ratio over all questions: the fastest peer's time divided by partd's time.
 type ratios struct {
 	N       int     `json:"questions"`
 	Mean    float64 `json:"geometric_mean"`

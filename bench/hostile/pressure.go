@@ -21,8 +21,8 @@ import (
 const (
 	processMemory       = 512 << 20              // the server's --memory
 	quota               = 8 << 20                // the server's --max-bytes
-	maxWaitOtherAddress = 100 * time.Millisecond // maximum p99 for an honest client with another address than the attackers
-	maxWaitSameAddress  = 2 * time.Second        // maximum p99 for an honest client with the attackers' address
+	maxWaitOtherAddress = 100 * time.Millisecond // maximum p99 latency of an honest client whose address differs from the attackers'
+	maxWaitSameAddress  = 2 * time.Second        // maximum p99 latency of an honest client with the attackers' address
 	releaseDelay        = 5 * time.Second        // time in which the server must release memory after the attack
 	answerTimeout       = 10 * time.Second       // after this time without an answer, an honest client gives up
 )

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// hashLog extends hashFiles with a minimal write-ahead log, to show what such a log costs at least.
+// hashLog extends hashFiles with a minimal write-ahead log, to show the minimum cost of such a log.
 // It writes each batch with a checksum, in one call, to one of two files. When a file is full, the
 // log continues at the start of the other file. Nothing reads the log.
 type hashLog struct {

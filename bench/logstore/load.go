@@ -68,7 +68,7 @@ func (l *load) keyOf(i uint64) uint64 {
 // putKey writes the key with the given index, which has keyLen bytes, to b.
 func putKey(b []byte, index uint64) {
 	const digits = "0123456789abcdefghijklmnopqrstuv"
-	x := index * 0x9E3779B97F4A7C15 // the factor is odd, so each index has another product
+	x := index * 0x9E3779B97F4A7C15 // the factor is odd, so each index has a different product
 	b[0] = 'k'
 	for j := 1; j < keyLen; j++ {
 		b[j] = digits[x>>59]

@@ -24,7 +24,7 @@ func TestEveryStoreIsChecked(t *testing.T) {
 	}
 }
 
-// TestCompareScans runs a small comparison of scans, which checks that they read all values.
+// TestCompareScans checks with little data that the compared scans read all values.
 func TestCompareScans(t *testing.T) {
 	f := flags{bytes: 1 << 20, memory: 16 << 20, value: 100, batch: 1000, rounds: 1, dir: t.TempDir()}
 	if err := f.compareScans(); err != nil {

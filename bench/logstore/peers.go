@@ -78,9 +78,9 @@ func (silentLogger) Fatalf(f string, a ...any) {
 	panic(fmt.Sprintf(f, a...))
 }
 
-// pebbleStore is Pebble. With its defaults, it appends by Pebble's Merge, which concatenates values.
-// The fastest known settings for this load use no write-ahead log and no compaction. Each appended
-// value then has a separate key: the entry's key and a sequence number.
+// pebbleStore is Pebble. With Pebble's defaults, it appends with Merge, which concatenates values.
+// With the fastest known settings for this load, there is no write-ahead log and no compaction, and
+// each appended value has its own key: the entry's key and a sequence number.
 type pebbleStore struct {
 	db     *pebble.DB
 	suffix int // bytes of the sequence number; 0 with the defaults

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// mutant is one entry of a list. Its fields are those of the format.
+// mutant is one entry of a list. The first fields hold the entry's fields; name is "mutant".
 type mutant struct {
 	name, why, in, old, new, test, found, survives string
 
@@ -66,8 +66,8 @@ func (m *mutant) baseline() string {
 	return "survives: " + m.survives
 }
 
-// writeBaseline replaces the baseline of m in its list. An empty finder leaves the sentence for a
-// survivor empty.
+// writeBaseline replaces the baseline of m in its list. If finder is "", it writes "survives"
+// without a sentence.
 func (m *mutant) writeBaseline(finder string) error {
 	m.lines[m.line] = "found: " + finder
 	if finder == "" {

@@ -5,7 +5,7 @@
 //	go run ./bench/mutants
 //	go run ./bench/mutants --only 'filedir-.*' --update
 //
-// The exit code is 1 if a mutant survives that the baseline says is found, if a mutant cannot be
+// The exit code is 1 if a mutant survives although its baseline is "found", if a mutant cannot be
 // applied or compiled, or if the tests fail without a mutant. A test that takes too long has found
 // its mutant.
 //

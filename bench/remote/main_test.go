@@ -35,7 +35,7 @@ func TestLoads(t *testing.T) {
 	}
 }
 
-// TestReaders runs the readers on little data. They check the number of bytes that they read.
+// TestReaders checks that the readers read the expected number of bytes, with little data.
 func TestReaders(t *testing.T) {
 	for _, store := range []string{"log:", "file:", "mem:"} {
 		if err := measureReaders(t.Context(), "readers, "+store, store, 16, 1, true); err != nil {
@@ -44,7 +44,7 @@ func TestReaders(t *testing.T) {
 	}
 }
 
-// TestShards compares one and three servers on little data. It checks the number of bytes read.
+// TestShards checks that one and three servers return all bytes, with little data.
 func TestShards(t *testing.T) {
 	if err := measureShards(t.Context(), 8, 1, true); err != nil {
 		t.Error(err)

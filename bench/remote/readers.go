@@ -17,12 +17,12 @@ import (
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
-// readerEnv is the environment variable that makes this program a reader. Its arguments are
-// URL PART PARTS.
+// readerEnv is the environment variable that makes this program a reader. A reader's arguments
+// are URL PART PARTS.
 const readerEnv = "PARTD_BENCH_READER"
 
-// readIfChild scans a part of a store and prints the number of bytes of the values, instead of
-// running the benchmark, if a readerGroup started this process.
+// readIfChild does nothing unless a readerGroup started this process. Otherwise, it scans a part
+// of a store, prints the number of bytes of the values, and exits.
 func readIfChild() {
 	if os.Getenv(readerEnv) == "" {
 		return

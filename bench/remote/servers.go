@@ -71,7 +71,7 @@ type idleFigures struct {
 }
 
 // measureIdle opens n connections, sends one append over each, and then measures the server's
-// memory and CPU time while they are idle.
+// memory and CPU time while the connections are idle.
 func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 	const idleTime = 10 * time.Second
 	p, err := startServer(ctx, "mem:")

@@ -20,7 +20,7 @@ func randomBytes(n int) []byte {
 	return b
 }
 
-// TestPython sends every request of Python's client with zmq4's DEALER.
+// TestPython checks the replies to every request of Python's client, sent with zmq4's DEALER.
 func TestPython(t *testing.T) {
 	large := string(randomBytes(64 << 20))
 	message := []string{"append"}
@@ -71,7 +71,7 @@ func TestPython(t *testing.T) {
 	}
 }
 
-// TestOperations sends every operation of the Go client's protocol with zmq4's DEALER.
+// TestOperations checks every operation of the Go client's protocol, sent with zmq4's DEALER.
 func TestOperations(t *testing.T) {
 	large := randomBytes(64 << 20)
 	for transport, address := range transports {

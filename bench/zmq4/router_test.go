@@ -103,8 +103,8 @@ func (r *relay) close() {
 	r.router = nil
 }
 
-// TestClientKeepsPromises runs the test suite for stores with zmq4 between our client and our
-// server, and checks which operations passed through zmq4.
+// TestClientKeepsPromises checks that our client passes the test suite for stores with zmq4
+// between the client and our server, and that the suite's operations pass through zmq4.
 func TestClientKeepsPromises(t *testing.T) {
 	abilities := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen, partdtest.CanScan,
@@ -144,8 +144,8 @@ func dialClient(t testing.TB, url string) *remote.Client {
 	return c
 }
 
-// TestClient covers requests that the test suite does not send: large values in one message and in
-// parts, many keys, and the abilities of a log store.
+// TestClient checks requests that the test suite does not send: large values in one message and in
+// parts, many keys, and the optional operations of a log store.
 func TestClient(t *testing.T) {
 	large := randomBytes(64 << 20)
 	for transport, address := range transports {
@@ -248,8 +248,8 @@ func TestDisconnects(t *testing.T) {
 	}
 }
 
-// TestDealerLeaves disconnects zmq4 DEALERs while they send and receive. The server must still
-// serve others, and must not apply incomplete requests.
+// TestDealerLeaves checks that if zmq4 DEALERs disconnect while they send and receive, the server
+// still serves others and applies no incomplete requests.
 func TestDealerLeaves(t *testing.T) {
 	value := string(randomBytes(8 << 20))
 	for transport, address := range transports {

@@ -35,8 +35,8 @@ func addToken(t *testing.T, dir, users string, args ...string) (file, token stri
 	return file, strings.TrimSpace(out)
 }
 
-// TestUsers runs a server with TLS, users and namespaces, which clients access by URLs. It reloads users
-// and certificates while the server runs, and checks that the log contains no secrets.
+// TestUsers checks a server with TLS, users and namespaces: clients access it by URLs, it reloads users
+// and certificates while it runs, and its log contains no secrets.
 func TestUsers(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
@@ -163,7 +163,7 @@ func waitFor(t *testing.T, p *serverproc.Process, words string) {
 	}
 }
 
-// TestOpenSSL connects to a server with another implementation of TLS.
+// TestOpenSSL checks that openssl can connect to a server with TLS 1.3, but not with TLS 1.2.
 func TestOpenSSL(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {

@@ -116,7 +116,7 @@ func TestNotReady(t *testing.T) {
 	stop(t, p)
 }
 
-// TestExitOnStdinClose closes the server's standard input, as happens when its parent process ends.
+// TestExitOnStdinClose checks that the server exits when its standard input is closed, as when its parent ends.
 func TestExitOnStdinClose(t *testing.T) {
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir(), "--exit-on-stdin-close")
 	in, err := cmd.StdinPipe()

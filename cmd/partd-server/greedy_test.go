@@ -88,7 +88,7 @@ func u64s(values ...uint64) (b []byte) {
 	return b
 }
 
-// announceFrame returns an incomplete frame: a header that announces size bytes, and only the first bytes, begin.
+// announceFrame returns an incomplete frame: a header that announces size bytes, followed only by begin.
 func announceFrame(size uint64, begin []byte) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{2}, size), begin...)
 }
@@ -172,8 +172,8 @@ func greedyLoads() []greedyLoad {
 	}
 }
 
-// TestGreedyPeers has a thousand connections from one address use as many resources as they can, and
-// reconnect when the server closes them. A client at another address must be served within a second
+// TestGreedyPeers opens a thousand connections from one address that use as many resources as they can,
+// and reconnect when the server closes them. A client at another address must be served within a second
 // or, on a busy machine, within four times the wait measured on an idle server. A client at the same
 // address must make progress. The server must stay within its memory limit. After the greedy peers have
 // disconnected, it must not have more descriptors, goroutines or connections than before.

@@ -198,7 +198,7 @@ func (p pythonPeer) Delete(_ context.Context, keys ...string) error {
 	return p.peer.Ask([]string{"ack"}, "delete", keys[0])
 }
 
-// TestLinearizable checks operations on each store, over both protocols, and over cut connections.
+// TestLinearizable checks that operations on each store are linearizable, over both protocols and over cut connections.
 func TestLinearizable(t *testing.T) {
 	histories := numberFromEnv(t, "PARTD_HISTORIES", 400)
 	for _, c := range []struct {

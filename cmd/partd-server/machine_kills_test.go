@@ -95,7 +95,7 @@ func (m *mortalClient) readState(ctx context.Context) (contents, error) {
 	return all, nil
 }
 
-// change calls f, which makes a change, and may kill the server. effect applies the change to the expected content.
+// change calls f, which makes a change, and sometimes kills the server during f. effect changes the expected content.
 func (m *mortalClient) change(ctx context.Context, f func() error, effect func(contents)) error {
 	if !m.isDue() {
 		return f()

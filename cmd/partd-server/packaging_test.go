@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestPackaging checks the options in the systemd unit and the container file, and the unit's exposure.
+// TestPackaging checks the options in the systemd unit and the container file, and the unit's security score.
 func TestPackaging(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "--help")
 	for _, file := range []string{"../../packaging/partd-server.service", "../../packaging/Containerfile"} {

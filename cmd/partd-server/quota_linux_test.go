@@ -125,8 +125,8 @@ func TestQuotaOfANamespace(t *testing.T) {
 	stop(t, p)
 }
 
-// TestDeletesFreeSpace deletes keys of a store at its quota, and checks that appends succeed within
-// a minute. The quota may be small, and requests to another namespace close the store.
+// TestDeletesFreeSpace checks that after deletes, a store at its quota accepts appends within a
+// minute, even if the quota is small and requests to another namespace close the store.
 func TestDeletesFreeSpace(t *testing.T) {
 	for _, quota := range []int{8 << 20, 24 << 20} {
 		for _, namespace := range []string{"", "/full"} {

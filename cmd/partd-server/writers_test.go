@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// writer changes a store through a client, in its own goroutine. Other writers do not use its own
-// keys, so it knows their values. It appends numbered pieces to the shared keys.
+// writer changes a store through a client, in its own goroutine. It has its own keys, and knows
+// their values, because no other writer uses them. It appends numbered pieces to the shared keys.
 type writer struct {
 	name    string
 	store   partd.Partd

@@ -1,5 +1,5 @@
-// Command partd splits large files into a store of bytes under keys, and reads
-// such stores. See "partd --help".
+// Command partd splits large files by key into a store, and reads such stores.
+// See "partd --help".
 package main
 
 import (

@@ -56,7 +56,7 @@ func TestShuffles(t *testing.T) {
 	}
 }
 
-// TestBlocks encodes and decodes data of one block, of several blocks, and with a short last block.
+// TestBlocks checks that encoding and decoding preserve data of one or several blocks, the last of which can be short.
 func TestBlocks(t *testing.T) {
 	d := NewDecoder(10 << 20)
 	for _, codec := range []Compressor{LZ4, Zstd, Copy} {

@@ -82,8 +82,8 @@ func transpose(m *[8]uint64) {
 }
 
 // bitShuffle copies numbers of size bytes from src to dst: the lowest bits of all numbers, then
-// the next bits, and so on. The first number's bit is the lowest of a byte. Unless there is a
-// multiple of 8 numbers, src is copied unchanged.
+// the next bits, and so on. Each byte of dst has bits of 8 numbers, the first number's bit lowest.
+// If the count of numbers is not a multiple of 8, src is copied unchanged.
 func bitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, false) }
 
 func unbitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, true) }

@@ -14,7 +14,7 @@ import (
 // becomes bin, and time.Time becomes MessagePack's timestamp. Join concatenates slices and
 // strings, and rejects several values of any other type; see [encode.ErrNoJoin].
 //
-// Codec never allocates memory just because a length field claims it. But the memory of a
+// Codec never trusts a length field when it allocates memory. But the memory of a
 // value depends on the type, because a byte or two may stand for a large struct.
 func Codec[T any]() encode.ValueCodec[T] {
 	encodeValue, decodeValue := gomsgpack.Of[T]()

@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// TestStoredBytesDoNotChange checks that the encoding is what earlier versions have written, because stores may
-// contain such data.
+// TestStoredBytesDoNotChange checks that values are encoded as in earlier versions, because stores may contain data
+// of these versions.
 func TestStoredBytesDoNotChange(t *testing.T) {
 	type row struct {
 		Name string `json:"name"`

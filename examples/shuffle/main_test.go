@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// TestLongestStays compares the program's output with a map in memory.
+// TestLongestStays checks the program's output against a computation with a map in memory.
 func TestLongestStays(t *testing.T) {
 	count := 2_400_000
 	if race.Enabled || testing.Short() {

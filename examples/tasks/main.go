@@ -99,8 +99,8 @@ func (p *part) set(text string) error {
 	return nil
 }
 
-// mapFile is a task: it appends each line of a file, or for the job count each word, to the key of
-// its partition.
+// mapFile is a task. It appends each line of a file to the key of the line's partition. If the job
+// is "count", it does so with each word instead.
 func mapFile(ctx context.Context, store partd.Partd, job, side, name string) error {
 	w, err := shuffle.Begin(ctx, store, side+" "+name, "") // each start of this program is a separate attempt at the task
 	if errors.Is(err, shuffle.ErrCommitted) {

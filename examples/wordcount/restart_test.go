@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// restartScript is the script of a Python client. The test kills and restarts its server while it runs.
+// restartScript is a Python client. While the client runs, the test kills and restarts the server.
 const restartScript = `
 import sys, time, partd, zmq
 c = partd.Client(sys.argv[1])

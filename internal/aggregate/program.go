@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// Program computes those aggregates of a group whose state has a fixed size.
+// Program computes, for groups of records, the aggregates that have a state of fixed size.
 type Program struct {
 	Words int // number of words in a group's state; they must initially be 0
 
@@ -23,7 +23,7 @@ type check struct{ number, boolean bool }
 // stateIndex says where an aggregate's words are in the state.
 type stateIndex struct {
 	first int // index of the aggregate's first word
-	count int // for Mean, Quantile and Mode: index of the number of values
+	count int // for Mean, Quantile and Mode: index of the word with the number of values
 }
 
 // step updates an aggregate's words in a state with a value of a column.
@@ -106,8 +106,8 @@ func (p *Program) addStep(kind stepKind, c Columns) int {
 	return s.first
 }
 
-// Numbers checks the values of a record. It stores the values that must be numbers in numbers, by
-// column. It ignores empty values. It returns the column of the first invalid value, or -1.
+// Numbers checks the values of a record that are not empty, and returns the column of the first
+// invalid value, or -1. If a column must contain numbers, it stores the number in numbers[column].
 func (p *Program) Numbers(values [][]byte, numbers []Number) int {
 	for col, c := range p.checks {
 		if len(values[col]) == 0 {

@@ -120,7 +120,7 @@ func TestPairsPrecision(t *testing.T) {
 		rows = append(rows, []string{strconv.FormatFloat(y, 'g', -1, 64), strconv.FormatFloat(x, 'g', -1, 64), ""})
 	}
 	n := toBigFloat(float64(len(rows)))
-	sumOfProducts := func(a, b []*big.Float, ma, mb *big.Float) *big.Float { // of the distances from the means
+	sumOfProducts := func(a, b []*big.Float, ma, mb *big.Float) *big.Float { // sum of (a-ma)*(b-mb)
 		sum := toBigFloat(0)
 		for i := range a {
 			sum.Add(sum, toBigFloat(0).Mul(toBigFloat(0).Sub(a[i], ma), toBigFloat(0).Sub(b[i], mb)))

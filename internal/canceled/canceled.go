@@ -35,8 +35,8 @@ func Explain(ctx context.Context, err error) error {
 	return &endedError{err, cause}
 }
 
-// Failure returns a cause for canceling a derived context because of err. For such a context, Err
-// returns only err, because the context of the caller has not ended.
+// Failure returns a cause for canceling a derived context after err. Err then returns only err,
+// because the caller's own context has not ended.
 func Failure(err error) error { return &failureCause{err} }
 
 type failureCause struct{ error }
@@ -59,8 +59,8 @@ func (e *endedError) Error() string {
 
 func (e *endedError) Unwrap() error { return e.err }
 
-// Is also checks the cause, unless target is ErrUnknownOutcome. If the cause wraps this error, the
-// outcome of another operation is unknown, which says nothing about the canceled operation.
+// Is also checks the cause, unless target is ErrUnknownOutcome. A cause that wraps
+// ErrUnknownOutcome is about another operation, and says nothing about the canceled one.
 func (e *endedError) Is(target error) bool {
 	if other, ok := target.(*endedError); ok { // another error of the same context
 		return errors.Is(e.err, other.err) && errors.Is(e.cause, other.cause)

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/testcert"
 )
 
-// TestPeers connects two nodes that present certificates to each other, before and after the files of
-// both are replaced. It also checks that a node without a certificate is rejected.
+// TestPeers checks that two nodes accept each other's certificates, before and after the files of
+// both are replaced, and that a node without a certificate is rejected.
 func TestPeers(t *testing.T) {
 	ca, err := testcert.New(t.TempDir(), "ours")
 	if err != nil {

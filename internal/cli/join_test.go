@@ -283,9 +283,9 @@ func TestJoinLikeCoreutils(t *testing.T) {
 	}
 }
 
-// TestJoinWithinMemory joins a file that is larger than --memory with three others. The first fits in
-// a hash table. The second does not quite fit, which partd notices only while reading it. The third is as
-// large as the left file. One key has half of the left file's rows, and the join yields 4 million pairs.
+// TestJoinWithinMemory checks the memory and the engine of joins whose left file is larger than --memory. The first
+// right file fits in a hash table. The second does not quite fit, which partd notices only while reading it. The third is as
+// large as the left file. One key has half of the left file's rows, and each join yields 4 million pairs.
 func TestJoinWithinMemory(t *testing.T) {
 	scale := 1
 	if race.Enabled {

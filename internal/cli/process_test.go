@@ -298,7 +298,7 @@ func TestBrokenPipe(t *testing.T) {
 	}
 }
 
-// leaveEarly stops reading a command's output after some bytes, and reports whether SIGPIPE ended it.
+// leaveEarly stops reading a command's output after some bytes. quiet reports whether SIGPIPE ended the command.
 func leaveEarly(t *testing.T, cmd *exec.Cmd) (quiet bool, err error) {
 	t.Helper()
 	stdout, err := cmd.StdoutPipe()

@@ -161,8 +161,8 @@ func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	return nil
 }
 
-// shuffleProof compares a checksum of the records read with a checksum of the store's content, for
-// which it reads the whole store.
+// shuffleProof compares the checksum of the records read with the checksum of the store's content.
+// To compute the second one, the store reads all its data.
 type shuffleProof struct {
 	store  partd.Checker // nil if there is no proof by checksum
 	before partd.CheckResult

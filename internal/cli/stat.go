@@ -78,7 +78,7 @@ type statRecord struct {
 	largestKeys []partd.KeyInfo
 }
 
-// readStat also returns the number of changes, if a server counts them.
+// readStat reads a store's statistics; changes is the number of changes, or 0 if no server counts them.
 func readStat(ctx context.Context, store partd.Partd, top int) (r statRecord, changes int64, err error) {
 	stats, err := partd.Stat(ctx, store)
 	if err != nil {

@@ -112,7 +112,7 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 	if ctx.Err() != nil || err != nil && damageIn(err) == nil {
 		return err
 	}
-	// Nothing was written, so the bottom store has all keys.
+	// Nothing was written, so no layer holds keys that the bottom store lacks.
 	bar.Wait("counting keys", nil)
 	for info, keysErr := range partd.Keys(ctx, bottomStore(store)) {
 		if keysErr != nil {

@@ -173,8 +173,8 @@ func TestVerifyWriteAhead(t *testing.T) {
 	}
 }
 
-// TestReadersOfLog checks that several processes can read a log store at the same time. While a process has opened it
-// for writing, other processes cannot open it, and the error must name that process.
+// TestReadersOfLog checks that several processes can read a log store at the same time. While one process has the store
+// open for writing, other processes cannot open it, and their error must name the first process.
 func TestReadersOfLog(t *testing.T) {
 	dir, _ := smallStores(t)
 	reader, err := stores.Open(t.Context(), "log:"+dir+"?readonly=true")

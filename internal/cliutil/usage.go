@@ -118,11 +118,11 @@ func valueError(f *pflag.Flag, value string, err error) error {
 	return err
 }
 
-// diskErrors lists errors that concern a whole disk, not a single key or file.
+// diskErrors lists errors that affect a whole disk, not only one key or file.
 var diskErrors = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO}
 
-// Message returns an error's text for people. The text contains each path only once, and begins
-// with a cause that concerns a whole disk.
+// Message returns an error's text for people. The text contains each path only once. If one of
+// diskErrors is the cause, the text begins with it.
 func Message(err error) string {
 	text := strings.TrimPrefix(err.Error(), "partd: ")
 	text = strings.ReplaceAll(text, ": partd: ", ": ")

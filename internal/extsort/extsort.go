@@ -43,7 +43,7 @@ type Stats struct {
 	Records int64         // number of input records
 	Bytes   int64         // total size of input records, without keys
 	Sum     ledger.Sum128 // sum of each record's xxh3-128; with KeepKeys, of (key length as a uvarint, key, record)
-	Runs    int64         // number of runs written, including merged ones
+	Runs    int64         // number of runs written, including the results of merges
 	Passes  int           // maximum number of times that a record was merged
 	Written int64         // total size of the runs in bytes
 }
@@ -74,7 +74,7 @@ type Sorter struct {
 
 	sortPermits chan struct{} // semaphore: limits the slots sorted at the same time to Threads
 	readLock    sync.Mutex    // held while a block is read ahead, so that only one is read at a time
-	dropLock    sync.Mutex    // held while the disk space of read blocks is freed
+	dropLock    sync.Mutex    // held while the disk space of blocks that were already read is freed
 }
 
 // sizes holds sizes in bytes that depend on the sorter's memory.
@@ -82,7 +82,7 @@ type sizes struct {
 	slot          int
 	block         int // size of a block of a run; a longer record has its own block
 	buffer        int // size of a writer's buffer, and of an output block
-	bufferRecords int // maximum number of records in a writer's buffer; their entries fit in a slot
+	bufferRecords int // maximum number of records in a writer's buffer; a slot has room for their entries
 	maxRecord     int // maximum size of a record with its key
 }
 

@@ -148,7 +148,7 @@ func TestSortIsStable(t *testing.T) {
 	}
 }
 
-// TestVeryLongKeys sorts keys whose length does not fit in an entry.
+// TestVeryLongKeys checks that keys are sorted even if their length does not fit in an entry.
 func TestVeryLongKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	s := newTestSorter(t, &Options{Memory: 32 << 20})
@@ -254,8 +254,8 @@ func TestManyPasses(t *testing.T) {
 	}
 }
 
-// TestManyWriters sorts with more concurrent writers than slots, so that they wait for each other. All keys are
-// empty, and in the first case also the records.
+// TestManyWriters checks that no record is lost if there are more concurrent writers than slots, so that writers
+// wait for each other. All keys are empty; in the first case, the records are empty as well.
 func TestManyWriters(t *testing.T) {
 	for _, size := range []int{0, 700} {
 		s := newTestSorter(t, &Options{Memory: MinMemory, Threads: 1})

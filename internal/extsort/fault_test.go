@@ -81,7 +81,7 @@ func TestFaults(t *testing.T) {
 			if err == nil && n != len(pairs) {
 				t.Errorf("call %d failed: the sort returned %d records and no error, want %d", call, n, len(pairs))
 			}
-			// tempdir.New makes the first 4 calls, and ignores errors that concern files of other processes.
+			// tempdir.New makes the first 4 calls, and ignores errors about other processes' files.
 			if err == nil && fault.Hit() && call > 4 {
 				t.Errorf("call %d failed, but the sort returned no error", call)
 			}

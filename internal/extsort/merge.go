@@ -131,7 +131,8 @@ const (
 	wholeKey    = math.MaxInt     // the key equals the base
 )
 
-// codeOf returns the code of key relative to base. The first common words must be equal.
+// codeOf returns the code of key relative to base. common is a number of words at the beginning
+// that are known to be equal.
 func codeOf(key, base []byte, common int) code {
 	i := 8 * common
 	if i == 0 { // fast path: the first word decides most comparisons
@@ -210,7 +211,7 @@ const prefetchBatch = 32 // number of records to prefetch together
 func prefetch(mem []byte, entries []entry) (sum byte) {
 	for _, e := range entries {
 		pos := int(e.ref >> refLen)
-		sum += mem[pos] + mem[pos+64] + mem[pos+128] // in range, because mem ends with entries
+		sum += mem[pos] + mem[pos+64] + mem[pos+128] // in range: entries follow the records in mem
 	}
 	return sum
 }

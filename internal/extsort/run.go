@@ -23,9 +23,9 @@ func (s *Sorter) newRun(seq int64) (*run, error) {
 	return &run{File: f, seq: seq}, nil
 }
 
-// add adds a record to the run. It writes twice the record's length, plus one if the key is
-// omitted; unless it is omitted, the key's length and the key; and the record. sameKey reports
-// whether the key equals the previous record's key, so that it can be omitted.
+// add adds a record to the run. It writes the record's length as the upper bits of a number whose
+// lowest bit is 1 if the key is omitted; then the key's length and the key, unless omitted; then
+// the record. sameKey says that the previous record has the same key, so the key can be omitted.
 func (r *run) add(h *head, sameKey bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
 		return err
@@ -140,8 +140,8 @@ func (s *Sorter) reduceRuns() error {
 	return nil
 }
 
-// readersPerSlot returns the number of runs whose read buffers, two each, fit in one slot. It is
-// at least 1, because the record length is limited.
+// readersPerSlot returns the number of runs whose read buffers, two each, fit in one slot. The
+// result is at least 1, because even the longest block that a run can have fits twice in a slot.
 func (s *Sorter) readersPerSlot(runs []*run) int {
 	largest := 1
 	for _, r := range runs {

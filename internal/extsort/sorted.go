@@ -190,8 +190,8 @@ type output struct {
 	stop        chan struct{} // closed when the loop ends, to stop the merge
 }
 
-// startMerge merges cursors in the background. At the end, or after calling Fail with an error, the
-// goroutine closes the channel full.
+// startMerge merges cursors in the background, and sends the blocks to output.full. At the end, it
+// closes output.full. After an error, it first calls Fail.
 func (s *Sorter) startMerge(cursors []*cursor) *output {
 	out := &output{empty: make(chan *Block, outputBlocks), full: make(chan *Block, outputBlocks), stop: make(chan struct{})}
 	for range outputBlocks {

@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// sessionTag records in the file "%sessions" that a session's operation was applied, so that a
-// repetition is not applied again. It has the content of the session's slot before and after the
-// operation.
+// sessionTag describes the change of a session's slot in the file "%sessions" by an operation. The
+// new slot records that the operation was applied. If a client sends the operation again, it is
+// therefore not applied again.
 type sessionTag struct {
 	slot             uint64
 	oldSlot, newSlot *slot
@@ -27,8 +27,8 @@ func (t *sessionTag) append(rec []byte) []byte {
 	return append(rec, t.newSlot[:]...)
 }
 
-// Apply calls change, and records that op was applied, if op is the session's next operation. Both
-// take effect, or neither does, even if the process is killed or, with Sync, if the power fails.
+// Apply does nothing unless op is the session's next operation. Otherwise it calls change and marks
+// op as applied. Both take effect or neither does, even after a crash or, with Sync, a power loss.
 func (d Tx) Apply(session uint64, op sessiontab.Operation, change func() error) (applied bool, err error) {
 	isNext, err := d.beginTag(session, op)
 	if err != nil || !isNext {
@@ -49,7 +49,7 @@ func (d *Dir) beginTag(session uint64, op sessiontab.Operation) (isNext bool, er
 		return false, err
 	}
 	if !d.sync && oldSlot.synced() {
-		// Without unseal, a power loss could restore the old slot, although the data is newer.
+		// Otherwise a power loss could restore the old slot but keep the data: op could run twice.
 		if err := d.unseal(i, oldSlot); err != nil {
 			return false, err
 		}

@@ -9,7 +9,7 @@ import (
 // batch holds the state of an append. Its buffers are reused for the next append.
 type batch struct {
 	number    uint64
-	fullBatch uint64     // number of the last batch that contained all open files
+	fullBatch uint64     // number of the last batch to which all open files belonged
 	touched   []*keyFile // the batch's files, in the order of their first entries
 	nextEntry []int      // for each entry, the index of the key's next entry, or -1
 	record    []byte

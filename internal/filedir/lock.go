@@ -65,7 +65,7 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 	return err
 }
 
-// end ends what begin began. It may keep an exclusive lock for the next operation.
+// end ends the operation that begin started. It may keep an exclusive lock for the next operation.
 func (d *Dir) end() {
 	keep := cmp.Or(d.Hooks.KeepLock, keepLock)
 	if d.mode == exclusive && keep > 0 && d.failure == nil && !d.needsReplay {

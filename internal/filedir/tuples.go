@@ -132,8 +132,8 @@ func (d *Dir) isEmptyTupleDir(name string) bool {
 	return d.isDir(d.path(name)) && d.eachName(name+"/", true, func(string, names.Kind) error { return errNameIsDir }) == nil
 }
 
-// freeName removes the directory called name, so that a file can have the name. Deleting tuples
-// leaves such directories, in Python too.
+// freeName removes the directory called name, so that a file can have the name. Such directories
+// remain after the tuples in them were deleted, by this package or by Python.
 func (d *Dir) freeName(name string) error {
 	d.removeDirs(name + "/")
 	if d.fs.Remove(d.path(name)) != nil {

@@ -72,8 +72,8 @@ func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 	return nil
 }
 
-// setSortKey makes the values of the fields the sort key, and stores the record after its position
-// in the input. It returns false, which drops the record, if the worker has seen these values.
+// setSortKey makes the values of the fields the sort key. The data to sort is the record, after its
+// position in the input. If the worker has seen the values, the result is false: drop the record.
 func (d *distinctEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = trimNewline(b.Record)
 	if len(d.fields) > 0 {

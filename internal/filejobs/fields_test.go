@@ -80,8 +80,8 @@ func TestOrderedField(t *testing.T) {
 	}
 }
 
-// TestPlainKeys checks that appendPlainKey writes a key like its fields with separators, unless a field needs
-// quotes.
+// TestPlainKeys checks that appendPlainKey either writes the same bytes as writing each of the key's fields and the
+// separators, or reports that a field needs quotes.
 func TestPlainKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	plainKeys := 0

@@ -16,7 +16,7 @@ import (
 
 // groupEngine runs [Group]. It aggregates numbers in hash tables. Values for first, last, any
 // and list are sorted by their group's key. Values for quantiles and mode are sorted by key and
-// value. The aggregates are sorted by key too, so that all parts of a group are adjacent.
+// value. The aggregates are also sorted by key, so that all data of a group is adjacent.
 type groupEngine struct {
 	by, aggregates string
 	job            *job
@@ -38,10 +38,10 @@ type groupEngine struct {
 	maxKeyLen               int   // maximum key length that the sorter accepts
 
 	numbers *hashagg.Aggregator
-	pairs   []*hashagg.Aggregator // for each of distinctColumns, all different pairs of key and value
+	pairs   []*hashagg.Aggregator // one for each of distinctColumns, with all different pairs of a key and a value
 	sorter  *extsort.Sorter
 	workers []*groupWorker
-	batches atomic.Int64 // if values are sorted: number of batches in the sorter, one for each block
+	batches atomic.Int64 // number of batches in the sorter, one for each block; used only if values are sorted
 }
 
 // Group returns an engine that groups records by the fields listed in by, and aggregates each

@@ -66,7 +66,7 @@ func (w *groupWorker) finish(index int) (err error) {
 }
 
 // lastWriter returns a writer for data that the sorter receives after all blocks. If values are
-// sorted, the writer is for a batch: offset 0 means the batch after the last block's batch.
+// sorted, the writer gets its own batch: offset 0 means the first batch after the blocks' batches.
 func (g *groupEngine) lastWriter(offset int) (*extsort.Writer, error) {
 	if g.sortsValues() {
 		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(offset))

@@ -72,7 +72,7 @@ func cutColumn(rec []byte, n int) (i int, rest []byte, ok bool) {
 	return i, rec[2:], i < n
 }
 
-// addModeValue counts a value. sameKey reports whether it equals the previous value.
+// addModeValue counts a value. sameKey reports whether the value equals the previous one.
 func (r *groupRow) addModeValue(rec []byte, sameKey bool) error {
 	i, rec, ok := cutColumn(rec, len(r.modes))
 	if !ok || len(rec) < 2 || !r.complete {

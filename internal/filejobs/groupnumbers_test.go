@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// TestNumberColumnKeepsParts checks that a number column does not write to the parts of a group, because the sorter
-// reuses their blocks. (It once did, after an integer that no float can represent.)
+// TestNumberColumnKeepsParts checks that a number column does not change the parts that it is given, because their
+// memory belongs to the sorter. (An integer that no float can represent once caused such a change.)
 func TestNumberColumnKeepsParts(t *testing.T) {
 	temp, err := tempdir.New([]string{t.TempDir()}, nil)
 	if err != nil {

@@ -40,10 +40,10 @@ type groupRow struct {
 	outBuf  []byte
 }
 
-// storedText is the result of first, last, any, or of min or max of text.
+// storedText is the result of one of the aggregates first, last and any, or of min or max of text.
 type storedText struct {
 	output.Value
-	isSet bool // the text comes from a record
+	isSet bool // whether a record has supplied the text
 }
 
 func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// groupBatch is the number of records that are aggregated together. Then the processor can fetch
-// the states of several groups from memory at the same time.
+// groupBatch is the number of records that are aggregated together. Batches are faster than single
+// records, because the processor can fetch several groups' states from memory at the same time.
 const groupBatch = 256
 
 // groupWorker aggregates records in one goroutine.

@@ -190,8 +190,8 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 	return start, nil
 }
 
-// reopen opens a file to read all of it. After the end was read, Close returns an error if the
-// file's size changed.
+// reopen opens a file to read all of it. size is the file's size when it was checked. If the reader
+// has reached the end of the file, but has not read exactly size bytes, Close returns an error.
 func (in *Inputs) reopen(name string, size int64, maxRecord int) (io.ReadCloser, error) {
 	f, err := os.Open(name)
 	if err != nil {

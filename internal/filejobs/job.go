@@ -262,8 +262,8 @@ func (m Memory) Block() int { return int(min(max(m/256, 256<<10), 1<<20)) }
 // MaxRecord returns the maximum length of a record or a value: a quarter of the memory.
 func (m Memory) MaxRecord() int { return int(min(m/4, partd.MaxValueLen)) }
 
-// threads returns the number of threads whose input blocks, with two spare ones, fill a quarter of
-// the memory.
+// threads returns the maximum number of threads. Their input blocks, one for each thread and two
+// spare ones, may use a quarter of the memory.
 func (m Memory) threads() int { return int(m)/4/m.Block() - 2 }
 
 // forEngine returns the memory left for the engine after the input's blocks, the output and the

@@ -58,7 +58,7 @@ func (e *joinEngine) plan(j *job) error {
 	}
 	e.right.isRight = true
 	if j.Inputs.Columns == nil && j.From.HasHeader() && right.Inputs.Columns != nil {
-		j.To.NoHeader = false // Run has set it, because the left side is empty, but the right side has a header
+		j.To.NoHeader = false // Run set NoHeader because the left side is empty, but the right side has a header
 	}
 	if e.Kind.Pairs() && (e.left.isUnnamed() || e.right.isUnnamed()) {
 		j.To.NoHeader = true

@@ -43,7 +43,7 @@ type joinProbe struct {
 type joinProof struct {
 	read, joined                   ledger.Count // the large side's records, as read and as joined
 	added, remaining               ledger.Count // the table's records, when added and at the end
-	rows                           int64        // rows to write
+	rows                           int64        // number of rows that the output must have
 	smallUnmatched, largeUnmatched int64        // records without a match, by side
 }
 

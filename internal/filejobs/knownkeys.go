@@ -65,7 +65,7 @@ func (f *firstKeys) Pop() any {
 }
 
 // seenKeys remembers keys and a few words of state for each. When its memory is full, it forgets
-// all keys and, if few records had known keys, disables itself.
+// all keys. If only few records have had keys that it knew, it then disables itself.
 type seenKeys struct {
 	table        *hashagg.Table
 	addedKeys    int64 // number of keys in the table
@@ -146,7 +146,7 @@ func (s *seenKeys) discardIfDisabled() error {
 
 func (s *seenKeys) canStore(key []byte) bool { return !s.disabled && len(key) <= s.table.MaxKey() }
 
-// states calls handle with the index of each key and its state.
+// states calls handle for each key, with the key's index in keys and its state.
 func (s *seenKeys) states(keys [][]byte, handle func(i int, state []uint64, isNew bool)) error {
 	if !s.disabled && !slices.ContainsFunc(keys, func(key []byte) bool { return !s.canStore(key) }) {
 		return s.table.GetMany(keys, func(i int, state []uint64, isNew bool) {

@@ -163,7 +163,7 @@ func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 	return key, -1
 }
 
-// fieldStats describes the first values of a field. It detects numbers that are compared as bytes.
+// fieldStats describes the first values of a field, to detect numbers that are compared as bytes.
 type fieldStats struct {
 	examined     int
 	notNumeric   bool

@@ -17,7 +17,7 @@ import (
 // SplitOptions configures [Split].
 type SplitOptions struct {
 	By      string // fields; their values name the files
-	Dir     string // directory for the files; if it is not empty, Options.Force is required
+	Dir     string // directory for the files; Options.Force is required if it already contains files
 	MaxSize int64  // maximum size of a file in bytes; 0 means no limit
 }
 
@@ -102,7 +102,7 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	return nil
 }
 
-// setCSVKey makes a record's fields, encoded as a CSV line, its sort key.
+// setCSVKey sets a record's sort key: the field if there is only one, otherwise a CSV line.
 func setCSVKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = b.Fields[0]
 	if len(b.Fields) > 1 {

@@ -19,8 +19,8 @@ const maxSpoolPiece = 256 << 10
 
 func (s *spool) pieceSize() int { return min(s.limit, maxSpoolPiece) }
 
-// moveToDisk moves the text to the file, except an incomplete piece, if the text has reached the
-// limit.
+// moveToDisk does nothing until the text in memory reaches the limit. Then it moves the text to the
+// file, except an incomplete piece at the end.
 func (s *spool) moveToDisk() (err error) {
 	if len(s.buf) < s.limit {
 		return nil

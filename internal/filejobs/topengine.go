@@ -83,8 +83,8 @@ func (t *topEngine) runRecords(ctx context.Context, j *job) error {
 	return t.writeFirst(j, j.Tally.Records, "records", func(rec []byte) error { return c.write(j.sink, rec) })
 }
 
-// writeFirst calls write with the first n sorted records. It checks that all were written or
-// dropped.
+// writeFirst calls write with the first n sorted records, and drops the others. It checks that the
+// written and the dropped records add up to total.
 func (t *topEngine) writeFirst(j *job, total int64, subject string, write func(rec []byte) error) error {
 	for b, err := range t.sorter.Sorted() {
 		if err != nil {

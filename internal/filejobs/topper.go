@@ -22,7 +22,7 @@ type topPerEngine struct {
 	batches []*topBatch // one for each worker
 }
 
-// topBatch holds records with their sort keys, because looking up many groups together is faster.
+// topBatch collects records with their sort keys. Looking up their groups together is faster.
 type topBatch struct {
 	groups, orders, records [][]byte
 	buf                     []byte // memory for groups and orders
@@ -109,8 +109,8 @@ func (t *topPerEngine) addBlock(b *records.Block) (err error) {
 	return t.sortBatch(batch, w)
 }
 
-// longRecord is the length above which a record ends its batch. If such a record is too long for
-// the sorter, it is still the current record, so that the error has its line number.
+// longRecord is the length above which a record is the last of its batch. If the sorter rejects the
+// record as too long, it is then still the block's current record, so the error names its line.
 const longRecord = 1 << 10
 
 func (t *topPerEngine) sortBatch(batch *topBatch, w *extsort.Writer) error {

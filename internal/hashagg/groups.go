@@ -111,8 +111,8 @@ func (a *Aggregator) eachTable(handle func(*Table) bool) error {
 	return nil
 }
 
-// exchange makes each table the owner of some keys. It merges the states of a key in all tables
-// into the key's owner. If memory does not suffice, it returns false, and the tables must be
+// exchange makes each table the owner of some keys. It merges all tables' states of a key into the
+// table that owns the key. If memory does not suffice, it returns false, and the tables must be
 // written to files.
 func (a *Aggregator) exchange() (bool, error) {
 	if a.opts.NewStates != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // spillFile is a file of states. Each full table is written to it as a run: the table's states in
-// the order of their partitions. A block belongs to one partition.
+// the order of their partitions. Each block of the file has states of one partition.
 //
 // A state is stored as the key's length, the record count and the data's length (all uvarints),
 // followed by the key and the data.
@@ -88,7 +88,7 @@ func (t *Table) entriesByPartition() []uint64 {
 	for range unordered {
 		key := t.key(pos)
 		hash := maphash.Bytes(t.seed, key)
-		isMoved := false // whether an exchange has merged the entry into its owner's table
+		isMoved := false // whether an exchange has merged the entry into the table that owns its key
 		if t.takenUpTo != nil {
 			to := ownerOf(hash, len(t.takenUpTo))
 			isMoved = to != t.index && pos < t.takenUpTo[to]

@@ -50,8 +50,8 @@ type Table struct {
 	// After an exchange, this table, whose number is index, has complete states of the keys that it
 	// owns. Its other entries must then be ignored.
 	owners, index int
-	// If an exchange ran out of memory, table i has merged only some of this table's entries that
-	// table i owns: those before position takenUpTo[i].
+	// takenUpTo[i] is the position in this table up to which table i has merged the entries that it
+	// owns. It matters if an exchange ran out of memory.
 	takenUpTo []int
 }
 

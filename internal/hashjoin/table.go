@@ -39,7 +39,7 @@ type Table struct {
 	indexMem []byte
 }
 
-// piece is memory for entries. A position is the number of a word, over all pieces.
+// piece is memory for entries. A position is the index of a word, counted through all pieces.
 type piece struct {
 	mem      []byte
 	used     int

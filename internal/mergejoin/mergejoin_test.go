@@ -133,8 +133,8 @@ func TestJoinsMatchModel(t *testing.T) {
 	}
 }
 
-// TestHotKeyWithinMemory joins records that all have the same key and do not fit in memory. It also
-// checks that the join stops when the context ends or emit fails.
+// TestHotKeyWithinMemory checks that records with the same key are joined even if they do not fit in
+// memory, and that the join stops when the context ends or emit fails.
 func TestHotKeyWithinMemory(t *testing.T) {
 	temp := newTemp(t)
 	var left, right []pair

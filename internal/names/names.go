@@ -8,7 +8,7 @@
 // Python's partd stores a key that is a tuple under a path. Its server joins the elements of the
 // tuple to one key with "-|-", and so does this package.
 //
-// Except for the lock file, the names of the store's other files begin with a percent sign and a
+// The store's other files, except the lock file, have names that begin with a percent sign and a
 // lower-case letter. An encoded key never begins like this.
 package names
 

@@ -119,7 +119,7 @@ func (s *Set) mustWait(e *entry) bool {
 }
 
 // pickVictim returns an idle store to close so that another one can be opened, or nil if no store
-// needs to be closed. If retryIn is above 0, the caller must first wait for that time. mu must be held.
+// needs to be closed. If retryIn is above 0, the caller must wait that long and try again. mu must be held.
 func (s *Set) pickVictim() (victim *entry, retryIn time.Duration) {
 	if s.openCount < s.opts.MaxOpen {
 		return nil, 0
@@ -164,8 +164,8 @@ func (s *Set) release(e *entry, long bool) {
 	}
 }
 
-// endLease undoes lease. It inserts the store into idle by the time of its last use. mu must be
-// held.
+// endLease undoes lease. If the store is then idle, endLease inserts it into the list idle, which is
+// sorted by the time of last use. mu must be held.
 func (s *Set) endLease(e *entry) {
 	if e.leases--; e.leases > 0 {
 		return

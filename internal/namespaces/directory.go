@@ -79,8 +79,8 @@ func (s *Set) sweep() {
 	}
 }
 
-// graceTime is how long a new server keeps all namespaces, so that clients can reconnect. A shorter
-// TTL replaces it.
+// graceTime is how long a new server keeps all namespaces, so that clients can reconnect. If the TTL
+// is shorter, the server keeps them for the TTL instead.
 const graceTime = time.Hour
 
 func (s *Set) isExpired(name string) bool {

@@ -73,7 +73,7 @@ type entry struct {
 	name        string
 	users       int // number of Acquire calls whose done function was not called yet
 	leases      int // number of operations in progress
-	longUses    int // number of those operations that can take long
+	longUses    int // number of operations in progress that can take long
 	store       partd.Partd
 	idleElement *list.Element // the entry's element in Set.idle, or nil
 	openedAt    time.Time

@@ -49,8 +49,8 @@ func TestTTL(t *testing.T) {
 	}
 }
 
-// TestTTLStartsAtRelease checks that the TTL counts from the release of a namespace's
-// last client, even if the client was idle for longer, and from the start of a new set.
+// TestTTLStartsAtRelease checks that the TTL counts from the time when a namespace's last client
+// leaves, even if that client was idle for longer, and counts again from the start of a new set.
 func TestTTLStartsAtRelease(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	const ttl = 2 * time.Second

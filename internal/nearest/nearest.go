@@ -10,7 +10,7 @@ import (
 const maxWord = 64
 
 // Name returns the name nearest to word, or "". It ignores case, and allows about a quarter of
-// the letters to be wrong, missing or added. If no name is that near, Name returns the shortest
+// the letters to be wrong, missing or added. If no name is near enough, Name returns the shortest
 // name that word abbreviates. It returns "" for words longer than maxWord bytes, because peers can
 // send words of any length.
 func Name(word string, names []string) string {

@@ -65,7 +65,7 @@ func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 // Plain describes a format where only fields with special bytes need quotes.
 type Plain struct {
 	Sep     byte
-	Special [256]bool // true for bytes that fields must not contain
+	Special [256]bool // true for bytes that an unquoted field must not contain
 }
 
 // Plain describes the rows' format. It returns nil for JSON lines and text, and if the separator

@@ -46,8 +46,8 @@ func Start(w io.Writer, show bool) *Bar {
 	return b
 }
 
-// Count begins a step whose bytes are counted. done returns the number of bytes processed so far.
-// total is -1 if it is unknown.
+// Count begins a step that processes total bytes, or an unknown number if total is -1. done returns
+// the number of bytes processed so far.
 func (b *Bar) Count(total int64, done func() int64) {
 	b.step.Store(&step{time.Now(), func(elapsed time.Duration) string { return Line(done(), total, elapsed) }})
 }

@@ -37,9 +37,9 @@ func (k *keyer) key(v any) (any, error) {
 	return v, nil
 }
 
-// number converts a Go value to a plain one, and equal numbers to the same one: an int64 if the
-// number is an integer that fits, or else a *big.Int or a float64. A value that cannot be a key is an
-// error.
+// number converts a Go value to a plain value (see Canon). It converts equal numbers to the same
+// value: an int64 if the number is an integer that fits, and otherwise a *big.Int or a float64. It
+// returns an error for a value that cannot be a key.
 func number(v any) (any, error) {
 	switch v := v.(type) {
 	case nil, string, int64, []byte, Tuple, FrozenSet:

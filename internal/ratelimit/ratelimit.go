@@ -61,8 +61,8 @@ func (l *Logins) MayTry(peer, credential string) bool {
 	return p == nil || accepted || p.Tokens() >= 1
 }
 
-// RecordFailure records that a peer presented a wrong credential. If its table of peers is full, it
-// forgets the peer with the fewest recent failures.
+// RecordFailure records that a peer presented a wrong credential. If the table of peers is full,
+// RecordFailure forgets the peer with the fewest recent failures.
 func (l *Logins) RecordFailure(peer string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -158,7 +158,7 @@ type blockOrder struct {
 	linesBefore int64             // number of lines of the input before block nextSeq
 	tally       Tally
 	err         error // error of the first block, in input order, that failed
-	stopErr     error // set after err was set, or the context has ended
+	stopErr     error // error that waitForEarlier returns; set after err is set or the context ends
 }
 
 // inputPosition says where in the inputs a block is.

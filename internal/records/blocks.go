@@ -74,15 +74,15 @@ func (r *reader) sendBlock(ctx context.Context, end int) error {
 	if err != nil {
 		return err
 	}
-	// A worker may have returned old already, and block may be old. tail is still valid, because
+	// If a worker has already returned old, block may be old itself. tail is still valid, because
 	// only this goroutine overwrites blocks.
 	r.block = block[:copy(block[:len(tail)], tail)]
 	r.start, r.limit = 0, min(n-1, max(r.cfg.Block-1, 2*len(tail)))
 	return nil
 }
 
-// takeBlock waits for an unused block of at least n bytes. After grow, one block is larger than the
-// others.
+// takeBlock waits for an unused block of at least n bytes. Some blocks may be too small, because grow
+// enlarges only one of them.
 func (r *reader) takeBlock(ctx context.Context, n int) ([]byte, error) {
 	var small [][]byte
 	defer func() {

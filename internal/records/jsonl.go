@@ -102,8 +102,8 @@ func Members(record []byte) []string {
 	return names
 }
 
-// textOf returns the text of a string, and numbers, true and false unchanged. It rejects other
-// values; if the field is optional, it returns nil for null and missing members.
+// textOf returns the decoded text of a string. It returns numbers, true and false unchanged, and
+// rejects objects and arrays. If value is null or missing, it returns nil for an optional field.
 func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 	if value == nil {
 		if f.Optional {

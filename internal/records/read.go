@@ -57,7 +57,7 @@ func (t *Tally) Accounted() bool {
 	return t.ReadBytes+t.AddedNewlines == t.HeaderBytes+t.BlankBytes+t.BadBytes+t.RecordBytes
 }
 
-// Add adds the counts of o, and takes over its FirstBad unless t has one.
+// Add adds the counts of o to t. If t has no FirstBad, Add also copies the FirstBad of o.
 func (t *Tally) Add(o *Tally) {
 	t.FirstBad = cmp.Or(t.FirstBad, o.FirstBad)
 	t.ReadBytes += o.ReadBytes

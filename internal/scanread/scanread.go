@@ -22,7 +22,7 @@ type Reader struct {
 }
 
 // New returns a reader of a scan, positioned before its first key, and a function that stops
-// the scan. path, which may be empty, is the path of the store for errors.
+// the scan. Errors contain path, the path of the store, which may be empty.
 func New(chunks iter.Seq2[partd.Chunk, error], path string) (r *Reader, stop func()) {
 	next, stop := iter.Pull2(chunks)
 	return &Reader{next: next, path: path, last: true}, stop
@@ -51,7 +51,7 @@ func (r *Reader) step() error {
 		r.Err = &partd.Error{Op: "scan", Path: r.path, Err: errors.New("the store beneath ended its scan within a key")}
 	case !ok:
 		r.Err = io.EOF
-	case err == io.EOF || err == io.ErrUnexpectedEOF: // the connection broke: callers must not take this for the end
+	case err == io.EOF || err == io.ErrUnexpectedEOF: // the connection broke: callers must not mistake this for the end
 		r.Err = &partd.Error{Op: "scan", Path: r.path, Err: err}
 	}
 	return r.Err

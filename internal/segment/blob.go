@@ -10,14 +10,14 @@ import (
 	"github.com/go-partd/partd"
 )
 
-const blobBlock = 64 << 10 // a value is followed by a table with a CRC for each block of this size
+const blobBlock = 64 << 10 // size in bytes of the blocks of a value, each of which has a CRC
 
 // BlobRef locates a value in a blob file.
 type BlobRef struct {
 	File   uint32
 	Off    int64
 	Length int64
-	CRC    uint32 // CRC of the table of the blocks' CRCs
+	CRC    uint32 // CRC of the CRC table that follows the value
 }
 
 const BlobRefLen = 4 + 8 + 8 + 4

@@ -84,7 +84,7 @@ func ParseShort(b []byte, off int) (kind Kind, keyStart, valueStart, end int, ok
 	head := binary.LittleEndian.Uint32(b[off:])
 	v, k, n := int(head&0x7f), int(head>>8&0xff), 2
 	if head&0x80 != 0 {
-		v, k, n = v|int(head>>8&0xff)<<7, int(head>>16&0xff), 3 // a longer number makes ok false
+		v, k, n = v|int(head>>8&0xff)<<7, int(head>>16&0xff), 3 // two bytes encode v; if there are more, ok is false
 	}
 	keyStart = off + n
 	valueStart = keyStart + k

@@ -29,7 +29,7 @@ type HotRun struct {
 	Len     uint32
 	Bytes   int64 // length of the part of the key's value that the run contains
 	Resets  bool  // the run contains a Set or Delete, which discards earlier segments' values
-	Deleted bool  // the key does not exist after the run
+	Deleted bool  // the key does not exist after all entries of the run are applied
 	Key     []byte
 }
 
@@ -197,7 +197,7 @@ func parseFooter(b []byte, off int64) (g Layout, ledger []byte, err error) {
 	hot := le.Uint32(b[8:])
 	hasRaw := b[13]
 	ledger = b[16:footerFixedLen]
-	maxBytes := int64(le.Uint64(ledger[8:])) // total length of all pieces
+	maxBytes := int64(le.Uint64(ledger[8:])) // the field Bytes of the Ledger
 	b = b[footerFixedLen:]
 	if g.Bits > 16 || hasRaw > 1 || g.Start < HeaderLen || g.Start > off {
 		return g, nil, bad

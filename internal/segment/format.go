@@ -58,7 +58,7 @@ func (f *Format) SaltedCRC(file uint32, off int64, b []byte) uint32 {
 	return crc32.Update(^sum, Castagnoli, b)
 }
 
-// RangeIndex returns the index of the range, of 2^bits ranges, that contains hash.
+// RangeIndex returns the index of the range that contains hash, if there are 2^bits ranges.
 func RangeIndex(hash uint64, bits uint8) int { return int(hash >> 1 >> (63 - bits)) }
 
 // HashBounds returns the lowest and highest hash in ranges first to end-1 of 2^bits ranges.
@@ -132,8 +132,8 @@ func (f *Format) OwnsHeader(b []byte) bool {
 	return string(b[:8]) == dataMagic && string(b[idAt:numberAt]) == string(head[idAt:numberAt])
 }
 
-// NewerFormatError returns the error for a file of version v, if versions up to known are
-// supported.
+// NewerFormatError returns the error for a file of format version v, which is above known, the
+// highest supported version.
 func NewerFormatError(v, known uint32) error {
 	return fmt.Errorf("it has format version %d, but this program supports only versions up to %d: use a newer program", v, known)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// FuzzEntry checks that the decoders do not panic, read only their input, and agree with each other and with the
-// encoder.
+// FuzzEntry checks that the decoders neither panic nor read beyond their input, and that they agree with each
+// other and with the encoder.
 func FuzzEntry(f *testing.F) {
 	f.Add(append(AppendEntryHead(nil, KindAppend, "key", 5), "value"...), 3)
 	f.Add(AppendEntryHead(nil, KindDelete, "", 0), 1)
@@ -55,7 +55,7 @@ func FuzzEntry(f *testing.F) {
 	})
 }
 
-// FuzzFooter checks that an accepted footer has the same length and start when encoded again.
+// FuzzFooter checks that encoding an accepted footer again yields the same footer length and segment start.
 func FuzzFooter(f *testing.F) {
 	file := &File{Format: &Format{Seed: 1}, Number: 1}
 	g := Layout{Start: 32, Bits: 1, Offsets: []uint32{0, 40, 80}}

@@ -134,7 +134,7 @@ func (c *config) check(cmd *cobra.Command) error {
 	case c.logFormat != "text" && c.logFormat != "json":
 		return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)
 	}
-	// Half of the memory is for messages, and at least two must fit.
+	// Half of the memory is for messages, and must have room for at least two.
 	if limit := c.memory.Bytes / 4; c.maxMessage.Bytes > limit {
 		if cmd.Flags().Changed("max-message") {
 			return cliutil.Usagef("--max-message %s needs --memory %s or more, four times as much",

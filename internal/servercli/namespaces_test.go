@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestNamespaceDir checks that only stores which keep sessions themselves have namespaces. A buffer
-// forgets its sessions when its store is closed to make room for another.
+// TestNamespaceDir checks that only stores that keep sessions can have namespaces. A buffer does
+// not: its sessions are lost when its store is closed to make room for another namespace's store.
 func TestNamespaceDir(t *testing.T) {
 	for store, want := range map[string]string{
 		"log:d": "d/namespaces", "log:///d?sync=true": "/d/namespaces", "zstd+log:d": "d/namespaces",
@@ -24,7 +24,7 @@ func TestNamespaceDir(t *testing.T) {
 	}
 }
 
-// TestRefusedChangesAreCounted checks that the metric includes refusals in namespaces.
+// TestRefusedChangesAreCounted checks that the metric counts refused changes in namespaces too.
 func TestRefusedChangesAreCounted(t *testing.T) {
 	fullDisk := space.Limits{MinFree: 1 << 20, Free: func() (int64, error) { return 0, nil }}
 	own, err := space.New(fullDisk)

@@ -80,7 +80,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	err = serveAll(ctx, server, listeners, s.out)
 	stop()
 	log.Info("stopping: flushing the store, finishing the requests in progress, then closing the store", "drain_timeout", c.DrainTimeout)
-	// Flushing has no time limit, unless a second signal or --stop-timeout ends the process.
+	// The flush may take any time. Only a second signal or --stop-timeout ends the process earlier.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err == nil {
 		log.Info("ended")
@@ -88,7 +88,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	return err
 }
 
-// newServer returns a server of store, which closes the store, with its limits and namespaces.
+// newServer returns a server of store, with its limits and namespaces. The server closes store.
 func newServer(ctx context.Context, c *config, store partd.Partd, log *slog.Logger) (*serving, error) {
 	var namespaceOpts namespaces.Options
 	guard, err := c.space.newGuard(ctx, c.store, store, &namespaceOpts, log)

@@ -115,8 +115,8 @@ func ExpiredError(session uint64) error {
 	return fmt.Errorf("session %d: %w", session, storeerror.ErrSessionExpired)
 }
 
-// NewIncarnation returns the number before the first session of a new store. Its upper half is
-// random, so that two stores are unlikely to issue the same session.
+// NewIncarnation returns the number that precedes the first session number of a new store. The upper
+// half is random, so that two stores are unlikely to issue the same session number.
 func NewIncarnation() uint64 { return (1 + uint64(rand.Uint32N(1<<32-1))) << 32 }
 
 // SecretLen is the length of a secret in bytes.

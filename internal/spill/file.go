@@ -171,8 +171,8 @@ func ShortestNeighbors[F interface{ Size() int64 }](files []F, n int) (first int
 
 // EarlyMerge returns the number of files to merge now, before the end of the input, or 0. fanIn is
 // the maximum number of files that can be merged together. For fewer than 2*fanIn files, it returns
-// 0. It also returns 0 if one of the fanIn smallest neighbors has over two thirds of their bytes,
-// because such a file would be rewritten again and again. With MaxRuns files, it never returns 0.
+// 0. It also returns 0 if one file has over two thirds of the bytes of the fanIn smallest
+// neighbors: that file would be rewritten again and again. With MaxRuns files, it never returns 0.
 func EarlyMerge[F interface{ Size() int64 }](files []F, fanIn int) int {
 	switch {
 	case len(files) >= MaxRuns:

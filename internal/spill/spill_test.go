@@ -191,8 +191,8 @@ func mergedLengths(files []length, n int, written *int64) []length {
 	return slices.Replace(files, first, first+n, sum)
 }
 
-// TestEarlyMerge checks that with early merges, at most two and a half times as many bytes are written as with merges
-// only at the end, for any number of files. So a file is not merged again and again with a few later ones.
+// TestEarlyMerge checks that early merges write at most two and a half times as many bytes as merges only at the end,
+// for any number of files. Otherwise, a file could be merged again and again with a few later ones.
 func TestEarlyMerge(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, fanIn := range []int{2, 8, 16, 50, 600} {

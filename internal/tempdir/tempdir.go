@@ -72,7 +72,7 @@ func New(parents []string, fsys vfs.FS) (*Set, error) {
 			return nil, fmt.Errorf("temporary directory %s: %w", parent, err)
 		}
 		s.dirs = append(s.dirs, &dir{parent: abs})
-		_ = sweep(s.fs, abs) // an error concerns only files of other processes
+		_ = sweep(s.fs, abs) // ignore the error: it only means that files of dead processes remain
 	}
 	return s, nil
 }

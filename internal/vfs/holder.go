@@ -12,7 +12,7 @@ import (
 
 // The holder of a long-lived lock writes a note to the lock file, for error messages. The first
 // line is text for people. The second line distinguishes the process from a later one with the same
-// PID. A note counts only while its process runs, because the note can outlive the process.
+// PID. Holder trusts a note only while its process runs, because a killed process leaves its note.
 
 // RecordHolder writes a note to a lock file which says that this process holds the lock.
 func RecordHolder(fsys FS, name string) error {

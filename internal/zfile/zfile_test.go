@@ -104,7 +104,7 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestSkippableFrames reads zstd and LZ4 files with skippable frames, which both formats have.
+// TestSkippableFrames checks that zstd and LZ4 files with skippable frames, which both formats have, can be read.
 func TestSkippableFrames(t *testing.T) {
 	skippableFrame := func(n int) []byte {
 		frame := append([]byte("\x5f\x2a\x4d\x18"), binary.LittleEndian.AppendUint32(nil, uint32(n))...)

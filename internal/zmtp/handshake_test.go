@@ -83,7 +83,7 @@ func TestLongestReady(t *testing.T) {
 	}
 }
 
-// FuzzOpen opens connections to a peer that sends arbitrary bytes as its handshake.
+// FuzzOpen checks that no handshake makes Open panic, or return other bytes than those read last.
 func FuzzOpen(f *testing.F) {
 	greeting := make([]byte, greetingLen)
 	greeting[0], greeting[9], greeting[10] = 0xff, 0x7f, 3
@@ -146,7 +146,7 @@ func TestHandshakeTimeout(t *testing.T) {
 }
 
 // TestLibzmq checks that a client recognizes a libzmq server by its greeting, before the client
-// sends READY. A server accepts a libzmq client.
+// sends READY, and that a server accepts a libzmq client.
 func TestLibzmq(t *testing.T) {
 	greeting := "\xff" + strings.Repeat("\x00", 7) + "\x01\x7f\x03\x01NULL" + strings.Repeat("\x00", 48)
 	ready := string(AppendCommand(nil, "READY", appendProperty(nil, "Socket-Type", string(Dealer))))

@@ -35,7 +35,7 @@ const (
 	// that a peer which sent the beginning fast cannot then hold memory for hours.
 	stepSize = 512 << 10
 
-	smallBuffer = 4 << 10                // buffer of a quiet connection
+	smallBuffer = 4 << 10                // size of a quiet connection's buffer
 	firstGrowth = 64 << 10               // size of the buffer after it has grown once
 	keepBuffer  = 1<<20 + 8<<10          // maximum size of a buffer that is kept after a message
 	keepTime    = 100 * time.Millisecond // how long a large buffer is kept after a message

@@ -39,8 +39,8 @@ func (r *Reader) fill(missing int, last bool) error {
 	}
 }
 
-// setDeadline sets the deadline of the next read. If mustShrink is true, the caller must shrink the
-// buffer if the deadline passes.
+// setDeadline sets the deadline of the next read. mustShrink reports whether the caller must shrink
+// the buffer when this deadline passes.
 func (r *Reader) setDeadline() (mustShrink bool, err error) {
 	var deadline time.Time
 	switch partial := r.partialBytes(); {

@@ -123,7 +123,7 @@ func message(frames ...string) []byte {
 	return b
 }
 
-// FuzzReader compares Reader with parse, however the bytes arrive.
+// FuzzReader checks that Reader returns the messages that parse returns, however the bytes arrive.
 func FuzzReader(f *testing.F) {
 	f.Add(message("append", "k", "v"), uint16(1))
 	f.Add(append(message("a", ""), AppendCommand(nil, "PING", []byte{0, 1})...), uint16(3))
@@ -169,7 +169,7 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// FuzzNextFrame compares NextFrame with parse.
+// FuzzNextFrame checks that NextFrame returns the same messages as parse.
 func FuzzNextFrame(f *testing.F) {
 	f.Add(message("reply"), uint16(1))
 	f.Add(append(message(string(make([]byte, 70_000))), message("x")...), uint16(5000))
@@ -194,7 +194,7 @@ func FuzzNextFrame(f *testing.F) {
 	})
 }
 
-// TestClaimedLengthsAllocateNothing reads a frame that claims to be large but is cut off.
+// TestClaimedLengthsAllocateNothing checks that a short frame that claims to be long uses little memory.
 func TestClaimedLengthsAllocateNothing(t *testing.T) {
 	budget := &account{}
 	data := append(binary.BigEndian.AppendUint64([]byte{2}, 200<<20), make([]byte, 10_000)...)

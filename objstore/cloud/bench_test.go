@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// BenchmarkGateway appends a GB in pieces of 100 bytes and reads it grouped, with the default memory,
-// and with so little memory that a disk helps. It logs the peak memory of the process.
+// BenchmarkGateway appends a GB in pieces of 100 bytes and reads it grouped by key: with the default
+// memory, and with 64 MiB without and with a disk. It logs the peak memory of the process.
 func BenchmarkGateway(b *testing.B) {
 	for _, c := range []struct {
 		keys    int

@@ -136,8 +136,8 @@ func (r *remote) Close() error {
 	return nil
 }
 
-// storeError converts the error of a response with the given status as [objstore.Bucket] requires, and adds
-// the object's path. After transient errors and status 409, it is unknown whether the object exists.
+// storeError converts err to an error as [objstore.Bucket] specifies, with the object's path. status is the
+// response's status. After a transient error or status 409, it is unknown whether the object exists.
 func (r *remote) storeError(err error, name string, status int) error {
 	path := r.url + "/" + name
 	switch {
@@ -184,7 +184,7 @@ func open(ctx context.Context, scheme, location string, o map[string]string) (*S
 	return &Store{s, counter}, nil
 }
 
-// check returns the Check function of an option whose values parse parses.
+// check returns the Check function of an option. It rejects values for which parse returns an error.
 func check[T any](parse func(value string) (T, error)) func(string) error {
 	return func(value string) error {
 		_, err := parse(value)

@@ -64,7 +64,7 @@ func buildExample(t *testing.T, bin, name string) {
 	}
 }
 
-// TestExamples runs the examples wordcount and join over a bucket, with a separate process for each task.
+// TestExamples checks the output of examples that run over a bucket, with a separate process for each task.
 func TestExamples(t *testing.T) {
 	g := startGateway(t)
 	bin, dir := t.TempDir(), t.TempDir()

@@ -176,7 +176,7 @@ func TestGCSCredentials(t *testing.T) {
 	}
 }
 
-// TestGCSEmulator uses the server in the environment variable that Google's own library reads.
+// TestGCSEmulator checks that openGCS uses the server in the variable STORAGE_EMULATOR_HOST, as Google's library does.
 func TestGCSEmulator(t *testing.T) {
 	server := fakeGCS(t)
 	t.Setenv("STORAGE_EMULATOR_HOST", strings.TrimPrefix(server.URL, "http://"))
@@ -249,7 +249,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestOtherDefaultTransport replaces the default transport with one of another type, as a program may do.
+// TestOtherDefaultTransport checks that openGCS works if a program has set a default transport of another type.
 func TestOtherDefaultTransport(t *testing.T) {
 	defer func(old http.RoundTripper) { http.DefaultTransport = old }(http.DefaultTransport)
 	http.DefaultTransport = roundTrip(http.DefaultTransport.RoundTrip)

@@ -83,7 +83,7 @@ func runTask(t *testing.T, open func() partd.Partd, name string, entries []partd
 	}
 }
 
-// joinLines returns n entries: lines of one side of a join. Tests also use them as texts of words.
+// joinLines returns n entries, which are the lines of one side of a join. TestWordCount counts their words.
 func joinLines(name string, n int) (entries []partd.Entry) {
 	for i := range n {
 		key := fmt.Sprint("user", i*7%100)
@@ -150,7 +150,7 @@ func TestWordCount(t *testing.T) {
 	})
 }
 
-// TestJoin joins two sides, partition by partition.
+// TestJoin checks that joining two sides, partition by partition, yields all pairs of lines with equal keys.
 func TestJoin(t *testing.T) {
 	forEachBucket(t, func(t *testing.T, open func() partd.Partd) {
 		left, right := joinLines("left", 200), joinLines("right", 300)

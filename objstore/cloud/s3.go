@@ -56,7 +56,7 @@ func openS3(bucket, prefix, region, endpoint string) (*s3, error) {
 func (b *s3) Create(ctx context.Context, name string, data []byte) error {
 	opts := minio.PutObjectOptions{
 		DisableMultipart: true, DisableContentSha256: true, ContentType: "application/octet-stream",
-		// With this spelling, the client sends the header unchanged and adds no trailer.
+		// With this spelling of the name, minio sends the header unchanged and adds no trailer.
 		UserMetadata: map[string]string{"X-Amz-Checksum-Crc32c": checksum(data)},
 	}
 	opts.SetMatchETagExcept("*")
@@ -66,8 +66,8 @@ func (b *s3) Create(ctx context.Context, name string, data []byte) error {
 	return b.storeError(err, name)
 }
 
-// borrowedReader reads bytes that the caller may reuse after release. After release, Read returns an
-// error, because a closing connection may still read the body of a finished request.
+// borrowedReader reads a request's body from memory that the caller reuses after release. A closing
+// connection may still read the body of a finished request, so Read returns an error after release.
 type borrowedReader struct {
 	mu sync.Mutex
 	r  *bytes.Reader

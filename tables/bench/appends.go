@@ -28,7 +28,7 @@ func (b *bench) measureOne() error {
 	return b.reportPeers("one", []string{"pyiceberg"}, func(peer, _ string) (string, string) { return job, peer })
 }
 
-// measureMany creates many tables with an append of one row, and then appends another row to each.
+// measureMany measures creating many tables by an append of one row each, and then appending another row to each.
 func (b *bench) measureMany() error {
 	row := trades(0, 1)
 	for _, n := range []int{1, 1000, 10_000} {
@@ -51,7 +51,7 @@ func (b *bench) measureMany() error {
 	return nil
 }
 
-// measureGrowing appends rows to one table, and checks whether appends become slower.
+// measureGrowing appends rows to one table, and reports whether appends become slower as the table grows.
 func (b *bench) measureGrowing() error {
 	return b.withStore(&tables.Options{}, func(s *tables.Store) error {
 		row := trades(0, 1)

@@ -138,8 +138,8 @@ func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath strin
 	return []*contender{ours, table, file}, err
 }
 
-// newDuckDBContender returns DuckDB as a contender. It runs the statement load, which writes the file
-// path; queries read the rows from the table expression tableExpr.
+// newDuckDBContender runs the statement load, which writes the file path, and returns DuckDB as a contender.
+// The contender's queries read the rows from the table expression tableExpr.
 func (b *bench) newDuckDBContender(conn duckdb.Connection, name, tableExpr, path, load string) (*contender, error) {
 	elapsed, err := seconds(func() error { return execDuckDB(conn, load) })
 	if err != nil {

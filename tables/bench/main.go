@@ -121,8 +121,8 @@ func seconds(f func() error) (float64, error) {
 	return time.Since(start).Seconds(), err
 }
 
-// inTurns calls all functions in each round, because the machine's speed varies. It returns the median
-// time of each function in seconds. After the first function, it pauses.
+// inTurns calls all functions in each round, because the machine's speed varies. In each round, it pauses
+// after the first function. It returns the median time of each function in seconds.
 func inTurns(rounds int, pause time.Duration, functions ...func() error) ([]float64, error) {
 	medians := make([]float64, len(functions))
 	times := make([][]float64, len(functions))
@@ -177,9 +177,9 @@ func (b *bench) repeat(n int, f func(i int) error) error {
 	return nil
 }
 
-// report prints the median time of a contender at a job, and writes it to the file of --figures. It also
-// prints the ratio to our time, which must be reported first, with the contender "tables", and to our time with
-// syncs, if that was reported as well.
+// report prints the median time of a contender at a job, and writes it to the file of --figures. If our own time
+// (contender "tables") was reported earlier, report also prints the ratio to our time. If our time with syncs was
+// reported as well, it prints the ratio to that time too.
 func (b *bench) report(job, contender string, seconds float64, runs int) {
 	fmt.Printf("%s: %s %.4g ms", job, contender, 1000*seconds)
 	if suffix, ok := strings.CutPrefix(contender, "tables"); ok {
@@ -201,8 +201,8 @@ func (b *bench) writeFigure(f figures.Figure) {
 	}
 }
 
-// reportPeers runs peers.py for each peer, and reports its times. describe returns the job and the contender
-// of a time, given its name.
+// reportPeers runs peers.py for each peer, and reports the times that it prints. describe returns the job and the
+// contender for a time with the given name.
 func (b *bench) reportPeers(work string, peers []string, describe func(peer, name string) (job, contender string), args ...string) error {
 	for _, peer := range peers {
 		times, err := b.runPeer(peer, append([]string{work}, args...)...)
@@ -224,7 +224,7 @@ func (b *bench) runPeer(peer string, args ...string) (map[string]float64, error)
 	return times, err
 }
 
-// runPython runs a script in a peer's Python environment. Its first arguments are the subcommand, the
+// runPython runs a script in a peer's Python environment. The script's first arguments are the subcommand, the
 // directory and the number of rounds. runPython decodes the script's output to result, unless result is nil.
 func (b *bench) runPython(script, peer string, result any, args ...string) error {
 	python, err := peers.PythonPath(peer)

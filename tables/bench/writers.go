@@ -37,7 +37,7 @@ func (b *bench) measureWriters() error {
 	return b.measureSync()
 }
 
-// writeConcurrently returns the elapsed time divided by the number of rows, in seconds.
+// writeConcurrently makes n writers append single rows, and returns the seconds divided by the number of rows.
 func (b *bench) writeConcurrently(n int, ownTables bool, during time.Duration) (elapsed float64, err error) {
 	err = b.withStore(&tables.Options{Sync: true, FoldAge: -1}, func(s *tables.Store) error {
 		row := trades(0, 1)

@@ -52,7 +52,7 @@ func TestColumnsOfViews(t *testing.T) {
 	}
 }
 
-// TestLargeFile reads a table with one file that has several row groups. The view also reads an empty file.
+// TestLargeFile checks that the rows of a single large file are read once, although the view then also reads an empty file.
 func TestLargeFile(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 300_000))

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// TestQueriesDuringWrites queries a table while rows are put, folded, compacted
+// TestQueriesDuringWrites checks that queries see only whole puts while rows are put, folded, compacted
 // and expired. Each put has ten rows, with consecutive numbers.
 func TestQueriesDuringWrites(t *testing.T) {
 	s := newStore(t, nil)

@@ -14,7 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestExtremes reads the extreme values of each type, and nulls, from files and from the tail in the same query.
+// TestExtremes checks that one query can read extreme values of each type, and nulls, both from files and from the tail.
 func TestExtremes(t *testing.T) {
 	s := newStore(t, nil)
 	decimal38 := &arrow.Decimal128Type{Precision: 38, Scale: 10}

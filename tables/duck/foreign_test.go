@@ -38,8 +38,8 @@ func scanText(t *testing.T, s *tables.Store, bucket, name string) (string, error
 	return text, r.Err()
 }
 
-// TestOldListsInFiles replaces a table's file with a file in Parquet's old list format, which has two levels per list,
-// with and without Iceberg's IDs, and reads the lists.
+// TestOldListsInFiles checks that lists are read correctly if a file of a table uses Parquet's old list format, which has
+// two levels per list. The file has Iceberg's IDs or not.
 func TestOldListsInFiles(t *testing.T) {
 	for _, ids := range []int32{0, -10} {
 		s := newStore(t, nil)

@@ -35,7 +35,7 @@ func (m messageStream) Recv() (*flight.FlightData, error) {
 	return data, nil
 }
 
-// TestMessages reads the results of several statements from the same process as encoded messages.
+// TestMessages checks that the results of statements can be read as the encoded messages that their processes send.
 func TestMessages(t *testing.T) {
 	observer := &queryObserver{}
 	for _, o := range []tables.Observer{nil, observer} {
@@ -100,7 +100,7 @@ func testMessages(t *testing.T, s *tables.Store, observer *queryObserver) {
 	}
 }
 
-// TestMessagesFail reads a statement that fails after its first rows, and stops reading another statement early.
+// TestMessagesFail checks that an error after the first rows is reported, and that reading can stop early.
 func TestMessagesFail(t *testing.T) {
 	testMessagesFail(t, newStore(t, &duck.Options{Processes: true, Queries: 1}))
 	observer := &queryObserver{}

@@ -36,7 +36,7 @@ func TestOddNames(t *testing.T) {
 	}
 }
 
-// TestOddNamesWithinStructs reads struct fields that have different names in the files.
+// TestOddNamesWithinStructs checks that struct fields can be read although they have other names in the files.
 func TestOddNamesWithinStructs(t *testing.T) {
 	s := newStore(t, nil)
 	odd := arrow.StructOf(arrow.Field{Name: "x y", Type: arrow.BinaryTypes.String, Nullable: true})

@@ -22,8 +22,8 @@ const (
 // statement identifies a statement: its caller, the bucket where unqualified names are looked up, and the SQL.
 type statement struct{ caller, bucket, sql string }
 
-// prepared is a parsed statement, and its description if it was described. The description is valid while the tables
-// keep their columns. Each execution resolves the table names again, with the rights of the caller.
+// prepared is a parsed statement and, after a call of Describe, its description. The description is valid while the
+// tables keep their columns. Each execution resolves the table names again, with the rights of the caller.
 type prepared struct {
 	statement
 	names       []database.Name

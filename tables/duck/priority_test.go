@@ -59,7 +59,7 @@ func TestCallerWithOthers(t *testing.T) {
 	before := len(workerPIDs(t))
 	expect(t, s, "SELECT 1", nil, "1")
 	eventually(t, "no process is idle", func() bool { return len(workerPIDs(t)) > before })
-	time.Sleep(500 * time.Millisecond) // wait until its database is open
+	time.Sleep(500 * time.Millisecond) // wait until the idle process has opened its database
 	ctxWithOthers := worker.WithCaller(t.Context(), "one", func() bool { return true })
 	r, err := s.Query(ctxWithOthers, "SELECT * FROM range(100000000)", nil)
 	if err != nil {

@@ -139,7 +139,7 @@ func (failing) Start(context.Context, *database.Job) (database.Rows, error) {
 func (failing) Reuse() database.Reuse { return database.Reuse{} }
 
 // TestWarmProcessLacksMemory checks that a statement runs in a fresh process if a process that has grown has too little
-// memory for it. The fresh process must run it without Job.Spills, which would prevent its reuse.
+// memory for it. The fresh process must run it without Job.Spills, which would prevent the reuse of the process.
 func TestWarmProcessLacksMemory(t *testing.T) {
 	e, s := newEngine(t, &Options{Processes: true})
 	if err := run(t, s, growing); err != nil {

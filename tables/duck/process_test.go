@@ -105,7 +105,7 @@ func TestGreedy(t *testing.T) {
 
 const endlessSQL = "SELECT max(levenshtein(x, y)) FROM (SELECT repeat('a', 65000) || range AS x, repeat('b', 65000) || range AS y FROM range(100000))"
 
-// TestUninterruptible cancels a statement that DuckDB cannot interrupt.
+// TestUninterruptible checks that canceling a statement that DuckDB cannot interrupt ends it soon, without leftovers.
 func TestUninterruptible(t *testing.T) {
 	temp := t.TempDir()
 	s := newStore(t, &duck.Options{Processes: true, Queries: 1, TempDir: temp})
@@ -174,7 +174,7 @@ func TestProcessIsolation(t *testing.T) {
 	}
 }
 
-// TestKilledProcesses kills a process with a running statement, and an idle process.
+// TestKilledProcesses checks that killing a process makes its running statement fail, but no later statement.
 func TestKilledProcesses(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true})
 	r, err := s.Query(t.Context(), "SELECT * FROM range(1000000000)", nil)

@@ -22,8 +22,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// boundTable is a table that a statement names, in one state. In the query's database, it is a view on the
-// table's files.
+// boundTable is a table that a statement names, in the state that the statement reads. In the query's database,
+// the table is a view on its files.
 type boundTable struct {
 	catalog       string // catalog of the view; "" means DuckDB's default catalog
 	schema, name  string // schema and name of the view, as spelled in the statement
@@ -37,7 +37,7 @@ type boundTable struct {
 	extraRows     *scratchFile // contains the rows that are not in the table's files
 	copied        bool         // whether extraRows contains all rows of the table, because column types must change
 	isPrivate     bool         // whether only this statement reads extraRows
-	emptyFile     string       // path of a file without rows, for readFunction; "" if no file is large
+	emptyFile     string       // path of a file without rows, which readFunction adds to a single large file; "" if no file is large
 }
 
 func (t *boundTable) String() string { return sqlquote.Qualified(t.bucket, t.table) }
@@ -304,8 +304,8 @@ func (t *boundTable) footerBytes() (n int64) {
 	return n
 }
 
-// accessible yields the tables, in the given state, of those buckets that the caller may access and for which match
-// returns true.
+// accessible yields the tables of all buckets for which match returns true and that the caller may access. It lists
+// the tables in the given state.
 func (q *query) accessible(ctx context.Context, state tables.At, match func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
 	return func(yield func(tables.TableInfo, error) bool) {
 		for b, err := range q.store.Buckets(ctx) {

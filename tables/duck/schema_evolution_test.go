@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestEvolved reads rows that were written before changes of the table's columns, in files and in the tail, with
-// SQL and with pyiceberg.
+// TestEvolved checks that SQL and pyiceberg correctly read rows that were written before the table's columns changed,
+// from files and from the tail.
 func TestEvolved(t *testing.T) {
 	python := peers.Python(t, "pyiceberg")
 	s := newStore(t, nil)

@@ -59,8 +59,8 @@ func TestSharedDatabases(t *testing.T) {
 	}
 }
 
-// TestMemoryOfEarlierStatement runs a long statement after statements with a very low memory limit, which must not
-// affect it.
+// TestMemoryOfEarlierStatement runs a long statement after statements with a very low memory limit. The low limit must
+// not affect the long statement.
 func TestMemoryOfEarlierStatement(t *testing.T) {
 	long := "SELECT 1 IN (" + strings.Repeat("1,", 40_000) + "1)"
 	for _, separateProcesses := range []bool{false, true} {
@@ -69,7 +69,7 @@ func TestMemoryOfEarlierStatement(t *testing.T) {
 				s := newStore(t, &duck.Options{Processes: separateProcesses, Threads: 1})
 				for range 3 {
 					expect(t, s, "SELECT 1", &tables.QueryOptions{Memory: memory}, "1")
-					time.Sleep(20 * time.Millisecond) // wait until its database is idle
+					time.Sleep(20 * time.Millisecond) // wait until the statement's database is idle
 				}
 				if got, err := rows(t, s, long, nil); err != nil || fmt.Sprint(got) != "[true]" {
 					t.Errorf("the long statement returned %v, error %v; want [true]", got, err)

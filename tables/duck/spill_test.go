@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// TestSpills groups by so many keys that their hash table exceeds the memory limit.
+// TestSpills checks grouping by so many keys that their hash table exceeds the memory limit.
 func TestSpills(t *testing.T) {
 	const keys = 8_700_000
 	for _, separateProcesses := range []bool{false, true} {

@@ -28,7 +28,7 @@ type boundNode struct {
 	otherType arrow.DataType
 }
 
-// value is a value in the type in which a column is compared. Only the field for this type is set.
+// value is a literal or a bound, converted to the type in which a column is compared. Only the field for this type is set.
 type value struct {
 	integer int64 // for bools, integers, dates and times
 	float   float64
@@ -70,8 +70,8 @@ func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	return out, nil
 }
 
-// columnTypes returns the type of a column's values, and the type in which they are compared, or nil if they cannot be
-// compared.
+// columnTypes returns t, the type of a column's values, and typ, the type in which the values are compared. typ is nil if
+// they cannot be compared.
 func (n *node) columnTypes(column string, columns *arrow.Schema) (t, typ arrow.DataType, err error) {
 	indices := columns.FieldIndices(column)
 	if len(indices) != 1 {
@@ -177,7 +177,7 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 	return nil
 }
 
-// rational returns a literal's exact value, in the units of the type typ in which the column of type t is compared.
+// rational returns a literal's exact value, in units of typ, the type in which a column of type t is compared.
 func rational(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	switch {
 	case l.kind == literalText:

@@ -47,9 +47,9 @@ func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.NewBuffer(&bytes, pending)}, nil
 }
 
-// pendingAnswer is a buffer pool for a single message. gRPC returns the message to the pool after
-// sending it. If the connection was closed, gRPC may leave the message to the garbage collector
-// instead, which then runs cleanup.
+// pendingAnswer is the buffer pool of a single message, and so learns when the message has been sent: gRPC
+// then returns it to the pool. If the connection was closed, gRPC may drop the message instead; the garbage
+// collector then runs cleanup.
 type pendingAnswer struct {
 	mem.BufferPool
 	data    mem.Buffer

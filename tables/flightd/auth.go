@@ -107,7 +107,7 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 }
 
 // payloadToken returns the token in a handshake's payload, or an error if the token is not valid. The payload is a
-// BasicAuth message whose password is the token or, from clients of shoots, an admin token alone.
+// BasicAuth message whose password is the token. Clients of shoots instead send an admin token without a message.
 func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 	var basic flight.BasicAuth
 	if proto.Unmarshal(payload, &basic) == nil && basic.Password != "" {

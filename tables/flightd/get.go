@@ -54,8 +54,8 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	})
 }
 
-// sendReader sends the rows of the reader that open returns. Meanwhile, it holds a slot for queries. It passes errors of open
-// and of the reader through explain.
+// sendReader sends the rows of the reader that open returns, and holds a slot for queries until all are sent. explain
+// converts the errors of open and of the reader.
 func sendReader(st flight.FlightService_DoGetServer, explain func(error) error, open func(context.Context) (array.RecordReader, error)) error {
 	release, err := serving.AcquireQuery(st.Context())
 	if err != nil {

@@ -43,13 +43,13 @@ func greedyDuration(t *testing.T) time.Duration {
 const (
 	greedyMemory = 1 << 30
 
-	// docs/security.md promises these limits on memory that --memory does not include: for the idle server, for each
-	// connection, for each process that runs no statement, and for what a process uses besides its statement's memory.
+	// docs/security.md promises these limits on the memory that --memory does not include: of the idle server, of a
+	// connection, of a process that runs no statement, and of a process in addition to its statement's memory.
 	idleServerMemory  = 160 << 20
 	connectionMemory  = 96 << 10
 	serverOverhead    = idleServerMemory + serving.DefaultConnections*connectionMemory
 	newProcessMemory  = 48 << 20
-	soleProcessMemory = 64 << 20 // larger, because a sole process shares the program's pages only with the server
+	soleProcessMemory = 64 << 20 // limit for the only process: it shares the program's pages only with the server, so it is charged half of them
 	processOverhead   = newProcessMemory + 80<<20 + 2*8<<20
 )
 
@@ -158,9 +158,9 @@ func (u usage) String() string {
 	return fmt.Sprintf("server %d MiB, %d processes %d MiB, %v", u.server>>20, u.children, u.processes>>20, u.metrics)
 }
 
-// TestGreedyClients runs all attacks concurrently: by clients without a token, by clients with the right to read,
-// and by clients with a token for one bucket. During the attacks, an honest client must be served, and the server
-// and its processes must stay within their memory limits. After the attacks, they must release all resources.
+// TestGreedyClients checks that during all attacks at once, an honest client is served, and the server and its
+// processes stay within their memory limits. The attackers have no token, the right to read, or a token for one
+// bucket. After the attacks, the server and its processes must release all resources.
 func TestGreedyClients(t *testing.T) {
 	duration := greedyDuration(t)
 	s := serveGreedy(t)
@@ -330,9 +330,9 @@ func (h *honestClient) get(ctx context.Context, path string) error {
 	return err
 }
 
-// report logs how long the calls took, and fails the test if the 99th percentile is over a second. A short run has too
-// few calls for this limit, and shares its machine with other tests. For a short run, the limit is three seconds, or
-// four times as long as on an idle server if that is longer, and applies only to the median of the statements.
+// report logs how long the calls took, and fails the test if the 99th percentile is over a second. A short run has few
+// calls, and other tests use the machine too: its limit is three seconds, or four times the 99th percentile on an idle
+// server if that is longer. For statements, a short run compares the median with this limit.
 func (h *honestClient) report(t *testing.T, idleServer *honestClient) {
 	t.Helper()
 	percentile := func(durations []time.Duration, percent int) time.Duration {

@@ -269,8 +269,8 @@ func TestConnectionLimits(t *testing.T) {
 	}
 }
 
-// TestSlotsAreShared checks that if all slots are used, a new caller gets a slot of the host with the most
-// running calls, or of the user with the most running calls on its own host.
+// TestSlotsAreShared checks that a new caller gets a slot if all slots are used: the server cancels a call of the
+// host with the most running calls, or of the user with the most running calls on the caller's own host.
 func TestSlotsAreShared(t *testing.T) {
 	s, store, address := serveTables(t, &tables.Options{Engine: &fakeEngine{queryEnded: make(chan error, 100)}}, &Options{Secret: testSecret})
 	if _, err := store.Bucket("").Put(t.Context(), "t", reader(t, numbers(1)), tables.PutError, nil); err != nil {

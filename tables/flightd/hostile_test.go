@@ -52,7 +52,7 @@ func (s falseSize) Send(d *flight.FlightData) error {
 	return s.FlightService_DoPutClient.Send(d)
 }
 
-// TestFalseDecompressedSize checks that a call fails if a compressed batch claims to need more than the memory.
+// TestFalseDecompressedSize checks that a put fails if a batch claims a decompressed size above the memory limit.
 func TestFalseDecompressedSize(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c := dialTest(t, address)
@@ -156,8 +156,8 @@ func TestLongErrors(t *testing.T) {
 	}
 }
 
-// TestRowsLargerThanMessages checks that dictionaries and nulls are charged for the memory of their values, not
-// for the size of their messages. The call fails if they exceed the limit.
+// TestRowsLargerThanMessages checks that the memory limit counts dictionaries and nulls at the size of their
+// values, which may exceed the size of their messages, and that a put above the limit fails.
 func TestRowsLargerThanMessages(t *testing.T) {
 	_, store, address := serveTest(t, &Options{Memory: 64 << 20, MaxMessage: 16 << 20})
 	c := dialTest(t, address)

@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/serving"
 )
 
-// envCount returns the number in an environment variable, which long runs set, or defaultCount if it is not set.
+// envCount returns the number in an environment variable for long runs, or defaultCount if the variable is not set.
 func envCount(variable string, defaultCount int) int {
 	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
 		return n
@@ -144,7 +144,7 @@ func TestNeverRead(t *testing.T) {
 		}
 	}
 	waitFor(t, "no query runs", func() bool { running, _ := s.Queries.Counts(); return running > 0 })
-	turns := n/s.Queries.PerHost + 1 // the stalled calls hold the slots in turns, and waiting stalled calls come first because they arrived earlier
+	turns := n/s.Queries.PerHost + 1 // rounds of stalled calls that each use all slots of the host; all of them arrived before the other client's call
 	limit := 2*time.Duration(turns)*idle + 5*time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()

@@ -68,7 +68,7 @@ func (b *budget) Put(buffer *[]byte) {
 	b.BufferPool.Put(buffer)
 }
 
-// address returns a key for a buffer that does not keep the buffer alive.
+// address returns the buffer's address as a key. Unlike a pointer, the key does not keep the buffer alive.
 func address(buffer *[]byte) uintptr { return uintptr(unsafe.Pointer(buffer)) }
 
 // cancelHeaviest cancels the newest call of the host with the most message bytes.
@@ -126,9 +126,9 @@ func (b *budget) setProcessing(w *watchedStream, n int64) {
 	b.Add(n)
 }
 
-// addRequest counts a request without rows until its call ends. Such a call may wait a long time before it runs. All
-// such requests share a quarter of the memory. admit does not count this quarter, so that puts do not wait for these
-// requests.
+// addRequest counts a request without rows until its call ends, because the call may wait a long time before it
+// runs. All such requests share a quarter of the memory. admit ignores their bytes, so that puts do not wait for
+// these requests.
 func (b *budget) addRequest(w *watchedStream, n int64) {
 	b.mu.Lock()
 	w.requestBytes = n
@@ -150,9 +150,9 @@ func (b *budget) remove(w *watchedStream) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == w })
 }
 
-// While the server is idle, tidy collects garbage if memory has grown a lot since the last collection, or if there are
-// lost buffers (see countedBuffer). Lost buffers count against the limit until they are collected. In an idle server,
-// Go itself collects garbage only every two minutes. tidy runs each collection twice, because a sync.Pool keeps its
+// tidy collects garbage while the server is idle, if memory has grown a lot since the last collection or if there are
+// lost buffers (see countedBuffer). Without tidy, lost buffers would count against the limit for long: in an idle
+// server, Go collects garbage only every two minutes. tidy runs each collection twice, because a sync.Pool keeps its
 // values during the first collection.
 func (s *Server) tidy(ctx context.Context) {
 	const (
@@ -187,10 +187,9 @@ func (s *Server) isIdle() bool {
 	return s.Conns.Calls() == 0 && queries+puts == 0
 }
 
-// putRows is the allocator for the decompressed batches of one put. All puts share a
-// quarter of the budget. The remaining budget is for messages, which never wait for rows.
-// If memory is not available in time, putRows panics; Arrow's readers return the panic as
-// an error.
+// putRows is the allocator for the decompressed batches of one put. All puts share a quarter of the budget.
+// The other three quarters remain for messages, so that rows can never block all messages. If memory is not
+// available in time, putRows panics; Arrow's readers return the panic as an error.
 type putRows struct {
 	budget   *budget
 	stream   *watchedStream
@@ -257,7 +256,7 @@ func (r *putRows) tryReserve(n, limit int64) bool {
 	b := r.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.waiting[0] != r || b.rowsUsed+n > limit || !b.TryAdd(n) { // not Add, which may need mu
+	if b.waiting[0] != r || b.rowsUsed+n > limit || !b.TryAdd(n) { // not Add, which may lock mu, which is held here
 		return false
 	}
 	r.used += n

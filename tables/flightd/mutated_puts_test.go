@@ -128,8 +128,8 @@ func appendRandom(r *rand.Rand, b array.Builder, nullable bool) {
 	}
 }
 
-// TestMutatedPuts puts damaged Arrow messages for the duration in PARTD_PUTS, which defaults to 2 seconds. It
-// checks that acknowledged rows can be folded and read.
+// TestMutatedPuts checks that acknowledged rows can be folded and read even if clients put damaged Arrow
+// messages. It runs for the duration in PARTD_PUTS, or 2 seconds by default.
 func TestMutatedPuts(t *testing.T) {
 	duration := 2 * time.Second
 	if text := os.Getenv("PARTD_PUTS"); text != "" {

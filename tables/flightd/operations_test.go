@@ -70,7 +70,7 @@ func TestBothSlotsOrNone(t *testing.T) {
 	}
 }
 
-// TestStrangers checks that a connection counts as a stranger until a call with a token uses it.
+// TestStrangers checks that the number of strangers includes a connection until a call with a valid token uses it.
 func TestStrangers(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Secret: testSecret})
 	client := dialTest(t, address)

@@ -33,7 +33,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	d := first.FlightDescriptor
 	if d.GetType() == flight.DescriptorCMD && isSQL(d.GetCmd()) {
 		// This new server, unlike s.FlightServer, allocates decompressed batches from the limited memory of the put.
-		// s.sql checks the right to write, because a client without this right may still bind a query's parameters.
+		// s.sql checks the right to write later, because a client without this right may bind a query's parameters.
 		return flightsql.NewFlightServerWithAllocator(s.sql, rows).DoPut(checked)
 	}
 	if err := serving.RequireWrite(st.Context()); err != nil {

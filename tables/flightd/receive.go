@@ -30,7 +30,7 @@ const (
 	maxHandshake = 64 << 10 // small, because the server has not yet checked a token
 )
 
-// requestTimeout limits how long the message of a call with a single message may take to arrive.
+// requestTimeout limits the time until the request has arrived, for calls that take a single message.
 const requestTimeout = 10 * time.Second
 
 // maxHandshakes limits concurrent handshakes. One host may run an eighth of them.
@@ -43,8 +43,8 @@ const (
 	decodedFactor = 16
 )
 
-// serviceDesc returns Flight's service with its unary methods declared as streams. gRPC reads the request of a unary
-// method before it runs the interceptor, but a stream's call is authorized first. Clients see no difference.
+// serviceDesc returns Flight's service with its unary methods declared as streams. For a unary method, gRPC would
+// read the request before it runs the interceptor, which authorizes the call. Clients see no difference.
 func serviceDesc() *grpc.ServiceDesc {
 	d := gen.FlightService_ServiceDesc
 	d.Streams = slices.Clone(d.Streams)
@@ -93,7 +93,7 @@ func (w *watchedStream) messageLimits(m any) (size int, timeout time.Duration) {
 	case *flight.Action:
 		size = maxAction
 	case *flight.FlightData:
-		// Clients without admin rights can only send parameters of statements, which are small.
+		// A client without admin rights can send only the parameters of statements, so the small limit suffices.
 		if timeout = o.IdleTimeout; serving.RequireAdmin(w.ctx) == nil {
 			return o.MaxMessage, timeout
 		}
@@ -101,8 +101,8 @@ func (w *watchedStream) messageLimits(m any) (size int, timeout time.Duration) {
 	return min(size, o.MaxMessage), timeout
 }
 
-// receive reads a message of at most size bytes. If the call takes only one message, receive fails if more data
-// follows.
+// receive reads a message of at most size bytes. For a call that takes only one message, receive fails if more
+// data follows.
 func (w *watchedStream) receive(m any, size int) error {
 	n, err := w.nextSize(size)
 	if err != nil {

@@ -111,8 +111,8 @@ func doAction(ctx context.Context, c flight.Client, kind, body string) (string, 
 	return string(r.GetBody()), err
 }
 
-// TestRulesAndArguments checks that both kinds of puts apply rules, and that invalid arguments are reported as
-// InvalidArgument.
+// TestRulesAndArguments checks that puts of shoots' clients and of flightclient both apply rules, and that
+// invalid arguments are reported as InvalidArgument.
 func TestRulesAndArguments(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c, ctx := dialTest(t, address), t.Context()

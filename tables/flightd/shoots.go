@@ -50,7 +50,7 @@ type shootsError struct {
 func (e *shootsError) Error() string              { return e.Message() }
 func (e *shootsError) GRPCStatus() *status.Status { return e.Status }
 
-// ServerFault is for Core.RecordEnd.
+// ServerFault tells serving.Core.RecordEnd whether to log the failed call as a fault of the server.
 func (e *shootsError) ServerFault() bool { return e.serverFault }
 
 // asShootsError returns err in the form that clients of shoots (another table server) read. It sets trailers that

@@ -28,8 +28,8 @@ const (
 	catalogName = "partd"
 	tableType   = "TABLE"
 
-	// defaultSchema is the schema of the default bucket, because SQL and tools do not accept that bucket's
-	// empty name. If a bucket is called default, the schema is that bucket instead.
+	// defaultSchema is the schema of the default bucket, whose empty name SQL and tools do not accept. If
+	// there is a bucket called default, defaultSchema is the schema of that bucket instead.
 	defaultSchema = "default"
 )
 

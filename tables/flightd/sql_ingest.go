@@ -54,8 +54,8 @@ func (u *upload) Next() bool {
 	return true
 }
 
-// reserve waits for n bytes of memory, which the batch needs beyond the size of its message: values that share
-// memory in the message will be stored separately.
+// reserve waits for n bytes of memory. The batch needs them in addition to the size of its message, because
+// values that share memory in the message will be stored separately.
 func (u *upload) reserve(n int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

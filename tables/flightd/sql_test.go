@@ -149,7 +149,7 @@ func TestSQLCancel(t *testing.T) {
 	if !r.Next() {
 		t.Fatal(r.Err())
 	}
-	// An execution whose results nobody reads is not running, even if another one of the same statement is.
+	// This execution is not running, because no client reads its rows, although another one of the same statement is.
 	notRunning, err := s.client.Execute(ctx, "SELECT forever")
 	if err != nil {
 		t.Fatal(err)

@@ -18,9 +18,9 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestSQLTypesOfParameters checks that parameters can have any type, and that the types of columns depend on it. The
-// info of a statement with parameters must have no schema, because clients refuse rows that differ from it. The
-// parameter of LIKE must be text.
+// TestSQLTypesOfParameters checks that parameters can have any type, and that the types of the result's columns
+// depend on the parameters' types. The info of a statement with parameters must have no schema, because clients
+// refuse rows whose schema differs from that in the info. The parameter of LIKE must be text.
 func TestSQLTypesOfParameters(t *testing.T) {
 	s := serveDuck(t)
 	s.put(t, "", "t", 3)
@@ -155,7 +155,7 @@ func TestSQLViewTypes(t *testing.T) {
 	}
 }
 
-// TestDeletedNone checks that the answer to a correction contains the counts even if no row matched.
+// TestDeletedNone checks that the answer of partd.delete_rows contains all counts even if no row matched.
 func TestDeletedNone(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c, ctx := dialTest(t, address), t.Context()

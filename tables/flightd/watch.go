@@ -108,7 +108,7 @@ type watchedStream struct {
 	rows         *putRows // memory for the rows of a put; nil for other calls
 	isListed     bool     // whether the stream is in budget.calls
 	processing   int64    // bytes of the message that is being processed
-	requestBytes int64    // bytes of processing that count as a request without rows
+	requestBytes int64    // bytes of processing that are also in budget.requestBytes
 	pending      int64    // unsent bytes of answers; guarded by answers.mu
 	closed       bool     // whether the connection was closed because of unsent answers; guarded by answers.mu
 	arriving     int64    // bytes of the message that is arriving

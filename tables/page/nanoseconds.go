@@ -14,10 +14,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// keepNanoseconds makes a view keep the nanoseconds of timestamps with a time zone, for which SQL has no type. It sets
-// v.source to a subquery with two columns for each such column. The first has the column's name and the type that SQL
-// gives it; conditions use it. The second has another name and no time zone; the option QueryOptions.Nanoseconds keeps
-// its values exact.
+// keepNanoseconds makes a view keep the nanoseconds of timestamps with a time zone, although SQL rounds such timestamps.
+// It sets v.source to a subquery that has two columns for each column of such timestamps. The first has the column's
+// name and SQL's type for it, for use in conditions. The second has another name and no time zone, and its values stay
+// exact because of QueryOptions.Nanoseconds.
 func (h *handler) keepNanoseconds(q *request, v *view) error {
 	var names, typeQueries []string
 	for _, f := range v.schema.Fields() {
@@ -50,7 +50,7 @@ func (h *handler) keepNanoseconds(q *request, v *view) error {
 	return nil
 }
 
-// rowsFrom is like from, but selects from v.source. It is for the statement that returns the rows.
+// rowsFrom is like from, but selects from v.source. The statement that returns the rows uses rowsFrom.
 func (v *view) rowsFrom(condition string) string {
 	return v.fromSource(cmp.Or(v.source, sqlquote.Name(v.name)), condition)
 }

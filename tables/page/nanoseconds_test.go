@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// TestNanosecondsWithZone reads and downloads nanosecond times with a zone, a type that SQL lacks, from the
+// TestNanosecondsWithZone checks that nanosecond times with a zone, a type that SQL lacks, are read exactly from the
 // tail (rows not yet in data files) and from data files. In conditions, their precision is microseconds, as in SQL.
 func TestNanosecondsWithZone(t *testing.T) {
 	s := serve(t, flightd.Options{})

@@ -13,7 +13,7 @@ import (
 
 const (
 	binCount = 20
-	maxExact = 10_000 // above this estimate, the number of distinct values is not counted exactly
+	maxExact = 10_000 // maximum estimated number of distinct values for which profile counts them exactly
 )
 
 type binJSON struct {

@@ -149,8 +149,8 @@ func TestMalformed(t *testing.T) {
 	s.expect(a, text, 400, `"line":2,"column":2`)
 }
 
-// TestActions checks that the command that the page displays for an action, once a shell has parsed it, does the same
-// as the action, for all names.
+// TestActions checks that the command line that the page displays for an action has the right arguments after a shell
+// has parsed it, whatever characters the names contain.
 func TestActions(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.putQuery("", hostileName, `SELECT TIMESTAMP '2026-01-01' + INTERVAL (i) SECOND AS at, i AS "x, ""y'" FROM range(100) x(i)`)

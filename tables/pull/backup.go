@@ -48,8 +48,8 @@ type backup struct {
 	Tables []entry `json:"tables"`
 }
 
-// entry is a record that is checked while it is decoded. Otherwise a short forged list could decode to a
-// huge number of empty records.
+// entry is a record that UnmarshalJSON validates. Otherwise a forged list such as [{},{},…] could
+// decode to so many empty records that they fill the memory.
 type entry struct{ record }
 
 // UnmarshalJSON decodes and checks a record.
@@ -83,12 +83,12 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 	return all, err
 }
 
-// Backup copies the newest version of every table to a bucket, under the given name. It first fetches
-// missing files. It does not send files that earlier backups of any node left in the bucket. If verify is
-// true, Backup reads these files and the files that it sends, and replaces damaged ones.
+// Backup copies the newest version of every table to a bucket, under the given name. It first fetches the
+// files that are missing in this directory. It reuses files that earlier backups sent to the bucket. If verify
+// is true, Backup reads the reused files and replaces damaged ones, and checks the files that it sends.
 //
-// An interrupted backup has no name. The next backup reuses the files that it sent. The
-// error wraps fs.ErrExist if a backup of that name exists.
+// An interrupted backup is not listed, but the next backup reuses its files. If a backup of that name
+// exists, the error wraps fs.ErrExist.
 func (n *Node) Backup(ctx context.Context, to objstore.Bucket, name string, verify bool) (done []Copied, err error) {
 	defer wrapError("backup", name, &err)
 	return n.backup(ctx, backupBucket(to), name, verify)

@@ -51,7 +51,7 @@ func TestBackupHostile(t *testing.T) {
 	}
 }
 
-// damagingBucket is a bucket that damages the data when an object is read for the first time.
+// damagingBucket is a bucket in which the first read of each object returns damaged data.
 type damagingBucket struct {
 	objstore.Bucket
 	seen sync.Map
@@ -71,8 +71,8 @@ func (f *damagingBucket) ReadRange(ctx context.Context, name string, offset, len
 	}{io.MultiReader(strings.NewReader("?"), r), r}, nil
 }
 
-// TestBackupDamagedInTransit checks that a backup with verify reads an object again, and does
-// not replace it, if only the received data was damaged.
+// TestBackupDamagedInTransit damages an intact object on its way from the bucket. A backup with verify
+// must read the object again, and must not replace it.
 func TestBackupDamagedInTransit(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
@@ -117,8 +117,8 @@ func TestFetchMemory(t *testing.T) {
 	}
 }
 
-// TestHostileHolder checks that neither an invalid version of a holder nor a node that
-// sends one byte at a time blocks a Load.
+// TestHostileHolder checks that Load succeeds although the registry names a node with an invalid
+// version number, and although another node sends its response endlessly, one byte at a time.
 func TestHostileHolder(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)

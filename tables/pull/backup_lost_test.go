@@ -148,8 +148,8 @@ func TestSweepDuringRestore(t *testing.T) {
 }
 
 // TestRestoreKeepsNewerVersion restores a version that descends from the current one. The
-// restored version must keep its number. Otherwise a node that returns with a version
-// between the two would replace it.
+// restored version must keep its number. Otherwise, if a node returned with a version numbered
+// between the two, that version would replace the restored one.
 func TestRestoreKeepsNewerVersion(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)

@@ -166,8 +166,8 @@ func TestForget(t *testing.T) {
 	wantRows(t, returned, "y", "5 5\n")
 }
 
-// TestRecordLostOlderAlive deletes the registry's record of a version after its only holder has closed. The version
-// before it, which another node has, must not become the newest.
+// TestRecordLostOlderAlive deletes the registry's record of a version after the only node with that version has
+// closed. Another node has the previous version, which must not become the newest.
 func TestRecordLostOlderAlive(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)

@@ -163,7 +163,7 @@ func (d *disk) heads(f func(key string, h head) error) error {
 }
 
 // diverged reports whether two versions of a table certainly belong to different histories.
-// If r is newer than other, only a manifest can tell, and diverged returns false.
+// If r is newer than other, it returns false, because only r's manifest can tell.
 func (r record) diverged(other record) bool {
 	return r.Version > 0 && r.Version <= other.Version && (r.Table != other.Table || r.Version == other.Version && r.Manifest != other.Manifest)
 }

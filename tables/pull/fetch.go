@@ -36,8 +36,8 @@ func newClient(config *tls.Config, timeout time.Duration) *http.Client {
 	}
 }
 
-// request sends a request to another node for the content from byte offset on. Reading the body
-// fails if nothing arrives for one Options.Lease.
+// request sends a request to another node for the content from byte offset on. If no data arrives
+// for the duration of Options.Lease, reading the body fails.
 func (n *Node) request(ctx context.Context, method, url string, offset int64) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, method, url, nil)
@@ -79,8 +79,8 @@ func (n *Node) askJSON(ctx context.Context, method, url string, limit int64, int
 	return json.NewDecoder(io.LimitReader(response.Body, limit)).Decode(into)
 }
 
-// watchedBody is a response body that counts its bytes. It cancels the request if nothing
-// arrives for one Options.Lease.
+// watchedBody is a response body that counts its bytes. If no data arrives for the duration of
+// Options.Lease, it cancels the request.
 type watchedBody struct {
 	io.ReadCloser
 	n      *Node
@@ -102,8 +102,8 @@ func (w *watchedBody) Close() error {
 	return err
 }
 
-// askHeads asks nodes concurrently which newest version of a table they have. It returns
-// these versions, and the errors of nodes that may have a version but did not say so.
+// askHeads asks nodes concurrently for the newest version of a table that each of them has. It returns
+// these versions, and the errors of all nodes except those that have no version or are not running.
 func (n *Node) askHeads(ctx context.Context, key string, peers []peer) (heads map[peer]record, causes []HolderError) {
 	heads = map[peer]record{}
 	var mu sync.Mutex
@@ -137,7 +137,7 @@ func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
 	if n.disk.Contains(f) {
 		return nil
 	}
-	if storage := n.disk.storage; storage != nil && n.disk.Fetch(ctx, f, storage) == nil { // The storage can have the file although the directory has lost its marker.
+	if storage := n.disk.storage; storage != nil && n.disk.Fetch(ctx, f, storage) == nil { // The directory can lose the marker of a file that is still in the storage.
 		return nil
 	}
 	var causes []HolderError

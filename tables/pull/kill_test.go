@@ -27,8 +27,8 @@ import (
 
 const killLease = 2 * time.Second
 
-// TestMain runs the tests, or a node that executes commands from its standard input if
-// PARTD_PULL_NODE is set.
+// TestMain runs the tests. But if PARTD_PULL_NODE is set, it runs a node that executes commands from
+// its standard input.
 func TestMain(m *testing.M) {
 	dir := os.Getenv("PARTD_PULL_NODE")
 	if dir == "" {
@@ -142,8 +142,8 @@ func (c *child) signal(t *testing.T, s syscall.Signal) {
 	c.paused = s == syscall.SIGSTOP
 }
 
-// history records when each save was acknowledged, and checks loaded rows against the
-// record.
+// history records when each save was acknowledged. It checks that loaded rows include the saves
+// that a Load must return.
 type history struct {
 	mu    sync.Mutex
 	tried map[int]bool

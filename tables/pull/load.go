@@ -90,8 +90,8 @@ func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time)
 	return v, times, err
 }
 
-// fetchBase fetches all files of the newest version, which a Save extends. The revision of the
-// registry's record lets commit detect a concurrent Save, even if the table does not exist.
+// fetchBase fetches all files of the newest version, to which a Save adds rows. It also returns the revision
+// of the registry's record, with which commit detects a concurrent Save, even of a table that does not exist yet.
 func (n *Node) fetchBase(ctx context.Context, name string) (v version, revision uint64, err error) {
 	newest, revision, err := n.findNewest(ctx, name)
 	if errors.Is(err, ErrNotFound) {
@@ -103,7 +103,7 @@ func (n *Node) fetchBase(ctx context.Context, name string) (v version, revision 
 	return v, revision, err
 }
 
-// fetchVersion fetches those missing files of a version that have rows in the range [from, to).
+// fetchVersion fetches the files of a version that have rows in [from, to) and are missing in this directory.
 func (n *Node) fetchVersion(ctx context.Context, r record, from, to time.Time) (v version, times interval, err error) {
 	v.record = r
 	if v.manifest, err = n.manifest(ctx, r); err != nil {
@@ -121,8 +121,8 @@ func (n *Node) fetchVersion(ctx context.Context, r record, from, to time.Time) (
 	})
 }
 
-// syncTimeout returns how long to wait for the registry. It is shorter if Load may return h
-// instead.
+// syncTimeout returns how long to wait for the registry. The wait is shorter if Load may return the
+// local version h when the registry does not respond.
 func (n *Node) syncTimeout(h head) time.Duration {
 	if h.Version > 0 && time.Since(h.confirmedAt) <= n.opts.MaxStaleness {
 		return min(n.opts.SyncTimeout, n.opts.Lease)

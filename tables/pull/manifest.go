@@ -29,7 +29,7 @@ const (
 	maxBefore   = 256      // number of previous versions that a manifest lists
 )
 
-// record describes a version of a table in the registry and in heads.
+// record describes a version of a table. Records are stored in the registry and in heads.
 type record struct {
 	Name     string `json:"name"`
 	Table    string `json:"table"` // random ID of the table's history; a table that is deleted and created again gets a new one
@@ -83,7 +83,7 @@ func (m *manifest) follows(r record) bool {
 type dataFile struct {
 	content.Named
 	Rows int64 `json:"rows"`
-	Min  int64 `json:"min"` // times in the column's unit
+	Min  int64 `json:"min"` // smallest and largest time, in the time column's unit
 	Max  int64 `json:"max"`
 }
 
@@ -106,9 +106,9 @@ func (m *manifest) encode(w io.Writer) (err error) {
 	return err
 }
 
-// readManifest decodes and validates the manifest of the record want, which another node
-// may have forged. Its decoded form is smaller than b, because each valid line is longer
-// than its decoded form.
+// readManifest decodes and validates b, the manifest of the record want. Another node may have
+// forged b. A forged manifest cannot exhaust memory: each valid line is longer than its decoded
+// form, so the result is smaller than b.
 func readManifest(b []byte, want record) (*manifest, error) {
 	m := &manifest{}
 	lines := bufio.NewScanner(bytes.NewReader(b))

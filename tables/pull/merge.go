@@ -90,7 +90,7 @@ func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// rewrite writes the rows of file f merged with added. saved has the columns of the Save.
+// rewrite merges the rows of file f and the new rows added, and writes them as new files. saved has the Save's columns.
 func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, added arrow.RecordBatch, saved *arrow.Schema) ([]dataFile, error) {
 	var parts []arrow.RecordBatch
 	defer func() { take.Release(parts) }()
@@ -124,9 +124,9 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	return n.write(ctx, b, next.time)
 }
 
-// For each distinct time, pickRows returns the index of one row in newer and of one row in
-// older. The columns that were saved come from newer, all other columns from older, because
-// new rows have nulls there. If a time occurs twice, its second row is the new one.
+// pickRows returns two row indexes for each distinct time. A time occurs once or twice; if twice,
+// older has the first row, which is the old one, and newer has the second, which is the new one.
+// Saved columns come from newer, and all other columns from older, because they are null in new rows.
 func pickRows(times arrow.Array) (newer, older []int) {
 	for i := 0; i < times.Len(); i++ {
 		older = append(older, i)

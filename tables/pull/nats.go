@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// natsRegistry is a NATS bucket. Its server is one of Options.Registry or, if that is empty,
-// runs in a process on this machine.
+// natsRegistry is a NATS bucket. Options.Registry lists its servers. If Options.Registry is empty,
+// the only server runs in a process on this machine.
 type natsRegistry struct {
 	n    *Node
 	conn *nats.Conn
@@ -160,7 +160,7 @@ func (r *natsRegistry) Delete(ctx context.Context, key string) error {
 	return r.withBucket(func(kv jetstream.KeyValue) error { return kv.Purge(ctx, key) })
 }
 
-// localPort is the port of the NATS server in a process on this machine. Tests change it.
+// localPort is the port of this machine's NATS server, used if Options.Registry is empty. Tests change it.
 var localPort = 4289
 
 // startLocal starts a NATS server in this process, unless one is running on this machine. If

@@ -203,7 +203,7 @@ func (s *faultyBucket) removeAll(t *testing.T, damage string) (n int) {
 	return n
 }
 
-// TestStorage checks that a node with a Storage bucket keeps its files there, and only empty markers in its
+// TestStorage checks that a node with a Storage bucket keeps its files there, and only markers without data in its
 // directory. The node must fetch lost or damaged objects from other nodes, and retry failed requests. A Save to a
 // full bucket must change nothing.
 func TestStorage(t *testing.T) {
@@ -292,7 +292,7 @@ func TestStorageLater(t *testing.T) {
 	wantPrices(t, a, "x", "10")
 }
 
-// TestStorageShared runs two nodes that share a bucket, and creates and restores a backup.
+// TestStorageShared checks that two nodes can share a bucket, and can create and restore a backup.
 func TestStorageShared(t *testing.T) {
 	t.Parallel()
 	registry, bucket, backups := newInMemory(), new(faultyBucket), new(objstore.Memory)

@@ -3,25 +3,25 @@
 // that it lacks. Two nodes need to agree only on the name.
 //
 // A version of a table is a manifest, a list of Parquet files that never change. Manifests
-// and files are named by their SHA-256, so it does not matter who sends them, and Save
-// rewrites only the files that cover times of the new rows. For each name, the registry, a
-// key-value bucket of NATS, records who holds the table and the manifest of its newest
-// version, which Save sets by compare-and-swap. Every node watches the registry and keeps a
-// copy of it, so loading a table that has not changed takes no request.
+// and files are named by their SHA-256, so a node can accept them from any sender. Save
+// rewrites only the files that cover times of the new rows. The registry is a key-value
+// bucket of NATS. For each table, it records the nodes that hold the table, and the newest
+// manifest, which Save sets by compare-and-swap. Every node watches the registry and keeps
+// a copy of it, so loading a table that has not changed takes no request.
 //
 // # Promises
 //
 //   - Load returns a complete version that was saved.
-//   - That version is the newest, or was the newest at most [Options.Lease] ago. If
-//     nobody answers, it may be older, by at most [Options.MaxStaleness].
+//   - That version is the newest, or was the newest at most [Options.Lease] ago; if the registry
+//     or the holders do not respond, it was the newest at most [Options.MaxStaleness] ago.
 //   - If the registry loses a node's records, the node restores them within a lease. Until
 //     then, a Load that asks the registry also asks the nodes. If all holders of a record
 //     are gone, Load and Save return an error, and Save starts no new table, until
 //     [Node.Forget] gives up the record or [Node.Restore] restores another version.
-//   - If the registry lost all records while some holders were away, and others saved before
-//     these came back, the history with more versions keeps the name. Nodes keep their
-//     versions of the other history as "NAME (version N of HASH)", and log that. They detect
-//     a different history by the 256 previous versions that each manifest lists.
+//   - If the registry loses all records while some holders of a table are away, the other
+//     nodes may start a second history. The history with more versions then keeps the name.
+//     Nodes keep their versions of the other one as "NAME (version N of HASH)", and log that.
+//     They tell histories apart by the 256 previous versions that each manifest lists.
 //   - A node uses a fetched file only if its hash is correct. Load checks every file that it
 //     reads in the same way, and fetches damaged files again.
 //   - Any number of processes may share a directory. Nodes may come, die and return with
@@ -84,11 +84,11 @@ type Options struct {
 	// OwnRegistry replaces NATS. The caller must close it after the nodes.
 	OwnRegistry Registry
 	// Storage, if set, holds the files of the tables. The directory then still holds the
-	// node's ID, its lock, a record of each table's newest version, and an empty
-	// file for each file in the storage. Object names begin with the node's ID, so that nodes
-	// can share a bucket. Processes that share the directory must use the same storage. Files
-	// that are already in the directory stay there. The caller must close the storage after
-	// the node.
+	// node's ID, its lock, a record of each table's newest version, and a sparse file
+	// without data for each file in the storage. Object names begin with the node's ID, so
+	// that nodes can share a bucket. Processes that share the directory must use the same
+	// storage. Files that are already in the directory stay there. The caller must close the
+	// storage after the node.
 	Storage objstore.Bucket
 
 	// Listen is the host and port at which this node serves files to others. "" means
@@ -103,9 +103,9 @@ type Options struct {
 	// [DefaultSyncTimeout].
 	SyncTimeout time.Duration
 
-	// Lease is how long other nodes count as alive after they fall silent, and how long
-	// this node trusts its copy of the registry after the registry falls silent. 0 means
-	// [DefaultLease].
+	// Lease is how long this node considers another node alive after its last heartbeat. It
+	// is also how long this node trusts its copy of the registry when the registry does not
+	// respond. 0 means [DefaultLease].
 	Lease time.Duration
 
 	// MaxStaleness is the largest age of a version that Load may return if the registry,
@@ -119,8 +119,8 @@ type Options struct {
 	Newest bool
 
 	Token string // shared secret of the nodes; "" means none
-	// TLS applies to serving and fetching. With ClientAuth, the server requests client
-	// certificates. Nil means plain HTTP.
+	// TLS is the configuration for both serving and fetching files. With ClientAuth, the
+	// server requests client certificates. Nil means plain HTTP.
 	TLS *tls.Config
 
 	Logger *slog.Logger // for failures in the background; nil means no logging
@@ -143,8 +143,8 @@ type Node struct {
 	background  sync.WaitGroup
 }
 
-// Open opens the directory of a node, and creates it if it does not exist. It does not
-// wait for the registry. ctx applies only to opening. The caller must close the node.
+// Open opens the directory of a node, and creates it if it does not exist. Open does not wait
+// for the registry. If ctx ends after Open, the node stays open. The caller must close the node.
 func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	defer wrapError("open", dir, &err)
 	n := &Node{extendBelow: smallRows, opts: *cmp.Or(o, new(Options))}
@@ -243,7 +243,7 @@ func (n *Node) Close() (err error) {
 
 func registryError(err error) error { return &SyncError{[]HolderError{{"", err}}} }
 
-// sync waits until this node's copy of the registry is as new as this call.
+// sync waits until this node's copy has everything that the registry had when sync was called.
 func (n *Node) sync(ctx context.Context, timeout time.Duration) error {
 	if err := n.reg.sync(ctx, timeout); err != nil {
 		return registryError(err)
@@ -268,13 +268,13 @@ func wrapError(op, name string, err *error) {
 	}
 }
 
-// SyncError lists the holders that did not supply the data, each with its error. It wraps
-// [ErrSyncFailed].
+// SyncError lists the nodes that did not supply the missing data, each with its error. It
+// wraps [ErrSyncFailed].
 type SyncError struct {
-	Causes []HolderError // an error of the registry itself has no address
+	Causes []HolderError // the registry's own error has an empty Address
 }
 
-// HolderError is the error of one holder.
+// HolderError is the error of one node that was asked for data, or of the registry.
 type HolderError struct {
 	Address string
 	Err     error

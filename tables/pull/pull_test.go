@@ -233,7 +233,7 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 		t.Errorf("a second Load changed the counts from %+v to %+v, want no requests", before, after)
 	}
 
-	// Of a new version with one new file, only that file and the manifest must be fetched.
+	// If a new version has one new file, Load must fetch only that file and the manifest.
 	mustSaveFile(t, a, "x", 900)
 	if err := b.reg.sync(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)

@@ -33,9 +33,9 @@ type Registry interface {
 	Watch(ctx context.Context, f func(Entry)) error
 	// Put sets a key. Watchers see all changes in the order of their commits.
 	Put(ctx context.Context, key string, value []byte) error
-	// Update sets a key if its last entry has the given revision, or has none and
-	// revision is 0. Otherwise its error wraps [ErrConflict]. After any other error the
-	// key may or may not have been set.
+	// Update sets a key if the key's last entry has the given revision. A revision of 0
+	// means that the key must have no entry. If neither is true, the error wraps
+	// [ErrConflict]. After any other error the key may or may not have been set.
 	Update(ctx context.Context, key string, value []byte, revision uint64) error
 	// Delete removes a key if it exists. Watchers see the removal.
 	Delete(ctx context.Context, key string) error
@@ -49,11 +49,11 @@ type Entry struct {
 	Time     time.Time // time of the change, by the registry's clock
 }
 
-// registry is the node's copy of the [Registry], and the way to change it. The keys of the
-// Registry are:
+// registry holds the node's copy of the shared [Registry], and sends changes to it. The keys
+// of the Registry are:
 //
 //	t.KEY     the record of a table, set by compare-and-swap
-//	h.KEY.ID  the version and the manifest that directory ID holds of the table KEY
+//	h.KEY.ID  the number and the manifest of the version of table KEY that directory ID holds
 //	n.ID      the heartbeat of a node, sent three times per Options.Lease
 //	b.ID      the heartbeat of a process that serves nothing
 //
@@ -65,11 +65,11 @@ type registry struct {
 	n     *Node
 	kv    Registry
 	nats  *natsRegistry // nil with OwnRegistry
-	start time.Time     // heartbeats carry the time since start
+	start time.Time     // creation time; each heartbeat carries the time elapsed since then
 
 	mu      sync.Mutex
 	copy    *registryCopy
-	known   map[string]record // newest known versions, by key, of tables about which this process has asked all other nodes
+	known   map[string]record // newest known versions, by table key; only tables about which this process has asked all nodes
 	changed chan struct{}     // closed and replaced at each change
 }
 
@@ -78,7 +78,7 @@ type registryCopy struct {
 	holders map[string]map[string]string // version and manifest that a directory holds, by table key and directory ID
 	nodes   map[string]nodeEntry         // newest heartbeats, by directory ID
 	latest  time.Time                    // newest heartbeat, by the registry's clock
-	asOf    time.Time                    // the copy is complete up to this time
+	asOf    time.Time                    // time up to which the copy is complete; zero if it is not known yet
 }
 
 type tableEntry struct {
@@ -120,8 +120,8 @@ func (r *registry) run(ctx context.Context) {
 	}
 }
 
-// session reads the whole registry into a new copy. For one Options.Lease, it then follows the
-// changes and sends heartbeats. It returns an error if the registry does not respond.
+// session reads the whole registry into a new copy. Then, for the duration of Options.Lease, it applies
+// changes to the copy and sends heartbeats. It returns an error if the registry does not respond.
 func (r *registry) session(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -191,7 +191,7 @@ func (r *registry) apply(c *registryCopy, e Entry) {
 			if t.Name != "" && keyOf(t.Name) == parts[1] && t.Version == 0 {
 				delete(r.known, parts[1]) // Forget removed the table
 			}
-			t.record = record{} // The record is lost. A node that has the table needs the revision to restore it.
+			t.record = record{} // The record is lost, but keep its revision: a node that has the table needs it to restore the record.
 		}
 		c.tables[parts[1]] = t
 		if _, asked := r.known[parts[1]]; asked {

@@ -16,9 +16,9 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// TestRegistryMoves kills the process that runs a machine's registry. The registry moves to
-// another process, even to one that has an outdated copy of it on disk. Loads must return
-// the saved rows.
+// TestRegistryMoves kills the process that runs a machine's registry. Another process then runs the
+// registry, in one case with an outdated copy of the registry on its disk. Loads must return the
+// saved rows.
 func TestRegistryMoves(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -27,7 +27,7 @@ const (
 	MaxFrame = 1 << 30
 
 	fileBytes = 64 << 20 // approximate maximum size of a file's rows, in bytes of memory
-	smallRows = 64 << 10 // a file with fewer rows is rewritten to include the new rows after it
+	smallRows = 64 << 10 // if the file before new rows has fewer rows than this, Save rewrites it with the new rows
 )
 
 // Save adds rows to a table, and creates the table if it does not exist. The first
@@ -97,8 +97,8 @@ func (n *Node) publish(ctx context.Context, next *manifest, previous version, re
 }
 
 // adopt makes rec, the newest version on any node, the head of its table in this directory.
-// If the old head belongs to another history, because others saved after the registry lost
-// the record, adopt keeps the old head under another name.
+// After the registry has lost a record, other nodes may have started another history of the table.
+// If the old head is not part of rec's history, adopt keeps the old head under another name.
 func (n *Node) adopt(ctx context.Context, rec record) error {
 	n.reg.confirm(rec)
 	h, err := n.disk.head(keyOf(rec.Name))

@@ -75,8 +75,8 @@ func (a *authority) config(t *testing.T) *tls.Config {
 }
 
 // TestCertificates checks that nodes with certificates of the same authority load from each
-// other. Nodes without such a certificate must get nothing, and no node may trust a server
-// without such a certificate, or send its token to one.
+// other. A node without such a certificate must get nothing. No node may trust a server
+// without such a certificate, or send its token to that server.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)

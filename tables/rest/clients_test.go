@@ -43,7 +43,7 @@ func TestImpossibleNames(t *testing.T) {
 	}
 }
 
-// TestColumnIDsFromZero creates a table whose columns are numbered from 0, as Spark does.
+// TestColumnIDsFromZero checks that a new table's partitions and order are right if Spark numbers columns from 0.
 func TestColumnIDsFromZero(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -59,9 +59,9 @@ func TestColumnIDsFromZero(t *testing.T) {
 	}
 }
 
-// TestStagedDirectory creates a table as DuckDB does: its commit adds a sort order before it sets the schema.
-// DuckDB also writes files into the table's directories without creating them, so staging must create them.
-// Expire must remove the directories of staged tables that were never created.
+// TestStagedDirectory checks that DuckDB can create a table: its commit adds a sort order before it sets the
+// schema. DuckDB writes files into the table's directories without creating the directories, so staging must
+// create them. Expire must remove the directories of staged tables that were never created.
 func TestStagedDirectory(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)

@@ -174,9 +174,9 @@ func TestSequenceNumberDecreases(t *testing.T) {
 	}
 }
 
-// TestReplaceChangedTable replaces a table that has changed since the client loaded it. The client's snapshot has
-// an outdated sequence number, so the server must give it the next sequence number. The server must refuse a snapshot
-// that has no parent and is not a replacement, because it would lose other clients' rows.
+// TestReplaceChangedTable checks that a client can replace a table that has changed since the client loaded it. The
+// server must replace the outdated sequence number of the client's snapshot with the next one. It must refuse a
+// snapshot that has no parent and is not a replacement, because other clients' rows would be lost.
 func TestReplaceChangedTable(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -203,8 +203,8 @@ func TestReplaceChangedTable(t *testing.T) {
 	}
 }
 
-// TestDeeplyNested checks that a deeply nested body is refused before it is decoded, because the decoder reads each
-// level again.
+// TestDeeplyNested checks that a deeply nested body is refused before it is decoded, because at each level, the
+// decoder reads all inner levels again.
 func TestDeeplyNested(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	admin := c.withToken(flightd.Admin)

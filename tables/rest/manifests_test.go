@@ -26,7 +26,7 @@ type engineSnapshot struct {
 	partition      map[int]any
 	equality       []int
 	sequence       int64 // sequence number of the manifest's entry
-	// inList, if set, returns the manifest's entry in the list.
+	// inList, if not nil, returns the manifest's entry in the manifest list.
 	inList func(m iceberg.ManifestFile, b *iceberg.ManifestBuilder) iceberg.ManifestFile
 }
 
@@ -198,8 +198,8 @@ func TestFalseKnownManifest(t *testing.T) {
 	c.wantRows("ns", "t", 1, 2)
 }
 
-// TestManifestChangedAfterCommit changes a manifest list or a manifest after its commit. Scans must fail, and must not
-// allocate as much memory as the file claims.
+// TestManifestChangedAfterCommit checks that scans fail if a manifest list or a manifest has changed since its commit,
+// and do not allocate as much memory as the changed file claims.
 func TestManifestChangedAfterCommit(t *testing.T) {
 	for name, change := range map[string]func(*testing.T, *catalog, *table.Table, engineSnapshot){
 		"a list": func(_ *testing.T, c *catalog, base *table.Table, b engineSnapshot) {

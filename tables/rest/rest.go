@@ -23,8 +23,8 @@ const (
 
 // Options configures Handler.
 type Options struct {
-	// FoldEvery is the minimum age of a table's newest version at which loading the table writes rows that
-	// are not yet in data files to such files. Zero means that every load does so.
+	// FoldEvery limits how often loading a table folds it, which writes data files for rows that have none yet:
+	// a load folds only if the table's newest version is at least this old. Zero means that every load folds.
 	FoldEvery time.Duration
 
 	// Storage contains the properties with which clients access the files, such as s3.region.

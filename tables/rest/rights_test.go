@@ -215,9 +215,9 @@ func TestForeignBucket(t *testing.T) {
 	ownBucket.send("GET", "namespaces/own/tables/none", nil, 404, "NoSuchTableException")
 }
 
-// TestForeignSnapshots checks that a token for one bucket cannot take over a table from another bucket's
-// snapshots, neither by registering its metadata nor by creating a table with its UUID. A token for that other
-// bucket must be able to register the table.
+// TestForeignSnapshots checks that a token for one bucket cannot take over a deleted table that another
+// bucket's snapshot still contains, neither by registering the table's metadata nor by creating a table with
+// its UUID. A token for the other bucket must be able to register the table.
 func TestForeignSnapshots(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	admin := c.withToken(flightd.Admin)

@@ -133,7 +133,7 @@ func (q *request) chargeTables(mayCreate bool, all ...tableName) error {
 	return q.charge(cost)
 }
 
-// loadTable responds with a table's metadata. It first writes rows that are not yet in data files to such files.
+// loadTable responds with a table's metadata. It first writes data files for the rows that are in none yet.
 func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	v := q.URL.Query()
 	refs := false
@@ -228,9 +228,9 @@ func (h *handler) report(q *request, b *tables.Bucket) error {
 	return q.reply(http.StatusNoContent, nil)
 }
 
-// replyTable responds with a table's metadata. metadata is the location of the metadata file, or "" for
-// a staged table. If the client requests credentials for the files, the response contains them, unless
-// Options.Lend is nil.
+// replyTable responds with a table's metadata. metadata is the location of the metadata file, or "" for a
+// staged table. The response contains credentials for the files if the client requests them and
+// Options.Lend is not nil.
 func (h *handler) replyTable(q *request, b *tables.Bucket, metadata, location string, meta any) error {
 	config := map[string]string{}
 	maps.Copy(config, h.rest.Storage)

@@ -20,7 +20,7 @@ const (
 type stageKey struct {
 	*node
 	key          string
-	parts        map[string]string // values of the key's inputs, most of them hashed, by input
+	parts        map[string]string // each input of the key with its value, or in most cases with a hash of the value
 	ancestorKeys []string          // keys of all ancestors, sorted
 	files        []string
 	hashStart    time.Time // when hashing started

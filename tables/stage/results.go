@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Options configures Open. With the zero value or nil, results are stored in the directory.
+// Options configures Open. With the zero value or nil, results are stored in Open's directory.
 type Options struct {
 	// Tables is a store of tables that holds the results: tables unchanged, and other results as tables of
 	// bytes. If several processes use the store at the same time, the store needs tables.Options.NoTail.
@@ -112,7 +112,7 @@ type Info struct {
 	Stage     string            `json:"stage"`
 	Created   time.Time         `json:"made"`
 	Expires   time.Time         `json:"expires,omitzero"` // zero means never
-	Parts     map[string]string `json:"parts"`            // values of the key's inputs, most of them hashed, by input
+	Parts     map[string]string `json:"parts"`            // each input of the key with its value, or in most cases with a hash of the value
 	Ancestors []string          `json:"needs"`            // keys of all ancestors
 }
 

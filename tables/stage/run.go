@@ -34,13 +34,13 @@ type work struct {
 	*stageKey
 	once     sync.Once
 	value    any
-	expires  time.Time // when results that are computed from value expire; zero means never
+	expires  time.Time // latest expiry time of results that are computed from value; zero means no limit
 	isLoaded bool      // computeStored found a result of another process, and loaded it
 	err      error
 }
 
-// Run returns the stage's result. If the result is not stored, Run runs the stage, and first the
-// ancestors whose results it needs and that are not stored. If a stage fails, Run cancels the contexts of
+// Run returns the stage's result. If the result is not stored, Run runs the stage and, before it, the
+// ancestors whose results are needed but not stored. If a stage fails, Run cancels the contexts of
 // the other stages and returns an [*Error] that wraps the failed function's error.
 func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	stages, err := r.keysOf(s.n)

@@ -28,8 +28,8 @@ func (f slowStore) Set(ctx context.Context, key string, value []byte) error {
 	return f.Dict.Set(ctx, key, value)
 }
 
-// TestSharedStore checks that processes that share a store but no directory may compute the result for a key at the same
-// time. Later reads must return one complete result, and GC must remove the data of the other.
+// TestSharedStore computes the result for a key twice at the same time, as processes that share a store but no directory
+// may do. Later reads must return one complete result, and GC must remove the data of the other.
 func TestSharedStore(t *testing.T) {
 	store := slowStore{partd.NewDict()}
 	results := []*stage.Results{open(t, t.TempDir(), &stage.Options{Store: store}), open(t, t.TempDir(), &stage.Options{Store: store})}
@@ -65,7 +65,7 @@ func TestSharedStore(t *testing.T) {
 		}
 		return n
 	}
-	count := keys() // a round stores fewer than 3 keys if one put found and replaced the other's result
+	count := keys() // a round stores 3 keys (two results' data and one info), or fewer if one put found and replaced the other's result
 	if count <= 2*30 || count > 3*30 {
 		t.Errorf("the store has %d keys, want more than 60 and at most 90", count)
 	}

@@ -132,17 +132,16 @@ type Spec[T any] struct {
 	// Version identifies the stage's code if Code is empty. Change it when the code changes.
 	Version string
 
-	// Modules contains the versions of modules that a workspace, or replace in go.mod, takes from a
-	// directory, because the program's module list does not contain these versions. A test has no module
-	// list at all: it needs the version of github.com/go-partd/partd here, and other modules are not part
-	// of the key.
+	// Modules contains versions that are missing from the program's module list: those of modules that a
+	// workspace, or replace in go.mod, takes from a directory. A test has no module list at all: it needs
+	// the version of github.com/go-partd/partd here, and other modules are not part of the key.
 	Modules map[string]string
 
 	// Cache makes runs store the stage's result, and load it if the key is unchanged.
 	Cache bool
 
-	// TTL is how long a result remains valid after it was computed, whatever TTL the program that stored
-	// it had. Results computed from it expire no later. 0 means that the result does not expire.
+	// TTL limits how long a result remains valid after it was computed, even if the program that stored
+	// it had a longer TTL. Results computed from it expire no later. 0 means no limit.
 	TTL time.Duration
 
 	// Codec encodes results that are neither tables nor folders. CodecName is part of the key: change

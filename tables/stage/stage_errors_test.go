@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// TestGoexit checks that a stage that ends its goroutine counts as failed for all stages that need it.
+// TestGoexit checks that if a stage ends its goroutine, all stages that need its result fail.
 func TestGoexit(t *testing.T) {
 	independent := stage.Spec[int]{Version: "1"}
 	exits := stage.Define("exits", func(context.Context, *stage.Inputs) (int, error) { runtime.Goexit(); return 1, nil }, independent)

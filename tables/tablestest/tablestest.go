@@ -6,7 +6,7 @@
 //	report(s)
 //	tablestest.Expect(t, s.Bucket(""), "report", `[{"sym":"A","sum":1.5}]`)
 //
-// Every function ends the test if it fails.
+// A function that fails ends the test.
 package tablestest
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Open opens a store in a temporary directory. The end of the test closes and removes the store.
+// Open opens a store in a temporary directory. At the end of the test, the store is closed and removed.
 func Open(t testing.TB, o *tables.Options) *tables.Store {
 	t.Helper()
 	s, err := tables.Open(t.Context(), t.TempDir(), o)

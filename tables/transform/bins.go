@@ -28,7 +28,7 @@ type bins struct {
 	second int64          // units of times per second, for example 1e6 for microseconds
 	label  int64          // units of labels per second; 0 if labels are days
 
-	origin             int64   // start of bin 0: a time for fixed bins, or a position for calendar bins
+	origin             int64   // start of bin 0: a time for fixed bins, or a position (see grid) for calendar bins
 	day0               int64   // day of the first time, in local time
 	shifts             []shift // UTC offsets of the zone; the first is the offset at the first time
 	shiftsEnd          int64   // first time that shifts does not cover
@@ -116,7 +116,7 @@ func (b *bins) findShifts(first, last int64) error {
 		next := end.Unix()
 		s := shift{math.MaxInt64, b.offset(second * b.second)}
 		if !end.IsZero() {
-			if next <= second { // The zone database repeats some transitions in future years.
+			if next <= second { // In future years, the zone database can repeat an earlier transition.
 				next = second + day
 			}
 			s.until = saturatingMul(next, b.second)
@@ -159,7 +159,7 @@ func (b *bins) sql(t string) string {
 	return fmt.Sprintf("((%s + (%d)) // %d)::BIGINT", position, constant-b.origin+b.roundUp(), b.binLength())
 }
 
-// roundUp returns a number that makes a division by binLength round up if labels are at the end of bins.
+// roundUp returns the number to add before a division by binLength, so that the division rounds up if labelsAtEnd is set.
 func (b *bins) roundUp() int64 {
 	if b.labelsAtEnd {
 		return b.binLength() - 1

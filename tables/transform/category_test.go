@@ -40,8 +40,8 @@ func categories(t *testing.T, start int64, values string, indices ...int32) arra
 	return r
 }
 
-// TestCategories resamples and reads dictionaries that contain a value twice, contain a null, or lack the
-// values of a later put.
+// TestCategories checks scans and resampling of dictionaries that contain a value twice, contain a null, or
+// lack the values of a later put.
 func TestCategories(t *testing.T) {
 	for name, c := range map[string]struct {
 		firstCategories, laterCategories string // separated by spaces

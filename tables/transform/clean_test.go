@@ -186,8 +186,8 @@ func TestResampleDuringPuts(t *testing.T) {
 	}
 }
 
-// TestResampleDuringLaterPuts puts a row after Resample has queried the bounds, at a time for which the
-// statement does not contain the zone's offset.
+// TestResampleDuringLaterPuts checks that Resample tries again if its statement lacks the zone's offset for
+// a row that was put after Resample had queried the bounds.
 func TestResampleDuringLaterPuts(t *testing.T) {
 	s, i := hookedStore(t, func(s *tables.Store, n int) {
 		if n == 1 { // the first of August in Berlin

@@ -157,8 +157,8 @@ func (c *combination) join(on []string) (string, error) {
 }
 
 // keySQL returns the SQL for a join column of source i that can be compared with the other sources' columns. If
-// some of these columns are integers and others floats, integers are compared, because different integers may be
-// equal as floats. A float that is not an integer then matches nothing.
+// some of these columns are integers and others floats, all are compared as integers, because different integers
+// may become equal as floats. A float that is not an integer then matches nothing.
 func (c *combination) keySQL(i int, name string) string {
 	typeOf := func(s source) arrow.DataType { return s.schema.Field(s.schema.FieldIndices(name)[0]).Type }
 	t := typeOf(c.sources[i])

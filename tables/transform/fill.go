@@ -72,11 +72,11 @@ type fillScan struct {
 	pass       int64   // number of the pass over all rows, from 0
 	bin        int64   // index of the next bin to fill
 	label      int64   // time of that bin's label
-	lastBin    int64   // index of the last bin of all
+	lastBin    int64   // index of the last bin to fill
 	hasLast    bool    // a row was visited in this pass
 	lastTime   int64   // time of the last visited row
 	nextTime   int64   // time of the row to visit next
-	hasNext    bool    // not all rows have been visited
+	hasNext    bool    // nextTime is set, because not all rows have been visited
 	binIndexes []int64 // bins filled since the last flush
 }
 

@@ -17,9 +17,9 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// TestInterpolateAcrossBatches interpolates between values that are far apart, so that memory holds only a
-// part of the bins between them. The columns have values only at both ends, only in the second half, only in
-// the first half, and everywhere.
+// TestInterpolateAcrossBatches checks the interpolation between values that are so far apart that memory holds
+// only a part of the bins between them. One column has values only at both ends, one only in the second half,
+// one only in the first half, and one everywhere.
 func TestInterpolateAcrossBatches(t *testing.T) {
 	const rows, step = 20_001, 10 // seconds
 	schema := arrow.NewSchema([]arrow.Field{timeField(arrow.Microsecond, "")}, nil)
@@ -64,8 +64,8 @@ func TestInterpolateAcrossBatches(t *testing.T) {
 	}
 }
 
-// TestFillTypes fills bins with values of different types, from unordered rows, in columns with names that
-// the statement uses.
+// TestFillTypes checks that bins are filled with values of different types, from unordered rows, even if the
+// columns have names that the statement uses.
 func TestFillTypes(t *testing.T) {
 	s := newStore(t)
 	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 10:00:03Z","lo":2,"pass":"1.50","n":["a"],"a0":null},{"t":"2026-01-01 10:00:00Z","lo":1,"pass":null,"n":["b","c"],"a0":true},{"t":null,"lo":9,"pass":"9","n":[],"a0":true}]`,

@@ -120,9 +120,9 @@ func maxValueSize(a arrow.Array) (size int64) {
 }
 
 // interpolator fills bins along straight lines between values. As in pandas by default, adjacent rows and labels
-// are equally distant, whatever their times. The end of a line may come long after its bins are emitted, so
-// interpolator reads all rows twice. The first pass records the ends of the lines that are open (not yet ended)
-// when bins are emitted; the second pass uses these ends.
+// are equally distant, whatever their times. A line may end long after its first bins must be emitted, so
+// interpolator reads all rows twice. The first pass emits nothing. It records the ends of the lines that are
+// open (have not ended) at a flush; the second pass uses these ends.
 type interpolator struct {
 	*fillScan
 	columns      []*array.Float64
@@ -134,9 +134,9 @@ type interpolator struct {
 
 // line is the state of one column.
 type line struct {
-	values   []float64 // values of the first bins in positions; NaN means null
+	values   []float64 // values computed so far, for the first bins in positions; NaN means null
 	last     *knot     // the last non-null value, or nil
-	open     bool      // bins after last are already emitted
+	open     bool      // whether bins after last were flushed before the end of the line
 	openEnds []knot    // ends of the open lines, in order
 }
 

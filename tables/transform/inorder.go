@@ -20,9 +20,9 @@ import (
 var errNeedsSQL = errors.New("rows in this order can only be resampled with SQL")
 
 // inOrder resamples a table whose rows are in time order. It is several times as fast as SQL, because it
-// holds only one bin at a time. It returns nil if a column's type or function needs SQL. If later rows show
-// that SQL is needed, the reader fails with errNeedsSQL. It sets q.lateFallback if even the last row may show
-// that.
+// holds only one bin at a time. It returns nil if a column's type or function needs SQL. If only the rows show
+// that SQL is needed, the reader fails with errNeedsSQL. inOrder sets q.lateFallback if the reader may fail as
+// late as at the last row.
 func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	columnFunctions := make([][]string, len(q.columns))
 	for _, a := range q.aggregates {

@@ -65,9 +65,9 @@ func almostEqual(t *testing.T, a, b string) bool {
 	})
 }
 
-// TestResampleInOrderLikeSQL compares resampling without SQL, which reads the rows in time order, with resampling by
-// SQL. It uses random rules, zones, units and functions. The variables of TestResampleLikePandas set the seed and the
-// number of rounds.
+// TestResampleInOrderLikeSQL checks that resampling in time order, without SQL, has the same results as resampling by
+// SQL, for random rules, zones, units and functions. The seed and the number of rounds come from the same environment
+// variables as for TestResampleLikePandas.
 func TestResampleInOrderLikeSQL(t *testing.T) {
 	seed, rounds := uint64(time.Now().UnixNano()), 40
 	if n, err := strconv.ParseUint(os.Getenv("PARTD_RESAMPLE_SEED"), 10, 64); err == nil {

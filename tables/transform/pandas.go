@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Keys in the schema metadata: the one that pandas writes, partd_go's key for its additions to pandas' metadata,
-// and the prefix of all keys of partd_go.
+// Keys in the schema metadata. pandas writes pandasKey. partd_go writes keys that begin with ownPrefix; extraKey
+// holds its additions to pandas' metadata.
 const (
 	pandasKey = "pandas"
 	extraKey  = ownPrefix + "pandas"
@@ -72,8 +72,8 @@ func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, erro
 			order = append(order, literal)
 		}
 		values.Release()
-		// A concurrent put may add categories, whose place in the order is unknown; the statement then
-		// fails.
+		// A concurrent put may add a category. The statement then fails, because the category's place in
+		// the order is unknown.
 		q.aggregates[i].byCategoryOrder = true
 		q.aggregates[i].sql = fmt.Sprintf(`%[1]s(c%[2]d, CASE WHEN c%[2]d IS NOT NULL THEN coalesce(list_position([%[3]s], c%[2]d),
 error(%[4]s || c%[2]d || ', which is not in the order of the categories: use first, last or count')) END)`,
@@ -82,8 +82,8 @@ error(%[4]s || c%[2]d || ', which is not in the order of the categories: use fir
 	return arrow.NewSchema(out, nil), nil
 }
 
-// pandasMetadata returns the source's pandas metadata for result columns that have their source column's
-// type.
+// pandasMetadata returns the source's pandas metadata, reduced to the result columns that have the same type
+// as their source columns.
 func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	targets := map[string][]string{} // names of result columns, by name of the source column
 	if timeField, err := field(source, q.timeColumn); err == nil && arrow.TypeEqual(timeField.Type, q.schema.Field(0).Type) {

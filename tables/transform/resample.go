@@ -56,8 +56,8 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 	if err != nil {
 		return nil, err
 	}
-	// If even the last row may show that SQL is needed, buffer the bins until all rows are read. If the bins do
-	// not fit into the buffer, use SQL.
+	// If errNeedsSQL can occur as late as at the last row, buffer the bins until all rows are read. If the bins
+	// do not fit into the buffer, use SQL.
 	var buffered []arrow.RecordBatch
 	bytes, hasNext := int64(0), r.Next()
 	for ; hasNext; hasNext = r.Next() {
@@ -84,7 +84,7 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 			}
 		}
 		for b, err := range arrowsafe.Batches(r) {
-			if errors.Is(err, errNeedsSQL) { // The only possible reason after the first bins is a time that SQL cannot represent either.
+			if errors.Is(err, errNeedsSQL) { // After the first bins, the only possible cause is a time that SQL cannot represent either.
 				err = q.bins.labelError()
 			}
 			if !yield(b, opError("resample", o.Source, err)) {
@@ -100,8 +100,8 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 // maxBuffered limits the bytes of bins that Resampled buffers until it has read all rows.
 const maxBuffered = 16 << 20
 
-// rows returns the result. It restores the source's dictionary columns. If inOrder is set, the reader may fail
-// with errNeedsSQL.
+// rows returns the result, with the source's dictionary columns. If inOrder is set, rows tries to do without SQL,
+// and the reader may fail with errNeedsSQL.
 func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptions, inOrder bool) (r array.RecordReader, err error) {
 	switch {
 	case o.SQL != "":
@@ -140,7 +140,7 @@ type resampling struct {
 	hasTimes     bool  // first and last are set; false if the source has no non-null time
 	first, last  int64 // earliest and latest time of the source
 	sourceRows   int64 // rows of the source
-	lateFallback bool  // even the last row may show that SQL is needed
+	lateFallback bool  // a reader of inOrder may fail with errNeedsSQL as late as at the last row
 }
 
 func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*resampling, error) {

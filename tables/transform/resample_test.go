@@ -134,8 +134,8 @@ func TestResampleZones(t *testing.T) {
 	}
 }
 
-// TestResampleNames uses names of columns and tables that are words of SQL or names in the generated
-// statement.
+// TestResampleNames checks that columns and tables may have names that are SQL keywords or occur in the
+// generated statement.
 func TestResampleNames(t *testing.T) {
 	s := newStore(t)
 	batch := rows(t, `[{"bin":"2026-01-01 00:00:01","t":1,"k":2,"c0":3,"a\"0":4,"r":5},{"bin":"2026-01-01 00:00:00","t":6,"k":7,"c0":8,"a\"0":9,"r":10}]`,
@@ -215,8 +215,8 @@ func TestResampleErrors(t *testing.T) {
 	}
 }
 
-// TestZonedNanoseconds compares times in nanoseconds with a zone, which SQL lacks, to the same times without
-// a zone: in data files, in the tail (rows not yet in data files), and in both.
+// TestZonedNanoseconds checks that times in nanoseconds with a zone, which SQL lacks, have the same results as
+// without a zone: in data files, in the tail (rows not yet in data files), and in both.
 func TestZonedNanoseconds(t *testing.T) {
 	s := newStore(t)
 	const first, second = `[{"t":"2026-01-03 05:06:07.123456789","u":"1970-01-01 00:00:00.000000001"},{"t":"2026-01-03 05:06:07.123456791","u":"1970-01-01 00:00:00.000000003"}]`,

@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// TestResampled checks that Resampled returns the same rows that Resample puts: if it computes them in
-// order, by SQL, or in order at first and then by SQL; if texts are used after their batch was released;
-// with a fill function; and with an SQL statement.
+// TestResampled checks that Resampled returns the same rows that Resample puts, whether they are computed in
+// time order, by SQL, or in time order at first and then by SQL. It also checks texts that are used after
+// their batch was released, a fill function, and an SQL statement.
 func TestResampled(t *testing.T) {
 	s := newStore(t)
 	const count = 600_000

@@ -35,8 +35,8 @@ func ParseFlags() {
 	}
 }
 
-// Compare is the main function of a program that compares rows of a table, whose runs are separate
-// processes. It calls runOne if the flag --run names a run, and otherwise compare.
+// Compare is the main function of a program that prints a table, and makes each run in a separate
+// process. It calls runOne if the flag --run names a run, and otherwise compare.
 func Compare(runOne func(run string) error, compare func(rounds int, only string) error) {
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	only := flag.String("only", "", "run only rows whose name contains this text")

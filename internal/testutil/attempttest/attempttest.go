@@ -12,7 +12,7 @@ import (
 )
 
 // Run makes two attempts at each of three tasks, commits only the second attempts, and checks that
-// reading in four parts returns only these. store must be empty. Run does not close it.
+// reading in four parts returns only their data. store must be empty. Run does not close store.
 func Run(t *testing.T, store partd.Partd) {
 	t.Helper()
 	ctx := t.Context()

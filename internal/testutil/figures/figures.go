@@ -21,7 +21,7 @@ type Figure struct {
 	Unit      string  `json:"unit"`
 	Runs      int     `json:"runs"`
 	Peak      int64   `json:"peak_bytes,omitempty"`
-	// Trace has pairs: seconds since the start, and bytes of memory in use.
+	// Each element of Trace holds the seconds since the start, and the bytes of memory in use.
 	Trace [][2]float64 `json:"trace,omitempty"`
 	// Problem says why there is no value.
 	Problem string `json:"problem,omitempty"`

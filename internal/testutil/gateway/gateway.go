@@ -20,7 +20,7 @@ type T interface {
 	Cleanup(func())
 }
 
-// Gateway is a server with one bucket, "bucket". Its objects are files in a directory of Dir.
+// Gateway is a server with one bucket, "bucket", whose objects are files in a subdirectory of Dir.
 type Gateway struct {
 	Dir, Addr string
 	mu        sync.Mutex
@@ -29,8 +29,8 @@ type Gateway struct {
 
 const version = "v1.8.0"
 
-// Start starts a Gateway, and stops it when the test ends. It sets the environment variables with
-// the credentials for it. If versitygw is not installed, Start skips the test.
+// Start starts a Gateway, and stops it when the test ends. It sets environment variables from which
+// clients get the Gateway's credentials. If versitygw is not installed, Start skips the test.
 func Start(t T) *Gateway {
 	t.Helper()
 	path, err := exec.LookPath("versitygw")

@@ -45,7 +45,7 @@ func (c *conversation) value() string {
 	return strings.Repeat("v", n)
 }
 
-// pythonRequest returns a request of the protocol of Python's partd, but never drop or close.
+// pythonRequest returns a random request, except drop and close, in the protocol of Python's partd.
 func (c *conversation) pythonRequest() []byte {
 	k, v := c.key, c.value
 	return Message(pick(c.rnd,
@@ -67,7 +67,7 @@ func (c *conversation) pythonRequest() []byte {
 const (
 	goHeader = 40 // bytes of a request's header
 	goDrop   = 9  // number of the operation drop
-	goLast   = 30 // operations below this number are sent; some of them do not exist
+	goLast   = 30 // requests use operation numbers below goLast; some of these operations do not exist
 )
 
 // goRequest returns a request of the Go client's protocol: a valid header and a random body.

@@ -79,7 +79,7 @@ func (p *Peer) Raw(b []byte) error {
 	return err
 }
 
-// Handshake sends a DEALER's greeting and READY command, and reads those of the server.
+// Handshake sends a DEALER's greeting and READY command, and reads the server's greeting and READY.
 func (p *Peer) Handshake() error {
 	if err := p.Raw(append(greeting(3, "NULL"), ready("DEALER", "")...)); err != nil {
 		return err
@@ -246,7 +246,7 @@ func frame(flags byte, body string) []byte {
 	return append(falseHeader(flags, uint64(len(body))), body...)
 }
 
-// falseHeader returns the header of a long frame with the length n, which may be false.
+// falseHeader returns the header of a long frame. n, the length in the header, may be wrong.
 func falseHeader(flags byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{flags | flagLong}, n)
 }

@@ -68,7 +68,7 @@ func (l *Layering) table(packages map[string]Package) string {
 	return strings.Join(rows, "\n")
 }
 
-// imported returns the module's packages that a package imports directly, but not also indirectly.
+// imported returns a package's direct imports in the module, unless they are also indirect imports.
 func (l *Layering) imported(name string, packages map[string]Package) (direct []string) {
 	importsOf := func(name string) (names []string) {
 		for _, path := range packages[name].Imports {

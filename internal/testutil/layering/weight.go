@@ -8,7 +8,7 @@ import (
 )
 
 // CheckWeight fails the test if importing the package path links more than max packages, or an
-// unwanted package. Each of unwanted is a path of a package, and includes all packages below it.
+// unwanted package. Each path in unwanted stands for a package and all packages below it.
 func CheckWeight(t *testing.T, path string, max int, unwanted ...string) {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-deps", path)

@@ -127,7 +127,7 @@ func (p *Process) Stop(timeout time.Duration) error {
 // Stderr returns the end of the process's standard error output.
 func (p *Process) Stderr() string { return p.stderr.String() }
 
-// tail is a Writer that keeps the last bytes of what was written to it, at least tailLen.
+// tail is a Writer that keeps at least the last tailLen bytes that were written to it.
 type tail struct {
 	mu  sync.Mutex
 	buf []byte

@@ -51,8 +51,8 @@ func (m *Mem) SyncDir(name string) error {
 	return nil
 }
 
-// syncNames makes the name changes in a directory durable. Earlier changes that they depend on become
-// durable too, for example in the other directory of a rename.
+// syncNames makes the name changes in a directory durable. If such a change depends on an earlier
+// change, for example in the other directory of a rename, the earlier change becomes durable too.
 func (m *Mem) syncNames(dir *inode) {
 	selected := make([]bool, len(m.pending))
 	affected := map[place]bool{}
@@ -71,7 +71,7 @@ func (m *Mem) syncNames(dir *inode) {
 			continue
 		}
 		c.applyTo(func(d *inode) map[string]*inode {
-			if !cloned[d] { // a clone or d.names can share durableNames
+			if !cloned[d] { // durableNames can be the same map as d.names, or shared with a clone
 				d.durableNames, cloned[d] = maps.Clone(d.durableNames), true
 			}
 			return d.durableNames

@@ -192,7 +192,7 @@ func (m *Mem) write(n *inode, p []byte, off int64) {
 	m.prepareChange(n)
 	n.current.writeAt(p, off)
 	size := n.current.size
-	if n.intended != nil { // the system writes whole pages, including bytes whose sync has failed
+	if n.intended != nil { // the system writes whole pages, and thereby also writes bytes whose sync has failed
 		first := off / pageSize * pageSize
 		pages := make([]byte, (off+int64(len(p))-first+pageSize-1)/pageSize*pageSize)
 		n.intended.writeAt(pages[:n.current.readAt(pages, first)], first)

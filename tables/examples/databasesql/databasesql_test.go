@@ -86,8 +86,8 @@ func serve(t *testing.T, store *tables.Store, o *flightd.Options) string {
 	return l.Addr().String()
 }
 
-// TestSQLX queries a store in this process with sqlx. The queries use parameters, return a NULL, a time or no rows, or
-// fail.
+// TestSQLX checks that sqlx can query a store in this process. The queries use parameters, return a NULL, a time or no
+// rows, or fail.
 func TestSQLX(t *testing.T) {
 	std, stop, err := openSQL(t.Context(), openTrades(t))
 	if err != nil {
@@ -103,7 +103,7 @@ func TestSQLX(t *testing.T) {
 	checkSQLX(t, db)
 }
 
-// TestServer uses sqlx with a server that requires a token.
+// TestServer checks that sqlx can query a server that requires a token, and that a query without the token fails.
 func TestServer(t *testing.T) {
 	secret := []byte("a secret of a server, in thirty-two bytes")
 	address := serve(t, openTrades(t), &flightd.Options{Secret: secret})
@@ -162,7 +162,7 @@ func checkSQLX(t *testing.T, db *sqlx.DB) {
 	}
 }
 
-// TestBun queries a store with bun, a query builder that writes values into the text of statements.
+// TestBun checks queries by bun, a query builder that writes values into the text of statements.
 func TestBun(t *testing.T) {
 	std, stop, err := openSQL(t.Context(), openTrades(t))
 	if err != nil {

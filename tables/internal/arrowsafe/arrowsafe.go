@@ -181,7 +181,7 @@ func runEnd(ends arrow.Array, i int) int {
 	}
 }
 
-// sizes returns a function that sums the sizes, in bytes, of the values of a with indices from <= i < to. It stores no
+// sizes returns sum, which returns the total size in bytes of a's values with indices from <= i < to. It stores no
 // size per value, because there may be far more values than bytes.
 func sizes(a arrow.Array) (sum func(from, to int) int64, err error) {
 	switch a := a.(type) {
@@ -232,7 +232,7 @@ func sumEach(size func(int) int64) func(from, to int) int64 {
 	}
 }
 
-// prefixSums is like sizes, but its function is fast even for long ranges. It stores up to maxValues sums.
+// prefixSums is like sizes, but sum is fast even for long ranges. It stores up to maxValues sums.
 func prefixSums(a arrow.Array) (func(from, to int64) int64, error) {
 	const maxValues = 4 << 20
 	values, err := sizes(a)

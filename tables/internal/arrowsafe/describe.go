@@ -60,7 +60,7 @@ const (
 	typeUnion     = 14
 )
 
-// description is a message's description, in which everything but header is parsed.
+// description is the description of a message. All of it is parsed, except the content of header.
 type description struct {
 	kind    byte
 	version int16
@@ -196,7 +196,7 @@ func (d *description) checkMetadata(t flatbuffers.Table, slot flatbuffers.VOffse
 	return err
 }
 
-// checkText checks the string in a slot. Strings must not share bytes, so together they must fit in the description.
+// checkText checks the string in a slot. It fails if the strings so far, together, are longer than the description.
 func (d *description) checkText(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
 	_, n, err := vector(t, slot, 1)
 	if d.texts -= int64(n); err == nil && d.texts < 0 {

@@ -29,9 +29,9 @@ const (
 	maxLogical     = 18 // number of the last logical type that arrow-go knows (18.8)
 )
 
-// Footer returns a Parquet file's footer, or nil if the file has none, and the file's size. It checks that the footer
-// is complete and its schema within the limits above. In the result, logical types that arrow-go does not know are
-// hidden, so that arrow-go uses the physical types.
+// Footer returns a Parquet file's footer and the file's size. The footer is nil if the file has none. Footer checks
+// that the footer is complete and its schema within the limits above. In the result, logical types that arrow-go does
+// not know are hidden, so that arrow-go uses the physical types.
 func Footer(in interface {
 	io.ReaderAt
 	io.Seeker
@@ -132,7 +132,7 @@ func (c *unreadThrift) node() (name int, children int32, ok bool) {
 			})
 			if head := &original[len(original)-before-1]; !known && *head&15 == structure {
 				*head += 1 << 4 // hide the field: change its ID to the next ID, which is unassigned
-			} else if !known { // the ID is a separate number; in zigzag encoding, adding 2 increases it by 1
+			} else if !known { // the ID has its own byte, zigzag-encoded: adding 2 there increases the ID by 1
 				*head += 2
 			}
 			return ok

@@ -26,15 +26,15 @@ type cursor struct {
 	bytes                          []byte               // the batch's description
 	node, nodes                    int                  // index of the next array, and number of arrays
 	buffer, buffers                int                  // index of the next buffer, and number of buffers
-	count, counts                  int                  // index and number of the view columns' buffer counts
+	count, counts                  int                  // index of the next view column's buffer count, and number of such counts
 	nodesAt, buffersAt, variadicAt flatbuffers.UOffsetT // positions in bytes of the lists of arrays, buffers and buffer counts
 	body                           []byte
 	compressed                     bool
 	version                        int16
-	limit                          int64 // maximum value of inflated and of charged
-	referred                       int64 // total size of the buffers so far, in bytes of the body
-	inflated                       int64 // total size of the buffers so far that are compressed, after decompression
-	charged                        int64 // total size counted by charge
+	limit                          int64 // limit of inflated, and also of charged, in bytes
+	referred                       int64 // size of the buffers so far in the body, in bytes
+	inflated                       int64 // decompressed size of the compressed buffers so far, in bytes
+	charged                        int64 // bytes counted by charge, for values without bytes in the message
 }
 
 func (m *Messages) cursor(batch flatbuffers.Table, version int16, body []byte) (*cursor, error) {
@@ -124,7 +124,7 @@ func (c *cursor) charge(n int64) error {
 	return nil
 }
 
-// lastKnownType is the last type whose Layout was compared with the format. Compare newer types before you change it.
+// lastKnownType is the last type whose Layout was compared with Arrow's specification. Compare newer types before raising it.
 const lastKnownType = arrow.DECIMAL64
 
 // column checks the next array and its children. The array must have the type dt and at least minLength values.
@@ -133,7 +133,7 @@ func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 		return fmt.Errorf("%w: arrays are nested %d levels deep", errMessage, depth)
 	}
 	dt = storageType(dt)
-	if dt.ID() > lastKnownType || dt.ID() == arrow.RUN_END_ENCODED && c.version < version5 { // the loader reads a bitmap that earlier versions do not have
+	if dt.ID() > lastKnownType || dt.ID() == arrow.RUN_END_ENCODED && c.version < version5 { // before version 5, Arrow's loader would expect a bitmap that run-end-encoded arrays lack
 		return fmt.Errorf("%w: a column has the unsupported type %s", errMessage, dt)
 	}
 	variadic, err := c.variadic(dt)
@@ -254,7 +254,7 @@ func storageType(dt arrow.DataType) arrow.DataType {
 	}
 }
 
-// width returns the size in bytes of every value of a type, even a null, or 8 for types whose size is small or varies.
+// width returns the size in bytes of each value of a type, even of nulls, or 8 if the type's size is small or varies.
 func width(dt arrow.DataType) int64 {
 	switch dt := storageType(dt).(type) {
 	case *arrow.FixedSizeBinaryType:

@@ -116,8 +116,8 @@ func TestValidStreams(t *testing.T) {
 	}
 }
 
-// TestEmptyBatches checks batches without rows: run-end-encoded arrays, for which arrow-rs writes an empty run,
-// and dense unions, whose buffers are missing.
+// TestEmptyBatches checks that batches without rows are accepted: run-end-encoded arrays, for which arrow-rs
+// writes an empty run, and dense unions without buffers.
 func TestEmptyBatches(t *testing.T) {
 	runs := array.NewRunEndEncodedArray(array.NewInt32Data(array.NewData(arrow.PrimitiveTypes.Int32, 1, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 4))}, nil, 0, 0)),
 		rowsOf(t, arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil), `[{"s": "x"}]`).Column(0), 0, 0)

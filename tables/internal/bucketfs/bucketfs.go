@@ -261,8 +261,8 @@ func (w *newFile) Close() error {
 	return err
 }
 
-// upload creates the object. Names are unique, so if the object exists with the same content, an earlier attempt created it but
-// its response was lost.
+// upload creates the object. If the object already exists with the same content, upload succeeds: names are unique, so an
+// earlier attempt created the object, and only the response was lost.
 func (w *newFile) upload() error {
 	info, err := w.Info()
 	if err != nil {

@@ -28,7 +28,7 @@ type app struct {
 	program  cliutil.Program
 }
 
-// env sets flags from environment variables. Their prefix is not PARTD_, which the program partd uses.
+// env sets flags from environment variables. It does not use the prefix PARTD_, which belongs to the program partd.
 var env = &cliutil.Env{Prefix: "PARTD_TABLES_", Excludes: map[string][]string{
 	"server": {"dir"}, "dir": {"server", "bucket_dir"}, "bucket_dir": {"dir"},
 	"listen": {"port", "host"}, "port": {"listen"}, "host": {"listen"},

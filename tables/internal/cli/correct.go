@@ -22,7 +22,7 @@ type rewriteLine struct {
 
 func (a *app) printRewrite(p location, asJSON bool, name string, r tables.RewriteResult) error {
 	if asJSON {
-		r.TimeColumn = "" // only for clients
+		r.TimeColumn = "" // the command does not print this field; only callers of the API get it
 		return newEncoder(a.out).Encode(rewriteLine{name, *p.bucket, r})
 	}
 	_, err := fmt.Fprintf(a.err, "%s: %d rows deleted, %d written, version %d\n", displayName(name), r.Deleted, r.Written, r.Version)

@@ -179,8 +179,8 @@ other commands expect names of rules.`,
 	return cmd
 }
 
-// settingsFlags adds the flags for a table's settings. The returned function copies the values of the flags that were
-// set to s, and reports whether any of them was set.
+// settingsFlags adds the flags for a table's settings. The function that it returns copies the values of the flags that
+// the user has set into a Settings, and reports whether there are any.
 func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
 	fs := cmd.Flags()
 	timeColumn := fs.String("time", "", "time `COLUMN`, by which the table's rows are ordered")

@@ -77,8 +77,8 @@ func outputFlags(a *app, cmd *cobra.Command) *rowOutput {
 	return o
 }
 
-// chooseFormat sets chosenFormat from the flags. Without flags, the format is a table for a terminal, and otherwise
-// CSV.
+// chooseFormat sets chosenFormat from the flags. Without flags, the format is a table if the output is a terminal, and
+// CSV otherwise.
 func (o *rowOutput) chooseFormat() (err error) {
 	switch {
 	case o.format != "":
@@ -109,7 +109,7 @@ func (o *rowOutput) scan(ctx context.Context, p location, name string, at tables
 	})
 }
 
-// write writes a reader's rows, and releases the reader. r and err can be the results of a call that opens the reader.
+// write writes a reader's rows, and releases r. r and err are the results of opening r; if err is set, write returns err.
 func (o *rowOutput) write(ctx context.Context, r array.RecordReader, err error) error {
 	if err != nil {
 		return err

@@ -77,7 +77,7 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 	}), w.Flush(), buffered.Flush())
 }
 
-// printList converts each item to a record with line, and prints the records like printRecords.
+// printList prints items like printRecords. line converts an item to a record.
 func printList[T, Line any](out io.Writer, asJSON bool, items []T, line func(T) Line) error {
 	return printRecords(out, asJSON, func(record func(Line) error) error {
 		for _, v := range items {

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// maintenanceCommand makes cmd run a maintenance operation, and print its result as formatted by report.
+// maintenanceCommand makes cmd run a maintenance operation, and print its result. report formats the result as text.
 func maintenanceCommand(a *app, cmd *cobra.Command, o operations.Operation[tables.MaintainOptions, tables.MaintainResult], in *tables.MaintainOptions, report func(tables.MaintainResult) string) *cobra.Command {
 	p := locationFlags(cmd, allBucketsUsage)
 	return operationCommand(cmd, p, o, func(args []string) (*tables.MaintainOptions, error) {

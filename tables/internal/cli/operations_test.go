@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// recorder is a server that records the names of actions. It answers the action for buckets with the default
-// bucket's name, and every other action with {}.
+// recorder is a server that records the names of actions. For the action that lists buckets, it sends the default
+// bucket's name. For every other action, it sends {}.
 type recorder struct {
 	flight.BaseFlightServer
 	actions chan string

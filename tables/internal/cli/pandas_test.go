@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestPandas puts frames with all pandas types, and compares the rows that pandas reads back: from the tail,
-// folded, appended, replaced, and over Flight.
+// TestPandas puts frames with all pandas types. pandas must read the same rows back: before and after a fold (the move
+// from the tail to data files), after an append, after a replacement, and over Flight.
 func TestPandas(t *testing.T) {
 	python := peers.Python(t, "pandas")
 	dir, frames := filepath.Join(t.TempDir(), "tables"), t.TempDir()

@@ -77,7 +77,7 @@ func newServe(a *app) *cobra.Command {
 	return cmd
 }
 
-// minFoldTime is the minimum timeout for writing small appends to files at shutdown, even if --drain-timeout is used up.
+// minFoldTime is the time that the shutdown always allows for writing small appends to files, even after --drain-timeout.
 const minFoldTime = 3 * time.Second
 
 // serve runs the server until ctx is canceled, or an authorized client stops it.

@@ -87,8 +87,8 @@ func startHTTPServer(t *testing.T, args ...string) (*exec.Cmd, string) {
 	return cmd, address
 }
 
-// TestServeUninterruptible checks that statements whose clients have disconnected release everything, and
-// that running statements do not prevent the server from stopping.
+// TestServeUninterruptible runs statements that cannot be interrupted. After their clients have disconnected, they
+// must use no more resources. Statements that still run must not prevent the server from stopping.
 func TestServeUninterruptible(t *testing.T) {
 	cmd, address := startHTTPServer(t, "--drain-timeout", "2s")
 	clientCtx, disconnect := context.WithCancel(t.Context())

@@ -16,7 +16,7 @@ import (
 )
 
 // TestServeUnix checks that each client on a Unix socket counts as one connection, and that a client may stop the
-// server. With --no-tail, another process writes to the directory at the same time.
+// server. With --no-tail, another store must be able to write to the directory while the server runs.
 func TestServeUnix(t *testing.T) {
 	dir, err := os.MkdirTemp("", "partd") // the path of a socket must be short
 	if err != nil {

@@ -123,7 +123,7 @@ func pystoreItems(dir, bucket string) ([]source, error) {
 	return sources, nil
 }
 
-// pystoreItemMetadata returns an item's metadata. It renames _updated, because tables record the time of changes themselves.
+// pystoreItemMetadata returns an item's metadata. It renames _updated, because a table has its own time of the last change.
 func pystoreItemMetadata(path string) (tables.Metadata, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/gateway"
 	"github.com/go-partd/partd/internal/testutil/postgres"
 	"github.com/go-partd/partd/tables/internal/peers"
-	_ "github.com/go-partd/partd/tables/postgres" // as the program has
+	_ "github.com/go-partd/partd/tables/postgres" // the program also imports it
 )
 
 func runIn(t *testing.T, input string, args ...string) string {

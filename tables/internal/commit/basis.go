@@ -52,7 +52,7 @@ func (a *Attempt) CheckFresh(b *Basis, cur *table.Table) error {
 	return b.checkFreshSince(a.initial, cur)
 }
 
-// checkFreshSince is like CheckFresh, but compares b's snapshot with the snapshot of the table base.
+// checkFreshSince is like Basis.CheckFresh, but compares b's snapshot with the snapshot of the table base.
 func (b *Basis) checkFreshSince(base, cur *table.Table) error {
 	if cur == nil {
 		return ErrStale

@@ -49,8 +49,8 @@ type Change struct {
 	*Entry
 	Result *table.Table // the committed table; nil if nothing changed or the table was deleted
 
-	// Unfolded skips the fold before the steps, because the steps depend on the current snapshot, and a fold adds a
-	// snapshot.
+	// Unfolded skips the fold before the steps. It is for steps that depend on the current snapshot, because a fold
+	// would add a snapshot.
 	Unfolded bool
 
 	steps []PreparedStep

@@ -94,8 +94,8 @@ func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *def
 	return t, d, rows, err
 }
 
-// readTail returns the rows that are only in the tail, up to the epoch upTo. The caller must release the rows. e.mu
-// must be held.
+// readTail returns the rows that are only in the tail, through epoch upTo (epochs are the numbered parts of the
+// tail). The caller must release the rows. e.mu must be held.
 func (e *Entry) readTail(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
 	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
 	for i := 0; i < len(rows) && err == nil; i++ {

@@ -75,7 +75,7 @@ func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
 		return 0, err
 	}
 	defer take.Release(f.rows)
-	if len(f.rows) > 0 { // without rows, another process has already added the puts' rows to the table
+	if len(f.rows) > 0 { // if no rows remain, another process has already added the puts' rows to the table
 		if folded, err = e.commitFold(ctx, f); err != nil {
 			return 0, err
 		}

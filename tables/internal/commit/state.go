@@ -104,8 +104,8 @@ func (e *Entry) stateOf(t *table.Table) (s state, err error) {
 	return s, err
 }
 
-// detach clears the entry after another program deleted or renamed the table. The rows stay in the tail: an entry with
-// the table's new name finds them. Otherwise, the next Open finds them. e.mu must be held.
+// detach clears the entry after another program deleted or renamed the table. The rows stay in the tail. If the
+// table was renamed, the entry with its new name finds them; otherwise, the next Open does. e.mu must be held.
 func (e *Entry) detach() {
 	e.state = state{}
 	if e.log != nil {

@@ -227,7 +227,7 @@ func (v *Verifier) verifyVersion(ctx context.Context, name Table, s *table.Snaps
 		}
 		err = parallel.Each(ctx, slices.Values(entries), 0, func(ctx context.Context, e iceberg.ManifestEntry) error {
 			d := e.DataFile()
-			// The key includes what this manifest says about the file, because manifests may contradict each other.
+			// The key includes what this manifest says about the file. If another manifest says something else, both are checked.
 			key := fmt.Sprint(d.FilePath(), d.FileSizeBytes(), d.Count(), d.LowerBoundValues(), d.UpperBoundValues())
 			_, err := v.verifyFile(ctx, name, key, d.FilePath(), func() error { return v.checkDataFile(d) })
 			return err

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// TestLikeMatchesDuckDB compares LIKE for random patterns with DuckDB's own function.
+// TestLikeMatchesDuckDB checks that LIKE agrees with DuckDB's own function for random patterns.
 func TestLikeMatchesDuckDB(t *testing.T) {
 	const seed = 7
 	random := rand.New(rand.NewPCG(seed, seed))

@@ -47,7 +47,7 @@ func TestNullsAreBlank(t *testing.T) {
 			cast = "::BIGINT[3]"
 		}
 		for round := range 8 {
-			run("SELECT (" + fmt.Sprintf(value, 7+round*1_000_003) + ")" + cast + " FROM range(5000) r(i)") // fills the memory
+			run("SELECT (" + fmt.Sprintf(value, 7+round*1_000_003) + ")" + cast + " FROM range(5000) r(i)") // leaves other values in memory in each round
 			got := run("SELECT (CASE WHEN i % 3 = 1 THEN " + fmt.Sprintf(value, 3) + " END)" + cast + " AS v FROM range(5000) r(i)")
 			if first == nil {
 				first = got

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// TestPageKeywords compares the functions that the page completes, and the keywords that it quotes, with DuckDB's.
+// TestPageKeywords checks the web page's lists of functions to complete and of keywords to quote against DuckDB.
 // If the test fails, copy the correct words from its message.
 func TestPageKeywords(t *testing.T) {
 	d, err := Open(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
@@ -49,7 +49,7 @@ func firstValue(t *testing.T, d *Database, sql string) string {
 		t.Fatal(err)
 	}
 	defer batch.Release()
-	return strings.Clone(batch.Column(0).ValueStr(0)) // the batch owns it
+	return strings.Clone(batch.Column(0).ValueStr(0)) // the batch owns the original's memory
 }
 
 func startStatement(t testing.TB, d *Database, sql string) *stream {

@@ -129,7 +129,7 @@ func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
 	return &processRows{ctx, d, batches}, nil
 }
 
-// Finish ends the process if its statement has not ended. After that, the process has no open files, so the files can be removed.
+// Finish ends the process if its statement has not ended. In both cases, no file is open afterwards, so files can be removed.
 func (d *Process) Finish() {
 	if stopped := d.stopWatching == nil || d.stopWatching(); !stopped || !d.hasEnded {
 		d.p.Close()

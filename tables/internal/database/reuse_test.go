@@ -163,7 +163,7 @@ func TestRunDescribedTime(t *testing.T) {
 		}
 		_, _ = fmt.Sscan(batch.Column(0).ValueStr(0), &runTime)
 		batch.Release()
-		if startMicros == 0 || runTime < startMicros && startMicros-runTime < 3600e6 { // unless it is midnight
+		if startMicros == 0 || runTime < startMicros && startMicros-runTime < 3600e6 { // a far earlier time is correct: midnight has passed
 			t.Errorf("%s returns a time %d microseconds before it ran", now, startMicros-runTime)
 		}
 		if last, err := r.Next(); last != nil || err != nil {

@@ -101,7 +101,7 @@ type walker struct {
 	columns columnRefs
 }
 
-// Sources allowed after FROM. Other sources show DuckDB's own state, read files, or execute text.
+// Sources allowed after FROM. Other sources show DuckDB's own state, read files, or execute text as SQL.
 var (
 	tableFunctions = []string{"range", "generate_series", "unnest", "json_each", "json_tree", "repeat"}
 	tableRefs      = []string{"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "COLUMN_DATA", "SHOW_REF"}

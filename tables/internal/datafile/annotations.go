@@ -47,8 +47,8 @@ func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {
 	return &unannotatedFile{FileWriter: f}, err
 }
 
-// unannotatedFile is a Parquet file without width annotations. Close removes the annotations from the footer. Until
-// then, the file holds back the last three writes: the footer, its length and the magic number.
+// unannotatedFile is a Parquet file without width annotations. It holds back the last three writes (the footer, its
+// length and the magic number) until Close, which removes the annotations from the footer.
 type unannotatedFile struct {
 	iceio.FileWriter
 	lastWrites [][]byte
@@ -93,8 +93,8 @@ func removeWidthsAtEnd(b []byte) ([]byte, error) {
 // footerEnd is the number of bytes after the footer: its length and the magic number.
 const footerEnd = 8
 
-// footerStart returns the index of the footer in the last bytes of a file, or a negative number if they do not end with a
-// footer.
+// footerStart returns the index at which the footer begins in b, the last bytes of a file. It returns a negative number
+// if b does not end with a footer.
 func footerStart(b []byte) int {
 	if len(b) < footerEnd || !bytes.HasSuffix(b, []byte("PAR1")) {
 		return -1

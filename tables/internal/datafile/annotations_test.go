@@ -14,8 +14,8 @@ import (
 	iceio "github.com/apache/iceberg-go/io"
 )
 
-// TestUnannotatedFile checks that the width annotations are removed from files of Iceberg's library, and
-// that the files keep their size and rows.
+// TestUnannotatedFile checks that files written by Iceberg's library get no width annotations, and that the
+// files keep their size and rows.
 func TestUnannotatedFile(t *testing.T) {
 	fields := []arrow.Field{
 		withID(1, arrow.Field{Name: "i", Type: arrow.PrimitiveTypes.Int32}), withID(2, arrow.Field{Name: "l", Type: arrow.PrimitiveTypes.Int64}),

@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// TestBatchSizeLimit reads a short file whose dictionary contains a long text that many rows use. The
-// batches must have few rows, with or without a condition on this column or another one.
+// TestBatchSizeLimit checks that batches have few rows if many rows of a short file use a long text in its
+// dictionary: without a condition, and with a condition on the text or on another column.
 func TestBatchSizeLimit(t *testing.T) {
 	const rows, text = 300, 1 << 18
 	mem := memory.DefaultAllocator

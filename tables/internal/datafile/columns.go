@@ -25,7 +25,7 @@ type columns struct {
 	readers         []*pqarrow.ColumnReader // nil for a column that the file lacks
 	fields          []pqarrow.SchemaField   // the columns as they are in the file
 	dictionarySizes []int                   // number of strings in the dictionary; 0 if the column is not read as codes
-	plain           []*plain                // if not nil, used instead of the library's reader, which then stays at the first row
+	plain           []*plain                // if plain[i] is not nil, it reads column i instead of readers[i], which then stays at the first row
 }
 
 // columns returns a reader of some columns of a row group, based on one of the file's readers. Only the first maxCoded

@@ -174,7 +174,7 @@ func TestDefaultMatchesCondition(t *testing.T) {
 	}
 }
 
-// TestValidBounds checks that bounds in another unit are not used.
+// TestValidBounds checks that a file's bounds are not used if their unit differs from that of the table's column.
 func TestValidBounds(t *testing.T) {
 	micros, millis := arrow.FixedWidthTypes.Timestamp_us, arrow.FixedWidthTypes.Timestamp_ms
 	if !hasValidBounds(micros, micros) || hasValidBounds(millis, micros) || hasValidBounds(arrow.PrimitiveTypes.Int64, micros) {

@@ -51,8 +51,8 @@ func randomGenerator(r *rand.Rand) func() int64 {
 	return kinds[r.IntN(len(kinds))]
 }
 
-// randomNulls returns a function that reports whether row i is null. The null rows are none, a tenth, long runs,
-// nearly all, or all of the rows.
+// randomNulls returns a function that reports whether row i is null. It chooses at random whether no rows, a
+// tenth of the rows, long runs of rows, nearly all rows, or all rows are null.
 func randomNulls(r *rand.Rand) func(i int) bool {
 	n := r.IntN(4000) + 1
 	return []func(int) bool{
@@ -176,8 +176,8 @@ func floatBits(a arrow.Array) arrow.Array {
 	return a
 }
 
-// TestEncodeRoundTrip writes values of every type, and checks that this package, pyarrow and DuckDB read
-// them back unchanged.
+// TestEncodeRoundTrip checks that this package, pyarrow and DuckDB read back values of every type
+// unchanged.
 func TestEncodeRoundTrip(t *testing.T) {
 	python, err := peers.PythonPath("engines")
 	dir := t.TempDir()
@@ -420,8 +420,8 @@ func TestChooseEncoding(t *testing.T) {
 	}
 }
 
-// TestNullsAfterDeltas writes a page of nulls after pages of values. The library's delta encoder fails on
-// such a column, so it must have another encoding.
+// TestNullsAfterDeltas checks that a column can be read back if a page of nulls follows pages of values.
+// The library's delta encoder fails on such a column, so the column must have another encoding.
 func TestNullsAfterDeltas(t *testing.T) {
 	const rows = 60_000
 	b, r := array.NewInt64Builder(memory.DefaultAllocator), rand.New(rand.NewPCG(1, 2))

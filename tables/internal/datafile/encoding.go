@@ -13,8 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// columnEncoding is the encoding of a column in a row group. All documented readers support it; docs/speed.md explains the
-// choice. For example, Spark's vectorized Iceberg reader supports delta encodings only since Iceberg 1.10.
+// columnEncoding is the encoding of a column in a row group; see docs/speed.md. Recent versions of all readers that the
+// docs name can decode it: for example, Spark's vectorized Iceberg reader supports delta encodings since Iceberg 1.10.
 type columnEncoding struct {
 	encoding   parquet.Encoding // the encoding if there is no dictionary
 	dictionary bool
@@ -165,7 +165,7 @@ func integerDecoder(a arrow.Array) func([]byte) int64 {
 	return nil
 }
 
-// everyPageHasValues reports whether no page has only nulls. The library's delta encoder would fill such a page with old data.
+// everyPageHasValues reports whether every page has a non-null value. The delta encoder fills other pages with old data.
 func everyPageHasValues(a arrow.Array, pageValues int) bool {
 	if a.NullN() == 0 {
 		return true

@@ -178,7 +178,7 @@ func (f *file) boundsOf(g group, name string) filter.Bounds {
 	return filter.Bounds{Rows: g.rows, Nulls: -1}
 }
 
-// bounds returns the statistics of a column in a row group. It omits those that are not reliable for the column's type.
+// bounds returns the statistics of a column in a row group, except statistics that are unreliable for its type.
 func (f *file) bounds(g group, c Column) filter.Bounds {
 	b := filter.Bounds{Rows: g.rows, Nulls: -1}
 	leaf, exists := f.statsLeaf(c)

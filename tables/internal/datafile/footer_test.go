@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// TestFalseClaims reads files whose page index or footer claims a hundred million elements in a few bytes. The
-// reader must not allocate memory for them.
+// TestFalseClaims checks that the reader allocates little memory for files whose page index or footer claims a
+// hundred million elements in a few bytes.
 func TestFalseClaims(t *testing.T) {
 	rows := pagedRows(3000)
 	undamaged := pagedFile(t, rows)

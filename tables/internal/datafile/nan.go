@@ -70,7 +70,7 @@ func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (err
 }
 
 // withNaNs returns a file's manifest entry with NaN counts, by field ID. Columns with NaN get no bounds, because the
-// library computed these without the chunks that contain NaN.
+// library's bounds do not cover the chunks that contain NaN.
 func withNaNs(spec iceberg.PartitionSpec, f iceberg.DataFile, counts map[int]int64) (iceberg.DataFile, error) {
 	b, err := Rebuild(spec, f, f.FilePath())
 	if err != nil {

@@ -193,8 +193,8 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestDuplicateDictionaryEntry reads a dictionary that contains the same string twice, which other writers may produce.
-// Rows with either code must match the string.
+// TestDuplicateDictionaryEntry checks that if a dictionary contains a string twice, as other writers may produce it,
+// rows with either code match the string.
 func TestDuplicateDictionaryEntry(t *testing.T) {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{withID(1, arrow.Field{Name: "t", Type: arrow.BinaryTypes.String})}, nil))
 	for i := range 100 {
@@ -285,7 +285,7 @@ func TestSearchForNulls(t *testing.T) {
 		}
 	}
 	rows := b.NewRecordBatch()
-	var own bytes.Buffer // has pages that have only nulls
+	var own bytes.Buffer // a file of this package; some of its pages have only nulls
 	w, err := newEncoder(&own, columns, false)
 	if err == nil {
 		err = w.write(t.Context(), rows)

@@ -142,7 +142,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 			}
 		}
 		b := array.NewRecordBatch(schema, columns, st.count())
-		if st.keptRows != nil || f.scan.Recycle { // b has copies of the kept values, or its own references.
+		if st.keptRows != nil || f.scan.Recycle { // Releasing is safe: b has copies of the kept values, or its own references to the arrays.
 			conditionReader.releaseArrays(st.conditionArrays)
 		}
 		if f.scan.Recycle {

@@ -189,7 +189,7 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 	}
 }
 
-// BatchRows is the maximum number of rows in a batch. The buffers of larger batches are large, slow allocations.
+// BatchRows is the maximum number of rows in a batch. Larger batches need buffers that are slow to allocate.
 const BatchRows = 1 << 15
 
 // NewScan returns a scan of a table's files. It reads the named columns of schema s in their stored types, or all columns

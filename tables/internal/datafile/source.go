@@ -34,14 +34,14 @@ var (
 	errWasRead  = errors.New("the reader has already been read to the end, perhaps by another put: create a new one")
 )
 
-// Gather reads batches from r until they hold about maxBytes bytes. A smaller put is then completely in memory, with a known
-// size.
+// Gather reads batches from r until they hold about maxBytes bytes. If r ends before that, all rows of the put are in
+// memory, and their size is known.
 func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 	src = &Source{}
 	if r == nil {
 		return src, ErrNoReader
 	}
-	// A reader that was used before may still have its last batch, even if it has ended.
+	// If the caller has already read from r, r may still hold its last batch, even if r has ended.
 	hadBatchBefore := hasCurrentRows(r)
 	defer func() { // Read the schema last, because some readers know it only after the first Next.
 		if src.Schema = r.Schema(); src.Schema == nil && err == nil {
@@ -155,8 +155,8 @@ func (c *byteCounter) Write(b []byte) (int, error) {
 // keep the readers in memory.
 var endedReaders sync.Map // of weak.Pointer[byte]
 
-// hasCurrentRows reports whether a reader's current batch has rows. Before a put's first Next, this means that the reader was
-// used before. Readers from other modules are not checked, because they may not allow RecordBatch before Next.
+// hasCurrentRows reports whether a reader's current batch has rows. If it has rows before a put's first Next, the caller has
+// already read from the reader. For readers of other modules, which may not allow RecordBatch before Next, it returns false.
 func hasCurrentRows(r array.RecordReader) bool {
 	if identity(r) == nil {
 		return false
@@ -180,8 +180,8 @@ func wasRead(r array.RecordReader) bool {
 	return ended
 }
 
-// If a reader is of Arrow or of this module, identity returns its address. Such readers yield nothing after their end.
-// For other readers, identity returns nil, because they may yield more rows later, as a queue does.
+// identity returns the address of a reader that Arrow or this module implements. Such a reader yields nothing after
+// its end. For other readers, identity returns nil, because they may yield more rows later, as a queue does.
 func identity(r array.RecordReader) *byte {
 	if w, ok := r.(interface{ Unwrap() array.RecordReader }); ok {
 		return identity(w.Unwrap())

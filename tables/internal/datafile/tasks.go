@@ -122,7 +122,7 @@ func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bo
 	}
 }
 
-// ToRead returns the files of tasks for a Scan, which omits deleted rows.
+// ToRead converts tasks to Files for a Scan. The Scan omits the rows that the tasks' delete files delete.
 func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	d := &deleteReader{t: t}
 	files := make([]File, len(tasks))

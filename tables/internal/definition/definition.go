@@ -82,7 +82,7 @@ func ForSchema(meta table.Metadata, columns *iceberg.Schema) (*Definition, error
 	return d, nil
 }
 
-// withTypes returns a Definition that has only columns. property is the value of the property [schema.Property].
+// withTypes returns a Definition that has only columns. property is the table property that records the types as put.
 func withTypes(columns *iceberg.Schema, property string) (d *Definition, err error) {
 	d = &Definition{Columns: columns}
 	if d.Stored, err = schema.StoredSchema(columns); err != nil {

@@ -30,7 +30,7 @@ func (e Evolution) Check() error {
 // ColumnOp is a kind of column change.
 type ColumnOp string
 
-// The column changes. A table that allows one of them also allows those above it in this list.
+// The column changes. A table that allows one change also allows the changes listed before it.
 const (
 	AddColumn    ColumnOp = "add"
 	WidenColumn  ColumnOp = "widen" // gives an integer or float a larger type, or a column of nulls any type

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Order is the order of rows in a table with a time column. In data files that declare the sort order Sort, rows are
-// sorted, and Rule has been applied to the rows of all these files together.
+// Order is the order of rows in a table with a time column. Data files that declare the sort order Sort contain sorted
+// rows. Rule has already been applied across all these files, so their rows need no further deduplication.
 type Order struct {
 	Rule  OnDuplicate
 	IDs   []int    // IDs of the time column and the key columns

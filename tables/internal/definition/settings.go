@@ -27,7 +27,7 @@ func (e *ArgumentError) Unwrap() error { return e.Err }
 type Settings struct {
 	// Time is the column that orders the rows: a timestamp or a date32. If it is "", rows stay in order of arrival.
 	Time string `json:"time,omitempty"`
-	// Keys are the columns that distinguish rows with equal times. Without keys, such rows are duplicates.
+	// Keys are the columns that distinguish rows with equal times. Without keys, rows with equal times are duplicates.
 	Keys []string `json:"keys,omitempty"`
 	// OnDuplicate is the rule for rows with equal Time and Keys.
 	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"`

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// maxUnusual is the maximum length of arrays that get an unusual layout, because they are copied value by
-// value.
+// maxUnusual is the maximum length of an array that gets an unusual layout. Longer arrays keep their
+// layout, because the copy is made value by value.
 const maxUnusual = 300
 
 // unusualLayout returns an array with the same values in another layout that Arrow allows. There may be
@@ -253,7 +253,7 @@ func nestingTypes(t arrow.DataType) []arrow.DataType {
 	}
 }
 
-// TestUnusualArrays puts arrays of every type in unusual but valid layouts, and folds them.
+// TestUnusualArrays checks that arrays in unusual but valid layouts are read unchanged, before and after a fold.
 func TestUnusualArrays(t *testing.T) {
 	const rows = 16
 	for _, noTail := range []bool{false, true} {

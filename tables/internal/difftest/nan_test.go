@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// narrowFloat maps the floats of some puts to a narrow range, except NaN, so that conditions can lie outside
-// the bounds of their files.
+// narrowFloat maps the floats of some puts, except NaN, to a narrow range, so that a condition's values can
+// lie outside the bounds that the files record.
 func (d *run) narrowFloat(c *column, v any) any {
 	if f, isFloat := v.(float64); isFloat && !math.IsNaN(f) && hash(d.seed, d.stepNumber, c.name)%2 == 0 {
 		return math.Mod(math.Abs(math.Max(-9, math.Min(f, 9))), 2)
@@ -23,9 +23,9 @@ func (d *run) narrowFloat(c *column, v any) any {
 	return v
 }
 
-// checkPartition compares the rows where a condition is true, false and null. Together, these are all
-// rows of the table. It checks the library's filter, equivalent SQL, and plain SQL, where NaN equals
-// itself and is larger than all numbers.
+// checkPartition checks for which rows a condition is true, for which false and for which null.
+// Together, these must be all rows of the table. It checks the library's filter, equivalent SQL, and
+// plain SQL, where NaN equals itself and is larger than all numbers.
 func (d *run) checkPartition(r *rand.Rand) (description string, err error) {
 	c := randomCond(r, d.cols, d.rows, 1)
 	for range 5 {
@@ -64,7 +64,7 @@ func (d *run) checkFilter(c *cond) (string, error) {
 	return description, d.compareIDs(reader, err, c.eval, yes)
 }
 
-// checkSQL compares the ids of the rows where an SQL condition is true, false and null.
+// checkSQL checks for which ids an SQL condition is true, false and null; eval returns the expected value for a row.
 func (d *run) checkSQL(condition string, eval func(row) truth) (query string, err error) {
 	for outcome, where := range map[truth]string{yes: condition, no: "NOT (" + condition + ")", unknown: "(" + condition + ") IS NULL"} {
 		query = "SELECT id FROM t WHERE " + where

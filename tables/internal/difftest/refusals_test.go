@@ -45,7 +45,7 @@ func withForbiddenNull(r *rand.Rand, v any, t arrow.DataType) (bad any, path str
 	return parts, name + path, true
 }
 
-// putNull puts rows, one of which has a null that its column's type does not allow.
+// putNull puts rows with a null that a column's type forbids. The store must refuse them, and name the field.
 func (d *run) putNull(r *rand.Rand) (string, error) {
 	rows := d.newRows(r, 1+r.IntN(9), d.cols, d.identityColumns())
 	for range 20 {

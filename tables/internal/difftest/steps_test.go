@@ -141,8 +141,8 @@ func (d *run) randomSettings(r *rand.Rand, cols []*column, rules ...tables.OnDup
 	return s
 }
 
-// newRows returns rows with new ids. The required columns have no nulls. In many rows, values come in runs,
-// so that some pages lack some values.
+// newRows returns rows with new ids. The required columns have no nulls. If there are many rows, values
+// come in runs, so that some pages lack some values.
 func (d *run) newRows(r *rand.Rand, n int, cols []*column, required []string) []row {
 	rows := make([]row, min(n, d.MaxRows))
 	run := map[string]int{}

@@ -22,8 +22,8 @@ import (
 )
 
 // A value is nil, bool, string, []byte, float64 or *big.Rat. A *big.Rat is a number, or a time in nanoseconds
-// since 1970 or midnight, independent of the type's unit. Lists are []any. So are structs, with their fields,
-// and maps, with alternating keys and items.
+// since 1970 or midnight, independent of the type's unit. Lists are []any. Structs are []any with their
+// fields, and maps are []any with alternating keys and items.
 
 func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 

@@ -195,7 +195,7 @@ func TestKilledServer(t *testing.T) {
 				t.Fatalf("row %d occurs %d times, want once, and only if it was committed", n, times)
 			}
 		}
-		for _, n := range unknown { // the row must not disappear later
+		for _, n := range unknown { // a row that is visible now must not disappear later
 			if got[n] == 1 {
 				acknowledged[n] = true
 			}

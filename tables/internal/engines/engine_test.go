@@ -25,7 +25,7 @@ func python(t testing.TB) (file string, env []string) {
 
 type record map[string]any
 
-// engine is another program's engine. It uses a server's tables from a separate process.
+// engine is a process that runs another program's engine, such as Spark or DuckDB, on a server's tables.
 type engine struct {
 	t     testing.TB
 	kind  string

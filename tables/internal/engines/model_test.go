@@ -114,7 +114,7 @@ type model struct {
 	added          int
 	partitionField string // the name of the partition field
 	wasPartitioned bool
-	hasColumnGap   bool // a dropped column was followed by others
+	hasColumnGap   bool // whether a dropped column was followed by other columns
 	next           int64
 	engines        map[string]*engine
 	flight         *flightClient
@@ -235,7 +235,7 @@ func (m *model) step(engineName string) (description string, err error) {
 		return op, err
 	default:
 		if engineName == "own" {
-			return "nothing", nil // this module partitions only by time
+			return "nothing", nil // the project's own clients can partition only by time
 		}
 		if m.partitionField != "" {
 			ask("unpartition", "name", m.partitionField)

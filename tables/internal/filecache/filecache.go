@@ -33,14 +33,14 @@ import (
 type Cache struct {
 	dir     string
 	ownDir  string       // directory of this process, in processes/
-	limit   int64        // bytes
+	limit   int64        // approximate maximum size of the copies that are not pinned, in bytes
 	temp    *tempdir.Set // removes ownDir, and the directories of processes that ended
 	flights singleflight.Group
 	created atomic.Int64 // number of paths that uniquePath returned
 
 	mu         sync.Mutex
-	totalBytes int64 // bytes at the last scan, plus addedBytes
-	addedBytes int64 // bytes added since the last scan
+	totalBytes int64 // size of the cache at the last scan of the directory, plus addedBytes
+	addedBytes int64 // bytes added since that scan
 	verified   map[string]verification
 	pins       map[string]*pin
 }

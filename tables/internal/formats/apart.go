@@ -28,13 +28,13 @@ type IsolatedReader struct {
 }
 
 const (
-	// minProcessMemory is the least memory for a process, in bytes.
+	// minProcessMemory is the minimum memory that a process gets, in bytes.
 	minProcessMemory = 64 << 20
 	// processOverhead is what a process needs besides its data, in bytes: thread stacks and code.
 	processOverhead = 64 << 20
 
-	// A file may contain freeValues values, and valuesPerByte more for each byte. Without a limit, a column of nulls or of
-	// one repeated value could have any number of values in almost no bytes.
+	// A file may contain freeValues values, plus valuesPerByte values for each byte of the file. Without this limit, a few
+	// bytes could claim any number of values, all of them null or equal.
 	valuesPerByte           = 256
 	valuesPerCompressedByte = 16 << 10 // for Parquet and Arrow files, which compress values
 )
@@ -69,7 +69,7 @@ type task struct {
 	Memory int64
 }
 
-// Read is like [Input.Read], but reads in a separate process, if package worker supports that here, and checks the batches.
+// Read reads a file in a separate process and checks the batches. Where package worker is unsupported, it is [Input.Read].
 func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
 	if !worker.Supported {
 		return in.Read(ctx)
@@ -132,7 +132,7 @@ func (a *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error)
 	return b, nil
 }
 
-// If the end of the context or the process's death caused an error, explain returns that cause instead.
+// explain returns the cause of err if the context has ended or the process has died, and otherwise err.
 func (a *isolatedFile) explain(ctx context.Context, err error) error {
 	if err = a.p.ExplainError(err); err != nil && ctx.Err() != nil {
 		return canceled.Err(ctx)

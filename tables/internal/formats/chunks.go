@@ -19,11 +19,11 @@ const textWorkers = 4
 // These are variables because tests replace them.
 var (
 	chunkBytes = 1 << 20 // bytes of a chunk, unless there are many columns or a record is longer
-	fewColumns = 1 << 10 // more columns than this count as many
+	fewColumns = 1 << 10 // files with more columns are processed one chunk at a time
 )
 
-// text is a text file divided into chunks of whole records. A chunk counts as used when forEachChunk's callback has finished with
-// it and with all earlier chunks.
+// text is a text file divided into chunks of whole records. A chunk is called used when forEachChunk's callback has returned for
+// it and for all earlier chunks.
 type text struct {
 	in     *Input
 	r      io.Reader

@@ -98,7 +98,7 @@ func sequential(t testing.TB, in *Input, content string) (string, error) {
 	return out.String(), err
 }
 
-// oneOf returns one of texts at random. It rarely chooses one of the last texts, whose number is rare.
+// oneOf returns one of texts at random. rare is the number of texts at the end that it is unlikely to return.
 func oneOf(r *rand.Rand, rare int, texts ...string) string {
 	if r.IntN(40) > 0 {
 		texts = texts[:len(texts)-rare]

@@ -316,7 +316,7 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	}), nil
 }
 
-// endRecorder records whether the input was read to its end. Reading the stream of a complete Arrow file stops before its footer.
+// endRecorder records whether the input was read to its end. After a complete Arrow file's stream, the footer remains unread.
 type endRecorder struct {
 	*bufio.Reader
 	reachedEnd bool

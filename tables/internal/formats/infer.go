@@ -44,7 +44,7 @@ func newColumn(name string) *column { return &column{name: name, kinds: kindAll}
 
 func (c *column) restrict(k kinds) { c.kinds, c.hasValue = c.kinds&k, true }
 
-// maxExactInt is the largest integer such that float64 represents all smaller integers exactly.
+// maxExactInt is 2^53. float64 represents all integers up to maxExactInt exactly.
 const maxExactInt = 1 << 53
 
 // kindsOfText returns the kinds that represent s without losing digits or leading zeros. nanos reports whether s
@@ -208,8 +208,8 @@ func (c *column) field(name []byte, index int) (*column, error) {
 	return f, nil
 }
 
-// merge adds the kinds and nested columns of the same column in a later chunk. It returns the number of columns nested
-// in later.
+// merge restricts c to the kinds of later, which is the same column in a later chunk, and adds later's nested columns
+// to c. It returns the number of columns nested in later.
 func (c *column) merge(later *column) (n int, err error) {
 	c.kinds, c.hasValue, c.hasNanos = c.kinds&later.kinds, c.hasValue || later.hasValue, c.hasNanos || later.hasNanos
 	if later.elem != nil {

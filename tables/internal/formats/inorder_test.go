@@ -124,9 +124,9 @@ func textOf(t *testing.T, content string) *text {
 	return all
 }
 
-// TestFirstErrorInOrder checks that forEachChunk returns the first error in the order of the text, even if
-// it is a panic and later chunks fail earlier. After a chunk fails, no later chunk may get its turn (c.turn, in
-// the order of the text).
+// TestFirstErrorInOrder checks that forEachChunk returns the first error in the order of the text, even if it
+// is a panic and later chunks fail earlier. Chunks must get their turns (see chunk.turn) in this order, and
+// none after a chunk that failed.
 func TestFirstErrorInOrder(t *testing.T) {
 	setChunks(t, 4)
 	for range 100 {

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// lines iterates over the nonempty lines of a chunk of JSON lines, which are its rows.
+// lines iterates over the rows of a chunk of JSON lines. A row is a line that is not empty.
 type lines struct {
 	in        *Input
 	remaining []byte

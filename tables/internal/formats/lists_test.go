@@ -18,8 +18,8 @@ type leaf struct {
 	def, rep []int16
 }
 
-// TestLegacyLists reads lists and maps in every form that the backward-compatibility rules of Parquet's
-// LogicalTypes.md describe.
+// TestLegacyLists checks that lists and maps are read in every form that the backward-compatibility rules
+// of Parquet's LogicalTypes.md describe.
 func TestLegacyLists(t *testing.T) {
 	const required, optional, repeated = 0, 1, 2
 	number := func(name string, r parquet.Repetition) schema.Node { return schema.NewInt32Node(name, r, -1) }

@@ -49,8 +49,8 @@ func parseFloat(s []byte, bits int) (float64, bool) {
 	return f, !losesInteger(s, f, bits)
 }
 
-// losesInteger reports whether s is an int64 that f does not equal. It returns false for the shortest digits that parse
-// as f, because JavaScript writes 2^60 as 1152921504606847000.
+// losesInteger reports whether s is an int64 that differs from f. It returns false if s has the shortest digits that
+// parse as f, as in JavaScript, which writes 2^60 as 1152921504606847000.
 func losesInteger(s []byte, f float64, bits int) bool {
 	const exact = 1 << 24 // float32 and float64 represent all integers up to here.
 	if f < exact && f > -exact || len(s) > 20 || bytes.ContainsAny(s, ".eEnN") {

@@ -21,8 +21,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// withArrowSchema returns a Parquet file with one column. The Arrow schema in the file's metadata declares
-// that the column has the type declared.
+// withArrowSchema returns a Parquet file with one column. The Arrow schema in the file's metadata says that
+// the column has the type declared, which may be wrong.
 func withArrowSchema(t *testing.T, column arrow.Array, declared arrow.DataType) *Input {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "noted.parquet")
@@ -137,15 +137,15 @@ func TestTextsOfParquet(t *testing.T) {
 	}
 }
 
-// oneColumn returns a Parquet file with a column v of two nulls. Its page has the format's version 2, and claims that
-// its values, which have no bytes, are compressed. number encodes small numbers as Thrift does.
+// oneColumn returns a Parquet file with a column v of two nulls. The column's data page (version 2) contains no
+// values, but claims that they are compressed. number encodes small numbers as Thrift does.
 func oneColumn(t *testing.T, physicalType parquet.Type, logical string, codec compress.Compression, encoding parquet.Encoding) *Input {
 	t.Helper()
 	number := func(n int) string { return string([]byte{byte(2 * n)}) }
 	page := "\x15\x06\x15\x04\x15\x04\x5c\x15\x04\x15\x04\x15\x04\x15" + number(int(encoding)) + "\x15\x04\x15\x00\x11\x00\x00\x04\x00"
 	size := number(len(page))
 	footer := "\x15\x04\x19\x2c\x48\x01r\x15\x02\x00" + // the version, and the root with one child
-		"\x15" + number(int(physicalType)) + "\x15\x08\x15\x02\x18\x01v" + logical + "\x00\x16\x04" + // optional v, perhaps of 4 bytes; two rows
+		"\x15" + number(int(physicalType)) + "\x15\x08\x15\x02\x18\x01v" + logical + "\x00\x16\x04" + // optional column v, with length 4 in case its size is fixed; two rows
 		"\x19\x1c\x19\x1c\x26\x08\x1c\x15" + number(int(physicalType)) + "\x19\x15" + number(int(encoding)) + "\x19\x18\x01v" +
 		"\x15" + number(int(codec)) + "\x16\x04\x16" + size + "\x16" + size + "\x26\x08\x00\x00\x16" + size + "\x16\x04\x00\x00"
 	return fileOf(t, "v.parquet", "PAR1"+page+footer+string(binary.LittleEndian.AppendUint32(nil, uint32(len(footer))))+"PAR1")

@@ -93,7 +93,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 		return root
 	}
 	root := columns()
-	var isWide atomic.Bool // there are too many columns for a separate set per chunk
+	var isWide atomic.Bool // there are too many columns to infer each chunk's types separately
 	err = t.forEachChunk(ctx, textWorkers, func(ctx context.Context, c chunk) error {
 		chunkColumns, isSeparate := columns(), !isWide.Load()
 		if isSeparate {
@@ -105,7 +105,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 			return err
 		}
 		if n, err := root.merge(chunkColumns); err != nil || !isSeparate {
-			// Read the chunk again, now into root. After a failed merge, this also finds the line of the error.
+			// Infer the types in root itself. If merge failed, this also finds the line of the error.
 			return t.rows(c).inferColumns(root)
 		} else if n > fewColumns {
 			isWide.Store(true)

@@ -254,9 +254,9 @@ func rowsOf(t *testing.T, table *tables.Table) (schema *arrow.Schema, rows []str
 	return r.Schema(), rows
 }
 
-// TestFormatsKeepTables writes tables in each format, puts the files into empty tables with the same
-// columns, and checks that these tables have the same rows. It covers all types, including nested types,
-// with nulls, empty texts and extreme values. PARTD_ROUNDTRIPS sets the number of random tables.
+// TestFormatsKeepTables checks that each format keeps a table's rows: a file of the table, put into an
+// empty table with the same columns, must yield the same rows. The tables cover all types, including nested
+// types, with nulls, empty texts and extreme values. PARTD_ROUNDTRIPS sets the number of random tables.
 func TestFormatsKeepTables(t *testing.T) {
 	seed := rand.Uint64()
 	rounds := 12

@@ -18,7 +18,7 @@ type moment struct {
 	digits     int  // number of fractional digits
 	hasClock   bool // the text has a time of day
 	hasOffset  bool // the text has a UTC offset
-	isComplete bool // the time of day has seconds, and the offset, if any, is Z or has a colon
+	isComplete bool // the time of day, if any, has seconds, and the offset, if any, is Z or has a colon
 }
 
 func parseDigits(s []byte, n int) (v int64, rest []byte, ok bool) {

@@ -64,7 +64,7 @@ func parseStruct(t reflect.Type, depth int) (*Struct, error) {
 	return s, nil
 }
 
-// addFields returns the columns of struct type t. index is the index of t within the outermost struct.
+// addFields returns the columns of struct type t. index leads from the outermost struct to t, as in reflect's FieldByIndex.
 func (s *Struct) addFields(t reflect.Type, index []int, depth int) (columns []arrow.Field, err error) {
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -152,7 +152,7 @@ var basicTypes = map[reflect.Kind]arrow.DataType{
 }
 
 // isSQLNull reports whether t is a nullable type of database/sql, such as sql.Null[T] or sql.NullString: a
-// struct of a value and Valid.
+// struct with two fields, a value and Valid.
 func isSQLNull(t reflect.Type) bool {
 	return t.PkgPath() == "database/sql" && t.Kind() == reflect.Struct && t.NumField() == 2 && t.Field(1).Name == "Valid"
 }

@@ -158,7 +158,7 @@ func (ch *Change) apply(w *transaction) {
 		w.err = ErrConflict
 	}
 	// Delete the record of an inline table's old metadata file. The file was never synced, so it may be missing, and a
-	// missing file with a record would count as damaged.
+	// missing file with a record would be reported as damaged.
 	if oldLocation != nil && w.exec(deleteInline, *oldLocation) > 0 {
 		w.exec(`DELETE FROM partd_files WHERE path=?`, *oldLocation)
 	}
@@ -188,7 +188,7 @@ func (ch *Change) forget(w *transaction, oldLocation string) {
 	}
 }
 
-// record adds the change's records to the database, besides the metadata location.
+// record adds the change's records to the database, except the metadata location, which apply sets.
 func (ch *Change) record(w *transaction) {
 	uuid := ch.New.TableUUID().String()
 	if ch.Info != nil {

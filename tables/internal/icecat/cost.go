@@ -11,9 +11,9 @@ const (
 	maxPasses    = 192 << 20 // maximum of the bytes that the decoder reads, summed over all nesting levels
 )
 
-// DecodedCost returns the memory for decoding a client's JSON, in bytes. It returns an error for too many values or
-// levels, because the decoder cannot be interrupted and reads a schema again for each level that encloses it. The error
-// lacks a subject, such as "the body", which the caller must add.
+// DecodedCost returns the memory for decoding a client's JSON, in bytes. It rejects JSON with too many values or
+// levels: the decoder cannot be interrupted, and reads a nested schema once for each level around it. The error lacks a
+// subject, such as "the body", which the caller must add.
 func DecodedCost(b []byte) (int64, error) {
 	level, inString := int64(1), false
 	var passes, values int64

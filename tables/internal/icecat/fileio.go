@@ -56,7 +56,7 @@ type Remote interface {
 	Forget(name string)
 }
 
-// recorded is the function for Remote.Expect.
+// recorded returns a file's recorded size and hash. It is passed to Remote.Expect.
 func (c *Catalog) recorded(name string) (size int64, hash xxh3.Uint128, known bool, err error) {
 	w, known, err := c.FileAt(context.Background(), c.location(strings.TrimPrefix(name, "/")))
 	return w.Size, w.Hash, known, err

@@ -224,7 +224,7 @@ func (c *Catalog) NewIO() *FileIO {
 	return f
 }
 
-// NewCheckIO returns a FileIO that does not vet manifests and manifest lists, because its caller checks them.
+// NewCheckIO returns a FileIO that does not check manifests and manifest lists, because its caller checks them.
 func (c *Catalog) NewCheckIO() *FileIO {
 	f := c.NewIO()
 	f.skipVet = true

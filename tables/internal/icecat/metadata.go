@@ -88,7 +88,7 @@ func normalizeNumber(n json.Number) json.Number {
 	return json.Number(text + "e" + strconv.FormatInt(e+int64(len(digits)-len(significant)-len(fraction)), 10))
 }
 
-// Properties returns metadata as properties, whose values are strings. Other values are encoded as JSON, with another key prefix.
+// Properties converts metadata to properties: strings get keys with MetaPrefix; other values become JSON, with JSONPrefix.
 func Properties(m map[string]any) map[string]string {
 	props := map[string]string{}
 	for k, v := range m {
@@ -129,7 +129,7 @@ func FromProperties(props map[string]string) (m map[string]any) {
 // UpdatedText formats the time of the last change for metadata.
 func UpdatedText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// Mirror returns meta with properties for the metadata and the time of change in i; see MetaPrefix.
+// Mirror returns meta with i's metadata and time of change as properties; see MetaPrefix.
 func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 	props := iceberg.Properties(Properties(i.Metadata))
 	delete(props, JSONPrefix+UpdatedKey)

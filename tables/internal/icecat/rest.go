@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrExists means that a table or namespace with this name exists. Errors that wrap it put the name before its text.
+// ErrExists means that a table or namespace exists. Its text lacks the name, so wrap it as "NAME exists".
 var ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
 
 // Names returns at most limit sorted names of a namespace's tables, all after the given name.

@@ -38,7 +38,7 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 	if err != nil {
 		return SweepResult{}, err
 	}
-	// Call oldestStart before reading the references, because a running writer may commit a listed file later.
+	// Call oldestStart first: a writer that ends while the references are read may commit a listed file that they lack.
 	start, oldest := time.Now(), oldestStart()
 	referenced, err := c.References(ctx)
 	if err != nil {
@@ -92,7 +92,7 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 	return s, nil
 }
 
-// emptyDir stands for the size of an empty directory. Tables that were staged but never created leave such directories.
+// emptyDir is used as the size of an empty directory. Tables that were staged but never created leave such directories.
 const emptyDir = -1
 
 // listFiles returns the sizes of the files below data/, and the empty directories of tables.
@@ -241,8 +241,8 @@ func (c *Catalog) recordOrphans(ctx context.Context, files map[string]int64, rec
 	})
 }
 
-// forgetFile deletes the records of a file before its removal. It returns false if a commit or Protect has made the file used
-// again.
+// forgetFile deletes the records of a file before its removal. unused is false if a commit or Protect has put the file back
+// into use.
 func (c *Catalog) forgetFile(ctx context.Context, path string) (unused bool, err error) {
 	location := c.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(c.dir)+"/"))
 	err = c.inTx(ctx, func(w *transaction) {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Tally has a manifest's numbers of files and rows, by the status of their entries.
+// Tally counts the files and rows of a manifest by the status of their entries.
 type Tally struct {
 	files, rows [3]int64 // indexed by iceberg.ManifestEntryStatus
 }
@@ -23,7 +23,7 @@ func (t *Tally) Add(e iceberg.ManifestEntry) {
 	t.rows[e.Status()] += e.DataFile().Count()
 }
 
-// claimsOf returns a manifest's numbers according to the manifest list. -1 means that the list omits the number.
+// claimsOf returns the tally that the manifest list claims for a manifest. -1 means that the list omits the number.
 func claimsOf(m iceberg.ManifestFile) (t Tally) {
 	t.files[iceberg.EntryStatusEXISTING], t.rows[iceberg.EntryStatusEXISTING] = int64(m.ExistingDataFiles()), m.ExistingRows()
 	t.files[iceberg.EntryStatusADDED], t.rows[iceberg.EntryStatusADDED] = int64(m.AddedDataFiles()), m.AddedRows()
@@ -32,7 +32,7 @@ func claimsOf(m iceberg.ManifestFile) (t Tally) {
 }
 
 // Check returns an error if a manifest's entries differ from the numbers in the manifest list. In format version 1, the
-// list may omit them.
+// list may omit numbers.
 func (t *Tally) Check(m iceberg.ManifestFile) error {
 	claims := claimsOf(m)
 	for status, name := range []string{"existing", "added", "deleted"} {

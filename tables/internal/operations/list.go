@@ -223,7 +223,7 @@ type RuleEdit struct {
 	tables.RuleEdit
 }
 
-// Resampling is a ticket for the rows that [Resample] would put.
+// Resampling is a Flight ticket for reading the rows that [Resample] would put.
 type Resampling struct {
 	Partd string `json:"partd"` // must be wire.ResampleCall
 	transform.ResampleOptions

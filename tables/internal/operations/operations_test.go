@@ -13,8 +13,8 @@ import (
 
 var update = flag.Bool("update", false, "write the table of operations in docs/flight.md again")
 
-// TestOperations checks that each operation has a unique name in the common style, a slot if it writes, and a
-// command, and that its aliases work.
+// TestOperations checks that names are unique and in the common style, and that aliases work. Each operation that a
+// Store can run must have a command, and must need a permit if and only if it writes.
 func TestOperations(t *testing.T) {
 	names := map[string]bool{}
 	for _, o := range All() {

@@ -28,8 +28,8 @@ type uniqueKeys struct {
 	writer     *extsort.Writer
 	buf        []byte
 
-	lowKey, highKey   []byte // lowest and highest key of the put's rows in the first column
-	lowText, highText string // the values with these keys
+	lowKey, highKey   []byte // lowest and highest sort key of the put's values in the first column
+	lowText, highText string // values with these two keys, in the form that filter.Compare accepts
 }
 
 func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema) (u *uniqueKeys, err error) {
@@ -113,7 +113,7 @@ func valueText(a arrow.Array, i int) string {
 }
 
 // tableRange returns a condition for the table's rows between the lowest and the highest key of the put. It returns nil if a
-// condition cannot express that, for example because of NaN, or because of the keys' order.
+// condition cannot express that, for example because of NaN, or because keys of this type do not sort like its values.
 func (u *uniqueKeys) tableRange() *filter.Expr {
 	if !sorted.KeysInOrder(u.firstField.Type) {
 		return nil

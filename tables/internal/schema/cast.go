@@ -21,8 +21,8 @@ import (
 
 var allocator = memory.DefaultAllocator
 
-// Convert converts a batch to a schema, by position. The schema is a result of [Stored] before rows are written, and of
-// [RestorePutTypes] after they are read. The caller must release the result.
+// Convert converts a batch to a schema, by position. Before rows are written, the schema is a result of [Stored]; after
+// rows are read, it is a result of [RestorePutTypes]. The caller must release the result.
 func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	if int(batch.NumCols()) != to.NumFields() {
 		return nil, fmt.Errorf("a batch has %d columns, but its schema has %d", batch.NumCols(), to.NumFields())
@@ -218,8 +218,8 @@ func hasValueUnderNull(a, nulls arrow.Array) bool {
 	return false
 }
 
-// maskNulls returns a field of structs with nulls where the struct is null, because the field's values in a null struct
-// are undefined, and may be invalid in another type.
+// maskNulls returns field with a null in each row where the struct is null. In such a row, the field's value is
+// undefined, and may be invalid in another type.
 func maskNulls(structs, field arrow.Array) arrow.Array {
 	if field.DataType().ID() == arrow.NULL {
 		field.Retain()

@@ -15,7 +15,7 @@ type Caster struct {
 	From *arrow.Schema // schema of the batches
 	To   *arrow.Schema // stored types of the table
 
-	stored        *arrow.Schema    // From in stored types
+	stored        *arrow.Schema    // From's columns, with the types that tables store
 	sourceIndices []int            // for each column of To, its index in stored, or -1 if missing
 	exactTypes    []arrow.DataType // for each column of To, a logical type that must represent its values exactly; nil means no check
 	nullTypes     []arrow.DataType // for each column of To, the type that says which nested fields can be null; nil allows all nulls
@@ -172,7 +172,7 @@ func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	if !f.Nullable && stored.NullN() > 0 {
 		return nil, &Error{f.Name, errors.New("the column contains a null, which the table does not allow")}
 	}
-	// Both types are stored types, so at most numbers need to be widened.
+	// Both types are stored types, so this conversion only widens numbers.
 	a, err := ConvertArray(stored, f.Type)
 	if err != nil {
 		return nil, &Error{f.Name, err}

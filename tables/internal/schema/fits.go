@@ -2,7 +2,7 @@ package schema
 
 import "github.com/apache/arrow-go/v18/arrow"
 
-// meanings describes types that share their stored type with types of another meaning, as durations share int64 with integers.
+// meanings names what a type's values mean if the stored type does not show it: durations, for example, are stored as int64.
 var meanings = map[arrow.Type]string{
 	arrow.DURATION: "duration",
 	arrow.TIME32:   "time of day",

@@ -126,8 +126,8 @@ func Columns(batch arrow.RecordBatch, names []string) []arrow.Array {
 	return columns
 }
 
-// Project returns the columns of a batch that the schema to names, which must have their types. The caller must release the
-// result.
+// Project returns the batch's columns that the schema to names. The batch must have these columns, with the types in to.
+// The caller must release the result.
 func Project(batch arrow.RecordBatch, to *arrow.Schema) arrow.RecordBatch {
 	if batch.Schema() == to {
 		batch.Retain()

@@ -18,8 +18,8 @@ import (
 type rowGroup struct{ lowest, rows int64 }
 
 // LastRowsFilter returns a condition for the last minRows rows, or a few more, of the files and the tail (rows not in
-// files yet), without reading rows. It also counts rows that delete files remove, so the condition can select fewer. It
-// returns nil if the files' bounds are not known well enough.
+// files yet), without reading rows. The count includes rows that delete files remove, so the condition can select fewer
+// than minRows rows. LastRowsFilter returns nil if the files' bounds are not known well enough.
 func (s *Series) LastRowsFilter(ctx context.Context, minRows int64, tail []arrow.RecordBatch) (*filter.Expr, error) {
 	start, err := s.lastRowsStart(ctx, minRows, tail)
 	if err != nil || start == math.MinInt64 {

@@ -19,7 +19,7 @@ const (
 	// maxOpenBytes is the largest estimate for the memory of an open file. It suffices for one row group.
 	maxOpenBytes = 64 << 20
 	minOpenBytes = 256 << 10 // smallest estimate for the memory of an open file
-	minBatchRows = 1 << 8    // minimum rows per batch if the consumer needs few rows; more than it needs, because a merge can drop some
+	minBatchRows = 1 << 8    // minimum rows per batch, even if the consumer needs fewer, because a merge can drop rows
 )
 
 // source returns a file's rows as a source for a merge. It sorts them if they are not in the table's order.
@@ -50,7 +50,7 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 	return src
 }
 
-// tail returns a source for a merge. Its rows, which must be sorted, are not in files yet.
+// tail returns batch, sorted rows of the tail (rows not in files yet), as a source for a merge.
 func (s *Series) tail(batch arrow.RecordBatch, keys []int) sorted.Source {
 	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: sorted.Single(batch)}
 }

@@ -76,7 +76,7 @@ type projection struct {
 	keys       []int // indices in fields of the columns that order the rows
 	names      []string
 	readAhead  bool  // decode row groups ahead of the consumer
-	neededRows int64 // number of rows that the consumer may need; 0 if unknown
+	neededRows int64 // number of rows that the consumer may need; 0 means no limit
 
 	recycle bool // reuse the memory of released batches
 }

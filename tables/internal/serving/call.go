@@ -75,9 +75,9 @@ func RequireAdmin(ctx context.Context) error {
 	return nil
 }
 
-// Begin begins a call by c from an address; method is the call's name in the metrics. Begin returns the call's context,
-// in which SQL can use only the caller's buckets, and a function. When the call ends, pass the call's error to this
-// function.
+// Begin begins a call by c from an address; method is the call's name in the metrics. SQL that runs in the returned
+// context can use only the caller's buckets. When the call ends, the returned function must be called with the call's
+// error.
 func (s *Core) Begin(ctx context.Context, c *Caller, address, method string) (context.Context, func(error)) {
 	start := time.Now()
 	ctx, end := s.NewCall(ctx, c, address)
@@ -96,8 +96,8 @@ func Sending(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// execution can be canceled by id. A client that knows an id may cancel its execution, because only the client that chose
-// or received the id knows it. The limits on concurrent calls also limit the number of executions.
+// execution is work of a call that can be canceled by id. A client that knows an id may cancel that execution, because only
+// the client that chose or received the id knows it. The limits on concurrent calls also limit the number of executions.
 type execution struct {
 	id     string
 	cancel context.CancelCauseFunc

@@ -27,7 +27,7 @@ type Connections struct {
 	calls     int // running calls
 }
 
-// HostUsage has the counts of one host.
+// HostUsage counts the open connections, the strangers among them, and the running calls of one host.
 type HostUsage struct{ Open, Strangers, Calls int }
 
 type connection struct {
@@ -133,8 +133,8 @@ func (c *Connections) Hosts() map[string]HostUsage {
 	return hosts
 }
 
-// Listener wraps l so that its connections count against the limits. At a limit, it closes idle connections;
-// SetState must report which connections are idle, except those of gRPC, for which Connections is a stats.Handler.
+// Listener wraps l so that its connections count against the limits. At a limit, it closes strangers or idle connections first.
+// SetState must report which connections are idle. For gRPC, Connections learns this as a stats.Handler.
 func (c *Connections) Listener(l net.Listener) net.Listener { return &listener{l, c} }
 
 type listener struct {

@@ -75,7 +75,7 @@ type slot struct {
 type waiter struct {
 	*call
 	granted chan struct{} // closed when the call gets its slot
-	since   time.Time     // when yieldTime began: when the call arrived, or one second after another call was canceled for it
+	since   time.Time     // start of yieldTime: the arrival of the call, or one second after another call was canceled for it
 }
 
 func newLimiter(name string, slots int, patience, yieldTime, settleTime time.Duration) *Limiter {

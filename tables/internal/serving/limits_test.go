@@ -118,8 +118,8 @@ func TestCanceledForOthers(t *testing.T) {
 	}
 }
 
-// TestHostLimit checks that a host at its limit is refused calls without a cancel function, and that a call of a host
-// without running calls cancels the oldest calls of another host.
+// TestHostLimit checks that for a host at its limit, Acquire cancels the host's oldest call, or fails if none can be
+// canceled. A call of a host without running calls must cancel the oldest call of another host.
 func TestHostLimit(t *testing.T) {
 	limit := NewHostLimit(8, 4)
 	for i := range 6 {
@@ -141,7 +141,7 @@ func TestHostLimit(t *testing.T) {
 }
 
 // TestMemoryOverflow checks that Add calls Overflow when the total crosses the limit, and again at each further sixteenth
-// of the limit, and that TryAdd, which callers with a lock use, never does.
+// of the limit, and that TryAdd never does, because its callers hold a lock.
 func TestMemoryOverflow(t *testing.T) {
 	overflows := 0
 	m := &Memory{Limit: 1600, Overflow: func() { overflows++ }}

@@ -124,7 +124,7 @@ func WithoutPath(text string, err error) string {
 	return text
 }
 
-// Charge reserves n bytes of memory for the request until it ends; n is the request's total so far. All requests
+// Charge raises the memory reserved for the request to n bytes in total, until the request ends. All requests
 // together may reserve a quarter of Options.Memory. If too little is free, Charge waits for other requests to end.
 // It never refuses the oldest request with reserved bytes. Otherwise, requests that raise n could all wait for each
 // other.
@@ -182,8 +182,8 @@ func (q *Request) Limited(limit, large int64) io.Reader {
 	return io.MultiReader(io.LimitReader(b, large), &largeBodyEnd{b, q})
 }
 
-// largeBodyEnd reads the part of a body that makes it a large body. The first read counts the request
-// against MaxLargeRequests.
+// largeBodyEnd reads the rest of a body after the bytes that a small body may have. The first read
+// counts the request against MaxLargeRequests.
 type largeBodyEnd struct {
 	io.Reader
 	q *Request // nil after the first read

@@ -157,7 +157,7 @@ func (m *Memory) Add(n int64) {
 	}
 }
 
-// TryAdd counts n bytes if they are free, and reports whether they were. Unlike Add, it never calls Overflow.
+// TryAdd counts n bytes and returns true, or returns false if fewer are free. Unlike Add, it never calls Overflow.
 func (m *Memory) TryAdd(n int64) bool {
 	if m.used.Load()+n > m.Limit {
 		return false

@@ -183,8 +183,8 @@ func (m *merge) run(ctx context.Context) error {
 	return nil
 }
 
-// runEnd returns the index of the first row in c's batch that a row of another source precedes. c's current row must be
-// the first of all current rows.
+// runEnd returns the end of the run that starts at c's current row: the index of the first row in c's batch that must
+// come after a row of another source. c's current row must be the first of all current rows.
 func (m *merge) runEnd(c *cursor) int {
 	var nextCursor *cursor
 	for i := 1; i < min(3, len(m.open)); i++ {
@@ -247,8 +247,8 @@ func (m *merge) applyRule(c *cursor, end int) error {
 	return nil
 }
 
-// lastDistinct returns the last row of a run that starts at row and has no adjacent rows with equal keys. The
-// run ends before end, or before a row whose successor has the same keys.
+// lastDistinct returns the index of the first row, from row on, whose successor has the same keys. If there
+// is no such row before end, it returns the last row before end.
 func (b *block) lastDistinct(row, end int) int {
 	firstKey, hasFastKey := b.keys[0].(*ints)
 	hasFastKey = hasFastKey && firstKey.NullN() == 0

@@ -25,7 +25,7 @@ type output struct {
 }
 
 type run struct {
-	batch    arrow.RecordBatch // output has a reference
+	batch    arrow.RecordBatch // output holds a reference to it until drop
 	from, to int
 }
 

@@ -46,7 +46,7 @@ func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) erro
 	leading := parts.Part(func(b arrow.RecordBatch) (n int64, complete bool) {
 		if last != nil {
 			isNext := in.follows(last, b, rule)
-			last.Release() // last holds the memory of a whole block
+			last.Release() // last keeps a whole block in memory
 			last = nil
 			if !isNext {
 				return 0, true

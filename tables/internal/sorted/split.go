@@ -53,8 +53,8 @@ type Counter func(arrow.RecordBatch) (n int64, complete bool)
 // AllRows is the Counter of a part with all remaining rows.
 func AllRows(b arrow.RecordBatch) (n int64, complete bool) { return b.NumRows(), false }
 
-// Part yields the rows of the next part. The part ends when count says that it is complete, and before the first row that
-// does not belong to it.
+// Part yields the rows of the next part. The part ends when count reports that the part is complete, or before the first
+// row that count does not include.
 func (s *Splitter) Part(count Counter) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for {

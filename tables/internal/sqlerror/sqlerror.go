@@ -6,7 +6,7 @@ import "fmt"
 
 // Error is the error of an SQL statement, with its position.
 type Error struct {
-	Line, Column int   // counted from 1, the column in characters; 0 if the error concerns the whole statement
+	Line, Column int   // counted from 1, the column in characters; 0 if the error has no position
 	Err          error // the cause
 }
 

@@ -111,7 +111,7 @@ func (l *Log) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Size returns the row count and the size in bytes of the epochs with numbers above after, and the time of their oldest append.
+// Size returns the row count and the byte size of the epochs numbered from after+1 on, and the time of their oldest append.
 // updated is the time of the log's last append.
 func (l *Log) Size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	l.mu.Lock()
@@ -141,7 +141,7 @@ type cachedResult struct {
 	bytes    int64
 }
 
-// Fingerprint returns a string that changes if rows of the epochs with numbers above after are added or removed.
+// Fingerprint returns a string that changes if rows of the epochs numbered from after+1 on are added or removed.
 func (l *Log) Fingerprint(ctx context.Context, after int64) (string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -180,8 +180,8 @@ func TestAppliedAfterUnknownAppend(t *testing.T) {
 	}
 }
 
-// lateStore is a store that executes its first append under a key only when executeLate is called, and reports an unknown
-// outcome before.
+// lateStore is a store that reports an unknown outcome for its first append, and executes this append only when executeLate
+// is called.
 type lateStore struct {
 	*partd.Dict
 	late []partd.Entry

@@ -24,7 +24,7 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
-// TestNiceness checks that niceness agrees with the system's file about this process.
+// TestNiceness checks that the function niceness returns the value in /proc/self/stat.
 func TestNiceness(t *testing.T) {
 	b, err := os.ReadFile("/proc/self/stat")
 	if err != nil {

@@ -37,8 +37,8 @@ type Process struct {
 	exited chan struct{}
 }
 
-// Start starts a worker. If file is not nil, the worker can read it; see [File]. If the context's caller has
-// other running jobs, the worker gets a lower priority.
+// Start starts a worker. If file is not nil, the worker can read it; see [File]. If the caller that ctx names (see
+// [WithCaller]) has other running jobs, the worker gets a lower priority.
 func Start(ctx context.Context, k Kind, file *os.File) (*Process, error) {
 	if !isEnabled.Load() {
 		return nil, errors.New("no worker can be started: the program does not call worker.Main first in main")
