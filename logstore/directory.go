@@ -25,7 +25,7 @@ type directory struct {
 	noSync   bool // do not sync, for tests
 
 	lock      vfs.Lock              // lock on the directory; nil for a reader that cannot create the lock file
-	durable   atomic.Bool           // see manifest.durable
+	durable   atomic.Bool           // Sync was called at least once; see manifest.durable
 	poisonErr atomic.Pointer[error] // error that made the store refuse writes until it is reopened, or nil
 	fullErr   atomic.Pointer[error] // error that limits the store to reads and Drop, or nil: see fullError
 
@@ -35,7 +35,7 @@ type directory struct {
 
 func (d *directory) path(name string) string { return filepath.Join(d.dir, name) }
 
-// warn logs an error that does not endanger data, unless err is nil. The message says
+// warn logs err, which must not endanger data. If err is nil, warn does nothing. The message says
 // what failed; args are key-value pairs.
 func (d *directory) warn(err error, message string, args ...any) {
 	if err != nil {
@@ -65,8 +65,8 @@ func (d *directory) opError(op string, err error) error {
 	return &partd.Error{Op: op, Path: d.dir, Err: err}
 }
 
-// fullError returns an error if the store has no write-ahead file: because the disk was full, or
-// because Drop could not create one.
+// fullError returns an error while the store has no write-ahead file, because the disk was full or
+// because Drop failed to begin a new one.
 func (d *directory) fullError() error {
 	err := d.fullErr.Load()
 	switch {
@@ -170,9 +170,9 @@ func (d *directory) syncParents() error {
 	}
 }
 
-// truncateTail removes the data after f.end, which a failed or ineffective operation wrote: if the
-// disk is full, other operations need the space. It only logs errors. The caller must be the only
-// writer.
+// truncateTail removes the data after f.end, which a failed or ineffective operation wrote. If the
+// disk is full, other operations need that space. truncateTail only logs errors. The caller must be
+// the only writer.
 func (d *directory) truncateTail(f *dataFile) {
 	if d.checkPoisoned() != nil {
 		return // a manifest that refers to the data may be in place

@@ -11,20 +11,20 @@ import (
 )
 
 // Deleted and replaced values stay in segments, as dead data, until a merge omits them. The store
-// decides in two steps whether such a merge pays:
+// decides in two steps whether such a merge is worthwhile:
 //
 //  1. Each delete or replacement marks all bytes in its key's part of the hash space as possibly
 //     dead, which needs no reads. The store learns which share of such bytes is usually dead.
 //  2. If the expected number of dead bytes exceeds a limit (see maxDead), the store reads its
-//     segments and measures the dead bytes of each. Because the learned share may be wrong, the
-//     store now and then also measures if all possibly dead bytes together exceed the limit.
+//     segments and measures the dead bytes of each. The learned share may be wrong. So the store
+//     occasionally also measures if only the number of possibly dead bytes exceeds the limit.
 //
 // After a measurement, the store rewrites the segments with the most dead bytes, a few files at a
 // time, so that little temporary space is needed.
 
 // reclaiming tracks the store's dead data. Store.mu guards it.
 type reclaiming struct {
-	slack          int64 // number of dead bytes that is never worth measuring
+	slack          int64 // dead bytes that are always tolerated, however small the store is
 	isSlackReduced bool  // Reclaim has reduced slack
 	disabled       bool  // never reclaim; for tests
 
@@ -33,7 +33,7 @@ type reclaiming struct {
 	deadShare   float64     // expected fraction of the possibly dead bytes that are dead
 	mustMeasure bool        // measure as soon as no reader uses merged segments
 	failures    int         // consecutive failures of reclaimSpace
-	nextTime    time.Time   // earliest time of a retry, and of a measurement that is expected to find few dead bytes
+	nextTime    time.Time   // earliest time of a retry. If a measurement is expected to find few dead bytes, it also waits
 	hasTimer    bool        // a timer is set for nextTime
 
 	waste   map[segmentLocation]waste // known dead data of each segment
@@ -68,8 +68,9 @@ type waste struct {
 func (w waste) sum() int64 { return w.bytes + w.marks + w.blobs }
 
 // maxDead returns how many bytes of a store of the given size may stay dead: three quarters of
-// the live bytes, plus slack. With this limit, freeing a byte requires writing at most about
-// 4/3 bytes.
+// the live bytes, plus slack. The formula follows from size = live + dead. If more bytes are dead,
+// rewriting all live bytes frees more than three quarters of their number. So a merge writes at
+// most about 4/3 bytes for each byte that it frees.
 func (r *reclaiming) maxDead(size int64) int64 { return (3*size + 4*r.slack) / 7 }
 
 // dead returns the bytes that are known to be dead. mu must be held.

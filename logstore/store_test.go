@@ -82,7 +82,7 @@ func TestLock(t *testing.T) {
 	r2 := mustOpen(t, dir, &Options{ReadOnly: true})
 	wantValue(t, r1, "a", "1")
 	wantValue(t, r2, "a", "1")
-	// The note in the lock file names the last writer, not a reader.
+	// The lock file can name only a writer, but readers hold the lock. So the error must not name a process.
 	if _, err := Open(dir, nil); !errors.Is(err, partd.ErrInUse) || !strings.Contains(err.Error(), "open for reading") || strings.Contains(err.Error(), "process ") {
 		t.Fatalf("Open for writing while readers exist: error %v, want ErrInUse without a process", err)
 	}

@@ -55,8 +55,8 @@ type writerID [16]byte
 
 func logName(number uint64) string { return fmt.Sprintf("log/%020d", number) }
 
-// segmentName returns the name of a segment's object. The name begins with varying digits, because S3
-// distributes objects by the beginnings of their names.
+// segmentName returns the name of a segment's object. Varying digits follow "seg/", because S3
+// partitions objects by name prefix, and limits the requests per prefix.
 func segmentName(w writerID, n uint64) string {
 	name := fmt.Sprintf("%x-%d", w, n)
 	return fmt.Sprintf("seg/%02x/%s", byte(xxh3.HashString(name)), name)
@@ -72,10 +72,10 @@ func fileOf(f *segment.Format, w writerID, n uint64) segment.File {
 type operation uint8
 
 const (
-	opEntries operation = iota // adds the segments of the parts
+	opEntries operation = iota // adds the segments in record.parts
 	opOnce                     // like opEntries, but only for keys that do not exist
 	opDrop                     // discards all earlier entries
-	opGroup                    // applies the records of the members
+	opGroup                    // applies the waiting records that record.members names
 )
 
 // record is one writer's change to the store, or a group that names several waiting records. A
@@ -84,7 +84,7 @@ type record struct {
 	number  uint64 // number in the log; for a waiting record, the log's first free number when it began to wait
 	op      operation
 	writer  writerID
-	seq     uint64 // position among the writer's records, from 1; for a group, the seq of its writer's waiting record
+	seq     uint64 // position among the writer's records, from 1. A group has the seq of its writer's waiting record
 	parts   []recordPart
 	members []member
 }

@@ -97,8 +97,9 @@ func (c *Client) wait(ctx context.Context, k *call) error {
 	return k.err
 }
 
-// start numbers a call and sends it. If start returns an error, the call was not sent. If the
-// connection breaks during the send, start returns nil, because the client resends the call later.
+// start assigns a call its numbers and sends it. If start returns an error, the call was not sent.
+// If the connection breaks during the send, start returns nil, because the client resends the call
+// later.
 func (c *Client) start(ctx context.Context, k *call) error {
 	for {
 		l, err := c.acquireLink(ctx)
@@ -162,8 +163,9 @@ func (c *Client) acquireLink(ctx context.Context) (*link, error) {
 	}
 }
 
-// assignNumbers numbers k, the next call to be sent over l. The caller must hold l.writeToken.
-// If k must wait first, assignNumbers returns a channel that is closed when the caller may try again.
+// assignNumbers assigns k its numbers. k is the next call to be sent over l. The caller must hold
+// l.writeToken. If k must wait first, assignNumbers returns a channel that is closed when the caller
+// may try again.
 func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
 	if k.isNumbered || k.isPop {
 		err := c.ensureSession(ctx, l)
@@ -207,8 +209,8 @@ func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-ch
 	return nil, nil
 }
 
-// abandon gives up a call whose context has ended. A change that was sent keeps its number:
-// later changes, which may already be sent, are numbered after it.
+// abandon gives up a call whose context has ended. A change that was sent keeps its number,
+// because later changes, which may already be sent, have the next numbers.
 func (c *Client) abandon(ctx context.Context, k *call) error {
 	c.mu.Lock()
 	if k.finished {

@@ -53,7 +53,8 @@ func TestTurnsOfPeers(t *testing.T) {
 	}
 }
 
-// TestMemoryForSmallPeer checks that a peer without memory soon gets some while another takes all that it can.
+// TestMemoryForSmallPeer checks that a peer that holds no memory is served promptly, even while
+// another peer takes all it can.
 func TestMemoryForSmallPeer(t *testing.T) {
 	q := newQuotas(64 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -78,7 +79,7 @@ func TestMemoryForSmallPeer(t *testing.T) {
 }
 
 // TestOneAnswerPerConnectionWaits checks that only one answer of a connection waits for memory at
-// a time, so that the next memory goes to another connection of the same peer.
+// a time, so that the next free memory goes to another connection of the same peer.
 func TestOneAnswerPerConnectionWaits(t *testing.T) {
 	q := newQuotas(8 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -112,7 +113,7 @@ func TestOneAnswerPerConnectionWaits(t *testing.T) {
 	}
 	firstGranted := startAnswers(open(), 8)
 	awaitWaiting(1)
-	time.Sleep(50 * time.Millisecond) // more answers of this connection would join the queue now
+	time.Sleep(50 * time.Millisecond) // if the limit did not work, further answers of this connection would queue now
 	secondGranted := startAnswers(open(), 1)
 	awaitWaiting(2)
 	holder.give(6 << 20)
@@ -136,7 +137,7 @@ func TestAnswerBuffersAreCharged(t *testing.T) {
 	large := 0
 	for i := range 200 {
 		s.quotas.inUse.Store(int64((i+1)%2) * s.opts.Memory)
-		_ = newBuilder() // otherwise the next answer would get this buffer
+		_ = newBuilder() // removes the last answer's buffer from the pool, so that newAnswer does not get it
 		unused := builder{buf: make([]byte, 0, 1<<20)}
 		unused.recycle()
 		a := c.newAnswer()

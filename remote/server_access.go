@@ -116,7 +116,8 @@ func (c *conn) requireRights(required Rights, action string) error {
 	return errDenied
 }
 
-// authenticate checks a client's credential, and fixes the connection's namespace.
+// authenticate checks a client's credential, and sets the connection's namespace, which cannot
+// change afterwards.
 func (c *conn) authenticate(namespace, credential string) error {
 	if c.serveOptions.Namespace != "" && namespace == "" {
 		namespace = c.serveOptions.Namespace
@@ -175,8 +176,8 @@ func (c *conn) rejectCredential(namespace string, cause error) error {
 	return errDenied
 }
 
-// bindDefault binds a client that has not chosen a namespace to the listener's namespace or the
-// default one.
+// If the client has not chosen a namespace, bindDefault binds the connection to the listener's
+// namespace, or to the default one if the listener has none.
 func (c *conn) bindDefault() error {
 	if c.access.namespaceFixed || c.rights() == 0 {
 		return nil // requireRights will refuse the request

@@ -99,7 +99,7 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 
 // addValue opens a handle for the rest of a value.
 func (c *conn) addValue(v value) (id uint64, err error) {
-	// Charge the data until the handle is closed.
+	// Until the handle is closed, count the data as memory that the connection uses.
 	pending := c.newAllowance()
 	pending.force(int64(len(v.data)))
 	page := func(a *answer) (bool, error) {

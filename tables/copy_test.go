@@ -162,7 +162,7 @@ func TestCopyTo(t *testing.T) {
 	if unchanged, files := totals(copied); unchanged != 0 || files < 7 || len(copied) != 4 {
 		t.Errorf("CopyTo = %+v, want 4 tables, no unchanged files and at least 7 copied files", copied)
 	}
-	// Copying again copies nothing; after a change, only the new files are copied.
+	// After a change to one table, another copy copies only that table's new file.
 	mustPut(t, source.Bucket("one"), "twice", PutAppend, 9)
 	copied, err = source.CopyTo(ctx, dest)
 	if unchanged, files := totals(copied); err != nil || unchanged != 3 || files != 1 {
@@ -174,7 +174,7 @@ func TestCopyTo(t *testing.T) {
 			t.Errorf("Snapshots = %+v, %v; want none", snapshots, err)
 		}
 	}
-	// Another copy does not overwrite changes in the destination.
+	// If the destination has changed, another copy fails, and does not overwrite the change.
 	mustPut(t, dest.Bucket("one"), "plain", PutAppend, 44)
 	before := stateOf(t, dest)
 	if _, err = source.CopyTo(ctx, dest); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "plain") {

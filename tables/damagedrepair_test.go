@@ -45,7 +45,8 @@ func TestBackgroundFoldSkipsDamaged(t *testing.T) {
 }
 
 // TestDeleteOrRestoreDamaged checks that a damaged table can be deleted, by itself or with its bucket, or restored from a
-// backup. After that, the tail must not contain its old rows.
+// backup. Afterwards, none of the table's old rows may reappear from the tail, which holds rows that are not yet in data
+// files.
 func TestDeleteOrRestoreDamaged(t *testing.T) {
 	t.Parallel()
 	for corruption, f := range corruptions {

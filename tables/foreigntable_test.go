@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// TestForeignTable appends to a table that another program created and then renames. The appended rows,
-// which are not yet in data files, must appear under the new name.
+// TestForeignTable appends to a table that another program created. The other program, which the test simulates, then
+// renames the table. The appended rows, which are not yet in data files, must appear under the new name.
 func TestForeignTable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -258,7 +258,7 @@ func (p *putStep) tailMode() commit.Mode {
 	switch {
 	case p.replaces():
 		return commit.Replaces
-	case p.opts.ID != "": // appends must wait: one of them could have the same ID
+	case p.opts.ID != "": // exclude concurrent appends, because one of them could have the same put ID
 		return commit.Exclusive
 	}
 	return commit.Plain

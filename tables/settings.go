@@ -31,7 +31,7 @@ type OnDuplicate = definition.OnDuplicate
 const (
 	KeepAll         = definition.KeepAll         // keeps all rows, in order of arrival
 	KeepFirst       = definition.KeepFirst       // keeps the row that arrived first
-	KeepLast        = definition.KeepLast        // keeps the row that arrived last, even if its other columns differ
+	KeepLast        = definition.KeepLast        // keeps the row that arrived last
 	RefuseDuplicate = definition.RefuseDuplicate // rejects a put that contains or causes duplicates
 )
 
@@ -64,9 +64,10 @@ const (
 // Compression says whether a table's files are compressed for fast reads or for a small size.
 type Compression = definition.Compression
 
-// Kinds of Compression. "" means CompressFast.
+// Kinds of Compression. "" means CompressFast. For each column, CompressFast chooses Snappy by default, zstd if only
+// zstd saves much space or it saves far more, or no compression if neither saves much.
 const (
-	CompressFast  = definition.CompressFast  // for each column: Snappy, zstd if the result is far smaller, or none if the column hardly shrinks
+	CompressFast  = definition.CompressFast  // Snappy, zstd or no compression, chosen for each column
 	CompressSmall = definition.CompressSmall // zstd for every column
 )
 

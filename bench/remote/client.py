@@ -1,4 +1,4 @@
-"""Appends 1,000 keys of 100 bytes with the client of Python's partd, and prints MB/s."""
+"""Appends 300 batches with the client of Python's partd, and prints MB/s. Each batch has 1,000 keys with 100 bytes each."""
 
 import sys
 import time

@@ -23,7 +23,7 @@ type writer struct {
 	rnd     *rand.Rand
 	own     map[string]string // expected values
 	pieces  int               // number of pieces appended to each shared key
-	steps   int               // number of values created, one for each step
+	steps   int               // number of values generated so far; step generates one per call
 	canPop  bool              // the writer may pop its own keys
 	canDrop bool              // the writer is the only one, and may drop the store
 }

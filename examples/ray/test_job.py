@@ -21,7 +21,7 @@ if not importlib.util.find_spec("ray"):
 
 FILES, PARTS = 6, 4
 
-# Kills the first attempt at each task while it runs. It alternates between killing only the program, the program
+# Kills the first attempt of each task while it runs. It alternates between killing only the program, the program
 # and its worker ($PPID), and only the worker, whose program then continues concurrently with the new attempt.
 KILLER = """#!/bin/sh
 [ "$1" = verify ] && exec {real} "$@"
@@ -85,8 +85,8 @@ def ray_job(tmp_path_factory):
 
 @pytest.fixture
 def store(ray_job, request, tmp_path):
-    """Yields the URL of request.param servers. After KILLER has begun 2 tasks, one server is killed and restarted, and after
-    FILES + 2 tasks, the next one, or the same one if it is the only one."""
+    """Starts request.param servers, and yields their URL. Kills and restarts a server twice: the first one after 2 tasks have
+    begun, and the next one after FILES + 2 tasks. A single server is killed and restarted both times."""
     _, programs = ray_job
     servers = []
     for i in range(request.param):

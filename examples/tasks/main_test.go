@@ -18,7 +18,7 @@ import (
 )
 
 // TestScripts runs the scripts as the README does, and compares their output with the output of
-// the system's tools. It kills some tasks at their first attempt.
+// the system's tools. It kills the first attempt of some tasks.
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
 	if out, err := exec.Command("go", "build", "-o", bin, ".", "../../cmd/partd-server").CombinedOutput(); err != nil {
@@ -28,7 +28,7 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// This wrapper kills the first attempt at every second task shortly after its start.
+	// This wrapper kills the first attempt of every second task shortly after its start.
 	killer := filepath.Join(t.TempDir(), "tasks")
 	script := fmt.Sprintf(`#!/bin/sh
 for last; do :; done

@@ -47,7 +47,8 @@ func drawChart(w io.Writer, keys []partd.KeyInfo, columns int) {
 	}
 }
 
-// withUnit formats a number of bytes. After a large number, it adds a rounded value with a unit.
+// withUnit formats a number of bytes. From 1000 on, it appends the rounded value with a unit in
+// parentheses: 1500 (1.5 kB).
 func withUnit(n int64) string {
 	const k = 1000
 	if n < k {

@@ -76,7 +76,7 @@ func newCopy(a *app) *cobra.Command {
 	return cmd
 }
 
-// check returns an error if the flags are invalid. It does not read the stores.
+// check returns an error if the flags are invalid. It does not read the contents of the stores.
 func (f *copyFlags) check(ctx context.Context) error {
 	switch {
 	case *f.from == "":

@@ -12,19 +12,19 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// A stored record begins with the length of the fields of --on, plus one, as a uvarint. A record
-// that the output cannot represent is stored as cannotWrite and the reason. Such a record causes an
-// error only if it must be written.
+// The key fields of a record are the fields that --on names. A stored record begins with the length
+// of its key fields, plus one, as a uvarint. If the output cannot represent a record, the record is
+// stored as cannotWrite and the reason, and causes an error only if it must be written.
 const cannotWrite = 0
 
 var errShortRow = errors.New("temporary data is damaged: a record is incomplete")
 
-// storesKey reports whether stored records include the fields of --on. The right side needs these
+// storesKey reports whether stored records include their key fields. The right side needs these
 // fields only for rows without a left record.
 func (s *joinSide) storesKey() bool { return !s.isRight || s.kind.RightUnmatched() }
 
-// appendCopied appends a record in its stored form: the fields of --on if storesKey says so, then
-// the others. It returns false if it cannot copy the fields unchanged. It also returns false if
+// appendCopied appends a record in its stored form: the key fields if storesKey says so, then the
+// other fields. It returns false if it cannot copy the fields unchanged. It also returns false if
 // there are quotes, because the output may not need them.
 func (s *joinSide) appendCopied(dst, record []byte, keyFields [][]byte) (_ []byte, ok bool) {
 	if !s.canCopyFields {
@@ -47,7 +47,7 @@ func (s *joinSide) appendCopied(dst, record []byte, keyFields [][]byte) (_ []byt
 	}
 	dst = endKey(dst, from)
 	for start := 0; start <= len(line); { // a field begins at index start
-		key, end := len(line)+1, len(line)+1 // bounds of the next field of --on
+		key, end := len(line)+1, len(line)+1 // bounds of the next key field
 		for _, f := range keyFields {
 			fieldStart := offset(line, f)
 			if fieldStart < 0 || fieldStart+len(f) > len(line) {
@@ -70,7 +70,7 @@ func offset(line, field []byte) int {
 	return int(uintptr(unsafe.Pointer(unsafe.SliceData(field))) - uintptr(unsafe.Pointer(unsafe.SliceData(line))))
 }
 
-// endKey stores the length of the fields of --on, which are at the end of dst, in the reserved byte
+// endKey stores the length of the key fields, which are at the end of dst, in the reserved byte
 // dst[from]. It moves the fields if the length needs more than a byte.
 func endKey(dst []byte, from int) []byte {
 	n := len(dst) - from

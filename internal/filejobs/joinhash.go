@@ -121,8 +121,8 @@ func (p *joinProbe) beginWith(b *records.Block) error {
 	return nil
 }
 
-// join joins the records of the batch. If the batch has a single record, fields may hold its
-// fields; otherwise fields is nil.
+// join joins the records of the batch. If p.large.splitsAllFields is set, a batch has at most one
+// record, and fields holds all of its fields. Otherwise, fields is not used.
 func (p *joinProbe) join(fields [][]byte) error {
 	n := len(p.large.fields)
 	for i, position := range p.finder.Find(p.keys) {

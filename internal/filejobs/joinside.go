@@ -22,11 +22,11 @@ type joinSide struct {
 	isRight    bool
 	kind       mergejoin.Kind
 	matchEmpty bool            // missing and empty keys match each other
-	fields     []records.Field // the fields of --on
+	fields     []records.Field // the key fields, which --on names
 
 	columns          []string // column names, nil if the columns are unnamed
 	keys             []int    // indexes of fields in columns; a negative index counts from the end
-	firstOtherColumn int      // output index of this side's first column that is not in --on
+	firstOtherColumn int      // output index of this side's first column that is not a key column
 	canCopyFields    bool     // fields without quotes can be copied to the output
 	splitsAllFields  bool     // reading splits a record into all of its fields
 	lateColumns      bool     // the columns are known only after a record was read, so records are stored unchanged
@@ -81,7 +81,7 @@ func (s *joinSide) findColumns() {
 	}
 }
 
-// keyNames returns the names of the columns of --on, or nil if they are unnamed.
+// keyNames returns the names of the key columns, or nil if they are unnamed.
 func (s *joinSide) keyNames() (names []string) {
 	for _, k := range s.keys {
 		if k < 0 || k >= len(s.columns) {
@@ -92,7 +92,7 @@ func (s *joinSide) keyNames() (names []string) {
 	return names
 }
 
-// otherNames returns the names of the columns that are not in --on.
+// otherNames returns the names of the columns that are not key columns.
 func (s *joinSide) otherNames() (names []string) {
 	for i, c := range s.columns {
 		if !slices.Contains(s.keys, i) {
@@ -123,8 +123,7 @@ func (s *joinSide) readWith(ctx context.Context, handle func(*records.Block) err
 }
 
 // appendKeyOf returns the current record's key, which is empty if the record must not match. It
-// appends the fields of --on to w.keyFields. It returns false if the record lacks one of these
-// fields.
+// appends the record's key fields to w.keyFields. It returns false if the record lacks one of them.
 func (s *joinSide) appendKeyOf(w *joinWorker, b *records.Block) (key []byte, ok bool) {
 	from := len(w.keyFields)
 	if !s.splitsAllFields {
@@ -147,7 +146,8 @@ func (s *joinSide) appendKeyOf(w *joinWorker, b *records.Block) (key []byte, ok 
 	return w.key[start:], true
 }
 
-// selectKeyFields appends the current record's fields of --on, chosen from all of its fields.
+// selectKeyFields appends the current record's key fields, which --on names. b.Fields must contain
+// all fields of the record.
 func (s *joinSide) selectKeyFields(dst [][]byte, b *records.Block) (_ [][]byte, ok bool) {
 	from, n := len(dst), len(b.Fields)
 	for _, k := range s.keys {
@@ -163,8 +163,8 @@ func (s *joinSide) selectKeyFields(dst [][]byte, b *records.Block) (_ [][]byte, 
 	return dst, true
 }
 
-// storedForm returns the bytes to store for a record. keyFields holds its fields of --on. If
-// s.splitsAllFields is set, fields holds all of its fields.
+// storedForm returns the bytes to store for a record. keyFields holds the record's key fields. If
+// s.splitsAllFields is set, fields must hold all of the record's fields.
 func (s *joinSide) storedForm(w *joinWorker, record []byte, keyFields, fields [][]byte) []byte {
 	switch {
 	case !s.kind.Pairs() && s.isRight:

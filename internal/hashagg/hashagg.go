@@ -42,15 +42,16 @@ type Options struct {
 	// Merge merges the state src into dst, the state of the same key. It must be safe for
 	// concurrent use. It is not called if NewStates is set.
 	Merge func(dst, src []uint64)
-	// NewStates returns storage for the other parts of a table's states. nil means that all
-	// states consist of words.
+	// NewStates returns storage for the parts of a table's states that do not fit into the words.
+	// nil means that all states consist only of words.
 	NewStates func() States
 }
 
-// States stores the parts of a table's states that are not words, for example strings. Only one
-// goroutine at a time uses a States.
+// States stores what does not fit into the fixed number of 64-bit words of a state, for example
+// strings. It does so for all keys of one table. Only one goroutine at a time uses a States.
 type States interface {
-	// Append encodes a key's complete state, including the words if they matter.
+	// Append appends the encoding of a key's complete state to dst. The encoding includes the
+	// words, unless they only say where the States stores the rest.
 	Append(dst []byte, words []uint64) ([]byte, error)
 	// Merge merges data, which is a state encoded by Append, into a key's state. If the key is
 	// new, its words are 0. data is valid until Merge returns.

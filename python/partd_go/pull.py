@@ -80,7 +80,7 @@ class PullFrame(Process, Shown):
         working_directory = os.getcwd() if flags else ""  # flags may contain relative paths
         digest = hashlib.sha256(json.dumps([*self._serve, working_directory, os.uname().nodename]).encode()).hexdigest()[:16]
         self._key = f"node-{os.getuid()}-{digest}"
-        # The node's program ends with its last connection, so this connection keeps it running.
+        # The node's program ends when its last connection is closed, so this connection keeps it running.
         self._connection: socket.socket | None = None
         _servers.add(self)
         self._connect_or_start()
@@ -99,7 +99,7 @@ class PullFrame(Process, Shown):
                 try:
                     self._reconnect()
                 finally:
-                    fcntl.flock(lock, fcntl.LOCK_UN)  # if a forked process also has the file open, closing it would not unlock it
+                    fcntl.flock(lock, fcntl.LOCK_UN)  # while a forked process has the file open, closing it does not unlock it
         except Error:
             raise
         except OSError as error:
@@ -123,14 +123,15 @@ class PullFrame(Process, Shown):
             self._start(self.directory, [*self._serve, f"--share={directory}/socket"], directory, _IGNORED_ENV_PREFIXES, shared=True)
             super()._close_pipes()
             assert self._process
-            self._process.wait()  # the shell exits, and the program keeps running
+            self._process.wait()  # waits only for the shell that started the program; the program itself runs on
             new = Path(self.directory, f".{self._key}.new")
             new.unlink(missing_ok=True)
             with _open_own(new, "xb") as file:
                 file.write(os.fsencode(f"{directory}/socket"))
             new.replace(self._address())
         except BaseException:
-            # _kill would close the connection, and the next call would find the node closed instead of trying again.
+            # Hide the connection from _kill, which would close it. Without a connection, the next call would report that the
+            # node is closed, instead of trying again.
             connection, self._connection = self._connection, None
             self._kill()
             self._connection = connection
@@ -191,7 +192,7 @@ class PullFrame(Process, Shown):
             self._connection = None
 
     def save(self, name: str, df: Any) -> None:
-        """Saves a frame with an index of times. For times that the table already has, the frame's values replace the
+        """Saves a frame with a DatetimeIndex. For times that the table already has, the frame's values replace the
         table's; columns that the frame lacks keep their values. New columns are null in older rows."""
         import pandas as pd
 

@@ -50,7 +50,7 @@ func IsNull(column string) *Expr {
 	return &Expr{text: Quoted(column) + " is null", root: &node{op: opNull, column: column}}
 }
 
-// Not returns an expression that is true where e is false. If e is nil, Bind and Filter return an error.
+// Not returns an expression that is true where e is false. If e is nil, the result's Bind and Filter return an error.
 func Not(e *Expr) *Expr {
 	if e == nil {
 		return &Expr{text: "not ()", root: &node{op: opNot}, err: errors.New("filter: Not(nil) is not supported: pass a condition to Not")}
@@ -64,8 +64,8 @@ func And(exprs ...*Expr) *Expr {
 	return combine("and", opAnd, slices.DeleteFunc(slices.Clone(exprs), func(e *Expr) bool { return e == nil }))
 }
 
-// Or returns an expression that is true where any of its arguments is true. If an argument is nil, or there are
-// no arguments, Or returns nil, an expression that is true for all rows.
+// Or returns an expression that is true where any of its arguments is true. If an argument is nil or there are no
+// arguments, Or returns nil, which is true for all rows.
 func Or(exprs ...*Expr) *Expr {
 	if slices.Contains(exprs, nil) {
 		return nil
@@ -89,7 +89,7 @@ func combine(word string, op operator, exprs []*Expr) *Expr {
 	return out
 }
 
-// Value is a type of values with which columns can be compared. Use a time.Time or a string for dates and times. A
+// Value lists the types of values that a column can be compared with. Use a time.Time or a string for dates and times. A
 // float is compared as the decimal number that Go prints for it: float32(0.1) and 0.1 both mean 0.1.
 type Value interface {
 	~bool | ~string | ~float32 | ~float64 |
@@ -143,7 +143,7 @@ func Like(column, pattern string) *Expr { return compareWith(column, "like", pat
 
 func compareWith(column, sign string, v any) *Expr {
 	l, err := literalOf(v)
-	if err != nil { // Bind returns err; String returns an expression with ? for the value
+	if err != nil { // the result carries err, which Bind will return; its text has ? in place of the value
 		return &Expr{text: Quoted(column) + " " + sign + " ?", root: &node{column: column}, err: fmt.Errorf("filter: column %q: %w", column, err)}
 	}
 	op := opLike

@@ -20,7 +20,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/serving"
 )
 
-// envCount returns the number in an environment variable for long runs, or defaultCount if the variable is not set.
+// envCount returns the integer in an environment variable, which can be set to enlarge a test, or defaultCount if the
+// variable contains no integer.
 func envCount(variable string, defaultCount int) int {
 	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
 		return n

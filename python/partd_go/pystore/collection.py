@@ -166,7 +166,7 @@ class Collection:
         reload_items: bool = False, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any,
     ) -> None:  # fmt: skip
         """Appends rows atomically. duplicate_handling says what to do with rows that have the same index value: keep the last,
-        the first or all of them, or raise an error. A RangeIndex has no duplicates. Items with an index of times are read in
+        the first or all of them, or raise an error. A RangeIndex has no duplicates. Items with a time index are read in
         the order of the index. If the columns differ from the item's, append raises an error, unless validate_schema is false
         or the item's schema evolution allows the difference. Then new columns are added, and missing columns are null."""
         data = data if isinstance(data, (pd.DataFrame, pd.Series)) and not len(data) else prepare(data)

@@ -127,8 +127,8 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 // errForbiddenNulls means that rows in the tail have nulls that the table's columns do not allow. A fold makes the columns nullable.
 var errForbiddenNulls = errors.New("rows in the tail have nulls in nested fields that do not allow them")
 
-// Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. Commits must be
-// held. If the steps need the tail's rows, the caller must have folded them.
+// Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. The caller must
+// hold the lock e.Commits. If the steps need the tail's rows, the caller must first have folded these rows into the table.
 func (e *Entry) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
 	c := &Change{Entry: e}
 	for _, p := range steps {
@@ -141,7 +141,7 @@ func (e *Entry) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table
 	return c.Result, err
 }
 
-// commitWithRetry commits changes, and retries after conflicts. Commits of all entries must be held.
+// commitWithRetry commits changes, and retries after conflicts. The Commits lock of each change's entry must be held.
 func (s *Tables) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
 	if s.ReadOnly {
 		return ErrReadOnly
@@ -173,7 +173,7 @@ type Attempt struct {
 	initial     *table.Table   // state before the steps; nil if the table did not exist
 	tailDone    bool           // whether a step has called TailFiles
 	hasTailRows bool           // whether TailFiles found rows in the tail
-	inline      bool           // whether the catalog's database may store the metadata, without a metadata file
+	inline      bool           // whether the metadata is stored in the catalog's database, so that its file need not be synced
 	epoch       *int64         // last epoch (numbered part of the tail) whose rows the change removes; nil if none
 	record      *icecat.Change // nil if there is nothing to commit
 }

@@ -27,7 +27,7 @@ func (e *Entry) Fold(ctx context.Context) (int64, error) {
 	return e.fold(ctx)
 }
 
-// FoldAll folds all rows put before the call, and returns the table. Commits must be held.
+// FoldAll folds all rows put before the call, and returns the table. The lock e.Commits must be held.
 func (e *Entry) FoldAll(ctx context.Context) (*table.Table, error) {
 	if _, err := e.fold(ctx); err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (e *Entry) FoldAll(ctx context.Context) (*table.Table, error) {
 	return t, err
 }
 
-// fold is Fold for callers that hold Commits. It retries if the table's schema changes concurrently.
+// fold is Fold for callers that hold the lock e.Commits. It retries if the table's schema changes concurrently.
 func (e *Entry) fold(ctx context.Context) (rows int64, err error) {
 	if e.tables.Tail == nil || e.tables.ReadOnly {
 		return 0, nil
@@ -293,7 +293,7 @@ func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table
 	return t, false, err
 }
 
-// lockCommits locks Commits. During a rewrite of rows, this may take long; if ctx ends first, lockCommits returns an
+// lockCommits locks e.Commits. During a rewrite of rows, this may take long. If ctx ends first, lockCommits returns an
 // error.
 func (e *Entry) lockCommits(ctx context.Context) error {
 	locked := make(chan struct{})

@@ -19,8 +19,8 @@ func init() { worker.Handle(sqlWorker, serveStatements) }
 // stacks of 8 MiB each, Go's threads, plans, and values in transit.
 func processOverhead(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
 
-// maxGrowth is how many bytes a process may grow after opening its first database. A process that has grown more opens
-// no further database.
+// maxGrowth is how many bytes a process may grow after opening its first database. A process that has grown by more than
+// this does not open another database.
 const maxGrowth = 32 << 20
 
 // serveStatements answers the requests of a [Process], one after another: it opens a database, returns the names of a statement's tables,
@@ -86,7 +86,8 @@ func (w *session) pause() {
 	}
 }
 
-// isUsedUp reports whether the process must not open another database, because it has grown too much or has a low priority.
+// isUsedUp reports whether the process must not open another database, because it has grown by more than maxGrowth or
+// has a low priority.
 func (w *session) isUsedUp() bool { return worker.Growth() > maxGrowth || worker.HasLowPriority() }
 
 func (w *session) close() bool {
@@ -102,7 +103,7 @@ func (w *session) openDatabase(o *openRequest) error {
 	d, err := Open(&o.Options, o.Dir)
 	if err == nil {
 		w.d = d
-		worker.Growth() // measures growth from here on
+		worker.Growth() // the first call starts the measurement of growth
 		err = worker.Limit(o.Options.Memory + processOverhead(&o.Options))
 	}
 	return errors.Join(err, w.c.Reply(true, err))

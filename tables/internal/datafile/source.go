@@ -41,7 +41,8 @@ func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 	if r == nil {
 		return src, ErrNoReader
 	}
-	// If the caller has already read from r, r may still hold its last batch, even if r has ended.
+	// If r has a current batch with rows before the first Next, the caller has already read from r. If r then ends at
+	// once, Gather returns errWasRead.
 	hadBatchBefore := hasCurrentRows(r)
 	defer func() { // Read the schema last, because some readers know it only after the first Next.
 		if src.Schema = r.Schema(); src.Schema == nil && err == nil {

@@ -64,7 +64,7 @@ type OnDuplicate string
 const (
 	KeepAll         OnDuplicate = "keep_all"   // all rows are kept, in order of arrival
 	KeepFirst       OnDuplicate = "keep_first" // the first row is kept
-	KeepLast        OnDuplicate = "keep_last"  // the last row is kept, even if other columns differ
+	KeepLast        OnDuplicate = "keep_last"  // the last row is kept
 	RefuseDuplicate OnDuplicate = "error"      // a put that contains or creates duplicates fails
 )
 
@@ -74,9 +74,10 @@ type Partition string
 // Compression says whether a table's files are compressed for speed or for size.
 type Compression string
 
-// The kinds of compression. "" is CompressFast.
+// The kinds of compression. "" is CompressFast. For each column, CompressFast chooses Snappy by default, zstd if only
+// zstd saves much space or it saves far more, or no compression if neither saves much.
 const (
-	CompressFast  Compression = "fast"  // for each column: Snappy, zstd if the result is far smaller, or none if the column hardly shrinks
+	CompressFast  Compression = "fast"  // Snappy, zstd or no compression, chosen for each column
 	CompressSmall Compression = "small" // zstd for every column
 )
 

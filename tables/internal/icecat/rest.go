@@ -58,7 +58,7 @@ func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 	})
 }
 
-// DataLocation returns the prefix that the locations of all tables have.
+// DataLocation returns the common prefix of all table locations.
 func (c *Catalog) DataLocation() string { return c.location("data/") }
 
 // LocationOf returns the location of a table that another engine creates with the given UUID. All the table's files
@@ -83,8 +83,9 @@ func (c *Catalog) MakeDirectories(location string) error {
 	return nil
 }
 
-// CheckVacant returns a hook that fails if a location contains the metadata of any table, or of a snapshot of another
-// namespace. The hook is needed because another commit may have created a table there in the meantime.
+// CheckVacant returns a hook that fails if a location contains metadata of a current table, or of a table in a snapshot
+// that belongs to a different namespace. The hook is needed because another commit may have created a table there in
+// the meantime.
 func CheckVacant(location, namespace string) TxHook {
 	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=?1 AND metadata_location<?2
 		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`

@@ -97,7 +97,8 @@ func (c *Caster) Missing() (names []string) {
 	return names
 }
 
-// WithMigration returns a Caster for batches with the schema from, which migrate converts to c's schema.
+// WithMigration returns a copy of c that accepts batches with the schema from. migrate first converts each batch to the
+// schema that c accepts.
 func (c *Caster) WithMigration(from *arrow.Schema, migrate func(arrow.RecordBatch) (arrow.RecordBatch, error)) *Caster {
 	copied := *c
 	copied.From, copied.migrate, copied.migratedSchema = from, migrate, c.From
@@ -172,7 +173,8 @@ func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	if !f.Nullable && stored.NullN() > 0 {
 		return nil, &Error{f.Name, errors.New("the column contains a null, which the table does not allow")}
 	}
-	// Both types are stored types, so this conversion only widens numbers.
+	// The array now has a type that tables store (see StoredType), or contains durations, which tables store as int64. The
+	// table's type is the same or a wider number type (see CanPromote), so this conversion only widens numbers.
 	a, err := ConvertArray(stored, f.Type)
 	if err != nil {
 		return nil, &Error{f.Name, err}
