@@ -160,15 +160,15 @@ func TestCommitKeepsLaterPieces(t *testing.T) {
 			}
 		}
 	}
-	appendPieces()
-	isFirst := true
+	var isFirst atomic.Bool // the next log record is the first
 	b.create = func(ctx context.Context, name string, data []byte) error {
-		if strings.HasPrefix(name, "log/") && isFirst {
-			isFirst = false
+		if strings.HasPrefix(name, "log/") && isFirst.CompareAndSwap(true, false) {
 			appendPieces()
 		}
 		return b.Bucket.Create(ctx, name, data)
 	}
+	appendPieces()
+	isFirst.Store(true)
 	if err := s.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
