@@ -19,13 +19,15 @@ from packaging.tags import platform_tags
 os.environ.pop("PIP_BUILD_TRACKER", None)
 
 # Rarely used packages. They are compiled without inlining, which makes partd-tables a twelfth smaller. Packages that read,
-# write or send rows are not listed, except arrow/compute, which is used only if a put sends rows of another type.
-_RARELY_USED = ("crypto/x509", "database/sql", "encoding/xml", "html/template", "net/http", "text/template",
+# write or send rows are not listed, except arrow/compute, which is used only if a put sends rows of another type, and
+# crypto/tls and protobuf, which are called once for each record or message.
+_RARELY_USED = ("cloud.google.com", "crypto/tls", "crypto/x509", "database/sql", "encoding/xml", "html/template", "net/http", "text/template",
            "github.com/andybalholm/brotli", "github.com/antlr4-go", "github.com/apache/iceberg-go", "github.com/geoarrow", "github.com/goccy",
-           "github.com/go-partd/partd/tables/internal/cli", "github.com/jackc",
+           *(f"github.com/go-partd/partd/tables/{name}" for name in ("internal/cli", "internal/definition", "internal/icecat", "internal/operations", "page", "rest", "stage")),
+           "github.com/googleapis", "github.com/jackc",
            "github.com/minio", "github.com/nats-io", "github.com/prometheus", "github.com/spf13", "github.com/substrait-io",
            "github.com/twmb", "go.opentelemetry.io", "go.yaml.in", "golang.org/x/crypto", "golang.org/x/oauth2", "golang.org/x/text", "google.golang.org/api",
-           "google.golang.org/genproto", "google.golang.org/protobuf/reflect", "gopkg.in",
+           "google.golang.org/genproto", "google.golang.org/protobuf", "gopkg.in",
            *(f"github.com/apache/arrow-go/v18/arrow/{name}" for name in ("compute", "extensions", "flight/gen", "scalar")))  # fmt: skip
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
