@@ -63,8 +63,8 @@ func (w *scanWorker) group(r hashRange) error {
 	return nil
 }
 
-// collect fills refs with the loaded entries with hashes in r, and adds all except large values to
-// the ledger. It returns false if there are more than maxRefs entries, or if loaded is truncated.
+// collect fills refs with the loaded entries with hashes in r, except those of streamed keys, and adds
+// all except large values to the ledger. It returns false if there are more than maxRefs entries, or if loaded is truncated.
 func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 	data, refs, ledger, format := w.loaded, w.refs[:0], w.ledger, &w.sc.s.format
 	defer func() { w.refs, w.ledger = refs, ledger }()
@@ -88,6 +88,10 @@ func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 			if !w.interval.contains(h) {
 				return false, w.sc.s.corruptError(wrongRangeError(key))
 			}
+			off = end
+			continue
+		}
+		if len(w.streamedKeys) > 0 && w.isStreamed(h, key) {
 			off = end
 			continue
 		}

@@ -63,7 +63,7 @@ func (w *scanWorker) emitRange(r hashRange) error {
 	return w.group(r)
 }
 
-// load loads the entries with hashes in r, except those of streamed keys. If they do not fit into
+// load loads the entries with hashes in r. It can omit those of streamed keys. If the entries do not fit into
 // memory, it loads the first of them and sets truncated.
 func (w *scanWorker) load(r hashRange) error {
 	if w.arena == nil {
@@ -76,7 +76,8 @@ func (w *scanWorker) load(r hashRange) error {
 	for i := range w.sc.v.sources() {
 		src, read := w.openSource(i, r)
 		var err error
-		if read == r && len(w.streamedKeys) == 0 {
+		// A segment's ranges contain few entries of streamed keys, which collect skips.
+		if read == r && (len(w.streamedKeys) == 0 || i < len(w.sc.v.segments)) {
 			err = segment.EachBlock(src, w.loadBlock)
 		} else {
 			err = w.eachEntryIn(i, r, func(e *segment.Entry, hash uint64) error {
