@@ -23,12 +23,8 @@ func (d *Dir) prepareDir() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		return err
 	}
-	if l, ok := d.fs.(vfs.LinkChecker); ok {
-		if isLink, err := l.IsLink(d.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		} else if isLink {
-			return errors.New("it is a symbolic link: use the directory that it points to")
-		}
+	if err := vfs.RefuseLink(d.fs, d.dir); err != nil {
+		return err
 	}
 	info, err := d.fs.Info(d.dir)
 	switch {

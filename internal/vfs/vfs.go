@@ -3,6 +3,7 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 )
@@ -86,4 +87,20 @@ type SpaceReporter interface {
 // LinkChecker is an FS with symbolic links. An FS without this interface has no links.
 type LinkChecker interface {
 	IsLink(name string) (bool, error)
+}
+
+// RefuseLink returns an error if a store's directory is a symbolic link. The directory can be missing.
+func RefuseLink(fsys FS, dir string) error {
+	l, ok := fsys.(LinkChecker)
+	if !ok {
+		return nil
+	}
+	isLink, err := l.IsLink(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if isLink {
+		return errors.New("it is a symbolic link: use the directory that it points to")
+	}
+	return nil
 }
