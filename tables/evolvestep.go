@@ -26,9 +26,9 @@ import (
 type evolveStep struct {
 	commit.Basis // the table before the step
 	e            entry
-	allowedBy    Evolution          // the table's setting when the change was allowed; if the setting differs at the commit, the commit fails
-	shape        *schema.Shape      // the new columns
-	props        iceberg.Properties // properties to set; can be nil
+	allowedBy    definition.Evolution // the table's setting when the change was allowed; if the setting differs at the commit, the commit fails
+	shape        *schema.Shape        // the new columns
+	props        iceberg.Properties   // properties to set; can be nil
 
 	// The remaining fields are used only if the step rewrites files.
 	caster   *schema.Caster // converts rows, in the types that readers see, to the new columns; nil if no files are rewritten

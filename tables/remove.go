@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/series"
 	"github.com/go-partd/partd/tables/internal/sorted"
@@ -87,7 +88,7 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 // order of arrival, but the new files come after all other files. If the table can have rows with the same time and keys,
 // a group therefore includes all later files that overlap one of its files.
 func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
-	if w.def.Order == nil || w.def.Order.Merging() != sorted.All || w.def.Order.Rule == RefuseDuplicate {
+	if w.def.Order == nil || w.def.Order.Merging() != sorted.All || w.def.Order.Rule == definition.RefuseDuplicate {
 		for _, task := range touched {
 			groups = append(groups, []table.FileScanTask{task})
 		}

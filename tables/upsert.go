@@ -15,6 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
@@ -65,7 +66,7 @@ func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptio
 				return err
 			}
 		}
-		if hasRule := w.def.Settings.OnDuplicate != "" && w.def.Settings.OnDuplicate != KeepAll; hasRule && !sameNames(keys, w.def.Settings.Order()) {
+		if hasRule := w.def.Settings.OnDuplicate != "" && w.def.Settings.OnDuplicate != definition.KeepAll; hasRule && !sameNames(keys, w.def.Settings.Order()) {
 			return schema.Errorf(keys[0], "the keys are %q, but the table's rule for duplicates, %s, uses %q: use those keys", keys, w.def.Settings.OnDuplicate, w.def.Settings.Order())
 		}
 		w.Allowed = commit.NoChanges // a concurrent upsert could put the same keys
