@@ -61,7 +61,9 @@ func (r *recycler) Reallocate(size int, b []byte) []byte {
 func (r *recycler) Free(b []byte) {
 	if c := r.class(cap(b)); c > 0 && cap(b) == 1<<c {
 		b = b[:cap(b)]
-		poison(b)
+		for i := 0; poisonsFreed && i < len(b); i++ {
+			b[i] = 0xa5
+		}
 		r.buffers[c].Put(&b)
 	}
 }
