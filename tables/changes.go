@@ -50,6 +50,12 @@ const (
 	ChangeUpdateAfter  = "update_after"
 )
 
+// Keys of the metadata of the schema of Changes, for readers that lack the fields Version and UUID.
+const (
+	VersionKey = "partd.version"
+	UUIDKey    = "partd.uuid"
+)
+
 // Changes returns the net difference between the state that since selects and t's state: the rows that only one of them
 // has. A row that was added and deleted in between does not appear, and neither does a compaction. A nil since or
 // AtVersion(0) selects the empty table. If t has no selected state, Changes first moves the tail's rows into files; in a
@@ -75,13 +81,16 @@ func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Chan
 		end(Outcome{Err: err})
 		return nil, err
 	}
-	logical := d.withChange(d.to.def.Logical, arrow.Field{})
+	logical, uuid := d.withChange(d.to.def.Logical, arrow.Field{}), d.to.t.Metadata().TableUUID().String()
+	m := logical.Metadata()
+	m = arrow.NewMetadata(append(m.Keys(), VersionKey, UUIDKey), append(m.Values(), strconv.FormatInt(int64(d.version()), 10), uuid))
+	logical = arrow.NewSchema(logical.Fields(), &m)
 	rows := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
 		return schema.Convert(b, logical)
 	})
 	out := arrowsafe.Reader(logical, rows(d.batches(ctx)), d.release)
-	return &Changes{t.bucket().store().observe(out, end), d.version(), d.to.t.Metadata().TableUUID().String()}, nil
+	return &Changes{t.bucket().store().observe(out, end), d.version(), uuid}, nil
 }
 
 // ChangesPlan returns a plan whose rows are the result of Changes. It has no Files and no Tail, and NeedsScan is set. The
