@@ -49,7 +49,7 @@ func TestChanges(t *testing.T) {
 		{[]string{"--since", "x"}, cliutil.ExitUsage, "neither a version nor a time"},
 		{[]string{"--since", "99"}, cliutil.ExitFailed, "start again"},
 		{[]string{"--since", "1", "--uuid", "x"}, cliutil.ExitFailed, "start again"},
-		{[]string{"--since", "1", "--since-snapshot", "s"}, cliutil.ExitUsage, "since-snapshot"},
+		{[]string{"--since", "1", "--since-snapshot", "s"}, cliutil.ExitFailed, "since-snapshot"},
 	} {
 		if _, stderr, code := command(t, "", append([]string{"changes", "trades", "--dir", dir}, c.args...)...); code != c.code || !strings.Contains(stderr, c.want) {
 			t.Errorf("changes %q: exit code %d, stderr %s; want code %d and %q", c.args, code, stderr, c.code, c.want)
