@@ -61,14 +61,14 @@ func (c correction) onTable(t *testing.T, b *Bucket) error {
 	var err error
 	switch c.op {
 	case "append":
-		_, err = b.Put(t.Context(), "t", c.rows(), PutAppend, nil)
+		_, err = b.Table("t").Put(t.Context(), c.rows(), PutAppend, nil)
 	case "upsert":
-		_, err = b.Upsert(t.Context(), "t", c.rows(), &UpsertOptions{Keys: []string{"n"}})
+		_, err = b.Table("t").Upsert(t.Context(), c.rows(), &UpsertOptions{Keys: []string{"n"}})
 	case "delete":
-		_, err = b.DeleteRows(t.Context(), "t", mustParse(t, fmt.Sprintf("n >= %d and n < %d", c.first, c.last)))
+		_, err = b.Table("t").DeleteRows(t.Context(), mustParse(t, fmt.Sprintf("n >= %d and n < %d", c.first, c.last)))
 	case "range":
 		minute := func(n int64) time.Time { return day0.Add(time.Duration(n) * time.Minute) }
-		_, err = b.ReplaceRange(t.Context(), "t", minute(c.first), minute(c.last), c.rows(), nil)
+		_, err = b.Table("t").ReplaceRange(t.Context(), minute(c.first), minute(c.last), c.rows(), nil)
 	}
 	if err != nil {
 		err = fmt.Errorf("%+v: %w", c, err)
@@ -96,10 +96,7 @@ func sortedRows(rows []correctedRow) []correctedRow {
 
 func correctedRows(t *testing.T, b *Bucket) (rows []correctedRow) {
 	t.Helper()
-	tab, err := b.Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tab := b.Table("t")
 	for batch, err := range tab.Batches(t.Context(), nil) {
 		if err != nil {
 			t.Fatal(err)
@@ -111,8 +108,8 @@ func correctedRows(t *testing.T, b *Bucket) (rows []correctedRow) {
 	return sortedRows(rows)
 }
 
-// TestConcurrentCorrections makes random concurrent changes to a table, in two Stores on the same directory. The result must be that of
-// some order of the changes, one after another.
+// TestConcurrentCorrections makes random concurrent changes to a table, in two Stores on the same directory. The result
+// must be that of some order of the changes, one after another.
 func TestConcurrentCorrections(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -200,7 +197,7 @@ func TestAppendDuringUpsert(t *testing.T) {
 			})
 			done := make(chan error, 1)
 			go func() {
-				_, err := b.Upsert(context.WithoutCancel(t.Context()), "t", interrupted, &UpsertOptions{Keys: []string{"n"}})
+				_, err := b.Table("t").Upsert(context.WithoutCancel(t.Context()), interrupted, &UpsertOptions{Keys: []string{"n"}})
 				done <- err
 			}()
 			select {
@@ -208,7 +205,7 @@ func TestAppendDuringUpsert(t *testing.T) {
 				if err != nil || !changed {
 					t.Fatalf("Upsert error = %v; the change was made: %v", err, changed)
 				}
-			case <-time.After(time.Minute):
+			case <-time.After(20 * time.Second):
 				t.Fatal("the change waits for the upsert")
 			}
 			if got := correctedRows(t, b); !slices.Equal(got, c.want) {

@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 )
 
-// findRows returns the rows in the files of tasks whose keys are in the set, if the set is in a temporary file. It sorts the keys of the set and
-// the files together, in at most k.limit bytes of memory and in temporary files. Another k.limit bytes are for the result. If
-// a key is in the set twice, findRows returns an error.
+// findRows returns the rows in the tasks' files with keys in the set, which must be in a temporary file. It sorts the keys of
+// the set and of the files together, in temporary files and at most k.limit bytes of memory. The result may take as much
+// memory again. If a key is in the set twice, findRows returns an error.
 func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error) {
 	sorter, err := extsort.New(ctx, &extsort.Options{Memory: max(k.limit, extsort.MinMemory), Threads: 1, KeepKeys: true})
 	if err != nil {

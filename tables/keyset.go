@@ -8,6 +8,8 @@ import (
 	"hash/maphash"
 	"io"
 	"strconv"
+	"sync"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -30,6 +32,7 @@ type keySet struct {
 	// record's offset in the chunk. A record is a row number and the key's length, as uvarints, and the key.
 	seed       maphash.Seed
 	slots      []uint64
+	lastRead   atomic.Uint64 // has no meaning; it keeps the compiler from removing reads of slots
 	keys       int
 	chunks     [][]byte
 	chunkBytes int64
@@ -68,14 +71,12 @@ func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
 			return schema.Errorf(k.columns[i], "row %d contains a null: a key must not be null", rowsBefore+int64(row)+1)
 		}
 	}
-	var key, record []byte
-	for i := range int(b.NumRows()) {
+	var record []byte
+	return k.eachKey(columns, 0, int(b.NumRows()), func(i int, hash uint64, key []byte) error {
 		row := rowsBefore + int64(i) + 1
-		key = appendKey(key[:0], columns, i)
 		record = binary.AppendUvarint(binary.AppendUvarint(record[:0], uint64(row)), uint64(len(key)))
 		record = append(record, key...)
 		if k.file == nil {
-			hash := maphash.Bytes(k.seed, key)
 			if first := k.find(hash, key); first > 0 {
 				text := ""
 				for j, c := range columns {
@@ -84,17 +85,15 @@ func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
 				return k.repeated(first, row, ","+text)
 			}
 			if k.insert(hash, record) {
-				continue
+				return nil
 			}
 			if err := k.spill(); err != nil {
 				return err
 			}
 		}
-		if _, err := k.file.Write(record); err != nil {
-			return err
-		}
-	}
-	return nil
+		_, err := k.file.Write(record)
+		return err
+	})
 }
 
 func (k *keySet) repeated(first, second int64, key string) error {
@@ -194,16 +193,51 @@ func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
 	if k.file != nil {
 		return nil, fmt.Errorf("the keys need more than a quarter of Options.Memory, and a rule of the table compares the rows with the table: put the rows in several upserts: %w", partd.ErrTooLarge)
 	}
-	columns := schema.Columns(b, k.columns)
-	out := make([]bool, b.NumRows())
-	var key []byte
-	for i := range out {
-		if hasKey(columns, i) {
-			key = appendKey(key[:0], columns, i)
-			out[i] = k.find(maphash.Bytes(k.seed, key), key) > 0
+	const rowsPerWorker = 1 << 13 // a batch from a file has at most four times as many
+	out, columns := make([]bool, b.NumRows()), schema.Columns(b, k.columns)
+	var running sync.WaitGroup
+	for from := 0; from < len(out); from += rowsPerWorker {
+		running.Go(func() {
+			_ = k.eachKey(columns, from, min(from+rowsPerWorker, len(out)), func(i int, hash uint64, key []byte) error {
+				out[i] = k.find(hash, key) > 0
+				return nil
+			})
+		})
+	}
+	running.Wait()
+	return out, nil
+}
+
+// eachKey calls visit, in order, for the rows in [from, to) without a null in columns. visit must not keep the key.
+func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int, hash uint64, key []byte) error) error {
+	var block struct { // the next keys
+		rows, ends [64]int // ends has the end of each key in keys
+		hashes     [64]uint64
+		keys       []byte
+	}
+	for start := from; start < to; start += len(block.rows) {
+		n, slot := 0, uint64(0)
+		block.keys = block.keys[:0]
+		for i := start; i < min(start+len(block.rows), to); i++ {
+			if !hasKey(columns, i) {
+				continue
+			}
+			first := len(block.keys)
+			block.keys = appendKey(block.keys, columns, i)
+			block.rows[n], block.ends[n], block.hashes[n] = i, len(block.keys), maphash.Bytes(k.seed, block.keys[first:])
+			if len(k.slots) > 0 {
+				slot |= k.slots[uint32(block.hashes[n])&uint32(len(k.slots)-1)] // reading the slots early lets their cache misses overlap
+			}
+			n++
+		}
+		k.lastRead.Store(slot)
+		for i, first := 0, 0; i < n; first, i = block.ends[i], i+1 {
+			if err := visit(block.rows[i], block.hashes[i], block.keys[first:block.ends[i]]); err != nil {
+				return err
+			}
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // hasKey reports whether no key column is null in a row.

@@ -27,8 +27,8 @@ func TestKeySetCollisions(t *testing.T) {
 	}
 }
 
-// TestUpsertMemory upserts PARTD_UPSERT_KEYS rows, half of which replace rows, and checks that memory stays below the default of
-// Options.Memory. By default, the keys fit in memory.
+// TestUpsertMemory upserts PARTD_UPSERT_KEYS rows and replaces half as many. It checks that memory stays below the default
+// of Options.Memory. By default, the keys fit in memory.
 func TestUpsertMemory(t *testing.T) {
 	keys := int64(rounds(t, "PARTD_UPSERT_KEYS", 1_000_000))
 	b := bucketWithoutTail(t)
@@ -50,7 +50,7 @@ func TestUpsertMemory(t *testing.T) {
 		})
 	}
 	start := time.Now()
-	if _, err := b.Put(t.Context(), "t", rows(0), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), rows(0), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	putTime := time.Since(start)
@@ -71,7 +71,7 @@ func TestUpsertMemory(t *testing.T) {
 		}
 	}()
 	start = time.Now()
-	result, err := b.Upsert(t.Context(), "t", rows(keys/2), &UpsertOptions{Keys: []string{"n"}})
+	result, err := b.Table("t").Upsert(t.Context(), rows(keys/2), &UpsertOptions{Keys: []string{"n"}})
 	upsertTime := time.Since(start)
 	<-done
 	if err != nil || result.Written != keys || result.Deleted != keys-keys/2 {

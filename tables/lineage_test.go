@@ -11,6 +11,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 var lineageFields = arrow.NewSchema([]arrow.Field{
@@ -40,10 +42,7 @@ type lineage struct{ id, sequence int64 }
 // lineageOf returns the lineage of each row by its n, as Iceberg's library reads it. It checks that all IDs differ.
 func lineageOf(t *testing.T, b *Bucket) map[int64]lineage {
 	t.Helper()
-	tab, err := b.Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tab := b.Table("t")
 	v, err := tab.view(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +70,25 @@ func lineageOf(t *testing.T, b *Bucket) map[int64]lineage {
 	return all
 }
 
+// createPartitioned creates a table as another program would, with the columns of lineageFields, partitioned by hashes of n.
+func createPartitioned(t *testing.T, b *Bucket) {
+	t.Helper()
+	var fields []iceberg.NestedField
+	types := []iceberg.Type{iceberg.PrimitiveTypes.Int64, iceberg.PrimitiveTypes.TimestampTzNs, iceberg.PrimitiveTypes.Int32, iceberg.PrimitiveTypes.Int32}
+	for i, f := range lineageFields.Fields() {
+		fields = append(fields, iceberg.NestedField{ID: i + 1, Name: f.Name, Type: types[i], Required: !f.Nullable})
+	}
+	spec := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{1}, FieldID: 1000, Name: "n_bucket", Transform: iceberg.BucketTransform{NumBuckets: 2}})
+	meta, err := table.NewMetadata(iceberg.NewSchema(0, fields...), &spec, table.UnsortedSortOrder, b.s.cat.NewLocation(), iceberg.Properties{"format-version": "3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := &icecat.Change{Namespace: namespaceOf(b.name), Name: "t", New: meta, IOs: []*icecat.FileIO{b.s.cat.NewIO()}}
+	if err := b.s.cat.Commit(t.Context(), nil, change); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestRowIDs checks that rows keep their IDs and sequence numbers when an operation moves them to other files, that new
 // rows get new ones, and that scans do not show them.
 func TestRowIDs(t *testing.T) {
@@ -81,20 +99,20 @@ func TestRowIDs(t *testing.T) {
 	}{
 		"compact": {nil, func(b *Bucket) error { _, err := b.s.Compact(t.Context(), nil); return err }},
 		"delete rows": {nil, func(b *Bucket) error {
-			_, err := b.DeleteRows(t.Context(), "t", mustParse(t, "n = 0 or n = 5 or n = 11"))
+			_, err := b.Table("t").DeleteRows(t.Context(), mustParse(t, "n = 0 or n = 5 or n = 11"))
 			return err
 		}},
 		"upsert": {[]int64{3, 100}, func(b *Bucket) error {
-			_, err := b.Upsert(t.Context(), "t", lineageRows(3, 97, 2), &UpsertOptions{Keys: []string{"n"}})
+			_, err := b.Table("t").Upsert(t.Context(), lineageRows(3, 97, 2), &UpsertOptions{Keys: []string{"n"}})
 			return err
 		}},
 		"upsert that widens": {[]int64{4}, func(b *Bucket) error {
 			rows := rowsOfJSON(t, `[{"n":4,"at":"2024-01-01T00:04:00Z","x":1.5}]`, lineageFields.Field(0), lineageFields.Field(1), nullable("x", arrow.PrimitiveTypes.Float64))
-			_, err := b.Upsert(t.Context(), "t", rows, &UpsertOptions{Keys: []string{"n"}})
+			_, err := b.Table("t").Upsert(t.Context(), rows, &UpsertOptions{Keys: []string{"n"}})
 			return err
 		}},
 		"replace range": {[]int64{4, 5}, func(b *Bucket) error {
-			_, err := b.ReplaceRange(t.Context(), "t", day0.Add(4*time.Minute), day0.Add(7*time.Minute), lineageRows(4, 1, 2), nil)
+			_, err := b.Table("t").ReplaceRange(t.Context(), day0.Add(4*time.Minute), day0.Add(7*time.Minute), lineageRows(4, 1, 2), nil)
 			return err
 		}},
 		"evolve": {nil, func(b *Bucket) error {
@@ -102,20 +120,23 @@ func TestRowIDs(t *testing.T) {
 			if schema := mustSchema(t, b); schema.Field(2).Type.ID() == arrow.FLOAT64 { // the second round
 				column = "y"
 			}
-			return b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: column, Type: "float64"})
+			return b.Table("t").Evolve(t.Context(), ColumnChange{Op: "widen", Column: column, Type: "float64"})
 		}},
-		"partition": {nil, func(b *Bucket) error { _, err := b.Partition(t.Context(), "t", PartitionDay); return err }},
+		"partition": {nil, func(b *Bucket) error { _, err := b.Table("t").Partition(t.Context(), PartitionDay); return err }},
 		"keep last": {[]int64{2, 8}, func(b *Bucket) error {
-			if err := b.SetSettings(t.Context(), "t", Settings{Time: "at", OnDuplicate: KeepLast}); err != nil {
+			if err := b.Table("t").SetSettings(t.Context(), Settings{Time: "at", OnDuplicate: KeepLast}); err != nil {
 				return err
 			}
-			_, err := b.Put(t.Context(), "t", lineageRows(2, 6, 2), PutAppend, nil)
+			_, err := b.Table("t").Put(t.Context(), lineageRows(2, 6, 2), PutAppend, nil)
 			return err
 		}},
 		"order": {nil, func(b *Bucket) error {
-			return b.SetSettings(t.Context(), "t", Settings{Time: "at", Keys: []string{"n"}})
+			return b.Table("t").SetSettings(t.Context(), Settings{Time: "at", Keys: []string{"n"}})
 		}},
 		"copy": {nil, func(b *Bucket) error {
+			if _, err := b.Table("t").DeleteRows(t.Context(), mustParse(t, "n < 11")); err != nil {
+				return err
+			}
 			to := mustOpen(t, t.TempDir(), &Options{NoTail: true})
 			if _, err := b.s.CopyTo(t.Context(), to); err != nil {
 				return err
@@ -124,20 +145,23 @@ func TestRowIDs(t *testing.T) {
 			return nil
 		}},
 	}
-	for _, settings := range []Settings{{Evolution: Flexible}, {Time: "at", Evolution: Flexible}} {
+	for layout, settings := range map[string]*Settings{"unordered": {Evolution: Flexible}, "ordered": {Time: "at", Evolution: Flexible}, "partitioned": nil} {
 		for name, op := range operations {
-			if name == "partition" && settings.Time == "" {
+			if name == "partition" && layout != "ordered" || layout == "partitioned" && !slices.Contains([]string{"compact", "delete rows", "upsert", "replace range"}, name) {
 				continue
 			}
-			t.Run(name+" "+settings.Time, func(t *testing.T) {
+			t.Run(layout+" "+name, func(t *testing.T) {
 				b := bucketWithoutTail(t)
+				if layout == "partitioned" {
+					createPartitioned(t, b)
+				}
 				put := func(first, step int64, count int) {
 					t.Helper()
-					if _, err := b.Put(t.Context(), "t", lineageRows(first, step, count), PutAppend, nil); err != nil {
+					if _, err := b.Table("t").Put(t.Context(), lineageRows(first, step, count), PutAppend, nil); err != nil {
 						t.Fatal(err)
 					}
 				}
-				if _, err := b.Put(t.Context(), "t", lineageRows(0, 2, 6), PutAppend, &PutOptions{Settings: &settings}); err != nil {
+				if _, err := b.Table("t").Put(t.Context(), lineageRows(0, 2, 6), PutAppend, &PutOptions{Settings: settings}); err != nil {
 					t.Fatal(err)
 				}
 				put(1, 2, 6)
@@ -164,8 +188,13 @@ func TestRowIDs(t *testing.T) {
 							t.Errorf("round %d: row %d is missing, want only these: %v", round, n, slices.Sorted(maps.Keys(after)))
 						}
 					}
-					put(1000+10*int64(round), 1, 3)
-					lineageOf(t, b) // checks that the IDs differ
+					first := 1000 + 10*int64(round)
+					put(first, 1, 3)
+					for n, l := range lineageOf(t, b) {
+						if n >= first && l.id < nextID {
+							t.Errorf("round %d: the appended row %d has ID %d, want at least %d", round, n, l.id, nextID)
+						}
+					}
 				}
 				if columns := mustSchema(t, b); columns.NumFields() != lineageFields.NumFields() {
 					t.Errorf("a scan returns the columns %v, want those that were put", columns)
@@ -178,10 +207,7 @@ func TestRowIDs(t *testing.T) {
 // mustSchema returns the columns that a scan of b's table returns.
 func mustSchema(t *testing.T, b *Bucket) *arrow.Schema {
 	t.Helper()
-	tab, err := b.Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tab := b.Table("t")
 	r, err := tab.Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -37,9 +37,9 @@ type UpsertOptions struct {
 // While Upsert writes files, others can append to the table. Rows that are appended during the upsert stay, even if their
 // keys are in r, as if they were appended after it. If the table has rules for duplicates or unique rows, large appends
 // wait instead.
-func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {
-	defer wrapError(&err, "upsert into", b.Name(), name)
-	src, err := datafile.Gather(r, b.store().opts.FoldBytes)
+func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {
+	defer wrapError(&err, "upsert into", t.Bucket().Name(), t.Name())
+	src, err := datafile.Gather(r, t.store().opts.FoldBytes)
 	if err != nil {
 		return RewriteResult{}, err
 	}
@@ -47,7 +47,7 @@ func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, 
 	var added newRows
 	var set *keySet
 	defer func() { set.close() }()
-	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
+	return t.rewrite(ctx, func(ctx context.Context, w *rewrite) error {
 		keys := w.def.Settings.Order()
 		if o != nil && len(o.Keys) > 0 {
 			keys = o.Keys
@@ -79,7 +79,7 @@ func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, 
 		}
 		if !added.canReuse(w) {
 			set.close()
-			set = newKeySet(schema.Names(schema.Select(w.def.Stored, keys)), b.store().opts.Memory/4)
+			set = newKeySet(schema.Names(schema.Select(w.def.Stored, keys)), t.store().opts.Memory/4)
 		}
 		err := added.write(ctx, w, src, &deletePredicate{columns: keys, matches: set.contains}, func(_ context.Context, b arrow.RecordBatch) error { return set.add(b, added.rows) })
 		if err != nil || added.rows == 0 && !w.rewriteAll {

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Deleted has the numbers of rows to delete, for each file by its path, with a bit for each row up to the last deleted row.
+// Deleted maps the path of each file to a bitmap of the rows to delete. The bitmap ends at the last of these rows.
 type Deleted map[string][]uint64
 
 // Add adds a row. If the bits would take more than limit bytes, Add returns an error that wraps partd.ErrTooLarge.
@@ -56,8 +56,8 @@ func (d Deleted) Hide(files []File) []File {
 	return files
 }
 
-// WithDeletes returns a copy of f that deletes further rows: mark is like Deletes.MarkDeleted, and gets the values of columns. In rows that f
-// deletes itself, keep is already false.
+// WithDeletes returns a copy of f that deletes further rows: mark is like Deletes.MarkDeleted, and gets the values of
+// columns. For rows that f itself deletes, keep is already false.
 func (f File) WithDeletes(columns []Column, mark func(firstRow int64, keep []bool, columns []arrow.Array) error) File {
 	own := f.Deletes
 	f.Deletes = func(ctx context.Context) (*Deletes, error) {

@@ -7,7 +7,8 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// Lineage has what a file's rows inherit if the file stores nulls for it: row n has the ID FirstRowID+n.
+// Lineage has the values that a file's rows inherit where Iceberg's columns for lineage are missing or null. Row n of the file
+// inherits the ID FirstRowID+n.
 type Lineage struct{ FirstRowID, Sequence *int64 }
 
 // inherit returns the values of column c for the kept rows of a step. In Iceberg's columns for lineage, it replaces nulls

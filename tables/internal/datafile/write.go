@@ -36,6 +36,14 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 		options := []table.WriteRecordOption{table.WithWriteUUID(id), table.WithTargetFileSize(fileBytes)}
 		if hasLineage {
 			options = append(options, table.WithPreserveRowLineage(columns))
+			// The library finds these columns only by their IDs.
+			if stored, err = table.SchemaToArrowSchema(columns, nil, true, false); err != nil {
+				return nil, err
+			}
+			rows = sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+				defer b.Release()
+				return schema.Convert(b, stored)
+			})(rows)
 		}
 		return writeForeign(ctx, t, fs, stored, rows, options...)
 	}

@@ -7,9 +7,9 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// WithLineage returns columns followed by Iceberg's columns _row_id and _last_updated_sequence_number. Rows that move to another
-// file of their table must keep these values. Below format version 3, tables lack the two columns, and WithLineage
-// returns columns. It also does so if a column of another program has the name of one of them.
+// WithLineage returns columns followed by Iceberg's columns for lineage: _row_id and _last_updated_sequence_number. Rows that
+// move to another file of their table must keep these values. Below format version 3, tables do not have the two columns,
+// and WithLineage returns columns. It does the same if another program has created a column with one of these names.
 func WithLineage(columns *iceberg.Schema, formatVersion int) *iceberg.Schema {
 	isReserved := func(f iceberg.NestedField) bool { return slices.Contains(reservedColumns, f.Name) }
 	if formatVersion < 3 || slices.ContainsFunc(columns.Fields(), isReserved) {
@@ -18,7 +18,7 @@ func WithLineage(columns *iceberg.Schema, formatVersion int) *iceberg.Schema {
 	return iceberg.SchemaWithRowLineage(columns)
 }
 
-// AddLineage adds the two columns of WithLineage to a schema in Arrow's types.
+// AddLineage is like WithLineage for Arrow's types, but always adds the two columns.
 func AddLineage(s *arrow.Schema) *arrow.Schema {
 	fields, metadata := s.Fields(), s.Metadata()
 	for _, name := range reservedColumns {
