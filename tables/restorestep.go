@@ -166,9 +166,6 @@ func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.
 	var firstRow int64
 	if meta.Version() >= 3 {
 		firstRow = meta.NextRowID()
-		if r.copied != nil { // the copied rows keep their IDs, which rows added later must not get
-			added = max(added, r.source.Metadata().NextRowID()-firstRow)
-		}
 		s.FirstRowID, s.AddedRows = &firstRow, &added
 	}
 	s.ManifestList = fmt.Sprintf("%s/metadata/snap-%d-0-%s.avro", meta.Location(), s.SnapshotID, uuid.NewString())

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/vfs"
 )
 
@@ -211,4 +212,22 @@ func TestUpsertManyKeys(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUpsertManyKeysUnderRule checks that an upsert is refused if its keys do not fit in memory and a rule needs them there.
+func TestUpsertManyKeysUnderRule(t *testing.T) {
+	b := mustOpen(t, t.TempDir(), &Options{NoTail: true, Memory: 1 << 20}).Bucket("")
+	mustPut(t, b, "t", PutAppend, 1)
+	rule := Rule{Name: "u", Kind: "unique", Columns: []string{"s"}, InTable: true}
+	if err := b.Table("t").EditRules(t.Context(), RuleEdit{Add: []Rule{rule}}); err != nil {
+		t.Fatal(err)
+	}
+	keys := &UpsertOptions{Keys: []string{"n"}}
+	if _, err := b.Table("t").Upsert(t.Context(), rowsOf(sequence(0, 20_000)...), keys); !errors.Is(err, partd.ErrTooLarge) {
+		t.Errorf("Upsert of many keys: error = %v, want ErrTooLarge", err)
+	}
+	if _, err := b.Table("t").Upsert(t.Context(), rowsOf(1, 2), keys); err != nil {
+		t.Errorf("Upsert of two keys: %v", err)
+	}
+	wantRows(t, b, "t", 1, 2)
 }

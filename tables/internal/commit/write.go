@@ -201,15 +201,19 @@ func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 	})
 }
 
-// correctionProperty is the property of the snapshots of CorrectFiles.
+// correctionProperty marks the snapshots of corrections that only add files.
 const correctionProperty = "partd.correction"
 
 // CorrectFiles is like ReplaceFiles, but onlyAppended recognizes its snapshot even if no file is replaced. A correction that
 // finds no row to replace, such as an upsert of new keys, is not an append: another upsert with these keys must see its
 // rows.
 func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile) (table.Metadata, error) {
+	var props iceberg.Properties
+	if len(old) == 0 {
+		props = iceberg.Properties{correctionProperty: "true"}
+	}
 	return withFiles(t, files, nil, func(tx *table.Transaction, files []iceberg.DataFile) error {
-		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, iceberg.Properties{correctionProperty: "true"}, table.WithoutAutoNameMapping())
+		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())
 	})
 }
 

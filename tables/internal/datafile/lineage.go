@@ -14,8 +14,11 @@ type Lineage struct{ FirstRowID, Sequence *int64 }
 // inherit returns the values of column c for the kept rows of a step. In Iceberg's columns for lineage, it replaces nulls
 // by the inherited values. The rows of a file without a first row ID inherit nothing: such rows have no IDs yet.
 func (f *file) inherit(c Column, values arrow.Array, st *step, groupStart int64) arrow.Array {
+	if f.lineage.FirstRowID == nil || f.lineage.Sequence == nil || values.NullN() == 0 {
+		return values
+	}
 	id, _ := idOf(c.IDs)
-	if !iceberg.IsMetadataColumn(id) || f.lineage.FirstRowID == nil || f.lineage.Sequence == nil || values.NullN() == 0 {
+	if !iceberg.IsMetadataColumn(id) {
 		return values
 	}
 	stored := values.(*array.Int64)
