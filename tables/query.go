@@ -29,8 +29,9 @@ type QueryOptions struct {
 
 	At At // the state of the tables to read; nil means the current state
 
-	// Before is the state in which tables named "before"."bucket"."table" are read, for comparing two states. If Before is
-	// nil, a statement with such a name fails.
+	// Before is an earlier state, for comparing two states. Tables named "before"."bucket"."table" are read in this state.
+	// Tables named "changes"."bucket"."table" have the result of Table.Changes since this state. If Before is nil, a
+	// statement with such a name fails.
 	Before At
 
 	// Parameters contains one row, with a column for each of the statement's parameters. ? and $1 refer to columns by

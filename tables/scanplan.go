@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"slices"
 	"sync"
@@ -49,9 +50,10 @@ type ScanPlan struct {
 	// nested column were renamed, or columns cannot be found by their IDs. Call Rows instead.
 	NeedsScan bool
 
-	view   *view
-	copies []func() // functions that release local copies of files
-	close  func()
+	view    *view
+	changes *difference // set by ChangesPlan
+	copies  []func()    // functions that release local copies of files
+	close   func()
 }
 
 // PlannedFile is a Parquet file of a table.
@@ -196,12 +198,18 @@ func nestedChanged(current *iceberg.Schema, schemas []*iceberg.Schema) bool {
 // Rows returns a reader of all rows in the types of Stored, with the tail's rows last. The caller must release the reader
 // before Close.
 func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
-	r := p.view.reader(ctx)
-	if err := r.plan(nil); err != nil {
-		return nil, p.view.source.error("scan", err)
+	var rows iter.Seq2[arrow.RecordBatch, error]
+	if p.changes != nil {
+		rows = p.changes.batches(ctx)
+	} else {
+		r := p.view.reader(ctx)
+		if err := r.plan(nil); err != nil {
+			return nil, p.view.source.error("scan", err)
+		}
+		rows = r.storedBatches
 	}
 	return arrowsafe.Reader(p.Stored, func(yield func(arrow.RecordBatch, error) bool) {
-		r.storedBatches(func(b arrow.RecordBatch, err error) bool {
+		rows(func(b arrow.RecordBatch, err error) bool {
 			if err != nil {
 				return yield(nil, err)
 			}

@@ -71,9 +71,12 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 	for _, n := range names {
 		t := &boundTable{catalog: n.Catalog, schema: n.Schema, name: n.Table, offset: n.Offset, namedColumns: n.Columns, allColumns: n.AllColumns}
 		state := q.o.At
-		if n.Catalog == database.Before {
-			if state = q.o.Before; state == nil {
-				return resolved, database.RefusedAt(sql, n.Offset, "%s refers to an earlier state of the tables, but the query does not select one", database.Before)
+		if n.Catalog == database.Before || n.Catalog == database.Changes {
+			if q.o.Before == nil {
+				return resolved, database.RefusedAt(sql, n.Offset, "%s refers to an earlier state of the tables, but the query does not select one", n.Catalog)
+			}
+			if n.Catalog == database.Before {
+				state = q.o.Before
 			}
 		}
 		t.schema = cmp.Or(t.schema, mainSchema)
@@ -150,7 +153,12 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 }
 
 func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (err error) {
-	if t.plan, err = table.ScanPlan(ctx); err != nil {
+	if t.catalog == database.Changes {
+		t.plan, err = table.ChangesPlan(ctx, q.o.Before)
+	} else {
+		t.plan, err = table.ScanPlan(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	t.copied = q.o.Nanoseconds && removeZones(t.plan)
