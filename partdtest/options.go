@@ -33,9 +33,9 @@ const (
 type Options struct {
 	// Require lists abilities that the store must have.
 	Require []Ability
-	// Without lists abilities that a layer lacks on purpose. If a store has the method Unwrap, it must
-	// have each other ability of the store beneath it, except for those that partd.As finds there. To
-	// check all, open the layer over a store with many abilities, such as logstore.
+	// Without lists abilities that a layer lacks on purpose. A layer is a store with the method Unwrap.
+	// It must have every other ability of the store beneath it, unless partd.As finds the ability
+	// there. To check all abilities, open the layer over a store that has many, such as logstore.
 	Without []Ability
 	// Reopen closes a store and returns a new one with the same data. Set Reopen for a store whose
 	// data outlives the process.

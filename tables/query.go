@@ -58,27 +58,27 @@ type QueryDescription struct {
 func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
 	s = s.orUnopened()
 	if s.opts.Engine == nil {
-		return nil, s.noEngine("query")
+		return nil, noEngine("query")
 	}
-	ctx, end := s.begin(ctx, "query", cmp.Or(o, new(QueryOptions)).Bucket, "")
+	ctx, end := s.opts.begin(ctx, "query", cmp.Or(o, new(QueryOptions)).Bucket, "")
 	r, err := s.opts.Engine.Query(ctx, s, sql, o)
 	if err != nil {
 		end(Outcome{Err: err})
 		return nil, err
 	}
-	return s.observe(r, end), nil
+	return s.opts.observe(r, end), nil
 }
 
 // Describe returns the parameters and columns of a statement; see [Engine].
 func (s *Store) Describe(ctx context.Context, sql string, o *QueryOptions) (*QueryDescription, error) {
 	s = s.orUnopened()
 	if s.opts.Engine == nil {
-		return nil, s.noEngine("describe")
+		return nil, noEngine("describe")
 	}
 	return s.opts.Engine.Describe(ctx, s, sql, o)
 }
 
-func (s *Store) noEngine(op string) error {
+func noEngine(op string) error {
 	return &OpError{Op: op, Err: fmt.Errorf("%w: the store was opened without Options.Engine", errors.ErrUnsupported)}
 }
 
