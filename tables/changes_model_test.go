@@ -94,7 +94,7 @@ func newChangesModel(t *testing.T, seed uint64) *changesModel {
 		m.keys = []string{"id", "at"}
 	}
 	m.must("put", func(ctx context.Context) error {
-		_, err := m.b.Put(ctx, "t", m.newRows(3, false), PutAppend, &PutOptions{Settings: settings})
+		_, err := m.b.Table("t").Put(ctx, m.newRows(3, false), PutAppend, &PutOptions{Settings: settings})
 		return err
 	})
 	if m.foreign {
@@ -235,7 +235,7 @@ func (m *changesModel) versions() (versions []Version) {
 // tableAt returns a table in the state that a selects.
 func tableAt(t testing.TB, b *Bucket, name string, a At) *Table {
 	t.Helper()
-	tab, err := b.Table(t.Context(), name, a)
+	tab, err := b.Table(name).At(t.Context(), a)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func (m *changesModel) step() {
 	switch m.rnd.IntN(15) {
 	case 0, 1, 2:
 		m.must("append", func(ctx context.Context) error {
-			_, err := m.b.Put(ctx, "t", m.newRows(20, false), PutAppend, nil)
+			_, err := m.b.Table("t").Put(ctx, m.newRows(20, false), PutAppend, nil)
 			return err
 		})
 	case 3, 4, 5:
@@ -256,13 +256,13 @@ func (m *changesModel) step() {
 			if keys == nil {
 				keys = []string{"id"}
 			}
-			_, err := m.b.Upsert(ctx, "t", m.newRows(8, true), &UpsertOptions{Keys: keys})
+			_, err := m.b.Table("t").Upsert(ctx, m.newRows(8, true), &UpsertOptions{Keys: keys})
 			return err
 		})
 	case 6, 7:
 		id := m.rnd.IntN(40)
 		m.must("delete rows", func(ctx context.Context) error {
-			_, err := m.b.DeleteRows(ctx, "t", Between("id", int64(id), int64(id+3)))
+			_, err := m.b.Table("t").DeleteRows(ctx, Between("id", int64(id), int64(id+3)))
 			return err
 		})
 	case 8:
@@ -273,7 +273,7 @@ func (m *changesModel) step() {
 	case 9:
 		if m.rnd.IntN(4) == 0 {
 			m.must("replace", func(ctx context.Context) error {
-				_, err := m.b.Put(ctx, "t", m.newRows(20, false), PutReplace, nil)
+				_, err := m.b.Table("t").Put(ctx, m.newRows(20, false), PutReplace, nil)
 				return err
 			})
 		}
@@ -323,7 +323,7 @@ func (m *changesModel) evolve() {
 		c = ColumnChange{Op: WidenColumn, Column: "n", Type: ColumnTypeOf(m.types[4])}
 	}
 	m.must(fmt.Sprint("evolve ", c), func(ctx context.Context) error {
-		return m.b.Evolve(ctx, "t", c)
+		return m.b.Table("t").Evolve(ctx, c)
 	})
 }
 

@@ -60,7 +60,7 @@ func TestChanges(t *testing.T) {
 	fields := []arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("v", arrow.BinaryTypes.String)}
 	put := func(text string) {
 		t.Helper()
-		if _, err := b.Put(ctx, "t", rowsOfJSON(t, text, fields...), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(ctx, rowsOfJSON(t, text, fields...), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -73,7 +73,7 @@ func TestChanges(t *testing.T) {
 	afterSnapshot := time.Now()
 	time.Sleep(5 * time.Millisecond)
 	second := wantChanges(t, b, AtVersion(first), nil, "3 null insert")
-	if _, err := b.Upsert(ctx, "t", rowsOfJSON(t, `[{"k":1,"v":"A"},{"k":2,"v":"b"},{"k":4,"v":"d"}]`, fields...), &UpsertOptions{Keys: []string{"k"}}); err != nil {
+	if _, err := b.Table("t").Upsert(ctx, rowsOfJSON(t, `[{"k":1,"v":"A"},{"k":2,"v":"b"},{"k":4,"v":"d"}]`, fields...), &UpsertOptions{Keys: []string{"k"}}); err != nil {
 		t.Fatal(err)
 	}
 	changed := "1 A insert; 1 a delete; 2 b delete; 4 d insert"
@@ -123,7 +123,7 @@ func TestChangesOfNewTable(t *testing.T) {
 	}
 	cursor, uuid := r.Version, r.UUID
 	r.Release()
-	if err := b.Delete(ctx, "t"); err != nil {
+	if err := b.Table("t").Delete(ctx); err != nil {
 		t.Fatal(err)
 	}
 	for n := range int64(3) {
@@ -141,7 +141,7 @@ func TestChangesOfNewTable(t *testing.T) {
 	mustPut(t, b, "t", PutReplace, 1, 5)
 	cursor = wantChanges(t, b, AtVersion(cursor), nil, "0 row 0 delete; 2 row 2 delete; 5 row 5 insert")
 	other := rowsOfJSON(t, `[{"x":1}]`, nullable("x", arrow.PrimitiveTypes.Int64))
-	if _, err := b.Put(ctx, "t", other, PutReplace, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, other, PutReplace, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := tableAt(t, b, "t", nil).Changes(ctx, AtVersion(cursor), nil); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "start again") {
@@ -174,7 +174,7 @@ func TestChangesWithEqualKeys(t *testing.T) {
 	fields := []arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("v", arrow.PrimitiveTypes.Int64)}
 	put := func(mode PutMode, rows ...string) {
 		t.Helper()
-		if _, err := b.Put(t.Context(), "t", rowsOfJSON(t, "["+strings.Join(rows, ",")+"]", fields...), mode, nil); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), rowsOfJSON(t, "["+strings.Join(rows, ",")+"]", fields...), mode, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -192,7 +192,7 @@ func TestChangesAfterWidening(t *testing.T) {
 	b := bucketWithoutTail(t)
 	putJSON(t, b, "t", `[{"n":1},{"n":null},{"n":9007199254740992}]`, nullable("n", arrow.PrimitiveTypes.Int64))
 	first := wantChanges(t, b, nil, nil, "1 insert; 9007199254740992 insert; null insert")
-	if err := b.Evolve(t.Context(), "t", ColumnChange{Op: WidenColumn, Column: "n", Type: "float64"}); err != nil {
+	if err := b.Table("t").Evolve(t.Context(), ColumnChange{Op: WidenColumn, Column: "n", Type: "float64"}); err != nil {
 		t.Fatal(err)
 	}
 	wantChanges(t, b, AtVersion(first), nil, "")
@@ -209,7 +209,7 @@ func TestChangesRead(t *testing.T) {
 	defer s.Close()
 	b := s.Bucket("")
 	for i := range int64(100) {
-		if _, err := b.Put(t.Context(), "t", longRows("old", 2000*i, 2000), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), longRows("old", 2000*i, 2000), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -218,7 +218,7 @@ func TestChangesRead(t *testing.T) {
 	if err != nil || info.Files != 100 {
 		t.Fatalf("the table has %d files, want 100; error: %v", info.Files, err)
 	}
-	if _, err := b.Upsert(t.Context(), "t", longRows("new", 30_000, 1000), &UpsertOptions{Keys: []string{"n"}}); err != nil {
+	if _, err := b.Table("t").Upsert(t.Context(), longRows("new", 30_000, 1000), &UpsertOptions{Keys: []string{"n"}}); err != nil {
 		t.Fatal(err)
 	}
 	bytesRead.Store(0)
@@ -244,12 +244,12 @@ func longRows(prefix string, first, count int64) array.RecordReader {
 
 // TestChangesMemory limits the memory for changes of all rows of a table that is larger than Options.Memory.
 func TestChangesMemory(t *testing.T) {
-	const memoryLimit, fixed, rows = 32 << 20, 48 << 20, 1_000_000
+	const memoryLimit, fixed, rows = 32 << 20, 64 << 20, 1_000_000
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true, Memory: memoryLimit}).Bucket("")
 	put := func(prefix string) {
 		t.Helper()
 		for i, mode := range append([]PutMode{PutReplace}, slices.Repeat([]PutMode{PutAppend}, 9)...) {
-			if _, err := b.Put(t.Context(), "t", longRows(prefix, rows/10*int64(i), rows/10), mode, nil); err != nil {
+			if _, err := b.Table("t").Put(t.Context(), longRows(prefix, rows/10*int64(i), rows/10), mode, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

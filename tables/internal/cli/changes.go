@@ -45,17 +45,17 @@ get. Without these flags, write all rows as inserts. The changes are the net dif
 two states: a row that was added and deleted in between does not appear.
 
 The column _change is insert, delete, update_before or update_after. An update is a deleted row
-and an inserted row with the same --keys, if no other changed row has these keys.
+and an inserted row with the same --key columns, if no other changed row has them.
 
 At the end, the standard error shows the version that the changes lead to. Use it for --since to
 get the next changes. If --since has expired, or the table was created again, the command fails:
 start again without --since.`,
-		Example: "  partd-tables changes trades --since 41 -o changes.parquet\n  partd-tables changes trades --since 41 --keys id --json --format jsonl",
+		Example: "  partd-tables changes trades --since 41 -o changes.parquet\n  partd-tables changes trades --since 41 --key id --json --format jsonl",
 	}
 	p := locationFlags(cmd, tableBucketUsage)
 	since := sinceFlags(cmd, "the comparison")
 	at := stateFlags(cmd)
-	keys := cmd.Flags().String("keys", "", "the `COLUMNS` that identify rows, separated by commas (default: the table's time and key columns)")
+	key := cmd.Flags().String("key", "", "the `COLUMNS` that identify rows, separated by commas (default: the table's time and key columns)")
 	uuid := cmd.Flags().String("uuid", "", "fail if the table's `UUID` differs, because it was created again")
 	asJSON := cmd.Flags().Bool("json", false, "write the version and the table's UUID as a JSON object to the standard error")
 	out := outputFlags(a, cmd)
@@ -65,7 +65,7 @@ start again without --since.`,
 			return err
 		}
 		o := &tables.ChangesOptions{UUID: *uuid}
-		if o.Keys, err = columnNames("keys", *keys); err != nil {
+		if o.Keys, err = columnNames("key", *key); err != nil {
 			return err
 		}
 		if err := out.chooseFormat(); err != nil {

@@ -212,7 +212,7 @@ func (l localStreams) Put(ctx context.Context, bucket, name string, r array.Reco
 }
 
 func (l localStreams) Changes(ctx context.Context, bucket, name string, at, since tables.At, o *tables.ChangesOptions) (*tables.Changes, error) {
-	t, err := l.Bucket(bucket).Table(ctx, name, at)
+	t, err := l.Bucket(bucket).Table(name).At(ctx, at)
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ func (d *difference) withKinds(b arrow.RecordBatch, kinds []string) arrow.Record
 // equal rows are adjacent, and rows with equal keys too.
 func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batches) sorted.Batches {
 	first := d.to.def.Stored.NumFields() // index of the encoded keys; the encoded rest of the row and the state follow
-	in := sorted.Input{Keys: []int{first, first + 1}, Memory: d.to.source.b.s.opts.Memory / 8, Size: datafile.SizeOf}
+	in := sorted.Input{Keys: []int{first, first + 1}, Memory: d.to.source.b.s.opts.Memory / 4, Size: datafile.SizeOf}
 	in.Batches = func(yield func(arrow.RecordBatch, error) bool) {
 		more := true
 		add := func(isNew bool) func(arrow.RecordBatch, error) bool {
