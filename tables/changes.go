@@ -65,7 +65,7 @@ const (
 // rows with temporary files, a quarter of Options.Memory at a time. If since has expired, if the table was deleted and created again, or if it was replaced
 // by a table without common columns, the error wraps ErrNotFound: start again with a nil since.
 func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Changes, error) {
-	ctx, end := t.store().begin(ctx, "changes", t.Bucket().Name(), t.Name())
+	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())
 	d, err := t.difference(ctx, since, cmp.Or(o, new(ChangesOptions)))
 	if err != nil {
 		err = t.error("find the changes of", err)
@@ -81,7 +81,7 @@ func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Chan
 		return schema.Convert(b, logical)
 	})
 	out := arrowsafe.Reader(logical, rows(d.batches(ctx)), d.release)
-	return &Changes{t.store().observe(out, end), d.version(), uuid}, nil
+	return &Changes{t.store().opts.observe(out, end), d.version(), uuid}, nil
 }
 
 // ChangesPlan returns a plan whose rows are the result of Changes. It has no Files and no Tail, and NeedsScan is set. The

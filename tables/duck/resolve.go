@@ -36,6 +36,8 @@ type boundTable struct {
 	offset        int          // position of the name in the statement, in bytes
 	extraRows     *scratchFile // contains the rows that are not in the table's files
 	copied        bool         // whether extraRows contains all rows of the table, because column types must change
+	deletedRows   *scratchFile // contains bitmaps of the deleted rows of files; nil if no rows are deleted
+	index         int          // position in query.tables
 	isPrivate     bool         // whether only this statement reads extraRows
 	emptyFile     string       // path of a file without rows, which readFunction adds to a single large file; "" if no file is large
 }
@@ -45,6 +47,9 @@ func (t *boundTable) String() string { return sqlquote.Qualified(t.bucket, t.tab
 func (t *boundTable) close() {
 	if t.extraRows != nil {
 		t.extraRows.release()
+	}
+	if t.deletedRows != nil {
+		t.deletedRows.release()
 	}
 	if t.plan != nil {
 		t.plan.Close()
@@ -94,7 +99,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 			}
 			continue
 		}
-		byName[key] = t
+		byName[key], t.index = t, len(resolved)
 		resolved = append(resolved, t)
 		if err := q.bind(ctx, t, opened); err != nil {
 			return resolved, database.ErrorAt(sql, n.Offset, err)
@@ -168,31 +173,6 @@ func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (e
 	return nil
 }
 
-// setFiles sets the files of the table's view, and writes rows that DuckDB cannot read from the table's files to
-// another file. If describeOnly is true, it does nothing for a table whose rows must all be copied.
-func (q *query) setFiles(ctx context.Context, t *boundTable, describeOnly bool) (err error) {
-	switch p := t.plan; {
-	case p.NeedsScan || t.copied:
-		if describeOnly {
-			return nil
-		}
-		t.isPrivate = true
-		t.extraRows, err = q.e.scratch.write(ctx, p, "")
-	default:
-		t.files = slices.Clone(p.Files)
-		if len(p.Tail) > 0 {
-			t.extraRows, err = q.e.scratch.write(ctx, p, p.TailMark)
-		}
-	}
-	if err == nil && t.extraRows != nil {
-		t.files = append(t.files, t.extraRows.planned())
-	}
-	if err == nil && slices.ContainsFunc(t.files, isLarge) {
-		t.emptyFile, err = q.e.scratch.emptyFile()
-	}
-	return err
-}
-
 func (t *boundTable) qualifiedSchema() string { return sqlquote.Qualified(t.catalog, t.schema) }
 
 func (t *boundTable) createView() string {
@@ -213,24 +193,27 @@ func (t *boundTable) view() string {
 	if len(t.files) == 0 {
 		return t.emptyView()
 	}
-	var plain, overlapping []tables.PlannedFile
-	for _, f := range t.files {
-		if f.Overlaps {
-			overlapping = append(overlapping, f)
-		} else {
-			plain = append(plain, f)
+	var parts []string
+	for i, files := range t.fileGroups() {
+		if len(files) == 0 {
+			continue
 		}
-	}
-	view := t.createView() + t.columnList("") + " FROM " + t.readFunction(plain)
-	if len(overlapping) > 0 {
+		source := t.readFunction(files)
+		if f := t.keepFunction(i); f.Name != "" {
+			source = fmt.Sprintf("(SELECT * FROM %s WHERE %s(file_index, file_row_number))", source, f.Name)
+		}
+		if i != overlapping {
+			parts = append(parts, t.columnList("")+" FROM "+source)
+			continue
+		}
 		var conditions []string
 		for _, name := range t.plan.KeyColumns {
 			conditions = append(conditions, "old."+sqlquote.Name(name)+" = new."+sqlquote.Name(name))
 		}
-		view += fmt.Sprintf(" UNION ALL SELECT %s FROM %s AS old ANTI JOIN %s AS new ON %s",
-			t.columnList("old."), t.readFunction(overlapping), t.readFunction([]tables.PlannedFile{t.extraRows.planned()}), strings.Join(conditions, " AND "))
+		parts = append(parts, fmt.Sprintf("%s FROM %s AS old ANTI JOIN %s AS new ON %s", t.columnList("old."), source,
+			t.readFunction([]tables.PlannedFile{t.extraRows.planned()}), strings.Join(conditions, " AND ")))
 	}
-	return view
+	return t.createView() + strings.Join(parts, " UNION ALL SELECT ")
 }
 
 // viewColumns returns the columns that the statement can name, and the key columns, which view may need.

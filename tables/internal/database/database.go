@@ -97,6 +97,9 @@ const (
 // the job's views, because jobs with the same confinement can have different views.
 func confinement(j *Job) []string {
 	memory := j.Memory
+	for i := range j.Keep {
+		memory -= j.Keep[i].bytes()
+	}
 	if j.Spills { // leave room below the process's limit, because DuckDB returns freed memory late
 		memory = memory * 3 / 4
 	}

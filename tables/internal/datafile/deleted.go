@@ -2,78 +2,72 @@ package datafile
 
 import (
 	"context"
-	"fmt"
-	"math/bits"
+	"errors"
+	"runtime"
 	"slices"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// Deleted maps the path of each file to a bitmap of the rows to delete. The bitmap ends at the last of these rows.
-type Deleted map[string][]uint64
+// ErrTooLarge means that the bitmaps of DeletedRows would exceed their limit.
+var ErrTooLarge = errors.New("the bitmaps of deleted rows exceed their limit")
 
-// Add adds a row. If the bits would take more than limit bytes, Add returns an error that wraps partd.ErrTooLarge.
-func (d Deleted) Add(path string, row, limit int64) error {
-	rows, word := d[path], row/64
-	if missing := word + 1 - int64(len(rows)); missing > 0 {
-		size := 8 * missing
-		for _, r := range d {
-			size += 8 * int64(len(r))
-		}
-		if size > limit {
-			return fmt.Errorf("the numbers of the replaced rows need more than %d bytes: increase Options.Memory: %w", limit, partd.ErrTooLarge)
-		}
-		rows = append(rows, make([]uint64, missing)...)
-		d[path] = rows
+// DeletedRows returns, for each task, a bitmap of the rows that the task's delete files delete: bit i%8 of byte i/8
+// stands for row i. Trailing zero bytes are omitted, so the bitmap of a file without deleted rows is empty. If the
+// bitmaps need more than maxBytes, it returns ErrTooLarge.
+func DeletedRows(ctx context.Context, t *table.Table, tasks []table.FileScanTask, maxBytes int64) ([][]byte, error) {
+	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
+	if err != nil {
+		return nil, err
 	}
-	rows[word] |= 1 << (row % 64)
-	return nil
-}
-
-// Count returns the number of rows of a file to delete.
-func (d Deleted) Count(path string) (n int64) {
-	for _, word := range d[path] {
-		n += int64(bits.OnesCount64(word))
-	}
-	return n
-}
-
-// Hide makes scans of files omit the deleted rows.
-func (d Deleted) Hide(files []File) []File {
+	var size atomic.Int64 // of all bitmaps
+	bitmaps := make([][]byte, len(tasks))
+	files := ToRead(t, tasks)
+	var affected []int // indices of files with delete files
 	for i, f := range files {
-		if rows := d[f.Path]; rows != nil {
-			files[i] = f.WithDeletes(nil, func(firstRow int64, keep []bool, _ []arrow.Array) error {
-				for j := range keep {
-					row := firstRow + int64(j)
-					keep[j] = keep[j] && (row/64 >= int64(len(rows)) || rows[row/64]&(1<<(row%64)) == 0)
-				}
-				return nil
-			})
+		if f.Deletes != nil {
+			affected = append(affected, i)
 		}
 	}
-	return files
-}
-
-// WithDeletes returns a copy of f that deletes further rows: mark is like Deletes.MarkDeleted, and gets the values of
-// columns. For rows that f itself deletes, keep is already false.
-func (f File) WithDeletes(columns []Column, mark func(firstRow int64, keep []bool, columns []arrow.Array) error) File {
-	own := f.Deletes
-	f.Deletes = func(ctx context.Context) (*Deletes, error) {
-		d := &Deletes{MarkDeleted: func(int64, []bool, []arrow.Array) error { return nil }}
-		if own != nil {
-			var err error
-			if d, err = own(ctx); err != nil {
+	err = parallel.Each(ctx, slices.Values(affected), runtime.GOMAXPROCS(0), func(ctx context.Context, i int) error {
+		f := files[i]
+		f.Deletes = func(ctx context.Context) (*Deletes, error) {
+			d, err := files[i].Deletes(ctx)
+			if err != nil {
 				return nil, err
 			}
+			return &Deletes{Columns: d.Columns, MarkDeleted: func(firstRow int64, keep []bool, columns []arrow.Array) error {
+				if firstRow/8 > maxBytes { // a damaged footer can claim any number of rows
+					return ErrTooLarge
+				}
+				if err := d.MarkDeleted(firstRow, keep, columns); err != nil {
+					return err
+				}
+				for j, kept := range keep {
+					if row := firstRow + int64(j); !kept {
+						if missing := row/8 + 1 - int64(len(bitmaps[i])); missing > 0 {
+							if size.Add(missing) > maxBytes {
+								return ErrTooLarge
+							}
+							bitmaps[i] = append(bitmaps[i], make([]byte, missing)...)
+						}
+						bitmaps[i][row/8] |= 1 << (row % 8)
+					}
+				}
+				return nil
+			}}, nil
 		}
-		return &Deletes{Columns: slices.Concat(d.Columns, columns), MarkDeleted: func(firstRow int64, keep []bool, all []arrow.Array) error {
-			if err := d.MarkDeleted(firstRow, keep, all[:len(d.Columns)]); err != nil {
+		for b, err := range scan.Read(ctx, []File{f}) {
+			if err != nil {
 				return err
 			}
-			return mark(firstRow, keep, all[len(d.Columns):])
-		}}, nil
-	}
-	return f
+			b.Release()
+		}
+		return nil
+	})
+	return bitmaps, err
 }
