@@ -30,6 +30,7 @@ func (t *Table) DeleteRows(ctx context.Context, where *filter.Expr) (_ RewriteRe
 		if err != nil {
 			return err
 		}
+		w.unlock()
 		return w.remove(ctx, deletes)
 	})
 }
@@ -145,6 +146,7 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, d
 		n.rows += b.NumRows()
 		return nil
 	}
+	w.unlock()
 	w.added, err = w.e.Write(ctx, w.writer(), w.IO, commit.WriteInput{Rows: src, Caster: caster, Rules: rules, Check: checkAndCount})
 	for _, f := range w.added {
 		n.written += f.Count()

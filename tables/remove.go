@@ -25,6 +25,9 @@ type deletePredicate struct {
 	columns  []string // names of the columns that matches reads
 	// matches reports for each row whether it is selected. The batch must contain columns, in the stored types.
 	matches func(arrow.RecordBatch) ([]bool, error)
+	// find, if not nil, replaces matches: it returns the selected rows of the tasks' files. scan reads columns, and skips row
+	// groups by mayMatch.
+	find func(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error)
 }
 
 // where returns a predicate that selects the rows where cond is true.
@@ -46,12 +49,12 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 // remove adds the deletion of the selected rows to w. It keeps files without such rows, drops files whose bounds show
 // that they contain only such rows, and rewrites the other files.
 func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
-	if w.t.CurrentSnapshot() == nil {
-		return nil
-	}
-	tasks, err := datafile.Tasks(ctx, w.t)
-	if err != nil {
-		return err
+	var tasks []table.FileScanTask
+	var err error
+	if w.t.CurrentSnapshot() != nil {
+		if tasks, err = datafile.Tasks(ctx, w.t); err != nil {
+			return err
+		}
 	}
 	dropped := map[string]bool{}
 	var touched []table.FileScanTask
@@ -63,7 +66,7 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 			dropped[task.File.FilePath()] = true
 			continue
 		}
-		if canMatch && !w.rewriteAll {
+		if canMatch && !w.rewriteAll && deletes.find == nil {
 			if canMatch, err = w.containsDeleted(ctx, task, deletes); err != nil {
 				return err
 			}
@@ -71,6 +74,17 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 		if canMatch || w.rewriteAll {
 			touched = append(touched, task)
 		}
+	}
+	w.found = nil
+	if deletes.find != nil {
+		scan, err := w.scanOf(ctx, deletes)
+		if err != nil {
+			return err
+		}
+		if w.found, err = deletes.find(ctx, scan, w.t, touched); err != nil {
+			return err
+		}
+		touched = slices.DeleteFunc(touched, func(task table.FileScanTask) bool { return !w.rewriteAll && w.found[task.File.FilePath()] == nil })
 	}
 	groups, err := w.groupFiles(ctx, touched, dropped)
 	if err != nil {
@@ -119,13 +133,21 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 	return groups, nil
 }
 
-// containsDeleted reports whether a file contains rows to delete. It reads only row groups that can contain such rows.
-func (w *rewrite) containsDeleted(ctx context.Context, task table.FileScanTask, deletes *deletePredicate) (bool, error) {
+// scanOf returns a scan of the columns of deletes. It reads only row groups that can contain rows to delete.
+func (w *rewrite) scanOf(ctx context.Context, deletes *deletePredicate) (*datafile.Scan, error) {
 	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), deletes.columns, nil)
+	if err == nil {
+		scan.MayMatch = deletes.mayMatch
+	}
+	return scan, err
+}
+
+// containsDeleted reports whether a file contains rows to delete.
+func (w *rewrite) containsDeleted(ctx context.Context, task table.FileScanTask, deletes *deletePredicate) (bool, error) {
+	scan, err := w.scanOf(ctx, deletes)
 	if err != nil {
 		return false, err
 	}
-	scan.MayMatch = deletes.mayMatch
 	for b, err := range scan.Read(ctx, datafile.ToRead(w.t, []table.FileScanTask{task})) {
 		if err != nil {
 			return false, err
@@ -149,18 +171,24 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 		}
 		return kept, err
 	})
+	if deletes.find != nil { // reading the files already omits the rows
+		dropDeleted = func(rows sorted.Batches) sorted.Batches { return rows }
+	}
 	for _, task := range group {
 		w.oldFiles = append(w.oldFiles, task.File)
+		w.result.Deleted += w.found.Count(task.File.FilePath())
 	}
 	var files []iceberg.DataFile
 	var err error
 	if w.def.Order == nil {
-		files, err = datafile.Write(ctx, w.writer(), w.def.Stored, dropDeleted(datafile.ReadRows(ctx, w.t, group)), 0)
+		files, err = datafile.Write(ctx, w.writer(), w.def.WithLineage(w.t.Metadata().Version()).Stored, dropDeleted(datafile.ReadRows(ctx, w.t, group, w.found)), 0)
 	} else {
 		current := w.series(w.t)
 		var inputs []*series.File
 		for _, task := range group {
-			inputs = append(inputs, current.File(task))
+			f := current.File(task)
+			f.Deleted = w.found
+			inputs = append(inputs, f)
 		}
 		files, err = current.Rewrite(ctx, inputs, w.series(w.writer()), sorted.All, dropDeleted)
 	}

@@ -35,6 +35,7 @@ func (e *DuplicateError) As(target any) bool { return publicerror.As(e, target) 
 // may contain duplicates among themselves. It returns the files to add, some of which it may write, and the files that
 // they replace.
 func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.DataFile) (add, replaced []iceberg.DataFile, err error) {
+	s = s.withLineage()
 	written := s.Written(added)
 	existing = OverlappingFiles(existing, written)
 	if len(existing) == 0 || s.Merging() == sorted.All {
