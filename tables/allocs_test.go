@@ -19,10 +19,7 @@ func scanThousand(tb testing.TB) func() {
 		tb.Fatal(err)
 	}
 	return func() {
-		t, err := b.Table(tb.Context(), "t")
-		if err != nil {
-			tb.Fatal(err)
-		}
+		t := b.Table("t")
 		r, err := t.Scan(tb.Context(), nil)
 		if err != nil {
 			tb.Fatal(err)
@@ -61,7 +58,7 @@ func TestAllocations(t *testing.T) {
 	r := rowsOf(1)
 	r.Next()
 	if n := testing.AllocsPerRun(500, func() {
-		if _, err := b.Put(t.Context(), "a", oneBatch(r.RecordBatch()), PutAppend, nil); err != nil {
+		if _, err := b.Table("a").Put(t.Context(), oneBatch(r.RecordBatch()), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}); n > 36 {

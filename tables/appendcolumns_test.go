@@ -38,7 +38,7 @@ func TestAppendMissingColumns(t *testing.T) {
 		var missing []string
 		put := func(o PutOptions, fields ...arrow.Field) error {
 			o.MissingColumns = &missing
-			_, err := b.Put(t.Context(), "t", nullsOf(fields...), PutAppend, &o)
+			_, err := b.Table("t").Put(t.Context(), nullsOf(fields...), PutAppend, &o)
 			return err
 		}
 		if err := put(PutOptions{}, n, s); err != nil || missing != nil {
@@ -64,7 +64,7 @@ func TestAppendDifferentValueKind(t *testing.T) {
 		if values == "" {
 			m = arrow.Metadata{}
 		}
-		_, err := b.Put(t.Context(), name, nullsOf(arrow.Field{Name: "v", Type: arrow.PrimitiveTypes.Int64, Nullable: true, Metadata: m}), PutAppend, nil)
+		_, err := b.Table(name).Put(t.Context(), nullsOf(arrow.Field{Name: "v", Type: arrow.PrimitiveTypes.Int64, Nullable: true, Metadata: m}), PutAppend, nil)
 		return err
 	}
 	for _, kinds := range [][2]string{{"period[D]", "period[M]"}, {"period[D]", ""}, {"", "period[D]"}} {
@@ -86,10 +86,10 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("b")
 	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
-	if _, err := b.Put(t.Context(), "t", nullsOf(n), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), nullsOf(n), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	e, release, err := b.acquire("t")
+	e, release, err := b.Table("t").acquire()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 		}
 		changeErr := make(chan error, 1)
 		go func() {
-			err := b.SetSettings(t.Context(), "t", Settings{Evolution: []Evolution{"", definition.Flexible}[attempts%2]})
+			err := b.Table("t").SetSettings(t.Context(), Settings{Evolution: []Evolution{"", definition.Flexible}[attempts%2]})
 			_, tailErr := e.HasTail(t.Context())
 			changeErr <- errors.Join(err, tailErr)
 		}()

@@ -52,13 +52,10 @@ func TestArrivalWithinPut(t *testing.T) {
 		for i := range int64(10_000) {
 			rows = append(rows, tick{i % 4, "late", 240_000 + i, 0})
 		}
-		if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 1000), PutAppend, o); err != nil {
+		if _, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, 1000), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
-		table, err := s.Bucket("b").Table(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := s.Bucket("b").Table(name)
 		if i, err := table.Info(t.Context()); err != nil || i.Files < 12 {
 			t.Fatalf("the put wrote %d files, want at least 12; error: %v", i.Files, err)
 		}
@@ -90,7 +87,7 @@ func TestArrivalAcrossCompaction(t *testing.T) {
 	}
 	var all []tick
 	for _, rows := range [][]tick{{{1, "a", 1, 0}}, {{2, "a", 2, 0}, {20, "first", 3, 0}}, large} {
-		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 100_000), PutAppend, o); err != nil {
+		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 100_000), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, rows...)
@@ -111,14 +108,14 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
 		b := s.Bucket("b")
 		o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
-		v, err := b.Put(t.Context(), "t", ticksOf([]tick{{1, "a", 1, 0}}, 1), PutAppend, o)
+		v, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{1, "a", 1, 0}}, 1), PutAppend, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Put(t.Context(), "t", ticksOf([]tick{{2, "a", 2, 0}}, 1), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{2, "a", 2, 0}}, 1), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
-		_, err = b.Put(t.Context(), "t", ticksOf([]tick{{2, "a", 3, 0}, {3, "a", 3, 0}}, 2), PutReplace, &PutOptions{Over: &v})
+		_, err = b.Table("t").Put(t.Context(), ticksOf([]tick{{2, "a", 3, 0}, {3, "a", 3, 0}}, 2), PutReplace, &PutOptions{Over: &v})
 		if !errors.Is(err, ErrConflict) && (rule != RefuseDuplicate || !errors.As(err, new(*DuplicateError))) {
 			t.Errorf("%s: Put with Over: error = %v, want ErrConflict, or a DuplicateError for RefuseDuplicate", rule, err)
 		}
@@ -140,7 +137,7 @@ func TestSeveralPutsInTransaction(t *testing.T) {
 			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 			o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
 			if !created {
-				if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf([]tick{{1, "a", 0, 0}}, 1), PutAppend, o); err != nil {
+				if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf([]tick{{1, "a", 0, 0}}, 1), PutAppend, o); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -202,16 +199,13 @@ func TestExtremeTimes(t *testing.T) {
 						b.Field(2).(*array.Int64Builder).Append(n)
 					}
 				}
-				if _, err := s.Bucket("b").Put(t.Context(), "t", oneBatch(b.NewRecordBatch()), PutAppend, &PutOptions{Settings: &Settings{Time: "t", Keys: []string{"f"}, OnDuplicate: KeepLast}}); err != nil {
+				if _, err := s.Bucket("b").Table("t").Put(t.Context(), oneBatch(b.NewRecordBatch()), PutAppend, &PutOptions{Settings: &Settings{Time: "t", Keys: []string{"f"}, OnDuplicate: KeepLast}}); err != nil {
 					t.Fatalf("%v: Put: %v", unit, err)
 				}
 			}
 			for n := range int64(4) {
 				put(n)
-				table, err := s.Bucket("b").Table(t.Context(), "t")
-				if err != nil {
-					t.Fatal(err)
-				}
+				table := s.Bucket("b").Table("t")
 				for rows, o := range map[int]*ScanOptions{6: nil, 2: {Last: 2}, 1: {Limit: 1}} {
 					got, err := readAll(t.Context(), table, o)
 					if err != nil || len(got) != rows || slices.ContainsFunc(got, func(v int64) bool { return v != n }) {
@@ -238,17 +232,14 @@ func TestMergeManyOverlappingFiles(t *testing.T) {
 	var want []tick
 	for i := range int64(60) {
 		rows := []tick{{0, "a", i, 0}, {100 + i, "a", i, 0}}
-		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 2), PutAppend, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
+		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 2), PutAppend, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
 			t.Fatal(err)
 		}
 		want = append(want, rows...)
 	}
 	slices.SortStableFunc(want, func(a, b tick) int { return int(a.ts - b.ts) })
 	wantTicks(t, s, "t", want)
-	table, err := s.Bucket("b").Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := s.Bucket("b").Table("t")
 	before := runtime.NumGoroutine()
 	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
@@ -309,7 +300,7 @@ func TestPutToFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 4 {
-			_, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 1000), PutAppend, &PutOptions{Settings: &Settings{Time: time}})
+			_, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 1000), PutAppend, &PutOptions{Settings: &Settings{Time: time}})
 			if !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("time column %q: Put error = %v, want ENOSPC", time, err)
 			}
@@ -328,7 +319,7 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = s.Bucket("b").Put(t.Context(), "t", oneBatch(batch), PutAppend, nil)
+		_, err = s.Bucket("b").Table("t").Put(t.Context(), oneBatch(batch), PutAppend, nil)
 		return err
 	}
 	if err := put(a, `[{"ts":"2024-01-02 00:00:00Z","k":"a","v":1}]`); err != nil {
@@ -337,7 +328,7 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 	if err := put(b, `[{"ts":null,"k":"a","v":2},{"ts":"2024-01-01 00:00:00Z","k":"a","v":3}]`); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Bucket("b").SetSettings(t.Context(), "t", Settings{Time: "ts", Partition: PartitionDay, OnDuplicate: KeepLast}); err != nil {
+	if err := a.Bucket("b").Table("t").SetSettings(t.Context(), Settings{Time: "ts", Partition: PartitionDay, OnDuplicate: KeepLast}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -362,11 +353,11 @@ func TestCorrectionKeepsArrival(t *testing.T) {
 	b := s.Bucket("b")
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}
 	for _, rows := range [][]tick{{{5, "a", 1, 0}, {9, "last", 4, 0}}, {{5, "b", 2, 0}}, {{5, "c", 3, 0}}} {
-		if _, err := b.Put(t.Context(), "t", ticksOf(rows, 10), PutAppend, o); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := b.DeleteRows(t.Context(), "t", filterOf(t, "v = 4")); err != nil {
+	if _, err := b.Table("t").DeleteRows(t.Context(), filterOf(t, "v = 4")); err != nil {
 		t.Fatal(err)
 	}
 	wantTicks(t, s, "t", []tick{{5, "a", 1, 0}, {5, "b", 2, 0}, {5, "c", 3, 0}})

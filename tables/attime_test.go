@@ -28,7 +28,7 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	}
 	wantRowsAt := func(b *Bucket, when time.Time, want ...int64) {
 		t.Helper()
-		table, err := b.Table(t.Context(), "t", AtTime(when))
+		table, err := b.Table("t").At(t.Context(), AtTime(when))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,11 +53,11 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	pause()
 	wantRowsAt(b, time.Now(), 9)
 	wantRowsAt(b, afterRow1, 1)
-	if _, err := b.Table(t.Context(), "t", AtTime(before)); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "every version contains rows put after") {
+	if _, err := b.Table("t").At(t.Context(), AtTime(before)); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "every version contains rows put after") {
 		t.Fatalf(`Table error = %v, want ErrNotFound with the text "every version contains rows put after"`, err)
 	}
 	mustPut(t, b, "t", PutAppend, 10)
-	pinned, err := b.Table(t.Context(), "t", AtTime(pause()))
+	pinned, err := b.Table("t").At(t.Context(), AtTime(pause()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestAtTimeDuringPuts(t *testing.T) {
 	for range 2 {
 		writers.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := b.Put(t.Context(), "t", rowsOf(time.Now().UnixMilli()), PutAppend, nil); err != nil {
+				if _, err := b.Table("t").Put(t.Context(), rowsOf(time.Now().UnixMilli()), PutAppend, nil); err != nil {
 					t.Error(err)
 					return
 				}
@@ -96,7 +96,7 @@ func TestAtTimeDuringPuts(t *testing.T) {
 		})
 	}
 	readAtTime := func(when time.Time) []int64 {
-		table, err := b.Table(t.Context(), "t", AtTime(when))
+		table, err := b.Table("t").At(t.Context(), AtTime(when))
 		if err != nil {
 			t.Error(err)
 			return nil
@@ -162,7 +162,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 	}
 	reached, proceed, upsertErr := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
-		_, err := b.Upsert(t.Context(), "t", &slowReader{rows, 0, reached, proceed}, &UpsertOptions{Keys: []string{"n"}})
+		_, err := b.Table("t").Upsert(t.Context(), &slowReader{rows, 0, reached, proceed}, &UpsertOptions{Keys: []string{"n"}})
 		upsertErr <- err
 	}()
 	<-reached
@@ -172,7 +172,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 	defer cancel()
 	tableErr := make(chan error, 1)
 	go func() {
-		_, err := b.Table(ctx, "t", AtTime(time.Now()))
+		_, err := b.Table("t").At(ctx, AtTime(time.Now()))
 		tableErr <- err
 	}()
 	select {
@@ -187,7 +187,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 	if err := <-upsertErr; err != nil {
 		t.Fatal(err)
 	}
-	table, err := b.Table(t.Context(), "t", AtTime(time.Now()))
+	table, err := b.Table("t").At(t.Context(), AtTime(time.Now()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestFoldOfDuplicates(t *testing.T) {
 	b := s.Bucket("b")
 	put := func(r array.RecordReader, o *PutOptions) {
 		t.Helper()
-		if _, err := b.Put(t.Context(), "t", r, PutAppend, o); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), r, PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -237,7 +237,7 @@ func TestAtTimeBeforeFoldedRow(t *testing.T) {
 	mustPut(t, b, "t", PutAppend, 2)
 	read := func(when time.Time) []int64 {
 		t.Helper()
-		table, err := b.Table(t.Context(), "t", AtTime(when))
+		table, err := b.Table("t").At(t.Context(), AtTime(when))
 		if err != nil {
 			t.Fatal(err)
 		}

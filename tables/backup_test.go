@@ -50,13 +50,13 @@ func TestBackup(t *testing.T) {
 	if err := bucketOne.Delete(ctx, "plain"); err != nil {
 		t.Fatal(err)
 	}
-	if err := bucketOne.EditRules(ctx, "", RuleEdit{Remove: []string{"few"}}); err != nil {
+	if err := bucketOne.EditRules(ctx, RuleEdit{Remove: []string{"few"}}); err != nil {
 		t.Fatal(err)
 	}
 	mustPut(t, bucketOne, "new", PutAppend, 1)
 	tuesday := backup("tuesday", 2, 2)
 	// Backing up a change of metadata copies no data.
-	if err := bucketOne.ChangeMetadata(ctx, "new", MetadataChange{Set: Metadata{"a": "b"}}); err != nil {
+	if err := bucketOne.Table("new").ChangeMetadata(ctx, MetadataChange{Set: Metadata{"a": "b"}}); err != nil {
 		t.Fatal(err)
 	}
 	backup("metadata", 3, 0)

@@ -20,8 +20,7 @@ func TestChunks(t *testing.T) {
 	for i := range int64(5) {
 		mustPut(t, b, "a", PutAppend, sequence(10*i, 10)...)
 	}
-	table, err := b.Table(t.Context(), "a")
-	mustSucceed(t, err)
+	table := b.Table("a")
 	for rows, want := range map[int64]string{1: "", 7: "[7 7 7 7 7 7 7 1]", 10: "[10 10 10 10 10]", 25: "[25 25]", 49: "[49 1]", 1000: "[50]"} {
 		r, err := table.Scan(t.Context(), &ScanOptions{ChunkRows: rows})
 		mustSucceed(t, err)
@@ -52,7 +51,7 @@ func TestLock(t *testing.T) {
 		for range 4 {
 			workers.Go(func() {
 				for range 20 {
-					l, err := s.Bucket("b").Lock(t.Context(), "a")
+					l, err := s.Bucket("b").Table("a").Lock(t.Context())
 					if err != nil {
 						t.Error(err)
 						return
@@ -70,14 +69,14 @@ func TestLock(t *testing.T) {
 	}
 	workers.Wait()
 	s := mustOpen(t, dir, &Options{NoTail: true})
-	l, err := s.Bucket("b").Lock(t.Context(), "a")
+	l, err := s.Bucket("b").Table("a").Lock(t.Context())
 	mustSucceed(t, err)
-	otherLock, err := s.Bucket("").Lock(t.Context(), "a")
+	otherLock, err := s.Bucket("").Table("a").Lock(t.Context())
 	mustSucceed(t, err)
 	mustSucceed(t, otherLock.Unlock())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := s.Bucket("b").Lock(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.Bucket("b").Table("a").Lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Lock error = %v, want context.DeadlineExceeded", err)
 	}
 	mustSucceed(t, l.Unlock())

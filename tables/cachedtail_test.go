@@ -26,7 +26,7 @@ func TestCachedTail(t *testing.T) {
 				value++
 				all[i] = tick{random.Int64N(n), "a", value % 100, 0}
 			}
-			if _, err := b.Put(t.Context(), "t", ticksOf(all, rows), PutAppend, &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}); err != nil {
+			if _, err := b.Table("t").Put(t.Context(), ticksOf(all, rows), PutAppend, &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -35,10 +35,7 @@ func TestCachedTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		put(n)
-		table, err := b.Table(t.Context(), "t")
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := b.Table("t")
 		isCached := func() bool {
 			v, release, err := table.pinnedView(t.Context())
 			if err != nil {

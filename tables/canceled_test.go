@@ -43,10 +43,7 @@ func TestCanceledContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := b.Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("t")
 	where, err := filter.Parse("n < 5")
 	if err != nil {
 		t.Fatal(err)
@@ -54,20 +51,23 @@ func TestCanceledContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errSibling)
 	for call, do := range map[string]func() error{
-		"open":          func() error { _, err := Open(ctx, t.TempDir(), nil); return err },
-		"append":        func() error { _, err := b.Put(ctx, "t", rowsOf(1), PutAppend, nil); return err },
-		"create":        func() error { _, err := b.Put(ctx, "new", rowsOf(1), PutError, nil); return err },
-		"replace":       func() error { _, err := b.Put(ctx, "t", rowsOf(1), PutReplace, nil); return err },
-		"upsert":        func() error { _, err := b.Upsert(ctx, "t", rowsOf(1), &UpsertOptions{Keys: []string{"n"}}); return err },
-		"delete rows":   func() error { _, err := b.DeleteRows(ctx, "t", where); return err },
+		"open":    func() error { _, err := Open(ctx, t.TempDir(), nil); return err },
+		"append":  func() error { _, err := b.Table("t").Put(ctx, rowsOf(1), PutAppend, nil); return err },
+		"create":  func() error { _, err := b.Table("new").Put(ctx, rowsOf(1), PutError, nil); return err },
+		"replace": func() error { _, err := b.Table("t").Put(ctx, rowsOf(1), PutReplace, nil); return err },
+		"upsert": func() error {
+			_, err := b.Table("t").Upsert(ctx, rowsOf(1), &UpsertOptions{Keys: []string{"n"}})
+			return err
+		},
+		"delete rows":   func() error { _, err := b.Table("t").DeleteRows(ctx, where); return err },
 		"delete":        func() error { return b.Delete(ctx, "t") },
 		"delete bucket": func() error { return s.DeleteBucket(ctx, "b", true) },
 		"update": func() error {
 			return s.Update(ctx, func(x *Txn) error { return x.Put("b", "t", rowsOf(1), PutAppend, nil) })
 		},
-		"settings":        func() error { return b.SetSettings(ctx, "t", Settings{}) },
-		"metadata":        func() error { return b.SetMetadata(ctx, "t", Metadata{"a": "b"}) },
-		"evolve":          func() error { return b.Evolve(ctx, "t", ColumnChange{Op: "drop", Column: "s"}) },
+		"settings":        func() error { return b.Table("t").SetSettings(ctx, Settings{}) },
+		"metadata":        func() error { return b.Table("t").SetMetadata(ctx, Metadata{"a": "b"}) },
+		"evolve":          func() error { return b.Table("t").Evolve(ctx, ColumnChange{Op: "drop", Column: "s"}) },
 		"snapshot":        func() error { _, err := b.Snapshot(ctx, "again"); return err },
 		"snapshots":       func() error { _, err := b.Snapshots(ctx); return err },
 		"restore":         func() error { return b.Restore(ctx, name) },
@@ -77,7 +77,7 @@ func TestCanceledContext(t *testing.T) {
 		"compact":         func() error { _, err := s.Compact(ctx, nil); return err },
 		"expire":          func() error { _, err := s.Expire(ctx, nil); return err },
 		"verify":          func() error { _, err := s.Verify(ctx, nil); return err },
-		"table":           func() error { _, err := b.Table(ctx, "t"); return err },
+		"table":           func() error { _, err := b.Table("t").Info(ctx); return err },
 		"tables":          func() error { return lastError(b.Tables(ctx, nil)) },
 		"buckets":         func() error { return lastError(s.Buckets(ctx)) },
 		"exists":          func() error { _, err := b.Exists(ctx); return err },
@@ -85,11 +85,11 @@ func TestCanceledContext(t *testing.T) {
 		"tail":            func() error { _, err := table.Scan(ctx, &ScanOptions{Last: 5}); return err },
 		"versions":        func() error { _, err := table.Versions(ctx); return err },
 		"lock": func() error {
-			lock, err := b.Lock(t.Context(), "t")
+			lock, err := b.Table("t").Lock(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = b.Lock(ctx, "t")
+			_, err = b.Table("t").Lock(ctx)
 			return errors.Join(err, lock.Unlock())
 		},
 	} {
@@ -117,15 +117,15 @@ func TestContextCanceledDuringCall(t *testing.T) {
 	mustPut(t, b, "t", PutError, sequence(0, 1000)...)
 	for name, put := range map[string]func(ctx context.Context, r array.RecordReader) error{
 		"append": func(ctx context.Context, r array.RecordReader) error {
-			_, err := b.Put(ctx, "t", r, PutAppend, nil)
+			_, err := b.Table("t").Put(ctx, r, PutAppend, nil)
 			return err
 		},
 		"replace": func(ctx context.Context, r array.RecordReader) error {
-			_, err := b.Put(ctx, "t", r, PutReplace, nil)
+			_, err := b.Table("t").Put(ctx, r, PutReplace, nil)
 			return err
 		},
 		"upsert": func(ctx context.Context, r array.RecordReader) error {
-			_, err := b.Upsert(ctx, "t", r, &UpsertOptions{Keys: []string{"n"}})
+			_, err := b.Table("t").Upsert(ctx, r, &UpsertOptions{Keys: []string{"n"}})
 			return err
 		},
 	} {
@@ -134,10 +134,7 @@ func TestContextCanceledDuringCall(t *testing.T) {
 		wantCanceled(t, name, put(ctx, batches))
 	}
 	mustPut(t, b, "long", PutError, sequence(0, 200_000)...)
-	table, err := b.Table(t.Context(), "long")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("long")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	r, err := table.Scan(ctx, &ScanOptions{ChunkRows: 10})

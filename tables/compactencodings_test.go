@@ -36,7 +36,7 @@ func TestCompactReencodesOldFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := b.Put(t.Context(), "t", oneBatch(rb.NewRecordBatch()), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), oneBatch(rb.NewRecordBatch()), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -22,7 +22,7 @@ func TestCompression(t *testing.T) {
 			rb.Field(0).(*array.Int64Builder).Append(int64(i))
 			rb.Field(1).(*array.StringBuilder).Append(fmt.Sprintf("https://example.com/%d/page/%x", i%977, i*7919))
 		}
-		if _, err := b.Put(t.Context(), name, oneBatch(rb.NewRecordBatch()), PutReplace, &PutOptions{Settings: s}); err != nil {
+		if _, err := b.Table(name).Put(t.Context(), oneBatch(rb.NewRecordBatch()), PutReplace, &PutOptions{Settings: s}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -50,13 +50,13 @@ func TestCompression(t *testing.T) {
 	if 4*small > 3*fast {
 		t.Errorf("the small file has %d bytes, want at most three quarters of %d", small, fast)
 	}
-	if err := b.SetSettings(t.Context(), "small", Settings{}); err != nil {
+	if err := b.Table("small").SetSettings(t.Context(), Settings{}); err != nil {
 		t.Fatal(err)
 	}
 	check("small", "ZSTD", "ZSTD") // existing files stay as they are
 	put("small", nil)
 	check("small", "UNCOMPRESSED", "SNAPPY")
-	if err := b.SetSettings(t.Context(), "fast", Settings{Compression: "tiny"}); err == nil || !strings.Contains(err.Error(), `unknown compression "tiny": use one of ["fast" "small"]`) {
+	if err := b.Table("fast").SetSettings(t.Context(), Settings{Compression: "tiny"}); err == nil || !strings.Contains(err.Error(), `unknown compression "tiny": use one of ["fast" "small"]`) {
 		t.Errorf("SetSettings with an unknown compression: error = %v, want an error that lists the valid ones", err)
 	}
 }

@@ -34,7 +34,7 @@ func TestReadersDuringFolds(t *testing.T) {
 	defer cancel()
 	writers.Go(func() {
 		for n := int64(1); ctx.Err() == nil; n++ {
-			if _, err := b.Put(ctx, "a", rowsOf(n), PutAppend, nil); err != nil {
+			if _, err := b.Table("a").Put(ctx, rowsOf(n), PutAppend, nil); err != nil {
 				if ctx.Err() == nil {
 					t.Error(err)
 				}
@@ -85,7 +85,7 @@ func TestManyWriters(t *testing.T) {
 			g.Go(func() {
 				for i := range putsPerWriter {
 					n := int64(w*putsPerWriter + i)
-					if _, err := s.Bucket("x").Put(t.Context(), fmt.Sprint(n%3), rowsOf(n), PutAppend, nil); err != nil {
+					if _, err := s.Bucket("x").Table(fmt.Sprint(n%3)).Put(t.Context(), rowsOf(n), PutAppend, nil); err != nil {
 						t.Error(err)
 					}
 				}
@@ -134,7 +134,7 @@ func TestForeignCommits(t *testing.T) {
 	})
 	g.Go(func() {
 		for n := range int64(putsPerWriter) {
-			if _, err := b.Put(t.Context(), "a", rowsOf(1+n), PutAppend, nil); err != nil {
+			if _, err := b.Table("a").Put(t.Context(), rowsOf(1+n), PutAppend, nil); err != nil {
 				t.Error(err)
 			}
 			if _, err := s.Fold(t.Context(), nil); err != nil {
@@ -159,7 +159,7 @@ func TestForeignCommits(t *testing.T) {
 	if err := foreign.Commit(t.Context(), nil, &icecat.Change{Namespace: defaultNamespace, Name: "a", Base: cur, IOs: []*icecat.FileIO{foreign.NewIO()}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Table(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
+	if _, err := b.Table("a").Info(t.Context()); !errors.Is(err, ErrNotFound) {
 		t.Fatalf("Table error = %v, want ErrNotFound", err)
 	}
 	mustPut(t, b, "a", PutAppend, 7)
@@ -225,7 +225,7 @@ func twoTails(t *testing.T, h hooks) error {
 	mustPut(t, stores[0].Bucket(""), "a", PutAppend, 0)
 	for n := int64(1); n < 20; n++ {
 		s := stores[n%2]
-		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, nil); err != nil {
+		if _, err := s.Bucket("").Table("a").Put(t.Context(), rowsOf(n), PutAppend, nil); err != nil {
 			return err
 		}
 		if n%3 == 0 {

@@ -246,7 +246,7 @@ func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
 }
 
 func (b *Bucket) checksum(ctx context.Context, name string, at At) (*rowsum.Sum, error) {
-	t, err := b.Table(ctx, name, at)
+	t, err := b.Table(name).At(ctx, at)
 	if err != nil {
 		return nil, err
 	}

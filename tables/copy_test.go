@@ -34,7 +34,7 @@ func fullStore(t testing.TB) *Store {
 		_, err := s.Fold(ctx, nil)
 		noError(err)
 	}
-	_, err := b.Put(ctx, "plain", rowsOf(1, 2, 3), PutError, &PutOptions{Metadata: Metadata{"source": "feed", "lots": 100}})
+	_, err := b.Table("plain").Put(ctx, rowsOf(1, 2, 3), PutError, &PutOptions{Metadata: Metadata{"source": "feed", "lots": 100}})
 	noError(err)
 	for range 3 { // equal content in several files
 		mustPut(t, b, "twice", PutAppend, 7, 8)
@@ -55,17 +55,17 @@ func fullStore(t testing.TB) *Store {
 		`[{"at":"2024-01-02 10:00:00Z","sym":"a","price":"9.999"},{"at":"2024-03-02 10:00:00Z","sym":"c","price":null}]`,
 	} {
 		o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: KeepLast}}
-		_, err := b.Put(ctx, "series", series(rows), PutAppend, o)
+		_, err := b.Table("series").Put(ctx, series(rows), PutAppend, o)
 		noError(err)
 		if i == 0 {
 			fold()
-			_, err := b.Partition(ctx, "series", PartitionMonth)
+			_, err := b.Table("series").Partition(ctx, PartitionMonth)
 			noError(err)
 		}
 	}
-	noError(b.EditRules(ctx, "series", RuleEdit{Add: []Rule{{Name: "named", Kind: "not_null", Column: "sym"}}}))
-	noError(b.EditRules(ctx, "", RuleEdit{Add: []Rule{{Name: "few", Kind: "range", Column: "n", Max: "1000000"}}}))
-	noError(b.ChangeMetadata(ctx, "", MetadataChange{Set: Metadata{"country": "US"}}))
+	noError(b.Table("series").EditRules(ctx, RuleEdit{Add: []Rule{{Name: "named", Kind: "not_null", Column: "sym"}}}))
+	noError(b.EditRules(ctx, RuleEdit{Add: []Rule{{Name: "few", Kind: "range", Column: "n", Max: "1000000"}}}))
+	noError(b.ChangeMetadata(ctx, MetadataChange{Set: Metadata{"country": "US"}}))
 	mustPut(t, s.Bucket(""), "default's", PutAppend, 5)
 	return s
 }
@@ -86,18 +86,17 @@ func stateOf(t testing.TB, s *Store) map[string]string {
 		b := s.Bucket(bucket)
 		meta, err := b.Metadata(ctx)
 		check(err)
-		rules, err := b.Rules(ctx, "")
+		rules, err := b.Rules(ctx)
 		check(err)
 		states[bucket+"/"] = fmt.Sprint(meta, rules)
 		for info, err := range b.Tables(ctx, nil) {
 			check(err)
-			table, err := b.Table(ctx, info.Name)
-			check(err)
+			table := b.Table(info.Name)
 			schema, err := table.Schema(ctx)
 			check(err)
 			settings, err := table.Settings(ctx)
 			check(err)
-			rules, err := b.Rules(ctx, info.Name)
+			rules, err := b.Table(info.Name).Rules(ctx)
 			check(err)
 			delete(info.Metadata, UpdatedKey)
 			r, err := table.Scan(ctx, &ScanOptions{Dictionaries: true})

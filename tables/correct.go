@@ -23,9 +23,9 @@ import (
 //
 // DeleteRows rewrites only files that contain deleted rows. In a table without a time column, the remaining rows of a
 // rewritten file become the last rows of the table.
-func (b *Bucket) DeleteRows(ctx context.Context, name string, where *filter.Expr) (_ RewriteResult, err error) {
-	defer wrapError(&err, "delete rows of", b.Name(), name)
-	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
+func (t *Table) DeleteRows(ctx context.Context, where *filter.Expr) (_ RewriteResult, err error) {
+	defer wrapError(&err, "delete rows of", t.Bucket().Name(), t.Name())
+	return t.rewrite(ctx, func(ctx context.Context, w *rewrite) error {
 		deletes, err := w.where(where)
 		if err != nil {
 			return err
@@ -44,8 +44,8 @@ type RangeOptions struct {
 // ReplaceRange replaces the rows with times in [from, to) with the rows of r, in one commit. Like DeleteRows, it rewrites
 // only files that contain replaced rows. A zero time means no bound. If a row of r is outside the range or has no time,
 // ReplaceRange returns an error. It reads r to the end and does not release it.
-func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Time, r array.RecordReader, o *RangeOptions) (_ RewriteResult, err error) {
-	defer wrapError(&err, "replace a range of", b.Name(), name)
+func (t *Table) ReplaceRange(ctx context.Context, from, to time.Time, r array.RecordReader, o *RangeOptions) (_ RewriteResult, err error) {
+	defer wrapError(&err, "replace a range of", t.Bucket().Name(), t.Name())
 	if from.IsZero() && to.IsZero() {
 		return RewriteResult{}, errors.New("the range has no bounds: set its start or its end")
 	}
@@ -53,13 +53,13 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 		return RewriteResult{}, fmt.Errorf("the range from %s to %s is empty: its end must be after its start", filter.TimeText(from), filter.TimeText(to))
 	}
 	o = cmp.Or(o, &RangeOptions{})
-	src, err := datafile.Gather(r, b.store().opts.FoldBytes)
+	src, err := datafile.Gather(r, t.store().opts.FoldBytes)
 	if err != nil {
 		return RewriteResult{}, err
 	}
 	defer src.Release()
 	var added newRows
-	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
+	return t.rewrite(ctx, func(ctx context.Context, w *rewrite) error {
 		between, err := series.TimeRange(w.def.Logical, cmp.Or(o.TimeColumn, w.def.Settings.Time), from, to)
 		if err != nil {
 			return err

@@ -27,7 +27,7 @@ func benchmarkCorrect(b *testing.B, name string, partition Partition, rows int, 
 		b.Cleanup(func() { _ = os.RemoveAll(dir) })
 		bucket := mustOpen(b, dir, &Options{NoTail: true}).Bucket("")
 		o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: partition}}
-		if _, err := bucket.Put(ctx, "t", evenlySpaced(rows, step), PutAppend, o); err != nil {
+		if _, err := bucket.Table("t").Put(ctx, evenlySpaced(rows, step), PutAppend, o); err != nil {
 			b.Fatal(err)
 		}
 		return bucket
@@ -43,12 +43,14 @@ func benchmarkCorrect(b *testing.B, name string, partition Partition, rows int, 
 			if err != nil {
 				return RewriteResult{}, err
 			}
-			return t.DeleteRows(ctx, "t", cond)
+			return t.Table("t").DeleteRows(ctx, cond)
 		}},
 		{"range", func(t *Bucket) (RewriteResult, error) {
-			return t.ReplaceRange(ctx, "t", start, end, evenlySpaced(0, step), nil)
+			return t.Table("t").ReplaceRange(ctx, start, end, evenlySpaced(0, step), nil)
 		}},
-		{"upsert", func(t *Bucket) (RewriteResult, error) { return t.Upsert(ctx, "t", evenlySpaced(rows/100, step), nil) }},
+		{"upsert", func(t *Bucket) (RewriteResult, error) {
+			return t.Table("t").Upsert(ctx, evenlySpaced(rows/100, step), nil)
+		}},
 	} {
 		b.Run(name+"/"+c.name, func(b *testing.B) {
 			for b.Loop() {
@@ -65,10 +67,7 @@ func benchmarkCorrect(b *testing.B, name string, partition Partition, rows int, 
 	}
 	b.Run(name+"/plan", func(b *testing.B) {
 		t := newTable(b)
-		table, err := t.Table(ctx, "t")
-		if err != nil {
-			b.Fatal(err)
-		}
+		table := t.Table("t")
 		for b.Loop() {
 			r, err := table.Scan(ctx, &ScanOptions{From: start, To: start.Add(step)})
 			if err != nil {

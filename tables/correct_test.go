@@ -21,7 +21,7 @@ func deleteWhere(t testing.TB, b *Bucket, name, where string) RewriteResult {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := b.DeleteRows(t.Context(), name, cond)
+	result, err := b.Table(name).DeleteRows(t.Context(), cond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,10 +30,7 @@ func deleteWhere(t testing.TB, b *Bucket, name, where string) RewriteResult {
 
 func filesOf(t testing.TB, b *Bucket, name string) (paths []string) {
 	t.Helper()
-	table, err := b.Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table(name)
 	m, err := table.ScanPlan(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +150,7 @@ func TestDeleteRowsUnknown(t *testing.T) {
 				}
 			}
 			batch := rb.NewRecordBatch()
-			if _, err := b.Put(t.Context(), name, oneBatch(batch), PutAppend, nil); err != nil {
+			if _, err := b.Table(name).Put(t.Context(), oneBatch(batch), PutAppend, nil); err != nil {
 				t.Fatal(err)
 			}
 			bound, err := cond.Bind(batch.Schema())
@@ -189,10 +186,7 @@ func TestDeleteRowsUnknown(t *testing.T) {
 
 func columnTexts(t testing.TB, b *Bucket, name, column string) (all []string) {
 	t.Helper()
-	table, err := b.Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table(name)
 	r, err := table.Scan(t.Context(), &ScanOptions{Columns: []string{column}})
 	if err != nil {
 		t.Fatal(err)

@@ -223,7 +223,7 @@ func (r *crashRun) run(crashes int) (err error) {
 			ns := sequence(next, count)
 			next += count
 			after[name] = append(slices.Clone(after[name]), ns...)
-			op = func() error { _, err := b.Put(ctx, name, rowsOf(ns...), mode, nil); return err }
+			op = func() error { _, err := b.Table(name).Put(ctx, rowsOf(ns...), mode, nil); return err }
 		case 5, 6:
 			op = func() error { _, err := s.Fold(ctx, nil); return err }
 		case 7:

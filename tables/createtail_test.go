@@ -16,7 +16,7 @@ func TestCreateInTail(t *testing.T) {
 	b := s.Bucket("")
 	put := func(n int64, id string) {
 		t.Helper()
-		if v, err := b.Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: id, Metadata: Metadata{"k": fmt.Sprint(n)}}); v != 0 || err != nil {
+		if v, err := b.Table("a").Put(t.Context(), rowsOf(n), PutAppend, &PutOptions{ID: id, Metadata: Metadata{"k": fmt.Sprint(n)}}); v != 0 || err != nil {
 			t.Fatalf("Put = version %+v, error %v; want version 0", v, err)
 		}
 	}
@@ -59,7 +59,7 @@ func TestCreateInTail(t *testing.T) {
 		t.Fatalf("Fold = %+v, %v; want Rows 2", r, err)
 	}
 	repeatPut := func() Version {
-		v, err := b.Put(t.Context(), "a", rowsOf(1), PutAppend, &PutOptions{ID: "x"})
+		v, err := b.Table("a").Put(t.Context(), rowsOf(1), PutAppend, &PutOptions{ID: "x"})
 		_ = err
 		return v
 	}
@@ -83,7 +83,7 @@ func TestConcurrentCreates(t *testing.T) {
 	for i, s := range stores {
 		g.Go(func() {
 			for n := range tables {
-				if _, err := s.Bucket("").Put(t.Context(), fmt.Sprint(n), rowsOf(int64(i)), PutAppend, nil); err != nil {
+				if _, err := s.Bucket("").Table(fmt.Sprint(n)).Put(t.Context(), rowsOf(int64(i)), PutAppend, nil); err != nil {
 					t.Error(err)
 				}
 			}

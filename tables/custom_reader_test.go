@@ -52,7 +52,7 @@ func TestReaderOfQueue(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := b.Put(t.Context(), "queue", queue, tables.PutAppend, nil); err != nil {
+		if _, err := b.Table("queue").Put(t.Context(), queue, tables.PutAppend, nil); err != nil {
 			t.Errorf("put of row %d (0 means no row): %v", n, err)
 		}
 	}
@@ -89,7 +89,7 @@ func TestCustomReader(t *testing.T) {
 	b, custom := tablestest.Open(t, nil).Bucket("b"), &customReader{RecordReader: rows}
 	put := func() {
 		t.Helper()
-		if _, err := b.Put(t.Context(), "own", custom, tables.PutAppend, nil); err != nil {
+		if _, err := b.Table("own").Put(t.Context(), custom, tables.PutAppend, nil); err != nil {
 			t.Error(err)
 		}
 	}

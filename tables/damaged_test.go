@@ -88,12 +88,12 @@ func TestOpenDamaged(t *testing.T) {
 			_, _, err := read(ctx, b, "bad")
 			wantDamagedError("read", err)
 			for _, m := range []PutMode{PutAppend, PutReplace, PutError} {
-				_, err = b.Put(ctx, "bad", rowsOf(9), m, nil)
+				_, err = b.Table("bad").Put(ctx, rowsOf(9), m, nil)
 				wantDamagedError("put", err)
 			}
-			_, err = b.Upsert(ctx, "bad", rowsOf(9), &UpsertOptions{Keys: []string{"n"}})
+			_, err = b.Table("bad").Upsert(ctx, rowsOf(9), &UpsertOptions{Keys: []string{"n"}})
 			wantDamagedError("upsert", err)
-			wantDamagedError("evolve", b.Evolve(ctx, "bad", ColumnChange{Op: "drop", Column: "s"}))
+			wantDamagedError("evolve", b.Table("bad").Evolve(ctx, ColumnChange{Op: "drop", Column: "s"}))
 			// Maintenance continues with the other tables, and reports the damaged one.
 			r, err := s.Fold(ctx, nil)
 			wantDamagedError("fold", err)

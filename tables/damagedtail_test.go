@@ -57,7 +57,7 @@ func TestDamagedTail(t *testing.T) {
 		if _, _, err := read(ctx, b, "bad"); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "tail key "+uuid) || !strings.Contains(err.Error(), "bad") {
 			t.Errorf("read error = %v, want ErrDamaged with the table and the tail key %s", err, uuid)
 		}
-		if _, err := b.Put(ctx, "bad", rowsOf(9), PutAppend, nil); !errors.Is(err, ErrDamaged) {
+		if _, err := b.Table("bad").Put(ctx, rowsOf(9), PutAppend, nil); !errors.Is(err, ErrDamaged) {
 			t.Errorf("Put error = %v, want ErrDamaged", err)
 		}
 		if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) != 1 || findings[0].Table != "bad" {

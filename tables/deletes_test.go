@@ -22,10 +22,7 @@ import (
 // foreignCommit commits to a table as another program would.
 func foreignCommit(t *testing.T, s *Store, name string, do func(*table.Transaction) error) {
 	t.Helper()
-	tab, err := s.Bucket("").Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tab := s.Bucket("").Table(name)
 	v, err := tab.view(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
@@ -79,10 +76,7 @@ func TestForeignDeletes(t *testing.T) {
 				}
 				return tx.NewRowDelta(nil).AddDeletes(files...).Commit(t.Context())
 			})
-			tab, err := b.Table(t.Context(), "t")
-			if err != nil {
-				t.Fatal(err)
-			}
+			tab := b.Table("t")
 			v, err := tab.view(t.Context(), false)
 			if err != nil {
 				t.Fatal(err)

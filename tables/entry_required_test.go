@@ -49,25 +49,25 @@ func TestNullsFromEarlierVersions(t *testing.T) {
 		"fold":     func(s *Store, _ *Bucket) error { _, err := s.Fold(t.Context(), nil); return err },
 		"snapshot": func(_ *Store, b *Bucket) error { _, err := b.Snapshot(t.Context(), "s"); return err },
 		"evolve": func(_ *Store, b *Bucket) error {
-			return b.Evolve(t.Context(), "t", ColumnChange{Op: AddColumn, Column: "z", Type: "int64"})
+			return b.Table("t").Evolve(t.Context(), ColumnChange{Op: AddColumn, Column: "z", Type: "int64"})
 		},
-		"migrate": func(_ *Store, b *Bucket) error { _, err := b.Migrate(t.Context(), "t", 1, keepBatch); return err },
+		"migrate": func(_ *Store, b *Bucket) error { _, err := b.Table("t").Migrate(t.Context(), 1, keepBatch); return err },
 		"put": func(_ *Store, b *Bucket) error {
-			_, err := b.Put(t.Context(), "t", readerOf(t, good), PutAppend, nil)
+			_, err := b.Table("t").Put(t.Context(), readerOf(t, good), PutAppend, nil)
 			return err
 		},
 		"upsert": func(_ *Store, b *Bucket) error {
-			_, err := b.Upsert(t.Context(), "t", readerOf(t, good), &UpsertOptions{Keys: []string{"a"}})
+			_, err := b.Table("t").Upsert(t.Context(), readerOf(t, good), &UpsertOptions{Keys: []string{"a"}})
 			return err
 		},
-		"delete": func(_ *Store, b *Bucket) error { _, err := b.DeleteRows(t.Context(), "t", secondRow); return err },
+		"delete": func(_ *Store, b *Bucket) error { _, err := b.Table("t").DeleteRows(t.Context(), secondRow); return err },
 	}
 	for name, operation := range operations {
 		for _, settings := range []*Settings{nil, {Time: "a"}} {
 			t.Run(fmt.Sprintf("%s, in order %v", name, settings != nil), func(t *testing.T) {
 				s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 				b := s.Bucket("b")
-				if _, err := b.Put(t.Context(), "t", readerOf(t, good), PutAppend, &PutOptions{Settings: settings}); err != nil {
+				if _, err := b.Table("t").Put(t.Context(), readerOf(t, good), PutAppend, &PutOptions{Settings: settings}); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := s.Fold(t.Context(), nil); err != nil {
@@ -96,7 +96,7 @@ func TestNullsFromEarlierVersions(t *testing.T) {
 				if _, err := s.Verify(t.Context(), nil); err != nil {
 					t.Error(err)
 				}
-				if _, err := b.Put(t.Context(), "t", readerOf(t, bad), PutAppend, nil); err != nil { // the table accepts nulls now
+				if _, err := b.Table("t").Put(t.Context(), readerOf(t, bad), PutAppend, nil); err != nil { // the table accepts nulls now
 					t.Error(err)
 				}
 				if _, err := s.Fold(t.Context(), nil); err != nil {

@@ -47,10 +47,7 @@ func readerOf(t *testing.T, batches ...arrow.RecordBatch) array.RecordReader {
 // rowTexts returns each row of a table as text.
 func rowTexts(t *testing.T, b *Bucket, name string) (all []string) {
 	t.Helper()
-	table, err := b.Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table(name)
 	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -79,32 +76,29 @@ func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, text string
 	for _, noTail := range []bool{false, true} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: noTail})
 		b := s.Bucket("b")
-		if _, err := b.Put(ctx, "t", readerOf(t, good), PutError, nil); err != nil {
+		if _, err := b.Table("t").Put(ctx, readerOf(t, good), PutError, nil); err != nil {
 			t.Fatal(err)
 		}
 		want := rowTexts(t, b, "t")
-		table, err := b.Table(ctx, "t")
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := b.Table("t")
 		vs, err := table.Versions(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
 		operations := map[string]func() error{
-			"append":  func() error { _, err := b.Put(ctx, "t", readerOf(t, bad), PutAppend, nil); return err },
-			"replace": func() error { _, err := b.Put(ctx, "t", readerOf(t, bad), PutReplace, nil); return err },
-			"create":  func() error { _, err := b.Put(ctx, "new", readerOf(t, bad), PutError, nil); return err },
+			"append":  func() error { _, err := b.Table("t").Put(ctx, readerOf(t, bad), PutAppend, nil); return err },
+			"replace": func() error { _, err := b.Table("t").Put(ctx, readerOf(t, bad), PutReplace, nil); return err },
+			"create":  func() error { _, err := b.Table("new").Put(ctx, readerOf(t, bad), PutError, nil); return err },
 			"append after a valid batch": func() error {
-				_, err := b.Put(ctx, "t", readerOf(t, good, bad), PutAppend, nil)
+				_, err := b.Table("t").Put(ctx, readerOf(t, good, bad), PutAppend, nil)
 				return err
 			},
 			"upsert": func() error {
-				_, err := b.Upsert(ctx, "t", readerOf(t, bad), &UpsertOptions{Keys: []string{"a"}})
+				_, err := b.Table("t").Upsert(ctx, readerOf(t, bad), &UpsertOptions{Keys: []string{"a"}})
 				return err
 			},
 			"migrate": func() error {
-				_, err := b.Migrate(ctx, "t", 1, func(old arrow.RecordBatch) (arrow.RecordBatch, error) {
+				_, err := b.Table("t").Migrate(ctx, 1, func(old arrow.RecordBatch) (arrow.RecordBatch, error) {
 					if old.NumRows() == 0 {
 						return bad.NewSlice(0, 0), nil
 					}
@@ -117,7 +111,7 @@ func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, text string
 		if len(vs) > 0 {
 			version := vs[len(vs)-1].Version
 			operations["replace a version"] = func() error {
-				_, err := b.Put(ctx, "t", readerOf(t, bad), PutReplace, &PutOptions{Over: &version})
+				_, err := b.Table("t").Put(ctx, readerOf(t, bad), PutReplace, &PutOptions{Over: &version})
 				return err
 			}
 		}
@@ -220,7 +214,7 @@ func TestTailsFromEarlierVersions(t *testing.T) {
 		for _, bySnapshot := range []bool{false, true} {
 			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 			b := s.Bucket("b")
-			if _, err := b.Put(ctx, "t", readerOf(t, good), PutAppend, nil); err != nil {
+			if _, err := b.Table("t").Put(ctx, readerOf(t, good), PutAppend, nil); err != nil {
 				t.Fatal(err)
 			}
 			appendUnchecked(t, s, bad)

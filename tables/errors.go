@@ -29,6 +29,9 @@ var (
 	// ErrReadOnly is wrapped by the error from an operation that would change a read-only Store.
 	ErrReadOnly = commit.ErrReadOnly
 
+	// ErrPinned is wrapped by the error from an operation that would change a Table that At has pinned to an old state.
+	ErrPinned = errors.New("the Table is pinned to an old state by At: use the Table from Bucket.Table")
+
 	// ErrClosed is wrapped by the error from every operation on a closed Store.
 	ErrClosed = partd.ErrClosed
 

@@ -3,7 +3,6 @@ package tables
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -11,7 +10,6 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/commit"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/schema"
 )
@@ -230,31 +228,22 @@ func (n pandasNames) rename(m arrow.Metadata) (arrow.Metadata, error) {
 // Evolve changes a table's columns, in one commit. Existing rows have null in added columns. Older versions keep dropped
 // columns and old names. Widening an integer to float64 rewrites the table's files, and fails if a value cannot be
 // represented exactly. Other changes do not rewrite files.
-func (b *Bucket) Evolve(ctx context.Context, name string, changes ...ColumnChange) error {
-	return b.updateWithRetry(ctx, func(t *Txn) error { return t.Evolve(b.Name(), name, changes...) })
+func (t *Table) Evolve(ctx context.Context, changes ...ColumnChange) error {
+	return t.update(ctx, "evolve", func(txn *Txn) error { return txn.Evolve(t.Bucket().Name(), t.Name(), changes...) })
 }
 
 // SetEvolution sets which column changes a table allows, and keeps its other settings.
-func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) error {
-	return b.store().Update(ctx, func(t *Txn) error {
-		if err := e.Check(); err != nil {
-			return &OpError{Op: "set the evolution of", Bucket: b.Name(), Table: name, Err: err}
-		}
-		return t.editSettings("set the evolution of", b.Name(), name, func(s *Settings) { s.Evolution = e })
+func (t *Table) SetEvolution(ctx context.Context, e Evolution) error {
+	const op = "set the evolution of"
+	if err := e.Check(); err != nil {
+		return t.error(op, err)
+	}
+	return t.update(ctx, op, func(txn *Txn) error {
+		return txn.editSettings(op, t.Bucket().Name(), t.Name(), func(s *Settings) { s.Evolution = e })
 	})
 }
 
-// updateWithRetry calls Update. If the table was changed concurrently, it calls Update again.
-func (b *Bucket) updateWithRetry(ctx context.Context, f func(*Txn) error) (err error) {
-	for range commit.MaxAttempts {
-		if err = b.store().Update(ctx, f); !errors.Is(err, commit.ErrStale) {
-			break
-		}
-	}
-	return err
-}
-
-// Evolve is like Bucket.Evolve, but is part of the transaction.
+// Evolve is like Table.Evolve, but is part of the transaction.
 func (t *Txn) Evolve(bucket, name string, changes ...ColumnChange) (err error) {
 	defer wrapError(&err, "evolve", bucket, name)
 	c, err := t.existing(bucket, name)

@@ -41,7 +41,7 @@ func jsonRows(t testing.TB, columns, rows string) array.RecordReader {
 // tableText returns the columns and rows of a table as text.
 func tableText(t testing.TB, b *Bucket, name string, o *ScanOptions, at ...At) string {
 	t.Helper()
-	table, err := b.Table(t.Context(), name, at...)
+	table, err := b.Table(name).At(t.Context(), at...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestEvolutionOfPuts(t *testing.T) {
 					dir := t.TempDir()
 					s := mustOpen(t, dir, &Options{NoTail: mode == "commits", FoldAge: -1})
 					b := s.Bucket("b")
-					if _, err := b.Put(t.Context(), "t", jsonRows(t, table, row), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
+					if _, err := b.Table("t").Put(t.Context(), jsonRows(t, table, row), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
 						t.Fatal(err)
 					}
 					if mode == "folded" {
@@ -130,7 +130,7 @@ func TestEvolutionOfPuts(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					_, err := b.Put(t.Context(), "t", jsonRows(t, c.put, c.row), PutAppend, nil)
+					_, err := b.Table("t").Put(t.Context(), jsonRows(t, c.put, c.row), PutAppend, nil)
 					if !strings.HasPrefix(want, "column") {
 						if err != nil {
 							t.Fatal(err)
@@ -164,13 +164,13 @@ func TestEvolve(t *testing.T) {
 	b := s.Bucket("b")
 	put := func(columns, row string) {
 		t.Helper()
-		if _, err := b.Put(t.Context(), "t", jsonRows(t, columns, row), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), jsonRows(t, columns, row), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	evolve := func(changes ...ColumnChange) {
 		t.Helper()
-		if err := b.Evolve(t.Context(), "t", changes...); err != nil {
+		if err := b.Table("t").Evolve(t.Context(), changes...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -212,12 +212,12 @@ func TestEvolve(t *testing.T) {
 		{ColumnChange{Op: "add", Column: "a", Type: "int8"}, `column "a"`},
 		{ColumnChange{Op: "rename", Column: "a", To: "b"}, `cannot rename the column to "b"`},
 	} {
-		if err := b.Evolve(t.Context(), "t", c.change); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := b.Table("t").Evolve(t.Context(), c.change); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("Evolve(%+v) error = %v, want it to contain %s", c.change, err, c.want)
 		}
 	}
 	for e, ops := range map[Evolution]string{Strict: "", AddOnly: "add", Compatible: "add widen", Flexible: "add widen rename drop"} {
-		if err := b.SetSettings(t.Context(), "t", Settings{Evolution: e}); err != nil {
+		if err := b.Table("t").SetSettings(t.Context(), Settings{Evolution: e}); err != nil {
 			t.Fatal(err)
 		}
 		for _, op := range []string{"add", "widen", "rename", "drop"} {
@@ -225,13 +225,13 @@ func TestEvolve(t *testing.T) {
 			if op == "add" {
 				change.Column = "added"
 			}
-			err := b.Evolve(t.Context(), "t", change, ColumnChange{Op: "drop", Column: "nope"}) // the second change fails, so Evolve makes neither
+			err := b.Table("t").Evolve(t.Context(), change, ColumnChange{Op: "drop", Column: "nope"}) // the second change fails, so Evolve makes neither
 			if allowed := !strings.Contains(err.Error(), "does not allow the change \""+op); allowed != strings.Contains(ops, op) {
 				t.Errorf("Evolve with %s under evolution %s: error %v, want the change to be allowed: %v", op, e, err, strings.Contains(ops, op))
 			}
 		}
 	}
-	if err := b.SetSettings(t.Context(), "t", Settings{Evolution: "lax"}); err == nil {
+	if err := b.Table("t").SetSettings(t.Context(), Settings{Evolution: "lax"}); err == nil {
 		t.Error(`SetSettings with evolution "lax" succeeded, want an error`)
 	}
 }
@@ -242,10 +242,10 @@ func TestWidenInexact(t *testing.T) {
 	for _, hasTail := range []bool{false, true} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !hasTail})
 		b := s.Bucket("")
-		if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int64", `{"a":9007199254740993}`), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "a int64", `{"a":9007199254740993}`), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
-		err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "a", Type: "float64"})
+		err := b.Table("t").Evolve(t.Context(), ColumnChange{Op: "widen", Column: "a", Type: "float64"})
 		if err == nil || !strings.Contains(err.Error(), `column "a"`) {
 			t.Fatalf(`Evolve error = %v, want an error with the text column "a"`, err)
 		}
@@ -260,12 +260,12 @@ func TestWidenReplaced(t *testing.T) {
 		b := s.Bucket("")
 		options := &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}
 		for _, row := range []string{`{"t":"2026-01-01T00:00:00","a":9007199254740993}`, `{"t":"2026-01-01T00:00:00","a":2}`} {
-			if _, err := b.Put(t.Context(), "t", jsonRows(t, "t timestamp[us]; a int64", row), PutAppend, options); err != nil {
+			if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "t timestamp[us]; a int64", row), PutAppend, options); err != nil {
 				t.Fatal(err)
 			}
 			options = nil
 		}
-		if err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "a", Type: "float64"}); err != nil {
+		if err := b.Table("t").Evolve(t.Context(), ColumnChange{Op: "widen", Column: "a", Type: "float64"}); err != nil {
 			t.Fatal(err)
 		}
 		wantText(t, b, "t", "t timestamp[us]; a float64 | 2026-01-01T00:00:00,2")
@@ -283,13 +283,10 @@ func TestColumnTypes(t *testing.T) {
 	for i, typ := range want {
 		changes = append(changes, ColumnChange{Op: AddColumn, Column: string(rune('A' + i)), Type: ColumnTypeOf(typ)})
 	}
-	if err := b.Evolve(t.Context(), "t", changes...); err != nil {
+	if err := b.Table("t").Evolve(t.Context(), changes...); err != nil {
 		t.Fatal(err)
 	}
-	table, err := b.Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("t")
 	schema, err := table.Schema(t.Context())
 	if err != nil {
 		t.Fatal(err)

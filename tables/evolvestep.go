@@ -191,14 +191,14 @@ func schemaVersion(t *table.Table) (int, error) {
 //
 // The new rows must satisfy the table's rules, except rules about uniqueness and order. Rows in the tail of another
 // Store are not converted; their columns are matched to the new columns by name.
-func (b *Bucket) Migrate(ctx context.Context, name string, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (migrated bool, err error) {
-	err = b.updateWithRetry(ctx, func(t *Txn) error {
-		c, err := t.existing(b.Name(), name)
+func (t *Table) Migrate(ctx context.Context, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (migrated bool, err error) {
+	err = t.update(ctx, "migrate", func(txn *Txn) error {
+		c, err := txn.existing(t.Bucket().Name(), t.Name())
 		if err == nil {
-			migrated, err = t.migrate(c, version, f)
+			migrated, err = txn.migrate(c, version, f)
 		}
 		if err != nil {
-			return &OpError{Op: "migrate", Bucket: b.Name(), Table: name, Err: err}
+			return t.error("migrate", err)
 		}
 		return nil
 	})

@@ -51,7 +51,7 @@ func openBucket(ctx context.Context) (bucket *tables.Bucket, done func()) {
 }
 
 func appendTrades(ctx context.Context, bucket *tables.Bucket) *tables.Table {
-	_, err := tables.Append(ctx, bucket, "trades", []Trade{
+	_, err := tables.Append(ctx, bucket.Table("trades"), []Trade{
 		{At: nineOClock, Sym: "A", Price: 10.5, Size: sql.Null[int64]{V: 100, Valid: true}, Legs: []Leg{{Venue: "X"}}},
 		{At: nineOClock.Add(time.Second), Sym: "BRK.B", Price: 700.25},
 		{At: nineOClock.Add(time.Minute), Sym: "A", Price: 10.75},
@@ -59,10 +59,7 @@ func appendTrades(ctx context.Context, bucket *tables.Bucket) *tables.Table {
 	if err != nil {
 		log.Fatal(err)
 	}
-	table, err := bucket.Table(ctx, "trades")
-	if err != nil {
-		log.Fatal(err)
-	}
+	table := bucket.Table("trades")
 	return table
 }
 
@@ -136,19 +133,19 @@ func ExampleRecords() {
 		return
 	}
 	defer rows.Release()
-	v, err := bucket.Put(ctx, "trades", rows, tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}}})
+	v, err := bucket.Table("trades").Put(ctx, rows, tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}}})
 	fmt.Println(v, err)
 	// Output:
 	// 1 <nil>
 }
 
 // This example drops a column and adds another, whose type is given as an Arrow type.
-func ExampleBucket_Evolve() {
+func ExampleTable_Evolve() {
 	ctx := context.Background()
 	bucket, done := openBucket(ctx)
 	defer done()
 	table := appendTrades(ctx, bucket)
-	err := bucket.Evolve(ctx, "trades",
+	err := table.Evolve(ctx,
 		tables.ColumnChange{Op: tables.DropColumn, Column: "legs"},
 		tables.ColumnChange{Op: tables.AddColumn, Column: "note", Type: tables.ColumnTypeOf(arrow.BinaryTypes.String)})
 	if err != nil {

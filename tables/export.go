@@ -38,7 +38,7 @@ func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows 
 		if errors.Is(err, output.ErrExists) {
 			err = fmt.Errorf("%w: %s", ErrExists, path)
 		}
-		wrapOnce(&err, &OpError{Op: "export", Bucket: t.bucket().name, Table: t.orZero().name.Name})
+		wrapOnce(&err, &OpError{Op: "export", Bucket: t.Bucket().Name(), Table: t.Name()})
 	}()
 	switch {
 	case o.FileRows < 0:

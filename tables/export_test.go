@@ -49,10 +49,7 @@ func TestExport(t *testing.T) {
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	current, err := b.Table(ctx, "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	current := b.Table("t")
 	info, err := current.Info(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +57,7 @@ func TestExport(t *testing.T) {
 	for n := range int64(50) {
 		mustPut(t, b, "t", PutAppend, 100+n)
 	}
-	old, err := b.Table(ctx, "t", AtVersion(info.Version))
+	old, err := b.Table("t").At(ctx, AtVersion(info.Version))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,10 +125,7 @@ func TestExportFails(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, t.TempDir(), nil)
 	mustPut(t, s.Bucket(""), "t", PutAppend, sequence(0, 1000)...)
-	table, err := s.Bucket("").Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := s.Bucket("").Table("t")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, o := range map[string]*ExportOptions{"file": nil, "parts": {FileRows: 10}} {

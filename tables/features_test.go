@@ -60,7 +60,7 @@ func TestHostileNames(t *testing.T) {
 		t.Fatalf("got %d buckets, want %d", buckets, len(hostile)+1)
 	}
 	for _, name := range []string{"", strings.Repeat("x", 256), "a\x00b", "\xff"} {
-		if _, err := s.Bucket("").Put(t.Context(), name, rowsOf(1), PutAppend, nil); err == nil {
+		if _, err := s.Bucket("").Table(name).Put(t.Context(), rowsOf(1), PutAppend, nil); err == nil {
 			t.Fatalf("Put to table %q succeeded, want an error for the name", name)
 		}
 	}
@@ -91,13 +91,13 @@ func TestFailedPutLeavesNoFiles(t *testing.T) {
 		return &failingReader{r, errReader}
 	}
 	for _, mode := range []PutMode{PutAppend, PutReplace, PutError} {
-		if _, err := b.Put(t.Context(), "a", failingRows(), mode, nil); !errors.Is(err, errReader) {
+		if _, err := b.Table("a").Put(t.Context(), failingRows(), mode, nil); !errors.Is(err, errReader) {
 			t.Fatalf("Put error = %v, want the reader's error", err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := b.Put(ctx, "a", rowsOf(sequence(0, 100)...), PutAppend, nil); !errors.Is(err, context.Canceled) {
+	if _, err := b.Table("a").Put(ctx, rowsOf(sequence(0, 100)...), PutAppend, nil); !errors.Is(err, context.Canceled) {
 		t.Fatalf("Put error = %v, want context.Canceled", err)
 	}
 	if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
@@ -132,7 +132,7 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = b.Put(t.Context(), "a", r, PutAppend, nil)
+		_, err = b.Table("a").Put(t.Context(), r, PutAppend, nil)
 		var se *SchemaError
 		if !errors.As(err, &se) || se.Column != c.column || !strings.Contains(err.Error(), `"a" in bucket "x"`) {
 			t.Errorf("put of %v: error = %v, want a SchemaError for column %q", c.fields, err, c.column)
@@ -146,14 +146,11 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Put(t.Context(), "a", r, PutAppend, nil); err != nil {
+	if _, err := b.Table("a").Put(t.Context(), r, PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		table, err := b.Table(t.Context(), "a")
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := b.Table("a")
 		if got, err := readAll(t.Context(), table, &ScanOptions{Columns: []string{"n"}}); err != nil || !slices.Equal(got, []int64{1, 2}) {
 			t.Fatalf("column n contains %+v, want [1 2]; error: %v", got, err)
 		}
@@ -170,7 +167,7 @@ func TestPutIDs(t *testing.T) {
 	b := s.Bucket("")
 	put := func(m PutMode, id string, ns ...int64) {
 		t.Helper()
-		if _, err := b.Put(t.Context(), "a", rowsOf(ns...), m, &PutOptions{ID: id}); err != nil {
+		if _, err := b.Table("a").Put(t.Context(), rowsOf(ns...), m, &PutOptions{ID: id}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -245,10 +242,7 @@ func TestExpireKeepsFilesBeingRead(t *testing.T) {
 	for range 3 {
 		mustPut(t, b, "a", PutReplace, sequence(0, 100)...)
 	}
-	table, err := b.Table(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("a")
 	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -38,7 +38,7 @@ func foldFreesTailSpace(t *testing.T, background bool) {
 		for i := range rows {
 			rows[i], row = tick{int64(row), "a", int64(row * 7919), 0}, row+1
 		}
-		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, len(rows)), PutAppend, nil); err != nil {
+		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, len(rows)), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -20,7 +20,7 @@ func TestForeignSeries(t *testing.T) {
 	const day = 24 * 60 * 60
 	put := func(rows ...tick) {
 		t.Helper()
-		if _, err := b.Put(t.Context(), "t", ticksOf(rows, 10), PutAppend, o); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -29,7 +29,7 @@ func TestForeignSeries(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(tick{day, "a", 5, 0}) // replaces the row with v = 3
-	if _, err := b.DeleteRows(t.Context(), "t", filterOf(t, "v = 4")); err != nil {
+	if _, err := b.Table("t").DeleteRows(t.Context(), filterOf(t, "v = 4")); err != nil {
 		t.Fatal(err)
 	}
 	const script = `
@@ -63,10 +63,7 @@ if sys.argv[2] == "append":
 			"[{0 b 2} {86400 a 5}]":       {Limit: 2, ChunkRows: 1},
 			"[{259200 a 10} {259200 z 9} {345600 z 6}]": {From: time.Unix(3*day, 0)},
 		} {
-			table, err := b.Table(t.Context(), "t")
-			if err != nil {
-				t.Fatal(err)
-			}
+			table := b.Table("t")
 			if got, err := ticksFrom(table.Scan(t.Context(), o)); err != nil || fmt.Sprint(got) != text {
 				t.Errorf("Scan(%+v) = %v, want %s; error: %v", o, got, text, err)
 			}

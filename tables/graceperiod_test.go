@@ -32,13 +32,10 @@ func TestGracePeriodRestarts(t *testing.T) {
 		t.Fatal("Expire recorded no unused files before the commit")
 	}
 	for _, drop := range []func() error{
-		func() error { _, err := b.Put(t.Context(), "a", rowsOf(2), PutReplace, nil); return err },
+		func() error { _, err := b.Table("a").Put(t.Context(), rowsOf(2), PutReplace, nil); return err },
 		func() error { return b.Delete(t.Context(), "a") },
 	} {
-		table, err := b.Table(t.Context(), "a")
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := b.Table("a")
 		r, err := table.Scan(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)

@@ -67,14 +67,11 @@ func readAll(ctx context.Context, t *Table, o *ScanOptions) (ns []int64, err err
 
 // read returns the sorted numbers of a table; ok is false if the table does not exist.
 func read(ctx context.Context, b *Bucket, name string) (ns []int64, ok bool, err error) {
-	t, err := b.Table(ctx, name)
+	ns, err = readAll(ctx, b.Table(name), nil)
 	if errors.Is(err, ErrNotFound) {
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, err
-	}
-	if ns, err = readAll(ctx, t, nil); err != nil {
 		return nil, false, err
 	}
 	slices.Sort(ns)
@@ -97,7 +94,7 @@ func mustOpen(t testing.TB, dir string, o *Options) *Store {
 
 func mustPut(t testing.TB, b *Bucket, name string, m PutMode, ns ...int64) Version {
 	t.Helper()
-	v, err := b.Put(t.Context(), name, rowsOf(ns...), m, nil)
+	v, err := b.Table(name).Put(t.Context(), rowsOf(ns...), m, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

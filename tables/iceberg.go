@@ -24,42 +24,43 @@ import (
 // current state.
 var ErrRequirement = errors.New("the table has changed since the change was prepared")
 
-// FoldOnLoadProperty is a table property. If it is "false", Bucket.Iceberg ignores [IcebergOptions].Fold.
+// FoldOnLoadProperty is a table property. If it is "false", Table.Iceberg ignores [IcebergOptions].Fold.
 const FoldOnLoadProperty = "partd.fold-on-load"
 
-// IcebergOptions configures Bucket.Iceberg. Nil or the zero value means no fold.
+// IcebergOptions configures Table.Iceberg. Nil or the zero value means no fold.
 type IcebergOptions struct {
 	Fold bool // first move the tail's rows into files (a fold), because other engines see only files
 
-	// Every is the minimum interval between folds: if the newest version is younger, Bucket.Iceberg does not fold.
+	// Every is the minimum interval between folds: if the newest version is younger, Table.Iceberg does not fold.
 	Every time.Duration
 
-	// Admit, if not nil, is called before a fold, and can delay or reject the fold. When Bucket.Iceberg returns, it
+	// Admit, if not nil, is called before a fold, and can delay or reject the fold. When Table.Iceberg returns, it
 	// calls release.
 	Admit func(context.Context) (release func(), err error)
 }
 
-// Iceberg returns a table in the form that other Iceberg engines read.
-func (b *Bucket) Iceberg(ctx context.Context, name string, o *IcebergOptions) (_ *table.Table, err error) {
-	defer wrapError(&err, "load", b.Name(), name)
-	n, err := b.check(name)
+// Iceberg returns the table in the form that other Iceberg engines read. t must not be pinned.
+func (t *Table) Iceberg(ctx context.Context, o *IcebergOptions) (_ *table.Table, err error) {
+	defer wrapError(&err, "load", t.Bucket().Name(), t.Name())
+	n, err := t.checkUnpinned()
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.store().cat.Load(ctx, n.Namespace, n.Name)
-	if err != nil || o == nil || !o.Fold || b.store().opts.ReadOnly || t.Properties()[FoldOnLoadProperty] == "false" {
-		return t, notFound(err)
+	cat := t.store().cat
+	loaded, err := cat.Load(ctx, n.Namespace, n.Name)
+	if err != nil || o == nil || !o.Fold || t.store().opts.ReadOnly || loaded.Properties()[FoldOnLoadProperty] == "false" {
+		return loaded, notFound(err)
 	}
-	if s := t.CurrentSnapshot(); s != nil && o.Every > 0 && time.Since(time.UnixMilli(s.TimestampMs)) < o.Every {
-		return t, nil
+	if s := loaded.CurrentSnapshot(); s != nil && o.Every > 0 && time.Since(time.UnixMilli(s.TimestampMs)) < o.Every {
+		return loaded, nil
 	}
-	e, release, err := b.acquire(name)
+	e, release, err := t.acquire()
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	if hasTail, err := e.HasTail(ctx); err != nil || !hasTail {
-		return t, err
+		return loaded, err
 	}
 	if o.Admit != nil {
 		release, err := o.Admit(ctx)
@@ -71,18 +72,18 @@ func (b *Bucket) Iceberg(ctx context.Context, name string, o *IcebergOptions) (_
 	if _, err := e.Fold(ctx); err != nil {
 		return nil, err
 	}
-	t, err = b.store().cat.Load(ctx, n.Namespace, n.Name)
-	return t, notFound(err)
+	loaded, err = cat.Load(ctx, n.Namespace, n.Name)
+	return loaded, notFound(err)
 }
 
-// MetadataSize returns the size of a table's JSON metadata, in bytes. Bucket.Iceberg needs several times as much memory.
-func (b *Bucket) MetadataSize(ctx context.Context, name string) (_ int64, err error) {
-	defer wrapError(&err, "load", b.Name(), name)
-	n, err := b.check(name)
+// MetadataSize returns the size of the table's JSON metadata, in bytes. t must not be pinned. Table.Iceberg needs several times as much memory.
+func (t *Table) MetadataSize(ctx context.Context) (_ int64, err error) {
+	defer wrapError(&err, "load", t.Bucket().Name(), t.Name())
+	n, err := t.checkUnpinned()
 	if err != nil {
 		return 0, err
 	}
-	size, err := b.store().cat.MetadataSize(ctx, n.Namespace, n.Name)
+	size, err := t.store().cat.MetadataSize(ctx, n.Namespace, n.Name)
 	return size, notFound(err)
 }
 
@@ -104,10 +105,10 @@ func (b *Bucket) Create(ctx context.Context, m Metadata) (err error) {
 	return err
 }
 
-// Rename renames a table and moves it to the bucket to. If to contains a table newName, the error wraps [ErrExists].
-func (b *Bucket) Rename(ctx context.Context, name string, to *Bucket, newName string) (err error) {
-	defer wrapError(&err, "rename", b.Name(), name)
-	n, err := b.check(name)
+// Rename renames the table and moves it to the bucket to. If to contains a table newName, the error wraps [ErrExists].
+func (t *Table) Rename(ctx context.Context, to *Bucket, newName string) (err error) {
+	defer wrapError(&err, "rename", t.Bucket().Name(), t.Name())
+	n, err := t.checkUnpinned()
 	if err != nil {
 		return err
 	}
@@ -118,11 +119,12 @@ func (b *Bucket) Rename(ctx context.Context, name string, to *Bucket, newName st
 	if err != nil {
 		return err
 	}
-	if err := b.store().cat.Rename(ctx, n, target); err != nil {
+	s := t.store()
+	if err := s.cat.Rename(ctx, n, target); err != nil {
 		return notFound(err)
 	}
 	// Update both names' entries in memory, so that the table's rows in the tail appear under the new name.
-	return errors.Join(b.store().commits.Refresh(ctx, n), b.store().commits.Refresh(ctx, target))
+	return errors.Join(s.commits.Refresh(ctx, n), s.commits.Refresh(ctx, target))
 }
 
 // Namespace returns the bucket's Iceberg namespace.
@@ -156,11 +158,14 @@ func (s *Store) NewIceberg(columns *iceberg.Schema, spec *iceberg.PartitionSpec,
 
 // StageIceberg creates the directory of a table that another engine will create with a later commit. meta must be the
 // result of NewIceberg. If the bucket already contains a table of that name, the error wraps [ErrExists].
-func (b *Bucket) StageIceberg(ctx context.Context, name string, meta table.Metadata) error {
-	if _, err := b.Iceberg(ctx, name, nil); !errors.Is(err, ErrNotFound) {
+func (t *Table) StageIceberg(ctx context.Context, meta table.Metadata) error {
+	if _, err := t.checkUnpinned(); err != nil {
+		return t.error("stage", err)
+	}
+	if _, err := t.Iceberg(ctx, nil); !errors.Is(err, ErrNotFound) {
 		return cmp.Or(err, ErrExists)
 	}
-	return b.store().cat.MakeDirectories(meta.Location())
+	return t.store().cat.MakeDirectories(meta.Location())
 }
 
 // CommitIceberg applies all changes in one commit, or none of them, and returns the changed tables. No two changes may

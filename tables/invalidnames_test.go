@@ -72,7 +72,7 @@ func TestInvalidColumnNames(t *testing.T) {
 				return n
 			}
 			for _, m := range []PutMode{PutAppend, PutReplace, PutError} {
-				_, err := bucket.Put(ctx, "t", rows(), m, nil)
+				_, err := bucket.Table("t").Put(ctx, rows(), m, nil)
 				wantRejected("put", err)
 			}
 			wantRejected("txn", s.Update(ctx, func(x *Txn) error { return x.Put("b", "t", rows(), PutAppend, nil) }))
@@ -84,9 +84,9 @@ func TestInvalidColumnNames(t *testing.T) {
 			}
 			mustPut(t, bucket, "existing", PutReplace, 1)
 			before := countFiles()
-			_, err := bucket.Put(ctx, "existing", rows(), PutReplace, nil)
+			_, err := bucket.Table("existing").Put(ctx, rows(), PutReplace, nil)
 			wantRejected("replace", err)
-			_, err = bucket.Migrate(ctx, "existing", 1, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return b.NewRecordBatch(), nil })
+			_, err = bucket.Table("existing").Migrate(ctx, 1, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return b.NewRecordBatch(), nil })
 			wantRejected("migrate", err)
 			if n := countFiles(); n != before {
 				t.Errorf("after rejected changes, got %d files, want %d", n, before)
@@ -105,20 +105,17 @@ func TestEvolveToInvalidNames(t *testing.T) {
 		{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true}), Nullable: true},
 	}, nil)
 	empty := array.NewRecordBuilder(memory.DefaultAllocator, schema).NewRecordBatch()
-	if _, err := b.Put(ctx, "t", oneBatch(empty), PutReplace, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, oneBatch(empty), PutReplace, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"", "a\x00", "\xff", "s.x", "s", "_row_id"} {
 		for _, c := range []ColumnChange{{Op: "add", Column: name, Type: "int64"}, {Op: "rename", Column: "n", To: name}} {
-			if err := b.Evolve(ctx, "t", c); !errors.As(err, new(*SchemaError)) {
+			if err := b.Table("t").Evolve(ctx, c); !errors.As(err, new(*SchemaError)) {
 				t.Errorf("Evolve with %s of %q: error = %v, want a SchemaError", c.Op, name, err)
 			}
 		}
 	}
-	table, err := b.Table(ctx, "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("t")
 	if got, err := table.Schema(ctx); err != nil || !got.Equal(schema) {
 		t.Errorf("Schema = %+v, %v; want %v", got, err, schema)
 	}

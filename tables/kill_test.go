@@ -40,7 +40,7 @@ func killChild(dir string) error {
 			if op == "replace" {
 				mode = PutReplace
 			}
-			_, err = b.Put(ctx, name, rowsOf(sequence(first, count)...), mode, nil)
+			_, err = b.Table(name).Put(ctx, rowsOf(sequence(first, count)...), mode, nil)
 		case "fold":
 			_, err = s.Fold(ctx, nil)
 		case "compact":

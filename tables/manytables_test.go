@@ -14,7 +14,7 @@ func TestManyTables(t *testing.T) {
 	s := mustOpen(t, dir, &Options{FoldAge: -1, Memory: 1 << 30})
 	b := s.Bucket("b")
 	for i := range n {
-		if _, err := b.Put(t.Context(), fmt.Sprintf("table %05d", i), rowsOf(1), PutAppend, &PutOptions{Metadata: Metadata{"i": i, "group": i % 100}}); err != nil {
+		if _, err := b.Table(fmt.Sprintf("table %05d", i)).Put(t.Context(), rowsOf(1), PutAppend, &PutOptions{Metadata: Metadata{"i": i, "group": i % 100}}); err != nil {
 			t.Fatal(err)
 		}
 	}

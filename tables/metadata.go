@@ -84,15 +84,24 @@ func (c MetadataChange) apply(old map[string]any) (map[string]any, error) {
 	return Metadata(changed).normalize()
 }
 
-// SetMetadata replaces a table's metadata.
-func (b *Bucket) SetMetadata(ctx context.Context, name string, m Metadata) error {
-	return b.ChangeMetadata(ctx, name, MetadataChange{Set: m, Replace: true})
+// SetMetadata replaces the table's metadata.
+func (t *Table) SetMetadata(ctx context.Context, m Metadata) error {
+	return t.ChangeMetadata(ctx, MetadataChange{Set: m, Replace: true})
 }
 
-// ChangeMetadata changes a table's metadata in one commit. If name is "", it changes the bucket's own metadata, and
-// creates the bucket if it is missing.
-func (b *Bucket) ChangeMetadata(ctx context.Context, name string, c MetadataChange) error {
-	return b.store().Update(ctx, func(t *Txn) error { return t.ChangeMetadata(b.Name(), name, c) })
+// ChangeMetadata changes the table's metadata in one commit.
+func (t *Table) ChangeMetadata(ctx context.Context, c MetadataChange) error {
+	return t.update(ctx, "set metadata", func(txn *Txn) error { return txn.ChangeMetadata(t.Bucket().Name(), t.Name(), c) })
+}
+
+// SetMetadata replaces the bucket's own metadata, and creates the bucket if it is missing.
+func (b *Bucket) SetMetadata(ctx context.Context, m Metadata) error {
+	return b.ChangeMetadata(ctx, MetadataChange{Set: m, Replace: true})
+}
+
+// ChangeMetadata changes the bucket's own metadata, and creates the bucket if it is missing.
+func (b *Bucket) ChangeMetadata(ctx context.Context, c MetadataChange) error {
+	return b.store().Update(ctx, func(t *Txn) error { return t.ChangeMetadata(b.Name(), "", c) })
 }
 
 // Metadata returns the bucket's own metadata.
@@ -105,12 +114,12 @@ func (b *Bucket) Metadata(ctx context.Context) (_ Metadata, err error) {
 	return m, err
 }
 
-// SetMetadata is like Bucket.SetMetadata, but is part of the transaction.
+// SetMetadata is like Table.SetMetadata or, if name is "", Bucket.SetMetadata, but is part of the transaction.
 func (t *Txn) SetMetadata(bucket, name string, m Metadata) error {
 	return t.ChangeMetadata(bucket, name, MetadataChange{Set: m, Replace: true})
 }
 
-// ChangeMetadata is like Bucket.ChangeMetadata, but is part of the transaction.
+// ChangeMetadata is like Table.ChangeMetadata or, if name is "", Bucket.ChangeMetadata, but is part of the transaction.
 func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
 	defer wrapError(&err, "set metadata", bucket, name)
 	if c.Set, err = c.Set.normalize(); err != nil {

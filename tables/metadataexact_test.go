@@ -18,15 +18,13 @@ func TestMetadataExact(t *testing.T) {
 	for i, n := range []string{"3.14159265358979323846", "0.10000000000000000001", "12345678901234567890123", "1e400", "-0", "1.0", "1E-400", "1e999999999999"} {
 		want[fmt.Sprint(i)] = json.Number(n)
 	}
-	for _, name := range []string{"", "a"} {
-		mustSucceed(t, b.ChangeMetadata(t.Context(), name, MetadataChange{Set: want}))
-	}
+	mustSucceed(t, b.ChangeMetadata(t.Context(), MetadataChange{Set: want}))
+	mustSucceed(t, b.Table("a").ChangeMetadata(t.Context(), MetadataChange{Set: want}))
 	bucketMetadata, err := b.Metadata(t.Context())
 	if err != nil || fmt.Sprint(bucketMetadata) != fmt.Sprint(want) {
 		t.Errorf("bucket metadata = %v, want %v; error: %v", bucketMetadata, want, err)
 	}
-	table, err := b.Table(t.Context(), "a")
-	mustSucceed(t, err)
+	table := b.Table("a")
 	info, err := table.Info(t.Context())
 	delete(info.Metadata, UpdatedKey)
 	if err != nil || fmt.Sprint(info.Metadata) != fmt.Sprint(want) {
@@ -64,7 +62,7 @@ func TestMetadataExact(t *testing.T) {
 	for i := range 1000 {
 		many[fmt.Sprint("key ", i)] = i
 	}
-	mustSucceed(t, b.SetMetadata(t.Context(), "a", many))
+	mustSucceed(t, b.Table("a").SetMetadata(t.Context(), many))
 	n := 0
 	for _, err := range b.Tables(t.Context(), &Filter{Metadata: many}) {
 		mustSucceed(t, err)
@@ -73,18 +71,18 @@ func TestMetadataExact(t *testing.T) {
 	if n != 1 {
 		t.Errorf("listing with 1000 metadata keys found %d tables, want 1", n)
 	}
-	if err := b.SetMetadata(t.Context(), "a", Metadata{"k": "\xff"}); err == nil {
+	if err := b.Table("a").SetMetadata(t.Context(), Metadata{"k": "\xff"}); err == nil {
 		t.Error("SetMetadata with invalid UTF-8 succeeded, want an error")
 	}
 	deep := strings.Repeat("[", 900) + strings.Repeat("]", 900)
-	if err := b.SetMetadata(t.Context(), "a", Metadata{"k": json.RawMessage(deep)}); err != nil {
+	if err := b.Table("a").SetMetadata(t.Context(), Metadata{"k": json.RawMessage(deep)}); err != nil {
 		t.Error(err)
 	}
 	mustSucceed(t, s.Close())
 	b = mustOpen(t, dir, nil).Bucket("b")
 	wantRows(t, b, "a", 1)
 	deeper := strings.Repeat("[", 1000) + strings.Repeat("]", 1000)
-	if err := b.SetMetadata(t.Context(), "a", Metadata{"k": json.RawMessage(deeper)}); err == nil {
+	if err := b.Table("a").SetMetadata(t.Context(), Metadata{"k": json.RawMessage(deeper)}); err == nil {
 		t.Error("SetMetadata with too many levels succeeded, want an error")
 	}
 	wantRows(t, b, "a", 1)

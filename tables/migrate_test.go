@@ -37,37 +37,34 @@ func TestMigrate(t *testing.T) {
 	}
 	mustPut(t, b, "t", PutAppend, 3)
 	calls := 0
-	if migrated, err := b.Migrate(t.Context(), "t", 2, negateColumn(&calls)); !migrated || err != nil {
+	if migrated, err := b.Table("t").Migrate(t.Context(), 2, negateColumn(&calls)); !migrated || err != nil {
 		t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
 	}
 	wantText(t, b, "t", "minus int64 | -1 | -2 | -3")
 	wantText(t, b, "t", "n int64; s utf8 | 1,row 1 | 2,row 2", AtVersion(1))
 	calls = 0
 	for _, version := range []int{1, 2} {
-		if migrated, err := b.Migrate(t.Context(), "t", version, negateColumn(&calls)); migrated || calls > 0 || err != nil {
+		if migrated, err := b.Table("t").Migrate(t.Context(), version, negateColumn(&calls)); migrated || calls > 0 || err != nil {
 			t.Errorf("Migrate to version %d (not newer) = %v, %v, with %d calls; want false, nil, and no calls", version, migrated, err, calls)
 		}
 	}
-	table, err := b.Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("t")
 	if v, err := table.SchemaVersion(t.Context()); v != 2 || err != nil {
 		t.Errorf("SchemaVersion = %+v, %v; want 2", v, err)
 	}
 	errBroken := errors.New("broken")
-	if migrated, err := b.Migrate(t.Context(), "t", 3, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return nil, errBroken }); migrated || !errors.Is(err, errBroken) {
+	if migrated, err := b.Table("t").Migrate(t.Context(), 3, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return nil, errBroken }); migrated || !errors.Is(err, errBroken) {
 		t.Errorf("Migrate = %+v, %v; want false and errBroken", migrated, err)
 	}
 	wantText(t, b, "t", "minus int64 | -1 | -2 | -3")
-	if _, err := b.Migrate(t.Context(), "none", 1, negateColumn(&calls)); !errors.Is(err, ErrNotFound) {
+	if _, err := b.Table("none").Migrate(t.Context(), 1, negateColumn(&calls)); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Migrate of a missing table: error = %v, want ErrNotFound", err)
 	}
 	// A table without rows is also migrated to the new columns.
-	if _, err := b.Put(t.Context(), "empty", rowsOf(), PutAppend, nil); err != nil {
+	if _, err := b.Table("empty").Put(t.Context(), rowsOf(), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if migrated, err := b.Migrate(t.Context(), "empty", 1, negateColumn(&calls)); !migrated || err != nil {
+	if migrated, err := b.Table("empty").Migrate(t.Context(), 1, negateColumn(&calls)); !migrated || err != nil {
 		t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
 	}
 	wantText(t, b, "empty", "minus int64")
@@ -89,7 +86,7 @@ func TestEvolveDuringAppends(t *testing.T) {
 				return
 			default:
 			}
-			_, err := b.Put(t.Context(), "t", rowsOf(rows), PutAppend, nil)
+			_, err := b.Table("t").Put(t.Context(), rowsOf(rows), PutAppend, nil)
 			if err == nil {
 				rows++
 			} else if !errors.As(err, new(*SchemaError)) { // column s currently has another name
@@ -100,17 +97,15 @@ func TestEvolveDuringAppends(t *testing.T) {
 	})
 	for range rounds(t, "PARTD_EVOLVE_ROUNDS", 6) {
 		for _, c := range []ColumnChange{{Op: "rename", Column: "s", To: "n2"}, {Op: "add", Column: "s", Type: "utf8"}, {Op: "drop", Column: "s"}, {Op: "rename", Column: "n2", To: "s"}} {
-			if err := b.Evolve(t.Context(), "t", c); err != nil {
+			if err := b.Table("t").Evolve(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
 		}
-		version := 0
-		if tb, err := b.Table(t.Context(), "t"); err != nil {
-			t.Fatal(err)
-		} else if version, err = tb.SchemaVersion(t.Context()); err != nil {
+		version, err := b.Table("t").SchemaVersion(t.Context())
+		if err != nil {
 			t.Fatal(err)
 		}
-		if migrated, err := b.Migrate(t.Context(), "t", version+1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return b, nil }); !migrated || err != nil {
+		if migrated, err := b.Table("t").Migrate(t.Context(), version+1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return b, nil }); !migrated || err != nil {
 			t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
 		}
 	}
@@ -143,13 +138,13 @@ func TestEvolveWithAnotherTail(t *testing.T) {
 	withoutTail := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
 	withTail := mustOpen(t, dir, &Options{FoldAge: -1})
 	b := withoutTail.Bucket("")
-	if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := withTail.Bucket("").Put(t.Context(), "t", jsonRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), PutAppend, nil); err != nil {
+	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), jsonRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "a", Type: "float64"}, ColumnChange{Op: "rename", Column: "b", To: "text"},
+	err := b.Table("t").Evolve(t.Context(), ColumnChange{Op: "widen", Column: "a", Type: "float64"}, ColumnChange{Op: "rename", Column: "b", To: "text"},
 		ColumnChange{Op: "drop", Column: "c"}, ColumnChange{Op: "add", Column: "c", Type: "int32"})
 	if err != nil {
 		t.Fatal(err)
@@ -170,13 +165,13 @@ func TestReplaceWithAnotherTail(t *testing.T) {
 	withoutTail := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
 	withTail := mustOpen(t, dir, &Options{FoldAge: -1})
 	b := withoutTail.Bucket("")
-	if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int16; c int32", `{"a":1,"c":1}`), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "a int16; c int32", `{"a":1,"c":1}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := withTail.Bucket("").Put(t.Context(), "t", jsonRows(t, "a int16; c int32", `{"a":2,"c":2}`), PutAppend, nil); err != nil {
+	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), jsonRows(t, "a int16; c int32", `{"a":2,"c":2}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Put(t.Context(), "t", jsonRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), PutReplace, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), PutReplace, nil); err != nil {
 		t.Fatal(err)
 	}
 	const want = "a int16; d utf8 | 3,x"

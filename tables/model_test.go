@@ -79,7 +79,7 @@ func (m *model) step(ctx context.Context) (string, error) {
 			o.Metadata = Metadata{"k": fmt.Sprint(m.next)}
 		}
 		op := fmt.Sprintf("put %v mode %d, %d rows, id %q", n, mode, len(ns), o.ID)
-		_, err := b.Put(ctx, n.Name, rowsOf(ns...), mode, o)
+		_, err := b.Table(n.Name).Put(ctx, rowsOf(ns...), mode, o)
 		return op, m.put(mt, n, ns, mode, o, err)
 	case k == 11:
 		err := b.Delete(ctx, n.Name)
@@ -87,7 +87,7 @@ func (m *model) step(ctx context.Context) (string, error) {
 		return fmt.Sprint("delete ", n), expect(err, mt == nil, ErrNotFound)
 	case k == 12:
 		meta := Metadata{"m": fmt.Sprint(m.next)}
-		err := b.SetMetadata(ctx, n.Name, meta)
+		err := b.Table(n.Name).SetMetadata(ctx, meta)
 		if mt != nil {
 			mt.meta = meta
 		}
@@ -222,10 +222,7 @@ func (m *model) check(ctx context.Context) error {
 		if !slices.Equal(got, want) {
 			return fmt.Errorf("table %v has rows %v, want %v", n, got, want)
 		}
-		t, err := b.Table(ctx, n.Name)
-		if err != nil {
-			return err
-		}
+		t := b.Table(n.Name)
 		info, err := t.Info(ctx)
 		if err != nil {
 			return err
@@ -241,7 +238,7 @@ func (m *model) check(ctx context.Context) error {
 			return fmt.Errorf("table %v has metadata %v, want %v", n, info.Metadata, mt.meta)
 		}
 		for v, rows := range mt.versions {
-			old, err := b.Table(ctx, n.Name, AtVersion(v))
+			old, err := b.Table(n.Name).At(ctx, AtVersion(v))
 			if err != nil {
 				return err
 			}

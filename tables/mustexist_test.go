@@ -24,7 +24,7 @@ func TestPutMustExist(t *testing.T) {
 			}
 			bucket := s.Bucket("")
 			put := func(o *PutOptions, beforeLastBatch func()) error {
-				_, err := bucket.Put(t.Context(), "t", array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
+				_, err := bucket.Table("t").Put(t.Context(), array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
 					for i := range 3 {
 						if i == 2 {
 							beforeLastBatch()
@@ -55,7 +55,7 @@ func TestPutMustExist(t *testing.T) {
 			if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrConflict) {
 				t.Errorf("%s, mode %d: put to a table deleted during the put: error = %v, want ErrNotFound or ErrConflict", name, mode, err)
 			}
-			if _, err := bucket.Table(t.Context(), "t"); !errors.Is(err, ErrNotFound) {
+			if _, err := bucket.Table("t").Info(t.Context()); !errors.Is(err, ErrNotFound) {
 				t.Errorf("%s, mode %d: Table of the deleted table: error = %v, want ErrNotFound", name, mode, err)
 			}
 			if err := s.Close(); err != nil {

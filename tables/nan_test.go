@@ -43,7 +43,7 @@ func TestNaNCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Bucket("b").Put(t.Context(), "t", r, mode, nil); err != nil {
+		if _, err := s.Bucket("b").Table("t").Put(t.Context(), r, mode, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

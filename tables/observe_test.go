@@ -58,16 +58,13 @@ func TestObserver(t *testing.T) {
 	b := s.Bucket("B")
 	mustPut(t, b, "t", PutAppend, 1, 2, 3)
 	n.want(t, `put "B" "t" within "": 3 rows with bytes`)
-	if _, err := b.Put(ctx, "t", rowsOf(1), PutError, nil); !errors.Is(err, ErrExists) {
+	if _, err := b.Table("t").Put(ctx, rowsOf(1), PutError, nil); !errors.Is(err, ErrExists) {
 		t.Fatalf("Put error = %v, want ErrExists", err)
 	}
 	n.want(t, `put "B" "t" within "": 1 rows with bytes, failed`)
 	wantRows(t, b, "t", 1, 2, 3)
 	n.want(t, `scan "B" "t" within "": 3 rows with bytes`)
-	table, err := b.Table(ctx, "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("t")
 	if _, err := table.Scan(ctx, &ScanOptions{Columns: []string{"no"}}); err == nil {
 		t.Fatal("Scan of a missing column succeeded, want an error")
 	}
@@ -82,7 +79,7 @@ func TestObserver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.DeleteRows(ctx, "t", where); err != nil {
+	if _, err := b.Table("t").DeleteRows(ctx, where); err != nil {
 		t.Fatal(err)
 	}
 	n.want(t, `fold "B" "t" within "rewrite": 3 rows`, `rewrite "B" "t" within "": 1 rows`)

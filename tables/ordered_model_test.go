@@ -92,7 +92,7 @@ func (m *seriesModel) put(ctx context.Context, name string) error {
 	}
 	r, rows := s.reader(m.ticks(span), 1+m.rnd.IntN(100))
 	after, rejected := s.put(s.rows, rows)
-	_, err := m.s.Bucket("b").Put(ctx, name, r, PutAppend, &PutOptions{Settings: &s.settings})
+	_, err := m.s.Bucket("b").Table(name).Put(ctx, r, PutAppend, &PutOptions{Settings: &s.settings})
 	var duplicates *DuplicateError
 	switch {
 	case rejected != errors.As(err, &duplicates):
@@ -116,7 +116,7 @@ func (m *seriesModel) replace(ctx context.Context, name string) error {
 	s := &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}}
 	rows := m.ticks(30000)
 	after, rejected := s.put(nil, rows)
-	_, err := m.s.Bucket("b").Put(ctx, name, ticksOf(rows, 50), PutReplace, &PutOptions{Settings: &s.settings})
+	_, err := m.s.Bucket("b").Table(name).Put(ctx, ticksOf(rows, 50), PutReplace, &PutOptions{Settings: &s.settings})
 	if rejected {
 		if !errors.As(err, new(*DuplicateError)) {
 			return fmt.Errorf("got error %w, want a DuplicateError", err)
@@ -147,7 +147,7 @@ func (m *seriesModel) settings(ctx context.Context, name string) error {
 	s.settings = newSettings
 	after, rejected := s.put(nil, s.rows)
 	same := oldSettings.OnDuplicate == newSettings.OnDuplicate && slices.Equal(oldSettings.Keys, newSettings.Keys)
-	err := m.s.Bucket("b").SetSettings(ctx, name, newSettings)
+	err := m.s.Bucket("b").Table(name).SetSettings(ctx, newSettings)
 	if err != nil {
 		s.settings = oldSettings
 	}
@@ -164,7 +164,7 @@ func (m *seriesModel) settings(ctx context.Context, name string) error {
 }
 
 func (m *seriesModel) exists(ctx context.Context, name string) bool {
-	_, err := m.s.Bucket("b").Table(ctx, name)
+	_, err := m.s.Bucket("b").Table(name).Info(ctx)
 	return !errors.Is(err, ErrNotFound) // other errors, such as from a kill, do not mean that the table is missing
 }
 
@@ -227,10 +227,7 @@ func (m *seriesModel) kill(ctx context.Context, name string) error {
 }
 
 func (m *seriesModel) scan(ctx context.Context, name string, o *ScanOptions) ([]tick, error) {
-	t, err := m.s.Bucket("b").Table(ctx, name)
-	if err != nil {
-		return nil, err
-	}
+	t := m.s.Bucket("b").Table(name)
 	return ticksFrom(t.Scan(ctx, o))
 }
 
@@ -243,10 +240,7 @@ func (m *seriesModel) check(ctx context.Context, name string) error {
 	if want := s.read(); err != nil || !slices.Equal(got, want) {
 		return fmt.Errorf("table %s with settings %+v has rows\n%v, want\n%v; error: %w", name, s.settings, got, want, err)
 	}
-	t, err := m.s.Bucket("b").Table(ctx, name)
-	if err != nil {
-		return err
-	}
+	t := m.s.Bucket("b").Table(name)
 	if i, err := t.Info(ctx); err == nil && !(&model{s: m.s}).inTail(tableName{Namespace: "b", Name: name}) {
 		if i.Rows != int64(len(got)) {
 			return fmt.Errorf("%s has %d rows, but Info says %d", name, len(got), i.Rows)
@@ -323,7 +317,7 @@ func (m *seriesModel) checkEnds(ctx context.Context, name string) error {
 
 func (m *seriesModel) checkVersions(ctx context.Context, name string) error {
 	for v, want := range m.tables[name].versions {
-		t, err := m.s.Bucket("b").Table(ctx, name, AtVersion(v))
+		t, err := m.s.Bucket("b").Table(name).At(ctx, AtVersion(v))
 		if err != nil {
 			return err
 		}

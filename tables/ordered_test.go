@@ -68,17 +68,14 @@ func TestBytesReadByScans(t *testing.T) {
 				lastTime = int64(i*rowsPerFile + j)
 				rows[j] = tick{lastTime, fmt.Sprint(rand.Int64()), int64(j), 0}
 			}
-			if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, rowsPerFile), PutAppend, &PutOptions{Settings: settings}); err != nil {
+			if _, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, rowsPerFile), PutAppend, &PutOptions{Settings: settings}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if settings != nil {
 			lastTime = files*rowsPerFile - 1
 		}
-		table, err := s.Bucket("b").Table(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := s.Bucket("b").Table(name)
 		info, err := table.Info(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -137,13 +134,10 @@ func TestRowGroups(t *testing.T) {
 		rows[i] = tick{int64(i), strings.Repeat(fmt.Sprintf("%x", rand.Uint64()), 2), int64(i), 0}
 	}
 	for name, settings := range map[string]*Settings{"series": {Time: "ts"}, "unordered": nil} {
-		if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 100_000), PutAppend, &PutOptions{Settings: settings}); err != nil {
+		if _, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, 100_000), PutAppend, &PutOptions{Settings: settings}); err != nil {
 			t.Fatal(err)
 		}
-		table, err := s.Bucket("b").Table(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := s.Bucket("b").Table(name)
 		info, err := table.Info(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -179,14 +173,14 @@ func TestLargeUnsortedPut(t *testing.T) {
 	for _, rule := range []OnDuplicate{KeepAll, KeepFirst, KeepLast, RefuseDuplicate} {
 		settings := Settings{Time: "ts", OnDuplicate: rule}
 		name := string(rule)
-		_, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 1000), PutAppend, &PutOptions{Settings: &settings})
+		_, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, 1000), PutAppend, &PutOptions{Settings: &settings})
 		if rule == RefuseDuplicate {
 			var duplicates *DuplicateError
 			if !errors.As(err, &duplicates) || len(duplicates.Rows) != 10 || duplicates.Count < 100_000 {
 				t.Errorf("Put error = %v, want a DuplicateError with 10 of at least 100,000 rows", err)
 			}
 			twoRows := ticksOf([]tick{{1, "k", 1, 0}, {1, "k", 2, 0}}, 2) // fit in one file
-			_, err := s.Bucket("b").Put(t.Context(), name, twoRows, PutAppend, &PutOptions{Settings: &settings})
+			_, err := s.Bucket("b").Table(name).Put(t.Context(), twoRows, PutAppend, &PutOptions{Settings: &settings})
 			if !errors.As(err, &duplicates) || duplicates.Count != 1 {
 				t.Errorf("Put of two rows: error = %v, want a DuplicateError with one row", err)
 			}
@@ -233,7 +227,7 @@ func TestRejectsNulls(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = b.Put(t.Context(), "t", oneBatch(batch), PutAppend, o)
+			_, err = b.Table("t").Put(t.Context(), oneBatch(batch), PutAppend, o)
 			return err
 		}
 		bad := map[string]string{
@@ -276,7 +270,7 @@ func TestTimeTypes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Bucket("b").Put(t.Context(), name, oneBatch(batch), PutAppend, &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}); err != nil {
+			if _, err := s.Bucket("b").Table(name).Put(t.Context(), oneBatch(batch), PutAppend, &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}); err != nil {
 				t.Fatalf("%v: Put: %v", typ, err)
 			}
 		}
@@ -289,10 +283,7 @@ func TestTimeTypes(t *testing.T) {
 			t.Fatalf("%v: Fold: %v", typ, err)
 		}
 		put(`[{"t":"2024-01-03` + z + `","n":4},{"t":"2024-01-02` + z + `","n":2}]`)
-		table, err := s.Bucket("b").Table(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := s.Bucket("b").Table(name)
 		for range 2 {
 			for want, o := range map[string]*ScanOptions{
 				"[1 2 4]": nil, "[2 4]": {From: time.Date(2024, 1, 2, 0, 0, 0, 0, time.UTC)}, "[4]": {Last: 1, Columns: []string{"n"}},
@@ -315,7 +306,7 @@ func TestTwoWriters(t *testing.T) {
 		dir := t.TempDir()
 		stores := []*Store{mustOpen(t, dir, &Options{NoTail: true}), mustOpen(t, dir, &Options{Tail: &memTail{values: map[string][]byte{}, around: func() {}}, FoldAge: time.Millisecond})}
 		o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
-		if _, err := stores[0].Bucket("b").Put(t.Context(), "t", ticksOf(nil, 1), PutAppend, o); err != nil {
+		if _, err := stores[0].Bucket("b").Table("t").Put(t.Context(), ticksOf(nil, 1), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 		var writers sync.WaitGroup
@@ -324,7 +315,7 @@ func TestTwoWriters(t *testing.T) {
 			writers.Go(func() {
 				for i := range int64(30) {
 					rows := []tick{{i % 10, "k", int64(n)*1000 + i, 0}, {1000 + int64(n)*100 + i, "k", i, 0}}
-					_, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 10), PutAppend, o)
+					_, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 10), PutAppend, o)
 					switch {
 					case err == nil:
 						successes.Add(1)
@@ -361,14 +352,11 @@ func TestReleaseReaderEarly(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
 	for i := range int64(5) {
 		rows := []tick{{i, "a", i, 0}, {i + 100, "a", i, 0}}
-		if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 1), PutAppend, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
+		if _, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 1), PutAppend, &PutOptions{Settings: &Settings{Time: "ts"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	table, err := s.Bucket("b").Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := s.Bucket("b").Table("t")
 	before := runtime.NumGoroutine()
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -404,7 +392,7 @@ func BenchmarkAppendInOrder(b *testing.B) {
 			}
 			b.ResetTimer()
 			for _, r := range readers {
-				if _, err := s.Bucket("").Put(b.Context(), "t", r, PutAppend, o); err != nil {
+				if _, err := s.Bucket("").Table("t").Put(b.Context(), r, PutAppend, o); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -34,10 +34,7 @@ func bucketWithFileSize(t testing.TB, fileBytes int) *Bucket {
 // fileSpans returns the hours after day0 of the first and last row in each file, sorted.
 func fileSpans(t testing.TB, b *Bucket, name string) (all [][2]int) {
 	t.Helper()
-	table, err := b.Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table(name)
 	v, err := table.view(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +64,7 @@ func TestPartition(t *testing.T) {
 	b := bucketWithoutTail(t)
 	s := ticks(arrow.Microsecond, "UTC")
 	o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionDay}}
-	if _, err := b.Put(ctx, "t", ticksAt(s, 1, hours(5, 60)...), PutAppend, o); err != nil {
+	if _, err := b.Table("t").Put(ctx, ticksAt(s, 1, hours(5, 60)...), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := fileSpans(t, b, "t"), [][2]int{{5, 23}, {24, 47}, {48, 59}}; !slices.Equal(got, want) {
@@ -77,47 +74,44 @@ func TestPartition(t *testing.T) {
 	for _, h := range hours(5, 60) {
 		want[h] = 1
 	}
-	result, err := b.Partition(ctx, "t", PartitionMonth)
+	result, err := b.Table("t").Partition(ctx, PartitionMonth)
 	if err != nil || result.Partition != PartitionMonth || result.FilesBefore != 3 || result.FilesAfter != 1 || result.Version != 2 {
 		t.Fatalf("Partition = %+v, %v; want PartitionMonth, FilesBefore 3, FilesAfter 1 and Version 2", result, err)
 	}
 	wantHours(t, b, "t", want)
-	if result, err := b.Partition(ctx, "t", PartitionMonth); err != nil || result.FilesBefore != 0 || result.Version != 2 {
+	if result, err := b.Table("t").Partition(ctx, PartitionMonth); err != nil || result.FilesBefore != 0 || result.Version != 2 {
 		t.Fatalf("repeated Partition = %+v, %v, want no change", result, err)
 	}
-	if result, err = b.Partition(ctx, "t", PartitionDay); err != nil || result.FilesBefore != 1 || result.FilesAfter != 3 {
+	if result, err = b.Table("t").Partition(ctx, PartitionDay); err != nil || result.FilesBefore != 1 || result.FilesAfter != 3 {
 		t.Fatalf("Partition = %+v, %v; want FilesBefore 1 and FilesAfter 3", result, err)
 	}
 	wantHours(t, b, "t", want)
 	// With rows over two years, PartitionAuto chooses quarters.
 	lastHour := 2 * 365 * 24
-	if _, err := b.Put(ctx, "t", ticksAt(s, 2, lastHour), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, ticksAt(s, 2, lastHour), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	want[lastHour] = 2
-	result, err = b.Partition(ctx, "t", PartitionAuto)
+	result, err = b.Table("t").Partition(ctx, PartitionAuto)
 	if err != nil || result.Partition != PartitionQuarter || !strings.Contains(result.Why, "three years") || result.FilesBefore != 3 {
 		t.Fatalf("Partition = %+v, %v; want PartitionQuarter because of three years, and FilesBefore 3", result, err)
 	}
 	wantHours(t, b, "t", want)
-	table, err := b.Table(ctx, "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("t")
 	if settings, err := table.Settings(ctx); err != nil || settings.Partition != PartitionAuto || settings.Time != "at" {
 		t.Errorf("Settings = %+v, %v, want PartitionAuto and time column at", settings, err)
 	}
-	if _, err := b.Partition(ctx, "t", "week"); err == nil || !strings.Contains(err.Error(), "quarter") {
+	if _, err := b.Table("t").Partition(ctx, "week"); err == nil || !strings.Contains(err.Error(), "quarter") {
 		t.Errorf(`Partition by week: error = %v, want an error with the text "quarter"`, err)
 	}
 	mustPut(t, b, "plain", PutAppend, 1)
-	if _, err := b.Partition(ctx, "plain", PartitionDay); err == nil || !strings.Contains(err.Error(), "time column") {
+	if _, err := b.Table("plain").Partition(ctx, PartitionDay); err == nil || !strings.Contains(err.Error(), "time column") {
 		t.Errorf(`Partition of a table without a time column: error = %v, want an error with the text "time column"`, err)
 	}
-	if result, err := b.Partition(ctx, "plain", ""); err != nil || result.Partition != PartitionNone {
+	if result, err := b.Table("plain").Partition(ctx, ""); err != nil || result.Partition != PartitionNone {
 		t.Errorf("Partition = %+v, %v; want Partition PartitionNone", result, err)
 	}
-	if _, err := b.Partition(ctx, "missing", PartitionDay); !errors.Is(err, ErrNotFound) {
+	if _, err := b.Table("missing").Partition(ctx, PartitionDay); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Partition of a missing table: error = %v, want ErrNotFound", err)
 	}
 }
@@ -131,7 +125,7 @@ func TestPartitionAuto(t *testing.T) {
 		dayStarts = append(dayStarts, 24*day)
 	}
 	o := &PutOptions{Settings: &Settings{Time: "at", Partition: PartitionAuto}}
-	if _, err := b.Put(t.Context(), "t", ticksAt(s, 1, dayStarts...), PutAppend, o); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), ticksAt(s, 1, dayStarts...), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(filesOf(t, b, "t")); n != 12+8+2 {
@@ -156,7 +150,7 @@ func TestCompactOrdered(t *testing.T) {
 			o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionMonth}}
 			put := func(n int64, hours ...int) {
 				t.Helper()
-				if _, err := b.Put(ctx, "t", ticksAt(s, n, hours...), PutAppend, o); err != nil {
+				if _, err := b.Table("t").Put(ctx, ticksAt(s, n, hours...), PutAppend, o); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -208,12 +202,12 @@ func TestCompactKeepsLargeFiles(t *testing.T) {
 	ctx := t.Context()
 	b := bucketWithFileSize(t, 16<<10)
 	o := &PutOptions{Settings: &Settings{Time: "at", Partition: PartitionMonth}}
-	if _, err := b.Put(ctx, "t", evenlySpaced(50_000, time.Second), PutAppend, o); err != nil {
+	if _, err := b.Table("t").Put(ctx, evenlySpaced(50_000, time.Second), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	before := filesOf(t, b, "t")
 	for _, h := range []int{100, 200, 300} {
-		if _, err := b.Put(ctx, "t", ticksAt(ticks(arrow.Microsecond, "UTC"), 1, h), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(ctx, ticksAt(ticks(arrow.Microsecond, "UTC"), 1, h), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -233,7 +227,7 @@ func TestPartitionDuringDelete(t *testing.T) {
 	ctx := t.Context()
 	b := bucketWithoutTail(t)
 	o := &PutOptions{Settings: &Settings{Time: "at"}}
-	if _, err := b.Put(ctx, "t", ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), PutAppend, o); err != nil {
+	if _, err := b.Table("t").Put(ctx, ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	pending := true
@@ -247,7 +241,7 @@ func TestPartitionDuringDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if result, err := s.Bucket("b").Partition(ctx, "t", PartitionDay); err != nil || pending || result.FilesAfter != 0 {
+	if result, err := s.Bucket("b").Table("t").Partition(ctx, PartitionDay); err != nil || pending || result.FilesAfter != 0 {
 		t.Fatalf("Partition = %+v, %v, rows were deleted: %v; want them deleted and FilesAfter 0", result, err, !pending)
 	}
 	want := map[int]int64{}
@@ -259,10 +253,7 @@ func TestPartitionDuringDelete(t *testing.T) {
 
 func timestampsOf(t testing.TB, b *Bucket, name string) (all []int64) {
 	t.Helper()
-	table, err := b.Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table(name)
 	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -305,7 +296,7 @@ func TestScanHourOfPartitionedTable(t *testing.T) {
 	ctx := context.Background()
 	b := bucketWithoutTail(t)
 	o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionDay}}
-	if _, err := b.Put(ctx, "t", evenlySpaced(1_000_000, time.Second), PutAppend, o); err != nil {
+	if _, err := b.Table("t").Put(ctx, evenlySpaced(1_000_000, time.Second), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(filesOf(t, b, "t")); n != 12 {
@@ -317,10 +308,7 @@ func TestScanHourOfPartitionedTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	table, err := s.Bucket("b").Table(ctx, "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := s.Bucket("b").Table("t")
 	start := hour(5*24 + 13)
 	r, err := table.Scan(ctx, &ScanOptions{From: start, To: start.Add(time.Hour)})
 	if err != nil {

@@ -31,7 +31,7 @@ func TestParts(t *testing.T) {
 		if name == "ordered" {
 			o.Settings = &Settings{Time: "t"}
 		}
-		if _, err := b.Put(t.Context(), name, jsonRows(t, "t timestamp[us]; n int64", strings.Join(rows, ",")), PutAppend, o); err != nil {
+		if _, err := b.Table(name).Put(t.Context(), jsonRows(t, "t timestamp[us]; n int64", strings.Join(rows, ",")), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -44,10 +44,7 @@ func TestParts(t *testing.T) {
 			}
 			put(name, 2, 12) // these stay in the tail
 		}
-		table, err := b.Table(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := b.Table(name)
 		n, err := table.Parts(t.Context())
 		if want := map[string]int{"ordered": 3, "plain": 3, "empty": 1}[name]; err != nil || n != want {
 			t.Errorf("%s: Parts = %d, want %d; error: %v", name, n, want, err)

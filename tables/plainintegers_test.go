@@ -51,7 +51,7 @@ func TestPlainIntegers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := b.Put(t.Context(), "t", oneBatch(batch), PutAppend, &PutOptions{Settings: settings}); err != nil {
+				if _, err := b.Table("t").Put(t.Context(), oneBatch(batch), PutAppend, &PutOptions{Settings: settings}); err != nil {
 					t.Fatal(err)
 				}
 				rowsBefore := scanJSON(t, b, "t", nil)

@@ -29,7 +29,7 @@ func writeSynced(ctx context.Context, s *Store, acknowledged func(table int, row
 		writers.Go(func() {
 			for i := range int64(rowsPerSyncWriter) {
 				row := int64(w)*rowsPerSyncWriter + i
-				if _, err := s.Bucket("").Put(ctx, fmt.Sprint("t", w%2), rowsOf(row), PutAppend, &PutOptions{ID: fmt.Sprint(row)}); err != nil {
+				if _, err := s.Bucket("").Table(fmt.Sprint("t", w%2)).Put(ctx, rowsOf(row), PutAppend, &PutOptions{ID: fmt.Sprint(row)}); err != nil {
 					return
 				}
 				acknowledged(w%2, row)
@@ -167,9 +167,9 @@ func TestPowerLossOfEmptyTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := s.Bucket("")
-		_, err = b.Put(t.Context(), "a", rowsOf(), PutAppend, nil)
+		_, err = b.Table("a").Put(t.Context(), rowsOf(), PutAppend, nil)
 		if err == nil {
-			err = b.SetSettings(t.Context(), "a", Settings{Keys: []string{"n"}})
+			err = b.Table("a").SetSettings(t.Context(), Settings{Keys: []string{"n"}})
 		}
 		r.acknowledged["a"] = nil
 		if err = errors.Join(err, r.check(t.Context()), s.Close()); err != nil {

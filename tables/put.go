@@ -30,30 +30,30 @@ type DuplicateError = series.DuplicateError
 //
 // An append matches columns by name. By default, the table must have all columns of r, in compatible types, and columns
 // that r lacks become null. A put that creates or replaces the table gives it the schema of r.
-func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
-	ctx, end := b.store().begin(ctx, "put", b.Name(), name)
-	r, counts := b.store().withCounts(r)
+func (t *Table) Put(ctx context.Context, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
+	ctx, end := t.store().begin(ctx, "put", t.Bucket().Name(), t.Name())
+	r, counts := t.store().withCounts(r)
 	defer func() {
 		counts.Err = err
 		end(*counts)
 	}()
-	defer wrapError(&err, "put", b.Name(), name)
+	defer wrapError(&err, "put", t.Bucket().Name(), t.Name())
 	opts, err := o.check(m)
 	if err != nil {
 		return 0, err
 	}
-	e, release, err := b.acquire(name)
+	e, release, err := t.acquire()
 	if err != nil {
 		return 0, err
 	}
 	defer release()
-	src, err := datafile.Gather(r, b.store().opts.FoldBytes)
+	src, err := datafile.Gather(r, t.store().opts.FoldBytes)
 	if err != nil {
 		return 0, err
 	}
 	defer src.Release()
 	for range commit.MaxAttempts {
-		if m == PutAppend && src.IsWhole() && b.store().tail != nil {
+		if m == PutAppend && src.IsWhole() && t.store().tail != nil {
 			v, err := e.putInTail(ctx, src, opts)
 			if errors.Is(err, commit.ErrStale) {
 				continue // the table was created concurrently
@@ -63,8 +63,8 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 			}
 		}
 		var c *txnChange
-		err := b.store().update(ctx, func(t *Txn) (err error) {
-			c, err = t.put(e.TableName, src, src.Schema, m, opts)
+		err := t.store().update(ctx, func(txn *Txn) (err error) {
+			c, err = txn.put(e.TableName, src, src.Schema, m, opts)
 			return err
 		})
 		if err == nil {

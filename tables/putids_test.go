@@ -33,7 +33,7 @@ func TestSameIDTwoTails(t *testing.T) {
 	mustPut(t, first.Bucket(""), "a", PutAppend, 0)
 	put := func(s *Store, n int64, id string) {
 		t.Helper()
-		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: id}); err != nil {
+		if _, err := s.Bucket("").Table("a").Put(t.Context(), rowsOf(n), PutAppend, &PutOptions{ID: id}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -65,7 +65,7 @@ func TestSameIDDuringCommit(t *testing.T) {
 	other := mustOpen(t, dir, &Options{NoTail: true})
 	put := func(s *Store, n int64) {
 		t.Helper()
-		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)}); err != nil {
+		if _, err := s.Bucket("").Table("a").Put(t.Context(), rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -130,7 +130,7 @@ func TestLateAppend(t *testing.T) {
 	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
 	tail.holdNext = true
 	put := func() error {
-		_, err := s.Bucket("").Put(t.Context(), "a", rowsOf(1), PutAppend, &PutOptions{ID: "x"})
+		_, err := s.Bucket("").Table("a").Put(t.Context(), rowsOf(1), PutAppend, &PutOptions{ID: "x"})
 		return err
 	}
 	if err := put(); err == nil {
@@ -176,7 +176,7 @@ func TestForeignRename(t *testing.T) {
 		dir := t.TempDir()
 		s := mustOpen(t, dir, &Options{FoldAge: -1})
 		b := s.Bucket("")
-		if _, err := b.Put(t.Context(), "a", rowsOf(0), PutAppend, &PutOptions{Metadata: Metadata{"k": "v"}}); err != nil {
+		if _, err := b.Table("a").Put(t.Context(), rowsOf(0), PutAppend, &PutOptions{Metadata: Metadata{"k": "v"}}); err != nil {
 			t.Fatal(err)
 		}
 		mustPut(t, b, "a", PutAppend, 1)
@@ -195,10 +195,7 @@ func TestForeignRename(t *testing.T) {
 		}
 		wantRows(t, b, "b", 0, 1, 2)
 		wantRows(t, b, "a", 9)
-		tab, err := b.Table(t.Context(), "b")
-		if err != nil {
-			t.Fatal(err)
-		}
+		tab := b.Table("b")
 		if i, err := tab.Info(t.Context()); err != nil || i.Metadata["k"] != "v" {
 			t.Fatalf("Info = %+v, %v; want metadata k = v", i, err)
 		}
@@ -284,7 +281,7 @@ func TestForeignSchema(t *testing.T) {
 		r := array.NewRecordBuilder(memory.DefaultAllocator, oldSchema)
 		r.Field(0).(*array.Int64Builder).Append(1)
 		r.Field(1).(*array.Int64Builder).Append(2)
-		if _, err := b.Put(t.Context(), "a", oneBatch(r.NewRecordBatch()), PutAppend, nil); err != nil {
+		if _, err := b.Table("a").Put(t.Context(), oneBatch(r.NewRecordBatch()), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -354,10 +351,7 @@ func TestSharedSchema(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		mustPut(t, s.Bucket(""), name, PutAppend, 1)
 		mustPut(t, s.Bucket(""), name, PutAppend, 2)
-		tab, err := s.Bucket("").Table(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		tab := s.Bucket("").Table(name)
 		v, err := tab.view(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)

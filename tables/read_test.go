@@ -30,7 +30,7 @@ func rowsOfJSON(t testing.TB, text string, fields ...arrow.Field) array.RecordRe
 // putJSON puts rows, and folds them into a separate file.
 func putJSON(t testing.TB, b *Bucket, name, text string, fields ...arrow.Field) {
 	t.Helper()
-	if _, err := b.Put(t.Context(), name, rowsOfJSON(t, text, fields...), PutAppend, nil); err != nil {
+	if _, err := b.Table(name).Put(t.Context(), rowsOfJSON(t, text, fields...), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.s.Fold(t.Context(), nil); err != nil {
@@ -53,10 +53,7 @@ func mustParse(t testing.TB, text string) *filter.Expr {
 // scanJSON returns the rows of a scan, as JSON without spaces.
 func scanJSON(t testing.TB, b *Bucket, name string, o *ScanOptions) string {
 	t.Helper()
-	table, err := b.Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table(name)
 	r, err := table.Scan(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +87,7 @@ func wantEqual(t testing.TB, label, got, want string) {
 
 func deleteRows(t testing.TB, b *Bucket, name, cond string) {
 	t.Helper()
-	if _, err := b.DeleteRows(t.Context(), name, mustParse(t, cond)); err != nil {
+	if _, err := b.Table(name).DeleteRows(t.Context(), mustParse(t, cond)); err != nil {
 		t.Fatalf("DeleteRows(%s): %v", cond, err)
 	}
 }
@@ -128,7 +125,7 @@ func TestColumnsAfterNested(t *testing.T) {
 	wantEqual(t, "a whole row", scanJSON(t, b, "t", where(t, "b = 'u'")), first)
 	wantEqual(t, "s is null", scanJSON(t, b, "t", where(t, "s is null", "b")), `{"b":"v"}`)
 	deleteRows(t, b, "t", "b = 'v'")
-	if _, err := b.Upsert(t.Context(), "t", rowsOfJSON(t, `[{"id":9,"a":3,"b":"w"},{"id":10,"a":4,"b":"z"}]`, fields[0], fields[4], fields[5]), &UpsertOptions{Keys: []string{"a"}}); err != nil {
+	if _, err := b.Table("t").Upsert(t.Context(), rowsOfJSON(t, `[{"id":9,"a":3,"b":"w"},{"id":10,"a":4,"b":"z"}]`, fields[0], fields[4], fields[5]), &UpsertOptions{Keys: []string{"a"}}); err != nil {
 		t.Fatal(err)
 	}
 	wantEqual(t, "after an upsert", scanJSON(t, b, "t", where(t, "", "id", "b", "l")), `{"b":"w","id":9,"l":null},{"b":"z","id":10,"l":null},{"b":"u","id":1,"l":[{"x":1},null]}`)
@@ -145,7 +142,7 @@ func TestReadAfterEvolution(t *testing.T) {
 		nullable("d", &arrow.Decimal128Type{Precision: 5, Scale: 2}), nullable("t", arrow.BinaryTypes.String),
 	}
 	putJSON(t, b, "t", `[{"n":1,"f":0.5,"d":"1.25","t":"a"},{"n":-2,"f":null,"d":"-1.25","t":"b"},{"n":null,"f":3,"d":null,"t":"c"}]`, fields...)
-	if err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "n", Type: "int64"}, ColumnChange{Op: "widen", Column: "f", Type: "float64"},
+	if err := b.Table("t").Evolve(t.Context(), ColumnChange{Op: "widen", Column: "n", Type: "int64"}, ColumnChange{Op: "widen", Column: "f", Type: "float64"},
 		ColumnChange{Op: "widen", Column: "d", Type: "decimal(20, 2)"}, ColumnChange{Op: "rename", Column: "t", To: "s"}, ColumnChange{Op: "add", Column: "x", Type: "int32"},
 		ColumnChange{Op: "add", Column: "y", Type: "utf8"}); err != nil {
 		t.Fatal(err)
@@ -171,7 +168,7 @@ func TestReadAfterEvolution(t *testing.T) {
 	}
 	check("after the compaction")
 	putJSON(t, b, "t", `[{"n":6}]`, newFields[0])
-	if _, err := b.Upsert(t.Context(), "t", rowsOfJSON(t, `[{"n":1,"s":"A"}]`, newFields[0], newFields[2]), &UpsertOptions{Keys: []string{"n"}}); err != nil {
+	if _, err := b.Table("t").Upsert(t.Context(), rowsOfJSON(t, `[{"n":1,"s":"A"}]`, newFields[0], newFields[2]), &UpsertOptions{Keys: []string{"n"}}); err != nil {
 		t.Fatal(err)
 	}
 	deleteRows(t, b, "t", "x = 7")
@@ -203,10 +200,7 @@ func TestLimitAndLast(t *testing.T) {
 			}
 		}
 	}
-	table, err := b.Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("t")
 	all, err := readAll(t.Context(), table, nil)
 	if err != nil || len(all) != 20 || !slices.IsSorted(all) {
 		t.Fatalf("the table has rows %v (error %v), want 20 sorted numbers", all, err)

@@ -38,17 +38,14 @@ func BenchmarkRead(b *testing.B) {
 				rb.Field(4).(*array.StringBuilder).Append(fmt.Sprintf("note %x", random.Uint32()))
 				rb.Field(5).(*array.Int64Builder).Append(int64(f*rows/files+i) * 7_777_777_777 % 1_000_003)
 			}
-			if _, err := s.Bucket("").Put(b.Context(), "t", oneBatch(rb.NewRecordBatch()), PutAppend, nil); err != nil {
+			if _, err := s.Bucket("").Table("t").Put(b.Context(), oneBatch(rb.NewRecordBatch()), PutAppend, nil); err != nil {
 				b.Fatal(err)
 			}
 			if _, err := s.Fold(b.Context(), nil); err != nil {
 				b.Fatal(err)
 			}
 		}
-		table, err := s.Bucket("").Table(b.Context(), "t")
-		if err != nil {
-			b.Fatal(err)
-		}
+		table := s.Bucket("").Table("t")
 		for _, c := range []struct {
 			name, where string
 			columns     []string
@@ -66,6 +63,7 @@ func BenchmarkRead(b *testing.B) {
 		} {
 			var where *filter.Expr
 			if c.where != "" {
+				var err error
 				if where, err = filter.Parse(c.where); err != nil {
 					b.Fatal(err)
 				}

@@ -58,13 +58,10 @@ var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.Record
 		return r
 	},
 	"scan": func(t *testing.T, b *Bucket, ns ...int64) array.RecordReader {
-		if _, err := b.Put(t.Context(), "source", rowsOf(ns...), PutReplace, nil); err != nil {
+		if _, err := b.Table("source").Put(t.Context(), rowsOf(ns...), PutReplace, nil); err != nil {
 			t.Fatal(err)
 		}
-		source, err := b.Table(t.Context(), "source")
-		if err != nil {
-			t.Fatal(err)
-		}
+		source := b.Table("source")
 		r, err := source.Scan(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -82,17 +79,17 @@ func TestPutDrainedReader(t *testing.T) {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				r := reader(t, b, 1, 2)
 				defer r.Release()
-				if _, err := b.Put(t.Context(), kind, r, PutAppend, nil); err != nil {
+				if _, err := b.Table(kind).Put(t.Context(), r, PutAppend, nil); err != nil {
 					t.Fatal(err)
 				}
 				for name, put := range map[string]func() error{
-					"append":  func() error { _, err := b.Put(t.Context(), kind, r, PutAppend, nil); return err },
-					"replace": func() error { _, err := b.Put(t.Context(), kind, r, PutReplace, nil); return err },
+					"append":  func() error { _, err := b.Table(kind).Put(t.Context(), r, PutAppend, nil); return err },
+					"replace": func() error { _, err := b.Table(kind).Put(t.Context(), r, PutReplace, nil); return err },
 					"upsert": func() error {
-						_, err := b.Upsert(t.Context(), kind, r, &UpsertOptions{Keys: []string{"n"}})
+						_, err := b.Table(kind).Upsert(t.Context(), r, &UpsertOptions{Keys: []string{"n"}})
 						return err
 					},
-					"nil reader": func() error { _, err := b.Put(t.Context(), kind, nil, PutAppend, nil); return err },
+					"nil reader": func() error { _, err := b.Table(kind).Put(t.Context(), nil, PutAppend, nil); return err },
 					"update": func() error {
 						return b.s.Update(t.Context(), func(x *Txn) error { return x.Put("b", kind, r, PutReplace, nil) })
 					},
@@ -134,7 +131,7 @@ func TestReaderWithoutRows(t *testing.T) {
 	for kind, reader := range readers {
 		r := reader(t, b)
 		for range 3 {
-			if _, err := b.Put(t.Context(), kind, r, PutAppend, nil); err != nil {
+			if _, err := b.Table(kind).Put(t.Context(), r, PutAppend, nil); err != nil {
 				t.Errorf("%s: put of a reader without rows: %v", kind, err)
 			}
 		}
@@ -145,10 +142,10 @@ func TestReaderWithoutRows(t *testing.T) {
 // TestNoReaderObserved checks that a nil reader is an error, even if an Observer counts the rows.
 func TestNoReaderObserved(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), &Options{Observer: &recordingObserver{}}).Bucket("")
-	if _, err := b.Put(t.Context(), "t", nil, PutAppend, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
+	if _, err := b.Table("t").Put(t.Context(), nil, PutAppend, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
 		t.Errorf(`Put error = %v, want an error with the text "is nil"`, err)
 	}
-	if _, err := b.Upsert(t.Context(), "t", nil, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
+	if _, err := b.Table("t").Upsert(t.Context(), nil, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
 		t.Errorf(`Upsert error = %v, want an error with the text "is nil"`, err)
 	}
 }

@@ -47,7 +47,7 @@ func readWriteChild(text string) error {
 		return err
 	}
 	for n := int64(0); ; n++ {
-		if _, err := s.Bucket("").Put(ctx, "t", rowsOf(n), PutAppend, nil); err != nil {
+		if _, err := s.Bucket("").Table("t").Put(ctx, rowsOf(n), PutAppend, nil); err != nil {
 			return err
 		}
 		fmt.Println(n + 1)
@@ -222,7 +222,7 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 	mustPut(t, s.Bucket(""), "t", PutAppend, 3)
 	wantRows(t, r.Bucket(""), "t", 0, 1, 2)
 	now := time.Now().Add(time.Second)
-	if _, err := r.Bucket("").Table(ctx, "t", AtTime(now)); !errors.Is(err, ErrReadOnly) {
+	if _, err := r.Bucket("").Table("t").At(ctx, AtTime(now)); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("Table at a time with rows in another Store's tail: error = %v, want ErrReadOnly", err) // only a later fold determines the version of these rows
 	}
 	foldAll(t, s)
@@ -232,14 +232,14 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 // tryChanges tries operations that change a store, and returns their errors.
 func tryChanges(ctx context.Context, s *Store) map[string]error {
 	b, errs := s.Bucket(""), map[string]error{}
-	_, errs["put"] = b.Put(ctx, "t", rowsOf(1), PutAppend, nil)
+	_, errs["put"] = b.Table("t").Put(ctx, rowsOf(1), PutAppend, nil)
 	_, errs["snapshot"] = b.Snapshot(ctx, "s")
 	_, errs["expire"] = s.Expire(ctx, &MaintainOptions{Grace: -1})
 	_, errs["compact"] = s.Compact(ctx, nil)
-	_, errs["lock"] = b.Lock(ctx, "t")
+	_, errs["lock"] = b.Table("t").Lock(ctx)
 	errs["delete"] = b.Delete(ctx, "t")
 	errs["delete bucket"] = s.DeleteBucket(ctx, "", true)
-	errs["rules"] = b.EditRules(ctx, "", RuleEdit{})
+	errs["rules"] = b.EditRules(ctx, RuleEdit{})
 	return errs
 }
 

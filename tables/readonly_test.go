@@ -40,7 +40,7 @@ func TestReadOnly(t *testing.T) {
 	b := s.Bucket("")
 	put := func(n ...int64) {
 		t.Helper()
-		if _, err := b.Put(ctx, "t", rowsOf(n...), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(ctx, rowsOf(n...), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -59,10 +59,7 @@ func TestReadOnly(t *testing.T) {
 	}
 	read := func() []int64 {
 		t.Helper()
-		table, err := r.Bucket("").Table(ctx, "t")
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := r.Bucket("").Table("t")
 		ns, err := readAll(ctx, table, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -73,7 +70,7 @@ func TestReadOnly(t *testing.T) {
 	if got := read(); !slices.Equal(got, sequence(0, 101)) {
 		t.Errorf("the read-only Store has rows %+v, want %v", got, sequence(0, 101))
 	}
-	if _, err := r.Bucket("").Put(ctx, "t", rowsOf(1), PutAppend, nil); !errors.Is(err, ErrReadOnly) {
+	if _, err := r.Bucket("").Table("t").Put(ctx, rowsOf(1), PutAppend, nil); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("Put error = %v, want ErrReadOnly", err)
 	}
 	if err := r.Bucket("").Delete(ctx, "t"); !errors.Is(err, ErrReadOnly) {

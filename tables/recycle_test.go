@@ -26,7 +26,7 @@ func testRecycle(t *testing.T, settings *Settings) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")
 	put := func(first, count int64) {
-		if _, err := b.Put(t.Context(), "t", dated(first, count), PutAppend, &PutOptions{Settings: settings}); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), dated(first, count), PutAppend, &PutOptions{Settings: settings}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -38,10 +38,7 @@ func testRecycle(t *testing.T, settings *Settings) {
 		}
 	}
 	put(rows, 10)
-	table, err := b.Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("t")
 	where := filter.Or(filter.Lt("n", int64(rows/3)), filter.Eq("s", fmt.Sprint("row ", rows-1)), filter.Ge("n", int64(rows)))
 	for _, c := range []struct {
 		o    ScanOptions

@@ -142,7 +142,7 @@ func TestDamagedObjects(t *testing.T) {
 		}
 		return upload()
 	}
-	if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(1), PutAppend, nil); err == nil {
+	if _, err := s.Bucket("").Table("a").Put(t.Context(), rowsOf(1), PutAppend, nil); err == nil {
 		t.Error("Put succeeded although another program wrote the object, want an error")
 	}
 }
@@ -275,7 +275,7 @@ func TestLostCommitResponses(t *testing.T) {
 	armed = true
 	mu.Unlock()
 	for n := int64(1); n < 15; n++ {
-		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, nil); err != nil {
+		if _, err := s.Bucket("").Table("a").Put(t.Context(), rowsOf(n), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 		wantRows(t, s.Bucket(""), "a", sequence(0, n+1)...)
@@ -286,10 +286,7 @@ func TestLostCommitResponses(t *testing.T) {
 		t.Errorf("only %d connections were cut, want at least 10", cuts)
 	}
 	mu.Unlock()
-	table, err := s.Bucket("").Table(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := s.Bucket("").Table("a")
 	if vs, err := table.Versions(t.Context()); err != nil || len(vs) != 15 {
 		t.Errorf("the table has %d versions (error %v), want 15", len(vs), err)
 	}
@@ -321,7 +318,7 @@ func TestTerminatedSession(t *testing.T) {
 	for n := int64(1); n < 4; n++ {
 		terminate = true
 		for try := 0; ; try++ {
-			if _, err = s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)}); err == nil {
+			if _, err = s.Bucket("").Table("a").Put(t.Context(), rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)}); err == nil {
 				break
 			}
 			if errors.Is(err, partd.ErrUnknownOutcome) || try == 5 {

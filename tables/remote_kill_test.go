@@ -63,7 +63,7 @@ func writerChild(text string) error {
 			for n := w.Next[i]; ; n++ {
 				row := int64(w.First+i)*rowsPerWriter + n
 				put := func() error {
-					_, err := s.Bucket("").Put(ctx, fmt.Sprint("t", i), rowsOf(row), PutAppend, &PutOptions{ID: fmt.Sprint(row)})
+					_, err := s.Bucket("").Table(fmt.Sprint("t", i)).Put(ctx, rowsOf(row), PutAppend, &PutOptions{ID: fmt.Sprint(row)})
 					return err
 				}
 				err := put()
@@ -246,16 +246,13 @@ func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
 				t.Fatalf("table %s has %d rows, want %d; error: %v", name, len(got), len(rows), err)
 			}
 		}
-		table, err := uncached.Bucket("").Table(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := uncached.Bucket("").Table(name)
 		versions, err := table.Versions(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, v := range versions {
-			old, err := uncached.Bucket("").Table(t.Context(), name, AtVersion(v.Version))
+			old, err := uncached.Bucket("").Table(name).At(t.Context(), AtVersion(v.Version))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -271,7 +268,7 @@ func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
 	}
 	for _, snap := range snapshots {
 		for name := range want {
-			table, err := uncached.Bucket("").Table(t.Context(), name, AtSnapshot(snap.Name))
+			table, err := uncached.Bucket("").Table(name).At(t.Context(), AtSnapshot(snap.Name))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/series"
 )
 
-// PartitionResult is the result of Bucket.Partition.
+// PartitionResult is the result of Table.Partition.
 type PartitionResult struct {
 	Partition   Partition `json:"partition"` // the table's periods; for PartitionAuto, the periods chosen from the data
 	Why         string    `json:"why"`       // why the table has these periods
@@ -21,9 +21,9 @@ type PartitionResult struct {
 // commit. It does not rewrite a file that lies within one period, unless the file is small or overlaps another file. If
 // by is "", the current setting stays. With [PartitionAuto], each put, fold and compaction chooses the periods again
 // from the data.
-func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (result PartitionResult, err error) {
-	defer wrapError(&err, "partition", b.Name(), name)
-	e, release, err := b.acquire(name)
+func (t *Table) Partition(ctx context.Context, by Partition) (result PartitionResult, err error) {
+	defer wrapError(&err, "partition", t.Bucket().Name(), t.Name())
+	e, release, err := t.acquire()
 	if err != nil {
 		return result, err
 	}

@@ -53,10 +53,7 @@ func hour(h int) time.Time { return day0.Add(time.Duration(h) * time.Hour) }
 // numbersByHour returns "hour:n" for each row of a table, sorted by hour.
 func numbersByHour(t testing.TB, b *Bucket, name string) []string {
 	t.Helper()
-	table, err := b.Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table(name)
 	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +95,7 @@ func TestReplaceRange(t *testing.T) {
 			s := ticks(unit, "UTC")
 			want := map[int]int64{}
 			for _, part := range [][2]int{{0, 10}, {10, 20}, {20, 30}} {
-				if _, err := b.Put(ctx, "t", ticksAt(s, 1, hours(part[0], part[1])...), PutAppend, nil); err != nil {
+				if _, err := b.Table("t").Put(ctx, ticksAt(s, 1, hours(part[0], part[1])...), PutAppend, nil); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := b.s.Fold(ctx, nil); err != nil {
@@ -109,7 +106,7 @@ func TestReplaceRange(t *testing.T) {
 				}
 			}
 			before := filesOf(t, b, "t")
-			result, err := b.ReplaceRange(ctx, "t", hour(8), hour(13), ticksAt(s, 2, 12, 8, 9), nil)
+			result, err := b.Table("t").ReplaceRange(ctx, hour(8), hour(13), ticksAt(s, 2, 12, 8, 9), nil)
 			if err != nil || result.Deleted != 5 || result.Written != 3 || result.Files != 2 {
 				t.Fatalf("ReplaceRange = %+v, %v; want Deleted 5, Written 3 and Files 2", result, err)
 			}
@@ -122,20 +119,20 @@ func TestReplaceRange(t *testing.T) {
 				t.Errorf("files before: %q, after: %q; the last one should not have been rewritten", before, after)
 			}
 			for _, outside := range []int{7, 13} { // the range excludes its end
-				_, err := b.ReplaceRange(ctx, "t", hour(8), hour(13), ticksAt(s, 3, 9, outside), nil)
+				_, err := b.Table("t").ReplaceRange(ctx, hour(8), hour(13), ticksAt(s, 3, 9, outside), nil)
 				if err == nil || !strings.Contains(err.Error(), "row 2") {
 					t.Errorf("ReplaceRange with a row at hour %d: error = %v, want an error for row 2", outside, err)
 				}
 			}
 			wantHours(t, b, "t", want)
-			if result, err := b.ReplaceRange(ctx, "t", hour(28), time.Time{}, ticksAt(s, 4, 28, 99), nil); err != nil || result.Deleted != 2 {
+			if result, err := b.Table("t").ReplaceRange(ctx, hour(28), time.Time{}, ticksAt(s, 4, 28, 99), nil); err != nil || result.Deleted != 2 {
 				t.Fatalf("ReplaceRange = %+v, %v; want Deleted 2", result, err)
 			}
 			delete(want, 29)
 			want[28], want[99] = 4, 4
 			wantHours(t, b, "t", want)
 			for _, r := range [][2]time.Time{{}, {hour(2), hour(2)}, {hour(3), hour(2)}} {
-				if _, err := b.ReplaceRange(ctx, "t", r[0], r[1], ticksAt(s, 3), nil); err == nil {
+				if _, err := b.Table("t").ReplaceRange(ctx, r[0], r[1], ticksAt(s, 3), nil); err == nil {
 					t.Errorf("ReplaceRange of the range %v succeeded, want an error", r)
 				}
 			}
@@ -157,14 +154,14 @@ func TestReplaceRangeTimeColumn(t *testing.T) {
 		build.Field(1).(*array.TimestampBuilder).AppendTime(day0)
 		return oneBatch(build.NewRecordBatch())
 	}
-	if _, err := b.Put(t.Context(), "t", rows(), PutAppend, &PutOptions{Settings: &Settings{Time: "at"}}); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), rows(), PutAppend, &PutOptions{Settings: &Settings{Time: "at"}}); err != nil {
 		t.Fatal(err)
 	}
-	result, err := b.ReplaceRange(t.Context(), "t", day0, day0.Add(1), rows(), nil)
+	result, err := b.Table("t").ReplaceRange(t.Context(), day0, day0.Add(1), rows(), nil)
 	if err != nil || result.TimeColumn != "at" || result.Deleted != 1 {
 		t.Errorf(`ReplaceRange = %+v, %v; want TimeColumn "at" and Deleted 1`, result, err)
 	}
-	if result, err = b.DeleteRows(t.Context(), "t", filter.IsNull("created")); err != nil || result.TimeColumn != "" {
+	if result, err = b.Table("t").DeleteRows(t.Context(), filter.IsNull("created")); err != nil || result.TimeColumn != "" {
 		t.Errorf(`DeleteRows = %+v, %v; want TimeColumn ""`, result, err)
 	}
 }

@@ -24,7 +24,7 @@ func TestRestoreOne(t *testing.T) {
 	newSchema := arrow.NewSchema([]arrow.Field{{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond}, Nullable: true}}, nil)
 	r := array.NewRecordBuilder(memory.DefaultAllocator, newSchema)
 	r.Field(0).(*array.TimestampBuilder).Append(1)
-	if _, err := b.Put(t.Context(), "a", oneBatch(r.NewRecordBatch()), PutReplace, &PutOptions{Metadata: Metadata{"k": nil}, Settings: &Settings{Time: "at"}}); err != nil {
+	if _, err := b.Table("a").Put(t.Context(), oneBatch(r.NewRecordBatch()), PutReplace, &PutOptions{Metadata: Metadata{"k": nil}, Settings: &Settings{Time: "at"}}); err != nil {
 		t.Fatal(err)
 	}
 	mustPut(t, b, "b", PutAppend, 2)
@@ -34,8 +34,7 @@ func TestRestoreOne(t *testing.T) {
 	wantRows(t, b, "a", 1)
 	wantRows(t, b, "b", 1, 2)
 	wantRows(t, b, "empty")
-	table, err := b.Table(t.Context(), "a")
-	mustSucceed(t, err)
+	table := b.Table("a")
 	if settings, err := table.Settings(t.Context()); err != nil || settings.Time != "" {
 		t.Errorf(`Settings = %+v, %v; want Time ""`, settings, err)
 	}

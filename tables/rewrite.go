@@ -46,16 +46,16 @@ type rewrite struct {
 // rewrite calls plan with the table's newest state, and commits the planned change. If another process has changed the
 // table concurrently, rewrite tries again. During an attempt, nothing else in this process commits to the table, but
 // small appends can still go to the tail.
-func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
-	ctx, end := b.store().begin(ctx, "rewrite", b.Name(), name)
+func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
+	ctx, end := t.store().begin(ctx, "rewrite", t.Bucket().Name(), t.Name())
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
-	e, release, err := b.acquire(name)
+	e, release, err := t.acquire()
 	if err != nil {
 		return RewriteResult{}, err
 	}
 	defer release()
 	w := &rewrite{e: e}
-	fileIO := b.store().cat.NewIO()
+	fileIO := t.store().cat.NewIO()
 	defer func() { fileIO.RemoveFailed(err) }()
 	err = commit.RetryStale(maxRewrites, func() error {
 		fileIO.RemoveAllAfter(w.addedWritten)

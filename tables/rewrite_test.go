@@ -20,11 +20,11 @@ func TestRewriteDuringCommits(t *testing.T) {
 	ctx := context.Background()
 	deleteRows := func(b *Bucket) error {
 		cond, _ := filter.Parse("n = 2 or n = 12")
-		_, err := b.DeleteRows(ctx, "t", cond)
+		_, err := b.Table("t").DeleteRows(ctx, cond)
 		return err
 	}
 	upsert := func(b *Bucket) error {
-		_, err := b.Upsert(ctx, "t", rowsOf(2, 12), &UpsertOptions{Keys: []string{"n"}})
+		_, err := b.Table("t").Upsert(ctx, rowsOf(2, 12), &UpsertOptions{Keys: []string{"n"}})
 		return err
 	}
 	for _, c := range []struct {
@@ -32,19 +32,19 @@ func TestRewriteDuringCommits(t *testing.T) {
 		rewrite, change func(*Bucket) error
 		want            []int64
 	}{
-		{"concurrent append", deleteRows, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(2, 30), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 13, 30}},
+		{"concurrent append", deleteRows, func(b *Bucket) error { _, err := b.Table("t").Put(ctx, rowsOf(2, 30), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 13, 30}},
 		{"concurrent delete", deleteRows, func(b *Bucket) error {
 			cond, _ := filter.Parse("n = 1 or n = 2 or n = 13")
-			_, err := b.DeleteRows(ctx, "t", cond)
+			_, err := b.Table("t").DeleteRows(ctx, cond)
 			return err
 		}, []int64{3, 11}},
-		{"table replaced concurrently", deleteRows, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(2, 7), PutReplace, nil); return err }, []int64{7}},
+		{"table replaced concurrently", deleteRows, func(b *Bucket) error { _, err := b.Table("t").Put(ctx, rowsOf(2, 7), PutReplace, nil); return err }, []int64{7}},
 		{"table compacted concurrently", deleteRows, func(b *Bucket) error { _, err := b.s.Compact(ctx, nil); return err }, []int64{1, 3, 11, 13}},
 		{"concurrent upserts of the same key", upsert, func(b *Bucket) error {
-			_, err := b.Upsert(ctx, "t", rowsOf(12, 40), &UpsertOptions{Keys: []string{"n"}})
+			_, err := b.Table("t").Upsert(ctx, rowsOf(12, 40), &UpsertOptions{Keys: []string{"n"}})
 			return err
 		}, []int64{1, 2, 3, 11, 12, 13, 40}},
-		{"concurrent append of the upserted key", upsert, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(12), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 12, 13}},
+		{"concurrent append of the upserted key", upsert, func(b *Bucket) error { _, err := b.Table("t").Put(ctx, rowsOf(12), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 12, 13}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -122,7 +122,7 @@ func TestRewriteModel(t *testing.T) {
 		}
 		return result
 	}
-	if _, err := b.Put(ctx, "t", ticksAt(s, 0), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, ticksAt(s, 0), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	randomHours := func(start, end, maxCount int) (hours []int) {
@@ -153,14 +153,14 @@ func TestRewriteModel(t *testing.T) {
 		switch random.IntN(6) {
 		case 0:
 			hours := randomHours(0, 500, 30)
-			result = mustDo(b.Upsert(ctx, "t", ticksAt(s, n, hours...), &UpsertOptions{Keys: []string{"at", "sym"}}))
+			result = mustDo(b.Table("t").Upsert(ctx, ticksAt(s, n, hours...), &UpsertOptions{Keys: []string{"at", "sym"}}))
 			deleteFromModel(func(h int, _ int64) bool { return slices.Contains(hours, h) })
 			set(hours)
 		case 1:
 			start := random.IntN(500)
 			end := start + 1 + random.IntN(40)
 			hours := randomHours(start, end, 10)
-			result = mustDo(b.ReplaceRange(ctx, "t", hour(start), hour(end), ticksAt(s, n, hours...), nil))
+			result = mustDo(b.Table("t").ReplaceRange(ctx, hour(start), hour(end), ticksAt(s, n, hours...), nil))
 			deleteFromModel(func(h int, _ int64) bool { return h >= start && h < end })
 			set(hours)
 		case 2:
@@ -169,7 +169,7 @@ func TestRewriteModel(t *testing.T) {
 			deleteFromModel(func(h int, value int64) bool { return value < before && h >= start })
 		case 3:
 			hours := slices.DeleteFunc(randomHours(0, 500, 60), func(h int) bool { _, exists := model[h]; return exists })
-			if _, err := b.Put(ctx, "t", ticksAt(s, n, hours...), PutAppend, nil); err != nil {
+			if _, err := b.Table("t").Put(ctx, ticksAt(s, n, hours...), PutAppend, nil); err != nil {
 				t.Fatal(err)
 			}
 			set(hours)

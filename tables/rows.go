@@ -62,14 +62,14 @@ func Records[T any](rows []T) (array.RecordReader, error) {
 	}, func() {}), nil
 }
 
-// Append appends rows to a table, and creates it if it is missing; see [SchemaOf]. For options, use [Bucket.Put].
-func Append[T any](ctx context.Context, b *Bucket, name string, rows []T) (Version, error) {
+// Append appends rows to a table, and creates it if it is missing; see [SchemaOf]. For options, use [Table.Put].
+func Append[T any](ctx context.Context, t *Table, rows []T) (Version, error) {
 	r, err := Records(rows)
 	if err != nil {
-		return 0, &OpError{Op: "put", Bucket: b.Name(), Table: name, Err: err}
+		return 0, t.error("put", err)
 	}
 	defer r.Release()
-	return b.Put(ctx, name, r, PutAppend, nil)
+	return t.Put(ctx, r, PutAppend, nil)
 }
 
 // Rows yields the rows of a scan, by default with only the columns that T has; see [SchemaOf]. The table's integer,

@@ -88,13 +88,10 @@ func TestRows(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("")
 	want := trades()
-	if _, err := Append(t.Context(), b, "trades", want); err != nil {
+	if _, err := Append(t.Context(), b.Table("trades"), want); err != nil {
 		t.Fatal(err)
 	}
-	table, err := b.Table(t.Context(), "trades")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("trades")
 	for _, source := range []string{"tail", "files"} {
 		var got []trade
 		for row, err := range Rows[trade](t.Context(), table, &ScanOptions{Dictionaries: true}) {
@@ -143,13 +140,10 @@ func TestRowsOfManyBatches(t *testing.T) {
 		all[i].N = i
 	}
 	s := mustOpen(t, t.TempDir(), nil)
-	if v, err := Append(t.Context(), s.Bucket(""), "t", all); err != nil || v != 0 {
+	if v, err := Append(t.Context(), s.Bucket("").Table("t"), all); err != nil || v != 0 {
 		t.Fatalf("Append = version %+v, error %v; want version 0", v, err)
 	}
-	table, err := s.Bucket("").Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := s.Bucket("").Table("t")
 	next := 0
 	for r, err := range Rows[row](t.Context(), table, nil) {
 		if err != nil || r.N != next {
@@ -294,11 +288,11 @@ func TestInvalidRowTypes(t *testing.T) {
 			t.Errorf("error = %v, want an ArgumentError that contains %q", err, want)
 		}
 	}
-	_, err := Append(t.Context(), b, "t", []int{1})
+	_, err := Append(t.Context(), b.Table("t"), []int{1})
 	wantArgumentError(err, "int is not a struct")
-	_, err = Append(t.Context(), b, "t", []*leg{nil})
+	_, err = Append(t.Context(), b.Table("t"), []*leg{nil})
 	wantArgumentError(err, "*tables.leg is not a struct")
-	_, err = Append(t.Context(), b, "t", []time.Time{{}})
+	_, err = Append(t.Context(), b.Table("t"), []time.Time{{}})
 	wantArgumentError(err, "time.Time is not a struct")
 	_, err = SchemaOf[struct{ C chan int }]()
 	wantArgumentError(err, `column "C"`)
@@ -331,11 +325,11 @@ func TestInvalidRowTypes(t *testing.T) {
 	type nanos struct {
 		At time.Time `arrow:"at,timestamp[ns]"`
 	}
-	_, err = Append(t.Context(), b, "t", []nanos{{time.Unix(1, 0)}, {}})
+	_, err = Append(t.Context(), b.Table("t"), []nanos{{time.Unix(1, 0)}, {}})
 	if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), "row 2") {
 		t.Errorf(`Append error = %v, want a SchemaError with the text "row 2"`, err)
 	}
-	if _, err := b.Table(t.Context(), "t"); !errors.Is(err, ErrNotFound) {
+	if _, err := b.Table("t").Info(t.Context()); !errors.Is(err, ErrNotFound) {
 		t.Errorf("after failed appends, Table error = %v, want ErrNotFound", err)
 	}
 }
@@ -409,7 +403,7 @@ func BenchmarkAppendRows(b *testing.B) {
 	rows, bucket := flats(1_000_000), mustOpen(b, b.TempDir(), nil).Bucket("")
 	defer perSecond(b, len(rows))()
 	for b.Loop() {
-		if _, err := Append(b.Context(), bucket, "t", rows); err != nil {
+		if _, err := Append(b.Context(), bucket.Table("t"), rows); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -417,13 +411,10 @@ func BenchmarkAppendRows(b *testing.B) {
 
 func BenchmarkRows(b *testing.B) {
 	rows, bucket := flats(1_000_000), mustOpen(b, b.TempDir(), nil).Bucket("")
-	if _, err := Append(b.Context(), bucket, "t", rows); err != nil {
+	if _, err := Append(b.Context(), bucket.Table("t"), rows); err != nil {
 		b.Fatal(err)
 	}
-	table, err := bucket.Table(b.Context(), "t")
-	if err != nil {
-		b.Fatal(err)
-	}
+	table := bucket.Table("t")
 	defer perSecond(b, len(rows))()
 	for b.Loop() {
 		n := 0
@@ -447,10 +438,7 @@ func TestRowsOfReaderTwice(t *testing.T) {
 	}
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	mustPut(t, b, "t", PutReplace, sequence(0, 10)...)
-	table, err := b.Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("t")
 	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -481,7 +469,7 @@ func TestDateOutOfRange(t *testing.T) {
 	}
 	for year, ok := range map[int]bool{-1: true, 9999: true, 6_000_000: false, -6_000_000: false} {
 		day := time.Date(year, 2, 3, 0, 0, 0, 0, time.UTC)
-		if _, err := Append(t.Context(), s.Bucket(""), fmt.Sprint("t", year), []dated{{day}}); (err == nil) != ok {
+		if _, err := Append(t.Context(), s.Bucket("").Table(fmt.Sprint("t", year)), []dated{{day}}); (err == nil) != ok {
 			t.Errorf("Append of a date in year %d: error = %v, want success: %v", year, err, ok)
 		}
 	}

@@ -44,35 +44,29 @@ type (
 
 const rulesProperty = icecat.RulesProperty
 
-// Rules returns the rules of a table. If name is "", it returns the bucket's own rules, which apply to all the bucket's
-// tables, including future ones.
-func (b *Bucket) Rules(ctx context.Context, name string) (list []Rule, err error) {
-	defer wrapError(&err, "read the rules of", b.Name(), name)
-	if name == "" {
-		text, err := b.store().cat.Property(ctx, namespaceOf(b.Name()), rulesProperty)
-		if err != nil {
-			return nil, err
-		}
-		return rules.Parse(text)
-	}
-	n, err := b.check(name)
+// Rules returns the table's rules, without the rules of its bucket.
+func (t *Table) Rules(ctx context.Context) ([]Rule, error) {
+	return withView(ctx, t, "read the rules of", func(v *view) ([]Rule, error) { return rules.Parse(v.t.Properties()[rulesProperty]) })
+}
+
+// Rules returns the bucket's own rules, which apply to all its tables, including future ones.
+func (b *Bucket) Rules(ctx context.Context) (list []Rule, err error) {
+	defer wrapError(&err, "read the rules of", b.Name(), "")
+	text, err := b.store().cat.Property(ctx, namespaceOf(b.Name()), rulesProperty)
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.store().cat.Load(ctx, n.Namespace, n.Name)
-	if err != nil {
-		return nil, notFound(err)
-	}
-	return rules.Parse(t.Properties()[rulesProperty])
+	return rules.Parse(text)
 }
 
-// EditRules changes the rules of a table, or the bucket's own rules if name is "". Puts that began earlier may still use
-// the old rules.
-func (b *Bucket) EditRules(ctx context.Context, name string, e RuleEdit) (err error) {
-	defer wrapOnce(&err, &OpError{Op: "change the rules of", Bucket: b.Name(), Table: name})
-	if name != "" {
-		return b.store().Update(ctx, func(t *Txn) error { return t.EditRules(b.Name(), name, e) })
-	}
+// EditRules changes the table's rules. Puts that began earlier may still use the old rules.
+func (t *Table) EditRules(ctx context.Context, e RuleEdit) error {
+	return t.update(ctx, "change the rules of", func(txn *Txn) error { return txn.EditRules(t.Bucket().Name(), t.Name(), e) })
+}
+
+// EditRules changes the bucket's own rules. Puts that began earlier may still use the old rules.
+func (b *Bucket) EditRules(ctx context.Context, e RuleEdit) (err error) {
+	defer wrapError(&err, "change the rules of", b.Name(), "")
 	if err := checkName("bucket", b.Name()); err != nil {
 		return err
 	}
@@ -96,7 +90,7 @@ func editRules(oldText string, e *RuleEdit, s Settings, columns *arrow.Schema) (
 	return text, nil
 }
 
-// EditRules is like Bucket.EditRules for a table, but is part of the transaction.
+// EditRules is like Table.EditRules, but is part of the transaction.
 func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 	c, err := t.existing(bucket, name)
 	if err != nil {
@@ -185,6 +179,6 @@ func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePr
 // reader returns a reader of a table's files, without rows in the tail.
 func (e entry) reader(ctx context.Context, t *table.Table) (*reader, error) {
 	def, err := definition.FromMetadata(t.Metadata())
-	v := &view{source: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.TableName}, t: t, def: def}
+	v := &view{source: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.Name}, t: t, def: def}
 	return v.reader(ctx), err
 }

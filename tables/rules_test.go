@@ -54,18 +54,24 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, mode string) 
 	defer func() { s.Close() }()
 	b := s.Bucket("b")
 	rule.Name = "the rule"
-	edit, name := RuleEdit{Add: []Rule{rule}}, "t"
-	if mode == "bucket" || mode == "create" { // a bucket's rules also apply to tables created later
-		name = ""
-		if err := b.EditRules(ctx, name, edit); err != nil {
+	ofBucket := mode == "bucket" || mode == "create" // a bucket's rules also apply to tables created later
+	editRules := func(e RuleEdit) error {
+		if ofBucket {
+			return b.EditRules(ctx, e)
+		}
+		return b.Table("t").EditRules(ctx, e)
+	}
+	add := RuleEdit{Add: []Rule{rule}}
+	if ofBucket {
+		if err := editRules(add); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := b.Put(ctx, "t", jsonRows(t, ruleColumns, good), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, jsonRows(t, ruleColumns, good), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if name != "" {
-		if err := b.EditRules(ctx, name, edit); err != nil {
+	if !ofBucket {
+		if err := editRules(add); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,13 +89,13 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, mode string) 
 		r := jsonRows(t, columns, rows)
 		switch mode {
 		case "create":
-			_, err = b.Put(ctx, "new", r, PutError, nil)
+			_, err = b.Table("new").Put(ctx, r, PutError, nil)
 		case "replace":
-			_, err = b.Put(ctx, "t", r, PutReplace, nil)
+			_, err = b.Table("t").Put(ctx, r, PutReplace, nil)
 		case "update":
 			err = s.Update(ctx, func(t *Txn) error { return t.Put("b", "t", r, PutAppend, nil) })
 		default:
-			_, err = b.Put(ctx, "t", r, PutAppend, nil)
+			_, err = b.Table("t").Put(ctx, r, PutAppend, nil)
 		}
 		return err
 	}
@@ -98,22 +104,26 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, mode string) 
 		t.Fatalf("put of rows that violate the rule: error = %v, want %s", err, want)
 	}
 	wantText(t, b, "t", before)
-	if _, err := b.Table(ctx, "new"); !errors.Is(err, ErrNotFound) {
+	if _, err := b.Table("new").Info(ctx); !errors.Is(err, ErrNotFound) {
 		t.Errorf("after the rejected put, Table error = %v, want ErrNotFound", err)
 	}
-	if _, err := b.Put(ctx, "t", jsonRows(t, ruleColumns, `{"at":"2026-03-01 00:00:00","n":50,"s":"GH","x":100}`), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, jsonRows(t, ruleColumns, `{"at":"2026-03-01 00:00:00","n":50,"s":"GH","x":100}`), PutAppend, nil); err != nil {
 		t.Errorf("put of a row that satisfies the rule: %v", err)
 	}
-	if err := b.EditRules(ctx, name, RuleEdit{Disable: []string{"the rule"}}); err != nil {
+	if err := editRules(RuleEdit{Disable: []string{"the rule"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := put(); err != nil {
 		t.Errorf("put with the rule disabled: %v", err)
 	}
-	if err := b.EditRules(ctx, name, RuleEdit{Remove: []string{"the rule"}}); err != nil {
+	if err := editRules(RuleEdit{Remove: []string{"the rule"}}); err != nil {
 		t.Fatal(err)
 	}
-	if rules, err := b.Rules(ctx, name); len(rules) > 0 || err != nil {
+	readRules := b.Table("t").Rules
+	if ofBucket {
+		readRules = b.Rules
+	}
+	if rules, err := readRules(ctx); len(rules) > 0 || err != nil {
 		t.Errorf("Rules = %+v, %v; want none", rules, err)
 	}
 }
@@ -124,7 +134,7 @@ func TestRulesOfAStream(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1 << 10})
 	b := s.Bucket("")
 	mustPut(t, b, "t", PutAppend, -1)
-	err := b.EditRules(t.Context(), "t", RuleEdit{Add: []Rule{
+	err := b.Table("t").EditRules(t.Context(), RuleEdit{Add: []Rule{
 		{Name: "few", Kind: "range", Column: "n", Max: "999"}, {Name: "once", Kind: "unique", Columns: []string{"s"}}, {Name: "sorted", Kind: "sorted", Column: "n"},
 	}})
 	if err != nil {
@@ -143,7 +153,7 @@ func TestRulesOfAStream(t *testing.T) {
 		}
 		return r
 	}
-	_, err = b.Put(t.Context(), "t", stream(sequence(0, 500), sequence(499, 600), sequence(1100, 50)), PutAppend, nil)
+	_, err = b.Table("t").Put(t.Context(), stream(sequence(0, 500), sequence(499, 600), sequence(1100, 50)), PutAppend, nil)
 	var violated *RuleError
 	if !errors.As(err, &violated) || len(violated.Violations) != 2 {
 		t.Fatalf("Put error = %v, want violations of two rules", err)
@@ -153,10 +163,10 @@ func TestRulesOfAStream(t *testing.T) {
 		t.Errorf("violations are %+v, want 149 rows of rule few and one of rule once", violated)
 	}
 	wantRows(t, b, "t", -1)
-	if _, err := b.Put(t.Context(), "t", stream(sequence(0, 500), sequence(500, 500)), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), stream(sequence(0, 500), sequence(500, 500)), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Put(t.Context(), "t", stream(sequence(5, 1), sequence(4, 1)), PutAppend, nil) // the two rows are in separate batches
+	_, err = b.Table("t").Put(t.Context(), stream(sequence(5, 1), sequence(4, 1)), PutAppend, nil) // the two rows are in separate batches
 	if !errors.As(err, &violated) || violated.Violations[0].Rows[0] != (BadRow{Row: 2, Values: "n=4"}) {
 		t.Errorf("Put error = %v, want a violation in row 2", err)
 	}
@@ -165,19 +175,19 @@ func TestRulesOfAStream(t *testing.T) {
 func TestRuleSets(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")
-	if err := b.EditRules(t.Context(), "", RuleEdit{Sets: []string{"time_series"}}); err != nil {
+	if err := b.EditRules(t.Context(), RuleEdit{Sets: []string{"time_series"}}); err != nil {
 		t.Fatal(err)
 	}
 	columns := "time timestamp[us]; Open float64; High float64; Low float64; Close float64; Volume int64"
 	row := `{"time":"2026-01-0%d 00:00:00","Open":%d,"High":%d,"Low":%d,"Close":%d,"Volume":%d}`
 	put := func(day, o, h, l, c, v int) error {
-		_, err := b.Put(t.Context(), "t", jsonRows(t, columns, fmt.Sprintf(row, day, o, h, l, c, v)), PutAppend, nil)
+		_, err := b.Table("t").Put(t.Context(), jsonRows(t, columns, fmt.Sprintf(row, day, o, h, l, c, v)), PutAppend, nil)
 		return err
 	}
 	if err := put(1, 2, 3, 1, 2, 10); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.EditRules(t.Context(), "t", RuleEdit{Sets: []string{"prices"}}); err != nil {
+	if err := b.Table("t").EditRules(t.Context(), RuleEdit{Sets: []string{"prices"}}); err != nil {
 		t.Fatal(err)
 	}
 	for want, err := range map[string]error{
@@ -188,7 +198,7 @@ func TestRuleSets(t *testing.T) {
 			t.Errorf("put: error = %v, want %s", err, want)
 		}
 	}
-	_, err := b.Put(t.Context(), "other", jsonRows(t, "n int16", `{"n":1}`), PutAppend, nil)
+	_, err := b.Table("other").Put(t.Context(), jsonRows(t, "n int16", `{"n":1}`), PutAppend, nil)
 	if err == nil || !strings.Contains(err.Error(), `"time exists"`) {
 		t.Errorf("put to a new table: error = %v, want a violation of \"time exists\"", err)
 	}
@@ -203,14 +213,14 @@ func TestRuleSets(t *testing.T) {
 		{Add: []Rule{{Name: "a", Kind: "unique"}}},
 		{Add: []Rule{{Name: "a", Kind: "type", Column: "a", Type: "int65"}}},
 	} {
-		if err := b.EditRules(t.Context(), "t", e); err == nil {
+		if err := b.Table("t").EditRules(t.Context(), e); err == nil {
 			t.Errorf("EditRules(%+v) succeeded, want an error", e)
 		}
 	}
-	if err := b.EditRules(t.Context(), "none", RuleEdit{}); !errors.Is(err, ErrNotFound) {
+	if err := b.Table("none").EditRules(t.Context(), RuleEdit{}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("EditRules of a missing table: error = %v, want ErrNotFound", err)
 	}
-	err = b.Evolve(t.Context(), "t", ColumnChange{Op: "rename", Column: "Open", To: "open"})
+	err = b.Table("t").Evolve(t.Context(), ColumnChange{Op: "rename", Column: "Open", To: "open"})
 	if err == nil || !strings.Contains(err.Error(), "the rule") {
 		t.Errorf("Evolve that renames a column with a rule: error = %v, want an error about the rule", err)
 	}
@@ -221,14 +231,14 @@ func TestUniqueOfTwoStores(t *testing.T) {
 	dir := t.TempDir()
 	withTail, withoutTail := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true})
 	mustPut(t, withTail.Bucket(""), "t", PutAppend, 0)
-	if err := withoutTail.Bucket("").EditRules(t.Context(), "t", RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}); err != nil {
+	if err := withoutTail.Bucket("").Table("t").EditRules(t.Context(), RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}); err != nil {
 		t.Fatal(err)
 	}
 	for n := int64(1); n < 10; n++ {
 		errs := make(chan error)
 		for _, s := range []*Store{withTail, withoutTail} {
 			go func() {
-				_, err := s.Bucket("").Put(t.Context(), "t", rowsOf(n), PutAppend, nil)
+				_, err := s.Bucket("").Table("t").Put(t.Context(), rowsOf(n), PutAppend, nil)
 				errs <- err
 			}()
 		}
@@ -237,7 +247,7 @@ func TestUniqueOfTwoStores(t *testing.T) {
 			t.Fatalf("concurrent puts of the same key: errors %v and %v, want one RuleError", a, b)
 		}
 	}
-	if _, err := withTail.Bucket("").Put(t.Context(), "t", rowsOf(0), PutAppend, nil); !errors.As(err, new(*RuleError)) {
+	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), rowsOf(0), PutAppend, nil); !errors.As(err, new(*RuleError)) {
 		t.Errorf("put of a key that was in the tail before the rule: error = %v, want a RuleError", err)
 	}
 	wantRows(t, withTail.Bucket(""), "t", sequence(0, 10)...)
@@ -248,14 +258,14 @@ func BenchmarkAppendRuled(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
 			mustPut(b, s.Bucket(""), "t", PutAppend, 1)
-			if err := s.Bucket("").EditRules(b.Context(), "t", RuleEdit{Add: rules}); err != nil {
+			if err := s.Bucket("").Table("t").EditRules(b.Context(), RuleEdit{Add: rules}); err != nil {
 				b.Fatal(err)
 			}
 			r := rowsOf(1)
 			r.Next()
 			batch := r.RecordBatch()
 			for b.Loop() {
-				if _, err := s.Bucket("").Put(b.Context(), "t", oneBatch(batch), PutAppend, nil); err != nil {
+				if _, err := s.Bucket("").Table("t").Put(b.Context(), oneBatch(batch), PutAppend, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -25,15 +25,14 @@ import (
 // Scan returns a reader of the table's rows at the time of the call. To end the scan, the caller must release the reader.
 func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(ScanOptions))
-	t = t.orZero()
-	ctx, end := t.bucket().store().begin(ctx, "scan", t.bucket().name, t.name.Name)
+	ctx, end := t.store().begin(ctx, "scan", t.Bucket().Name(), t.Name())
 	out, err := t.scan(ctx, o)
 	if err != nil {
 		err = t.error("scan", err)
 		end(Outcome{Err: err})
 		return nil, err
 	}
-	return t.bucket().store().observe(out, end), nil
+	return t.store().observe(out, end), nil
 }
 
 func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader, err error) {

@@ -39,7 +39,7 @@ func TestScanOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Put(t.Context(), "a", r, PutAppend, nil); err != nil {
+		if _, err := b.Table("a").Put(t.Context(), r, PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 		if d%4 == 3 {
@@ -52,10 +52,7 @@ func TestScanOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := b.Table(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("a")
 	if _, err := s.Compact(t.Context(), nil); err != nil { // nanoseconds require version 3 of Iceberg's format
 		t.Fatal(err)
 	}
@@ -107,7 +104,7 @@ func TestListAndTime(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("")
 	for i, name := range []string{"a1", "a2", "b1", "a/3"} {
-		if _, err := b.Put(t.Context(), name, rowsOf(1), PutError, &PutOptions{Metadata: Metadata{"i": fmt.Sprint(i % 2)}}); err != nil {
+		if _, err := b.Table(name).Put(t.Context(), rowsOf(1), PutError, &PutOptions{Metadata: Metadata{"i": fmt.Sprint(i % 2)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,14 +126,14 @@ func TestListAndTime(t *testing.T) {
 	before := time.Now()
 	time.Sleep(2 * time.Millisecond)
 	mustPut(t, b, "a1", PutReplace, 2)
-	old, err := b.Table(t.Context(), "a1", AtTime(before))
+	old, err := b.Table("a1").At(t.Context(), AtTime(before))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{1}) {
 		t.Errorf("AtTime before the replacement read rows %+v, error %v; want [1]", got, err)
 	}
-	if _, err := b.Table(t.Context(), "a1", AtTime(before.AddDate(-1, 0, 0))); !errors.Is(err, ErrNotFound) {
+	if _, err := b.Table("a1").At(t.Context(), AtTime(before.AddDate(-1, 0, 0))); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Table before the first version: error = %v, want ErrNotFound", err)
 	}
 	if err := b.Delete(t.Context(), "a1", "nope"); !errors.Is(err, ErrNotFound) {
@@ -175,10 +172,7 @@ func TestOrder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		table, err := b.Table(t.Context(), "a")
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := b.Table("a")
 		if got, err := readAll(t.Context(), table, nil); err != nil || !slices.IsSorted(got) {
 			t.Fatalf("after put %d, the scan returned rows %v, error %v; want sorted rows", i, got, err)
 		}
@@ -197,7 +191,7 @@ func TestMemory(t *testing.T) {
 		g.Go(func() {
 			for i := w; i < tables; i += 10 {
 				for n := range rowsPerTable {
-					if _, err := b.Put(t.Context(), fmt.Sprint(i), rowsOf(n), PutAppend, nil); err != nil {
+					if _, err := b.Table(fmt.Sprint(i)).Put(t.Context(), rowsOf(n), PutAppend, nil); err != nil {
 						t.Error(err)
 						return
 					}
@@ -252,13 +246,10 @@ func TestScanHalfNulls(t *testing.T) {
 	rows := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
 	rows.Field(0).(*array.Int64Builder).AppendValues([]int64{1, 0}, []bool{true, false})
 	rows.Field(1).(*array.StringBuilder).AppendValues([]string{"row 1", ""}, []bool{true, false})
-	if _, err := b.Put(t.Context(), "t", oneBatch(rows.NewRecordBatch()), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), oneBatch(rows.NewRecordBatch()), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	table, err := b.Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("t")
 	for _, where := range []string{"n = 1", "n < 2", "n in (1)", "n is not null", "not n > 1", "s = 'row 1'"} {
 		cond, err := filter.Parse(where)
 		if err != nil {

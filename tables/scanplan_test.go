@@ -24,10 +24,7 @@ func TestScanPlan(t *testing.T) {
 	mustPut(t, b, "a", PutAppend, 4)
 	plan := func(files int, tail int64, scanned bool) *ScanPlan {
 		t.Helper()
-		tab, err := b.Table(t.Context(), "a")
-		if err != nil {
-			t.Fatal(err)
-		}
+		tab := b.Table("a")
 		m, err := tab.ScanPlan(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -44,7 +44,7 @@ func (m *seriesModel) deleteRows(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	result, err := m.s.Bucket("b").DeleteRows(ctx, name, cond)
+	result, err := m.s.Bucket("b").Table(name).DeleteRows(ctx, cond)
 	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= start && r.v > minV && r.k == "a" }, nil)
 }
 
@@ -55,7 +55,7 @@ func (m *seriesModel) replaceRange(ctx context.Context, name string) error {
 	start := m.rnd.Int64N(300)
 	end := start + 1 + m.rnd.Int64N(50)
 	r, rows := m.tables[name].reader(m.distinct(m.ticks(end-start), start), 20)
-	result, err := m.s.Bucket("b").ReplaceRange(ctx, name, time.Unix(start, 0), time.Unix(end, 0), r, nil)
+	result, err := m.s.Bucket("b").Table(name).ReplaceRange(ctx, time.Unix(start, 0), time.Unix(end, 0), r, nil)
 	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= start && r.ts < end }, rows)
 }
 
@@ -72,7 +72,7 @@ func (m *seriesModel) upsert(ctx context.Context, name string) error {
 		s.wType = map[string]string{"": "int32", "int32": "float64", "int64": "float64", "float64": "float64"}[oldType]
 	}
 	r, rows := s.reader(rows, 20)
-	result, err := m.s.Bucket("b").Upsert(ctx, name, r, nil)
+	result, err := m.s.Bucket("b").Table(name).Upsert(ctx, r, nil)
 	if s.wType != oldType {
 		s.evolvedVersion = result.Version // reads of this version may still have the previous columns
 	}
@@ -98,7 +98,7 @@ func (m *seriesModel) partition(ctx context.Context, name string) error {
 		return nil
 	}
 	partition := []Partition{PartitionNone, PartitionAuto, PartitionDay, PartitionYear}[m.rnd.IntN(4)]
-	if _, err := m.s.Bucket("b").Partition(ctx, name, partition); err != nil {
+	if _, err := m.s.Bucket("b").Table(name).Partition(ctx, partition); err != nil {
 		return err
 	}
 	m.tables[name].settings.Partition = partition

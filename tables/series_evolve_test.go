@@ -59,13 +59,10 @@ func (m *seriesModel) evolve(ctx context.Context, name string) error {
 		s.wType = map[string]string{"int32": "int64", "int64": "float64"}[s.wType]
 		change = ColumnChange{Op: "widen", Column: "w", Type: ColumnType(s.wType)}
 	}
-	if err := m.s.Bucket("b").Evolve(ctx, name, change); err != nil {
+	if err := m.s.Bucket("b").Table(name).Evolve(ctx, change); err != nil {
 		return err
 	}
-	t, err := m.s.Bucket("b").Table(ctx, name)
-	if err != nil {
-		return err
-	}
+	t := m.s.Bucket("b").Table(name)
 	i, err := t.Info(ctx)
 	s.evolvedVersion = i.Version // reads of this version still have the previous columns
 	return err
@@ -77,7 +74,7 @@ func (m *seriesModel) migrate(ctx context.Context, name string) error {
 	}
 	s := m.tables[name]
 	s.schemaVersion++
-	migrated, err := m.s.Bucket("b").Migrate(ctx, name, s.schemaVersion, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	migrated, err := m.s.Bucket("b").Table(name).Migrate(ctx, s.schemaVersion, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		b.Retain()
 		return b, nil
 	})
@@ -169,7 +166,7 @@ func (m *seriesModel) restore(ctx context.Context, name string) error {
 func (m *seriesModel) checkSnapshot(ctx context.Context, name string) error {
 	snapshot := m.anySnapshot()
 	s := m.snapshots[snapshot][name]
-	t, err := m.s.Bucket("b").Table(ctx, name, AtSnapshot(snapshot))
+	t, err := m.s.Bucket("b").Table(name).At(ctx, AtSnapshot(snapshot))
 	if s == nil {
 		if snapshot != "" && !errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("opening a table that is not in snapshot %q: got error %v, want ErrNotFound", snapshot, err)
@@ -220,13 +217,13 @@ func TestEvolveSeries(t *testing.T) {
 	b := s.Bucket("b")
 	put := func(columns, rows string, o *PutOptions) {
 		t.Helper()
-		if _, err := b.Put(ctx, "t", jsonRows(t, columns, rows), PutAppend, o); err != nil {
+		if _, err := b.Table("t").Put(ctx, jsonRows(t, columns, rows), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
 	evolve := func(c ColumnChange) {
 		t.Helper()
-		if err := b.Evolve(ctx, "t", c); err != nil {
+		if err := b.Table("t").Evolve(ctx, c); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -242,25 +239,22 @@ func TestEvolveSeries(t *testing.T) {
 	evolve(ColumnChange{Op: "widen", Column: "key", Type: "float64"}) // rewrites all files
 	wantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,5")
 	for column, setting := range map[string]string{"when": "time", "key": "keys"} {
-		err := b.Evolve(ctx, "t", ColumnChange{Op: "drop", Column: column})
+		err := b.Table("t").Evolve(ctx, ColumnChange{Op: "drop", Column: column})
 		if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), "setting "+setting) {
 			t.Errorf("Evolve that drops column %s: error = %v, want a SchemaError about the setting %s", column, err, setting)
 		}
 	}
-	table, err := b.Table(ctx, "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("t")
 	if got, err := table.Settings(ctx); err != nil || got.Time != "when" || !slices.Equal(got.Keys, []string{"key"}) || got.OnDuplicate != KeepLast {
 		t.Errorf("Settings = %+v, %v; want time when, key key and KeepLast", got, err)
 	}
 	// The new schema lacks a column that the settings name.
-	if _, err := b.Put(ctx, "t", jsonRows(t, columns, rows), PutReplace, nil); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
+	if _, err := b.Table("t").Put(ctx, jsonRows(t, columns, rows), PutReplace, nil); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
 		t.Errorf(`Put error = %v, want an ArgumentError with the text settings: column "when"`, err)
 	}
 	// A migration gives all rows one time: among rows with equal keys, the last is kept.
 	put("when timestamp[us]; key float64; v int32", `{"when":"2026-01-02 00:00:00","key":1,"v":6}`, nil)
-	if _, err := b.Migrate(ctx, "t", 1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	if _, err := b.Table("t").Migrate(ctx, 1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		at := array.NewBuilder(memory.DefaultAllocator, b.Column(0).DataType()).(*array.TimestampBuilder)
 		for range b.NumRows() {
 			at.Append(0)
@@ -271,7 +265,7 @@ func TestEvolveSeries(t *testing.T) {
 	}
 	wantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 1970-01-01T00:00:00,1,6 | 1970-01-01T00:00:00,2,4")
 	wantInOrder(t, b, "t", 2) // the row from the tail has a separate file
-	if _, err := b.Migrate(ctx, "t", 2, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	if _, err := b.Table("t").Migrate(ctx, 2, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		return array.NewRecordBatch(schema.Select(b.Schema(), []string{"v"}), []arrow.Array{b.Column(2)}, b.NumRows()), nil
 	}); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
 		t.Errorf(`Migrate error = %v, want an ArgumentError with the text settings: column "when"`, err)
@@ -284,7 +278,7 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	const old, columns = "at timestamp[us]; k int32", "k int32; at timestamp[us]; v int32"
 	ordered := &PutOptions{Settings: &Settings{Time: "at", OnDuplicate: KeepLast}}
-	if _, err := b.Put(ctx, "t", jsonRows(t, old, `{"at":"2026-01-01 00:00:00","k":1}`), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(ctx, jsonRows(t, old, `{"at":"2026-01-01 00:00:00","k":1}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	err := b.s.Update(ctx, func(x *Txn) error {
@@ -298,7 +292,7 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantText(t, b, "t", "k int32; at timestamp[us]; v int32 | 4,2026-01-01T00:00:00,(null) | 1,2026-01-02T00:00:00,(null) | 3,2026-01-02T00:00:00,(null)")
-	if err := b.EditRules(ctx, "t", RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}}}); err != nil {
+	if err := b.Table("t").EditRules(ctx, RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}}}); err != nil {
 		t.Fatal(err)
 	}
 	oneRow := func() array.RecordReader { return jsonRows(t, columns, `{"at":"2026-01-05 00:00:00","k":9}`) }
@@ -317,23 +311,23 @@ func TestCorrectWithRules(t *testing.T) {
 	ctx := t.Context()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")
-	if _, err := b.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-01 00:00:00","k":1},{"at":"2026-01-02 00:00:00","k":2},{"at":"2026-01-03 00:00:00","k":3}`),
+	if _, err := b.Table("t").Put(ctx, jsonRows(t, columns, `{"at":"2026-01-01 00:00:00","k":1},{"at":"2026-01-02 00:00:00","k":2},{"at":"2026-01-03 00:00:00","k":3}`),
 		PutAppend, &PutOptions{Settings: &Settings{Time: "at", Evolution: Compatible}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.EditRules(ctx, "t", RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}, {Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
+	if err := b.Table("t").EditRules(ctx, RuleEdit{Add: []Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}, {Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.EditRules(ctx, "", RuleEdit{Add: []Rule{{Name: "some", Kind: "range", Column: "k", Min: "0"}}}); err != nil {
+	if err := b.EditRules(ctx, RuleEdit{Add: []Rule{{Name: "some", Kind: "range", Column: "k", Min: "0"}}}); err != nil {
 		t.Fatal(err)
 	}
 	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
 	replace := func(columns, rows string) error {
-		_, err := b.ReplaceRange(ctx, "t", day(1), day(3), jsonRows(t, columns, rows), nil)
+		_, err := b.Table("t").ReplaceRange(ctx, day(1), day(3), jsonRows(t, columns, rows), nil)
 		return err
 	}
 	upsert := func(columns, rows string) error {
-		_, err := b.Upsert(ctx, "t", jsonRows(t, columns, rows), nil)
+		_, err := b.Table("t").Upsert(ctx, jsonRows(t, columns, rows), nil)
 		return err
 	}
 	for name, put := range map[string]func(string, string) error{"range": replace, "upsert": upsert} {
@@ -368,7 +362,7 @@ func TestCorrectWithRules(t *testing.T) {
 	s.hooks.onPrepared = func() {
 		if pending {
 			pending = false
-			if _, err := otherBucket.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), PutAppend, nil); err != nil {
+			if _, err := otherBucket.Table("t").Put(ctx, jsonRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), PutAppend, nil); err != nil {
 				t.Error(err)
 			}
 		}
@@ -383,46 +377,40 @@ func TestRestoreSettings(t *testing.T) {
 	const columns = "at timestamp[us]; k int32"
 	ctx := t.Context()
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
-	if _, err := b.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1},{"at":"2026-01-01 00:00:00","k":2}`),
+	if _, err := b.Table("t").Put(ctx, jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1},{"at":"2026-01-01 00:00:00","k":2}`),
 		PutAppend, &PutOptions{Settings: &Settings{Time: "at", OnDuplicate: KeepLast, Evolution: AddOnly}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.EditRules(ctx, "t", RuleEdit{Add: []Rule{{Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
+	if err := b.Table("t").EditRules(ctx, RuleEdit{Add: []Rule{{Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Snapshot(ctx, "one"); err != nil {
 		t.Fatal(err)
 	}
-	table, err := b.Table(ctx, "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("t")
 	want, err := table.Settings(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, change := range []func() error{
 		func() error {
-			_, err := b.Put(ctx, "t", rowsOf(1), PutReplace, &PutOptions{Settings: &Settings{}})
-			return errors.Join(err, b.EditRules(ctx, "t", RuleEdit{Remove: []string{"few"}}))
+			_, err := b.Table("t").Put(ctx, rowsOf(1), PutReplace, &PutOptions{Settings: &Settings{}})
+			return errors.Join(err, b.Table("t").EditRules(ctx, RuleEdit{Remove: []string{"few"}}))
 		},
 		func() error { return b.Delete(ctx, "t") },
 	} {
 		if err := errors.Join(change(), b.Restore(ctx, "one", "t")); err != nil {
 			t.Fatal(err)
 		}
-		if table, err = b.Table(ctx, "t"); err != nil {
-			t.Fatal(err)
-		}
 		if got, err := table.Settings(ctx); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("Settings = %+v, want %+v; error: %v", got, want, err)
 		}
-		if rules, err := b.Rules(ctx, "t"); err != nil || len(rules) != 1 {
+		if rules, err := b.Table("t").Rules(ctx); err != nil || len(rules) != 1 {
 			t.Errorf("Rules = %+v, %v; want one rule", rules, err)
 		}
 		wantInOrder(t, b, "t", 1)
 		wantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,2 | 2026-01-02T00:00:00,1")
-		if _, err := b.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":10}`), PutAppend, nil); !errors.As(err, new(*RuleError)) {
+		if _, err := b.Table("t").Put(ctx, jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":10}`), PutAppend, nil); !errors.As(err, new(*RuleError)) {
 			t.Errorf("Put error = %v, want a RuleError", err)
 		}
 	}

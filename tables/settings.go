@@ -78,15 +78,16 @@ func (t *Table) Settings(ctx context.Context) (Settings, error) {
 
 // SetSettings replaces a table's settings. If they change the order of the rows or the rule for duplicates, the same
 // commit rewrites the table's files.
-func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error {
-	err := b.store().Update(ctx, func(t *Txn) error { return t.SetSettings(b.Name(), name, s) })
-	if op, ok := errors.AsType[*OpError](err); ok {
-		err = &OpError{Op: "set the settings of", Bucket: b.Name(), Table: name, Err: op.Err}
+func (t *Table) SetSettings(ctx context.Context, s Settings) error {
+	const op = "set the settings of"
+	err := t.update(ctx, op, func(txn *Txn) error { return txn.SetSettings(t.Bucket().Name(), t.Name(), s) })
+	if opErr, ok := errors.AsType[*OpError](err); ok {
+		err = t.error(op, opErr.Err)
 	}
 	return err
 }
 
-// SetSettings is like Bucket.SetSettings, but is part of the transaction.
+// SetSettings is like Table.SetSettings, but is part of the transaction.
 func (t *Txn) SetSettings(bucket, name string, s Settings) error {
 	return t.editSettings("set the settings of", bucket, name, func(current *Settings) { *current = s })
 }

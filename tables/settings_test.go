@@ -14,15 +14,12 @@ func TestSettings(t *testing.T) {
 	b := s.Bucket("b")
 	ctx := t.Context()
 	put := func(m PutMode, o *PutOptions, ns ...int64) error {
-		_, err := b.Put(ctx, "t", rowsOf(ns...), m, o)
+		_, err := b.Table("t").Put(ctx, rowsOf(ns...), m, o)
 		return err
 	}
 	wantSettings := func(wantSettings Settings) {
 		t.Helper()
-		table, err := b.Table(ctx, "t")
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := b.Table("t")
 		got, err := table.Settings(ctx)
 		if err != nil || !reflect.DeepEqual(got, wantSettings) {
 			t.Fatalf("Settings = %+v, want %+v; error: %v", got, wantSettings, err)
@@ -42,14 +39,14 @@ func TestSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantSettings(second)
-	if err := b.SetSettings(ctx, "t", first); err != nil {
+	if err := b.Table("t").SetSettings(ctx, first); err != nil {
 		t.Fatal(err)
 	}
 	wantSettings(first)
 	for _, bad := range []Settings{
 		{Time: "n"}, {Time: "missing"}, {Keys: []string{"n", "n"}}, {OnDuplicate: "most"}, {OnDuplicate: KeepLast},
 	} {
-		if err := b.SetSettings(ctx, "t", bad); err == nil {
+		if err := b.Table("t").SetSettings(ctx, bad); err == nil {
 			t.Errorf("SetSettings(%+v) succeeded, want an error", bad)
 		}
 		if err := put(PutReplace, &PutOptions{Settings: &bad}, 5); err == nil {
@@ -58,11 +55,11 @@ func TestSettings(t *testing.T) {
 	}
 	wantSettings(first)
 	wantRows(t, b, "t", 4)
-	if err := b.SetSettings(ctx, "t", Settings{}); err != nil {
+	if err := b.Table("t").SetSettings(ctx, Settings{}); err != nil {
 		t.Fatal(err)
 	}
 	wantSettings(Settings{})
-	if err := b.SetSettings(ctx, "none", first); !errors.Is(err, ErrNotFound) {
+	if err := b.Table("none").SetSettings(ctx, first); !errors.Is(err, ErrNotFound) {
 		t.Errorf("SetSettings of a missing table: error = %v, want ErrNotFound", err)
 	}
 }

@@ -34,10 +34,7 @@ func whileCommitting(t *testing.T, b *Bucket, change func() error) *Bucket {
 
 func wantValues(t *testing.T, b *Bucket, name string, want ...int64) {
 	t.Helper()
-	table, err := b.Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table(name)
 	rows, err := ticksFrom(table.Scan(t.Context(), nil))
 	if err != nil {
 		t.Fatal(err)
@@ -57,11 +54,11 @@ func TestCompactDuringSettingsChange(t *testing.T) {
 	b := bucketWithoutTail(t)
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}
 	for _, rows := range [][]tick{{{ts: 3, v: 3}, {ts: 5, v: 5}}, {{ts: 1, v: 1}, {ts: 4, v: 4}}} {
-		if _, err := b.Put(t.Context(), "t", ticksOf(rows, 10), PutAppend, o); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
-	otherBucket := whileCommitting(t, b, func() error { return b.SetSettings(t.Context(), "t", Settings{}) })
+	otherBucket := whileCommitting(t, b, func() error { return b.Table("t").SetSettings(t.Context(), Settings{}) })
 	if _, err := otherBucket.s.Compact(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -73,12 +70,14 @@ func TestCompactDuringSettingsChange(t *testing.T) {
 func TestCorrectDuringSettingsChange(t *testing.T) {
 	b := bucketWithoutTail(t)
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}
-	if _, err := b.Put(t.Context(), "t", ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), PutAppend, o); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
-	otherBucket := whileCommitting(t, b, func() error { return b.SetSettings(t.Context(), "t", Settings{Time: "ts", OnDuplicate: KeepLast}) })
+	otherBucket := whileCommitting(t, b, func() error {
+		return b.Table("t").SetSettings(t.Context(), Settings{Time: "ts", OnDuplicate: KeepLast})
+	})
 	rows := ticksOf([]tick{{ts: 5, v: 5}, {ts: 5, v: 6}}, 10)
-	if _, err := otherBucket.ReplaceRange(t.Context(), "t", time.Unix(4, 0), time.Unix(6, 0), rows, nil); err != nil {
+	if _, err := otherBucket.Table("t").ReplaceRange(t.Context(), time.Unix(4, 0), time.Unix(6, 0), rows, nil); err != nil {
 		t.Fatal(err)
 	}
 	wantValues(t, b, "t", 1, 6, 9)

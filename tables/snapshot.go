@@ -141,14 +141,15 @@ func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) (err error) 
 
 // loadSnapshot returns t's state in the snapshot t.snapshot.
 func (t *Table) loadSnapshot(ctx context.Context) (*table.Table, error) {
-	listing, err := t.bucket().store().cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)
+	ns := namespaceOf(t.b.Name())
+	listing, err := t.store().cat.GetAt(ctx, ns, t.snapshot, t.name)
 	if err != nil {
 		return nil, snapshotNotFound(err)
 	}
 	if t.location = cmp.Or(t.location, listing.Location); listing.Location != t.location {
 		return nil, &notFoundError{"the snapshot was replaced by another of the same name: open the table again"}
 	}
-	return t.bucket().store().cat.LoadAt(ctx, t.name.Namespace, t.name.Name, listing.Location)
+	return t.store().cat.LoadAt(ctx, ns, t.name, listing.Location)
 }
 
 // Versions returns the table's versions that have not expired, oldest first.

@@ -29,7 +29,7 @@ func mustSucceed(t testing.TB, err error) {
 
 // readAt returns the sorted numbers of a table in a snapshot.
 func readAt(ctx context.Context, b *Bucket, snapshot, name string) ([]int64, error) {
-	table, err := b.Table(ctx, name, AtSnapshot(snapshot))
+	table, err := b.Table(name).At(ctx, AtSnapshot(snapshot))
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +71,8 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 		mustPut(t, b, name, PutAppend, 2) // stays in the tail
 	}
 	mustPut(t, b, "none", PutError) // a table without rows or synced metadata
-	mustSucceed(t, b.SetMetadata(t.Context(), "deleted", Metadata{"k": "v", "n": 5}))
-	mustSucceed(t, b.ChangeMetadata(t.Context(), "", MetadataChange{Set: Metadata{"of": []any{"bucket"}}}))
+	mustSucceed(t, b.Table("deleted").SetMetadata(t.Context(), Metadata{"k": "v", "n": 5}))
+	mustSucceed(t, b.ChangeMetadata(t.Context(), MetadataChange{Set: Metadata{"of": []any{"bucket"}}}))
 	mustSnapshot(t, b, "one")
 
 	mustPut(t, b, "replaced", PutReplace, 3)
@@ -80,7 +80,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	mustSucceed(t, b.Delete(t.Context(), "deleted", "recreated", "none"))
 	mustPut(t, b, "recreated", PutError, 5)
 	mustPut(t, b, "later", PutError, 6)
-	mustSucceed(t, b.ChangeMetadata(t.Context(), "", MetadataChange{Set: Metadata{"more": true}}))
+	mustSucceed(t, b.ChangeMetadata(t.Context(), MetadataChange{Set: Metadata{"more": true}}))
 	sweepAll(t, s)
 	check := func(s *Store) {
 		t.Helper()
@@ -112,8 +112,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	wantRows(t, b, "replaced", 3, 4)
 
 	mustPut(t, b, "same", PutAppend, 7) // stays in the tail
-	table, err := b.Table(t.Context(), "replaced")
-	mustSucceed(t, err)
+	table := b.Table("replaced")
 	infoBefore, err := table.Info(t.Context())
 	mustSucceed(t, err)
 	mustSucceed(t, b.Restore(t.Context(), "one"))
@@ -137,7 +136,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	if err != nil || infoAfter.Version <= infoBefore.Version {
 		t.Errorf("after the restore, the version is %d, want it above %d; error: %v", infoAfter.Version, infoBefore.Version, err)
 	}
-	old, err := b.Table(t.Context(), "replaced", AtVersion(infoBefore.Version))
+	old, err := b.Table("replaced").At(t.Context(), AtVersion(infoBefore.Version))
 	mustSucceed(t, err)
 	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{3}) { // row 4 was still in the tail
 		t.Errorf("rows of the version before the restore = %v, error %v; want [3]", got, err)
@@ -192,7 +191,7 @@ func TestDeleteSnapshots(t *testing.T) {
 	if err != nil || len(all) != 3 || all[0].Name != "x" || all[2].Name != unnamed[1] || all[0].Tables != 1 {
 		t.Errorf("Snapshots = %+v, %v; want x with one table, and two unnamed snapshots", all, err)
 	}
-	table, err := b.Table(t.Context(), "a", AtSnapshot("x"))
+	table, err := b.Table("a").At(t.Context(), AtSnapshot("x"))
 	mustSucceed(t, err)
 	mustSucceed(t, b.Delete(t.Context(), "a"))
 	sweepAll(t, s)

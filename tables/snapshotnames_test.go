@@ -13,12 +13,12 @@ func TestSnapshotInOrder(t *testing.T) {
 	b := s.Bucket("b")
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}
 	for _, ticks := range [][]tick{{{1, "a", 0, 0}, {4, "a", 1, 0}}, {{0, "a", 2, 0}, {3, "a", 3, 0}, {9, "a", 4, 0}}} {
-		if _, err := b.Put(t.Context(), "t", ticksOf(ticks, 10), PutAppend, o); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), ticksOf(ticks, 10), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
 	mustSnapshot(t, b, "x")
-	table, err := b.Table(t.Context(), "t", AtSnapshot("x"))
+	table, err := b.Table("t").At(t.Context(), AtSnapshot("x"))
 	mustSucceed(t, err)
 	rows, err := ticksFrom(table.Scan(t.Context(), nil))
 	if err != nil || !slices.IsSortedFunc(rows, func(a, b tick) int { return int(a.ts - b.ts) }) || len(rows) != 5 {

@@ -43,18 +43,6 @@ func (s *Store) acquire(n tableName) (e entry, release func(), err error) {
 	return e, release, err
 }
 
-// acquire is Store.acquire for a table in the bucket. It returns an error if the store is read-only.
-func (b *Bucket) acquire(name string) (e entry, release func(), err error) {
-	if b.store().opts.ReadOnly {
-		return e, nil, ErrReadOnly
-	}
-	n, err := b.check(name)
-	if err != nil {
-		return e, nil, err
-	}
-	return b.store().acquire(n)
-}
-
 // hooks change a store's behavior in tests.
 type hooks struct {
 	fs         vfs.FS

@@ -16,7 +16,7 @@ func TestPutAndScan(t *testing.T) {
 	mustPut(t, b, "a", PutAppend, 3)
 	mustPut(t, b, "a", PutAppend, 4)
 	wantRows(t, b, "a", 1, 2, 3, 4)
-	if _, err := b.Put(t.Context(), "a", rowsOf(9), PutError, nil); !errors.Is(err, ErrExists) {
+	if _, err := b.Table("a").Put(t.Context(), rowsOf(9), PutError, nil); !errors.Is(err, ErrExists) {
 		t.Fatalf("Put with PutError to an existing table: error = %v, want ErrExists", err)
 	}
 	mustPut(t, b, "a", PutReplace, 7, 8)
@@ -28,10 +28,7 @@ func TestPutAndScan(t *testing.T) {
 	s = mustOpen(t, dir, nil)
 	b = s.Bucket("")
 	wantRows(t, b, "a", 7, 8, 9)
-	table, err := b.Table(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table("a")
 	vs, err := table.Versions(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +36,7 @@ func TestPutAndScan(t *testing.T) {
 	var rows []int64
 	for _, v := range vs {
 		rows = append(rows, v.Rows)
-		old, err := b.Table(t.Context(), "a", AtVersion(v.Version))
+		old, err := b.Table("a").At(t.Context(), AtVersion(v.Version))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +51,7 @@ func TestPutAndScan(t *testing.T) {
 	if err := b.Delete(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Table(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
+	if _, err := b.Table("a").Info(t.Context()); !errors.Is(err, ErrNotFound) {
 		t.Fatalf("Table of a deleted table: error = %v, want ErrNotFound", err)
 	}
 }
@@ -66,7 +63,7 @@ func TestInvalidPutOptions(t *testing.T) {
 		mode PutMode
 		o    *PutOptions
 	}{{7, nil}, {PutAppend, &PutOptions{Over: &v}}} {
-		_, err := b.Put(t.Context(), "t", rowsOf(1), c.mode, c.o)
+		_, err := b.Table("t").Put(t.Context(), rowsOf(1), c.mode, c.o)
 		if !errors.As(err, new(*ArgumentError)) {
 			t.Errorf("Put with mode %d and options %+v: error = %v, want an ArgumentError", c.mode, c.o, err)
 		}

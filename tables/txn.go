@@ -109,7 +109,7 @@ func (t *Txn) change(n tableName) (*txnChange, error) {
 
 func (t *Txn) entry(c *txnChange) entry { return entry{c.Entry, t.s} }
 
-// Put is like Bucket.Put, but is part of the transaction. It reads r before it returns, and writes the rows to files.
+// Put is like Table.Put, but is part of the transaction. It reads r before it returns, and writes the rows to files.
 func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
 	defer wrapError(&err, "put", bucket, name)
 	n, err := t.s.Bucket(bucket).check(name)

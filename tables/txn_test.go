@@ -71,16 +71,13 @@ func TestRangeOfSettingsColumn(t *testing.T) {
 		}
 		return oneBatch(rb.NewRecordBatch())
 	}
-	_, err := b.Put(t.Context(), "t", rows(0, 10), PutError, &PutOptions{Settings: &Settings{Time: "ts"}})
+	_, err := b.Table("t").Put(t.Context(), rows(0, 10), PutError, &PutOptions{Settings: &Settings{Time: "ts"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	start, end := day(5).ToTime(arrow.Microsecond), day(8).ToTime(arrow.Microsecond)
 	count := func(column string) (n int64) {
-		table, err := b.Table(t.Context(), "t")
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := b.Table("t")
 		r, err := table.Scan(t.Context(), &ScanOptions{From: start, To: end, TimeColumn: column})
 		if err != nil {
 			t.Fatal(err)
@@ -97,7 +94,7 @@ func TestRangeOfSettingsColumn(t *testing.T) {
 	if n, byCreated := count(""), count("created"); n != 3 || byCreated != 0 {
 		t.Errorf("scan of the range returned %d rows by the settings' column and %d by the first column, want 3 and 0", n, byCreated)
 	}
-	result, err := b.ReplaceRange(t.Context(), "t", start, end, rows(6, 1), nil)
+	result, err := b.Table("t").ReplaceRange(t.Context(), start, end, rows(6, 1), nil)
 	if err != nil || result.Deleted != 3 || count("") != 1 {
 		t.Errorf("ReplaceRange = %+v, %v, then %d rows in the range; want 3 deleted and 1 row", result, err, count(""))
 	}

@@ -44,7 +44,7 @@ func TestUnknownOutcome(t *testing.T) {
 	for n := range 10 { // tables that do not exist yet
 		name := fmt.Sprint("new ", n)
 		for {
-			_, err := b.Put(t.Context(), name, rowsOf(1, 2), PutAppend, nil)
+			_, err := b.Table(name).Put(t.Context(), rowsOf(1, 2), PutAppend, nil)
 			if err == nil {
 				break
 			}
@@ -57,7 +57,7 @@ func TestUnknownOutcome(t *testing.T) {
 	}
 	for n := int64(1); n < 30; n++ {
 		for tail.n += int(n) % 3; ; retries++ {
-			_, err := b.Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)})
+			_, err := b.Table("a").Put(t.Context(), rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)})
 			if err == nil {
 				break
 			}
@@ -112,11 +112,11 @@ func TestSync(t *testing.T) {
 	}
 	for range 2 { // a retry that is recognized by its ID must also be durable
 		tail.failAt = tail.syncs + 1
-		if _, err := b.Put(t.Context(), "a", rowsOf(2), PutAppend, &PutOptions{ID: "x"}); !errors.Is(err, errShaky) {
+		if _, err := b.Table("a").Put(t.Context(), rowsOf(2), PutAppend, &PutOptions{ID: "x"}); !errors.Is(err, errShaky) {
 			t.Fatalf("Put error = %v, want errShaky", err)
 		}
 	}
-	if _, err := b.Put(t.Context(), "a", rowsOf(2), PutAppend, &PutOptions{ID: "x"}); err != nil {
+	if _, err := b.Table("a").Put(t.Context(), rowsOf(2), PutAppend, &PutOptions{ID: "x"}); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, b, "a", 0, 1, 2)

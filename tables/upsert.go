@@ -33,16 +33,16 @@ type UpsertOptions struct {
 // row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. The keys of r must fit in a
 // quarter of Options.Memory. If a key is null or occurs twice in r, Upsert returns an error. It adds and widens columns
 // if the table's evolution setting allows it. It reads r to the end and does not release it.
-func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {
-	defer wrapError(&err, "upsert into", b.Name(), name)
-	src, err := datafile.Gather(r, b.store().opts.FoldBytes)
+func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {
+	defer wrapError(&err, "upsert into", t.Bucket().Name(), t.Name())
+	src, err := datafile.Gather(r, t.store().opts.FoldBytes)
 	if err != nil {
 		return RewriteResult{}, err
 	}
 	defer src.Release()
 	var added newRows
 	var set *keySet
-	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
+	return t.rewrite(ctx, func(ctx context.Context, w *rewrite) error {
 		keys := w.def.Settings.Order()
 		if o != nil && len(o.Keys) > 0 {
 			keys = o.Keys
@@ -70,7 +70,7 @@ func (b *Bucket) Upsert(ctx context.Context, name string, r array.RecordReader, 
 		}
 		w.Allowed = commit.NoChanges // a concurrent upsert could put the same keys
 		if !added.canReuse(w) {
-			set = &keySet{columns: keys, rows: map[string]int64{}, budget: b.store().opts.Memory / 4}
+			set = &keySet{columns: keys, rows: map[string]int64{}, budget: t.store().opts.Memory / 4}
 		}
 		err := added.write(ctx, w, src, &deletePredicate{columns: keys, matches: set.contains}, func(_ context.Context, b arrow.RecordBatch) error { return set.add(b, added.rows) })
 		if err != nil || added.rows == 0 && !w.rewriteAll {

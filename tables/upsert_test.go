@@ -22,7 +22,7 @@ func TestUpsert(t *testing.T) {
 	}
 	mustPut(t, b, "t", PutAppend, 5, 100) // row 5 now occurs twice, once in the tail
 	before := filesOf(t, b, "t")
-	result, err := b.Upsert(ctx, "t", rowsOf(5, 15, 200), &UpsertOptions{Keys: []string{"n"}})
+	result, err := b.Table("t").Upsert(ctx, rowsOf(5, 15, 200), &UpsertOptions{Keys: []string{"n"}})
 	if err != nil || result.Deleted != 3 || result.Written != 3 {
 		t.Fatalf("Upsert = %+v, %v; want Deleted 3 and Written 3", result, err)
 	}
@@ -31,33 +31,33 @@ func TestUpsert(t *testing.T) {
 	if after := filesOf(t, b, "t"); !slices.Contains(after, before[2]) {
 		t.Errorf("files before: %q, after: %q; the file without the keys should not have been rewritten", before, after)
 	}
-	if _, err := b.Upsert(ctx, "t", rowsOf(1, 2, 1), &UpsertOptions{Keys: []string{"n", "s"}}); err == nil || !strings.Contains(err.Error(), "rows 1 and 3") {
+	if _, err := b.Table("t").Upsert(ctx, rowsOf(1, 2, 1), &UpsertOptions{Keys: []string{"n", "s"}}); err == nil || !strings.Contains(err.Error(), "rows 1 and 3") {
 		t.Errorf("Upsert with the same key twice: error = %v, want an error for rows 1 and 3", err)
 	}
-	if _, err := b.Upsert(ctx, "t", rowsOf(1), nil); err == nil {
+	if _, err := b.Table("t").Upsert(ctx, rowsOf(1), nil); err == nil {
 		t.Error("Upsert without keys succeeded, want an error")
 	}
 	var schemaErr *SchemaError
-	if _, err := b.Upsert(ctx, "t", rowsOf(1), &UpsertOptions{Keys: []string{"x"}}); !errors.As(err, &schemaErr) {
+	if _, err := b.Table("t").Upsert(ctx, rowsOf(1), &UpsertOptions{Keys: []string{"x"}}); !errors.As(err, &schemaErr) {
 		t.Errorf("Upsert with a missing key column: error = %v, want a SchemaError", err)
 	}
 	null := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
 	null.Field(0).AppendNull()
 	null.Field(1).AppendNull()
-	if _, err := b.Upsert(ctx, "t", oneBatch(null.NewRecordBatch()), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
+	if _, err := b.Table("t").Upsert(ctx, oneBatch(null.NewRecordBatch()), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
 		t.Errorf("Upsert with a null key: error = %v, want a SchemaError", err)
 	}
 	wantRows(t, b, "t", want...)
 	ruled := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: KeepLast}}
-	if _, err := b.Put(ctx, "ruled", ticksAt(ticks(arrow.Second, ""), 1, 1, 2), PutAppend, ruled); err != nil {
+	if _, err := b.Table("ruled").Put(ctx, ticksAt(ticks(arrow.Second, ""), 1, 1, 2), PutAppend, ruled); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Upsert(ctx, "ruled", ticksAt(ticks(arrow.Second, ""), 1, 2), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
+	if _, err := b.Table("ruled").Upsert(ctx, ticksAt(ticks(arrow.Second, ""), 1, 2), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
 		t.Errorf("Upsert with keys other than those of the rule for duplicates: error = %v, want a SchemaError", err)
 	}
 	small := mustOpen(t, t.TempDir(), &Options{Memory: 1 << 20}).Bucket("")
 	mustPut(t, small, "t", PutAppend, 1)
-	if _, err := small.Upsert(ctx, "t", rowsOf(sequence(0, 10000)...), &UpsertOptions{Keys: []string{"n"}}); err == nil || !strings.Contains(err.Error(), "several upserts") {
+	if _, err := small.Table("t").Upsert(ctx, rowsOf(sequence(0, 10000)...), &UpsertOptions{Keys: []string{"n"}}); err == nil || !strings.Contains(err.Error(), "several upserts") {
 		t.Errorf("Upsert whose keys need too much memory: error = %v, want advice to use several upserts", err)
 	}
 	wantRows(t, small, "t", 1)
@@ -104,11 +104,11 @@ func TestUpsertKeys(t *testing.T) {
 			}
 			b := bucketWithoutTail(t)
 			for _, k := range keys {
-				if _, err := b.Put(t.Context(), "t", rows(1, k), PutAppend, nil); err != nil {
+				if _, err := b.Table("t").Put(t.Context(), rows(1, k), PutAppend, nil); err != nil {
 					t.Skip(err)
 				}
 			}
-			result, err := b.Upsert(t.Context(), "t", rows(2, keys[0], keys[len(keys)-1]), &UpsertOptions{Keys: []string{"k"}})
+			result, err := b.Table("t").Upsert(t.Context(), rows(2, keys[0], keys[len(keys)-1]), &UpsertOptions{Keys: []string{"k"}})
 			if err != nil || result.Deleted != 2 || result.Written != 2 {
 				t.Fatalf("Upsert = %+v, %v; want Deleted 2 and Written 2", result, err)
 			}

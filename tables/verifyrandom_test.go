@@ -30,11 +30,11 @@ func TestVerifyRandomOperations(t *testing.T) {
 				b, name, expireOptions := s.Bucket("b"), string(rune('a'+r.IntN(2))), &MaintainOptions{Grace: -1, Keep: r.IntN(3)}
 				steps := map[string]func() error{
 					"put": func() error {
-						_, err := b.Put(ctx, name, rowsOf(sequence(r.Int64N(9), 3)...), PutReplace, nil)
+						_, err := b.Table(name).Put(ctx, rowsOf(sequence(r.Int64N(9), 3)...), PutReplace, nil)
 						return err
 					},
 					"append": func() error {
-						_, err := b.Put(ctx, name, rowsOf(sequence(r.Int64N(9), 2)...), PutAppend, nil)
+						_, err := b.Table(name).Put(ctx, rowsOf(sequence(r.Int64N(9), 2)...), PutAppend, nil)
 						return err
 					},
 					"fold":    func() error { _, err := s.Fold(ctx, nil); return err },
@@ -53,10 +53,10 @@ func TestVerifyRandomOperations(t *testing.T) {
 					},
 					"delete snapshots": func() error { return b.DeleteSnapshots(ctx) },
 					"evolve": func() error {
-						return b.Evolve(ctx, name, ColumnChange{Op: "add", Column: fmt.Sprint("c", r.Int64()), Type: "int64"})
+						return b.Table(name).Evolve(ctx, ColumnChange{Op: "add", Column: fmt.Sprint("c", r.Int64()), Type: "int64"})
 					},
 					"delete":      func() error { return b.Delete(ctx, name) },
-					"delete rows": func() error { _, err := b.DeleteRows(ctx, name, filterOf(t, "n > 4")); return err },
+					"delete rows": func() error { _, err := b.Table(name).DeleteRows(ctx, filterOf(t, "n > 4")); return err },
 				}
 				kinds := []string{"put", "append", "append", "fold", "compact", "expire", "expire", "snapshot", "restore", "delete snapshots", "evolve", "delete", "delete rows"}
 				kind := kinds[r.IntN(len(kinds))]
@@ -97,7 +97,7 @@ func TestVerifyAfterExpire(t *testing.T) {
 	if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
 		t.Errorf("Verify reported %+v; want none", findings)
 	}
-	snap, err := b.Table(ctx, "t", AtSnapshot("snap"))
+	snap, err := b.Table("t").At(ctx, AtSnapshot("snap"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestVerifyEachFile(t *testing.T) {
 			}
 		}
 	}
-	if err := b.Evolve(ctx, "folded", ColumnChange{Op: "rename", Column: "s", To: "text"}); err != nil {
+	if err := b.Table("folded").Evolve(ctx, ColumnChange{Op: "rename", Column: "s", To: "text"}); err != nil {
 		t.Fatal(err)
 	}
 	needed := neededFiles(t, s)

@@ -35,14 +35,17 @@ type view struct {
 
 // view returns t's state, with the tail's rows if withRows is true.
 func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
-	t = t.orZero()
+	n, err := t.check()
+	if err != nil {
+		return nil, err
+	}
 	v = &view{source: t}
 	if t.snapshot != "" {
 		if v.t, err = t.loadSnapshot(ctx); err == nil {
 			v.def, err = definition.FromMetadata(v.t.Metadata())
 		}
 	} else {
-		err = v.read(ctx, withRows)
+		err = v.read(ctx, n, withRows)
 	}
 	if err == nil {
 		if err = schema.CheckReadable(v.def.Stored); err != nil {
@@ -55,9 +58,9 @@ func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
 	return v, err
 }
 
-func (v *view) read(ctx context.Context, withRows bool) error {
+func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 	t := v.source
-	e, err := t.bucket().store().commits.Acquire(t.name)
+	e, err := t.store().commits.Acquire(n)
 	if err != nil {
 		return err
 	}
@@ -109,7 +112,7 @@ func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T,
 // pinnedView returns t's state with the tail's rows, deduplicated. The rows and the table's files exist until the caller calls
 // release.
 func (t *Table) pinnedView(ctx context.Context) (v *view, release func(), err error) {
-	unpin, err := t.bucket().store().commits.Pin()
+	unpin, err := t.store().commits.Pin()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -147,7 +150,7 @@ func (v *view) dedupTail(ctx context.Context) error {
 }
 
 func (t *Table) error(op string, err error) error {
-	return &OpError{Op: op, Bucket: t.bucket().name, Table: t.orZero().name.Name, Err: err}
+	return &OpError{Op: op, Bucket: t.Bucket().Name(), Table: t.Name(), Err: err}
 }
 
 // unopened returns a closed Store, all of whose operations fail. It takes the place of a nil or zero Store.
@@ -176,17 +179,4 @@ func (b *Bucket) store() *Store {
 	return b.s.orUnopened()
 }
 
-func (t *Table) orZero() *Table {
-	if t == nil {
-		return &Table{}
-	}
-	return t
-}
-
-// bucket returns the table's bucket. If t is nil or zero, all operations of the returned bucket fail.
-func (t *Table) bucket() *Bucket {
-	if t.orZero().b == nil {
-		return unopened().Bucket("")
-	}
-	return t.b
-}
+func (t *Table) store() *Store { return t.Bucket().store() }

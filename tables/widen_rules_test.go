@@ -21,18 +21,18 @@ func TestUniqueWhileWidening(t *testing.T) {
 					s := mustOpen(t, t.TempDir(), &Options{NoTail: !hasTail, FoldAge: -1})
 					b := s.Bucket("b")
 					first := jsonRows(t, oldColumns, `{"k":1,"v":5,"n":1},{"k":2,"v":7,"n":1}`)
-					if _, err := b.Put(t.Context(), "t", first, PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
+					if _, err := b.Table("t").Put(t.Context(), first, PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
 						t.Fatal(err)
 					}
 					rule := RuleEdit{Add: []Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}
-					if err := b.EditRules(t.Context(), "", rule); err != nil { // unlike a table's rule, a bucket's rule leaves the rows in the tail
+					if err := b.EditRules(t.Context(), rule); err != nil { // unlike a table's rule, a bucket's rule leaves the rows in the tail
 						t.Fatal(err)
 					}
 					put := func(row string) (err error) {
 						if mode == "upsert" {
-							_, err = b.Upsert(t.Context(), "t", jsonRows(t, columns, row), &UpsertOptions{Keys: []string{"k"}})
+							_, err = b.Table("t").Upsert(t.Context(), jsonRows(t, columns, row), &UpsertOptions{Keys: []string{"k"}})
 						} else {
-							_, err = b.Put(t.Context(), "t", jsonRows(t, columns, row), PutAppend, nil)
+							_, err = b.Table("t").Put(t.Context(), jsonRows(t, columns, row), PutAppend, nil)
 						}
 						return err
 					}
@@ -56,10 +56,10 @@ func TestUniqueWhileWidening(t *testing.T) {
 func TestUniqueWithUncheckedTail(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")
-	if _, err := b.Put(t.Context(), "t", jsonRows(t, "v int32", `{"v":7}`), PutAppend, nil); err != nil {
+	if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "v int32", `{"v":7}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.EditRules(t.Context(), "", RuleEdit{Add: []Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}); err != nil {
+	if err := b.EditRules(t.Context(), RuleEdit{Add: []Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}); err != nil {
 		t.Fatal(err)
 	}
 	err := s.Update(t.Context(), func(x *Txn) error {
@@ -87,11 +87,11 @@ func TestNullTypeReplacedWithAnotherTail(t *testing.T) {
 	s, otherBucket := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true}).Bucket("b")
 	b := s.Bucket("b")
 	for range 2 {
-		if _, err := b.Put(t.Context(), "t", null(), PutAppend, nil); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), null(), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := otherBucket.Put(t.Context(), "t", jsonRows(t, "v utf8", `{"v":"x"}`), PutAppend, nil); err != nil {
+	if _, err := otherBucket.Table("t").Put(t.Context(), jsonRows(t, "v utf8", `{"v":"x"}`), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	const want = "v utf8 | x | (null) | (null)"

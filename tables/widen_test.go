@@ -28,7 +28,7 @@ func oneNull() array.RecordReader {
 func wantUpsert(t *testing.T, b *Bucket, columns, rows, want string) {
 	t.Helper()
 	var missing []string
-	_, err := b.Upsert(t.Context(), "t", jsonRows(t, columns, rows), &UpsertOptions{Keys: []string{"k"}, MissingColumns: &missing})
+	_, err := b.Table("t").Upsert(t.Context(), jsonRows(t, columns, rows), &UpsertOptions{Keys: []string{"k"}, MissingColumns: &missing})
 	if want == "" && err != nil || want != "" && (!errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), want)) {
 		t.Fatalf("Upsert error = %v, want %q", err, want)
 	}
@@ -84,7 +84,7 @@ func TestUpsertWidens(t *testing.T) {
 				commits := 0
 				s := openWithHook(t, &Options{NoTail: mode == "commits", FoldAge: -1}, func() { commits++ })
 				b := s.Bucket("b")
-				if _, err := b.Put(t.Context(), "t", jsonRows(t, c.columns, c.rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Compatible}}); err != nil {
+				if _, err := b.Table("t").Put(t.Context(), jsonRows(t, c.columns, c.rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Compatible}}); err != nil {
 					t.Fatal(err)
 				}
 				if mode == "folded" {
@@ -122,12 +122,12 @@ func TestUpsertDuringChanges(t *testing.T) {
 	const oldColumns, wide, rows = "k int64; v int32", "k int64; v float64", `{"k":1,"v":1},{"k":2,"v":2}`
 	put := func(columns, rows string) func(*Bucket) error {
 		return func(b *Bucket) error {
-			_, err := b.Put(t.Context(), "t", jsonRows(t, columns, rows), PutAppend, nil)
+			_, err := b.Table("t").Put(t.Context(), jsonRows(t, columns, rows), PutAppend, nil)
 			return err
 		}
 	}
 	evolve := func(c ColumnChange) func(*Bucket) error {
-		return func(b *Bucket) error { return b.Evolve(t.Context(), "t", c) }
+		return func(b *Bucket) error { return b.Table("t").Evolve(t.Context(), c) }
 	}
 	for name, c := range map[string]struct {
 		change func(*Bucket) error
@@ -141,7 +141,7 @@ func TestUpsertDuringChanges(t *testing.T) {
 		"widening to int64":          {evolve(ColumnChange{Op: "widen", Column: "v", Type: "int64"}), false, wide + " | 1,1 | 2,0.5"},
 		"new column":                 {evolve(ColumnChange{Op: "add", Column: "w", Type: "utf8"}), false, wide + "; w utf8 | 1,1,(null) | 2,0.5,(null)"},
 		"dropped column":             {evolve(ColumnChange{Op: "drop", Column: "v"}), false, wide + " | 1,(null) | 2,0.5"},
-		"made strict":                {func(b *Bucket) error { return b.SetEvolution(t.Context(), "t", Strict) }, false, `column "v": it has type float64`},
+		"made strict":                {func(b *Bucket) error { return b.Table("t").SetEvolution(t.Context(), Strict) }, false, `column "v": it has type float64`},
 		"append to the tail":         {put(oldColumns, `{"k":2,"v":3}`), true, wide + " | 1,1 | 2,0.5 | 2,3"},
 		"append of a value that float64 cannot represent": {put("k int64; v int64", `{"k":3,"v":9007199254740993}`), false, `column "v"`},
 		"deleted table": {func(b *Bucket) error { return b.Delete(t.Context(), "t") }, false, "not found"},
@@ -163,11 +163,11 @@ func TestUpsertDuringChanges(t *testing.T) {
 				}
 			})
 			b := store.Bucket("b")
-			if _, err := b.Put(t.Context(), "t", jsonRows(t, oldColumns, rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
+			if _, err := b.Table("t").Put(t.Context(), jsonRows(t, oldColumns, rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
 				t.Fatal(err)
 			}
 			armed = true
-			_, err := b.Upsert(t.Context(), "t", jsonRows(t, wide, `{"k":2,"v":0.5}`), &UpsertOptions{Keys: []string{"k"}})
+			_, err := b.Table("t").Upsert(t.Context(), jsonRows(t, wide, `{"k":2,"v":0.5}`), &UpsertOptions{Keys: []string{"k"}})
 			if armed {
 				t.Fatal("the concurrent change was not made")
 			}
@@ -193,14 +193,14 @@ func TestUpsertDuringChanges(t *testing.T) {
 func TestUpsertUnderEvolutions(t *testing.T) {
 	for e, want := range map[Evolution]string{"": `column "v": it has type int64`, Strict: `column "v": it has type int64`, AddOnly: `column "v": it has type int64`, Compatible: "", Flexible: ""} {
 		b := bucketWithoutTail(t)
-		if _, err := b.Put(t.Context(), "t", jsonRows(t, "k int64; v int32", `{"k":1,"v":1}`), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
+		if _, err := b.Table("t").Put(t.Context(), jsonRows(t, "k int64; v int32", `{"k":1,"v":1}`), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
 			t.Fatal(err)
 		}
 		wantUpsert(t, b, "k int64; v int64", `{"k":1,"v":5000000000}`, want)
 	}
 	b := bucketWithoutTail(t)
 	mustPut(t, b, "t", PutAppend, 1)
-	if _, err := b.Upsert(t.Context(), "t", rowsOf(1), &UpsertOptions{Keys: []string{"new"}}); !errors.As(err, new(*SchemaError)) {
+	if _, err := b.Table("t").Upsert(t.Context(), rowsOf(1), &UpsertOptions{Keys: []string{"new"}}); !errors.As(err, new(*SchemaError)) {
 		t.Errorf("Upsert with a missing key column: error = %v, want a SchemaError", err)
 	}
 }
@@ -214,7 +214,7 @@ func TestNullTypeReplaced(t *testing.T) {
 		}
 		columns, row := "k int64; v "+typ, fmt.Sprintf(`{"k":2,"v":%s}`, value)
 		typed := bucketWithoutTail(t)
-		if _, err := typed.Put(t.Context(), "t", jsonRows(t, columns, row), PutAppend, nil); err != nil {
+		if _, err := typed.Table("t").Put(t.Context(), jsonRows(t, columns, row), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 		_, wantRow, _ := strings.Cut(tableText(t, typed, "t", nil), " | ")
@@ -223,21 +223,21 @@ func TestNullTypeReplaced(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/%s", typ, e, mode), func(t *testing.T) {
 					s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 					b := s.Bucket("b")
-					if _, err := b.Put(t.Context(), "t", oneNull(), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
+					if _, err := b.Table("t").Put(t.Context(), oneNull(), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
 						t.Fatal(err)
 					}
 					wantText(t, b, "t", "k int64; v null | 1,(null)")
 					put := func() (err error) {
 						if mode == "upsert" {
-							_, err = b.Upsert(t.Context(), "t", jsonRows(t, columns, row), &UpsertOptions{Keys: []string{"k"}})
+							_, err = b.Table("t").Upsert(t.Context(), jsonRows(t, columns, row), &UpsertOptions{Keys: []string{"k"}})
 						} else {
-							_, err = b.Put(t.Context(), "t", jsonRows(t, columns, row), PutAppend, nil)
+							_, err = b.Table("t").Put(t.Context(), jsonRows(t, columns, row), PutAppend, nil)
 						}
 						return err
 					}
 					var err error
 					if mode == "evolve" {
-						err = b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "v", Type: ColumnType(typ)})
+						err = b.Table("t").Evolve(t.Context(), ColumnChange{Op: "widen", Column: "v", Type: ColumnType(typ)})
 					}
 					if err == nil {
 						err = put()
@@ -254,7 +254,7 @@ func TestNullTypeReplaced(t *testing.T) {
 					}
 					want := columns + " | 1,(null) | " + wantRow
 					wantText(t, b, "t", want)
-					if _, err := b.Put(t.Context(), "t", oneNull(), PutAppend, nil); err != nil && e != Compatible {
+					if _, err := b.Table("t").Put(t.Context(), oneNull(), PutAppend, nil); err != nil && e != Compatible {
 						t.Fatal(err) // the column still accepts nulls
 					}
 					if _, err := s.Fold(t.Context(), nil); err != nil {
@@ -290,10 +290,10 @@ func TestDropAndAdd(t *testing.T) {
 		for _, hasTail := range []bool{false, true} {
 			s := mustOpen(t, t.TempDir(), &Options{NoTail: !hasTail, FoldAge: -1})
 			b := s.Bucket("b")
-			if _, err := b.Put(t.Context(), "t", jsonRows(t, c.columns, c.rows), PutAppend, nil); err != nil {
+			if _, err := b.Table("t").Put(t.Context(), jsonRows(t, c.columns, c.rows), PutAppend, nil); err != nil {
 				t.Fatal(err)
 			}
-			err := b.Evolve(t.Context(), "t", c.changes...)
+			err := b.Table("t").Evolve(t.Context(), c.changes...)
 			if c.want == "" {
 				if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), "only column") {
 					t.Errorf("Evolve error = %v, want a SchemaError about the only column", err)

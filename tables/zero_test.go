@@ -17,8 +17,8 @@ func TestZeroValues(t *testing.T) {
 		"Bucket(nil)": (*Bucket)(nil), "Table(nil)": (*Table)(nil), "Lock(nil)": (*Lock)(nil),
 	}, "Close", "Unlock")
 	type row struct{ N int64 }
-	if _, err := Append(ctx, nil, "t", []row{{1}}); !errors.Is(err, ErrClosed) {
-		t.Errorf("Append to a nil Bucket: error = %v, want ErrClosed", err)
+	if _, err := Append(ctx, nil, []row{{1}}); !errors.Is(err, ErrClosed) {
+		t.Errorf("Append to a nil Table: error = %v, want ErrClosed", err)
 	}
 	if _, err := Export(ctx, nil, t.TempDir()+"/t", nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("Export of a nil Table: error = %v, want ErrClosed", err)
@@ -39,7 +39,7 @@ func TestZeroValues(t *testing.T) {
 		}
 	}
 	(*ScanPlan)(nil).Close() // callers can defer Close before they check the error
-	if _, err := new(Store).Bucket("a").Table(ctx, "t"); !errors.Is(err, ErrClosed) {
+	if _, err := new(Store).Bucket("a").Table("t").Info(ctx); !errors.Is(err, ErrClosed) {
 		t.Errorf("Table of a zero Store: error = %v, want ErrClosed", err)
 	}
 }

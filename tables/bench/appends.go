@@ -111,10 +111,7 @@ func (b *bench) scan(s *tables.Store) error {
 	if err != nil {
 		return err
 	}
-	t, err := s.Bucket("b").Table(b.ctx, "t")
-	if err != nil {
-		return err
-	}
+	t := s.Bucket("b").Table("t")
 	r, err := t.Scan(b.ctx, &tables.ScanOptions{Columns: []string{"price"}, Filter: condition})
 	if err != nil {
 		return err
@@ -137,10 +134,7 @@ func (b *bench) measureStream() error {
 		if err != nil {
 			return 0, err
 		}
-		t, err := s.Bucket("b").Table(b.ctx, "hits")
-		if err != nil {
-			return 0, err
-		}
+		t := s.Bucket("b").Table("hits")
 		info, err := t.Info(b.ctx)
 		if err == nil && info.Rows != int64(b.streamRows/size*size) {
 			err = fmt.Errorf("the table has %d rows, want %d", info.Rows, b.streamRows)

@@ -105,7 +105,7 @@ func (b *bench) makeHits(path string) error {
 func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath string) ([]*contender, error) {
 	load, err := seconds(func() error {
 		return b.withParquet(rowsPath, func(r array.RecordReader) error {
-			_, err := s.Bucket("b").Put(b.ctx, "hits", r, tables.PutAppend, nil)
+			_, err := s.Bucket("b").Table("hits").Put(b.ctx, r, tables.PutAppend, nil)
 			return err
 		})
 	})

@@ -251,7 +251,7 @@ func (b *bench) put(s *tables.Store, name string, o *tables.PutOptions, batches 
 		return err
 	}
 	defer r.Release()
-	_, err = s.Bucket("b").Put(b.ctx, name, r, tables.PutAppend, o)
+	_, err = s.Bucket("b").Table(name).Put(b.ctx, r, tables.PutAppend, o)
 	return err
 }
 

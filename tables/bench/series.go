@@ -180,10 +180,7 @@ func (b *bench) measureOurSeries(appendedRows int, sync bool) (*results, error) 
 
 func (b *bench) measureReads(s *tables.Store, m *results) error {
 	const step = 100 * time.Millisecond
-	t, err := s.Bucket("b").Table(b.ctx, "series")
-	if err != nil {
-		return err
-	}
+	t := s.Bucket("b").Table("series")
 	info, err := t.Info(b.ctx)
 	if err != nil {
 		return err

@@ -90,10 +90,7 @@ func (b *bench) compareTPCQueries(kind string, queries []string, s *tables.Store
 
 // filesExpr returns the SQL expression with which DuckDB reads a table's files.
 func (b *bench) filesExpr(s *tables.Store, name string) (string, error) {
-	table, err := s.Bucket("b").Table(b.ctx, name)
-	if err != nil {
-		return "", err
-	}
+	table := s.Bucket("b").Table(name)
 	m, err := table.ScanPlan(b.ctx)
 	if err != nil {
 		return "", err

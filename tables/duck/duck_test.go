@@ -72,7 +72,7 @@ func put(t testing.TB, s *tables.Store, bucket, name string, batches ...arrow.Re
 		t.Fatal(err)
 	}
 	defer r.Release()
-	if _, err := s.Bucket(bucket).Put(t.Context(), name, r, tables.PutAppend, nil); err != nil {
+	if _, err := s.Bucket(bucket).Table(name).Put(t.Context(), r, tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 }

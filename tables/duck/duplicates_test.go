@@ -37,7 +37,7 @@ func TestDuplicates(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := s.Bucket("").Put(t.Context(), "t", r, tables.PutAppend, o); err != nil {
+				if _, err := s.Bucket("").Table("t").Put(t.Context(), r, tables.PutAppend, o); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -117,7 +117,7 @@ func TestHostileNames(t *testing.T) {
 		if r.IntN(2) == 0 {
 			mode = tables.PutReplace
 		}
-		_, err := bucket.Put(ctx, "t", readerOf(batch), mode, nil)
+		_, err := bucket.Table("t").Put(ctx, readerOf(batch), mode, nil)
 		var schemaErr *tables.SchemaError
 		if errors.As(err, &schemaErr) {
 			if !strings.Contains(err.Error(), fmt.Sprintf("%q", schemaErr.Column)) || schema.FieldIndices(schemaErr.Column) == nil {
@@ -163,8 +163,8 @@ func TestHostileNames(t *testing.T) {
 				t.Errorf("%s of %q: got %d rows, want 1; error: %v", operation, schema, rows, got.Err())
 			}
 		}
-		table, err := bucket.Table(ctx, "t")
-		if err == nil {
+		table := bucket.Table("t")
+		if _, err := table.At(ctx); err == nil {
 			var got array.RecordReader
 			got, err = table.Scan(ctx, nil)
 			check("get", got, err)
@@ -179,7 +179,7 @@ func TestHostileNames(t *testing.T) {
 			got, err := s.Query(ctx, "SELECT * FROM b.t", nil)
 			check("sql", got, err)
 		}
-		if err := bucket.Evolve(ctx, "t", tables.ColumnChange{Op: "add", Column: "new", Type: "int64"}); err != nil {
+		if err := bucket.Table("t").Evolve(ctx, tables.ColumnChange{Op: "add", Column: "new", Type: "int64"}); err != nil {
 			t.Errorf("Evolve of %q: %v", schema, err)
 		}
 		for i, err := range bucket.Tables(ctx, nil) {

@@ -73,7 +73,7 @@ func TestNaN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Bucket("b").Put(t.Context(), "t", r, tables.PutReplace, nil); err != nil {
+	if _, err := s.Bucket("b").Table("t").Put(t.Context(), r, tables.PutReplace, nil); err != nil {
 		t.Fatal(err)
 	}
 	expectNaN(t, s, "rows put as one file")
@@ -108,10 +108,7 @@ t.append(pa.Table.from_pylist([{"k": 2, **row(float("nan"))}, {"k": 3, **row(Non
 
 func planOf(t *testing.T, s *tables.Store) *tables.ScanPlan {
 	t.Helper()
-	table, err := s.Bucket("b").Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := s.Bucket("b").Table("t")
 	plan, err := table.ScanPlan(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -60,7 +60,7 @@ func TestPreparedAfterChange(t *testing.T) {
 			expect(t, s, sql, o, "0|s0", "1|s1")
 
 			expectColumns(o, "k:int64 s:utf8 ")
-			if err := bucket.Evolve(ctx, "t", tables.ColumnChange{Op: tables.RenameColumn, Column: "k", To: "n"}, tables.ColumnChange{Op: tables.DropColumn, Column: "s"}); err != nil {
+			if err := bucket.Table("t").Evolve(ctx, tables.ColumnChange{Op: tables.RenameColumn, Column: "k", To: "n"}, tables.ColumnChange{Op: tables.DropColumn, Column: "s"}); err != nil {
 				t.Fatal(err)
 			}
 			expect(t, s, sql, o, "0", "1")
@@ -70,7 +70,7 @@ func TestPreparedAfterChange(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := bucket.Put(ctx, "t", r, tables.PutReplace, nil); err != nil {
+			if _, err := bucket.Table("t").Put(ctx, r, tables.PutReplace, nil); err != nil {
 				t.Fatal(err)
 			}
 			expect(t, s, sql, o, "0.5")

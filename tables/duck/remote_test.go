@@ -52,7 +52,7 @@ func TestBucketFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Bucket("").Put(ctx, "t", r, tables.PutAppend, nil); err != nil {
+		if _, err := s.Bucket("").Table("t").Put(ctx, r, tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

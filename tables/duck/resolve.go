@@ -117,7 +117,7 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 			missing = cmp.Or(missing, err)
 			continue
 		}
-		opened, err := q.store.Bucket(b).Table(ctx, n.Table, state)
+		opened, err := q.store.Bucket(b).Table(n.Table).At(ctx, state)
 		if err == nil || !errors.Is(err, tables.ErrNotFound) {
 			return b, n.Table, opened, err
 		}
@@ -143,7 +143,7 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 		missingTable := &boundTable{bucket: bucket, table: n.Table}
 		return "", "", nil, fmt.Errorf("table %v%s: %w", missingTable, nearest.Hint(n.Table, names), tables.ErrNotFound)
 	case 1:
-		opened, err = q.store.Bucket(matches[0].bucket).Table(ctx, matches[0].table, state)
+		opened, err = q.store.Bucket(matches[0].bucket).Table(matches[0].table).At(ctx, state)
 		return matches[0].bucket, matches[0].table, opened, err
 	}
 	return "", "", nil, fmt.Errorf("tables %v and %v differ only in case: write the name exactly", matches[0], matches[1])

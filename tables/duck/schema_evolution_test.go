@@ -29,7 +29,7 @@ func TestEvolved(t *testing.T) {
 	put(t, s, "b", "t", jsonBatch(t, columns(arrow.PrimitiveTypes.Int16, "s", "gone"), `{"i":1,"s":"x","gone":"g"}`))
 	evolve := func(changes ...tables.ColumnChange) {
 		t.Helper()
-		if err := s.Bucket("b").Evolve(t.Context(), "t", changes...); err != nil {
+		if err := s.Bucket("b").Table("t").Evolve(t.Context(), changes...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -73,7 +73,7 @@ func TestUpsertWidened(t *testing.T) {
 		return arrow.NewSchema(fields, nil)
 	}
 	put(t, s, "b", "t", jsonBatch(t, columns(arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Float32, arrow.Null, arrow.PrimitiveTypes.Int64), `{"k":1,"i":1,"f":0.5,"n":null,"v":1},{"k":2,"i":2,"f":1.5,"n":null,"v":2}`))
-	if err := s.Bucket("b").SetEvolution(t.Context(), "t", tables.Flexible); err != nil {
+	if err := s.Bucket("b").Table("t").SetEvolution(t.Context(), tables.Flexible); err != nil {
 		t.Fatal(err)
 	}
 	upsert := func(columns *arrow.Schema, rows string) {
@@ -82,7 +82,7 @@ func TestUpsertWidened(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Bucket("b").Upsert(t.Context(), "t", r, &tables.UpsertOptions{Keys: []string{"k"}}); err != nil {
+		if _, err := s.Bucket("b").Table("t").Upsert(t.Context(), r, &tables.UpsertOptions{Keys: []string{"k"}}); err != nil {
 			t.Fatal(err)
 		}
 	}

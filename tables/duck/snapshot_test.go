@@ -48,10 +48,7 @@ func TestVersions(t *testing.T) {
 		}
 	}
 	put(t, s, "b", "t", numbers(30, 31))
-	table, err := s.Bucket("b").Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := s.Bucket("b").Table("t")
 	versions, err := table.Versions(t.Context())
 	if err != nil || len(versions) != 3 {
 		t.Fatalf("Versions = %+v, %v; want 3 versions", versions, err)

@@ -35,7 +35,7 @@ func TestReplacedTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Release()
-		if _, err := store.Bucket("b").Put(ctx, "t", r, tables.PutAppend, nil); err != nil {
+		if _, err := store.Bucket("b").Table("t").Put(ctx, r, tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -44,10 +44,7 @@ func TestReplacedTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	put()
-	table, err := store.Bucket("b").Table(ctx, "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := store.Bucket("b").Table("t")
 	m, err := table.ScanPlan(ctx)
 	if err != nil {
 		t.Fatal(err)

@@ -59,9 +59,9 @@ func TestVariant(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = s.Bucket("b").Put(t.Context(), name, r, tables.PutAppend, nil)
+		_, err = s.Bucket("b").Table(name).Put(t.Context(), r, tables.PutAppend, nil)
 		expectRefusal("append", err)
-		if it, err := s.Bucket("b").Iceberg(t.Context(), name, nil); err != nil || it.Schema().NumFields() != 2 {
+		if it, err := s.Bucket("b").Table(name).Iceberg(t.Context(), nil); err != nil || it.Schema().NumFields() != 2 {
 			t.Errorf("Iceberg of %v: error = %v, want a schema with 2 fields", variant, err)
 		}
 	}
@@ -80,14 +80,14 @@ func TestVariant(t *testing.T) {
 	if _, err := s.Expire(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
-	if err := s.Bucket("b").Rename(t.Context(), "t2", s.Bucket("c"), "moved"); err != nil {
+	if err := s.Bucket("b").Table("t2").Rename(t.Context(), s.Bucket("c"), "moved"); err != nil {
 		t.Error(err)
 	}
 	expect(t, s, "SELECT k FROM b.other", nil, "0")
 	if lines, err := rows(t, s, "SHOW ALL TABLES", nil); err != nil || len(lines) != 5 || !strings.Contains(lines[4], "moved") {
 		t.Errorf("SHOW ALL TABLES returned %q, error %v; want 5 rows, of which the last contains moved", lines, err)
 	}
-	if err := s.Bucket("b").Evolve(t.Context(), "t0", tables.ColumnChange{Op: tables.DropColumn, Column: "v"}); err != nil {
+	if err := s.Bucket("b").Table("t0").Evolve(t.Context(), tables.ColumnChange{Op: tables.DropColumn, Column: "v"}); err != nil {
 		t.Error(err)
 	}
 	expect(t, s, "SELECT count(k) FROM b.t0", nil, "0")

@@ -95,7 +95,7 @@ func (c *Client) Settings(ctx context.Context, bucket, name string) (tables.Sett
 	return operations.Settings.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
 }
 
-// SetSettings calls Bucket.SetSettings on the server, to change the settings of a table.
+// SetSettings calls Table.SetSettings on the server, to change the settings of a table.
 func (c *Client) SetSettings(ctx context.Context, bucket, name string, s tables.Settings) error {
 	_, err := operations.SetSettings.Do(ctx, c.target(), &operations.TableSettings{Bucket: bucket, Name: name, Settings: s})
 	return err
@@ -127,7 +127,7 @@ func (c *Client) Metadata(ctx context.Context, bucket string) (tables.Metadata, 
 	return operations.BucketMetadata.Do(ctx, c.target(), &operations.Bucket{Bucket: bucket})
 }
 
-// ChangeMetadata calls Bucket.ChangeMetadata on the server.
+// ChangeMetadata calls Table.ChangeMetadata or, if name is "", Bucket.ChangeMetadata on the server.
 func (c *Client) ChangeMetadata(ctx context.Context, bucket, name string, m tables.MetadataChange) error {
 	_, err := operations.ChangeMetadata.Do(ctx, c.target(), &operations.Metadata{Bucket: bucket, Name: name, MetadataChange: m})
 	return err
@@ -177,23 +177,23 @@ func (c *Client) Clean(ctx context.Context, o *transform.CleanOptions) (transfor
 	return operations.Clean.Do(ctx, c.target(), o)
 }
 
-// DeleteRows calls Bucket.DeleteRows on the server.
+// DeleteRows calls Table.DeleteRows on the server.
 func (c *Client) DeleteRows(ctx context.Context, bucket, name string, where *filter.Expr) (tables.RewriteResult, error) {
 	return operations.DeleteRows.Do(ctx, c.target(), &operations.Deletion{Bucket: bucket, Name: name, Where: where.String()})
 }
 
-// Partition calls Bucket.Partition on the server.
+// Partition calls Table.Partition on the server.
 func (c *Client) Partition(ctx context.Context, bucket, name string, by tables.Partition) (tables.PartitionResult, error) {
 	return operations.Partition.Do(ctx, c.target(), &operations.Periods{Bucket: bucket, Name: name, By: by})
 }
 
-// Evolve calls Bucket.Evolve on the server, to change the columns of a table.
+// Evolve calls Table.Evolve on the server, to change the columns of a table.
 func (c *Client) Evolve(ctx context.Context, bucket, name string, changes ...tables.ColumnChange) error {
 	_, err := operations.Evolve.Do(ctx, c.target(), &operations.Evolution{Bucket: bucket, Name: name, Changes: changes})
 	return err
 }
 
-// SetEvolution calls Bucket.SetEvolution on the server.
+// SetEvolution calls Table.SetEvolution on the server.
 func (c *Client) SetEvolution(ctx context.Context, bucket, name string, e tables.Evolution) error {
 	_, err := operations.Evolve.Do(ctx, c.target(), &operations.Evolution{Bucket: bucket, Name: name, Mode: &e})
 	return err
@@ -204,7 +204,7 @@ func (c *Client) Rules(ctx context.Context, bucket, name string) ([]tables.Rule,
 	return operations.Rules.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
 }
 
-// EditRules calls Bucket.EditRules on the server, to change the rules of a table or, if name is "",
+// EditRules calls Table.EditRules on the server, to change the rules of a table or, if name is "",
 // the bucket's own rules.
 func (c *Client) EditRules(ctx context.Context, bucket, name string, e tables.RuleEdit) error {
 	_, err := operations.EditRules.Do(ctx, c.target(), &operations.RuleEdit{Bucket: bucket, Name: name, RuleEdit: e})
@@ -221,7 +221,7 @@ type Lock struct {
 	lost        chan struct{}
 }
 
-// Lock calls Bucket.Lock on the server. The lock is a lease: if this process dies or loses its
+// Lock calls Table.Lock on the server. The lock is a lease: if this process dies or loses its
 // connection, other clients can take the lock half a minute later.
 func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
 	lease, err := operations.TakeLock.Do(ctx, c.target(), &operations.Lock{Bucket: bucket, Name: name})

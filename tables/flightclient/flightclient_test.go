@@ -122,7 +122,7 @@ func TestInterruptedPut(t *testing.T) {
 	if _, err := c.Put(ctx, "", "t", r, tables.PutAppend, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled Put = %v, want context.Canceled", err)
 	}
-	if _, err := store.Bucket("").Table(t.Context(), "t"); !errors.Is(err, tables.ErrNotFound) {
+	if _, err := store.Bucket("").Table("t").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("after interrupted puts, Table = %v, want ErrNotFound", err)
 	}
 	for name := range store.Buckets(t.Context()) {

@@ -39,13 +39,13 @@ func TestLock(t *testing.T) {
 	if err := withTimeout(func(ctx context.Context) error { _, err := c.Lock(ctx, "b", "t"); return err }); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Client.Lock of a held lock = %v, want DeadlineExceeded", err)
 	}
-	if err := withTimeout(func(ctx context.Context) error { _, err := store.Bucket("b").Lock(ctx, "t"); return err }); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Bucket.Lock of a held lock = %v, want DeadlineExceeded", err)
+	if err := withTimeout(func(ctx context.Context) error { _, err := store.Bucket("b").Table("t").Lock(ctx); return err }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Table.Lock of a held lock = %v, want DeadlineExceeded", err)
 	}
 	if err := errors.Join(l.Unlock(t.Context()), l.Unlock(t.Context())); err != nil {
 		t.Error(err)
 	}
-	local, err := store.Bucket("b").Lock(t.Context(), "t")
+	local, err := store.Bucket("b").Table("t").Lock(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestLease(t *testing.T) {
 			t.Fatalf("renewing the lease returned %q, error %v; want %q", renewed, err, answer)
 		}
 	}
-	l, err := store.Bucket("").Lock(t.Context(), "t")
+	l, err := store.Bucket("").Table("t").Lock(t.Context())
 	if err != nil || time.Since(start) < 500*time.Millisecond {
 		t.Fatalf("the lock became free after %v (error %v), want at least 500 ms", time.Since(start), err)
 	}

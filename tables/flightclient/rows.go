@@ -108,7 +108,7 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunkRows int64) (array
 	}), nil
 }
 
-// Put calls Bucket.Put on the server, which writes all rows of r or none. Put reads r to its end, but
+// Put calls Table.Put on the server, which writes all rows of r or none. Put reads r to its end, but
 // does not release it.
 func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
 	o = cmp.Or(o, new(tables.PutOptions))
@@ -123,14 +123,14 @@ func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordRea
 	return result.Version, err
 }
 
-// ReplaceRange calls Bucket.ReplaceRange on the server.
+// ReplaceRange calls Table.ReplaceRange on the server.
 func (c *Client) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.RewriteResult, error) {
 	timeRange := &wire.Range{From: from, To: to, TimeColumn: cmp.Or(o, new(tables.RangeOptions)).TimeColumn}
 	result, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Range: timeRange}, r)
 	return result.RewriteResult, err
 }
 
-// Upsert calls Bucket.Upsert on the server.
+// Upsert calls Table.Upsert on the server.
 func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error) {
 	o = cmp.Or(o, new(tables.UpsertOptions))
 	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: &wire.Keys{Keys: o.Keys}, AllColumns: o.AllColumns}

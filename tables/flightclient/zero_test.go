@@ -44,10 +44,7 @@ func TestReadReaders(t *testing.T) {
 	if _, err := c.DeleteRows(t.Context(), "b", "t", nil); err == nil {
 		t.Error("DeleteRows without a condition succeeded, want an error")
 	}
-	table, err := store.Bucket("b").Table(t.Context(), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := store.Bucket("b").Table("t")
 	if info, err := table.Info(t.Context()); err != nil || info.Rows != 2 {
 		t.Errorf("the table has %d rows (error %v), want 2", info.Rows, err)
 	}

@@ -99,7 +99,7 @@ func runOperation[In, Out any](ctx context.Context, s *Server, o operations.Oper
 // runTransform runs an operation that creates a table from other tables. It first checks that source exists, so
 // that a call with a wrong name fails without waiting for its turn.
 func runTransform[In any](ctx context.Context, s *Server, source transform.TableName, o operations.Operation[In, transform.Result], input *In) (reply, error) {
-	if _, err := s.store.Bucket(source.Bucket).Table(ctx, source.Name); err != nil {
+	if _, err := s.store.Bucket(source.Bucket).Table(source.Name).At(ctx); err != nil {
 		return nil, err
 	}
 	r, err := runOperation(ctx, s, o, input)

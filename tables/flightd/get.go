@@ -40,14 +40,14 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	if err := decode(t.Ticket, &c); err != nil {
 		return err
 	}
-	table, err := s.store.Bucket(c.Bucket).Table(st.Context(), c.Name)
-	if err != nil {
-		return err
-	}
+	table := s.store.Bucket(c.Bucket).Table(c.Name)
 	if c.SQL == nil {
 		return sendReader(st, func(err error) error { return err }, func(ctx context.Context) (array.RecordReader, error) {
 			return table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Recycle: true})
 		})
+	}
+	if _, err := table.At(st.Context()); err != nil {
+		return err
 	}
 	return sendReader(st, statementError, func(ctx context.Context) (array.RecordReader, error) {
 		return s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket})

@@ -53,7 +53,7 @@ func TestConcurrentGets(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := &tables.PutOptions{Settings: &tables.Settings{Time: []string{"", "at"}[i]}}
-		if _, err := store.Bucket("").Put(t.Context(), fmt.Sprint("t", i), in, tables.PutError, o); err != nil {
+		if _, err := store.Bucket("").Table(fmt.Sprint("t", i)).Put(t.Context(), in, tables.PutError, o); err != nil {
 			t.Fatal(err)
 		}
 	}

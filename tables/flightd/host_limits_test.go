@@ -273,7 +273,7 @@ func TestConnectionLimits(t *testing.T) {
 // host with the most running calls, or of the user with the most running calls on the caller's own host.
 func TestSlotsAreShared(t *testing.T) {
 	s, store, address := serveTables(t, &tables.Options{Engine: &fakeEngine{queryEnded: make(chan error, 100)}}, &Options{Secret: testSecret})
-	if _, err := store.Bucket("").Put(t.Context(), "t", reader(t, numbers(1)), tables.PutError, nil); err != nil {
+	if _, err := store.Bucket("").Table("t").Put(t.Context(), reader(t, numbers(1)), tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.Queries.SettleTime = 100 * time.Millisecond

@@ -75,7 +75,7 @@ func TestFalseDecompressedSize(t *testing.T) {
 			}
 		}
 	}
-	if _, err := store.Bucket("").Table(t.Context(), "t"); !errors.Is(err, tables.ErrNotFound) {
+	if _, err := store.Bucket("").Table("t").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("after refused puts, Table = %v, want ErrNotFound", err)
 	}
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); err != nil {
@@ -188,7 +188,7 @@ func TestRowsLargerThanMessages(t *testing.T) {
 			}
 		}
 	}
-	if _, err := store.Bucket("").Table(t.Context(), "t"); !errors.Is(err, tables.ErrNotFound) {
+	if _, err := store.Bucket("").Table("t").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("after refused puts, Table = %v, want ErrNotFound", err)
 	}
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); err != nil {

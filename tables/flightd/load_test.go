@@ -68,10 +68,7 @@ func TestOneMessage(t *testing.T) {
 	if err := putWide(t.Context(), dialTest(t, address), rows, columns); err != nil {
 		t.Fatal(err)
 	}
-	table, err := store.Bucket("").Table(t.Context(), "wide")
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := store.Bucket("").Table("wide")
 	if info, err := table.Info(t.Context()); err != nil || info.Rows != rows {
 		t.Errorf("table wide has %d rows, want %d; error: %v", info.Rows, rows, err)
 	}

@@ -213,10 +213,7 @@ func foldAndRead(ctx context.Context, store *tables.Store, rows int64) error {
 	if _, err := store.Fold(ctx, nil); err != nil {
 		return err
 	}
-	table, err := store.Bucket("b").Table(ctx, "t")
-	if err != nil {
-		return err
-	}
+	table := store.Bucket("b").Table("t")
 	reader, err := table.Scan(ctx, nil)
 	if err != nil {
 		return err
@@ -250,7 +247,7 @@ func TestLongColumn(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `column "x": the column has 3 values in a batch of 2 rows`) {
 		t.Errorf("a put with a long column returned %v, want an error that names the column", err)
 	}
-	if _, err := store.Bucket("b").Table(t.Context(), "t"); err == nil {
+	if _, err := store.Bucket("b").Table("t").Info(t.Context()); err == nil {
 		t.Error("the refused put created the table")
 	}
 }

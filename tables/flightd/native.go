@@ -39,7 +39,7 @@ func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer
 				return nil, err
 			}
 		}
-		table, err := s.store.Bucket(c.Bucket).Table(ctx, c.Name, c.At())
+		table, err := s.store.Bucket(c.Bucket).Table(c.Name).At(ctx, c.At())
 		if err != nil {
 			return nil, err
 		}
@@ -82,11 +82,11 @@ func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServ
 	var result wire.CorrectionAnswer
 	switch b := s.store.Bucket(c.Bucket); {
 	case c.Range != nil:
-		result.RewriteResult, err = b.ReplaceRange(ctx, c.Name, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
+		result.RewriteResult, err = b.Table(c.Name).ReplaceRange(ctx, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
 	case c.Upsert != nil:
-		result.RewriteResult, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, AllColumns: c.AllColumns, MissingColumns: &result.MissingColumns})
+		result.RewriteResult, err = b.Table(c.Name).Upsert(ctx, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, AllColumns: c.AllColumns, MissingColumns: &result.MissingColumns})
 	default:
-		result.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, AllColumns: c.AllColumns, MissingColumns: &result.MissingColumns})
+		result.Version, err = b.Table(c.Name).Put(ctx, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, AllColumns: c.AllColumns, MissingColumns: &result.MissingColumns})
 	}
 	if err != nil {
 		return err
@@ -177,7 +177,7 @@ func (s *Server) lock(ctx context.Context, _ *tables.Store, input any, answer fu
 	if isFull {
 		return status.Errorf(codes.ResourceExhausted, "%d locks are held or requested: try again later", maxLeases)
 	}
-	lock, err := s.store.Bucket(c.Bucket).Lock(ctx, c.Name)
+	lock, err := s.store.Bucket(c.Bucket).Table(c.Name).Lock(ctx)
 	id := rand.Text()
 	l.mu.Lock()
 	if err != nil {

@@ -103,7 +103,7 @@ func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memor
 	ctx := st.Context()
 	bucket := s.store.Bucket(c.Bucket)
 	if mode == tables.PutError { // fail before the client sends the rows; Put checks again
-		if _, err := bucket.Table(ctx, c.Name); err == nil {
+		if _, err := bucket.Table(c.Name).At(ctx); err == nil {
 			return &failure{kindExists, fmt.Errorf("dataframe %s exists", c.Name)}
 		}
 	}
@@ -116,7 +116,7 @@ func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memor
 	if err != nil {
 		return err
 	}
-	if _, err := bucket.Put(ctx, c.Name, rows, mode, &tables.PutOptions{ID: c.ID}); err != nil {
+	if _, err := bucket.Table(c.Name).Put(ctx, rows, mode, &tables.PutOptions{ID: c.ID}); err != nil {
 		return err
 	}
 	reply, err := json.Marshal(map[string]int64{"rows": rows.rows})

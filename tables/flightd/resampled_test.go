@@ -21,7 +21,7 @@ func TestResampledRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Bucket("").Put(t.Context(), "t", in, tables.PutError, nil); err != nil {
+	if _, err := store.Bucket("").Table("t").Put(t.Context(), in, tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, fields := range []string{

@@ -120,7 +120,7 @@ func TestRulesAndArguments(t *testing.T) {
 		t.Fatal(err)
 	}
 	rule := tables.RuleEdit{Add: []tables.Rule{{Name: "large", Kind: "range", Column: "x", Min: "1"}}}
-	if err := store.Bucket("").EditRules(ctx, "", rule); err != nil {
+	if err := store.Bucket("").EditRules(ctx, rule); err != nil {
 		t.Fatal(err)
 	}
 	for _, command := range []string{`{"name":"t","mode":"append"}`, `{"name":"u"}`, `{"partd":"put","name":"t","mode":1}`} {
@@ -221,7 +221,7 @@ func TestTokens(t *testing.T) {
 			t.Errorf("admin token as %s: a put failed: %v", header, err)
 		}
 	}
-	if _, err := store.Bucket("").Table(t.Context(), "t"); err != nil {
+	if _, err := store.Bucket("").Table("t").Info(t.Context()); err != nil {
 		t.Errorf("after the admin's puts, Table failed: %v", err)
 	}
 	// Handshakes of clients of shoots require an admin token, and their errors have PyJWT's names.

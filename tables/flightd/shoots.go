@@ -154,11 +154,11 @@ type unary struct{ ctx context.Context }
 func (u unary) SetTrailer(md metadata.MD) { _ = grpc.SetTrailer(u.ctx, md) } // fails only outside of a call
 
 func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCommand) (*flight.FlightInfo, error) {
-	table, err := s.store.Bucket(c.Bucket).Table(ctx, c.Name)
-	if err != nil {
-		return nil, err
-	}
+	table := s.store.Bucket(c.Bucket).Table(c.Name)
 	if c.SQL != nil {
+		if _, err := table.At(ctx); err != nil {
+			return nil, err
+		}
 		release, err := serving.AcquireQuery(ctx)
 		if err != nil {
 			return nil, err
@@ -259,9 +259,5 @@ func isUnlisted(err error) bool {
 }
 
 func schemaOf(ctx context.Context, b *tables.Bucket, name string) (*arrow.Schema, error) {
-	t, err := b.Table(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return t.Schema(ctx)
+	return b.Table(name).Schema(ctx)
 }

@@ -39,10 +39,7 @@ func (f *fakeEngine) Query(ctx context.Context, s *tables.Store, sql string, o *
 			f.queryEnded <- ctx.Err()
 		}), nil
 	case strings.HasPrefix(sql, "SELECT * FROM "):
-		t, err := s.Bucket(o.Bucket).Table(ctx, strings.TrimPrefix(sql, "SELECT * FROM "))
-		if err != nil {
-			return nil, err
-		}
+		t := s.Bucket(o.Bucket).Table(strings.TrimPrefix(sql, "SELECT * FROM "))
 		return t.Scan(ctx, nil)
 	}
 	return nil, &tables.SQLError{Line: 1, Column: 1, Err: fmt.Errorf("%q is wrong", sql)}
@@ -129,7 +126,7 @@ func serveEngine(t *testing.T, rights Rights, e tables.Engine, f *fakeEngine) *s
 
 func (s *sqlTest) put(t *testing.T, bucket, name string, rows int) {
 	t.Helper()
-	if _, err := s.store.Bucket(bucket).Put(t.Context(), name, reader(t, numbers(rows)), tables.PutError, nil); err != nil {
+	if _, err := s.store.Bucket(bucket).Table(name).Put(t.Context(), reader(t, numbers(rows)), tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 }

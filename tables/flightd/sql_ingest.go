@@ -105,7 +105,7 @@ func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flights
 	if err != nil {
 		return 0, err
 	}
-	if _, err := s.store.Bucket(name).Put(ctx, cmd.GetTable(), in, mode, o); err != nil {
+	if _, err := s.store.Bucket(name).Table(cmd.GetTable()).Put(ctx, in, mode, o); err != nil {
 		return 0, serving.Status(err)
 	}
 	return in.rows, nil

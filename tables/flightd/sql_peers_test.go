@@ -156,7 +156,7 @@ func TestSQLPeerJDBC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.store.Bucket("").Put(t.Context(), "stamped", rows, tables.PutAppend, nil); err != nil {
+	if _, err := s.store.Bucket("").Table("stamped").Put(t.Context(), rows, tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), java, "--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp", jar,

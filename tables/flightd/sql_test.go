@@ -243,10 +243,7 @@ func TestSQLIngest(t *testing.T) {
 		}
 	}
 	rows := func() int64 {
-		table, err := s.store.Bucket("b").Table(ctx, "t")
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := s.store.Bucket("b").Table("t")
 		info, err := table.Info(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -295,11 +292,11 @@ func TestSQLIngest(t *testing.T) {
 			t.Errorf("refused ingestion: got error %v, want an error with %q", err, text)
 		}
 	}
-	if _, err := s.store.Bucket("").Table(ctx, "x"); !errors.Is(err, tables.ErrNotFound) {
+	if _, err := s.store.Bucket("").Table("x").Info(ctx); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("after refused ingestions, Table = %v, want ErrNotFound", err)
 	}
 	rule := tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "n", Max: "1"}}}
-	if err := s.store.Bucket("b").EditRules(ctx, "", rule); err != nil {
+	if err := s.store.Bucket("b").EditRules(ctx, rule); err != nil {
 		t.Fatal(err)
 	}
 	before := rows()

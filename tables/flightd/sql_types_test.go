@@ -131,7 +131,7 @@ func TestSQLViewTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.store.Bucket("").Put(t.Context(), "views", reader(t, batch), tables.PutError, nil); err != nil {
+	if _, err := s.store.Bucket("").Table("views").Put(t.Context(), reader(t, batch), tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 	info, err := s.client.GetTables(t.Context(), &flightsql.GetTablesOpts{IncludeSchema: true})

@@ -136,7 +136,7 @@ func (s *testServer) putQuery(bucket, table, sql string) {
 		s.t.Fatal(err)
 	}
 	defer r.Release()
-	if _, err := s.store.Bucket(bucket).Put(s.t.Context(), table, r, tables.PutReplace, nil); err != nil {
+	if _, err := s.store.Bucket(bucket).Table(table).Put(s.t.Context(), r, tables.PutReplace, nil); err != nil {
 		s.t.Fatal(err)
 	}
 }

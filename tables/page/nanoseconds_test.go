@@ -48,7 +48,7 @@ func TestNanosecondsWithZone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.store.Bucket("B").Put(t.Context(), name, r, tables.PutAppend, nil); err != nil {
+		if _, err := s.store.Bucket("B").Table(name).Put(t.Context(), r, tables.PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -63,7 +63,7 @@ func (h *handler) put(q *request) error {
 		return err
 	}
 	defer release()
-	existing, err := h.store.Bucket(bucket).Table(q.Ctx, table)
+	existing, err := h.store.Bucket(bucket).Table(table).At(q.Ctx)
 	switch {
 	case err == nil && mode == tables.PutError:
 		return &problem{Status: http.StatusConflict, Text: "the table already exists: use mode=append or mode=replace"}
@@ -97,7 +97,7 @@ func (h *handler) put(q *request) error {
 	}
 	defer r.Release()
 	counted := &arrowsafe.Counted{RecordReader: r}
-	v, err := h.store.Bucket(bucket).Put(q.Ctx, table, counted, mode, o)
+	v, err := h.store.Bucket(bucket).Table(table).Put(q.Ctx, counted, mode, o)
 	if err != nil {
 		if r.Err() != nil {
 			err = asClientError(err)

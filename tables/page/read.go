@@ -174,7 +174,7 @@ func (h *handler) selectTable(q *request) (*tableState, error) {
 	if s.at, err = parseState(v.Get("version"), v.Get("snapshot")); err != nil {
 		return nil, err
 	}
-	if s.table, err = h.store.Bucket(s.bucket).Table(q.Ctx, s.name, s.at); err != nil {
+	if s.table, err = h.store.Bucket(s.bucket).Table(s.name).At(q.Ctx, s.at); err != nil {
 		return nil, err
 	}
 	s.schema, err = s.table.Schema(q.Ctx)

@@ -23,7 +23,7 @@ func TestTree(t *testing.T) {
 	s.putQuery("", hostileName, "SELECT 1 AS x")
 	s.putQuery(hostileName, "one", "SELECT 1 AS x")
 	ctx := t.Context()
-	if err := s.store.Bucket("B").SetMetadata(ctx, "t3", tables.Metadata{"Exchange": "Nyse", "n": 7}); err != nil {
+	if err := s.store.Bucket("B").Table("t3").SetMetadata(ctx, tables.Metadata{"Exchange": "Nyse", "n": 7}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.store.Bucket("B").Snapshot(ctx, "before"); err != nil {

@@ -103,7 +103,7 @@ func TestStagedDirectory(t *testing.T) {
 func TestReregisterTable(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.putBatch("ns", "t", &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}, timedBatch(1, 2))
-	if err := c.store.Bucket("ns").EditRules(t.Context(), "t", tables.RuleEdit{Add: []tables.Rule{{Name: "small", Kind: "range", Column: "n", Max: "9"}}}); err != nil {
+	if err := c.store.Bucket("ns").Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "small", Kind: "range", Column: "n", Max: "9"}}}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 3 {
@@ -132,10 +132,10 @@ func TestReregisterTable(t *testing.T) {
 		c.putBatch("ns", "t", nil, timedBatch(int64(3+i)))
 	}
 	c.wantRows("ns", "t", 1, 2, 3, 4, 5)
-	if s, err := firstOf(c.store.Bucket("ns").Table(t.Context(), "t")).Settings(t.Context()); err != nil || s.Time != "ts" {
+	if s, err := c.store.Bucket("ns").Table("t").Settings(t.Context()); err != nil || s.Time != "ts" {
 		t.Errorf("settings after registering again: %+v, error %v; want the time column ts", s, err)
 	}
-	if r, err := c.store.Bucket("ns").Rules(t.Context(), "t"); err != nil || len(r) != 1 {
+	if r, err := c.store.Bucket("ns").Table("t").Rules(t.Context()); err != nil || len(r) != 1 {
 		t.Errorf("rules after registering again: %v, error %v; want one rule", r, err)
 	}
 }

@@ -282,7 +282,7 @@ func TestRules(t *testing.T) {
 	c.put("ns", "t", nil, 1)
 	c.putBatch("ns", "ordered", &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"n"}, OnDuplicate: tables.RefuseDuplicate}}, timedBatch(1))
 	b := c.store.Bucket("ns")
-	if err := b.EditRules(t.Context(), "t", tables.RuleEdit{Add: []tables.Rule{
+	if err := b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{
 		{Name: "few", Kind: "range", Column: "n", Max: "10"}, {Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true},
 	}}); err != nil {
 		t.Fatal(err)

@@ -154,7 +154,7 @@ func (c *catalog) putBatch(bucket, name string, o *tables.PutOptions, b arrow.Re
 	c.Helper()
 	r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
 	if err == nil {
-		_, err = c.store.Bucket(bucket).Put(c.Context(), name, r, tables.PutAppend, o)
+		_, err = c.store.Bucket(bucket).Table(name).Put(c.Context(), r, tables.PutAppend, o)
 	}
 	if err != nil {
 		c.Fatal(err)
@@ -164,10 +164,7 @@ func (c *catalog) putBatch(bucket, name string, o *tables.PutOptions, b arrow.Re
 // rows returns the rows that the store reads.
 func (c *catalog) rows(bucket, name string) (ns []int64) {
 	c.Helper()
-	t, err := c.store.Bucket(bucket).Table(c.Context(), name)
-	if err != nil {
-		c.Fatal(err)
-	}
+	t := c.store.Bucket(bucket).Table(name)
 	r, err := t.Scan(c.Context(), &tables.ScanOptions{Columns: []string{"n"}})
 	if err != nil {
 		c.Fatal(err)
@@ -204,7 +201,7 @@ func totalRecords(answer map[string]any) string {
 // load loads a table as an engine would, so that the test can stage changes on it.
 func (c *catalog) load(bucket, name string) *table.Table {
 	c.Helper()
-	t, err := c.store.Bucket(bucket).Iceberg(c.Context(), name, nil)
+	t, err := c.store.Bucket(bucket).Table(name).Iceberg(c.Context(), nil)
 	if err != nil {
 		c.Fatal(err)
 	}

@@ -228,7 +228,7 @@ func (h *handler) namespaceProperties(q *request, b *tables.Bucket) error {
 			missing = append(missing, k)
 		}
 	}
-	if err := b.ChangeMetadata(q.Ctx, "", tables.MetadataChange{Set: toMetadata(in.Updates), Remove: removed}); err != nil {
+	if err := b.ChangeMetadata(q.Ctx, tables.MetadataChange{Set: toMetadata(in.Updates), Remove: removed}); err != nil {
 		return err
 	}
 	return q.reply(http.StatusOK, map[string]any{"updated": updated, "removed": removed, "missing": missing})

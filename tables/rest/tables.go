@@ -70,7 +70,7 @@ func (h *handler) createTable(q *request, b *tables.Bucket) error {
 		return err
 	}
 	if in.Stage {
-		if err := b.StageIceberg(q.Ctx, in.Name, meta); err != nil {
+		if err := b.Table(in.Name).StageIceberg(q.Ctx, meta); err != nil {
 			return err
 		}
 		return h.replyTable(q, b, "", meta.Location(), meta)
@@ -124,7 +124,7 @@ func (q *request) charge(n int64) error {
 func (q *request) chargeTables(mayCreate bool, all ...tableName) error {
 	cost := q.cost
 	for _, t := range all {
-		n, err := t.bucket.MetadataSize(q.Ctx, t.name)
+		n, err := t.bucket.Table(t.name).MetadataSize(q.Ctx)
 		if err != nil && !(mayCreate && errors.Is(err, tables.ErrNotFound)) {
 			return err
 		}
@@ -148,7 +148,7 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	if err := q.chargeTables(false, tableName{b, q.PathValue("table")}); err != nil {
 		return err
 	}
-	t, err := b.Iceberg(q.Ctx, q.PathValue("table"), o)
+	t, err := b.Table(q.PathValue("table")).Iceberg(q.Ctx, o)
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func etag(location string, refs bool) string {
 }
 
 func (h *handler) tableExists(q *request, b *tables.Bucket) error {
-	_, err := b.MetadataSize(q.Ctx, q.PathValue("table"))
+	_, err := b.Table(q.PathValue("table")).MetadataSize(q.Ctx)
 	return q.replyEmpty(err)
 }
 
@@ -201,7 +201,7 @@ func (h *handler) renameTable(q *request) error {
 	if err != nil {
 		return err
 	}
-	return q.replyEmpty(from.Rename(q.Ctx, in.Source.Name, to, in.Destination.Name))
+	return q.replyEmpty(from.Table(in.Source.Name).Rename(q.Ctx, to, in.Destination.Name))
 }
 
 // report receives an engine's measurements. The metrics count all reports; at most one per second is
@@ -216,7 +216,7 @@ func (h *handler) report(q *request, b *tables.Bucket) error {
 		return err
 	}
 	name := q.PathValue("table")
-	if _, err := b.Iceberg(q.Ctx, name, nil); err != nil {
+	if _, err := b.Table(name).Iceberg(q.Ctx, nil); err != nil {
 		return err
 	}
 	const maxLogged = 2 << 10 // bytes of a report's metrics
@@ -265,7 +265,7 @@ func storageCredentials(location string, credentials map[string]string) any {
 
 // credentials responds with new credentials, which clients request before their old ones expire.
 func (h *handler) credentials(q *request, b *tables.Bucket) error {
-	t, err := b.Iceberg(q.Ctx, q.PathValue("table"), nil)
+	t, err := b.Table(q.PathValue("table")).Iceberg(q.Ctx, nil)
 	if err != nil {
 		return err
 	}

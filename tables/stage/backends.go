@@ -235,11 +235,7 @@ func infoOf(t tables.TableInfo) (*Info, error) {
 }
 
 func (t *tableBackend) info(ctx context.Context, key string) (*Info, error) {
-	var info tables.TableInfo
-	table, err := t.bucket.Table(ctx, key)
-	if err == nil {
-		info, err = table.Info(ctx)
-	}
+	info, err := t.bucket.Table(key).Info(ctx)
 	if errors.Is(err, tables.ErrNotFound) {
 		return nil, nil
 	} else if err != nil {
@@ -249,11 +245,7 @@ func (t *tableBackend) info(ctx context.Context, key string) (*Info, error) {
 }
 
 func (t *tableBackend) load(ctx context.Context, key string) (arrow.Table, error) {
-	table, err := t.bucket.Table(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	return readTable(table.Scan(ctx, nil))
+	return readTable(t.bucket.Table(key).Scan(ctx, nil))
 }
 
 // put commits the table at once, without the store's tail (its log of recent rows).
@@ -296,7 +288,7 @@ func (t *tableBackend) remove(ctx context.Context, key string) error {
 func (t *tableBackend) sweep(context.Context, time.Time) error { return nil }
 
 func (t *tableBackend) lock(ctx context.Context, key string) (func() error, error) {
-	l, err := t.bucket.Lock(ctx, key)
+	l, err := t.bucket.Table(key).Lock(ctx)
 	if err != nil {
 		return nil, err
 	}

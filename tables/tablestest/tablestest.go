@@ -43,11 +43,8 @@ func Open(t testing.TB, o *tables.Options) *tables.Store {
 func Put(t testing.TB, b *tables.Bucket, name string, columns *arrow.Schema, rows string) tables.Version {
 	t.Helper()
 	if columns == nil {
-		table, err := b.Table(t.Context(), name)
-		if err == nil {
-			columns, err = table.Schema(t.Context())
-		}
-		if err != nil {
+		var err error
+		if columns, err = b.Table(name).Schema(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -58,7 +55,7 @@ func Put(t testing.TB, b *tables.Bucket, name string, columns *arrow.Schema, row
 		t.Fatal(err)
 	}
 	defer r.Release()
-	v, err := b.Put(t.Context(), name, r, tables.PutAppend, nil)
+	v, err := b.Table(name).Put(t.Context(), r, tables.PutAppend, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,11 +65,7 @@ func Put(t testing.TB, b *tables.Bucket, name string, columns *arrow.Schema, row
 // Expect fails the test unless a table has exactly the given rows, in any order. rows has the same format as in Put.
 func Expect(t testing.TB, b *tables.Bucket, name, rows string) {
 	t.Helper()
-	table, err := b.Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := table.Scan(t.Context(), nil)
+	r, err := b.Table(name).Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,14 +65,12 @@ func TestCategories(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := b.Put(t.Context(), "in", categories(t, 0, c.firstCategories, c.firstIndexes...), tables.PutReplace, nil)
+			_, err := b.Table("in").Put(t.Context(), categories(t, 0, c.firstCategories, c.firstIndexes...), tables.PutReplace, nil)
 			must(err)
-			_, err = b.Put(t.Context(), "in", categories(t, int64(len(c.firstIndexes)), c.laterCategories, c.laterIndexes...), tables.PutAppend, nil)
+			_, err = b.Table("in").Put(t.Context(), categories(t, int64(len(c.firstIndexes)), c.laterCategories, c.laterIndexes...), tables.PutAppend, nil)
 			must(err)
 			readAll := func(table string) string {
-				opened, err := b.Table(t.Context(), table)
-				must(err)
-				r, err := opened.Scan(t.Context(), &tables.ScanOptions{Dictionaries: true, Columns: []string{"c"}})
+				r, err := b.Table(table).Scan(t.Context(), &tables.ScanOptions{Dictionaries: true, Columns: []string{"c"}})
 				must(err)
 				defer r.Release()
 				var out []string

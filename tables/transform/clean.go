@@ -19,10 +19,7 @@ func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err
 	o = cmp.Or(o, new(CleanOptions))
 	defer func() { err = opError("clean", o.Source, err) }()
 	if o.Target != nil && *o.Target != o.Source {
-		table, err := s.Bucket(o.Source.Bucket).Table(ctx, o.Source.Name)
-		if err != nil {
-			return Result{}, err
-		}
+		table := s.Bucket(o.Source.Bucket).Table(o.Source.Name)
 		return putKeptRows(ctx, s, o, table, *o.Target, o.Mode, nil)
 	}
 	for range maxAttempts { // Another replacement or a compaction may commit first.
@@ -40,16 +37,13 @@ func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result
 	if _, err := s.Fold(ctx, &tables.MaintainOptions{Buckets: tables.Buckets{from.Bucket}, Tables: []string{from.Name}}); err != nil {
 		return Result{}, err
 	}
-	table, err := s.Bucket(from.Bucket).Table(ctx, from.Name)
-	if err != nil {
-		return Result{}, err
-	}
+	table := s.Bucket(from.Bucket).Table(from.Name)
 	info, err := table.Info(ctx)
 	if err != nil {
 		return Result{}, err
 	}
 	if info.Version > 0 { // Version 0 has no rows; only check the options.
-		if table, err = s.Bucket(from.Bucket).Table(ctx, from.Name, tables.AtVersion(info.Version)); err != nil {
+		if table, err = s.Bucket(from.Bucket).Table(from.Name).At(ctx, tables.AtVersion(info.Version)); err != nil {
 			return Result{}, err
 		}
 	}

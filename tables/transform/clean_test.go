@@ -38,7 +38,7 @@ func TestClean(t *testing.T) {
 	} {
 		put(t, s, "in", tables.PutReplace, batch.NewSlice(0, 2))
 		put(t, s, "in", tables.PutAppend, batch.NewSlice(2, 5)) // stays in the tail
-		if err := s.Bucket("").SetMetadata(t.Context(), "in", tables.Metadata{"x": "y"}); err != nil {
+		if err := s.Bucket("").Table("in").SetMetadata(t.Context(), tables.Metadata{"x": "y"}); err != nil {
 			t.Fatal(err)
 		}
 		_, wantTypes := text(t, s, "in")
@@ -56,10 +56,7 @@ func TestClean(t *testing.T) {
 				t.Errorf("Clean(%+v) = %+v, %v; got the rows\n%s, want\n%s; got the types\n%s, want\n%s", c.o, r, err, got, c.want, types, wantTypes)
 			}
 		}
-		table, err := s.Bucket("").Table(t.Context(), "in")
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := s.Bucket("").Table("in")
 		if info, err := table.Info(t.Context()); err != nil || info.Metadata["x"] != "y" {
 			t.Errorf("after Clean, the table's info is %+v (error %v), want the same metadata as before", info, err)
 		}

@@ -25,10 +25,7 @@ func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (result Re
 	}
 	c := &combination{}
 	for _, from := range o.Sources {
-		table, err := s.Bucket(from.Bucket).Table(ctx, from.Name)
-		if err != nil {
-			return Result{}, err
-		}
+		table := s.Bucket(from.Bucket).Table(from.Name)
 		schema, rows, err := inspect(ctx, table)
 		if err != nil {
 			return Result{}, err

@@ -120,7 +120,7 @@ func TestFillErrors(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "interpolate needs numbers") {
 		t.Errorf("interpolate of texts: error = %v, want an error about numbers", err)
 	}
-	if _, err := s.Bucket("").Table(t.Context(), "out"); !errors.Is(err, tables.ErrNotFound) {
+	if _, err := s.Bucket("").Table("out").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 		t.Error("a failed Resample() created the target table:", err)
 	}
 }

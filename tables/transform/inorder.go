@@ -54,10 +54,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 			scan.Columns = append(scan.Columns, c.Name)
 		}
 	}
-	table, err := s.Bucket(from.Bucket).Table(ctx, from.Name)
-	if err != nil {
-		return nil, err
-	}
+	table := s.Bucket(from.Bucket).Table(from.Name)
 	settings, err := table.Settings(ctx)
 	if err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ func putByTime(t testing.TB, s *tables.Store, batches ...arrow.RecordBatch) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Bucket("").Put(t.Context(), "in", r, m, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
+		if _, err := s.Bucket("").Table("in").Put(t.Context(), r, m, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
 			t.Fatal(err)
 		}
 		if i+1 < len(batches) {
@@ -160,7 +160,7 @@ func TestResampleInOrderLimits(t *testing.T) {
 	if _, err := transform.Resample(t.Context(), noSQL, &o); err == nil || !strings.Contains(err.Error(), `column "x": the sum of a bin's values overflows int64`) {
 		t.Errorf("Resample() of an overflowing sum: error = %v, want an error that names the column", err)
 	}
-	if _, err := engine.Bucket("").Put(t.Context(), "in", categories(t, 0, "low high", 1, 0), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
+	if _, err := engine.Bucket("").Table("in").Put(t.Context(), categories(t, 0, "low high", 1, 0), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
 		t.Fatal(err)
 	}
 	o.Functions = []string{"max"}
@@ -195,7 +195,7 @@ func TestResampleMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Bucket("").Put(t.Context(), "in", r, tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
+		if _, err := s.Bucket("").Table("in").Put(t.Context(), r, tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -144,10 +144,7 @@ type resampling struct {
 }
 
 func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*resampling, error) {
-	table, err := s.Bucket(o.Source.Bucket).Table(ctx, o.Source.Name)
-	if err != nil {
-		return nil, err
-	}
+	table := s.Bucket(o.Source.Bucket).Table(o.Source.Name)
 	asPut, err := table.SchemaAsPut(ctx)
 	if err != nil {
 		return nil, err

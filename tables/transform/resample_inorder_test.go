@@ -49,7 +49,7 @@ func TestResampleInOrder(t *testing.T) {
 				if s == noSQL {
 					o.Settings = &tables.Settings{Time: "t"}
 				}
-				if _, err := s.Bucket("").Put(t.Context(), "in", r, tables.PutAppend, o); err != nil {
+				if _, err := s.Bucket("").Table("in").Put(t.Context(), r, tables.PutAppend, o); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -68,7 +68,7 @@ func TestResampleInOrder(t *testing.T) {
 	x := rows(t, `[{"t":"2026-01-01 00:00:03Z","x":2},{"t":"2026-01-01 00:00:01Z","x":null},{"t":"2026-01-01 00:00:02Z","x":9},{"t":"2026-01-01 00:00:29Z","x":-1},{"t":"2026-01-01 00:00:05Z","x":4}]`,
 		timeField(arrow.Microsecond, "Europe/Berlin"), arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float64})
 	in, _ := array.NewRecordReader(x.Schema(), []arrow.RecordBatch{x})
-	if _, err := s.Bucket("").Put(t.Context(), "in", in, tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
+	if _, err := s.Bucket("").Table("in").Put(t.Context(), in, tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
 		t.Fatal(err)
 	}
 	got, _ := resample(t, s, transform.ResampleOptions{Rule: "10s", Functions: []string{"ohlc", "first", "last"}})

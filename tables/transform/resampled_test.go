@@ -68,7 +68,7 @@ func readResampled(t *testing.T, s *tables.Store, o transform.ResampleOptions) (
 		t.Fatal(err)
 	}
 	defer r.Release()
-	if _, err := s.Bucket("").Put(t.Context(), "read", r, tables.PutReplace, nil); err != nil {
+	if _, err := s.Bucket("").Table("read").Put(t.Context(), r, tables.PutReplace, nil); err != nil {
 		t.Fatal(err)
 	}
 	return text(t, s, "read")

@@ -142,7 +142,7 @@ func inspect(ctx context.Context, table *tables.Table) (*arrow.Schema, int64, er
 
 func put(ctx context.Context, s *tables.Store, r array.RecordReader, to TableName, m tables.PutMode, o *tables.PutOptions) (int64, error) {
 	counted := &arrowsafe.Counted{RecordReader: r}
-	_, err := s.Bucket(to.Bucket).Put(ctx, to.Name, counted, m, o)
+	_, err := s.Bucket(to.Bucket).Table(to.Name).Put(ctx, counted, m, o)
 	return counted.Rows, err
 }
 

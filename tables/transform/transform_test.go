@@ -52,17 +52,14 @@ func put(t testing.TB, s *tables.Store, name string, m tables.PutMode, batches .
 		t.Fatal(err)
 	}
 	defer r.Release()
-	if _, err := s.Bucket("").Put(t.Context(), name, r, m, nil); err != nil {
+	if _, err := s.Bucket("").Table(name).Put(t.Context(), r, m, nil); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func scan(t testing.TB, s *tables.Store, name string) (*arrow.Schema, []arrow.RecordBatch) {
 	t.Helper()
-	table, err := s.Bucket("").Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := s.Bucket("").Table(name)
 	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)

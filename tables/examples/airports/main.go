@@ -39,16 +39,12 @@ func run(ctx context.Context, path string) (err error) {
 	defer func() { err = errors.Join(err, file.Close()) }()
 	rows := csv.NewInferringReader(file, csv.WithHeader(true), csv.WithChunk(1024))
 	defer rows.Release()
-	bucket := store.Bucket("FAA")
-	if _, err := bucket.Put(ctx, "airports", rows, tables.PutError, nil); err != nil {
+	table := store.Bucket("FAA").Table("airports")
+	if _, err := table.Put(ctx, rows, tables.PutError, nil); err != nil {
 		return err
 	}
 
 	cond, err := filter.Parse("latitude > 70 or state = 'HI' and longitude < -159.5")
-	if err != nil {
-		return err
-	}
-	table, err := bucket.Table(ctx, "airports")
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ B,2.5,,2026-01-05T10:00:00Z
 C,3.5,7,2026-01-05T11:00:00Z
 `), csv.WithHeader(true), csv.WithNullReader(true, ""))
 	defer rows.Release()
-	if _, err := store.Bucket("NYSE").Put(t.Context(), "trades", rows, tables.PutError, nil); err != nil {
+	if _, err := store.Bucket("NYSE").Table("trades").Put(t.Context(), rows, tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 	return store

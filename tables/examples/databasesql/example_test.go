@@ -102,7 +102,7 @@ func run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, store.Close()) }()
 	rows := csv.NewInferringReader(strings.NewReader("sym,price\nA,1.5\nB,2.5\nC,3.5\n"), csv.WithHeader(true))
 	defer rows.Release()
-	if _, err := store.Bucket("").Put(ctx, "trades", rows, tables.PutError, nil); err != nil {
+	if _, err := store.Bucket("").Table("trades").Put(ctx, rows, tables.PutError, nil); err != nil {
 		return err
 	}
 

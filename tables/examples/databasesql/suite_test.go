@@ -80,7 +80,7 @@ func (q quirks) CreateSampleTable(name string, r arrow.RecordBatch) error {
 		return err
 	}
 	defer rows.Release()
-	_, err = q.store.Bucket("").Put(q.t.Context(), name, rows, tables.PutReplace, nil)
+	_, err = q.store.Bucket("").Table(name).Put(q.t.Context(), rows, tables.PutReplace, nil)
 	return err
 }
 

@@ -50,7 +50,7 @@ func run(ctx context.Context, out io.Writer, dir string) (err error) {
 	for g, sym := range []string{"AAPL", "BRK.B", "MSFT", "XOM"} {
 		group.Go(func() error {
 			for from := range 10 {
-				if _, err := tables.Append(groupCtx, nyse, "trades", tradesOf(sym, 100*g+10*from, 10)); err != nil {
+				if _, err := tables.Append(groupCtx, nyse.Table("trades"), tradesOf(sym, 100*g+10*from, 10)); err != nil {
 					return err
 				}
 			}
@@ -91,7 +91,7 @@ func run(ctx context.Context, out io.Writer, dir string) (err error) {
 		return err
 	}
 	defer rows.Release()
-	if _, err := nyse.Upsert(ctx, "trades", rows, &tables.UpsertOptions{Keys: []string{"id"}}); err != nil {
+	if _, err := nyse.Table("trades").Upsert(ctx, rows, &tables.UpsertOptions{Keys: []string{"id"}}); err != nil {
 		return err
 	}
 
@@ -99,7 +99,7 @@ func run(ctx context.Context, out io.Writer, dir string) (err error) {
 		name string
 		at   tables.At
 	}{{"now", nil}, {"in the snapshot", tables.AtSnapshot(snapshot)}, {"before the correction", tables.AtTime(before)}} {
-		table, err := nyse.Table(ctx, "trades", state.at)
+		table, err := nyse.Table("trades").At(ctx, state.at)
 		if err != nil {
 			return err
 		}

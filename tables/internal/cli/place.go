@@ -195,7 +195,7 @@ type streams interface {
 type localStreams struct{ *tables.Store }
 
 func (l localStreams) Describe(ctx context.Context, bucket, name string, at tables.At) (info tables.TableInfo, _ *arrow.Schema, _ error) {
-	t, err := l.Bucket(bucket).Table(ctx, name, at)
+	t, err := l.Bucket(bucket).Table(name).At(ctx, at)
 	if err != nil {
 		return info, nil, err
 	}
@@ -207,11 +207,11 @@ func (l localStreams) Describe(ctx context.Context, bucket, name string, at tabl
 }
 
 func (l localStreams) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
-	return l.Bucket(bucket).Put(ctx, name, r, m, o)
+	return l.Bucket(bucket).Table(name).Put(ctx, r, m, o)
 }
 
 func (l localStreams) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
-	t, err := l.Bucket(bucket).Table(ctx, name, at)
+	t, err := l.Bucket(bucket).Table(name).At(ctx, at)
 	if err != nil {
 		return nil, err
 	}
@@ -223,11 +223,11 @@ func (l localStreams) Resampled(ctx context.Context, o *transform.ResampleOption
 }
 
 func (l localStreams) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.RewriteResult, error) {
-	return l.Bucket(bucket).ReplaceRange(ctx, name, from, to, r, o)
+	return l.Bucket(bucket).Table(name).ReplaceRange(ctx, from, to, r, o)
 }
 
 func (l localStreams) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error) {
-	return l.Bucket(bucket).Upsert(ctx, name, r, o)
+	return l.Bucket(bucket).Table(name).Upsert(ctx, r, o)
 }
 
 // command makes cmd run f on the store or on the server.

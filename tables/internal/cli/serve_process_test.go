@@ -148,7 +148,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	table, err := store.Bucket("b").Iceberg(t.Context(), "t", nil)
+	table, err := store.Bucket("b").Table("t").Iceberg(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func TestServeUnix(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Bucket("b").ChangeMetadata(t.Context(), "", tables.MetadataChange{Set: tables.Metadata{"k": 1}}); err != nil {
+	if err := store.Bucket("b").ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"k": 1}}); err != nil {
 		t.Error(err)
 	}
 	if err := store.Close(); err != nil {

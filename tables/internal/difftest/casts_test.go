@@ -166,7 +166,7 @@ func (d *run) putOtherType(r *rand.Rand) (string, error) {
 		rows[i][c.name], allEqual = v, allEqual && ok
 	}
 	description := fmt.Sprintf("%d rows of%s, for a column %q of %s", len(rows), describeColumns(cols), c.name, c.typ)
-	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, original, cols), tables.PutAppend, nil)
+	_, err := d.bucket.Table("t").Put(d.ctx, d.reader(r, original, cols), tables.PutAppend, nil)
 	switch {
 	case err == nil && !allEqual:
 		return description, errors.New("the put succeeded, although the column's type cannot represent a value")

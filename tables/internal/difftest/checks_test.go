@@ -126,10 +126,7 @@ func sortedKeys[K interface{ ~int64 | ~string }, V any](m map[K]V) (all []K) {
 
 // checkAllRows compares all rows with the model, and gives the model's rows the order in which they were read.
 func (d *run) checkAllRows() error {
-	t, err := d.bucket.Table(d.ctx, "t")
-	if err != nil {
-		return err
-	}
+	t := d.bucket.Table("t")
 	columns := columnNames(d.cols)
 	r, err := t.Scan(d.ctx, nil)
 	got, err := readAll(r, err, columns)
@@ -203,7 +200,7 @@ func (d *run) checkScan(r *rand.Rand, s state, version tables.At, ordered bool) 
 		o.Last, want = int64(n), want[max(0, len(want)-n):]
 		flags += fmt.Sprint(" last ", n)
 	}
-	t, err := d.bucket.Table(d.ctx, "t", version)
+	t, err := d.bucket.Table("t").At(d.ctx, version)
 	if err != nil {
 		return flags, err
 	}
@@ -223,10 +220,7 @@ func (d *run) checkParts(r *rand.Rand) (string, error) {
 	if !o.From.IsZero() || !o.To.IsZero() {
 		return flags, nil // parts do not support ranges
 	}
-	t, err := d.bucket.Table(d.ctx, "t")
-	if err != nil {
-		return flags, err
-	}
+	t := d.bucket.Table("t")
 	n, err := t.Parts(d.ctx)
 	var all []string
 	for o.Part = 1; err == nil && o.Part <= int64(n); o.Part++ {
@@ -248,10 +242,7 @@ func (d *run) checkParts(r *rand.Rand) (string, error) {
 }
 
 func (d *run) checkEnds(r *rand.Rand) (string, error) {
-	t, err := d.bucket.Table(d.ctx, "t")
-	if err != nil {
-		return "", err
-	}
+	t := d.bucket.Table("t")
 	columns, n := columnNames(d.cols), 1+r.IntN(9)
 	all := rowTexts(d.rows, columns)
 	for _, end := range []struct {

@@ -289,7 +289,7 @@ func TestUnusualArrays(t *testing.T) {
 				batch := array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, rows)
 				reader, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch.NewSlice(from, to)})
 				if err == nil {
-					_, err = s.Bucket("b").Put(t.Context(), name, reader, tables.PutAppend, nil)
+					_, err = s.Bucket("b").Table(name).Put(t.Context(), reader, tables.PutAppend, nil)
 				}
 				if err != nil {
 					t.Errorf("put into %s: %v", name, err)
@@ -316,10 +316,7 @@ func TestUnusualArrays(t *testing.T) {
 						break
 					}
 				}
-				table, err := s.Bucket("b").Table(t.Context(), name)
-				if err != nil {
-					t.Fatal(err)
-				}
+				table := s.Bucket("b").Table(name)
 				reader, err := table.Scan(t.Context(), nil)
 				got, err := readAll(reader, err, nil)
 				if err != nil || len(got) != len(want) {

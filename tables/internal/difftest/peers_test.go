@@ -113,10 +113,7 @@ func (f *harness) checkPeers(t *testing.T, d *run) error {
 	if err != nil {
 		return fmt.Errorf("fold: %w", err)
 	}
-	table, err := d.bucket.Table(d.ctx, "t")
-	if err != nil {
-		return err
-	}
+	table := d.bucket.Table("t")
 	m, err := table.ScanPlan(d.ctx)
 	if err != nil {
 		return err

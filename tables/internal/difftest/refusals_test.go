@@ -59,7 +59,7 @@ func (d *run) putNull(r *rand.Rand) (string, error) {
 			continue
 		}
 		rows[index][c.name] = v
-		_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, d.cols), tables.PutAppend, nil)
+		_, err := d.bucket.Table("t").Put(d.ctx, d.reader(r, rows, d.cols), tables.PutAppend, nil)
 		description := fmt.Sprintf("%d rows of%s, with a null at %s%s", len(rows), describeColumns(d.cols), c.name, path)
 		var schemaErr *tables.SchemaError
 		switch {

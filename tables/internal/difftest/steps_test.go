@@ -310,7 +310,7 @@ func (d *run) put(r *rand.Rand) (string, error) {
 		cols, added = append(cols, c), append(added, c)
 	}
 	rows := d.newRows(r, d.rowCount(r), cols, d.identityColumns())
-	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, cols), tables.PutAppend, nil)
+	_, err := d.bucket.Table("t").Put(d.ctx, d.reader(r, rows, cols), tables.PutAppend, nil)
 	if err != nil {
 		return fmt.Sprint(len(rows), " rows of ", describeColumns(cols)), err
 	}
@@ -373,7 +373,7 @@ func (d *run) createTable(r *rand.Rand, mode tables.PutMode) (string, error) {
 	rows := d.newRows(r, d.rowCount(r), d.cols, d.identityColumns())
 	s := d.settings
 	d.exists = false // so that d.reader does not shuffle the columns, whose order this put defines
-	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, d.cols), mode, &tables.PutOptions{Settings: &s})
+	_, err := d.bucket.Table("t").Put(d.ctx, d.reader(r, rows, d.cols), mode, &tables.PutOptions{Settings: &s})
 	d.rows, d.exists, d.inArrivalOrder, d.inTail = d.dedup(rows), true, true, false
 	return fmt.Sprintf("%d rows of %s, settings %+v", len(rows), describeColumns(d.cols), s), err
 }
@@ -406,7 +406,7 @@ func (d *run) upsert(r *rand.Rand) (string, error) {
 		return isUsed[k]
 	})
 	kept := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return isUsed[rowKey(r, keys)] })
-	result, err := d.bucket.Upsert(d.ctx, "t", d.reader(r, rows, d.cols), o)
+	result, err := d.bucket.Table("t").Upsert(d.ctx, d.reader(r, rows, d.cols), o)
 	return fmt.Sprintf("%d rows by %q", len(rows), keys), d.checkRewrite(kept, rows, result, err)
 }
 
@@ -426,7 +426,7 @@ func (d *run) deleteRows(r *rand.Rand) (string, error) {
 		return c.String(), err
 	}
 	kept := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return c.eval(r) == yes })
-	result, err := d.bucket.DeleteRows(d.ctx, "t", where)
+	result, err := d.bucket.Table("t").DeleteRows(d.ctx, where)
 	return c.String(), d.checkRewrite(kept, nil, result, err)
 }
 
@@ -440,7 +440,7 @@ func (d *run) replaceRange(r *rand.Rand) (string, error) {
 		row[name] = nanosOf(from)
 	}
 	kept := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return isWithin(r[name], from, to) })
-	result, err := d.bucket.ReplaceRange(d.ctx, "t", from, to, d.reader(r, rows, d.cols), &tables.RangeOptions{TimeColumn: name})
+	result, err := d.bucket.Table("t").ReplaceRange(d.ctx, from, to, d.reader(r, rows, d.cols), &tables.RangeOptions{TimeColumn: name})
 	return fmt.Sprintf("%q from %s to %s, %d rows", name, from, to, len(rows)), d.checkRewrite(kept, rows, result, err)
 }
 
@@ -551,7 +551,7 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 			d.inArrivalOrder = false
 		}
 	}
-	err := d.bucket.Evolve(d.ctx, "t", change)
+	err := d.bucket.Table("t").Evolve(d.ctx, change)
 	description := fmt.Sprintf("%+v", change)
 	if mustFail {
 		if err == nil {
@@ -618,7 +618,7 @@ func (d *run) setSettings(r *rand.Rand) (string, error) {
 	}
 	s := d.randomSettings(r, d.cols, "", tables.KeepAll)
 	d.settings, d.inArrivalOrder = s, false
-	return fmt.Sprintf("%+v", s), d.bucket.SetSettings(d.ctx, "t", s)
+	return fmt.Sprintf("%+v", s), d.bucket.Table("t").SetSettings(d.ctx, s)
 }
 
 func (d *run) partition(r *rand.Rand) (string, error) {
@@ -626,6 +626,6 @@ func (d *run) partition(r *rand.Rand) (string, error) {
 		return "", nil
 	}
 	d.settings.Partition = pick(r, tables.PartitionNone, tables.PartitionAuto, tables.PartitionDay, tables.PartitionMonth, tables.PartitionQuarter, tables.PartitionYear)
-	_, err := d.bucket.Partition(d.ctx, "t", d.settings.Partition)
+	_, err := d.bucket.Table("t").Partition(d.ctx, d.settings.Partition)
 	return string(d.settings.Partition), err
 }

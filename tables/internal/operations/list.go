@@ -55,28 +55,35 @@ var (
 
 	SetSettings = withoutAnswer(Entry{Name: "set_settings", Writes: true, Slots: PutSlot, Command: "settings"},
 		func(ctx context.Context, s *tables.Store, in *TableSettings) error {
-			return s.Bucket(in.Bucket).SetSettings(ctx, in.Name, in.Settings)
+			return s.Bucket(in.Bucket).Table(in.Name).SetSettings(ctx, in.Settings)
 		})
 
 	Evolve = withoutAnswer(Entry{Name: "evolve", Writes: true, Slots: PutSlot, Command: "evolve"},
 		func(ctx context.Context, s *tables.Store, in *Evolution) error {
 			if in.Mode != nil {
-				if err := s.Bucket(in.Bucket).SetEvolution(ctx, in.Name, *in.Mode); err != nil {
+				if err := s.Bucket(in.Bucket).Table(in.Name).SetEvolution(ctx, *in.Mode); err != nil {
 					return err
 				}
 			}
-			return s.Bucket(in.Bucket).Evolve(ctx, in.Name, in.Changes...)
+			return s.Bucket(in.Bucket).Table(in.Name).Evolve(ctx, in.Changes...)
 		})
 
 	Rules = withAnswer(Entry{Name: "rules", Command: "rules"},
 		func(ctx context.Context, s *tables.Store, in *wire.Table) ([]tables.Rule, error) {
-			rules, err := s.Bucket(in.Bucket).Rules(ctx, in.Name)
+			read := s.Bucket(in.Bucket).Rules
+			if in.Name != "" {
+				read = s.Bucket(in.Bucket).Table(in.Name).Rules
+			}
+			rules, err := read(ctx)
 			return append([]tables.Rule{}, rules...), err // without rules, the JSON is [], not null
 		})
 
 	EditRules = withoutAnswer(Entry{Name: "edit_rules", Writes: true, Slots: PutSlot, Command: "rules"},
 		func(ctx context.Context, s *tables.Store, in *RuleEdit) error {
-			return s.Bucket(in.Bucket).EditRules(ctx, in.Name, in.RuleEdit)
+			if in.Name == "" {
+				return s.Bucket(in.Bucket).EditRules(ctx, in.RuleEdit)
+			}
+			return s.Bucket(in.Bucket).Table(in.Name).EditRules(ctx, in.RuleEdit)
 		})
 )
 
@@ -88,12 +95,12 @@ var (
 			if err != nil {
 				return tables.RewriteResult{}, err
 			}
-			return s.Bucket(in.Bucket).DeleteRows(ctx, in.Name, where)
+			return s.Bucket(in.Bucket).Table(in.Name).DeleteRows(ctx, where)
 		})
 
 	Partition = withAnswer(Entry{Name: "partition", Writes: true, Slots: PutSlot, Command: "partition"},
 		func(ctx context.Context, s *tables.Store, in *Periods) (tables.PartitionResult, error) {
-			return s.Bucket(in.Bucket).Partition(ctx, in.Name, in.By)
+			return s.Bucket(in.Bucket).Table(in.Name).Partition(ctx, in.By)
 		})
 
 	Resample = transformation("resample", transform.Resample)
@@ -117,7 +124,10 @@ var (
 
 	ChangeMetadata = withoutAnswer(Entry{Name: "change_metadata", Writes: true, Slots: PutSlot, Page: true, Command: "meta set"},
 		func(ctx context.Context, s *tables.Store, in *Metadata) error {
-			return s.Bucket(in.Bucket).ChangeMetadata(ctx, in.Name, in.MetadataChange)
+			if in.Name == "" {
+				return s.Bucket(in.Bucket).ChangeMetadata(ctx, in.MetadataChange)
+			}
+			return s.Bucket(in.Bucket).Table(in.Name).ChangeMetadata(ctx, in.MetadataChange)
 		})
 
 	Snapshots = withAnswer(Entry{Name: "snapshots", Command: "snapshot list"},
@@ -152,7 +162,7 @@ var (
 )
 
 func table(ctx context.Context, s *tables.Store, t *wire.Table) (*tables.Table, error) {
-	return s.Bucket(t.Bucket).Table(ctx, t.Name, t.At())
+	return s.Bucket(t.Bucket).Table(t.Name).At(ctx, t.At())
 }
 
 // tableProperty returns an operation that reads a property of a table, and whose command has the same name.

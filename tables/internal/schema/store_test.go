@@ -24,10 +24,7 @@ import (
 // read returns the type and the values of a table's first column.
 func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) string {
 	t.Helper()
-	table, err := b.Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table(name)
 	r, err := table.Scan(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -54,10 +51,7 @@ func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) st
 // compares the two tables.
 func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Format) {
 	t.Helper()
-	table, err := b.Table(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := b.Table(name)
 	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +83,7 @@ func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Form
 		t.Fatal(err)
 	}
 	defer reread.Release()
-	if _, err := b.Put(t.Context(), name+" again", reread, tables.PutReplace, nil); err != nil {
+	if _, err := b.Table(name+" again").Put(t.Context(), reread, tables.PutReplace, nil); err != nil {
 		t.Fatalf("put the rows of the %s file: %v", format, err)
 	}
 	want, got := read(t, b, name, nil), read(t, b, name+" again", nil)
@@ -127,7 +121,7 @@ func TestTypesInStore(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if _, err := b.Put(ctx, c.Name, r, tables.PutAppend, nil); err != nil {
+					if _, err := b.Table(c.Name).Put(ctx, r, tables.PutAppend, nil); err != nil {
 						t.Fatal(err)
 					}
 					for i := range 3 {
@@ -158,10 +152,7 @@ func TestTypesInStore(t *testing.T) {
 				for _, format := range []formats.Format{formats.CSV, formats.JSONL, formats.Parquet, formats.Arrow, formats.Table} {
 					writeTable(t, b, c.Name, format)
 				}
-				table, err := b.Table(ctx, c.Name)
-				if err != nil {
-					t.Fatal(err)
-				}
+				table := b.Table(c.Name)
 				gotSchema, err := table.Schema(ctx)
 				if err != nil || !gotSchema.Field(0).Metadata.Equal(note) || !gotSchema.Metadata().Equal(note) {
 					t.Errorf("Schema = %v, %v, want the metadata of the put", gotSchema, err)
@@ -251,7 +242,7 @@ func TestRequiredFields(t *testing.T) {
 			want += " " + strings.Replace(v, "null", "(null)", 1)
 		}
 		r := array.NewJSONReader(strings.NewReader(json), arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.typ, Nullable: true}}, nil))
-		if _, err := s.Bucket("").Put(t.Context(), name, r, tables.PutError, nil); err != nil {
+		if _, err := s.Bucket("").Table(name).Put(t.Context(), r, tables.PutError, nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := read(t, s.Bucket(""), name, nil); got != want {
@@ -274,7 +265,7 @@ func TestFilterOfNanoseconds(t *testing.T) {
 	}()
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.FixedWidthTypes.Time64ns, Nullable: true}}, nil)
 	r := array.NewJSONReader(strings.NewReader(`{"x":"00:00:00.000000001"} {"x":"02:00:00"} {"x":null}`), schema)
-	if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.PutError, nil); err != nil {
+	if _, err := s.Bucket("").Table("x").Put(t.Context(), r, tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]string{"x > '01:00'": " 02:00:00.000000000", "x = '00:00:00.000000001'": " 00:00:00.000000001", "x is null": " (null)"} {
@@ -306,7 +297,7 @@ func TestFilterOfBoolsAndZeros(t *testing.T) {
 		{Name: "f", Type: arrow.PrimitiveTypes.Float32, Nullable: true},
 	}, nil)
 	r := array.NewJSONReader(strings.NewReader(`{"id":0,"b":false,"x":-0.0,"f":-0.0} {"id":1,"b":true,"x":0,"f":0} {"id":2,"x":1,"f":1}`), schema)
-	if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.PutError, nil); err != nil {
+	if _, err := s.Bucket("").Table("x").Put(t.Context(), r, tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]string{
@@ -366,10 +357,10 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.PutError, nil); err == nil || !strings.Contains(err.Error(), `column "x"`) || !strings.Contains(err.Error(), "is not UTF-8") {
+		if _, err := s.Bucket("").Table("x").Put(t.Context(), r, tables.PutError, nil); err == nil || !strings.Contains(err.Error(), `column "x"`) || !strings.Contains(err.Error(), "is not UTF-8") {
 			t.Errorf("Put of a text in %s that is not UTF-8 = %v, want an error", typ, err)
 		}
-		if _, err := s.Bucket("").Table(t.Context(), "x"); err == nil {
+		if _, err := s.Bucket("").Table("x").Info(t.Context()); err == nil {
 			t.Fatalf("%s: the refused put created a table", typ)
 		}
 	}
@@ -405,7 +396,7 @@ func TestDate64FromParquet(t *testing.T) {
 	}()
 	first, err := array.NewRecordReader(schema, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{a}, 2)})
 	if err == nil {
-		_, err = s.Bucket("").Put(t.Context(), "x", first, tables.PutError, nil)
+		_, err = s.Bucket("").Table("x").Put(t.Context(), first, tables.PutError, nil)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -417,7 +408,7 @@ func TestDate64FromParquet(t *testing.T) {
 	defer f.Close()
 	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(t.Context())
 	if err == nil {
-		_, err = s.Bucket("").Put(t.Context(), "x", r, tables.PutAppend, nil)
+		_, err = s.Bucket("").Table("x").Put(t.Context(), r, tables.PutAppend, nil)
 	}
 	if got := read(t, s.Bucket(""), "x", nil); err != nil || got != "date64 2026-01-31 (null) 2026-01-31 (null)" {
 		t.Errorf("after appending the Parquet file, the table contains %s, %v", got, err)

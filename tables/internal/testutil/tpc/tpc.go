@@ -76,6 +76,6 @@ func put(ctx context.Context, bucket *tables.Bucket, path string) (err error) {
 	defer table.Release()
 	rows := array.NewTableReader(table, 1<<16)
 	defer rows.Release()
-	_, err = bucket.Put(ctx, strings.TrimSuffix(filepath.Base(path), ".parquet"), rows, tables.PutError, nil)
+	_, err = bucket.Table(strings.TrimSuffix(filepath.Base(path), ".parquet")).Put(ctx, rows, tables.PutError, nil)
 	return err
 }

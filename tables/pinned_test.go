@@ -1,0 +1,118 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// TestPinnedTable checks that each method of a pinned Table either reads the selected state, or returns ErrPinned and
+// changes nothing.
+func TestPinnedTable(t *testing.T) {
+	ctx := t.Context()
+	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	mustPut(t, b, "t", PutReplace, 1)
+	mustSnapshot(t, b, "s")
+	mustPut(t, b, "t", PutReplace, 2)
+	before := time.Now()
+	writes := map[string]func(*Table) error{
+		"Put": func(t *Table) error { _, err := t.Put(ctx, rowsOf(3), PutAppend, nil); return err },
+		"Upsert": func(t *Table) error {
+			_, err := t.Upsert(ctx, rowsOf(3), &UpsertOptions{Keys: []string{"n"}})
+			return err
+		},
+		"DeleteRows":   func(t *Table) error { _, err := t.DeleteRows(ctx, nil); return err },
+		"ReplaceRange": func(t *Table) error { _, err := t.ReplaceRange(ctx, time.Time{}, before, rowsOf(3), nil); return err },
+		"Evolve":       func(t *Table) error { return t.Evolve(ctx, ColumnChange{Op: DropColumn, Column: "s"}) },
+		"SetEvolution": func(t *Table) error { return t.SetEvolution(ctx, Strict) },
+		"Partition":    func(t *Table) error { _, err := t.Partition(ctx, PartitionDay); return err },
+		"Rename":       func(t *Table) error { return t.Rename(ctx, t.Bucket(), "u") },
+		"Migrate": func(t *Table) error {
+			_, err := t.Migrate(ctx, 1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return b, nil })
+			return err
+		},
+		"EditRules": func(t *Table) error {
+			return t.EditRules(ctx, RuleEdit{Add: []Rule{{Name: "r", Kind: "not_null", Column: "n"}}})
+		},
+		"SetMetadata":    func(t *Table) error { return t.SetMetadata(ctx, Metadata{"k": "v"}) },
+		"ChangeMetadata": func(t *Table) error { return t.ChangeMetadata(ctx, MetadataChange{Set: Metadata{"k": "v"}}) },
+		"SetSettings":    func(t *Table) error { return t.SetSettings(ctx, Settings{Keys: []string{"n"}}) },
+		"Delete":         func(t *Table) error { return t.Delete(ctx) },
+		"Lock":           func(t *Table) error { _, err := t.Lock(ctx); return err },
+		"Iceberg":        func(t *Table) error { _, err := t.Iceberg(ctx, nil); return err },
+		"StageIceberg":   func(t *Table) error { return t.StageIceberg(ctx, nil) },
+		"MetadataSize":   func(t *Table) error { _, err := t.MetadataSize(ctx); return err },
+	}
+	reads := []string{"At", "Batches", "Bucket", "Info", "Name", "Parts", "Rules", "Scan", "ScanPlan", "Schema", "SchemaAsPut", "SchemaVersion", "Settings", "Versions"}
+	for _, at := range []At{AtVersion(1), AtSnapshot("s")} {
+		pinned, err := b.Table("t").At(ctx, at)
+		mustSucceed(t, err)
+		for m := range reflect.TypeFor[*Table]().Methods() {
+			write := writes[m.Name]
+			if (write != nil) == slices.Contains(reads, m.Name) {
+				t.Errorf("Table.%s is not in exactly one list of this test", m.Name)
+			}
+			if write == nil {
+				continue
+			}
+			if err := write(pinned); !errors.Is(err, ErrPinned) {
+				t.Errorf("%s of a pinned table: error = %v, want ErrPinned", m.Name, err)
+			}
+		}
+		wantNumbers(t, ctx, pinned, 1)
+		current, err := pinned.At(ctx, nil) // ignores the selection
+		mustSucceed(t, err)
+		wantNumbers(t, ctx, current, 2)
+	}
+	info, err := b.Table("t").Info(ctx)
+	if err != nil || len(info.Metadata) != 1 || info.Version != 2 { // the only metadata is UpdatedKey
+		t.Errorf("after the rejected writes, Info = %+v, %v; want version 2 without metadata", info, err)
+	}
+}
+
+func wantNumbers(t *testing.T, ctx context.Context, table *Table, want ...int64) {
+	t.Helper()
+	if got, err := readAll(ctx, table, nil); err != nil || !slices.Equal(got, want) {
+		t.Errorf("rows = %v, %v; want %v", got, err, want)
+	}
+}
+
+// TestTableWithoutIO checks that Bucket.Table accepts every name, and that each operation reports an invalid name or a
+// missing table.
+func TestTableWithoutIO(t *testing.T) {
+	ctx := t.Context()
+	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
+	for name, want := range map[string]func(error) bool{
+		"":        func(err error) bool { return errors.As(err, new(*ArgumentError)) },
+		"a\x00b":  func(err error) bool { return errors.As(err, new(*ArgumentError)) },
+		"missing": func(err error) bool { return errors.Is(err, ErrNotFound) },
+	} {
+		table := b.Table(name)
+		if table.Name() != name || table.Bucket().Name() != "b" {
+			t.Errorf("Name, Bucket of table %q = %q, %q", name, table.Name(), table.Bucket().Name())
+		}
+		for operation, call := range map[string]func() error{
+			"At":             func() error { _, err := table.At(ctx); return err },
+			"Info":           func() error { _, err := table.Info(ctx); return err },
+			"Schema":         func() error { _, err := table.Schema(ctx); return err },
+			"Scan":           func() error { _, err := table.Scan(ctx, nil); return err },
+			"Settings":       func() error { _, err := table.Settings(ctx); return err },
+			"Rules":          func() error { _, err := table.Rules(ctx); return err },
+			"EditRules":      func() error { return table.EditRules(ctx, RuleEdit{Remove: []string{"r"}}) },
+			"ChangeMetadata": func() error { return table.ChangeMetadata(ctx, MetadataChange{}) },
+			"SetSettings":    func() error { return table.SetSettings(ctx, Settings{}) },
+			"DeleteRows":     func() error { _, err := table.DeleteRows(ctx, Eq("n", 1)); return err },
+			"Delete":         func() error { return table.Delete(ctx) },
+			"Rename":         func() error { return table.Rename(ctx, b, "u") },
+		} {
+			if err := call(); !want(err) {
+				t.Errorf("%s of table %q: error = %v", operation, name, err)
+			}
+		}
+	}
+}
