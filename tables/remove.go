@@ -24,6 +24,17 @@ type deletePredicate struct {
 	columns  []string // names of the columns that matches reads
 	// matches reports for each row whether it is selected. The batch must contain columns, in the stored types.
 	matches func(arrow.RecordBatch) ([]bool, error)
+	// inFile is set instead of the other fields if the predicate selects rows by their positions. It returns the function
+	// matches for the batches of one file, which must be complete and in order.
+	inFile func(path string) func(arrow.RecordBatch) ([]bool, error)
+}
+
+// forFile returns a predicate for the batches of one file, whose field matches is set.
+func (d *deletePredicate) forFile(path string) *deletePredicate {
+	if d.inFile == nil {
+		return d
+	}
+	return &deletePredicate{matches: d.inFile(path)}
 }
 
 // where returns a predicate that selects the rows where cond is true.
@@ -140,28 +151,31 @@ func (w *rewrite) containsDeleted(ctx context.Context, task table.FileScanTask, 
 
 // rewriteGroup rewrites a group of files as one file, without the rows to delete.
 func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, deletes *deletePredicate) error {
-	dropDeleted := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-		defer b.Release()
-		kept, err := deletes.remaining(b)
-		if err == nil {
-			w.result.Deleted += b.NumRows() - kept.NumRows()
-		}
-		return kept, err
-	})
+	dropDeleted := func(task table.FileScanTask, rows sorted.Batches) sorted.Batches {
+		deletes := deletes.forFile(task.File.FilePath())
+		return sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+			defer b.Release()
+			kept, err := deletes.remaining(b)
+			if err == nil {
+				w.result.Deleted += b.NumRows() - kept.NumRows()
+			}
+			return kept, err
+		})(rows)
+	}
 	for _, task := range group {
 		w.oldFiles = append(w.oldFiles, task.File)
 	}
 	var files []iceberg.DataFile
 	var err error
-	if w.def.Order == nil {
-		files, err = datafile.Write(ctx, w.writer(), w.def.Stored, dropDeleted(datafile.ReadRows(ctx, w.t, group)), 0)
+	if w.def.Order == nil { // the group has one file
+		files, err = datafile.Write(ctx, w.writer(), w.def.Stored, dropDeleted(group[0], datafile.ReadRows(ctx, w.t, group)), 0)
 	} else {
 		current := w.series(w.t)
 		var inputs []*series.File
 		for _, task := range group {
 			inputs = append(inputs, current.File(task))
 		}
-		files, err = current.Rewrite(ctx, inputs, w.series(w.writer()), sorted.All, dropDeleted)
+		files, err = current.Rewrite(ctx, inputs, w.series(w.writer()), sorted.All, func(f *series.File, rows sorted.Batches) sorted.Batches { return dropDeleted(f.Task, rows) })
 	}
 	w.newFiles = append(w.newFiles, files...)
 	return err

@@ -40,6 +40,8 @@ type rewrite struct {
 	newFiles   []iceberg.DataFile     // files that the commit adds
 	evolving   *evolveStep            // changes columns; nil if the columns stay the same
 	rewriteAll bool                   // whether a column change requires rewriting all files
+	id         string                 // ID of the statement, as in PutOptions; "" means no ID
+	count      int64                  // number of rows that the statement changes, which is recorded with id
 	result     RewriteResult
 }
 
@@ -67,6 +69,18 @@ func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite
 func (w *rewrite) attempt(ctx context.Context, fileIO *icecat.FileIO, plan func(context.Context, *rewrite) error) (err error) {
 	w.e.Commits.Lock()
 	defer w.e.Commits.Unlock()
+	if err := w.begin(ctx, fileIO); err != nil {
+		return err
+	}
+	if err := plan(ctx, w); err != nil {
+		return err
+	}
+	return w.commit(ctx)
+}
+
+// begin reads the table's newest state, after it has moved the tail's rows into files. The lock e.Commits must be held until
+// commit returns.
+func (w *rewrite) begin(ctx context.Context, fileIO *icecat.FileIO) (err error) {
 	if w.t, err = w.e.FoldAll(ctx); err != nil {
 		return err
 	}
@@ -75,28 +89,43 @@ func (w *rewrite) attempt(ctx context.Context, fileIO *icecat.FileIO, plan func(
 	}
 	w.def = w.Definition
 	w.oldFiles, w.newFiles, w.evolving, w.rewriteAll, w.result = nil, nil, nil, false, RewriteResult{Version: versionOf(w.t.Metadata())}
-	if err := plan(ctx, w); err != nil {
-		return err
-	}
+	return nil
+}
+
+// commit commits the planned change, if there is any.
+func (w *rewrite) commit(ctx context.Context) error {
 	w.newFiles = append(w.newFiles, w.added...)
-	step := commit.PreparedStep{IO: fileIO, Apply: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	step := commit.PreparedStep{IO: w.IO, Apply: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if err := w.CheckFresh(cur); err != nil {
 			return nil, err
+		}
+		if w.id != "" {
+			if err := a.AddStatement(ctx, cur, w.id, w.count); err != nil {
+				return nil, err
+			}
+		}
+		if len(w.oldFiles)+len(w.newFiles) == 0 {
+			return cur.Metadata(), nil
 		}
 		a.Info.Updated = a.Now
 		return commit.ReplaceFiles(ctx, cur, w.oldFiles, w.newFiles, nil)
 	}}
+	if w.id != "" { // as for a put, exclude concurrent appends with the same ID
+		step.Mode = commit.Exclusive
+	}
 	if p := w.evolving; p != nil {
 		p.Basis, p.replaced, p.written = w.Basis, w.oldFiles, w.newFiles
 		step.Mode, step.Apply = commit.Folds, p.apply
-	} else if len(w.oldFiles)+len(w.newFiles) == 0 {
+	} else if len(w.oldFiles)+len(w.newFiles) == 0 && w.id == "" {
 		return nil
 	}
 	t, err := w.e.Commit(ctx, step)
 	if err != nil {
 		return err
 	}
-	w.result.Version, w.result.Files = versionOf(t.Metadata()), len(w.oldFiles)
+	if t != nil {
+		w.result.Version, w.result.Files = versionOf(t.Metadata()), len(w.oldFiles)
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/commit"
+	"github.com/go-partd/partd/tables/internal/datafile"
 	"github.com/go-partd/partd/tables/internal/definition"
 	"github.com/go-partd/partd/tables/internal/icecat"
 	"github.com/go-partd/partd/tables/internal/rules"
@@ -133,6 +134,9 @@ func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, newSchem
 	o := rules.Options{Memory: e.s.opts.Memory / 8}
 	if old != nil {
 		o.Table = func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
+			if deleted != nil && deleted.inFile != nil {
+				return e.readFilesExcept(ctx, old, deleted, each)
+			}
 			return e.readExcept(ctx, old, deleted, nil, columns, where, each)
 		}
 	}
@@ -171,6 +175,36 @@ func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePr
 		}
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// readFilesExcept is readExcept for a predicate that selects rows by their positions. It passes all columns to each.
+func (e entry) readFilesExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, each func(arrow.RecordBatch) error) error {
+	if t.CurrentSnapshot() == nil {
+		return nil
+	}
+	tasks, err := datafile.Tasks(ctx, t)
+	if err != nil {
+		return err
+	}
+	for _, task := range tasks {
+		inFile := deleted.forFile(task.File.FilePath())
+		for b, err := range datafile.ReadRows(ctx, t, []table.FileScanTask{task}) {
+			if err == nil {
+				var kept arrow.RecordBatch
+				kept, err = inFile.remaining(b)
+				b.Release()
+				b = kept
+			}
+			if err == nil {
+				err = each(b)
+				b.Release()
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil

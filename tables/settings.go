@@ -144,13 +144,15 @@ func editSettingsStep(edit func(*Settings)) commit.Step {
 		for _, f := range files {
 			replaced = append(replaced, f.Data())
 		}
-		added, err := newSeries.Rewrite(ctx, files, newSeries, newSeries.Merging(), sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-			if err := series.Check(newSeries.Order, b); err != nil {
-				b.Release()
-				return nil, err
-			}
-			return b, nil
-		}))
+		added, err := newSeries.Rewrite(ctx, files, newSeries, newSeries.Merging(), func(_ *series.File, rows sorted.Batches) sorted.Batches {
+			return sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+				if err := series.Check(newSeries.Order, b); err != nil {
+					b.Release()
+					return nil, err
+				}
+				return b, nil
+			})(rows)
+		})
 		if err == nil && newSeries.Rule == RefuseDuplicate {
 			err = newSeries.RejectDuplicates(ctx, nil, added)
 		}

@@ -37,6 +37,7 @@ type boundTable struct {
 	extraRows     *scratchFile // contains the rows that are not in the table's files
 	copied        bool         // whether extraRows contains all rows of the table, because column types must change
 	isPrivate     bool         // whether only this statement reads extraRows
+	isTarget      bool         // whether the view has tables.FileColumn and tables.RowColumn
 	emptyFile     string       // path of a file without rows, which readFunction adds to a single large file; "" if no file is large
 }
 
@@ -78,7 +79,9 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 		}
 		t.schema = cmp.Or(t.schema, mainSchema)
 		var opened *tables.Table
-		if t.bucket, t.table, opened, err = q.find(ctx, n, state); err != nil {
+		if t.isTarget = q.o.Target != nil && n.Catalog == "" && n.Schema == tables.TargetSchema; t.isTarget {
+			t.bucket, t.table = q.o.Target.Bucket, q.o.Target.Table
+		} else if t.bucket, t.table, opened, err = q.find(ctx, n, state); err != nil {
 			return resolved, database.ErrorAt(sql, n.Offset, err)
 		}
 		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
@@ -95,6 +98,11 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 		resolved = append(resolved, t)
 		if err := q.bind(ctx, t, opened); err != nil {
 			return resolved, database.ErrorAt(sql, n.Offset, err)
+		}
+		if t.isTarget {
+			if err := t.checkTarget(n.WholeRows, q.o.Target.Alias); err != nil {
+				return resolved, err
+			}
 		}
 	}
 	return resolved, nil
@@ -149,8 +157,36 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 	return "", "", nil, fmt.Errorf("tables %v and %v differ only in case: write the name exactly", matches[0], matches[1])
 }
 
+// checkTarget returns an error if a column of the target table has the name of a column that DuckDB adds to files, or if
+// an expression uses whole rows of the table, because these have more columns than the table.
+func (t *boundTable) checkTarget(wholeRows []string, alias string) error {
+	hasColumn := func(name string) bool {
+		return slices.ContainsFunc(t.columns, func(c column) bool { return strings.EqualFold(c.name, name) })
+	}
+	for _, name := range []string{fileIndex, fileRow} {
+		if hasColumn(name) {
+			return fmt.Errorf("table %v has a column %q, whose name SQL needs to change rows: rename the column", t, name)
+		}
+	}
+	if slices.Contains(wholeRows, strings.ToLower(alias)) && !hasColumn(alias) {
+		return fmt.Errorf("%s is a whole row, which is not supported here: name its columns", sqlquote.Name(alias))
+	}
+	return nil
+}
+
+// Columns that DuckDB's function read_parquet offers, but does not include in *.
+const fileIndex, fileRow = "file_index", "file_row_number"
+
 func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (err error) {
-	if t.plan, err = table.ScanPlan(ctx); err != nil {
+	if target := q.o.Target; t.isTarget || target != nil && (t.catalog == "" || t.catalog == database.Catalog) && t.bucket == target.Bucket && t.table == target.Table {
+		if q.target == nil {
+			q.target, err = target.Plan(ctx)
+		}
+		t.plan = q.target
+	} else {
+		t.plan, err = table.ScanPlan(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	t.copied = q.o.Nanoseconds && removeZones(t.plan)
@@ -196,6 +232,9 @@ func (t *boundTable) emptyView() string {
 	for i, c := range t.columns {
 		columns[i] = "NULL::" + c.sql + " AS " + sqlquote.Name(c.name)
 	}
+	if t.isTarget {
+		columns = append(columns, "NULL::UBIGINT AS "+sqlquote.Name(tables.FileColumn), "NULL::BIGINT AS "+sqlquote.Name(tables.RowColumn))
+	}
 	return t.createView() + strings.Join(columns, ", ") + " WHERE false"
 }
 
@@ -213,7 +252,11 @@ func (t *boundTable) view() string {
 			plain = append(plain, f)
 		}
 	}
-	view := t.createView() + t.columnList("") + " FROM " + t.readFunction(plain)
+	view := t.createView() + t.columnList("")
+	if t.isTarget {
+		view += ", " + fileIndex + " AS " + sqlquote.Name(tables.FileColumn) + ", " + fileRow + " AS " + sqlquote.Name(tables.RowColumn)
+	}
+	view += " FROM " + t.readFunction(plain)
 	if len(overlapping) > 0 {
 		var conditions []string
 		for _, name := range t.plan.KeyColumns {

@@ -197,7 +197,7 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 		c.Actions = []ChangeAction{{Kind: Delete}}
 	}
 	selected := func(action string) string {
-		list := fmt.Sprintf("SELECT %s.%s, %[1]s.%s, %s AS %s", alias, sqlquote.Name(FileColumn), sqlquote.Name(RowColumn), action, sqlquote.Name(actionColumn))
+		list := fmt.Sprintf("SELECT %[1]s.%[2]s, %[1]s.%[3]s, %[4]s AS %[5]s", alias, sqlquote.Name(FileColumn), sqlquote.Name(RowColumn), action, sqlquote.Name(actionColumn))
 		for v, i := range c.Values {
 			list += fmt.Sprintf(", CASE %s%s END AS %s", sqlquote.Name(actionColumn), strings.Join(expressions[i], ""), sqlquote.Name("partd value "+strconv.Itoa(v)))
 		}
@@ -333,4 +333,13 @@ func (st *Statement) sourceName() (string, error) {
 		return "", errors.New("name the source of the MERGE: USING (…) AS source")
 	}
 	return st.From[t.start:t.end], nil
+}
+
+// TypesQuery returns a query without rows whose columns are st.Types.
+func (st *Statement) TypesQuery() string {
+	var columns []string
+	for _, c := range st.Types {
+		columns = append(columns, Column{c.Name, c.Type}.cast("")+" AS "+sqlquote.Name(c.Name))
+	}
+	return "SELECT " + strings.Join(columns, ", ") + " WHERE false"
 }
