@@ -69,7 +69,7 @@ type Target struct {
 // ScanPlan.NeedsScan is true. RowColumn is the column with the number of the row in that file, or in ScanPlan.Rows if
 // NeedsScan is true. Both count from 0.
 const (
-	TargetSchema = "partd target"
+	TargetSchema = sqlwrite.TargetSchema
 	FileColumn   = sqlwrite.FileColumn
 	RowColumn    = sqlwrite.RowColumn
 )
