@@ -62,10 +62,10 @@ func IsWrite(sql string) bool { return sqlwrite.IsWrite(sql) }
 func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result ExecResult, err error) {
 	s = s.orUnopened()
 	if s.opts.Engine == nil {
-		return result, s.noEngine("exec")
+		return result, noEngine("exec")
 	}
 	x := &execution{s: s, o: *cmp.Or(o, new(ExecOptions))}
-	ctx, end := s.begin(ctx, "exec", x.o.Bucket, "")
+	ctx, end := s.opts.begin(ctx, "exec", x.o.Bucket, "")
 	defer func() { end(Outcome{Rows: result.Rows, Err: err}) }()
 	defer func() { wrapError(&err, "exec", x.result.Bucket, x.result.Table) }()
 	if x.st, err = sqlwrite.Parse(sql); err != nil {

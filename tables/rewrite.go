@@ -49,7 +49,7 @@ type rewrite struct {
 // table concurrently, rewrite tries again. During an attempt, nothing else in this process commits to the table, but
 // small appends can still go to the tail.
 func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
-	ctx, end := t.store().begin(ctx, "rewrite", t.Bucket().Name(), t.Name())
+	ctx, end := t.store().opts.begin(ctx, "rewrite", t.Bucket().Name(), t.Name())
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
 	e, release, err := t.acquire()
 	if err != nil {

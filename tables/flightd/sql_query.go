@@ -53,7 +53,7 @@ func (st statement) handle() ([]byte, error) { return json.Marshal(st) }
 
 // options returns the options for running the statement, and a function that releases the options.
 func (st statement) options() (*tables.QueryOptions, func(), error) {
-	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At()}
+	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At(), Before: st.Since.At()}
 	if st.Parameters == nil {
 		return o, func() {}, nil
 	}
