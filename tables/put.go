@@ -58,7 +58,7 @@ func (t *Table) Put(ctx context.Context, r array.RecordReader, m PutMode, o *Put
 	}
 	defer src.Release()
 	for range commit.MaxAttempts {
-		if m == PutAppend && src.IsWhole() && t.store().tail != nil {
+		if m == PutAppend && src.IsWhole() && t.store().tail != nil && opts.rows == nil {
 			v, err := e.putInTail(ctx, src, opts)
 			if errors.Is(err, commit.ErrStale) {
 				continue // the table was created concurrently
@@ -271,7 +271,13 @@ func (p *putStep) tailMode() commit.Mode {
 
 func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	if p.opts.ID != "" {
-		if err := a.AddPutID(ctx, cur, p.opts.ID); err != nil {
+		var err error
+		if p.opts.rows != nil {
+			err = a.AddStatement(ctx, cur, p.opts.ID, *p.opts.rows)
+		} else {
+			err = a.AddPutID(ctx, cur, p.opts.ID)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/internal/sqlwrite"
 )
 
 // Engine runs SQL queries over the tables of a Store. Package duck implements it.
@@ -20,6 +22,9 @@ type Engine interface {
 
 	// Describe returns the parameters and columns of a statement without reading rows.
 	Describe(ctx context.Context, s *Store, sql string, o *QueryOptions) (*QueryDescription, error)
+
+	// ColumnTypes returns the SQL types of columns. logical has their types for readers, stored their types in files.
+	ColumnTypes(logical, stored *arrow.Schema) []string
 }
 
 // QueryOptions configures a query. Nil or the zero value selects the defaults.
@@ -42,10 +47,33 @@ type QueryOptions struct {
 	// table's rows. If it is false, such timestamps are rounded to microseconds.
 	Nanoseconds bool
 
+	// Target is the table that the statement of an Exec changes. Callers other than Exec leave it nil.
+	Target *Target
+
 	// Memory limits the query's memory, in bytes. 0 means the engine's own limit, which is also the maximum. Operations
 	// that need more memory use temporary files where possible.
 	Memory int64
 }
+
+// Target is a table in a query that Exec uses to find the rows that a statement changes. In the query, the table has the
+// schema TargetSchema and two more columns; see [FileColumn].
+type Target struct {
+	Bucket, Table string
+	Alias         string // the query's name for the table
+
+	// Plan returns the table's state. The engine calls it at most once, after it has waited for other queries. It closes
+	// the plan. If the statement names the table again, the engine uses the same state.
+	Plan func(ctx context.Context) (*ScanPlan, error)
+}
+
+// Names in a query with a Target. FileColumn is the column with the index of a row's file in ScanPlan.Files, or 0 if
+// ScanPlan.NeedsScan is true. RowColumn is the column with the number of the row in that file, or in ScanPlan.Rows if
+// NeedsScan is true. Both count from 0.
+const (
+	TargetSchema = sqlwrite.TargetSchema
+	FileColumn   = sqlwrite.FileColumn
+	RowColumn    = sqlwrite.RowColumn
+)
 
 // QueryDescription describes a statement's parameters and result.
 type QueryDescription struct {
@@ -69,11 +97,15 @@ func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.R
 	return s.opts.observe(r, end), nil
 }
 
-// Describe returns the parameters and columns of a statement; see [Engine].
+// Describe returns the parameters and columns of a statement; see [Engine]. A statement for Exec has one column, the
+// number of rows.
 func (s *Store) Describe(ctx context.Context, sql string, o *QueryOptions) (*QueryDescription, error) {
 	s = s.orUnopened()
 	if s.opts.Engine == nil {
 		return nil, noEngine("describe")
+	}
+	if IsWrite(sql) {
+		return s.describeWrite(ctx, sql, cmp.Or(o, new(QueryOptions)))
 	}
 	return s.opts.Engine.Describe(ctx, s, sql, o)
 }

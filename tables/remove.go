@@ -28,7 +28,12 @@ type deletePredicate struct {
 	// find, if not nil, replaces matches: it returns the selected rows of the tasks' files. scan reads columns, and skips row
 	// groups by mayMatch.
 	find func(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error)
+	// rows, if not nil, replaces all other fields: it contains the selected rows.
+	rows datafile.Deleted
 }
+
+// hasPositions reports whether the selected rows are known by their positions in files, so that reading the files omits them.
+func (d *deletePredicate) hasPositions() bool { return d.find != nil || d.rows != nil }
 
 // where returns a predicate that selects the rows where cond is true.
 func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
@@ -57,16 +62,22 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 		}
 	}
 	dropped := map[string]bool{}
+	drop := func(task table.FileScanTask) {
+		w.oldFiles = append(w.oldFiles, task.File)
+		w.result.Deleted += task.File.Count()
+		dropped[task.File.FilePath()] = true
+	}
 	var touched []table.FileScanTask
 	for _, task := range tasks {
-		canMatch, canRemain := deletes.mayMatch(datafile.BoundsOf(w.t.Schema(), task.File))
+		canMatch, canRemain := true, true
+		if deletes.mayMatch != nil {
+			canMatch, canRemain = deletes.mayMatch(datafile.BoundsOf(w.t.Schema(), task.File))
+		}
 		if canMatch && !canRemain && !datafile.HasDeletes(task) {
-			w.oldFiles = append(w.oldFiles, task.File)
-			w.result.Deleted += task.File.Count()
-			dropped[task.File.FilePath()] = true
+			drop(task)
 			continue
 		}
-		if canMatch && !w.rewriteAll && deletes.find == nil {
+		if canMatch && !w.rewriteAll && !deletes.hasPositions() {
 			if canMatch, err = w.containsDeleted(ctx, task, deletes); err != nil {
 				return err
 			}
@@ -75,7 +86,7 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 			touched = append(touched, task)
 		}
 	}
-	w.found = nil
+	w.found = deletes.rows
 	if deletes.find != nil {
 		scan, err := w.scanOf(ctx, deletes)
 		if err != nil {
@@ -84,7 +95,16 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 		if w.found, err = deletes.find(ctx, scan, w.t, touched); err != nil {
 			return err
 		}
-		touched = slices.DeleteFunc(touched, func(task table.FileScanTask) bool { return !w.rewriteAll && w.found[task.File.FilePath()] == nil })
+	}
+	if deletes.hasPositions() {
+		touched = slices.DeleteFunc(touched, func(task table.FileScanTask) bool {
+			n := w.found.Count(task.File.FilePath())
+			if n > 0 && n == task.File.Count() && !datafile.HasDeletes(task) {
+				drop(task)
+				return true
+			}
+			return n == 0 && !w.rewriteAll
+		})
 	}
 	groups, err := w.groupFiles(ctx, touched, dropped)
 	if err != nil {
@@ -171,7 +191,7 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 		}
 		return kept, err
 	})
-	if deletes.find != nil { // reading the files already omits the rows
+	if deletes.hasPositions() { // reading the files already omits the rows
 		dropDeleted = func(rows sorted.Batches) sorted.Batches { return rows }
 	}
 	for _, task := range group {

@@ -44,6 +44,8 @@ type rewrite struct {
 	found      datafile.Deleted       // the rows that deletePredicate.find has found
 	evolving   *evolveStep            // changes columns; nil if the columns stay the same
 	rewriteAll bool                   // whether a column change requires rewriting all files
+	id         string                 // ID of the statement, as in PutOptions; "" means no ID
+	count      int64                  // number of rows that the statement changes, which is recorded with id
 	result     RewriteResult
 }
 
@@ -72,9 +74,8 @@ func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite
 // follow the snapshot that was read, or if an earlier attempt was in vain, so that the second attempt succeeds unless
 // another process interferes.
 func (w *rewrite) unlock() {
-	if w.locked && w.Allowed == commit.OnlyAppends && w.attempts == 1 {
-		w.locked = false
-		w.e.Commits.Unlock()
+	if w.Allowed == commit.OnlyAppends && w.attempts == 1 {
+		w.end()
 	}
 }
 
@@ -86,14 +87,21 @@ func (w *rewrite) lock() {
 }
 
 func (w *rewrite) attempt(ctx context.Context, fileIO *icecat.FileIO, plan func(context.Context, *rewrite) error) (err error) {
+	defer w.end()
+	if err := w.begin(ctx, fileIO); err != nil {
+		return err
+	}
+	if err := plan(ctx, w); err != nil {
+		return err
+	}
+	return w.commit(ctx)
+}
+
+// begin starts an attempt: it takes the lock e.Commits, and reads the table's newest state, after it has moved the tail's rows
+// into files. The caller must call end.
+func (w *rewrite) begin(ctx context.Context, fileIO *icecat.FileIO) (err error) {
 	w.attempts++
 	w.lock()
-	defer func() {
-		if w.locked {
-			w.e.Commits.Unlock()
-			w.locked = false
-		}
-	}()
 	if w.t, err = w.e.FoldAll(ctx); err != nil {
 		return err
 	}
@@ -102,29 +110,52 @@ func (w *rewrite) attempt(ctx context.Context, fileIO *icecat.FileIO, plan func(
 	}
 	w.def = w.Definition
 	w.oldFiles, w.newFiles, w.evolving, w.rewriteAll, w.result = nil, nil, nil, false, RewriteResult{Version: versionOf(w.t.Metadata())}
-	if err := plan(ctx, w); err != nil {
-		return err
+	return nil
+}
+
+// end releases the lock e.Commits if it is held.
+func (w *rewrite) end() {
+	if w.locked {
+		w.locked = false
+		w.e.Commits.Unlock()
 	}
+}
+
+// commit commits the planned change, if there is any.
+func (w *rewrite) commit(ctx context.Context) error {
 	w.lock()
 	w.newFiles = append(w.newFiles, w.added...)
-	step := commit.PreparedStep{IO: fileIO, Apply: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+	step := commit.PreparedStep{IO: w.IO, Apply: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if err := w.CheckFresh(cur); err != nil {
 			return nil, err
+		}
+		if w.id != "" {
+			if err := a.AddStatement(ctx, cur, w.id, w.count); err != nil {
+				return nil, err
+			}
+		}
+		if len(w.oldFiles)+len(w.newFiles) == 0 {
+			return cur.Metadata(), nil
 		}
 		a.Info.Updated = a.Now
 		return commit.CorrectFiles(ctx, cur, w.oldFiles, w.newFiles)
 	}}
+	if w.id != "" { // as for a put, exclude concurrent appends with the same ID
+		step.Mode = commit.Exclusive
+	}
 	if p := w.evolving; p != nil {
 		p.Basis, p.replaced, p.written = w.Basis, w.oldFiles, w.newFiles
 		step.Mode, step.Apply = commit.Folds, p.apply
-	} else if len(w.oldFiles)+len(w.newFiles) == 0 {
+	} else if len(w.oldFiles)+len(w.newFiles) == 0 && w.id == "" {
 		return nil
 	}
 	t, err := w.e.Commit(ctx, step)
 	if err != nil {
 		return err
 	}
-	w.result.Version, w.result.Files = versionOf(t.Metadata()), len(w.oldFiles)
+	if t != nil {
+		w.result.Version, w.result.Files = versionOf(t.Metadata()), len(w.oldFiles)
+	}
 	return nil
 }
 

@@ -210,6 +210,9 @@ func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePr
 	if s := t.CurrentSnapshot(); where != nil && s != nil && s.SchemaID != nil && *s.SchemaID == t.Schema().ID {
 		r.filters = append(r.filters, where)
 	}
+	if deleted != nil && deleted.rows != nil {
+		r.deleted, deleted = deleted.rows, nil
+	}
 	if deleted != nil {
 		columns = slices.Concat(columns, deleted.columns)
 	}

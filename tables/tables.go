@@ -166,6 +166,8 @@ type PutOptions struct {
 	// Settings become the table's settings if the put creates or replaces the table. If nil, a replaced table keeps its
 	// settings. An append to an existing table ignores Settings.
 	Settings *Settings
+
+	rows *int64 // if not nil, the number of rows that have been put, which is recorded with ID
 }
 
 // ScanOptions configures a scan. Nil or the zero value reads everything.

@@ -176,6 +176,15 @@ func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *t
 	return new(*d), nil
 }
 
+// ColumnTypes implements tables.Engine.
+func (e *Engine) ColumnTypes(logical, stored *arrow.Schema) []string {
+	types := make([]string, logical.NumFields())
+	for i := range types {
+		types[i] = sqlType(logical.Field(i).Type, stored.Field(i).Type)
+	}
+	return types
+}
+
 // share returns the memory that each query has without borrowing, in bytes.
 func (e *Engine) share() int64 {
 	if e.opts.Total == 0 {

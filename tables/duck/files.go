@@ -17,7 +17,7 @@ import (
 // deleted rows can use a quarter of memory, in bytes.
 func (q *query) setFiles(ctx context.Context, t *boundTable, memory int64, describeOnly bool) (err error) {
 	p := t.plan
-	if p.OnlyDeletes && !t.copied && !t.hidesRowNumbers() {
+	if p.OnlyDeletes && !t.copied && !t.isTarget && !t.hidesRowNumbers() { // a target's rows are numbered without the deleted rows
 		if t.deletedRows, err = q.e.scratch.deletedRows(ctx, p, q.e.opts.Memory/4); err != nil {
 			return err
 		}

@@ -29,8 +29,9 @@ type query struct {
 	o       tables.QueryOptions
 	lease   // db is nil until acquireDatabase
 	tables  []*boundTable
-	hasSlot bool  // whether the query occupies one of Engine.slots
-	memory  int64 // bytes borrowed by Engine.borrow
+	target  *tables.ScanPlan // result of QueryOptions.Target's Plan; nil before the call
+	hasSlot bool             // whether the query occupies one of Engine.slots
+	memory  int64            // bytes borrowed by Engine.borrow
 }
 
 func (q *query) close() {

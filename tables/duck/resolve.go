@@ -39,6 +39,7 @@ type boundTable struct {
 	deletedRows   *scratchFile // contains bitmaps of the deleted rows of files; nil if no rows are deleted
 	index         int          // position in query.tables
 	isPrivate     bool         // whether only this statement reads extraRows
+	isTarget      bool         // whether the view has tables.FileColumn and tables.RowColumn
 	emptyFile     string       // path of a file without rows, which readFunction adds to a single large file; "" if no file is large
 }
 
@@ -86,7 +87,9 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 		}
 		t.schema = cmp.Or(t.schema, mainSchema)
 		var opened *tables.Table
-		if t.bucket, t.table, opened, err = q.find(ctx, n, state); err != nil {
+		if t.isTarget = q.o.Target != nil && n.Catalog == "" && n.Schema == tables.TargetSchema; t.isTarget {
+			t.bucket, t.table = q.o.Target.Bucket, q.o.Target.Table
+		} else if t.bucket, t.table, opened, err = q.find(ctx, n, state); err != nil {
 			return resolved, database.ErrorAt(sql, n.Offset, err)
 		}
 		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
@@ -103,6 +106,11 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 		resolved = append(resolved, t)
 		if err := q.bind(ctx, t, opened); err != nil {
 			return resolved, database.ErrorAt(sql, n.Offset, err)
+		}
+		if t.isTarget {
+			if err := t.checkTarget(n.WholeRows, q.o.Target.Alias); err != nil {
+				return resolved, err
+			}
 		}
 	}
 	return resolved, nil
@@ -157,10 +165,33 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 	return "", "", nil, fmt.Errorf("tables %v and %v differ only in case: write the name exactly", matches[0], matches[1])
 }
 
+// checkTarget returns an error if a column of the target table hides one of the columns that number rows, or if an
+// expression uses whole rows of the table, because these have more columns than the table.
+func (t *boundTable) checkTarget(wholeRows []string, alias string) error {
+	if t.hidesRowNumbers() {
+		return fmt.Errorf("table %v has a column %s or %s, but SQL needs these names to change rows: rename the column", t, fileIndex, fileRow)
+	}
+	hasColumn := slices.ContainsFunc(t.columns, func(c column) bool { return strings.EqualFold(c.name, alias) })
+	if slices.Contains(wholeRows, strings.ToLower(alias)) && !hasColumn {
+		return fmt.Errorf("%s is a whole row, which is not supported here: name its columns", sqlquote.Name(alias))
+	}
+	return nil
+}
+
+// Columns that DuckDB's function read_parquet offers, but does not include in *.
+const fileIndex, fileRow = "file_index", "file_row_number"
+
 func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (err error) {
-	if t.catalog == database.Changes {
+	target := q.o.Target
+	switch isSame := target != nil && (t.catalog == "" || t.catalog == database.Catalog) && t.bucket == target.Bucket && t.table == target.Table; {
+	case t.isTarget || isSame:
+		if q.target == nil {
+			q.target, err = target.Plan(ctx)
+		}
+		t.plan = q.target
+	case t.catalog == database.Changes:
 		t.plan, err = table.ChangesPlan(ctx, q.o.Before)
-	} else {
+	default:
 		t.plan, err = table.ScanPlan(ctx)
 	}
 	if err != nil {
@@ -184,6 +215,9 @@ func (t *boundTable) emptyView() string {
 	for i, c := range t.columns {
 		columns[i] = "NULL::" + c.sql + " AS " + sqlquote.Name(c.name)
 	}
+	if t.isTarget {
+		columns = append(columns, "NULL::UBIGINT AS "+sqlquote.Name(tables.FileColumn), "NULL::BIGINT AS "+sqlquote.Name(tables.RowColumn))
+	}
 	return t.createView() + strings.Join(columns, ", ") + " WHERE false"
 }
 
@@ -203,7 +237,11 @@ func (t *boundTable) view() string {
 			source = fmt.Sprintf("(SELECT * FROM %s WHERE %s(file_index, file_row_number))", source, f.Name)
 		}
 		if i != overlapping {
-			parts = append(parts, t.columnList("")+" FROM "+source)
+			positions := ""
+			if t.isTarget { // all files are in one group
+				positions = ", " + fileIndex + " AS " + sqlquote.Name(tables.FileColumn) + ", " + fileRow + " AS " + sqlquote.Name(tables.RowColumn)
+			}
+			parts = append(parts, t.columnList("")+positions+" FROM "+source)
 			continue
 		}
 		var conditions []string

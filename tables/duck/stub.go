@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables"
@@ -32,3 +33,6 @@ func (*Engine) Query(context.Context, *tables.Store, string, *tables.QueryOption
 func (*Engine) Describe(context.Context, *tables.Store, string, *tables.QueryOptions) (*tables.QueryDescription, error) {
 	return nil, &tables.OpError{Op: "describe", Err: errMissing}
 }
+
+// ColumnTypes returns nil.
+func (*Engine) ColumnTypes(_, _ *arrow.Schema) []string { return nil }

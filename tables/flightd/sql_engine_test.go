@@ -45,6 +45,8 @@ func (f *fakeEngine) Query(ctx context.Context, s *tables.Store, sql string, o *
 	return nil, &tables.SQLError{Line: 1, Column: 1, Err: fmt.Errorf("%q is wrong", sql)}
 }
 
+func (*fakeEngine) ColumnTypes(_, _ *arrow.Schema) []string { return nil }
+
 func (f *fakeEngine) Describe(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (*tables.QueryDescription, error) {
 	parameters := arrow.NewSchema([]arrow.Field{{Name: "1", Type: arrow.Null, Nullable: true}}, nil)
 	switch {

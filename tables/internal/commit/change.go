@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -320,6 +321,29 @@ func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) err
 	}
 	a.IDs = append(a.IDs, icecat.PutID{ID: id, At: a.Now})
 	return nil
+}
+
+// AddStatement is AddPutID for an SQL statement that changes n rows. The number is recorded too; see Entry.StatementRows.
+func (a *Attempt) AddStatement(ctx context.Context, cur *table.Table, id string, n int64) error {
+	if err := a.AddPutID(ctx, cur, id); err != nil {
+		return err
+	}
+	a.IDs = append(a.IDs, icecat.PutID{ID: id + rowsMark + strconv.FormatInt(n, 10), At: a.Now})
+	return nil
+}
+
+// rowsMark separates the ID of a statement from its number of rows, in an ID that only records the number.
+const rowsMark = "\nrows="
+
+// StatementRows returns the number of rows that the statement with an ID has changed. recorded is false if the ID belongs to
+// a put, or to none.
+func (e *Entry) StatementRows(ctx context.Context, t *table.Table, id string) (n int64, recorded bool, err error) {
+	ids, err := e.tables.Catalog.PutsWithPrefix(ctx, t.Metadata().TableUUID().String(), id+rowsMark)
+	if err != nil || len(ids) == 0 {
+		return 0, false, err
+	}
+	n, err = strconv.ParseInt(strings.TrimPrefix(ids[0], id+rowsMark), 10, 64)
+	return n, err == nil, err
 }
 
 // asConflict converts ErrNotFound to icecat.ErrConflict, so that the commit is retried: the table existed a moment ago.

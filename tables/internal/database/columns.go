@@ -72,15 +72,19 @@ func (c *columnRefs) assign(names []Name) {
 	for _, n := range names {
 		addName(&c.aliases, n.Table)
 	}
+	var wholeRows []string
 	for alias := range c.aliases {
-		c.usesAll = c.usesAll || c.names[alias] // a table's alias that is used like a column means the whole row
+		if c.names[alias] { // a table's alias that is used like a column means the whole row
+			wholeRows = append(wholeRows, alias)
+		}
 	}
+	c.usesAll = c.usesAll || len(wholeRows) > 0
 	for name := range c.qualifiers {
 		addName(&c.names, name)
 	}
 	columns := slices.Sorted(maps.Keys(c.names))
 	for i := range names {
-		names[i].Columns, names[i].AllColumns = columns, c.usesAll
+		names[i].Columns, names[i].AllColumns, names[i].WholeRows = columns, c.usesAll, wholeRows
 		if c.usesAll {
 			names[i].Columns = nil
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/apache/iceberg-go/table"
 
@@ -232,6 +233,11 @@ func (c *Catalog) eachTable(ctx context.Context, f func(TableName, *table.Table)
 		}
 	}
 	return damaged
+}
+
+// PutsWithPrefix returns the IDs that begin with prefix and whose puts are committed to the table with a UUID.
+func (c *Catalog) PutsWithPrefix(ctx context.Context, uuid, prefix string) ([]string, error) {
+	return c.strings(ctx, `SELECT id FROM partd_puts WHERE uuid=? AND substr(id, 1, ?)=?`, uuid, utf8.RuneCountInString(prefix), prefix)
 }
 
 // PutsApplied returns the IDs whose puts are committed to the table with a UUID.

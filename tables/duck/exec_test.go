@@ -1,0 +1,54 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"testing"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// change runs a statement in bucket b, and checks the number of rows.
+func change(t *testing.T, s *tables.Store, sql string, rows int64) {
+	t.Helper()
+	r, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"})
+	if err != nil || r.Rows != rows {
+		t.Fatalf("%s = %d rows, error %v; want %d rows", sql, r.Rows, err, rows)
+	}
+}
+
+func TestExec(t *testing.T) {
+	s := newStore(t, nil)
+	in := &tables.QueryOptions{Bucket: "b"}
+	change(t, s, "CREATE TABLE t AS SELECT i AS k, 's' || i AS s, i / 2 AS f FROM range(10) r(i)", 10)
+	change(t, s, "INSERT INTO t VALUES (10, 'ten', 5), (11, DEFAULT, 5.5);", 2)
+	change(t, s, "INSERT INTO t (s, k) SELECT 'x', 12", 1)
+	change(t, s, "INSERT INTO t BY NAME SELECT 13::TINYINT AS K", 1)
+	expect(t, s, "SELECT count(*), sum(k), count(s), sum(f) FROM t", in, "14|91|12|33")
+	change(t, s, "DELETE FROM t WHERE k >= 10", 4)
+	change(t, s, "DELETE FROM t AS u USING range(3) r(i) WHERE u.k = r.i", 3)
+	expect(t, s, "SELECT k, s FROM t ORDER BY k", in, "3|s3", "4|s4", "5|s5", "6|s6", "7|s7", "8|s8", "9|s9")
+	change(t, s, "UPDATE t SET s = upper(s), f = DEFAULT WHERE k < 5", 2)
+	change(t, s, "UPDATE t SET k = v FROM (VALUES (9, 90)) u(i, v) WHERE t.k = u.i", 1)
+	expect(t, s, "SELECT k, s, f FROM t ORDER BY k", in, "3|S3|(null)", "4|S4|(null)", "5|s5|2.5", "6|s6|3", "7|s7|3.5", "8|s8|4", "90|s9|4.5")
+	change(t, s, `MERGE INTO t USING (VALUES (3, 'a'), (4, 'b'), (100, 'c'), (101, 'd')) AS u(i, v) ON t.k = u.i
+		WHEN MATCHED AND v = 'a' THEN DELETE WHEN MATCHED THEN UPDATE SET s = v
+		WHEN NOT MATCHED AND v = 'd' THEN DO NOTHING WHEN NOT MATCHED THEN INSERT (k, s) VALUES (i, v)
+		WHEN NOT MATCHED BY SOURCE AND k = 90 THEN UPDATE SET f = 0`, 4)
+	expect(t, s, "SELECT k, s, f FROM t ORDER BY k", in, "4|b|(null)", "5|s5|2.5", "6|s6|3", "7|s7|3.5", "8|s8|4", "90|s9|0", "100|c|(null)")
+	change(t, s, "ALTER TABLE t ADD COLUMN d DATE", 0)
+	change(t, s, "UPDATE t SET d = '2026-11-26'", 7)
+	change(t, s, "ALTER TABLE t RENAME d TO e", 0)
+	change(t, s, "ALTER TABLE t DROP COLUMN f", 0)
+	expect(t, s, "SELECT DISTINCT e FROM t", in, "2026-11-26")
+	change(t, s, "ALTER TABLE t RENAME TO u", 0)
+	change(t, s, "TRUNCATE u", 7)
+	change(t, s, "CREATE TABLE IF NOT EXISTS u (a INT)", 0)
+	change(t, s, "CREATE OR REPLACE TABLE u (a INT, b STRUCT(x VARCHAR, y INT[]))", 0)
+	change(t, s, "INSERT INTO u VALUES (1, {'x': 'y', 'y': [1, 2]})", 1)
+	change(t, s, "DROP TABLE u", 1)
+	change(t, s, "DROP TABLE IF EXISTS u", 0)
+	change(t, s, "CREATE SCHEMA c", 0)
+	change(t, s, "CREATE TABLE c.t AS SELECT 1 AS x", 1)
+	change(t, s, "DROP SCHEMA c CASCADE", 0)
+}

@@ -1,0 +1,310 @@
+package tables
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/internal/commit"
+	"github.com/go-partd/partd/tables/internal/sqlwrite"
+)
+
+// ExecOptions configures Exec. Nil or the zero value selects the defaults.
+type ExecOptions struct {
+	// Bucket is where table names without a bucket are looked up.
+	Bucket string
+
+	// Parameters contains the statement's parameters, as QueryOptions.Parameters does. If it has several rows, the statement
+	// is run for each row. INSERT … VALUES puts the rows in one commit. Every other statement commits after each row,
+	// and an error says how many rows were applied.
+	Parameters arrow.RecordBatch
+
+	// ID makes INSERT, UPDATE, DELETE, MERGE, TRUNCATE and CREATE TABLE idempotent: if a statement with this ID was
+	// already applied to the table, Exec changes nothing and returns the same number of rows. See PutOptions.ID. Other
+	// statements ignore ID: a second DROP or ALTER fails.
+	ID string
+
+	// Memory limits the memory of the statement's query; see QueryOptions.Memory.
+	Memory int64
+
+	// DryRun runs the statement without changing anything. It returns the number of rows that the statement would change.
+	DryRun bool
+
+	// Authorize is called with the statement's verb, bucket and table before the statement runs. If it returns an error, Exec
+	// returns this error. Nil means that all statements are allowed. [CheckAccess] applies in any case.
+	Authorize func(ExecResult) error
+}
+
+// ExecResult is the result of Exec.
+type ExecResult struct {
+	Rows    int64   `json:"rows"`    // rows that the statement inserted, updated or deleted
+	Version Version `json:"version"` // the table's newest version after the statement, as returned by Put
+	Verb    string  `json:"verb"`    // such as INSERT or CREATE TABLE
+	Bucket  string  `json:"bucket"`
+	Table   string  `json:"table"` // "" for CREATE SCHEMA and DROP SCHEMA
+}
+
+// IsWrite reports whether a statement is for Exec, rather than for Query. It only looks at the statement's first words, so
+// it is also true for statements that Exec refuses, such as CREATE VIEW or COMMIT.
+func IsWrite(sql string) bool { return sqlwrite.IsWrite(sql) }
+
+// Exec runs an SQL statement that changes a table or a bucket, as one commit: INSERT, UPDATE, DELETE, MERGE, TRUNCATE,
+// CREATE, DROP or ALTER TABLE, and CREATE or DROP SCHEMA, whose schema is a bucket. The SELECT statements in it
+// can use what a Query can. If other programs change the table at the same time, Exec runs the statement again. Without
+// Options.Engine, the error wraps errors.ErrUnsupported. See docs/write.md.
+func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result ExecResult, err error) {
+	s = s.orUnopened()
+	if s.opts.Engine == nil {
+		return result, noEngine("exec")
+	}
+	x := &execution{s: s, o: *cmp.Or(o, new(ExecOptions))}
+	ctx, end := s.opts.begin(ctx, "exec", x.o.Bucket, "")
+	defer func() { end(Outcome{Rows: result.Rows, Err: err}) }()
+	defer func() { wrapError(&err, "exec", x.result.Bucket, x.result.Table) }()
+	if x.st, err = sqlwrite.Parse(sql); err != nil {
+		return result, err
+	}
+	if len(x.o.ID) > MaxName {
+		return result, &ArgumentError{Err: fmt.Errorf("option ID is %d bytes long: the limit is %d", len(x.o.ID), MaxName)}
+	}
+	if err := x.locate(ctx); err != nil {
+		return result, err
+	}
+	if x.o.Authorize != nil {
+		if err := x.o.Authorize(x.result); err != nil {
+			return result, err
+		}
+	}
+	if s.opts.ReadOnly {
+		return result, ErrReadOnly
+	}
+	if x.o.Parameters != nil && x.o.Parameters.NumRows() == 0 {
+		return x.result, nil
+	}
+	if x.o.Parameters == nil || x.o.Parameters.NumRows() == 1 || x.st.Values != nil {
+		err = commit.RetryStale(maxRewrites, func() error { return x.run(ctx) })
+		return x.result, err
+	}
+	return x.runEach(ctx)
+}
+
+// execution is a running statement.
+type execution struct {
+	s      *Store
+	st     *sqlwrite.Statement
+	o      ExecOptions
+	result ExecResult
+	table  *Table
+	exists bool // whether the table or bucket exists
+
+	attempts int // number of attempts to change rows
+}
+
+// runEach runs the statement once for each row of parameters.
+func (x *execution) runEach(ctx context.Context) (total ExecResult, err error) {
+	all, id := x.o.Parameters, x.o.ID
+	total = x.result
+	for i := range all.NumRows() {
+		x.o.Parameters = all.NewSlice(i, i+1)
+		if id != "" {
+			x.o.ID = id + "#" + strconv.FormatInt(i+1, 10)
+		}
+		x.result.Rows = 0
+		err = commit.RetryStale(maxRewrites, func() error { return x.run(ctx) })
+		x.o.Parameters.Release()
+		if err != nil {
+			return total, fmt.Errorf("row %d of the parameters, after %d rows were applied: %w", i+1, i, err)
+		}
+		total.Rows += x.result.Rows
+		total.Version = x.result.Version
+	}
+	return total, nil
+}
+
+// locate finds the statement's table. If no table has exactly this name, but a single name differs only in case, locate
+// chooses that table.
+func (x *execution) locate(ctx context.Context) (err error) {
+	st := x.st
+	x.result = ExecResult{Verb: st.Verb, Bucket: cmp.Or(st.Schema, x.o.Bucket), Table: st.Table}
+	if st.Schema == "default" && st.Table != "" { // as in a query: the default bucket, unless a bucket named default has the table
+		if exists, err := x.s.has(ctx, "default", st.Table); err != nil {
+			return err
+		} else if !exists {
+			x.result.Bucket = ""
+		}
+	}
+	b := x.s.Bucket(x.result.Bucket)
+	if err := CheckAccess(ctx, b.Name()); err != nil {
+		return err
+	}
+	if st.Table == "" {
+		x.exists, err = b.Exists(ctx)
+		return err
+	}
+	if x.exists, err = x.s.has(ctx, b.Name(), st.Table); err != nil {
+		return err
+	}
+	if !x.exists {
+		var names []string
+		for info, err := range b.Tables(ctx, nil) {
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+			if err == nil && strings.EqualFold(info.Name, st.Table) {
+				names = append(names, info.Name)
+			}
+		}
+		if len(names) > 1 {
+			return fmt.Errorf("tables %q and %q differ only in case: write the name exactly", names[0], names[1])
+		}
+		if x.exists = len(names) == 1; x.exists {
+			x.result.Table = names[0]
+		}
+	}
+	x.table = b.Table(x.result.Table)
+	return nil
+}
+
+func (s *Store) has(ctx context.Context, bucket, table string) (bool, error) {
+	_, err := s.Bucket(bucket).Table(table).Info(ctx)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil || errors.Is(err, ErrDamaged), err
+}
+
+// run runs the statement once. It returns commit.ErrStale if it must run again.
+func (x *execution) run(ctx context.Context) error {
+	switch x.st.Verb {
+	case sqlwrite.CreateTable, sqlwrite.CreateBucket:
+	default:
+		if !x.exists {
+			if x.st.IfExists {
+				return nil
+			}
+			return ErrNotFound
+		}
+	}
+	switch x.st.Verb {
+	case sqlwrite.Insert:
+		return x.insert(ctx)
+	case sqlwrite.CreateTable:
+		return x.create(ctx)
+	case sqlwrite.Update, sqlwrite.Delete, sqlwrite.Merge, sqlwrite.Truncate:
+		return x.change(ctx)
+	}
+	return x.define(ctx)
+}
+
+// applied reports whether a statement with the option ID was already applied to the table. If so, it sets the result.
+func (x *execution) applied(ctx context.Context) (bool, error) {
+	if x.o.ID == "" || !x.exists {
+		return false, nil
+	}
+	e, release, err := x.table.acquire()
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	t, err := e.Current(ctx)
+	if err != nil || t == nil {
+		return false, err
+	}
+	applied, err := e.Applied(ctx, t, x.o.ID)
+	if err != nil || !applied {
+		return false, err
+	}
+	x.result.Version = versionOf(t.Metadata())
+	rows, recorded, err := e.StatementRows(ctx, t, x.o.ID)
+	if recorded {
+		x.result.Rows = rows
+	} else { // the rows of VALUES can still be in the tail, which does not record their number
+		x.result.Rows = int64(len(x.st.Values)) * x.parameterRows()
+	}
+	return true, err
+}
+
+func (x *execution) parameterRows() int64 {
+	if x.o.Parameters == nil {
+		return 1
+	}
+	return x.o.Parameters.NumRows()
+}
+
+// columns returns the table's columns with their SQL types.
+func (x *execution) columns(ctx context.Context) ([]sqlwrite.Column, error) {
+	return withView(ctx, x.table, "exec", func(v *view) ([]sqlwrite.Column, error) { return x.s.sqlColumns(v.def.Logical, v.def.Stored), nil })
+}
+
+func (s *Store) sqlColumns(logical, stored *arrow.Schema) (columns []sqlwrite.Column) {
+	for i, typ := range s.opts.Engine.ColumnTypes(logical, stored) {
+		f := logical.Field(i)
+		if f.Type.ID() == arrow.NULL { // the column takes the type of its first value
+			typ = ""
+		}
+		columns = append(columns, sqlwrite.Column{Name: f.Name, Type: typ})
+	}
+	return columns
+}
+
+func (x *execution) queryOptions() *QueryOptions {
+	return &QueryOptions{Bucket: x.o.Bucket, Parameters: x.o.Parameters, Memory: x.o.Memory}
+}
+
+// query runs a query of the statement. Errors have no position, because the query is not the text that the user wrote.
+func (x *execution) query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
+	r, err := x.s.opts.Engine.Query(ctx, x.s, sql, o)
+	return r, withoutPosition(err)
+}
+
+func (x *execution) describe(ctx context.Context, sql string) (*QueryDescription, error) {
+	d, err := x.s.opts.Engine.Describe(ctx, x.s, sql, x.queryOptions())
+	return d, withoutPosition(err)
+}
+
+func withoutPosition(err error) error {
+	if op, ok := errors.AsType[*OpError](err); ok {
+		err = op.Err
+	}
+	if sqlError, ok := errors.AsType[*SQLError](err); ok && sqlError.Line > 0 && err == error(sqlError) {
+		return &SQLError{Err: sqlError.Err}
+	}
+	return err
+}
+
+// describeWrite is Describe for a statement of Exec.
+func (s *Store) describeWrite(ctx context.Context, sql string, o *QueryOptions) (_ *QueryDescription, err error) {
+	x := &execution{s: s, o: ExecOptions{Bucket: o.Bucket}}
+	defer func() { wrapError(&err, "describe", x.result.Bucket, x.result.Table) }()
+	if x.st, err = sqlwrite.Parse(sql); err != nil {
+		return nil, err
+	}
+	if err := x.locate(ctx); err != nil {
+		return nil, err
+	}
+	d := &QueryDescription{Parameters: arrow.NewSchema(nil, nil)}
+	switch x.st.Verb {
+	case sqlwrite.CreateTable:
+		if x.st.Query != "" {
+			d, err = x.describe(ctx, x.st.Query)
+		}
+	case sqlwrite.Insert:
+		var query string
+		if query, err = x.insertQuery(ctx, 0, 1); err == nil {
+			d, err = x.describe(ctx, query)
+		}
+	case sqlwrite.Update, sqlwrite.Delete, sqlwrite.Merge:
+		d, err = x.describeChange(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.Result = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	return d, nil
+}

@@ -1,0 +1,216 @@
+package tables
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/commit"
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/definition"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
+	"github.com/go-partd/partd/tables/internal/sqlwrite"
+)
+
+// change runs an UPDATE, DELETE, MERGE or TRUNCATE. It returns commit.ErrStale if the statement must run again.
+//
+// A query finds the positions of the changed rows in the table's files, and the new values. The rows of the files that
+// contain changed rows are then written to new files. All other values are copied without a detour through SQL, whose
+// types are fewer.
+func (x *execution) change(ctx context.Context) (err error) {
+	if applied, err := x.applied(ctx); applied || err != nil {
+		return err
+	}
+	e, release, err := x.table.acquire()
+	if err != nil {
+		return err
+	}
+	defer release()
+	w := &rewrite{e: e, id: x.o.ID, attempts: x.attempts}
+	x.attempts++
+	defer w.end()
+	fileIO := x.s.cat.NewIO()
+	defer func() { fileIO.RemoveFailed(err) }()
+	c := &rowChange{x: x, w: w, replaced: datafile.Deleted{}}
+	begin := func(ctx context.Context) (*ScanPlan, error) {
+		if err := w.begin(ctx, fileIO); err != nil {
+			return nil, err
+		}
+		// An append during the statement could add rows that match a row of the source, or duplicate a new row.
+		if o := w.def.Order; x.st.Verb == sqlwrite.Merge || o != nil && o.Rule != "" && o.Rule != definition.KeepAll {
+			w.Allowed = commit.NoChanges
+		}
+		p, err := c.plan(ctx)
+		w.unlock()
+		return p, err
+	}
+	if x.changesAll() {
+		if err = w.begin(ctx, fileIO); err == nil {
+			err = c.removeAll(ctx)
+		}
+	} else {
+		err = c.run(ctx, begin)
+	}
+	if err != nil {
+		return err
+	}
+	x.result.Rows = c.count
+	if x.o.DryRun {
+		return nil
+	}
+	w.count = c.count
+	if err := w.commit(ctx); err != nil {
+		return err
+	}
+	x.result.Version = w.result.Version
+	_, err = x.applied(ctx) // a concurrent statement with the same ID can have come first
+	return err
+}
+
+// changesAll reports whether the statement deletes all rows.
+func (x *execution) changesAll() bool {
+	return x.st.Verb == sqlwrite.Truncate || x.st.Verb == sqlwrite.Delete && x.st.From+x.st.Where == ""
+}
+
+// changeQuery returns the query of an UPDATE, DELETE or MERGE.
+func (x *execution) changeQuery(ctx context.Context, columns []sqlwrite.Column) (_ *sqlwrite.Change, err error) {
+	var sourceColumns []string
+	if x.st.NeedsSource() {
+		if sourceColumns, err = x.resultNames(ctx, x.st.SourceQuery()); err != nil {
+			return nil, err
+		}
+	}
+	return x.st.ChangeQuery(sqlquote.Qualified(TargetSchema, x.result.Table), columns, sourceColumns)
+}
+
+func (x *execution) describeChange(ctx context.Context) (*QueryDescription, error) {
+	columns, err := x.columns(ctx)
+	if err != nil {
+		return nil, err
+	}
+	q, err := x.changeQuery(ctx, columns)
+	if err != nil {
+		return nil, err
+	}
+	o := x.queryOptions()
+	o.Target = &Target{Bucket: x.result.Bucket, Table: x.result.Table, Alias: x.st.Alias, Plan: x.table.ScanPlan}
+	d, err := x.s.opts.Engine.Describe(ctx, x.s, q.SQL, o)
+	return d, withoutPosition(err)
+}
+
+// rowChange is a change to some rows of a table.
+type rowChange struct {
+	x        *execution
+	w        *rewrite
+	query    *sqlwrite.Change
+	tasks    []table.FileScanTask // the table's files
+	numbers  *rowNumbers          // nil if the query numbers rows by their positions in files
+	replaced datafile.Deleted     // rows to remove
+	count    int64                // number of changed rows
+}
+
+// plan returns the table's state for the query. It lacks rows that have been appended since w.begin.
+func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
+	// The view has no series, so that ScanPlan.Rows returns the rows file by file.
+	v := &view{source: c.x.table, t: c.w.t, def: c.w.def}
+	p := &ScanPlan{view: v}
+	p.close = sync.OnceFunc(func() {
+		for _, releaseCopy := range p.copies {
+			releaseCopy()
+		}
+	})
+	err := p.plan(ctx)
+	if err == nil {
+		c.tasks, err = v.tasks(ctx)
+	}
+	if err == nil && p.NeedsScan {
+		c.numbers, err = numberRows(ctx, c.w.t, c.tasks, c.limit())
+	}
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// limit returns how many bytes the positions of changed rows may take, and how many the positions of deleted rows.
+func (c *rowChange) limit() int64 { return c.x.s.opts.Memory / 8 }
+
+// removeAll plans the removal of all files.
+func (c *rowChange) removeAll(ctx context.Context) error {
+	if c.w.t.CurrentSnapshot() == nil {
+		return nil
+	}
+	tasks, err := datafile.Tasks(ctx, c.w.t)
+	if err != nil {
+		return err
+	}
+	for _, task := range tasks {
+		c.count += task.File.Count()
+		c.w.oldFiles = append(c.w.oldFiles, task.File)
+	}
+	if slices.ContainsFunc(tasks, datafile.HasDeletes) { // Count includes deleted rows
+		n, err := numberRows(ctx, c.w.t, tasks, c.limit())
+		if err != nil {
+			return err
+		}
+		c.count = n.total
+	}
+	return nil
+}
+
+// run runs the query, and plans the change. It calls begin before the query reads the table.
+func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanPlan, error)) error {
+	x := c.x
+	columns, err := x.columns(ctx)
+	if err != nil {
+		return err
+	}
+	if c.query, err = x.changeQuery(ctx, columns); err != nil {
+		return err
+	}
+	o := x.queryOptions()
+	o.Target = &Target{Bucket: x.result.Bucket, Table: x.result.Table, Alias: x.st.Alias, Plan: func(ctx context.Context) (*ScanPlan, error) {
+		p, err := begin(ctx)
+		if err == nil && !slices.Equal(columns, x.s.sqlColumns(c.w.def.Logical, c.w.def.Stored)) { // another program has changed the columns
+			p.Close()
+			err = commit.ErrStale
+		}
+		return p, err
+	}}
+	result, err := x.query(ctx, c.query.SQL, o)
+	if err != nil {
+		return err
+	}
+	defer result.Release()
+	deletes := &deletePredicate{rows: c.replaced}
+	if err := c.addRows(ctx, result, deletes); err != nil {
+		return withoutPosition(err)
+	}
+	if x.o.DryRun {
+		return nil
+	}
+	if err := c.w.remove(ctx, deletes); err != nil {
+		return err
+	}
+	return c.rejectDuplicates(ctx)
+}
+
+// rejectDuplicates returns an error if the table has a rule for duplicates, and a new row duplicates a row that stays.
+func (c *rowChange) rejectDuplicates(ctx context.Context) error {
+	w := c.w
+	if len(w.added) == 0 || w.def.Order == nil || w.def.Order.Rule == "" || w.def.Order.Rule == definition.KeepAll {
+		return nil
+	}
+	s := w.series(w.t)
+	old := paths(w.oldFiles)
+	remaining := s.Written(w.newFiles)
+	for _, task := range c.tasks {
+		if !old[task.File.FilePath()] {
+			remaining = append(remaining, s.File(task))
+		}
+	}
+	return s.RejectDuplicates(ctx, remaining, w.added)
+}

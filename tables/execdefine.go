@@ -1,0 +1,74 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables/internal/sqlwrite"
+)
+
+// define runs a statement that changes a bucket, or the definition of a table.
+func (x *execution) define(ctx context.Context) (err error) {
+	b, st := x.s.Bucket(x.result.Bucket), x.st
+	var c *ColumnChange
+	switch st.Verb {
+	case sqlwrite.DropTable:
+		info, err := x.table.Info(ctx)
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return err
+		}
+		x.result.Rows = info.Rows
+	case sqlwrite.AlterTable:
+		if c, err = x.columnChange(ctx); err != nil {
+			return err
+		}
+	}
+	switch {
+	case x.o.DryRun:
+	case st.Verb == sqlwrite.CreateBucket:
+		if err = b.Create(ctx, nil); st.IfNotExists && errors.Is(err, ErrExists) {
+			err = nil
+		}
+	case st.Verb == sqlwrite.DropBucket:
+		err = x.s.DeleteBucket(ctx, b.Name(), st.Cascade)
+	case st.Verb == sqlwrite.DropTable:
+		err = x.table.Delete(ctx)
+	case st.Column == "":
+		err = x.table.Rename(ctx, b, st.Rename)
+	case c != nil:
+		err = x.table.Evolve(ctx, *c)
+	}
+	return err
+}
+
+// columnChange returns the change of an ALTER TABLE, or nil if nothing must change.
+func (x *execution) columnChange(ctx context.Context) (*ColumnChange, error) {
+	st := x.st
+	columns, err := x.table.Schema(ctx)
+	if err != nil || st.Column == "" {
+		return nil, err
+	}
+	c := &ColumnChange{Op: ColumnOp(st.Change), Column: st.Column, To: st.Rename}
+	i := slices.IndexFunc(columns.Fields(), func(f arrow.Field) bool { return strings.EqualFold(f.Name, st.Column) }) // like DuckDB
+	if i >= 0 {
+		c.Column = columns.Field(i).Name
+	}
+	if st.IfColumn && (i >= 0) == (c.Op == AddColumn) {
+		return nil, nil
+	}
+	if len(st.Types) > 0 {
+		types, err := x.typesOf(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c.field = types.Field(0)
+		if c.Op == WidenColumn && i >= 0 && arrow.TypeEqual(columns.Field(i).Type, c.field.Type) {
+			return nil, nil
+		}
+	}
+	return c, nil
+}

@@ -1,0 +1,203 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/sqlwrite"
+)
+
+// insert runs an INSERT.
+func (x *execution) insert(ctx context.Context) error {
+	if applied, err := x.applied(ctx); applied || err != nil {
+		return err
+	}
+	query, err := x.insertQuery(ctx, 0, 1)
+	if err != nil {
+		return err
+	}
+	rows, err := x.insertedRows(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer rows.Release()
+	return x.put(ctx, rows, PutAppend, &PutOptions{MustExist: true})
+}
+
+// insertQuery returns the query for the rows of an INSERT. VALUES are repeated for times sets of n parameters.
+func (x *execution) insertQuery(ctx context.Context, n, times int) (string, error) {
+	columns, err := x.columns(ctx)
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	if x.st.Query != "" {
+		if names, err = x.resultNames(ctx, x.st.Query); err != nil {
+			return "", err
+		}
+	}
+	return x.st.InsertQuery(columns, names, n, times)
+}
+
+func (x *execution) resultNames(ctx context.Context, query string) (names []string, err error) {
+	d, err := x.describe(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range d.Result.Fields() {
+		names = append(names, f.Name)
+	}
+	return names, nil
+}
+
+// Limits on how many sets of parameters one query of an INSERT … VALUES contains.
+const (
+	maxSetBytes  = 64 << 10 // length of the query
+	maxSetValues = 4096     // number of parameters
+)
+
+// insertedRows returns the rows of an INSERT. query is the query for one set of parameters. The caller must release the
+// reader.
+func (x *execution) insertedRows(ctx context.Context, query string) (array.RecordReader, error) {
+	all := x.o.Parameters
+	if x.st.Query != "" || all == nil || all.NumRows() <= 1 {
+		return x.query(ctx, query, x.queryOptions())
+	}
+	n := int(all.NumCols())
+	times := int64(max(1, min(maxSetBytes/len(query), maxSetValues/max(1, n))))
+	open := func(from int64) (r array.RecordReader, to int64, err error) {
+		to = min(from+times, all.NumRows())
+		o := x.queryOptions()
+		o.Parameters = joinSets(all.NewSlice(from, to))
+		defer o.Parameters.Release()
+		q, err := x.insertQuery(ctx, n, int(to-from))
+		if err == nil {
+			r, err = x.query(ctx, q, o)
+		}
+		return r, to, err
+	}
+	r, next, err := open(0)
+	if err != nil {
+		return nil, err
+	}
+	columns := r.Schema()
+	return arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
+		for {
+			for b, err := range arrowsafe.Batches(r) {
+				if err == nil && !b.Schema().Equal(columns) {
+					b.Release()
+					err = errors.New("the rows of the parameters have values of different types: cast the parameters")
+				}
+				if err != nil {
+					yield(nil, withoutPosition(err))
+					return
+				}
+				if !yield(b, nil) {
+					return
+				}
+			}
+			r.Release()
+			if r = nil; next == all.NumRows() {
+				return
+			}
+			if r, next, err = open(next); err != nil {
+				yield(nil, err)
+				return
+			}
+		}
+	}, func() {
+		if r != nil {
+			r.Release()
+		}
+	}), nil
+}
+
+// joinSets returns one row that contains all rows of sets, one after the other, and releases sets.
+func joinSets(sets arrow.RecordBatch) arrow.RecordBatch {
+	defer sets.Release()
+	var fields []arrow.Field
+	var columns []arrow.Array
+	for row := range sets.NumRows() {
+		for i, f := range sets.Schema().Fields() {
+			if row > 0 {
+				f.Name = sqlwrite.RepeatedName(f.Name, int(sets.NumCols()), int(row))
+			}
+			fields = append(fields, f)
+			columns = append(columns, array.NewSlice(sets.Column(i), row, row+1))
+		}
+	}
+	defer func() {
+		for _, c := range columns {
+			c.Release()
+		}
+	}()
+	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, 1)
+}
+
+// put puts the rows of an INSERT or a CREATE TABLE, unless the statement is a dry run.
+func (x *execution) put(ctx context.Context, rows array.RecordReader, m PutMode, o *PutOptions) (err error) {
+	counted := &arrowsafe.Counted{RecordReader: rows}
+	if x.o.DryRun {
+		for counted.Next() {
+		}
+		err = counted.Err()
+	} else {
+		if o.ID = x.o.ID; o.ID != "" && x.st.Values == nil {
+			o.rows = &counted.Rows
+		}
+		x.result.Version, err = x.table.Put(ctx, counted, m, o)
+	}
+	x.result.Rows = counted.Rows
+	return withoutPosition(err)
+}
+
+// create runs a CREATE TABLE.
+func (x *execution) create(ctx context.Context) error {
+	if applied, err := x.applied(ctx); applied || err != nil {
+		return err
+	}
+	mode := PutError
+	switch {
+	case x.st.OrReplace:
+		mode = PutReplace
+	case x.exists && x.st.IfNotExists:
+		return nil
+	case x.exists:
+		return fmt.Errorf("%w: use CREATE OR REPLACE TABLE, or IF NOT EXISTS", ErrExists)
+	}
+	rows, err := x.createdRows(ctx)
+	if err != nil {
+		return err
+	}
+	defer rows.Release()
+	err = x.put(ctx, rows, mode, &PutOptions{})
+	if errors.Is(err, ErrExists) && x.st.IfNotExists { // another program has created the table
+		x.result.Rows, err = 0, nil
+	}
+	return err
+}
+
+func (x *execution) createdRows(ctx context.Context) (array.RecordReader, error) {
+	if x.st.Query != "" {
+		return x.query(ctx, x.st.Query, x.queryOptions())
+	}
+	columns, err := x.typesOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return arrowsafe.Reader(columns, func(func(arrow.RecordBatch, error) bool) {}, func() {}), nil
+}
+
+// typesOf returns the columns that the statement lists with their types.
+func (x *execution) typesOf(ctx context.Context) (*arrow.Schema, error) {
+	d, err := x.s.opts.Engine.Describe(ctx, x.s, x.st.TypesQuery(), &QueryOptions{Bucket: x.o.Bucket})
+	if err != nil {
+		return nil, withoutPosition(err)
+	}
+	return d.Result, nil
+}

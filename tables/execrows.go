@@ -1,0 +1,273 @@
+package tables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/datafile"
+	"github.com/go-partd/partd/tables/internal/schema"
+	"github.com/go-partd/partd/tables/internal/sqlwrite"
+	"github.com/go-partd/partd/tables/internal/take"
+)
+
+// addRows reads the result of the query. It records the rows to remove in c.replaced, and writes the new rows.
+func (c *rowChange) addRows(ctx context.Context, result array.RecordReader, deletes *deletePredicate) error {
+	rows := arrowsafe.Reader(c.w.def.Logical, func(yield func(arrow.RecordBatch, error) bool) {
+		r := &rowReader{rowChange: c, ctx: ctx, last: position{file: -1}}
+		defer r.file.close()
+		for b, err := range arrowsafe.Batches(result) {
+			if err == nil {
+				err = r.read(b, func(b arrow.RecordBatch) bool { return yield(b, nil) })
+				b.Release()
+			}
+			if errors.Is(err, errStopped) {
+				return
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+		}
+	}, func() {})
+	defer rows.Release()
+	if c.x.o.DryRun || len(c.query.Values) == 0 && c.x.st.Verb == sqlwrite.Delete {
+		for rows.Next() {
+		}
+		return rows.Err()
+	}
+	src, err := datafile.Gather(rows, c.x.s.opts.FoldBytes)
+	if err != nil {
+		return err
+	}
+	defer src.Release()
+	return new(newRows).write(ctx, c.w, src, deletes, func(context.Context, arrow.RecordBatch) error { return nil })
+}
+
+var errStopped = errors.New("the reader wants no more rows")
+
+// rowReader reads the result of a change's query, and yields the new rows.
+type rowReader struct {
+	*rowChange
+	ctx  context.Context
+	file fileRows // the rows of the current file
+	last position // the last replaced row
+}
+
+// position is a row's position in the table's files.
+type position struct {
+	file int // the file's index
+	row  int64
+}
+
+// position converts the values of sqlwrite.FileColumn and sqlwrite.RowColumn.
+func (c *rowChange) position(file, row int64) (p position, err error) {
+	switch {
+	case c.numbers != nil && row >= 0 && row < c.numbers.total:
+		return c.numbers.position(row), nil
+	case c.numbers == nil && file >= 0 && file < int64(len(c.tasks)) && row >= 0 && row < c.tasks[file].File.Count():
+		return position{int(file), row}, nil
+	}
+	return p, fmt.Errorf("the query returned row %d of file %d, which does not exist", row, file)
+}
+
+// read reads a batch of the query's result. It splits the batch into runs of rows of one file and one action.
+func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool) error {
+	file, row, action := b.Column(0), b.Column(1), b.Column(2)
+	number := func(a arrow.Array, i int) int64 {
+		switch a := a.(type) {
+		case *array.Uint64:
+			return int64(a.Value(i))
+		case *array.Int32:
+			return int64(a.Value(i))
+		}
+		if a, ok := a.(*array.Int64); ok {
+			return a.Value(i)
+		}
+		return -1
+	}
+	n := int(b.NumRows())
+	for i := 0; i < n; {
+		k := number(action, i)
+		if k < 0 || k >= int64(len(r.query.Actions)) {
+			return fmt.Errorf("the query returned action %d, which does not exist", k)
+		}
+		isNew := row.IsNull(i)
+		var index int
+		var rows []int64
+		from := i
+		for ; i < n && number(action, i) == k && row.IsNull(i) == isNew; i++ {
+			if isNew {
+				continue
+			}
+			p, err := r.position(number(file, i), number(row, i))
+			if err != nil {
+				return err
+			}
+			if from == i {
+				index = p.file
+			} else if p.file != index {
+				break
+			}
+			if p != r.last { // the query sorts the rows
+				if err := r.replaced.Add(r.tasks[p.file].File.FilePath(), p.row, r.limit()); err != nil {
+					return err
+				}
+				r.last = p
+				r.count++
+			} else if r.x.st.Verb != sqlwrite.Delete {
+				return fmt.Errorf("a row of %q matches more than one row of the source: make the source unique by the columns of ON or WHERE", r.x.result.Table)
+			}
+			rows = append(rows, p.row)
+		}
+		if isNew {
+			r.count += int64(i - from)
+		}
+		a := r.query.Actions[k]
+		if a.Kind == sqlwrite.Delete || r.x.o.DryRun {
+			continue
+		}
+		if err := r.yieldRows(b, from, i, a, index, rows, yield); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// yieldRows yields the new rows of an action, from the values in the rows from to to-1 of b. If the action is an UPDATE, the
+// other values are from the given rows of the file with an index.
+func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to int, a sqlwrite.ChangeAction, index int, rows []int64, yield func(arrow.RecordBatch) bool) error {
+	def := r.w.def
+	values, err := r.castValues(b, from, to, a)
+	if err != nil {
+		return err
+	}
+	defer values.Release()
+	emit := func(stored arrow.RecordBatch) error {
+		logical, err := schema.Convert(stored, def.Logical)
+		if err == nil && !yield(logical) {
+			err = errStopped
+		}
+		return err
+	}
+	if a.Kind == sqlwrite.Insert {
+		return emit(values)
+	}
+	isAssigned := map[int]bool{}
+	for _, v := range a.Values {
+		isAssigned[r.query.Values[v]] = true
+	}
+	for len(rows) > 0 {
+		old, err := r.file.take(r.ctx, r.w.t, r.tasks, index, rows)
+		if err != nil {
+			return err
+		}
+		n := old.NumRows()
+		part := values.NewSlice(values.NumRows()-int64(len(rows)), values.NumRows()-int64(len(rows))+n)
+		columns := slices.Clone(old.Columns())
+		for i := range columns {
+			if isAssigned[i] {
+				columns[i] = part.Column(i)
+			}
+		}
+		merged := array.NewRecordBatch(def.Stored, columns, n)
+		old.Release()
+		part.Release()
+		err = emit(merged)
+		merged.Release()
+		if err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
+// castValues returns new values in the types of files. The columns that the action does not set are null.
+func (r *rowReader) castValues(b arrow.RecordBatch, from, to int, a sqlwrite.ChangeAction) (arrow.RecordBatch, error) {
+	def := r.w.def
+	var fields []arrow.Field
+	var columns []arrow.Array
+	for _, v := range a.Values {
+		f := b.Schema().Field(3 + v)
+		f.Name = def.Logical.Field(r.query.Values[v]).Name
+		fields, columns = append(fields, f), append(columns, b.Column(3+v))
+	}
+	whole := array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, b.NumRows())
+	defer whole.Release()
+	part := whole.NewSlice(int64(from), int64(to))
+	defer part.Release()
+	caster, changes, err := def.Caster(part.Schema())
+	if err != nil {
+		return nil, err
+	}
+	if len(changes) > 0 {
+		return nil, columnChangeError(changes[0])
+	}
+	return caster.Cast(part)
+}
+
+// fileRows reads rows of a file in ascending order.
+type fileRows struct {
+	index  int // the file's index
+	next   func() (arrow.RecordBatch, error, bool)
+	stop   func()
+	batch  arrow.RecordBatch
+	offset int64 // number of rows before batch
+}
+
+func (f *fileRows) close() {
+	if f.batch != nil {
+		f.batch.Release()
+		f.batch = nil
+	}
+	if f.stop != nil {
+		f.stop()
+		f.stop = nil
+	}
+}
+
+// take returns the first of the given rows that are in one batch: at least one row.
+func (f *fileRows) take(ctx context.Context, t *table.Table, tasks []table.FileScanTask, index int, rows []int64) (arrow.RecordBatch, error) {
+	if f.stop == nil || f.index != index {
+		f.close()
+		f.index, f.offset = index, 0
+		scan, err := datafile.NewScan(ctx, t, t.Schema(), nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		file := datafile.ToRead(t, tasks[index:index+1])
+		file[0].Deletes = nil // positions count deleted rows
+		f.next, f.stop = iter.Pull2(scan.Read(ctx, file))
+	}
+	for f.batch == nil || rows[0] >= f.offset+f.batch.NumRows() {
+		if f.batch != nil {
+			f.offset += f.batch.NumRows()
+			f.batch.Release()
+			f.batch = nil
+		}
+		b, err, ok := f.next()
+		if err == nil && !ok {
+			err = fmt.Errorf("file %d of the table has no row %d", index, rows[0])
+		}
+		if err != nil {
+			return nil, err
+		}
+		f.batch = b
+	}
+	var indices []int
+	for _, row := range rows {
+		if row >= f.offset+f.batch.NumRows() {
+			break
+		}
+		indices = append(indices, int(row-f.offset))
+	}
+	return take.Batch(f.batch, indices)
+}

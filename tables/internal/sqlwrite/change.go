@@ -1,0 +1,185 @@
+package sqlwrite
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+var queryWords = []string{"SELECT", "WITH", "FROM", "VALUES", "TABLE", "("}
+
+func (p *parser) insert(st *Statement) (err error) {
+	end := len(p.tokens)
+	if conflict := p.find(p.pos, end, "CONFLICT"); p.peek(0) == "OR" || conflict < end && p.upper(conflict-1) == "ON" {
+		return p.wrap(p.pos, errConflict)
+	}
+	if err := p.expect("INTO"); err != nil {
+		return err
+	}
+	if err := p.aliased(st, append(queryWords, "BY", "DEFAULT")...); err != nil {
+		return err
+	}
+	if p.peek(0) == "(" && !slices.Contains(queryWords, p.peek(1)) {
+		if st.Columns, err = p.list(); err != nil {
+			return err
+		}
+	}
+	if st.ByName = p.accept("BY", "NAME"); !st.ByName {
+		p.accept("BY", "POSITION")
+	}
+	if p.accept("DEFAULT", "VALUES") {
+		st.Values = [][]string{{}}
+		return nil
+	}
+	if !slices.Contains(queryWords, p.peek(0)) {
+		return p.expected("VALUES or a query")
+	}
+	if !st.ByName && st.With == "" && p.values(st) {
+		return nil
+	}
+	if st.With != "" {
+		st.With += " "
+	}
+	st.Query, err = p.clause(end)
+	st.Query, st.With = st.With+st.Query, ""
+	return err
+}
+
+// values parses the rest of the statement as VALUES, and reports whether it is nothing else.
+func (p *parser) values(st *Statement) bool {
+	start := p.pos
+	if p.accept("VALUES") {
+		for p.peek(0) == "(" {
+			end := p.close(p.pos)
+			p.pos++
+			st.Values = append(st.Values, p.items(end))
+			p.pos = end + 1
+			if p.pos == len(p.tokens) {
+				return true
+			}
+			if !p.accept(",") {
+				break
+			}
+		}
+	}
+	p.pos, st.Values = start, nil
+	return false
+}
+
+// items returns the expressions up to index end, which commas separate. It returns "" for DEFAULT.
+func (p *parser) items(end int) (items []string) {
+	for p.pos < end {
+		comma, depth := p.pos, p.tokens[p.pos].depth
+		for comma < end && (p.tokens[comma].depth != depth || p.upper(comma) != ",") {
+			comma++
+		}
+		item := p.text(p.pos, comma)
+		if comma == p.pos+1 && p.upper(p.pos) == "DEFAULT" {
+			item = ""
+		}
+		items = append(items, item)
+		p.pos = comma + 1
+	}
+	return items
+}
+
+func (p *parser) delete(st *Statement) (err error) {
+	if err := p.expect("FROM"); err != nil {
+		return err
+	}
+	if err := p.aliased(st, "USING", "WHERE"); err != nil {
+		return err
+	}
+	where := p.find(p.pos, len(p.tokens), "WHERE")
+	if p.accept("USING") {
+		if st.From, err = p.from(where); err != nil {
+			return err
+		}
+	}
+	return p.where(st)
+}
+
+// from returns the list of tables up to index to, and skips it.
+func (p *parser) from(to int) (string, error) {
+	end := p.find(p.pos, to, "SELECT", "WHERE", "GROUP", "HAVING", "WINDOW", "QUALIFY", "UNION", "EXCEPT", "INTERSECT", "ORDER", "LIMIT", "OFFSET", "FETCH", "FOR")
+	if end < to {
+		return "", p.wrap(end, fmt.Errorf("%s does not fit here: use a subquery", p.upper(end)))
+	}
+	return p.clause(to)
+}
+
+// where parses WHERE and a condition, which end the statement.
+func (p *parser) where(st *Statement) (err error) {
+	if p.accept("WHERE") {
+		st.Where, err = p.expression(len(p.tokens))
+	}
+	return err
+}
+
+// expression returns the expression up to index to, and skips it.
+func (p *parser) expression(to int) (string, error) {
+	for i := p.pos; i < to; i++ {
+		switch last := p.upper(i - 1); p.upper(i) {
+		case "(":
+			if slices.Contains(queryWords[:len(queryWords)-1], p.upper(i+1)) { // a star in a subquery means the tables of the subquery
+				i = p.close(i)
+			}
+		case "*":
+			if i == p.pos || last == "(" || last == "," || last == "." {
+				return "", p.wrap(i, errors.New("* is not supported here: name the columns"))
+			}
+		case "COLUMNS", "#":
+			if p.upper(i) == "#" || p.upper(i+1) == "(" {
+				return "", p.wrap(i, errors.New("COLUMNS and #1 are not supported here: name the columns"))
+			}
+		}
+	}
+	return p.clause(to)
+}
+
+func (p *parser) update(st *Statement) (err error) {
+	if err := p.aliased(st, "SET"); err != nil {
+		return err
+	}
+	if err := p.expect("SET"); err != nil {
+		return err
+	}
+	end := p.find(p.pos, len(p.tokens), "FROM", "WHERE")
+	a := Action{Kind: Update}
+	if a.Set, err = p.assignments(end); err != nil {
+		return err
+	}
+	st.Actions = []Action{a}
+	if p.accept("FROM") {
+		if st.From, err = p.from(p.find(p.pos, len(p.tokens), "WHERE")); err != nil {
+			return err
+		}
+	}
+	return p.where(st)
+}
+
+// assignments parses column = expression, …, up to index end.
+func (p *parser) assignments(end int) (set []Assignment, err error) {
+	for {
+		if p.peek(0) == "(" {
+			return nil, p.wrap(p.pos, errors.New("assign each column separately: SET a = 1, b = 2"))
+		}
+		var a Assignment
+		if a.Column, err = p.name(); err != nil {
+			return nil, err
+		}
+		if err := p.expect("="); err != nil {
+			return nil, err
+		}
+		comma := p.find(p.pos, end, ",")
+		if p.peek(0) == "DEFAULT" && comma == p.pos+1 {
+			p.pos++
+		} else if a.Value, err = p.expression(comma); err != nil {
+			return nil, err
+		}
+		if set = append(set, a); comma == end {
+			return set, nil
+		}
+		p.pos++
+	}
+}

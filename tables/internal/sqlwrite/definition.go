@@ -1,0 +1,154 @@
+package sqlwrite
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// definition parses the rest of CREATE, DROP or ALTER.
+func (p *parser) definition(st *Statement, verb string) error {
+	start := p.pos
+	st.OrReplace = verb == "CREATE" && p.accept("OR", "REPLACE")
+	switch what := p.next(); {
+	case what == "TABLE":
+		st.Verb = verb + " TABLE"
+	case what == "SCHEMA" && verb != "ALTER" && !st.OrReplace:
+		st.Verb = verb + " SCHEMA"
+	default:
+		return p.refuseKind(start, verb)
+	}
+	if verb == "CREATE" {
+		st.IfNotExists = p.accept("IF", "NOT", "EXISTS")
+	} else {
+		st.IfExists = p.accept("IF", "EXISTS")
+	}
+	if err := p.target(st); err != nil {
+		return err
+	}
+	switch st.Verb {
+	case CreateTable:
+		return p.createTable(st)
+	case AlterTable:
+		return p.alter(st)
+	case CreateBucket, DropBucket:
+		if st.Schema != "" && !strings.EqualFold(st.Schema, "partd") {
+			return p.expected("the name of a bucket")
+		}
+		st.Schema, st.Table = st.Table, ""
+	}
+	if st.Verb == DropTable || st.Verb == DropBucket {
+		st.Cascade = p.accept("CASCADE")
+		p.accept("RESTRICT")
+	}
+	return nil
+}
+
+// refuseKind refuses CREATE VIEW and the like. start is the index of the first token after the verb.
+func (p *parser) refuseKind(start int, verb string) error {
+	for p.pos = start; p.accept("OR", "REPLACE") || p.accept("UNIQUE"); {
+	}
+	return p.wrap(start-1, fmt.Errorf("%s %s is not supported: only tables are stored", verb, strings.TrimSuffix(p.peek(0), "ORARY")))
+}
+
+func (p *parser) createTable(st *Statement) (err error) {
+	if p.accept("AS") {
+		st.Query, err = p.clause(len(p.tokens))
+		return err
+	}
+	if err := p.expect("("); err != nil {
+		return err
+	}
+	end := p.close(p.pos - 1)
+	for {
+		if slices.Contains(constraints, p.peek(0)) {
+			return p.wrap(p.pos, errConstraint)
+		}
+		c, err := p.columnType(end)
+		if err != nil {
+			return err
+		}
+		if st.Types = append(st.Types, c); p.accept(")") {
+			break
+		}
+		if err := p.expect(","); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// constraints lists the words that begin a constraint after a type, or instead of a column.
+var constraints = []string{"PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "REFERENCES", "CONSTRAINT", "NOT", "NULL", "DEFAULT", "GENERATED", "AS", "COLLATE", "USING", "COMPRESSION"}
+
+// columnType parses a name and a type, which ends before a comma or at index end.
+func (p *parser) columnType(end int) (c ColumnType, err error) {
+	if c.Name, err = p.name(); err != nil {
+		return c, err
+	}
+	c.Type, err = p.sqlType(end)
+	return c, err
+}
+
+func (p *parser) sqlType(end int) (string, error) {
+	depth, start := 0, p.pos
+	if start < len(p.tokens) {
+		depth = p.tokens[start].depth
+	}
+	for ; p.pos < end; p.pos++ {
+		t := p.tokens[p.pos]
+		switch {
+		case t.depth == depth && t.upper == ",":
+			return p.text(start, p.pos), nil
+		case t.depth == depth && slices.Contains(constraints, t.upper):
+			return "", p.wrap(p.pos, errConstraint)
+		case t.kind == parameter || t.kind == symbol && !strings.Contains("()[],", t.upper):
+			return "", p.expected("a type")
+		}
+	}
+	if start == p.pos {
+		return "", p.expected("a type")
+	}
+	return p.text(start, p.pos), nil
+}
+
+// alter parses the change of ALTER TABLE.
+func (p *parser) alter(st *Statement) (err error) {
+	if p.accept("RENAME", "TO") {
+		st.Rename, err = p.name()
+		return err
+	}
+	changes := map[string]string{"ADD": "add", "DROP": "drop", "RENAME": "rename", "ALTER": "widen"}
+	if st.Change = changes[p.next()]; st.Change == "" {
+		p.pos--
+		return p.expected("ADD, DROP, RENAME or ALTER")
+	}
+	if slices.Contains(constraints, p.peek(0)) {
+		return p.wrap(p.pos, errConstraint)
+	}
+	p.accept("COLUMN")
+	st.IfColumn = st.Change == "add" && p.accept("IF", "NOT", "EXISTS") || st.Change == "drop" && p.accept("IF", "EXISTS")
+	if st.Column, err = p.name(); err != nil {
+		return err
+	}
+	switch st.Change {
+	case "rename":
+		if err = p.expect("TO"); err == nil {
+			st.Rename, err = p.name()
+		}
+		return err
+	case "widen":
+		if p.peek(0) == "SET" && p.peek(1) != "DATA" || p.peek(0) == "DROP" {
+			return p.wrap(p.pos, errConstraint)
+		}
+		p.accept("SET", "DATA")
+		if err = p.expect("TYPE"); err != nil {
+			return err
+		}
+	case "drop":
+		return nil
+	}
+	st.Types = []ColumnType{{Name: st.Column}}
+	st.Types[0].Type, err = p.sqlType(len(p.tokens))
+	return err
+}

@@ -1,0 +1,171 @@
+package sqlwrite
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+type kind uint8
+
+const (
+	word   kind = iota // a keyword, or a name without quotes
+	quoted             // a name in quotes
+	text               // a string
+	number
+	parameter // ?, $1 or $name
+	symbol    // any other single character
+)
+
+// token is a token of a statement. Comments and spaces are not tokens.
+type token struct {
+	kind       kind
+	start, end int    // offsets in the statement, in bytes
+	upper      string // a word in upper case, or a symbol; otherwise ""
+	depth      int    // number of brackets and CASE expressions around the token; for the brackets and CASE themselves, as outside
+}
+
+// lex splits a statement into tokens, as DuckDB's scanner does.
+func lex(sql string) ([]token, error) {
+	var tokens []token
+	var open []byte // open brackets, and 'C' for each CASE
+	for i := 0; i < len(sql); {
+		n := spaceLength(sql[i:])
+		if n < 0 {
+			return nil, errorAt(sql, i, "a comment is not closed")
+		}
+		if n > 0 {
+			i += n
+			continue
+		}
+		t := token{start: i, depth: len(open)}
+		if t.kind, n = scan(sql[i:]); n < 0 {
+			return nil, errorAt(sql, i, "a quote is not closed")
+		}
+		t.end = i + n
+		switch t.kind {
+		case word, symbol:
+			t.upper = strings.ToUpper(sql[i:t.end])
+			if strings.ContainsFunc(t.upper, func(r rune) bool { return r >= utf8.RuneSelf && !unicode.IsGraphic(r) || unicode.IsSpace(r) }) { // DuckDB treats some of these as spaces
+				return nil, errorAt(sql, i, "%q contains a character that is invisible: use plain spaces, or quote the name", sql[i:t.end])
+			}
+		}
+		isLabel := false // a word after a dot or AS is a name
+		if len(tokens) > 0 {
+			last := tokens[len(tokens)-1].upper
+			isLabel = t.kind == word && (last == "." || last == "AS" && t.upper != "MATERIALIZED" && t.upper != "NOT")
+		}
+		switch {
+		case t.upper == "(" || t.upper == "[" || t.upper == "{":
+			open = append(open, t.upper[0])
+		case t.upper == "CASE" && !isLabel:
+			open = append(open, 'C')
+		case t.upper == ")" || t.upper == "]" || t.upper == "}" || t.upper == "END" && !isLabel && len(tokens) > 0:
+			if len(open) == 0 || open[len(open)-1] != opening[t.upper] {
+				return nil, errorAt(sql, i, "%s closes nothing", t.upper)
+			}
+			open = open[:len(open)-1]
+			t.depth--
+		}
+		tokens = append(tokens, t)
+		i = t.end
+	}
+	if len(open) > 0 {
+		return nil, errorAt(sql, len(sql), "a bracket or a CASE is not closed")
+	}
+	return tokens, nil
+}
+
+var opening = map[string]byte{")": '(', "]": '[', "}": '{', "END": 'C'}
+
+// spaceLength returns the length of the space or comment at the start of s, 0 without one, or -1 if a comment is not
+// closed.
+func spaceLength(s string) int {
+	switch {
+	case strings.ContainsRune(" \t\n\r\f\v", rune(s[0])):
+		return 1
+	case strings.HasPrefix(s, "--"):
+		if n := strings.IndexAny(s, "\r\n"); n >= 0 {
+			return n
+		}
+		return len(s)
+	case strings.HasPrefix(s, "/*"):
+		depth := 0
+		for i := 0; i+1 < len(s); i++ {
+			switch s[i : i+2] {
+			case "/*":
+				depth++
+				i++
+			case "*/":
+				i++
+				if depth--; depth == 0 {
+					return i + 1
+				}
+			}
+		}
+		return -1
+	}
+	return 0
+}
+
+// scan returns the kind and the length of the token at the start of s. The length is -1 if a quote is not closed.
+func scan(s string) (kind, int) {
+	if len(s) > 1 && s[1] == '\'' && strings.ContainsRune("eE", rune(s[0])) {
+		return text, quotedLength(s, 2, '\'', true)
+	}
+	switch c := s[0]; {
+	case c == '\'':
+		return text, quotedLength(s, 1, c, false)
+	case c == '"':
+		return quoted, quotedLength(s, 1, c, false)
+	case c == '$':
+		n := 1 + wordLength(s[1:], false)
+		if n < len(s) && s[n] == '$' && (n == 1 || !isDigit(s[1])) {
+			if end := strings.Index(s[n+1:], s[:n+1]); end >= 0 {
+				return text, 2*(n+1) + end
+			}
+			return text, -1
+		}
+		return parameter, n
+	case c == '?':
+		return parameter, 1
+	case isDigit(c):
+		n := 1
+		for n < len(s) && (isDigit(s[n]) || isLetter(s[n]) || s[n] == '.') {
+			n++
+		}
+		return number, n
+	case isLetter(c):
+		return word, wordLength(s, true)
+	}
+	_, n := utf8.DecodeRuneInString(s)
+	return symbol, n
+}
+
+// quotedLength returns the length of the quoted token whose content begins at s[i], or -1 if it is not closed.
+func quotedLength(s string, i int, quote byte, backslashes bool) int {
+	for ; i < len(s); i++ {
+		switch {
+		case backslashes && s[i] == '\\':
+			i++
+		case s[i] == quote && i+1 < len(s) && s[i+1] == quote:
+			i++
+		case s[i] == quote:
+			return i + 1
+		}
+	}
+	return -1
+}
+
+func wordLength(s string, dollars bool) (n int) {
+	for n < len(s) && (isLetter(s[n]) || isDigit(s[n]) || dollars && s[n] == '$') {
+		n++
+	}
+	return n
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+func isLetter(c byte) bool {
+	return c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= utf8.RuneSelf
+}

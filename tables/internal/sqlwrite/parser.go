@@ -1,0 +1,222 @@
+package sqlwrite
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// parser reads the tokens of a statement.
+type parser struct {
+	sql    string
+	tokens []token
+	pos    int
+}
+
+// upper returns the word or symbol at index i, in upper case, or "".
+func (p *parser) upper(i int) string {
+	if i < 0 || i >= len(p.tokens) {
+		return ""
+	}
+	return p.tokens[i].upper
+}
+
+func (p *parser) peek(n int) string { return p.upper(p.pos + n) }
+
+func (p *parser) next() string {
+	p.pos++
+	return p.upper(p.pos - 1)
+}
+
+// accept skips the given words if they come next, and reports whether they do.
+func (p *parser) accept(words ...string) bool {
+	for i, w := range words {
+		if p.peek(i) != w {
+			return false
+		}
+	}
+	p.pos += len(words)
+	return true
+}
+
+func (p *parser) expect(words ...string) error {
+	if !p.accept(words...) {
+		return p.expected(strings.Join(words, " "))
+	}
+	return nil
+}
+
+func (p *parser) expected(what string) error {
+	if p.pos >= len(p.tokens) {
+		return errorAt(p.sql, len(p.sql), "the statement ends where %s is expected", what)
+	}
+	t := p.tokens[p.pos]
+	return errorAt(p.sql, t.start, "%q comes where %s is expected", p.sql[t.start:t.end], what)
+}
+
+func (p *parser) unexpected() error { return p.expected("the end of the statement") }
+
+// wrap adds the position of token i to err.
+func (p *parser) wrap(i int, err error) error {
+	offset := len(p.sql)
+	if i < len(p.tokens) {
+		offset = p.tokens[i].start
+	}
+	return errorAt(p.sql, offset, "%w", err)
+}
+
+// find returns the index of the first of the given words from index from to index to-1 that is not in brackets, or to. It
+// skips a word after a dot, which is a name, and FROM in IS DISTINCT FROM.
+func (p *parser) find(from, to int, words ...string) int {
+	for i := from; i < to; i++ {
+		t := p.tokens[i]
+		if t.depth == 0 && slices.Contains(words, t.upper) && p.upper(i-1) != "." && (t.upper != "FROM" || p.upper(i-1) != "DISTINCT") {
+			return i
+		}
+	}
+	return to
+}
+
+// text returns the tokens from index from to index to-1 as they are in the statement, except that ? becomes $1, $2, ….
+func (p *parser) text(from, to int) string {
+	if from >= to {
+		return ""
+	}
+	var b strings.Builder
+	n, last := 0, p.tokens[from].start
+	for i, t := range p.tokens[:to] {
+		if t.kind != parameter || p.sql[t.start:t.end] != "?" {
+			continue
+		}
+		if n++; i >= from {
+			fmt.Fprintf(&b, "%s$%d", p.sql[last:t.start], n)
+			last = t.end
+		}
+	}
+	return b.String() + p.sql[last:p.tokens[to-1].end]
+}
+
+// clause returns the text up to index to, and skips it. It must not be empty.
+func (p *parser) clause(to int) (string, error) {
+	if p.pos >= to {
+		return "", p.expected("an expression")
+	}
+	s := p.text(p.pos, to)
+	p.pos = to
+	return s, nil
+}
+
+// name returns the next token as a name.
+func (p *parser) name() (string, error) {
+	if p.pos < len(p.tokens) {
+		t := p.tokens[p.pos]
+		s := p.sql[t.start:t.end]
+		switch t.kind {
+		case quoted:
+			p.pos++
+			if s = strings.ReplaceAll(s[1:len(s)-1], `""`, `"`); s == "" {
+				return "", p.wrap(p.pos-1, errors.New("a name is empty"))
+			}
+			return s, nil
+		case word:
+			if !slices.Contains(reservedWords, t.upper) {
+				p.pos++
+				return s, nil
+			}
+		}
+	}
+	return "", p.expected("a name")
+}
+
+// reservedWords lists words that end a name or an alias, so they must be quoted as names. DuckDB reserves more words.
+var reservedWords = []string{
+	"AND", "AS", "BY", "CASE", "DEFAULT", "DO", "ELSE", "END", "FROM", "GROUP", "HAVING", "IN", "INTO", "IS", "LIMIT", "NOT", "NULL", "ON", "OR", "ORDER",
+	"RETURNING", "SELECT", "SET", "TABLE", "THEN", "UNION", "USING", "VALUES", "WHEN", "WHERE", "WITH",
+}
+
+// list parses names in brackets.
+func (p *parser) list() (names []string, err error) {
+	if err := p.expect("("); err != nil {
+		return nil, err
+	}
+	for {
+		name, err := p.name()
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+		if p.accept(")") {
+			return names, nil
+		}
+		if err := p.expect(","); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// close returns the index of the bracket that closes the bracket at index i.
+func (p *parser) close(i int) int {
+	for n := i + 1; n < len(p.tokens); n++ {
+		if p.tokens[n].depth == p.tokens[i].depth {
+			return n
+		}
+	}
+	return len(p.tokens)
+}
+
+// target parses the name of the statement's table: table, bucket.table or partd.bucket.table.
+func (p *parser) target(st *Statement) (err error) {
+	var parts []string
+	for {
+		part, err := p.name()
+		if err != nil {
+			return err
+		}
+		if parts = append(parts, part); !p.accept(".") {
+			break
+		}
+	}
+	if len(parts) == 3 && strings.EqualFold(parts[0], "partd") {
+		parts = parts[1:]
+	}
+	if len(parts) > 2 {
+		return p.wrap(p.pos-1, errors.New(`the table must be "table", "bucket"."table" or partd."bucket"."table"`))
+	}
+	st.Table = parts[len(parts)-1]
+	if len(parts) == 2 {
+		st.Schema = parts[0]
+	}
+	return nil
+}
+
+// aliased is target with an optional alias, which the given words do not begin.
+func (p *parser) aliased(st *Statement, end ...string) (err error) {
+	if err := p.target(st); err != nil {
+		return err
+	}
+	st.Alias = st.Table
+	hasAlias := p.accept("AS")
+	if hasAlias || p.pos < len(p.tokens) && p.tokens[p.pos].kind <= quoted && !slices.Contains(end, p.peek(0)) {
+		st.Alias, err = p.name()
+	}
+	return err
+}
+
+// with skips the statement's WITH clause, and returns it.
+func (p *parser) with() (string, error) {
+	start := p.pos
+	if !p.accept("WITH") {
+		return "", nil
+	}
+	for {
+		as := p.find(p.pos, len(p.tokens), "AS")
+		open := p.find(as, len(p.tokens), "(")
+		if open == len(p.tokens) {
+			return "", p.expected("a query in brackets after AS")
+		}
+		if p.pos = p.close(open) + 1; !p.accept(",") {
+			return p.text(start, p.pos), nil
+		}
+	}
+}

@@ -1,0 +1,363 @@
+package sqlwrite
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-partd/partd/tables/internal/sqlquote"
+)
+
+// Column is a column of the table. If Type is "", its values are not cast.
+type Column struct{ Name, Type string }
+
+// The columns that identify a row of the table, besides the table's own columns. FileColumn is the index of the file, and
+// RowColumn the number of the row in the file; both count from 0.
+const (
+	FileColumn = "partd file"
+	RowColumn  = "partd row"
+)
+
+// TargetSchema is the schema of the table in a change's query. Statements must not name it.
+const TargetSchema = "partd target"
+
+const actionColumn = "partd action"
+
+func (c Column) cast(expression string) string {
+	if expression == "" {
+		expression = "NULL"
+	}
+	if c.Type == "" {
+		return "(" + expression + "\n)"
+	}
+	return "CAST((" + expression + "\n) AS " + c.Type + ")"
+}
+
+// column returns the index of the column with a name. Like DuckDB, it ignores case.
+func column(columns []Column, name string) (int, error) {
+	i := slices.IndexFunc(columns, func(c Column) bool { return strings.EqualFold(c.Name, name) })
+	if i < 0 {
+		return 0, fmt.Errorf("the table has no column %q", name)
+	}
+	return i, nil
+}
+
+// distinct returns the indices of the columns with the given names. A name must not occur twice.
+func distinct(columns []Column, names []string) (indices []int, err error) {
+	for _, name := range names {
+		i, err := column(columns, name)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(indices, i) {
+			return nil, fmt.Errorf("column %q occurs twice", name)
+		}
+		indices = append(indices, i)
+	}
+	return indices, nil
+}
+
+// InsertQuery returns a query for the rows of an INSERT into a table with the given columns. Each result column has the
+// name and type of its column in the table. queryColumns are the names of the columns of st.Query. If st has VALUES,
+// the query has rows for times sets of n parameters each; see RepeatedName.
+func (st *Statement) InsertQuery(columns []Column, queryColumns []string, n, times int) (string, error) {
+	names := st.Columns
+	if names == nil {
+		for _, c := range columns {
+			names = append(names, c.Name)
+		}
+	}
+	if st.ByName {
+		if st.Columns != nil {
+			return "", errors.New("BY NAME does not fit a list of columns")
+		}
+		names = queryColumns
+	}
+	indices, err := distinct(columns, names)
+	if err != nil {
+		return "", err
+	}
+	checkCount := func(n int) error {
+		if n != len(indices) {
+			return fmt.Errorf("INSERT has %d columns but %d values", len(indices), n)
+		}
+		return nil
+	}
+	if st.Query != "" {
+		if err := checkCount(len(queryColumns)); err != nil {
+			return "", err
+		}
+		var results, aliases []string
+		for k, i := range indices {
+			alias := "c" + strconv.Itoa(k)
+			aliases = append(aliases, alias)
+			results = append(results, columns[i].cast(alias)+" AS "+sqlquote.Name(columns[i].Name))
+		}
+		return "SELECT " + strings.Join(results, ", ") + " FROM (" + st.Query + "\n) AS q(" + strings.Join(aliases, ", ") + ")", nil
+	}
+	var rows, results []string
+	for _, i := range indices {
+		results = append(results, sqlquote.Name(columns[i].Name))
+	}
+	for set := range times {
+		for _, values := range st.Values {
+			if len(values) == 0 { // DEFAULT VALUES
+				values = make([]string, len(indices))
+			}
+			if err := checkCount(len(values)); err != nil {
+				return "", err
+			}
+			row := make([]string, len(values))
+			for k, v := range values {
+				if row[k], err = repeated(columns[indices[k]].cast(v), n, set); err != nil {
+					return "", err
+				}
+			}
+			rows = append(rows, "("+strings.Join(row, ", ")+")")
+		}
+	}
+	return "SELECT * FROM (VALUES " + strings.Join(rows, ", ") + ") AS q(" + strings.Join(results, ", ") + ")", nil
+}
+
+// repeated returns an expression that uses parameter set number set instead of the first.
+func repeated(expression string, n, set int) (string, error) {
+	if set == 0 {
+		return expression, nil
+	}
+	tokens, err := lex(expression)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	last := 0
+	for _, t := range tokens {
+		if t.kind == parameter {
+			b.WriteString(expression[last:t.start] + "$" + RepeatedName(expression[t.start+1:t.end], n, set))
+			last = t.end
+		}
+	}
+	return b.String() + expression[last:], nil
+}
+
+// RepeatedName returns the name, in parameter set number set, of a parameter that has the given name in the first set,
+// which has n parameters.
+func RepeatedName(name string, n, set int) string {
+	if i, err := strconv.Atoi(name); err == nil {
+		return strconv.Itoa(i + n*set)
+	}
+	return name + "_" + strconv.Itoa(set)
+}
+
+// Change is the query of a DELETE, UPDATE or MERGE. Its result has the columns FileColumn and RowColumn, which are null
+// for a new row, the index of an action, and the new values. It is sorted by the first two columns.
+type Change struct {
+	SQL     string
+	Values  []int          // the table's column for each new value
+	Actions []ChangeAction // by the result's third column
+}
+
+// ChangeAction says what happens to a row.
+type ChangeAction struct {
+	Kind   string // Update, Delete or Insert
+	Values []int  // indices of the new values that the action uses; the other columns keep their values, or are null in a new row
+}
+
+// ChangeQuery returns the query of a DELETE, UPDATE or MERGE on a table with the given columns. target is the name of the
+// table in the query. sourceColumns are the columns of a MERGE's source; they are used only if NeedsSource.
+func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns []string) (*Change, error) {
+	alias := sqlquote.Name(st.Alias)
+	c := &Change{}
+	expressions := make([]map[int]string, len(columns)) // for each column, the value by the index of the action that sets it
+	for k := range st.Actions {
+		a := &st.Actions[k]
+		set, err := st.assigned(a, columns, sourceColumns)
+		if err != nil {
+			return nil, err
+		}
+		for i, value := range set {
+			if value != nil && expressions[i] == nil {
+				expressions[i] = map[int]string{}
+			}
+			if value != nil {
+				expressions[i][k] = columns[i].cast(*value)
+			}
+		}
+	}
+	for i, e := range expressions {
+		if e != nil {
+			c.Values = append(c.Values, i)
+		}
+	}
+	for k := range st.Actions {
+		a := ChangeAction{Kind: st.Actions[k].Kind}
+		for v, i := range c.Values {
+			if _, ok := expressions[i][k]; ok {
+				a.Values = append(a.Values, v)
+			}
+		}
+		c.Actions = append(c.Actions, a)
+	}
+	if st.Verb == Delete {
+		c.Actions = []ChangeAction{{Kind: Delete}}
+	}
+	// selected returns a SELECT with the values of the actions for which applies returns true.
+	selected := func(action string, applies func(When) bool) string {
+		list := fmt.Sprintf("SELECT %[1]s.%[2]s, %[1]s.%[3]s, %[4]s AS %[5]s", alias, sqlquote.Name(FileColumn), sqlquote.Name(RowColumn), action, sqlquote.Name(actionColumn))
+		for v, i := range c.Values {
+			value := ""
+			for k, a := range st.Actions {
+				if e, ok := expressions[i][k]; ok && applies(a.When) {
+					value += fmt.Sprintf(" WHEN %d THEN %s", k, e)
+				}
+			}
+			if value == "" {
+				value = columns[i].cast("")
+			} else {
+				value = "CASE " + sqlquote.Name(actionColumn) + value + " END"
+			}
+			list += ", " + value + " AS " + sqlquote.Name("partd value "+strconv.Itoa(v))
+		}
+		return list
+	}
+	const sorted = " ORDER BY 1, 2"
+	from := " FROM " + target + " AS " + alias
+	if st.Verb != Merge {
+		if st.From != "" {
+			from += ", " + st.From + "\n"
+		}
+		if st.Where != "" {
+			from += " WHERE (" + st.Where + "\n)"
+		}
+		c.SQL = st.with() + selected("0", func(When) bool { return true }) + from + sorted
+		return c, nil
+	}
+	var parts []string
+	if matched, notMatched := st.caseOf(Matched), st.caseOf(NotMatched); matched+notMatched != "" {
+		join := " JOIN "
+		if notMatched != "" {
+			join = " LEFT JOIN "
+		}
+		condition := " ON (" + st.On + "\n)"
+		if st.Using != "" {
+			condition = " USING " + st.Using
+		}
+		action := fmt.Sprintf("CASE WHEN %s.%s IS NOT NULL THEN %s ELSE %s END", alias, sqlquote.Name(RowColumn), orNull(matched), orNull(notMatched))
+		parts = append(parts, selected(action, func(w When) bool { return w != NotMatchedBySource })+" FROM "+st.From+"\n"+join+target+" AS "+alias+condition)
+	}
+	if unmatched := st.caseOf(NotMatchedBySource); unmatched != "" {
+		if st.Using != "" {
+			return nil, errors.New("WHEN NOT MATCHED BY SOURCE needs ON instead of USING")
+		}
+		parts = append(parts, selected(unmatched, func(w When) bool { return w == NotMatchedBySource })+from+" WHERE NOT EXISTS (SELECT 1 FROM "+st.From+"\n WHERE ("+st.On+"\n))")
+	}
+	c.SQL = st.with() + "SELECT * FROM (" + strings.Join(parts, " UNION ALL ") + ") WHERE " + sqlquote.Name(actionColumn) + " IS NOT NULL" + sorted
+	return c, nil
+}
+
+func (st *Statement) with() string {
+	if st.With == "" {
+		return ""
+	}
+	return st.With + "\n"
+}
+
+func orNull(expression string) string {
+	if expression == "" {
+		return "NULL"
+	}
+	return expression
+}
+
+// caseOf returns an expression for the index of the action of a row, or "" if there is no such action. The first action
+// whose condition is true applies; DO NOTHING has no index.
+func (st *Statement) caseOf(when When) string {
+	cases := ""
+	for k, a := range st.Actions {
+		if a.When != when {
+			continue
+		}
+		index := strconv.Itoa(k)
+		if a.Kind == "NOTHING" {
+			index = "NULL"
+		}
+		condition := "true"
+		if a.If != "" {
+			condition = "(" + a.If + "\n)"
+		}
+		cases += " WHEN " + condition + " THEN " + index
+	}
+	if cases == "" {
+		return ""
+	}
+	return "CASE" + cases + " END"
+}
+
+// NeedsSource reports whether ChangeQuery needs the columns of a MERGE's source.
+func (st *Statement) NeedsSource() bool {
+	return slices.ContainsFunc(st.Actions, func(a Action) bool { return a.ByName })
+}
+
+// SourceQuery returns a query with all columns of a MERGE's source.
+func (st *Statement) SourceQuery() string { return st.with() + "SELECT * FROM " + st.From }
+
+// assigned returns for each column the expression that an action sets it to, or nil.
+func (st *Statement) assigned(a *Action, columns []Column, sourceColumns []string) ([]*string, error) {
+	set := make([]*string, len(columns))
+	if a.ByName {
+		source, err := st.sourceName()
+		if err != nil {
+			return nil, err
+		}
+		indices, err := distinct(columns, sourceColumns)
+		if err != nil {
+			return nil, err
+		}
+		for k, i := range indices {
+			set[i] = new(source + "." + sqlquote.Name(sourceColumns[k]))
+		}
+		return set, nil
+	}
+	var names []string
+	for k, s := range a.Set {
+		name := s.Column
+		if name == "" && len(a.Set) != len(columns) {
+			return nil, fmt.Errorf("INSERT has %d columns but %d values", len(columns), len(a.Set))
+		}
+		if name == "" {
+			name = columns[k].Name
+		}
+		names = append(names, name)
+	}
+	indices, err := distinct(columns, names)
+	if err != nil {
+		return nil, err
+	}
+	for k, i := range indices {
+		set[i] = &a.Set[k].Value
+	}
+	return set, nil
+}
+
+// sourceName returns the name that expressions use for a MERGE's source.
+func (st *Statement) sourceName() (string, error) {
+	tokens, err := lex(st.From)
+	if err != nil {
+		return "", err
+	}
+	t := tokens[len(tokens)-1]
+	if t.kind > quoted {
+		return "", errors.New("name the source of the MERGE: USING (…) AS source")
+	}
+	return st.From[t.start:t.end], nil
+}
+
+// TypesQuery returns a query without rows whose columns are st.Types.
+func (st *Statement) TypesQuery() string {
+	var columns []string
+	for _, c := range st.Types {
+		columns = append(columns, Column{c.Name, c.Type}.cast("")+" AS "+sqlquote.Name(c.Name))
+	}
+	return "SELECT " + strings.Join(columns, ", ") + " WHERE false"
+}
