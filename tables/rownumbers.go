@@ -12,9 +12,9 @@ import (
 
 // rowNumbers converts the numbers of rows in ScanPlan.Rows, which lacks deleted rows, to positions in files.
 type rowNumbers struct {
-	first   []int64  // number of each file's first row
-	total   int64    // number of rows
-	deleted [][]byte // bitmap of each file's deleted rows
+	first   []int64    // number of each file's first row
+	total   int64      // number of rows
+	deleted [][]uint64 // bitmap of each file's deleted rows
 
 	row  int64    // number of the row that position returned last
 	last position // its position
@@ -33,7 +33,7 @@ func numberRows(ctx context.Context, t *table.Table, files []table.FileScanTask,
 			return nil, err
 		}
 		for _, b := range n.deleted[i] {
-			rows -= int64(bits.OnesCount8(b))
+			rows -= int64(bits.OnesCount64(b))
 		}
 		n.total += rows
 	}
@@ -49,7 +49,7 @@ func (n *rowNumbers) position(row int64) position {
 	for n.row < row {
 		n.last.row++
 		at, deleted := n.last.row, n.deleted[file]
-		if at/8 >= int64(len(deleted)) || deleted[at/8]&(1<<(at%8)) == 0 {
+		if at/64 >= int64(len(deleted)) || deleted[at/64]&(1<<(at%64)) == 0 {
 			n.row++
 		}
 	}
