@@ -1,7 +1,6 @@
 package flightclient
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -52,13 +51,9 @@ func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) 
 		return nil, fmt.Errorf("%w: option Memory applies only to local queries: leave it zero for a query on a server", errors.ErrUnsupported)
 	}
 	call := wire.Statement{SQL: sql, State: wire.StateOf(o.At), Bucket: o.Bucket}
-	if p := o.Parameters; p != nil {
-		var b bytes.Buffer
-		w := ipc.NewWriter(&b, ipc.WithSchema(p.Schema()))
-		if err := errors.Join(w.Write(p), w.Close()); err != nil {
-			return nil, err
-		}
-		call.Parameters = b.Bytes()
+	var err error
+	if call.Parameters, err = wire.EncodeParameters(o.Parameters); err != nil {
+		return nil, err
 	}
 	handle, err := json.Marshal(call)
 	if err != nil {

@@ -61,6 +61,8 @@ func (f *fakeEngine) Describe(ctx context.Context, s *tables.Store, sql string, 
 	return &tables.QueryDescription{Result: r.Schema()}, nil
 }
 
+func (f *fakeEngine) ColumnTypes(*arrow.Schema, *arrow.Schema) []string { return nil }
+
 // numbers returns a batch of n rows, each with its index and a text.
 func numbers(n int) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
@@ -108,10 +110,16 @@ func serveSQL(t *testing.T, rights Rights) *sqlTest {
 
 func serveEngine(t *testing.T, rights Rights, e tables.Engine, f *fakeEngine) *sqlTest {
 	t.Helper()
-	secret := []byte("a secret that is long enough for tests")
-	_, store, address := serveTables(t, &tables.Options{Engine: e}, &Options{Secret: secret, Grace: time.Second})
+	_, store, address := serveTables(t, &tables.Options{Engine: e}, &Options{Secret: testSecret, Grace: time.Second})
 	url := "grpc://" + address
-	signed, err := NewToken(secret, rights, url, time.Hour)
+	client, signed := dialSQL(t, address, rights)
+	return &sqlTest{store, f, client, url, signed}
+}
+
+// dialSQL returns a client of a server, and the client's token, which grants the given rights.
+func dialSQL(t *testing.T, address string, rights Rights) (*flightsql.Client, string) {
+	t.Helper()
+	signed, err := NewToken(testSecret, rights, "", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +129,7 @@ func serveEngine(t *testing.T, rights Rights, e tables.Engine, f *fakeEngine) *s
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	return &sqlTest{store, f, client, url, signed}
+	return client, signed
 }
 
 func (s *sqlTest) put(t *testing.T, bucket, name string, rows int) {
